@@ -1,1 +1,10 @@
-export {};
+export * from './adapter.js';
+export * from './dataset.js';
+export * from './error.js';
+export * from './event.js';
+export * from './identifier.js';
+export * from './job.js';
+export * from './model.js';
+export * from './nullable.js';
+export * from './page.js';
+export * from './report.js';

@@ -1,0 +1,92 @@
+import { type Static, Type } from 'typebox';
+import { AdapterId, JobId, ModelName } from './identifier.js';
+import { JobSpec } from './job.js';
+import { Nullable } from './nullable.js';
+import { Page } from './page.js';
+import { Report } from './report.js';
+
+const closed = { additionalProperties: false };
+const sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
+
+export const Evaluation = Type.Object(
+  {
+    loss: Type.Number(),
+    perplexity: Nullable(Type.Number()),
+    accuracy: Nullable(Type.Number()),
+    tokens: Type.Integer({ minimum: 0 }),
+  },
+  { $id: 'Evaluation', ...closed },
+);
+export type Evaluation = Static<typeof Evaluation>;
+
+/** Everything about how an adapter came to be; `manifest.json` beside the PEFT files. */
+export const AdapterManifest = Type.Object(
+  {
+    id: AdapterId,
+    object: Type.Literal('adapter'),
+    name: Nullable(Type.String()),
+    job: JobId,
+    created_at: Type.String(),
+    base_model: Type.Object({ name: ModelName, family: Type.String(), weights_sha256: sha256 }, closed),
+    dataset: Type.Object({ id: Type.String(), sha256, rows: Type.Integer() }, closed),
+    settings: JobSpec,
+    report: Report,
+    lora: Type.Object(
+      {
+        r: Type.Integer(),
+        alpha: Type.Number({ description: 'True alpha: the scale is alpha / r.' }),
+        modules: Type.Array(Type.String()),
+      },
+      closed,
+    ),
+    result: Type.Object(
+      {
+        steps: Type.Integer(),
+        tokens: Type.Integer({ description: 'Tokens read.' }),
+        trained_tokens: Type.Integer(),
+        seconds: Type.Number({ description: 'Of training, evaluation and checkpoints.' }),
+        peak_memory_bytes: Type.Integer({ description: 'Peak resident set of the trainer process.' }),
+        first_loss: Type.Number(),
+        last_loss: Type.Number(),
+        losses: Type.Array(Type.Number(), { description: 'One per step, or evenly thinned to 1,000.' }),
+        evaluation_before: Nullable(Evaluation),
+        evaluation_after: Nullable(Evaluation),
+      },
+      closed,
+    ),
+    versions: Type.Record(Type.String(), Type.String()),
+    files: Type.Array(Type.Object({ name: Type.String(), bytes: Type.Integer(), sha256 }, closed)),
+  },
+  { $id: 'AdapterManifest', ...closed },
+);
+export type AdapterManifest = Static<typeof AdapterManifest>;
+
+/** An item of `GET /adapters`. */
+export const Adapter = Type.Object(
+  {
+    id: AdapterId,
+    object: Type.Literal('adapter'),
+    name: Nullable(Type.String()),
+    job: JobId,
+    base_model: ModelName,
+    bytes: Type.Integer({ minimum: 0 }),
+    created_at: Type.String(),
+  },
+  { $id: 'Adapter', ...closed },
+);
+export type Adapter = Static<typeof Adapter>;
+export const AdapterPage = Page(Adapter, 'AdapterPage');
+
+export const AdapterFile = Type.Object(
+  { name: Type.String(), bytes: Type.Integer({ minimum: 0 }), sha256 },
+  { $id: 'AdapterFile', ...closed },
+);
+export type AdapterFile = Static<typeof AdapterFile>;
+export const AdapterFileList = Type.Object({ data: Type.Array(AdapterFile) }, { $id: 'AdapterFileList', ...closed });
+
+/** Files of a published adapter folder. The first two are PEFT's; nothing of ours is in them. */
+export const ADAPTER_FILES = {
+  config: 'adapter_config.json',
+  weights: 'adapter_model.safetensors',
+  manifest: 'manifest.json',
+} as const;

@@ -1,0 +1,63 @@
+import { type Static, Type } from 'typebox';
+import { Fault } from './error.js';
+import { DatasetId } from './identifier.js';
+import { Page } from './page.js';
+
+/** The row formats, told apart by their keys. */
+export const DATASET_FORMATS = ['messages', 'prompt_completion', 'instruction', 'text', 'features'] as const;
+export const DatasetFormat = Type.Enum(DATASET_FORMATS, {
+  description:
+    'messages: {"messages": [{"role", "content"}]}; prompt_completion: {"prompt", "completion"}; ' +
+    'instruction: {"instruction", "input"?, "output"}; text: {"text"}; features: {"features": [numbers], "label": n}.',
+});
+export type DatasetFormat = (typeof DATASET_FORMATS)[number];
+
+/** What is known of an uploaded dataset. Stored as `dataset.json` beside `data.jsonl`. */
+export const Dataset = Type.Object(
+  {
+    id: DatasetId,
+    object: Type.Literal('dataset'),
+    sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+    name: Type.Union([Type.String(), Type.Null()]),
+    format: DatasetFormat,
+    rows: Type.Integer({ minimum: 1 }),
+    bytes: Type.Integer({ minimum: 1 }),
+    features: Type.Union([Type.Integer(), Type.Null()], { description: 'Numbers per row, for format `features`.' }),
+    warnings: Type.Array(Fault, {
+      description: 'Things worth a look that are not errors, for instance duplicate rows.',
+    }),
+    created_at: Type.String({ description: 'RFC 3339, UTC.' }),
+  },
+  { $id: 'Dataset', additionalProperties: false },
+);
+export type Dataset = Static<typeof Dataset>;
+export const DatasetPage = Page(Dataset, 'DatasetPage');
+
+/** File names within a published dataset folder. */
+export const DATASET_FILES = { rows: 'data.jsonl', record: 'dataset.json' } as const;
+
+export const MessageRole = Type.Enum(['system', 'user', 'assistant', 'tool']);
+export const Message = Type.Object({ role: MessageRole, content: Type.String() }, { additionalProperties: false });
+export type Message = Static<typeof Message>;
+
+/** The schema of one row of each format. Bounds on sizes are the reader's (line length), not repeated here. */
+export const DatasetRow = {
+  messages: Type.Object({ messages: Type.Array(Message, { minItems: 1 }) }, { additionalProperties: false }),
+  prompt_completion: Type.Object({ prompt: Type.String(), completion: Type.String() }, { additionalProperties: false }),
+  instruction: Type.Object(
+    { instruction: Type.String(), input: Type.Optional(Type.String()), output: Type.String() },
+    { additionalProperties: false },
+  ),
+  text: Type.Object({ text: Type.String() }, { additionalProperties: false }),
+  features: Type.Object(
+    { features: Type.Array(Type.Number(), { minItems: 1 }), label: Type.Integer({ minimum: 0 }) },
+    { additionalProperties: false },
+  ),
+} as const satisfies Record<DatasetFormat, unknown>;
+
+export type MessagesRow = Static<(typeof DatasetRow)['messages']>;
+export type PromptCompletionRow = Static<(typeof DatasetRow)['prompt_completion']>;
+export type InstructionRow = Static<(typeof DatasetRow)['instruction']>;
+export type TextRow = Static<(typeof DatasetRow)['text']>;
+export type FeaturesRow = Static<(typeof DatasetRow)['features']>;
+export type TextualRow = MessagesRow | PromptCompletionRow | InstructionRow | TextRow;

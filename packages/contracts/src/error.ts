@@ -1,0 +1,124 @@
+import { type Static, Type } from 'typebox';
+
+/**
+ * Every error code of the product with the HTTP status it answers with. A code, once released, keeps its meaning.
+ * 4xx: the caller can mend it; 5xx: we must. Codes that only end a job carry the status a synchronous check would use.
+ */
+export const ERROR_STATUS = {
+  // the request
+  invalid_request: 400,
+  invalid_json: 400,
+  unknown_field: 400,
+  unauthorized: 401,
+  forbidden: 403,
+  not_found: 404,
+  method_not_allowed: 405,
+  conflict: 409,
+  idempotency_conflict: 409,
+  in_use: 409,
+  body_too_large: 413,
+  unsupported_media_type: 415,
+  range_not_satisfiable: 416,
+  too_many_requests: 429,
+  // datasets
+  dataset_not_found: 404,
+  dataset_empty: 422,
+  invalid_dataset: 422,
+  // jobs
+  job_not_found: 404,
+  job_not_cancellable: 409,
+  job_still_active: 409,
+  invalid_job: 422,
+  unmatched_target: 422,
+  no_trained_tokens: 422,
+  row_too_long: 422,
+  dataset_format_mismatch: 422,
+  validation_split_empty: 422,
+  label_out_of_range: 422,
+  chat_template_failed: 422,
+  does_not_fit: 422,
+  // base models
+  model_not_found: 404,
+  model_file_missing: 422,
+  model_file_corrupt: 422,
+  model_not_supported: 422,
+  // adapters
+  adapter_not_found: 404,
+  invalid_adapter: 422,
+  merge_not_finite: 422,
+  // while training
+  non_finite_loss: 422,
+  trainer_crashed: 500,
+  trainer_hung: 500,
+  out_of_memory: 500,
+  gpu_unavailable: 503,
+  cancelled: 409,
+  // the stack
+  storage_full: 507,
+  internal_error: 500,
+  service_unavailable: 503,
+  redis_unavailable: 503,
+  registry_unavailable: 503,
+  timeout: 504,
+} as const satisfies Record<string, number>;
+
+export type ErrorCode = keyof typeof ERROR_STATUS;
+
+export const ERROR_CODES = Object.keys(ERROR_STATUS) as ErrorCode[];
+
+/** One fault among several found at once: where it is, its code, what to do. */
+export const Fault = Type.Object(
+  {
+    code: Type.String({ description: 'Stable code of this fault.' }),
+    message: Type.String(),
+    param: Type.Optional(Type.String({ description: 'Path of the field, for instance `lora.r`.' })),
+    line: Type.Optional(Type.Integer({ minimum: 1, description: 'Line number in the uploaded file, from 1.' })),
+  },
+  { $id: 'Fault', additionalProperties: false },
+);
+export type Fault = Static<typeof Fault>;
+
+/** The body of every answer with status 4xx or 5xx. */
+export const ErrorBody = Type.Object(
+  {
+    error: Type.Object(
+      {
+        code: Type.String({ description: 'Stable; programs may rely on it.' }),
+        message: Type.String({ description: 'A sentence that says what to do.' }),
+        param: Type.Union([Type.String(), Type.Null()]),
+        request_id: Type.Union([Type.String(), Type.Null()]),
+        details: Type.Array(Fault, { description: 'Every fault found, with its place.' }),
+      },
+      { additionalProperties: false },
+    ),
+  },
+  { $id: 'ErrorBody', additionalProperties: false },
+);
+export type ErrorBody = Static<typeof ErrorBody>;
+
+export interface ProductErrorOptions {
+  /** Path of the request field at fault. */
+  param?: string | undefined;
+  /** Every fault found, with its place. */
+  details?: Fault[] | undefined;
+  cause?: unknown;
+}
+
+/** The one error class: a code from {@link ERROR_STATUS} and a sentence that says what to do. */
+export class ProductError extends Error {
+  readonly code: ErrorCode;
+  readonly param: string | undefined;
+  readonly details: Fault[];
+
+  constructor(code: ErrorCode, message: string, options: ProductErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'ProductError';
+    this.code = code;
+    this.param = options.param;
+    this.details = options.details ?? [];
+  }
+
+  get status(): number {
+    return ERROR_STATUS[this.code];
+  }
+}

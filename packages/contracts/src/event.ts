@@ -1,0 +1,84 @@
+import { type Static, Type } from 'typebox';
+import { AdapterId, JobId } from './identifier.js';
+import { JobFailure } from './job.js';
+import { Nullable } from './nullable.js';
+import { Report } from './report.js';
+
+const closed = { additionalProperties: false };
+
+/** The data of each kind of event of a job. */
+export const EVENT_DATA = {
+  'job-queued': Type.Object({}, closed),
+  'job-started': Type.Object({ attempt: Type.Integer({ minimum: 1 }), worker: Type.String() }, closed),
+  'report-ready': Type.Object({ report: Report }, closed),
+  'step-finished': Type.Object(
+    {
+      step: Type.Integer({ minimum: 1 }),
+      total_steps: Type.Integer({ minimum: 1 }),
+      epoch: Type.Number({ description: 'Passes over the data so far.' }),
+      loss: Type.Number({ description: 'Mean over the trained tokens of the step, before its update.' }),
+      learning_rate: Type.Number(),
+      grad_norm: Type.Number({ description: 'Global norm before clipping.' }),
+      tokens_per_second: Type.Number({ description: 'Of this step, every token read counted.' }),
+      seconds_left: Type.Number(),
+    },
+    closed,
+  ),
+  'evaluation-finished': Type.Object(
+    {
+      step: Type.Integer({ minimum: 0 }),
+      loss: Type.Number(),
+      perplexity: Nullable(Type.Number(), { description: 'exp(loss); null for a classifier or where it overflows.' }),
+      accuracy: Nullable(Type.Number(), { description: 'Share of right labels; null for a language model.' }),
+      tokens: Type.Integer({ minimum: 0 }),
+    },
+    closed,
+  ),
+  'checkpoint-saved': Type.Object({ step: Type.Integer({ minimum: 0 }) }, closed),
+  'adapter-published': Type.Object({ adapter: AdapterId }, closed),
+  'job-failed': Type.Object({ error: JobFailure }, closed),
+  'job-cancelled': Type.Object({}, closed),
+} as const;
+
+export const EVENT_TYPES = Object.keys(EVENT_DATA) as EventType[];
+export type EventType = keyof typeof EVENT_DATA;
+export type EventData<Kind extends EventType> = Static<(typeof EVENT_DATA)[Kind]>;
+/** After one of these no further event of the job comes. */
+export const LAST_EVENT_TYPES: readonly EventType[] = ['adapter-published', 'job-failed', 'job-cancelled'];
+
+/** An event before it has its place in the stream. */
+export type NewJobEvent = { [Kind in EventType]: { type: Kind; data: EventData<Kind> } }[EventType];
+
+const eventOf = <Kind extends EventType>(type: Kind) =>
+  Type.Object(
+    {
+      id: Type.String({ description: 'Place in the stream; give it as Last-Event-ID to go on after it.' }),
+      job: JobId,
+      created_at: Type.String(),
+      type: Type.Literal(type),
+      data: EVENT_DATA[type],
+    },
+    closed,
+  );
+
+export const JobEvent = Type.Union(
+  [
+    eventOf('job-queued'),
+    eventOf('job-started'),
+    eventOf('report-ready'),
+    eventOf('step-finished'),
+    eventOf('evaluation-finished'),
+    eventOf('checkpoint-saved'),
+    eventOf('adapter-published'),
+    eventOf('job-failed'),
+    eventOf('job-cancelled'),
+  ],
+  { $id: 'JobEvent' },
+);
+/** The same as `Static<typeof JobEvent>`, told apart by `type`. */
+export type JobEvent = NewJobEvent & { id: string; job: JobId; created_at: string };
+
+export const JobEventList = Type.Object(
+  { data: Type.Array(JobEvent), has_more: Type.Boolean(), next: Nullable(Type.String()) },
+  { $id: 'JobEventList', ...closed },
+);

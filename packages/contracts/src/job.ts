@@ -1,0 +1,188 @@
+import { type Static, Type } from 'typebox';
+import { Fault } from './error.js';
+import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
+import { Nullable } from './nullable.js';
+import { Page } from './page.js';
+import { Report } from './report.js';
+
+const closed = { additionalProperties: false };
+
+/** LoRA settings (Hu et al. 2021, arXiv:2106.09685); names and defaults as PEFT's LoraConfig where it has one. */
+export const LoraSettings = Type.Object(
+  {
+    r: Type.Integer({ minimum: 1, maximum: 512, default: 8, description: 'Rank of A and B.' }),
+    alpha: Type.Number({
+      exclusiveMinimum: 0,
+      maximum: 4096,
+      default: 16,
+      description: 'The update is scaled by alpha / r.',
+    }),
+    dropout: Type.Number({ minimum: 0, exclusiveMaximum: 1, default: 0, description: 'Dropout on the input of A.' }),
+    target_modules: Type.Union(
+      [
+        Type.Array(Type.String({ minLength: 1, maxLength: 256 }), { minItems: 1, maxItems: 256 }),
+        Type.String({ minLength: 1, maxLength: 1024 }),
+      ],
+      {
+        default: ['q_proj', 'v_proj'],
+        description:
+          'A list of name suffixes, "all-linear" (every linear layer but the output head), or a regular expression that must match the whole module name.',
+      },
+    ),
+    use_rslora: Type.Boolean({ default: false, description: 'Scale by alpha / sqrt(r) (arXiv:2312.03732).' }),
+    init_from: Nullable(AdapterId, { default: null, description: 'Go on training this adapter.' }),
+  },
+  { $id: 'LoraSettings', ...closed },
+);
+export type LoraSettings = Static<typeof LoraSettings>;
+
+export const TrainingSettings = Type.Object(
+  {
+    epochs: Type.Number({ exclusiveMinimum: 0, maximum: 1000, default: 3 }),
+    max_steps: Nullable(Type.Integer({ minimum: 1, maximum: 10_000_000 }), {
+      default: null,
+      description: 'Ends training early, or goes on past the epochs.',
+    }),
+    batch_size: Type.Integer({ minimum: 1, maximum: 4096, default: 8, description: 'Rows per micro-batch.' }),
+    gradient_accumulation_steps: Type.Integer({
+      minimum: 1,
+      maximum: 4096,
+      default: 1,
+      description: 'Micro-batches per optimizer step.',
+    }),
+    learning_rate: Type.Number({ exclusiveMinimum: 0, maximum: 10, default: 1e-4 }),
+    lr_scheduler: Type.Enum(['constant', 'linear', 'cosine'], {
+      default: 'linear',
+    }),
+    warmup_ratio: Type.Number({
+      minimum: 0,
+      maximum: 1,
+      default: 0.03,
+      description: 'Share of the steps in which the rate rises linearly from 0.',
+    }),
+    weight_decay: Type.Number({
+      minimum: 0,
+      maximum: 10,
+      default: 0,
+      description: "Decoupled, as in PyTorch's AdamW.",
+    }),
+    max_grad_norm: Nullable(Type.Number({ exclusiveMinimum: 0 }), {
+      default: 1,
+      description: 'Clips by the global norm; null: never.',
+    }),
+    max_seq_length: Type.Integer({ minimum: 2, maximum: 1_048_576, default: 1024, description: 'Tokens per row.' }),
+    on_overflow: Type.Enum(['error', 'drop', 'truncate', 'split'], {
+      default: 'error',
+      description: 'What becomes of a row longer than max_seq_length.',
+    }),
+    precision: Type.Enum(['auto', 'float32', 'bfloat16'], {
+      default: 'auto',
+      description:
+        'Of the frozen weights and their matrix products; A, B, norms, softmax and loss are float32 in either.',
+    }),
+    seed: Type.Integer({ minimum: 0, maximum: 4_294_967_295, default: 42 }),
+    eval_every_steps: Nullable(Type.Integer({ minimum: 1 }), {
+      default: null,
+      description: 'Null: before and after training only.',
+    }),
+    checkpoint_every_steps: Nullable(Type.Integer({ minimum: 1 }), { default: 50 }),
+  },
+  { $id: 'TrainingSettings', ...closed },
+);
+export type TrainingSettings = Static<typeof TrainingSettings>;
+
+export const ValidationSettings = Type.Object(
+  {
+    split: Type.Number({
+      minimum: 0,
+      exclusiveMaximum: 1,
+      default: 0,
+      description: 'Share of the rows held out, chosen by the seed.',
+    }),
+  },
+  { $id: 'ValidationSettings', ...closed },
+);
+export type ValidationSettings = Static<typeof ValidationSettings>;
+
+const jobName = Nullable(Type.String({ minLength: 1, maxLength: 128 }), { default: null });
+const metadata = Type.Record(Type.String({ maxLength: 64 }), Type.String({ maxLength: 512 }), {
+  maxProperties: 16,
+  default: {},
+  description: 'Up to 16 strings of yours, returned as they are.',
+});
+
+/** The body of `POST /jobs`: everything but the model and the dataset has a default. */
+export const JobRequest = Type.Object(
+  {
+    base_model: ModelName,
+    dataset: DatasetId,
+    validation: Type.Optional(Type.Partial(ValidationSettings)),
+    lora: Type.Optional(Type.Partial(LoraSettings)),
+    training: Type.Optional(Type.Partial(TrainingSettings)),
+    name: Type.Optional(jobName),
+    metadata: Type.Optional(metadata),
+  },
+  { $id: 'JobRequest', ...closed },
+);
+export type JobRequest = Static<typeof JobRequest>;
+
+/** A job request with every default filled in: what is queued, trained and written into the manifest. */
+export const JobSpec = Type.Object(
+  {
+    base_model: ModelName,
+    dataset: DatasetId,
+    validation: ValidationSettings,
+    lora: LoraSettings,
+    training: TrainingSettings,
+    name: jobName,
+    metadata,
+  },
+  { $id: 'JobSpec', ...closed },
+);
+export type JobSpec = Static<typeof JobSpec>;
+
+export const JOB_STATUSES = ['queued', 'preparing', 'running', 'succeeded', 'failed', 'cancelled'] as const;
+export const JobStatus = Type.Enum(JOB_STATUSES);
+export type JobStatus = (typeof JOB_STATUSES)[number];
+export const ENDED_STATUSES: readonly JobStatus[] = ['succeeded', 'failed', 'cancelled'];
+
+/** Why a job failed: a stable code and a sentence that says what to do. */
+export const JobFailure = Type.Object(
+  { code: Type.String(), message: Type.String(), details: Type.Array(Fault) },
+  { $id: 'JobFailure', ...closed },
+);
+export type JobFailure = Static<typeof JobFailure>;
+
+/** Where a running job is. */
+export const JobProgress = Type.Object(
+  {
+    step: Type.Integer({ minimum: 0 }),
+    total_steps: Type.Integer({ minimum: 0 }),
+    epoch: Type.Number({ minimum: 0 }),
+    loss: Nullable(Type.Number()),
+    tokens_per_second: Nullable(Type.Number()),
+    seconds_left: Nullable(Type.Number()),
+  },
+  { $id: 'JobProgress', ...closed },
+);
+export type JobProgress = Static<typeof JobProgress>;
+
+export const Job = Type.Object(
+  {
+    id: JobId,
+    object: Type.Literal('job'),
+    status: JobStatus,
+    ...JobSpec.properties,
+    report: Nullable(Report, { description: 'What the job will do; there once it is prepared.' }),
+    progress: Nullable(JobProgress),
+    adapter: Nullable(AdapterId),
+    error: Nullable(JobFailure),
+    attempts: Type.Integer({ minimum: 0 }),
+    created_at: Type.String(),
+    started_at: Nullable(Type.String()),
+    ended_at: Nullable(Type.String()),
+  },
+  { $id: 'Job', ...closed },
+);
+export type Job = Static<typeof Job>;
+export const JobPage = Page(Job, 'JobPage');

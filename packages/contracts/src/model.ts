@@ -1,0 +1,46 @@
+import { type Static, Type } from 'typebox';
+import { ModelName } from './identifier.js';
+import { Nullable } from './nullable.js';
+
+const closed = { additionalProperties: false };
+
+/** A layer LoRA can be put on. */
+export const AdaptableModule = Type.Object(
+  {
+    name: Type.String({ description: 'Full module path, for instance model.layers.0.self_attn.q_proj.' }),
+    in_features: Type.Integer({ minimum: 1 }),
+    out_features: Type.Integer({ minimum: 1 }),
+  },
+  { $id: 'AdaptableModule', ...closed },
+);
+export type AdaptableModule = Static<typeof AdaptableModule>;
+
+/** A base model on this host. */
+export const BaseModel = Type.Object(
+  {
+    name: ModelName,
+    object: Type.Literal('model'),
+    family: Nullable(Type.String(), { description: 'llama, qwen2, classifier; null when it cannot be used.' }),
+    parameters: Nullable(Type.Integer({ minimum: 0 })),
+    bytes: Type.Integer({ minimum: 0, description: 'Of the weight files.' }),
+    dtype: Nullable(Type.String({ description: 'float32, float16 or bfloat16.' })),
+    max_positions: Nullable(Type.Integer()),
+    target_modules: Type.Array(Type.String(), { description: 'Suffixes that target_modules may name.' }),
+    problem: Nullable(Type.Object({ code: Type.String(), message: Type.String() }, closed), {
+      description: 'Why it cannot be trained, if it cannot.',
+    }),
+  },
+  { $id: 'BaseModel', ...closed },
+);
+export type BaseModel = Static<typeof BaseModel>;
+
+/** `GET /models/:name`: with every module. */
+export const BaseModelDetail = Type.Object(
+  { ...BaseModel.properties, modules: Type.Array(AdaptableModule) },
+  { $id: 'BaseModelDetail', ...closed },
+);
+export type BaseModelDetail = Static<typeof BaseModelDetail>;
+export const BaseModelList = Type.Object(
+  { data: Type.Array(BaseModel), has_more: Type.Literal(false), next: Type.Null() },
+  { $id: 'BaseModelList', ...closed },
+);

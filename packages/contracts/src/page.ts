@@ -1,0 +1,28 @@
+import { type Static, type TSchema, Type } from 'typebox';
+import { Nullable } from './nullable.js';
+
+/** Query of a list: `limit` items after the item with the id `after`, newest first. */
+export const PageQuery = Type.Object(
+  {
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, default: 20 })),
+    after: Type.Optional(Type.String({ maxLength: 64, description: 'Id of the last item of the page before.' })),
+  },
+  { additionalProperties: false },
+);
+export type PageQuery = Static<typeof PageQuery>;
+
+export const Page = <Item extends TSchema>(item: Item, id: string) =>
+  Type.Object(
+    {
+      data: Type.Array(item),
+      has_more: Type.Boolean(),
+      next: Nullable(Type.String({ description: 'Give it as `after`.' })),
+    },
+    { $id: id, additionalProperties: false },
+  );
+
+export interface Paged<Item> {
+  data: Item[];
+  has_more: boolean;
+  next: string | null;
+}

@@ -1,0 +1,65 @@
+import { type Static, Type } from 'typebox';
+import { Fault } from './error.js';
+import { Nullable } from './nullable.js';
+
+const closed = { additionalProperties: false };
+const count = (description: string) => Type.Integer({ minimum: 0, description });
+
+/** What a job will do, told before it does it. `POST /jobs?dry_run=true` answers with it. */
+export const Report = Type.Object(
+  {
+    base_model: Type.String(),
+    family: Type.String({ description: 'Architecture family, for instance llama.' }),
+    precision: Type.Object(
+      {
+        chosen: Nullable(Type.Enum(['float32', 'bfloat16']), {
+          description: 'Null in a dry run with `auto`: the worker probes its own machine.',
+        }),
+        reason: Type.String(),
+      },
+      closed,
+    ),
+    parameters: Type.Object(
+      {
+        trained: count('Numbers in A and B over all targets.'),
+        total: count('Base and adapter together.'),
+        trained_percent: Type.Number({ minimum: 0, description: '100 × trained / total.' }),
+        modules: Type.Array(Type.String(), { description: 'Full names of the adapted layers.' }),
+      },
+      closed,
+    ),
+    rows: Type.Object(
+      {
+        total: count('Rows in the dataset.'),
+        training: count('Sequences trained on, after overflow and the validation split.'),
+        validation: count('Sequences held out.'),
+        overflowed: count('Rows longer than max_seq_length.'),
+        dropped: count('Rows left out because of on_overflow: drop, or because truncation left no trained token.'),
+        truncated: count('Rows cut at max_seq_length.'),
+        split: count('Rows cut into several sequences.'),
+        longest: count('Tokens of the longest row before overflow handling.'),
+      },
+      closed,
+    ),
+    tokens: Type.Object(
+      {
+        per_epoch: count('Tokens read in one pass over the training rows (for a classifier: rows).'),
+        trained_per_epoch: count('Tokens with a loss among them.'),
+        total: count('Over the whole job.'),
+        validation: count('Tokens of the held-out rows.'),
+      },
+      closed,
+    ),
+    steps: Type.Object(
+      {
+        per_epoch: count('Optimizer steps in one pass.'),
+        total: count('Optimizer steps of the job.'),
+        warmup: count('Steps in which the learning rate rises.'),
+      },
+      closed,
+    ),
+    warnings: Type.Array(Fault),
+  },
+  { $id: 'Report', ...closed },
+);
+export type Report = Static<typeof Report>;
