@@ -1,1 +1,2 @@
-export {};
+export * from './dataset-row.js';
+export * from './examples.js';

@@ -1,0 +1,76 @@
+import { describe, expect, it } from 'vitest';
+import { checkRow, detectFormat } from './dataset-row.js';
+
+const user = { role: 'user', content: 'Hi' };
+const assistant = { role: 'assistant', content: 'Hello' };
+
+describe('checkRow', () => {
+  it.each([
+    ['messages', { messages: [{ role: 'system', content: '' }, user, assistant] }],
+    ['prompt_completion', { prompt: '', completion: 'b' }],
+    ['instruction', { instruction: 'a', output: 'b' }],
+    ['instruction', { instruction: 'a', input: 'c', output: 'b' }],
+    ['text', { text: 'a' }],
+    ['features', { features: [0, -1.5], label: 3 }],
+  ])('accepts a row of format %s', (format, row) => {
+    expect(checkRow(row)).toEqual({ format, row, faults: [] });
+    expect(detectFormat(row)).toBe(format);
+  });
+
+  it.each([
+    ['not an object', 'text', 'invalid_dataset', undefined],
+    ['null', null, 'invalid_dataset', undefined],
+    ['an array', [{ text: 'a' }], 'invalid_dataset', undefined],
+    ['no known key', { txt: 'a' }, 'invalid_dataset', undefined],
+    ['no messages', { messages: [] }, 'invalid_dataset', 'messages'],
+    ['messages that are no list', { messages: 'Hi' }, 'invalid_dataset', 'messages'],
+    ['an unknown role', { messages: [{ role: 'bot', content: '' }, assistant] }, 'invalid_dataset', 'messages.0.role'],
+    ['no content', { messages: [{ role: 'user' }, assistant] }, 'invalid_dataset', 'messages.0.content'],
+    ['an unknown key', { text: 'a', source: 'b' }, 'unknown_field', 'source'],
+    ['an unknown key of a message', { messages: [{ ...user, x: 1 }, assistant] }, 'unknown_field', 'messages.0.x'],
+    ['keys of two formats', { text: 'a', prompt: 'b', completion: 'c' }, 'unknown_field', 'text'],
+    ['no completion', { prompt: 'a' }, 'invalid_dataset', 'completion'],
+    ['no prompt', { completion: 'a' }, 'invalid_dataset', 'prompt'],
+    ['an empty completion', { prompt: 'a', completion: '' }, 'no_trained_tokens', 'completion'],
+    ['an empty output', { instruction: 'a', output: '' }, 'no_trained_tokens', 'output'],
+    ['an empty text', { text: '' }, 'no_trained_tokens', 'text'],
+    ['no assistant', { messages: [user] }, 'no_trained_tokens', 'messages'],
+    [
+      'a silent assistant',
+      { messages: [user, { ...assistant, content: '' }] },
+      'no_trained_tokens',
+      'messages.1.content',
+    ],
+    ['a lone surrogate', { text: 'a\ud800b' }, 'invalid_dataset', 'text'],
+    ['no features', { features: [], label: 0 }, 'invalid_dataset', 'features'],
+    ['a label that is no integer', { features: [1], label: 0.5 }, 'invalid_dataset', 'label'],
+    ['a negative label', { features: [1], label: -1 }, 'invalid_dataset', 'label'],
+    ['a label beyond int32', { features: [1], label: 2 ** 53 }, 'invalid_dataset', 'label'],
+    ['an infinite feature', { features: [1, Number.POSITIVE_INFINITY], label: 0 }, 'invalid_dataset', 'features.1'],
+    ['a feature beyond float32', { features: [1e39], label: 0 }, 'invalid_dataset', 'features.0'],
+  ])('refuses %s', (_, row, code, param) => {
+    const checked = checkRow(row);
+    expect(checked.row).toBeNull();
+    expect(checked.faults[0]).toMatchObject(param === undefined ? { code } : { code, param });
+  });
+
+  it('refuses keys that reach for prototypes', () => {
+    for (const key of ['__proto__', 'constructor', 'prototype', 'toString']) {
+      const checked = checkRow(JSON.parse(`{"text": "a", "${key}": {"polluted": true}}`));
+      expect(checked.faults).toMatchObject([{ code: 'unknown_field', param: key }]);
+    }
+    expect(detectFormat(JSON.parse('{"__proto__": {"text": "a"}}'))).toBeNull();
+  });
+
+  it('names every fault of a row, up to a bound', () => {
+    const two = checkRow({ messages: [{ role: 'x', content: 1 }] });
+    expect(two.faults.map(({ param }) => param)).toEqual(['messages.0.role', 'messages.0.content']);
+    const many = checkRow({ features: Array(1000).fill('x'), label: 0 });
+    expect(many.faults.length).toBeGreaterThan(1);
+    expect(many.faults.length).toBeLessThanOrEqual(8);
+  });
+
+  it('accepts pairs of surrogates', () => {
+    expect(checkRow({ text: '😀' }).faults).toEqual([]);
+  });
+});
