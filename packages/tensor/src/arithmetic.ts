@@ -1,0 +1,79 @@
+import { boolAttribute, elementType, execute, intAttribute, typeAttribute } from './execute.js';
+import type { Tensor } from './tensor.js';
+import { tensorOf } from './transfer.js';
+
+// Element by element, with NumPy's broadcasting.
+const binary =
+  (name: string) =>
+  (a: Tensor, b: Tensor): Tensor =>
+    execute(name, [elementType(a)], [a, b]);
+const unary =
+  (name: string) =>
+  (x: Tensor): Tensor =>
+    execute(name, [elementType(x)], [x]);
+
+export const add = binary('AddV2');
+export const subtract = binary('Sub');
+export const multiply = binary('Mul');
+export const divide = binary('RealDiv');
+export const maximum = binary('Maximum');
+export const minimum = binary('Minimum');
+/** `(a - b)²` */
+export const squaredDifference = binary('SquaredDifference');
+export const negate = unary('Neg');
+export const square = unary('Square');
+export const squareRoot = unary('Sqrt');
+export const reciprocalSquareRoot = unary('Rsqrt');
+export const exponential = unary('Exp');
+export const sigmoid = unary('Sigmoid');
+export const tanh = unary('Tanh');
+export const relu = unary('Relu');
+/** The error function, for the exact GELU. */
+export const erf = unary('Erf');
+/** Softmax over the last axis. */
+export const softmax = unary('Softmax');
+
+/** `gradient` where `output > 0`, else 0. */
+export function reluGradient(gradient: Tensor, output: Tensor): Tensor {
+  return execute('ReluGrad', [elementType(gradient)], [gradient, output]);
+}
+
+/** 1 where `a >= b`, else 0, as booleans. */
+export function greaterEqual(a: Tensor, b: Tensor): Tensor {
+  return execute('GreaterEqual', [elementType(a)], [a, b]);
+}
+
+/** Sum of tensors of one shape. */
+export function addAll(tensors: Tensor[]): Tensor {
+  if (tensors.length === 1) return execute('Identity', [elementType(tensors[0]!)], tensors);
+  return execute('AddN', [elementType(tensors[0]!), intAttribute('N', tensors.length)], tensors);
+}
+
+function reduction(name: string) {
+  return (x: Tensor, axis: number | 'all', options: { keepDims?: boolean } = {}): Tensor => {
+    const axes =
+      axis === 'all' ? Int32Array.from(x.shape.keys()) : Int32Array.of(axis < 0 ? axis + x.shape.length : axis);
+    const axesTensor = tensorOf(axes, [axes.length]);
+    const attributes = [
+      elementType(x),
+      typeAttribute('Tidx', 'int32'),
+      boolAttribute('keep_dims', options.keepDims ?? false),
+    ];
+    const result = execute(name, attributes, [x, axesTensor]);
+    axesTensor.dispose();
+    return result;
+  };
+}
+
+export const sum = reduction('Sum');
+export const mean = reduction('Mean');
+export const max = reduction('Max');
+
+/** Index of the greatest along the last axis, int32. */
+export function argMax(x: Tensor): Tensor {
+  const axis = tensorOf(Int32Array.of(x.shape.length - 1), []);
+  const attributes = [elementType(x), typeAttribute('Tidx', 'int32'), typeAttribute('output_type', 'int32')];
+  const result = execute('ArgMax', attributes, [x, axis]);
+  axis.dispose();
+  return result;
+}

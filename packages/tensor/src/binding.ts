@@ -1,0 +1,36 @@
+import { createRequire } from 'node:module';
+
+/** One attribute of an op, as the addon takes it: `type` is TensorFlow's TF_AttrType. */
+export interface OpAttribute {
+  name: string;
+  type: number;
+  value: boolean | number | string | number[];
+}
+
+interface OutputInfo {
+  id: number;
+  shape: number[];
+  dtype: number;
+}
+
+/** The N-API addon of tfjs-node: handles by number, ops by name, every call synchronous. */
+interface Binding {
+  createTensor(shape: number[], dtype: number, data: Float32Array | Int32Array | Uint8Array): number;
+  deleteTensor(id: number): void;
+  tensorDataSync(id: number): Float32Array | Int32Array | BigInt64Array | Uint8Array;
+  executeOp(name: string, attributes: OpAttribute[], inputs: number[], outputCount: number): OutputInfo[];
+  getNumOfTensors(): number;
+  isUsingGpuDevice(): boolean;
+  TF_Version: string;
+}
+
+function loadBinding(): Binding {
+  // tfjs is CommonJS and prints notices on import; the raw binding below it is what this package works with.
+  const tf = createRequire(import.meta.url)('@tensorflow/tfjs-node-gpu') as { backend(): { binding: Binding } };
+  return tf.backend().binding;
+}
+
+export const binding = loadBinding();
+
+/** Version of TensorFlow's C library, and whether ops run on a GPU. */
+export const engine = { version: binding.TF_Version, onGpu: binding.isUsingGpuDevice() };

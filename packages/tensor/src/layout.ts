@@ -1,0 +1,133 @@
+import type { DType } from './dtype.js';
+import { elementType, execute, executeMany, intAttribute, typeAttribute } from './execute.js';
+import type { Tensor } from './tensor.js';
+import { cast, constant, tensorOf } from './transfer.js';
+
+const INDEX = typeAttribute('Tidx', 'int32');
+
+/** Runs `use` with small int32 vectors that some ops take their parameters in, and frees them. */
+function withVectors<Result>(vectors: readonly (readonly number[])[], use: (...tensors: Tensor[]) => Result): Result {
+  const tensors = vectors.map((vector) => tensorOf(Int32Array.from(vector), [vector.length]));
+  try {
+    return use(...tensors);
+  } finally {
+    for (const tensor of tensors) tensor.dispose();
+  }
+}
+
+/** The same elements in another shape; the memory is shared. One dimension may be -1. */
+export function reshape(x: Tensor, shape: readonly number[]): Tensor {
+  return withVectors([shape], (vector) =>
+    execute('Reshape', [elementType(x), typeAttribute('Tshape', 'int32')], [x, vector]),
+  );
+}
+
+/** Axes in another order: axis i of the result is axis `order[i]` of `x`. */
+export function transpose(x: Tensor, order: readonly number[]): Tensor {
+  return withVectors([order], (vector) =>
+    execute('Transpose', [elementType(x), typeAttribute('Tperm', 'int32')], [x, vector]),
+  );
+}
+
+/** Tensors one after the other along an axis. */
+export function concat(tensors: Tensor[], axis: number): Tensor {
+  if (tensors.length === 1) return execute('Identity', [elementType(tensors[0]!)], tensors);
+  return execute(
+    'ConcatV2',
+    [elementType(tensors[0]!), intAttribute('N', tensors.length), INDEX],
+    [...tensors, constant(axis, 'int32')],
+  );
+}
+
+/** Cuts a tensor along an axis into pieces of these sizes. */
+export function split(x: Tensor, sizes: readonly number[], axis: number): Tensor[] {
+  if (sizes.length === 1) return [execute('Identity', [elementType(x)], [x])];
+  return withVectors([sizes], (vector) =>
+    executeMany(
+      'SplitV',
+      [elementType(x), typeAttribute('Tlen', 'int32'), intAttribute('num_split', sizes.length)],
+      [x, vector, constant(axis, 'int32')],
+      sizes.length,
+    ),
+  );
+}
+
+/** A box of a tensor. A size of -1 goes to the end. */
+export function slice(x: Tensor, begin: readonly number[], size: readonly number[]): Tensor {
+  return withVectors([begin, size], (beginVector, sizeVector) =>
+    execute('Slice', [elementType(x), typeAttribute('Index', 'int32')], [x, beginVector!, sizeVector!]),
+  );
+}
+
+/** Zeros around a tensor: `[before, after]` for each axis. */
+export function pad(x: Tensor, paddings: readonly (readonly [number, number])[]): Tensor {
+  const vector = tensorOf(Int32Array.from(paddings.flat()), [paddings.length, 2]);
+  const result = execute('Pad', [elementType(x), typeAttribute('Tpaddings', 'int32')], [x, vector]);
+  vector.dispose();
+  return result;
+}
+
+/**
+ * Slices of the first axis.
+ * @param x `[n, …]`
+ * @param indices `[m]` int32, each in 0 … n - 1
+ * @returns `[m, …]`
+ */
+export function gather(x: Tensor, indices: Tensor): Tensor {
+  const attributes = [
+    typeAttribute('Tparams', x.dtype),
+    typeAttribute('Tindices', 'int32'),
+    typeAttribute('Taxis', 'int32'),
+    intAttribute('batch_dims', 0),
+  ];
+  return execute('GatherV2', attributes, [x, indices, constant(0, 'int32')]);
+}
+
+/**
+ * A tensor of zeros with slices of the first axis set; slices with the same index are added.
+ * @param indices `[m]` int32
+ * @param updates `[m, …]`
+ * @param rows n
+ * @returns `[n, …]`
+ */
+export function scatter(indices: Tensor, updates: Tensor, rows: number): Tensor {
+  const column = reshape(indices, [indices.size, 1]);
+  const result = withVectors([[rows, ...updates.shape.slice(1)]], (shape) =>
+    execute('ScatterNd', [elementType(updates), typeAttribute('Tindices', 'int32')], [column, updates, shape!]),
+  );
+  column.dispose();
+  return result;
+}
+
+/** Shifts along the last axis by `by`, round the end. */
+export function roll(x: Tensor, by: number): Tensor {
+  return execute(
+    'Roll',
+    [elementType(x), typeAttribute('Tshift', 'int32'), typeAttribute('Taxis', 'int32')],
+    [x, constant(by, 'int32'), constant(x.shape.length - 1, 'int32')],
+  );
+}
+
+/** A tensor filled with one value. */
+export function fill(shape: readonly number[], value: number, dtype: DType = 'float32'): Tensor {
+  return withVectors([shape], (vector) =>
+    execute(
+      'Fill',
+      [typeAttribute('T', dtype), typeAttribute('index_type', 'int32')],
+      [vector, constant(value, dtype)],
+    ),
+  );
+}
+
+/** `a` where `condition`, else `b`; the three broadcast. */
+export function select(condition: Tensor, a: Tensor, b: Tensor): Tensor {
+  return execute('SelectV2', [elementType(a)], [condition, a, b]);
+}
+
+/** The tensor with its elements where `condition`, else 0. */
+export function zeroUnless(condition: Tensor, x: Tensor): Tensor {
+  const mask = cast(condition, x.dtype);
+  const result = execute('Mul', [elementType(x)], [x, mask]);
+  mask.dispose();
+  return result;
+}

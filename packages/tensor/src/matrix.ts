@@ -1,0 +1,35 @@
+import { boolAttribute, elementType, execute } from './execute.js';
+import type { Tensor } from './tensor.js';
+
+/**
+ * Product of two matrices. In bfloat16 the sums are float32 and rounded once at the end.
+ * @param a `[m, k]`, or `[k, m]` with `transposeA`
+ * @param b `[k, n]`, or `[n, k]` with `transposeB`
+ * @returns `[m, n]`
+ */
+export function matMul(a: Tensor, b: Tensor, options: { transposeA?: boolean; transposeB?: boolean } = {}): Tensor {
+  const attributes = [
+    elementType(a),
+    boolAttribute('transpose_a', options.transposeA ?? false),
+    boolAttribute('transpose_b', options.transposeB ?? false),
+  ];
+  return execute('MatMul', attributes, [a, b]);
+}
+
+/**
+ * Products of matrices in the last two axes; the axes before them are the same in both, or broadcast.
+ * @param a `[…, m, k]`, or `[…, k, m]` with `transposeA`
+ * @param b `[…, k, n]`, or `[…, n, k]` with `transposeB`
+ */
+export function batchMatMul(
+  a: Tensor,
+  b: Tensor,
+  options: { transposeA?: boolean; transposeB?: boolean } = {},
+): Tensor {
+  const attributes = [
+    elementType(a),
+    boolAttribute('adj_x', options.transposeA ?? false),
+    boolAttribute('adj_y', options.transposeB ?? false),
+  ];
+  return execute('BatchMatMulV2', attributes, [a, b]);
+}

@@ -1,0 +1,96 @@
+import { binding } from './binding.js';
+import { BYTES_PER_ELEMENT, type DType } from './dtype.js';
+
+/** A tensor in TensorFlow's memory. Freed by {@link dispose} or by the end of the {@link scope} it was made in. */
+export class Tensor {
+  readonly id: number;
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+  #disposed = false;
+
+  constructor(id: number, shape: readonly number[], dtype: DType) {
+    this.id = id;
+    this.shape = shape;
+    this.dtype = dtype;
+    scopes.at(-1)?.add(this);
+  }
+
+  get size(): number {
+    return this.shape.reduce((product, dimension) => product * dimension, 1);
+  }
+
+  get sizeBytes(): number {
+    return this.size * BYTES_PER_ELEMENT[this.dtype];
+  }
+
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  /** Frees the memory now. A second call does nothing. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    binding.deleteTensor(this.id);
+  }
+}
+
+const scopes: Set<Tensor>[] = [];
+
+/**
+ * Runs `work` and frees every tensor made in it, except those its result holds (in arrays or objects, at any depth)
+ * and those {@link keep} was called on. What is returned belongs to the scope around. `work` must be synchronous.
+ */
+export function scope<Result>(work: () => Result): Result {
+  const own = new Set<Tensor>();
+  scopes.push(own);
+  let result: Result | undefined;
+  let finished = false;
+  try {
+    result = work();
+    if (result instanceof Promise) throw new Error('the work of a scope must be synchronous');
+    finished = true;
+    return result;
+  } finally {
+    scopes.pop();
+    const held = new Set<Tensor>();
+    if (finished) collectTensors(result, held);
+    const outer = scopes.at(-1);
+    for (const tensor of own) {
+      if (held.has(tensor)) outer?.add(tensor);
+      else tensor.dispose();
+    }
+  }
+}
+
+/** Takes tensors out of every scope: they live until {@link dispose}. */
+export function keep<Held>(held: Held): Held {
+  const tensors = new Set<Tensor>();
+  collectTensors(held, tensors);
+  for (const tensor of tensors) for (const each of scopes) each.delete(tensor);
+  return held;
+}
+
+/** Frees every tensor that `held` holds (in arrays, maps or plain objects, at any depth). */
+export function dispose(held: unknown): void {
+  const tensors = new Set<Tensor>();
+  collectTensors(held, tensors);
+  for (const tensor of tensors) {
+    for (const each of scopes) each.delete(tensor);
+    tensor.dispose();
+  }
+}
+
+/** Handles alive in the engine: flat from step to step, or something leaks. */
+export function liveTensorCount(): number {
+  return binding.getNumOfTensors();
+}
+
+function collectTensors(value: unknown, into: Set<Tensor>): void {
+  if (value instanceof Tensor) into.add(value);
+  else if (Array.isArray(value)) for (const item of value) collectTensors(item, into);
+  else if (value instanceof Map) for (const item of value.values()) collectTensors(item, into);
+  else if (value !== null && typeof value === 'object' && !ArrayBuffer.isView(value)) {
+    for (const item of Object.values(value)) collectTensors(item, into);
+  }
+}

@@ -1,0 +1,69 @@
+import { binding } from './binding.js';
+import { type DType, TF_DATA_TYPE } from './dtype.js';
+import { boolAttribute, execute, typeAttribute } from './execute.js';
+import { keep, scope, Tensor } from './tensor.js';
+
+/**
+ * A tensor with this content. An aligned buffer is not copied but shared: do not write to it afterwards.
+ * @param shape its product is `data.length`
+ */
+export function tensorOf(data: Float32Array | Int32Array, shape: readonly number[]): Tensor {
+  const dtype = data instanceof Float32Array ? 'float32' : 'int32';
+  return new Tensor(binding.createTensor([...shape], TF_DATA_TYPE[dtype], data), shape, dtype);
+}
+
+/** A tensor from little-endian bytes, as they lie in a safetensors file. */
+export function tensorOfBytes(
+  bytes: Uint8Array,
+  shape: readonly number[],
+  dtype: 'float32' | 'float16' | 'bfloat16',
+): Tensor {
+  const width = dtype === 'float32' ? 4 : 2;
+  return scope(() => {
+    const raw = binding.createTensor([...shape, width], TF_DATA_TYPE.uint8, bytes);
+    return execute(
+      'Bitcast',
+      [typeAttribute('T', 'uint8'), typeAttribute('type', dtype)],
+      [new Tensor(raw, [...shape, width], 'uint8')],
+    );
+  });
+}
+
+/** The tensor in another element type; the tensor itself when it has it already. */
+export function cast(tensor: Tensor, dtype: DType): Tensor {
+  if (tensor.dtype === dtype) return tensor;
+  return execute(
+    'Cast',
+    [typeAttribute('SrcT', tensor.dtype), typeAttribute('DstT', dtype), boolAttribute('Truncate', false)],
+    [tensor],
+  );
+}
+
+/** The content as float32. `[size]` in row-major order. */
+export function toFloat32Array(tensor: Tensor): Float32Array {
+  return scope(() => binding.tensorDataSync(cast(tensor, 'float32').id) as Float32Array);
+}
+
+export function toInt32Array(tensor: Tensor): Int32Array {
+  return scope(() => binding.tensorDataSync(cast(tensor, 'int32').id) as Int32Array);
+}
+
+/** The one number of a tensor of size 1. */
+export function toNumber(tensor: Tensor): number {
+  if (tensor.size !== 1) throw new Error(`a tensor of shape [${tensor.shape.join(',')}] is not one number`);
+  return toFloat32Array(tensor)[0]!;
+}
+
+const scalars = new Map<string, Tensor>();
+
+/** A scalar, made once per value and kept: for constants such as an epsilon, not for values that change. */
+export function constant(value: number, dtype: DType = 'float32'): Tensor {
+  const key = `${dtype} ${value}`;
+  let tensor = scalars.get(key);
+  if (tensor === undefined) {
+    const data = dtype === 'int32' ? Int32Array.of(value) : Float32Array.of(value);
+    tensor = scope(() => keep(cast(tensorOf(data, []), dtype)));
+    scalars.set(key, tensor);
+  }
+  return tensor;
+}
