@@ -1,0 +1,120 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis } from 'ioredis';
+
+/** A Redis for one test file. */
+export interface RealRedis {
+  url: string;
+  /** Begin every key with it: the server may be one that other tests use as well (`REDIS_URL`). */
+  prefix: string;
+  /** Stops the server; where it is not ours, removes the keys that begin with `prefix`. */
+  stop(): Promise<void>;
+}
+
+const START_ATTEMPTS = 5;
+const START_TIMEOUT_MS = 15_000;
+
+/**
+ * A real Redis: the one of `REDIS_URL`, else a server of its own on a free port, from the program that set-up finds
+ * (`redis-server` or `valkey-server` on the PATH, else the pinned Valkey in the cache).
+ *
+ * A server of its own ends with this process, however that ends.
+ */
+export async function startRealRedis(): Promise<RealRedis> {
+  const prefix = `test-${randomBytes(6).toString('hex')}:`;
+  const source = await locateRedis();
+  if ('url' in source) {
+    return { url: source.url, prefix, stop: () => removeKeys(source.url, prefix) };
+  }
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-redis-'));
+  for (let attempt = 1; ; attempt++) {
+    const port = await freePort();
+    const server = await tryToStart(source.serverFile, port, folder);
+    if (server.started) {
+      const stop = async () => {
+        await end(server.child);
+        await rm(folder, { recursive: true, force: true });
+      };
+      return { url: `redis://127.0.0.1:${port}`, prefix, stop };
+    }
+    // The port was taken between our look and the server's; another one will do.
+    if (attempt === START_ATTEMPTS) {
+      await rm(folder, { recursive: true, force: true });
+      throw new Error(`Redis did not start (${source.serverFile}):\n${server.output}`);
+    }
+  }
+}
+
+/** An address at which nothing listens, for tests of what happens while Redis is away. */
+export async function absentRedisUrl(): Promise<string> {
+  return `redis://127.0.0.1:${await freePort()}`;
+}
+
+async function locateRedis(): Promise<{ url: string } | { serverFile: string }> {
+  const setup = new URL('../scripts/setup/', import.meta.url).href;
+  // The set-up scripts are plain JavaScript without declarations, hence the computed specifiers.
+  const { findRedis } = await import(`${setup}redis-server.mjs`);
+  const { cacheDir } = await import(`${setup}locations.mjs`);
+  const quiet = { update() {} };
+  const { source } = await findRedis({ cache: cacheDir(process.env), env: process.env, progress: quiet });
+  return source;
+}
+
+async function tryToStart(serverFile: string, port: number, folder: string) {
+  const options = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'no'];
+  // The shell waits on a pipe from this process, so that the server goes away even if this process is killed.
+  const script = '"$@" & server=$!; (cat <&3 >/dev/null; kill $server) & wait $server';
+  const child = spawn('/bin/sh', ['-c', script, 'redis', serverFile, ...options, '--maxmemory-policy', 'noeviction'], {
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (chunk: Buffer) => {
+      output = (output + chunk.toString()).slice(-4000);
+    });
+  }
+  let exited = false;
+  child.once('exit', () => {
+    exited = true;
+  });
+  const deadline = Date.now() + START_TIMEOUT_MS;
+  while (!exited && !/Ready to accept connections/i.test(output) && Date.now() < deadline) await sleep(10);
+  const started = !exited && /Ready to accept connections/i.test(output);
+  if (!started && !exited) await end(child);
+  return { started, child, output };
+}
+
+/** Closes the pipe the shell waits on; the shell ends after the server. */
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, 'exit');
+  child.stdio[3]?.destroy();
+  await exited;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  server.close();
+  await once(server, 'close');
+  return address.port;
+}
+
+async function removeKeys(url: string, prefix: string): Promise<void> {
+  const redis = new Redis(url);
+  try {
+    for await (const keys of redis.scanStream({ match: `${prefix}*`, count: 500 })) {
+      if (keys.length > 0) await redis.unlink(...(keys as string[]));
+    }
+  } finally {
+    await redis.quit();
+  }
+}
