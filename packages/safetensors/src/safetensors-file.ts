@@ -1,0 +1,107 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import { LENGTH_BYTES, MAX_HEADER_BYTES, parseHeader, type TensorEntry } from './header.js';
+import { SafetensorsError } from './safetensors-error.js';
+
+/** One typed array holds at most this on Node 20. */
+const MAX_TENSOR_BYTES = 2 ** 32;
+
+/** Bytes asked of the system at once; a single read cannot return 2 GiB or more. */
+const READ_PIECE_BYTES = 2 ** 28;
+
+/** An open safetensors file: its table of contents in memory, its data on disk. */
+export interface SafetensorsFile {
+  readonly path: string;
+  readonly tensors: ReadonlyMap<string, TensorEntry>;
+  readonly metadata: ReadonlyMap<string, string>;
+
+  /**
+   * Reads one tensor's bytes, little-endian and row-major.
+   *
+   * @param into where to read to, at least as long as the tensor; default: a new buffer whose offset is 0
+   * @returns exactly the tensor's bytes: the new buffer, or the beginning of `into`
+   * @throws SafetensorsError tensor_not_found, tensor_too_large (over 4 GiB), file_truncated
+   */
+  read(name: string, into?: Uint8Array): Promise<Uint8Array>;
+
+  close(): Promise<void>;
+}
+
+export interface OpenOptions {
+  /** Longest header accepted. @defaultValue 100,000,000 */
+  maxHeaderBytes?: number;
+}
+
+/**
+ * Opens a safetensors file and checks its whole header; the data is read tensor by tensor.
+ *
+ * Format: https://github.com/huggingface/safetensors#format
+ *
+ * @throws SafetensorsError when the file breaks the format; the system's error when it cannot be opened
+ */
+export async function openSafetensors(path: string, options: OpenOptions = {}): Promise<SafetensorsFile> {
+  const handle = await open(path, 'r');
+  try {
+    const { size } = await handle.stat();
+    const text = await readHeaderBytes(handle, size, options.maxHeaderBytes ?? MAX_HEADER_BYTES);
+    const { tensors, metadata } = parseHeader(text, size);
+    return {
+      path,
+      tensors,
+      metadata,
+      read: async (name, into) => {
+        const entry = tensors.get(name);
+        if (!entry) throw new SafetensorsError('tensor_not_found', `there is no tensor ${JSON.stringify(name)}`);
+        return await readEntry(handle, entry, into);
+      },
+      close: () => handle.close(),
+    };
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+async function readHeaderBytes(handle: FileHandle, fileBytes: number, maxHeaderBytes: number): Promise<Uint8Array> {
+  if (fileBytes < LENGTH_BYTES) {
+    throw new SafetensorsError('file_truncated', `the file has ${fileBytes} bytes and no header`);
+  }
+  const length = new Uint8Array(LENGTH_BYTES);
+  await readFully(handle, length, 0);
+  const headerBytes = new DataView(length.buffer).getBigUint64(0, true);
+  if (headerBytes > BigInt(maxHeaderBytes)) {
+    throw new SafetensorsError(
+      'header_too_large',
+      `the header claims ${headerBytes} bytes; at most ${maxHeaderBytes} are read`,
+    );
+  }
+  if (headerBytes > BigInt(fileBytes - LENGTH_BYTES)) {
+    throw new SafetensorsError('file_truncated', 'the header reaches past the end of the file');
+  }
+  const text = new Uint8Array(Number(headerBytes));
+  await readFully(handle, text, LENGTH_BYTES);
+  return text;
+}
+
+async function readEntry(handle: FileHandle, entry: TensorEntry, into?: Uint8Array): Promise<Uint8Array> {
+  const { name, byteLength } = entry;
+  if (byteLength > MAX_TENSOR_BYTES) {
+    throw new SafetensorsError('tensor_too_large', `tensor ${JSON.stringify(name)} has ${byteLength} bytes`);
+  }
+  if (into && into.byteLength < byteLength) {
+    throw new RangeError(`${byteLength} bytes of ${name} do not fit the ${into.byteLength} given`);
+  }
+  const target = into ? into.subarray(0, byteLength) : new Uint8Array(byteLength);
+  await readFully(handle, target, entry.byteOffset);
+  return target;
+}
+
+async function readFully(handle: FileHandle, target: Uint8Array, position: number): Promise<void> {
+  let done = 0;
+  while (done < target.byteLength) {
+    const piece = Math.min(READ_PIECE_BYTES, target.byteLength - done);
+    const { bytesRead } = await handle.read(target, done, piece, position + done);
+    // The size was checked when it was opened: somebody cut the file since.
+    if (bytesRead === 0) throw new SafetensorsError('file_truncated', 'the file ended while it was read');
+    done += bytesRead;
+  }
+}
