@@ -40,8 +40,14 @@ export async function installEngineAddon(library, { cache, env, progress }) {
   const packageDir = path.join(ROOT_DIR, 'packages/tensor/node_modules/@tensorflow/tfjs-node-gpu');
   const key = await addonKey(packageDir, library);
   const compiledDir = path.join(cache, 'addons', `tfjs_binding-${key}`);
-  const compiled = await publishFolder(compiledDir, (partial) => compile(partial, { packageDir, library, env, progress }));
-  const placed = await place(path.join(compiledDir, ADDON_NAME), { packageDir, library, key: `${key} ${library.cApiFile}` });
+  const compiled = await publishFolder(compiledDir, (partial) =>
+    compile(partial, { packageDir, library, env, progress }),
+  );
+  const placed = await place(path.join(compiledDir, ADDON_NAME), {
+    packageDir,
+    library,
+    key: `${key} ${library.cApiFile}`,
+  });
   if (compiled || placed) await checkThatItLoads(packageDir, env);
   return compiled ? 'compiled' : placed ? 'taken from the cache' : 'in place';
 }
@@ -52,7 +58,8 @@ async function addonKey(packageDir, library) {
   hash.update(JSON.stringify([library.identity, process.arch, NAPI_VERSION, COMMON_GYPI]));
   const bindingDir = path.join(packageDir, 'binding');
   const sources = (await readdir(bindingDir)).sort().map((name) => path.join(bindingDir, name));
-  for (const file of [...sources, path.join(packageDir, 'binding.gyp'), nodeApiPackageFile()]) hash.update(await readFile(file));
+  for (const file of [...sources, path.join(packageDir, 'binding.gyp'), nodeApiPackageFile()])
+    hash.update(await readFile(file));
   return hash.digest('hex').slice(0, 16);
 }
 

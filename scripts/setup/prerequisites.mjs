@@ -19,7 +19,12 @@ const TOOLS = [
     what: 'a C++ compiler (g++)',
     remedy: 'install one (on Debian and Ubuntu: apt-get install g++).',
   },
-  { command: 'make', args: ['--version'], what: 'make', remedy: 'install it (on Debian and Ubuntu: apt-get install make).' },
+  {
+    command: 'make',
+    args: ['--version'],
+    what: 'make',
+    remedy: 'install it (on Debian and Ubuntu: apt-get install make).',
+  },
 ];
 
 /** @param {NodeJS.ProcessEnv} env @returns {import('./run-steps.mjs').Step} */

@@ -26,7 +26,11 @@ const TICK_MS = 1_000;
  * @throws {SetupError} when it cannot be started or exits with anything but 0
  */
 export function runCommand(command, args, options = {}) {
-  const { onTick, passThrough = false, remedy = 'read the output above, remove its cause, and run the same command again.' } = options;
+  const {
+    onTick,
+    passThrough = false,
+    remedy = 'read the output above, remove its cause, and run the same command again.',
+  } = options;
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd: options.cwd,

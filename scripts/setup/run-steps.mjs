@@ -51,7 +51,9 @@ export function describeFailure(error) {
 function failureOf(stepName, error) {
   const why = error instanceof Error ? error.message : String(error);
   const remedy =
-    error instanceof SetupError ? error.remedy : 'this failure is not one that set-up knows; please report it as a bug.';
+    error instanceof SetupError
+      ? error.remedy
+      : 'this failure is not one that set-up knows; please report it as a bug.';
   const output = error instanceof SetupError ? error.output : error instanceof Error ? (error.stack ?? '') : '';
   return new SetupError(`Set-up failed at the step "${stepName}": ${why}`, remedy, { cause: error, output });
 }

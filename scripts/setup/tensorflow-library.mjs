@@ -28,7 +28,10 @@ const FRAMEWORK_NAME = 'libtensorflow_framework.so.2';
 export async function findTensorflowLibrary({ cache, env, progress }) {
   if (env.LIBTENSORFLOW_DIR) {
     const folder = path.resolve(env.LIBTENSORFLOW_DIR);
-    return { library: libraryIn(path.join(folder, 'lib'), path.join(folder, 'include')), origin: `from LIBTENSORFLOW_DIR, ${folder}` };
+    return {
+      library: libraryIn(path.join(folder, 'lib'), path.join(folder, 'include')),
+      origin: `from LIBTENSORFLOW_DIR, ${folder}`,
+    };
   }
   const wheel = TENSORFLOW_WHEELS[process.arch];
   if (!wheel) throw new SetupError(`there is no pinned TensorFlow for ${process.arch}`, 'set LIBTENSORFLOW_DIR.');
@@ -49,7 +52,9 @@ export function libraryIn(libDir, includeDir) {
   const cApiName = C_API_NAMES.find((name) => existsSync(path.join(libDir, name)));
   const missing = [
     ...(cApiName ? [] : [path.join(libDir, C_API_NAMES.join(' or '))]),
-    ...[path.join(libDir, FRAMEWORK_NAME), path.join(includeDir, 'tensorflow/c/c_api.h')].filter((file) => !existsSync(file)),
+    ...[path.join(libDir, FRAMEWORK_NAME), path.join(includeDir, 'tensorflow/c/c_api.h')].filter(
+      (file) => !existsSync(file),
+    ),
   ];
   if (!cApiName || missing.length > 0) {
     throw new SetupError(

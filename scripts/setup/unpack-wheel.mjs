@@ -112,7 +112,12 @@ async function folderSize(folder) {
   let total = 0;
   for (const entry of await readdir(folder, { withFileTypes: true }).catch(() => [])) {
     const full = path.join(folder, entry.name);
-    total += entry.isDirectory() ? await folderSize(full) : await stat(full).then((s) => s.size, () => 0);
+    total += entry.isDirectory()
+      ? await folderSize(full)
+      : await stat(full).then(
+          (s) => s.size,
+          () => 0,
+        );
   }
   return total;
 }

@@ -1,0 +1,88 @@
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { compilePackages } from './setup/compile-packages.mjs';
+import { importDemoModel } from './setup/demo-model.mjs';
+import { installEngineAddon } from './setup/engine-addon.mjs';
+import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
+import { installNodePackages } from './setup/node-packages.mjs';
+import { prerequisitesStep } from './setup/prerequisites.mjs';
+import { findRedis } from './setup/redis-server.mjs';
+import { describeFailure, runSteps } from './setup/run-steps.mjs';
+import { findTensorflowLibrary } from './setup/tensorflow-library.mjs';
+
+/**
+ * Makes a clone ready to run, from nothing but Node, Python with pip, a C++ compiler and make. Every step finds out first
+ * whether it is done; when all are, this takes about a second.
+ *
+ * @param {{ env?: NodeJS.ProcessEnv, redis?: boolean, demoModel?: boolean }} [options] `redis`, `demoModel`: whether they
+ *   are wanted, default true
+ * @returns {Promise<{ modelsDir: string, redis: import('./setup/redis-server.mjs').RedisSource | undefined }>}
+ * @throws {import('./setup/setup-error.mjs').SetupError} naming the step
+ */
+export async function setUp({ env = process.env, redis = true, demoModel = true } = {}) {
+  const modelsDir = path.resolve(ROOT_DIR, env.MODELS_DIR || 'models');
+  /** @type {import('./setup/redis-server.mjs').RedisSource | undefined} */
+  let redisSource;
+  let cache = '';
+  await runSteps([
+    prerequisitesStep(env),
+    {
+      name: 'Node packages',
+      async run(progress) {
+        cache = cacheDir(env);
+        return await installNodePackages({ cache, env, progress });
+      },
+    },
+    {
+      name: 'TensorFlow and its Node addon',
+      async run(progress) {
+        const { library, origin } = await findTensorflowLibrary({ cache, env, progress });
+        return `${origin}; addon ${await installEngineAddon(library, { cache, env, progress })}`;
+      },
+    },
+    { name: 'Compile', run: (progress) => compilePackages({ env, progress }) },
+    ...(redis
+      ? [
+          {
+            name: 'Redis',
+            async run(/** @type {import('./setup/run-steps.mjs').Progress} */ progress) {
+              const { source, origin } = await findRedis({ cache, env, progress });
+              redisSource = source;
+              return origin;
+            },
+          },
+        ]
+      : []),
+    ...(demoModel
+      ? [
+          {
+            name: 'Demo model',
+            run: (/** @type {import('./setup/run-steps.mjs').Progress} */ progress) =>
+              importDemoModel({ cache, env, modelsDir, progress }),
+          },
+        ]
+      : []),
+  ]);
+  return { modelsDir, redis: redisSource };
+}
+
+/**
+ * Runs a command's main part; a failure of set-up is shown as text instead of a stack, and the process exits with 1.
+ *
+ * @param {() => Promise<number | undefined>} main may give the exit code
+ */
+export async function runAsCommand(main) {
+  try {
+    process.exitCode = (await main()) ?? 0;
+  } catch (error) {
+    process.stderr.write(`${describeFailure(error)}\n`);
+    process.exitCode = 1;
+  }
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  await runAsCommand(async () => {
+    await setUp();
+    return 0;
+  });
+}

@@ -1,0 +1,73 @@
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ROOT_DIR, toolEnvironment } from './locations.mjs';
+import { pinnedPnpm } from './pnpm-package.mjs';
+import { runCommand } from './run-command.mjs';
+
+const STAMP_FILE = path.join(ROOT_DIR, 'node_modules/.lorasmith-install');
+
+/**
+ * Installs the packages of the lockfile with the pinned pnpm, unless the last install was of the same lockfile and
+ * manifests. Install scripts run only for the packages that pnpm-workspace.yaml names; tfjs's is not among them.
+ *
+ * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
+ * @returns {Promise<string>} one line for the report
+ * @throws {import('./setup-error.mjs').SetupError}
+ */
+export async function installNodePackages({ cache, env, progress }) {
+  const manifests = await manifestFiles();
+  const wanted = await stampOf(manifests);
+  const installed = existsSync(STAMP_FILE) ? await readFile(STAMP_FILE, 'utf8') : '';
+  const folders = manifests.filter((file) => file.endsWith('package.json')).map((file) => path.dirname(file));
+  if (installed === wanted && (await haveTheirPackages(folders))) return 'up to date';
+
+  await rm(STAMP_FILE, { force: true });
+  const pnpm = await pinnedPnpm({ cache, env, progress });
+  progress.update('installing, about 30 s');
+  await runCommand(
+    process.execPath,
+    // Without a terminal pnpm would stop and ask before it replaces a node_modules that another pnpm made.
+    [pnpm, 'install', '--frozen-lockfile', '--config.confirmModulesPurge=false', '--reporter=append-only'],
+    {
+      cwd: ROOT_DIR,
+      // CI: pnpm would otherwise ask questions when it has a terminal.
+      env: { ...toolEnvironment(env), CI: 'true' },
+      onTick: (seconds) => progress.update(`installing, ${seconds} s`),
+      remedy:
+        'if the lockfile is said not to match, restore pnpm-lock.yaml and the package.json files. If a download failed, make sure that npm can download; behind a proxy or mirror, set npm up for it. Then run the same command again.',
+    },
+  );
+  await writeFile(STAMP_FILE, wanted);
+  return 'installed from the lockfile';
+}
+
+async function manifestFiles() {
+  const files = ['pnpm-lock.yaml', 'pnpm-workspace.yaml', 'package.json'].map((name) => path.join(ROOT_DIR, name));
+  for (const group of ['packages', 'services']) {
+    const names = (await readdir(path.join(ROOT_DIR, group))).sort();
+    files.push(
+      ...names.map((name) => path.join(ROOT_DIR, group, name, 'package.json')).filter((file) => existsSync(file)),
+    );
+  }
+  return files;
+}
+
+/** @param {string[]} files */
+async function stampOf(files) {
+  const hash = createHash('sha256');
+  for (const file of files) hash.update(`${path.relative(ROOT_DIR, file)}\n`).update(await readFile(file));
+  return hash.digest('hex');
+}
+
+/** Whether each workspace package that has dependencies still has its folder of links. @param {string[]} folders */
+async function haveTheirPackages(folders) {
+  for (const folder of folders) {
+    const { dependencies = {} } = JSON.parse(await readFile(path.join(folder, 'package.json'), 'utf8'));
+    for (const name of Object.keys(dependencies)) {
+      if (!existsSync(path.join(folder, 'node_modules', name))) return false;
+    }
+  }
+  return true;
+}

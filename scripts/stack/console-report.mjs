@@ -1,0 +1,30 @@
+/** pino's number for warnings; what is below stays in the log files. */
+const WARNING_LEVEL = 40;
+const LONGEST_MESSAGE = 300;
+
+/**
+ * Short lines for a terminal: each change of a part's state, and the warnings and errors that a part logs.
+ *
+ * @param {NodeJS.WritableStream} output
+ * @returns {(event: import('./start-stack.mjs').StackEvent) => void}
+ */
+export function consoleReport(output) {
+  return (event) => {
+    const text = 'state' in event ? event.state : warningIn(event.line);
+    if (text) output.write(`${event.part.padEnd(9)}${text}\n`);
+  };
+}
+
+/** @param {string} line @returns {string | undefined} the message of a logged warning or error, or a line that is no JSON */
+function warningIn(line) {
+  let entry;
+  try {
+    entry = JSON.parse(line);
+  } catch {
+    return line.slice(0, LONGEST_MESSAGE);
+  }
+  if (typeof entry?.level !== 'number' || entry.level < WARNING_LEVEL) return undefined;
+  const detail =
+    typeof entry.err?.message === 'string' && entry.err.message !== entry.msg ? `: ${entry.err.message}` : '';
+  return `${entry.level > WARNING_LEVEL ? 'error' : 'warning'}: ${entry.msg ?? ''}${detail}`.slice(0, LONGEST_MESSAGE);
+}

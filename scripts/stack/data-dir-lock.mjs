@@ -1,0 +1,52 @@
+import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { SetupError } from '../setup/setup-error.mjs';
+
+const LOCK_NAME = 'stack.lock';
+
+/**
+ * Keeps a second stack off the same data: two Redis servers on one append-only file destroy it.
+ *
+ * @param {string} dataDir is made when it is missing
+ * @returns {Promise<() => Promise<void>>} gives the lock back
+ * @throws {SetupError} when a running stack holds it, or the folder cannot be written
+ */
+export async function lockDataDir(dataDir) {
+  const lockFile = path.join(dataDir, LOCK_NAME);
+  try {
+    await mkdir(dataDir, { recursive: true });
+    const holder = await readFile(lockFile, 'utf8').catch(() => '');
+    const [pid = '', startTime = ''] = holder.split(' ');
+    if (startTime !== '' && (await processStartTime(pid)) === startTime) {
+      throw new SetupError(
+        `${dataDir} is in use by another Lorasmith stack (process ${pid})`,
+        'stop that one first, or set DATA_DIR to another folder.',
+      );
+    }
+    // Its holder is gone without having removed it.
+    if (holder) await rm(lockFile, { force: true });
+    // Written beside it and linked: a lock file that exists always names its holder.
+    const ownFile = `${lockFile}-${process.pid}`;
+    await writeFile(ownFile, `${process.pid} ${await processStartTime(String(process.pid))}`);
+    await link(ownFile, lockFile).finally(() => rm(ownFile, { force: true }));
+  } catch (cause) {
+    if (cause instanceof SetupError) throw cause;
+    throw new SetupError(
+      `the data folder ${dataDir} cannot be used: ${/** @type {Error} */ (cause).message}`,
+      'set DATA_DIR to a folder that you may write.',
+      { cause },
+    );
+  }
+  return () => rm(lockFile, { force: true });
+}
+
+/**
+ * @param {string} pid
+ * @returns {Promise<string>} when that process started, in clock ticks since boot; tells it from a later one with the same
+ *   number. Empty when there is none.
+ */
+async function processStartTime(pid) {
+  const stat = await readFile(`/proc/${Number(pid)}/stat`, 'utf8').catch(() => '');
+  // The second field is the program's name in parentheses and may contain anything; the start time is the 22nd.
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+}

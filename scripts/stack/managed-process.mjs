@@ -1,0 +1,113 @@
+import { spawn } from 'node:child_process';
+import { createWriteStream, existsSync, mkdirSync, renameSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+
+/** A log file that is larger when its process starts is put aside as `.1`, in place of the one put aside before. */
+const LOG_ROTATION_BYTES = 50_000_000;
+
+/** Lines kept in memory, to be shown when the process dies. */
+const TAIL_LINES = 25;
+
+/** How long after its end the output of a process is still waited for. */
+const LAST_WORDS_MS = 1_000;
+
+/** A line of a log is at most shown to this length. */
+const TAIL_LINE_CHARACTERS = 500;
+
+/**
+ * @typedef {object} ManagedProcess
+ * @property {string} name
+ * @property {number} pid
+ * @property {Promise<string>} exited resolves, and never rejects, with how it ended, such as `exited with 1`
+ * @property {boolean} running
+ * @property {() => string} tail the last lines it wrote
+ * @property {(timeoutMs: number) => Promise<void>} stop SIGTERM; past the timeout SIGKILL, to its own children too
+ */
+
+/**
+ * Starts a Node program as part of the stack. It is the leader of a process group of its own, so that Ctrl-C in a terminal
+ * reaches only the stack, which then stops its parts in order. It has an IPC channel, whose end tells it that the stack
+ * is gone, however that came about.
+ *
+ * @param {{ name: string, program: string, args?: string[], env: NodeJS.ProcessEnv, logFile: string,
+ *   onLine?: (line: string) => void }} options `program`: a JavaScript file; `onLine`: called with each line it writes
+ * @returns {ManagedProcess}
+ */
+export function startProcess({ name, program, args = [], env, logFile, onLine }) {
+  const log = openLog(logFile);
+  const child = spawn(process.execPath, ['--enable-source-maps', program, ...args], {
+    env,
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  });
+  /** @type {string[]} */
+  const tail = [];
+  const keep = (/** @type {string} */ line) => {
+    if (!log.writableEnded) log.write(`${line}\n`);
+    tail.push(line.slice(0, TAIL_LINE_CHARACTERS));
+    if (tail.length > TAIL_LINES) tail.shift();
+    onLine?.(line);
+  };
+  for (const stream of [child.stdout, child.stderr]) {
+    if (stream) createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY }).on('line', keep);
+  }
+
+  const started = {
+    name,
+    pid: child.pid ?? 0,
+    running: true,
+    tail: () => tail.join('\n'),
+    exited: /** @type {Promise<string>} */ (
+      new Promise((resolve) => {
+        const end = (/** @type {string} */ how) => {
+          started.running = false;
+          log.end();
+          resolve(how);
+        };
+        child.once('error', (error) => end(`could not be started: ${error.message}`));
+        child.once('exit', (code, signal) => {
+          const how = signal ? `was ended by ${signal}` : `exited with ${code}`;
+          // Its last words may still be in the pipes; a grandchild that outlives it may hold them open for long.
+          const timer = setTimeout(end, LAST_WORDS_MS, how);
+          child.once('close', () => {
+            clearTimeout(timer);
+            end(how);
+          });
+        });
+      })
+    ),
+    /** @param {number} timeoutMs */
+    async stop(timeoutMs) {
+      if (started.running) {
+        child.kill('SIGTERM');
+        const timer = setTimeout(killGroup, timeoutMs, started.pid);
+        await started.exited;
+        clearTimeout(timer);
+      }
+      // What it left behind, such as a trainer that did not notice.
+      killGroup(started.pid);
+    },
+  };
+  return started;
+}
+
+/** @param {string} logFile */
+function openLog(logFile) {
+  mkdirSync(path.dirname(logFile), { recursive: true });
+  if (existsSync(logFile) && statSync(logFile).size > LOG_ROTATION_BYTES) renameSync(logFile, `${logFile}.1`);
+  const log = createWriteStream(logFile, { flags: 'a' });
+  // A full disk must not take the stack down; the tail in memory still says what happened.
+  log.on('error', () => {});
+  return log;
+}
+
+/** @param {number} pid the leader */
+function killGroup(pid) {
+  if (pid === 0) return;
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch {
+    // ESRCH: nobody is left.
+  }
+}

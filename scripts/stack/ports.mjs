@@ -1,0 +1,40 @@
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { SetupError } from '../setup/setup-error.mjs';
+
+/**
+ * The port to listen on.
+ *
+ * @param {string} host
+ * @param {number} port 0 for any free one
+ * @param {string} setting the environment variable that chooses it, for the message
+ * @returns {Promise<number>} a port that nobody listens on at this moment
+ * @throws {SetupError} when somebody does, or the host is not one of this machine
+ */
+export async function availablePort(host, port, setting) {
+  const server = createServer();
+  try {
+    server.listen({ host, port, exclusive: true });
+    await once(server, 'listening');
+    const address = server.address();
+    return typeof address === 'object' && address ? address.port : port;
+  } catch (cause) {
+    const { code, message } = /** @type {NodeJS.ErrnoException} */ (cause);
+    throw code === 'EADDRINUSE'
+      ? new SetupError(
+          `port ${port} of ${host} is in use by another program`,
+          `stop that program, or set ${setting} to a free port.`,
+          { cause },
+        )
+      : new SetupError(
+          `cannot listen on port ${port} of ${host}: ${message}`,
+          `set ${setting} and the host to an address of this machine.`,
+          { cause },
+        );
+  } finally {
+    if (server.listening) {
+      server.close();
+      await once(server, 'close');
+    }
+  }
+}

@@ -1,0 +1,44 @@
+import path from 'node:path';
+import { ROOT_DIR } from '../setup/locations.mjs';
+
+/**
+ * One service of the stack.
+ *
+ * @typedef {object} ServiceProgram
+ * @property {string} name
+ * @property {string} program its compiled main file
+ * @property {(addresses: Addresses) => string | undefined} readyUrl answers 200 once it can work; none: nothing to ask
+ * @property {number} stopTimeoutMs what it may take to end by itself
+ *
+ * @typedef {{ apiUrl: string, registryUrl: string }} Addresses
+ */
+
+/**
+ * In the order in which they start: the api is last, since its readiness depends on the others.
+ *
+ * @type {ServiceProgram[]}
+ */
+export const SERVICE_PROGRAMS = [
+  {
+    name: 'registry',
+    program: path.join(ROOT_DIR, 'services/registry/dist/main.js'),
+    readyUrl: ({ registryUrl }) => `${registryUrl}/ready`,
+    stopTimeoutMs: 15_000,
+  },
+  {
+    name: 'worker',
+    program: path.join(ROOT_DIR, 'services/worker/dist/main.js'),
+    readyUrl: () => undefined,
+    // It lets the trainer write a checkpoint first.
+    stopTimeoutMs: 60_000,
+  },
+  {
+    name: 'api',
+    program: path.join(ROOT_DIR, 'services/api/dist/main.js'),
+    readyUrl: ({ apiUrl }) => `${apiUrl}/ready`,
+    stopTimeoutMs: 15_000,
+  },
+];
+
+/** The api first, so that nothing new arrives; the registry after the worker, which publishes to it. */
+export const STOP_ORDER = ['api', 'worker', 'registry', 'redis'];

@@ -1,0 +1,162 @@
+import path from 'node:path';
+import { cacheDir } from '../setup/locations.mjs';
+import { findRedis } from '../setup/redis-server.mjs';
+import { lockDataDir } from './data-dir-lock.mjs';
+import { startEmbeddedRedis } from './embedded-redis.mjs';
+import { startProcess } from './managed-process.mjs';
+import { availablePort } from './ports.mjs';
+import { SERVICE_PROGRAMS, STOP_ORDER } from './service-programs.mjs';
+import { answersOk, endedError, waitUntil } from './wait-until.mjs';
+
+const READY_TIMEOUT_MS = 60_000;
+const REDIS_STOP_TIMEOUT_MS = 15_000;
+
+/**
+ * @typedef {object} StackOptions
+ * @property {string} dataDir absolute; data, logs and Redis files of this stack, and of no other at the same time
+ * @property {string} modelsDir absolute; a folder per base model
+ * @property {string} [apiHost] default 127.0.0.1
+ * @property {number} [apiPort] default 0: any free one
+ * @property {number} [registryPort] default 0: any free one
+ * @property {import('../setup/redis-server.mjs').RedisSource} [redis] default: as set-up finds it
+ * @property {NodeJS.ProcessEnv} [env] what the services get besides; default: this process's environment
+ * @property {AbortSignal} [signal] gives up starting; once the stack runs, use `stop`
+ * @property {(event: StackEvent) => void} [onEvent]
+ * @property {import('./service-programs.mjs').ServiceProgram[]} [services] default: those of Lorasmith
+ *
+ * @typedef {{ part: string, state: 'starting' | 'ready' | 'stopping' | 'stopped' } | { part: string, line: string }} StackEvent
+ *   a change of a part's state, or a line that it wrote to its log
+ *
+ * @typedef {object} Stack
+ * @property {string} apiUrl
+ * @property {string} registryUrl
+ * @property {string} redisUrl
+ * @property {string} logsDir
+ * @property {Promise<import('../setup/setup-error.mjs').SetupError>} failed resolves, and never rejects, when a part ended
+ *   by itself; by then all others are stopped. Nothing is restarted.
+ * @property {() => Promise<void>} stop stops the parts in order and within their time limits; further calls wait for the first
+ */
+
+/**
+ * Starts Redis (unless one is given by address), registry, worker and api as processes of their own, and waits until the
+ * api is ready. The packages must have been compiled.
+ *
+ * @param {StackOptions} options
+ * @returns {Promise<Stack>}
+ * @throws {import('../setup/setup-error.mjs').SetupError} when a part ends or is not ready in time (with its last log
+ *   lines), a port is taken, or another stack uses the same data; everything started by then is stopped again
+ */
+export async function startStack(options) {
+  const {
+    dataDir,
+    modelsDir,
+    apiHost = '127.0.0.1',
+    services = SERVICE_PROGRAMS,
+    env = process.env,
+    signal,
+    onEvent,
+  } = options;
+  const unlock = await lockDataDir(dataDir);
+  /** @type {Map<string, { process: import('./managed-process.mjs').ManagedProcess, stopTimeoutMs: number }>} */
+  const parts = new Map();
+  /** @type {Promise<void> | undefined} */
+  let stopping;
+  const stop = () => {
+    stopping ??= stopInOrder(parts, onEvent).finally(unlock);
+    return stopping;
+  };
+
+  try {
+    const redis = options.redis ?? (await findInstalledRedis(env));
+    let redisUrl = 'url' in redis ? redis.url : '';
+    if ('serverFile' in redis) {
+      onEvent?.({ part: 'redis', state: 'starting' });
+      const started = await startEmbeddedRedis({ serverFile: redis.serverFile, dataDir, env, signal });
+      parts.set('redis', { process: started.process, stopTimeoutMs: REDIS_STOP_TIMEOUT_MS });
+      redisUrl = started.url;
+      onEvent?.({ part: 'redis', state: 'ready' });
+    }
+    const apiPort = await availablePort(apiHost, options.apiPort ?? 0, 'API_PORT');
+    const registryPort = await availablePort('127.0.0.1', options.registryPort ?? 0, 'REGISTRY_PORT');
+    const addresses = {
+      apiUrl: `http://${reachableHost(apiHost)}:${apiPort}`,
+      registryUrl: `http://127.0.0.1:${registryPort}`,
+    };
+    const logsDir = path.join(dataDir, 'logs');
+    const serviceEnv = {
+      // TensorFlow's notices about the processor would otherwise be in every log.
+      TF_CPP_MIN_LOG_LEVEL: '2',
+      ...env,
+      DATA_DIR: dataDir,
+      MODELS_DIR: modelsDir,
+      REDIS_URL: redisUrl,
+      API_HOST: apiHost,
+      API_PORT: String(apiPort),
+      REGISTRY_HOST: '127.0.0.1',
+      REGISTRY_PORT: String(registryPort),
+      REGISTRY_URL: addresses.registryUrl,
+    };
+    for (const { name, program, readyUrl, stopTimeoutMs } of services) {
+      onEvent?.({ part: name, state: 'starting' });
+      const part = startProcess({
+        name,
+        program,
+        env: serviceEnv,
+        logFile: path.join(logsDir, `${name}.log`),
+        onLine: (line) => onEvent?.({ part: name, line }),
+      });
+      parts.set(name, { process: part, stopTimeoutMs });
+      const url = readyUrl(addresses);
+      if (url) {
+        await waitUntil(() => answersOk(url), { process: part, timeoutMs: READY_TIMEOUT_MS, signal });
+        onEvent?.({ part: name, state: 'ready' });
+      }
+    }
+    const failed = firstEnd(parts).then(async (error) => {
+      await stop();
+      return error;
+    });
+    return { ...addresses, redisUrl, logsDir, failed, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/**
+ * Resolves when a part ends while the others run. A stop by the caller ends it too, with nobody looking any more.
+ *
+ * @param {Map<string, { process: import('./managed-process.mjs').ManagedProcess }>} parts
+ */
+async function firstEnd(parts) {
+  return await Promise.race([...parts.values()].map(async ({ process: part }) => endedError(part, await part.exited)));
+}
+
+/**
+ * @param {Map<string, { process: import('./managed-process.mjs').ManagedProcess, stopTimeoutMs: number }>} parts
+ * @param {StackOptions['onEvent']} onEvent
+ */
+async function stopInOrder(parts, onEvent) {
+  const known = STOP_ORDER.filter((name) => parts.has(name));
+  const others = [...parts.keys()].filter((name) => !STOP_ORDER.includes(name));
+  for (const name of [...others, ...known]) {
+    const part = parts.get(name);
+    if (!part) continue;
+    if (part.process.running) onEvent?.({ part: name, state: 'stopping' });
+    await part.process.stop(part.stopTimeoutMs);
+    onEvent?.({ part: name, state: 'stopped' });
+  }
+}
+
+/** @param {NodeJS.ProcessEnv} env */
+async function findInstalledRedis(env) {
+  const { source } = await findRedis({ cache: cacheDir(env), env, progress: { update() {} } });
+  return source;
+}
+
+/** Where a service that listens on every interface is asked from this machine. @param {string} host */
+function reachableHost(host) {
+  if (host === '0.0.0.0') return '127.0.0.1';
+  if (host === '::') return '[::1]';
+  return host.includes(':') ? `[${host}]` : host;
+}

@@ -1,0 +1,48 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SetupError } from '../setup/setup-error.mjs';
+
+const POLL_MS = 100;
+const REQUEST_TIMEOUT_MS = 5_000;
+
+/**
+ * Waits for a part of the stack.
+ *
+ * @param {() => Promise<boolean>} isReady
+ * @param {{ process: import('./managed-process.mjs').ManagedProcess, timeoutMs: number, signal?: AbortSignal | undefined }} options
+ * @throws {SetupError} with the last lines of its log, when the process ends first or the time is up; the reason of
+ *   `signal` once that is aborted
+ */
+export async function waitUntil(isReady, { process: part, timeoutMs, signal }) {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await isReady())) {
+    signal?.throwIfAborted();
+    if (!part.running) throw endedError(part, await part.exited);
+    if (Date.now() > deadline) {
+      throw new SetupError(
+        `${part.name} was not ready within ${timeoutMs / 1000} s`,
+        'its last log lines above may say why; a very busy machine may need another try.',
+        { output: part.tail() },
+      );
+    }
+    await sleep(POLL_MS);
+  }
+}
+
+/**
+ * @param {import('./managed-process.mjs').ManagedProcess} part
+ * @param {string} how
+ */
+export function endedError(part, how) {
+  return new SetupError(`${part.name} ${how}`, 'its last log lines above say why.', { output: part.tail() });
+}
+
+/** @param {string} url @returns {Promise<boolean>} whether it answers with 200 */
+export async function answersOk(url) {
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+    await response.body?.cancel();
+    return response.status === 200;
+  } catch {
+    return false;
+  }
+}
