@@ -1,1 +1,2 @@
-export {};
+export { type PeftAdapter, type PeftModule, trueAlpha } from './peft-adapter.js';
+export { type AdapterBase, readPeftFolder, writePeftFolder } from './peft-folder.js';

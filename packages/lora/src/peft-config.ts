@@ -1,0 +1,156 @@
+import { ProductError } from '@lorasmith/contracts';
+import { trueAlpha } from './peft-adapter.js';
+import { compilePattern } from './peft-pattern.js';
+
+const MAX_RANK = 65_536;
+
+/** What of an `adapter_config.json` decides how the matrices of its adapter are used. */
+export interface PeftConfig {
+  baseModelNameOrPath: string | null;
+  dropout: number;
+  /** Rank of a module before its matrices are seen. */
+  rankOf(moduleName: string): number;
+  /** True alpha of a module of this rank: B A is scaled by `alpha / rank`. */
+  alphaOf(moduleName: string, rank: number): number;
+}
+
+/** Fields that change what the adapter computes, in a way that is not supported here, unless null, false or empty. */
+const UNSUPPORTED_WHEN_SET = [
+  'use_dora',
+  'lora_bias',
+  'fan_in_fan_out',
+  'modules_to_save',
+  'layer_replication',
+  'target_parameters',
+  'trainable_token_indices',
+  'alora_invocation_tokens',
+  'use_qalora',
+  'use_bdlora',
+  'arrow_config',
+  'kasa_config',
+  'monteclora_config',
+] as const;
+
+/** Initialisations that leave the base weights as they were; the others (PiSSA, OLoRA, …) need a changed base. */
+const BASE_PRESERVING_INITIALISATIONS: unknown[] = [undefined, null, true, false, 'gaussian', 'eva', 'orthogonal'];
+
+/**
+ * Reads the content of an `adapter_config.json` (PEFT 0.6 to 0.21).
+ *
+ * @throws ProductError invalid_adapter naming the field: not JSON, not LoRA, a feature that is not supported (DoRA,
+ * biases, `modules_to_save`, …), or a value out of range
+ */
+export function parsePeftConfig(text: string): PeftConfig {
+  const config = parseObject(text);
+  if (config.peft_type !== 'LORA') throw invalid('peft_type', `is ${show(config.peft_type)}; only "LORA" is supported`);
+  for (const field of UNSUPPORTED_WHEN_SET) {
+    if (isSet(config[field])) throw invalid(field, `is ${show(config[field])}, which is not supported`);
+  }
+  if (config.bias !== undefined && config.bias !== 'none') {
+    throw invalid('bias', `is ${show(config.bias)}; only "none" is supported`);
+  }
+  if (!BASE_PRESERVING_INITIALISATIONS.includes(config.init_lora_weights)) {
+    const fault = `is ${show(config.init_lora_weights)}, which changes the base weights; convert the adapter with PEFT`;
+    throw invalid('init_lora_weights', fault);
+  }
+  const r = numberOf(config, 'r', isRank);
+  const alpha = numberOf(config, 'lora_alpha', Number.isFinite);
+  const dropout = config.lora_dropout === undefined ? 0 : numberOf(config, 'lora_dropout', isProbability);
+  const rankPattern = compilePattern('rank_pattern', config.rank_pattern, isRank);
+  const alphaPattern = compilePattern('alpha_pattern', config.alpha_pattern, Number.isFinite);
+  return {
+    baseModelNameOrPath: typeof config.base_model_name_or_path === 'string' ? config.base_model_name_or_path : null,
+    dropout,
+    rankOf: (moduleName) => rankPattern(moduleName) ?? r,
+    alphaOf: (moduleName, rank) =>
+      trueAlpha({ r: rank, alpha: alphaPattern(moduleName) ?? alpha, use_rslora: config.use_rslora === true }),
+  };
+}
+
+export interface PeftConfigToWrite {
+  r: number;
+  /** True alpha: the scale is `alpha / r`. */
+  alpha: number;
+  dropout: number;
+  targetModules: readonly string[];
+  baseModelName: string;
+  taskType: 'CAUSAL_LM' | null;
+}
+
+/**
+ * The text of an `adapter_config.json`. Only fields that PEFT has had since 0.6, since it refuses what it does not
+ * know; the scale is in `lora_alpha / r` alone, since vLLM and llama.cpp ignore the patterns.
+ */
+export function formatPeftConfig(config: PeftConfigToWrite): string {
+  const fields = {
+    alpha_pattern: {},
+    auto_mapping: null,
+    base_model_name_or_path: config.baseModelName,
+    bias: 'none',
+    fan_in_fan_out: false,
+    inference_mode: true,
+    init_lora_weights: true,
+    layers_pattern: null,
+    layers_to_transform: null,
+    lora_alpha: config.alpha,
+    lora_dropout: config.dropout,
+    modules_to_save: null,
+    peft_type: 'LORA',
+    r: config.r,
+    rank_pattern: {},
+    revision: null,
+    target_modules: config.targetModules,
+    task_type: config.taskType,
+  };
+  return `${JSON.stringify(fields, null, 2)}\n`;
+}
+
+/**
+ * The shortest list of `target_modules` with which PEFT adapts exactly these modules: the last parts of their names
+ * when no other linear layer of the base ends in one of them, else the full names.
+ */
+export function targetModulesOf(adapted: Iterable<string>, linearModules: Iterable<string>): string[] {
+  const names = new Set(adapted);
+  const suffixes = new Set([...names].map(lastPart));
+  const selectsMore = [...linearModules].some((name) => suffixes.has(lastPart(name)) && !names.has(name));
+  return [...(selectsMore ? names : suffixes)].sort();
+}
+
+function lastPart(moduleName: string): string {
+  return moduleName.slice(moduleName.lastIndexOf('.') + 1);
+}
+
+function parseObject(text: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new ProductError('invalid_adapter', 'adapter_config.json is not valid JSON.', { cause });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new ProductError('invalid_adapter', 'adapter_config.json must hold an object.');
+  }
+  return value as Record<string, unknown>;
+}
+
+function numberOf(config: Record<string, unknown>, field: string, isValid: (value: number) => boolean): number {
+  const value = config[field];
+  if (typeof value !== 'number' || !isValid(value)) throw invalid(field, `is ${show(value)}`);
+  return value;
+}
+
+const isRank = (value: number) => Number.isInteger(value) && value >= 1 && value <= MAX_RANK;
+const isProbability = (value: number) => value >= 0 && value < 1;
+
+function isSet(value: unknown): boolean {
+  if (value === undefined || value === null || value === false) return false;
+  return typeof value !== 'object' || Object.keys(value).length > 0;
+}
+
+function show(value: unknown): string {
+  return value === undefined ? 'missing' : JSON.stringify(value).slice(0, 120);
+}
+
+function invalid(field: string, fault: string): ProductError {
+  return new ProductError('invalid_adapter', `adapter_config.json: ${field} ${fault}.`, { param: field });
+}

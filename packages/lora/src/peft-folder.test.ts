@@ -1,0 +1,225 @@
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { trueAlpha } from './peft-adapter.js';
+import { type AdapterBase, readPeftFolder, writePeftFolder } from './peft-folder.js';
+
+const REFERENCE = new URL('../../../test/fixtures/reference/', import.meta.url).pathname;
+const CASES = ['llama-tied', 'llama-untied-all-linear', 'qwen2'];
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'peft-folder-'));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+/** A base in which q, k, v, o, gate, up and down of every layer can be adapted. */
+function llamaBase(layers = 3): AdapterBase {
+  const parts = ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj', 'self_attn.o_proj'];
+  const names = Array.from({ length: layers }, (_, layer) =>
+    [...parts, 'mlp.gate_proj', 'mlp.up_proj', 'mlp.down_proj'].map((part) => `model.layers.${layer}.${part}`),
+  ).flat();
+  const modules = names.map((name) => ({ name, in_features: 1, out_features: 1 }));
+  return { name: 'tiny', architecture: { kind: 'decoder' }, modules, headModule: null } as unknown as AdapterBase;
+}
+
+async function readTensors(path: string): Promise<Map<string, { dtype: string; shape: number[]; bytes: Buffer }>> {
+  const file = await openSafetensors(path);
+  const tensors = new Map();
+  for (const { name, dtype, shape } of file.tensors.values()) {
+    tensors.set(name, { dtype, shape, bytes: Buffer.from(await file.read(name)) });
+  }
+  await file.close();
+  return tensors;
+}
+
+async function copyAdapter(change: Record<string, unknown> = {}): Promise<void> {
+  const source = join(REFERENCE, 'llama-tied/adapter_init');
+  await cp(source, folder, { recursive: true });
+  const config = JSON.parse(await readFile(join(source, 'adapter_config.json'), 'utf8'));
+  await writeFile(join(folder, 'adapter_config.json'), JSON.stringify({ ...config, ...change }));
+}
+
+describe('an adapter that PEFT wrote', () => {
+  test.each(CASES)('%s comes back key for key and byte for byte', async (name) => {
+    const source = join(REFERENCE, name, 'adapter_init');
+    const adapter = await readPeftFolder(source);
+    expect(adapter).toMatchObject({ r: 4, alpha: 8, dropout: 0, baseModelNameOrPath: null });
+    await writePeftFolder(folder, adapter, llamaBase());
+    expect(await readTensors(join(folder, 'adapter_model.safetensors'))).toEqual(
+      await readTensors(join(source, 'adapter_model.safetensors')),
+    );
+    const theirs = JSON.parse(await readFile(join(source, 'adapter_config.json'), 'utf8'));
+    const ours = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8'));
+    // What PEFT says of the same adapter, but for the base's name and the order of a set.
+    const { base_model_name_or_path, target_modules, ...rest } = ours;
+    expect(theirs).toMatchObject(rest);
+    expect(base_model_name_or_path).toBe('tiny');
+    expect(target_modules).toEqual([...theirs.target_modules].sort());
+  });
+});
+
+describe('scale', () => {
+  test('of rsLoRA is folded into alpha', async () => {
+    await copyAdapter({ use_rslora: true });
+    const { r, alpha } = await readPeftFolder(folder);
+    expect(alpha / r).toBeCloseTo(8 / Math.sqrt(4), 12);
+    expect(trueAlpha({ r: 8, alpha: 16, use_rslora: true }) / 8).toBeCloseTo(16 / Math.sqrt(8), 12);
+    expect(trueAlpha({ r: 8, alpha: 16, use_rslora: false })).toBe(16);
+  });
+
+  test('of an alpha_pattern is folded into B of the modules it selects', async () => {
+    const plain = await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_init'));
+    // "proj" alone selects nothing: a key must match from a dot on.
+    await copyAdapter({
+      alpha_pattern: { proj: 1, 'layers\\.[12]\\.self_attn\\.v_proj': 32, 'layers.0.self_attn.v_proj': 2 },
+    });
+    const adapter = await readPeftFolder(folder);
+    expect(adapter).toMatchObject({ r: 4, alpha: 8 });
+    for (const [name, { b }] of adapter.modules) {
+      const factor = !name.endsWith('v_proj') ? 1 : name.includes('layers.0') ? 2 / 8 : 32 / 8;
+      expect(b).toEqual(plain.modules.get(name)!.b.map((value) => value * factor));
+    }
+  });
+
+  test('of a rank_pattern: lower ranks are put on the scale of the highest, and padded when written', async () => {
+    const low = { a: Float32Array.of(1, 2, 3), b: Float32Array.of(5, 7) };
+    const high = { a: Float32Array.of(1, 0, 2, 0, 3, 0), b: Float32Array.of(1, 0, 0, 2) };
+    const bytes = (values: Float32Array) => new Uint8Array(values.buffer);
+    const tensor = (name: string, shape: number[], values: Float32Array) =>
+      ({
+        name: `base_model.model.model.layers.0.self_attn.${name}.weight`,
+        dtype: 'F32',
+        shape,
+        data: bytes(values),
+      }) as const;
+    await copyAdapter({ r: 2, lora_alpha: 4, rank_pattern: { q_proj: 1 } });
+    await writeSafetensors(join(folder, 'adapter_model.safetensors'), [
+      tensor('q_proj.lora_A', [1, 3], low.a),
+      tensor('q_proj.lora_B', [2, 1], low.b),
+      tensor('v_proj.lora_A', [2, 3], high.a),
+      tensor('v_proj.lora_B', [2, 2], high.b),
+    ]);
+    const adapter = await readPeftFolder(folder);
+    expect(adapter).toMatchObject({ r: 2, alpha: 4 });
+    // PEFT scales q by 4 / 1 and v by 4 / 2: q's B doubles so that 4 / 2 gives the same.
+    expect(adapter.modules.get('model.layers.0.self_attn.q_proj')).toMatchObject({
+      rank: 1,
+      b: Float32Array.of(10, 14),
+    });
+    await writePeftFolder(folder, adapter, llamaBase(1));
+    const written = await readPeftFolder(folder);
+    expect(written.modules.get('model.layers.0.self_attn.q_proj')).toEqual({
+      a: Float32Array.of(1, 2, 3, 0, 0, 0),
+      b: Float32Array.of(10, 0, 14, 0),
+      rank: 2,
+      inFeatures: 3,
+      outFeatures: 2,
+    });
+    expect(JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8')).rank_pattern).toEqual({});
+  });
+});
+
+describe('target_modules', () => {
+  test('are full names where a suffix would select more than is adapted', async () => {
+    const adapter = await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_init'));
+    await writePeftFolder(folder, adapter, llamaBase(4));
+    const { target_modules } = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8'));
+    expect(target_modules).toEqual([...adapter.modules.keys()].sort());
+  });
+
+  test('of a classifier go with no task type', async () => {
+    const adapter = await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_init'));
+    const [module] = adapter.modules.values();
+    const base = {
+      ...llamaBase(),
+      architecture: { kind: 'classifier' },
+      modules: [{ name: '0', in_features: 1, out_features: 1 }],
+    } as unknown as AdapterBase;
+    await writePeftFolder(folder, { ...adapter, modules: new Map([['0', module!]]) }, base);
+    const config = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8'));
+    expect(config).toMatchObject({ target_modules: ['0'], task_type: null });
+  });
+});
+
+describe('refused by name', () => {
+  test.each([
+    ['peft_type', 'IA3'],
+    ['use_dora', true],
+    ['bias', 'all'],
+    ['modules_to_save', ['lm_head']],
+    ['lora_bias', true],
+    ['fan_in_fan_out', true],
+    ['layer_replication', [[0, 2]]],
+    ['target_parameters', ['experts.weight']],
+    ['init_lora_weights', 'pissa'],
+    ['r', 0],
+    ['r', 2.5],
+    ['lora_alpha', '8'],
+    ['lora_dropout', 1],
+    ['rank_pattern', { q_proj: -1 }],
+    ['rank_pattern', [1]],
+    ['alpha_pattern', { '(?=q)': 1 }],
+  ])('%s: %j', async (field, value) => {
+    await copyAdapter({ [field]: value });
+    await expect(readPeftFolder(folder)).rejects.toMatchObject({ code: 'invalid_adapter', param: field });
+    await expect(readPeftFolder(folder)).rejects.toThrow(field);
+  });
+
+  test('a pattern made to backtrack for ever', async () => {
+    await copyAdapter({ alpha_pattern: { '((a|_|[a-z])+)+!': 3 } });
+    const begin = performance.now();
+    expect((await readPeftFolder(folder)).alpha).toBe(8);
+    expect(performance.now() - begin).toBeLessThan(2000);
+  });
+
+  test('a rank that is not the one of the config', async () => {
+    await copyAdapter({ r: 8 });
+    await expect(readPeftFolder(folder)).rejects.toMatchObject({ code: 'invalid_adapter' });
+    await expect(readPeftFolder(folder)).rejects.toThrow(/q_proj.*rank 4.*8/);
+  });
+
+  test.each([
+    ['base_model.model.x.lora_magnitude_vector', [2], 'F32'],
+    ['base_model.model.x.lora_B.bias', [2], 'F32'],
+    ['model.x.lora_A.weight', [2, 2], 'F32'],
+    ['base_model.model.x.lora_A.weight', [2, 2], 'I32'],
+    ['base_model.model.x.lora_A.weight', [4], 'F32'],
+  ] as const)('the tensor %s %j %s', async (name, shape, dtype) => {
+    await copyAdapter();
+    const sizeBytes = shape.reduce((product: number, size) => product * size, 4);
+    await writeSafetensors(join(folder, 'adapter_model.safetensors'), [
+      { name, shape, dtype, data: new Uint8Array(sizeBytes) },
+    ]);
+    await expect(readPeftFolder(folder)).rejects.toMatchObject({ code: 'invalid_adapter', param: name });
+  });
+
+  test('an A without a B', async () => {
+    await copyAdapter();
+    const name = 'base_model.model.x.lora_A.weight';
+    await writeSafetensors(join(folder, 'adapter_model.safetensors'), [
+      { name, shape: [4, 1], dtype: 'F32', data: new Uint8Array(16) },
+    ]);
+    await expect(readPeftFolder(folder)).rejects.toThrow('base_model.model.x.lora_B.weight is missing');
+  });
+
+  test.each([
+    ['adapter_config.json', '{'],
+    ['adapter_config.json', '[]'],
+    ['adapter_config.json', Buffer.from([0x7b, 0xff, 0x7d])],
+    ['adapter_model.safetensors', 'not a safetensors file'],
+  ])('a broken %s', async (name, content) => {
+    await copyAdapter();
+    await writeFile(join(folder, name), content);
+    await expect(readPeftFolder(folder)).rejects.toMatchObject({ code: 'invalid_adapter' });
+    await expect(readPeftFolder(folder)).rejects.toThrow(name);
+  });
+
+  test.each(['adapter_config.json', 'adapter_model.safetensors'])('a missing %s', async (name) => {
+    await copyAdapter();
+    await rm(join(folder, name));
+    await expect(readPeftFolder(folder)).rejects.toThrow(name);
+  });
+});

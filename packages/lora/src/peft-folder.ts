@@ -1,0 +1,122 @@
+import { open, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
+import type { ModelFolder } from '@lorasmith/model-folder';
+import { openSafetensors, SafetensorsError, writeSafetensors } from '@lorasmith/safetensors';
+import { type PeftAdapter, type PeftModule, padRank } from './peft-adapter.js';
+import { formatPeftConfig, type PeftConfig, parsePeftConfig, targetModulesOf } from './peft-config.js';
+import { type PeftShapes, peftKeys, peftShapes, readFloat32, tensorsOfModule } from './peft-weights.js';
+
+/** A real config has a few kilobytes, one with long name lists some hundred. */
+const MAX_CONFIG_BYTES = 4 * 2 ** 20;
+
+/** An adapter is held in memory whole: 2 billion numbers, for instance r = 512 on every layer of an 8B model. */
+const MAX_WEIGHTS_BYTES = 8 * 2 ** 30;
+
+/**
+ * Reads a PEFT LoRA folder: `adapter_config.json` and `adapter_model.safetensors` in F32, F16 or BF16.
+ * `use_rslora`, `rank_pattern` and `alpha_pattern` end up in the one scale `alpha / r`.
+ *
+ * @throws ProductError invalid_adapter naming the file and the field or tensor
+ */
+export async function readPeftFolder(folder: string): Promise<PeftAdapter> {
+  const config = parsePeftConfig(await readConfigText(folder));
+  try {
+    return await readModules(folder, config);
+  } catch (error) {
+    if (!(error instanceof SafetensorsError)) throw error;
+    const message = `adapter_model.safetensors is broken: ${error.message}.`;
+    throw new ProductError('invalid_adapter', message, { cause: error });
+  }
+}
+
+async function readModules(folder: string, config: PeftConfig): Promise<PeftAdapter> {
+  const path = join(folder, ADAPTER_FILES.weights);
+  await checkSize(path, ADAPTER_FILES.weights, MAX_WEIGHTS_BYTES);
+  const file = await openSafetensors(path);
+  try {
+    const shapes = peftShapes(file);
+    const { r, alpha } = commonScale(shapes, config);
+    const modules = new Map<string, PeftModule>();
+    for (const [name, shape] of shapes) {
+      const keys = peftKeys(name);
+      if (shape.rank !== config.rankOf(name)) {
+        const fault = `${keys.a} has rank ${shape.rank}, but the config says ${config.rankOf(name)}`;
+        throw new ProductError('invalid_adapter', `adapter_model.safetensors: ${fault}.`, { param: keys.a });
+      }
+      const a = await readFloat32(file, keys.a);
+      const b = rescale(await readFloat32(file, keys.b), config.alphaOf(name, shape.rank) / shape.rank, alpha / r);
+      modules.set(name, { a, b, ...shape });
+    }
+    return { r, alpha, dropout: config.dropout, modules, baseModelNameOrPath: config.baseModelNameOrPath };
+  } finally {
+    await file.close();
+  }
+}
+
+/** The rank and alpha of a module of the greatest rank; the others are put on their scale. */
+function commonScale(shapes: PeftShapes, config: PeftConfig): { r: number; alpha: number } {
+  let r = 0;
+  let alpha = 0;
+  for (const [name, { rank }] of shapes) {
+    if (rank > r) [r, alpha] = [rank, config.alphaOf(name, rank)];
+  }
+  return { r, alpha };
+}
+
+/** B such that `to · B` is `from · B` of before. A scale of 0 has no such B, unless all have it. */
+function rescale(b: Float32Array, from: number, to: number): Float32Array {
+  if (from === to) return b;
+  if (to === 0)
+    throw new ProductError('invalid_adapter', 'adapter_config.json: lora_alpha is 0 for some modules only.');
+  return b.map((value) => value * (from / to));
+}
+
+/** What must be known of the base to write an adapter for it; a `ModelFolder` has it. */
+export type AdapterBase = Pick<ModelFolder, 'name' | 'architecture' | 'modules' | 'headModule'>;
+
+/**
+ * Writes an adapter as PEFT does: matrices in float32, a config that PEFT from 0.6 on, vLLM and llama.cpp read.
+ * Modules of a lower rank than `r` are padded with zeros, which changes no result. The folder must exist; files in it
+ * are replaced one by one, so give a folder that nobody reads yet.
+ */
+export async function writePeftFolder(folder: string, adapter: PeftAdapter, base: AdapterBase): Promise<void> {
+  const linear = base.headModule === null ? base.modules : [...base.modules, base.headModule];
+  const linearNames = linear.map(({ name }) => name);
+  const tensors = [...adapter.modules].flatMap(([name, module]) => tensorsOfModule(name, padRank(module, adapter.r)));
+  await writeSafetensors(join(folder, ADAPTER_FILES.weights), tensors, { format: 'pt' });
+  const config = formatPeftConfig({
+    r: adapter.r,
+    alpha: adapter.alpha,
+    dropout: adapter.dropout,
+    targetModules: targetModulesOf(adapter.modules.keys(), linearNames),
+    baseModelName: base.name,
+    taskType: base.architecture.kind === 'decoder' ? 'CAUSAL_LM' : null,
+  });
+  await writeFile(join(folder, ADAPTER_FILES.config), config, { flush: true });
+}
+
+async function readConfigText(folder: string): Promise<string> {
+  const path = join(folder, ADAPTER_FILES.config);
+  await checkSize(path, ADAPTER_FILES.config, MAX_CONFIG_BYTES);
+  const handle = await open(path, 'r');
+  try {
+    const bytes = await handle.readFile();
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new ProductError('invalid_adapter', 'adapter_config.json is not valid UTF-8.', { cause });
+  } finally {
+    await handle.close();
+  }
+}
+
+async function checkSize(path: string, name: string, maxBytes: number): Promise<void> {
+  const found = await stat(path).catch((cause: unknown) => {
+    const message = `The adapter has no readable ${name}; a folder with pickled weights (.bin) is not accepted.`;
+    throw new ProductError('invalid_adapter', message, { cause });
+  });
+  if (!found.isFile()) throw new ProductError('invalid_adapter', `${name} is not a file.`);
+  if (found.size > maxBytes) {
+    throw new ProductError('invalid_adapter', `${name} has ${found.size} bytes; at most ${maxBytes} are read.`);
+  }
+}
