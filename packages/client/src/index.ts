@@ -1,1 +1,7 @@
-export {};
+export * from './api-error.js';
+export * from './client.js';
+export * from './human-units.js';
+export * from './job-events.js';
+export * from './job-progress.js';
+export * from './report-text.js';
+export type { DownloadOptions, DownloadProgress } from './resumable-download.js';

@@ -1,0 +1,58 @@
+import { ERROR_STATUS, type ErrorBody, type ErrorCode, ProductError } from '@lorasmith/contracts';
+
+/** An answer with status 4xx or 5xx. What never got an answer is a plain {@link ProductError}. */
+export class ApiError extends ProductError {
+  readonly #status: number;
+  /** Names the request in the log of the server; null where the answer did not come from the product. */
+  readonly requestId: string | null;
+
+  constructor(status: number, error: ErrorBody['error']) {
+    const code = error.code in ERROR_STATUS ? (error.code as ErrorCode) : codeOfStatus(status);
+    super(code, error.message, { param: error.param ?? undefined, details: error.details });
+    this.name = 'ApiError';
+    this.#status = status;
+    this.requestId = error.request_id;
+  }
+
+  /** The HTTP status of the answer. */
+  override get status(): number {
+    return this.#status;
+  }
+}
+
+/** Reads the error out of an answer with status 4xx or 5xx, also one that a proxy made and that is not ours. */
+export async function apiErrorOf(response: Response): Promise<ApiError> {
+  const text = await response.text().catch(() => '');
+  const answered = errorOf(text);
+  if (answered !== undefined) return new ApiError(response.status, answered);
+  return new ApiError(response.status, {
+    code: codeOfStatus(response.status),
+    message: `${response.url} answered ${response.status} ${response.statusText}, not in the form of this API; is it the right address?`,
+    param: null,
+    request_id: null,
+    details: [],
+  });
+}
+
+function errorOf(text: string): ErrorBody['error'] | undefined {
+  try {
+    const { error } = JSON.parse(text) as Partial<ErrorBody>;
+    if (typeof error?.code !== 'string' || typeof error.message !== 'string') return undefined;
+    return {
+      code: error.code,
+      message: error.message,
+      param: error.param ?? null,
+      request_id: error.request_id ?? null,
+      details: Array.isArray(error.details) ? error.details : [],
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+function codeOfStatus(status: number): ErrorCode {
+  if (status === 502 || status === 503) return 'service_unavailable';
+  if (status >= 500) return status === 504 ? 'timeout' : 'internal_error';
+  const found = Object.entries(ERROR_STATUS).find(([, known]) => known === status && status !== 422);
+  return (found?.[0] as ErrorCode | undefined) ?? 'invalid_request';
+}

@@ -1,0 +1,87 @@
+import { bytesText, countText, durationText } from '../human-units.js';
+import { type Command, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
+import { createDownloadProgress } from './download-progress.js';
+import { textTable } from './text-table.js';
+
+export const ADAPTER_COMMANDS: Command[] = [
+  {
+    name: 'adapters list',
+    positionals: [],
+    summary: 'Published adapters, newest first',
+    options: PAGE_OPTIONS,
+    async run(context) {
+      const page = await context.client.listAdapters(pageQueryOf(context.values), context);
+      const rows = page.data.map(({ id, name, base_model, bytes, created_at }) => [
+        id,
+        name ?? '-',
+        base_model,
+        bytesText(bytes),
+        created_at,
+      ]);
+      return print(context, page, textTable(['ID', 'NAME', 'MODEL', 'SIZE', 'CREATED'], rows) + moreText(page));
+    },
+  },
+  {
+    name: 'adapters show',
+    positionals: ['ID'],
+    summary: 'How an adapter came to be; --json prints its whole manifest',
+    async run(context) {
+      const manifest = await context.client.manifest(context.positionals[0]!, context);
+      const { base_model, lora, result, dataset } = manifest;
+      const text = [
+        `${manifest.id}${manifest.name === null ? '' : `  ${manifest.name}`}`,
+        `base model    ${base_model.name} (${base_model.weights_sha256.slice(0, 12)})`,
+        `dataset       ${dataset.id}, ${countText(dataset.rows)} rows`,
+        `LoRA          r ${lora.r}, alpha ${lora.alpha}, ${countText(lora.modules.length)} layers`,
+        `training      ${countText(result.steps)} steps, ${countText(result.tokens)} tokens, ${durationText(result.seconds)}, peak memory ${bytesText(result.peak_memory_bytes)}`,
+        `loss          ${result.first_loss.toFixed(4)} → ${result.last_loss.toFixed(4)}`,
+      ].join('\n');
+      return print(context, manifest, text);
+    },
+  },
+  {
+    name: 'adapters download',
+    positionals: ['ID'],
+    summary: 'Fetch the PEFT folder, or the merged model with --merged',
+    options: {
+      merged: { type: 'boolean' },
+      tar: { type: 'boolean' },
+      force: { type: 'boolean' },
+      output: { type: 'string', short: 'o' },
+    },
+    help: [
+      '--merged                    the whole model with the adapter in it, as transformers loads it',
+      '-o, --output PATH           where to [./ID, or ./ID-merged]',
+      '--tar                       keep it as a tar file instead of unpacking it',
+      '--force                     replace what is there',
+    ],
+    async run(context) {
+      const { client, values, signal, output } = context;
+      const id = context.positionals[0]!;
+      const place =
+        (values.output as string | undefined) ?? `${id}${values.merged ? '-merged' : ''}${values.tar ? '.tar' : ''}`;
+      const progress = createDownloadProgress(output);
+      try {
+        await client.downloadAdapter(id, values.tar ? { file: place } : { folder: place }, {
+          weights: values.merged ? 'merged' : 'adapter',
+          overwrite: values.force === true,
+          signal,
+          onProgress: context.json ? undefined : progress.handle,
+        });
+      } finally {
+        progress.end();
+      }
+      return print(context, { id, path: place }, `${id} is in ${place}`);
+    },
+  },
+  {
+    name: 'adapters delete',
+    positionals: ['ID'],
+    summary: 'Delete an adapter',
+    async run(context) {
+      const id = context.positionals[0]!;
+      await context.client.deleteAdapter(id, context);
+      return print(context, { id, deleted: true }, `${id} is deleted`);
+    },
+  },
+];

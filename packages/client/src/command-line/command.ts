@@ -1,0 +1,48 @@
+import type { ParseArgsConfig } from 'node:util';
+import type { Client } from '../client.js';
+import type { TextOutput } from '../job-progress.js';
+
+export interface CommandContext {
+  client: Client;
+  output: TextOutput;
+  /** Aborted by Ctrl-C. */
+  signal: AbortSignal;
+  /** Print the answers of the API as JSON instead of text. */
+  json: boolean;
+  values: Record<string, unknown>;
+  positionals: string[];
+}
+
+export interface Command {
+  /** For instance `jobs watch`. */
+  name: string;
+  /** Names of the positional arguments, all of them needed. */
+  positionals: string[];
+  summary: string;
+  options?: ParseArgsConfig['options'];
+  /** A line for each option that is not explained by its name. */
+  help?: string[];
+  /** Resolves with the exit code. */
+  run(context: CommandContext): Promise<number>;
+}
+
+/** Prints an answer of the API: as JSON where that was asked for, otherwise as `text`. */
+export function print({ output, json }: CommandContext, answer: unknown, text: string): number {
+  output.write(`${json ? JSON.stringify(answer, undefined, 2) : text}\n`);
+  return 0;
+}
+
+export const PAGE_OPTIONS = { limit: { type: 'string' }, after: { type: 'string' } } as const;
+
+/** The page that `--limit` and `--after` ask for. */
+export function pageQueryOf(values: Record<string, unknown>): { limit?: number; after?: string } {
+  return {
+    ...(values.limit === undefined ? {} : { limit: Number(values.limit) }),
+    ...(values.after === undefined ? {} : { after: String(values.after) }),
+  };
+}
+
+/** The line under a list that says how to see the rest. */
+export function moreText(page: { has_more: boolean; next: string | null }): string {
+  return page.has_more ? `\nmore: --after ${page.next}` : '';
+}

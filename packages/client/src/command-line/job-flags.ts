@@ -1,0 +1,68 @@
+import {
+  type JobRequest,
+  LoraSettings,
+  ProductError,
+  TrainingSettings,
+  ValidationSettings,
+} from '@lorasmith/contracts';
+
+/** The settings of a job that a flag can give, read off the contracts: a new setting there is a new flag here. */
+const SECTIONS = { lora: LoraSettings, training: TrainingSettings, validation: ValidationSettings } as const;
+
+export interface JobFlag {
+  /** As typed after `--`, for instance `learning-rate`. */
+  flag: string;
+  section: keyof typeof SECTIONS;
+  property: string;
+  description: string;
+}
+
+export const JOB_FLAGS: readonly JobFlag[] = Object.entries(SECTIONS).flatMap(([section, schema]) =>
+  Object.entries(schema.properties).map(([property, setting]) => {
+    const { description, default: preset } = setting as { description?: string; default?: unknown };
+    const usual = preset === undefined ? '' : ` [${Array.isArray(preset) ? preset.join(',') : preset}]`;
+    return {
+      // Its section is in the name where the property alone says too little.
+      flag: (section === 'validation' ? `validation_${property}` : property).replaceAll('_', '-'),
+      section: section as keyof typeof SECTIONS,
+      property,
+      description: `${description ?? ''}${usual}`.trim(),
+    };
+  }),
+);
+
+/**
+ * The request that the flags ask for, over the one in `base`. Values are checked by the server, which names every fault.
+ *
+ * @throws ProductError `invalid_request` when model or dataset are missing
+ */
+export function jobRequestOf(values: Record<string, unknown>, base: Partial<JobRequest> = {}): JobRequest {
+  const given = (flag: string) => values[flag] as string | undefined;
+  const base_model = given('model') ?? base.base_model;
+  const dataset = given('dataset') ?? base.dataset;
+  if (base_model === undefined || dataset === undefined) {
+    throw new ProductError('invalid_request', 'A job needs --model NAME and --dataset ID.', {
+      param: base_model === undefined ? 'base_model' : 'dataset',
+    });
+  }
+  const request: Record<string, unknown> = { ...base, base_model, dataset };
+  const name = given('name');
+  if (name !== undefined) request.name = name;
+  for (const { flag, section, property } of JOB_FLAGS) {
+    const text = given(flag);
+    if (text === undefined) continue;
+    const value = property === 'target_modules' ? targetModulesOf(text) : settingOf(text);
+    request[section] = { ...(request[section] as object | undefined), [property]: value };
+  }
+  return request as JobRequest;
+}
+
+/** `a,b` is a list of suffixes; `all-linear`, and what could not be a list, goes as it is. */
+function targetModulesOf(text: string): string | string[] {
+  return text !== 'all-linear' && /^[\w.]+(,[\w.]+)*$/.test(text) ? text.split(',') : text;
+}
+
+function settingOf(text: string): unknown {
+  if (text === 'true' || text === 'false' || text === 'null') return JSON.parse(text);
+  return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
+}

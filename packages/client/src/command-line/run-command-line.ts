@@ -1,0 +1,108 @@
+import { parseArgs } from 'node:util';
+import { ProductError } from '@lorasmith/contracts';
+import { ApiError } from '../api-error.js';
+import { createClient } from '../client.js';
+import type { TextOutput } from '../job-progress.js';
+import { ADAPTER_COMMANDS } from './adapter-commands.js';
+import type { Command } from './command.js';
+import { DATASET_COMMANDS } from './dataset-commands.js';
+import { JOB_COMMANDS } from './job-commands.js';
+import { MODEL_COMMANDS } from './model-commands.js';
+
+export interface CommandLineOptions {
+  /** What was typed after `lora`. */
+  args: string[];
+  /** Address of the api where `--url` names none. */
+  baseUrl: string;
+  apiKey?: string | undefined;
+  output: TextOutput;
+  errorOutput: TextOutput;
+  /** Aborted by Ctrl-C. */
+  signal: AbortSignal;
+}
+
+export const EXIT = { done: 0, failed: 1, misused: 2, interrupted: 130 } as const;
+
+const COMMANDS: readonly Command[] = [...MODEL_COMMANDS, ...DATASET_COMMANDS, ...JOB_COMMANDS, ...ADAPTER_COMMANDS];
+const COMMON_OPTIONS = {
+  url: { type: 'string' },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+/** Runs one command of `lora`; resolves with the exit code, never rejects. */
+export async function runCommandLine(options: CommandLineOptions): Promise<number> {
+  const { args, output, errorOutput, signal } = options;
+  const command = commandOf(args);
+  if (command === undefined) {
+    const askedForHelp = args.length === 0 || args.includes('--help') || args.includes('-h');
+    (askedForHelp ? output : errorOutput).write(usage());
+    return askedForHelp ? EXIT.done : EXIT.misused;
+  }
+  try {
+    const { values, positionals } = parse(command, args);
+    if (values.help) {
+      output.write(usageOf(command));
+      return EXIT.done;
+    }
+    if (positionals.length !== command.positionals.length) {
+      errorOutput.write(usageOf(command));
+      return EXIT.misused;
+    }
+    const client = createClient({ baseUrl: values.url ?? options.baseUrl, apiKey: options.apiKey });
+    return await command.run({ client, output, signal, json: values.json === true, values, positionals });
+  } catch (error) {
+    if (signal.aborted) return EXIT.interrupted;
+    errorOutput.write(`${errorText(error)}\n`);
+    return (error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS') ? EXIT.misused : EXIT.failed;
+  }
+}
+
+/** The command with the most words among those that `args` begins with. */
+function commandOf(args: string[]): Command | undefined {
+  const fits = ({ name }: Command) => name.split(' ').every((word, place) => args[place] === word);
+  return COMMANDS.filter(fits).sort((one, other) => other.name.length - one.name.length)[0];
+}
+
+function parse(command: Command, args: string[]) {
+  const { values, positionals } = parseArgs({
+    args: args.slice(command.name.split(' ').length),
+    options: { ...command.options, ...COMMON_OPTIONS },
+    allowPositionals: true,
+    strict: true,
+  });
+  return { values: values as Record<string, unknown> & { url?: string; json?: boolean; help?: boolean }, positionals };
+}
+
+function errorText(error: unknown): string {
+  if (!(error instanceof ProductError)) return error instanceof Error ? error.message : String(error);
+  const places = error.details.map(({ line, param, message }) => {
+    const place = line === undefined ? param : `line ${line}`;
+    return `\n  ${place === undefined ? '' : `${place}: `}${message}`;
+  });
+  const request = error instanceof ApiError && error.requestId !== null ? ` [request ${error.requestId}]` : '';
+  return `${error.code}: ${error.message}${request}${places.join('')}`;
+}
+
+function usage(): string {
+  const lines = COMMANDS.map((command) => `  lora ${signatureOf(command).padEnd(28)} ${command.summary}`);
+  return [
+    'Usage: lora COMMAND [options]',
+    '',
+    ...lines,
+    '',
+    '  --url URL    address of the api [LORASMITH_URL, else http://127.0.0.1:8080]; LORASMITH_API_KEY is its key',
+    '  --json       print what the API answered',
+    '  --help       with a command: its options',
+    '',
+  ].join('\n');
+}
+
+function usageOf(command: Command): string {
+  const options = (command.help ?? []).map((line) => `  ${line}`);
+  return [`Usage: lora ${signatureOf(command)} [options]`, command.summary, ...options, ''].join('\n');
+}
+
+function signatureOf({ name, positionals }: Command): string {
+  return [name, ...positionals].join(' ');
+}

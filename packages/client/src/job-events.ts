@@ -1,0 +1,124 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { EVENT_TYPES, type JobEvent, LAST_EVENT_TYPES, ProductError } from '@lorasmith/contracts';
+import { parseEventStream } from './event-stream-parser.js';
+import { type HttpTransport, unreachable } from './http-transport.js';
+
+export interface FollowOptions {
+  /** Id of an event: only what came after it. @defaultValue from the job's first event */
+  after?: string | undefined;
+  signal?: AbortSignal | undefined;
+  /** Pause before the first reconnection; doubled with each failure in a row, to 10 s at most. @defaultValue 500 */
+  reconnectDelayMs?: number | undefined;
+  /** Silence, without even a heartbeat, after which the connection counts as dead. @defaultValue 60000 */
+  idleTimeoutMs?: number | undefined;
+  /** Connections in a row that fail before this gives up. @defaultValue 10 */
+  maxFailures?: number | undefined;
+}
+
+const MAX_DELAY_MS = 10_000;
+
+/**
+ * The events of a job, those already past and then those to come, until its last one. Goes on behind the last event
+ * seen when the connection is lost.
+ *
+ * @throws ApiError `job_not_found` and what else the caller must mend at once; what failed last after `maxFailures`
+ * connections in a row; the reason of `signal`
+ */
+export async function* followJobEvents(
+  transport: HttpTransport,
+  jobId: string,
+  options: FollowOptions = {},
+): AsyncGenerator<JobEvent, void, undefined> {
+  const { signal, reconnectDelayMs = 500, idleTimeoutMs = 60_000, maxFailures = 10 } = options;
+  let lastId = options.after;
+  let failures = 0;
+  const onAlive = () => {
+    failures = 0;
+  };
+  for (;;) {
+    signal?.throwIfAborted();
+    let failure: unknown = new ProductError('service_unavailable', `The events of ${jobId} ended before its last one.`);
+    try {
+      for await (const event of connect({ transport, jobId, after: lastId, idleTimeoutMs, signal, onAlive })) {
+        lastId = event.id;
+        yield event;
+        if (LAST_EVENT_TYPES.includes(event.type)) return;
+      }
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (!isPassing(error)) throw error;
+      failure = error;
+    }
+    failures += 1;
+    if (failures >= maxFailures) throw failure;
+    const delayMs = Math.min(reconnectDelayMs * 2 ** (failures - 1), MAX_DELAY_MS);
+    await sleep(delayMs, undefined, { signal }).catch(() => signal?.throwIfAborted());
+  }
+}
+
+interface Connection {
+  transport: HttpTransport;
+  jobId: string;
+  after: string | undefined;
+  idleTimeoutMs: number;
+  signal: AbortSignal | undefined;
+  /** Called for everything that arrives, heartbeats too. */
+  onAlive(): void;
+}
+
+async function* connect(options: Connection): AsyncGenerator<JobEvent, void, undefined> {
+  const { transport, jobId, after, idleTimeoutMs, signal, onAlive } = options;
+  const connection = new AbortController();
+  const idle = setTimeout(
+    () => connection.abort(new ProductError('timeout', `The events of ${jobId} were silent for ${idleTimeoutMs} ms.`)),
+    idleTimeoutMs,
+  );
+  try {
+    const response = await transport.request({
+      method: 'GET',
+      path: `/jobs/${encodeURIComponent(jobId)}/events`,
+      headers: { accept: 'text/event-stream', ...(after === undefined ? {} : { 'last-event-id': after }) },
+      signal: AbortSignal.any(signal === undefined ? [connection.signal] : [connection.signal, signal]),
+      timeoutMs: null,
+      repeatable: false,
+    });
+    const chunks = watched(response.body as AsyncIterable<Uint8Array> | null, () => {
+      idle.refresh();
+      onAlive();
+    });
+    for await (const { data } of parseEventStream(chunks)) {
+      const event = eventOf(data);
+      if (event !== undefined) yield event;
+    }
+  } catch (error) {
+    connection.signal.throwIfAborted();
+    throw unreachable(transport.origin, error);
+  } finally {
+    clearTimeout(idle);
+    connection.abort();
+  }
+}
+
+async function* watched(chunks: AsyncIterable<Uint8Array> | null, onChunk: () => void): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunks ?? []) {
+    onChunk();
+    yield chunk;
+  }
+}
+
+/** The event, or undefined for a kind that this client is too old to know. */
+function eventOf(data: string): JobEvent | undefined {
+  try {
+    const event = JSON.parse(data) as JobEvent;
+    return EVENT_TYPES.includes(event.type) ? event : undefined;
+  } catch (cause) {
+    throw new ProductError('invalid_request', `The server sent an event that is not JSON: ${data.slice(0, 200)}`, {
+      cause,
+    });
+  }
+}
+
+/** Whether a further connection may do better: the server is away or busy, not the request wrong. */
+function isPassing(error: unknown): boolean {
+  return error instanceof ProductError && (error.status >= 500 || error.status === 429);
+}

@@ -1,0 +1,101 @@
+import type { EventData, JobEvent } from '@lorasmith/contracts';
+import { durationText } from './human-units.js';
+import { reportText } from './report-text.js';
+
+/** Where text goes: a terminal, whose last line can be drawn anew, or a file or pipe. */
+export interface TextOutput {
+  isTTY?: boolean;
+  columns?: number;
+  write(text: string): unknown;
+}
+
+export interface JobProgress {
+  handle(event: JobEvent): void;
+  /** Ends the line of the bar, for when no further event comes. */
+  end(): void;
+}
+
+/** How often a file or pipe gets a line about the step; a terminal's bar is drawn at every event. */
+const PLAIN_LINE_INTERVAL_MS = 10_000;
+
+/** Shows a job from its events: a bar with loss, speed and time left on a terminal, plain lines elsewhere. */
+export function createJobProgress(output: TextOutput, now: () => number = Date.now): JobProgress {
+  let barIsOpen = false;
+  let plainLineAt = Number.NEGATIVE_INFINITY;
+
+  const line = (text: string) => {
+    if (barIsOpen) output.write('\r\x1b[2K');
+    barIsOpen = false;
+    output.write(`${text}\n`);
+  };
+
+  const step = (data: EventData<'step-finished'>) => {
+    const isLast = data.step === data.total_steps;
+    if (output.isTTY) {
+      output.write(`\r\x1b[2K${stepText(data, output.columns ?? 80)}`);
+      barIsOpen = true;
+    } else if (isLast || now() - plainLineAt >= PLAIN_LINE_INTERVAL_MS) {
+      plainLineAt = now();
+      line(stepText(data, 100));
+    }
+  };
+
+  return {
+    handle(event) {
+      if (event.type === 'step-finished') return step(event.data);
+      // The bar stays as the last word about the steps where something else follows it.
+      if (barIsOpen && event.type !== 'checkpoint-saved') output.write('\n');
+      if (event.type !== 'checkpoint-saved') barIsOpen = false;
+      for (const text of eventText(event)) line(text);
+    },
+    end() {
+      if (barIsOpen) output.write('\n');
+      barIsOpen = false;
+    },
+  };
+}
+
+/** ` 42/150 [███████·········]  28 %  loss 0.412  612 tokens/s  1 min 20 s left`, fitted to `columns`. */
+export function stepText(data: EventData<'step-finished'>, columns: number): string {
+  const { step, total_steps, loss, tokens_per_second, seconds_left } = data;
+  const share = step / total_steps;
+  const count = `${String(step).padStart(String(total_steps).length)}/${total_steps}`;
+  const figures =
+    `${String(Math.floor(100 * share)).padStart(3)} %  loss ${loss.toFixed(3)}  ` +
+    `${Math.round(tokens_per_second)} tokens/s  ${durationText(seconds_left)} left`;
+  // A full last column makes some terminals wrap.
+  const width = Math.min(30, columns - count.length - figures.length - 6);
+  if (width < 5) return `${count} ${figures}`.slice(0, columns - 1);
+  const filled = Math.round(width * share);
+  return `${count} [${'█'.repeat(filled)}${'·'.repeat(width - filled)}] ${figures}`;
+}
+
+function eventText(event: Exclude<JobEvent, { type: 'step-finished' }>): string[] {
+  switch (event.type) {
+    case 'job-queued':
+      return [`${event.job} is queued`];
+    case 'job-started':
+      return [`started${event.data.attempt > 1 ? ` again (attempt ${event.data.attempt})` : ''}`];
+    case 'report-ready':
+      return reportText(event.data.report);
+    case 'evaluation-finished': {
+      const { step, loss, perplexity, accuracy } = event.data;
+      const extra = [
+        perplexity === null ? '' : `, perplexity ${perplexity.toPrecision(4)}`,
+        accuracy === null ? '' : `, ${(100 * accuracy).toFixed(1)} % right`,
+      ].join('');
+      return [`evaluation ${step === 0 ? 'before training' : `after step ${step}`}: loss ${loss.toFixed(4)}${extra}`];
+    }
+    case 'checkpoint-saved':
+      return [];
+    case 'adapter-published':
+      return [`adapter ${event.data.adapter} is published`];
+    case 'job-failed':
+      return [
+        `failed (${event.data.error.code}): ${event.data.error.message}`,
+        ...event.data.error.details.map((fault) => `  ${fault.message}`),
+      ];
+    case 'job-cancelled':
+      return ['cancelled'];
+  }
+}

@@ -1,0 +1,19 @@
+#!/usr/bin/env node
+import { EXIT, runCommandLine } from './command-line/run-command-line.js';
+
+const interruption = new AbortController();
+process.once('SIGINT', () => interruption.abort());
+process.once('SIGTERM', () => interruption.abort());
+// `lora jobs list | head` closes the pipe early; that is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+  process.exit(error.code === 'EPIPE' ? EXIT.done : EXIT.failed),
+);
+
+process.exitCode = await runCommandLine({
+  args: process.argv.slice(2),
+  baseUrl: process.env.LORASMITH_URL ?? 'http://127.0.0.1:8080',
+  apiKey: process.env.LORASMITH_API_KEY,
+  output: process.stdout,
+  errorOutput: process.stderr,
+  signal: interruption.signal,
+});

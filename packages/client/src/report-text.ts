@@ -1,0 +1,24 @@
+import type { Report } from '@lorasmith/contracts';
+import { countText } from './human-units.js';
+
+/** What a job will do, in words, a line each. */
+export function reportText(report: Report): string[] {
+  const { parameters, rows, tokens, steps, precision } = report;
+  const handled = [
+    [rows.dropped, 'dropped'],
+    [rows.truncated, 'truncated'],
+    [rows.split, 'split'],
+  ]
+    .filter(([count]) => count !== 0)
+    .map(([count, what]) => `, ${countText(count as number)} ${what}`)
+    .join('');
+  return [
+    `base model    ${report.base_model} (${report.family}), precision ${precision.chosen ?? 'chosen by the worker'}: ${precision.reason}`,
+    `parameters    ${countText(parameters.trained)} trained of ${countText(parameters.total)} (${parameters.trained_percent.toPrecision(3)} %), in ${countText(parameters.modules.length)} layers`,
+    `rows          ${countText(rows.total)}: ${countText(rows.training)} to train on, ${countText(rows.validation)} held out; the longest has ${countText(rows.longest)} tokens`,
+    `too long      ${rows.overflowed === 0 ? 'none' : `${countText(rows.overflowed)} rows${handled}`}`,
+    `tokens        ${countText(tokens.per_epoch)} an epoch, ${countText(tokens.trained_per_epoch)} of them with a loss; ${countText(tokens.total)} in all`,
+    `steps         ${countText(steps.total)} (${countText(steps.per_epoch)} an epoch), ${countText(steps.warmup)} of warm-up`,
+    ...report.warnings.map(({ message }) => `warning       ${message}`),
+  ];
+}
