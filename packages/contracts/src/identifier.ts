@@ -24,8 +24,9 @@ export function datasetIdOf(sha256: string): DatasetId {
 }
 
 /** Name of a base model: a folder name, so no separators and no leading dot. */
+export const MODEL_NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$';
 export const ModelName = Type.String({
-  pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$',
+  pattern: MODEL_NAME_PATTERN,
   description: 'The folder of the base model under the models folder.',
   examples: ['SmolLM2-135M-Instruct'],
 });

@@ -1,1 +1,12 @@
-export {};
+export type {
+  Activation,
+  Architecture,
+  ClassifierArchitecture,
+  DecoderArchitecture,
+  RopeSettings,
+} from './architecture.js';
+export { describeModel, listModelFolders, openBaseModel } from './base-models.js';
+export { DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
+export { type ModelWeights, openModelWeights } from './model-weights.js';
+export { digestWeights } from './weight-digest.js';
+export type { LocatedTensor, WeightFile } from './weight-files.js';

@@ -1,0 +1,130 @@
+import type { Dirent } from 'node:fs';
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type BaseModel, type BaseModelDetail, MODEL_NAME_PATTERN, ProductError } from '@lorasmith/contracts';
+import { isMissing } from './json-file.js';
+import { type ModelFolder, readModelFolder } from './model-folder.js';
+
+const NAME_PATTERN = new RegExp(MODEL_NAME_PATTERN);
+
+/** Names that an error lists before it says how many more there are. */
+const LISTED_NAMES = 20;
+
+/** Every folder of the models folder that could be a base model, by name; a broken one says what is wrong with it. */
+export async function listModelFolders(modelsDir: string): Promise<BaseModel[]> {
+  const models: BaseModel[] = [];
+  for (const name of await modelNames(modelsDir)) {
+    const { modules: _, ...model } = await describe(modelsDir, name);
+    models.push(model);
+  }
+  return models;
+}
+
+/**
+ * One base model with every module; a broken one with its problem and no modules.
+ *
+ * @throws ProductError model_not_found
+ */
+export async function describeModel(modelsDir: string, name: string): Promise<BaseModelDetail> {
+  await requireName(modelsDir, name);
+  return await describe(modelsDir, name);
+}
+
+/**
+ * The base model of this name, checked.
+ *
+ * @throws ProductError model_not_found (names the ones that exist), and what readModelFolder throws
+ */
+export async function openBaseModel(modelsDir: string, name: string): Promise<ModelFolder> {
+  await requireName(modelsDir, name);
+  return await readModelFolder(join(modelsDir, name));
+}
+
+async function describe(modelsDir: string, name: string): Promise<BaseModelDetail> {
+  const path = join(modelsDir, name);
+  try {
+    return describeFolder(await readModelFolder(path));
+  } catch (error) {
+    if (!(error instanceof ProductError)) throw error;
+    return {
+      name,
+      object: 'model',
+      family: null,
+      parameters: null,
+      bytes: await weightBytes(path),
+      dtype: null,
+      max_positions: null,
+      target_modules: [],
+      problem: { code: error.code, message: error.message },
+      modules: [],
+    };
+  }
+}
+
+function describeFolder(folder: ModelFolder): BaseModelDetail {
+  const { architecture, modules } = folder;
+  return {
+    name: folder.name,
+    object: 'model',
+    family: architecture.family,
+    parameters: folder.parameterCount,
+    bytes: folder.weightBytes,
+    dtype: folder.dtype,
+    max_positions: architecture.kind === 'decoder' ? architecture.maxPositions : null,
+    target_modules: [...new Set(modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1)))],
+    problem: null,
+    modules,
+  };
+}
+
+async function requireName(modelsDir: string, name: string): Promise<void> {
+  // A name that is a path must not even be looked up.
+  if (NAME_PATTERN.test(name) && (await isFolder(join(modelsDir, name)))) return;
+  const names = await modelNames(modelsDir);
+  const more = names.length > LISTED_NAMES ? ` and ${names.length - LISTED_NAMES} more` : '';
+  const existing =
+    names.length === 0
+      ? 'There is none on this host: put a folder in Hugging Face layout into the models folder.'
+      : `On this host: ${names.slice(0, LISTED_NAMES).join(', ')}${more}.`;
+  const shown = JSON.stringify(name.slice(0, 100));
+  throw new ProductError('model_not_found', `There is no base model ${shown}. ${existing}`, { param: 'base_model' });
+}
+
+async function modelNames(modelsDir: string): Promise<string[]> {
+  let entries: Dirent[];
+  try {
+    entries = await readdir(modelsDir, { withFileTypes: true });
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
+  }
+  const names: string[] = [];
+  for (const entry of entries) {
+    if (!NAME_PATTERN.test(entry.name)) continue;
+    // Models are often links to a larger disk.
+    const linked = entry.isSymbolicLink() && (await isFolder(join(modelsDir, entry.name)));
+    if (entry.isDirectory() || linked) names.push(entry.name);
+  }
+  return names.sort();
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch (error) {
+    if (isMissing(error) || (error as NodeJS.ErrnoException).code === 'ELOOP') return false;
+    throw error;
+  }
+}
+
+async function weightBytes(path: string): Promise<number> {
+  let bytes = 0;
+  try {
+    for (const name of await readdir(path)) {
+      if (name.endsWith('.safetensors')) bytes += (await stat(join(path, name))).size;
+    }
+  } catch {
+    // Why the folder cannot be read is in the problem that is reported with it.
+  }
+  return bytes;
+}

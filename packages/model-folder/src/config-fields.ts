@@ -1,0 +1,94 @@
+import { ProductError } from '@lorasmith/contracts';
+import type { JsonObject } from './json-file.js';
+
+/** No size in a model's configuration comes near; a larger one is a mistake or an attack on memory. */
+const MAX_SIZE = 2 ** 24;
+
+/**
+ * Typed access to a configuration file. A field that is null counts as absent, as in transformers.
+ *
+ * Every method throws ProductError model_file_corrupt, naming file and field, where a value has the wrong type.
+ */
+export class ConfigFields {
+  readonly #values: JsonObject;
+  readonly #label: string;
+  readonly #prefix: string;
+
+  /** @param label how messages name the file @param prefix path of the object within the file, with a dot after it */
+  constructor(values: JsonObject, label: string, prefix = '') {
+    this.#values = values;
+    this.#label = label;
+    this.#prefix = prefix;
+  }
+
+  has(name: string): boolean {
+    return this.value(name) !== undefined;
+  }
+
+  value(name: string): unknown {
+    return Object.hasOwn(this.#values, name) ? (this.#values[name] ?? undefined) : undefined;
+  }
+
+  /** From 1 to `max` (default 2^24). Without a `fallback` the field must be there. */
+  size(name: string, { fallback, max = MAX_SIZE }: { fallback?: number; max?: number } = {}): number {
+    const value = this.value(name) ?? fallback;
+    if (value === undefined) throw this.corrupt(name, 'is missing');
+    if (!Number.isSafeInteger(value) || (value as number) < 1 || (value as number) > max) {
+      throw this.corrupt(name, `must be an integer from 1 to ${max}`);
+    }
+    return value as number;
+  }
+
+  /** Above 0. Without a `fallback` the field must be there. */
+  positiveNumber(name: string, fallback?: number): number {
+    const value = this.value(name) ?? fallback;
+    if (value === undefined) throw this.corrupt(name, 'is missing');
+    if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0) {
+      throw this.corrupt(name, 'must be a number above 0');
+    }
+    return value;
+  }
+
+  flag(name: string, fallback: boolean): boolean {
+    const value = this.value(name) ?? fallback;
+    if (typeof value !== 'boolean') throw this.corrupt(name, 'must be true or false');
+    return value;
+  }
+
+  text(name: string): string | undefined {
+    const value = this.value(name);
+    if (value !== undefined && typeof value !== 'string') throw this.corrupt(name, 'must be a string');
+    return value;
+  }
+
+  /** Token ids: one, a list, or none where the field is absent. */
+  tokenIds(name: string, vocabSize: number): number[] {
+    const value = this.value(name);
+    if (value === undefined) return [];
+    const ids: unknown[] = Array.isArray(value) ? value : [value];
+    if (
+      !ids.every((id): id is number => Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) < vocabSize)
+    ) {
+      throw this.corrupt(name, `must hold token ids from 0 to ${vocabSize - 1}`);
+    }
+    return ids;
+  }
+
+  nested(name: string): ConfigFields | undefined {
+    const value = this.value(name);
+    if (value === undefined) return undefined;
+    if (typeof value !== 'object' || Array.isArray(value)) throw this.corrupt(name, 'must be an object');
+    return new ConfigFields(value as JsonObject, this.#label, `${this.#prefix}${name}.`);
+  }
+
+  /** The error for a value that no file of this kind can have. */
+  corrupt(name: string, what: string): ProductError {
+    return new ProductError('model_file_corrupt', `${this.#label}: ${this.#prefix}${name} ${what}.`);
+  }
+
+  /** The error for a value that is fine and that this product cannot train. */
+  unsupported(name: string, what: string): ProductError {
+    const shown = JSON.stringify(this.value(name) ?? null).slice(0, 200);
+    return new ProductError('model_not_supported', `${this.#label}: ${this.#prefix}${name} ${shown} ${what}.`);
+  }
+}

@@ -1,0 +1,52 @@
+import type { Activation, ClassifierArchitecture } from '../architecture.js';
+import type { ConfigFields } from '../config-fields.js';
+import type { Family, RequiredTensor } from './family.js';
+
+const ACTIVATIONS: readonly Activation[] = ['relu', 'gelu', 'silu', 'tanh', 'sigmoid'];
+const MAX_LAYERS = 1_000;
+const MAX_WIDTH = 2 ** 24;
+
+/**
+ * A stack of linear layers, as `nn.Sequential(Linear, activation, Linear, …)` saves it: every second index has weights.
+ *
+ * config.json: `{"model_type": "classifier", "layers": [128, 256, 10], "activation": "relu"}`.
+ */
+export const classifier: Family<ClassifierArchitecture> = {
+  readArchitecture({ config, hasTensor }) {
+    const widths = readWidths(config);
+    const layers = widths.slice(1).map((outFeatures, index) => {
+      const name = String(2 * index);
+      return { name, inFeatures: widths[index]!, outFeatures, bias: hasTensor(`${name}.bias`) };
+    });
+    return { kind: 'classifier', family: 'classifier', layers, activation: readActivation(config) };
+  },
+
+  layout({ layers }) {
+    const tensors: RequiredTensor[] = layers.flatMap(({ name, inFeatures, outFeatures, bias }) => [
+      { name: `${name}.weight`, shape: [outFeatures, inFeatures] },
+      ...(bias ? [{ name: `${name}.bias`, shape: [outFeatures] }] : []),
+    ]);
+    const modules = layers.map(({ name, inFeatures, outFeatures }) => {
+      return { name, in_features: inFeatures, out_features: outFeatures };
+    });
+    return { tensors, modules, headModule: null };
+  },
+};
+
+function readWidths(config: ConfigFields): number[] {
+  const widths = config.value('layers');
+  const isWidth = (width: unknown) =>
+    Number.isSafeInteger(width) && (width as number) > 0 && (width as number) <= MAX_WIDTH;
+  if (!Array.isArray(widths) || widths.length < 2 || widths.length > MAX_LAYERS || !widths.every(isWidth)) {
+    throw config.corrupt('layers', `must list 2 to ${MAX_LAYERS} widths from 1 to ${MAX_WIDTH}, as in [128, 256, 10]`);
+  }
+  return widths as number[];
+}
+
+function readActivation(config: ConfigFields): Activation {
+  const name = config.text('activation');
+  if (name === undefined) throw config.corrupt('activation', `is missing; one of ${ACTIVATIONS.join(', ')}`);
+  const activation = ACTIVATIONS.find((known) => known === name);
+  if (!activation) throw config.unsupported('activation', `is not supported; ${ACTIVATIONS.join(', ')} are`);
+  return activation;
+}

@@ -1,0 +1,119 @@
+import { basename, resolve } from 'node:path';
+import { type AdaptableModule, ProductError } from '@lorasmith/contracts';
+import { type FloatDtype, isFloatDtype } from '@lorasmith/safetensors';
+import type { Architecture } from './architecture.js';
+import { ConfigFields } from './config-fields.js';
+import type { RequiredTensor } from './families/family.js';
+import { FAMILIES } from './families/family-registry.js';
+import { modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.js';
+import { type LocatedTensor, readWeightFiles, type WeightFile } from './weight-files.js';
+
+const MAX_CONFIG_BYTES = 4 * 2 ** 20;
+
+/** Names of the weight dtypes as the API and PyTorch have them. */
+export const DTYPE_NAMES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const satisfies Record<
+  FloatDtype,
+  string
+>;
+export type DtypeName = (typeof DTYPE_NAMES)[FloatDtype];
+
+/** What a folder in Hugging Face layout says of a base model, without its weights in memory. */
+export interface ModelFolder {
+  /** Absolute. */
+  path: string;
+  /** Name of the folder. */
+  name: string;
+  architecture: Architecture;
+  files: WeightFile[];
+  /** Every tensor of the weight files, also one that the architecture does not use. */
+  tensors: ReadonlyMap<string, LocatedTensor>;
+  /** Every linear layer but the output head, by its full name as PEFT sees it. */
+  modules: AdaptableModule[];
+  /** The output head (`lm_head`), tied or not; null for a classifier. */
+  headModule: AdaptableModule | null;
+  /** Numbers in the weights; a tied head counts once. */
+  parameterCount: number;
+  /** Of the weight files. */
+  weightBytes: number;
+  /** The dtype that most parameters have. */
+  dtype: DtypeName;
+}
+
+/**
+ * Reads and checks a base-model folder: config.json, generation_config.json, and the headers of the weight files. Every
+ * tensor the architecture needs is there with its shape and a float dtype.
+ *
+ * @throws ProductError model_file_missing, model_file_corrupt (naming the file and the tensor), model_not_supported
+ *   (naming the field)
+ */
+export async function readModelFolder(folder: string): Promise<ModelFolder> {
+  const path = resolve(folder);
+  const configLabel = modelFileLabel(path, 'config.json');
+  const config = new ConfigFields(await readJsonFile(path, 'config.json', MAX_CONFIG_BYTES), configLabel);
+  const generationJson = await readOptionalJsonFile(path, 'generation_config.json', MAX_CONFIG_BYTES);
+  const generation = generationJson
+    ? new ConfigFields(generationJson, modelFileLabel(path, 'generation_config.json'))
+    : undefined;
+  const family = chooseFamily(config);
+  const { files, tensors } = await readWeightFiles(path);
+  const architecture = family.readArchitecture({ config, generation, hasTensor: (name) => tensors.has(name) });
+  const layout = family.layout(architecture);
+  const { parameterCount, dtype } = checkTensors(path, layout.tensors, tensors);
+  return {
+    path,
+    name: basename(path),
+    architecture,
+    files,
+    tensors,
+    modules: layout.modules,
+    headModule: layout.headModule,
+    parameterCount,
+    weightBytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
+    dtype,
+  };
+}
+
+function chooseFamily(config: ConfigFields) {
+  const modelType = config.text('model_type');
+  if (modelType === undefined) throw config.corrupt('model_type', 'is missing');
+  const family = FAMILIES.get(modelType);
+  if (!family) {
+    throw config.unsupported('model_type', `is not supported; ${[...FAMILIES.keys()].join(', ')} are`);
+  }
+  if (config.has('auto_map')) {
+    throw config.unsupported('auto_map', 'is not supported: code that comes with a model is never run');
+  }
+  if (config.has('quantization_config')) {
+    throw config.unsupported(
+      'quantization_config',
+      'is not supported: the weights must be float32, float16 or bfloat16',
+    );
+  }
+  return family;
+}
+
+function checkTensors(folder: string, required: RequiredTensor[], tensors: ReadonlyMap<string, LocatedTensor>) {
+  let parameterCount = 0;
+  const parametersOfDtype = new Map<FloatDtype, number>();
+  for (const { name, shape } of required) {
+    const located = tensors.get(name);
+    if (!located) {
+      throw new ProductError('model_file_missing', `${basename(folder)}: no weight file has the tensor ${name}.`);
+    }
+    const { file, entry } = located;
+    const label = `${modelFileLabel(folder, file)}: tensor ${name}`;
+    if (entry.shape.length !== shape.length || entry.shape.some((size, index) => size !== shape[index])) {
+      const found = `[${entry.shape.join(', ')}]`;
+      const wanted = `[${shape.join(', ')}]`;
+      throw new ProductError('model_file_corrupt', `${label} has the shape ${found}; config.json asks for ${wanted}.`);
+    }
+    if (!isFloatDtype(entry.dtype)) {
+      throw new ProductError('model_not_supported', `${label} is ${entry.dtype}; F32, F16 and BF16 are supported.`);
+    }
+    const count = shape.reduce((product, size) => product * size, 1);
+    parameterCount += count;
+    parametersOfDtype.set(entry.dtype, (parametersOfDtype.get(entry.dtype) ?? 0) + count);
+  }
+  const [mostUsed] = [...parametersOfDtype].sort(([, a], [, b]) => b - a)[0]!;
+  return { parameterCount, dtype: DTYPE_NAMES[mostUsed] };
+}

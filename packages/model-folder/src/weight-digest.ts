@@ -1,0 +1,77 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ModelFolder } from './model-folder.js';
+import { asModelError, type WeightFile } from './weight-files.js';
+
+/** Beside the weights, so that every process and every job finds it; a folder that cannot be written does without. */
+const SIDECAR = '.lorasmith-digest.json';
+
+interface FileDigest {
+  name: string;
+  /** Size and times when it was hashed: any change asks for a new hash. */
+  state: string;
+  sha256: string;
+}
+
+/**
+ * sha256 of a model's weights, hexadecimal: what `sha256sum` says of its one weight file (and the hub of its download),
+ * and for several what `sha256sum FILE… | sha256sum` says with the files sorted by name.
+ *
+ * A file's hash is kept in `.lorasmith-digest.json` in the model's folder and taken from there while the file has the
+ * same size, modification and change time.
+ *
+ * @throws ProductError model_file_corrupt when a file cannot be read
+ */
+export async function digestWeights(folder: ModelFolder): Promise<string> {
+  const known = await readSidecar(folder.path);
+  const digests: FileDigest[] = [];
+  for (const file of folder.files) {
+    try {
+      digests.push(await digestFile(file, known));
+    } catch (error) {
+      throw asModelError(error, folder.path, file.name);
+    }
+  }
+  if (digests.some((digest) => !known.includes(digest))) await writeSidecar(folder.path, digests);
+  if (digests.length === 1) return digests[0]!.sha256;
+  const list = digests.map(({ name, sha256 }) => `${sha256}  ${name}\n`).join('');
+  return createHash('sha256').update(list).digest('hex');
+}
+
+async function digestFile({ name, path }: WeightFile, known: FileDigest[]): Promise<FileDigest> {
+  const status = await stat(path);
+  const state = `${status.size} ${status.mtimeMs} ${status.ctimeMs}`;
+  const before = known.find((digest) => digest.name === name && digest.state === state);
+  if (before) return before;
+  const hash = createHash('sha256');
+  for await (const piece of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(piece as Buffer);
+  return { name, state, sha256: hash.digest('hex') };
+}
+
+async function readSidecar(folder: string): Promise<FileDigest[]> {
+  try {
+    const digests: unknown = JSON.parse(await readFile(join(folder, SIDECAR), 'utf8'));
+    return Array.isArray(digests) ? digests.filter(isFileDigest) : [];
+  } catch {
+    return [];
+  }
+}
+
+function isFileDigest(value: unknown): value is FileDigest {
+  const { name, state, sha256 } = (value ?? {}) as Partial<FileDigest>;
+  return typeof name === 'string' && typeof state === 'string' && /^[0-9a-f]{64}$/.test(String(sha256));
+}
+
+async function writeSidecar(folder: string, digests: FileDigest[]): Promise<void> {
+  const path = join(folder, SIDECAR);
+  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+  try {
+    await writeFile(temporary, JSON.stringify(digests));
+    await rename(temporary, path);
+  } catch {
+    // A read-only models folder is fine: the next process hashes again.
+    await rm(temporary, { force: true }).catch(() => {});
+  }
+}
