@@ -1,0 +1,255 @@
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
+import { liveTensorCount } from '@lorasmith/tensor';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { mergeModel } from './merge-model.js';
+import { mergeWeight } from './merge-weight.js';
+import type { PeftAdapter, PeftModule } from './peft-adapter.js';
+import { readPeftFolder } from './peft-folder.js';
+
+const REFERENCE = new URL('../../../test/fixtures/reference/', import.meta.url).pathname;
+
+let base: string;
+let output: string;
+beforeEach(async () => {
+  base = join(await mkdtemp(join(tmpdir(), 'merge-')), 'base');
+  output = join(base, '../output');
+  await mkdir(output);
+});
+afterEach(() => rm(join(base, '..'), { recursive: true }));
+
+interface ReadTensor {
+  dtype: string;
+  shape: readonly number[];
+  values: Float32Array;
+}
+
+async function readTensors(path: string): Promise<Map<string, ReadTensor>> {
+  const file = await openSafetensors(path);
+  const tensors = new Map<string, ReadTensor>();
+  for (const { name, dtype, shape } of file.tensors.values()) {
+    if (dtype === 'I32') continue;
+    tensors.set(name, { dtype, shape, values: toFloat32(await file.read(name), dtype) });
+  }
+  await file.close();
+  return tensors;
+}
+
+function greatestDifference(a: Float32Array, b: Float32Array): number {
+  expect(a.length).toBe(b.length);
+  return a.reduce((greatest, value, index) => Math.max(greatest, Math.abs(value - b[index]!)), 0);
+}
+
+/** Writes the case's base with its weights in another dtype. */
+async function rewriteBase(name: string, dtype: FloatDtype): Promise<void> {
+  await cp(join(REFERENCE, name, 'base'), base, { recursive: true });
+  const tensors = [...(await readTensors(join(base, 'model.safetensors')))];
+  await writeSafetensors(
+    join(base, 'model.safetensors'),
+    tensors.map(([tensor, { shape, values }]) => ({ name: tensor, dtype, shape, data: fromFloat32(values, dtype) })),
+  );
+}
+
+function moduleOf(a: number[][], b: number[][]): PeftModule {
+  const flat = (rows: number[][]) => Float32Array.from(rows.flat());
+  return { a: flat(a), b: flat(b), rank: a.length, inFeatures: a[0]!.length, outFeatures: b.length };
+}
+
+test('the worked numbers of one layer', () => {
+  const weight = Float32Array.of(1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4);
+  const module = moduleOf(
+    [
+      [1, 0, 2],
+      [0, 3, 0],
+    ],
+    [
+      [1, 0],
+      [0, 0],
+      [0, 2],
+      [1, 1],
+    ],
+  );
+  mergeWeight({ name: 'w', dtype: 'F32', shape: [4, 3], bytes: fromFloat32(weight, 'F32') }, module, 4 / 2);
+  expect([...weight]).toEqual([3, 1, 5, 2, 2, 2, 3, 15, 3, 6, 10, 8]);
+});
+
+describe('as PEFT merges', () => {
+  test.each(['llama-tied', 'llama-untied-all-linear', 'qwen2'])('%s, every tensor', async (name) => {
+    const before = liveTensorCount();
+    const model = await readModelFolder(join(REFERENCE, name, 'base'));
+    const adapter = await readPeftFolder(join(REFERENCE, name, 'adapter_trained'));
+    const progress: number[] = [];
+    await mergeModel({
+      model,
+      adapter,
+      outputFolder: output,
+      onProgress: (done, total) => progress.push(done / total),
+    });
+    const ours = await readTensors(join(output, 'model.safetensors'));
+    const theirs = await readTensors(join(REFERENCE, name, 'merged/model.safetensors'));
+    expect([...ours.keys()].sort()).toEqual([...theirs.keys()].sort());
+    for (const [tensor, { dtype, shape, values }] of theirs) {
+      expect(ours.get(tensor)).toMatchObject({ dtype, shape });
+      expect(greatestDifference(ours.get(tensor)!.values, values), tensor).toBeLessThan(1e-5);
+    }
+    // Also that something was merged at all: the trained weights are further from the base's than the tolerance.
+    const [adapted] = adapter.modules.keys();
+    const untouched = await readTensors(join(model.path, 'model.safetensors'));
+    const weight = `${adapted}.weight`;
+    expect(greatestDifference(ours.get(weight)!.values, untouched.get(weight)!.values)).toBeGreaterThan(1e-3);
+    expect((await readdir(output)).sort()).toEqual(['config.json', 'generation_config.json', 'model.safetensors']);
+    for (const companion of ['config.json', 'generation_config.json']) {
+      expect(await readFile(join(output, companion))).toEqual(await readFile(join(model.path, companion)));
+    }
+    expect(progress).toHaveLength(theirs.size);
+    expect(progress.at(-1)).toBe(1);
+    expect(liveTensorCount()).toBe(before);
+  });
+
+  test('the classifier of linear/', async () => {
+    const tensors = await readTensors(join(REFERENCE, 'linear/classifier.safetensors'));
+    const { layers, activation, r, alpha } = JSON.parse(
+      await readFile(join(REFERENCE, 'linear/classifier.json'), 'utf8'),
+    );
+    await mkdir(base);
+    await writeFile(join(base, 'config.json'), JSON.stringify({ model_type: 'classifier', layers, activation }));
+    const names = ['0.weight', '0.bias', '2.weight', '2.bias'];
+    await writeSafetensors(
+      join(base, 'model.safetensors'),
+      names.map((name) => {
+        const { shape, values } = tensors.get(name)!;
+        return { name, dtype: 'F32', shape, data: fromFloat32(values, 'F32') };
+      }),
+    );
+    const modules = new Map<string, PeftModule>();
+    for (const name of ['0', '2']) {
+      const a = tensors.get(`trained.${name}.lora_A`)!;
+      const b = tensors.get(`trained.${name}.lora_B`)!;
+      const sizes = { rank: r, inFeatures: a.shape[1]!, outFeatures: b.shape[0]! };
+      modules.set(name, { a: a.values, b: b.values, ...sizes });
+    }
+    const adapter: PeftAdapter = { r, alpha, dropout: 0, modules, baseModelNameOrPath: null };
+    await mergeModel({ model: await readModelFolder(base), adapter, outputFolder: output });
+    const merged = await readTensors(join(output, 'model.safetensors'));
+    for (const name of ['0.weight', '2.weight']) {
+      const expected = tensors.get(`merged.${name}`)!.values;
+      expect(greatestDifference(merged.get(name)!.values, expected), name).toBeLessThan(1e-5);
+    }
+    for (const name of ['0.bias', '2.bias']) expect(merged.get(name)).toEqual(tensors.get(name));
+  });
+});
+
+describe.each(['BF16', 'F16'] as const)('a base in %s', (dtype) => {
+  test('is merged in float32 and rounded once', async () => {
+    await rewriteBase('llama-tied', dtype);
+    const adapter = await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_trained'));
+    await mergeModel({ model: await readModelFolder(base), adapter, outputFolder: output });
+    const before = await readTensors(join(base, 'model.safetensors'));
+    const merged = await readTensors(join(output, 'model.safetensors'));
+    let inexact = 0;
+    let numbers = 0;
+    for (const [name, { values }] of before) {
+      const module = adapter.modules.get(name.replace(/\.weight$/, ''));
+      const ours = merged.get(name)!;
+      expect(ours.dtype).toBe(dtype);
+      const exact = module ? mergedInDouble(values, module, adapter.alpha / adapter.r) : values;
+      const expected = toFloat32(fromFloat32(exact, dtype), dtype);
+      // Where the sum in another order falls on the other side of a rounding boundary, the neighbour comes out.
+      ours.values.forEach((value, index) => {
+        numbers++;
+        if (value !== expected[index]) inexact++;
+        const spacing = 2 ** (Math.floor(Math.log2(Math.abs(expected[index]!) || 1e-9)) - (dtype === 'BF16' ? 7 : 10));
+        expect(Math.abs(value - expected[index]!)).toBeLessThanOrEqual(spacing);
+      });
+    }
+    // Rounding twice, or B A in bfloat16, would miss far more.
+    expect(inexact / numbers).toBeLessThan(0.001);
+  });
+});
+
+function mergedInDouble(weight: Float32Array, module: PeftModule, scale: number): Float32Array {
+  const { a, b, rank, inFeatures } = module;
+  return weight.map((value, index) => {
+    const row = Math.floor(index / inFeatures);
+    let update = 0;
+    for (let k = 0; k < rank; k++) update += b[row * rank + k]! * a[k * inFeatures + (index % inFeatures)]!;
+    return value + scale * update;
+  });
+}
+
+test('weights over the limit are split into shards that read as one model', async () => {
+  const model = await readModelFolder(join(REFERENCE, 'llama-untied-all-linear/base'));
+  const adapter = await readPeftFolder(join(REFERENCE, 'llama-untied-all-linear/adapter_trained'));
+  await mergeModel({ model, adapter, outputFolder: output, maxShardBytes: 100_000 });
+  const sharded = await readModelFolder(output);
+  expect(sharded.files.length).toBeGreaterThan(1);
+  expect([...sharded.tensors.keys()].sort()).toEqual([...model.tensors.keys()].sort());
+  const count = String(sharded.files.length).padStart(5, '0');
+  expect(sharded.files[0]!.name).toBe(`model-00001-of-${count}.safetensors`);
+  const index = JSON.parse(await readFile(join(output, 'model.safetensors.index.json'), 'utf8'));
+  const dataBytes = [...model.tensors.values()].reduce((sum, { entry }) => sum + entry.byteLength, 0);
+  expect(index.metadata.total_size).toBe(dataBytes);
+  const theirs = await readTensors(join(REFERENCE, 'llama-untied-all-linear/merged/model.safetensors'));
+  for (const file of sharded.files) {
+    for (const [name, { values }] of await readTensors(file.path)) {
+      expect(greatestDifference(values, theirs.get(name)!.values), name).toBeLessThan(1e-5);
+    }
+  }
+});
+
+describe('refused', () => {
+  const read = () => readPeftFolder(join(REFERENCE, 'llama-tied/adapter_trained'));
+  const model = () => readModelFolder(join(REFERENCE, 'llama-tied/base'));
+
+  test.each([Number.NaN, Number.POSITIVE_INFINITY, 3e38])('%d in an adapter', async (value) => {
+    const adapter = await read();
+    const [name, module] = [...adapter.modules][2]!;
+    module.a.fill(value);
+    module.b.fill(value);
+    const merging = mergeModel({ model: await model(), adapter, outputFolder: output });
+    await expect(merging).rejects.toMatchObject({ code: 'merge_not_finite', message: expect.stringContaining(name) });
+    expect(await readdir(output)).toEqual([]);
+  });
+
+  test("a number that is finite in float32 but not in the base's float16", async () => {
+    await rewriteBase('llama-tied', 'F16');
+    const adapter = await read();
+    [...adapter.modules.values()][0]!.b[0] = 1e6;
+    const merging = mergeModel({ model: await readModelFolder(base), adapter, outputFolder: output });
+    await expect(merging).rejects.toMatchObject({ code: 'merge_not_finite' });
+  });
+
+  test('an adapter for other layers, and one for the tied head', async () => {
+    const adapter = await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_trained'));
+    const [module] = adapter.modules.values();
+    for (const name of ['model.layers.7.self_attn.q_proj', 'lm_head', 'model.norm']) {
+      const other = { ...adapter, modules: new Map([[name, module!]]) };
+      const merging = mergeModel({ model: await model(), adapter: other, outputFolder: output });
+      await expect(merging).rejects.toMatchObject({ code: 'invalid_adapter', message: expect.stringContaining(name) });
+    }
+  });
+
+  test('an adapter of other sizes', async () => {
+    const adapter = await read();
+    const k = [...adapter.modules].find(([name]) => name.endsWith('v_proj'))![1];
+    adapter.modules.set('model.layers.0.self_attn.q_proj', k);
+    const merging = mergeModel({ model: await model(), adapter, outputFolder: output });
+    await expect(merging).rejects.toMatchObject({ code: 'invalid_adapter' });
+  });
+
+  test('further work once aborted', async () => {
+    const controller = new AbortController();
+    const merging = mergeModel({
+      model: await model(),
+      adapter: await read(),
+      outputFolder: output,
+      signal: controller.signal,
+      onProgress: () => controller.abort(new Error('enough')),
+    });
+    await expect(merging).rejects.toThrow('enough');
+    expect(await readdir(output)).toEqual([]);
+  });
+});

@@ -1,0 +1,99 @@
+import { copyFile, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ProductError } from '@lorasmith/contracts';
+import { type ModelFolder, openModelWeights } from '@lorasmith/model-folder';
+import { type FloatDtype, type TensorToWrite, writeSafetensors } from '@lorasmith/safetensors';
+import { mergeWeight } from './merge-weight.js';
+import { planShards, shardIndex } from './merged-shards.js';
+import type { PeftAdapter, PeftModule } from './peft-adapter.js';
+
+/**
+ * What a Hugging Face folder holds besides weights: settings, tokenizer, chat template, and the licence, which goes
+ * with the weights. Anything else (other formats of the weights, code) is left behind.
+ */
+const COMPANION_FILES = [
+  /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template)\.json$/,
+  /^(tokenizer\.model|vocab\.txt|merges\.txt|chat_template\.jinja)$/,
+  /^(licen[cs]e|notice|use_policy)(\.(txt|md))?$/i,
+];
+
+export interface MergeOptions {
+  model: ModelFolder;
+  adapter: PeftAdapter;
+  /** An empty folder that nobody reads yet. */
+  outputFolder: string;
+  /** Weights beyond this are split into several files with an index. @defaultValue 5 GB, as Hugging Face's */
+  maxShardBytes?: number;
+  /** Called after each tensor, with the bytes of weights written so far and in all. */
+  onProgress?(doneBytes: number, totalBytes: number): void;
+  /** Looked at before each tensor. */
+  signal?: AbortSignal;
+}
+
+/**
+ * Writes the base model with the adapter merged in, `W + (alpha / r) B A`, as a complete Hugging Face folder. Every
+ * tensor keeps its dtype, tied embeddings stay tied, and one tensor at a time is in memory.
+ *
+ * @throws ProductError invalid_adapter when the adapter does not fit the model; merge_not_finite; model_file_corrupt;
+ * the signal's reason when it is aborted. What is in the output folder is then to be discarded.
+ */
+export async function mergeModel(options: MergeOptions): Promise<void> {
+  const { model, adapter, outputFolder, maxShardBytes = 5e9, signal } = options;
+  const adapted = adaptedTensors(model, adapter);
+  const sizes = [...model.tensors].map(([name, { entry }]) => ({ name, bytes: entry.byteLength }));
+  const totalBytes = sizes.reduce((sum, { bytes }) => sum + bytes, 0);
+  const shards = planShards(sizes, maxShardBytes);
+  let doneBytes = 0;
+  const weights = await openModelWeights(model);
+  try {
+    const mergedTensor = async (name: string): Promise<Uint8Array> => {
+      signal?.throwIfAborted();
+      const bytes = await weights.read(name);
+      const module = adapted.get(name);
+      if (module !== undefined) {
+        // The folder's own check has seen that every linear layer has a float dtype.
+        const { dtype, shape } = weights.entry(name);
+        mergeWeight({ name, dtype: dtype as FloatDtype, shape, bytes }, module, adapter.alpha / adapter.r);
+      }
+      doneBytes += bytes.byteLength;
+      options.onProgress?.(doneBytes, totalBytes);
+      return bytes;
+    };
+    for (const shard of shards) {
+      const tensors = shard.tensors.map((name): TensorToWrite => {
+        const { dtype, shape } = weights.entry(name);
+        return { name, dtype, shape, data: () => mergedTensor(name) };
+      });
+      await writeSafetensors(join(outputFolder, shard.file), tensors, { format: 'pt' });
+    }
+  } finally {
+    await weights.close();
+  }
+  if (shards.length > 1) {
+    const index = `${JSON.stringify(shardIndex(shards, totalBytes), null, 2)}\n`;
+    await writeFile(join(outputFolder, 'model.safetensors.index.json'), index, { flush: true });
+  }
+  await copyCompanions(model.path, outputFolder);
+}
+
+/** The module to merge into each adapted tensor, by the tensor's name. */
+function adaptedTensors(model: ModelFolder, adapter: PeftAdapter): Map<string, PeftModule> {
+  const linear = new Set(model.modules.map(({ name }) => name));
+  // A tied head is the embedding too: merging into it would change what the adapter never touched.
+  const tied = model.architecture.kind === 'decoder' && model.architecture.tiedHead;
+  if (model.headModule !== null && !tied) linear.add(model.headModule.name);
+  const unknown = [...adapter.modules.keys()].filter((name) => !linear.has(name));
+  if (unknown.length > 0) {
+    const listed =
+      unknown.length > 5 ? `${unknown.slice(0, 5).join(', ')} and ${unknown.length - 5} more` : unknown.join(', ');
+    const message = `The adapter does not fit the base model ${model.name}, which has no layer to merge ${listed} into.`;
+    throw new ProductError('invalid_adapter', message);
+  }
+  return new Map([...adapter.modules].map(([name, module]) => [`${name}.weight`, module]));
+}
+
+async function copyCompanions(from: string, to: string): Promise<void> {
+  for (const name of await readdir(from)) {
+    if (COMPANION_FILES.some((pattern) => pattern.test(name))) await copyFile(join(from, name), join(to, name));
+  }
+}

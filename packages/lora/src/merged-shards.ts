@@ -1,0 +1,36 @@
+/** One weight file of a merged model. */
+export interface PlannedShard {
+  file: string;
+  tensors: string[];
+}
+
+/**
+ * Divides tensors among weight files as Hugging Face does: one `model.safetensors` where they fit, else
+ * `model-00001-of-0000N.safetensors` and so on, filled in order; a tensor larger than the limit has a file of its own.
+ *
+ * @param maxShardBytes of tensor data in a file
+ */
+export function planShards(tensors: readonly { name: string; bytes: number }[], maxShardBytes: number): PlannedShard[] {
+  const groups: string[][] = [[]];
+  let groupBytes = 0;
+  for (const { name, bytes } of tensors) {
+    if (groupBytes > 0 && groupBytes + bytes > maxShardBytes) {
+      groups.push([]);
+      groupBytes = 0;
+    }
+    groups.at(-1)!.push(name);
+    groupBytes += bytes;
+  }
+  const number = (value: number) => String(value).padStart(5, '0');
+  return groups.map((names, index) => ({
+    file:
+      groups.length === 1 ? 'model.safetensors' : `model-${number(index + 1)}-of-${number(groups.length)}.safetensors`,
+    tensors: names,
+  }));
+}
+
+/** The content of `model.safetensors.index.json`. */
+export function shardIndex(shards: readonly PlannedShard[], totalBytes: number): unknown {
+  const weightMap = shards.flatMap(({ file, tensors }) => tensors.map((name) => [name, file] as const));
+  return { metadata: { total_size: totalBytes }, weight_map: Object.fromEntries(weightMap.sort()) };
+}
