@@ -1,0 +1,82 @@
+import type { JobId } from '@lorasmith/contracts';
+import type { Redis } from 'ioredis';
+
+/** Word that a job has a new event. */
+export interface Notice {
+  /** Resolves when notices arrive, or cannot for now; from then on none is missed unless the connection is. */
+  ready: Promise<void>;
+  /** Resolves at the first notice since `listen`, after the time, or at the signal; it never rejects. */
+  wait(timeoutMs: number, signal?: AbortSignal): Promise<void>;
+  close(): void;
+}
+
+export interface EventNotices {
+  listen(id: JobId): Notice;
+  close(): void;
+}
+
+/**
+ * One subscription, on a connection of its own made at the first listener, serves every listener of the process. It is
+ * only ever a hint to look now: who waits looks anyway when its time is over, so a lost notice costs time and no event.
+ */
+export function createEventNotices({ redis, channel }: { redis: Redis; channel: string }): EventNotices {
+  const listeners = new Map<JobId, Set<() => void>>();
+  let subscriber: Redis | undefined;
+  let subscribed: Promise<void> | undefined;
+
+  const subscribe = () => {
+    subscriber = redis.duplicate({ lazyConnect: true, enableOfflineQueue: true, maxRetriesPerRequest: 1 });
+    // The connection whose double this is reports the same trouble.
+    subscriber.on('error', () => {});
+    subscriber.on('message', (_channel, id: string) => {
+      for (const wake of listeners.get(id) ?? []) wake();
+    });
+    const current = subscriber;
+    return current.subscribe(channel).then(
+      () => {},
+      () => {
+        current.disconnect();
+        subscribed = undefined;
+      },
+    );
+  };
+
+  return {
+    listen(id) {
+      subscribed ??= subscribe();
+      let noticed = false;
+      let wakeUp = () => {};
+      const wake = () => {
+        noticed = true;
+        wakeUp();
+      };
+      const wakers = listeners.get(id) ?? new Set();
+      listeners.set(id, wakers.add(wake));
+      return {
+        ready: subscribed,
+        wait: (timeoutMs, signal) =>
+          new Promise((resolve) => {
+            if (noticed || signal?.aborted) return resolve();
+            const timer = setTimeout(() => wakeUp(), timeoutMs);
+            const onAbort = () => wakeUp();
+            signal?.addEventListener('abort', onAbort, { once: true });
+            wakeUp = () => {
+              clearTimeout(timer);
+              signal?.removeEventListener('abort', onAbort);
+              resolve();
+            };
+          }),
+        close() {
+          wakers.delete(wake);
+          if (wakers.size === 0 && listeners.get(id) === wakers) listeners.delete(id);
+        },
+      };
+    },
+    close() {
+      subscriber?.disconnect();
+      subscriber = undefined;
+      subscribed = undefined;
+      for (const wakers of listeners.values()) for (const wake of wakers) wake();
+    },
+  };
+}

@@ -1,0 +1,75 @@
+import { type JobEvent, type JobId, type NewJobEvent, type Paged, ProductError } from '@lorasmith/contracts';
+import type { Redis } from 'ioredis';
+import { createEventNotices } from './event-notices.js';
+import type { JobKeys } from './keys.js';
+import { repliesOf } from './redis-errors.js';
+
+const EVENT_ID = /^\d{1,19}(-\d{1,19})?$/;
+
+export interface ReadEventsOptions {
+  /** Id of the event to go on after; from the first one when left out. */
+  after?: string | undefined;
+  /** @defaultValue 100 */
+  limit?: number | undefined;
+  /** How long to wait for an event when there is none. @defaultValue 0 */
+  blockMs?: number | undefined;
+  /** Ends the waiting. */
+  signal?: AbortSignal | undefined;
+}
+
+export interface EventStream {
+  /** @throws ProductError `job_not_found`, `invalid_request` for an `after` that is no event id */
+  read(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
+  close(): void;
+}
+
+/** Reads the events of jobs. Any number of waiting readers share one further connection. */
+export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys }): EventStream {
+  const notices = createEventNotices({ redis, channel: keys.eventChannel });
+
+  const readNow = async (id: JobId, after: string | undefined, limit: number): Promise<Paged<JobEvent>> => {
+    const start = after === undefined ? '-' : `(${after}`;
+    const [exists, entries] = repliesOf(
+      await redis
+        .multi()
+        .exists(keys.job(id))
+        // One more than asked for says whether there are more.
+        .xrange(keys.events(id), start, '+', 'COUNT', limit + 1)
+        .exec(),
+    ) as [number, [string, string[]][]];
+    if (exists === 0) throw new ProductError('job_not_found', `There is no job ${id}.`);
+    const data = entries.slice(0, limit).map(([eventId, fields]) => eventOfEntry(id, eventId, fields));
+    return { data, has_more: entries.length > limit, next: data.at(-1)?.id ?? null };
+  };
+
+  return {
+    async read(id, { after, limit = 100, blockMs = 0, signal } = {}) {
+      if (after !== undefined && !EVENT_ID.test(after)) {
+        throw new ProductError('invalid_request', 'This is no id of an event; give one as it was received.', {
+          param: 'after',
+        });
+      }
+      const first = await readNow(id, after, limit);
+      if (first.data.length > 0 || blockMs <= 0) return first;
+      // Listening begins before the second look, so that an event between the two is not slept through.
+      const notice = notices.listen(id);
+      try {
+        await notice.ready;
+        const second = await readNow(id, after, limit);
+        if (second.data.length > 0) return second;
+        await notice.wait(blockMs, signal);
+      } finally {
+        notice.close();
+      }
+      return await readNow(id, after, limit);
+    },
+    close: () => notices.close(),
+  };
+}
+
+function eventOfEntry(job: JobId, id: string, fields: string[]): JobEvent {
+  const [, type, , data] = fields as [string, NewJobEvent['type'], string, string];
+  // The first part of a stream's id is the server's clock.
+  const created_at = new Date(Number(id.split('-', 1)[0])).toISOString();
+  return { id, job, created_at, type, data: JSON.parse(data) } as JobEvent;
+}

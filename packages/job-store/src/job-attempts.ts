@@ -1,0 +1,116 @@
+import { randomUUID } from 'node:crypto';
+import {
+  type AdapterId,
+  type Job,
+  type JobFailure,
+  type JobId,
+  type JobProgress,
+  type JobStatus,
+  type NewJobEvent,
+  ProductError,
+} from '@lorasmith/contracts';
+import type { Redis } from 'ioredis';
+import { jobOfRecord } from './job-record.js';
+import type { JobKeys } from './keys.js';
+import { cancelled, changeRecord, failed, type RecordChange } from './record-change.js';
+import { recordKeys } from './scripts/record-keys.js';
+import { startAttemptScript } from './scripts/start-attempt.js';
+
+/** The right of one worker to write to a job, until another one takes the job. */
+export interface JobAttempt {
+  job: Job;
+  /** From 1. */
+  number: number;
+  /** Names this attempt in every write; a write with an older one changes nothing. */
+  token: string;
+}
+
+export type AttemptStart =
+  | { outcome: 'started'; attempt: JobAttempt }
+  /** There is nothing to do: the job is gone, has ended, or was to be cancelled and now is. */
+  | { outcome: 'not-needed'; reason: 'missing' | JobStatus };
+
+/**
+ * What became of a write. `stale`: another attempt has the job, or the job is gone. `cancel-requested`: nothing was
+ * written because the user wants the job cancelled.
+ */
+export type AttemptWrite = 'done' | 'stale' | 'cancel-requested';
+
+/** What a worker does to the record of a job it holds. */
+export interface JobAttempts {
+  /** Takes the job for this worker: status `preparing`, event `job-started`. */
+  start(id: JobId, worker: string): Promise<AttemptStart>;
+  /** Appends an event with what it changes: `report-ready` makes the job `running`, a step moves its progress. */
+  record(attempt: JobAttempt, event: NewJobEvent): Promise<AttemptWrite>;
+  /** Whether the attempt still holds the job and nobody wants it cancelled. */
+  check(attempt: JobAttempt): Promise<AttemptWrite>;
+  /** Puts the job back among the waiting, for another attempt. */
+  release(attempt: JobAttempt): Promise<AttemptWrite>;
+  /** The last look before an adapter appears: after `done` the job can no longer be cancelled. */
+  beginPublishing(attempt: JobAttempt): Promise<AttemptWrite>;
+  succeed(attempt: JobAttempt, adapter: AdapterId): Promise<AttemptWrite>;
+  fail(attempt: JobAttempt, failure: JobFailure): Promise<AttemptWrite>;
+  /** Confirms a cancel. */
+  cancel(attempt: JobAttempt): Promise<AttemptWrite>;
+}
+
+export function createJobAttempts({ redis, keys }: { redis: Redis; keys: JobKeys }): JobAttempts {
+  const update = async (attempt: JobAttempt, change: RecordChange): Promise<AttemptWrite> => {
+    const { to } = change;
+    const answer = await changeRecord({ redis, keys }, attempt.job, attempt.token, ['preparing', 'running'], change);
+    // The record is there already when the connection went away after the write and the command was sent again.
+    if (answer === 'done' || (to !== undefined && answer === to)) return 'done';
+    return answer === 'cancel-requested' ? answer : 'stale';
+  };
+
+  return {
+    async start(id, worker) {
+      const dataset = await redis.hget(keys.job(id), 'dataset');
+      if (dataset === null) return { outcome: 'not-needed', reason: 'missing' };
+      const token = randomUUID();
+      const answer = await startAttemptScript(redis, recordKeys(keys, id, dataset), [
+        id,
+        keys.eventChannel,
+        token,
+        JSON.stringify(worker),
+        new Date().toISOString(),
+      ]);
+      if (typeof answer !== 'number') return { outcome: 'not-needed', reason: answer as 'missing' | JobStatus };
+      const job = jobOfRecord(id, await redis.hgetall(keys.job(id)));
+      if (job === null) return { outcome: 'not-needed', reason: 'missing' };
+      return { outcome: 'started', attempt: { job, number: answer, token } };
+    },
+    record: (attempt, event) => update(attempt, { event, ...changeOf(event) }),
+    check: (attempt) => update(attempt, { heedCancel: true }),
+    release: (attempt) => update(attempt, { to: 'queued', heedCancel: true, fields: [['attempt_token', '']] }),
+    beginPublishing: (attempt) => update(attempt, { heedCancel: true, fields: [['publishing', '1']] }),
+    succeed: (attempt, adapter) =>
+      update(attempt, {
+        to: 'succeeded',
+        fields: [
+          ['adapter', adapter],
+          ['ended_at', new Date().toISOString()],
+        ],
+        event: { type: 'adapter-published', data: { adapter } },
+      }),
+    fail: (attempt, error) => update(attempt, failed(error)),
+    cancel: (attempt) => update(attempt, cancelled()),
+  };
+}
+
+function changeOf(event: NewJobEvent): Pick<RecordChange, 'to' | 'fields'> {
+  switch (event.type) {
+    case 'report-ready':
+      return { to: 'running', fields: [['report', JSON.stringify(event.data.report)]] };
+    case 'step-finished': {
+      const { step, total_steps, epoch, loss, tokens_per_second, seconds_left } = event.data;
+      const progress: JobProgress = { step, total_steps, epoch, loss, tokens_per_second, seconds_left };
+      return { fields: [['progress', JSON.stringify(progress)]] };
+    }
+    case 'evaluation-finished':
+    case 'checkpoint-saved':
+      return {};
+    default:
+      throw new ProductError('internal_error', `A trainer may not write the event ${event.type}.`);
+  }
+}

@@ -1,0 +1,82 @@
+import type { JobId } from '@lorasmith/contracts';
+import { type JobsOptions, Queue } from 'bullmq';
+import type { Redis } from 'ioredis';
+
+/** BullMQ's name for the queue of training jobs. */
+export const QUEUE_NAME = 'training';
+
+/** Times a job whose trainer crashed is tried in all, each from its last checkpoint. */
+export const MAX_ATTEMPTS = 3;
+
+const WEEK_SECONDS = 7 * 24 * 3600;
+
+const JOB_OPTIONS: JobsOptions = {
+  attempts: MAX_ATTEMPTS,
+  backoff: { type: 'exponential', delay: 2_000 },
+  removeOnComplete: true,
+  // A job that BullMQ gave up must be found there until its record says so, too.
+  removeOnFail: { age: WEEK_SECONDS },
+};
+
+export interface QueuedState {
+  state: 'absent' | 'failed' | 'alive';
+  /** Why BullMQ gave it up, when it did. */
+  reason: string;
+}
+
+/** The dispatcher: which job goes to which worker, and when. It knows nothing of a job but its id. */
+export interface JobQueue {
+  /** Adding a job that is there already changes nothing. */
+  add(id: JobId): Promise<void>;
+  /** Removes a job that no worker holds; one that is held stays. */
+  remove(id: JobId): Promise<void>;
+  stateOf(id: JobId): Promise<QueuedState>;
+  close(): Promise<void>;
+}
+
+/**
+ * The queue over a connection that stays the caller's. BullMQ's object waits for Redis when it is made and is of no use
+ * if that goes wrong, so it is made when first needed and again after a failure.
+ */
+export function createJobQueue(options: { redis: Redis; prefix: string }): JobQueue {
+  let current: Queue | undefined;
+
+  const withQueue = async <Result>(run: (queue: Queue) => Promise<Result>): Promise<Result> => {
+    if (current === undefined) {
+      current = new Queue(QUEUE_NAME, { connection: options.redis, prefix: options.prefix });
+      // Whoever calls learns of a failure; this one is for those of the connection, which its owner reports.
+      current.on('error', () => {});
+    }
+    const queue = current;
+    try {
+      return await run(queue);
+    } catch (error) {
+      if (current === queue) current = undefined;
+      await queue.close().catch(() => {});
+      throw error;
+    }
+  };
+
+  return {
+    add: (id) =>
+      withQueue(async (queue) => {
+        await queue.add('train', {}, { ...JOB_OPTIONS, jobId: id });
+      }),
+    remove: (id) =>
+      withQueue(async (queue) => {
+        await queue.remove(id);
+      }),
+    stateOf: (id) =>
+      withQueue(async (queue) => {
+        const state = await queue.getJobState(id);
+        if (state === 'unknown') return { state: 'absent', reason: '' };
+        if (state !== 'failed' && state !== 'completed') return { state: 'alive', reason: '' };
+        const job = await queue.getJob(id);
+        return { state: 'failed', reason: job?.failedReason ?? '' };
+      }),
+    close: async () => {
+      await current?.close();
+      current = undefined;
+    },
+  };
+}

@@ -1,0 +1,43 @@
+import { createHash } from 'node:crypto';
+import { type DatasetId, JOB_STATUSES, type JobId, type JobStatus } from '@lorasmith/contracts';
+
+/** The names of every Redis key of the job store. All begin with the prefix; put a `{hash tag}` in it for a cluster. */
+export interface JobKeys {
+  /** Hash: the record of a job. */
+  job(id: JobId): string;
+  /** Stream: the events of a job. */
+  events(id: JobId): string;
+  /** Sorted set by sequence number: the jobs with this status. */
+  withStatus(status: JobStatus): string;
+  /** One key per status, in the order of `JOB_STATUSES`; the scripts rely on the order. */
+  everyStatus: string[];
+  /** Sorted set by sequence number: every job. */
+  all: string;
+  /** Counter: gives each job its place in the lists. */
+  sequence: string;
+  /** Set: the unfinished jobs that read this dataset. */
+  activeOfDataset(id: DatasetId): string;
+  /** String: the job that an idempotency key made. */
+  idempotency(key: string): string;
+  /** Channel on which the id of a job is published when it has a new event. */
+  eventChannel: string;
+  /** BullMQ's own keys begin with it. */
+  queuePrefix: string;
+}
+
+export function jobKeys(prefix: string): JobKeys {
+  const withStatus = (status: JobStatus) => `${prefix}jobs:${status}`;
+  return {
+    job: (id) => `${prefix}job:${id}`,
+    events: (id) => `${prefix}job:${id}:events`,
+    withStatus,
+    everyStatus: JOB_STATUSES.map(withStatus),
+    all: `${prefix}jobs`,
+    sequence: `${prefix}jobs:sequence`,
+    activeOfDataset: (id) => `${prefix}dataset:${id}:active-jobs`,
+    // Hashed, so that what a client sends has no say in the length or the shape of a key.
+    idempotency: (key) => `${prefix}idempotency:${createHash('sha256').update(key).digest('hex')}`,
+    eventChannel: `${prefix}job-events`,
+    queuePrefix: `${prefix}queue`,
+  };
+}

@@ -1,0 +1,55 @@
+import type { JobFailure, JobId, JobStatus } from '@lorasmith/contracts';
+import type { Redis } from 'ioredis';
+import type { JobQueue } from './job-queue.js';
+import type { JobKeys } from './keys.js';
+import { cancelled, changeRecord, failed } from './record-change.js';
+
+const UNFINISHED: JobStatus[] = ['queued', 'preparing', 'running'];
+
+export interface Reconciled {
+  /** Jobs that the queue did not have and has again. */
+  requeued: JobId[];
+  /** Jobs that the queue had given up and whose records have now ended. */
+  ended: JobId[];
+}
+
+/**
+ * Makes the queue agree with the records, which are the truth, where a process died between writing the one and the
+ * other: an unfinished job that BullMQ lacks is added again, one that BullMQ gave up is failed.
+ *
+ * Both are harmless where a job ends in the meantime: its record no longer allows the change, and a worker that gets an
+ * ended job has nothing to do.
+ */
+export async function reconcileQueue(deps: { redis: Redis; keys: JobKeys; queue: JobQueue }): Promise<Reconciled> {
+  const { redis, keys, queue } = deps;
+  const reconciled: Reconciled = { requeued: [], ended: [] };
+  for (const status of UNFINISHED) {
+    for (const id of await redis.zrange(keys.withStatus(status), '0', '-1')) {
+      const { state, reason } = await queue.stateOf(id);
+      if (state === 'alive') continue;
+      if (state === 'absent') {
+        await queue.add(id);
+        reconciled.requeued.push(id);
+      } else if (await endAbandoned(deps, id, reason)) {
+        reconciled.ended.push(id);
+      }
+    }
+  }
+  return reconciled;
+}
+
+async function endAbandoned(deps: { redis: Redis; keys: JobKeys }, id: JobId, reason: string): Promise<boolean> {
+  const dataset = await deps.redis.hget(deps.keys.job(id), 'dataset');
+  if (dataset === null) return false;
+  const failure: JobFailure = {
+    code: 'trainer_crashed',
+    message:
+      'The worker of this job went away too often. Look into its log for the cause, for instance too little memory, ' +
+      `and send the job again.${reason ? ` The queue says: ${reason}.` : ''}`,
+    details: [],
+  };
+  const job = { id, dataset };
+  const answer = await changeRecord(deps, job, null, UNFINISHED, { ...failed(failure), heedCancel: true });
+  if (answer !== 'cancel-requested') return answer === 'done';
+  return (await changeRecord(deps, job, null, UNFINISHED, cancelled())) === 'done';
+}

@@ -1,0 +1,35 @@
+import type { DatasetId, JobId } from '@lorasmith/contracts';
+import type { JobKeys } from '../keys.js';
+
+/** Events kept of one job, about: at one step a second, the last five hours and a half. */
+const MAX_EVENTS = 20_000;
+
+/** The keys that every script about one job declares, in the order in which {@link RECORD_FUNCTIONS} takes them. */
+export function recordKeys(keys: JobKeys, id: JobId, dataset: DatasetId): string[] {
+  return [keys.job(id), keys.events(id), keys.activeOfDataset(dataset), ...keys.everyStatus];
+}
+
+/** The number of keys that {@link recordKeys} gives. */
+export const RECORD_KEY_COUNT = 9;
+
+/**
+ * Lua functions over the keys of {@link recordKeys}: a record's status and its place in the sets change together, an
+ * event is written together with what it tells of.
+ */
+export const RECORD_FUNCTIONS = `
+local places = {queued = 4, preparing = 5, running = 6, succeeded = 7, failed = 8, cancelled = 9}
+local ended = {succeeded = true, failed = true, cancelled = true}
+
+local function move(id, to)
+  local from = redis.call('HGET', KEYS[1], 'status')
+  redis.call('HSET', KEYS[1], 'status', to)
+  redis.call('ZREM', KEYS[places[from]], id)
+  redis.call('ZADD', KEYS[places[to]], redis.call('HGET', KEYS[1], 'sequence'), id)
+  if ended[to] then redis.call('SREM', KEYS[3], id) end
+end
+
+local function append(id, channel, kind, data)
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ${MAX_EVENTS}, '*', 'type', kind, 'data', data)
+  redis.call('PUBLISH', channel, id)
+end
+`;
