@@ -33,12 +33,12 @@ export const erf = unary('Erf');
 /** Softmax over the last axis. */
 export const softmax = unary('Softmax');
 
-/** `gradient` where `output > 0`, else 0. */
-export function reluGradient(gradient: Tensor, output: Tensor): Tensor {
-  return execute('ReluGrad', [elementType(gradient)], [gradient, output]);
+/** Where `a > b`, as booleans. */
+export function greater(a: Tensor, b: Tensor): Tensor {
+  return execute('Greater', [elementType(a)], [a, b]);
 }
 
-/** 1 where `a >= b`, else 0, as booleans. */
+/** Where `a >= b`, as booleans. */
 export function greaterEqual(a: Tensor, b: Tensor): Tensor {
   return execute('GreaterEqual', [elementType(a)], [a, b]);
 }

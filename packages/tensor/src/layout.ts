@@ -1,7 +1,7 @@
 import type { DType } from './dtype.js';
 import { elementType, execute, executeMany, intAttribute, typeAttribute } from './execute.js';
 import type { Tensor } from './tensor.js';
-import { cast, constant, tensorOf } from './transfer.js';
+import { constant, tensorOf } from './transfer.js';
 
 const INDEX = typeAttribute('Tidx', 'int32');
 
@@ -22,6 +22,11 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
   );
 }
 
+/** Another handle to the same content; nothing is copied. */
+export function alias(x: Tensor): Tensor {
+  return execute('Identity', [elementType(x)], [x]);
+}
+
 /** Axes in another order: axis i of the result is axis `order[i]` of `x`. */
 export function transpose(x: Tensor, order: readonly number[]): Tensor {
   return withVectors([order], (vector) =>
@@ -31,7 +36,7 @@ export function transpose(x: Tensor, order: readonly number[]): Tensor {
 
 /** Tensors one after the other along an axis. */
 export function concat(tensors: Tensor[], axis: number): Tensor {
-  if (tensors.length === 1) return execute('Identity', [elementType(tensors[0]!)], tensors);
+  if (tensors.length === 1) return alias(tensors[0]!);
   return execute(
     'ConcatV2',
     [elementType(tensors[0]!), intAttribute('N', tensors.length), INDEX],
@@ -41,7 +46,7 @@ export function concat(tensors: Tensor[], axis: number): Tensor {
 
 /** Cuts a tensor along an axis into pieces of these sizes. */
 export function split(x: Tensor, sizes: readonly number[], axis: number): Tensor[] {
-  if (sizes.length === 1) return [execute('Identity', [elementType(x)], [x])];
+  if (sizes.length === 1) return [alias(x)];
   return withVectors([sizes], (vector) =>
     executeMany(
       'SplitV',
@@ -117,17 +122,4 @@ export function fill(shape: readonly number[], value: number, dtype: DType = 'fl
       [vector, constant(value, dtype)],
     ),
   );
-}
-
-/** `a` where `condition`, else `b`; the three broadcast. */
-export function select(condition: Tensor, a: Tensor, b: Tensor): Tensor {
-  return execute('SelectV2', [elementType(a)], [condition, a, b]);
-}
-
-/** The tensor with its elements where `condition`, else 0. */
-export function zeroUnless(condition: Tensor, x: Tensor): Tensor {
-  const mask = cast(condition, x.dtype);
-  const result = execute('Mul', [elementType(x)], [x, mask]);
-  mask.dispose();
-  return result;
 }

@@ -1,0 +1,22 @@
+import type { ModelFolder } from '@lorasmith/model-folder';
+import type { FloatDType } from '@lorasmith/tensor';
+import type { ProjectionSlot } from '../projection.js';
+import { type LoadOptions, WeightSource } from '../weight-source.js';
+import { Classifier } from './classifier.js';
+
+/** Reads the weights of a stack of linear layers. */
+export async function loadClassifier(
+  folder: ModelFolder,
+  dtype: FloatDType,
+  options: LoadOptions = {},
+): Promise<Classifier> {
+  const { architecture } = folder;
+  if (architecture.kind !== 'classifier') {
+    throw new Error(`model ${folder.name} is a ${architecture.kind}, not a classifier`);
+  }
+  return await WeightSource.reading(folder, dtype, options, async (source) => {
+    const slots: ProjectionSlot[] = [];
+    for (const layer of architecture.layers) slots.push(await source.projection(layer.inFeatures, [layer]));
+    return new Classifier(architecture, dtype, slots);
+  });
+}

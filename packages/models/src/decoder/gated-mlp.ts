@@ -1,0 +1,39 @@
+import { add, cast, concat, constant, multiply, scope, sigmoid, split, subtract, type Tensor } from '@lorasmith/tensor';
+
+/**
+ * SwiGLU (Shazeer 2020, arXiv:2002.05202): `silu(gate) · up`, in float32.
+ * @param gateUp `[tokens, 2 × intermediate]`: gate, then up
+ * @returns `[tokens, intermediate]`
+ */
+export function swiGlu(gateUp: Tensor): Tensor {
+  return scope(() => {
+    const [gate, up] = halves(gateUp);
+    const silu = multiply(gate, sigmoid(gate));
+    return cast(multiply(silu, up), gateUp.dtype);
+  });
+}
+
+/**
+ * Gradient of {@link swiGlu}.
+ * @param gradient `[tokens, intermediate]`
+ * @returns `[tokens, 2 × intermediate]`
+ */
+export function swiGluGradient(gradient: Tensor, gateUp: Tensor): Tensor {
+  return scope(() => {
+    const [gate, up] = halves(gateUp);
+    const exact = cast(gradient, 'float32');
+    const gateSigmoid = sigmoid(gate);
+    const silu = multiply(gate, gateSigmoid);
+    // d silu / d gate = sigmoid (1 + gate (1 - sigmoid)) = sigmoid + silu (1 - sigmoid)
+    const slope = add(gateSigmoid, multiply(silu, subtract(constant(1), gateSigmoid)));
+    const gateGradient = multiply(multiply(exact, up), slope);
+    const upGradient = multiply(exact, silu);
+    return cast(concat([gateGradient, upGradient], 1), gateUp.dtype);
+  });
+}
+
+function halves(gateUp: Tensor): [Tensor, Tensor] {
+  const intermediate = gateUp.shape[1]! / 2;
+  const [gate, up] = split(cast(gateUp, 'float32'), [intermediate, intermediate], 1);
+  return [gate!, up!];
+}

@@ -1,0 +1,108 @@
+import { type Tensor, tensorOf } from '@lorasmith/tensor';
+import type { Rotary, RotaryTable } from './rotary.js';
+
+/** Rows next to each other in the token stream that attention computes at once, padded to the longest of them. */
+export interface RowGroup {
+  /** Where its first token lies in the stream. */
+  start: number;
+  /** Tokens of its rows, without padding. */
+  tokens: number;
+  rows: number;
+  /** Length of its longest row. */
+  length: number;
+  /**
+   * How to go from the group's tokens to `[rows × length]` and back; null when all its rows have the same length.
+   * Attention is causal and padding lies at the end, so no real query sees a padded key: what is read there does not matter.
+   */
+  padding: null | {
+    /** `[rows × length]` token within the group; 0 for padding. */
+    toPadded: Tensor;
+    /** `[tokens]` place in `[rows × length]`. */
+    toStream: Tensor;
+    /** `[rows × length, 1]` float32: 1 for a token, 0 for padding. */
+    mask: Tensor;
+  };
+  /** For positions 0 … length - 1. */
+  rotary: RotaryTable;
+  /** `[length, length]` float32: 0 where query i may see key j (j ≤ i), else a large negative number. */
+  causalMask: Tensor;
+}
+
+/** Padding costs attention only; a group goes on while its shortest row is at least this share of its longest. */
+const LEAST_SHARE = 0.8;
+/** `rows × length²` of one group: bounds the score matrices that are alive at once. */
+const MOST_SCORES_PER_HEAD = 4 * 1024 * 1024;
+/** Added to a score it makes its weight zero in float32, without the NaN that infinities bring. */
+const MASKED = -1e9;
+
+/**
+ * Groups the rows of a batch for attention. Made once per batch, used by every layer.
+ * @param rowLengths in the order of the stream; rows of like length should be neighbours
+ */
+export function groupRows(rowLengths: readonly number[], rotary: Rotary): RowGroup[] {
+  const groups: RowGroup[] = [];
+  const tables = new Map<number, { rotary: RotaryTable; causalMask: Tensor }>();
+  let first = 0;
+  let start = 0;
+  while (first < rowLengths.length) {
+    let end = first + 1;
+    let shortest = rowLengths[first]!;
+    let longest = shortest;
+    for (; end < rowLengths.length; end++) {
+      const nextShortest = Math.min(shortest, rowLengths[end]!);
+      const nextLongest = Math.max(longest, rowLengths[end]!);
+      const tooUneven = nextShortest < LEAST_SHARE * nextLongest && nextLongest > 32;
+      if (tooUneven || (end - first + 1) * nextLongest ** 2 > MOST_SCORES_PER_HEAD) break;
+      shortest = nextShortest;
+      longest = nextLongest;
+    }
+    const lengths = rowLengths.slice(first, end);
+    let shared = tables.get(longest);
+    if (shared === undefined) {
+      shared = {
+        rotary: rotary.table(Array.from({ length: longest }, (_, position) => position)),
+        causalMask: causalMask(longest),
+      };
+      tables.set(longest, shared);
+    }
+    const tokens = lengths.reduce((sum, length) => sum + length, 0);
+    groups.push({
+      start,
+      tokens,
+      rows: lengths.length,
+      length: longest,
+      padding: shortest === longest ? null : paddingOf(lengths, longest),
+      ...shared,
+    });
+    start += tokens;
+    first = end;
+  }
+  return groups;
+}
+
+function causalMask(length: number): Tensor {
+  const mask = new Float32Array(length * length);
+  for (let query = 0; query < length; query++) mask.fill(MASKED, query * length + query + 1, (query + 1) * length);
+  return tensorOf(mask, [length, length]);
+}
+
+function paddingOf(lengths: readonly number[], longest: number): NonNullable<RowGroup['padding']> {
+  const places = lengths.length * longest;
+  const toPadded = new Int32Array(places);
+  const toStream = new Int32Array(lengths.reduce((sum, length) => sum + length, 0));
+  const mask = new Float32Array(places);
+  let token = 0;
+  for (const [row, length] of lengths.entries()) {
+    for (let position = 0; position < length; position++, token++) {
+      const place = row * longest + position;
+      toPadded[place] = token;
+      toStream[token] = place;
+      mask[place] = 1;
+    }
+  }
+  return {
+    toPadded: tensorOf(toPadded, [places]),
+    toStream: tensorOf(toStream, [toStream.length]),
+    mask: tensorOf(mask, [places, 1]),
+  };
+}

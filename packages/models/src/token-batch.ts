@@ -1,0 +1,38 @@
+/** Rows of tokens laid one after the other, without padding: every linear layer sees one stream. */
+export interface TokenBatch {
+  /** `[tokens]` */
+  ids: Int32Array;
+  /** `[rows]` tokens of each row, in the order of the stream. Rows of like length are best neighbours. */
+  rowLengths: number[];
+  /** `[labels]` place in the stream whose hidden state predicts a trained token; ascending. */
+  predictors: Int32Array;
+  /** `[labels]` that token. */
+  labels: Int32Array;
+}
+
+/**
+ * Lays rows into one stream, sorted by length so that attention can take like rows together.
+ * @param rows token ids, and for each token whether it is a target of the loss (the first of a row never is)
+ */
+export function tokenBatchOf(rows: readonly { ids: Int32Array; trained: Uint8Array }[]): TokenBatch {
+  const sorted = [...rows].sort((a, b) => b.ids.length - a.ids.length);
+  const ids = new Int32Array(sorted.reduce((sum, row) => sum + row.ids.length, 0));
+  const predictors: number[] = [];
+  const labels: number[] = [];
+  let start = 0;
+  for (const row of sorted) {
+    ids.set(row.ids, start);
+    for (let i = 1; i < row.ids.length; i++) {
+      if (row.trained[i] === 0) continue;
+      predictors.push(start + i - 1);
+      labels.push(row.ids[i]!);
+    }
+    start += row.ids.length;
+  }
+  return {
+    ids,
+    rowLengths: sorted.map((row) => row.ids.length),
+    predictors: Int32Array.from(predictors),
+    labels: Int32Array.from(labels),
+  };
+}

@@ -1,0 +1,71 @@
+import { DTYPE_NAMES, type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
+import type { FloatDtype } from '@lorasmith/safetensors';
+import { cast, concat, dispose, type FloatDType, keep, scope, type Tensor, tensorOfBytes } from '@lorasmith/tensor';
+import { FrozenProjection, ProjectionSlot } from './projection.js';
+
+export interface LoadOptions {
+  /** Called as bytes arrive. */
+  onProgress?: ((progress: { readBytes: number; totalBytes: number }) => void) | undefined;
+}
+
+/** Reads a base model's tensors into the engine, one at a time. What it gives is out of every scope: the caller's to free. */
+export class WeightSource {
+  readonly #weights: ModelWeights;
+  readonly #dtype: FloatDType;
+  readonly #onRead: (bytes: number) => void;
+
+  private constructor(weights: ModelWeights, dtype: FloatDType, onRead: (bytes: number) => void) {
+    this.#weights = weights;
+    this.#dtype = dtype;
+    this.#onRead = onRead;
+  }
+
+  /** Opens the weights of a model for `use`, and closes them again. */
+  static async reading<Result>(
+    folder: ModelFolder,
+    dtype: FloatDType,
+    options: LoadOptions,
+    use: (source: WeightSource) => Promise<Result>,
+  ): Promise<Result> {
+    const weights = await openModelWeights(folder);
+    let readBytes = 0;
+    const onRead = (bytes: number) => {
+      readBytes += bytes;
+      options.onProgress?.({ readBytes, totalBytes: folder.weightBytes });
+    };
+    try {
+      return await use(new WeightSource(weights, dtype, onRead));
+    } finally {
+      await weights.close();
+    }
+  }
+
+  /** @param dtype of the result; default: what the model computes in */
+  async tensor(name: string, dtype: FloatDType = this.#dtype): Promise<Tensor> {
+    const { dtype: stored, shape } = this.#weights.entry(name);
+    const bytes = await this.#weights.read(name);
+    this.#onRead(bytes.byteLength);
+    return keep(scope(() => cast(tensorOfBytes(bytes, shape, DTYPE_NAMES[stored as FloatDtype]), dtype)));
+  }
+
+  /** Linear layers with the same input, stacked: their `<name>.weight`, and `<name>.bias` where they have one. */
+  async projection(
+    inFeatures: number,
+    modules: readonly { name: string; outFeatures: number; bias: boolean }[],
+  ): Promise<ProjectionSlot> {
+    const weight = await this.#stacked(modules.map(({ name }) => `${name}.weight`)); // [sum of out, in]
+    const hasBias = modules.every(({ bias }) => bias);
+    if (!hasBias && modules.some(({ bias }) => bias)) throw new Error('stacked layers have a bias all or none');
+    const bias = hasBias ? await this.#stacked(modules.map(({ name }) => `${name}.bias`)) : null; // [sum of out]
+    return new ProjectionSlot(modules, inFeatures, new FrozenProjection(weight, bias));
+  }
+
+  async #stacked(names: string[]): Promise<Tensor> {
+    const parts: Tensor[] = [];
+    for (const name of names) parts.push(await this.tensor(name));
+    if (parts.length === 1) return parts[0]!;
+    const stacked = keep(scope(() => concat(parts, 0)));
+    dispose(parts);
+    return stacked;
+  }
+}
