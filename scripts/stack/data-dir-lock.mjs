@@ -48,5 +48,7 @@ export async function lockDataDir(dataDir) {
 async function processStartTime(pid) {
   const stat = await readFile(`/proc/${Number(pid)}/stat`, 'utf8').catch(() => '');
   // The second field is the program's name in parentheses and may contain anything; the start time is the 22nd.
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  // Z: it has ended, and its parent has not looked yet.
+  return state === 'Z' ? '' : (fields[18] ?? '');
 }

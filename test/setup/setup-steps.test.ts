@@ -1,0 +1,117 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { PassThrough } from 'node:stream';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { cacheDir } from '../../scripts/setup/locations.mjs';
+import { checkNodeVersion, checkPlatform } from '../../scripts/setup/prerequisites.mjs';
+import { findRedis } from '../../scripts/setup/redis-server.mjs';
+import { runCommand } from '../../scripts/setup/run-command.mjs';
+import { describeFailure, runSteps } from '../../scripts/setup/run-steps.mjs';
+import { SetupError } from '../../scripts/setup/setup-error.mjs';
+import { libraryIn } from '../../scripts/setup/tensorflow-library.mjs';
+
+let folder: string;
+const progress = { update() {} };
+
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-setup-'));
+});
+
+afterEach(async () => {
+  await rm(folder, { recursive: true, force: true });
+});
+
+test.each(['20.17.0', '20.20.2', '22.0.0', '22.19.1'])('Node %s is accepted', (version) => {
+  expect(() => checkNodeVersion(version)).not.toThrow();
+});
+
+test.each(['18.20.0', '20.16.9', '23.0.0', '24.1.0'])('Node %s is refused, with the versions that run', (version) => {
+  expect(() => checkNodeVersion(version)).toThrow(`this is Node ${version}; Lorasmith runs on Node 20.17 to 22`);
+});
+
+test('a platform without a pinned TensorFlow is refused', () => {
+  expect(() => checkPlatform('linux', 'x64')).not.toThrow();
+  expect(() => checkPlatform('darwin', 'arm64')).toThrow('this is darwin on arm64');
+});
+
+test('a failure says which step, why, what to do, and shows what the command wrote; later steps do not run', async () => {
+  const ran: string[] = [];
+  const remember = (step: string) => async () => {
+    ran.push(step);
+    return 'done';
+  };
+  const output = new PassThrough();
+  const failure = await runSteps(
+    [
+      { name: 'First', run: remember('first') },
+      {
+        name: 'Second',
+        run: () => runCommand('sh', ['-c', 'echo no space left >&2; exit 3'], { remedy: 'free some space.' }),
+      },
+      { name: 'Third', run: remember('third') },
+    ],
+    { output },
+  ).catch((error: unknown) => error);
+  expect(ran).toEqual(['first']);
+  expect(output.read().toString()).toBe('[1/3] First: done\n');
+  expect(describeFailure(failure)).toBe(
+    '\nno space left\n\nSet-up failed at the step "Second": `sh -c echo no space left >&2; exit 3` exited with 3\nWhat to do: free some space.',
+  );
+});
+
+test('progress goes to a log at most every five seconds', async () => {
+  const output = new PassThrough();
+  let time = 0;
+  const step = {
+    name: 'Download',
+    async run(shown: { update(text: string): void }) {
+      for (time = 0; time < 12_000; time += 1_000) shown.update(`${time / 1000} MB`);
+      return 'done';
+    },
+  };
+  await runSteps([step], { output, now: () => time });
+  expect(output.read().toString().split('\n')).toEqual([
+    '[1/1] Download: 0 MB',
+    '[1/1] Download: 5 MB',
+    '[1/1] Download: 10 MB',
+    '[1/1] Download: done (12 s)',
+    '',
+  ]);
+});
+
+test('a command that is not there is an error that says so', async () => {
+  await expect(runCommand('lorasmith-no-such-program', [])).rejects.toThrow(
+    'lorasmith-no-such-program could not be started',
+  );
+});
+
+test('the cache folder is the one of LORASMITH_CACHE_DIR, else of XDG_CACHE_HOME', async () => {
+  expect(cacheDir({ LORASMITH_CACHE_DIR: `${folder}/own`, XDG_CACHE_HOME: `${folder}/xdg` })).toBe(`${folder}/own`);
+  expect(cacheDir({ XDG_CACHE_HOME: `${folder}/xdg` })).toBe(`${folder}/xdg/lorasmith`);
+  await writeFile(`${folder}/file`, '');
+  expect(() => cacheDir({ LORASMITH_CACHE_DIR: `${folder}/file/inside` })).toThrow(SetupError);
+});
+
+test('Redis: REDIS_URL is checked and comes first, then the servers on the PATH', async () => {
+  const find = (env: NodeJS.ProcessEnv) => findRedis({ cache: folder, env, progress });
+  const url = 'redis://:secret@127.0.0.1:6379';
+  expect((await find({ REDIS_URL: url, PATH: folder })).source).toEqual({ url });
+  const wrong = await find({ REDIS_URL: 'localhost secret' }).catch((error: Error) => error);
+  expect(wrong).toMatchObject({ message: expect.not.stringContaining('secret') });
+
+  await mkdir(`${folder}/redis-server`);
+  await writeFile(`${folder}/valkey-server`, '#!/bin/sh\n', { mode: 0o755 });
+  expect((await find({ PATH: `relative:${folder}` })).source).toEqual({ serverFile: `${folder}/valkey-server` });
+});
+
+test('LIBTENSORFLOW_DIR must be complete; what is missing is named', async () => {
+  await mkdir(`${folder}/lib`);
+  await mkdir(`${folder}/include/tensorflow/c`, { recursive: true });
+  await writeFile(`${folder}/lib/libtensorflow.so.2`, '');
+  await writeFile(`${folder}/include/tensorflow/c/c_api.h`, '');
+  const find = () => libraryIn(`${folder}/lib`, `${folder}/include`);
+  expect(find).toThrow(`missing: ${folder}/lib/libtensorflow_framework.so.2`);
+  await writeFile(`${folder}/lib/libtensorflow_framework.so.2`, '');
+  expect(find()).toMatchObject({ cApiFile: `${folder}/lib/libtensorflow.so.2`, includeDir: `${folder}/include` });
+});

@@ -1,0 +1,23 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { expect, test } from 'vitest';
+import { countsLine, readTestCounts } from '../../scripts/test-run/test-counts.mjs';
+
+test('a test file that could not be loaded counts as failed', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-counts-'));
+  const report = path.join(folder, 'report.json');
+  const testResults = [
+    { status: 'passed', assertionResults: [{ status: 'passed' }, { status: 'pending' }] },
+    { status: 'failed', assertionResults: [{ status: 'passed' }, { status: 'failed' }] },
+    { status: 'failed', assertionResults: [] },
+  ];
+  const numbers = { numPassedTests: 2, numFailedTests: 1, numPendingTests: 1, numTodoTests: 0 };
+  await writeFile(report, JSON.stringify({ ...numbers, testResults }));
+  expect(countsLine(await readTestCounts(report))).toBe('2 passed, 2 failed, 1 skipped');
+  await rm(folder, { recursive: true });
+});
+
+test('nothing skipped is not mentioned', () => {
+  expect(countsLine({ passed: 12, failed: 0, skipped: 0 })).toBe('12 passed, 0 failed');
+});
