@@ -1,0 +1,404 @@
+import { JobEvent as JobEventSchema, Job as JobSchema, type NewJobEvent, ProductError } from '@lorasmith/contracts';
+import { Queue } from 'bullmq';
+import { Redis } from 'ioredis';
+import { Value } from 'typebox/value';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { absentRedisUrl, type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { createJobStore, type JobAttempt, type JobStore, jobKeys, QUEUE_NAME } from '../src/index.js';
+import { aJobSpec } from './a-job-spec.js';
+
+let server: RealRedis;
+let redis: Redis;
+let store: JobStore;
+let prefix: string;
+let queue: Queue;
+let round = 0;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  redis = new Redis(server.url, { maxRetriesPerRequest: null });
+});
+afterAll(async () => {
+  await redis.quit();
+  await server.stop();
+});
+beforeEach(() => {
+  prefix = `${server.prefix}{round-${round++}}:`;
+  store = createJobStore({ redis, prefix });
+  queue = new Queue(QUEUE_NAME, { connection: redis, prefix: jobKeys(prefix).queuePrefix });
+});
+afterEach(async () => {
+  await store.close();
+  await queue.close();
+});
+
+const created = async (changes = {}) => (await store.createJob(aJobSpec(changes), { requestHash: 'h' })).job;
+
+async function started(id: string): Promise<JobAttempt> {
+  const start = await store.attempts.start(id, 'worker-1');
+  if (start.outcome !== 'started') throw new Error(`not started: ${start.reason}`);
+  return start.attempt;
+}
+
+const eventTypes = async (id: string) => (await store.readEvents(id, { limit: 1000 })).data.map(({ type }) => type);
+const codeOf = (error: unknown) => (error instanceof ProductError ? error.code : error);
+
+const step = (number: number): NewJobEvent => ({
+  type: 'step-finished',
+  data: {
+    step: number,
+    total_steps: 100,
+    epoch: number / 10,
+    loss: 2.5,
+    learning_rate: 1e-4,
+    grad_norm: 0.5,
+    tokens_per_second: 100.25,
+    seconds_left: 9,
+  },
+});
+
+describe('creating', () => {
+  test('a new job is recorded, listed, told of and queued', async () => {
+    const { job, created: isNew } = await store.createJob(aJobSpec({ metadata: {} }), { requestHash: 'h' });
+    expect(isNew).toBe(true);
+    expect(Value.Check(JobSchema, job)).toBe(true);
+    expect(job).toMatchObject({ status: 'queued', attempts: 0, report: null, adapter: null, started_at: null });
+    expect(job.training).toEqual(aJobSpec().training);
+    expect(await store.getJob(job.id)).toEqual(job);
+    expect(await store.activeJobsOfDataset(job.dataset)).toEqual([job.id]);
+    expect(await queue.getJobState(job.id)).toBe('waiting');
+    const { data } = await store.readEvents(job.id);
+    expect(data.map(({ type }) => type)).toEqual(['job-queued']);
+    expect(Value.Check(JobEventSchema, data[0])).toBe(true);
+  });
+
+  test('the same idempotency key makes one job, however many ask at once', async () => {
+    const options = { idempotencyKey: 'a key: with/anything', requestHash: 'one' };
+    const results = await Promise.all(Array.from({ length: 8 }, () => store.createJob(aJobSpec(), options)));
+    expect(results.filter(({ created: isNew }) => isNew)).toHaveLength(1);
+    expect(new Set(results.map(({ job }) => job.id)).size).toBe(1);
+    expect((await store.listJobs()).data).toHaveLength(1);
+    expect(await queue.getWaitingCount()).toBe(1);
+  });
+
+  test('the same key with another request is refused and leaves nothing', async () => {
+    await store.createJob(aJobSpec(), { idempotencyKey: 'k', requestHash: 'one' });
+    const again = store.createJob(aJobSpec(), { idempotencyKey: 'k', requestHash: 'two' });
+    expect(await again.catch(codeOf)).toBe('idempotency_conflict');
+    expect((await store.listJobs()).data).toHaveLength(1);
+  });
+
+  test('a key is free again when its job is deleted', async () => {
+    const { job } = await store.createJob(aJobSpec(), { idempotencyKey: 'k', requestHash: 'one' });
+    await store.requestCancel(job.id);
+    await store.deleteJob(job.id);
+    expect((await store.createJob(aJobSpec(), { idempotencyKey: 'k', requestHash: 'two' })).created).toBe(true);
+  });
+
+  test('a job recorded by a process that died before it could queue it is queued by reconcile, once', async () => {
+    const job = await created();
+    await queue.remove(job.id);
+    expect(await queue.getJobState(job.id)).toBe('unknown');
+    const [first, second] = await Promise.all([store.reconcile(), store.reconcile()]);
+    expect([...first.requeued, ...second.requeued]).toContain(job.id);
+    expect(await queue.getJobState(job.id)).toBe('waiting');
+    expect(await queue.getWaitingCount()).toBe(1);
+    expect(await store.reconcile()).toEqual({ requeued: [], ended: [] });
+  });
+
+  test('a repeated request queues what the first could not', async () => {
+    const options = { idempotencyKey: 'k', requestHash: 'one' };
+    const { job } = await store.createJob(aJobSpec(), options);
+    await queue.remove(job.id);
+    await store.createJob(aJobSpec(), options);
+    expect(await queue.getJobState(job.id)).toBe('waiting');
+  });
+
+  test('every key has the prefix', async () => {
+    const before = await redis.dbsize();
+    const job = await created();
+    await started(job.id);
+    const own = await redis.keys(`${prefix.replace(/[[\]{}]/g, '?')}*`);
+    expect(own.length).toBe((await redis.dbsize()) - before);
+  });
+});
+
+describe('listing', () => {
+  test('newest first, page by page, each once', async () => {
+    const ids: string[] = [];
+    for (let i = 0; i < 5; i++) ids.unshift((await created()).id);
+    const first = await store.listJobs({ limit: 2 });
+    const second = await store.listJobs({ limit: 2, after: first.next ?? '' });
+    const third = await store.listJobs({ limit: 2, after: second.next ?? '' });
+    expect([first, second, third].flatMap(({ data }) => data.map(({ id }) => id))).toEqual(ids);
+    expect([first, second, third].map(({ has_more }) => has_more)).toEqual([true, true, false]);
+    expect(third.next).toBeNull();
+  });
+
+  test('by status, also after a job that has another status by now', async () => {
+    const [old, middle, young] = [await created(), await created(), await created()];
+    await started(middle.id);
+    const queued = await store.listJobs({ status: 'queued' });
+    expect(queued.data.map(({ id }) => id)).toEqual([young.id, old.id]);
+    expect((await store.listJobs({ status: 'preparing' })).data.map(({ id }) => id)).toEqual([middle.id]);
+    expect((await store.listJobs({ status: 'queued', after: middle.id })).data.map(({ id }) => id)).toEqual([old.id]);
+    expect((await store.listJobs({ status: 'succeeded' })).data).toEqual([]);
+  });
+
+  test('an unknown place is refused', async () => {
+    expect(await store.listJobs({ after: 'job_nothere' }).catch(codeOf)).toBe('invalid_request');
+  });
+});
+
+describe('attempts', () => {
+  test('a whole run', async () => {
+    const job = await created();
+    const attempt = await started(job.id);
+    expect(attempt).toMatchObject({ number: 1, job: { status: 'preparing' } });
+    const report = { warnings: [], rows: { total: 3 } } as never;
+    expect(await store.attempts.record(attempt, { type: 'report-ready', data: { report } })).toBe('done');
+    expect(await store.getJob(job.id)).toMatchObject({ status: 'running', report: { warnings: [] } });
+    expect(await store.attempts.record(attempt, step(7))).toBe('done');
+    expect((await store.getJob(job.id))?.progress).toMatchObject({ step: 7, loss: 2.5, tokens_per_second: 100.25 });
+    expect(await store.attempts.beginPublishing(attempt)).toBe('done');
+    expect(await store.attempts.succeed(attempt, 'ad_0123456789abcdef01234567')).toBe('done');
+    expect(await store.getJob(job.id)).toMatchObject({ status: 'succeeded', adapter: 'ad_0123456789abcdef01234567' });
+    expect(await eventTypes(job.id)).toEqual([
+      'job-queued',
+      'job-started',
+      'report-ready',
+      'step-finished',
+      'adapter-published',
+    ]);
+    expect(await store.activeJobsOfDataset(job.dataset)).toEqual([]);
+    expect(await store.attempts.start(job.id, 'w')).toEqual({ outcome: 'not-needed', reason: 'succeeded' });
+  });
+
+  test('an older attempt can no longer write', async () => {
+    const job = await created();
+    const first = await started(job.id);
+    const second = await started(job.id);
+    expect(second.number).toBe(2);
+    expect(await store.attempts.record(first, step(1))).toBe('stale');
+    expect(await store.attempts.beginPublishing(first)).toBe('stale');
+    expect(await store.attempts.succeed(first, 'ad_0123456789abcdef01234567')).toBe('stale');
+    expect(await store.attempts.fail(first, { code: 'x', message: 'x', details: [] })).toBe('stale');
+    expect(await store.attempts.release(first)).toBe('stale');
+    expect(await store.attempts.check(second)).toBe('done');
+    expect(await eventTypes(job.id)).toEqual(['job-queued', 'job-started', 'job-started']);
+  });
+
+  test('a write whose reply was lost may be repeated', async () => {
+    const job = await created();
+    const attempt = await started(job.id);
+    expect(await store.attempts.succeed(attempt, 'ad_0123456789abcdef01234567')).toBe('done');
+    expect(await store.attempts.succeed(attempt, 'ad_0123456789abcdef01234567')).toBe('done');
+    expect((await eventTypes(job.id)).filter((type) => type === 'adapter-published')).toHaveLength(1);
+  });
+
+  test('a released job waits again and its old attempt is over', async () => {
+    const job = await created();
+    const attempt = await started(job.id);
+    expect(await store.attempts.release(attempt)).toBe('done');
+    expect((await store.getJob(job.id))?.status).toBe('queued');
+    expect(await store.attempts.record(attempt, step(1))).toBe('stale');
+    expect((await started(job.id)).number).toBe(2);
+  });
+
+  test('a failure is in the record and in the events', async () => {
+    const job = await created();
+    const error = { code: 'non_finite_loss', message: 'The loss is not finite.', details: [] };
+    await store.attempts.fail(await started(job.id), error);
+    const failed = await store.getJob(job.id);
+    expect(failed).toMatchObject({ status: 'failed', error });
+    expect(failed?.ended_at).not.toBeNull();
+    expect(Value.Check(JobSchema, failed)).toBe(true);
+    expect((await store.readEvents(job.id)).data.at(-1)).toMatchObject({ type: 'job-failed', data: { error } });
+  });
+
+  test('a trainer may not write the events of the service', async () => {
+    const attempt = await started((await created()).id);
+    const event: NewJobEvent = { type: 'job-cancelled', data: {} };
+    await expect(async () => store.attempts.record(attempt, event)).rejects.toThrow('job-cancelled');
+  });
+
+  test('a job that the queue gave up is failed by reconcile', async () => {
+    const job = await created();
+    await started(job.id);
+    const held = await queue.getJob(job.id);
+    await redis.lrem(queue.toKey('wait'), 0, job.id);
+    await redis.zadd(queue.toKey('failed'), Date.now(), job.id);
+    await redis.hset(queue.toKey(job.id), 'failedReason', 'job stalled more than allowable limit', 'finishedOn', 1);
+    expect(held?.id).toBe(job.id);
+    expect(await store.reconcile()).toEqual({ requeued: [], ended: [job.id] });
+    expect(await store.getJob(job.id)).toMatchObject({ status: 'failed', error: { code: 'trainer_crashed' } });
+    expect(await store.reconcile()).toEqual({ requeued: [], ended: [] });
+  });
+});
+
+describe('cancelling', () => {
+  test('a waiting job is cancelled at once and leaves the queue', async () => {
+    const job = await created();
+    expect((await store.requestCancel(job.id)).status).toBe('cancelled');
+    expect(await queue.getJobState(job.id)).toBe('unknown');
+    expect(await eventTypes(job.id)).toEqual(['job-queued', 'job-cancelled']);
+    expect(await store.attempts.start(job.id, 'w')).toEqual({ outcome: 'not-needed', reason: 'cancelled' });
+    expect(await store.requestCancel(job.id).catch(codeOf)).toBe('job_not_cancellable');
+  });
+
+  test('a running job is cancelled when its worker confirms', async () => {
+    const job = await created();
+    const attempt = await started(job.id);
+    expect((await store.requestCancel(job.id)).status).toBe('preparing');
+    expect((await store.requestCancel(job.id)).status).toBe('preparing');
+    expect(await store.attempts.check(attempt)).toBe('cancel-requested');
+    expect(await store.attempts.beginPublishing(attempt)).toBe('cancel-requested');
+    expect(await store.attempts.release(attempt)).toBe('cancel-requested');
+    expect(await store.attempts.cancel(attempt)).toBe('done');
+    expect((await store.getJob(job.id))?.status).toBe('cancelled');
+    expect((await eventTypes(job.id)).at(-1)).toBe('job-cancelled');
+  });
+
+  test('a job whose worker died with the request unanswered is cancelled by the next one', async () => {
+    const job = await created();
+    await started(job.id);
+    await store.requestCancel(job.id);
+    expect(await store.attempts.start(job.id, 'w2')).toEqual({ outcome: 'not-needed', reason: 'cancelled' });
+    expect((await store.getJob(job.id))?.status).toBe('cancelled');
+  });
+
+  test('not once the adapter is being published, unless that attempt died', async () => {
+    const job = await created();
+    const attempt = await started(job.id);
+    await store.attempts.beginPublishing(attempt);
+    expect(await store.requestCancel(job.id).catch(codeOf)).toBe('job_not_cancellable');
+    await started(job.id);
+    expect((await store.requestCancel(job.id)).status).toBe('preparing');
+  });
+
+  test('against a worker that takes the job in the same moment, one of the two wins whole', async () => {
+    for (let i = 0; i < 30; i++) {
+      const job = await created();
+      const other = redis.duplicate();
+      const otherStore = createJobStore({ redis: other, prefix });
+      const order = i % 2 === 0;
+      const [start] = await Promise.all(
+        order
+          ? [store.attempts.start(job.id, 'w'), otherStore.requestCancel(job.id)]
+          : [otherStore.attempts.start(job.id, 'w'), store.requestCancel(job.id)],
+      );
+      const now = await store.getJob(job.id);
+      if (start.outcome === 'not-needed') {
+        expect(now?.status).toBe('cancelled');
+      } else {
+        expect(now?.status).toBe('preparing');
+        expect(await store.attempts.check(start.attempt)).toBe('cancel-requested');
+      }
+      await otherStore.close();
+      await other.quit();
+    }
+  });
+
+  test('an unknown job is not found', async () => {
+    expect(await store.requestCancel('job_nothere').catch(codeOf)).toBe('job_not_found');
+  });
+});
+
+describe('deleting', () => {
+  test('an ended job goes with all it had', async () => {
+    const before = await redis.keys(`${server.prefix}*`);
+    const { job } = await store.createJob(aJobSpec(), { idempotencyKey: 'k', requestHash: 'one' });
+    await store.requestCancel(job.id);
+    await store.deleteJob(job.id);
+    expect(await store.getJob(job.id)).toBeNull();
+    expect((await store.listJobs()).data).toEqual([]);
+    expect(await store.deleteJob(job.id).catch(codeOf)).toBe('job_not_found');
+    const left = (await redis.keys(`${server.prefix}*`)).filter((key) => !before.includes(key));
+    expect(left.filter((key) => key.includes(job.id))).toEqual([]);
+  });
+
+  test('an unfinished job stays', async () => {
+    const job = await created();
+    expect(await store.deleteJob(job.id).catch(codeOf)).toBe('job_still_active');
+    await started(job.id);
+    expect(await store.deleteJob(job.id).catch(codeOf)).toBe('job_still_active');
+  });
+});
+
+describe('events', () => {
+  test('are read on after any of them', async () => {
+    const attempt = await started((await created()).id);
+    for (let i = 1; i <= 5; i++) await store.attempts.record(attempt, step(i));
+    const { id } = attempt.job;
+    const all = await store.readEvents(id);
+    expect(all.data.every((event) => Value.Check(JobEventSchema, event))).toBe(true);
+    const first = await store.readEvents(id, { limit: 3 });
+    expect(first).toMatchObject({ has_more: true, next: first.data[2]?.id });
+    const rest = await store.readEvents(id, { after: first.next ?? '' });
+    expect([...first.data, ...rest.data]).toEqual(all.data);
+    expect(await store.readEvents(id, { after: all.next ?? '' })).toEqual({ data: [], has_more: false, next: null });
+  });
+
+  test('who waits gets an event as soon as it is there, from another process too', async () => {
+    const attempt = await started((await created()).id);
+    const { next } = await store.readEvents(attempt.job.id);
+    const other = redis.duplicate();
+    const reader = createJobStore({ redis: other, prefix });
+    const begin = Date.now();
+    const readers = Array.from({ length: 20 }, () =>
+      reader.readEvents(attempt.job.id, { after: next ?? '', blockMs: 10_000 }),
+    );
+    setTimeout(() => void store.attempts.record(attempt, step(1)), 100);
+    for (const { data } of await Promise.all(readers)) {
+      expect(data.map(({ type }) => type)).toEqual(['step-finished']);
+    }
+    expect(Date.now() - begin).toBeLessThan(5_000);
+    await reader.close();
+    await other.quit();
+  });
+
+  test('waiting ends at its time, at the signal and when the store is closed', async () => {
+    const job = await created();
+    const { next } = await store.readEvents(job.id);
+    const after = next ?? '';
+    expect((await store.readEvents(job.id, { after, blockMs: 50 })).data).toEqual([]);
+    const gone = AbortSignal.timeout(50);
+    expect((await store.readEvents(job.id, { after, blockMs: 60_000, signal: gone })).data).toEqual([]);
+    const waiting = store.readEvents(job.id, { after, blockMs: 60_000 });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await store.close();
+    expect((await waiting).data).toEqual([]);
+  });
+
+  test('an unknown job and a place that is none are refused', async () => {
+    expect(await store.readEvents('job_nothere').catch(codeOf)).toBe('job_not_found');
+    const job = await created();
+    for (const after of ['abc', '1-2-3', '-', '+', '(1-1', `${'9'.repeat(30)}-1`]) {
+      expect(await store.readEvents(job.id, { after }).catch(codeOf)).toBe('invalid_request');
+    }
+  });
+});
+
+test('with Redis away every call says so at once', async () => {
+  const away = new Redis(await absentRedisUrl(), {
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    commandTimeout: 500,
+  });
+  away.on('error', () => {});
+  const lonely = createJobStore({ redis: away, prefix });
+  const begin = Date.now();
+  const calls = [
+    lonely.createJob(aJobSpec(), { requestHash: 'h' }),
+    lonely.getJob('job_a'),
+    lonely.listJobs(),
+    lonely.requestCancel('job_a'),
+    lonely.readEvents('job_a', { blockMs: 5_000 }),
+    lonely.attempts.start('job_a', 'w'),
+    lonely.reconcile(),
+  ];
+  for (const call of calls) expect(await call.catch(codeOf)).toBe('redis_unavailable');
+  expect(Date.now() - begin).toBeLessThan(2_000);
+  await lonely.close();
+  away.disconnect();
+});
