@@ -192,7 +192,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       await queue.close();
     },
   };
-  return { ...guarded(store), attempts: guarded(store.attempts), close: store.close };
+  return { ...guarded(store), attempts: guarded(store.attempts), close: () => store.close() };
 }
 
 /** The same object with every method's Redis trouble turned into `redis_unavailable`. */
