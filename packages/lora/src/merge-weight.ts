@@ -58,8 +58,11 @@ export function mergeWeight(weight: StoredWeight, module: PeftModule, scale: num
 }
 
 function allFinite(bytes: Uint8Array, dtype: FloatDtype): boolean {
-  const Words = dtype === 'F32' ? Uint32Array : Uint16Array;
-  const words = new Words(bytes.buffer, bytes.byteOffset, bytes.byteLength / Words.BYTES_PER_ELEMENT);
+  const { buffer, byteOffset, byteLength } = bytes;
+  const words =
+    dtype === 'F32'
+      ? new Uint32Array(buffer, byteOffset, byteLength / 4)
+      : new Uint16Array(buffer, byteOffset, byteLength / 2);
   const exponent = EXPONENT_BITS[dtype];
   for (const bits of words) if ((bits & exponent) === exponent) return false;
   return true;
