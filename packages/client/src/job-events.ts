@@ -82,6 +82,13 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
       timeoutMs: null,
       repeatable: false,
     });
+    const contentType = response.headers.get('content-type') ?? 'nothing';
+    if (!contentType.startsWith('text/event-stream')) {
+      throw new ProductError(
+        'invalid_request',
+        `${response.url} answered with ${contentType}, not with events; is it the right address?`,
+      );
+    }
     const chunks = watched(response.body as AsyncIterable<Uint8Array> | null, () => {
       idle.refresh();
       onAlive();

@@ -30,11 +30,10 @@ const MAX_DELAY_MS = 10_000;
 
 /**
  * Downloads into `file`, which appears whole or not at all. What has arrived is kept in `<file>.part`, with the ETag it
- * belongs to in `<file>.part.json`, and a later call goes on from there. Two calls at once write the same bytes to the
- * same places.
+ * belongs to in `<file>.part.json`, and a later call goes on from there. Of two calls at once for one file, one may fail.
  *
  * @throws ApiError when the server refuses; ProductError `service_unavailable` when `maxFailures` tries in a row brought
- * nothing; the reason of `signal`. The part is kept in each case.
+ * nothing, `conflict` when another call took the file over; the reason of `signal`. The part is kept in each case.
  */
 export async function downloadToFile(
   transport: HttpTransport,
@@ -118,6 +117,7 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
     }
     await part.truncate(position);
     await part.sync();
+    await checkStillOurs(part, file);
   } catch (error) {
     connection.signal.throwIfAborted();
     signal?.throwIfAborted();
@@ -160,9 +160,18 @@ async function readBegun(file: string, source: DownloadSource): Promise<Begun | 
 async function openPart(file: string, start: number, note: PartNote): Promise<FileHandle> {
   if (start > 0) return await open(`${file}.part`, 'r+');
   await rm(`${file}.part.json`, { force: true });
-  const part = await open(`${file}.part`, 'w');
+  // A new file, not the old one emptied: another call may be about to give that one its final name.
+  await rm(`${file}.part`, { force: true });
+  const part = await open(`${file}.part`, 'wx');
   await writeFile(`${file}.part.json`, JSON.stringify(note));
   return part;
+}
+
+async function checkStillOurs(part: FileHandle, file: string): Promise<void> {
+  const [ours, there] = [await part.stat(), await stat(`${file}.part`).catch(() => undefined)];
+  if (ours.ino !== there?.ino) {
+    throw new ProductError('conflict', `Another download into ${file} took the place of this one.`);
+  }
 }
 
 function placeOf(response: Response, begun: Begun | undefined): { start: number; totalBytes: number | null } {

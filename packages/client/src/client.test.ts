@@ -1,0 +1,152 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { create } from 'tar';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type Answer, hangUp, json, serve } from '../test/http-server.js';
+import { createClient } from './client.js';
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'lorasmith-client-'));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+describe('uploadDataset', () => {
+  it('streams a file, a text, and chunks as they come', async () => {
+    await using server = await serve(json(201, { id: 'ds_1' }));
+    const client = createClient({ baseUrl: server.baseUrl });
+    await writeFile(join(folder, 'rows.jsonl'), '{"text":"grün"}\n');
+    const sent: number[] = [];
+    expect(
+      await client.uploadDataset({ file: join(folder, 'rows.jsonl') }, { onProgress: (bytes) => sent.push(bytes) }),
+    ).toEqual({
+      id: 'ds_1',
+    });
+    await client.uploadDataset({ text: '{"text":"b"}\n' }, { name: 'mine' });
+    async function* chunks() {
+      yield '{"text":';
+      yield Buffer.from('"c"}\n');
+    }
+    await client.uploadDataset({ chunks: chunks() });
+    expect(server.requests.map(({ url, body }) => [url, body])).toEqual([
+      ['/datasets?name=rows.jsonl', '{"text":"grün"}\n'],
+      ['/datasets?name=mine', '{"text":"b"}\n'],
+      ['/datasets', '{"text":"c"}\n'],
+    ]);
+    expect(server.requests[0]?.headers).toMatchObject({
+      'content-type': 'application/x-ndjson',
+      'transfer-encoding': 'chunked',
+    });
+    expect(sent).toEqual([17]);
+  });
+
+  it('says which file cannot be read, and sends nothing', async () => {
+    await using server = await serve(json(201, {}));
+    const client = createClient({ baseUrl: server.baseUrl });
+    await expect(client.uploadDataset({ file: join(folder, 'none') })).rejects.toThrow(/Cannot read .*none: ENOENT/);
+    expect(server.requests).toHaveLength(0);
+  });
+});
+
+describe('jobs', () => {
+  const request = { base_model: 'tiny', dataset: 'ds_1', lora: { r: 4 } };
+
+  it('asks for a dry run by the query', async () => {
+    await using server = await serve(json(200, { family: 'llama' }));
+    expect(await createClient({ baseUrl: server.baseUrl }).dryRun(request)).toEqual({ family: 'llama' });
+    expect(server.requests[0]?.url).toBe('/jobs?dry_run=true');
+    expect(JSON.parse(server.requests[0]?.body ?? '')).toEqual(request);
+  });
+
+  it('repeats the creation of a job only with an idempotency key', async () => {
+    await using server = await serve(hangUp, hangUp, json(202, { id: 'job_1' }));
+    const client = createClient({ baseUrl: server.baseUrl });
+    await expect(client.createJob(request)).rejects.toMatchObject({ code: 'service_unavailable' });
+    expect(server.requests).toHaveLength(1);
+    expect(await client.createJob(request, { idempotencyKey: 'k' })).toEqual({ id: 'job_1' });
+    expect(server.requests.map(({ headers }) => headers['idempotency-key'])).toEqual([undefined, 'k', 'k']);
+  });
+
+  it('waits for the last event, then answers with the job', async () => {
+    const event = { id: '1-0', job: 'job_1', created_at: '', type: 'job-cancelled', data: {} };
+    await using server = await serve(
+      (response) => {
+        response
+          .writeHead(200, { 'content-type': 'text/event-stream' })
+          .end(`id: 1-0\ndata: ${JSON.stringify(event)}\n\n`);
+      },
+      json(200, { id: 'job_1', status: 'cancelled' }),
+    );
+    const events: unknown[] = [];
+    const job = await createClient({ baseUrl: server.baseUrl }).waitForJob('job_1', {
+      onEvent: (one) => events.push(one),
+    });
+    expect(job).toEqual({ id: 'job_1', status: 'cancelled' });
+    expect(events).toEqual([event]);
+  });
+
+  it('keeps an id from leading to another address', async () => {
+    await using server = await serve(json(200, {}));
+    await createClient({ baseUrl: server.baseUrl }).getJob('../datasets?x=1');
+    expect(server.requests[0]?.url).toBe('/jobs/..%2Fdatasets%3Fx%3D1');
+  });
+
+  it('cancels without a body and deletes without an answer', async () => {
+    await using server = await serve(json(202, { status: 'running' }), (response) => {
+      response.writeHead(204).end();
+    });
+    const client = createClient({ baseUrl: server.baseUrl });
+    await client.cancelJob('job_1');
+    expect(await client.deleteJob('job_1')).toBeUndefined();
+    expect(server.requests.map(({ method, url, body }) => [method, url, body])).toEqual([
+      ['POST', '/jobs/job_1/cancel', ''],
+      ['DELETE', '/jobs/job_1', ''],
+    ]);
+  });
+});
+
+describe('downloadAdapter', () => {
+  const sha256 = createHash('sha256').update('weights').digest('hex');
+
+  async function tarOf(content: string): Promise<Answer> {
+    await writeFile(join(folder, 'adapter_model.safetensors'), content);
+    await create({ file: join(folder, 'served.tar'), cwd: folder }, ['adapter_model.safetensors']);
+    const bytes = await readFile(join(folder, 'served.tar'));
+    await rm(join(folder, 'served.tar'));
+    await rm(join(folder, 'adapter_model.safetensors'));
+    return (response) => void response.writeHead(200, { 'content-length': bytes.length, etag: '"1"' }).end(bytes);
+  }
+
+  it('unpacks the adapter where its files are what the registry says', async () => {
+    const files = json(200, { data: [{ name: 'adapter_model.safetensors', bytes: 7, sha256 }] });
+    await using server = await serve(await tarOf('weights'), files);
+    const client = createClient({ baseUrl: server.baseUrl });
+    await client.downloadAdapter('ad_1', { folder: join(folder, 'deep', 'adapter') });
+    expect(await readFile(join(folder, 'deep', 'adapter', 'adapter_model.safetensors'), 'utf8')).toBe('weights');
+    expect(await readdir(join(folder, 'deep'))).toEqual(['adapter']);
+    expect(server.requests.map(({ url }) => url)).toEqual(['/adapters/ad_1', '/adapters/ad_1/files']);
+  });
+
+  it.each(['damaged', 'missing'])('refuses an adapter with a %s file', async (fault) => {
+    const name = fault === 'missing' ? 'adapter_config.json' : 'adapter_model.safetensors';
+    await using server = await serve(await tarOf('other'), json(200, { data: [{ name, bytes: 7, sha256 }] }));
+    const client = createClient({ baseUrl: server.baseUrl });
+    const failed = client.downloadAdapter('ad_1', { folder: join(folder, 'adapter') });
+    await expect(failed).rejects.toMatchObject({ code: 'invalid_adapter', message: expect.stringContaining(name) });
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  it('fetches the merged model as a tar, and overwrites only when told to', async () => {
+    await using server = await serve(await tarOf('merged'));
+    const client = createClient({ baseUrl: server.baseUrl });
+    const file = join(folder, 'merged.tar');
+    await client.downloadAdapter('ad_1', { file }, { weights: 'merged' });
+    expect(server.requests[0]?.url).toBe('/adapters/ad_1?weights=merged');
+    await expect(client.downloadAdapter('ad_1', { file })).rejects.toMatchObject({ code: 'conflict' });
+    expect(server.requests).toHaveLength(1);
+    await client.downloadAdapter('ad_1', { file }, { overwrite: true });
+    expect(await readdir(folder)).toEqual(['merged.tar']);
+  });
+});

@@ -1,0 +1,143 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type Answer, failure, json, serve } from '../../test/http-server.js';
+import { JOB_FLAGS } from './job-flags.js';
+import { EXIT, runCommandLine } from './run-command-line.js';
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'lorasmith-cli-'));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+async function lora(args: string[], ...answers: Answer[]) {
+  await using server = await serve(...answers);
+  const written = { output: '', errorOutput: '' };
+  const exitCode = await runCommandLine({
+    args,
+    baseUrl: server.baseUrl,
+    output: { write: (text: string) => (written.output += text) },
+    errorOutput: { write: (text: string) => (written.errorOutput += text) },
+    signal: new AbortController().signal,
+  });
+  return { exitCode, ...written, requests: server.requests };
+}
+
+const bodyOf = (requests: { body: string }[]) => JSON.parse(requests[0]?.body ?? 'null') as unknown;
+
+describe('lora', () => {
+  it('explains itself, and fails on a command that there is not', async () => {
+    expect(await lora(['--help'])).toMatchObject({
+      exitCode: EXIT.done,
+      output: expect.stringContaining('jobs create'),
+    });
+    expect(await lora(['job', 'crate'])).toMatchObject({ exitCode: EXIT.misused, output: '' });
+    const help = await lora(['jobs', 'create', '--help']);
+    expect(help.exitCode).toBe(EXIT.done);
+    for (const { flag } of JOB_FLAGS) expect(help.output).toContain(`--${flag}`);
+  });
+
+  it('fails on missing arguments and on options that there are not, before any call', async () => {
+    for (const args of [
+      ['jobs', 'watch'],
+      ['datasets', 'upload', 'a', 'b'],
+      ['jobs', 'list', '--limits', '3'],
+    ]) {
+      const { exitCode, errorOutput, requests } = await lora(args, json(200, {}));
+      expect(exitCode).toBe(EXIT.misused);
+      expect(errorOutput).not.toBe('');
+      expect(requests).toHaveLength(0);
+    }
+  });
+
+  it('turns flags into the request that the contracts describe', async () => {
+    const args =
+      '--model tiny --dataset ds_1 --r 4 --target-modules q_proj,v_proj --learning-rate 5e-4 --use-rslora true --max-grad-norm null --lr-scheduler cosine --validation-split 0.1 --name 7';
+    const { exitCode, requests, output } = await lora(
+      ['jobs', 'create', ...args.split(' '), '--idempotency-key', 'k'],
+      json(202, { id: 'job_1', status: 'queued' }),
+    );
+    expect(bodyOf(requests)).toEqual({
+      base_model: 'tiny',
+      dataset: 'ds_1',
+      name: '7',
+      lora: { r: 4, target_modules: ['q_proj', 'v_proj'], use_rslora: true },
+      training: { learning_rate: 5e-4, max_grad_norm: null, lr_scheduler: 'cosine' },
+      validation: { split: 0.1 },
+    });
+    expect(requests[0]?.headers['idempotency-key']).toBe('k');
+    expect([exitCode, output]).toEqual([EXIT.done, 'job_1  queued\n']);
+  });
+
+  it.each([
+    ['all-linear', 'all-linear'],
+    ['q_proj', ['q_proj']],
+    ['.*layers\\.[01]\\..*(q|v)_proj', '.*layers\\.[01]\\..*(q|v)_proj'],
+  ])('understands the targets %s', async (typed, sent) => {
+    const { requests } = await lora(
+      ['jobs', 'create', '--model', 'm', '--dataset', 'd', '--target-modules', typed],
+      json(202, {}),
+    );
+    expect(bodyOf(requests)).toMatchObject({ lora: { target_modules: sent } });
+  });
+
+  it('lays flags over a request from a file', async () => {
+    const file = join(folder, 'job.json');
+    await writeFile(file, '{"base_model":"tiny","dataset":"ds_1","lora":{"r":4,"alpha":8},"metadata":{"a":"b"}}');
+    const { requests } = await lora(['jobs', 'create', '--request', file, '--r', '16'], json(202, {}));
+    expect(bodyOf(requests)).toEqual({
+      base_model: 'tiny',
+      dataset: 'ds_1',
+      lora: { r: 16, alpha: 8 },
+      metadata: { a: 'b' },
+    });
+    await writeFile(file, '{');
+    expect(await lora(['jobs', 'create', '--request', file])).toMatchObject({ exitCode: EXIT.failed });
+  });
+
+  it('prints every fault with its place', async () => {
+    const file = join(folder, 'rows.jsonl');
+    await writeFile(file, '{}');
+    const details = [
+      { code: 'invalid_json', message: 'Not JSON.', line: 3 },
+      { code: 'unknown_field', message: 'No such field.', param: 'lora.rank' },
+    ];
+    const { exitCode, errorOutput } = await lora(
+      ['datasets', 'upload', file],
+      failure(422, 'invalid_dataset', details),
+    );
+    expect(exitCode).toBe(EXIT.failed);
+    expect(errorOutput).toBe(
+      'invalid_dataset: It is invalid_dataset. [request req_1]\n  line 3: Not JSON.\n  lora.rank: No such field.\n',
+    );
+  });
+
+  it('lists, as text and as JSON', async () => {
+    const page = {
+      data: [{ id: 'ds_1', name: null, format: 'text', rows: 12, bytes: 3400 }],
+      has_more: true,
+      next: 'ds_1',
+    };
+    const text = await lora(['datasets', 'list', '--limit', '1'], json(200, page));
+    expect(text.output).toBe('ID    NAME  FORMAT  ROWS  SIZE\nds_1  -     text      12  3.4 kB\nmore: --after ds_1\n');
+    expect(text.requests[0]?.url).toBe('/datasets?limit=1');
+    const asJson = await lora(['datasets', 'list', '--json'], json(200, page));
+    expect(JSON.parse(asJson.output)).toEqual(page);
+  });
+
+  it('watches a job to its end, and fails when that failed', async () => {
+    const error = { code: 'non_finite_loss', message: 'The loss is not finite.', details: [] };
+    const event = { id: '1-0', job: 'job_1', created_at: '', type: 'job-failed', data: { error } };
+    const { exitCode, output } = await lora(
+      ['jobs', 'watch', 'job_1'],
+      (response) => {
+        response.writeHead(200, { 'content-type': 'text/event-stream' });
+        response.end(`id: 1-0\ndata: ${JSON.stringify(event)}\n\n`);
+      },
+      json(200, { id: 'job_1', status: 'failed' }),
+    );
+    expect([exitCode, output]).toEqual([EXIT.failed, 'failed (non_finite_loss): The loss is not finite.\n']);
+  });
+});

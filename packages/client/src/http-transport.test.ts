@@ -1,0 +1,112 @@
+import { ProductError } from '@lorasmith/contracts';
+import { describe, expect, it } from 'vitest';
+import { failure, hangUp, json, serve } from '../test/http-server.js';
+import { ApiError } from './api-error.js';
+import { createHttpTransport, type HttpCall } from './http-transport.js';
+
+const read: HttpCall = { method: 'GET', path: '/jobs' };
+const write: HttpCall = { method: 'POST', path: '/jobs', body: '{}' };
+
+describe('createHttpTransport', () => {
+  it('sends key and query, keeps a prefix of the address', async () => {
+    await using server = await serve(json(200, { data: [] }));
+    const transport = createHttpTransport({ baseUrl: `${server.baseUrl}/lorasmith/`, apiKey: 'secret' });
+    const answer = await transport.json({ ...read, query: { limit: 5, after: undefined, status: 'a&b' } });
+    expect(answer).toEqual({ data: [] });
+    expect(server.requests[0]).toMatchObject({
+      url: '/lorasmith/jobs?limit=5&status=a%26b',
+      headers: { authorization: 'Bearer secret', accept: 'application/json' },
+    });
+  });
+
+  it('throws the error of the answer with all that it says', async () => {
+    const details = [{ code: 'unknown_field', message: 'No such field.', param: 'lora.rank' }];
+    await using server = await serve(failure(400, 'unknown_field', details));
+    const error = await createHttpTransport({ baseUrl: server.baseUrl })
+      .request(read)
+      .catch((thrown) => thrown);
+    expect(error).toBeInstanceOf(ApiError);
+    expect(error).toBeInstanceOf(ProductError);
+    expect(error).toMatchObject({ code: 'unknown_field', status: 400, details, requestId: 'req_1' });
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it.each([
+    [404, 'not_found'],
+    [418, 'invalid_request'],
+    [500, 'internal_error'],
+    [502, 'service_unavailable'],
+    [504, 'timeout'],
+  ])('makes an error of a page with status %i that is not ours', async (status, code) => {
+    await using server = await serve((response) => {
+      response.writeHead(status, { 'content-type': 'text/html' }).end('<h1>nginx</h1>');
+    });
+    const failed = createHttpTransport({ baseUrl: server.baseUrl }).request({ ...read, repeatable: false });
+    await expect(failed).rejects.toMatchObject({ code, status, requestId: null });
+  });
+
+  it('keeps the status of a code that it is too old to know', async () => {
+    await using server = await serve(failure(409, 'from_the_future'));
+    const failed = createHttpTransport({ baseUrl: server.baseUrl }).request(read);
+    await expect(failed).rejects.toMatchObject({ code: 'conflict', status: 409, message: 'It is from_the_future.' });
+  });
+
+  it('refuses an answer that is not JSON', async () => {
+    await using server = await serve((response) => {
+      response.end('hello');
+    });
+    const failed = createHttpTransport({ baseUrl: server.baseUrl }).json(read);
+    await expect(failed).rejects.toMatchObject({ code: 'service_unavailable' });
+  });
+
+  it('repeats a read twice, and a write only where it is marked', async () => {
+    await using server = await serve(hangUp, failure(503, 'redis_unavailable'), json(200, 'read'));
+    const transport = createHttpTransport({ baseUrl: server.baseUrl });
+    expect(await transport.json(read)).toBe('read');
+
+    await using away = await serve(hangUp);
+    const toAway = createHttpTransport({ baseUrl: away.baseUrl });
+    await expect(toAway.request(write)).rejects.toMatchObject({ code: 'service_unavailable', status: 503 });
+    expect(away.requests).toHaveLength(1);
+    await expect(toAway.request({ ...write, repeatable: true })).rejects.toMatchObject({ code: 'service_unavailable' });
+    expect(away.requests).toHaveLength(1 + 3);
+  });
+
+  it('names the address and the cause when nothing listens there', async () => {
+    const server = await serve(hangUp);
+    await server[Symbol.asyncDispose]();
+    const failed = createHttpTransport({ baseUrl: server.baseUrl }).request({ ...read, repeatable: false });
+    await expect(failed).rejects.toThrow(`No answer from ${server.baseUrl} (ECONNREFUSED)`);
+  });
+
+  it('gives up when no answer comes in time, without repeating', async () => {
+    await using server = await serve(() => {});
+    const failed = createHttpTransport({ baseUrl: server.baseUrl, timeoutMs: 50 }).request(read);
+    await expect(failed).rejects.toMatchObject({ code: 'timeout' });
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('ends with the reason of the signal', async () => {
+    await using server = await serve(() => {});
+    const signal = AbortSignal.timeout(50);
+    await expect(createHttpTransport({ baseUrl: server.baseUrl }).request({ ...read, signal })).rejects.toBe(
+      await new Promise((resolve) => signal.addEventListener('abort', () => resolve(signal.reason))),
+    );
+  });
+
+  it('does not follow a redirect with the key', async () => {
+    await using other = await serve(json(200, {}));
+    await using server = await serve((response) => {
+      response.writeHead(302, { location: other.baseUrl }).end();
+    });
+    const transport = createHttpTransport({ baseUrl: server.baseUrl, apiKey: 'secret' });
+    await expect(transport.request({ ...read, repeatable: false })).rejects.toMatchObject({
+      code: 'service_unavailable',
+    });
+    expect(other.requests).toHaveLength(0);
+  });
+
+  it.each(['', 'localhost:8080', 'ftp://host', '127.0.0.1'])('refuses the address %j', (baseUrl) => {
+    expect(() => createHttpTransport({ baseUrl })).toThrow(/must be an http\(s\) URL/);
+  });
+});

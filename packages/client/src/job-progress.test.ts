@@ -1,0 +1,85 @@
+import type { JobEvent, NewJobEvent } from '@lorasmith/contracts';
+import { describe, expect, it } from 'vitest';
+import { createJobProgress, stepText } from './job-progress.js';
+
+const stepData = (step: number) => ({
+  step,
+  total_steps: 150,
+  epoch: 1,
+  loss: 0.41234,
+  learning_rate: 1e-4,
+  grad_norm: 1,
+  tokens_per_second: 611.6,
+  seconds_left: 80,
+});
+const event = (one: NewJobEvent) => ({ ...one, id: '1-0', job: 'job_1', created_at: '' }) as JobEvent;
+const step = (number: number) => event({ type: 'step-finished', data: stepData(number) });
+
+function capture(terminal: { isTTY?: boolean; columns?: number }) {
+  const output = { text: '', ...terminal, write: (text: string) => (output.text += text) };
+  return output;
+}
+
+describe('stepText', () => {
+  it('shows place, loss, speed and time left', () => {
+    expect(stepText(stepData(42), 100)).toBe(
+      ' 42/150 [████████······················]  28 %  loss 0.412  612 tokens/s  1 min 20 s left',
+    );
+  });
+
+  it.each([20, 40, 60, 79, 80, 81, 120])('never fills a line of %i columns', (columns) => {
+    expect(stepText(stepData(150), columns).length).toBeLessThan(columns);
+  });
+});
+
+describe('createJobProgress', () => {
+  it('draws one bar on a terminal, over itself, and lets other news follow below it', () => {
+    const output = capture({ isTTY: true, columns: 100 });
+    const progress = createJobProgress(output);
+    progress.handle(step(1));
+    progress.handle(event({ type: 'checkpoint-saved', data: { step: 1 } }));
+    progress.handle(step(2));
+    progress.handle(event({ type: 'adapter-published', data: { adapter: 'ad_1' } }));
+    expect(output.text).toBe(
+      `\r\x1b[2K${stepText(stepData(1), 100)}\r\x1b[2K${stepText(stepData(2), 100)}\nadapter ad_1 is published\n`,
+    );
+  });
+
+  it('ends the line of an open bar, once', () => {
+    const output = capture({ isTTY: true });
+    const progress = createJobProgress(output);
+    progress.handle(step(1));
+    progress.end();
+    progress.end();
+    expect(output.text.endsWith('left\n')).toBe(true);
+  });
+
+  it('writes a line every ten seconds where there is no terminal, and always the last step', () => {
+    let clock = 0;
+    const output = capture({});
+    const progress = createJobProgress(output, () => clock);
+    for (const [seconds, number] of [
+      [0, 1],
+      [9, 20],
+      [10, 21],
+      [11, 150],
+    ] as const) {
+      clock = seconds * 1000;
+      progress.handle(step(number));
+    }
+    const lines = output.text.trimEnd().split('\n');
+    expect(lines.map((line) => line.trim().split('/')[0])).toEqual(['1', '21', '150']);
+    expect(output.text).not.toContain('\x1b');
+  });
+
+  it('tells every fault of a failed job', () => {
+    const output = capture({});
+    const error = {
+      code: 'row_too_long',
+      message: 'Two rows are too long.',
+      details: [{ code: 'x', message: 'Row 7.' }],
+    };
+    createJobProgress(output).handle(event({ type: 'job-failed', data: { error } }));
+    expect(output.text).toBe('failed (row_too_long): Two rows are too long.\n  Row 7.\n');
+  });
+});

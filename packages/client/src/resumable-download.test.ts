@@ -1,0 +1,176 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type Answer, failure, serve } from '../test/http-server.js';
+import { createHttpTransport } from './http-transport.js';
+import { type DownloadOptions, type DownloadProgress, downloadToFile } from './resumable-download.js';
+
+const CONTENT = Buffer.from(Array.from({ length: 300_000 }, (_, index) => (index * 31) % 251));
+const OTHER_CONTENT = Buffer.from(CONTENT.map((byte) => 255 - byte));
+const etagOf = (content: Buffer) => `"${createHash('sha256').update(content).digest('hex')}"`;
+
+/** Serves content as RFC 9110 says for Range and If-Range; cuts the connection after `cutAfter` bytes of the body. */
+const file =
+  (
+    content: Buffer,
+    { cutAfter = Number.POSITIVE_INFINITY, etag = etagOf(content) as string | null, length = true } = {},
+  ): Answer =>
+  async (response, { headers }) => {
+    const range = /^bytes=(\d+)-$/.exec(headers.range ?? '');
+    const start = range !== null && headers['if-range'] === etag ? Number(range[1]) : 0;
+    if (start > 0 && start >= content.length) {
+      return failure(416, 'range_not_satisfiable')(response, { method: '', url: '', headers, body: '' });
+    }
+    const body = content.subarray(start);
+    response.writeHead(start > 0 ? 206 : 200, {
+      ...(length ? { 'content-length': body.length } : {}),
+      ...(etag === null ? {} : { etag }),
+      ...(start > 0 ? { 'content-range': `bytes ${start}-${content.length - 1}/${content.length}` } : {}),
+    });
+    if (cutAfter >= body.length) return void response.end(body);
+    await new Promise((resolve) => response.write(body.subarray(0, cutAfter), resolve));
+    setTimeout(() => response.destroy(), 50);
+  };
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'lorasmith-download-'));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+async function download(baseUrl: string, options: DownloadOptions = {}): Promise<Buffer> {
+  const source = { path: '/adapters/ad_1', query: { weights: 'merged' } };
+  await downloadToFile(createHttpTransport({ baseUrl }), source, join(folder, 'a.tar'), {
+    retryDelayMs: 1,
+    ...options,
+  });
+  expect(await readdir(folder)).toEqual(['a.tar']);
+  return await readFile(join(folder, 'a.tar'));
+}
+
+describe('downloadToFile', () => {
+  it('goes on where connections were cut, and tells the progress', async () => {
+    await using server = await serve(
+      file(CONTENT, { cutAfter: 100_000 }),
+      file(CONTENT, { cutAfter: 1 }),
+      file(CONTENT),
+    );
+    const progress: DownloadProgress[] = [];
+    const bytes = await download(server.baseUrl, { onProgress: (one) => progress.push(one) });
+    expect(bytes.equals(CONTENT)).toBe(true);
+    expect(server.requests.map(({ headers }) => headers.range)).toEqual([undefined, 'bytes=100000-', 'bytes=100001-']);
+    expect(server.requests[0]).toMatchObject({
+      url: '/adapters/ad_1?weights=merged',
+      headers: { 'accept-encoding': 'identity' },
+    });
+    expect(progress.at(0)).toEqual({ receivedBytes: 0, totalBytes: CONTENT.length });
+    expect(progress.at(-1)).toEqual({ receivedBytes: CONTENT.length, totalBytes: CONTENT.length });
+  });
+
+  it('goes on after a process that died', async () => {
+    await using server = await serve(
+      file(CONTENT, { cutAfter: 100_000 }),
+      failure(503, 'registry_unavailable'),
+      file(CONTENT),
+    );
+    await expect(download(server.baseUrl, { maxFailures: 2 })).rejects.toMatchObject({ code: 'registry_unavailable' });
+    expect((await readdir(folder)).sort()).toEqual(['a.tar.part', 'a.tar.part.json']);
+    expect((await download(server.baseUrl)).equals(CONTENT)).toBe(true);
+    expect(server.requests[2]?.headers).toMatchObject({ range: 'bytes=100000-', 'if-range': etagOf(CONTENT) });
+  });
+
+  it('begins anew when the bytes behind the address are others now', async () => {
+    await using server = await serve(file(CONTENT, { cutAfter: 200_000 }), file(OTHER_CONTENT.subarray(0, 150_000)));
+    expect((await download(server.baseUrl)).equals(OTHER_CONTENT.subarray(0, 150_000))).toBe(true);
+  });
+
+  it('begins anew without a strong ETag, for what follows could be other bytes', async () => {
+    for (const etag of [null, 'W/"weak"']) {
+      await using server = await serve(file(CONTENT, { cutAfter: 100_000, etag }), file(CONTENT, { etag }));
+      expect((await download(server.baseUrl)).equals(CONTENT)).toBe(true);
+      expect(server.requests[1]?.headers.range).toBeUndefined();
+      await rm(join(folder, 'a.tar'));
+    }
+  });
+
+  it('does not go on with the part of another download, or one whose note is damaged', async () => {
+    await using server = await serve(file(CONTENT));
+    for (const note of ['{"source":"/adapters/ad_2?","etag":"\\"x\\"","totalBytes":3}', '{"sou']) {
+      await writeFile(join(folder, 'a.tar.part'), 'abc');
+      await writeFile(join(folder, 'a.tar.part.json'), note);
+      expect((await download(server.baseUrl)).equals(CONTENT)).toBe(true);
+      expect(server.requests.at(-1)?.headers.range).toBeUndefined();
+      await rm(join(folder, 'a.tar'));
+    }
+  });
+
+  it('asks for nothing when all was there but the last rename', async () => {
+    await using server = await serve(file(OTHER_CONTENT));
+    const source = '/adapters/ad_1?weights=merged';
+    await writeFile(join(folder, 'a.tar.part'), CONTENT);
+    const note = { source, etag: etagOf(CONTENT), totalBytes: CONTENT.length };
+    await writeFile(join(folder, 'a.tar.part.json'), JSON.stringify(note));
+    expect((await download(server.baseUrl)).equals(CONTENT)).toBe(true);
+    expect(server.requests).toHaveLength(0);
+  });
+
+  it('begins anew when the part is longer than what the server has', async () => {
+    await using server = await serve(file(CONTENT));
+    const note = { source: '/adapters/ad_1?weights=merged', etag: etagOf(CONTENT), totalBytes: null };
+    await writeFile(join(folder, 'a.tar.part'), Buffer.concat([CONTENT, CONTENT]));
+    await writeFile(join(folder, 'a.tar.part.json'), JSON.stringify(note));
+    expect((await download(server.baseUrl)).equals(CONTENT)).toBe(true);
+    expect(server.requests.map(({ headers }) => headers.range)).toEqual(['bytes=600000-', undefined]);
+  });
+
+  it('takes an answer of unknown length', async () => {
+    await using server = await serve(file(CONTENT, { length: false }));
+    expect((await download(server.baseUrl)).equals(CONTENT)).toBe(true);
+  });
+
+  it('leaves nothing under the name while it is incomplete, and gives up in the end', async () => {
+    await using server = await serve(file(CONTENT, { cutAfter: 10, etag: null }));
+    await expect(download(server.baseUrl, { maxFailures: 3, signal: AbortSignal.timeout(300) })).rejects.toThrow();
+    expect(await readdir(folder)).not.toContain('a.tar');
+
+    await using away = await serve(failure(503, 'registry_unavailable'));
+    await expect(download(away.baseUrl, { maxFailures: 3 })).rejects.toMatchObject({ code: 'registry_unavailable' });
+    expect(away.requests).toHaveLength(3);
+  });
+
+  it('throws at once what the server refuses', async () => {
+    await using server = await serve(failure(404, 'adapter_not_found'));
+    await expect(download(server.baseUrl)).rejects.toMatchObject({ code: 'adapter_not_found' });
+    expect(server.requests).toHaveLength(1);
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  it('leaves a connection that has gone silent', async () => {
+    const silent: Answer = (response) => {
+      response.writeHead(200, { 'content-length': CONTENT.length, etag: etagOf(CONTENT) });
+      response.write(CONTENT.subarray(0, 1000));
+    };
+    await using server = await serve(silent, file(CONTENT));
+    expect((await download(server.baseUrl, { idleTimeoutMs: 100 })).equals(CONTENT)).toBe(true);
+    expect(server.requests[1]?.headers.range).toBe('bytes=1000-');
+  });
+
+  it('two at once into one file leave the right bytes', async () => {
+    await using server = await serve(
+      file(CONTENT, { cutAfter: 100_000 }),
+      file(CONTENT, { cutAfter: 50_000 }),
+      file(CONTENT),
+    );
+    const source = { path: '/adapters/ad_1' };
+    const both = [1, 2].map(() =>
+      downloadToFile(createHttpTransport({ baseUrl: server.baseUrl }), source, join(folder, 'a.tar'), {
+        retryDelayMs: 1,
+      }),
+    );
+    const results = await Promise.allSettled(both);
+    expect(results.some(({ status }) => status === 'fulfilled')).toBe(true);
+    expect((await readFile(join(folder, 'a.tar'))).equals(CONTENT)).toBe(true);
+  });
+});

@@ -1,0 +1,63 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+export interface ReceivedRequest {
+  method: string;
+  url: string;
+  headers: IncomingMessage['headers'];
+  body: string;
+}
+
+export type Answer = (response: ServerResponse, request: ReceivedRequest) => void | Promise<void>;
+
+export interface TestServer extends AsyncDisposable {
+  baseUrl: string;
+  /** Every request so far, in order. */
+  requests: ReceivedRequest[];
+}
+
+/**
+ * An HTTP server on a free port. Each request gets the next of `answers`, and the last one again when they are used up.
+ */
+export async function serve(...answers: Answer[]): Promise<TestServer> {
+  const requests: ReceivedRequest[] = [];
+  const server = createServer(async (incoming, response) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of incoming) chunks.push(chunk as Buffer);
+    const request = {
+      method: incoming.method ?? '',
+      url: incoming.url ?? '',
+      headers: incoming.headers,
+      body: Buffer.concat(chunks).toString(),
+    };
+    const answer = answers[Math.min(requests.length, answers.length - 1)];
+    requests.push(request);
+    await answer?.(response, request);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    requests,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+/** Answers with JSON. */
+export function json(status: number, body: unknown): Answer {
+  return (response) => {
+    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+  };
+}
+
+/** Answers as the product does for an error. */
+export function failure(status: number, code: string, details: object[] = []): Answer {
+  return json(status, { error: { code, message: `It is ${code}.`, param: null, request_id: 'req_1', details } });
+}
+
+/** Cuts the connection without an answer. */
+export const hangUp: Answer = (response) => {
+  response.destroy();
+};
