@@ -1,0 +1,116 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Message } from '@lorasmith/contracts';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { compileChatTemplate, loadChatTemplate } from './chat-template.js';
+
+const conversation: Message[] = [{ role: 'user', content: 'Hi' }];
+const compile = (source: string) => compileChatTemplate(source, { tokens: {}, model: 'tiny' });
+const render = (source: string) => compile(source).render(conversation, { addGenerationPrompt: false });
+const failure = { name: 'ProductError', code: 'chat_template_failed' };
+
+describe('against transformers', async () => {
+  const path = join(import.meta.dirname, 'fixtures/chat-templates/cases.json');
+  const { templates, tokens, cases } = JSON.parse(await readFile(path, 'utf8'));
+
+  it.each(Object.keys(templates))('%s: character for character', (name) => {
+    const template = compileChatTemplate(templates[name], { tokens, model: 'tiny' });
+    const ofTemplate = cases.filter((item: { template: string }) => item.template === name);
+    expect(ofTemplate.length).toBe(12);
+    for (const { messages, add_generation_prompt, text, error } of ofTemplate) {
+      const act = () => template.render(messages, { addGenerationPrompt: add_generation_prompt });
+      if (error === undefined) expect(act()).toBe(text);
+      else expect(act).toThrow(error);
+    }
+  });
+});
+
+describe('compileChatTemplate', () => {
+  it('gives strftime_now in English', () => {
+    const source = "{{ strftime_now('%d %b %Y, %A %B %H:%M:%S 100%%') }}";
+    const now = new Date(2024, 6, 5, 4, 3, 2);
+    const text = compileChatTemplate(source, { tokens: {}, model: 'tiny', now }).render([], {
+      addGenerationPrompt: false,
+    });
+    expect(text).toBe('05 Jul 2024, Friday July 04:03:02 100%');
+  });
+
+  it('leaves a token that there is not undefined', () => {
+    expect(render('{{ bos_token }}{{ bos_token is defined }}')).toBe('false');
+  });
+
+  it('counts with range as Python does', () => {
+    expect(render('{{ range(3) | list }}{{ range(5, 1, -2) | list }}{{ range(3, 1) | list }}')).toBe(
+      '[0, 1, 2][5, 3][]',
+    );
+  });
+
+  it('says what raise_exception said, and whose template it is', () => {
+    expect(() => render("{{ raise_exception('Only user please') }}")).toThrow(/"tiny" failed: Only user please/);
+  });
+
+  it.each([
+    ['a syntax error', '{% for %}'],
+    ['an unknown filter', '{{ messages | nonsense }}'],
+    ['a wrong operand', '{{ messages + 1 }}'],
+    ['a huge range', '{% for i in range(1000000000) %}{% endfor %}'],
+    ['nested loops', '{% for i in range(9999) %}{% for j in range(9999) %}{{ j }}{% endfor %}{% endfor %}'],
+    ['endless recursion', '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}'],
+    [
+      'a text that doubles',
+      "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+    ],
+    ['half a character', "{{ '🚀'[0] }}"],
+  ])('ends %s with an error of the product', (_, source) => {
+    expect(() => render(source)).toThrow(expect.objectContaining(failure));
+  });
+});
+
+describe('loadChatTemplate', () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'chat-template-'));
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+
+  const writeConfig = (config: object) => writeFile(join(folder, 'tokenizer_config.json'), JSON.stringify(config));
+  const rendered = async () => (await loadChatTemplate(folder))?.render(conversation, { addGenerationPrompt: false });
+
+  it('is null where there is none', async () => {
+    expect(await loadChatTemplate(folder)).toBeNull();
+    await writeConfig({ bos_token: '<s>' });
+    expect(await loadChatTemplate(folder)).toBeNull();
+  });
+
+  it('reads both places, the file before the config, and the named tokens', async () => {
+    await writeConfig({
+      chat_template: '{{ bos_token }}config{{ eos_token }}',
+      bos_token: '<s>',
+      eos_token: { content: '</s>' },
+    });
+    expect(await rendered()).toBe('<s>config</s>');
+    await writeFile(join(folder, 'chat_template.jinja'), '{{ bos_token }}file\n');
+    expect(await rendered()).toBe('<s>file');
+  });
+
+  it('takes the default one of several', async () => {
+    const named = (name: string) => ({ name, template: name });
+    await writeConfig({ chat_template: [named('tool_use'), named('default')] });
+    expect(await rendered()).toBe('default');
+    await writeConfig({ chat_template: [named('only')] });
+    expect(await rendered()).toBe('only');
+    await writeConfig({ chat_template: [named('a'), named('b')] });
+    await expect(rendered()).rejects.toMatchObject({ code: 'model_file_corrupt' });
+    await writeConfig({ chat_template: 7 });
+    await expect(rendered()).rejects.toMatchObject({ code: 'model_file_corrupt' });
+  });
+
+  it('names a file that is not text', async () => {
+    await writeFile(join(folder, 'chat_template.jinja'), Uint8Array.of(0xff, 0xfe));
+    await expect(rendered()).rejects.toMatchObject({
+      code: 'model_file_corrupt',
+      message: expect.stringContaining('chat_template.jinja'),
+    });
+  });
+});

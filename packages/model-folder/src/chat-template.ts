@@ -1,0 +1,198 @@
+import { readFile, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { type Message, ProductError } from '@lorasmith/contracts';
+import {
+  Environment,
+  Interpreter,
+  type JinjaEnvironment,
+  type JinjaProgram,
+  type JinjaValue,
+  parse,
+  tokenize,
+} from './chat-template-jinja.js';
+import { isMissing, type JsonObject, modelFileLabel, unreadable } from './json-file.js';
+import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
+
+/** Writes a conversation as the text that the model was taught to continue. */
+export interface ChatTemplate {
+  /**
+   * @param messages - The conversation.
+   * @param options - `addGenerationPrompt`: end with what opens the assistant's next turn.
+   * @throws ProductError `chat_template_failed` when the template refuses the conversation, works beyond its bounds or
+   * is wrong.
+   */
+  render(messages: readonly Message[], options: { addGenerationPrompt: boolean }): string;
+}
+
+export interface ChatTemplateOptions {
+  /** What `strftime_now` in a template calls now. @defaultValue the time of the call */
+  now?: Date;
+}
+
+const TEMPLATE_FILE = 'chat_template.jinja';
+/** The largest seen have some 30 KB. */
+const MAX_TEMPLATE_BYTES = 2 ** 20;
+/** A template is code from elsewhere. A conversation takes some 50 steps a message; this many take about three seconds. */
+const MAX_STEPS = 500_000;
+/** Twice the longest line a dataset may have. */
+const MAX_OUTPUT_CHARACTERS = 32 * 1024 * 1024;
+/** Templates count messages or tools with `range`, never more. */
+const MAX_RANGE = 10_000;
+
+/**
+ * Loads the chat template of a base-model folder: chat_template.jinja, else `chat_template` in tokenizer_config.json
+ * (a string, or a list of which the one named "default" is taken). Null when the folder has none.
+ *
+ * @throws ProductError `model_file_corrupt` naming the file, `chat_template_failed` when it is no valid template.
+ */
+export async function loadChatTemplate(
+  folder: string,
+  options: ChatTemplateOptions = {},
+): Promise<ChatTemplate | null> {
+  const config = await readTokenizerConfig(folder);
+  const source = (await readTemplateFile(folder)) ?? templateInConfig(folder, config);
+  if (source === null) return null;
+  const { bos, eos, pad, unk } = namedTokensOf(config);
+  const tokens: JsonObject = { bos_token: bos, eos_token: eos, pad_token: pad, unk_token: unk };
+  // A token that there is not must be undefined to the template, not null: null would be written out as "None".
+  for (const [name, token] of Object.entries(tokens)) if (token === null) delete tokens[name];
+  return compileChatTemplate(source, { tokens, model: basename(folder), ...options });
+}
+
+async function readTemplateFile(folder: string): Promise<string | null> {
+  const path = join(folder, TEMPLATE_FILE);
+  try {
+    const status = await stat(path);
+    if (!status.isFile()) throw corruptTokenizerFile(folder, TEMPLATE_FILE, 'it is not a file');
+    if (status.size > MAX_TEMPLATE_BYTES) {
+      const what = `it has ${status.size} bytes; at most ${MAX_TEMPLATE_BYTES} are read`;
+      throw corruptTokenizerFile(folder, TEMPLATE_FILE, what);
+    }
+    return new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path));
+  } catch (error) {
+    if (isMissing(error)) return null;
+    if (error instanceof TypeError) throw corruptTokenizerFile(folder, TEMPLATE_FILE, 'it is not UTF-8', error);
+    throw unreadable(error, modelFileLabel(folder, TEMPLATE_FILE));
+  }
+}
+
+function templateInConfig(folder: string, { chat_template: template }: JsonObject): string | null {
+  if (template === undefined || template === null) return null;
+  if (typeof template === 'string') return template;
+  if (Array.isArray(template) && template.every((item) => isObject(item) && typeof item.template === 'string')) {
+    const chosen = template.find(({ name }) => name === 'default') ?? (template.length === 1 ? template[0] : undefined);
+    if (chosen) return chosen.template;
+    throw corruptTokenizerFile(
+      folder,
+      'tokenizer_config.json',
+      'of its several chat templates none is named "default"',
+    );
+  }
+  throw corruptTokenizerFile(
+    folder,
+    'tokenizer_config.json',
+    '"chat_template" is neither a string nor a list of templates',
+  );
+}
+
+interface CompileOptions extends ChatTemplateOptions {
+  /** Variables of the template beside the conversation, for instance `bos_token`. */
+  tokens: JsonObject;
+  /** Name of the base model, for messages. */
+  model: string;
+}
+
+/** Compiles a template; see {@link loadChatTemplate}. */
+export function compileChatTemplate(source: string, { tokens, model, now }: CompileOptions): ChatTemplate {
+  const failed = (cause: unknown) => {
+    const what = cause instanceof Error ? cause.message : String(cause);
+    const message = `The chat template of the base model "${model}" failed: ${what.slice(0, 500)}`;
+    return new ProductError('chat_template_failed', message, { cause });
+  };
+  let program: JinjaProgram;
+  try {
+    // The two options are those with which transformers compiles chat templates.
+    program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+  } catch (cause) {
+    throw failed(cause);
+  }
+  return {
+    render(messages, { addGenerationPrompt }) {
+      try {
+        const environment = new Environment();
+        const globals = { ...tokens, ...builtIns(now), messages, add_generation_prompt: addGenerationPrompt };
+        for (const [name, value] of Object.entries(globals)) environment.set(name, value);
+        const text: unknown = new BoundedInterpreter(environment).run(program).value;
+        if (typeof text !== 'string') throw new Error('it made no text');
+        if (/\p{Surrogate}/u.test(text)) throw new Error('it cut a character in two');
+        return text;
+      } catch (cause) {
+        throw failed(cause);
+      }
+    },
+  };
+}
+
+/** Jinja's interpreter with an end to its work: the language has loops and recursion, so a template may never end. */
+class BoundedInterpreter extends Interpreter {
+  #steps = 0;
+
+  override evaluate(statement: unknown, environment: JinjaEnvironment): JinjaValue {
+    this.#steps++;
+    if (this.#steps > MAX_STEPS) throw new Error(`it did not end within ${MAX_STEPS} steps.`);
+    const result = super.evaluate(statement, environment);
+    if (typeof result.value === 'string' && result.value.length > MAX_OUTPUT_CHARACTERS) {
+      throw new Error(`it made a text of more than ${MAX_OUTPUT_CHARACTERS} characters.`);
+    }
+    return result;
+  }
+}
+
+/** The globals of chat templates, as transformers has them. */
+function builtIns(now: Date | undefined): JsonObject {
+  return {
+    true: true,
+    false: false,
+    none: null,
+    True: true,
+    False: false,
+    None: null,
+    raise_exception: (message: string) => {
+      throw new Error(message);
+    },
+    range: boundedRange,
+    strftime_now: (format: string) => formatTime(now ?? new Date(), format),
+  };
+}
+
+function boundedRange(first: number, second?: number, step = 1): number[] {
+  const [start, stop] = second === undefined ? [0, first] : [first, second];
+  const length = Math.ceil((stop - start) / step);
+  if (!(length <= MAX_RANGE)) throw new Error(`range() of more than ${MAX_RANGE} numbers.`);
+  return Array.from({ length: Math.max(0, length) }, (_, index) => start + index * step);
+}
+
+/** Python's strftime in English, whatever the locale of this machine, for the directives that templates use. */
+function formatTime(time: Date, format: string): string {
+  const two = (value: number) => String(value).padStart(2, '0');
+  const name = (options: Intl.DateTimeFormatOptions) => new Intl.DateTimeFormat('en-US', options).format(time);
+  const directives: Record<string, () => string> = {
+    '%Y': () => String(time.getFullYear()),
+    '%y': () => two(time.getFullYear() % 100),
+    '%m': () => two(time.getMonth() + 1),
+    '%d': () => two(time.getDate()),
+    '%b': () => name({ month: 'short' }),
+    '%B': () => name({ month: 'long' }),
+    '%a': () => name({ weekday: 'short' }),
+    '%A': () => name({ weekday: 'long' }),
+    '%H': () => two(time.getHours()),
+    '%M': () => two(time.getMinutes()),
+    '%S': () => two(time.getSeconds()),
+    '%%': () => '%',
+  };
+  return format.replace(/%./g, (directive) => {
+    const written = directives[directive]?.();
+    if (written === undefined) throw new Error(`strftime_now: the directive ${directive} is not supported.`);
+    return written;
+  });
+}

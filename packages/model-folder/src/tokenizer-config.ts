@@ -1,0 +1,39 @@
+import { ProductError } from '@lorasmith/contracts';
+import { type JsonObject, modelFileLabel, readOptionalJsonFile } from './json-file.js';
+
+/** Tokenizer settings may hold several chat templates; the largest seen have some 100 KB. */
+const MAX_CONFIG_BYTES = 16 * 2 ** 20;
+
+/** The special tokens that tokenizer_config.json names, as text. */
+export interface NamedTokens {
+  bos: string | null;
+  eos: string | null;
+  pad: string | null;
+  unk: string | null;
+}
+
+/** What tokenizer_config.json says; without the file it says nothing. */
+export async function readTokenizerConfig(folder: string): Promise<JsonObject> {
+  return (await readOptionalJsonFile(folder, 'tokenizer_config.json', MAX_CONFIG_BYTES)) ?? {};
+}
+
+/** The tokens with a name: each is a string, or an object with the string as `content`. */
+export function namedTokensOf(config: JsonObject): NamedTokens {
+  const tokenOf = (key: string): string | null => {
+    const value = config[key];
+    if (typeof value === 'string') return value;
+    if (isObject(value) && typeof value.content === 'string') return value.content;
+    return null;
+  };
+  return { bos: tokenOf('bos_token'), eos: tokenOf('eos_token'), pad: tokenOf('pad_token'), unk: tokenOf('unk_token') };
+}
+
+export function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** A fault in a file of the tokenizer: which model and file, what is wrong, what to do. */
+export function corruptTokenizerFile(folder: string, file: string, what: string, cause?: unknown): ProductError {
+  const message = `${modelFileLabel(folder, file)} is corrupt: ${what}. Copy it into the folder again.`;
+  return new ProductError('model_file_corrupt', message, { cause });
+}

@@ -1,0 +1,60 @@
+import type { JsonObject } from './json-file.js';
+import { isObject } from './tokenizer-config.js';
+
+/** GPT-2's pattern, which `ByteLevel` with `use_regex` stands for. */
+const GPT2_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+/**
+ * Rewrites a pre-tokenizer so that `@huggingface/tokenizers` 0.2.0 cuts text as the reference (the Rust crate) does.
+ *
+ * That library translates the patterns of `Split` from Oniguruma's meaning to JavaScript's, but keeps two patterns of
+ * its own that it does not translate: `\d` for `Digits`, where the reference takes every numeric character (½, ², Ⅷ),
+ * and `\s` in `ByteLevel`, which in JavaScript has U+FEFF and lacks U+0085. Written as `Split` both are translated.
+ */
+export function correctPreTokenizer(preTokenizer: unknown): unknown {
+  if (!isObject(preTokenizer)) return preTokenizer;
+  if (preTokenizer.type === 'Sequence' && Array.isArray(preTokenizer.pretokenizers)) {
+    return { ...preTokenizer, pretokenizers: preTokenizer.pretokenizers.map(correctPreTokenizer) };
+  }
+  if (preTokenizer.type === 'Digits') return isolate(preTokenizer.individual_digits === true ? '\\p{N}' : '\\p{N}+');
+  // With add_prefix_space the space comes before the pattern is applied, which a Split in front cannot imitate.
+  if (preTokenizer.type === 'ByteLevel' && preTokenizer.use_regex !== false && preTokenizer.add_prefix_space !== true) {
+    return { type: 'Sequence', pretokenizers: [isolate(GPT2_PATTERN), { ...preTokenizer, use_regex: false }] };
+  }
+  return preTokenizer;
+}
+
+function isolate(pattern: string): JsonObject {
+  return { type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false };
+}
+
+/**
+ * What of a tokenizer.json the library would read otherwise than the reference, by name; null when there is nothing.
+ * Wrong token ids train a wrong adapter without a sign, so such a tokenizer must be refused.
+ */
+export function unsupportedPart(tokenizer: JsonObject): string | null {
+  const model = isObject(tokenizer.model) ? tokenizer.model : {};
+  // Files from before the field existed have no type, and are BPE when they have merges.
+  const type = model.type ?? (Array.isArray(model.merges) ? 'BPE' : undefined);
+  if (type !== 'BPE') return `model.type ${JSON.stringify(type ?? null)} (only "BPE" is supported)`;
+  if (model.dropout !== undefined && model.dropout !== null && model.dropout !== 0) return 'model.dropout';
+  if (Array.isArray(tokenizer.added_tokens)) {
+    const whole = tokenizer.added_tokens.find((token) => isObject(token) && token.single_word === true);
+    if (whole) return `an added token with single_word (${JSON.stringify(whole.content)})`;
+  }
+  return unsupportedSplit(tokenizer.pre_tokenizer);
+}
+
+function unsupportedSplit(preTokenizer: unknown): string | null {
+  if (!isObject(preTokenizer)) return null;
+  if (preTokenizer.type === 'Sequence' && Array.isArray(preTokenizer.pretokenizers)) {
+    for (const part of preTokenizer.pretokenizers) {
+      const unsupported = unsupportedSplit(part);
+      if (unsupported !== null) return unsupported;
+    }
+  }
+  if (preTokenizer.type === 'Split' && !['Isolated', 'Removed'].includes(String(preTokenizer.behavior))) {
+    return `a pre-tokenizer that splits with the behavior ${JSON.stringify(preTokenizer.behavior ?? null)}`;
+  }
+  return null;
+}

@@ -1,0 +1,124 @@
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { loadTokenizer } from './tokenizer.js';
+
+interface Expected {
+  ids: number[];
+  ids_with_special: number[];
+  decoded: string;
+  decoded_without_special: string;
+}
+
+const fixtures = join(import.meta.dirname, 'fixtures/tokenizers');
+const readJson = async (path: string) => JSON.parse(await readFile(path, 'utf8'));
+
+describe('against the Rust tokenizers', () => {
+  it.each(['llama3', 'qwen2', 'smollm', 'llama2-legacy', 'llama2-metaspace'])('%s: id for id', async (name) => {
+    const texts: string[] = await readJson(join(fixtures, 'texts.json'));
+    const expected: Expected[] = await readJson(join(fixtures, name, 'expected.json'));
+    const tokenizer = await loadTokenizer(join(fixtures, name));
+    expect(texts.length).toBeGreaterThan(200);
+    for (const [index, text] of texts.entries()) {
+      const { ids, ids_with_special, decoded, decoded_without_special } = expected[index]!;
+      expect([...tokenizer.encode(text)], text).toEqual(ids);
+      expect([...tokenizer.encodeWithSpecialTokens(text)], text).toEqual(ids_with_special);
+      // The library's decoder takes a byte order mark away where bytes stand for it.
+      if (name.startsWith('llama2') && text.includes('\ufeff')) continue;
+      expect(tokenizer.decode(ids)).toBe(decoded);
+      expect(tokenizer.decode(ids, { skipSpecialTokens: true })).toBe(decoded_without_special);
+    }
+  });
+});
+
+describe('loadTokenizer', () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'tokenizer-'));
+    await cp(join(fixtures, 'llama3'), folder, { recursive: true });
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+
+  async function change(edit: (file: Record<string, never>) => void) {
+    const file = await readJson(join(folder, 'tokenizer.json'));
+    edit(file);
+    await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(file));
+  }
+
+  it('knows its special tokens and its size', async () => {
+    const tokenizer = await loadTokenizer(folder);
+    expect(tokenizer).toMatchObject({ bosTokenId: 0, eosTokenId: 4, padTokenId: null, vocabSize: 420 });
+    expect(tokenizer.specialTokens.get(4)).toBe('<|eot_id|>');
+    expect(tokenizer.specialTokens.size).toBe(5);
+    expect(tokenizer.decode([])).toBe('');
+  });
+
+  it('does without tokenizer_config.json, and reads tokens written as objects', async () => {
+    await writeFile(join(folder, 'tokenizer_config.json'), '{"eos_token": {"content": "<|eot_id|>"}}');
+    expect(await loadTokenizer(folder)).toMatchObject({ bosTokenId: null, eosTokenId: 4 });
+    await rm(join(folder, 'tokenizer_config.json'));
+    expect(await loadTokenizer(folder)).toMatchObject({ bosTokenId: null, eosTokenId: null });
+  });
+
+  it('names a missing file', async () => {
+    await rm(join(folder, 'tokenizer.json'));
+    await expect(loadTokenizer(folder)).rejects.toMatchObject({
+      code: 'model_file_missing',
+      message: expect.stringContaining('tokenizer.json'),
+    });
+  });
+
+  it.each([
+    ['no JSON', '{"model":'],
+    ['no object', '[]'],
+    ['no model', '{}'],
+    ['no vocabulary', '{"model": {"type": "BPE", "merges": []}}'],
+    ['an id that is no number', '{"model": {"type": "BPE", "vocab": {"a": "x"}, "merges": []}}'],
+    ['an id far too large', '{"model": {"type": "BPE", "vocab": {"a": 4294967296}, "merges": []}}'],
+    ['merges that are no pairs', '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [7]}}'],
+    ['an added token without id', '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "added_tokens": [{}]}'],
+    [
+      'an unknown pre-tokenizer',
+      '{"model": {"type": "BPE", "vocab": {}, "merges": []}, "pre_tokenizer": {"type": "X"}}',
+    ],
+  ])('refuses a tokenizer.json with %s as corrupt', async (_, text) => {
+    await writeFile(join(folder, 'tokenizer.json'), text);
+    await expect(loadTokenizer(folder)).rejects.toMatchObject({
+      code: 'model_file_corrupt',
+      message: expect.stringContaining('tokenizer.json'),
+    });
+  });
+
+  it.each([
+    ['another model', { model: { type: 'Unigram', vocab: [['a', 0]] } }, 'Unigram'],
+    [
+      'a split that the library gets wrong',
+      { pre_tokenizer: { type: 'Split', pattern: { String: 'a' }, behavior: 'MergedWithNext' } },
+      'MergedWithNext',
+    ],
+    ['whole-word tokens', { added_tokens: [{ id: 0, content: 'a', single_word: true }] }, 'single_word'],
+  ])('refuses %s by name', async (_, part, name) => {
+    await change((file) => Object.assign(file, part));
+    await expect(loadTokenizer(folder)).rejects.toMatchObject({
+      code: 'model_not_supported',
+      message: expect.stringContaining(name),
+    });
+  });
+
+  it('does not make token 0 of a token that is not there', async () => {
+    await writeFile(
+      join(folder, 'tokenizer.json'),
+      JSON.stringify({
+        model: { type: 'BPE', vocab: { a: 0 }, merges: [] },
+        post_processor: {
+          type: 'TemplateProcessing',
+          single: [{ SpecialToken: { id: '<s>' } }, { Sequence: { id: 'A' } }],
+        },
+      }),
+    );
+    const tokenizer = await loadTokenizer(folder);
+    expect([...tokenizer.encode('a')]).toEqual([0]);
+    expect(() => tokenizer.encodeWithSpecialTokens('a')).toThrow(/lacks a token/);
+  });
+});

@@ -1,0 +1,140 @@
+import { basename } from 'node:path';
+import * as library from '@huggingface/tokenizers';
+import { ProductError } from '@lorasmith/contracts';
+import { type JsonObject, readJsonFile } from './json-file.js';
+import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
+import { correctPreTokenizer, unsupportedPart } from './tokenizer-corrections.js';
+
+/** Text to token ids and back, id for id as the Rust crate `tokenizers` does it for the same tokenizer.json. */
+export interface Tokenizer {
+  /** Ids of the text alone. A special token written out in the text becomes that token, as in the reference. */
+  encode(text: string): Int32Array;
+  /** The same with what the tokenizer's own post-processor adds around a text, for instance the BOS token. */
+  encodeWithSpecialTokens(text: string): Int32Array;
+  decode(ids: Iterable<number>, options?: { skipSpecialTokens?: boolean }): string;
+  bosTokenId: number | null;
+  eosTokenId: number | null;
+  padTokenId: number | null;
+  /** Ids of tokens that are no text, such as the marks of a turn, with what they look like when written. */
+  specialTokens: ReadonlyMap<number, string>;
+  /** One more than the highest id, added tokens included. */
+  vocabSize: number;
+}
+
+/** What is used of the library's class; its own types import each other in a way TypeScript does not find. */
+interface LibraryTokenizer {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
+  decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
+  token_to_id(token: string): number | undefined;
+}
+const LibraryTokenizer = library.Tokenizer as unknown as new (file: JsonObject, config: JsonObject) => LibraryTokenizer;
+
+/** Among the largest there are is Gemma's, with 33 MB. */
+const MAX_TOKENIZER_BYTES = 128 * 2 ** 20;
+/** Far above any vocabulary there is (about 262,000), far below what makes a sparse array of ids expensive. */
+const MAX_TOKEN_ID = 16_777_215;
+
+/**
+ * Loads the tokenizer of a base-model folder from tokenizer.json and, where there is one, tokenizer_config.json.
+ *
+ * @throws ProductError `model_file_missing`, `model_file_corrupt` (naming the file) or `model_not_supported` (naming
+ * the part of the tokenizer).
+ */
+export async function loadTokenizer(folder: string): Promise<Tokenizer> {
+  const file = await readJsonFile(folder, 'tokenizer.json', MAX_TOKENIZER_BYTES);
+  const config = await readTokenizerConfig(folder);
+  const fault = shapeFault(file);
+  if (fault !== null) throw corruptTokenizerFile(folder, 'tokenizer.json', fault);
+  const unsupported = unsupportedPart(file);
+  if (unsupported !== null) {
+    const message = `The tokenizer of the base model "${basename(folder)}" is not supported: ${unsupported}.`;
+    throw new ProductError('model_not_supported', message);
+  }
+  let inner: LibraryTokenizer;
+  try {
+    // Only tokenizer.json decides how text is cut, so of the config the library gets nothing.
+    inner = new LibraryTokenizer(
+      { ...emptyParts, ...file, pre_tokenizer: correctPreTokenizer(file.pre_tokenizer ?? null) },
+      {},
+    );
+  } catch (cause) {
+    throw corruptTokenizerFile(folder, 'tokenizer.json', (cause as Error).message.slice(0, 200), cause);
+  }
+  return wrap(folder, inner, file, config);
+}
+
+/** The library wants every part named, files often leave out those they do not have. */
+const emptyParts = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
+
+function wrap(folder: string, inner: LibraryTokenizer, file: JsonObject, config: JsonObject): Tokenizer {
+  const named = namedTokensOf(config);
+  const idOf = (token: string | null) => (token === null ? null : (inner.token_to_id(token) ?? null));
+  const toIds = (text: string, addSpecialTokens: boolean): Int32Array => {
+    if (text === '' && !addSpecialTokens) return new Int32Array(0);
+    const { ids } = inner.encode(text, { add_special_tokens: addSpecialTokens });
+    // An Int32Array would turn a missing id into 0, which is some token.
+    if (!ids.every((id) => id !== undefined)) {
+      throw corruptTokenizerFile(
+        folder,
+        'tokenizer.json',
+        'its vocabulary lacks a token that its post-processor or model makes',
+      );
+    }
+    return Int32Array.from(ids);
+  };
+  return {
+    encode: (text) => toIds(text, false),
+    encodeWithSpecialTokens: (text) => toIds(text, true),
+    decode: (ids, { skipSpecialTokens = false } = {}) => {
+      const list = [...ids];
+      if (list.length === 0) return '';
+      // Cleaning would take away spaces that the text had.
+      return inner.decode(list, { skip_special_tokens: skipSpecialTokens, clean_up_tokenization_spaces: false });
+    },
+    bosTokenId: idOf(named.bos),
+    eosTokenId: idOf(named.eos),
+    padTokenId: idOf(named.pad),
+    specialTokens: specialTokensIn(file),
+    vocabSize: highestId(file) + 1,
+  };
+}
+
+function specialTokensIn(file: JsonObject): Map<number, string> {
+  const added = (file.added_tokens ?? []) as { id: number; content: string; special?: boolean }[];
+  return new Map(added.filter(({ special }) => special === true).map(({ id, content }) => [id, content]));
+}
+
+function highestId(file: JsonObject): number {
+  let highest = -1;
+  for (const id of Object.values((file.model as { vocab: Record<string, number> }).vocab))
+    highest = Math.max(highest, id);
+  for (const { id } of (file.added_tokens ?? []) as { id: number }[]) highest = Math.max(highest, id);
+  return highest;
+}
+
+/** What is wrong with the shape of the parts that are read before the library sees them, or null. */
+function shapeFault(file: JsonObject): string | null {
+  if (!isObject(file.model)) return 'it has no "model"';
+  const { vocab, merges } = file.model;
+  // A vocabulary as a list is another kind of model; that is refused by its name.
+  if (isObject(vocab)) {
+    for (const id of Object.values(vocab)) {
+      if (!isTokenId(id)) return `its vocabulary has ${JSON.stringify(id)} as a token id`;
+    }
+  } else if (!Array.isArray(vocab)) {
+    return 'it has no "model.vocab"';
+  }
+  if (merges !== undefined && !Array.isArray(merges)) return '"model.merges" is not a list';
+  const added = file.added_tokens ?? [];
+  if (!Array.isArray(added)) return '"added_tokens" is not a list';
+  for (const token of added) {
+    if (!isObject(token) || typeof token.content !== 'string' || !isTokenId(token.id)) {
+      return `"added_tokens" has ${JSON.stringify(token)?.slice(0, 100)}, which is not a token`;
+    }
+  }
+  return null;
+}
+
+function isTokenId(id: unknown): id is number {
+  return Number.isInteger(id) && (id as number) >= 0 && (id as number) <= MAX_TOKEN_ID;
+}
