@@ -1,0 +1,29 @@
+import type { ModelFolder } from '@lorasmith/model-folder';
+import { type Classifier, type Decoder, type LoadOptions, loadClassifier, loadDecoder } from '@lorasmith/models';
+import type { FloatDType } from '@lorasmith/tensor';
+
+/** The base model a process has in memory: jobs on the same model, one after the other, load it once. */
+export class BaseModelCache {
+  #loaded: { key: string; model: Decoder | Classifier } | null = null;
+
+  /** The model in `dtype`, loaded unless it is the one in memory; the one before is freed first. */
+  async get(
+    folder: ModelFolder,
+    dtype: FloatDType,
+    weightsSha256: string,
+    options: LoadOptions = {},
+  ): Promise<Decoder | Classifier> {
+    const key = `${dtype} ${weightsSha256} ${JSON.stringify(folder.architecture)}`;
+    if (this.#loaded?.key === key) return this.#loaded.model;
+    this.dispose();
+    const load = folder.architecture.kind === 'decoder' ? loadDecoder : loadClassifier;
+    const model = await load(folder, dtype, options);
+    this.#loaded = { key, model };
+    return model;
+  }
+
+  dispose(): void {
+    this.#loaded?.model.dispose();
+    this.#loaded = null;
+  }
+}

@@ -1,0 +1,42 @@
+import { parseArgs } from 'node:util';
+import { checkFolder } from './check-reference/check-folder.js';
+import { type Comparison, isWithin } from './check-reference/comparison.js';
+
+const USAGE = `check-reference FOLDER… [--precision float32|bfloat16]
+
+Computes what each folder holds results of PyTorch and PEFT for (logits, loss, gradients, AdamW steps, the trained
+adapter, merged weights and logits) and prints the greatest error of each part. Exits 1 if any is beyond its tolerance.`;
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { precision: { type: 'string', default: 'float32' }, help: { type: 'boolean' } },
+  });
+  const { precision } = values;
+  if (values.help || positionals.length === 0 || (precision !== 'float32' && precision !== 'bfloat16')) {
+    console.error(USAGE);
+    return values.help ? 0 : 2;
+  }
+  let beyond = 0;
+  for (const folder of positionals) {
+    console.log(`${folder} (${precision})`);
+    try {
+      const comparisons = await checkFolder(folder, precision);
+      for (const comparison of comparisons) console.log(line(comparison));
+      beyond += comparisons.filter((comparison) => !isWithin(comparison)).length;
+    } catch (error) {
+      console.log(`  FAILED  ${error instanceof Error ? error.message : String(error)}`);
+      beyond += 1;
+    }
+  }
+  console.log(beyond === 0 ? 'All parts are within their tolerances.' : `${beyond} parts are beyond their tolerance.`);
+  return beyond === 0 ? 0 : 1;
+}
+
+function line(comparison: Comparison): string {
+  const { part, error, measure, tolerance } = comparison;
+  const verdict = isWithin(comparison) ? 'ok    ' : 'BEYOND';
+  return `  ${verdict}  ${part.padEnd(60)} ${error.toExponential(1)}  (at most ${tolerance.toExponential(1)}, ${measure})`;
+}
+
+process.exitCode = await main();

@@ -1,0 +1,220 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { LoraAdapter, mergeModel, type PeftAdapter, readPeftFolder } from '@lorasmith/lora';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { type Decoder, loadDecoder } from '@lorasmith/models';
+import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
+import { AdamW } from '../adamw.js';
+import { optimizerStep, type StepResult } from '../optimizer-step.js';
+import { type Comparison, differenceByLargest, differenceByNorm, greatestDifference } from './comparison.js';
+import { ReferenceBatch, type ReferenceSteps, readJson, readTensors } from './reference-case.js';
+import { type Tolerances, tolerancesOf } from './tolerances.js';
+
+type Tensors = Awaited<ReturnType<typeof readTensors>>;
+
+/** A decoder's reference folder: base, adapter_init, batch.json, expected.safetensors, case.json, adapter_trained, merged. */
+export async function checkDecoder(folder: string, precision: FloatDType): Promise<Comparison[]> {
+  const base = await readModelFolder(join(folder, 'base'));
+  const initial = await readPeftFolder(join(folder, 'adapter_init'));
+  const trained = await readPeftFolder(join(folder, 'adapter_trained'));
+  const batch = await ReferenceBatch.read(folder);
+  const expected = await readTensors(join(folder, 'expected.safetensors'));
+  const steps = await readJson<ReferenceSteps>(folder, 'case.json');
+  const model = await loadDecoder(base, precision);
+  const logits = expected.get('logits')!.data;
+  const largestLogit = logits.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const tolerances = tolerancesOf(precision, model.architecture, {
+    largestLogit,
+    labels: batch.asTokenBatch().labels.length,
+  });
+  const adapter = new LoraAdapter(model.slots, {
+    targets: [...initial.modules.keys()],
+    r: initial.r,
+    alpha: initial.alpha,
+    dropout: 0,
+    seed: 0,
+    initial,
+  });
+  try {
+    return [
+      compareLogits('logits', model, batch, logits, tolerances),
+      ...compareGradients(model, adapter, batch, expected, tolerances),
+      ...(await compareSteps(model, adapter, batch, steps, tolerances)),
+      compareTrained(adapter.toPeft(null), initial, trained, tolerances),
+      ...(precision === 'float32' ? await compareMerged(folder, trained, batch, tolerances) : []),
+    ];
+  } finally {
+    adapter.detach();
+    model.dispose();
+  }
+}
+
+function compareLogits(
+  part: string,
+  model: Decoder,
+  batch: ReferenceBatch,
+  padded: Float32Array,
+  tolerances: Tolerances,
+): Comparison {
+  const actual = scope(() => {
+    const logits = batch.rows.map(({ ids }) => toFloat32Array(model.logits(ids, [ids.length])));
+    return Float32Array.from(logits.flatMap((row) => [...row]));
+  });
+  const expected = batch.unpadded(padded, model.architecture.vocabSize);
+  return model.dtype === 'float32'
+    ? { part, error: greatestDifference(actual, expected), measure: 'absolute', tolerance: tolerances.logits }
+    : {
+        part,
+        error: differenceByLargest(actual, expected),
+        measure: 'relative to the largest',
+        tolerance: tolerances.logits,
+      };
+}
+
+function compareGradients(
+  model: Decoder,
+  adapter: LoraAdapter,
+  batch: ReferenceBatch,
+  expected: Tensors,
+  tolerances: Tolerances,
+): Comparison[] {
+  const { lossSum, labels } = model.lossAndGradients(batch.asTokenBatch());
+  const gradient = adapter.takeGradient();
+  const matrices = adapter.matricesOf(gradient);
+  gradient.dispose();
+  const comparisons: Comparison[] = [
+    {
+      part: 'loss',
+      error: Math.abs(lossSum / labels - expected.get('loss')!.data[0]!),
+      measure: 'absolute',
+      tolerance: tolerances.loss,
+    },
+  ];
+  const names = new Set<string>();
+  for (const [module, { a, b }] of matrices) {
+    for (const [letter, sum] of [['A', a] as const, ['B', b] as const]) {
+      const name = `grad.base_model.model.${module}.lora_${letter}.weight`;
+      names.add(name);
+      const wanted = expected.get(name);
+      if (wanted === undefined) throw new Error(`expected.safetensors has no ${name}`);
+      const mean = sum.map((value) => value / labels);
+      comparisons.push({
+        part: `gradient of ${module}.lora_${letter}`,
+        error: differenceByLargest(mean, wanted.data),
+        measure: 'relative to the largest',
+        tolerance: tolerances.gradient,
+      });
+    }
+  }
+  const unmatched = [...expected.keys()].filter((name) => name.startsWith('grad.') && !names.has(name));
+  if (unmatched.length > 0) throw new Error(`no gradient was computed for ${unmatched.join(', ')}`);
+  return comparisons;
+}
+
+async function compareSteps(
+  model: Decoder,
+  adapter: LoraAdapter,
+  batch: ReferenceBatch,
+  { optimizer: settings, losses, grad_norms: norms }: ReferenceSteps,
+  tolerances: Tolerances,
+): Promise<Comparison[]> {
+  const tokenBatch = batch.asTokenBatch();
+  const [beta1, beta2] = settings.betas;
+  const options = { beta1, beta2, epsilon: settings.eps, weightDecay: settings.weight_decay };
+  const optimizer = new AdamW(adapter.parameterCount, options);
+  const run = {
+    tokens: tokenBatch.ids.length,
+    lossAndGradients: () => model.lossAndGradients(tokenBatch),
+    loss: () => model.loss(tokenBatch),
+  };
+  const results: StepResult[] = [];
+  const never = new AbortController().signal;
+  for (let step = 0; step < settings.steps; step++) {
+    const stepSettings = { seed: 0, max_grad_norm: settings.max_grad_norm, learningRate: settings.lr };
+    results.push(await optimizerStep(adapter, optimizer, [run], stepSettings, never));
+  }
+  optimizer.dispose();
+  const after = run.loss();
+  const actualLosses = [...results.map(({ loss }) => loss), after.lossSum / after.labels];
+  const relativeNorms = results.map(({ gradNorm }, step) => gradNorm / norms[step]!);
+  return [
+    {
+      part: `losses of ${settings.steps} steps`,
+      error: greatestDifference(actualLosses, losses),
+      measure: 'absolute',
+      tolerance: tolerances.stepLosses,
+    },
+    {
+      part: `gradient norms of ${settings.steps} steps`,
+      error: greatestDifference(
+        relativeNorms,
+        norms.map(() => 1),
+      ),
+      measure: 'relative to the largest',
+      tolerance: tolerances.stepNorms,
+    },
+  ];
+}
+
+function compareTrained(
+  actual: PeftAdapter,
+  initial: PeftAdapter,
+  expected: PeftAdapter,
+  tolerances: Tolerances,
+): Comparison {
+  const flat = (adapter: PeftAdapter) =>
+    Float32Array.from(
+      [...actual.modules.keys()].flatMap((name) => {
+        const { a, b } = adapter.modules.get(name)!;
+        return [...a, ...b];
+      }),
+    );
+  const start = flat(initial);
+  const wanted = flat(expected);
+  const got = flat(actual);
+  const part = 'trained adapter';
+  if (tolerances.trained <= 1e-5) {
+    return { part, error: greatestDifference(got, wanted), measure: 'absolute', tolerance: tolerances.trained };
+  }
+  const moved = (values: Float32Array) => values.map((value, i) => value - start[i]!);
+  return {
+    part,
+    error: differenceByNorm(moved(got), moved(wanted)),
+    measure: 'relative in norm',
+    tolerance: tolerances.trained,
+  };
+}
+
+/** Merges the reference's trained adapter and compares every weight of the folder, and its logits. */
+async function compareMerged(
+  folder: string,
+  trained: PeftAdapter,
+  batch: ReferenceBatch,
+  tolerances: Tolerances,
+): Promise<Comparison[]> {
+  const output = await mkdtemp(join(tmpdir(), 'lorasmith-merged-'));
+  try {
+    await mergeModel({ model: await readModelFolder(join(folder, 'base')), adapter: trained, outputFolder: output });
+    const merged = await readModelFolder(output);
+    const actual = await readTensors(join(output, 'model.safetensors'));
+    const expected = await readTensors(join(folder, 'merged', 'model.safetensors'));
+    let greatest = 0;
+    for (const [name, { data }] of expected) {
+      const ours = actual.get(name);
+      if (ours === undefined) throw new Error(`the merged model has no ${name}`);
+      const difference = greatestDifference(ours.data, data);
+      if (!(difference <= greatest)) greatest = difference;
+    }
+    const logits = (await readTensors(join(folder, 'merged', 'expected.safetensors'))).get('logits')!.data;
+    const model = await loadDecoder(merged, 'float32');
+    const comparison = compareLogits('merged logits', model, batch, logits, tolerances);
+    model.dispose();
+    return [
+      { part: 'merged weights', error: greatest, measure: 'absolute', tolerance: tolerances.trained },
+      comparison,
+    ];
+  } finally {
+    await rm(output, { recursive: true, force: true });
+  }
+}

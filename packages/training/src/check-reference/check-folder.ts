@@ -1,0 +1,15 @@
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { FloatDType } from '@lorasmith/tensor';
+import { checkClassifier } from './check-classifier.js';
+import { checkDecoder } from './check-decoder.js';
+import type { Comparison } from './comparison.js';
+
+/** Compares our results with a reference folder's, whichever kind of model it is of. */
+export async function checkFolder(folder: string, precision: FloatDType): Promise<Comparison[]> {
+  const isClassifier = await access(join(folder, 'classifier.json')).then(
+    () => true,
+    () => false,
+  );
+  return isClassifier ? await checkClassifier(folder) : await checkDecoder(folder, precision);
+}
