@@ -1,5 +1,5 @@
 // Writes train.jsonl and heldout.jsonl: dates in words, answered in ISO 8601. The same seed gives the same bytes.
-//   node examples/dates/generate.mjs [--seed 1] [--train 600] [--heldout 40] [--out FOLDER]
+//   node examples/dates/generate.mjs [--seed 1] [--train 600] [--heldout 48] [--out FOLDER]
 
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ const { values } = parseArgs({
   options: {
     seed: { type: 'string', default: '1' },
     train: { type: 'string', default: '600' },
-    heldout: { type: 'string', default: '40' },
+    heldout: { type: 'string', default: '48' },
     out: { type: 'string', default: import.meta.dirname },
   },
 });

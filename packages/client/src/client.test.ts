@@ -15,7 +15,7 @@ afterEach(() => rm(folder, { recursive: true }));
 
 describe('uploadDataset', () => {
   it('streams a file, a text, and chunks as they come', async () => {
-    await using server = await serve(json(201, { id: 'ds_1' }));
+    const server = await serve(json(201, { id: 'ds_1' }));
     const client = createClient({ baseUrl: server.baseUrl });
     await writeFile(join(folder, 'rows.jsonl'), '{"text":"grün"}\n');
     const sent: number[] = [];
@@ -43,7 +43,7 @@ describe('uploadDataset', () => {
   });
 
   it('says which file cannot be read, and sends nothing', async () => {
-    await using server = await serve(json(201, {}));
+    const server = await serve(json(201, {}));
     const client = createClient({ baseUrl: server.baseUrl });
     await expect(client.uploadDataset({ file: join(folder, 'none') })).rejects.toThrow(/Cannot read .*none: ENOENT/);
     expect(server.requests).toHaveLength(0);
@@ -54,14 +54,14 @@ describe('jobs', () => {
   const request = { base_model: 'tiny', dataset: 'ds_1', lora: { r: 4 } };
 
   it('asks for a dry run by the query', async () => {
-    await using server = await serve(json(200, { family: 'llama' }));
+    const server = await serve(json(200, { family: 'llama' }));
     expect(await createClient({ baseUrl: server.baseUrl }).dryRun(request)).toEqual({ family: 'llama' });
     expect(server.requests[0]?.url).toBe('/jobs?dry_run=true');
     expect(JSON.parse(server.requests[0]?.body ?? '')).toEqual(request);
   });
 
   it('repeats the creation of a job only with an idempotency key', async () => {
-    await using server = await serve(hangUp, hangUp, json(202, { id: 'job_1' }));
+    const server = await serve(hangUp, hangUp, json(202, { id: 'job_1' }));
     const client = createClient({ baseUrl: server.baseUrl });
     await expect(client.createJob(request)).rejects.toMatchObject({ code: 'service_unavailable' });
     expect(server.requests).toHaveLength(1);
@@ -71,7 +71,7 @@ describe('jobs', () => {
 
   it('waits for the last event, then answers with the job', async () => {
     const event = { id: '1-0', job: 'job_1', created_at: '', type: 'job-cancelled', data: {} };
-    await using server = await serve(
+    const server = await serve(
       (response) => {
         response
           .writeHead(200, { 'content-type': 'text/event-stream' })
@@ -88,13 +88,13 @@ describe('jobs', () => {
   });
 
   it('keeps an id from leading to another address', async () => {
-    await using server = await serve(json(200, {}));
+    const server = await serve(json(200, {}));
     await createClient({ baseUrl: server.baseUrl }).getJob('../datasets?x=1');
     expect(server.requests[0]?.url).toBe('/jobs/..%2Fdatasets%3Fx%3D1');
   });
 
   it('cancels without a body and deletes without an answer', async () => {
-    await using server = await serve(json(202, { status: 'running' }), (response) => {
+    const server = await serve(json(202, { status: 'running' }), (response) => {
       response.writeHead(204).end();
     });
     const client = createClient({ baseUrl: server.baseUrl });
@@ -112,16 +112,17 @@ describe('downloadAdapter', () => {
 
   async function tarOf(content: string): Promise<Answer> {
     await writeFile(join(folder, 'adapter_model.safetensors'), content);
-    await create({ file: join(folder, 'served.tar'), cwd: folder }, ['adapter_model.safetensors']);
-    const bytes = await readFile(join(folder, 'served.tar'));
-    await rm(join(folder, 'served.tar'));
+    const tarFile = join(folder, 'served.tar');
+    create({ file: tarFile, cwd: folder, sync: true }, ['adapter_model.safetensors']);
+    const bytes = await readFile(tarFile);
+    await rm(tarFile);
     await rm(join(folder, 'adapter_model.safetensors'));
     return (response) => void response.writeHead(200, { 'content-length': bytes.length, etag: '"1"' }).end(bytes);
   }
 
   it('unpacks the adapter where its files are what the registry says', async () => {
     const files = json(200, { data: [{ name: 'adapter_model.safetensors', bytes: 7, sha256 }] });
-    await using server = await serve(await tarOf('weights'), files);
+    const server = await serve(await tarOf('weights'), files);
     const client = createClient({ baseUrl: server.baseUrl });
     await client.downloadAdapter('ad_1', { folder: join(folder, 'deep', 'adapter') });
     expect(await readFile(join(folder, 'deep', 'adapter', 'adapter_model.safetensors'), 'utf8')).toBe('weights');
@@ -131,7 +132,7 @@ describe('downloadAdapter', () => {
 
   it.each(['damaged', 'missing'])('refuses an adapter with a %s file', async (fault) => {
     const name = fault === 'missing' ? 'adapter_config.json' : 'adapter_model.safetensors';
-    await using server = await serve(await tarOf('other'), json(200, { data: [{ name, bytes: 7, sha256 }] }));
+    const server = await serve(await tarOf('other'), json(200, { data: [{ name, bytes: 7, sha256 }] }));
     const client = createClient({ baseUrl: server.baseUrl });
     const failed = client.downloadAdapter('ad_1', { folder: join(folder, 'adapter') });
     await expect(failed).rejects.toMatchObject({ code: 'invalid_adapter', message: expect.stringContaining(name) });
@@ -139,7 +140,7 @@ describe('downloadAdapter', () => {
   });
 
   it('fetches the merged model as a tar, and overwrites only when told to', async () => {
-    await using server = await serve(await tarOf('merged'));
+    const server = await serve(await tarOf('merged'));
     const client = createClient({ baseUrl: server.baseUrl });
     const file = join(folder, 'merged.tar');
     await client.downloadAdapter('ad_1', { file }, { weights: 'merged' });

@@ -9,7 +9,7 @@ const write: HttpCall = { method: 'POST', path: '/jobs', body: '{}' };
 
 describe('createHttpTransport', () => {
   it('sends key and query, keeps a prefix of the address', async () => {
-    await using server = await serve(json(200, { data: [] }));
+    const server = await serve(json(200, { data: [] }));
     const transport = createHttpTransport({ baseUrl: `${server.baseUrl}/lorasmith/`, apiKey: 'secret' });
     const answer = await transport.json({ ...read, query: { limit: 5, after: undefined, status: 'a&b' } });
     expect(answer).toEqual({ data: [] });
@@ -21,7 +21,7 @@ describe('createHttpTransport', () => {
 
   it('throws the error of the answer with all that it says', async () => {
     const details = [{ code: 'unknown_field', message: 'No such field.', param: 'lora.rank' }];
-    await using server = await serve(failure(400, 'unknown_field', details));
+    const server = await serve(failure(400, 'unknown_field', details));
     const error = await createHttpTransport({ baseUrl: server.baseUrl })
       .request(read)
       .catch((thrown) => thrown);
@@ -38,7 +38,7 @@ describe('createHttpTransport', () => {
     [502, 'service_unavailable'],
     [504, 'timeout'],
   ])('makes an error of a page with status %i that is not ours', async (status, code) => {
-    await using server = await serve((response) => {
+    const server = await serve((response) => {
       response.writeHead(status, { 'content-type': 'text/html' }).end('<h1>nginx</h1>');
     });
     const failed = createHttpTransport({ baseUrl: server.baseUrl }).request({ ...read, repeatable: false });
@@ -46,13 +46,13 @@ describe('createHttpTransport', () => {
   });
 
   it('keeps the status of a code that it is too old to know', async () => {
-    await using server = await serve(failure(409, 'from_the_future'));
+    const server = await serve(failure(409, 'from_the_future'));
     const failed = createHttpTransport({ baseUrl: server.baseUrl }).request(read);
     await expect(failed).rejects.toMatchObject({ code: 'conflict', status: 409, message: 'It is from_the_future.' });
   });
 
   it('refuses an answer that is not JSON', async () => {
-    await using server = await serve((response) => {
+    const server = await serve((response) => {
       response.end('hello');
     });
     const failed = createHttpTransport({ baseUrl: server.baseUrl }).json(read);
@@ -60,11 +60,11 @@ describe('createHttpTransport', () => {
   });
 
   it('repeats a read twice, and a write only where it is marked', async () => {
-    await using server = await serve(hangUp, failure(503, 'redis_unavailable'), json(200, 'read'));
+    const server = await serve(hangUp, failure(503, 'redis_unavailable'), json(200, 'read'));
     const transport = createHttpTransport({ baseUrl: server.baseUrl });
     expect(await transport.json(read)).toBe('read');
 
-    await using away = await serve(hangUp);
+    const away = await serve(hangUp);
     const toAway = createHttpTransport({ baseUrl: away.baseUrl });
     await expect(toAway.request(write)).rejects.toMatchObject({ code: 'service_unavailable', status: 503 });
     expect(away.requests).toHaveLength(1);
@@ -74,20 +74,20 @@ describe('createHttpTransport', () => {
 
   it('names the address and the cause when nothing listens there', async () => {
     const server = await serve(hangUp);
-    await server[Symbol.asyncDispose]();
+    await server.close();
     const failed = createHttpTransport({ baseUrl: server.baseUrl }).request({ ...read, repeatable: false });
     await expect(failed).rejects.toThrow(`No answer from ${server.baseUrl} (ECONNREFUSED)`);
   });
 
   it('gives up when no answer comes in time, without repeating', async () => {
-    await using server = await serve(() => {});
+    const server = await serve(() => {});
     const failed = createHttpTransport({ baseUrl: server.baseUrl, timeoutMs: 50 }).request(read);
     await expect(failed).rejects.toMatchObject({ code: 'timeout' });
     expect(server.requests).toHaveLength(1);
   });
 
   it('ends with the reason of the signal', async () => {
-    await using server = await serve(() => {});
+    const server = await serve(() => {});
     const signal = AbortSignal.timeout(50);
     await expect(createHttpTransport({ baseUrl: server.baseUrl }).request({ ...read, signal })).rejects.toBe(
       await new Promise((resolve) => signal.addEventListener('abort', () => resolve(signal.reason))),
@@ -95,8 +95,8 @@ describe('createHttpTransport', () => {
   });
 
   it('does not follow a redirect with the key', async () => {
-    await using other = await serve(json(200, {}));
-    await using server = await serve((response) => {
+    const other = await serve(json(200, {}));
+    const server = await serve((response) => {
       response.writeHead(302, { location: other.baseUrl }).end();
     });
     const transport = createHttpTransport({ baseUrl: server.baseUrl, apiKey: 'secret' });

@@ -30,7 +30,7 @@ async function follow(baseUrl: string, options: FollowOptions = {}): Promise<str
 
 describe('followJobEvents', () => {
   it('goes on behind the last event when connections are cut or end early, and stops at the last event', async () => {
-    await using server = await serve(
+    const server = await serve(
       stream(event('1-0', 'job-queued') + checkpoint('2-0'), 'cut'),
       // Cut within an event: that one must come again, whole.
       stream(`${checkpoint('3-0')}id: 4-0\ndata: {"id":"4-`, 'cut'),
@@ -43,13 +43,13 @@ describe('followJobEvents', () => {
   });
 
   it('begins after the event it is told', async () => {
-    await using server = await serve(stream(cancelled('9-0'), 'end'));
+    const server = await serve(stream(cancelled('9-0'), 'end'));
     expect(await follow(server.baseUrl, { after: '8-0' })).toEqual(['9-0']);
     expect(server.requests[0]?.headers['last-event-id']).toBe('8-0');
   });
 
   it('rides out an api that is away or overloaded', async () => {
-    await using server = await serve(
+    const server = await serve(
       failure(503, 'redis_unavailable'),
       failure(429, 'too_many_requests'),
       hangUp,
@@ -59,35 +59,35 @@ describe('followJobEvents', () => {
   });
 
   it('throws at once what waiting cannot mend', async () => {
-    await using server = await serve(failure(404, 'job_not_found'));
+    const server = await serve(failure(404, 'job_not_found'));
     await expect(follow(server.baseUrl)).rejects.toMatchObject({ code: 'job_not_found', status: 404 });
     expect(server.requests).toHaveLength(1);
   });
 
   it('gives up after as many failures in a row as it is told; a sign of life begins the count anew', async () => {
-    await using server = await serve(hangUp, hangUp, stream(': alive\n\n', 'end'), hangUp, hangUp);
+    const server = await serve(hangUp, hangUp, stream(': alive\n\n', 'end'), hangUp, hangUp);
     await expect(follow(server.baseUrl, { maxFailures: 3 })).rejects.toMatchObject({ code: 'service_unavailable' });
     expect(server.requests).toHaveLength(5);
   });
 
   it('leaves a connection that has gone silent', async () => {
-    await using server = await serve(stream(checkpoint('1-0'), 'stay'), stream(cancelled('2-0'), 'end'));
+    const server = await serve(stream(checkpoint('1-0'), 'stay'), stream(cancelled('2-0'), 'end'));
     expect(await follow(server.baseUrl, { idleTimeoutMs: 100 })).toEqual(['1-0', '2-0']);
     expect(server.requests[1]?.headers['last-event-id']).toBe('1-0');
   });
 
   it('passes over kinds of events it does not know, without losing its place', async () => {
-    await using server = await serve(stream(event('1-0', 'moon-risen') + cancelled('2-0'), 'end'));
+    const server = await serve(stream(event('1-0', 'moon-risen') + cancelled('2-0'), 'end'));
     expect(await follow(server.baseUrl)).toEqual(['2-0']);
   });
 
   it('refuses data that is not JSON', async () => {
-    await using server = await serve(stream('data: <html>\n\n', 'stay'));
+    const server = await serve(stream('data: <html>\n\n', 'stay'));
     await expect(follow(server.baseUrl)).rejects.toMatchObject({ code: 'invalid_request' });
   });
 
   it('ends with the reason of the signal, while it reads and while it waits', async () => {
-    await using server = await serve(stream(checkpoint('1-0'), 'stay'));
+    const server = await serve(stream(checkpoint('1-0'), 'stay'));
     const reading = new AbortController();
     const events: JobEvent[] = [];
     const promise = (async () => {
@@ -100,7 +100,7 @@ describe('followJobEvents', () => {
     await expect(promise).rejects.toThrow('enough');
     expect(events).toHaveLength(1);
 
-    await using away = await serve(hangUp);
+    const away = await serve(hangUp);
     const waiting = new AbortController();
     setTimeout(() => waiting.abort(new Error('enough')), 100);
     await expect(follow(away.baseUrl, { signal: waiting.signal, reconnectDelayMs: 60_000 })).rejects.toThrow('enough');
@@ -111,7 +111,7 @@ describe('followJobEvents', () => {
     const isClosed = new Promise<void>((resolve) => {
       closed = resolve;
     });
-    await using server = await serve(async (response, request) => {
+    const server = await serve(async (response, request) => {
       response.on('close', () => closed?.());
       await stream(checkpoint('1-0'), 'stay')(response, request);
     });
@@ -120,7 +120,7 @@ describe('followJobEvents', () => {
   });
 
   it('refuses an answer that is no event stream', async () => {
-    await using server = await serve(json(200, { data: [] }));
+    const server = await serve(json(200, { data: [] }));
     await expect(follow(server.baseUrl)).rejects.toThrow(/answered with application\/json, not with events/);
     expect(server.requests).toHaveLength(1);
   });

@@ -63,7 +63,7 @@ interface Connection {
   idleTimeoutMs: number;
   signal: AbortSignal | undefined;
   /** Called for everything that arrives, heartbeats too. */
-  onAlive(): void;
+  onAlive: () => void;
 }
 
 async function* connect(options: Connection): AsyncGenerator<JobEvent, void, undefined> {

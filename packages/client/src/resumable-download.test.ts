@@ -52,11 +52,7 @@ async function download(baseUrl: string, options: DownloadOptions = {}): Promise
 
 describe('downloadToFile', () => {
   it('goes on where connections were cut, and tells the progress', async () => {
-    await using server = await serve(
-      file(CONTENT, { cutAfter: 100_000 }),
-      file(CONTENT, { cutAfter: 1 }),
-      file(CONTENT),
-    );
+    const server = await serve(file(CONTENT, { cutAfter: 100_000 }), file(CONTENT, { cutAfter: 1 }), file(CONTENT));
     const progress: DownloadProgress[] = [];
     const bytes = await download(server.baseUrl, { onProgress: (one) => progress.push(one) });
     expect(bytes.equals(CONTENT)).toBe(true);
@@ -70,7 +66,7 @@ describe('downloadToFile', () => {
   });
 
   it('goes on after a process that died', async () => {
-    await using server = await serve(
+    const server = await serve(
       file(CONTENT, { cutAfter: 100_000 }),
       failure(503, 'registry_unavailable'),
       file(CONTENT),
@@ -82,13 +78,13 @@ describe('downloadToFile', () => {
   });
 
   it('begins anew when the bytes behind the address are others now', async () => {
-    await using server = await serve(file(CONTENT, { cutAfter: 200_000 }), file(OTHER_CONTENT.subarray(0, 150_000)));
+    const server = await serve(file(CONTENT, { cutAfter: 200_000 }), file(OTHER_CONTENT.subarray(0, 150_000)));
     expect((await download(server.baseUrl)).equals(OTHER_CONTENT.subarray(0, 150_000))).toBe(true);
   });
 
   it('begins anew without a strong ETag, for what follows could be other bytes', async () => {
     for (const etag of [null, 'W/"weak"']) {
-      await using server = await serve(file(CONTENT, { cutAfter: 100_000, etag }), file(CONTENT, { etag }));
+      const server = await serve(file(CONTENT, { cutAfter: 100_000, etag }), file(CONTENT, { etag }));
       expect((await download(server.baseUrl)).equals(CONTENT)).toBe(true);
       expect(server.requests[1]?.headers.range).toBeUndefined();
       await rm(join(folder, 'a.tar'));
@@ -96,7 +92,7 @@ describe('downloadToFile', () => {
   });
 
   it('does not go on with the part of another download, or one whose note is damaged', async () => {
-    await using server = await serve(file(CONTENT));
+    const server = await serve(file(CONTENT));
     for (const note of ['{"source":"/adapters/ad_2?","etag":"\\"x\\"","totalBytes":3}', '{"sou']) {
       await writeFile(join(folder, 'a.tar.part'), 'abc');
       await writeFile(join(folder, 'a.tar.part.json'), note);
@@ -107,7 +103,7 @@ describe('downloadToFile', () => {
   });
 
   it('asks for nothing when all was there but the last rename', async () => {
-    await using server = await serve(file(OTHER_CONTENT));
+    const server = await serve(file(OTHER_CONTENT));
     const source = '/adapters/ad_1?weights=merged';
     await writeFile(join(folder, 'a.tar.part'), CONTENT);
     const note = { source, etag: etagOf(CONTENT), totalBytes: CONTENT.length };
@@ -117,7 +113,7 @@ describe('downloadToFile', () => {
   });
 
   it('begins anew when the part is longer than what the server has', async () => {
-    await using server = await serve(file(CONTENT));
+    const server = await serve(file(CONTENT));
     const note = { source: '/adapters/ad_1?weights=merged', etag: etagOf(CONTENT), totalBytes: null };
     await writeFile(join(folder, 'a.tar.part'), Buffer.concat([CONTENT, CONTENT]));
     await writeFile(join(folder, 'a.tar.part.json'), JSON.stringify(note));
@@ -126,22 +122,22 @@ describe('downloadToFile', () => {
   });
 
   it('takes an answer of unknown length', async () => {
-    await using server = await serve(file(CONTENT, { length: false }));
+    const server = await serve(file(CONTENT, { length: false }));
     expect((await download(server.baseUrl)).equals(CONTENT)).toBe(true);
   });
 
   it('leaves nothing under the name while it is incomplete, and gives up in the end', async () => {
-    await using server = await serve(file(CONTENT, { cutAfter: 10, etag: null }));
+    const server = await serve(file(CONTENT, { cutAfter: 10, etag: null }));
     await expect(download(server.baseUrl, { maxFailures: 3, signal: AbortSignal.timeout(300) })).rejects.toThrow();
     expect(await readdir(folder)).not.toContain('a.tar');
 
-    await using away = await serve(failure(503, 'registry_unavailable'));
+    const away = await serve(failure(503, 'registry_unavailable'));
     await expect(download(away.baseUrl, { maxFailures: 3 })).rejects.toMatchObject({ code: 'registry_unavailable' });
     expect(away.requests).toHaveLength(3);
   });
 
   it('throws at once what the server refuses', async () => {
-    await using server = await serve(failure(404, 'adapter_not_found'));
+    const server = await serve(failure(404, 'adapter_not_found'));
     await expect(download(server.baseUrl)).rejects.toMatchObject({ code: 'adapter_not_found' });
     expect(server.requests).toHaveLength(1);
     expect(await readdir(folder)).toEqual([]);
@@ -152,13 +148,13 @@ describe('downloadToFile', () => {
       response.writeHead(200, { 'content-length': CONTENT.length, etag: etagOf(CONTENT) });
       response.write(CONTENT.subarray(0, 1000));
     };
-    await using server = await serve(silent, file(CONTENT));
+    const server = await serve(silent, file(CONTENT));
     expect((await download(server.baseUrl, { idleTimeoutMs: 100 })).equals(CONTENT)).toBe(true);
     expect(server.requests[1]?.headers.range).toBe('bytes=1000-');
   });
 
   it('two at once into one file leave the right bytes', async () => {
-    await using server = await serve(
+    const server = await serve(
       file(CONTENT, { cutAfter: 100_000 }),
       file(CONTENT, { cutAfter: 50_000 }),
       file(CONTENT),

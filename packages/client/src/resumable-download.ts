@@ -73,7 +73,7 @@ interface Receiving {
   source: DownloadSource;
   file: string;
   options: DownloadOptions;
-  onBytes(count: number): void;
+  onBytes: (count: number) => void;
 }
 
 /** One connection; returns when `<file>.part` is complete and on the disk. */
@@ -194,5 +194,5 @@ async function writeWhole(part: FileHandle, chunk: Uint8Array, position: number)
 }
 
 function nameOf({ path, query }: DownloadSource): string {
-  return `${path}?${new URLSearchParams(query)}`;
+  return `${path}?${new URLSearchParams(query).toString()}`;
 }

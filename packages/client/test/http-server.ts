@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { onTestFinished } from 'vitest';
 
 export interface ReceivedRequest {
   method: string;
@@ -10,14 +11,16 @@ export interface ReceivedRequest {
 
 export type Answer = (response: ServerResponse, request: ReceivedRequest) => void | Promise<void>;
 
-export interface TestServer extends AsyncDisposable {
+export interface TestServer {
   baseUrl: string;
   /** Every request so far, in order. */
   requests: ReceivedRequest[];
+  /** Called at the end of the test in any case. */
+  close(): Promise<void>;
 }
 
 /**
- * An HTTP server on a free port. Each request gets the next of `answers`, and the last one again when they are used up.
+ * An HTTP server on a free port, until the end of the test. Each request gets the next of `answers`, and the last one again when they are used up.
  */
 export async function serve(...answers: Answer[]): Promise<TestServer> {
   const requests: ReceivedRequest[] = [];
@@ -35,14 +38,12 @@ export async function serve(...answers: Answer[]): Promise<TestServer> {
     await answer?.(response, request);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return {
-    baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    requests,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
+  const close = async () => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
   };
+  onTestFinished(close);
+  return { baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests, close };
 }
 
 /** Answers with JSON. */

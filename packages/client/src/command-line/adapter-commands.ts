@@ -66,7 +66,7 @@ export const ADAPTER_COMMANDS: Command[] = [
           weights: values.merged ? 'merged' : 'adapter',
           overwrite: values.force === true,
           signal,
-          onProgress: context.json ? undefined : progress.handle,
+          onProgress: context.json ? undefined : (progressed) => progress.handle(progressed),
         });
       } finally {
         progress.end();

@@ -35,10 +35,10 @@ export function print({ output, json }: CommandContext, answer: unknown, text: s
 export const PAGE_OPTIONS = { limit: { type: 'string' }, after: { type: 'string' } } as const;
 
 /** The page that `--limit` and `--after` ask for. */
-export function pageQueryOf(values: Record<string, unknown>): { limit?: number; after?: string } {
+export function pageQueryOf(values: { limit?: string; after?: string }): { limit?: number; after?: string } {
   return {
     ...(values.limit === undefined ? {} : { limit: Number(values.limit) }),
-    ...(values.after === undefined ? {} : { after: String(values.after) }),
+    ...(values.after === undefined ? {} : { after: values.after }),
   };
 }
 

@@ -19,8 +19,11 @@ export interface JobFlag {
 
 export const JOB_FLAGS: readonly JobFlag[] = Object.entries(SECTIONS).flatMap(([section, schema]) =>
   Object.entries(schema.properties).map(([property, setting]) => {
-    const { description, default: preset } = setting as { description?: string; default?: unknown };
-    const usual = preset === undefined ? '' : ` [${Array.isArray(preset) ? preset.join(',') : preset}]`;
+    const { description, default: preset } = setting as {
+      description?: string;
+      default?: string | number | boolean | string[] | null;
+    };
+    const usual = preset === undefined ? '' : ` [${String(preset)}]`;
     return {
       // Its section is in the name where the property alone says too little.
       flag: (section === 'validation' ? `validation_${property}` : property).replaceAll('_', '-'),

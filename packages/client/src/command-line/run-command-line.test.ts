@@ -13,7 +13,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true }));
 
 async function lora(args: string[], ...answers: Answer[]) {
-  await using server = await serve(...answers);
+  const server = await serve(...answers);
   const written = { output: '', errorOutput: '' };
   const exitCode = await runCommandLine({
     args,
