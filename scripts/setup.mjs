@@ -40,7 +40,6 @@ export async function setUp({ env = process.env, redis = true, demoModel = true 
         return `${origin}; addon ${await installEngineAddon(library, { cache, env, progress })}`;
       },
     },
-    { name: 'Compile', run: (progress) => compilePackages({ env, progress }) },
     ...(redis
       ? [
           {
@@ -53,6 +52,7 @@ export async function setUp({ env = process.env, redis = true, demoModel = true 
           },
         ]
       : []),
+    { name: 'Compile', run: (progress) => compilePackages({ env, progress }) },
     ...(demoModel
       ? [
           {

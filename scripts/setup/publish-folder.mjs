@@ -1,9 +1,13 @@
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { processStartTime } from './process-life.mjs';
 
 /** Unfinished folders are `.partial-<pid>-<number>`, beside the finished ones, so that publishing is one rename. */
 const PARTIAL_NAME = /^\.partial-(\d+)-\d+$/;
+
+/** A program of a run that was killed may go on writing for a moment, so that a folder is not empty when it should be. */
+const REMOVAL = { recursive: true, force: true, maxRetries: 5, retryDelay: 100 };
 
 let partialCount = 0;
 
@@ -16,21 +20,25 @@ let partialCount = 0;
  * @returns {Promise<boolean>} whether it had to be filled
  */
 export async function publishFolder(folder, fill) {
-  if (existsSync(folder)) return false;
   const parent = path.dirname(folder);
   await mkdir(parent, { recursive: true });
   await removeAbandoned(parent);
+  if (existsSync(folder)) return false;
   partialCount += 1;
   const partial = path.join(parent, `.partial-${process.pid}-${partialCount}`);
   await mkdir(partial);
+  const removePartial = () => rmSync(partial, REMOVAL);
+  process.once('exit', removePartial);
   try {
     await fill(partial);
     await rename(partial, folder);
   } catch (error) {
-    await rm(partial, { recursive: true, force: true });
+    await rm(partial, REMOVAL);
     // Another set-up, running beside this one, was first: its folder has the same content.
     if (existsSync(folder)) return false;
     throw error;
+  } finally {
+    process.off('exit', removePartial);
   }
   return true;
 }
@@ -39,17 +47,6 @@ export async function publishFolder(folder, fill) {
 async function removeAbandoned(parent) {
   for (const name of await readdir(parent)) {
     const owner = PARTIAL_NAME.exec(name)?.[1];
-    if (owner && !isRunning(Number(owner))) await rm(path.join(parent, name), { recursive: true, force: true });
-  }
-}
-
-/** @param {number} pid */
-function isRunning(pid) {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // EPERM: it runs, as somebody else.
-    return /** @type {NodeJS.ErrnoException} */ (error).code === 'EPERM';
+    if (owner && (await processStartTime(owner)) === '') await rm(path.join(parent, name), REMOVAL);
   }
 }

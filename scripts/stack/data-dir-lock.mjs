@@ -1,5 +1,6 @@
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { processStartTime } from '../setup/process-life.mjs';
 import { SetupError } from '../setup/setup-error.mjs';
 
 const LOCK_NAME = 'stack.lock';
@@ -27,7 +28,7 @@ export async function lockDataDir(dataDir) {
     if (holder) await rm(lockFile, { force: true });
     // Written beside it and linked: a lock file that exists always names its holder.
     const ownFile = `${lockFile}-${process.pid}`;
-    await writeFile(ownFile, `${process.pid} ${await processStartTime(String(process.pid))}`);
+    await writeFile(ownFile, `${process.pid} ${await processStartTime(process.pid)}`);
     await link(ownFile, lockFile).finally(() => rm(ownFile, { force: true }));
   } catch (cause) {
     if (cause instanceof SetupError) throw cause;
@@ -38,17 +39,4 @@ export async function lockDataDir(dataDir) {
     );
   }
   return () => rm(lockFile, { force: true });
-}
-
-/**
- * @param {string} pid
- * @returns {Promise<string>} when that process started, in clock ticks since boot; tells it from a later one with the same
- *   number. Empty when there is none.
- */
-async function processStartTime(pid) {
-  const stat = await readFile(`/proc/${Number(pid)}/stat`, 'utf8').catch(() => '');
-  // The second field is the program's name in parentheses and may contain anything; the start time is the 22nd.
-  const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  // Z: it has ended, and its parent has not looked yet.
-  return state === 'Z' ? '' : (fields[18] ?? '');
 }
