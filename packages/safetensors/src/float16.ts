@@ -2,6 +2,12 @@ import { viewAs16Bit } from './element-view.js';
 
 /** The float32 bits of each of the 65,536 half floats; a look-up is several times faster than the arithmetic. */
 const FLOAT32_BITS = buildTable();
+const FLOAT32_VALUES = new Float32Array(FLOAT32_BITS.buffer);
+
+/** The number that one half float (16 bits) stands for. */
+export function float16Value(word: number): number {
+  return FLOAT32_VALUES[word]!;
+}
 
 /**
  * float16 (IEEE 754 binary16) to float32; exact.
@@ -44,7 +50,7 @@ function halfOf(word: number): number {
   return sign | ((significand + half - 1 + ((significand >>> shift) & 1)) >>> shift);
 }
 
-function buildTable(): Uint32Array {
+function buildTable(): Uint32Array<ArrayBuffer> {
   const table = new Uint32Array(65_536);
   const number = new Float32Array(1);
   const numberBits = new Uint32Array(number.buffer);
