@@ -1,0 +1,53 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { JobStore } from '@lorasmith/job-store';
+import type { BundleStore } from '@lorasmith/storage';
+import type { Logger } from 'pino';
+import type { JobFolders } from './job-folders.js';
+
+const RECONCILE_EVERY_MS = 30_000;
+const SWEEP_EVERY_MS = 3_600_000;
+/** A bundle is staged in seconds; what is older was left by a process that died. */
+const STAGING_LEFTOVER_MS = 3_600_000;
+
+export interface MaintenanceOptions {
+  store: Pick<JobStore, 'reconcile' | 'getJob'>;
+  folders: JobFolders;
+  adapters: BundleStore;
+  log: Logger;
+  reconcileEveryMs?: number;
+}
+
+/**
+ * Mends, at once and then again and again, what processes that died left behind: jobs that are in no queue, folders
+ * that nobody needs.
+ * @returns ends it, after what is being done
+ */
+export function startMaintenance(options: MaintenanceOptions): () => Promise<void> {
+  const { store, folders, adapters, log, reconcileEveryMs = RECONCILE_EVERY_MS } = options;
+  const over = new AbortController();
+
+  const repeat = async (name: string, everyMs: number, work: () => Promise<object>) => {
+    while (!over.signal.aborted) {
+      try {
+        const done = await work();
+        if (Object.values(done).some((value) => (Array.isArray(value) ? value.length > 0 : value > 0))) {
+          log.info(done, name);
+        }
+      } catch (error) {
+        log.warn({ err: error }, `${name} failed and is tried again later`);
+      }
+      await sleep(everyMs, undefined, { signal: over.signal, ref: false }).catch(() => {});
+    }
+  };
+  const running = [
+    repeat('queue mended', reconcileEveryMs, () => store.reconcile()),
+    repeat('leftovers removed', SWEEP_EVERY_MS, async () => ({
+      jobFolders: await folders.sweep(store),
+      stagings: await adapters.sweepStaging(STAGING_LEFTOVER_MS),
+    })),
+  ];
+  return async () => {
+    over.abort();
+    await Promise.all(running);
+  };
+}

@@ -1,0 +1,88 @@
+import { jobKeys, QUEUE_NAME } from '@lorasmith/job-store';
+import { UnrecoverableError, WaitingError, Worker } from 'bullmq';
+import type { Redis } from 'ioredis';
+import type { Logger } from 'pino';
+import type { JobRun, RunJobOptions } from './run-job.js';
+import type { StopReason } from './trainer/messages.js';
+
+/** Times of the lock on a job. A trainer never holds this process up, so a renewal is late only when Redis is. */
+export interface LockTimes {
+  lockDurationMs: number;
+  renewEveryMs: number;
+  /** How often jobs whose worker is gone are looked for. */
+  stalledCheckMs: number;
+}
+
+export const DEFAULT_LOCK_TIMES: LockTimes = { lockDurationMs: 120_000, renewEveryMs: 30_000, stalledCheckMs: 30_000 };
+
+/** Workers of one job that may go away before it is given up. */
+const MAX_STALLED_COUNT = 3;
+
+export interface TrainQueueOptions {
+  /** Must wait for Redis as long as it takes (`maxRetriesPerRequest: null`). */
+  redis: Redis;
+  prefix: string;
+  workerName: string;
+  times: LockTimes;
+  run: (id: string, options: RunJobOptions) => Promise<JobRun>;
+  log: Logger;
+}
+
+export interface TrainQueue {
+  ready(): Promise<void>;
+  /** Takes no further job, stops the one at work and hands it back. */
+  stop(): Promise<void>;
+  /** Lets go of everything at once; the job at work is found by its lock running out. */
+  abandon(): Promise<void>;
+}
+
+/** Takes jobs from BullMQ, one at a time, and tells it what became of each. */
+export function startTrainQueue({ redis, prefix, workerName, times, run, log }: TrainQueueOptions): TrainQueue {
+  const worker = new Worker(
+    QUEUE_NAME,
+    async (job, token, signal) => {
+      if (job.id === undefined || signal === undefined) throw new UnrecoverableError('a job without an id');
+      const lastAttempt = job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
+      const result = await run(job.id, { signal, lastAttempt });
+      switch (result.outcome) {
+        case 'ended':
+          if (result.status === 'failed') throw new UnrecoverableError(result.failure.message);
+          return;
+        case 'retry':
+          throw new Error(result.failure.message);
+        case 'handed-back':
+          await job.moveToWait(token);
+          throw new WaitingError();
+        case 'lost':
+          throw new Error('another worker has the job');
+      }
+    },
+    {
+      connection: redis,
+      prefix: jobKeys(prefix).queuePrefix,
+      name: workerName,
+      concurrency: 1,
+      lockDuration: times.lockDurationMs,
+      lockRenewTime: times.renewEveryMs,
+      stalledInterval: times.stalledCheckMs,
+      maxStalledCount: MAX_STALLED_COUNT,
+    },
+  );
+  worker.on('error', (error) => log.warn({ err: error }, 'queue trouble'));
+  worker.on('stalled', (id) => log.warn({ job: id }, 'the worker of this job went away; it waits for another'));
+  worker.on('lockRenewalFailed', (ids) => {
+    for (const id of ids) worker.cancelJob(id, 'lost-lock' satisfies StopReason);
+  });
+
+  return {
+    ready: async () => {
+      await worker.waitUntilReady();
+    },
+    async stop() {
+      await worker.pause(true);
+      worker.cancelAllJobs('shutdown' satisfies StopReason);
+      await worker.close();
+    },
+    abandon: () => worker.close(true),
+  };
+}

@@ -1,0 +1,43 @@
+import type { AdapterManifest, Dataset, JobFailure, JobId, JobSpec, NewJobEvent } from '@lorasmith/contracts';
+
+/**
+ * Why a training is stopped before its end. `cancel`: the user wants it, nothing is kept. `shutdown`: the worker ends,
+ * a checkpoint is saved. `recycle`: the trainer has used up its handles, a checkpoint is saved. `lost-lock`: another
+ * worker may have the job, nothing may be written any more.
+ */
+export type StopReason = 'cancel' | 'shutdown' | 'recycle' | 'lost-lock';
+
+/** The folders and files of one training. */
+export interface TrainingPaths {
+  modelFolder: string;
+  rowsFile: string;
+  /** Kept from one attempt to the next; the newest checkpoint in it is gone on from. */
+  checkpointFolder: string;
+  /** Of this attempt alone: the PEFT files are written into it. */
+  outputFolder: string;
+  initialAdapterFolder: string | null;
+}
+
+/** All that a trainer needs for one job. */
+export interface TrainingOrder {
+  job: JobId;
+  spec: JobSpec;
+  dataset: Dataset;
+  paths: TrainingPaths;
+}
+
+/** What a finished training tells about its adapter. */
+export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'report' | 'lora' | 'result' | 'versions'>;
+
+/** From the worker to its trainer. `run` numbers the orders of one trainer, so that a late word about one is known. */
+export type TrainerRequest =
+  | { type: 'train'; run: number; order: TrainingOrder }
+  | { type: 'stop'; run: number; reason: StopReason };
+
+/** From the trainer to its worker. Any of them proves that the trainer lives; `heartbeat` says nothing else. */
+export type TrainerReply =
+  | { type: 'heartbeat' }
+  | { type: 'event'; run: number; event: NewJobEvent }
+  | { type: 'finished'; run: number; outcome: TrainingOutcome }
+  | { type: 'stopped'; run: number }
+  | { type: 'failed'; run: number; failure: JobFailure };

@@ -1,0 +1,75 @@
+import { type JobFailure, type NewJobEvent, ProductError } from '@lorasmith/contracts';
+import type { StopReason, TrainerReply, TrainerRequest, TrainingOrder, TrainingOutcome } from './messages.js';
+
+const HEARTBEAT_MS = 5_000;
+/** How TensorFlow words that an allocation failed. */
+const OUT_OF_MEMORY = /OOM when allocating|RESOURCE_EXHAUSTED|Array buffer allocation failed/i;
+
+export interface TrainerProgram {
+  train: (
+    order: TrainingOrder,
+    callbacks: { signal: AbortSignal; onEvent: (event: NewJobEvent) => void },
+  ) => Promise<TrainingOutcome>;
+}
+
+/** Turns this process into a trainer: takes orders from its parent until that goes away. */
+export function serveTrainer({ train }: TrainerProgram): void {
+  let current: { run: number; stopping: AbortController } | undefined;
+
+  const reply = (message: TrainerReply) => {
+    // Without a parent nobody listens, and `disconnect` ends this process.
+    if (process.connected) process.send?.(message, undefined, {}, () => {});
+  };
+
+  const take = async (run: number, order: TrainingOrder) => {
+    const stopping = new AbortController();
+    current = { run, stopping };
+    try {
+      const outcome = await train(order, {
+        signal: stopping.signal,
+        onEvent: (event) => reply({ type: 'event', run, event }),
+      });
+      reply({ type: 'finished', run, outcome });
+    } catch (error) {
+      if (stopping.signal.aborted && error instanceof ProductError && error.code === 'cancelled') {
+        reply({ type: 'stopped', run });
+      } else {
+        // The stack is for whoever runs the service; the user gets the sentence.
+        if (!(error instanceof ProductError)) console.error(error);
+        reply({ type: 'failed', run, failure: failureOf(error) });
+      }
+    } finally {
+      current = undefined;
+    }
+  };
+
+  process.on('message', (request: TrainerRequest) => {
+    if (request.type === 'train') void take(request.run, request.order);
+    else if (current?.run === request.run) current.stopping.abort(trainingStop(request.reason));
+  });
+  process.on('disconnect', () => process.exit(0));
+  // A terminal or a container sends these to every process; the parent decides what becomes of a training.
+  process.on('SIGINT', () => {});
+  process.on('SIGTERM', () => {});
+  setInterval(() => reply({ type: 'heartbeat' }), HEARTBEAT_MS).unref();
+}
+
+/** For the training, a recycled trainer is one that shuts down: it saves a checkpoint. */
+function trainingStop(reason: StopReason): Exclude<StopReason, 'recycle'> {
+  return reason === 'recycle' ? 'shutdown' : reason;
+}
+
+function failureOf(error: unknown): JobFailure {
+  if (error instanceof ProductError) return { code: error.code, message: error.message, details: error.details };
+  const text = error instanceof Error ? error.message : String(error);
+  if (OUT_OF_MEMORY.test(text)) {
+    return {
+      code: 'out_of_memory',
+      message:
+        'The engine could not get the memory it needs. Use a smaller batch_size (with more gradient_accumulation_steps) ' +
+        'or a smaller max_seq_length.',
+      details: [],
+    };
+  }
+  return { code: 'internal_error', message: `Training failed: ${text.slice(0, 500)}`, details: [] };
+}

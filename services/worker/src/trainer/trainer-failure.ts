@@ -1,0 +1,42 @@
+import { ERROR_STATUS, type ErrorCode, type JobFailure } from '@lorasmith/contracts';
+
+/** How a trainer went away that nobody had told to. */
+export interface TrainerExit {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  /** When the process could not be started at all. */
+  error?: Error | undefined;
+  /** The last lines it wrote. */
+  lines: string[];
+}
+
+const OUT_OF_MEMORY = /heap out of memory|std::bad_alloc|Cannot allocate memory|OOM when allocating/i;
+
+/** What to tell the user about a trainer that crashed. */
+export function exitFailure({ code, signal, error, lines }: TrainerExit): JobFailure {
+  if (error !== undefined) {
+    return crash(`The trainer could not be started: ${error.message}.`);
+  }
+  // Nothing of ours sent this signal: the kernel takes the largest process when memory runs out.
+  if (signal === 'SIGKILL' || lines.some((line) => OUT_OF_MEMORY.test(line))) {
+    return {
+      code: 'out_of_memory',
+      message:
+        'The trainer was ended because memory ran out. Use a smaller batch_size (with more gradient_accumulation_steps), ' +
+        'a smaller max_seq_length, or a machine with more memory.',
+      details: [],
+    };
+  }
+  const how = signal === null ? `exit code ${code}` : `signal ${signal}`;
+  const last = lines.findLast((line) => line.trim() !== '');
+  return crash(`The trainer ended with ${how}.${last === undefined ? '' : ` Its last line: ${last.slice(0, 300)}`}`);
+}
+
+function crash(message: string): JobFailure {
+  return { code: 'trainer_crashed', message, details: [] };
+}
+
+/** Whether another attempt may get further: not where the user must mend something first. */
+export function isRetryable({ code }: JobFailure): boolean {
+  return (ERROR_STATUS[code as ErrorCode] ?? 500) >= 500;
+}

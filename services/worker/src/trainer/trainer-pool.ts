@@ -1,0 +1,68 @@
+import type { ModelName } from '@lorasmith/contracts';
+import type { TrainingOrder } from './messages.js';
+import { isRetryable } from './trainer-failure.js';
+import type { TrainCallbacks, TrainerProcess, TrainingResult } from './trainer-process.js';
+
+export interface TrainerPoolOptions {
+  fork: () => TrainerProcess;
+  /** A trainer without a job is kept so long, with its base model in memory. @defaultValue 600 000 */
+  idleMs: number;
+  /**
+   * A trainer is replaced after so much training. Its engine numbers tensors with 32 bits and never uses a number
+   * again; at the fewest microseconds an op takes, about five, two hours are a third of what there is.
+   * @defaultValue 7 200 000
+   */
+  recycleAfterMs: number;
+}
+
+export const DEFAULT_POOL_TIMES = { idleMs: 600_000, recycleAfterMs: 7_200_000 };
+
+/** The trainer of the base model in use, one at a time: the next job on the same model finds it loaded. */
+export interface TrainerPool {
+  /** Trains, in more than one trainer if it takes longer than one may live. */
+  train(order: TrainingOrder, callbacks: TrainCallbacks): Promise<TrainingResult>;
+  close(): Promise<void>;
+}
+
+export function createTrainerPool({ fork, idleMs, recycleAfterMs }: TrainerPoolOptions): TrainerPool {
+  let warm: { trainer: TrainerProcess; baseModel: ModelName } | undefined;
+  let idleTimer: NodeJS.Timeout | undefined;
+
+  const endWarm = async () => {
+    clearTimeout(idleTimer);
+    const ending = warm?.trainer;
+    warm = undefined;
+    await ending?.end();
+  };
+
+  const trainerFor = async (baseModel: ModelName): Promise<TrainerProcess> => {
+    clearTimeout(idleTimer);
+    if (warm?.baseModel === baseModel && warm.trainer.usable && warm.trainer.trainedMs < recycleAfterMs) {
+      return warm.trainer;
+    }
+    // The one before goes first: two base models at once may be more than memory holds.
+    await endWarm();
+    warm = { trainer: fork(), baseModel };
+    return warm.trainer;
+  };
+
+  return {
+    async train(order, { signal, onEvent }) {
+      for (;;) {
+        const trainer = await trainerFor(order.spec.base_model);
+        const recycling = new AbortController();
+        const timer = setTimeout(() => recycling.abort('recycle'), Math.max(0, recycleAfterMs - trainer.trainedMs));
+        const result = await trainer.train(order, { signal: AbortSignal.any([signal, recycling.signal]), onEvent });
+        clearTimeout(timer);
+        // A process in which something of ours went wrong is not trusted with another job.
+        if (result.type === 'failed' && isRetryable(result.failure)) await endWarm();
+        if (result.type === 'stopped' && result.reason === 'recycle' && !signal.aborted) continue;
+        idleTimer = setTimeout(() => void endWarm(), idleMs);
+        idleTimer.unref();
+        // How a trainer that was told to stop came to its end matters no more.
+        return result.type !== 'finished' && signal.aborted ? { type: 'stopped', reason: signal.reason } : result;
+      }
+    },
+    close: endWarm,
+  };
+}

@@ -1,0 +1,184 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { NewJobEvent } from '@lorasmith/contracts';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { TrainingOrder } from '../src/trainer/messages.js';
+import { createTrainerPool, DEFAULT_POOL_TIMES, type TrainerPool } from '../src/trainer/trainer-pool.js';
+import { forkTrainer, type TrainerLimits, type TrainingResult } from '../src/trainer/trainer-process.js';
+import { aJobSpec, DATASET } from './a-job-spec.js';
+
+const PROGRAM = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
+const LIMITS: TrainerLimits = {
+  silenceMs: 1_500,
+  stopMs: { cancel: 300, shutdown: 300, recycle: 2_000, 'lost-lock': 300 },
+  endMs: 2_000,
+};
+
+let folder: string;
+let pool: TrainerPool;
+let lines: string[];
+
+const makePool = (changes: { program?: string; idleMs?: number; recycleAfterMs?: number } = {}) =>
+  createTrainerPool({
+    ...DEFAULT_POOL_TIMES,
+    ...changes,
+    fork: () =>
+      forkTrainer({
+        program: changes.program ?? PROGRAM,
+        environment: process.env,
+        limits: LIMITS,
+        onLine: (line) => lines.push(line),
+      }),
+  });
+
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-pool-'));
+  lines = [];
+  pool = makePool();
+});
+afterEach(async () => {
+  await pool.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+function order(behaviour: string, baseModel = 'one'): TrainingOrder {
+  return {
+    job: 'job_0123456789abcdef01234567',
+    spec: aJobSpec(behaviour, { base_model: baseModel }),
+    dataset: { id: DATASET } as never,
+    paths: {
+      modelFolder: folder,
+      rowsFile: path.join(folder, 'rows.jsonl'),
+      checkpointFolder: folder,
+      outputFolder: folder,
+      initialAdapterFolder: null,
+    },
+  };
+}
+
+const run = (behaviour: string, options: { signal?: AbortSignal; model?: string } = {}, events: NewJobEvent[] = []) =>
+  pool.train(order(behaviour, options.model), {
+    signal: options.signal ?? new AbortController().signal,
+    onEvent: (event) => events.push(event),
+  });
+
+const pidOf = (result: TrainingResult) =>
+  result.type === 'finished' ? Number(result.outcome.versions.trainer) : expect.fail(JSON.stringify(result));
+
+const isAlive = (pid: number) => {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+};
+
+describe('a trainer', () => {
+  test('tells its events in order, then its outcome', async () => {
+    const events: NewJobEvent[] = [];
+    const result = await run('finish', {}, events);
+    expect(result).toMatchObject({ type: 'finished', outcome: { base_model: { name: 'one' } } });
+    expect(events.map(({ type }) => type)).toEqual(['report-ready', ...Array(200).fill('step-finished')]);
+  });
+
+  test('serves the next job on the same model; another model gets another, and the first goes', async () => {
+    const first = pidOf(await run('finish'));
+    expect(pidOf(await run('finish'))).toBe(first);
+    const second = pidOf(await run('finish', { model: 'two' }));
+    expect(second).not.toBe(first);
+    expect(isAlive(first)).toBe(false);
+    await pool.close();
+    expect(isAlive(second)).toBe(false);
+  });
+
+  test('goes when it has been idle for long', async () => {
+    pool = makePool({ idleMs: 100 });
+    const pid = pidOf(await run('finish'));
+    expect(isAlive(pid)).toBe(true);
+    await sleep(1_000);
+    expect(isAlive(pid)).toBe(false);
+    expect(pidOf(await run('finish'))).not.toBe(pid);
+  });
+
+  test('is replaced in the midst of a job that is longer than it may live', async () => {
+    pool = makePool({ recycleAfterMs: 300 });
+    const events: NewJobEvent[] = [];
+    const result = await run('stop-when-told', {}, events);
+    expect(result.type).toBe('finished');
+    expect(events.map(({ type }) => type)).toEqual([
+      'report-ready',
+      'step-finished',
+      'checkpoint-saved',
+      'report-ready',
+    ]);
+  });
+});
+
+describe('a trainer that goes wrong', () => {
+  test.each([
+    ['crash', 'trainer_crashed', 'SIGABRT'],
+    ['exit', 'trainer_crashed', 'exit code 3. Its last line: something broke'],
+    ['be-killed', 'out_of_memory', 'memory ran out'],
+    ['hang', 'trainer_hung', 'no sign of life for 1.5 s'],
+  ])('%s', async (behaviour, code, words) => {
+    const result = await run(behaviour);
+    expect(result).toMatchObject({
+      type: 'failed',
+      failure: { code, message: expect.stringContaining(words), details: [] },
+    });
+    expect((await run('finish')).type).toBe('finished');
+  });
+
+  test('that cannot even start says so', async () => {
+    pool = makePool({ program: path.join(folder, 'missing.js') });
+    const result = await run('finish');
+    expect(result).toMatchObject({ type: 'failed', failure: { code: 'trainer_crashed' } });
+    expect(lines.join('\n')).toContain('missing.js');
+  });
+
+  test('through the fault of the job is kept for the next one', async () => {
+    const pid = pidOf(await run('finish'));
+    expect(await run('refuse')).toMatchObject({ type: 'failed', failure: { code: 'non_finite_loss' } });
+    expect(pidOf(await run('finish'))).toBe(pid);
+  });
+});
+
+describe('a stop', () => {
+  test.each(['cancel', 'shutdown', 'lost-lock'] as const)('by %s is obeyed', async (reason) => {
+    const stopping = new AbortController();
+    const running = run('stop-when-told', { signal: stopping.signal });
+    await sleep(500);
+    stopping.abort(reason);
+    expect(await running).toEqual({ type: 'stopped', reason });
+    expect(await readdir(folder)).toEqual(reason === 'shutdown' ? ['step-1'] : []);
+  });
+
+  test('that comes before the trainer has begun is obeyed, too', async () => {
+    expect(await run('stop-when-told', { signal: AbortSignal.abort('cancel') })).toEqual({
+      type: 'stopped',
+      reason: 'cancel',
+    });
+  });
+
+  test.each(['ignore-stop', 'hang'])('that finds a trainer deaf (%s) ends it', async (behaviour) => {
+    const stopping = new AbortController();
+    const begin = Date.now();
+    const running = run(behaviour, { signal: stopping.signal });
+    await sleep(500);
+    stopping.abort('cancel');
+    expect(await running).toEqual({ type: 'stopped', reason: 'cancel' });
+    expect(Date.now() - begin).toBeLessThan(1_500);
+    expect((await run('finish')).type).toBe('finished');
+  });
+
+  test('that comes too late finds the job finished', async () => {
+    const stopping = new AbortController();
+    const running = run('finish', { signal: stopping.signal });
+    const result = await running;
+    stopping.abort('cancel');
+    expect(result.type).toBe('finished');
+  });
+});
