@@ -46,6 +46,7 @@ export const ERROR_STATUS = {
   adapter_not_found: 404,
   invalid_adapter: 422,
   merge_not_finite: 422,
+  merge_crashed: 500,
   // while training
   non_finite_loss: 422,
   trainer_crashed: 500,

@@ -1,0 +1,171 @@
+import {
+  ADAPTER_FILES,
+  type Adapter,
+  type AdapterFile,
+  AdapterId,
+  AdapterManifest,
+  type Paged,
+  ProductError,
+} from '@lorasmith/contracts';
+import { type BundleStore, type Digest, digestFile } from '@lorasmith/storage';
+import { Compile } from 'typebox/compile';
+
+export interface AdapterLibraryDependencies {
+  /** Published adapters. */
+  store: BundleStore;
+  /** Told once of each adapter that lists leave out because its manifest cannot be read. */
+  onBroken(id: string, error: unknown): void;
+}
+
+/** An adapter whose files have been compared with the digests of its manifest. */
+export interface CheckedAdapter {
+  id: string;
+  manifest: AdapterManifest;
+  /** By name; the manifest itself among them. */
+  files: AdapterFile[];
+}
+
+/** Checked adapters remembered; one more is checked again when its turn comes. */
+const MAX_REMEMBERED = 1_000;
+
+const manifestSchema = Compile(AdapterManifest);
+const idSchema = Compile(AdapterId);
+
+/** The published adapters: listed, checked, deleted. */
+export class AdapterLibrary {
+  readonly #store: BundleStore;
+  readonly #onBroken: AdapterLibraryDependencies['onBroken'];
+  /** Of adapters in the store; they never change, so each is read once. */
+  readonly #summaries = new Map<string, Adapter>();
+  readonly #checked = new Map<string, Promise<CheckedAdapter>>();
+  readonly #reported = new Set<string>();
+
+  constructor({ store, onBroken }: AdapterLibraryDependencies) {
+    this.#store = store;
+    this.#onBroken = onBroken;
+  }
+
+  /**
+   * Newest first. An adapter whose manifest is broken is left out.
+   * @throws ProductError invalid_request when `after` is not the id of an adapter
+   */
+  async list({ after, limit }: { after?: string | undefined; limit: number }): Promise<Paged<Adapter>> {
+    const adapters = await this.#summarise();
+    const last = after === undefined ? -1 : adapters.findIndex(({ id }) => id === after);
+    if (after !== undefined && last === -1) {
+      throw new ProductError('invalid_request', `There is no adapter ${after} to go on after.`, { param: 'after' });
+    }
+    const data = adapters.slice(last + 1, last + 1 + limit);
+    const has_more = adapters.length > last + 1 + limit;
+    return { data, has_more, next: has_more ? data.at(-1)!.id : null };
+  }
+
+  /** @throws ProductError adapter_not_found; invalid_adapter when it is broken on disk */
+  async manifest(id: string): Promise<AdapterManifest> {
+    return (await this.check(id)).manifest;
+  }
+
+  /**
+   * Compares every file with its digest, once in the life of the process.
+   * @throws ProductError adapter_not_found; invalid_adapter naming the file that is not what the manifest says
+   */
+  async check(id: string): Promise<CheckedAdapter> {
+    if (!(await this.has(id))) {
+      this.#forget(id);
+      throw new ProductError('adapter_not_found', `There is no adapter ${JSON.stringify(id.slice(0, 64))}.`);
+    }
+    const known = this.#checked.get(id);
+    if (known !== undefined) return await known;
+    const checking = this.#readAndCheck(id);
+    this.#checked.set(id, checking);
+    // What failed is looked at again: the file may be put back, the disk may recover.
+    checking.catch(() => this.#checked.delete(id));
+    const [oldest] = this.#checked.keys();
+    if (this.#checked.size > MAX_REMEMBERED) this.#checked.delete(oldest!);
+    return await checking;
+  }
+
+  async has(id: string): Promise<boolean> {
+    return idSchema.Check(id) && (await this.#store.has(id));
+  }
+
+  /** @throws ProductError adapter_not_found */
+  async delete(id: string): Promise<void> {
+    const deleted = idSchema.Check(id) && (await this.#store.delete(id));
+    this.#forget(id);
+    if (!deleted) {
+      throw new ProductError('adapter_not_found', `There is no adapter ${JSON.stringify(id.slice(0, 64))}.`);
+    }
+  }
+
+  #forget(id: string): void {
+    this.#summaries.delete(id);
+    this.#checked.delete(id);
+  }
+
+  async #summarise(): Promise<Adapter[]> {
+    const ids = new Set((await this.#store.list()).filter((id) => idSchema.Check(id)));
+    for (const id of this.#summaries.keys()) if (!ids.has(id)) this.#forget(id);
+    for (const id of ids) {
+      if (this.#summaries.has(id)) continue;
+      try {
+        this.#summaries.set(id, summaryOf(await this.#readManifest(id)));
+      } catch (error) {
+        if (!this.#reported.has(id)) this.#onBroken(id, error);
+        this.#reported.add(id);
+      }
+    }
+    return [...this.#summaries.values()].sort(
+      (a, b) => b.created_at.localeCompare(a.created_at) || b.id.localeCompare(a.id),
+    );
+  }
+
+  async #readManifest(id: string): Promise<AdapterManifest> {
+    let manifest: unknown;
+    try {
+      manifest = await this.#store.readJson(id, ADAPTER_FILES.manifest);
+    } catch (cause) {
+      throw broken(id, `${ADAPTER_FILES.manifest} is missing or cannot be read`, cause);
+    }
+    if (!manifestSchema.Check(manifest)) {
+      const [fault] = manifestSchema.Errors(manifest);
+      throw broken(id, `${ADAPTER_FILES.manifest} is not a manifest (${fault?.instancePath} ${fault?.message})`);
+    }
+    if (manifest.id !== id) throw broken(id, `${ADAPTER_FILES.manifest} is that of ${manifest.id}`);
+    if (Number.isNaN(Date.parse(manifest.created_at))) throw broken(id, 'created_at in its manifest is not a date');
+    return manifest;
+  }
+
+  async #readAndCheck(id: string): Promise<CheckedAdapter> {
+    const manifest = await this.#readManifest(id);
+    const files: AdapterFile[] = [];
+    for (const file of manifest.files) {
+      const found = await this.#digest(id, file.name);
+      if (found.bytes !== file.bytes || found.sha256 !== file.sha256) {
+        throw broken(id, `${file.name} is not the file whose digest is in its manifest`);
+      }
+      files.push(file);
+    }
+    files.push({ name: ADAPTER_FILES.manifest, ...(await this.#digest(id, ADAPTER_FILES.manifest)) });
+    files.sort((a, b) => (a.name < b.name ? -1 : 1));
+    return { id, manifest, files };
+  }
+
+  async #digest(id: string, name: string): Promise<Digest> {
+    try {
+      return await digestFile(this.#store.path(id, name));
+    } catch (cause) {
+      throw broken(id, `${name} is missing or cannot be read`, cause);
+    }
+  }
+}
+
+function summaryOf({ id, object, name, job, base_model, files, created_at }: AdapterManifest): Adapter {
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  return { id, object, name, job, base_model: base_model.name, bytes, created_at };
+}
+
+function broken(id: string, fault: string, cause?: unknown): ProductError {
+  const message = `Adapter ${id} is broken on disk: ${fault}. Restore it from a copy, or delete it.`;
+  return new ProductError('invalid_adapter', message, { cause });
+}

@@ -1,0 +1,56 @@
+import type { Readable } from 'node:stream';
+import { ProductError } from '@lorasmith/contracts';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { type ByteRange, parseByteRange } from './byte-range.js';
+import { matchesIfNoneMatch, matchesIfRange } from './entity-tag.js';
+
+/** Something whose every byte is fixed before it is read. */
+export interface Download {
+  /** Strong, with its quotes. */
+  etag: string;
+  totalBytes: number;
+  contentType: string;
+  /** Name it is saved under. ASCII without quotes. */
+  fileName: string;
+  /** Called once, only when there are bytes to send. */
+  open(range: ByteRange): Promise<Readable>;
+}
+
+/** A client that takes no byte for this long is gone; what it holds open must be let go. */
+const STALLED_CLIENT_MS = 120_000;
+
+/**
+ * Answers GET and HEAD for a download: 200, 206, 304 or 416, with Content-Length, ETag and Accept-Ranges on each.
+ *
+ * @throws ProductError range_not_satisfiable, with Content-Range set on the reply
+ */
+export async function answerDownload(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  download: Download,
+): Promise<FastifyReply> {
+  const { etag, totalBytes } = download;
+  // Revalidated at each use: an adapter can be deleted, though its bytes never change.
+  reply.headers({ etag, 'accept-ranges': 'bytes', 'cache-control': 'private, no-cache' });
+  if (matchesIfNoneMatch(request.headers['if-none-match'], etag)) return reply.code(304).send();
+
+  const { headers, method } = request;
+  // Range is defined for GET alone.
+  const asksForRange = method === 'GET' && matchesIfRange(headers['if-range'] as string | undefined, etag);
+  const range = asksForRange ? parseByteRange(headers.range, totalBytes) : 'whole';
+  if (range === 'unsatisfiable') {
+    reply.header('content-range', `bytes */${totalBytes}`);
+    throw new ProductError('range_not_satisfiable', `The range lies past the end; there are ${totalBytes} bytes.`);
+  }
+  reply.headers({
+    'content-type': download.contentType,
+    'content-disposition': `attachment; filename="${download.fileName}"`,
+  });
+  const { start, end } = range === 'whole' ? { start: 0, end: totalBytes - 1 } : range;
+  if (range !== 'whole') reply.code(206).header('content-range', `bytes ${start}-${end}/${totalBytes}`);
+  reply.header('content-length', end - start + 1);
+  if (method === 'HEAD') return reply.send();
+  const stream = await download.open({ start, end });
+  request.raw.socket.setTimeout(STALLED_CLIENT_MS);
+  return reply.send(stream);
+}

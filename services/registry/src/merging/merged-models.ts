@@ -1,0 +1,180 @@
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type AdapterFile, ProductError } from '@lorasmith/contracts';
+import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
+import type { BundleStore } from '@lorasmith/storage';
+import type { CheckedAdapter } from '../adapters/adapter-library.js';
+import { MergeQueue } from './merge-queue.js';
+import { MergedCache } from './merged-cache.js';
+import { type MergeProgram, runMergeProcess } from './run-merge-process.js';
+
+/** A tensor's line in the index of a model in several files, and its share of our record. */
+const MAX_INDEX_ENTRY_BYTES = 512;
+
+/** What happens to merges, for the log. */
+export type MergeEvent =
+  | { type: 'merge-started'; adapter: string; model: string; bytes: number }
+  | { type: 'merge-progressed'; adapter: string; doneBytes: number; totalBytes: number }
+  | { type: 'merge-finished'; adapter: string; seconds: number }
+  | { type: 'merge-failed'; adapter: string; seconds: number; error: unknown };
+
+export interface MergedModelsDependencies {
+  /** Published adapters. */
+  adapters: BundleStore;
+  /** Merged models, on the same file system or another. */
+  merged: BundleStore;
+  /** Base models. */
+  modelsDir: string;
+  program: MergeProgram;
+  /** Of all merged models on disk together. */
+  cacheBytes: number;
+  /** After this a merge is ended. */
+  mergeTimeoutMs: number;
+  /** How long one caller waits for a merge, which goes on without it. */
+  waitTimeoutMs: number;
+  onEvent(event: MergeEvent): void;
+}
+
+/** A merged model that stays on disk until it is released. */
+export interface MergedModelLease {
+  files: AdapterFile[];
+  release(): void;
+}
+
+/** Adapters merged into their base models: computed when first asked for, once for all who ask, and kept on disk. */
+export class MergedModels {
+  readonly #dependencies: MergedModelsDependencies;
+  readonly #cache: MergedCache;
+  readonly #queue = new MergeQueue();
+  readonly #running = new Map<string, Promise<AdapterFile[]>>();
+  readonly #closing = new AbortController();
+
+  private constructor(dependencies: MergedModelsDependencies) {
+    this.#dependencies = dependencies;
+    this.#cache = new MergedCache(dependencies.merged, dependencies.cacheBytes);
+  }
+
+  /** Takes over the merged models that an earlier process left, and clears up what it left half-made. */
+  static async open(dependencies: MergedModelsDependencies): Promise<MergedModels> {
+    const models = new MergedModels(dependencies);
+    await dependencies.merged.sweepStaging(dependencies.mergeTimeoutMs);
+    await models.#cache.load((id) => dependencies.adapters.has(id));
+    return models;
+  }
+
+  /**
+   * The merged model of an adapter, computed if need be. A caller that goes away or waits too long does not end the
+   * work for the others.
+   *
+   * @throws ProductError model_not_found and the other model errors; conflict when the base is not the one trained on;
+   * invalid_adapter; merge_not_finite; merge_crashed; storage_full; service_unavailable; timeout
+   */
+  async acquire(adapter: CheckedAdapter): Promise<MergedModelLease> {
+    const release = this.#cache.pin(adapter.id);
+    try {
+      const files = (await this.#cache.files(adapter.id)) ?? (await this.#waitFor(this.#merge(adapter)));
+      return { files, release };
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /** Removes the merged model of a deleted adapter. */
+  async forget(id: string): Promise<void> {
+    await this.#cache.remove(id);
+  }
+
+  /** Ends the merges that run; those who wait for them get service_unavailable. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled(this.#running.values());
+  }
+
+  #merge(adapter: CheckedAdapter): Promise<AdapterFile[]> {
+    const running = this.#running.get(adapter.id);
+    if (running !== undefined) return running;
+    const unpin = this.#cache.pin(adapter.id);
+    const merging = this.#queue
+      .run(() => this.#mergeInTurn(adapter))
+      .finally(() => {
+        unpin();
+        this.#running.delete(adapter.id);
+      });
+    this.#running.set(adapter.id, merging);
+    // Everybody may have stopped waiting by the time it fails.
+    merging.catch(() => {});
+    return merging;
+  }
+
+  async #mergeInTurn(adapter: CheckedAdapter): Promise<AdapterFile[]> {
+    const { id, manifest } = adapter;
+    const { adapters, merged, modelsDir, program, mergeTimeoutMs, onEvent } = this.#dependencies;
+    // It may have been finished between the look into the cache and this turn.
+    const ready = await this.#cache.files(id);
+    if (ready !== null) return ready;
+    const model = await openBaseModel(modelsDir, manifest.base_model.name);
+    const bytes = await mergedBytes(model);
+    await this.#cache.makeRoom(bytes);
+
+    const begin = performance.now();
+    const seconds = () => (performance.now() - begin) / 1000;
+    onEvent({ type: 'merge-started', adapter: id, model: model.name, bytes });
+    const staging = await merged.stage();
+    try {
+      const request = {
+        modelFolder: model.path,
+        weightsSha256: manifest.base_model.weights_sha256,
+        adapter: id,
+        adapterFolder: adapters.folder(id),
+        outputFolder: staging.path,
+      };
+      const made = await runMergeProcess(program, request, {
+        signal: this.#closing.signal,
+        timeoutMs: mergeTimeoutMs,
+        onProgress: (doneBytes, totalBytes) =>
+          onEvent({ type: 'merge-progressed', adapter: id, doneBytes, totalBytes }),
+      });
+      await this.#cache.publish(id, staging, made);
+      onEvent({ type: 'merge-finished', adapter: id, seconds: seconds() });
+    } catch (error) {
+      onEvent({ type: 'merge-failed', adapter: id, seconds: seconds(), error });
+      throw error;
+    } finally {
+      await staging.discard();
+    }
+    if (!(await adapters.has(id))) {
+      await this.#cache.remove(id);
+      throw new ProductError('adapter_not_found', `The adapter ${id} was deleted while it was being merged.`);
+    }
+    const files = await this.#cache.files(id);
+    if (files === null) throw new ProductError('internal_error', `The merged model of ${id} has vanished. Try again.`);
+    return files;
+  }
+
+  async #waitFor(merging: Promise<AdapterFile[]>): Promise<AdapterFile[]> {
+    const { waitTimeoutMs } = this.#dependencies;
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        const message = `The model is not merged after ${waitTimeoutMs / 1000} s. The work goes on: ask again in a while.`;
+        reject(new ProductError('timeout', message));
+      }, waitTimeoutMs);
+    });
+    try {
+      return await Promise.race([merging, timeout]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** What the merged model will take at most: the weights keep their dtype, text files are copied, an index is added. */
+async function mergedBytes(model: ModelFolder): Promise<number> {
+  let bytes = model.weightBytes + model.tensors.size * MAX_INDEX_ENTRY_BYTES;
+  for (const entry of await readdir(model.path, { withFileTypes: true })) {
+    if (!/^[^.]+$|\.(json|txt|jinja|model|md)$/.test(entry.name) || entry.isDirectory()) continue;
+    bytes += (await stat(join(model.path, entry.name))).size;
+  }
+  return bytes;
+}
