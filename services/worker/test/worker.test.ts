@@ -1,0 +1,347 @@
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { AdapterManifest, type Dataset, type Job, type JobEvent, type JobSpec } from '@lorasmith/contracts';
+import { createJobStore, type JobStore, jobKeys, QUEUE_NAME } from '@lorasmith/job-store';
+import { type BundleStore, openBundleStore } from '@lorasmith/storage';
+import { Queue } from 'bullmq';
+import { Redis } from 'ioredis';
+import { pino } from 'pino';
+import { Value } from 'typebox/value';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { startWorker, type WorkerService } from '../src/start-worker.js';
+import { aJobSpec, DATASET } from './a-job-spec.js';
+
+const FIXTURE_TRAINER = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
+const MODELS = fileURLToPath(new URL('../../../test/fixtures/reference', import.meta.url));
+
+let server: RealRedis;
+let redis: Redis;
+let prefix: string;
+let store: JobStore;
+let queue: Queue;
+let dataDir: string;
+let modelsDir: string;
+let adapters: BundleStore;
+let workers: WorkerService[];
+let round = 0;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  redis = new Redis(server.url, { maxRetriesPerRequest: null });
+  modelsDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-models-'));
+  await cp(path.join(MODELS, 'llama-tied/base'), path.join(modelsDir, 'llama-tied'), { recursive: true });
+});
+afterAll(async () => {
+  await redis.quit();
+  await server.stop();
+  await rm(modelsDir, { recursive: true, force: true });
+});
+
+beforeEach(async () => {
+  prefix = `${server.prefix}${round++}:`;
+  store = createJobStore({ redis, prefix });
+  queue = new Queue(QUEUE_NAME, { connection: redis, prefix: jobKeys(prefix).queuePrefix });
+  dataDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-worker-'));
+  adapters = await openBundleStore({ root: dataDir, kind: 'adapters' });
+  await putDataset();
+  workers = [];
+});
+afterEach(async () => {
+  await Promise.all(workers.map((worker) => worker.stop()));
+  await queue.close();
+  await store.close();
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+async function putDataset() {
+  const record: Dataset = {
+    id: DATASET,
+    object: 'dataset',
+    sha256: 'b'.repeat(64),
+    name: null,
+    format: 'text',
+    rows: 1,
+    bytes: 13,
+    features: null,
+    warnings: [],
+    created_at: new Date().toISOString(),
+  };
+  const datasets = await openBundleStore({ root: dataDir, kind: 'datasets' });
+  const staging = await datasets.stage();
+  await staging.write('data.jsonl', [Buffer.from('{"text":"a"}\n')]);
+  await staging.write('dataset.json', [Buffer.from(JSON.stringify(record))]);
+  await datasets.publish(staging, DATASET);
+}
+
+async function work(changes: Partial<Parameters<typeof startWorker>[0]> = {}): Promise<WorkerService> {
+  const worker = await startWorker({
+    redis,
+    prefix,
+    dataDir,
+    modelsDir,
+    workerName: `worker-${workers.length + 1}`,
+    trainerProgram: FIXTURE_TRAINER,
+    environment: process.env,
+    log: pino({ level: 'silent' }),
+    lockTimes: { lockDurationMs: 3_000, renewEveryMs: 1_000, stalledCheckMs: 1_000 },
+    watchIntervalMs: 200,
+    shutdownTimeoutMs: 10_000,
+    ...changes,
+  });
+  workers.push(worker);
+  return worker;
+}
+
+const send = async (behaviour: string, changes: Partial<JobSpec> = {}) =>
+  (await store.createJob(aJobSpec(behaviour, changes), { requestHash: 'h' })).job.id;
+
+async function until(id: string, ...statuses: Job['status'][]): Promise<Job> {
+  const deadline = Date.now() + 20_000;
+  for (;;) {
+    const job = await store.getJob(id);
+    if (job !== null && statuses.includes(job.status)) return job;
+    if (Date.now() > deadline) throw new Error(`the job is ${job?.status}, not ${statuses.join(' or ')}`);
+    await sleep(20);
+  }
+}
+
+const ended = (id: string) => until(id, 'succeeded', 'failed', 'cancelled');
+const eventsOf = async (id: string): Promise<JobEvent[]> => (await store.readEvents(id, { limit: 1000 })).data;
+const typesOf = async (id: string) => (await eventsOf(id)).map(({ type }) => type);
+const foldersOfJobs = () => readdir(path.join(dataDir, 'jobs'));
+
+/** The worker has yet to tidy up and to tell the queue when a record has ended. */
+async function eventually(check: () => Promise<void>): Promise<void> {
+  for (let i = 0; i < 200; i++) {
+    try {
+      return await check();
+    } catch {
+      await sleep(50);
+    }
+  }
+  await check();
+}
+
+describe('a job', () => {
+  test('ends with an adapter in the store, told of and described', async () => {
+    await work();
+    const id = await send('finish');
+    const job = await ended(id);
+    const adapter = `ad_${id.slice(4)}`;
+    expect(job).toMatchObject({ status: 'succeeded', adapter, attempts: 1, error: null, progress: { step: 200 } });
+    expect(job.report?.family).toBe('llama');
+    expect((await adapters.files(adapter)).map(({ name }) => name)).toEqual([
+      'adapter_config.json',
+      'adapter_model.safetensors',
+      'manifest.json',
+    ]);
+    const manifest = (await adapters.readJson(adapter, 'manifest.json')) as AdapterManifest;
+    expect([...Value.Errors(AdapterManifest, manifest)]).toEqual([]);
+    expect(manifest).toMatchObject({ id: adapter, job: id, name: 'a name', settings: aJobSpec('finish') });
+    expect(manifest.dataset).toEqual({ id: DATASET, sha256: 'b'.repeat(64), rows: 1 });
+    expect(manifest.files.map(({ name }) => name)).toEqual(['adapter_config.json', 'adapter_model.safetensors']);
+    await eventually(async () => {
+      expect(await foldersOfJobs()).toEqual([]);
+      expect(await queue.getJobState(id)).toBe('unknown');
+    });
+  });
+
+  test('tells of its steps once a second at most, and of the last one', async () => {
+    await work();
+    const id = await send('finish');
+    await ended(id);
+    const events = await eventsOf(id);
+    const steps = events.flatMap((event) => (event.type === 'step-finished' ? [event.data.step] : []));
+    expect(steps).toEqual([1, 200]);
+    expect(events.map(({ type }) => type)).toEqual([
+      'job-queued',
+      'job-started',
+      'report-ready',
+      'step-finished',
+      'step-finished',
+      'adapter-published',
+    ]);
+  });
+
+  test('whose adapter an attempt published before it died has succeeded', async () => {
+    const id = await send('crash');
+    const staging = await adapters.stage();
+    await staging.write('adapter_model.safetensors', [Buffer.from('by the attempt before')]);
+    await adapters.publish(staging, `ad_${id.slice(4)}`);
+    await work();
+    expect(await ended(id)).toMatchObject({ status: 'succeeded', adapter: `ad_${id.slice(4)}` });
+  });
+});
+
+describe('a crash', () => {
+  test('is followed by another attempt from the last checkpoint', async () => {
+    await work();
+    const id = await send('crash-once');
+    expect(await ended(id)).toMatchObject({ status: 'succeeded', attempts: 2 });
+    expect(await typesOf(id)).toEqual([
+      'job-queued',
+      'job-started',
+      'report-ready',
+      'checkpoint-saved',
+      'job-started',
+      'report-ready',
+      'adapter-published',
+    ]);
+  });
+
+  test('three times in all fails the job; its checkpoints stay', async () => {
+    await work();
+    const id = await send('crash');
+    const job = await ended(id);
+    expect(job).toMatchObject({ status: 'failed', attempts: 3, adapter: null, error: { code: 'trainer_crashed' } });
+    expect((await typesOf(id)).at(-1)).toBe('job-failed');
+    await eventually(async () => {
+      expect(await queue.getJobState(id)).toBe('failed');
+      expect(await readdir(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']);
+    });
+    expect(await adapters.list()).toEqual([]);
+  }, 40_000);
+});
+
+describe('bad input', () => {
+  test.each<[string, string, Partial<JobSpec>]>([
+    ['refuse', 'non_finite_loss', {}],
+    ['finish', 'model_not_found', { base_model: 'nowhere' }],
+    ['finish', 'dataset_not_found', { dataset: 'ds_ffffffffffffffffffffffff' }],
+    ['finish', 'adapter_not_found', { lora: { ...aJobSpec('').lora, init_from: 'ad_ffffffffffffffffffffffff' } }],
+  ])('ends a job at its first attempt (%s, %s)', async (behaviour, code, changes) => {
+    await work();
+    const id = await send(behaviour, changes);
+    expect(await ended(id)).toMatchObject({ status: 'failed', attempts: 1, error: { code } });
+    await eventually(async () => expect(await queue.getJobState(id)).toBe('failed'));
+  });
+});
+
+describe('a cancel', () => {
+  test('of a running job takes effect within two seconds and leaves nothing', async () => {
+    await work();
+    const id = await send('stop-when-told');
+    await until(id, 'running');
+    const begin = Date.now();
+    await store.requestCancel(id);
+    expect((await ended(id)).status).toBe('cancelled');
+    expect(Date.now() - begin).toBeLessThan(2_000);
+    expect((await typesOf(id)).at(-1)).toBe('job-cancelled');
+    await eventually(async () => expect(await foldersOfJobs()).toEqual([]));
+    expect(await adapters.list()).toEqual([]);
+    const next = await send('finish');
+    expect((await ended(next)).status).toBe('succeeded');
+  });
+
+  test('of a waiting job never lets it start', async () => {
+    await work();
+    const running = await send('stop-when-told');
+    const waiting = await send('finish');
+    await until(running, 'running');
+    expect((await store.requestCancel(waiting)).status).toBe('cancelled');
+    await store.requestCancel(running);
+    await ended(running);
+    const next = await send('finish');
+    await ended(next);
+    expect(await typesOf(waiting)).toEqual(['job-queued', 'job-cancelled']);
+  });
+
+  test('that finds the training just finished still publishes nothing', async () => {
+    await work({ watchIntervalMs: 60_000 });
+    const id = await send('finish-late');
+    await until(id, 'running');
+    await store.requestCancel(id);
+    expect((await ended(id)).status).toBe('cancelled');
+    expect(await adapters.list()).toEqual([]);
+  });
+});
+
+describe('a worker that goes', () => {
+  test('by being told to hands its job back, and the next one goes on from the checkpoint', async () => {
+    const first = await work();
+    const id = await send('stop-when-told');
+    await until(id, 'running');
+    const begin = Date.now();
+    await first.stop();
+    expect(Date.now() - begin).toBeLessThan(5_000);
+    expect((await store.getJob(id))?.status).toBe('queued');
+    expect(await queue.getJobState(id)).toBe('waiting');
+    expect((await typesOf(id)).at(-1)).toBe('checkpoint-saved');
+    await work();
+    expect(await ended(id)).toMatchObject({ status: 'succeeded', attempts: 2 });
+    const [started] = (await eventsOf(id)).filter((event) => event.type === 'job-started').slice(-1);
+    expect(started?.data).toEqual({ attempt: 2, worker: 'worker-2' });
+  });
+
+  test('with a job that was to be cancelled cancels it', async () => {
+    const first = await work({ watchIntervalMs: 60_000 });
+    const id = await send('stop-when-told');
+    await until(id, 'running');
+    await store.requestCancel(id);
+    await first.stop();
+    expect((await store.getJob(id))?.status).toBe('cancelled');
+  });
+
+  test('without a job goes at once', async () => {
+    const worker = await work();
+    const begin = Date.now();
+    await worker.stop();
+    expect(Date.now() - begin).toBeLessThan(2_000);
+  });
+});
+
+describe('a lost job', () => {
+  test('whose lock is gone is stopped, publishes nothing, and is taken anew', async () => {
+    await work();
+    const id = await send('stop-when-told');
+    await until(id, 'running');
+    // As if this worker had been away for longer than the lock lasts.
+    await redis.del(`${queue.toKey(id)}:lock`);
+    await eventually(async () => expect((await store.getJob(id))?.attempts).toBe(2));
+    // A stop for any other reason would have saved a checkpoint, with which the second attempt had finished.
+    await until(id, 'running');
+    expect(await typesOf(id)).not.toContain('checkpoint-saved');
+    expect(await adapters.list()).toEqual([]);
+    await store.requestCancel(id);
+    expect((await ended(id)).status).toBe('cancelled');
+  });
+
+  test('that another attempt has taken is let go of', async () => {
+    await work();
+    const id = await send('finish-late');
+    await until(id, 'running');
+    const other = await store.attempts.start(id, 'elsewhere');
+    expect(other.outcome).toBe('started');
+    await sleep(2_500);
+    expect(await adapters.list()).toEqual([]);
+    expect((await store.getJob(id))?.status).not.toBe('succeeded');
+    if (other.outcome === 'started') await store.attempts.cancel(other.attempt);
+  });
+});
+
+describe('what a died process left', () => {
+  test('a job in no queue is done', async () => {
+    const id = await send('finish');
+    await queue.remove(id);
+    await work();
+    expect((await ended(id)).status).toBe('succeeded');
+  });
+
+  test('folders of jobs that are over or gone are removed, those of failed and waiting ones stay', async () => {
+    const [failed, cancelled] = [await send('finish'), await send('finish')];
+    const start = await store.attempts.start(failed, 'w');
+    if (start.outcome === 'started') {
+      await store.attempts.fail(start.attempt, { code: 'trainer_crashed', message: '', details: [] });
+    }
+    await store.requestCancel(cancelled);
+    const gone = 'job_000000000000000000000000';
+    for (const id of [failed, cancelled, gone]) await mkdir(path.join(dataDir, 'jobs', id), { recursive: true });
+    await writeFile(path.join(dataDir, 'jobs', 'not-a-job'), '');
+    await work();
+    await eventually(async () => expect((await foldersOfJobs()).sort()).toEqual([failed, 'not-a-job'].sort()));
+  });
+});
