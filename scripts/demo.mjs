@@ -15,7 +15,7 @@ const EXAMPLE_DIR = path.join(ROOT_DIR, 'examples/dates');
 const JOB_NAME = 'dates-demo';
 const SHOWN_ROWS = 12;
 
-/** @type {Omit<import('@lorasmith/contracts').JobRequest, 'dataset'>} */
+/** @type {Omit<import('../packages/contracts/dist/index.js').JobRequest, 'dataset'>} */
 const JOB = {
   base_model: DEMO_MODEL_NAME,
   name: JOB_NAME,
@@ -59,7 +59,7 @@ async function demo(signal) {
 
   const stack = await startStack({ dataDir, modelsDir, signal, onEvent: consoleReport(process.stdout) });
   say(`api       ${stack.apiUrl}\n`);
-  /** @type {import('@lorasmith/contracts').AdapterManifest} */
+  /** @type {import('../packages/contracts/dist/index.js').AdapterManifest} */
   let manifest;
   try {
     const ended = stack.failed.then((error) => Promise.reject(error));
@@ -109,7 +109,7 @@ async function trainOverHttp(baseUrl, outputDir, signal) {
       await client.cancelJob(queued.id).catch(() => {});
       throw error;
     })
-    .finally(progress.end);
+    .finally(() => progress.end());
   if (job.adapter === null) throw new Error(`the job ${job.status}: ${job.error?.message ?? 'it has no adapter'}`);
 
   const manifest = await client.manifest(job.adapter, { signal });
@@ -126,7 +126,7 @@ async function trainOverHttp(baseUrl, outputDir, signal) {
   return manifest;
 }
 
-/** Jobs of a demo that was killed would be trained before this one. @param {import('@lorasmith/client').Client} client */
+/** Jobs of a demo that was killed would be trained before this one. @param {import('../packages/client/dist/index.js').Client} client */
 async function cancelLeftovers(client) {
   for (const status of /** @type {const} */ (['queued', 'preparing', 'running'])) {
     for (const job of (await client.listJobs({ status, limit: 100 })).data) {

@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""The peer: the same rows trained by TRL's SFTTrainer with PEFT's LoRA on the CPU, timed over one pass.
+
+Rows are JSONL in the formats the product takes: {"messages": [...]} (the last turn is trained), {"prompt", "completion"},
+{"instruction", "input"?, "output"}; also {"question", "answer"}. Prints one JSON line that `bench/train.mjs --peer` reads.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import SFTConfig, SFTTrainer
+
+
+def conversation(row):
+    """The row as TRL's prompt and completion, both conversational, so that the model's own template renders them."""
+    if "messages" in row:
+        return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}
+    if "prompt" in row:
+        prompt, completion = row["prompt"], row["completion"]
+    elif "instruction" in row:
+        prompt = "\n\n".join(part for part in (row["instruction"], row.get("input")) if part)
+        completion = row["output"]
+    else:
+        prompt, completion = row["question"], row["answer"]
+    return {
+        "prompt": [{"role": "user", "content": prompt}],
+        "completion": [{"role": "assistant", "content": completion}],
+    }
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="Hugging Face folder of the base model")
+    parser.add_argument("data", help="JSONL file")
+    parser.add_argument("--rows", type=int, default=64, help="how many of its first rows")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--targets", default="q_proj,v_proj", help="comma-separated suffixes, or all-linear")
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--max-length", type=int, default=512)
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse_arguments()
+    with open(arguments.data, encoding="utf-8") as lines:
+        rows = [json.loads(line) for line, _ in zip(lines, range(arguments.rows))]
+    if not rows:
+        sys.exit(f"{arguments.data} has no rows")
+    targets = arguments.targets if arguments.targets == "all-linear" else arguments.targets.split(",")
+    with tempfile.TemporaryDirectory() as output:
+        trainer = SFTTrainer(
+            model=AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.precision)),
+            processing_class=AutoTokenizer.from_pretrained(arguments.model),
+            train_dataset=Dataset.from_list([conversation(row) for row in rows]),
+            peft_config=LoraConfig(
+                r=arguments.rank, lora_alpha=2 * arguments.rank, target_modules=targets, task_type="CAUSAL_LM"
+            ),
+            args=SFTConfig(
+                output_dir=output,
+                # The weights have the precision already; autocast on top would be another computation.
+                use_cpu=True,
+                bf16=False,
+                gradient_checkpointing=False,
+                num_train_epochs=1,
+                per_device_train_batch_size=arguments.batch_size,
+                learning_rate=1e-4,
+                completion_only_loss=True,
+                packing=False,
+                max_length=arguments.max_length,
+                logging_steps=1,
+                save_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+            ),
+        )
+        tokens = sum(len(row["input_ids"]) for row in trainer.train_dataset)
+        started = time.perf_counter()
+        # Its log lines would mix with the result.
+        with contextlib.redirect_stdout(sys.stderr):
+            trainer.train()
+        seconds = time.perf_counter() - started
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    print(
+        json.dumps(
+            {
+                "trainer": "trl",
+                "precision": arguments.precision,
+                "rows": len(rows),
+                "tokens": tokens,
+                "seconds": round(seconds, 2),
+                "tokens_per_second": round(tokens / seconds, 1),
+                # Linux gives kilobytes.
+                "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
+                "losses": [round(float(loss), 4) for loss in losses],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
