@@ -30,7 +30,7 @@ async function merge(request: MergeRequest): Promise<AdapterFile[]> {
   const adapter = await readPeftFolder(request.adapterFolder);
   const model = await readModelFolder(request.modelFolder);
   checkWeights(request, model.name, await digestWeights(model));
-  let reportedAtMs = 0;
+  let reportedAtMs = Number.NEGATIVE_INFINITY;
   await mergeModel({
     model,
     adapter,

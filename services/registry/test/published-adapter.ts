@@ -1,0 +1,118 @@
+import { cp, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ADAPTER_FILES, type AdapterManifest } from '@lorasmith/contracts';
+import { digestWeights, readModelFolder } from '@lorasmith/model-folder';
+import { type BundleStore, digestFile } from '@lorasmith/storage';
+
+export const REFERENCE = new URL('../../../test/fixtures/reference/', import.meta.url).pathname;
+
+/** A well-formed adapter id. */
+export function adapterId(number: number): string {
+  return `ad_${String(number).padStart(24, '0')}`;
+}
+
+/** Puts the base model of a reference case into the models folder, under the name of the case. */
+export async function addBaseModel(modelsDir: string, name: string): Promise<void> {
+  await mkdir(modelsDir, { recursive: true });
+  await cp(join(REFERENCE, name, 'base'), join(modelsDir, name), { recursive: true });
+}
+
+export interface PublishOptions {
+  id: string;
+  /** The reference case whose trained adapter it is. */
+  name: string;
+  createdAt?: string;
+  /** Changes the PEFT files before their digests are taken. */
+  prepare?(folder: string): Promise<void>;
+  /** Changes the manifest before it is written. */
+  change?(manifest: AdapterManifest): void;
+  /** Changes the staged files after their digests were taken. */
+  spoil?(folder: string): Promise<void>;
+}
+
+/** Publishes the trained adapter of a reference case as a worker does. */
+export async function publishReferenceAdapter(adapters: BundleStore, options: PublishOptions): Promise<void> {
+  const { id, name } = options;
+  const staging = await adapters.stage();
+  await cp(join(REFERENCE, name, 'adapter_trained'), staging.path, { recursive: true });
+  await options.prepare?.(staging.path);
+  const files: AdapterManifest['files'] = [];
+  for (const file of [ADAPTER_FILES.config, ADAPTER_FILES.weights]) {
+    files.push({ name: file, ...(await digestFile(join(staging.path, file))) });
+  }
+  const model = await readModelFolder(join(REFERENCE, name, 'base'));
+  const manifest = manifestOf(id, name, await digestWeights(model), files);
+  if (options.createdAt !== undefined) manifest.created_at = options.createdAt;
+  options.change?.(manifest);
+  await staging.write(ADAPTER_FILES.manifest, [Buffer.from(JSON.stringify(manifest))]);
+  await options.spoil?.(staging.path);
+  await adapters.publish(staging, id);
+}
+
+function manifestOf(
+  id: string,
+  model: string,
+  weightsSha256: string,
+  files: AdapterManifest['files'],
+): AdapterManifest {
+  const dataset = `ds_${'0'.repeat(24)}`;
+  return {
+    id,
+    object: 'adapter',
+    name: 'a-name',
+    job: id.replace('ad_', 'job_'),
+    created_at: '2026-05-04T03:02:01.500Z',
+    base_model: { name: model, family: 'llama', weights_sha256: weightsSha256 },
+    dataset: { id: dataset, sha256: '0'.repeat(64), rows: 4 },
+    settings: {
+      base_model: model,
+      dataset,
+      validation: { split: 0 },
+      lora: { r: 4, alpha: 8, dropout: 0, target_modules: ['q_proj'], use_rslora: false, init_from: null },
+      training: {
+        epochs: 3,
+        max_steps: null,
+        batch_size: 8,
+        gradient_accumulation_steps: 1,
+        learning_rate: 1e-4,
+        lr_scheduler: 'linear',
+        warmup_ratio: 0.03,
+        weight_decay: 0,
+        max_grad_norm: 1,
+        max_seq_length: 1024,
+        on_overflow: 'error',
+        precision: 'auto',
+        seed: 42,
+        eval_every_steps: null,
+        checkpoint_every_steps: 50,
+      },
+      name: 'a-name',
+      metadata: {},
+    },
+    report: {
+      base_model: model,
+      family: 'llama',
+      precision: { chosen: 'float32', reason: 'asked for' },
+      parameters: { trained: 1, total: 100, trained_percent: 1, modules: ['q_proj'] },
+      rows: { total: 4, training: 4, validation: 0, overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 9 },
+      tokens: { per_epoch: 36, trained_per_epoch: 18, total: 108, validation: 0 },
+      steps: { per_epoch: 1, total: 3, warmup: 1 },
+      warnings: [],
+    },
+    lora: { r: 4, alpha: 8, modules: ['q_proj'] },
+    result: {
+      steps: 3,
+      tokens: 108,
+      trained_tokens: 54,
+      seconds: 1.5,
+      peak_memory_bytes: 1,
+      first_loss: 3,
+      last_loss: 1,
+      losses: [3, 2, 1],
+      evaluation_before: null,
+      evaluation_after: null,
+    },
+    versions: { lorasmith: '0.1.0' },
+    files,
+  };
+}
