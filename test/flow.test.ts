@@ -1,0 +1,233 @@
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Job, JobEvent, JobRequest } from '@lorasmith/contracts';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createClient } from '../packages/client/src/index.js';
+import { openSafetensors, toFloat32 } from '../packages/safetensors/src/index.js';
+import { writeTinyLlama } from './tiny-llama.js';
+
+// The whole of the product as it is run: compiled services, each its own process, a real Redis, a real trainer.
+
+interface Stack {
+  apiUrl: string;
+  stop(): Promise<void>;
+}
+
+const ROWS = Array.from({ length: 24 }, (_, i) => ({
+  messages: [
+    { role: 'user', content: `Say ${i}.` },
+    { role: 'assistant', content: `It is ${i}.` },
+  ],
+}));
+const DATASET = `${ROWS.map((row) => JSON.stringify(row)).join('\n')}\n`;
+
+let folder: string;
+let stack: Stack;
+let client: ReturnType<typeof createClient>;
+let dataset: string;
+
+const request = (changes: JobRequest['training'] = {}): JobRequest => ({
+  base_model: 'tiny-llama',
+  dataset,
+  validation: { split: 0.25 },
+  lora: { r: 4, alpha: 8, target_modules: ['q_proj', 'v_proj'] },
+  training: { epochs: 4, batch_size: 4, learning_rate: 0.01, precision: 'float32', ...changes },
+});
+
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-flow-'));
+  await mkdir(path.join(folder, 'data'));
+  await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
+  // Plain JavaScript without declarations, hence the computed specifier.
+  const { startStack } = await import(new URL('../scripts/stack/start-stack.mjs', import.meta.url).href);
+  stack = await startStack({ dataDir: path.join(folder, 'data'), modelsDir: path.join(folder, 'models') });
+  client = createClient({ baseUrl: stack.apiUrl });
+}, 120_000);
+
+afterAll(async () => {
+  await stack?.stop();
+  await rm(folder, { recursive: true, force: true });
+}, 90_000);
+
+async function until(id: string, ...statuses: Job['status'][]): Promise<Job> {
+  const deadline = Date.now() + 60_000;
+  for (;;) {
+    const job = await client.getJob(id);
+    if (statuses.includes(job.status)) return job;
+    if (Date.now() > deadline) throw new Error(`the job is ${job.status}: ${JSON.stringify(job.error)}`);
+    await sleep(50);
+  }
+}
+
+describe('the main job', () => {
+  let job: Job;
+  const events: JobEvent[] = [];
+
+  test('a dataset goes up, once', async () => {
+    const post = () =>
+      fetch(`${stack.apiUrl}/datasets`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/x-ndjson' },
+        body: DATASET,
+      });
+    const first = await post();
+    expect(first.status).toBe(201);
+    const record = (await first.json()) as { id: string };
+    expect(record).toMatchObject({ rows: 24, format: 'messages', bytes: Buffer.byteLength(DATASET) });
+    dataset = record.id;
+    expect(await (await post()).json()).toEqual(record);
+  });
+
+  test('a dry run says what would be done and queues nothing', async () => {
+    const report = await client.dryRun(request());
+    expect(report).toMatchObject({ rows: { total: 24, training: 18, validation: 6 }, steps: { total: 20 } });
+    expect(report.parameters.modules).toHaveLength(6);
+    expect(report.parameters.trained).toBe(3 * (4 * (48 + 48) + 4 * (48 + 16)));
+    expect((await client.listJobs()).data).toEqual([]);
+  });
+
+  test('a job with a fault is refused with its place and queues nothing', async () => {
+    const answer = await fetch(`${stack.apiUrl}/jobs`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...request(), lora: { r: 0 } }),
+    });
+    expect(answer.status).toBe(400);
+    expect(await answer.json()).toMatchObject({ error: { details: [{ param: 'lora.r' }] } });
+    expect((await client.listJobs()).data).toEqual([]);
+  });
+
+  test('it trains, and tells of it from the first event to the last', async () => {
+    job = await client.createJob(request(), { idempotencyKey: 'main-job' });
+    expect(job.status).toBe('queued');
+    for await (const event of client.events(job.id)) events.push(event);
+    expect([...new Set(events.map(({ type }) => type))]).toEqual(
+      expect.arrayContaining([
+        'job-queued',
+        'job-started',
+        'report-ready',
+        'step-finished',
+        'evaluation-finished',
+        'adapter-published',
+      ]),
+    );
+    expect(events.at(-1)?.type).toBe('adapter-published');
+    job = await client.getJob(job.id);
+    expect(job).toMatchObject({ status: 'succeeded', attempts: 1, progress: { step: 20, total_steps: 20 } });
+    expect((await client.createJob(request(), { idempotencyKey: 'main-job' })).id).toBe(job.id);
+    expect((await client.listJobs()).data).toHaveLength(1);
+  }, 120_000);
+
+  test('its events are replayed after any of them, as a stream and as JSON', async () => {
+    const middle = events[2]?.id ?? '';
+    const stream = await fetch(`${stack.apiUrl}/jobs/${job.id}/events`, {
+      headers: { accept: 'text/event-stream', 'last-event-id': middle },
+    });
+    expect(stream.headers.get('content-type')).toContain('text/event-stream');
+    const replayed = [...(await stream.text()).matchAll(/^data: ?(.*)$/gm)].map(([, data]) => JSON.parse(data ?? ''));
+    expect(replayed).toEqual(events.slice(3));
+    const list = await fetch(`${stack.apiUrl}/jobs/${job.id}/events?limit=100`, {
+      headers: { accept: 'application/json' },
+    });
+    expect(await list.json()).toMatchObject({ data: events, has_more: false });
+  });
+
+  test('its manifest says how it came to be', async () => {
+    const manifest = await client.manifest(job.adapter ?? '');
+    expect(manifest).toMatchObject({
+      id: job.adapter,
+      job: job.id,
+      dataset: { id: dataset, rows: 24 },
+      result: { steps: 20 },
+    });
+    expect(manifest.result.last_loss).toBeLessThan(manifest.result.first_loss);
+    expect(manifest.result.evaluation_after?.loss).toBeLessThan(manifest.result.evaluation_before?.loss ?? 0);
+  });
+
+  test('the adapter comes down as a PEFT folder, the merged model as W + (alpha / r) B A', async () => {
+    const adapterFolder = path.join(folder, 'adapter');
+    const mergedFolder = path.join(folder, 'merged');
+    await client.downloadAdapter(job.adapter ?? '', { folder: adapterFolder });
+    await client.downloadAdapter(job.adapter ?? '', { folder: mergedFolder }, { weights: 'merged' });
+    const config = JSON.parse(await readFile(path.join(adapterFolder, 'adapter_config.json'), 'utf8'));
+    expect(config).toMatchObject({ peft_type: 'LORA', r: 4, lora_alpha: 8 });
+    for (const file of ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja']) {
+      const ours = await readFile(path.join(mergedFolder, file), 'utf8');
+      const base = await readFile(path.join(folder, 'models/tiny-llama', file), 'utf8');
+      expect(JSON.stringify(file.endsWith('.json') ? JSON.parse(ours) : ours)).toBe(
+        JSON.stringify(file.endsWith('.json') ? JSON.parse(base) : base),
+      );
+    }
+    const adapter = await weightsOf(path.join(adapterFolder, 'adapter_model.safetensors'));
+    const merged = await weightsOf(path.join(mergedFolder, 'model.safetensors'));
+    const base = await weightsOf(path.join(folder, 'models/tiny-llama/model.safetensors'));
+    expect([...merged.keys()].sort()).toEqual([...base.keys()].sort());
+    for (const [name, weight] of base) {
+      const key = `base_model.model.${name.replace(/\.weight$/, '')}`;
+      const [a, b] = [adapter.get(`${key}.lora_A.weight`), adapter.get(`${key}.lora_B.weight`)];
+      const expected = a && b ? mergedByHand(weight, a, b, 2) : weight;
+      expect(merged.get(name)?.length).toBe(weight.length);
+      expect(greatestDifference(merged.get(name) ?? new Float32Array(), expected)).toBeLessThan(1e-5);
+    }
+    expect(adapter.size).toBe(2 * 6);
+  }, 60_000);
+});
+
+describe('a cancel', () => {
+  test('of a running and of a waiting job', async () => {
+    const long = request({ max_steps: 1_000_000, epochs: 1 });
+    const running = await client.createJob(long);
+    const waiting = await client.createJob(long);
+    await until(running.id, 'running');
+    expect((await client.cancelJob(waiting.id)).status).toBe('cancelled');
+    const begin = Date.now();
+    await client.cancelJob(running.id);
+    await until(running.id, 'cancelled');
+    expect(Date.now() - begin).toBeLessThan(4_000);
+    const types = async (id: string) => {
+      const seen: string[] = [];
+      for await (const { type } of client.events(id)) seen.push(type);
+      return seen;
+    };
+    expect(await types(waiting.id)).toEqual(['job-queued', 'job-cancelled']);
+    expect((await types(running.id)).at(-1)).toBe('job-cancelled');
+    expect((await client.listAdapters()).data).toHaveLength(1);
+    await expect(client.cancelJob(running.id)).rejects.toMatchObject({ code: 'job_not_cancellable' });
+  }, 120_000);
+
+  test('leaves the worker free for the next job', async () => {
+    const next = await client.createJob(request({ max_steps: 2 }));
+    expect((await until(next.id, 'succeeded', 'failed')).error).toBeNull();
+  }, 120_000);
+});
+
+async function weightsOf(file: string): Promise<Map<string, Float32Array>> {
+  const opened = await openSafetensors(file);
+  try {
+    const weights = new Map<string, Float32Array>();
+    for (const [name, { dtype }] of opened.tensors) {
+      weights.set(name, toFloat32(await opened.read(name), dtype as 'F32'));
+    }
+    return weights;
+  } finally {
+    await opened.close();
+  }
+}
+
+/** W [out, in] + scale · B [out, r] A [r, in] in float64. */
+function mergedByHand(weight: Float32Array, a: Float32Array, b: Float32Array, scale: number): Float32Array {
+  const r = 4;
+  const inFeatures = a.length / r;
+  return weight.map((value, i) => {
+    const [row, column] = [Math.floor(i / inFeatures), i % inFeatures];
+    let sum = 0;
+    for (let k = 0; k < r; k++) sum += (b[row * r + k] ?? 0) * (a[k * inFeatures + column] ?? 0);
+    return value + scale * sum;
+  });
+}
+
+function greatestDifference(one: Float32Array, other: Float32Array): number {
+  return one.reduce((greatest, value, i) => Math.max(greatest, Math.abs(value - (other[i] ?? Number.NaN))), 0);
+}
