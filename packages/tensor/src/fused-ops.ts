@@ -1,0 +1,101 @@
+import { createRequire } from 'node:module';
+import type { OpAttribute } from './binding.js';
+import type { FloatDType } from './dtype.js';
+import { elementType, execute, executeMany, floatAttribute, intAttribute, typeAttribute } from './execute.js';
+import type { Tensor } from './tensor.js';
+
+// The ops of native/, which do in one pass over memory what takes TensorFlow's own ops many. Each has a form in raw ops
+// beside its use, for devices without them; both pass the same tests.
+
+let enabled = false;
+
+/** Loads the library of fused ops into TensorFlow's registry. Once per process. */
+export function loadFusedOps(path: string): void {
+  createRequire(import.meta.url)(path);
+  enabled = true;
+}
+
+/** Whether fused ops are there and to be used. */
+export function fusedOpsEnabled(): boolean {
+  return enabled;
+}
+
+const heads = (settings: { heads: number; keyValueHeads: number; scale: number }): OpAttribute[] => [
+  intAttribute('heads', settings.heads),
+  intAttribute('key_value_heads', settings.keyValueHeads),
+  floatAttribute('scale', settings.scale),
+];
+
+/** See rmsNorm in models. @returns `[tokens, hidden]` in `dtype`, and `[tokens, 1]` 1/rms */
+export function fusedRmsNorm(x: Tensor, weight: Tensor, epsilon: number, dtype: FloatDType): [Tensor, Tensor] {
+  const attributes = [typeAttribute('T', dtype), floatAttribute('epsilon', epsilon)];
+  return executeMany('LorasmithRmsNorm', attributes, [x, weight], 2) as [Tensor, Tensor];
+}
+
+/** @returns x + branch `[tokens, hidden]` float32, its norm in the dtype of `branch`, and 1/rms */
+export function fusedAddRmsNorm(x: Tensor, branch: Tensor, weight: Tensor, epsilon: number): [Tensor, Tensor, Tensor] {
+  const attributes = [elementType(branch), floatAttribute('epsilon', epsilon)];
+  return executeMany('LorasmithAddRmsNorm', attributes, [x, branch, weight], 3) as [Tensor, Tensor, Tensor];
+}
+
+/** @returns residual + the norm's gradient `[tokens, hidden]`, in float32 and in the dtype of `gradient` */
+export function fusedRmsNormGradient(
+  gradient: Tensor,
+  x: Tensor,
+  weight: Tensor,
+  inverseRms: Tensor,
+  residual: Tensor,
+): [Tensor, Tensor] {
+  const inputs = [gradient, x, weight, inverseRms, residual];
+  return executeMany('LorasmithRmsNormGradient', [elementType(gradient)], inputs, 2) as [Tensor, Tensor];
+}
+
+export function fusedSwiGlu(gateUp: Tensor): Tensor {
+  return execute('LorasmithSwiGlu', [elementType(gateUp)], [gateUp]);
+}
+
+export function fusedSwiGluGradient(gradient: Tensor, gateUp: Tensor): Tensor {
+  return execute('LorasmithSwiGluGradient', [elementType(gateUp)], [gradient, gateUp]);
+}
+
+export interface FusedAttentionInputs {
+  /** `[tokens, (heads + 2 × keyValueHeads) × headDim]` */
+  qkv: Tensor;
+  /** `[rows + 1]` int32: where each row begins in the stream, and where the last ends */
+  offsets: Tensor;
+  /** `[positions, headDim / 2]` float32 */
+  cosine: Tensor;
+  sine: Tensor;
+}
+
+export interface FusedAttentionSettings {
+  heads: number;
+  keyValueHeads: number;
+  /** Of the scores. */
+  scale: number;
+}
+
+/** @returns `[tokens, heads × headDim]`, and the logarithm of each query's sum `[tokens, heads]` float32 */
+export function fusedAttention(inputs: FusedAttentionInputs, settings: FusedAttentionSettings): [Tensor, Tensor] {
+  const { qkv, offsets, cosine, sine } = inputs;
+  const attributes = [elementType(qkv), ...heads(settings)];
+  return executeMany('LorasmithAttention', attributes, [qkv, offsets, cosine, sine], 2) as [Tensor, Tensor];
+}
+
+/** @returns gradient by qkv */
+export function fusedAttentionGradient(
+  gradient: Tensor,
+  inputs: FusedAttentionInputs,
+  output: Tensor,
+  logSums: Tensor,
+  settings: FusedAttentionSettings,
+): Tensor {
+  const { qkv, offsets, cosine, sine } = inputs;
+  const attributes = [elementType(qkv), ...heads(settings)];
+  return execute('LorasmithAttentionGradient', attributes, [gradient, qkv, output, logSums, offsets, cosine, sine]);
+}
+
+/** @returns loss `[n]` float32, and its gradient `[n, classes]` in the dtype of the logits */
+export function fusedCrossEntropy(logits: Tensor, labels: Tensor): [Tensor, Tensor] {
+  return executeMany('LorasmithCrossEntropy', [elementType(logits)], [logits, labels], 2) as [Tensor, Tensor];
+}

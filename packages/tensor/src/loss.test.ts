@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest';
+import {
+  centralDifferences,
+  FINITE_DIFFERENCE_TOLERANCE,
+  weightedSum,
+} from '../../../test/numeric/central-differences.js';
+import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
+import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
+import { softmaxCrossEntropy } from './loss.js';
+import { scope } from './tensor.js';
+import { tensorOf, toFloat32Array } from './transfer.js';
+
+const [ROWS, CLASSES] = [3, 6];
+const LABELS = Int32Array.of(5, 0, 2);
+const LOGITS = normalNumbers(ROWS * CLASSES, 3);
+
+function computed(logits: Float32Array<ArrayBuffer>) {
+  return scope(() => {
+    const { loss, gradient } = softmaxCrossEntropy(tensorOf(logits, [ROWS, CLASSES]), tensorOf(LABELS, [ROWS]));
+    return { loss: toFloat32Array(loss), gradient: toFloat32Array(gradient) };
+  });
+}
+
+test('cross entropy is -log of the softmax at the label', () => {
+  const expected = [...LABELS].map((label, row) => {
+    const own = LOGITS.subarray(row * CLASSES, (row + 1) * CLASSES);
+    return Math.log(own.reduce((sum, value) => sum + Math.exp(value), 0)) - own[label]!;
+  });
+  expect(differenceByLargest(computed(LOGITS).loss, expected)).toBeLessThan(1e-6);
+});
+
+test('its gradient against finite differences', () => {
+  const numeric = centralDifferences((logits) => weightedSum(computed(logits).loss, [1, 1, 1]), LOGITS);
+  expect(differenceByLargest(computed(LOGITS).gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
+});
+
+test('large logits do not overflow', () => {
+  const { loss } = computed(LOGITS.map((value) => value * 1e4));
+  expect([...loss].every(Number.isFinite)).toBe(true);
+});

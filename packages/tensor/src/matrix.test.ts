@@ -1,0 +1,96 @@
+import { expect, test } from 'vitest';
+import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
+import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
+import { reshape, transpose } from './layout.js';
+import { batchMatMul, matMul } from './matrix.js';
+import { scope } from './tensor.js';
+import { cast, tensorOf, toFloat32Array } from './transfer.js';
+
+const [M, K, N] = [4, 7, 3];
+const A = normalNumbers(M * K, 1);
+const B = normalNumbers(K * N, 2);
+
+function product(a: ArrayLike<number>, b: ArrayLike<number>): Float64Array {
+  return Float64Array.from({ length: M * N }, (_, place) => {
+    let sum = 0;
+    for (let k = 0; k < K; k++) sum += a[Math.floor(place / N) * K + k]! * b[k * N + (place % N)]!;
+    return sum;
+  });
+}
+
+const FLAGS = [
+  { transposeA: false, transposeB: false },
+  { transposeA: false, transposeB: true },
+  { transposeA: true, transposeB: false },
+  { transposeA: true, transposeB: true },
+];
+
+test.each(FLAGS)('product of two matrices %o', (flags) => {
+  const result = scope(() => {
+    const a = tensorOf(A, [M, K]);
+    const b = tensorOf(B, [K, N]);
+    const given = [flags.transposeA ? transpose(a, [1, 0]) : a, flags.transposeB ? transpose(b, [1, 0]) : b] as const;
+    const c = matMul(...given, flags);
+    expect(c.shape).toEqual([M, N]);
+    return toFloat32Array(c);
+  });
+  expect(differenceByLargest(result, product(A, B))).toBeLessThan(1e-6);
+});
+
+test.each(FLAGS)('products of matrices in the last two axes %o', (flags) => {
+  const result = scope(() => {
+    const a = tensorOf(Float32Array.from([...A, ...A.map((value) => -2 * value)]), [2, 1, M, K]);
+    const b = tensorOf(Float32Array.from([...B, ...B]), [2, 1, K, N]);
+    const swap = [0, 1, 3, 2];
+    const given = [flags.transposeA ? transpose(a, swap) : a, flags.transposeB ? transpose(b, swap) : b] as const;
+    const c = batchMatMul(...given, flags);
+    expect(c.shape).toEqual([2, 1, M, N]);
+    return toFloat32Array(c);
+  });
+  const once = product(A, B);
+  expect(differenceByLargest(result.subarray(0, M * N), once)).toBeLessThan(1e-6);
+  expect(
+    differenceByLargest(
+      result.subarray(M * N),
+      once.map((value) => -2 * value),
+    ),
+  ).toBeLessThan(1e-6);
+});
+
+test('the axes before the last two are broadcast', () => {
+  scope(() => {
+    const b = reshape(tensorOf(B, [K, N]), [1, K, N]);
+    const a = tensorOf(Float32Array.from([...A, ...A]), [2, M, K]);
+    expect(batchMatMul(a, b).shape).toEqual([2, M, N]);
+  });
+});
+
+test('in bfloat16 the sums are exact to float32 and rounded once', () => {
+  scope(() => {
+    const a = cast(tensorOf(A, [M, K]), 'bfloat16');
+    const b = cast(tensorOf(B, [K, N]), 'bfloat16');
+    const c = matMul(a, b);
+    expect(c.dtype).toBe('bfloat16');
+    const expected = product(toFloat32Array(a), toFloat32Array(b));
+    // A product is at most half a unit of its 8 significant bits away: 2⁻⁹ of itself, and no more for what is summed.
+    for (const [i, value] of toFloat32Array(c).entries()) {
+      expect(Math.abs(value - expected[i]!)).toBeLessThanOrEqual(Math.abs(expected[i]!) * 2 ** -8 + 1e-6);
+    }
+  });
+});
+
+test('a long sum in bfloat16 does not lose its small terms', () => {
+  // 4096 ones: summed in bfloat16 they would stop at 256.
+  scope(() => {
+    const ones = cast(tensorOf(new Float32Array(4096).fill(1), [1, 4096]), 'bfloat16');
+    expect([...toFloat32Array(matMul(ones, ones, { transposeB: true }))]).toEqual([4096]);
+  });
+});
+
+test('matrices that do not fit', () => {
+  scope(() => {
+    const a = tensorOf(A, [M, K]);
+    expect(() => matMul(a, a)).toThrow('MatMul(float32[4,7] float32[4,7])');
+    expect(() => matMul(a, cast(a, 'bfloat16'), { transposeB: true })).toThrow('MatMul(float32[4,7] bfloat16[4,7])');
+  });
+});

@@ -1,0 +1,29 @@
+import { expect, test } from 'vitest';
+import { randomUniform } from './random.js';
+import { scope } from './tensor.js';
+import { toFloat32Array } from './transfer.js';
+
+const drawn = (shape: number[], seed: [number, number]) => scope(() => toFloat32Array(randomUniform(shape, seed)));
+
+test('the same seed gives the same numbers, whatever was drawn between', () => {
+  const first = drawn([4, 5], [7, 1]);
+  drawn([100], [3, 3]);
+  expect(drawn([4, 5], [7, 1])).toEqual(first);
+});
+
+test('another seed in either place gives other numbers', () => {
+  const first = drawn([20], [7, 1]);
+  expect(drawn([20], [8, 1])).not.toEqual(first);
+  expect(drawn([20], [7, 2])).not.toEqual(first);
+});
+
+test('uniform in [0, 1)', () => {
+  const count = 100_000;
+  const values = drawn([count], [1, 2]);
+  expect(values.every((value) => value >= 0 && value < 1)).toBe(true);
+  const mean = values.reduce((sum, value) => sum + value, 0) / count;
+  const meanSquare = values.reduce((sum, value) => sum + value * value, 0) / count;
+  // Their standard deviations are 0.0009: five of them.
+  expect(Math.abs(mean - 1 / 2)).toBeLessThan(0.005);
+  expect(Math.abs(meanSquare - 1 / 3)).toBeLessThan(0.005);
+});

@@ -1,0 +1,167 @@
+import { expect, test } from 'vitest';
+import { add, square } from './arithmetic.js';
+import { split } from './layout.js';
+import { matMul } from './matrix.js';
+import { dispose, keep, liveTensorCount, scope, type Tensor } from './tensor.js';
+import { constant, tensorOf, toFloat32Array } from './transfer.js';
+
+const vector = (...values: number[]) => tensorOf(Float32Array.from(values), [values.length]);
+
+test('a scope frees what is made in it, but not what it returns', () => {
+  const before = liveTensorCount();
+  let inner: Tensor | undefined;
+  const result = scope(() => {
+    inner = vector(1, 2);
+    return square(inner);
+  });
+  expect(inner!.disposed).toBe(true);
+  expect(result.disposed).toBe(false);
+  expect(liveTensorCount()).toBe(before + 1);
+  expect([...toFloat32Array(result)]).toEqual([1, 4]);
+  result.dispose();
+  expect(liveTensorCount()).toBe(before);
+});
+
+test('what it returns may lie in arrays, objects and maps, at any depth', () => {
+  const before = liveTensorCount();
+  const result = scope(() => {
+    vector(0);
+    return {
+      list: [vector(1), { deep: vector(2) }],
+      map: new Map([['a', [vector(3)]]]),
+      nothing: null,
+      bytes: new Uint8Array(4),
+    };
+  });
+  expect(liveTensorCount()).toBe(before + 3);
+  expect([...toFloat32Array(result.map.get('a')![0]!)]).toEqual([3]);
+  dispose(result);
+  expect(liveTensorCount()).toBe(before);
+});
+
+test('nested: what an inner scope returns belongs to the one around it', () => {
+  const before = liveTensorCount();
+  const sum = scope(() => {
+    const returned = scope(() => {
+      vector(9);
+      return vector(1, 2);
+    });
+    expect(liveTensorCount()).toBe(before + 1);
+    return add(returned, returned);
+  });
+  expect(liveTensorCount()).toBe(before + 1);
+  expect([...toFloat32Array(sum)]).toEqual([2, 4]);
+  sum.dispose();
+  expect(liveTensorCount()).toBe(before);
+});
+
+test('a tensor of the scope around is not freed by the inner one, and may be returned through it', () => {
+  const before = liveTensorCount();
+  scope(() => {
+    const outer = vector(5);
+    const same = scope(() => outer);
+    scope(() => square(outer));
+    expect(same.disposed).toBe(false);
+    expect([...toFloat32Array(outer)]).toEqual([5]);
+  });
+  expect(liveTensorCount()).toBe(before);
+});
+
+test('keep takes a tensor out of every scope, until it is disposed', () => {
+  const before = liveTensorCount();
+  let kept: Tensor | undefined;
+  scope(() => {
+    scope(() => {
+      kept = keep(vector(7));
+      vector(8);
+    });
+  });
+  expect(liveTensorCount()).toBe(before + 1);
+  expect([...toFloat32Array(kept!)]).toEqual([7]);
+  dispose(kept);
+  expect(liveTensorCount()).toBe(before);
+});
+
+test('an error frees everything that was made, in every scope it goes through, and what was half done in an op', () => {
+  const before = liveTensorCount();
+  let returned: Tensor | undefined;
+  const work = () =>
+    scope(() => {
+      returned = scope(() => vector(1));
+      scope(() => {
+        vector(2);
+        matMul(tensorOf(new Float32Array(6), [2, 3]), tensorOf(new Float32Array(8), [4, 2]));
+      });
+    });
+  expect(work).toThrow('MatMul(float32[2,3] float32[4,2])');
+  expect(returned!.disposed).toBe(true);
+  expect(liveTensorCount()).toBe(before);
+});
+
+test('a scope after one that failed works as ever', () => {
+  const before = liveTensorCount();
+  expect(() =>
+    scope(() => {
+      throw new Error('the work failed');
+    }),
+  ).toThrow('the work failed');
+  const tensor = vector(1);
+  scope(() => {
+    vector(2);
+  });
+  expect(liveTensorCount()).toBe(before + 1);
+  tensor.dispose();
+  expect(liveTensorCount()).toBe(before);
+});
+
+test('asynchronous work is refused, and what it had made is freed', () => {
+  const before = liveTensorCount();
+  expect(() => scope(async () => vector(1))).toThrow('must be synchronous');
+  expect(liveTensorCount()).toBe(before);
+});
+
+test('disposing twice, or of nothing, does nothing; an op on a freed tensor is refused by name', () => {
+  const tensor = vector(1);
+  tensor.dispose();
+  const before = liveTensorCount();
+  tensor.dispose();
+  dispose([tensor, null, undefined, 3, 'text']);
+  expect(liveTensorCount()).toBe(before);
+  const other = vector(2);
+  expect(() => add(other, tensor)).toThrow('AddV2: input 1 was freed before');
+  expect(() => toFloat32Array(tensor)).toThrow();
+  other.dispose();
+});
+
+test('a disposed tensor inside a scope is not freed a second time at its end', () => {
+  constant(0, 'int32'); // the axis of the split: made once and kept
+  const before = liveTensorCount();
+  scope(() => {
+    const early = vector(1);
+    early.dispose();
+    const [first] = split(vector(1, 2), [1, 1], 0);
+    dispose(first);
+    expect(liveTensorCount()).toBe(before + 2);
+  });
+  expect(liveTensorCount()).toBe(before);
+});
+
+test('constants are made once and live on', () => {
+  const first = scope(() => constant(0.125));
+  expect(first.disposed).toBe(false);
+  const before = liveTensorCount();
+  scope(() => {
+    expect(constant(0.125)).toBe(first);
+    expect(constant(0.125, 'bfloat16')).not.toBe(first);
+  });
+  expect(liveTensorCount()).toBe(before + 1);
+  expect([...toFloat32Array(constant(3, 'int32'))]).toEqual([3]);
+});
+
+test('a tensor knows its size', () => {
+  scope(() => {
+    const tensor = tensorOf(new Float32Array(24), [2, 3, 4]);
+    expect(tensor).toMatchObject({ shape: [2, 3, 4], dtype: 'float32', size: 24, sizeBytes: 96 });
+    expect(constant(1, 'bfloat16')).toMatchObject({ shape: [], size: 1, sizeBytes: 2 });
+  });
+});
