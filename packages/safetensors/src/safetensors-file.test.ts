@@ -124,7 +124,7 @@ describe('a hostile file is refused:', () => {
     ['half a byte', 'size_mismatch', `{${tensor('a', 0, 1, 'F4', '[1]')}}`, 1],
     ['unsafe integer', 'entry_invalid', `{${tensor('a', 0, 4, 'U8', '[9007199254740993]')}}`, 4],
     ['fraction in a shape', 'entry_invalid', `{${tensor('a', 0, 4, 'U8', '[4.5]')}}`, 4],
-    ['shape with 65 dimensions', 'entry_invalid', `{${tensor('a', 0, 1, 'U8', `[${Array(65).fill(1)}]`)}}`, 1],
+    ['shape with 65 dimensions', 'entry_invalid', `{${tensor('a', 0, 1, 'U8', `[${Array(65).fill(1).join()}]`)}}`, 1],
     ['unknown dtype', 'entry_invalid', `{${tensor('a', 0, 4, 'toString')}}`, 4],
     ['three offsets', 'entry_invalid', '{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,2,4]}}', 4],
     ['unknown key', 'entry_invalid', '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"extra":{"b":1}}}', 1],

@@ -50,16 +50,17 @@ export async function importGguf(request: ImportRequest): Promise<ModelFolder> {
   await requireFree(target, name);
   const gguf = await openGguf(file);
   try {
-    const temporary = join(modelsDir, `${TEMPORARY_PREFIX}${randomBytes(6).toString('hex')}`);
     await removeAbandoned(modelsDir);
-    await mkdir(temporary, { recursive: true });
+    const temporary = join(modelsDir, `${TEMPORARY_PREFIX}${randomBytes(6).toString('hex')}`);
+    // Of the model's own name inside, so that what is wrong with it is told of that name.
+    const folder = join(temporary, name);
     try {
-      await writeModel(gguf, temporary, request);
-      await readModelFolder(temporary);
-      await moveInto(temporary, target, name);
-    } catch (error) {
+      await mkdir(folder, { recursive: true });
+      await writeModel(gguf, folder, request);
+      await readModelFolder(folder);
+      await moveInto(folder, target, name);
+    } finally {
       await rm(temporary, { recursive: true, force: true });
-      throw error;
     }
   } finally {
     await gguf.close();
@@ -70,7 +71,7 @@ export async function importGguf(request: ImportRequest): Promise<ModelFolder> {
 async function writeModel(gguf: GgufFile, folder: string, request: ImportRequest): Promise<void> {
   const metadata = new GgufMetadata(gguf.metadata, gguf.name);
   const settings = readLlamaSettings(metadata, gguf.tensors);
-  // Everything that can be refused is looked at before the first weight is written.
+  // Settings, names and tokenizer are looked at before the first weight is written; shapes when all are.
   const plans = planLlamaTensors(gguf.tensors, settings, gguf.name);
   const scaling = await readRopeScaling(gguf, settings);
   const { tokenizer, tokenizerConfig, chatTemplate } = bpeTokenizerFiles(metadata);

@@ -1,0 +1,87 @@
+import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { BaseModel, BaseModelDetail } from '@lorasmith/contracts';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { describeModel, listModelFolders, openBaseModel } from './base-models.js';
+
+const reference = new URL('../../../test/fixtures/reference/', import.meta.url).pathname;
+let modelsDir: string;
+beforeAll(async () => {
+  modelsDir = await mkdtemp(join(tmpdir(), 'models-'));
+  await cp(join(reference, 'qwen2', 'base'), join(modelsDir, 'tiny-qwen'), { recursive: true });
+  await mkdir(join(modelsDir, 'broken'));
+  await writeFile(join(modelsDir, 'broken', 'config.json'), '{"model_type": "mamba"}');
+  await writeFile(join(modelsDir, 'broken', 'model.safetensors'), 'x'.repeat(50));
+  await symlink(join(reference, 'llama-tied', 'base'), join(modelsDir, 'linked'));
+  await symlink(join(modelsDir, 'nowhere'), join(modelsDir, 'dangling'));
+  await mkdir(join(modelsDir, '.import-1234'));
+  await writeFile(join(modelsDir, 'README.md'), 'not a model');
+});
+afterAll(() => rm(modelsDir, { recursive: true }));
+
+/** The fields the contract has, no more and no fewer. */
+const fieldsOf = (schema: { properties: object }) => Object.keys(schema.properties).sort();
+
+test('lists folders and links to folders; a broken one says why', async () => {
+  const models = await listModelFolders(modelsDir);
+  expect(models.map(({ name }) => name)).toEqual(['broken', 'linked', 'tiny-qwen']);
+  for (const model of models) expect(Object.keys(model).sort()).toEqual(fieldsOf(BaseModel));
+  expect(models[0]).toMatchObject({
+    family: null,
+    parameters: null,
+    bytes: 50,
+    target_modules: [],
+    problem: { code: 'model_not_supported', message: expect.stringContaining('model_type "mamba"') },
+  });
+  expect(models[2]).toMatchObject({
+    family: 'qwen2',
+    parameters: 68_160,
+    dtype: 'float32',
+    max_positions: 256,
+    target_modules: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
+    problem: null,
+  });
+});
+
+test('a models folder that is not there holds none', async () => {
+  expect(await listModelFolders(join(modelsDir, 'none'))).toEqual([]);
+});
+
+test('describes one with its modules, also a broken one', async () => {
+  const detail = await describeModel(modelsDir, 'tiny-qwen');
+  expect(Object.keys(detail).sort()).toEqual(fieldsOf(BaseModelDetail));
+  expect(detail.modules).toHaveLength(21);
+  expect(await describeModel(modelsDir, 'broken')).toMatchObject({
+    problem: { code: 'model_not_supported' },
+    modules: [],
+  });
+});
+
+test('opens one', async () => {
+  expect(await openBaseModel(modelsDir, 'tiny-qwen')).toMatchObject({ name: 'tiny-qwen', parameterCount: 68_160 });
+  await expect(openBaseModel(modelsDir, 'broken')).rejects.toMatchObject({ code: 'model_not_supported' });
+});
+
+test.each([
+  'absent',
+  '..',
+  '../models',
+  'tiny-qwen/../broken',
+  'tiny-qwen/',
+  '%2e%2e',
+  '.import-1234',
+  'README.md',
+  'dangling',
+  'tiny-qwen\0',
+  '',
+  'a'.repeat(5000),
+])('%j is not found, and those that exist are named', async (name) => {
+  for (const attempt of [openBaseModel(modelsDir, name), describeModel(modelsDir, name)]) {
+    await expect(attempt).rejects.toMatchObject({
+      code: 'model_not_found',
+      param: 'base_model',
+      message: expect.stringContaining('broken, linked, tiny-qwen'),
+    });
+  }
+});
