@@ -69,6 +69,6 @@ try {
   await main();
 } catch (error) {
   const message = error instanceof Error ? error.message : String(error);
-  process.stderr.write(`import-gguf: ${error instanceof ProductError ? `${message} (${error.code})` : message}\n`);
+  process.stderr.write(`import-gguf: ${error instanceof ProductError ? `${error.code}: ` : ''}${message}\n`);
   process.exitCode = 1;
 }

@@ -5,6 +5,7 @@ import { MODEL_NAME_PATTERN, ProductError } from '@lorasmith/contracts';
 import { float32ToBfloat16, writeSafetensors } from '@lorasmith/safetensors';
 import { isMissing } from '../json-file.js';
 import { type ModelFolder, readModelFolder } from '../model-folder.js';
+import { loadTokenizer } from '../tokenizer.js';
 import { bpeTokenizerFiles } from './bpe-tokenizer.js';
 import { type GgufFile, openGguf } from './gguf-file.js';
 import { GgufMetadata } from './gguf-metadata.js';
@@ -57,7 +58,9 @@ export async function importGguf(request: ImportRequest): Promise<ModelFolder> {
     try {
       await mkdir(folder, { recursive: true });
       await writeModel(gguf, folder, request);
+      // Before it has its name it must be what a job could use.
       await readModelFolder(folder);
+      await loadTokenizer(folder);
       await moveInto(folder, target, name);
     } finally {
       await rm(temporary, { recursive: true, force: true });
