@@ -19,6 +19,7 @@ const SHOWN_ROWS = 12;
 const JOB = {
   base_model: DEMO_MODEL_NAME,
   name: JOB_NAME,
+  validation: { split: 0.05 },
   lora: { r: 8, alpha: 16, target_modules: 'all-linear' },
   training: { epochs: 1, batch_size: 8, learning_rate: 1e-3, warmup_ratio: 0.05, max_seq_length: 128 },
 };
