@@ -22,8 +22,8 @@ export interface JinjaProgram {
 interface JinjaLibrary {
   Environment: new () => JinjaEnvironment;
   Interpreter: new (environment: JinjaEnvironment) => JinjaInterpreter;
-  tokenize(source: string, options: { lstrip_blocks: boolean; trim_blocks: boolean }): unknown[];
-  parse(tokens: unknown[]): JinjaProgram;
+  tokenize: (source: string, options: { lstrip_blocks: boolean; trim_blocks: boolean }) => unknown[];
+  parse: (tokens: unknown[]) => JinjaProgram;
 }
 
 /**

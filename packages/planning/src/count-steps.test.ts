@@ -1,0 +1,25 @@
+import { describe, expect, it } from 'vitest';
+import { countSteps, epochsOf } from './count-steps.js';
+
+const settings = { batch_size: 8, gradient_accumulation_steps: 1, epochs: 3, max_steps: null, warmup_ratio: 0.03 };
+
+describe('countSteps', () => {
+  it.each([
+    [100, {}, { perEpoch: 13, total: 39, warmup: 2 }],
+    [100, { gradient_accumulation_steps: 4 }, { perEpoch: 4, total: 12, warmup: 1 }],
+    [100, { epochs: 0.5 }, { perEpoch: 13, total: 7, warmup: 1 }],
+    [100, { epochs: 0.01 }, { perEpoch: 13, total: 1, warmup: 1 }],
+    [100, { max_steps: 5 }, { perEpoch: 13, total: 5, warmup: 1 }],
+    [1, { max_steps: 50, warmup_ratio: 0 }, { perEpoch: 1, total: 50, warmup: 0 }],
+    [8, { warmup_ratio: 1 }, { perEpoch: 1, total: 3, warmup: 3 }],
+  ])('%i examples with %o', (examples, changes, expected) => {
+    expect(countSteps(examples, { ...settings, ...changes })).toEqual(expected);
+  });
+});
+
+describe('epochsOf', () => {
+  it('counts the smaller last step of an epoch as what it is', () => {
+    expect(epochsOf({ perEpoch: 13, total: 39, warmup: 0 }, 100, settings)).toBe(3);
+    expect(epochsOf({ perEpoch: 13, total: 14, warmup: 0 }, 100, settings)).toBeCloseTo(1.08, 12);
+  });
+});

@@ -1,0 +1,27 @@
+import type { TrainingSettings } from '@lorasmith/contracts';
+
+export interface StepCounts {
+  /** Optimizer steps in one pass over the training examples. */
+  perEpoch: number;
+  total: number;
+  /** Steps in which the learning rate rises. */
+  warmup: number;
+}
+
+type StepSettings = Pick<
+  TrainingSettings,
+  'batch_size' | 'gradient_accumulation_steps' | 'epochs' | 'max_steps' | 'warmup_ratio'
+>;
+
+/** Optimizer steps of a job, counted as transformers' Trainer counts them. */
+export function countSteps(examples: number, settings: StepSettings): StepCounts {
+  const perEpoch = Math.ceil(examples / (settings.batch_size * settings.gradient_accumulation_steps));
+  const total = settings.max_steps ?? Math.ceil(settings.epochs * perEpoch);
+  return { perEpoch, total, warmup: Math.ceil(total * settings.warmup_ratio) };
+}
+
+/** Passes over the data that these steps make; whole ones but for a last one that may be cut short. */
+export function epochsOf({ perEpoch, total }: StepCounts, examples: number, settings: StepSettings): number {
+  const rowsOfRest = (total % perEpoch) * settings.batch_size * settings.gradient_accumulation_steps;
+  return Math.floor(total / perEpoch) + rowsOfRest / examples;
+}

@@ -1,0 +1,138 @@
+import { type Message, ProductError, type TextualRow } from '@lorasmith/contracts';
+import type { ChatTemplate, Tokenizer } from '@lorasmith/model-folder';
+import { concatenate, type EncodedRow, encodeSegments } from './encode-segments.js';
+import { turnSegments } from './turn-segments.js';
+
+export interface RowEncoderOptions {
+  tokenizer: Tokenizer;
+  /** Null where the model has none: then prompts and instructions are written as plain text. */
+  template: ChatTemplate | null;
+  /** Any of these ends a generated text; the first is written where an end is missing. May be empty. */
+  endTokenIds: readonly number[];
+}
+
+/** Turns rows into tokens with their loss mask. */
+export class RowEncoder {
+  readonly #tokenizer: Tokenizer;
+  readonly #template: ChatTemplate | null;
+  readonly #endTokenIds: readonly number[];
+  readonly #affixes: { before: Int32Array; after: Int32Array };
+
+  constructor({ tokenizer, template, endTokenIds }: RowEncoderOptions) {
+    this.#tokenizer = tokenizer;
+    this.#template = template;
+    this.#endTokenIds = endTokenIds;
+    this.#affixes = affixesOf(tokenizer);
+  }
+
+  /**
+   * - `messages`: by the chat template; loss on every assistant turn.
+   * - `prompt_completion`, `instruction`: as a user and an assistant turn. Without a chat template as plain text, an
+   *   instruction in the form of Stanford Alpaca, the answer followed by the end-of-text token.
+   * - `text`: what the tokenizer itself puts before a text (BOS), the text, the end-of-text token; loss on all.
+   *
+   * The first token has no loss, for nothing predicts it.
+   *
+   * @throws ProductError `chat_template_failed`; `dataset_format_mismatch` for messages without a chat template.
+   */
+  encode(row: TextualRow): EncodedRow {
+    const encoded = this.#encode(row);
+    encoded.trained[0] = 0;
+    return encoded;
+  }
+
+  #encode(row: TextualRow): EncodedRow {
+    if ('text' in row) return this.#encodeText(row.text);
+    if ('messages' in row) {
+      if (this.#template !== null) return this.#encodeConversation(this.#template, row.messages);
+      const message =
+        'The base model has no chat template, so it has no form for "messages". Use "prompt" and "completion".';
+      throw new ProductError('dataset_format_mismatch', message, { param: 'messages' });
+    }
+    const [prompt, answer] =
+      'prompt' in row ? [row.prompt, row.completion] : [instructionPrompt(row, this.#template === null), row.output];
+    if (this.#template === null) return this.#encodePrompt(prompt, answer);
+    return this.#encodeConversation(this.#template, [
+      { role: 'user', content: prompt },
+      { role: 'assistant', content: answer },
+    ]);
+  }
+
+  #encodeText(text: string): EncodedRow {
+    const { before, after } = this.#affixes;
+    const ids = this.#ended(concatenate([before, this.#tokenizer.encode(text), after]));
+    return { ids, trained: new Uint8Array(ids.length).fill(1) };
+  }
+
+  #encodePrompt(prompt: string, completion: string): EncodedRow {
+    const segments = [
+      { text: prompt, trained: false },
+      { text: completion, trained: true },
+    ].filter(({ text }) => text !== '');
+    const { before } = this.#affixes;
+    const row = encodeSegments(this.#tokenizer, segments);
+    const ids = this.#ended(concatenate([before, row.ids]));
+    const trained = new Uint8Array(ids.length).fill(1);
+    trained.fill(0, 0, before.length);
+    trained.set(row.trained, before.length);
+    return { ids, trained };
+  }
+
+  #encodeConversation(template: ChatTemplate, messages: readonly Message[]): EncodedRow {
+    const row = encodeSegments(this.#tokenizer, turnSegments(template, messages));
+    // Some templates leave the last turn open; a model trained on that never learns to stop.
+    const lastTurnIsOpen = row.trained.at(-1) === 1 && !this.#endsTurn(row);
+    if (!lastTurnIsOpen) return row;
+    const ids = this.#ended(row.ids);
+    const trained = new Uint8Array(ids.length).fill(1);
+    trained.set(row.trained);
+    return { ids, trained };
+  }
+
+  /** Whether a mark that is no text is among the tokens of the last trained stretch. */
+  #endsTurn({ ids, trained }: EncodedRow): boolean {
+    for (let index = ids.length - 1; index >= 0 && trained[index] === 1; index--) {
+      const id = ids[index]!;
+      if (this.#tokenizer.specialTokens.has(id) || this.#endTokenIds.includes(id)) return true;
+    }
+    return false;
+  }
+
+  #ended(ids: Int32Array): Int32Array {
+    const [end] = this.#endTokenIds;
+    const last = ids.at(-1);
+    if (end === undefined || (last !== undefined && this.#endTokenIds.includes(last))) return ids;
+    return concatenate([ids, Int32Array.of(end)]);
+  }
+}
+
+/** What the tokenizer's post-processor puts around a text, found on a short one: it is the same for all. */
+function affixesOf(tokenizer: Tokenizer): { before: Int32Array; after: Int32Array } {
+  const sample = 'a';
+  const alone = tokenizer.encode(sample);
+  const around = tokenizer.encodeWithSpecialTokens(sample);
+  const added = around.length - alone.length;
+  for (let start = 0; start <= added; start++) {
+    if (alone.every((id, index) => around[start + index] === id)) {
+      return { before: around.slice(0, start), after: around.slice(start + alone.length) };
+    }
+  }
+  throw new ProductError('model_not_supported', 'The post-processor of the tokenizer changes the text itself.');
+}
+
+/** The user's turn, or the whole prompt in the form of Stanford Alpaca (https://github.com/tatsu-lab/stanford_alpaca). */
+function instructionPrompt(row: { instruction: string; input?: string }, asPlainText: boolean): string {
+  const { instruction, input = '' } = row;
+  if (!asPlainText) return input === '' ? instruction : `${instruction}\n\n${input}`;
+  if (input === '') {
+    return (
+      'Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n' +
+      `### Instruction:\n${instruction}\n\n### Response:\n`
+    );
+  }
+  return (
+    'Below is an instruction that describes a task, paired with an input that provides further context. ' +
+    'Write a response that appropriately completes the request.\n\n' +
+    `### Instruction:\n${instruction}\n\n### Input:\n${input}\n\n### Response:\n`
+  );
+}

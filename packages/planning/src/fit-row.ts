@@ -1,0 +1,46 @@
+import type { TrainingSettings } from '@lorasmith/contracts';
+import type { EncodedRow } from './encode-segments.js';
+
+export type FittedRow =
+  | { outcome: 'kept' | 'truncated' | 'split'; sequences: EncodedRow[] }
+  | { outcome: 'dropped' }
+  /** With `on_overflow: error`. */
+  | { outcome: 'too-long' };
+
+/**
+ * Brings a row to at most `maxLength` tokens in the way the job asks for. No sequence without a trained token is left:
+ * `truncate` drops the row when its trained tokens are all beyond the cut, `split` drops pieces without any.
+ *
+ * @param row - Has at least one trained token.
+ */
+export function fitRow(row: EncodedRow, maxLength: number, onOverflow: TrainingSettings['on_overflow']): FittedRow {
+  if (row.ids.length <= maxLength) return { outcome: 'kept', sequences: [row] };
+  switch (onOverflow) {
+    case 'error':
+      return { outcome: 'too-long' };
+    case 'drop':
+      return { outcome: 'dropped' };
+    case 'truncate': {
+      const start = cut(row, 0, maxLength);
+      return hasTrainedToken(start) ? { outcome: 'truncated', sequences: [start] } : { outcome: 'dropped' };
+    }
+    case 'split': {
+      const sequences: EncodedRow[] = [];
+      for (let start = 0; start < row.ids.length; start += maxLength) {
+        const piece = cut(row, start, start + maxLength);
+        if (hasTrainedToken(piece)) sequences.push(piece);
+      }
+      return sequences.length > 0 ? { outcome: 'split', sequences } : { outcome: 'dropped' };
+    }
+  }
+}
+
+export function hasTrainedToken({ trained }: EncodedRow): boolean {
+  return trained.includes(1);
+}
+
+function cut(row: EncodedRow, start: number, end: number): EncodedRow {
+  const trained = row.trained.slice(start, end);
+  trained[0] = 0;
+  return { ids: row.ids.slice(start, end), trained };
+}

@@ -1,0 +1,314 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Dataset, type JobRequest, JobSpec, ProductError, Report } from '@lorasmith/contracts';
+import type { ModelFolder } from '@lorasmith/model-folder';
+import { loadTokenizer } from '@lorasmith/model-folder';
+import { Value } from 'typebox/value';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { CHATML, tinyClassifier, tinyDecoder } from '../test/tiny-model.js';
+import type { FeatureExamples, TokenExamples } from './examples.js';
+import { planJob } from './plan-job.js';
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'plan-job-'));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+interface Settings {
+  lora?: object;
+  training?: object;
+  validation?: object;
+}
+
+async function plan(
+  model: ModelFolder,
+  format: Dataset['format'],
+  rows: (object | string)[],
+  settings: Settings = {},
+  signal?: AbortSignal,
+) {
+  const rowsFile = join(folder, 'data.jsonl');
+  await writeFile(rowsFile, rows.map((row) => (typeof row === 'string' ? row : JSON.stringify(row))).join('\n'));
+  const dataset: Dataset = {
+    id: `ds_${'0'.repeat(24)}`,
+    object: 'dataset',
+    sha256: '0'.repeat(64),
+    name: null,
+    format,
+    rows: rows.length,
+    bytes: 1,
+    features: null,
+    warnings: [],
+    created_at: '2026-01-01T00:00:00Z',
+  };
+  const request: JobRequest = { base_model: 'tiny', dataset: dataset.id };
+  const spec = Value.Default(JobSpec, { ...request, validation: {}, lora: {}, training: {}, ...settings }) as JobSpec;
+  expect(Value.Errors(JobSpec, spec)).toEqual([]);
+  return await planJob({ spec, model, dataset, rowsFile, ...(signal ? { signal } : {}) });
+}
+
+async function refusal(planning: Promise<unknown>): Promise<ProductError> {
+  const error = await planning.then(
+    () => new Error('was not refused'),
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(ProductError);
+  return error as ProductError;
+}
+
+const texts = (...all: string[]) => all.map((text) => ({ text }));
+const textOf = (length: number) => ({ text: 'x'.repeat(length) });
+
+describe('planJob for a decoder', () => {
+  it('plans, and reports what it planned', async () => {
+    const model = await tinyDecoder('qwen2', CHATML);
+    const rows = ['One', 'Two', 'Three', 'Four', 'Five'].map((completion) => ({ prompt: 'Count!', completion }));
+    const settings = { training: { batch_size: 2, warmup_ratio: 0.1 }, lora: { r: 4 } };
+    const { report, targets, training, validation, steps } = await plan(model, 'prompt_completion', rows, settings);
+
+    expect(Value.Errors(Report, report)).toEqual([]);
+    expect(targets.map(({ name }) => name)).toEqual([
+      'model.layers.0.self_attn.q_proj',
+      'model.layers.0.self_attn.v_proj',
+      'model.layers.1.self_attn.q_proj',
+      'model.layers.1.self_attn.v_proj',
+    ]);
+    const trained = 2 * 4 * (32 + 32) + 2 * 4 * (32 + 16);
+    expect(report.parameters).toEqual({
+      trained,
+      total: 100_000 + trained,
+      trained_percent: (100 * trained) / (100_000 + trained),
+      modules: targets.map(({ name }) => name),
+    });
+    expect(steps).toEqual({ perEpoch: 3, total: 9, warmup: 1 });
+    expect(report.steps).toEqual({ per_epoch: 3, total: 9, warmup: 1 });
+    expect(report.rows).toMatchObject({ total: 5, training: 5, validation: 0, overflowed: 0, dropped: 0 });
+    expect(report.precision.chosen).toBeNull();
+    expect(validation).toBeNull();
+
+    const tokenizer = await loadTokenizer(model.path);
+    const { ids, trained: mask, offsets, lines } = training as TokenExamples;
+    expect([...lines]).toEqual([1, 2, 3, 4, 5]);
+    expect([...offsets.slice(0, 1), offsets.at(-1)]).toEqual([0, ids.length]);
+    expect(tokenizer.decode(ids.slice(offsets[1]!, offsets[2]))).toBe(
+      '<|im_start|>user\nCount!<|im_end|>\n<|im_start|>assistant\nTwo<|im_end|>\n',
+    );
+    expect(tokenizer.decode(ids.filter((_, index) => mask[index] === 1))).toBe(
+      'One<|im_end|>\nTwo<|im_end|>\nThree<|im_end|>\nFour<|im_end|>\nFive<|im_end|>\n',
+    );
+    const trainedTokens = mask.reduce((sum, flag) => sum + flag, 0);
+    expect(report.tokens).toEqual({
+      per_epoch: ids.length,
+      trained_per_epoch: trainedTokens,
+      total: 3 * ids.length,
+      validation: 0,
+    });
+  });
+
+  it('names precision that is asked for', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const { report } = await plan(model, 'text', texts('ab'), { training: { precision: 'float32' } });
+    expect(report.precision.chosen).toBe('float32');
+  });
+
+  it('holds rows out by the seed, whole, before any is split', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const rows = Array.from({ length: 10 }, (_, index) => textOf(index + 20));
+    const settings = (seed: number, max_seq_length = 64) => ({
+      validation: { split: 0.2 },
+      training: { seed, max_seq_length, on_overflow: 'split' },
+    });
+    const first = await plan(model, 'text', rows, settings(1));
+    const again = await plan(model, 'text', rows, settings(1));
+    const other = await plan(model, 'text', rows, settings(3));
+    const split = await plan(model, 'text', rows, settings(1, 8));
+    const heldOut = [...first.validation!.lines];
+    expect(heldOut).toHaveLength(2);
+    expect([...first.training.lines, ...heldOut].sort((a, b) => a - b)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    expect([...again.validation!.lines]).toEqual(heldOut);
+    expect([...other.validation!.lines]).not.toEqual(heldOut);
+    expect([...new Set(split.validation!.lines)]).toEqual(heldOut);
+    expect(split.report.rows).toMatchObject({ split: 10, overflowed: 10, validation: split.validation!.lines.length });
+    expect(split.validation!.lines.length).toBeGreaterThan(2);
+  });
+
+  it('counts what overflowed', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const rows = texts('ab', 'abcdefghij', '0123456789012345678901234567890');
+    const training = { max_seq_length: 8 };
+    const truncated = await plan(model, 'text', rows, { training: { ...training, on_overflow: 'truncate' } });
+    expect(truncated.report.rows).toMatchObject({ training: 3, overflowed: 2, truncated: 2, dropped: 0, longest: 32 });
+    expect((truncated.training as TokenExamples).ids.length).toBe(3 + 8 + 8);
+    const dropped = await plan(model, 'text', rows, { training: { ...training, on_overflow: 'drop' } });
+    expect(dropped.report.rows).toMatchObject({ training: 1, overflowed: 2, truncated: 0, dropped: 2 });
+    expect([...dropped.training.lines]).toEqual([1]);
+  });
+
+  it('drops and counts a row of which truncation leaves nothing to learn', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const rows = [
+      { prompt: 'a rather long prompt', completion: 'b' },
+      { prompt: 'a', completion: 'b' },
+    ];
+    const settings = { training: { max_seq_length: 8, on_overflow: 'truncate' } };
+    const { report } = await plan(model, 'prompt_completion', rows, settings);
+    expect(report.rows).toMatchObject({ training: 1, overflowed: 1, truncated: 0, dropped: 1 });
+    const error = await refusal(plan(model, 'prompt_completion', rows.slice(0, 1), settings));
+    expect(error).toMatchObject({ code: 'row_too_long', param: 'training.max_seq_length' });
+  });
+
+  it("keeps rows within the model's positions, and says so", async () => {
+    const model = await tinyDecoder('qwen2', null, { maxPositions: 8 });
+    const { report, training } = await plan(model, 'text', [textOf(30)], { training: { on_overflow: 'truncate' } });
+    expect((training as TokenExamples).ids.length).toBe(8);
+    expect(report.warnings).toMatchObject([{ code: 'max_seq_length_limited', param: 'training.max_seq_length' }]);
+    expect(await refusal(plan(model, 'text', [textOf(30)]))).toMatchObject({
+      code: 'row_too_long',
+      message: expect.stringContaining('8 positions'),
+    });
+  });
+
+  it('warns of special tokens in the text', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const { report } = await plan(model, 'text', texts('ab', 'a<|im_end|>b', '<|im_start|>b'));
+    expect(report.warnings).toMatchObject([
+      { code: 'special_token_in_text', line: 2, message: expect.stringMatching(/^2 rows .*<\|im_end\|>/) },
+    ]);
+  });
+
+  it('reports every fault with its place under the code of the first', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const rows = [{ text: 'ab' }, textOf(30), '{"text":', { text: 'a', more: 1 }, { prompt: 'a', completion: 'b' }, {}];
+    const settings = { training: { max_seq_length: 16 }, lora: { target_modules: ['q_proj', 'gate'] } };
+    const error = await refusal(plan(model, 'text', rows, settings));
+    expect(error.code).toBe('unmatched_target');
+    expect(error.details.map(({ code, line, param }) => [code, line ?? param])).toEqual([
+      ['unmatched_target', 'lora.target_modules.1'],
+      ['row_too_long', 2],
+      ['invalid_dataset', 3],
+      ['unknown_field', 4],
+      ['invalid_dataset', 5],
+      ['invalid_dataset', 6],
+    ]);
+    expect(error.message).toContain('6 faults');
+  });
+
+  it('lists a hundred faults and counts the rest', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const rows = Array.from({ length: 250 }, () => textOf(30));
+    const error = await refusal(plan(model, 'text', rows, { training: { max_seq_length: 16 } }));
+    expect(error.code).toBe('row_too_long');
+    expect(error.details).toHaveLength(100);
+    expect(error.details[99]).toMatchObject({ line: 100 });
+    expect(error.message).toMatch(/^Line 1: .*31 tokens.*250 faults/);
+  });
+
+  it('refuses a row without trained tokens', async () => {
+    const model = await tinyDecoder('qwen2', "{% for m in messages %}{{ m.role if m.role == 'user' }}{% endfor %}");
+    const rows = [{ prompt: 'a', completion: 'b' }];
+    expect(await refusal(plan(model, 'prompt_completion', rows))).toMatchObject({
+      code: 'no_trained_tokens',
+      details: [{ code: 'no_trained_tokens', line: 1 }],
+    });
+  });
+
+  it('refuses token ids that the model does not have', async () => {
+    const model = await tinyDecoder('qwen2', null, { vocabSize: 100 });
+    expect(await refusal(plan(model, 'text', texts('!', 'ÿÿ')))).toMatchObject({
+      code: 'model_file_corrupt',
+      details: [{ line: 2 }],
+    });
+  });
+
+  it('refuses a template that fails, at the row it fails on', async () => {
+    const model = await tinyDecoder(
+      'qwen2',
+      `{{ raise_exception('No system') if messages[0].role == 'system' }}${CHATML}`,
+    );
+    const answer = [
+      { role: 'user', content: 'a' },
+      { role: 'assistant', content: 'b' },
+    ];
+    const rows = [{ messages: answer }, { messages: [{ role: 'system', content: 's' }, ...answer] }];
+    const error = await refusal(plan(model, 'messages', rows));
+    expect(error).toMatchObject({ code: 'chat_template_failed', details: [{ line: 2 }] });
+    expect(error.message).toContain('No system');
+  });
+
+  it('needs a template only for rows that use one', async () => {
+    const broken = await tinyDecoder('qwen2', '{% if %}');
+    await expect(plan(broken, 'text', texts('ab'))).resolves.toBeDefined();
+    const none = await tinyDecoder('qwen2', null);
+    const rows = [{ messages: [{ role: 'assistant', content: 'a' }] }];
+    expect(await refusal(plan(none, 'messages', rows))).toMatchObject({ code: 'dataset_format_mismatch' });
+    expect(await refusal(plan(broken, 'messages', rows))).toMatchObject({ code: 'chat_template_failed' });
+  });
+
+  it('refuses rows that are not the ones that were uploaded', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const error = await refusal(plan(model, 'text', [{ text: 'ab' }, '']));
+    expect(error).toMatchObject({ code: 'invalid_dataset', param: 'dataset' });
+  });
+
+  it('refuses a split that leaves a side without rows', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const one = await refusal(plan(model, 'text', texts('ab'), { validation: { split: 0.5 } }));
+    expect(one).toMatchObject({ code: 'validation_split_empty', param: 'validation.split' });
+    const rows = [...texts('ab', 'abc'), textOf(30), textOf(30)];
+    const drop = { max_seq_length: 16, on_overflow: 'drop' };
+    const codes = new Set<string>();
+    for (let seed = 0; seed < 20; seed++) {
+      const settings = { validation: { split: 0.25 }, training: { ...drop, seed } };
+      const error = await plan(model, 'text', rows, settings).catch((reason: ProductError) => reason);
+      codes.add('code' in error ? error.code : 'planned');
+    }
+    expect([...codes].sort()).toEqual(['planned', 'validation_split_empty']);
+  });
+
+  it('ends when it is told to', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const rows = Array.from({ length: 4000 }, () => textOf(200));
+    const settings = { training: { max_seq_length: 512 } };
+    const error = await refusal(plan(model, 'text', rows, settings, AbortSignal.timeout(30)));
+    expect(error.code).toBe('cancelled');
+  });
+});
+
+describe('planJob for a classifier', () => {
+  it('takes rows of numbers', async () => {
+    const rows = [0, 1, 1].map((label, index) => ({ features: [index, 0.5, -1], label }));
+    const settings = { lora: { target_modules: 'all-linear', r: 2 }, training: { batch_size: 2 } };
+    const { report, training, targets } = await plan(tinyClassifier(), 'features', rows, settings);
+    expect(Value.Errors(Report, report)).toEqual([]);
+    expect(training).toEqual({
+      kind: 'features',
+      features: Float32Array.of(0, 0.5, -1, 1, 0.5, -1, 2, 0.5, -1),
+      width: 3,
+      labels: Int32Array.of(0, 1, 1),
+      lines: Int32Array.of(1, 2, 3),
+    } satisfies FeatureExamples);
+    expect(targets.map(({ name }) => name)).toEqual(['0', '2']);
+    expect(report.parameters).toMatchObject({ trained: 2 * (3 + 4) + 2 * (4 + 2), total: 52 });
+    expect(report.tokens).toEqual({ per_epoch: 3, trained_per_epoch: 3, total: 9, validation: 0 });
+  });
+
+  it('refuses another width, a label out of range, and text', async () => {
+    const settings = { lora: { target_modules: 'all-linear' } };
+    const rows = [
+      { features: [1, 2], label: 0 },
+      { features: [1, 2, 3], label: 2 },
+    ];
+    expect((await refusal(plan(tinyClassifier(), 'features', rows, settings))).details).toMatchObject([
+      { code: 'dataset_format_mismatch', line: 1, param: 'features' },
+      { code: 'label_out_of_range', line: 2, param: 'label' },
+    ]);
+    expect(await refusal(plan(tinyClassifier(), 'text', texts('ab'), settings))).toMatchObject({
+      code: 'dataset_format_mismatch',
+      param: 'dataset',
+    });
+    const decoder = await tinyDecoder('qwen2', null);
+    expect(await refusal(plan(decoder, 'features', rows))).toMatchObject({ code: 'dataset_format_mismatch' });
+  });
+});

@@ -1,0 +1,60 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { MAX_LINE_BYTES, type RawRow, readRows } from './read-rows.js';
+
+async function all(path: string): Promise<RawRow[]> {
+  const rows: RawRow[] = [];
+  for await (const row of readRows(path)) rows.push(row);
+  return rows;
+}
+
+describe('readRows', () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'read-rows-'));
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+
+  async function read(bytes: string | Uint8Array): Promise<RawRow[]> {
+    await writeFile(join(folder, 'rows'), bytes);
+    return await all(join(folder, 'rows'));
+  }
+
+  it('numbers lines from 1, blank ones too, with any line end', async () => {
+    expect(await read('\ufeff{"a":1}\r\n\n  \n{"b":"é"}')).toEqual([
+      { line: 1, value: { a: 1 } },
+      { line: 4, value: { b: 'é' } },
+    ]);
+    expect(await read('')).toEqual([]);
+  });
+
+  it('reads lines that are longer than what the file system gives at once', async () => {
+    const texts = [300_000, 10, 70_000].map((length, index) => String(index).repeat(length));
+    const rows = await read(texts.map((text) => JSON.stringify({ text })).join('\n'));
+    expect(rows).toEqual(texts.map((text, index) => ({ line: index + 1, value: { text } })));
+  });
+
+  it('tells what is wrong with a line and goes on', async () => {
+    const rows = await read(Buffer.concat([Buffer.from('{"a":\n'), Buffer.of(0xff, 0x0a), Buffer.from('\ufeff1\n2')]));
+    expect(rows).toMatchObject([
+      { line: 1, fault: expect.stringContaining('JSON') },
+      { line: 2, fault: expect.stringContaining('UTF-8') },
+      { line: 3, fault: expect.stringContaining('JSON') },
+      { line: 4, value: 2 },
+    ]);
+  });
+
+  it('does not keep a line without an end', async () => {
+    const rows = await read(Buffer.concat([Buffer.alloc(MAX_LINE_BYTES + 1, 0x20), Buffer.from('\n1')]));
+    expect(rows).toMatchObject([
+      { line: 1, fault: expect.stringContaining('longer') },
+      { line: 2, value: 1 },
+    ]);
+  });
+
+  it('says that the file is gone', async () => {
+    await expect(all(join(folder, 'none'))).rejects.toMatchObject({ code: 'dataset_not_found' });
+  });
+});

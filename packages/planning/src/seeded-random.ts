@@ -1,0 +1,47 @@
+/**
+ * Reproducible random numbers: Blackman & Vigna's xoshiro128** (128 bits of state), seeded by a number and a name, so that
+ * what is drawn for one purpose does not depend on what else is drawn.
+ */
+export class SeededRandom {
+  readonly #state: Uint32Array;
+
+  /** @param stream what the numbers are for, for instance `order of epoch 3` */
+  constructor(seed: number, stream: string) {
+    // FNV-1a of seed and stream, then splitmix32 to fill the state.
+    let hash = 2166136261;
+    for (const character of `${seed}/${stream}`) hash = Math.imul(hash ^ character.codePointAt(0)!, 16777619);
+    this.#state = Uint32Array.from({ length: 4 }, () => {
+      hash = (hash + 0x9e3779b9) | 0;
+      let mixed = Math.imul(hash ^ (hash >>> 16), 0x21f0aaad);
+      mixed = Math.imul(mixed ^ (mixed >>> 15), 0x735a2d97);
+      return mixed ^ (mixed >>> 15);
+    });
+  }
+
+  /** Uniform in [0, 1), 32 bits. */
+  next(): number {
+    const state = this.#state;
+    const product = Math.imul(state[1]!, 5);
+    const result = Math.imul((product << 7) | (product >>> 25), 9) >>> 0;
+    const shifted = state[1]! << 9;
+    state[2]! ^= state[0]!;
+    state[3]! ^= state[1]!;
+    state[1]! ^= state[2]!;
+    state[0]! ^= state[3]!;
+    state[2]! ^= shifted;
+    state[3] = (state[3]! << 11) | (state[3]! >>> 21);
+    return result / 2 ** 32;
+  }
+
+  /** The numbers 0 … count - 1 in random order (Fisher and Yates). */
+  permutation(count: number): Int32Array {
+    const order = Int32Array.from({ length: count }, (_, index) => index);
+    for (let last = count - 1; last > 0; last--) {
+      const other = Math.floor(this.next() * (last + 1));
+      const held = order[last]!;
+      order[last] = order[other]!;
+      order[other] = held;
+    }
+    return order;
+  }
+}

@@ -1,0 +1,84 @@
+import type { Fault, TextualRow, TrainingSettings } from '@lorasmith/contracts';
+import type { Tokenizer } from '@lorasmith/model-folder';
+import type { RowEncoder } from './encode-row.js';
+import { TokenExamplesBuilder } from './example-builders.js';
+import type { CodedFault } from './fault-list.js';
+import { fitRow, hasTrainedToken } from './fit-row.js';
+import type { RowCollector, RowCounts } from './row-collector.js';
+import { TypedSpecialTokens } from './typed-special-tokens.js';
+
+export interface TokenRowSettings {
+  encoder: RowEncoder;
+  tokenizer: Tokenizer;
+  /** Of the model; no token id may reach it. */
+  vocabSize: number;
+  /** Tokens of a sequence at most, as the job asks for. */
+  maxLength: number;
+  /** The same, as the model allows for. */
+  maxPositions: number;
+  onOverflow: TrainingSettings['on_overflow'];
+}
+
+/** Rows of text for a decoder. */
+export class TokenRowCollector implements RowCollector<TextualRow> {
+  readonly training = new TokenExamplesBuilder();
+  readonly validation = new TokenExamplesBuilder();
+  readonly counts: RowCounts = { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 0 };
+  readonly #settings: TokenRowSettings;
+  readonly #typedSpecialTokens: TypedSpecialTokens;
+
+  constructor(settings: TokenRowSettings) {
+    this.#settings = settings;
+    this.#typedSpecialTokens = new TypedSpecialTokens(settings.tokenizer);
+  }
+
+  add(row: TextualRow, line: number, isHeldOut: boolean): CodedFault[] {
+    const { encoder, vocabSize, onOverflow } = this.#settings;
+    const maxLength = Math.min(this.#settings.maxLength, this.#settings.maxPositions);
+    const encoded = encoder.encode(row);
+    this.#typedSpecialTokens.look(row, line);
+    const outside = encoded.ids.find((id) => id >= vocabSize);
+    if (outside !== undefined) {
+      const message = `The tokenizer makes the token ${outside} of this row, but the model has only ${vocabSize}. Use the tokenizer that belongs to the model.`;
+      return [{ code: 'model_file_corrupt', message }];
+    }
+    if (!hasTrainedToken(encoded)) {
+      const message = 'No token of this row is learned: what should be learned comes to nothing or is the first token.';
+      return [{ code: 'no_trained_tokens', message }];
+    }
+    const tokens = encoded.ids.length;
+    this.counts.longest = Math.max(this.counts.longest, tokens);
+    if (tokens > maxLength) this.counts.overflowed++;
+    const fitted = fitRow(encoded, maxLength, onOverflow);
+    switch (fitted.outcome) {
+      case 'too-long': {
+        const message = `The row has ${tokens} tokens, the limit is ${maxLength}. ${this.#adviceOnLength(tokens)}`;
+        return [{ code: 'row_too_long', message }];
+      }
+      case 'dropped':
+        this.counts.dropped++;
+        return [];
+      case 'truncated':
+        this.counts.truncated++;
+        break;
+      case 'split':
+        this.counts.split++;
+        break;
+      case 'kept':
+        break;
+    }
+    const side = isHeldOut ? this.validation : this.training;
+    for (const sequence of fitted.sequences) side.add(sequence, line);
+    return [];
+  }
+
+  #adviceOnLength(tokens: number): string {
+    const overflow = 'set training.on_overflow to drop, truncate or split';
+    if (tokens <= this.#settings.maxPositions) return `Raise training.max_seq_length, or ${overflow}.`;
+    return `The model has ${this.#settings.maxPositions} positions: shorten the row, or ${overflow}.`;
+  }
+
+  warnings(): Fault[] {
+    return this.#typedSpecialTokens.warnings();
+  }
+}

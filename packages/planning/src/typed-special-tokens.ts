@@ -1,0 +1,39 @@
+import type { Fault, TextualRow } from '@lorasmith/contracts';
+import type { Tokenizer } from '@lorasmith/model-folder';
+
+/**
+ * Watches for special tokens written out in the rows. They become those tokens, as everywhere in the field, which may be
+ * meant or may let a row's text end its own turn: the report says so.
+ */
+export class TypedSpecialTokens {
+  readonly #pattern: RegExp | null;
+  #first: { line: number; token: string } | null = null;
+  #rows = 0;
+
+  constructor(tokenizer: Tokenizer) {
+    const tokens = [...tokenizer.specialTokens.values()].filter((token) => token !== '');
+    const escaped = tokens.map((token) => token.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'));
+    this.#pattern = escaped.length > 0 ? new RegExp(escaped.join('|')) : null;
+  }
+
+  look(row: TextualRow, line: number): void {
+    if (this.#pattern === null) return;
+    const texts = 'messages' in row ? row.messages.map(({ content }) => content) : Object.values(row);
+    for (const text of texts) {
+      const match = this.#pattern.exec(text);
+      if (match === null) continue;
+      this.#rows++;
+      this.#first ??= { line, token: match[0] };
+      return;
+    }
+  }
+
+  warnings(): Fault[] {
+    if (this.#first === null) return [];
+    const { line, token } = this.#first;
+    const message =
+      `${this.#rows} rows have a special token of the model written in their text, the first ${JSON.stringify(token)} ` +
+      `in line ${line}. It is read as that token. Take it out unless you mean it.`;
+    return [{ code: 'special_token_in_text', message, line }];
+  }
+}

@@ -1,0 +1,75 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Dataset, JobSpec, type Message } from '@lorasmith/contracts';
+import {
+  type ChatTemplate,
+  loadChatTemplate,
+  loadTokenizer,
+  readModelFolder,
+  type Tokenizer,
+} from '@lorasmith/model-folder';
+import { Value } from 'typebox/value';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { RowEncoder } from '../src/encode-row.js';
+import type { TokenExamples } from '../src/examples.js';
+import { planJob } from '../src/plan-job.js';
+
+const root = join(import.meta.dirname, '../../..');
+const folder = join(process.env.MODELS_DIR ?? join(root, 'models'), 'SmolLM2-135M-Instruct');
+
+interface Expected {
+  tokenizer: { text: string; input_ids: number[] }[];
+  rows: { messages: Message[]; input_ids: number[]; prompt_tokens: number; completion_tokens: number }[];
+}
+
+/** The demo model as set-up imports it, against what transformers made of the same GGUF. */
+describe('SmolLM2-135M-Instruct', () => {
+  let expected: Expected;
+  let tokenizer: Tokenizer;
+  let template: ChatTemplate;
+  beforeAll(async () => {
+    const reference = join(root, 'test/fixtures/reference/smollm2/expected.json');
+    expected = JSON.parse(await readFile(reference, 'utf8'));
+    tokenizer = await loadTokenizer(folder);
+    template = (await loadChatTemplate(folder))!;
+  });
+
+  it('tokenizes texts id for id, and writes them back', () => {
+    expect(expected.tokenizer).toHaveLength(8);
+    for (const { text, input_ids } of expected.tokenizer) {
+      expect([...tokenizer.encode(text)], text).toEqual(input_ids);
+      expect(tokenizer.decode(input_ids)).toBe(text);
+    }
+    expect(tokenizer).toMatchObject({ bosTokenId: 1, eosTokenId: 2, padTokenId: 2, vocabSize: 49152 });
+  });
+
+  it('tokenizes conversations id for id, and trains just the answer', () => {
+    const encoder = new RowEncoder({ tokenizer, template, endTokenIds: [2] });
+    expect(expected.rows).toHaveLength(8);
+    for (const { messages, input_ids, prompt_tokens, completion_tokens } of expected.rows) {
+      const { ids, trained } = encoder.encode({ messages });
+      expect([...ids]).toEqual(input_ids);
+      expect(trained.indexOf(1)).toBe(prompt_tokens);
+      expect(trained.subarray(prompt_tokens).every((flag) => flag === 1)).toBe(true);
+      expect(ids.length - prompt_tokens).toBe(completion_tokens);
+    }
+  });
+
+  it('is planned as a whole', async () => {
+    const temporary = await mkdtemp(join(tmpdir(), 'smollm2-'));
+    onTestFinished(() => rm(temporary, { recursive: true }));
+    const rowsFile = join(temporary, 'data.jsonl');
+    await writeFile(rowsFile, expected.rows.map(({ messages }) => JSON.stringify({ messages })).join('\n'));
+    const dataset = { format: 'messages', rows: 8 } as Dataset;
+    const spec = Value.Default(JobSpec, { validation: {}, lora: {}, training: {} }) as JobSpec;
+    const { report, training } = await planJob({ spec, model: await readModelFolder(folder), dataset, rowsFile });
+    expect([...(training as TokenExamples).ids]).toEqual(expected.rows.flatMap(({ input_ids }) => input_ids));
+    // r = 8 on q (576 to 576) and v (576 to 192) of 30 layers.
+    const trained = 30 * 8 * (576 + 576 + 576 + 192);
+    expect(report.parameters).toMatchObject({ trained, total: 134_515_008 + trained });
+    expect(report.tokens.trained_per_epoch).toBe(
+      expected.rows.reduce((sum, { completion_tokens }) => sum + completion_tokens, 0),
+    );
+  });
+});
