@@ -40,9 +40,15 @@ export const MessageRole = Type.Enum(['system', 'user', 'assistant', 'tool']);
 export const Message = Type.Object({ role: MessageRole, content: Type.String() }, { additionalProperties: false });
 export type Message = Static<typeof Message>;
 
+/** Planning renders a conversation once per turn, so its work grows with the square of this. */
+const MAX_MESSAGES = 1000;
+
 /** The schema of one row of each format. Bounds on sizes are the reader's (line length), not repeated here. */
 export const DatasetRow = {
-  messages: Type.Object({ messages: Type.Array(Message, { minItems: 1 }) }, { additionalProperties: false }),
+  messages: Type.Object(
+    { messages: Type.Array(Message, { minItems: 1, maxItems: MAX_MESSAGES }) },
+    { additionalProperties: false },
+  ),
   prompt_completion: Type.Object({ prompt: Type.String(), completion: Type.String() }, { additionalProperties: false }),
   instruction: Type.Object(
     { instruction: Type.String(), input: Type.Optional(Type.String()), output: Type.String() },

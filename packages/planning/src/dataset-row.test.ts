@@ -23,6 +23,7 @@ describe('checkRow', () => {
     ['an array', [{ text: 'a' }], 'invalid_dataset', undefined],
     ['no known key', { txt: 'a' }, 'invalid_dataset', undefined],
     ['no messages', { messages: [] }, 'invalid_dataset', 'messages'],
+    ['too many messages', { messages: Array(1001).fill(assistant) }, 'invalid_dataset', 'messages'],
     ['messages that are no list', { messages: 'Hi' }, 'invalid_dataset', 'messages'],
     ['an unknown role', { messages: [{ role: 'bot', content: '' }, assistant] }, 'invalid_dataset', 'messages.0.role'],
     ['no content', { messages: [{ role: 'user' }, assistant] }, 'invalid_dataset', 'messages.0.content'],
