@@ -34,6 +34,7 @@ async function main(): Promise<number> {
   const folder = await readModelFolder(modelFolder);
   const tokenizer = await loadTokenizer(modelFolder);
   const template = await loadChatTemplate(modelFolder);
+  if (template === null) throw new Error(`${modelFolder} has no chat template`);
   const lines = (await readFile(promptsFile, 'utf8')).split('\n').filter((line) => line.trim() !== '');
   const conversations = lines.map((line) => (JSON.parse(line) as { messages: Message[] }).messages);
   const prompts = conversations.map((messages) =>

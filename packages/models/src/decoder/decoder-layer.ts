@@ -1,10 +1,9 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import { add, cast, dispose, scope, type Tensor } from '@lorasmith/tensor';
 import type { ProjectionSlot, Saved } from '../projection.js';
-import { attention, attentionGradient, type SavedAttention } from './attention.js';
+import { attentionGradient, type RowLayout, type SavedAttention } from './attention.js';
 import { swiGlu, swiGluGradient } from './gated-mlp.js';
-import { rmsNorm, rmsNormGradient } from './rms-norm.js';
-import type { RowGroup } from './row-groups.js';
+import { addRmsNorm, type Normed, rmsNorm, rmsNormGradient, type StreamGradient } from './rms-norm.js';
 
 export interface DecoderLayerWeights {
   /** `[hidden]` float32 */
@@ -17,15 +16,28 @@ export interface DecoderLayerWeights {
   down: ProjectionSlot;
 }
 
-/** What a layer keeps between its forward and its backward pass. All tensors but `dtype`-typed ones are float32. */
+/** The residual stream between two layers. Its last addition is left to the norm that follows: one pass does both. */
+export interface Stream {
+  /** `[tokens, hidden]` float32 */
+  x: Tensor;
+  /** `[tokens, hidden]` in the model's dtype, still to be added; null before the first layer */
+  branch: Tensor | null;
+}
+
+/** `[tokens, hidden]` float32: the stream with its last addition made. */
+export function streamSum({ x, branch }: Stream): Tensor {
+  return branch === null ? x : scope(() => add(x, cast(branch, 'float32')));
+}
+
+/** What a layer keeps between its forward and its backward pass. */
 export interface SavedLayer {
-  /** `[tokens, hidden]` input of the layer */
+  /** `[tokens, hidden]` float32, input of the layer */
   input: Tensor;
   inputInverseRms: Tensor;
   queryKeyValue: Saved;
-  attention: SavedAttention[];
+  attention: SavedAttention;
   attentionOutput: Saved;
-  /** `[tokens, hidden]` after attention */
+  /** `[tokens, hidden]` float32, after attention; also the `x` of the stream the layer gives */
   middle: Tensor;
   middleInverseRms: Tensor;
   gateUp: Saved;
@@ -33,6 +45,9 @@ export interface SavedLayer {
   gateUpOutput: Tensor;
   down: Saved;
 }
+
+/** Attention over `[tokens, (heads + 2 × keyValueHeads) × headDim]`, giving `[tokens, heads × headDim]`. */
+export type Attend = (qkv: Tensor) => { output: Tensor; saved: SavedAttention | null };
 
 /** One block of a decoder: norm, attention, residual; norm, gated MLP, residual. The residual stream is float32. */
 export class DecoderLayer {
@@ -54,89 +69,92 @@ export class DecoderLayer {
   }
 
   /**
-   * @param x `[tokens, hidden]` float32; freed unless it is saved
-   * @returns `[tokens, hidden]` float32
+   * @param stream the caller's to free
+   * @param attend what mixes the tokens; with `record` it must save
+   * @returns the stream after the layer; saved is null without `record`
    */
-  forward(x: Tensor, groups: readonly RowGroup[], record: boolean): { output: Tensor; saved: SavedLayer | null } {
+  forward(stream: Stream, attend: Attend, record: boolean): { stream: Stream; saved: SavedLayer | null } {
     const { attentionNorm, queryKeyValue, attentionOutput, mlpNorm, gateUp, down } = this.weights;
     const { normEpsilon } = this.#architecture;
-    const dtype = queryKeyValue.frozen.weight.dtype as 'float32' | 'bfloat16';
 
-    const normed = rmsNorm(x, attentionNorm, normEpsilon, dtype);
+    const normed = this.#inputNorm(stream, attentionNorm);
     const qkv = queryKeyValue.projection.forward(normed.output, record); // [tokens, (heads + 2 x kv) x headDim]
     if (qkv.saved === null) dispose(normed.output);
-    const attended = attention(qkv.output, groups, this.#architecture, record); // [tokens, heads x headDim]
+    const attended = attend(qkv.output); // [tokens, heads x headDim]
     dispose(qkv.output);
     const projected = attentionOutput.projection.forward(attended.output, record); // [tokens, hidden]
     if (projected.saved === null) dispose(attended.output);
-    const middle = scope(() => add(x, cast(projected.output, 'float32')));
-    dispose(projected.output);
 
-    const middleNormed = rmsNorm(middle, mlpNorm, normEpsilon, dtype);
-    const gateAndUp = gateUp.projection.forward(middleNormed.output, record); // [tokens, 2 x intermediate]
-    if (gateAndUp.saved === null) dispose(middleNormed.output);
+    const middle = addRmsNorm(normed.sum, projected.output, mlpNorm, normEpsilon);
+    dispose(projected.output);
+    const gateAndUp = gateUp.projection.forward(middle.output, record); // [tokens, 2 x intermediate]
+    if (gateAndUp.saved === null) dispose(middle.output);
     const activated = swiGlu(gateAndUp.output); // [tokens, intermediate]
     if (!record) dispose(gateAndUp.output);
     const downProjected = down.projection.forward(activated, record); // [tokens, hidden]
     if (downProjected.saved === null) dispose(activated);
-    const output = scope(() => add(middle, cast(downProjected.output, 'float32')));
-    dispose(downProjected.output);
 
-    if (!record) {
-      dispose([x, middle, normed.inverseRms, middleNormed.inverseRms]);
-      return { output, saved: null };
+    const after: Stream = { x: middle.sum, branch: downProjected.output };
+    if (!record || attended.saved === null) {
+      if (normed.sum !== stream.x) dispose(normed.sum);
+      dispose([normed.inverseRms, middle.inverseRms]);
+      return { stream: after, saved: null };
     }
     const saved: SavedLayer = {
-      input: x,
+      input: normed.sum,
       inputInverseRms: normed.inverseRms,
       queryKeyValue: qkv.saved,
       attention: attended.saved,
       attentionOutput: projected.saved,
-      middle,
-      middleInverseRms: middleNormed.inverseRms,
+      middle: middle.sum,
+      middleInverseRms: middle.inverseRms,
       gateUp: gateAndUp.saved,
       gateUpOutput: gateAndUp.output,
       down: downProjected.saved,
     };
-    return { output, saved };
+    return { stream: after, saved };
+  }
+
+  #inputNorm({ x, branch }: Stream, weight: Tensor): Normed & { sum: Tensor } {
+    const { normEpsilon } = this.#architecture;
+    if (branch !== null) return addRmsNorm(x, branch, weight, normEpsilon);
+    const dtype = this.weights.queryKeyValue.frozen.weight.dtype as 'float32' | 'bfloat16';
+    return { sum: x, ...rmsNorm(x, weight, normEpsilon, dtype) };
   }
 
   /**
    * Frees `gradient` and everything saved, each as soon as it is used.
-   * @param gradient `[tokens, hidden]` float32, by the layer's output
-   * @returns by the layer's input; null when it is not wanted
+   * @param gradient `[tokens, hidden]` by the stream after the layer
+   * @returns by the stream before it; null when it is not wanted
    */
   backward(
-    gradient: Tensor,
+    gradient: StreamGradient,
     saved: SavedLayer,
-    groups: readonly RowGroup[],
+    layout: RowLayout,
     wantInputGradient: boolean,
-  ): Tensor | null {
+  ): StreamGradient | null {
     const { attentionNorm, queryKeyValue, attentionOutput, mlpNorm, gateUp, down } = this.weights;
-    const dtype = queryKeyValue.frozen.weight.dtype;
     const wantAttention = wantInputGradient || queryKeyValue.projection.trained;
     const wantMiddle = wantAttention || attentionOutput.projection.trained;
     const wantGateUp = wantMiddle || gateUp.projection.trained;
 
-    const activatedGradient = scope(() => down.projection.backward(cast(gradient, dtype), saved.down, wantGateUp));
-    dispose(saved.down);
+    const activatedGradient = down.projection.backward(gradient.rounded, saved.down, wantGateUp);
+    dispose([gradient.rounded, saved.down]);
     const gateUpGradient = activatedGradient && swiGluGradient(activatedGradient, saved.gateUpOutput);
     dispose([activatedGradient, saved.gateUpOutput]);
     const middleNormedGradient = gateUpGradient && gateUp.projection.backward(gateUpGradient, saved.gateUp, wantMiddle);
     dispose([gateUpGradient, saved.gateUp]);
     const middleGradient =
       middleNormedGradient &&
-      scope(() => add(gradient, rmsNormGradient(middleNormedGradient, saved.middle, mlpNorm, saved.middleInverseRms)));
-    dispose([gradient, middleNormedGradient, saved.middle, saved.middleInverseRms]);
+      rmsNormGradient(middleNormedGradient, saved.middle, mlpNorm, saved.middleInverseRms, gradient.exact);
+    dispose([gradient.exact, middleNormedGradient, saved.middle, saved.middleInverseRms]);
 
     const attendedGradient =
       middleGradient &&
-      scope(() =>
-        attentionOutput.projection.backward(cast(middleGradient, dtype), saved.attentionOutput, wantAttention),
-      );
-    dispose(saved.attentionOutput);
+      attentionOutput.projection.backward(middleGradient.rounded, saved.attentionOutput, wantAttention);
+    dispose([middleGradient?.rounded, saved.attentionOutput]);
     const qkvGradient =
-      attendedGradient && attentionGradient(attendedGradient, saved.attention, groups, this.#architecture);
+      attendedGradient && attentionGradient(attendedGradient, saved.attention, layout, this.#architecture);
     dispose([attendedGradient, saved.attention]);
     const normedGradient =
       qkvGradient && queryKeyValue.projection.backward(qkvGradient, saved.queryKeyValue, wantInputGradient);
@@ -144,10 +162,8 @@ export class DecoderLayer {
     const inputGradient =
       normedGradient &&
       middleGradient &&
-      scope(() =>
-        add(middleGradient, rmsNormGradient(normedGradient, saved.input, attentionNorm, saved.inputInverseRms)),
-      );
-    dispose([middleGradient, normedGradient, saved.input, saved.inputInverseRms]);
+      rmsNormGradient(normedGradient, saved.input, attentionNorm, saved.inputInverseRms, middleGradient.exact);
+    dispose([middleGradient?.exact, normedGradient, saved.input, saved.inputInverseRms]);
     return inputGradient;
   }
 }

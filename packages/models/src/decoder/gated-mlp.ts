@@ -1,4 +1,18 @@
-import { add, cast, concat, constant, multiply, scope, sigmoid, split, subtract, type Tensor } from '@lorasmith/tensor';
+import {
+  add,
+  cast,
+  concat,
+  constant,
+  fusedOpsEnabled,
+  fusedSwiGlu,
+  fusedSwiGluGradient,
+  multiply,
+  scope,
+  sigmoid,
+  split,
+  subtract,
+  type Tensor,
+} from '@lorasmith/tensor';
 
 /**
  * SwiGLU (Shazeer 2020, arXiv:2002.05202): `silu(gate) · up`, in float32.
@@ -6,6 +20,7 @@ import { add, cast, concat, constant, multiply, scope, sigmoid, split, subtract,
  * @returns `[tokens, intermediate]`
  */
 export function swiGlu(gateUp: Tensor): Tensor {
+  if (fusedOpsEnabled()) return fusedSwiGlu(gateUp);
   return scope(() => {
     const [gate, up] = halves(gateUp);
     const silu = multiply(gate, sigmoid(gate));
@@ -19,6 +34,7 @@ export function swiGlu(gateUp: Tensor): Tensor {
  * @returns `[tokens, 2 × intermediate]`
  */
 export function swiGluGradient(gradient: Tensor, gateUp: Tensor): Tensor {
+  if (fusedOpsEnabled()) return fusedSwiGluGradient(gradient, gateUp);
   return scope(() => {
     const [gate, up] = halves(gateUp);
     const exact = cast(gradient, 'float32');

@@ -1,5 +1,4 @@
 import {
-  cast,
   dispose,
   keep,
   matMul,
@@ -19,6 +18,7 @@ const MOST_LOGITS = 32 * 1024 * 1024;
  * @param hidden `[n, hidden]` normed hidden states of the labelled places, in the model's dtype
  * @param labels `[n]` int32
  * @param head `[vocab, hidden]` output head
+ * @param mostLogits numbers in one chunk of logits; at least one place is computed at a time
  * @returns the sum over the n places, and with `record` the gradient of that sum `[n, hidden]`, one chunk after the other
  */
 export function nextTokenLoss(
@@ -26,9 +26,10 @@ export function nextTokenLoss(
   labels: Tensor,
   head: Tensor,
   record: boolean,
+  mostLogits: number = MOST_LOGITS,
 ): { lossSum: number; gradientChunks: Tensor[] } {
   const count = hidden.shape[0]!;
-  const chunk = Math.max(1, Math.floor(MOST_LOGITS / head.shape[0]!));
+  const chunk = Math.max(1, Math.floor(mostLogits / head.shape[0]!));
   const gradientChunks: Tensor[] = [];
   let lossSum = 0;
   for (let first = 0; first < count; first += chunk) {
@@ -37,10 +38,10 @@ export function nextTokenLoss(
       const rows = size === count ? hidden : slice(hidden, [first, 0], [size, -1]);
       const logits = matMul(rows, head, { transposeB: true }); // [size, vocab]
       const chunkLabels = size === count ? labels : slice(labels, [first], [size]);
-      const { loss, gradient } = softmaxCrossEntropy(cast(logits, 'float32'), chunkLabels);
+      const { loss, gradient } = softmaxCrossEntropy(logits, chunkLabels);
       dispose(logits);
       lossSum += toNumber(sum(loss, 'all'));
-      if (record) gradientChunks.push(keep(matMul(cast(gradient, head.dtype), head))); // [size, vocab] x [vocab, hidden]
+      if (record) gradientChunks.push(keep(matMul(gradient, head))); // [size, vocab] x [vocab, hidden]
     });
   }
   return { lossSum, gradientChunks };

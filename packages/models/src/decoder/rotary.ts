@@ -42,6 +42,26 @@ export class Rotary {
     this.#frequencies = rotaryFrequencies(architecture.rope, architecture.headDim);
   }
 
+  /** Cosine and sine of positions 0 … count - 1, `[count, headDim / 2]` each. */
+  halfTable(count: number): { cosine: Tensor; sine: Tensor } {
+    const half = this.#headDim / 2;
+    const cosine = new Float32Array(count * half);
+    const sine = new Float32Array(count * half);
+    for (let position = 0; position < count; position++) {
+      for (let i = 0; i < half; i++) {
+        const angle = this.#angle(position, i);
+        cosine[position * half + i] = Math.cos(angle);
+        sine[position * half + i] = Math.sin(angle);
+      }
+    }
+    return { cosine: tensorOf(cosine, [count, half]), sine: tensorOf(sine, [count, half]) };
+  }
+
+  /** Rounded to float32 like PyTorch's, before cos and sin. */
+  #angle(position: number, i: number): number {
+    return Math.fround(position * Math.fround(this.#frequencies[i]!));
+  }
+
   /** Tables for these positions. */
   table(positions: ArrayLike<number>): RotaryTable {
     const half = this.#headDim / 2;
@@ -50,8 +70,7 @@ export class Rotary {
     const inverseSine = new Float32Array(cosine.length);
     for (let p = 0; p < positions.length; p++) {
       for (let i = 0; i < half; i++) {
-        // float32 like PyTorch's tables: the product position × frequency is rounded before cos and sin.
-        const angle = Math.fround(positions[p]! * Math.fround(this.#frequencies[i]!));
+        const angle = this.#angle(positions[p]!, i);
         const first = p * this.#headDim + i;
         cosine[first] = cosine[first + half] = Math.cos(angle);
         sine[first + half] = inverseSine[first] = Math.sin(angle);

@@ -33,7 +33,7 @@ const LEAST_SHARE = 0.8;
 /** `rows × length²` of one group: bounds the score matrices that are alive at once. */
 const MOST_SCORES_PER_HEAD = 4 * 1024 * 1024;
 /** Added to a score it makes its weight zero in float32, without the NaN that infinities bring. */
-const MASKED = -1e9;
+export const MASKED = -1e9;
 
 /**
  * Groups the rows of a batch for attention. Made once per batch, used by every layer.

@@ -1,0 +1,156 @@
+import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import {
+  add,
+  batchMatMul,
+  cast,
+  concat,
+  constant,
+  dispose,
+  gather,
+  multiply,
+  reshape,
+  scope,
+  slice,
+  softmax,
+  split,
+  subtract,
+  sum,
+  type Tensor,
+  transpose,
+} from '@lorasmith/tensor';
+import { rotate } from './rotary.js';
+import type { RowGroup } from './row-groups.js';
+
+/** Of one group of rows, for the backward pass. */
+export interface SavedGroup {
+  /** `[rows, keyValueHeads, queriesPerKey × length, headDim]`, rotated */
+  query: Tensor;
+  /** `[rows, keyValueHeads, length, headDim]`, rotated */
+  key: Tensor;
+  value: Tensor;
+  /** `[rows, keyValueHeads, queriesPerKey × length, length]` */
+  weights: Tensor;
+}
+
+/** Tokens of a group as they lie in the stream → `[rows × length, width]`, padded. */
+function toPadded(x: Tensor, group: RowGroup, zeroPadding: boolean): Tensor {
+  return scope(() => {
+    const whole = x.shape[0] === group.tokens;
+    const own = whole ? x : slice(x, [group.start, 0], [group.tokens, -1]);
+    if (group.padding === null) return own;
+    const padded = gather(own, group.padding.toPadded);
+    return zeroPadding ? multiply(padded, cast(group.padding.mask, padded.dtype)) : padded;
+  });
+}
+
+/** `[rows × length, width]` → the group's tokens `[tokens, width]`. */
+function toStream(x: Tensor, group: RowGroup): Tensor {
+  return group.padding === null ? x : gather(x, group.padding.toStream);
+}
+
+/**
+ * Causal grouped-query attention within each row (arXiv:2305.13245), in raw ops: rows of like length at once.
+ * @param qkv `[tokens, (heads + 2 × keyValueHeads) × headDim]`: queries, keys and values of each token
+ * @returns output `[tokens, heads × headDim]`, and for each group what backward needs
+ */
+export function groupedAttention(
+  qkv: Tensor,
+  groups: readonly RowGroup[],
+  architecture: DecoderArchitecture,
+  record: boolean,
+): { output: Tensor; saved: SavedGroup[] } {
+  return scope(() => {
+    const results = groups.map((group) => scope(() => attendGroup(qkv, group, architecture, record)));
+    const outputs = results.map((result) => result.output);
+    return {
+      output: outputs.length === 1 ? outputs[0]! : concat(outputs, 0), // [tokens, heads x headDim]
+      saved: results.flatMap((result) => (result.saved === null ? [] : [result.saved])),
+    };
+  });
+}
+
+function attendGroup(
+  qkv: Tensor,
+  group: RowGroup,
+  architecture: DecoderArchitecture,
+  record: boolean,
+): { output: Tensor; saved: SavedGroup | null } {
+  const { headCount, keyValueHeadCount, headDim } = architecture;
+  const { rows, length } = group;
+  const allHeads = headCount + 2 * keyValueHeadCount;
+  const queriesPerKey = headCount / keyValueHeadCount;
+
+  const padded = reshape(toPadded(qkv, group, false), [rows, length, allHeads, headDim]);
+  const heads = transpose(padded, [0, 2, 1, 3]); // (rows, allHeads, length, headDim)
+  const [queryAndKey, value] = split(heads, [headCount + keyValueHeadCount, keyValueHeadCount], 1);
+  const rotated = rotate(queryAndKey!, group.rotary, 'forward');
+  const [queryHeads, key] = split(rotated, [headCount, keyValueHeadCount], 1);
+  const query = reshape(queryHeads!, [rows, keyValueHeadCount, queriesPerKey * length, headDim]);
+
+  const scores = cast(batchMatMul(query, key!, { transposeB: true }), 'float32'); // (rows, kv, queriesPerKey x length, length)
+  const scaled = multiply(scores, constant(1 / Math.sqrt(headDim)));
+  const masked = add(reshape(scaled, [rows * headCount, length, length]), group.causalMask);
+  const weights = reshape(cast(softmax(masked), qkv.dtype), [rows, keyValueHeadCount, queriesPerKey * length, length]);
+  const mixed = batchMatMul(weights, value!); // (rows, kv, queriesPerKey x length, headDim)
+
+  const byToken = transpose(reshape(mixed, [rows, headCount, length, headDim]), [0, 2, 1, 3]); // (rows, length, heads, headDim)
+  const output = toStream(reshape(byToken, [rows * length, headCount * headDim]), group);
+  return { output, saved: record ? { query, key: key!, value: value!, weights } : null };
+}
+
+/**
+ * Gradient of {@link groupedAttention} by qkv. Frees what was saved.
+ * @param gradient `[tokens, heads × headDim]`
+ * @returns `[tokens, (heads + 2 × keyValueHeads) × headDim]`
+ */
+export function groupedAttentionGradient(
+  gradient: Tensor,
+  saved: SavedGroup[],
+  groups: readonly RowGroup[],
+  architecture: DecoderArchitecture,
+): Tensor {
+  return scope(() => {
+    const gradients = groups.map((group, i) => {
+      const result = scope(() => groupGradient(gradient, saved[i]!, group, architecture));
+      dispose(saved[i]);
+      return result;
+    });
+    return gradients.length === 1 ? gradients[0]! : concat(gradients, 0);
+  });
+}
+
+function groupGradient(
+  gradient: Tensor,
+  saved: SavedGroup,
+  group: RowGroup,
+  architecture: DecoderArchitecture,
+): Tensor {
+  const { headCount, keyValueHeadCount, headDim } = architecture;
+  const { rows, length } = group;
+  const { query, key, value, weights } = saved;
+  const dtype = gradient.dtype;
+  const grouped = [rows, keyValueHeadCount, (headCount / keyValueHeadCount) * length, headDim];
+
+  // A padded query must not reach its keys: its gradient is zero.
+  const padded = reshape(toPadded(gradient, group, true), [rows, length, headCount, headDim]);
+  const mixedGradient = reshape(transpose(padded, [0, 2, 1, 3]), grouped); // (rows, kv, queriesPerKey x length, headDim)
+
+  const valueGradient = batchMatMul(weights, mixedGradient, { transposeA: true }); // (rows, kv, length, headDim)
+  const weightGradient = cast(batchMatMul(mixedGradient, value, { transposeB: true }), 'float32');
+  // Softmax: dS = P (dP - sum(P dP)), and the scale of the scores.
+  const exactWeights = cast(weights, 'float32');
+  const product = multiply(exactWeights, weightGradient);
+  const scoreGradient = scope(() => {
+    const rowSums = sum(product, -1, { keepDims: true });
+    const scaled = multiply(subtract(product, multiply(exactWeights, rowSums)), constant(1 / Math.sqrt(headDim)));
+    return cast(scaled, dtype);
+  });
+  const queryGradient = batchMatMul(scoreGradient, key); // (rows, kv, queriesPerKey x length, headDim)
+  const keyGradient = batchMatMul(scoreGradient, query, { transposeA: true }); // (rows, kv, length, headDim)
+
+  const queryHeads = reshape(queryGradient, [rows, headCount, length, headDim]);
+  const unrotated = rotate(concat([queryHeads, keyGradient], 1), group.rotary, 'inverse');
+  const heads = concat([unrotated, valueGradient], 1); // (rows, allHeads, length, headDim)
+  const byToken = transpose(heads, [0, 2, 1, 3]);
+  return toStream(reshape(byToken, [rows * length, (headCount + 2 * keyValueHeadCount) * headDim]), group);
+}

@@ -1,0 +1,21 @@
+import { expect, test } from 'vitest';
+import { tokenBatchOf } from './token-batch.js';
+
+test('rows lie one after the other, longest first; each trained token has the place before it as its predictor', () => {
+  const batch = tokenBatchOf([
+    { ids: Int32Array.of(7, 8), trained: Uint8Array.of(0, 1) },
+    { ids: Int32Array.of(1, 2, 3, 4), trained: Uint8Array.of(0, 0, 1, 1) },
+    { ids: Int32Array.of(5), trained: Uint8Array.of(0) },
+  ]);
+  expect([...batch.ids]).toEqual([1, 2, 3, 4, 7, 8, 5]);
+  expect(batch.rowLengths).toEqual([4, 2, 1]);
+  expect([...batch.predictors]).toEqual([1, 2, 4]);
+  expect([...batch.labels]).toEqual([3, 4, 8]);
+});
+
+test('the first token of a row is never trained: what is before it belongs to another row', () => {
+  const row = { ids: Int32Array.of(1, 2), trained: Uint8Array.of(1, 1) };
+  const batch = tokenBatchOf([row, row]);
+  expect([...batch.predictors]).toEqual([0, 2]);
+  expect([...batch.labels]).toEqual([2, 2]);
+});

@@ -1,0 +1,70 @@
+import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { cast, type FloatDType, keep, scope, type Tensor, tensorOf } from '@lorasmith/tensor';
+import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
+import { Decoder } from '../src/decoder/decoder.js';
+import { DecoderLayer } from '../src/decoder/decoder-layer.js';
+import { FrozenProjection, ProjectionSlot } from '../src/projection.js';
+
+/** Two layers, two queries to a key, heads that together are not as wide as the model. */
+export const TINY_ARCHITECTURE: DecoderArchitecture = {
+  kind: 'decoder',
+  family: 'llama',
+  vocabSize: 23,
+  hiddenSize: 10,
+  intermediateSize: 12,
+  layerCount: 2,
+  headCount: 4,
+  keyValueHeadCount: 2,
+  headDim: 4,
+  normEpsilon: 1e-5,
+  rope: { theta: 100, scaling: null },
+  bias: { query: false, key: false, value: false, output: false, mlp: false },
+  tiedHead: false,
+  maxPositions: 128,
+  bosTokenId: null,
+  eosTokenIds: [],
+  padTokenId: null,
+};
+
+/** A decoder with random weights, the same for the same seed; the caller disposes of it. */
+export function tinyDecoder(dtype: FloatDType = 'float32', seed = 1): Decoder {
+  const architecture = TINY_ARCHITECTURE;
+  const { vocabSize, hiddenSize, intermediateSize, layerCount, headCount, keyValueHeadCount, headDim } = architecture;
+  let drawn = 0;
+  const random = (shape: number[], type: FloatDType, scale: number, centre = 0): Tensor => {
+    const size = shape.reduce((product, dimension) => product * dimension, 1);
+    const values = normalNumbers(size, seed * 1000 + drawn++).map((value) => centre + scale * value);
+    return keep(scope(() => cast(tensorOf(values, shape), type)));
+  };
+  const norm = () => random([hiddenSize], 'float32', 0.2, 1);
+  const slot = (inFeatures: number, modules: [name: string, outFeatures: number][]) => {
+    const outFeatures = modules.reduce((sum, [, out]) => sum + out, 0);
+    const weight = random([outFeatures, inFeatures], dtype, 1 / Math.sqrt(inFeatures));
+    const named = modules.map(([name, out]) => ({ name, outFeatures: out }));
+    return new ProjectionSlot(named, inFeatures, new FrozenProjection(weight, null));
+  };
+  const layers = Array.from({ length: layerCount }, (_, index) => {
+    const name = (path: string) => `model.layers.${index}.${path}`;
+    return new DecoderLayer(architecture, {
+      attentionNorm: norm(),
+      queryKeyValue: slot(hiddenSize, [
+        [name('self_attn.q_proj'), headCount * headDim],
+        [name('self_attn.k_proj'), keyValueHeadCount * headDim],
+        [name('self_attn.v_proj'), keyValueHeadCount * headDim],
+      ]),
+      attentionOutput: slot(headCount * headDim, [[name('self_attn.o_proj'), hiddenSize]]),
+      mlpNorm: norm(),
+      gateUp: slot(hiddenSize, [
+        [name('mlp.gate_proj'), intermediateSize],
+        [name('mlp.up_proj'), intermediateSize],
+      ]),
+      down: slot(intermediateSize, [[name('mlp.down_proj'), hiddenSize]]),
+    });
+  });
+  return new Decoder(architecture, dtype, {
+    embedding: random([vocabSize, hiddenSize], dtype, 1),
+    layers,
+    finalNorm: norm(),
+    head: random([vocabSize, hiddenSize], dtype, 0.5),
+  });
+}

@@ -1,0 +1,357 @@
+// Causal grouped-query attention over rows of any lengths in one stream, with rotary positions, and its gradient.
+//
+// Scores exist for a block of queries at a time, so memory grows with the length of a row, not with its square; the
+// backward pass computes them again from the logarithm of each query's sum (as FlashAttention does, arXiv:2205.14135).
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "gemm.h"
+#include "kernel.h"
+#include "parallel.h"
+
+namespace lorasmith {
+namespace {
+
+constexpr int64_t kQueryBlock = 24;
+
+struct Shape {
+  int64_t heads;
+  int64_t key_value_heads;
+  int64_t head_dim;
+  // head_dim rounded up to whole vectors; the columns beyond are zero.
+  int64_t padded_dim;
+  float scale;
+
+  int64_t all_heads() const { return heads + 2 * key_value_heads; }
+  int64_t queries_per_key() const { return heads / key_value_heads; }
+};
+
+// Cosines and sines of each position, [positions, head_dim / 2] each.
+struct Rotary {
+  const float* cosine;
+  const float* sine;
+};
+
+// One row of the batch and one key head: the unit of work.
+struct Work {
+  int64_t start;
+  int64_t length;
+  int64_t key_head;
+};
+
+std::vector<Work> WorkOf(const int32_t* offsets, int64_t rows, const Shape& shape) {
+  std::vector<Work> work;
+  for (int64_t row = 0; row < rows; row++) {
+    for (int64_t head = 0; head < shape.key_value_heads; head++) {
+      work.push_back({offsets[row], offsets[row + 1] - offsets[row], head});
+    }
+  }
+  std::stable_sort(work.begin(), work.end(), [](const Work& a, const Work& b) { return a.length > b.length; });
+  return work;
+}
+
+template <typename Number>
+void CopyRow(const Number* from, int64_t size, float* to) {
+  for (int64_t i = 0; i < size; i++) to[i] = ToFloat(from[i]);
+}
+
+// Rotates the pairs (i, i + head_dim / 2) by the angle of the position.
+template <typename Number>
+void RotateRow(const Number* from, const Rotary& rotary, int64_t position, int64_t head_dim, float* to) {
+  const int64_t half = head_dim / 2;
+  const float* cosine = rotary.cosine + position * half;
+  const float* sine = rotary.sine + position * half;
+  for (int64_t i = 0; i < half; i++) {
+    const float first = ToFloat(from[i]);
+    const float second = ToFloat(from[i + half]);
+    to[i] = first * cosine[i] - second * sine[i];
+    to[i + half] = second * cosine[i] + first * sine[i];
+  }
+}
+
+template <typename Number>
+void RotateBack(const float* from, const Rotary& rotary, int64_t position, int64_t head_dim, Number* to) {
+  const int64_t half = head_dim / 2;
+  const float* cosine = rotary.cosine + position * half;
+  const float* sine = rotary.sine + position * half;
+  for (int64_t i = 0; i < half; i++) {
+    Store(from[i] * cosine[i] + from[i + half] * sine[i], to + i);
+    Store(from[i + half] * cosine[i] - from[i] * sine[i], to + i + half);
+  }
+}
+
+// [rows, columns] → [columns, rows], the result's rows `stride` apart.
+void Transpose(const float* from, int64_t rows, int64_t columns, int64_t from_stride, float* to, int64_t stride) {
+  constexpr int64_t kBlock = 16;
+  for (int64_t row = 0; row < rows; row += kBlock) {
+    for (int64_t column = 0; column < columns; column++) {
+      const int64_t end = std::min(row + kBlock, rows);
+      for (int64_t r = row; r < end; r++) to[column * stride + r] = from[r * from_stride + column];
+    }
+  }
+}
+
+// The keys and values of one row and key head, in float32.
+struct KeysAndValues {
+  std::vector<float> key;               // [length, padded_dim], rotated
+  std::vector<float> key_transposed;    // [head_dim, slots]
+  std::vector<float> value;             // [length, padded_dim]
+  std::vector<float> value_transposed;  // [head_dim, slots]; for the gradient only
+  int64_t slots = 0;                    // length rounded up to whole vectors
+
+  template <typename Number>
+  void Load(const Number* qkv, const Shape& shape, const Rotary& rotary, const Work& work, bool for_gradient) {
+    const int64_t width = shape.all_heads() * shape.head_dim;
+    const int64_t key_column = (shape.heads + work.key_head) * shape.head_dim;
+    const int64_t value_column = key_column + shape.key_value_heads * shape.head_dim;
+    slots = RoundUp(work.length, kLanes);
+    key.assign(work.length * shape.padded_dim, 0.0f);
+    value.assign(work.length * shape.padded_dim, 0.0f);
+    key_transposed.assign(shape.head_dim * slots, 0.0f);
+    for (int64_t i = 0; i < work.length; i++) {
+      const Number* token = qkv + (work.start + i) * width;
+      RotateRow(token + key_column, rotary, i, shape.head_dim, &key[i * shape.padded_dim]);
+      CopyRow(token + value_column, shape.head_dim, &value[i * shape.padded_dim]);
+    }
+    Transpose(key.data(), work.length, shape.head_dim, shape.padded_dim, key_transposed.data(), slots);
+    if (!for_gradient) return;
+    value_transposed.assign(shape.head_dim * slots, 0.0f);
+    Transpose(value.data(), work.length, shape.head_dim, shape.padded_dim, value_transposed.data(), slots);
+  }
+};
+
+// Memory a thread uses again from one unit of work to the next.
+struct Scratch {
+  KeysAndValues keys;
+  std::vector<float> query;      // [block, padded_dim]
+  std::vector<float> scores;     // [block, slots]
+  std::vector<float> output;     // [block, padded_dim]
+  std::vector<float> score_gradient;
+  std::vector<float> query_gradient;
+  std::vector<float> key_gradient;
+  std::vector<float> value_gradient;
+};
+
+Scratch& ThreadScratch() {
+  static thread_local Scratch scratch;
+  return scratch;
+}
+
+// Softmax of the first `seen` scores of a query, scaled; zero behind. Returns the logarithm of the sum.
+float SoftmaxRow(float* scores, int64_t seen, int64_t end, float scale) {
+  float greatest = scores[0];
+#pragma omp simd reduction(max : greatest)
+  for (int64_t j = 1; j < seen; j++) greatest = scores[j] > greatest ? scores[j] : greatest;
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < seen; j++) {
+    const float weight = Exp((scores[j] - greatest) * scale);
+    scores[j] = weight;
+    sum += weight;
+  }
+  const float inverse = 1.0f / sum;
+  for (int64_t j = 0; j < seen; j++) scores[j] *= inverse;
+  for (int64_t j = seen; j < end; j++) scores[j] = 0.0f;
+  return greatest * scale + std::log(sum);
+}
+
+template <typename Number>
+void Attend(const Number* qkv, const Shape& shape, const Rotary& rotary, const Work& work, Number* output,
+            float* log_sums) {
+  Scratch& s = ThreadScratch();
+  s.keys.Load(qkv, shape, rotary, work, false);
+  const int64_t width = shape.all_heads() * shape.head_dim;
+  s.query.assign(kQueryBlock * shape.padded_dim, 0.0f);
+  s.output.assign(kQueryBlock * shape.padded_dim, 0.0f);
+  s.scores.resize(kQueryBlock * s.keys.slots);
+  for (int64_t of_key = 0; of_key < shape.queries_per_key(); of_key++) {
+    const int64_t head = work.key_head * shape.queries_per_key() + of_key;
+    for (int64_t first = 0; first < work.length; first += kQueryBlock) {
+      const int64_t queries = std::min(kQueryBlock, work.length - first);
+      for (int64_t i = 0; i < queries; i++) {
+        const Number* token = qkv + (work.start + first + i) * width;
+        RotateRow(token + head * shape.head_dim, rotary, first + i, shape.head_dim, &s.query[i * shape.padded_dim]);
+      }
+      const int64_t seen = first + queries;
+      const int64_t columns = RoundUp(seen, kLanes);
+      Multiply({s.query.data(), shape.padded_dim, 1}, s.keys.key_transposed.data(), s.keys.slots, s.scores.data(),
+               s.keys.slots, queries, columns, shape.head_dim, false);
+      for (int64_t i = 0; i < queries; i++) {
+        const float log_sum = SoftmaxRow(&s.scores[i * s.keys.slots], first + i + 1, columns, shape.scale);
+        log_sums[(work.start + first + i) * shape.heads + head] = log_sum;
+      }
+      Multiply({s.scores.data(), s.keys.slots, 1}, s.keys.value.data(), shape.padded_dim, s.output.data(),
+               shape.padded_dim, queries, shape.padded_dim, seen, false);
+      for (int64_t i = 0; i < queries; i++) {
+        Number* to = output + ((work.start + first + i) * shape.heads + head) * shape.head_dim;
+        for (int64_t c = 0; c < shape.head_dim; c++) Store(s.output[i * shape.padded_dim + c], to + c);
+      }
+    }
+  }
+}
+
+// With P the weights and dO the gradient of the output: dV = Pᵀ dO, dP = dO Vᵀ, dS = scale P (dP - Σ P dP), where the
+// sum over a query's keys is dO · O; dQ = dS K, dK = dSᵀ Q.
+template <typename Number>
+void AttendGradient(const Number* qkv, const Number* output, const float* log_sums, const Number* gradient,
+                    const Shape& shape, const Rotary& rotary, const Work& work, Number* result) {
+  Scratch& s = ThreadScratch();
+  s.keys.Load(qkv, shape, rotary, work, true);
+  const int64_t width = shape.all_heads() * shape.head_dim;
+  const int64_t dim = shape.padded_dim;
+  const int64_t slots = s.keys.slots;
+  s.query.assign(kQueryBlock * dim, 0.0f);
+  s.output.assign(kQueryBlock * dim, 0.0f);  // here the gradient of the output
+  s.query_gradient.resize(kQueryBlock * dim);
+  s.scores.resize(kQueryBlock * slots);
+  s.score_gradient.resize(kQueryBlock * slots);
+  s.key_gradient.assign(work.length * dim, 0.0f);
+  s.value_gradient.assign(work.length * dim, 0.0f);
+  for (int64_t of_key = 0; of_key < shape.queries_per_key(); of_key++) {
+    const int64_t head = work.key_head * shape.queries_per_key() + of_key;
+    for (int64_t first = 0; first < work.length; first += kQueryBlock) {
+      const int64_t queries = std::min(kQueryBlock, work.length - first);
+      float row_sums[kQueryBlock];
+      for (int64_t i = 0; i < queries; i++) {
+        const int64_t token = work.start + first + i;
+        RotateRow(qkv + token * width + head * shape.head_dim, rotary, first + i, shape.head_dim, &s.query[i * dim]);
+        const int64_t at = (token * shape.heads + head) * shape.head_dim;
+        CopyRow(gradient + at, shape.head_dim, &s.output[i * dim]);
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t c = 0; c < shape.head_dim; c++) sum += s.output[i * dim + c] * ToFloat(output[at + c]);
+        row_sums[i] = sum;
+      }
+      const int64_t seen = first + queries;
+      const int64_t columns = RoundUp(seen, kLanes);
+      Multiply({s.query.data(), dim, 1}, s.keys.key_transposed.data(), slots, s.scores.data(), slots, queries, columns,
+               shape.head_dim, false);
+      Multiply({s.output.data(), dim, 1}, s.keys.value_transposed.data(), slots, s.score_gradient.data(), slots, queries,
+               columns, shape.head_dim, false);
+      for (int64_t i = 0; i < queries; i++) {
+        const float log_sum = log_sums[(work.start + first + i) * shape.heads + head];
+        float* weights = &s.scores[i * slots];
+        float* by_score = &s.score_gradient[i * slots];
+        const float row_sum = row_sums[i];
+        const int64_t own = first + i + 1;
+#pragma omp simd
+        for (int64_t j = 0; j < own; j++) {
+          const float weight = Exp(weights[j] * shape.scale - log_sum);
+          weights[j] = weight;
+          by_score[j] = shape.scale * weight * (by_score[j] - row_sum);
+        }
+        for (int64_t j = own; j < columns; j++) weights[j] = by_score[j] = 0.0f;
+      }
+      Multiply({s.scores.data(), 1, slots}, s.output.data(), dim, s.value_gradient.data(), dim, seen, dim, queries, true);
+      Multiply({s.score_gradient.data(), 1, slots}, s.query.data(), dim, s.key_gradient.data(), dim, seen, dim, queries,
+               true);
+      Multiply({s.score_gradient.data(), slots, 1}, s.keys.key.data(), dim, s.query_gradient.data(), dim, queries, dim,
+               seen, false);
+      for (int64_t i = 0; i < queries; i++) {
+        Number* to = result + (work.start + first + i) * width + head * shape.head_dim;
+        RotateBack(&s.query_gradient[i * dim], rotary, first + i, shape.head_dim, to);
+      }
+    }
+  }
+  const int64_t key_column = (shape.heads + work.key_head) * shape.head_dim;
+  const int64_t value_column = key_column + shape.key_value_heads * shape.head_dim;
+  for (int64_t i = 0; i < work.length; i++) {
+    Number* token = result + (work.start + i) * width;
+    RotateBack(&s.key_gradient[i * dim], rotary, i, shape.head_dim, token + key_column);
+    for (int64_t c = 0; c < shape.head_dim; c++) Store(s.value_gradient[i * dim + c], token + value_column + c);
+  }
+}
+
+bool ReadShape(Context& context, int64_t width, Shape* shape) {
+  shape->heads = context.Int(0);
+  shape->key_value_heads = context.Int(1);
+  shape->scale = context.Float(0);
+  const bool sound = shape->heads > 0 && shape->key_value_heads > 0 && shape->heads % shape->key_value_heads == 0;
+  if (!context.Check(sound, "key_value_heads must divide heads")) return false;
+  shape->head_dim = width / shape->all_heads();
+  shape->padded_dim = RoundUp(shape->head_dim, kLanes);
+  return context.Check(shape->head_dim % 2 == 0 && shape->head_dim * shape->all_heads() == width,
+                       "qkv must be as wide as all heads, each of an even size");
+}
+
+// offsets [rows + 1]: row i is tokens offsets[i] … offsets[i + 1] - 1 of the stream.
+bool CheckRows(Context& context, const int32_t* offsets, int64_t rows, int64_t tokens, int64_t positions) {
+  if (!context.Check(offsets[0] == 0 && offsets[rows] == tokens, "offsets must begin at 0 and end at the tokens")) return false;
+  for (int64_t row = 0; row < rows; row++) {
+    const int64_t length = offsets[row + 1] - offsets[row];
+    if (!context.Check(length > 0 && length <= positions, "a row is empty or longer than the rotary table")) return false;
+  }
+  return true;
+}
+
+// qkv [tokens, (heads + 2 key_value_heads) head_dim], offsets [rows + 1], cosine and sine [positions, head_dim / 2]
+// → output [tokens, heads head_dim], log_sums [tokens, heads]
+template <typename Number>
+void Attention(Context& context) {
+  const int64_t tokens = context.Dim(0, 0);
+  const int64_t rows = context.Size(1) - 1;
+  const Number* qkv = context.Input<Number>(0);
+  const int32_t* offsets = context.Input<int32_t>(1);
+  const Rotary rotary{context.Input<float>(2), context.Input<float>(3)};
+  Shape shape;
+  if (context.failed() || !ReadShape(context, context.Dim(0, 1), &shape)) return;
+  if (!context.Check(context.Dim(2, 1) == shape.head_dim / 2, "the rotary table must be half as wide as a head")) return;
+  if (!CheckRows(context, offsets, rows, tokens, context.Dim(2, 0))) return;
+  Number* output = context.Output<Number>(0, {tokens, shape.heads * shape.head_dim});
+  float* log_sums = context.Output<float>(1, {tokens, shape.heads});
+  if (context.failed()) return;
+  const std::vector<Work> work = WorkOf(offsets, rows, shape);
+  ParallelFor(static_cast<int64_t>(work.size()),
+              [&](int64_t i) { Attend(qkv, shape, rotary, work[i], output, log_sums); });
+}
+
+// gradient [tokens, heads head_dim] by the output, then what the forward op was given and gave → by qkv
+template <typename Number>
+void AttentionGradient(Context& context) {
+  const int64_t tokens = context.Dim(1, 0);
+  const int64_t rows = context.Size(4) - 1;
+  const Number* gradient = context.Input<Number>(0);
+  const Number* qkv = context.Input<Number>(1);
+  const Number* output = context.Input<Number>(2);
+  const float* log_sums = context.Input<float>(3);
+  const int32_t* offsets = context.Input<int32_t>(4);
+  const Rotary rotary{context.Input<float>(5), context.Input<float>(6)};
+  Shape shape;
+  if (context.failed() || !ReadShape(context, context.Dim(1, 1), &shape)) return;
+  const bool fits = context.Size(0) == tokens * shape.heads * shape.head_dim && context.Size(2) == context.Size(0) &&
+                    context.Size(3) == tokens * shape.heads;
+  if (!context.Check(fits, "gradient, output and log_sums must be of the same tokens")) return;
+  if (!CheckRows(context, offsets, rows, tokens, context.Dim(5, 0))) return;
+  Number* result = context.Output<Number>(0, {tokens, shape.all_heads() * shape.head_dim});
+  if (context.failed()) return;
+  const std::vector<Work> work = WorkOf(offsets, rows, shape);
+  ParallelFor(static_cast<int64_t>(work.size()), [&](int64_t i) {
+    AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result);
+  });
+}
+
+}  // namespace
+
+std::vector<OpDefinition> AttentionOps() {
+  return {
+      {"LorasmithAttention",
+       {"qkv: T", "offsets: int32", "cosine: float", "sine: float"},
+       {"output: T", "log_sums: float"},
+       {"heads", "key_value_heads"},
+       {"scale"},
+       &Attention<float>,
+       &Attention<BFloat16>},
+      {"LorasmithAttentionGradient",
+       {"gradient: T", "qkv: T", "output: T", "log_sums: float", "offsets: int32", "cosine: float", "sine: float"},
+       {"result: T"},
+       {"heads", "key_value_heads"},
+       {"scale"},
+       &AttentionGradient<float>,
+       &AttentionGradient<BFloat16>},
+  };
+}
+
+}  // namespace lorasmith

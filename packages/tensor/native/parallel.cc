@@ -1,0 +1,106 @@
+#include "parallel.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace lorasmith {
+namespace {
+
+// Cores this process may run on: a container may have fewer than the machine.
+int AllowedCores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
+
+class Pool {
+ public:
+  Pool() {
+    for (int i = 1; i < AllowedCores(); i++) {
+      // Detached: they sleep until the process ends, and at exit nothing must wait for them.
+      std::thread([this] { Help(); }).detach();
+      helpers_++;
+    }
+  }
+
+  void Run(int64_t count, const std::function<void(int64_t)>& body) {
+    if (helpers_ == 0 || count <= 1) {
+      for (int64_t i = 0; i < count; i++) body(i);
+      return;
+    }
+    // TensorFlow runs one op at a time here; a second caller waits its turn.
+    std::lock_guard<std::mutex> turn(turn_);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      body_ = &body;
+      count_ = count;
+      next_ = 0;
+      busy_ = helpers_;
+      round_++;
+    }
+    wake_.notify_all();
+    Work(body, count);
+    std::unique_lock<std::mutex> lock(mutex_);
+    done_.wait(lock, [this] { return busy_ == 0; });
+    body_ = nullptr;
+  }
+
+ private:
+  void Work(const std::function<void(int64_t)>& body, int64_t count) {
+    for (int64_t i = next_.fetch_add(1); i < count; i = next_.fetch_add(1)) body(i);
+  }
+
+  void Help() {
+    uint64_t seen = 0;
+    for (;;) {
+      const std::function<void(int64_t)>* body;
+      int64_t count;
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return round_ != seen; });
+        seen = round_;
+        body = body_;
+        count = count_;
+      }
+      Work(*body, count);
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (--busy_ == 0) done_.notify_one();
+    }
+  }
+
+  int helpers_ = 0;
+  std::mutex turn_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::condition_variable done_;
+  const std::function<void(int64_t)>* body_ = nullptr;
+  int64_t count_ = 0;
+  std::atomic<int64_t> next_{0};
+  int busy_ = 0;
+  uint64_t round_ = 0;
+};
+
+Pool& SharedPool() {
+  static Pool* pool = new Pool();  // never destroyed, as its threads never end
+  return *pool;
+}
+
+}  // namespace
+
+void ParallelFor(int64_t count, const std::function<void(int64_t)>& body) { SharedPool().Run(count, body); }
+
+void ParallelRanges(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
+  const int64_t ranges = std::max<int64_t>(1, count / std::max<int64_t>(1, grain));
+  // A few ranges for each core even out what other processes take.
+  const int64_t pieces = std::min<int64_t>(ranges, 8 * AllowedCores());
+  ParallelFor(pieces, [&](int64_t piece) { body(count * piece / pieces, count * (piece + 1) / pieces); });
+}
+
+}  // namespace lorasmith
