@@ -169,7 +169,10 @@ function initialParameters(attached: readonly Attached[], options: LoraOptions):
 function matrices(attached: readonly Attached[], vector: Float32Array): Map<string, PeftModule> {
   const found = new Map<string, PeftModule>();
   let offset = 0;
-  const take = (size: number) => vector.slice(offset, (offset += size));
+  const take = (size: number) => {
+    offset += size;
+    return vector.slice(offset - size, offset);
+  };
   for (const { slot, modules } of attached) {
     const inFeatures = slot.inFeatures;
     const a = modules.map(({ rank }) => take(rank * inFeatures));
