@@ -55,6 +55,7 @@ std::vector<Work> WorkOf(const int32_t* offsets, int64_t rows, const Shape& shap
 
 template <typename Number>
 void CopyRow(const Number* from, int64_t size, float* to) {
+#pragma omp simd
   for (int64_t i = 0; i < size; i++) to[i] = ToFloat(from[i]);
 }
 
@@ -64,6 +65,7 @@ void RotateRow(const Number* from, const Rotary& rotary, int64_t position, int64
   const int64_t half = head_dim / 2;
   const float* cosine = rotary.cosine + position * half;
   const float* sine = rotary.sine + position * half;
+#pragma omp simd
   for (int64_t i = 0; i < half; i++) {
     const float first = ToFloat(from[i]);
     const float second = ToFloat(from[i + half]);
@@ -77,6 +79,7 @@ void RotateBack(const float* from, const Rotary& rotary, int64_t position, int64
   const int64_t half = head_dim / 2;
   const float* cosine = rotary.cosine + position * half;
   const float* sine = rotary.sine + position * half;
+#pragma omp simd
   for (int64_t i = 0; i < half; i++) {
     Store(from[i] * cosine[i] + from[i + half] * sine[i], to + i);
     Store(from[i + half] * cosine[i] - from[i] * sine[i], to + i + half);
@@ -153,7 +156,9 @@ float SoftmaxRow(float* scores, int64_t seen, int64_t end, float scale) {
     sum += weight;
   }
   const float inverse = 1.0f / sum;
+#pragma omp simd
   for (int64_t j = 0; j < seen; j++) scores[j] *= inverse;
+#pragma omp simd
   for (int64_t j = seen; j < end; j++) scores[j] = 0.0f;
   return greatest * scale + std::log(sum);
 }
@@ -187,6 +192,7 @@ void Attend(const Number* qkv, const Shape& shape, const Rotary& rotary, const W
                shape.padded_dim, queries, shape.padded_dim, seen, false);
       for (int64_t i = 0; i < queries; i++) {
         Number* to = output + ((work.start + first + i) * shape.heads + head) * shape.head_dim;
+#pragma omp simd
         for (int64_t c = 0; c < shape.head_dim; c++) Store(s.output[i * shape.padded_dim + c], to + c);
       }
     }
@@ -243,6 +249,7 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
           weights[j] = weight;
           by_score[j] = shape.scale * weight * (by_score[j] - row_sum);
         }
+#pragma omp simd
         for (int64_t j = own; j < columns; j++) weights[j] = by_score[j] = 0.0f;
       }
       Multiply({s.scores.data(), 1, slots}, s.output.data(), dim, s.value_gradient.data(), dim, seen, dim, queries, true);
@@ -261,6 +268,7 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
   for (int64_t i = 0; i < work.length; i++) {
     Number* token = result + (work.start + i) * width;
     RotateBack(&s.key_gradient[i * dim], rotary, i, shape.head_dim, token + key_column);
+#pragma omp simd
     for (int64_t c = 0; c < shape.head_dim; c++) Store(s.value_gradient[i * dim + c], token + value_column + c);
   }
 }

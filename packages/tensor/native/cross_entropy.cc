@@ -49,6 +49,7 @@ void CrossEntropy(Context& context) {
       const float own = Exp(ToFloat(from[label]) - greatest);
       const float sum = others + own;
       const float inverse = 1.0f / sum;
+#pragma omp simd
       for (int64_t i = 0; i < classes; i++) Store(Exp(ToFloat(from[i]) - greatest) * inverse, to + i);
       Store(-others * inverse, to + label);
       loss[row] = own > kTiny ? std::log1p(others / own) : greatest + std::log(sum) - ToFloat(from[label]);

@@ -27,6 +27,7 @@ void NormRow(const float* x, const Number* branch, const float* weight, int64_t 
     for (int64_t i = 0; i < width; i++) square_sum += x[i] * x[i];
   }
   const float inverse = 1.0f / std::sqrt(square_sum / static_cast<float>(width) + epsilon);
+#pragma omp simd
   for (int64_t i = 0; i < width; i++) Store(x[i] * inverse * weight[i], y + i);
   *inverse_rms = inverse;
 }
@@ -40,6 +41,7 @@ void NormGradientRow(const Number* gradient, const float* x, const float* weight
   for (int64_t i = 0; i < width; i++) product_sum += ToFloat(gradient[i]) * weight[i] * x[i];
   // mean(g n) / rms(x) as a factor of x
   const float factor = product_sum * inverse * inverse / static_cast<float>(width);
+#pragma omp simd
   for (int64_t i = 0; i < width; i++) {
     const float value = residual[i] + (ToFloat(gradient[i]) * weight[i] - x[i] * factor) * inverse;
     result[i] = value;

@@ -22,6 +22,7 @@ void SwiGlu(Context& context) {
       const Number* gate = gate_up + row * 2 * width;
       const Number* up = gate + width;
       Number* to = result + row * width;
+#pragma omp simd
       for (int64_t i = 0; i < width; i++) {
         const float g = ToFloat(gate[i]);
         Store(g * Sigmoid(g) * ToFloat(up[i]), to + i);
@@ -47,6 +48,7 @@ void SwiGluGradient(Context& context) {
       const Number* from = gradient + row * width;
       Number* by_gate = result + row * 2 * width;
       Number* by_up = by_gate + width;
+#pragma omp simd
       for (int64_t i = 0; i < width; i++) {
         const float g = ToFloat(gate[i]);
         const float sigmoid = Sigmoid(g);
