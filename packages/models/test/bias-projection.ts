@@ -1,4 +1,4 @@
-import { add, dispose, keep, scope, sum, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { add, cast, dispose, keep, scope, sum, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import type { FrozenProjection, Projection, Saved } from '../src/projection.js';
 
 /**
@@ -31,12 +31,12 @@ export class BiasProjection implements Projection {
   }
 
   forward(x: Tensor, record: boolean): { output: Tensor; saved: Saved } {
-    const output = scope(() => add(this.#frozen.forward(x).output, this.#bias));
+    const output = scope(() => add(this.#frozen.forward(x).output, cast(this.#bias, x.dtype)));
     return { output, saved: record ? [] : null };
   }
 
   backward(gradient: Tensor, _saved: Saved, wantInputGradient: boolean): Tensor | null {
-    const own = scope(() => toFloat32Array(sum(gradient, 0)));
+    const own = scope(() => toFloat32Array(sum(cast(gradient, 'float32'), 0)));
     this.#gradient = this.#gradient.map((value, i) => value + own[i]!);
     return this.#frozen.backward(gradient, null, wantInputGradient);
   }

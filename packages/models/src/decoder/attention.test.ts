@@ -138,7 +138,9 @@ describe.each(CASES)('%s', (_, rowLengths, headCount, keyValueHeadCount) => {
   // Query, key, weights and output are rounded, each by at most 2⁻⁸ of a number; the gradient passes twice as many.
   test('in bfloat16 is as near as its rounding allows', () => {
     const expected = computed(qkv, rowLengths, architecture);
-    expect(differenceByLargest(computed(qkv, rowLengths, architecture, 'bfloat16'), expected)).toBeLessThan(4 * 2 ** -8);
+    expect(differenceByLargest(computed(qkv, rowLengths, architecture, 'bfloat16'), expected)).toBeLessThan(
+      4 * 2 ** -8,
+    );
     const gradient = gradientComputed(byOutput, qkv, rowLengths, architecture);
     const rounded = gradientComputed(byOutput, qkv, rowLengths, architecture, 'bfloat16');
     expect(differenceByLargest(rounded, gradient)).toBeLessThan(8 * 2 ** -8);

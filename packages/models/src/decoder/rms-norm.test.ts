@@ -1,4 +1,12 @@
-import { cast, type FloatDType, liveTensorCount, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import {
+  cast,
+  type FloatDType,
+  liveTensorCount,
+  scope,
+  type Tensor,
+  tensorOf,
+  toFloat32Array,
+} from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import {
   centralDifferences,
@@ -45,7 +53,9 @@ test('of a sum: the sum, and the norm of it', () => {
     const expected = rmsNorm(inputOf(sum), weightTensor(), EPSILON, 'float32');
     expect(greatestDifference(toFloat32Array(actual.sum), sum)).toBeLessThan(1e-6);
     expect(greatestDifference(toFloat32Array(actual.output), toFloat32Array(expected.output))).toBeLessThan(1e-6);
-    expect(greatestDifference(toFloat32Array(actual.inverseRms), toFloat32Array(expected.inverseRms))).toBeLessThan(1e-6);
+    expect(greatestDifference(toFloat32Array(actual.inverseRms), toFloat32Array(expected.inverseRms))).toBeLessThan(
+      1e-6,
+    );
   });
 });
 

@@ -26,7 +26,9 @@ test('a group is bounded by the scores it has at once', () => {
 });
 
 test('rows of one length need no padding', () => {
-  scope(() => expect(groupRows([5, 5], rotary)[0]!.padding).toBeNull());
+  scope(() => {
+    expect(groupRows([5, 5], rotary)[0]!.padding).toBeNull();
+  });
 });
 
 test('padding: where each token goes, and back; the mask is 1 at tokens', () => {

@@ -1,0 +1,83 @@
+import type { Activation, ClassifierArchitecture } from '@lorasmith/model-folder';
+import { cast, type FloatDType, keep, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { describe, expect, test } from 'vitest';
+import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../test/numeric/central-differences.js';
+import { differenceByLargest } from '../../../../test/numeric/greatest-difference.js';
+import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
+import { BiasProjection } from '../../test/bias-projection.js';
+import { FrozenProjection, ProjectionSlot } from '../projection.js';
+import { Classifier, type FeatureBatch } from './classifier.js';
+
+const LAYERS = [
+  { name: '0', inFeatures: 4, outFeatures: 6, bias: true },
+  { name: '2', inFeatures: 6, outFeatures: 5, bias: false },
+  { name: '4', inFeatures: 5, outFeatures: 3, bias: true },
+];
+const BATCH: FeatureBatch = { features: normalNumbers(7 * 4, 1), width: 4, labels: Int32Array.of(0, 2, 1, 1, 0, 2, 2) };
+
+function tinyClassifier(activation: Activation, dtype: FloatDType = 'float32'): Classifier {
+  const architecture: ClassifierArchitecture = { kind: 'classifier', family: 'classifier', layers: LAYERS, activation };
+  const random = (shape: number[], seed: number) => {
+    const size = shape.reduce((product, dimension) => product * dimension, 1);
+    return keep(scope(() => cast(tensorOf(normalNumbers(size, seed), shape), dtype)));
+  };
+  const slots = LAYERS.map(({ name, inFeatures, outFeatures, bias }, index) => {
+    const own = bias ? random([outFeatures], 20 + index) : null;
+    const frozen = new FrozenProjection(random([outFeatures, inFeatures], 10 + index), own);
+    return new ProjectionSlot([{ name, outFeatures }], inFeatures, frozen);
+  });
+  return new Classifier(architecture, dtype, slots);
+}
+
+describe.each(['relu', 'gelu', 'silu', 'tanh', 'sigmoid'] as const)('with %s', (activation) => {
+  test.each([0, 1, 2])('gradient by a bias of layer %i against finite differences', (place) => {
+    const model = tinyClassifier(activation);
+    const slot = model.slots[place]!;
+    const bias = new BiasProjection(slot.frozen);
+    slot.projection = bias;
+    const width = slot.frozen.weight.shape[0]!;
+    const numeric = centralDifferences((values) => {
+      bias.setBias(values);
+      return model.loss(BATCH).lossSum;
+    }, new Float32Array(width));
+    bias.setBias(new Float32Array(width));
+    model.lossAndGradients(BATCH);
+    expect(differenceByLargest(bias.takeGradient(), numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
+    bias.dispose();
+    model.dispose();
+  });
+});
+
+test('counts the rows whose label is ranked first', () => {
+  const model = tinyClassifier('tanh');
+  const logits = scope(() => toFloat32Array(model.logits(BATCH)));
+  const ranked = Int32Array.from({ length: 7 }, (_, row) => {
+    const own = logits.subarray(3 * row, 3 * row + 3);
+    return own.indexOf(Math.max(...own));
+  });
+  expect(model.loss({ ...BATCH, labels: ranked })).toMatchObject({ labels: 7, correct: 7 });
+  const oneWrong = ranked.map((label, row) => (row === 3 ? (label + 1) % 3 : label));
+  expect(model.lossAndGradients({ ...BATCH, labels: oneWrong }).correct).toBe(6);
+  model.dispose();
+});
+
+test('handles are flat over passes', () => {
+  const model = tinyClassifier('gelu', 'bfloat16');
+  const bias = new BiasProjection(model.slots[0]!.frozen);
+  model.slots[0]!.projection = bias;
+  model.lossAndGradients(BATCH); // makes the constants it needs
+  const before = liveTensorCount();
+  model.lossAndGradients(BATCH);
+  model.loss(BATCH);
+  expect(liveTensorCount()).toBe(before);
+  bias.dispose();
+  model.dispose();
+});
+
+test('disposing frees every weight', () => {
+  const before = liveTensorCount();
+  const model = tinyClassifier('gelu', 'bfloat16');
+  expect(liveTensorCount()).toBe(before + 5);
+  model.dispose();
+  expect(liveTensorCount()).toBe(before);
+});
