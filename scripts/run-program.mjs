@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import path from 'node:path';
 import { ROOT_DIR } from './setup/locations.mjs';
 import { runAsCommand, setUp } from './setup.mjs';
+import { onInterruption } from './stack/interruption.mjs';
 
 await runAsCommand(async () => {
   const [program = '', ...args] = process.argv.slice(2);
@@ -12,11 +13,11 @@ await runAsCommand(async () => {
     // npm runs scripts in the repository's root; file names are meant from where the user typed them.
     cwd: process.env.INIT_CWD ?? process.cwd(),
     env: { TF_CPP_MIN_LOG_LEVEL: '2', ...process.env, MODELS_DIR: modelsDir },
-    stdio: 'inherit',
+    // In a group of its own, so that Ctrl-C reaches it once, from here.
+    detached: true,
+    stdio: ['ignore', 'inherit', 'inherit'],
   });
-  const pass = (/** @type {NodeJS.Signals} */ signal) => child.kill(signal);
-  process.on('SIGINT', pass);
-  process.on('SIGTERM', pass);
+  onInterruption((signal) => child.kill(signal));
   const [code] = await once(child, 'exit');
   return code ?? 1;
 });

@@ -3,6 +3,7 @@ import { ROOT_DIR } from './setup/locations.mjs';
 import { SetupError } from './setup/setup-error.mjs';
 import { runAsCommand, setUp } from './setup.mjs';
 import { consoleReport } from './stack/console-report.mjs';
+import { interruption } from './stack/interruption.mjs';
 import { startStack } from './stack/start-stack.mjs';
 
 /**
@@ -18,22 +19,6 @@ function portOf(setting, whenUnset) {
   );
 }
 
-/**
- * Aborted by the first signal that asks the stack to stop. The second one ends this process at once; its parts notice.
- *
- * @param {NodeJS.Process} running
- */
-function interruptionOf(running) {
-  const controller = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-    running.on(signal, () => {
-      if (controller.signal.aborted) running.exit(130);
-      controller.abort();
-    });
-  }
-  return controller.signal;
-}
-
 /** @param {AbortSignal} signal @returns {Promise<undefined>} */
 function whenAborted(signal) {
   return new Promise((resolve) => {
@@ -46,7 +31,7 @@ await runAsCommand(async () => {
   const apiPort = portOf('API_PORT', 8080);
   const registryPort = portOf('REGISTRY_PORT', 8081);
   const { modelsDir, redis } = await setUp();
-  const interruption = interruptionOf(process);
+  const interrupted = interruption();
   const stack = await startStack({
     dataDir: path.resolve(ROOT_DIR, process.env.DATA_DIR || 'data'),
     modelsDir,
@@ -54,17 +39,17 @@ await runAsCommand(async () => {
     apiPort,
     registryPort,
     ...(redis ? { redis } : {}),
-    signal: interruption,
+    signal: interrupted,
     onEvent: consoleReport(process.stdout),
   }).catch((error) => {
-    if (interruption.aborted) return undefined;
+    if (interrupted.aborted) return undefined;
     throw error;
   });
   if (!stack) return 130;
   process.stdout.write(
     `\nLorasmith is ready: ${stack.apiUrl} (documentation: ${stack.apiUrl}/docs)\nLogs: ${stack.logsDir}\nModels: ${modelsDir}\nCtrl-C stops it.\n\n`,
   );
-  const failure = await Promise.race([stack.failed, whenAborted(interruption)]);
+  const failure = await Promise.race([stack.failed, whenAborted(interrupted)]);
   if (failure) throw failure;
   await stack.stop();
   return 0;
