@@ -3,6 +3,7 @@ import { pathToFileURL } from 'node:url';
 import { compilePackages } from './setup/compile-packages.mjs';
 import { importDemoModel } from './setup/demo-model.mjs';
 import { installEngineAddon } from './setup/engine-addon.mjs';
+import { installFusedOps } from './setup/fused-ops.mjs';
 import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
 import { installNodePackages } from './setup/node-packages.mjs';
 import { prerequisitesStep } from './setup/prerequisites.mjs';
@@ -37,7 +38,9 @@ export async function setUp({ env = process.env, redis = true, demoModel = true 
       name: 'TensorFlow and its Node addon',
       async run(progress) {
         const { library, origin } = await findTensorflowLibrary({ cache, env, progress });
-        return `${origin}; addon ${await installEngineAddon(library, { cache, env, progress })}`;
+        const addon = await installEngineAddon(library, { cache, env, progress });
+        const fusedOps = await installFusedOps(library, { cache, env, progress });
+        return `${origin}; addon ${addon}; fused ops ${fusedOps}`;
       },
     },
     ...(redis

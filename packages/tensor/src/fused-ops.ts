@@ -1,5 +1,7 @@
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import type { OpAttribute } from './binding.js';
+import { fileURLToPath } from 'node:url';
+import { engine, type OpAttribute } from './binding.js';
 import type { FloatDType } from './dtype.js';
 import { elementType, execute, executeMany, floatAttribute, intAttribute, typeAttribute } from './execute.js';
 import type { Tensor } from './tensor.js';
@@ -7,17 +9,61 @@ import type { Tensor } from './tensor.js';
 // The ops of native/, which do in one pass over memory what takes TensorFlow's own ops many. Each has a form in raw ops
 // beside its use, for devices without them; both pass the same tests.
 
+const BUILD_FOLDER = new URL('../native/build/', import.meta.url);
+
+/** Best first, with the flags of /proc/cpuinfo that each needs. */
+const VARIANTS: readonly { name: string; needs: readonly string[] }[] = [
+  { name: 'avx512', needs: ['avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl'] },
+  { name: 'avx2', needs: ['avx2', 'bmi1', 'bmi2', 'f16c', 'fma', 'movbe'] },
+  { name: 'generic', needs: [] },
+];
+
+let loaded: string | null = null;
 let enabled = false;
 
-/** Loads the library of fused ops into TensorFlow's registry. Once per process. */
-export function loadFusedOps(path: string): void {
-  createRequire(import.meta.url)(path);
-  enabled = true;
+/**
+ * Loads the library of fused ops that suits the processor into TensorFlow's registry, and uses it from now on.
+ * @returns the instruction set it is for; null where there is none to use: on a GPU, or when it was not compiled
+ */
+export function useFusedOps(): string | null {
+  if (engine.onGpu) return null;
+  loaded ??= loadForProcessor();
+  enabled = loaded !== null;
+  return loaded;
 }
 
-/** Whether fused ops are there and to be used. */
+/** Goes back to TensorFlow's own ops. */
+export function useRawOps(): void {
+  enabled = false;
+}
+
 export function fusedOpsEnabled(): boolean {
   return enabled;
+}
+
+/** Whose kernels do the work between matrix products: `tensorflow`, or the instruction set of the fused ops in use. */
+export function kernelsInUse(): string {
+  return enabled && loaded !== null ? loaded : 'tensorflow';
+}
+
+function loadForProcessor(): string | null {
+  const flags = processorFlags();
+  for (const { name, needs } of VARIANTS) {
+    const file = fileURLToPath(new URL(`${name}.node`, BUILD_FOLDER));
+    if (!existsSync(file) || !needs.every((flag) => flags.has(flag))) continue;
+    createRequire(import.meta.url)(file);
+    return name;
+  }
+  return null;
+}
+
+function processorFlags(): Set<string> {
+  try {
+    const line = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'));
+    return new Set(line?.[1]?.trim().split(/\s+/));
+  } catch {
+    return new Set();
+  }
 }
 
 const heads = (settings: { heads: number; keyValueHeads: number; scale: number }): OpAttribute[] => [

@@ -1,25 +1,33 @@
 import { parseArgs } from 'node:util';
+import { kernelsInUse, useFusedOps } from '@lorasmith/tensor';
 import { checkFolder } from './check-reference/check-folder.js';
 import { type Comparison, isWithin } from './check-reference/comparison.js';
 
-const USAGE = `check-reference FOLDER… [--precision float32|bfloat16]
+const USAGE = `check-reference FOLDER… [--precision float32|bfloat16] [--kernels fused|raw]
 
 Computes what each folder holds results of PyTorch and PEFT for (logits, loss, gradients, AdamW steps, the trained
-adapter, merged weights and logits) and prints the greatest error of each part. Exits 1 if any is beyond its tolerance.`;
+adapter, merged weights and logits) and prints the greatest error of each part. Exits 1 if any is beyond its tolerance.
+--kernels raw leaves the fused ops out, as on a GPU.`;
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { precision: { type: 'string', default: 'float32' }, help: { type: 'boolean' } },
+    options: {
+      precision: { type: 'string', default: 'float32' },
+      kernels: { type: 'string', default: 'fused' },
+      help: { type: 'boolean' },
+    },
   });
-  const { precision } = values;
-  if (values.help || positionals.length === 0 || (precision !== 'float32' && precision !== 'bfloat16')) {
+  const { precision, kernels } = values;
+  const isKnown = (precision === 'float32' || precision === 'bfloat16') && (kernels === 'fused' || kernels === 'raw');
+  if (values.help || positionals.length === 0 || !isKnown) {
     console.error(USAGE);
     return values.help ? 0 : 2;
   }
+  if (kernels === 'fused') useFusedOps();
   let beyond = 0;
   for (const folder of positionals) {
-    console.log(`${folder} (${precision})`);
+    console.log(`${folder} (${precision}, kernels: ${kernelsInUse()})`);
     try {
       const comparisons = await checkFolder(folder, precision);
       for (const comparison of comparisons) console.log(line(comparison));

@@ -1,2 +1,3 @@
+export { useFusedOps } from '@lorasmith/tensor';
 export { BaseModelCache } from './base-model-cache.js';
 export { type TrainOptions, type TrainOutcome, train } from './train.js';

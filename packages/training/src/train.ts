@@ -11,7 +11,7 @@ import {
 import { LoraAdapter, type PeftAdapter, readPeftFolder, trueAlpha, writePeftFolder } from '@lorasmith/lora';
 import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
 import { type Plan, planJob } from '@lorasmith/planning';
-import { engine } from '@lorasmith/tensor';
+import { engine, kernelsInUse } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
 import { BaseModelCache } from './base-model-cache.js';
 import { batchSource } from './batches.js';
@@ -44,7 +44,8 @@ export type TrainOutcome = Pick<AdapterManifest, 'base_model' | 'report' | 'lora
 
 /** Trains a LoRA adapter and writes it as a PEFT folder.
  *
- * Runs in a process of its own: the engine's calls block. Between micro-batches the event loop gets its turn.
+ * Runs in a process of its own: the engine's calls block. Between micro-batches the event loop gets its turn. The process
+ * calls useFusedOps() before, if it wants them.
  *
  * @throws ProductError cancelled, non_finite_loss, invalid_adapter, model_*, and what planning finds wrong with the data
  */
@@ -115,7 +116,7 @@ async function publishable(trained: {
     lora: { r: peft.r, alpha: peft.alpha, modules: [...peft.modules.keys()] },
     // Linux gives kilobytes.
     result: { ...result, peak_memory_bytes: process.resourceUsage().maxRSS * 1024 },
-    versions: { tensorflow: engine.version, node: process.versions.node },
+    versions: { tensorflow: engine.version, kernels: kernelsInUse(), node: process.versions.node },
   };
 }
 

@@ -1,16 +1,31 @@
 import { fileURLToPath } from 'node:url';
-import { describe, expect, test } from 'vitest';
+import { useFusedOps, useRawOps } from '@lorasmith/tensor';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { checkFolder } from './check-folder.js';
 import { isWithin } from './comparison.js';
 
 const fixture = (name: string) => fileURLToPath(new URL(`../../../../test/fixtures/${name}`, import.meta.url));
 
-describe.each([
+const KERNELS = { fused: useFusedOps, raw: useRawOps };
+const DECODERS = [
   'reference/llama-tied',
   'reference/llama-untied-all-linear',
   'reference/qwen2',
   'llama-biases-llama3-rope',
-])('%s equals PyTorch and PEFT', (name) => {
+];
+
+test('the fused ops are there: npm test compiles them', () => {
+  expect(useFusedOps()).not.toBeNull();
+});
+
+describe.each(
+  DECODERS.flatMap((name) => [
+    { name, kernels: 'fused' as const },
+    { name, kernels: 'raw' as const },
+  ]),
+)('$name equals PyTorch and PEFT, with $kernels kernels', ({ name, kernels }) => {
+  beforeAll(() => void KERNELS[kernels]());
+
   test('in float32: logits, loss, gradients, steps, trained adapter, merged weights and logits', async () => {
     const comparisons = await checkFolder(fixture(name), 'float32');
     const parts = comparisons.map(({ part }) => part);
@@ -27,7 +42,8 @@ describe.each([
   });
 });
 
-test('a classifier equals PyTorch: 20 losses, logits, trained and merged weights', async () => {
+test.each(['fused', 'raw'] as const)('a classifier equals PyTorch, with %s kernels', async (kernels) => {
+  KERNELS[kernels]();
   const comparisons = await checkFolder(fixture('reference/linear'), 'float32');
   expect(comparisons).toHaveLength(4);
   expect(comparisons.filter((comparison) => !isWithin(comparison))).toEqual([]);

@@ -1,6 +1,7 @@
-import { BaseModelCache, train } from '@lorasmith/training';
+import { BaseModelCache, train, useFusedOps } from '@lorasmith/training';
 import { serveTrainer } from './serve-trainer.js';
 
+useFusedOps();
 const cache = new BaseModelCache();
 
 serveTrainer({

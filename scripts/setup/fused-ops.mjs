@@ -1,0 +1,110 @@
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ROOT_DIR } from './locations.mjs';
+import { publishFolder } from './publish-folder.mjs';
+import { runCommand } from './run-command.mjs';
+
+const NATIVE_DIR = path.join(ROOT_DIR, 'packages/tensor/native');
+const BUILD_DIR = path.join(NATIVE_DIR, 'build');
+const KEY_FILE = '.lorasmith-key';
+
+/**
+ * One library for each instruction set: an image may be built on another machine than it runs on, so all are made and
+ * packages/tensor chooses when it starts.
+ *
+ * @type {Partial<Record<NodeJS.Architecture, Record<string, string[]>>>}
+ */
+const VARIANTS = {
+  x64: {
+    avx512: ['-march=x86-64-v4', '-mprefer-vector-width=512'],
+    avx2: ['-march=x86-64-v3'],
+    generic: [],
+  },
+  arm64: { generic: [] },
+};
+
+/** Sums may be reordered only where the source says so; a product and a sum may be one instruction. */
+const FLAGS = [
+  ...['-std=c++17', '-O3', '-fPIC', '-shared', '-pthread', '-fvisibility=hidden'],
+  ...['-fopenmp-simd', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast'],
+];
+
+/**
+ * Compiles the engine's fused ops, once per library, sources and architecture, into packages/tensor/native/build.
+ *
+ * @param {import('./tensorflow-library.mjs').TensorflowLibrary} library
+ * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
+ * @returns {Promise<string>} one line for the report
+ * @throws {import('./setup-error.mjs').SetupError} when it does not compile
+ */
+export async function installFusedOps(library, { cache, env, progress }) {
+  const variants = VARIANTS[process.arch] ?? {};
+  const sources = (await readdir(NATIVE_DIR)).filter((name) => /\.(cc|h)$/.test(name)).sort();
+  const key = await keyOf(sources, library, variants);
+  const compiledDir = path.join(cache, 'addons', `fused_ops-${key}`);
+  const compiled = await publishFolder(compiledDir, (partial) =>
+    compile(partial, { sources, library, variants, env, progress }),
+  );
+  const placed = await place(compiledDir, `${key} ${Object.keys(variants).join(' ')}`);
+  return compiled ? 'compiled' : placed ? 'taken from the cache' : 'in place';
+}
+
+/**
+ * @param {string[]} sources
+ * @param {import('./tensorflow-library.mjs').TensorflowLibrary} library
+ * @param {Record<string, string[]>} variants
+ */
+async function keyOf(sources, library, variants) {
+  const hash = createHash('sha256');
+  hash.update(JSON.stringify([library.identity, process.arch, FLAGS, variants]));
+  for (const name of sources) hash.update(name).update(await readFile(path.join(NATIVE_DIR, name)));
+  return hash.digest('hex').slice(0, 16);
+}
+
+/**
+ * @param {string} target
+ * @param {{ sources: string[], library: import('./tensorflow-library.mjs').TensorflowLibrary,
+ *   variants: Record<string, string[]>, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
+ */
+async function compile(target, { sources, library, variants, env, progress }) {
+  const nodeHeaders = path.join(ROOT_DIR, 'node_modules/node-api-headers/include');
+  const names = Object.keys(variants);
+  await Promise.all(
+    Object.entries(variants).map(async ([name, machineFlags]) => {
+      const flags = [...FLAGS, ...machineFlags, `-I${library.includeDir}`, `-I${nodeHeaders}`];
+      const files = sources.filter((source) => source.endsWith('.cc'));
+      // TensorFlow's addon is in the process by then, and its framework library with it: a path to it is not needed.
+      await runCommand(
+        env.CXX || 'g++',
+        [...flags, ...files, library.frameworkFile, '-o', path.join(target, `${name}.node`)],
+        {
+          cwd: NATIVE_DIR,
+          env,
+          onTick: (seconds) => progress.update(`compiling for ${names.join(', ')}, ${seconds} s of about 30`),
+          remedy: 'the compiler says above what it lacks. A C++17 compiler is needed: g++ 11 or later.',
+        },
+      );
+    }),
+  );
+}
+
+/**
+ * @param {string} compiledDir
+ * @param {string} key
+ * @returns {Promise<boolean>} whether anything had to be placed
+ */
+async function place(compiledDir, key) {
+  const keyFile = path.join(BUILD_DIR, KEY_FILE);
+  if (existsSync(keyFile) && readFileSync(keyFile, 'utf8') === key) return false;
+  // A new folder and a rename: a process that has the old libraries open keeps them.
+  const fresh = `${BUILD_DIR}-${process.pid}`;
+  await rm(fresh, { recursive: true, force: true });
+  await mkdir(fresh);
+  for (const name of await readdir(compiledDir)) await copyFile(path.join(compiledDir, name), path.join(fresh, name));
+  await writeFile(path.join(fresh, KEY_FILE), key);
+  await rm(BUILD_DIR, { recursive: true, force: true });
+  await rename(fresh, BUILD_DIR);
+  return true;
+}
