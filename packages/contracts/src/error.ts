@@ -55,6 +55,7 @@ export const ERROR_STATUS = {
   gpu_unavailable: 503,
   cancelled: 409,
   // the stack
+  invalid_configuration: 500,
   storage_full: 507,
   internal_error: 500,
   service_unavailable: 503,

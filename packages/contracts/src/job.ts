@@ -116,9 +116,9 @@ export const JobRequest = Type.Object(
   {
     base_model: ModelName,
     dataset: DatasetId,
-    validation: Type.Optional(Type.Partial(ValidationSettings)),
-    lora: Type.Optional(Type.Partial(LoraSettings)),
-    training: Type.Optional(Type.Partial(TrainingSettings)),
+    validation: Type.Optional(Type.Partial(ValidationSettings, { $id: 'ValidationRequest', ...closed })),
+    lora: Type.Optional(Type.Partial(LoraSettings, { $id: 'LoraRequest', ...closed })),
+    training: Type.Optional(Type.Partial(TrainingSettings, { $id: 'TrainingRequest', ...closed })),
     name: Type.Optional(jobName),
     metadata: Type.Optional(metadata),
   },

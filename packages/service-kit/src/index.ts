@@ -1,1 +1,9 @@
-export {};
+export * from './common-settings.js';
+export * from './config.js';
+export * from './error-answer.js';
+export * from './health-routes.js';
+export * from './http-app.js';
+export * from './logger.js';
+export * from './redis-connection.js';
+export * from './setting.js';
+export * from './shutdown.js';

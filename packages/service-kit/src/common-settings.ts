@@ -1,0 +1,57 @@
+import path from 'node:path';
+import { Type } from 'typebox';
+import { mapSetting, setting } from './setting.js';
+
+/** Settings that several services have, so that a variable means the same everywhere. */
+
+export const logLevel = setting({
+  variable: 'LOG_LEVEL',
+  schema: Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
+  fallback: 'info',
+  example: 'debug',
+  description: 'The least severe lines that are logged.',
+});
+
+export const redisUrl = setting({
+  variable: 'REDIS_URL',
+  schema: Type.String({ pattern: '^(rediss?|unix)://' }),
+  fallback: 'redis://127.0.0.1:6379',
+  example: 'redis://127.0.0.1:6379',
+  // It may hold a password.
+  secret: true,
+  fault: 'is not an address that begins with redis://, rediss:// or unix://',
+  description: 'The Redis that holds jobs and their queue: append-only file on, `maxmemory-policy noeviction`.',
+});
+
+export const redisPrefix = setting({
+  variable: 'REDIS_PREFIX',
+  schema: Type.String({ pattern: '^[A-Za-z0-9{}:_-]{1,64}$' }),
+  fallback: 'lorasmith:',
+  example: 'lorasmith:',
+  fault: 'has other characters than letters, digits and {}:_- or is longer than 64',
+  description: 'What every key in Redis begins with. The same for api and workers.',
+});
+
+const folder = (variable: string, fallback: string, description: string) =>
+  mapSetting(
+    setting({
+      variable,
+      schema: Type.String({ minLength: 1, maxLength: 4096 }),
+      fallback,
+      example: `/srv/lorasmith/${path.basename(fallback)}`,
+      description,
+    }),
+    (value) => path.resolve(value),
+  );
+
+export const dataDir = folder('DATA_DIR', './data', 'Folder of datasets, adapters, checkpoints and merged models.');
+export const modelsDir = folder('MODELS_DIR', './models', 'Folder with one folder per base model.');
+
+export const shutdownTimeoutMs = setting({
+  variable: 'SHUTDOWN_TIMEOUT_MS',
+  schema: Type.Integer({ minimum: 100, maximum: 600_000 }),
+  fallback: '30000',
+  unit: 'ms',
+  example: '30000',
+  description: 'How long the process may take to end after SIGTERM. Then it ends without finishing.',
+});

@@ -1,0 +1,194 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { Writable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { ErrorBody, JobRequest, ProductError } from '@lorasmith/contracts';
+import { Type } from 'typebox';
+import { Value } from 'typebox/value';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createHttpApp, createLogger, type HttpApp, healthRoutes } from './index.js';
+
+let app: HttpApp;
+let lines: { level: string; msg: string; err?: { message: string } }[];
+
+beforeEach(() => {
+  lines = [];
+  const destination = new Writable({
+    write(chunk, _encoding, done) {
+      lines.push(JSON.parse(chunk.toString()));
+      done();
+    },
+  });
+  app = createHttpApp({ logger: createLogger({ service: 'test', level: 'info', destination }), bodyLimitBytes: 4096 });
+  app.post('/jobs', { schema: { body: JobRequest } }, async ({ body }) => body);
+  const querystring = Type.Object(
+    { limit: Type.Optional(Type.Integer({ minimum: 1, default: 20 })), flag: Type.Optional(Type.Boolean()) },
+    { additionalProperties: false },
+  );
+  app.get('/items/:id', { schema: { querystring } }, async ({ query }) => query);
+  app.delete('/items/:id', async () => ({}));
+  app.get('/broken', async () => {
+    throw new TypeError('a bug with a secret in its text');
+  });
+  app.get('/refused', async () => {
+    throw new ProductError('in_use', 'It is used.', { param: 'id' });
+  });
+});
+afterEach(() => app.close());
+
+async function post(payload: string | object, headers: Record<string, string> = {}) {
+  const answer = await app.inject({
+    method: 'POST',
+    url: '/jobs',
+    payload: typeof payload === 'string' ? payload : JSON.stringify(payload),
+    headers: { 'content-type': 'application/json', ...headers },
+  });
+  return { status: answer.statusCode, body: answer.json(), headers: answer.headers };
+}
+
+const good = { base_model: 'tiny', dataset: `ds_${'0'.repeat(24)}` };
+
+describe('a body', () => {
+  test('that is right arrives as it was sent, with nothing added', async () => {
+    expect(await post(good)).toMatchObject({ status: 200, body: good });
+  });
+
+  test('has every fault listed with its path', async () => {
+    const { status, body } = await post({
+      base_model: '../etc',
+      lora: { r: 0, alpha: '16', target_modules: 7, rank: 4 },
+      training: { max_steps: 'many', max_grad_norm: -1, lr_scheduler: 'exponential' },
+      metadata: { a: 1 },
+    });
+    expect(status).toBe(400);
+    expect(Value.Check(ErrorBody, body)).toBe(true);
+    expect(body.error.code).toBe('invalid_request');
+    const faults = body.error.details.map((fault: { param: string; message: string }) => [fault.param, fault.message]);
+    expect(Object.fromEntries(faults)).toEqual({
+      dataset: 'dataset is missing.',
+      base_model: 'base_model must match ^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$.',
+      'lora.rank': 'There is no field lora.rank.',
+      'lora.r': 'lora.r must be >= 1.',
+      'lora.alpha': 'lora.alpha must be number.',
+      'lora.target_modules': 'lora.target_modules must be array or string.',
+      'training.max_steps': 'training.max_steps must be integer or null.',
+      'training.max_grad_norm': 'training.max_grad_norm must be > 0.',
+      'training.lr_scheduler': 'training.lr_scheduler must be one of: constant, linear, cosine.',
+      'metadata.a': 'metadata.a must be string.',
+    });
+    expect(faults).toHaveLength(10);
+  });
+
+  test('with only an unknown field is told so', async () => {
+    const { status, body } = await post({ ...good, lora: { bias: 'none' } });
+    expect(status).toBe(400);
+    expect(body.error).toMatchObject({ code: 'unknown_field', param: 'lora.bias' });
+  });
+
+  test.each([
+    ['broken JSON', '{"base_model": ', {}, 400, 'invalid_json'],
+    ['nothing', '', {}, 400, 'invalid_json'],
+    ['__proto__', '{"base_model":"m","__proto__":{"x":1}}', {}, 400, 'invalid_json'],
+    ['constructor.prototype', '{"constructor":{"prototype":{"x":1}}}', {}, 400, 'invalid_json'],
+    ['deep nesting', `{"metadata":${'['.repeat(2000)}${']'.repeat(2000)}}`, {}, 400, 'invalid_request'],
+    ['a number', '7', {}, 400, 'invalid_request'],
+    ['null', 'null', {}, 400, 'invalid_request'],
+    ['too many bytes', JSON.stringify({ name: 'x'.repeat(5000) }), {}, 413, 'body_too_large'],
+    [
+      'another content type',
+      'a=1',
+      { 'content-type': 'application/x-www-form-urlencoded' },
+      415,
+      'unsupported_media_type',
+    ],
+    ['a broken content type', '{}', { 'content-type': 'application/' }, 415, 'unsupported_media_type'],
+  ])('of %s is refused', async (_name, payload, headers, status, code) => {
+    const answer = await post(payload, headers);
+    expect([answer.status, answer.body.error.code]).toEqual([status, code]);
+    expect(Value.Check(ErrorBody, answer.body)).toBe(true);
+  });
+});
+
+describe('a query string', () => {
+  test('is made numbers and booleans, and given its defaults', async () => {
+    expect((await app.inject('/items/1?flag=true')).json()).toEqual({ limit: 20, flag: true });
+    expect((await app.inject('/items/1?limit=3')).json()).toEqual({ limit: 3 });
+  });
+
+  test.each(['limit=x', 'limit=', 'limit=0', 'limit=1.5', 'limit=1&limit=2', 'flag=yes', 'other=1', '__proto__=1'])(
+    '%s is refused',
+    async (query) => {
+      const answer = await app.inject(`/items/1?${query}`);
+      expect(answer.statusCode).toBe(400);
+    },
+  );
+});
+
+describe('a path', () => {
+  test('that is unknown is 404, one with other methods 405', async () => {
+    const unknown = await app.inject('/nothing');
+    expect([unknown.statusCode, unknown.json().error.code]).toEqual([404, 'not_found']);
+    const wrong = await app.inject({ method: 'PUT', url: '/items/7?x=1' });
+    expect([wrong.statusCode, wrong.json().error.code]).toEqual([405, 'method_not_allowed']);
+    expect(wrong.headers.allow).toBe('DELETE, GET, HEAD');
+  });
+
+  test.each(['/items/%', '/items/%ff', '/items/%c0%ae', `/items/${'x'.repeat(600)}`, '/%00', '//', '/items/..%2f..'])(
+    '%s is never a 500',
+    async (url) => {
+      const answer = await app.inject(url);
+      expect(answer.statusCode).toBeLessThan(500);
+      if (answer.statusCode >= 400) expect(Value.Check(ErrorBody, answer.json())).toBe(true);
+    },
+  );
+});
+
+describe('an error', () => {
+  test('of ours is a 500 that tells nothing, logged once with its cause', async () => {
+    const answer = await app.inject('/broken');
+    expect(answer.statusCode).toBe(500);
+    expect(answer.json().error).toMatchObject({ code: 'internal_error', request_id: answer.headers['x-request-id'] });
+    expect(answer.body).not.toContain('secret');
+    expect(lines).toMatchObject([{ level: 'error', err: { message: 'a bug with a secret in its text' } }]);
+  });
+
+  test("of the caller's is logged once, at info", async () => {
+    const answer = await app.inject('/refused');
+    expect(answer.json().error).toMatchObject({ code: 'in_use', message: 'It is used.', param: 'id', details: [] });
+    expect(lines).toMatchObject([{ level: 'info', msg: 'It is used.' }]);
+  });
+
+  test('carries the id that the caller gave, unless it is no plain word', async () => {
+    const given = async (id: string) =>
+      (await app.inject({ url: '/refused', headers: { 'x-request-id': id } })).json().error.request_id;
+    expect(await given('my-id.1')).toBe('my-id.1');
+    expect(await given('a b"c')).toMatch(/^req_[0-9a-f]{24}$/);
+  });
+});
+
+test('bytes that are no HTTP get an answer that says so', async () => {
+  await app.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = app.server.address() as { port: number };
+  const socket = connect(port, '127.0.0.1');
+  await once(socket, 'connect');
+  socket.write('nonsense\r\n\r\n');
+  const answer = await text(socket);
+  expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+  expect(Value.Check(ErrorBody, JSON.parse(answer.split('\r\n\r\n')[1]!))).toBe(true);
+});
+
+test('/ready names what is not there, /live does not care', async () => {
+  const failing = async () => {
+    throw new ProductError('redis_unavailable', 'Redis cannot be reached.');
+  };
+  await app.register(async (scope) =>
+    healthRoutes(scope as HttpApp, { checks: { redis: failing, disk: async () => {} } }),
+  );
+  expect((await app.inject('/live')).json()).toEqual({ status: 'ok', checks: [] });
+  const ready = await app.inject('/ready');
+  expect(ready.statusCode).toBe(503);
+  expect(ready.json().error).toMatchObject({
+    code: 'service_unavailable',
+    details: [{ code: 'redis_unavailable', param: 'redis' }],
+  });
+});

@@ -1,0 +1,132 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import { newIdentifier, ProductError } from '@lorasmith/contracts';
+import {
+  type FastifyBaseLogger,
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  fastify,
+  LogController,
+  type RawServerDefault,
+} from 'fastify';
+import { errorBody, productErrorOf } from './error-answer.js';
+import { createRequestValidator } from './request-validation.js';
+import { RouteMethods } from './route-methods.js';
+
+/** A Fastify application whose handlers are typed by the schemas of their routes. */
+export type HttpApp = FastifyInstance<
+  RawServerDefault,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>;
+
+export interface HttpAppOptions {
+  logger: FastifyBaseLogger;
+  /** Largest JSON body. @defaultValue 1 MiB */
+  bodyLimitBytes?: number;
+  /**
+   * Time for a whole request to arrive, its body included; 408 after it. An upload must fit into it.
+   * @defaultValue 300,000
+   */
+  requestTimeoutMs?: number;
+}
+
+/** A caller's own id goes into logs and answers, so it is a plain word. */
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
+
+/**
+ * A Fastify application as every service wants it: bodies checked as they are and nothing dropped, every error
+ * answered as an `ErrorBody` and logged once, an id for each request (`x-request-id`), 405 told apart from 404.
+ * It neither listens nor reads the environment.
+ */
+export function createHttpApp(options: HttpAppOptions): HttpApp {
+  const { logger, bodyLimitBytes = 1024 * 1024, requestTimeoutMs = 300_000 } = options;
+  const app = fastify({
+    loggerInstance: logger,
+    bodyLimit: bodyLimitBytes,
+    requestTimeout: requestTimeoutMs,
+    onProtoPoisoning: 'error',
+    onConstructorPoisoning: 'error',
+    genReqId: requestIdOf,
+    logController: new LogController({ requestIdLogLabel: 'request_id', disableRequestLogging: true }),
+    routerOptions: { maxParamLength: 512 },
+    frameworkErrors: answerError,
+    clientErrorHandler: answerBrokenHttp,
+  }).withTypeProvider<TypeBoxTypeProvider>();
+
+  app.setValidatorCompiler(createRequestValidator());
+  // Response schemas are the documentation, and the tests compare answers with them. Compiled serializers would drop
+  // silently what a schema forgets.
+  app.setSerializerCompiler(() => (data) => JSON.stringify(data));
+  app.setErrorHandler(answerError);
+
+  const methods = new RouteMethods();
+  app.addHook('onRoute', ({ url, method }) => methods.add(url, method));
+  app.setNotFoundHandler((request, reply) => {
+    const allowed = methods.allowedFor(request.url.split('?', 1)[0] ?? '');
+    if (allowed.length > 0) {
+      reply.header('allow', allowed.join(', '));
+      throw new ProductError('method_not_allowed', `This path takes ${allowed.join(', ')}, not ${request.method}.`);
+    }
+    throw new ProductError('not_found', 'There is nothing at this path. GET /openapi.json lists what there is.');
+  });
+
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id);
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    request.log.debug(
+      { method: request.method, url: request.url, status: reply.statusCode, ms: Math.round(reply.elapsedTime) },
+      'request answered',
+    );
+  });
+  return app as HttpApp;
+}
+
+function requestIdOf({ headers }: IncomingMessage): string {
+  const given = headers['x-request-id'];
+  return typeof given === 'string' && REQUEST_ID.test(given) ? given : newIdentifier('req');
+}
+
+/** The one place where an error becomes HTTP. */
+function answerError(thrown: FastifyError | unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const error = productErrorOf(thrown);
+  const where = { method: request.method, url: request.url, status: error.status, code: error.code };
+  if (error.status >= 500) request.log.error({ ...where, err: thrown }, error.message);
+  else request.log.info(where, error.message);
+  // Nothing more can be said once the head is out: an answer cut short must not look whole.
+  if (reply.raw.headersSent) {
+    reply.raw.destroy();
+    return;
+  }
+  if (error.status === 503) reply.header('retry-after', '2');
+  reply
+    .code(error.status)
+    .header('x-request-id', request.id)
+    .type('application/json; charset=utf-8')
+    .send(errorBody(error, request.id));
+}
+
+/** Bytes that are no HTTP request, or one that came too slowly: there is no request to answer, only a socket. */
+function answerBrokenHttp(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const [status, code, message] =
+    error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+      ? (['408 Request Timeout', 'timeout', 'The request did not arrive in time.'] as const)
+      : error.code === 'HPE_HEADER_OVERFLOW'
+        ? (['431 Request Header Fields Too Large', 'invalid_request', 'The headers are too large.'] as const)
+        : (['400 Bad Request', 'invalid_request', 'This is not an HTTP request.'] as const);
+  const body = JSON.stringify(errorBody(new ProductError(code, message), null));
+  socket.end(
+    `HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json; charset=utf-8\r\n` +
+      `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+}

@@ -1,0 +1,28 @@
+import { pino } from 'pino';
+import { afterEach, expect, test } from 'vitest';
+import { absentRedisUrl, startRealRedis } from '../../../test/real-redis.js';
+import { connectRedis, redisReady } from './index.js';
+
+const logger = pino({ level: 'silent' });
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+test('a fail-fast connection to an absent Redis fails each command at once', async () => {
+  const redis = connectRedis({ url: await absentRedisUrl(), whenAway: 'fail-fast', name: 'test', logger });
+  cleanups.push(() => redis.disconnect());
+  expect(await redisReady(redis, 50)).toBe(false);
+  const startedAt = performance.now();
+  await expect(redis.get('key')).rejects.toThrow();
+  expect(performance.now() - startedAt).toBeLessThan(500);
+});
+
+test('a waiting connection does the command once Redis is there', async () => {
+  const server = await startRealRedis();
+  cleanups.push(() => server.stop());
+  const redis = connectRedis({ url: server.url, whenAway: 'wait', name: 'test', logger });
+  cleanups.push(() => redis.disconnect());
+  expect(await redis.set(`${server.prefix}key`, 'value')).toBe('OK');
+  expect(await redisReady(redis, 1000)).toBe(true);
+});

@@ -1,0 +1,86 @@
+import type { Fault } from '@lorasmith/contracts';
+import type { ErrorObject } from 'ajv';
+
+/** More would not help whoever reads them, and a body can be made to have a million. */
+export const MAX_FAULTS = 100;
+
+/** What Ajv found, as faults with the field's path (`lora.r`); of a union, only what is wrong with the branch that was meant. */
+export function validationFaults(errors: readonly ErrorObject[]): Fault[] {
+  const unions = errors.filter(({ keyword }) => keyword === 'anyOf');
+  const faults: Fault[] = [];
+  const seen = new Set<string>();
+  for (const error of errors) {
+    if (faults.length === MAX_FAULTS) break;
+    if (unions.some((union) => isWithin(union, error))) continue;
+    const branch = error.keyword === 'anyOf' ? meantBranch(error, errors) : [error];
+    const found =
+      branch.length > 0 ? branch.map(faultOf) : [{ ...faultOf(error), message: `${nameOf(error)} ${types(error)}.` }];
+    for (const fault of found) {
+      const key = `${fault.param} ${fault.message}`;
+      if (!seen.has(key)) faults.push(fault);
+      seen.add(key);
+    }
+  }
+  return faults;
+}
+
+function isWithin(union: ErrorObject, error: ErrorObject): boolean {
+  return error !== union && error.schemaPath.startsWith(`${union.schemaPath}/`);
+}
+
+/** The errors of the branches whose type fits the value; none when no branch's does. */
+function meantBranch(union: ErrorObject, errors: readonly ErrorObject[]): ErrorObject[] {
+  const within = errors.filter((error) => isWithin(union, error) && error.instancePath.startsWith(union.instancePath));
+  const branchOf = (error: ErrorObject) => error.schemaPath.slice(union.schemaPath.length + 1).split('/', 1)[0];
+  const unfit = new Set(
+    within.filter((error) => error.keyword === 'type' && error.instancePath === union.instancePath).map(branchOf),
+  );
+  return within.filter((error) => !unfit.has(branchOf(error)));
+}
+
+/** What a union allows, told from its branches' types. */
+function types(union: ErrorObject): string {
+  const branches: unknown = union.schema;
+  const names = Array.isArray(branches) ? branches.flatMap((branch) => branch?.type ?? []) : [];
+  return names.length > 0 ? `must be ${names.join(' or ')}` : 'has none of the allowed forms';
+}
+
+function faultOf(error: ErrorObject): Fault {
+  const path = pathOf(error.instancePath);
+  const within = (key: string) => (path === '' ? key : `${path}.${key}`);
+  switch (error.keyword) {
+    case 'additionalProperties': {
+      const param = within(String(error.params.additionalProperty).slice(0, 100));
+      return { code: 'unknown_field', message: `There is no field ${param}.`, param };
+    }
+    case 'required': {
+      const param = within(String(error.params.missingProperty));
+      return { code: 'invalid_request', message: `${param} is missing.`, param };
+    }
+    case 'enum': {
+      const allowed = (error.params.allowedValues as unknown[]).join(', ');
+      return invalid(error, path, `must be one of: ${allowed}`);
+    }
+    case 'const':
+      return invalid(error, path, `must be ${JSON.stringify(error.params.allowedValue)}`);
+    case 'pattern':
+      return invalid(error, path, `must match ${error.params.pattern}`);
+    default:
+      return invalid(error, path, error.message ?? 'is not valid');
+  }
+}
+
+function invalid(error: ErrorObject, path: string, message: string): Fault {
+  const fault: Fault = { code: 'invalid_request', message: `${nameOf(error)} ${message}.` };
+  return path === '' ? fault : { ...fault, param: path };
+}
+
+function nameOf(error: ErrorObject): string {
+  return pathOf(error.instancePath) || 'The value';
+}
+
+/** `/lora/target_modules/0` → `lora.target_modules.0` (RFC 6901 escapes undone). */
+function pathOf(instancePath: string): string {
+  const parts = instancePath.slice(1).split('/');
+  return parts.map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~').slice(0, 100)).join('.');
+}
