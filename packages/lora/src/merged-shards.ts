@@ -32,5 +32,8 @@ export function planShards(tensors: readonly { name: string; bytes: number }[], 
 /** The content of `model.safetensors.index.json`. */
 export function shardIndex(shards: readonly PlannedShard[], totalBytes: number): unknown {
   const weightMap = shards.flatMap(({ file, tensors }) => tensors.map((name) => [name, file] as const));
-  return { metadata: { total_size: totalBytes }, weight_map: Object.fromEntries(weightMap.sort()) };
+  return {
+    metadata: { total_size: totalBytes },
+    weight_map: Object.fromEntries(weightMap.sort(([a], [b]) => (a < b ? -1 : 1))),
+  };
 }

@@ -1,1 +1,1 @@
-export {};
+export { REGISTRY_SETTINGS, type RegistryConfig } from './config.js';

@@ -1,4 +1,4 @@
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type ByteRange, parseByteRange } from './byte-range.js';
@@ -42,15 +42,16 @@ export async function answerDownload(
     reply.header('content-range', `bytes */${totalBytes}`);
     throw new ProductError('range_not_satisfiable', `The range lies past the end; there are ${totalBytes} bytes.`);
   }
+  const { start, end } = range === 'whole' ? { start: 0, end: totalBytes - 1 } : range;
+  // Opened first: an error is not to be answered under the headers of the download. With no payload at all Fastify
+  // would answer HEAD with a Content-Length of 0.
+  const stream = method === 'HEAD' ? Readable.from([]) : await download.open({ start, end });
+  if (range !== 'whole') reply.code(206).header('content-range', `bytes ${start}-${end}/${totalBytes}`);
   reply.headers({
     'content-type': download.contentType,
     'content-disposition': `attachment; filename="${download.fileName}"`,
+    'content-length': end - start + 1,
   });
-  const { start, end } = range === 'whole' ? { start: 0, end: totalBytes - 1 } : range;
-  if (range !== 'whole') reply.code(206).header('content-range', `bytes ${start}-${end}/${totalBytes}`);
-  reply.header('content-length', end - start + 1);
-  if (method === 'HEAD') return reply.send();
-  const stream = await download.open({ start, end });
   request.raw.socket.setTimeout(STALLED_CLIENT_MS);
   return reply.send(stream);
 }

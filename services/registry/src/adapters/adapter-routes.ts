@@ -1,0 +1,120 @@
+import { ADAPTER_FILES, type AdapterFile, PageQuery, ProductError } from '@lorasmith/contracts';
+import type { HttpApp } from '@lorasmith/service-kit';
+import type { BundleStore } from '@lorasmith/storage';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import { answerDownload, type Download } from '../downloads/answer-download.js';
+import { type BundleContent, fileDownload, tarDownload } from '../downloads/bundle-downloads.js';
+import type { MergedModels } from '../merging/merged-models.js';
+import type { AdapterLibrary } from './adapter-library.js';
+
+const closed = { additionalProperties: false };
+const DEFAULT_PAGE_SIZE = 20;
+
+/** Anything: what cannot be an id is answered like one that does not exist. */
+const AdapterParams = Type.Object({ id: Type.String() }, closed);
+const FileParams = Type.Object({ id: Type.String(), name: Type.String() }, closed);
+
+const weights = Type.Optional(Type.Enum(['adapter', 'merged'], { default: 'adapter' }));
+const DownloadQuery = Type.Object(
+  { weights, format: Type.Optional(Type.Enum(['tar', 'safetensors'], { default: 'tar' })) },
+  closed,
+);
+const FilesQuery = Type.Object({ weights }, closed);
+
+export interface AdapterRoutesOptions {
+  library: AdapterLibrary;
+  adapters: BundleStore;
+  merged: BundleStore;
+  models: MergedModels;
+}
+
+/** The calls under `/adapters`, with the paths the public api has. */
+export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions): Promise<void> {
+  const { library, adapters, merged, models } = options;
+
+  /** Answers with a download out of an adapter or its merged model, which is held on disk until the last byte is read. */
+  const answer = async (
+    request: FastifyRequest<{ Params: { id: string }; Querystring: { weights?: 'adapter' | 'merged' } }>,
+    reply: FastifyReply,
+    choose: (content: BundleContent, createdAt: Date) => Download,
+  ): Promise<FastifyReply> => {
+    const adapter = await library.check(request.params.id);
+    const createdAt = new Date(adapter.manifest.created_at);
+    if (request.query.weights !== 'merged') {
+      return await answerDownload(request, reply, choose({ store: adapters, ...adapter }, createdAt));
+    }
+    const { files, release } = await models.acquire(adapter);
+    let streaming = false;
+    try {
+      const download = choose({ store: merged, id: adapter.id, files }, createdAt);
+      const open: Download['open'] = async (range) => {
+        const stream = await download.open(range);
+        streaming = true;
+        return stream.once('close', release);
+      };
+      return await answerDownload(request, reply, { ...download, open });
+    } finally {
+      if (!streaming) release();
+    }
+  };
+
+  app.get('/adapters', { schema: { querystring: PageQuery } }, async ({ query }) =>
+    library.list({ after: query.after, limit: query.limit ?? DEFAULT_PAGE_SIZE }),
+  );
+
+  app.get('/adapters/:id', { schema: { params: AdapterParams, querystring: DownloadQuery } }, (request, reply) =>
+    answer(request, reply, (content, createdAt) => {
+      const { weights: which, format } = request.query;
+      if (format === 'safetensors') return fileDownload(content, weightsFile(content));
+      const suffix = which === 'merged' ? '-merged' : '';
+      return tarDownload(content, createdAt, `${content.id}${suffix}.tar`);
+    }),
+  );
+
+  app.get('/adapters/:id/manifest', { schema: { params: AdapterParams } }, async (request, reply) => {
+    const adapter = await library.check(request.params.id);
+    const content = { store: adapters, ...adapter };
+    return await answerDownload(request, reply, fileDownload(content, namedFile(content, ADAPTER_FILES.manifest)));
+  });
+
+  app.get(
+    '/adapters/:id/files',
+    { schema: { params: AdapterParams, querystring: FilesQuery } },
+    async ({ params, query }): Promise<{ data: AdapterFile[] }> => {
+      const adapter = await library.check(params.id);
+      if (query.weights !== 'merged') return { data: adapter.files };
+      const { files, release } = await models.acquire(adapter);
+      release();
+      return { data: files };
+    },
+  );
+
+  app.get('/adapters/:id/files/:name', { schema: { params: FileParams, querystring: FilesQuery } }, (request, reply) =>
+    answer(request, reply, (content) => fileDownload(content, namedFile(content, request.params.name))),
+  );
+
+  app.delete('/adapters/:id', { schema: { params: AdapterParams } }, async ({ params }, reply) => {
+    await library.delete(params.id);
+    await models.forget(params.id);
+    return reply.code(204).send();
+  });
+}
+
+function namedFile({ id, files }: BundleContent, name: string): AdapterFile {
+  const file = files.find((candidate) => candidate.name === name);
+  if (file !== undefined) return file;
+  const existing = files.map((candidate) => candidate.name).join(', ');
+  const message = `${id} has no file ${JSON.stringify(name.slice(0, 100))}; there are ${existing}.`;
+  throw new ProductError('not_found', message);
+}
+
+function weightsFile({ id, files }: BundleContent): AdapterFile {
+  const [first, ...more] = files.filter(({ name }) => name.endsWith('.safetensors'));
+  if (first === undefined) throw new ProductError('invalid_adapter', `${id} has no safetensors file.`);
+  if (more.length > 0) {
+    const message = `The merged model has ${more.length + 1} weight files: download the tar, or each under /adapters/${id}/files/NAME?weights=merged.`;
+    throw new ProductError('conflict', message, { param: 'format' });
+  }
+  return first;
+}

@@ -1,0 +1,355 @@
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { request as httpRequest } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { createLogger, type HttpApp } from '@lorasmith/service-kit';
+import { type BundleStore, openBundleStore } from '@lorasmith/storage';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { AdapterLibrary } from '../src/adapters/adapter-library.js';
+import { buildApp } from '../src/app.js';
+import { MergedModels, type MergeEvent } from '../src/merging/merged-models.js';
+import type { MergeProgram } from '../src/merging/run-merge-process.js';
+import { faultyProgram, mergeProgram } from './merge-program.js';
+import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from './published-adapter.js';
+
+const run = promisify(execFile);
+const ID = adapterId(1);
+const TRAINED = join(REFERENCE, 'llama-tied/adapter_trained');
+
+let root: string;
+let adapters: BundleStore;
+let merged: BundleStore;
+let events: MergeEvent[];
+let app: HttpApp;
+let models: MergedModels;
+let url: string;
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'registry-'));
+  adapters = await openBundleStore({ root: join(root, 'data'), kind: 'adapters' });
+  merged = await openBundleStore({ root: join(root, 'data'), kind: 'merged' });
+  await addBaseModel(join(root, 'models'), 'llama-tied');
+  await publishReferenceAdapter(adapters, { id: ID, name: 'llama-tied' });
+  await listen(mergeProgram());
+});
+afterEach(async () => {
+  await app.close();
+  await rm(root, { recursive: true });
+});
+
+async function listen(program: MergeProgram): Promise<void> {
+  await app?.close();
+  events = [];
+  models = await MergedModels.open({
+    adapters,
+    merged,
+    modelsDir: join(root, 'models'),
+    program,
+    cacheBytes: 2 ** 30,
+    mergeTimeoutMs: 60_000,
+    waitTimeoutMs: 60_000,
+    onEvent: (event) => events.push(event),
+  });
+  const library = new AdapterLibrary({ store: adapters, onBroken: () => {} });
+  app = await buildApp({
+    logger: createLogger({ service: 'registry', level: 'silent' }),
+    library,
+    adapters,
+    merged,
+    models,
+    modelsDir: join(root, 'models'),
+  });
+  await app.listen({ host: '127.0.0.1', port: 0 });
+  url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`;
+}
+
+const get = (path: string, headers: Record<string, string> = {}) => fetch(`${url}${path}`, { headers });
+/** With the body read: a connection with an unread body would keep the server from closing. */
+const statusOf = async (path: string) => {
+  const response = await get(path);
+  await response.arrayBuffer();
+  return response.status;
+};
+const bytesOf = async (response: Response) => Buffer.from(await response.arrayBuffer());
+const errorOf = async (response: Response) => ({
+  status: response.status,
+  ...((await response.json()) as { error: { code: string; message: string } }).error,
+});
+const merges = () => events.filter(({ type }) => type === 'merge-started').length;
+
+async function unpack(bytes: Buffer): Promise<string> {
+  const folder = join(root, `unpacked-${createHash('sha256').update(bytes).digest('hex').slice(0, 8)}`);
+  await mkdir(folder);
+  await writeFile(join(root, 'download.tar'), bytes);
+  await run('tar', ['-xf', join(root, 'download.tar'), '-C', folder]);
+  return folder;
+}
+
+describe('an adapter', () => {
+  test('is downloaded as a tar of its PEFT folder and manifest', async () => {
+    const response = await get(`/adapters/${ID}`);
+    expect(response.status).toBe(200);
+    expect(response.headers.get('content-type')).toBe('application/x-tar');
+    expect(response.headers.get('content-disposition')).toBe(`attachment; filename="${ID}.tar"`);
+    expect(response.headers.get('accept-ranges')).toBe('bytes');
+    expect(response.headers.get('etag')).toMatch(/^"[0-9a-f]{64}"$/);
+    const bytes = await bytesOf(response);
+    expect(response.headers.get('content-length')).toBe(String(bytes.byteLength));
+    const folder = await unpack(bytes);
+    expect((await readdir(folder)).sort()).toEqual([
+      'adapter_config.json',
+      'adapter_model.safetensors',
+      'manifest.json',
+    ]);
+    for (const name of ['adapter_config.json', 'adapter_model.safetensors']) {
+      expect(await readFile(join(folder, name))).toEqual(await readFile(join(TRAINED, name)));
+    }
+  });
+
+  test('is downloaded as its weights alone, as single files, and described', async () => {
+    const weights = await readFile(join(TRAINED, 'adapter_model.safetensors'));
+    const sha256 = createHash('sha256').update(weights).digest('hex');
+    for (const path of [`/adapters/${ID}?format=safetensors`, `/adapters/${ID}/files/adapter_model.safetensors`]) {
+      const response = await get(path);
+      expect(response.headers.get('etag')).toBe(`"${sha256}"`);
+      expect(await bytesOf(response)).toEqual(weights);
+    }
+    const config = await get(`/adapters/${ID}/files/adapter_config.json`);
+    expect(config.headers.get('content-type')).toMatch(/^application\/json/);
+    expect(await bytesOf(config)).toEqual(await readFile(join(TRAINED, 'adapter_config.json')));
+    const { data } = (await (await get(`/adapters/${ID}/files`)).json()) as { data: { name: string }[] };
+    expect(data.map(({ name }) => name)).toEqual(['adapter_config.json', 'adapter_model.safetensors', 'manifest.json']);
+    expect(data[1]).toEqual({ name: 'adapter_model.safetensors', bytes: weights.byteLength, sha256 });
+    expect(await (await get(`/adapters/${ID}/manifest`)).json()).toMatchObject({ id: ID, object: 'adapter' });
+  });
+
+  test('is listed newest first, page by page, without the broken ones', async () => {
+    for (const number of [2, 3, 4]) {
+      const createdAt = `2026-05-0${number + 3}T00:00:00.000Z`;
+      const id = adapterId(number);
+      await publishReferenceAdapter(adapters, {
+        id,
+        name: 'llama-tied',
+        createdAt,
+        ...(number === 3 && { spoil: (folder: string) => writeFile(join(folder, 'manifest.json'), '{') }),
+      });
+    }
+    const first = await (await get('/adapters?limit=2')).json();
+    expect(first).toMatchObject({
+      has_more: true,
+      next: adapterId(2),
+      data: [{ id: adapterId(4) }, { id: adapterId(2) }],
+    });
+    const second = await (await get(`/adapters?limit=2&after=${adapterId(2)}`)).json();
+    const { data: files } = (await (await get(`/adapters/${ID}/files`)).json()) as { data: { bytes: number }[] };
+    const bytes = files[0]!.bytes + files[1]!.bytes;
+    expect(second).toEqual({
+      has_more: false,
+      next: null,
+      data: [
+        {
+          id: ID,
+          object: 'adapter',
+          name: 'a-name',
+          job: ID.replace('ad_', 'job_'),
+          base_model: 'llama-tied',
+          bytes,
+          created_at: '2026-05-04T03:02:01.500Z',
+        },
+      ],
+    });
+    expect(await errorOf(await get('/adapters?after=ad_x'))).toMatchObject({ status: 400, code: 'invalid_request' });
+    expect(await statusOf('/adapters?limit=0')).toBe(400);
+    expect(await statusOf('/adapters?limit=2&colour=red')).toBe(400);
+  });
+
+  test('is deleted for good', async () => {
+    await get(`/adapters/${ID}?weights=merged`).then(bytesOf);
+    expect((await fetch(`${url}/adapters/${ID}`, { method: 'DELETE' })).status).toBe(204);
+    expect(await errorOf(await get(`/adapters/${ID}`))).toMatchObject({ status: 404, code: 'adapter_not_found' });
+    expect((await fetch(`${url}/adapters/${ID}`, { method: 'DELETE' })).status).toBe(404);
+    expect(await merged.list()).toEqual([]);
+    expect(await (await get('/adapters')).json()).toMatchObject({ data: [] });
+  });
+
+  test('broken on disk is refused by the name of its file', async () => {
+    const spoils = {
+      'adapter_model.safetensors': (folder: string) => writeFile(join(folder, 'adapter_model.safetensors'), 'spoilt'),
+      'adapter_config.json': (folder: string) => rm(join(folder, 'adapter_config.json')),
+      'manifest.json': (folder: string) => writeFile(join(folder, 'manifest.json'), '{"id": 1}'),
+    };
+    for (const [index, [name, spoil]] of Object.entries(spoils).entries()) {
+      const id = adapterId(10 + index);
+      await publishReferenceAdapter(adapters, { id, name: 'llama-tied', spoil });
+      for (const path of [`/adapters/${id}`, `/adapters/${id}/manifest`, `/adapters/${id}?weights=merged`]) {
+        const error = await errorOf(await get(path));
+        expect(error).toMatchObject({ status: 422, code: 'invalid_adapter', message: expect.stringContaining(name) });
+      }
+    }
+    expect(merges()).toBe(0);
+  });
+});
+
+describe('merged', () => {
+  test('asked for at once by several it is computed once, and is a complete folder', async () => {
+    const responses = await Promise.all(Array.from({ length: 5 }, () => get(`/adapters/${ID}?weights=merged`)));
+    const downloads = await Promise.all(responses.map(bytesOf));
+    expect(merges()).toBe(1);
+    for (const [index, response] of responses.entries()) {
+      expect(response.status).toBe(200);
+      expect(response.headers.get('content-length')).toBe(String(downloads[0]!.byteLength));
+      expect(downloads[index]!.equals(downloads[0]!)).toBe(true);
+    }
+    const folder = await unpack(downloads[0]!);
+    expect((await readdir(folder)).sort()).toEqual(['config.json', 'generation_config.json', 'model.safetensors']);
+    const weights = await bytesOf(await get(`/adapters/${ID}?weights=merged&format=safetensors`));
+    expect(weights).toEqual(await readFile(join(folder, 'model.safetensors')));
+    const { data } = (await (await get(`/adapters/${ID}/files?weights=merged`)).json()) as { data: { name: string }[] };
+    expect(data.map(({ name }) => name)).toEqual(['config.json', 'generation_config.json', 'model.safetensors']);
+    const config = await get(`/adapters/${ID}/files/config.json?weights=merged`);
+    expect(await bytesOf(config)).toEqual(await readFile(join(REFERENCE, 'llama-tied/base/config.json')));
+    expect(merges()).toBe(1);
+  });
+
+  test('without its base model is an error that names it', async () => {
+    await rm(join(root, 'models/llama-tied'), { recursive: true });
+    const error = await errorOf(await get(`/adapters/${ID}?weights=merged`));
+    expect(error).toMatchObject({
+      status: 404,
+      code: 'model_not_found',
+      message: expect.stringContaining('llama-tied'),
+    });
+    expect(await statusOf(`/adapters/${ID}`)).toBe(200);
+  });
+
+  test('by a process that dies is a 500, and asked again it works', async () => {
+    await listen(faultyProgram('crash'));
+    expect(await errorOf(await get(`/adapters/${ID}?weights=merged`))).toMatchObject({
+      status: 500,
+      code: 'merge_crashed',
+    });
+    await listen(mergeProgram());
+    expect(await statusOf(`/adapters/${ID}?weights=merged`)).toBe(200);
+  });
+
+  test('for a client that goes away it is still there for the others', async () => {
+    const gone = new AbortController();
+    const first = fetch(`${url}/adapters/${ID}?weights=merged`, { signal: gone.signal });
+    await expect.poll(merges).toBe(1);
+    const second = get(`/adapters/${ID}?weights=merged`);
+    gone.abort();
+    await expect(first).rejects.toThrow();
+    const response = await second;
+    expect(response.status).toBe(200);
+    await response.arrayBuffer();
+    expect(merges()).toBe(1);
+  });
+});
+
+describe.each([
+  ['the adapter tar', `/adapters/${ID}`],
+  ['the merged tar', `/adapters/${ID}?weights=merged`],
+  ['a file', `/adapters/${ID}/files/adapter_model.safetensors`],
+])('%s', (_, path) => {
+  test('is served from any place, byte for byte', async () => {
+    const response = await get(path);
+    const etag = response.headers.get('etag')!;
+    const whole = await bytesOf(response);
+    const size = whole.byteLength;
+    const ranges: [string, number, number][] = [
+      ['bytes=0-0', 0, 0],
+      ['bytes=0-511', 0, 511],
+      ['bytes=500-1600', 500, 1600],
+      [`bytes=${size - 1}-`, size - 1, size - 1],
+      ['bytes=-700', size - 700, size - 1],
+      [`bytes=1000-${size + 1000}`, 1000, size - 1],
+      ['bytes=0-', 0, size - 1],
+    ];
+    for (const [range, start, end] of ranges) {
+      const part = await get(path, { range, 'if-range': etag });
+      expect(part.status).toBe(206);
+      expect(part.headers.get('content-range')).toBe(`bytes ${start}-${end}/${size}`);
+      expect(part.headers.get('content-length')).toBe(String(end - start + 1));
+      expect(part.headers.get('etag')).toBe(etag);
+      expect((await bytesOf(part)).equals(whole.subarray(start, end + 1))).toBe(true);
+    }
+    const beyond = await get(path, { range: `bytes=${size}-` });
+    expect(beyond.headers.get('content-range')).toBe(`bytes */${size}`);
+    expect(await errorOf(beyond)).toMatchObject({ status: 416, code: 'range_not_satisfiable' });
+    const changed = await get(path, { range: 'bytes=5-9', 'if-range': '"other"' });
+    expect(changed.status).toBe(200);
+    expect((await bytesOf(changed)).equals(whole)).toBe(true);
+  });
+
+  test('is not sent again to who has it, nor to who asks with HEAD', async () => {
+    const whole = await get(path);
+    const etag = whole.headers.get('etag')!;
+    const size = (await bytesOf(whole)).byteLength;
+    const same = await get(path, { 'if-none-match': `"x", W/${etag}` });
+    expect([same.status, same.headers.get('etag'), await same.text()]).toEqual([304, etag, '']);
+    const head = await fetch(`${url}${path}`, { method: 'HEAD', headers: { range: 'bytes=0-0' } });
+    expect([head.status, head.headers.get('content-length'), await head.text()]).toEqual([200, String(size), '']);
+    expect(head.headers.get('etag')).toBe(etag);
+  });
+});
+
+describe('what is not there', () => {
+  test.each([
+    '/adapters/ad_nothing',
+    `/adapters/${adapterId(99)}`,
+    `/adapters/${adapterId(99)}?weights=merged`,
+    '/adapters/..%2f..%2fetc%2fpasswd',
+    '/adapters/%252e%252e%252fadapters',
+    '/adapters/ad_00000000000000000000000%00',
+    `/adapters/${ID}%2f..%2f${ID}`,
+    `/adapters/${ID}/files/..%2fmanifest.json`,
+    `/adapters/${ID}/files/%252e%252e%252fmanifest.json`,
+    `/adapters/${ID}/files/..%5cmanifest.json`,
+    `/adapters/${ID}/files/model.safetensors`,
+    `/adapters/${ID}/files/merged-files.json?weights=merged`,
+    `/adapters/${ID}/files/__proto__`,
+    `/adapters/${'a'.repeat(5000)}`,
+    '/nothing',
+  ])('%s', async (path) => {
+    // fetch would resolve what looks like a path.
+    const { status, body } = await rawGet(path);
+    expect(status).toBe(404);
+    expect(JSON.parse(body).error.code).toMatch(/not_found$/);
+  });
+
+  test.each(['?weights=all', '?format=zip', '?colour=red', '?weights=merged&weights=merged'])('%s', async (query) => {
+    expect(await statusOf(`/adapters/${ID}${query}`)).toBe(400);
+  });
+});
+
+async function rawGet(path: string): Promise<{ status: number; body: string }> {
+  return await new Promise((resolve, reject) => {
+    const { port } = app.server.address() as AddressInfo;
+    const request = httpRequest({ host: '127.0.0.1', port, path }, (response) => {
+      let body = '';
+      response.setEncoding('utf8').on('data', (text: string) => {
+        body += text;
+      });
+      response.on('end', () => resolve({ status: response.statusCode!, body }));
+    });
+    request.on('error', reject).end();
+  });
+}
+
+test('who breaks off a download or a wait holds nothing open', async () => {
+  const { port } = app.server.address() as AddressInfo;
+  await get(`/adapters/${ID}?weights=merged`).then(bytesOf);
+  const openFiles = async () => (await readdir('/proc/self/fd')).length;
+  const before = await openFiles();
+  for (let count = 0; count < 10; count++) {
+    const socket = connect(port, '127.0.0.1');
+    socket.write(`GET /adapters/${ID}?weights=merged HTTP/1.1\r\nHost: x\r\n\r\n`);
+    if (count % 2 === 0) await new Promise((resolve) => socket.once('data', resolve));
+    socket.destroy();
+  }
+  await expect.poll(openFiles).toBeLessThanOrEqual(before);
+});
