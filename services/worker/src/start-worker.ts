@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import { createJobFolders } from './job-folders.js';
 import { startMaintenance } from './maintenance.js';
 import { runJob } from './run-job.js';
-import { type LockTimes, startTrainQueue } from './train-queue.js';
+import { startTrainQueue } from './train-queue.js';
 import { trainerEnvironment } from './trainer/trainer-environment.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES } from './trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, forkTrainer } from './trainer/trainer-process.js';
@@ -24,12 +24,13 @@ export interface WorkerOptions {
   /** What the trainer inherits. */
   environment: NodeJS.ProcessEnv;
   log: Logger;
-  lockTimes: LockTimes;
-  /** How often a running job is looked at for a cancel. */
-  watchIntervalMs: number;
+  /** How long this worker may be out of reach before its job goes to another one. @defaultValue 120 000 */
+  jobLockMs?: number;
+  /** How often a running job is looked at for a cancel. @defaultValue 1 000 */
+  watchIntervalMs?: number;
   /** A trainer without a job is kept so long. @defaultValue 600 000 */
   trainerIdleMs?: number;
-  /** After it, a stop no longer waits for anything. */
+  /** What a stop may take; a tenth of it is kept for ending what did not end by itself. */
   shutdownTimeoutMs: number;
 }
 
@@ -38,12 +39,15 @@ export interface WorkerService {
   stop(): Promise<void>;
 }
 
-/** Takes jobs from the queue until it is stopped. Resolves when the queue is reached. */
+/** Takes jobs from the queue until it is stopped. Where Redis is away, it waits for it. */
 export async function startWorker(options: WorkerOptions): Promise<WorkerService> {
   const { redis, prefix, dataDir, modelsDir, workerName, log } = options;
   const store = createJobStore({ redis, prefix });
   const adapters = await openBundleStore({ root: dataDir, kind: 'adapters' });
   const datasets = await openBundleStore({ root: dataDir, kind: 'datasets' });
+  // Enough for the trainer's checkpoint, and less than what this process itself is given.
+  const shutdownMs = Math.min(DEFAULT_TRAINER_LIMITS.stopMs.shutdown, options.shutdownTimeoutMs * 0.6);
+  const limits = { ...DEFAULT_TRAINER_LIMITS, stopMs: { ...DEFAULT_TRAINER_LIMITS.stopMs, shutdown: shutdownMs } };
   const folders = createJobFolders({ dataDir });
   const pool = createTrainerPool({
     ...DEFAULT_POOL_TIMES,
@@ -52,23 +56,25 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
       forkTrainer({
         program: options.trainerProgram,
         environment: trainerEnvironment(options.environment),
-        limits: DEFAULT_TRAINER_LIMITS,
+        limits,
         onLine: (line) => log.info({ from: 'trainer' }, line),
       }),
   });
   const sources = { modelsDir, datasets, adapters, folders };
-  const { watchIntervalMs } = options;
+  const { watchIntervalMs = 1_000, jobLockMs = 120_000 } = options;
   const queue = startTrainQueue({
     redis,
     prefix,
     workerName,
-    times: options.lockTimes,
+    lockMs: jobLockMs,
     run: (id, runOptions) => runJob({ store, sources, pool, log, workerName, watchIntervalMs }, id, runOptions),
     log,
   });
   const endMaintenance = startMaintenance({ store, folders, adapters, log });
-  await queue.ready();
-  log.info({ worker: workerName }, 'ready for jobs');
+  queue.ready().then(
+    () => log.info({ worker: workerName }, 'ready for jobs'),
+    (error: unknown) => log.error({ err: error }, 'the queue was not reached'),
+  );
 
   const stopAll = async () => {
     await queue.stop();
@@ -78,7 +84,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   return {
     stop() {
       stopping ??= (async () => {
-        if (!(await within(options.shutdownTimeoutMs, stopAll()))) {
+        if (!(await within(options.shutdownTimeoutMs * 0.9, stopAll()))) {
           log.warn('the job at work could not be handed back in time; it is found by its lock running out');
           void queue.abandon();
         }

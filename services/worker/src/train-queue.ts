@@ -5,16 +5,6 @@ import type { Logger } from 'pino';
 import type { JobRun, RunJobOptions } from './run-job.js';
 import type { StopReason } from './trainer/messages.js';
 
-/** Times of the lock on a job. A trainer never holds this process up, so a renewal is late only when Redis is. */
-export interface LockTimes {
-  lockDurationMs: number;
-  renewEveryMs: number;
-  /** How often jobs whose worker is gone are looked for. */
-  stalledCheckMs: number;
-}
-
-export const DEFAULT_LOCK_TIMES: LockTimes = { lockDurationMs: 120_000, renewEveryMs: 30_000, stalledCheckMs: 30_000 };
-
 /** Workers of one job that may go away before it is given up. */
 const MAX_STALLED_COUNT = 3;
 
@@ -23,7 +13,8 @@ export interface TrainQueueOptions {
   redis: Redis;
   prefix: string;
   workerName: string;
-  times: LockTimes;
+  /** How long the lock on a job lasts without being renewed. */
+  lockMs: number;
   run: (id: string, options: RunJobOptions) => Promise<JobRun>;
   log: Logger;
 }
@@ -37,7 +28,7 @@ export interface TrainQueue {
 }
 
 /** Takes jobs from BullMQ, one at a time, and tells it what became of each. */
-export function startTrainQueue({ redis, prefix, workerName, times, run, log }: TrainQueueOptions): TrainQueue {
+export function startTrainQueue({ redis, prefix, workerName, lockMs, run, log }: TrainQueueOptions): TrainQueue {
   const worker = new Worker(
     QUEUE_NAME,
     async (job, token, signal) => {
@@ -62,9 +53,10 @@ export function startTrainQueue({ redis, prefix, workerName, times, run, log }: 
       prefix: jobKeys(prefix).queuePrefix,
       name: workerName,
       concurrency: 1,
-      lockDuration: times.lockDurationMs,
-      lockRenewTime: times.renewEveryMs,
-      stalledInterval: times.stalledCheckMs,
+      // A trainer never holds this process up, so a renewal is late only when Redis is.
+      lockDuration: lockMs,
+      lockRenewTime: lockMs / 4,
+      stalledInterval: lockMs / 4,
       maxStalledCount: MAX_STALLED_COUNT,
     },
   );

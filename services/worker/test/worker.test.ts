@@ -87,7 +87,7 @@ async function work(changes: Partial<Parameters<typeof startWorker>[0]> = {}): P
     trainerProgram: FIXTURE_TRAINER,
     environment: process.env,
     log: pino({ level: 'silent' }),
-    lockTimes: { lockDurationMs: 3_000, renewEveryMs: 1_000, stalledCheckMs: 1_000 },
+    jobLockMs: 4_000,
     watchIntervalMs: 200,
     shutdownTimeoutMs: 10_000,
     ...changes,
