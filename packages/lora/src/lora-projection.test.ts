@@ -1,0 +1,282 @@
+import { FrozenProjection } from '@lorasmith/models';
+import { cast, dispose, type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { describe, expect, test } from 'vitest';
+import {
+  centralDifferences,
+  FINITE_DIFFERENCE_TOLERANCE,
+  weightedSum,
+} from '../../../test/numeric/central-differences.js';
+import { differenceByLargest, greatestDifference } from '../../../test/numeric/greatest-difference.js';
+import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
+import { type AdaptedRows, LoraProjection } from './lora-projection.js';
+
+type Numbers = Float32Array<ArrayBuffer>;
+
+interface Layer {
+  weight: Numbers;
+  bias: Numbers | null;
+  inFeatures: number;
+  adapted: AdaptedRows[];
+  /** `[Σ rank, in]` */
+  a: Numbers;
+  /** Each `[out, rank]` */
+  b: Numbers[];
+  scale: number;
+  dropout?: number;
+  seed?: [number, number];
+}
+
+/** Runs `use` with the layer as the engine has it. */
+function withProjection<Result>(
+  layer: Layer,
+  use: (projection: LoraProjection) => Result,
+  dtype: FloatDType = 'float32',
+): Result {
+  const { weight, bias, inFeatures, adapted, a, b, scale, dropout = 0, seed = [1, 2] } = layer;
+  return scope(() => {
+    const outFeatures = weight.length / inFeatures;
+    const frozen = new FrozenProjection(
+      cast(tensorOf(weight, [outFeatures, inFeatures]), dtype),
+      bias && cast(tensorOf(bias, [outFeatures]), dtype),
+    );
+    const projection = new LoraProjection(frozen, adapted, { scale, dropout });
+    projection.dropoutSeed = seed;
+    projection.setWeights(
+      tensorOf(a, [a.length / inFeatures, inFeatures]),
+      b.map((values, i) => tensorOf(values, [adapted[i]!.outFeatures, adapted[i]!.rank])),
+    );
+    try {
+      return use(projection);
+    } finally {
+      projection.dispose();
+    }
+  });
+}
+
+function forward(layer: Layer, x: Numbers, options: { record?: boolean; dtype?: FloatDType } = {}): Float32Array {
+  const { record = true, dtype = 'float32' } = options;
+  return withProjection(
+    layer,
+    (projection) => {
+      const input = cast(tensorOf(x, [x.length / layer.inFeatures, layer.inFeatures]), dtype);
+      const { output, saved } = projection.forward(input, record);
+      if (!record) expect(saved).toBeNull();
+      expect(output.dtype).toBe(dtype);
+      return toFloat32Array(output);
+    },
+    dtype,
+  );
+}
+
+/** Gradients by the input, by A and by each B. */
+function backward(layer: Layer, x: Numbers, byOutput: Numbers) {
+  return withProjection(layer, (projection) => {
+    const tokens = x.length / layer.inFeatures;
+    const { saved } = projection.forward(tensorOf(x, [tokens, layer.inFeatures]), true);
+    const gradient = tensorOf(byOutput, [tokens, byOutput.length / tokens]);
+    const byInput = toFloat32Array(projection.backward(gradient, saved, true)!);
+    const taken = projection.takeGradients();
+    const [byA, ...byB] = taken.map((tensor) => toFloat32Array(tensor));
+    dispose(taken);
+    return { byInput, byA: byA!, byB };
+  });
+}
+
+/** `y = W x + b + scale · B (A x)` layer by layer in float64. */
+function plain(layer: Layer, x: Numbers): Float64Array {
+  const { weight, bias, inFeatures, adapted, a, b, scale } = layer;
+  const outFeatures = weight.length / inFeatures;
+  const tokens = x.length / inFeatures;
+  const output = new Float64Array(tokens * outFeatures);
+  for (let token = 0; token < tokens; token++) {
+    const input = x.subarray(token * inFeatures, (token + 1) * inFeatures);
+    const row = (matrix: Numbers, index: number) => matrix.subarray(index * inFeatures, (index + 1) * inFeatures);
+    for (let out = 0; out < outFeatures; out++) {
+      output[token * outFeatures + out] = weightedSum(row(weight, out), input) + (bias?.[out] ?? 0);
+    }
+    let firstRank = 0;
+    for (const [index, { rank, outFeatures: rows, firstRow }] of adapted.entries()) {
+      for (let out = 0; out < rows; out++) {
+        for (let i = 0; i < rank; i++) {
+          const low = weightedSum(row(a, firstRank + i), input);
+          output[token * outFeatures + firstRow + out]! += scale * b[index]![out * rank + i]! * low;
+        }
+      }
+      firstRank += rank;
+    }
+  }
+  return output;
+}
+
+const IN = 5;
+const TOKENS = 4;
+
+/** Stacked layers of 3, 2, 4 and 2 rows, of which these are adapted. */
+function layerOf(adapted: AdaptedRows[], further: Partial<Layer> = {}): Layer {
+  const totalRank = adapted.reduce((sum, { rank }) => sum + rank, 0);
+  return {
+    weight: normalNumbers(11 * IN, 1),
+    bias: normalNumbers(11, 2),
+    inFeatures: IN,
+    adapted,
+    a: normalNumbers(totalRank * IN, 3),
+    b: adapted.map(({ rank, outFeatures }, i) => normalNumbers(outFeatures * rank, 4 + i)),
+    scale: 1.5,
+    ...further,
+  };
+}
+
+const X = normalNumbers(TOKENS * IN, 10);
+const BY_OUTPUT = normalNumbers(TOKENS * 11, 11);
+
+const CASES: [name: string, layer: Layer][] = [
+  ['the first and the third of four layers', layerOf([rows(2, 3, 0), rows(3, 4, 5)])],
+  ['the second and the last, of unlike rank', layerOf([rows(1, 2, 3), rows(4, 2, 9)])],
+  ['one in the middle', layerOf([rows(2, 4, 5)])],
+  ['all of them', layerOf([rows(2, 3, 0), rows(2, 2, 3), rows(2, 4, 5), rows(2, 2, 9)], { bias: null })],
+  ['with dropout', layerOf([rows(2, 3, 0), rows(3, 4, 5)], { dropout: 0.4 })],
+];
+
+function rows(rank: number, outFeatures: number, firstRow: number): AdaptedRows {
+  return { rank, outFeatures, firstRow };
+}
+
+test('the worked numbers of one layer', () => {
+  const layer: Layer = {
+    weight: Float32Array.of(1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4),
+    bias: null,
+    inFeatures: 3,
+    adapted: [rows(2, 4, 0)],
+    a: Float32Array.of(1, 0, 2, 0, 3, 0),
+    b: [Float32Array.of(1, 0, 0, 0, 0, 2, 1, 1)],
+    scale: 4 / 2,
+  };
+  expect([...forward(layer, Float32Array.of(1, 2, 3))]).toEqual([20, 12, 42, 50]);
+});
+
+test.each(CASES.filter(([, { dropout }]) => dropout === undefined))('%s: is what the formula says', (_, layer) => {
+  expect(greatestDifference(forward(layer, X), plain(layer, X))).toBeLessThan(1e-5);
+  expect(greatestDifference(forward(layer, X, { record: false }), plain(layer, X))).toBeLessThan(1e-5);
+});
+
+describe.each(CASES)('%s: gradient against finite differences', (_, layer) => {
+  const { byInput, byA, byB } = backward(layer, X, BY_OUTPUT);
+  const loss = (changed: Layer, x: Numbers) => weightedSum(forward(changed, x), BY_OUTPUT);
+
+  test('by A', () => {
+    const numeric = centralDifferences((a) => loss({ ...layer, a }, X), layer.a);
+    expect(differenceByLargest(byA, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
+  });
+
+  test('by each B', () => {
+    expect(byB).toHaveLength(layer.adapted.length);
+    for (const [index, own] of layer.b.entries()) {
+      const numeric = centralDifferences((b) => loss({ ...layer, b: layer.b.with(index, b) }, X), own);
+      expect(differenceByLargest(byB[index]!, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
+    }
+  });
+
+  test('by the input', () => {
+    const numeric = centralDifferences((x) => loss(layer, x), X);
+    expect(differenceByLargest(byInput, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
+  });
+});
+
+test('gradients of several passes add up; taken, they begin again', () => {
+  const [, layer] = CASES[0]!;
+  const once = backward(layer, X, BY_OUTPUT);
+  withProjection(layer, (projection) => {
+    const pass = () => {
+      const { saved } = projection.forward(tensorOf(X, [TOKENS, IN]), true);
+      expect(projection.backward(tensorOf(BY_OUTPUT, [TOKENS, 11]), saved, false)).toBeNull();
+    };
+    pass();
+    pass();
+    const twice = projection.takeGradients();
+    const doubled = once.byA.map((value) => 2 * value);
+    expect(differenceByLargest(toFloat32Array(twice[0]!), doubled)).toBeLessThan(1e-6);
+    expect(() => projection.takeGradients()).toThrow('no backward pass');
+    pass();
+    const again = projection.takeGradients();
+    expect(differenceByLargest(toFloat32Array(again[0]!), once.byA)).toBeLessThan(1e-6);
+    dispose([twice, again]);
+  });
+});
+
+test('in bfloat16: as near as its rounding allows, gradients in float32', () => {
+  const [, layer] = CASES[0]!;
+  const exact = forward(layer, X);
+  // Input, weights, A x, its product with B and two sums are rounded, each by at most 2⁻⁹ of the largest: 6 of them.
+  expect(differenceByLargest(forward(layer, X, { dtype: 'bfloat16' }), exact)).toBeLessThan(6 * 2 ** -9);
+  withProjection(
+    layer,
+    (projection) => {
+      const { saved } = projection.forward(cast(tensorOf(X, [TOKENS, IN]), 'bfloat16'), true);
+      const gradient = cast(tensorOf(BY_OUTPUT, [TOKENS, 11]), 'bfloat16');
+      expect(projection.backward(gradient, saved, true)!.dtype).toBe('bfloat16');
+      const taken = projection.takeGradients();
+      expect(taken.map(({ dtype }) => dtype)).toEqual(['float32', 'float32', 'float32']);
+      expect(differenceByLargest(toFloat32Array(taken[0]!), backward(layer, X, BY_OUTPUT).byA)).toBeLessThan(
+        6 * 2 ** -9,
+      );
+      dispose(taken);
+    },
+    'bfloat16',
+  );
+});
+
+describe('dropout', () => {
+  /** Gives its input back through A and B alone, so that what dropout does is seen. */
+  const identity: Layer = {
+    weight: new Float32Array(16),
+    bias: null,
+    inFeatures: 4,
+    adapted: [rows(4, 4, 0)],
+    a: Float32Array.from({ length: 16 }, (_, i) => Number(i % 5 === 0)),
+    b: [Float32Array.from({ length: 16 }, (_, i) => Number(i % 5 === 0))],
+    scale: 1,
+    dropout: 0.25,
+  };
+  const count = 80_000;
+  const ones: Numbers = new Float32Array(count).fill(1);
+
+  test('makes zeros of its share and raises the rest, so that the mean is kept', () => {
+    const dropped = forward(identity, ones);
+    const zeros = dropped.filter((value) => value === 0).length;
+    expect(new Set(dropped)).toEqual(new Set([0, Math.fround(1 / 0.75)]));
+    // Five standard deviations: of the share √(p (1 - p) / n), of the mean √(p / (1 - p) / n).
+    expect(Math.abs(zeros / count - 0.25)).toBeLessThan(5 * Math.sqrt((0.25 * 0.75) / count));
+    const mean = dropped.reduce((sum, value) => sum + value, 0) / count;
+    expect(Math.abs(mean - 1)).toBeLessThan(5 * Math.sqrt(0.25 / 0.75 / count));
+  });
+
+  test('is the same for the same seed, and another for another', () => {
+    const first = forward(identity, ones);
+    expect(forward(identity, ones)).toEqual(first);
+    expect(forward({ ...identity, seed: [1, 3] }, ones)).not.toEqual(first);
+    expect(forward({ ...identity, seed: [2, 2] }, ones)).not.toEqual(first);
+  });
+
+  test('leaves alone what is not recorded for a backward pass, and the frozen path', () => {
+    expect(forward(identity, ones, { record: false })).toEqual(ones);
+    const frozenOnly: Layer = { ...identity, weight: identity.a, b: [new Float32Array(16)] };
+    expect(forward(frozenOnly, ones)).toEqual(ones);
+  });
+});
+
+test('without weights it refuses to compute', () => {
+  scope(() => {
+    const frozen = new FrozenProjection(tensorOf(new Float32Array(6), [2, 3]), null);
+    const projection = new LoraProjection(frozen, [rows(1, 2, 0)], { scale: 1, dropout: 0 });
+    expect(() => projection.forward(tensorOf(new Float32Array(3), [1, 3]), false)).toThrow('no A and B');
+  });
+});
+
+test('passes leave nothing alive', () => {
+  const [, layer] = CASES[4]!;
+  backward(layer, X, BY_OUTPUT);
+  const before = liveTensorCount();
+  backward(layer, X, BY_OUTPUT);
+  forward(layer, X, { record: false });
+  expect(liveTensorCount()).toBe(before);
+});
