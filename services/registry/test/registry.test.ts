@@ -340,14 +340,25 @@ async function rawGet(path: string): Promise<{ status: number; body: string }> {
   });
 }
 
-test('who breaks off a download or a wait holds nothing open', async () => {
+test('who breaks off a wait or a download holds nothing open', async () => {
   const { port } = app.server.address() as AddressInfo;
-  await get(`/adapters/${ID}?weights=merged`).then(bytesOf);
   const openFiles = async () => (await readdir('/proc/self/fd')).length;
-  const before = await openFiles();
-  for (let count = 0; count < 10; count++) {
+  const ask = () => {
     const socket = connect(port, '127.0.0.1');
     socket.write(`GET /adapters/${ID}?weights=merged HTTP/1.1\r\nHost: x\r\n\r\n`);
+    return socket;
+  };
+  await statusOf(`/adapters/${ID}`);
+  const before = await openFiles();
+
+  const waiting = Array.from({ length: 5 }, ask);
+  await expect.poll(merges).toBe(1);
+  for (const socket of waiting) socket.destroy();
+  await expect.poll(() => merged.has(ID), { timeout: 20_000 }).toBe(true);
+  await expect.poll(openFiles).toBeLessThanOrEqual(before);
+
+  for (let count = 0; count < 10; count++) {
+    const socket = ask();
     if (count % 2 === 0) await new Promise((resolve) => socket.once('data', resolve));
     socket.destroy();
   }

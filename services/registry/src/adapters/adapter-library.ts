@@ -14,7 +14,7 @@ export interface AdapterLibraryDependencies {
   /** Published adapters. */
   store: BundleStore;
   /** Told once of each adapter that lists leave out because its manifest cannot be read. */
-  onBroken(id: string, error: unknown): void;
+  onBroken: (id: string, error: unknown) => void;
 }
 
 /** An adapter whose files have been compared with the digests of its manifest. */

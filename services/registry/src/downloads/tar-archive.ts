@@ -16,7 +16,7 @@ export interface TarEntry {
 export interface TarArchive {
   totalBytes: number;
   /** Opens every file that the range touches, then streams. */
-  open(range: ByteRange): Promise<Readable>;
+  open: (range: ByteRange) => Promise<Readable>;
 }
 
 type Segment = { start: number; bytes: number } & ({ content: Buffer } | { entry: TarEntry });

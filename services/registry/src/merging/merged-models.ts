@@ -32,13 +32,13 @@ export interface MergedModelsDependencies {
   mergeTimeoutMs: number;
   /** How long one caller waits for a merge, which goes on without it. */
   waitTimeoutMs: number;
-  onEvent(event: MergeEvent): void;
+  onEvent: (event: MergeEvent) => void;
 }
 
 /** A merged model that stays on disk until it is released. */
 export interface MergedModelLease {
   files: AdapterFile[];
-  release(): void;
+  release: () => void;
 }
 
 /** Adapters merged into their base models: computed when first asked for, once for all who ask, and kept on disk. */
