@@ -2,9 +2,9 @@ import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Job, JobEvent, JobRequest } from '@lorasmith/contracts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createClient } from '../packages/client/src/index.js';
+import type { Job, JobEvent, JobRequest } from '../packages/contracts/src/index.js';
 import { openSafetensors, toFloat32 } from '../packages/safetensors/src/index.js';
 import { writeTinyLlama } from './tiny-llama.js';
 

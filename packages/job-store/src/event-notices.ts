@@ -23,6 +23,7 @@ export function createEventNotices({ redis, channel }: { redis: Redis; channel: 
   const listeners = new Map<JobId, Set<() => void>>();
   let subscriber: Redis | undefined;
   let subscribed: Promise<void> | undefined;
+  let closed = false;
 
   const subscribe = () => {
     subscriber = redis.duplicate({ lazyConnect: true, enableOfflineQueue: true, maxRetriesPerRequest: 1 });
@@ -43,7 +44,8 @@ export function createEventNotices({ redis, channel }: { redis: Redis; channel: 
 
   return {
     listen(id) {
-      subscribed ??= subscribe();
+      // After the end no connection is opened again; who still listens just waits.
+      subscribed ??= closed ? Promise.resolve() : subscribe();
       let noticed = false;
       let wakeUp = () => {};
       const wake = () => {
@@ -73,9 +75,8 @@ export function createEventNotices({ redis, channel }: { redis: Redis; channel: 
       };
     },
     close() {
+      closed = true;
       subscriber?.disconnect();
-      subscriber = undefined;
-      subscribed = undefined;
       for (const wakers of listeners.values()) for (const wake of wakers) wake();
     },
   };

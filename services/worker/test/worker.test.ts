@@ -323,6 +323,15 @@ describe('a lost job', () => {
   });
 });
 
+test('every connection to Redis cut in the midst of a job costs nothing', async () => {
+  await work();
+  const id = await send('finish-late');
+  await until(id, 'running');
+  await redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'no').catch(() => {});
+  expect(await ended(id)).toMatchObject({ status: 'succeeded', attempts: 1 });
+  expect((await ended(await send('finish'))).status).toBe('succeeded');
+});
+
 describe('what a died process left', () => {
   test('a job in no queue is done', async () => {
     const id = await send('finish');

@@ -1,0 +1,198 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { access, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { AdapterManifest, type Dataset, type Job, type JobSpec } from '@lorasmith/contracts';
+import { createJobStore, type JobStore } from '@lorasmith/job-store';
+import { type BundleStore, openBundleStore } from '@lorasmith/storage';
+import { Redis } from 'ioredis';
+import { Value } from 'typebox/value';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import { aJobSpec, DATASET } from './a-job-spec.js';
+
+// The worker as it runs: the compiled program, the real trainer, a model of three layers.
+
+const PROGRAM = fileURLToPath(new URL('../dist/main.js', import.meta.url));
+const ROWS = Array.from({ length: 16 }, (_, i) => `{"text":"the number ${i} follows the number ${i - 1}"}\n`).join('');
+
+let server: RealRedis;
+let redis: Redis;
+let store: JobStore;
+let folder: string;
+let adapters: BundleStore;
+let workers: ChildProcess[];
+
+beforeAll(async () => {
+  await access(PROGRAM).catch(() => expect.fail('The worker is not compiled: run `pnpm build` first.'));
+  server = await startRealRedis();
+  redis = new Redis(server.url);
+  store = createJobStore({ redis, prefix: server.prefix });
+});
+afterAll(async () => {
+  await store.close();
+  await redis.quit();
+  await server.stop();
+});
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-worker-process-'));
+  await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
+  adapters = await openBundleStore({ root: path.join(folder, 'data'), kind: 'adapters' });
+  await putDataset();
+  workers = [];
+});
+afterEach(async () => {
+  await Promise.all(workers.map((worker) => end(worker, 'SIGKILL')));
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function putDataset(): Promise<void> {
+  const record: Dataset = {
+    id: DATASET,
+    object: 'dataset',
+    sha256: 'b'.repeat(64),
+    name: null,
+    format: 'text',
+    rows: 16,
+    bytes: Buffer.byteLength(ROWS),
+    features: null,
+    warnings: [],
+    created_at: new Date().toISOString(),
+  };
+  const datasets = await openBundleStore({ root: path.join(folder, 'data'), kind: 'datasets' });
+  const staging = await datasets.stage();
+  await staging.write('data.jsonl', [Buffer.from(ROWS)]);
+  await staging.write('dataset.json', [Buffer.from(JSON.stringify(record))]);
+  await datasets.publish(staging, DATASET);
+}
+
+function startWorkerProcess(name: string): ChildProcess {
+  const worker = fork(PROGRAM, [], {
+    execArgv: [],
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    env: {
+      ...process.env,
+      REDIS_URL: server.url,
+      REDIS_PREFIX: server.prefix,
+      DATA_DIR: path.join(folder, 'data'),
+      MODELS_DIR: path.join(folder, 'models'),
+      WORKER_NAME: name,
+      JOB_LOCK_MS: '2000',
+    },
+  });
+  workers.push(worker);
+  return worker;
+}
+
+async function end(worker: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {
+  if (worker.exitCode !== null || worker.signalCode !== null) return worker.exitCode;
+  const exited = once(worker, 'exit');
+  worker.kill(signal);
+  return (await exited)[0];
+}
+
+const send = async (training: Partial<JobSpec['training']>) => {
+  const spec = aJobSpec('', { base_model: 'tiny-llama' });
+  const { job } = await store.createJob(
+    { ...spec, metadata: {}, training: { ...spec.training, max_seq_length: 64, batch_size: 2, ...training } },
+    { requestHash: 'h' },
+  );
+  return job.id;
+};
+
+async function until(id: string, enough: (job: Job) => boolean): Promise<Job> {
+  const deadline = Date.now() + 60_000;
+  for (;;) {
+    const job = await store.getJob(id);
+    if (job !== null && enough(job)) return job;
+    if (Date.now() > deadline) throw new Error(`it did not come so far: ${JSON.stringify(job)}`);
+    await sleep(50);
+  }
+}
+
+const hasEnded = ({ status }: Job) => ['succeeded', 'failed', 'cancelled'].includes(status);
+const isUnderWay = ({ progress }: Job) => (progress?.step ?? 0) > 2;
+
+/** Processes that another one started. */
+async function childrenOf(pid: number | undefined): Promise<number[]> {
+  const tasks = await readdir(`/proc/${pid}/task`);
+  const lists = await Promise.all(tasks.map((task) => readFile(`/proc/${pid}/task/${task}/children`, 'utf8')));
+  return lists.flatMap((list) => list.split(' ').filter(Boolean).map(Number));
+}
+
+const isAlive = async (pid: number) => {
+  const status = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
+  return status !== null && !/^\d+ \(.*\) [ZX]/.test(status);
+};
+
+test('a job becomes an adapter with a whole manifest', async () => {
+  startWorkerProcess('one');
+  const id = await send({ epochs: 2 });
+  const job = await until(id, hasEnded);
+  expect(job).toMatchObject({ status: 'succeeded', error: null, progress: { step: 16, total_steps: 16 } });
+  const manifest = await adapters.readJson(job.adapter ?? '', 'manifest.json');
+  expect([...Value.Errors(AdapterManifest, manifest)]).toEqual([]);
+}, 90_000);
+
+test('bad data fails a job at once, by its code, and the trainer is there for the next', async () => {
+  startWorkerProcess('one');
+  const id = await send({ max_seq_length: 4 });
+  expect(await until(id, hasEnded)).toMatchObject({ status: 'failed', attempts: 1, error: { code: 'row_too_long' } });
+  expect((await until(await send({}), hasEnded)).status).toBe('succeeded');
+}, 90_000);
+
+test('a cancel stops the training within two seconds', async () => {
+  startWorkerProcess('one');
+  const id = await send({ max_steps: 1_000_000 });
+  await until(id, isUnderWay);
+  const begin = Date.now();
+  await store.requestCancel(id);
+  expect((await until(id, hasEnded)).status).toBe('cancelled');
+  expect(Date.now() - begin).toBeLessThan(2_500);
+}, 90_000);
+
+test('told to end, a worker saves a checkpoint and hands its job on; the next one goes on from there', async () => {
+  const first = startWorkerProcess('first');
+  const id = await send({ max_steps: 400, checkpoint_every_steps: null });
+  const { progress } = await until(id, isUnderWay);
+  expect(await end(first, 'SIGTERM')).toBe(0);
+  expect((await store.getJob(id))?.status).toBe('queued');
+  startWorkerProcess('second');
+  expect(await until(id, hasEnded)).toMatchObject({ status: 'succeeded', attempts: 2 });
+  const events = (await store.readEvents(id, { limit: 1000 })).data;
+  const restart = events.findLastIndex(({ type }) => type === 'job-started');
+  const saved = events.slice(0, restart).findLast((event) => event.type === 'checkpoint-saved');
+  expect(saved?.data.step).toBeGreaterThanOrEqual(progress?.step ?? 0);
+  const next = events.slice(restart).find((event) => event.type === 'step-finished');
+  expect(next?.data.step).toBe((saved?.data.step ?? 0) + 1);
+}, 120_000);
+
+test('killed, a worker takes its trainer with it and loses the job to the next one', async () => {
+  const first = startWorkerProcess('first');
+  const id = await send({ max_steps: 400, checkpoint_every_steps: 1 });
+  await until(id, isUnderWay);
+  const [trainer] = await childrenOf(first.pid);
+  expect(await isAlive(trainer ?? 0)).toBe(true);
+  await end(first, 'SIGKILL');
+  for (let i = 0; i < 100 && (await isAlive(trainer ?? 0)); i++) await sleep(50);
+  expect(await isAlive(trainer ?? 0)).toBe(false);
+  startWorkerProcess('second');
+  expect(await until(id, hasEnded)).toMatchObject({ status: 'succeeded', attempts: 2 });
+}, 120_000);
+
+test('a trainer that is killed costs an attempt and no progress', async () => {
+  const worker = startWorkerProcess('one');
+  const id = await send({ max_steps: 400, checkpoint_every_steps: 1 });
+  await until(id, isUnderWay);
+  const [trainer] = await childrenOf(worker.pid);
+  process.kill(trainer ?? 0, 'SIGKILL');
+  expect(await until(id, hasEnded)).toMatchObject({ status: 'succeeded', attempts: 2 });
+  const steps = (await store.readEvents(id, { limit: 1000 })).data.flatMap((event) =>
+    event.type === 'step-finished' ? [event.data.step] : [],
+  );
+  expect(steps).toEqual([...steps].sort((a, b) => a - b));
+}, 120_000);
