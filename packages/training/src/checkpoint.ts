@@ -47,7 +47,11 @@ export async function saveCheckpoint(folder: string, checkpoint: Checkpoint): Pr
     tensor('losses', losses),
   ];
   await writeSafetensors(path, tensors, { step: String(step), progress: JSON.stringify(progress) });
-  for (const { name } of (await list(folder)).slice(KEPT)) await rm(join(folder, name), { force: true });
+  // One of a later step is broken or another run's, or this run would have gone on from it.
+  const all = await list(folder);
+  const later = all.filter((other) => other.step > step);
+  const older = all.filter((other) => other.step <= step).slice(KEPT);
+  for (const { name } of [...later, ...older]) await rm(join(folder, name), { force: true });
 }
 
 /**

@@ -1,0 +1,98 @@
+import { liveTensorCount, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { describe, expect, test } from 'vitest';
+import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
+import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
+
+const START = [1, -2, 0.5, 0, 3];
+const LEARNING_RATES = [0.01, 0.02, 0.02, 0.005];
+/** Growing, changing its sign, tiny, zero, and jumping. */
+const gradientAt = (step: number) => [0.1 * (step + 1), -1 + 0.5 * step, 1e-4, 0, (-1) ** step * 2];
+
+// torch 2.9.1: torch.optim.AdamW([p], weight_decay=…) on these gradients and rates, p after each step.
+const AFTER_EACH_STEP: Record<string, number[][]> = {
+  '0': [
+    [0.9900000095367432, -1.9900000095367432, 0.49000099301338196, 0.0, 2.990000009536743],
+    [0.9706963896751404, -1.9713563919067383, 0.4700029790401459, 0.0, 2.9910526275634766],
+    [0.9515363574028015, -1.9569448232650757, 0.4500049948692322, 0.0, 2.9843368530273438],
+    [0.9467343091964722, -1.9554389715194702, 0.44500550627708435, 0.0, 2.984600067138672],
+  ],
+  '0.1': [
+    [0.9890000224113464, -1.9880000352859497, 0.4895009994506836, 0.0, 2.986999988555908],
+    [0.9677184224128723, -1.9653804302215576, 0.4685240089893341, 0.0, 2.982078790664673],
+    [0.9466229677200317, -1.947038173675537, 0.4475889801979065, 0.0, 2.9693989753723145],
+    [0.941347599029541, -1.9445587396621704, 0.4423656761646271, 0.0, 2.968177318572998],
+  ],
+};
+const MOMENTS = {
+  first: [0.09048999845981598, -0.06340000033378601, 3.4389999200357124e-5, 0, -0.03619999811053276],
+  second: [0.0002998001000378281, 0.0014965033624321222, 3.9940040857944226e-11, 0, 0.015976017341017723],
+};
+
+const vector = (values: number[]) => tensorOf(Float32Array.from(values), [values.length]);
+
+/** Steps `from` … `to` - 1; gives the parameters after each. */
+function run(optimizer: AdamW, start: number[], from: number, to: number): number[][] {
+  const after: number[][] = [];
+  let parameters = vector(start);
+  for (let step = from; step < to; step++) {
+    const gradient = vector(gradientAt(step));
+    const updated = optimizer.update(parameters, gradient, LEARNING_RATES[step]!);
+    parameters.dispose();
+    gradient.dispose();
+    parameters = updated;
+    after.push([...toFloat32Array(parameters)]);
+  }
+  parameters.dispose();
+  return after;
+}
+
+describe.each([0, 0.1])('with weight decay %d', (weightDecay) => {
+  const expected = AFTER_EACH_STEP[String(weightDecay)]!;
+
+  test("takes PyTorch's steps, the learning rate changing", () => {
+    const optimizer = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay });
+    expect(greatestDifference(run(optimizer, START, 0, 4).flat(), expected.flat())).toBeLessThan(1e-6);
+    expect(optimizer.step).toBe(4);
+    const { first, second } = optimizer.moments;
+    for (const [tensor, moments] of [[first, MOMENTS.first] as const, [second, MOMENTS.second] as const]) {
+      const ratios = [...toFloat32Array(tensor)].map((value, i) =>
+        moments[i] === 0 ? 1 + value : value / moments[i]!,
+      );
+      expect(greatestDifference(ratios, [1, 1, 1, 1, 1])).toBeLessThan(1e-5);
+    }
+    optimizer.dispose();
+  });
+
+  test('restored from its moments goes on as if it had not stopped', () => {
+    const first = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay });
+    const [, half] = run(first, START, 0, 2);
+    const second = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay });
+    second.restore(2, {
+      first: vector([...toFloat32Array(first.moments.first)]),
+      second: vector([...toFloat32Array(first.moments.second)]),
+    });
+    expect(run(second, half!, 2, 4)).toEqual(run(first, half!, 2, 4));
+    first.dispose();
+    second.dispose();
+  });
+});
+
+test('a parameter without a gradient stays where it is', () => {
+  const optimizer = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay: 0 });
+  for (const after of run(optimizer, [1, 1, 1, 7, 1], 0, 4)) expect(after[3]).toBe(7);
+  optimizer.dispose();
+});
+
+test('handles are flat from step to step, and none is left', () => {
+  const warm = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay: 0.1 });
+  run(warm, START, 0, 1); // makes the constants it needs
+  warm.dispose();
+  const before = liveTensorCount();
+  const optimizer = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay: 0.1 });
+  run(optimizer, START, 0, 1);
+  const afterOne = liveTensorCount();
+  run(optimizer, START, 1, 4);
+  expect(liveTensorCount()).toBe(afterOne);
+  optimizer.dispose();
+  expect(liveTensorCount()).toBe(before);
+});

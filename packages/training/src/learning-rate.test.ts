@@ -1,0 +1,61 @@
+import { expect, test } from 'vitest';
+import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
+import { learningRateAt } from './learning-rate.js';
+
+// transformers 5.24: get_scheduler(name, optimizer with lr 2e-4, num_warmup_steps, num_training_steps).get_last_lr() before
+// each step; "constant" is its constant_with_warmup.
+const CASES = [
+  {
+    lr_scheduler: 'linear',
+    steps: { total: 10, warmup: 3 },
+    rates: [
+      0, 6.666666666666667e-5, 0.00013333333333333334, 0.0002, 0.00017142857142857143, 0.00014285714285714287,
+      0.00011428571428571428, 8.571428571428571e-5, 5.714285714285714e-5, 2.857142857142857e-5,
+    ],
+  },
+  {
+    lr_scheduler: 'linear',
+    steps: { total: 8, warmup: 0 },
+    rates: [0.0002, 0.000175, 0.00015000000000000001, 0.000125, 0.0001, 7.500000000000001e-5, 5e-5, 2.5e-5],
+  },
+  {
+    lr_scheduler: 'cosine',
+    steps: { total: 10, warmup: 3 },
+    rates: [
+      0, 6.666666666666667e-5, 0.00013333333333333334, 0.0002, 0.0001900968867902419, 0.00016234898018587337,
+      0.00012225209339563145, 7.774790660436858e-5, 3.7651019814126654e-5, 9.903113209758096e-6,
+    ],
+  },
+  {
+    lr_scheduler: 'cosine',
+    steps: { total: 8, warmup: 0 },
+    rates: [
+      0.0002, 0.0001923879532511287, 0.00017071067811865476, 0.000138268343236509, 0.0001, 6.173165676349103e-5,
+      2.9289321881345254e-5, 7.612046748871327e-6,
+    ],
+  },
+  {
+    lr_scheduler: 'constant',
+    steps: { total: 10, warmup: 3 },
+    rates: [0, 6.666666666666667e-5, 0.00013333333333333334, 0.0002, 0.0002, 0.0002, 0.0002, 0.0002, 0.0002, 0.0002],
+  },
+  {
+    lr_scheduler: 'constant',
+    steps: { total: 8, warmup: 0 },
+    rates: [0.0002, 0.0002, 0.0002, 0.0002, 0.0002, 0.0002, 0.0002, 0.0002],
+  },
+] as const;
+
+test.each(CASES)("$lr_scheduler with $steps.warmup steps of warm-up is transformers'", (each) => {
+  const { lr_scheduler, steps, rates } = each;
+  const actual = rates.map((_, step) => learningRateAt(step, { learning_rate: 2e-4, lr_scheduler }, steps));
+  expect(greatestDifference(actual, rates)).toBeLessThan(1e-15);
+});
+
+test('warm-up all the way, and past the end', () => {
+  const at = (step: number, warmup: number) =>
+    learningRateAt(step, { learning_rate: 1, lr_scheduler: 'linear' }, { total: 4, warmup });
+  expect([0, 1, 2, 3].map((step) => at(step, 4))).toEqual([0, 0.25, 0.5, 0.75]);
+  expect(at(4, 4)).toBe(1);
+  expect(at(9, 0)).toBe(0);
+});

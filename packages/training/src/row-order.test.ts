@@ -1,0 +1,58 @@
+import { expect, test } from 'vitest';
+import { RowOrder } from './row-order.js';
+
+const SETTINGS = { batchSize: 3, accumulation: 2, seed: 7 };
+/** 20 rows, 6 a step: 4 steps to an epoch, the last with 2 rows. */
+const order = (further: Partial<typeof SETTINGS> = {}) => new RowOrder(20, { ...SETTINGS, ...further });
+const rowsOf = (rows: RowOrder, step: number) => rows.rowsOf(step).microBatches.map((batch) => [...batch]);
+const epochOf = (rows: RowOrder, epoch: number) =>
+  [0, 1, 2, 3].flatMap((step) => rowsOf(rows, 4 * epoch + step).flat());
+
+test('every row once per epoch, in micro-batches of the batch size; none crosses into the next epoch', () => {
+  const rows = order();
+  for (const epoch of [0, 1, 2]) {
+    expect(epochOf(rows, epoch).sort((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, row) => row));
+  }
+  expect([0, 1, 2, 3, 4].map((step) => rowsOf(rows, step).map(({ length }) => length))).toEqual([
+    [3, 3],
+    [3, 3],
+    [3, 3],
+    [2],
+    [3, 3],
+  ]);
+});
+
+test('each epoch has another order, and so has each seed', () => {
+  const rows = order();
+  expect(epochOf(rows, 1)).not.toEqual(epochOf(rows, 0));
+  expect(epochOf(order({ seed: 8 }), 0)).not.toEqual(epochOf(rows, 0));
+  expect(epochOf(rows, 0)).not.toEqual(Array.from({ length: 20 }, (_, row) => row));
+});
+
+test('the place follows from the step alone: any step first gives what it gives in turn', () => {
+  const inTurn = order();
+  const steps = Array.from({ length: 12 }, (_, step) => rowsOf(inTurn, step));
+  for (const step of [11, 5, 0, 7]) expect(rowsOf(order(), step)).toEqual(steps[step]);
+  const backwards = order();
+  for (const step of [9, 2, 6]) expect(rowsOf(backwards, step)).toEqual(steps[step]);
+});
+
+test('how rows are cut into micro-batches does not change which rows a step has', () => {
+  const cut = order({ batchSize: 1, accumulation: 6 });
+  const whole = order({ batchSize: 6, accumulation: 1 });
+  for (const step of [0, 3, 5]) {
+    expect(rowsOf(cut, step).flat()).toEqual(rowsOf(whole, step).flat());
+    expect(rowsOf(whole, step)).toHaveLength(1);
+  }
+});
+
+test('epochs done at the end of a step', () => {
+  const rows = order();
+  expect([0, 2, 3, 4, 7].map((step) => rows.rowsOf(step).epoch)).toEqual([0.3, 0.9, 1, 1.3, 2]);
+});
+
+test('fewer rows than a step takes', () => {
+  const rows = new RowOrder(2, SETTINGS);
+  expect(rowsOf(rows, 0).flat().sort()).toEqual([0, 1]);
+  expect(rows.rowsOf(4).epoch).toBe(5);
+});
