@@ -24,7 +24,12 @@ struct Shape {
   // head_dim rounded up to whole vectors; the columns beyond are zero.
   int64_t padded_dim;
   float scale;
+  // A query sees keys j > i - window; 0 for all before it.
+  int64_t window;
+  // Scores become cap tanh(score / cap); 0 for none.
+  float softcap;
 
+  int64_t first_seen(int64_t query) const { return window == 0 ? 0 : std::max<int64_t>(0, query - window + 1); }
   int64_t all_heads() const { return heads + 2 * key_value_heads; }
   int64_t queries_per_key() const { return heads / key_value_heads; }
 };
@@ -143,24 +148,41 @@ Scratch& ThreadScratch() {
   return scratch;
 }
 
-// Softmax of the first `seen` scores of a query, scaled; zero behind. Returns the logarithm of the sum.
-float SoftmaxRow(float* scores, int64_t seen, int64_t end, float scale) {
-  float greatest = scores[0];
+inline float Capped(float scaled, float cap) {
+  // tanh(x) = 1 - 2 / (exp(2x) + 1)
+  return cap * (1.0f - 2.0f / (Exp(2.0f * scaled / cap) + 1.0f));
+}
+
+// What a model does to scores before softmax: scale, and cap.
+void ScaleRow(float* scores, int64_t begin, int64_t end, const Shape& shape) {
+#pragma omp simd
+  for (int64_t j = begin; j < end; j++) scores[j] *= shape.scale;
+  if (shape.softcap == 0.0f) return;
+#pragma omp simd
+  for (int64_t j = begin; j < end; j++) scores[j] = Capped(scores[j], shape.softcap);
+}
+
+void ZeroOutside(float* row, int64_t from, int64_t begin, int64_t end, int64_t to) {
+  for (int64_t j = from; j < begin; j++) row[j] = 0.0f;
+  for (int64_t j = end; j < to; j++) row[j] = 0.0f;
+}
+
+// Softmax of scores begin … end - 1, which are scaled. Returns the logarithm of the sum.
+float SoftmaxRow(float* scores, int64_t begin, int64_t end) {
+  float greatest = scores[begin];
 #pragma omp simd reduction(max : greatest)
-  for (int64_t j = 1; j < seen; j++) greatest = scores[j] > greatest ? scores[j] : greatest;
+  for (int64_t j = begin; j < end; j++) greatest = scores[j] > greatest ? scores[j] : greatest;
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t j = 0; j < seen; j++) {
-    const float weight = Exp((scores[j] - greatest) * scale);
+  for (int64_t j = begin; j < end; j++) {
+    const float weight = Exp(scores[j] - greatest);
     scores[j] = weight;
     sum += weight;
   }
   const float inverse = 1.0f / sum;
 #pragma omp simd
-  for (int64_t j = 0; j < seen; j++) scores[j] *= inverse;
-#pragma omp simd
-  for (int64_t j = seen; j < end; j++) scores[j] = 0.0f;
-  return greatest * scale + std::log(sum);
+  for (int64_t j = begin; j < end; j++) scores[j] *= inverse;
+  return greatest + std::log(sum);
 }
 
 template <typename Number>
@@ -180,16 +202,22 @@ void Attend(const Number* qkv, const Shape& shape, const Rotary& rotary, const W
         const Number* token = qkv + (work.start + first + i) * width;
         RotateRow(token + head * shape.head_dim, rotary, first + i, shape.head_dim, &s.query[i * shape.padded_dim]);
       }
-      const int64_t seen = first + queries;
-      const int64_t columns = RoundUp(seen, kLanes);
-      Multiply({s.query.data(), shape.padded_dim, 1}, s.keys.key_transposed.data(), s.keys.slots, s.scores.data(),
-               s.keys.slots, queries, columns, shape.head_dim, false);
+      // Keys that a query of this block sees: begin … end - 1; the scores of whole vectors around them are computed.
+      const int64_t begin = shape.first_seen(first) / kLanes * kLanes;
+      const int64_t end = first + queries;
+      const int64_t columns = RoundUp(end, kLanes) - begin;
+      Multiply({s.query.data(), shape.padded_dim, 1}, s.keys.key_transposed.data() + begin, s.keys.slots,
+               s.scores.data() + begin, s.keys.slots, queries, columns, shape.head_dim, false);
       for (int64_t i = 0; i < queries; i++) {
-        const float log_sum = SoftmaxRow(&s.scores[i * s.keys.slots], first + i + 1, columns, shape.scale);
-        log_sums[(work.start + first + i) * shape.heads + head] = log_sum;
+        float* scores = &s.scores[i * s.keys.slots];
+        const int64_t own_begin = shape.first_seen(first + i);
+        const int64_t own_end = first + i + 1;
+        ScaleRow(scores, own_begin, own_end, shape);
+        log_sums[(work.start + first + i) * shape.heads + head] = SoftmaxRow(scores, own_begin, own_end);
+        ZeroOutside(scores, begin, own_begin, own_end, begin + columns);
       }
-      Multiply({s.scores.data(), s.keys.slots, 1}, s.keys.value.data(), shape.padded_dim, s.output.data(),
-               shape.padded_dim, queries, shape.padded_dim, seen, false);
+      Multiply({s.scores.data() + begin, s.keys.slots, 1}, s.keys.value.data() + begin * shape.padded_dim,
+               shape.padded_dim, s.output.data(), shape.padded_dim, queries, shape.padded_dim, end - begin, false);
       for (int64_t i = 0; i < queries; i++) {
         Number* to = output + ((work.start + first + i) * shape.heads + head) * shape.head_dim;
 #pragma omp simd
@@ -231,32 +259,40 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
         for (int64_t c = 0; c < shape.head_dim; c++) sum += s.output[i * dim + c] * ToFloat(output[at + c]);
         row_sums[i] = sum;
       }
-      const int64_t seen = first + queries;
-      const int64_t columns = RoundUp(seen, kLanes);
-      Multiply({s.query.data(), dim, 1}, s.keys.key_transposed.data(), slots, s.scores.data(), slots, queries, columns,
-               shape.head_dim, false);
-      Multiply({s.output.data(), dim, 1}, s.keys.value_transposed.data(), slots, s.score_gradient.data(), slots, queries,
-               columns, shape.head_dim, false);
+      const int64_t begin = shape.first_seen(first) / kLanes * kLanes;
+      const int64_t end = first + queries;
+      const int64_t columns = RoundUp(end, kLanes) - begin;
+      Multiply({s.query.data(), dim, 1}, s.keys.key_transposed.data() + begin, slots, s.scores.data() + begin, slots,
+               queries, columns, shape.head_dim, false);
+      Multiply({s.output.data(), dim, 1}, s.keys.value_transposed.data() + begin, slots, s.score_gradient.data() + begin,
+               slots, queries, columns, shape.head_dim, false);
       for (int64_t i = 0; i < queries; i++) {
         const float log_sum = log_sums[(work.start + first + i) * shape.heads + head];
         float* weights = &s.scores[i * slots];
         float* by_score = &s.score_gradient[i * slots];
         const float row_sum = row_sums[i];
-        const int64_t own = first + i + 1;
+        const int64_t own_begin = shape.first_seen(first + i);
+        const int64_t own_end = first + i + 1;
+        ScaleRow(weights, own_begin, own_end, shape);
+        const float slope_of_cap = shape.softcap == 0.0f ? 0.0f : 1.0f / (shape.softcap * shape.softcap);
 #pragma omp simd
-        for (int64_t j = 0; j < own; j++) {
-          const float weight = Exp(weights[j] * shape.scale - log_sum);
+        for (int64_t j = own_begin; j < own_end; j++) {
+          // d (cap tanh(s / cap)) / ds = 1 - tanh²
+          const float slope = 1.0f - weights[j] * weights[j] * slope_of_cap;
+          const float weight = Exp(weights[j] - log_sum);
           weights[j] = weight;
-          by_score[j] = shape.scale * weight * (by_score[j] - row_sum);
+          by_score[j] = shape.scale * slope * weight * (by_score[j] - row_sum);
         }
-#pragma omp simd
-        for (int64_t j = own; j < columns; j++) weights[j] = by_score[j] = 0.0f;
+        ZeroOutside(weights, begin, own_begin, own_end, begin + columns);
+        ZeroOutside(by_score, begin, own_begin, own_end, begin + columns);
       }
-      Multiply({s.scores.data(), 1, slots}, s.output.data(), dim, s.value_gradient.data(), dim, seen, dim, queries, true);
-      Multiply({s.score_gradient.data(), 1, slots}, s.query.data(), dim, s.key_gradient.data(), dim, seen, dim, queries,
-               true);
-      Multiply({s.score_gradient.data(), slots, 1}, s.keys.key.data(), dim, s.query_gradient.data(), dim, queries, dim,
-               seen, false);
+      const int64_t seen = end - begin;
+      Multiply({s.scores.data() + begin, 1, slots}, s.output.data(), dim, &s.value_gradient[begin * dim], dim, seen, dim,
+               queries, true);
+      Multiply({s.score_gradient.data() + begin, 1, slots}, s.query.data(), dim, &s.key_gradient[begin * dim], dim, seen,
+               dim, queries, true);
+      Multiply({s.score_gradient.data() + begin, slots, 1}, &s.keys.key[begin * dim], dim, s.query_gradient.data(), dim,
+               queries, dim, seen, false);
       for (int64_t i = 0; i < queries; i++) {
         Number* to = result + (work.start + first + i) * width + head * shape.head_dim;
         RotateBack(&s.query_gradient[i * dim], rotary, first + i, shape.head_dim, to);
@@ -277,6 +313,8 @@ bool ReadShape(Context& context, int64_t width, Shape* shape) {
   shape->heads = context.Int(0);
   shape->key_value_heads = context.Int(1);
   shape->scale = context.Float(0);
+  shape->window = context.Int(2);
+  shape->softcap = context.Float(1);
   const bool sound = shape->heads > 0 && shape->key_value_heads > 0 && shape->heads % shape->key_value_heads == 0;
   if (!context.Check(sound, "key_value_heads must divide heads")) return false;
   shape->head_dim = width / shape->all_heads();
@@ -348,15 +386,15 @@ std::vector<OpDefinition> AttentionOps() {
       {"LorasmithAttention",
        {"qkv: T", "offsets: int32", "cosine: float", "sine: float"},
        {"output: T", "log_sums: float"},
-       {"heads", "key_value_heads"},
-       {"scale"},
+       {"heads", "key_value_heads", "window"},
+       {"scale", "softcap"},
        &Attention<float>,
        &Attention<BFloat16>},
       {"LorasmithAttentionGradient",
        {"gradient: T", "qkv: T", "output: T", "log_sums: float", "offsets: int32", "cosine: float", "sine: float"},
        {"result: T"},
-       {"heads", "key_value_heads"},
-       {"scale"},
+       {"heads", "key_value_heads", "window"},
+       {"scale", "softcap"},
        &AttentionGradient<float>,
        &AttentionGradient<BFloat16>},
   };

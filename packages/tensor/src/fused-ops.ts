@@ -66,10 +66,13 @@ function processorFlags(): Set<string> {
   }
 }
 
-const heads = (settings: { heads: number; keyValueHeads: number; scale: number }): OpAttribute[] => [
+const attentionAttributes = (qkv: Tensor, settings: AttentionSettings): OpAttribute[] => [
+  elementType(qkv),
   intAttribute('heads', settings.heads),
   intAttribute('key_value_heads', settings.keyValueHeads),
+  intAttribute('window', settings.window ?? 0),
   floatAttribute('scale', settings.scale),
+  floatAttribute('softcap', settings.softcap ?? 0),
 ];
 
 /** See rmsNorm in models. @returns `[tokens, hidden]` in `dtype`, and `[tokens, 1]` 1/rms */
@@ -114,18 +117,28 @@ export interface FusedAttentionInputs {
   sine: Tensor;
 }
 
-export interface FusedAttentionSettings {
+/** What attention is, in one layer. */
+export interface AttentionSettings {
+  /** Of queries. */
   heads: number;
+  /** Divides `heads`. */
   keyValueHeads: number;
+  headDim: number;
   /** Of the scores. */
   scale: number;
+  /** Query i sees keys j with i - window < j ≤ i; null: all j ≤ i. */
+  window: number | null;
+  /** A scaled score s becomes softcap · tanh(s / softcap); null: stays. */
+  softcap: number | null;
 }
 
 /** @returns `[tokens, heads × headDim]`, and the logarithm of each query's sum `[tokens, heads]` float32 */
-export function fusedAttention(inputs: FusedAttentionInputs, settings: FusedAttentionSettings): [Tensor, Tensor] {
+export function fusedAttention(inputs: FusedAttentionInputs, settings: AttentionSettings): [Tensor, Tensor] {
   const { qkv, offsets, cosine, sine } = inputs;
-  const attributes = [elementType(qkv), ...heads(settings)];
-  return executeMany('LorasmithAttention', attributes, [qkv, offsets, cosine, sine], 2) as [Tensor, Tensor];
+  return executeMany('LorasmithAttention', attentionAttributes(qkv, settings), [qkv, offsets, cosine, sine], 2) as [
+    Tensor,
+    Tensor,
+  ];
 }
 
 /** @returns gradient by qkv */
@@ -134,11 +147,11 @@ export function fusedAttentionGradient(
   inputs: FusedAttentionInputs,
   output: Tensor,
   logSums: Tensor,
-  settings: FusedAttentionSettings,
+  settings: AttentionSettings,
 ): Tensor {
   const { qkv, offsets, cosine, sine } = inputs;
-  const attributes = [elementType(qkv), ...heads(settings)];
-  return execute('LorasmithAttentionGradient', attributes, [gradient, qkv, output, logSums, offsets, cosine, sine]);
+  const tensors = [gradient, qkv, output, logSums, offsets, cosine, sine];
+  return execute('LorasmithAttentionGradient', attentionAttributes(qkv, settings), tensors);
 }
 
 /** @returns loss `[n]` float32, and its gradient `[n, classes]` in the dtype of the logits */

@@ -9,7 +9,7 @@ import {
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { TINY_ARCHITECTURE } from '../../test/tiny-decoder.js';
-import { attention, attentionGradient, layoutRows } from './attention.js';
+import { attention, attentionGradient, attentionSettings, layoutRows } from './attention.js';
 import { Rotary, rotaryFrequencies } from './rotary.js';
 
 const architectureOf = (headCount: number, keyValueHeadCount: number): DecoderArchitecture => {
@@ -29,7 +29,7 @@ function computed(
   return scope(() => {
     const layout = layoutRows(rowLengths, new Rotary(architecture));
     const stream = cast(tensorOf(qkv, [total(rowLengths), widthsOf(architecture).qkv]), dtype);
-    const { output, saved } = attention(stream, layout, architecture, false);
+    const { output, saved } = attention(stream, layout, attentionSettings(architecture), false);
     expect(saved).toBeNull();
     expect(output).toMatchObject({ dtype, shape: [total(rowLengths), widthsOf(architecture).output] });
     return toFloat32Array(output);
@@ -47,9 +47,14 @@ function gradientComputed(
   const tokens = total(rowLengths);
   return scope(() => {
     const layout = layoutRows(rowLengths, new Rotary(architecture));
-    const { saved } = attention(cast(tensorOf(qkv, [tokens, width]), dtype), layout, architecture, true);
+    const { saved } = attention(
+      cast(tensorOf(qkv, [tokens, width]), dtype),
+      layout,
+      attentionSettings(architecture),
+      true,
+    );
     const gradient = cast(tensorOf(byOutput, [tokens, outputWidth]), dtype);
-    const result = attentionGradient(gradient, saved!, layout, architecture);
+    const result = attentionGradient(gradient, saved!, layout, attentionSettings(architecture));
     expect(result).toMatchObject({ dtype, shape: [tokens, width] });
     return toFloat32Array(result);
   });
@@ -167,8 +172,8 @@ test('backward frees what was saved, and the scope the rest', () => {
     const stream = tensorOf(qkv, [total(rowLengths), widthsOf(architecture).qkv]);
     const gradient = tensorOf(byOutput, [total(rowLengths), widthsOf(architecture).output]);
     const held = liveTensorCount();
-    const { output, saved } = attention(stream, layout, architecture, true);
-    const result = attentionGradient(gradient, saved!, layout, architecture);
+    const { output, saved } = attention(stream, layout, attentionSettings(architecture), true);
+    const result = attentionGradient(gradient, saved!, layout, attentionSettings(architecture));
     output.dispose();
     expect(result.disposed).toBe(false);
     expect(liveTensorCount()).toBe(held + 1);

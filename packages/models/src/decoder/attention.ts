@@ -1,5 +1,6 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import {
+  type AttentionSettings,
   alias,
   dispose,
   type FusedAttentionInputs,
@@ -23,20 +24,33 @@ export type SavedAttention =
   | { kind: 'fused'; qkv: Tensor; output: Tensor; logSums: Tensor }
   | { kind: 'grouped'; groups: SavedGroup[] };
 
-/** @param rowLengths in the order of the stream; rows of like length should be neighbours */
-export function layoutRows(rowLengths: readonly number[], rotary: Rotary): RowLayout {
-  if (!fusedOpsEnabled()) return { kind: 'grouped', groups: groupRows(rowLengths, rotary) };
+/**
+ * @param rowLengths in the order of the stream; rows of like length should be neighbours
+ * @param windows what the layers have as their window
+ */
+export function layoutRows(
+  rowLengths: readonly number[],
+  rotary: Rotary,
+  windows: readonly (number | null)[] = [null],
+): RowLayout {
+  if (!fusedOpsEnabled()) return { kind: 'grouped', groups: groupRows(rowLengths, rotary, windows) };
   const offsets = new Int32Array(rowLengths.length + 1);
   for (const [row, length] of rowLengths.entries()) offsets[row + 1] = offsets[row]! + length;
   const table = rotary.halfTable(Math.max(...rowLengths));
   return { kind: 'fused', offsets: tensorOf(offsets, [offsets.length]), ...table };
 }
 
-const settingsOf = ({ headCount, keyValueHeadCount, headDim }: DecoderArchitecture) => ({
-  heads: headCount,
-  keyValueHeads: keyValueHeadCount,
-  scale: 1 / Math.sqrt(headDim),
-});
+/** Attention as the layers of an architecture have it. */
+export function attentionSettings({ headCount, keyValueHeadCount, headDim }: DecoderArchitecture): AttentionSettings {
+  return {
+    heads: headCount,
+    keyValueHeads: keyValueHeadCount,
+    headDim,
+    scale: 1 / Math.sqrt(headDim),
+    window: null,
+    softcap: null,
+  };
+}
 
 /**
  * Causal grouped-query attention within each row (arXiv:2305.13245), with rotary positions.
@@ -46,14 +60,14 @@ const settingsOf = ({ headCount, keyValueHeadCount, headDim }: DecoderArchitectu
 export function attention(
   qkv: Tensor,
   layout: RowLayout,
-  architecture: DecoderArchitecture,
+  settings: AttentionSettings,
   record: boolean,
 ): { output: Tensor; saved: SavedAttention | null } {
   if (layout.kind === 'grouped') {
-    const { output, saved } = groupedAttention(qkv, layout.groups, architecture, record);
+    const { output, saved } = groupedAttention(qkv, layout.groups, settings, record);
     return { output, saved: record ? { kind: 'grouped', groups: saved } : null };
   }
-  const [output, logSums] = fusedAttention({ ...layout, qkv }, settingsOf(architecture));
+  const [output, logSums] = fusedAttention({ ...layout, qkv }, settings);
   if (record) return { output, saved: { kind: 'fused', qkv: alias(qkv), output: alias(output), logSums } };
   logSums.dispose();
   return { output, saved: null };
@@ -68,15 +82,15 @@ export function attentionGradient(
   gradient: Tensor,
   saved: SavedAttention,
   layout: RowLayout,
-  architecture: DecoderArchitecture,
+  settings: AttentionSettings,
 ): Tensor {
   if (saved.kind === 'grouped' && layout.kind === 'grouped') {
-    return groupedAttentionGradient(gradient, saved.groups, layout.groups, architecture);
+    return groupedAttentionGradient(gradient, saved.groups, layout.groups, settings);
   }
   if (saved.kind === 'grouped' || layout.kind === 'grouped')
     throw new Error('forward and backward differ in their layout');
   const { qkv, output, logSums } = saved;
-  const result = fusedAttentionGradient(gradient, { ...layout, qkv }, output, logSums, settingsOf(architecture));
+  const result = fusedAttentionGradient(gradient, { ...layout, qkv }, output, logSums, settings);
   dispose(saved);
   return result;
 }

@@ -1,7 +1,7 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
-import { add, cast, dispose, scope, type Tensor } from '@lorasmith/tensor';
+import { type AttentionSettings, add, cast, dispose, scope, type Tensor } from '@lorasmith/tensor';
 import type { ProjectionSlot, Saved } from '../projection.js';
-import { attentionGradient, type RowLayout, type SavedAttention } from './attention.js';
+import { attentionGradient, attentionSettings, type RowLayout, type SavedAttention } from './attention.js';
 import { swiGlu, swiGluGradient } from './gated-mlp.js';
 import { addRmsNorm, type Normed, rmsNorm, rmsNormGradient, type StreamGradient } from './rms-norm.js';
 
@@ -52,11 +52,13 @@ export type Attend = (qkv: Tensor) => { output: Tensor; saved: SavedAttention | 
 /** One block of a decoder: norm, attention, residual; norm, gated MLP, residual. The residual stream is float32. */
 export class DecoderLayer {
   readonly weights: DecoderLayerWeights;
+  readonly attention: AttentionSettings;
   readonly #architecture: DecoderArchitecture;
 
   constructor(architecture: DecoderArchitecture, weights: DecoderLayerWeights) {
     this.#architecture = architecture;
     this.weights = weights;
+    this.attention = attentionSettings(architecture);
   }
 
   get trained(): boolean {
@@ -154,7 +156,7 @@ export class DecoderLayer {
       attentionOutput.projection.backward(middleGradient.rounded, saved.attentionOutput, wantAttention);
     dispose([middleGradient?.rounded, saved.attentionOutput]);
     const qkvGradient =
-      attendedGradient && attentionGradient(attendedGradient, saved.attention, layout, this.#architecture);
+      attendedGradient && attentionGradient(attendedGradient, saved.attention, layout, this.attention);
     dispose([attendedGradient, saved.attention]);
     const normedGradient =
       qkvGradient && queryKeyValue.projection.backward(qkvGradient, saved.queryKeyValue, wantInputGradient);

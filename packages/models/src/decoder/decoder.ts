@@ -101,7 +101,7 @@ export class Decoder implements TrainableModel<TokenBatch> {
     const saved: (SavedLayer | null)[] = [];
     for (const [index, layer] of layers.entries()) {
       const recordLayer = record && lowestTrained !== -1 && index >= lowestTrained;
-      const attend = (qkv: Tensor) => attention(qkv, layout, this.architecture, recordLayer);
+      const attend = (qkv: Tensor) => attention(qkv, layout, layer.attention, recordLayer);
       const before = stream;
       const result = layer.forward(before, attend, recordLayer);
       stream = result.stream;

@@ -1,15 +1,13 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import {
+  type AttentionSettings,
   add,
   argMax,
   batchMatMul,
   cast,
   concat,
-  constant,
   dispose,
   gather,
   keep,
-  multiply,
   reshape,
   scope,
   softmax,
@@ -20,7 +18,7 @@ import {
 } from '@lorasmith/tensor';
 import type { Decoder } from './decoder.js';
 import { type Stream, streamSum } from './decoder-layer.js';
-import { groupedAttention } from './grouped-attention.js';
+import { adjustScores, groupedAttention } from './grouped-attention.js';
 import { type RotaryTable, rotate } from './rotary.js';
 import { groupRows, MASKED } from './row-groups.js';
 
@@ -101,7 +99,7 @@ function prefill(decoder: Decoder, prompts: readonly Int32Array[]): { caches: La
     let stream: Stream = { x: decoder.embed(ids), branch: null };
     for (const layer of decoder.weights.layers) {
       const attend = (qkv: Tensor) => {
-        const { output, saved } = groupedAttention(qkv, groups, decoder.architecture, true);
+        const { output, saved } = groupedAttention(qkv, groups, layer.attention, true);
         const { key, value, ...rest } = saved[0]!;
         caches.push(keep({ key, value }));
         dispose(rest);
@@ -141,7 +139,7 @@ function decodeStep(
     let stream: Stream = { x: decoder.embed(ids), branch: null }; // (rows, hidden)
     for (const [index, layer] of decoder.weights.layers.entries()) {
       const attend = (qkv: Tensor) => {
-        const result = scope(() => attendToCache(qkv, caches[index]!, rotary, mask, architecture));
+        const result = scope(() => attendToCache(qkv, caches[index]!, rotary, mask, layer.attention));
         grown.push(keep(result.cache));
         dispose(caches[index]);
         return { output: result.output, saved: null };
@@ -158,8 +156,9 @@ function attendToCache(
   cache: LayerCache,
   rotary: RotaryTable,
   mask: Tensor,
-  { headCount, keyValueHeadCount, headDim }: DecoderArchitecture,
+  settings: AttentionSettings,
 ): { output: Tensor; cache: LayerCache } {
+  const { heads: headCount, keyValueHeads: keyValueHeadCount, headDim } = settings;
   const rows = qkv.shape[0]!;
   const heads = reshape(qkv, [rows, headCount + 2 * keyValueHeadCount, 1, headDim]);
   const [queryAndKey, newValue] = split(heads, [headCount + keyValueHeadCount, keyValueHeadCount], 1);
@@ -168,7 +167,7 @@ function attendToCache(
   const value = concat([cache.value, newValue!], 2);
   const grouped = reshape(query!, [rows, keyValueHeadCount, headCount / keyValueHeadCount, headDim]);
   const scores = cast(batchMatMul(grouped, key, { transposeB: true }), 'float32'); // (rows, kv, queriesPerKey, slots)
-  const masked = add(multiply(scores, constant(1 / Math.sqrt(headDim))), mask);
+  const masked = add(adjustScores(scores, settings), mask);
   const mixed = batchMatMul(cast(softmax(masked), qkv.dtype), value); // (rows, kv, queriesPerKey, headDim)
   return { output: reshape(mixed, [rows, headCount * headDim]), cache: { key, value } };
 }

@@ -1,5 +1,5 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import {
+  type AttentionSettings,
   add,
   batchMatMul,
   cast,
@@ -13,9 +13,11 @@ import {
   slice,
   softmax,
   split,
+  square,
   subtract,
   sum,
   type Tensor,
+  tanh,
   transpose,
 } from '@lorasmith/tensor';
 import { rotate } from './rotary.js';
@@ -56,11 +58,11 @@ function toStream(x: Tensor, group: RowGroup): Tensor {
 export function groupedAttention(
   qkv: Tensor,
   groups: readonly RowGroup[],
-  architecture: DecoderArchitecture,
+  settings: AttentionSettings,
   record: boolean,
 ): { output: Tensor; saved: SavedGroup[] } {
   return scope(() => {
-    const results = groups.map((group) => scope(() => attendGroup(qkv, group, architecture, record)));
+    const results = groups.map((group) => scope(() => attendGroup(qkv, group, settings, record)));
     const outputs = results.map((result) => result.output);
     return {
       output: outputs.length === 1 ? outputs[0]! : concat(outputs, 0), // [tokens, heads x headDim]
@@ -72,10 +74,10 @@ export function groupedAttention(
 function attendGroup(
   qkv: Tensor,
   group: RowGroup,
-  architecture: DecoderArchitecture,
+  settings: AttentionSettings,
   record: boolean,
 ): { output: Tensor; saved: SavedGroup | null } {
-  const { headCount, keyValueHeadCount, headDim } = architecture;
+  const { heads: headCount, keyValueHeads: keyValueHeadCount, headDim } = settings;
   const { rows, length } = group;
   const allHeads = headCount + 2 * keyValueHeadCount;
   const queriesPerKey = headCount / keyValueHeadCount;
@@ -88,14 +90,28 @@ function attendGroup(
   const query = reshape(queryHeads!, [rows, keyValueHeadCount, queriesPerKey * length, headDim]);
 
   const scores = cast(batchMatMul(query, key!, { transposeB: true }), 'float32'); // (rows, kv, queriesPerKey x length, length)
-  const scaled = multiply(scores, constant(1 / Math.sqrt(headDim)));
-  const masked = add(reshape(scaled, [rows * headCount, length, length]), group.causalMask);
+  const adjusted = adjustScores(scores, settings);
+  const masked = add(reshape(adjusted, [rows * headCount, length, length]), group.masks.get(settings.window)!);
   const weights = reshape(cast(softmax(masked), qkv.dtype), [rows, keyValueHeadCount, queriesPerKey * length, length]);
   const mixed = batchMatMul(weights, value!); // (rows, kv, queriesPerKey x length, headDim)
 
   const byToken = transpose(reshape(mixed, [rows, headCount, length, headDim]), [0, 2, 1, 3]); // (rows, length, heads, headDim)
   const output = toStream(reshape(byToken, [rows * length, headCount * headDim]), group);
   return { output, saved: record ? { query, key: key!, value: value!, weights } : null };
+}
+
+/** What a model does to scores before softmax: scale, and cap. float32 */
+export function adjustScores(scores: Tensor, { scale, softcap }: AttentionSettings): Tensor {
+  const scaled = multiply(scores, constant(scale));
+  return softcap === null ? scaled : multiply(tanh(multiply(scaled, constant(1 / softcap))), constant(softcap));
+}
+
+/** Gradient of {@link adjustScores}. */
+function adjustedGradient(gradient: Tensor, scores: Tensor, { scale, softcap }: AttentionSettings): Tensor {
+  const scaled = multiply(gradient, constant(scale));
+  if (softcap === null) return scaled;
+  const height = tanh(multiply(scores, constant(scale / softcap)));
+  return multiply(scaled, subtract(constant(1), square(height)));
 }
 
 /**
@@ -107,11 +123,11 @@ export function groupedAttentionGradient(
   gradient: Tensor,
   saved: SavedGroup[],
   groups: readonly RowGroup[],
-  architecture: DecoderArchitecture,
+  settings: AttentionSettings,
 ): Tensor {
   return scope(() => {
     const gradients = groups.map((group, i) => {
-      const result = scope(() => groupGradient(gradient, saved[i]!, group, architecture));
+      const result = scope(() => groupGradient(gradient, saved[i]!, group, settings));
       dispose(saved[i]);
       return result;
     });
@@ -119,13 +135,8 @@ export function groupedAttentionGradient(
   });
 }
 
-function groupGradient(
-  gradient: Tensor,
-  saved: SavedGroup,
-  group: RowGroup,
-  architecture: DecoderArchitecture,
-): Tensor {
-  const { headCount, keyValueHeadCount, headDim } = architecture;
+function groupGradient(gradient: Tensor, saved: SavedGroup, group: RowGroup, settings: AttentionSettings): Tensor {
+  const { heads: headCount, keyValueHeads: keyValueHeadCount, headDim } = settings;
   const { rows, length } = group;
   const { query, key, value, weights } = saved;
   const dtype = gradient.dtype;
@@ -137,13 +148,16 @@ function groupGradient(
 
   const valueGradient = batchMatMul(weights, mixedGradient, { transposeA: true }); // (rows, kv, length, headDim)
   const weightGradient = cast(batchMatMul(mixedGradient, value, { transposeB: true }), 'float32');
-  // Softmax: dS = P (dP - sum(P dP)), and the scale of the scores.
+  // Softmax: dS = P (dP - sum(P dP)).
   const exactWeights = cast(weights, 'float32');
   const product = multiply(exactWeights, weightGradient);
   const scoreGradient = scope(() => {
     const rowSums = sum(product, -1, { keepDims: true });
-    const scaled = multiply(subtract(product, multiply(exactWeights, rowSums)), constant(1 / Math.sqrt(headDim)));
-    return cast(scaled, dtype);
+    const byAdjusted = subtract(product, multiply(exactWeights, rowSums));
+    // Only a cap needs the scores again.
+    const scores =
+      settings.softcap === null ? byAdjusted : cast(batchMatMul(query, key, { transposeB: true }), 'float32');
+    return cast(adjustedGradient(byAdjusted, scores, settings), dtype);
   });
   const queryGradient = batchMatMul(scoreGradient, key); // (rows, kv, queriesPerKey x length, headDim)
   const keyGradient = batchMatMul(scoreGradient, query, { transposeA: true }); // (rows, kv, length, headDim)

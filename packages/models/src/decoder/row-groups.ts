@@ -24,8 +24,8 @@ export interface RowGroup {
   };
   /** For positions 0 … length - 1. */
   rotary: RotaryTable;
-  /** `[length, length]` float32: 0 where query i may see key j (j ≤ i), else a large negative number. */
-  causalMask: Tensor;
+  /** By a layer's window, `[length, length]` float32: 0 where query i may see key j, else a large negative number. */
+  masks: ReadonlyMap<number | null, Tensor>;
 }
 
 /** Padding costs attention only; a group goes on while its shortest row is at least this share of its longest. */
@@ -38,10 +38,15 @@ export const MASKED = -1e9;
 /**
  * Groups the rows of a batch for attention. Made once per batch, used by every layer.
  * @param rowLengths in the order of the stream; rows of like length should be neighbours
+ * @param windows what the layers have as their window
  */
-export function groupRows(rowLengths: readonly number[], rotary: Rotary): RowGroup[] {
+export function groupRows(
+  rowLengths: readonly number[],
+  rotary: Rotary,
+  windows: readonly (number | null)[] = [null],
+): RowGroup[] {
   const groups: RowGroup[] = [];
-  const tables = new Map<number, { rotary: RotaryTable; causalMask: Tensor }>();
+  const tables = new Map<number, Pick<RowGroup, 'rotary' | 'masks'>>();
   let first = 0;
   let start = 0;
   while (first < rowLengths.length) {
@@ -61,7 +66,7 @@ export function groupRows(rowLengths: readonly number[], rotary: Rotary): RowGro
     if (shared === undefined) {
       shared = {
         rotary: rotary.table(Array.from({ length: longest }, (_, position) => position)),
-        causalMask: causalMask(longest),
+        masks: new Map(windows.map((window) => [window, visibilityMask(longest, window)])),
       };
       tables.set(longest, shared);
     }
@@ -80,9 +85,14 @@ export function groupRows(rowLengths: readonly number[], rotary: Rotary): RowGro
   return groups;
 }
 
-function causalMask(length: number): Tensor {
+/** Query i sees keys j ≤ i, with a window only those with j > i - window. */
+function visibilityMask(length: number, window: number | null): Tensor {
   const mask = new Float32Array(length * length);
-  for (let query = 0; query < length; query++) mask.fill(MASKED, query * length + query + 1, (query + 1) * length);
+  for (let query = 0; query < length; query++) {
+    const row = query * length;
+    if (window !== null) mask.fill(MASKED, row, row + Math.max(0, query - window + 1));
+    mask.fill(MASKED, row + query + 1, row + length);
+  }
   return tensorOf(mask, [length, length]);
 }
 
