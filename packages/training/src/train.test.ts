@@ -1,0 +1,252 @@
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Dataset, type JobSpec, type NewJobEvent, ProductError } from '@lorasmith/contracts';
+import { readPeftFolder } from '@lorasmith/lora';
+import { liveTensorCount } from '@lorasmith/tensor';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import { aJob, writeRows } from '../test/a-job.js';
+import { classifierRows, writeTinyClassifier } from '../test/tiny-classifier.js';
+import { BaseModelCache } from './base-model-cache.js';
+import { type TrainOutcome, train } from './train.js';
+
+interface Base {
+  modelFolder: string;
+  rowsFile: string;
+  dataset: Dataset;
+}
+
+let root: string;
+let llama: Base;
+let classifier: Base;
+let folders = 0;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'train-'));
+  const base = async (name: string, format: Dataset['format'], rows: object[]): Promise<Base> => {
+    const modelFolder = join(root, name);
+    await mkdir(modelFolder);
+    const rowsFile = join(root, `${name}.jsonl`);
+    return { modelFolder, rowsFile, dataset: await writeRows(rowsFile, format, rows) };
+  };
+  // Answers of unlike length: batches have padding, and steps unlike numbers of trained tokens.
+  const conversations = Array.from({ length: 14 }, (_, i) => ({
+    prompt: `count to ${i % 5}`,
+    completion: Array.from({ length: (i % 5) + 1 }, (_, number) => number).join(' '),
+  }));
+  llama = await base('llama', 'prompt_completion', conversations);
+  await writeTinyLlama(llama.modelFolder);
+  classifier = await base('classifier', 'features', classifierRows(60));
+  await writeTinyClassifier(classifier.modelFolder);
+});
+afterAll(() => rm(root, { recursive: true }));
+
+interface Attempt {
+  outcome: TrainOutcome;
+  events: NewJobEvent[];
+  outputFolder: string;
+}
+
+interface AttemptOptions {
+  checkpointFolder?: string;
+  initialAdapterFolder?: string;
+  cache?: BaseModelCache;
+  /** Called with each event; may abort. */
+  onEvent?: (event: NewJobEvent, controller: AbortController) => void;
+}
+
+async function attempt(base: Base, spec: JobSpec, options: AttemptOptions = {}): Promise<Attempt> {
+  const { checkpointFolder, initialAdapterFolder = null, cache, onEvent } = options;
+  const outputFolder = join(root, `output-${++folders}`);
+  await mkdir(outputFolder);
+  const events: NewJobEvent[] = [];
+  const controller = new AbortController();
+  const outcome = await train({
+    ...base,
+    spec,
+    checkpointFolder: checkpointFolder ?? join(root, `checkpoints-${folders}`),
+    outputFolder,
+    initialAdapterFolder,
+    signal: controller.signal,
+    onEvent: (event) => {
+      events.push(event);
+      onEvent?.(event, controller);
+    },
+    ...(cache ? { cache } : {}),
+  });
+  return { outcome, events, outputFolder };
+}
+
+const weightsOf = (folder: string) => readFile(join(folder, 'adapter_model.safetensors'));
+const stepsOf = (events: NewJobEvent[]) =>
+  events.flatMap((event) => (event.type === 'step-finished' ? [event.data] : []));
+
+describe.each([
+  ['a llama', () => llama, aJob({ lora: { dropout: 0.1 }, validation: { split: 0.2 } }), 3],
+  ['a classifier', () => classifier, aJob({ lora: { dropout: 0.1 }, validation: { split: 0.2 } }), 12],
+] as const)('%s', (_, base, spec, stepsPerEpoch) => {
+  let whole: Attempt;
+  beforeAll(async () => {
+    whole = await attempt(base(), spec);
+  });
+
+  test('learns: the loss on held-out rows falls', () => {
+    const { result, report } = whole.outcome;
+    expect(report.steps).toMatchObject({ per_epoch: stepsPerEpoch, total: 2 * stepsPerEpoch });
+    expect(result.steps).toBe(2 * stepsPerEpoch);
+    expect(result.losses).toHaveLength(2 * stepsPerEpoch);
+    expect(result.last_loss).toBeLessThan(result.first_loss);
+    expect(result.evaluation_after!.loss).toBeLessThan(result.evaluation_before!.loss);
+    expect(result.tokens).toBe(report.tokens.total);
+    expect(result.trained_tokens).toBe(2 * report.tokens.trained_per_epoch);
+    expect(result.evaluation_after!.tokens).toBe(report.tokens.validation);
+  });
+
+  test('tells what happens, in order', () => {
+    const types = whole.events.map(({ type }) => type);
+    expect(types.slice(0, 3)).toEqual(['report-ready', 'evaluation-finished', 'step-finished']);
+    expect(types.at(-1)).toBe('evaluation-finished');
+    const steps = stepsOf(whole.events);
+    expect(steps.map(({ step }) => step)).toEqual(Array.from({ length: 2 * stepsPerEpoch }, (_, i) => i + 1));
+    expect(steps.map(({ loss }) => Math.fround(loss))).toEqual(whole.outcome.result.losses.map(Math.fround));
+    expect(steps[0]!.learning_rate).toBe(0);
+    expect(steps.every(({ grad_norm: norm, seconds_left: left }) => norm > 0 && left >= 0)).toBe(true);
+    expect(steps.at(-1)).toMatchObject({ epoch: 2, total_steps: 2 * stepsPerEpoch, seconds_left: 0 });
+  });
+
+  test('writes a PEFT folder of what it trained', async () => {
+    const peft = await readPeftFolder(whole.outputFolder);
+    expect(peft).toMatchObject({ r: 4, alpha: 8, dropout: 0.1 });
+    expect([...peft.modules.keys()].sort()).toEqual([...whole.outcome.lora.modules].sort());
+    const trained = [...peft.modules.values()].reduce((sum, { a, b }) => sum + a.length + b.length, 0);
+    expect(trained).toBe(whole.outcome.report.parameters.trained);
+    expect([...peft.modules.values()].every(({ b }) => b.some((value) => value !== 0))).toBe(true);
+  });
+
+  test('with the same seed gives the same bytes, with another others', async () => {
+    const again = await attempt(base(), spec);
+    expect(await weightsOf(again.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
+    expect(again.outcome.result.losses).toEqual(whole.outcome.result.losses);
+    const other = await attempt(base(), { ...spec, training: { ...spec.training, seed: 43 } });
+    expect(await weightsOf(other.outputFolder)).not.toEqual(await weightsOf(whole.outputFolder));
+  });
+
+  test.each([1, 4])('stopped by a shutdown after step %i, then gone on with, it ends the same', async (stopAfter) => {
+    const checkpointFolder = join(root, `checkpoints-stopped-${++folders}`);
+    const stopped = await attempt(base(), spec, {
+      checkpointFolder,
+      onEvent: (event, controller) => {
+        if (event.type === 'step-finished' && event.data.step === stopAfter) controller.abort('shutdown');
+      },
+    }).catch((error) => error);
+    expect(stopped).toBeInstanceOf(ProductError);
+    expect(stopped.code).toBe('cancelled');
+    expect(await readdir(checkpointFolder)).toEqual([`step-${String(stopAfter).padStart(10, '0')}.safetensors`]);
+    const resumed = await attempt(base(), spec, { checkpointFolder });
+    expect(stepsOf(resumed.events)[0]!.step).toBe(stopAfter + 1);
+    expect(await weightsOf(resumed.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
+    const { seconds: _, peak_memory_bytes: __, losses, first_loss, last_loss, ...result } = resumed.outcome.result;
+    expect(whole.outcome.result).toMatchObject(result);
+    expect(losses.map(Math.fround)).toEqual(whole.outcome.result.losses.map(Math.fround));
+  });
+});
+
+test('killed between two checkpoints it goes on from the last one and ends the same', async () => {
+  const spec = aJob({ training: { checkpoint_every_steps: 3, epochs: 3 } });
+  const whole = await attempt(llama, spec);
+  const saved = whole.events.flatMap((event) => (event.type === 'checkpoint-saved' ? [event.data.step] : []));
+  expect(saved).toEqual([3, 6, 9]);
+  const checkpointFolder = join(root, 'checkpoints-killed');
+  const cancelled = attempt(llama, spec, {
+    checkpointFolder,
+    onEvent: (event, controller) => {
+      // Another reason than shutdown: nothing is saved, as when the process dies.
+      if (event.type === 'step-finished' && event.data.step === 8) controller.abort('user');
+    },
+  });
+  await expect(cancelled).rejects.toMatchObject({ code: 'cancelled' });
+  const resumed = await attempt(llama, spec, { checkpointFolder });
+  expect(stepsOf(resumed.events)[0]!.step).toBe(7);
+  expect(await weightsOf(resumed.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
+});
+
+test('a checkpoint of other settings is not gone on from', async () => {
+  const checkpointFolder = join(root, 'checkpoints-other-settings');
+  const spec = aJob({ training: { checkpoint_every_steps: 2 } });
+  await attempt(llama, spec, { checkpointFolder });
+  const other = await attempt(llama, aJob({ training: { checkpoint_every_steps: 2, seed: 1 } }), { checkpointFolder });
+  expect(stepsOf(other.events)[0]!.step).toBe(1);
+});
+
+test('evaluation also between, when the job asks for it', async () => {
+  const spec = aJob({ validation: { split: 0.2 }, training: { eval_every_steps: 2 } });
+  const { events, outcome } = await attempt(llama, spec);
+  const evaluations = events.flatMap((event) => (event.type === 'evaluation-finished' ? [event.data] : []));
+  expect(evaluations.map(({ step }) => step)).toEqual([0, 2, 4, 6]);
+  for (const { loss, perplexity, accuracy } of evaluations) {
+    expect(perplexity! / Math.exp(loss)).toBeCloseTo(1, 6);
+    expect(accuracy).toBeNull();
+  }
+  const { step: _, ...last } = evaluations.at(-1)!;
+  expect(outcome.result.evaluation_after).toEqual(last);
+});
+
+test('a classifier is judged by its accuracy', async () => {
+  const spec = aJob({ validation: { split: 0.2 }, training: { epochs: 15 } });
+  const { outcome } = await attempt(classifier, spec);
+  const { evaluation_before: before, evaluation_after: after } = outcome.result;
+  expect(after!.accuracy).toBeGreaterThan(before!.accuracy!);
+  expect(after!.accuracy).toBeGreaterThan(0.7);
+  expect(after!.perplexity).toBeNull();
+});
+
+describe('init_from', () => {
+  test('begins with the numbers of that adapter', async () => {
+    const first = await attempt(llama, aJob());
+    // A learning rate that moves nothing in float32.
+    const spec = aJob({ training: { learning_rate: 1e-30, weight_decay: 0, max_steps: 1 } });
+    const second = await attempt(llama, spec, { initialAdapterFolder: first.outputFolder });
+    expect((await readPeftFolder(second.outputFolder)).modules).toEqual(
+      (await readPeftFolder(first.outputFolder)).modules,
+    );
+    const [firstStep] = stepsOf(second.events);
+    expect(firstStep!.loss).toBeLessThan(stepsOf(first.events)[0]!.loss);
+  });
+
+  test('must adapt the layers the job targets, neither less nor more', async () => {
+    const narrow = await attempt(llama, aJob({ lora: { target_modules: ['q_proj'] }, training: { max_steps: 1 } }));
+    const options = { initialAdapterFolder: narrow.outputFolder };
+    await expect(attempt(llama, aJob(), options)).rejects.toMatchObject({
+      code: 'invalid_adapter',
+      param: 'lora.init_from',
+    });
+    const fewer = aJob({ lora: { target_modules: 'model\\.layers\\.0\\.self_attn\\.q_proj' } });
+    await expect(attempt(llama, fewer, options)).rejects.toMatchObject({
+      code: 'invalid_adapter',
+      message: expect.stringContaining('also adapts'),
+    });
+  });
+});
+
+test('a learning rate that breaks the training ends it with non_finite_loss, and no adapter is written', async () => {
+  // The decay alone turns each number into -99 times itself in a step: after some twenty steps float32 overflows.
+  const spec = aJob({ training: { learning_rate: 10, weight_decay: 10, max_grad_norm: null, epochs: 60 } });
+  const outputsBefore = folders;
+  const error = await attempt(llama, spec).catch((reason) => reason);
+  expect(error).toBeInstanceOf(ProductError);
+  expect(error.code).toBe('non_finite_loss');
+  expect(await readdir(join(root, `output-${outputsBefore + 1}`))).toEqual([]);
+});
+
+test('jobs one after the other share the base model, and leave nothing alive beside it', async () => {
+  const cache = new BaseModelCache();
+  const spec = aJob({ lora: { dropout: 0.1 } });
+  const first = await attempt(llama, spec, { cache });
+  const handles = liveTensorCount();
+  const second = await attempt(llama, spec, { cache });
+  expect(liveTensorCount()).toBe(handles);
+  expect(await weightsOf(second.outputFolder)).toEqual(await weightsOf(first.outputFolder));
+  await attempt(classifier, aJob(), { cache });
+  cache.dispose();
+  expect(liveTensorCount()).toBeLessThan(handles);
+});
