@@ -105,7 +105,8 @@ export const ValidationSettings = Type.Object(
 export type ValidationSettings = Static<typeof ValidationSettings>;
 
 const jobName = Nullable(Type.String({ minLength: 1, maxLength: 128 }), { default: null });
-const metadata = Type.Record(Type.String({ maxLength: 64 }), Type.String({ maxLength: 512 }), {
+const metadata = Type.Record(Type.String({ pattern: '^.{1,64}$' }), Type.String({ maxLength: 512 }), {
+  additionalProperties: false,
   maxProperties: 16,
   default: {},
   description: 'Up to 16 strings of yours, returned as they are.',
@@ -122,7 +123,20 @@ export const JobRequest = Type.Object(
     name: Type.Optional(jobName),
     metadata: Type.Optional(metadata),
   },
-  { $id: 'JobRequest', ...closed },
+  {
+    $id: 'JobRequest',
+    ...closed,
+    examples: [
+      {
+        base_model: 'SmolLM2-135M-Instruct',
+        dataset: 'ds_0123456789abcdef01234567',
+        validation: { split: 0.1 },
+        lora: { r: 8, alpha: 16, target_modules: ['q_proj', 'v_proj'] },
+        training: { epochs: 3, learning_rate: 1e-4 },
+        name: 'support-tone',
+      },
+    ],
+  },
 );
 export type JobRequest = Static<typeof JobRequest>;
 

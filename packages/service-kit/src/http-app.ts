@@ -4,7 +4,6 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import { newIdentifier, ProductError } from '@lorasmith/contracts';
 import {
   type FastifyBaseLogger,
-  type FastifyError,
   type FastifyInstance,
   type FastifyReply,
   type FastifyRequest,
@@ -94,7 +93,7 @@ function requestIdOf({ headers }: IncomingMessage): string {
 }
 
 /** The one place where an error becomes HTTP. */
-function answerError(thrown: FastifyError | unknown, request: FastifyRequest, reply: FastifyReply): void {
+function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const error = productErrorOf(thrown);
   const where = { method: request.method, url: request.url, status: error.status, code: error.code };
   if (error.status >= 500) request.log.error({ ...where, err: thrown }, error.message);

@@ -1,1 +1,2 @@
-export {};
+export { type AppDependencies, buildApp } from './app.js';
+export { API_SETTINGS } from './settings.js';

@@ -1,0 +1,186 @@
+import replyFrom from '@fastify/reply-from';
+import { AdapterFileList, AdapterManifest, AdapterPage, PageQuery, ProductError } from '@lorasmith/contracts';
+import { errorBody, type HttpApp } from '@lorasmith/service-kit';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
+import { answer, errorAnswers, noBody } from '../openapi/answers.js';
+
+export interface AdapterRoutesOptions {
+  /** Address of the registry, which answers these calls. */
+  registryUrl: string;
+}
+
+const tags = ['adapters'];
+const closed = { additionalProperties: false };
+const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
+const fileParams = Type.Object({ id: Type.String({ maxLength: 200 }), name: Type.String({ maxLength: 300 }) }, closed);
+const weights = Type.Optional(
+  Type.Enum(['adapter', 'merged'], {
+    default: 'adapter',
+    description: 'merged: of the whole model with the adapter in it, W + (alpha / r) B A. Made when first asked for.',
+  }),
+);
+const DownloadQuery = Type.Object(
+  {
+    weights,
+    format: Type.Optional(
+      Type.Enum(['tar', 'safetensors'], {
+        default: 'tar',
+        description: 'safetensors: the weights file alone.',
+      }),
+    ),
+  },
+  closed,
+);
+const FilesQuery = Type.Object({ weights }, closed);
+const bytes = (description: string) => Type.Unsafe<Uint8Array>(Type.String({ format: 'binary', description }));
+const rangeHeaders = Type.Object({
+  range: Type.Optional(Type.String({ description: 'One range of bytes.', examples: ['bytes=0-1023'] })),
+  'if-none-match': Type.Optional(Type.String({ description: 'An ETag: 304 when it is still the same.' })),
+  'if-range': Type.Optional(Type.String({ description: 'An ETag: the range only if it is still the same.' })),
+});
+const download = (description: string, contentType: string) => ({
+  200: answer(description, bytes('Strong ETag, Content-Length, Accept-Ranges.'), contentType),
+  206: answer('The range asked for.', bytes('With Content-Range.'), contentType),
+  304: noBody('Unchanged.'),
+  ...errorAnswers(400, 404, 409, 416, 422, 503, 504),
+});
+
+/** A merge of a large model is waited for; the registry has the shorter limit. */
+const HEADERS_TIMEOUT_MS = 60 * 60_000;
+const BODY_TIMEOUT_MS = 120_000;
+const CONNECT_TIMEOUT_MS = 2_000;
+
+/** The calls under `/adapters`, forwarded to the registry as they are: streamed, with ranges and ETags. */
+export async function adapterRoutes(app: HttpApp, { registryUrl }: AdapterRoutesOptions): Promise<void> {
+  await app.register(replyFrom, {
+    base: registryUrl,
+    disableRequestLogging: true,
+    undici: {
+      connections: 128,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      bodyTimeout: BODY_TIMEOUT_MS,
+      connect: { timeout: CONNECT_TIMEOUT_MS },
+    },
+  });
+
+  app.get(
+    '/adapters',
+    {
+      schema: {
+        operationId: 'listAdapters',
+        summary: 'Adapters, newest first',
+        tags,
+        querystring: PageQuery,
+        response: { 200: answer('A page of them.', AdapterPage), ...errorAnswers(400, 503) },
+      },
+    },
+    (request, reply) => forward(request, reply),
+  );
+
+  app.get(
+    '/adapters/:id',
+    {
+      schema: {
+        operationId: 'downloadAdapter',
+        summary: 'Download an adapter, or the model merged with it',
+        description:
+          'A tar of the PEFT folder; with `weights=merged` a tar of the merged model in Hugging Face layout; with ' +
+          '`format=safetensors` only the weights.',
+        tags,
+        params,
+        querystring: DownloadQuery,
+        headers: rangeHeaders,
+        response: download('A tar, or a safetensors file.', 'application/x-tar'),
+      },
+    },
+    (request, reply) => forward(request, reply),
+  );
+
+  app.get(
+    '/adapters/:id/manifest',
+    {
+      schema: {
+        operationId: 'getAdapterManifest',
+        summary: 'How an adapter came to be',
+        tags,
+        params,
+        response: { 200: answer('The manifest.', AdapterManifest), ...errorAnswers(404, 503) },
+      },
+    },
+    (request, reply) => forward(request, reply),
+  );
+
+  app.get(
+    '/adapters/:id/files',
+    {
+      schema: {
+        operationId: 'listAdapterFiles',
+        summary: 'Files of an adapter, with their digests',
+        tags,
+        params,
+        querystring: FilesQuery,
+        response: { 200: answer('The files.', AdapterFileList), ...errorAnswers(400, 404, 409, 422, 503, 504) },
+      },
+    },
+    (request, reply) => forward(request, reply),
+  );
+
+  app.get(
+    '/adapters/:id/files/:name',
+    {
+      schema: {
+        operationId: 'downloadAdapterFile',
+        summary: 'Download one file of an adapter',
+        tags,
+        params: fileParams,
+        querystring: FilesQuery,
+        headers: rangeHeaders,
+        response: download('The file.', 'application/octet-stream'),
+      },
+    },
+    (request, reply) => forward(request, reply),
+  );
+
+  app.delete(
+    '/adapters/:id',
+    {
+      schema: {
+        operationId: 'deleteAdapter',
+        summary: 'Delete an adapter',
+        tags,
+        params,
+        response: { 204: noBody('Deleted.'), ...errorAnswers(404, 409, 503) },
+      },
+    },
+    (request, reply) => forward(request, reply),
+  );
+}
+
+/** The path is put together anew from its decoded parts, so that no part can become a path of its own. */
+function forward(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const { id, name } = request.params as { id?: string; name?: string };
+  const pattern = request.routeOptions.url ?? '/adapters';
+  const path = pattern.replace(':id', encoded(id)).replace(':name', encoded(name));
+  return reply.from(path, {
+    rewriteRequestHeaders: (_request, headers) => ({ ...headers, 'x-request-id': request.id }),
+    // Its own retries would multiply a client's.
+    retryDelay: () => null,
+    onError(failed, { error }) {
+      const answered = registryError(error);
+      request.log.error({ err: error, code: answered.code }, answered.message);
+      failed.code(answered.status).header('retry-after', '2').send(errorBody(answered, request.id));
+    },
+  });
+}
+
+function encoded(part = ''): string {
+  // A replacement string must not have `$` patterns, and dots alone would climb.
+  const text = encodeURIComponent(part).replaceAll('$', '%24');
+  return /^\.+$/.test(text) ? text.replaceAll('.', '%2E') : text;
+}
+
+function registryError(cause: Error & { statusCode?: number }): ProductError {
+  if (cause.statusCode === 504) return new ProductError('timeout', 'The registry did not answer in time.', { cause });
+  return new ProductError('registry_unavailable', 'The registry cannot be reached. Try again in a moment.', { cause });
+}

@@ -1,0 +1,118 @@
+import { DATASET_FILES, Dataset, datasetIdOf, type Paged, ProductError } from '@lorasmith/contracts';
+import type { BundleStore, Digest } from '@lorasmith/storage';
+import { Value } from 'typebox/value';
+import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
+import type { UploadSource } from './upload-source.js';
+
+/** The datasets of the store, with their records. */
+export interface DatasetCatalog {
+  /**
+   * Checks and stores an upload. The same bytes again are the same dataset, with the record it had.
+   * @throws ProductError `invalid_dataset`, `dataset_empty`, what the source throws, `storage_full`; then nothing is stored
+   */
+  add(source: UploadSource): Promise<{ dataset: Dataset; created: boolean }>;
+  /** @throws ProductError `dataset_not_found` */
+  get(id: string): Promise<Dataset>;
+  /** Newest first. @throws ProductError `invalid_request` when there is no dataset `after` */
+  list(page: { after?: string | undefined; limit: number }): Promise<Paged<Dataset>>;
+  /** @throws ProductError `dataset_not_found` */
+  delete(id: string): Promise<void>;
+  /** Local path of the rows. */
+  rowsFile(id: string): string;
+}
+
+export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits): DatasetCatalog {
+  // Records never change; which datasets exist is asked of the store every time.
+  const records = new Map<string, Dataset>();
+
+  const get = async (id: string): Promise<Dataset> => {
+    if (!(await store.has(id))) throw notFound(id);
+    const known = records.get(id);
+    if (known !== undefined) return known;
+    const record = await readRecord(store, id);
+    records.set(id, record);
+    return record;
+  };
+
+  const storeRows = async (source: UploadSource): Promise<{ dataset: Dataset; created: boolean }> => {
+    const staging = await store.stage();
+    try {
+      const checker = new DatasetChecker(limits);
+      const digest = await staging.write(DATASET_FILES.rows, checkedChunks(source.chunks, checker));
+      const dataset = newRecord(digest, await source.name(), checker);
+      await staging.write(DATASET_FILES.record, [Buffer.from(`${JSON.stringify(dataset, null, 2)}\n`)]);
+      if (await store.publish(staging, dataset.id)) return { dataset, created: true };
+      return { dataset: await sameDataset(await get(dataset.id), dataset.sha256), created: false };
+    } finally {
+      await staging.discard();
+    }
+  };
+
+  return {
+    add: storeRows,
+    get,
+    async list({ after, limit }) {
+      const found = await Promise.all((await store.list()).map((id) => get(id).catch(() => null)));
+      const all = found.filter((record) => record !== null).sort(newestFirst);
+      const start = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
+      if (after !== undefined && start === 0) {
+        const message = `There is no dataset ${JSON.stringify(after)}. Begin again at the first page.`;
+        throw new ProductError('invalid_request', message, { param: 'after' });
+      }
+      const data = all.slice(start, start + limit);
+      const has_more = start + limit < all.length;
+      return { data, has_more, next: has_more ? data.at(-1)!.id : null };
+    },
+    async delete(id) {
+      records.delete(id);
+      if (!(await store.delete(id))) throw notFound(id);
+    },
+    rowsFile: (id) => store.path(id, DATASET_FILES.rows),
+  };
+}
+
+/** Passes on what is worth keeping: nothing once a line is bad, but the rest is read to find every bad line. */
+async function* checkedChunks(chunks: AsyncIterable<Buffer>, checker: DatasetChecker): AsyncGenerator<Buffer> {
+  for await (const chunk of chunks) {
+    checker.push(chunk);
+    if (!checker.hasFaults) yield chunk;
+  }
+}
+
+function newRecord({ sha256, bytes }: Digest, name: string | null, checker: DatasetChecker): Dataset {
+  const { format, rows, features, warnings } = checker.finish();
+  const created_at = new Date().toISOString();
+  return {
+    id: datasetIdOf(sha256),
+    object: 'dataset',
+    sha256,
+    name,
+    format,
+    rows,
+    bytes,
+    features,
+    warnings,
+    created_at,
+  };
+}
+
+/** 96 bits of a digest name a dataset; other bytes with the same ones must not pass for it. */
+async function sameDataset(existing: Dataset, sha256: string): Promise<Dataset> {
+  if (existing.sha256 === sha256) return existing;
+  throw new ProductError('conflict', `Another file has the id ${existing.id}.`);
+}
+
+async function readRecord(store: BundleStore, id: string): Promise<Dataset> {
+  const record = await store.readJson(id, DATASET_FILES.record);
+  if (Value.Check(Dataset, record)) return record;
+  throw new ProductError('internal_error', `The record of ${id} is damaged.`);
+}
+
+function notFound(id: string): ProductError {
+  const message = `There is no dataset ${JSON.stringify(id.slice(0, 100))}. GET /datasets lists those there are.`;
+  return new ProductError('dataset_not_found', message, { param: 'dataset' });
+}
+
+function newestFirst(one: Dataset, other: Dataset): number {
+  return other.created_at.localeCompare(one.created_at) || one.id.localeCompare(other.id);
+}

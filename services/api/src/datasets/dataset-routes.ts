@@ -1,0 +1,145 @@
+import multipart from '@fastify/multipart';
+import { Dataset, DatasetPage, PageQuery, ProductError } from '@lorasmith/contracts';
+import type { JobStore } from '@lorasmith/job-store';
+import type { HttpApp } from '@lorasmith/service-kit';
+import { Type } from 'typebox';
+import { answer, errorAnswers, noBody } from '../openapi/answers.js';
+import type { DatasetCatalog } from './dataset-catalog.js';
+import { drain, RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
+
+export interface DatasetRoutesOptions {
+  catalog: DatasetCatalog;
+  jobs: Pick<JobStore, 'activeJobsOfDataset'>;
+  maxBytes: number;
+}
+
+const tags = ['datasets'];
+const closed = { additionalProperties: false };
+const DatasetParams = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
+const UploadQuery = Type.Object(
+  { name: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'A name of yours.' })) },
+  closed,
+);
+
+const rows = Type.String({
+  description: 'One JSON object per line.',
+  examples: ['{"prompt": "the third of March, 2011", "completion": "2011-03-03"}\n'],
+});
+const form = Type.Object({ file: Type.String({ format: 'binary' }), name: Type.Optional(Type.String()) });
+const UPLOAD_BODY = {
+  content: {
+    'application/x-ndjson': { schema: rows },
+    'application/jsonl': { schema: rows },
+    'text/plain': { schema: rows },
+    'application/octet-stream': { schema: rows },
+    'multipart/form-data': { schema: form },
+  },
+};
+
+export async function datasetRoutes(app: HttpApp, { catalog, jobs, maxBytes }: DatasetRoutesOptions): Promise<void> {
+  await app.register(uploadRoute, { catalog, maxBytes });
+
+  app.get(
+    '/datasets',
+    {
+      schema: {
+        operationId: 'listDatasets',
+        summary: 'Datasets, newest first',
+        tags,
+        querystring: PageQuery,
+        response: { 200: answer('A page of them.', DatasetPage), ...errorAnswers(400) },
+      },
+    },
+    ({ query }) => catalog.list({ after: query.after, limit: query.limit ?? 20 }),
+  );
+
+  app.get(
+    '/datasets/:id',
+    {
+      schema: {
+        operationId: 'getDataset',
+        summary: 'One dataset',
+        tags,
+        params: DatasetParams,
+        response: { 200: answer('Its record.', Dataset), ...errorAnswers(404) },
+      },
+    },
+    ({ params }) => catalog.get(params.id),
+  );
+
+  app.delete(
+    '/datasets/:id',
+    {
+      schema: {
+        operationId: 'deleteDataset',
+        summary: 'Delete a dataset that no unfinished job uses',
+        tags,
+        params: DatasetParams,
+        response: { 204: noBody('Deleted.'), ...errorAnswers(404, 409, 503) },
+      },
+    },
+    async ({ params }, reply) => {
+      const { id } = await catalog.get(params.id);
+      const users = await jobs.activeJobsOfDataset(id);
+      if (users.length > 0) {
+        const message = `${id} is used by ${users.slice(0, 5).join(', ')}. Cancel or await what uses it first.`;
+        throw new ProductError('in_use', message, { param: 'id' });
+      }
+      await catalog.delete(id);
+      return reply.code(204).send();
+    },
+  );
+}
+
+/** In a scope of its own: elsewhere a body is JSON and nothing else. */
+async function uploadRoute(app: HttpApp, { catalog, maxBytes }: Omit<DatasetRoutesOptions, 'jobs'>): Promise<void> {
+  app.removeAllContentTypeParsers();
+  await app.register(multipart);
+  app.addContentTypeParser(RAW_CONTENT_TYPES, (_request, payload, done) => done(null, payload));
+  app.addContentTypeParser('*', (_request, _payload, done) => {
+    const message = `Send the file as multipart/form-data or with the content type ${RAW_CONTENT_TYPES.slice(0, 3).join(', ')}.`;
+    done(new ProductError('unsupported_media_type', message));
+  });
+
+  app.post(
+    '/datasets',
+    {
+      bodyLimit: maxBytes,
+      config: { documentedBody: UPLOAD_BODY },
+      schema: {
+        operationId: 'uploadDataset',
+        summary: 'Upload a dataset',
+        description:
+          'A JSONL file, one row per line, checked as it arrives: the body itself, or the part `file` of a form. ' +
+          'The same bytes again are the same dataset (200 instead of 201).',
+        tags,
+        querystring: UploadQuery,
+        response: {
+          200: answer('It was there already.', Dataset),
+          201: answer('Stored.', Dataset),
+          ...errorAnswers(400, 413, 415, 422, 507),
+        },
+      },
+    },
+    async (request, reply) => {
+      try {
+        refuseEncodings(request.headers['content-encoding']);
+        const source = uploadSourceOf(request, request.query.name ?? null, maxBytes);
+        const { dataset, created } = await catalog.add(source);
+        return await reply
+          .code(created ? 201 : 200)
+          .header('location', `/datasets/${dataset.id}`)
+          .send(dataset);
+      } catch (error) {
+        await drain(request);
+        reply.header('connection', 'close');
+        throw error;
+      }
+    },
+  );
+}
+
+function refuseEncodings(encoding: string | undefined): void {
+  if (encoding === undefined || encoding === 'identity') return;
+  throw new ProductError('unsupported_media_type', `Send the file as it is, without content-encoding ${encoding}.`);
+}

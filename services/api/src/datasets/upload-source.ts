@@ -1,0 +1,127 @@
+import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { MultipartFile } from '@fastify/multipart';
+import { ProductError } from '@lorasmith/contracts';
+import type { FastifyRequest } from 'fastify';
+
+/** Content types of a body that is the file itself. */
+export const RAW_CONTENT_TYPES = [
+  'application/jsonl',
+  'application/x-jsonlines',
+  'application/x-ndjson',
+  'application/ndjson',
+  'application/json',
+  'application/octet-stream',
+  'text/plain',
+];
+
+/** The bytes of an upload, and the name that came with them; the name of a form may follow its file, so ask for it last. */
+export interface UploadSource {
+  chunks: AsyncIterable<Buffer>;
+  name(): Promise<string | null>;
+}
+
+const FILE_FIELD = 'file';
+const NAME_FIELD = 'name';
+const MAX_NAME_LENGTH = 128;
+/** Of a body that was refused before its end: what is read on, so that the sender gets to read the answer. */
+const DRAIN_BYTES = 32 * 1024 * 1024;
+const DRAIN_MS = 3_000;
+
+/**
+ * The uploaded file of a request: its body, or the part `file` of a form.
+ *
+ * The chunks throw ProductError `body_too_large` beyond `maxBytes`, `invalid_request` when the sender goes away or
+ * the form is not what is described.
+ */
+export function uploadSourceOf(request: FastifyRequest, name: string | null, maxBytes: number): UploadSource {
+  if (request.isMultipart()) return formSource(request, name, maxBytes);
+  const declared = Number(request.headers['content-length'] ?? 0);
+  if (declared > maxBytes) throw tooLarge(maxBytes);
+  return { chunks: boundedChunks(request.raw, maxBytes), name: async () => name };
+}
+
+/** Reads on for a while what a refused sender still sends: many read the answer only after they have sent everything. */
+export async function drain({ raw }: FastifyRequest): Promise<void> {
+  if (raw.readableEnded || raw.destroyed) return;
+  let bytes = 0;
+  const enough = new AbortController();
+  raw.unpipe();
+  raw.on('data', (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > DRAIN_BYTES) enough.abort();
+  });
+  for (const event of ['end', 'close', 'error']) raw.once(event, () => enough.abort());
+  raw.resume();
+  await sleep(DRAIN_MS, undefined, { signal: enough.signal }).catch(() => {});
+}
+
+async function* boundedChunks(stream: Readable, maxBytes: number): AsyncGenerator<Buffer> {
+  let bytes = 0;
+  try {
+    // Destroying the request would take the connection along, and with it the answer.
+    for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > maxBytes) throw tooLarge(maxBytes);
+      yield chunk;
+    }
+  } catch (error) {
+    if (error instanceof ProductError) throw error;
+    throw new ProductError('invalid_request', 'The upload ended before its end.', { cause: error });
+  }
+}
+
+function formSource(request: FastifyRequest, nameOfQuery: string | null, maxBytes: number): UploadSource {
+  const limits = { fileSize: maxBytes + 1, files: 1, fields: 4, fieldSize: 4 * MAX_NAME_LENGTH, headerPairs: 32 };
+  const parts = request.parts({ limits });
+  let name = nameOfQuery;
+  let file: MultipartFile | undefined;
+
+  /** Reads fields up to the file, or to the end. */
+  const readOn = async (): Promise<MultipartFile | undefined> => {
+    for (;;) {
+      const next = await parts.next();
+      if (next.done) return undefined;
+      const part = next.value;
+      if (part.type === 'file') {
+        if (part.fieldname === FILE_FIELD && file === undefined) return part;
+        part.file.resume();
+        throw unknownPart(part.fieldname);
+      }
+      if (part.fieldname !== NAME_FIELD) throw unknownPart(part.fieldname);
+      if (typeof part.value !== 'string' || part.value === '' || part.value.length > MAX_NAME_LENGTH) {
+        const message = `name must be text of 1 to ${MAX_NAME_LENGTH} characters.`;
+        throw new ProductError('invalid_request', message, { param: NAME_FIELD });
+      }
+      name ??= part.value;
+    }
+  };
+
+  async function* chunks(): AsyncGenerator<Buffer> {
+    file = await readOn();
+    if (file === undefined) {
+      throw new ProductError('invalid_request', 'The form has no file: send it as the part `file`.', {
+        param: FILE_FIELD,
+      });
+    }
+    yield* boundedChunks(file.file, maxBytes);
+  }
+
+  return {
+    chunks: chunks(),
+    async name() {
+      await readOn();
+      return name;
+    },
+  };
+}
+
+function unknownPart(name: string): ProductError {
+  const param = name.slice(0, 100);
+  const message = `There is no part ${JSON.stringify(param)}: a form has one \`file\` and may have a \`name\`.`;
+  return new ProductError('unknown_field', message, { param });
+}
+
+function tooLarge(maxBytes: number): ProductError {
+  return new ProductError('body_too_large', `The file is larger than ${maxBytes} bytes, the most that is taken.`);
+}

@@ -1,0 +1,62 @@
+import { Readable } from 'node:stream';
+import { ENDED_STATUSES, type JobEvent, type JobId, LAST_EVENT_TYPES, ProductError } from '@lorasmith/contracts';
+import type { JobStore } from '@lorasmith/job-store';
+
+export interface EventAnswerOptions {
+  jobs: Pick<JobStore, 'readEvents' | 'getJob'>;
+  job: JobId;
+  after: string | undefined;
+  /** Ends the stream: the client is gone, or the service shuts down. */
+  signal: AbortSignal;
+  /** Silence after which a comment is sent, so that proxies and clients see that the connection lives. */
+  heartbeatMs: number;
+}
+
+const BATCH = 200;
+/** How long a browser waits before it connects again. */
+const RETRY = 'retry: 2000\n\n';
+const HEARTBEAT = ': still here\n\n';
+
+/**
+ * The events of a job as server-sent events (the HTML standard, section 9.2), first those past, then those to come, to
+ * the job's last one. What the client has not taken yet is not read from Redis.
+ *
+ * @returns null when there is nothing after `after` and nothing will come
+ * @throws ProductError `job_not_found`, `invalid_request`, `redis_unavailable`
+ */
+export async function eventStreamOf(options: EventAnswerOptions): Promise<Readable | null> {
+  const { jobs, job, after } = options;
+  const first = await jobs.readEvents(job, { after, limit: BATCH });
+  if (first.data.length === 0 && (await hasEnded(options))) return null;
+  return Readable.from(textOf(options, first.data), { objectMode: false });
+}
+
+async function* textOf(options: EventAnswerOptions, first: JobEvent[]): AsyncGenerator<string> {
+  const { jobs, job, signal, heartbeatMs } = options;
+  let { after } = options;
+  let batch = first;
+  yield RETRY;
+  try {
+    for (;;) {
+      for (const event of batch) {
+        yield `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
+        after = event.id;
+        if (LAST_EVENT_TYPES.includes(event.type)) return;
+      }
+      if (signal.aborted) return;
+      batch = (await jobs.readEvents(job, { after, limit: BATCH, blockMs: heartbeatMs, signal })).data;
+      if (batch.length > 0) continue;
+      // Events are kept to a number: the last one could be missing, but never a status.
+      if (signal.aborted || (await hasEnded(options))) return;
+      yield HEARTBEAT;
+    }
+  } catch (error) {
+    // Redis is away, or the job was deleted. The client connects again and is told there.
+    if (!(error instanceof ProductError)) throw error;
+  }
+}
+
+async function hasEnded({ jobs, job }: EventAnswerOptions): Promise<boolean> {
+  const current = await jobs.getJob(job);
+  return current === null || ENDED_STATUSES.includes(current.status);
+}

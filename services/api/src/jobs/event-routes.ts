@@ -1,0 +1,85 @@
+import { JobEvent, JobEventList } from '@lorasmith/contracts';
+import type { JobStore } from '@lorasmith/job-store';
+import type { HttpApp } from '@lorasmith/service-kit';
+import { Type } from 'typebox';
+import { errorAnswers, noBody } from '../openapi/answers.js';
+import { eventStreamOf } from './event-answer.js';
+import { jobIdOf } from './job-routes.js';
+
+export interface EventRoutesOptions {
+  jobs: JobStore;
+  heartbeatMs: number;
+}
+
+const EventsQuery = Type.Object(
+  {
+    after: Type.Optional(Type.String({ maxLength: 64, description: 'Id of an event: only what came after it.' })),
+    limit: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 1000, default: 100, description: 'Of the JSON answer only.' }),
+    ),
+  },
+  { additionalProperties: false },
+);
+const EventsHeaders = Type.Object({
+  'last-event-id': Type.Optional(
+    Type.String({ maxLength: 64, description: 'As `after`; browsers send it by themselves.' }),
+  ),
+});
+
+export async function eventRoutes(app: HttpApp, { jobs, heartbeatMs }: EventRoutesOptions): Promise<void> {
+  const closing = new AbortController();
+  // Streams have no end of their own for as long as a job runs; closing the server would wait for them.
+  app.addHook('preClose', async () => closing.abort());
+
+  app.get(
+    '/jobs/:id/events',
+    {
+      // The answer to a HEAD request would be a stream that nobody reads.
+      exposeHeadRoute: false,
+      schema: {
+        operationId: 'listJobEvents',
+        summary: 'Events of a job, past and to come',
+        description:
+          'Server-sent events until the last one of the job; each has an `id`, its type as `event`, and a JobEvent as ' +
+          '`data`. With `Accept: application/json`: a page of the events so far.',
+        tags: ['jobs'],
+        params: Type.Object({ id: Type.String({ maxLength: 200 }) }, { additionalProperties: false }),
+        querystring: EventsQuery,
+        headers: EventsHeaders,
+        response: {
+          200: {
+            description: 'The events, oldest first.',
+            content: {
+              'text/event-stream': { schema: JobEvent },
+              'application/json': { schema: JobEventList },
+            },
+          },
+          204: noBody('The job has ended and there is nothing after this event.'),
+          ...errorAnswers(400, 404, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const job = jobIdOf(request.params.id);
+      const { limit } = request.query;
+      const after = request.headers['last-event-id'] || request.query.after;
+      if (wantsJson(request.headers.accept)) return await jobs.readEvents(job, { after, limit });
+
+      const gone = new AbortController();
+      reply.raw.once('close', () => gone.abort());
+      const signal = AbortSignal.any([gone.signal, closing.signal]);
+      const stream = await eventStreamOf({ jobs, job, after, signal, heartbeatMs });
+      if (stream === null) return await reply.code(204).send();
+      return await reply
+        .type('text/event-stream; charset=utf-8')
+        .header('cache-control', 'no-store')
+        .header('x-accel-buffering', 'no')
+        .send(stream);
+    },
+  );
+}
+
+/** A stream is what this path is for; JSON is for who asks for it and not for a stream. */
+function wantsJson(accept = ''): boolean {
+  return accept.includes('application/json') && !accept.includes('text/event-stream');
+}

@@ -1,0 +1,141 @@
+import { Job, JobId, JobPage, JobRequest, JobStatus, PageQuery, ProductError, Report } from '@lorasmith/contracts';
+import type { JobStore } from '@lorasmith/job-store';
+import type { HttpApp } from '@lorasmith/service-kit';
+import { Type } from 'typebox';
+import { Value } from 'typebox/value';
+import { answer, errorAnswers, noBody } from '../openapi/answers.js';
+import type { JobSubmission } from './submit-job.js';
+
+export interface JobRoutesOptions {
+  jobs: JobStore;
+  submission: JobSubmission;
+}
+
+const tags = ['jobs'];
+const closed = { additionalProperties: false };
+const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
+const CreateJobQuery = Type.Object(
+  { dry_run: Type.Optional(Type.Boolean({ description: 'Answer with the report and queue nothing.' })) },
+  closed,
+);
+const CreateJobHeaders = Type.Object({
+  'idempotency-key': Type.Optional(
+    Type.String({
+      pattern: '^[\\x21-\\x7e]{1,255}$',
+      description: 'The same key with the same request within a day: the same job. With another request: 409.',
+    }),
+  ),
+});
+const ListJobsQuery = Type.Object({ ...PageQuery.properties, status: Type.Optional(JobStatus) }, closed);
+
+export async function jobRoutes(app: HttpApp, { jobs, submission }: JobRoutesOptions): Promise<void> {
+  app.post(
+    '/jobs',
+    {
+      schema: {
+        operationId: 'createJob',
+        summary: 'Queue a training job, or try it with dry_run',
+        tags,
+        querystring: CreateJobQuery,
+        headers: CreateJobHeaders,
+        body: JobRequest,
+        response: {
+          200: answer('Only with dry_run: what the job would do.', Report),
+          202: answer('Queued. `Location` is where it is.', Job),
+          ...errorAnswers(400, 404, 409, 413, 422, 503, 504),
+        },
+      },
+    },
+    async ({ body, query, headers }, reply) => {
+      if (query.dry_run === true) return await submission.dryRun(body);
+      const job = await submission.submit(body, headers['idempotency-key']);
+      return await reply.code(202).header('location', `/jobs/${job.id}`).send(job);
+    },
+  );
+
+  app.get(
+    '/jobs',
+    {
+      schema: {
+        operationId: 'listJobs',
+        summary: 'Jobs, newest first',
+        tags,
+        querystring: ListJobsQuery,
+        response: { 200: answer('A page of them.', JobPage), ...errorAnswers(400, 503) },
+      },
+    },
+    ({ query }) => {
+      if (query.after !== undefined && !Value.Check(JobId, query.after)) {
+        throw new ProductError('invalid_request', 'after is not the id of a job.', { param: 'after' });
+      }
+      return jobs.listJobs({ status: query.status, after: query.after, limit: query.limit });
+    },
+  );
+
+  app.get(
+    '/jobs/:id',
+    {
+      schema: {
+        operationId: 'getJob',
+        summary: 'One job',
+        tags,
+        params,
+        response: { 200: answer('The job.', Job), ...errorAnswers(404, 503) },
+      },
+    },
+    async (request) => {
+      const id = jobIdOf(request.params.id);
+      const job = await jobs.getJob(id);
+      if (job === null) throw jobNotFound(id);
+      return job;
+    },
+  );
+
+  app.post(
+    '/jobs/:id/cancel',
+    {
+      schema: {
+        operationId: 'cancelJob',
+        summary: 'Cancel a job that waits or runs',
+        tags,
+        params,
+        response: {
+          200: answer('Cancelled.', Job),
+          202: answer('It runs: it will be cancelled once its worker has stopped.', Job),
+          ...errorAnswers(404, 409, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const job = await jobs.requestCancel(jobIdOf(request.params.id));
+      return await reply.code(job.status === 'cancelled' ? 200 : 202).send(job);
+    },
+  );
+
+  app.delete(
+    '/jobs/:id',
+    {
+      schema: {
+        operationId: 'deleteJob',
+        summary: 'Delete the record of a job that has ended; its adapter stays',
+        tags,
+        params,
+        response: { 204: noBody('Deleted.'), ...errorAnswers(404, 409, 503) },
+      },
+    },
+    async (request, reply) => {
+      await jobs.deleteJob(jobIdOf(request.params.id));
+      return await reply.code(204).send();
+    },
+  );
+}
+
+/** What cannot be an id is answered like one that does not exist. @throws ProductError `job_not_found` */
+export function jobIdOf(id: string): JobId {
+  if (Value.Check(JobId, id)) return id;
+  throw jobNotFound(id);
+}
+
+function jobNotFound(id: string): ProductError {
+  return new ProductError('job_not_found', `There is no job ${JSON.stringify(id.slice(0, 100))}.`);
+}

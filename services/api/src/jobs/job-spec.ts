@@ -1,0 +1,22 @@
+import { createHash } from 'node:crypto';
+import { type JobRequest, JobSpec } from '@lorasmith/contracts';
+import { Value } from 'typebox/value';
+
+/** The request with every default filled in, its fields in the order of the schema. */
+export function jobSpecOf(request: JobRequest): JobSpec {
+  const { validation = {}, lora = {}, training = {} } = request;
+  const filled = Value.Default(JobSpec, structuredClone({ ...request, validation, lora, training }));
+  return Value.Parse(JobSpec, filled);
+}
+
+/** Tells requests with the same meaning from others: what is left out counts as its default, and order as nothing. */
+export function requestHash(spec: JobSpec): string {
+  return createHash('sha256').update(canonicalJson(spec)).digest('hex');
+}
+
+function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_key, node: unknown) => {
+    if (typeof node !== 'object' || node === null || Array.isArray(node)) return node;
+    return Object.fromEntries(Object.entries(node).sort(([one], [other]) => (one < other ? -1 : 1)));
+  });
+}

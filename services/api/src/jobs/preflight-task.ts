@@ -1,0 +1,14 @@
+import type { Dataset, ErrorCode, Fault, JobSpec, Report } from '@lorasmith/contracts';
+
+/** What a preflight thread is given. */
+export interface PreflightTask {
+  spec: JobSpec;
+  modelsDir: string;
+  dataset: Dataset;
+  rowsFile: string;
+}
+
+/** What it answers; an error as plain data, since a class does not survive the way between threads. */
+export type PreflightAnswer =
+  | { report: Report }
+  | { error: { code: ErrorCode; message: string; param: string | undefined; details: Fault[] } };

@@ -1,0 +1,17 @@
+import { ProductError } from '@lorasmith/contracts';
+import { openBaseModel } from '@lorasmith/model-folder';
+import { planJob } from '@lorasmith/planning';
+import type { PreflightAnswer, PreflightTask } from './preflight-task.js';
+
+/** Runs in a worker thread: plans the job as its trainer will, and keeps the report. */
+export default async function preflight(task: PreflightTask): Promise<PreflightAnswer> {
+  try {
+    const model = await openBaseModel(task.modelsDir, task.spec.base_model);
+    const { report } = await planJob({ spec: task.spec, model, dataset: task.dataset, rowsFile: task.rowsFile });
+    return { report };
+  } catch (error) {
+    if (!(error instanceof ProductError)) throw error;
+    const { code, message, param, details } = error;
+    return { error: { code, message, param, details } };
+  }
+}

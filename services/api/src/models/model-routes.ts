@@ -1,0 +1,36 @@
+import { BaseModelDetail, BaseModelList } from '@lorasmith/contracts';
+import { describeModel, listModelFolders } from '@lorasmith/model-folder';
+import type { HttpApp } from '@lorasmith/service-kit';
+import { Type } from 'typebox';
+import { answer, errorAnswers } from '../openapi/answers.js';
+
+const tags = ['models'];
+
+export async function modelRoutes(app: HttpApp, { modelsDir }: { modelsDir: string }): Promise<void> {
+  app.get(
+    '/models',
+    {
+      schema: {
+        operationId: 'listModels',
+        summary: 'Base models on this host',
+        tags,
+        response: { 200: answer('All of them, by name.', BaseModelList), ...errorAnswers() },
+      },
+    },
+    async () => ({ data: await listModelFolders(modelsDir), has_more: false, next: null }),
+  );
+
+  app.get(
+    '/models/:name',
+    {
+      schema: {
+        operationId: 'getModel',
+        summary: 'One base model, with the modules that can be adapted',
+        tags,
+        params: Type.Object({ name: Type.String({ maxLength: 200 }) }, { additionalProperties: false }),
+        response: { 200: answer('The model.', BaseModelDetail), ...errorAnswers(404) },
+      },
+    },
+    ({ params }) => describeModel(modelsDir, params.name),
+  );
+}

@@ -1,0 +1,39 @@
+import { ErrorBody } from '@lorasmith/contracts';
+import { type TSchema, Type } from 'typebox';
+
+/** An entry of a route's `response`, for its documentation. */
+export interface Answer {
+  description: string;
+  content: Record<string, { schema: TSchema }>;
+}
+
+export function answer(description: string, schema: TSchema, contentType = 'application/json'): Answer {
+  return { description, content: { [contentType]: { schema } } };
+}
+
+/** An answer of a head only, for instance 204. */
+export function noBody(description: string): unknown {
+  return Type.Null({ description });
+}
+
+const ERROR_DESCRIPTIONS = {
+  400: 'The request is malformed, has an unknown field, or a value out of its bounds.',
+  404: 'There is no such thing.',
+  409: 'The state of things does not allow it.',
+  413: 'The body is too large.',
+  415: 'The content type or encoding is not taken.',
+  416: 'The range is not within the file.',
+  422: 'Well-formed, but it cannot be done; `details` has every fault with its place.',
+  503: 'Something that is needed is away. Try again.',
+  504: 'It took too long.',
+  507: 'The data folder is full.',
+} as const;
+
+/** The errors that a call answers with, besides the 500 that any may. */
+export function errorAnswers<Status extends keyof typeof ERROR_DESCRIPTIONS>(
+  ...statuses: Status[]
+): Record<Status | 500, Answer> {
+  const entries = statuses.map((status) => [status, answer(ERROR_DESCRIPTIONS[status], ErrorBody)]);
+  const internal = answer('Something went wrong on our side.', ErrorBody);
+  return Object.fromEntries([...entries, [500, internal]]) as Record<Status | 500, Answer>;
+}

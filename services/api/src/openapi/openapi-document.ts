@@ -1,0 +1,37 @@
+import { createJobStore } from '@lorasmith/job-store';
+import { createLogger } from '@lorasmith/service-kit';
+import { openBundleStore } from '@lorasmith/storage';
+import { Redis } from 'ioredis';
+import { buildApp } from '../app.js';
+
+/**
+ * The OpenAPI document of the api as JSON text, told from the routes of the real application. Nothing is connected to
+ * and nothing listens.
+ *
+ * @param folder - An empty one, for the stores.
+ */
+export async function openapiDocument(folder: string): Promise<string> {
+  const redis = new Redis({ lazyConnect: true });
+  const jobs = createJobStore({ redis });
+  const app = await buildApp({
+    logger: createLogger({ service: 'openapi', level: 'silent' }),
+    jobs,
+    datasets: await openBundleStore({ root: folder, kind: 'datasets' }),
+    adapters: await openBundleStore({ root: folder, kind: 'adapters' }),
+    preflight: { report: () => Promise.reject(new Error('not for use')), close: async () => {} },
+    modelsDir: folder,
+    registryUrl: 'http://127.0.0.1',
+    datasetLimits: { maxBytes: 1, maxLineBytes: 1, maxRows: 1 },
+    requestTimeoutMs: 1_000,
+    heartbeatMs: 1_000,
+    readyChecks: {},
+  });
+  try {
+    await app.ready();
+    return `${JSON.stringify(app.swagger(), null, 2)}\n`;
+  } finally {
+    await app.close();
+    await jobs.close();
+    redis.disconnect();
+  }
+}

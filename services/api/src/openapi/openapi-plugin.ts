@@ -1,0 +1,49 @@
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import type { HttpApp } from '@lorasmith/service-kit';
+import type { FastifySchema } from 'fastify';
+import { VERSION } from '../version.js';
+import type { Answer } from './answers.js';
+import { NamedSchemas } from './named-schemas.js';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** The body as the documentation shows it, for a route whose body is a stream that no schema checks. */
+    documentedBody?: { content: Answer['content'] };
+  }
+}
+
+const DESCRIPTION = `Fine-tunes language models with LoRA: upload a dataset, queue a job, follow its events, download the adapter or the
+merged model. Every error has the body \`ErrorBody\` with a stable code. Unknown fields are refused.`;
+
+/** Collects the routes registered after it into an OpenAPI document: \`/openapi.json\`, and \`/docs\` to browse it. */
+export async function registerOpenapi(app: HttpApp): Promise<void> {
+  const named = new NamedSchemas();
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Lorasmith',
+        version: VERSION,
+        description: DESCRIPTION,
+        license: { name: 'MIT', identifier: 'MIT' },
+      },
+      servers: [{ url: '/', description: 'This host.' }],
+      tags: [
+        { name: 'datasets', description: 'Rows to train on.' },
+        { name: 'jobs', description: 'Training.' },
+        { name: 'adapters', description: 'What training makes.' },
+        { name: 'models', description: 'What is trained.' },
+        { name: 'health', description: 'For whoever runs the service.' },
+      ],
+    },
+    convertConstToEnum: false,
+    transform: ({ schema, url, route }) => {
+      const body = route.config?.documentedBody;
+      return { schema: named.marked(body === undefined ? schema : { ...schema, body }) as FastifySchema, url };
+    },
+    transformObject: (document) => named.completed('openapiObject' in document ? document.openapiObject : {}),
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list' } });
+  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+}

@@ -1,0 +1,99 @@
+import { MAX_LINE_BYTES } from '@lorasmith/planning';
+import {
+  dataDir,
+  logLevel,
+  modelsDir,
+  Port,
+  redisPrefix,
+  redisUrl,
+  setting,
+  shutdownTimeoutMs,
+} from '@lorasmith/service-kit';
+import { Type } from 'typebox';
+
+const count = (variable: string, fallback: number, bounds: [number, number], unit: string, description: string) =>
+  setting({
+    variable,
+    schema: Type.Integer({ minimum: bounds[0], maximum: bounds[1] }),
+    fallback: String(fallback),
+    unit,
+    example: String(fallback),
+    description,
+  });
+
+/** Everything about the api that can be set. */
+export const API_SETTINGS = {
+  logLevel,
+  dataDir,
+  modelsDir,
+  shutdownTimeoutMs,
+  http: {
+    host: setting({
+      variable: 'API_HOST',
+      // Whoever reaches the api may do everything, since it asks for no key.
+      schema: Type.String({ pattern: '^(127\\.\\d{1,3}\\.\\d{1,3}\\.\\d{1,3}|localhost|::1)$' }),
+      fallback: '127.0.0.1',
+      example: '127.0.0.1',
+      fault: 'is not an address of this machine alone; the api asks for no key, so it listens on the loopback only',
+      description: 'Address to listen on.',
+    }),
+    port: setting({
+      variable: 'API_PORT',
+      schema: Port,
+      fallback: '8080',
+      example: '8080',
+      description: 'Port to listen on; 0 for any free one.',
+    }),
+    requestTimeoutMs: count(
+      'REQUEST_TIMEOUT_MS',
+      3_600_000,
+      [1_000, 86_400_000],
+      'ms',
+      'Time for a request to arrive; the upload of a dataset must fit into it.',
+    ),
+    heartbeatMs: count(
+      'EVENT_HEARTBEAT_MS',
+      15_000,
+      [100, 600_000],
+      'ms',
+      'Silence in an event stream after which a comment is sent.',
+    ),
+  },
+  redis: { url: redisUrl, prefix: redisPrefix },
+  registryUrl: setting({
+    variable: 'REGISTRY_URL',
+    schema: Type.String({ pattern: '^https?://[^/?#]+/?$' }),
+    fallback: 'http://127.0.0.1:8081',
+    example: 'http://127.0.0.1:8081',
+    fault: 'is not an address such as http://host:port',
+    description: 'The registry, to which /adapters is forwarded.',
+  }),
+  datasets: {
+    maxBytes: count('DATASET_MAX_BYTES', 2 ** 30, [1, 2 ** 40], 'bytes', 'Largest dataset.'),
+    maxLineBytes: count(
+      'DATASET_MAX_LINE_BYTES',
+      10 * 2 ** 20,
+      [1, MAX_LINE_BYTES],
+      'bytes',
+      'Longest line of a dataset.',
+    ),
+    maxRows: count('DATASET_MAX_ROWS', 10_000_000, [1, 100_000_000], 'rows', 'Most rows of a dataset.'),
+  },
+  preflight: {
+    threads: count(
+      'PREFLIGHT_THREADS',
+      1,
+      [1, 64],
+      'threads',
+      'Jobs that are planned at the same time before they are queued.',
+    ),
+    maxWaiting: count(
+      'PREFLIGHT_MAX_WAITING',
+      64,
+      [0, 10_000],
+      'jobs',
+      'Jobs that may wait to be planned; further ones are refused for the moment.',
+    ),
+    timeoutMs: count('PREFLIGHT_TIMEOUT_MS', 120_000, [100, 3_600_000], 'ms', 'Time to plan a job, waiting included.'),
+  },
+};
