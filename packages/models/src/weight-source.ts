@@ -13,6 +13,7 @@ export class WeightSource {
   readonly #weights: ModelWeights;
   readonly #dtype: FloatDType;
   readonly #onRead: (bytes: number) => void;
+  readonly #given: Tensor[] = [];
 
   private constructor(weights: ModelWeights, dtype: FloatDType, onRead: (bytes: number) => void) {
     this.#weights = weights;
@@ -20,7 +21,7 @@ export class WeightSource {
     this.#onRead = onRead;
   }
 
-  /** Opens the weights of a model for `use`, and closes them again. */
+  /** Opens the weights of a model for `use`, and closes them again. When `use` fails, what it was given is freed. */
   static async reading<Result>(
     folder: ModelFolder,
     dtype: FloatDType,
@@ -33,8 +34,12 @@ export class WeightSource {
       readBytes += bytes;
       options.onProgress?.({ readBytes, totalBytes: folder.weightBytes });
     };
+    const source = new WeightSource(weights, dtype, onRead);
     try {
-      return await use(new WeightSource(weights, dtype, onRead));
+      return await use(source);
+    } catch (error) {
+      dispose(source.#given);
+      throw error;
     } finally {
       await weights.close();
     }
@@ -45,7 +50,7 @@ export class WeightSource {
     const { dtype: stored, shape } = this.#weights.entry(name);
     const bytes = await this.#weights.read(name);
     this.#onRead(bytes.byteLength);
-    return keep(scope(() => cast(tensorOfBytes(bytes, shape, DTYPE_NAMES[stored as FloatDtype]), dtype)));
+    return this.#give(scope(() => cast(tensorOfBytes(bytes, shape, DTYPE_NAMES[stored as FloatDtype]), dtype)));
   }
 
   /** Linear layers with the same input, stacked: their `<name>.weight`, and `<name>.bias` where they have one. */
@@ -64,8 +69,13 @@ export class WeightSource {
     const parts: Tensor[] = [];
     for (const name of names) parts.push(await this.tensor(name));
     if (parts.length === 1) return parts[0]!;
-    const stacked = keep(scope(() => concat(parts, 0)));
+    const stacked = this.#give(scope(() => concat(parts, 0)));
     dispose(parts);
     return stacked;
+  }
+
+  #give(tensor: Tensor): Tensor {
+    this.#given.push(tensor);
+    return keep(tensor);
   }
 }
