@@ -4,6 +4,7 @@ export * from './error.js';
 export * from './event.js';
 export * from './identifier.js';
 export * from './job.js';
+export * from './machine.js';
 export * from './model.js';
 export * from './nullable.js';
 export * from './page.js';

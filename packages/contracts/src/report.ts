@@ -58,6 +58,25 @@ export const Report = Type.Object(
       },
       closed,
     ),
+    estimate: Nullable(
+      Type.Object(
+        {
+          machine: Type.String({ description: 'The worker whose machine was measured.' }),
+          peak_memory_bytes: count('Expected peak of the trainer process.'),
+          available_memory_bytes: count('What the trainer may use there.'),
+          seconds_per_step: Type.Number({ minimum: 0, description: 'Of an optimizer step, on average.' }),
+          total_seconds: Type.Number({
+            minimum: 0,
+            description: 'Training and evaluations, without loading the model.',
+          }),
+          recompute: Type.Boolean({
+            description: 'Whether layers are computed again in the backward pass to save memory.',
+          }),
+        },
+        closed,
+      ),
+      { description: 'What it will take; null while no worker has measured its machine.' },
+    ),
     warnings: Type.Array(Fault),
   },
   { $id: 'Report', ...closed },

@@ -37,6 +37,7 @@ export function reportOf({ spec, model, dataset, targets, collector, steps, warn
       validation: validation.tokens,
     },
     steps: { per_epoch: steps.perEpoch, total: steps.total, warmup: steps.warmup },
+    estimate: null,
     warnings: [...warnings, ...collector.warnings()],
   };
 }

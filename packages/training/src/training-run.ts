@@ -1,6 +1,6 @@
 import type { Evaluation, NewJobEvent, TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
-import type { Plan } from '@lorasmith/planning';
+import { type Plan, RowOrder } from '@lorasmith/planning';
 import { tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW } from './adamw.js';
 import type { Batch, BatchSource } from './batches.js';
@@ -8,7 +8,6 @@ import { latestCheckpoint, saveCheckpoint } from './checkpoint.js';
 import { evaluate } from './evaluate.js';
 import { learningRateAt } from './learning-rate.js';
 import { optimizerStep, type StepResult } from './optimizer-step.js';
-import { RowOrder } from './row-order.js';
 
 export interface TrainingRunOptions {
   /** The same for two attempts at the same training, and only then. */

@@ -97,6 +97,7 @@ function manifestOf(
       rows: { total: 4, training: 4, validation: 0, overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 9 },
       tokens: { per_epoch: 36, trained_per_epoch: 18, total: 108, validation: 0 },
       steps: { per_epoch: 1, total: 3, warmup: 1 },
+      estimate: null,
       warnings: [],
     },
     lora: { r: 4, alpha: 8, modules: ['q_proj'] },

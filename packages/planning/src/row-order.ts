@@ -1,4 +1,4 @@
-import { SeededRandom } from '@lorasmith/planning';
+import { SeededRandom } from './seeded-random.js';
 
 /** Where an optimizer step reads: its micro-batches, each a list of examples. */
 export interface StepRows {

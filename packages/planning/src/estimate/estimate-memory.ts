@@ -1,0 +1,57 @@
+import type { AdaptableModule } from '@lorasmith/contracts';
+import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { layerIndexOf } from './adapted-layers.js';
+import type { BatchLoad } from './batch-load.js';
+
+export interface MemoryOfDecoder {
+  architecture: DecoderArchitecture;
+  parameterCount: number;
+  targets: readonly AdaptableModule[];
+  trainedParameters: number;
+  precision: 'float32' | 'bfloat16';
+  recompute: boolean;
+}
+
+/** Vectors of all trained parameters alive at once: parameters, two moments, gradients, and what AdamW computes from them. */
+const PARAMETER_VECTORS = 10;
+/** Logits of one chunk, as packages/models has it. */
+const CHUNK_LOGITS = 32 * 2 ** 20;
+/** What the allocator keeps beyond what is asked of it. */
+const ALLOCATOR_SLACK = 1.08;
+
+/** Expected peak of a trainer process in bytes, beyond what it takes before it has a model. */
+export function decoderMemory(memory: MemoryOfDecoder, load: BatchLoad): number {
+  const { architecture } = memory;
+  const width = memory.precision === 'bfloat16' ? 2 : 4;
+  const layers = adaptedLayers(architecture, memory.targets);
+  const saved = memory.recompute
+    ? layers * 4 * architecture.hiddenSize + savedByLayer(architecture, memory.targets, width)
+    : layers * savedByLayer(architecture, memory.targets, width);
+  const tokens = load.mostTokens * (saved + passingBytes(architecture, width));
+  const logits = Math.min(CHUNK_LOGITS, load.mostLabels * architecture.vocabSize) * 2 * width;
+  const weights = memory.parameterCount * width;
+  return (weights + PARAMETER_VECTORS * 4 * memory.trainedParameters + Math.max(logits, 0) + tokens) * ALLOCATOR_SLACK;
+}
+
+function adaptedLayers(architecture: DecoderArchitecture, targets: readonly AdaptableModule[]): number {
+  return architecture.layerCount - Math.min(...targets.map(({ name }) => layerIndexOf(name)));
+}
+
+/** Bytes per token that a layer keeps between its forward and its backward pass. */
+function savedByLayer(architecture: DecoderArchitecture, targets: readonly AdaptableModule[], width: number): number {
+  const { hiddenSize, intermediateSize, headCount, keyValueHeadCount, headDim } = architecture;
+  const attended = headCount * headDim;
+  const qkv = (headCount + 2 * keyValueHeadCount) * headDim;
+  const adapts = (suffixes: RegExp) => targets.some(({ name }) => suffixes.test(name));
+  const inputs =
+    (adapts(/\.(q_proj|k_proj|v_proj|qkv_proj|c_attn)$/) ? hiddenSize : 0) +
+    (adapts(/\.(gate_proj|up_proj|gate_up_proj|c_fc)$/) ? hiddenSize : 0) +
+    (adapts(/\.(down_proj|mlp\.c_proj)$/) ? intermediateSize : 0);
+  // The residual stream before and after attention is float32.
+  return 2 * 4 * hiddenSize + width * (qkv + attended + 2 * intermediateSize + inputs) + 4 * headCount;
+}
+
+/** Bytes per token of tensors that live within one layer's backward pass. */
+function passingBytes({ hiddenSize, intermediateSize }: DecoderArchitecture, width: number): number {
+  return width * 3 * intermediateSize + (4 + width) * 2 * hiddenSize;
+}

@@ -1,0 +1,53 @@
+import type { AdaptableModule, MachineRates } from '@lorasmith/contracts';
+import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { linearWork } from './adapted-layers.js';
+import type { BatchLoad } from './batch-load.js';
+
+export interface DecoderWork {
+  architecture: DecoderArchitecture;
+  modules: readonly AdaptableModule[];
+  targets: readonly AdaptableModule[];
+  rank: number;
+  recompute: boolean;
+}
+
+type Load = Pick<BatchLoad, 'tokensPerStep' | 'labelsPerStep' | 'squaresPerStep' | 'microBatchesPerStep'>;
+
+/** A backward pass makes five products of a row's scores where the forward pass makes two. */
+const ATTENTION_BACKWARD = 2.5;
+
+/** What one optimizer step computes, in 10⁹ operations and 10⁹ bytes. */
+export function stepWork(work: DecoderWork, load: Load): { products: number; attention: number; passes: number } {
+  const { architecture } = work;
+  const linear = linearWork(work.modules, work.targets, work.rank);
+  const forwards = work.recompute ? 2 : 1;
+  const perToken = forwards * linear.forward + linear.backward + linear.adapters;
+  const head = 2 * architecture.vocabSize * architecture.hiddenSize;
+  // A causal row of n tokens has n² / 2 scores in each head; a score takes headDim multiply-adds, its use as many.
+  const scores = (load.squaresPerStep / 2) * architecture.headCount * architecture.headDim * architecture.layerCount;
+  return {
+    products: (2 * (perToken * load.tokensPerStep + head * load.labelsPerStep)) / 1e9,
+    attention: (2 * 2 * scores * (forwards + ATTENTION_BACKWARD)) / 1e9,
+    passes: (passBytes(architecture) * load.tokensPerStep * (forwards + 1)) / 2 / 1e9,
+  };
+}
+
+/**
+ * Bytes that the passes between products read and write per token, forward and backward: norms with the residual stream,
+ * the gated MLP, the additions of adapters.
+ */
+function passBytes({ hiddenSize, intermediateSize, layerCount }: DecoderArchitecture): number {
+  return layerCount * (72 * hiddenSize + 18 * intermediateSize);
+}
+
+/** Seconds of an optimizer step on a machine with these rates. */
+export function secondsPerStep(work: DecoderWork, load: Load, rates: MachineRates): number {
+  const { products, attention, passes } = stepWork(work, load);
+  const layers = work.architecture.layerCount * (work.recompute ? 1.5 : 1);
+  return (
+    products / rates.matmul_gflops +
+    attention / rates.attention_gflops +
+    passes / rates.pass_gbytes +
+    (layers * load.microBatchesPerStep * rates.layer_overhead_ms) / 1e3
+  );
+}
