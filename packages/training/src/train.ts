@@ -40,7 +40,9 @@ export interface TrainOptions {
 }
 
 /** What the manifest of the adapter says of its training. */
-export type TrainOutcome = Pick<AdapterManifest, 'base_model' | 'report' | 'lora' | 'result' | 'versions'>;
+export type TrainOutcome = {
+  [Field in 'base_model' | 'report' | 'lora' | 'result' | 'versions']: NonNullable<AdapterManifest[Field]>;
+};
 
 /** Trains a LoRA adapter and writes it as a PEFT folder.
  *

@@ -1,45 +1,34 @@
 import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
-import type { Dataset, JobSpec } from '@lorasmith/contracts';
+import { type Dataset, JobSpec } from '@lorasmith/contracts';
+import { Value } from 'typebox/value';
 
 const DATASET_ID = `ds_${'0'.repeat(24)}`;
 
-/** A job with every setting spelled out; `changes` go over them. */
-export function aJob(changes: { [Part in 'lora' | 'training' | 'validation']?: Partial<JobSpec[Part]> } = {}): JobSpec {
-  return {
+type Part = 'lora' | 'training' | 'validation';
+
+/** A job that trains every linear layer for a few steps; what neither it nor `changes` name has its default. */
+export function aJob(changes: { [Name in Part]?: Partial<JobSpec[Name]> } = {}): JobSpec {
+  const training = {
+    epochs: 2,
+    batch_size: 2,
+    gradient_accumulation_steps: 2,
+    learning_rate: 1e-2,
+    lr_scheduler: 'cosine',
+    warmup_ratio: 0.1,
+    weight_decay: 0.01,
+    max_seq_length: 128,
+    precision: 'float32',
+    checkpoint_every_steps: null,
+  };
+  const spec = Value.Default(JobSpec, {
     base_model: 'tiny',
     dataset: DATASET_ID,
-    validation: { split: 0, ...changes.validation },
-    lora: {
-      r: 4,
-      alpha: 8,
-      dropout: 0,
-      target_modules: 'all-linear',
-      use_rslora: false,
-      init_from: null,
-      ...changes.lora,
-    },
-    training: {
-      epochs: 2,
-      max_steps: null,
-      batch_size: 2,
-      gradient_accumulation_steps: 2,
-      learning_rate: 1e-2,
-      lr_scheduler: 'cosine',
-      warmup_ratio: 0.1,
-      weight_decay: 0.01,
-      max_grad_norm: 1,
-      max_seq_length: 128,
-      on_overflow: 'error',
-      precision: 'float32',
-      seed: 42,
-      eval_every_steps: null,
-      checkpoint_every_steps: null,
-      ...changes.training,
-    },
-    name: null,
-    metadata: {},
-  };
+    validation: { ...changes.validation },
+    lora: { r: 4, alpha: 8, target_modules: 'all-linear', ...changes.lora },
+    training: { ...training, ...changes.training },
+  });
+  return Value.Parse(JobSpec, spec);
 }
 
 /** Writes rows as a dataset's JSONL and gives its record. */
