@@ -9,6 +9,7 @@ import { ROOT_DIR } from './setup/locations.mjs';
 import { SetupError } from './setup/setup-error.mjs';
 import { runAsCommand } from './setup.mjs';
 import { consoleReport } from './stack/console-report.mjs';
+import { interruption } from './stack/interruption.mjs';
 import { startStack } from './stack/start-stack.mjs';
 
 const EXAMPLE_DIR = path.join(ROOT_DIR, 'examples/dates');
@@ -27,19 +28,12 @@ const JOB = {
 const say = (/** @type {string} */ text) => process.stdout.write(`${text}\n`);
 
 await runAsCommand(async () => {
-  const interruption = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
-    process.on(signal, () => {
-      // The second one ends this process at once; the parts of the stack notice.
-      if (interruption.signal.aborted) process.exit(130);
-      interruption.abort();
-    });
-  }
+  const interrupted = interruption();
   try {
-    await demo(interruption.signal);
+    await demo(interrupted);
     return 0;
   } catch (error) {
-    if (interruption.signal.aborted) {
+    if (interrupted.aborted) {
       say('\nInterrupted; the job is cancelled and the stack is stopped.');
       return 130;
     }
@@ -114,10 +108,11 @@ async function trainOverHttp(baseUrl, outputDir, signal) {
   if (job.adapter === null) throw new Error(`the job ${job.status}: ${job.error?.message ?? 'it has no adapter'}`);
 
   const manifest = await client.manifest(job.adapter, { signal });
+  if (manifest.result === null) throw new Error(`the manifest of ${job.adapter} does not tell of its training`);
   const { steps, tokens, seconds, first_loss, last_loss, peak_memory_bytes } = manifest.result;
   say(
     `Trained ${steps} steps, ${tokens} tokens in ${Math.round(seconds)} s; loss ${first_loss.toFixed(3)} → ` +
-      `${last_loss.toFixed(3)}; peak memory ${bytesText(peak_memory_bytes)}`,
+      `${last_loss.toFixed(4)}; peak memory ${bytesText(peak_memory_bytes)}`,
   );
   for (const weights of /** @type {const} */ (['adapter', 'merged'])) {
     const folder = path.join(outputDir, weights);

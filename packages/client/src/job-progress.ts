@@ -32,7 +32,7 @@ export function createJobProgress(output: TextOutput, now: () => number = Date.n
   const step = (data: EventData<'step-finished'>) => {
     const isLast = data.step === data.total_steps;
     if (output.isTTY) {
-      output.write(`\r\x1b[2K${stepText(data, output.columns ?? 80)}`);
+      output.write(`\r\x1b[2K${stepText(data, output.columns || 80)}`);
       barIsOpen = true;
     } else if (isLast || now() - plainLineAt >= PLAIN_LINE_INTERVAL_MS) {
       plainLineAt = now();

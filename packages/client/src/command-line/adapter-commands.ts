@@ -1,3 +1,4 @@
+import type { AdapterManifest } from '@lorasmith/contracts';
 import { bytesText, countText, durationText } from '../human-units.js';
 import { type Command, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 import { createDownloadProgress } from './download-progress.js';
@@ -27,16 +28,7 @@ export const ADAPTER_COMMANDS: Command[] = [
     summary: 'How an adapter came to be; --json prints its whole manifest',
     async run(context) {
       const manifest = await context.client.manifest(context.positionals[0]!, context);
-      const { base_model, lora, result, dataset } = manifest;
-      const text = [
-        `${manifest.id}${manifest.name === null ? '' : `  ${manifest.name}`}`,
-        `base model    ${base_model.name} (${base_model.weights_sha256.slice(0, 12)})`,
-        `dataset       ${dataset.id}, ${countText(dataset.rows)} rows`,
-        `LoRA          r ${lora.r}, alpha ${lora.alpha}, ${countText(lora.modules.length)} layers`,
-        `training      ${countText(result.steps)} steps, ${countText(result.tokens)} tokens, ${durationText(result.seconds)}, peak memory ${bytesText(result.peak_memory_bytes)}`,
-        `loss          ${result.first_loss.toFixed(4)} → ${result.last_loss.toFixed(4)}`,
-      ].join('\n');
-      return print(context, manifest, text);
+      return print(context, manifest, manifestText(manifest));
     },
   },
   {
@@ -85,3 +77,18 @@ export const ADAPTER_COMMANDS: Command[] = [
     },
   },
 ];
+
+function manifestText({ id, name, base_model, dataset, lora, result }: AdapterManifest): string {
+  return [
+    `${id}${name === null ? '' : `  ${name}`}`,
+    `base model    ${base_model.name} (${base_model.weights_sha256.slice(0, 12)})`,
+    ...(dataset === null ? [] : [`dataset       ${dataset.id}, ${countText(dataset.rows)} rows`]),
+    `LoRA          r ${lora.r}, alpha ${lora.alpha}, ${countText(lora.modules.length)} layers`,
+    ...(result === null
+      ? ['imported, not trained here']
+      : [
+          `training      ${countText(result.steps)} steps, ${countText(result.tokens)} tokens, ${durationText(result.seconds)}, peak memory ${bytesText(result.peak_memory_bytes)}`,
+          `loss          ${result.first_loss.toFixed(4)} → ${result.last_loss.toFixed(4)}`,
+        ]),
+  ].join('\n');
+}
