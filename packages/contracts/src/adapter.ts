@@ -19,41 +19,55 @@ export const Evaluation = Type.Object(
 );
 export type Evaluation = Static<typeof Evaluation>;
 
+/** What training came to. */
+export const TrainingResult = Type.Object(
+  {
+    steps: Type.Integer(),
+    tokens: Type.Integer({ description: 'Tokens read.' }),
+    trained_tokens: Type.Integer(),
+    seconds: Type.Number({ description: 'Of training, evaluation and checkpoints.' }),
+    peak_memory_bytes: Type.Integer({ description: 'Peak resident set of the trainer process.' }),
+    first_loss: Type.Number(),
+    last_loss: Type.Number(),
+    losses: Type.Array(Type.Number(), { description: 'One per step, or evenly thinned to 1,000.' }),
+    evaluation_before: Nullable(Evaluation),
+    evaluation_after: Nullable(Evaluation),
+  },
+  { $id: 'TrainingResult', ...closed },
+);
+export type TrainingResult = Static<typeof TrainingResult>;
+
+const origin = Type.Enum(['trained', 'imported'], { description: 'Made by a job here, or brought in.' });
+
 /** Everything about how an adapter came to be; `manifest.json` beside the PEFT files. */
 export const AdapterManifest = Type.Object(
   {
     id: AdapterId,
     object: Type.Literal('adapter'),
+    origin,
     name: Nullable(Type.String()),
-    job: JobId,
+    job: Nullable(JobId, { description: 'Null, as are dataset, settings, report and result, for an imported one.' }),
     created_at: Type.String(),
     base_model: Type.Object({ name: ModelName, family: Type.String(), weights_sha256: sha256 }, closed),
-    dataset: Type.Object({ id: Type.String(), sha256, rows: Type.Integer() }, closed),
-    settings: JobSpec,
-    report: Report,
+    dataset: Nullable(Type.Object({ id: Type.String(), sha256, rows: Type.Integer() }, closed)),
+    settings: Nullable(JobSpec),
+    report: Nullable(Report),
     lora: Type.Object(
       {
         r: Type.Integer(),
         alpha: Type.Number({ description: 'True alpha: the scale is alpha / r.' }),
         modules: Type.Array(Type.String()),
+        rank_pattern: Type.Record(Type.String(), Type.Integer(), {
+          description:
+            'Rank of the modules that were trained with another than r; in the files they are padded with zeros.',
+        }),
+        alpha_pattern: Type.Record(Type.String(), Type.Number(), {
+          description: 'Alpha of the modules that were trained with another; in the files the difference is in B.',
+        }),
       },
       closed,
     ),
-    result: Type.Object(
-      {
-        steps: Type.Integer(),
-        tokens: Type.Integer({ description: 'Tokens read.' }),
-        trained_tokens: Type.Integer(),
-        seconds: Type.Number({ description: 'Of training, evaluation and checkpoints.' }),
-        peak_memory_bytes: Type.Integer({ description: 'Peak resident set of the trainer process.' }),
-        first_loss: Type.Number(),
-        last_loss: Type.Number(),
-        losses: Type.Array(Type.Number(), { description: 'One per step, or evenly thinned to 1,000.' }),
-        evaluation_before: Nullable(Evaluation),
-        evaluation_after: Nullable(Evaluation),
-      },
-      closed,
-    ),
+    result: Nullable(TrainingResult),
     versions: Type.Record(Type.String(), Type.String()),
     files: Type.Array(Type.Object({ name: Type.String(), bytes: Type.Integer(), sha256 }, closed)),
   },
@@ -66,8 +80,9 @@ export const Adapter = Type.Object(
   {
     id: AdapterId,
     object: Type.Literal('adapter'),
+    origin,
     name: Nullable(Type.String()),
-    job: JobId,
+    job: Nullable(JobId, { description: 'Null for an imported one.' }),
     base_model: ModelName,
     bytes: Type.Integer({ minimum: 0 }),
     created_at: Type.String(),
@@ -83,6 +98,17 @@ export const AdapterFile = Type.Object(
 );
 export type AdapterFile = Static<typeof AdapterFile>;
 export const AdapterFileList = Type.Object({ data: Type.Array(AdapterFile) }, { $id: 'AdapterFileList', ...closed });
+
+/** Query of `POST /adapters`. */
+export const ImportAdapterQuery = Type.Object(
+  {
+    // Default: the last part of base_model_name_or_path in adapter_config.json.
+    base_model: Type.Optional(ModelName),
+    name: Type.Optional(Type.String({ minLength: 1, maxLength: 128 })),
+  },
+  closed,
+);
+export type ImportAdapterQuery = Static<typeof ImportAdapterQuery>;
 
 /** Files of a published adapter folder. The first two are PEFT's; nothing of ours is in them. */
 export const ADAPTER_FILES = {

@@ -1,4 +1,4 @@
-import { type Static, Type } from 'typebox';
+import { type Static, type TSchema, Type } from 'typebox';
 import { Fault } from './error.js';
 import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { Nullable } from './nullable.js';
@@ -7,30 +7,63 @@ import { Report } from './report.js';
 
 const closed = { additionalProperties: false };
 
+const rankBounds = { minimum: 1, maximum: 512 };
+const alphaBounds = { exclusiveMinimum: 0, maximum: 4096 };
+
+const moduleNames = [
+  // As many as the largest models have layers: an adapter that is gone on with may have to name each.
+  Type.Array(Type.String({ minLength: 1, maxLength: 256 }), { minItems: 1, maxItems: 4096 }),
+  Type.String({ minLength: 1, maxLength: 1024 }),
+] as const;
+
+const TargetModules = Type.Union([...moduleNames], {
+  default: ['q_proj', 'v_proj'],
+  description:
+    'A list of name suffixes, "all-linear" (every linear layer but the output head), or a regular expression that must match the whole module name.',
+});
+
+const modulePattern = <Value extends TSchema>(value: Value, description: string) =>
+  Type.Record(Type.String(), value, { maxProperties: 4096, default: {}, description });
+
 /** LoRA settings (Hu et al. 2021, arXiv:2106.09685); names and defaults as PEFT's LoraConfig where it has one. */
 export const LoraSettings = Type.Object(
   {
-    r: Type.Integer({ minimum: 1, maximum: 512, default: 8, description: 'Rank of A and B.' }),
-    alpha: Type.Number({
-      exclusiveMinimum: 0,
-      maximum: 4096,
-      default: 16,
-      description: 'The update is scaled by alpha / r.',
-    }),
+    r: Type.Integer({ ...rankBounds, default: 8, description: 'Rank of A and B.' }),
+    alpha: Type.Number({ ...alphaBounds, default: 16, description: 'The update is scaled by alpha / r.' }),
     dropout: Type.Number({ minimum: 0, exclusiveMaximum: 1, default: 0, description: 'Dropout on the input of A.' }),
-    target_modules: Type.Union(
-      [
-        Type.Array(Type.String({ minLength: 1, maxLength: 256 }), { minItems: 1, maxItems: 256 }),
-        Type.String({ minLength: 1, maxLength: 1024 }),
-      ],
+    target_modules: TargetModules,
+    exclude_modules: Type.Union([...moduleNames, Type.Null()], {
+      default: null,
+      description:
+        'Layers that are left alone though target_modules names them: a list of name suffixes, or a regular expression that must match the whole module name.',
+    }),
+    layers_to_transform: Nullable(
+      Type.Array(Type.Integer({ minimum: 0, maximum: 4095 }), { minItems: 1, maxItems: 4096 }),
       {
-        default: ['q_proj', 'v_proj'],
+        default: null,
         description:
-          'A list of name suffixes, "all-linear" (every linear layer but the output head), or a regular expression that must match the whole module name.',
+          'Only the blocks with these numbers, from 0. For target_modules that is a list of suffixes or all-linear; a module named in full is not asked for its block.',
       },
     ),
+    rank_pattern: modulePattern(
+      Type.Integer(rankBounds),
+      'Other ranks for some modules: a regular expression that matches the module name from a dot on, and the rank; the first that matches counts.',
+    ),
+    alpha_pattern: modulePattern(
+      Type.Number(alphaBounds),
+      'Other alphas for some modules, as rank_pattern. A module is scaled by its own alpha / rank.',
+    ),
     use_rslora: Type.Boolean({ default: false, description: 'Scale by alpha / sqrt(r) (arXiv:2312.03732).' }),
-    init_from: Nullable(AdapterId, { default: null, description: 'Go on training this adapter.' }),
+    lora_plus_ratio: Nullable(Type.Number({ exclusiveMinimum: 0, maximum: 1024 }), {
+      default: null,
+      description:
+        'LoRA+ (arXiv:2402.12354): the learning rate of B is this many times that of A, which is learning_rate; null: the same.',
+    }),
+    init_from: Nullable(AdapterId, {
+      default: null,
+      description:
+        'Go on training this adapter. Its r, alpha, use_rslora, patterns and layers are taken over; give none of them, or the same.',
+    }),
   },
   { $id: 'LoraSettings', ...closed },
 );

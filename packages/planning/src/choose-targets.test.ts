@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { chooseTargets } from './choose-targets.js';
+import { chooseTargets, type TargetSelection } from './choose-targets.js';
 
 const layer = (name: string) => ({ name, in_features: 4, out_features: 4 });
 const modules = [0, 1, 10].flatMap((index) =>
@@ -7,10 +7,15 @@ const modules = [0, 1, 10].flatMap((index) =>
 );
 const headModule = layer('lm_head');
 
-const choose = (targets: string | string[]) => chooseTargets(modules, targets, { headModule }).map(({ name }) => name);
-const refusal = (targets: string | string[]) => {
+const only = (
+  target_modules: string | string[],
+  rest: Partial<Omit<TargetSelection, 'target_modules'>> = {},
+): TargetSelection => ({ target_modules, exclude_modules: null, layers_to_transform: null, ...rest });
+const choose = (targets: string | string[], rest: Parameters<typeof only>[1] = {}) =>
+  chooseTargets(modules, only(targets, rest), { headModule }).map(({ name }) => name);
+const refusal = (targets: string | string[], rest: Parameters<typeof only>[1] = {}) => {
   try {
-    choose(targets);
+    choose(targets, rest);
   } catch (error) {
     return error;
   }
@@ -66,13 +71,86 @@ describe('chooseTargets', () => {
   it('is not hung by an expression that backtracking engines choke on', () => {
     const name = `${'a'.repeat(5000)}b`;
     const start = performance.now();
-    expect(() => chooseTargets([layer(name)], '(a+)+', { headModule: null })).toThrow(/No layer/);
+    expect(() => chooseTargets([layer(name)], only('(a+)+'), { headModule: null })).toThrow(/No layer/);
     expect(performance.now() - start).toBeLessThan(2000);
   });
 
   it('takes the layers of a classifier by their numbers', () => {
     const classifier = [layer('0'), layer('2')];
-    expect(chooseTargets(classifier, ['2'], { headModule: null })).toEqual([layer('2')]);
-    expect(chooseTargets(classifier, 'all-linear', { headModule: null })).toEqual(classifier);
+    expect(chooseTargets(classifier, only(['2']), { headModule: null })).toEqual([layer('2')]);
+    expect(chooseTargets(classifier, only('all-linear'), { headModule: null })).toEqual(classifier);
+  });
+});
+
+describe('exclude_modules', () => {
+  it('takes a list of names or suffixes, or an expression for the whole name', () => {
+    expect(choose(['q_proj', 'down_proj'], { exclude_modules: ['0.self_attn.q_proj', 'mlp.down_proj'] })).toEqual([
+      'model.layers.1.self_attn.q_proj',
+      'model.layers.10.self_attn.q_proj',
+    ]);
+    expect(choose(['q_proj'], { exclude_modules: String.raw`.*\.1\..*` })).toEqual([
+      'model.layers.0.self_attn.q_proj',
+      'model.layers.10.self_attn.q_proj',
+    ]);
+    expect(choose('.*', { exclude_modules: ['lm_head', 'down_proj'] })).toHaveLength(6);
+    expect(choose('all-linear', { exclude_modules: ['lm_head'] })).toHaveLength(9);
+  });
+
+  it('must match something, and leave something', () => {
+    expect(refusal(['q_proj'], { exclude_modules: ['down_proj', 'k_proj'] })).toMatchObject({
+      code: 'unmatched_target',
+      param: 'lora.exclude_modules.1',
+      message: expect.stringContaining('q_proj, v_proj, down_proj, lm_head'),
+    });
+    expect(refusal(['q_proj'], { exclude_modules: 'q_proj' })).toMatchObject({ param: 'lora.exclude_modules' });
+    expect(refusal(['q_proj'], { exclude_modules: ['q_proj'] })).toMatchObject({
+      code: 'unmatched_target',
+      param: 'lora.exclude_modules',
+      message: expect.stringContaining('nothing to train'),
+    });
+    expect(refusal(['q_proj'], { exclude_modules: '(' })).toMatchObject({
+      code: 'invalid_job',
+      param: 'lora.exclude_modules',
+    });
+  });
+});
+
+describe('layers_to_transform', () => {
+  it('takes the blocks with these numbers only', () => {
+    expect(choose(['q_proj'], { layers_to_transform: [10, 1] })).toEqual([
+      'model.layers.1.self_attn.q_proj',
+      'model.layers.10.self_attn.q_proj',
+    ]);
+    expect(choose('all-linear', { layers_to_transform: [0] })).toHaveLength(3);
+  });
+
+  it('is not asked of a module named in full, as in PEFT', () => {
+    const named = ['model.layers.0.mlp.down_proj', 'q_proj'];
+    expect(choose(named, { layers_to_transform: [1] })).toEqual([
+      'model.layers.0.mlp.down_proj',
+      'model.layers.1.self_attn.q_proj',
+    ]);
+  });
+
+  it('names each block that is not there', () => {
+    expect(refusal(['q_proj'], { layers_to_transform: [0, 2, 11] })).toMatchObject({
+      code: 'unmatched_target',
+      message: expect.stringContaining('There are: 0, 1, 10'),
+      details: [{ param: 'lora.layers_to_transform.1' }, { param: 'lora.layers_to_transform.2' }],
+    });
+  });
+
+  it('does not go with an expression, as in PEFT', () => {
+    expect(refusal('.*q_proj', { layers_to_transform: [0] })).toMatchObject({
+      code: 'invalid_job',
+      param: 'lora.layers_to_transform',
+    });
+  });
+
+  it('leaves nothing of a model without blocks', () => {
+    const classifier = [layer('0'), layer('2')];
+    const selection = only(['0'], { layers_to_transform: [0] });
+    // '0' is the whole name, which is not asked for its block.
+    expect(() => chooseTargets(classifier, selection, { headModule: null })).toThrow('The model has none.');
   });
 });

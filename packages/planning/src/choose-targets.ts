@@ -1,12 +1,20 @@
-import { type AdaptableModule, type Fault, type LoraSettings, ProductError } from '@lorasmith/contracts';
-import { RE2JS } from 're2js';
+import { type AdaptableModule, type LoraSettings, ProductError } from '@lorasmith/contracts';
+import { excludedModules } from './excluded-modules.js';
+import { type CodedFault, FaultList } from './fault-list.js';
+import { layerIndexOf, listed, namesThatExist } from './module-names.js';
+import { hasSuffix, PatternError, wholeNameMatcher } from './module-pattern.js';
 
-/** Names that a message lists before it stops. */
-const LISTED_NAMES = 20;
+/** The settings that say which layers LoRA goes on. */
+export type TargetSelection = Pick<LoraSettings, 'target_modules' | 'exclude_modules' | 'layers_to_transform'>;
+
+const TARGETS = 'lora.target_modules';
+const LAYERS = 'lora.layers_to_transform';
 
 /**
- * The layers that LoRA goes on, chosen as PEFT does it: a list of names or name suffixes, `all-linear` (every linear
- * layer but the output head), or a regular expression that must match the whole name.
+ * The layers that LoRA goes on, chosen as PEFT does it. `target_modules`: a list of names or name suffixes, `all-linear`
+ * (every linear layer but the output head), or a regular expression that must match the whole name. Without those of
+ * `exclude_modules`; and of `layers_to_transform` only, which does not go with an expression and is not asked for a
+ * module that is named in full.
  *
  * Expressions are matched in linear time (RE2), so none can hang the service; what RE2 lacks (look-around,
  * back-references) is refused.
@@ -14,86 +22,116 @@ const LISTED_NAMES = 20;
  * @param modules - Every adaptable layer of the model.
  * @param options - `headModule`: the output head, which is never adapted; naming it is an error, not a silent omission.
  * @returns The chosen ones in the order of the model.
- * @throws ProductError `unmatched_target` with a fault for each entry that matches nothing, naming what there is;
- * `invalid_job` for what is no regular expression.
+ * @throws ProductError `unmatched_target` with a fault for each entry that matches nothing, naming what there is, and
+ * when nothing is left; `invalid_job` for what is no regular expression.
  */
 export function chooseTargets(
   modules: readonly AdaptableModule[],
-  targetModules: LoraSettings['target_modules'],
+  selection: TargetSelection,
   { headModule }: { headModule: AdaptableModule | null },
 ): AdaptableModule[] {
-  if (typeof targetModules !== 'string') return chooseBySuffixes(modules, targetModules, headModule);
-  if (targetModules.toLowerCase() === 'all-linear') return [...modules];
-  return chooseByExpression(modules, targetModules, headModule);
+  const faults = new FaultList();
+  const linear = headModule === null ? modules : [...modules, headModule];
+  const { isExcluded, faults: ofExclusion } = excludedModules(linear, selection.exclude_modules);
+  faults.add(...ofExclusion);
+  const head = headModule === null || isExcluded(headModule.name) ? null : headModule;
+  const isTarget = targetTest(modules, selection.target_modules, head, faults);
+  const isInLayers = layerTest(modules, selection, faults);
+  faults.throwIfAny();
+
+  const targeted = modules.filter(({ name }) => isTarget(name));
+  const inLayers = targeted.filter(({ name }) => isInLayers(name));
+  const chosen = inLayers.filter(({ name }) => !isExcluded(name));
+  if (chosen.length > 0) return chosen;
+  const [param, what] =
+    inLayers.length > 0
+      ? (['lora.exclude_modules', 'exclude_modules leaves out every layer that target_modules names'] as const)
+      : ([LAYERS, 'None of these blocks has a layer that target_modules names'] as const);
+  throw new ProductError('unmatched_target', `${what}: there is nothing to train.`, { param });
 }
 
-function chooseBySuffixes(
+function targetTest(
+  modules: readonly AdaptableModule[],
+  target: LoraSettings['target_modules'],
+  head: AdaptableModule | null,
+  faults: FaultList,
+): (moduleName: string) => boolean {
+  if (typeof target !== 'string') return suffixTest(modules, target, head, faults);
+  if (isAllLinear(target)) return () => true;
+  return expressionTest(modules, target, head, faults);
+}
+
+function isAllLinear(target: LoraSettings['target_modules']): boolean {
+  return typeof target === 'string' && target.toLowerCase() === 'all-linear';
+}
+
+function suffixTest(
   modules: readonly AdaptableModule[],
   suffixes: readonly string[],
   head: AdaptableModule | null,
-): AdaptableModule[] {
-  const faults: Fault[] = [];
+  faults: FaultList,
+): (moduleName: string) => boolean {
   for (const [index, suffix] of suffixes.entries()) {
-    const param = `lora.target_modules.${index}`;
-    if (head !== null && hasSuffix(head.name, suffix)) faults.push(headFault(suffix, param));
+    const param = `${TARGETS}.${index}`;
+    if (head !== null && hasSuffix(head.name, suffix)) faults.add(headFault(suffix, param));
     else if (!modules.some(({ name }) => hasSuffix(name, suffix))) {
       const message = `No layer is named ${JSON.stringify(suffix)}. ${namesThatExist(modules)}`;
-      faults.push({ code: 'unmatched_target', message, param });
+      faults.add({ code: 'unmatched_target', message, param });
     }
   }
-  throwIfAny(faults);
-  return modules.filter(({ name }) => suffixes.some((suffix) => hasSuffix(name, suffix)));
+  return (name) => suffixes.some((suffix) => hasSuffix(name, suffix));
 }
 
-function hasSuffix(name: string, suffix: string): boolean {
-  return name === suffix || name.endsWith(`.${suffix}`);
-}
-
-function chooseByExpression(
+function expressionTest(
   modules: readonly AdaptableModule[],
   source: string,
   head: AdaptableModule | null,
-): AdaptableModule[] {
-  const param = 'lora.target_modules';
-  const expression = compile(source, param);
-  if (head !== null && expression.matches(head.name)) throwIfAny([headFault(source, param)]);
-  const chosen = modules.filter(({ name }) => expression.matches(name));
-  if (chosen.length === 0) {
-    const message =
-      `No layer's whole name matches the regular expression ${JSON.stringify(source)}. ` +
-      `${namesThatExist(modules)} To name layers by the end of their names, give a list.`;
-    throwIfAny([{ code: 'unmatched_target', message, param }]);
-  }
-  return chosen;
-}
-
-function compile(source: string, param: string): RE2JS {
+  faults: FaultList,
+): (moduleName: string) => boolean {
   try {
-    return RE2JS.compile(source);
-  } catch (cause) {
-    const what = (cause as Error).message.replace(/^error parsing regexp: /, '');
-    const message = `target_modules is not a regular expression that can be used here: ${what}. Look-around and back-references are not supported.`;
-    throw new ProductError('invalid_job', message, {
-      param,
-      cause,
-      details: [{ code: 'invalid_job', message, param }],
-    });
+    const matches = wholeNameMatcher(source);
+    if (head !== null && matches(head.name)) faults.add(headFault(source, TARGETS));
+    else if (!modules.some(({ name }) => matches(name))) {
+      const message =
+        `No layer's whole name matches the regular expression ${JSON.stringify(source)}. ` +
+        `${namesThatExist(modules)} To name layers by the end of their names, give a list.`;
+      faults.add({ code: 'unmatched_target', message, param: TARGETS });
+    }
+    return matches;
+  } catch (error) {
+    if (!(error instanceof PatternError)) throw error;
+    const message = `target_modules is not a regular expression that can be used here: ${error.what}. Look-around and back-references are not supported.`;
+    faults.add({ code: 'invalid_job', message, param: TARGETS });
+    return () => false;
   }
 }
 
-function headFault(target: string, param: string): Fault {
+function layerTest(
+  modules: readonly AdaptableModule[],
+  { layers_to_transform: layers, target_modules: target }: TargetSelection,
+  faults: FaultList,
+): (moduleName: string) => boolean {
+  if (layers === null) return () => true;
+  if (typeof target === 'string' && !isAllLinear(target)) {
+    const message = 'layers_to_transform does not go with a regular expression: name the layers in target_modules.';
+    faults.add({ code: 'invalid_job', message, param: LAYERS });
+    return () => true;
+  }
+  const existing = [...new Set(modules.map(({ name }) => layerIndexOf(name)).filter((index) => index !== null))];
+  for (const [place, index] of layers.entries()) {
+    if (existing.includes(index)) continue;
+    const there = existing.length === 0 ? 'The model has none.' : `There are: ${listed(existing)}.`;
+    const message = `The model has no block ${index}. ${there}`;
+    faults.add({ code: 'unmatched_target', message, param: `${LAYERS}.${place}` });
+  }
+  const named = new Set(typeof target === 'string' ? [] : target);
+  return (name) => {
+    const index = layerIndexOf(name);
+    return named.has(name) || (index !== null && layers.includes(index));
+  };
+}
+
+function headFault(target: string, param: string): CodedFault {
   const message = `${JSON.stringify(target)} takes in the output head, which is not adapted. Leave it out, or use "all-linear".`;
   return { code: 'unmatched_target', message, param };
-}
-
-function namesThatExist(modules: readonly AdaptableModule[]): string {
-  const names = [...new Set(modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1)))];
-  const more = names.length > LISTED_NAMES ? ` and ${names.length - LISTED_NAMES} more` : '';
-  return `There are: ${names.slice(0, LISTED_NAMES).join(', ')}${more}.`;
-}
-
-function throwIfAny(faults: Fault[]): void {
-  const [first] = faults;
-  if (first === undefined) return;
-  throw new ProductError('unmatched_target', first.message, { param: first.param, details: faults });
 }

@@ -1,7 +1,13 @@
-export { chooseTargets } from './choose-targets.js';
+export { chooseTargets, type TargetSelection } from './choose-targets.js';
 export * from './dataset-row.js';
+export { batchLoad } from './estimate/batch-load.js';
+export { type DecoderWork, secondsPerStep, stepWork } from './estimate/estimate-time.js';
 export * from './examples.js';
+export { inheritLora, initialAdapterFaults } from './initial-adapter.js';
+export { targetModulesOf } from './module-names.js';
+export { compileModulePattern, type ModulePattern, PatternError } from './module-pattern.js';
 export { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 export { MAX_LINE_BYTES } from './read-rows.js';
 export { RowOrder, type StepRows } from './row-order.js';
 export { SeededRandom } from './seeded-random.js';
+export { loraScale, type Target } from './target-ranks.js';

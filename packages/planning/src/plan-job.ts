@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import {
-  type AdaptableModule,
+  type AdapterManifest,
   type Dataset,
   type Fault,
   type FeaturesRow,
@@ -9,7 +9,7 @@ import {
   type Report,
   type TextualRow,
 } from '@lorasmith/contracts';
-import { loadChatTemplate, loadTokenizer, type ModelFolder } from '@lorasmith/model-folder';
+import { digestWeights, loadChatTemplate, loadTokenizer, type ModelFolder } from '@lorasmith/model-folder';
 import { chooseTargets } from './choose-targets.js';
 import { countSteps, type StepCounts } from './count-steps.js';
 import { checkRow } from './dataset-row.js';
@@ -17,9 +17,11 @@ import { RowEncoder } from './encode-row.js';
 import type { Examples } from './examples.js';
 import { type CodedFault, FaultList } from './fault-list.js';
 import { FeatureRowCollector } from './feature-row-collector.js';
+import { initialAdapterFaults } from './initial-adapter.js';
 import { type RawRow, readRows } from './read-rows.js';
 import { reportOf } from './report-of.js';
 import type { RowCollector } from './row-collector.js';
+import { type Target, withRanks } from './target-ranks.js';
 import { TokenRowCollector } from './token-row-collector.js';
 import { heldOutRows } from './validation-split.js';
 
@@ -29,6 +31,8 @@ export interface PlanJobOptions {
   dataset: Dataset;
   /** The dataset's rows, JSONL. */
   rowsFile: string;
+  /** The manifest of the adapter that `lora.init_from` names. */
+  initial?: AdapterManifest | null;
   /** Ends the planning. */
   signal?: AbortSignal;
 }
@@ -38,7 +42,7 @@ export interface Plan {
   /** `precision.chosen` is null when the job leaves it to the machine that trains. */
   report: Report;
   /** Layers that get an adapter, in the order of the model. */
-  targets: AdaptableModule[];
+  targets: Target[];
   training: Examples;
   /** Null without a validation split. */
   validation: Examples | null;
@@ -55,13 +59,16 @@ const BREATHE_EVERY_MS = 20;
  * a service that must answer others meanwhile runs this in a thread that it can end.
  *
  * @throws ProductError with the code of the first fault and up to 100 of them in `details`, each with `line` or `param`:
- * `unmatched_target`, `invalid_job`, `dataset_format_mismatch`, `invalid_dataset`, `chat_template_failed`,
+ * `unmatched_target`, `invalid_job`, `invalid_adapter`, `dataset_format_mismatch`, `invalid_dataset`, `chat_template_failed`,
  * `row_too_long`, `no_trained_tokens`, `label_out_of_range`, `validation_split_empty`; `model_file_missing` and the like
  * for the tokenizer; `cancelled` when the signal is aborted.
  */
-export async function planJob({ spec, model, dataset, rowsFile, signal }: PlanJobOptions): Promise<Plan> {
+export async function planJob(options: PlanJobOptions): Promise<Plan> {
+  const { spec, model, dataset, rowsFile, signal } = options;
   const faults = new FaultList();
-  const targets = collect(faults, () => chooseTargets(model.modules, spec.lora.target_modules, model)) ?? [];
+  const layers = collect(faults, () => chooseTargets(model.modules, spec.lora, model)) ?? [];
+  const targets = withRanks(layers, spec.lora, faults);
+  if (options.initial && targets.length > 0) faults.add(...(await faultsOfInitial(options, options.initial, targets)));
   const { split } = spec.validation;
   const heldOut =
     collect(faults, () => heldOutRows(dataset.rows, split, spec.training.seed)) ?? new Uint8Array(dataset.rows);
@@ -107,6 +114,15 @@ export async function planJob({ spec, model, dataset, rowsFile, signal }: PlanJo
     validation: split > 0 ? collector.validation.finish() : null,
     steps,
   };
+}
+
+async function faultsOfInitial(
+  { spec, model }: PlanJobOptions,
+  initial: AdapterManifest,
+  targets: Target[],
+): Promise<CodedFault[]> {
+  const weightsSha256 = await digestWeights(model);
+  return initialAdapterFaults({ lora: spec.lora, baseModel: model.name, weightsSha256, targets }, initial);
 }
 
 function collect<Value>(faults: FaultList, work: () => Value): Value | null {

@@ -1,13 +1,14 @@
-import type { AdaptableModule, Dataset, Fault, JobSpec, Report } from '@lorasmith/contracts';
+import type { Dataset, Fault, JobSpec, Report } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { epochsOf, type StepCounts } from './count-steps.js';
 import type { RowCollector } from './row-collector.js';
+import type { Target } from './target-ranks.js';
 
 export interface ReportSources {
   spec: JobSpec;
   model: ModelFolder;
   dataset: Dataset;
-  targets: readonly AdaptableModule[];
+  targets: readonly Target[];
   collector: RowCollector;
   steps: StepCounts;
   warnings: readonly Fault[];
@@ -16,7 +17,7 @@ export interface ReportSources {
 /** The report of a planned job. */
 export function reportOf({ spec, model, dataset, targets, collector, steps, warnings }: ReportSources): Report {
   const { training, validation, counts } = collector;
-  const trained = targets.reduce((sum, layer) => sum + spec.lora.r * (layer.in_features + layer.out_features), 0);
+  const trained = targets.reduce((sum, layer) => sum + layer.rank * (layer.in_features + layer.out_features), 0);
   const total = model.parameterCount + trained;
   return {
     base_model: model.name,

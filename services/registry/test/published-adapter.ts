@@ -59,6 +59,7 @@ function manifestOf(
   return {
     id,
     object: 'adapter',
+    origin: 'trained',
     name: 'a-name',
     job: id.replace('ad_', 'job_'),
     created_at: '2026-05-04T03:02:01.500Z',
@@ -68,7 +69,19 @@ function manifestOf(
       base_model: model,
       dataset,
       validation: { split: 0 },
-      lora: { r: 4, alpha: 8, dropout: 0, target_modules: ['q_proj'], use_rslora: false, init_from: null },
+      lora: {
+        r: 4,
+        alpha: 8,
+        dropout: 0,
+        target_modules: ['q_proj'],
+        exclude_modules: null,
+        layers_to_transform: null,
+        rank_pattern: {},
+        alpha_pattern: {},
+        use_rslora: false,
+        lora_plus_ratio: null,
+        init_from: null,
+      },
       training: {
         epochs: 3,
         max_steps: null,
@@ -100,7 +113,7 @@ function manifestOf(
       estimate: null,
       warnings: [],
     },
-    lora: { r: 4, alpha: 8, modules: ['q_proj'] },
+    lora: { r: 4, alpha: 8, modules: ['q_proj'], rank_pattern: {}, alpha_pattern: {} },
     result: {
       steps: 3,
       tokens: 108,

@@ -62,6 +62,7 @@ function manifestOf(parts: {
   return {
     id,
     object: 'adapter',
+    origin: 'trained',
     name: settings.name,
     job: attempt.job.id,
     created_at: new Date().toISOString(),

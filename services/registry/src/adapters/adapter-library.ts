@@ -160,9 +160,9 @@ export class AdapterLibrary {
   }
 }
 
-function summaryOf({ id, object, name, job, base_model, files, created_at }: AdapterManifest): Adapter {
+function summaryOf({ id, object, origin, name, job, base_model, files, created_at }: AdapterManifest): Adapter {
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
-  return { id, object, name, job, base_model: base_model.name, bytes, created_at };
+  return { id, object, origin, name, job, base_model: base_model.name, bytes, created_at };
 }
 
 function broken(id: string, fault: string, cause?: unknown): ProductError {

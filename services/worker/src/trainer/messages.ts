@@ -1,4 +1,13 @@
-import type { AdapterManifest, Dataset, JobFailure, JobId, JobSpec, NewJobEvent } from '@lorasmith/contracts';
+import type {
+  AdapterManifest,
+  Dataset,
+  JobFailure,
+  JobId,
+  JobSpec,
+  NewJobEvent,
+  Report,
+  TrainingResult,
+} from '@lorasmith/contracts';
 
 /**
  * Why a training is stopped before its end. `cancel`: the user wants it, nothing is kept. `shutdown`: the worker ends,
@@ -27,7 +36,10 @@ export interface TrainingOrder {
 }
 
 /** What a finished training tells about its adapter. */
-export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'report' | 'lora' | 'result' | 'versions'>;
+export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'lora' | 'versions'> & {
+  report: Report;
+  result: TrainingResult;
+};
 
 /** From the worker to its trainer. `run` numbers the orders of one trainer, so that a late word about one is known. */
 export type TrainerRequest =

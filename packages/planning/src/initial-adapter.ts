@@ -1,0 +1,94 @@
+import type { AdapterManifest, JobRequest, LoraSettings } from '@lorasmith/contracts';
+import type { CodedFault } from './fault-list.js';
+import { FaultList } from './fault-list.js';
+import { targetModulesOf } from './module-names.js';
+import { type Target, withRanks } from './target-ranks.js';
+
+type LoraRequest = NonNullable<JobRequest['lora']>;
+
+/** What decides the shape of an adapter: a job that goes on with it must have the same. */
+const SHAPING = ['r', 'alpha', 'use_rslora', 'rank_pattern', 'alpha_pattern'] as const;
+const SELECTING = ['target_modules', 'exclude_modules', 'layers_to_transform'] as const;
+
+type AdapterSettings = Pick<LoraSettings, (typeof SHAPING)[number] | (typeof SELECTING)[number]>;
+
+/**
+ * The LoRA settings of a request that goes on with an adapter (`init_from`): what it leaves out of rank, alpha, patterns
+ * and layers is the adapter's. What it gives itself stays, for {@link initialAdapterFaults} to compare.
+ *
+ * @param linearModules - Names of the base model's linear layers, from which short names for the adapter's are found.
+ */
+export function inheritLora(
+  given: LoraRequest,
+  initial: AdapterManifest,
+  linearModules: Iterable<string>,
+): LoraRequest {
+  const own = settingsOf(initial, linearModules);
+  const shape = Object.fromEntries(SHAPING.map((field) => [field, own[field]]));
+  // They only mean something together.
+  const selects = SELECTING.some((field) => given[field] !== undefined);
+  const selection = selects ? {} : Object.fromEntries(SELECTING.map((field) => [field, own[field]]));
+  return { ...shape, ...selection, ...given };
+}
+
+/** Why a job cannot go on with an adapter: another base, other layers, other ranks or scales. */
+export function initialAdapterFaults(
+  job: { lora: LoraSettings; baseModel: string; weightsSha256: string; targets: readonly Target[] },
+  initial: AdapterManifest,
+): CodedFault[] {
+  const { id, base_model: base } = initial;
+  if (base.name !== job.baseModel || base.weights_sha256 !== job.weightsSha256) {
+    const other = base.name === job.baseModel ? `other weights of ${base.name}` : base.name;
+    const message = `${id} was made for ${other}, so it does not go with ${job.baseModel} as it is on this host.`;
+    return [{ code: 'invalid_adapter', message, param: 'lora.init_from' }];
+  }
+  return [...layerFaults(job.targets, initial), ...shapeFaults(job, initial)];
+}
+
+function layerFaults(targets: readonly Target[], { id, lora }: AdapterManifest): CodedFault[] {
+  const wanted = new Set(targets.map(({ name }) => name));
+  const missing = [...wanted].find((name) => !lora.modules.includes(name));
+  const further = lora.modules.find((name) => !wanted.has(name));
+  if (missing === undefined && further === undefined) return [];
+  const which = missing === undefined ? `also adapts ${further}` : `has nothing for ${missing}`;
+  const message = `${id} ${which}: leave target_modules, exclude_modules and layers_to_transform out to take its layers.`;
+  return [{ code: 'invalid_job', message, param: 'lora.target_modules' }];
+}
+
+function shapeFaults(
+  { lora, targets }: { lora: LoraSettings; targets: readonly Target[] },
+  initial: AdapterManifest,
+): CodedFault[] {
+  const own = settingsOf(initial, []);
+  const plain = (['r', 'alpha', 'use_rslora'] as const).filter((field) => lora[field] !== own[field]);
+  if (plain.length > 0) {
+    return plain.map((field) => {
+      const message = `${initial.id} has ${field} ${own[field]}, the job asks for ${lora[field]}: leave it out to take the adapter's.`;
+      return { code: 'invalid_job', message, param: `lora.${field}` };
+    });
+  }
+  const theirs = new Map(withRanks(targets, own, new FaultList()).map((target) => [target.name, target]));
+  return (['rank', 'scale'] as const).flatMap((part) => {
+    const unlike = targets.find(({ name, [part]: value }) => theirs.get(name)![part] !== value);
+    if (unlike === undefined) return [];
+    const field = part === 'rank' ? 'rank_pattern' : 'alpha_pattern';
+    const message = `${initial.id} has the ${part} ${theirs.get(unlike.name)![part]} for ${unlike.name}, the job asks for ${unlike[part]}: leave ${field} out to take the adapter's.`;
+    return [{ code: 'invalid_job', message, param: `lora.${field}` }];
+  });
+}
+
+/** Of one trained here, the settings of its job; of one brought in, those its files came with. */
+function settingsOf({ settings, lora }: AdapterManifest, linearModules: Iterable<string>): AdapterSettings {
+  if (settings !== null) return settings.lora;
+  const { r, alpha, rank_pattern, alpha_pattern, modules } = lora;
+  return {
+    r,
+    alpha,
+    use_rslora: false,
+    rank_pattern,
+    alpha_pattern,
+    target_modules: targetModulesOf(modules, linearModules),
+    exclude_modules: null,
+    layers_to_transform: null,
+  };
+}

@@ -1,0 +1,54 @@
+import { RE2JS } from 're2js';
+
+/** A number for the modules that a key selects; undefined for the others. */
+export type ModulePattern = (moduleName: string) => number | undefined;
+
+/** A regular expression that cannot be used here: `what` says why. */
+export class PatternError extends Error {
+  readonly what: string;
+  constructor(source: string, what: string, cause: unknown) {
+    super(`${JSON.stringify(source)} is not a regular expression that can be used here: ${what}`, { cause });
+    this.name = 'PatternError';
+    this.what = what;
+  }
+}
+
+/**
+ * Compiles an expression that must match a whole name. It comes from outside, so it is matched in linear time (RE2),
+ * never by backtracking; what RE2 lacks (look-around, back-references) is refused.
+ * @throws PatternError
+ */
+export function wholeNameMatcher(source: string): (moduleName: string) => boolean {
+  const expression = compile(source, source);
+  return (moduleName) => expression.matches(moduleName);
+}
+
+/**
+ * Compiles a key of PEFT's `rank_pattern` or `alpha_pattern`, which selects the modules that `^(.*\.)?(KEY)$` matches.
+ * @throws PatternError
+ */
+export function patternKeyMatcher(key: string): (moduleName: string) => boolean {
+  // Nearly every key is a plain name, in which a dot as "any character" would select the same modules.
+  if (/^[\w.-]+$/.test(key)) return (moduleName) => hasSuffix(moduleName, key);
+  const expression = compile(`(?:.*\\.)?(?:${key})`, key);
+  return (moduleName) => expression.matches(moduleName);
+}
+
+/** The table as PEFT reads it: of several keys that select a module the first counts. @throws PatternError */
+export function compileModulePattern(table: Readonly<Record<string, number>>): ModulePattern {
+  const compiled = Object.entries(table).map(([key, value]) => ({ matches: patternKeyMatcher(key), value }));
+  return (moduleName) => compiled.find(({ matches }) => matches(moduleName))?.value;
+}
+
+/** Whether a name is the suffix, or ends in it from a dot on. */
+export function hasSuffix(moduleName: string, suffix: string): boolean {
+  return moduleName === suffix || moduleName.endsWith(`.${suffix}`);
+}
+
+function compile(expression: string, source: string): RE2JS {
+  try {
+    return RE2JS.compile(expression);
+  } catch (cause) {
+    throw new PatternError(source, (cause as Error).message.replace(/^error parsing regexp: /, ''), cause);
+  }
+}

@@ -1,0 +1,66 @@
+import type { AdaptableModule, LoraSettings } from '@lorasmith/contracts';
+import type { CodedFault, FaultList } from './fault-list.js';
+import { compileModulePattern, type ModulePattern, PatternError, patternKeyMatcher } from './module-pattern.js';
+
+/** A layer that LoRA goes on, with the rank of its A and B and what B A is multiplied with. */
+export interface Target extends AdaptableModule {
+  rank: number;
+  scale: number;
+}
+
+/** Longer keys are no names, and each is compared with every layer. */
+const MAX_KEY_LENGTH = 512;
+
+/** What B A is multiplied with: `alpha / rank`, or with rsLoRA `alpha / √rank` (arXiv:2312.03732). */
+export function loraScale(settings: { rank: number; alpha: number; use_rslora: boolean }): number {
+  return settings.alpha / (settings.use_rslora ? Math.sqrt(settings.rank) : settings.rank);
+}
+
+/**
+ * Gives each chosen layer its rank and scale. A key of `rank_pattern` or `alpha_pattern` that selects none of them is a
+ * fault: a mistyped name would otherwise train with the common rank, unnoticed.
+ *
+ * @param faults - Gets `unmatched_target` and `invalid_job`, with the key in `param`.
+ */
+export function withRanks(
+  layers: readonly AdaptableModule[],
+  lora: Pick<LoraSettings, 'r' | 'alpha' | 'rank_pattern' | 'alpha_pattern' | 'use_rslora'>,
+  faults: FaultList,
+): Target[] {
+  const rankOf = checkedPattern('rank_pattern', lora.rank_pattern, layers, faults);
+  const alphaOf = checkedPattern('alpha_pattern', lora.alpha_pattern, layers, faults);
+  return layers.map((layer) => {
+    const rank = rankOf(layer.name) ?? lora.r;
+    const alpha = alphaOf(layer.name) ?? lora.alpha;
+    return { ...layer, rank, scale: loraScale({ rank, alpha, use_rslora: lora.use_rslora }) };
+  });
+}
+
+function checkedPattern(
+  field: 'rank_pattern' | 'alpha_pattern',
+  table: Readonly<Record<string, number>>,
+  layers: readonly AdaptableModule[],
+  faults: FaultList,
+): ModulePattern {
+  const found = Object.keys(table).flatMap((key) => keyFault(field, key, layers) ?? []);
+  faults.add(...found);
+  return found.length > 0 ? () => undefined : compileModulePattern(table);
+}
+
+function keyFault(field: string, key: string, layers: readonly AdaptableModule[]): CodedFault | null {
+  const param = `lora.${field}.${key.slice(0, 100)}`;
+  if (key.length > MAX_KEY_LENGTH) {
+    const message = `A key of ${field} is longer than ${MAX_KEY_LENGTH} characters.`;
+    return { code: 'invalid_job', message, param };
+  }
+  try {
+    const matches = patternKeyMatcher(key);
+    if (layers.length === 0 || layers.some(({ name }) => matches(name))) return null;
+    const message = `${field}: no layer that is trained matches ${JSON.stringify(key)}.`;
+    return { code: 'unmatched_target', message, param };
+  } catch (error) {
+    if (!(error instanceof PatternError)) throw error;
+    const message = `${field}: ${error.message}. Look-around and back-references are not supported.`;
+    return { code: 'invalid_job', message, param };
+  }
+}
