@@ -3,11 +3,12 @@ import { dispose, fill, keep, liveTensorCount, scope, type Tensor, tensorOf, toF
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
-import { LoraAdapter, type LoraOptions } from './lora-adapter.js';
-import { type PeftAdapter, trueAlpha } from './peft-adapter.js';
+import { LoraAdapter, type LoraOptions, type LoraTarget } from './lora-adapter.js';
+import type { PeftAdapter } from './peft-adapter.js';
 
 const [IN, TOKENS] = [6, 3];
-const OPTIONS: LoraOptions = { targets: ['q', 'v', 'down'], r: 2, alpha: 6, dropout: 0, seed: 5 };
+const named = (...names: string[]): LoraTarget[] => names.map((name) => ({ name, rank: 2, scale: 3 }));
+const OPTIONS: LoraOptions = { targets: named('q', 'v', 'down'), dropout: 0, seed: 5 };
 
 /** q, k and v stacked on 4, 2 and 2 rows; down by itself with 5. */
 function makeSlots(): ProjectionSlot[] {
@@ -65,7 +66,7 @@ describe('at the start', () => {
     const adapter = new LoraAdapter(slots, OPTIONS);
     const all = adapter.toPeft(null);
     adapter.detach();
-    const alone = new LoraAdapter(slots, { ...OPTIONS, targets: ['v'] });
+    const alone = new LoraAdapter(slots, { ...OPTIONS, targets: named('v') });
     const one = alone.toPeft(null);
     alone.detach();
     for (const { b } of all.modules.values()) expect(b.every((value) => value === 0)).toBe(true);
@@ -89,7 +90,7 @@ describe('at the start', () => {
 test('counts: a layer of 4096 × 4096 with r = 8 trains 65,536 of 16,777,216 numbers', () => {
   const weight = keep(scope(() => fill([4096, 4096], 0, 'bfloat16')));
   const slot = new ProjectionSlot([{ name: 'layer', outFeatures: 4096 }], 4096, new FrozenProjection(weight, null));
-  const adapter = new LoraAdapter([slot], { targets: ['layer'], r: 8, alpha: 16, dropout: 0, seed: 0 });
+  const adapter = new LoraAdapter([slot], { targets: [{ name: 'layer', rank: 8, scale: 2 }], dropout: 0, seed: 0 });
   expect(weight.size).toBe(16_777_216);
   expect(adapter.parameterCount).toBe(65_536);
   expect((100 * (1 - adapter.parameterCount / weight.size)).toFixed(2)).toBe('99.61');
@@ -97,43 +98,32 @@ test('counts: a layer of 4096 × 4096 with r = 8 trains 65,536 of 16,777,216 num
   weight.dispose();
 });
 
-describe('the scale', () => {
-  /** What the adapter adds to the output of `down`, for one set of numbers. */
-  function added(settings: { r: number; alpha: number; use_rslora: boolean }): Float32Array {
-    const base = outputsOf()[2]!;
-    const adapter = new LoraAdapter(slots, {
-      ...OPTIONS,
-      targets: ['down'],
-      r: settings.r,
-      alpha: trueAlpha(settings),
-    });
+test("the update is multiplied with each layer's own scale", () => {
+  const base = outputsOf();
+  /** What the adapter adds to q, k, v and down, for one set of numbers. */
+  const added = (scales: Record<string, number>) => {
+    const targets = Object.entries(scales).map(([name, scale]) => ({ name, rank: 2, scale }));
+    const adapter = new LoraAdapter(slots, { ...OPTIONS, targets });
     setRandom(adapter, 8);
-    const output = outputsOf()[2]!;
+    const outputs = outputsOf();
     adapter.detach();
-    return output.map((value, i) => value - base[i]!);
-  }
-
-  test('is alpha / r', () => {
-    const once = added({ r: 4, alpha: 4, use_rslora: false });
-    const thrice = added({ r: 4, alpha: 12, use_rslora: false });
-    expect(
-      differenceByLargest(
-        thrice,
-        once.map((value) => 3 * value),
-      ),
-    ).toBeLessThan(1e-5);
-  });
-
-  test('with rsLoRA is alpha / √r', () => {
-    const once = added({ r: 4, alpha: 4, use_rslora: false }); // scale 1
-    const stabilised = added({ r: 4, alpha: 4, use_rslora: true }); // scale 2
-    expect(
-      differenceByLargest(
-        stabilised,
-        once.map((value) => 2 * value),
-      ),
-    ).toBeLessThan(1e-5);
-  });
+    return outputs.map((output, i) => output.map((value, j) => value - base[i]![j]!));
+  };
+  const once = added({ q: 1, v: 1, down: 1 });
+  const scaled = added({ q: 3, v: 0.5, down: 2 });
+  const factor = (column: number) => [3, 3, 3, 3, 1, 1, 0.5, 0.5][column]!; // rows of q, k and v
+  expect(
+    differenceByLargest(
+      scaled[0]!,
+      once[0]!.map((value, i) => value * factor(i % 8)),
+    ),
+  ).toBeLessThan(1e-5);
+  expect(
+    differenceByLargest(
+      scaled[2]!,
+      once[2]!.map((value) => value * 2),
+    ),
+  ).toBeLessThan(1e-5);
 });
 
 describe('as PEFT lays it out', () => {
@@ -141,13 +131,14 @@ describe('as PEFT lays it out', () => {
     const adapter = new LoraAdapter(slots, OPTIONS);
     const values = setRandom(adapter, 4);
     const peft = adapter.toPeft('base');
-    expect(peft).toMatchObject({ r: 2, alpha: 6, dropout: 0, baseModelNameOrPath: 'base' });
+    expect(peft).toMatchObject({ dropout: 0, baseModelNameOrPath: 'base' });
     expect(adapter.modules).toEqual(['q', 'v', 'down']);
     // The vector: A of q and v, their B, then A and B of down.
     expect(peft.modules.get('q')).toEqual({
       a: values.slice(0, 12),
       b: values.slice(24, 32),
       rank: 2,
+      scale: 3,
       inFeatures: IN,
       outFeatures: 4,
     });
@@ -163,21 +154,20 @@ describe('as PEFT lays it out', () => {
     const outputs = outputsOf();
     const peft = first.toPeft(null);
     first.detach();
-    const second = new LoraAdapter(slots, { ...OPTIONS, r: 99, alpha: 1, initial: peft });
+    const second = new LoraAdapter(slots, { ...OPTIONS, initial: peft });
     expect(toFloat32Array(second.parameters)).toEqual(values);
     expect(second.toPeft(null)).toEqual(peft);
     expect(outputsOf()).toEqual(outputs);
     second.detach();
   });
 
-  test('layers of unlike rank keep their ranks', () => {
+  test('layers of unlike rank and scale keep them', () => {
     const module = (rank: number, outFeatures: number, seed: number) => {
       const a = normalNumbers(rank * IN, seed);
-      return { a, b: normalNumbers(outFeatures * rank, seed + 1), rank, inFeatures: IN, outFeatures };
+      const b = normalNumbers(outFeatures * rank, seed + 1);
+      return { a, b, rank, scale: 6 / rank, inFeatures: IN, outFeatures };
     };
     const initial: PeftAdapter = {
-      r: 3,
-      alpha: 3,
       dropout: 0,
       baseModelNameOrPath: null,
       modules: new Map([
@@ -186,9 +176,11 @@ describe('as PEFT lays it out', () => {
         ['down', module(2, 5, 5)],
       ]),
     };
-    const adapter = new LoraAdapter(slots, { ...OPTIONS, initial });
+    const targets = [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
+    const adapter = new LoraAdapter(slots, { ...OPTIONS, targets, initial });
     expect(adapter.toPeft(null)).toEqual(initial);
     adapter.detach();
+    expect(() => new LoraAdapter(slots, { ...OPTIONS, initial })).toThrow('another rank or scale for q');
   });
 
   test('a gradient has the same layout: it is B alone that learns at first', () => {
@@ -268,8 +260,25 @@ test('new parameters replace the old ones, which are freed', () => {
 });
 
 test('targets that are not there, or not in the adapter to begin from', () => {
-  expect(() => new LoraAdapter(slots, { ...OPTIONS, targets: ['q', 'gate'] })).toThrow('no layers gate');
+  expect(() => new LoraAdapter(slots, { ...OPTIONS, targets: named('q', 'gate') })).toThrow('no layers gate');
   expect(() => new LoraAdapter(slots, { ...OPTIONS, targets: [] })).toThrow('no layer to adapt');
-  const initial: PeftAdapter = { r: 2, alpha: 2, dropout: 0, modules: new Map(), baseModelNameOrPath: null };
+  const initial: PeftAdapter = { dropout: 0, modules: new Map(), baseModelNameOrPath: null };
   expect(() => new LoraAdapter(slots, { ...OPTIONS, initial })).toThrow('nothing for q');
+});
+
+test('LoRA+: what multiplies the learning rate is 1 where the vector holds A, and the ratio where it holds B', () => {
+  const targets = [
+    { name: 'q', rank: 2, scale: 1 },
+    { name: 'v', rank: 1, scale: 1 },
+    { name: 'down', rank: 3, scale: 1 },
+  ];
+  const adapter = new LoraAdapter(slots, { ...OPTIONS, targets });
+  const factors = adapter.learningRateFactors(16);
+  const vector = tensorOf(factors, [factors.length]);
+  for (const { a, b } of adapter.matricesOf(vector).values()) {
+    expect(new Set(a)).toEqual(new Set([1]));
+    expect(new Set(b)).toEqual(new Set([16]));
+  }
+  vector.dispose();
+  adapter.detach();
 });

@@ -4,23 +4,27 @@ import { initialA } from './initialise.js';
 import { LoraProjection } from './lora-projection.js';
 import type { PeftAdapter, PeftModule } from './peft-adapter.js';
 
+/** A layer to adapt. */
+export interface LoraTarget {
+  /** Full name. */
+  name: string;
+  rank: number;
+  /** Its update is `scale · B A`. */
+  scale: number;
+}
+
 export interface LoraOptions {
-  /** Full names of the layers to adapt. */
-  targets: readonly string[];
-  /** Rank of each layer, unless `initial` says otherwise. */
-  r: number;
-  /** True alpha: the update is scaled by alpha / r. */
-  alpha: number;
+  targets: readonly LoraTarget[];
   dropout: number;
   seed: number;
-  /** Start from these matrices; their ranks and scale are kept. It must hold exactly the targets. */
+  /** Start from these matrices. It must hold the targets, with the same ranks and scales. */
   initial?: PeftAdapter | undefined;
 }
 
 interface Attached {
   slot: ProjectionSlot;
   projection: LoraProjection;
-  modules: { name: string; rank: number; outFeatures: number }[];
+  modules: (LoraTarget & { outFeatures: number })[];
 }
 
 /**
@@ -28,18 +32,14 @@ interface Attached {
  * then each layer's B `[out, rank]`; the optimizer, clipping and checkpoints see only the vector.
  */
 export class LoraAdapter {
-  readonly r: number;
-  readonly alpha: number;
   readonly dropout: number;
   readonly #attached: Attached[];
   readonly #shapes: number[][];
   #parameters: Tensor;
 
   constructor(slots: readonly ProjectionSlot[], options: LoraOptions) {
-    this.r = options.initial?.r ?? options.r;
-    this.alpha = options.initial?.alpha ?? options.alpha;
     this.dropout = options.dropout;
-    this.#attached = attach(slots, options, this.alpha / this.r);
+    this.#attached = attach(slots, options);
     this.#shapes = this.#attached.flatMap(({ slot, modules }) => [
       [modules.reduce((sum, { rank }) => sum + rank, 0), slot.inFeatures],
       ...modules.map(({ outFeatures, rank }) => [outFeatures, rank]),
@@ -95,7 +95,28 @@ export class LoraAdapter {
 
   /** The matrices as they are now. */
   toPeft(baseModelNameOrPath: string | null): PeftAdapter {
-    return peftOf(this, this.#attached, toFloat32Array(this.#parameters), baseModelNameOrPath);
+    const modules = matrices(this.#attached, toFloat32Array(this.#parameters));
+    return { dropout: this.dropout, modules, baseModelNameOrPath };
+  }
+
+  /**
+   * For LoRA+ (Hayou et al. 2024, arXiv:2402.12354): what the learning rate of each number is multiplied with.
+   * @returns `[parameterCount]`: 1 for A, the ratio for B
+   */
+  learningRateFactors(ratioOfB: number): Float32Array {
+    const factors = new Float32Array(this.parameterCount);
+    let offset = 0;
+    for (const { slot, modules } of this.#attached) {
+      for (const { rank } of modules) {
+        factors.fill(1, offset, offset + rank * slot.inFeatures);
+        offset += rank * slot.inFeatures;
+      }
+      for (const { rank, outFeatures } of modules) {
+        factors.fill(ratioOfB, offset, offset + outFeatures * rank);
+        offset += outFeatures * rank;
+      }
+    }
+    return factors;
   }
 
   /** The same for another vector of this adapter's layout, for instance a gradient. */
@@ -123,28 +144,36 @@ export class LoraAdapter {
   }
 }
 
-function attach(slots: readonly ProjectionSlot[], options: LoraOptions, scale: number): Attached[] {
-  const targets = new Set(options.targets);
+function attach(slots: readonly ProjectionSlot[], options: LoraOptions): Attached[] {
+  const targets = new Map(options.targets.map((target) => [target.name, target]));
+  for (const target of options.targets) checkInitial(target, options.initial);
   const attached: Attached[] = [];
   for (const slot of slots) {
     let firstRow = 0;
     const modules: (Attached['modules'][number] & { firstRow: number })[] = [];
     for (const { name, outFeatures } of slot.modules) {
-      if (targets.delete(name)) {
-        const rank = options.initial === undefined ? options.r : options.initial.modules.get(name)?.rank;
-        if (rank === undefined) throw new Error(`the initial adapter has nothing for ${name}`);
-        modules.push({ name, rank, outFeatures, firstRow });
-      }
+      const target = targets.get(name);
+      if (target !== undefined) modules.push({ ...target, outFeatures, firstRow });
+      targets.delete(name);
       firstRow += outFeatures;
     }
     if (modules.length === 0) continue;
-    const projection = new LoraProjection(slot.frozen, modules, { scale, dropout: options.dropout });
+    const projection = new LoraProjection(slot.frozen, modules, { dropout: options.dropout });
     slot.projection = projection;
     attached.push({ slot, projection, modules });
   }
-  if (targets.size > 0) throw new Error(`the model has no layers ${[...targets].join(', ')}`);
+  if (targets.size > 0) throw new Error(`the model has no layers ${[...targets.keys()].join(', ')}`);
   if (attached.length === 0) throw new Error('no layer to adapt');
   return attached;
+}
+
+function checkInitial({ name, rank, scale }: LoraTarget, initial: PeftAdapter | undefined): void {
+  if (initial === undefined) return;
+  const module = initial.modules.get(name);
+  if (module === undefined) throw new Error(`the initial adapter has nothing for ${name}`);
+  if (module.rank !== rank || module.scale !== scale) {
+    throw new Error(`the initial adapter has another rank or scale for ${name}`);
+  }
 }
 
 function initialParameters(attached: readonly Attached[], options: LoraOptions): Float32Array {
@@ -176,19 +205,9 @@ function matrices(attached: readonly Attached[], vector: Float32Array): Map<stri
   for (const { slot, modules } of attached) {
     const inFeatures = slot.inFeatures;
     const a = modules.map(({ rank }) => take(rank * inFeatures));
-    for (const [i, { name, rank, outFeatures }] of modules.entries()) {
-      found.set(name, { a: a[i]!, b: take(outFeatures * rank), rank, inFeatures, outFeatures });
+    for (const [i, { name, rank, scale, outFeatures }] of modules.entries()) {
+      found.set(name, { a: a[i]!, b: take(outFeatures * rank), rank, scale, inFeatures, outFeatures });
     }
   }
   return found;
-}
-
-function peftOf(
-  adapter: LoraAdapter,
-  attached: readonly Attached[],
-  parameters: Float32Array,
-  baseModelNameOrPath: string | null,
-): PeftAdapter {
-  const { r, alpha, dropout } = adapter;
-  return { r, alpha, dropout, modules: matrices(attached, parameters), baseModelNameOrPath };
 }

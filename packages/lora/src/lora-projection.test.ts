@@ -21,7 +21,6 @@ interface Layer {
   a: Numbers;
   /** Each `[out, rank]` */
   b: Numbers[];
-  scale: number;
   dropout?: number;
   seed?: [number, number];
 }
@@ -32,14 +31,14 @@ function withProjection<Result>(
   use: (projection: LoraProjection) => Result,
   dtype: FloatDType = 'float32',
 ): Result {
-  const { weight, bias, inFeatures, adapted, a, b, scale, dropout = 0, seed = [1, 2] } = layer;
+  const { weight, bias, inFeatures, adapted, a, b, dropout = 0, seed = [1, 2] } = layer;
   return scope(() => {
     const outFeatures = weight.length / inFeatures;
     const frozen = new FrozenProjection(
       cast(tensorOf(weight, [outFeatures, inFeatures]), dtype),
       bias && cast(tensorOf(bias, [outFeatures]), dtype),
     );
-    const projection = new LoraProjection(frozen, adapted, { scale, dropout });
+    const projection = new LoraProjection(frozen, adapted, { dropout });
     projection.dropoutSeed = seed;
     projection.setWeights(
       tensorOf(a, [a.length / inFeatures, inFeatures]),
@@ -84,7 +83,7 @@ function backward(layer: Layer, x: Numbers, byOutput: Numbers) {
 
 /** `y = W x + b + scale · B (A x)` layer by layer in float64. */
 function plain(layer: Layer, x: Numbers): Float64Array {
-  const { weight, bias, inFeatures, adapted, a, b, scale } = layer;
+  const { weight, bias, inFeatures, adapted, a, b } = layer;
   const outFeatures = weight.length / inFeatures;
   const tokens = x.length / inFeatures;
   const output = new Float64Array(tokens * outFeatures);
@@ -95,7 +94,7 @@ function plain(layer: Layer, x: Numbers): Float64Array {
       output[token * outFeatures + out] = weightedSum(row(weight, out), input) + (bias?.[out] ?? 0);
     }
     let firstRank = 0;
-    for (const [index, { rank, outFeatures: rows, firstRow }] of adapted.entries()) {
+    for (const [index, { rank, scale, outFeatures: rows, firstRow }] of adapted.entries()) {
       for (let out = 0; out < rows; out++) {
         for (let i = 0; i < rank; i++) {
           const low = weightedSum(row(a, firstRank + i), input);
@@ -121,7 +120,6 @@ function layerOf(adapted: AdaptedRows[], further: Partial<Layer> = {}): Layer {
     adapted,
     a: normalNumbers(totalRank * IN, 3),
     b: adapted.map(({ rank, outFeatures }, i) => normalNumbers(outFeatures * rank, 4 + i)),
-    scale: 1.5,
     ...further,
   };
 }
@@ -137,8 +135,9 @@ const CASES: [name: string, layer: Layer][] = [
   ['with dropout', layerOf([rows(2, 3, 0), rows(3, 4, 5)], { dropout: 0.4 })],
 ];
 
-function rows(rank: number, outFeatures: number, firstRow: number): AdaptedRows {
-  return { rank, outFeatures, firstRow };
+/** Layers of unlike rank have unlike scales, as they do with one alpha. */
+function rows(rank: number, outFeatures: number, firstRow: number, scale = 3 / rank): AdaptedRows {
+  return { rank, scale, outFeatures, firstRow };
 }
 
 test('the worked numbers of one layer', () => {
@@ -146,10 +145,9 @@ test('the worked numbers of one layer', () => {
     weight: Float32Array.of(1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4),
     bias: null,
     inFeatures: 3,
-    adapted: [rows(2, 4, 0)],
+    adapted: [rows(2, 4, 0, 4 / 2)],
     a: Float32Array.of(1, 0, 2, 0, 3, 0),
     b: [Float32Array.of(1, 0, 0, 0, 0, 2, 1, 1)],
-    scale: 4 / 2,
   };
   expect([...forward(layer, Float32Array.of(1, 2, 3))]).toEqual([20, 12, 42, 50]);
 });
@@ -231,10 +229,9 @@ describe('dropout', () => {
     weight: new Float32Array(16),
     bias: null,
     inFeatures: 4,
-    adapted: [rows(4, 4, 0)],
+    adapted: [rows(4, 4, 0, 1)],
     a: Float32Array.from({ length: 16 }, (_, i) => Number(i % 5 === 0)),
     b: [Float32Array.from({ length: 16 }, (_, i) => Number(i % 5 === 0))],
-    scale: 1,
     dropout: 0.25,
   };
   const count = 80_000;
@@ -267,7 +264,7 @@ describe('dropout', () => {
 test('without weights it refuses to compute', () => {
   scope(() => {
     const frozen = new FrozenProjection(tensorOf(new Float32Array(6), [2, 3]), null);
-    const projection = new LoraProjection(frozen, [rows(1, 2, 0)], { scale: 1, dropout: 0 });
+    const projection = new LoraProjection(frozen, [rows(1, 2, 0)], { dropout: 0 });
     expect(() => projection.forward(tensorOf(new Float32Array(3), [1, 3]), false)).toThrow('no A and B');
   });
 });

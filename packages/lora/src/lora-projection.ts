@@ -21,6 +21,8 @@ import {
 /** One adapted layer among those a projection stacks. */
 export interface AdaptedRows {
   rank: number;
+  /** What B A is multiplied with: alpha / rank. */
+  scale: number;
   outFeatures: number;
   /** Where its rows begin in the stacked weight. */
   firstRow: number;
@@ -37,7 +39,7 @@ interface SavedLora {
 
 /**
  * Low-rank adaptation of stacked linear layers (Hu et al. 2021, arXiv:2106.09685):
- * `y = W x + b + scale · B (A dropout(x))`, W and b frozen, `scale = alpha / r`.
+ * `y = W x + b + scale · B (A dropout(x))`, W and b frozen, `scale = alpha / rank` of each layer.
  * The layers' A lie one below the other in `[Σ rank, in]`, their B on the diagonal of `[out, Σ rank]`, so that the
  * adaptation of all of them is two products.
  */
@@ -45,7 +47,6 @@ export class LoraProjection implements Projection {
   readonly trained = true;
   readonly #frozen: FrozenProjection;
   readonly #adapted: readonly AdaptedRows[];
-  readonly #scale: number;
   readonly #dropout: number;
   #a: Tensor | null = null; // [sum of rank, in], in the model's dtype
   #scaledB: Tensor | null = null; // [out, sum of rank], in the model's dtype
@@ -53,10 +54,9 @@ export class LoraProjection implements Projection {
   /** Seeds the dropout of the next forward pass: two integers below 2^31, different in every pass. */
   dropoutSeed: readonly [number, number] = [0, 0];
 
-  constructor(frozen: FrozenProjection, adapted: readonly AdaptedRows[], options: { scale: number; dropout: number }) {
+  constructor(frozen: FrozenProjection, adapted: readonly AdaptedRows[], options: { dropout: number }) {
     this.#frozen = frozen;
     this.#adapted = adapted;
-    this.#scale = options.scale;
     this.#dropout = options.dropout;
   }
 
@@ -69,8 +69,8 @@ export class LoraProjection implements Projection {
     const dtype = this.#frozen.weight.dtype;
     [this.#a, this.#scaledB] = keep(
       scope(() => {
-        const scaledB = multiply(this.#onDiagonal(b), constant(this.#scale));
-        return [cast(alias(a), dtype), cast(scaledB, dtype)] as const;
+        const scaled = b.map((one, i) => multiply(one, constant(this.#adapted[i]!.scale)));
+        return [cast(alias(a), dtype), cast(this.#onDiagonal(scaled), dtype)] as const;
       }),
     );
   }
@@ -123,8 +123,9 @@ export class LoraProjection implements Projection {
   /** Adds up the gradients of A `[Σ rank, in]` and of the diagonal blocks of scale · B `[out, Σ rank]`. */
   #take(aGradient: Tensor, scaledBGradient: Tensor): void {
     const fresh = scope(() => {
-      const exact = multiply(cast(scaledBGradient, 'float32'), constant(this.#scale));
-      return [cast(aGradient, 'float32'), ...this.#diagonalOf(exact)];
+      const blocks = this.#diagonalOf(cast(scaledBGradient, 'float32'));
+      const ofB = blocks.map((block, i) => multiply(block, constant(this.#adapted[i]!.scale)));
+      return [cast(aGradient, 'float32'), ...ofB];
     });
     const before = this.#gradients;
     this.#gradients = keep(

@@ -31,7 +31,7 @@ export interface MergeOptions {
 }
 
 /**
- * Writes the base model with the adapter merged in, `W + (alpha / r) B A`, as a complete Hugging Face folder. Every
+ * Writes the base model with the adapter merged in, `W + scale · B A`, as a complete Hugging Face folder. Every
  * tensor keeps its dtype, tied embeddings stay tied, and one tensor at a time is in memory.
  *
  * @throws ProductError invalid_adapter when the adapter does not fit the model; merge_not_finite; model_file_corrupt;
@@ -53,7 +53,7 @@ export async function mergeModel(options: MergeOptions): Promise<void> {
       if (module !== undefined) {
         // The folder's own check has seen that every linear layer has a float dtype.
         const { dtype, shape } = weights.entry(name);
-        mergeWeight({ name, dtype: dtype as FloatDtype, shape, bytes }, module, adapter.alpha / adapter.r);
+        mergeWeight({ name, dtype: dtype as FloatDtype, shape, bytes }, module);
       }
       doneBytes += bytes.byteLength;
       options.onProgress?.(doneBytes, totalBytes);

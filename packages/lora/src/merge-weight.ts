@@ -24,9 +24,9 @@ export interface StoredWeight {
  * @throws ProductError invalid_adapter when the shapes do not fit; merge_not_finite when a number is NaN or infinite
  * in that dtype (then the bytes are spoilt: discard them)
  */
-export function mergeWeight(weight: StoredWeight, module: PeftModule, scale: number): void {
+export function mergeWeight(weight: StoredWeight, module: PeftModule): void {
   const { name, dtype, shape, bytes } = weight;
-  const { a, b, rank, inFeatures, outFeatures } = module;
+  const { a, b, rank, scale, inFeatures, outFeatures } = module;
   if (shape.length !== 2 || shape[0] !== outFeatures || shape[1] !== inFeatures) {
     const message = `The adapter is for a layer of [${outFeatures}, ${inFeatures}], but ${name} of the base model is [${shape.join(', ')}].`;
     throw new ProductError('invalid_adapter', message);

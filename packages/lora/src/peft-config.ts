@@ -1,5 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import { trueAlpha } from './peft-adapter.js';
+import { loraScale } from '@lorasmith/planning';
 import { compilePattern } from './peft-pattern.js';
 
 const MAX_RANK = 65_536;
@@ -10,8 +10,8 @@ export interface PeftConfig {
   dropout: number;
   /** Rank of a module before its matrices are seen. */
   rankOf(moduleName: string): number;
-  /** True alpha of a module of this rank: B A is scaled by `alpha / rank`. */
-  alphaOf(moduleName: string, rank: number): number;
+  /** What B A of a module of this rank is multiplied with. */
+  scaleOf(moduleName: string, rank: number): number;
 }
 
 /** Fields that change what the adapter computes, in a way that is not supported here, unless null, false or empty. */
@@ -62,8 +62,8 @@ export function parsePeftConfig(text: string): PeftConfig {
     baseModelNameOrPath: typeof config.base_model_name_or_path === 'string' ? config.base_model_name_or_path : null,
     dropout,
     rankOf: (moduleName) => rankPattern(moduleName) ?? r,
-    alphaOf: (moduleName, rank) =>
-      trueAlpha({ r: rank, alpha: alphaPattern(moduleName) ?? alpha, use_rslora: config.use_rslora === true }),
+    scaleOf: (moduleName, rank) =>
+      loraScale({ rank, alpha: alphaPattern(moduleName) ?? alpha, use_rslora: config.use_rslora === true }),
   };
 }
 
@@ -103,21 +103,6 @@ export function formatPeftConfig(config: PeftConfigToWrite): string {
     task_type: config.taskType,
   };
   return `${JSON.stringify(fields, null, 2)}\n`;
-}
-
-/**
- * The shortest list of `target_modules` with which PEFT adapts exactly these modules: the last parts of their names
- * when no other linear layer of the base ends in one of them, else the full names.
- */
-export function targetModulesOf(adapted: Iterable<string>, linearModules: Iterable<string>): string[] {
-  const names = new Set(adapted);
-  const suffixes = new Set([...names].map(lastPart));
-  const selectsMore = [...linearModules].some((name) => suffixes.has(lastPart(name)) && !names.has(name));
-  return [...(selectsMore ? names : suffixes)].sort();
-}
-
-function lastPart(moduleName: string): string {
-  return moduleName.slice(moduleName.lastIndexOf('.') + 1);
 }
 
 function parseObject(text: string): Record<string, unknown> {

@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { trueAlpha } from './peft-adapter.js';
 import { type AdapterBase, readPeftFolder, writePeftFolder } from './peft-folder.js';
 
 const REFERENCE = new URL('../../../test/fixtures/reference/', import.meta.url).pathname;
@@ -46,7 +45,8 @@ describe('an adapter that PEFT wrote', () => {
   test.each(CASES)('%s comes back key for key and byte for byte', async (name) => {
     const source = join(REFERENCE, name, 'adapter_init');
     const adapter = await readPeftFolder(source);
-    expect(adapter).toMatchObject({ r: 4, alpha: 8, dropout: 0, baseModelNameOrPath: null });
+    expect(adapter).toMatchObject({ dropout: 0, baseModelNameOrPath: null });
+    for (const { rank, scale } of adapter.modules.values()) expect({ rank, scale }).toEqual({ rank: 4, scale: 2 });
     await writePeftFolder(folder, adapter, llamaBase());
     expect(await readTensors(join(folder, 'adapter_model.safetensors'))).toEqual(
       await readTensors(join(source, 'adapter_model.safetensors')),
@@ -61,36 +61,46 @@ describe('an adapter that PEFT wrote', () => {
   });
 });
 
-describe('scale', () => {
-  test('of rsLoRA is folded into alpha', async () => {
+describe('ranks and scales', () => {
+  const SELF_ATTENTION = 'model.layers.0.self_attn';
+
+  test('with rsLoRA: alpha / √r, written as the true alpha', async () => {
     await copyAdapter({ use_rslora: true });
-    const { r, alpha } = await readPeftFolder(folder);
-    expect(alpha / r).toBeCloseTo(8 / Math.sqrt(4), 12);
-    expect(trueAlpha({ r: 8, alpha: 16, use_rslora: true }) / 8).toBeCloseTo(16 / Math.sqrt(8), 12);
-    expect(trueAlpha({ r: 8, alpha: 16, use_rslora: false })).toBe(16);
+    const adapter = await readPeftFolder(folder);
+    for (const { scale } of adapter.modules.values()) expect(scale).toBe(8 / Math.sqrt(4));
+    expect(await writePeftFolder(folder, adapter, llamaBase())).toMatchObject({ r: 4, alpha: 16 });
+    expect(JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8'))).toMatchObject({
+      r: 4,
+      lora_alpha: 16,
+    });
   });
 
-  test('of an alpha_pattern is folded into B of the modules it selects', async () => {
+  test('of an alpha_pattern are those of the modules it selects, and folded into B when written', async () => {
     const plain = await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_init'));
     // "proj" alone selects nothing: a key must match from a dot on.
     await copyAdapter({
       alpha_pattern: { proj: 1, 'layers\\.[12]\\.self_attn\\.v_proj': 32, 'layers.0.self_attn.v_proj': 2 },
     });
     const adapter = await readPeftFolder(folder);
-    expect(adapter).toMatchObject({ r: 4, alpha: 8 });
-    for (const [name, { b }] of adapter.modules) {
-      const factor = !name.endsWith('v_proj') ? 1 : name.includes('layers.0') ? 2 / 8 : 32 / 8;
-      expect(b).toEqual(plain.modules.get(name)!.b.map((value) => value * factor));
+    const factorOf = (name: string) => (!name.endsWith('v_proj') ? 1 : name.includes('layers.0') ? 2 / 8 : 32 / 8);
+    for (const [name, { scale, b }] of adapter.modules) {
+      expect(scale).toBe(2 * factorOf(name));
+      expect(b).toEqual(plain.modules.get(name)!.b);
+    }
+    expect(await writePeftFolder(folder, adapter, llamaBase())).toMatchObject({ r: 4, alpha: 8 });
+    for (const [name, { scale, b }] of (await readPeftFolder(folder)).modules) {
+      expect(scale).toBe(2);
+      expect(b).toEqual(plain.modules.get(name)!.b.map((value) => value * factorOf(name)));
     }
   });
 
-  test('of a rank_pattern: lower ranks are put on the scale of the highest, and padded when written', async () => {
+  test('of a rank_pattern: lower ranks are padded when written, and put on the common scale', async () => {
     const low = { a: Float32Array.of(1, 2, 3), b: Float32Array.of(5, 7) };
     const high = { a: Float32Array.of(1, 0, 2, 0, 3, 0), b: Float32Array.of(1, 0, 0, 2) };
     const bytes = (values: Float32Array) => new Uint8Array(values.buffer);
     const tensor = (name: string, shape: number[], values: Float32Array) =>
       ({
-        name: `base_model.model.model.layers.0.self_attn.${name}.weight`,
+        name: `base_model.model.${SELF_ATTENTION}.${name}.weight`,
         dtype: 'F32',
         shape,
         data: bytes(values),
@@ -103,18 +113,17 @@ describe('scale', () => {
       tensor('v_proj.lora_B', [2, 2], high.b),
     ]);
     const adapter = await readPeftFolder(folder);
-    expect(adapter).toMatchObject({ r: 2, alpha: 4 });
-    // PEFT scales q by 4 / 1 and v by 4 / 2: q's B doubles so that 4 / 2 gives the same.
-    expect(adapter.modules.get('model.layers.0.self_attn.q_proj')).toMatchObject({
-      rank: 1,
-      b: Float32Array.of(10, 14),
-    });
-    await writePeftFolder(folder, adapter, llamaBase(1));
+    // PEFT scales q by 4 / 1 and v by 4 / 2.
+    expect(adapter.modules.get(`${SELF_ATTENTION}.q_proj`)).toMatchObject({ rank: 1, scale: 4, ...low });
+    expect(adapter.modules.get(`${SELF_ATTENTION}.v_proj`)).toMatchObject({ rank: 2, scale: 2, ...high });
+    expect(await writePeftFolder(folder, adapter, llamaBase(1))).toMatchObject({ r: 2, alpha: 4 });
     const written = await readPeftFolder(folder);
-    expect(written.modules.get('model.layers.0.self_attn.q_proj')).toEqual({
+    // q's B doubles, so that 4 / 2 gives the same.
+    expect(written.modules.get(`${SELF_ATTENTION}.q_proj`)).toEqual({
       a: Float32Array.of(1, 2, 3, 0, 0, 0),
       b: Float32Array.of(10, 0, 14, 0),
       rank: 2,
+      scale: 2,
       inFeatures: 3,
       outFeatures: 2,
     });
@@ -171,7 +180,7 @@ describe('refused by name', () => {
   test('a pattern made to backtrack for ever', async () => {
     await copyAdapter({ alpha_pattern: { '((a|_|[a-z])+)+!': 3 } });
     const begin = performance.now();
-    expect((await readPeftFolder(folder)).alpha).toBe(8);
+    for (const { scale } of (await readPeftFolder(folder)).modules.values()) expect(scale).toBe(2);
     expect(performance.now() - begin).toBeLessThan(2000);
   });
 

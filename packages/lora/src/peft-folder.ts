@@ -2,10 +2,12 @@ import { open, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
+import { targetModulesOf } from '@lorasmith/planning';
 import { openSafetensors, SafetensorsError, writeSafetensors } from '@lorasmith/safetensors';
-import { type PeftAdapter, type PeftModule, padRank } from './peft-adapter.js';
-import { formatPeftConfig, type PeftConfig, parsePeftConfig, targetModulesOf } from './peft-config.js';
-import { type PeftShapes, peftKeys, peftShapes, readFloat32, tensorsOfModule } from './peft-weights.js';
+import { type CommonForm, commonForm } from './common-scale.js';
+import type { PeftAdapter, PeftModule } from './peft-adapter.js';
+import { formatPeftConfig, type PeftConfig, parsePeftConfig } from './peft-config.js';
+import { peftKeys, peftShapes, readFloat32, tensorsOfModule } from './peft-weights.js';
 
 /** A real config has a few kilobytes, one with long name lists some hundred. */
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
@@ -15,7 +17,7 @@ const MAX_WEIGHTS_BYTES = 8 * 2 ** 30;
 
 /**
  * Reads a PEFT LoRA folder: `adapter_config.json` and `adapter_model.safetensors` in F32, F16 or BF16.
- * `use_rslora`, `rank_pattern` and `alpha_pattern` end up in the one scale `alpha / r`.
+ * `use_rslora`, `rank_pattern` and `alpha_pattern` are in each module's rank and scale.
  *
  * @throws ProductError invalid_adapter naming the file and the field or tensor
  */
@@ -36,7 +38,6 @@ async function readModules(folder: string, config: PeftConfig): Promise<PeftAdap
   const file = await openSafetensors(path);
   try {
     const shapes = peftShapes(file);
-    const { r, alpha } = commonScale(shapes, config);
     const modules = new Map<string, PeftModule>();
     for (const [name, shape] of shapes) {
       const keys = peftKeys(name);
@@ -45,31 +46,13 @@ async function readModules(folder: string, config: PeftConfig): Promise<PeftAdap
         throw new ProductError('invalid_adapter', `adapter_model.safetensors: ${fault}.`, { param: keys.a });
       }
       const a = await readFloat32(file, keys.a);
-      const b = rescale(await readFloat32(file, keys.b), config.alphaOf(name, shape.rank) / shape.rank, alpha / r);
-      modules.set(name, { a, b, ...shape });
+      const b = await readFloat32(file, keys.b);
+      modules.set(name, { a, b, scale: config.scaleOf(name, shape.rank), ...shape });
     }
-    return { r, alpha, dropout: config.dropout, modules, baseModelNameOrPath: config.baseModelNameOrPath };
+    return { dropout: config.dropout, modules, baseModelNameOrPath: config.baseModelNameOrPath };
   } finally {
     await file.close();
   }
-}
-
-/** The rank and alpha of a module of the greatest rank; the others are put on their scale. */
-function commonScale(shapes: PeftShapes, config: PeftConfig): { r: number; alpha: number } {
-  let r = 0;
-  let alpha = 0;
-  for (const [name, { rank }] of shapes) {
-    if (rank > r) [r, alpha] = [rank, config.alphaOf(name, rank)];
-  }
-  return { r, alpha };
-}
-
-/** B such that `to · B` is `from · B` of before. A scale of 0 has no such B, unless all have it. */
-function rescale(b: Float32Array, from: number, to: number): Float32Array {
-  if (from === to) return b;
-  if (to === 0)
-    throw new ProductError('invalid_adapter', 'adapter_config.json: lora_alpha is 0 for some modules only.');
-  return b.map((value) => value * (from / to));
 }
 
 /** What must be known of the base to write an adapter for it; a `ModelFolder` has it. */
@@ -77,23 +60,27 @@ export type AdapterBase = Pick<ModelFolder, 'name' | 'architecture' | 'modules' 
 
 /**
  * Writes an adapter as PEFT does: matrices in float32, a config that PEFT from 0.6 on, vLLM and llama.cpp read.
- * Modules of a lower rank than `r` are padded with zeros, which changes no result. The folder must exist; files in it
- * are replaced one by one, so give a folder that nobody reads yet.
+ * It has one rank and one scale: see {@link commonForm}. The folder must exist; files in it are replaced one by one, so
+ * give a folder that nobody reads yet.
+ *
+ * @returns what was written
  */
-export async function writePeftFolder(folder: string, adapter: PeftAdapter, base: AdapterBase): Promise<void> {
+export async function writePeftFolder(folder: string, adapter: PeftAdapter, base: AdapterBase): Promise<CommonForm> {
+  const common = commonForm(adapter);
   const linear = base.headModule === null ? base.modules : [...base.modules, base.headModule];
   const linearNames = linear.map(({ name }) => name);
-  const tensors = [...adapter.modules].flatMap(([name, module]) => tensorsOfModule(name, padRank(module, adapter.r)));
+  const tensors = [...common.modules].flatMap(([name, module]) => tensorsOfModule(name, module));
   await writeSafetensors(join(folder, ADAPTER_FILES.weights), tensors, { format: 'pt' });
   const config = formatPeftConfig({
-    r: adapter.r,
-    alpha: adapter.alpha,
+    r: common.r,
+    alpha: common.alpha,
     dropout: adapter.dropout,
     targetModules: targetModulesOf(adapter.modules.keys(), linearNames),
     baseModelName: base.name,
     taskType: base.architecture.kind === 'decoder' ? 'CAUSAL_LM' : null,
   });
   await writeFile(join(folder, ADAPTER_FILES.config), config, { flush: true });
+  return common;
 }
 
 async function readConfigText(folder: string): Promise<string> {
