@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
+import { linkAbort } from './abort-link.js';
 import { apiErrorOf } from './api-error.js';
+import { bodyText } from './response-body.js';
 
 export interface HttpTransportOptions {
   /** Address of the api, for instance `http://127.0.0.1:8080`. A path in it is kept as a prefix. */
@@ -31,7 +33,8 @@ export interface HttpTransport {
   /** Scheme, host and port of the api. */
   readonly origin: string;
   /**
-   * Resolves with the answer, its body unread, if the status is below 400.
+   * Resolves with the answer, its body unread, if the status is below 400. From then on it is for the reader of the body
+   * to heed `signal`.
    *
    * @throws ApiError with the code of the answer; ProductError `service_unavailable` when none came, `timeout` when it
    * took too long; the reason of `signal` when that is aborted.
@@ -54,14 +57,14 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
   const { apiKey, fetch = globalThis.fetch, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   const base = baseOf(options.baseUrl);
 
-  async function attempt(call: HttpCall, url: URL): Promise<Response> {
-    const timeout = new AbortController();
+  async function send(call: HttpCall, url: URL): Promise<Response> {
+    const { controller: attempt, unlink } = linkAbort(call.signal);
     const limitMs = call.timeoutMs === undefined ? timeoutMs : call.timeoutMs;
     const timer =
       limitMs === null
         ? undefined
         : setTimeout(
-            () => timeout.abort(new ProductError('timeout', `No answer from ${url.origin} within ${limitMs} ms.`)),
+            () => attempt.abort(new ProductError('timeout', `No answer from ${url.origin} within ${limitMs} ms.`)),
             limitMs,
           );
     const headers = new Headers(call.headers);
@@ -72,14 +75,14 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
         headers,
         // A redirect could carry the key to another host.
         redirect: 'error',
-        signal: AbortSignal.any(call.signal === undefined ? [timeout.signal] : [timeout.signal, call.signal]),
+        signal: attempt.signal,
         ...(call.body === undefined ? {} : { body: call.body, duplex: 'half' }),
       } as RequestInit);
     } catch (error) {
-      call.signal?.throwIfAborted();
-      timeout.signal.throwIfAborted();
+      attempt.signal.throwIfAborted();
       throw unreachable(url.origin, error);
     } finally {
+      unlink();
       clearTimeout(timer);
     }
   }
@@ -92,7 +95,7 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
     const delays = (call.repeatable ?? call.method === 'GET') ? [...REPEAT_DELAYS_MS] : [];
     for (;;) {
       try {
-        const response = await attempt(call, url);
+        const response = await send(call, url);
         if (response.ok) return response;
         throw await apiErrorOf(response);
       } catch (error) {
@@ -107,7 +110,7 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
 
   async function json<Answer>(call: HttpCall): Promise<Answer> {
     const response = await request({ ...call, headers: { accept: 'application/json', ...call.headers } });
-    const text = await response.text().catch((error: unknown) => {
+    const text = await bodyText(response, call.signal).catch((error: unknown) => {
       call.signal?.throwIfAborted();
       throw unreachable(new URL(base).origin, error);
     });

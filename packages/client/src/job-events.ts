@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EVENT_TYPES, type JobEvent, LAST_EVENT_TYPES, ProductError } from '@lorasmith/contracts';
+import { linkAbort } from './abort-link.js';
 import { parseEventStream } from './event-stream-parser.js';
 import { type HttpTransport, unreachable } from './http-transport.js';
+import { bodyChunks } from './response-body.js';
 
 export interface FollowOptions {
   /** Id of an event: only what came after it. @defaultValue from the job's first event */
@@ -68,7 +70,7 @@ interface Connection {
 
 async function* connect(options: Connection): AsyncGenerator<JobEvent, void, undefined> {
   const { transport, jobId, after, idleTimeoutMs, signal, onAlive } = options;
-  const connection = new AbortController();
+  const { controller: connection, unlink } = linkAbort(signal);
   const idle = setTimeout(
     () => connection.abort(new ProductError('timeout', `The events of ${jobId} were silent for ${idleTimeoutMs} ms.`)),
     idleTimeoutMs,
@@ -78,7 +80,7 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
       method: 'GET',
       path: `/jobs/${encodeURIComponent(jobId)}/events`,
       headers: { accept: 'text/event-stream', ...(after === undefined ? {} : { 'last-event-id': after }) },
-      signal: AbortSignal.any(signal === undefined ? [connection.signal] : [connection.signal, signal]),
+      signal: connection.signal,
       timeoutMs: null,
       repeatable: false,
     });
@@ -89,7 +91,7 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
         `${response.url} answered with ${contentType}, not with events; is it the right address?`,
       );
     }
-    const chunks = watched(response.body as AsyncIterable<Uint8Array> | null, () => {
+    const chunks = watched(bodyChunks(response, connection.signal), () => {
       idle.refresh();
       onAlive();
     });
@@ -102,12 +104,13 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
     throw unreachable(transport.origin, error);
   } finally {
     clearTimeout(idle);
+    unlink();
     connection.abort();
   }
 }
 
-async function* watched(chunks: AsyncIterable<Uint8Array> | null, onChunk: () => void): AsyncGenerator<Uint8Array> {
-  for await (const chunk of chunks ?? []) {
+async function* watched(chunks: AsyncIterable<Uint8Array>, onChunk: () => void): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunks) {
     onChunk();
     yield chunk;
   }

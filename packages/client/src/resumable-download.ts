@@ -2,7 +2,9 @@ import { type FileHandle, open, readFile, rename, rm, stat, writeFile } from 'no
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
+import { linkAbort } from './abort-link.js';
 import { type HttpTransport, unreachable } from './http-transport.js';
+import { bodyChunks } from './response-body.js';
 
 export interface DownloadProgress {
   receivedBytes: number;
@@ -81,32 +83,33 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
   const { signal, onProgress, idleTimeoutMs = 60_000 } = options;
   const begun = await readBegun(file, source);
   if (begun !== undefined && begun.bytes === begun.totalBytes) return;
-  const connection = new AbortController();
-  const response = await transport.request({
-    method: 'GET',
-    ...source,
-    headers: {
-      // Any coding would make Content-Length and Range those of other bytes.
-      'accept-encoding': 'identity',
-      ...(begun === undefined ? {} : { range: `bytes=${begun.bytes}-`, 'if-range': begun.etag }),
-    },
-    signal: AbortSignal.any(signal === undefined ? [connection.signal] : [connection.signal, signal]),
-    // A merged model is computed before the first byte comes.
-    timeoutMs: null,
-    repeatable: false,
-  });
-  const idle = setTimeout(
-    () => connection.abort(new ProductError('timeout', `The download was silent for ${idleTimeoutMs} ms.`)),
-    idleTimeoutMs,
-  );
+  const { controller: connection, unlink } = linkAbort(signal);
+  let idle: NodeJS.Timeout | undefined;
   let part: FileHandle | undefined;
   try {
+    const response = await transport.request({
+      method: 'GET',
+      ...source,
+      headers: {
+        // Any coding would make Content-Length and Range those of other bytes.
+        'accept-encoding': 'identity',
+        ...(begun === undefined ? {} : { range: `bytes=${begun.bytes}-`, 'if-range': begun.etag }),
+      },
+      signal: connection.signal,
+      // A merged model is computed before the first byte comes.
+      timeoutMs: null,
+      repeatable: false,
+    });
+    idle = setTimeout(
+      () => connection.abort(new ProductError('timeout', `The download was silent for ${idleTimeoutMs} ms.`)),
+      idleTimeoutMs,
+    );
     const { start, totalBytes } = placeOf(response, begun);
     part = await openPart(file, start, { source: nameOf(source), etag: response.headers.get('etag'), totalBytes });
     let position = start;
     onProgress?.({ receivedBytes: position, totalBytes });
-    for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
-      idle.refresh();
+    for await (const chunk of bodyChunks(response, connection.signal)) {
+      idle?.refresh();
       await writeWhole(part, chunk, position);
       position += chunk.byteLength;
       onBytes(chunk.byteLength);
@@ -120,14 +123,14 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
     await checkStillOurs(part, file);
   } catch (error) {
     connection.signal.throwIfAborted();
-    signal?.throwIfAborted();
     // A full disk is ours, not the connection's.
     if (typeof (error as NodeJS.ErrnoException).syscall === 'string') throw error;
     throw unreachable(transport.origin, error);
   } finally {
     clearTimeout(idle);
-    await part?.close();
+    unlink();
     connection.abort();
+    await part?.close();
   }
 }
 

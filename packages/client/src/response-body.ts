@@ -1,0 +1,34 @@
+/**
+ * The chunks of a body. Leaving the loop, and the abort of `signal`, close the connection. The signal that `fetch` was
+ * given is not enough for that: once the headers are there, Node 20 may collect as garbage what connects it to the body.
+ *
+ * @throws the reason of `signal`; what the connection fails with
+ */
+export async function* bodyChunks(
+  response: Response,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  if (response.body === null) return;
+  const reader = response.body.getReader();
+  const cancel = () => void reader.cancel(signal?.reason).catch(() => {});
+  signal?.addEventListener('abort', cancel, { once: true });
+  try {
+    for (;;) {
+      signal?.throwIfAborted();
+      const { done, value } = await reader.read();
+      signal?.throwIfAborted();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    signal?.removeEventListener('abort', cancel);
+    await reader.cancel().catch(() => {});
+  }
+}
+
+/** The whole body as text. */
+export async function bodyText(response: Response, signal?: AbortSignal): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of bodyChunks(response, signal)) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+}
