@@ -19,6 +19,11 @@ export interface AdamWSettings {
   beta1: number;
   beta2: number;
   epsilon: number;
+  /**
+   * `[parameters]`: what the learning rate of each number is multiplied with, as parameter groups of PyTorch have rates
+   * of their own. @defaultValue null, all the same
+   */
+  rateFactors?: Float32Array | null;
 }
 
 /** PyTorch's defaults but for the weight decay, which is the job's. */
@@ -38,11 +43,14 @@ const scalar = (value: number): Tensor => tensorOf(Float32Array.of(value), []);
  */
 export class AdamW {
   readonly #settings: AdamWSettings;
+  readonly #rateFactors: Tensor | null;
   #moments: Moments;
   #step = 0;
 
   constructor(parameterCount: number, settings: AdamWSettings) {
     this.#settings = settings;
+    const { rateFactors = null } = settings;
+    this.#rateFactors = rateFactors === null ? null : keep(tensorOf(rateFactors, [parameterCount]));
     this.#moments = keep({ first: fill([parameterCount], 0), second: fill([parameterCount], 0) });
   }
 
@@ -76,8 +84,8 @@ export class AdamW {
       const second = add(multiply(before.second, constant(beta2)), multiply(square(gradient), constant(1 - beta2)));
       const rootCorrection = Math.sqrt(1 - beta2 ** this.#step);
       const denominator = add(divide(squareRoot(second), scalar(rootCorrection)), constant(epsilon));
-      const stepSize = scalar(learningRate / (1 - beta1 ** this.#step));
-      const decayed = weightDecay === 0 ? parameters : multiply(parameters, scalar(1 - learningRate * weightDecay));
+      const stepSize = this.#perNumber(learningRate / (1 - beta1 ** this.#step));
+      const decayed = weightDecay === 0 ? parameters : multiply(parameters, this.#kept(learningRate * weightDecay));
       return { updated: subtract(decayed, multiply(divide(first, denominator), stepSize)), first, second };
     });
     this.#moments = keep(moments);
@@ -86,6 +94,16 @@ export class AdamW {
   }
 
   dispose(): void {
-    dispose(this.#moments);
+    dispose([this.#rateFactors, this.#moments]);
+  }
+
+  /** A rate, `[]`, or where numbers have rates of their own, each one's, `[parameters]`. */
+  #perNumber(rate: number): Tensor {
+    return this.#rateFactors === null ? scalar(rate) : multiply(this.#rateFactors, scalar(rate));
+  }
+
+  /** What decay leaves of a number, 1 - rate. */
+  #kept(rate: number): Tensor {
+    return this.#rateFactors === null ? scalar(1 - rate) : subtract(constant(1), this.#perNumber(rate));
   }
 }

@@ -39,8 +39,8 @@ function withAdapter<Result>(
   use: (adapter: LoraAdapter, optimizer: AdamW) => Promise<Result>,
   dropout = 0,
 ): Promise<Result> {
-  const targets = model.slots.flatMap(({ modules }) => modules.map(({ name }) => name));
-  const adapter = new LoraAdapter(model.slots, { targets, r: 2, alpha: 4, dropout, seed: 1 });
+  const targets = model.slots.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 2 })));
+  const adapter = new LoraAdapter(model.slots, { targets, dropout, seed: 1 });
   const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, weightDecay: 0 });
   return use(adapter, optimizer).finally(() => {
     optimizer.dispose();

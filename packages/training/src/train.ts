@@ -4,17 +4,19 @@ import {
   type Dataset,
   type Evaluation,
   type JobSpec,
+  type MachineProfile,
   type NewJobEvent,
   ProductError,
   type Report,
 } from '@lorasmith/contracts';
-import { LoraAdapter, type PeftAdapter, readPeftFolder, trueAlpha, writePeftFolder } from '@lorasmith/lora';
+import { LoraAdapter, manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/lora';
 import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
-import { type Plan, planJob } from '@lorasmith/planning';
+import { planJob } from '@lorasmith/planning';
 import { engine, kernelsInUse } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
 import { BaseModelCache } from './base-model-cache.js';
 import { batchSource } from './batches.js';
+import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
 import { choosePrecision } from './precision.js';
 import { TrainingRun } from './training-run.js';
 
@@ -29,12 +31,14 @@ export interface TrainOptions {
   checkpointFolder: string;
   /** The PEFT files are written here; it must exist. */
   outputFolder: string;
-  /** PEFT folder to start from (`init_from`). */
+  /** PEFT folder to start from (`init_from`), with its manifest if it is one of the registry. */
   initialAdapterFolder: string | null;
   /** Aborted with the reason `shutdown`, a checkpoint is saved before training stops. */
   signal: AbortSignal;
   /** report-ready, step-finished, evaluation-finished, checkpoint-saved. */
   onEvent(event: NewJobEvent): void;
+  /** What was measured of this machine; null: no estimate is made. */
+  machine?: MachineProfile | null;
   /** Keeps the base model for the next job; default: the model is freed at the end. */
   cache?: BaseModelCache;
 }
@@ -54,20 +58,21 @@ export type TrainOutcome = {
 export async function train(options: TrainOptions): Promise<TrainOutcome> {
   const { spec, signal, dataset } = options;
   const model = await readModelFolder(options.modelFolder);
-  const plan = await planJob({ spec, model, dataset, rowsFile: options.rowsFile, signal });
-  const precision = choosePrecision(spec.training.precision, model.architecture.family);
+  const { initialAdapterFolder: initialFolder } = options;
+  const manifest = initialFolder === null ? null : await readInitialManifest(initialFolder);
+  const plan = await planJob({ spec, model, dataset, rowsFile: options.rowsFile, initial: manifest, signal });
+  const machine = options.machine ?? null;
+  const precision = choosePrecision(spec.training.precision, model.architecture.family, machine);
   const report: Report = { ...plan.report, precision };
   options.onEvent({ type: 'report-ready', data: { report } });
 
-  const initial = await initialAdapter(options.initialAdapterFolder, plan);
+  const initial = initialFolder === null ? undefined : await readInitialAdapter(initialFolder, plan.targets);
   const weightsSha256 = await digestWeights(model);
   const cache = options.cache ?? new BaseModelCache();
   try {
     const base = await cache.get(model, precision.chosen, weightsSha256);
     const adapter = new LoraAdapter(base.slots, {
-      targets: plan.targets.map(({ name }) => name),
-      r: spec.lora.r,
-      alpha: trueAlpha(spec.lora),
+      targets: plan.targets,
       dropout: spec.lora.dropout,
       seed: spec.training.seed,
       initial,
@@ -75,6 +80,7 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
     const optimizer = new AdamW(adapter.parameterCount, {
       ...ADAMW_DEFAULTS,
       weightDecay: spec.training.weight_decay,
+      rateFactors: spec.lora.lora_plus_ratio === null ? null : adapter.learningRateFactors(spec.lora.lora_plus_ratio),
     });
     try {
       const run = new TrainingRun({
@@ -111,11 +117,11 @@ async function publishable(trained: {
   const { options, model, report, adapter, result } = trained;
   const peft = adapter.toPeft(model.name);
   checkFinite(peft);
-  await writePeftFolder(options.outputFolder, peft, model);
+  const written = await writePeftFolder(options.outputFolder, peft, model);
   return {
     base_model: { name: model.name, family: model.architecture.family, weights_sha256: trained.weightsSha256 },
     report,
-    lora: { r: peft.r, alpha: peft.alpha, modules: [...peft.modules.keys()] },
+    lora: manifestLora(peft, written),
     // Linux gives kilobytes.
     result: { ...result, peak_memory_bytes: process.resourceUsage().maxRSS * 1024 },
     versions: { tensorflow: engine.version, kernels: kernelsInUse(), node: process.versions.node },
@@ -127,29 +133,6 @@ function checkFinite(adapter: PeftAdapter): void {
     if (a.every(Number.isFinite) && b.every(Number.isFinite)) continue;
     throw new ProductError('non_finite_loss', `The trained matrices of ${name} hold a number that is not finite.`);
   }
-}
-
-/** The adapter to start from; it must adapt exactly the layers the job targets. */
-async function initialAdapter(folder: string | null, plan: Plan): Promise<PeftAdapter | undefined> {
-  if (folder === null) return undefined;
-  const adapter = await readPeftFolder(folder);
-  const targets = plan.targets.map(({ name }) => name);
-  const missing = targets.filter((name) => !adapter.modules.has(name));
-  const further = [...adapter.modules.keys()].filter((name) => !targets.includes(name));
-  if (missing.length > 0 || further.length > 0) {
-    const which = missing.length > 0 ? `has nothing for ${missing[0]}` : `also adapts ${further[0]}`;
-    throw new ProductError('invalid_adapter', `The adapter of init_from ${which}: give the target_modules it has.`, {
-      param: 'lora.init_from',
-    });
-  }
-  for (const { name, in_features: inFeatures, out_features: outFeatures } of plan.targets) {
-    const module = adapter.modules.get(name)!;
-    if (module.inFeatures === inFeatures && module.outFeatures === outFeatures) continue;
-    throw new ProductError('invalid_adapter', `The adapter of init_from does not fit ${name} of the base model.`, {
-      param: 'lora.init_from',
-    });
-  }
-  return adapter;
 }
 
 /** The same for two attempts at the same training, and only then. */

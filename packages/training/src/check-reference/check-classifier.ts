@@ -41,9 +41,7 @@ async function compare(reference: ClassifierCase, tensors: Tensors, temporary: s
   const expectedTrained = adapterOf('trained', reference, tensors);
   const model = await loadClassifier(folder, 'float32');
   const adapter = new LoraAdapter(model.slots, {
-    targets: [...initial.modules.keys()],
-    r: reference.r,
-    alpha: reference.alpha,
+    targets: [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale })),
     dropout: 0,
     seed: 0,
     initial,
@@ -114,9 +112,16 @@ function adapterOf(state: 'init' | 'trained', { r, alpha }: ClassifierCase, tens
     const layer = new RegExp(`^${state}\\.(\\d+)\\.lora_A$`).exec(name)?.[1];
     if (layer === undefined) continue;
     const b = tensors.get(`${state}.${layer}.lora_B`)!;
-    modules.set(layer, { a: a.data, b: b.data, rank: r, inFeatures: a.shape[1]!, outFeatures: b.shape[0]! });
+    modules.set(layer, {
+      a: a.data,
+      b: b.data,
+      rank: r,
+      scale: alpha / r,
+      inFeatures: a.shape[1]!,
+      outFeatures: b.shape[0]!,
+    });
   }
-  return { r, alpha, dropout: 0, modules, baseModelNameOrPath: null };
+  return { dropout: 0, modules, baseModelNameOrPath: null };
 }
 
 function compareTrained(actual: PeftAdapter, expected: PeftAdapter): Comparison {

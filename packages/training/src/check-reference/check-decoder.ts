@@ -29,9 +29,7 @@ export async function checkDecoder(folder: string, precision: FloatDType): Promi
     labels: batch.asTokenBatch().labels.length,
   });
   const adapter = new LoraAdapter(model.slots, {
-    targets: [...initial.modules.keys()],
-    r: initial.r,
-    alpha: initial.alpha,
+    targets: [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale })),
     dropout: 0,
     seed: 0,
     initial,
@@ -121,7 +119,9 @@ async function compareSteps(
 ): Promise<Comparison[]> {
   const tokenBatch = batch.asTokenBatch();
   const [beta1, beta2] = settings.betas;
-  const options = { beta1, beta2, epsilon: settings.eps, weightDecay: settings.weight_decay };
+  const ratio = settings.lora_plus_ratio;
+  const rateFactors = ratio === undefined ? null : adapter.learningRateFactors(ratio);
+  const options = { beta1, beta2, epsilon: settings.eps, weightDecay: settings.weight_decay, rateFactors };
   const optimizer = new AdamW(adapter.parameterCount, options);
   const run = {
     tokens: tokenBatch.ids.length,

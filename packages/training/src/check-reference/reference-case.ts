@@ -12,6 +12,8 @@ export interface ReferenceSteps {
     weight_decay: number;
     steps: number;
     max_grad_norm: number;
+    /** LoRA+: B has a parameter group of its own with this many times the rate. */
+    lora_plus_ratio?: number;
   };
   /** Before each step, and after the last. */
   losses: number[];

@@ -1,0 +1,62 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ADAPTER_FILES, AdapterManifest, ProductError } from '@lorasmith/contracts';
+import { cutRank, type PeftAdapter, type PeftModule, readPeftFolder, withScale } from '@lorasmith/lora';
+import type { Target } from '@lorasmith/planning';
+import { Value } from 'typebox/value';
+
+const PARAM = 'lora.init_from';
+
+/**
+ * The manifest beside an adapter of the registry; null for a plain PEFT folder.
+ * @throws ProductError invalid_adapter
+ */
+export async function readInitialManifest(folder: string): Promise<AdapterManifest | null> {
+  let manifest: unknown;
+  try {
+    manifest = JSON.parse(await readFile(join(folder, ADAPTER_FILES.manifest), 'utf8'));
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw invalid('The manifest of the adapter of init_from cannot be read.', cause);
+  }
+  if (Value.Check(AdapterManifest, manifest)) return manifest;
+  throw invalid('The manifest of the adapter of init_from is damaged.');
+}
+
+/**
+ * The adapter to start from, with the ranks and scales it was trained with: a published adapter has one of each, to
+ * which {@link cutRank} and {@link withScale} are the way back. It must adapt exactly the targets.
+ *
+ * @param folder in PEFT's layout
+ * @throws ProductError invalid_adapter
+ */
+export async function readInitialAdapter(folder: string, targets: readonly Target[]): Promise<PeftAdapter> {
+  const adapter = await readPeftFolder(folder);
+  const names = new Set(targets.map(({ name }) => name));
+  const further = [...adapter.modules.keys()].find((name) => !names.has(name));
+  if (further !== undefined) throw unlike(`also adapts ${further}`);
+  const modules = new Map(targets.map((target) => [target.name, fitted(adapter.modules.get(target.name), target)]));
+  return { ...adapter, modules };
+}
+
+function fitted(module: PeftModule | undefined, target: Target): PeftModule {
+  const { name, in_features: inFeatures, out_features: outFeatures, rank, scale } = target;
+  if (module === undefined) throw unlike(`has nothing for ${name}`);
+  if (module.inFeatures !== inFeatures || module.outFeatures !== outFeatures) {
+    throw invalid(`The adapter of init_from does not fit ${name} of the base model.`);
+  }
+  if (!module.a.every(Number.isFinite) || !module.b.every(Number.isFinite)) {
+    throw invalid(`The adapter of init_from holds a number for ${name} that is not finite.`);
+  }
+  const cut = cutRank(module, rank);
+  if (cut === null) throw invalid(`The adapter of init_from has rank ${module.rank} for ${name}, the job ${rank}.`);
+  return withScale(cut, scale);
+}
+
+function unlike(how: string): ProductError {
+  return invalid(`The adapter of init_from ${how}: give the target_modules it has.`);
+}
+
+function invalid(message: string, cause?: unknown): ProductError {
+  return new ProductError('invalid_adapter', message, { param: PARAM, cause });
+}
