@@ -12,6 +12,8 @@ const DECODERS = [
   'reference/llama-untied-all-linear',
   'reference/qwen2',
   'llama-biases-llama3-rope',
+  'lora-options/patterns',
+  'lora-options/lora-plus',
 ];
 
 test('the fused ops are there: npm test compiles them', () => {

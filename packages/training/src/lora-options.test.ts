@@ -1,0 +1,134 @@
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Dataset, JobSpec, LoraSettings, NewJobEvent } from '@lorasmith/contracts';
+import { type PeftAdapter, readPeftFolder } from '@lorasmith/lora';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { planJob, type Target } from '@lorasmith/planning';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
+import { aJob, writeRows } from '../test/a-job.js';
+import { type ReferenceSteps, readJson } from './check-reference/reference-case.js';
+import { readInitialAdapter } from './initial-adapter.js';
+import { train } from './train.js';
+
+// The cases were made by PEFT from the settings in their adapter_config.json: test/fixtures/lora-options/make.py.
+const fixture = (name: string) =>
+  fileURLToPath(new URL(`../../../test/fixtures/lora-options/${name}`, import.meta.url));
+
+let root: string;
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'lora-options-'));
+});
+afterEach(() => rm(root, { recursive: true }));
+
+/** PEFT's settings as ours. */
+async function loraOf(folder: string): Promise<Partial<LoraSettings>> {
+  const config = await readJson<Record<string, unknown>>(join(folder, 'adapter_init'), 'adapter_config.json');
+  const names = [
+    'r',
+    'target_modules',
+    'exclude_modules',
+    'layers_to_transform',
+    'rank_pattern',
+    'alpha_pattern',
+    'use_rslora',
+  ];
+  return { ...Object.fromEntries(names.map((name) => [name, config[name]])), alpha: config.lora_alpha as number };
+}
+
+/** A job that does what the case did: every step takes every row. */
+async function jobOf(folder: string): Promise<{ spec: JobSpec; steps: ReferenceSteps }> {
+  const steps = await readJson<ReferenceSteps>(folder, 'case.json');
+  const { lr, weight_decay, max_grad_norm, lora_plus_ratio = null } = steps.optimizer;
+  const spec = aJob({
+    lora: { ...(await loraOf(folder)), dropout: 0, lora_plus_ratio },
+    training: {
+      epochs: steps.optimizer.steps,
+      batch_size: 2,
+      gradient_accumulation_steps: 2,
+      learning_rate: lr,
+      lr_scheduler: 'constant',
+      warmup_ratio: 0,
+      weight_decay,
+      max_grad_norm,
+      precision: 'float32',
+    },
+  });
+  return { spec, steps };
+}
+
+async function rowsOf(folder: string): Promise<{ dataset: Dataset; rowsFile: string }> {
+  const rowsFile = join(root, 'rows.jsonl');
+  const texts = await readJson<string[]>(folder, 'texts.json');
+  const dataset = await writeRows(
+    rowsFile,
+    'text',
+    texts.map((text) => ({ text })),
+  );
+  return { dataset, rowsFile };
+}
+
+async function targetsOf(folder: string, spec: JobSpec): Promise<Target[]> {
+  const model = await readModelFolder(join(folder, 'base'));
+  return (await planJob({ spec, model, ...(await rowsOf(folder)) })).targets;
+}
+
+function flat(adapter: PeftAdapter, targets: readonly Target[]): Float32Array {
+  return Float32Array.from(
+    targets.flatMap(({ name }) => {
+      const { a, b } = adapter.modules.get(name)!;
+      return [...a, ...b];
+    }),
+  );
+}
+
+describe.each(['patterns', 'lora-plus'])('%s', (name) => {
+  const folder = fixture(name);
+
+  test('adapts the layers that PEFT does, with its ranks and scales', async () => {
+    const { spec } = await jobOf(folder);
+    const targets = await targetsOf(folder, spec);
+    const theirs = (await readPeftFolder(join(folder, 'adapter_init'))).modules;
+    const ours = new Map(targets.map(({ name: module, rank, scale }) => [module, { rank, scale }]));
+    expect(ours).toEqual(new Map([...theirs].map(([module, { rank, scale }]) => [module, { rank, scale }])));
+  });
+
+  test("trains on from PEFT's adapter step by step as PEFT does", async () => {
+    const { spec, steps } = await jobOf(folder);
+    const targets = await targetsOf(folder, spec);
+    const outputFolder = join(root, 'output');
+    await mkdir(outputFolder);
+    const events: NewJobEvent[] = [];
+    const outcome = await train({
+      spec,
+      modelFolder: join(folder, 'base'),
+      ...(await rowsOf(folder)),
+      checkpointFolder: join(root, 'checkpoints'),
+      outputFolder,
+      initialAdapterFolder: join(folder, 'adapter_init'),
+      signal: new AbortController().signal,
+      onEvent: (event) => events.push(event),
+    });
+    const finished = events.flatMap((event) => (event.type === 'step-finished' ? [event.data] : []));
+    const losses = finished.map(({ loss }) => loss);
+    expect(greatestDifference(losses, steps.losses.slice(0, -1))).toBeLessThan(1e-4);
+    const norms = finished.map(({ grad_norm }) => grad_norm);
+    expect(greatestDifference(norms, steps.grad_norms)).toBeLessThan(1e-4);
+
+    const trained = await readInitialAdapter(outputFolder, targets);
+    const expected = await readPeftFolder(join(folder, 'adapter_trained'));
+    expect(greatestDifference(flat(trained, targets), flat(expected, targets))).toBeLessThan(1e-5);
+
+    // The files have one rank and one scale, which is all that other servers read.
+    const config = JSON.parse(await readFile(join(outputFolder, 'adapter_config.json'), 'utf8'));
+    expect(config).toMatchObject({ rank_pattern: {}, alpha_pattern: {}, r: outcome.lora.r });
+    for (const { rank, scale } of (await readPeftFolder(outputFolder)).modules.values()) {
+      expect({ rank, scale }).toEqual({ rank: config.r, scale: config.lora_alpha / config.r });
+    }
+    const { trained: trainedNumbers } = outcome.report.parameters;
+    const numbers = [...expected.modules.values()].reduce((sum, { a, b }) => sum + a.length + b.length, 0);
+    expect(trainedNumbers).toBe(numbers);
+  });
+});
