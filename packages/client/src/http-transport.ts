@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { linkAbort } from './abort-link.js';
 import { apiErrorOf } from './api-error.js';
 import { bodyText } from './response-body.js';
 
@@ -58,13 +57,14 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
   const base = baseOf(options.baseUrl);
 
   async function send(call: HttpCall, url: URL): Promise<Response> {
-    const { controller: attempt, unlink } = linkAbort(call.signal);
+    const timeout = new AbortController();
+    const signal = AbortSignal.any(call.signal === undefined ? [timeout.signal] : [timeout.signal, call.signal]);
     const limitMs = call.timeoutMs === undefined ? timeoutMs : call.timeoutMs;
     const timer =
       limitMs === null
         ? undefined
         : setTimeout(
-            () => attempt.abort(new ProductError('timeout', `No answer from ${url.origin} within ${limitMs} ms.`)),
+            () => timeout.abort(new ProductError('timeout', `No answer from ${url.origin} within ${limitMs} ms.`)),
             limitMs,
           );
     const headers = new Headers(call.headers);
@@ -75,14 +75,13 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
         headers,
         // A redirect could carry the key to another host.
         redirect: 'error',
-        signal: attempt.signal,
+        signal,
         ...(call.body === undefined ? {} : { body: call.body, duplex: 'half' }),
       } as RequestInit);
     } catch (error) {
-      attempt.signal.throwIfAborted();
+      signal.throwIfAborted();
       throw unreachable(url.origin, error);
     } finally {
-      unlink();
       clearTimeout(timer);
     }
   }

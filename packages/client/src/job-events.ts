@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EVENT_TYPES, type JobEvent, LAST_EVENT_TYPES, ProductError } from '@lorasmith/contracts';
-import { linkAbort } from './abort-link.js';
 import { parseEventStream } from './event-stream-parser.js';
 import { type HttpTransport, unreachable } from './http-transport.js';
 import { bodyChunks } from './response-body.js';
@@ -70,7 +69,8 @@ interface Connection {
 
 async function* connect(options: Connection): AsyncGenerator<JobEvent, void, undefined> {
   const { transport, jobId, after, idleTimeoutMs, signal, onAlive } = options;
-  const { controller: connection, unlink } = linkAbort(signal);
+  const connection = new AbortController();
+  const aborted = AbortSignal.any(signal === undefined ? [connection.signal] : [connection.signal, signal]);
   const idle = setTimeout(
     () => connection.abort(new ProductError('timeout', `The events of ${jobId} were silent for ${idleTimeoutMs} ms.`)),
     idleTimeoutMs,
@@ -80,7 +80,7 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
       method: 'GET',
       path: `/jobs/${encodeURIComponent(jobId)}/events`,
       headers: { accept: 'text/event-stream', ...(after === undefined ? {} : { 'last-event-id': after }) },
-      signal: connection.signal,
+      signal: aborted,
       timeoutMs: null,
       repeatable: false,
     });
@@ -91,7 +91,7 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
         `${response.url} answered with ${contentType}, not with events; is it the right address?`,
       );
     }
-    const chunks = watched(bodyChunks(response, connection.signal), () => {
+    const chunks = watched(bodyChunks(response, aborted), () => {
       idle.refresh();
       onAlive();
     });
@@ -100,11 +100,10 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
       if (event !== undefined) yield event;
     }
   } catch (error) {
-    connection.signal.throwIfAborted();
+    aborted.throwIfAborted();
     throw unreachable(transport.origin, error);
   } finally {
     clearTimeout(idle);
-    unlink();
     connection.abort();
   }
 }

@@ -25,7 +25,7 @@ function oneEvent(): { answer: Answer; gone: Promise<void> } {
   };
 }
 
-/** Node 20 loses the signal of a fetch, and what AbortSignal.any returns, to the collector only after a while. */
+/** What connects the signal of a fetch to its body is lost to the collector only after a while. */
 async function letGarbageBeCollected() {
   for (let round = 0; round < 10; round += 1) {
     await new Promise((resolve) => setTimeout(resolve, 10));

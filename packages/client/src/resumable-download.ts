@@ -2,7 +2,6 @@ import { type FileHandle, open, readFile, rename, rm, stat, writeFile } from 'no
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { linkAbort } from './abort-link.js';
 import { type HttpTransport, unreachable } from './http-transport.js';
 import { bodyChunks } from './response-body.js';
 
@@ -83,7 +82,8 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
   const { signal, onProgress, idleTimeoutMs = 60_000 } = options;
   const begun = await readBegun(file, source);
   if (begun !== undefined && begun.bytes === begun.totalBytes) return;
-  const { controller: connection, unlink } = linkAbort(signal);
+  const connection = new AbortController();
+  const aborted = AbortSignal.any(signal === undefined ? [connection.signal] : [connection.signal, signal]);
   let idle: NodeJS.Timeout | undefined;
   let part: FileHandle | undefined;
   try {
@@ -95,7 +95,7 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
         'accept-encoding': 'identity',
         ...(begun === undefined ? {} : { range: `bytes=${begun.bytes}-`, 'if-range': begun.etag }),
       },
-      signal: connection.signal,
+      signal: aborted,
       // A merged model is computed before the first byte comes.
       timeoutMs: null,
       repeatable: false,
@@ -108,7 +108,7 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
     part = await openPart(file, start, { source: nameOf(source), etag: response.headers.get('etag'), totalBytes });
     let position = start;
     onProgress?.({ receivedBytes: position, totalBytes });
-    for await (const chunk of bodyChunks(response, connection.signal)) {
+    for await (const chunk of bodyChunks(response, aborted)) {
       idle?.refresh();
       await writeWhole(part, chunk, position);
       position += chunk.byteLength;
@@ -122,13 +122,12 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
     await part.sync();
     await checkStillOurs(part, file);
   } catch (error) {
-    connection.signal.throwIfAborted();
+    aborted.throwIfAborted();
     // A full disk is ours, not the connection's.
     if (typeof (error as NodeJS.ErrnoException).syscall === 'string') throw error;
     throw unreachable(transport.origin, error);
   } finally {
     clearTimeout(idle);
-    unlink();
     connection.abort();
     await part?.close();
   }
