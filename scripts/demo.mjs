@@ -16,7 +16,7 @@ const EXAMPLE_DIR = path.join(ROOT_DIR, 'examples/dates');
 const JOB_NAME = 'dates-demo';
 const SHOWN_ROWS = 12;
 
-/** @type {Omit<import('../packages/contracts/dist/index.js').JobRequest, 'dataset'>} */
+/** @type {Omit<import('../packages/client/dist/index.js').JobRequest, 'dataset'>} */
 const JOB = {
   base_model: DEMO_MODEL_NAME,
   name: JOB_NAME,
@@ -54,7 +54,7 @@ async function demo(signal) {
 
   const stack = await startStack({ dataDir, modelsDir, signal, onEvent: consoleReport(process.stdout) });
   say(`api       ${stack.apiUrl}\n`);
-  /** @type {import('../packages/contracts/dist/index.js').AdapterManifest} */
+  /** @type {import('../packages/client/dist/index.js').AdapterManifest} */
   let manifest;
   try {
     const ended = stack.failed.then((error) => Promise.reject(error));

@@ -1,3 +1,4 @@
+export type * from '@lorasmith/contracts';
 export * from './api-error.js';
 export * from './client.js';
 export * from './human-units.js';
