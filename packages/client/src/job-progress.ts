@@ -9,7 +9,7 @@ export interface TextOutput {
   write(text: string): unknown;
 }
 
-export interface JobProgress {
+export interface JobProgressDisplay {
   handle(event: JobEvent): void;
   /** Ends the line of the bar, for when no further event comes. */
   end(): void;
@@ -19,7 +19,7 @@ export interface JobProgress {
 const PLAIN_LINE_INTERVAL_MS = 10_000;
 
 /** Shows a job from its events: a bar with loss, speed and time left on a terminal, plain lines elsewhere. */
-export function createJobProgress(output: TextOutput, now: () => number = Date.now): JobProgress {
+export function createJobProgress(output: TextOutput, now: () => number = Date.now): JobProgressDisplay {
   let barIsOpen = false;
   let plainLineAt = Number.NEGATIVE_INFINITY;
 
