@@ -48,6 +48,14 @@ describe('followJobEvents', () => {
     expect(server.requests[0]?.headers['last-event-id']).toBe('8-0');
   });
 
+  it('ends without an event where the job has ended and nothing comes after the place', async () => {
+    const server = await serve((response) => {
+      response.writeHead(204).end();
+    });
+    expect(await follow(server.baseUrl, { after: '9-0' })).toEqual([]);
+    expect(server.requests).toHaveLength(1);
+  });
+
   it('rides out an api that is away or overloaded', async () => {
     const server = await serve(
       failure(503, 'redis_unavailable'),

@@ -31,7 +31,7 @@ export async function* followJobEvents(
   options: FollowOptions = {},
 ): AsyncGenerator<JobEvent, void, undefined> {
   const { signal, reconnectDelayMs = 500, idleTimeoutMs = 60_000, maxFailures = 10 } = options;
-  let lastId = options.after;
+  const place: Place = { after: options.after, isOver: false };
   let failures = 0;
   const onAlive = () => {
     failures = 0;
@@ -40,11 +40,8 @@ export async function* followJobEvents(
     signal?.throwIfAborted();
     let failure: unknown = new ProductError('service_unavailable', `The events of ${jobId} ended before its last one.`);
     try {
-      for await (const event of connect({ transport, jobId, after: lastId, idleTimeoutMs, signal, onAlive })) {
-        lastId = event.id;
-        yield event;
-        if (LAST_EVENT_TYPES.includes(event.type)) return;
-      }
+      yield* connect({ transport, jobId, place, idleTimeoutMs, signal, onAlive });
+      if (place.isOver) return;
     } catch (error) {
       signal?.throwIfAborted();
       if (!isPassing(error)) throw error;
@@ -57,10 +54,19 @@ export async function* followJobEvents(
   }
 }
 
+/** How far the caller has come in the stream. */
+interface Place {
+  /** Id of the last event seen. */
+  after: string | undefined;
+  /** The job's last event was seen. */
+  isOver: boolean;
+}
+
 interface Connection {
   transport: HttpTransport;
   jobId: string;
-  after: string | undefined;
+  /** Moved on with each event. */
+  place: Place;
   idleTimeoutMs: number;
   signal: AbortSignal | undefined;
   /** Called for everything that arrives, heartbeats too. */
@@ -68,7 +74,7 @@ interface Connection {
 }
 
 async function* connect(options: Connection): AsyncGenerator<JobEvent, void, undefined> {
-  const { transport, jobId, after, idleTimeoutMs, signal, onAlive } = options;
+  const { transport, jobId, place, idleTimeoutMs, signal, onAlive } = options;
   const connection = new AbortController();
   const aborted = AbortSignal.any(signal === undefined ? [connection.signal] : [connection.signal, signal]);
   const idle = setTimeout(
@@ -79,11 +85,16 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
     const response = await transport.request({
       method: 'GET',
       path: `/jobs/${encodeURIComponent(jobId)}/events`,
-      headers: { accept: 'text/event-stream', ...(after === undefined ? {} : { 'last-event-id': after }) },
+      headers: { accept: 'text/event-stream', ...(place.after === undefined ? {} : { 'last-event-id': place.after }) },
       signal: aborted,
       timeoutMs: null,
       repeatable: false,
     });
+    // The job has ended, and there is nothing after this place.
+    if (response.status === 204) {
+      place.isOver = true;
+      return;
+    }
     const contentType = response.headers.get('content-type') ?? 'nothing';
     if (!contentType.startsWith('text/event-stream')) {
       throw new ProductError(
@@ -97,7 +108,11 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
     });
     for await (const { data } of parseEventStream(chunks)) {
       const event = eventOf(data);
-      if (event !== undefined) yield event;
+      if (event === undefined) continue;
+      place.after = event.id;
+      place.isOver = LAST_EVENT_TYPES.includes(event.type);
+      yield event;
+      if (place.isOver) return;
     }
   } catch (error) {
     aborted.throwIfAborted();
