@@ -113,6 +113,11 @@ export const TrainingSettings = Type.Object(
       description:
         'Of the frozen weights and their matrix products; A, B, norms, softmax and loss are float32 in either.',
     }),
+    recompute: Type.Enum(['auto', 'always', 'never'], {
+      default: 'auto',
+      description:
+        'Whether layers are computed again in the backward pass instead of kept: less memory, about a third more time. auto: when the job would not fit otherwise.',
+    }),
     seed: Type.Integer({ minimum: 0, maximum: 4_294_967_295, default: 42 }),
     eval_every_steps: Nullable(Type.Integer({ minimum: 1 }), {
       default: null,

@@ -9,4 +9,5 @@ export {
   type ListJobsOptions,
 } from './job-store.js';
 export { jobKeys } from './keys.js';
+export type { MachineBoard } from './machine-board.js';
 export type { Reconciled } from './reconcile-queue.js';

@@ -15,6 +15,7 @@ import { createJobAttempts, type JobAttempts } from './job-attempts.js';
 import { createJobQueue } from './job-queue.js';
 import { jobOfRecord, newRecordFields } from './job-record.js';
 import { jobKeys } from './keys.js';
+import { createMachineBoard, type MachineBoard } from './machine-board.js';
 import { type Reconciled, reconcileQueue } from './reconcile-queue.js';
 import { onRedis, repliesOf } from './redis-errors.js';
 import { createJobScript } from './scripts/create-job.js';
@@ -73,6 +74,7 @@ export interface JobStore {
   readEvents(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
   /** For workers. */
   attempts: JobAttempts;
+  machines: MachineBoard;
   /** Mends what a died process left between record and queue. For workers: at their start and every now and then. */
   reconcile(): Promise<Reconciled>;
   /** Closes what the store opened itself. */
@@ -185,6 +187,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     activeJobsOfDataset: (id) => redis.smembers(keys.activeOfDataset(id)),
     readEvents: (id, readOptions) => events.read(id, readOptions),
     attempts: createJobAttempts({ redis, keys }),
+    machines: createMachineBoard({ redis, keys }),
     reconcile: () => reconcileQueue({ redis, keys, queue }),
 
     async close() {

@@ -21,6 +21,8 @@ export interface JobKeys {
   idempotency(key: string): string;
   /** Channel on which the id of a job is published when it has a new event. */
   eventChannel: string;
+  /** Hash by worker name: what the workers measured of their machines. */
+  machines: string;
   /** BullMQ's own keys begin with it. */
   queuePrefix: string;
 }
@@ -38,6 +40,7 @@ export function jobKeys(prefix: string): JobKeys {
     // Hashed, so that what a client sends has no say in the length or the shape of a key.
     idempotency: (key) => `${prefix}idempotency:${createHash('sha256').update(key).digest('hex')}`,
     eventChannel: `${prefix}job-events`,
+    machines: `${prefix}machines`,
     queuePrefix: `${prefix}queue`,
   };
 }

@@ -5,6 +5,7 @@ import {
   type Fault,
   type FeaturesRow,
   type JobSpec,
+  type MachineProfile,
   ProductError,
   type Report,
   type TextualRow,
@@ -14,6 +15,7 @@ import { chooseTargets } from './choose-targets.js';
 import { countSteps, type StepCounts } from './count-steps.js';
 import { checkRow } from './dataset-row.js';
 import { RowEncoder } from './encode-row.js';
+import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate/estimate-job.js';
 import type { Examples } from './examples.js';
 import { type CodedFault, FaultList } from './fault-list.js';
 import { FeatureRowCollector } from './feature-row-collector.js';
@@ -33,6 +35,8 @@ export interface PlanJobOptions {
   rowsFile: string;
   /** The manifest of the adapter that `lora.init_from` names. */
   initial?: AdapterManifest | null;
+  /** What was measured of the machine that will train; null or left out: no estimate is made. */
+  machine?: MachineProfile | null;
   /** Ends the planning. */
   signal?: AbortSignal;
 }
@@ -60,7 +64,7 @@ const BREATHE_EVERY_MS = 20;
  *
  * @throws ProductError with the code of the first fault and up to 100 of them in `details`, each with `line` or `param`:
  * `unmatched_target`, `invalid_job`, `invalid_adapter`, `dataset_format_mismatch`, `invalid_dataset`, `chat_template_failed`,
- * `row_too_long`, `no_trained_tokens`, `label_out_of_range`, `validation_split_empty`; `model_file_missing` and the like
+ * `row_too_long`, `no_trained_tokens`, `label_out_of_range`, `validation_split_empty`, `does_not_fit`; `model_file_missing` and the like
  * for the tokenizer; `cancelled` when the signal is aborted.
  */
 export async function planJob(options: PlanJobOptions): Promise<Plan> {
@@ -99,21 +103,20 @@ export async function planJob(options: PlanJobOptions): Promise<Plan> {
   refuseEmptySides(collector, split);
 
   const steps = countSteps(collector.training.count, spec.training);
-  return {
-    report: reportOf({
-      spec,
-      model,
-      dataset,
-      targets,
-      collector,
-      steps,
-      warnings: lengthWarnings(spec, model, collector),
-    }),
-    targets,
-    training: collector.training.finish(),
-    validation: split > 0 ? collector.validation.finish() : null,
-    steps,
-  };
+  const warnings = lengthWarnings(spec, model, collector);
+  const report = reportOf({ spec, model, dataset, targets, collector, steps, warnings });
+  const training = collector.training.finish();
+  const validation = split > 0 ? collector.validation.finish() : null;
+  const estimate = estimateOn(options.machine ?? null, { spec, model, targets, training, validation, steps });
+  return { report: { ...report, estimate }, targets, training, validation, steps };
+}
+
+function estimateOn(machine: MachineProfile | null, planned: Omit<JobToEstimate, 'machine'>): Report['estimate'] {
+  if (machine === null) return null;
+  const job = { ...planned, machine };
+  const estimate = estimateJob(job);
+  if (estimate !== null) refuseWhatDoesNotFit(job, estimate);
+  return estimate;
 }
 
 async function faultsOfInitial(

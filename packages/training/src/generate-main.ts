@@ -42,7 +42,7 @@ async function main(): Promise<number> {
     tokenizer.encode(template.render(messages, { addGenerationPrompt: true })),
   );
   useFusedOps();
-  const decoder = await loadDecoder(folder, choosePrecision('auto', folder.architecture.family).chosen);
+  const decoder = await loadDecoder(folder, choosePrecision('auto', folder.architecture.family, null).chosen);
   const answers = generateGreedily(decoder, prompts, { maxNewTokens });
   const written = conversations.map((messages, index) => {
     return JSON.stringify({ messages, text: tokenizer.decode(answers[index]!, { skipSpecialTokens: true }) });

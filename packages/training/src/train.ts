@@ -60,8 +60,8 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
   const model = await readModelFolder(options.modelFolder);
   const { initialAdapterFolder: initialFolder } = options;
   const manifest = initialFolder === null ? null : await readInitialManifest(initialFolder);
-  const plan = await planJob({ spec, model, dataset, rowsFile: options.rowsFile, initial: manifest, signal });
-  const machine = options.machine ?? null;
+  const { rowsFile, machine = null } = options;
+  const plan = await planJob({ spec, model, dataset, rowsFile, initial: manifest, machine, signal });
   const precision = choosePrecision(spec.training.precision, model.architecture.family, machine);
   const report: Report = { ...plan.report, precision };
   options.onEvent({ type: 'report-ready', data: { report } });
@@ -77,12 +77,13 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
       seed: spec.training.seed,
       initial,
     });
-    const optimizer = new AdamW(adapter.parameterCount, {
-      ...ADAMW_DEFAULTS,
-      weightDecay: spec.training.weight_decay,
-      rateFactors: spec.lora.lora_plus_ratio === null ? null : adapter.learningRateFactors(spec.lora.lora_plus_ratio),
-    });
+    let optimizer: AdamW | undefined;
     try {
+      optimizer = new AdamW(adapter.parameterCount, {
+        ...ADAMW_DEFAULTS,
+        weightDecay: spec.training.weight_decay,
+        rateFactors: spec.lora.lora_plus_ratio === null ? null : adapter.learningRateFactors(spec.lora.lora_plus_ratio),
+      });
       const run = new TrainingRun({
         id: runId(spec, dataset, weightsSha256, precision.chosen),
         settings: spec.training,
@@ -98,7 +99,7 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
       const result = await run.toTheEnd();
       return await publishable({ options, model, weightsSha256, report, adapter, result });
     } finally {
-      optimizer.dispose();
+      optimizer?.dispose();
       adapter.detach();
     }
   } finally {

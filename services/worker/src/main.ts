@@ -13,6 +13,7 @@ const worker = await startWorker({
   modelsDir: config.modelsDir,
   workerName: config.workerName,
   trainerProgram: fileURLToPath(new URL('trainer/child-main.js', import.meta.url)),
+  probeProgram: fileURLToPath(new URL('trainer/probe-main.js', import.meta.url)),
   environment: process.env,
   log: logger,
   jobLockMs: config.jobLockMs,

@@ -1,4 +1,4 @@
-import { DATASET_FILES, type Dataset, type JobSpec, ProductError } from '@lorasmith/contracts';
+import { DATASET_FILES, type Dataset, type JobSpec, type MachineProfile, ProductError } from '@lorasmith/contracts';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { openBaseModel } from '@lorasmith/model-folder';
 import type { BundleStore } from '@lorasmith/storage';
@@ -12,6 +12,8 @@ export interface TrainingSources {
   datasets: BundleStore;
   adapters: BundleStore;
   folders: JobFolders;
+  /** What was measured of this machine. */
+  machine: MachineProfile | null;
 }
 
 /**
@@ -27,6 +29,7 @@ export async function prepareTraining(sources: TrainingSources, attempt: JobAtte
     job: attempt.job.id,
     spec,
     dataset,
+    machine: sources.machine,
     paths: {
       modelFolder: model.path,
       rowsFile: sources.datasets.path(spec.dataset, DATASET_FILES.rows),

@@ -3,6 +3,7 @@ import { openBundleStore } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { createJobFolders } from './job-folders.js';
+import { profileMachine } from './machine-profile.js';
 import { startMaintenance } from './maintenance.js';
 import { runJob } from './run-job.js';
 import { startTrainQueue } from './train-queue.js';
@@ -21,6 +22,8 @@ export interface WorkerOptions {
   workerName: string;
   /** The program that trains, forked per base model in use. */
   trainerProgram: string;
+  /** The program that measures the machine; null: it is not measured. */
+  probeProgram: string | null;
   /** What the trainer inherits. */
   environment: NodeJS.ProcessEnv;
   log: Logger;
@@ -60,7 +63,16 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
         onLine: (line) => log.info({ from: 'trainer' }, line),
       }),
   });
-  const sources = { modelsDir, datasets, adapters, folders };
+  // Before the first job, so that the two do not take the machine from each other.
+  const { probeProgram, environment } = options;
+  const machine =
+    probeProgram === null ? null : await profileMachine({ dataDir, workerName, probeProgram, environment, log });
+  if (machine !== null) {
+    store.machines
+      .publish(machine)
+      .catch((error: unknown) => log.warn({ err: error }, 'what was measured of the machine could not be told'));
+  }
+  const sources = { modelsDir, datasets, adapters, folders, machine };
   const { watchIntervalMs = 1_000, jobLockMs = 120_000 } = options;
   const queue = startTrainQueue({
     redis,

@@ -79,6 +79,7 @@ async function putDataset() {
 
 async function work(changes: Partial<Parameters<typeof startWorker>[0]> = {}): Promise<WorkerService> {
   const worker = await startWorker({
+    probeProgram: null,
     redis,
     prefix,
     dataDir,

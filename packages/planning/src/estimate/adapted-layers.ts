@@ -1,4 +1,5 @@
 import type { AdaptableModule } from '@lorasmith/contracts';
+import type { Target } from '../target-ranks.js';
 
 /** Number of the layer a module lies in, from its name: `model.layers.3.mlp.up_proj` is in 3. */
 export function layerIndexOf(module: string): number {
@@ -14,11 +15,7 @@ export interface LinearWork {
   adapters: number;
 }
 
-export function linearWork(
-  modules: readonly AdaptableModule[],
-  targets: readonly AdaptableModule[],
-  rank: number,
-): LinearWork {
+export function linearWork(modules: readonly AdaptableModule[], targets: readonly Target[]): LinearWork {
   const size = (module: AdaptableModule) => module.in_features * module.out_features;
   const lowest = Math.min(...targets.map(({ name }) => layerIndexOf(name)));
   const forward = modules.reduce((sum, module) => sum + size(module), 0);
@@ -26,6 +23,9 @@ export function linearWork(
     .filter(({ name }) => layerIndexOf(name) >= lowest)
     .reduce((sum, module) => sum + size(module), 0);
   // A x and B (A x) forward; the gradients of A, B and both inputs backward.
-  const adapters = targets.reduce((sum, module) => sum + 3 * rank * (module.in_features + module.out_features), 0);
+  const adapters = targets.reduce(
+    (sum, { rank, in_features: inFeatures, out_features: outFeatures }) => sum + 3 * rank * (inFeatures + outFeatures),
+    0,
+  );
   return { forward, backward, adapters };
 }

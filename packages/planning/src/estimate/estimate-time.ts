@@ -1,13 +1,13 @@
 import type { AdaptableModule, MachineRates } from '@lorasmith/contracts';
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import type { Target } from '../target-ranks.js';
 import { linearWork } from './adapted-layers.js';
 import type { BatchLoad } from './batch-load.js';
 
 export interface DecoderWork {
   architecture: DecoderArchitecture;
   modules: readonly AdaptableModule[];
-  targets: readonly AdaptableModule[];
-  rank: number;
+  targets: readonly Target[];
   recompute: boolean;
 }
 
@@ -19,7 +19,7 @@ const ATTENTION_BACKWARD = 2.5;
 /** What one optimizer step computes, in 10⁹ operations and 10⁹ bytes. */
 export function stepWork(work: DecoderWork, load: Load): { products: number; attention: number; passes: number } {
   const { architecture } = work;
-  const linear = linearWork(work.modules, work.targets, work.rank);
+  const linear = linearWork(work.modules, work.targets);
   const forwards = work.recompute ? 2 : 1;
   const perToken = forwards * linear.forward + linear.backward + linear.adapters;
   const head = 2 * architecture.vocabSize * architecture.hiddenSize;

@@ -1,4 +1,4 @@
-import type { Dataset, ErrorCode, Fault, JobSpec, Report } from '@lorasmith/contracts';
+import type { Dataset, ErrorCode, Fault, JobSpec, MachineProfile, Report } from '@lorasmith/contracts';
 
 /** What a preflight thread is given. */
 export interface PreflightTask {
@@ -6,6 +6,8 @@ export interface PreflightTask {
   modelsDir: string;
   dataset: Dataset;
   rowsFile: string;
+  /** What a worker measured of its machine; null: no estimate is made. */
+  machine: MachineProfile | null;
 }
 
 /** What it answers; an error as plain data, since a class does not survive the way between threads. */

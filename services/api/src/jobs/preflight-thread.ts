@@ -7,7 +7,8 @@ import type { PreflightAnswer, PreflightTask } from './preflight-task.js';
 export default async function preflight(task: PreflightTask): Promise<PreflightAnswer> {
   try {
     const model = await openBaseModel(task.modelsDir, task.spec.base_model);
-    const { report } = await planJob({ spec: task.spec, model, dataset: task.dataset, rowsFile: task.rowsFile });
+    const { spec, dataset, rowsFile, machine } = task;
+    const { report } = await planJob({ spec, model, dataset, rowsFile, machine });
     return { report };
   } catch (error) {
     if (!(error instanceof ProductError)) throw error;

@@ -31,6 +31,8 @@ export function createPreflight({ threadFile, threads, maxWaiting, timeoutMs }: 
     maxThreads: threads,
     maxQueue: maxWaiting,
     idleTimeout: IDLE_MS,
+    // Flags of the process are for the process, for instance a debugger's port.
+    execArgv: [],
     resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
   });
   return {

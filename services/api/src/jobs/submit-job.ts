@@ -4,6 +4,7 @@ import {
   type Job,
   type JobRequest,
   type JobSpec,
+  type MachineProfile,
   ProductError,
   type Report,
 } from '@lorasmith/contracts';
@@ -16,7 +17,7 @@ import { jobSpecOf, requestHash } from './job-spec.js';
 import type { Preflight } from './preflight.js';
 
 export interface JobSubmissionOptions {
-  jobs: Pick<JobStore, 'createJob'>;
+  jobs: Pick<JobStore, 'createJob' | 'machines'>;
   catalog: DatasetCatalog;
   adapters: BundleStore;
   modelsDir: string;
@@ -37,24 +38,31 @@ export interface JobSubmission {
 export function createJobSubmission(options: JobSubmissionOptions): JobSubmission {
   const { jobs, catalog, adapters, modelsDir, preflight } = options;
 
-  const check = async (spec: JobSpec): Promise<Report> => {
-    const [dataset] = await allOf(
+  const check = async (spec: JobSpec, knownMachine: Promise<MachineProfile | null>): Promise<Report> => {
+    const [dataset, machine] = await allOf(
       catalog.get(spec.dataset),
+      knownMachine,
       describeModel(modelsDir, spec.base_model),
       checkInitialAdapter(adapters, spec),
     );
-    return await preflight.report({ spec, modelsDir, dataset, rowsFile: catalog.rowsFile(dataset.id) });
+    return await preflight.report({ spec, modelsDir, dataset, rowsFile: catalog.rowsFile(dataset.id), machine });
   };
 
   return {
-    dryRun: (request) => check(jobSpecOf(request)),
+    // Without Redis a dry run has no estimate and tells all the rest.
+    dryRun: (request) => check(jobSpecOf(request), jobs.machines.latest().catch(nullWithoutRedis)),
     async submit(request, idempotencyKey) {
       const spec = jobSpecOf(request);
-      await check(spec);
+      await check(spec, jobs.machines.latest());
       const { job } = await jobs.createJob(spec, { idempotencyKey, requestHash: requestHash(spec) });
       return job;
     },
   };
+}
+
+function nullWithoutRedis(error: unknown): null {
+  if (error instanceof ProductError && error.code === 'redis_unavailable') return null;
+  throw error;
 }
 
 /** All results, or one error that tells of every one that failed. */

@@ -5,5 +5,6 @@ useFusedOps();
 const cache = new BaseModelCache();
 
 serveTrainer({
-  train: ({ spec, dataset, paths }, { signal, onEvent }) => train({ spec, dataset, ...paths, signal, onEvent, cache }),
+  train: ({ spec, dataset, machine, paths }, { signal, onEvent }) =>
+    train({ spec, dataset, machine, ...paths, signal, onEvent, cache }),
 });

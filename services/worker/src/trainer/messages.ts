@@ -4,6 +4,7 @@ import type {
   JobFailure,
   JobId,
   JobSpec,
+  MachineProfile,
   NewJobEvent,
   Report,
   TrainingResult,
@@ -32,6 +33,7 @@ export interface TrainingOrder {
   job: JobId;
   spec: JobSpec;
   dataset: Dataset;
+  machine: MachineProfile | null;
   paths: TrainingPaths;
 }
 

@@ -1,0 +1,117 @@
+import { type JobSpec, type MachineProfile, ProductError, type Report } from '@lorasmith/contracts';
+import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
+import type { StepCounts } from '../count-steps.js';
+import { type Examples, exampleCount } from '../examples.js';
+import type { Target } from '../target-ranks.js';
+import { type BatchLoad, batchLoad } from './batch-load.js';
+import { decoderMemory } from './estimate-memory.js';
+import { secondsPerStep } from './estimate-time.js';
+
+export interface JobToEstimate {
+  spec: JobSpec;
+  model: ModelFolder;
+  targets: readonly Target[];
+  training: Examples;
+  validation: Examples | null;
+  steps: StepCounts;
+  machine: MachineProfile;
+}
+
+type Estimate = NonNullable<Report['estimate']>;
+type Precision = 'float32' | 'bfloat16';
+
+/** Memory that is left to the rest of the machine. */
+const KEPT_FREE = 0.05;
+
+/** What a job takes on a machine. Null for a classifier: it is small, and nothing about it is measured. */
+export function estimateJob(job: JobToEstimate): Estimate | null {
+  const { spec, model, machine, steps } = job;
+  const { architecture } = model;
+  if (architecture.kind !== 'decoder') return null;
+  const precision = precisionOf(spec, machine);
+  const load = batchLoad(job.training, spec.training, steps);
+  const available = Math.floor(machine.memory_bytes * (1 - KEPT_FREE));
+  const peak = (recompute: boolean) => peakMemory(job, architecture, precision, recompute, load);
+  const recompute =
+    spec.training.recompute === 'always' || (spec.training.recompute === 'auto' && peak(false) > available);
+  const rates = machine.rates[precision];
+  const work = { architecture, modules: model.modules, targets: job.targets, recompute };
+  const perStep = secondsPerStep(work, load, rates);
+  return {
+    machine: machine.worker,
+    peak_memory_bytes: Math.round(peak(recompute)),
+    available_memory_bytes: available,
+    seconds_per_step: perStep,
+    total_seconds: perStep * steps.total + evaluationSeconds(job, perStep / load.tokensPerStep),
+    recompute,
+  };
+}
+
+/**
+ * Refuses a job that cannot fit, with settings that would.
+ * @throws ProductError does_not_fit
+ */
+export function refuseWhatDoesNotFit(job: JobToEstimate, estimate: Estimate): void {
+  if (estimate.peak_memory_bytes <= estimate.available_memory_bytes) return;
+  const { training } = job.spec;
+  const needed = `The job needs about ${gigabytes(estimate.peak_memory_bytes)}; ${estimate.machine} has ${gigabytes(estimate.available_memory_bytes)} for it.`;
+  throw new ProductError('does_not_fit', `${needed} ${remedy(job, estimate)}`, {
+    param: training.batch_size > 1 ? 'training.batch_size' : 'training.max_seq_length',
+  });
+}
+
+/** The first of the gentler changes with which it would fit. */
+function remedy(job: JobToEstimate, { available_memory_bytes: available }: Estimate): string {
+  const { training } = job.spec;
+  const fits = (changed: Partial<JobSpec['training']>) => {
+    const spec = { ...job.spec, training: { ...training, ...changed } };
+    const estimate = estimateJob({ ...job, spec });
+    return estimate !== null && estimate.peak_memory_bytes <= available;
+  };
+  if (training.recompute === 'never' && fits({ recompute: 'auto' })) return 'It would fit with recompute: "auto".';
+  for (let size = Math.floor(training.batch_size / 2); size >= 1; size = Math.floor(size / 2)) {
+    const accumulation = Math.ceil((training.batch_size * training.gradient_accumulation_steps) / size);
+    const changed = { batch_size: size, gradient_accumulation_steps: accumulation };
+    if (!fits(changed)) continue;
+    return `It would fit with batch_size ${size} and gradient_accumulation_steps ${accumulation}, which train the same.`;
+  }
+  if (training.precision === 'float32' && fits({ batch_size: 1, precision: 'bfloat16' })) {
+    return 'It would fit with batch_size 1 and precision: "bfloat16".';
+  }
+  return 'Use batch_size 1 and a smaller max_seq_length, a smaller base model, or a machine with more memory.';
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(1)} GB`;
+}
+
+/** As the trainer decides it from the same measurement. */
+function precisionOf({ training }: JobSpec, { rates }: MachineProfile): Precision {
+  if (training.precision !== 'auto') return training.precision;
+  return rates.bfloat16.matmul_gflops > rates.float32.matmul_gflops ? 'bfloat16' : 'float32';
+}
+
+function peakMemory(
+  { model, targets, machine }: JobToEstimate,
+  architecture: DecoderArchitecture,
+  precision: Precision,
+  recompute: boolean,
+  load: BatchLoad,
+): number {
+  const trainedParameters = targets.reduce(
+    (sum, { rank, in_features: inFeatures, out_features: outFeatures }) => sum + rank * (inFeatures + outFeatures),
+    0,
+  );
+  const { parameterCount } = model;
+  const memory = { architecture, parameterCount, targets, trainedParameters, precision, recompute };
+  return machine.base_memory_bytes + decoderMemory(memory, load);
+}
+
+/** Before, after, and between; forward only is a little less than half of a step. */
+function evaluationSeconds({ spec, validation, steps }: JobToEstimate, secondsPerToken: number): number {
+  if (validation === null || validation.kind !== 'tokens') return 0;
+  const every = spec.training.eval_every_steps;
+  const evaluations = 2 + (every === null ? 0 : Math.floor(steps.total / every));
+  const tokens = validation.offsets[exampleCount(validation)]!;
+  return evaluations * tokens * secondsPerToken * 0.45;
+}

@@ -1,0 +1,46 @@
+import { attention, type Decoder, layoutRows } from '@lorasmith/models';
+import { cast, engine, type FloatDType, fill, matMul, scope, sum, type Tensor, toNumber } from '@lorasmith/tensor';
+
+const REPEATS = 5;
+const PRODUCT = { inFeatures: 768, outFeatures: 768 };
+
+/** 10⁹ operations a second of a matrix product, the best of a few. */
+export function matMulRate(dtype: FloatDType, tokens = 512): number {
+  const { inFeatures, outFeatures } = PRODUCT;
+  return scope(() => {
+    const x = fill([tokens, inFeatures], 1, dtype);
+    const weight = fill([outFeatures, inFeatures], 1, dtype);
+    const seconds = bestSeconds(() => matMul(x, weight, { transposeB: true }));
+    return (2 * tokens * inFeatures * outFeatures) / seconds / 1e9;
+  });
+}
+
+/** The same of attention, forward, over rows of one length. */
+export function attentionRate(decoder: Decoder, { rows, length }: { rows: number; length: number }): number {
+  const settings = decoder.weights.layers[0]!.attention;
+  const { heads, keyValueHeads, headDim } = settings;
+  return scope(() => {
+    const layout = layoutRows(
+      Array.from({ length: rows }, () => length),
+      decoder.rotary,
+    );
+    const qkv = fill([rows * length, (heads + 2 * keyValueHeads) * headDim], 0.1, decoder.dtype);
+    const seconds = bestSeconds(() => attention(qkv, layout, settings, false).output);
+    const scores = (rows * length ** 2 * heads * headDim) / 2;
+    return (2 * 2 * scores) / seconds / 1e9;
+  });
+}
+
+function bestSeconds(compute: () => Tensor): number {
+  let best = Number.POSITIVE_INFINITY;
+  for (let repeat = 0; repeat <= REPEATS; repeat++) {
+    const start = process.hrtime.bigint();
+    const result = compute();
+    // Reading a number back waits for a device that computes on its own.
+    if (engine.onGpu) scope(() => toNumber(sum(cast(result, 'float32'), 'all')));
+    result.dispose();
+    // The first one also starts threads and picks kernels.
+    if (repeat > 0) best = Math.min(best, Number(process.hrtime.bigint() - start) / 1e9);
+  }
+  return best;
+}

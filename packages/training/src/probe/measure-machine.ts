@@ -1,0 +1,101 @@
+import { cpus, totalmem } from 'node:os';
+import type { MachineProfile, MachineRates } from '@lorasmith/contracts';
+import { LoraAdapter } from '@lorasmith/lora';
+import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
+import { type Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import { type DecoderWork, stepWork } from '@lorasmith/planning';
+import { type FloatDType, kernelsInUse } from '@lorasmith/tensor';
+import { attentionRate, matMulRate } from './kernel-rates.js';
+import { withProbeModel } from './probe-model.js';
+
+/** Rows of the batch that stands for real ones: as long as many conversations are. */
+const FULL = { rows: 8, length: 192 };
+/** So small that what it takes is the cost of calling the ops. */
+const TINY = { rows: 1, length: 8 };
+const REPEATS = 3;
+const RANK = 8;
+
+/**
+ * Measures what this machine does, in a few seconds: matrix products and attention by themselves, and a whole training
+ * step of a small model, whose rest is what the passes between them take.
+ */
+export async function measureMachine(): Promise<Omit<MachineProfile, 'worker' | 'measured_at'>> {
+  const baseMemoryBytes = process.memoryUsage.rss();
+  const rates = await withProbeModel(async (folder) => ({
+    float32: await measureRates(folder, 'float32'),
+    bfloat16: await measureRates(folder, 'bfloat16'),
+  }));
+  const [processor] = cpus();
+  return {
+    processor: `${processor?.model.trim() ?? 'unknown'}, ${cpus().length} cores, kernels: ${kernelsInUse()}`,
+    memory_bytes: memoryForTrainer(),
+    base_memory_bytes: baseMemoryBytes,
+    rates,
+  };
+}
+
+/** Of the container where there is a limit, else of the machine. */
+export function memoryForTrainer(): number {
+  const limit = process.constrainedMemory();
+  return limit > 0 && limit < totalmem() ? limit : totalmem();
+}
+
+async function measureRates(folder: ModelFolder, precision: FloatDType): Promise<MachineRates> {
+  const decoder = await loadDecoder(folder, precision);
+  const targets = folder.modules
+    .filter(({ name }) => /[qv]_proj$/.test(name))
+    .map((layer) => ({ ...layer, rank: RANK, scale: 1 }));
+  const adapter = new LoraAdapter(decoder.slots, { targets, dropout: 0, seed: 0 });
+  try {
+    const tinySeconds = stepSeconds(decoder, adapter, TINY);
+    const fullSeconds = stepSeconds(decoder, adapter, FULL);
+    const matmul = matMulRate(precision, FULL.rows * FULL.length);
+    const attention = attentionRate(decoder, FULL);
+    const architecture = folder.architecture as DecoderArchitecture;
+    const work: DecoderWork = { architecture, modules: folder.modules, targets, recompute: false };
+    const { products, attention: scores, passes } = stepWork(work, loadOf(FULL));
+    const passSeconds = fullSeconds - tinySeconds - products / matmul - scores / attention;
+    return {
+      matmul_gflops: matmul,
+      attention_gflops: attention,
+      // Where the parts alone take as long as the whole, the passes are hidden; they are never faster than a copy.
+      pass_gbytes: passes / Math.max(passSeconds, 0.02 * fullSeconds),
+      layer_overhead_ms: (1e3 * tinySeconds) / architecture.layerCount,
+    };
+  } finally {
+    adapter.detach();
+    decoder.dispose();
+  }
+}
+
+function loadOf({ rows, length }: typeof FULL) {
+  const tokens = rows * length;
+  return {
+    tokensPerStep: tokens,
+    labelsPerStep: tokens - rows,
+    squaresPerStep: rows * length ** 2,
+    microBatchesPerStep: 1,
+  };
+}
+
+/** The fastest of a few, after one that starts threads and picks kernels. */
+function stepSeconds(decoder: Decoder, adapter: LoraAdapter, size: typeof FULL): number {
+  const batch = batchOf(size, decoder.architecture.vocabSize);
+  let best = Number.POSITIVE_INFINITY;
+  for (let repeat = 0; repeat <= REPEATS; repeat++) {
+    const start = process.hrtime.bigint();
+    decoder.lossAndGradients(batch);
+    adapter.takeGradient().dispose();
+    if (repeat > 0) best = Math.min(best, Number(process.hrtime.bigint() - start) / 1e9);
+  }
+  return best;
+}
+
+function batchOf({ rows, length }: typeof FULL, vocabSize: number): TokenBatch {
+  return tokenBatchOf(
+    Array.from({ length: rows }, (_, row) => ({
+      ids: Int32Array.from({ length }, (_, i) => (row * 31 + i * 17) % vocabSize),
+      trained: new Uint8Array(length).fill(1),
+    })),
+  );
+}

@@ -1,0 +1,57 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
+import { writeSafetensors } from '@lorasmith/safetensors';
+
+/** A small llama in the proportions of real ones. */
+const CONFIG = {
+  model_type: 'llama',
+  hidden_size: 512,
+  intermediate_size: 1408,
+  num_hidden_layers: 3,
+  num_attention_heads: 8,
+  num_key_value_heads: 4,
+  vocab_size: 2048,
+  max_position_embeddings: 1024,
+  tie_word_embeddings: true,
+};
+
+/** Writes a base model with arbitrary weights for the time of `use`: what is timed is the code that trains real ones. */
+export async function withProbeModel<Result>(use: (folder: ModelFolder) => Promise<Result>): Promise<Result> {
+  const path = await mkdtemp(join(tmpdir(), 'lorasmith-probe-'));
+  try {
+    await writeFile(join(path, 'config.json'), JSON.stringify(CONFIG));
+    await writeSafetensors(
+      join(path, 'model.safetensors'),
+      tensorShapes().map(([name, shape]) => ({ name, dtype: 'F32' as const, shape, data: () => weights(shape) })),
+    );
+    return await use(await readModelFolder(path));
+  } finally {
+    await rm(path, { recursive: true, force: true });
+  }
+}
+
+function tensorShapes(): [string, number[]][] {
+  const { hidden_size: hidden, intermediate_size: intermediate, vocab_size: vocab } = CONFIG;
+  const keyValue = (hidden / CONFIG.num_attention_heads) * CONFIG.num_key_value_heads;
+  const layers = Array.from({ length: CONFIG.num_hidden_layers }, (_, index): [string, number[]][] => [
+    [`model.layers.${index}.input_layernorm.weight`, [hidden]],
+    [`model.layers.${index}.self_attn.q_proj.weight`, [hidden, hidden]],
+    [`model.layers.${index}.self_attn.k_proj.weight`, [keyValue, hidden]],
+    [`model.layers.${index}.self_attn.v_proj.weight`, [keyValue, hidden]],
+    [`model.layers.${index}.self_attn.o_proj.weight`, [hidden, hidden]],
+    [`model.layers.${index}.post_attention_layernorm.weight`, [hidden]],
+    [`model.layers.${index}.mlp.gate_proj.weight`, [intermediate, hidden]],
+    [`model.layers.${index}.mlp.up_proj.weight`, [intermediate, hidden]],
+    [`model.layers.${index}.mlp.down_proj.weight`, [hidden, intermediate]],
+  ]);
+  return [['model.embed_tokens.weight', [vocab, hidden]], ...layers.flat(), ['model.norm.weight', [hidden]]];
+}
+
+/** Small numbers that are not all alike; their values do not matter. */
+async function weights(shape: number[]): Promise<Uint8Array> {
+  const values = new Float32Array(shape.reduce((product, dimension) => product * dimension, 1));
+  for (let i = 0; i < values.length; i++) values[i] = ((i * 7919) % 1009) / 20_000 - 0.025;
+  return new Uint8Array(values.buffer);
+}

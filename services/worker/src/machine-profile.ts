@@ -1,0 +1,85 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readFile } from 'node:fs/promises';
+import { cpus, totalmem } from 'node:os';
+import path from 'node:path';
+import { MachineProfile } from '@lorasmith/contracts';
+import { writeFileAtomic } from '@lorasmith/storage';
+import type { Logger } from 'pino';
+import { Value } from 'typebox/value';
+import { trainerEnvironment } from './trainer/trainer-environment.js';
+
+export interface MachineProfileOptions {
+  dataDir: string;
+  workerName: string;
+  /** Measures, and sends what it found. */
+  probeProgram: string;
+  environment: NodeJS.ProcessEnv;
+  log: Logger;
+}
+
+/** A machine is measured again after so long, or when it is another one. */
+const KEPT_MS = 30 * 24 * 3600 * 1000;
+const PROBE_TIMEOUT_MS = 120_000;
+
+/**
+ * What this machine does per second, measured in a process of its own and kept in the data folder. Without it jobs run as
+ * well; their reports have no estimate then.
+ * @returns null when it could not be measured
+ */
+export async function profileMachine(options: MachineProfileOptions): Promise<MachineProfile | null> {
+  const { dataDir, workerName, log } = options;
+  const file = path.join(dataDir, 'machines', `${workerName}.json`);
+  const known = await readKnown(file);
+  if (known !== null) return known;
+  try {
+    const measured = await runProbe(options);
+    const profile = { worker: workerName, measured_at: new Date().toISOString(), ...measured };
+    await mkdir(path.dirname(file), { recursive: true });
+    await writeFileAtomic(file, `${JSON.stringify({ machine: fingerprint(), profile }, null, 2)}\n`);
+    log.info({ profile }, 'the machine was measured');
+    return profile;
+  } catch (error) {
+    log.warn({ err: error }, 'the machine could not be measured; reports will have no estimate');
+    return null;
+  }
+}
+
+/** Changes with the machine, and with what it computes with. */
+function fingerprint(): string {
+  return `${cpus()[0]?.model ?? ''} × ${cpus().length}, ${totalmem()} bytes, node ${process.versions.node}`;
+}
+
+async function readKnown(file: string): Promise<MachineProfile | null> {
+  try {
+    const { machine, profile } = JSON.parse(await readFile(file, 'utf8')) as { machine: unknown; profile: unknown };
+    const isFresh =
+      machine === fingerprint() &&
+      Value.Check(MachineProfile, profile) &&
+      Date.now() - Date.parse(profile.measured_at) < KEPT_MS;
+    return isFresh ? profile : null;
+  } catch {
+    // Not there, or damaged: it is measured anew.
+    return null;
+  }
+}
+
+async function runProbe({
+  probeProgram,
+  environment,
+}: MachineProfileOptions): Promise<Omit<MachineProfile, 'worker' | 'measured_at'>> {
+  const child = fork(probeProgram, [], {
+    env: trainerEnvironment(environment),
+    execArgv: [],
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    timeout: PROBE_TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+  });
+  const message = once(child, 'message') as Promise<[unknown]>;
+  const gone = once(child, 'exit').then(([code, signal]) => {
+    throw new Error(`the probe ended with ${signal ?? `exit code ${code}`}`);
+  });
+  gone.catch(() => {});
+  const [measured] = await Promise.race([message, gone]);
+  return measured as Omit<MachineProfile, 'worker' | 'measured_at'>;
+}
