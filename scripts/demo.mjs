@@ -15,6 +15,7 @@ import { startStack } from './stack/start-stack.mjs';
 const EXAMPLE_DIR = path.join(ROOT_DIR, 'examples/dates');
 const JOB_NAME = 'dates-demo';
 const SHOWN_ROWS = 12;
+const DATA_DIR = path.resolve(ROOT_DIR, process.env.DATA_DIR || 'data');
 
 /** @type {Omit<import('../packages/client/dist/index.js').JobRequest, 'dataset'>} */
 const JOB = {
@@ -39,7 +40,7 @@ await runAsCommand(async () => {
     }
     if (error instanceof SetupError) throw error;
     const why = error instanceof Error ? error.message : String(error);
-    throw new SetupError(`The demo failed: ${why}`, 'look into the logs under data/logs, then run it again.', {
+    throw new SetupError(`The demo failed: ${why}`, `look into ${path.join(DATA_DIR, 'logs')}, then run it again.`, {
       cause: error,
     });
   }
@@ -47,12 +48,11 @@ await runAsCommand(async () => {
 
 /** @param {AbortSignal} signal */
 async function demo(signal) {
-  const dataDir = path.resolve(ROOT_DIR, process.env.DATA_DIR || 'data');
   const modelsDir = path.resolve(ROOT_DIR, process.env.MODELS_DIR || 'models');
-  const outputDir = path.join(dataDir, 'demo');
+  const outputDir = path.join(DATA_DIR, 'demo');
   await mkdir(outputDir, { recursive: true });
 
-  const stack = await startStack({ dataDir, modelsDir, signal, onEvent: consoleReport(process.stdout) });
+  const stack = await startStack({ dataDir: DATA_DIR, modelsDir, signal, onEvent: consoleReport(process.stdout) });
   say(`api       ${stack.apiUrl}\n`);
   /** @type {import('../packages/client/dist/index.js').AdapterManifest} */
   let manifest;
