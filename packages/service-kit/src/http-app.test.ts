@@ -177,6 +177,33 @@ test('bytes that are no HTTP get an answer that says so', async () => {
   expect(Value.Check(ErrorBody, JSON.parse(answer.split('\r\n\r\n')[1]!))).toBe(true);
 });
 
+test('closing waits for the requests under way and not for their connections', async () => {
+  const { promise: mayAnswer, resolve: answerNow } = promiseWithResolvers();
+  const { promise: hasArrived, resolve: arrive } = promiseWithResolvers();
+  app.get('/slow', async () => {
+    arrive();
+    await mayAnswer;
+    return { done: true };
+  });
+  const url = await app.listen({ host: '127.0.0.1', port: 0 });
+  const answer = fetch(`${url}/slow`);
+  await hasArrived;
+  const closed = app.close();
+  answerNow();
+  expect(await (await answer).json()).toEqual({ done: true });
+  const began = performance.now();
+  await closed;
+  expect(performance.now() - began).toBeLessThan(1_000);
+});
+
+function promiseWithResolvers() {
+  let resolve = () => {};
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}
+
 test('/ready names what is not there, /live does not care', async () => {
   const failing = async () => {
     throw new ProductError('redis_unavailable', 'Redis cannot be reached.');

@@ -78,7 +78,14 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
   });
+  let isClosing = false;
+  app.addHook('preClose', async () => {
+    isClosing = true;
+  });
   app.addHook('onResponse', async (request, reply) => {
+    // A closing server closes the connections that are idle then. One that was busy would be waited for until its
+    // keep-alive time is over.
+    if (isClosing) setImmediate(() => app.server.closeIdleConnections());
     request.log.debug(
       { method: request.method, url: request.url, status: reply.statusCode, ms: Math.round(reply.elapsedTime) },
       'request answered',

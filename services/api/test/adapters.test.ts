@@ -1,0 +1,147 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { type Adapter, AdapterFileList, AdapterManifest, AdapterPage, type Paged } from '@lorasmith/contracts';
+import { openBundleStore } from '@lorasmith/storage';
+import { Value } from 'typebox/value';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { absentRedisUrl, type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { adapterId, addBaseModel, publishReferenceAdapter } from '../../registry/test/published-adapter.js';
+import { jsonOf } from './json-of.js';
+import { type RealApi, startRealApi } from './real-api.js';
+
+const REGISTRY_MAIN = fileURLToPath(new URL('../../registry/dist/main.js', import.meta.url));
+const MODEL = 'llama-tied';
+
+let server: RealRedis;
+let api: RealApi;
+let registry: ChildProcess;
+let url: string;
+const id = adapterId(1);
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  // The registry's address is known once it listens, and it needs the api's folder.
+  const first = await startRealApi({ redisUrl: server.url, prefix: server.prefix });
+  await addBaseModel(`${first.folder}/models`, MODEL);
+  await publishReferenceAdapter(await openBundleStore({ root: first.folder, kind: 'adapters' }), { id, name: MODEL });
+  const started = await startRegistry(first.folder);
+  registry = started.process;
+  const app = await startRealApi({
+    redisUrl: server.url,
+    prefix: server.prefix,
+    changes: { registryUrl: started.url, adapters: first.adapters, modelsDir: `${first.folder}/models` },
+  });
+  api = {
+    ...app,
+    async stop() {
+      await app.stop();
+      await first.stop();
+    },
+  };
+  url = await api.app.listen({ host: '127.0.0.1', port: 0 });
+});
+afterAll(async () => {
+  registry?.kill('SIGKILL');
+  await api?.stop();
+  await server?.stop();
+});
+
+async function startRegistry(folder: string): Promise<{ process: ChildProcess; url: string }> {
+  const child = spawn(process.execPath, [REGISTRY_MAIN], {
+    env: { PATH: process.env.PATH, DATA_DIR: folder, MODELS_DIR: `${folder}/models`, REGISTRY_PORT: '0' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  for await (const line of createInterface(child.stdout!)) {
+    const address = line.match(/listening at (http:\/\/[^"]+)/)?.[1];
+    if (address !== undefined) return { process: child, url: address };
+  }
+  throw new Error('the registry did not start');
+}
+
+describe('what the registry answers', () => {
+  test('comes through: list, manifest, files', async () => {
+    const get = async (path: string) => jsonOf<Paged<Adapter>>(await fetch(`${url}${path}`));
+    const page = await get('/adapters?limit=5');
+    expect(Value.Check(AdapterPage, page)).toBe(true);
+    expect(page.data.map((adapter) => adapter.id)).toEqual([id]);
+    expect(Value.Check(AdapterManifest, await get(`/adapters/${id}/manifest`))).toBe(true);
+    expect(Value.Check(AdapterFileList, await get(`/adapters/${id}/files`))).toBe(true);
+  });
+
+  test('comes through byte for byte, whole and in ranges, with its ETag', async () => {
+    const path = `${url}/adapters/${id}/files/adapter_model.safetensors`;
+    const whole = await fetch(path);
+    const bytes = Buffer.from(await whole.arrayBuffer());
+    expect(bytes.length).toBe(Number(whole.headers.get('content-length')));
+    const etag = whole.headers.get('etag')!;
+    const part = await fetch(path, { headers: { range: 'bytes=10-19' } });
+    expect([part.status, part.headers.get('content-range')]).toEqual([206, `bytes 10-19/${bytes.length}`]);
+    expect(Buffer.from(await part.arrayBuffer())).toEqual(bytes.subarray(10, 20));
+    expect((await fetch(path, { headers: { 'if-none-match': etag } })).status).toBe(304);
+    expect((await fetch(path, { headers: { range: 'bytes=999999999-' } })).status).toBe(416);
+    const head = await fetch(path, { method: 'HEAD' });
+    expect([head.status, head.headers.get('content-length'), head.headers.get('etag')]).toEqual([
+      200,
+      String(bytes.length),
+      etag,
+    ]);
+  });
+
+  test("comes through when it is an error, under the caller's request id", async () => {
+    const answer = await fetch(`${url}/adapters/${adapterId(9)}/manifest`, { headers: { 'x-request-id': 'mine' } });
+    expect(answer.status).toBe(404);
+    expect((await jsonOf(answer)).error).toMatchObject({ code: 'adapter_not_found', request_id: 'mine' });
+  });
+
+  test.each([
+    '/adapters/..%2f..%2flive',
+    '/adapters/%2e%2e/files',
+    '/adapters/..%252f..%252flive',
+    `/adapters/${'ad_000000000000000000000001'}/files/..%2fmanifest.json`,
+    `/adapters/${'ad_000000000000000000000001'}/files/%2e%2e`,
+    '/adapters/a%3Fb/manifest',
+    '/adapters/$&/manifest',
+  ])('%s reaches nothing else', async (path) => {
+    const answer = await fetch(`${url}${path}`);
+    expect([400, 404]).toContain(answer.status);
+    expect((await jsonOf(answer)).error.code).toMatch(/not_found$|^invalid_request$/);
+  });
+
+  test.each(['?weights=both', '?format=zip', '?other=1'])('%s is refused', async (query) => {
+    expect((await fetch(`${url}/adapters/${id}${query}`)).status).toBe(400);
+  });
+});
+
+describe('init_from', () => {
+  const post = async (changes: object) => {
+    const { body } = await api.app.inject({
+      method: 'POST',
+      url: '/datasets',
+      payload: '{"text":"a b c"}',
+      headers: { 'content-type': 'text/plain' },
+    });
+    const payload = { base_model: MODEL, dataset: JSON.parse(body).id, ...changes };
+    return (await api.app.inject({ method: 'POST', url: '/jobs?dry_run=true', payload })).json().error;
+  };
+
+  test('of an adapter on another model is refused', async () => {
+    expect(await post({ base_model: 'tiny-llama', lora: { init_from: id, r: 4 } })).toMatchObject({
+      code: 'invalid_adapter',
+      param: 'lora.init_from',
+    });
+  });
+});
+
+test('an absent registry is 503 at once', async () => {
+  const registryUrl = (await absentRedisUrl()).replace('redis:', 'http:');
+  const alone = await startRealApi({ redisUrl: server.url, prefix: server.prefix, changes: { registryUrl } });
+  try {
+    const began = performance.now();
+    const answer = await alone.app.inject('/adapters');
+    expect([answer.statusCode, answer.json().error.code]).toEqual([503, 'registry_unavailable']);
+    expect(performance.now() - began).toBeLessThan(2_500);
+  } finally {
+    await alone.stop();
+  }
+});

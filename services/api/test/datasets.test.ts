@@ -1,0 +1,298 @@
+import { once } from 'node:events';
+import { readdir } from 'node:fs/promises';
+import { connect } from 'node:net';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Dataset, DatasetPage, ErrorBody, type Job, type Paged } from '@lorasmith/contracts';
+import { Value } from 'typebox/value';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { jsonOf } from './json-of.js';
+import { promptRows, type RealApi, startRealApi } from './real-api.js';
+
+let server: RealRedis;
+let api: RealApi;
+let url: string;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  api = await startRealApi({ redisUrl: server.url, prefix: server.prefix });
+  url = await api.app.listen({ host: '127.0.0.1', port: 0 });
+});
+afterAll(async () => {
+  await api.stop();
+  await server.stop();
+});
+
+async function upload(body: string | Uint8Array, headers: Record<string, string> = {}, query = '') {
+  const answer = await fetch(`${url}/datasets${query}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson', ...headers },
+    body,
+  });
+  return { status: answer.status, body: await jsonOf<Dataset & ErrorBody>(answer), headers: answer.headers };
+}
+
+/** The faults of a refused upload, and that it left nothing behind. */
+async function refused(body: string | Uint8Array, headers?: Record<string, string>) {
+  const before = await stored();
+  const answer = await upload(body, headers);
+  expect(Value.Check(ErrorBody, answer.body)).toBe(true);
+  expect(await stored()).toEqual(before);
+  const { code, message, details } = answer.body.error;
+  return { status: answer.status, code, message, faults: details.map(({ line, code: at }) => [line, at]) };
+}
+
+async function stored() {
+  return {
+    datasets: await readdir(path.join(api.folder, 'datasets')),
+    staging: await readdir(path.join(api.folder, '.staging')),
+  };
+}
+
+describe('an upload', () => {
+  test('becomes a dataset with an id from its bytes; the same bytes again are the same dataset', async () => {
+    const first = await upload(promptRows(5), {}, '?name=five');
+    expect(first.status).toBe(201);
+    expect(Value.Check(Dataset, first.body)).toBe(true);
+    expect(first.body).toMatchObject({
+      name: 'five',
+      format: 'prompt_completion',
+      rows: 5,
+      features: null,
+      warnings: [],
+    });
+    expect(first.body.id).toBe(`ds_${first.body.sha256.slice(0, 24)}`);
+    expect(first.headers.get('location')).toBe(`/datasets/${first.body.id}`);
+    const again = await upload(promptRows(5), {}, '?name=other');
+    expect([again.status, again.body]).toEqual([200, first.body]);
+    expect(await (await fetch(`${url}/datasets/${first.body.id}`)).json()).toEqual(first.body);
+  });
+
+  test('of the same bytes by several at once is one dataset', async () => {
+    const answers = await Promise.all(Array.from({ length: 5 }, () => upload(promptRows(7, 'at once'))));
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 200, 200, 201]);
+    expect(new Set(answers.map(({ body }) => JSON.stringify(body))).size).toBe(1);
+  });
+
+  test.each([
+    [
+      'messages',
+      '{"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"yes"}]}',
+      'messages',
+      null,
+    ],
+    ['instruction', '{"instruction":"a","output":"b"}', 'instruction', null],
+    ['text', '{"text":"once"}', 'text', null],
+    ['features', '{"features":[1,2.5,-3e2],"label":1}', 'features', 3],
+    ['a byte order mark and no last newline', '\ufeff{"text":"marked"}', 'text', null],
+    ['CRLF and blank lines', '\r\n{"text":"a"}\r\n\r\n{"text":"b"}\r\n', 'text', null],
+  ])('with %s is taken', async (_name, body, format, features) => {
+    const answer = await upload(body);
+    expect(answer.status).toBe(201);
+    expect(answer.body).toMatchObject({ format, features });
+  });
+
+  test('with equal rows is taken with a warning', async () => {
+    const { body } = await upload('{"text":"x"}\n{"text":"y"}\n{"text":"x"}\n{"text":"x"}\n');
+    expect(body.rows).toBe(4);
+    expect(body.warnings).toMatchObject([{ code: 'duplicate_rows', line: 3 }]);
+  });
+
+  test('as a form, its name before or after the file', async () => {
+    for (const [order, name] of [
+      ['before', 'first'],
+      ['after', 'last'],
+    ] as const) {
+      const form = new FormData();
+      if (order === 'before') form.set('name', name);
+      form.set('file', new Blob([promptRows(3, order)]), 'rows.jsonl');
+      if (order === 'after') form.set('name', name);
+      const answer = await fetch(`${url}/datasets`, { method: 'POST', body: form });
+      expect(answer.status).toBe(201);
+      expect(await answer.json()).toMatchObject({ name, rows: 3 });
+    }
+  });
+
+  test.each([
+    ['without a file', (form: FormData) => form.set('name', 'x'), 400, 'invalid_request'],
+    ['with another part', (form: FormData) => form.set('rows', 'x'), 400, 'unknown_field'],
+    [
+      'with the file under another name',
+      (form: FormData) => form.set('data', new Blob(['{}']), 'f'),
+      400,
+      'unknown_field',
+    ],
+    ['with an empty name', (form: FormData) => form.set('name', ''), 400, 'invalid_request'],
+    [
+      'with two files',
+      (form: FormData) => {
+        form.append('file', new Blob([promptRows(2, 'two')]), 'a');
+        form.append('file', new Blob([promptRows(2, 'files')]), 'b');
+      },
+      413,
+      'body_too_large',
+    ],
+    ['with a bad line', (form: FormData) => form.set('file', new Blob(['{"text":1}']), 'f'), 422, 'invalid_dataset'],
+    ['too large', (form: FormData) => form.set('file', new Blob(['x'.repeat(300_000)]), 'f'), 413, 'body_too_large'],
+  ] as const)('as a form %s is refused', async (_name, fill, status, code) => {
+    const before = await stored();
+    const form = new FormData();
+    fill(form);
+    const answer = await fetch(`${url}/datasets`, { method: 'POST', body: form });
+    expect([answer.status, (await jsonOf(answer)).error.code]).toEqual([status, code]);
+    expect(await stored()).toEqual(before);
+  });
+
+  test('that is a form cut short is refused', async () => {
+    const body = '--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n{"text":"a"}';
+    const answer = await refused(body, { 'content-type': 'multipart/form-data; boundary=b' });
+    expect(answer.status).toBe(400);
+  });
+});
+
+describe('what is wrong with lines', () => {
+  test('is listed for every line, by number and code', async () => {
+    const lines = [
+      '{"text":"good"}',
+      '{"text":',
+      '{"text":"good"}',
+      '{"text":7}',
+      '{"prompt":"a","completion":"b"}',
+      '{"text":"a","__proto__":{"x":1}}',
+      '[]',
+      `{"text":"${'x'.repeat(20_000)}"}`,
+      '{"messages":[{"role":"user","content":"hi"}]}',
+      `{"text":${'['.repeat(500)}${']'.repeat(500)}}`,
+      '{"text":""}',
+    ];
+    const answer = await refused(lines.join('\n'));
+    expect(answer.status).toBe(422);
+    expect(answer.code).toBe('invalid_dataset');
+    expect(answer.message).toMatch(/^9 lines are wrong/);
+    expect(answer.faults).toEqual([
+      [2, 'invalid_json'],
+      [4, 'invalid_dataset'],
+      [5, 'invalid_dataset'],
+      [6, 'unknown_field'],
+      [7, 'invalid_dataset'],
+      [8, 'invalid_dataset'],
+      [9, 'no_trained_tokens'],
+      [10, 'invalid_dataset'],
+      [11, 'no_trained_tokens'],
+    ]);
+  });
+
+  test('is listed a hundred times, the rest counted', async () => {
+    const answer = await refused('{"text":1}\n'.repeat(250));
+    expect(answer.faults).toHaveLength(100);
+    expect(answer.message).toBe('250 lines are wrong; the first 100 of 250 faults are listed. Nothing was stored.');
+  });
+
+  test('is told for bytes that are no UTF-8', async () => {
+    const bytes = Buffer.concat([Buffer.from('{"text":"'), Buffer.from([0xc3, 0x28]), Buffer.from('"}\n{"text":"a"}')]);
+    expect((await refused(bytes)).faults).toEqual([[1, 'invalid_dataset']]);
+  });
+
+  test('is told for features of differing widths and labels that are none', async () => {
+    const rows = [
+      '{"features":[1,2],"label":0}',
+      '{"features":[1],"label":0}',
+      '{"features":[1,2],"label":1.5}',
+      '{"features":[1,1e999],"label":1}',
+    ];
+    expect((await refused(rows.join('\n'))).faults.map(([line]) => line)).toEqual([2, 3, 4]);
+  });
+
+  test('is told for too many rows', async () => {
+    expect((await refused('{"text":"a"}\n'.repeat(1_001))).faults).toEqual([[1_001, 'invalid_dataset']]);
+  });
+});
+
+describe('an upload is refused', () => {
+  test.each([
+    ['empty', '', {}, 422, 'dataset_empty'],
+    ['only blank lines', '\n \n\r\n', {}, 422, 'dataset_empty'],
+    ['too large', promptRows(6_000), {}, 413, 'body_too_large'],
+    ['compressed', 'x', { 'content-encoding': 'gzip' }, 415, 'unsupported_media_type'],
+    ['of another type', 'x', { 'content-type': 'image/png' }, 415, 'unsupported_media_type'],
+  ])('when it is %s', async (_name, body, headers, status, code) => {
+    const answer = await refused(body, headers as Record<string, string>);
+    expect([answer.status, answer.code]).toEqual([status, code]);
+  });
+
+  test('when it is too large and says nothing of its size', async () => {
+    async function* endless() {
+      for (let i = 0; i < 100; i++) yield Buffer.from(promptRows(200, `${i}`));
+    }
+    const before = await stored();
+    const answer = await fetch(`${url}/datasets`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/jsonl' },
+      body: endless(),
+      duplex: 'half',
+    } as unknown as RequestInit);
+    expect([answer.status, (await jsonOf(answer)).error.code]).toEqual([413, 'body_too_large']);
+    expect(await stored()).toEqual(before);
+  });
+
+  test('when its sender goes away, and nothing stays', async () => {
+    const before = await stored();
+    const socket = connect(Number(new URL(url).port), '127.0.0.1');
+    await once(socket, 'connect');
+    socket.write(
+      'POST /datasets HTTP/1.1\r\nhost: x\r\ncontent-type: application/jsonl\r\ncontent-length: 5000\r\n\r\n',
+    );
+    socket.write('{"text":"a"}\n');
+    const deadline = Date.now() + 5_000;
+    while ((await stored()).staging.length === before.staging.length && Date.now() < deadline) await sleep(10);
+    expect((await stored()).staging.length).toBe(before.staging.length + 1);
+    socket.destroy();
+    while ((await stored()).staging.length > before.staging.length && Date.now() < deadline) await sleep(10);
+    expect(await stored()).toEqual(before);
+  });
+});
+
+describe('datasets', () => {
+  test('are listed newest first, page by page', async () => {
+    const created: string[] = [];
+    for (let i = 0; i < 3; i++) {
+      created.push((await upload(promptRows(2, `page ${i}`))).body.id);
+      await sleep(5);
+    }
+    const page = async (query: string) => jsonOf<Paged<Dataset> & ErrorBody>(await fetch(`${url}/datasets?${query}`));
+    const first = await page('limit=2');
+    expect(Value.Check(DatasetPage, first)).toBe(true);
+    expect(first.data.map(({ id }) => id)).toEqual([created[2], created[1]]);
+    expect(first).toMatchObject({ has_more: true, next: created[1] });
+    expect((await page(`limit=1&after=${first.next}`)).data[0]?.id).toBe(created[0]);
+    expect((await page('after=ds_none')).error).toMatchObject({ code: 'invalid_request', param: 'after' });
+    expect((await page('limit=1000')).error).toMatchObject({ code: 'invalid_request', param: 'limit' });
+  });
+
+  test.each(['ds_000000000000000000000000', '..', '..%2f..%2fetc', '%252e%252e', 'x'])(
+    '%s is not found',
+    async (id) => {
+      const answer = await fetch(`${url}/datasets/${id}`);
+      expect(answer.status).toBe(404);
+    },
+  );
+
+  test('are deleted, but not while an unfinished job uses them', async () => {
+    const { id } = (await upload(promptRows(4, 'delete'))).body;
+    const queued = await fetch(`${url}/jobs`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ base_model: 'tiny-llama', dataset: id }),
+    });
+    const job = await jsonOf<Job>(queued);
+    expect(queued.status).toBe(202);
+    const remove = () => fetch(`${url}/datasets/${id}`, { method: 'DELETE' });
+    const used = await remove();
+    expect([used.status, (await jsonOf(used)).error.code]).toEqual([409, 'in_use']);
+    await fetch(`${url}/jobs/${job.id}/cancel`, { method: 'POST' });
+    expect((await remove()).status).toBe(204);
+    expect((await remove()).status).toBe(404);
+    expect((await upload(promptRows(4, 'delete'))).status).toBe(201);
+  });
+});

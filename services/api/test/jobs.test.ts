@@ -1,0 +1,265 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ErrorBody, Job, JobPage, Report } from '@lorasmith/contracts';
+import { Value } from 'typebox/value';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { absentRedisUrl, type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { promptRows, type RealApi, startRealApi } from './real-api.js';
+
+let server: RealRedis;
+let api: RealApi;
+let dataset: string;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  api = await startRealApi({ redisUrl: server.url, prefix: server.prefix });
+  dataset = (await uploadTo(api, promptRows(20))).json().id;
+});
+afterAll(async () => {
+  await api.stop();
+  await server.stop();
+});
+
+function uploadTo(target: RealApi, payload: string) {
+  return target.app.inject({ method: 'POST', url: '/datasets', payload, headers: { 'content-type': 'text/plain' } });
+}
+
+function post(body: object, options: { query?: string; headers?: Record<string, string>; to?: RealApi } = {}) {
+  const { query = '', headers = {}, to = api } = options;
+  return to.app.inject({ method: 'POST', url: `/jobs${query}`, payload: body, headers });
+}
+
+const request = (changes: object = {}) => ({ base_model: 'tiny-llama', dataset, ...changes });
+const count = async () => (await api.jobs.listJobs({ limit: 100 })).data.length;
+
+describe('POST /jobs', () => {
+  test('queues the job with every default filled in', async () => {
+    const answer = await post(request({ name: 'mine', lora: { r: 4 }, metadata: { team: 'a' } }));
+    expect(answer.statusCode).toBe(202);
+    const job = answer.json();
+    expect(Value.Check(Job, job)).toBe(true);
+    expect(answer.headers.location).toBe(`/jobs/${job.id}`);
+    expect(job).toMatchObject({
+      status: 'queued',
+      name: 'mine',
+      metadata: { team: 'a' },
+      validation: { split: 0 },
+      lora: { r: 4, alpha: 16, target_modules: ['q_proj', 'v_proj'], init_from: null },
+      training: { epochs: 3, batch_size: 8, max_grad_norm: 1, seed: 42 },
+    });
+    expect((await api.app.inject(`/jobs/${job.id}`)).json()).toEqual(job);
+  });
+
+  test('with dry_run tells what it would do and queues nothing', async () => {
+    const before = await count();
+    const answer = await post(request({ validation: { split: 0.25 } }), { query: '?dry_run=true' });
+    expect(answer.statusCode).toBe(200);
+    const report = answer.json();
+    expect(Value.Check(Report, report)).toBe(true);
+    expect(report).toMatchObject({
+      base_model: 'tiny-llama',
+      rows: { total: 20, training: 15, validation: 5 },
+      steps: { total: 6 },
+    });
+    expect(await count()).toBe(before);
+  });
+
+  test('with the same Idempotency-Key is the same job, with another request a conflict', async () => {
+    const headers = { 'idempotency-key': 'key-1' };
+    const first = (await post(request(), { headers })).json();
+    // What is left out counts as its default.
+    const again = await post(request({ lora: { alpha: 16, r: 8 }, training: { seed: 42 } }), { headers });
+    expect([again.statusCode, again.json().id]).toEqual([202, first.id]);
+    const other = await post(request({ training: { seed: 43 } }), { headers });
+    expect([other.statusCode, other.json().error.code]).toEqual([409, 'idempotency_conflict']);
+    expect((await post(request(), { headers: { 'idempotency-key': 'a b' } })).statusCode).toBe(400);
+  });
+
+  test('with the same key many times at once makes one job', async () => {
+    const answers = await Promise.all(
+      Array.from({ length: 4 }, () => post(request({ name: 'race' }), { headers: { 'idempotency-key': 'key-2' } })),
+    );
+    expect(new Set(answers.map((answer) => answer.json().id)).size).toBe(1);
+  });
+
+  test.each([
+    ['an unknown model', { base_model: 'no-model' }, 404, 'model_not_found', 'base_model'],
+    ['an unknown dataset', { dataset: `ds_${'0'.repeat(24)}` }, 404, 'dataset_not_found', 'dataset'],
+    ['an unknown adapter', { lora: { init_from: `ad_${'0'.repeat(24)}` } }, 404, 'adapter_not_found', 'lora.init_from'],
+    [
+      'a target that matches nothing',
+      { lora: { target_modules: ['q_proj', 'qq_proj'] } },
+      422,
+      'unmatched_target',
+      'lora.target_modules.1',
+    ],
+    ['rank 0', { lora: { r: 0 } }, 400, 'invalid_request', 'lora.r'],
+    ['an unknown field', { learning_rate: 1 }, 400, 'unknown_field', 'learning_rate'],
+    ['a model that is a path', { base_model: '../tiny-llama' }, 400, 'invalid_request', 'base_model'],
+    ['rows too long', { training: { max_seq_length: 4 } }, 422, 'row_too_long', undefined],
+    ['a metadata key too long', { metadata: { ['k'.repeat(65)]: 'v' } }, 400, 'unknown_field', undefined],
+  ])('with %s is refused and queues nothing', async (_name, changes, status, code, param) => {
+    for (const query of ['', '?dry_run=true']) {
+      const before = await count();
+      const answer = await post(request(changes), { query });
+      expect([answer.statusCode, answer.json().error.code]).toEqual([status, code]);
+      if (param !== undefined) expect(answer.json().error.param).toBe(param);
+      expect(Value.Check(ErrorBody, answer.json())).toBe(true);
+      expect(await count()).toBe(before);
+    }
+  });
+
+  test('names what exists when model or target do not', async () => {
+    expect((await post(request({ base_model: 'nope' }))).json().error.message).toContain('tiny-llama');
+    const targets = (await post(request({ lora: { target_modules: ['nope'] } }))).json().error.message;
+    for (const name of ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']) {
+      expect(targets).toContain(name);
+    }
+  });
+
+  test('lists all that is not there at once', async () => {
+    const { error } = (await post({ base_model: 'nope', dataset: `ds_${'0'.repeat(24)}` })).json();
+    expect(error.details.map(({ code }: { code: string }) => code)).toEqual(['dataset_not_found', 'model_not_found']);
+  });
+
+  test('lists every row that is too long by its line', async () => {
+    const { error } = (await post(request({ training: { max_seq_length: 4 } }))).json();
+    expect(error.details).toHaveLength(20);
+    expect(error.details[4]).toMatchObject({ code: 'row_too_long', line: 5 });
+  });
+
+  test('with features for a language model is refused', async () => {
+    const id = (await uploadTo(api, '{"features":[1],"label":0}')).json().id;
+    expect((await post(request({ dataset: id }))).json().error.code).toBe('dataset_format_mismatch');
+  });
+});
+
+describe('a chat template that takes its time', () => {
+  test('is ended with its thread while others are served', async () => {
+    const slow = await startRealApi({ redisUrl: server.url, prefix: server.prefix, preflightTimeoutMs: 2_000 });
+    try {
+      const file = path.join(slow.folder, 'models/tiny-llama/chat_template.jinja');
+      // Within every bound of one rendering; a thousand rows of it take minutes.
+      const idle = '{% for a in range(600) %}{% for b in range(700) %}{% endfor %}{% endfor %}';
+      await writeFile(file, idle + (await readFile(file, 'utf8')));
+      const id = (await uploadTo(slow, promptRows(1_000, 'slow'))).json().id;
+      const startedAt = performance.now();
+      let answer: Awaited<ReturnType<typeof post>> | undefined;
+      const answered = post(request({ dataset: id }), { query: '?dry_run=true', to: slow }).then((given) => {
+        answer = given;
+      });
+      let longestMs = 0;
+      while (answer === undefined) {
+        const began = performance.now();
+        expect((await slow.app.inject('/live')).statusCode).toBe(200);
+        await sleep(50);
+        longestMs = Math.max(longestMs, performance.now() - began);
+      }
+      await answered;
+      expect([answer.statusCode, answer.json().error.code]).toEqual([504, 'timeout']);
+      expect(performance.now() - startedAt).toBeLessThan(4_000);
+      expect(longestMs).toBeLessThan(1_000);
+      // The thread that was ended is replaced.
+      const text = (await uploadTo(slow, '{"text":"a b c"}')).json().id;
+      const next = await post(request({ dataset: text }), { query: '?dry_run=true', to: slow });
+      expect(next.statusCode).toBe(200);
+    } finally {
+      await slow.stop();
+    }
+  });
+});
+
+describe('jobs', () => {
+  test('are listed newest first, by status, page by page', async () => {
+    const created: string[] = [];
+    for (let i = 0; i < 3; i++) created.push((await post(request({ name: `list ${i}` }))).json().id);
+    await api.app.inject({ method: 'POST', url: `/jobs/${created[1]}/cancel` });
+    const page = async (query: string) => (await api.app.inject(`/jobs?${query}`)).json();
+    const all = await page('limit=3');
+    expect(Value.Check(JobPage, all)).toBe(true);
+    expect(all.data.map(({ id }: { id: string }) => id)).toEqual([...created].reverse());
+    const cancelled = await page('status=cancelled&limit=1');
+    expect(cancelled.data[0].id).toBe(created[1]);
+    expect((await page(`limit=1&after=${created[2]}`)).data[0].id).toBe(created[1]);
+    expect((await page('status=lost')).error).toMatchObject({ code: 'invalid_request', param: 'status' });
+    expect((await page('after=x')).error).toMatchObject({ code: 'invalid_request', param: 'after' });
+  });
+
+  test('that wait are cancelled at once, and only once', async () => {
+    const { id } = (await post(request())).json();
+    const cancel = () => api.app.inject({ method: 'POST', url: `/jobs/${id}/cancel` });
+    const first = await cancel();
+    expect([first.statusCode, first.json().status]).toEqual([200, 'cancelled']);
+    const second = await cancel();
+    expect([second.statusCode, second.json().error.code]).toEqual([409, 'job_not_cancellable']);
+  });
+
+  test('that run are asked to stop', async () => {
+    const { id } = (await post(request())).json();
+    const start = await api.jobs.attempts.start(id, 'worker');
+    expect(start.outcome).toBe('started');
+    const answer = await api.app.inject({ method: 'POST', url: `/jobs/${id}/cancel` });
+    expect([answer.statusCode, answer.json().status]).toEqual([202, 'preparing']);
+  });
+
+  test('are deleted once they have ended', async () => {
+    const { id } = (await post(request())).json();
+    const remove = () => api.app.inject({ method: 'DELETE', url: `/jobs/${id}` });
+    const active = await remove();
+    expect([active.statusCode, active.json().error.code]).toEqual([409, 'job_still_active']);
+    await api.app.inject({ method: 'POST', url: `/jobs/${id}/cancel` });
+    expect((await remove()).statusCode).toBe(204);
+    expect((await remove()).json().error.code).toBe('job_not_found');
+  });
+
+  test.each(['job_000000000000000000000000', 'job_1:events', '..', '%2e%2e%2f', 'all', '*'])(
+    '%s is not found',
+    async (id) => {
+      for (const [method, url] of [
+        ['GET', ''],
+        ['DELETE', ''],
+        ['POST', '/cancel'],
+        ['GET', '/events'],
+      ] as const) {
+        const answer = await api.app.inject({ method, url: `/jobs/${id}${url}` });
+        expect(answer.statusCode).toBe(404);
+      }
+    },
+  );
+});
+
+describe('while Redis is away', () => {
+  test('what needs it is 503 at once, datasets and models still work', async () => {
+    const away = await startRealApi({ redisUrl: await absentRedisUrl() });
+    try {
+      const id = (await uploadTo(away, promptRows(3))).json().id;
+      expect((await away.app.inject('/datasets')).json().data).toHaveLength(1);
+      expect((await away.app.inject('/models/tiny-llama')).statusCode).toBe(200);
+      expect(
+        (await post({ base_model: 'tiny-llama', dataset: id }, { query: '?dry_run=true', to: away })).statusCode,
+      ).toBe(200);
+      const job = 'job_000000000000000000000000';
+      const began = performance.now();
+      const answers = [
+        await post({ base_model: 'tiny-llama', dataset: id }, { to: away }),
+        await away.app.inject('/jobs'),
+        await away.app.inject(`/jobs/${job}`),
+        await away.app.inject(`/jobs/${job}/events`),
+        await away.app.inject({ method: 'POST', url: `/jobs/${job}/cancel` }),
+        await away.app.inject({ method: 'DELETE', url: `/datasets/${id}` }),
+      ];
+      expect(performance.now() - began).toBeLessThan(3_000);
+      for (const answer of answers) {
+        expect([answer.statusCode, answer.json().error.code]).toEqual([503, 'redis_unavailable']);
+        expect(answer.headers['retry-after']).toBe('2');
+      }
+      const ready = await away.app.inject('/ready');
+      expect([ready.statusCode, ready.json().error.details[0].param]).toEqual([503, 'redis']);
+      expect((await away.app.inject('/live')).statusCode).toBe(200);
+      expect((await away.app.inject(`/datasets/${id}`)).statusCode).toBe(200);
+    } finally {
+      await away.stop();
+    }
+  });
+});

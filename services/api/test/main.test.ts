@@ -1,0 +1,71 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import type { Job, Paged } from '@lorasmith/contracts';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { absentRedisUrl, startRealRedis } from '../../../test/real-redis.js';
+import { jsonOf } from './json-of.js';
+
+// The process as it is deployed. Node runs no TypeScript, so it is the built one.
+const MAIN = fileURLToPath(new URL('../dist/main.js', import.meta.url));
+
+let folder: string;
+let service: ChildProcess | undefined;
+beforeEach(async () => {
+  if (!existsSync(MAIN)) throw new Error(`${MAIN} is not built: run "pnpm build" first`);
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-api-main-'));
+});
+afterEach(async () => {
+  service?.kill('SIGKILL');
+  await rm(folder, { recursive: true, force: true });
+});
+
+function start(environment: Record<string, string>): ChildProcess {
+  service = spawn(process.execPath, [MAIN], {
+    env: { PATH: process.env.PATH, DATA_DIR: `${folder}/data`, MODELS_DIR: folder, API_PORT: '0', ...environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  return service;
+}
+
+async function addressOf(child: ChildProcess): Promise<string> {
+  for await (const line of createInterface(child.stdout!)) {
+    const address = (JSON.parse(line).msg as string).match(/listening at (http:.*)/)?.[1];
+    if (address !== undefined) return address;
+  }
+  throw new Error('it did not listen');
+}
+
+test('it serves, and ends in order on SIGTERM', async () => {
+  const redis = await startRealRedis();
+  const child = start({ REDIS_URL: redis.url, REDIS_PREFIX: redis.prefix });
+  const url = await addressOf(child);
+  expect((await jsonOf<Paged<Job>>(await fetch(`${url}/jobs`))).data).toEqual([]);
+  expect((await fetch(`${url}/docs`)).status).toBe(200);
+  expect((await jsonOf<{ openapi: string }>(await fetch(`${url}/openapi.json`))).openapi).toBe('3.1.0');
+  child.kill('SIGTERM');
+  expect(await once(child, 'exit')).toEqual([0, null]);
+  await redis.stop();
+});
+
+test('it starts without Redis and says so when asked', async () => {
+  const child = start({ REDIS_URL: await absentRedisUrl() });
+  const url = await addressOf(child);
+  expect((await fetch(`${url}/live`)).status).toBe(200);
+  expect((await jsonOf(await fetch(`${url}/ready`))).error.details.map(({ param }) => param)).toContain('redis');
+});
+
+test('a wrong environment ends it before it listens, with every fault', async () => {
+  const child = start({ API_PORT: 'http', API_HOST: '0.0.0.0', REGISTRY_URL: 'somewhere' });
+  const output = text(child.stderr!);
+  expect(await once(child, 'exit')).toEqual([78, null]);
+  expect(await output).toMatch(/API_HOST "0\.0\.0\.0": .*loopback only; for instance API_HOST=127\.0\.0\.1/);
+  expect(await output).toMatch(/API_PORT "http": .*; for instance API_PORT=8080/);
+  expect(await output).toMatch(/REGISTRY_URL "somewhere": /);
+});

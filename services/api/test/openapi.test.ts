@@ -1,0 +1,78 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { Validator } from '@seriousme/openapi-schema-validator';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openapiDocument } from '../src/openapi/openapi-document.js';
+
+interface Operation {
+  operationId?: string;
+  responses: Record<string, { content?: Record<string, { schema: unknown }> }>;
+}
+
+let folder: string;
+let text: string;
+let document: { paths: Record<string, Record<string, Operation>>; components: { schemas: Record<string, unknown> } };
+
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-openapi-'));
+  text = await openapiDocument(folder);
+  document = JSON.parse(text);
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+test('the committed document is the one of the routes; "npm run openapi" writes it', async () => {
+  const committed = await readFile(new URL('../../../openapi/openapi.json', import.meta.url), 'utf8');
+  expect(committed).toBe(text);
+});
+
+test('it is valid OpenAPI 3.1 to an independent validator', async () => {
+  const validator = new Validator();
+  const result = await validator.validate(JSON.parse(text));
+  expect(result.errors ?? []).toEqual([]);
+  expect(result.valid).toBe(true);
+  expect(validator.version).toBe('3.1');
+});
+
+test('it has every call, each with an id of its own and its errors', () => {
+  const operations = Object.entries(document.paths).flatMap(([url, methods]) =>
+    Object.entries(methods).map(([method, operation]) => ({ call: `${method.toUpperCase()} ${url}`, operation })),
+  );
+  expect(operations.map(({ call }) => call).sort()).toEqual([
+    'DELETE /adapters/{id}',
+    'DELETE /datasets/{id}',
+    'DELETE /jobs/{id}',
+    'GET /adapters',
+    'GET /adapters/{id}',
+    'GET /adapters/{id}/files',
+    'GET /adapters/{id}/files/{name}',
+    'GET /adapters/{id}/manifest',
+    'GET /datasets',
+    'GET /datasets/{id}',
+    'GET /jobs',
+    'GET /jobs/{id}',
+    'GET /jobs/{id}/events',
+    'GET /live',
+    'GET /models',
+    'GET /models/{name}',
+    'GET /ready',
+    'POST /datasets',
+    'POST /jobs',
+    'POST /jobs/{id}/cancel',
+  ]);
+  const ids = operations.map(({ operation }) => operation.operationId);
+  expect(new Set(ids).size).toBe(ids.length);
+  expect(ids).not.toContain(undefined);
+  for (const { operation } of operations) {
+    for (const [status, response] of Object.entries(operation.responses)) {
+      if (Number(status) < 400) continue;
+      expect(response.content?.['application/json']?.schema).toEqual({ $ref: '#/components/schemas/ErrorBody' });
+    }
+  }
+});
+
+test('every reference leads to a schema, and every schema is referred to', () => {
+  const referred = new Set([...text.matchAll(/"#\/components\/schemas\/(\w+)"/g)].map(([, name]) => name));
+  expect([...referred].sort()).toEqual(Object.keys(document.components.schemas).sort());
+  expect(text).not.toContain('x-named-schema');
+});

@@ -1,0 +1,84 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createJobStore, type JobStore } from '@lorasmith/job-store';
+import { connectRedis, createLogger, type HttpApp, redisReady } from '@lorasmith/service-kit';
+import { type BundleStore, openBundleStore } from '@lorasmith/storage';
+import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import { type AppDependencies, buildApp } from '../src/app.js';
+import { createPreflight } from '../src/jobs/preflight.js';
+
+// A thread runs JavaScript, so it is the built one.
+const THREAD_FILE = fileURLToPath(new URL('../dist/jobs/preflight-thread.js', import.meta.url));
+
+export interface RealApi {
+  app: HttpApp;
+  jobs: JobStore;
+  adapters: BundleStore;
+  /** Data and `models/tiny-llama`. */
+  folder: string;
+  stop(): Promise<void>;
+}
+
+export interface RealApiOptions {
+  redisUrl: string;
+  prefix?: string;
+  preflightTimeoutMs?: number;
+  changes?: Partial<AppDependencies>;
+}
+
+/** The api as main.ts puts it together, on a real Redis, a folder of its own and a real preflight thread. It does not listen. */
+export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
+  if (!existsSync(THREAD_FILE)) throw new Error(`${THREAD_FILE} is not built: run "pnpm build" first`);
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-api-'));
+  const modelsDir = path.join(folder, 'models');
+  await writeTinyLlama(path.join(modelsDir, 'tiny-llama'));
+  const logger = createLogger({ service: 'api', level: 'silent' });
+  const redis = connectRedis({ url: options.redisUrl, whenAway: 'fail-fast', name: 'test', logger });
+  await redisReady(redis, 300);
+  const jobs = createJobStore({ redis, ...(options.prefix === undefined ? {} : { prefix: options.prefix }) });
+  const datasets = await openBundleStore({ root: folder, kind: 'datasets' });
+  const adapters = await openBundleStore({ root: folder, kind: 'adapters' });
+  const preflight = createPreflight({
+    threadFile: THREAD_FILE,
+    threads: 1,
+    maxWaiting: 4,
+    timeoutMs: options.preflightTimeoutMs ?? 20_000,
+  });
+  const app = await buildApp({
+    logger,
+    jobs,
+    datasets,
+    adapters,
+    preflight,
+    modelsDir,
+    registryUrl: 'http://127.0.0.1:9',
+    datasetLimits: { maxBytes: 200_000, maxLineBytes: 20_000, maxRows: 1_000 },
+    requestTimeoutMs: 60_000,
+    heartbeatMs: 200,
+    readyChecks: { redis: () => redis.ping() },
+    ...options.changes,
+  });
+  await app.ready();
+  return {
+    app,
+    jobs,
+    adapters,
+    folder,
+    async stop() {
+      await app.close();
+      await preflight.close();
+      await jobs.close();
+      redis.disconnect();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** JSONL of `count` rows that a language model can be trained on. */
+export function promptRows(count: number, label = 'row'): string {
+  const rows = Array.from({ length: count }, (_, i) => ({ prompt: `${label} ${i}`, completion: `answer ${i}` }));
+  return `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`;
+}
