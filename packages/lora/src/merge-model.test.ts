@@ -73,7 +73,7 @@ test('the worked numbers of one layer', () => {
     ],
     4 / 2,
   );
-  mergeWeight({ name: 'w', dtype: 'F32', shape: [4, 3], bytes: fromFloat32(weight, 'F32') }, module);
+  mergeWeight({ name: 'w', transposed: false, dtype: 'F32', shape: [4, 3], bytes: fromFloat32(weight, 'F32') }, module);
   expect([...weight]).toEqual([3, 1, 5, 2, 2, 2, 3, 15, 3, 6, 10, 8]);
 });
 

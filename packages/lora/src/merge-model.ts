@@ -49,11 +49,12 @@ export async function mergeModel(options: MergeOptions): Promise<void> {
     const mergedTensor = async (name: string): Promise<Uint8Array> => {
       signal?.throwIfAborted();
       const bytes = await weights.read(name);
-      const module = adapted.get(name);
-      if (module !== undefined) {
+      const layer = adapted.get(name);
+      if (layer !== undefined) {
         // The folder's own check has seen that every linear layer has a float dtype.
         const { dtype, shape } = weights.entry(name);
-        mergeWeight({ name, dtype: dtype as FloatDtype, shape, bytes }, module);
+        const weight = { name, transposed: layer.transposed, dtype: dtype as FloatDtype, shape, bytes };
+        mergeWeight(weight, layer.module);
       }
       doneBytes += bytes.byteLength;
       options.onProgress?.(doneBytes, totalBytes);
@@ -76,20 +77,27 @@ export async function mergeModel(options: MergeOptions): Promise<void> {
   await copyCompanions(model.path, outputFolder);
 }
 
-/** The module to merge into each adapted tensor, by the tensor's name. */
-function adaptedTensors(model: ModelFolder, adapter: PeftAdapter): Map<string, PeftModule> {
-  const linear = new Set(model.modules.map(({ name }) => name));
+/** What to merge into each adapted tensor, by the tensor's name. */
+function adaptedTensors(
+  { name, architecture, linears, headModule }: ModelFolder,
+  { modules }: PeftAdapter,
+): Map<string, { module: PeftModule; transposed: boolean }> {
   // A tied head is the embedding too: merging into it would change what the adapter never touched.
-  const tied = model.architecture.kind === 'decoder' && model.architecture.tiedHead;
-  if (model.headModule !== null && !tied) linear.add(model.headModule.name);
-  const unknown = [...adapter.modules.keys()].filter((name) => !linear.has(name));
+  const isTied = architecture.kind === 'decoder' && architecture.tiedHead;
+  const layerOf = (module: string) => (isTied && module === headModule?.name ? undefined : linears.get(module));
+  const unknown = [...modules.keys()].filter((module) => layerOf(module) === undefined);
   if (unknown.length > 0) {
     const listed =
       unknown.length > 5 ? `${unknown.slice(0, 5).join(', ')} and ${unknown.length - 5} more` : unknown.join(', ');
-    const message = `The adapter does not fit the base model ${model.name}, which has no layer to merge ${listed} into.`;
+    const message = `The adapter does not fit the base model ${name}, which has no layer to merge ${listed} into.`;
     throw new ProductError('invalid_adapter', message);
   }
-  return new Map([...adapter.modules].map(([name, module]) => [`${name}.weight`, module]));
+  return new Map(
+    [...modules].map(([path, module]) => {
+      const { weight, transposed } = layerOf(path)!;
+      return [weight, { module, transposed }];
+    }),
+  );
 }
 
 async function copyCompanions(from: string, to: string): Promise<void> {

@@ -9,9 +9,11 @@ const SLICE_BYTES = 32 * 2 ** 20;
 /** A number with these bits all set is infinite or not a number. */
 const EXPONENT_BITS = { F32: 0x7f80_0000, F16: 0x7c00, BF16: 0x7f80 } as const;
 
-/** A weight as it lies in a safetensors file, `[outFeatures, inFeatures]`. */
+/** A weight as it lies in a safetensors file. */
 export interface StoredWeight {
   name: string;
+  /** Whether it is `[inFeatures, outFeatures]`, as GPT-2 has it, and not `[outFeatures, inFeatures]`. */
+  transposed: boolean;
   dtype: FloatDtype;
   shape: readonly number[];
   /** Little-endian, row-major. */
@@ -19,30 +21,33 @@ export interface StoredWeight {
 }
 
 /**
- * Replaces a weight by `W + scale · B A`, in place: each number is computed in float32 and rounded once to the dtype.
+ * Replaces a weight by `W + scale · B A`, in place and as it lies: each number is computed in float32 and rounded once to the dtype.
  *
  * @throws ProductError invalid_adapter when the shapes do not fit; merge_not_finite when a number is NaN or infinite
  * in that dtype (then the bytes are spoilt: discard them)
  */
 export function mergeWeight(weight: StoredWeight, module: PeftModule): void {
-  const { name, dtype, shape, bytes } = weight;
+  const { name, transposed, dtype, shape, bytes } = weight;
   const { a, b, rank, scale, inFeatures, outFeatures } = module;
-  if (shape.length !== 2 || shape[0] !== outFeatures || shape[1] !== inFeatures) {
-    const message = `The adapter is for a layer of [${outFeatures}, ${inFeatures}], but ${name} of the base model is [${shape.join(', ')}].`;
+  const [height, width] = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
+  if (shape.length !== 2 || shape[0] !== height || shape[1] !== width) {
+    const message = `The adapter is for a layer of [${height}, ${width}], but ${name} of the base model is [${shape.join(', ')}].`;
     throw new ProductError('invalid_adapter', message);
   }
-  const rowBytes = bytes.byteLength / outFeatures;
-  const sliceRows = Math.max(1, Math.floor(SLICE_BYTES / (4 * inFeatures)));
-  const aTensor = tensorOf(a, [rank, inFeatures]);
+  const rowBytes = bytes.byteLength / height;
+  const sliceRows = Math.max(1, Math.floor(SLICE_BYTES / (4 * width)));
+  // (B A)ᵀ is Aᵀ Bᵀ.
+  const left = transposed ? turned(a, rank, inFeatures) : b; // [height, rank]
+  const right = transposed ? tensorOf(b, [outFeatures, rank]) : tensorOf(a, [rank, inFeatures]);
   const scaleTensor = tensorOf(Float32Array.of(scale), []);
   try {
-    for (let row = 0; row < outFeatures; row += sliceRows) {
-      const rows = Math.min(sliceRows, outFeatures - row);
+    for (let row = 0; row < height; row += sliceRows) {
+      const rows = Math.min(sliceRows, height - row);
       const slice = bytes.subarray(row * rowBytes, (row + rows) * rowBytes);
       const merged = scope(() => {
-        const base = tensorOf(toFloat32(slice, dtype), [rows, inFeatures]);
-        const bRows = tensorOf(b.slice(row * rank, (row + rows) * rank), [rows, rank]);
-        const update = multiply(matMul(bRows, aTensor), scaleTensor); // [rows, inFeatures]
+        const base = tensorOf(toFloat32(slice, dtype), [rows, width]);
+        const leftRows = tensorOf(left.slice(row * rank, (row + rows) * rank), [rows, rank]);
+        const update = multiply(matMul(leftRows, right, { transposeB: transposed }), scaleTensor); // [rows, width]
         return toFloat32Array(add(base, update));
       });
       const rounded = fromFloat32(merged, dtype);
@@ -53,8 +58,17 @@ export function mergeWeight(weight: StoredWeight, module: PeftModule): void {
       slice.set(rounded);
     }
   } finally {
-    dispose([aTensor, scaleTensor]);
+    dispose([right, scaleTensor]);
   }
+}
+
+/** `[rows, columns]` → `[columns, rows]` */
+function turned(matrix: Float32Array, rows: number, columns: number): Float32Array {
+  const result = new Float32Array(matrix.length);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) result[column * rows + row] = matrix[row * columns + column]!;
+  }
+  return result;
 }
 
 function allFinite(bytes: Uint8Array, dtype: FloatDtype): boolean {

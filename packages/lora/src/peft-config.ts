@@ -14,11 +14,12 @@ export interface PeftConfig {
   scaleOf(moduleName: string, rank: number): number;
 }
 
+// fan_in_fan_out says how the base's weights lie, which the base model's family knows; A and B are the same either way.
+
 /** Fields that change what the adapter computes, in a way that is not supported here, unless null, false or empty. */
 const UNSUPPORTED_WHEN_SET = [
   'use_dora',
   'lora_bias',
-  'fan_in_fan_out',
   'modules_to_save',
   'layer_replication',
   'target_parameters',
@@ -74,6 +75,8 @@ export interface PeftConfigToWrite {
   dropout: number;
   targetModules: readonly string[];
   baseModelName: string;
+  /** The base's weights lie as `[in, out]`. */
+  fanInFanOut: boolean;
   taskType: 'CAUSAL_LM' | null;
 }
 
@@ -87,7 +90,7 @@ export function formatPeftConfig(config: PeftConfigToWrite): string {
     auto_mapping: null,
     base_model_name_or_path: config.baseModelName,
     bias: 'none',
-    fan_in_fan_out: false,
+    fan_in_fan_out: config.fanInFanOut,
     inference_mode: true,
     init_lora_weights: true,
     layers_pattern: null,

@@ -20,8 +20,13 @@ function llamaBase(layers = 3): AdapterBase {
   const names = Array.from({ length: layers }, (_, layer) =>
     [...parts, 'mlp.gate_proj', 'mlp.up_proj', 'mlp.down_proj'].map((part) => `model.layers.${layer}.${part}`),
   ).flat();
-  const modules = names.map((name) => ({ name, in_features: 1, out_features: 1 }));
-  return { name: 'tiny', architecture: { kind: 'decoder' }, modules, headModule: null } as unknown as AdapterBase;
+  return baseWith('decoder', names);
+}
+
+/** What writing an adapter looks at of a base with these linear layers. */
+function baseWith(kind: 'decoder' | 'classifier', names: string[], transposed = false): AdapterBase {
+  const linears = new Map(names.map((name) => [name, { name, transposed }]));
+  return { name: 'tiny', architecture: { kind }, linears } as unknown as AdapterBase;
 }
 
 async function readTensors(path: string): Promise<Map<string, { dtype: string; shape: number[]; bytes: Buffer }>> {
@@ -142,14 +147,31 @@ describe('target_modules', () => {
   test('of a classifier go with no task type', async () => {
     const adapter = await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_init'));
     const [module] = adapter.modules.values();
-    const base = {
-      ...llamaBase(),
-      architecture: { kind: 'classifier' },
-      modules: [{ name: '0', in_features: 1, out_features: 1 }],
-    } as unknown as AdapterBase;
-    await writePeftFolder(folder, { ...adapter, modules: new Map([['0', module!]]) }, base);
+    await writePeftFolder(folder, { ...adapter, modules: new Map([['0', module!]]) }, baseWith('classifier', ['0']));
     const config = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8'));
     expect(config).toMatchObject({ target_modules: ['0'], task_type: null });
+  });
+});
+
+describe('fan_in_fan_out', () => {
+  const GPT2 = new URL('../../../test/fixtures/families/gpt2/adapter_init', import.meta.url).pathname;
+
+  test('is written for a base whose weights lie as [in, out], as PEFT has it; the matrices lie as always', async () => {
+    const adapter = await readPeftFolder(GPT2);
+    expect(adapter.modules.get('transformer.h.0.attn.c_attn')).toMatchObject({ inFeatures: 24, outFeatures: 72 });
+    await writePeftFolder(folder, adapter, baseWith('decoder', [...adapter.modules.keys()], true));
+    const theirs = JSON.parse(await readFile(join(GPT2, 'adapter_config.json'), 'utf8'));
+    const ours = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8'));
+    expect([theirs.fan_in_fan_out, ours.fan_in_fan_out]).toEqual([true, true]);
+    expect(await readTensors(join(folder, 'adapter_model.safetensors'))).toEqual(
+      await readTensors(join(GPT2, 'adapter_model.safetensors')),
+    );
+  });
+
+  test('changes nothing where it was set for weights that lie as [out, in]: PEFT corrects it too', async () => {
+    await copyAdapter({ fan_in_fan_out: true });
+    const adapter = await readPeftFolder(folder);
+    expect(adapter).toEqual(await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_init')));
   });
 });
 
@@ -160,7 +182,6 @@ describe('refused by name', () => {
     ['bias', 'all'],
     ['modules_to_save', ['lm_head']],
     ['lora_bias', true],
-    ['fan_in_fan_out', true],
     ['layer_replication', [[0, 2]]],
     ['target_parameters', ['experts.weight']],
     ['init_lora_weights', 'pissa'],

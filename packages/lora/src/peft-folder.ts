@@ -56,7 +56,7 @@ async function readModules(folder: string, config: PeftConfig): Promise<PeftAdap
 }
 
 /** What must be known of the base to write an adapter for it; a `ModelFolder` has it. */
-export type AdapterBase = Pick<ModelFolder, 'name' | 'architecture' | 'modules' | 'headModule'>;
+export type AdapterBase = Pick<ModelFolder, 'name' | 'architecture' | 'linears'>;
 
 /**
  * Writes an adapter as PEFT does: matrices in float32, a config that PEFT from 0.6 on, vLLM and llama.cpp read.
@@ -67,16 +67,15 @@ export type AdapterBase = Pick<ModelFolder, 'name' | 'architecture' | 'modules' 
  */
 export async function writePeftFolder(folder: string, adapter: PeftAdapter, base: AdapterBase): Promise<CommonForm> {
   const common = commonForm(adapter);
-  const linear = base.headModule === null ? base.modules : [...base.modules, base.headModule];
-  const linearNames = linear.map(({ name }) => name);
   const tensors = [...common.modules].flatMap(([name, module]) => tensorsOfModule(name, module));
   await writeSafetensors(join(folder, ADAPTER_FILES.weights), tensors, { format: 'pt' });
   const config = formatPeftConfig({
     r: common.r,
     alpha: common.alpha,
     dropout: adapter.dropout,
-    targetModules: targetModulesOf(adapter.modules.keys(), linearNames),
+    targetModules: targetModulesOf(adapter.modules.keys(), base.linears.keys()),
     baseModelName: base.name,
+    fanInFanOut: [...adapter.modules.keys()].some((name) => base.linears.get(name)?.transposed),
     taskType: base.architecture.kind === 'decoder' ? 'CAUSAL_LM' : null,
   });
   await writeFile(join(folder, ADAPTER_FILES.config), config, { flush: true });

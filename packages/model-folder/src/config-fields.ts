@@ -25,6 +25,15 @@ export class ConfigFields {
     return this.value(name) !== undefined;
   }
 
+  /** Whether the field is there and says null, where that means something else than its absence. */
+  isNull(name: string): boolean {
+    return Object.hasOwn(this.#values, name) && this.#values[name] === null;
+  }
+
+  get isEmpty(): boolean {
+    return Object.keys(this.#values).length === 0;
+  }
+
   value(name: string): unknown {
     return Object.hasOwn(this.#values, name) ? (this.#values[name] ?? undefined) : undefined;
   }
@@ -37,6 +46,39 @@ export class ConfigFields {
       throw this.corrupt(name, `must be an integer from 1 to ${max}`);
     }
     return value as number;
+  }
+
+  /** {@link size}, or null where the field says null. */
+  sizeOrNull(name: string, fallback: number): number | null {
+    return this.isNull(name) ? null : this.size(name, { fallback });
+  }
+
+  /** From 0. */
+  count(name: string, fallback: number): number {
+    const value = this.value(name) ?? fallback;
+    if (!Number.isSafeInteger(value) || (value as number) < 0) throw this.corrupt(name, 'must be an integer from 0');
+    return value as number;
+  }
+
+  number(name: string, fallback: number): number {
+    const value = this.value(name) ?? fallback;
+    if (typeof value !== 'number' || !Number.isFinite(value)) throw this.corrupt(name, 'must be a number');
+    return value;
+  }
+
+  /** Exactly `length` numbers, each above 0. The field must be there. */
+  positiveNumbers(name: string, length: number): number[] {
+    const values = this.value(name);
+    const isPositive = (value: unknown) => typeof value === 'number' && Number.isFinite(value) && value > 0;
+    if (!Array.isArray(values) || values.length !== length || !values.every(isPositive)) {
+      throw this.corrupt(name, `must list ${length} numbers above 0`);
+    }
+    return values;
+  }
+
+  /** {@link positiveNumber}, or null where the field says null. */
+  positiveNumberOrNull(name: string, fallback: number): number | null {
+    return this.isNull(name) ? null : this.positiveNumber(name, fallback);
   }
 
   /** Above 0. Without a `fallback` the field must be there. */

@@ -3,10 +3,17 @@ export type {
   Architecture,
   ClassifierArchitecture,
   DecoderArchitecture,
+  DecoderNames,
+  LayerAttention,
+  NormSettings,
+  RopeScaling,
   RopeSettings,
 } from './architecture.js';
 export { describeModel, listModelFolders, openBaseModel } from './base-models.js';
 export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from './chat-template.js';
+export { type LayerLinears, layerLinears, tensorName } from './families/decoder-layout.js';
+export { LLAMA_NAMES } from './families/decoder-names.js';
+export type { LinearLayer } from './families/family.js';
 export { DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export { type ModelWeights, openModelWeights } from './model-weights.js';
 export { loadTokenizer, type Tokenizer } from './tokenizer.js';

@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { type Dtype, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DecoderArchitecture } from './architecture.js';
+import { LLAMA_NAMES } from './families/decoder-names.js';
 import { type ModelFolder, readModelFolder } from './model-folder.js';
 import { openModelWeights } from './model-weights.js';
 
@@ -69,9 +70,15 @@ describe('models that transformers wrote', () => {
       headCount: 6,
       keyValueHeadCount: 2,
       headDim: 8,
-      normEpsilon: 1e-5,
-      rope: { theta: 100_000, scaling: null },
-      bias: { query: false, key: false, value: false, output: false, mlp: false },
+      names: LLAMA_NAMES,
+      embeddingScale: 1,
+      norm: { kind: 'rms', epsilon: 1e-5, weightOffset: 0 },
+      rope: { theta: 100_000, partialRotaryFactor: 1, scaling: null },
+      attention: { softcap: null, layers: Array.from({ length: 3 }, () => ({ scale: 8 ** -0.5, window: null })) },
+      mlp: { gated: true, activation: 'silu' },
+      bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
+      transposedWeights: false,
+      logitSoftcap: null,
       tiedHead: true,
       maxPositions: 256,
       bosTokenId: 1,
@@ -100,8 +107,8 @@ describe('models that transformers wrote', () => {
   test('qwen2, with a bias on q, k and v', async () => {
     const folder = await readModelFolder(join(reference, 'qwen2', 'base'));
     expect(folder.parameterCount).toBe(67_920 + 3 * (48 + 16 + 16));
-    expect(decoder(folder).bias).toEqual({ query: true, key: true, value: true, output: false, mlp: false });
-    expect(decoder(folder).rope.theta).toBe(1_000_000);
+    expect(decoder(folder).bias).toEqual({ queryKeyValue: true, attentionOutput: false, mlp: false });
+    expect(decoder(folder).rope?.theta).toBe(1_000_000);
   });
 
   test('every module has its weight, and every weight can be read', async () => {
@@ -122,7 +129,7 @@ describe('config.json', () => {
   const llama3 = { factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 };
   const scaling = { type: 'llama3', factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalMaxPositions: 8192 };
 
-  test.each<[string, Record<string, unknown>, unknown]>([
+  test.each<[string, Record<string, unknown>, object]>([
     ['theta at the top', { rope_parameters: undefined, rope_theta: 5e5 }, { theta: 5e5, scaling: null }],
     ['no theta', { rope_parameters: undefined }, { theta: 10_000, scaling: null }],
     [
@@ -142,7 +149,10 @@ describe('config.json', () => {
     ],
     ['both, agreeing', { rope_theta: 1e5, rope_scaling: null }, { theta: 1e5, scaling: null }],
   ])('rope: %s', async (_, change, expected) => {
-    expect(decoder(await readModelFolder(await modelWith(change))).rope).toEqual(expected);
+    expect(decoder(await readModelFolder(await modelWith(change))).rope).toEqual({
+      partialRotaryFactor: 1,
+      ...expected,
+    });
   });
 
   test('what may be left out has the value transformers gives it', async () => {
@@ -153,7 +163,7 @@ describe('config.json', () => {
       max_position_embeddings: undefined,
     };
     const folder = await readModelFolder(await modelWith(change));
-    expect(decoder(folder)).toMatchObject({ headDim: 8, normEpsilon: 1e-6, maxPositions: 2048 });
+    expect(decoder(folder)).toMatchObject({ headDim: 8, norm: { epsilon: 1e-6 }, maxPositions: 2048 });
   });
 
   test('every token that ends a text, of both files', async () => {
@@ -174,14 +184,13 @@ describe('config.json', () => {
     ['architectures', { architectures: ['LlamaForSequenceClassification'] }],
     ['auto_map', { auto_map: { AutoModel: 'modeling.Model' } }],
     ['quantization_config', { quantization_config: { quant_method: 'gptq' } }],
-    ['hidden_act', { hidden_act: 'gelu' }],
-    ['rope_scaling.rope_type', { rope_scaling: { rope_type: 'yarn', factor: 4 } }],
-    ['rope_scaling.type', { rope_scaling: { type: 'linear', factor: 4 } }],
-    ['rope_parameters.rope_type', { rope_parameters: { rope_type: 'dynamic', factor: 4 } }],
+    ['hidden_act', { hidden_act: 'gelu_10' }],
+    ['rope_scaling.rope_type', { rope_scaling: { rope_type: 'proportional', factor: 4 } }],
+    ['rope_scaling.type', { rope_scaling: { type: 'su', factor: 4 } }],
+    ['rope_parameters.rope_type', { rope_parameters: { rope_type: 'constructor', factor: 4 } }],
+    ['rope_parameters.full_attention', { rope_parameters: { full_attention: { rope_type: 'default' } } }],
     ['partial_rotary_factor', { partial_rotary_factor: 0.5 }],
     ['rope_parameters.partial_rotary_factor', { rope_parameters: { partial_rotary_factor: 0.5 } }],
-    ['use_sliding_window', { model_type: 'qwen2', architectures: ['Qwen2ForCausalLM'], use_sliding_window: true }],
-    ['layer_types', { model_type: 'qwen2', layer_types: ['sliding_attention', 'full_attention', 'full_attention'] }],
   ])('%s is refused by its name: %j', async (field, change) => {
     await expect(readModelFolder(await modelWith(change))).rejects.toMatchObject({
       code: 'model_not_supported',

@@ -3,7 +3,7 @@ import { type AdaptableModule, ProductError } from '@lorasmith/contracts';
 import { type FloatDtype, isFloatDtype } from '@lorasmith/safetensors';
 import type { Architecture } from './architecture.js';
 import { ConfigFields } from './config-fields.js';
-import type { RequiredTensor } from './families/family.js';
+import type { LinearLayer, RequiredTensor } from './families/family.js';
 import { FAMILIES } from './families/family-registry.js';
 import { modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.js';
 import { type LocatedTensor, readWeightFiles, type WeightFile } from './weight-files.js';
@@ -27,7 +27,9 @@ export interface ModelFolder {
   files: WeightFile[];
   /** Every tensor of the weight files, also one that the architecture does not use. */
   tensors: ReadonlyMap<string, LocatedTensor>;
-  /** Every linear layer but the output head, by its full name as PEFT sees it. */
+  /** Every linear layer, the output head too, by its full name as PEFT sees it: where its numbers lie. */
+  linears: ReadonlyMap<string, LinearLayer>;
+  /** Every linear layer but the output head, as the API shows them. */
   modules: AdaptableModule[];
   /** The output head (`lm_head`), tied or not; null for a classifier. */
   headModule: AdaptableModule | null;
@@ -65,12 +67,17 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
     architecture,
     files,
     tensors,
-    modules: layout.modules,
-    headModule: layout.headModule,
+    linears: new Map([...layout.linears, ...(layout.head ? [layout.head] : [])].map((linear) => [linear.name, linear])),
+    modules: layout.linears.map(moduleOf),
+    headModule: layout.head && moduleOf(layout.head),
     parameterCount,
     weightBytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
     dtype,
   };
+}
+
+function moduleOf({ name, inFeatures, outFeatures }: LinearLayer): AdaptableModule {
+  return { name, in_features: inFeatures, out_features: outFeatures };
 }
 
 function chooseFamily(config: ConfigFields) {

@@ -121,7 +121,9 @@ describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
   });
 });
 
-const ROPE = { rope: { theta: 10_000, scaling: null } } as ConstructorParameters<typeof Rotary>[0];
+const ROPE = { rope: { theta: 10_000, partialRotaryFactor: 1, scaling: null } } as ConstructorParameters<
+  typeof Rotary
+>[0];
 
 test('what a fused op cannot compute is refused with a sentence', () => {
   useFusedOps();

@@ -4,6 +4,11 @@ export interface TokenBatch {
   ids: Int32Array;
   /** `[rows]` tokens of each row, in the order of the stream. Rows of like length are best neighbours. */
   rowLengths: number[];
+  /**
+   * Positions that rope is made for, where it depends on how many there are: those of the longest row, or of what the
+   * batch is a part of.
+   */
+  span: number;
   /** `[labels]` place in the stream whose hidden state predicts a trained token; ascending. */
   predictors: Int32Array;
   /** `[labels]` that token. */
@@ -13,8 +18,9 @@ export interface TokenBatch {
 /**
  * Lays rows into one stream, sorted by length so that attention can take like rows together.
  * @param rows token ids, and for each token whether it is a target of the loss (the first of a row never is)
+ * @param span default: the longest row's length
  */
-export function tokenBatchOf(rows: readonly { ids: Int32Array; trained: Uint8Array }[]): TokenBatch {
+export function tokenBatchOf(rows: readonly { ids: Int32Array; trained: Uint8Array }[], span?: number): TokenBatch {
   const sorted = [...rows].sort((a, b) => b.ids.length - a.ids.length);
   const ids = new Int32Array(sorted.reduce((sum, row) => sum + row.ids.length, 0));
   const predictors: number[] = [];
@@ -32,6 +38,7 @@ export function tokenBatchOf(rows: readonly { ids: Int32Array; trained: Uint8Arr
   return {
     ids,
     rowLengths: sorted.map((row) => row.ids.length),
+    span: span ?? sorted[0]?.ids.length ?? 0,
     predictors: Int32Array.from(predictors),
     labels: Int32Array.from(labels),
   };

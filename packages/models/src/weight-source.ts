@@ -1,6 +1,22 @@
-import { DTYPE_NAMES, type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
+import {
+  DTYPE_NAMES,
+  type LinearLayer,
+  type ModelFolder,
+  type ModelWeights,
+  openModelWeights,
+} from '@lorasmith/model-folder';
 import type { FloatDtype } from '@lorasmith/safetensors';
-import { cast, concat, dispose, type FloatDType, keep, scope, type Tensor, tensorOfBytes } from '@lorasmith/tensor';
+import {
+  cast,
+  concat,
+  dispose,
+  type FloatDType,
+  keep,
+  scope,
+  type Tensor,
+  tensorOfBytes,
+  transpose,
+} from '@lorasmith/tensor';
 import { FrozenProjection, ProjectionSlot } from './projection.js';
 
 export interface LoadOptions {
@@ -53,21 +69,27 @@ export class WeightSource {
     return this.#give(scope(() => cast(tensorOfBytes(bytes, shape, DTYPE_NAMES[stored as FloatDtype]), dtype)));
   }
 
-  /** Linear layers with the same input, stacked: their `<name>.weight`, and `<name>.bias` where they have one. */
-  async projection(
-    inFeatures: number,
-    modules: readonly { name: string; outFeatures: number; bias: boolean }[],
-  ): Promise<ProjectionSlot> {
-    const weight = await this.#stacked(modules.map(({ name }) => `${name}.weight`)); // [sum of out, in]
-    const hasBias = modules.every(({ bias }) => bias);
-    if (!hasBias && modules.some(({ bias }) => bias)) throw new Error('stacked layers have a bias all or none');
-    const bias = hasBias ? await this.#stacked(modules.map(({ name }) => `${name}.bias`)) : null; // [sum of out]
-    return new ProjectionSlot(modules, inFeatures, new FrozenProjection(weight, bias));
+  /** Linear layers with the same input, stacked. Either all have a bias or none. */
+  async projection(layers: readonly LinearLayer[]): Promise<ProjectionSlot> {
+    const weight = await this.#stacked(layers.map((layer) => () => this.#weight(layer))); // [sum of out, in]
+    const biases = layers.flatMap(({ bias }) => bias ?? []);
+    if (biases.length > 0 && biases.length < layers.length) throw new Error('stacked layers have a bias all or none');
+    const bias = biases.length === 0 ? null : await this.#stacked(biases.map((name) => () => this.tensor(name))); // [sum of out]
+    return new ProjectionSlot(layers, layers[0]!.inFeatures, new FrozenProjection(weight, bias));
   }
 
-  async #stacked(names: string[]): Promise<Tensor> {
+  /** `[out, in]` */
+  async #weight({ weight, transposed }: LinearLayer): Promise<Tensor> {
+    const stored = await this.tensor(weight);
+    if (!transposed) return stored;
+    const turned = this.#give(scope(() => transpose(stored, [1, 0])));
+    dispose(stored);
+    return turned;
+  }
+
+  async #stacked(reads: readonly (() => Promise<Tensor>)[]): Promise<Tensor> {
     const parts: Tensor[] = [];
-    for (const name of names) parts.push(await this.tensor(name));
+    for (const read of reads) parts.push(await read());
     if (parts.length === 1) return parts[0]!;
     const stacked = this.#give(scope(() => concat(parts, 0)));
     dispose(parts);

@@ -1,14 +1,18 @@
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, LLAMA_NAMES } from '@lorasmith/model-folder';
 import { cast, type FloatDType, keep, scope, type Tensor, tensorOf } from '@lorasmith/tensor';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { Decoder } from '../src/decoder/decoder.js';
 import { DecoderLayer } from '../src/decoder/decoder-layer.js';
+import { Norm } from '../src/decoder/norm.js';
 import { FrozenProjection, ProjectionSlot } from '../src/projection.js';
+
+const SCALE = 1 / Math.sqrt(4);
 
 /** Two layers, two queries to a key, heads that together are not as wide as the model. */
 export const TINY_ARCHITECTURE: DecoderArchitecture = {
   kind: 'decoder',
   family: 'llama',
+  names: LLAMA_NAMES,
   vocabSize: 23,
   hiddenSize: 10,
   intermediateSize: 12,
@@ -16,9 +20,20 @@ export const TINY_ARCHITECTURE: DecoderArchitecture = {
   headCount: 4,
   keyValueHeadCount: 2,
   headDim: 4,
-  normEpsilon: 1e-5,
-  rope: { theta: 100, scaling: null },
-  bias: { query: false, key: false, value: false, output: false, mlp: false },
+  embeddingScale: 1,
+  norm: { kind: 'rms', epsilon: 1e-5, weightOffset: 0 },
+  rope: { theta: 100, partialRotaryFactor: 1, scaling: null },
+  attention: {
+    softcap: null,
+    layers: [
+      { scale: SCALE, window: null },
+      { scale: SCALE, window: null },
+    ],
+  },
+  mlp: { gated: true, activation: 'silu' },
+  bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
+  transposedWeights: false,
+  logitSoftcap: null,
   tiedHead: false,
   maxPositions: 128,
   bosTokenId: null,
@@ -36,7 +51,7 @@ export function tinyDecoder(dtype: FloatDType = 'float32', seed = 1): Decoder {
     const values = normalNumbers(size, seed * 1000 + drawn++).map((value) => centre + scale * value);
     return keep(scope(() => cast(tensorOf(values, shape), type)));
   };
-  const norm = () => random([hiddenSize], 'float32', 0.2, 1);
+  const norm = () => new Norm(architecture.norm, random([hiddenSize], 'float32', 0.2, 1), null);
   const slot = (inFeatures: number, modules: [name: string, outFeatures: number][]) => {
     const outFeatures = modules.reduce((sum, [, out]) => sum + out, 0);
     const weight = random([outFeatures, inFeatures], dtype, 1 / Math.sqrt(inFeatures));
@@ -45,24 +60,28 @@ export function tinyDecoder(dtype: FloatDType = 'float32', seed = 1): Decoder {
   };
   const layers = Array.from({ length: layerCount }, (_, index) => {
     const name = (path: string) => `model.layers.${index}.${path}`;
-    return new DecoderLayer(architecture, {
+    return new DecoderLayer(architecture, index, {
       attentionNorm: norm(),
       queryKeyValue: slot(hiddenSize, [
         [name('self_attn.q_proj'), headCount * headDim],
         [name('self_attn.k_proj'), keyValueHeadCount * headDim],
         [name('self_attn.v_proj'), keyValueHeadCount * headDim],
       ]),
+      headNorms: null,
       attentionOutput: slot(headCount * headDim, [[name('self_attn.o_proj'), hiddenSize]]),
+      attentionBranchNorm: null,
       mlpNorm: norm(),
       gateUp: slot(hiddenSize, [
         [name('mlp.gate_proj'), intermediateSize],
         [name('mlp.up_proj'), intermediateSize],
       ]),
       down: slot(intermediateSize, [[name('mlp.down_proj'), hiddenSize]]),
+      mlpBranchNorm: null,
     });
   });
   return new Decoder(architecture, dtype, {
     embedding: random([vocabSize, hiddenSize], dtype, 1),
+    positions: null,
     layers,
     finalNorm: norm(),
     head: random([vocabSize, hiddenSize], dtype, 0.5),

@@ -2,7 +2,7 @@ import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { AdaptableModule } from '@lorasmith/contracts';
-import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, LLAMA_NAMES, type ModelFolder } from '@lorasmith/model-folder';
 import { onTestFinished } from 'vitest';
 
 /** Tokenizers of the supported families, trained on a little text; byte-level ones have few merges beyond single bytes. */
@@ -46,9 +46,15 @@ export async function tinyDecoder(
     headCount: 4,
     keyValueHeadCount: 2,
     headDim: 8,
-    normEpsilon: 1e-5,
-    rope: { theta: 10000, scaling: null },
-    bias: { query: false, key: false, value: false, output: false, mlp: false },
+    names: LLAMA_NAMES,
+    embeddingScale: 1,
+    norm: { kind: 'rms', epsilon: 1e-5, weightOffset: 0 },
+    rope: { theta: 10000, partialRotaryFactor: 1, scaling: null },
+    attention: { softcap: null, layers: [0, 1].map(() => ({ scale: 8 ** -0.5, window: null })) },
+    mlp: { gated: true, activation: 'silu' },
+    bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
+    transposedWeights: false,
+    logitSoftcap: null,
     tiedHead: false,
     maxPositions: 512,
     bosTokenId: null,
@@ -89,5 +95,13 @@ export function tinyClassifier(): ModelFolder {
 }
 
 function emptyFolder(path: string) {
-  return { path, name: 'tiny', files: [], tensors: new Map(), weightBytes: 0, dtype: 'float32' as const };
+  return {
+    path,
+    name: 'tiny',
+    files: [],
+    tensors: new Map(),
+    linears: new Map(),
+    weightBytes: 0,
+    dtype: 'float32' as const,
+  };
 }

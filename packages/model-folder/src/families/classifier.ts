@@ -1,6 +1,6 @@
 import type { Activation, ClassifierArchitecture } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
-import type { Family, RequiredTensor } from './family.js';
+import { type Family, type LinearLayer, linearTensors } from './family.js';
 
 const ACTIVATIONS: readonly Activation[] = ['relu', 'gelu', 'silu', 'tanh', 'sigmoid'];
 const MAX_LAYERS = 1_000;
@@ -22,14 +22,11 @@ export const classifier: Family<ClassifierArchitecture> = {
   },
 
   layout({ layers }) {
-    const tensors: RequiredTensor[] = layers.flatMap(({ name, inFeatures, outFeatures, bias }) => [
-      { name: `${name}.weight`, shape: [outFeatures, inFeatures] },
-      ...(bias ? [{ name: `${name}.bias`, shape: [outFeatures] }] : []),
-    ]);
-    const modules = layers.map(({ name, inFeatures, outFeatures }) => {
-      return { name, in_features: inFeatures, out_features: outFeatures };
+    const linears = layers.map(({ name, inFeatures, outFeatures, bias }): LinearLayer => {
+      const tensors = { weight: `${name}.weight`, bias: bias ? `${name}.bias` : null };
+      return { name, inFeatures, outFeatures, ...tensors, transposed: false };
     });
-    return { tensors, modules, headModule: null };
+    return { tensors: linears.flatMap(linearTensors), linears, head: null };
   },
 };
 

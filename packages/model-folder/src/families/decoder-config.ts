@@ -1,77 +1,150 @@
-import type { DecoderArchitecture } from '../architecture.js';
+import type { DecoderArchitecture, DecoderFamily, DecoderNames } from '../architecture.js';
+import { readActivation } from './activation-field.js';
+import { namesInFiles } from './decoder-names.js';
 import type { FamilySource } from './family.js';
-import { readRope } from './rope.js';
+import { type RopeContext, readRope } from './rope.js';
 
 /** More layers than any model has; each one is a dozen entries in memory. */
 const MAX_LAYERS = 1_000;
+const MAX_POSITIONS = 2 ** 31 - 1;
 
+/** What a family has in place of a field that is not there; transformers' defaults. */
 export interface DecoderDefaults {
+  family: DecoderFamily;
   /** The `…ForCausalLM` of `architectures`. */
   causalLm: string;
+  names: DecoderNames;
   maxPositions: number;
   bosTokenId: number | null;
   eosTokenIds: number[];
+  /** @defaultValue 1e-6 */
+  normEpsilon?: number;
+  /** @defaultValue as many as there are queries */
+  keyValueHeadCount?: number;
+  /** @defaultValue hidden_size / num_attention_heads */
+  headDim?: number;
+  /** @defaultValue hidden_act, "silu" */
+  activation?: { field: string; fallback: string };
+  /** @defaultValue false */
+  tiedHead?: boolean;
+  rope?: Omit<RopeContext, 'headDim' | 'maxPositions'>;
 }
 
 /**
- * The fields that llama-like decoders share. Sizes must be given; the rest has the defaults of transformers.
+ * The fields that llama-like decoders share, as a decoder that is no more than Llama: gated MLP, RMS norms, no bias, every
+ * layer sees everything. Sizes must be given; the rest has the defaults of transformers.
  *
  * @throws ProductError model_file_corrupt, model_not_supported
  */
-export function readDecoderConfig(
-  { config, generation }: FamilySource,
-  defaults: DecoderDefaults,
-): Omit<DecoderArchitecture, 'family' | 'bias'> {
-  const architectures = config.value('architectures');
-  if (Array.isArray(architectures) && !architectures.includes(defaults.causalLm)) {
-    throw config.unsupported('architectures', `is not supported; ${defaults.causalLm} is`);
-  }
-  const activation = config.text('hidden_act') ?? 'silu';
-  if (activation !== 'silu' && activation !== 'swish')
-    throw config.unsupported('hidden_act', 'is not supported; "silu" is');
-
+export function readDecoderConfig(source: FamilySource, defaults: DecoderDefaults): DecoderArchitecture {
+  const { config } = source;
+  checkCausalLm(source, defaults.causalLm);
   const vocabSize = config.size('vocab_size');
   const hiddenSize = config.size('hidden_size');
   const headCount = config.size('num_attention_heads');
-  const keyValueHeadCount = config.size('num_key_value_heads', { fallback: headCount });
+  const layerCount = readLayerCount(source, 'num_hidden_layers');
+  const keyValueHeadCount = config.isNull('num_key_value_heads')
+    ? headCount
+    : config.size('num_key_value_heads', { fallback: defaults.keyValueHeadCount ?? headCount });
   if (headCount % keyValueHeadCount !== 0) {
     throw config.corrupt(
       'num_key_value_heads',
       `${keyValueHeadCount} does not divide num_attention_heads ${headCount}`,
     );
   }
-  if (!config.has('head_dim') && hiddenSize % headCount !== 0) {
-    throw config.corrupt('hidden_size', `${hiddenSize} is not a multiple of num_attention_heads ${headCount}`);
-  }
-  const headDim = config.has('head_dim') ? config.size('head_dim') : hiddenSize / headCount;
-  if (headDim % 2 !== 0) throw config.corrupt('head_dim', `${headDim} is odd; positions rotate pairs`);
-
+  const headDim = readHeadDim(source, defaults, { hiddenSize, headCount });
+  const maxPositions = readMaxPositions(source, 'max_position_embeddings', defaults.maxPositions);
+  const { field, fallback } = defaults.activation ?? { field: 'hidden_act', fallback: 'silu' };
+  const scale = headDim ** -0.5;
   return {
     kind: 'decoder',
+    family: defaults.family,
+    names: namesInFiles(defaults.names, source),
     vocabSize,
     hiddenSize,
     intermediateSize: config.size('intermediate_size'),
-    layerCount: config.size('num_hidden_layers', { max: MAX_LAYERS }),
+    layerCount,
     headCount,
     keyValueHeadCount,
     headDim,
-    normEpsilon: config.positiveNumber('rms_norm_eps', 1e-6),
-    rope: readRope(config),
-    tiedHead: config.flag('tie_word_embeddings', false),
-    maxPositions: config.size('max_position_embeddings', { fallback: defaults.maxPositions, max: 2 ** 31 - 1 }),
-    ...readTokenIds({ config, generation }, vocabSize, defaults),
+    embeddingScale: 1,
+    norm: {
+      kind: 'rms',
+      epsilon: config.positiveNumber('rms_norm_eps', defaults.normEpsilon ?? 1e-6),
+      weightOffset: 0,
+    },
+    rope: readRope(config, { ...defaults.rope, headDim, maxPositions }),
+    attention: { softcap: null, layers: Array.from({ length: layerCount }, () => ({ scale, window: null })) },
+    mlp: { gated: true, activation: readActivation(config, field, fallback) },
+    bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
+    transposedWeights: false,
+    logitSoftcap: null,
+    tiedHead: config.flag('tie_word_embeddings', defaults.tiedHead ?? false),
+    maxPositions,
+    ...readTokenIds(source, vocabSize, defaults),
   };
 }
 
+/** The same attention, with a window for each layer. */
+export function withWindows(
+  { softcap, layers }: DecoderArchitecture['attention'],
+  windows: readonly (number | null)[],
+): DecoderArchitecture['attention'] {
+  return { softcap, layers: layers.map(({ scale }, layer) => ({ scale, window: windows[layer]! })) };
+}
+
+/** @throws ProductError model_not_supported for a model that is trained for something else */
+export function checkCausalLm({ config }: FamilySource, causalLm: string): void {
+  const architectures = config.value('architectures');
+  if (Array.isArray(architectures) && !architectures.includes(causalLm)) {
+    throw config.unsupported('architectures', `is not supported; ${causalLm} is`);
+  }
+}
+
+export function readLayerCount({ config }: FamilySource, field: string): number {
+  return config.size(field, { max: MAX_LAYERS });
+}
+
+export function readMaxPositions({ config }: FamilySource, field: string, fallback: number): number {
+  return config.size(field, { fallback, max: MAX_POSITIONS });
+}
+
+function readHeadDim(
+  { config }: FamilySource,
+  defaults: DecoderDefaults,
+  { hiddenSize, headCount }: { hiddenSize: number; headCount: number },
+): number {
+  if (config.has('head_dim') || (defaults.headDim !== undefined && !config.isNull('head_dim'))) {
+    const headDim = config.size('head_dim', defaults.headDim === undefined ? {} : { fallback: defaults.headDim });
+    if (headDim % 2 !== 0) throw config.corrupt('head_dim', `${headDim} is odd; positions rotate pairs`);
+    return headDim;
+  }
+  return headSize({ config }, 'hidden_size', { hiddenSize, headCount });
+}
+
+/** The size of a head where the heads share out the model's width. */
+export function headSize(
+  { config }: Pick<FamilySource, 'config'>,
+  field: string,
+  { hiddenSize, headCount }: { hiddenSize: number; headCount: number },
+): number {
+  if (hiddenSize % headCount !== 0) {
+    throw config.corrupt(field, `${hiddenSize} is not a multiple of the number of heads, ${headCount}`);
+  }
+  const headDim = hiddenSize / headCount;
+  if (headDim % 2 !== 0) throw config.unsupported(field, `is not supported: it gives heads of an odd size, ${headDim}`);
+  return headDim;
+}
+
 /** What generation_config.json names ends a text too: chat models keep their end-of-turn token there. */
-function readTokenIds(
+export function readTokenIds(
   { config, generation }: Pick<FamilySource, 'config' | 'generation'>,
   vocabSize: number,
-  defaults: DecoderDefaults,
+  defaults: Pick<DecoderDefaults, 'bosTokenId' | 'eosTokenIds'>,
 ): Pick<DecoderArchitecture, 'bosTokenId' | 'eosTokenIds' | 'padTokenId'> {
   const withinVocabulary = (ids: number[]) => ids.filter((id) => id < vocabSize);
   const eosTokenIds = [
-    ...(config.has('eos_token_id')
+    ...(config.has('eos_token_id') || config.isNull('eos_token_id')
       ? config.tokenIds('eos_token_id', vocabSize)
       : withinVocabulary(defaults.eosTokenIds)),
     ...(generation?.tokenIds('eos_token_id', vocabSize) ?? []),

@@ -1,49 +1,86 @@
-import type { AdaptableModule } from '@lorasmith/contracts';
-import type { DecoderArchitecture } from '../architecture.js';
-import type { ModelLayout, RequiredTensor } from './family.js';
+import type { DecoderArchitecture, DecoderNames } from '../architecture.js';
+import { type LinearLayer, linearTensors, type ModelLayout, type RequiredTensor } from './family.js';
 
-/** Names and shapes of llama-like decoders, as transformers writes them: `model.` before all but the head. */
-export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
-  const { vocabSize, hiddenSize, layerCount, tiedHead } = architecture;
-  const tensors: RequiredTensor[] = [{ name: 'model.embed_tokens.weight', shape: [vocabSize, hiddenSize] }];
-  const modules: AdaptableModule[] = [];
-  for (let layer = 0; layer < layerCount; layer++) {
-    const prefix = `model.layers.${layer}.`;
-    tensors.push({ name: `${prefix}input_layernorm.weight`, shape: [hiddenSize] });
-    tensors.push({ name: `${prefix}post_attention_layernorm.weight`, shape: [hiddenSize] });
-    for (const { path, inFeatures, outFeatures, bias } of layerLinears(architecture)) {
-      const name = prefix + path;
-      tensors.push({ name: `${name}.weight`, shape: [outFeatures, inFeatures] });
-      if (bias) tensors.push({ name: `${name}.bias`, shape: [outFeatures] });
-      modules.push({ name, in_features: inFeatures, out_features: outFeatures });
-    }
-  }
-  tensors.push({ name: 'model.norm.weight', shape: [hiddenSize] });
-  if (!tiedHead) tensors.push({ name: 'lm_head.weight', shape: [vocabSize, hiddenSize] });
-  const headModule = { name: 'lm_head', in_features: hiddenSize, out_features: vocabSize };
-  return { tensors, modules, headModule };
+/** The linear layers of one layer of a decoder; those that share an input, in the order in which they are stacked. */
+export interface LayerLinears {
+  queryKeyValue: LinearLayer[];
+  attentionOutput: LinearLayer;
+  gateUp: LinearLayer[];
+  down: LinearLayer;
 }
 
-function layerLinears({
-  hiddenSize,
-  intermediateSize,
-  headCount,
-  keyValueHeadCount,
-  headDim,
-  bias,
-}: DecoderArchitecture) {
-  const linear = (path: string, inFeatures: number, outFeatures: number, hasBias: boolean) => {
-    return { path, inFeatures, outFeatures, bias: hasBias };
+/** The name of a tensor in the weight files, by its module path and `.weight` or `.bias`. */
+export function tensorName({ omittedPrefix }: DecoderNames, path: string): string {
+  return path.startsWith(omittedPrefix) ? path.slice(omittedPrefix.length) : path;
+}
+
+/** @returns in the layer of this index */
+export function layerLinears(architecture: DecoderArchitecture, index: number): LayerLinears {
+  const { names, hiddenSize, intermediateSize, headCount, keyValueHeadCount, headDim, bias, mlp } = architecture;
+  const linear = (path: string, inFeatures: number, outFeatures: number, hasBias: boolean): LinearLayer => {
+    const name = `${names.layers}.${index}.${path}`;
+    return {
+      name,
+      inFeatures,
+      outFeatures,
+      weight: tensorName(names, `${name}.weight`),
+      bias: hasBias ? tensorName(names, `${name}.bias`) : null,
+      transposed: architecture.transposedWeights,
+    };
+  };
+  /** Where parts are fused into one layer, it has the rows of them all. */
+  const stacked = (paths: readonly string[], outFeatures: number[], hasBias: boolean) => {
+    if (paths.length === outFeatures.length) {
+      return paths.map((path, i) => linear(path, hiddenSize, outFeatures[i]!, hasBias));
+    }
+    const all = outFeatures.reduce((sum, size) => sum + size, 0);
+    return [linear(paths[0]!, hiddenSize, all, hasBias)];
   };
   const querySize = headCount * headDim;
   const keyValueSize = keyValueHeadCount * headDim;
-  return [
-    linear('self_attn.q_proj', hiddenSize, querySize, bias.query),
-    linear('self_attn.k_proj', hiddenSize, keyValueSize, bias.key),
-    linear('self_attn.v_proj', hiddenSize, keyValueSize, bias.value),
-    linear('self_attn.o_proj', querySize, hiddenSize, bias.output),
-    linear('mlp.gate_proj', hiddenSize, intermediateSize, bias.mlp),
-    linear('mlp.up_proj', hiddenSize, intermediateSize, bias.mlp),
-    linear('mlp.down_proj', intermediateSize, hiddenSize, bias.mlp),
-  ];
+  return {
+    queryKeyValue: stacked(names.queryKeyValue, [querySize, keyValueSize, keyValueSize], bias.queryKeyValue),
+    attentionOutput: linear(names.attentionOutput, querySize, hiddenSize, bias.attentionOutput),
+    gateUp: stacked(names.gateUp, mlp.gated ? [intermediateSize, intermediateSize] : [intermediateSize], bias.mlp),
+    down: linear(names.down, intermediateSize, hiddenSize, bias.mlp),
+  };
+}
+
+/** Names and shapes of a decoder's tensors, and its linear layers. */
+export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
+  const { names, vocabSize, hiddenSize, headDim, layerCount, maxPositions, norm, tiedHead } = architecture;
+  const tensors: RequiredTensor[] = [];
+  const linears: LinearLayer[] = [];
+  const add = (path: string, shape: number[]) => tensors.push({ name: tensorName(names, path), shape });
+  const addNorm = (path: string | null, size: number) => {
+    if (path === null) return;
+    add(`${path}.weight`, [size]);
+    if (norm.kind === 'layer') add(`${path}.bias`, [size]);
+  };
+  add(`${names.embedding}.weight`, [vocabSize, hiddenSize]);
+  if (names.positions !== null) add(`${names.positions}.weight`, [maxPositions, hiddenSize]);
+  for (let index = 0; index < layerCount; index++) {
+    const within = (path: string | null) => path && `${names.layers}.${index}.${path}`;
+    addNorm(within(names.attentionNorm), hiddenSize);
+    addNorm(within(names.attentionBranchNorm), hiddenSize);
+    addNorm(within(names.mlpNorm), hiddenSize);
+    addNorm(within(names.mlpBranchNorm), hiddenSize);
+    addNorm(within(names.queryNorm), headDim);
+    addNorm(within(names.keyNorm), headDim);
+    const { queryKeyValue, attentionOutput, gateUp, down } = layerLinears(architecture, index);
+    const own = [...queryKeyValue, attentionOutput, ...gateUp, down];
+    tensors.push(...own.flatMap(linearTensors));
+    linears.push(...own);
+  }
+  addNorm(names.finalNorm, hiddenSize);
+  const head: LinearLayer = {
+    name: names.head,
+    inFeatures: hiddenSize,
+    outFeatures: vocabSize,
+    weight: tensorName(names, `${tiedHead ? names.embedding : names.head}.weight`),
+    bias: null,
+    transposed: false,
+  };
+  if (!tiedHead) tensors.push(...linearTensors(head));
+  return { tensors, linears, head };
 }

@@ -1,4 +1,3 @@
-import type { AdaptableModule } from '@lorasmith/contracts';
 import type { Architecture } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
 
@@ -17,14 +16,27 @@ export interface RequiredTensor {
   shape: readonly number[];
 }
 
+/** A linear layer, and where its numbers lie. */
+export interface LinearLayer {
+  /** Its module path, as PEFT sees it. */
+  name: string;
+  inFeatures: number;
+  outFeatures: number;
+  /** Name of the tensor `[out, in]`, or `[in, out]` where `transposed`. */
+  weight: string;
+  /** Name of the tensor `[out]`; null for a layer without bias. */
+  bias: string | null;
+  transposed: boolean;
+}
+
 /** What an architecture is made of. */
 export interface ModelLayout {
   /** Every weight, in the order of the forward pass. */
   tensors: RequiredTensor[];
   /** Every linear layer but the output head. */
-  modules: AdaptableModule[];
+  linears: LinearLayer[];
   /** The output head, tied or not; null where the last layer is one like the others. */
-  headModule: AdaptableModule | null;
+  head: LinearLayer | null;
 }
 
 /** One `model_type` of config.json. A new family is a file beside this one and a line in family-registry.ts. */
@@ -35,4 +47,10 @@ export interface Family<Kind extends Architecture = Architecture> {
    */
   readArchitecture(source: FamilySource): Kind;
   layout(architecture: Kind): ModelLayout;
+}
+
+/** The tensors of a linear layer. */
+export function linearTensors({ weight, bias, inFeatures, outFeatures, transposed }: LinearLayer): RequiredTensor[] {
+  const shape = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
+  return [{ name: weight, shape }, ...(bias === null ? [] : [{ name: bias, shape: [outFeatures] }])];
 }

@@ -1,24 +1,23 @@
 import type { DecoderArchitecture } from '../architecture.js';
 import { readDecoderConfig } from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
+import { LLAMA_NAMES } from './decoder-names.js';
 import type { Family } from './family.js';
 
 /** Llama 1 to 3 and what was built like them (arXiv:2302.13971); transformers' `LlamaConfig`. */
 export const llama: Family<DecoderArchitecture> = {
   readArchitecture(source) {
     const decoder = readDecoderConfig(source, {
+      family: 'llama',
       causalLm: 'LlamaForCausalLM',
+      names: LLAMA_NAMES,
       maxPositions: 2048,
       bosTokenId: 1,
       eosTokenIds: [2],
     });
     const attention = source.config.flag('attention_bias', false);
     const mlp = source.config.flag('mlp_bias', false);
-    return {
-      ...decoder,
-      family: 'llama',
-      bias: { query: attention, key: attention, value: attention, output: attention, mlp },
-    };
+    return { ...decoder, bias: { queryKeyValue: attention, attentionOutput: attention, mlp } };
   },
   layout: decoderLayout,
 };

@@ -12,9 +12,9 @@ import {
   toInt32Array,
   toNumber,
 } from '@lorasmith/tensor';
+import { activate, activationGradient } from '../activation.js';
 import type { ProjectionSlot, Saved } from '../projection.js';
 import type { BatchLoss, TrainableModel } from '../trainable-model.js';
-import { activate, activationGradient } from './activation.js';
 
 /** Rows for a classifier. */
 export interface FeatureBatch {

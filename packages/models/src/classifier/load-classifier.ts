@@ -16,7 +16,7 @@ export async function loadClassifier(
   }
   return await WeightSource.reading(folder, dtype, options, async (source) => {
     const slots: ProjectionSlot[] = [];
-    for (const layer of architecture.layers) slots.push(await source.projection(layer.inFeatures, [layer]));
+    for (const { name } of architecture.layers) slots.push(await source.projection([folder.linears.get(name)!]));
     return new Classifier(architecture, dtype, slots);
   });
 }

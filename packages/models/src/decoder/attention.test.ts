@@ -19,10 +19,11 @@ import { differenceByLargest, greatestDifference } from '../../../../test/numeri
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { TINY_ARCHITECTURE } from '../../test/tiny-decoder.js';
 import { attention, attentionGradient, layoutRows } from './attention.js';
-import { Rotary, rotaryFrequencies } from './rotary.js';
+import { ropeRotation } from './rope-frequencies.js';
+import { Rotary } from './rotary.js';
 
 const HEAD_DIM = 4;
-const ROPE = TINY_ARCHITECTURE.rope;
+const ROPE = TINY_ARCHITECTURE.rope!;
 const rotary = new Rotary({ ...TINY_ARCHITECTURE, headDim: HEAD_DIM });
 
 function settingsOf(heads: number, keyValueHeads: number, further: Partial<AttentionSettings> = {}): AttentionSettings {
@@ -72,7 +73,7 @@ function gradientComputed(
 /** Attention as its definition has it, one row, head and query at a time, in float64. */
 function plain(qkv: Float32Array, rowLengths: number[], settings: AttentionSettings): Float64Array {
   const { heads, keyValueHeads, scale, window, softcap } = settings;
-  const frequencies = rotaryFrequencies(ROPE, HEAD_DIM);
+  const frequencies = ropeRotation(ROPE, HEAD_DIM, 1).frequencies;
   const { qkv: width, output: outputWidth } = widthsOf(settings);
   const half = HEAD_DIM / 2;
   const head = (token: number, index: number) => {

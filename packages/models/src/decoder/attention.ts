@@ -27,29 +27,26 @@ export type SavedAttention =
 /**
  * @param rowLengths in the order of the stream; rows of like length should be neighbours
  * @param windows what the layers have as their window
+ * @param span as {@link Rotary} has it
  */
 export function layoutRows(
   rowLengths: readonly number[],
   rotary: Rotary,
   windows: readonly (number | null)[] = [null],
+  span: number = Math.max(...rowLengths),
 ): RowLayout {
-  if (!fusedOpsEnabled()) return { kind: 'grouped', groups: groupRows(rowLengths, rotary, windows) };
+  if (!fusedOpsEnabled()) return { kind: 'grouped', groups: groupRows(rowLengths, rotary, windows, span) };
   const offsets = new Int32Array(rowLengths.length + 1);
   for (const [row, length] of rowLengths.entries()) offsets[row + 1] = offsets[row]! + length;
-  const table = rotary.halfTable(Math.max(...rowLengths));
+  const table = rotary.halfTable(Math.max(...rowLengths), span);
   return { kind: 'fused', offsets: tensorOf(offsets, [offsets.length]), ...table };
 }
 
-/** Attention as the layers of an architecture have it. */
-export function attentionSettings({ headCount, keyValueHeadCount, headDim }: DecoderArchitecture): AttentionSettings {
-  return {
-    heads: headCount,
-    keyValueHeads: keyValueHeadCount,
-    headDim,
-    scale: 1 / Math.sqrt(headDim),
-    window: null,
-    softcap: null,
-  };
+/** Attention as one layer of an architecture has it. */
+export function attentionSettings(architecture: DecoderArchitecture, layer: number): AttentionSettings {
+  const { headCount, keyValueHeadCount, headDim, attention: shared } = architecture;
+  const { scale, window } = shared.layers[layer]!;
+  return { heads: headCount, keyValueHeads: keyValueHeadCount, headDim, scale, window, softcap: shared.softcap };
 }
 
 /**

@@ -1,19 +1,29 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
-import { type AttentionSettings, add, cast, dispose, scope, type Tensor } from '@lorasmith/tensor';
+import { type AttentionSettings, add, cast, dispose, type FloatDType, scope, type Tensor } from '@lorasmith/tensor';
 import type { ProjectionSlot, Saved } from '../projection.js';
 import { attentionGradient, attentionSettings, type RowLayout, type SavedAttention } from './attention.js';
-import { swiGlu, swiGluGradient } from './gated-mlp.js';
-import { addRmsNorm, type Normed, rmsNorm, rmsNormGradient, type StreamGradient } from './rms-norm.js';
+import { branchGradient, normBranch, type SavedBranch } from './branch-norm.js';
+import { mlpActivation, mlpActivationGradient } from './gated-mlp.js';
+import { HeadNorm } from './head-norm.js';
+import type { Norm } from './norm.js';
+import { PartialRotary } from './partial-rotary.js';
+import type { QueryKeyStep } from './query-key-step.js';
+import type { Normed, StreamGradient } from './rms-norm.js';
+import { rotatedDimensions } from './rope-frequencies.js';
 
 export interface DecoderLayerWeights {
-  /** `[hidden]` float32 */
-  attentionNorm: Tensor;
+  attentionNorm: Norm;
   queryKeyValue: ProjectionSlot;
+  /** Of each head's query and key; null where a family has none. */
+  headNorms: { query: Norm; key: Norm } | null;
   attentionOutput: ProjectionSlot;
-  /** `[hidden]` float32 */
-  mlpNorm: Tensor;
+  /** Of what attention adds to the stream. */
+  attentionBranchNorm: Norm | null;
+  mlpNorm: Norm;
+  /** Up alone where the MLP has no gate. */
   gateUp: ProjectionSlot;
   down: ProjectionSlot;
+  mlpBranchNorm: Norm | null;
 }
 
 /** The residual stream between two layers. Its last addition is left to the norm that follows: one pass does both. */
@@ -35,30 +45,37 @@ export interface SavedLayer {
   input: Tensor;
   inputInverseRms: Tensor;
   queryKeyValue: Saved;
+  /** One for each step. */
+  queryKeySteps: (object | null)[];
   attention: SavedAttention;
   attentionOutput: Saved;
+  attentionBranch: SavedBranch | null;
   /** `[tokens, hidden]` float32, after attention; also the `x` of the stream the layer gives */
   middle: Tensor;
   middleInverseRms: Tensor;
   gateUp: Saved;
-  /** `[tokens, 2 × intermediate]` */
+  /** `[tokens, 2 × intermediate]`, or half of it without a gate */
   gateUpOutput: Tensor;
   down: Saved;
+  mlpBranch: SavedBranch | null;
 }
 
 /** Attention over `[tokens, (heads + 2 × keyValueHeads) × headDim]`, giving `[tokens, heads × headDim]`. */
 export type Attend = (qkv: Tensor) => { output: Tensor; saved: SavedAttention | null };
 
-/** One block of a decoder: norm, attention, residual; norm, gated MLP, residual. The residual stream is float32. */
+/** One block of a decoder: norm, attention, residual; norm, MLP, residual. The residual stream is float32. */
 export class DecoderLayer {
   readonly weights: DecoderLayerWeights;
   readonly attention: AttentionSettings;
-  readonly #architecture: DecoderArchitecture;
+  readonly #mlp: DecoderArchitecture['mlp'];
+  readonly #queryKeySteps: readonly QueryKeyStep[];
 
-  constructor(architecture: DecoderArchitecture, weights: DecoderLayerWeights) {
-    this.#architecture = architecture;
+  /** @param index which of the layers it is */
+  constructor(architecture: DecoderArchitecture, index: number, weights: DecoderLayerWeights) {
     this.weights = weights;
-    this.attention = attentionSettings(architecture);
+    this.attention = attentionSettings(architecture, index);
+    this.#mlp = architecture.mlp;
+    this.#queryKeySteps = queryKeySteps(architecture, this.attention, weights);
   }
 
   get trained(): boolean {
@@ -76,27 +93,30 @@ export class DecoderLayer {
    * @returns the stream after the layer; saved is null without `record`
    */
   forward(stream: Stream, attend: Attend, record: boolean): { stream: Stream; saved: SavedLayer | null } {
-    const { attentionNorm, queryKeyValue, attentionOutput, mlpNorm, gateUp, down } = this.weights;
-    const { normEpsilon } = this.#architecture;
+    const { attentionNorm, queryKeyValue, attentionOutput, attentionBranchNorm } = this.weights;
+    const { mlpNorm, gateUp, down, mlpBranchNorm } = this.weights;
 
     const normed = this.#inputNorm(stream, attentionNorm);
     const qkv = queryKeyValue.projection.forward(normed.output, record); // [tokens, (heads + 2 x kv) x headDim]
     if (qkv.saved === null) dispose(normed.output);
-    const attended = attend(qkv.output); // [tokens, heads x headDim]
-    dispose(qkv.output);
+    const stepped = this.#stepForward(qkv.output, record);
+    const attended = attend(stepped.output); // [tokens, heads x headDim]
+    dispose(stepped.output);
     const projected = attentionOutput.projection.forward(attended.output, record); // [tokens, hidden]
     if (projected.saved === null) dispose(attended.output);
+    const attentionBranch = normBranch(attentionBranchNorm, projected.output, record);
 
-    const middle = addRmsNorm(normed.sum, projected.output, mlpNorm, normEpsilon);
-    dispose(projected.output);
+    const middle = mlpNorm.addForward(normed.sum, attentionBranch.output);
+    dispose(attentionBranch.output);
     const gateAndUp = gateUp.projection.forward(middle.output, record); // [tokens, 2 x intermediate]
     if (gateAndUp.saved === null) dispose(middle.output);
-    const activated = swiGlu(gateAndUp.output); // [tokens, intermediate]
+    const activated = mlpActivation(gateAndUp.output, this.#mlp); // [tokens, intermediate]
     if (!record) dispose(gateAndUp.output);
     const downProjected = down.projection.forward(activated, record); // [tokens, hidden]
     if (downProjected.saved === null) dispose(activated);
+    const mlpBranch = normBranch(mlpBranchNorm, downProjected.output, record);
 
-    const after: Stream = { x: middle.sum, branch: downProjected.output };
+    const after: Stream = { x: middle.sum, branch: mlpBranch.output };
     if (!record || attended.saved === null) {
       if (normed.sum !== stream.x) dispose(normed.sum);
       dispose([normed.inverseRms, middle.inverseRms]);
@@ -106,22 +126,45 @@ export class DecoderLayer {
       input: normed.sum,
       inputInverseRms: normed.inverseRms,
       queryKeyValue: qkv.saved,
+      queryKeySteps: stepped.saved,
       attention: attended.saved,
       attentionOutput: projected.saved,
+      attentionBranch: attentionBranch.saved,
       middle: middle.sum,
       middleInverseRms: middle.inverseRms,
       gateUp: gateAndUp.saved,
       gateUpOutput: gateAndUp.output,
       down: downProjected.saved,
+      mlpBranch: mlpBranch.saved,
     };
     return { stream: after, saved };
   }
 
-  #inputNorm({ x, branch }: Stream, weight: Tensor): Normed & { sum: Tensor } {
-    const { normEpsilon } = this.#architecture;
-    if (branch !== null) return addRmsNorm(x, branch, weight, normEpsilon);
-    const dtype = this.weights.queryKeyValue.frozen.weight.dtype as 'float32' | 'bfloat16';
-    return { sum: x, ...rmsNorm(x, weight, normEpsilon, dtype) };
+  #inputNorm({ x, branch }: Stream, norm: Norm): Normed & { sum: Tensor } {
+    if (branch !== null) return norm.addForward(x, branch);
+    return { sum: x, ...norm.forward(x, this.weights.queryKeyValue.frozen.weight.dtype as FloatDType) };
+  }
+
+  /** Takes `qkv` over. */
+  #stepForward(qkv: Tensor, record: boolean): { output: Tensor; saved: (object | null)[] } {
+    let output = qkv;
+    const saved = this.#queryKeySteps.map((step) => {
+      const before = output;
+      const result = step.forward(before, record);
+      output = result.output;
+      dispose(before);
+      return result.saved;
+    });
+    return { output, saved };
+  }
+
+  /** Takes `gradient` over. */
+  #stepBackward(gradient: Tensor, saved: readonly (object | null)[]): Tensor {
+    return this.#queryKeySteps.reduceRight((byOutput, step, i) => {
+      const byInput = step.backward(byOutput, saved[i]!);
+      dispose(byOutput);
+      return byInput;
+    }, gradient);
   }
 
   /**
@@ -135,37 +178,62 @@ export class DecoderLayer {
     layout: RowLayout,
     wantInputGradient: boolean,
   ): StreamGradient | null {
-    const { attentionNorm, queryKeyValue, attentionOutput, mlpNorm, gateUp, down } = this.weights;
+    const { attentionNorm, queryKeyValue, attentionOutput, attentionBranchNorm } = this.weights;
+    const { mlpNorm, gateUp, down, mlpBranchNorm } = this.weights;
     const wantAttention = wantInputGradient || queryKeyValue.projection.trained;
     const wantMiddle = wantAttention || attentionOutput.projection.trained;
     const wantGateUp = wantMiddle || gateUp.projection.trained;
 
-    const activatedGradient = down.projection.backward(gradient.rounded, saved.down, wantGateUp);
-    dispose([gradient.rounded, saved.down]);
-    const gateUpGradient = activatedGradient && swiGluGradient(activatedGradient, saved.gateUpOutput);
+    const downGradient = branchGradient(mlpBranchNorm, gradient.rounded, saved.mlpBranch);
+    const activatedGradient = down.projection.backward(downGradient, saved.down, wantGateUp);
+    dispose([downGradient, saved.down]);
+    const gateUpGradient = activatedGradient && mlpActivationGradient(activatedGradient, saved.gateUpOutput, this.#mlp);
     dispose([activatedGradient, saved.gateUpOutput]);
     const middleNormedGradient = gateUpGradient && gateUp.projection.backward(gateUpGradient, saved.gateUp, wantMiddle);
     dispose([gateUpGradient, saved.gateUp]);
     const middleGradient =
       middleNormedGradient &&
-      rmsNormGradient(middleNormedGradient, saved.middle, mlpNorm, saved.middleInverseRms, gradient.exact);
+      mlpNorm.gradient(middleNormedGradient, saved.middle, saved.middleInverseRms, gradient.exact);
     dispose([gradient.exact, middleNormedGradient, saved.middle, saved.middleInverseRms]);
 
+    const projectedGradient =
+      middleGradient && branchGradient(attentionBranchNorm, middleGradient.rounded, saved.attentionBranch);
+    dispose(saved.attentionBranch);
     const attendedGradient =
-      middleGradient &&
-      attentionOutput.projection.backward(middleGradient.rounded, saved.attentionOutput, wantAttention);
-    dispose([middleGradient?.rounded, saved.attentionOutput]);
-    const qkvGradient =
+      projectedGradient && attentionOutput.projection.backward(projectedGradient, saved.attentionOutput, wantAttention);
+    dispose([projectedGradient, saved.attentionOutput]);
+    const steppedGradient =
       attendedGradient && attentionGradient(attendedGradient, saved.attention, layout, this.attention);
     dispose([attendedGradient, saved.attention]);
+    const qkvGradient = steppedGradient && this.#stepBackward(steppedGradient, saved.queryKeySteps);
+    dispose(saved.queryKeySteps);
     const normedGradient =
       qkvGradient && queryKeyValue.projection.backward(qkvGradient, saved.queryKeyValue, wantInputGradient);
     dispose([qkvGradient, saved.queryKeyValue]);
     const inputGradient =
       normedGradient &&
       middleGradient &&
-      rmsNormGradient(normedGradient, saved.input, attentionNorm, saved.inputInverseRms, middleGradient.exact);
+      attentionNorm.gradient(normedGradient, saved.input, saved.inputInverseRms, middleGradient.exact);
     dispose([middleGradient?.exact, normedGradient, saved.input, saved.inputInverseRms]);
     return inputGradient;
   }
+
+  /** Frees the weights. */
+  dispose(): void {
+    const { attentionNorm, headNorms, attentionBranchNorm, mlpNorm, mlpBranchNorm } = this.weights;
+    dispose([attentionNorm, headNorms, attentionBranchNorm, mlpNorm, mlpBranchNorm]);
+    for (const { frozen } of this.slots) dispose([frozen.weight, frozen.bias]);
+  }
+}
+
+function queryKeySteps(
+  { rope, headDim }: DecoderArchitecture,
+  shape: AttentionSettings,
+  { headNorms }: DecoderLayerWeights,
+): QueryKeyStep[] {
+  const steps: QueryKeyStep[] = [];
+  if (headNorms !== null) steps.push(new HeadNorm(shape, headNorms.query, headNorms.key));
+  const rotated = rope === null ? headDim : rotatedDimensions(rope, headDim);
+  if (rotated < headDim) steps.push(new PartialRotary(shape, rotated));
+  return steps;
 }

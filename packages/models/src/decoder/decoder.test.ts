@@ -29,9 +29,9 @@ function weightsOf(model: Decoder): Tensor[] {
   return [
     embedding,
     head,
-    finalNorm,
+    finalNorm.weight,
     ...layers.flatMap(({ weights, slots }) => {
-      return [weights.attentionNorm, weights.mlpNorm, ...slots.map((slot) => slot.frozen.weight)];
+      return [weights.attentionNorm.weight, weights.mlpNorm.weight, ...slots.map((slot) => slot.frozen.weight)];
     }),
   ];
 }

@@ -1,12 +1,15 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import {
+  add,
   alias,
   cast,
   concat,
+  constant,
   dispose,
   type FloatDType,
   gather,
   matMul,
+  multiply,
   scatter,
   scope,
   type Tensor,
@@ -17,18 +20,25 @@ import type { TokenBatch } from '../token-batch.js';
 import type { BatchLoss, TrainableModel } from '../trainable-model.js';
 import { attention, layoutRows, type RowLayout } from './attention.js';
 import { type DecoderLayer, type SavedLayer, type Stream, streamSum } from './decoder-layer.js';
-import { nextTokenLoss } from './next-token-loss.js';
-import { rmsNorm, rmsNormGradient, type StreamGradient } from './rms-norm.js';
+import { capLogits, nextTokenLoss } from './next-token-loss.js';
+import type { Norm } from './norm.js';
+import type { StreamGradient } from './rms-norm.js';
 import { Rotary } from './rotary.js';
 
 export interface DecoderWeights {
   /** `[vocab, hidden]` in the model's dtype */
   embedding: Tensor;
+  /** `[positions, hidden]` float32; null where positions are not learned */
+  positions: Tensor | null;
   layers: DecoderLayer[];
-  /** `[hidden]` float32 */
-  finalNorm: Tensor;
+  finalNorm: Norm;
   /** `[vocab, hidden]`; the embedding itself when tied */
   head: Tensor;
+}
+
+export interface DecoderOptions {
+  /** Logits that are computed at once in a loss, by default 2^25. */
+  mostLogits?: number;
 }
 
 /** A decoder-only language model with frozen weights. */
@@ -37,21 +47,46 @@ export class Decoder implements TrainableModel<TokenBatch> {
   readonly dtype: FloatDType;
   readonly weights: DecoderWeights;
   readonly rotary: Rotary;
+  /** What the layers have as their window, each once. */
+  readonly windows: readonly (number | null)[];
+  readonly #options: DecoderOptions;
 
-  constructor(architecture: DecoderArchitecture, dtype: FloatDType, weights: DecoderWeights) {
+  constructor(
+    architecture: DecoderArchitecture,
+    dtype: FloatDType,
+    weights: DecoderWeights,
+    options: DecoderOptions = {},
+  ) {
     this.architecture = architecture;
     this.dtype = dtype;
     this.weights = weights;
     this.rotary = new Rotary(architecture);
+    this.windows = [...new Set(architecture.attention.layers.map(({ window }) => window))];
+    this.#options = options;
   }
 
   get slots(): ProjectionSlot[] {
     return this.weights.layers.flatMap((layer) => layer.slots);
   }
 
-  /** @returns `[tokens, hidden]` float32 */
-  embed(ids: Int32Array): Tensor {
-    return scope(() => cast(gather(this.weights.embedding, tensorOf(ids, [ids.length])), 'float32'));
+  /**
+   * @param places position of each token in its row
+   * @returns `[tokens, hidden]` float32
+   * @throws RangeError for a place beyond the learned positions
+   */
+  embed(ids: Int32Array, places: Int32Array): Tensor {
+    const { embedding, positions } = this.weights;
+    const { embeddingScale } = this.architecture;
+    return scope(() => {
+      const own = cast(gather(embedding, tensorOf(ids, [ids.length])), 'float32');
+      const scaled = embeddingScale === 1 ? own : multiply(own, constant(embeddingScale));
+      if (positions === null) return scaled;
+      const beyond = places.find((place) => place >= positions.shape[0]!);
+      // A GPU would read zeros there and not complain.
+      if (beyond !== undefined)
+        throw new RangeError(`the model has ${positions.shape[0]} positions, none for ${beyond}`);
+      return add(scaled, gather(positions, tensorOf(places, [places.length])));
+    });
   }
 
   /**
@@ -60,23 +95,28 @@ export class Decoder implements TrainableModel<TokenBatch> {
    */
   headLogits(hidden: Tensor): Tensor {
     return scope(() => {
-      const { output } = rmsNorm(hidden, this.weights.finalNorm, this.architecture.normEpsilon, this.dtype);
-      return cast(matMul(output, this.weights.head, { transposeB: true }), 'float32');
+      const { output } = this.weights.finalNorm.forward(hidden, this.dtype);
+      const logits = matMul(output, this.weights.head, { transposeB: true });
+      return cast(capLogits(logits, this.architecture.logitSoftcap), 'float32');
     });
   }
 
-  /** @returns `[tokens, vocab]` float32 logits at every place. For tests and small inputs: nothing is chunked. */
-  logits(ids: Int32Array, rowLengths: number[]): Tensor {
+  /**
+   * For tests and small inputs: nothing is chunked.
+   * @param span as {@link TokenBatch} has it; default: the longest row's length
+   * @returns `[tokens, vocab]` float32 logits at every place
+   */
+  logits(ids: Int32Array, rowLengths: number[], span?: number): Tensor {
     return scope(() => {
-      const layout = layoutRows(rowLengths, this.rotary);
-      return this.headLogits(streamSum(this.#forward(ids, layout, false).stream));
+      const layout = layoutRows(rowLengths, this.rotary, this.windows, span);
+      return this.headLogits(streamSum(this.#forward({ ids, rowLengths }, layout, false).stream));
     });
   }
 
   loss(batch: TokenBatch): BatchLoss {
     return scope(() => {
-      const layout = layoutRows(batch.rowLengths, this.rotary);
-      const { stream } = this.#forward(batch.ids, layout, false);
+      const layout = layoutRows(batch.rowLengths, this.rotary, this.windows, batch.span);
+      const { stream } = this.#forward(batch, layout, false);
       const { lossSum } = this.#headLoss(stream, batch, false);
       return { lossSum, labels: batch.labels.length, correct: null };
     });
@@ -84,8 +124,8 @@ export class Decoder implements TrainableModel<TokenBatch> {
 
   lossAndGradients(batch: TokenBatch): BatchLoss {
     return scope(() => {
-      const layout = layoutRows(batch.rowLengths, this.rotary);
-      const { stream, saved } = this.#forward(batch.ids, layout, true);
+      const layout = layoutRows(batch.rowLengths, this.rotary, this.windows, batch.span);
+      const { stream, saved } = this.#forward(batch, layout, true);
       const { lossSum, gradient } = this.#headLoss(stream, batch, true);
       dispose(stream.branch);
       this.#backward(gradient!, saved, layout);
@@ -94,10 +134,14 @@ export class Decoder implements TrainableModel<TokenBatch> {
   }
 
   /** Layers below the lowest trained one save nothing. */
-  #forward(ids: Int32Array, layout: RowLayout, record: boolean): { stream: Stream; saved: (SavedLayer | null)[] } {
+  #forward(
+    { ids, rowLengths }: Pick<TokenBatch, 'ids' | 'rowLengths'>,
+    layout: RowLayout,
+    record: boolean,
+  ): { stream: Stream; saved: (SavedLayer | null)[] } {
     const { layers } = this.weights;
     const lowestTrained = layers.findIndex((layer) => layer.trained);
-    let stream: Stream = { x: this.embed(ids), branch: null };
+    let stream: Stream = { x: this.embed(ids, placesInRows(rowLengths)), branch: null };
     const saved: (SavedLayer | null)[] = [];
     for (const [index, layer] of layers.entries()) {
       const recordLayer = record && lowestTrained !== -1 && index >= lowestTrained;
@@ -121,12 +165,16 @@ export class Decoder implements TrainableModel<TokenBatch> {
       const labels = tensorOf(batch.labels, [batch.labels.length]);
       const { x, branch } = stream;
       const picked = streamSum({ x: gather(x, predictors), branch: branch && gather(branch, predictors) }); // [labels, hidden]
-      const normed = rmsNorm(picked, finalNorm, this.architecture.normEpsilon, this.dtype);
-      const { lossSum, gradientChunks } = nextTokenLoss(normed.output, labels, head, record);
+      const normed = finalNorm.forward(picked, this.dtype);
+      const { lossSum, gradientChunks } = nextTokenLoss(normed.output, labels, head, {
+        record,
+        softcap: this.architecture.logitSoftcap,
+        mostLogits: this.#options.mostLogits,
+      });
       if (!record) return { lossSum, gradient: null };
       const normedGradient = concat(gradientChunks, 0);
       dispose(gradientChunks);
-      const { exact } = rmsNormGradient(normedGradient, picked, finalNorm, normed.inverseRms, null);
+      const { exact } = finalNorm.gradient(normedGradient, picked, normed.inverseRms, null);
       const everywhere = scatter(predictors, exact, batch.ids.length); // [tokens, hidden]
       return { lossSum, gradient: { exact: everywhere, rounded: cast(alias(everywhere), this.dtype) } };
     });
@@ -145,10 +193,16 @@ export class Decoder implements TrainableModel<TokenBatch> {
   }
 
   dispose(): void {
-    dispose([this.weights.embedding, this.weights.head, this.weights.finalNorm]);
-    for (const layer of this.weights.layers) {
-      dispose([layer.weights.attentionNorm, layer.weights.mlpNorm]);
-      for (const slot of layer.slots) dispose([slot.frozen.weight, slot.frozen.bias]);
-    }
+    const { embedding, positions, head, finalNorm, layers } = this.weights;
+    dispose([embedding, positions, head, finalNorm]);
+    for (const layer of layers) layer.dispose();
   }
+}
+
+/** `[tokens]`: 0, 1, 2, … in each row. */
+export function placesInRows(rowLengths: readonly number[]): Int32Array {
+  const places = new Int32Array(rowLengths.reduce((sum, length) => sum + length, 0));
+  let token = 0;
+  for (const length of rowLengths) for (let place = 0; place < length; place++) places[token++] = place;
+  return places;
 }

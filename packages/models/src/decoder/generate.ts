@@ -16,7 +16,7 @@ import {
   tensorOf,
   toInt32Array,
 } from '@lorasmith/tensor';
-import type { Decoder } from './decoder.js';
+import { type Decoder, placesInRows } from './decoder.js';
 import { type Stream, streamSum } from './decoder-layer.js';
 import { adjustScores, groupedAttention } from './grouped-attention.js';
 import { type RotaryTable, rotate } from './rotary.js';
@@ -34,9 +34,45 @@ export interface GenerateOptions {
   stopIds?: readonly number[];
 }
 
+/** A text that is being continued. */
+class Row {
+  readonly produced: number[] = [];
+  done: boolean;
+  readonly #prompt: Int32Array;
+  readonly #mostTokens: number;
+  readonly #stopIds: ReadonlySet<number>;
+
+  /** @param mostTokens that may be produced */
+  constructor(prompt: Int32Array, mostTokens: number, stopIds: ReadonlySet<number>) {
+    this.#prompt = prompt;
+    this.#mostTokens = mostTokens;
+    this.#stopIds = stopIds;
+    this.done = mostTokens <= 0;
+  }
+
+  /** `[length]` prompt and new tokens */
+  get ids(): Int32Array {
+    return Int32Array.of(...this.#prompt, ...this.produced);
+  }
+
+  get length(): number {
+    return this.#prompt.length + this.produced.length;
+  }
+
+  take(id: number): void {
+    if (this.done) return;
+    if (this.#stopIds.has(id)) {
+      this.done = true;
+      return;
+    }
+    this.produced.push(id);
+    this.done = this.produced.length === this.#mostTokens;
+  }
+}
+
 /**
  * Greedy decoding: always the token ranked first. Keys and values of earlier tokens are kept, rows of like length go on
- * together.
+ * together. Where positions are learned, a row ends with the last of them.
  * @param prompts token ids, none empty
  * @returns the new tokens of each prompt, without the stop token
  */
@@ -45,41 +81,40 @@ export function generateGreedily(
   prompts: readonly Int32Array[],
   options: GenerateOptions,
 ): number[][] {
-  const order = [...prompts.keys()].sort((a, b) => prompts[b]!.length - prompts[a]!.length);
-  const texts: number[][] = prompts.map(() => []);
-  const lengths = order.map((index) => prompts[index]!.length);
-  const groupSizes = scope(() => groupRows(lengths, decoder.rotary).map(({ rows }) => rows));
-  let first = 0;
-  for (const rows of groupSizes) {
-    const indices = order.slice(first, first + rows);
-    const generated = generateGroup(
-      decoder,
-      indices.map((index) => prompts[index]!),
-      options,
-    );
-    for (const [row, index] of indices.entries()) texts[index] = generated[row]!;
-    first += rows;
+  const stopIds = new Set(options.stopIds ?? decoder.architecture.eosTokenIds);
+  const positions = decoder.weights.positions?.shape[0] ?? Number.POSITIVE_INFINITY;
+  const rows = prompts.map((prompt) => {
+    // The last position predicts one more token, which is not read again.
+    return new Row(prompt, Math.min(options.maxNewTokens, positions - prompt.length + 1), stopIds);
+  });
+  let pending = rows.filter(({ done }) => !done);
+  while (pending.length > 0) {
+    pending.sort((a, b) => b.length - a.length);
+    const lengths = pending.map(({ length }) => length);
+    const groupSizes = scope(() => groupRows(lengths, decoder.rotary).map((group) => group.rows));
+    for (const size of groupSizes) goOn(decoder, pending.splice(0, size));
+    pending = rows.filter(({ done }) => !done);
   }
-  return texts;
+  return rows.map(({ produced }) => produced);
 }
 
-function generateGroup(decoder: Decoder, prompts: readonly Int32Array[], options: GenerateOptions): number[][] {
-  const stopIds = new Set(options.stopIds ?? decoder.architecture.eosTokenIds);
-  const lengths = prompts.map((prompt) => prompt.length);
-  const generated: number[][] = prompts.map(() => []);
-  const done = prompts.map(() => false);
-  let { caches, next } = prefill(decoder, prompts);
-  for (let produced = 0; produced < options.maxNewTokens; produced++) {
-    for (const [row, id] of next.entries()) {
-      if (done[row]) continue;
-      if (stopIds.has(id)) done[row] = true;
-      else generated[row]!.push(id);
-    }
-    if (done.every(Boolean) || produced + 1 === options.maxNewTokens) break;
+/**
+ * Continues rows of one group until all are done, or until rope, where it depends on the length, turns otherwise: then
+ * the keys that are kept no longer hold.
+ */
+function goOn(decoder: Decoder, rows: readonly Row[]): void {
+  const lengths = rows.map(({ length }) => length);
+  const classOf = (produced: number) => decoder.rotary.spanClass(lengths[0]! + produced);
+  let { caches, next } = prefill(
+    decoder,
+    rows.map(({ ids }) => ids),
+  );
+  for (let produced = 0; ; produced++) {
+    for (const [row, id] of next.entries()) rows[row]!.take(id);
+    if (rows.every(({ done }) => done) || classOf(produced + 1) !== classOf(0)) break;
     ({ caches, next } = decodeStep(decoder, next, caches, lengths, produced));
   }
   dispose(caches);
-  return generated;
 }
 
 /** Runs the prompts, which are one group, and gives each one's first new token. */
@@ -95,8 +130,8 @@ function prefill(decoder: Decoder, prompts: readonly Int32Array[]): { caches: La
   }
   const caches: LayerCache[] = [];
   const next = scope(() => {
-    const groups = groupRows(lengths, decoder.rotary);
-    let stream: Stream = { x: decoder.embed(ids), branch: null };
+    const groups = groupRows(lengths, decoder.rotary, decoder.windows);
+    let stream: Stream = { x: decoder.embed(ids, placesInRows(lengths)), branch: null };
     for (const layer of decoder.weights.layers) {
       const attend = (qkv: Tensor) => {
         const { output, saved } = groupedAttention(qkv, groups, layer.attention, true);
@@ -128,18 +163,21 @@ function decodeStep(
   const rows = ids.length;
   const grown: LayerCache[] = [];
   const next = scope(() => {
-    const table = decoder.rotary.table(promptLengths.map((length) => length + produced)); // (rows, headDim)
+    // Rows that are done go along; they must not ask for a position that is not there.
+    const lastPlace = (decoder.weights.positions?.shape[0] ?? Number.POSITIVE_INFINITY) - 1;
+    const places = Int32Array.from(promptLengths, (length) => Math.min(length + produced, lastPlace));
+    const table = decoder.rotary.table(places, Math.max(...places) + 1); // (rows, headDim)
     const perRow = (x: Tensor) => reshape(x, [rows, 1, 1, architecture.headDim]);
     const rotary: RotaryTable = {
       cosine: perRow(table.cosine),
       sine: perRow(table.sine),
       inverseSine: perRow(table.inverseSine),
     };
-    const mask = slotMask(promptLengths, produced + 1);
-    let stream: Stream = { x: decoder.embed(ids), branch: null }; // (rows, hidden)
+    const masks = new Map(decoder.windows.map((window) => [window, slotMask(promptLengths, produced + 1, window)]));
+    let stream: Stream = { x: decoder.embed(ids, places), branch: null }; // (rows, hidden)
     for (const [index, layer] of decoder.weights.layers.entries()) {
       const attend = (qkv: Tensor) => {
-        const result = scope(() => attendToCache(qkv, caches[index]!, rotary, mask, layer.attention));
+        const result = scope(() => attendToCache(qkv, caches[index]!, rotary, masks, layer.attention));
         grown.push(keep(result.cache));
         dispose(caches[index]);
         return { output: result.output, saved: null };
@@ -155,7 +193,7 @@ function attendToCache(
   qkv: Tensor,
   cache: LayerCache,
   rotary: RotaryTable,
-  mask: Tensor,
+  masks: ReadonlyMap<number | null, Tensor>,
   settings: AttentionSettings,
 ): { output: Tensor; cache: LayerCache } {
   const { heads: headCount, keyValueHeads: keyValueHeadCount, headDim } = settings;
@@ -167,17 +205,27 @@ function attendToCache(
   const value = concat([cache.value, newValue!], 2);
   const grouped = reshape(query!, [rows, keyValueHeadCount, headCount / keyValueHeadCount, headDim]);
   const scores = cast(batchMatMul(grouped, key, { transposeB: true }), 'float32'); // (rows, kv, queriesPerKey, slots)
-  const masked = add(adjustScores(scores, settings), mask);
+  const masked = add(adjustScores(scores, settings), masks.get(settings.window)!);
   const mixed = batchMatMul(cast(softmax(masked), qkv.dtype), value); // (rows, kv, queriesPerKey, headDim)
   return { output: reshape(mixed, [rows, headCount * headDim]), cache: { key, value } };
 }
 
-/** `[rows, 1, 1, slots]`: a row sees its prompt, not the padding behind it, and the new tokens. */
-function slotMask(promptLengths: readonly number[], newTokens: number): Tensor {
+/**
+ * `[rows, 1, 1, slots]`: a row sees its prompt, not the padding behind it, and the new tokens; with a window only what is
+ * no further back than that.
+ */
+function slotMask(promptLengths: readonly number[], newTokens: number, window: number | null): Tensor {
   const longest = Math.max(...promptLengths);
   const slots = longest + newTokens;
   const mask = new Float32Array(promptLengths.length * slots);
-  for (const [row, length] of promptLengths.entries()) mask.fill(MASKED, row * slots + length, row * slots + longest);
+  for (const [row, length] of promptLengths.entries()) {
+    const first = row * slots;
+    mask.fill(MASKED, first + length, first + longest);
+    if (window === null) continue;
+    const unseen = Math.max(0, length + newTokens - window);
+    mask.fill(MASKED, first, first + Math.min(unseen, length));
+    mask.fill(MASKED, first + longest, first + longest + Math.max(0, unseen - length));
+  }
   return tensorOf(mask, [promptLengths.length, 1, 1, slots]);
 }
 

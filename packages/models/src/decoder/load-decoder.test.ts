@@ -75,8 +75,8 @@ describe.each(['F32', 'F16', 'BF16'] as const)('weights stored as %s, in several
     check(toFloat32Array(embedding), expected.get('model.embed_tokens.weight')!);
     expect(embedding.dtype).toBe(dtype);
     // Norms stay exact in either.
-    expect(finalNorm.dtype).toBe('float32');
-    expect(toFloat32Array(finalNorm)).toEqual(expected.get('model.norm.weight'));
+    expect(finalNorm.weight.dtype).toBe('float32');
+    expect(toFloat32Array(finalNorm.weight)).toEqual(expected.get('model.norm.weight'));
     expect(progress).toEqual([...progress].sort((a, b) => a - b));
     expect(progress.at(-1)).toBeGreaterThan(0.9);
     expect(progress.at(-1)).toBeLessThanOrEqual(1);

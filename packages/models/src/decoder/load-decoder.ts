@@ -1,49 +1,59 @@
-import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
-import type { FloatDType } from '@lorasmith/tensor';
+import { type DecoderArchitecture, layerLinears, type ModelFolder, tensorName } from '@lorasmith/model-folder';
+import { add, constant, dispose, type FloatDType, keep, scope, type Tensor } from '@lorasmith/tensor';
 import { type LoadOptions, WeightSource } from '../weight-source.js';
 import { Decoder } from './decoder.js';
 import { DecoderLayer } from './decoder-layer.js';
+import { Norm } from './norm.js';
 
 /** Reads a decoder's weights; linear layers with the same input are stacked. */
 export async function loadDecoder(folder: ModelFolder, dtype: FloatDType, options: LoadOptions = {}): Promise<Decoder> {
   const { architecture } = folder;
   if (architecture.kind !== 'decoder') throw new Error(`model ${folder.name} is a ${architecture.kind}, not a decoder`);
   return await WeightSource.reading(folder, dtype, options, async (source) => {
-    const embedding = await source.tensor('model.embed_tokens.weight');
+    const { names, tiedHead, layerCount } = architecture;
+    const weightOf = (path: string, as?: FloatDType) => source.tensor(tensorName(names, `${path}.weight`), as);
+    const embedding = await weightOf(names.embedding);
+    const positions = names.positions === null ? null : await weightOf(names.positions, 'float32');
     const layers: DecoderLayer[] = [];
-    for (let index = 0; index < architecture.layerCount; index++) {
-      layers.push(await loadLayer(source, architecture, `model.layers.${index}`));
-    }
-    const finalNorm = await source.tensor('model.norm.weight', 'float32');
-    const head = architecture.tiedHead ? embedding : await source.tensor('lm_head.weight');
-    return new Decoder(architecture, dtype, { embedding, layers, finalNorm, head });
+    for (let index = 0; index < layerCount; index++) layers.push(await loadLayer(source, architecture, index));
+    const finalNorm = await loadNorm(source, architecture, names.finalNorm);
+    const head = tiedHead ? embedding : await weightOf(names.head);
+    return new Decoder(architecture, dtype, { embedding, positions, layers, finalNorm, head });
   });
 }
 
 async function loadLayer(
   source: WeightSource,
   architecture: DecoderArchitecture,
-  prefix: string,
+  index: number,
 ): Promise<DecoderLayer> {
-  const { hiddenSize, intermediateSize, headCount, keyValueHeadCount, headDim, bias } = architecture;
-  const queryWidth = headCount * headDim;
-  const keyValueWidth = keyValueHeadCount * headDim;
-  const linear = (path: string, outFeatures: number, hasBias: boolean) => {
-    return { name: `${prefix}.${path}`, outFeatures, bias: hasBias };
-  };
-  return new DecoderLayer(architecture, {
-    attentionNorm: await source.tensor(`${prefix}.input_layernorm.weight`, 'float32'),
-    queryKeyValue: await source.projection(hiddenSize, [
-      linear('self_attn.q_proj', queryWidth, bias.query),
-      linear('self_attn.k_proj', keyValueWidth, bias.key),
-      linear('self_attn.v_proj', keyValueWidth, bias.value),
-    ]),
-    attentionOutput: await source.projection(queryWidth, [linear('self_attn.o_proj', hiddenSize, bias.output)]),
-    mlpNorm: await source.tensor(`${prefix}.post_attention_layernorm.weight`, 'float32'),
-    gateUp: await source.projection(hiddenSize, [
-      linear('mlp.gate_proj', intermediateSize, bias.mlp),
-      linear('mlp.up_proj', intermediateSize, bias.mlp),
-    ]),
-    down: await source.projection(intermediateSize, [linear('mlp.down_proj', hiddenSize, bias.mlp)]),
+  const { names } = architecture;
+  const { queryKeyValue, attentionOutput, gateUp, down } = layerLinears(architecture, index);
+  const norm = (path: string) => loadNorm(source, architecture, `${names.layers}.${index}.${path}`);
+  const normIfAny = async (path: string | null) => (path === null ? null : await norm(path));
+  const [query, key] = [await normIfAny(names.queryNorm), await normIfAny(names.keyNorm)];
+  return new DecoderLayer(architecture, index, {
+    attentionNorm: await norm(names.attentionNorm),
+    queryKeyValue: await source.projection(queryKeyValue),
+    headNorms: query && key && { query, key },
+    attentionOutput: await source.projection([attentionOutput]),
+    attentionBranchNorm: await normIfAny(names.attentionBranchNorm),
+    mlpNorm: await norm(names.mlpNorm),
+    gateUp: await source.projection(gateUp),
+    down: await source.projection([down]),
+    mlpBranchNorm: await normIfAny(names.mlpBranchNorm),
   });
+}
+
+async function loadNorm(source: WeightSource, { names, norm }: DecoderArchitecture, path: string): Promise<Norm> {
+  const read = (part: string) => source.tensor(tensorName(names, `${path}.${part}`), 'float32');
+  const weight = await read('weight');
+  const bias = norm.kind === 'layer' ? await read('bias') : null;
+  return new Norm(norm, norm.weightOffset === 0 ? weight : plusOne(weight), bias);
+}
+
+function plusOne(weight: Tensor): Tensor {
+  const sum = keep(scope(() => add(weight, constant(1))));
+  dispose(weight);
+  return sum;
 }

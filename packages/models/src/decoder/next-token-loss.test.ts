@@ -10,14 +10,13 @@ const STATES = normalNumbers(PLACES * HIDDEN, 1);
 const HEAD = normalNumbers(VOCAB * HIDDEN, 2);
 const LABELS = Int32Array.of(0, 8, 3, 3, 5, 1, 7);
 
-function computed(states: Float32Array<ArrayBuffer>, mostLogits?: number) {
+function computed(states: Float32Array<ArrayBuffer>, mostLogits?: number, softcap: number | null = null) {
   return scope(() => {
     const { lossSum, gradientChunks } = nextTokenLoss(
       tensorOf(states, [PLACES, HIDDEN]),
       tensorOf(LABELS, [PLACES]),
       tensorOf(HEAD, [VOCAB, HIDDEN]),
-      true,
-      mostLogits,
+      { record: true, mostLogits, softcap },
     );
     const gradient = Float32Array.from(gradientChunks.flatMap((chunk) => [...toFloat32Array(chunk)]));
     const chunks = gradientChunks.map(({ shape }) => shape[0]);
@@ -62,9 +61,9 @@ test('without a backward pass nothing is kept', () => {
     const states = tensorOf(STATES, [PLACES, HIDDEN]);
     const labels = tensorOf(LABELS, [PLACES]);
     const head = tensorOf(HEAD, [VOCAB, HIDDEN]);
-    nextTokenLoss(states, labels, head, false); // makes the constants it needs
+    nextTokenLoss(states, labels, head, { record: false }); // makes the constants it needs
     const before = liveTensorCount();
-    const { gradientChunks } = nextTokenLoss(states, labels, head, false, 3 * VOCAB);
+    const { gradientChunks } = nextTokenLoss(states, labels, head, { record: false, mostLogits: 3 * VOCAB });
     expect(gradientChunks).toEqual([]);
     expect(liveTensorCount()).toBe(before);
   });

@@ -8,11 +8,16 @@ import {
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { TINY_ARCHITECTURE } from '../../test/tiny-decoder.js';
-import { Rotary, rotaryFrequencies, rotate } from './rotary.js';
+import { ropeRotation } from './rope-frequencies.js';
+import { Rotary, rotate } from './rotary.js';
 
 // LlamaRotaryEmbedding(config).inv_freq of transformers 5.24, printed as float32 numbers.
 describe('llama3 scaling has the frequencies of transformers', () => {
   const scaling = { type: 'llama3', lowFreqFactor: 1, highFreqFactor: 4, originalMaxPositions: 8192 } as const;
+  const llama31 = (factor: number, headDim: number) => {
+    const rope = { theta: 500_000, partialRotaryFactor: 1, scaling: { ...scaling, factor } };
+    return ropeRotation(rope, headDim, 1).frequencies;
+  };
 
   test('of Llama 3.1 (head_dim 128, factor 8): kept, blended and stretched ones', () => {
     const expected: [index: number, frequency: number][] = [
@@ -31,7 +36,7 @@ describe('llama3 scaling has the frequencies of transformers', () => {
       [40, 3.428102354519069e-5],
       [63, 3.068925877869333e-7],
     ];
-    const frequencies = rotaryFrequencies({ theta: 500_000, scaling: { ...scaling, factor: 8 } }, 128);
+    const frequencies = llama31(8, 128);
     expect(frequencies).toHaveLength(64);
     for (const [index, frequency] of expected) expect(frequencies[index]! / frequency).toBeCloseTo(1, 5);
   });
@@ -46,7 +51,7 @@ describe('llama3 scaling has the frequencies of transformers', () => {
       7.318749339901842e-7, 4.856731266045244e-7, 3.2229328894572973e-7, 2.1387423032592778e-7, 1.4192720243499934e-7,
       9.418306490260875e-8,
     ];
-    const frequencies = rotaryFrequencies({ theta: 500_000, scaling: { ...scaling, factor: 32 } }, 64);
+    const frequencies = llama31(32, 64);
     const ratios = frequencies.map((frequency, i) => frequency / expected[i]!);
     expect(greatestDifference(ratios, new Float64Array(32).fill(1))).toBeLessThan(1e-5);
   });
@@ -54,7 +59,11 @@ describe('llama3 scaling has the frequencies of transformers', () => {
 
 // LlamaRotaryEmbedding of transformers 5.24 with head_dim 8 and rope_theta 10000: cos at position 17, sin at 1000.
 test('the tables are those of transformers', () => {
-  const rotary = new Rotary({ ...TINY_ARCHITECTURE, headDim: 8, rope: { theta: 10_000, scaling: null } });
+  const rotary = new Rotary({
+    ...TINY_ARCHITECTURE,
+    headDim: 8,
+    rope: { theta: 10_000, partialRotaryFactor: 1, scaling: null },
+  });
   const cosine = [-0.27516335248947144, -0.12884454429149628, 0.9855847954750061, 0.9998555183410645];
   const sine = [0.8268795609474182, -0.5063656568527222, -0.5440211296081543, 0.8414709568023682];
   scope(() => {
@@ -78,7 +87,7 @@ describe('rotate', () => {
   const input = (values: Float32Array<ArrayBuffer>) => tensorOf(values, [HEADS, POSITIONS, HEAD_DIM]);
 
   test('turns each pair (i, i + headDim / 2) by position × frequency', () => {
-    const frequencies = rotaryFrequencies(TINY_ARCHITECTURE.rope, HEAD_DIM);
+    const frequencies = ropeRotation(TINY_ARCHITECTURE.rope!, HEAD_DIM, 1).frequencies;
     const half = HEAD_DIM / 2;
     const expected = Float64Array.from(X, (value, place) => {
       const dimension = place % HEAD_DIM;

@@ -1,26 +1,6 @@
 import type { DecoderArchitecture, RopeSettings } from '@lorasmith/model-folder';
 import { add, cast, multiply, roll, scope, type Tensor, tensorOf } from '@lorasmith/tensor';
-
-/**
- * Angle per position of each pair of dimensions.
- * @returns `[headDim / 2]`
- */
-export function rotaryFrequencies(rope: RopeSettings, headDim: number): Float64Array {
-  const frequencies = Float64Array.from({ length: headDim / 2 }, (_, i) => rope.theta ** (-(2 * i) / headDim));
-  return rope.scaling === null ? frequencies : frequencies.map(llama3Scaling(rope.scaling));
-}
-
-/** Llama 3.1's scaling: wavelengths beyond the original context are stretched by `factor`, short ones kept, those between blended. */
-function llama3Scaling(scaling: NonNullable<RopeSettings['scaling']>): (frequency: number) => number {
-  const { factor, lowFreqFactor, highFreqFactor, originalMaxPositions } = scaling;
-  return (frequency) => {
-    const wavelength = (2 * Math.PI) / frequency;
-    if (wavelength < originalMaxPositions / highFreqFactor) return frequency;
-    if (wavelength > originalMaxPositions / lowFreqFactor) return frequency / factor;
-    const smooth = (originalMaxPositions / wavelength - lowFreqFactor) / (highFreqFactor - lowFreqFactor);
-    return ((1 - smooth) * frequency) / factor + smooth * frequency;
-  };
-}
+import { type Rotation, ropeRotation, spanClass } from './rope-frequencies.js';
 
 /** Tables of one length of positions. */
 export interface RotaryTable {
@@ -32,54 +12,85 @@ export interface RotaryTable {
   inverseSine: Tensor;
 }
 
-/** Makes rotation tables; the frequencies are computed once. */
-export class Rotary {
-  readonly #frequencies: Float64Array;
-  readonly #headDim: number;
+const NO_ROTATION: Rotation = { frequencies: new Float64Array(0), magnitude: 1 };
 
-  constructor(architecture: DecoderArchitecture) {
-    this.#headDim = architecture.headDim;
-    this.#frequencies = rotaryFrequencies(architecture.rope, architecture.headDim);
+/**
+ * Makes rotation tables. Pairs of dimensions beyond those that rotate turn by no angle; without rope none does.
+ *
+ * A span is the number of positions that a rope depending on the length is made for: of the longest row of a batch, as in
+ * transformers, and so the same for all its rows.
+ */
+export class Rotary {
+  readonly #rope: RopeSettings | null;
+  readonly #headDim: number;
+  #latest: { class: number; rotation: Rotation } | null = null;
+
+  constructor({ rope, headDim }: Pick<DecoderArchitecture, 'rope' | 'headDim'>) {
+    this.#rope = rope;
+    this.#headDim = headDim;
+  }
+
+  /** Spans of one class have the same tables. */
+  spanClass(span: number): number {
+    return this.#rope === null ? 0 : spanClass(this.#rope, span);
   }
 
   /** Cosine and sine of positions 0 … count - 1, `[count, headDim / 2]` each. */
-  halfTable(count: number): { cosine: Tensor; sine: Tensor } {
+  halfTable(count: number, span: number = count): { cosine: Tensor; sine: Tensor } {
     const half = this.#headDim / 2;
+    const rotation = this.#rotation(span);
     const cosine = new Float32Array(count * half);
     const sine = new Float32Array(count * half);
     for (let position = 0; position < count; position++) {
       for (let i = 0; i < half; i++) {
-        const angle = this.#angle(position, i);
-        cosine[position * half + i] = Math.cos(angle);
-        sine[position * half + i] = Math.sin(angle);
+        [cosine[position * half + i], sine[position * half + i]] = turned(rotation, position, i);
       }
     }
     return { cosine: tensorOf(cosine, [count, half]), sine: tensorOf(sine, [count, half]) };
   }
 
-  /** Rounded to float32 like PyTorch's, before cos and sin. */
-  #angle(position: number, i: number): number {
-    return Math.fround(position * Math.fround(this.#frequencies[i]!));
-  }
-
-  /** Tables for these positions. */
-  table(positions: ArrayLike<number>): RotaryTable {
+  /** Tables for these positions. @param span default: up to the last of them */
+  table(positions: ArrayLike<number>, span: number = lastOf(positions) + 1): RotaryTable {
     const half = this.#headDim / 2;
+    const rotation = this.#rotation(span);
     const cosine = new Float32Array(positions.length * this.#headDim);
     const sine = new Float32Array(cosine.length);
     const inverseSine = new Float32Array(cosine.length);
     for (let p = 0; p < positions.length; p++) {
       for (let i = 0; i < half; i++) {
-        const angle = this.#angle(positions[p]!, i);
+        const [across, up] = turned(rotation, positions[p]!, i);
         const first = p * this.#headDim + i;
-        cosine[first] = cosine[first + half] = Math.cos(angle);
-        sine[first + half] = inverseSine[first] = Math.sin(angle);
-        sine[first] = inverseSine[first + half] = -Math.sin(angle);
+        cosine[first] = cosine[first + half] = across;
+        sine[first + half] = inverseSine[first] = up;
+        sine[first] = inverseSine[first + half] = -up;
       }
     }
     const shape = [positions.length, this.#headDim];
     return { cosine: tensorOf(cosine, shape), sine: tensorOf(sine, shape), inverseSine: tensorOf(inverseSine, shape) };
   }
+
+  #rotation(span: number): Rotation {
+    if (this.#rope === null) return NO_ROTATION;
+    const own = this.spanClass(span);
+    if (this.#latest?.class !== own) {
+      this.#latest = { class: own, rotation: ropeRotation(this.#rope, this.#headDim, span) };
+    }
+    return this.#latest.rotation;
+  }
+}
+
+function lastOf(positions: ArrayLike<number>): number {
+  let last = 0;
+  for (let i = 0; i < positions.length; i++) last = Math.max(last, positions[i]!);
+  return last;
+}
+
+/** Cosine and sine of a pair at a position. The angle is rounded to float32 like PyTorch's, before cos and sin. */
+function turned({ frequencies, magnitude }: Rotation, position: number, pair: number): [cosine: number, sine: number] {
+  const frequency = frequencies[pair];
+  if (frequency === undefined) return [1, 0];
+  const angle = Math.fround(position * Math.fround(frequency));
+  return [magnitude * Math.cos(angle), magnitude * Math.sin(angle)];
 }
 
 /**

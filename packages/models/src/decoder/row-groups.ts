@@ -39,11 +39,13 @@ export const MASKED = -1e9;
  * Groups the rows of a batch for attention. Made once per batch, used by every layer.
  * @param rowLengths in the order of the stream; rows of like length should be neighbours
  * @param windows what the layers have as their window
+ * @param span as {@link Rotary} has it
  */
 export function groupRows(
   rowLengths: readonly number[],
   rotary: Rotary,
   windows: readonly (number | null)[] = [null],
+  span: number = Math.max(...rowLengths),
 ): RowGroup[] {
   const groups: RowGroup[] = [];
   const tables = new Map<number, Pick<RowGroup, 'rotary' | 'masks'>>();
@@ -65,7 +67,10 @@ export function groupRows(
     let shared = tables.get(longest);
     if (shared === undefined) {
       shared = {
-        rotary: rotary.table(Array.from({ length: longest }, (_, position) => position)),
+        rotary: rotary.table(
+          Array.from({ length: longest }, (_, position) => position),
+          span,
+        ),
         masks: new Map(windows.map((window) => [window, visibilityMask(longest, window)])),
       };
       tables.set(longest, shared);

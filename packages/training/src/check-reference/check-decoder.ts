@@ -8,7 +8,7 @@ import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
 import { AdamW } from '../adamw.js';
 import { optimizerStep, type StepResult } from '../optimizer-step.js';
 import { type Comparison, differenceByLargest, differenceByNorm, greatestDifference } from './comparison.js';
-import { ReferenceBatch, type ReferenceSteps, readJson, readTensors } from './reference-case.js';
+import { ReferenceBatch, type ReferenceSteps, readJson, readTensors, readWeights } from './reference-case.js';
 import { type Tolerances, tolerancesOf } from './tolerances.js';
 
 type Tensors = Awaited<ReturnType<typeof readTensors>>;
@@ -56,7 +56,7 @@ function compareLogits(
   tolerances: Tolerances,
 ): Comparison {
   const actual = scope(() => {
-    const logits = batch.rows.map(({ ids }) => toFloat32Array(model.logits(ids, [ids.length])));
+    const logits = batch.rows.map(({ ids }) => toFloat32Array(model.logits(ids, [ids.length], batch.width)));
     return Float32Array.from(logits.flatMap((row) => [...row]));
   });
   const expected = batch.unpadded(padded, model.architecture.vocabSize);
@@ -197,8 +197,8 @@ async function compareMerged(
   try {
     await mergeModel({ model: await readModelFolder(join(folder, 'base')), adapter: trained, outputFolder: output });
     const merged = await readModelFolder(output);
-    const actual = await readTensors(join(output, 'model.safetensors'));
-    const expected = await readTensors(join(folder, 'merged', 'model.safetensors'));
+    const actual = await readWeights(output);
+    const expected = await readWeights(join(folder, 'merged'));
     let greatest = 0;
     for (const [name, { data }] of expected) {
       const ours = actual.get(name);

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import { openSafetensors, toFloat32 } from '@lorasmith/safetensors';
@@ -43,6 +43,13 @@ export async function readTensors(
   }
 }
 
+/** Every tensor of a model, whether it is in one file or in several. */
+export async function readWeights(folder: string): Promise<Awaited<ReturnType<typeof readTensors>>> {
+  const files = (await readdir(folder)).filter((name) => /^model.*\.safetensors$/.test(name));
+  const parts = await Promise.all(files.map((name) => readTensors(join(folder, name))));
+  return new Map(parts.flatMap((part) => [...part]));
+}
+
 /** The padded batch of a reference, row by row without its padding. */
 export class ReferenceBatch {
   readonly rows: { ids: Int32Array; trained: Uint8Array }[];
@@ -67,7 +74,8 @@ export class ReferenceBatch {
   }
 
   asTokenBatch(): TokenBatch {
-    return tokenBatchOf(this.rows);
+    // PyTorch saw the padded rows: a rope that depends on the length was made for their width.
+    return tokenBatchOf(this.rows, this.width);
   }
 
   /** The logits of real tokens out of `[rows, width, vocab]`, one row after the other: `[tokens, vocab]`. */

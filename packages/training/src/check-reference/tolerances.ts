@@ -28,16 +28,24 @@ const FLOAT32: Tolerances = {
 
 /** bfloat16 has 8 significant bits: rounding to nearest changes a number by at most this share. */
 const BFLOAT16_ROUNDING = 2 ** -9;
-/** Tensors that are rounded to bfloat16 on the way through a layer: two norms, qkv, query and key rotated, attention weights and output, output projection, gate and up, activated, down; and the weights they meet. */
-const ROUNDINGS_PER_LAYER = 16;
+/**
+ * Tensors that are rounded to bfloat16 on the way through a layer: two norms, qkv, query and key rotated, attention weights
+ * and output, output projection, gate and up, activated, down; and the weights they meet. Where a family has them: query
+ * and key normed, and the norms of what is added to the stream.
+ */
+function roundingsPerLayer({ names }: DecoderArchitecture): number {
+  const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
+  return 16 + (names.queryNorm === null ? 0 : 2) + branchNorms;
+}
 
 /**
  * In float32 the tolerances are the reference's own. In bfloat16 they follow from the rounding: errors of n roundings,
  * each at most u = 2⁻⁹ of its number and independent, add up like a random walk to about u √n; four times that leaves
- * room for the greatest of many entries. A result has passed n = 16 roundings in each layer going forward, a gradient
+ * room for the greatest of many entries. A result has passed n roundings (16 or a few more) in each layer going forward, a gradient
  * twice as many. The loss is a mean over n labels whose errors are independent: the bound of a logit over √n. AdamW's first
  * steps move each number by the learning rate in the direction of its gradient's sign, so small gradients whose sign
- * flips count fully: 2 × the gradient's tolerance in norm per √step for the matrices.
+ * flips count fully: 2 × the gradient's tolerance in norm per √step for the matrices. All this holds for smooth activations:
+ * the slope of relu jumps where rounding changes a sign, and PyTorch's own bfloat16 gradients miss these bounds too.
  */
 export function tolerancesOf(
   precision: FloatDType,
@@ -45,7 +53,7 @@ export function tolerancesOf(
   reference: { largestLogit: number; labels: number },
 ): Tolerances {
   if (precision === 'float32') return FLOAT32;
-  const forward = 4 * BFLOAT16_ROUNDING * Math.sqrt(ROUNDINGS_PER_LAYER * architecture.layerCount);
+  const forward = 4 * BFLOAT16_ROUNDING * Math.sqrt(roundingsPerLayer(architecture) * architecture.layerCount);
   const backward = forward * Math.SQRT2;
   const loss = (forward * reference.largestLogit) / Math.sqrt(reference.labels);
   return {

@@ -5,18 +5,25 @@ import {
   centralDifferences,
   FINITE_DIFFERENCE_TOLERANCE,
   weightedSum,
-} from '../../../../test/numeric/central-differences.js';
-import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
-import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
+} from '../../../test/numeric/central-differences.js';
+import { differenceByLargest, greatestDifference } from '../../../test/numeric/greatest-difference.js';
+import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { activate, activationGradient } from './activation.js';
 
-// torch.nn.functional.<name> of these inputs, in float64.
+// torch.nn.functional.<name> of these inputs, in float64; relu2 and quick_gelu as transformers' ACT2FN has them.
 const INPUTS = Float32Array.of(-3, -1, -0.25, 0, 0.5, 2);
 const OUTPUTS: Record<Activation, number[]> = {
   relu: [0, 0, 0, 0, 0.5, 2],
   sigmoid: [0.04742587317756678, 0.2689414213699951, 0.43782349911420193, 0.5, 0.6224593312018546, 0.8807970779778823],
   tanh: [-0.9950547536867305, -0.7615941559557649, -0.24491866240370913, 0, 0.46211715726000974, 0.9640275800758169],
   silu: [-0.14227761953270035, -0.2689414213699951, -0.10945587477855048, 0, 0.3112296656009273, 1.7615941559557646],
+  relu2: [0, 0, 0, 0, 0.25, 4],
+  gelu_tanh: [
+    -0.0036373920817729943, -0.15880800939172324, -0.100324649298315, 0, 0.34571400982514394, 1.954597694087775,
+  ],
+  quick_gelu: [
+    -0.01807130970778597, -0.1542042340671787, -0.09880035009980583, 0, 0.35038843660638014, 1.9356586231442083,
+  ],
   gelu: [-0.00404969409489031, -0.15865525393145702, -0.10032341857926907, 0, 0.34573123063700656, 1.9544997361036416],
 };
 

@@ -16,6 +16,10 @@ import {
   tanh,
 } from '@lorasmith/tensor';
 
+const GELU_SCALE = Math.sqrt(2 / Math.PI);
+const GELU_CUBIC = 0.044715;
+const QUICK_GELU = 1.702;
+
 /** `f(x)` and `f′(x)`, computed in float32. */
 const FUNCTIONS: Record<Activation, { value: (x: Tensor) => Tensor; slope: (x: Tensor) => Tensor }> = {
   relu: { value: relu, slope: (x) => cast(greater(x, constant(0)), 'float32') },
@@ -42,7 +46,31 @@ const FUNCTIONS: Record<Activation, { value: (x: Tensor) => Tensor; slope: (x: T
       return add(normalCumulative(x), multiply(x, density));
     },
   },
+  // max(x, 0)² (So et al. 2021, arXiv:2109.08668).
+  relu2: { value: (x) => square(relu(x)), slope: (x) => multiply(relu(x), constant(2)) },
+  // x (1 + t) / 2 with t = tanh(√(2/π) (x + 0.044715 x³)).
+  gelu_tanh: {
+    value: (x) => multiply(multiply(x, constant(0.5)), add(constant(1), geluHeight(x))),
+    slope: (x) => {
+      const height = geluHeight(x);
+      const inner = add(multiply(square(x), constant(3 * GELU_CUBIC * GELU_SCALE)), constant(GELU_SCALE));
+      const rise = multiply(multiply(x, inner), subtract(constant(1), square(height)));
+      return multiply(add(add(constant(1), height), rise), constant(0.5));
+    },
+  },
+  quick_gelu: {
+    value: (x) => multiply(x, sigmoid(multiply(x, constant(QUICK_GELU)))),
+    slope: (x) => {
+      const y = sigmoid(multiply(x, constant(QUICK_GELU)));
+      return add(y, multiply(multiply(multiply(x, constant(QUICK_GELU)), y), subtract(constant(1), y)));
+    },
+  },
 };
+
+function geluHeight(x: Tensor): Tensor {
+  const cube = multiply(multiply(square(x), x), constant(GELU_CUBIC));
+  return tanh(multiply(add(x, cube), constant(GELU_SCALE)));
+}
 
 function normalCumulative(x: Tensor): Tensor {
   return multiply(add(erf(multiply(x, constant(Math.SQRT1_2))), constant(1)), constant(0.5));

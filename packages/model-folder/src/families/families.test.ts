@@ -1,0 +1,303 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Dtype, openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { DecoderArchitecture, RopeScaling } from '../architecture.js';
+import { ConfigFields } from '../config-fields.js';
+import { readModelFolder } from '../model-folder.js';
+import { FAMILIES } from './family-registry.js';
+
+const CASES = new URL('../../../../test/fixtures/families/', import.meta.url).pathname;
+let root: string;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'families-'));
+});
+afterAll(() => rm(root, { recursive: true }));
+
+/** The architecture of a case that transformers wrote, with fields of its config changed or (undefined) left out. */
+async function architectureOf(name: string, change: Record<string, unknown> = {}): Promise<DecoderArchitecture> {
+  const config = JSON.parse(await readFile(join(CASES, name, 'base/config.json'), 'utf8'));
+  const changed = JSON.parse(JSON.stringify({ ...config, ...change }));
+  const source = { config: new ConfigFields(changed, 'config.json'), generation: undefined, hasTensor: () => true };
+  return FAMILIES.get(changed.model_type)!.readArchitecture(source) as DecoderArchitecture;
+}
+
+const windowsOf = ({ attention }: DecoderArchitecture) => attention.layers.map(({ window }) => window);
+
+describe('what PEFT sees as linear layers', () => {
+  test.each<[string, string[]]>([
+    ['mistral-window', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']],
+    ['qwen3', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']],
+    ['gemma2', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']],
+    ['phi3-window', ['qkv_proj', 'o_proj', 'gate_up_proj', 'down_proj']],
+  ])('%s', async (name, suffixes) => {
+    const folder = await readModelFolder(join(CASES, name, 'base'));
+    const own = folder.modules.filter(({ name: path }) => path.startsWith('model.layers.1.'));
+    expect(own.map(({ name: path }) => path.slice(path.lastIndexOf('.') + 1))).toEqual(suffixes);
+    expect(folder.headModule?.name).toBe('lm_head');
+  });
+
+  test('gpt2, whose weights lie as [in, out]', async () => {
+    const folder = await readModelFolder(join(CASES, 'gpt2/base'));
+    expect(folder.modules.slice(4, 8)).toEqual([
+      { name: 'transformer.h.1.attn.c_attn', in_features: 24, out_features: 72 },
+      { name: 'transformer.h.1.attn.c_proj', in_features: 24, out_features: 24 },
+      { name: 'transformer.h.1.mlp.c_fc', in_features: 24, out_features: 96 },
+      { name: 'transformer.h.1.mlp.c_proj', in_features: 96, out_features: 24 },
+    ]);
+    expect(folder.linears.get('transformer.h.1.mlp.c_fc')).toMatchObject({
+      weight: 'transformer.h.1.mlp.c_fc.weight',
+      bias: 'transformer.h.1.mlp.c_fc.bias',
+      transposed: true,
+    });
+    expect(folder.linears.get('lm_head')).toMatchObject({ weight: 'transformer.wte.weight', transposed: false });
+  });
+
+  test("are the targets of PEFT's all-linear", async () => {
+    for (const name of ['gpt2-all-linear-options', 'phi3-longrope-partial', 'gemma2-uncapped-bias']) {
+      const folder = await readModelFolder(join(CASES, name, 'base'));
+      const adapter = await openSafetensors(join(CASES, name, 'adapter_init/adapter_model.safetensors'));
+      const adapted = [...adapter.tensors.keys()].flatMap(
+        (key) => /^base_model\.model\.(.*)\.lora_A/.exec(key)?.[1] ?? [],
+      );
+      await adapter.close();
+      expect(folder.modules.map((module) => module.name).sort()).toEqual(adapted.sort());
+    }
+  });
+});
+
+test('OpenAI wrote GPT-2 without the prefix of its modules: names of modules have it, names of tensors do not', async () => {
+  const base = join(CASES, 'gpt2/base');
+  const source = await openSafetensors(join(base, 'model.safetensors'));
+  const tensors: { name: string; dtype: Dtype; shape: readonly number[]; data: Uint8Array }[] = [];
+  for (const { name, dtype, shape } of source.tensors.values()) {
+    tensors.push({ name: name.replace('transformer.', ''), dtype, shape, data: await source.read(name) });
+  }
+  await source.close();
+  // A buffer with the causal mask that old checkpoints carry along.
+  tensors.push({ name: 'h.0.attn.bias', dtype: 'U8', shape: [1, 1, 2, 2], data: Uint8Array.of(1, 0, 1, 1) });
+  await writeSafetensors(join(root, 'model.safetensors'), tensors);
+  await writeFile(join(root, 'config.json'), await readFile(join(base, 'config.json')));
+  const folder = await readModelFolder(root);
+  const whole = await readModelFolder(base);
+  expect(folder.modules).toEqual(whole.modules);
+  expect(folder.parameterCount).toBe(whole.parameterCount);
+  expect(folder.linears.get('transformer.h.0.attn.c_attn')?.weight).toBe('h.0.attn.c_attn.weight');
+});
+
+describe('windows', () => {
+  test.each<[string, Record<string, unknown>, (number | null)[]]>([
+    ['mistral-window', {}, [7, 7]],
+    ['mistral-window', { sliding_window: null }, [null, null]],
+    ['mistral-window', { sliding_window: undefined }, [4096, 4096]],
+    ['qwen2-window', {}, [null, 9]],
+    ['qwen2-window', { layer_types: undefined, max_window_layers: 0 }, [9, 9]],
+    ['qwen2-window', { layer_types: undefined, use_sliding_window: false }, [null, null]],
+    ['qwen2-window', { layer_types: undefined, sliding_window: null }, [null, null]],
+    ['qwen3', { layer_types: undefined, use_sliding_window: true, max_window_layers: undefined }, [null, null]],
+    ['qwen3-bias-layer-types', {}, [6, null, 6]],
+    ['gemma2', {}, [7, null, 7]],
+    ['gemma2', { layer_types: undefined }, [7, null, 7]],
+    ['gemma2-uncapped-bias', {}, [null, 5]],
+    ['phi3-window', {}, [8, 8]],
+    ['phi3-window', { sliding_window: undefined }, [null, null]],
+  ])('%s %j: %j', async (name, change, windows) => {
+    expect(windowsOf(await architectureOf(name, change))).toEqual(windows);
+  });
+});
+
+describe('what a config leaves out, and what it sets to null', () => {
+  test('gemma2', async () => {
+    const change = {
+      attn_logit_softcapping: undefined,
+      final_logit_softcapping: undefined,
+      query_pre_attn_scalar: undefined,
+      hidden_activation: undefined,
+      tie_word_embeddings: undefined,
+    };
+    const architecture = await architectureOf('gemma2', change);
+    expect(architecture).toMatchObject({
+      embeddingScale: Math.sqrt(24),
+      norm: { weightOffset: 1 },
+      attention: { softcap: 50, layers: [{ scale: 1 / 16 }, {}, {}] },
+      mlp: { gated: true, activation: 'gelu_tanh' },
+      logitSoftcap: 30,
+      tiedHead: true,
+    });
+    const uncapped = await architectureOf('gemma2-uncapped-bias');
+    expect([uncapped.attention.softcap, uncapped.logitSoftcap]).toEqual([null, null]);
+    expect(uncapped.bias).toEqual({ queryKeyValue: true, attentionOutput: true, mlp: false });
+  });
+
+  test('qwen3: heads are 128 wide whatever the model is', async () => {
+    expect(await architectureOf('qwen3', { head_dim: undefined })).toMatchObject({ headDim: 128 });
+  });
+
+  test('gpt2', async () => {
+    const change = {
+      n_inner: null,
+      activation_function: undefined,
+      n_positions: undefined,
+      tie_word_embeddings: undefined,
+    };
+    expect(await architectureOf('gpt2', change)).toMatchObject({
+      intermediateSize: 96,
+      mlp: { gated: false, activation: 'gelu_tanh' },
+      maxPositions: 1024,
+      tiedHead: true,
+      rope: null,
+    });
+    const { attention } = await architectureOf('gpt2-all-linear-options');
+    expect(attention.layers.map(({ scale }) => scale)).toEqual([1, 1 / 2, 1 / 3]);
+  });
+
+  test("no end of a text is not the family's default end", async () => {
+    expect((await architectureOf('mistral-window', { eos_token_id: null })).eosTokenIds).toEqual([]);
+    expect((await architectureOf('mistral-window', { eos_token_id: undefined })).eosTokenIds).toEqual([2]);
+  });
+});
+
+describe('rope scaling', () => {
+  const long = [2, 2, 2, 2];
+  const short = [1, 1, 1, 1];
+  const longrope = { short_factor: short, long_factor: long };
+  const scalingOf = async (parameters: Record<string, unknown>, change: Record<string, unknown> = {}) => {
+    const rope = { rope_parameters: undefined, rope_theta: 500, rope_scaling: parameters };
+    return (await architectureOf('rope-linear-legacy', { ...rope, ...change })).rope?.scaling;
+  };
+
+  test.each<[Record<string, unknown>, RopeScaling | null]>([
+    [{ type: 'default' }, null],
+    [
+      { rope_type: 'linear', factor: 4 },
+      { type: 'linear', factor: 4 },
+    ],
+    [
+      { type: 'dynamic', factor: 2 },
+      { type: 'dynamic', factor: 2, maxPositions: 64 },
+    ],
+    [
+      { type: 'yarn', factor: Math.E, original_max_position_embeddings: 32 },
+      {
+        type: 'yarn',
+        factor: Math.E,
+        originalMaxPositions: 32,
+        betaFast: 32,
+        betaSlow: 1,
+        truncate: true,
+        attentionFactor: 1.1,
+      },
+    ],
+    [
+      { type: 'yarn', factor: null, beta_fast: 0, beta_slow: 2, truncate: null, attention_factor: 1.5 },
+      {
+        type: 'yarn',
+        factor: 1,
+        originalMaxPositions: 64,
+        betaFast: 32,
+        betaSlow: 2,
+        truncate: false,
+        attentionFactor: 1.5,
+      },
+    ],
+    [
+      { type: 'yarn', factor: Math.E, mscale: 2, mscale_all_dim: 1 },
+      {
+        type: 'yarn',
+        factor: Math.E,
+        originalMaxPositions: 64,
+        betaFast: 32,
+        betaSlow: 1,
+        truncate: true,
+        attentionFactor: 1.2 / 1.1,
+      },
+    ],
+    [
+      { type: 'longrope', ...longrope, original_max_position_embeddings: 16 },
+      {
+        type: 'longrope',
+        shortFactors: short,
+        longFactors: long,
+        originalMaxPositions: 16,
+        attentionFactor: Math.sqrt(1 + Math.log(4) / Math.log(16)),
+      },
+    ],
+    [
+      { type: 'longrope', ...longrope, factor: 0.5 },
+      { type: 'longrope', shortFactors: short, longFactors: long, originalMaxPositions: 64, attentionFactor: 1 },
+    ],
+  ])('%j', async (parameters, expected) => {
+    expect(await scalingOf(parameters)).toEqual(expected);
+  });
+
+  test('the original positions at the top go before those beside the type', async () => {
+    const parameters = { type: 'longrope', ...longrope, original_max_position_embeddings: 16 };
+    const scaling = await scalingOf(parameters, { original_max_position_embeddings: 8 });
+    expect(scaling).toMatchObject({ originalMaxPositions: 8 });
+  });
+
+  test('phi3 calls longrope "su" and "yarn" as well, has 4096 original positions, and rotates a part', async () => {
+    const factors = { short_factor: [1, 1], long_factor: [2, 2] };
+    for (const type of ['su', 'yarn', 'longrope']) {
+      const { rope } = await architectureOf('phi3-window', {
+        rope_parameters: undefined,
+        rope_scaling: { type, ...factors },
+        original_max_position_embeddings: undefined,
+        partial_rotary_factor: 0.7,
+      });
+      expect(rope).toMatchObject({
+        partialRotaryFactor: 0.7,
+        scaling: { type: 'longrope', originalMaxPositions: 4096, attentionFactor: 1 },
+      });
+    }
+  });
+});
+
+describe('refused by the name of the field', () => {
+  const rope = (parameters: Record<string, unknown>) => ({ rope_parameters: parameters });
+  test.each<[string, string, Record<string, unknown>]>([
+    ['mistral-window', 'layer_types', { layer_types: ['sliding_attention', 'full_attention'] }],
+    ['mistral-window', 'architectures', { architectures: ['MistralForSequenceClassification'] }],
+    ['qwen2-window', 'layer_types', { layer_types: ['chunked_attention', 'full_attention'] }],
+    ['qwen3', 'rope_parameters.sliding_attention', rope({ sliding_attention: { rope_type: 'default' } })],
+    ['qwen3', 'rope_parameters.partial_rotary_factor', rope({ partial_rotary_factor: 0.5 })],
+    ['gemma2', 'use_bidirectional_attention', { use_bidirectional_attention: true }],
+    ['gemma2', 'hidden_activation', { hidden_activation: 'xielu' }],
+    ['phi3-window', 'rope_parameters.rope_type', rope({ rope_type: 'linear', factor: 2 })],
+    ['gpt2', 'add_cross_attention', { add_cross_attention: true }],
+    ['gpt2', 'activation_function', { activation_function: 'mish' }],
+    ['gpt2', 'n_embd', { n_head: 8 }],
+  ])('%s: %s', async (name, field, change) => {
+    await expect(architectureOf(name, change)).rejects.toMatchObject({
+      code: 'model_not_supported',
+      message: expect.stringContaining(`config.json: ${field} `),
+    });
+  });
+});
+
+describe('makes no sense', () => {
+  const rope = (parameters: Record<string, unknown>) => ({ rope_parameters: parameters });
+  test.each<[string, string, Record<string, unknown>]>([
+    ['mistral-window', 'sliding_window', { sliding_window: 0 }],
+    ['qwen2-window', 'layer_types', { use_sliding_window: false }],
+    ['qwen2-window', 'layer_types', { layer_types: ['full_attention'] }],
+    ['qwen2-window', 'max_window_layers', { max_window_layers: -1 }],
+    ['gemma2', 'layer_types', { sliding_window: null }],
+    ['gemma2', 'attn_logit_softcapping', { attn_logit_softcapping: 0 }],
+    ['phi3-window', 'rope_parameters.partial_rotary_factor', rope({ partial_rotary_factor: 1.5 })],
+    [
+      'phi3-window',
+      'rope_parameters.long_factor',
+      rope({ rope_type: 'su', short_factor: [1, 1, 1], long_factor: [1] }),
+    ],
+    ['rope-yarn', 'rope_parameters.beta_fast', rope({ rope_type: 'yarn', factor: 2, beta_fast: 'fast' })],
+    ['rope-dynamic', 'rope_parameters.factor', rope({ rope_type: 'dynamic' })],
+    ['gpt2', 'n_embd', { n_head: 5 }],
+  ])('%s: %s', async (name, field, change) => {
+    await expect(architectureOf(name, change)).rejects.toMatchObject({
+      code: 'model_file_corrupt',
+      message: expect.stringContaining(`config.json: ${field} `),
+    });
+  });
+});

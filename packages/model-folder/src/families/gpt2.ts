@@ -1,0 +1,76 @@
+import type { DecoderArchitecture, DecoderNames } from '../architecture.js';
+import { readActivation } from './activation-field.js';
+import { checkCausalLm, headSize, readLayerCount, readMaxPositions, readTokenIds } from './decoder-config.js';
+import { decoderLayout } from './decoder-layout.js';
+import { namesInFiles } from './decoder-names.js';
+import type { Family } from './family.js';
+
+const NAMES: DecoderNames = {
+  embedding: 'transformer.wte',
+  positions: 'transformer.wpe',
+  layers: 'transformer.h',
+  finalNorm: 'transformer.ln_f',
+  head: 'lm_head',
+  attentionNorm: 'ln_1',
+  queryKeyValue: ['attn.c_attn'],
+  queryNorm: null,
+  keyNorm: null,
+  attentionOutput: 'attn.c_proj',
+  attentionBranchNorm: null,
+  mlpNorm: 'ln_2',
+  gateUp: ['mlp.c_fc'],
+  down: 'mlp.c_proj',
+  mlpBranchNorm: null,
+  omittedPrefix: '',
+};
+
+/**
+ * GPT-2 (Radford et al. 2019): learned positions, layer norms, biases everywhere, an MLP without gate; transformers'
+ * `GPT2Config`. Its `resid_pdrop`, `embd_pdrop` and `attn_pdrop` are not applied, nor is the dropout of any other base.
+ */
+export const gpt2: Family<DecoderArchitecture> = {
+  readArchitecture(source) {
+    const { config } = source;
+    checkCausalLm(source, 'GPT2LMHeadModel');
+    if (config.flag('add_cross_attention', false)) {
+      throw config.unsupported('add_cross_attention', 'is not supported: there is no encoder to attend to');
+    }
+    const vocabSize = config.size('vocab_size');
+    const hiddenSize = config.size('n_embd');
+    const headCount = config.size('n_head');
+    const layerCount = readLayerCount(source, 'n_layer');
+    const headDim = headSize(source, 'n_embd', { hiddenSize, headCount });
+    const scale = config.flag('scale_attn_weights', true) ? headDim ** -0.5 : 1;
+    const byLayer = config.flag('scale_attn_by_inverse_layer_idx', false);
+    return {
+      kind: 'decoder',
+      family: 'gpt2',
+      names: namesInFiles(NAMES, source),
+      vocabSize,
+      hiddenSize,
+      intermediateSize: config.size('n_inner', { fallback: 4 * hiddenSize }),
+      layerCount,
+      headCount,
+      keyValueHeadCount: headCount,
+      headDim,
+      embeddingScale: 1,
+      norm: { kind: 'layer', epsilon: config.positiveNumber('layer_norm_epsilon', 1e-5), weightOffset: 0 },
+      rope: null,
+      attention: {
+        softcap: null,
+        layers: Array.from({ length: layerCount }, (_, layer) => ({
+          scale: byLayer ? scale / (layer + 1) : scale,
+          window: null,
+        })),
+      },
+      mlp: { gated: false, activation: readActivation(config, 'activation_function', 'gelu_new') },
+      bias: { queryKeyValue: true, attentionOutput: true, mlp: true },
+      transposedWeights: true,
+      logitSoftcap: null,
+      tiedHead: config.flag('tie_word_embeddings', true),
+      maxPositions: readMaxPositions(source, 'n_positions', 1024),
+      ...readTokenIds(source, vocabSize, { bosTokenId: 50_256, eosTokenIds: [50_256] }),
+    };
+  },
+  layout: decoderLayout,
+};

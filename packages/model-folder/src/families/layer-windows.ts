@@ -1,0 +1,54 @@
+import type { ConfigFields } from '../config-fields.js';
+
+/** As `layer_types` names them. */
+export const LAYER_TYPES = ['full_attention', 'sliding_attention'] as const;
+export type LayerType = (typeof LAYER_TYPES)[number];
+
+/**
+ * `layer_types` of a config.json: how far each layer sees.
+ *
+ * @param fallback for a config that does not say
+ * @throws ProductError model_not_supported for a type of another kind, model_file_corrupt for a wrong number of them
+ */
+export function readLayerTypes(
+  config: ConfigFields,
+  layerCount: number,
+  fallback: (layer: number) => LayerType,
+): LayerType[] {
+  const types = config.value('layer_types');
+  if (types === undefined) return Array.from({ length: layerCount }, (_, layer) => fallback(layer));
+  if (!Array.isArray(types) || types.length !== layerCount) {
+    throw config.corrupt('layer_types', `must name a type for each of the ${layerCount} layers`);
+  }
+  if (!types.every((type): type is LayerType => (LAYER_TYPES as readonly unknown[]).includes(type))) {
+    throw config.unsupported('layer_types', `is not supported; ${LAYER_TYPES.join(' and ')} are`);
+  }
+  return types;
+}
+
+/**
+ * The window of each layer.
+ *
+ * @param window of the sliding layers; null when the config has none
+ * @throws ProductError model_file_corrupt when a layer slides and there is no window
+ */
+export function windowsOf(config: ConfigFields, types: readonly LayerType[], window: number | null): (number | null)[] {
+  if (window === null && types.includes('sliding_attention')) {
+    throw config.corrupt('layer_types', 'names "sliding_attention", but there is no sliding_window');
+  }
+  return types.map((type) => (type === 'sliding_attention' ? window : null));
+}
+
+/**
+ * As Qwen2 and Qwen3 have it: a window only with `use_sliding_window`, and then from layer `max_window_layers` on unless
+ * `layer_types` says otherwise.
+ */
+export function readQwenWindows(config: ConfigFields, layerCount: number): (number | null)[] {
+  const isUsed = config.flag('use_sliding_window', false);
+  const window = isUsed ? config.sizeOrNull('sliding_window', 4096) : null;
+  const firstSliding = config.count('max_window_layers', 28);
+  const types = readLayerTypes(config, layerCount, (layer) =>
+    window !== null && layer >= firstSliding ? 'sliding_attention' : 'full_attention',
+  );
+  return windowsOf(config, types, window);
+}

@@ -1,0 +1,30 @@
+import type { DecoderArchitecture } from '../architecture.js';
+import { readDecoderConfig, withWindows } from './decoder-config.js';
+import { decoderLayout } from './decoder-layout.js';
+import { LLAMA_NAMES } from './decoder-names.js';
+import type { Family } from './family.js';
+import { readLayerTypes } from './layer-windows.js';
+
+/** Mistral 7B and what was built like it (arXiv:2310.06825): one window for all layers; transformers' `MistralConfig`. */
+export const mistral: Family<DecoderArchitecture> = {
+  readArchitecture(source) {
+    const { config } = source;
+    const decoder = readDecoderConfig(source, {
+      family: 'mistral',
+      causalLm: 'MistralForCausalLM',
+      names: LLAMA_NAMES,
+      maxPositions: 131_072,
+      bosTokenId: 1,
+      eosTokenIds: [2],
+      keyValueHeadCount: 8,
+    });
+    const window = config.sizeOrNull('sliding_window', 4096);
+    const type = window === null ? 'full_attention' : 'sliding_attention';
+    // transformers takes a config with layers of both kinds for another family (ministral).
+    const types = readLayerTypes(config, decoder.layerCount, () => type);
+    if (types.some((each) => each !== type)) throw config.unsupported('layer_types', `is not supported; ${type} is`);
+    const windows = types.map(() => window);
+    return { ...decoder, attention: withWindows(decoder.attention, windows) };
+  },
+  layout: decoderLayout,
+};

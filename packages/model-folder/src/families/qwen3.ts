@@ -1,0 +1,29 @@
+import type { DecoderArchitecture } from '../architecture.js';
+import { readDecoderConfig, withWindows } from './decoder-config.js';
+import { decoderLayout } from './decoder-layout.js';
+import { LLAMA_NAMES } from './decoder-names.js';
+import type { Family } from './family.js';
+import { readQwenWindows } from './layer-windows.js';
+
+/** Qwen3 (arXiv:2505.09388): each head's query and key has a norm; transformers' `Qwen3Config`. */
+export const qwen3: Family<DecoderArchitecture> = {
+  readArchitecture(source) {
+    const decoder = readDecoderConfig(source, {
+      family: 'qwen3',
+      causalLm: 'Qwen3ForCausalLM',
+      names: { ...LLAMA_NAMES, queryNorm: 'self_attn.q_norm', keyNorm: 'self_attn.k_norm' },
+      maxPositions: 32_768,
+      bosTokenId: null,
+      eosTokenIds: [],
+      keyValueHeadCount: 32,
+      headDim: 128,
+    });
+    const bias = source.config.flag('attention_bias', false);
+    return {
+      ...decoder,
+      attention: withWindows(decoder.attention, readQwenWindows(source.config, decoder.layerCount)),
+      bias: { queryKeyValue: bias, attentionOutput: bias, mlp: false },
+    };
+  },
+  layout: decoderLayout,
+};

@@ -1,0 +1,70 @@
+import { alias, cast, concat, dispose, type FloatDType, reshape, scope, split, type Tensor } from '@lorasmith/tensor';
+import type { Norm } from './norm.js';
+import type { HeadShape, QueryKeyStep } from './query-key-step.js';
+
+interface SavedHeads {
+  /** `[tokens × heads of the kind, headDim]` in the model's dtype, before the norm */
+  query: Tensor;
+  key: Tensor;
+  queryInverseRms: Tensor;
+  keyInverseRms: Tensor;
+}
+
+/** A norm of each head's query and one of each head's key (Dehghani et al. 2023, arXiv:2302.05442). */
+export class HeadNorm implements QueryKeyStep {
+  readonly query: Norm;
+  readonly key: Norm;
+  readonly #shape: HeadShape;
+
+  /** @param query,key norms of size headDim */
+  constructor(shape: HeadShape, query: Norm, key: Norm) {
+    this.#shape = shape;
+    this.query = query;
+    this.key = key;
+  }
+
+  forward(qkv: Tensor, record: boolean): { output: Tensor; saved: object | null } {
+    return scope(() => {
+      const dtype = qkv.dtype as FloatDType;
+      const [query, key, value] = this.#parts(qkv);
+      const normedQuery = this.query.forward(cast(query, 'float32'), dtype);
+      const normedKey = this.key.forward(cast(key, 'float32'), dtype);
+      const output = this.#whole(normedQuery.output, normedKey.output, value);
+      if (!record) return { output, saved: null };
+      const saved: SavedHeads = {
+        query,
+        key,
+        queryInverseRms: normedQuery.inverseRms,
+        keyInverseRms: normedKey.inverseRms,
+      };
+      return { output, saved };
+    });
+  }
+
+  backward(gradient: Tensor, saved: object | null): Tensor {
+    const { query, key, queryInverseRms, keyInverseRms } = saved as SavedHeads;
+    const result = scope(() => {
+      const [byQuery, byKey, byValue] = this.#parts(gradient);
+      return this.#whole(
+        this.query.gradient(byQuery, cast(query, 'float32'), queryInverseRms, null).rounded,
+        this.key.gradient(byKey, cast(key, 'float32'), keyInverseRms, null).rounded,
+        byValue,
+      );
+    });
+    dispose(saved);
+    return result;
+  }
+
+  /** `[tokens, all heads × headDim]` → `[tokens × heads, headDim]` of queries, the same of keys, and values as they lie. */
+  #parts(qkv: Tensor): [query: Tensor, key: Tensor, value: Tensor] {
+    const { heads, keyValueHeads, headDim } = this.#shape;
+    const widths = [heads * headDim, keyValueHeads * headDim, keyValueHeads * headDim];
+    const [query, key, value] = split(qkv, widths, 1);
+    return [reshape(query!, [-1, headDim]), reshape(key!, [-1, headDim]), alias(value!)];
+  }
+
+  #whole(query: Tensor, key: Tensor, value: Tensor): Tensor {
+    const tokens = value.shape[0]!;
+    return concat([reshape(query, [tokens, -1]), reshape(key, [tokens, -1]), value], 1);
+  }
+}
