@@ -2,7 +2,7 @@
 """The peer: the same rows trained by TRL's SFTTrainer with PEFT's LoRA on the CPU, timed over one pass.
 
 Rows are JSONL in the formats the product takes: {"messages": [...]} (the last turn is trained), {"prompt", "completion"},
-{"instruction", "input"?, "output"}; also {"question", "answer"}. Prints one JSON line that `bench/train.mjs --peer` reads.
+{"instruction", "input"?, "output"}; also {"question", "answer"}. Prints one JSON line that `bench/run.mjs` reads.
 """
 
 import argparse
@@ -47,6 +47,11 @@ def parse_arguments():
     parser.add_argument("--rows", type=int, default=64, help="how many of its first rows")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument(
+        "--packing",
+        action="store_true",
+        help="fill sequences of --max-length with rows that then see each other, two a batch: other mathematics",
+    )
     parser.add_argument("--targets", default="q_proj,v_proj", help="comma-separated suffixes, or all-linear")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--max-length", type=int, default=512)
@@ -75,10 +80,10 @@ def main():
                 bf16=False,
                 gradient_checkpointing=False,
                 num_train_epochs=1,
-                per_device_train_batch_size=arguments.batch_size,
+                per_device_train_batch_size=2 if arguments.packing else arguments.batch_size,
                 learning_rate=1e-4,
                 completion_only_loss=True,
-                packing=False,
+                packing=arguments.packing,
                 max_length=arguments.max_length,
                 logging_steps=1,
                 save_strategy="no",
@@ -98,6 +103,7 @@ def main():
             {
                 "trainer": "trl",
                 "precision": arguments.precision,
+                "packing": arguments.packing,
                 "rows": len(rows),
                 "tokens": tokens,
                 "seconds": round(seconds, 2),

@@ -24,6 +24,16 @@ const T_ATTRIBUTE = Object.fromEntries(
 
 export const elementType = (tensor: Tensor): OpAttribute => T_ATTRIBUTE[tensor.dtype];
 
+/** Told of each op with its outputs and how long it took, for a profile. */
+export type OpObserver = (op: { name: string; outputs: readonly Tensor[]; seconds: number }) => void;
+
+let observer: OpObserver | null = null;
+
+/** Calls `observe` after every op from now on; null: no longer. */
+export function observeOps(observe: OpObserver | null): void {
+  observer = observe;
+}
+
 /**
  * Runs one TensorFlow op.
  * @throws Error with the op's name and the shapes of its inputs when TensorFlow refuses it.
@@ -36,8 +46,12 @@ export function executeMany(name: string, attributes: OpAttribute[], inputs: Ten
     ids[i] = input.id;
   }
   try {
-    const outputs = binding.executeOp(name, attributes, ids, outputCount);
-    return outputs.map((output) => new Tensor(output.id, output.shape, dtypeOf(output.dtype)));
+    const start = observer === null ? 0 : performance.now();
+    const outputs = binding
+      .executeOp(name, attributes, ids, outputCount)
+      .map((output) => new Tensor(output.id, output.shape, dtypeOf(output.dtype)));
+    observer?.({ name, outputs, seconds: (performance.now() - start) / 1e3 });
+    return outputs;
   } catch (error) {
     const shapes = inputs.map((input) => `${input.dtype}[${input.shape.join(',')}]`).join(' ');
     throw new Error(`${name}(${shapes}): ${error instanceof Error ? error.message : String(error)}`, { cause: error });

@@ -1,6 +1,7 @@
 export * from './arithmetic.js';
 export { engine } from './binding.js';
 export * from './dtype.js';
+export { type OpObserver, observeOps } from './execute.js';
 export * from './fused-ops.js';
 export * from './layout.js';
 export * from './loss.js';

@@ -1,0 +1,18 @@
+// A part of the benchmark in a process of its own, so that peak memory is that part's: forked by run.mjs.
+import { useFusedOps, useRawOps } from '../packages/tensor/dist/index.js';
+
+const PARTS = {
+  train: () => import('./parts/train.mjs'),
+  growth: () => import('./parts/growth.mjs'),
+  machine: () => import('./parts/machine.mjs'),
+  profile: () => import('./parts/profile.mjs'),
+  loading: () => import('./parts/loading.mjs'),
+};
+
+process.once('message', async (/** @type {{ part: keyof typeof PARTS, options: any }} */ { part, options }) => {
+  if (options.kernels === 'raw') useRawOps();
+  else useFusedOps();
+  const { measure } = await PARTS[part]();
+  const result = await measure(options);
+  process.send?.(result, undefined, {}, () => process.disconnect());
+});

@@ -1,0 +1,62 @@
+import { stepWork } from '../../packages/planning/dist/index.js';
+import { dispose, fill, matMul } from '../../packages/tensor/dist/index.js';
+import { measureMachine } from '../../packages/training/dist/index.js';
+import { engineStep, medianSeconds } from './engine-step.mjs';
+
+/**
+ * What a worker measures of its machine, and the share of the matrix products' own rate that a training step reaches.
+ *
+ * @param {{ model: string, precision: 'float32' | 'bfloat16', rows: number, length: number, repeats: number }} options
+ */
+export async function measure({ model, precision, rows, length, repeats }) {
+  const profile = await measureMachine();
+  const { decoder, folder, targets, batchOf, run } = await engineStep(model, precision);
+  const tokens = rows * length;
+  const batch = batchOf({ rows, length });
+  const seconds = medianSeconds(() => run(batch), repeats);
+  const { products, attention } = stepWork(
+    { architecture: decoder.architecture, modules: folder.modules, targets, recompute: false },
+    {
+      tokensPerStep: tokens,
+      labelsPerStep: batch.labels.length,
+      squaresPerStep: rows * length ** 2,
+      microBatchesPerStep: 1,
+    },
+  );
+  const rate = ownShapesRate(decoder, precision, tokens, repeats);
+  const modelRate = (products + attention) / seconds;
+  return {
+    profile,
+    tokens,
+    tokens_per_second: tokens / seconds,
+    model_gflops_per_second: modelRate,
+    matmul_gflops_per_second: rate,
+    share: modelRate / rate,
+  };
+}
+
+/**
+ * Rate of the products that the model's own layers make, forward and backward, nothing else done between them.
+ *
+ * @param {Awaited<ReturnType<typeof engineStep>>['decoder']} decoder
+ * @param {'float32' | 'bfloat16'} precision
+ * @param {number} tokens
+ * @param {number} repeats
+ */
+function ownShapesRate(decoder, precision, tokens, repeats) {
+  const slots = decoder.slots.slice(0, 4);
+  let operations = 0;
+  let seconds = 0;
+  for (const { frozen } of slots) {
+    const [out, inFeatures] = /** @type {[number, number]} */ (frozen.weight.shape);
+    const x = fill([tokens, inFeatures], 0.01, precision);
+    const gradient = fill([tokens, out], 0.01, precision);
+    seconds += medianSeconds(() => {
+      matMul(x, frozen.weight, { transposeB: true }).dispose();
+      matMul(gradient, frozen.weight).dispose();
+    }, repeats + 4);
+    operations += 2 * 2 * tokens * out * inFeatures;
+    dispose([x, gradient]);
+  }
+  return operations / seconds / 1e9;
+}

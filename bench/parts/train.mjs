@@ -1,0 +1,105 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { LoraSettings, TrainingSettings } from '../../packages/contracts/dist/index.js';
+import { train } from '../../packages/training/dist/index.js';
+import { datasetOf, readBenchRows } from '../rows.mjs';
+
+/**
+ * One pass of the trainer over some rows, as a job does it but for queue and HTTP.
+ *
+ * @param {{ model: string, rows?: string, count?: number, text?: { rows: number, words: number }, targets?: string[] | string,
+ *   training?: object, rank?: number, machine?: import('../../packages/contracts/dist/index.js').MachineProfile }} options
+ */
+export async function measure({
+  model,
+  rows,
+  count = 64,
+  text,
+  targets = ['q_proj', 'v_proj'],
+  training = {},
+  rank = 8,
+  machine,
+}) {
+  const { text: lines, dataset } =
+    rows === undefined
+      ? datasetOf(wordRows(text ?? { rows: 8, words: 100 }), 'text')
+      : await readBenchRows(rows, count);
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-bench-'));
+  try {
+    const rowsFile = path.join(folder, 'rows.jsonl');
+    await writeFile(rowsFile, lines);
+    /** @type {import('../../packages/contracts/dist/index.js').JobSpec} */
+    const spec = {
+      base_model: path.basename(model),
+      dataset: dataset.id,
+      validation: { split: 0 },
+      lora: { .../** @type {any} */ (defaultsOf(LoraSettings)), r: rank, alpha: 2 * rank, target_modules: targets },
+      training: {
+        .../** @type {any} */ (defaultsOf(TrainingSettings)),
+        epochs: 1,
+        on_overflow: 'truncate',
+        checkpoint_every_steps: null,
+        ...training,
+      },
+      name: null,
+      metadata: {},
+    };
+    /** @type {number[]} */
+    const stepSeconds = [];
+    let last = 0;
+    const { result, report, versions } = await train({
+      spec,
+      modelFolder: model,
+      dataset,
+      rowsFile,
+      checkpointFolder: path.join(folder, 'checkpoints'),
+      outputFolder: folder,
+      initialAdapterFolder: null,
+      machine: machine ?? null,
+      signal: new AbortController().signal,
+      onEvent: (event) => {
+        if (event.type !== 'step-finished') return;
+        const now = performance.now();
+        if (last > 0) stepSeconds.push((now - last) / 1e3);
+        last = now;
+      },
+    });
+    return {
+      precision: report.precision.chosen,
+      kernels: versions.kernels,
+      tokens: result.tokens,
+      steps: result.steps,
+      seconds: result.seconds,
+      // Without the first step, in which the engine starts its threads and picks its kernels.
+      seconds_per_step: stepSeconds.length > 0 ? mean(stepSeconds) : result.seconds,
+      tokens_per_second: result.tokens / result.seconds,
+      peak_rss_bytes: result.peak_memory_bytes,
+      trained_tokens: result.trained_tokens,
+      losses: result.losses,
+      estimate: report.estimate,
+    };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** @param {{ rows: number, words: number }} size */
+function wordRows({ rows, words }) {
+  return Array.from({ length: rows }, (_, row) => ({
+    text: Array.from({ length: words }, (_word, i) => WORDS[(row * 7 + i * 3) % WORDS.length]).join(' '),
+  }));
+}
+
+/** Each is one token of the demo model's vocabulary, with the space before it. */
+const WORDS = ['the', 'time', 'of', 'water', 'and', 'light', 'in', 'house', 'is', 'green', 'to', 'people'];
+
+/** @param {number[]} values */
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/** @param {{ properties: Record<string, { default?: unknown }> }} schema */
+function defaultsOf({ properties }) {
+  return Object.fromEntries(
+    Object.entries(properties).flatMap(([name, property]) => ('default' in property ? [[name, property.default]] : [])),
+  );
+}

@@ -1,0 +1,261 @@
+// npm run bench -- [--rows FILE.jsonl] [--count 64] [--model FOLDER] [--peer-python PYTHON] [--quick] [--only NAMES] [--out FILE.json]
+// Prints tables, and writes everything as JSON when --out is given. bench/README.md says what is measured and how.
+import { execFile, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { cpus, totalmem } from 'node:os';
+import path from 'node:path';
+import { parseArgs, promisify } from 'node:util';
+import { trainerEnvironment } from '../services/worker/dist/trainer/trainer-environment.js';
+import { gigabytes, percent, table } from './tables.mjs';
+
+const run = promisify(execFile);
+const ROOT = path.resolve(import.meta.dirname ?? '.', '..');
+const BENCHES = { speed, share, growth, estimate, loading, profile };
+
+const { values } = parseArgs({
+  options: {
+    rows: { type: 'string', default: path.join(ROOT, 'examples/dates/train.jsonl') },
+    count: { type: 'string', default: '64' },
+    model: { type: 'string', default: path.join(ROOT, 'models/SmolLM2-135M-Instruct') },
+    'peer-python': { type: 'string' },
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string', default: Object.keys(BENCHES).join(',') },
+    out: { type: 'string' },
+  },
+});
+const { quick } = values;
+const model = path.resolve(values.model);
+const count = quick ? 16 : Number(values.count);
+const repeats = quick ? 2 : 4;
+
+const results = {
+  machine: `${cpus()[0]?.model.trim()}, ${cpus().length} cores, ${gigabytes(totalmem())}`,
+  node: process.versions.node,
+  model: path.basename(model),
+};
+say(`${results.machine}, Node ${results.node}, ${results.model}\n`);
+for (const name of values.only.split(',')) {
+  const bench = BENCHES[/** @type {keyof typeof BENCHES} */ (name)];
+  if (bench === undefined) throw new Error(`there is no part ${name}; there are ${Object.keys(BENCHES).join(', ')}`);
+  Object.assign(results, { [name]: await bench() });
+}
+if (values.out !== undefined) await writeFile(values.out, `${JSON.stringify(results, null, 2)}\n`);
+
+/** @param {string} text */
+function say(text) {
+  process.stdout.write(`${text}\n`);
+}
+
+/**
+ * One part in a process of its own, with the environment of a trainer.
+ *
+ * @param {string} part
+ * @param {object} options
+ * @returns {Promise<any>}
+ */
+async function measured(part, options) {
+  const child = fork(path.join(ROOT, 'bench/measure.mjs'), [], {
+    env: trainerEnvironment(process.env),
+    serialization: 'advanced',
+  });
+  child.send({ part, options: { model, ...options } });
+  const gone = once(child, 'exit').then(([code]) => {
+    throw new Error(`the part ${part} ended with exit code ${code}`);
+  });
+  gone.catch(() => {});
+  const [result] = await Promise.race([once(child, 'message'), gone]);
+  return result;
+}
+
+/** @param {string[]} extra */
+async function peer(extra) {
+  const script = path.join(ROOT, 'bench/trl_baseline.py');
+  const parameters = [script, model, values.rows, '--rows', String(count), ...extra];
+  const { stdout } = await run(/** @type {string} */ (values['peer-python']), parameters, { maxBuffer: 2 ** 26 });
+  return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
+}
+
+/** Our trainer and TRL's over the same rows, one after the other. */
+async function speed() {
+  const all = 'all-linear';
+  const cases = [
+    { name: 'float32', ours: 'bfloat16', targets: undefined, peerOptions: ['--precision', 'float32'] },
+    { name: 'bfloat16', ours: 'bfloat16', targets: undefined, peerOptions: ['--precision', 'bfloat16'] },
+    {
+      name: 'bfloat16, packed',
+      ours: 'bfloat16',
+      targets: undefined,
+      peerOptions: ['--precision', 'bfloat16', '--packing'],
+    },
+    { name: 'bfloat16, all-linear', ours: 'bfloat16', targets: all, peerOptions: ['--targets', all] },
+    { name: 'float32 against float32', ours: 'float32', targets: undefined, peerOptions: ['--precision', 'float32'] },
+  ];
+  const rows = [];
+  /** @type {Map<string, any>} */
+  const peers = new Map();
+  for (const { name, ours: precision, targets, peerOptions } of cases) {
+    const training = { precision, batch_size: 8, max_seq_length: 512 };
+    const ours = await measured('train', { rows: values.rows, count, targets, training });
+    const key = peerOptions.join(' ');
+    if (values['peer-python'] !== undefined && !peers.has(key)) peers.set(key, await peer(peerOptions));
+    const theirs = peers.get(key);
+    rows.push({ name, ours, theirs, ratio: theirs && ours.tokens_per_second / theirs.tokens_per_second });
+  }
+  say('Training speed: one pass over the rows, batch 8, r = 8. The first column names how TRL + PEFT runs.');
+  say(
+    table(
+      ['TRL + PEFT', 'tokens/s', 'memory', 'ours', 'tokens/s', 'memory', 'ratio'],
+      rows.map(({ name, ours, theirs, ratio }) => [
+        name,
+        theirs ? theirs.tokens_per_second.toFixed(0) : 'not run',
+        theirs ? `${theirs.peak_rss_gb.toFixed(1)} GB` : '',
+        `${ours.precision}, ${ours.kernels}`,
+        ours.tokens_per_second.toFixed(0),
+        gigabytes(ours.peak_rss_bytes),
+        ratio ? `${ratio.toFixed(1)} ×` : '',
+      ]),
+    ),
+  );
+  say(`${rows[0]?.ours.tokens} tokens, ${rows[0]?.ours.trained_tokens} of them with a loss.\n`);
+  return rows;
+}
+
+/** How much of the rate of matrix products a training step reaches. */
+async function share() {
+  const result = await measured('machine', { precision: 'bfloat16', rows: 8, length: 225, repeats });
+  const { matmul_gflops_per_second: rate, model_gflops_per_second: reached } = result;
+  say(
+    `Share of the machine: ${reached.toFixed(0)} GFLOP/s of the model's work in a step of ${result.tokens} tokens, over ${rate.toFixed(0)} GFLOP/s of bfloat16 products of its own shapes: ${percent(result.share)}\n`,
+  );
+  return result;
+}
+
+/** Tokens per second as batches and rows grow. */
+async function growth() {
+  const most = quick ? 4096 : 16_384;
+  const bySize = [256, 512, 1024, 2048, 4096, 8192, 16_384].filter((tokens) => tokens <= most);
+  const byLength = quick ? [64, 512, 2048] : [64, 512, 2048, 8192];
+  const sizes = [
+    ...bySize.map((tokens) => ({ rows: tokens / 128, length: 128, recompute: false })),
+    ...byLength.map((length) => ({ rows: Math.max(1, 2048 / length), length, recompute: false })),
+    { rows: 1, length: byLength.at(-1) ?? 2048, recompute: true },
+  ];
+  const measuredSizes = [];
+  for (const size of sizes) {
+    const result = await measured('growth', {
+      precision: 'bfloat16',
+      ...size,
+      repeats: size.rows * size.length > 4096 ? 1 : repeats,
+    });
+    measuredSizes.push({ ...size, ...result });
+  }
+  say('Growth: one micro-batch forward and backward, bfloat16, LoRA on q and v, half of the tokens with a loss.');
+  say(
+    table(
+      ['tokens', 'rows', 'row length', 'recompute', 'tokens/s', 'peak memory'],
+      measuredSizes.map(({ tokens, rows, length, recompute, tokens_per_second: rate, peak_rss_bytes: peak }) => [
+        tokens,
+        rows,
+        length,
+        recompute ? 'yes' : 'no',
+        rate.toFixed(0),
+        gigabytes(peak),
+      ]),
+    ),
+  );
+  return measuredSizes;
+}
+
+/** What dry_run would say against what happens. */
+async function estimate() {
+  const { profile: machine } = await measured('machine', { precision: 'bfloat16', rows: 4, length: 128, repeats: 1 });
+  Object.assign(machine, { worker: 'bench', measured_at: new Date().toISOString() });
+  const jobs = [
+    { name: 'q,v, short rows', text: { rows: 64, words: 60 }, training: { precision: 'bfloat16', batch_size: 8 } },
+    { name: 'q,v, float32', text: { rows: 16, words: 120 }, training: { precision: 'float32', batch_size: 4 } },
+    {
+      name: 'all-linear',
+      text: { rows: 24, words: 200 },
+      targets: 'all-linear',
+      training: { precision: 'bfloat16', batch_size: 4 },
+    },
+    { name: 'long rows', text: { rows: 6, words: 1000 }, training: { precision: 'bfloat16', batch_size: 2 } },
+    { name: 'large batch', text: { rows: 96, words: 100 }, training: { precision: 'bfloat16', batch_size: 32 } },
+    {
+      name: 'recompute',
+      text: { rows: 24, words: 400 },
+      training: { precision: 'bfloat16', batch_size: 8, recompute: 'always' },
+    },
+    {
+      name: 'accumulation',
+      text: { rows: 64, words: 60 },
+      training: { precision: 'bfloat16', batch_size: 2, gradient_accumulation_steps: 8 },
+    },
+  ];
+  const rows = [];
+  for (const { name, ...job } of jobs) {
+    const result = await measured('train', { ...job, machine });
+    const { estimate: expected, peak_rss_bytes: peak, seconds_per_step: seconds } = result;
+    rows.push({
+      name,
+      expected,
+      peak,
+      seconds,
+      memoryError: expected.peak_memory_bytes / peak - 1,
+      timeError: expected.seconds_per_step / seconds - 1,
+    });
+  }
+  say('Estimates: what dry_run says, and what happened.');
+  say(
+    table(
+      ['job', 'memory expected', 'memory', 'error', 's/step expected', 's/step', 'error'],
+      rows.map(({ name, expected, peak, seconds, memoryError, timeError }) => [
+        name,
+        gigabytes(expected.peak_memory_bytes),
+        gigabytes(peak),
+        percent(memoryError),
+        expected.seconds_per_step.toFixed(2),
+        seconds.toFixed(2),
+        percent(timeError),
+      ]),
+    ),
+  );
+  return rows;
+}
+
+async function loading() {
+  const result = await measured('loading', { precision: 'bfloat16' });
+  const { load_bytes_per_second: load, plain_bytes_per_second: plain, bytes } = result;
+  say(
+    `Loading ${gigabytes(bytes)}: ${gigabytes(load)}/s, a plain read of the files ${gigabytes(plain)}/s (page cache warm)\n`,
+  );
+  return result;
+}
+
+/** Where the time of a step goes, with TensorFlow's own ops and with the fused ones. */
+async function profile() {
+  const size = { precision: 'bfloat16', rows: 8, length: 225, repeats };
+  const before = await measured('profile', { ...size, kernels: 'raw' });
+  const after = await measured('profile', size);
+  for (const [title, { seconds, seconds_in_ops: inOps, ops, tokens }] of [
+    ['raw ops', before],
+    ['fused ops', after],
+  ]) {
+    say(`A step of ${tokens} tokens with ${title}: ${seconds.toFixed(2)} s, ${inOps.toFixed(2)} s of it in ops`);
+    say(
+      table(
+        ['op', 'calls', 'seconds', 'share'],
+        ops
+          .slice(0, 12)
+          .map((/** @type {{ name: string, calls: number, seconds: number }} */ op) => [
+            op.name,
+            op.calls.toFixed(0),
+            op.seconds.toFixed(3),
+            percent(op.seconds / inOps),
+          ]),
+      ),
+    );
+  }
+  return { before, after };
+}
