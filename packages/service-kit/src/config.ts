@@ -41,10 +41,18 @@ export function readConfig<Tree extends SettingTree>(tree: Tree, environment: En
 /**
  * {@link readConfig} for a service's main: a wrong environment is told on standard error and ends the process with
  * exit code 78 (EX_CONFIG of sysexits.h), before anything is opened.
+ *
+ * @param check throws a ProductError for values that are right each, but not together
  */
-export function readConfigOrExit<Tree extends SettingTree>(tree: Tree, environment: Environment): Config<Tree> {
+export function readConfigOrExit<Tree extends SettingTree>(
+  tree: Tree,
+  environment: Environment,
+  check?: (config: Config<Tree>) => void,
+): Config<Tree> {
   try {
-    return readConfig(tree, environment);
+    const config = readConfig(tree, environment);
+    check?.(config);
+    return config;
   } catch (error) {
     if (!(error instanceof ProductError)) throw error;
     process.stderr.write(`${error.message}\n`);

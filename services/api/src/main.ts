@@ -5,6 +5,7 @@ import { connectRedis, createLogger, readConfigOrExit, redisReady, shutDownInOrd
 import { openBundleStore } from '@lorasmith/storage';
 import { checkRegistry } from './adapters/check-registry.js';
 import { buildApp } from './app.js';
+import { checkListenAddress } from './check-listen-address.js';
 import { createPreflight } from './jobs/preflight.js';
 import { API_SETTINGS } from './settings.js';
 
@@ -13,7 +14,7 @@ const STALE_STAGING_MS = 24 * 3_600_000;
 /** The api starts without Redis and says so; this only spares the first callers a 503. */
 const REDIS_WAIT_MS = 2_000;
 
-const config = readConfigOrExit(API_SETTINGS, process.env);
+const config = readConfigOrExit(API_SETTINGS, process.env, ({ http }) => checkListenAddress(http));
 const logger = createLogger({ service: 'api', level: config.logLevel });
 
 const datasets = await openBundleStore({ root: config.dataDir, kind: 'datasets' });

@@ -30,12 +30,20 @@ export const API_SETTINGS = {
   http: {
     host: setting({
       variable: 'API_HOST',
-      // Whoever reaches the api may do everything, since it asks for no key.
-      schema: Type.String({ pattern: '^(127\\.\\d{1,3}\\.\\d{1,3}\\.\\d{1,3}|localhost|::1)$' }),
+      schema: Type.String({ pattern: '^[A-Za-z0-9.:-]{1,253}$' }),
       fallback: '127.0.0.1',
       example: '127.0.0.1',
-      fault: 'is not an address of this machine alone; the api asks for no key, so it listens on the loopback only',
-      description: 'Address to listen on.',
+      fault: 'is neither an address nor a host name',
+      description: 'Address to listen on. Another one than the loopback needs `API_TRUST_NETWORK`.',
+    }),
+    trustNetwork: setting({
+      variable: 'API_TRUST_NETWORK',
+      schema: Type.Boolean(),
+      fallback: 'false',
+      example: 'true',
+      description:
+        'Whoever reaches the api may do everything, since it asks for no key. `true` says that something in front of it ' +
+        'keeps strangers away: a container whose port is published on the loopback alone, a proxy that asks for a login.',
     }),
     port: setting({
       variable: 'API_PORT',

@@ -62,10 +62,20 @@ test('it starts without Redis and says so when asked', async () => {
 });
 
 test('a wrong environment ends it before it listens, with every fault', async () => {
-  const child = start({ API_PORT: 'http', API_HOST: '0.0.0.0', REGISTRY_URL: 'somewhere' });
+  const child = start({ API_PORT: 'http', API_HOST: 'a host', REGISTRY_URL: 'somewhere' });
   const output = text(child.stderr!);
   expect(await once(child, 'exit')).toEqual([78, null]);
-  expect(await output).toMatch(/API_HOST "0\.0\.0\.0": .*loopback only; for instance API_HOST=127\.0\.0\.1/);
+  expect(await output).toMatch(/API_HOST "a host": .*; for instance API_HOST=127\.0\.0\.1/);
   expect(await output).toMatch(/API_PORT "http": .*; for instance API_PORT=8080/);
   expect(await output).toMatch(/REGISTRY_URL "somewhere": /);
+});
+
+test('it leaves the loopback only where the network is said to be trusted', async () => {
+  const refused = start({ API_HOST: '0.0.0.0' });
+  const output = text(refused.stderr!);
+  expect(await once(refused, 'exit')).toEqual([78, null]);
+  expect(await output).toMatch(/API_HOST "0\.0\.0\.0": .*API_TRUST_NETWORK=true/);
+  const child = start({ API_HOST: '0.0.0.0', API_TRUST_NETWORK: 'true' });
+  const port = new URL(await addressOf(child)).port;
+  expect((await fetch(`http://127.0.0.1:${port}/live`)).status).toBe(200);
 });
