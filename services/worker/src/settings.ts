@@ -3,6 +3,7 @@ import {
   dataDir,
   logLevel,
   modelsDir,
+  Port,
   redisPrefix,
   redisUrl,
   setting,
@@ -43,6 +44,24 @@ const trainerIdleMs = setting({
     'How long a trainer without a job is kept, with its base model in memory, for the next job on that model.',
 });
 
+const device = setting({
+  variable: 'DEVICE',
+  schema: Type.Enum(['auto', 'gpu', 'cpu']),
+  fallback: 'auto',
+  example: 'gpu',
+  description:
+    'What to train on. `gpu`: the worker ends with exit code 69, and says what is missing, where the engine sees no GPU. ' +
+    '`auto`: the GPU where the engine sees one.',
+});
+
+const healthPort = setting({
+  variable: 'WORKER_HEALTH_PORT',
+  schema: Port,
+  fallback: '0',
+  example: '8082',
+  description: 'Port on 127.0.0.1 that answers `/live` and `/ready`, for a supervisor; 0 for none.',
+});
+
 /** The settings of the worker. */
 export const WORKER_SETTINGS = {
   logLevel,
@@ -52,5 +71,7 @@ export const WORKER_SETTINGS = {
   workerName,
   jobLockMs,
   trainerIdleMs,
+  device,
+  healthPort,
   shutdownTimeoutMs,
 };

@@ -2,6 +2,7 @@ import { createJobStore } from '@lorasmith/job-store';
 import { openBundleStore } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
+import type { Device } from './device/choose-device.js';
 import { createJobFolders } from './job-folders.js';
 import { profileMachine } from './machine-profile.js';
 import { startMaintenance } from './maintenance.js';
@@ -24,6 +25,8 @@ export interface WorkerOptions {
   trainerProgram: string;
   /** The program that measures the machine; null: it is not measured. */
   probeProgram: string | null;
+  /** What trainers compute with. @defaultValue cpu */
+  device?: Device;
   /** What the trainer inherits. */
   environment: NodeJS.ProcessEnv;
   log: Logger;
@@ -44,7 +47,9 @@ export interface WorkerService {
 
 /** Takes jobs from the queue until it is stopped. Where Redis is away, it waits for it. */
 export async function startWorker(options: WorkerOptions): Promise<WorkerService> {
-  const { redis, prefix, dataDir, modelsDir, workerName, log } = options;
+  const { redis, prefix, dataDir, modelsDir, workerName, log, device = 'cpu' } = options;
+  // TensorFlow would take a GPU that it was not told to use, and nearly all of its memory.
+  const environment = device === 'gpu' ? options.environment : { ...options.environment, CUDA_VISIBLE_DEVICES: '-1' };
   const store = createJobStore({ redis, prefix });
   const adapters = await openBundleStore({ root: dataDir, kind: 'adapters' });
   const datasets = await openBundleStore({ root: dataDir, kind: 'datasets' });
@@ -58,13 +63,14 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     fork: () =>
       forkTrainer({
         program: options.trainerProgram,
-        environment: trainerEnvironment(options.environment),
+        arguments: [device],
+        environment: trainerEnvironment(environment),
         limits,
         onLine: (line) => log.info({ from: 'trainer' }, line),
       }),
   });
   // Before the first job, so that the two do not take the machine from each other.
-  const { probeProgram, environment } = options;
+  const { probeProgram } = options;
   const machine =
     probeProgram === null ? null : await profileMachine({ dataDir, workerName, probeProgram, environment, log });
   if (machine !== null) {

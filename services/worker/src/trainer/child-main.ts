@@ -1,5 +1,8 @@
-import { BaseModelCache, train, useFusedOps } from '@lorasmith/training';
+import { BaseModelCache, engine, train, useFusedOps } from '@lorasmith/training';
 import { serveTrainer } from './serve-trainer.js';
+
+// The GPU was there when the worker started; without a word TensorFlow would go on with the CPU.
+if (process.argv[2] === 'gpu' && !engine.onGpu) throw new Error('The engine no longer sees the GPU.');
 
 useFusedOps();
 const cache = new BaseModelCache();

@@ -31,6 +31,8 @@ export const DEFAULT_TRAINER_LIMITS: TrainerLimits = {
 export interface TrainerProcessOptions {
   /** The program to fork. */
   program: string;
+  /** What the program is given on its command line. */
+  arguments?: readonly string[];
   environment: NodeJS.ProcessEnv;
   limits: TrainerLimits;
   /** Gets each line that the trainer writes to its standard output or error. */
@@ -69,7 +71,7 @@ interface Run {
 
 export function forkTrainer(options: TrainerProcessOptions): TrainerProcess {
   const { program, environment, limits } = options;
-  const child = fork(program, [], {
+  const child = fork(program, options.arguments ?? [], {
     env: environment,
     execArgv: [],
     // Keeps NaN and infinity, which JSON turns into null.

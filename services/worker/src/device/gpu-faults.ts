@@ -1,0 +1,69 @@
+/** What was found out about the GPU of this machine, or of this container. */
+export interface GpuFindings {
+  /** `/dev/nvidia…`, or what stands for it under WSL. */
+  deviceFiles: string[];
+  /** Of the libraries that the engine opens, those that the dynamic linker does not find. */
+  missingLibraries: string[];
+  /** `CUDA_VISIBLE_DEVICES` as it is set. */
+  visibleDevices: string | undefined;
+  /** Whether the engine computes on a GPU. */
+  engineOnGpu: boolean;
+  /** What the engine wrote while it looked for one; the last lines. */
+  engineLines: string[];
+}
+
+export const DRIVER_LIBRARY = 'libcuda.so.1';
+
+/** What TensorFlow opens before it uses a GPU; without one of them it silently computes on the CPU. */
+export const CUDA_LIBRARIES = [
+  'libcudart.so.12',
+  'libcublas.so.12',
+  'libcublasLt.so.12',
+  'libcufft.so.11',
+  'libcusolver.so.11',
+  'libcusparse.so.12',
+  'libcudnn.so.9',
+];
+
+/** What is missing for training on a GPU and what to do about it, one sentence or two each; empty: nothing. */
+export function gpuFaults(findings: GpuFindings): string[] {
+  if (findings.engineOnGpu) return [];
+  const { deviceFiles, missingLibraries, visibleDevices, engineLines } = findings;
+  const faults: string[] = [];
+  const hasDevice = deviceFiles.length > 0;
+  const hasDriver = !missingLibraries.includes(DRIVER_LIBRARY);
+  if (!hasDevice && !hasDriver) {
+    faults.push(
+      `driver: there is neither /dev/nvidia* nor ${DRIVER_LIBRARY}. The host needs the NVIDIA driver (nvidia-smi must ` +
+        'work there); a container also needs the NVIDIA Container Toolkit on the host, and a GPU handed to it.',
+    );
+  } else if (!hasDevice) {
+    faults.push(
+      'device: there is no /dev/nvidia*. Load the driver on the host (nvidia-smi must work there); a container must be ' +
+        'handed a GPU.',
+    );
+  } else if (!hasDriver) {
+    faults.push(
+      `toolkit: ${DRIVER_LIBRARY}, the driver's library, is not found. In a container the NVIDIA Container Toolkit of the ` +
+        'host puts it in place, if NVIDIA_DRIVER_CAPABILITIES has "compute".',
+    );
+  }
+  const missingCuda = missingLibraries.filter((library) => library !== DRIVER_LIBRARY);
+  if (missingCuda.length > 0) {
+    faults.push(
+      `library: not found: ${missingCuda.join(', ')}. The image of the GPU worker has them in /opt/cuda/lib, which ` +
+        'LD_LIBRARY_PATH must name.',
+    );
+  }
+  if (visibleDevices === '-1' || visibleDevices === '') {
+    faults.push('CUDA_VISIBLE_DEVICES hides every GPU. Set it to the number of one, such as 0.');
+  }
+  if (faults.length === 0) {
+    const said = engineLines.length > 0 ? ` It said: ${engineLines.join(' | ')}` : '';
+    faults.push(
+      'engine: driver and libraries are there, but TensorFlow uses no GPU. It may be its build without CUDA, or the ' +
+        `driver may be too old for CUDA 12.5 (525 or later), or CUDA_VISIBLE_DEVICES names no GPU of this machine.${said}`,
+    );
+  }
+  return faults;
+}

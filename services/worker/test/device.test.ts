@@ -1,0 +1,98 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { access, mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { startRealRedis } from '../../../test/real-redis.js';
+import { gpuDeviceFiles } from '../src/device/look-for-gpu.js';
+
+// The worker as it runs, with the real engine, on a machine without a GPU.
+
+const PROGRAM = fileURLToPath(new URL('../dist/main.js', import.meta.url));
+const hasGpu = (await gpuDeviceFiles()).length > 0;
+if (hasGpu) console.log('Skipped, since this machine has a GPU: the tests of a worker that finds none.');
+
+let folder: string;
+
+beforeEach(async () => {
+  await access(PROGRAM).catch(() => expect.fail('The worker is not compiled: run `pnpm build` first.'));
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-device-'));
+});
+afterEach(async () => {
+  await rm(folder, { recursive: true, force: true });
+});
+
+function startWorkerProcess(settings: NodeJS.ProcessEnv) {
+  const worker = fork(PROGRAM, [], {
+    execArgv: [],
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    env: { ...process.env, DATA_DIR: folder, MODELS_DIR: folder, ...settings },
+  });
+  const written = { stdout: '', stderr: '' };
+  worker.stdout?.on('data', (chunk: Buffer) => {
+    written.stdout += chunk;
+  });
+  worker.stderr?.on('data', (chunk: Buffer) => {
+    written.stderr += chunk;
+  });
+  return { worker, written };
+}
+
+test.skipIf(hasGpu)(
+  'a worker that must have a GPU says what is missing and ends with its own exit code',
+  async () => {
+    // Nothing listens there: it is not asked for.
+    const { worker, written } = startWorkerProcess({ DEVICE: 'gpu', REDIS_URL: 'redis://127.0.0.1:1' });
+    const [code] = await once(worker, 'close');
+    expect(code).toBe(69);
+    expect(written.stderr).toMatch(/^The engine sees no GPU, and DEVICE is gpu\.\n {2}driver: /m);
+    expect(written.stderr).toContain('libcuda.so.1');
+    expect(written.stderr).toContain('DEVICE=cpu trains on the CPU instead.');
+  },
+  60_000,
+);
+
+test.skipIf(hasGpu)(
+  'by itself it takes the CPU, says so, and answers a supervisor',
+  async () => {
+    const redis = await startRealRedis();
+    const port = await freePort();
+    const { worker, written } = startWorkerProcess({ REDIS_URL: redis.url, WORKER_HEALTH_PORT: String(port) });
+    try {
+      await expect.poll(() => ready(port), { timeout: 60_000, interval: 200 }).toBe(200);
+      expect(written.stdout).toContain('training on the CPU: this machine has no NVIDIA GPU');
+      // Whether it may be asked to stop and be gone is what a supervisor counts on.
+      worker.kill('SIGTERM');
+      expect((await once(worker, 'exit'))[0]).toBe(0);
+    } finally {
+      worker.kill('SIGKILL');
+      await redis.stop();
+    }
+  },
+  90_000,
+);
+
+test('another device than these three is refused before anything is opened', async () => {
+  const { worker, written } = startWorkerProcess({ DEVICE: 'cuda' });
+  const [code] = await once(worker, 'close');
+  expect(code).toBe(78);
+  expect(written.stderr).toContain('DEVICE "cuda"');
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+async function ready(port: number): Promise<number> {
+  const response = await fetch(`http://127.0.0.1:${port}/ready`).catch(() => null);
+  await response?.body?.cancel();
+  return response?.status ?? 0;
+}
