@@ -1,0 +1,14 @@
+// node collect-service.mjs SERVICE FOLDER: the compiled packages of one service, laid out as in the workspace.
+import { cp } from 'node:fs/promises';
+import path from 'node:path';
+import { servicePackages } from './service-packages.mjs';
+
+const [service = '', target = ''] = process.argv.slice(2);
+for (const folder of await servicePackages('.', service)) {
+  await cp(path.join(folder, 'package.json'), path.join(target, folder, 'package.json'));
+  await cp(path.join(folder, 'dist'), path.join(target, folder, 'dist'), {
+    recursive: true,
+    // Types, maps and build state are for building.
+    filter: (file) => !/\.(d\.ts|map|tsbuildinfo)$/.test(file),
+  });
+}

@@ -1,0 +1,24 @@
+// node compile-addons.mjs FOLDER: TensorFlow's Node addon and the fused ops, compiled as set-up does it, for the library
+// of LIBTENSORFLOW_DIR. FOLDER/tfjs-node-gpu is to be laid over that package, FOLDER/fused-ops is what the engine loads.
+import { cp } from 'node:fs/promises';
+import path from 'node:path';
+import { installEngineAddon } from '../../scripts/setup/engine-addon.mjs';
+import { installFusedOps } from '../../scripts/setup/fused-ops.mjs';
+import { cacheDir, ROOT_DIR } from '../../scripts/setup/locations.mjs';
+import { findTensorflowLibrary } from '../../scripts/setup/tensorflow-library.mjs';
+
+const target = process.argv[2] ?? '';
+const { env } = process;
+const options = { cache: cacheDir(env), env, progress: { update: (/** @type {string} */ text) => console.log(text) } };
+const { library } = await findTensorflowLibrary(options);
+await installEngineAddon(library, options);
+await installFusedOps(library, options);
+
+const enginePackage = path.join(ROOT_DIR, 'packages/tensor/node_modules/@tensorflow/tfjs-node-gpu');
+for (const folder of ['lib', 'deps/lib']) {
+  await cp(path.join(enginePackage, folder), path.join(target, 'tfjs-node-gpu', folder), {
+    recursive: true,
+    verbatimSymlinks: true,
+  });
+}
+await cp(path.join(ROOT_DIR, 'packages/tensor/native/build'), path.join(target, 'fused-ops'), { recursive: true });

@@ -1,0 +1,29 @@
+// node prune-packages.mjs: leaves in ./node_modules what runs. Types and source maps go. Of TensorFlow.js, which comes in
+// many builds of 270 MB together, only the files stay that loading it opens; the addon must be in place.
+import { existsSync, realpathSync } from 'node:fs';
+import { readdir, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+
+const STORE = path.resolve('node_modules/.pnpm');
+const NOT_FOR_RUNNING = /\.(map|d\.ts|d\.mts|d\.cts|ts|mts|cts|tsbuildinfo|flow)$/;
+/** Packages whose files are nearly all other builds of the same code. */
+const MANY_BUILDS = /\/node_modules\/(@tensorflow\/[^/]+|core-js)\//;
+const KEPT_OF_MANY_BUILDS = /(^|\/)(package\.json|LICEN[CS]E[^/]*|NOTICE[^/]*|[^/]+\.node|[^/]+\.so(\.\d+)*)$/;
+
+const opened = new Set(engineFiles());
+for (const entry of await readdir(STORE, { recursive: true, withFileTypes: true })) {
+  const file = path.join(entry.parentPath, entry.name);
+  if (!entry.isFile()) continue;
+  const isOtherBuild = MANY_BUILDS.test(file) && !opened.has(file) && !KEPT_OF_MANY_BUILDS.test(file);
+  if (isOtherBuild || NOT_FOR_RUNNING.test(file)) await rm(file);
+}
+
+/** @returns {string[]} what `require` of the engine opens; nothing where the service has no engine */
+function engineFiles() {
+  const tensorPackage = path.resolve('packages/tensor/package.json');
+  if (!existsSync(path.join(path.dirname(tensorPackage), 'node_modules'))) return [];
+  const require = createRequire(tensorPackage);
+  require('@tensorflow/tfjs-node-gpu').backend();
+  return Object.keys(require.cache).map((file) => realpathSync(file));
+}

@@ -1,0 +1,43 @@
+// node unpack-engine.mjs cpu|gpu|cuda FOLDER: puts what one kind of wheel holds into FOLDER/{lib,bin,include,licenses}.
+import { cp, mkdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { unpackWheel } from '../../scripts/setup/unpack-wheel.mjs';
+import { CPU_TENSORFLOW, CUDA, GPU_TENSORFLOW } from './engine-wheels.mjs';
+
+const [kind = '', target = ''] = process.argv.slice(2);
+const cache = path.join(target, '.unpacked');
+const progress = { update: (/** @type {string} */ text) => console.log(text) };
+
+for (const wheel of wheelsOf(kind)) {
+  const { folder } = await unpackWheel(wheel, { cache, env: process.env, progress });
+  for (const member of wheel.members) await place(folder, member, wheel.project);
+  await rm(folder, { recursive: true });
+}
+await rm(cache, { recursive: true });
+
+/** @param {string} name @returns {import('./engine-wheels.mjs').Wheel[]} */
+function wheelsOf(name) {
+  const wheels = { cpu: [CPU_TENSORFLOW[process.arch]], gpu: [GPU_TENSORFLOW], cuda: CUDA }[name] ?? [];
+  if (name !== 'cpu' && process.arch !== 'x64') throw new Error('There is a GPU engine for x64 alone.');
+  return wheels.map((wheel) => {
+    if (!wheel) throw new Error(`There is no pinned TensorFlow for ${process.arch}.`);
+    return wheel;
+  });
+}
+
+/** @param {string} folder @param {string} member @param {string} project */
+async function place(folder, member, project) {
+  const headers = 'tensorflow/include/';
+  const file = path.join(folder, member);
+  const name = path.basename(member);
+  if (/license|notices/i.test(name)) {
+    await mkdir(path.join(target, 'licenses'), { recursive: true });
+    await cp(file, path.join(target, 'licenses', `${project}-${name}`));
+  } else if (member.startsWith(headers)) {
+    await cp(file, path.join(target, 'include', member.slice(headers.length)), { recursive: true });
+  } else {
+    const place = name.includes('.so') ? 'lib' : 'bin';
+    await mkdir(path.join(target, place), { recursive: true });
+    await cp(file, path.join(target, place, name));
+  }
+}
