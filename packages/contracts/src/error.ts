@@ -47,6 +47,7 @@ export const ERROR_STATUS = {
   invalid_adapter: 422,
   merge_not_finite: 422,
   merge_crashed: 500,
+  import_crashed: 500,
   // while training
   non_finite_loss: 422,
   trainer_crashed: 500,

@@ -1,13 +1,25 @@
 import { RE2JS } from 're2js';
 
+/**
+ * RE2 takes time in proportion to the length of the name times the size of the compiled expression, and each is matched
+ * with every layer. A real one has some dozen instructions, one that lists a hundred layers a thousand.
+ */
+const MAX_PROGRAM_SIZE = 5_000;
+/** Of keys that are more than a name. */
+const MAX_EXPRESSIONS = 64;
+
+const PLAIN_NAME = /^[\w.-]+$/;
+
 /** A number for the modules that a key selects; undefined for the others. */
 export type ModulePattern = (moduleName: string) => number | undefined;
 
 /** A regular expression that cannot be used here: `what` says why. */
 export class PatternError extends Error {
   readonly what: string;
-  constructor(source: string, what: string, cause: unknown) {
-    super(`${JSON.stringify(source)} is not a regular expression that can be used here: ${what}`, { cause });
+  constructor(source: string, what: string, cause?: unknown) {
+    super(`${JSON.stringify(source.slice(0, 200))} is not a regular expression that can be used here: ${what}`, {
+      cause,
+    });
     this.name = 'PatternError';
     this.what = what;
   }
@@ -29,13 +41,17 @@ export function wholeNameMatcher(source: string): (moduleName: string) => boolea
  */
 export function patternKeyMatcher(key: string): (moduleName: string) => boolean {
   // Nearly every key is a plain name, in which a dot as "any character" would select the same modules.
-  if (/^[\w.-]+$/.test(key)) return (moduleName) => hasSuffix(moduleName, key);
+  if (PLAIN_NAME.test(key)) return (moduleName) => hasSuffix(moduleName, key);
   const expression = compile(`(?:.*\\.)?(?:${key})`, key);
   return (moduleName) => expression.matches(moduleName);
 }
 
 /** The table as PEFT reads it: of several keys that select a module the first counts. @throws PatternError */
 export function compileModulePattern(table: Readonly<Record<string, number>>): ModulePattern {
+  const expressions = Object.keys(table).filter((key) => !PLAIN_NAME.test(key));
+  if (expressions.length > MAX_EXPRESSIONS) {
+    throw new PatternError(expressions[MAX_EXPRESSIONS]!, `it is one of more than ${MAX_EXPRESSIONS}`);
+  }
   const compiled = Object.entries(table).map(([key, value]) => ({ matches: patternKeyMatcher(key), value }));
   return (moduleName) => compiled.find(({ matches }) => matches(moduleName))?.value;
 }
@@ -46,9 +62,12 @@ export function hasSuffix(moduleName: string, suffix: string): boolean {
 }
 
 function compile(expression: string, source: string): RE2JS {
+  let compiled: RE2JS;
   try {
-    return RE2JS.compile(expression);
+    compiled = RE2JS.compile(expression);
   } catch (cause) {
     throw new PatternError(source, (cause as Error).message.replace(/^error parsing regexp: /, ''), cause);
   }
+  if (compiled.programSize() > MAX_PROGRAM_SIZE) throw new PatternError(source, 'it is too large once compiled');
+  return compiled;
 }

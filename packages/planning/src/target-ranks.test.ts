@@ -48,4 +48,13 @@ describe('withRanks', () => {
     const { faults } = ranked({ rank_pattern: { [`${'x'.repeat(600)}`]: 4 } });
     expect(faults).toMatchObject([{ code: 'invalid_job', param: `lora.rank_pattern.${'x'.repeat(100)}` }]);
   });
+
+  it('has a fault for expressions that are too many or too large', () => {
+    const many = Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`.*q_pro[j${i}]`, 4]));
+    expect(ranked({ rank_pattern: many }).faults).toMatchObject([{ code: 'invalid_job', param: 'lora.rank_pattern' }]);
+    const large = '(q_proj){1000}'.concat('|v_proj');
+    expect(ranked({ alpha_pattern: { [large]: 4 } }).faults).toMatchObject([
+      { code: 'invalid_job', message: expect.stringContaining('too large') },
+    ]);
+  });
 });

@@ -44,7 +44,14 @@ function checkedPattern(
 ): ModulePattern {
   const found = Object.keys(table).flatMap((key) => keyFault(field, key, layers) ?? []);
   faults.add(...found);
-  return found.length > 0 ? () => undefined : compileModulePattern(table);
+  if (found.length > 0) return () => undefined;
+  try {
+    return compileModulePattern(table);
+  } catch (error) {
+    if (!(error instanceof PatternError)) throw error;
+    faults.add({ code: 'invalid_job', message: `${field}: ${error.message}.`, param: `lora.${field}` });
+    return () => undefined;
+  }
 }
 
 function keyFault(field: string, key: string, layers: readonly AdaptableModule[]): CodedFault | null {

@@ -33,6 +33,24 @@ export const REGISTRY_SETTINGS = {
       description: 'Port of the registry.',
     }),
   },
+  importing: {
+    maxBytes: setting({
+      variable: 'IMPORT_MAX_BYTES',
+      schema: Type.Integer({ minimum: 1_024, maximum: Number.MAX_SAFE_INTEGER }),
+      fallback: '4294967296',
+      unit: 'bytes',
+      example: '1073741824',
+      description: 'Largest tar of an adapter that POST /adapters takes.',
+    }),
+    timeoutMs: setting({
+      variable: 'IMPORT_TIMEOUT_MS',
+      schema: Type.Integer({ minimum: 1_000, maximum: 86_400_000 }),
+      fallback: '600000',
+      unit: 'ms',
+      example: '600000',
+      description: 'Checking an imported adapter, and hashing its base model the first time, may take this long.',
+    }),
+  },
   merging: {
     cacheBytes: setting({
       variable: 'MERGED_CACHE_BYTES',

@@ -4,6 +4,7 @@ import { openBundleStore } from '@lorasmith/storage';
 import { AdapterLibrary } from './adapters/adapter-library.js';
 import { buildApp } from './app.js';
 import { REGISTRY_SETTINGS } from './config.js';
+import { AdapterImport } from './importing/adapter-import.js';
 import { logMergeEvents } from './merging/log-merge-events.js';
 import { MergedModels } from './merging/merged-models.js';
 
@@ -16,31 +17,49 @@ const library = new AdapterLibrary({
   store: adapters,
   onBroken: (adapter, error) => logger.warn({ adapter, err: error }, 'an adapter is left out of lists'),
 });
+const childProgram = (file: string) => ({
+  file: fileURLToPath(new URL(file, import.meta.url)),
+  environment: {
+    ...process.env,
+    // TensorFlow would take all memory of the GPU from the trainer.
+    CUDA_VISIBLE_DEVICES: '-1',
+    TF_CPP_MIN_LOG_LEVEL: process.env.TF_CPP_MIN_LOG_LEVEL ?? '2',
+  },
+});
 const models = await MergedModels.open({
   adapters,
   merged,
   modelsDir: config.modelsDir,
-  program: {
-    file: fileURLToPath(new URL('./merging/merge-child-main.js', import.meta.url)),
-    environment: {
-      ...process.env,
-      // TensorFlow would take all memory of the GPU from the trainer.
-      CUDA_VISIBLE_DEVICES: '-1',
-      TF_CPP_MIN_LOG_LEVEL: process.env.TF_CPP_MIN_LOG_LEVEL ?? '2',
-    },
-  },
+  program: childProgram('./merging/merge-child-main.js'),
   cacheBytes: config.merging.cacheBytes,
   mergeTimeoutMs: config.merging.timeoutMs,
   waitTimeoutMs: config.merging.waitMs,
   onEvent: logMergeEvents(logger),
 });
 
-const app = await buildApp({ logger, library, adapters, merged, models, modelsDir: config.modelsDir });
+const imports = new AdapterImport({
+  adapters,
+  modelsDir: config.modelsDir,
+  program: childProgram('./importing/import-child-main.js'),
+  timeoutMs: config.importing.timeoutMs,
+});
+
+const app = await buildApp({
+  logger,
+  library,
+  adapters,
+  merged,
+  models,
+  imports,
+  modelsDir: config.modelsDir,
+  maxImportBytes: config.importing.maxBytes,
+});
 shutDownInOrder({
   logger,
   timeoutMs: config.shutdownTimeoutMs,
   close: async () => {
     // First, so that whoever waits for a merge is answered.
+    imports.close();
     await models.close();
     await app.close();
   },

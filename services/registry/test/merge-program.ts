@@ -1,16 +1,26 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { MergeProgram } from '../src/merging/run-merge-process.js';
+import type { ChildProgram } from '../src/processes/one-shot-process.js';
 
-/** The real merge process, as `main.ts` starts it. Node runs no TypeScript, so it is the built one. */
-export function mergeProgram(): MergeProgram {
-  const file = fileURLToPath(new URL('../dist/merging/merge-child-main.js', import.meta.url));
+/** The real merge process, as `main.ts` starts it. */
+export function mergeProgram(): ChildProgram {
+  return builtProgram('merging/merge-child-main.js');
+}
+
+/** The real import process. */
+export function importProgram(): ChildProgram {
+  return builtProgram('importing/import-child-main.js');
+}
+
+/** Node runs no TypeScript, so it is the built one. */
+function builtProgram(name: string): ChildProgram {
+  const file = fileURLToPath(new URL(`../dist/${name}`, import.meta.url));
   if (!existsSync(file)) throw new Error(`${file} is not built: run "pnpm build" first`);
   return { file, environment: { PATH: process.env.PATH, TF_CPP_MIN_LOG_LEVEL: '2', CUDA_VISIBLE_DEVICES: '-1' } };
 }
 
 /** A program that stands in for the merge process where it must fail. */
-export function faultyProgram(name: 'crash' | 'hang'): MergeProgram {
+export function faultyProgram(name: 'crash' | 'hang'): ChildProgram {
   const file = fileURLToPath(new URL(`fixtures/merge-${name}.mjs`, import.meta.url));
   return { file, environment: { PATH: process.env.PATH } };
 }

@@ -1,8 +1,9 @@
 import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ADAPTER_FILES, type AdapterManifest } from '@lorasmith/contracts';
+import { ADAPTER_FILES, type AdapterManifest, JobSpec } from '@lorasmith/contracts';
 import { digestWeights, readModelFolder } from '@lorasmith/model-folder';
 import { type BundleStore, digestFile } from '@lorasmith/storage';
+import { Value } from 'typebox/value';
 
 export const REFERENCE = new URL('../../../test/fixtures/reference/', import.meta.url).pathname;
 
@@ -65,43 +66,17 @@ function manifestOf(
     created_at: '2026-05-04T03:02:01.500Z',
     base_model: { name: model, family: 'llama', weights_sha256: weightsSha256 },
     dataset: { id: dataset, sha256: '0'.repeat(64), rows: 4 },
-    settings: {
-      base_model: model,
-      dataset,
-      validation: { split: 0 },
-      lora: {
-        r: 4,
-        alpha: 8,
-        dropout: 0,
-        target_modules: ['q_proj'],
-        exclude_modules: null,
-        layers_to_transform: null,
-        rank_pattern: {},
-        alpha_pattern: {},
-        use_rslora: false,
-        lora_plus_ratio: null,
-        init_from: null,
-      },
-      training: {
-        epochs: 3,
-        max_steps: null,
-        batch_size: 8,
-        gradient_accumulation_steps: 1,
-        learning_rate: 1e-4,
-        lr_scheduler: 'linear',
-        warmup_ratio: 0.03,
-        weight_decay: 0,
-        max_grad_norm: 1,
-        max_seq_length: 1024,
-        on_overflow: 'error',
-        precision: 'auto',
-        seed: 42,
-        eval_every_steps: null,
-        checkpoint_every_steps: 50,
-      },
-      name: 'a-name',
-      metadata: {},
-    },
+    settings: Value.Parse(
+      JobSpec,
+      Value.Default(JobSpec, {
+        base_model: model,
+        dataset,
+        validation: {},
+        lora: { r: 4, alpha: 8, target_modules: ['q_proj'] },
+        training: {},
+        name: 'a-name',
+      }),
+    ),
     report: {
       base_model: model,
       family: 'llama',

@@ -11,9 +11,10 @@ import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { AdapterLibrary } from '../src/adapters/adapter-library.js';
 import { buildApp } from '../src/app.js';
+import { AdapterImport } from '../src/importing/adapter-import.js';
 import { MergedModels, type MergeEvent } from '../src/merging/merged-models.js';
-import type { MergeProgram } from '../src/merging/run-merge-process.js';
-import { faultyProgram, mergeProgram } from './merge-program.js';
+import type { ChildProgram } from '../src/processes/one-shot-process.js';
+import { faultyProgram, importProgram, mergeProgram } from './merge-program.js';
 import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from './published-adapter.js';
 
 const run = promisify(execFile);
@@ -41,7 +42,7 @@ afterEach(async () => {
   await rm(root, { recursive: true });
 });
 
-async function listen(program: MergeProgram): Promise<void> {
+async function listen(program: ChildProgram): Promise<void> {
   await app?.close();
   events = [];
   models = await MergedModels.open({
@@ -61,7 +62,14 @@ async function listen(program: MergeProgram): Promise<void> {
     adapters,
     merged,
     models,
+    imports: new AdapterImport({
+      adapters,
+      modelsDir: join(root, 'models'),
+      program: importProgram(),
+      timeoutMs: 60_000,
+    }),
     modelsDir: join(root, 'models'),
+    maxImportBytes: 2 ** 20,
   });
   await app.listen({ host: '127.0.0.1', port: 0 });
   url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`;
@@ -154,6 +162,7 @@ describe('an adapter', () => {
         {
           id: ID,
           object: 'adapter',
+          origin: 'trained',
           name: 'a-name',
           job: ID.replace('ad_', 'job_'),
           base_model: 'llama-tied',

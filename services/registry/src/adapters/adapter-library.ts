@@ -60,6 +60,11 @@ export class AdapterLibrary {
     return { data, has_more, next: has_more ? data.at(-1)!.id : null };
   }
 
+  /** As in the list. @throws ProductError adapter_not_found; invalid_adapter when it is broken on disk */
+  async summary(id: string): Promise<Adapter> {
+    return summaryOf(await this.manifest(id));
+  }
+
   /** @throws ProductError adapter_not_found; invalid_adapter when it is broken on disk */
   async manifest(id: string): Promise<AdapterManifest> {
     return (await this.check(id)).manifest;

@@ -3,30 +3,16 @@ import { join } from 'node:path';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { mergeModel, readPeftFolder } from '@lorasmith/lora';
 import { digestWeights, readModelFolder } from '@lorasmith/model-folder';
-import { asStorageError, digestFile } from '@lorasmith/storage';
-import type { MergeMessage, MergeRequest } from './merge-messages.js';
+import { digestFile } from '@lorasmith/storage';
+import { answerParent } from '../processes/answer-parent.js';
+import type { MergeProgress, MergeRequest } from './merge-messages.js';
 
 /** Progress is for the log: a few messages a second at most. */
 const PROGRESS_INTERVAL_MS = 500;
 
-// The registry is gone: nobody would take the result.
-process.on('disconnect', () => process.exit(1));
-process.once('message', (request: MergeRequest) => {
-  void answer(request).then((message) => process.send!(message, () => process.exit(0)));
-});
+answerParent<MergeRequest, AdapterFile[], MergeProgress>('merge', merge);
 
-async function answer(request: MergeRequest): Promise<MergeMessage> {
-  try {
-    return { type: 'merged', files: await merge(request) };
-  } catch (error) {
-    const known = asStorageError(error);
-    if (known instanceof ProductError) return { type: 'failed', code: known.code, message: known.message };
-    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
-    return { type: 'failed', code: 'internal_error', message: 'The merge failed; the log of the registry says why.' };
-  }
-}
-
-async function merge(request: MergeRequest): Promise<AdapterFile[]> {
+async function merge(request: MergeRequest, tell: (progress: MergeProgress) => void): Promise<AdapterFile[]> {
   const adapter = await readPeftFolder(request.adapterFolder);
   const model = await readModelFolder(request.modelFolder);
   checkWeights(request, model.name, await digestWeights(model));
@@ -38,7 +24,7 @@ async function merge(request: MergeRequest): Promise<AdapterFile[]> {
     onProgress: (doneBytes, totalBytes) => {
       if (performance.now() - reportedAtMs < PROGRESS_INTERVAL_MS) return;
       reportedAtMs = performance.now();
-      process.send!({ type: 'progress', doneBytes, totalBytes } satisfies MergeMessage);
+      tell({ doneBytes, totalBytes });
     },
   });
   const files: AdapterFile[] = [];

@@ -1,5 +1,3 @@
-import type { AdapterFile, ErrorCode } from '@lorasmith/contracts';
-
 /** What the merge process is asked, once in its life. All paths are absolute. */
 export interface MergeRequest {
   /** The base model. */
@@ -14,8 +12,8 @@ export interface MergeRequest {
   outputFolder: string;
 }
 
-/** What the merge process says; nothing follows `merged` or `failed`. */
-export type MergeMessage =
-  | { type: 'progress'; doneBytes: number; totalBytes: number }
-  | { type: 'merged'; files: AdapterFile[] }
-  | { type: 'failed'; code: ErrorCode; message: string };
+/** How far the merge process has come; it ends with the files it made. */
+export interface MergeProgress {
+  doneBytes: number;
+  totalBytes: number;
+}

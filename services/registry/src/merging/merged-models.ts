@@ -4,9 +4,10 @@ import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
 import type { BundleStore } from '@lorasmith/storage';
 import type { CheckedAdapter } from '../adapters/adapter-library.js';
+import type { ChildProgram } from '../processes/one-shot-process.js';
 import { MergeQueue } from './merge-queue.js';
 import { MergedCache } from './merged-cache.js';
-import { type MergeProgram, runMergeProcess } from './run-merge-process.js';
+import { runMergeProcess } from './run-merge-process.js';
 
 /** A tensor's line in the index of a model in several files, and its share of our record. */
 const MAX_INDEX_ENTRY_BYTES = 512;
@@ -25,7 +26,7 @@ export interface MergedModelsDependencies {
   merged: BundleStore;
   /** Base models. */
   modelsDir: string;
-  program: MergeProgram;
+  program: ChildProgram;
   /** Of all merged models on disk together. */
   cacheBytes: number;
   /** After this a merge is ended. */
@@ -132,8 +133,7 @@ export class MergedModels {
       const made = await runMergeProcess(program, request, {
         signal: this.#closing.signal,
         timeoutMs: mergeTimeoutMs,
-        onProgress: (doneBytes, totalBytes) =>
-          onEvent({ type: 'merge-progressed', adapter: id, doneBytes, totalBytes }),
+        onProgress: (progress) => onEvent({ type: 'merge-progressed', adapter: id, ...progress }),
       });
       await this.#cache.publish(id, staging, made);
       onEvent({ type: 'merge-finished', adapter: id, seconds: seconds() });

@@ -1,0 +1,41 @@
+import { ProductError } from '@lorasmith/contracts';
+import type { ModelFolder } from '@lorasmith/model-folder';
+import type { PeftAdapter } from './peft-adapter.js';
+
+/** The greatest rank that a job can train, so that every adapter can be gone on with. */
+const MAX_RANK = 512;
+
+/**
+ * Checks that an adapter is one for this base model: each of its modules is a linear layer of the model with these
+ * sizes, ranks are within bounds, and every number is finite.
+ *
+ * @throws ProductError invalid_adapter naming the module
+ */
+export function checkFitsBase(adapter: PeftAdapter, model: ModelFolder): void {
+  const { architecture, modules, headModule } = model;
+  const layers = new Map(modules.map((layer) => [layer.name, layer]));
+  const isTied = architecture.kind === 'decoder' && architecture.tiedHead;
+  if (headModule !== null) layers.set(headModule.name, headModule);
+  for (const [name, module] of adapter.modules) {
+    const { a, b, rank, scale, inFeatures, outFeatures } = module;
+    const layer = layers.get(name);
+    if (layer === undefined) throw invalid(name, `is no linear layer of the base model ${model.name}`);
+    if (isTied && name === headModule?.name) {
+      throw invalid(name, `is the output head of ${model.name}, which is its embedding too and is not adapted`);
+    }
+    if (layer.in_features !== inFeatures || layer.out_features !== outFeatures) {
+      const theirs = `[${layer.out_features}, ${layer.in_features}]`;
+      throw invalid(name, `is for a layer of [${outFeatures}, ${inFeatures}]; that of ${model.name} is ${theirs}`);
+    }
+    if (rank > MAX_RANK) throw invalid(name, `has rank ${rank}; at most ${MAX_RANK} is taken`);
+    if (!Number.isFinite(scale) || scale <= 0) throw invalid(name, `has the scale ${scale}, which must be above 0`);
+    if (!a.every(Number.isFinite) || !b.every(Number.isFinite)) {
+      throw invalid(name, 'holds a number that is not finite');
+    }
+  }
+}
+
+function invalid(module: string, fault: string): ProductError {
+  const shown = module.slice(0, 200);
+  return new ProductError('invalid_adapter', `The adapter does not fit: ${shown} ${fault}.`, { param: shown });
+}

@@ -1,0 +1,112 @@
+import { ADAPTER_FILES, type AdapterId, type AdapterManifest, newIdentifier, ProductError } from '@lorasmith/contracts';
+import type { BundleStore, Staging } from '@lorasmith/storage';
+import { type ChildProgram, runOneShotProcess } from '../processes/one-shot-process.js';
+import { unpackAdapterTar } from './adapter-tar.js';
+import type { ImportRequest, ImportResult } from './import-messages.js';
+
+export interface AdapterImportDependencies {
+  /** Published adapters. */
+  adapters: BundleStore;
+  /** Base models. */
+  modelsDir: string;
+  program: ChildProgram;
+  /** After this a check is ended. */
+  timeoutMs: number;
+}
+
+export interface ImportOptions {
+  /** The base model; null: the one that the adapter's config names. */
+  baseModel: string | null;
+  name: string | null;
+}
+
+/** Each takes the disk and, while it is checked, the memory of an adapter. */
+const MAX_AT_ONCE = 4;
+
+/** Takes adapters from outside. */
+export class AdapterImport {
+  readonly #dependencies: AdapterImportDependencies;
+  readonly #closing = new AbortController();
+  #running = 0;
+
+  constructor(dependencies: AdapterImportDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  /**
+   * Unpacks a tar, checks the adapter in a process of its own, and publishes it with a manifest by one rename. Where
+   * anything is wrong, nothing is published.
+   *
+   * @param chunks - Of a plain tar, bounded.
+   * @throws ProductError `invalid_adapter`, `unsupported_media_type`, `model_not_found` and the other model errors,
+   * `invalid_request` when no base model is named, `storage_full`, `service_unavailable` when too many run, `timeout`
+   */
+  async import(chunks: AsyncIterable<Uint8Array>, options: ImportOptions): Promise<AdapterId> {
+    if (this.#running >= MAX_AT_ONCE) {
+      throw new ProductError('service_unavailable', 'Too many adapters are being imported. Try again in a moment.');
+    }
+    this.#running++;
+    const { adapters } = this.#dependencies;
+    const stagings: Staging[] = [];
+    const stage = async () => {
+      const staging = await adapters.stage();
+      stagings.push(staging);
+      return staging;
+    };
+    try {
+      const received = await stage();
+      await unpackAdapterTar(chunks, received);
+      const checked = await stage();
+      const result = await this.#check(received, checked, options.baseModel);
+      return await this.#publish(checked, result, options.name);
+    } finally {
+      this.#running--;
+      for (const staging of stagings) await staging.discard();
+    }
+  }
+
+  /** Ends the checks that run; those who wait for them get service_unavailable. */
+  close(): void {
+    this.#closing.abort();
+  }
+
+  async #check(received: Staging, checked: Staging, baseModel: string | null): Promise<ImportResult> {
+    const { modelsDir, program, timeoutMs } = this.#dependencies;
+    const request: ImportRequest = {
+      adapterFolder: received.path,
+      outputFolder: checked.path,
+      modelsDir,
+      baseModel,
+    };
+    return await runOneShotProcess<ImportResult>(program, request, {
+      signal: this.#closing.signal,
+      timeoutMs,
+      work: 'Checking the adapter',
+      crashCode: 'import_crashed',
+    });
+  }
+
+  async #publish(checked: Staging, result: ImportResult, name: string | null): Promise<AdapterId> {
+    const id = newIdentifier('ad');
+    const manifest: AdapterManifest = {
+      id,
+      object: 'adapter',
+      origin: 'imported',
+      name,
+      job: null,
+      created_at: new Date().toISOString(),
+      base_model: result.base_model,
+      dataset: null,
+      settings: null,
+      report: null,
+      lora: result.lora,
+      result: null,
+      versions: { node: process.versions.node },
+      files: result.files,
+    };
+    await checked.write(ADAPTER_FILES.manifest, [Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`)]);
+    const published = await this.#dependencies.adapters.publish(checked, id);
+    if (published) return id;
+    throw new ProductError('internal_error', `The new id ${id} is taken. Try again.`);
+  }
+}

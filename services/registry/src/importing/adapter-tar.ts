@@ -1,0 +1,196 @@
+import { once } from 'node:events';
+import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
+import type { Staging } from '@lorasmith/storage';
+import { Parser, type ReadEntry } from 'tar';
+
+/** Entries of any kind; a PEFT folder has a dozen. */
+const MAX_ENTRIES = 1_000;
+/** A long name or a pax header; ours have none. */
+const MAX_META_BYTES = 64 * 1024;
+const MAX_PATH_LENGTH = 1_024;
+const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
+const BLOCK_BYTES = 512;
+/** Where a tar's header says that it is one. */
+const MAGIC_OFFSET = 257;
+
+/** How gzip, bzip2, xz, zstd and zip begin. */
+const COMPRESSED_MAGIC = [
+  [0x1f, 0x8b],
+  [0x42, 0x5a, 0x68],
+  [0xfd, 0x37, 0x7a],
+  [0x28, 0xb5, 0x2f, 0xfd],
+  [0x50, 0x4b],
+].map((bytes) => Buffer.from(bytes));
+
+const FILE_TYPES = ['File', 'OldFile', 'ContiguousFile'];
+const WANTED: ReadonlySet<string> = new Set([ADAPTER_FILES.config, ADAPTER_FILES.weights]);
+
+/**
+ * Takes the two PEFT files out of a tar and writes them into the staged folder under their own names, whatever the tar
+ * calls their folder. They lie at its top or in one folder; other files are read past. Nothing else is ever written.
+ *
+ * The tar is from outside: an entry that is absolute, climbs, is a link or a device, a file that comes twice, a size that
+ * is not true, and a compressed tar are refused.
+ *
+ * @param chunks - Bounded by whoever gives them.
+ * @throws ProductError `invalid_adapter`; `unsupported_media_type` for what is not a plain tar; `storage_full`
+ */
+export async function unpackAdapterTar(chunks: AsyncIterable<Uint8Array>, staging: Staging): Promise<void> {
+  const reader = new AdapterTarReader(staging);
+  try {
+    for await (const chunk of plainTar(chunks)) await reader.write(chunk);
+    await reader.end();
+  } catch (error) {
+    await reader.abandon();
+    throw error;
+  }
+}
+
+class AdapterTarReader {
+  readonly #staging: Staging;
+  readonly #parser = new Parser({ strict: true, maxMetaEntrySize: MAX_META_BYTES, zstd: false, brotli: false });
+  readonly #written = new Map<string, Promise<unknown>>();
+  readonly #failed: Promise<never>;
+  #fail!: (error: unknown) => void;
+  #failure: unknown;
+  #entries = 0;
+  #sawPickle = false;
+
+  constructor(staging: Staging) {
+    this.#staging = staging;
+    this.#failed = new Promise((_, reject) => {
+      this.#fail = (error) => {
+        this.#failure ??= error;
+        reject(error);
+      };
+    });
+    this.#failed.catch(() => {});
+    const refuse = (entry: ReadEntry) => this.#fail(invalid(`${shown(entry.path)} is of the type ${entry.type}`));
+    this.#parser.on('entry', (entry: ReadEntry) => this.#take(entry));
+    // Types that the library passes over, and headers that are too long.
+    this.#parser.on('ignoredEntry', refuse);
+    this.#parser.on('meta', () => this.#count());
+    this.#parser.on('error', (error: Error) => this.#fail(invalid(error.message.split('\n', 1)[0]!, error)));
+  }
+
+  async write(chunk: Uint8Array): Promise<void> {
+    this.#throwIfFailed();
+    const takesMore = this.#parser.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+    this.#throwIfFailed();
+    if (!takesMore) await Promise.race([once(this.#parser, 'drain'), this.#failed]);
+  }
+
+  async end(): Promise<void> {
+    const ended = once(this.#parser, 'end');
+    ended.catch(() => {});
+    this.#parser.end();
+    await Promise.race([ended, this.#failed]);
+    await Promise.race([Promise.all(this.#written.values()), this.#failed]);
+    this.#throwIfFailed();
+    const missing = [...WANTED].filter((name) => !this.#written.has(name));
+    if (missing.length === 0) return;
+    const pickle = this.#sawPickle ? ' Pickled weights (.bin, .pt) are not accepted: save as safetensors.' : '';
+    throw new ProductError('invalid_adapter', `The tar has no ${missing.join(' and no ')}.${pickle}`);
+  }
+
+  /** Waits until no file is being written any more. */
+  async abandon(): Promise<void> {
+    this.#fail(new Error('abandoned'));
+    await Promise.allSettled(this.#written.values());
+  }
+
+  #throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  #count(): void {
+    this.#entries++;
+    if (this.#entries > MAX_ENTRIES) this.#fail(invalid(`it has more than ${MAX_ENTRIES} entries`));
+  }
+
+  #take(entry: ReadEntry): void {
+    this.#count();
+    const fault = faultOf(entry);
+    if (fault !== null) this.#fail(invalid(fault));
+    const name = this.#failure === undefined && entry.type !== 'Directory' ? wantedName(entry.path) : null;
+    if (/\.(bin|pt|pth|pkl|pickle|ckpt)$/.test(entry.path)) this.#sawPickle = true;
+    if (name === null) {
+      entry.resume();
+      return;
+    }
+    if (this.#written.has(name)) {
+      this.#fail(invalid(`${name} comes twice`));
+      entry.resume();
+      return;
+    }
+    const writing = this.#staging.write(name, this.#untilFailure(entry));
+    writing.catch((error: unknown) => this.#fail(error));
+    this.#written.set(name, writing);
+  }
+
+  async *#untilFailure(entry: ReadEntry): AsyncGenerator<Uint8Array> {
+    const pieces = entry[Symbol.asyncIterator]();
+    for (;;) {
+      const next = await Promise.race([pieces.next(), this.#failed]);
+      if (next.done) return;
+      yield next.value;
+    }
+  }
+}
+
+/** What is wrong with an entry; null when it may be passed over or taken. */
+function faultOf({ path, type, size, header }: ReadEntry): string | null {
+  if (path.length > MAX_PATH_LENGTH) return `a name has more than ${MAX_PATH_LENGTH} characters`;
+  if (path.startsWith('/') || /^[A-Za-z]:/.test(path)) return `${shown(path)} is an absolute path`;
+  if (path.includes('\0') || path.includes('\\')) return `${shown(path)} is no name of a file`;
+  if (path.split('/').includes('..')) return `${shown(path)} climbs out of its folder`;
+  if (type !== 'Directory' && !FILE_TYPES.includes(type)) return `${shown(path)} is of the type ${type}`;
+  // The library reads a negative one as none.
+  if (header.size === undefined) return `${shown(path)} has no true size`;
+  if (type === 'Directory' && size > 0) return `${shown(path)} is a folder with content`;
+  if (wantedName(path) === ADAPTER_FILES.config && size > MAX_CONFIG_BYTES) {
+    return `${ADAPTER_FILES.config} has ${size} bytes; at most ${MAX_CONFIG_BYTES} are read`;
+  }
+  return null;
+}
+
+/** The name that a file at the top or in one folder is kept under; null for one that is not wanted. */
+function wantedName(path: string): string | null {
+  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
+  const name = parts.at(-1);
+  return name !== undefined && parts.length <= 2 && WANTED.has(name) ? name : null;
+}
+
+/** The library would also unpack compressed tars, whose size nothing bounds. */
+async function* plainTar(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let head: Buffer | null = Buffer.alloc(0);
+  for await (const chunk of chunks) {
+    if (head === null) {
+      yield chunk;
+      continue;
+    }
+    head = Buffer.concat([head, chunk]);
+    if (head.length < BLOCK_BYTES) continue;
+    refuseOtherFormats(head);
+    yield head;
+    head = null;
+  }
+  if (head !== null) refuseOtherFormats(head);
+}
+
+function refuseOtherFormats(head: Buffer): void {
+  if (head.toString('latin1', MAGIC_OFFSET, MAGIC_OFFSET + 5) === 'ustar') return;
+  const isCompressed = COMPRESSED_MAGIC.some((magic) => head.subarray(0, magic.length).equals(magic));
+  const message = isCompressed
+    ? 'The body is compressed. Send a plain tar (tar -cf).'
+    : 'The body is not a tar. Send the PEFT folder as a plain tar (tar -cf).';
+  throw new ProductError('unsupported_media_type', message);
+}
+
+function shown(path: string): string {
+  return JSON.stringify(path.slice(0, 200));
+}
+
+function invalid(fault: string, cause?: unknown): ProductError {
+  return new ProductError('invalid_adapter', `The tar is not that of a PEFT folder: ${fault}.`, { cause });
+}

@@ -1,0 +1,41 @@
+import { join } from 'node:path';
+import { ADAPTER_FILES, type AdapterManifest, ProductError } from '@lorasmith/contracts';
+import { checkFitsBase, manifestLora, readPeftFolder, writePeftFolder } from '@lorasmith/lora/peft';
+import { digestWeights, openBaseModel } from '@lorasmith/model-folder';
+import { digestFile } from '@lorasmith/storage';
+import { answerParent } from '../processes/answer-parent.js';
+import type { ImportRequest, ImportResult } from './import-messages.js';
+
+answerParent<ImportRequest, ImportResult>('import', importAdapter);
+
+/**
+ * Checks an adapter against its base and writes it anew: only fields that are known, so that nothing in the config can
+ * do what nobody looked at, and with one rank and one scale, which is all that other servers read.
+ */
+async function importAdapter(request: ImportRequest): Promise<ImportResult> {
+  const adapter = await readPeftFolder(request.adapterFolder);
+  const model = await openBaseModel(request.modelsDir, request.baseModel ?? nameOfBase(adapter.baseModelNameOrPath));
+  checkFitsBase(adapter, model);
+  const written = await writePeftFolder(request.outputFolder, adapter, model);
+  const files: AdapterManifest['files'] = [];
+  for (const name of [ADAPTER_FILES.config, ADAPTER_FILES.weights]) {
+    files.push({ name, ...(await digestFile(join(request.outputFolder, name))) });
+  }
+  return {
+    base_model: {
+      name: model.name,
+      family: model.architecture.family,
+      weights_sha256: await digestWeights(model),
+    },
+    lora: manifestLora(adapter, written),
+    files,
+  };
+}
+
+/** PEFT writes a name of the hub (`org/model`) or a path of the machine it ran on. */
+function nameOfBase(nameOrPath: string | null): string {
+  const name = nameOrPath?.split(/[/\\]/).findLast((part) => part !== '');
+  if (name !== undefined) return name;
+  const message = 'The adapter does not say which base model it is for. Give ?base_model=NAME.';
+  throw new ProductError('invalid_request', message, { param: 'base_model' });
+}
