@@ -71,6 +71,8 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
   const cache = options.cache ?? new BaseModelCache();
   try {
     const base = await cache.get(model, precision.chosen, weightsSha256);
+    if ('recompute' in base)
+      base.recompute = spec.training.recompute === 'always' || (report.estimate?.recompute ?? false);
     const adapter = new LoraAdapter(base.slots, {
       targets: plan.targets,
       dropout: spec.lora.dropout,

@@ -19,7 +19,7 @@ import type { ProjectionSlot } from '../projection.js';
 import type { TokenBatch } from '../token-batch.js';
 import type { BatchLoss, TrainableModel } from '../trainable-model.js';
 import { attention, layoutRows, type RowLayout } from './attention.js';
-import { type DecoderLayer, type SavedLayer, type Stream, streamSum } from './decoder-layer.js';
+import { type Attend, type DecoderLayer, type SavedLayer, type Stream, streamSum } from './decoder-layer.js';
 import { capLogits, nextTokenLoss } from './next-token-loss.js';
 import type { Norm } from './norm.js';
 import type { StreamGradient } from './rms-norm.js';
@@ -50,6 +50,8 @@ export class Decoder implements TrainableModel<TokenBatch> {
   /** What the layers have as their window, each once. */
   readonly windows: readonly (number | null)[];
   readonly #options: DecoderOptions;
+  /** Layers keep their input only, and are computed again in the backward pass: less memory, more time, the same numbers. */
+  recompute = false;
 
   constructor(
     architecture: DecoderArchitecture,
@@ -138,21 +140,24 @@ export class Decoder implements TrainableModel<TokenBatch> {
     { ids, rowLengths }: Pick<TokenBatch, 'ids' | 'rowLengths'>,
     layout: RowLayout,
     record: boolean,
-  ): { stream: Stream; saved: (SavedLayer | null)[] } {
+  ): { stream: Stream; saved: (KeptLayer | null)[] } {
     const { layers } = this.weights;
     const lowestTrained = layers.findIndex((layer) => layer.trained);
     let stream: Stream = { x: this.embed(ids, placesInRows(rowLengths)), branch: null };
-    const saved: (SavedLayer | null)[] = [];
+    const saved: (KeptLayer | null)[] = [];
     for (const [index, layer] of layers.entries()) {
       const recordLayer = record && lowestTrained !== -1 && index >= lowestTrained;
-      const attend = (qkv: Tensor) => attention(qkv, layout, layer.attention, recordLayer);
       const before = stream;
-      const result = layer.forward(before, attend, recordLayer);
+      const result =
+        recordLayer && this.recompute
+          ? forwardKeepingInput(layer, before, layout)
+          : layer.forward(before, attendIn(layer, layout, recordLayer), recordLayer);
       stream = result.stream;
       saved.push(result.saved);
       dispose(before.branch);
-      const beforeIsSaved = saved[index - 1]?.middle === before.x || result.saved?.input === before.x;
-      if (!beforeIsSaved) dispose(before.x);
+      const last = saved[index - 1];
+      const lastMiddle = last && 'middle' in last ? last.middle : null;
+      if (before.x !== lastMiddle && before.x !== result.saved?.input) dispose(before.x);
     }
     return { stream, saved };
   }
@@ -180,14 +185,16 @@ export class Decoder implements TrainableModel<TokenBatch> {
     });
   }
 
-  #backward(gradient: StreamGradient, saved: (SavedLayer | null)[], layout: RowLayout): void {
+  #backward(gradient: StreamGradient, saved: (KeptLayer | null)[], layout: RowLayout): void {
     const { layers } = this.weights;
     const lowestTrained = layers.findIndex((layer) => layer.trained);
     let current: StreamGradient | null = gradient;
     for (let index = layers.length - 1; index >= 0 && current !== null; index--) {
-      const own = saved[index];
-      if (own === null || own === undefined) break;
-      current = layers[index]!.backward(current, own, layout, index > lowestTrained);
+      const layer = layers[index]!;
+      const kept = saved[index];
+      if (kept === null || kept === undefined) break;
+      const own = 'middle' in kept ? kept : recomputed(layer, kept, layout);
+      current = layer.backward(current, own, layout, index > lowestTrained);
     }
     dispose(current);
   }
@@ -205,4 +212,31 @@ export function placesInRows(rowLengths: readonly number[]): Int32Array {
   let token = 0;
   for (const length of rowLengths) for (let place = 0; place < length; place++) places[token++] = place;
   return places;
+}
+
+/** What is kept of a layer for its backward pass: all that it needs, or the input to compute it from again. */
+type KeptLayer = SavedLayer | Pick<SavedLayer, 'input'>;
+
+function attendIn(layer: DecoderLayer, layout: RowLayout, record: boolean): Attend {
+  return (qkv) => attention(qkv, layout, layer.attention, record);
+}
+
+function forwardKeepingInput(
+  layer: DecoderLayer,
+  before: Stream,
+  layout: RowLayout,
+): { stream: Stream; saved: KeptLayer } {
+  const input = streamSum(before);
+  // With dropout, as the second time; so what is saved is made, and freed.
+  const { stream, saved } = layer.forward({ x: input, branch: null }, attendIn(layer, layout, true), true);
+  const { input: _input, middle: _middle, ...rest } = saved!;
+  dispose(rest);
+  return { stream, saved: { input } };
+}
+
+/** The same numbers as the first time: dropout is drawn from a seed that has not changed. */
+function recomputed(layer: DecoderLayer, { input }: Pick<SavedLayer, 'input'>, layout: RowLayout): SavedLayer {
+  const { stream, saved } = layer.forward({ x: input, branch: null }, attendIn(layer, layout, true), true);
+  dispose(stream.branch);
+  return saved!;
 }
