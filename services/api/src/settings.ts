@@ -102,6 +102,12 @@ export const API_SETTINGS = {
       'jobs',
       'Jobs that may wait to be planned; further ones are refused for the moment.',
     ),
-    timeoutMs: count('PREFLIGHT_TIMEOUT_MS', 120_000, [100, 3_600_000], 'ms', 'Time to plan a job, waiting included.'),
+    timeoutMs: count(
+      'PREFLIGHT_TIMEOUT_MS',
+      60_000,
+      [100, 3_600_000],
+      'ms',
+      'Time to plan a job, waiting included; for each MB of its dataset there are 2 s more.',
+    ),
   },
 };

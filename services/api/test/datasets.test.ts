@@ -71,7 +71,8 @@ describe('an upload', () => {
 
   test('of the same bytes by several at once is one dataset', async () => {
     const answers = await Promise.all(Array.from({ length: 5 }, () => upload(promptRows(7, 'at once'))));
-    expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 200, 200, 201]);
+    expect(answers.filter(({ status }) => status === 201)).toHaveLength(1);
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(4);
     expect(new Set(answers.map(({ body }) => JSON.stringify(body))).size).toBe(1);
   });
 

@@ -1,6 +1,9 @@
-const [QUOTE, BACKSLASH, OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE] = [...'"\\[]{}'].map((character) =>
-  character.charCodeAt(0),
-) as [number, number, number, number, number, number];
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const OPEN_BRACKET = 0x5b;
+const CLOSE_BRACKET = 0x5d;
+const OPEN_BRACE = 0x7b;
+const CLOSE_BRACE = 0x7d;
 
 /**
  * Whether JSON text nests arrays and objects deeper than `limit`. Parsing ten megabytes of `[` takes seconds, during

@@ -9,7 +9,10 @@ export interface PreflightOptions {
   threads: number;
   /** How many more may wait. */
   maxWaiting: number;
-  /** For waiting and planning together; then the thread is ended, whatever it does. */
+  /**
+   * For waiting and planning together, besides the time that the size of the dataset allows; then the thread is ended,
+   * whatever it does.
+   */
   timeoutMs: number;
 }
 
@@ -23,6 +26,8 @@ export interface Preflight {
 /** Of JavaScript objects; the tokens themselves are outside of it. */
 const MAX_HEAP_MB = 2_048;
 const IDLE_MS = 60_000;
+/** Planning reads about 2 MB of a dataset in a second on a slow core; a quarter of that is still slow, not stuck. */
+const MIN_BYTES_PER_SECOND = 500_000;
 
 export function createPreflight({ threadFile, threads, maxWaiting, timeoutMs }: PreflightOptions): Preflight {
   const pool = new Piscina<PreflightTask, PreflightAnswer>({
@@ -37,8 +42,9 @@ export function createPreflight({ threadFile, threads, maxWaiting, timeoutMs }: 
   });
   return {
     async report(task) {
-      const answer = await pool.run(task, { signal: AbortSignal.timeout(timeoutMs) }).catch((error) => {
-        throw poolError(error, timeoutMs);
+      const limitMs = timeoutMs + Math.ceil((task.dataset.bytes / MIN_BYTES_PER_SECOND) * 1000);
+      const answer = await pool.run(task, { signal: AbortSignal.timeout(limitMs) }).catch((error) => {
+        throw poolError(error, limitMs);
       });
       if ('report' in answer) return answer.report;
       const { code, message, param, details } = answer.error;
@@ -48,9 +54,9 @@ export function createPreflight({ threadFile, threads, maxWaiting, timeoutMs }: 
   };
 }
 
-function poolError(error: Error & { code?: string }, timeoutMs: number): unknown {
+function poolError(error: Error & { code?: string }, limitMs: number): unknown {
   if (error.name === 'AbortError') {
-    const message = `Planning the job took longer than ${timeoutMs / 1000} s and was ended. Raise PREFLIGHT_TIMEOUT_MS if the dataset is that large; else look at the chat template.`;
+    const message = `Planning the job took longer than ${limitMs / 1000} s and was ended. Look at the chat template of the base model, or raise PREFLIGHT_TIMEOUT_MS.`;
     return new ProductError('timeout', message, { cause: error });
   }
   if (error.message === 'Task queue is at limit' || error.message.startsWith('No task queue available')) {

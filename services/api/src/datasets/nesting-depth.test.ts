@@ -1,0 +1,22 @@
+import { expect, test } from 'vitest';
+import { nestsDeeperThan } from './nesting-depth.js';
+
+const deeper = (limit: number, json: string) => nestsDeeperThan(limit, Buffer.from(json));
+
+test('depth is that of arrays and objects together', () => {
+  expect(deeper(3, '{"a":[{"b":1}],"c":[[1],[2]]}')).toBe(false);
+  expect(deeper(2, '{"a":[{"b":1}]}')).toBe(true);
+});
+
+test('brackets within strings do not count, whatever is escaped', () => {
+  expect(deeper(1, '{"a":"[[[[{{{{"}')).toBe(false);
+  expect(deeper(1, String.raw`{"a":"\"[[","b":"\\"}`)).toBe(false);
+  expect(deeper(1, String.raw`{"a":"\\",[[`)).toBe(true);
+});
+
+test('ten megabytes of brackets are told at once', () => {
+  const json = Buffer.alloc(10 * 2 ** 20, '[');
+  const began = performance.now();
+  expect(nestsDeeperThan(16, json)).toBe(true);
+  expect(performance.now() - began).toBeLessThan(100);
+});
