@@ -14,18 +14,29 @@ export interface Batch {
 /** Joins a model with examples of its kind. */
 export interface BatchSource {
   count: number;
-  /** @param indices examples to put into one micro-batch */
-  batch(indices: ArrayLike<number>): Batch;
+  /** Tokens of the longest of these examples; 1 for a classifier's. */
+  span(indices: ArrayLike<number>): number;
+  /**
+   * @param indices examples to put into one micro-batch
+   * @param span that of all examples whose results must not depend on how they are cut into micro-batches: a rope that
+   * depends on the length is made for it
+   */
+  batch(indices: ArrayLike<number>, span: number): Batch;
 }
 
 export function batchSource(model: Decoder | Classifier, examples: Examples): BatchSource {
   const count = exampleCount(examples);
   if (examples.kind === 'tokens' && 'rotary' in model) {
-    return { count, batch: (indices) => runnable(model, tokenBatch(examples, indices), (batch) => batch.ids.length) };
+    return {
+      count,
+      span: (indices) => longestOf(examples, indices),
+      batch: (indices, span) => runnable(model, tokenBatch(examples, indices, span), (batch) => batch.ids.length),
+    };
   }
   if (examples.kind === 'features' && !('rotary' in model)) {
     return {
       count,
+      span: () => 1,
       batch: (indices) => runnable(model, featureBatch(examples, indices), (batch) => batch.labels.length),
     };
   }
@@ -44,13 +55,23 @@ function runnable<Kind>(
   };
 }
 
-function tokenBatch(examples: TokenExamples, indices: ArrayLike<number>) {
+function longestOf({ offsets }: TokenExamples, indices: ArrayLike<number>): number {
+  let longest = 0;
+  for (let i = 0; i < indices.length; i++) {
+    const index = indices[i]!;
+    longest = Math.max(longest, offsets[index + 1]! - offsets[index]!);
+  }
+  return longest;
+}
+
+function tokenBatch(examples: TokenExamples, indices: ArrayLike<number>, span: number) {
   const { ids, trained, offsets } = examples;
   return tokenBatchOf(
     Array.from(indices, (index) => {
       const [start, end] = [offsets[index]!, offsets[index + 1]!];
       return { ids: ids.subarray(start, end), trained: trained.subarray(start, end) };
     }),
+    span,
   );
 }
 

@@ -182,7 +182,8 @@ export class TrainingRun {
 
 /** Micro-batches are made one at a time: a step may have thousands. */
 function* inTurn(microBatches: readonly Int32Array[], source: BatchSource): Iterable<Batch> {
-  for (const indices of microBatches) yield source.batch(indices);
+  const span = Math.max(...microBatches.map((indices) => source.span(indices)));
+  for (const indices of microBatches) yield source.batch(indices, span);
 }
 
 function isDue(everySteps: number | null, step: number): boolean {

@@ -1,12 +1,16 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Decoder } from './decoder.js';
 import { generateGreedily } from './generate.js';
 import { loadDecoder } from './load-decoder.js';
 
 const BASE = fileURLToPath(new URL('../../../../test/fixtures/reference/llama-tied/base', import.meta.url));
+
+const FAMILIES = fileURLToPath(new URL('../../../../test/fixtures/families', import.meta.url));
 
 let decoder: Decoder;
 beforeAll(async () => {
@@ -24,11 +28,16 @@ function range(length: number, step: number): number[] {
 }
 
 /** The whole text again for every token. */
-function recomputed(prompt: Int32Array, maxNewTokens: number, stopIds: readonly number[]): number[] {
+function recomputed(
+  prompt: Int32Array,
+  maxNewTokens: number,
+  stopIds: readonly number[],
+  model: Decoder = decoder,
+): number[] {
   const ids = [...prompt];
   for (let produced = 0; produced < maxNewTokens; produced++) {
-    const logits = scope(() => toFloat32Array(decoder.logits(Int32Array.from(ids), [ids.length])));
-    const last = logits.subarray(-decoder.architecture.vocabSize);
+    const logits = scope(() => toFloat32Array(model.logits(Int32Array.from(ids), [ids.length])));
+    const last = logits.subarray(-model.architecture.vocabSize);
     const next = last.indexOf(Math.max(...last));
     if (stopIds.includes(next)) break;
     ids.push(next);
@@ -67,4 +76,40 @@ test('leaves nothing alive', () => {
   const before = liveTensorCount();
   generateGreedily(decoder, PROMPTS, { maxNewTokens: 4, stopIds: [] });
   expect(liveTensorCount()).toBe(before);
+});
+
+/** Beyond windows, and from within a rope's original positions to beyond them. */
+describe.each(readdirSync(FAMILIES))('%s', (name) => {
+  let model: Decoder;
+  beforeAll(async () => {
+    model = await loadDecoder(await readModelFolder(join(FAMILIES, name, 'base')), 'float32');
+  });
+  afterAll(() => model.dispose());
+  const prompt = (length: number, step: number) => Int32Array.from({ length }, (_, i) => 3 + ((i * step) % 60));
+
+  test('rows of one length together', () => {
+    const prompts = [prompt(13, 7), prompt(13, 11), prompt(13, 17)];
+    const expected = prompts.map((ids) => recomputed(ids, 22, [], model));
+    expect(generateGreedily(model, prompts, { maxNewTokens: 22, stopIds: [] })).toEqual(expected);
+  });
+
+  test('rows of unlike length, where rope is the same for both', () => {
+    // A rope that depends on the length is that of the longest row in a group, as in transformers.
+    const prompts =
+      model.rotary.spanClass(1) === model.rotary.spanClass(36) ? [prompt(18, 7), prompt(4, 11)] : [prompt(18, 7)];
+    const expected = prompts.map((ids) => recomputed(ids, 14, [], model));
+    expect(generateGreedily(model, prompts, { maxNewTokens: 14, stopIds: [] })).toEqual(expected);
+  });
+});
+
+test('where positions are learned a text ends with the last of them', async () => {
+  const model = await loadDecoder(await readModelFolder(join(FAMILIES, 'gpt2/base')), 'float32');
+  const long = Int32Array.from({ length: 38 }, (_, i) => 3 + i);
+  const short = long.slice(0, 31);
+  const texts = generateGreedily(model, [long, short], { maxNewTokens: 12, stopIds: [] });
+  // 40 positions: tokens at 38 and 39 are read, and the last of them predicts one more.
+  expect(texts.map((ids) => ids.length)).toEqual([3, 10]);
+  expect(texts[1]).toEqual(recomputed(short, 10, [], model));
+  expect(() => model.logits(new Int32Array(41), [41])).toThrow(/40 positions/);
+  model.dispose();
 });

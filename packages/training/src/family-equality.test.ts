@@ -1,0 +1,104 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { LoraAdapter, readPeftFolder } from '@lorasmith/lora';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import { liveTensorCount, toFloat32Array, useFusedOps, useRawOps } from '@lorasmith/tensor';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
+import { AdamW } from './adamw.js';
+import { ReferenceBatch } from './check-reference/reference-case.js';
+import { optimizerStep } from './optimizer-step.js';
+
+const CASES = new URL('../../../test/fixtures/families/', import.meta.url).pathname;
+
+/**
+ * How a batch is cut must not change what is learned from it, in any family: float32, 1e-5. Rows are in several groups
+ * of like length, and longer than windows and original positions.
+ */
+describe.each(
+  readdirSync(CASES).flatMap((name) => [
+    { name, kernels: 'fused' as const },
+    { name, kernels: 'raw' as const },
+  ]),
+)('$name, with $kernels kernels', ({ name, kernels }) => {
+  let decoder: Decoder;
+  let adapter: LoraAdapter;
+  let batch: ReferenceBatch;
+
+  beforeAll(async () => {
+    if (kernels === 'fused') useFusedOps();
+    else useRawOps();
+    decoder = await loadDecoder(await readModelFolder(join(CASES, name, 'base')), 'float32');
+    batch = await ReferenceBatch.read(join(CASES, name));
+    const initial = await readPeftFolder(join(CASES, name, 'adapter_init'));
+    const targets = [...initial.modules].map(([module, { rank, scale }]) => ({ name: module, rank, scale }));
+    adapter = new LoraAdapter(decoder.slots, { targets, dropout: 0, seed: 0, initial });
+  });
+  afterAll(() => {
+    adapter.detach();
+    decoder.dispose();
+    useRawOps();
+  });
+  const rowByRow = () => batch.rows.map((row) => tokenBatchOf([row], batch.width));
+
+  /** Loss per label and the gradient of the sum, over all of these. */
+  function learned(model: Decoder, batches: readonly TokenBatch[]) {
+    let lossSum = 0;
+    let labels = 0;
+    for (const each of batches) {
+      const result = model.lossAndGradients(each);
+      lossSum += result.lossSum;
+      labels += result.labels;
+    }
+    const gradient = adapter.takeGradient();
+    const values = toFloat32Array(gradient);
+    gradient.dispose();
+    return { loss: lossSum / labels, labels, gradient: values };
+  }
+
+  test('rows in one stream are what they are one by one', () => {
+    const together = learned(decoder, [batch.asTokenBatch()]);
+    const apart = learned(decoder, rowByRow());
+    expect(together.labels).toBe(apart.labels);
+    expect(Math.abs(together.loss - apart.loss)).toBeLessThan(1e-5);
+    expect(differenceByLargest(together.gradient, apart.gradient)).toBeLessThan(1e-5);
+  });
+
+  test('the loss in chunks is the loss in one piece', () => {
+    const { architecture, dtype, weights } = decoder;
+    const chunked = new Decoder(architecture, dtype, weights, { mostLogits: 7 * architecture.vocabSize });
+    const whole = learned(decoder, [batch.asTokenBatch()]);
+    const pieces = learned(chunked, [batch.asTokenBatch()]);
+    expect(Math.abs(pieces.loss - whole.loss)).toBeLessThan(1e-5);
+    expect(differenceByLargest(pieces.gradient, whole.gradient)).toBeLessThan(1e-5);
+  });
+
+  test('a step over accumulated micro-batches is the step over one batch', async () => {
+    const optimizer = new AdamW(adapter.parameterCount, { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0 });
+    const run = (each: TokenBatch) => ({
+      tokens: each.ids.length,
+      lossAndGradients: () => decoder.lossAndGradients(each),
+      loss: () => decoder.loss(each),
+    });
+    const step = async (batches: readonly TokenBatch[]) => {
+      // Nothing moves, so that both see the same adapter; loss and norm tell the gradients apart.
+      const settings = { seed: 0, max_grad_norm: 1, learningRate: 0 };
+      return await optimizerStep(adapter, optimizer, batches.map(run), settings, new AbortController().signal);
+    };
+    const whole = await step([batch.asTokenBatch()]);
+    const parts = await step(rowByRow());
+    optimizer.dispose();
+    expect(parts).toMatchObject({ trainedTokens: whole.trainedTokens, tokens: whole.tokens });
+    expect(Math.abs(parts.loss - whole.loss)).toBeLessThan(1e-5);
+    expect(Math.abs(parts.gradNorm / whole.gradNorm - 1)).toBeLessThan(1e-5);
+  });
+
+  test('leaves nothing alive from step to step', () => {
+    learned(decoder, [batch.asTokenBatch()]);
+    const before = liveTensorCount();
+    learned(decoder, [batch.asTokenBatch()]);
+    decoder.loss(batch.asTokenBatch());
+    expect(liveTensorCount()).toBe(before);
+  });
+});
