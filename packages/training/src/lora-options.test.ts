@@ -1,11 +1,11 @@
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Dataset, JobSpec, LoraSettings, NewJobEvent } from '@lorasmith/contracts';
-import { type PeftAdapter, readPeftFolder } from '@lorasmith/lora';
-import { readModelFolder } from '@lorasmith/model-folder';
-import { planJob, type Target } from '@lorasmith/planning';
+import type { AdapterManifest, Dataset, JobSpec, LoraSettings, NewJobEvent } from '@lorasmith/contracts';
+import { manifestLora, type PeftAdapter, readPeftFolder, writePeftFolder } from '@lorasmith/lora';
+import { digestWeights, readModelFolder } from '@lorasmith/model-folder';
+import { inheritLora, planJob, type Target } from '@lorasmith/planning';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { aJob, writeRows } from '../test/a-job.js';
@@ -84,6 +84,45 @@ function flat(adapter: PeftAdapter, targets: readonly Target[]): Float32Array {
   );
 }
 
+interface Begun {
+  spec: JobSpec;
+  initialAdapterFolder: string;
+}
+
+async function asItIs(folder: string, spec: JobSpec): Promise<Begun> {
+  return { spec, initialAdapterFolder: join(folder, 'adapter_init') };
+}
+
+/** The adapter as `POST /adapters` publishes it, and a job that leaves to it all that it decides. */
+async function published(folder: string, spec: JobSpec): Promise<Begun> {
+  const initialAdapterFolder = join(root, 'published');
+  await mkdir(initialAdapterFolder);
+  const adapter = await readPeftFolder(join(folder, 'adapter_init'));
+  const model = await readModelFolder(join(folder, 'base'));
+  const written = await writePeftFolder(initialAdapterFolder, adapter, model);
+  const manifest: AdapterManifest = {
+    id: `ad_${'0'.repeat(24)}`,
+    object: 'adapter',
+    origin: 'imported',
+    name: null,
+    job: null,
+    created_at: '2026-01-01T00:00:00Z',
+    base_model: { name: model.name, family: 'llama', weights_sha256: await digestWeights(model) },
+    dataset: null,
+    settings: null,
+    report: null,
+    lora: manifestLora(adapter, written),
+    result: null,
+    versions: {},
+    files: [],
+  };
+  await writeFile(join(initialAdapterFolder, 'manifest.json'), JSON.stringify(manifest));
+  const { dropout, lora_plus_ratio } = spec.lora;
+  const names = model.modules.map(({ name }) => name);
+  const lora = inheritLora({ dropout, lora_plus_ratio, init_from: manifest.id }, manifest, names);
+  return { spec: { ...aJob({ lora, training: spec.training }), base_model: model.name }, initialAdapterFolder };
+}
+
 describe.each(['patterns', 'lora-plus'])('%s', (name) => {
   const folder = fixture(name);
 
@@ -95,8 +134,13 @@ describe.each(['patterns', 'lora-plus'])('%s', (name) => {
     expect(ours).toEqual(new Map([...theirs].map(([module, { rank, scale }]) => [module, { rank, scale }])));
   });
 
-  test("trains on from PEFT's adapter step by step as PEFT does", async () => {
-    const { spec, steps } = await jobOf(folder);
+  test.each([
+    ['a PEFT folder', asItIs],
+    ['what the registry makes of it', published],
+  ])("trains on from PEFT's adapter step by step as PEFT does, begun from %s", async (_, begin) => {
+    const job = await jobOf(folder);
+    const { steps } = job;
+    const { spec, initialAdapterFolder } = await begin(folder, job.spec);
     const targets = await targetsOf(folder, spec);
     const outputFolder = join(root, 'output');
     await mkdir(outputFolder);
@@ -107,7 +151,7 @@ describe.each(['patterns', 'lora-plus'])('%s', (name) => {
       ...(await rowsOf(folder)),
       checkpointFolder: join(root, 'checkpoints'),
       outputFolder,
-      initialAdapterFolder: join(folder, 'adapter_init'),
+      initialAdapterFolder,
       signal: new AbortController().signal,
       onEvent: (event) => events.push(event),
     });

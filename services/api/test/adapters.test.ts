@@ -1,4 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { cp } from 'node:fs/promises';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { type Adapter, AdapterFileList, AdapterManifest, AdapterPage, type Paged } from '@lorasmith/contracts';
@@ -6,12 +8,14 @@ import { openBundleStore } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { absentRedisUrl, type RealRedis, startRealRedis } from '../../../test/real-redis.js';
-import { adapterId, addBaseModel, publishReferenceAdapter } from '../../registry/test/published-adapter.js';
+import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from '../../registry/test/published-adapter.js';
 import { jsonOf } from './json-of.js';
 import { type RealApi, startRealApi } from './real-api.js';
 
 const REGISTRY_MAIN = fileURLToPath(new URL('../../registry/dist/main.js', import.meta.url));
 const MODEL = 'llama-tied';
+/** A case with a tokenizer: base model and adapters. */
+const OPTIONS = join(REFERENCE, '../lora-options/lora-plus');
 
 let server: RealRedis;
 let api: RealApi;
@@ -24,6 +28,7 @@ beforeAll(async () => {
   // The registry's address is known once it listens, and it needs the api's folder.
   const first = await startRealApi({ redisUrl: server.url, prefix: server.prefix });
   await addBaseModel(`${first.folder}/models`, MODEL);
+  await cp(join(OPTIONS, 'base'), `${first.folder}/models/with-tokenizer`, { recursive: true });
   await publishReferenceAdapter(await openBundleStore({ root: first.folder, kind: 'adapters' }), { id, name: MODEL });
   const started = await startRegistry(first.folder);
   registry = started.process;
@@ -57,6 +62,17 @@ async function startRegistry(folder: string): Promise<{ process: ChildProcess; u
     if (address !== undefined) return { process: child, url: address };
   }
   throw new Error('the registry did not start');
+}
+
+async function dryRun(changes: object) {
+  const { body } = await api.app.inject({
+    method: 'POST',
+    url: '/datasets',
+    payload: '{"text":"a b c"}',
+    headers: { 'content-type': 'text/plain' },
+  });
+  const payload = { base_model: MODEL, dataset: JSON.parse(body).id, ...changes };
+  return await api.app.inject({ method: 'POST', url: '/jobs?dry_run=true', payload });
 }
 
 describe('what the registry answers', () => {
@@ -113,17 +129,70 @@ describe('what the registry answers', () => {
   });
 });
 
-describe('init_from', () => {
-  const post = async (changes: object) => {
-    const { body } = await api.app.inject({
+describe('an adapter of PEFT', () => {
+  const importTar = async (
+    query: string,
+    body: NonNullable<RequestInit['body']>,
+    headers: Record<string, string> = {},
+  ) =>
+    await fetch(`${url}/adapters${query}`, {
       method: 'POST',
-      url: '/datasets',
-      payload: '{"text":"a b c"}',
-      headers: { 'content-type': 'text/plain' },
-    });
-    const payload = { base_model: MODEL, dataset: JSON.parse(body).id, ...changes };
-    return (await api.app.inject({ method: 'POST', url: '/jobs?dry_run=true', payload })).json().error;
+      headers: { 'content-type': 'application/x-tar', ...headers },
+      body,
+      duplex: 'half',
+    } as RequestInit);
+  /** Of the adapter that training begins from, streamed without a length. */
+  const tar = () => {
+    const folder = join(OPTIONS, 'adapter_init');
+    const { stdout } = spawn('tar', ['-cf', '-', '-C', folder, '.'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    return ReadableStream.from(stdout);
   };
+
+  test('is brought in through the api, and gone on with', async () => {
+    const imported = await importTar('?base_model=with-tokenizer&name=mine', tar());
+    expect(imported.status).toBe(201);
+    const adapter = await jsonOf<Adapter>(imported);
+    expect(imported.headers.get('location')).toBe(`/adapters/${adapter.id}`);
+    expect(adapter).toMatchObject({ origin: 'imported', name: 'mine', job: null, base_model: 'with-tokenizer' });
+    expect((await fetch(`${url}/adapters/${adapter.id}`, { method: 'HEAD' })).status).toBe(200);
+
+    const modules = (await jsonOf<AdapterManifest>(await fetch(`${url}/adapters/${adapter.id}/manifest`))).lora.modules;
+    const shapes = [
+      [{ r: 8 }, 'lora.r'],
+      [{ alpha: 16 }, 'lora.alpha'],
+      [{ use_rslora: true }, 'lora.use_rslora'],
+      [{ rank_pattern: { q_proj: 2 } }, 'lora.rank_pattern'],
+      [{ alpha_pattern: { q_proj: 2 } }, 'lora.alpha_pattern'],
+      [{ target_modules: ['q_proj'] }, 'lora.target_modules'],
+      [{ layers_to_transform: [0] }, 'lora.target_modules'],
+    ] as const;
+    for (const [lora, param] of shapes) {
+      const answer = await dryRun({ base_model: 'with-tokenizer', lora: { init_from: adapter.id, ...lora } });
+      expect([answer.statusCode, answer.json().error?.code, answer.json().error?.param]).toEqual([
+        422,
+        'invalid_job',
+        param,
+      ]);
+    }
+    for (const lora of [{}, { r: 4, alpha: 8, target_modules: [...modules] }]) {
+      const answer = await dryRun({ base_model: 'with-tokenizer', lora: { init_from: adapter.id, ...lora } });
+      expect([answer.statusCode, answer.json().parameters?.modules.toSorted()]).toEqual([200, modules.toSorted()]);
+    }
+  });
+
+  test('that is refused gets the answer of the registry', async () => {
+    const code = async (response: Response) => (await jsonOf<{ error: { code: string } }>(response)).error.code;
+    expect(await code(await importTar('', tar()))).toBe('invalid_request');
+    expect(await code(await importTar('?base_model=none', tar()))).toBe('model_not_found');
+    expect(await code(await importTar('?base_model=with-tokenizer', 'no tar'))).toBe('unsupported_media_type');
+    expect(await code(await importTar('?base_model=with-tokenizer&x=1', tar()))).toBe('unknown_field');
+    const json = await importTar('?base_model=with-tokenizer', '{}', { 'content-type': 'application/json' });
+    expect(await code(json)).toBe('unsupported_media_type');
+  });
+});
+
+describe('init_from', () => {
+  const post = async (changes: object) => (await dryRun(changes)).json().error;
 
   test('of an adapter on another model is refused', async () => {
     expect(await post({ base_model: 'tiny-llama', lora: { init_from: id, r: 4 } })).toMatchObject({

@@ -56,6 +56,7 @@ test('it has every call, each with an id of its own and its errors', () => {
     'GET /models',
     'GET /models/{name}',
     'GET /ready',
+    'POST /adapters',
     'POST /datasets',
     'POST /jobs',
     'POST /jobs/{id}/cancel',

@@ -1,5 +1,13 @@
 import replyFrom from '@fastify/reply-from';
-import { AdapterFileList, AdapterManifest, AdapterPage, PageQuery, ProductError } from '@lorasmith/contracts';
+import {
+  Adapter,
+  AdapterFileList,
+  AdapterManifest,
+  AdapterPage,
+  ImportAdapterQuery,
+  PageQuery,
+  ProductError,
+} from '@lorasmith/contracts';
 import { errorBody, type HttpApp } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
@@ -34,6 +42,7 @@ const DownloadQuery = Type.Object(
 );
 const FilesQuery = Type.Object({ weights }, closed);
 const bytes = (description: string) => Type.Unsafe<Uint8Array>(Type.String({ format: 'binary', description }));
+const IMPORT_BODY = { content: { 'application/x-tar': { schema: bytes('A plain tar of a PEFT folder.') } } };
 const rangeHeaders = Type.Object({
   range: Type.Optional(Type.String({ description: 'One range of bytes.', examples: ['bytes=0-1023'] })),
   'if-none-match': Type.Optional(Type.String({ description: 'An ETag: 304 when it is still the same.' })),
@@ -45,6 +54,9 @@ const download = (description: string, contentType: string) => ({
   304: noBody('Unchanged.'),
   ...errorAnswers(400, 404, 409, 416, 422, 503, 504),
 });
+
+/** Content types of a tar. */
+const TAR_TYPES = ['application/x-tar', 'application/tar', 'application/octet-stream'];
 
 /** A merge of a large model is waited for; the registry has the shorter limit. */
 const HEADERS_TIMEOUT_MS = 60 * 60_000;
@@ -73,6 +85,31 @@ export async function adapterRoutes(app: HttpApp, { registryUrl }: AdapterRoutes
         tags,
         querystring: PageQuery,
         response: { 200: answer('A page of them.', AdapterPage), ...errorAnswers(400, 503) },
+      },
+    },
+    (request, reply) => forward(request, reply),
+  );
+
+  // The body goes on to the registry as it comes, which knows its bounds.
+  app.removeContentTypeParser(['application/json', 'text/plain']);
+  app.addContentTypeParser(TAR_TYPES, (_request, payload, done) => done(null, payload));
+  app.post(
+    '/adapters',
+    {
+      config: { documentedBody: IMPORT_BODY },
+      schema: {
+        operationId: 'importAdapter',
+        summary: 'Bring in an adapter of PEFT, to serve it, merge it, or go on training it',
+        description:
+          'A plain tar of a PEFT folder: `adapter_config.json` and `adapter_model.safetensors` at its top or in one ' +
+          'folder; other files are left behind. Without `base_model` the last part of `base_model_name_or_path` in the ' +
+          'config names it. The adapter is checked against that model and written anew with one rank and one scale.',
+        tags,
+        querystring: ImportAdapterQuery,
+        response: {
+          201: answer('Imported. `Location` is where it is.', Adapter),
+          ...errorAnswers(400, 404, 413, 415, 422, 503, 504, 507),
+        },
       },
     },
     (request, reply) => forward(request, reply),

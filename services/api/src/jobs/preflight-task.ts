@@ -1,4 +1,4 @@
-import type { Dataset, ErrorCode, Fault, JobSpec, MachineProfile, Report } from '@lorasmith/contracts';
+import type { AdapterManifest, Dataset, ErrorCode, Fault, JobSpec, MachineProfile, Report } from '@lorasmith/contracts';
 
 /** What a preflight thread is given. */
 export interface PreflightTask {
@@ -6,6 +6,8 @@ export interface PreflightTask {
   modelsDir: string;
   dataset: Dataset;
   rowsFile: string;
+  /** The manifest of the adapter that the job goes on with. */
+  initial: AdapterManifest | null;
   /** What a worker measured of its machine; null: no estimate is made. */
   machine: MachineProfile | null;
 }

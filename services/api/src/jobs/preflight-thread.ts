@@ -7,8 +7,8 @@ import type { PreflightAnswer, PreflightTask } from './preflight-task.js';
 export default async function preflight(task: PreflightTask): Promise<PreflightAnswer> {
   try {
     const model = await openBaseModel(task.modelsDir, task.spec.base_model);
-    const { spec, dataset, rowsFile, machine } = task;
-    const { report } = await planJob({ spec, model, dataset, rowsFile, machine });
+    const { spec, dataset, rowsFile, initial, machine } = task;
+    const { report } = await planJob({ spec, model, dataset, rowsFile, initial, machine });
     return { report };
   } catch (error) {
     if (!(error instanceof ProductError)) throw error;

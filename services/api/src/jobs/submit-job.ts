@@ -1,6 +1,5 @@
 import {
-  ADAPTER_FILES,
-  AdapterManifest,
+  type AdapterManifest,
   type Job,
   type JobRequest,
   type JobSpec,
@@ -11,8 +10,8 @@ import {
 import type { JobStore } from '@lorasmith/job-store';
 import { describeModel } from '@lorasmith/model-folder';
 import type { BundleStore } from '@lorasmith/storage';
-import { Value } from 'typebox/value';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
+import { goingOn, readInitialAdapter } from './initial-adapter.js';
 import { jobSpecOf, requestHash } from './job-spec.js';
 import type { Preflight } from './preflight.js';
 
@@ -38,22 +37,26 @@ export interface JobSubmission {
 export function createJobSubmission(options: JobSubmissionOptions): JobSubmission {
   const { jobs, catalog, adapters, modelsDir, preflight } = options;
 
-  const check = async (spec: JobSpec, knownMachine: Promise<MachineProfile | null>): Promise<Report> => {
-    const [dataset, machine] = await allOf(
-      catalog.get(spec.dataset),
+  const check = async (
+    request: JobRequest,
+    knownMachine: Promise<MachineProfile | null>,
+  ): Promise<{ spec: JobSpec; report: Report }> => {
+    const [dataset, machine, model, initial] = await allOf(
+      catalog.get(request.dataset),
       knownMachine,
-      describeModel(modelsDir, spec.base_model),
-      checkInitialAdapter(adapters, spec),
+      describeModel(modelsDir, request.base_model),
+      initialAdapter(adapters, request),
     );
-    return await preflight.report({ spec, modelsDir, dataset, rowsFile: catalog.rowsFile(dataset.id), machine });
+    const spec = jobSpecOf(initial === null ? request : goingOn(request, initial, model));
+    const rowsFile = catalog.rowsFile(dataset.id);
+    return { spec, report: await preflight.report({ spec, modelsDir, dataset, rowsFile, initial, machine }) };
   };
 
   return {
     // Without Redis a dry run has no estimate and tells all the rest.
-    dryRun: (request) => check(jobSpecOf(request), jobs.machines.latest().catch(nullWithoutRedis)),
+    dryRun: async (request) => (await check(request, jobs.machines.latest().catch(nullWithoutRedis))).report,
     async submit(request, idempotencyKey) {
-      const spec = jobSpecOf(request);
-      await check(spec, jobs.machines.latest());
+      const { spec } = await check(request, jobs.machines.latest());
       const { job } = await jobs.createJob(spec, { idempotencyKey, requestHash: requestHash(spec) });
       return job;
     },
@@ -82,22 +85,7 @@ async function allOf<Results extends unknown[]>(
   throw new ProductError(first.code, `${first.message} That is not all: see details.`, { param: first.param, details });
 }
 
-/** Of an adapter to go on from, what can be told from its manifest; its tensors are compared when training begins. */
-async function checkInitialAdapter(adapters: BundleStore, { base_model, lora }: JobSpec): Promise<void> {
-  const id = lora.init_from;
-  if (id === null) return;
-  const param = 'lora.init_from';
-  if (!(await adapters.has(id))) throw new ProductError('adapter_not_found', `There is no adapter ${id}.`, { param });
-  const manifest = await adapters.readJson(id, ADAPTER_FILES.manifest);
-  if (!Value.Check(AdapterManifest, manifest)) {
-    throw new ProductError('invalid_adapter', `The manifest of ${id} is damaged.`, { param });
-  }
-  if (manifest.base_model.name !== base_model) {
-    const message = `${id} was trained on ${manifest.base_model.name}, not on ${base_model}.`;
-    throw new ProductError('invalid_adapter', message, { param });
-  }
-  if (manifest.lora.r !== lora.r) {
-    const message = `${id} has rank ${manifest.lora.r}, the job asks for ${lora.r}: give lora.r ${manifest.lora.r}.`;
-    throw new ProductError('invalid_adapter', message, { param: 'lora.r' });
-  }
+async function initialAdapter(adapters: BundleStore, { lora }: JobRequest): Promise<AdapterManifest | null> {
+  const id = lora?.init_from ?? null;
+  return id === null ? null : await readInitialAdapter(adapters, id);
 }

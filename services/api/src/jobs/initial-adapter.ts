@@ -1,0 +1,36 @@
+import { ADAPTER_FILES, AdapterManifest, type BaseModelDetail, JobRequest, ProductError } from '@lorasmith/contracts';
+import { inheritLora } from '@lorasmith/planning';
+import type { BundleStore } from '@lorasmith/storage';
+import { Value } from 'typebox/value';
+
+const param = 'lora.init_from';
+
+/**
+ * The manifest of the adapter that a job goes on with.
+ * @throws ProductError `adapter_not_found`, `invalid_adapter`
+ */
+export async function readInitialAdapter(adapters: BundleStore, id: string): Promise<AdapterManifest> {
+  if (!(await adapters.has(id))) throw new ProductError('adapter_not_found', `There is no adapter ${id}.`, { param });
+  const manifest = await adapters.readJson(id, ADAPTER_FILES.manifest);
+  if (Value.Check(AdapterManifest, manifest)) return manifest;
+  throw new ProductError('invalid_adapter', `The manifest of ${id} is damaged.`, { param });
+}
+
+/**
+ * The request with what it leaves out of rank, alpha, patterns and layers taken from the adapter it goes on with.
+ * Whether what it gives is the adapter's, planning finds out.
+ * @throws ProductError `invalid_adapter` for one of another base, or with settings that no job may have
+ */
+export function goingOn(request: JobRequest, initial: AdapterManifest, model: BaseModelDetail): JobRequest {
+  const { id, base_model: base } = initial;
+  if (base.name !== request.base_model) {
+    const message = `${id} was made for ${base.name}, not for ${request.base_model}.`;
+    throw new ProductError('invalid_adapter', message, { param });
+  }
+  const names = model.modules.map(({ name }) => name);
+  const whole: JobRequest = { ...request, lora: inheritLora(request.lora ?? {}, initial, names) };
+  if (Value.Check(JobRequest, whole)) return whole;
+  const [fault] = Value.Errors(JobRequest, whole);
+  const message = `${id} cannot be gone on with: its ${fault?.instancePath.slice(1).replaceAll('/', '.')} ${fault?.message}.`;
+  throw new ProductError('invalid_adapter', message, { param });
+}
