@@ -28,9 +28,10 @@ export class NamedSchemas {
   }
 
   /** The document with its marks made references, and the schemas they are of. */
-  completed<Document extends { components?: object }>(document: Document): Document {
+  completed<Document extends object>(document: Document): Document {
     const schemas = Object.fromEntries([...this.#components].sort(([one], [other]) => (one < other ? -1 : 1)));
-    return withReferences({ ...document, components: { ...document.components, schemas } }) as Document;
+    const components = { ...('components' in document ? (document.components as object) : {}), schemas };
+    return withReferences({ ...document, components }) as Document;
   }
 }
 
