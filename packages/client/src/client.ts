@@ -8,6 +8,7 @@ import type {
   BaseModel,
   BaseModelDetail,
   Dataset,
+  ImportAdapterQuery,
   Job,
   JobEvent,
   JobRequest,
@@ -17,6 +18,7 @@ import type {
   Report,
 } from '@lorasmith/contracts';
 import { ENDED_STATUSES, ProductError } from '@lorasmith/contracts';
+import { tarOfAdapter } from './adapter-tar.js';
 import { checkDownloadedFiles } from './downloaded-files.js';
 import { createHttpTransport, type HttpTransportOptions } from './http-transport.js';
 import { type FollowOptions, followJobEvents } from './job-events.js';
@@ -33,6 +35,13 @@ export type UploadSource = { file: string } | { text: string } | { chunks: Async
 export interface UploadOptions extends CallOptions {
   /** A name to know the dataset by. @defaultValue the file's name */
   name?: string | undefined;
+  onProgress?: ((sentBytes: number) => void) | undefined;
+}
+
+/** A plain tar of a PEFT folder, or the folder. */
+export type AdapterSource = { file: string } | { folder: string };
+
+export interface ImportAdapterOptions extends CallOptions, ImportAdapterQuery {
   onProgress?: ((sentBytes: number) => void) | undefined;
 }
 
@@ -105,6 +114,26 @@ export function createClient(options: HttpTransportOptions) {
     });
   }
 
+  /**
+   * Brings in an adapter of PEFT. `base_model` names the model it is for; without it, the adapter's own config must name
+   * one that is there.
+   */
+  async function importAdapter(source: AdapterSource, call: ImportAdapterOptions = {}): Promise<Adapter> {
+    const { base_model, name, onProgress, signal } = call;
+    const tar = 'file' in source ? await openSource(source) : await tarOfAdapter(source.folder);
+    const body = Readable.toWeb(Readable.from(countedChunks(tar, onProgress), { objectMode: false }));
+    return await transport.json<Adapter>({
+      method: 'POST',
+      path: '/adapters',
+      query: { base_model, name },
+      headers: { 'content-type': 'application/x-tar' },
+      body: body as ReadableStream<Uint8Array>,
+      signal,
+      // As long as the connection of the sender takes.
+      timeoutMs: null,
+    });
+  }
+
   /** The job at its end, however it ended: look at `status`. */
   async function waitForJob(id: string, { onEvent, ...follow }: WaitForJobOptions = {}): Promise<Job> {
     for await (const event of followJobEvents(transport, id, follow)) onEvent?.(event);
@@ -168,6 +197,7 @@ export function createClient(options: HttpTransportOptions) {
     manifest: (id: string, call: CallOptions = {}) =>
       get<AdapterManifest>(`/adapters/${encodeURIComponent(id)}/manifest`, call),
     adapterFiles,
+    importAdapter,
     deleteAdapter: (id: string, call: CallOptions = {}) => remove(`/adapters/${encodeURIComponent(id)}`, call),
     downloadAdapter,
 

@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import type { AdapterManifest } from '@lorasmith/contracts';
 import { bytesText, countText, durationText } from '../human-units.js';
 import { type Command, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
@@ -64,6 +65,29 @@ export const ADAPTER_COMMANDS: Command[] = [
         progress.end();
       }
       return print(context, { id, path: place }, `${id} is in ${place}`);
+    },
+  },
+  {
+    name: 'adapters import',
+    positionals: ['PATH'],
+    summary: 'Bring in an adapter of PEFT: its folder, or a plain tar of it',
+    options: { 'base-model': { type: 'string' }, name: { type: 'string' } },
+    help: [
+      '--base-model NAME           the model it is for [the one that its config names]',
+      '--name NAME                 a name to know it by',
+    ],
+    async run(context) {
+      const { client, values, signal } = context;
+      const place = context.positionals[0]!;
+      const isFolder = (await stat(place).catch(() => null))?.isDirectory() === true;
+      const base_model = values['base-model'] as string | undefined;
+      const name = values.name as string | undefined;
+      const adapter = await client.importAdapter(isFolder ? { folder: place } : { file: place }, {
+        ...(base_model === undefined ? {} : { base_model }),
+        ...(name === undefined ? {} : { name }),
+        signal,
+      });
+      return print(context, adapter, `${adapter.id} is imported, for ${adapter.base_model}`);
     },
   },
   {

@@ -21,9 +21,10 @@ export const JOB_FLAGS: readonly JobFlag[] = Object.entries(SECTIONS).flatMap(([
   Object.entries(schema.properties).map(([property, setting]) => {
     const { description, default: preset } = setting as {
       description?: string;
-      default?: string | number | boolean | string[] | null;
+      default?: string | number | boolean | string[] | object | null;
     };
-    const usual = preset === undefined ? '' : ` [${String(preset)}]`;
+    const isEmpty = preset === undefined || (typeof preset === 'object' && preset !== null && !Array.isArray(preset));
+    const usual = isEmpty ? '' : ` [${String(preset)}]`;
     return {
       // Its section is in the name where the property alone says too little.
       flag: (section === 'validation' ? `validation_${property}` : property).replaceAll('_', '-'),
@@ -54,18 +55,29 @@ export function jobRequestOf(values: Record<string, unknown>, base: Partial<JobR
   for (const { flag, section, property } of JOB_FLAGS) {
     const text = given(flag);
     if (text === undefined) continue;
-    const value = property === 'target_modules' ? targetModulesOf(text) : settingOf(text);
+    const value = MODULE_LISTS.includes(property) && text !== 'null' ? moduleListOf(text) : settingOf(text);
     request[section] = { ...(request[section] as object | undefined), [property]: value };
   }
   return request as JobRequest;
 }
 
+/** Settings that are a list of names, or an expression. */
+const MODULE_LISTS = ['target_modules', 'exclude_modules'];
+
 /** `a,b` is a list of suffixes; `all-linear`, and what could not be a list, goes as it is. */
-function targetModulesOf(text: string): string | string[] {
+function moduleListOf(text: string): string | string[] {
   return text !== 'all-linear' && /^[\w.]+(,[\w.]+)*$/.test(text) ? text.split(',') : text;
 }
 
 function settingOf(text: string): unknown {
   if (text === 'true' || text === 'false' || text === 'null') return JSON.parse(text);
+  // Tables and lists: `{"q_proj": 4}`, `[0, 2]`.
+  if (/^[[{]/.test(text)) {
+    try {
+      return JSON.parse(text);
+    } catch {
+      return text;
+    }
+  }
   return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
 }

@@ -52,6 +52,47 @@ describe('lora', () => {
     }
   });
 
+  it('imports a folder of PEFT or a tar of it', async () => {
+    const adapter = { id: 'ad_1', base_model: 'tiny' };
+    for (const name of ['adapter_config.json', 'adapter_model.safetensors', 'README.md']) {
+      await writeFile(join(folder, name), `content of ${name}`);
+    }
+    const { exitCode, output, requests } = await lora(
+      ['adapters', 'import', folder, '--base-model', 'tiny', '--name', 'mine'],
+      json(201, adapter),
+    );
+    expect([exitCode, output]).toEqual([EXIT.done, 'ad_1 is imported, for tiny\n']);
+    expect(requests[0]).toMatchObject({ method: 'POST', url: '/adapters?base_model=tiny&name=mine' });
+    expect(requests[0]?.headers['content-type']).toBe('application/x-tar');
+    expect(requests[0]?.body).toContain('content of adapter_config.json');
+    expect(requests[0]?.body).toContain('content of adapter_model.safetensors');
+    expect(requests[0]?.body).not.toContain('README');
+
+    await writeFile(join(folder, 'adapter.tar'), 'a tar');
+    const fromFile = await lora(['adapters', 'import', join(folder, 'adapter.tar')], json(201, adapter));
+    expect(fromFile.requests[0]).toMatchObject({ url: '/adapters', body: 'a tar' });
+
+    await rm(join(folder, 'adapter_model.safetensors'));
+    const without = await lora(['adapters', 'import', folder], json(201, adapter));
+    expect(without.requests).toEqual([]);
+    expect(without.errorOutput).toContain('has no adapter_model.safetensors');
+  });
+
+  it('takes tables and lists of settings as JSON', async () => {
+    const args = ['--model', 'tiny', '--dataset', 'ds_1', '--rank-pattern', '{"q_proj": 4}'];
+    const more = ['--layers-to-transform', '[0, 2]', '--exclude-modules', 'k_proj,o_proj', '--alpha-pattern', '{'];
+    const { requests } = await lora(['jobs', 'create', ...args, ...more], json(202, { id: 'job_1', status: 'queued' }));
+    expect(bodyOf(requests)).toMatchObject({
+      lora: {
+        rank_pattern: { q_proj: 4 },
+        layers_to_transform: [0, 2],
+        exclude_modules: ['k_proj', 'o_proj'],
+        // What is no JSON goes as it is, for the server to name.
+        alpha_pattern: '{',
+      },
+    });
+  });
+
   it('turns flags into the request that the contracts describe', async () => {
     const args =
       '--model tiny --dataset ds_1 --r 4 --target-modules q_proj,v_proj --learning-rate 5e-4 --use-rslora true --max-grad-norm null --lr-scheduler cosine --validation-split 0.1 --name 7';
