@@ -142,8 +142,8 @@ describe('the main job', () => {
       dataset: { id: dataset, rows: 24 },
       result: { steps: 20 },
     });
-    expect(manifest.result.last_loss).toBeLessThan(manifest.result.first_loss);
-    expect(manifest.result.evaluation_after?.loss).toBeLessThan(manifest.result.evaluation_before?.loss ?? 0);
+    expect(manifest.result?.last_loss).toBeLessThan(manifest.result?.first_loss ?? 0);
+    expect(manifest.result?.evaluation_after?.loss).toBeLessThan(manifest.result?.evaluation_before?.loss ?? 0);
   });
 
   test('the adapter comes down as a PEFT folder, the merged model as W + (alpha / r) B A', async () => {

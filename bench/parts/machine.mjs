@@ -48,12 +48,14 @@ function ownShapesRate(decoder, precision, tokens, repeats) {
   let operations = 0;
   let seconds = 0;
   for (const { frozen } of slots) {
-    const [out, inFeatures] = /** @type {[number, number]} */ (frozen.weight.shape);
+    // The type check sees the sources of the one package and the build of the other.
+    const weight = /** @type {any} */ (frozen.weight);
+    const [out, inFeatures] = /** @type {[number, number]} */ (weight.shape);
     const x = fill([tokens, inFeatures], 0.01, precision);
     const gradient = fill([tokens, out], 0.01, precision);
     seconds += medianSeconds(() => {
-      matMul(x, frozen.weight, { transposeB: true }).dispose();
-      matMul(gradient, frozen.weight).dispose();
+      matMul(x, weight, { transposeB: true }).dispose();
+      matMul(gradient, weight).dispose();
     }, repeats + 4);
     operations += 2 * 2 * tokens * out * inFeatures;
     dispose([x, gradient]);

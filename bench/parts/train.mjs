@@ -97,7 +97,7 @@ const WORDS = ['the', 'time', 'of', 'water', 'and', 'light', 'in', 'house', 'is'
 /** @param {number[]} values */
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** @param {{ properties: Record<string, { default?: unknown }> }} schema */
+/** @param {{ properties: object }} schema */
 function defaultsOf({ properties }) {
   return Object.fromEntries(
     Object.entries(properties).flatMap(([name, property]) => ('default' in property ? [[name, property.default]] : [])),

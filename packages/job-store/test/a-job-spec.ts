@@ -32,6 +32,7 @@ export function aJobSpec(changes: Partial<JobSpec> = {}): JobSpec {
       max_seq_length: 1024,
       on_overflow: 'error',
       precision: 'auto',
+      recompute: 'auto',
       seed: 42,
       eval_every_steps: null,
       checkpoint_every_steps: 50,

@@ -35,6 +35,7 @@ export function aJobSpec(behaviour: string, changes: Partial<JobSpec> = {}): Job
       max_seq_length: 32,
       on_overflow: 'error',
       precision: 'auto',
+      recompute: 'auto',
       seed: 42,
       eval_every_steps: null,
       checkpoint_every_steps: 1,

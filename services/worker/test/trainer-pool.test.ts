@@ -49,6 +49,7 @@ function order(behaviour: string, baseModel = 'one'): TrainingOrder {
     job: 'job_0123456789abcdef01234567',
     spec: aJobSpec(behaviour, { base_model: baseModel }),
     dataset: { id: DATASET } as never,
+    machine: null,
     paths: {
       modelFolder: folder,
       rowsFile: path.join(folder, 'rows.jsonl'),

@@ -16,6 +16,8 @@ export interface MemoryOfDecoder {
 const PARAMETER_VECTORS = 10;
 /** Logits of one chunk, as packages/models has it. */
 const CHUNK_LOGITS = 32 * 2 ** 20;
+/** Tokenizer, plan and what JavaScript has besides. */
+const PLANNING_BYTES = 100e6;
 /** What the allocator keeps beyond what is asked of it. */
 const ALLOCATOR_SLACK = 1.08;
 
@@ -30,7 +32,8 @@ export function decoderMemory(memory: MemoryOfDecoder, load: BatchLoad): number 
   const tokens = load.mostTokens * (saved + passingBytes(architecture, width));
   const logits = Math.min(CHUNK_LOGITS, load.mostLabels * architecture.vocabSize) * 2 * width;
   const weights = memory.parameterCount * width;
-  return (weights + PARAMETER_VECTORS * 4 * memory.trainedParameters + Math.max(logits, 0) + tokens) * ALLOCATOR_SLACK;
+  const vectors = PARAMETER_VECTORS * 4 * memory.trainedParameters;
+  return PLANNING_BYTES + (weights + vectors + logits + tokens) * ALLOCATOR_SLACK;
 }
 
 function adaptedLayers(architecture: DecoderArchitecture, targets: readonly AdaptableModule[]): number {
