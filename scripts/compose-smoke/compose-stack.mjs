@@ -1,0 +1,74 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { ROOT_DIR } from '../setup/locations.mjs';
+import { docker } from './docker.mjs';
+
+const SERVICES = ['redis', 'registry', 'api', 'worker'];
+
+/**
+ * A stack of its own name, images and volumes: what else runs on this engine is left alone.
+ *
+ * @typedef {Awaited<ReturnType<typeof createComposeStack>>} ComposeStack
+ */
+
+/**
+ * @param {{ apiPort: number, modelsDir: string, signal: AbortSignal }} options
+ */
+export async function createComposeStack({ apiPort, modelsDir, signal }) {
+  const project = `lorasmith-smoke-${process.pid}`;
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-compose-'));
+  const envFile = path.join(folder, 'env');
+  await writeFile(envFile, `API_PORT=${apiPort}\nMODELS_DIR=${modelsDir}\nLORASMITH_TAG=${project}\n`);
+  const env = { ...process.env, DOCKER_BUILDKIT: '1', COMPOSE_PARALLEL_LIMIT: '1' };
+  // A setting of this shell would win over the file's.
+  for (const name of ['API_PORT', 'API_BIND', 'MODELS_DIR', 'LORASMITH_TAG', 'COMPOSE_PROFILES', 'DEVICE']) {
+    delete (/** @type {NodeJS.ProcessEnv} */ (env)[name]);
+  }
+  const base = ['compose', '--project-name', project, '--env-file', envFile, '-f', 'docker-compose.yml'];
+  const onCpu = [...base, '-f', 'docker/compose.cpu.yml'];
+
+  /** @param {string[]} args @param {{ gpu?: boolean, expectFailure?: boolean, env?: NodeJS.ProcessEnv }} [options] */
+  const compose = (args, { gpu = false, ...rest } = {}) =>
+    docker([...(gpu ? base : onCpu), ...args], { cwd: ROOT_DIR, signal, ...rest, env: { ...env, ...rest.env } });
+
+  return {
+    project,
+    apiUrl: `http://127.0.0.1:${apiPort}`,
+    compose,
+    /** @param {string} name of `api`, `registry`, `worker-cpu`, `worker-gpu` */
+    image: (name) => `lorasmith-${name}:${project}`,
+    /** Starts what does not run and waits until all of it is healthy. @param {string[]} args */
+    up: (...args) => compose(['up', '--detach', '--wait', '--wait-timeout', '300', '--no-build', ...args]),
+    /** @returns {Promise<{ service: string, id: string }[]>} what runs */
+    async containers() {
+      const { stdout } = await compose(['ps', '--format', 'json']);
+      return stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line))
+        .map(({ Service, ID }) => ({ service: Service, id: ID }));
+    },
+    /** The last lines of every service, for whoever looks into a failure. */
+    async logs() {
+      const texts = await Promise.all(
+        SERVICES.map((service) =>
+          docker([...onCpu, 'logs', '--tail', '15', service], { cwd: ROOT_DIR, env, expectFailure: true }),
+        ),
+      );
+      return texts.map(({ output }) => output).join('');
+    },
+    /** Containers, networks, volumes and images; what was built stays in the engine's build cache. */
+    async remove() {
+      const options = { cwd: ROOT_DIR, env, expectFailure: true };
+      await docker([...onCpu, 'down', '--volumes', '--remove-orphans', '--timeout', '10'], options);
+      const { stdout } = await docker(
+        ['image', 'ls', '--quiet', '--filter', `reference=lorasmith-*:${project}`],
+        options,
+      );
+      const images = [...new Set(stdout.split('\n').filter(Boolean))];
+      if (images.length > 0) await docker(['image', 'rm', '--force', ...images], options);
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}

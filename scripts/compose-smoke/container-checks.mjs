@@ -1,0 +1,46 @@
+import { docker } from './docker.mjs';
+
+/**
+ * Every container as it runs: nobody is root, nothing but the api's port is open, and that on the loopback alone.
+ *
+ * @param {import('./compose-stack.mjs').ComposeStack} stack
+ * @returns {Promise<string>} a line for the report
+ * @throws {Error} naming the container and its fault
+ */
+export async function checkContainers(stack) {
+  const containers = await stack.containers();
+  const users = [];
+  for (const { service, id } of containers) {
+    const [details] = JSON.parse((await docker(['inspect', id])).stdout);
+    const { HostConfig: host, NetworkSettings: network } = details;
+    const uids = (await docker(['top', id, '-eo', 'uid'])).stdout
+      .split('\n')
+      .slice(1)
+      .map((line) => line.trim())
+      .filter(Boolean);
+    const must = (/** @type {unknown} */ condition, /** @type {string} */ fault) => {
+      if (!condition) throw new Error(`the container of ${service} ${fault}`);
+    };
+    must(uids.length > 0 && !uids.includes('0'), `runs as user ${uids.join(', ')}`);
+    must(host.ReadonlyRootfs, 'can write to its root');
+    must(host.CapDrop?.includes('ALL') && !host.CapAdd?.length, 'has capabilities');
+    must(
+      host.SecurityOpt?.some((/** @type {string} */ option) => option.startsWith('no-new-privileges')),
+      'may gain privileges',
+    );
+    must(host.LogConfig.Config['max-size'], 'has a log without bound');
+    must(host.RestartPolicy.Name === 'unless-stopped', 'is not restarted');
+    const open = Object.values(network.Ports ?? {}).flatMap((bindings) => bindings ?? []);
+    if (service === 'api') {
+      must(open.length > 0 && open.every(({ HostIp }) => HostIp === '127.0.0.1'), `is open on ${JSON.stringify(open)}`);
+    } else {
+      must(open.length === 0, `has an open port: ${JSON.stringify(open)}`);
+      must(
+        Object.keys(network.Networks).every((name) => name.endsWith('_inside')),
+        'is on a network that reaches outside',
+      );
+    }
+    users.push(`${service} ${[...new Set(uids)].join(',')}`);
+  }
+  return `users: ${users.join(', ')}; one open port, the api's on 127.0.0.1; roots read-only, no capabilities`;
+}

@@ -1,0 +1,39 @@
+import { spawn } from 'node:child_process';
+
+/**
+ * @typedef {object} CommandResult
+ * @property {number} code
+ * @property {string} stdout
+ * @property {string} output standard output and standard error together
+ */
+
+/**
+ * Runs docker and keeps what it writes.
+ *
+ * @param {string[]} args
+ * @param {{ env?: NodeJS.ProcessEnv, cwd?: string, expectFailure?: boolean, signal?: AbortSignal | undefined }} [options]
+ *   `expectFailure`: its exit code is for the caller to judge
+ * @returns {Promise<CommandResult>}
+ * @throws {Error} with its last lines, when it fails
+ */
+export async function docker(args, { env = process.env, cwd, expectFailure = false, signal } = {}) {
+  // In a group of its own, so that Ctrl-C reaches this script alone, which then takes everything down in order.
+  const child = spawn('docker', args, { env, cwd, signal, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+  const kept = { stdout: '', output: '' };
+  child.stdout.on('data', (/** @type {Buffer} */ chunk) => {
+    kept.stdout += chunk;
+    kept.output += chunk;
+  });
+  child.stderr.on('data', (/** @type {Buffer} */ chunk) => {
+    kept.output += chunk;
+  });
+  const code = await new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (exitCode) => resolve(exitCode ?? 1));
+  });
+  if (code !== 0 && !expectFailure) {
+    const tail = kept.output.trimEnd().split('\n').slice(-25).join('\n');
+    throw new Error(`docker ${args.join(' ')} exited with ${code}:\n${tail}`);
+  }
+  return { code, ...kept };
+}

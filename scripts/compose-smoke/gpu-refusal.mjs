@@ -1,0 +1,58 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { docker } from './docker.mjs';
+
+const EXIT_NO_GPU = 69;
+const HEALTHY_TIMEOUT_MS = 180_000;
+
+/**
+ * The GPU worker on a host without a GPU: it names what is missing, and works when told to use the CPU.
+ *
+ * @param {import('./compose-stack.mjs').ComposeStack} stack
+ * @returns {Promise<string>} what it said
+ */
+export async function checkGpuRefusal(stack) {
+  const image = stack.image('worker-gpu');
+  const hardened = ['--read-only', '--tmpfs', '/tmp', '--cap-drop', 'ALL'];
+  const { code, output } = await docker(['run', '--rm', '--network', 'none', ...hardened, image], {
+    expectFailure: true,
+  });
+  if (code !== EXIT_NO_GPU || !output.includes('driver:')) {
+    throw new Error(`without a GPU the worker exited with ${code}, not ${EXIT_NO_GPU}:\n${output}`);
+  }
+  if (output.includes('library:')) throw new Error(`the image lacks a library of CUDA:\n${output}`);
+
+  const network = `${stack.project}_inside`;
+  const name = `${stack.project}-gpu-image-on-cpu`;
+  const settings = [
+    '--env',
+    'DEVICE=cpu',
+    '--env',
+    'REDIS_URL=redis://redis:6379',
+    '--volume',
+    `${stack.project}_data:/data`,
+  ];
+  await docker(['run', '--detach', '--name', name, '--network', network, ...hardened, ...settings, image]);
+  try {
+    const deadline = Date.now() + HEALTHY_TIMEOUT_MS;
+    for (;;) {
+      const { stdout } = await docker(['inspect', '--format', '{{.State.Health.Status}}', name]);
+      if (stdout.trim() === 'healthy') break;
+      if (stdout.trim() === 'unhealthy' || Date.now() > deadline) {
+        throw new Error(`with DEVICE=cpu it is ${stdout.trim()}:\n${(await docker(['logs', name])).output}`);
+      }
+      await sleep(1_000);
+    }
+  } finally {
+    await docker(['rm', '--force', name], { expectFailure: true });
+  }
+
+  const composed = await stack.compose(['run', '--rm', '--no-deps', 'worker'], { gpu: true, expectFailure: true });
+  if (composed.code === 0) throw new Error('docker compose started a worker with a GPU that is not there');
+  const indent = (/** @type {string} */ text) =>
+    text
+      .trim()
+      .split('\n')
+      .map((line) => `      ${line}`)
+      .join('\n');
+  return `exit code ${code}; with DEVICE=cpu it is healthy\n${indent(output)}\n      docker compose, which hands over the GPU: ${composed.output.trim().split('\n').at(-1)}`;
+}
