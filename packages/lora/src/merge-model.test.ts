@@ -77,6 +77,28 @@ test('the worked numbers of one layer', () => {
   expect([...weight]).toEqual([3, 1, 5, 2, 2, 2, 3, 15, 3, 6, 10, 8]);
 });
 
+test('a weight that lies as [in, out] is merged as it lies', () => {
+  const weight = Float32Array.of(1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4);
+  const module = {
+    a: Float32Array.of(1, 0, 2, 0, 3, 0),
+    b: Float32Array.of(1, 0, 0, 0, 0, 2, 1, 1),
+    rank: 2,
+    scale: 4 / 2,
+    inFeatures: 3,
+    outFeatures: 4,
+  };
+  mergeWeight({ name: 'w', transposed: true, dtype: 'F32', shape: [3, 4], bytes: fromFloat32(weight, 'F32') }, module);
+  expect([...weight]).toEqual([3, 2, 3, 6, 1, 2, 15, 10, 5, 2, 3, 8]);
+  const other = {
+    name: 'w',
+    transposed: true,
+    dtype: 'F32',
+    shape: [4, 3],
+    bytes: fromFloat32(weight, 'F32'),
+  } as const;
+  expect(() => mergeWeight(other, module)).toThrow(/layer of \[3, 4\], but w of the base model is \[4, 3\]/);
+});
+
 describe('as PEFT merges', () => {
   test.each(['llama-tied', 'llama-untied-all-linear', 'qwen2'])('%s, every tensor', async (name) => {
     const before = liveTensorCount();

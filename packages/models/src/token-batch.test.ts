@@ -9,6 +9,7 @@ test('rows lie one after the other, longest first; each trained token has the pl
   ]);
   expect([...batch.ids]).toEqual([1, 2, 3, 4, 7, 8, 5]);
   expect(batch.rowLengths).toEqual([4, 2, 1]);
+  expect(batch.span).toBe(4);
   expect([...batch.predictors]).toEqual([1, 2, 4]);
   expect([...batch.labels]).toEqual([3, 4, 8]);
 });
@@ -18,4 +19,8 @@ test('the first token of a row is never trained: what is before it belongs to an
   const batch = tokenBatchOf([row, row]);
   expect([...batch.predictors]).toEqual([0, 2]);
   expect([...batch.labels]).toEqual([2, 2]);
+});
+
+test('the span can be that of what the batch is a part of', () => {
+  expect(tokenBatchOf([{ ids: Int32Array.of(1, 2), trained: Uint8Array.of(1, 1) }], 30).span).toBe(30);
 });

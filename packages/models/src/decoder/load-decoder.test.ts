@@ -132,3 +132,22 @@ test('when reading fails half way, what was read is freed', async () => {
 test('a model of another kind is refused', async () => {
   await expect(loadClassifier(await readModelFolder(folder), 'float32')).rejects.toThrow('not a classifier');
 });
+
+test('GPT-2 as OpenAI wrote it, without the prefix of its modules, is the same model', async () => {
+  const gpt2 = fileURLToPath(new URL('../../../../test/fixtures/families/gpt2/base', import.meta.url));
+  const file = await openSafetensors(join(gpt2, 'model.safetensors'));
+  const tensors = [];
+  for (const { name, dtype, shape } of file.tensors.values()) {
+    tensors.push({ name: name.replace('transformer.', ''), dtype, shape, data: await file.read(name) });
+  }
+  await file.close();
+  await writeSafetensors(join(folder, 'model.safetensors'), tensors);
+  await cp(join(gpt2, 'config.json'), join(folder, 'config.json'));
+  const logitsOf = async (path: string) => {
+    const decoder = await loadDecoder(await readModelFolder(path), 'float32');
+    const logits = scope(() => toFloat32Array(decoder.logits(Int32Array.of(3, 9, 27, 17), [4])));
+    decoder.dispose();
+    return logits;
+  };
+  expect(await logitsOf(folder)).toEqual(await logitsOf(gpt2));
+});

@@ -1,5 +1,5 @@
 import { dispose, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
@@ -66,5 +66,29 @@ test('without a backward pass nothing is kept', () => {
     const { gradientChunks } = nextTokenLoss(states, labels, head, { record: false, mostLogits: 3 * VOCAB });
     expect(gradientChunks).toEqual([]);
     expect(liveTensorCount()).toBe(before);
+  });
+});
+
+describe('with capped logits', () => {
+  const SOFTCAP = 0.8;
+
+  test('the sum of -log softmax of softcap · tanh(logit / softcap)', () => {
+    let expected = 0;
+    for (let place = 0; place < PLACES; place++) {
+      const logits = Array.from({ length: VOCAB }, (_, token) => {
+        let sum = 0;
+        for (let i = 0; i < HIDDEN; i++) sum += STATES[place * HIDDEN + i]! * HEAD[token * HIDDEN + i]!;
+        return SOFTCAP * Math.tanh(sum / SOFTCAP);
+      });
+      expected += Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0)) - logits[LABELS[place]!]!;
+    }
+    expect(Math.abs(computed(STATES, undefined, SOFTCAP).lossSum - expected)).toBeLessThan(1e-5);
+  });
+
+  test('its gradient against finite differences, in chunks as in one piece', () => {
+    const numeric = centralDifferences((states) => computed(states, undefined, SOFTCAP).lossSum, STATES);
+    const { gradient } = computed(STATES, undefined, SOFTCAP);
+    expect(differenceByLargest(gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
+    expect(greatestDifference(computed(STATES, 3 * VOCAB, SOFTCAP).gradient, gradient)).toBeLessThan(1e-6);
   });
 });

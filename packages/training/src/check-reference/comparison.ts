@@ -31,10 +31,10 @@ export function greatestDifference(actual: Numbers, expected: Numbers): number {
   return greatest;
 }
 
-/** {@link greatestDifference} over the greatest |expected|. */
+/** {@link greatestDifference} over the greatest |expected|; as it is where all that is expected is zero. */
 export function differenceByLargest(actual: Numbers, expected: Numbers): number {
   const largest = Array.from(expected).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  return greatestDifference(actual, expected) / largest;
+  return greatestDifference(actual, expected) / (largest || 1);
 }
 
 /** |actual - expected| over |expected|, Euclidean norms. */

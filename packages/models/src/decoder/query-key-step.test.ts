@@ -1,0 +1,80 @@
+import { liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { describe, expect, test } from 'vitest';
+import {
+  centralDifferences,
+  FINITE_DIFFERENCE_TOLERANCE,
+  weightedSum,
+} from '../../../../test/numeric/central-differences.js';
+import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
+import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
+import { HeadNorm } from './head-norm.js';
+import { Norm } from './norm.js';
+import { PartialRotary } from './partial-rotary.js';
+import type { QueryKeyStep } from './query-key-step.js';
+
+const SHAPE = { heads: 4, keyValueHeads: 2, headDim: 8 };
+const TOKENS = 3;
+const WIDTH = (SHAPE.heads + 2 * SHAPE.keyValueHeads) * SHAPE.headDim;
+const QKV = normalNumbers(TOKENS * WIDTH, 1);
+const BY_OUTPUT = normalNumbers(TOKENS * WIDTH, 2);
+const WEIGHTS = { query: normalNumbers(SHAPE.headDim, 3), key: normalNumbers(SHAPE.headDim, 4) };
+const qkvOf = (values: Float32Array<ArrayBuffer>) => tensorOf(values, [TOKENS, WIDTH]);
+
+function headNorm(): QueryKeyStep {
+  const norm = (weight: Float32Array<ArrayBuffer>) =>
+    new Norm({ kind: 'rms', epsilon: 1e-6, weightOffset: 0 }, tensorOf(weight, [SHAPE.headDim]), null);
+  return new HeadNorm(SHAPE, norm(WEIGHTS.query), norm(WEIGHTS.key));
+}
+
+const computed = (step: () => QueryKeyStep, values: Float32Array<ArrayBuffer>) =>
+  scope(() => toFloat32Array(step().forward(qkvOf(values), false).output));
+
+test('norms of heads: each query and each key has its own, values stay', () => {
+  const expected = QKV.map((value, i) => {
+    const head = Math.floor((i % WIDTH) / SHAPE.headDim);
+    if (head >= SHAPE.heads + SHAPE.keyValueHeads) return value;
+    const own = QKV.subarray(i - (i % SHAPE.headDim)).subarray(0, SHAPE.headDim);
+    const meanSquare = own.reduce((sum, each) => sum + each * each, 0) / SHAPE.headDim;
+    const weight = head < SHAPE.heads ? WEIGHTS.query : WEIGHTS.key;
+    return (value / Math.sqrt(meanSquare + 1e-6)) * weight[i % SHAPE.headDim]!;
+  });
+  expect(greatestDifference(computed(headNorm, QKV), expected)).toBeLessThan(1e-5);
+});
+
+test('partial rotary: of a head [a, b, c] with 2 + 2 dimensions that rotate comes [a, c₁, b, c₂], of a value itself', () => {
+  const counted = Float32Array.from({ length: TOKENS * WIDTH }, (_, i) => i);
+  const head = (start: number, order: number[]) => order.map((i) => start + i);
+  const output = computed(() => new PartialRotary(SHAPE, 4), counted);
+  expect([...output.subarray(0, 8)]).toEqual(head(0, [0, 1, 4, 5, 2, 3, 6, 7]));
+  const lastKey = WIDTH + 5 * SHAPE.headDim;
+  expect([...output.subarray(lastKey, lastKey + 8)]).toEqual(head(lastKey, [0, 1, 4, 5, 2, 3, 6, 7]));
+  const firstValue = WIDTH + 6 * SHAPE.headDim;
+  expect([...output.subarray(firstValue, firstValue + 8)]).toEqual(head(firstValue, [0, 1, 2, 3, 4, 5, 6, 7]));
+});
+
+describe.each<[string, () => QueryKeyStep]>([
+  ['norms of heads', headNorm],
+  ['partial rotary', () => new PartialRotary(SHAPE, 2)],
+])('%s', (_, step) => {
+  test('has the gradient that finite differences have', () => {
+    const numeric = centralDifferences((values) => weightedSum(computed(step, values), BY_OUTPUT), QKV);
+    const gradient = scope(() => {
+      const own = step();
+      const { saved } = own.forward(qkvOf(QKV), true);
+      return toFloat32Array(own.backward(qkvOf(BY_OUTPUT), saved));
+    });
+    expect(differenceByLargest(gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
+  });
+
+  test('backward frees what was saved', () => {
+    scope(() => {
+      const [own, qkv, byOutput] = [step(), qkvOf(QKV), qkvOf(BY_OUTPUT)];
+      own.forward(qkv, false).output.dispose(); // makes the constants it needs
+      const before = liveTensorCount();
+      const { output, saved } = own.forward(qkv, true);
+      own.backward(byOutput, saved).dispose();
+      output.dispose();
+      expect(liveTensorCount()).toBe(before);
+    });
+  });
+});
