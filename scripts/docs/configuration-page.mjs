@@ -1,0 +1,75 @@
+/**
+ * @typedef {import('../../packages/service-kit/dist/index.js').SettingTree} SettingTree
+ * @typedef {import('../../packages/service-kit/dist/index.js').Setting<unknown>} Setting
+ *
+ * @typedef {object} ServiceSettings
+ * @property {SettingTree} api
+ * @property {SettingTree} worker
+ * @property {SettingTree} registry
+ */
+
+const INTRODUCTION = `<!-- Written by \`npm run docs\` from the settings of the services. Change those, not this page. -->
+
+# Configuration
+
+Every setting is an environment variable. A service reads them once, when it starts. An empty variable counts as unset. A
+wrong one ends the service with exit code 78 and a message that names each variable, what is wrong, and an example.`;
+
+const COMMANDS = `## The commands
+
+\`npm start\`, \`npm run demo\` and \`npm test\` set \`DATA_DIR\`, \`MODELS_DIR\`, \`REDIS_URL\`, \`REGISTRY_URL\` and the hosts and ports for
+the services they start. They read these variables themselves, and pass all others on:
+
+| Variable | Default | What it does |
+| --- | --- | --- |
+| \`API_HOST\`, \`API_PORT\` | \`127.0.0.1\`, \`8080\` | Where \`npm start\` serves the api. The demo takes any free port. |
+| \`REGISTRY_PORT\` | \`8081\` | Port of the registry under \`npm start\`, on 127.0.0.1. |
+| \`DATA_DIR\`, \`MODELS_DIR\` | \`data\`, \`models\` | Relative to the repository, whatever the current folder is. |
+| \`REDIS_URL\` | unset | A Redis that runs already. Unset: \`redis-server\` or \`valkey-server\` on the PATH, else the pinned Valkey, started with the stack and stopped with it. |
+| \`LORASMITH_CACHE_DIR\` | \`$XDG_CACHE_HOME/lorasmith\`, else \`~/.cache/lorasmith\` | Downloads and compiled parts, shared by all clones. Deleting it is safe. |
+| \`LIBTENSORFLOW_DIR\` | unset | Another build of TensorFlow 2.20: a folder with \`lib/\` and \`include/\`. Unset: the pinned download. |
+
+\`npm run import-gguf\` reads \`MODELS_DIR\`. The command \`lora\` reads \`LORASMITH_URL\` (default \`http://127.0.0.1:8080\`).`;
+
+/**
+ * docs/configuration.md: what several services read first, then what each reads alone.
+ *
+ * @param {ServiceSettings} services
+ * @param {Pick<typeof import('../../packages/service-kit/dist/index.js'), 'configurationTable' | 'settingsOf'>} serviceKit
+ * @returns {string}
+ */
+export function configurationPage(services, { configurationTable, settingsOf }) {
+  const own = Object.entries(services).map(([name, tree]) => ({ name, settings: settingsOf(tree).map(asDocumented) }));
+  const readers = (/** @type {string} */ variable) =>
+    own.filter(({ settings }) => settings.some((setting) => setting.variable === variable)).map(({ name }) => name);
+  /** @param {Setting[]} settings */
+  const table = (settings) =>
+    configurationTable(Object.fromEntries(settings.map((setting) => [setting.variable, setting])));
+
+  const shared = new Map(
+    own
+      .flatMap(({ settings }) => settings)
+      .filter(({ variable }) => readers(variable).length > 1)
+      .map((setting) => [
+        setting.variable,
+        { ...setting, description: `${setting.description} ${readBy(readers(setting.variable), own.length)}` },
+      ]),
+  );
+  const sections = own.map(
+    ({ name, settings }) =>
+      `## Of the ${name}\n\n${table(settings.filter(({ variable }) => readers(variable).length === 1))}`,
+  );
+  return `${[INTRODUCTION, `## Of several services\n\n${table([...shared.values()])}`, ...sections, COMMANDS].join('\n\n')}\n`;
+}
+
+/** What a default is on the machine that writes the page is no news to its readers. @param {Setting} setting */
+function asDocumented(setting) {
+  if (setting.variable === 'WORKER_NAME') return { ...setting, fallback: 'name of the host' };
+  // Its values may hold a password; its default has none.
+  return { ...setting, secret: setting.secret && setting.fallback === undefined };
+}
+
+/** @param {string[]} names @param {number} all */
+function readBy(names, all) {
+  return names.length === all ? '(Read by all.)' : `(Read by ${names.join(' and ')}.)`;
+}

@@ -1,0 +1,19 @@
+// npm run docs: writes what the documentation takes from the code. A test fails while the two differ.
+import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ERROR_STATUS } from '../packages/contracts/dist/index.js';
+import * as serviceKit from '../packages/service-kit/dist/index.js';
+import { API_SETTINGS } from '../services/api/dist/settings.js';
+import { REGISTRY_SETTINGS } from '../services/registry/dist/config.js';
+import { WORKER_SETTINGS } from '../services/worker/dist/settings.js';
+import { configurationPage } from './docs/configuration-page.mjs';
+import { errorTable, withErrorTable } from './docs/error-table.mjs';
+import { ROOT_DIR } from './setup/locations.mjs';
+
+const configurationFile = path.join(ROOT_DIR, 'docs/configuration.md');
+const apiFile = path.join(ROOT_DIR, 'docs/api.md');
+
+const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS };
+await writeFile(configurationFile, configurationPage(services, serviceKit));
+await writeFile(apiFile, withErrorTable(await readFile(apiFile, 'utf8'), errorTable(ERROR_STATUS)));
+process.stdout.write(`${configurationFile}\n${apiFile}\n`);

@@ -1,0 +1,66 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { describe, expect, test } from 'vitest';
+import { ERROR_STATUS } from '../packages/contracts/src/index.js';
+import * as serviceKit from '../packages/service-kit/src/index.js';
+import { configurationPage } from '../scripts/docs/configuration-page.mjs';
+import { errorTable, withErrorTable } from '../scripts/docs/error-table.mjs';
+import { API_SETTINGS } from '../services/api/src/settings.js';
+import { REGISTRY_SETTINGS } from '../services/registry/src/config.js';
+import { WORKER_SETTINGS } from '../services/worker/src/settings.js';
+
+const ROOT = new URL('../', import.meta.url);
+const page = (name: string) => readFile(new URL(name, ROOT), 'utf8');
+
+describe('what the documentation takes from the code ("npm run docs" writes it)', () => {
+  test('docs/configuration.md has the settings of the services', async () => {
+    const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS };
+    expect(await page('docs/configuration.md')).toBe(configurationPage(services, serviceKit));
+  });
+
+  test('docs/api.md has every error code with its status', async () => {
+    const text = await page('docs/api.md');
+    expect(text).toBe(withErrorTable(text, errorTable(ERROR_STATUS)));
+  });
+
+  test('a code without a meaning is not left out silently', () => {
+    expect(() => errorTable({ ...ERROR_STATUS, made_up: 400 })).toThrow('made_up');
+  });
+});
+
+describe('what the documentation says by hand', () => {
+  test('docs/api.md lists every call of the OpenAPI document', async () => {
+    const { paths } = JSON.parse(await page('openapi/openapi.json')) as { paths: Record<string, object> };
+    const text = await page('docs/api.md');
+    const missing = Object.entries(paths).flatMap(([path, methods]) =>
+      Object.keys(methods)
+        .map((method) => `${method.toUpperCase()} ${path.replaceAll(/\{(\w+)\}/g, ':$1')}`)
+        .filter((call) => !text.includes(`\`${call}\``)),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  test('docs/decisions/README.md lists every record', async () => {
+    const index = await page('docs/decisions/README.md');
+    const records = (await readdir(new URL('docs/decisions', ROOT))).filter((name) => name !== 'README.md');
+    expect(records.filter((name) => !index.includes(`(${name})`))).toEqual([]);
+  });
+
+  test.each(['README.md', 'docs/api.md', 'docs/operations.md', 'docs/architecture.md', 'docs/decisions/README.md'])(
+    'the links of %s lead to files that are there',
+    async (name) => {
+      const base = new URL(name, ROOT);
+      const targets = [...(await page(name)).matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g)].map(
+        ([, target]) => target as string,
+      );
+      expect(targets.length).toBeGreaterThan(0);
+      for (const target of targets) await expect(readdirOrFile(new URL(target, base))).resolves.toBeDefined();
+    },
+  );
+});
+
+async function readdirOrFile(url: URL): Promise<unknown> {
+  return await readFile(url).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'EISDIR') return 'a folder';
+    throw error;
+  });
+}
