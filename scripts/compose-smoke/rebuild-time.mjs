@@ -4,7 +4,8 @@ import path from 'node:path';
 import { ROOT_DIR } from '../setup/locations.mjs';
 import { docker } from './docker.mjs';
 
-const NOT_COPIED = /(^|\/)(node_modules|dist|\.git|data|models)$/;
+/** Relative to the repository: what git does not keep, which may be large. */
+const NOT_COPIED = /(^|\/)(node_modules|dist)$|^(\.git|data|models)$/;
 const LIMIT_SECONDS = 30;
 
 /**
@@ -19,7 +20,7 @@ export async function checkRebuildTime(targets, signal) {
   const copy = await mkdtemp(path.join(tmpdir(), 'lorasmith-source-'));
   const tag = `lorasmith-rebuild:${process.pid}`;
   try {
-    await cp(ROOT_DIR, copy, { recursive: true, filter: (file) => file === ROOT_DIR || !NOT_COPIED.test(file) });
+    await cp(ROOT_DIR, copy, { recursive: true, filter: (file) => !NOT_COPIED.test(path.relative(ROOT_DIR, file)) });
     await appendFile(path.join(copy, 'packages/contracts/src/index.ts'), '\nexport const CHANGED = true;\n');
     const times = [];
     for (const target of targets) {
