@@ -42,19 +42,28 @@ function adaptedLayers(architecture: DecoderArchitecture, targets: readonly Adap
 
 /** Bytes per token that a layer keeps between its forward and its backward pass. */
 function savedByLayer(architecture: DecoderArchitecture, targets: readonly AdaptableModule[], width: number): number {
-  const { hiddenSize, intermediateSize, headCount, keyValueHeadCount, headDim } = architecture;
+  const { hiddenSize, intermediateSize, headCount, keyValueHeadCount, headDim, names, mlp } = architecture;
   const attended = headCount * headDim;
   const qkv = (headCount + 2 * keyValueHeadCount) * headDim;
-  const adapts = (suffixes: RegExp) => targets.some(({ name }) => suffixes.test(name));
+  const adapts = (parts: readonly string[]) =>
+    targets.some(({ name }) => parts.some((part) => name.endsWith(`.${part}`)));
+  // What goes into an adapted layer is kept for the gradient of its A.
   const inputs =
-    (adapts(/\.(q_proj|k_proj|v_proj|qkv_proj|c_attn)$/) ? hiddenSize : 0) +
-    (adapts(/\.(gate_proj|up_proj|gate_up_proj|c_fc)$/) ? hiddenSize : 0) +
-    (adapts(/\.(down_proj|mlp\.c_proj)$/) ? intermediateSize : 0);
-  // The residual stream before and after attention is float32.
-  return 2 * 4 * hiddenSize + width * (qkv + attended + 2 * intermediateSize + inputs) + 4 * headCount;
+    (adapts(names.queryKeyValue) ? hiddenSize : 0) +
+    (adapts(names.gateUp) ? hiddenSize : 0) +
+    (adapts([names.down]) ? intermediateSize : 0);
+  const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
+  const headNorms = names.queryNorm === null ? 0 : qkv;
+  // The residual stream before and after attention is float32, and so is what is kept for norms of branches and heads.
+  const exact = 2 * hiddenSize + headCount + branchNorms * hiddenSize + headNorms;
+  return 4 * exact + width * (qkv + attended + gateUpWidth(mlp, intermediateSize) + inputs);
+}
+
+function gateUpWidth({ gated }: DecoderArchitecture['mlp'], intermediateSize: number): number {
+  return gated ? 2 * intermediateSize : intermediateSize;
 }
 
 /** Bytes per token of tensors that live within one layer's backward pass. */
-function passingBytes({ hiddenSize, intermediateSize }: DecoderArchitecture, width: number): number {
-  return width * 3 * intermediateSize + (4 + width) * 2 * hiddenSize;
+function passingBytes({ hiddenSize, intermediateSize, mlp }: DecoderArchitecture, width: number): number {
+  return width * (gateUpWidth(mlp, intermediateSize) + intermediateSize) + (4 + width) * 2 * hiddenSize;
 }

@@ -36,8 +36,8 @@ export function stepWork(work: DecoderWork, load: Load): { products: number; att
  * Bytes that the passes between products read and write per token, forward and backward: norms with the residual stream,
  * the gated MLP, the additions of adapters.
  */
-function passBytes({ hiddenSize, intermediateSize, layerCount }: DecoderArchitecture): number {
-  return layerCount * (72 * hiddenSize + 18 * intermediateSize);
+function passBytes({ hiddenSize, intermediateSize, layerCount, mlp }: DecoderArchitecture): number {
+  return layerCount * (72 * hiddenSize + (mlp.gated ? 18 : 10) * intermediateSize);
 }
 
 /** Seconds of an optimizer step on a machine with these rates. */

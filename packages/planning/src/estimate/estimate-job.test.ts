@@ -1,0 +1,116 @@
+import { fileURLToPath } from 'node:url';
+import { JobSpec, type MachineProfile, ProductError } from '@lorasmith/contracts';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { Value } from 'typebox/value';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { chooseTargets } from '../choose-targets.js';
+import type { TokenExamples } from '../examples.js';
+import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate-job.js';
+
+const RATES = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
+const MACHINE: MachineProfile = {
+  worker: 'gpu-1',
+  measured_at: '2026-01-01T00:00:00Z',
+  processor: 'a test',
+  memory_bytes: 16e9,
+  base_memory_bytes: 0.4e9,
+  rates: { float32: RATES, bfloat16: { ...RATES, matmul_gflops: 200 } },
+};
+
+function examples(rows: number, length: number): TokenExamples {
+  const tokens = rows * length;
+  return {
+    kind: 'tokens',
+    ids: new Int32Array(tokens),
+    trained: new Uint8Array(tokens).fill(1),
+    offsets: Float64Array.from({ length: rows + 1 }, (_, row) => row * length),
+    lines: Int32Array.from({ length: rows }, (_, row) => row + 1),
+  };
+}
+
+let model: JobToEstimate['model'];
+beforeAll(async () => {
+  model = await readModelFolder(
+    fileURLToPath(new URL('../../../../test/fixtures/reference/llama-tied/base', import.meta.url)),
+  );
+});
+
+/** @param training settings of the job that differ from the defaults */
+function job(rows: TokenExamples, training: Partial<JobSpec['training']> = {}, machine = MACHINE): JobToEstimate {
+  const request = { base_model: 'tiny', dataset: `ds_${'0'.repeat(24)}`, validation: {}, lora: {}, training };
+  const spec = Value.Default(JobSpec, request) as JobSpec;
+  const layers = chooseTargets(model.modules, spec.lora, model);
+  const targets = layers.map((layer) => ({ ...layer, rank: spec.lora.r, scale: 2 }));
+  const steps = { perEpoch: Math.ceil(rows.lines.length / spec.training.batch_size), total: 10, warmup: 0 };
+  return { spec, model, targets, training: rows, validation: null, steps, machine };
+}
+
+const peakOf = (planned: JobToEstimate) => estimateJob(planned)!.peak_memory_bytes;
+const secondsOf = (planned: JobToEstimate) => estimateJob(planned)!.seconds_per_step;
+
+describe('memory', () => {
+  test('grows linearly with the tokens of the largest micro-batch, whatever the accumulation', () => {
+    const at = (batch_size: number) => peakOf(job(examples(4096, 64), { batch_size }));
+    const [small, middle, large] = [at(256), at(512), at(1024)] as [number, number, number];
+    expect(middle).toBeGreaterThan(small);
+    expect(large - middle).toBeCloseTo(2 * (middle - small), -4);
+    expect(peakOf(job(examples(4096, 64), { batch_size: 256, gradient_accumulation_steps: 4 }))).toBe(small);
+  });
+
+  test('is less with layers computed again, and more in float32', () => {
+    const rows = examples(512, 256);
+    const kept = peakOf(job(rows, { batch_size: 256, precision: 'bfloat16', recompute: 'never' }));
+    expect(peakOf(job(rows, { batch_size: 256, precision: 'bfloat16', recompute: 'always' }))).toBeLessThan(kept);
+    expect(peakOf(job(rows, { batch_size: 256, precision: 'float32', recompute: 'never' }))).toBeGreaterThan(kept);
+  });
+
+  test('auto computes layers again only where the job would not fit otherwise', () => {
+    const rows = examples(1024, 256);
+    const roomy = estimateJob(job(rows, { batch_size: 512 }))!;
+    expect(roomy.recompute).toBe(false);
+    const tight = { ...MACHINE, memory_bytes: Math.round(roomy.peak_memory_bytes * 0.99) };
+    expect(estimateJob(job(rows, { batch_size: 512 }, tight))!.recompute).toBe(true);
+  });
+});
+
+test('time grows with the tokens, and is less where products are faster', () => {
+  const seconds = secondsOf(job(examples(64, 64), { batch_size: 8, precision: 'float32' }));
+  expect(secondsOf(job(examples(64, 128), { batch_size: 8, precision: 'float32' }))).toBeGreaterThan(1.2 * seconds);
+  expect(secondsOf(job(examples(64, 64), { batch_size: 8, precision: 'bfloat16' }))).toBeLessThan(seconds);
+  // auto takes the faster one
+  expect(secondsOf(job(examples(64, 64), { batch_size: 8 }))).toBeLessThan(seconds);
+});
+
+describe('a job that cannot fit', () => {
+  const refusal = (planned: JobToEstimate): ProductError => {
+    try {
+      refuseWhatDoesNotFit(planned, estimateJob(planned)!);
+    } catch (error) {
+      expect(error).toBeInstanceOf(ProductError);
+      return error as ProductError;
+    }
+    throw new Error('was not refused');
+  };
+
+  test('is refused with the numbers and with settings that fit', () => {
+    const rows = examples(4096, 512);
+    const machine = { ...MACHINE, memory_bytes: 1e9 };
+    const { code, message, param } = refusal(job(rows, { batch_size: 2048, recompute: 'never' }, machine));
+    expect({ code, param }).toEqual({ code: 'does_not_fit', param: 'training.batch_size' });
+    expect(message).toMatch(/needs about \d+\.\d GB; gpu-1 has 0\.9 GB/);
+    const settings = /batch_size (\d+) and gradient_accumulation_steps (\d+)/.exec(message);
+    if (settings !== null) {
+      const [batch_size, gradient_accumulation_steps] = [Number(settings[1]), Number(settings[2])];
+      expect(batch_size * gradient_accumulation_steps).toBe(2048);
+      const mended = job(rows, { batch_size, gradient_accumulation_steps, recompute: 'never' }, machine);
+      expect(() => refuseWhatDoesNotFit(mended, estimateJob(mended)!)).not.toThrow();
+    } else {
+      expect(message).toContain('recompute: "auto"');
+    }
+  });
+
+  test('one that fits is not', () => {
+    const planned = job(examples(64, 64));
+    expect(() => refuseWhatDoesNotFit(planned, estimateJob(planned)!)).not.toThrow();
+  });
+});
