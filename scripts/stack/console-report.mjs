@@ -1,5 +1,9 @@
-/** pino's number for warnings; what is below stays in the log files. */
-const WARNING_LEVEL = 40;
+/** How the services name what belongs on the terminal; what is below stays in the log files. */
+const SHOWN_LEVELS = new Map([
+  ['warn', 'warning'],
+  ['error', 'error'],
+  ['fatal', 'error'],
+]);
 const LONGEST_MESSAGE = 300;
 
 /**
@@ -23,8 +27,9 @@ function warningIn(line) {
   } catch {
     return line.slice(0, LONGEST_MESSAGE);
   }
-  if (typeof entry?.level !== 'number' || entry.level < WARNING_LEVEL) return undefined;
+  const level = SHOWN_LEVELS.get(entry?.level);
+  if (level === undefined) return undefined;
   const detail =
     typeof entry.err?.message === 'string' && entry.err.message !== entry.msg ? `: ${entry.err.message}` : '';
-  return `${entry.level > WARNING_LEVEL ? 'error' : 'warning'}: ${entry.msg ?? ''}${detail}`.slice(0, LONGEST_MESSAGE);
+  return `${level}: ${entry.msg ?? ''}${detail}`.slice(0, LONGEST_MESSAGE);
 }

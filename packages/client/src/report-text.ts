@@ -1,9 +1,9 @@
 import type { Report } from '@lorasmith/contracts';
-import { countText } from './human-units.js';
+import { bytesText, countText, durationText } from './human-units.js';
 
 /** What a job will do, in words, a line each. */
 export function reportText(report: Report): string[] {
-  const { parameters, rows, tokens, steps, precision } = report;
+  const { parameters, rows, tokens, steps, precision, estimate } = report;
   const handled = [
     [rows.dropped, 'dropped'],
     [rows.truncated, 'truncated'],
@@ -19,6 +19,13 @@ export function reportText(report: Report): string[] {
     `too long      ${rows.overflowed === 0 ? 'none' : `${countText(rows.overflowed)} rows${handled}`}`,
     `tokens        ${countText(tokens.per_epoch)} an epoch, ${countText(tokens.trained_per_epoch)} of them with a loss; ${countText(tokens.total)} in all`,
     `steps         ${countText(steps.total)} (${countText(steps.per_epoch)} an epoch), ${countText(steps.warmup)} of warm-up`,
+    ...(estimate === null ? [] : [estimateLine(estimate)]),
     ...report.warnings.map(({ message }) => `warning       ${message}`),
   ];
+}
+
+function estimateLine({ machine, ...estimate }: NonNullable<Report['estimate']>): string {
+  const memory = `${bytesText(estimate.peak_memory_bytes)} of the ${bytesText(estimate.available_memory_bytes)} that ${machine} has`;
+  const again = estimate.recompute ? ', layers computed again to save memory' : '';
+  return `estimate      ${durationText(estimate.total_seconds)} at ${estimate.seconds_per_step.toPrecision(2)} s a step; ${memory}${again}`;
 }

@@ -20,7 +20,9 @@ export const BaseModel = Type.Object(
   {
     name: ModelName,
     object: Type.Literal('model'),
-    family: Nullable(Type.String(), { description: 'llama, qwen2, classifier; null when it cannot be used.' }),
+    family: Nullable(Type.String(), {
+      description: 'llama, mistral, qwen2, qwen3, gemma2, phi3, gpt2 or classifier; null when it cannot be used.',
+    }),
     parameters: Nullable(Type.Integer({ minimum: 0 })),
     bytes: Type.Integer({ minimum: 0, description: 'Of the weight files.' }),
     dtype: Nullable(Type.String({ description: 'float32, float16 or bfloat16.' })),

@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { cp } from 'node:fs/promises';
+import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -147,6 +149,19 @@ describe('an adapter of PEFT', () => {
     const { stdout } = spawn('tar', ['-cf', '-', '-C', folder, '.'], { stdio: ['ignore', 'pipe', 'inherit'] });
     return ReadableStream.from(stdout);
   };
+
+  test('is brought in by a sender that waits for a 100 before its body, as curl does', async () => {
+    const sent = request(`${url}/adapters?base_model=with-tokenizer`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-tar', expect: '100-continue' },
+    });
+    await once(sent, 'continue');
+    for await (const chunk of tar()) sent.write(chunk);
+    sent.end();
+    const [answer] = (await once(sent, 'response')) as [IncomingMessage];
+    answer.resume();
+    expect(answer.statusCode).toBe(201);
+  });
 
   test('is brought in through the api, and gone on with', async () => {
     const imported = await importTar('?base_model=with-tokenizer&name=mine', tar());
