@@ -7,6 +7,9 @@ import { buildWorkerHealth } from './worker-health.js';
 
 const config = readConfigOrExit(WORKER_SETTINGS, process.env);
 const logger = createLogger({ service: 'worker', level: config.logLevel });
+// Until there is something to end in order. The first process of a container ignores a signal without a handler.
+const endAtOnce = () => process.exit(0);
+process.on('SIGTERM', endAtOnce);
 const device = await chooseDevice({
   requested: config.device,
   environment: process.env,
@@ -36,6 +39,7 @@ const worker = await startWorker({
 const { dataDir, modelsDir, healthPort } = config;
 const health = healthPort === 0 ? null : await buildWorkerHealth({ redis, dataDir, modelsDir, log: logger });
 
+process.off('SIGTERM', endAtOnce);
 shutDownInOrder({
   logger,
   timeoutMs: config.shutdownTimeoutMs,
