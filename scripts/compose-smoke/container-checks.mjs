@@ -13,10 +13,10 @@ export async function checkContainers(stack) {
   for (const { service, id } of containers) {
     const [details] = JSON.parse((await docker(['inspect', id])).stdout);
     const { HostConfig: host, NetworkSettings: network } = details;
-    const uids = (await docker(['top', id, '-eo', 'uid'])).stdout
+    const uids = (await docker(['top', id, '-eo', 'pid,uid'])).stdout
       .split('\n')
       .slice(1)
-      .map((line) => line.trim())
+      .map((line) => line.trim().split(/\s+/)[1] ?? '')
       .filter(Boolean);
     const must = (/** @type {unknown} */ condition, /** @type {string} */ fault) => {
       if (!condition) throw new Error(`the container of ${service} ${fault}`);

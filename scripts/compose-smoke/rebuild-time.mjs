@@ -21,7 +21,10 @@ export async function checkRebuildTime(targets, signal) {
   const tag = `lorasmith-rebuild:${process.pid}`;
   try {
     await cp(ROOT_DIR, copy, { recursive: true, filter: (file) => !NOT_COPIED.test(path.relative(ROOT_DIR, file)) });
-    await appendFile(path.join(copy, 'packages/contracts/src/index.ts'), '\nexport const CHANGED = true;\n');
+    await appendFile(
+      path.join(copy, 'packages/contracts/src/index.ts'),
+      `\nexport const CHANGED_AT = ${Date.now()};\n`,
+    );
     const times = [];
     for (const target of targets) {
       const startedAt = Date.now();
