@@ -11,6 +11,7 @@ import {
 } from '@lorasmith/contracts';
 import { LoraAdapter, manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/lora';
 import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
+import type { LoadOptions } from '@lorasmith/models';
 import { planJob } from '@lorasmith/planning';
 import { engine, kernelsInUse } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
@@ -39,6 +40,8 @@ export interface TrainOptions {
   onEvent(event: NewJobEvent): void;
   /** What was measured of this machine; null: no estimate is made. */
   machine?: MachineProfile | null;
+  /** Called as the base model's weights arrive. */
+  onLoading?: NonNullable<LoadOptions['onProgress']>;
   /** Keeps the base model for the next job; default: the model is freed at the end. */
   cache?: BaseModelCache;
 }
@@ -70,7 +73,7 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
   const weightsSha256 = await digestWeights(model);
   const cache = options.cache ?? new BaseModelCache();
   try {
-    const base = await cache.get(model, precision.chosen, weightsSha256);
+    const base = await cache.get(model, precision.chosen, weightsSha256, { onProgress: options.onLoading });
     if ('recompute' in base)
       base.recompute = spec.training.recompute === 'always' || (report.estimate?.recompute ?? false);
     const adapter = new LoraAdapter(base.slots, {

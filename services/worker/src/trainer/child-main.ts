@@ -1,4 +1,5 @@
 import { BaseModelCache, engine, train, useFusedOps } from '@lorasmith/training';
+import { loadingLog } from './loading-log.js';
 import { serveTrainer } from './serve-trainer.js';
 
 // The GPU was there when the worker started; without a word TensorFlow would go on with the CPU.
@@ -6,8 +7,9 @@ if (process.argv[2] === 'gpu' && !engine.onGpu) throw new Error('The engine no l
 
 useFusedOps();
 const cache = new BaseModelCache();
+const onLoading = loadingLog(console.log);
 
 serveTrainer({
   train: ({ spec, dataset, machine, paths }, { signal, onEvent }) =>
-    train({ spec, dataset, machine, ...paths, signal, onEvent, cache }),
+    train({ spec, dataset, machine, ...paths, signal, onEvent, onLoading, cache }),
 });
