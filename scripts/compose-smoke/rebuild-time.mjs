@@ -18,7 +18,7 @@ const LIMIT_SECONDS = 30;
  */
 export async function checkRebuildTime(targets, signal) {
   const copy = await mkdtemp(path.join(tmpdir(), 'lorasmith-source-'));
-  const tag = `lorasmith-rebuild:${process.pid}`;
+  const tagOf = (/** @type {string} */ target) => `lorasmith-rebuild-${target}:${process.pid}`;
   try {
     await cp(ROOT_DIR, copy, { recursive: true, filter: (file) => !NOT_COPIED.test(path.relative(ROOT_DIR, file)) });
     await appendFile(
@@ -28,7 +28,7 @@ export async function checkRebuildTime(targets, signal) {
     const times = [];
     for (const target of targets) {
       const startedAt = Date.now();
-      const args = ['build', '--quiet', '--file', 'docker/Dockerfile', '--target', target, '--tag', tag, '.'];
+      const args = ['build', '--quiet', '--file', 'docker/Dockerfile', '--target', target, '--tag', tagOf(target), '.'];
       await docker(args, { cwd: copy, env: { ...process.env, DOCKER_BUILDKIT: '1' }, signal });
       const seconds = (Date.now() - startedAt) / 1000;
       if (seconds > LIMIT_SECONDS)
@@ -37,7 +37,7 @@ export async function checkRebuildTime(targets, signal) {
     }
     return times.join(', ');
   } finally {
-    await docker(['image', 'rm', '--force', tag], { expectFailure: true });
+    await docker(['image', 'rm', '--force', ...targets.map(tagOf)], { expectFailure: true });
     await rm(copy, { recursive: true, force: true });
   }
 }
