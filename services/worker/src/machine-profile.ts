@@ -1,4 +1,5 @@
 import { fork } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, readFile } from 'node:fs/promises';
 import { cpus, totalmem } from 'node:os';
@@ -29,14 +30,14 @@ const PROBE_TIMEOUT_MS = 120_000;
  */
 export async function profileMachine(options: MachineProfileOptions): Promise<MachineProfile | null> {
   const { dataDir, workerName, log } = options;
-  const file = path.join(dataDir, 'machines', `${workerName}.json`);
+  const file = path.join(dataDir, 'machines', `${machineKey(options.environment)}.json`);
   const known = await readKnown(file);
-  if (known !== null) return known;
+  if (known !== null) return { ...known, worker: workerName };
   try {
     const measured = await runProbe(options);
     const profile = { worker: workerName, measured_at: new Date().toISOString(), ...measured };
     await mkdir(path.dirname(file), { recursive: true });
-    await writeFileAtomic(file, `${JSON.stringify({ machine: fingerprint(), profile }, null, 2)}\n`);
+    await writeFileAtomic(file, `${JSON.stringify(profile, null, 2)}\n`);
     log.info({ profile }, 'the machine was measured');
     return profile;
   } catch (error) {
@@ -45,18 +46,21 @@ export async function profileMachine(options: MachineProfileOptions): Promise<Ma
   }
 }
 
-/** Changes with the machine, and with what it computes with. */
-function fingerprint(): string {
-  return `${cpus()[0]?.model ?? ''} × ${cpus().length}, ${totalmem()} bytes, node ${process.versions.node}`;
+/**
+ * Changes with the machine, and with what it computes with. Not with the name of the worker: in a container that is
+ * another one each time.
+ */
+function machineKey({ CUDA_VISIBLE_DEVICES: devices }: NodeJS.ProcessEnv): string {
+  const [processor] = cpus();
+  const memory = [totalmem(), process.constrainedMemory()];
+  const machine = [processor?.model, cpus().length, ...memory, process.versions.node, devices];
+  return createHash('sha256').update(JSON.stringify(machine)).digest('hex').slice(0, 16);
 }
 
 async function readKnown(file: string): Promise<MachineProfile | null> {
   try {
-    const { machine, profile } = JSON.parse(await readFile(file, 'utf8')) as { machine: unknown; profile: unknown };
-    const isFresh =
-      machine === fingerprint() &&
-      Value.Check(MachineProfile, profile) &&
-      Date.now() - Date.parse(profile.measured_at) < KEPT_MS;
+    const profile: unknown = JSON.parse(await readFile(file, 'utf8'));
+    const isFresh = Value.Check(MachineProfile, profile) && Date.now() - Date.parse(profile.measured_at) < KEPT_MS;
     return isFresh ? profile : null;
   } catch {
     // Not there, or damaged: it is measured anew.

@@ -20,7 +20,7 @@ const device = await chooseDevice({
   process.stderr.write(`${error.message}\n`);
   process.exit(error.exitCode);
 });
-const redis = connectRedis({ url: config.redis.url, whenAway: 'wait', name: `worker ${config.workerName}`, logger });
+const redis = connectRedis({ url: config.redis.url, whenAway: 'wait', name: `worker:${config.workerName}`, logger });
 const worker = await startWorker({
   redis,
   prefix: config.redis.prefix,
