@@ -3,6 +3,13 @@ import { createServer } from 'node:net';
 import { SetupError } from '../setup/setup-error.mjs';
 
 /**
+ * Where a free port is looked for: below those that the system gives to outgoing connections, of which one could take the
+ * port between this look and the service's own start.
+ */
+const FREE_PORTS = { first: 20_000, count: 12_000 };
+const TRIES = 20;
+
+/**
  * The port to listen on.
  *
  * @param {string} host
@@ -12,12 +19,24 @@ import { SetupError } from '../setup/setup-error.mjs';
  * @throws {SetupError} when somebody does, or the host is not one of this machine
  */
 export async function availablePort(host, port, setting) {
+  if (port !== 0) return await checkedPort(host, port, setting);
+  for (let tries = 1; ; tries++) {
+    const candidate = FREE_PORTS.first + Math.floor(Math.random() * FREE_PORTS.count);
+    try {
+      return await checkedPort(host, candidate, setting);
+    } catch (error) {
+      if (tries === TRIES) throw error;
+    }
+  }
+}
+
+/** @param {string} host @param {number} port @param {string} setting */
+async function checkedPort(host, port, setting) {
   const server = createServer();
   try {
     server.listen({ host, port, exclusive: true });
     await once(server, 'listening');
-    const address = server.address();
-    return typeof address === 'object' && address ? address.port : port;
+    return port;
   } catch (cause) {
     const { code, message } = /** @type {NodeJS.ErrnoException} */ (cause);
     throw code === 'EADDRINUSE'
