@@ -7,3 +7,4 @@ export * from './logger.js';
 export * from './redis-connection.js';
 export * from './setting.js';
 export * from './shutdown.js';
+export * from './upload-body.js';

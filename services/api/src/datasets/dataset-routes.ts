@@ -1,11 +1,11 @@
 import multipart from '@fastify/multipart';
 import { Dataset, DatasetPage, PageQuery, ProductError } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
-import type { HttpApp } from '@lorasmith/service-kit';
+import { drainBody, type HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
-import { drain, RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
+import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
 
 export interface DatasetRoutesOptions {
   catalog: DatasetCatalog;
@@ -131,7 +131,7 @@ async function uploadRoute(app: HttpApp, { catalog, maxBytes }: Omit<DatasetRout
           .header('location', `/datasets/${dataset.id}`)
           .send(dataset);
       } catch (error) {
-        await drain(request);
+        await drainBody(request.raw);
         reply.header('connection', 'close');
         throw error;
       }

@@ -1,7 +1,6 @@
-import type { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { MultipartFile } from '@fastify/multipart';
 import { ProductError } from '@lorasmith/contracts';
+import { bodyTooLarge, boundedChunks } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 
 /** Content types of a body that is the file itself. */
@@ -24,9 +23,7 @@ export interface UploadSource {
 const FILE_FIELD = 'file';
 const NAME_FIELD = 'name';
 const MAX_NAME_LENGTH = 128;
-/** Of a body that was refused before its end: what is read on, so that the sender gets to read the answer. */
-const DRAIN_BYTES = 32 * 1024 * 1024;
-const DRAIN_MS = 3_000;
+const WHAT = 'file';
 
 /**
  * The uploaded file of a request: its body, or the part `file` of a form.
@@ -37,38 +34,8 @@ const DRAIN_MS = 3_000;
 export function uploadSourceOf(request: FastifyRequest, name: string | null, maxBytes: number): UploadSource {
   if (request.isMultipart()) return formSource(request, name, maxBytes);
   const declared = Number(request.headers['content-length'] ?? 0);
-  if (declared > maxBytes) throw tooLarge(maxBytes);
-  return { chunks: boundedChunks(request.raw, maxBytes), name: async () => name };
-}
-
-/** Reads on for a while what a refused sender still sends: many read the answer only after they have sent everything. */
-export async function drain({ raw }: FastifyRequest): Promise<void> {
-  if (raw.readableEnded || raw.destroyed) return;
-  let bytes = 0;
-  const enough = new AbortController();
-  raw.unpipe();
-  raw.on('data', (chunk: Buffer) => {
-    bytes += chunk.length;
-    if (bytes > DRAIN_BYTES) enough.abort();
-  });
-  for (const event of ['end', 'close', 'error']) raw.once(event, () => enough.abort());
-  raw.resume();
-  await sleep(DRAIN_MS, undefined, { signal: enough.signal }).catch(() => {});
-}
-
-async function* boundedChunks(stream: Readable, maxBytes: number): AsyncGenerator<Buffer> {
-  let bytes = 0;
-  try {
-    // Destroying the request would take the connection along, and with it the answer.
-    for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      if (bytes > maxBytes) throw tooLarge(maxBytes);
-      yield chunk;
-    }
-  } catch (error) {
-    if (error instanceof ProductError) throw error;
-    throw new ProductError('invalid_request', 'The upload ended before its end.', { cause: error });
-  }
+  if (declared > maxBytes) throw bodyTooLarge(maxBytes, WHAT);
+  return { chunks: boundedChunks(request.raw, maxBytes, WHAT), name: async () => name };
 }
 
 function formSource(request: FastifyRequest, nameOfQuery: string | null, maxBytes: number): UploadSource {
@@ -104,7 +71,7 @@ function formSource(request: FastifyRequest, nameOfQuery: string | null, maxByte
         param: FILE_FIELD,
       });
     }
-    yield* boundedChunks(file.file, maxBytes);
+    yield* boundedChunks(file.file, maxBytes, WHAT);
   }
 
   return {
@@ -120,8 +87,4 @@ function unknownPart(name: string): ProductError {
   const param = name.slice(0, 100);
   const message = `There is no part ${JSON.stringify(param)}: a form has one \`file\` and may have a \`name\`.`;
   return new ProductError('unknown_field', message, { param });
-}
-
-function tooLarge(maxBytes: number): ProductError {
-  return new ProductError('body_too_large', `The file is larger than ${maxBytes} bytes, the most that is taken.`);
 }

@@ -1,7 +1,5 @@
-import type { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ImportAdapterQuery, ProductError } from '@lorasmith/contracts';
-import type { HttpApp } from '@lorasmith/service-kit';
+import { bodyTooLarge, boundedChunks, drainBody, type HttpApp } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
 import type { AdapterImport } from './adapter-import.js';
@@ -14,9 +12,7 @@ export interface ImportRoutesOptions {
 }
 
 const TAR_TYPES = ['application/x-tar', 'application/tar', 'application/octet-stream'];
-/** Of a body that was refused before its end: what is read on, so that the sender gets to read the answer. */
-const DRAIN_BYTES = 32 * 1024 * 1024;
-const DRAIN_MS = 3_000;
+const WHAT = 'tar';
 
 /** `POST /adapters`: a PEFT folder as a tar. */
 export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): Promise<void> {
@@ -33,7 +29,7 @@ export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): 
         .header('location', `/adapters/${id}`)
         .send(await library.summary(id));
     } catch (error) {
-      await drain(request.raw);
+      await drainBody(request.raw);
       throw error;
     }
   });
@@ -51,39 +47,6 @@ function bodyOf(request: FastifyRequest, maxBytes: number): AsyncIterable<Buffer
       'Send the PEFT folder as a tar, with content-type application/x-tar.',
     );
   }
-  if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw tooLarge(maxBytes);
-  return boundedChunks(request.raw, maxBytes);
-}
-
-async function* boundedChunks(stream: Readable, maxBytes: number): AsyncGenerator<Buffer> {
-  let bytes = 0;
-  try {
-    // Destroying the request would take the connection along, and with it the answer.
-    for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      if (bytes > maxBytes) throw tooLarge(maxBytes);
-      yield chunk;
-    }
-  } catch (error) {
-    if (error instanceof ProductError) throw error;
-    throw new ProductError('invalid_request', 'The upload ended before its end.', { cause: error });
-  }
-}
-
-/** Reads on for a while what a refused sender still sends: many read the answer only after they have sent everything. */
-async function drain(raw: Readable): Promise<void> {
-  if (raw.readableEnded || raw.destroyed) return;
-  let bytes = 0;
-  const enough = new AbortController();
-  raw.on('data', (chunk: Buffer) => {
-    bytes += chunk.length;
-    if (bytes > DRAIN_BYTES) enough.abort();
-  });
-  for (const event of ['end', 'close', 'error']) raw.once(event, () => enough.abort());
-  raw.resume();
-  await sleep(DRAIN_MS, undefined, { signal: enough.signal }).catch(() => {});
-}
-
-function tooLarge(maxBytes: number): ProductError {
-  return new ProductError('body_too_large', `The tar is larger than ${maxBytes} bytes, the most that is taken.`);
+  if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw bodyTooLarge(maxBytes, WHAT);
+  return boundedChunks(request.raw, maxBytes, WHAT);
 }

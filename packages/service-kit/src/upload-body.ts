@@ -1,0 +1,47 @@
+import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ProductError } from '@lorasmith/contracts';
+
+/** Of a body that was refused before its end: what is read on, so that the sender gets to read the answer. */
+const DRAIN_BYTES = 32 * 1024 * 1024;
+const DRAIN_MS = 3_000;
+
+/**
+ * The body of an upload as it arrives.
+ *
+ * @param what it is, for the message: file, tar
+ * @throws ProductError `body_too_large` beyond `maxBytes`, `invalid_request` when the sender goes away
+ */
+export async function* boundedChunks(stream: Readable, maxBytes: number, what: string): AsyncGenerator<Buffer> {
+  let bytes = 0;
+  try {
+    // Destroying the request would take the connection along, and with it the answer.
+    for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > maxBytes) throw bodyTooLarge(maxBytes, what);
+      yield chunk;
+    }
+  } catch (error) {
+    if (error instanceof ProductError) throw error;
+    throw new ProductError('invalid_request', 'The upload ended before its end.', { cause: error });
+  }
+}
+
+export function bodyTooLarge(maxBytes: number, what: string): ProductError {
+  return new ProductError('body_too_large', `The ${what} is larger than ${maxBytes} bytes, the most that is taken.`);
+}
+
+/** Reads on for a while what a refused sender still sends: many read the answer only after they have sent everything. */
+export async function drainBody(raw: Readable): Promise<void> {
+  if (raw.readableEnded || raw.destroyed) return;
+  let bytes = 0;
+  const enough = new AbortController();
+  raw.unpipe();
+  raw.on('data', (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > DRAIN_BYTES) enough.abort();
+  });
+  for (const event of ['end', 'close', 'error']) raw.once(event, () => enough.abort());
+  raw.resume();
+  await sleep(DRAIN_MS, undefined, { signal: enough.signal }).catch(() => {});
+}
