@@ -77,8 +77,9 @@ test.each([
   '',
   'a'.repeat(5000),
 ])('%j is not found, and those that exist are named', async (name) => {
-  for (const attempt of [openBaseModel(modelsDir, name), describeModel(modelsDir, name)]) {
-    await expect(attempt).rejects.toMatchObject({
+  // Each is started when it is awaited: a rejection that waits for its turn ends the whole run as unhandled.
+  for (const open of [openBaseModel, describeModel]) {
+    await expect(open(modelsDir, name)).rejects.toMatchObject({
       code: 'model_not_found',
       param: 'base_model',
       message: expect.stringContaining('broken, linked, tiny-qwen'),
