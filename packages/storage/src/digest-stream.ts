@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { Transform, type TransformCallback } from 'node:stream';
+import { type Readable, Transform, type TransformCallback } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
 export interface Digest {
@@ -33,10 +33,15 @@ export class DigestStream extends Transform {
   }
 }
 
-/** sha256 and size of a file, read in pieces. */
-export async function digestFile(file: string): Promise<Digest> {
+/** sha256 and size of what is read, in pieces. @throws what the source throws */
+export async function digestStream(source: Readable): Promise<Digest> {
   const digesting = new DigestStream();
   digesting.resume();
-  await pipeline(createReadStream(file), digesting);
+  await pipeline(source, digesting);
   return digesting.digest;
+}
+
+/** sha256 and size of a file, read in pieces. */
+export async function digestFile(file: string): Promise<Digest> {
+  return await digestStream(createReadStream(file));
 }

@@ -1,12 +1,18 @@
-import { randomBytes } from 'node:crypto';
-import { constants, createWriteStream } from 'node:fs';
+import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { ProductError } from '@lorasmith/contracts';
-import type { BundleFile, BundleStore, Staging } from './bundle-store.js';
-import { DigestStream } from './digest-stream.js';
-import { asStorageError, systemErrorCode } from './storage-error.js';
+import {
+  bundleNotFound,
+  checkBundleFileName,
+  checkBundleId,
+  isBundleFileName,
+  isBundleId,
+  MAX_JSON_BYTES,
+} from './bundle-names.js';
+import type { BundleFile, LocalBundleStore } from './bundle-store.js';
+import { openLocalStagings, syncTree } from './local-staging.js';
+import { asStorageError, isAbsent, systemErrorCode } from './storage-error.js';
 import { syncFolder } from './write-file-atomic.js';
 
 export interface LocalBundleStoreOptions {
@@ -16,31 +22,22 @@ export interface LocalBundleStoreOptions {
   kind: string;
 }
 
-const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
-const FILE_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$/;
-/** Records are a few kilobytes; a manifest with every module and loss of a large model stays below this. */
-const MAX_JSON_BYTES = 16 * 1024 * 1024;
-const ABSENT = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'EISDIR']);
-
 /** A {@link BundleStore} in a local folder. */
-export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): Promise<BundleStore> {
-  if (!ID.test(kind)) throw new Error(`openBundleStore: ${JSON.stringify(kind)} is not a folder name`);
+export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): Promise<LocalBundleStore> {
+  if (!isBundleId(kind)) throw new Error(`openBundleStore: ${JSON.stringify(kind)} is not a folder name`);
   const bundles = path.resolve(root, kind);
-  const stagings = path.resolve(root, '.staging');
   await mkdir(bundles, { recursive: true });
-  await mkdir(stagings, { recursive: true });
+  const stagings = await openLocalStagings({ root, kind });
 
-  const notFound = (what: string) => new ProductError('not_found', `There is no ${what} in ${kind}.`);
   const folder = (id: string) => {
-    if (!ID.test(id)) throw notFound(`bundle ${JSON.stringify(id.slice(0, 140))}`);
+    checkBundleId(kind, id);
     return path.join(bundles, id);
   };
   const file = (id: string, name: string) => {
-    if (!FILE_NAME.test(name)) throw notFound(`file ${JSON.stringify(name.slice(0, 260))} of ${id}`);
+    checkBundleFileName(kind, id, name);
     return path.join(folder(id), name);
   };
-  const absent = (error: unknown, what: string): unknown =>
-    ABSENT.has(systemErrorCode(error) ?? '') ? notFound(what) : error;
+  const absent = (error: unknown, what: string): unknown => (isAbsent(error) ? bundleNotFound(kind, what) : error);
 
   /** Refuses links, so that a bundle never leads out of its folder. */
   const openFile = async (id: string, name: string): Promise<FileHandle> => {
@@ -52,13 +49,13 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
     } catch (error) {
       throw absent(error, `file ${name} of ${id}`);
     }
-    throw notFound(`file ${name} of ${id}`);
+    throw bundleNotFound(kind, `file ${name} of ${id}`);
   };
   const isFolder = async (location: string): Promise<boolean> => {
     try {
       return (await stat(location)).isDirectory();
     } catch (error) {
-      if (ABSENT.has(systemErrorCode(error) ?? '')) return false;
+      if (isAbsent(error)) return false;
       throw error;
     }
   };
@@ -77,15 +74,10 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
     path: file,
     stat: describe,
 
-    async stage() {
-      const location = path.join(stagings, `${kind}-${randomBytes(8).toString('hex')}`);
-      try {
-        await mkdir(location);
-      } catch (error) {
-        throw asStorageError(error);
-      }
-      return localStaging(location);
-    },
+    stage: () => stagings.stage(),
+    sweepStaging: (olderThanMs) => stagings.sweep(olderThanMs),
+    // A rename leaves nothing beside the staged folders.
+    sweepOrphans: async () => 0,
 
     async publish(staging, id) {
       const target = folder(id);
@@ -104,13 +96,19 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
     },
 
     async has(id) {
-      return ID.test(id) && (await isFolder(folder(id)));
+      return isBundleId(id) && (await isFolder(folder(id)));
+    },
+
+    async hold(id) {
+      const location = folder(id);
+      if (!(await isFolder(location))) throw bundleNotFound(kind, `bundle ${id}`);
+      return { folder: location, path: (name) => file(id, name), release: () => {} };
     },
 
     async list() {
       const entries = await readdir(bundles, { withFileTypes: true });
       return entries
-        .filter((entry) => entry.isDirectory() && ID.test(entry.name))
+        .filter((entry) => entry.isDirectory() && isBundleId(entry.name))
         .map((entry) => entry.name)
         .sort();
     },
@@ -118,7 +116,7 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
     async files(id) {
       try {
         const entries = await readdir(folder(id), { withFileTypes: true });
-        const names = entries.filter((entry) => entry.isFile() && FILE_NAME.test(entry.name)).map(({ name }) => name);
+        const names = entries.filter((entry) => entry.isFile() && isBundleFileName(entry.name)).map(({ name }) => name);
         return await Promise.all(names.sort().map((name) => describe(id, name)));
       } catch (error) {
         throw absent(error, `bundle ${id}`);
@@ -145,71 +143,17 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
     },
 
     async delete(id) {
-      if (!ID.test(id)) return false;
-      const doomed = path.join(stagings, `${kind}-${randomBytes(8).toString('hex')}-deleted`);
+      if (!isBundleId(id)) return false;
+      const doomed = stagings.doomedPath();
       try {
         await rename(folder(id), doomed);
       } catch (error) {
-        if (ABSENT.has(systemErrorCode(error) ?? '')) return false;
+        if (isAbsent(error)) return false;
         throw error;
       }
       await syncFolder(bundles);
       await rm(doomed, { recursive: true, force: true });
       return true;
     },
-
-    async sweepStaging(olderThanMs) {
-      const leftovers = (await readdir(stagings)).filter((name) => name.startsWith(`${kind}-`));
-      let removed = 0;
-      for (const name of leftovers) {
-        const location = path.join(stagings, name);
-        if (Date.now() - (await lastWrite(location)) < olderThanMs) continue;
-        await rm(location, { recursive: true, force: true });
-        removed++;
-      }
-      return removed;
-    },
   };
-}
-
-function localStaging(location: string): Staging {
-  return {
-    path: location,
-    async write(name, source) {
-      if (!FILE_NAME.test(name)) throw new Error(`Staging.write: ${JSON.stringify(name)} is not a file name`);
-      const digesting = new DigestStream();
-      try {
-        await pipeline(source, digesting, createWriteStream(path.join(location, name), { flags: 'wx' }));
-      } catch (error) {
-        throw asStorageError(error);
-      }
-      return digesting.digest;
-    },
-    discard: () => rm(location, { recursive: true, force: true }),
-  };
-}
-
-async function syncTree(folder: string): Promise<void> {
-  for (const entry of await readdir(folder, { withFileTypes: true })) {
-    if (!entry.isFile()) throw new Error(`publish: ${entry.name} is not a file; a bundle has only files`);
-    const handle = await open(path.join(folder, entry.name), 'r');
-    try {
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  }
-  await syncFolder(folder);
-}
-
-/** When something was last written in the folder, in milliseconds; a folder that vanishes meanwhile counts as just written. */
-async function lastWrite(folder: string): Promise<number> {
-  try {
-    let latest = (await stat(folder)).mtimeMs;
-    for (const name of await readdir(folder)) latest = Math.max(latest, (await stat(path.join(folder, name))).mtimeMs);
-    return latest;
-  } catch (error) {
-    if (ABSENT.has(systemErrorCode(error) ?? '')) return Date.now();
-    throw error;
-  }
 }

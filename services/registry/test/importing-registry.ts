@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import type { Adapter, ErrorBody } from '@lorasmith/contracts';
 import { openSafetensors } from '@lorasmith/safetensors';
 import { createLogger, type HttpApp } from '@lorasmith/service-kit';
-import { type BundleStore, openBundleStore } from '@lorasmith/storage';
+import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect } from 'vitest';
 import { AdapterLibrary } from '../src/adapters/adapter-library.js';
 import { buildApp } from '../src/app.js';
@@ -23,7 +23,7 @@ export const INITIAL = join(REFERENCE, 'llama-tied/adapter_init');
 export const MAX_BYTES = 2 ** 21;
 
 export let root: string;
-export let adapters: BundleStore;
+export let adapters: LocalBundleStore;
 let app: HttpApp;
 export let url: string;
 export let config: string;

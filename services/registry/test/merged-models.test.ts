@@ -2,7 +2,7 @@ import { cp, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openSafetensors, toFloat32 } from '@lorasmith/safetensors';
-import { type BundleStore, digestFile, openBundleStore } from '@lorasmith/storage';
+import { digestFile, type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { AdapterLibrary } from '../src/adapters/adapter-library.js';
 import { MergedModels, type MergedModelsDependencies, type MergeEvent } from '../src/merging/merged-models.js';
@@ -10,8 +10,8 @@ import { faultyProgram, mergeProgram } from './merge-program.js';
 import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from './published-adapter.js';
 
 let root: string;
-let adapters: BundleStore;
-let merged: BundleStore;
+let adapters: LocalBundleStore;
+let merged: LocalBundleStore;
 let library: AdapterLibrary;
 let events: MergeEvent[];
 const opened: MergedModels[] = [];

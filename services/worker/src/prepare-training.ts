@@ -1,7 +1,7 @@
 import { DATASET_FILES, type Dataset, type JobSpec, type MachineProfile, ProductError } from '@lorasmith/contracts';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { openBaseModel } from '@lorasmith/model-folder';
-import type { BundleStore } from '@lorasmith/storage';
+import type { BundleStore, HeldBundle } from '@lorasmith/storage';
 import type { JobFolders } from './job-folders.js';
 import { specOf } from './job-spec.js';
 import type { TrainingOrder } from './trainer/messages.js';
@@ -16,27 +16,49 @@ export interface TrainingSources {
   machine: MachineProfile | null;
 }
 
+/** What a trainer needs, and what keeps it on this host. */
+export interface PreparedTraining {
+  order: TrainingOrder;
+  /** Lets go of what was held for the training. */
+  release(): void;
+}
+
 /**
- * Finds all that a job names and makes its folders.
+ * Finds all that a job names, has it on this host, and makes the job's folders.
  * @throws ProductError `model_not_found` and the other codes of a base model, `dataset_not_found`, `adapter_not_found`
  */
-export async function prepareTraining(sources: TrainingSources, attempt: JobAttempt): Promise<TrainingOrder> {
+export async function prepareTraining(sources: TrainingSources, attempt: JobAttempt): Promise<PreparedTraining> {
   const spec = specOf(attempt.job);
-  const model = await openBaseModel(sources.modelsDir, spec.base_model);
-  const dataset = await readDataset(sources.datasets, spec);
-  const initialAdapterFolder = await initialAdapter(sources.adapters, spec);
-  return {
-    job: attempt.job.id,
-    spec,
-    dataset,
-    machine: sources.machine,
-    paths: {
-      modelFolder: model.path,
-      rowsFile: sources.datasets.path(spec.dataset, DATASET_FILES.rows),
-      initialAdapterFolder,
-      ...(await sources.folders.prepare(attempt)),
-    },
+  const held: HeldBundle[] = [];
+  const release = () => {
+    for (const bundle of held) bundle.release();
   };
+  const hold = async (store: BundleStore, id: string): Promise<HeldBundle> => {
+    const bundle = await store.hold(id);
+    held.push(bundle);
+    return bundle;
+  };
+  try {
+    const model = await openBaseModel(sources.modelsDir, spec.base_model);
+    const dataset = await readDataset(sources.datasets, spec);
+    const initialAdapter = await requireInitialAdapter(sources.adapters, spec);
+    const order: TrainingOrder = {
+      job: attempt.job.id,
+      spec,
+      dataset,
+      machine: sources.machine,
+      paths: {
+        modelFolder: model.path,
+        rowsFile: (await hold(sources.datasets, spec.dataset)).path(DATASET_FILES.rows),
+        initialAdapterFolder: initialAdapter === null ? null : (await hold(sources.adapters, initialAdapter)).folder,
+        ...(await sources.folders.prepare(attempt)),
+      },
+    };
+    return { order, release };
+  } catch (error) {
+    release();
+    throw error;
+  }
 }
 
 async function readDataset(datasets: BundleStore, { dataset }: JobSpec): Promise<Dataset> {
@@ -46,12 +68,12 @@ async function readDataset(datasets: BundleStore, { dataset }: JobSpec): Promise
   return (await datasets.readJson(dataset, DATASET_FILES.record)) as Dataset;
 }
 
-async function initialAdapter(adapters: BundleStore, { lora }: JobSpec): Promise<string | null> {
+async function requireInitialAdapter(adapters: BundleStore, { lora }: JobSpec): Promise<string | null> {
   if (lora.init_from === null) return null;
   if (!(await adapters.has(lora.init_from))) {
     throw new ProductError('adapter_not_found', `The adapter ${lora.init_from} to go on from is no longer there.`, {
       param: 'lora.init_from',
     });
   }
-  return adapters.folder(lora.init_from);
+  return lora.init_from;
 }

@@ -61,8 +61,11 @@ async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJob
   const adapter = adapterIdOf(attempt.job.id);
   // The attempt before died after it had published and before it could say so.
   if (await sources.adapters.has(adapter)) return await succeed(deps, attempt);
+  let release = () => {};
   try {
-    const order = await prepareTraining(sources, attempt);
+    const prepared = await prepareTraining(sources, attempt);
+    release = prepared.release;
+    const { order } = prepared;
     const result = await trainWatched(deps, attempt, order, options.signal);
     switch (result.type) {
       case 'finished':
@@ -76,6 +79,7 @@ async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJob
     if (!(error instanceof ProductError)) deps.log.error({ err: error }, 'job went wrong outside its training');
     return await afterFailure(deps, attempt, failureOf(error), options);
   } finally {
+    release();
     await sources.folders.removeAttempt(attempt);
   }
 }

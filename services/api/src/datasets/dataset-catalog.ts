@@ -1,5 +1,5 @@
 import { DATASET_FILES, Dataset, datasetIdOf, type Paged, ProductError } from '@lorasmith/contracts';
-import type { BundleStore, Digest } from '@lorasmith/storage';
+import type { BundleStore, Digest, HeldBundle } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
 import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
 import type { UploadSource } from './upload-source.js';
@@ -17,8 +17,8 @@ export interface DatasetCatalog {
   list(page: { after?: string | undefined; limit: number }): Promise<Paged<Dataset>>;
   /** @throws ProductError `dataset_not_found` */
   delete(id: string): Promise<void>;
-  /** Local path of the rows. */
-  rowsFile(id: string): string;
+  /** The dataset as a local folder, until it is released. @throws ProductError `not_found` */
+  hold(id: string): Promise<HeldBundle>;
 }
 
 export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits): DatasetCatalog {
@@ -67,7 +67,7 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
       records.delete(id);
       if (!(await store.delete(id))) throw notFound(id);
     },
-    rowsFile: (id) => store.path(id, DATASET_FILES.rows),
+    hold: (id) => store.hold(id),
   };
 }
 

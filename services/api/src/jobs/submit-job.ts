@@ -1,5 +1,6 @@
 import {
   type AdapterManifest,
+  DATASET_FILES,
   type Job,
   type JobRequest,
   type JobSpec,
@@ -48,8 +49,13 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
       initialAdapter(adapters, request),
     );
     const spec = jobSpecOf(initial === null ? request : goingOn(request, initial, model));
-    const rowsFile = catalog.rowsFile(dataset.id);
-    return { spec, report: await preflight.report({ spec, modelsDir, dataset, rowsFile, initial, machine }) };
+    const held = await catalog.hold(dataset.id);
+    try {
+      const rowsFile = held.path(DATASET_FILES.rows);
+      return { spec, report: await preflight.report({ spec, modelsDir, dataset, rowsFile, initial, machine }) };
+    } finally {
+      held.release();
+    }
   };
 
   return {

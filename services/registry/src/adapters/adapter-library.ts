@@ -7,7 +7,7 @@ import {
   type Paged,
   ProductError,
 } from '@lorasmith/contracts';
-import { type BundleStore, type Digest, digestFile } from '@lorasmith/storage';
+import { type BundleStore, type Digest, digestStream } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
 
 export interface AdapterLibraryDependencies {
@@ -158,7 +158,7 @@ export class AdapterLibrary {
 
   async #digest(id: string, name: string): Promise<Digest> {
     try {
-      return await digestFile(this.#store.path(id, name));
+      return await digestStream(await this.#store.read(id, name));
     } catch (cause) {
       throw broken(id, `${name} is missing or cannot be read`, cause);
     }

@@ -1,6 +1,6 @@
 import { stat, utimes } from 'node:fs/promises';
 import { AdapterFile, ProductError } from '@lorasmith/contracts';
-import type { BundleStore, Staging } from '@lorasmith/storage';
+import type { LocalBundleStore, Staging } from '@lorasmith/storage';
 import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 
@@ -17,7 +17,7 @@ interface Entry {
 
 /** Merged models on disk, under the ids of their adapters, bounded in bytes: the least recently used goes first. */
 export class MergedCache {
-  readonly #store: BundleStore;
+  readonly #store: LocalBundleStore;
   readonly #maxBytes: number;
   readonly #entries = new Map<string, Entry>();
   /** How many hold each id against eviction. */
@@ -25,7 +25,7 @@ export class MergedCache {
   readonly #removals = new Map<string, Promise<unknown>>();
 
   /** @param maxBytes of all merged models together */
-  constructor(store: BundleStore, maxBytes: number) {
+  constructor(store: LocalBundleStore, maxBytes: number) {
     this.#store = store;
     this.#maxBytes = maxBytes;
   }

@@ -2,7 +2,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
-import type { BundleStore } from '@lorasmith/storage';
+import type { BundleStore, LocalBundleStore } from '@lorasmith/storage';
 import type { CheckedAdapter } from '../adapters/adapter-library.js';
 import type { ChildProgram } from '../processes/one-shot-process.js';
 import { MergeQueue } from './merge-queue.js';
@@ -23,7 +23,7 @@ export interface MergedModelsDependencies {
   /** Published adapters. */
   adapters: BundleStore;
   /** Merged models, on the same file system or another. */
-  merged: BundleStore;
+  merged: LocalBundleStore;
   /** Base models. */
   modelsDir: string;
   program: ChildProgram;
@@ -121,13 +121,14 @@ export class MergedModels {
     const begin = performance.now();
     const seconds = () => (performance.now() - begin) / 1000;
     onEvent({ type: 'merge-started', adapter: id, model: model.name, bytes });
+    const held = await adapters.hold(id);
     const staging = await merged.stage();
     try {
       const request = {
         modelFolder: model.path,
         weightsSha256: manifest.base_model.weights_sha256,
         adapter: id,
-        adapterFolder: adapters.folder(id),
+        adapterFolder: held.folder,
         outputFolder: staging.path,
       };
       const made = await runMergeProcess(program, request, {
@@ -141,6 +142,7 @@ export class MergedModels {
       onEvent({ type: 'merge-failed', adapter: id, seconds: seconds(), error });
       throw error;
     } finally {
+      held.release();
       await staging.discard();
     }
     if (!(await adapters.has(id))) {

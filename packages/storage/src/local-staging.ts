@@ -1,0 +1,98 @@
+import { randomBytes } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { isBundleFileName } from './bundle-names.js';
+import type { Staging } from './bundle-store.js';
+import { DigestStream } from './digest-stream.js';
+import { asStorageError, isAbsent } from './storage-error.js';
+import { syncFolder } from './write-file-atomic.js';
+
+/** Half-made bundles of one kind, in `root/.staging`. */
+export interface LocalStagings {
+  stage(): Promise<Staging>;
+  /** A path in the same folder that nothing has, for what is on its way out. */
+  doomedPath(): string;
+  sweep(olderThanMs: number): Promise<number>;
+}
+
+export async function openLocalStagings({ root, kind }: { root: string; kind: string }): Promise<LocalStagings> {
+  const folder = path.resolve(root, '.staging');
+  await mkdir(folder, { recursive: true });
+  const newPath = () => path.join(folder, `${kind}-${randomBytes(8).toString('hex')}`);
+  return {
+    async stage() {
+      const location = newPath();
+      try {
+        await mkdir(location);
+      } catch (error) {
+        throw asStorageError(error);
+      }
+      return localStaging(location);
+    },
+    doomedPath: () => `${newPath()}-deleted`,
+    async sweep(olderThanMs) {
+      const leftovers = (await readdir(folder)).filter((name) => name.startsWith(`${kind}-`));
+      let removed = 0;
+      for (const name of leftovers) {
+        const location = path.join(folder, name);
+        if (Date.now() - (await lastWrite(location)) < olderThanMs) continue;
+        await rm(location, { recursive: true, force: true });
+        removed++;
+      }
+      return removed;
+    },
+  };
+}
+
+function localStaging(location: string): Staging {
+  return {
+    path: location,
+    async write(name, source) {
+      if (!isBundleFileName(name)) throw new Error(`Staging.write: ${JSON.stringify(name)} is not a file name`);
+      const digesting = new DigestStream();
+      try {
+        await pipeline(source, digesting, createWriteStream(path.join(location, name), { flags: 'wx' }));
+      } catch (error) {
+        throw asStorageError(error);
+      }
+      return digesting.digest;
+    },
+    discard: () => rm(location, { recursive: true, force: true }),
+  };
+}
+
+/** Brings every file of the folder, and the folder, onto the disk. @throws when there is anything but files in it */
+export async function syncTree(folder: string): Promise<void> {
+  for (const name of await fileNames(folder)) {
+    const handle = await open(path.join(folder, name), 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  }
+  await syncFolder(folder);
+}
+
+/** The files of a staged folder, by name. @throws when there is anything but files in it */
+export async function fileNames(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true });
+  for (const entry of entries) {
+    if (!entry.isFile()) throw new Error(`publish: ${entry.name} is not a file; a bundle has only files`);
+  }
+  return entries.map(({ name }) => name).sort();
+}
+
+/** When something was last written in the folder, in milliseconds; a folder that vanishes meanwhile counts as just written. */
+async function lastWrite(folder: string): Promise<number> {
+  try {
+    let latest = (await stat(folder)).mtimeMs;
+    for (const name of await readdir(folder)) latest = Math.max(latest, (await stat(path.join(folder, name))).mtimeMs);
+    return latest;
+  } catch (error) {
+    if (isAbsent(error)) return Date.now();
+    throw error;
+  }
+}
