@@ -55,3 +55,17 @@ export const shutdownTimeoutMs = setting({
   example: '30000',
   description: 'How long the process may take to end after SIGTERM. Then it ends without finishing.',
 });
+
+export const tracingEndpoint = mapSetting(
+  setting({
+    variable: 'OTEL_EXPORTER_OTLP_ENDPOINT',
+    schema: Type.String({ pattern: '^(none|https?://[^?#]+)$' }),
+    fallback: 'none',
+    example: 'http://127.0.0.1:4318',
+    fault: 'is not an address such as http://host:4318',
+    description:
+      'Where traces go, a collector that takes OTLP over HTTP. `none`: nothing is traced. `OTEL_TRACES_SAMPLER` and ' +
+      '`OTEL_EXPORTER_OTLP_HEADERS` mean what they do everywhere.',
+  }),
+  (value) => (value === 'none' ? null : value),
+);

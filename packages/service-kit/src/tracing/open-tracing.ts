@@ -1,0 +1,17 @@
+import type { Logger } from 'pino';
+import { NO_TRACING, type Tracing } from './tracing.js';
+
+export interface TracingOptions {
+  /** Base address of an OTLP/HTTP collector; null: nothing is traced. */
+  endpoint: string | null;
+  service: string;
+  version: string;
+  logger: Logger;
+}
+
+/** Tracing by OpenTelemetry, whose packages are loaded only where there is somewhere to send to. */
+export async function openTracing({ endpoint, ...options }: TracingOptions): Promise<Tracing> {
+  if (endpoint === null) return NO_TRACING;
+  const { openOtlpTracing } = await import('./otlp-tracing.js');
+  return openOtlpTracing({ endpoint, ...options });
+}

@@ -1,0 +1,95 @@
+import { hostname } from 'node:os';
+import { type Context, ROOT_CONTEXT, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
+import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks';
+import { setGlobalErrorHandler, W3CTraceContextPropagator } from '@opentelemetry/core';
+import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
+import { resourceFromAttributes } from '@opentelemetry/resources';
+import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
+import type { Logger } from 'pino';
+import { traceRequests } from './trace-requests.js';
+import type { TraceCarrier, Tracing } from './tracing.js';
+
+export interface OtlpTracingOptions {
+  /** `/v1/traces` is put behind it. */
+  endpoint: string;
+  service: string;
+  version: string;
+  logger: Logger;
+}
+
+const KINDS = { internal: SpanKind.INTERNAL, producer: SpanKind.PRODUCER, consumer: SpanKind.CONSUMER };
+const EXPORT_TIMEOUT_MS = 3_000;
+/** A collector that is away is told of once a while, not once a batch. */
+const COMPLAINT_EVERY_MS = 60_000;
+
+const textMap = {
+  get: (carrier: TraceCarrier, key: string) => carrier[key],
+  keys: (carrier: TraceCarrier) => Object.keys(carrier),
+  set: (carrier: TraceCarrier, key: string, value: string) => {
+    carrier[key] = value;
+  },
+};
+
+/**
+ * Spans in batches to an OTLP/HTTP collector, as JSON. What a collector does not take in time is dropped: a trace is worth
+ * less than the work it tells of. Sampler and headers are the library's own settings (`OTEL_TRACES_SAMPLER`,
+ * `OTEL_EXPORTER_OTLP_HEADERS`).
+ */
+export function openOtlpTracing({ endpoint, service, version, logger }: OtlpTracingOptions): Tracing {
+  let complainedAt = Number.NEGATIVE_INFINITY;
+  setGlobalErrorHandler((error) => {
+    if (performance.now() - complainedAt < COMPLAINT_EVERY_MS) return;
+    complainedAt = performance.now();
+    logger.warn({ err: error }, 'traces cannot be sent to OTEL_EXPORTER_OTLP_ENDPOINT');
+  });
+  const exporter = new OTLPTraceExporter({
+    url: `${endpoint.replace(/\/$/, '')}/v1/traces`,
+    timeoutMillis: EXPORT_TIMEOUT_MS,
+  });
+  const provider = new BasicTracerProvider({
+    resource: resourceFromAttributes({
+      'service.name': `lorasmith-${service}`,
+      'service.version': version,
+      'service.instance.id': `${hostname()}:${process.pid}`,
+    }),
+    spanProcessors: [new BatchSpanProcessor(exporter, { exportTimeoutMillis: EXPORT_TIMEOUT_MS })],
+  });
+  const tracer = provider.getTracer('lorasmith', version);
+  const contexts = new AsyncLocalStorageContextManager().enable();
+  const propagator = new W3CTraceContextPropagator();
+  const parentOf = (carrier: TraceCarrier) => propagator.extract(ROOT_CONTEXT, carrier, textMap);
+  const within = (context: Context, span: Span) => trace.setSpan(context, span);
+
+  return {
+    async span(name, { parent, kind = 'internal', attributes = {} }, work) {
+      const context = parent === undefined ? contexts.active() : parentOf(parent);
+      const span = tracer.startSpan(name, { kind: KINDS[kind], attributes }, context);
+      try {
+        return await contexts.with(within(context, span), work);
+      } catch (error) {
+        if (error instanceof Error) span.recordException(error);
+        span.setStatus({ code: SpanStatusCode.ERROR, message: error instanceof Error ? error.message : String(error) });
+        throw error;
+      } finally {
+        span.end();
+      }
+    },
+    carry() {
+      const carrier: TraceCarrier = {};
+      propagator.inject(contexts.active(), carrier, textMap);
+      return carrier;
+    },
+    traceRequests: (app) =>
+      traceRequests(app, {
+        start(name, parent, attributes) {
+          const context = parentOf(parent);
+          const span = tracer.startSpan(name, { kind: SpanKind.SERVER, attributes }, context);
+          return { span, context: within(context, span) };
+        },
+        run: (context, work) => contexts.with(context, work),
+      }),
+    async close() {
+      await provider.shutdown().catch((error: unknown) => logger.warn({ err: error }, 'the last traces were not sent'));
+    },
+  };
+}
