@@ -1,0 +1,172 @@
+import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { Writable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis } from 'ioredis';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../../test/real-redis.js';
+import {
+  checkFolders,
+  createHttpApp,
+  createLogger,
+  listen,
+  redisDurability,
+  StartUpRefusal,
+  watchRedisDurability,
+} from '../index.js';
+
+let lines: { level: string; msg: string }[];
+const destination = new Writable({
+  write(chunk, _encoding, done) {
+    lines.push(JSON.parse(chunk.toString()));
+    done();
+  },
+});
+const logger = createLogger({ service: 'test', level: 'info', destination });
+beforeEach(() => {
+  lines = [];
+});
+
+describe('folders', () => {
+  let root: string;
+  beforeAll(async () => {
+    root = await mkdtemp(path.join(tmpdir(), 'lorasmith-start-'));
+    await mkdir(path.join(root, 'models/tiny'), { recursive: true });
+    await mkdir(path.join(root, 'no-models/.cache'), { recursive: true });
+    await writeFile(path.join(root, 'no-models/README.md'), '');
+  });
+  afterAll(() => rm(root, { recursive: true, force: true }));
+
+  test('that are right are made where missing and left as they were', async () => {
+    const dataDir = path.join(root, 'new/data');
+    await checkFolders({ dataDir, modelsDir: path.join(root, 'models'), logger });
+    expect(await readdir(dataDir)).toEqual([]);
+    expect(lines).toEqual([]);
+  });
+
+  test('without a base model are told of', async () => {
+    for (const modelsDir of ['no-models', 'nowhere']) {
+      await checkFolders({ dataDir: root, modelsDir: path.join(root, modelsDir), logger });
+    }
+    expect(lines.map(({ level, msg }) => [level, msg.split('. ')[0]])).toEqual([
+      ['warn', 'MODELS_DIR has no base model in it'],
+      ['warn', expect.stringMatching(/^MODELS_DIR cannot be read \(ENOENT/)],
+    ]);
+  });
+
+  test('that cannot be written are refused in one line that says what to do', async () => {
+    const file = path.join(root, 'a-file');
+    await writeFile(file, '');
+    const folders = [path.join(file, 'data')];
+    // Root may write everywhere, whatever the mode says.
+    if (process.getuid?.() !== 0) {
+      await mkdir(path.join(root, 'locked'));
+      await chmod(path.join(root, 'locked'), 0o500);
+      folders.push(path.join(root, 'locked'));
+    }
+    for (const dataDir of folders) {
+      const refused = await checkFolders({ dataDir, modelsDir: root, logger }).catch((error: unknown) => error);
+      expect(refused).toBeInstanceOf(StartUpRefusal);
+      expect((refused as Error).message).toMatch(/^DATA_DIR ".*" cannot be written.*chown -R.*another folder\.$/);
+    }
+  });
+});
+
+describe('an address', () => {
+  const address = { host: '127.0.0.1', hostVariable: 'API_HOST', portVariable: 'API_PORT' };
+
+  test('that is taken is refused by the name of its variable', async () => {
+    const other = createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => other.once('listening', resolve));
+    const { port } = other.address() as { port: number };
+    const app = createHttpApp({ logger });
+    await expect(listen(app, { ...address, port })).rejects.toThrow(
+      `API_PORT ${port}: another program listens on this port of 127.0.0.1. Stop it, or set another API_PORT.`,
+    );
+    await app.close();
+    other.close();
+  });
+
+  test('that is not of this machine is refused, too', async () => {
+    const app = createHttpApp({ logger });
+    const elsewhere = { ...address, host: '192.0.2.1', port: 0 };
+    await expect(listen(app, elsewhere)).rejects.toThrow(/^API_HOST 192\.0\.2\.1: this machine has no such address/);
+    await app.close();
+  });
+});
+
+// Its settings are changed, which others who use the same server would not expect.
+const isShared = Boolean(process.env.REDIS_URL);
+if (isShared) console.log('Skipped, since REDIS_URL names a Redis that others may use: what is said of its settings.');
+
+describe.skipIf(isShared)('Redis', () => {
+  let server: RealRedis;
+  let redis: Redis;
+  const withSettings = async (settings: Record<string, string>, work: () => Promise<void>) => {
+    const before = new Map<string, string>();
+    for (const [name, value] of Object.entries(settings)) {
+      before.set(name, ((await redis.config('GET', name)) as string[])[1] ?? '');
+      await redis.config('SET', name, value);
+    }
+    try {
+      await work();
+    } finally {
+      for (const [name, value] of before) await redis.config('SET', name, value);
+    }
+  };
+  const safe = { 'maxmemory-policy': 'noeviction', maxmemory: '0', appendonly: 'no', save: '' };
+  beforeAll(async () => {
+    server = await startRealRedis();
+    redis = new Redis(server.url);
+  });
+  afterAll(async () => {
+    redis.disconnect();
+    await server.stop();
+  });
+
+  test('that keeps every job is not spoken of', async () => {
+    await withSettings({ ...safe, appendonly: 'yes' }, async () => {
+      expect(await redisDurability(redis)).toEqual({ evicting: null, warnings: [] });
+    });
+  });
+
+  test('that keeps nothing, or not all, on disk is warned of', async () => {
+    await withSettings(safe, async () => {
+      expect((await redisDurability(redis)).warnings).toEqual([expect.stringMatching(/^Redis keeps nothing on disk/)]);
+    });
+    await withSettings({ ...safe, save: '3600 1' }, async () => {
+      expect((await redisDurability(redis)).warnings).toEqual([
+        'Redis makes snapshots only (save 3600 1): a crash loses the jobs since the last one. Set appendonly to yes',
+      ]);
+    });
+  });
+
+  test('that hides its settings is asked by what it does say', async () => {
+    const hidden = {
+      info: (section: string) => redis.info(section),
+      config: () => Promise.reject(new Error("ERR unknown command 'CONFIG'")),
+    } as unknown as Redis;
+    await withSettings(safe, async () => {
+      expect((await redisDurability(hidden)).warnings).toEqual([
+        expect.stringContaining('hides whether it makes snapshots'),
+      ]);
+    });
+  });
+
+  test('that evicts is refused once it is there; one that only could is warned of', async () => {
+    const refusals: string[] = [];
+    const watched = new Redis(server.url, { lazyConnect: true });
+    await withSettings({ ...safe, appendonly: 'yes', 'maxmemory-policy': 'volatile-lru' }, async () => {
+      expect((await redisDurability(redis)).warnings).toEqual([expect.stringContaining('once maxmemory is set')]);
+      await redis.config('SET', 'maxmemory', '100mb');
+      watchRedisDurability({ redis: watched, logger, onEvicting: (message) => refusals.push(message) });
+      expect(refusals).toEqual([]);
+      await watched.connect();
+      for (let i = 0; i < 500 && refusals.length === 0; i++) await sleep(20);
+    });
+    watched.disconnect();
+    expect(refusals).toEqual([expect.stringMatching(/^REDIS_URL: .* \(maxmemory-policy volatile-lru\).*noeviction/)]);
+  });
+});
