@@ -16,7 +16,6 @@ export * from './shutdown.js';
 export * from './start-up/check-folders.js';
 export * from './start-up/listen.js';
 export * from './start-up/redis-durability.js';
-export * from './start-up/start-up-refusal.js';
 export * from './tracing/open-tracing.js';
 export * from './tracing/tracing.js';
 export * from './upload-body.js';

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { ProductError } from '@lorasmith/contracts';
 import type { Logger } from 'pino';
-import { StartUpRefusal } from './start-up-refusal.js';
 
 export interface FolderChecks {
   dataDir: string;
@@ -14,7 +14,7 @@ export interface FolderChecks {
  * Looks at the folders of a service before it starts: the data folder is made where it is missing and must take a file;
  * a models folder without a model, or a full disk, is a warning, since both can be mended while the service runs.
  *
- * @throws StartUpRefusal when the data folder cannot be written
+ * @throws ProductError `invalid_configuration` when the data folder cannot be written
  */
 export async function checkFolders({ dataDir, modelsDir, logger }: FolderChecks): Promise<void> {
   const probe = path.join(dataDir, `.write-test-${randomUUID()}`);
@@ -23,7 +23,7 @@ export async function checkFolders({ dataDir, modelsDir, logger }: FolderChecks)
     await writeFile(probe, 'a few bytes');
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
-    if (code !== 'ENOSPC' && code !== 'EDQUOT') throw new StartUpRefusal(unwritable(dataDir, error as Error));
+    if (code !== 'ENOSPC' && code !== 'EDQUOT') throw unwritable(dataDir, error as Error);
     logger.warn({ folder: dataDir }, 'the disk of DATA_DIR is full: no dataset, checkpoint or adapter can be written');
   } finally {
     await rm(probe, { force: true }).catch(() => {});
@@ -32,9 +32,10 @@ export async function checkFolders({ dataDir, modelsDir, logger }: FolderChecks)
   if (problem !== null) logger.warn({ folder: modelsDir }, problem);
 }
 
-function unwritable(dataDir: string, { message }: Error): string {
+function unwritable(dataDir: string, cause: Error): ProductError {
   const user = process.getuid === undefined ? '' : ` by user ${process.getuid()}`;
-  return `DATA_DIR ${JSON.stringify(dataDir)} cannot be written${user} (${message}). Give it to that user (chown -R), or name another folder.`;
+  const message = `DATA_DIR ${JSON.stringify(dataDir)} cannot be written${user} (${cause.message}). Give it to that user (chown -R), or name another folder.`;
+  return new ProductError('invalid_configuration', message, { param: 'DATA_DIR', cause });
 }
 
 async function modelsProblem(modelsDir: string): Promise<string | null> {

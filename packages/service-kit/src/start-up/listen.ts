@@ -1,5 +1,5 @@
+import { ProductError } from '@lorasmith/contracts';
 import type { HttpApp } from '../http-app.js';
-import { StartUpRefusal } from './start-up-refusal.js';
 
 export interface ListenAddress {
   host: string;
@@ -9,27 +9,29 @@ export interface ListenAddress {
   portVariable: string;
 }
 
-/** @throws StartUpRefusal when the port is taken, or the host is none of this machine */
+/** @throws ProductError `invalid_configuration` when the port is taken, or the host is none of this machine */
 export async function listen(app: HttpApp, { host, port, hostVariable, portVariable }: ListenAddress): Promise<void> {
   try {
     await app.listen({ host, port });
   } catch (error) {
     switch ((error as NodeJS.ErrnoException).code) {
       case 'EADDRINUSE':
-        throw new StartUpRefusal(
+        throw refused(
           `${portVariable} ${port}: another program listens on this port of ${host}. Stop it, or set another ${portVariable}.`,
         );
       case 'EACCES':
-        throw new StartUpRefusal(
-          `${portVariable} ${port}: this user may not listen on it. Set a ${portVariable} above 1023.`,
-        );
+        throw refused(`${portVariable} ${port}: this user may not listen on it. Set a ${portVariable} above 1023.`);
       case 'EADDRNOTAVAIL':
       case 'ENOTFOUND':
-        throw new StartUpRefusal(
+        throw refused(
           `${hostVariable} ${host}: this machine has no such address. 127.0.0.1 is the machine itself, 0.0.0.0 all of its addresses.`,
         );
       default:
         throw error;
     }
   }
+}
+
+function refused(message: string): ProductError {
+  return new ProductError('invalid_configuration', message);
 }

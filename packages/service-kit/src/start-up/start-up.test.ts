@@ -7,15 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../../test/real-redis.js';
-import {
-  checkFolders,
-  createHttpApp,
-  createLogger,
-  listen,
-  redisDurability,
-  StartUpRefusal,
-  watchRedisDurability,
-} from '../index.js';
+import { checkFolders, createHttpApp, createLogger, listen, redisDurability, watchRedisDurability } from '../index.js';
 
 let lines: { level: string; msg: string }[];
 const destination = new Writable({
@@ -68,7 +60,7 @@ describe('folders', () => {
     }
     for (const dataDir of folders) {
       const refused = await checkFolders({ dataDir, modelsDir: root, logger }).catch((error: unknown) => error);
-      expect(refused).toBeInstanceOf(StartUpRefusal);
+      expect(refused).toMatchObject({ code: 'invalid_configuration', param: 'DATA_DIR' });
       expect((refused as Error).message).toMatch(/^DATA_DIR ".*" cannot be written.*chown -R.*another folder\.$/);
     }
   });
