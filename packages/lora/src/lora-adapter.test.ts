@@ -266,6 +266,29 @@ test('targets that are not there, or not in the adapter to begin from', () => {
   expect(() => new LoraAdapter(slots, { ...OPTIONS, initial })).toThrow('nothing for q');
 });
 
+test.each<[string, () => LoraOptions]>([
+  ['a target that is not there', () => ({ ...OPTIONS, targets: named('q', 'nowhere') })],
+  [
+    'an initial adapter with too few numbers, seen only when they are put in place',
+    () => {
+      const adapter = new LoraAdapter(slots, OPTIONS);
+      const initial = adapter.toPeft(null);
+      adapter.detach();
+      const modules = [...initial.modules].map(
+        ([name, one]) => [name, name === 'down' ? { ...one, b: one.b.subarray(1) } : one] as const,
+      );
+      return { ...OPTIONS, initial: { ...initial, modules: new Map(modules) } };
+    },
+  ],
+])('%s leaves the model as it was', (_, optionsOf) => {
+  const options = optionsOf();
+  const [before, handles] = [outputsOf(), liveTensorCount()];
+  expect(() => new LoraAdapter(slots, options)).toThrow();
+  for (const { projection, frozen } of slots) expect(projection).toBe(frozen);
+  expect(outputsOf()).toEqual(before);
+  expect(liveTensorCount()).toBe(handles);
+});
+
 test('LoRA+: what multiplies the learning rate is 1 where the vector holds A, and the ratio where it holds B', () => {
   const targets = [
     { name: 'q', rank: 2, scale: 1 },

@@ -39,14 +39,21 @@ export class LoraAdapter {
 
   constructor(slots: readonly ProjectionSlot[], options: LoraOptions) {
     this.dropout = options.dropout;
-    this.#attached = attach(slots, options);
+    this.#attached = projectionsFor(slots, options);
     this.#shapes = this.#attached.flatMap(({ slot, modules }) => [
       [modules.reduce((sum, { rank }) => sum + rank, 0), slot.inFeatures],
       ...modules.map(({ outFeatures, rank }) => [outFeatures, rank]),
     ]);
     const start = initialParameters(this.#attached, options);
     this.#parameters = keep(tensorOf(start, [start.length]));
-    this.#distribute();
+    try {
+      this.#distribute();
+    } catch (error) {
+      this.detach();
+      throw error;
+    }
+    // Last, so that whatever goes wrong leaves the model as it was.
+    for (const { slot, projection } of this.#attached) slot.projection = projection;
   }
 
   /** `[parameterCount]` float32, the adapter's own. */
@@ -127,7 +134,7 @@ export class LoraAdapter {
   /** The model computes as its base again; the adapter's tensors are freed. */
   detach(): void {
     for (const { slot, projection } of this.#attached) {
-      slot.projection = slot.frozen;
+      if (slot.projection === projection) slot.projection = slot.frozen;
       projection.dispose();
     }
     dispose(this.#parameters);
@@ -144,7 +151,8 @@ export class LoraAdapter {
   }
 }
 
-function attach(slots: readonly ProjectionSlot[], options: LoraOptions): Attached[] {
+/** What is to be put into the slots; they are left as they are. */
+function projectionsFor(slots: readonly ProjectionSlot[], options: LoraOptions): Attached[] {
   const targets = new Map(options.targets.map((target) => [target.name, target]));
   for (const target of options.targets) checkInitial(target, options.initial);
   const attached: Attached[] = [];
@@ -159,7 +167,6 @@ function attach(slots: readonly ProjectionSlot[], options: LoraOptions): Attache
     }
     if (modules.length === 0) continue;
     const projection = new LoraProjection(slot.frozen, modules, { dropout: options.dropout });
-    slot.projection = projection;
     attached.push({ slot, projection, modules });
   }
   if (targets.size > 0) throw new Error(`the model has no layers ${[...targets.keys()].join(', ')}`);
