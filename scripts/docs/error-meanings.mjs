@@ -60,6 +60,8 @@ export const ERROR_MEANINGS = {
   invalid_configuration:
     'A service does not start: an environment variable is wrong. It says which, and gives an example.',
   storage_full: 'The disk is full, or a merged model is larger than `MERGED_CACHE_BYTES`. Make room, then try again.',
+  storage_unavailable:
+    'The S3 bucket does not answer or refuses. The message says which; jobs are tried again by themselves.',
   internal_error: 'A fault of ours. The log has more under the `request_id` of the answer.',
   service_unavailable:
     'Something is not ready or too busy. Try again after the seconds in `retry-after`; `details` of `/ready` name what is away.',

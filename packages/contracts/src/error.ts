@@ -58,6 +58,7 @@ export const ERROR_STATUS = {
   // the stack
   invalid_configuration: 500,
   storage_full: 507,
+  storage_unavailable: 503,
   internal_error: 500,
   service_unavailable: 503,
   redis_unavailable: 503,

@@ -1,0 +1,221 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ProductError } from '@lorasmith/contracts';
+import { isBundleFileName } from './bundle-names.js';
+import type { HeldBundle, Staging } from './bundle-store.js';
+import { type LocalStagings, openLocalStagings, syncTree } from './local-staging.js';
+import { isAbsent } from './storage-error.js';
+
+/** A process that holds a bundle says so this often; one that died is no longer believed after the second time. */
+const LEASE_RENEWAL_MS = 60_000;
+const LEASE_LASTS_MS = 300_000;
+
+export interface CachedBundle {
+  /** Never means other bytes. A folder name. */
+  key: string;
+  /** Name of its folder for those who hold it. */
+  id: string;
+  bytes: number;
+  /** Fills the staged folder and checks what is in it. */
+  fetch(staging: Staging): Promise<void>;
+}
+
+/** Copies of bundles on this host, bounded in bytes: the least recently used go first, those in use never. */
+export interface BundleCache {
+  /**
+   * The bundle on this host, fetched if need be: once for all who ask in this process.
+   * @throws ProductError `storage_full` when it does not fit beside what is in use; what fetching throws
+   */
+  hold(bundle: CachedBundle): Promise<HeldBundle>;
+  /** Path of the bundle's folder, when it is on this host. It may go at any time. */
+  peek(key: string, id: string): Promise<string | null>;
+  /** Takes a staged folder as the copy, instead of fetching it; the staging is gone then. */
+  adopt(bundle: Omit<CachedBundle, 'fetch'>, staging: Staging): Promise<void>;
+  remove(key: string): Promise<void>;
+  usedBytes(): Promise<number>;
+}
+
+export interface BundleCacheOptions {
+  /** The data folder; the copies are in `root/cache`. Several processes may share it. */
+  root: string;
+  maxBytes: number;
+}
+
+/**
+ * `cache/<key>/content/<id>/…`, and beside `content` one lease file for each holder, whose time says that it lives. The
+ * time of `cache/<key>` is that of the last use.
+ */
+export async function openBundleCache({ root, maxBytes }: BundleCacheOptions): Promise<BundleCache> {
+  const folder = path.resolve(root, 'cache');
+  await mkdir(folder, { recursive: true });
+  const stagings = await openLocalStagings({ root, kind: 'cache' });
+  const fetching = new Map<string, Promise<void>>();
+
+  const contentOf = (key: string, id: string) => path.join(folder, key, 'content', id);
+  const leasesOf = (key: string) => path.join(folder, key, 'leases');
+
+  const peek = async (key: string, id: string) => ((await exists(contentOf(key, id))) ? contentOf(key, id) : null);
+
+  const place = async ({ key, id }: Omit<CachedBundle, 'fetch'>, staging: Staging): Promise<void> => {
+    await syncTree(staging.path);
+    const whole = stagings.doomedPath();
+    try {
+      await mkdir(path.join(whole, 'content'), { recursive: true });
+      await mkdir(path.join(whole, 'leases'));
+      await rename(staging.path, path.join(whole, 'content', id));
+      await rename(whole, path.join(folder, key));
+    } catch (error) {
+      // Another process was faster, and its copy has the same bytes.
+      if (!(await exists(contentOf(key, id)))) throw error;
+    } finally {
+      await rm(whole, { recursive: true, force: true });
+    }
+  };
+
+  const fetch = async (bundle: CachedBundle): Promise<void> => {
+    await makeRoom({ folder, stagings, maxBytes, bytes: bundle.bytes });
+    const staging = await stagings.stage();
+    try {
+      await bundle.fetch(staging);
+      await place(bundle, staging);
+    } finally {
+      await staging.discard();
+    }
+  };
+
+  /** Says that the bundle is in use; null when it is not there. */
+  const lease = async (key: string, id: string): Promise<(() => void) | null> => {
+    const file = path.join(leasesOf(key), randomBytes(8).toString('hex'));
+    try {
+      await writeFile(file, String(process.pid));
+    } catch (error) {
+      if (isAbsent(error)) return null;
+      throw error;
+    }
+    // It may have been taken away between the look and the lease.
+    if (!(await exists(contentOf(key, id)))) return null;
+    const touch = async (location: string) => {
+      const now = new Date();
+      await utimes(location, now, now).catch(() => {});
+    };
+    await touch(path.join(folder, key));
+    const renewal = setInterval(() => void touch(file), LEASE_RENEWAL_MS).unref();
+    return () => {
+      clearInterval(renewal);
+      // What cannot be removed runs out.
+      rm(file, { force: true }).catch(() => {});
+    };
+  };
+
+  return {
+    peek,
+    async hold(bundle) {
+      const { key, id } = bundle;
+      for (;;) {
+        const release = await lease(key, id);
+        if (release !== null) {
+          const location = contentOf(key, id);
+          const file = (name: string) => {
+            if (isBundleFileName(name)) return path.join(location, name);
+            throw new ProductError('not_found', `There is no file ${JSON.stringify(name.slice(0, 260))} of ${id}.`);
+          };
+          return { folder: location, path: file, release };
+        }
+        const running = fetching.get(key) ?? fetch(bundle).finally(() => fetching.delete(key));
+        fetching.set(key, running);
+        await running;
+      }
+    },
+    async adopt(bundle, staging) {
+      if (bundle.bytes > maxBytes) return;
+      await makeRoom({ folder, stagings, maxBytes, bytes: bundle.bytes });
+      await place(bundle, staging);
+    },
+    remove: (key) => removeCopy(folder, stagings, key),
+    usedBytes: async () => (await copies(folder)).reduce((sum, { bytes }) => sum + bytes, 0),
+  };
+}
+
+interface Copy {
+  key: string;
+  bytes: number;
+  lastUsedMs: number;
+}
+
+async function copies(folder: string): Promise<Copy[]> {
+  const found: Copy[] = [];
+  for (const key of await readdir(folder)) {
+    try {
+      const { mtimeMs } = await stat(path.join(folder, key));
+      found.push({ key, lastUsedMs: mtimeMs, bytes: await sizeOf(path.join(folder, key, 'content')) });
+    } catch (error) {
+      if (!isAbsent(error)) throw error;
+    }
+  }
+  return found;
+}
+
+async function sizeOf(content: string): Promise<number> {
+  let bytes = 0;
+  for (const entry of await readdir(content, { withFileTypes: true, recursive: true })) {
+    // Blocks, not length: an outline has the length of its model without the bytes.
+    if (entry.isFile()) bytes += (await stat(path.join(entry.parentPath, entry.name))).blocks * 512;
+  }
+  return bytes;
+}
+
+async function makeRoom(options: {
+  folder: string;
+  stagings: LocalStagings;
+  maxBytes: number;
+  bytes: number;
+}): Promise<void> {
+  const { folder, stagings, maxBytes, bytes } = options;
+  const found = (await copies(folder)).sort((a, b) => a.lastUsedMs - b.lastUsedMs);
+  let used = found.reduce((sum, copy) => sum + copy.bytes, 0);
+  for (const copy of found) {
+    if (used + bytes <= maxBytes) return;
+    if (await inUse(path.join(folder, copy.key, 'leases'))) continue;
+    await removeCopy(folder, stagings, copy.key);
+    used -= copy.bytes;
+  }
+  if (used + bytes <= maxBytes) return;
+  const gibibytes = (value: number) => `${(value / 2 ** 30).toFixed(2)} GiB`;
+  throw new ProductError(
+    'storage_full',
+    `What is to be fetched from the store takes ${gibibytes(bytes)}; of the ${gibibytes(maxBytes)} set aside for copies ` +
+      `${gibibytes(used)} are in use. Raise STORE_CACHE_BYTES.`,
+  );
+}
+
+async function removeCopy(folder: string, stagings: LocalStagings, key: string): Promise<void> {
+  const doomed = stagings.doomedPath();
+  try {
+    await rename(path.join(folder, key), doomed);
+    // Who took it between the look and the rename finds it again a moment later.
+    if (await inUse(path.join(doomed, 'leases'))) return await rename(doomed, path.join(folder, key));
+  } catch (error) {
+    if (isAbsent(error)) return;
+    throw error;
+  }
+  await rm(doomed, { recursive: true, force: true });
+}
+
+async function inUse(leases: string): Promise<boolean> {
+  for (const name of await readdir(leases)) {
+    const lease = await stat(path.join(leases, name)).catch(() => null);
+    if (lease !== null && Date.now() - lease.mtimeMs < LEASE_LASTS_MS) return true;
+  }
+  return false;
+}
+
+async function exists(location: string): Promise<boolean> {
+  try {
+    await stat(location);
+    return true;
+  } catch (error) {
+    if (isAbsent(error)) return false;
+    throw error;
+  }
+}

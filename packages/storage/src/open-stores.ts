@@ -1,0 +1,38 @@
+import { type BundleCache, openBundleCache } from './bundle-cache.js';
+import type { BundleStore } from './bundle-store.js';
+import { openBundleStore } from './local-bundle-store.js';
+import type { S3BundleStore } from './s3/s3-bundle-store.js';
+import type { S3Settings } from './s3/s3-objects.js';
+
+export interface StoreOptions {
+  /** The data folder of this host: the store itself, or what is staged and the copies. */
+  dataDir: string;
+  /** Null: the store is the data folder. */
+  s3: (S3Settings & { cacheBytes: number }) | null;
+}
+
+/** Where the bundles of every kind are. */
+export interface Stores {
+  /** Whether other hosts see the same bundles. */
+  readonly shared: boolean;
+  open(kind: string): Promise<BundleStore>;
+  /** The store and its copies as S3 has them; null for a local one. */
+  readonly s3: { open(kind: string): Promise<S3BundleStore>; cache: BundleCache } | null;
+  /** Whether it answers. @throws ProductError `storage_unavailable` */
+  check(): Promise<void>;
+  close(): void;
+}
+
+export async function openStores({ dataDir, s3 }: StoreOptions): Promise<Stores> {
+  if (s3 === null) {
+    const open = (kind: string) => openBundleStore({ root: dataDir, kind });
+    return { shared: false, open, s3: null, check: async () => {}, close: () => {} };
+  }
+  // Loaded where it is used: it is large.
+  const { openS3Objects } = await import('./s3/s3-objects.js');
+  const { openS3BundleStore } = await import('./s3/s3-bundle-store.js');
+  const objects = openS3Objects(s3);
+  const cache = await openBundleCache({ root: dataDir, maxBytes: s3.cacheBytes });
+  const open = (kind: string) => openS3BundleStore({ objects, cache, root: dataDir, kind });
+  return { shared: true, open, s3: { open, cache }, check: () => objects.check(), close: () => objects.close() };
+}

@@ -1,0 +1,105 @@
+import { createReadStream } from 'node:fs';
+import { rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { Readable } from 'node:stream';
+import { ProductError } from '@lorasmith/contracts';
+import type { Staging } from '../bundle-store.js';
+import { type Digest, DigestStream } from '../digest-stream.js';
+import type { BundleKeys, BundleRecord } from './bundle-record.js';
+import type { S3Objects } from './s3-objects.js';
+
+/** Files of one bundle on their way at once. */
+const FILES_AT_ONCE = 3;
+const READ_BYTES = 2 ** 20;
+/** Of a file whose connection is lost while it is read. */
+const MAX_TRIES = 3;
+
+/** Stores the files of a folder under a new name of the bundle, and says what was stored. */
+export async function uploadFiles(
+  objects: S3Objects,
+  keys: BundleKeys,
+  { folder, names, id, upload }: { folder: string; names: readonly string[]; id: string; upload: string },
+): Promise<BundleRecord['files']> {
+  return await mapSome(names, async (name) => {
+    const file = path.join(folder, name);
+    const { size } = await stat(file);
+    const digesting = new DigestStream();
+    // An error of the source ends the upload, which reads from the last stream alone.
+    const source = createReadStream(file, { highWaterMark: READ_BYTES });
+    source.once('error', (error) => digesting.destroy(error));
+    try {
+      await objects.write(keys.file(id, upload, name), source.pipe(digesting), size);
+    } finally {
+      source.destroy();
+    }
+    const { sha256, bytes } = digesting.digest;
+    return { name, bytes, sha256 };
+  });
+}
+
+/**
+ * Fetches a bundle into a staged folder and compares every file with its digest. A connection lost on the way is tried
+ * again.
+ * @throws ProductError `internal_error` naming the file that is gone or not what was stored; `storage_unavailable`
+ */
+export async function downloadFiles(
+  objects: S3Objects,
+  keys: BundleKeys,
+  record: BundleRecord,
+  staging: Staging,
+): Promise<void> {
+  await mapSome(record.files, async ({ name, bytes, sha256 }) => {
+    const key = keys.file(record.id, record.upload, name);
+    const found = await fetchFile(objects, { key, name, bytes }, staging);
+    if (found.sha256 !== sha256) throw notWhatWasStored(key);
+  });
+}
+
+async function fetchFile(
+  objects: S3Objects,
+  { key, name, bytes }: { key: string; name: string; bytes: number },
+  staging: Staging,
+): Promise<Digest> {
+  for (let tries = 1; ; tries++) {
+    const body = bytes === 0 ? Readable.from([]) : await objects.read(key);
+    if (body === null) throw new ProductError('internal_error', `The store has lost ${key}.`);
+    try {
+      return await staging.write(name, body);
+    } catch (error) {
+      if (error instanceof ProductError) throw error;
+      // The client compares the bytes with the checksum that the service keeps.
+      if ((error as Error).message.startsWith('Checksum mismatch')) throw notWhatWasStored(key, error);
+      if (tries === MAX_TRIES) throw objects.failure(error);
+      await rm(path.join(staging.path, name), { force: true });
+    }
+  }
+}
+
+function notWhatWasStored(key: string, cause?: unknown): ProductError {
+  const message = `The file ${key} in the store is not the one that was put there.`;
+  return new ProductError('internal_error', message, { cause });
+}
+
+/** Like `Promise.all` over a map, with a few at a time; the first error ends the rest before they begin. */
+export async function mapSome<Item, Result>(
+  items: readonly Item[],
+  map: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  let next = 0;
+  let failed = false;
+  const work = async () => {
+    while (next < items.length && !failed) {
+      const index = next++;
+      try {
+        results[index] = await map(items[index]!);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+    }
+  };
+  const outcomes = await Promise.allSettled(Array.from({ length: FILES_AT_ONCE }, work));
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+  return results;
+}

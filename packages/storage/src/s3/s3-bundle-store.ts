@@ -1,0 +1,187 @@
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import path from 'node:path';
+import { Readable } from 'node:stream';
+import { ProductError } from '@lorasmith/contracts';
+import type { BundleCache } from '../bundle-cache.js';
+import { bundleNotFound, checkBundleFileName, checkBundleId, isBundleId, MAX_JSON_BYTES } from '../bundle-names.js';
+import type { BundleStore } from '../bundle-store.js';
+import { fileNames, openLocalStagings } from '../local-staging.js';
+import { isAbsent } from '../storage-error.js';
+import { type BundleRecord, bundleKeys, readBundleRecord } from './bundle-record.js';
+import { downloadFiles, mapSome, uploadFiles } from './bundle-transfer.js';
+import type { S3Objects } from './s3-objects.js';
+import { sweepS3Orphans } from './sweep-s3-orphans.js';
+
+export interface S3BundleStoreOptions {
+  objects: S3Objects;
+  /** Copies on this host. */
+  cache: BundleCache;
+  /** The data folder of this host, where bundles are staged. */
+  root: string;
+  /** What is stored, in the plural. */
+  kind: string;
+  /**
+   * An upload that nothing refers to is taken for abandoned after this; a publisher that is slower than half of it gives
+   * up, so that nothing is swept from under a bundle.
+   * @defaultValue a day
+   */
+  orphanAgeMs?: number;
+}
+
+const DAY_MS = 24 * 3_600_000;
+
+/** A {@link BundleStore} in S3. */
+export interface S3BundleStore extends BundleStore {
+  /** Like `publish`, of files that stay where they are, however large. */
+  publishFrom(folder: string, names: readonly string[], id: string): Promise<boolean>;
+  /** What the bundle is made of. @throws ProductError `not_found` */
+  record(id: string): Promise<BundleRecord>;
+}
+
+/**
+ * The files are stored first, under a name that nothing refers to; then the record, by one conditional put: with it the
+ * bundle is there, whole. A delete takes the record first.
+ */
+export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<S3BundleStore> {
+  const { objects, cache, root, kind, orphanAgeMs = DAY_MS } = options;
+  const keys = bundleKeys(kind);
+  const stagings = await openLocalStagings({ root, kind });
+
+  const record = async (id: string): Promise<BundleRecord> => {
+    checkBundleId(kind, id);
+    const found = await readBundleRecord(objects, keys.record(id));
+    if (found === null) throw bundleNotFound(kind, `bundle ${id}`);
+    return found;
+  };
+  const fileOf = async (id: string, name: string) => {
+    checkBundleFileName(kind, id, name);
+    const of = await record(id);
+    const file = of.files.find((candidate) => candidate.name === name);
+    if (file === undefined) throw bundleNotFound(kind, `file ${name} of ${id}`);
+    return { of, file };
+  };
+  const copyOf = ({ id, upload, files }: BundleRecord) => ({
+    key: `${kind}-${upload}`,
+    id,
+    bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
+  });
+  const removeFiles = async ({ id, upload, files }: BundleRecord) => {
+    await mapSome(files, ({ name }) => objects.remove(keys.file(id, upload, name)));
+  };
+
+  /** @returns null when another one was faster */
+  const store = async (folder: string, names: readonly string[], id: string): Promise<BundleRecord | null> => {
+    if (await objects.has(keys.record(id))) return null;
+    const beginMs = Date.now();
+    const upload = `${beginMs.toString(36)}${randomBytes(8).toString('hex')}`;
+    const files = await uploadFiles(objects, keys, { folder, names, id, upload });
+    if (Date.now() - beginMs > orphanAgeMs / 2) {
+      throw new ProductError('storage_unavailable', `Storing ${id} took too long. Try again.`);
+    }
+    const made: BundleRecord = { version: 1, id, upload, created_at: new Date().toISOString(), files };
+    if ((await objects.create(keys.record(id), JSON.stringify(made))) === 'created') return made;
+    // A try whose answer was lost may have been ours.
+    const there = await readBundleRecord(objects, keys.record(id));
+    if (there?.upload === upload) return made;
+    await removeFiles(made);
+    return null;
+  };
+
+  return {
+    record,
+    stage: () => stagings.stage(),
+    sweepStaging: (olderThanMs) => stagings.sweep(olderThanMs),
+    sweepOrphans: (olderThanMs) => sweepS3Orphans(objects, keys, Math.max(olderThanMs, orphanAgeMs)),
+
+    async publish(staging, id) {
+      checkBundleId(kind, id);
+      const made = await store(staging.path, await fileNames(staging.path), id);
+      if (made === null) return false;
+      // The copy saves fetching what is here already; the bundle is there without it, too.
+      await cache.adopt(copyOf(made), staging).catch(() => {});
+      return true;
+    },
+
+    async publishFrom(folder, names, id) {
+      checkBundleId(kind, id);
+      for (const name of names) checkBundleFileName(kind, id, name);
+      return (await store(folder, names, id)) !== null;
+    },
+
+    async has(id) {
+      return isBundleId(id) && (await objects.has(keys.record(id)));
+    },
+
+    async hold(id) {
+      const found = await record(id);
+      const fetch = cache.hold({
+        ...copyOf(found),
+        fetch: (staging) => downloadFiles(objects, keys, found, staging),
+      });
+      return await fetch;
+    },
+
+    async list() {
+      const ids: string[] = [];
+      for await (const { key } of objects.list(keys.records)) {
+        const id = key.slice(keys.records.length).replace(/\.json$/, '');
+        if (isBundleId(id) && keys.record(id) === key) ids.push(id);
+      }
+      return ids.sort();
+    },
+
+    async files(id) {
+      const { created_at, files } = await record(id);
+      const mtime = new Date(created_at);
+      return files.map(({ name, bytes }) => ({ name, bytes, mtime })).sort((a, b) => (a.name < b.name ? -1 : 1));
+    },
+
+    async stat(id, name) {
+      const { of, file } = await fileOf(id, name);
+      return { name, bytes: file.bytes, mtime: new Date(of.created_at) };
+    },
+
+    async read(id, name, range) {
+      const { of, file } = await fileOf(id, name);
+      const copy = await cache.peek(copyOf(of).key, id);
+      if (copy !== null) {
+        try {
+          const handle = await open(path.join(copy, name), constants.O_RDONLY | constants.O_NOFOLLOW);
+          return handle.createReadStream({ ...range, highWaterMark: 256 * 1024 });
+        } catch (error) {
+          if (!isAbsent(error)) throw error;
+        }
+      }
+      if (file.bytes === 0) return Readable.from([]);
+      const body = await objects.read(keys.file(id, of.upload, name), range);
+      if (body === null) throw bundleNotFound(kind, `file ${name} of ${id}`);
+      return body;
+    },
+
+    async readJson(id, name) {
+      const { of, file } = await fileOf(id, name);
+      try {
+        if (file.bytes > MAX_JSON_BYTES) throw new Error(`${file.bytes} bytes; at most ${MAX_JSON_BYTES} are read`);
+        const content = await objects.readWhole(keys.file(id, of.upload, name), MAX_JSON_BYTES);
+        if (content === null) throw new Error('it is lost');
+        return JSON.parse(content.toString('utf8'));
+      } catch (cause) {
+        if (cause instanceof ProductError) throw cause;
+        const message = `The file ${name} of ${id} in ${kind} cannot be read (${(cause as Error).message}).`;
+        throw new ProductError('internal_error', message, { cause });
+      }
+    },
+
+    async delete(id) {
+      if (!isBundleId(id)) return false;
+      const found = await readBundleRecord(objects, keys.record(id));
+      if (found === null) return false;
+      await objects.remove(keys.record(id));
+      await removeFiles(found);
+      await cache.remove(copyOf(found).key);
+      return true;
+    },
+  };
+}

@@ -1,0 +1,186 @@
+import { mkdir, readdir, utimes } from 'node:fs/promises';
+import path from 'node:path';
+import { buffer, text } from 'node:stream/consumers';
+import { describe, expect, test } from 'vitest';
+import type { BundleStore } from '../src/index.js';
+
+export interface StoreUnderTest {
+  /** The data folder of this host. */
+  root: string;
+  store: BundleStore;
+  /** Another kind in the same store. */
+  openOther(kind: string): Promise<BundleStore>;
+}
+
+export async function publish(store: BundleStore, id: string, files: Record<string, string>): Promise<boolean> {
+  const staging = await store.stage();
+  try {
+    for (const [name, content] of Object.entries(files)) await staging.write(name, [Buffer.from(content)]);
+    return await store.publish(staging, id);
+  } finally {
+    await staging.discard();
+  }
+}
+
+/** What every {@link BundleStore} promises, wherever it keeps its bundles. @param get of the running test */
+export function describeBundleStore(get: () => StoreUnderTest): void {
+  const stagings = async () => await readdir(path.join(get().root, '.staging'));
+
+  describe('a bundle', () => {
+    test('is not seen before it is published, then whole', async () => {
+      const { store } = get();
+      const staging = await store.stage();
+      const digest = await staging.write('data.jsonl', [Buffer.from('a'), Buffer.from('bc')]);
+      expect(digest).toEqual({ sha256: 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', bytes: 3 });
+      expect(await store.list()).toEqual([]);
+      expect(await store.has('ds_1')).toBe(false);
+      expect(await store.publish(staging, 'ds_1')).toBe(true);
+      expect(await store.list()).toEqual(['ds_1']);
+      expect(await store.has('ds_1')).toBe(true);
+      expect(await text(await store.read('ds_1', 'data.jsonl'))).toBe('abc');
+      expect(await store.files('ds_1')).toMatchObject([{ name: 'data.jsonl', bytes: 3 }]);
+      expect(await store.stat('ds_1', 'data.jsonl')).toMatchObject({ name: 'data.jsonl', bytes: 3 });
+      await staging.discard();
+      expect(await store.has('ds_1')).toBe(true);
+    });
+
+    test('may have empty files and many, sorted by name', async () => {
+      const { store } = get();
+      const names = Array.from({ length: 12 }, (_, n) => `part-${21 - n}.txt`);
+      await publish(store, 'ds_1', { 'empty.txt': '', ...Object.fromEntries(names.map((name) => [name, name])) });
+      expect((await store.files('ds_1')).map(({ name }) => name)).toEqual(['empty.txt', ...names].sort());
+      expect(await text(await store.read('ds_1', 'empty.txt'))).toBe('');
+      expect(await text(await store.read('ds_1', 'part-15.txt'))).toBe('part-15.txt');
+    });
+
+    test('is never replaced', async () => {
+      const { store } = get();
+      expect(await publish(store, 'ds_1', { 'a.txt': 'first' })).toBe(true);
+      expect(await publish(store, 'ds_1', { 'a.txt': 'second' })).toBe(false);
+      expect(await text(await store.read('ds_1', 'a.txt'))).toBe('first');
+    });
+
+    test('published by many at once is published by one', async () => {
+      const { store } = get();
+      const outcomes = await Promise.all(
+        Array.from({ length: 8 }, (_, n) => publish(store, 'ds_1', { 'a.txt': `${n}` })),
+      );
+      expect(outcomes.filter(Boolean)).toHaveLength(1);
+      expect(await text(await store.read('ds_1', 'a.txt'))).toBe(`${outcomes.indexOf(true)}`);
+    });
+
+    test('is read in ranges, both ends inclusive', async () => {
+      const { store } = get();
+      await publish(store, 'ds_1', { 'a.txt': '0123456789' });
+      expect((await buffer(await store.read('ds_1', 'a.txt', { start: 2, end: 4 }))).toString()).toBe('234');
+    });
+
+    test('that is deleted is gone, yet read to its end by who had opened it', async () => {
+      const { store } = get();
+      const content = 'x'.repeat(3_000_000);
+      await publish(store, 'ds_1', { 'a.txt': content });
+      const opened = await store.read('ds_1', 'a.txt');
+      expect(await store.delete('ds_1')).toBe(true);
+      expect(await store.delete('ds_1')).toBe(false);
+      await expect(store.read('ds_1', 'a.txt')).rejects.toMatchObject({ code: 'not_found' });
+      await expect(store.hold('ds_1')).rejects.toMatchObject({ code: 'not_found' });
+      expect(await text(opened)).toBe(content);
+      expect(await stagings()).toEqual([]);
+      expect(await store.list()).toEqual([]);
+    });
+
+    test('may be published again once it is deleted, with other bytes', async () => {
+      const { store } = get();
+      await publish(store, 'ds_1', { 'a.txt': 'first' });
+      await store.delete('ds_1');
+      expect(await publish(store, 'ds_1', { 'a.txt': 'second', 'b.txt': 'b' })).toBe(true);
+      expect(await text(await store.read('ds_1', 'a.txt'))).toBe('second');
+      const held = await store.hold('ds_1');
+      expect(await readdir(held.folder)).toEqual(['a.txt', 'b.txt']);
+      held.release();
+    });
+
+    test('is held as a local folder of its own name', async () => {
+      const { store } = get();
+      await publish(store, 'ds_1', { 'a.txt': 'a', 'b.txt': 'b' });
+      const held = await store.hold('ds_1');
+      expect(path.basename(held.folder)).toBe('ds_1');
+      expect(await readdir(held.folder)).toEqual(['a.txt', 'b.txt']);
+      expect(held.path('a.txt')).toBe(path.join(held.folder, 'a.txt'));
+      expect(() => held.path('../ds_1/a.txt')).toThrowError(expect.objectContaining({ code: 'not_found' }));
+      held.release();
+      held.release();
+    });
+
+    test('gives JSON, and says which file is broken', async () => {
+      const { store } = get();
+      await publish(store, 'ds_1', { 'good.json': '{"a":1}', 'bad.json': '{"a":' });
+      expect(await store.readJson('ds_1', 'good.json')).toEqual({ a: 1 });
+      await expect(store.readJson('ds_1', 'bad.json')).rejects.toMatchObject({
+        code: 'internal_error',
+        message: expect.stringContaining('bad.json of ds_1'),
+      });
+      await expect(store.readJson('ds_1', 'none.json')).rejects.toMatchObject({ code: 'not_found' });
+    });
+
+    test('of one kind is none of another', async () => {
+      const { store, openOther } = get();
+      const adapters = await openOther('adapters');
+      await publish(store, 'ds_1', { 'a.txt': 'a' });
+      expect(await adapters.list()).toEqual([]);
+      expect(await adapters.has('ds_1')).toBe(false);
+      expect(await adapters.delete('ds_1')).toBe(false);
+      expect(await store.has('ds_1')).toBe(true);
+    });
+  });
+
+  describe('a name that is a path', () => {
+    test.each(['../secret', '..', '.', '', 'a/b', 'a\\b', '/etc/passwd', '%2e%2e', '.hidden', 'a\0b', 'x'.repeat(300)])(
+      '%j reaches nothing',
+      async (name) => {
+        const { store } = get();
+        await publish(store, 'ds_1', { 'a.txt': 'a' });
+        await expect(store.read('ds_1', name)).rejects.toMatchObject({ code: 'not_found' });
+        await expect(store.read(name, 'a.txt')).rejects.toMatchObject({ code: 'not_found' });
+        await expect(store.hold(name)).rejects.toMatchObject({ code: 'not_found' });
+        expect(await store.has(name)).toBe(false);
+        expect(await store.delete(name)).toBe(false);
+      },
+    );
+  });
+
+  describe('a staging', () => {
+    test('whose source fails leaves nothing once discarded', async () => {
+      const { store } = get();
+      const staging = await store.stage();
+      async function* failing() {
+        yield Buffer.from('some');
+        throw new Error('the client went away');
+      }
+      await expect(staging.write('a.txt', failing())).rejects.toThrow('the client went away');
+      await staging.discard();
+      expect(await stagings()).toEqual([]);
+    });
+
+    test('with a folder in it is refused', async () => {
+      const { store } = get();
+      const staging = await store.stage();
+      await mkdir(path.join(staging.path, 'folder'));
+      await expect(store.publish(staging, 'ds_1')).rejects.toThrow('folder is not a file');
+      expect(await store.has('ds_1')).toBe(false);
+    });
+
+    test('is swept when nothing was written to it for long, and only of its own kind', async () => {
+      const { store, openOther } = get();
+      const adapters = await openOther('adapters');
+      const [old, fresh, other] = [await store.stage(), await store.stage(), await adapters.stage()];
+      const longAgo = new Date(Date.now() - 3_600_000);
+      for (const { path: folder } of [old, fresh, other]) await utimes(folder, longAgo, longAgo);
+      // A large file that grows does not touch its folder's time: the file's own counts.
+      await fresh.write('a.txt', [Buffer.from('a')]);
+      await utimes(fresh.path, longAgo, longAgo);
+      expect(await store.sweepStaging(60_000)).toBe(1);
+      expect((await stagings()).sort()).toEqual([fresh, other].map(({ path: folder }) => path.basename(folder)).sort());
+    });
+  });
+}

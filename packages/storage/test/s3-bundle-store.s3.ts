@@ -1,0 +1,210 @@
+import { createHash } from 'node:crypto';
+import { appendFile, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { text } from 'node:stream/consumers';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { type RealS3, startRealS3 } from '../../../test/real-s3.js';
+import { type BundleCache, openBundleCache } from '../src/bundle-cache.js';
+import { bundleKeys } from '../src/s3/bundle-record.js';
+import { openS3BundleStore, type S3BundleStore } from '../src/s3/s3-bundle-store.js';
+import { openS3Objects, type S3Objects } from '../src/s3/s3-objects.js';
+import { describeBundleStore, publish } from './bundle-store-suite.js';
+
+const MEBIBYTE = 2 ** 20;
+
+let server: RealS3;
+let objects: S3Objects;
+let root: string;
+let cache: BundleCache;
+let store: S3BundleStore;
+let tests = 0;
+
+beforeAll(async () => {
+  server = await startRealS3();
+});
+afterAll(() => server?.stop());
+beforeEach(async () => {
+  root = await mkdtemp(path.join(tmpdir(), 'lorasmith-s3-host-'));
+  objects = openS3Objects({ ...server.settings, prefix: `test-${tests++}/` });
+  cache = await openBundleCache({ root, maxBytes: 64 * MEBIBYTE });
+  store = await openS3BundleStore({ objects, cache, root, kind: 'datasets' });
+});
+afterEach(async () => {
+  objects.close();
+  await rm(root, { recursive: true, force: true });
+});
+
+describeBundleStore(() => ({
+  root,
+  store,
+  openOther: (kind) => openS3BundleStore({ objects, cache, root, kind }),
+}));
+
+/** The same store as another host has it, with nothing in common but S3. */
+async function otherHost(maxBytes = 64 * MEBIBYTE) {
+  const otherRoot = await mkdtemp(path.join(root, 'other-host-'));
+  const otherCache = await openBundleCache({ root: otherRoot, maxBytes });
+  const open = (kind: string) => openS3BundleStore({ objects, cache: otherCache, root: otherRoot, kind });
+  return { root: otherRoot, cache: otherCache, store: await open('datasets') };
+}
+
+async function keysUnder(prefix: string): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const { key } of objects.list(prefix)) keys.push(key);
+  return keys;
+}
+
+describe('on another host', () => {
+  test('a bundle is fetched once, checked, and read from there', async () => {
+    await publish(store, 'ds_1', { 'a.txt': 'aaa', 'b.txt': '' });
+    const other = await otherHost();
+    const held = await Promise.all(Array.from({ length: 5 }, () => other.store.hold('ds_1')));
+    expect(new Set(held.map(({ folder }) => folder)).size).toBe(1);
+    expect(await readdir(held[0]!.folder)).toEqual(['a.txt', 'b.txt']);
+    for (const { release } of held) release();
+    // Its files are gone from S3: only the copy can give them.
+    for (const key of await keysUnder('datasets/files/')) await objects.remove(key);
+    expect(await text(await other.store.read('ds_1', 'a.txt'))).toBe('aaa');
+  });
+
+  test('a file that is not what was put there is refused', async () => {
+    await publish(store, 'ds_1', { 'a.txt': 'aaa' });
+    const [key] = await keysUnder('datasets/files/');
+    await writeFile(path.join(server.objectsDir, `test-${tests - 1}`, key!), 'bbb');
+    const other = await otherHost();
+    await expect(other.store.hold('ds_1')).rejects.toMatchObject({
+      code: 'internal_error',
+      message: expect.stringContaining('a.txt'),
+    });
+    expect(await other.cache.usedBytes()).toBe(0);
+  });
+
+  test('what is deleted there is gone here, though a copy lies here', async () => {
+    await publish(store, 'ds_1', { 'a.txt': 'a' });
+    const other = await otherHost();
+    const held = await other.store.hold('ds_1');
+    await store.delete('ds_1');
+    expect(await other.store.has('ds_1')).toBe(false);
+    await expect(other.store.read('ds_1', 'a.txt')).rejects.toMatchObject({ code: 'not_found' });
+    // Who holds it goes on.
+    expect(await readdir(held.folder)).toEqual(['a.txt']);
+    held.release();
+  });
+
+  test('copies are bounded: the least recently used goes, one in use stays', async () => {
+    const mebibyte = 'x'.repeat(MEBIBYTE);
+    for (const id of ['ds_1', 'ds_2', 'ds_3', 'ds_4']) await publish(store, id, { 'a.txt': mebibyte + id });
+    const other = await otherHost(3.5 * MEBIBYTE);
+    const first = await other.store.hold('ds_1');
+    (await other.store.hold('ds_2')).release();
+    (await other.store.hold('ds_3')).release();
+    const fourth = await other.store.hold('ds_4');
+    expect(await other.cache.usedBytes()).toBeLessThanOrEqual(3.5 * MEBIBYTE);
+    expect(await readdir(first.folder)).toEqual(['a.txt']);
+    const kept = await readdir(path.join(other.root, 'cache'));
+    expect(kept).toHaveLength(3);
+    const second = await store.record('ds_2');
+    expect(kept).not.toContain(`datasets-${second.upload}`);
+    first.release();
+    fourth.release();
+  });
+
+  test('what does not fit beside what is in use is refused, and says what to raise', async () => {
+    await publish(store, 'ds_1', { 'a.txt': 'x'.repeat(MEBIBYTE) });
+    await publish(store, 'ds_2', { 'a.txt': 'y'.repeat(MEBIBYTE) });
+    const other = await otherHost(1.5 * MEBIBYTE);
+    const held = await other.store.hold('ds_1');
+    await expect(other.store.hold('ds_2')).rejects.toMatchObject({
+      code: 'storage_full',
+      message: expect.stringContaining('STORE_CACHE_BYTES'),
+    });
+    expect(await readdir(held.folder)).toEqual(['a.txt']);
+    held.release();
+    (await other.store.hold('ds_2')).release();
+  });
+});
+
+test('two hosts that publish the same id: one does, and nothing of the other stays', async () => {
+  const other = await otherHost();
+  const outcomes = await Promise.all([
+    publish(store, 'ds_1', { 'a.txt': 'first' }),
+    publish(other.store, 'ds_1', { 'a.txt': 'other' }),
+  ]);
+  expect(outcomes.filter(Boolean)).toHaveLength(1);
+  const expected = outcomes[0] ? 'first' : 'other';
+  expect(await text(await store.read('ds_1', 'a.txt'))).toBe(expected);
+  expect(await text(await other.store.read('ds_1', 'a.txt'))).toBe(expected);
+  expect(await keysUnder('datasets/files/')).toHaveLength(1);
+});
+
+test('a file of many parts arrives whole, from a folder that stays', async () => {
+  const folder = await mkdtemp(path.join(root, 'model-'));
+  const hash = createHash('sha256');
+  for (let part = 0; part < 20; part++) {
+    const bytes = Buffer.alloc(MEBIBYTE, part);
+    hash.update(bytes);
+    await appendFile(path.join(folder, 'weights.bin'), bytes);
+  }
+  expect(await store.publishFrom(folder, ['weights.bin'], 'model')).toBe(true);
+  expect(await store.publishFrom(folder, ['weights.bin'], 'model')).toBe(false);
+  const record = await store.record('model');
+  expect(record.files).toEqual([{ name: 'weights.bin', bytes: 20 * MEBIBYTE, sha256: hash.digest('hex') }]);
+  const other = await otherHost();
+  const held = await other.store.hold('model');
+  expect(await readdir(held.folder)).toEqual(['weights.bin']);
+  held.release();
+  expect(await readdir(folder)).toEqual(['weights.bin']);
+});
+
+test('files to which no record refers are swept once they are old; a bundle never is', async () => {
+  const swept = await openS3BundleStore({ objects, cache, root, kind: 'datasets', orphanAgeMs: 1 });
+  const keys = bundleKeys('datasets');
+  await publish(store, 'ds_1', { 'a.txt': 'a' });
+  await publish(store, 'ds_2', { 'a.txt': 'a' });
+  // A publisher that died before its record, of an id that nobody has, and of one that is there.
+  await objects.write(keys.file('ds_0', 'dead1', 'a.txt'), await store.read('ds_1', 'a.txt'), 1);
+  await objects.write(keys.file('ds_1', 'dead2', 'a.txt'), await store.read('ds_1', 'a.txt'), 1);
+  expect(await store.sweepOrphans(0)).toBe(0);
+  // Times in S3 are whole seconds.
+  let removed = 0;
+  await expect.poll(async () => (removed += await swept.sweepOrphans(0)), { timeout: 30_000 }).toBe(2);
+  expect(await keysUnder('datasets/files/')).toHaveLength(2);
+  expect(await text(await store.read('ds_1', 'a.txt'))).toBe('a');
+  expect(await text(await store.read('ds_2', 'a.txt'))).toBe('a');
+});
+
+test('a record that is no record is a fault that names it', async () => {
+  await objects.create('datasets/records/ds_1.json', '{"version": 1}');
+  await expect(store.read('ds_1', 'a.txt')).rejects.toMatchObject({
+    code: 'internal_error',
+    message: expect.stringContaining('datasets/records/ds_1.json'),
+  });
+});
+
+describe('a store that fails', () => {
+  test('for want of the bucket says so', async () => {
+    const noBucket = openS3Objects({ ...server.settings, bucket: 'no-such-bucket' });
+    await expect(noBucket.readWhole('key', 10)).rejects.toMatchObject({
+      code: 'storage_unavailable',
+      message: expect.stringContaining('no bucket no-such-bucket'),
+    });
+    await expect(noBucket.check()).rejects.toMatchObject({ code: 'storage_unavailable' });
+    noBucket.close();
+    await expect(objects.check()).resolves.toBeUndefined();
+  });
+
+  test('by being away is storage_unavailable, and works again once it is back', async () => {
+    await publish(store, 'ds_1', { 'a.txt': 'a' });
+    await server.pause();
+    try {
+      await expect(store.has('ds_1')).rejects.toMatchObject({ code: 'storage_unavailable' });
+      await expect(publish(store, 'ds_2', { 'a.txt': 'a' })).rejects.toMatchObject({ code: 'storage_unavailable' });
+    } finally {
+      await server.resume();
+    }
+    expect(await store.has('ds_1')).toBe(true);
+    expect(await store.list()).toEqual(['ds_1']);
+    expect(await publish(store, 'ds_2', { 'a.txt': 'a' })).toBe(true);
+  });
+});
