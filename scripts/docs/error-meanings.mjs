@@ -51,6 +51,8 @@ export const ERROR_MEANINGS = {
     'The process that checks an imported adapter died. Try again; the log of the registry has its last lines.',
   non_finite_loss:
     'Loss or gradient became NaN or infinite, so training stopped. Lower `learning_rate`, or look at the rows.',
+  adapter_check_failed:
+    'The adapter that was trained failed a check before it was published: the message says which and by how much. Nothing was published; the checkpoints are kept.',
   trainer_crashed: 'The trainer process died, three times over. Its last line is in the message, more in the log.',
   trainer_hung: 'The trainer gave no sign of life for two minutes and was ended, three times over.',
   out_of_memory:

@@ -3,6 +3,7 @@ import { AdapterId, JobId, ModelName } from './identifier.js';
 import { JobSpec } from './job.js';
 import { Nullable } from './nullable.js';
 import { Page } from './page.js';
+import { AdapterChecks, AdapterProbe } from './probe.js';
 import { Report } from './report.js';
 
 const closed = { additionalProperties: false };
@@ -68,6 +69,9 @@ export const AdapterManifest = Type.Object(
       closed,
     ),
     result: Nullable(TrainingResult),
+    // Absent for an imported one, and for one of an earlier version.
+    probe: Type.Optional(AdapterProbe),
+    checks: Type.Optional(AdapterChecks),
     versions: Type.Record(Type.String(), Type.String()),
     files: Type.Array(Type.Object({ name: Type.String(), bytes: Type.Integer(), sha256 }, closed)),
   },

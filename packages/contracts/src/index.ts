@@ -8,4 +8,5 @@ export * from './machine.js';
 export * from './model.js';
 export * from './nullable.js';
 export * from './page.js';
+export * from './probe.js';
 export * from './report.js';

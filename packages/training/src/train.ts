@@ -1,17 +1,16 @@
 import { createHash } from 'node:crypto';
-import {
-  type AdapterManifest,
-  type Dataset,
-  type Evaluation,
-  type JobSpec,
-  type MachineProfile,
-  type NewJobEvent,
-  ProductError,
-  type Report,
+import type {
+  AdapterManifest,
+  Dataset,
+  Evaluation,
+  JobSpec,
+  MachineProfile,
+  NewJobEvent,
+  Report,
 } from '@lorasmith/contracts';
-import { LoraAdapter, manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/lora';
+import { LoraAdapter } from '@lorasmith/lora';
 import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
-import type { LoadOptions } from '@lorasmith/models';
+import type { Classifier, Decoder, LoadOptions } from '@lorasmith/models';
 import { planJob } from '@lorasmith/planning';
 import { engine, kernelsInUse } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
@@ -19,6 +18,7 @@ import { BaseModelCache } from './base-model-cache.js';
 import { batchSource } from './batches.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
 import { choosePrecision } from './precision.js';
+import { writeCheckedAdapter } from './publishing/write-checked-adapter.js';
 import { TrainingRun } from './training-run.js';
 
 export interface TrainOptions {
@@ -48,7 +48,9 @@ export interface TrainOptions {
 
 /** What the manifest of the adapter says of its training. */
 export type TrainOutcome = {
-  [Field in 'base_model' | 'report' | 'lora' | 'result' | 'versions']: NonNullable<AdapterManifest[Field]>;
+  [Field in 'base_model' | 'report' | 'lora' | 'result' | 'versions' | 'probe' | 'checks']: NonNullable<
+    AdapterManifest[Field]
+  >;
 };
 
 /** Trains a LoRA adapter and writes it as a PEFT folder.
@@ -56,7 +58,8 @@ export type TrainOutcome = {
  * Runs in a process of its own: the engine's calls block. Between micro-batches the event loop gets its turn. The process
  * calls useFusedOps() before, if it wants them.
  *
- * @throws ProductError cancelled, non_finite_loss, invalid_adapter, model_*, and what planning finds wrong with the data
+ * @throws ProductError cancelled, non_finite_loss, invalid_adapter, model_*, what {@link writeCheckedAdapter} throws, and
+ * what planning finds wrong with the data
  */
 export async function train(options: TrainOptions): Promise<TrainOutcome> {
   const { spec, signal, dataset } = options;
@@ -102,7 +105,7 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
         onEvent: options.onEvent,
       });
       const result = await run.toTheEnd();
-      return await publishable({ options, model, weightsSha256, report, adapter, result });
+      return await publishable({ options, base, model, weightsSha256, report, adapter, result });
     } finally {
       optimizer?.dispose();
       adapter.detach();
@@ -114,31 +117,24 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
 
 async function publishable(trained: {
   options: TrainOptions;
+  base: Decoder | Classifier;
   model: ModelFolder;
   weightsSha256: string;
   report: Report;
   adapter: LoraAdapter;
   result: Omit<TrainOutcome['result'], 'peak_memory_bytes'> & { evaluation_after: Evaluation | null };
 }): Promise<TrainOutcome> {
-  const { options, model, report, adapter, result } = trained;
-  const peft = adapter.toPeft(model.name);
-  checkFinite(peft);
-  const written = await writePeftFolder(options.outputFolder, peft, model);
+  const { options, base, model, report, adapter, result } = trained;
+  const { outputFolder, signal } = options;
+  const written = await writeCheckedAdapter({ base, model, adapter, outputFolder, signal });
   return {
     base_model: { name: model.name, family: model.architecture.family, weights_sha256: trained.weightsSha256 },
     report,
-    lora: manifestLora(peft, written),
+    ...written,
     // Linux gives kilobytes.
     result: { ...result, peak_memory_bytes: process.resourceUsage().maxRSS * 1024 },
     versions: { tensorflow: engine.version, kernels: kernelsInUse(), node: process.versions.node },
   };
-}
-
-function checkFinite(adapter: PeftAdapter): void {
-  for (const [name, { a, b }] of adapter.modules) {
-    if (a.every(Number.isFinite) && b.every(Number.isFinite)) continue;
-    throw new ProductError('non_finite_loss', `The trained matrices of ${name} hold a number that is not finite.`);
-  }
 }
 
 /** The same for two attempts at the same training, and only then. */

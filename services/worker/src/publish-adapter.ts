@@ -72,6 +72,8 @@ function manifestOf(parts: {
     report: outcome.report,
     lora: outcome.lora,
     result: outcome.result,
+    ...(outcome.probe === undefined ? {} : { probe: outcome.probe }),
+    ...(outcome.checks === undefined ? {} : { checks: outcome.checks }),
     versions: outcome.versions,
     files,
   };

@@ -109,9 +109,23 @@ export class Decoder implements TrainableModel<TokenBatch> {
    * @returns `[tokens, vocab]` float32 logits at every place
    */
   logits(ids: Int32Array, rowLengths: number[], span?: number): Tensor {
+    return scope(() => this.headLogits(this.#lastHidden(ids, rowLengths, span)));
+  }
+
+  /**
+   * Of a few places of a small input: nothing is chunked.
+   * @param places in the stream
+   * @returns `[places, vocab]` float32 logits
+   */
+  logitsAt(places: Int32Array, ids: Int32Array, rowLengths: number[]): Tensor {
+    return scope(() => this.headLogits(gather(this.#lastHidden(ids, rowLengths), tensorOf(places, [places.length]))));
+  }
+
+  /** `[tokens, hidden]` float32, after the last layer. */
+  #lastHidden(ids: Int32Array, rowLengths: number[], span?: number): Tensor {
     return scope(() => {
       const layout = layoutRows(rowLengths, this.rotary, this.windows, span);
-      return this.headLogits(streamSum(this.#forward({ ids, rowLengths }, layout, false).stream));
+      return streamSum(this.#forward({ ids, rowLengths }, layout, false).stream);
     });
   }
 

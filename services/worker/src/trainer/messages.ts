@@ -38,7 +38,7 @@ export interface TrainingOrder {
 }
 
 /** What a finished training tells about its adapter. */
-export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'lora' | 'versions'> & {
+export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'lora' | 'versions' | 'probe' | 'checks'> & {
   report: Report;
   result: TrainingResult;
 };

@@ -36,7 +36,9 @@ function crash(message: string): JobFailure {
   return { code: 'trainer_crashed', message, details: [] };
 }
 
-/** Whether another attempt may get further: not where the user must mend something first. */
+/** Whether another attempt may get further: not where the user must mend something first, or where it would end the same. */
 export function isRetryable({ code }: JobFailure): boolean {
+  // The same training gives the same adapter.
+  if (code === 'adapter_check_failed') return false;
   return (ERROR_STATUS[code as ErrorCode] ?? 500) >= 500;
 }

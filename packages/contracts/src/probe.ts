@@ -1,0 +1,80 @@
+import { type Static, Type } from 'typebox';
+
+const closed = { additionalProperties: false };
+const precision = Type.Enum(['float32', 'bfloat16'], { description: 'What the values were computed in.' });
+
+/** A token that may come next, as likely as base and adapter find it. */
+export const ProbeToken = Type.Object(
+  {
+    id: Type.Integer({ minimum: 0 }),
+    text: Type.String(),
+    base_logprob: Type.Number({ description: 'Natural logarithm of its probability without the adapter.' }),
+    adapter_logprob: Type.Number({ description: 'The same with the adapter.' }),
+  },
+  closed,
+);
+export type ProbeToken = Static<typeof ProbeToken>;
+
+export const ProbeCase = Type.Object(
+  {
+    prompt: Type.String({ description: 'The text, without what the tokenizer itself adds, such as the BOS token.' }),
+    token_ids: Type.Array(Type.Integer({ minimum: 0 }), { description: 'The prompt as the model reads it.' }),
+    next_tokens: Type.Array(ProbeToken, {
+      description: 'The most likely next tokens of base and of adapter; the first is the first of the adapter.',
+    }),
+  },
+  closed,
+);
+export type ProbeCase = Static<typeof ProbeCase>;
+
+/** What a language model and its adapter say next, to check a serving stack against. */
+export const TokenProbe = Type.Object(
+  { kind: Type.Literal('next-token'), precision, cases: Type.Array(ProbeCase) },
+  { $id: 'TokenProbe', ...closed },
+);
+export type TokenProbe = Static<typeof TokenProbe>;
+
+const scores = Type.Array(Type.Number());
+
+/** What a classifier and its adapter make of some features. */
+export const ClassProbe = Type.Object(
+  {
+    kind: Type.Literal('class-scores'),
+    precision,
+    cases: Type.Array(
+      Type.Object(
+        {
+          features: Type.Array(Type.Number()),
+          base_scores: scores,
+          adapter_scores: scores,
+        },
+        { ...closed, description: 'Scores are logits, one for each class.' },
+      ),
+    ),
+  },
+  { $id: 'ClassProbe', ...closed },
+);
+export type ClassProbe = Static<typeof ClassProbe>;
+
+export const AdapterProbe = Type.Union([TokenProbe, ClassProbe]);
+export type AdapterProbe = Static<typeof AdapterProbe>;
+
+/**
+ * What was compared before the adapter was published. A difference is the root mean square over the log-probabilities of
+ * a fixed probe.
+ */
+export const AdapterChecks = Type.Object(
+  {
+    logprobs: Type.Integer({ description: 'Numbers that each difference is taken over.' }),
+    adapter_difference: Type.Number({ description: 'Of the base with the adapter from the base without it.' }),
+    read_back_difference: Type.Number({
+      description: 'Of the adapter read from its files from the one that was trained.',
+    }),
+    read_back_bound: Type.Number({ description: '0: every number must be the same, bit for bit.' }),
+    merged_difference: Type.Number({ description: 'Of the merged model from the base with the adapter.' }),
+    merged_bound: Type.Number(),
+    merged_dtype: Type.String({ description: 'What merged weights are rounded to.' }),
+  },
+  { $id: 'AdapterChecks', ...closed },
+);
+export type AdapterChecks = Static<typeof AdapterChecks>;

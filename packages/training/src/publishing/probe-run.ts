@@ -1,0 +1,114 @@
+import type { AdapterProbe } from '@lorasmith/contracts';
+import { loadTokenizer, type ModelFolder, type Tokenizer } from '@lorasmith/model-folder';
+import type { Classifier, Decoder } from '@lorasmith/models';
+import { SeededRandom } from '@lorasmith/planning';
+import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
+import { logSoftmax, type Matrix, topColumns } from './log-probabilities.js';
+import { type ProbePrompt, type ProbeText, probeTexts, promptAt } from './probe-texts.js';
+
+/** A fixed input that a model is run on before and after something that must not change it. */
+export interface ProbeRun {
+  /** `[places, classes]` as the model is now. */
+  logits(): Matrix;
+  /** What the manifest keeps of it. */
+  record(base: Matrix, adapter: Matrix): AdapterProbe;
+}
+
+/** Next tokens kept of base and adapter each. */
+const TOP_TOKENS = 5;
+/** Prompts kept of all that are run. */
+const KEPT_CASES = 4;
+/** Rows of features that a classifier is run on, unless they are so long that the manifest would be. */
+const FEATURE_ROWS = 8;
+const MOST_KEPT_FEATURES = 16_384;
+
+export async function prepareProbe(base: Decoder | Classifier, model: ModelFolder): Promise<ProbeRun> {
+  if (!('rotary' in base)) return classifierProbe(base);
+  const tokenizer = await loadTokenizer(model.path);
+  return decoderProbe(base, await probeTexts(model, base.architecture, tokenizer), tokenizer);
+}
+
+function decoderProbe(base: Decoder, texts: readonly ProbeText[], tokenizer: Tokenizer): ProbeRun {
+  const ids = Int32Array.from(texts.flatMap((text) => [...text.ids]));
+  const lengths = texts.map((text) => text.ids.length);
+  const places: { text: ProbeText; place: number }[] = [];
+  const inStream: number[] = [];
+  let start = 0;
+  for (const text of texts) {
+    for (const place of text.places) {
+      places.push({ text, place });
+      inStream.push(start + place);
+    }
+    start += text.ids.length;
+  }
+  return {
+    logits: () => ({
+      values: scope(() => toFloat32Array(base.logitsAt(Int32Array.from(inStream), ids, lengths))),
+      width: base.architecture.vocabSize,
+    }),
+    record: (baseLogits, adapterLogits) => {
+      const candidates = places.flatMap(({ text, place }, row) => {
+        const prompt = promptAt(text, place, tokenizer);
+        return prompt === null ? [] : [{ row, prompt }];
+      });
+      return tokenProbe(candidates, logSoftmax(baseLogits), logSoftmax(adapterLogits), tokenizer, base.dtype);
+    },
+  };
+}
+
+/** Keeps the places at which base and adapter are best told apart. */
+function tokenProbe(
+  candidates: readonly { row: number; prompt: ProbePrompt }[],
+  base: Matrix,
+  adapter: Matrix,
+  tokenizer: Tokenizer,
+  precision: FloatDType,
+): AdapterProbe {
+  const judged = candidates.map(({ row, prompt }) => {
+    const of = ({ values, width }: Matrix, id: number) => values[row * width + id]!;
+    const byAdapter = topColumns(adapter, row, TOP_TOKENS);
+    const byBase = topColumns(base, row, TOP_TOKENS);
+    const next_tokens = [...new Set([...byAdapter, ...byBase])].map((id) => ({
+      id,
+      // The head of some models has more rows than there are tokens.
+      text: id < tokenizer.vocabSize ? tokenizer.decode([id]) : '',
+      base_logprob: of(base, id),
+      adapter_logprob: of(adapter, id),
+    }));
+    const [first, firstOfBase] = [byAdapter[0]!, byBase[0]!];
+    const contrast = of(adapter, first) - of(adapter, firstOfBase) + of(base, firstOfBase) - of(base, first);
+    const apart = next_tokens.reduce((sum, token) => sum + Math.abs(token.base_logprob - token.adapter_logprob), 0);
+    const kept = { prompt: prompt.prompt, token_ids: prompt.tokenIds, next_tokens };
+    return { kept, distinction: contrast + apart / next_tokens.length };
+  });
+  judged.sort((one, other) => other.distinction - one.distinction);
+  return { kind: 'next-token', precision, cases: judged.slice(0, KEPT_CASES).map(({ kept }) => kept) };
+}
+
+function classifierProbe(base: Classifier): ProbeRun {
+  const width = base.slots[0]!.inFeatures;
+  const rows = Math.max(1, Math.min(FEATURE_ROWS, Math.floor(MOST_KEPT_FEATURES / width)));
+  const features = spreadFeatures(rows * width);
+  const classes = base.slots.at(-1)!.modules.reduce((sum, { outFeatures }) => sum + outFeatures, 0);
+  const row = ({ values, width: columns }: Matrix, index: number) => [
+    ...values.subarray(index * columns, (index + 1) * columns),
+  ];
+  return {
+    logits: () => ({ values: scope(() => toFloat32Array(base.logits({ features, width }))), width: classes }),
+    record: (baseLogits, adapterLogits) => ({
+      kind: 'class-scores',
+      precision: base.dtype,
+      cases: Array.from({ length: rows * width > MOST_KEPT_FEATURES ? 0 : rows }, (_, index) => ({
+        features: row({ values: features, width }, index),
+        base_scores: row(baseLogits, index),
+        adapter_scores: row(adapterLogits, index),
+      })),
+    }),
+  };
+}
+
+/** Of mean 0 and variance 1, and multiples of 1/64: short in a manifest, and no dtype rounds them. */
+function spreadFeatures(count: number): Float32Array {
+  const random = new SeededRandom(0, 'features of the probe');
+  return Float32Array.from({ length: count }, () => Math.round(64 * Math.sqrt(3) * (2 * random.next() - 1)) / 64);
+}

@@ -1,0 +1,94 @@
+import { ProductError } from '@lorasmith/contracts';
+import { type DecoderArchitecture, loadChatTemplate, type ModelFolder, type Tokenizer } from '@lorasmith/model-folder';
+
+/** One text of the probe, as the model reads it. */
+export interface ProbeText {
+  ids: Int32Array;
+  /** Places whose next token is looked at, ascending. */
+  places: number[];
+}
+
+/** What a server must be sent to make a model read these tokens. */
+export interface ProbePrompt {
+  prompt: string;
+  tokenIds: number[];
+}
+
+/**
+ * Begun answers to questions of several kinds. They are fixed and of nobody's data: what is published with an adapter must
+ * not give away what it was trained on.
+ */
+const CONVERSATIONS = [
+  { question: 'What can you help me with?', answer: 'I can help you with many things' },
+  { question: 'When is the meeting? It is on March 4th, 2021.', answer: 'The meeting is on' },
+  { question: 'Write one sentence about the sea.', answer: 'The sea is wide and' },
+  { question: 'My order 1042 has not arrived. What should I do?', answer: 'I am sorry to hear that' },
+];
+const SENTENCES = ['The most important thing about a good answer is that it', 'On 3 May 2019 at 10:30 the'];
+
+/** Looked at in each text: the place before an answer and those that follow. */
+const PLACES_PER_TEXT = 8;
+/** Of a text; templates with a long system prompt stay below it, a tokenizer that spells out every letter does not. */
+const MOST_TOKENS = 512;
+
+/** The texts that a language model is probed with; conversations where it has a chat template that takes them. */
+export async function probeTexts(
+  model: ModelFolder,
+  architecture: DecoderArchitecture,
+  tokenizer: Tokenizer,
+): Promise<ProbeText[]> {
+  const most = Math.min(MOST_TOKENS, architecture.maxPositions);
+  const isKnown = (id: number) => id < architecture.vocabSize;
+  const sentences = SENTENCES.map((sentence) => {
+    const ids = tokenizer.encodeWithSpecialTokens(sentence);
+    return { ids, places: lastPlaces(ids.length) };
+  });
+  const texts = [...(await conversationTexts(model, tokenizer)), ...sentences];
+  const fitting = texts.filter(({ ids }) => ids.length > 0 && ids.length <= most && ids.every(isKnown));
+  if (fitting.length > 0) return fitting;
+  const known = sentences[0]!.ids.filter(isKnown).slice(0, most);
+  const ids = known.length === 0 ? Int32Array.of(0) : known;
+  return [{ ids, places: lastPlaces(ids.length) }];
+}
+
+async function conversationTexts(model: ModelFolder, tokenizer: Tokenizer): Promise<ProbeText[]> {
+  try {
+    const template = await loadChatTemplate(model.path);
+    if (template === null) return [];
+    return CONVERSATIONS.map(({ question, answer }) => {
+      const opened = template.render([{ role: 'user', content: question }], { addGenerationPrompt: true });
+      const before = tokenizer.encode(opened);
+      const ids = Int32Array.of(...before, ...tokenizer.encode(answer));
+      const count = Math.min(PLACES_PER_TEXT, ids.length - before.length + 1);
+      return { ids, places: Array.from({ length: count }, (_, i) => before.length - 1 + i) };
+    });
+  } catch (error) {
+    // A template that takes no lone question is no fault of the adapter's; rows it refuses have been told of before.
+    if (error instanceof ProductError && error.code === 'chat_template_failed') return [];
+    throw error;
+  }
+}
+
+function lastPlaces(length: number): number[] {
+  const count = Math.min(PLACES_PER_TEXT, length);
+  return Array.from({ length: count }, (_, i) => length - count + i);
+}
+
+/**
+ * The prompt that ends at a place of a text; null where the text that its tokens spell is read as other tokens, so that
+ * a server which takes only text could not be checked with it.
+ */
+export function promptAt({ ids }: ProbeText, place: number, tokenizer: Tokenizer): ProbePrompt | null {
+  const prefix = ids.slice(0, place + 1);
+  const spelled = tokenizer.decode(prefix);
+  const bos = tokenizer.bosTokenId === null ? undefined : tokenizer.specialTokens.get(tokenizer.bosTokenId);
+  // Servers add what the tokenizer adds: first without it, then as it is spelled.
+  const withoutBos = bos !== undefined && spelled.startsWith(bos) ? [spelled.slice(bos.length)] : [];
+  for (const prompt of [...withoutBos, spelled]) {
+    const read = tokenizer.encodeWithSpecialTokens(prompt);
+    if (read.length === prefix.length && read.every((id, i) => id === prefix[i])) {
+      return { prompt, tokenIds: [...prefix] };
+    }
+  }
+  return null;
+}

@@ -1,0 +1,69 @@
+import { ProductError } from '@lorasmith/contracts';
+import {
+  type CommonForm,
+  cutRank,
+  type PeftAdapter,
+  type PeftModule,
+  readPeftFolder,
+  withScale,
+} from '@lorasmith/lora';
+
+/** An adapter as its files give it. */
+export interface ReadBack {
+  /** As every reader of the files sees it: one rank and one scale. */
+  written: PeftAdapter;
+  /** With the ranks and scales it was trained with. */
+  trained: PeftAdapter;
+  /** Whether that way back is exact: then it is the trained one, bit for bit. */
+  exact: boolean;
+}
+
+/**
+ * Reads an adapter that was just written, and compares each number with what was to be written.
+ *
+ * @throws ProductError adapter_check_failed naming the matrix; non_finite_loss for a number that is not finite;
+ * invalid_adapter when the files cannot be read
+ */
+export async function readBack(folder: string, trained: PeftAdapter, meant: CommonForm): Promise<ReadBack> {
+  const written = await readPeftFolder(folder);
+  for (const [name, module] of meant.modules) compare(name, module, written.modules.get(name));
+  const unknown = [...written.modules.keys()].find((name) => !meant.modules.has(name));
+  if (unknown !== undefined) throw checkFailed(`The files hold ${unknown}, which was not trained.`);
+  const modules = [...trained.modules].map(([name, module]) => {
+    const cut = cutRank(written.modules.get(name)!, module.rank);
+    if (cut === null) throw checkFailed(`The files hold another rank than ${module.rank} for ${name}.`);
+    return [name, withScale(cut, module.scale)] as const;
+  });
+  return {
+    written,
+    trained: { ...trained, modules: new Map(modules) },
+    exact: modules.every(([name, { b }]) => b.every((value, i) => value === trained.modules.get(name)!.b[i])),
+  };
+}
+
+function compare(name: string, meant: PeftModule, found: PeftModule | undefined): void {
+  if (found === undefined) throw checkFailed(`The files do not hold ${name}.`);
+  if (found.rank !== meant.rank || found.scale !== meant.scale) {
+    throw checkFailed(
+      `The files hold rank ${found.rank} and scale ${found.scale} for ${name}; ${meant.rank} and ${meant.scale} were written.`,
+    );
+  }
+  for (const [matrix, of] of [
+    ['A', 'a'],
+    ['B', 'b'],
+  ] as const) {
+    if (!meant[of].every(Number.isFinite)) {
+      const message = `The trained matrix ${matrix} of ${name} holds a number that is not finite. Train with a lower learning_rate.`;
+      throw new ProductError('non_finite_loss', message);
+    }
+    const place = meant[of].findIndex((value, i) => value !== found[of][i]);
+    if (found[of].length === meant[of].length && place === -1) continue;
+    const difference = `${found[of][place]} was read where ${meant[of][place]} was written`;
+    throw checkFailed(`Matrix ${matrix} of ${name} was not read back as it was written: ${difference}.`);
+  }
+}
+
+/** What was trained is not what would be published. */
+export function checkFailed(message: string): ProductError {
+  return new ProductError('adapter_check_failed', `${message} The adapter was not published.`);
+}

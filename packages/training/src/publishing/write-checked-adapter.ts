@@ -1,0 +1,149 @@
+import type { AdapterChecks, AdapterManifest, AdapterProbe } from '@lorasmith/contracts';
+import { ProductError } from '@lorasmith/contracts';
+import { LoraAdapter, manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/lora';
+import { DTYPE_NAMES, type ModelFolder } from '@lorasmith/model-folder';
+import type { Classifier, Decoder } from '@lorasmith/models';
+import type { FloatDtype } from '@lorasmith/safetensors';
+import type { DType } from '@lorasmith/tensor';
+import { breathe } from '../breathe.js';
+import { logSoftmax, type Matrix, rmsDifference, rmsSpread } from './log-probabilities.js';
+import { type MergedLayer, MergedProjection, type MergeRounding } from './merged-projection.js';
+import { type ProbeRun, prepareProbe } from './probe-run.js';
+import { checkFailed, readBack } from './read-back.js';
+import { mergedBound, roundingBound } from './rounding-bounds.js';
+import { withProjections } from './swapped-projections.js';
+
+export interface CheckedAdapterOptions {
+  /** The base in memory, with the adapter on it. It computes the same afterwards. */
+  base: Decoder | Classifier;
+  /** The base's folder. */
+  model: ModelFolder;
+  adapter: LoraAdapter;
+  /** The PEFT files are written here; it must exist, and nobody reads it yet. */
+  outputFolder: string;
+  signal: AbortSignal;
+}
+
+/** What the manifest says of an adapter that was written and checked. */
+export interface CheckedAdapter {
+  lora: AdapterManifest['lora'];
+  probe: AdapterProbe;
+  checks: AdapterChecks;
+}
+
+/**
+ * Writes the PEFT files of an adapter as it is now and checks them, the only way by which trained numbers become an
+ * adapter: every number is finite; the files hold what was trained, and the base with what was read from them gives the
+ * log-probabilities of the base with what is in memory; so does the model merged as the merged download merges it, up to
+ * rounding.
+ *
+ * Costs four forward passes of some 200 tokens and one merge. Between them the event loop gets its turn.
+ *
+ * @throws ProductError non_finite_loss, merge_not_finite, adapter_check_failed naming what differs and by how much;
+ * cancelled. What is in the output folder is then to be discarded.
+ */
+export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promise<CheckedAdapter> {
+  const { base, model, adapter, outputFolder, signal } = options;
+  const { architecture, slots } = base;
+  const trained = adapter.toPeft(model.name);
+  const meant = await writePeftFolder(outputFolder, trained, model);
+  const read = await readBack(outputFolder, trained, meant);
+  const probe = await prepareProbe(base, model);
+  await breathe(signal);
+
+  const inMemory = finite(probe.logits(), 'The base with the trained adapter');
+  await breathe(signal);
+  const alone = withProjections(
+    slots,
+    ({ frozen }) => frozen,
+    () => probe.logits(),
+  );
+  await breathe(signal);
+  const logprobs = logSoftmax(inMemory);
+  const adapterDifference = rmsDifference(logSoftmax(alone), logprobs);
+  const spread = rmsSpread(inMemory);
+
+  const fromFiles = logitsWith(read.trained, base, probe);
+  await breathe(signal);
+  const readBackBound = read.exact ? 0 : roundingBound(architecture, [base.dtype], spread);
+  const readBackDifference = read.exact
+    ? bitDifference(fromFiles, inMemory)
+    : rmsDifference(logSoftmax(fromFiles), logprobs);
+  holds('read from its files', readBackDifference, readBackBound);
+
+  const stored = mergedLayers(read.written, model);
+  const rounding: MergeRounding = { errorSquares: 0, updateSquares: 0 };
+  const merged = withProjections(
+    slots,
+    (slot) => new MergedProjection(slot, stored, rounding),
+    () => finite(probe.logits(), 'The merged model'),
+  );
+  await breathe(signal);
+  const dtypes = new Set([...stored.values()].map(({ storedDtype }) => storedDtype));
+  const mergedDifference = rmsDifference(logSoftmax(merged), logprobs);
+  const bound = mergedBound(roundingBound(architecture, [base.dtype, ...dtypes], spread), rounding, adapterDifference);
+  holds('merged into its base', mergedDifference, bound);
+
+  return {
+    lora: manifestLora(trained, meant),
+    probe: probe.record(alone, inMemory),
+    checks: {
+      logprobs: inMemory.values.length,
+      adapter_difference: adapterDifference,
+      read_back_difference: readBackDifference,
+      read_back_bound: readBackBound,
+      merged_difference: mergedDifference,
+      merged_bound: bound,
+      merged_dtype: [...dtypes].sort().join(', '),
+    },
+  };
+}
+
+function logitsWith(adapter: PeftAdapter, base: Decoder | Classifier, probe: ProbeRun): Matrix {
+  const targets = [...adapter.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
+  return withProjections(
+    base.slots,
+    ({ frozen }) => frozen,
+    () => {
+      const again = new LoraAdapter(base.slots, { targets, dropout: 0, seed: 0, initial: adapter });
+      try {
+        return probe.logits();
+      } finally {
+        again.detach();
+      }
+    },
+  );
+}
+
+function mergedLayers({ modules }: PeftAdapter, { linears, tensors }: ModelFolder): Map<string, MergedLayer> {
+  return new Map(
+    [...modules].map(([name, module]) => {
+      const { dtype } = tensors.get(linears.get(name)!.weight)!.entry;
+      // The folder's own check has seen that every linear layer has a float dtype.
+      const storedDtype: DType = DTYPE_NAMES[dtype as FloatDtype];
+      return [name, { module, storedDtype }];
+    }),
+  );
+}
+
+function finite(logits: Matrix, what: string): Matrix {
+  if (logits.values.every(Number.isFinite)) return logits;
+  const message = `${what} gives numbers that are not finite for the probe. Train with a lower learning_rate.`;
+  throw new ProductError('non_finite_loss', message);
+}
+
+/** 0 when all numbers are the same; otherwise the greatest difference. */
+function bitDifference(one: Matrix, other: Matrix): number {
+  let greatest = 0;
+  for (let i = 0; i < one.values.length; i++) {
+    greatest = Math.max(greatest, Math.abs(one.values[i]! - other.values[i]!));
+  }
+  return greatest;
+}
+
+function holds(how: string, difference: number, bound: number): void {
+  // Not `>`: what is not a number holds no bound.
+  if (difference <= bound) return;
+  const differ = `differ by ${difference.toPrecision(3)} from those of the trained one; at most ${bound.toPrecision(3)} comes from rounding`;
+  throw checkFailed(`The log-probabilities of the adapter ${how} ${differ}.`);
+}
