@@ -19,3 +19,4 @@ export * from './start-up/redis-durability.js';
 export * from './tracing/open-tracing.js';
 export * from './tracing/tracing.js';
 export * from './upload-body.js';
+export * from './version.js';

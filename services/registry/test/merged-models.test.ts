@@ -2,6 +2,7 @@ import { cp, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openSafetensors, toFloat32 } from '@lorasmith/safetensors';
+import { NO_TRACING } from '@lorasmith/service-kit';
 import { digestFile, type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { AdapterLibrary } from '../src/adapters/adapter-library.js';
@@ -38,6 +39,7 @@ async function openModels(change: Partial<MergedModelsDependencies> = {}): Promi
     cacheBytes: 2 ** 30,
     mergeTimeoutMs: 60_000,
     waitTimeoutMs: 60_000,
+    tracing: NO_TRACING,
     onEvent: (event) => events.push(event),
     ...change,
   });

@@ -1,18 +1,18 @@
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { PRODUCT_VERSION } from '../version.js';
 
 export { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 export interface MetricsOptions {
   /** Name of the service. */
   service: string;
-  version: string;
 }
 
 /**
  * What a process tells Prometheus: its own memory, processor time, event loop and garbage collection, and whatever is
  * registered with it. Every label has few values; ids of jobs and adapters belong into the log.
  */
-export function createMetrics({ service, version }: MetricsOptions): Registry {
+export function createMetrics({ service }: MetricsOptions): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   new Gauge({
@@ -20,6 +20,6 @@ export function createMetrics({ service, version }: MetricsOptions): Registry {
     help: 'Always 1; its labels say what runs.',
     labelNames: ['service', 'version', 'node'],
     registers: [registry],
-  }).set({ service, version, node: process.versions.node }, 1);
+  }).set({ service, version: PRODUCT_VERSION, node: process.versions.node }, 1);
   return registry;
 }

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
@@ -11,6 +12,7 @@ import {
   observeFolders,
   observeHttp,
   observeRedis,
+  PRODUCT_VERSION,
   type Registry,
   sharedLook,
 } from '../index.js';
@@ -18,7 +20,7 @@ import {
 let metrics: Registry;
 let app: HttpApp;
 beforeEach(async () => {
-  metrics = createMetrics({ service: 'test', version: '1.2.3' });
+  metrics = createMetrics({ service: 'test' });
   app = createHttpApp({ logger: pino({ level: 'silent' }) });
   observeHttp(app, metrics);
   await app.register(metricsRoute, { metrics });
@@ -35,11 +37,16 @@ afterEach(() => app.close());
 const scrape = async () => (await app.inject('/metrics')).body;
 const linesOf = (text: string, name: string) => text.split('\n').filter((line) => line.startsWith(`${name}{`));
 
+test('the version is that of the package', async () => {
+  const file = new URL('../../../../package.json', import.meta.url);
+  expect(JSON.parse(await readFile(file, 'utf8')).version).toBe(PRODUCT_VERSION);
+});
+
 test('the text is what Prometheus reads, with the process and the version in it', async () => {
   const answer = await app.inject('/metrics');
   expect(answer.headers['content-type']).toMatch(/^text\/plain; version=0\.0\.4/);
   expect(answer.body).toContain(
-    `lorasmith_build_info{service="test",version="1.2.3",node="${process.versions.node}"} 1`,
+    `lorasmith_build_info{service="test",version="${PRODUCT_VERSION}",node="${process.versions.node}"} 1`,
   );
   expect(answer.body).toMatch(/^process_resident_memory_bytes \d+/m);
 });

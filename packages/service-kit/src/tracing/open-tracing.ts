@@ -5,7 +5,6 @@ export interface TracingOptions {
   /** Base address of an OTLP/HTTP collector; null: nothing is traced. */
   endpoint: string | null;
   service: string;
-  version: string;
   logger: Logger;
 }
 

@@ -6,6 +6,7 @@ import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import type { Logger } from 'pino';
+import { PRODUCT_VERSION } from '../version.js';
 import { traceRequests } from './trace-requests.js';
 import type { TraceCarrier, Tracing } from './tracing.js';
 
@@ -13,7 +14,6 @@ export interface OtlpTracingOptions {
   /** `/v1/traces` is put behind it. */
   endpoint: string;
   service: string;
-  version: string;
   logger: Logger;
 }
 
@@ -35,7 +35,7 @@ const textMap = {
  * less than the work it tells of. Sampler and headers are the library's own settings (`OTEL_TRACES_SAMPLER`,
  * `OTEL_EXPORTER_OTLP_HEADERS`).
  */
-export function openOtlpTracing({ endpoint, service, version, logger }: OtlpTracingOptions): Tracing {
+export function openOtlpTracing({ endpoint, service, logger }: OtlpTracingOptions): Tracing {
   let complainedAt = Number.NEGATIVE_INFINITY;
   setGlobalErrorHandler((error) => {
     if (performance.now() - complainedAt < COMPLAINT_EVERY_MS) return;
@@ -49,12 +49,12 @@ export function openOtlpTracing({ endpoint, service, version, logger }: OtlpTrac
   const provider = new BasicTracerProvider({
     resource: resourceFromAttributes({
       'service.name': `lorasmith-${service}`,
-      'service.version': version,
+      'service.version': PRODUCT_VERSION,
       'service.instance.id': `${hostname()}:${process.pid}`,
     }),
     spanProcessors: [new BatchSpanProcessor(exporter, { exportTimeoutMillis: EXPORT_TIMEOUT_MS })],
   });
-  const tracer = provider.getTracer('lorasmith', version);
+  const tracer = provider.getTracer('lorasmith', PRODUCT_VERSION);
   const contexts = new AsyncLocalStorageContextManager().enable();
   const propagator = new W3CTraceContextPropagator();
   const parentOf = (carrier: TraceCarrier) => propagator.extract(ROOT_CONTEXT, carrier, textMap);

@@ -44,7 +44,6 @@ beforeEach(async () => {
   tracing = await openTracing({
     endpoint: `http://127.0.0.1:${port}`,
     service: 'test',
-    version: '1.2.3',
     logger: pino({ level: 'silent' }),
   });
 });
@@ -121,6 +120,6 @@ test('a collector that is away costs neither the work nor the end', async () => 
 });
 
 test('without a collector nothing is traced', async () => {
-  const none = await openTracing({ endpoint: null, service: 'test', version: '1', logger: pino({ level: 'silent' }) });
+  const none = await openTracing({ endpoint: null, service: 'test', logger: pino({ level: 'silent' }) });
   expect(await none.span('work', {}, async () => none.carry())).toEqual({});
 });

@@ -6,6 +6,7 @@ export function logMergeEvents(logger: FastifyBaseLogger): (event: MergeEvent) =
   return ({ type, adapter, ...event }) => {
     const fields = { adapter, ...event };
     switch (type) {
+      case 'merged-model-asked':
       case 'merge-progressed':
         return logger.debug(fields, type);
       case 'merge-failed': {

@@ -19,15 +19,24 @@ interface Entry {
 export class MergedCache {
   readonly #store: LocalBundleStore;
   readonly #maxBytes: number;
+  readonly #onEvicted: (id: string, bytes: number) => void;
   readonly #entries = new Map<string, Entry>();
   /** How many hold each id against eviction. */
   readonly #pins = new Map<string, number>();
   readonly #removals = new Map<string, Promise<unknown>>();
 
-  /** @param maxBytes of all merged models together */
-  constructor(store: LocalBundleStore, maxBytes: number) {
+  /**
+   * @param maxBytes of all merged models together
+   * @param onEvicted told of each that had to go for others
+   */
+  constructor(store: LocalBundleStore, maxBytes: number, onEvicted: (id: string, bytes: number) => void) {
     this.#store = store;
     this.#maxBytes = maxBytes;
+    this.#onEvicted = onEvicted;
+  }
+
+  usage(): { models: number; bytes: number; limitBytes: number } {
+    return { models: this.#entries.size, bytes: this.#usedBytes(), limitBytes: this.#maxBytes };
   }
 
   /** Learns what an earlier process left; removes what is broken and what is not wanted any more. */
@@ -110,7 +119,9 @@ export class MergedCache {
       const evictable = [...this.#entries].filter(([id]) => !this.#pins.has(id));
       const [oldest] = evictable.sort(([, a], [, b]) => a.lastUsedMs - b.lastUsedMs);
       if (oldest === undefined) return;
-      await this.remove(oldest[0]);
+      const [id, { bytes }] = oldest;
+      await this.remove(id);
+      this.#onEvicted(id, bytes);
     }
   }
 

@@ -1,0 +1,109 @@
+import { ProductError } from '@lorasmith/contracts';
+import { Counter, Gauge, Histogram, type Registry } from '@lorasmith/service-kit';
+import type { MergedModels, MergeEvent } from '../merging/merged-models.js';
+
+/** What was sent of an adapter, or of the model merged with it. */
+export interface DownloadEvent {
+  adapter: string;
+  /** The job that made it; null for an imported one. */
+  job: string | null;
+  weights: 'adapter' | 'merged';
+  bytes: number;
+}
+
+/** From a model of a few layers to hundreds of gigabytes. */
+const MERGE_SECONDS = [1, 5, 20, 60, 300, 1_200, 3_600];
+
+/** Counts what happens to merges. */
+export function countMerges(metrics: Registry): (event: MergeEvent) => void {
+  const registers = [metrics];
+  const merges = new Counter({
+    name: 'lorasmith_merges_total',
+    help: 'Merges that are over, by outcome and, where one failed, by error code.',
+    labelNames: ['outcome', 'code'],
+    registers,
+  });
+  const seconds = new Histogram({
+    name: 'lorasmith_merge_seconds',
+    help: 'Time of merges that succeeded.',
+    buckets: MERGE_SECONDS,
+    registers,
+  });
+  const asked = new Counter({
+    name: 'lorasmith_merged_cache_requests_total',
+    help: 'Requests for a merged model that found it (hit), or for which it had to be merged (miss).',
+    labelNames: ['result'],
+    registers,
+  });
+  const evicted = new Counter({
+    name: 'lorasmith_merged_cache_evictions_total',
+    help: 'Merged models that were removed to make room for others.',
+    registers,
+  });
+  return (event) => {
+    switch (event.type) {
+      case 'merged-model-asked':
+        return asked.inc({ result: event.found ? 'hit' : 'miss' });
+      case 'merged-model-evicted':
+        return evicted.inc();
+      case 'merge-finished':
+        merges.inc({ outcome: 'succeeded', code: '' });
+        return seconds.observe(event.seconds);
+      case 'merge-failed': {
+        const code = event.error instanceof ProductError ? event.error.code : 'internal_error';
+        return merges.inc({ outcome: 'failed', code });
+      }
+    }
+  };
+}
+
+/** Tells how full the room for merged models is, and what is being merged. */
+export function observeMergedModels(metrics: Registry, models: Pick<MergedModels, 'usage'>): void {
+  const registers = [metrics];
+  new Gauge({
+    name: 'lorasmith_merged_cache_bytes',
+    help: 'Of merged models on disk, and the most that they may have.',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      const { bytes, limitBytes } = models.usage();
+      this.set({ state: 'used' }, bytes);
+      this.set({ state: 'max' }, limitBytes);
+    },
+  });
+  new Gauge({
+    name: 'lorasmith_merged_models',
+    help: 'Merged models on disk.',
+    registers,
+    collect() {
+      this.set(models.usage().models);
+    },
+  });
+  new Gauge({
+    name: 'lorasmith_merges_unfinished',
+    help: 'Merges that run or wait for their turn.',
+    registers,
+    collect() {
+      this.set(models.usage().merging);
+    },
+  });
+}
+
+/** Counts downloads. What a client breaks off counts in full. */
+export function countDownloads(metrics: Registry): (event: DownloadEvent) => void {
+  const options = { labelNames: ['weights'], registers: [metrics] };
+  const downloads = new Counter({
+    name: 'lorasmith_downloads_total',
+    help: 'Downloads of adapters and merged models that were begun, whole or a range.',
+    ...options,
+  });
+  const bytes = new Counter({
+    name: 'lorasmith_download_bytes_total',
+    help: 'Bytes of the downloads that were begun.',
+    ...options,
+  });
+  return (event) => {
+    downloads.inc({ weights: event.weights });
+    bytes.inc({ weights: event.weights }, event.bytes);
+  };
+}
