@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { LoraSettings, TrainingSettings } from '../../packages/contracts/dist/index.js';
+import { openExampleStore } from '../../packages/planning/dist/index.js';
 import { train } from '../../packages/training/dist/index.js';
 import { datasetOf, readBenchRows } from '../rows.mjs';
 
@@ -53,6 +54,7 @@ export async function measure({
       modelFolder: model,
       dataset,
       rowsFile,
+      examples: /** @type {any} */ (await openExampleStore({ dataDir: folder, maxBytes: 0 })),
       checkpointFolder: path.join(folder, 'checkpoints'),
       outputFolder: folder,
       initialAdapterFolder: null,

@@ -17,5 +17,6 @@ export type { LinearLayer } from './families/family.js';
 export { DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export { type ModelWeights, openModelWeights } from './model-weights.js';
 export { loadTokenizer, type Tokenizer } from './tokenizer.js';
+export { digestTokenizer } from './tokenizer-digest.js';
 export { digestWeights } from './weight-digest.js';
 export type { LocatedTensor, WeightFile } from './weight-files.js';

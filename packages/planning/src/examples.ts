@@ -1,30 +1,36 @@
-/** Token sequences, one after the other in one array, without padding. */
-export interface TokenExamples {
+/** One side of the split: what is trained on, or what is held out. Sequences, or rows of a classifier, by their number. */
+export interface ExampleSide {
+  /** Number of sequences or rows. */
+  count: number;
+  /** Of all sequences; a row of a classifier counts as one. */
+  tokens: number;
+  /** Targets of the loss among them. */
+  trainedTokens: number;
+  /** Tokens of the longest sequence; 1 for a classifier. */
+  longest: number;
+  /** Tokens of one sequence; 1 for a classifier. */
+  lengthOf(number: number): number;
+  /** Targets of the loss in it. */
+  labelsOf(number: number): number;
+  /** Line (from 1) of the dataset that it comes from. */
+  lineOf(number: number): number;
+}
+
+export interface TokenExamples extends ExampleSide {
   kind: 'tokens';
-  /** `[tokens]` token ids of all sequences. */
-  ids: Int32Array;
-  /** `[tokens]` 1 where the token is a target of the loss. Never 1 at the first token of a sequence: nothing predicts it. */
-  trained: Uint8Array;
-  /** `[sequences + 1]` sequence i is `ids[offsets[i] … offsets[i + 1]]`. */
-  offsets: Float64Array;
-  /** `[sequences]` line number (from 1) in the dataset each sequence comes from. */
-  lines: Int32Array;
+  /**
+   * `ids`: `[tokens]`. `trained`: `[tokens]` 1 where the token is a target of the loss; never 1 at the first: nothing
+   * predicts it.
+   */
+  sequence(number: number): { ids: Int32Array; trained: Uint8Array };
 }
 
 /** Rows of a classifier's dataset. */
-export interface FeatureExamples {
+export interface FeatureExamples extends ExampleSide {
   kind: 'features';
-  /** `[rows, width]`, row after row. */
-  features: Float32Array;
   width: number;
-  /** `[rows]` */
-  labels: Int32Array;
-  lines: Int32Array;
+  /** `features`: `[width]`. */
+  row(number: number): { features: Float32Array; label: number };
 }
 
 export type Examples = TokenExamples | FeatureExamples;
-
-/** Number of sequences or rows. */
-export function exampleCount(examples: Examples): number {
-  return examples.lines.length;
-}

@@ -15,9 +15,19 @@ export class FaultList {
     return this.#kept;
   }
 
+  get isEmpty(): boolean {
+    return this.#count === 0;
+  }
+
   add(...faults: CodedFault[]): void {
     this.#count += faults.length;
     this.#kept.push(...faults.slice(0, MAX_KEPT - this.#kept.length));
+  }
+
+  /** Takes the faults of another list, also those that it only counted. */
+  addAll(other: FaultList): void {
+    this.add(...other.#kept);
+    this.#count += other.#count - other.#kept.length;
   }
 
   /** Takes the faults of an error, or the error itself as one. */

@@ -1,24 +1,24 @@
 import type { FeaturesRow } from '@lorasmith/contracts';
-import { FeatureExamplesBuilder } from './example-builders.js';
+import type { RowCounts } from './example-file/example-summary.js';
+import { wordsOfFeatures } from './example-file/example-words.js';
+import type { ExampleWriter } from './example-file/example-writer.js';
 import type { CodedFault } from './fault-list.js';
-import type { RowCollector, RowCounts } from './row-collector.js';
+import type { RowCollector } from './row-collector.js';
 
 /** Rows of numbers for a classifier. */
 export class FeatureRowCollector implements RowCollector<FeaturesRow> {
-  readonly training: FeatureExamplesBuilder;
-  readonly validation: FeatureExamplesBuilder;
   readonly counts: RowCounts = { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 1 };
   readonly #width: number;
   readonly #classes: number;
+  readonly #writer: ExampleWriter;
 
-  constructor({ width, classes }: { width: number; classes: number }) {
+  constructor({ width, classes }: { width: number; classes: number }, writer: ExampleWriter) {
     this.#width = width;
     this.#classes = classes;
-    this.training = new FeatureExamplesBuilder(width);
-    this.validation = new FeatureExamplesBuilder(width);
+    this.#writer = writer;
   }
 
-  add(row: FeaturesRow, line: number, isHeldOut: boolean): CodedFault[] {
+  add(row: FeaturesRow, place: { line: number; row: number }): CodedFault[] {
     const faults: CodedFault[] = [];
     if (row.features.length !== this.#width) {
       const message = `The row has ${row.features.length} features, the model takes ${this.#width}.`;
@@ -28,7 +28,9 @@ export class FeatureRowCollector implements RowCollector<FeaturesRow> {
       const message = `The label is ${row.label}, the model knows 0 to ${this.#classes - 1}.`;
       faults.push({ code: 'label_out_of_range', message, param: 'label' });
     }
-    if (faults.length === 0) (isHeldOut ? this.validation : this.training).add(row, line);
+    if (faults.length === 0) {
+      this.#writer.add({ words: wordsOfFeatures(row.features, row.label), trained: 1, ...place });
+    }
     return faults;
   }
 

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,14 +8,19 @@ import { loadTokenizer } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CHATML, tinyClassifier, tinyDecoder } from '../test/tiny-model.js';
-import type { FeatureExamples, TokenExamples } from './examples.js';
-import { planJob } from './plan-job.js';
+import { openExampleStore } from './example-file/example-store.js';
+import type { Examples, FeatureExamples, TokenExamples } from './examples.js';
+import { type Plan, planJob } from './plan-job.js';
 
 let folder: string;
+const open: Plan[] = [];
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'plan-job-'));
 });
-afterEach(() => rm(folder, { recursive: true }));
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((planned) => planned.close()));
+  await rm(folder, { recursive: true });
+});
 
 interface Settings {
   lora?: object;
@@ -30,11 +36,12 @@ async function plan(
   signal?: AbortSignal,
 ) {
   const rowsFile = join(folder, 'data.jsonl');
-  await writeFile(rowsFile, rows.map((row) => (typeof row === 'string' ? row : JSON.stringify(row))).join('\n'));
+  const content = rows.map((row) => (typeof row === 'string' ? row : JSON.stringify(row))).join('\n');
+  await writeFile(rowsFile, content);
   const dataset: Dataset = {
     id: `ds_${'0'.repeat(24)}`,
     object: 'dataset',
-    sha256: '0'.repeat(64),
+    sha256: createHash('sha256').update(content).digest('hex'),
     name: null,
     format,
     rows: rows.length,
@@ -46,8 +53,16 @@ async function plan(
   const request: JobRequest = { base_model: 'tiny', dataset: dataset.id };
   const spec = Value.Default(JobSpec, { ...request, validation: {}, lora: {}, training: {}, ...settings }) as JobSpec;
   expect(Value.Errors(JobSpec, spec)).toEqual([]);
-  return await planJob({ spec, model, dataset, rowsFile, ...(signal ? { signal } : {}) });
+  const examples = await openExampleStore({ dataDir: join(folder, 'data'), maxBytes: 2 ** 30 });
+  const planned = await planJob({ spec, model, dataset, rowsFile, examples, ...(signal ? { signal } : {}) });
+  open.push(planned);
+  return planned;
 }
+
+const numbersOf = (examples: Examples) => Array.from({ length: examples.count }, (_, number) => number);
+const linesOf = (examples: Examples) => numbersOf(examples).map((number) => examples.lineOf(number));
+const sequencesOf = (examples: Examples) =>
+  numbersOf(examples).map((number) => (examples as TokenExamples).sequence(number));
 
 async function refusal(planning: Promise<unknown>): Promise<ProductError> {
   const error = await planning.then(
@@ -89,16 +104,21 @@ describe('planJob for a decoder', () => {
     expect(validation).toBeNull();
 
     const tokenizer = await loadTokenizer(model.path);
-    const { ids, trained: mask, offsets, lines } = training as TokenExamples;
-    expect([...lines]).toEqual([1, 2, 3, 4, 5]);
-    expect([...offsets.slice(0, 1), offsets.at(-1)]).toEqual([0, ids.length]);
-    expect(tokenizer.decode(ids.slice(offsets[1]!, offsets[2]))).toBe(
+    expect(linesOf(training)).toEqual([1, 2, 3, 4, 5]);
+    const sequences = sequencesOf(training);
+    const ids = sequences.flatMap((sequence) => [...sequence.ids]);
+    const mask = sequences.flatMap(({ trained: flags }) => [...flags]);
+    expect(numbersOf(training).map((number) => training.lengthOf(number))).toEqual(
+      sequences.map((sequence) => sequence.ids.length),
+    );
+    expect(tokenizer.decode(sequences[1]!.ids)).toBe(
       '<|im_start|>user\nCount!<|im_end|>\n<|im_start|>assistant\nTwo<|im_end|>\n',
     );
     expect(tokenizer.decode(ids.filter((_, index) => mask[index] === 1))).toBe(
       'One<|im_end|>\nTwo<|im_end|>\nThree<|im_end|>\nFour<|im_end|>\nFive<|im_end|>\n',
     );
     const trainedTokens = mask.reduce((sum, flag) => sum + flag, 0);
+    expect(training).toMatchObject({ count: 5, tokens: ids.length, trainedTokens, longest: report.rows.longest });
     expect(report.tokens).toEqual({
       per_epoch: ids.length,
       trained_per_epoch: trainedTokens,
@@ -124,14 +144,14 @@ describe('planJob for a decoder', () => {
     const again = await plan(model, 'text', rows, settings(1));
     const other = await plan(model, 'text', rows, settings(3));
     const split = await plan(model, 'text', rows, settings(1, 8));
-    const heldOut = [...first.validation!.lines];
+    const heldOut = linesOf(first.validation!);
     expect(heldOut).toHaveLength(2);
-    expect([...first.training.lines, ...heldOut].sort((a, b) => a - b)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
-    expect([...again.validation!.lines]).toEqual(heldOut);
-    expect([...other.validation!.lines]).not.toEqual(heldOut);
-    expect([...new Set(split.validation!.lines)]).toEqual(heldOut);
-    expect(split.report.rows).toMatchObject({ split: 10, overflowed: 10, validation: split.validation!.lines.length });
-    expect(split.validation!.lines.length).toBeGreaterThan(2);
+    expect([...linesOf(first.training), ...heldOut].sort((a, b) => a - b)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    expect(linesOf(again.validation!)).toEqual(heldOut);
+    expect(linesOf(other.validation!)).not.toEqual(heldOut);
+    expect([...new Set(linesOf(split.validation!))]).toEqual(heldOut);
+    expect(split.report.rows).toMatchObject({ split: 10, overflowed: 10, validation: split.validation!.count });
+    expect(split.validation!.count).toBeGreaterThan(2);
   });
 
   it('counts what overflowed', async () => {
@@ -140,10 +160,10 @@ describe('planJob for a decoder', () => {
     const training = { max_seq_length: 8 };
     const truncated = await plan(model, 'text', rows, { training: { ...training, on_overflow: 'truncate' } });
     expect(truncated.report.rows).toMatchObject({ training: 3, overflowed: 2, truncated: 2, dropped: 0, longest: 32 });
-    expect((truncated.training as TokenExamples).ids.length).toBe(3 + 8 + 8);
+    expect(truncated.training.tokens).toBe(3 + 8 + 8);
     const dropped = await plan(model, 'text', rows, { training: { ...training, on_overflow: 'drop' } });
     expect(dropped.report.rows).toMatchObject({ training: 1, overflowed: 2, truncated: 0, dropped: 2 });
-    expect([...dropped.training.lines]).toEqual([1]);
+    expect(linesOf(dropped.training)).toEqual([1]);
   });
 
   it('drops and counts a row of which truncation leaves nothing to learn', async () => {
@@ -162,7 +182,7 @@ describe('planJob for a decoder', () => {
   it("keeps rows within the model's positions, and says so", async () => {
     const model = await tinyDecoder('qwen2', null, { maxPositions: 8 });
     const { report, training } = await plan(model, 'text', [textOf(30)], { training: { on_overflow: 'truncate' } });
-    expect((training as TokenExamples).ids.length).toBe(8);
+    expect(training.tokens).toBe(8);
     expect(report.warnings).toMatchObject([{ code: 'max_seq_length_limited', param: 'training.max_seq_length' }]);
     expect(await refusal(plan(model, 'text', [textOf(30)]))).toMatchObject({
       code: 'row_too_long',
@@ -282,13 +302,13 @@ describe('planJob for a classifier', () => {
     const settings = { lora: { target_modules: 'all-linear', r: 2 }, training: { batch_size: 2 } };
     const { report, training, targets } = await plan(tinyClassifier(), 'features', rows, settings);
     expect(Value.Errors(Report, report)).toEqual([]);
-    expect(training).toEqual({
-      kind: 'features',
-      features: Float32Array.of(0, 0.5, -1, 1, 0.5, -1, 2, 0.5, -1),
-      width: 3,
-      labels: Int32Array.of(0, 1, 1),
-      lines: Int32Array.of(1, 2, 3),
-    } satisfies FeatureExamples);
+    expect(training).toMatchObject({ kind: 'features', width: 3, count: 3, longest: 1 });
+    expect(linesOf(training)).toEqual([1, 2, 3]);
+    expect(numbersOf(training).map((number) => (training as FeatureExamples).row(number))).toEqual([
+      { features: Float32Array.of(0, 0.5, -1), label: 0 },
+      { features: Float32Array.of(1, 0.5, -1), label: 1 },
+      { features: Float32Array.of(2, 0.5, -1), label: 1 },
+    ]);
     expect(targets.map(({ name }) => name)).toEqual(['0', '2']);
     expect(report.parameters).toMatchObject({ trained: 2 * (3 + 4) + 2 * (4 + 2), total: 52 });
     expect(report.tokens).toEqual({ per_epoch: 3, trained_per_epoch: 3, total: 9, validation: 0 });

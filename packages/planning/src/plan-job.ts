@@ -1,30 +1,26 @@
-import { setImmediate } from 'node:timers/promises';
 import {
   type AdapterManifest,
   type Dataset,
   type Fault,
-  type FeaturesRow,
   type JobSpec,
   type MachineProfile,
   ProductError,
   type Report,
-  type TextualRow,
 } from '@lorasmith/contracts';
-import { digestWeights, loadChatTemplate, loadTokenizer, type ModelFolder } from '@lorasmith/model-folder';
+import { digestWeights, type ModelFolder } from '@lorasmith/model-folder';
+import { BitSet } from './bit-set.js';
 import { chooseTargets } from './choose-targets.js';
 import { countSteps, type StepCounts } from './count-steps.js';
-import { checkRow } from './dataset-row.js';
-import { RowEncoder } from './encode-row.js';
 import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate/estimate-job.js';
+import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
+import type { ExampleNotes } from './example-file/example-summary.js';
+import { splitExamples } from './example-file/split-examples.js';
 import type { Examples } from './examples.js';
 import { type CodedFault, FaultList } from './fault-list.js';
-import { FeatureRowCollector } from './feature-row-collector.js';
 import { initialAdapterFaults } from './initial-adapter.js';
-import { type RawRow, readRows } from './read-rows.js';
+import { prepareExamples } from './prepare-examples.js';
 import { reportOf } from './report-of.js';
-import type { RowCollector } from './row-collector.js';
 import { type Target, withRanks } from './target-ranks.js';
-import { TokenRowCollector } from './token-row-collector.js';
 import { heldOutRows } from './validation-split.js';
 
 export interface PlanJobOptions {
@@ -33,6 +29,8 @@ export interface PlanJobOptions {
   dataset: Dataset;
   /** The dataset's rows, JSONL. */
   rowsFile: string;
+  /** Where the rows are kept as tokens. */
+  examples: ExampleStore;
   /** The manifest of the adapter that `lora.init_from` names. */
   initial?: AdapterManifest | null;
   /** What was measured of the machine that will train; null or left out: no estimate is made. */
@@ -41,7 +39,7 @@ export interface PlanJobOptions {
   signal?: AbortSignal;
 }
 
-/** What a job will do, and the data it does it with. */
+/** What a job will do, and the data it does it with, which is read from an open file: close it. */
 export interface Plan {
   /** `precision.chosen` is null when the job leaves it to the machine that trains. */
   report: Report;
@@ -51,10 +49,9 @@ export interface Plan {
   /** Null without a validation split. */
   validation: Examples | null;
   steps: StepCounts;
+  /** After it no example can be read. */
+  close(): Promise<void>;
 }
-
-/** The event loop gets its turn this often. */
-const BREATHE_EVERY_MS = 20;
 
 /**
  * Works out a job before it is trained: which layers, which tokens, how many steps.
@@ -68,47 +65,47 @@ const BREATHE_EVERY_MS = 20;
  * for the tokenizer; `cancelled` when the signal is aborted.
  */
 export async function planJob(options: PlanJobOptions): Promise<Plan> {
-  const { spec, model, dataset, rowsFile, signal } = options;
+  const { spec, model, dataset } = options;
   const faults = new FaultList();
   const layers = collect(faults, () => chooseTargets(model.modules, spec.lora, model)) ?? [];
   const targets = withRanks(layers, spec.lora, faults);
   if (options.initial && targets.length > 0) faults.add(...(await faultsOfInitial(options, options.initial, targets)));
   const { split } = spec.validation;
   const heldOut =
-    collect(faults, () => heldOutRows(dataset.rows, split, spec.training.seed)) ?? new Uint8Array(dataset.rows);
+    collect(faults, () => heldOutRows(dataset.rows, split, spec.training.seed)) ?? new BitSet(dataset.rows);
   const mismatch = formatMismatch(model, dataset);
   if (mismatch !== null) {
     faults.add(mismatch);
     faults.throwIfAny();
   }
-  const collector = await collectorFor(spec, model, dataset);
-
-  let rows = 0;
-  let breathedAt = performance.now();
-  for await (const raw of readRows(rowsFile)) {
-    if (performance.now() - breathedAt > BREATHE_EVERY_MS) {
-      await setImmediate();
-      if (signal?.aborted) throw new ProductError('cancelled', `Planning was stopped (${String(signal.reason)}).`);
-      breathedAt = performance.now();
-    }
-    const found = addRow(collector, dataset, raw, heldOut[rows] === 1);
-    faults.add(...found.map((fault) => ({ ...fault, line: raw.line })));
-    rows++;
+  const examples = await prepareExamples({ ...options, faults });
+  try {
+    faults.throwIfAny();
+    // Without faults there are examples.
+    return planWith(options, targets, heldOut, examples!);
+  } catch (error) {
+    await examples?.close();
+    throw error;
   }
-  if (rows !== dataset.rows) {
-    const message = `The stored rows are damaged: there are ${rows}, there were ${dataset.rows}. Upload the dataset again.`;
-    throw new ProductError('invalid_dataset', message, { param: 'dataset' });
-  }
-  faults.throwIfAny();
-  refuseEmptySides(collector, split);
+}
 
-  const steps = countSteps(collector.training.count, spec.training);
-  const warnings = lengthWarnings(spec, model, collector);
-  const report = reportOf({ spec, model, dataset, targets, collector, steps, warnings });
-  const training = collector.training.finish();
-  const validation = split > 0 ? collector.validation.finish() : null;
-  const estimate = estimateOn(options.machine ?? null, { spec, model, targets, training, validation, steps });
-  return { report: { ...report, estimate }, targets, training, validation, steps };
+function planWith(
+  { spec, model, dataset, machine = null }: PlanJobOptions,
+  targets: Target[],
+  heldOut: BitSet,
+  { file, close }: OpenExamples,
+): Plan {
+  const { split } = spec.validation;
+  const { notes } = file.summary;
+  const width = model.architecture.kind === 'classifier' ? model.architecture.layers[0]!.inFeatures : null;
+  const { training, validation: held } = splitExamples(file, heldOut, width);
+  refuseEmptySides(training, held, notes, split);
+  const steps = countSteps(training.count, spec.training);
+  const warnings = lengthWarnings(spec, model, notes);
+  const report = reportOf({ spec, model, dataset, targets, training, validation: held, notes, steps, warnings });
+  const validation = split > 0 ? held : null;
+  const estimate = estimateOn(machine, { spec, model, targets, training, validation, steps });
+  return { report: { ...report, estimate }, targets, training, validation, steps, close };
 }
 
 function estimateOn(machine: MachineProfile | null, planned: Omit<JobToEstimate, 'machine'>): Report['estimate'] {
@@ -146,45 +143,7 @@ function formatMismatch({ architecture, name }: ModelFolder, { format }: Dataset
   return { code: 'dataset_format_mismatch', message, param: 'dataset' };
 }
 
-/** What makes examples for this model. */
-async function collectorFor(
-  spec: JobSpec,
-  { architecture, path }: ModelFolder,
-  { format }: Dataset,
-): Promise<RowCollector> {
-  if (architecture.kind === 'classifier') {
-    const { layers } = architecture;
-    return new FeatureRowCollector({ width: layers[0]!.inFeatures, classes: layers.at(-1)!.outFeatures });
-  }
-  const tokenizer = await loadTokenizer(path);
-  // Rows of text have no turns, so a broken template does not stand in their way.
-  const template = format === 'text' ? null : await loadChatTemplate(path);
-  const endTokenIds = [tokenizer.eosTokenId, ...architecture.eosTokenIds].filter((id) => id !== null);
-  return new TokenRowCollector({
-    encoder: new RowEncoder({ tokenizer, template, endTokenIds }),
-    tokenizer,
-    vocabSize: architecture.vocabSize,
-    maxLength: spec.training.max_seq_length,
-    maxPositions: architecture.maxPositions,
-    onOverflow: spec.training.on_overflow,
-  });
-}
-
-/** @returns what is wrong with the row */
-function addRow(collector: RowCollector, dataset: Dataset, raw: RawRow, isHeldOut: boolean): CodedFault[] {
-  if ('fault' in raw) return [{ code: 'invalid_dataset', message: raw.fault }];
-  const { format, row, faults } = checkRow(raw.value);
-  if (row === null) return faults;
-  if (format !== dataset.format) {
-    const message = `The row has the format ${format}, the dataset ${dataset.format}.`;
-    return [{ code: 'invalid_dataset', message }];
-  }
-  const found = new FaultList();
-  // The format of the dataset, and so of this row, is one that the collector takes.
-  return collect(found, () => collector.add(row as TextualRow & FeaturesRow, raw.line, isHeldOut)) ?? found.kept;
-}
-
-function refuseEmptySides({ training, validation, counts }: RowCollector, split: number): void {
+function refuseEmptySides(training: Examples, validation: Examples, { counts }: ExampleNotes, split: number): void {
   if (training.count === 0) {
     const message = `All rows to train on were dropped (${counts.dropped} of ${counts.overflowed} that are too long). Raise training.max_seq_length.`;
     throw new ProductError('row_too_long', message, { param: 'training.max_seq_length' });
@@ -196,7 +155,7 @@ function refuseEmptySides({ training, validation, counts }: RowCollector, split:
 }
 
 /** A default of max_seq_length beyond the model's positions is no news while no row is that long. */
-function lengthWarnings({ training }: JobSpec, { architecture }: ModelFolder, { counts }: RowCollector): Fault[] {
+function lengthWarnings({ training }: JobSpec, { architecture }: ModelFolder, { counts }: ExampleNotes): Fault[] {
   if (architecture.kind !== 'decoder') return [];
   const { maxPositions } = architecture;
   if (training.max_seq_length <= maxPositions || counts.longest <= maxPositions) return [];

@@ -1,3 +1,4 @@
+import type { Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { ProductError } from '@lorasmith/contracts';
 
@@ -12,11 +13,12 @@ export type RawRow = { line: number; value: unknown } | { line: number; fault: s
 /**
  * Reads a JSONL file line by line; never more than a line of it is in memory.
  *
+ * @param hash updated with every byte
  * @throws ProductError `dataset_not_found` when there is no such file.
  */
-export async function* readRows(path: string): AsyncGenerator<RawRow> {
+export async function* readRows(path: string, hash?: Hash): AsyncGenerator<RawRow> {
   let line = 0;
-  for await (const bytes of linesOf(path)) {
+  for await (const bytes of linesOf(path, hash)) {
     line++;
     if (bytes === null) {
       yield { line, fault: `The line is longer than ${MAX_LINE_BYTES} bytes.` };
@@ -40,7 +42,7 @@ export async function* readRows(path: string): AsyncGenerator<RawRow> {
 }
 
 /** The lines of a file without their ends; null for one that is too long. */
-async function* linesOf(path: string): AsyncGenerator<Uint8Array | null> {
+async function* linesOf(path: string, hash: Hash | undefined): AsyncGenerator<Uint8Array | null> {
   let parts: Buffer[] = [];
   let partsBytes = 0;
   const take = (part: Buffer) => {
@@ -56,6 +58,7 @@ async function* linesOf(path: string): AsyncGenerator<Uint8Array | null> {
   };
   try {
     for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+      hash?.update(chunk);
       let start = 0;
       for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, start)) {
         take(chunk.subarray(start, end));

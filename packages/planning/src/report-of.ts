@@ -1,7 +1,8 @@
 import type { Dataset, Fault, JobSpec, Report } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { epochsOf, type StepCounts } from './count-steps.js';
-import type { RowCollector } from './row-collector.js';
+import type { ExampleNotes } from './example-file/example-summary.js';
+import type { Examples } from './examples.js';
 import type { Target } from './target-ranks.js';
 
 export interface ReportSources {
@@ -9,14 +10,16 @@ export interface ReportSources {
   model: ModelFolder;
   dataset: Dataset;
   targets: readonly Target[];
-  collector: RowCollector;
+  training: Examples;
+  validation: Examples;
+  notes: ExampleNotes;
   steps: StepCounts;
   warnings: readonly Fault[];
 }
 
 /** The report of a planned job. */
-export function reportOf({ spec, model, dataset, targets, collector, steps, warnings }: ReportSources): Report {
-  const { training, validation, counts } = collector;
+export function reportOf(sources: ReportSources): Report {
+  const { spec, model, dataset, targets, training, validation, notes, steps, warnings } = sources;
   const trained = targets.reduce((sum, layer) => sum + layer.rank * (layer.in_features + layer.out_features), 0);
   const total = model.parameterCount + trained;
   return {
@@ -29,7 +32,7 @@ export function reportOf({ spec, model, dataset, targets, collector, steps, warn
       trained_percent: (100 * trained) / total,
       modules: targets.map(({ name }) => name),
     },
-    rows: { total: dataset.rows, training: training.count, validation: validation.count, ...counts },
+    rows: { total: dataset.rows, training: training.count, validation: validation.count, ...notes.counts },
     tokens: {
       per_epoch: training.tokens,
       trained_per_epoch: training.trainedTokens,
@@ -39,7 +42,7 @@ export function reportOf({ spec, model, dataset, targets, collector, steps, warn
     },
     steps: { per_epoch: steps.perEpoch, total: steps.total, warmup: steps.warmup },
     estimate: null,
-    warnings: [...warnings, ...collector.warnings()],
+    warnings: [...warnings, ...notes.warnings],
   };
 }
 

@@ -1,4 +1,4 @@
-import { SeededRandom } from './seeded-random.js';
+import { type RowPermutation, rowPermutation } from './row-permutation.js';
 
 /** Where an optimizer step reads: its micro-batches, each a list of examples. */
 export interface StepRows {
@@ -16,7 +16,7 @@ export class RowOrder {
   readonly #batchSize: number;
   readonly #accumulation: number;
   readonly #seed: number;
-  #shuffled: { epoch: number; order: Int32Array } | null = null;
+  #shuffled: { epoch: number; order: RowPermutation } | null = null;
 
   constructor(count: number, settings: { batchSize: number; accumulation: number; seed: number }) {
     this.#count = count;
@@ -35,15 +35,15 @@ export class RowOrder {
     const order = this.#orderOf(epoch);
     const microBatches: Int32Array[] = [];
     for (let start = first; start < end; start += this.#batchSize) {
-      microBatches.push(order.subarray(start, Math.min(start + this.#batchSize, end)));
+      const length = Math.min(this.#batchSize, end - start);
+      microBatches.push(Int32Array.from({ length }, (_, place) => order.at(start + place)));
     }
     return { epoch: epoch + end / this.#count, microBatches };
   }
 
-  #orderOf(epoch: number): Int32Array {
+  #orderOf(epoch: number): RowPermutation {
     if (this.#shuffled?.epoch !== epoch) {
-      const order = new SeededRandom(this.#seed, `order of epoch ${epoch}`).permutation(this.#count);
-      this.#shuffled = { epoch, order };
+      this.#shuffled = { epoch, order: rowPermutation(this.#seed, `order of epoch ${epoch}`, this.#count) };
     }
     return this.#shuffled.order;
   }

@@ -1,10 +1,12 @@
 import type { Fault, TextualRow, TrainingSettings } from '@lorasmith/contracts';
 import type { Tokenizer } from '@lorasmith/model-folder';
 import type { RowEncoder } from './encode-row.js';
-import { TokenExamplesBuilder } from './example-builders.js';
+import type { RowCounts } from './example-file/example-summary.js';
+import { wordsOfSequence } from './example-file/example-words.js';
+import type { ExampleWriter } from './example-file/example-writer.js';
 import type { CodedFault } from './fault-list.js';
 import { fitRow, hasTrainedToken } from './fit-row.js';
-import type { RowCollector, RowCounts } from './row-collector.js';
+import type { RowCollector } from './row-collector.js';
 import { TypedSpecialTokens } from './typed-special-tokens.js';
 
 export interface TokenRowSettings {
@@ -21,22 +23,22 @@ export interface TokenRowSettings {
 
 /** Rows of text for a decoder. */
 export class TokenRowCollector implements RowCollector<TextualRow> {
-  readonly training = new TokenExamplesBuilder();
-  readonly validation = new TokenExamplesBuilder();
   readonly counts: RowCounts = { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 0 };
   readonly #settings: TokenRowSettings;
+  readonly #writer: ExampleWriter;
   readonly #typedSpecialTokens: TypedSpecialTokens;
 
-  constructor(settings: TokenRowSettings) {
+  constructor(settings: TokenRowSettings, writer: ExampleWriter) {
     this.#settings = settings;
+    this.#writer = writer;
     this.#typedSpecialTokens = new TypedSpecialTokens(settings.tokenizer);
   }
 
-  add(row: TextualRow, line: number, isHeldOut: boolean): CodedFault[] {
+  add(row: TextualRow, place: { line: number; row: number }): CodedFault[] {
     const { encoder, vocabSize, onOverflow } = this.#settings;
     const maxLength = Math.min(this.#settings.maxLength, this.#settings.maxPositions);
     const encoded = encoder.encode(row);
-    this.#typedSpecialTokens.look(row, line);
+    this.#typedSpecialTokens.look(row, place.line);
     const outside = encoded.ids.find((id) => id >= vocabSize);
     if (outside !== undefined) {
       const message = `The tokenizer makes the token ${outside} of this row, but the model has only ${vocabSize}. Use the tokenizer that belongs to the model.`;
@@ -67,8 +69,10 @@ export class TokenRowCollector implements RowCollector<TextualRow> {
       case 'kept':
         break;
     }
-    const side = isHeldOut ? this.validation : this.training;
-    for (const sequence of fitted.sequences) side.add(sequence, line);
+    for (const sequence of fitted.sequences) {
+      const trained = sequence.trained.reduce((sum, flag) => sum + flag, 0);
+      this.#writer.add({ words: wordsOfSequence(sequence), trained, ...place });
+    }
     return [];
   }
 

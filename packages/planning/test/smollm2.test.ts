@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,6 +13,7 @@ import {
 import { Value } from 'typebox/value';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { RowEncoder } from '../src/encode-row.js';
+import { openExampleStore } from '../src/example-file/example-store.js';
 import type { TokenExamples } from '../src/examples.js';
 import { planJob } from '../src/plan-job.js';
 
@@ -60,11 +62,19 @@ describe('SmolLM2-135M-Instruct', () => {
     const temporary = await mkdtemp(join(tmpdir(), 'smollm2-'));
     onTestFinished(() => rm(temporary, { recursive: true }));
     const rowsFile = join(temporary, 'data.jsonl');
-    await writeFile(rowsFile, expected.rows.map(({ messages }) => JSON.stringify({ messages })).join('\n'));
-    const dataset = { format: 'messages', rows: 8 } as Dataset;
+    const content = expected.rows.map(({ messages }) => JSON.stringify({ messages })).join('\n');
+    await writeFile(rowsFile, content);
+    const sha256 = createHash('sha256').update(content).digest('hex');
+    const dataset = { id: `ds_${sha256.slice(0, 24)}`, format: 'messages', rows: 8, sha256 } as Dataset;
     const spec = Value.Default(JobSpec, { validation: {}, lora: {}, training: {} }) as JobSpec;
-    const { report, training } = await planJob({ spec, model: await readModelFolder(folder), dataset, rowsFile });
-    expect([...(training as TokenExamples).ids]).toEqual(expected.rows.flatMap(({ input_ids }) => input_ids));
+    const examples = await openExampleStore({ dataDir: temporary, maxBytes: 2 ** 30 });
+    const plan = await planJob({ spec, model: await readModelFolder(folder), dataset, rowsFile, examples });
+    onTestFinished(() => plan.close());
+    const { report } = plan;
+    const training = plan.training as TokenExamples;
+    expect(expected.rows.map((_, number) => [...training.sequence(number).ids])).toEqual(
+      expected.rows.map(({ input_ids }) => input_ids),
+    );
     // r = 8 on q (576 to 576) and v (576 to 192) of 30 layers.
     const trained = 30 * 8 * (576 + 576 + 576 + 192);
     expect(report.parameters).toMatchObject({ trained, total: 134_515_008 + trained });

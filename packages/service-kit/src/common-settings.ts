@@ -47,6 +47,17 @@ const folder = (variable: string, fallback: string, description: string) =>
 export const dataDir = folder('DATA_DIR', './data', 'Folder of datasets, adapters, checkpoints and merged models.');
 export const modelsDir = folder('MODELS_DIR', './models', 'Folder with one folder per base model.');
 
+export const tokenCacheBytes = setting({
+  variable: 'TOKEN_CACHE_BYTES',
+  schema: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+  fallback: '21474836480',
+  unit: 'bytes',
+  example: '107374182400',
+  description:
+    'Of disk for datasets as tokens, which are made once and kept for the next job. The least recently used go first; ' +
+    'what a job reads stays, whatever the bound.',
+});
+
 export const shutdownTimeoutMs = setting({
   variable: 'SHUTDOWN_TIMEOUT_MS',
   schema: Type.Integer({ minimum: 100, maximum: 600_000 }),

@@ -1,5 +1,5 @@
 import { type BatchLoss, type Classifier, type Decoder, type FeatureBatch, tokenBatchOf } from '@lorasmith/models';
-import { type Examples, exampleCount, type FeatureExamples, type TokenExamples } from '@lorasmith/planning';
+import type { Examples, FeatureExamples } from '@lorasmith/planning';
 
 /** A micro-batch that its model can be run on. */
 export interface Batch {
@@ -14,6 +14,8 @@ export interface Batch {
 /** Joins a model with examples of its kind. */
 export interface BatchSource {
   count: number;
+  /** Tokens of the longest of all examples; 1 for a classifier's. */
+  longest: number;
   /** Tokens of the longest of these examples; 1 for a classifier's. */
   span(indices: ArrayLike<number>): number;
   /**
@@ -25,17 +27,20 @@ export interface BatchSource {
 }
 
 export function batchSource(model: Decoder | Classifier, examples: Examples): BatchSource {
-  const count = exampleCount(examples);
+  const { count, longest } = examples;
   if (examples.kind === 'tokens' && 'rotary' in model) {
+    const sequences = (indices: ArrayLike<number>) => Array.from(indices, (index) => examples.sequence(index));
     return {
       count,
+      longest,
       span: (indices) => longestOf(examples, indices),
-      batch: (indices, span) => runnable(model, tokenBatch(examples, indices, span), (batch) => batch.ids.length),
+      batch: (indices, span) => runnable(model, tokenBatchOf(sequences(indices), span), (batch) => batch.ids.length),
     };
   }
   if (examples.kind === 'features' && !('rotary' in model)) {
     return {
       count,
+      longest,
       span: () => 1,
       batch: (indices) => runnable(model, featureBatch(examples, indices), (batch) => batch.labels.length),
     };
@@ -55,29 +60,20 @@ function runnable<Kind>(
   };
 }
 
-function longestOf({ offsets }: TokenExamples, indices: ArrayLike<number>): number {
+function longestOf(examples: Examples, indices: ArrayLike<number>): number {
   let longest = 0;
-  for (let i = 0; i < indices.length; i++) {
-    const index = indices[i]!;
-    longest = Math.max(longest, offsets[index + 1]! - offsets[index]!);
-  }
+  for (let i = 0; i < indices.length; i++) longest = Math.max(longest, examples.lengthOf(indices[i]!));
   return longest;
 }
 
-function tokenBatch(examples: TokenExamples, indices: ArrayLike<number>, span: number) {
-  const { ids, trained, offsets } = examples;
-  return tokenBatchOf(
-    Array.from(indices, (index) => {
-      const [start, end] = [offsets[index]!, offsets[index + 1]!];
-      return { ids: ids.subarray(start, end), trained: trained.subarray(start, end) };
-    }),
-    span,
-  );
-}
-
 function featureBatch(examples: FeatureExamples, indices: ArrayLike<number>): FeatureBatch {
-  const { features, width, labels } = examples;
-  const chosen = new Float32Array(indices.length * width);
-  Array.from(indices, (index, row) => chosen.set(features.subarray(index * width, (index + 1) * width), row * width));
-  return { features: chosen, width, labels: Int32Array.from(indices, (index) => labels[index]!) };
+  const { width } = examples;
+  const features = new Float32Array(indices.length * width);
+  const labels = new Int32Array(indices.length);
+  for (let i = 0; i < indices.length; i++) {
+    const row = examples.row(indices[i]!);
+    features.set(row.features, i * width);
+    labels[i] = row.label;
+  }
+  return { features, width, labels };
 }

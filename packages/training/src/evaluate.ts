@@ -8,10 +8,9 @@ export async function evaluate(source: BatchSource, batchSize: number, signal: A
   let labels = 0;
   let tokens = 0;
   let correct: number | null = 0;
-  const span = source.span(Array.from({ length: source.count }, (_, i) => i));
   for (let first = 0; first < source.count; first += batchSize) {
     const indices = Array.from({ length: Math.min(batchSize, source.count - first) }, (_, i) => first + i);
-    const batch = source.batch(indices, span);
+    const batch = source.batch(indices, source.longest);
     const result = batch.loss();
     lossSum += result.lossSum;
     labels += result.labels;

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { AdapterManifest, Dataset, JobSpec, LoraSettings, NewJobEvent } from '@lorasmith/contracts';
 import { manifestLora, type PeftAdapter, readPeftFolder, writePeftFolder } from '@lorasmith/lora';
 import { digestWeights, readModelFolder } from '@lorasmith/model-folder';
-import { inheritLora, planJob, type Target } from '@lorasmith/planning';
+import { type ExampleStore, inheritLora, openExampleStore, planJob, type Target } from '@lorasmith/planning';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { aJob, writeRows } from '../test/a-job.js';
@@ -18,8 +18,10 @@ const fixture = (name: string) =>
   fileURLToPath(new URL(`../../../test/fixtures/lora-options/${name}`, import.meta.url));
 
 let root: string;
+let examples: ExampleStore;
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'lora-options-'));
+  examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
 });
 afterEach(() => rm(root, { recursive: true }));
 
@@ -72,7 +74,9 @@ async function rowsOf(folder: string): Promise<{ dataset: Dataset; rowsFile: str
 
 async function targetsOf(folder: string, spec: JobSpec): Promise<Target[]> {
   const model = await readModelFolder(join(folder, 'base'));
-  return (await planJob({ spec, model, ...(await rowsOf(folder)) })).targets;
+  const plan = await planJob({ spec, model, examples, ...(await rowsOf(folder)) });
+  await plan.close();
+  return plan.targets;
 }
 
 function flat(adapter: PeftAdapter, targets: readonly Target[]): Float32Array {
@@ -148,6 +152,7 @@ describe.each(['patterns', 'lora-plus'])('%s', (name) => {
     const outcome = await train({
       spec,
       modelFolder: join(folder, 'base'),
+      examples,
       ...(await rowsOf(folder)),
       checkpointFolder: join(root, 'checkpoints'),
       outputFolder,

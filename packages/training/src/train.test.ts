@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Dataset, type JobSpec, type NewJobEvent, ProductError } from '@lorasmith/contracts';
 import { readPeftFolder } from '@lorasmith/lora';
+import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
 import { liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -18,11 +19,13 @@ interface Base {
 }
 
 let root: string;
+let examples: ExampleStore;
 let llama: Base;
 let classifier: Base;
 let folders = 0;
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'train-'));
+  examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
   const base = async (name: string, format: Dataset['format'], rows: object[]): Promise<Base> => {
     const modelFolder = join(root, name);
     await mkdir(modelFolder);
@@ -64,6 +67,7 @@ async function attempt(base: Base, spec: JobSpec, options: AttemptOptions = {}):
   const outcome = await train({
     ...base,
     spec,
+    examples,
     checkpointFolder: checkpointFolder ?? join(root, `checkpoints-${folders}`),
     outputFolder,
     initialAdapterFolder,

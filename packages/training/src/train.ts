@@ -11,7 +11,7 @@ import type {
 import { LoraAdapter } from '@lorasmith/lora';
 import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
 import type { Classifier, Decoder, LoadOptions } from '@lorasmith/models';
-import { planJob } from '@lorasmith/planning';
+import { type ExampleStore, type Plan, planJob } from '@lorasmith/planning';
 import { engine, kernelsInUse } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
 import { BaseModelCache } from './base-model-cache.js';
@@ -28,6 +28,8 @@ export interface TrainOptions {
   dataset: Dataset;
   /** The dataset's rows, JSONL. */
   rowsFile: string;
+  /** Where the rows are kept as tokens. */
+  examples: ExampleStore;
   /** The newest checkpoint of this run in it is gone on from; new ones are written there. */
   checkpointFolder: string;
   /** The PEFT files are written here; it must exist. */
@@ -62,12 +64,20 @@ export type TrainOutcome = {
  * what planning finds wrong with the data
  */
 export async function train(options: TrainOptions): Promise<TrainOutcome> {
-  const { spec, signal, dataset } = options;
+  const { spec, dataset, rowsFile, examples, machine = null, signal } = options;
   const model = await readModelFolder(options.modelFolder);
   const { initialAdapterFolder: initialFolder } = options;
-  const manifest = initialFolder === null ? null : await readInitialManifest(initialFolder);
-  const { rowsFile, machine = null } = options;
-  const plan = await planJob({ spec, model, dataset, rowsFile, initial: manifest, machine, signal });
+  const initial = initialFolder === null ? null : await readInitialManifest(initialFolder);
+  const plan = await planJob({ spec, model, dataset, rowsFile, examples, initial, machine, signal });
+  try {
+    return await trainPlanned(options, model, plan);
+  } finally {
+    await plan.close();
+  }
+}
+
+async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Plan): Promise<TrainOutcome> {
+  const { spec, signal, dataset, machine = null, initialAdapterFolder: initialFolder } = options;
   const precision = choosePrecision(spec.training.precision, model.architecture.family, machine);
   const report: Report = { ...plan.report, precision };
   options.onEvent({ type: 'report-ready', data: { report } });

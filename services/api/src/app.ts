@@ -1,4 +1,5 @@
 import type { JobStore } from '@lorasmith/job-store';
+import type { ExampleStore } from '@lorasmith/planning';
 import { createHttpApp, type HttpApp, healthRoutes, type ReadyCheck } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import type { FastifyBaseLogger } from 'fastify';
@@ -18,6 +19,8 @@ export interface AppDependencies {
   jobs: JobStore;
   datasets: BundleStore;
   adapters: BundleStore;
+  /** Datasets as tokens. */
+  examples: ExampleStore;
   preflight: Preflight;
   /** Base models. */
   modelsDir: string;
@@ -47,7 +50,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
 
   await registerOpenapi(app);
   await app.register(healthRoutes, { checks: dependencies.readyChecks });
-  await app.register(datasetRoutes, { catalog, jobs, maxBytes: datasetLimits.maxBytes });
+  await app.register(datasetRoutes, { catalog, jobs, examples: dependencies.examples, maxBytes: datasetLimits.maxBytes });
   await app.register(jobRoutes, { jobs, submission });
   await app.register(eventRoutes, { jobs, heartbeatMs: dependencies.heartbeatMs });
   await app.register(adapterRoutes, { registryUrl });

@@ -1,6 +1,7 @@
 import { access } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { createJobStore } from '@lorasmith/job-store';
+import { openExampleStore } from '@lorasmith/planning';
 import { connectRedis, createLogger, readConfigOrExit, redisReady, shutDownInOrder } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';
 import { checkRegistry } from './adapters/check-registry.js';
@@ -29,9 +30,13 @@ const jobs = createJobStore({
   prefix: config.redis.prefix,
   onQueueError: (job, error) => logger.error({ job, err: error }, 'a job could not be queued yet; a worker will do it'),
 });
+const tokens = { dataDir: config.dataDir, maxBytes: config.tokenCacheBytes };
+const examples = await openExampleStore(tokens);
+await examples.sweep((dataset) => datasets.has(dataset));
 const preflight = createPreflight({
   threadFile: fileURLToPath(new URL('./jobs/preflight-thread.js', import.meta.url)),
   ...config.preflight,
+  tokens,
 });
 
 const app = await buildApp({
@@ -39,6 +44,7 @@ const app = await buildApp({
   jobs,
   datasets,
   adapters,
+  examples,
   preflight,
   modelsDir: config.modelsDir,
   registryUrl: config.registryUrl,

@@ -8,6 +8,7 @@ import {
   redisUrl,
   setting,
   shutdownTimeoutMs,
+  tokenCacheBytes,
 } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 
@@ -26,6 +27,7 @@ export const API_SETTINGS = {
   logLevel,
   dataDir,
   modelsDir,
+  tokenCacheBytes,
   shutdownTimeoutMs,
   http: {
     host: setting({

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createJobStore, type JobStore } from '@lorasmith/job-store';
+import { openExampleStore } from '@lorasmith/planning';
 import { connectRedis, createLogger, type HttpApp, redisReady } from '@lorasmith/service-kit';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -41,17 +42,20 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   const jobs = createJobStore({ redis, ...(options.prefix === undefined ? {} : { prefix: options.prefix }) });
   const datasets = await openBundleStore({ root: folder, kind: 'datasets' });
   const adapters = await openBundleStore({ root: folder, kind: 'adapters' });
+  const tokens = { dataDir: folder, maxBytes: 2 ** 30 };
   const preflight = createPreflight({
     threadFile: THREAD_FILE,
     threads: 1,
     maxWaiting: 4,
     timeoutMs: options.preflightTimeoutMs ?? 20_000,
+    tokens,
   });
   const app = await buildApp({
     logger,
     jobs,
     datasets,
     adapters,
+    examples: await openExampleStore(tokens),
     preflight,
     modelsDir,
     registryUrl: 'http://127.0.0.1:9',

@@ -26,6 +26,7 @@ const worker = await startWorker({
   prefix: config.redis.prefix,
   dataDir: config.dataDir,
   modelsDir: config.modelsDir,
+  tokenCacheBytes: config.tokenCacheBytes,
   workerName: config.workerName,
   trainerProgram: fileURLToPath(new URL('trainer/child-main.js', import.meta.url)),
   probeProgram: fileURLToPath(new URL('trainer/probe-main.js', import.meta.url)),

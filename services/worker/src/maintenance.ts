@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobStore } from '@lorasmith/job-store';
+import type { ExampleStore } from '@lorasmith/planning';
 import type { BundleStore } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import type { JobFolders } from './job-folders.js';
@@ -13,6 +14,9 @@ export interface MaintenanceOptions {
   store: Pick<JobStore, 'reconcile' | 'getJob'>;
   folders: JobFolders;
   adapters: BundleStore;
+  datasets: BundleStore;
+  /** Of this host. */
+  examples: ExampleStore;
   log: Logger;
   reconcileEveryMs?: number;
 }
@@ -23,7 +27,7 @@ export interface MaintenanceOptions {
  * @returns ends it, after what is being done
  */
 export function startMaintenance(options: MaintenanceOptions): () => Promise<void> {
-  const { store, folders, adapters, log, reconcileEveryMs = RECONCILE_EVERY_MS } = options;
+  const { store, folders, adapters, datasets, examples, log, reconcileEveryMs = RECONCILE_EVERY_MS } = options;
   const over = new AbortController();
 
   const repeat = async (name: string, everyMs: number, work: () => Promise<object>) => {
@@ -44,6 +48,7 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
     repeat('leftovers removed', SWEEP_EVERY_MS, async () => ({
       jobFolders: await folders.sweep(store),
       stagings: await adapters.sweepStaging(STAGING_LEFTOVER_MS),
+      tokenized: await examples.sweep((dataset) => datasets.has(dataset)),
     })),
   ];
   return async () => {

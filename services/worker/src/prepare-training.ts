@@ -1,6 +1,7 @@
 import { DATASET_FILES, type Dataset, type JobSpec, type MachineProfile, ProductError } from '@lorasmith/contracts';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { openBaseModel } from '@lorasmith/model-folder';
+import type { ExampleStoreOptions } from '@lorasmith/planning';
 import type { BundleStore, HeldBundle } from '@lorasmith/storage';
 import type { JobFolders } from './job-folders.js';
 import { specOf } from './job-spec.js';
@@ -14,6 +15,8 @@ export interface TrainingSources {
   folders: JobFolders;
   /** What was measured of this machine. */
   machine: MachineProfile | null;
+  /** Where datasets are kept as tokens. */
+  tokens: ExampleStoreOptions;
 }
 
 /** What a trainer needs, and what keeps it on this host. */
@@ -47,6 +50,7 @@ export async function prepareTraining(sources: TrainingSources, attempt: JobAtte
       spec,
       dataset,
       machine: sources.machine,
+      tokens: sources.tokens,
       paths: {
         modelFolder: model.path,
         rowsFile: (await hold(sources.datasets, spec.dataset)).path(DATASET_FILES.rows),

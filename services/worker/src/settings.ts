@@ -8,6 +8,7 @@ import {
   redisUrl,
   setting,
   shutdownTimeoutMs,
+  tokenCacheBytes,
 } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 
@@ -68,6 +69,7 @@ export const WORKER_SETTINGS = {
   redis: { url: redisUrl, prefix: redisPrefix },
   dataDir,
   modelsDir,
+  tokenCacheBytes,
   workerName,
   jobLockMs,
   trainerIdleMs,

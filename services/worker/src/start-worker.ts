@@ -1,4 +1,5 @@
 import { createJobStore } from '@lorasmith/job-store';
+import { openExampleStore } from '@lorasmith/planning';
 import { openBundleStore } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
@@ -19,6 +20,8 @@ export interface WorkerOptions {
   prefix: string;
   dataDir: string;
   modelsDir: string;
+  /** Of disk for datasets as tokens. @defaultValue 20 GiB */
+  tokenCacheBytes?: number;
   /** Told to users, and to whoever looks into Redis. */
   workerName: string;
   /** The program that trains, forked per base model in use. */
@@ -78,7 +81,8 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
       .publish(machine)
       .catch((error: unknown) => log.warn({ err: error }, 'what was measured of the machine could not be told'));
   }
-  const sources = { modelsDir, datasets, adapters, folders, machine };
+  const tokens = { dataDir, maxBytes: options.tokenCacheBytes ?? 20 * 2 ** 30 };
+  const sources = { modelsDir, datasets, adapters, folders, machine, tokens };
   const { watchIntervalMs = 1_000, jobLockMs = 120_000 } = options;
   const queue = startTrainQueue({
     redis,
@@ -88,7 +92,14 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     run: (id, runOptions) => runJob({ store, sources, pool, log, workerName, watchIntervalMs }, id, runOptions),
     log,
   });
-  const endMaintenance = startMaintenance({ store, folders, adapters, log });
+  const endMaintenance = startMaintenance({
+    store,
+    folders,
+    adapters,
+    datasets,
+    examples: await openExampleStore(tokens),
+    log,
+  });
   queue.ready().then(
     () => log.info({ worker: workerName }, 'ready for jobs'),
     (error: unknown) => log.error({ err: error }, 'the queue was not reached'),

@@ -50,6 +50,7 @@ function order(behaviour: string, baseModel = 'one'): TrainingOrder {
     spec: aJobSpec(behaviour, { base_model: baseModel }),
     dataset: { id: DATASET } as never,
     machine: null,
+    tokens: { dataDir: '/nowhere', maxBytes: 0 },
     paths: {
       modelFolder: folder,
       rowsFile: path.join(folder, 'rows.jsonl'),

@@ -1,6 +1,6 @@
 import type { TrainingSettings } from '@lorasmith/contracts';
 import type { StepCounts } from '../count-steps.js';
-import { type Examples, exampleCount } from '../examples.js';
+import type { Examples } from '../examples.js';
 import { RowOrder } from '../row-order.js';
 
 /** How much a job's micro-batches hold: the largest decides memory, the sums decide time. */
@@ -19,29 +19,29 @@ export interface BatchLoad {
   microBatchesPerStep: number;
 }
 
-/** A job may have millions of steps; the batches of so many tell what the others will be like. */
+/** A job may have millions of steps; the batches of so many, or of so many examples, tell what the others will be like. */
 const MOST_STEPS = 20_000;
+const MOST_EXAMPLES = 500_000;
 
 /** Looks at the very micro-batches that the job will train on. */
 export function batchLoad(examples: Examples, settings: TrainingSettings, steps: StepCounts): BatchLoad {
-  const count = exampleCount(examples);
-  const order = new RowOrder(count, {
+  const order = new RowOrder(examples.count, {
     batchSize: settings.batch_size,
     accumulation: settings.gradient_accumulation_steps,
     seed: settings.seed,
   });
-  const labels = labelCounts(examples);
-  const looked = Math.min(steps.total, MOST_STEPS);
   const load = { mostTokens: 0, mostLabels: 0, longestRow: 0 };
   const sums = { tokens: 0, labels: 0, squares: 0, microBatches: 0 };
-  for (let step = 0; step < looked; step++) {
-    for (const microBatch of order.rowsOf(step).microBatches) {
+  let examplesLooked = 0;
+  let looked = 0;
+  while (looked < Math.min(steps.total, MOST_STEPS) && examplesLooked < MOST_EXAMPLES) {
+    for (const microBatch of order.rowsOf(looked).microBatches) {
       let batchTokens = 0;
       let batchLabels = 0;
       for (const index of microBatch) {
-        const length = lengthOf(examples, index);
+        const length = examples.lengthOf(index);
         batchTokens += length;
-        batchLabels += labels[index]!;
+        batchLabels += examples.labelsOf(index);
         sums.squares += length ** 2;
         load.longestRow = Math.max(load.longestRow, length);
       }
@@ -50,7 +50,9 @@ export function batchLoad(examples: Examples, settings: TrainingSettings, steps:
       sums.tokens += batchTokens;
       sums.labels += batchLabels;
       sums.microBatches += 1;
+      examplesLooked += microBatch.length;
     }
+    looked++;
   }
   return {
     ...load,
@@ -59,19 +61,4 @@ export function batchLoad(examples: Examples, settings: TrainingSettings, steps:
     squaresPerStep: sums.squares / looked,
     microBatchesPerStep: sums.microBatches / looked,
   };
-}
-
-function lengthOf(examples: Examples, index: number): number {
-  return examples.kind === 'tokens' ? examples.offsets[index + 1]! - examples.offsets[index]! : 1;
-}
-
-function labelCounts(examples: Examples): Int32Array {
-  const counts = new Int32Array(exampleCount(examples));
-  if (examples.kind === 'features') return counts.fill(1);
-  for (let index = 0; index < counts.length; index++) {
-    let labels = 0;
-    for (let at = examples.offsets[index]!; at < examples.offsets[index + 1]!; at++) labels += examples.trained[at]!;
-    counts[index] = labels;
-  }
-  return counts;
 }

@@ -21,10 +21,14 @@ function examples(rows: number, length: number): TokenExamples {
   const tokens = rows * length;
   return {
     kind: 'tokens',
-    ids: new Int32Array(tokens),
-    trained: new Uint8Array(tokens).fill(1),
-    offsets: Float64Array.from({ length: rows + 1 }, (_, row) => row * length),
-    lines: Int32Array.from({ length: rows }, (_, row) => row + 1),
+    count: rows,
+    tokens,
+    trainedTokens: tokens,
+    longest: length,
+    lengthOf: () => length,
+    labelsOf: () => length,
+    lineOf: (row) => row + 1,
+    sequence: () => ({ ids: new Int32Array(length), trained: new Uint8Array(length).fill(1) }),
   };
 }
 
@@ -41,7 +45,7 @@ function job(rows: TokenExamples, training: Partial<JobSpec['training']> = {}, m
   const spec = Value.Default(JobSpec, request) as JobSpec;
   const layers = chooseTargets(model.modules, spec.lora, model);
   const targets = layers.map((layer) => ({ ...layer, rank: spec.lora.r, scale: 2 }));
-  const steps = { perEpoch: Math.ceil(rows.lines.length / spec.training.batch_size), total: 10, warmup: 0 };
+  const steps = { perEpoch: Math.ceil(rows.count / spec.training.batch_size), total: 10, warmup: 0 };
   return { spec, model, targets, training: rows, validation: null, steps, machine };
 }
 

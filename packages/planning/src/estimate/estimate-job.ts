@@ -1,7 +1,7 @@
 import { type JobSpec, type MachineProfile, ProductError, type Report } from '@lorasmith/contracts';
 import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
 import type { StepCounts } from '../count-steps.js';
-import { type Examples, exampleCount } from '../examples.js';
+import type { Examples } from '../examples.js';
 import type { Target } from '../target-ranks.js';
 import { type BatchLoad, batchLoad } from './batch-load.js';
 import { decoderMemory } from './estimate-memory.js';
@@ -112,6 +112,5 @@ function evaluationSeconds({ spec, validation, steps }: JobToEstimate, secondsPe
   if (validation === null || validation.kind !== 'tokens') return 0;
   const every = spec.training.eval_every_steps;
   const evaluations = 2 + (every === null ? 0 : Math.floor(steps.total / every));
-  const tokens = validation.offsets[exampleCount(validation)]!;
-  return evaluations * tokens * secondsPerToken * 0.45;
+  return evaluations * validation.tokens * secondsPerToken * 0.45;
 }

@@ -1,6 +1,7 @@
 import multipart from '@fastify/multipart';
 import { Dataset, DatasetPage, PageQuery, ProductError } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
+import type { ExampleStore } from '@lorasmith/planning';
 import { drainBody, type HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
@@ -10,6 +11,7 @@ import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
 export interface DatasetRoutesOptions {
   catalog: DatasetCatalog;
   jobs: Pick<JobStore, 'activeJobsOfDataset'>;
+  examples: Pick<ExampleStore, 'removeDataset'>;
   maxBytes: number;
 }
 
@@ -36,7 +38,7 @@ const UPLOAD_BODY = {
   },
 };
 
-export async function datasetRoutes(app: HttpApp, { catalog, jobs, maxBytes }: DatasetRoutesOptions): Promise<void> {
+export async function datasetRoutes(app: HttpApp, { catalog, jobs, examples, maxBytes }: DatasetRoutesOptions): Promise<void> {
   await app.register(uploadRoute, { catalog, maxBytes });
 
   app.get(
@@ -78,7 +80,7 @@ export async function datasetRoutes(app: HttpApp, { catalog, jobs, maxBytes }: D
         response: { 204: noBody('Deleted.'), ...errorAnswers(404, 409, 503) },
       },
     },
-    async ({ params }, reply) => {
+    async ({ params, log }, reply) => {
       const { id } = await catalog.get(params.id);
       const users = await jobs.activeJobsOfDataset(id);
       if (users.length > 0) {
@@ -86,13 +88,15 @@ export async function datasetRoutes(app: HttpApp, { catalog, jobs, maxBytes }: D
         throw new ProductError('in_use', message, { param: 'id' });
       }
       await catalog.delete(id);
+      // What stays is removed by a worker's next sweep.
+      await examples.removeDataset(id).catch((error: unknown) => log.warn({ err: error }, 'tokens were not removed'));
       return reply.code(204).send();
     },
   );
 }
 
 /** In a scope of its own: elsewhere a body is JSON and nothing else. */
-async function uploadRoute(app: HttpApp, { catalog, maxBytes }: Omit<DatasetRoutesOptions, 'jobs'>): Promise<void> {
+async function uploadRoute(app: HttpApp, { catalog, maxBytes }: Omit<DatasetRoutesOptions, 'jobs' | 'examples'>): Promise<void> {
   app.removeAllContentTypeParsers();
   await app.register(multipart);
   app.addContentTypeParser(RAW_CONTENT_TYPES, (_request, payload, done) => done(null, payload));

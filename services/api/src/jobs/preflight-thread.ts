@@ -1,15 +1,19 @@
 import { ProductError } from '@lorasmith/contracts';
 import { openBaseModel } from '@lorasmith/model-folder';
-import { planJob } from '@lorasmith/planning';
+import { type ExampleStoreOptions, openExampleStore, planJob } from '@lorasmith/planning';
 import type { PreflightAnswer, PreflightTask } from './preflight-task.js';
 
 /** Runs in a worker thread: plans the job as its trainer will, and keeps the report. */
-export default async function preflight(task: PreflightTask): Promise<PreflightAnswer> {
+export default async function preflight(
+  task: PreflightTask & { tokens: ExampleStoreOptions },
+): Promise<PreflightAnswer> {
   try {
     const model = await openBaseModel(task.modelsDir, task.spec.base_model);
-    const { spec, dataset, rowsFile, initial, machine } = task;
-    const { report } = await planJob({ spec, model, dataset, rowsFile, initial, machine });
-    return { report };
+    const { spec, dataset, rowsFile, initial, machine, tokens } = task;
+    const examples = await openExampleStore(tokens);
+    const plan = await planJob({ spec, model, dataset, rowsFile, examples, initial, machine });
+    await plan.close();
+    return { report: plan.report };
   } catch (error) {
     if (!(error instanceof ProductError)) throw error;
     const { code, message, param, details } = error;

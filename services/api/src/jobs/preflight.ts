@@ -1,4 +1,5 @@
 import { ProductError, type Report } from '@lorasmith/contracts';
+import type { ExampleStoreOptions } from '@lorasmith/planning';
 import { Piscina } from 'piscina';
 import type { PreflightAnswer, PreflightTask } from './preflight-task.js';
 
@@ -14,6 +15,8 @@ export interface PreflightOptions {
    * whatever it does.
    */
   timeoutMs: number;
+  /** Where datasets are kept as tokens. */
+  tokens: ExampleStoreOptions;
 }
 
 /** Works out what a job would do, beside the event loop: a chat template is code that comes with a model, and may loop. */
@@ -29,8 +32,9 @@ const IDLE_MS = 60_000;
 /** Planning reads about 2 MB of a dataset in a second on a slow core; a quarter of that is still slow, not stuck. */
 const MIN_BYTES_PER_SECOND = 500_000;
 
-export function createPreflight({ threadFile, threads, maxWaiting, timeoutMs }: PreflightOptions): Preflight {
-  const pool = new Piscina<PreflightTask, PreflightAnswer>({
+export function createPreflight(options: PreflightOptions): Preflight {
+  const { threadFile, threads, maxWaiting, timeoutMs, tokens } = options;
+  const pool = new Piscina<PreflightTask & { tokens: ExampleStoreOptions }, PreflightAnswer>({
     filename: threadFile,
     minThreads: 0,
     maxThreads: threads,
@@ -43,7 +47,7 @@ export function createPreflight({ threadFile, threads, maxWaiting, timeoutMs }: 
   return {
     async report(task) {
       const limitMs = timeoutMs + Math.ceil((task.dataset.bytes / MIN_BYTES_PER_SECOND) * 1000);
-      const answer = await pool.run(task, { signal: AbortSignal.timeout(limitMs) }).catch((error) => {
+      const answer = await pool.run({ ...task, tokens }, { signal: AbortSignal.timeout(limitMs) }).catch((error) => {
         throw poolError(error, limitMs);
       });
       if ('report' in answer) return answer.report;

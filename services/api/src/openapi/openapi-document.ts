@@ -1,4 +1,5 @@
 import { createJobStore } from '@lorasmith/job-store';
+import { openExampleStore } from '@lorasmith/planning';
 import { createLogger } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
@@ -18,6 +19,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     jobs,
     datasets: await openBundleStore({ root: folder, kind: 'datasets' }),
     adapters: await openBundleStore({ root: folder, kind: 'adapters' }),
+    examples: await openExampleStore({ dataDir: folder, maxBytes: 0 }),
     preflight: { report: () => Promise.reject(new Error('not for use')), close: async () => {} },
     modelsDir: folder,
     registryUrl: 'http://127.0.0.1',

@@ -1,3 +1,4 @@
+import { openExampleStore } from '@lorasmith/planning';
 import { BaseModelCache, engine, train, useFusedOps } from '@lorasmith/training';
 import { loadingLog } from './loading-log.js';
 import { serveTrainer } from './serve-trainer.js';
@@ -10,6 +11,8 @@ const cache = new BaseModelCache();
 const onLoading = loadingLog(console.log);
 
 serveTrainer({
-  train: ({ spec, dataset, machine, paths }, { signal, onEvent }) =>
-    train({ spec, dataset, machine, ...paths, signal, onEvent, onLoading, cache }),
+  train: async ({ spec, dataset, machine, tokens, paths }, { signal, onEvent }) => {
+    const examples = await openExampleStore(tokens);
+    return await train({ spec, dataset, machine, examples, ...paths, signal, onEvent, onLoading, cache });
+  },
 });

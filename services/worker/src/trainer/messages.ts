@@ -9,6 +9,7 @@ import type {
   Report,
   TrainingResult,
 } from '@lorasmith/contracts';
+import type { ExampleStoreOptions } from '@lorasmith/planning';
 
 /**
  * Why a training is stopped before its end. `cancel`: the user wants it, nothing is kept. `shutdown`: the worker ends,
@@ -34,6 +35,8 @@ export interface TrainingOrder {
   spec: JobSpec;
   dataset: Dataset;
   machine: MachineProfile | null;
+  /** Where its dataset is kept as tokens. */
+  tokens: ExampleStoreOptions;
   paths: TrainingPaths;
 }
 

@@ -1,0 +1,31 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isMissing, modelFileLabel, unreadable } from './json-file.js';
+
+/** Everything that has a say in how text becomes tokens, besides the architecture. */
+const FILES = ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja'];
+
+/**
+ * Changes when the tokenizer or the chat template of a base-model folder changes.
+ *
+ * @returns sha256, hexadecimal
+ * @throws ProductError model_file_corrupt when a file cannot be read
+ */
+export async function digestTokenizer(folder: string): Promise<string> {
+  const all = createHash('sha256');
+  for (const file of FILES) {
+    const content = await readIfThere(folder, file);
+    if (content !== null) all.update(`${file} ${createHash('sha256').update(content).digest('hex')}\n`);
+  }
+  return all.digest('hex');
+}
+
+async function readIfThere(folder: string, file: string): Promise<Uint8Array | null> {
+  try {
+    return await readFile(join(folder, file));
+  } catch (error) {
+    if (isMissing(error)) return null;
+    throw unreadable(error, modelFileLabel(folder, file));
+  }
+}

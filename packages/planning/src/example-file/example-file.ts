@@ -1,0 +1,129 @@
+import { createHash } from 'node:crypto';
+import { readSync } from 'node:fs';
+import { type FileHandle, open, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ProductError } from '@lorasmith/contracts';
+import { type Digest, systemErrorCode } from '@lorasmith/storage';
+import { type ExampleRecord, RECORD_BYTES, readRecord } from './example-record.js';
+import { EXAMPLE_FILES, type ExampleSummary, isExampleSummary } from './example-summary.js';
+
+/** Records read at once: a page of memory. */
+const BLOCK_RECORDS = 170;
+/** Blocks kept: 8 MB, the records of 350,000 examples. */
+const MAX_BLOCKS = 2048;
+/** Records read at once when all are read in turn. */
+const SCAN_RECORDS = 40_000;
+const VERIFY_BYTES = 2 ** 20;
+
+/**
+ * The examples of a dataset on disk, read by their number. Its files stay open, so it is read to its end even when it is
+ * removed meanwhile. Reads block: they are small, of a file just written or read, and wait in front of an engine call.
+ */
+export class ExampleFile {
+  readonly summary: ExampleSummary;
+  readonly #index: FileHandle;
+  readonly #words: FileHandle;
+  readonly #blocks = new Map<number, DataView>();
+
+  constructor({ summary, index, words }: { summary: ExampleSummary; index: FileHandle; words: FileHandle }) {
+    this.summary = summary;
+    this.#index = index;
+    this.#words = words;
+  }
+
+  get count(): number {
+    return this.summary.count;
+  }
+
+  record(number: number): ExampleRecord {
+    const block = Math.floor(number / BLOCK_RECORDS);
+    return readRecord(this.#block(block), (number - block * BLOCK_RECORDS) * RECORD_BYTES);
+  }
+
+  /** Every record in turn. */
+  *records(): Generator<ExampleRecord> {
+    for (let first = 0; first < this.count; first += SCAN_RECORDS) {
+      const length = Math.min(SCAN_RECORDS, this.count - first);
+      const records = this.#recordsFrom(first, length);
+      for (let number = 0; number < length; number++) yield readRecord(records, number * RECORD_BYTES);
+    }
+  }
+
+  /** `[words]` of an example, in memory of their own. */
+  words({ start, words }: ExampleRecord): Int32Array {
+    const content = new Int32Array(words);
+    readFully(this.#words, new Uint8Array(content.buffer), start * 4);
+    return content;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#index.close(), this.#words.close()]);
+  }
+
+  #block(block: number): DataView {
+    const known = this.#blocks.get(block);
+    if (known !== undefined) return known;
+    const first = block * BLOCK_RECORDS;
+    const records = this.#recordsFrom(first, Math.min(BLOCK_RECORDS, this.count - first));
+    // The oldest one goes: access is random, so another rule would gain little.
+    if (this.#blocks.size === MAX_BLOCKS) this.#blocks.delete(this.#blocks.keys().next().value!);
+    this.#blocks.set(block, records);
+    return records;
+  }
+
+  #recordsFrom(first: number, count: number): DataView {
+    const bytes = new Uint8Array(count * RECORD_BYTES);
+    readFully(this.#index, bytes, first * RECORD_BYTES);
+    return new DataView(bytes.buffer);
+  }
+}
+
+/**
+ * Opens the examples in a folder after every byte was compared with its checksum.
+ *
+ * @returns null when something is missing or damaged
+ * @throws ProductError `cancelled` when the signal is aborted
+ */
+export async function openExampleFile(folder: string, signal?: AbortSignal): Promise<ExampleFile | null> {
+  const handles: FileHandle[] = [];
+  let file: ExampleFile | null = null;
+  try {
+    const summary: unknown = JSON.parse(await readFile(join(folder, EXAMPLE_FILES.summary), 'utf8'));
+    if (!isExampleSummary(summary)) return null;
+    for (const name of ['index', 'words'] as const) {
+      const handle = await open(join(folder, EXAMPLE_FILES[name]), 'r');
+      handles.push(handle);
+      if (!(await isWhole(handle, summary.files[name], signal))) return null;
+    }
+    const [index, words] = handles;
+    file = new ExampleFile({ summary, index: index!, words: words! });
+    return file;
+  } catch (error) {
+    if (error instanceof SyntaxError || systemErrorCode(error) === 'ENOENT') return null;
+    throw error;
+  } finally {
+    if (file === null) await Promise.all(handles.map((handle) => handle.close()));
+  }
+}
+
+async function isWhole(handle: FileHandle, { bytes, sha256 }: Digest, signal?: AbortSignal): Promise<boolean> {
+  if ((await handle.stat()).size !== bytes) return false;
+  const hash = createHash('sha256');
+  const block = Buffer.allocUnsafe(VERIFY_BYTES);
+  for (let position = 0; position < bytes; ) {
+    if (signal?.aborted) throw new ProductError('cancelled', `Planning was stopped (${String(signal.reason)}).`);
+    const { bytesRead } = await handle.read(block, 0, block.length, position);
+    if (bytesRead === 0) return false;
+    hash.update(block.subarray(0, bytesRead));
+    position += bytesRead;
+  }
+  return hash.digest('hex') === sha256;
+}
+
+function readFully({ fd }: FileHandle, into: Uint8Array, position: number): void {
+  for (let done = 0; done < into.length; ) {
+    const read = readSync(fd, into, done, into.length - done, position + done);
+    if (read === 0) throw new ProductError('internal_error', 'A file of tokens was cut short while it was read.');
+    done += read;
+  }
+}

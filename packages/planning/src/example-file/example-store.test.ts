@@ -1,0 +1,159 @@
+import { mkdtemp, readdir, rm, stat, truncate, utimes } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type ExampleId, type ExampleStore, type OpenExamples, openExampleStore } from './example-store.js';
+import type { ExampleNotes } from './example-summary.js';
+import type { ExampleWriter } from './example-writer.js';
+
+const NOTES: ExampleNotes = {
+  counts: { overflowed: 0, dropped: 1, truncated: 0, split: 0, longest: 3 },
+  warnings: [{ code: 'special_token_in_text', message: 'a warning', line: 2 }],
+};
+const idOf = (dataset: string, digest = 'a') => ({ dataset, digest: digest.repeat(64) });
+const HOUR_MS = 3_600_000;
+
+let dataDir: string;
+let store: ExampleStore;
+const inUse: OpenExamples[] = [];
+beforeEach(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), 'example-store-'));
+  store = await openExampleStore({ dataDir, maxBytes: 2 ** 30 });
+});
+afterEach(async () => {
+  await Promise.all(inUse.splice(0).map((examples) => examples.close()));
+  await rm(dataDir, { recursive: true });
+});
+
+/** Examples of one token each, `first` and those that follow it. */
+const filledWith = (first: number, count: number) => async (writer: ExampleWriter) => {
+  for (let row = 0; row < count; row++)
+    writer.add({ words: Int32Array.of(first + row), trained: 0, row, line: row + 1 });
+  return NOTES;
+};
+
+async function made(id: ExampleId, first = 0, count = 10, within = store): Promise<OpenExamples> {
+  const examples = await within.make(id, filledWith(first, count));
+  inUse.push(examples!);
+  return examples!;
+}
+
+function contentOf({ file }: OpenExamples): number[] {
+  return Array.from({ length: file.count }, (_, number) => file.words(file.record(number))[0]!);
+}
+
+const kept = () => readdir(join(dataDir, 'tokens'));
+const folderOf = async (dataset: string) => {
+  const name = (await kept()).find((bundle) => bundle.startsWith(`${dataset}-`));
+  return join(dataDir, 'tokens', name ?? 'none');
+};
+
+/** As if it was used so long ago. Its own word that it is in use is given once a minute. */
+async function age(dataset: string, hours: number): Promise<void> {
+  const then = new Date(Date.now() - hours * HOUR_MS);
+  await utimes(await folderOf(dataset), then, then);
+}
+
+describe('examples', () => {
+  test('are kept under what they were made from', async () => {
+    expect(await store.open(idOf('ds_1'))).toBeNull();
+    expect(contentOf(await made(idOf('ds_1'), 7, 3))).toEqual([7, 8, 9]);
+    const again = (await store.open(idOf('ds_1')))!;
+    inUse.push(again);
+    expect(contentOf(again)).toEqual([7, 8, 9]);
+    expect(again.file.summary.notes).toEqual(NOTES);
+    expect(await store.open(idOf('ds_1', 'b'))).toBeNull();
+    expect(await store.open(idOf('ds_2'))).toBeNull();
+  });
+
+  test('that went wrong leave nothing', async () => {
+    const wrong = store.make(idOf('ds_1'), async (writer) => {
+      await filledWith(0, 5)(writer);
+      throw new Error('a wrong row');
+    });
+    await expect(wrong).rejects.toThrow('a wrong row');
+    expect(await store.make(idOf('ds_1'), async () => null)).toBeNull();
+    expect(await kept()).toEqual([]);
+    expect(await readdir(join(dataDir, '.staging'))).toEqual([]);
+  });
+
+  test('made by several at once are whole for each of them, and kept once', async () => {
+    const stores = await Promise.all(Array.from({ length: 6 }, () => openExampleStore({ dataDir, maxBytes: 2 ** 30 })));
+    const all = await Promise.all(stores.map((within) => made(idOf('ds_1'), 100, 5000, within)));
+    const expected = Array.from({ length: 5000 }, (_, row) => 100 + row);
+    for (const examples of all) expect(contentOf(examples)).toEqual(expected);
+    expect(await kept()).toHaveLength(1);
+    expect(await readdir(join(dataDir, '.staging'))).toEqual([]);
+  });
+
+  test('that are damaged are removed and made anew', async () => {
+    await made(idOf('ds_1'), 5, 4);
+    await truncate(join(await folderOf('ds_1'), 'words.bin'), 7);
+    expect(await store.open(idOf('ds_1'))).toBeNull();
+    expect(await kept()).toEqual([]);
+    expect(contentOf(await made(idOf('ds_1'), 5, 4))).toEqual([5, 6, 7, 8]);
+  });
+
+  test('of a dataset are removed with it, and read to their end by who reads them', async () => {
+    const reading = await made(idOf('ds_1', 'a'), 3, 2000);
+    await made(idOf('ds_1', 'b'));
+    await made(idOf('ds_10', 'a'));
+    await store.removeDataset('ds_1');
+    expect(await kept()).toEqual([`ds_10-${'a'.repeat(64)}`]);
+    expect(contentOf(reading)).toEqual(Array.from({ length: 2000 }, (_, row) => 3 + row));
+  });
+
+  test('of datasets that are gone are swept, and so is what a maker that died left', async () => {
+    await made(idOf('ds_1'));
+    await made(idOf('ds_2'));
+    expect(await store.sweep(async (dataset) => dataset === 'ds_2')).toBe(1);
+    expect((await kept()).map((name) => name.split('-')[0])).toEqual(['ds_2']);
+  });
+});
+
+describe('the bound in bytes', () => {
+  /** Of the examples that `made` makes of 10 rows. */
+  async function bytesOf(dataset: string): Promise<number> {
+    const folder = await folderOf(dataset);
+    const sizes = await Promise.all((await readdir(folder)).map(async (name) => (await stat(join(folder, name))).size));
+    return sizes.reduce((sum, size) => sum + size, 0);
+  }
+
+  test('is kept by removing the least recently used first', async () => {
+    for (const [dataset, hours] of [
+      ['ds_1', 3],
+      ['ds_2', 5],
+      ['ds_3', 4],
+    ] as const) {
+      await (await made(idOf(dataset))).close();
+      await age(dataset, hours);
+    }
+    inUse.length = 0;
+    const two = await openExampleStore({ dataDir, maxBytes: 2 * (await bytesOf('ds_1')) + 1 });
+    await made(idOf('ds_4'), 0, 10, two);
+    expect((await kept()).map((name) => name.split('-')[0])).toEqual(['ds_1', 'ds_4']);
+  });
+
+  test('gives way to what is in use', async () => {
+    const none = await openExampleStore({ dataDir, maxBytes: 0 });
+    const reading = await made(idOf('ds_1'), 0, 10, none);
+    const alsoReading = await made(idOf('ds_2'), 50, 10, none);
+    expect(await kept()).toHaveLength(2);
+    await age('ds_1', 1);
+    await none.sweep(async () => true);
+    expect((await kept()).map((name) => name.split('-')[0])).toEqual(['ds_2']);
+    // Even what was taken for unused is read to its end.
+    expect(contentOf(reading)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(contentOf(alsoReading)).toHaveLength(10);
+  });
+
+  test('counts what is opened as used', async () => {
+    await made(idOf('ds_1'));
+    await age('ds_1', 2);
+    inUse.push((await store.open(idOf('ds_1')))!);
+    const none = await openExampleStore({ dataDir, maxBytes: 0 });
+    await expect.poll(async () => Date.now() - (await stat(await folderOf('ds_1'))).mtimeMs).toBeLessThan(HOUR_MS);
+    await none.sweep(async () => true);
+    expect(await kept()).toHaveLength(1);
+  });
+});

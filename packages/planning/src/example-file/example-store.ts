@@ -1,0 +1,159 @@
+import { readdir, stat, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
+import { type ExampleFile, openExampleFile } from './example-file.js';
+import { EXAMPLE_FILES, type ExampleNotes, type ExampleSummary } from './example-summary.js';
+import { ExampleWriter } from './example-writer.js';
+
+export interface ExampleStoreOptions {
+  /** Examples are in its folder `tokens`. */
+  dataDir: string;
+  /** Of all examples together. Those in use stay, whatever it says. */
+  maxBytes: number;
+}
+
+/** Examples opened for reading, kept from being evicted until they are closed. */
+export interface OpenExamples {
+  readonly file: ExampleFile;
+  close(): Promise<void>;
+}
+
+/** What is read for the examples of `ds_…` under these settings: an id that changes with anything that changes them. */
+export interface ExampleId {
+  dataset: string;
+  /** Hexadecimal. */
+  digest: string;
+}
+
+/**
+ * Datasets as tokens, made once and kept under what they were made from, bounded in bytes: the least recently used go
+ * first. A cache: whatever is missing or damaged is made again. Safe with several processes on the same folder.
+ */
+export interface ExampleStore {
+  /** Null when they are not there, or no longer whole. @throws ProductError `cancelled` */
+  open(id: ExampleId, signal?: AbortSignal): Promise<OpenExamples | null>;
+  /**
+   * Makes the examples and keeps them. Where another process was faster, its examples are kept; they are the same.
+   *
+   * @param fill writes every example; null when nothing is to be kept
+   * @throws ProductError `storage_full`; what `fill` throws
+   */
+  make(id: ExampleId, fill: (writer: ExampleWriter) => Promise<ExampleNotes | null>): Promise<OpenExamples | null>;
+  /** Removes all that was made of a dataset, for instance because it was deleted. */
+  removeDataset(dataset: string): Promise<void>;
+  /** Removes what was made of datasets that are no longer there. @returns how many */
+  sweep(isThere: (dataset: string) => Promise<boolean>): Promise<number>;
+}
+
+/** An open file says so this often, by the time of its folder. */
+const TOUCH_EVERY_MS = 60_000;
+/** What nobody has said to use for so long is not in use: many times what an engine call or a slow disk takes. */
+const IN_USE_MS = 15 * 60_000;
+/** What was not written to for so long was left by a process that died. */
+const STALE_STAGING_MS = 3_600_000;
+
+export async function openExampleStore({ dataDir, maxBytes }: ExampleStoreOptions): Promise<ExampleStore> {
+  const bundles = await openBundleStore({ root: dataDir, kind: 'tokens' });
+
+  return {
+    async open(id, signal) {
+      const name = bundleName(id);
+      if (!(await bundles.has(name))) return null;
+      const file = await openExampleFile(bundles.folder(name), signal);
+      if (file !== null) return heldOpen(bundles, name, file);
+      await bundles.delete(name);
+      return null;
+    },
+
+    async make(id, fill) {
+      await bundles.sweepStaging(STALE_STAGING_MS);
+      const name = bundleName(id);
+      const staging = await bundles.stage();
+      try {
+        const writer = new ExampleWriter(staging.path);
+        try {
+          const notes = await fill(writer);
+          if (notes === null) return null;
+          const summary: ExampleSummary = { count: writer.count, notes, files: writer.finish() };
+          await staging.write(EXAMPLE_FILES.summary, [Buffer.from(JSON.stringify(summary))]);
+        } finally {
+          writer.close();
+        }
+        // Open before others see it and may remove it.
+        const file = await openExampleFile(staging.path);
+        if (file === null) throw new Error('the examples just written read otherwise');
+        await bundles.publish(staging, name);
+        await evict(bundles, maxBytes);
+        return heldOpen(bundles, name, file);
+      } finally {
+        await staging.discard();
+      }
+    },
+
+    async removeDataset(dataset) {
+      for (const name of await bundles.list()) if (datasetOf(name) === dataset) await bundles.delete(name);
+    },
+
+    async sweep(isThere) {
+      let removed = await bundles.sweepStaging(STALE_STAGING_MS);
+      for (const name of await bundles.list()) {
+        if (!(await isThere(datasetOf(name))) && (await bundles.delete(name))) removed++;
+      }
+      await evict(bundles, maxBytes);
+      return removed;
+    },
+  };
+}
+
+function bundleName({ dataset, digest }: ExampleId): string {
+  return `${dataset}-${digest}`;
+}
+
+function datasetOf(name: string): string {
+  return name.slice(0, name.lastIndexOf('-'));
+}
+
+/** Open files are read to their end whatever happens to their names; that their folder is kept spares others the work. */
+function heldOpen(bundles: LocalBundleStore, name: string, file: ExampleFile): OpenExamples {
+  const touch = async () => {
+    const now = new Date();
+    // It may have been removed, with its dataset for instance.
+    await utimes(bundles.folder(name), now, now).catch(() => {});
+  };
+  void touch();
+  const timer = setInterval(() => void touch(), TOUCH_EVERY_MS).unref();
+  return {
+    file,
+    async close() {
+      clearInterval(timer);
+      await file.close();
+    },
+  };
+}
+
+/** Removes the least recently used until the rest is within the bound, or in use. */
+async function evict(bundles: LocalBundleStore, maxBytes: number): Promise<void> {
+  const entries = await Promise.all((await bundles.list()).map((name) => sizeOf(bundles, name)));
+  const oldestFirst = entries.filter((entry) => entry !== null).sort((a, b) => a.usedMs - b.usedMs);
+  let bytes = oldestFirst.reduce((sum, entry) => sum + entry.bytes, 0);
+  for (const entry of oldestFirst) {
+    if (bytes <= maxBytes || Date.now() - entry.usedMs < IN_USE_MS) return;
+    await bundles.delete(entry.name);
+    bytes -= entry.bytes;
+  }
+}
+
+async function sizeOf(
+  bundles: LocalBundleStore,
+  name: string,
+): Promise<{ name: string; bytes: number; usedMs: number } | null> {
+  const folder = bundles.folder(name);
+  try {
+    const { mtimeMs } = await stat(folder);
+    const sizes = await Promise.all((await readdir(folder)).map(async (file) => (await stat(join(folder, file))).size));
+    return { name, bytes: sizes.reduce((sum, size) => sum + size, 0), usedMs: mtimeMs };
+  } catch {
+    // Another process removed it just now.
+    return null;
+  }
+}

@@ -1,0 +1,185 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Dataset, JobSpec, type TextualRow } from '@lorasmith/contracts';
+import { loadChatTemplate, loadTokenizer, type ModelFolder } from '@lorasmith/model-folder';
+import { Value } from 'typebox/value';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { CHATML, tinyDecoder } from '../test/tiny-model.js';
+import { RowEncoder } from './encode-row.js';
+import { type ExampleStore, openExampleStore } from './example-file/example-store.js';
+import type { TokenExamples } from './examples.js';
+import { fitRow } from './fit-row.js';
+import { planJob } from './plan-job.js';
+
+let folder: string;
+let examples: ExampleStore;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'prepare-examples-'));
+  examples = await openExampleStore({ dataDir: folder, maxBytes: 2 ** 30 });
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+const ROWS = Array.from({ length: 60 }, (_, row) => ({
+  prompt: `What comes after ${row}, and why? é漢🙂`,
+  completion: `${row + 1}${', and so on'.repeat(3 * (row % 9))}.`,
+}));
+
+interface Stored {
+  dataset: Dataset;
+  rowsFile: string;
+}
+
+async function stored(rows: readonly object[], changes: Partial<Dataset> = {}): Promise<Stored> {
+  const content = rows.map((row) => `${JSON.stringify(row)}\n`).join('');
+  const rowsFile = join(folder, 'data.jsonl');
+  await writeFile(rowsFile, content);
+  const dataset: Dataset = {
+    id: `ds_${'0'.repeat(24)}`,
+    object: 'dataset',
+    sha256: createHash('sha256').update(content).digest('hex'),
+    name: null,
+    format: 'prompt_completion',
+    rows: rows.length,
+    bytes: content.length,
+    features: null,
+    warnings: [],
+    created_at: '2026-01-01T00:00:00Z',
+    ...changes,
+  };
+  return { dataset, rowsFile };
+}
+
+interface Settings {
+  training?: Partial<JobSpec['training']>;
+  split?: number;
+}
+
+async function plan(model: ModelFolder, { dataset, rowsFile }: Stored, { training = {}, split = 0 }: Settings = {}) {
+  const request = { base_model: 'tiny', dataset: dataset.id, validation: { split }, lora: {}, training };
+  const spec = Value.Default(JobSpec, request) as JobSpec;
+  const planned = await planJob({ spec, model, dataset, rowsFile, examples });
+  onTestFinished(() => planned.close());
+  return planned;
+}
+
+function sequencesOf(side: unknown) {
+  const all = side as TokenExamples;
+  return Array.from({ length: all.count }, (_, number) => all.sequence(number));
+}
+
+/** What planning made of the rows when it held them in memory. */
+async function inMemory(model: ModelFolder, rows: readonly TextualRow[], maxLength: number) {
+  const tokenizer = await loadTokenizer(model.path);
+  const template = await loadChatTemplate(model.path);
+  const encoder = new RowEncoder({ tokenizer, template, endTokenIds: [tokenizer.eosTokenId!] });
+  return rows.flatMap((row) => {
+    const fitted = fitRow(encoder.encode(row), maxLength, 'split');
+    return 'sequences' in fitted ? fitted.sequences : [];
+  });
+}
+
+test('examples are those of the rows, one after the other', async () => {
+  const model = await tinyDecoder('qwen2', CHATML);
+  const settings = { training: { max_seq_length: 40, on_overflow: 'split' as const } };
+  const { training, report } = await plan(model, await stored(ROWS), settings);
+  const expected = await inMemory(model, ROWS, 40);
+  expect(report.rows.split).toBeGreaterThan(10);
+  expect(expected.length).toBeGreaterThan(ROWS.length);
+  expect(sequencesOf(training)).toEqual(expected);
+});
+
+describe('rows are made tokens once', () => {
+  test('and then not read again, whatever splits or orders them', async () => {
+    const model = await tinyDecoder('qwen2', CHATML);
+    const data = await stored(ROWS);
+    const first = await plan(model, data);
+    await rm(data.rowsFile);
+    const again = await plan(model, data);
+    expect(again.report).toEqual(first.report);
+    expect(sequencesOf(again.training)).toEqual(sequencesOf(first.training));
+    const split = await plan(model, data, { split: 0.25, training: { seed: 7, batch_size: 2, epochs: 5 } });
+    expect([split.training.count, split.validation!.count]).toEqual([45, 15]);
+    const lines = [split.training, split.validation!].flatMap((side) =>
+      Array.from({ length: side.count }, (_, number) => side.lineOf(number)),
+    );
+    expect(lines.sort((a, b) => a - b)).toEqual(ROWS.map((_, row) => row + 1));
+  });
+
+  test.each([
+    ['another length', {}, { max_seq_length: 500 }],
+    ['another way with rows too long', {}, { on_overflow: 'drop' }],
+    ['another time of upload', { created_at: '2026-01-02T00:00:00Z' }, {}],
+    ['another file', { sha256: 'f'.repeat(64) }, {}],
+    ['another dataset', { id: `ds_${'1'.repeat(24)}` }, {}],
+  ] as const)('but anew for %s', async (_, changes, training) => {
+    const model = await tinyDecoder('qwen2', CHATML);
+    const data = await stored(ROWS);
+    await plan(model, data);
+    await rm(data.rowsFile);
+    const other = plan(model, { ...data, dataset: { ...data.dataset, ...changes } }, { training });
+    await expect(other).rejects.toMatchObject({ code: 'dataset_not_found' });
+  });
+
+  test('but anew for another tokenizer, template, vocabulary or end token', async () => {
+    const model = await tinyDecoder('qwen2', CHATML);
+    const data = await stored(ROWS);
+    await plan(model, data);
+    await rm(data.rowsFile);
+    const { architecture } = model;
+    if (architecture.kind !== 'decoder') throw new Error('no decoder');
+    const others = [
+      { ...model, path: (await tinyDecoder('smollm', CHATML)).path },
+      { ...model, path: (await tinyDecoder('qwen2', `${CHATML} `)).path },
+      { ...model, architecture: { ...architecture, vocabSize: 2048 } },
+      { ...model, architecture: { ...architecture, maxPositions: 300 } },
+      { ...model, architecture: { ...architecture, eosTokenIds: [5] } },
+    ];
+    for (const other of others) await expect(plan(other, data)).rejects.toMatchObject({ code: 'dataset_not_found' });
+  });
+
+  test('and nothing is kept of rows with faults', async () => {
+    const model = await tinyDecoder('qwen2', CHATML);
+    const rows = [...ROWS, { prompt: 'a', completion: 'b', more: 1 }];
+    await expect(plan(model, await stored(rows))).rejects.toMatchObject({ code: 'unknown_field' });
+    expect(await readdir(join(folder, 'tokens'))).toEqual([]);
+    expect(await readdir(join(folder, '.staging'))).toEqual([]);
+  });
+});
+
+test('a stored file that changed is told by its sha256', async () => {
+  const model = await tinyDecoder('qwen2', CHATML);
+  const data = await stored(ROWS);
+  const content = await readFile(data.rowsFile, 'utf8');
+  await writeFile(data.rowsFile, content.replace('after 7', 'after 8'));
+  const error = await plan(model, data).catch((reason: unknown) => reason);
+  expect(error).toMatchObject({
+    code: 'invalid_dataset',
+    param: 'dataset',
+    message: expect.stringContaining('sha256'),
+  });
+});
+
+test('a template that asks for the date gets that of the upload', async () => {
+  const model = await tinyDecoder('qwen2', `{{ strftime_now('%d %b %Y') }}\n${CHATML}`);
+  const data = await stored(ROWS, { created_at: '2025-03-04T12:00:00Z' });
+  const tokenizer = await loadTokenizer(model.path);
+  const [first] = sequencesOf((await plan(model, data)).training);
+  expect(tokenizer.decode(first!.ids)).toMatch(/^04 Mar 2025\n/);
+});
+
+// Examples are kept from one release to the next under a number for how they are made: CONVERSION in
+// prepare-examples.ts. When this fails because rows are to become other tokens, raise it together with this digest.
+test('rows become the tokens that examples of this conversion have', async () => {
+  const model = await tinyDecoder('qwen2', CHATML);
+  await plan(model, await stored(ROWS), { training: { max_seq_length: 40, on_overflow: 'split' } });
+  const [name] = await readdir(join(folder, 'tokens'));
+  const words = await readFile(join(folder, 'tokens', name!, 'words.bin'));
+  expect([words.length, createHash('sha256').update(words).digest('hex')]).toMatchInlineSnapshot(`
+    [
+      12688,
+      "8159a99941cf8ac995571bee8011780b332d5dcc6d6a820894d9781149ff950f",
+    ]
+  `);
+});
