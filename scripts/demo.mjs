@@ -81,7 +81,7 @@ Both load in Python as they are:
  * @param {string} baseUrl @param {string} outputDir @param {AbortSignal} signal
  */
 async function trainOverHttp(baseUrl, outputDir, signal) {
-  const client = createClient({ baseUrl });
+  const client = createClient({ baseUrl, apiKey: process.env.LORASMITH_API_KEY || undefined });
   await cancelLeftovers(client);
   const file = path.join(EXAMPLE_DIR, 'train.jsonl');
   const dataset = await client.uploadDataset({ file }, { name: 'dates', signal });

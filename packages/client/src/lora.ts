@@ -12,7 +12,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) =>
 process.exitCode = await runCommandLine({
   args: process.argv.slice(2),
   baseUrl: process.env.LORASMITH_URL ?? 'http://127.0.0.1:8080',
-  apiKey: process.env.LORASMITH_API_KEY,
+  // Set and empty, as some tools leave it, is no key.
+  apiKey: process.env.LORASMITH_API_KEY || undefined,
   output: process.stdout,
   errorOutput: process.stderr,
   signal: interruption.signal,

@@ -1,6 +1,7 @@
 import { type Static, Type } from 'typebox';
 import { Fault } from './error.js';
 import { DatasetId } from './identifier.js';
+import { Owner } from './owner.js';
 import { Page } from './page.js';
 
 /** The row formats, told apart by their keys. */
@@ -17,6 +18,7 @@ export const Dataset = Type.Object(
   {
     id: DatasetId,
     object: Type.Literal('dataset'),
+    owner: Owner,
     sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
     name: Type.Union([Type.String(), Type.Null()]),
     format: DatasetFormat,

@@ -1,26 +1,36 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { type Static, Type } from 'typebox';
 
 const identifier = (prefix: string, description: string) =>
   Type.String({ pattern: `^${prefix}_[0-9a-z]{24}$`, description, examples: [`${prefix}_0123456789abcdef01234567`] });
 
-/** `ds_` and the first 24 hexadecimal digits of the file's sha256. */
-export const DatasetId = identifier('ds', 'From the sha256 of the uploaded bytes: the same file has the same id.');
+/** See {@link datasetIdOf}. */
+export const DatasetId = identifier(
+  'ds',
+  'From the sha256 of the uploaded bytes and the owner: the same file of the same owner has the same id.',
+);
 export const JobId = identifier('job', 'Opaque.');
 export const AdapterId = identifier('ad', 'Opaque; never reused for other bytes.');
+/** The id of an API key; that of the key under which something was made is its owner. */
+export const KeyId = identifier('key', 'Of an API key. It is no secret.');
 
 export type DatasetId = Static<typeof DatasetId>;
 export type JobId = Static<typeof JobId>;
 export type AdapterId = Static<typeof AdapterId>;
+export type KeyId = Static<typeof KeyId>;
 
 /** A new random id: the prefix, `_`, and 24 hexadecimal digits (96 bits). */
-export function newIdentifier(prefix: 'job' | 'ad' | 'req'): string {
+export function newIdentifier(prefix: 'job' | 'ad' | 'req' | 'key'): string {
   return `${prefix}_${randomBytes(12).toString('hex')}`;
 }
 
-/** The id of a dataset with this sha256 (hexadecimal). */
-export function datasetIdOf(sha256: string): DatasetId {
-  return `ds_${sha256.slice(0, 24)}`;
+/**
+ * The id of a dataset with this sha256 (hexadecimal). The same bytes of another owner have another id, which tells
+ * nobody that somebody else has them.
+ */
+export function datasetIdOf(sha256: string, owner: KeyId | null): DatasetId {
+  const own = owner === null ? sha256 : createHash('sha256').update(`${owner} ${sha256}`).digest('hex');
+  return `ds_${own.slice(0, 24)}`;
 }
 
 /** Name of a base model: a folder name, so no separators and no leading dot. */

@@ -54,10 +54,15 @@ export function readConfigOrExit<Tree extends SettingTree>(
     check?.(config);
     return config;
   } catch (error) {
-    if (!(error instanceof ProductError)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    process.exit(78);
+    return exitOnWrongConfiguration(error);
   }
+}
+
+/** For what a service's main finds wrong with its environment only later. Throws what is no ProductError. */
+export function exitOnWrongConfiguration(error: unknown): never {
+  if (!(error instanceof ProductError)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  process.exit(78);
 }
 
 /** Every setting of the tree, in the order written. */
@@ -68,7 +73,7 @@ export function settingsOf(tree: SettingTree): Setting<unknown>[] {
 /** The settings as rows of a Markdown table. */
 export function configurationTable(tree: SettingTree): string {
   const rows = settingsOf(tree).map(({ variable, fallback, unit, description, secret }) => {
-    const value = fallback === undefined ? 'must be set' : secret ? 'a secret' : `\`${fallback}\``;
+    const value = fallback === undefined ? 'must be set' : secret ? 'a secret' : fallback && `\`${fallback}\``;
     return `| \`${variable}\` | ${value} | ${unit ?? ''} | ${description} |`;
   });
   return ['| Variable | Default | Unit | What it does |', '| --- | --- | --- | --- |', ...rows].join('\n');

@@ -35,6 +35,9 @@ export interface HttpAppOptions {
   requestTimeoutMs?: number;
 }
 
+/** Where the error itself does not know better. */
+const RETRY_AFTER_SECONDS: Partial<Record<number, number>> = { 429: 30, 503: 2 };
+
 /** A caller's own id goes into logs and answers, so it is a plain word. */
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 
@@ -110,7 +113,10 @@ function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyRep
     reply.raw.destroy();
     return;
   }
-  if (error.status === 503) reply.header('retry-after', '2');
+  const retryAfterSeconds = error.retryAfterSeconds ?? RETRY_AFTER_SECONDS[error.status];
+  if (retryAfterSeconds !== undefined) reply.header('retry-after', String(retryAfterSeconds));
+  // RFC 6750, section 3.
+  if (error.status === 401) reply.header('www-authenticate', 'Bearer');
   reply
     .code(error.status)
     .header('x-request-id', request.id)

@@ -1,0 +1,27 @@
+// npm run keys -- create --name NAME --role ROLE | list | revoke KEY: the API keys of the stack that npm start runs,
+// whether it runs now or not.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { ROOT_DIR } from './setup/locations.mjs';
+import { runAsCommand, setUp } from './setup.mjs';
+import { onInterruption } from './stack/interruption.mjs';
+import { withRedisOf } from './stack/redis-of-data-dir.mjs';
+
+await runAsCommand(async () => {
+  const { redis } = await setUp({ demoModel: false });
+  if (!redis) return 1;
+  const dataDir = path.resolve(ROOT_DIR, process.env.DATA_DIR || 'data');
+  return await withRedisOf({ dataDir, redis, env: process.env }, async (redisUrl) => {
+    const program = path.join(ROOT_DIR, 'services/api/dist/keys.js');
+    const child = spawn(process.execPath, [program, ...process.argv.slice(2)], {
+      env: { ...process.env, REDIS_URL: redisUrl },
+      // In a group of its own, so that Ctrl-C reaches it once, from here.
+      detached: true,
+      stdio: ['ignore', 'inherit', 'inherit'],
+    });
+    onInterruption((signal) => child.kill(signal));
+    const [code] = await once(child, 'exit');
+    return code ?? 1;
+  });
+});

@@ -1,0 +1,49 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { SetupError } from '../setup/setup-error.mjs';
+import { lockDataDir } from './data-dir-lock.mjs';
+import { startEmbeddedRedis } from './embedded-redis.mjs';
+
+const STOP_TIMEOUT_MS = 15_000;
+
+/**
+ * Runs something with the Redis of a data folder: that of the stack that uses the folder now, else one that is started
+ * for it and stopped afterwards.
+ *
+ * @template Result
+ * @param {{ dataDir: string, redis: import('../setup/redis-server.mjs').RedisSource, env: NodeJS.ProcessEnv }} options
+ * @param {(redisUrl: string) => Promise<Result>} run
+ * @returns {Promise<Result>}
+ * @throws {SetupError}
+ */
+export async function withRedisOf({ dataDir, redis, env }, run) {
+  if ('url' in redis) return await run(redis.url);
+  const unlock = await lockDataDir(dataDir).catch((error) => {
+    if (error instanceof SetupError && error.message.includes('is in use by')) return undefined;
+    throw error;
+  });
+  if (!unlock) return await run(await addressInUse(dataDir));
+  try {
+    const { url, process: server } = await startEmbeddedRedis({ serverFile: redis.serverFile, dataDir, env });
+    try {
+      return await run(url);
+    } finally {
+      await server.stop(STOP_TIMEOUT_MS);
+    }
+  } finally {
+    await unlock();
+  }
+}
+
+/** The address of the Redis that a running stack has started, which is in the configuration that it wrote. @param {string} dataDir */
+async function addressInUse(dataDir) {
+  const file = path.join(dataDir, 'redis', 'redis.conf');
+  const text = await readFile(file, 'utf8').catch(() => '');
+  const port = /^port (\d+)$/m.exec(text)?.[1];
+  const password = /^requirepass (\S+)$/m.exec(text)?.[1];
+  if (port && password) return `redis://:${password}@127.0.0.1:${port}`;
+  throw new SetupError(
+    `the stack that uses ${dataDir} has a Redis of its own, whose address is not in ${file}`,
+    'set REDIS_URL to that Redis.',
+  );
+}

@@ -1,0 +1,104 @@
+import { randomUUID } from 'node:crypto';
+import { type Owner, ProductError } from '@lorasmith/contracts';
+import type { ByteHolds } from './byte-holds.js';
+
+/** Bytes that are stored. */
+export interface StoredBytes {
+  /** Of the owner. */
+  own: number;
+  /** Of everybody. */
+  total: number;
+}
+
+export interface ByteQuotaOptions {
+  /** What is counted, in the plural: datasets, adapters. */
+  what: string;
+  /** Null: only what is stored already counts, not what is being uploaded. */
+  holds: ByteHolds | null;
+  /** Asked anew each time: the store is the truth. */
+  stored: (owner: Owner) => Promise<StoredBytes>;
+}
+
+export interface ByteLimits {
+  own: number;
+  total: number;
+}
+
+/** Keeps what is stored within its limits. */
+export interface ByteQuota {
+  /** @throws ProductError `quota_exceeded`, `storage_full` when there is no room for so many bytes more */
+  checkRoom(owner: Owner, limits: ByteLimits, bytes: number): Promise<void>;
+  /** An upload to be metered. Call `end` when it is stored, or is not. */
+  begin(owner: Owner, limits: ByteLimits): MeteredUpload;
+}
+
+export interface MeteredUpload {
+  /**
+   * Passes the chunks on while there is room for them; room for `declaredBytes`, if that is known, is looked for first.
+   * The chunks throw ProductError `quota_exceeded`, `storage_full`, `redis_unavailable`.
+   */
+  metered(chunks: AsyncIterable<Buffer>, declaredBytes: number | undefined): AsyncGenerator<Buffer>;
+  end(): Promise<void>;
+}
+
+/** Room is looked for in steps of so many bytes where the sender did not say how many there will be. */
+const STEP_BYTES = 64 * 1024 * 1024;
+
+export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): ByteQuota {
+  const check = async (owner: Owner, limits: ByteLimits, own: number, total: number) => {
+    const used = await stored(owner);
+    if (used.own + own > limits.own) throw quotaExceeded(what, used.own, limits.own);
+    if (used.total + total > limits.total) throw storageFull(what, limits.total);
+  };
+
+  return {
+    checkRoom: (owner, limits, bytes) => check(owner, limits, bytes, bytes),
+    begin(owner, limits) {
+      const upload = randomUUID();
+      const pools = [`${what}:${owner ?? 'none'}`, `${what}:all`];
+      const hold = async (bytes: number) => {
+        if (holds === null) return await check(owner, limits, bytes, bytes);
+        // First held, then compared: what another upload holds is counted, or it has been stored and is counted there.
+        const [own, total] = await holds.hold(pools, upload, bytes).catch((error: unknown) => {
+          // Without a key there is no quota of its own, and uploads need no Redis otherwise.
+          if (owner === null && isRedisAway(error)) return [bytes, bytes];
+          throw error;
+        });
+        await check(owner, limits, own ?? 0, total ?? 0);
+      };
+      return {
+        async *metered(chunks, declaredBytes) {
+          let held = declaredBytes ?? 0;
+          if (held > 0) await hold(held);
+          let received = 0;
+          for await (const chunk of chunks) {
+            received += chunk.length;
+            if (received > held) {
+              held = received + Math.min(received, STEP_BYTES);
+              await hold(held).catch(async () => {
+                // There may be room for what has come, though not for a whole step.
+                held = received;
+                await hold(held);
+              });
+            }
+            yield chunk;
+          }
+        },
+        end: async () => holds?.release(pools, upload),
+      };
+    },
+  };
+}
+
+function isRedisAway(error: unknown): boolean {
+  return error instanceof ProductError && error.code === 'redis_unavailable';
+}
+
+function quotaExceeded(what: string, used: number, limit: number): ProductError {
+  const message = `There is no room for this among the ${limit} bytes of ${what} that this key may have; ${used} are used. Delete some first.`;
+  return new ProductError('quota_exceeded', message);
+}
+
+function storageFull(what: string, limit: number): ProductError {
+  return new ProductError('storage_full', `There is no room for this among the ${limit} bytes of ${what} that may be.`);
+}

@@ -1,0 +1,32 @@
+import { ProductError } from '@lorasmith/contracts';
+import { type Caller, EVERYTHING } from '@lorasmith/service-kit';
+import type { KeyRecord } from './key-record.js';
+import type { RouteAccess } from './route-access.js';
+
+/** Whose request it is. */
+export interface Identity {
+  caller: Caller;
+  /** Null: no key was asked for. */
+  key: KeyRecord | null;
+}
+
+/** Who may do everything without a key: where there are none, and for what anybody may see. */
+export const WITHOUT_KEY: Identity = Object.freeze({ caller: EVERYTHING, key: null });
+
+/** What a key may see and what belongs to what it makes. */
+export function identityOf(key: KeyRecord): Identity {
+  if (key.owner === 'all') return { key, caller: { sees: 'all', owner: null } };
+  return { key, caller: { sees: key.role === 'admin' ? 'all' : 'own', owner: key.owner } };
+}
+
+/** @throws ProductError `forbidden` */
+export function checkAccess({ key, caller }: Identity, access: RouteAccess): void {
+  if (key === null || access === 'public' || access === 'any-key') return;
+  if (access === 'sees-all') {
+    if (caller.sees === 'all') return;
+    throw new ProductError('forbidden', "This call shows everybody's figures: it needs a key that sees everything.");
+  }
+  if (access.includes(key.role)) return;
+  const message = `A key with the role ${key.role} may not do this. It needs the role ${access.join(' or ')}.`;
+  throw new ProductError('forbidden', message);
+}

@@ -1,0 +1,148 @@
+import { parseArgs } from 'node:util';
+import { KeyId, ProductError, ROLES, type Role } from '@lorasmith/contracts';
+import { Value } from 'typebox/value';
+import { KeyLimits, type KeyRecord, type ListedKey } from './key-record.js';
+import type { KeyStore } from './key-store.js';
+
+export interface KeyCommandOptions {
+  /** What was typed after the program's name. */
+  args: string[];
+  keys: KeyStore;
+  output: { write(text: string): unknown };
+  errorOutput: { write(text: string): unknown };
+}
+
+const EXIT = { done: 0, failed: 1, misused: 2 } as const;
+
+const USAGE = `Makes, lists and revokes the API keys of this Lorasmith.
+
+  create --name NAME --role ROLE   makes a key and prints it: the only time it can be seen
+  list                             every key, without its secret
+  revoke KEY                       refuses a key from now on; what it made stays, and its jobs go on
+
+  --role admin     everything, of everybody
+  --role train     uploads, jobs and adapters, and of those its own alone
+  --role read      looks at what belongs to the key of --owner, and changes nothing
+  --owner KEY      sees and makes things as the key KEY does, for instance to replace it before it is revoked
+  --owner all      with --role read: looks at everything of everybody, and at /metrics
+  --requests-per-minute N, --active-jobs N, --dataset-bytes N, --adapter-bytes N
+                   limits of this key, where they differ from the settings
+  --json           prints JSON
+
+KEY is the id of a key (key_…), not its secret (lsk_…).
+`;
+
+const OPTIONS = {
+  name: { type: 'string' },
+  role: { type: 'string' },
+  owner: { type: 'string' },
+  'requests-per-minute': { type: 'string' },
+  'active-jobs': { type: 'string' },
+  'dataset-bytes': { type: 'string' },
+  'adapter-bytes': { type: 'string' },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
+type Values = ReturnType<typeof parse>['values'];
+
+/** Runs one command on the keys; resolves with the exit code. @throws what is not a fault of the input, such as a missing Redis */
+export async function runKeyCommand({ args, keys, output, errorOutput }: KeyCommandOptions): Promise<number> {
+  try {
+    const { values, positionals } = parse(args);
+    const [command, ...rest] = positionals;
+    if (values.help || command === undefined) {
+      output.write(USAGE);
+      return EXIT.done;
+    }
+    if (command === 'create' && rest.length === 0) {
+      const { key, token } = await keys.create(newKeyOf(values));
+      if (values.json) output.write(`${JSON.stringify({ ...key, token }, null, 2)}\n`);
+      else output.write(`${table([key])}\n${token}\n\nKeep it now: it is not shown again.\n`);
+      return EXIT.done;
+    }
+    if (command === 'list' && rest.length === 0) {
+      const list = await keys.list();
+      output.write(values.json ? `${JSON.stringify(list, null, 2)}\n` : table(list));
+      return EXIT.done;
+    }
+    if (command === 'revoke' && rest.length === 1) {
+      const key = await keys.revoke(keyIdOf(rest[0] ?? ''));
+      output.write(values.json ? `${JSON.stringify(key, null, 2)}\n` : table([key]));
+      return EXIT.done;
+    }
+    errorOutput.write(USAGE);
+    return EXIT.misused;
+  } catch (error) {
+    const misused = (error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS') ?? false;
+    if (!misused && !(error instanceof ProductError)) throw error;
+    errorOutput.write(`${(error as Error).message}\n`);
+    return misused || (error as ProductError).status === 400 ? EXIT.misused : EXIT.failed;
+  }
+}
+
+function parse(args: string[]) {
+  return parseArgs({ args, options: OPTIONS, allowPositionals: true, strict: true });
+}
+
+function newKeyOf(values: Values) {
+  const { name = '', role = '', owner } = values;
+  if (name === '' || name.length > 128) throw invalid('name', '--name NAME: a name of 1 to 128 characters.');
+  if (!isRole(role)) throw invalid('role', `--role must be one of ${ROLES.join(', ')}.`);
+  if (role === 'read' && owner === undefined) {
+    const message = 'A key that only reads has nothing of its own: say whose things it reads with --owner KEY, or all.';
+    throw invalid('owner', message);
+  }
+  if (owner === 'all' && role !== 'read') throw invalid('owner', '--owner all is for --role read.');
+  const ownerId: KeyRecord['owner'] | undefined = owner === undefined || owner === 'all' ? owner : keyIdOf(owner);
+  return { name, role, owner: ownerId, limits: limitsOf(values) };
+}
+
+function isRole(text: string): text is Role {
+  return ROLES.some((role) => role === text);
+}
+
+function keyIdOf(text: string): KeyId {
+  if (Value.Check(KeyId, text)) return text;
+  // What was typed may be the secret, so it is not repeated.
+  throw invalid('key', 'This is not the id of a key, such as key_0123456789abcdef01234567. `list` shows them.');
+}
+
+function limitsOf(values: Values): KeyLimits {
+  const limits: Record<string, number> = {};
+  for (const name of ['requests-per-minute', 'active-jobs', 'dataset-bytes', 'adapter-bytes'] as const) {
+    const text = values[name];
+    if (text === undefined) continue;
+    if (!/^\d{1,15}$/.test(text)) throw invalid(name, `--${name} must be a whole number.`);
+    limits[name.replaceAll('-', '_')] = Number(text);
+  }
+  return Value.Parse(KeyLimits, limits);
+}
+
+function invalid(param: string, message: string): ProductError {
+  return new ProductError('invalid_request', message, { param });
+}
+
+function table(keys: ListedKey[]): string {
+  const rows = [
+    ['ID', 'NAME', 'ROLE', 'OWNER', 'CREATED', 'REVOKED'],
+    ...keys.map((key) => [
+      key.id,
+      // A name is text of somebody's: no line ends or escape sequences of it on a terminal.
+      key.name.replaceAll(/\p{Cc}/gu, '?'),
+      key.role,
+      key.owner === key.id ? 'itself' : key.owner,
+      key.created_at.slice(0, 19),
+      key.revoked_at?.slice(0, 19) ?? '',
+    ]),
+  ];
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return `${rows
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column]!))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')}\n`;
+}

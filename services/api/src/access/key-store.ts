@@ -1,0 +1,124 @@
+import { type KeyId, ProductError, type Role } from '@lorasmith/contracts';
+import { onRedis, repliesOf } from '@lorasmith/job-store';
+import type { Redis } from 'ioredis';
+import { Value } from 'typebox/value';
+import { isSecret, newApiKey, parseToken } from './api-key.js';
+import { type KeyLimits, KeyRecord, type ListedKey } from './key-record.js';
+
+export interface NewKeyOptions {
+  name: string;
+  role: Role;
+  /** @see KeyRecord */
+  owner?: KeyRecord['owner'] | undefined;
+  limits?: KeyLimits | undefined;
+}
+
+/** What a token turned out to be. */
+export type KeyAnswer =
+  | { type: 'valid'; key: KeyRecord }
+  | { type: 'invalid' }
+  /** No key was ever made, so there is none to ask for. */
+  | { type: 'no-keys' };
+
+/**
+ * The API keys, in Redis. A key that was made is never removed, only revoked: what it owns keeps an owner, and a service
+ * that once asked for keys never falls back to asking for none.
+ *
+ * Every call throws ProductError `redis_unavailable` when Redis does not answer.
+ */
+export interface KeyStore {
+  /** @throws ProductError `conflict` when there are too many; `not_found` when `owner` is no key */
+  create(options: NewKeyOptions): Promise<{ key: ListedKey; token: string }>;
+  /** Oldest first. */
+  list(): Promise<ListedKey[]>;
+  /** From now on it is refused. @throws ProductError `not_found` */
+  revoke(id: KeyId): Promise<ListedKey>;
+  /** Looks the token up. Nothing is remembered, so that a revocation takes effect with the next call. */
+  check(token: string | undefined): Promise<KeyAnswer>;
+  /** Whether any key was ever made. */
+  any(): Promise<boolean>;
+}
+
+/** Far more than anybody hands out by hand; listing reads them all. */
+const MAX_KEYS = 10_000;
+/** Compared with where there is no record, so that an unknown id takes as long as a wrong secret. */
+const NOBODYS_SHA256 = '0'.repeat(64);
+
+export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string }): KeyStore {
+  const records = `${prefix}api-keys`;
+  const revocations = `${prefix}api-keys:revoked`;
+
+  const list = async (): Promise<ListedKey[]> => {
+    const [texts, revoked] = repliesOf(await redis.multi().hvals(records).hgetall(revocations).exec()) as [
+      string[],
+      Record<string, string>,
+    ];
+    return texts
+      .map((text) => listed(recordOf(text), revoked[recordOf(text).id] ?? null))
+      .sort((one, other) => one.created_at.localeCompare(other.created_at) || one.id.localeCompare(other.id));
+  };
+
+  return {
+    create: ({ name, role, owner, limits = {} }) =>
+      onRedis(async () => {
+        if ((await redis.hlen(records)) >= MAX_KEYS) {
+          throw new ProductError('conflict', `There are ${MAX_KEYS} keys already, as many as may be.`);
+        }
+        if (owner !== undefined && owner !== 'all' && !(await redis.hexists(records, owner))) throw noSuchKey(owner);
+        const { id, token, secretSha256 } = newApiKey();
+        const key: KeyRecord = {
+          id,
+          name,
+          role,
+          owner: owner ?? id,
+          secret_sha256: secretSha256,
+          limits,
+          created_at: new Date().toISOString(),
+        };
+        await redis.hset(records, id, JSON.stringify(key));
+        return { key: listed(key, null), token };
+      }),
+
+    list: () => onRedis(list),
+
+    revoke: (id) =>
+      onRedis(async () => {
+        if (!(await redis.hexists(records, id))) throw noSuchKey(id);
+        // The first revocation is the one that counts.
+        await redis.hsetnx(revocations, id, new Date().toISOString());
+        const [text, revokedAt] = await Promise.all([redis.hget(records, id), redis.hget(revocations, id)]);
+        return listed(recordOf(text ?? ''), revokedAt);
+      }),
+
+    check: (token) =>
+      onRedis(async () => {
+        if (token === undefined) return (await redis.hlen(records)) === 0 ? { type: 'no-keys' } : { type: 'invalid' };
+        const parsed = parseToken(token);
+        if (parsed === null) return { type: 'invalid' };
+        const { id, secret } = parsed;
+        const [text, revoked] = repliesOf(await redis.multi().hget(records, id).hexists(revocations, id).exec()) as [
+          string | null,
+          number,
+        ];
+        const key = text === null ? null : recordOf(text);
+        const right = isSecret(secret, key?.secret_sha256 ?? NOBODYS_SHA256);
+        return right && key !== null && revoked === 0 ? { type: 'valid', key } : { type: 'invalid' };
+      }),
+
+    any: () => onRedis(async () => (await redis.hlen(records)) > 0),
+  };
+}
+
+function recordOf(text: string): KeyRecord {
+  const record: unknown = JSON.parse(text);
+  if (Value.Check(KeyRecord, record)) return record;
+  throw new ProductError('internal_error', 'The record of an API key in Redis is damaged.');
+}
+
+function listed({ secret_sha256: _hidden, ...key }: KeyRecord, revokedAt: string | null): ListedKey {
+  return { ...key, revoked_at: revokedAt };
+}
+
+function noSuchKey(id: string): ProductError {
+  return new ProductError('not_found', `There is no API key ${JSON.stringify(id.slice(0, 100))}.`, { param: 'key' });
+}

@@ -1,0 +1,34 @@
+import type { Identity } from './identity.js';
+
+/** What is allowed at most, of each key unless its record says otherwise, and in all. */
+export interface AccessLimits {
+  requestsPerMinute: number;
+  /** Jobs of a key that wait or run. */
+  activeJobs: number;
+  /** Of all datasets of a key. */
+  datasetBytes: number;
+  /** Of all adapters of a key. */
+  adapterBytes: number;
+  /** Jobs of everybody that wait for a worker. */
+  waitingJobs: number;
+  /** Of everybody's datasets. */
+  totalDatasetBytes: number;
+  /** Of everybody's adapters. */
+  totalAdapterBytes: number;
+}
+
+/** The limits of one key; without a key only those of everybody together. */
+export function limitsOf({ key }: Identity, limits: AccessLimits): AccessLimits {
+  if (key === null) {
+    const none = Number.MAX_SAFE_INTEGER;
+    return { ...limits, requestsPerMinute: none, activeJobs: none, datasetBytes: none, adapterBytes: none };
+  }
+  const own = key.limits;
+  return {
+    ...limits,
+    requestsPerMinute: own.requests_per_minute ?? limits.requestsPerMinute,
+    activeJobs: own.active_jobs ?? limits.activeJobs,
+    datasetBytes: own.dataset_bytes ?? limits.datasetBytes,
+    adapterBytes: own.adapter_bytes ?? limits.adapterBytes,
+  };
+}

@@ -1,0 +1,32 @@
+#!/usr/bin/env node
+import { ProductError } from '@lorasmith/contracts';
+import {
+  connectRedis,
+  createLogger,
+  readConfigOrExit,
+  redisPrefix,
+  redisReady,
+  redisUrl,
+} from '@lorasmith/service-kit';
+import { runKeyCommand } from './access/key-commands.js';
+import { createKeyStore } from './access/key-store.js';
+
+const REDIS_WAIT_MS = 5_000;
+
+const config = readConfigOrExit({ redis: { url: redisUrl, prefix: redisPrefix } }, process.env);
+const logger = createLogger({ service: 'keys', level: 'silent' });
+const redis = connectRedis({ url: config.redis.url, whenAway: 'fail-fast', name: 'lorasmith-keys', logger });
+await redisReady(redis, REDIS_WAIT_MS);
+try {
+  process.exitCode = await runKeyCommand({
+    args: process.argv.slice(2),
+    keys: createKeyStore({ redis, prefix: config.redis.prefix }),
+    output: process.stdout,
+    errorOutput: process.stderr,
+  });
+} catch (error) {
+  process.stderr.write(`${error instanceof ProductError ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+} finally {
+  redis.disconnect();
+}

@@ -1,0 +1,396 @@
+import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Adapter, Dataset, Job } from '@lorasmith/contracts';
+import { createHttpApp, createLogger, type HttpApp } from '@lorasmith/service-kit';
+import { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
+import type { WithoutKeys } from '../src/access/authenticate.js';
+import { createKeyStore, type KeyStore, type NewKeyOptions } from '../src/access/key-store.js';
+import type { AccessLimits } from '../src/access/limits.js';
+import { promptRows, type RealApi, startRealApi } from './real-api.js';
+
+let server: RealRedis;
+let redis: Redis;
+let keys: KeyStore;
+let api: RealApi;
+let prefix: string;
+let round = 0;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  redis = new Redis(server.url);
+});
+afterAll(async () => {
+  await redis.quit();
+  await server.stop();
+});
+afterEach(() => api?.stop());
+
+async function start(limits: Partial<AccessLimits> = {}, withoutKeys: WithoutKeys = 'loopback', registryUrl?: string) {
+  prefix = `${server.prefix}access-${round++}:`;
+  keys = createKeyStore({ redis, prefix });
+  const access = createAccess({
+    redis,
+    prefix,
+    keys,
+    withoutKeys,
+    limits: { ...OPEN_ACCESS.limits, ...limits },
+    uploadTimeoutMs: 60_000,
+  });
+  api = await startRealApi({
+    redisUrl: server.url,
+    prefix,
+    changes: { access, ...(registryUrl === undefined ? {} : { registryUrl }) },
+  });
+}
+
+/** A key and the calls that are made with it. */
+async function holder(options: Partial<NewKeyOptions> = {}) {
+  const { key, token } = await keys.create({ name: 'a name', role: 'train', ...options });
+  return { ...callsWith(`Bearer ${token}`), key, token };
+}
+
+function callsWith(authorization: string | undefined) {
+  const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
+  const call = (method: 'GET' | 'POST' | 'DELETE', url: string, payload?: string | object, more = {}) =>
+    api.app.inject({ method, url, headers: { ...headers, ...more }, ...(payload === undefined ? {} : { payload }) });
+  return {
+    call,
+    get: (url: string) => call('GET', url),
+    upload: async (text: string) => await call('POST', '/datasets', text, { 'content-type': 'application/x-ndjson' }),
+    send: (dataset: string, changes = {}) => call('POST', '/jobs', { base_model: 'tiny-llama', dataset, ...changes }),
+  };
+}
+
+const coded = (answer: { statusCode: number; json(): { error: { code: string } } }) => [
+  answer.statusCode,
+  answer.json().error.code,
+];
+
+describe('without any key', () => {
+  test('a service that others reach refuses everything but health and documentation', async () => {
+    await start({}, 'refuse');
+    const { get, call } = callsWith(undefined);
+    for (const url of ['/live', '/ready', '/openapi.json', '/docs/']) expect((await get(url)).statusCode).toBe(200);
+    for (const url of ['/jobs', '/datasets', '/models', '/adapters', '/metrics', '/nothing', '/jobs/x/events']) {
+      const answer = await get(url);
+      expect(coded(answer)).toEqual([401, 'unauthorized']);
+      expect(answer.headers['www-authenticate']).toBe('Bearer');
+    }
+    expect(coded(await call('POST', '/jobs', {}))).toEqual([401, 'unauthorized']);
+    expect(coded(await call('DELETE', '/nothing'))).toEqual([401, 'unauthorized']);
+  });
+
+  test('one on the loopback serves this machine, and no page of another site', async () => {
+    await start();
+    const { call, upload } = callsWith(undefined);
+    const dataset = (await upload('{"text":"a"}')).json<Dataset>();
+    expect(dataset.owner).toBe(null);
+    for (const host of ['localhost:8080', '127.0.0.1:1', '[::1]:8080']) {
+      expect((await call('GET', '/datasets', undefined, { host })).statusCode).toBe(200);
+    }
+    const foreign = [
+      { host: 'evil.example' },
+      { host: 'localhost.evil.example:8080' },
+      { origin: 'https://evil.example' },
+      { origin: 'null' },
+      { 'sec-fetch-site': 'cross-site' },
+    ];
+    for (const headers of foreign) {
+      expect(coded(await call('GET', '/datasets', undefined, headers))).toEqual([403, 'forbidden']);
+      expect(
+        coded(await call('POST', '/datasets', '{"text":"b"}', { ...headers, 'content-type': 'text/plain' })),
+      ).toEqual([403, 'forbidden']);
+    }
+    const own = { origin: 'http://localhost:8080', 'sec-fetch-site': 'same-origin' };
+    expect((await call('GET', '/datasets', undefined, own)).statusCode).toBe(200);
+  });
+
+  test('the first key closes it, also for what was made before, and no emptied Redis opens it again', async () => {
+    await start();
+    const nobody = callsWith(undefined);
+    const { id } = (await nobody.upload('{"text":"before"}')).json<Dataset>();
+    const user = await holder();
+    expect(coded(await nobody.get('/datasets'))).toEqual([401, 'unauthorized']);
+    expect((await user.get('/datasets')).json().data).toEqual([]);
+    expect(coded(await user.get(`/datasets/${id}`))).toEqual([404, 'dataset_not_found']);
+    const admin = await holder({ role: 'admin' });
+    expect((await admin.get(`/datasets/${id}`)).statusCode).toBe(200);
+    await redis.del(`${prefix}api-keys`);
+    expect(coded(await nobody.get('/datasets'))).toEqual([401, 'unauthorized']);
+    expect(coded(await admin.get('/datasets'))).toEqual([401, 'unauthorized']);
+  });
+});
+
+describe('a key', () => {
+  beforeEach(() => start());
+
+  test('is kept as a hash, and nothing in Redis holds its secret', async () => {
+    const { token } = await holder();
+    const secret = token.slice(-43);
+    const dump = await Promise.all([redis.hgetall(`${prefix}api-keys`), redis.keys(`${prefix}*`)]);
+    expect(JSON.stringify(dump)).not.toContain(secret);
+    expect(JSON.stringify(await keys.list())).not.toMatch(/sha256|[0-9a-f]{64}/);
+  });
+
+  test.each([
+    ['no Bearer', (token: string) => token],
+    ['another scheme', (token: string) => `Basic ${token}`],
+    ['cut short', (token: string) => `Bearer ${token.slice(0, -1)}`],
+    ['made longer', (token: string) => `Bearer ${token}A`],
+    ['another secret', (token: string) => `Bearer ${token.slice(0, -43)}${'A'.repeat(43)}`],
+    ['an unknown id', (token: string) => `Bearer lsk_${'0'.repeat(24)}${token.slice(28)}`],
+    ['nothing', () => 'Bearer '],
+    ['two of them', (token: string) => `Bearer ${token}, Bearer ${token}`],
+    ['a field of an object', () => 'Bearer __proto__'],
+  ])('with %s is none', async (_name, spoil) => {
+    const { token, get } = await holder();
+    expect((await get('/jobs')).statusCode).toBe(200);
+    const answer = await callsWith(spoil(token)).get('/jobs');
+    expect(coded(answer)).toEqual([401, 'unauthorized']);
+    expect(answer.body).not.toContain(token.slice(28));
+  });
+
+  test('is refused with the next call once it is revoked, and event streams end', async () => {
+    const user = await holder();
+    const { id } = (await user.send((await user.upload(promptRows(4))).json<Dataset>().id)).json<Job>();
+    const url = await api.app.listen({ host: '127.0.0.1', port: 0 });
+    const headers = { authorization: `Bearer ${user.token}`, accept: 'text/event-stream' };
+    const stream = await fetch(`${url}/jobs/${id}/events`, { headers });
+    expect(stream.status).toBe(200);
+    const read = stream.text();
+    const revoked = await keys.revoke(user.key.id);
+    expect(revoked.revoked_at).not.toBe(null);
+    expect(coded(await user.get('/jobs'))).toEqual([401, 'unauthorized']);
+    expect((await fetch(`${url}/jobs/${id}/events`, { headers })).status).toBe(401);
+    // The job waits for a worker that never comes: nothing but the revocation ends its stream.
+    expect(await read).toContain('job-queued');
+    // The first revocation is the one that counts, and a revoked key stays one.
+    expect((await keys.revoke(user.key.id)).revoked_at).toBe(revoked.revoked_at);
+    expect(coded(await callsWith(undefined).get('/jobs'))).toEqual([401, 'unauthorized']);
+  }, 30_000);
+
+  test('that is refused is answered, whatever body it sends', async () => {
+    await holder();
+    const url = await api.app.listen({ host: '127.0.0.1', port: 0 });
+    const body = '{"text":"x"}\n'.repeat(500_000);
+    const answer = await fetch(`${url}/datasets`, { method: 'POST', headers: { 'content-type': 'text/plain' }, body });
+    expect(answer.status).toBe(401);
+    expect(((await answer.json()) as { error: { code: string } }).error.code).toBe('unauthorized');
+  });
+});
+
+describe('what belongs to one key', () => {
+  beforeEach(() => start());
+
+  test('is not there for another, in no call', async () => {
+    const [one, other] = [await holder(), await holder()];
+    const dataset = (await one.upload(promptRows(4))).json<Dataset>();
+    expect(dataset.owner).toBe(one.key.id);
+    const job = (await one.send(dataset.id)).json<Job>();
+    expect(job.owner).toBe(one.key.id);
+    const absent = { dataset: `ds_${'0'.repeat(24)}`, job: `job_${'0'.repeat(24)}` };
+    const calls: ['GET' | 'POST' | 'DELETE', string][] = [
+      ['GET', `/datasets/${dataset.id}`],
+      ['DELETE', `/datasets/${dataset.id}`],
+      ['GET', `/jobs/${job.id}`],
+      ['DELETE', `/jobs/${job.id}`],
+      ['POST', `/jobs/${job.id}/cancel`],
+      ['POST', `/jobs/${job.id}/resume`],
+      ['GET', `/jobs/${job.id}/events`],
+      ['GET', `/jobs/${job.id}/events?after=nonsense`],
+      ['GET', `/jobs?after=${job.id}`],
+      ['GET', `/datasets?after=${dataset.id}`],
+    ];
+    for (const [method, url] of calls) {
+      // To the letter what is answered for a thing that is not there.
+      const theirs = await other.call(method, url);
+      const nothing = await other.call(method, url.replace(dataset.id, absent.dataset).replace(job.id, absent.job));
+      const plain = (body: string) =>
+        body
+          .replaceAll(dataset.id, absent.dataset)
+          .replaceAll(job.id, absent.job)
+          .replaceAll(/"request_id":"[^"]*"/g, '');
+      expect([method, url, theirs.statusCode, plain(theirs.body)]).toEqual([
+        method,
+        url,
+        nothing.statusCode,
+        plain(nothing.body),
+      ]);
+      expect([400, 404]).toContain(theirs.statusCode);
+    }
+    expect(coded(await other.send(dataset.id))).toEqual([404, 'dataset_not_found']);
+    const dry = await other.call('POST', '/jobs?dry_run=true', { base_model: 'tiny-llama', dataset: dataset.id });
+    expect(coded(dry)).toEqual([404, 'dataset_not_found']);
+    expect((await other.get('/datasets')).json().data).toEqual([]);
+    expect((await other.get('/jobs')).json().data).toEqual([]);
+    expect((await other.get('/jobs?status=queued')).json().data).toEqual([]);
+    // Its owner, and an admin, see it all the same.
+    const admin = await holder({ role: 'admin' });
+    for (const { get } of [one, admin]) {
+      expect((await get('/datasets')).json().data).toEqual([dataset]);
+      expect((await get(`/jobs/${job.id}`)).json()).toEqual(job);
+      expect((await get('/jobs?status=queued')).json().data).toEqual([job]);
+    }
+    expect((await one.call('POST', `/jobs/${job.id}/cancel`)).statusCode).toBe(200);
+  });
+
+  test('is its own record, also where another has the same bytes', async () => {
+    const [one, other] = [await holder(), await holder()];
+    const rows = promptRows(4, 'the same');
+    const first = await one.upload(rows);
+    const second = await other.upload(rows);
+    expect([first.statusCode, second.statusCode]).toEqual([201, 201]);
+    expect(first.json<Dataset>().sha256).toBe(second.json<Dataset>().sha256);
+    expect(first.json<Dataset>().id).not.toBe(second.json<Dataset>().id);
+    expect((await one.upload(rows)).json()).toEqual(first.json());
+    expect((await other.get('/datasets')).json().data).toEqual([second.json()]);
+    expect((await one.call('DELETE', `/datasets/${first.json().id}`)).statusCode).toBe(204);
+    expect((await other.get(`/datasets/${second.json().id}`)).statusCode).toBe(200);
+    expect((await one.upload(rows)).statusCode).toBe(201);
+  });
+
+  test('does not share its Idempotency-Key', async () => {
+    const [one, other] = [await holder(), await holder()];
+    const send = async ({ upload, call }: typeof one, rows: number) => {
+      const dataset = (await upload(promptRows(rows))).json<Dataset>().id;
+      return await call('POST', '/jobs', { base_model: 'tiny-llama', dataset }, { 'idempotency-key': 'k' });
+    };
+    const [first, second] = [await send(one, 4), await send(other, 5)];
+    expect([first.statusCode, second.statusCode]).toEqual([202, 202]);
+    expect(first.json().id).not.toBe(second.json().id);
+    expect((await send(one, 4)).json().id).toBe(first.json().id);
+  });
+
+  test('is seen with a further key of the same owner, which takes the place of the first', async () => {
+    const one = await holder();
+    const dataset = (await one.upload('{"text":"kept"}')).json<Dataset>();
+    const next = await holder({ owner: one.key.id });
+    await keys.revoke(one.key.id);
+    expect((await next.get('/datasets')).json().data).toEqual([dataset]);
+    expect((await next.upload('{"text":"new"}')).json<Dataset>().owner).toBe(one.key.id);
+  });
+
+  test('cannot be gone on with by another', async () => {
+    const [one, other] = [await holder(), await holder()];
+    const adapter = 'ad_0123456789abcdef01234567';
+    const staging = await api.adapters.stage();
+    await staging.write('manifest.json', [Buffer.from(JSON.stringify({ id: adapter, owner: one.key.id }))]);
+    await api.adapters.publish(staging, adapter);
+    const dataset = (await other.upload(promptRows(4))).json<Dataset>().id;
+    const own = (await one.upload(promptRows(4))).json<Dataset>().id;
+    const lora = { init_from: adapter };
+    expect(coded(await other.send(dataset, { lora }))).toEqual([404, 'adapter_not_found']);
+    // Its owner gets as far as its manifest, which is none.
+    expect(coded(await one.send(own, { lora }))).toEqual([422, 'invalid_adapter']);
+  });
+});
+
+describe('a role', () => {
+  beforeEach(() => start());
+
+  test('that reads changes nothing, and sees what its owner has', async () => {
+    const one = await holder();
+    const dataset = (await one.upload(promptRows(4))).json<Dataset>();
+    const job = (await one.send(dataset.id)).json<Job>();
+    const reader = await holder({ role: 'read', owner: one.key.id });
+    expect((await reader.get(`/jobs/${job.id}`)).json()).toEqual(job);
+    expect((await reader.get('/datasets')).json().data).toEqual([dataset]);
+    const changes: ['POST' | 'DELETE', string][] = [
+      ['POST', '/datasets'],
+      ['POST', '/jobs'],
+      ['POST', '/jobs?dry_run=true'],
+      ['POST', `/jobs/${job.id}/cancel`],
+      ['DELETE', `/jobs/${job.id}`],
+      ['DELETE', `/datasets/${dataset.id}`],
+      ['POST', '/adapters'],
+      ['DELETE', '/adapters/ad_0123456789abcdef01234567'],
+    ];
+    for (const [method, url] of changes) expect(coded(await reader.call(method, url))).toEqual([403, 'forbidden']);
+    expect((await one.get(`/jobs/${job.id}`)).json().status).toBe('queued');
+    // Everybody's figures are not for it.
+    expect(coded(await reader.get('/metrics'))).not.toEqual([200]);
+    const watcher = await holder({ role: 'read', owner: 'all' });
+    expect((await watcher.get(`/jobs/${job.id}`)).statusCode).toBe(200);
+    expect(coded(await watcher.call('DELETE', `/jobs/${job.id}`))).toEqual([403, 'forbidden']);
+  });
+});
+
+describe('bounds of a key', () => {
+  test('on calls are counted for all of a minute, each key by itself', async () => {
+    await start({ requestsPerMinute: 5 });
+    const [one, other] = [await holder(), await holder({ limits: { requests_per_minute: 7 } })];
+    const answers = await Promise.all(Array.from({ length: 9 }, () => one.get('/models')));
+    expect(answers.filter(({ statusCode }) => statusCode === 200)).toHaveLength(5);
+    const refused = answers.find(({ statusCode }) => statusCode === 429)!;
+    expect(coded(refused)).toEqual([429, 'too_many_requests']);
+    expect(Number(refused.headers['retry-after'])).toBeGreaterThan(0);
+    expect(Number(refused.headers['retry-after'])).toBeLessThanOrEqual(60);
+    const others = await Promise.all(Array.from({ length: 9 }, () => other.get('/models')));
+    expect(others.filter(({ statusCode }) => statusCode === 200)).toHaveLength(7);
+    // Health is nobody's call.
+    for (let i = 0; i < 10; i++) expect((await one.get('/live')).statusCode).toBe(200);
+  });
+
+  test('on unfinished jobs, and of all on waiting ones', async () => {
+    await start({ activeJobs: 2, waitingJobs: 3 });
+    const [one, other] = [await holder(), await holder()];
+    const dataset = (await one.upload(promptRows(4))).json<Dataset>().id;
+    const jobs = [await one.send(dataset), await one.send(dataset)];
+    expect(jobs.map(({ statusCode }) => statusCode)).toEqual([202, 202]);
+    const third = await one.send(dataset);
+    expect(coded(third)).toEqual([429, 'quota_exceeded']);
+    expect(third.headers['retry-after']).toBe('30');
+    const others = (await other.upload(promptRows(4))).json<Dataset>().id;
+    expect((await other.send(others)).statusCode).toBe(202);
+    expect(coded(await other.send(others))).toEqual([429, 'queue_full']);
+    await one.call('POST', `/jobs/${jobs[0]!.json().id}/cancel`);
+    expect((await one.send(dataset)).statusCode).toBe(202);
+  });
+
+  test('on bytes of datasets hold for uploads at the same time', async () => {
+    const rows = (label: string) => promptRows(20, label);
+    const bytes = rows('a').length;
+    await start({ datasetBytes: 3.5 * bytes, totalDatasetBytes: 5 * bytes });
+    const [one, other] = [await holder(), await holder()];
+    const answers = await Promise.all([...'abcdefgh'].map((label) => one.upload(rows(label))));
+    expect(answers.filter(({ statusCode }) => statusCode === 201).length).toBeLessThanOrEqual(3);
+    for (const answer of answers.filter(({ statusCode }) => statusCode !== 201)) {
+      expect(coded(answer)).toEqual([429, 'quota_exceeded']);
+    }
+    // Alone, each gets what there is room for: nothing is held any more.
+    for (const label of 'ijk') await one.upload(rows(label));
+    const mine = (await one.get('/datasets')).json<{ data: Dataset[] }>().data;
+    expect(mine).toHaveLength(3);
+    expect(coded(await one.upload(rows('l')))).toEqual([429, 'quota_exceeded']);
+    // Of all together there is room for two more.
+    for (const label of 'mn') expect((await other.upload(rows(label))).statusCode).toBe(201);
+    expect(coded(await other.upload(rows('o')))).toEqual([507, 'storage_full']);
+    await one.call('DELETE', `/datasets/${mine[0]!.id}`);
+    expect((await other.upload(rows('o'))).statusCode).toBe(201);
+  });
+
+  test('on bytes hold where the length is not said', async () => {
+    await start({ datasetBytes: 3_000 });
+    const one = await holder();
+    const url = await api.app.listen({ host: '127.0.0.1', port: 0 });
+    const send = async (rows: number) => {
+      const body = new ReadableStream<Uint8Array>({
+        async start(controller) {
+          for (const line of promptRows(rows).split(/(?<=\n)/)) {
+            controller.enqueue(Buffer.from(line));
+            await sleep(1);
+          }
+          controller.close();
+        },
+      });
+      const headers = { authorization: `Bearer ${one.token}`, 'content-type': 'text/plain' };
+      return (await fetch(`${url}/datasets`, { method: 'POST', headers, body, duplex: 'half' } as RequestInit)).status;
+    };
+    expect(await send(50)).toBe(201);
+    expect(await send(90)).toBe(429);
+    expect(await send(10)).toBe(201);
+  });
+});
