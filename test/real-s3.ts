@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { S3Settings } from '@lorasmith/storage';
+import type { S3Settings } from '../packages/storage/src/index.js';
 
 /** An S3 server for one test file, with one empty bucket. */
 export interface RealS3 {

@@ -55,8 +55,8 @@ export interface BundleStore {
    */
   publish(staging: Staging, id: string): Promise<boolean>;
   has(id: string): Promise<boolean>;
-  /** Every id, sorted. */
-  list(): Promise<string[]>;
+  /** Every id, or those that begin with `prefix`, sorted. */
+  list(prefix?: string): Promise<string[]>;
   /** Sorted by name. @throws ProductError `not_found` */
   files(id: string): Promise<BundleFile[]>;
   /** @throws ProductError `not_found` */

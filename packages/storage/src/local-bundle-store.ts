@@ -105,10 +105,10 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
       return { folder: location, path: (name) => file(id, name), release: () => {} };
     },
 
-    async list() {
+    async list(prefix = '') {
       const entries = await readdir(bundles, { withFileTypes: true });
       return entries
-        .filter((entry) => entry.isDirectory() && isBundleId(entry.name))
+        .filter((entry) => entry.isDirectory() && isBundleId(entry.name) && entry.name.startsWith(prefix))
         .map((entry) => entry.name)
         .sort();
     },

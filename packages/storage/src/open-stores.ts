@@ -1,3 +1,4 @@
+import { access, constants } from 'node:fs/promises';
 import { type BundleCache, openBundleCache } from './bundle-cache.js';
 import type { BundleStore } from './bundle-store.js';
 import { openBundleStore } from './local-bundle-store.js';
@@ -26,7 +27,7 @@ export interface Stores {
 export async function openStores({ dataDir, s3 }: StoreOptions): Promise<Stores> {
   if (s3 === null) {
     const open = (kind: string) => openBundleStore({ root: dataDir, kind });
-    return { shared: false, open, s3: null, check: async () => {}, close: () => {} };
+    return { shared: false, open, s3: null, check: () => access(dataDir, constants.W_OK), close: () => {} };
   }
   // Loaded where it is used: it is large.
   const { openS3Objects } = await import('./s3/s3-objects.js');

@@ -123,6 +123,14 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       await expect(store.readJson('ds_1', 'none.json')).rejects.toMatchObject({ code: 'not_found' });
     });
 
+    test('is listed by how its id begins', async () => {
+      const { store } = get();
+      for (const id of ['job_1.b', 'job_1.a', 'job_2.a']) await publish(store, id, { 'a.txt': 'a' });
+      expect(await store.list('job_1.')).toEqual(['job_1.a', 'job_1.b']);
+      expect(await store.list('job_3')).toEqual([]);
+      expect(await store.list()).toHaveLength(3);
+    });
+
     test('of one kind is none of another', async () => {
       const { store, openOther } = get();
       const adapters = await openOther('adapters');

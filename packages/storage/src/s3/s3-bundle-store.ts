@@ -123,9 +123,9 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
       return await fetch;
     },
 
-    async list() {
+    async list(prefix = '') {
       const ids: string[] = [];
-      for await (const { key } of objects.list(keys.records)) {
+      for await (const { key } of objects.list(keys.records + prefix)) {
         const id = key.slice(keys.records.length).replace(/\.json$/, '');
         if (isBundleId(id) && keys.record(id) === key) ids.push(id);
       }

@@ -1,0 +1,19 @@
+import { readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+
+/** Whether a file of a base model has its weights. */
+export function isWeightFile(name: string): boolean {
+  return name.endsWith('.safetensors');
+}
+
+/** Weights, and what a model has beside them: settings, tokenizer, template, licence. Nothing hidden, no pickles. */
+const WANTED = /^[A-Za-z0-9_][A-Za-z0-9_-]*$|^[A-Za-z0-9_][A-Za-z0-9._-]*\.(safetensors|json|txt|jinja|model|md)$/;
+
+/** Names of the files of a base-model folder that are worth keeping, sorted; links to files count as files. */
+export async function modelFileNames(folder: string): Promise<string[]> {
+  const names: string[] = [];
+  for (const name of await readdir(folder)) {
+    if (WANTED.test(name) && (await stat(path.join(folder, name))).isFile()) names.push(name);
+  }
+  return names.sort();
+}

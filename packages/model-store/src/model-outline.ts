@@ -1,0 +1,56 @@
+import { truncate } from 'node:fs/promises';
+import path from 'node:path';
+import { ProductError } from '@lorasmith/contracts';
+import type { BundleRecord, S3BundleStore, Staging } from '@lorasmith/storage';
+import { isWeightFile } from './model-files.js';
+
+/** A safetensors file begins with the length of its header, as 8 bytes. */
+const LENGTH_BYTES = 8;
+/** As the reader of safetensors has it. */
+const MAX_HEADER_BYTES = 100_000_000;
+/** What a header may take of the cache before it is known; those of the largest models are about a mebibyte. */
+const EXPECTED_HEADER_BYTES = 2 ** 20;
+
+/** What an outline will take on disk, about. */
+export function outlineBytes({ files }: BundleRecord): number {
+  const sizes = files.map(({ name, bytes }) => (isWeightFile(name) ? Math.min(bytes, EXPECTED_HEADER_BYTES) : bytes));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+/**
+ * Fetches a model without the numbers in its weights: of a weight file only the header, in a file of the true length
+ * whose rest takes no room on disk. What reads shapes and names finds them; nothing may read tensors from it.
+ *
+ * @throws ProductError `internal_error` for a file that is not what was stored; `model_file_corrupt`
+ */
+export async function fetchOutline(store: S3BundleStore, record: BundleRecord, staging: Staging): Promise<void> {
+  for (const { name, bytes, sha256 } of record.files) {
+    if (isWeightFile(name)) {
+      await fetchHeader(store, record.id, { name, bytes }, staging);
+      continue;
+    }
+    const found = await staging.write(name, await store.read(record.id, name));
+    if (found.sha256 === sha256) continue;
+    throw new ProductError(
+      'internal_error',
+      `The file ${name} of ${record.id} in the store is not what was put there.`,
+    );
+  }
+}
+
+async function fetchHeader(
+  store: S3BundleStore,
+  id: string,
+  { name, bytes }: { name: string; bytes: number },
+  staging: Staging,
+): Promise<void> {
+  const lengthRange = { start: 0, end: Math.min(bytes, LENGTH_BYTES) - 1 };
+  const head = Buffer.concat(await (await store.read(id, name, lengthRange)).toArray());
+  const headerBytes = head.length === LENGTH_BYTES ? Number(head.readBigUInt64LE()) : Number.POSITIVE_INFINITY;
+  if (headerBytes > Math.min(MAX_HEADER_BYTES, bytes - LENGTH_BYTES)) {
+    throw new ProductError('model_file_corrupt', `${id}/${name} in the store is not a safetensors file.`);
+  }
+  const end = LENGTH_BYTES + headerBytes - 1;
+  await staging.write(name, await store.read(id, name, { start: 0, end }));
+  await truncate(path.join(staging.path, name), bytes);
+}

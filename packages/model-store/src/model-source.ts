@@ -1,0 +1,138 @@
+import { stat } from 'node:fs/promises';
+import path from 'node:path';
+import { type BaseModel, type BaseModelDetail, MODEL_NAME_PATTERN, ProductError } from '@lorasmith/contracts';
+import { describeModel, listModelFolders } from '@lorasmith/model-folder';
+import type { BundleCache, S3BundleStore, Stores } from '@lorasmith/storage';
+import { fetchOutline, outlineBytes } from './model-outline.js';
+
+/** A base model in a folder of this host, which stays until it is released. */
+export interface HeldModel {
+  /** The folder that has the model's own under its name, as `openBaseModel` wants it. */
+  modelsDir: string;
+  release(): void;
+}
+
+/** The base models that this host can use. */
+export interface ModelSource {
+  /** By name; a broken one says what is wrong with it. */
+  list(): Promise<BaseModel[]>;
+  /** @throws ProductError `model_not_found` (names those that exist) */
+  describe(name: string): Promise<BaseModelDetail>;
+  /**
+   * The whole model, fetched and checked if need be.
+   * @throws ProductError `model_not_found`; `storage_full`, `storage_unavailable`
+   */
+  hold(name: string): Promise<HeldModel>;
+  /**
+   * All of the model but the numbers in its weights: enough to plan a job with.
+   * @throws ProductError as {@link hold}
+   */
+  holdOutline(name: string): Promise<HeldModel>;
+}
+
+/** The kind under which base models are in a store. */
+export const MODELS_KIND = 'models';
+
+export interface ModelSourceOptions {
+  /** A model in this folder is used as it is, before one of the same name in the store. */
+  modelsDir: string;
+  stores: Stores;
+}
+
+export async function openModelSource({ modelsDir, stores }: ModelSourceOptions): Promise<ModelSource> {
+  const local: ModelSource = localModels(modelsDir);
+  if (stores.s3 === null) return local;
+  return storedModels({ local, modelsDir, store: await stores.s3.open(MODELS_KIND), cache: stores.s3.cache });
+}
+
+/** The base models of a folder of this host. */
+export function localModels(modelsDir: string): ModelSource {
+  const hold = async (): Promise<HeldModel> => ({ modelsDir, release: () => {} });
+  return {
+    list: () => listModelFolders(modelsDir),
+    describe: (name) => describeModel(modelsDir, name),
+    // Whether it is there finds out who opens it.
+    hold,
+    holdOutline: hold,
+  };
+}
+
+const NAME = new RegExp(MODEL_NAME_PATTERN);
+/** Names that an error lists before it says how many more there are. */
+const LISTED_NAMES = 20;
+
+function storedModels(options: {
+  local: ModelSource;
+  modelsDir: string;
+  store: S3BundleStore;
+  cache: BundleCache;
+}): ModelSource {
+  const { local, modelsDir, store, cache } = options;
+
+  const isLocal = async (name: string): Promise<boolean> => {
+    if (!NAME.test(name)) return false;
+    return await stat(path.join(modelsDir, name)).then(
+      (status) => status.isDirectory(),
+      () => false,
+    );
+  };
+  const requireStored = async (name: string): Promise<void> => {
+    if (NAME.test(name) && (await store.has(name))) return;
+    const names = [...new Set([...(await store.list()), ...(await local.list()).map((model) => model.name)])].sort();
+    const more = names.length > LISTED_NAMES ? ` and ${names.length - LISTED_NAMES} more` : '';
+    const existing =
+      names.length === 0
+        ? 'There is none: put one into the store with npm run push-model.'
+        : `There are: ${names.slice(0, LISTED_NAMES).join(', ')}${more}.`;
+    const shown = JSON.stringify(name.slice(0, 100));
+    throw new ProductError('model_not_found', `There is no base model ${shown}. ${existing}`, { param: 'base_model' });
+  };
+  const held = ({ folder, release }: { folder: string; release(): void }): HeldModel => ({
+    modelsDir: path.dirname(folder),
+    release,
+  });
+
+  const hold = async (name: string): Promise<HeldModel> => {
+    if (await isLocal(name)) return await local.hold(name);
+    await requireStored(name);
+    return held(await store.hold(name));
+  };
+  const holdOutline = async (name: string): Promise<HeldModel> => {
+    if (await isLocal(name)) return await local.holdOutline(name);
+    await requireStored(name);
+    const record = await store.record(name);
+    // The whole model, where it is here already, does as well.
+    if ((await cache.peek(`${MODELS_KIND}-${record.upload}`, name)) !== null) return held(await store.hold(name));
+    const outline = {
+      key: `${MODELS_KIND}-outline-${record.upload}`,
+      id: name,
+      bytes: outlineBytes(record),
+      fetch: (staging: Parameters<typeof fetchOutline>[2]) => fetchOutline(store, record, staging),
+    };
+    return held(await cache.hold(outline));
+  };
+  const describe = async (name: string): Promise<BaseModelDetail> => {
+    const { modelsDir: folder, release } = await holdOutline(name);
+    try {
+      return await describeModel(folder, name);
+    } finally {
+      release();
+    }
+  };
+
+  return {
+    async list() {
+      const models = await local.list();
+      const known = new Set(models.map(({ name }) => name));
+      for (const name of await store.list()) {
+        if (known.has(name) || !NAME.test(name)) continue;
+        const { modules: _, ...model } = await describe(name);
+        models.push(model);
+      }
+      return models.sort((a, b) => (a.name < b.name ? -1 : 1));
+    },
+    describe,
+    hold,
+    holdOutline,
+  };
+}
