@@ -1,0 +1,126 @@
+import { readdir, utimes } from 'node:fs/promises';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
+import { eventually } from './stand/eventually.js';
+import { type FaultStand, type Part, startStand } from './stand/fault-stand.js';
+import { anAdapter, mergedWeights, mergeUnderWay } from './stand/merging.js';
+import { isAlive } from './stand/processes.js';
+import { beginUpload } from './stand/slow-upload.js';
+
+// The two services that answer requests are killed and started again in the midst of their work.
+
+const undisturbed = inject('undisturbed');
+const ROWS = `${Array.from({ length: 20_000 }, (_, i) => JSON.stringify({ text: `row ${i}` })).join('\n')}\n`;
+let stand: FaultStand;
+let api: Part;
+let registry: Part;
+
+beforeAll(async () => {
+  stand = await startStand({ modelsDir: inject('modelsDir'), machinesDir: inject('machinesDir') });
+  [registry] = await Promise.all([stand.startRegistry(), stand.startWorker('one')]);
+  api = await stand.startApi();
+});
+afterAll(() => stand?.close());
+
+const stagingsOf = async (kind: string) =>
+  (await readdir(path.join(stand.dataDir, '.staging'))).filter((name) => name.startsWith(`${kind}-`));
+const age = async () => {
+  const longAgo = new Date(Date.now() - 48 * 3_600_000);
+  const folder = path.join(stand.dataDir, '.staging');
+  for (const name of await readdir(folder, { recursive: true }))
+    await utimes(path.join(folder, name), longAgo, longAgo);
+};
+
+test('the api during an upload: nothing of it is there, and the same upload then goes through', async () => {
+  const upload = beginUpload(stand.apiUrl, ROWS);
+  await eventually('the upload is being written', async () => (await stagingsOf('datasets')).length > 0);
+  api.signal('SIGKILL');
+  await api.exited;
+  expect(await upload.status).toBeNull();
+  await age();
+  api = await stand.startApi();
+  expect((await stand.client.listDatasets()).data).toEqual([]);
+  expect(await stagingsOf('datasets')).toEqual([]);
+  expect((await stand.client.uploadDataset({ text: ROWS })).rows).toBe(20_000);
+});
+
+test('the api before an uploaded dataset appears, and after', async () => {
+  for (const when of ['before', 'after'] as const) {
+    const text = `{"text": "killed ${when} the rename"}\n`;
+    const { struck } = await stand.plan({ program: 'api/dist/main.js', call: 'rename', when, path: '/datasets/ds_' });
+    const upload = beginUpload(stand.apiUrl, text);
+    upload.finish();
+    await struck();
+    expect(await upload.status).toBeNull();
+    await api.exited;
+    api = await stand.startApi();
+    // Who repeats the upload gets the one dataset there is.
+    const first = await stand.client.uploadDataset({ text });
+    expect(await stand.client.uploadDataset({ text })).toEqual(first);
+  }
+  await age();
+  api.signal('SIGTERM');
+  await api.exited;
+  api = await stand.startApi();
+  expect(await stagingsOf('datasets')).toEqual([]);
+});
+
+test('the api while jobs are at work and followed: they are done, and whoever follows them misses nothing', async () => {
+  const accepted = [await submit(stand, 'long'), await submit(stand, 'short')];
+  const followed: string[] = [];
+  const following = (async () => {
+    for await (const event of stand.client.events(accepted[0]!.id)) followed.push(event.id);
+  })();
+  following.catch(() => {});
+  await when(stand, accepted[0]!, 'it trains', isTraining);
+  api.signal('SIGKILL');
+  await api.exited;
+  api = await stand.startApi();
+  const jobs = await accountFor(stand, accepted, undisturbed);
+  expect(jobs).toMatchObject([
+    { status: 'succeeded', attempts: 1 },
+    { status: 'succeeded', attempts: 1 },
+  ]);
+  await following;
+  const all: string[] = [];
+  for await (const { id } of stand.client.events(accepted[0]!.id)) all.push(id);
+  expect(followed).toEqual(all);
+});
+
+test('the registry during a merge: no merged model is there, and the next request makes the right one', async () => {
+  const [one, other] = [await anAdapter(stand, undisturbed), await anAdapter(stand, undisturbed)];
+  const expected = await mergedWeights(stand, one);
+  const merge = await mergeUnderWay(stand, other);
+  registry.signal('SIGKILL');
+  await registry.exited;
+  process.kill(merge.pid, 'SIGCONT');
+  await eventually('its merge process goes, too', async () => !(await isAlive(merge.pid)));
+  expect(await merge.answer).not.toBe(200);
+  expect(await readdir(path.join(stand.dataDir, 'merged'))).toEqual([one]);
+  await age();
+  registry = await stand.startRegistry();
+  expect(await stagingsOf('merged')).toEqual([]);
+  expect(await mergedWeights(stand, other)).toBe(expected);
+});
+
+test('the merge process itself: a clear answer, nothing left, and the next request makes the right model', async () => {
+  const [one, other] = [await anAdapter(stand, undisturbed), await anAdapter(stand, undisturbed)];
+  const expected = await mergedWeights(stand, one);
+  const merge = await mergeUnderWay(stand, other);
+  process.kill(merge.pid, 'SIGKILL');
+  expect(await merge.answer).toBe(500);
+  expect(await stagingsOf('merged')).toEqual([]);
+  expect(await mergedWeights(stand, other)).toBe(expected);
+});
+
+test('the registry while the api forwards to it: 503 at once, and right again after its start', async () => {
+  const adapter = await anAdapter(stand, undisturbed);
+  registry.signal('SIGKILL');
+  await registry.exited;
+  const answer = await fetch(`${stand.apiUrl}/adapters/${adapter}/manifest`);
+  expect(answer.status).toBe(503);
+  expect(await answer.json()).toMatchObject({ error: { code: 'registry_unavailable' } });
+  registry = await stand.startRegistry();
+  expect((await stand.client.manifest(adapter)).id).toBe(adapter);
+});

@@ -1,0 +1,99 @@
+import { readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { accountFor, submit } from './stand/accepted-jobs.js';
+import { eventually } from './stand/eventually.js';
+import { type FaultStand, startStand } from './stand/fault-stand.js';
+import { openSmallDisk } from './stand/small-disk.js';
+
+// The data folder lies on a file system of 16 MB that is filled on purpose.
+
+const undisturbed = inject('undisturbed');
+const disk = await openSmallDisk();
+if (disk === null) {
+  console.log(
+    'disk-full: skipped, since this system lets nobody mount a file system (unshare), not even in a namespace of its own',
+  );
+}
+const KIBIBYTE = 1024;
+
+let stand: FaultStand;
+
+if (disk !== null) {
+  beforeAll(async () => {
+    const folders = { modelsDir: inject('modelsDir'), machinesDir: inject('machinesDir') };
+    stand = await startStand({ ...folders, dataDir: path.join(disk.folder, 'data') });
+    await Promise.all([stand.startRegistry(), stand.startWorker('one')]);
+    await stand.startApi();
+  });
+  afterAll(async () => {
+    await disk.free();
+    await stand?.close();
+    await disk.close();
+  });
+}
+
+const stagings = async () => await readdir(path.join(stand.dataDir, '.staging'));
+
+test.skipIf(disk === null)('an upload is refused, leaves nothing, and goes through once there is room', async () => {
+  const text = `${Array.from({ length: 2_000 }, (_, i) => JSON.stringify({ text: `row ${i}` })).join('\n')}\n`;
+  for (const room of [0, 4 * KIBIBYTE, 24 * KIBIBYTE]) {
+    await disk?.fill(room);
+    await expect(stand.client.uploadDataset({ text })).rejects.toMatchObject({ code: 'storage_full', status: 507 });
+    await eventually('nothing is left of it', async () => (await stagings()).length === 0);
+    expect((await stand.client.listDatasets()).data).toEqual([]);
+  }
+  await disk?.free();
+  expect((await stand.client.uploadDataset({ text })).rows).toBe(2_000);
+});
+
+test.skipIf(disk === null)(
+  'a job fails clearly at whichever write the room ends, and leaves nothing half-written',
+  async () => {
+    const statuses: string[] = [];
+    // Folders, checkpoint, adapter, the copy that is published: each needs a few pages more than the one before.
+    for (const room of [0, 8, 24, 40, 56, 72, 1024]) {
+      await disk?.free();
+      const accepted = await submit(stand, 'short');
+      await disk?.fill(room * KIBIBYTE);
+      const [job] = await accountFor(stand, [accepted], undisturbed);
+      statuses.push(job?.status ?? '');
+      if (job?.status === 'failed') {
+        expect(job.error?.code).toBe('storage_full');
+        await disk?.free();
+        await stand.client.deleteJob(accepted.id);
+      }
+    }
+    expect(statuses[0]).toBe('failed');
+    expect(statuses.at(-1)).toBe('succeeded');
+  },
+);
+
+test.skipIf(disk === null)('a job that has an attempt left succeeds once there is room', async () => {
+  const accepted = await submit(stand, 'short');
+  await disk?.fill(0);
+  await eventually('an attempt ends for want of room', async () => {
+    const { attempts, status } = await stand.client.getJob(accepted.id);
+    return attempts >= 1 && status === 'queued';
+  });
+  await disk?.free();
+  const [job] = await accountFor(stand, [accepted], undisturbed);
+  expect(job?.status).toBe('succeeded');
+});
+
+test.skipIf(disk === null)('a merge is refused, leaves nothing, and goes through once there is room', async () => {
+  const [job] = await accountFor(stand, [await submit(stand, 'short')], undisturbed);
+  const url = `${stand.apiUrl}/adapters/${job?.adapter}?weights=merged`;
+  for (const room of [0, 16 * KIBIBYTE]) {
+    await disk?.fill(room);
+    const answer = await fetch(url);
+    expect(await answer.json()).toMatchObject({ error: { code: 'storage_full' } });
+    expect(answer.status).toBe(507);
+    expect(await readdir(path.join(stand.dataDir, 'merged'))).toEqual([]);
+    await eventually('nothing is left of it', async () => (await stagings()).length === 0);
+  }
+  await disk?.free();
+  const answer = await fetch(url);
+  expect(answer.status).toBe(200);
+  await answer.arrayBuffer();
+});

@@ -1,0 +1,51 @@
+import { access, cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { TestProject } from 'vitest/node';
+import { SERVICE_PROGRAMS } from '../../scripts/stack/service-programs.mjs';
+import { writeTinyLlama } from '../tiny-llama.js';
+import { submit, type Undisturbed } from './stand/accepted-jobs.js';
+import { startStand } from './stand/fault-stand.js';
+import { BASE_MODEL } from './stand/jobs-of-the-suite.js';
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    modelsDir: string;
+    machinesDir: string;
+    undisturbed: Undisturbed;
+  }
+}
+
+/** Runs each kind of job once with nothing in its way: what that comes to is what every disturbed run is held to. */
+export default async function globalSetup({ provide }: TestProject): Promise<() => Promise<void>> {
+  for (const { program } of SERVICE_PROGRAMS) {
+    await access(program).catch(() => {
+      throw new Error(`${program} is not there: compile the packages first (npm run build)`);
+    });
+  }
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-undisturbed-'));
+  const modelsDir = path.join(folder, 'models');
+  const machinesDir = path.join(folder, 'machines');
+  await writeTinyLlama(path.join(modelsDir, BASE_MODEL));
+  const stand = await startStand({ modelsDir });
+  try {
+    await Promise.all([stand.startRegistry(), stand.startWorker('undisturbed')]);
+    await stand.startApi();
+    const results: Partial<Undisturbed> = {};
+    for (const kind of ['short', 'long'] as const) {
+      const { id } = await submit(stand, kind);
+      const job = await stand.client.waitForJob(id);
+      if (job.status !== 'succeeded') throw new Error(`the undisturbed job failed: ${JSON.stringify(job.error)}`);
+      const { files } = await stand.client.manifest(job.adapter ?? '');
+      const digest = (name: string) => files.find((file) => file.name === name)?.sha256 ?? '';
+      results[kind] = { config: digest('adapter_config.json'), weights: digest('adapter_model.safetensors') };
+    }
+    await cp(path.join(stand.dataDir, 'machines'), machinesDir, { recursive: true });
+    provide('undisturbed', results as Undisturbed);
+  } finally {
+    await stand.close();
+  }
+  provide('modelsDir', modelsDir);
+  provide('machinesDir', machinesDir);
+  return () => rm(folder, { recursive: true, force: true });
+}

@@ -1,0 +1,208 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { type Client, createClient } from '../../../packages/client/src/index.js';
+import { type ManagedProcess, startProcess } from '../../../scripts/stack/managed-process.mjs';
+import { availablePort } from '../../../scripts/stack/ports.mjs';
+import { SERVICE_PROGRAMS } from '../../../scripts/stack/service-programs.mjs';
+import { answersOk } from '../../../scripts/stack/wait-until.mjs';
+import { eventually } from './eventually.js';
+import { type Watch, watchForHalfWritten } from './half-written.js';
+import { processesWith, type RunningProcess } from './processes.js';
+import { type RedisUnderFault, startRedisUnderFault } from './redis-under-fault.js';
+
+const EQUIPMENT = new URL('../equipment/', import.meta.url);
+/** Where nothing may take a job away from a worker that is only slow: a busy machine may stand still for a minute. */
+const PATIENT_LOCK_MS = 300_000;
+/** Where a worker that is gone must be missed soon. */
+export const SHORT_LOCK_MS = 4_000;
+
+/** A service of the stand, as a process of its own. */
+export interface Part extends ManagedProcess {
+  /** The messages that it logged so far. */
+  messages: string[];
+  /** Sends a signal to the process itself and to none of its children. */
+  signal(signal: NodeJS.Signals): void;
+}
+
+/** One exact file operation at which a program is struck by a signal. @see equipment/strike-at-file-call.mjs */
+export interface Strike {
+  /** The end of the program's path. */
+  program:
+    | 'trainer/child-main.js'
+    | 'worker/dist/main.js'
+    | 'merging/merge-child-main.js'
+    | 'registry/dist/main.js'
+    | 'api/dist/main.js';
+  call: 'open' | 'write' | 'sync' | 'rename';
+  when: 'before' | 'after';
+  /** A regular expression of the file's path; of a rename, the new one. */
+  path: string;
+  /** Operations that are let pass first. @defaultValue 0 */
+  skip?: number;
+  /** @defaultValue SIGKILL */
+  signal?: NodeJS.Signals;
+}
+
+/** All of the product, as it is run: compiled services, a real Redis, real trainers; and means to break each of them. */
+export interface FaultStand {
+  folder: string;
+  dataDir: string;
+  client: Client;
+  apiUrl: string;
+  registryUrl: string;
+  redis: RedisUnderFault;
+  watch: Watch;
+  startApi(): Promise<Part>;
+  startRegistry(): Promise<Part>;
+  startWorker(name: string, options?: WorkerOfStand): Promise<Part>;
+  /** The processes of the stand that run this program. */
+  processes(program: string): Promise<RunningProcess[]>;
+  /** The one trainer there is; waits for it. */
+  trainer(): Promise<RunningProcess>;
+  /** @returns waits until it has struck */
+  plan(strike: Strike): Promise<{ struck: () => Promise<void> }>;
+  shiftClock(byMs: number): Promise<void>;
+  /** Ends everything. @throws an Error when something half-written was seen, or a process outlived its parent */
+  close(): Promise<void>;
+}
+
+export interface WorkerOfStand {
+  env?: NodeJS.ProcessEnv;
+  /** Another way to Redis. */
+  redisPort?: number;
+  /** Resolves once the worker asks for jobs. @defaultValue true */
+  awaitReady?: boolean;
+}
+
+export interface StandOptions {
+  modelsDir: string;
+  /** What was measured of this machine before, so that no worker measures it again. */
+  machinesDir?: string;
+  /** @defaultValue longer than any test takes */
+  jobLockMs?: number;
+  /** @defaultValue a folder of the stand */
+  dataDir?: string;
+  env?: NodeJS.ProcessEnv;
+}
+
+export async function startStand({ modelsDir, machinesDir, ...options }: StandOptions): Promise<FaultStand> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-faults-'));
+  const dataDir = options.dataDir ?? path.join(folder, 'data');
+  await mkdir(dataDir, { recursive: true });
+  if (machinesDir !== undefined) await cp(machinesDir, path.join(dataDir, 'machines'), { recursive: true });
+  const stand = `FAULT_STAND=${randomBytes(8).toString('hex')}`;
+  const planFile = path.join(folder, 'plan.json');
+  const clockFile = path.join(folder, 'clock-shift');
+  const [apiPort, registryPort] = [await availablePort('127.0.0.1', 0, ''), await availablePort('127.0.0.1', 0, '')];
+  const [apiUrl, registryUrl] = [`http://127.0.0.1:${apiPort}`, `http://127.0.0.1:${registryPort}`];
+  const { REDIS_URL: _, ...inherited } = process.env;
+  const preloads = ['strike-at-file-call.mjs', 'shifted-clock.mjs'].map(
+    (name) => `--import=${new URL(name, EQUIPMENT)}`,
+  );
+  const baseEnv = { ...inherited, TF_CPP_MIN_LOG_LEVEL: '2', FAULT_STAND: stand.slice('FAULT_STAND='.length) };
+  const redis = await startRedisUnderFault({
+    folder: path.join(folder, 'redis'),
+    logFile: path.join(folder, 'logs/redis.log'),
+    env: baseEnv,
+    mark: stand,
+  });
+  const env = {
+    ...baseEnv,
+    NODE_OPTIONS: preloads.join(' '),
+    FAULT_PLAN_FILE: planFile,
+    CLOCK_SHIFT_FILE: clockFile,
+    DATA_DIR: dataDir,
+    MODELS_DIR: modelsDir,
+    REDIS_URL: redis.url,
+    API_PORT: String(apiPort),
+    REGISTRY_PORT: String(registryPort),
+    REGISTRY_URL: registryUrl,
+    JOB_LOCK_MS: String(options.jobLockMs ?? PATIENT_LOCK_MS),
+    ...options.env,
+  };
+  const parts = new Set<Part>();
+  const start = (service: 'api' | 'registry' | 'worker', name: string, changes: NodeJS.ProcessEnv = {}): Part => {
+    const program = SERVICE_PROGRAMS.find((candidate) => candidate.name === service)?.program ?? '';
+    const messages: string[] = [];
+    const onLine = (line: string) => messages.push(messageIn(line));
+    const logFile = path.join(folder, `logs/${name}.log`);
+    const managed = startProcess({ name, program, env: { ...env, ...changes }, logFile, onLine });
+    const part = Object.assign(managed, {
+      messages,
+      signal: (signal: NodeJS.Signals) => void process.kill(managed.pid, signal),
+    });
+    parts.add(part);
+    return part;
+  };
+  const startServing = async (service: 'api' | 'registry', url: string) => {
+    const part = start(service, service);
+    await eventually(`the ${service} is ready`, () => {
+      if (!part.running) throw new Error(`the ${service} ended: ${part.tail()}`);
+      return answersOk(`${url}/ready`);
+    });
+    return part;
+  };
+  const processes = async (program: string) =>
+    (await processesWith(stand)).filter((candidate) => candidate.program.endsWith(program));
+  const client = createClient({ baseUrl: apiUrl });
+  const watch = watchForHalfWritten({ dataDir, client });
+  let strikes = 0;
+
+  return {
+    folder,
+    dataDir,
+    client,
+    apiUrl,
+    registryUrl,
+    redis,
+    watch,
+    startApi: () => startServing('api', apiUrl),
+    startRegistry: () => startServing('registry', registryUrl),
+    async startWorker(name, { env: changes = {}, redisPort, awaitReady = true } = {}) {
+      const url = redisPort === undefined ? {} : { REDIS_URL: `redis://127.0.0.1:${redisPort}` };
+      const part = start('worker', name, { WORKER_NAME: name, ...url, ...changes });
+      if (!awaitReady) return part;
+      await eventually(`the worker ${name} is ready`, () => {
+        if (!part.running) throw new Error(`the worker ended: ${part.tail()}`);
+        return part.messages.includes('ready for jobs');
+      });
+      return part;
+    },
+    processes,
+    trainer: () => eventually('there is a trainer', async () => (await processes('trainer/child-main.js')).at(-1)),
+    async plan(strike) {
+      const struck = path.join(folder, `struck-${++strikes}`);
+      await writeFile(planFile, JSON.stringify({ skip: 0, signal: 'SIGKILL', ...strike, struck }));
+      return {
+        struck: async () => void (await eventually(`struck ${JSON.stringify(strike)}`, () => existsSync(struck))),
+      };
+    },
+    shiftClock: (byMs) => writeFile(clockFile, String(byMs)),
+    async close() {
+      const seen = await watch.end();
+      for (const part of parts) if (part.running) part.signal('SIGTERM');
+      await Promise.all([...parts].map((part) => part.running && part.exited));
+      await redis.stop();
+      const orphans = await eventually('no process outlives the stand', async () => {
+        const left = await processesWith(stand);
+        return left.length === 0 ? [] : undefined;
+      }).catch(async () => await processesWith(stand));
+      for (const part of parts) await part.stop(1_000);
+      for (const { pid } of orphans) process.kill(pid, 'SIGKILL');
+      if (seen.length > 0) throw new Error(`half-written things were visible:\n${seen.join('\n')}\nLogs: ${folder}`);
+      if (orphans.length > 0) throw new Error(`orphans: ${JSON.stringify(orphans)}`);
+      if (process.env.KEEP_FAULT_STANDS !== 'true') await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+function messageIn(line: string): string {
+  try {
+    return String(JSON.parse(line).msg);
+  } catch {
+    return line;
+  }
+}

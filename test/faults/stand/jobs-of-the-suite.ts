@@ -1,0 +1,24 @@
+import type { DatasetId, JobRequest } from '../../../packages/contracts/src/index.js';
+
+/** `short`: done in a second. `long`: trains for some seconds, so that it can be met on its way, with many checkpoints. */
+export type JobKind = 'short' | 'long';
+
+export const BASE_MODEL = 'tiny-llama';
+
+const ROWS = Array.from({ length: 24 }, (_, i) => ({ prompt: `Say ${i}.`, completion: `It is ${i}.` }));
+export const DATASET_TEXT = `${ROWS.map((row) => JSON.stringify(row)).join('\n')}\n`;
+
+const TRAINING = {
+  short: { max_steps: 12, checkpoint_every_steps: 3 },
+  long: { max_steps: 300, checkpoint_every_steps: 10 },
+} as const satisfies Record<JobKind, JobRequest['training']>;
+
+/** The same every time, so that every run of it, disturbed or not, must come to the same bytes. */
+export function requestOf(kind: JobKind, dataset: DatasetId): JobRequest {
+  return {
+    base_model: BASE_MODEL,
+    dataset,
+    lora: { r: 4, alpha: 8, dropout: 0.1, target_modules: ['q_proj', 'v_proj'] },
+    training: { batch_size: 4, learning_rate: 0.005, precision: 'float32', ...TRAINING[kind] },
+  };
+}

@@ -1,0 +1,10 @@
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+
+/** The process gets no more memory than it has: its next large allocation fails. */
+export async function limitMemory(pid: number): Promise<void> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  const bytes = Number(/VmSize:\s+(\d+) kB/.exec(status)?.[1]) * 1024;
+  await promisify(execFile)('prlimit', ['--pid', String(pid), `--as=${bytes}`]);
+}

@@ -1,0 +1,50 @@
+import { createHash } from 'node:crypto';
+import { readFile, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { expect } from 'vitest';
+import { accountFor, submit, type Undisturbed } from './accepted-jobs.js';
+import { eventually } from './eventually.js';
+import type { FaultStand } from './fault-stand.js';
+
+/** Trains an adapter that nobody has merged yet. All that this gives are the same, so their merged models are, too. */
+export async function anAdapter(stand: FaultStand, undisturbed: Undisturbed): Promise<string> {
+  const [job] = await accountFor(stand, [await submit(stand, 'short')], undisturbed);
+  expect(job?.status).toBe('succeeded');
+  return job?.adapter ?? '';
+}
+
+/** sha256 of the weights of the merged model, computed now if it is not there. */
+export async function mergedWeights(stand: FaultStand, adapter: string): Promise<string> {
+  const folder = path.join(stand.folder, `merged-${adapter}`);
+  await stand.client.downloadAdapter(adapter, { folder }, { weights: 'merged' });
+  const digest = createHash('sha256')
+    .update(await readFile(path.join(folder, 'model.safetensors')))
+    .digest('hex');
+  await rm(folder, { recursive: true });
+  return digest;
+}
+
+/** Begins a merge and stops its process in the midst of writing, where it stays until it gets a SIGCONT. */
+export async function mergeUnderWay(
+  stand: FaultStand,
+  adapter: string,
+): Promise<{ pid: number; answer: Promise<number | null> }> {
+  const { struck } = await stand.plan({
+    program: 'merging/merge-child-main.js',
+    call: 'write',
+    when: 'after',
+    path: '/\\.staging/merged-',
+    skip: 1,
+    signal: 'SIGSTOP',
+  });
+  const answer = fetch(`${stand.apiUrl}/adapters/${adapter}?weights=merged`).then(
+    ({ status, body }) => body?.cancel().then(() => status) ?? status,
+    () => null,
+  );
+  await struck();
+  const process = await eventually(
+    'the merge process',
+    async () => (await stand.processes('merging/merge-child-main.js'))[0],
+  );
+  return { pid: process.pid, answer };
+}

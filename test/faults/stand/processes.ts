@@ -1,0 +1,43 @@
+import { readdir, readFile, readlink } from 'node:fs/promises';
+
+/** A process as Linux shows it. */
+export interface RunningProcess {
+  pid: number;
+  parent: number;
+  /** Of its command line, the program. */
+  program: string;
+}
+
+/** The processes whose environment has this line, zombies left out. */
+export async function processesWith(environmentLine: string): Promise<RunningProcess[]> {
+  const found: RunningProcess[] = [];
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const environment = await readFile(`/proc/${name}/environ`, 'utf8');
+      if (!environment.split('\0').includes(environmentLine)) continue;
+      const [state = '', parent = ''] = (await readFile(`/proc/${name}/stat`, 'utf8'))
+        .replace(/^.*\) /s, '')
+        .split(' ');
+      if (state === 'Z' || state === 'X') continue;
+      const commandLine = (await readFile(`/proc/${name}/cmdline`, 'utf8')).split('\0');
+      const program = commandLine.find((part) => /\.m?js$/.test(part)) ?? commandLine[0] ?? '';
+      found.push({ pid: Number(name), parent: Number(parent), program });
+    } catch {
+      // It has ended meanwhile, or is another user's.
+    }
+  }
+  return found;
+}
+
+export async function isAlive(pid: number): Promise<boolean> {
+  const status = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
+  return status !== null && !/^\d+ \(.*\) [ZX]/s.test(status);
+}
+
+/** Whether the process has this file or folder open, or one in it. */
+export async function hasOpen(pid: number, place: string): Promise<boolean> {
+  const names = await readdir(`/proc/${pid}/fd`).catch(() => []);
+  const targets = await Promise.all(names.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => '')));
+  return targets.some((target) => target.startsWith(place));
+}

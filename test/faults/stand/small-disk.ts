@@ -1,0 +1,73 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, open, rm, statfs } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+
+/** A file system of its own with little room. */
+export interface SmallDisk {
+  folder: string;
+  /** Takes all the room but this, in pages of 4,096 bytes. */
+  fill(leavingBytes: number): Promise<void>;
+  /** Gives it back. */
+  free(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const SIZE_BYTES = 16 * 2 ** 20;
+/** Room for a namespace of its own is asked for in the way that needs no rights, then in the one that root has. */
+const WAYS = [
+  ['unshare', '--map-root-user', '--mount'],
+  ['unshare', '--mount'],
+];
+
+/**
+ * A file system in memory, mounted where only one process sees it; everybody else reaches it through that process, so
+ * nothing is left when it ends.
+ *
+ * @returns null where the system allows no mount in any way
+ */
+export async function openSmallDisk(): Promise<SmallDisk | null> {
+  const mountPoint = await mkdtemp(path.join(tmpdir(), 'lorasmith-small-disk-'));
+  for (const way of WAYS) {
+    const holder = await hold(way, mountPoint);
+    if (holder === null) continue;
+    const folder = `/proc/${holder.pid}/root${mountPoint}`;
+    const filler = path.join(folder, '.filler');
+    const free = async () => await rm(filler, { force: true });
+    return {
+      folder,
+      free,
+      async fill(leavingBytes) {
+        await free();
+        const handle = await open(filler, 'wx');
+        try {
+          const { bavail, bsize } = await statfs(folder);
+          await handle.writeFile(Buffer.alloc(Math.max(0, bavail * bsize - leavingBytes)));
+        } finally {
+          await handle.close();
+        }
+      },
+      async close() {
+        const exited = once(holder, 'exit');
+        holder.stdin?.end();
+        await exited;
+        await rm(mountPoint, { recursive: true, force: true });
+      },
+    };
+  }
+  await rm(mountPoint, { recursive: true, force: true });
+  return null;
+}
+
+/** The process that has the file system, until its standard input ends. */
+async function hold([program = '', ...args]: string[], mountPoint: string): Promise<ChildProcess | null> {
+  const script = `mount -t tmpfs -o size=${SIZE_BYTES} tmpfs "$0" && echo mounted && exec cat`;
+  const holder = spawn(program, [...args, 'sh', '-c', script, mountPoint], { stdio: ['pipe', 'pipe', 'ignore'] });
+  const ended = new Promise<null>((resolve) => {
+    holder.once('exit', () => resolve(null));
+    holder.once('error', () => resolve(null));
+  });
+  const mounted = new Promise<ChildProcess>((resolve) => holder.stdout?.once('data', () => resolve(holder)));
+  return await Promise.race([mounted, ended]);
+}

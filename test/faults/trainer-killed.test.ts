@@ -1,0 +1,76 @@
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
+import { type FaultStand, type Strike, startStand } from './stand/fault-stand.js';
+import { limitMemory } from './stand/memory-limit.js';
+
+// A trainer that dies costs an attempt and nothing else.
+
+const trainer = { program: 'trainer/child-main.js' } as const;
+const undisturbed = inject('undisturbed');
+let stand: FaultStand;
+
+beforeAll(async () => {
+  stand = await startStand({ modelsDir: inject('modelsDir'), machinesDir: inject('machinesDir') });
+  await Promise.all([stand.startRegistry(), stand.startWorker('one')]);
+  await stand.startApi();
+});
+afterAll(() => stand?.close());
+
+describe('SIGKILL at an exact file operation of the trainer', () => {
+  test.each<[string, Omit<Strike, 'program'>]>([
+    ['reading the base model', { call: 'open', when: 'after', path: 'tiny-llama/model\\.safetensors$' }],
+    ['writing a checkpoint', { call: 'write', when: 'after', path: '/checkpoints/', skip: 2 }],
+    ['before a checkpoint appears', { call: 'rename', when: 'before', path: '/checkpoints/', skip: 1 }],
+    ['after a checkpoint appeared', { call: 'rename', when: 'after', path: '/checkpoints/', skip: 1 }],
+    ['writing the adapter', { call: 'write', when: 'after', path: '/attempt-1/adapter_model' }],
+    ['when the adapter is written', { call: 'rename', when: 'after', path: '/attempt-1/adapter_model' }],
+  ])('%s', async (_, strike) => {
+    const { struck } = await stand.plan({ ...trainer, ...strike });
+    const accepted = await submit(stand, 'short');
+    await struck();
+    const [job] = await accountFor(stand, [accepted], undisturbed);
+    expect(job).toMatchObject({ status: 'succeeded', attempts: 2 });
+  });
+});
+
+describe('a signal in the midst of training', () => {
+  test.each(['SIGKILL', 'SIGSEGV', 'SIGABRT'] as const)('%s', async (signal) => {
+    const accepted = await submit(stand, 'long');
+    await when(stand, accepted, 'it trains', isTraining);
+    process.kill((await stand.trainer()).pid, signal);
+    const [job] = await accountFor(stand, [accepted], undisturbed);
+    expect(job).toMatchObject({ status: 'succeeded', attempts: 2 });
+  });
+});
+
+test('memory that runs out', async () => {
+  const { struck } = await stand.plan({
+    ...trainer,
+    call: 'open',
+    when: 'after',
+    path: 'model\\.safetensors$',
+    signal: 'SIGSTOP',
+  });
+  const accepted = await submit(stand, 'short');
+  await struck();
+  const { pid } = await stand.trainer();
+  await limitMemory(pid);
+  process.kill(pid, 'SIGCONT');
+  const [job] = await accountFor(stand, [accepted], undisturbed);
+  expect(job).toMatchObject({ status: 'succeeded', attempts: 2 });
+});
+
+test('a trainer that dies at every attempt fails the job clearly and keeps its checkpoints', async () => {
+  const accepted = await submit(stand, 'long');
+  for (let attempt = 1; attempt <= 3; attempt++) {
+    await when(
+      stand,
+      accepted,
+      `it trains at attempt ${attempt}`,
+      (job) => job.attempts === attempt && isTraining(job),
+    );
+    process.kill((await stand.trainer()).pid, 'SIGKILL');
+  }
+  const [job] = await accountFor(stand, [accepted], undisturbed);
+  expect(job).toMatchObject({ status: 'failed', attempts: 3, error: { code: 'out_of_memory' } });
+});
