@@ -23,7 +23,7 @@ interface Service {
   build?: { target?: string };
   environment?: Record<string, string>;
   ports?: string[];
-  networks: string[];
+  networks: string[] | Record<string, unknown>;
   restart: string;
   read_only: boolean;
   cap_drop: string[];
@@ -62,7 +62,7 @@ test('every service is restarted, bounded, and may do no more than it needs', ()
 test('the api alone has a port, on the loopback by default, and a network that reaches outside', () => {
   for (const [name, { ports, networks: of }] of Object.entries(services)) {
     expect(ports).toEqual(name === 'api' ? [expect.stringMatching(/^\$\{API_BIND:-127\.0\.0\.1\}:/)] : undefined);
-    expect(of).toEqual(name === 'api' ? ['inside', 'outside'] : ['inside']);
+    expect(Array.isArray(of) ? of : Object.keys(of)).toEqual(name === 'api' ? ['inside', 'outside'] : ['inside']);
   }
   expect(networks.inside?.internal).toBe(true);
 });
@@ -104,29 +104,53 @@ test('the services know every variable that is set for them', () => {
 });
 
 test('.env.example names every variable of the compose files with its default', async () => {
+  const monitoring = await readFile(path.join(ROOT, 'docker/compose.monitoring.yml'), 'utf8');
   const example = await readFile(path.join(ROOT, '.env.example'), 'utf8');
   const shown = new Map([...example.matchAll(/^#?([A-Z_]+)=(.*)$/gm)].map(([, name, value]) => [name, value]));
-  const used = [...text.matchAll(/\$\{([A-Z_]+):-([^}]*)\}/g)].filter(([, name]) => name !== 'LORASMITH_REVISION');
+  const used = [...`${text}${monitoring}`.matchAll(/\$\{([A-Z_]+):-([^}]*)\}/g)].filter(
+    ([, name]) => name !== 'LORASMITH_REVISION',
+  );
   expect(used.length).toBeGreaterThan(10);
   for (const [, name, value] of used) expect([name, shown.get(name)]).toEqual([name, value]);
 });
 
-test.skipIf(!hasCompose).each([[[]], [['-f', 'docker/compose.cpu.yml']]])('Compose takes them (with %j)', (more) => {
-  const args = [
-    'compose',
-    '--env-file',
-    '.env.example',
-    '-f',
-    'docker-compose.yml',
-    ...more,
-    'config',
-    '--format',
-    'json',
-  ];
-  const { status, stdout, stderr } = spawnSync('docker', args, { cwd: ROOT, encoding: 'utf8' });
-  expect(stderr).toBe('');
-  expect(status).toBe(0);
-  const { worker } = JSON.parse(stdout).services;
-  expect(worker.build.target).toBe(more.length > 0 ? 'worker-cpu' : 'worker-gpu');
-  expect(worker.deploy.resources.reservations?.devices === undefined).toBe(more.length > 0);
+test('all workers have one name, by which Prometheus finds them, and listen beyond their loopback for it', async () => {
+  const workers = Object.entries(services).filter(([name]) => name.startsWith('worker'));
+  for (const [, { networks: of, environment }] of workers) {
+    expect(of).toEqual({ inside: { aliases: ['workers'] } });
+    expect(environment).toMatchObject({ WORKER_HEALTH_HOST: '0.0.0.0', WORKER_HEALTH_PORT: '8082' });
+  }
+  const config = parse(await readFile(path.join(ROOT, 'docker/monitoring/prometheus.yml'), 'utf8'));
+  expect(config.scrape_configs.at(-1).dns_sd_configs[0]).toMatchObject({ names: ['workers'], port: 8082 });
 });
+
+const CPU = ['-f', 'docker/compose.cpu.yml'];
+const MONITORING = ['-f', 'docker/compose.monitoring.yml'];
+test.skipIf(!hasCompose).each([[[]], [CPU], [MONITORING], [[...CPU, ...MONITORING]]])(
+  'Compose takes them (with %j)',
+  (more) => {
+    const args = [
+      'compose',
+      '--env-file',
+      '.env.example',
+      '-f',
+      'docker-compose.yml',
+      ...more,
+      'config',
+      '--format',
+      'json',
+    ];
+    const { status, stdout, stderr } = spawnSync('docker', args, {
+      cwd: ROOT,
+      encoding: 'utf8',
+      env: { ...process.env, GRAFANA_PASSWORD: 'a-password' },
+    });
+    expect(stderr).toBe('');
+    expect(status).toBe(0);
+    const { worker } = JSON.parse(stdout).services;
+    const onCpu = more.includes('docker/compose.cpu.yml');
+    expect(worker.build.target).toBe(onCpu ? 'worker-cpu' : 'worker-gpu');
+    expect(worker.deploy.resources.reservations?.devices === undefined).toBe(onCpu);
+  },
+  120_000,
+);

@@ -6,7 +6,8 @@ import type { Logger } from 'pino';
 
 export interface FolderChecks {
   dataDir: string;
-  modelsDir: string;
+  /** Null: base models come from elsewhere. */
+  modelsDir: string | null;
   logger: Logger;
 }
 
@@ -28,6 +29,7 @@ export async function checkFolders({ dataDir, modelsDir, logger }: FolderChecks)
   } finally {
     await rm(probe, { force: true }).catch(() => {});
   }
+  if (modelsDir === null) return;
   const problem = await modelsProblem(modelsDir);
   if (problem !== null) logger.warn({ folder: modelsDir }, problem);
 }

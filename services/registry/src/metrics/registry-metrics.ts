@@ -23,6 +23,10 @@ export function countMerges(metrics: Registry): (event: MergeEvent) => void {
     labelNames: ['outcome', 'code'],
     registers,
   });
+  // Prometheus sees no increase in a series that begins with 1.
+  for (const code of ['merge_crashed', 'internal_error', 'timeout', 'storage_full']) {
+    merges.inc({ outcome: 'failed', code }, 0);
+  }
   const seconds = new Histogram({
     name: 'lorasmith_merge_seconds',
     help: 'Time of merges that succeeded.',

@@ -1,0 +1,76 @@
+import { readFile } from 'node:fs/promises';
+import { totalmem } from 'node:os';
+import { Gauge, type Registry, sharedLook } from '@lorasmith/service-kit';
+import { readGpus } from './read-gpus.js';
+
+export interface MachineMetricsOptions {
+  /** Name of the worker, and what it trains on. */
+  workerName: string;
+  device: string;
+  /** Process number of the trainer that there is now. */
+  trainerPid: () => number | undefined;
+}
+
+/** Tells what the machine of a worker has and uses: memory of the host, of the trainer, and of its GPUs. */
+export function observeMachine(metrics: Registry, { workerName, device, trainerPid }: MachineMetricsOptions): void {
+  const registers = [metrics];
+  new Gauge({
+    name: 'lorasmith_worker_info',
+    help: 'Always 1; its labels say which worker this is and what it trains on.',
+    labelNames: ['worker', 'device'],
+    registers,
+  }).set({ worker: workerName, device }, 1);
+  new Gauge({
+    name: 'lorasmith_host_memory_bytes',
+    help: 'Memory of the container, else of the machine.',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      this.set({ state: 'total' }, Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY));
+      this.set({ state: 'available' }, process.availableMemory());
+    },
+  });
+  new Gauge({
+    name: 'lorasmith_trainer_memory_bytes',
+    help: 'Resident memory of the trainer process; 0 while there is none.',
+    registers,
+    async collect() {
+      const pid = trainerPid();
+      this.set(pid === undefined ? 0 : await residentBytes(pid));
+    },
+  });
+  if (device === 'gpu') observeGpus(registers);
+}
+
+function observeGpus(registers: Registry[]): void {
+  const look = sharedLook(() => readGpus());
+  new Gauge({
+    name: 'lorasmith_device_memory_bytes',
+    help: 'Memory of each GPU that this worker sees.',
+    labelNames: ['gpu', 'state'],
+    registers,
+    async collect() {
+      this.reset();
+      for (const { index, usedBytes, totalBytes } of await look()) {
+        this.set({ gpu: index, state: 'used' }, usedBytes);
+        this.set({ gpu: index, state: 'total' }, totalBytes);
+      }
+    },
+  });
+  new Gauge({
+    name: 'lorasmith_device_busy_ratio',
+    help: 'Share of the last second in which a GPU computed.',
+    labelNames: ['gpu'],
+    registers,
+    async collect() {
+      this.reset();
+      for (const { index, busyRatio } of await look()) this.set({ gpu: index }, busyRatio);
+    },
+  });
+}
+
+/** 0 for a process that is gone. */
+async function residentBytes(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024;
+}

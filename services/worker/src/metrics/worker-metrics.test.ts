@@ -1,0 +1,118 @@
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir, totalmem } from 'node:os';
+import path from 'node:path';
+import type { EventData } from '@lorasmith/contracts';
+import { createMetrics, type Registry } from '@lorasmith/service-kit';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { observeMachine } from './machine-metrics.js';
+import { parseGpus, readGpus } from './read-gpus.js';
+import { createWorkerMetrics, type WorkerMetrics } from './worker-metrics.js';
+
+let registry: Registry;
+let metrics: WorkerMetrics;
+beforeEach(() => {
+  registry = createMetrics({ service: 'worker' });
+  metrics = createWorkerMetrics(registry);
+});
+
+async function value(series: string): Promise<number> {
+  const lines = (await registry.metrics()).split('\n');
+  return Number(
+    lines
+      .find((line) => line.startsWith(`${series} `))
+      ?.split(' ')
+      .at(-1),
+  );
+}
+
+const step = (changes: Partial<EventData<'step-finished'>> = {}) =>
+  metrics.happened({
+    type: 'step-finished',
+    data: {
+      step: 1,
+      total_steps: 9,
+      epoch: 0,
+      loss: 1,
+      learning_rate: 1e-4,
+      grad_norm: 1,
+      tokens_per_second: 500,
+      seconds_left: 1,
+      ...changes,
+    },
+  });
+const failure = (code: string) => ({ code, message: 'a message with job_1 in it', details: [] });
+
+test('the wait is that of the first attempt, the run is that of each', async () => {
+  const created_at = new Date(Date.now() - 100_000).toISOString();
+  metrics.started({ created_at }, 1);
+  expect(await value('lorasmith_jobs_running')).toBe(1);
+  metrics.ended({ outcome: 'retry', failure: failure('trainer_crashed') }, 30);
+  metrics.started({ created_at }, 2);
+  metrics.ended({ outcome: 'ended', status: 'succeeded' }, 40);
+  expect(await value('lorasmith_jobs_running')).toBe(0);
+  expect(await value('lorasmith_job_wait_seconds_count')).toBe(1);
+  expect(await value('lorasmith_job_wait_seconds_sum')).toBeGreaterThanOrEqual(100);
+  expect(await value('lorasmith_job_run_seconds_sum{outcome="retry"}')).toBe(30);
+  expect(await value('lorasmith_job_run_seconds_sum{outcome="succeeded"}')).toBe(40);
+  expect(await value('lorasmith_job_attempts_total{outcome="retry",code="trainer_crashed"}')).toBe(1);
+  expect(await value('lorasmith_job_attempts_total{outcome="succeeded",code=""}')).toBe(1);
+});
+
+test('whatever codes a trainer makes up, there is one more series', async () => {
+  for (let i = 0; i < 50; i++) {
+    metrics.started({ created_at: new Date().toISOString() }, 1);
+    metrics.ended({ outcome: 'ended', status: 'failed', failure: failure(`made_up_${i}`) }, 1);
+  }
+  expect(await value('lorasmith_job_attempts_total{outcome="failed",code="other"}')).toBe(50);
+  expect((await registry.metrics()).match(/^lorasmith_job_attempts_total\{/gm)).toHaveLength(1 + 8);
+});
+
+test('the first step, before which the model is loaded, has no time; those after it have', async () => {
+  metrics.started({ created_at: new Date().toISOString() }, 1);
+  metrics.happened({ type: 'report-ready', data: { report: {} as never } });
+  step();
+  expect(await value('lorasmith_training_step_seconds_count')).toBe(0);
+  metrics.happened({ type: 'checkpoint-saved', data: { step: 1 } });
+  step({ step: 2, tokens_per_second: 700 });
+  step({ step: 3, tokens_per_second: 700 });
+  expect(await value('lorasmith_training_step_seconds_count')).toBe(2);
+  expect(await value('lorasmith_checkpoints_total')).toBe(1);
+  expect(await value('lorasmith_training_tokens_per_second')).toBe(700);
+  expect(await value('lorasmith_training_tokens_total')).toBeGreaterThan(0);
+  metrics.ended({ outcome: 'handed-back' }, 1);
+  expect(await value('lorasmith_training_tokens_per_second')).toBe(0);
+});
+
+test('the machine is told of with the memory of its trainer', async () => {
+  let trainerPid: number | undefined = process.pid;
+  observeMachine(registry, { workerName: 'gpu-1', device: 'cpu', trainerPid: () => trainerPid });
+  expect(await value('lorasmith_worker_info{worker="gpu-1",device="cpu"}')).toBe(1);
+  expect(await value('lorasmith_trainer_memory_bytes')).toBeGreaterThan(10_000_000);
+  const total = await value('lorasmith_host_memory_bytes{state="total"}');
+  expect(total).toBeGreaterThan(await value('lorasmith_host_memory_bytes{state="available"}'));
+  expect(total).toBeLessThanOrEqual(totalmem());
+  trainerPid = undefined;
+  expect(await value('lorasmith_trainer_memory_bytes')).toBe(0);
+});
+
+test('what the driver says of GPUs is read; what it does not say is left out', () => {
+  expect(parseGpus('0, 1024, 81559, 37\n1, [N/A], 81559, 0\nNo devices were found\n\n')).toEqual([
+    { index: '0', usedBytes: 2 ** 30, totalBytes: 81_559 * 2 ** 20, busyRatio: 0.37 },
+  ]);
+});
+
+// There is no driver where tests run; a program that speaks as its own does takes its place.
+let folder: string | undefined;
+afterEach(async () => {
+  if (folder !== undefined) await rm(folder, { recursive: true, force: true });
+});
+test("the driver's program is asked, and missed without harm", async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-gpus-'));
+  const program = path.join(folder, 'nvidia-smi');
+  await writeFile(program, '#!/bin/sh\n[ "$2" = --format=csv,noheader,nounits ] && echo "0, 512, 1024, 5"\n');
+  await chmod(program, 0o755);
+  expect(await readGpus(program)).toEqual([
+    { index: '0', usedBytes: 512 * 2 ** 20, totalBytes: 2 ** 30, busyRatio: 0.05 },
+  ]);
+  expect(await readGpus(path.join(folder, 'not-there'))).toEqual([]);
+});

@@ -1,0 +1,96 @@
+import { ERROR_CODES, type ErrorCode, type Job, type NewJobEvent } from '@lorasmith/contracts';
+import { Counter, Gauge, Histogram, type Registry } from '@lorasmith/service-kit';
+import type { JobRun } from '../run-job.js';
+
+/** From a demo to a job of days. */
+const JOB_SECONDS = [10, 60, 300, 1_800, 7_200, 21_600, 86_400, 259_200];
+/** From a model of a few layers to billions of parameters on a CPU. */
+const STEP_SECONDS = [0.01, 0.05, 0.2, 0.5, 1, 2, 5, 15, 60, 300];
+
+/** What an alert may be about is there from the start: Prometheus sees no increase in a series that begins with 1. */
+const CRASH_CODES: readonly ErrorCode[] = ['trainer_crashed', 'trainer_hung', 'out_of_memory', 'internal_error'];
+
+const KNOWN_CODES: ReadonlySet<string> = new Set(ERROR_CODES);
+
+/** Counts and times what a worker does to its jobs. */
+export interface WorkerMetrics {
+  /** @param attempt - From 1. */
+  started(job: Pick<Job, 'created_at'>, attempt: number): void;
+  happened(event: NewJobEvent): void;
+  ended(run: JobRun, seconds: number): void;
+}
+
+export function createWorkerMetrics(metrics: Registry): WorkerMetrics {
+  const registers = [metrics];
+  const wait = new Histogram({
+    name: 'lorasmith_job_wait_seconds',
+    help: 'Time from the request to the first worker that took the job.',
+    buckets: JOB_SECONDS,
+    registers,
+  });
+  const run = new Histogram({
+    name: 'lorasmith_job_run_seconds',
+    help: 'Time that a worker had a job, by what became of it: one observation for each attempt.',
+    labelNames: ['outcome'],
+    buckets: JOB_SECONDS,
+    registers,
+  });
+  const attempts = new Counter({
+    name: 'lorasmith_job_attempts_total',
+    help: 'Attempts that are over, by outcome and, where something failed, by error code.',
+    labelNames: ['outcome', 'code'],
+    registers,
+  });
+  for (const outcome of ['failed', 'retry']) for (const code of CRASH_CODES) attempts.inc({ outcome, code }, 0);
+  const running = new Gauge({ name: 'lorasmith_jobs_running', help: 'Jobs that this worker has now.', registers });
+  const step = new Histogram({
+    name: 'lorasmith_training_step_seconds',
+    help: 'Time of an optimizer step.',
+    buckets: STEP_SECONDS,
+    registers,
+  });
+  const tokensPerSecond = new Gauge({
+    name: 'lorasmith_training_tokens_per_second',
+    help: 'Tokens read a second in the last step; 0 between jobs.',
+    registers,
+  });
+  const tokens = new Counter({
+    name: 'lorasmith_training_tokens_total',
+    help: 'Tokens read in optimizer steps, to within the precision of their time.',
+    registers,
+  });
+  const saved = new Counter({ name: 'lorasmith_checkpoints_total', help: 'Checkpoints that were saved.', registers });
+  let lastEventMs: number | undefined;
+
+  return {
+    started({ created_at }, attempt) {
+      running.inc();
+      lastEventMs = undefined;
+      if (attempt === 1) wait.observe(Math.max(0, (Date.now() - Date.parse(created_at)) / 1000));
+    },
+    happened(event) {
+      const now = performance.now();
+      // Evaluations and checkpoints are events of their own, so what lies between one event and a step is the step; only
+      // before the first one the base model is loaded.
+      if (event.type === 'step-finished') {
+        tokensPerSecond.set(event.data.tokens_per_second);
+        if (lastEventMs !== undefined) {
+          const seconds = (now - lastEventMs) / 1000;
+          step.observe(seconds);
+          tokens.inc(event.data.tokens_per_second * seconds);
+        }
+      } else if (event.type === 'checkpoint-saved') {
+        saved.inc();
+      }
+      lastEventMs = event.type === 'report-ready' ? undefined : now;
+    },
+    ended(result, seconds) {
+      running.dec();
+      tokensPerSecond.set(0);
+      const outcome = result.outcome === 'ended' ? result.status : result.outcome;
+      run.observe({ outcome }, seconds);
+      const code = 'failure' in result ? result.failure.code : '';
+      attempts.inc({ outcome, code: code === '' || KNOWN_CODES.has(code) ? code : 'other' });
+    },
+  };
+}
