@@ -5,8 +5,10 @@ export const ERROR_MEANINGS = {
   invalid_json:
     'The body is not JSON, is empty, or has a key `__proto__`. In a dataset: the fault of a line that is not JSON.',
   unknown_field: 'There is no such field. Fields are never ignored: correct the name, or leave it out.',
-  unauthorized: 'Reserved. The api asks for no key today.',
-  forbidden: 'Reserved. Nothing answers with it today.',
+  unauthorized:
+    'The key is missing, or is not one that is valid now: send `Authorization: Bearer lsk_…`. It may have been revoked.',
+  forbidden:
+    "The key's role does not allow this call (the message says which do). Without keys: the call came from another site or under another host name than this machine's.",
   not_found: 'There is nothing at this path, or the adapter has no file of this name. The message lists those it has.',
   method_not_allowed: 'The path does not take this method. The header `allow` says which it takes.',
   conflict:
@@ -16,7 +18,10 @@ export const ERROR_MEANINGS = {
   body_too_large: 'The body is larger than what is taken. The message says how much that is.',
   unsupported_media_type: 'The content type, or a compressed body, is not taken here. The message says what is.',
   range_not_satisfiable: 'The `Range` begins past the end. `content-range` says how many bytes there are.',
-  too_many_requests: 'Reserved. Nothing answers with it today.',
+  too_many_requests: 'The key has made more calls than it may in a minute. Wait for the seconds in `retry-after`.',
+  quota_exceeded:
+    'The key has as many unfinished jobs, or as many bytes of datasets or adapters, as it may. Await or cancel jobs, or delete what is no longer needed.',
+  queue_full: 'As many jobs wait for a worker as may. Try again after the seconds in `retry-after`.',
   dataset_not_found:
     'No such dataset. As the error of a job: it was removed after the job was queued; upload it again.',
   dataset_empty: 'The file has no rows.',

@@ -1,7 +1,9 @@
 import { type Static, Type } from 'typebox';
+import { CheckpointReference } from './checkpoint.js';
 import { AdapterId, JobId, ModelName } from './identifier.js';
 import { JobSpec } from './job.js';
 import { Nullable } from './nullable.js';
+import { Owner } from './owner.js';
 import { Page } from './page.js';
 import { AdapterChecks, AdapterProbe } from './probe.js';
 import { Report } from './report.js';
@@ -31,6 +33,13 @@ export const TrainingResult = Type.Object(
     first_loss: Type.Number(),
     last_loss: Type.Number(),
     losses: Type.Array(Type.Number(), { description: 'One per step, or evenly thinned to 1,000.' }),
+    // Optional, as in checkpoint below: manifests from before they existed stay readable.
+    adapter_step: Type.Optional(
+      Type.Integer({ description: 'The step whose state the adapter is: the last one, or the best by evaluation.' }),
+    ),
+    stopped_early: Type.Optional(
+      Type.Boolean({ description: 'By early_stopping, before the planned steps were done.' }),
+    ),
     evaluation_before: Nullable(Evaluation),
     evaluation_after: Nullable(Evaluation),
   },
@@ -46,8 +55,12 @@ export const AdapterManifest = Type.Object(
     id: AdapterId,
     object: Type.Literal('adapter'),
     origin,
+    owner: Owner,
     name: Nullable(Type.String()),
     job: Nullable(JobId, { description: 'Null, as are dataset, settings, report and result, for an imported one.' }),
+    checkpoint: Type.Optional(
+      Nullable(CheckpointReference, { description: 'What it was published from, if not at the end of its training.' }),
+    ),
     created_at: Type.String(),
     base_model: Type.Object({ name: ModelName, family: Type.String(), weights_sha256: sha256 }, closed),
     dataset: Nullable(Type.Object({ id: Type.String(), sha256, rows: Type.Integer() }, closed)),
@@ -85,6 +98,7 @@ export const Adapter = Type.Object(
     id: AdapterId,
     object: Type.Literal('adapter'),
     origin,
+    owner: Owner,
     name: Nullable(Type.String()),
     job: Nullable(JobId, { description: 'Null for an imported one.' }),
     base_model: ModelName,
@@ -102,6 +116,13 @@ export const AdapterFile = Type.Object(
 );
 export type AdapterFile = Static<typeof AdapterFile>;
 export const AdapterFileList = Type.Object({ data: Type.Array(AdapterFile) }, { $id: 'AdapterFileList', ...closed });
+
+/** What the registry tells the api of how much there is. */
+export const AdapterUsage = Type.Object(
+  { own_bytes: Type.Integer({ minimum: 0 }), total_bytes: Type.Integer({ minimum: 0 }) },
+  closed,
+);
+export type AdapterUsage = Static<typeof AdapterUsage>;
 
 /** Query of `POST /adapters`. */
 export const ImportAdapterQuery = Type.Object(

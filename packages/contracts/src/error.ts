@@ -20,6 +20,8 @@ export const ERROR_STATUS = {
   unsupported_media_type: 415,
   range_not_satisfiable: 416,
   too_many_requests: 429,
+  quota_exceeded: 429,
+  queue_full: 429,
   // datasets
   dataset_not_found: 404,
   dataset_empty: 422,
@@ -27,7 +29,9 @@ export const ERROR_STATUS = {
   // jobs
   job_not_found: 404,
   job_not_cancellable: 409,
+  job_not_resumable: 409,
   job_still_active: 409,
+  checkpoint_not_found: 404,
   invalid_job: 422,
   unmatched_target: 422,
   no_trained_tokens: 422,
@@ -106,6 +110,8 @@ export interface ProductErrorOptions {
   param?: string | undefined;
   /** Every fault found, with its place. */
   details?: Fault[] | undefined;
+  /** When to try again, where that is known. */
+  retryAfterSeconds?: number | undefined;
   cause?: unknown;
 }
 
@@ -114,6 +120,7 @@ export class ProductError extends Error {
   readonly code: ErrorCode;
   readonly param: string | undefined;
   readonly details: Fault[];
+  readonly retryAfterSeconds: number | undefined;
 
   constructor(code: ErrorCode, message: string, options: ProductErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -121,6 +128,7 @@ export class ProductError extends Error {
     this.code = code;
     this.param = options.param;
     this.details = options.details ?? [];
+    this.retryAfterSeconds = options.retryAfterSeconds;
   }
 
   get status(): number {

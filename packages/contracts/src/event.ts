@@ -35,15 +35,34 @@ export const EVENT_DATA = {
     closed,
   ),
   'checkpoint-saved': Type.Object({ step: Type.Integer({ minimum: 0 }) }, closed),
-  'adapter-published': Type.Object({ adapter: AdapterId }, closed),
+  'checkpoint-loaded': Type.Object(
+    { step: Type.Integer({ minimum: 0, description: 'Training goes on after this step.' }) },
+    closed,
+  ),
+  'training-stopped-early': Type.Object(
+    {
+      step: Type.Integer({ minimum: 1 }),
+      best_step: Type.Integer({ minimum: 1 }),
+      best_loss: Type.Number({ description: 'On the held-out rows.' }),
+    },
+    closed,
+  ),
+  'adapter-published': Type.Object(
+    {
+      adapter: AdapterId,
+      step: Type.Optional(Type.Integer({ minimum: 0, description: 'The step whose state it is.' })),
+    },
+    closed,
+  ),
   'job-failed': Type.Object({ error: JobFailure }, closed),
   'job-cancelled': Type.Object({}, closed),
+  'job-resumed': Type.Object({}, closed),
 } as const;
 
 export const EVENT_TYPES = Object.keys(EVENT_DATA) as EventType[];
 export type EventType = keyof typeof EVENT_DATA;
 export type EventData<Kind extends EventType> = Static<(typeof EVENT_DATA)[Kind]>;
-/** After one of these no further event of the job comes. */
+/** After one of these no further event of the job comes, unless it is resumed: then `job-resumed` comes next. */
 export const LAST_EVENT_TYPES: readonly EventType[] = ['adapter-published', 'job-failed', 'job-cancelled'];
 
 /** An event before it has its place in the stream. */
@@ -69,9 +88,12 @@ export const JobEvent = Type.Union(
     eventOf('step-finished'),
     eventOf('evaluation-finished'),
     eventOf('checkpoint-saved'),
+    eventOf('checkpoint-loaded'),
+    eventOf('training-stopped-early'),
     eventOf('adapter-published'),
     eventOf('job-failed'),
     eventOf('job-cancelled'),
+    eventOf('job-resumed'),
   ],
   { $id: 'JobEvent' },
 );

@@ -1,4 +1,5 @@
 export * from './adapter.js';
+export * from './checkpoint.js';
 export * from './dataset.js';
 export * from './error.js';
 export * from './event.js';
@@ -7,6 +8,7 @@ export * from './job.js';
 export * from './machine.js';
 export * from './model.js';
 export * from './nullable.js';
+export * from './owner.js';
 export * from './page.js';
 export * from './probe.js';
 export * from './report.js';

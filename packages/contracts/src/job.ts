@@ -1,7 +1,9 @@
 import { type Static, type TSchema, Type } from 'typebox';
+import { CheckpointReference } from './checkpoint.js';
 import { Fault } from './error.js';
 import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { Nullable } from './nullable.js';
+import { Owner } from './owner.js';
 import { Page } from './page.js';
 import { Report } from './report.js';
 
@@ -69,6 +71,22 @@ export const LoraSettings = Type.Object(
 );
 export type LoraSettings = Static<typeof LoraSettings>;
 
+/** As Keras and Lightning stop: a gain counts when it is more than min_delta below the last loss that counted. */
+export const EarlyStopping = Type.Object(
+  {
+    patience: Type.Integer({
+      minimum: 1,
+      maximum: 10_000,
+      description: 'Evaluations without a gain that end training.',
+    }),
+    min_delta: Type.Optional(
+      Type.Number({ minimum: 0, default: 0, description: 'A smaller fall of the loss is no gain.' }),
+    ),
+  },
+  closed,
+);
+export type EarlyStopping = Static<typeof EarlyStopping>;
+
 export const TrainingSettings = Type.Object(
   {
     epochs: Type.Number({ exclusiveMinimum: 0, maximum: 1000, default: 3 }),
@@ -123,6 +141,20 @@ export const TrainingSettings = Type.Object(
       default: null,
       description: 'Null: before and after training only.',
     }),
+    // Optional, so that records from before they existed stay readable.
+    early_stopping: Type.Optional(
+      Nullable(EarlyStopping, {
+        default: null,
+        description: 'Ends training when evaluations bring nothing more; needs eval_every_steps and validation.',
+      }),
+    ),
+    publish: Type.Optional(
+      Type.Enum(['auto', 'last', 'best'], {
+        default: 'auto',
+        description:
+          'Which state becomes the adapter: the last one, or the one with the lowest loss on the held-out rows, which needs eval_every_steps and validation. auto: best with early_stopping, otherwise last.',
+      }),
+    ),
     checkpoint_every_steps: Nullable(Type.Integer({ minimum: 1 }), { default: 50 }),
   },
   { $id: 'TrainingSettings', ...closed },
@@ -223,13 +255,18 @@ export const Job = Type.Object(
   {
     id: JobId,
     object: Type.Literal('job'),
+    owner: Owner,
     status: JobStatus,
     ...JobSpec.properties,
+    checkpoint: Nullable(CheckpointReference, {
+      description: 'What a job publishes that was made by publishing a checkpoint; null for one that trains.',
+    }),
     report: Nullable(Report, { description: 'What the job will do; there once it is prepared.' }),
     progress: Nullable(JobProgress),
     adapter: Nullable(AdapterId),
     error: Nullable(JobFailure),
     attempts: Type.Integer({ minimum: 0 }),
+    resumes: Type.Integer({ minimum: 0, description: 'How often it was resumed after it had ended.' }),
     created_at: Type.String(),
     started_at: Nullable(Type.String()),
     ended_at: Nullable(Type.String()),

@@ -77,6 +77,9 @@ export const Report = Type.Object(
       ),
       { description: 'What it will take; null while no worker has measured its machine.' },
     ),
+    publish: Type.Optional(
+      Type.Enum(['last', 'best'], { description: 'Which state becomes the adapter; best is by evaluation.' }),
+    ),
     warnings: Type.Array(Fault),
   },
   { $id: 'Report', ...closed },

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import {
   type AdapterId,
+  type Checkpoint,
   type Job,
   type JobFailure,
   type JobId,
@@ -10,6 +11,7 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
+import { type JobOrigin, originOfRecord } from './job-origin.js';
 import { jobOfRecord } from './job-record.js';
 import type { JobKeys } from './keys.js';
 import { cancelled, changeRecord, failed, type RecordChange } from './record-change.js';
@@ -19,16 +21,20 @@ import { startAttemptScript } from './scripts/start-attempt.js';
 /** The right of one worker to write to a job, until another one takes the job. */
 export interface JobAttempt {
   job: Job;
+  origin: JobOrigin;
   /** From 1. */
   number: number;
   /** Names this attempt in every write; a write with an older one changes nothing. */
   token: string;
 }
 
+/** `resumed`: the job was resumed since, and another entry of the queue is for it. */
+export type NotNeeded = 'missing' | 'resumed' | JobStatus;
+
 export type AttemptStart =
   | { outcome: 'started'; attempt: JobAttempt }
   /** There is nothing to do: the job is gone, has ended, or was to be cancelled and now is. */
-  | { outcome: 'not-needed'; reason: 'missing' | JobStatus };
+  | { outcome: 'not-needed'; reason: NotNeeded };
 
 /**
  * What became of a write. `stale`: another attempt has the job, or the job is gone. `cancel-requested`: nothing was
@@ -38,17 +44,26 @@ export type AttemptWrite = 'done' | 'stale' | 'cancel-requested';
 
 /** What a worker does to the record of a job it holds. */
 export interface JobAttempts {
-  /** Takes the job for this worker: status `preparing`, event `job-started`. */
-  start(id: JobId, worker: string): Promise<AttemptStart>;
-  /** Appends an event with what it changes: `report-ready` makes the job `running`, a step moves its progress. */
-  record(attempt: JobAttempt, event: NewJobEvent): Promise<AttemptWrite>;
+  /**
+   * Takes the job for this worker: status `preparing`, event `job-started`.
+   * @param resumes - Of the entry of the queue by which it came; left out: any.
+   */
+  start(id: JobId, worker: string, resumes?: number): Promise<AttemptStart>;
+  /**
+   * Appends an event with what it changes: `report-ready` makes the job `running`, a step moves its progress.
+   * @param checkpoints - Those that are kept by now, where that may have changed.
+   */
+  record(attempt: JobAttempt, event: NewJobEvent, checkpoints?: Checkpoint[]): Promise<AttemptWrite>;
+  /** Says which checkpoints are kept by now. */
+  recordCheckpoints(attempt: JobAttempt, checkpoints: Checkpoint[]): Promise<AttemptWrite>;
   /** Whether the attempt still holds the job and nobody wants it cancelled. */
   check(attempt: JobAttempt): Promise<AttemptWrite>;
   /** Puts the job back among the waiting, for another attempt. */
   release(attempt: JobAttempt): Promise<AttemptWrite>;
   /** The last look before an adapter appears: after `done` the job can no longer be cancelled. */
   beginPublishing(attempt: JobAttempt): Promise<AttemptWrite>;
-  succeed(attempt: JobAttempt, adapter: AdapterId): Promise<AttemptWrite>;
+  /** @param step - Of the training, whose state the adapter is. */
+  succeed(attempt: JobAttempt, adapter: AdapterId, step?: number): Promise<AttemptWrite>;
   fail(attempt: JobAttempt, failure: JobFailure): Promise<AttemptWrite>;
   /** Confirms a cancel. */
   cancel(attempt: JobAttempt): Promise<AttemptWrite>;
@@ -64,7 +79,7 @@ export function createJobAttempts({ redis, keys }: { redis: Redis; keys: JobKeys
   };
 
   return {
-    async start(id, worker) {
+    async start(id, worker, resumes) {
       const dataset = await redis.hget(keys.job(id), 'dataset');
       if (dataset === null) return { outcome: 'not-needed', reason: 'missing' };
       const token = randomUUID();
@@ -74,24 +89,32 @@ export function createJobAttempts({ redis, keys }: { redis: Redis; keys: JobKeys
         token,
         JSON.stringify(worker),
         new Date().toISOString(),
+        resumes ?? '',
       ]);
-      if (typeof answer !== 'number') return { outcome: 'not-needed', reason: answer as 'missing' | JobStatus };
-      const job = jobOfRecord(id, await redis.hgetall(keys.job(id)));
+      if (typeof answer !== 'number') return { outcome: 'not-needed', reason: answer as NotNeeded };
+      const record = await redis.hgetall(keys.job(id));
+      const job = jobOfRecord(id, record);
       if (job === null) return { outcome: 'not-needed', reason: 'missing' };
-      return { outcome: 'started', attempt: { job, number: answer, token } };
+      return { outcome: 'started', attempt: { job, origin: originOfRecord(record), number: answer, token } };
     },
-    record: (attempt, event) => update(attempt, { event, ...changeOf(event) }),
+    record: (attempt, event, checkpoints) => {
+      const { fields = [], ...change } = changeOf(event);
+      if (checkpoints !== undefined) fields.push(['checkpoints', JSON.stringify(checkpoints)]);
+      return update(attempt, { event, ...change, fields });
+    },
+    recordCheckpoints: (attempt, checkpoints) =>
+      update(attempt, { fields: [['checkpoints', JSON.stringify(checkpoints)]] }),
     check: (attempt) => update(attempt, { heedCancel: true }),
     release: (attempt) => update(attempt, { to: 'queued', heedCancel: true, fields: [['attempt_token', '']] }),
     beginPublishing: (attempt) => update(attempt, { heedCancel: true, fields: [['publishing', '1']] }),
-    succeed: (attempt, adapter) =>
+    succeed: (attempt, adapter, step) =>
       update(attempt, {
         to: 'succeeded',
         fields: [
           ['adapter', adapter],
           ['ended_at', new Date().toISOString()],
         ],
-        event: { type: 'adapter-published', data: { adapter } },
+        event: { type: 'adapter-published', data: { adapter, ...(step === undefined ? {} : { step }) } },
       }),
     fail: (attempt, error) => update(attempt, failed(error)),
     cancel: (attempt) => update(attempt, cancelled()),
@@ -109,6 +132,8 @@ function changeOf(event: NewJobEvent): Pick<RecordChange, 'to' | 'fields'> {
     }
     case 'evaluation-finished':
     case 'checkpoint-saved':
+    case 'checkpoint-loaded':
+    case 'training-stopped-early':
       return {};
     default:
       throw new ProductError('internal_error', `A trainer may not write the event ${event.type}.`);

@@ -1,4 +1,3 @@
-import type { JobId } from '@lorasmith/contracts';
 import { type JobsOptions, Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 
@@ -24,13 +23,13 @@ export interface QueuedState {
   reason: string;
 }
 
-/** The dispatcher: which job goes to which worker, and when. It knows nothing of a job but its id. */
+/** The dispatcher: which job goes to which worker, and when. It knows nothing of a job but its entry's name. */
 export interface JobQueue {
-  /** Adding a job that is there already changes nothing. */
-  add(id: JobId): Promise<void>;
-  /** Removes a job that no worker holds; one that is held stays. */
-  remove(id: JobId): Promise<void>;
-  stateOf(id: JobId): Promise<QueuedState>;
+  /** Adding an entry that is there already changes nothing. */
+  add(entry: string): Promise<void>;
+  /** Removes an entry that no worker holds; one that is held stays. */
+  remove(entry: string): Promise<void>;
+  stateOf(entry: string): Promise<QueuedState>;
   close(): Promise<void>;
 }
 
@@ -58,20 +57,20 @@ export function createJobQueue(options: { redis: Redis; prefix: string }): JobQu
   };
 
   return {
-    add: (id) =>
+    add: (entry) =>
       withQueue(async (queue) => {
-        await queue.add('train', {}, { ...JOB_OPTIONS, jobId: id });
+        await queue.add('train', {}, { ...JOB_OPTIONS, jobId: entry });
       }),
-    remove: (id) =>
+    remove: (entry) =>
       withQueue(async (queue) => {
-        await queue.remove(id);
+        await queue.remove(entry);
       }),
-    stateOf: (id) =>
+    stateOf: (entry) =>
       withQueue(async (queue) => {
-        const state = await queue.getJobState(id);
+        const state = await queue.getJobState(entry);
         if (state === 'unknown') return { state: 'absent', reason: '' };
         if (state !== 'failed' && state !== 'completed') return { state: 'alive', reason: '' };
-        const job = await queue.getJob(id);
+        const job = await queue.getJob(entry);
         return { state: 'failed', reason: job?.failedReason ?? '' };
       }),
     close: async () => {

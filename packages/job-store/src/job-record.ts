@@ -1,9 +1,24 @@
-import type { Job, JobFailure, JobId, JobProgress, JobSpec, JobStatus, Report } from '@lorasmith/contracts';
+import type {
+  Checkpoint,
+  CheckpointReference,
+  Job,
+  JobFailure,
+  JobId,
+  JobProgress,
+  JobSpec,
+  JobStatus,
+  Owner,
+  Report,
+} from '@lorasmith/contracts';
 
 /** The fields of a job's hash. Those that a script reads or counts are plain; the rest is JSON. A missing one is null. */
 interface RecordFields {
   status: JobStatus;
   attempts: string;
+  resumes?: string;
+  checkpoint?: string;
+  checkpoints?: string;
+  owner?: string;
   spec: string;
   created_at: string;
   started_at?: string;
@@ -14,9 +29,22 @@ interface RecordFields {
   error?: string;
 }
 
+export interface NewRecordOptions {
+  owner: Owner;
+  idempotencyKey: string | undefined;
+  /** What the job publishes, if it does not train. */
+  checkpoint: CheckpointReference | null;
+}
+
 /** What is written when a job is created; status, sequence and attempts are the script's. */
-export function newRecordFields(spec: JobSpec, createdAt: Date, idempotencyKey: string | undefined): string[] {
+export function newRecordFields(
+  spec: JobSpec,
+  createdAt: Date,
+  { owner, idempotencyKey, checkpoint }: NewRecordOptions,
+): string[] {
   const fields = ['spec', JSON.stringify(spec), 'dataset', spec.dataset, 'created_at', createdAt.toISOString()];
+  if (owner !== null) fields.push('owner', owner);
+  if (checkpoint !== null) fields.push('checkpoint', JSON.stringify(checkpoint));
   if (idempotencyKey !== undefined) fields.push('idempotency_key', idempotencyKey);
   return fields;
 }
@@ -28,17 +56,25 @@ export function jobOfRecord(id: JobId, hash: Record<string, string>): Job | null
   return {
     id,
     object: 'job',
+    owner: fields.owner ?? null,
     status: fields.status,
     ...(JSON.parse(fields.spec) as JobSpec),
+    checkpoint: parsed<CheckpointReference>(fields.checkpoint),
     report: parsed<Report>(fields.report),
     progress: parsed<JobProgress>(fields.progress),
     adapter: fields.adapter ?? null,
     error: parsed<JobFailure>(fields.error),
     attempts: Number(fields.attempts),
+    resumes: Number(fields.resumes ?? 0),
     created_at: fields.created_at,
     started_at: fields.started_at ?? null,
     ended_at: fields.ended_at ?? null,
   };
+}
+
+/** The checkpoints that are kept of a job, newest first, as its hash's field says. */
+export function checkpointsOfRecord(field: string | null): Checkpoint[] {
+  return parsed<Checkpoint[]>(field ?? undefined) ?? [];
 }
 
 function parsed<Value>(json: string | undefined): Value | null {

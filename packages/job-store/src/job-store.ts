@@ -1,27 +1,37 @@
 import {
+  type Checkpoint,
+  type CheckpointReference,
   type DatasetId,
+  ENDED_STATUSES,
   type Job,
   type JobEvent,
   type JobId,
   type JobSpec,
   type JobStatus,
   newIdentifier,
+  type Owner,
   type Paged,
   ProductError,
 } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import { createEventStream, type ReadEventsOptions } from './event-stream.js';
 import { createJobAttempts, type JobAttempts } from './job-attempts.js';
+import { type ListJobsOptions, listJobs } from './job-list.js';
+import { type JobOrigin, originFields } from './job-origin.js';
 import { createJobQueue } from './job-queue.js';
-import { jobOfRecord, newRecordFields } from './job-record.js';
+import { checkpointsOfRecord, jobOfRecord, newRecordFields } from './job-record.js';
 import { jobKeys } from './keys.js';
 import { createMachineBoard, type MachineBoard } from './machine-board.js';
+import { queueEntryOf } from './queue-entry.js';
+import { type QueueStatus, readQueueStatus } from './queue-status.js';
 import { type Reconciled, reconcileQueue } from './reconcile-queue.js';
-import { onRedis, repliesOf } from './redis-errors.js';
+import { changeRecord } from './record-change.js';
+import { onRedis } from './redis-errors.js';
 import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
 import { recordKeys } from './scripts/record-keys.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
+import { resumeJobScript } from './scripts/resume-job.js';
 
 /** How long an idempotency key is remembered. */
 const IDEMPOTENCY_SECONDS = 24 * 3600;
@@ -35,19 +45,24 @@ export interface JobStoreOptions {
   onQueueError?: (id: JobId, error: unknown) => void;
 }
 
-export interface CreateJobOptions {
+export interface JobLimits {
+  /** Most unfinished jobs of the owner, this one among them. @defaultValue no limit */
+  maxOfOwner?: number | undefined;
+  /** Most jobs that wait for a worker, this one among them. @defaultValue no limit */
+  maxWaiting?: number | undefined;
+}
+
+export interface CreateJobOptions extends JobLimits {
   /** The same key and the same hash: the job that it made before. Remembered for a day. */
   idempotencyKey?: string | undefined;
   /** Digest of the request, to tell a repeated one from another with the same key. */
   requestHash: string;
-}
-
-export interface ListJobsOptions {
-  status?: JobStatus | undefined;
-  /** Id of the last job of the page before. */
-  after?: JobId | undefined;
-  /** @defaultValue 20 */
-  limit?: number | undefined;
+  /** For logs and traces. @defaultValue unknown */
+  origin?: JobOrigin | undefined;
+  /** The job publishes this checkpoint and trains nothing. @defaultValue null */
+  checkpoint?: CheckpointReference | undefined;
+  /** Whose job it is. @defaultValue null: nobody's */
+  owner?: Owner | undefined;
 }
 
 /**
@@ -56,9 +71,11 @@ export interface ListJobsOptions {
  * Every call throws ProductError `redis_unavailable` when Redis does not answer.
  */
 export interface JobStore {
-  /** @throws ProductError `idempotency_conflict` */
+  /** @throws ProductError `idempotency_conflict`, `quota_exceeded`, `queue_full` */
   createJob(spec: JobSpec, options: CreateJobOptions): Promise<{ job: Job; created: boolean }>;
   getJob(id: JobId): Promise<Job | null>;
+  /** Whose job it is; undefined where there is none. */
+  ownerOf(id: JobId): Promise<Owner | undefined>;
   /** Newest first. @throws ProductError `invalid_request` when there is no job `after` */
   listJobs(options?: ListJobsOptions): Promise<Paged<Job>>;
   /**
@@ -66,12 +83,23 @@ export interface JobStore {
    * @throws ProductError `job_not_found`, `job_not_cancellable`
    */
   requestCancel(id: JobId): Promise<Job>;
+  /**
+   * Puts a failed or cancelled job back among the waiting; it goes on from its last checkpoint.
+   * @throws ProductError `job_not_found`, `job_not_resumable`, `quota_exceeded`, `queue_full`
+   */
+  resumeJob(id: JobId, limits?: JobLimits): Promise<Job>;
+  /** Those that are kept, newest first. @throws ProductError `job_not_found` */
+  checkpoints(id: JobId): Promise<Checkpoint[]>;
+  /** Says of an ended job that none is kept any more. */
+  forgetCheckpoints(id: JobId): Promise<void>;
   /** @throws ProductError `job_not_found`, `job_still_active` */
   deleteJob(id: JobId): Promise<void>;
   /** The unfinished jobs that read this dataset. */
   activeJobsOfDataset(id: DatasetId): Promise<JobId[]>;
   /** Events oldest first. @throws ProductError `job_not_found`, `invalid_request` */
   readEvents(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
+  /** For whoever watches the service. */
+  queueStatus(): Promise<QueueStatus>;
   /** For workers. */
   attempts: JobAttempts;
   machines: MachineBoard;
@@ -105,16 +133,22 @@ export function createJobStore(options: JobStoreOptions): JobStore {
   };
 
   const store: JobStore = {
-    async createJob(spec, { idempotencyKey, requestHash }) {
+    async createJob(
+      spec,
+      { idempotencyKey, requestHash, origin, owner = null, checkpoint = null, maxOfOwner, maxWaiting },
+    ) {
       const newId = newIdentifier('job');
-      const scriptKeys = [...recordKeys(keys, newId, spec.dataset), keys.all, keys.sequence];
-      if (idempotencyKey !== undefined) scriptKeys.push(keys.idempotency(idempotencyKey));
+      const scriptKeys = [...recordKeys(keys, newId, spec.dataset), keys.all, keys.sequence, keys.ofOwner(owner)];
+      if (idempotencyKey !== undefined) scriptKeys.push(keys.idempotency(idempotencyKey, owner));
       const answer = await createJobScript(redis, scriptKeys, [
         newId,
         keys.eventChannel,
         requestHash,
         IDEMPOTENCY_SECONDS,
-        ...newRecordFields(spec, new Date(), idempotencyKey),
+        maxWaiting ?? '',
+        maxOfOwner ?? '',
+        ...newRecordFields(spec, new Date(), { owner, idempotencyKey, checkpoint }),
+        ...originFields(origin),
       ]);
       if (answer === 'conflict') {
         throw new ProductError(
@@ -122,41 +156,27 @@ export function createJobStore(options: JobStoreOptions): JobStore {
           'This Idempotency-Key was used with another request. Use a new key for a new job.',
         );
       }
+      if (answer === 'owner-full') throw ownerFull(maxOfOwner);
+      if (answer === 'queue-full') throw queueFull(maxWaiting);
       const created = answer === 'created';
       const job = await existingJob(created ? newId : String(answer));
       // Also for a repeated request: the first one may have died before it came here.
-      if (job.status === 'queued') await tellQueue(job.id, queue.add(job.id));
+      if (job.status === 'queued') await tellQueue(job.id, queue.add(queueEntryOf(job)));
       return { job, created };
     },
 
     getJob,
 
-    async listJobs({ status, after, limit = 20 } = {}) {
-      const index = status === undefined ? keys.all : keys.withStatus(status);
-      let before = '+inf';
-      if (after !== undefined) {
-        const sequence = await redis.hget(keys.job(after), 'sequence');
-        if (sequence === null) {
-          throw new ProductError('invalid_request', `There is no job ${after}. Begin again at the first page.`, {
-            param: 'after',
-          });
-        }
-        before = `(${sequence}`;
-      }
-      const ids = await redis.zrevrangebyscore(index, before, '-inf', 'LIMIT', 0, limit + 1);
-      const page = ids.slice(0, limit);
-      const pipeline = redis.pipeline();
-      for (const id of page) pipeline.hgetall(keys.job(id));
-      const records = repliesOf(await pipeline.exec()) as Record<string, string>[];
-      // A job deleted since the list was read has no record any more; one that changed its status is shown as it is.
-      const data = records.flatMap((record, i) => jobOfRecord(page[i] as JobId, record) ?? []);
-      const has_more = ids.length > limit;
-      return { data, has_more, next: has_more ? (data.at(-1)?.id ?? null) : null };
+    async ownerOf(id) {
+      const [dataset, owner] = await redis.hmget(keys.job(id), 'dataset', 'owner');
+      return dataset ? (owner ?? null) : undefined;
     },
 
+    listJobs: (page = {}) => listJobs({ redis, keys }, page),
+
     async requestCancel(id) {
-      const { dataset } = await existingJob(id);
-      const answer = await requestCancelScript(redis, recordKeys(keys, id, dataset), [
+      const job = await existingJob(id);
+      const answer = await requestCancelScript(redis, recordKeys(keys, id, job.dataset), [
         id,
         keys.eventChannel,
         new Date().toISOString(),
@@ -167,25 +187,55 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       if (answer === 'ended') {
         throw new ProductError('job_not_cancellable', 'The job has ended. Only a job that waits or runs is cancelled.');
       }
-      if (answer === 'cancelled') await tellQueue(id, queue.remove(id));
+      if (answer === 'cancelled') await tellQueue(id, queue.remove(queueEntryOf(job)));
       return await existingJob(id);
     },
 
-    async deleteJob(id) {
-      const [dataset, idempotencyKey] = await redis.hmget(keys.job(id), 'dataset', 'idempotency_key');
+    async resumeJob(id, { maxOfOwner, maxWaiting } = {}) {
+      const { dataset, owner } = await existingJob(id);
+      const answer = await resumeJobScript(
+        redis,
+        [...recordKeys(keys, id, dataset), keys.ofOwner(owner ?? null)],
+        [id, keys.eventChannel, maxWaiting ?? '', maxOfOwner ?? ''],
+      );
+      if (answer === 'owner-full') throw ownerFull(maxOfOwner);
+      if (answer === 'queue-full') throw queueFull(maxWaiting);
+      const job = await existingJob(id);
+      if (answer !== 'done') throw notResumable(answer as JobStatus);
+      await tellQueue(id, queue.add(queueEntryOf(job)));
+      return job;
+    },
+
+    async checkpoints(id) {
+      const [dataset, checkpoints] = await redis.hmget(keys.job(id), 'dataset', 'checkpoints');
       if (!dataset) throw new ProductError('job_not_found', `There is no job ${id}.`);
-      const scriptKeys = [...recordKeys(keys, id, dataset), keys.all];
-      if (idempotencyKey) scriptKeys.push(keys.idempotency(idempotencyKey));
+      return checkpointsOfRecord(checkpoints ?? null);
+    },
+
+    async forgetCheckpoints(id) {
+      const job = await getJob(id);
+      if (job === null) return;
+      await changeRecord({ redis, keys }, job, null, ENDED_STATUSES, { fields: [['checkpoints', '[]']] });
+    },
+
+    async deleteJob(id) {
+      const fields = ['dataset', 'idempotency_key', 'owner', 'resumes'] as const;
+      const [dataset, idempotencyKey, ownerId, resumes] = await redis.hmget(keys.job(id), ...fields);
+      const owner = ownerId ?? null;
+      if (!dataset) throw new ProductError('job_not_found', `There is no job ${id}.`);
+      const scriptKeys = [...recordKeys(keys, id, dataset), keys.all, keys.ofOwner(owner)];
+      if (idempotencyKey) scriptKeys.push(keys.idempotency(idempotencyKey, owner));
       const answer = await deleteJobScript(redis, scriptKeys, [id]);
       if (answer === 'missing') throw new ProductError('job_not_found', `There is no job ${id}.`);
       if (answer === 'active') {
         throw new ProductError('job_still_active', 'The job has not ended. Cancel it first.');
       }
-      await tellQueue(id, queue.remove(id));
+      await tellQueue(id, queue.remove(queueEntryOf({ id, resumes: Number(resumes ?? 0) })));
     },
 
     activeJobsOfDataset: (id) => redis.smembers(keys.activeOfDataset(id)),
     readEvents: (id, readOptions) => events.read(id, readOptions),
+    queueStatus: () => readQueueStatus({ redis, keys }),
     attempts: createJobAttempts({ redis, keys }),
     machines: createMachineBoard({ redis, keys }),
     reconcile: () => reconcileQueue({ redis, keys, queue }),
@@ -196,6 +246,23 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     },
   };
   return { ...guarded(store), attempts: guarded(store.attempts), close: () => store.close() };
+}
+
+function notResumable(status: JobStatus): ProductError {
+  const message =
+    status === 'succeeded'
+      ? 'The job has succeeded. Publish one of its checkpoints, or make a job with init_from to train its adapter further.'
+      : `The job is ${status}: it is going on already.`;
+  return new ProductError('job_not_resumable', message);
+}
+
+function ownerFull(most: number | undefined): ProductError {
+  const message = `This key has ${most} unfinished jobs, as many as it may. Await or cancel one first.`;
+  return new ProductError('quota_exceeded', message);
+}
+
+function queueFull(most: number | undefined): ProductError {
+  return new ProductError('queue_full', `${most} jobs wait for a worker already. Try again later.`);
 }
 
 /** The same object with every method's Redis trouble turned into `redis_unavailable`. */

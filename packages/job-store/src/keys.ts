@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type DatasetId, JOB_STATUSES, type JobId, type JobStatus } from '@lorasmith/contracts';
+import { type DatasetId, JOB_STATUSES, type JobId, type JobStatus, type Owner } from '@lorasmith/contracts';
 
 /** The names of every Redis key of the job store. All begin with the prefix; put a `{hash tag}` in it for a cluster. */
 export interface JobKeys {
@@ -13,12 +13,14 @@ export interface JobKeys {
   everyStatus: string[];
   /** Sorted set by sequence number: every job. */
   all: string;
+  /** Sorted set by sequence number: the jobs that belong to this API key, or to none. */
+  ofOwner(owner: Owner): string;
   /** Counter: gives each job its place in the lists. */
   sequence: string;
   /** Set: the unfinished jobs that read this dataset. */
   activeOfDataset(id: DatasetId): string;
-  /** String: the job that an idempotency key made. */
-  idempotency(key: string): string;
+  /** Hash: the job that an idempotency key of this owner made. */
+  idempotency(key: string, owner: Owner): string;
   /** Channel on which the id of a job is published when it has a new event. */
   eventChannel: string;
   /** Hash by worker name: what the workers measured of their machines. */
@@ -35,10 +37,14 @@ export function jobKeys(prefix: string): JobKeys {
     withStatus,
     everyStatus: JOB_STATUSES.map(withStatus),
     all: `${prefix}jobs`,
+    ofOwner: (owner) => `${prefix}owner:${owner ?? 'none'}:jobs`,
     sequence: `${prefix}jobs:sequence`,
     activeOfDataset: (id) => `${prefix}dataset:${id}:active-jobs`,
     // Hashed, so that what a client sends has no say in the length or the shape of a key.
-    idempotency: (key) => `${prefix}idempotency:${createHash('sha256').update(key).digest('hex')}`,
+    idempotency: (key, owner) => {
+      const own = owner === null ? key : `${owner} ${key}`;
+      return `${prefix}idempotency:${createHash('sha256').update(own).digest('hex')}`;
+    },
     eventChannel: `${prefix}job-events`,
     machines: `${prefix}machines`,
     queuePrefix: `${prefix}queue`,

@@ -1,7 +1,8 @@
-import type { JobFailure, JobId, JobStatus } from '@lorasmith/contracts';
+import type { DatasetId, JobFailure, JobId, JobStatus } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import type { JobQueue } from './job-queue.js';
 import type { JobKeys } from './keys.js';
+import { queueEntryOf } from './queue-entry.js';
 import { cancelled, changeRecord, failed } from './record-change.js';
 
 const UNFINISHED: JobStatus[] = ['queued', 'preparing', 'running'];
@@ -25,12 +26,17 @@ export async function reconcileQueue(deps: { redis: Redis; keys: JobKeys; queue:
   const reconciled: Reconciled = { requeued: [], ended: [] };
   for (const status of UNFINISHED) {
     for (const id of await redis.zrange(keys.withStatus(status), '0', '-1')) {
-      const { state, reason } = await queue.stateOf(id);
+      const known = await redis.hmget(keys.job(id), 'dataset', 'resumes', 'attempt_token');
+      const [dataset, resumes, token] = known;
+      // Deleted meanwhile.
+      if (!dataset) continue;
+      const entry = queueEntryOf({ id, resumes: Number(resumes ?? 0) });
+      const { state, reason } = await queue.stateOf(entry);
       if (state === 'alive') continue;
       if (state === 'absent') {
-        await queue.add(id);
+        await queue.add(entry);
         reconciled.requeued.push(id);
-      } else if (await endAbandoned(deps, id, reason)) {
+      } else if (await endAbandoned(deps, { id, dataset }, token || null, reason)) {
         reconciled.ended.push(id);
       }
     }
@@ -38,9 +44,13 @@ export async function reconcileQueue(deps: { redis: Redis; keys: JobKeys; queue:
   return reconciled;
 }
 
-async function endAbandoned(deps: { redis: Redis; keys: JobKeys }, id: JobId, reason: string): Promise<boolean> {
-  const dataset = await deps.redis.hget(deps.keys.job(id), 'dataset');
-  if (dataset === null) return false;
+/** @param token - Of the attempt that was given up: a job that was resumed meanwhile has none. */
+async function endAbandoned(
+  deps: { redis: Redis; keys: JobKeys },
+  job: { id: JobId; dataset: DatasetId },
+  token: string | null,
+  reason: string,
+): Promise<boolean> {
   const failure: JobFailure = {
     code: 'trainer_crashed',
     message:
@@ -48,8 +58,7 @@ async function endAbandoned(deps: { redis: Redis; keys: JobKeys }, id: JobId, re
       `and send the job again.${reason ? ` The queue says: ${reason}.` : ''}`,
     details: [],
   };
-  const job = { id, dataset };
-  const answer = await changeRecord(deps, job, null, UNFINISHED, { ...failed(failure), heedCancel: true });
+  const answer = await changeRecord(deps, job, token, UNFINISHED, { ...failed(failure), heedCancel: true });
   if (answer !== 'cancel-requested') return answer === 'done';
-  return (await changeRecord(deps, job, null, UNFINISHED, cancelled())) === 'done';
+  return (await changeRecord(deps, job, token, UNFINISHED, cancelled())) === 'done';
 }

@@ -1,3 +1,4 @@
+export * from './caller.js';
 export * from './common-settings.js';
 export * from './config.js';
 export * from './error-answer.js';

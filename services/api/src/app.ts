@@ -1,14 +1,31 @@
 import type { JobStore } from '@lorasmith/job-store';
+import type { ModelSource } from '@lorasmith/model-store';
 import type { ExampleStore } from '@lorasmith/planning';
-import { createHttpApp, type HttpApp, healthRoutes, type ReadyCheck } from '@lorasmith/service-kit';
+import {
+  createHttpApp,
+  type HttpApp,
+  healthRoutes,
+  metricsRoute,
+  observeHttp,
+  type ReadyCheck,
+  type Registry,
+  type Tracing,
+} from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import type { FastifyBaseLogger } from 'fastify';
+import type { Access } from './access/access.js';
+import { createByteQuota } from './access/byte-quota.js';
+import { guardRequests } from './access/guard-requests.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
-import { createDatasetCatalog } from './datasets/dataset-catalog.js';
+import { storedAdapterBytes } from './adapters/stored-adapter-bytes.js';
+import { createDatasetCatalog, datasetNotFound } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { datasetRoutes } from './datasets/dataset-routes.js';
+import { createAdapterRoom } from './jobs/adapter-room.js';
+import { checkpointRoutes } from './jobs/checkpoint-routes.js';
+import { createJobContinuation } from './jobs/continue-job.js';
 import { eventRoutes } from './jobs/event-routes.js';
-import { jobRoutes } from './jobs/job-routes.js';
+import { jobNotFound, jobRoutes } from './jobs/job-routes.js';
 import type { Preflight } from './jobs/preflight.js';
 import { createJobSubmission } from './jobs/submit-job.js';
 import { modelRoutes } from './models/model-routes.js';
@@ -16,14 +33,16 @@ import { registerOpenapi } from './openapi/openapi-plugin.js';
 
 export interface AppDependencies {
   logger: FastifyBaseLogger;
+  metrics: Registry;
+  tracing: Tracing;
+  access: Access;
   jobs: JobStore;
   datasets: BundleStore;
   adapters: BundleStore;
   /** Datasets as tokens. */
   examples: ExampleStore;
   preflight: Preflight;
-  /** Base models. */
-  modelsDir: string;
+  baseModels: ModelSource;
   registryUrl: string;
   datasetLimits: DatasetLimits;
   /** Time for a request to arrive, an upload included. */
@@ -39,21 +58,60 @@ const JSON_BODY_LIMIT_BYTES = 256 * 1024;
 
 /** The public HTTP application. It neither listens nor reads the environment. */
 export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> {
-  const { logger, jobs, datasets, adapters, preflight, modelsDir, registryUrl, datasetLimits } = dependencies;
+  const {
+    logger,
+    metrics,
+    tracing,
+    access,
+    jobs,
+    datasets,
+    adapters,
+    preflight,
+    baseModels,
+    registryUrl,
+    datasetLimits,
+  } = dependencies;
   const app = createHttpApp({
     logger,
     bodyLimitBytes: JSON_BODY_LIMIT_BYTES,
     requestTimeoutMs: dependencies.requestTimeoutMs,
   });
+  observeHttp(app, metrics);
+  tracing.traceRequests(app);
   const catalog = createDatasetCatalog(datasets, datasetLimits);
-  const submission = createJobSubmission({ jobs, catalog, adapters, modelsDir, preflight });
+  const { authenticator, holds } = access;
+  const datasetQuota = createByteQuota({ what: 'datasets', holds, stored: (owner) => catalog.storedBytes(owner) });
+  const adapterQuota = createByteQuota({
+    what: 'adapters',
+    holds,
+    stored: (owner) => storedAdapterBytes(registryUrl, owner),
+  });
+  const adapterRoom = createAdapterRoom(adapterQuota);
+  const submission = createJobSubmission({ jobs, catalog, adapters, baseModels, preflight, adapterRoom, tracing });
+  const continuation = createJobContinuation({ jobs, catalog, adapterRoom });
+
+  guardRequests(app, {
+    ...access,
+    owned: [
+      { path: '/datasets/:id', ownerOf: (id) => catalog.ownerOf(id), notFound: datasetNotFound },
+      { path: '/jobs/:id', ownerOf: (id) => jobs.ownerOf(id), notFound: jobNotFound },
+    ],
+  });
 
   await registerOpenapi(app);
   await app.register(healthRoutes, { checks: dependencies.readyChecks });
-  await app.register(datasetRoutes, { catalog, jobs, examples: dependencies.examples, maxBytes: datasetLimits.maxBytes });
-  await app.register(jobRoutes, { jobs, submission });
-  await app.register(eventRoutes, { jobs, heartbeatMs: dependencies.heartbeatMs });
-  await app.register(adapterRoutes, { registryUrl });
-  await app.register(modelRoutes, { modelsDir });
+  await app.register(metricsRoute, { metrics });
+  await app.register(datasetRoutes, {
+    catalog,
+    jobs,
+    examples: dependencies.examples,
+    quota: datasetQuota,
+    maxBytes: datasetLimits.maxBytes,
+  });
+  await app.register(jobRoutes, { jobs, submission, continuation });
+  await app.register(checkpointRoutes, { jobs, continuation });
+  await app.register(eventRoutes, { jobs, authenticator, heartbeatMs: dependencies.heartbeatMs });
+  await app.register(adapterRoutes, { registryUrl, tracing, quota: adapterQuota });
+  await app.register(modelRoutes, { baseModels });
   return app;
 }

@@ -1,36 +1,71 @@
-import { access } from 'node:fs/promises';
+import { access, constants } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { createJobStore } from '@lorasmith/job-store';
+import { openModelSource } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
-import { connectRedis, createLogger, readConfigOrExit, redisReady, shutDownInOrder } from '@lorasmith/service-kit';
-import { openBundleStore } from '@lorasmith/storage';
+import {
+  checkFolders,
+  connectRedis,
+  createLogger,
+  exitOnWrongConfiguration,
+  listen,
+  openTracing,
+  readConfigOrExit,
+  redisReady,
+  s3StoreOf,
+  shutDownInOrder,
+  watchRedisDurability,
+} from '@lorasmith/service-kit';
+import { openStores } from '@lorasmith/storage';
+import { createAccess } from './access/access.js';
+import { createKeyStore } from './access/key-store.js';
+import { checkListenAddress, withoutKeysAt } from './access/listen-address.js';
 import { checkRegistry } from './adapters/check-registry.js';
 import { buildApp } from './app.js';
-import { checkListenAddress } from './check-listen-address.js';
 import { createPreflight } from './jobs/preflight.js';
+import { createApiMetrics } from './metrics/api-metrics.js';
 import { API_SETTINGS } from './settings.js';
+import { startOrphanSweep } from './sweep-orphans.js';
 
 /** Stagings in which nothing was written for this long are of a process that died. */
 const STALE_STAGING_MS = 24 * 3_600_000;
 /** The api starts without Redis and says so; this only spares the first callers a 503. */
 const REDIS_WAIT_MS = 2_000;
 
-const config = readConfigOrExit(API_SETTINGS, process.env, ({ http }) => checkListenAddress(http));
+const config = readConfigOrExit(API_SETTINGS, process.env, ({ store }) => s3StoreOf(store));
 const logger = createLogger({ service: 'api', level: config.logLevel });
 
-const datasets = await openBundleStore({ root: config.dataDir, kind: 'datasets' });
-const adapters = await openBundleStore({ root: config.dataDir, kind: 'adapters' });
+const { dataDir, modelsDir } = config;
+const s3 = s3StoreOf(config.store);
+// With S3, base models are there, and come to this folder when they are used.
+await checkFolders({ dataDir, modelsDir: s3 === null ? modelsDir : null, logger }).catch(exitOnWrongConfiguration);
+const tracing = await openTracing({ endpoint: config.tracingEndpoint, service: 'api', logger });
+const stores = await openStores({ dataDir, s3 });
+const datasets = await stores.open('datasets');
+const adapters = await stores.open('adapters');
+const endSweeping = startOrphanSweep({ stores, log: logger });
 const swept = await datasets.sweepStaging(STALE_STAGING_MS);
 if (swept > 0) logger.info({ swept }, 'removed half-made uploads of an earlier process');
 
 const redis = connectRedis({ url: config.redis.url, whenAway: 'fail-fast', name: 'lorasmith-api', logger });
+let end: (reason: string, code: number) => void = (_reason, code) => process.exit(code);
+watchRedisDurability({
+  redis,
+  logger,
+  onEvicting(message) {
+    process.stderr.write(`${message}\n`);
+    end('Redis evicts keys', 78);
+  },
+});
 await redisReady(redis, REDIS_WAIT_MS);
+const keys = createKeyStore({ redis, prefix: config.redis.prefix });
+await checkListenAddress(config.http, keys).catch(exitOnWrongConfiguration);
 const jobs = createJobStore({
   redis,
   prefix: config.redis.prefix,
   onQueueError: (job, error) => logger.error({ job, err: error }, 'a job could not be queued yet; a worker will do it'),
 });
-const tokens = { dataDir: config.dataDir, maxBytes: config.tokenCacheBytes };
+const tokens = { dataDir, maxBytes: config.tokenCacheBytes };
 const examples = await openExampleStore(tokens);
 await examples.sweep((dataset) => datasets.has(dataset));
 const preflight = createPreflight({
@@ -41,12 +76,22 @@ const preflight = createPreflight({
 
 const app = await buildApp({
   logger,
+  metrics: createApiMetrics({ jobs, redis, dataDir }),
+  tracing,
+  access: createAccess({
+    redis,
+    prefix: config.redis.prefix,
+    keys,
+    withoutKeys: withoutKeysAt(config.http),
+    limits: config.limits,
+    uploadTimeoutMs: config.http.requestTimeoutMs,
+  }),
   jobs,
   datasets,
   adapters,
   examples,
   preflight,
-  modelsDir: config.modelsDir,
+  baseModels: await openModelSource({ modelsDir, stores }),
   registryUrl: config.registryUrl,
   datasetLimits: config.datasets,
   requestTimeoutMs: config.http.requestTimeoutMs,
@@ -54,11 +99,13 @@ const app = await buildApp({
   readyChecks: {
     redis: () => redis.ping(),
     registry: () => checkRegistry(config.registryUrl),
-    data: () => access(config.dataDir),
+    data: () => access(dataDir, constants.W_OK),
+    ...(s3 === null ? { models: () => access(modelsDir) } : {}),
+    store: () => stores.check(),
   },
 });
 
-shutDownInOrder({
+end = shutDownInOrder({
   logger,
   timeoutMs: config.shutdownTimeoutMs,
   close: async () => {
@@ -66,6 +113,10 @@ shutDownInOrder({
     await preflight.close();
     await jobs.close();
     redis.disconnect();
+    await endSweeping();
+    stores.close();
+    await tracing.close();
   },
 });
-await app.listen({ host: config.http.host, port: config.http.port });
+const { host, port } = config.http;
+await listen(app, { host, port, hostVariable: 'API_HOST', portVariable: 'API_PORT' }).catch(exitOnWrongConfiguration);

@@ -8,7 +8,9 @@ import {
   redisUrl,
   setting,
   shutdownTimeoutMs,
+  storeSettings,
   tokenCacheBytes,
+  tracingEndpoint,
 } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 
@@ -27,8 +29,10 @@ export const API_SETTINGS = {
   logLevel,
   dataDir,
   modelsDir,
+  store: storeSettings,
   tokenCacheBytes,
   shutdownTimeoutMs,
+  tracingEndpoint,
   http: {
     host: setting({
       variable: 'API_HOST',
@@ -36,7 +40,18 @@ export const API_SETTINGS = {
       fallback: '127.0.0.1',
       example: '127.0.0.1',
       fault: 'is neither an address nor a host name',
-      description: 'Address to listen on. Another one than the loopback needs `API_TRUST_NETWORK`.',
+      description:
+        'Address to listen on. Another one than the loopback needs API keys: without any the api does not start.',
+    }),
+    publishedHost: setting({
+      variable: 'API_PUBLISHED_HOST',
+      schema: Type.String({ pattern: '^\\[?[A-Za-z0-9.:-]{0,253}\\]?$' }),
+      fallback: '',
+      example: '127.0.0.1',
+      fault: 'is neither an address nor a host name',
+      description:
+        'Address under which others reach the api, where that is another one than `API_HOST`: in a container, that of ' +
+        'the published port. It then decides whether keys are needed.',
     }),
     trustNetwork: setting({
       variable: 'API_TRUST_NETWORK',
@@ -44,8 +59,8 @@ export const API_SETTINGS = {
       fallback: 'false',
       example: 'true',
       description:
-        'Whoever reaches the api may do everything, since it asks for no key. `true` says that something in front of it ' +
-        'keeps strangers away: a container whose port is published on the loopback alone, a proxy that asks for a login.',
+        '`true`: as long as there are no API keys, whoever reaches the api may do everything, whatever its address. Only ' +
+        'for something in front of it that keeps strangers away, such as a proxy that asks for a login.',
     }),
     port: setting({
       variable: 'API_PORT',
@@ -88,6 +103,27 @@ export const API_SETTINGS = {
       'Longest line of a dataset.',
     ),
     maxRows: count('DATASET_MAX_ROWS', 10_000_000, [1, 100_000_000], 'rows', 'Most rows of a dataset.'),
+  },
+  limits: {
+    requestsPerMinute: count(
+      'KEY_REQUESTS_PER_MINUTE',
+      600,
+      [1, 10_000_000],
+      'calls',
+      'Calls that an API key may make in a minute.',
+    ),
+    activeJobs: count('KEY_ACTIVE_JOBS', 100, [0, 1_000_000], 'jobs', 'Jobs of an API key that wait or run.'),
+    datasetBytes: count('KEY_DATASET_BYTES', 50 * 2 ** 30, [0, 2 ** 52], 'bytes', 'Of all datasets of an API key.'),
+    adapterBytes: count(
+      'KEY_ADAPTER_BYTES',
+      50 * 2 ** 30,
+      [0, 2 ** 52],
+      'bytes',
+      'Of all adapters of an API key. Looked at when a job is sent and when an adapter is imported.',
+    ),
+    waitingJobs: count('QUEUE_MAX_JOBS', 10_000, [1, 1_000_000], 'jobs', 'Jobs that may wait for a worker, of all.'),
+    totalDatasetBytes: count('DATASETS_MAX_BYTES', 2 ** 40, [1, 2 ** 52], 'bytes', 'Of all datasets together.'),
+    totalAdapterBytes: count('ADAPTERS_MAX_BYTES', 2 ** 40, [1, 2 ** 52], 'bytes', 'Of all adapters together.'),
   },
   preflight: {
     threads: count(

@@ -1,7 +1,5 @@
-import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Adapter, Dataset, Job } from '@lorasmith/contracts';
-import { createHttpApp, createLogger, type HttpApp } from '@lorasmith/service-kit';
+import type { Dataset, Job } from '@lorasmith/contracts';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';

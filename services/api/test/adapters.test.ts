@@ -3,9 +3,8 @@ import { once } from 'node:events';
 import { cp } from 'node:fs/promises';
 import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { type Adapter, AdapterFileList, AdapterManifest, AdapterPage, type Paged } from '@lorasmith/contracts';
+import { localModels } from '@lorasmith/model-store';
 import { openBundleStore } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -13,8 +12,8 @@ import { absentRedisUrl, type RealRedis, startRealRedis } from '../../../test/re
 import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from '../../registry/test/published-adapter.js';
 import { jsonOf } from './json-of.js';
 import { type RealApi, startRealApi } from './real-api.js';
+import { startRegistry } from './registry-process.js';
 
-const REGISTRY_MAIN = fileURLToPath(new URL('../../registry/dist/main.js', import.meta.url));
 const MODEL = 'llama-tied';
 /** A case with a tokenizer: base model and adapters. */
 const OPTIONS = join(REFERENCE, '../lora-options/lora-plus');
@@ -37,7 +36,7 @@ beforeAll(async () => {
   const app = await startRealApi({
     redisUrl: server.url,
     prefix: server.prefix,
-    changes: { registryUrl: started.url, adapters: first.adapters, modelsDir: `${first.folder}/models` },
+    changes: { registryUrl: started.url, adapters: first.adapters, baseModels: localModels(`${first.folder}/models`) },
   });
   api = {
     ...app,
@@ -53,18 +52,6 @@ afterAll(async () => {
   await api?.stop();
   await server?.stop();
 });
-
-async function startRegistry(folder: string): Promise<{ process: ChildProcess; url: string }> {
-  const child = spawn(process.execPath, [REGISTRY_MAIN], {
-    env: { PATH: process.env.PATH, DATA_DIR: folder, MODELS_DIR: `${folder}/models`, REGISTRY_PORT: '0' },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  for await (const line of createInterface(child.stdout!)) {
-    const address = line.match(/listening at (http:\/\/[^"]+)/)?.[1];
-    if (address !== undefined) return { process: child, url: address };
-  }
-  throw new Error('the registry did not start');
-}
 
 async function dryRun(changes: object) {
   const { body } = await api.app.inject({

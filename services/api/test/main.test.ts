@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -14,6 +14,7 @@ import { jsonOf } from './json-of.js';
 
 // The process as it is deployed. Node runs no TypeScript, so it is the built one.
 const MAIN = fileURLToPath(new URL('../dist/main.js', import.meta.url));
+const KEYS = fileURLToPath(new URL('../dist/keys.js', import.meta.url));
 
 let folder: string;
 let service: ChildProcess | undefined;
@@ -70,12 +71,46 @@ test('a wrong environment ends it before it listens, with every fault', async ()
   expect(await output).toMatch(/REGISTRY_URL "somewhere": /);
 });
 
-test('it leaves the loopback only where the network is said to be trusted', async () => {
-  const refused = start({ API_HOST: '0.0.0.0' });
-  const output = text(refused.stderr!);
-  expect(await once(refused, 'exit')).toEqual([78, null]);
-  expect(await output).toMatch(/API_HOST "0\.0\.0\.0": .*API_TRUST_NETWORK=true/);
-  const child = start({ API_HOST: '0.0.0.0', API_TRUST_NETWORK: 'true' });
-  const port = new URL(await addressOf(child)).port;
-  expect((await fetch(`http://127.0.0.1:${port}/live`)).status).toBe(200);
-});
+function makeKey(environment: Record<string, string>, ...more: string[]): string {
+  const args = [KEYS, 'create', '--name', 'a name', '--role', 'admin', '--json', ...more];
+  const { status, stdout } = spawnSync(process.execPath, args, { env: environment, encoding: 'utf8' });
+  expect(status).toBe(0);
+  return (JSON.parse(stdout) as { token: string }).token;
+}
+
+test('it serves others than this machine only once there is a key', async () => {
+  const redis = await startRealRedis();
+  const environment = { REDIS_URL: redis.url, REDIS_PREFIX: redis.prefix };
+  try {
+    for (const place of [{ API_HOST: '0.0.0.0' }, { API_HOST: '0.0.0.0', API_PUBLISHED_HOST: '192.0.2.1' }]) {
+      const refused = start({ ...environment, ...place });
+      const output = text(refused.stderr!);
+      expect(await once(refused, 'exit')).toEqual([78, null]);
+      expect(await output).toMatch(/others than this machine can reach it, and there is no API key/);
+    }
+    // In a container whose port is published on the loopback.
+    const contained = start({ ...environment, API_HOST: '0.0.0.0', API_PUBLISHED_HOST: '127.0.0.1' });
+    const open = `http://127.0.0.1:${new URL(await addressOf(contained)).port}`;
+    expect((await fetch(`${open}/jobs`)).status).toBe(200);
+    const token = makeKey(environment);
+    // With the next call, without a restart.
+    expect((await fetch(`${open}/jobs`)).status).toBe(401);
+    contained.kill('SIGTERM');
+    await once(contained, 'exit');
+
+    const child = start({ ...environment, API_HOST: '0.0.0.0' });
+    const url = `http://127.0.0.1:${new URL(await addressOf(child)).port}`;
+    expect((await fetch(`${url}/jobs`)).status).toBe(401);
+    expect((await fetch(`${url}/jobs`, { headers: { authorization: `Bearer ${token}` } })).status).toBe(200);
+    expect((await fetch(`${url}/live`)).status).toBe(200);
+  } finally {
+    await redis.stop();
+  }
+}, 60_000);
+
+test('where it cannot see whether there are keys, it serves nobody from outside', async () => {
+  const child = start({ REDIS_URL: await absentRedisUrl(), API_HOST: '0.0.0.0' });
+  const url = `http://127.0.0.1:${new URL(await addressOf(child)).port}`;
+  expect((await fetch(`${url}/live`)).status).toBe(200);
+  expect((await fetch(`${url}/datasets`)).status).toBe(503);
+}, 30_000);

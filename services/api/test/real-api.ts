@@ -4,12 +4,15 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createJobStore, type JobStore } from '@lorasmith/job-store';
+import { localModels } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
-import { connectRedis, createLogger, type HttpApp, redisReady } from '@lorasmith/service-kit';
+import { connectRedis, createLogger, type HttpApp, NO_TRACING, redisReady } from '@lorasmith/service-kit';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import { OPEN_ACCESS } from '../src/access/access.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
 import { createPreflight } from '../src/jobs/preflight.js';
+import { createApiMetrics } from '../src/metrics/api-metrics.js';
 
 // A thread runs JavaScript, so it is the built one.
 const THREAD_FILE = fileURLToPath(new URL('../dist/jobs/preflight-thread.js', import.meta.url));
@@ -52,12 +55,15 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   });
   const app = await buildApp({
     logger,
+    metrics: createApiMetrics({ jobs, redis, dataDir: folder }),
+    tracing: NO_TRACING,
+    access: OPEN_ACCESS,
     jobs,
     datasets,
     adapters,
     examples: await openExampleStore(tokens),
     preflight,
-    modelsDir,
+    baseModels: localModels(modelsDir),
     registryUrl: 'http://127.0.0.1:9',
     datasetLimits: { maxBytes: 200_000, maxLineBytes: 20_000, maxRows: 1_000 },
     requestTimeoutMs: 60_000,

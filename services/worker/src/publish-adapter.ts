@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import path from 'node:path';
-import { ADAPTER_FILES, type AdapterId, type AdapterManifest, type Dataset, type JobId } from '@lorasmith/contracts';
+import { ADAPTER_FILES, type AdapterId, type AdapterManifest, type JobId } from '@lorasmith/contracts';
 import type { AttemptWrite, JobAttempt } from '@lorasmith/job-store';
 import type { BundleStore } from '@lorasmith/storage';
 import { specOf } from './job-spec.js';
@@ -17,7 +17,6 @@ export function adapterIdOf(job: JobId): AdapterId {
 export interface PublishAdapterOptions {
   adapters: BundleStore;
   attempt: JobAttempt;
-  dataset: Dataset;
   outcome: TrainingOutcome;
   /** Where the trainer left the PEFT files. */
   outputFolder: string;
@@ -39,7 +38,7 @@ export async function publishAdapter(options: PublishAdapterOptions): Promise<At
     for (const name of [ADAPTER_FILES.config, ADAPTER_FILES.weights]) {
       files.push({ name, ...(await staging.write(name, createReadStream(path.join(outputFolder, name)))) });
     }
-    const manifest = manifestOf({ id, attempt, dataset: options.dataset, outcome, files });
+    const manifest = manifestOf({ id, attempt, outcome, files });
     await staging.write(ADAPTER_FILES.manifest, [Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`)]);
     const fence = await options.beginPublishing();
     // Where an earlier attempt came so far, too, its adapter is as good and stays.
@@ -53,21 +52,24 @@ export async function publishAdapter(options: PublishAdapterOptions): Promise<At
 function manifestOf(parts: {
   id: AdapterId;
   attempt: JobAttempt;
-  dataset: Dataset;
   outcome: TrainingOutcome;
   files: AdapterManifest['files'];
 }): AdapterManifest {
-  const { id, attempt, dataset, outcome, files } = parts;
+  const { id, attempt, outcome, files } = parts;
+  const { checkpoint } = attempt.job;
   const settings = specOf(attempt.job);
   return {
     id,
     object: 'adapter',
     origin: 'trained',
+    owner: attempt.job.owner ?? null,
     name: settings.name,
-    job: attempt.job.id,
+    // Who trained it.
+    job: checkpoint?.job ?? attempt.job.id,
+    checkpoint,
     created_at: new Date().toISOString(),
     base_model: outcome.base_model,
-    dataset: { id: dataset.id, sha256: dataset.sha256, rows: dataset.rows },
+    dataset: outcome.dataset,
     settings,
     report: outcome.report,
     lora: outcome.lora,

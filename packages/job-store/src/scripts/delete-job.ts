@@ -4,7 +4,7 @@ import { redisScript } from './redis-script.js';
 /**
  * Removes an ended job with its events.
  *
- * Keys: those of the record, then all, and (only if it was made with one) idempotency. Argument: id.
+ * Keys: those of the record, then all, the owner's jobs, and (only if it was made with one) idempotency. Argument: id.
  * Answers `done`, `missing` or `active`.
  */
 export const deleteJobScript = redisScript(`${RECORD_FUNCTIONS}
@@ -13,8 +13,9 @@ if not status then return 'missing' end
 if not ended[status] then return 'active' end
 redis.call('ZREM', KEYS[places[status]], ARGV[1])
 redis.call('ZREM', KEYS[10], ARGV[1])
+redis.call('ZREM', KEYS[11], ARGV[1])
 redis.call('DEL', KEYS[1], KEYS[2])
 -- The key may have expired and made another job since.
-if KEYS[11] and redis.call('HGET', KEYS[11], 'job') == ARGV[1] then redis.call('DEL', KEYS[11]) end
+if KEYS[12] and redis.call('HGET', KEYS[12], 'job') == ARGV[1] then redis.call('DEL', KEYS[12]) end
 return 'done'
 `);

@@ -14,7 +14,7 @@ export const RECORD_KEY_COUNT = 9;
 
 /**
  * Lua functions over the keys of {@link recordKeys}: a record's status and its place in the sets change together, an
- * event is written together with what it tells of.
+ * event is written together with what it tells of. `fullness` says whether there are as many jobs as may be.
  */
 export const RECORD_FUNCTIONS = `
 local places = {queued = 4, preparing = 5, running = 6, succeeded = 7, failed = 8, cancelled = 9}
@@ -31,5 +31,15 @@ end
 local function append(id, channel, kind, data)
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ${MAX_EVENTS}, '*', 'type', kind, 'data', data)
   redis.call('PUBLISH', channel, id)
+end
+
+local function fullness(jobs_of_owner, most_waiting, most_of_owner)
+  if most_waiting and redis.call('ZCARD', KEYS[places.queued]) >= most_waiting then return 'queue-full' end
+  if not most_of_owner then return nil end
+  local unfinished = 0
+  for _, status in ipairs({'queued', 'preparing', 'running'}) do
+    unfinished = unfinished + #redis.call('ZINTER', 2, jobs_of_owner, KEYS[places[status]])
+  end
+  if unfinished >= most_of_owner then return 'owner-full' end
 end
 `;

@@ -5,13 +5,16 @@ import { redisScript } from './redis-script.js';
  * Gives an unfinished job to the worker that BullMQ gave it to. From here on only who has the new token may write;
  * whoever held the job before has lost it.
  *
- * Arguments: id, channel, token, worker as JSON, now. Answers the attempt's number, or `missing`, or `cancelled` (its
- * cancel was waiting for a worker and is now done), or the status it ended with.
+ * Arguments: id, channel, token, worker as JSON, now, how often the job was resumed when it was put into the queue ('' for
+ * any). Answers the attempt's number, or `missing`, or `resumed` (another entry of the queue is for it since), or
+ * `cancelled` (its cancel was waiting for a worker and is now done), or the status it ended with.
  */
 export const startAttemptScript = redisScript(`${RECORD_FUNCTIONS}
 local id, channel, token, worker, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local resumes = ARGV[6]
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'missing' end
+if resumes ~= '' and (redis.call('HGET', KEYS[1], 'resumes') or '0') ~= resumes then return 'resumed' end
 if ended[status] then return status end
 if redis.call('HEXISTS', KEYS[1], 'cancel_requested_at') == 1 then
   move(id, 'cancelled')

@@ -1,3 +1,5 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { Readable } from 'node:stream';
 import replyFrom from '@fastify/reply-from';
 import {
   Adapter,
@@ -8,14 +10,24 @@ import {
   PageQuery,
   ProductError,
 } from '@lorasmith/contracts';
-import { errorBody, type HttpApp } from '@lorasmith/service-kit';
+import {
+  callerHeaders,
+  drainBody,
+  errorBody,
+  type HttpApp,
+  type TraceCarrier,
+  type Tracing,
+} from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
+import type { ByteQuota } from '../access/byte-quota.js';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 
 export interface AdapterRoutesOptions {
   /** Address of the registry, which answers these calls. */
   registryUrl: string;
+  quota: ByteQuota;
+  tracing: Tracing;
 }
 
 const tags = ['adapters'];
@@ -64,7 +76,11 @@ const BODY_TIMEOUT_MS = 120_000;
 const CONNECT_TIMEOUT_MS = 2_000;
 
 /** The calls under `/adapters`, forwarded to the registry as they are: streamed, with ranges and ETags. */
-export async function adapterRoutes(app: HttpApp, { registryUrl }: AdapterRoutesOptions): Promise<void> {
+export async function adapterRoutes(
+  app: HttpApp,
+  { registryUrl, quota, tracing }: AdapterRoutesOptions,
+): Promise<void> {
+  const forward = (request: FastifyRequest, reply: FastifyReply) => forwardRequest(request, reply, tracing.carry());
   await app.register(replyFrom, {
     base: registryUrl,
     disableRequestLogging: true,
@@ -112,7 +128,10 @@ export async function adapterRoutes(app: HttpApp, { registryUrl }: AdapterRoutes
         },
       },
     },
-    (request, reply) => forward(request, reply),
+    (request, reply) => {
+      if (request.body instanceof Readable) request.body = meteredBody(request, reply, quota);
+      return forward(request, reply);
+    },
   );
 
   app.get(
@@ -194,25 +213,54 @@ export async function adapterRoutes(app: HttpApp, { registryUrl }: AdapterRoutes
   );
 }
 
+/** The body, which ends with an error where there is no room for it. */
+function meteredBody(request: FastifyRequest, reply: FastifyReply, quota: ByteQuota): Readable {
+  const { adapterBytes: own, totalAdapterBytes: total } = request.limits;
+  const upload = quota.begin(request.caller.owner, { own, total });
+  reply.raw.once('close', () => {
+    upload.end().catch(() => request.log.warn('what an import held of a quota is let go later'));
+  });
+  const { 'content-length': length } = request.headers;
+  // Destroying the request would take the connection along, and with it the answer.
+  const chunks = request.raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  return Readable.from(upload.metered(chunks, length === undefined ? undefined : Number(length)), {
+    objectMode: false,
+  });
+}
+
 /** The path is put together anew from its decoded parts, so that no part can become a path of its own. */
-function forward(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+function forwardRequest(request: FastifyRequest, reply: FastifyReply, trace: TraceCarrier): FastifyReply {
   const { id, name } = request.params as { id?: string; name?: string };
   const pattern = request.routeOptions.url ?? '/adapters';
   const path = pattern.replace(':id', encoded(id)).replace(':name', encoded(name));
   return reply.from(path, {
     // curl expects a 100 before it sends a larger body; this server has answered that already.
     rewriteRequestHeaders: (_request, { expect: _answered, ...headers }) => ({
-      ...headers,
+      ...withoutCredentials(headers),
+      ...callerHeaders(request.caller),
+      ...trace,
       'x-request-id': request.id,
     }),
     // Its own retries would multiply a client's.
     retryDelay: () => null,
-    onError(failed, { error }) {
-      const answered = registryError(error);
-      request.log.error({ err: error, code: answered.code }, answered.message);
-      failed.code(answered.status).header('retry-after', '2').send(errorBody(answered, request.id));
+    async onError(failed, { error }) {
+      // What the body was refused for, or else the registry.
+      const answered = error.cause instanceof ProductError ? error.cause : registryError(error);
+      if (answered === error.cause) await drainBody(request.raw);
+      const level = answered.status >= 500 ? 'error' : 'info';
+      request.log[level]({ err: error, code: answered.code }, answered.message);
+      failed
+        .code(answered.status)
+        .header('retry-after', answered.status === 429 ? '30' : '2')
+        .header('connection', 'close')
+        .send(errorBody(answered, request.id));
     },
   });
+}
+
+/** The registry asks for no key, so it is given none. */
+function withoutCredentials({ authorization: _key, cookie: _cookie, ...headers }: IncomingHttpHeaders) {
+  return headers;
 }
 
 function encoded(part = ''): string {

@@ -1,4 +1,5 @@
-import { DATASET_FILES, Dataset, datasetIdOf, type Paged, ProductError } from '@lorasmith/contracts';
+import { DATASET_FILES, Dataset, datasetIdOf, type Owner, type Paged, ProductError } from '@lorasmith/contracts';
+import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore, Digest, HeldBundle } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
 import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
@@ -7,14 +8,18 @@ import type { UploadSource } from './upload-source.js';
 /** The datasets of the store, with their records. */
 export interface DatasetCatalog {
   /**
-   * Checks and stores an upload. The same bytes again are the same dataset, with the record it had.
+   * Checks and stores an upload. The same bytes of the same owner again are the same dataset, with the record it had.
    * @throws ProductError `invalid_dataset`, `dataset_empty`, what the source throws, `storage_full`; then nothing is stored
    */
-  add(source: UploadSource): Promise<{ dataset: Dataset; created: boolean }>;
+  add(source: UploadSource, owner: Owner): Promise<{ dataset: Dataset; created: boolean }>;
   /** @throws ProductError `dataset_not_found` */
   get(id: string): Promise<Dataset>;
-  /** Newest first. @throws ProductError `invalid_request` when there is no dataset `after` */
-  list(page: { after?: string | undefined; limit: number }): Promise<Paged<Dataset>>;
+  /** Whose dataset it is; undefined where there is none. */
+  ownerOf(id: string): Promise<Owner | undefined>;
+  /** Bytes of the rows of the owner's datasets, and of all. */
+  storedBytes(owner: Owner): Promise<{ own: number; total: number }>;
+  /** Those that are the caller's, newest first. @throws ProductError `invalid_request` when there is no dataset `after` */
+  list(page: { after?: string | undefined; limit: number }, caller: Caller): Promise<Paged<Dataset>>;
   /** @throws ProductError `dataset_not_found` */
   delete(id: string): Promise<void>;
   /** The dataset as a local folder, until it is released. @throws ProductError `not_found` */
@@ -26,7 +31,7 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
   const records = new Map<string, Dataset>();
 
   const get = async (id: string): Promise<Dataset> => {
-    if (!(await store.has(id))) throw notFound(id);
+    if (!(await store.has(id))) throw datasetNotFound(id);
     const known = records.get(id);
     if (known !== undefined) return known;
     const record = await readRecord(store, id);
@@ -34,12 +39,12 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
     return record;
   };
 
-  const storeRows = async (source: UploadSource): Promise<{ dataset: Dataset; created: boolean }> => {
+  const storeRows = async (source: UploadSource, owner: Owner): Promise<{ dataset: Dataset; created: boolean }> => {
     const staging = await store.stage();
     try {
       const checker = new DatasetChecker(limits);
       const digest = await staging.write(DATASET_FILES.rows, checkedChunks(source.chunks, checker));
-      const dataset = newRecord(digest, await source.name(), checker);
+      const dataset = newRecord(digest, owner, await source.name(), checker);
       await staging.write(DATASET_FILES.record, [Buffer.from(`${JSON.stringify(dataset, null, 2)}\n`)]);
       if (await store.publish(staging, dataset.id)) return { dataset, created: true };
       return { dataset: await sameDataset(await get(dataset.id), dataset.sha256), created: false };
@@ -48,12 +53,28 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
     }
   };
 
+  /** One that is damaged is left out. */
+  const everyRecord = async (): Promise<Dataset[]> => {
+    const found = await Promise.all((await store.list()).map((id) => get(id).catch(() => null)));
+    return found.filter((record) => record !== null);
+  };
+
   return {
     add: storeRows,
     get,
-    async list({ after, limit }) {
-      const found = await Promise.all((await store.list()).map((id) => get(id).catch(() => null)));
-      const all = found.filter((record) => record !== null).sort(newestFirst);
+    async ownerOf(id) {
+      return (await store.has(id)) ? ((await get(id)).owner ?? null) : undefined;
+    },
+    async storedBytes(owner) {
+      let [own, total] = [0, 0];
+      for (const record of await everyRecord()) {
+        total += record.bytes;
+        if ((record.owner ?? null) === owner) own += record.bytes;
+      }
+      return { own, total };
+    },
+    async list({ after, limit }, caller) {
+      const all = (await everyRecord()).filter(({ owner }) => mayUse(caller, owner)).sort(newestFirst);
       const start = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
       if (after !== undefined && start === 0) {
         const message = `There is no dataset ${JSON.stringify(after)}. Begin again at the first page.`;
@@ -65,7 +86,7 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
     },
     async delete(id) {
       records.delete(id);
-      if (!(await store.delete(id))) throw notFound(id);
+      if (!(await store.delete(id))) throw datasetNotFound(id);
     },
     hold: (id) => store.hold(id),
   };
@@ -79,12 +100,13 @@ async function* checkedChunks(chunks: AsyncIterable<Buffer>, checker: DatasetChe
   }
 }
 
-function newRecord({ sha256, bytes }: Digest, name: string | null, checker: DatasetChecker): Dataset {
+function newRecord({ sha256, bytes }: Digest, owner: Owner, name: string | null, checker: DatasetChecker): Dataset {
   const { format, rows, features, warnings } = checker.finish();
   const created_at = new Date().toISOString();
   return {
-    id: datasetIdOf(sha256),
+    id: datasetIdOf(sha256, owner),
     object: 'dataset',
+    owner,
     sha256,
     name,
     format,
@@ -108,7 +130,8 @@ async function readRecord(store: BundleStore, id: string): Promise<Dataset> {
   throw new ProductError('internal_error', `The record of ${id} is damaged.`);
 }
 
-function notFound(id: string): ProductError {
+/** What is answered for a dataset that is not there, or not for the caller. */
+export function datasetNotFound(id: string): ProductError {
   const message = `There is no dataset ${JSON.stringify(id.slice(0, 100))}. GET /datasets lists those there are.`;
   return new ProductError('dataset_not_found', message, { param: 'dataset' });
 }

@@ -4,6 +4,7 @@ import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
 import { drainBody, type HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
+import type { ByteQuota } from '../access/byte-quota.js';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
 import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
@@ -12,6 +13,7 @@ export interface DatasetRoutesOptions {
   catalog: DatasetCatalog;
   jobs: Pick<JobStore, 'activeJobsOfDataset'>;
   examples: Pick<ExampleStore, 'removeDataset'>;
+  quota: ByteQuota;
   maxBytes: number;
 }
 
@@ -38,8 +40,11 @@ const UPLOAD_BODY = {
   },
 };
 
-export async function datasetRoutes(app: HttpApp, { catalog, jobs, examples, maxBytes }: DatasetRoutesOptions): Promise<void> {
-  await app.register(uploadRoute, { catalog, maxBytes });
+export async function datasetRoutes(
+  app: HttpApp,
+  { catalog, jobs, examples, quota, maxBytes }: DatasetRoutesOptions,
+): Promise<void> {
+  await app.register(uploadRoute, { catalog, quota, maxBytes });
 
   app.get(
     '/datasets',
@@ -52,7 +57,7 @@ export async function datasetRoutes(app: HttpApp, { catalog, jobs, examples, max
         response: { 200: answer('A page of them.', DatasetPage), ...errorAnswers(400) },
       },
     },
-    ({ query }) => catalog.list({ after: query.after, limit: query.limit ?? 20 }),
+    ({ query, caller }) => catalog.list({ after: query.after, limit: query.limit ?? 20 }, caller),
   );
 
   app.get(
@@ -96,7 +101,10 @@ export async function datasetRoutes(app: HttpApp, { catalog, jobs, examples, max
 }
 
 /** In a scope of its own: elsewhere a body is JSON and nothing else. */
-async function uploadRoute(app: HttpApp, { catalog, maxBytes }: Omit<DatasetRoutesOptions, 'jobs' | 'examples'>): Promise<void> {
+async function uploadRoute(
+  app: HttpApp,
+  { catalog, quota, maxBytes }: Omit<DatasetRoutesOptions, 'jobs' | 'examples'>,
+): Promise<void> {
   app.removeAllContentTypeParsers();
   await app.register(multipart);
   app.addContentTypeParser(RAW_CONTENT_TYPES, (_request, payload, done) => done(null, payload));
@@ -115,21 +123,25 @@ async function uploadRoute(app: HttpApp, { catalog, maxBytes }: Omit<DatasetRout
         summary: 'Upload a dataset',
         description:
           'A JSONL file, one row per line, checked as it arrives: the body itself, or the part `file` of a form. ' +
-          'The same bytes again are the same dataset (200 instead of 201).',
+          'The same bytes again, with the same key, are the same dataset (200 instead of 201).',
         tags,
         querystring: UploadQuery,
         response: {
           200: answer('It was there already.', Dataset),
           201: answer('Stored.', Dataset),
-          ...errorAnswers(400, 413, 415, 422, 507),
+          ...errorAnswers(400, 413, 415, 422, 503, 507),
         },
       },
     },
     async (request, reply) => {
+      const { owner } = request.caller;
+      const { datasetBytes: own, totalDatasetBytes: total } = request.limits;
+      const upload = quota.begin(owner, { own, total });
       try {
         refuseEncodings(request.headers['content-encoding']);
         const source = uploadSourceOf(request, request.query.name ?? null, maxBytes);
-        const { dataset, created } = await catalog.add(source);
+        const chunks = upload.metered(source.chunks, source.declaredBytes);
+        const { dataset, created } = await catalog.add({ ...source, chunks }, owner);
         return await reply
           .code(created ? 201 : 200)
           .header('location', `/datasets/${dataset.id}`)
@@ -138,6 +150,8 @@ async function uploadRoute(app: HttpApp, { catalog, maxBytes }: Omit<DatasetRout
         await drainBody(request.raw);
         reply.header('connection', 'close');
         throw error;
+      } finally {
+        await upload.end().catch(() => request.log.warn('what an upload held of a quota is let go later'));
       }
     },
   );

@@ -17,6 +17,8 @@ export const RAW_CONTENT_TYPES = [
 /** The bytes of an upload, and the name that came with them; the name of a form may follow its file, so ask for it last. */
 export interface UploadSource {
   chunks: AsyncIterable<Buffer>;
+  /** How many bytes there will be, where the sender has said so. */
+  declaredBytes: number | undefined;
   name(): Promise<string | null>;
 }
 
@@ -33,9 +35,10 @@ const WHAT = 'file';
  */
 export function uploadSourceOf(request: FastifyRequest, name: string | null, maxBytes: number): UploadSource {
   if (request.isMultipart()) return formSource(request, name, maxBytes);
-  const declared = Number(request.headers['content-length'] ?? 0);
-  if (declared > maxBytes) throw bodyTooLarge(maxBytes, WHAT);
-  return { chunks: boundedChunks(request.raw, maxBytes, WHAT), name: async () => name };
+  const { 'content-length': length } = request.headers;
+  const declaredBytes = length === undefined ? undefined : Number(length);
+  if ((declaredBytes ?? 0) > maxBytes) throw bodyTooLarge(maxBytes, WHAT);
+  return { chunks: boundedChunks(request.raw, maxBytes, WHAT), declaredBytes, name: async () => name };
 }
 
 function formSource(request: FastifyRequest, nameOfQuery: string | null, maxBytes: number): UploadSource {
@@ -76,6 +79,8 @@ function formSource(request: FastifyRequest, nameOfQuery: string | null, maxByte
 
   return {
     chunks: chunks(),
+    // The length of a form says nothing of its file's.
+    declaredBytes: undefined,
     async name() {
       await readOn();
       return name;

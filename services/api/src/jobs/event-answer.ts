@@ -19,7 +19,7 @@ const HEARTBEAT = ': still here\n\n';
 
 /**
  * The events of a job as server-sent events (the HTML standard, section 9.2), first those past, then those to come, to
- * the job's last one. What the client has not taken yet is not read from Redis.
+ * the job's last one; on from there where it was resumed after that. What the client has not taken yet is not read from Redis.
  *
  * @returns null when there is nothing after `after` and nothing will come
  * @throws ProductError `job_not_found`, `invalid_request`, `redis_unavailable`
@@ -35,15 +35,22 @@ async function* textOf(options: EventAnswerOptions, first: JobEvent[]): AsyncGen
   const { jobs, job, signal, heartbeatMs } = options;
   let { after } = options;
   let batch = first;
+  let isLast = false;
   yield RETRY;
   try {
     for (;;) {
       for (const event of batch) {
         yield `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
         after = event.id;
-        if (LAST_EVENT_TYPES.includes(event.type)) return;
+        isLast = LAST_EVENT_TYPES.includes(event.type);
       }
       if (signal.aborted) return;
+      if (isLast) {
+        // Unless the job was resumed after it.
+        batch = (await jobs.readEvents(job, { after, limit: BATCH })).data;
+        if (batch.length > 0) continue;
+        if (await hasEnded(options)) return;
+      }
       batch = (await jobs.readEvents(job, { after, limit: BATCH, blockMs: heartbeatMs, signal })).data;
       if (batch.length > 0) continue;
       // Events are kept to a number: the last one could be missing, but never a status.

@@ -2,12 +2,15 @@ import { JobEvent, JobEventList } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
+import type { Authenticator } from '../access/authenticate.js';
+import { untilRevoked } from '../access/until-revoked.js';
 import { errorAnswers, noBody } from '../openapi/answers.js';
 import { eventStreamOf } from './event-answer.js';
 import { jobIdOf } from './job-routes.js';
 
 export interface EventRoutesOptions {
   jobs: JobStore;
+  authenticator: Authenticator;
   heartbeatMs: number;
 }
 
@@ -26,7 +29,10 @@ const EventsHeaders = Type.Object({
   ),
 });
 
-export async function eventRoutes(app: HttpApp, { jobs, heartbeatMs }: EventRoutesOptions): Promise<void> {
+export async function eventRoutes(
+  app: HttpApp,
+  { jobs, authenticator, heartbeatMs }: EventRoutesOptions,
+): Promise<void> {
   const closing = new AbortController();
   // Streams have no end of their own for as long as a job runs; closing the server would wait for them.
   app.addHook('preClose', async () => closing.abort());
@@ -67,7 +73,8 @@ export async function eventRoutes(app: HttpApp, { jobs, heartbeatMs }: EventRout
 
       const gone = new AbortController();
       reply.raw.once('close', () => gone.abort());
-      const signal = AbortSignal.any([gone.signal, closing.signal]);
+      const revoked = untilRevoked(authenticator, request, gone.signal);
+      const signal = AbortSignal.any([gone.signal, closing.signal, revoked]);
       const stream = await eventStreamOf({ jobs, job, after, signal, heartbeatMs });
       if (stream === null) return await reply.code(204).send();
       return await reply

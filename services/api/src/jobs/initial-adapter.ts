@@ -1,17 +1,21 @@
 import { ADAPTER_FILES, AdapterManifest, type BaseModelDetail, JobRequest, ProductError } from '@lorasmith/contracts';
 import { inheritLora } from '@lorasmith/planning';
+import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
 
 const param = 'lora.init_from';
 
 /**
- * The manifest of the adapter that a job goes on with.
+ * The manifest of the adapter that a job goes on with, if it is there for the caller.
  * @throws ProductError `adapter_not_found`, `invalid_adapter`
  */
-export async function readInitialAdapter(adapters: BundleStore, id: string): Promise<AdapterManifest> {
-  if (!(await adapters.has(id))) throw new ProductError('adapter_not_found', `There is no adapter ${id}.`, { param });
+export async function readInitialAdapter(adapters: BundleStore, id: string, caller: Caller): Promise<AdapterManifest> {
+  const notFound = () => new ProductError('adapter_not_found', `There is no adapter ${id}.`, { param });
+  if (!(await adapters.has(id))) throw notFound();
   const manifest = await adapters.readJson(id, ADAPTER_FILES.manifest);
+  const { owner } = manifest as { owner?: AdapterManifest['owner'] };
+  if (!mayUse(caller, owner)) throw notFound();
   if (Value.Check(AdapterManifest, manifest)) return manifest;
   throw new ProductError('invalid_adapter', `The manifest of ${id} is damaged.`, { param });
 }

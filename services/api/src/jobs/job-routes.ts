@@ -4,11 +4,13 @@ import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
+import type { JobContinuation } from './continue-job.js';
 import type { JobSubmission } from './submit-job.js';
 
 export interface JobRoutesOptions {
   jobs: JobStore;
   submission: JobSubmission;
+  continuation: JobContinuation;
 }
 
 const tags = ['jobs'];
@@ -18,7 +20,8 @@ const CreateJobQuery = Type.Object(
   { dry_run: Type.Optional(Type.Boolean({ description: 'Answer with the report and queue nothing.' })) },
   closed,
 );
-const CreateJobHeaders = Type.Object({
+/** Of calls that make a job. */
+export const IdempotencyHeaders = Type.Object({
   'idempotency-key': Type.Optional(
     Type.String({
       pattern: '^[\\x21-\\x7e]{1,255}$',
@@ -28,7 +31,7 @@ const CreateJobHeaders = Type.Object({
 });
 const ListJobsQuery = Type.Object({ ...PageQuery.properties, status: Type.Optional(JobStatus) }, closed);
 
-export async function jobRoutes(app: HttpApp, { jobs, submission }: JobRoutesOptions): Promise<void> {
+export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }: JobRoutesOptions): Promise<void> {
   app.post(
     '/jobs',
     {
@@ -37,7 +40,7 @@ export async function jobRoutes(app: HttpApp, { jobs, submission }: JobRoutesOpt
         summary: 'Queue a training job, or try it with dry_run',
         tags,
         querystring: CreateJobQuery,
-        headers: CreateJobHeaders,
+        headers: IdempotencyHeaders,
         body: JobRequest,
         response: {
           200: answer('Only with dry_run: what the job would do.', Report),
@@ -46,9 +49,11 @@ export async function jobRoutes(app: HttpApp, { jobs, submission }: JobRoutesOpt
         },
       },
     },
-    async ({ body, query, headers }, reply) => {
-      if (query.dry_run === true) return await submission.dryRun(body);
-      const job = await submission.submit(body, headers['idempotency-key']);
+    async ({ id, log, body, query, headers, caller, limits }, reply) => {
+      if (query.dry_run === true) return await submission.dryRun(body, caller);
+      const idempotencyKey = headers['idempotency-key'];
+      const job = await submission.submit(body, { idempotencyKey, requestId: id, caller, limits });
+      log.info({ job: job.id, dataset: job.dataset, base_model: job.base_model }, 'job accepted');
       return await reply.code(202).header('location', `/jobs/${job.id}`).send(job);
     },
   );
@@ -64,11 +69,12 @@ export async function jobRoutes(app: HttpApp, { jobs, submission }: JobRoutesOpt
         response: { 200: answer('A page of them.', JobPage), ...errorAnswers(400, 503) },
       },
     },
-    ({ query }) => {
+    ({ query, caller }) => {
       if (query.after !== undefined && !Value.Check(JobId, query.after)) {
         throw new ProductError('invalid_request', 'after is not the id of a job.', { param: 'after' });
       }
-      return jobs.listJobs({ status: query.status, after: query.after, limit: query.limit });
+      const owner = caller.sees === 'all' ? undefined : caller.owner;
+      return jobs.listJobs({ status: query.status, owner, after: query.after, limit: query.limit });
     },
   );
 
@@ -112,12 +118,31 @@ export async function jobRoutes(app: HttpApp, { jobs, submission }: JobRoutesOpt
     },
   );
 
+  app.post(
+    '/jobs/:id/resume',
+    {
+      schema: {
+        operationId: 'resumeJob',
+        summary: 'Go on with a failed or cancelled job from its last checkpoint',
+        tags,
+        params,
+        response: {
+          202: answer('It waits for a worker again.', Job),
+          ...errorAnswers(404, 409, 503),
+        },
+      },
+    },
+    async ({ params: { id }, limits }, reply) => {
+      return await reply.code(202).send(await continuation.resume(jobIdOf(id), limits));
+    },
+  );
+
   app.delete(
     '/jobs/:id',
     {
       schema: {
         operationId: 'deleteJob',
-        summary: 'Delete the record of a job that has ended; its adapter stays',
+        summary: 'Delete the record and the checkpoints of a job that has ended; its adapter stays',
         tags,
         params,
         response: { 204: noBody('Deleted.'), ...errorAnswers(404, 409, 503) },
@@ -136,6 +161,7 @@ export function jobIdOf(id: string): JobId {
   throw jobNotFound(id);
 }
 
-function jobNotFound(id: string): ProductError {
+/** What is answered for a job that is not there, or not for the caller. */
+export function jobNotFound(id: string): ProductError {
   return new ProductError('job_not_found', `There is no job ${JSON.stringify(id.slice(0, 100))}.`);
 }

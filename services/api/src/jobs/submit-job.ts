@@ -1,6 +1,7 @@
 import {
   type AdapterManifest,
   DATASET_FILES,
+  type Dataset,
   type Job,
   type JobRequest,
   type JobSpec,
@@ -9,9 +10,12 @@ import {
   type Report,
 } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
-import { describeModel } from '@lorasmith/model-folder';
+import type { ModelSource } from '@lorasmith/model-store';
+import { type Caller, mayUse, type Tracing } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
-import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
+import type { AccessLimits } from '../access/limits.js';
+import { type DatasetCatalog, datasetNotFound } from '../datasets/dataset-catalog.js';
+import type { AdapterRoom } from './adapter-room.js';
 import { goingOn, readInitialAdapter } from './initial-adapter.js';
 import { jobSpecOf, requestHash } from './job-spec.js';
 import type { Preflight } from './preflight.js';
@@ -20,8 +24,19 @@ export interface JobSubmissionOptions {
   jobs: Pick<JobStore, 'createJob' | 'machines'>;
   catalog: DatasetCatalog;
   adapters: BundleStore;
-  modelsDir: string;
+  baseModels: ModelSource;
   preflight: Preflight;
+  adapterRoom: AdapterRoom;
+  tracing: Tracing;
+}
+
+export interface SubmitOptions {
+  idempotencyKey: string | undefined;
+  /** Of the HTTP request; the log of the job's worker has it, too. */
+  requestId: string;
+  /** Whose job it will be. */
+  caller: Caller;
+  limits: AccessLimits;
 }
 
 export interface JobSubmission {
@@ -30,43 +45,73 @@ export interface JobSubmission {
    * @throws ProductError with every fault found: `model_not_found`, `dataset_not_found`, `adapter_not_found`,
    * `invalid_adapter`, and what planning throws
    */
-  dryRun(request: JobRequest): Promise<Report>;
-  /** Queues the job if a dry run of it would succeed. @throws ProductError the same, and `idempotency_conflict` */
-  submit(request: JobRequest, idempotencyKey: string | undefined): Promise<Job>;
+  dryRun(request: JobRequest, caller: Caller): Promise<Report>;
+  /**
+   * Queues the job if a dry run of it would succeed.
+   * @throws ProductError the same, and `idempotency_conflict`, `quota_exceeded`, `queue_full`, `storage_full`
+   */
+  submit(request: JobRequest, options: SubmitOptions): Promise<Job>;
 }
 
 export function createJobSubmission(options: JobSubmissionOptions): JobSubmission {
-  const { jobs, catalog, adapters, modelsDir, preflight } = options;
+  const { jobs, catalog, adapters, baseModels, preflight, adapterRoom, tracing } = options;
 
   const check = async (
     request: JobRequest,
+    caller: Caller,
     knownMachine: Promise<MachineProfile | null>,
   ): Promise<{ spec: JobSpec; report: Report }> => {
     const [dataset, machine, model, initial] = await allOf(
-      catalog.get(request.dataset),
+      ownDataset(catalog, request.dataset, caller),
       knownMachine,
-      describeModel(modelsDir, request.base_model),
-      initialAdapter(adapters, request),
+      baseModels.describe(request.base_model),
+      initialAdapter(adapters, request, caller),
     );
     const spec = jobSpecOf(initial === null ? request : goingOn(request, initial, model));
-    const held = await catalog.hold(dataset.id);
+    const { modelsDir, release: releaseModel } = await baseModels.holdOutline(spec.base_model);
+    const held = await catalog.hold(dataset.id).catch((error: unknown) => {
+      releaseModel();
+      throw error;
+    });
     try {
       const rowsFile = held.path(DATASET_FILES.rows);
-      return { spec, report: await preflight.report({ spec, modelsDir, dataset, rowsFile, initial, machine }) };
+      const report = await tracing.span('plan job', {}, () =>
+        preflight.report({ spec, modelsDir, dataset, rowsFile, initial, machine }),
+      );
+      return { spec, report };
     } finally {
       held.release();
+      releaseModel();
     }
   };
 
   return {
     // Without Redis a dry run has no estimate and tells all the rest.
-    dryRun: async (request) => (await check(request, jobs.machines.latest().catch(nullWithoutRedis))).report,
-    async submit(request, idempotencyKey) {
-      const { spec } = await check(request, jobs.machines.latest());
-      const { job } = await jobs.createJob(spec, { idempotencyKey, requestHash: requestHash(spec) });
-      return job;
+    dryRun: async (request, caller) =>
+      (await check(request, caller, jobs.machines.latest().catch(nullWithoutRedis))).report,
+    async submit(request, { idempotencyKey, requestId, caller, limits }) {
+      const { spec, report } = await check(request, caller, jobs.machines.latest());
+      await adapterRoom.check(caller.owner, report, limits);
+      return await tracing.span('queue job', { kind: 'producer' }, async () => {
+        const { job } = await jobs.createJob(spec, {
+          idempotencyKey,
+          requestHash: requestHash(spec),
+          origin: { requestId, trace: tracing.carry() },
+          owner: caller.owner,
+          maxOfOwner: limits.activeJobs,
+          maxWaiting: limits.waitingJobs,
+        });
+        return job;
+      });
     },
   };
+}
+
+/** The dataset if it is there for the caller. */
+async function ownDataset(catalog: DatasetCatalog, id: string, caller: Caller): Promise<Dataset> {
+  const dataset = await catalog.get(id);
+  if (mayUse(caller, dataset.owner)) return dataset;
+  throw datasetNotFound(id);
 }
 
 function nullWithoutRedis(error: unknown): null {
@@ -91,7 +136,11 @@ async function allOf<Results extends unknown[]>(
   throw new ProductError(first.code, `${first.message} That is not all: see details.`, { param: first.param, details });
 }
 
-async function initialAdapter(adapters: BundleStore, { lora }: JobRequest): Promise<AdapterManifest | null> {
+async function initialAdapter(
+  adapters: BundleStore,
+  { lora }: JobRequest,
+  caller: Caller,
+): Promise<AdapterManifest | null> {
   const id = lora?.init_from ?? null;
-  return id === null ? null : await readInitialAdapter(adapters, id);
+  return id === null ? null : await readInitialAdapter(adapters, id, caller);
 }

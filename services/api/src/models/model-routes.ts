@@ -1,12 +1,12 @@
 import { BaseModelDetail, BaseModelList } from '@lorasmith/contracts';
-import { describeModel, listModelFolders } from '@lorasmith/model-folder';
+import type { ModelSource } from '@lorasmith/model-store';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers } from '../openapi/answers.js';
 
 const tags = ['models'];
 
-export async function modelRoutes(app: HttpApp, { modelsDir }: { modelsDir: string }): Promise<void> {
+export async function modelRoutes(app: HttpApp, { baseModels }: { baseModels: ModelSource }): Promise<void> {
   app.get(
     '/models',
     {
@@ -17,7 +17,7 @@ export async function modelRoutes(app: HttpApp, { modelsDir }: { modelsDir: stri
         response: { 200: answer('All of them, by name.', BaseModelList), ...errorAnswers() },
       },
     },
-    async () => ({ data: await listModelFolders(modelsDir), has_more: false, next: null }),
+    async () => ({ data: await baseModels.list(), has_more: false, next: null }),
   );
 
   app.get(
@@ -31,6 +31,6 @@ export async function modelRoutes(app: HttpApp, { modelsDir }: { modelsDir: stri
         response: { 200: answer('The model.', BaseModelDetail), ...errorAnswers(404) },
       },
     },
-    ({ params }) => describeModel(modelsDir, params.name),
+    ({ params }) => baseModels.describe(params.name),
   );
 }

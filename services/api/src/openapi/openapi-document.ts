@@ -1,9 +1,12 @@
 import { createJobStore } from '@lorasmith/job-store';
+import { localModels } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
-import { createLogger } from '@lorasmith/service-kit';
+import { createLogger, NO_TRACING } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
+import { OPEN_ACCESS } from '../access/access.js';
 import { buildApp } from '../app.js';
+import { createApiMetrics } from '../metrics/api-metrics.js';
 
 /**
  * The OpenAPI document of the api as JSON text, told from the routes of the real application. Nothing is connected to
@@ -16,12 +19,15 @@ export async function openapiDocument(folder: string): Promise<string> {
   const jobs = createJobStore({ redis });
   const app = await buildApp({
     logger: createLogger({ service: 'openapi', level: 'silent' }),
+    metrics: createApiMetrics({ jobs, redis, dataDir: folder }),
+    tracing: NO_TRACING,
+    access: OPEN_ACCESS,
     jobs,
     datasets: await openBundleStore({ root: folder, kind: 'datasets' }),
     adapters: await openBundleStore({ root: folder, kind: 'adapters' }),
     examples: await openExampleStore({ dataDir: folder, maxBytes: 0 }),
     preflight: { report: () => Promise.reject(new Error('not for use')), close: async () => {} },
-    modelsDir: folder,
+    baseModels: localModels(folder),
     registryUrl: 'http://127.0.0.1',
     datasetLimits: { maxBytes: 1, maxLineBytes: 1, maxRows: 1 },
     requestTimeoutMs: 1_000,

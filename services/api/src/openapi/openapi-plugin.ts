@@ -2,6 +2,7 @@ import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { HttpApp } from '@lorasmith/service-kit';
 import type { FastifySchema } from 'fastify';
+import { accessOf } from '../access/route-access.js';
 import { VERSION } from '../version.js';
 import type { Answer } from './answers.js';
 import { NamedSchemas } from './named-schemas.js';
@@ -36,11 +37,25 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
         { name: 'models', description: 'What is trained.' },
         { name: 'health', description: 'For whoever runs the service.' },
       ],
+      components: {
+        securitySchemes: {
+          api_key: {
+            type: 'http',
+            scheme: 'bearer',
+            description: 'An API key, `lsk_…`. A service without any key serves the machine that it runs on alone.',
+          },
+        },
+      },
+      security: [{ api_key: [] }],
     },
     convertConstToEnum: false,
     transform: ({ schema, url, route }) => {
       const body = route.config?.documentedBody;
-      return { schema: named.marked(body === undefined ? schema : { ...schema, body }) as FastifySchema, url };
+      const open = accessOf(url, 'GET') === 'public' ? { security: [] } : {};
+      return {
+        schema: named.marked({ ...schema, ...open, ...(body === undefined ? {} : { body }) }) as FastifySchema,
+        url,
+      };
     },
     transformObject: (document) => named.completed('openapiObject' in document ? document.openapiObject : {}),
   });

@@ -4,10 +4,13 @@ import {
   type AdapterFile,
   AdapterId,
   AdapterManifest,
+  type AdapterUsage,
+  type Owner,
   type Paged,
   ProductError,
 } from '@lorasmith/contracts';
-import { type BundleStore, type Digest, digestStream } from '@lorasmith/storage';
+import { type Caller, mayUse } from '@lorasmith/service-kit';
+import { type BundleStore, type Digest, digestFile, type HeldBundle } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
 
 export interface AdapterLibraryDependencies {
@@ -46,11 +49,11 @@ export class AdapterLibrary {
   }
 
   /**
-   * Newest first. An adapter whose manifest is broken is left out.
+   * Those that are the caller's, newest first. An adapter whose manifest is broken is left out.
    * @throws ProductError invalid_request when `after` is not the id of an adapter
    */
-  async list({ after, limit }: { after?: string | undefined; limit: number }): Promise<Paged<Adapter>> {
-    const adapters = await this.#summarise();
+  async list({ after, limit }: { after?: string | undefined; limit: number }, caller: Caller): Promise<Paged<Adapter>> {
+    const adapters = (await this.#summarise()).filter(({ owner }) => mayUse(caller, owner));
     const last = after === undefined ? -1 : adapters.findIndex(({ id }) => id === after);
     if (after !== undefined && last === -1) {
       throw new ProductError('invalid_request', `There is no adapter ${after} to go on after.`, { param: 'after' });
@@ -77,7 +80,7 @@ export class AdapterLibrary {
   async check(id: string): Promise<CheckedAdapter> {
     if (!(await this.has(id))) {
       this.#forget(id);
-      throw new ProductError('adapter_not_found', `There is no adapter ${JSON.stringify(id.slice(0, 64))}.`);
+      throw notFound(id);
     }
     const known = this.#checked.get(id);
     if (known !== undefined) return await known;
@@ -90,6 +93,25 @@ export class AdapterLibrary {
     return await checking;
   }
 
+  /**
+   * Does nothing where the adapter is there for the caller, or for nobody: then what is asked for next says so.
+   * @throws ProductError adapter_not_found as for one that is not there
+   */
+  async checkOwner(id: string, caller: Caller): Promise<void> {
+    if (caller.sees === 'all' || !(await this.has(id))) return;
+    if (!mayUse(caller, await this.#ownerOf(id))) throw notFound(id);
+  }
+
+  /** Bytes of the files of the owner's adapters, and of all. */
+  async usage(owner: Owner): Promise<AdapterUsage> {
+    const usage: AdapterUsage = { own_bytes: 0, total_bytes: 0 };
+    for (const adapter of await this.#summarise()) {
+      usage.total_bytes += adapter.bytes;
+      if ((adapter.owner ?? null) === owner) usage.own_bytes += adapter.bytes;
+    }
+    return usage;
+  }
+
   async has(id: string): Promise<boolean> {
     return idSchema.Check(id) && (await this.#store.has(id));
   }
@@ -98,9 +120,17 @@ export class AdapterLibrary {
   async delete(id: string): Promise<void> {
     const deleted = idSchema.Check(id) && (await this.#store.delete(id));
     this.#forget(id);
-    if (!deleted) {
-      throw new ProductError('adapter_not_found', `There is no adapter ${JSON.stringify(id.slice(0, 64))}.`);
-    }
+    if (!deleted) throw notFound(id);
+  }
+
+  /** Nobody's where it cannot be read. */
+  async #ownerOf(id: string): Promise<Owner> {
+    const known = this.#summaries.get(id);
+    if (known !== undefined) return known.owner ?? null;
+    return await this.#readManifest(id).then(
+      ({ owner }) => owner ?? null,
+      () => null,
+    );
   }
 
   #forget(id: string): void {
@@ -143,31 +173,42 @@ export class AdapterLibrary {
 
   async #readAndCheck(id: string): Promise<CheckedAdapter> {
     const manifest = await this.#readManifest(id);
-    const files: AdapterFile[] = [];
-    for (const file of manifest.files) {
-      const found = await this.#digest(id, file.name);
-      if (found.bytes !== file.bytes || found.sha256 !== file.sha256) {
-        throw broken(id, `${file.name} is not the file whose digest is in its manifest`);
-      }
-      files.push(file);
-    }
-    files.push({ name: ADAPTER_FILES.manifest, ...(await this.#digest(id, ADAPTER_FILES.manifest)) });
-    files.sort((a, b) => (a.name < b.name ? -1 : 1));
-    return { id, manifest, files };
-  }
-
-  async #digest(id: string, name: string): Promise<Digest> {
+    // With it on this host, downloads of it are read from here, too.
+    const held = await this.#store.hold(id);
     try {
-      return await digestStream(await this.#store.read(id, name));
-    } catch (cause) {
-      throw broken(id, `${name} is missing or cannot be read`, cause);
+      const files: AdapterFile[] = [];
+      for (const file of manifest.files) {
+        const found = await digestOf(held, id, file.name);
+        if (found.bytes !== file.bytes || found.sha256 !== file.sha256) {
+          throw broken(id, `${file.name} is not the file whose digest is in its manifest`);
+        }
+        files.push(file);
+      }
+      files.push({ name: ADAPTER_FILES.manifest, ...(await digestOf(held, id, ADAPTER_FILES.manifest)) });
+      files.sort((a, b) => (a.name < b.name ? -1 : 1));
+      return { id, manifest, files };
+    } finally {
+      held.release();
     }
   }
 }
 
-function summaryOf({ id, object, origin, name, job, base_model, files, created_at }: AdapterManifest): Adapter {
+async function digestOf(held: HeldBundle, id: string, name: string): Promise<Digest> {
+  try {
+    return await digestFile(held.path(name));
+  } catch (cause) {
+    throw broken(id, `${name} is missing or cannot be read`, cause);
+  }
+}
+
+function notFound(id: string): ProductError {
+  return new ProductError('adapter_not_found', `There is no adapter ${JSON.stringify(id.slice(0, 64))}.`);
+}
+
+function summaryOf(manifest: AdapterManifest): Adapter {
+  const { id, object, origin, owner = null, name, job, base_model, files, created_at } = manifest;
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
-  return { id, object, origin, name, job, base_model: base_model.name, bytes, created_at };
+  return { id, object, origin, owner, name, job, base_model: base_model.name, bytes, created_at };
 }
 
 function broken(id: string, fault: string, cause?: unknown): ProductError {

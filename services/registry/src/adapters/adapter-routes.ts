@@ -1,11 +1,12 @@
 import { ADAPTER_FILES, type AdapterFile, PageQuery, ProductError } from '@lorasmith/contracts';
-import type { HttpApp } from '@lorasmith/service-kit';
+import { callerOfHeaders, type HttpApp } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { answerDownload, type Download } from '../downloads/answer-download.js';
 import { type BundleContent, fileDownload, tarDownload } from '../downloads/bundle-downloads.js';
 import type { MergedModels } from '../merging/merged-models.js';
+import type { DownloadEvent } from '../metrics/registry-metrics.js';
 import type { AdapterLibrary } from './adapter-library.js';
 
 const closed = { additionalProperties: false };
@@ -27,11 +28,13 @@ export interface AdapterRoutesOptions {
   adapters: BundleStore;
   merged: BundleStore;
   models: MergedModels;
+  /** Told of each download as its first byte is read. */
+  onDownload: (event: DownloadEvent, log: FastifyBaseLogger) => void;
 }
 
 /** The calls under `/adapters`, with the paths the public api has. */
 export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions): Promise<void> {
-  const { library, adapters, merged, models } = options;
+  const { library, adapters, merged, models, onDownload } = options;
 
   /** Answers with a download out of an adapter or its merged model, which is held on disk until the last byte is read. */
   const answer = async (
@@ -41,15 +44,24 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
   ): Promise<FastifyReply> => {
     const adapter = await library.check(request.params.id);
     const createdAt = new Date(adapter.manifest.created_at);
-    if (request.query.weights !== 'merged') {
-      return await answerDownload(request, reply, choose({ store: adapters, ...adapter }, createdAt));
+    const { weights = 'adapter' } = request.query;
+    const told = (download: Download): Download['open'] => {
+      return async ({ start, end }) => {
+        const { id, manifest } = adapter;
+        onDownload({ adapter: id, job: manifest.job, weights, bytes: end - start + 1 }, request.log);
+        return await download.open({ start, end });
+      };
+    };
+    if (weights !== 'merged') {
+      const download = choose({ store: adapters, ...adapter }, createdAt);
+      return await answerDownload(request, reply, { ...download, open: told(download) });
     }
     const { files, release } = await models.acquire(adapter);
     let streaming = false;
     try {
       const download = choose({ store: merged, id: adapter.id, files }, createdAt);
       const open: Download['open'] = async (range) => {
-        const stream = await download.open(range);
+        const stream = await told(download)(range);
         streaming = true;
         return stream.once('close', release);
       };
@@ -59,8 +71,16 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
     }
   };
 
-  app.get('/adapters', { schema: { querystring: PageQuery } }, async ({ query }) =>
-    library.list({ after: query.after, limit: query.limit ?? DEFAULT_PAGE_SIZE }),
+  app.addHook('preHandler', async ({ params, headers }) => {
+    const { id } = (params ?? {}) as { id?: string };
+    if (id !== undefined) await library.checkOwner(id, callerOfHeaders(headers));
+  });
+
+  // For the api, which does not forward it.
+  app.get('/usage', async ({ headers }) => library.usage(callerOfHeaders(headers).owner));
+
+  app.get('/adapters', { schema: { querystring: PageQuery } }, async ({ query, headers }) =>
+    library.list({ after: query.after, limit: query.limit ?? DEFAULT_PAGE_SIZE }, callerOfHeaders(headers)),
   );
 
   app.get('/adapters/:id', { schema: { params: AdapterParams, querystring: DownloadQuery } }, (request, reply) =>

@@ -1,14 +1,22 @@
-import { ADAPTER_FILES, type AdapterId, type AdapterManifest, newIdentifier, ProductError } from '@lorasmith/contracts';
+import {
+  ADAPTER_FILES,
+  type AdapterId,
+  type AdapterManifest,
+  newIdentifier,
+  type Owner,
+  ProductError,
+} from '@lorasmith/contracts';
+import type { ModelSource } from '@lorasmith/model-store';
 import type { BundleStore, Staging } from '@lorasmith/storage';
 import { type ChildProgram, runOneShotProcess } from '../processes/one-shot-process.js';
 import { unpackAdapterTar } from './adapter-tar.js';
 import type { ImportRequest, ImportResult } from './import-messages.js';
+import { namedBaseModel } from './named-base-model.js';
 
 export interface AdapterImportDependencies {
   /** Published adapters. */
   adapters: BundleStore;
-  /** Base models. */
-  modelsDir: string;
+  baseModels: ModelSource;
   program: ChildProgram;
   /** After this a check is ended. */
   timeoutMs: number;
@@ -18,6 +26,8 @@ export interface ImportOptions {
   /** The base model; null: the one that the adapter's config names. */
   baseModel: string | null;
   name: string | null;
+  /** Whose adapter it will be. */
+  owner: Owner;
 }
 
 /** Each takes the disk and, while it is checked, the memory of an adapter. */
@@ -58,7 +68,7 @@ export class AdapterImport {
       await unpackAdapterTar(chunks, received);
       const checked = await stage();
       const result = await this.#check(received, checked, options.baseModel);
-      return await this.#publish(checked, result, options.name);
+      return await this.#publish(checked, result, options);
     } finally {
       this.#running--;
       for (const staging of stagings) await staging.discard();
@@ -71,27 +81,34 @@ export class AdapterImport {
   }
 
   async #check(received: Staging, checked: Staging, baseModel: string | null): Promise<ImportResult> {
-    const { modelsDir, program, timeoutMs } = this.#dependencies;
+    const { program, timeoutMs } = this.#dependencies;
+    const name = baseModel ?? (await namedBaseModel(received.path));
+    const { modelsDir, release } = await this.#dependencies.baseModels.hold(name);
     const request: ImportRequest = {
       adapterFolder: received.path,
       outputFolder: checked.path,
       modelsDir,
-      baseModel,
+      baseModel: name,
     };
-    return await runOneShotProcess<ImportResult>(program, request, {
-      signal: this.#closing.signal,
-      timeoutMs,
-      work: 'Checking the adapter',
-      crashCode: 'import_crashed',
-    });
+    try {
+      return await runOneShotProcess<ImportResult>(program, request, {
+        signal: this.#closing.signal,
+        timeoutMs,
+        work: 'Checking the adapter',
+        crashCode: 'import_crashed',
+      });
+    } finally {
+      release();
+    }
   }
 
-  async #publish(checked: Staging, result: ImportResult, name: string | null): Promise<AdapterId> {
+  async #publish(checked: Staging, result: ImportResult, { name, owner }: ImportOptions): Promise<AdapterId> {
     const id = newIdentifier('ad');
     const manifest: AdapterManifest = {
       id,
       object: 'adapter',
       origin: 'imported',
+      owner,
       name,
       job: null,
       created_at: new Date().toISOString(),

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { ADAPTER_FILES, type AdapterManifest, ProductError } from '@lorasmith/contracts';
+import { ADAPTER_FILES, type AdapterManifest } from '@lorasmith/contracts';
 import { checkFitsBase, manifestLora, readPeftFolder, writePeftFolder } from '@lorasmith/lora/peft';
 import { digestWeights, openBaseModel } from '@lorasmith/model-folder';
 import { digestFile } from '@lorasmith/storage';
@@ -14,7 +14,7 @@ answerParent<ImportRequest, ImportResult>('import', importAdapter);
  */
 async function importAdapter(request: ImportRequest): Promise<ImportResult> {
   const adapter = await readPeftFolder(request.adapterFolder);
-  const model = await openBaseModel(request.modelsDir, request.baseModel ?? nameOfBase(adapter.baseModelNameOrPath));
+  const model = await openBaseModel(request.modelsDir, request.baseModel);
   checkFitsBase(adapter, model);
   const written = await writePeftFolder(request.outputFolder, adapter, model);
   const files: AdapterManifest['files'] = [];
@@ -30,12 +30,4 @@ async function importAdapter(request: ImportRequest): Promise<ImportResult> {
     lora: manifestLora(adapter, written),
     files,
   };
-}
-
-/** PEFT writes a name of the hub (`org/model`) or a path of the machine it ran on. */
-function nameOfBase(nameOrPath: string | null): string {
-  const name = nameOrPath?.split(/[/\\]/).findLast((part) => part !== '');
-  if (name !== undefined) return name;
-  const message = 'The adapter does not say which base model it is for. Give ?base_model=NAME.';
-  throw new ProductError('invalid_request', message, { param: 'base_model' });
 }

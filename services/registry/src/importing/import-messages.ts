@@ -7,8 +7,7 @@ export interface ImportRequest {
   /** Empty; filled with the two files as we write them. */
   outputFolder: string;
   modelsDir: string;
-  /** The base model; null: the one that the adapter's config names. */
-  baseModel: string | null;
+  baseModel: string;
 }
 
 /** What it found and made. */

@@ -1,5 +1,5 @@
 import { ImportAdapterQuery, ProductError } from '@lorasmith/contracts';
-import { bodyTooLarge, boundedChunks, drainBody, type HttpApp } from '@lorasmith/service-kit';
+import { bodyTooLarge, boundedChunks, callerOfHeaders, drainBody, type HttpApp } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
 import type { AdapterImport } from './adapter-import.js';
@@ -23,7 +23,8 @@ export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): 
   app.post('/adapters', { schema: { querystring: ImportAdapterQuery } }, async (request, reply) => {
     const { base_model: baseModel = null, name = null } = request.query;
     try {
-      const id = await imports.import(bodyOf(request, maxImportBytes), { baseModel, name });
+      const { owner } = callerOfHeaders(request.headers);
+      const id = await imports.import(bodyOf(request, maxImportBytes), { baseModel, name, owner });
       return await reply
         .code(201)
         .header('location', `/adapters/${id}`)

@@ -1,0 +1,138 @@
+import { Job as JobSchema, ProductError } from '@lorasmith/contracts';
+import { Queue } from 'bullmq';
+import { Redis } from 'ioredis';
+import { Value } from 'typebox/value';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { createJobStore, type JobAttempt, type JobStore, jobKeys, QUEUE_NAME, queueEntryOf } from '../src/index.js';
+import { aJobSpec } from './a-job-spec.js';
+
+let server: RealRedis;
+let redis: Redis;
+let store: JobStore;
+let prefix: string;
+let queue: Queue;
+let round = 0;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  redis = new Redis(server.url, { maxRetriesPerRequest: null });
+});
+afterAll(async () => {
+  await redis.quit();
+  await server.stop();
+});
+beforeEach(() => {
+  prefix = `${server.prefix}{resume-${round++}}:`;
+  store = createJobStore({ redis, prefix });
+  queue = new Queue(QUEUE_NAME, { connection: redis, prefix: jobKeys(prefix).queuePrefix });
+});
+afterEach(async () => {
+  await store.close();
+  await queue.close();
+});
+
+const created = async () => (await store.createJob(aJobSpec(), { requestHash: 'h' })).job;
+const codeOf = (error: unknown) => (error instanceof ProductError ? error.code : error);
+const eventTypes = async (id: string) => (await store.readEvents(id, { limit: 1000 })).data.map(({ type }) => type);
+
+async function started(id: string, resumes?: number): Promise<JobAttempt> {
+  const start = await store.attempts.start(id, 'worker-1', resumes);
+  if (start.outcome !== 'started') throw new Error(`not started: ${start.reason}`);
+  return start.attempt;
+}
+
+async function failed(): Promise<string> {
+  const { id } = await created();
+  const attempt = await started(id);
+  await store.attempts.fail(attempt, { code: 'trainer_crashed', message: 'It went away.', details: [] });
+  return id;
+}
+
+test('a cancelled job waits again under its id, its events go on, and the dataset is held', async () => {
+  const { id, dataset } = await created();
+  await store.requestCancel(id);
+  const before = (await store.readEvents(id)).data;
+  const job = await store.resumeJob(id);
+  expect(Value.Check(JobSchema, job)).toBe(true);
+  expect(job).toMatchObject({ id, status: 'queued', resumes: 1, ended_at: null, error: null });
+  expect(await store.activeJobsOfDataset(dataset)).toEqual([id]);
+  expect((await store.listJobs({ status: 'queued' })).data.map((one) => one.id)).toEqual([id]);
+  expect((await store.listJobs({ status: 'cancelled' })).data).toEqual([]);
+  expect(await queue.getJobState(queueEntryOf(job))).toBe('waiting');
+  const after = (await store.readEvents(id)).data;
+  expect(after.slice(0, before.length)).toEqual(before);
+  expect(after.map(({ type }) => type)).toEqual(['job-queued', 'job-cancelled', 'job-resumed']);
+});
+
+test('a failed job is resumed with its error forgotten, and the attempt before may write no more', async () => {
+  const { id } = await created();
+  const old = await started(id);
+  await store.attempts.fail(old, { code: 'trainer_crashed', message: 'It went away.', details: [] });
+  expect(await store.resumeJob(id)).toMatchObject({ status: 'queued', error: null, attempts: 1 });
+  expect(await store.attempts.check(old)).toBe('stale');
+  const attempt = await started(id, 1);
+  expect(attempt.number).toBe(2);
+  expect(await store.attempts.check(old)).toBe('stale');
+  expect(await store.attempts.check(attempt)).toBe('done');
+});
+
+test('a job that waits, runs or has succeeded is not resumed, one that is not there neither', async () => {
+  const { id } = await created();
+  expect(await store.resumeJob(id).catch(codeOf)).toBe('job_not_resumable');
+  const attempt = await started(id);
+  expect(await store.resumeJob(id).catch(codeOf)).toBe('job_not_resumable');
+  await store.attempts.succeed(attempt, 'ad_000000000000000000000000', 7);
+  expect(await store.resumeJob(id).catch(codeOf)).toBe('job_not_resumable');
+  expect((await store.readEvents(id)).data.at(-1)?.data).toEqual({ adapter: 'ad_000000000000000000000000', step: 7 });
+  expect(await store.resumeJob('job_ffffffffffffffffffffffff').catch(codeOf)).toBe('job_not_found');
+});
+
+test('of many calls at once one resumes', async () => {
+  const id = await failed();
+  const calls = await Promise.all(Array.from({ length: 10 }, () => store.resumeJob(id).catch(codeOf)));
+  expect(calls.filter((answer) => answer !== 'job_not_resumable')).toHaveLength(1);
+  expect((await store.getJob(id))?.resumes).toBe(1);
+  expect(await eventTypes(id)).toEqual(['job-queued', 'job-started', 'job-failed', 'job-resumed']);
+  expect(await queue.getWaitingCount()).toBe(2);
+});
+
+test('the queue entry of the time before starts nothing, and is not taken for a job given up', async () => {
+  const id = await failed();
+  await store.resumeJob(id);
+  expect(await store.attempts.start(id, 'late', 0)).toEqual({ outcome: 'not-needed', reason: 'resumed' });
+  // What BullMQ has of an entry that failed is told by its absence from every list but that of the failed.
+  await redis.lrem(queue.toKey('wait'), 0, id);
+  await redis.zadd(queue.toKey('failed'), Date.now(), id);
+  expect(await store.reconcile()).toEqual({ requeued: [], ended: [] });
+  expect((await store.getJob(id))?.status).toBe('queued');
+});
+
+test('a resumed job that its process could not queue before it died is queued by reconcile', async () => {
+  const id = await failed();
+  const job = await store.resumeJob(id);
+  await queue.remove(queueEntryOf(job));
+  expect(await store.reconcile()).toEqual({ requeued: [id], ended: [] });
+  expect(await queue.getJobState(queueEntryOf(job))).toBe('waiting');
+});
+
+test('it may be cancelled and resumed again, and deleted with all that it has', async () => {
+  const { id } = await created();
+  for (const resumes of [1, 2]) {
+    await store.requestCancel(id);
+    expect((await store.resumeJob(id)).resumes).toBe(resumes);
+  }
+  await store.requestCancel(id);
+  expect(await queue.getWaitingCount()).toBe(0);
+  await store.deleteJob(id);
+  expect(await store.getJob(id)).toBeNull();
+});
+
+test('limits hold for it as for a new job', async () => {
+  const id = await failed();
+  await created();
+  expect(await store.resumeJob(id, { maxWaiting: 1 }).catch(codeOf)).toBe('queue_full');
+  expect(await store.resumeJob(id, { maxOfOwner: 1 }).catch(codeOf)).toBe('quota_exceeded');
+  expect((await store.getJob(id))?.status).toBe('failed');
+  expect((await store.resumeJob(id, { maxWaiting: 2, maxOfOwner: 2 })).status).toBe('queued');
+});

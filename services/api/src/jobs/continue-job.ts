@@ -1,0 +1,99 @@
+import { createHash } from 'node:crypto';
+import {
+  type Checkpoint,
+  ENDED_STATUSES,
+  type Job,
+  type JobId,
+  type JobSpec,
+  ProductError,
+  type PublishCheckpointRequest,
+} from '@lorasmith/contracts';
+import type { JobStore } from '@lorasmith/job-store';
+import type { AccessLimits } from '../access/limits.js';
+import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
+import type { AdapterRoom } from './adapter-room.js';
+
+export interface JobContinuationOptions {
+  jobs: Pick<JobStore, 'getJob' | 'resumeJob' | 'checkpoints' | 'createJob'>;
+  catalog: Pick<DatasetCatalog, 'get'>;
+  adapterRoom: AdapterRoom;
+}
+
+export interface PublishOptions extends PublishCheckpointRequest {
+  idempotencyKey: string | undefined;
+  limits: AccessLimits;
+}
+
+/** What becomes of a job after it has ended. */
+export interface JobContinuation {
+  /** @throws ProductError `job_not_found`, `job_not_resumable`, `dataset_not_found`, `quota_exceeded`, `queue_full` */
+  resume(id: JobId, limits: AccessLimits): Promise<Job>;
+  /**
+   * Queues a job that makes an adapter of a checkpoint.
+   * @param step - `best`, `last`, or a number
+   * @throws ProductError `job_not_found`, `job_still_active`, `checkpoint_not_found`, `idempotency_conflict`,
+   * `quota_exceeded`, `queue_full`, `storage_full`
+   */
+  publish(id: JobId, step: string, options: PublishOptions): Promise<Job>;
+}
+
+export function createJobContinuation({ jobs, catalog, adapterRoom }: JobContinuationOptions): JobContinuation {
+  const existingJob = async (id: JobId): Promise<Job> => {
+    const job = await jobs.getJob(id);
+    if (job === null) throw new ProductError('job_not_found', `There is no job ${id}.`);
+    return job;
+  };
+
+  return {
+    async resume(id, limits) {
+      const job = await existingJob(id);
+      // What a job publishes it has without its dataset.
+      if (job.checkpoint === null && ENDED_STATUSES.includes(job.status)) await catalog.get(job.dataset);
+      return await jobs.resumeJob(id, { maxOfOwner: limits.activeJobs, maxWaiting: limits.waitingJobs });
+    },
+
+    async publish(id, step, { name, idempotencyKey, limits }) {
+      const job = await existingJob(id);
+      if (!ENDED_STATUSES.includes(job.status)) {
+        throw new ProductError(
+          'job_still_active',
+          'The job has not ended: its checkpoints come and go. Await or cancel it first.',
+        );
+      }
+      const checkpoint = chosen(await jobs.checkpoints(id), step);
+      await adapterRoom.check(job.owner ?? null, job.report, limits);
+      const reference = { job: id, step: checkpoint.step };
+      const spec = specOf(job, name);
+      const { job: publishing } = await jobs.createJob(spec, {
+        checkpoint: reference,
+        idempotencyKey,
+        requestHash: createHash('sha256')
+          .update(JSON.stringify([reference, spec.name]))
+          .digest('hex'),
+        owner: job.owner ?? null,
+        maxOfOwner: limits.activeJobs,
+        maxWaiting: limits.waitingJobs,
+      });
+      return publishing;
+    },
+  };
+}
+
+function chosen(checkpoints: Checkpoint[], step: string): Checkpoint {
+  const found = checkpoints.find(
+    (one) => (step === 'best' && one.is_best) || (step === 'last' && one.is_last) || String(one.step) === step,
+  );
+  if (found !== undefined) return found;
+  const kept = checkpoints.map((one) => one.step);
+  const message =
+    kept.length === 0 ? 'No checkpoint of the job is kept.' : `There are those of the steps ${kept.join(', ')}.`;
+  throw new ProductError(
+    'checkpoint_not_found',
+    `There is no checkpoint ${JSON.stringify(step.slice(0, 20))}. ${message}`,
+  );
+}
+
+function specOf(job: Job, name: string | undefined): JobSpec {
+  const { base_model, dataset, validation, lora, training, metadata } = job;
+  return { base_model, dataset, validation, lora, training, name: name ?? job.name, metadata };
+}

@@ -1,0 +1,187 @@
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { request as httpRequest } from 'node:http';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import type { Adapter, Dataset, ErrorBody, Job, KeyId, Paged } from '@lorasmith/contracts';
+import { localModels } from '@lorasmith/model-store';
+import { Redis } from 'ioredis';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from '../../registry/test/published-adapter.js';
+import { tarOf } from '../../registry/test/tar-bytes.js';
+import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
+import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
+import { promptRows, type RealApi, startRealApi } from './real-api.js';
+import { startRegistry } from './registry-process.js';
+
+// Keys of the api over the adapters of a real registry process.
+
+const MODEL = 'llama-tied';
+
+let server: RealRedis;
+let redis: Redis;
+let keys: KeyStore;
+let api: RealApi;
+let folder: RealApi;
+let registry: ChildProcess;
+let url: string;
+let one: { id: KeyId; token: string };
+let other: { id: KeyId; token: string };
+let adapterBytes: number;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  redis = new Redis(server.url);
+  const { prefix } = server;
+  keys = createKeyStore({ redis, prefix });
+  folder = await startRealApi({ redisUrl: server.url, prefix });
+  await addBaseModel(`${folder.folder}/models`, MODEL);
+  const started = await startRegistry(folder.folder);
+  registry = started.process;
+  const access = createAccess({
+    redis,
+    prefix,
+    keys,
+    withoutKeys: 'refuse',
+    limits: OPEN_ACCESS.limits,
+    uploadTimeoutMs: 60_000,
+  });
+  const baseModels = localModels(`${folder.folder}/models`);
+  api = await startRealApi({
+    redisUrl: server.url,
+    prefix,
+    changes: { access, registryUrl: started.url, adapters: folder.adapters, baseModels },
+  });
+  url = await api.app.listen({ host: '127.0.0.1', port: 0 });
+  adapterBytes = tarred.length;
+}, 120_000);
+afterAll(async () => {
+  registry?.kill('SIGKILL');
+  await api?.stop();
+  await folder?.stop();
+  await redis?.quit();
+  await server?.stop();
+});
+
+const files = ['adapter_config.json', 'adapter_model.safetensors'];
+const tarred = tarOf(
+  await Promise.all(
+    files.map(async (name) => ({ name, content: await readFile(join(REFERENCE, MODEL, 'adapter_init', name)) })),
+  ),
+);
+
+const newKey = async (options: Partial<Parameters<KeyStore['create']>[0]> = {}) => {
+  const { key, token } = await keys.create({ name: 'k', role: 'train', ...options });
+  return { id: key.id, token };
+};
+beforeEach(async () => {
+  [one, other] = [await newKey(), await newKey()];
+});
+
+/** Sends the headers exactly as given, also those that fetch would not. */
+async function call(token: string, method: string, path: string, headers: Record<string, string> = {}, body?: Buffer) {
+  // A connection each: with some of these headers one may not be used again.
+  const sent = httpRequest(`${url}${path}`, {
+    method,
+    agent: false,
+    headers: { authorization: `Bearer ${token}`, ...headers },
+  });
+  sent.end(body);
+  const [answer] = await once(sent, 'response');
+  const content = await text(answer);
+  return { status: answer.statusCode as number, json: () => JSON.parse(content), body: content };
+}
+const importAs = async (token: string, headers = {}) => {
+  const answer = await call(
+    token,
+    'POST',
+    `/adapters?base_model=${MODEL}`,
+    { 'content-type': 'application/x-tar', ...headers },
+    tarred,
+  );
+  return { ...answer, adapter: answer.json() as Adapter & ErrorBody };
+};
+const listOf = async (token: string, headers = {}) =>
+  ((await call(token, 'GET', '/adapters', headers)).json() as Paged<Adapter>).data.map(({ id }) => id);
+
+test('an adapter that a key brought in is there for it, and in no call for another', async () => {
+  const { status, adapter } = await importAs(one.token);
+  expect([status, adapter.owner]).toEqual([201, one.id]);
+  expect(await listOf(one.token)).toEqual([adapter.id]);
+  expect(await listOf(other.token)).toEqual([]);
+  const calls = [
+    ['GET', ''],
+    ['GET', '?weights=merged'],
+    ['GET', '/manifest'],
+    ['GET', '/files'],
+    ['GET', '/files/adapter_config.json'],
+    ['DELETE', ''],
+  ] as const;
+  for (const [method, path] of calls) {
+    const answer = await call(other.token, method, `/adapters/${adapter.id}${path}`);
+    expect([method, path, answer.status, answer.json().error.code]).toEqual([method, path, 404, 'adapter_not_found']);
+  }
+  const admin = await newKey({ role: 'admin' });
+  expect(await listOf(admin.token)).toContain(adapter.id);
+  expect((await call(one.token, 'DELETE', `/adapters/${adapter.id}`)).status).toBe(204);
+}, 120_000);
+
+test('no header of a client has a say in whose request it is', async () => {
+  await publishReferenceAdapter(folder.adapters, {
+    id: adapterId(7),
+    name: MODEL,
+    change(manifest) {
+      manifest.owner = one.id;
+    },
+  });
+  const forged: Record<string, string>[] = [
+    { 'x-lorasmith-owner': one.id },
+    { 'x-lorasmith-owner': one.id, 'x-lorasmith-sees': 'all' },
+    { 'X-Lorasmith-Owner': '', 'X-Lorasmith-Sees': 'all' },
+    // Names in Connection are not passed on by a proxy.
+    { connection: 'close, x-lorasmith-owner, x-lorasmith-sees' },
+    { connection: 'x-lorasmith-sees, x-lorasmith-owner', 'x-lorasmith-sees': 'all', 'x-lorasmith-owner': '' },
+  ];
+  for (const headers of forged) {
+    expect(await listOf(other.token, headers)).toEqual([]);
+    const theirs = await call(other.token, 'GET', `/adapters/${adapterId(7)}`, headers);
+    expect([theirs.status, theirs.json().error.message]).toEqual([404, expect.stringContaining('no adapter')]);
+    const { adapter } = await importAs(other.token, headers);
+    expect(adapter.owner).toBe(other.id);
+    expect((await call(other.token, 'DELETE', `/adapters/${adapter.id}`, headers)).status).toBe(204);
+  }
+  // What the registry has for the api alone is not forwarded.
+  expect((await call(other.token, 'GET', '/usage')).status).toBe(404);
+  expect((await call(one.token, 'GET', `/adapters/${adapterId(7)}`)).status).toBe(200);
+}, 120_000);
+
+test('bytes of adapters are limited, where they are brought in and where a job would make them', async () => {
+  const key = await newKey({ limits: { adapter_bytes: 1.5 * adapterBytes } });
+  expect((await importAs(key.token)).status).toBe(201);
+  const second = await importAs(key.token);
+  expect([second.status, second.adapter.error.code]).toEqual([429, 'quota_exceeded']);
+  // Without a declared length, too.
+  const chunked = await importAs(key.token, { 'transfer-encoding': 'chunked' });
+  expect([chunked.status, chunked.adapter.error.code]).toEqual([429, 'quota_exceeded']);
+  expect(await listOf(key.token)).toHaveLength(1);
+
+  const upload = async ({ token }: { token: string }) => {
+    const headers = { 'content-type': 'text/plain' };
+    return (await call(token, 'POST', '/datasets', headers, Buffer.from(promptRows(4)))).json() as Dataset;
+  };
+  const send = async (by: { token: string }, lora: object) => {
+    const body = Buffer.from(JSON.stringify({ base_model: 'tiny-llama', dataset: (await upload(by)).id, lora }));
+    return await call(by.token, 'POST', '/jobs', { 'content-type': 'application/json' }, body);
+  };
+  await addTinyModel();
+  const small = await newKey({ limits: { adapter_bytes: 4_000 } });
+  expect((await send(small, { r: 64 })).json().error.code).toBe('quota_exceeded');
+  expect(((await send(small, { r: 1 })).json() as Job).status).toBe('queued');
+}, 120_000);
+
+async function addTinyModel(): Promise<void> {
+  const { writeTinyLlama } = await import('../../../test/tiny-llama.js');
+  await writeTinyLlama(join(folder.folder, 'models/tiny-llama'));
+}

@@ -1,0 +1,19 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+// The process as it is deployed. Node runs no TypeScript, so it is the built one.
+const REGISTRY_MAIN = fileURLToPath(new URL('../../registry/dist/main.js', import.meta.url));
+
+/** A registry on the data and models of the folder, once it listens. */
+export async function startRegistry(folder: string): Promise<{ process: ChildProcess; url: string }> {
+  const child = spawn(process.execPath, [REGISTRY_MAIN], {
+    env: { PATH: process.env.PATH, DATA_DIR: folder, MODELS_DIR: `${folder}/models`, REGISTRY_PORT: '0' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  for await (const line of createInterface(child.stdout!)) {
+    const address = line.match(/listening at (http:\/\/[^"]+)/)?.[1];
+    if (address !== undefined) return { process: child, url: address };
+  }
+  throw new Error('the registry did not start');
+}

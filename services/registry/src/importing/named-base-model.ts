@@ -1,0 +1,25 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
+
+/**
+ * The base model that an adapter's config names: PEFT writes a name of the hub (`org/model`) or a path of the machine it
+ * ran on, of which the last part is ours. That the rest of the config is right finds out who checks the adapter.
+ *
+ * @param folder - With the config, whose size is bounded already.
+ * @throws ProductError `invalid_adapter` when the config is not JSON; `invalid_request` when it names none
+ */
+export async function namedBaseModel(folder: string): Promise<string> {
+  let config: unknown;
+  try {
+    config = JSON.parse(await readFile(path.join(folder, ADAPTER_FILES.config), 'utf8'));
+  } catch (cause) {
+    const message = `${ADAPTER_FILES.config} is not JSON (${(cause as Error).message}).`;
+    throw new ProductError('invalid_adapter', message, { cause });
+  }
+  const { base_model_name_or_path: named } = (config ?? {}) as { base_model_name_or_path?: unknown };
+  const name = typeof named === 'string' ? named.split(/[/\\]/).findLast((part) => part !== '') : undefined;
+  if (name !== undefined) return name;
+  const message = 'The adapter does not say which base model it is for. Give ?base_model=NAME.';
+  throw new ProductError('invalid_request', message, { param: 'base_model' });
+}
