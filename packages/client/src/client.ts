@@ -7,6 +7,7 @@ import type {
   AdapterManifest,
   BaseModel,
   BaseModelDetail,
+  Checkpoint,
   Dataset,
   ImportAdapterQuery,
   Job,
@@ -48,6 +49,11 @@ export interface ImportAdapterOptions extends CallOptions, ImportAdapterQuery {
 export interface CreateJobOptions extends CallOptions {
   /** Makes the call safe to repeat: the same key with the same request answers with the same job. Without one nothing is repeated. */
   idempotencyKey?: string | undefined;
+}
+
+export interface PublishCheckpointOptions extends CreateJobOptions {
+  /** Of the adapter. @defaultValue the job's */
+  name?: string | undefined;
 }
 
 export interface ListJobsQuery extends PageQuery {
@@ -134,6 +140,26 @@ export function createClient(options: HttpTransportOptions) {
     });
   }
 
+  /** Makes an adapter of a checkpoint of an ended job. @returns the job that does so; its `adapter` is the result */
+  async function publishCheckpoint(
+    id: string,
+    step: number | 'best' | 'last',
+    call: PublishCheckpointOptions = {},
+  ): Promise<Job> {
+    const { name, idempotencyKey, signal } = call;
+    return await transport.json<Job>({
+      method: 'POST',
+      path: `/jobs/${encodeURIComponent(id)}/checkpoints/${step}/publish`,
+      headers: {
+        'content-type': 'application/json',
+        ...(idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey }),
+      },
+      body: JSON.stringify(name === undefined ? {} : { name }),
+      signal,
+      repeatable: idempotencyKey !== undefined,
+    });
+  }
+
   /** The job at its end, however it ended: look at `status`. */
   async function waitForJob(id: string, { onEvent, ...follow }: WaitForJobOptions = {}): Promise<Job> {
     for await (const event of followJobEvents(transport, id, follow)) onEvent?.(event);
@@ -188,6 +214,13 @@ export function createClient(options: HttpTransportOptions) {
     /** The job as it is then: a waiting one is `cancelled`, a running one will be when its worker has stopped. */
     cancelJob: (id: string, { signal }: CallOptions = {}) =>
       transport.json<Job>({ method: 'POST', path: `/jobs/${encodeURIComponent(id)}/cancel`, signal }),
+    /** Puts a failed or cancelled job back among the waiting; it goes on from its last checkpoint. */
+    resumeJob: (id: string, { signal }: CallOptions = {}) =>
+      transport.json<Job>({ method: 'POST', path: `/jobs/${encodeURIComponent(id)}/resume`, signal }),
+    /** Newest first. */
+    checkpoints: async (id: string, call: CallOptions = {}) =>
+      (await get<{ data: Checkpoint[] }>(`/jobs/${encodeURIComponent(id)}/checkpoints`, call)).data,
+    publishCheckpoint,
     deleteJob: (id: string, call: CallOptions = {}) => remove(`/jobs/${encodeURIComponent(id)}`, call),
     /** Events past and to come until the job's last one, across lost connections. */
     events: (id: string, follow: FollowOptions = {}) => followJobEvents(transport, id, follow),

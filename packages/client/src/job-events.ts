@@ -19,7 +19,8 @@ export interface FollowOptions {
 const MAX_DELAY_MS = 10_000;
 
 /**
- * The events of a job, those already past and then those to come, until its last one. Goes on behind the last event
+ * The events of a job, those already past and then those to come, until its last one; where the job was resumed after
+ * that, on to the next last one. Goes on behind the last event
  * seen when the connection is lost.
  *
  * @throws ApiError `job_not_found` and what else the caller must mend at once; what failed last after `maxFailures`
@@ -58,7 +59,7 @@ export async function* followJobEvents(
 interface Place {
   /** Id of the last event seen. */
   after: string | undefined;
-  /** The job's last event was seen. */
+  /** The last event seen is one after which the job has ended. */
   isOver: boolean;
 }
 
@@ -109,10 +110,11 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
     for await (const { data } of parseEventStream(chunks)) {
       const event = eventOf(data);
       if (event === undefined) continue;
+      // After its last event a job may have been resumed; nothing else comes then.
+      if (place.isOver && event.type !== 'job-resumed') return;
       place.after = event.id;
       place.isOver = LAST_EVENT_TYPES.includes(event.type);
       yield event;
-      if (place.isOver) return;
     }
   } catch (error) {
     aborted.throwIfAborted();

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from './model-folder.js';
 import { asModelError, type WeightFile } from './weight-files.js';
 
@@ -22,15 +23,16 @@ interface FileDigest {
  * A file's hash is kept in `.lorasmith-digest.json` in the model's folder and taken from there while the file has the
  * same size, modification and change time.
  *
- * @throws ProductError model_file_corrupt when a file cannot be read
+ * @throws ProductError model_file_corrupt when a file cannot be read; cancelled when the signal is aborted
  */
-export async function digestWeights(folder: ModelFolder): Promise<string> {
+export async function digestWeights(folder: ModelFolder, { signal }: { signal?: AbortSignal } = {}): Promise<string> {
   const known = await readSidecar(folder.path);
   const digests: FileDigest[] = [];
   for (const file of folder.files) {
     try {
-      digests.push(await digestFile(file, known));
+      digests.push(await digestFile(file, known, signal));
     } catch (error) {
+      if (signal?.aborted) throw new ProductError('cancelled', `Hashing was stopped (${String(signal.reason)}).`);
       throw asModelError(error, folder.path, file.name);
     }
   }
@@ -40,13 +42,13 @@ export async function digestWeights(folder: ModelFolder): Promise<string> {
   return createHash('sha256').update(list).digest('hex');
 }
 
-async function digestFile({ name, path }: WeightFile, known: FileDigest[]): Promise<FileDigest> {
+async function digestFile({ name, path }: WeightFile, known: FileDigest[], signal?: AbortSignal): Promise<FileDigest> {
   const status = await stat(path);
   const state = `${status.size} ${status.mtimeMs} ${status.ctimeMs}`;
   const before = known.find((digest) => digest.name === name && digest.state === state);
   if (before) return before;
   const hash = createHash('sha256');
-  for await (const piece of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(piece as Buffer);
+  for await (const piece of createReadStream(path, { highWaterMark: 2 ** 20, signal })) hash.update(piece as Buffer);
   return { name, state, sha256: hash.digest('hex') };
 }
 

@@ -12,6 +12,7 @@ import { BitSet } from './bit-set.js';
 import { chooseTargets } from './choose-targets.js';
 import { countSteps, type StepCounts } from './count-steps.js';
 import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate/estimate-job.js';
+import { evaluationFaults } from './evaluation-faults.js';
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
 import type { ExampleNotes } from './example-file/example-summary.js';
 import { splitExamples } from './example-file/split-examples.js';
@@ -69,6 +70,7 @@ export async function planJob(options: PlanJobOptions): Promise<Plan> {
   const faults = new FaultList();
   const layers = collect(faults, () => chooseTargets(model.modules, spec.lora, model)) ?? [];
   const targets = withRanks(layers, spec.lora, faults);
+  faults.add(...evaluationFaults(spec));
   if (options.initial && targets.length > 0) faults.add(...(await faultsOfInitial(options, options.initial, targets)));
   const { split } = spec.validation;
   const heldOut =

@@ -1,6 +1,7 @@
 import type { Dataset, Fault, JobSpec, Report } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { epochsOf, type StepCounts } from './count-steps.js';
+import { publishedState } from './evaluation-faults.js';
 import type { ExampleNotes } from './example-file/example-summary.js';
 import type { Examples } from './examples.js';
 import type { Target } from './target-ranks.js';
@@ -42,6 +43,7 @@ export function reportOf(sources: ReportSources): Report {
     },
     steps: { per_epoch: steps.perEpoch, total: steps.total, warmup: steps.warmup },
     estimate: null,
+    publish: publishedState(spec.training),
     warnings: [...warnings, ...notes.warnings],
   };
 }

@@ -7,5 +7,10 @@ import { ProductError } from '@lorasmith/contracts';
  */
 export async function breathe(signal: AbortSignal): Promise<void> {
   await setImmediate();
+  throwIfStopped(signal);
+}
+
+/** @throws ProductError cancelled when the signal is aborted */
+export function throwIfStopped(signal: AbortSignal): void {
   if (signal.aborted) throw new ProductError('cancelled', `Training was stopped (${String(signal.reason)}).`);
 }

@@ -1,4 +1,6 @@
 export { engine, useFusedOps } from '@lorasmith/tensor';
 export { BaseModelCache } from './base-model-cache.js';
 export { measureMachine, memoryForTrainer } from './probe/measure-machine.js';
-export { type TrainOptions, type TrainOutcome, train } from './train.js';
+export { type PublishCheckpointOptions, publishCheckpoint } from './publish-checkpoint.js';
+export { type TrainOptions, train } from './train.js';
+export type { TrainOutcome } from './trained-outcome.js';

@@ -22,3 +22,8 @@ export function choosePrecision(
     ? { chosen: 'bfloat16', reason: `Faster: ${measured}.` }
     : { chosen: 'float32', reason: `bfloat16 is not faster: ${measured}.` };
 }
+
+/** A run goes on in the precision it began in, whatever the machine of the next worker is faster in. */
+export function precisionOfCheckpoint(chosen: FloatDType): ChosenPrecision {
+  return { chosen, reason: 'The training began in it, and goes on from a checkpoint.' };
+}

@@ -1,24 +1,18 @@
 import { createHash } from 'node:crypto';
-import type {
-  AdapterManifest,
-  Dataset,
-  Evaluation,
-  JobSpec,
-  MachineProfile,
-  NewJobEvent,
-  Report,
-} from '@lorasmith/contracts';
+import { latestCheckpoint, removeHalfWritten } from '@lorasmith/checkpoints';
+import type { Dataset, JobSpec, MachineProfile, NewJobEvent, Report } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
-import type { Classifier, Decoder, LoadOptions } from '@lorasmith/models';
+import type { LoadOptions } from '@lorasmith/models';
 import { type ExampleStore, type Plan, planJob } from '@lorasmith/planning';
-import { engine, kernelsInUse } from '@lorasmith/tensor';
+import type { FloatDType } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
 import { BaseModelCache } from './base-model-cache.js';
 import { batchSource } from './batches.js';
+import { throwIfStopped } from './breathe.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
-import { choosePrecision } from './precision.js';
-import { writeCheckedAdapter } from './publishing/write-checked-adapter.js';
+import { choosePrecision, precisionOfCheckpoint } from './precision.js';
+import { type TrainOutcome, trainedOutcome } from './trained-outcome.js';
 import { TrainingRun } from './training-run.js';
 
 export interface TrainOptions {
@@ -38,7 +32,7 @@ export interface TrainOptions {
   initialAdapterFolder: string | null;
   /** Aborted with the reason `shutdown`, a checkpoint is saved before training stops. */
   signal: AbortSignal;
-  /** report-ready, step-finished, evaluation-finished, checkpoint-saved. */
+  /** report-ready, checkpoint-loaded, step-finished, evaluation-finished, training-stopped-early, checkpoint-saved. */
   onEvent(event: NewJobEvent): void;
   /** What was measured of this machine; null: no estimate is made. */
   machine?: MachineProfile | null;
@@ -48,20 +42,13 @@ export interface TrainOptions {
   cache?: BaseModelCache;
 }
 
-/** What the manifest of the adapter says of its training. */
-export type TrainOutcome = {
-  [Field in 'base_model' | 'report' | 'lora' | 'result' | 'versions' | 'probe' | 'checks']: NonNullable<
-    AdapterManifest[Field]
-  >;
-};
-
 /** Trains a LoRA adapter and writes it as a PEFT folder.
  *
  * Runs in a process of its own: the engine's calls block. Between micro-batches the event loop gets its turn. The process
  * calls useFusedOps() before, if it wants them.
  *
- * @throws ProductError cancelled, non_finite_loss, invalid_adapter, model_*, what {@link writeCheckedAdapter} throws, and
- * what planning finds wrong with the data
+ * @throws ProductError cancelled, non_finite_loss, invalid_adapter, model_*, checkpoint_not_found, what
+ * trainedOutcome throws, and what planning finds wrong with the data
  */
 export async function train(options: TrainOptions): Promise<TrainOutcome> {
   const { spec, dataset, rowsFile, examples, machine = null, signal } = options;
@@ -78,15 +65,25 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
 
 async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Plan): Promise<TrainOutcome> {
   const { spec, signal, dataset, machine = null, initialAdapterFolder: initialFolder } = options;
-  const precision = choosePrecision(spec.training.precision, model.architecture.family, machine);
+  const weightsSha256 = await digestWeights(model, { signal });
+  const idIn = (chosen: FloatDType) => runId(spec, dataset, weightsSha256, chosen);
+  await removeHalfWritten(options.checkpointFolder);
+  const resumeFrom = await latestCheckpoint(options.checkpointFolder, [idIn('float32'), idIn('bfloat16')]);
+  const precision =
+    resumeFrom === null
+      ? choosePrecision(spec.training.precision, model.architecture.family, machine)
+      : precisionOfCheckpoint(resumeFrom.progress.run === idIn('bfloat16') ? 'bfloat16' : 'float32');
   const report: Report = { ...plan.report, precision };
   options.onEvent({ type: 'report-ready', data: { report } });
 
   const initial = initialFolder === null ? undefined : await readInitialAdapter(initialFolder, plan.targets);
-  const weightsSha256 = await digestWeights(model);
   const cache = options.cache ?? new BaseModelCache();
   try {
-    const base = await cache.get(model, precision.chosen, weightsSha256, { onProgress: options.onLoading });
+    const onProgress: TrainOptions['onLoading'] = (progress) => {
+      throwIfStopped(signal);
+      options.onLoading?.(progress);
+    };
+    const base = await cache.get(model, precision.chosen, weightsSha256, { onProgress });
     if ('recompute' in base)
       base.recompute = spec.training.recompute === 'always' || (report.estimate?.recompute ?? false);
     const adapter = new LoraAdapter(base.slots, {
@@ -102,20 +99,32 @@ async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Pla
         weightDecay: spec.training.weight_decay,
         rateFactors: spec.lora.lora_plus_ratio === null ? null : adapter.learningRateFactors(spec.lora.lora_plus_ratio),
       });
+      const described = {
+        base_model: { name: model.name, family: model.architecture.family, weights_sha256: weightsSha256 },
+        dataset: { id: dataset.id, sha256: dataset.sha256, rows: dataset.rows },
+        report,
+      };
       const run = new TrainingRun({
-        id: runId(spec, dataset, weightsSha256, precision.chosen),
+        id: idIn(precision.chosen),
         settings: spec.training,
         steps: plan.steps,
         adapter,
         optimizer,
         training: batchSource(base, plan.training),
         validation: plan.validation === null ? null : batchSource(base, plan.validation),
+        publish: report.publish ?? 'last',
         checkpointFolder: options.checkpointFolder,
+        resumeFrom,
+        checkpointAdapter: {
+          ...described,
+          targets: plan.targets.map(({ name, rank, scale }) => ({ name, rank, scale })),
+        },
         signal,
         onEvent: options.onEvent,
       });
       const result = await run.toTheEnd();
-      return await publishable({ options, base, model, weightsSha256, report, adapter, result });
+      const { outputFolder } = options;
+      return await trainedOutcome({ base, model, adapter, outputFolder, signal, trained: { ...described, result } });
     } finally {
       optimizer?.dispose();
       adapter.detach();
@@ -123,28 +132,6 @@ async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Pla
   } finally {
     if (options.cache === undefined) cache.dispose();
   }
-}
-
-async function publishable(trained: {
-  options: TrainOptions;
-  base: Decoder | Classifier;
-  model: ModelFolder;
-  weightsSha256: string;
-  report: Report;
-  adapter: LoraAdapter;
-  result: Omit<TrainOutcome['result'], 'peak_memory_bytes'> & { evaluation_after: Evaluation | null };
-}): Promise<TrainOutcome> {
-  const { options, base, model, report, adapter, result } = trained;
-  const { outputFolder, signal } = options;
-  const written = await writeCheckedAdapter({ base, model, adapter, outputFolder, signal });
-  return {
-    base_model: { name: model.name, family: model.architecture.family, weights_sha256: trained.weightsSha256 },
-    report,
-    ...written,
-    // Linux gives kilobytes.
-    result: { ...result, peak_memory_bytes: process.resourceUsage().maxRSS * 1024 },
-    versions: { tensorflow: engine.version, kernels: kernelsInUse(), node: process.versions.node },
-  };
 }
 
 /** The same for two attempts at the same training, and only then. */

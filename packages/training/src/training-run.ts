@@ -1,13 +1,21 @@
+import {
+  type Checkpoint,
+  type CheckpointAdapter,
+  readCheckpoint,
+  type SaveOptions,
+  saveCheckpoint,
+} from '@lorasmith/checkpoints';
 import type { Evaluation, NewJobEvent, TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import { type Plan, RowOrder } from '@lorasmith/planning';
 import { tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW } from './adamw.js';
 import type { Batch, BatchSource } from './batches.js';
-import { latestCheckpoint, saveCheckpoint } from './checkpoint.js';
 import { evaluate } from './evaluate.js';
+import { EvaluationWatch } from './evaluation-watch.js';
 import { learningRateAt } from './learning-rate.js';
 import { optimizerStep, type StepResult } from './optimizer-step.js';
+import { thinnedLosses } from './thinned-losses.js';
 
 export interface TrainingRunOptions {
   /** The same for two attempts at the same training, and only then. */
@@ -18,7 +26,13 @@ export interface TrainingRunOptions {
   optimizer: AdamW;
   training: BatchSource;
   validation: BatchSource | null;
+  /** Which state becomes the adapter. */
+  publish: 'last' | 'best';
   checkpointFolder: string;
+  /** The newest checkpoint of this run; null: it begins. */
+  resumeFrom: Checkpoint | null;
+  /** Written into each checkpoint. */
+  checkpointAdapter: CheckpointAdapter;
   signal: AbortSignal;
   onEvent(event: NewJobEvent): void;
 }
@@ -33,50 +47,86 @@ export interface TrainingResult {
   losses: number[];
   evaluation_before: Evaluation | null;
   evaluation_after: Evaluation | null;
+  adapter_step: number;
+  stopped_early: boolean;
 }
 
-/** Losses the manifest keeps. */
-const KEPT_LOSSES = 1000;
 /** Steps that the time left is judged by. */
 const RECENT_STEPS = 20;
+/** A cancel takes effect at once: what takes a disk longer than about a second to write is not written for it. */
+const MAX_BYTES_ON_CANCEL = 128 * 1024 * 1024;
 
 /** The loop: steps, evaluations, checkpoints, from wherever an earlier attempt came to. */
 export class TrainingRun {
   readonly #options: TrainingRunOptions;
   readonly #rows: RowOrder;
+  readonly #watch: EvaluationWatch;
   #losses: number[] = [];
   #tokens = 0;
   #trainedTokens = 0;
+  #epoch = 0;
   #secondsBefore = 0;
   #startedMs = performance.now();
   #recentStepSeconds: number[] = [];
   #evaluationBefore: Evaluation | null = null;
-  #savedStep = 0;
+  /** After the step at which the run is. */
+  #evaluation: Evaluation | null = null;
+  /** Whether all that the run has come to is in its newest checkpoint. */
+  #isSaved = false;
 
   constructor(options: TrainingRunOptions) {
     this.#options = options;
     const { batch_size: batchSize, gradient_accumulation_steps: accumulation, seed } = options.settings;
     this.#rows = new RowOrder(options.training.count, { batchSize, accumulation, seed });
+    this.#watch = new EvaluationWatch(options.settings.early_stopping ?? null);
   }
 
-  /** @throws ProductError cancelled (after a checkpoint when the reason is `shutdown`), non_finite_loss */
+  /**
+   * Trains to the last step, or until evaluations bring nothing more; the adapter then has the state to publish.
+   * @throws ProductError cancelled (after a checkpoint when the reason is `shutdown`, or `cancel` and it is not large),
+   * non_finite_loss, storage_full, checkpoint_not_found when the best one is gone
+   */
   async toTheEnd(): Promise<TrainingResult> {
-    const { settings, steps, optimizer } = this.#options;
-    await this.#resume();
+    if (this.#options.resumeFrom === null) this.#evaluationBefore = await this.#evaluate();
+    else this.#resume(this.#options.resumeFrom);
     try {
-      if (optimizer.step === 0) this.#evaluationBefore = await this.#evaluate();
-      let last: Evaluation | null = null;
-      while (optimizer.step < steps.total) {
+      for (;;) {
+        if (this.#isEvaluationDue) await this.#evaluateStep();
+        if (this.#isCheckpointDue) await this.#save();
+        if (this.#isOver) break;
         await this.#step();
-        last = isDue(settings.eval_every_steps, optimizer.step) ? await this.#evaluate() : null;
-        const saveNow = isDue(settings.checkpoint_every_steps, optimizer.step) && optimizer.step < steps.total;
-        if (saveNow) await this.#save();
       }
-      return this.#result(last ?? (await this.#evaluate()));
     } catch (error) {
-      if (this.#options.signal.reason === 'shutdown' && optimizer.step > this.#savedStep) await this.#save();
+      if (this.#isToSaveOnStop) await this.#save();
       throw error;
     }
+    return await this.#chosenResult();
+  }
+
+  get #isOver(): boolean {
+    return this.#options.optimizer.step >= this.#options.steps.total || this.#watch.isExhausted;
+  }
+
+  get #isEvaluationDue(): boolean {
+    const { validation, settings, optimizer, steps } = this.#options;
+    if (validation === null || this.#evaluation !== null || optimizer.step === 0) return false;
+    return isDue(settings.eval_every_steps, optimizer.step) || optimizer.step === steps.total;
+  }
+
+  get #isCheckpointDue(): boolean {
+    const { settings, optimizer } = this.#options;
+    if (this.#isSaved || optimizer.step === 0) return false;
+    const isBest = this.#watch.best?.step === optimizer.step;
+    return isBest || this.#isOver || isDue(settings.checkpoint_every_steps, optimizer.step);
+  }
+
+  get #isToSaveOnStop(): boolean {
+    const { signal, optimizer, adapter } = this.#options;
+    if (this.#isSaved || optimizer.step === 0) return false;
+    // Parameters and two moments, float32.
+    return (
+      signal.reason === 'shutdown' || (signal.reason === 'cancel' && 12 * adapter.parameterCount <= MAX_BYTES_ON_CANCEL)
+    );
   }
 
   async #step(): Promise<void> {
@@ -87,7 +137,7 @@ export class TrainingRun {
     const batches = inTurn(microBatches, training);
     const result = await optimizerStep(adapter, optimizer, batches, { ...settings, learningRate }, signal);
     const seconds = (performance.now() - startedMs) / 1000;
-    this.#count(result, seconds);
+    this.#count(result, epoch, seconds);
     onEvent({
       type: 'step-finished',
       data: {
@@ -103,10 +153,13 @@ export class TrainingRun {
     });
   }
 
-  #count(result: StepResult, seconds: number): void {
+  #count(result: StepResult, epoch: number, seconds: number): void {
     this.#losses.push(result.loss);
     this.#tokens += result.tokens;
     this.#trainedTokens += result.trainedTokens;
+    this.#epoch = epoch;
+    this.#evaluation = null;
+    this.#isSaved = false;
     this.#recentStepSeconds.push(seconds);
     if (this.#recentStepSeconds.length > RECENT_STEPS) this.#recentStepSeconds.shift();
   }
@@ -123,13 +176,25 @@ export class TrainingRun {
     return evaluation;
   }
 
+  async #evaluateStep(): Promise<void> {
+    const { optimizer, onEvent } = this.#options;
+    this.#evaluation = await this.#evaluate();
+    if (this.#evaluation === null) return;
+    this.#watch.add(optimizer.step, this.#evaluation);
+    this.#isSaved = false;
+    const { isExhausted, best } = this.#watch;
+    if (!isExhausted || best === null) return;
+    const data = { step: optimizer.step, best_step: best.step, best_loss: best.evaluation.loss };
+    onEvent({ type: 'training-stopped-early', data });
+  }
+
   get #seconds(): number {
     return this.#secondsBefore + (performance.now() - this.#startedMs) / 1000;
   }
 
   async #save(): Promise<void> {
-    const { id, adapter, optimizer, checkpointFolder, onEvent } = this.#options;
-    await saveCheckpoint(checkpointFolder, {
+    const { id, adapter, optimizer, checkpointFolder, checkpointAdapter, onEvent } = this.#options;
+    const checkpoint: Checkpoint = {
       step: optimizer.step,
       parameters: toFloat32Array(adapter.parameters),
       firstMoment: toFloat32Array(optimizer.moments.first),
@@ -140,44 +205,70 @@ export class TrainingRun {
         tokens: this.#tokens,
         trainedTokens: this.#trainedTokens,
         seconds: this.#seconds,
+        epoch: this.#epoch,
+        trainLoss: this.#losses.at(-1) ?? null,
         evaluationBefore: this.#evaluationBefore,
+        evaluation: this.#evaluation,
+        evaluations: this.#watch.progress,
+        adapter: checkpointAdapter,
       },
-    });
-    this.#savedStep = optimizer.step;
+    };
+    // After the last one, the best and the last are enough.
+    const options: SaveOptions = this.#isOver ? { before: 0 } : {};
+    await saveCheckpoint(checkpointFolder, checkpoint, options);
+    this.#isSaved = true;
     onEvent({ type: 'checkpoint-saved', data: { step: optimizer.step } });
   }
 
-  async #resume(): Promise<void> {
-    const { id, adapter, optimizer, checkpointFolder } = this.#options;
-    const checkpoint = await latestCheckpoint(checkpointFolder, id);
-    if (checkpoint === null) return;
-    const vector = (values: Float32Array) => tensorOf(values, [values.length]);
-    adapter.setParameters(vector(checkpoint.parameters));
-    optimizer.restore(checkpoint.step, {
-      first: vector(checkpoint.firstMoment),
-      second: vector(checkpoint.secondMoment),
-    });
+  #resume(checkpoint: Checkpoint): void {
+    const { adapter, optimizer, onEvent } = this.#options;
+    const { step, progress } = checkpoint;
+    adapter.setParameters(vectorOf(checkpoint.parameters));
+    optimizer.restore(step, { first: vectorOf(checkpoint.firstMoment), second: vectorOf(checkpoint.secondMoment) });
     this.#losses = [...checkpoint.losses];
-    this.#tokens = checkpoint.progress.tokens;
-    this.#trainedTokens = checkpoint.progress.trainedTokens;
-    this.#secondsBefore = checkpoint.progress.seconds;
-    this.#evaluationBefore = checkpoint.progress.evaluationBefore;
-    this.#savedStep = checkpoint.step;
+    this.#tokens = progress.tokens;
+    this.#trainedTokens = progress.trainedTokens;
+    this.#epoch = progress.epoch ?? 0;
+    this.#secondsBefore = progress.seconds;
+    this.#evaluationBefore = progress.evaluationBefore;
+    this.#evaluation = progress.evaluation;
+    if (progress.evaluations !== null) this.#watch.restore(progress.evaluations);
+    this.#isSaved = true;
+    onEvent({ type: 'checkpoint-loaded', data: { step } });
   }
 
-  #result(evaluationAfter: Evaluation | null): TrainingResult {
+  /** Puts the state to publish into the adapter. */
+  async #chosenResult(): Promise<TrainingResult> {
+    const { publish, optimizer, adapter, checkpointFolder } = this.#options;
+    const { best } = this.#watch;
+    if (publish !== 'best' || best === null || best.step === optimizer.step) {
+      return this.#result(optimizer.step, this.#evaluation);
+    }
+    const { parameters } = await readCheckpoint(checkpointFolder, best.step);
+    adapter.setParameters(vectorOf(parameters));
+    return this.#result(best.step, best.evaluation);
+  }
+
+  #result(adapterStep: number, evaluationAfter: Evaluation | null): TrainingResult {
+    const { optimizer, steps } = this.#options;
     return {
-      steps: this.#options.optimizer.step,
+      steps: optimizer.step,
       tokens: this.#tokens,
       trained_tokens: this.#trainedTokens,
       seconds: this.#seconds,
       first_loss: this.#losses[0]!,
       last_loss: this.#losses.at(-1)!,
-      losses: thinned(this.#losses),
+      losses: thinnedLosses(this.#losses),
       evaluation_before: this.#evaluationBefore,
       evaluation_after: evaluationAfter,
+      adapter_step: adapterStep,
+      stopped_early: optimizer.step < steps.total,
     };
   }
+}
+
+function vectorOf(values: Float32Array) {
+  return tensorOf(values, [values.length]);
 }
 
 /** Micro-batches are made one at a time: a step may have thousands. */
@@ -188,11 +279,4 @@ function* inTurn(microBatches: readonly Int32Array[], source: BatchSource): Iter
 
 function isDue(everySteps: number | null, step: number): boolean {
   return everySteps !== null && step % everySteps === 0;
-}
-
-/** At most {@link KEPT_LOSSES} values at even distances, the first and the last among them. */
-function thinned(losses: readonly number[]): number[] {
-  if (losses.length <= KEPT_LOSSES) return [...losses];
-  const distance = (losses.length - 1) / (KEPT_LOSSES - 1);
-  return Array.from({ length: KEPT_LOSSES }, (_, i) => losses[Math.round(i * distance)]!);
 }

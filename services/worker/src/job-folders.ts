@@ -1,27 +1,45 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import type { JobId } from '@lorasmith/contracts';
+import { removeHalfWritten } from '@lorasmith/checkpoints';
+import { ENDED_STATUSES, type JobId } from '@lorasmith/contracts';
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
+import type { CheckpointMirror } from './checkpoint-mirror.js';
 
 const JOB_ID = /^job_[0-9a-z]+$/;
+const ATTEMPT = /^attempt-\d+$/;
 
-/** What a job keeps on disk while it is not done: `jobs/<job>/checkpoints`, and one output folder per attempt. */
+/** What a job keeps on disk: `jobs/<job>/checkpoints`, and while it is not done one output folder per attempt. */
 export interface JobFolders {
-  /** Makes the folders of an attempt, its output folder empty. */
+  /** Makes the folders of an attempt, its output folder empty; with the checkpoints that other hosts saved. */
   prepare(attempt: JobAttempt): Promise<{ checkpointFolder: string; outputFolder: string }>;
+  /** The folder of a job's checkpoints, with those that other hosts saved. */
+  checkpointsOf(id: JobId): Promise<string>;
+  /**
+   * Stores the checkpoints there are now where other hosts find them. Calls during one that runs are one more after it.
+   * Nothing where hosts share nothing.
+   */
+  storeCheckpoints(attempt: JobAttempt): Promise<void>;
   /** Removes what only the attempt needed. */
   removeAttempt(attempt: JobAttempt): Promise<void>;
-  /** Removes all of the job, its checkpoints too. */
+  /** Removes all of the job, its checkpoints too, on every host's store. */
   removeJob(id: JobId): Promise<void>;
   /**
-   * Removes the folders of jobs that were deleted, or that ended well or were cancelled by a worker that died before it
-   * had tidied up. A failed job keeps its checkpoints.
-   * @returns how many
+   * Removes the folders of jobs that were deleted, and of those that ended so long ago that their checkpoints are kept no
+   * more; of others that ended, what a worker that died had left beside the checkpoints.
+   * @returns how many folders
    */
-  sweep(store: Pick<JobStore, 'getJob'>): Promise<number>;
+  sweep(store: Pick<JobStore, 'getJob' | 'forgetCheckpoints'>): Promise<number>;
 }
 
-export function createJobFolders({ dataDir }: { dataDir: string }): JobFolders {
+export interface JobFoldersOptions {
+  dataDir: string;
+  /** Of a store that several hosts share; null: checkpoints are on this host alone. @defaultValue null */
+  mirror?: CheckpointMirror | null;
+  /** For so long checkpoints of a job that has ended are kept. */
+  keptMs: number;
+}
+
+export function createJobFolders({ dataDir, mirror = null, keptMs }: JobFoldersOptions): JobFolders {
   const root = path.join(dataDir, 'jobs');
   const folderOf = (id: JobId) => {
     // What comes from the queue must not lead out of the folder.
@@ -29,30 +47,75 @@ export function createJobFolders({ dataDir }: { dataDir: string }): JobFolders {
     return path.join(root, id);
   };
   const outputOf = ({ job, number }: JobAttempt) => path.join(folderOf(job.id), `attempt-${number}`);
-  const removeJob = (id: JobId) => rm(folderOf(id), { recursive: true, force: true });
+  const checkpointFolderOf = (id: JobId) => path.join(folderOf(id), 'checkpoints');
+  const storing = new Map<JobId, { running: Promise<void>; next: Promise<void> | null }>();
+
+  const removeJob = async (id: JobId): Promise<void> => {
+    await rm(folderOf(id), { recursive: true, force: true });
+    await mirror?.remove(id);
+  };
+  const storeNow = (id: JobId): Promise<void> => {
+    if (mirror === null) return Promise.resolve();
+    const current = storing.get(id);
+    if (current !== undefined) {
+      current.next ??= current.running.catch(() => {}).then(() => storeNow(id));
+      return current.next;
+    }
+    const running = mirror.store(id, checkpointFolderOf(id)).finally(() => storing.delete(id));
+    storing.set(id, { running, next: null });
+    return running;
+  };
+
+  const bringCheckpoints = async (id: JobId): Promise<string> => {
+    const folder = checkpointFolderOf(id);
+    await mkdir(folder, { recursive: true });
+    await mirror?.restore(id, folder);
+    return folder;
+  };
+  /** Of attempts whose worker died, too. */
+  const removeAttempts = async (id: JobId): Promise<void> => {
+    for (const name of await readdir(folderOf(id)).catch(emptyWhereAbsent)) {
+      if (ATTEMPT.test(name)) await rm(path.join(folderOf(id), name), { recursive: true, force: true });
+    }
+  };
 
   return {
     async prepare(attempt) {
-      const checkpointFolder = path.join(folderOf(attempt.job.id), 'checkpoints');
+      const checkpointFolder = await bringCheckpoints(attempt.job.id);
+      await removeAttempts(attempt.job.id);
       const outputFolder = outputOf(attempt);
-      await mkdir(checkpointFolder, { recursive: true });
-      await rm(outputFolder, { recursive: true, force: true });
       await mkdir(outputFolder);
       return { checkpointFolder, outputFolder };
     },
+    checkpointsOf: bringCheckpoints,
+    storeCheckpoints: ({ job }) => storeNow(job.id),
     removeAttempt: (attempt) => rm(outputOf(attempt), { recursive: true, force: true }),
-    removeJob: async (id) => await removeJob(id),
+    removeJob,
     async sweep(store) {
       await mkdir(root, { recursive: true });
       let removed = 0;
-      for (const id of await readdir(root)) {
+      const ids = new Set([...(await readdir(root)), ...((await mirror?.jobs()) ?? [])]);
+      for (const id of ids) {
         if (!JOB_ID.test(id)) continue;
         const job = await store.getJob(id);
-        if (job !== null && job.status !== 'succeeded' && job.status !== 'cancelled') continue;
+        if (job !== null && !ENDED_STATUSES.includes(job.status)) continue;
+        if (job !== null && Date.now() - Date.parse(job.ended_at ?? '') < keptMs) {
+          await removeHalfWritten(checkpointFolderOf(id));
+          await removeAttempts(id);
+          continue;
+        }
+        // First, so that what is listed is there.
+        if (job !== null) await store.forgetCheckpoints(id);
         await removeJob(id);
         removed++;
       }
       return removed;
     },
   };
+}
+
+/** A job may have checkpoints in the store and no folder here. */
+function emptyWhereAbsent(error: NodeJS.ErrnoException): string[] {
+  if (error.code === 'ENOENT') return [];
+  throw error;
 }

@@ -1,15 +1,33 @@
 import { fileURLToPath } from 'node:url';
-import { connectRedis, createLogger, readConfigOrExit, shutDownInOrder } from '@lorasmith/service-kit';
+import {
+  checkFolders,
+  connectRedis,
+  createLogger,
+  createMetrics,
+  exitOnWrongConfiguration,
+  listen,
+  observeFolders,
+  observeRedis,
+  openTracing,
+  readConfigOrExit,
+  s3StoreOf,
+  shutDownInOrder,
+  watchRedisDurability,
+} from '@lorasmith/service-kit';
+import { openStores } from '@lorasmith/storage';
 import { chooseDevice, NoGpuError } from './device/choose-device.js';
 import { WORKER_SETTINGS } from './settings.js';
 import { startWorker } from './start-worker.js';
 import { buildWorkerHealth } from './worker-health.js';
 
-const config = readConfigOrExit(WORKER_SETTINGS, process.env);
+const config = readConfigOrExit(WORKER_SETTINGS, process.env, ({ store }) => s3StoreOf(store));
+const s3 = s3StoreOf(config.store);
 const logger = createLogger({ service: 'worker', level: config.logLevel });
 // Until there is something to end in order. The first process of a container ignores a signal without a handler.
 const endAtOnce = () => process.exit(0);
 process.on('SIGTERM', endAtOnce);
+const { dataDir, modelsDir } = config;
+await checkFolders({ dataDir, modelsDir: s3 === null ? modelsDir : null, logger }).catch(exitOnWrongConfiguration);
 const device = await chooseDevice({
   requested: config.device,
   environment: process.env,
@@ -21,11 +39,26 @@ const device = await chooseDevice({
   process.exit(error.exitCode);
 });
 const redis = connectRedis({ url: config.redis.url, whenAway: 'wait', name: `worker:${config.workerName}`, logger });
+let end: (reason: string, code: number) => void = (_reason, code) => process.exit(code);
+watchRedisDurability({
+  redis,
+  logger,
+  onEvicting(message) {
+    process.stderr.write(`${message}\n`);
+    end('Redis evicts keys', 78);
+  },
+});
+const tracing = await openTracing({ endpoint: config.tracingEndpoint, service: 'worker', logger });
+const metrics = createMetrics({ service: 'worker' });
+observeFolders(metrics, { data: dataDir, models: modelsDir });
+observeRedis(metrics, redis);
+const stores = await openStores({ dataDir, s3 });
 const worker = await startWorker({
   redis,
   prefix: config.redis.prefix,
-  dataDir: config.dataDir,
-  modelsDir: config.modelsDir,
+  dataDir,
+  modelsDir,
+  stores,
   tokenCacheBytes: config.tokenCacheBytes,
   workerName: config.workerName,
   trainerProgram: fileURLToPath(new URL('trainer/child-main.js', import.meta.url)),
@@ -33,21 +66,29 @@ const worker = await startWorker({
   device,
   environment: process.env,
   log: logger,
+  metrics,
+  tracing,
   jobLockMs: config.jobLockMs,
   trainerIdleMs: config.trainerIdleMs,
+  checkpointsKeptMs: config.checkpointsKeptHours * 3_600_000,
   shutdownTimeoutMs: config.shutdownTimeoutMs,
 });
-const { dataDir, modelsDir, healthPort } = config;
-const health = healthPort === 0 ? null : await buildWorkerHealth({ redis, dataDir, modelsDir, log: logger });
+const health =
+  config.health.port === 0 ? null : await buildWorkerHealth({ redis, dataDir, modelsDir, log: logger, metrics });
 
 process.off('SIGTERM', endAtOnce);
-shutDownInOrder({
+end = shutDownInOrder({
   logger,
   timeoutMs: config.shutdownTimeoutMs,
   close: async () => {
     await health?.close();
     await worker.stop();
     redis.disconnect();
+    stores.close();
+    await tracing.close();
   },
 });
-if (health !== null) await health.listen({ host: '127.0.0.1', port: healthPort });
+if (health !== null) {
+  const address = { ...config.health, hostVariable: 'WORKER_HEALTH_HOST', portVariable: 'WORKER_HEALTH_PORT' };
+  await listen(health, address).catch(exitOnWrongConfiguration);
+}

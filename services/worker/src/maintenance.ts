@@ -4,6 +4,7 @@ import type { ExampleStore } from '@lorasmith/planning';
 import type { BundleStore } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import type { JobFolders } from './job-folders.js';
+import { removeLateAdapters } from './late-adapters.js';
 
 const RECONCILE_EVERY_MS = 30_000;
 const SWEEP_EVERY_MS = 3_600_000;
@@ -11,7 +12,7 @@ const SWEEP_EVERY_MS = 3_600_000;
 const STAGING_LEFTOVER_MS = 3_600_000;
 
 export interface MaintenanceOptions {
-  store: Pick<JobStore, 'reconcile' | 'getJob'>;
+  store: Pick<JobStore, 'reconcile' | 'getJob' | 'forgetCheckpoints'>;
   folders: JobFolders;
   adapters: BundleStore;
   datasets: BundleStore;
@@ -20,6 +21,9 @@ export interface MaintenanceOptions {
   log: Logger;
   reconcileEveryMs?: number;
 }
+
+/** An upload takes as long as the connection of its sender. */
+const UPLOAD_LEFTOVER_MS = 24 * 3_600_000;
 
 /**
  * Mends, at once and then again and again, what processes that died left behind: jobs that are in no queue, folders
@@ -44,10 +48,17 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
     }
   };
   const running = [
-    repeat('queue mended', reconcileEveryMs, () => store.reconcile()),
+    repeat('queue mended', reconcileEveryMs, async () => {
+      const mended = await store.reconcile();
+      // The workers that had those jobs are gone, and left what they were writing.
+      if (mended.ended.length > 0) await folders.sweep(store);
+      return mended;
+    }),
     repeat('leftovers removed', SWEEP_EVERY_MS, async () => ({
       jobFolders: await folders.sweep(store),
+      lateAdapters: await removeLateAdapters({ store, adapters }),
       stagings: await adapters.sweepStaging(STAGING_LEFTOVER_MS),
+      uploads: await datasets.sweepStaging(UPLOAD_LEFTOVER_MS),
       tokenized: await examples.sweep((dataset) => datasets.has(dataset)),
     })),
   ];

@@ -1,6 +1,7 @@
 import { DATASET_FILES, type Dataset, type JobSpec, type MachineProfile, ProductError } from '@lorasmith/contracts';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { openBaseModel } from '@lorasmith/model-folder';
+import type { ModelSource } from '@lorasmith/model-store';
 import type { ExampleStoreOptions } from '@lorasmith/planning';
 import type { BundleStore, HeldBundle } from '@lorasmith/storage';
 import type { JobFolders } from './job-folders.js';
@@ -8,8 +9,7 @@ import { specOf } from './job-spec.js';
 import type { TrainingOrder } from './trainer/messages.js';
 
 export interface TrainingSources {
-  /** A folder per base model. */
-  modelsDir: string;
+  models: ModelSource;
   datasets: BundleStore;
   adapters: BundleStore;
   folders: JobFolders;
@@ -20,9 +20,9 @@ export interface TrainingSources {
 }
 
 /** What a trainer needs, and what keeps it on this host. */
-export interface PreparedTraining {
-  order: TrainingOrder;
-  /** Lets go of what was held for the training. */
+export interface Prepared<Order> {
+  order: Order;
+  /** Lets go of what was held for it. */
   release(): void;
 }
 
@@ -30,9 +30,9 @@ export interface PreparedTraining {
  * Finds all that a job names, has it on this host, and makes the job's folders.
  * @throws ProductError `model_not_found` and the other codes of a base model, `dataset_not_found`, `adapter_not_found`
  */
-export async function prepareTraining(sources: TrainingSources, attempt: JobAttempt): Promise<PreparedTraining> {
+export async function prepareTraining(sources: TrainingSources, attempt: JobAttempt): Promise<Prepared<TrainingOrder>> {
   const spec = specOf(attempt.job);
-  const held: HeldBundle[] = [];
+  const held: { release(): void }[] = [];
   const release = () => {
     for (const bundle of held) bundle.release();
   };
@@ -42,7 +42,9 @@ export async function prepareTraining(sources: TrainingSources, attempt: JobAtte
     return bundle;
   };
   try {
-    const model = await openBaseModel(sources.modelsDir, spec.base_model);
+    const source = await sources.models.hold(spec.base_model);
+    held.push(source);
+    const model = await openBaseModel(source.modelsDir, spec.base_model);
     const dataset = await readDataset(sources.datasets, spec);
     const initialAdapter = await requireInitialAdapter(sources.adapters, spec);
     const order: TrainingOrder = {

@@ -1,20 +1,28 @@
-import { type JobFailure, type JobId, ProductError } from '@lorasmith/contracts';
+import { type JobFailure, type JobId, type NewJobEvent, ProductError } from '@lorasmith/contracts';
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
+import type { Tracing } from '@lorasmith/service-kit';
+import { asStorageError } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import { createEventRecorder } from './event-recorder.js';
-import { prepareTraining, type TrainingSources } from './prepare-training.js';
+import { keptCheckpoints } from './kept-checkpoints.js';
+import { removeLateAdapter } from './late-adapters.js';
+import type { WorkerMetrics } from './metrics/worker-metrics.js';
+import { preparePublishing } from './prepare-publishing.js';
+import { type Prepared, prepareTraining, type TrainingSources } from './prepare-training.js';
 import { adapterIdOf, publishAdapter } from './publish-adapter.js';
-import type { StopReason, TrainingOrder, TrainingOutcome } from './trainer/messages.js';
+import type { StopReason, TrainerOrder, TrainingOutcome } from './trainer/messages.js';
 import { isRetryable } from './trainer/trainer-failure.js';
 import type { TrainerPool } from './trainer/trainer-pool.js';
 import type { TrainingResult } from './trainer/trainer-process.js';
 import { watchAttempt } from './watch-attempt.js';
 
 export interface RunJobDeps {
-  store: Pick<JobStore, 'attempts'>;
+  store: Pick<JobStore, 'attempts' | 'getJob'>;
   sources: TrainingSources;
   pool: TrainerPool;
   log: Logger;
+  metrics: WorkerMetrics;
+  tracing: Tracing;
   /** Told to users as the worker of an attempt. */
   workerName: string;
   /** @see watchAttempt */
@@ -26,6 +34,8 @@ export interface RunJobOptions {
   signal: AbortSignal;
   /** Whether a crash now fails the job instead of giving it back for another attempt. */
   lastAttempt: boolean;
+  /** How often the job had been resumed when it was put into the queue. */
+  resumes: number;
 }
 
 /**
@@ -42,18 +52,38 @@ export type JobRun =
 /** Takes a job from its record to its end, or as far as this attempt gets. */
 export async function runJob(deps: RunJobDeps, id: JobId, options: RunJobOptions): Promise<JobRun> {
   const { store, sources, workerName } = deps;
-  const log = deps.log.child({ job: id });
-  const start = await store.attempts.start(id, workerName);
+  let log = deps.log.child({ job: id });
+  const start = await store.attempts.start(id, workerName, options.resumes);
   if (start.outcome === 'not-needed') {
     log.info({ reason: start.reason }, 'nothing to do for this job');
-    if (start.reason !== 'failed') await sources.folders.removeJob(id);
+    if (start.reason === 'missing') await sources.folders.removeJob(id);
     return { outcome: 'ended', status: 'not-needed' };
   }
   const { attempt } = start;
+  log = log.child({ adapter: adapterIdOf(id), request_id: attempt.origin.requestId });
   log.info({ attempt: attempt.number }, 'job started');
-  const run = await runAttempt({ ...deps, log }, attempt, options);
+  const run = await observeAttempt(deps, attempt, () => runAttempt({ ...deps, log }, attempt, options));
   log.info({ attempt: attempt.number, ...run }, `job ${run.outcome}`);
   return run;
+}
+
+/** Counts, times and traces an attempt. */
+async function observeAttempt(
+  { metrics, tracing, workerName }: RunJobDeps,
+  { job, number, origin }: JobAttempt,
+  work: () => Promise<JobRun>,
+): Promise<JobRun> {
+  const begin = performance.now();
+  metrics.started(job, number);
+  // Where even the record cannot be reached, somebody else will have the job.
+  let run: JobRun = { outcome: 'lost' };
+  try {
+    const attributes = { 'lorasmith.job': job.id, 'lorasmith.attempt': number, 'lorasmith.worker': workerName };
+    run = await tracing.span('run job', { parent: origin.trace, kind: 'consumer', attributes }, work);
+    return run;
+  } finally {
+    metrics.ended(run, (performance.now() - begin) / 1000);
+  }
 }
 
 async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJobOptions): Promise<JobRun> {
@@ -61,23 +91,31 @@ async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJob
   const adapter = adapterIdOf(attempt.job.id);
   // The attempt before died after it had published and before it could say so.
   if (await sources.adapters.has(adapter)) return await succeed(deps, attempt);
+  const { span } = deps.tracing;
   let release = () => {};
   try {
-    const prepared = await prepareTraining(sources, attempt);
+    const { checkpoint } = attempt.job;
+    const prepared = await span(
+      'prepare job',
+      {},
+      (): Promise<Prepared<TrainerOrder>> =>
+        checkpoint === null ? prepareTraining(sources, attempt) : preparePublishing(sources, attempt, checkpoint),
+    );
     release = prepared.release;
     const { order } = prepared;
-    const result = await trainWatched(deps, attempt, order, options.signal);
+    const result = await span('train adapter', {}, () => trainWatched(deps, attempt, order, options.signal));
     switch (result.type) {
       case 'finished':
-        return await publish(deps, attempt, order, result.outcome);
+        return await span('publish adapter', {}, () => publish(deps, attempt, order, result.outcome));
       case 'stopped':
         return await afterStop(deps, attempt, result.reason);
       case 'failed':
         return await afterFailure(deps, attempt, result.failure, options);
     }
   } catch (error) {
-    if (!(error instanceof ProductError)) deps.log.error({ err: error }, 'job went wrong outside its training');
-    return await afterFailure(deps, attempt, failureOf(error), options);
+    const known = asStorageError(error);
+    if (!(known instanceof ProductError)) deps.log.error({ err: error }, 'job went wrong outside its training');
+    return await afterFailure(deps, attempt, failureOf(known), options);
   } finally {
     release();
     await sources.folders.removeAttempt(attempt);
@@ -88,18 +126,27 @@ async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJob
 async function trainWatched(
   deps: RunJobDeps,
   attempt: JobAttempt,
-  order: TrainingOrder,
+  order: TrainerOrder,
   signal: AbortSignal,
 ): Promise<TrainingResult> {
   const { attempts } = deps.store;
   const stopping = new AbortController();
+  const listKept = async () =>
+    'checkpointFolder' in order.paths ? await keptCheckpoints(attempt.job.id, order.paths.checkpointFolder) : undefined;
   const onError = (error: unknown) => deps.log.warn({ err: error }, 'the record of a running job was not reached');
   const recorder = createEventRecorder({
     write: async (event) => {
-      if ((await attempts.record(attempt, event)) === 'stale') stopping.abort('lost-lock' satisfies StopReason);
+      const kept = isAboutCheckpoints(event) ? await listKept() : undefined;
+      if ((await attempts.record(attempt, event, kept)) === 'stale') stopping.abort('lost-lock' satisfies StopReason);
     },
     onError,
   });
+  let stored = Promise.resolve();
+  const storeCheckpoints = () => {
+    stored = deps.sources.folders.storeCheckpoints(attempt).catch((error: unknown) => {
+      deps.log.warn({ err: error }, 'a checkpoint could not be stored for other hosts; the next one is tried');
+    });
+  };
   const endWatch = watchAttempt({
     attempts,
     attempt,
@@ -110,36 +157,54 @@ async function trainWatched(
   try {
     return await deps.pool.train(order, {
       signal: AbortSignal.any([signal, stopping.signal]),
-      onEvent: (event) => recorder.add(event),
+      onEvent: (event) => {
+        deps.metrics.happened(event);
+        recorder.add(event);
+        if (event.type === 'checkpoint-saved') storeCheckpoints();
+      },
     });
   } finally {
     endWatch();
+    // Whoever gets the job next may be on another host.
+    await stored;
     await recorder.flush();
+    // One that a trainer saved and was killed before it could tell.
+    await listKept()
+      .then((kept) => (kept === undefined ? undefined : attempts.recordCheckpoints(attempt, kept)))
+      .catch(onError);
   }
+}
+
+function isAboutCheckpoints({ type }: NewJobEvent): boolean {
+  return type === 'checkpoint-saved' || type === 'checkpoint-loaded';
 }
 
 async function publish(
   deps: RunJobDeps,
   attempt: JobAttempt,
-  order: TrainingOrder,
+  order: TrainerOrder,
   outcome: TrainingOutcome,
 ): Promise<JobRun> {
   const published = await publishAdapter({
     adapters: deps.sources.adapters,
     attempt,
-    dataset: order.dataset,
     outcome,
     outputFolder: order.paths.outputFolder,
     beginPublishing: () => deps.store.attempts.beginPublishing(attempt),
   });
-  if (published === 'done') return await succeed(deps, attempt);
+  if (published === 'done') {
+    const run = await succeed(deps, attempt, outcome.result.adapter_step);
+    if (run.outcome === 'lost') await withdrawAdapter(deps, attempt.job.id);
+    return run;
+  }
   return await afterStop(deps, attempt, published === 'cancel-requested' ? 'cancel' : 'lost-lock');
 }
 
-async function succeed(deps: RunJobDeps, attempt: JobAttempt): Promise<JobRun> {
-  const { id } = attempt.job;
-  if ((await deps.store.attempts.succeed(attempt, adapterIdOf(id))) !== 'done') return { outcome: 'lost' };
-  await deps.sources.folders.removeJob(id);
+async function succeed(deps: RunJobDeps, attempt: JobAttempt, step?: number): Promise<JobRun> {
+  const { id, checkpoint } = attempt.job;
+  if ((await deps.store.attempts.succeed(attempt, adapterIdOf(id), step)) !== 'done') return { outcome: 'lost' };
+  // One that trained keeps its last checkpoints.
+  if (checkpoint !== null) await deps.sources.folders.removeJob(id);
   return { outcome: 'ended', status: 'succeeded' };
 }
 
@@ -152,8 +217,13 @@ async function afterStop(deps: RunJobDeps, attempt: JobAttempt, reason: StopReas
     if (released === 'stale') return { outcome: 'lost' };
   }
   if ((await attempts.cancel(attempt)) !== 'done') return { outcome: 'lost' };
-  await deps.sources.folders.removeJob(attempt.job.id);
+  await withdrawAdapter(deps, attempt.job.id);
   return { outcome: 'ended', status: 'cancelled' };
+}
+
+async function withdrawAdapter({ store, sources, log }: RunJobDeps, id: JobId): Promise<void> {
+  const removed = await removeLateAdapter({ store, adapters: sources.adapters }, id);
+  if (removed) log.warn('an adapter that came too late was taken back');
 }
 
 async function afterFailure(
@@ -167,6 +237,7 @@ async function afterFailure(
     return handed.outcome === 'handed-back' ? { outcome: 'retry', failure } : handed;
   }
   const failed = await deps.store.attempts.fail(attempt, failure);
+  if (failed === 'done') await withdrawAdapter(deps, attempt.job.id);
   return failed === 'done' ? { outcome: 'ended', status: 'failed', failure } : { outcome: 'lost' };
 }
 

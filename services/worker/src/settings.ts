@@ -8,7 +8,9 @@ import {
   redisUrl,
   setting,
   shutdownTimeoutMs,
+  storeSettings,
   tokenCacheBytes,
+  tracingEndpoint,
 } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 
@@ -45,6 +47,17 @@ const trainerIdleMs = setting({
     'How long a trainer without a job is kept, with its base model in memory, for the next job on that model.',
 });
 
+const checkpointsKeptHours = setting({
+  variable: 'CHECKPOINTS_KEPT_HOURS',
+  schema: Type.Integer({ minimum: 1, maximum: 87_600 }),
+  fallback: '168',
+  unit: 'h',
+  example: '168',
+  description:
+    'How long the checkpoints of a job that has ended are kept, to resume it or to publish one of them. The same for ' +
+    'every worker.',
+});
+
 const device = setting({
   variable: 'DEVICE',
   schema: Type.Enum(['auto', 'gpu', 'cpu']),
@@ -60,7 +73,18 @@ const healthPort = setting({
   schema: Port,
   fallback: '0',
   example: '8082',
-  description: 'Port on 127.0.0.1 that answers `/live` and `/ready`, for a supervisor; 0 for none.',
+  description: 'Port that answers `/live` and `/ready`, for a supervisor, and `/metrics`, for Prometheus; 0 for none.',
+});
+
+const healthHost = setting({
+  variable: 'WORKER_HEALTH_HOST',
+  schema: Type.String({ pattern: '^[A-Za-z0-9.:-]{1,253}$' }),
+  fallback: '127.0.0.1',
+  example: '0.0.0.0',
+  fault: 'is neither an address nor a host name',
+  description:
+    'Where `WORKER_HEALTH_PORT` is. Another address than the loopback is for a Prometheus on another host or container; ' +
+    'whoever reaches it sees figures, and can change nothing.',
 });
 
 /** The settings of the worker. */
@@ -69,11 +93,14 @@ export const WORKER_SETTINGS = {
   redis: { url: redisUrl, prefix: redisPrefix },
   dataDir,
   modelsDir,
+  store: storeSettings,
   tokenCacheBytes,
   workerName,
   jobLockMs,
   trainerIdleMs,
+  checkpointsKeptHours,
   device,
-  healthPort,
+  health: { host: healthHost, port: healthPort },
   shutdownTimeoutMs,
+  tracingEndpoint,
 };

@@ -1,17 +1,24 @@
 import { createJobStore } from '@lorasmith/job-store';
+import { openModelSource } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
-import { openBundleStore } from '@lorasmith/storage';
+import { createMetrics, NO_TRACING, type Registry, type Tracing } from '@lorasmith/service-kit';
+import { openStores, type Stores } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
+import { createCheckpointMirror } from './checkpoint-mirror.js';
 import type { Device } from './device/choose-device.js';
 import { createJobFolders } from './job-folders.js';
 import { profileMachine } from './machine-profile.js';
 import { startMaintenance } from './maintenance.js';
+import { observeMachine } from './metrics/machine-metrics.js';
+import { createWorkerMetrics } from './metrics/worker-metrics.js';
 import { runJob } from './run-job.js';
 import { startTrainQueue } from './train-queue.js';
 import { trainerEnvironment } from './trainer/trainer-environment.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES } from './trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, forkTrainer } from './trainer/trainer-process.js';
+
+const WEEK_MS = 7 * 24 * 3600 * 1000;
 
 export interface WorkerOptions {
   /** Stays the caller's. Must wait for Redis as long as it takes (`maxRetriesPerRequest: null`). */
@@ -20,6 +27,8 @@ export interface WorkerOptions {
   prefix: string;
   dataDir: string;
   modelsDir: string;
+  /** Where datasets, adapters and checkpoints are. @defaultValue `dataDir` */
+  stores?: Stores;
   /** Of disk for datasets as tokens. @defaultValue 20 GiB */
   tokenCacheBytes?: number;
   /** Told to users, and to whoever looks into Redis. */
@@ -33,10 +42,16 @@ export interface WorkerOptions {
   /** What the trainer inherits. */
   environment: NodeJS.ProcessEnv;
   log: Logger;
+  /** Where its figures are registered. @defaultValue one of its own, which nobody sees */
+  metrics?: Registry;
+  /** @defaultValue none */
+  tracing?: Tracing;
   /** How long this worker may be out of reach before its job goes to another one. @defaultValue 120 000 */
   jobLockMs?: number;
   /** How often a running job is looked at for a cancel. @defaultValue 1 000 */
   watchIntervalMs?: number;
+  /** Checkpoints of a job that has ended are kept so long. @defaultValue a week */
+  checkpointsKeptMs?: number;
   /** A trainer without a job is kept so long. @defaultValue 600 000 */
   trainerIdleMs?: number;
   /** What a stop may take; a tenth of it is kept for ending what did not end by itself. */
@@ -54,12 +69,19 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   // TensorFlow would take a GPU that it was not told to use, and nearly all of its memory.
   const environment = device === 'gpu' ? options.environment : { ...options.environment, CUDA_VISIBLE_DEVICES: '-1' };
   const store = createJobStore({ redis, prefix });
-  const adapters = await openBundleStore({ root: dataDir, kind: 'adapters' });
-  const datasets = await openBundleStore({ root: dataDir, kind: 'datasets' });
+  const stores = options.stores ?? (await openStores({ dataDir, s3: null }));
+  const adapters = await stores.open('adapters');
+  const datasets = await stores.open('datasets');
+  const models = await openModelSource({ modelsDir, stores });
   // Enough for the trainer's checkpoint, and less than what this process itself is given.
   const shutdownMs = Math.min(DEFAULT_TRAINER_LIMITS.stopMs.shutdown, options.shutdownTimeoutMs * 0.6);
   const limits = { ...DEFAULT_TRAINER_LIMITS, stopMs: { ...DEFAULT_TRAINER_LIMITS.stopMs, shutdown: shutdownMs } };
-  const folders = createJobFolders({ dataDir });
+  const folders = createJobFolders({
+    dataDir,
+    keptMs: options.checkpointsKeptMs ?? WEEK_MS,
+    // Where the data folder is the store, hosts that share it share the checkpoints in it.
+    mirror: stores.shared ? createCheckpointMirror(await stores.open('checkpoints')) : null,
+  });
   const pool = createTrainerPool({
     ...DEFAULT_POOL_TIMES,
     ...(options.trainerIdleMs === undefined ? {} : { idleMs: options.trainerIdleMs }),
@@ -69,7 +91,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
         arguments: [device],
         environment: trainerEnvironment(environment),
         limits,
-        onLine: (line) => log.info({ from: 'trainer' }, line),
+        onLine: (line, job) => log.info({ from: 'trainer', job }, line),
       }),
   });
   // Before the first job, so that the two do not take the machine from each other.
@@ -82,14 +104,18 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
       .catch((error: unknown) => log.warn({ err: error }, 'what was measured of the machine could not be told'));
   }
   const tokens = { dataDir, maxBytes: options.tokenCacheBytes ?? 20 * 2 ** 30 };
-  const sources = { modelsDir, datasets, adapters, folders, machine, tokens };
+  const sources = { models, datasets, adapters, folders, machine, tokens };
   const { watchIntervalMs = 1_000, jobLockMs = 120_000 } = options;
+  const { metrics: registry = createMetrics({ service: 'worker' }), tracing = NO_TRACING } = options;
+  const metrics = createWorkerMetrics(registry);
+  observeMachine(registry, { workerName, device, trainerPid: () => pool.trainerPid });
   const queue = startTrainQueue({
     redis,
     prefix,
     workerName,
     lockMs: jobLockMs,
-    run: (id, runOptions) => runJob({ store, sources, pool, log, workerName, watchIntervalMs }, id, runOptions),
+    run: (id, runOptions) =>
+      runJob({ store, sources, pool, log, metrics, tracing, workerName, watchIntervalMs }, id, runOptions),
     log,
   });
   const endMaintenance = startMaintenance({

@@ -1,4 +1,4 @@
-import { jobKeys, QUEUE_NAME } from '@lorasmith/job-store';
+import { jobKeys, jobOfQueueEntry, QUEUE_NAME } from '@lorasmith/job-store';
 import { UnrecoverableError, WaitingError, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
@@ -34,7 +34,8 @@ export function startTrainQueue({ redis, prefix, workerName, lockMs, run, log }:
     async (job, token, signal) => {
       if (job.id === undefined || signal === undefined) throw new UnrecoverableError('a job without an id');
       const lastAttempt = job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
-      const result = await run(job.id, { signal, lastAttempt });
+      const { id, resumes } = jobOfQueueEntry(job.id);
+      const result = await run(id, { signal, lastAttempt, resumes });
       switch (result.outcome) {
         case 'ended':
           if (result.status === 'failed') throw new UnrecoverableError(result.failure.message);

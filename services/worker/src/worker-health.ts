@@ -1,5 +1,5 @@
 import { access, constants } from 'node:fs/promises';
-import { createHttpApp, type HttpApp, healthRoutes } from '@lorasmith/service-kit';
+import { createHttpApp, type HttpApp, healthRoutes, metricsRoute, type Registry } from '@lorasmith/service-kit';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 
@@ -8,10 +8,12 @@ export interface WorkerHealthOptions {
   dataDir: string;
   modelsDir: string;
   log: Logger;
+  metrics: Registry;
 }
 
-/** `/live` and `/ready` of the worker, for whoever supervises its process. It does not listen yet. */
-export async function buildWorkerHealth({ redis, dataDir, modelsDir, log }: WorkerHealthOptions): Promise<HttpApp> {
+/** `/live`, `/ready` and `/metrics` of the worker, for whoever watches its process. It does not listen yet. */
+export async function buildWorkerHealth(options: WorkerHealthOptions): Promise<HttpApp> {
+  const { redis, dataDir, modelsDir, log, metrics } = options;
   const app = createHttpApp({ logger: log });
   const checks = {
     redis: async () => {
@@ -23,5 +25,6 @@ export async function buildWorkerHealth({ redis, dataDir, modelsDir, log }: Work
     models: () => access(modelsDir),
   };
   await app.register(healthRoutes, { checks });
+  await app.register(metricsRoute, { metrics });
   return app;
 }

@@ -1,10 +1,12 @@
 import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { AdapterManifest, type Dataset, type Job, type JobEvent, type JobSpec } from '@lorasmith/contracts';
 import { createJobStore, type JobStore, jobKeys, QUEUE_NAME } from '@lorasmith/job-store';
+import { createLogger, createMetrics } from '@lorasmith/service-kit';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { Queue } from 'bullmq';
 import { Redis } from 'ioredis';
@@ -331,6 +333,38 @@ test('every connection to Redis cut in the midst of a job costs nothing', async 
   await redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'no').catch(() => {});
   expect(await ended(id)).toMatchObject({ status: 'succeeded', attempts: 1 });
   expect((await ended(await send('finish'))).status).toBe('succeeded');
+});
+
+test('what it does is counted and timed, and every line of its log names the job and the request it came from', async () => {
+  const metrics = createMetrics({ service: 'worker' });
+  const lines: Record<string, unknown>[] = [];
+  const destination = new Writable({
+    write(chunk, _encoding, done) {
+      lines.push(JSON.parse(chunk.toString()));
+      done();
+    },
+  });
+  await work({ metrics, log: createLogger({ service: 'worker', level: 'info', destination }) });
+  const origin = { requestId: 'req_1', trace: {} };
+  const { job } = await store.createJob(aJobSpec('finish'), { requestHash: 'h', origin });
+  await ended(job.id);
+  const broken = await send('refuse');
+  await ended(broken);
+  const text = async () => await metrics.metrics();
+  await eventually(async () => {
+    expect(await text()).toContain('lorasmith_job_attempts_total{outcome="failed",code="non_finite_loss"} 1');
+  });
+  expect(await text()).toContain('lorasmith_job_attempts_total{outcome="succeeded",code=""} 1');
+  expect(await text()).toContain('lorasmith_training_step_seconds_count 199');
+  expect(await text()).toContain('lorasmith_job_wait_seconds_count 2');
+  expect(await text()).toMatch(/^lorasmith_trainer_memory_bytes [1-9]/m);
+  expect(await text()).not.toContain(job.id);
+  const ofJob = lines.filter((line) => String(line.msg).startsWith('job '));
+  expect(ofJob.slice(0, 2)).toEqual([
+    expect.objectContaining({ msg: 'job started', job: job.id, adapter: `ad_${job.id.slice(4)}`, request_id: 'req_1' }),
+    expect.objectContaining({ msg: 'job ended', job: job.id, adapter: `ad_${job.id.slice(4)}`, request_id: 'req_1' }),
+  ]);
+  expect(ofJob.slice(2).every((line) => line.job === broken && line.request_id === null)).toBe(true);
 });
 
 describe('what a died process left', () => {

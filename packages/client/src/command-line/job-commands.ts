@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { type Job, type JobRequest, type JobStatus, ProductError } from '@lorasmith/contracts';
+import { bytesText } from '../human-units.js';
 import { createJobProgress } from '../job-progress.js';
 import { reportText } from '../report-text.js';
 import { type Command, type CommandContext, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
@@ -77,6 +78,54 @@ export const JOB_COMMANDS: Command[] = [
     },
   },
   {
+    name: 'jobs resume',
+    positionals: ['ID'],
+    summary: 'Go on with a failed or cancelled job from its last checkpoint; --watch follows it',
+    options: { watch: { type: 'boolean' } },
+    async run(context) {
+      const job = await context.client.resumeJob(context.positionals[0]!, context);
+      if (context.values.watch) return await watch(context, job.id);
+      return print(context, job, `${job.id}  ${job.status}`);
+    },
+  },
+  {
+    name: 'jobs checkpoints',
+    positionals: ['ID'],
+    summary: 'The checkpoints that are kept of a job',
+    async run(context) {
+      const checkpoints = await context.client.checkpoints(context.positionals[0]!, context);
+      const rows = checkpoints.map((one) => [
+        String(one.step),
+        one.epoch?.toFixed(2) ?? '-',
+        one.train_loss?.toFixed(4) ?? '-',
+        one.eval_loss?.toFixed(4) ?? '-',
+        bytesText(one.bytes),
+        [one.is_best ? 'best' : '', one.is_last ? 'last' : ''].filter(Boolean).join(', ') || '-',
+      ]);
+      return print(context, checkpoints, textTable(['STEP', 'EPOCH', 'LOSS', 'EVAL LOSS', 'SIZE', ''], rows));
+    },
+  },
+  {
+    name: 'jobs publish',
+    positionals: ['ID', 'STEP'],
+    summary: 'Make an adapter of a checkpoint: a step, or best, or last; --watch follows it',
+    options: { name: { type: 'string' }, 'idempotency-key': { type: 'string' }, watch: { type: 'boolean' } },
+    help: [
+      '--name NAME                   of the adapter',
+      '--idempotency-key KEY         makes the call safe to repeat',
+    ],
+    async run(context) {
+      const [id, step] = context.positionals as [string, string];
+      const job = await context.client.publishCheckpoint(id, checkpointOf(step), {
+        name: context.values.name as string | undefined,
+        idempotencyKey: context.values['idempotency-key'] as string | undefined,
+        signal: context.signal,
+      });
+      if (context.values.watch) return await watch(context, job.id);
+      return print(context, job, `${job.id}  ${job.status}`);
+    },
+  },
+  {
     name: 'jobs delete',
     positionals: ['ID'],
     summary: 'Delete the record of a job that has ended',
@@ -100,6 +149,12 @@ async function createJob(context: CommandContext): Promise<number> {
   const job = await client.createJob(request, { idempotencyKey, signal });
   if (values.watch) return await watch(context, job.id);
   return print(context, job, `${job.id}  ${job.status}`);
+}
+
+function checkpointOf(step: string): number | 'best' | 'last' {
+  if (step === 'best' || step === 'last') return step;
+  if (/^\d{1,10}$/.test(step)) return Number(step);
+  throw new ProductError('invalid_request', `${JSON.stringify(step)} is no step; give a number, best or last.`);
 }
 
 async function readRequest(file: string): Promise<Partial<JobRequest>> {

@@ -1,5 +1,5 @@
 import { openExampleStore } from '@lorasmith/planning';
-import { BaseModelCache, engine, train, useFusedOps } from '@lorasmith/training';
+import { BaseModelCache, engine, publishCheckpoint, train, useFusedOps } from '@lorasmith/training';
 import { loadingLog } from './loading-log.js';
 import { serveTrainer } from './serve-trainer.js';
 
@@ -11,7 +11,13 @@ const cache = new BaseModelCache();
 const onLoading = loadingLog(console.log);
 
 serveTrainer({
-  train: async ({ spec, dataset, machine, tokens, paths }, { signal, onEvent }) => {
+  train: async (order, { signal, onEvent }) => {
+    if ('checkpoint' in order) {
+      const { spec, checkpoint, paths } = order;
+      const { folder: checkpointFolder, step } = checkpoint;
+      return await publishCheckpoint({ spec, checkpointFolder, step, ...paths, signal, onEvent, onLoading, cache });
+    }
+    const { spec, dataset, machine, tokens, paths } = order;
     const examples = await openExampleStore(tokens);
     return await train({ spec, dataset, machine, examples, ...paths, signal, onEvent, onLoading, cache });
   },

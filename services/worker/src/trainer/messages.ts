@@ -12,7 +12,8 @@ import type {
 import type { ExampleStoreOptions } from '@lorasmith/planning';
 
 /**
- * Why a training is stopped before its end. `cancel`: the user wants it, nothing is kept. `shutdown`: the worker ends,
+ * Why a training is stopped before its end. `cancel`: the user wants it; a checkpoint is saved unless that takes long.
+ * `shutdown`: the worker ends,
  * a checkpoint is saved. `recycle`: the trainer has used up its handles, a checkpoint is saved. `lost-lock`: another
  * worker may have the job, nothing may be written any more.
  */
@@ -40,15 +41,27 @@ export interface TrainingOrder {
   paths: TrainingPaths;
 }
 
+/** All that a trainer needs to make an adapter of a checkpoint. */
+export interface PublishOrder {
+  job: JobId;
+  spec: JobSpec;
+  /** Of the job that trained. */
+  checkpoint: { folder: string; step: number };
+  paths: Pick<TrainingPaths, 'modelFolder' | 'outputFolder'>;
+}
+
+export type TrainerOrder = TrainingOrder | PublishOrder;
+
 /** What a finished training tells about its adapter. */
 export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'lora' | 'versions' | 'probe' | 'checks'> & {
+  dataset: NonNullable<AdapterManifest['dataset']>;
   report: Report;
   result: TrainingResult;
 };
 
 /** From the worker to its trainer. `run` numbers the orders of one trainer, so that a late word about one is known. */
 export type TrainerRequest =
-  | { type: 'train'; run: number; order: TrainingOrder }
+  | { type: 'train'; run: number; order: TrainerOrder }
   | { type: 'stop'; run: number; reason: StopReason };
 
 /** From the trainer to its worker. Any of them proves that the trainer lives; `heartbeat` says nothing else. */

@@ -1,5 +1,6 @@
 import { type JobFailure, type NewJobEvent, ProductError } from '@lorasmith/contracts';
-import type { StopReason, TrainerReply, TrainerRequest, TrainingOrder, TrainingOutcome } from './messages.js';
+import { asStorageError } from '@lorasmith/storage';
+import type { StopReason, TrainerOrder, TrainerReply, TrainerRequest, TrainingOutcome } from './messages.js';
 
 const HEARTBEAT_MS = 5_000;
 /** How TensorFlow words that an allocation failed. */
@@ -7,7 +8,7 @@ const OUT_OF_MEMORY = /OOM when allocating|RESOURCE_EXHAUSTED|Array buffer alloc
 
 export interface TrainerProgram {
   train: (
-    order: TrainingOrder,
+    order: TrainerOrder,
     callbacks: { signal: AbortSignal; onEvent: (event: NewJobEvent) => void },
   ) => Promise<TrainingOutcome>;
 }
@@ -21,7 +22,7 @@ export function serveTrainer({ train }: TrainerProgram): void {
     if (process.connected) process.send?.(message, undefined, {}, () => {});
   };
 
-  const take = async (run: number, order: TrainingOrder) => {
+  const take = async (run: number, order: TrainerOrder) => {
     const stopping = new AbortController();
     current = { run, stopping };
     try {
@@ -34,9 +35,10 @@ export function serveTrainer({ train }: TrainerProgram): void {
       if (stopping.signal.aborted && error instanceof ProductError && error.code === 'cancelled') {
         reply({ type: 'stopped', run });
       } else {
+        const known = asStorageError(error);
         // The stack is for whoever runs the service; the user gets the sentence.
-        if (!(error instanceof ProductError)) console.error(error);
-        reply({ type: 'failed', run, failure: failureOf(error) });
+        if (!(known instanceof ProductError)) console.error(error);
+        reply({ type: 'failed', run, failure: failureOf(known) });
       }
     } finally {
       current = undefined;

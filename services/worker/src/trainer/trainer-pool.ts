@@ -1,5 +1,5 @@
 import type { ModelName } from '@lorasmith/contracts';
-import type { TrainingOrder } from './messages.js';
+import type { TrainerOrder } from './messages.js';
 import { isRetryable } from './trainer-failure.js';
 import type { TrainCallbacks, TrainerProcess, TrainingResult } from './trainer-process.js';
 
@@ -19,8 +19,10 @@ export const DEFAULT_POOL_TIMES = { idleMs: 600_000, recycleAfterMs: 7_200_000 }
 
 /** The trainer of the base model in use, one at a time: the next job on the same model finds it loaded. */
 export interface TrainerPool {
+  /** Process number of the trainer that there is now. */
+  readonly trainerPid: number | undefined;
   /** Trains, in more than one trainer if it takes longer than one may live. */
-  train(order: TrainingOrder, callbacks: TrainCallbacks): Promise<TrainingResult>;
+  train(order: TrainerOrder, callbacks: TrainCallbacks): Promise<TrainingResult>;
   close(): Promise<void>;
 }
 
@@ -47,6 +49,9 @@ export function createTrainerPool({ fork, idleMs, recycleAfterMs }: TrainerPoolO
   };
 
   return {
+    get trainerPid() {
+      return warm?.trainer.usable ? warm.trainer.pid : undefined;
+    },
     async train(order, { signal, onEvent }) {
       for (;;) {
         const trainer = await trainerFor(order.spec.base_model);

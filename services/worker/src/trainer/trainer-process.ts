@@ -1,8 +1,8 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
-import type { JobFailure, NewJobEvent } from '@lorasmith/contracts';
-import type { StopReason, TrainerReply, TrainerRequest, TrainingOrder, TrainingOutcome } from './messages.js';
+import type { JobFailure, JobId, NewJobEvent } from '@lorasmith/contracts';
+import type { StopReason, TrainerOrder, TrainerReply, TrainerRequest, TrainingOutcome } from './messages.js';
 import { exitFailure } from './trainer-failure.js';
 
 /** Lines of a trainer's output kept to say why it crashed. */
@@ -35,8 +35,8 @@ export interface TrainerProcessOptions {
   arguments?: readonly string[];
   environment: NodeJS.ProcessEnv;
   limits: TrainerLimits;
-  /** Gets each line that the trainer writes to its standard output or error. */
-  onLine: (line: string) => void;
+  /** Gets each line that the trainer writes to its standard output or error, and the job it had then. */
+  onLine: (line: string, job: JobId | undefined) => void;
 }
 
 export interface TrainCallbacks {
@@ -52,18 +52,21 @@ export type TrainingResult =
 
 /** One trainer: a process of its own that trains one job at a time and is watched while it does. */
 export interface TrainerProcess {
+  /** Its process number. */
+  readonly pid: number | undefined;
   /** False once it has ended or is about to. */
   readonly usable: boolean;
   /** Time spent training so far, all jobs together. */
   readonly trainedMs: number;
   /** Never rejects for what the trainer does: a crash, a silence and a stop are results. */
-  train(order: TrainingOrder, callbacks: TrainCallbacks): Promise<TrainingResult>;
+  train(order: TrainerOrder, callbacks: TrainCallbacks): Promise<TrainingResult>;
   /** Lets it go, then kills it; resolves when it is gone. */
   end(): Promise<void>;
 }
 
 interface Run {
   number: number;
+  job: JobId;
   onEvent: (event: NewJobEvent) => void;
   settle: (result: TrainingResult) => void;
   stopReason: StopReason | undefined;
@@ -78,7 +81,7 @@ export function forkTrainer(options: TrainerProcessOptions): TrainerProcess {
     serialization: 'advanced',
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
-  const lines = keepLines(child, options.onLine);
+  const lines = keepLines(child, (line) => options.onLine(line, run?.job));
   const exited = new Promise<void>((resolve) => {
     child.once('exit', () => resolve());
     child.once('error', () => resolve());
@@ -88,6 +91,8 @@ export function forkTrainer(options: TrainerProcessOptions): TrainerProcess {
   let trainedMs = 0;
   let run: Run | undefined;
   let runs = 0;
+  /** Whether it has said anything yet: before that it holds nothing, and cannot hear. */
+  let hasSpoken = false;
   let killedFor: JobFailure | undefined;
   let silence: NodeJS.Timeout | undefined;
 
@@ -121,6 +126,7 @@ export function forkTrainer(options: TrainerProcessOptions): TrainerProcess {
   child.once('close', (code, signal) => onGone(code, signal));
 
   child.on('message', (reply: TrainerReply) => {
+    hasSpoken = true;
     if (run === undefined) return;
     listen();
     if (reply.type === 'heartbeat' || reply.run !== run.number) return;
@@ -142,6 +148,7 @@ export function forkTrainer(options: TrainerProcessOptions): TrainerProcess {
   };
 
   return {
+    pid: child.pid,
     get usable() {
       return usable && child.connected;
     },
@@ -157,11 +164,13 @@ export function forkTrainer(options: TrainerProcessOptions): TrainerProcess {
         const stop = () => {
           const reason = signal.reason as StopReason;
           current.stopReason = reason;
+          if (!hasSpoken) return kill();
           send({ type: 'stop', run: number, reason });
           stopTimer = setTimeout(kill, limits.stopMs[reason]);
         };
         const current: Run = {
           number,
+          job: order.job,
           onEvent,
           stopReason: undefined,
           settle(result) {

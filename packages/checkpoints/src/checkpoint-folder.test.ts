@@ -1,0 +1,178 @@
+import { mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { Checkpoint } from './checkpoint.js';
+import {
+  latestCheckpoint as latestOf,
+  listCheckpoints,
+  readCheckpoint,
+  removeHalfWritten,
+  saveCheckpoint,
+} from './checkpoint-folder.js';
+
+let folder: string;
+beforeEach(async () => {
+  folder = join(await mkdtemp(join(tmpdir(), 'checkpoint-')), 'checkpoints');
+});
+afterEach(() => rm(join(folder, '..'), { recursive: true }));
+
+const latestCheckpoint = (path: string, run: string) => latestOf(path, [run]);
+
+function checkpointAt(step: number, run = 'run', best: number | null = null): Checkpoint {
+  return {
+    step,
+    parameters: Float32Array.of(step, 0.1, -3),
+    firstMoment: Float32Array.of(1e-9, step, 2),
+    secondMoment: Float32Array.of(0, 1e-20, step),
+    losses: Float32Array.from({ length: step }, (_, i) => 5 - i / 10),
+    progress: {
+      run,
+      tokens: 100 * step,
+      trainedTokens: 10 * step,
+      seconds: 1.5,
+      epoch: step / 10,
+      trainLoss: 5 - step / 10,
+      evaluationBefore: { loss: 2, perplexity: 7.4, accuracy: null, tokens: 9 },
+      evaluation: { loss: 1 / step, perplexity: null, accuracy: null, tokens: 9 },
+      evaluations:
+        best === null
+          ? null
+          : {
+              best: { step: best, evaluation: { loss: 1 / best, perplexity: null, accuracy: null, tokens: 9 } },
+              reference: 1 / best,
+              withoutGain: 1,
+            },
+      adapter: null,
+    },
+  };
+}
+
+const fileOf = (step: number) => `step-${String(step).padStart(10, '0')}.safetensors`;
+const path = (step: number) => join(folder, fileOf(step));
+
+test('what is saved is read back, number for number', async () => {
+  await saveCheckpoint(folder, checkpointAt(7));
+  expect(await latestCheckpoint(folder, 'run')).toEqual(checkpointAt(7));
+});
+
+test('where there is none, or no folder', async () => {
+  expect(await latestCheckpoint(folder, 'run')).toBeNull();
+  await saveCheckpoint(folder, checkpointAt(1));
+  await rm(path(1));
+  expect(await latestCheckpoint(folder, 'run')).toBeNull();
+});
+
+test('the newest is taken, by number and not by name or time; two are kept', async () => {
+  for (const step of [1, 2, 10]) await saveCheckpoint(folder, checkpointAt(step));
+  expect((await readdir(folder)).sort()).toEqual([fileOf(2), fileOf(10)]);
+  expect((await latestCheckpoint(folder, 'run'))!.step).toBe(10);
+});
+
+test.each([
+  ['cut off in its tensors', async (file: string) => truncate(file, (await stat(file)).size - 10)],
+  ['cut off in its header', (file: string) => truncate(file, 40)],
+  ['empty', (file: string) => truncate(file, 0)],
+  ['of other bytes', (file: string) => writeFile(file, 'not a checkpoint at all')],
+])('a newest file that is %s: the one before is taken', async (_, damage) => {
+  await saveCheckpoint(folder, checkpointAt(1));
+  await saveCheckpoint(folder, checkpointAt(2));
+  await damage(path(2));
+  expect(await latestCheckpoint(folder, 'run')).toEqual(checkpointAt(1));
+});
+
+test('a file that a killed process left half written is not looked at', async () => {
+  await saveCheckpoint(folder, checkpointAt(1));
+  await writeFile(`${path(2)}.0123456789ab.tmp`, 'half');
+  expect((await latestCheckpoint(folder, 'run'))!.step).toBe(1);
+});
+
+test("another run's is not taken", async () => {
+  await saveCheckpoint(folder, checkpointAt(5, 'other'));
+  expect(await latestCheckpoint(folder, 'run')).toBeNull();
+  await saveCheckpoint(folder, checkpointAt(3));
+  expect(await latestCheckpoint(folder, 'run')).toEqual(checkpointAt(3));
+});
+
+test('what is saved stays, though another run came further in the same folder', async () => {
+  for (const step of [50, 60]) await saveCheckpoint(folder, checkpointAt(step, 'other'));
+  await saveCheckpoint(folder, checkpointAt(10));
+  expect(await latestCheckpoint(folder, 'run')).toEqual(checkpointAt(10));
+  await saveCheckpoint(folder, checkpointAt(20));
+  expect((await readdir(folder)).sort()).toEqual([fileOf(10), fileOf(20)]);
+});
+
+test('a checkpoint saved again for the same step replaces the first', async () => {
+  await saveCheckpoint(folder, checkpointAt(4, 'other'));
+  await saveCheckpoint(folder, checkpointAt(4));
+  expect(await latestCheckpoint(folder, 'run')).toEqual(checkpointAt(4));
+  expect(await readdir(folder)).toEqual([fileOf(4)]);
+});
+
+test('the best one stays, and the best that the one before knew, should the newest be damaged', async () => {
+  await saveCheckpoint(folder, checkpointAt(1, 'run', 1));
+  await saveCheckpoint(folder, checkpointAt(2, 'run', 1));
+  await saveCheckpoint(folder, checkpointAt(3, 'run', 1));
+  expect((await readdir(folder)).sort()).toEqual([1, 2, 3].map(fileOf));
+  await saveCheckpoint(folder, checkpointAt(4, 'run', 4));
+  expect((await readdir(folder)).sort()).toEqual([1, 3, 4].map(fileOf));
+  await saveCheckpoint(folder, checkpointAt(5, 'run', 4));
+  expect((await readdir(folder)).sort()).toEqual([4, 5].map(fileOf));
+});
+
+test('at the end of a run the best and the last are kept', async () => {
+  for (const step of [2, 3, 4]) await saveCheckpoint(folder, checkpointAt(step, 'run', 2));
+  await saveCheckpoint(folder, checkpointAt(5, 'run', 2), { before: 0 });
+  expect((await readdir(folder)).sort()).toEqual([2, 5].map(fileOf));
+});
+
+test('one that comes too late does not remove what the same run saved further on', async () => {
+  for (const step of [20, 30]) await saveCheckpoint(folder, checkpointAt(step));
+  await saveCheckpoint(folder, checkpointAt(10));
+  expect((await latestCheckpoint(folder, 'run'))!.step).toBe(30);
+});
+
+test('a damaged one goes with the next that is saved', async () => {
+  await saveCheckpoint(folder, checkpointAt(9));
+  await truncate(path(9), 40);
+  await saveCheckpoint(folder, checkpointAt(4));
+  expect(await readdir(folder)).toEqual([fileOf(4)]);
+});
+
+test('they are listed newest first, without their tensors being read', async () => {
+  for (const step of [1, 2]) await saveCheckpoint(folder, checkpointAt(step));
+  await writeFile(path(3), 'not a checkpoint at all');
+  const listed = await listCheckpoints(folder);
+  expect(listed.map(({ step }) => step)).toEqual([2, 1]);
+  const [{ bytes, savedAt, progress }] = listed as [(typeof listed)[0]];
+  expect(bytes).toBe((await stat(path(2))).size);
+  expect(Math.abs(Date.now() - savedAt.getTime())).toBeLessThan(600_000);
+  expect(progress).toEqual(checkpointAt(2).progress);
+  expect(await listCheckpoints(join(folder, 'nowhere'))).toEqual([]);
+});
+
+test('one is read by its step; where it is gone or damaged that is said', async () => {
+  await saveCheckpoint(folder, checkpointAt(3));
+  expect(await readCheckpoint(folder, 3)).toEqual(checkpointAt(3));
+  await expect(readCheckpoint(folder, 4)).rejects.toMatchObject({ code: 'checkpoint_not_found' });
+  await truncate(path(3), 40);
+  await expect(readCheckpoint(folder, 3)).rejects.toMatchObject({ code: 'checkpoint_not_found' });
+});
+
+test('a file of the first version, which said less, is gone on from', async () => {
+  const { progress, ...tensors } = checkpointAt(2);
+  const { run, tokens, trainedTokens, seconds, evaluationBefore } = progress;
+  const old = { run, tokens, trainedTokens, seconds, evaluationBefore };
+  await saveCheckpoint(folder, { ...tensors, progress: old as typeof progress });
+  const later = { epoch: null, trainLoss: null, evaluation: null, evaluations: null, adapter: null };
+  expect(await latestCheckpoint(folder, 'run')).toEqual({ ...tensors, progress: { ...old, ...later } });
+});
+
+test('what killed writers left is removed, and nothing else', async () => {
+  await saveCheckpoint(folder, checkpointAt(1));
+  await writeFile(`${path(2)}.0123456789ab.tmp`, 'half');
+  await writeFile(join(folder, 'of-somebody-else.tmp'), '');
+  await removeHalfWritten(folder);
+  expect((await readdir(folder)).sort()).toEqual(['of-somebody-else.tmp', fileOf(1)]);
+  await removeHalfWritten(join(folder, 'nowhere'));
+});

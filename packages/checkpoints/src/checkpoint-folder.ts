@@ -1,0 +1,96 @@
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ProductError } from '@lorasmith/contracts';
+import type { Checkpoint } from './checkpoint.js';
+import {
+  type CheckpointDescription,
+  describeCheckpoint,
+  readCheckpoint as readFile,
+  writeCheckpoint,
+} from './checkpoint-file.js';
+
+const NAME = /^step-(\d{10})\.safetensors$/;
+const TEMPORARY = /^step-\d{10}\.safetensors\.[0-9a-f]+\.tmp$/;
+
+const nameOf = (step: number) => `step-${String(step).padStart(10, '0')}.safetensors`;
+
+export interface SaveOptions {
+  /**
+   * Checkpoints before this one that are kept, besides the best of each: the newest may be damaged when it is needed.
+   * @defaultValue 1
+   */
+  before?: number;
+}
+
+/**
+ * Saves a checkpoint, then removes what is no longer needed: older ones, and those of other runs in this folder. Those of
+ * the same run that are further stay: where a worker lost its job without knowing it yet, they are the next worker's.
+ *
+ * @throws ProductError `storage_full`
+ */
+export async function saveCheckpoint(
+  folder: string,
+  checkpoint: Checkpoint,
+  { before = 1 }: SaveOptions = {},
+): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  await writeCheckpoint(join(folder, nameOf(checkpoint.step)), checkpoint);
+  const all = await listSteps(folder);
+  const known = await Promise.all(all.map((step) => describeCheckpoint(join(folder, nameOf(step)))));
+  const ofRun = known.filter((one) => one !== null).filter(({ progress }) => progress.run === checkpoint.progress.run);
+  const ahead = ofRun.filter(({ step }) => step > checkpoint.step);
+  const newest = ofRun.filter(({ step }) => step <= checkpoint.step).slice(0, 1 + before);
+  const kept = new Set(
+    [...ahead, ...newest].flatMap(({ step, progress }) => [step, progress.evaluations?.best?.step ?? step]),
+  );
+  for (const step of all) if (!kept.has(step)) await rm(join(folder, nameOf(step)), { force: true });
+}
+
+/**
+ * The newest checkpoint that can be read.
+ * @param runs see {@link CheckpointProgress.run}; one of any of them
+ * @returns null when there is none
+ */
+export async function latestCheckpoint(folder: string, runs: readonly string[]): Promise<Checkpoint | null> {
+  for (const step of await listSteps(folder)) {
+    const checkpoint = await readFile(join(folder, nameOf(step)));
+    if (checkpoint !== null && runs.includes(checkpoint.progress.run)) return checkpoint;
+  }
+  return null;
+}
+
+/** @throws ProductError `checkpoint_not_found` */
+export async function readCheckpoint(folder: string, step: number): Promise<Checkpoint> {
+  const checkpoint = await readFile(join(folder, nameOf(step)));
+  if (checkpoint !== null) return checkpoint;
+  throw new ProductError('checkpoint_not_found', `There is no readable checkpoint of step ${step} any more.`);
+}
+
+/** All that can be read, newest first. */
+export async function listCheckpoints(folder: string): Promise<CheckpointDescription[]> {
+  const steps = await listSteps(folder);
+  const known = await Promise.all(steps.map((step) => describeCheckpoint(join(folder, nameOf(step)))));
+  return known.filter((one) => one !== null);
+}
+
+/** Removes what writers that were killed left half written. Call it where nobody is writing. */
+export async function removeHalfWritten(folder: string): Promise<void> {
+  for (const name of await namesIn(folder)) {
+    if (TEMPORARY.test(name)) await rm(join(folder, name), { force: true });
+  }
+}
+
+/** Newest first. */
+async function listSteps(folder: string): Promise<number[]> {
+  const steps = (await namesIn(folder)).flatMap((name) => NAME.exec(name)?.[1] ?? []).map(Number);
+  return steps.sort((a, b) => b - a);
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}

@@ -1,0 +1,10 @@
+export * from './checkpoint.js';
+export { type CheckpointDescription, describeCheckpoint } from './checkpoint-file.js';
+export {
+  latestCheckpoint,
+  listCheckpoints,
+  readCheckpoint,
+  removeHalfWritten,
+  type SaveOptions,
+  saveCheckpoint,
+} from './checkpoint-folder.js';

@@ -1,0 +1,50 @@
+import type { EvaluationProgress } from '@lorasmith/checkpoints';
+import type { EarlyStopping, Evaluation } from '@lorasmith/contracts';
+
+/**
+ * Knows the best evaluation so far, and when further training brings nothing more.
+ *
+ * Best is the lowest loss. For early stopping, as in Keras and Lightning, a gain is a loss that is more than `min_delta`
+ * below the last one that was a gain; after `patience` evaluations without one training is over.
+ */
+export class EvaluationWatch {
+  readonly #earlyStopping: EarlyStopping | null;
+  #progress: EvaluationProgress = { best: null, reference: null, withoutGain: 0 };
+
+  constructor(earlyStopping: EarlyStopping | null) {
+    this.#earlyStopping = earlyStopping;
+  }
+
+  /** For the checkpoint. */
+  get progress(): EvaluationProgress {
+    return this.#progress;
+  }
+
+  /** Goes on from a checkpoint. */
+  restore(progress: EvaluationProgress): void {
+    this.#progress = progress;
+  }
+
+  get best(): EvaluationProgress['best'] {
+    return this.#progress.best;
+  }
+
+  /** Whether training is to end now. */
+  get isExhausted(): boolean {
+    return this.#earlyStopping !== null && this.#progress.withoutGain >= this.#earlyStopping.patience;
+  }
+
+  add(step: number, evaluation: Evaluation): void {
+    const { best, reference, withoutGain } = this.#progress;
+    const { loss } = evaluation;
+    // A loss that is no number is never lower than another.
+    const isBest = Number.isFinite(loss) && (best === null || loss < best.evaluation.loss);
+    const isGain =
+      Number.isFinite(loss) && (reference === null || reference - loss > (this.#earlyStopping?.min_delta ?? 0));
+    this.#progress = {
+      best: isBest ? { step, evaluation } : best,
+      reference: isGain ? loss : reference,
+      withoutGain: isGain ? 0 : withoutGain + 1,
+    };
+  }
+}

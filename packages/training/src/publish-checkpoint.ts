@@ -1,0 +1,97 @@
+import { type Checkpoint, type CheckpointAdapter, readCheckpoint } from '@lorasmith/checkpoints';
+import { type JobSpec, type NewJobEvent, ProductError } from '@lorasmith/contracts';
+import { LoraAdapter } from '@lorasmith/lora';
+import { digestWeights, readModelFolder } from '@lorasmith/model-folder';
+import type { LoadOptions } from '@lorasmith/models';
+import { tensorOf } from '@lorasmith/tensor';
+import { BaseModelCache } from './base-model-cache.js';
+import { throwIfStopped } from './breathe.js';
+import { thinnedLosses } from './thinned-losses.js';
+import { type TrainOutcome, trainedOutcome } from './trained-outcome.js';
+
+export interface PublishCheckpointOptions {
+  /** Of the job that trained. */
+  spec: JobSpec;
+  /** Folder of the base model. */
+  modelFolder: string;
+  /** The checkpoints of the job that trained. */
+  checkpointFolder: string;
+  step: number;
+  /** The PEFT files are written here; it must exist. */
+  outputFolder: string;
+  signal: AbortSignal;
+  /** report-ready, checkpoint-loaded. */
+  onEvent(event: NewJobEvent): void;
+  /** Called as the base model's weights arrive. */
+  onLoading?: NonNullable<LoadOptions['onProgress']>;
+  /** Keeps the base model for the next job; default: the model is freed at the end. */
+  cache?: BaseModelCache;
+}
+
+/**
+ * Makes an adapter of a checkpoint as the end of a training makes one of its last state, with the same checks. Nothing is
+ * trained, and the data is not needed.
+ *
+ * @throws ProductError checkpoint_not_found; invalid_job when the base has other weights by now; model_*; cancelled; and
+ * as trainedOutcome
+ */
+export async function publishCheckpoint(options: PublishCheckpointOptions): Promise<TrainOutcome> {
+  const { spec, step, outputFolder, signal, onEvent } = options;
+  const checkpoint = await readCheckpoint(options.checkpointFolder, step);
+  const made = checkpoint.progress.adapter;
+  if (made === null) throw tooOld(step);
+  const model = await readModelFolder(options.modelFolder);
+  checkWeights(made, await digestWeights(model, { signal }), step);
+  onEvent({ type: 'report-ready', data: { report: made.report } });
+
+  const cache = options.cache ?? new BaseModelCache();
+  try {
+    const precision = made.report.precision.chosen ?? 'float32';
+    const base = await cache.get(model, precision, made.base_model.weights_sha256, {
+      onProgress: (progress) => {
+        throwIfStopped(signal);
+        options.onLoading?.(progress);
+      },
+    });
+    const { dropout } = spec.lora;
+    const adapter = new LoraAdapter(base.slots, { targets: made.targets, dropout, seed: spec.training.seed });
+    try {
+      adapter.setParameters(tensorOf(checkpoint.parameters, [checkpoint.parameters.length]));
+      onEvent({ type: 'checkpoint-loaded', data: { step } });
+      const { base_model, dataset, report } = made;
+      const trained = { base_model, dataset, report, result: resultAt(checkpoint) };
+      return await trainedOutcome({ base, model, adapter, outputFolder, signal, trained });
+    } finally {
+      adapter.detach();
+    }
+  } finally {
+    if (options.cache === undefined) cache.dispose();
+  }
+}
+
+/** What the training had come to by then. */
+function resultAt({ step, losses, progress }: Checkpoint): Omit<TrainOutcome['result'], 'peak_memory_bytes'> {
+  return {
+    steps: step,
+    tokens: progress.tokens,
+    trained_tokens: progress.trainedTokens,
+    seconds: progress.seconds,
+    first_loss: losses[0]!,
+    last_loss: losses.at(-1)!,
+    losses: thinnedLosses(losses),
+    evaluation_before: progress.evaluationBefore,
+    evaluation_after: progress.evaluation,
+    adapter_step: step,
+  };
+}
+
+function checkWeights({ base_model }: CheckpointAdapter, weightsSha256: string, step: number): void {
+  if (base_model.weights_sha256 === weightsSha256) return;
+  const message = `The base model ${base_model.name} has other weights than those that the checkpoint of step ${step} was trained on. Put them back, or train again.`;
+  throw new ProductError('invalid_job', message, { param: 'base_model' });
+}
+
+function tooOld(step: number): ProductError {
+  const message = `The checkpoint of step ${step} was saved by an earlier version and does not say what it was made from. Resume its job: the next checkpoints will.`;
+  return new ProductError('invalid_job', message, { param: 'step' });
+}

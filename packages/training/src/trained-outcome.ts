@@ -1,0 +1,39 @@
+import type { AdapterManifest } from '@lorasmith/contracts';
+import type { LoraAdapter } from '@lorasmith/lora';
+import type { ModelFolder } from '@lorasmith/model-folder';
+import type { Classifier, Decoder } from '@lorasmith/models';
+import { engine, kernelsInUse } from '@lorasmith/tensor';
+import { writeCheckedAdapter } from './publishing/write-checked-adapter.js';
+
+/** What the manifest of the adapter says of its training. */
+export type TrainOutcome = {
+  [Field in 'base_model' | 'dataset' | 'report' | 'lora' | 'result' | 'versions' | 'probe' | 'checks']: NonNullable<
+    AdapterManifest[Field]
+  >;
+};
+
+export interface TrainedOutcomeOptions {
+  /** In memory, with the adapter on it. */
+  base: Decoder | Classifier;
+  model: ModelFolder;
+  adapter: LoraAdapter;
+  /** The PEFT files are written here; it must exist. */
+  outputFolder: string;
+  signal: AbortSignal;
+  trained: Pick<TrainOutcome, 'base_model' | 'dataset' | 'report'> & {
+    result: Omit<TrainOutcome['result'], 'peak_memory_bytes'>;
+  };
+}
+
+/** Writes and checks an adapter as it is in memory, and says all that its manifest will. @throws as writeCheckedAdapter */
+export async function trainedOutcome(options: TrainedOutcomeOptions): Promise<TrainOutcome> {
+  const { trained, ...adapter } = options;
+  const written = await writeCheckedAdapter(adapter);
+  return {
+    ...trained,
+    ...written,
+    // Linux gives kilobytes.
+    result: { ...trained.result, peak_memory_bytes: process.resourceUsage().maxRSS * 1024 },
+    versions: { tensorflow: engine.version, kernels: kernelsInUse(), node: process.versions.node },
+  };
+}

@@ -1,0 +1,125 @@
+import { copyFile, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import path from 'node:path';
+import type { JobId } from '@lorasmith/contracts';
+import type { BundleStore } from '@lorasmith/storage';
+
+/**
+ * Keeps the checkpoints of jobs where other hosts find them, a bundle for each. Its id says the job, the file and when
+ * it was written: a file of the same step of another run is another bundle.
+ */
+export interface CheckpointMirror {
+  /** Brings into the folder what any host has stored of the job and is not there, or there older. */
+  restore(job: JobId, folder: string): Promise<void>;
+  /**
+   * Stores what is new in the folder; then removes what this mirror had stored or restored and is no longer there. What
+   * it does not know is another worker's and stays.
+   */
+  store(job: JobId, folder: string): Promise<void>;
+  /** Removes all of the job. */
+  remove(job: JobId): Promise<void>;
+  /** The jobs of which something is stored. */
+  jobs(): Promise<JobId[]>;
+}
+
+const FILE = /^step-\d{10}\.safetensors$/;
+const ID = /^(job_[0-9a-z]+)\.(step-\d{10})\.([0-9a-z]{1,12})$/;
+
+interface StoredCheckpoint {
+  id: string;
+  name: string;
+  writtenMs: number;
+}
+
+export function createCheckpointMirror(bundles: BundleStore): CheckpointMirror {
+  /** By job: what this mirror answers for. */
+  const known = new Map<JobId, Set<string>>();
+  const knownOf = (job: JobId) => {
+    const ids = known.get(job) ?? new Set();
+    known.set(job, ids);
+    return ids;
+  };
+  const storedOf = async (job: JobId): Promise<StoredCheckpoint[]> =>
+    (await bundles.list(`${job}.`)).flatMap((id) => {
+      const [, , step, written] = ID.exec(id) ?? [];
+      return step === undefined ? [] : [{ id, name: `${step}.safetensors`, writtenMs: Number.parseInt(written!, 36) }];
+    });
+
+  return {
+    async restore(job, folder) {
+      const stored = await storedOf(job);
+      for (const { id, name, writtenMs } of stored) {
+        const there = await writtenAt(path.join(folder, name));
+        if (there !== null && there >= writtenMs) {
+          if (there === writtenMs) knownOf(job).add(id);
+          continue;
+        }
+        const held = await bundles.hold(id);
+        const temporary = path.join(folder, `${name}.restored.tmp`);
+        try {
+          await copyFile(held.path(name), temporary);
+          await utimes(temporary, new Date(), new Date(writtenMs));
+          await rename(temporary, path.join(folder, name));
+          knownOf(job).add(id);
+        } finally {
+          held.release();
+          await rm(temporary, { force: true });
+        }
+      }
+    },
+
+    async store(job, folder) {
+      const current = new Set<string>();
+      for (const name of (await readdir(folder)).filter((file) => FILE.test(file))) {
+        const file = path.join(folder, name);
+        const writtenMs = await writtenAt(file);
+        // Replaced by a newer one meanwhile.
+        if (writtenMs === null) continue;
+        const id = `${job}.${path.basename(name, '.safetensors')}.${writtenMs.toString(36)}`;
+        current.add(id);
+        if (knownOf(job).has(id)) continue;
+        await storeFile(bundles, { id, file, name });
+        knownOf(job).add(id);
+      }
+      for (const id of knownOf(job)) {
+        if (current.has(id)) continue;
+        await bundles.delete(id);
+        knownOf(job).delete(id);
+      }
+    },
+
+    async remove(job) {
+      known.delete(job);
+      for (const { id } of await storedOf(job)) await bundles.delete(id);
+    },
+
+    async jobs() {
+      return [...new Set((await bundles.list()).flatMap((id) => ID.exec(id)?.[1] ?? []))];
+    },
+  };
+}
+
+async function storeFile(
+  bundles: BundleStore,
+  { id, file, name }: { id: string; file: string; name: string },
+): Promise<void> {
+  const staging = await bundles.stage();
+  try {
+    await copyFile(file, path.join(staging.path, name));
+    await bundles.publish(staging, id);
+  } catch (error) {
+    // Replaced by a newer one before it was copied.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  } finally {
+    await staging.discard();
+  }
+}
+
+/** In whole milliseconds; null when it is not there. */
+async function writtenAt(file: string): Promise<number | null> {
+  try {
+    return Math.trunc((await stat(file)).mtimeMs);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+}
