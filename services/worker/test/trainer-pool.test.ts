@@ -12,7 +12,8 @@ import { aJobSpec, DATASET } from './a-job-spec.js';
 
 const PROGRAM = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
 const LIMITS: TrainerLimits = {
-  silenceMs: 1_500,
+  // More than a busy machine takes to start a process.
+  silenceMs: 30_000,
   stopMs: { cancel: 300, shutdown: 300, recycle: 2_000, 'lost-lock': 300 },
   endMs: 2_000,
 };
@@ -21,7 +22,7 @@ let folder: string;
 let pool: TrainerPool;
 let lines: string[];
 
-const makePool = (changes: { program?: string; idleMs?: number; recycleAfterMs?: number } = {}) =>
+const makePool = (changes: { program?: string; idleMs?: number; recycleAfterMs?: number; silenceMs?: number } = {}) =>
   createTrainerPool({
     ...DEFAULT_POOL_TIMES,
     ...changes,
@@ -29,7 +30,7 @@ const makePool = (changes: { program?: string; idleMs?: number; recycleAfterMs?:
       forkTrainer({
         program: changes.program ?? PROGRAM,
         environment: process.env,
-        limits: LIMITS,
+        limits: { ...LIMITS, silenceMs: changes.silenceMs ?? LIMITS.silenceMs },
         onLine: (line) => lines.push(line),
       }),
   });
@@ -61,10 +62,17 @@ function order(behaviour: string, baseModel = 'one'): TrainingOrder {
   };
 }
 
-const run = (behaviour: string, options: { signal?: AbortSignal; model?: string } = {}, events: NewJobEvent[] = []) =>
+const run = (
+  behaviour: string,
+  options: { signal?: AbortSignal; model?: string; onEvent?: () => void } = {},
+  events: NewJobEvent[] = [],
+) =>
   pool.train(order(behaviour, options.model), {
     signal: options.signal ?? new AbortController().signal,
-    onEvent: (event) => events.push(event),
+    onEvent: (event) => {
+      events.push(event);
+      options.onEvent?.();
+    },
   });
 
 const pidOf = (result: TrainingResult) =>
@@ -124,7 +132,6 @@ describe('a trainer that goes wrong', () => {
     ['crash', 'trainer_crashed', 'SIGABRT'],
     ['exit', 'trainer_crashed', 'exit code 3. Its last line: something broke'],
     ['be-killed', 'out_of_memory', 'memory ran out'],
-    ['hang', 'trainer_hung', 'no sign of life for 1.5 s'],
   ])('%s', async (behaviour, code, words) => {
     const result = await run(behaviour);
     expect(result).toMatchObject({
@@ -132,6 +139,14 @@ describe('a trainer that goes wrong', () => {
       failure: { code, message: expect.stringContaining(words), details: [] },
     });
     expect((await run('finish')).type).toBe('finished');
+  });
+
+  test('that is silent for too long is ended', async () => {
+    pool = makePool({ silenceMs: 500 });
+    expect(await run('hang')).toMatchObject({
+      type: 'failed',
+      failure: { code: 'trainer_hung', message: expect.stringContaining('no sign of life for 0.5 s') },
+    });
   });
 
   test('that cannot even start says so', async () => {
@@ -151,10 +166,8 @@ describe('a trainer that goes wrong', () => {
 describe('a stop', () => {
   test.each(['cancel', 'shutdown', 'lost-lock'] as const)('by %s is obeyed', async (reason) => {
     const stopping = new AbortController();
-    const running = run('stop-when-told', { signal: stopping.signal });
-    await sleep(500);
-    stopping.abort(reason);
-    expect(await running).toEqual({ type: 'stopped', reason });
+    const result = await run('stop-when-told', { signal: stopping.signal, onEvent: () => stopping.abort(reason) });
+    expect(result).toEqual({ type: 'stopped', reason });
     expect(await readdir(folder)).toEqual(reason === 'shutdown' ? ['step-1'] : []);
   });
 
@@ -167,12 +180,8 @@ describe('a stop', () => {
 
   test.each(['ignore-stop', 'hang'])('that finds a trainer deaf (%s) ends it', async (behaviour) => {
     const stopping = new AbortController();
-    const begin = Date.now();
-    const running = run(behaviour, { signal: stopping.signal });
-    await sleep(500);
-    stopping.abort('cancel');
-    expect(await running).toEqual({ type: 'stopped', reason: 'cancel' });
-    expect(Date.now() - begin).toBeLessThan(1_500);
+    const result = await run(behaviour, { signal: stopping.signal, onEvent: () => stopping.abort('cancel') });
+    expect(result).toEqual({ type: 'stopped', reason: 'cancel' });
     expect((await run('finish')).type).toBe('finished');
   });
 

@@ -20,6 +20,18 @@ import { aJobSpec, DATASET } from './a-job-spec.js';
 const FIXTURE_TRAINER = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
 const MODELS = fileURLToPath(new URL('../../../test/fixtures/reference', import.meta.url));
 
+const A_CHECKPOINT = {
+  object: 'checkpoint' as const,
+  step: 1,
+  epoch: 1,
+  train_loss: 1,
+  eval_loss: null,
+  is_best: false,
+  is_last: true,
+  bytes: 100,
+  created_at: '2026-01-01T00:00:00.000Z',
+};
+
 let server: RealRedis;
 let redis: Redis;
 let prefix: string;
@@ -148,7 +160,7 @@ describe('a job', () => {
     expect(manifest.dataset).toEqual({ id: DATASET, sha256: 'b'.repeat(64), rows: 1 });
     expect(manifest.files.map(({ name }) => name)).toEqual(['adapter_config.json', 'adapter_model.safetensors']);
     await eventually(async () => {
-      expect(await foldersOfJobs()).toEqual([]);
+      expect(await readdir(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']);
       expect(await queue.getJobState(id)).toBe('unknown');
     });
   });
@@ -225,7 +237,7 @@ describe('bad input', () => {
 });
 
 describe('a cancel', () => {
-  test('of a running job takes effect within two seconds and leaves nothing', async () => {
+  test('of a running job takes effect within two seconds and leaves only its checkpoints', async () => {
     await work();
     const id = await send('stop-when-told');
     await until(id, 'running');
@@ -234,7 +246,7 @@ describe('a cancel', () => {
     expect((await ended(id)).status).toBe('cancelled');
     expect(Date.now() - begin).toBeLessThan(2_000);
     expect((await typesOf(id)).at(-1)).toBe('job-cancelled');
-    await eventually(async () => expect(await foldersOfJobs()).toEqual([]));
+    await eventually(async () => expect(await readdir(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']));
     expect(await adapters.list()).toEqual([]);
     const next = await send('finish');
     expect((await ended(next)).status).toBe('succeeded');
@@ -280,6 +292,18 @@ describe('a worker that goes', () => {
     expect(started?.data).toEqual({ attempt: 2, worker: 'worker-2' });
   });
 
+  test('again and again costs no attempt', async () => {
+    // More often than a job may crash.
+    const id = await send('go-on');
+    for (let round = 1; round <= 4; round++) {
+      const worker = await work();
+      await until(id, 'running');
+      await worker.stop();
+      expect(await store.getJob(id)).toMatchObject({ status: 'queued', attempts: round });
+      expect((await queue.getJob(id))?.attemptsMade).toBe(0);
+    }
+  }, 60_000);
+
   test('with a job that was to be cancelled cancels it', async () => {
     const first = await work({ watchIntervalMs: 60_000 });
     const id = await send('stop-when-told');
@@ -323,6 +347,53 @@ describe('a lost job', () => {
     expect(await adapters.list()).toEqual([]);
     expect((await store.getJob(id))?.status).not.toBe('succeeded');
     if (other.outcome === 'started') await store.attempts.cancel(other.attempt);
+  });
+});
+
+describe('a resume', () => {
+  test('of a failed job gives it all its attempts again, under its id', async () => {
+    await work();
+    const id = await send('refuse');
+    expect(await ended(id)).toMatchObject({ status: 'failed', attempts: 1 });
+    await store.resumeJob(id);
+    expect(await ended(id)).toMatchObject({ status: 'failed', attempts: 2, resumes: 1 });
+    await eventually(async () => expect(await queue.getJobState(`${id}.1`)).toBe('failed'));
+    const types = await typesOf(id);
+    expect(types.filter((type) => type === 'job-failed')).toHaveLength(2);
+    expect(types[types.indexOf('job-failed') + 1]).toBe('job-resumed');
+  });
+
+  test('of a cancelled job goes on from what it had saved', async () => {
+    await work();
+    const id = await send('stop-when-told');
+    await until(id, 'running');
+    await store.requestCancel(id);
+    await ended(id);
+    await writeFile(path.join(dataDir, 'jobs', id, 'checkpoints', 'step-1'), '');
+    await store.resumeJob(id);
+    await until(id, 'succeeded');
+    expect(await store.getJob(id)).toMatchObject({ status: 'succeeded', adapter: `ad_${id.slice(4)}`, resumes: 1 });
+    expect((await typesOf(id)).filter((type) => type.startsWith('job-') || type === 'adapter-published')).toEqual([
+      'job-queued',
+      'job-started',
+      'job-cancelled',
+      'job-resumed',
+      'job-started',
+      'adapter-published',
+    ]);
+  });
+
+  test('at the moment at which the worker has yet to let go loses nothing', async () => {
+    await work();
+    const id = await send('stop-when-told');
+    await until(id, 'running');
+    await store.requestCancel(id);
+    // As soon as the record says so, whatever the queue still has.
+    await until(id, 'cancelled');
+    await store.resumeJob(id);
+    await until(id, 'running');
+    await store.requestCancel(id);
+    expect(await ended(id)).toMatchObject({ status: 'cancelled', attempts: 2 });
   });
 });
 
@@ -375,7 +446,7 @@ describe('what a died process left', () => {
     expect((await ended(id)).status).toBe('succeeded');
   });
 
-  test('folders of jobs that are over or gone are removed, those of failed and waiting ones stay', async () => {
+  test('folders of jobs that are gone are removed, those of ended ones are tidied up', async () => {
     const [failed, cancelled] = [await send('finish'), await send('finish')];
     const start = await store.attempts.start(failed, 'w');
     if (start.outcome === 'started') {
@@ -385,7 +456,30 @@ describe('what a died process left', () => {
     const gone = 'job_000000000000000000000000';
     for (const id of [failed, cancelled, gone]) await mkdir(path.join(dataDir, 'jobs', id), { recursive: true });
     await writeFile(path.join(dataDir, 'jobs', 'not-a-job'), '');
+    const checkpoints = path.join(dataDir, 'jobs', failed, 'checkpoints');
+    await mkdir(checkpoints);
+    await mkdir(path.join(dataDir, 'jobs', failed, 'attempt-1'));
+    const saved = 'step-0000000001.safetensors';
+    for (const name of [saved, `${saved}.0123abcd.tmp`]) await writeFile(path.join(checkpoints, name), '');
     await work();
-    await eventually(async () => expect((await foldersOfJobs()).sort()).toEqual([failed, 'not-a-job'].sort()));
+    await eventually(async () => {
+      expect((await foldersOfJobs()).sort()).toEqual([failed, cancelled, 'not-a-job'].sort());
+      expect(await readdir(path.join(dataDir, 'jobs', failed))).toEqual(['checkpoints']);
+      expect(await readdir(checkpoints)).toEqual([saved]);
+    });
+  });
+
+  test('checkpoints of jobs that ended long ago go, and are listed no more', async () => {
+    const id = await send('finish');
+    const start = await store.attempts.start(id, 'w');
+    if (start.outcome !== 'started') throw new Error('not started');
+    await store.attempts.recordCheckpoints(start.attempt, [{ ...A_CHECKPOINT, job: id }]);
+    await store.attempts.fail(start.attempt, { code: 'trainer_crashed', message: '', details: [] });
+    expect(await store.checkpoints(id)).toHaveLength(1);
+    await mkdir(path.join(dataDir, 'jobs', id, 'checkpoints'), { recursive: true });
+    await work({ checkpointsKeptMs: 0 });
+    await eventually(async () => expect(await foldersOfJobs()).toEqual([]));
+    expect(await store.checkpoints(id)).toEqual([]);
+    expect((await store.getJob(id))?.status).toBe('failed');
   });
 });
