@@ -2,6 +2,7 @@ import * as library from '@huggingface/jinja';
 
 /** What a template's expressions and statements evaluate to. */
 export interface JinjaValue {
+  readonly type: string;
   value: unknown;
 }
 

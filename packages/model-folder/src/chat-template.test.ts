@@ -61,6 +61,11 @@ describe('compileChatTemplate', () => {
       'a text that doubles',
       "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
     ],
+    ['a list that has itself twice', `{% set l = ['a'] %}${'{% set l = [l, l] %}'.repeat(40)}{{ l | tojson }}`],
+    [
+      'a namespace that has itself',
+      '{% set ns = namespace(l=[]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns }}',
+    ],
     ['half a character', "{{ '🚀'[0] }}"],
   ])('ends %s with an error of the product', (_, source) => {
     expect(() => render(source)).toThrow(expect.objectContaining(failure));

@@ -11,6 +11,7 @@ import {
   tokenize,
 } from './chat-template-jinja.js';
 import { isMissing, type JsonObject, modelFileLabel, unreadable } from './json-file.js';
+import { TemplateValueWeights } from './template-value-weight.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 
 /** Writes a conversation as the text that the model was taught to continue. */
@@ -32,8 +33,10 @@ export interface ChatTemplateOptions {
 const TEMPLATE_FILE = 'chat_template.jinja';
 /** The largest seen have some 30 KB. */
 const MAX_TEMPLATE_BYTES = 2 ** 20;
-/** A template is code from elsewhere. A conversation takes some 50 steps a message; this many take about three seconds. */
-const MAX_STEPS = 500_000;
+/** A template is code from elsewhere. A conversation takes some 50 steps a message; this many take a second or two. */
+const MAX_STEPS = 200_000;
+/** Of a text or list that a step makes: it takes as long as a step of nothing. */
+const CHARACTERS_PER_STEP = 4_096;
 /** Twice the longest line a dataset may have. */
 const MAX_OUTPUT_CHARACTERS = 32 * 1024 * 1024;
 /** Templates count messages or tools with `range`, never more. */
@@ -136,14 +139,17 @@ export function compileChatTemplate(source: string, { tokens, model, now }: Comp
 /** Jinja's interpreter with an end to its work: the language has loops and recursion, so a template may never end. */
 class BoundedInterpreter extends Interpreter {
   #steps = 0;
+  readonly #weights = new TemplateValueWeights();
 
   override evaluate(statement: unknown, environment: JinjaEnvironment): JinjaValue {
     this.#steps++;
     if (this.#steps > MAX_STEPS) throw new Error(`it did not end within ${MAX_STEPS} steps.`);
     const result = super.evaluate(statement, environment);
-    if (typeof result.value === 'string' && result.value.length > MAX_OUTPUT_CHARACTERS) {
-      throw new Error(`it made a text of more than ${MAX_OUTPUT_CHARACTERS} characters.`);
+    const { weight, isNew } = this.#weights.of(result);
+    if (weight > MAX_OUTPUT_CHARACTERS) {
+      throw new Error(`it made a text, list or object of more than ${MAX_OUTPUT_CHARACTERS} characters.`);
     }
+    if (isNew) this.#steps += weight / CHARACTERS_PER_STEP;
     return result;
   }
 }

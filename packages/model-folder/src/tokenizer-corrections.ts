@@ -1,5 +1,9 @@
+import { mayBacktrackWithoutEnd } from './backtracking-regex.js';
 import type { JsonObject } from './json-file.js';
 import { isObject } from './tokenizer-config.js';
+
+/** Sequences may hold sequences; real ones are two or three deep. */
+const MAX_PART_DEPTH = 64;
 
 /** GPT-2's pattern, which `ByteLevel` with `use_regex` stands for. */
 const GPT2_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
@@ -42,7 +46,22 @@ export function unsupportedPart(tokenizer: JsonObject): string | null {
     const whole = tokenizer.added_tokens.find((token) => isObject(token) && token.single_word === true);
     if (whole) return `an added token with single_word (${JSON.stringify(whole.content)})`;
   }
+  const backtracking = backtrackingRegex([tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder]);
+  if (backtracking !== null) {
+    return `the regular expression ${JSON.stringify(backtracking.slice(0, 100))}, which may take time without bounds`;
+  }
   return unsupportedSplit(tokenizer.pre_tokenizer);
+}
+
+/** The first such expression in the parts of a tokenizer, however deep; null when there is none. */
+function backtrackingRegex(part: unknown, depth = 0): string | null {
+  if (typeof part !== 'object' || part === null || depth > MAX_PART_DEPTH) return null;
+  for (const [key, value] of Object.entries(part)) {
+    if (key === 'Regex' && typeof value === 'string' && mayBacktrackWithoutEnd(value)) return value;
+    const found = backtrackingRegex(value, depth + 1);
+    if (found !== null) return found;
+  }
+  return null;
 }
 
 function unsupportedSplit(preTokenizer: unknown): string | null {

@@ -4,6 +4,7 @@ import { ProductError } from '@lorasmith/contracts';
 import { type JsonObject, readJsonFile } from './json-file.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 import { correctPreTokenizer, unsupportedPart } from './tokenizer-corrections.js';
+import { type LibraryModel, rememberWords, withoutByteLevel } from './word-memory.js';
 
 /** Text to token ids and back, id for id as the Rust crate `tokenizers` does it for the same tokenizer.json. */
 export interface Tokenizer {
@@ -23,6 +24,7 @@ export interface Tokenizer {
 
 /** What is used of the library's class; its own types import each other in a way TypeScript does not find. */
 interface LibraryTokenizer {
+  model: LibraryModel;
   encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
   decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
   token_to_id(token: string): number | undefined;
@@ -53,10 +55,9 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   let inner: LibraryTokenizer;
   try {
     // Only tokenizer.json decides how text is cut, so of the config the library gets nothing.
-    inner = new LibraryTokenizer(
-      { ...emptyParts, ...file, pre_tokenizer: correctPreTokenizer(file.pre_tokenizer ?? null) },
-      {},
-    );
+    const { before, byteLevel } = withoutByteLevel(correctPreTokenizer(file.pre_tokenizer ?? null), file.model);
+    inner = new LibraryTokenizer({ ...emptyParts, ...file, pre_tokenizer: before }, {});
+    if (byteLevel !== null) inner.model = rememberWords(inner.model, byteLevel);
   } catch (cause) {
     throw corruptTokenizerFile(folder, 'tokenizer.json', (cause as Error).message.slice(0, 200), cause);
   }

@@ -38,6 +38,7 @@ async function stored(rows: readonly object[], changes: Partial<Dataset> = {}): 
   const dataset: Dataset = {
     id: `ds_${'0'.repeat(24)}`,
     object: 'dataset',
+    owner: null,
     sha256: createHash('sha256').update(content).digest('hex'),
     name: null,
     format: 'prompt_completion',

@@ -1,0 +1,71 @@
+// What datasets of growing size take in memory and time: checked as an upload is, made tokens as a job's planning does, and
+// read once as an epoch does. Each in a process of its own, whose heap has a bound.
+//
+//   node bench/dataset-size.mjs --rows 200000,2000000 --model models/SmolLM2-135M-Instruct
+//   node bench/dataset-size.mjs --rows 200000,2000000            (rows of 32 numbers for a classifier)
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs, promisify } from 'node:util';
+import { LoraSettings, TrainingSettings } from '../packages/contracts/dist/index.js';
+import { readModelFolder } from '../packages/model-folder/dist/index.js';
+
+const HEAP_MB = 256;
+const WIDTH = 32;
+const PASS = fileURLToPath(new URL('../packages/planning/test/fixtures/pass-over-rows.mjs', import.meta.url));
+const UPLOAD = fileURLToPath(new URL('parts/check-upload.mjs', import.meta.url));
+
+const { values } = parseArgs({
+  options: { rows: { type: 'string', default: '20000,200000' }, model: { type: 'string' } },
+});
+const folderOfModel = values.model;
+const model =
+  folderOfModel === undefined ? classifier() : { ...(await readModelFolder(folderOfModel)), tensors: {}, linears: {} };
+const width = folderOfModel === undefined ? WIDTH : null;
+for (const rows of values.rows.split(',').map(Number)) {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-bench-'));
+  try {
+    const pass = await run(PASS, { folder, rows, spec: specOf(), model, width });
+    const upload = await run(UPLOAD, { file: path.join(folder, 'data.jsonl') });
+    console.log(JSON.stringify({ ...pass, uploadPeakBytes: upload.peakBytes, uploadMs: upload.ms }));
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * @param {string} program
+ * @param {object} parameters
+ */
+async function run(program, parameters) {
+  const flags = [`--max-old-space-size=${HEAP_MB}`, '--max-semi-space-size=2'];
+  const { stdout } = await promisify(execFile)(process.execPath, [...flags, program, JSON.stringify(parameters)]);
+  return JSON.parse(stdout);
+}
+
+function specOf() {
+  const lora = { .../** @type {any} */ (defaultsOf(LoraSettings)), target_modules: 'all-linear' };
+  const training = { .../** @type {any} */ (defaultsOf(TrainingSettings)), epochs: 1 };
+  return { base_model: 'bench', dataset: '', validation: { split: 0.1 }, lora, training, name: null, metadata: {} };
+}
+
+/** @param {{ properties: Record<string, { default?: unknown }> }} schema */
+function defaultsOf({ properties }) {
+  return Object.fromEntries(Object.entries(properties).map(([name, field]) => [name, field.default]));
+}
+
+function classifier() {
+  const layers = [
+    { name: '0', inFeatures: WIDTH, outFeatures: 4, bias: true },
+    { name: '2', inFeatures: 4, outFeatures: 2, bias: true },
+  ];
+  const modules = layers.map(({ name, inFeatures, outFeatures }) => ({
+    name,
+    in_features: inFeatures,
+    out_features: outFeatures,
+  }));
+  const architecture = { kind: 'classifier', family: 'classifier', layers, activation: 'relu' };
+  return { path: '/nowhere', name: 'bench', architecture, modules, headModule: null, parameterCount: 142 };
+}

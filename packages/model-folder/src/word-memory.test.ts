@@ -1,0 +1,54 @@
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { loadTokenizer } from './tokenizer.js';
+import { withoutByteLevel } from './word-memory.js';
+
+const fixture = (name: string) => join(import.meta.dirname, 'fixtures/tokenizers', name);
+const byteLevel = { type: 'ByteLevel', use_regex: false, add_prefix_space: false };
+const split = { type: 'Split', pattern: { Regex: ' ' }, behavior: 'Isolated' };
+
+test('takes the byte-level step off the end, however deep', () => {
+  expect(withoutByteLevel(byteLevel, {})).toEqual({ before: null, byteLevel });
+  const sequence = (...pretokenizers: object[]) => ({ type: 'Sequence', pretokenizers });
+  expect(withoutByteLevel(sequence(split, sequence(split, byteLevel)), {})).toEqual({
+    before: sequence(split, sequence(split)),
+    byteLevel,
+  });
+});
+
+test.each([
+  ['one that cuts words itself', { ...byteLevel, use_regex: true }, {}],
+  ['one that adds a space', { ...byteLevel, add_prefix_space: true }, {}],
+  ['one that is not the last', { type: 'Sequence', pretokenizers: [byteLevel, split] }, {}],
+  ['none', split, {}],
+  ['a model that looks beyond a word', byteLevel, { fuse_unk: true }],
+])('leaves %s as it is', (_, preTokenizer, model) => {
+  expect(withoutByteLevel(preTokenizer, model)).toEqual({ before: preTokenizer, byteLevel: null });
+});
+
+test.each(['smollm', 'qwen2', 'llama3'])(
+  '%s: words it remembers and words it does not have the same tokens',
+  async (name) => {
+    const folder = await mkdtemp(join(tmpdir(), 'word-memory-'));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    await cp(fixture(name), folder, { recursive: true });
+    const file = JSON.parse(await readFile(join(folder, 'tokenizer.json'), 'utf8'));
+    const remembering = await loadTokenizer(folder);
+    // The same tokenizer without a memory: nothing is unknown to a byte-level model, so there is nothing to join.
+    await writeFile(
+      join(folder, 'tokenizer.json'),
+      JSON.stringify({ ...file, model: { ...file.model, fuse_unk: true } }),
+    );
+    const plain = await loadTokenizer(folder);
+    const words = Array.from(
+      { length: 3000 },
+      (_, i) => `word${i} Ünïcode${i % 50} ${'x'.repeat(i % 90)} 漢字${i}🙂\n`,
+    );
+    for (const text of [words.join(' '), words.slice(0, 20).join(''), words.join('')]) {
+      expect(remembering.encode(text)).toEqual(plain.encode(text));
+      expect(remembering.decode(remembering.encode(text))).toBe(text);
+    }
+  },
+);
