@@ -10,6 +10,8 @@ import { isAbsent } from './storage-error.js';
 /** A process that holds a bundle says so this often; one that died is no longer believed after the second time. */
 const LEASE_RENEWAL_MS = 60_000;
 const LEASE_LASTS_MS = 300_000;
+/** What was being fetched by a process that died. */
+const ABANDONED_MS = 24 * 3_600_000;
 
 export interface CachedBundle {
   /** Never means other bytes. A folder name. */
@@ -50,6 +52,7 @@ export async function openBundleCache({ root, maxBytes }: BundleCacheOptions): P
   const folder = path.resolve(root, 'cache');
   await mkdir(folder, { recursive: true });
   const stagings = await openLocalStagings({ root, kind: 'cache' });
+  await stagings.sweep(ABANDONED_MS);
   const fetching = new Map<string, Promise<void>>();
 
   const contentOf = (key: string, id: string) => path.join(folder, key, 'content', id);

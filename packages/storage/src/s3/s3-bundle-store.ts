@@ -48,6 +48,8 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
   const { objects, cache, root, kind, orphanAgeMs = DAY_MS } = options;
   const keys = bundleKeys(kind);
   const stagings = await openLocalStagings({ root, kind });
+  // Of processes that died.
+  await stagings.sweep(orphanAgeMs);
 
   const record = async (id: string): Promise<BundleRecord> => {
     checkBundleId(kind, id);
