@@ -70,6 +70,7 @@ const worker = await startWorker({
   tracing,
   jobLockMs: config.jobLockMs,
   trainerIdleMs: config.trainerIdleMs,
+  trainerSilenceMs: config.trainerSilenceMs,
   checkpointsKeptMs: config.checkpointsKeptHours * 3_600_000,
   shutdownTimeoutMs: config.shutdownTimeoutMs,
 });

@@ -47,6 +47,17 @@ const trainerIdleMs = setting({
     'How long a trainer without a job is kept, with its base model in memory, for the next job on that model.',
 });
 
+const trainerSilenceMs = setting({
+  variable: 'TRAINER_SILENCE_MS',
+  schema: Type.Integer({ minimum: 1_000, maximum: 86_400_000 }),
+  fallback: '120000',
+  unit: 'ms',
+  example: '600000',
+  description:
+    'A trainer that gives no sign of life for so long while it has a job is ended, and the job goes on from its last ' +
+    'checkpoint. Raise it where one micro-batch takes longer.',
+});
+
 const checkpointsKeptHours = setting({
   variable: 'CHECKPOINTS_KEPT_HOURS',
   schema: Type.Integer({ minimum: 1, maximum: 87_600 }),
@@ -98,6 +109,7 @@ export const WORKER_SETTINGS = {
   workerName,
   jobLockMs,
   trainerIdleMs,
+  trainerSilenceMs,
   checkpointsKeptHours,
   device,
   health: { host: healthHost, port: healthPort },

@@ -54,6 +54,8 @@ export interface WorkerOptions {
   checkpointsKeptMs?: number;
   /** A trainer without a job is kept so long. @defaultValue 600 000 */
   trainerIdleMs?: number;
+  /** A trainer at work that says nothing for so long is killed. @defaultValue 120 000 */
+  trainerSilenceMs?: number;
   /** What a stop may take; a tenth of it is kept for ending what did not end by itself. */
   shutdownTimeoutMs: number;
 }
@@ -75,7 +77,11 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const models = await openModelSource({ modelsDir, stores });
   // Enough for the trainer's checkpoint, and less than what this process itself is given.
   const shutdownMs = Math.min(DEFAULT_TRAINER_LIMITS.stopMs.shutdown, options.shutdownTimeoutMs * 0.6);
-  const limits = { ...DEFAULT_TRAINER_LIMITS, stopMs: { ...DEFAULT_TRAINER_LIMITS.stopMs, shutdown: shutdownMs } };
+  const limits = {
+    ...DEFAULT_TRAINER_LIMITS,
+    silenceMs: options.trainerSilenceMs ?? DEFAULT_TRAINER_LIMITS.silenceMs,
+    stopMs: { ...DEFAULT_TRAINER_LIMITS.stopMs, shutdown: shutdownMs },
+  };
   const folders = createJobFolders({
     dataDir,
     keptMs: options.checkpointsKeptMs ?? WEEK_MS,

@@ -125,13 +125,13 @@ async function sha256Of(url: string): Promise<string> {
 }
 
 /** Files, queue entries and locks of an ended job that should be gone. */
-async function leftOf(stand: FaultStand, { id, status }: Job): Promise<string[]> {
+async function leftOf(stand: FaultStand, { id }: Job): Promise<string[]> {
   const left: string[] = [];
   const folder = path.join(stand.dataDir, 'jobs', id);
   const names = await readdir(folder, { recursive: true }).catch(() => []);
-  // A failed job keeps its checkpoints, to be gone on from.
+  // Its checkpoints are kept for a while, to be gone on from or published; not what attempts were writing.
   for (const name of names) {
-    const isKept = status === 'failed' && /^checkpoints(\/[^/]+\.(safetensors|json))?$/.test(name);
+    const isKept = /^checkpoints(\/[^/]+\.(safetensors|json))?$/.test(name);
     if (!isKept) left.push(path.join('jobs', id, name));
   }
   const redis = new Redis(stand.redis.url);

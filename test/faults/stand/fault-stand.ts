@@ -107,7 +107,6 @@ export async function startStand({ modelsDir, machinesDir, ...options }: StandOp
     folder: path.join(folder, 'redis'),
     logFile: path.join(folder, 'logs/redis.log'),
     env: baseEnv,
-    mark: stand,
   });
   const env = {
     ...baseEnv,

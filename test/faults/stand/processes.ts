@@ -1,4 +1,4 @@
-import { readdir, readFile, readlink } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 
 /** A process as Linux shows it. */
 export interface RunningProcess {
@@ -30,14 +30,16 @@ export async function processesWith(environmentLine: string): Promise<RunningPro
   return found;
 }
 
+/** The processes that another one started. */
+export async function childrenOf(pid: number): Promise<number[]> {
+  const tasks = await readdir(`/proc/${pid}/task`).catch(() => []);
+  const lists = await Promise.all(
+    tasks.map((task) => readFile(`/proc/${pid}/task/${task}/children`, 'utf8').catch(() => '')),
+  );
+  return lists.flatMap((list) => list.split(' ').filter(Boolean).map(Number));
+}
+
 export async function isAlive(pid: number): Promise<boolean> {
   const status = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
   return status !== null && !/^\d+ \(.*\) [ZX]/s.test(status);
-}
-
-/** Whether the process has this file or folder open, or one in it. */
-export async function hasOpen(pid: number, place: string): Promise<boolean> {
-  const names = await readdir(`/proc/${pid}/fd`).catch(() => []);
-  const targets = await Promise.all(names.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => '')));
-  return targets.some((target) => target.startsWith(place));
 }

@@ -5,7 +5,7 @@ import { findRedis } from '../../../scripts/setup/redis-server.mjs';
 import { type ManagedProcess, startProcess } from '../../../scripts/stack/managed-process.mjs';
 import { availablePort } from '../../../scripts/stack/ports.mjs';
 import { eventually } from './eventually.js';
-import { processesWith } from './processes.js';
+import { childrenOf } from './processes.js';
 
 const GUARD = new URL('../../../scripts/stack/redis-guard.mjs', import.meta.url).pathname;
 
@@ -24,8 +24,6 @@ export async function startRedisUnderFault(options: {
   folder: string;
   logFile: string;
   env: NodeJS.ProcessEnv;
-  /** A line of `env` that only the processes of this stand have. */
-  mark: string;
 }): Promise<RedisUnderFault> {
   const serverFile = await ownServerFile();
   const port = await availablePort('127.0.0.1', 0, 'REDIS_URL');
@@ -46,10 +44,9 @@ export async function startRedisUnderFault(options: {
     url,
     port,
     async kill() {
-      const guard = server?.pid;
-      const child = (await processesWith(options.mark)).find(({ parent }) => parent === guard);
+      const [child] = await childrenOf(server?.pid ?? 0);
       if (child === undefined) throw new Error('there is no Redis to kill');
-      process.kill(child.pid, 'SIGKILL');
+      process.kill(child, 'SIGKILL');
       await server?.exited;
     },
     start,

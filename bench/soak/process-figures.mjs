@@ -1,0 +1,42 @@
+import { readdir, readFile } from 'node:fs/promises';
+
+/**
+ * What a process holds at this moment.
+ *
+ * @typedef {{ memoryBytes: number, descriptors: number, threads: number }} ProcessFigures
+ */
+
+/** @param {number} pid @returns {Promise<ProcessFigures | null>} null when it is gone */
+export async function figuresOf(pid) {
+  try {
+    const status = await readFile(`/proc/${pid}/status`, 'utf8');
+    const number = (/** @type {string} */ name) =>
+      Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)?.[1] ?? 0);
+    const descriptors = (await readdir(`/proc/${pid}/fd`)).length;
+    return { memoryBytes: number('VmRSS') * 1024, descriptors, threads: number('Threads') };
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {string} environmentLine a line that only these processes have in their environment
+ * @returns {Promise<{ pid: number, parent: number, program: string }[]>}
+ */
+export async function processesWith(environmentLine) {
+  const found = [];
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      if (!(await readFile(`/proc/${name}/environ`, 'utf8')).split('\0').includes(environmentLine)) continue;
+      const [state, parent] = (await readFile(`/proc/${name}/stat`, 'utf8')).replace(/^.*\) /s, '').split(' ');
+      if (state === 'Z' || state === 'X') continue;
+      const commandLine = (await readFile(`/proc/${name}/cmdline`, 'utf8')).split('\0');
+      const program = commandLine.find((part) => /\.m?js$/.test(part)) ?? commandLine[0] ?? '';
+      found.push({ pid: Number(name), parent: Number(parent), program });
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  return found;
+}

@@ -1,0 +1,58 @@
+import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
+import { eventually } from './stand/eventually.js';
+import { type FaultStand, type Part, startStand } from './stand/fault-stand.js';
+import { isAlive } from './stand/processes.js';
+
+// A trainer that stands still, whatever it is told: SIGSTOP does that to a process.
+
+/** Less than the 30 s after which a trainer that ignores a cancel is ended, so that the two can be told apart. */
+const SILENCE_MS = 12_000;
+const undisturbed = inject('undisturbed');
+let stand: FaultStand;
+let worker: Part;
+
+beforeAll(async () => {
+  const env = { TRAINER_SILENCE_MS: String(SILENCE_MS), SHUTDOWN_TIMEOUT_MS: '5000' };
+  stand = await startStand({ modelsDir: inject('modelsDir'), machinesDir: inject('machinesDir'), env });
+  [, worker] = await Promise.all([stand.startRegistry(), stand.startWorker('one')]);
+  await stand.startApi();
+});
+afterAll(() => stand?.close());
+
+const stopTrainerOf = async (kind: 'long' | 'short') => {
+  const accepted = await submit(stand, kind);
+  await when(stand, accepted, 'it trains', isTraining);
+  const { pid } = await stand.trainer();
+  process.kill(pid, 'SIGSTOP');
+  return { accepted, pid };
+};
+
+test('in the midst of training: it is ended, and another one goes on', async () => {
+  const { accepted, pid } = await stopTrainerOf('long');
+  const [job] = await accountFor(stand, [accepted], undisturbed);
+  expect(job).toMatchObject({ status: 'succeeded' });
+  expect(job?.attempts).toBeGreaterThanOrEqual(2);
+  expect(await isAlive(pid)).toBe(false);
+});
+
+test('when its job is cancelled: the job is cancelled all the same, and the next one is done', async () => {
+  const { accepted, pid } = await stopTrainerOf('long');
+  await stand.client.cancelJob(accepted.id);
+  const [job] = await accountFor(stand, [accepted], undisturbed);
+  expect(job?.status).toBe('cancelled');
+  expect(await isAlive(pid)).toBe(false);
+  const [next] = await accountFor(stand, [await submit(stand, 'short')], undisturbed);
+  expect(next?.status).toBe('succeeded');
+});
+
+test('when its worker is told to end: the worker ends in its time, takes it along, and hands the job back', async () => {
+  const { accepted, pid } = await stopTrainerOf('long');
+  worker.signal('SIGTERM');
+  expect(await worker.exited).toBe('exited with 0');
+  await eventually('its trainer is gone', async () => !(await isAlive(pid)));
+  expect((await stand.client.getJob(accepted.id)).status).toBe('queued');
+  worker = await stand.startWorker('two');
+  const [job] = await accountFor(stand, [accepted], undisturbed);
+  expect(job?.status).toBe('succeeded');
+});
