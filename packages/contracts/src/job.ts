@@ -10,6 +10,8 @@ import { Report } from './report.js';
 const closed = { additionalProperties: false };
 
 const rankBounds = { minimum: 1, maximum: 512 };
+/** Of a whole job, and so of anything that is done every so many. */
+const MAX_STEPS = 10_000_000;
 const alphaBounds = { exclusiveMinimum: 0, maximum: 4096 };
 
 const moduleNames = [
@@ -90,7 +92,7 @@ export type EarlyStopping = Static<typeof EarlyStopping>;
 export const TrainingSettings = Type.Object(
   {
     epochs: Type.Number({ exclusiveMinimum: 0, maximum: 1000, default: 3 }),
-    max_steps: Nullable(Type.Integer({ minimum: 1, maximum: 10_000_000 }), {
+    max_steps: Nullable(Type.Integer({ minimum: 1, maximum: MAX_STEPS }), {
       default: null,
       description: 'Ends training early, or goes on past the epochs.',
     }),
@@ -137,7 +139,7 @@ export const TrainingSettings = Type.Object(
         'Whether layers are computed again in the backward pass instead of kept: less memory, about a third more time. auto: when the job would not fit otherwise.',
     }),
     seed: Type.Integer({ minimum: 0, maximum: 4_294_967_295, default: 42 }),
-    eval_every_steps: Nullable(Type.Integer({ minimum: 1 }), {
+    eval_every_steps: Nullable(Type.Integer({ minimum: 1, maximum: MAX_STEPS }), {
       default: null,
       description: 'Null: before and after training only.',
     }),
@@ -155,7 +157,7 @@ export const TrainingSettings = Type.Object(
           'Which state becomes the adapter: the last one, or the one with the lowest loss on the held-out rows, which needs eval_every_steps and validation. auto: best with early_stopping, otherwise last.',
       }),
     ),
-    checkpoint_every_steps: Nullable(Type.Integer({ minimum: 1 }), { default: 50 }),
+    checkpoint_every_steps: Nullable(Type.Integer({ minimum: 1, maximum: MAX_STEPS }), { default: 50 }),
   },
   { $id: 'TrainingSettings', ...closed },
 );

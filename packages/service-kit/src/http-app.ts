@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import { newIdentifier, ProductError } from '@lorasmith/contracts';
@@ -35,6 +35,9 @@ export interface HttpAppOptions {
   requestTimeoutMs?: number;
 }
 
+/** Headers must arrive within Node's 60 s, a whole request within `requestTimeoutMs`; each at most this much later. */
+const SLOW_SENDER_CHECK_MS = 5_000;
+
 /** Where the error itself does not know better. */
 const RETRY_AFTER_SECONDS: Partial<Record<number, number>> = { 429: 30, 503: 2 };
 
@@ -57,6 +60,8 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
     genReqId: requestIdOf,
     logController: new LogController({ requestIdLogLabel: 'request_id', disableRequestLogging: true }),
     routerOptions: { maxParamLength: 512 },
+    // A missing host is refused below, with a body that says so; slow senders are looked for this often.
+    http: { requireHostHeader: false, connectionsCheckingInterval: SLOW_SENDER_CHECK_MS },
     frameworkErrors: answerError,
     clientErrorHandler: answerBrokenHttp,
   }).withTypeProvider<TypeBoxTypeProvider>();
@@ -66,12 +71,16 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
   // silently what a schema forgets.
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   app.setErrorHandler(answerError);
+  // A body is JSON wherever a route does not say otherwise.
+  app.removeContentTypeParser('text/plain');
+  app.server.on('checkExpectation', answerExpectation);
 
   const methods = new RouteMethods();
   app.addHook('onRoute', ({ url, method }) => methods.add(url, method));
   app.setNotFoundHandler((request, reply) => {
     const allowed = methods.allowedFor(request.url.split('?', 1)[0] ?? '');
-    if (allowed.length > 0) {
+    // A route that looks for files may find none.
+    if (allowed.length > 0 && !allowed.includes(request.method)) {
       reply.header('allow', allowed.join(', '));
       throw new ProductError('method_not_allowed', `This path takes ${allowed.join(', ')}, not ${request.method}.`);
     }
@@ -80,7 +89,11 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
 
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
+    if (request.raw.httpVersion === '1.1' && request.headers.host === undefined) {
+      throw new ProductError('invalid_request', 'A request of HTTP/1.1 has a header host (RFC 9112, 3.2).');
+    }
   });
+  app.addHook('preParsing', async ({ headers }) => refuseEncodedJson(headers));
   let isClosing = false;
   app.addHook('preClose', async () => {
     isClosing = true;
@@ -100,6 +113,15 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
 function requestIdOf({ headers }: IncomingMessage): string {
   const given = headers['x-request-id'];
   return typeof given === 'string' && REQUEST_ID.test(given) ? given : newIdentifier('req');
+}
+
+/** Uploads look for themselves, and read on for a while. */
+function refuseEncodedJson({
+  'content-type': type = '',
+  'content-encoding': encoding = 'identity',
+}: IncomingHttpHeaders) {
+  if (encoding === 'identity' || !type.startsWith('application/json')) return;
+  throw new ProductError('unsupported_media_type', 'Send the body as it is, without a content-encoding.');
 }
 
 /** The one place where an error becomes HTTP. */
@@ -122,6 +144,12 @@ function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyRep
     .header('x-request-id', request.id)
     .type('application/json; charset=utf-8')
     .send(errorBody(error, request.id));
+}
+
+function answerExpectation(_request: IncomingMessage, response: ServerResponse): void {
+  const message = 'The header expect may only say 100-continue.';
+  const body = JSON.stringify(errorBody(new ProductError('invalid_request', message), null));
+  response.writeHead(417, { 'content-type': 'application/json; charset=utf-8', connection: 'close' }).end(body);
 }
 
 /** Bytes that are no HTTP request, or one that came too slowly: there is no request to answer, only a socket. */

@@ -4,7 +4,8 @@ import { ProductError } from '@lorasmith/contracts';
 
 /** Of a body that was refused before its end: what is read on, so that the sender gets to read the answer. */
 const DRAIN_BYTES = 32 * 1024 * 1024;
-const DRAIN_MS = 3_000;
+/** Who announced more than it sends waits this long for its answer. */
+const DRAIN_MS = 1_500;
 
 /**
  * The body of an upload as it arrives.

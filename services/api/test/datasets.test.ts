@@ -131,8 +131,8 @@ describe('an upload', () => {
         form.append('file', new Blob([promptRows(2, 'two')]), 'a');
         form.append('file', new Blob([promptRows(2, 'files')]), 'b');
       },
-      413,
-      'body_too_large',
+      400,
+      'invalid_request',
     ],
     ['with a bad line', (form: FormData) => form.set('file', new Blob(['{"text":1}']), 'f'), 422, 'invalid_dataset'],
     ['too large', (form: FormData) => form.set('file', new Blob(['x'.repeat(300_000)]), 'f'), 413, 'body_too_large'],

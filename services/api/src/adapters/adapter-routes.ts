@@ -4,6 +4,7 @@ import replyFrom from '@fastify/reply-from';
 import {
   Adapter,
   AdapterFileList,
+  AdapterId,
   AdapterManifest,
   AdapterPage,
   ImportAdapterQuery,
@@ -20,6 +21,7 @@ import {
 } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
+import { Compile } from 'typebox/compile';
 import type { ByteQuota } from '../access/byte-quota.js';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 
@@ -69,6 +71,9 @@ const download = (description: string, contentType: string) => ({
 
 /** Content types of a tar. */
 const TAR_TYPES = ['application/x-tar', 'application/tar', 'application/octet-stream'];
+
+const adapterIdSchema = Compile(AdapterId);
+const FILE_NAME = /^\w[\w.-]{0,254}$/;
 
 /** A merge of a large model is waited for; the registry has the shorter limit. */
 const HEADERS_TIMEOUT_MS = 60 * 60_000;
@@ -231,6 +236,7 @@ function meteredBody(request: FastifyRequest, reply: FastifyReply, quota: ByteQu
 /** The path is put together anew from its decoded parts, so that no part can become a path of its own. */
 function forwardRequest(request: FastifyRequest, reply: FastifyReply, trace: TraceCarrier): FastifyReply {
   const { id, name } = request.params as { id?: string; name?: string };
+  refuseWhatIsNoName(id, name);
   const pattern = request.routeOptions.url ?? '/adapters';
   const path = pattern.replace(':id', encoded(id)).replace(':name', encoded(name));
   return reply.from(path, {
@@ -261,6 +267,17 @@ function forwardRequest(request: FastifyRequest, reply: FastifyReply, trace: Tra
 /** The registry asks for no key, so it is given none. */
 function withoutCredentials({ authorization: _key, cookie: _cookie, ...headers }: IncomingHttpHeaders) {
   return headers;
+}
+
+/** What cannot be an id or a file is answered like one that does not exist, without asking the registry. */
+function refuseWhatIsNoName(id?: string, name?: string): void {
+  const shown = (part: string) => JSON.stringify(part.slice(0, 100));
+  if (id !== undefined && !adapterIdSchema.Check(id)) {
+    throw new ProductError('adapter_not_found', `There is no adapter ${shown(id)}.`);
+  }
+  if (name !== undefined && !FILE_NAME.test(name)) {
+    throw new ProductError('not_found', `${id} has no file ${shown(name)}.`);
+  }
 }
 
 function encoded(part = ''): string {

@@ -50,7 +50,9 @@ function formSource(request: FastifyRequest, nameOfQuery: string | null, maxByte
   /** Reads fields up to the file, or to the end. */
   const readOn = async (): Promise<MultipartFile | undefined> => {
     for (;;) {
-      const next = await parts.next();
+      const next = await parts.next().catch((error) => {
+        throw formError(error, maxBytes);
+      });
       if (next.done) return undefined;
       const part = next.value;
       if (part.type === 'file') {
@@ -88,7 +90,15 @@ function formSource(request: FastifyRequest, nameOfQuery: string | null, maxByte
   };
 }
 
-function unknownPart(name: string): ProductError {
+/** What the parser of forms throws, mostly plain errors and always about what was sent. */
+function formError(error: Error & { code?: string }, maxBytes: number): ProductError {
+  if (error instanceof ProductError) return error;
+  if (error.code === 'FST_REQ_FILE_TOO_LARGE') return bodyTooLarge(maxBytes, WHAT);
+  const message = `The form cannot be read (${error.message.slice(0, 200)}). Send one \`file\` and at most one \`name\`.`;
+  return new ProductError('invalid_request', message, { cause: error });
+}
+
+function unknownPart(name = ''): ProductError {
   const param = name.slice(0, 100);
   const message = `There is no part ${JSON.stringify(param)}: a form has one \`file\` and may have a \`name\`.`;
   return new ProductError('unknown_field', message, { param });

@@ -11,6 +11,7 @@ import type { BundleStore, Staging } from '@lorasmith/storage';
 import { type ChildProgram, runOneShotProcess } from '../processes/one-shot-process.js';
 import { unpackAdapterTar } from './adapter-tar.js';
 import type { ImportRequest, ImportResult } from './import-messages.js';
+import { LimitedTurns } from './limited-turns.js';
 import { namedBaseModel } from './named-base-model.js';
 
 export interface AdapterImportDependencies {
@@ -30,13 +31,16 @@ export interface ImportOptions {
   owner: Owner;
 }
 
-/** Each takes the disk and, while it is checked, the memory of an adapter. */
-const MAX_AT_ONCE = 4;
+/** Each takes the disk of an adapter while it arrives, however slowly; so a slow sender keeps nobody away. */
+const MAX_AT_ONCE = 64;
+/** Each is a process, and has the memory of an adapter. The others wait. */
+const MAX_CHECKED_AT_ONCE = 4;
 
 /** Takes adapters from outside. */
 export class AdapterImport {
   readonly #dependencies: AdapterImportDependencies;
   readonly #closing = new AbortController();
+  readonly #checks = new LimitedTurns(MAX_CHECKED_AT_ONCE);
   #running = 0;
 
   constructor(dependencies: AdapterImportDependencies) {
@@ -67,7 +71,7 @@ export class AdapterImport {
       const received = await stage();
       await unpackAdapterTar(chunks, received);
       const checked = await stage();
-      const result = await this.#check(received, checked, options.baseModel);
+      const result = await this.#checks.run(() => this.#check(received, checked, options.baseModel));
       return await this.#publish(checked, result, options);
     } finally {
       this.#running--;

@@ -1,0 +1,136 @@
+import { outcomeOf } from '../ask.js';
+import type { HostileCase, HostileTable } from '../hostile-case.js';
+import type { HostileStack } from '../hostile-stack.js';
+
+const INVALID = '400 invalid_request';
+const UNKNOWN = '400 unknown_field';
+
+const query = (path: string, text: string, outcome: string): HostileCase => ({
+  name: `the query ${text.length > 60 ? `${text.slice(0, 40)}… (${text.length} characters)` : text} of ${path}`,
+  outcome,
+  send: (stack) => outcomeOf(stack, 'GET', `${path.replace(':adapter', stack.adapter)}?${text}`),
+});
+
+const queries: HostileCase[] = [
+  query('/jobs', 'limit=0', INVALID),
+  query('/jobs', 'limit=101', INVALID),
+  query('/jobs', 'limit=-1', INVALID),
+  query('/jobs', 'limit=1.5', INVALID),
+  query('/jobs', 'limit=NaN', INVALID),
+  query('/jobs', 'limit=1e308', INVALID),
+  query('/jobs', 'limit=99999999999999999999', INVALID),
+  query('/jobs', 'limit=', INVALID),
+  query('/jobs', 'limit=1&limit=2', INVALID),
+  query('/jobs', 'limit[$gt]=1', UNKNOWN),
+  query('/jobs', 'limit=%zz', INVALID),
+  query('/jobs', 'after=../..', INVALID),
+  query('/jobs', `after=job_${'0'.repeat(24)}`, INVALID),
+  query('/jobs', `after=${'x'.repeat(65)}`, INVALID),
+  query('/jobs', 'status=queued&status=failed', INVALID),
+  query('/jobs', 'status=constructor', INVALID),
+  query('/jobs', '__proto__=1', UNKNOWN),
+  query('/jobs', 'constructor=1&toString=2', UNKNOWN),
+  query('/jobs', Array.from({ length: 1_000 }, (_, i) => `p${i}=1`).join('&'), UNKNOWN),
+  query('/datasets', 'after=%00', INVALID),
+  query('/datasets', 'sort=created_at', UNKNOWN),
+  query('/adapters', 'after=..%2f..', INVALID),
+  query('/adapters', 'limit=1000', INVALID),
+  query('/adapters/:adapter', 'weights=evil', INVALID),
+  query('/adapters/:adapter', 'format=zip', INVALID),
+  query('/adapters/:adapter', 'format=tar&format=safetensors', INVALID),
+  query('/adapters/:adapter/files', 'weights=..%2f', INVALID),
+  query('/live', 'x'.repeat(20_000), '431 invalid_request'),
+];
+
+type Headers = Record<string, string | string[]>;
+
+const headers = (name: string, outcome: string, path: string, given: Headers, method = 'GET'): HostileCase => ({
+  name,
+  outcome,
+  send: (stack) =>
+    outcomeOf(stack, method, path.replace(':job', stack.job).replace(':adapter', stack.adapter), { headers: given }),
+});
+
+const events = (id: string, outcome: string) =>
+  headers(`Last-Event-ID ${id.slice(0, 30)}`, outcome, '/jobs/:job/events', {
+    accept: 'application/json',
+    'last-event-id': id,
+  });
+const range = (value: string, outcome: string) =>
+  headers(`Range ${value.slice(0, 40)}`, outcome, '/adapters/:adapter/files/adapter_model.safetensors', {
+    range: value,
+  });
+
+const idempotent = (name: string, key: string | string[], outcome: string, fields: object = {}): HostileCase => ({
+  name: `Idempotency-Key: ${name}`,
+  outcome,
+  send: ({ dataset, ...stack }: HostileStack) =>
+    outcomeOf(stack, 'POST', '/jobs', {
+      headers: { 'content-type': 'application/json', 'idempotency-key': key },
+      body: JSON.stringify({ base_model: 'tiny-llama', dataset, ...fields }),
+    }),
+});
+
+const ofRequests: HostileCase[] = [
+  events('x', INVALID),
+  events('-1', INVALID),
+  events('$', INVALID),
+  events('+', INVALID),
+  events('(1-0', INVALID),
+  events('1-0-0', INVALID),
+  events('NaN-0', INVALID),
+  events('18446744073709551616-0', INVALID),
+  events('99999999999999999999999999999999', INVALID),
+  events('0-0; FLUSHALL', INVALID),
+  events('x'.repeat(65), INVALID),
+  events('18446744073709551615-18446744073709551615', INVALID),
+  range('bytes=', '200'),
+  range('bytes=5-2', '200'),
+  range('bytes=-', '200'),
+  range('bytes=-0', '416 range_not_satisfiable'),
+  range('bytes=999999999-', '416 range_not_satisfiable'),
+  range('bytes=99999999999999999999-', '200'),
+  range('bytes=0-99999999999999999999', '200'),
+  range('bytes=-99999999999999', '206'),
+  range('lines=1-2', '200'),
+  range(`bytes=${Array.from({ length: 1_000 }, (_, i) => `${i}-${i}`).join(',')}`, '200'),
+  range('bytes=0-0,0-0,0-0,0-0', '200'),
+  range('bytes=0x0-0xff', '200'),
+  headers('If-Range that is no tag', '200', '/adapters/:adapter', { 'if-range': '"', range: 'bytes=0-1' }),
+  headers('8,000 characters of If-None-Match', '200', '/adapters/:adapter', { 'if-none-match': '"x",'.repeat(2_000) }),
+  idempotent('256 characters', 'k'.repeat(256), INVALID),
+  idempotent('a space', 'a b', INVALID),
+  idempotent('a character beyond ASCII', 'caf\u00e9', INVALID),
+  idempotent('nothing', '', INVALID),
+  idempotent('two of them', ['a', 'b'], INVALID),
+  idempotent('one that another request had', 'the-first', '409 idempotency_conflict', { name: 'another' }),
+  headers('a request id of a log forger', '200', '/live', { 'x-request-id': 'a" level="fatal' }),
+  headers('a request id of 4,000 characters', '200', '/live', { 'x-request-id': 'x'.repeat(4_000) }),
+  headers('20 KB of cookies', '431 invalid_request', '/live', { cookie: 'a=b;'.repeat(5_000) }),
+  headers('another host', '200', '/live', { host: 'evil.example' }),
+  headers('forwarded for root', '200', '/live', { 'x-forwarded-for': '127.0.0.1', forwarded: 'for="_root"' }),
+  headers('another method behind this one', '404 adapter_not_found', `/adapters/ad_${'0'.repeat(24)}`, {
+    'x-http-method-override': 'DELETE',
+  }),
+  headers('an upgrade to a socket', '200', '/live', { connection: 'upgrade', upgrade: 'websocket' }),
+  headers('an expectation that nobody meets', '417 invalid_request', '/live', { expect: 'the-impossible' }),
+  headers('Accept of everything and nothing', '200', '/live', { accept: `${'*/*;q=0.0000001,'.repeat(400)}x` }),
+];
+
+const methods: HostileCase[] = [
+  ['TRACE', '/live', '405 method_not_allowed'],
+  ['PROPFIND', '/jobs', '405 method_not_allowed'],
+  ['PATCH', '/jobs', '405 method_not_allowed'],
+  ['OPTIONS', '/jobs', '405 method_not_allowed'],
+  ['PUT', '/adapters', '405 method_not_allowed'],
+  ['DELETE', '/jobs', '405 method_not_allowed'],
+  ['DELETE', '/models/tiny-llama', '405 method_not_allowed'],
+  ['POST', '/live', '405 method_not_allowed'],
+  ['POST', '/jobs/:job/events', '405 method_not_allowed'],
+  ['POST', '/nothing', '404 not_found'],
+].map(([method, path, outcome]) => headers(`${method} ${path}`, outcome!, path!, {}, method));
+
+export const queriesAndHeaders: HostileTable = {
+  kind: 'queries, headers and methods',
+  cases: [...queries, ...ofRequests, ...methods],
+};
