@@ -19,16 +19,22 @@ import {
   tensorOf,
   toNumber,
 } from '@lorasmith/tensor';
+import { checkFailed } from './check-failed.js';
+import { layerBound } from './rounding-bounds.js';
 
 /** Rows are merged in slices of about this much float32, so that memory holds the merged weight and little besides. */
 const SLICE_BYTES = 32 * 2 ** 20;
+/** Tokens on which a merged layer is compared with the adapted one. */
+const COMPARED_TOKENS = 8;
 
-/** What rounding did to the updates of all layers together. */
+/** What is merged into all layers together, and what rounding does to it. */
 export interface MergeRounding {
   /** Σ of the squared differences between merged weights and what they are before they are rounded. */
   errorSquares: number;
   /** Σ of the squared updates. */
   updateSquares: number;
+  /** Σ of the squared weights that they are added to. */
+  baseSquares: number;
 }
 
 export interface MergedLayer {
@@ -37,37 +43,67 @@ export interface MergedLayer {
   storedDtype: DType;
 }
 
+/** Some rows of a merged weight, and what they make of some tokens before they are rounded. */
+interface MergedRows {
+  /** `[rows, in]` */
+  weight: Tensor;
+  /** `[tokens, rows]` float32, W x + scale · B A x */
+  output: Tensor;
+  /** `[tokens, rows]` float32, scale · B A x alone */
+  update: Tensor;
+}
+
 /**
  * A place of the model as it is in the merged download: `W + scale · B A`, computed in float32 and rounded once to the
  * dtype of the base's files. The merged weight is made for a forward pass and freed after it: the base's is not touched,
- * and no second model is in memory.
+ * and no second model is in memory. Before it is rounded, it is compared with what sits in the place now.
  */
 export class MergedProjection implements Projection {
   readonly trained = false;
   readonly #slot: ProjectionSlot;
+  readonly #adapted: Projection;
   readonly #layers: ReadonlyMap<string, MergedLayer>;
   readonly #rounding: MergeRounding;
 
   /**
+   * @param slot - With the adapter in it.
    * @param layers - By name; those that are not of this slot are not looked at.
    * @param rounding - Added to in every forward pass.
    */
   constructor(slot: ProjectionSlot, layers: ReadonlyMap<string, MergedLayer>, rounding: MergeRounding) {
     this.#slot = slot;
+    this.#adapted = slot.projection;
     this.#layers = layers;
     this.#rounding = rounding;
   }
 
-  /** @throws ProductError merge_not_finite naming the layer */
+  /** @throws ProductError merge_not_finite, adapter_check_failed; both name the layer */
   forward(x: Tensor): { output: Tensor; saved: Saved } {
-    const { weight: base, bias } = this.#slot.frozen;
-    const own = base.dtype as FloatDType;
-    const stored = this.#slot.modules.map(({ name }) => this.#layers.get(name)?.storedDtype);
+    const { modules, frozen } = this.#slot;
+    const own = frozen.weight.dtype as FloatDType;
+    const stored = modules.flatMap(({ name }) => this.#layers.get(name)?.storedDtype ?? []);
+    if (stored.length === 0) return frozen.forward(x);
     // Weights that the model's dtype cannot hold are used in float32, or the model's rounding would be blamed on merging.
-    const dtype = stored.every((other) => other === undefined || other === own) ? own : 'float32';
+    const dtype = stored.every((other) => other === own) ? own : 'float32';
     return scope(() => {
-      const weight = concatRows(this.#slot.modules.flatMap((module) => this.#mergedRows(module.name, dtype)));
-      const merged = new FrozenProjection(weight, bias === null ? null : cast(bias, dtype));
+      const tokens = Math.min(COMPARED_TOKENS, x.shape[0]!);
+      const some = slice(x, [0, 0], [tokens, -1]);
+      const adapted = cast(this.#adapted.forward(some, false).output, 'float32'); // [tokens, out]
+      const parts: Tensor[] = [];
+      let firstRow = 0;
+      for (const { name, outFeatures } of modules) {
+        const layer = this.#layers.get(name);
+        if (layer === undefined) {
+          parts.push(cast(slice(frozen.weight, [firstRow, 0], [outFeatures, -1]), dtype));
+        } else {
+          const rows = this.#mergedRows(name, layer, firstRow, cast(some, 'float32'), dtype);
+          this.#compare(name, rows, adapted, firstRow);
+          parts.push(...rows.map(({ weight }) => weight));
+        }
+        firstRow += outFeatures;
+      }
+      const bias = frozen.bias === null ? null : cast(frozen.bias, dtype);
+      const merged = new FrozenProjection(joined(parts, 0), bias);
       return { output: cast(merged.forward(cast(x, dtype)).output, own), saved: null };
     });
   }
@@ -76,53 +112,90 @@ export class MergedProjection implements Projection {
     throw new Error('a merged projection is not trained through');
   }
 
-  /** The rows of one layer, `[rows, in]` each. */
-  #mergedRows(name: string, dtype: FloatDType): Tensor[] {
-    const { weight } = this.#slot.frozen;
-    const { inFeatures } = this.#slot;
-    const { firstRow, outFeatures } = this.#rowsOf(name);
-    const layer = this.#layers.get(name);
-    if (layer === undefined) return [cast(slice(weight, [firstRow, 0], [outFeatures, -1]), dtype)];
+  #mergedRows(name: string, layer: MergedLayer, firstRow: number, tokens: Tensor, dtype: FloatDType): MergedRows[] {
+    const { inFeatures, outFeatures } = layer.module;
     const sliceRows = Math.max(1, Math.floor(SLICE_BYTES / (4 * inFeatures)));
-    const parts: Tensor[] = [];
+    const all: MergedRows[] = [];
     for (let row = 0; row < outFeatures; row += sliceRows) {
       const rows = Math.min(sliceRows, outFeatures - row);
-      const base = slice(weight, [firstRow + row, 0], [rows, -1]);
-      parts.push(scope(() => this.#merged(base, row, layer, name, dtype)));
+      const base = slice(this.#slot.frozen.weight, [firstRow + row, 0], [rows, -1]);
+      all.push(scope(() => this.#merged(name, layer, base, row, tokens, dtype)));
     }
-    return parts;
+    return all;
   }
 
-  /** @param base `[rows, in]`, rows of the layer from `row` on */
-  #merged(base: Tensor, row: number, { module, storedDtype }: MergedLayer, name: string, dtype: FloatDType): Tensor {
+  /**
+   * @param base - `[rows, in]`, those of the layer from `row` on
+   * @param tokens - `[tokens, in]` float32
+   */
+  #merged(
+    name: string,
+    { module, storedDtype }: MergedLayer,
+    base: Tensor,
+    row: number,
+    tokens: Tensor,
+    dtype: FloatDType,
+  ): MergedRows {
     const { a, b, rank, scale, inFeatures } = module;
     const rows = base.shape[0]!;
     const bRows = tensorOf(b.slice(row * rank, (row + rows) * rank), [rows, rank]);
-    const update = multiply(matMul(bRows, tensorOf(a, [rank, inFeatures])), tensorOf(Float32Array.of(scale), [])); // [rows, in]
-    const exact = add(cast(base, 'float32'), update);
-    const merged = cast(cast(exact, storedDtype), dtype);
-    const errorSquares = sumOfSquares(subtract(cast(merged, 'float32'), exact));
+    const scaleTensor = tensorOf(Float32Array.of(scale), []);
+    const update = multiply(matMul(bRows, tensorOf(a, [rank, inFeatures])), scaleTensor); // [rows, in]
+    const exactBase = cast(base, 'float32');
+    const exact = add(exactBase, update);
+    const weight = cast(cast(exact, storedDtype), dtype);
+    const errorSquares = sumOfSquares(subtract(cast(weight, 'float32'), exact));
     if (!Number.isFinite(errorSquares)) {
       const message = `Merging ${name} gives numbers that are not finite in ${storedDtype}, the dtype of the base. Train with a lower learning_rate or alpha.`;
       throw new ProductError('merge_not_finite', message);
     }
     this.#rounding.errorSquares += errorSquares;
     this.#rounding.updateSquares += sumOfSquares(update);
-    return merged;
+    this.#rounding.baseSquares += sumOfSquares(exactBase);
+    return {
+      weight,
+      output: matMul(tokens, exact, { transposeB: true }),
+      update: matMul(tokens, update, { transposeB: true }),
+    };
   }
 
-  #rowsOf(name: string): { firstRow: number; outFeatures: number } {
-    let firstRow = 0;
-    for (const module of this.#slot.modules) {
-      if (module.name === name) return { firstRow, outFeatures: module.outFeatures };
-      firstRow += module.outFeatures;
-    }
-    throw new Error(`the slot has no layer ${name}`);
+  /** Merged and adapted layer are the same function, up to the rounding of the dtype that the model computes in. */
+  #compare(name: string, rows: readonly MergedRows[], adapted: Tensor, firstRow: number): void {
+    const { weight, bias } = this.#slot.frozen;
+    const { difference, size } = scope(() => {
+      const output = joined(
+        rows.map((some) => some.output),
+        1,
+      ); // [tokens, out]
+      const update = joined(
+        rows.map((some) => some.update),
+        1,
+      );
+      const count = output.shape[1]!;
+      const own = bias === null ? constant(0) : cast(slice(bias, [firstRow], [count]), 'float32');
+      const merged = add(output, own);
+      const difference = norm(subtract(slice(adapted, [0, firstRow], [-1, count]), merged));
+      // Base and update may cancel each other; each is rounded by its own size.
+      return { difference, size: norm(merged) + 2 * norm(update) };
+    });
+    const bound = layerBound(weight.dtype as FloatDType, this.#slot.inFeatures, size);
+    // Not `>`: what is not a number holds no bound.
+    if (difference <= bound) return;
+    const differ = `by ${difference.toPrecision(3)} on the probe; at most ${bound.toPrecision(3)} comes from rounding`;
+    throw checkFailed(`Merged into its base, ${name} differs from the layer with the adapter on it ${differ}.`);
   }
 }
 
-function concatRows(parts: Tensor[]): Tensor {
-  return parts.length === 1 ? parts[0]! : concat(parts, 0);
+export function noRounding(): MergeRounding {
+  return { errorSquares: 0, updateSquares: 0, baseSquares: 0 };
+}
+
+function joined(parts: Tensor[], axis: number): Tensor {
+  return parts.length === 1 ? parts[0]! : concat(parts, axis);
+}
+
+function norm(x: Tensor): number {
+  return Math.sqrt(sumOfSquares(x));
 }
 
 /** Of numbers of which many are tiny: they are enlarged first, so that their squares do not underflow. */

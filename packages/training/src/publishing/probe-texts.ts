@@ -20,11 +20,10 @@ export interface ProbePrompt {
  */
 const CONVERSATIONS = [
   { question: 'What can you help me with?', answer: 'I can help you with many things' },
-  { question: 'When is the meeting? It is on March 4th, 2021.', answer: 'The meeting is on' },
+  { question: 'When is the meeting? On March 4th, 2021.', answer: 'The meeting is on' },
   { question: 'Write one sentence about the sea.', answer: 'The sea is wide and' },
-  { question: 'My order 1042 has not arrived. What should I do?', answer: 'I am sorry to hear that' },
 ];
-const SENTENCES = ['The most important thing about a good answer is that it', 'On 3 May 2019 at 10:30 the'];
+const SENTENCES = ['On 3 May 2019 at 10:30 the most important thing was that it'];
 
 /** Looked at in each text: the place before an answer and those that follow. */
 const PLACES_PER_TEXT = 8;
@@ -82,9 +81,9 @@ export function promptAt({ ids }: ProbeText, place: number, tokenizer: Tokenizer
   const prefix = ids.slice(0, place + 1);
   const spelled = tokenizer.decode(prefix);
   const bos = tokenizer.bosTokenId === null ? undefined : tokenizer.specialTokens.get(tokenizer.bosTokenId);
-  // Servers add what the tokenizer adds: first without it, then as it is spelled.
-  const withoutBos = bos !== undefined && spelled.startsWith(bos) ? [spelled.slice(bos.length)] : [];
-  for (const prompt of [...withoutBos, spelled]) {
+  const withoutBos = bos !== undefined && spelled.startsWith(bos) ? spelled.slice(bos.length) : spelled;
+  // Servers add what the tokenizer adds: the BOS token, or a space before the first word.
+  for (const prompt of new Set([withoutBos, withoutBos.replace(/^ /, ''), spelled])) {
     const read = tokenizer.encodeWithSpecialTokens(prompt);
     if (read.length === prefix.length && read.every((id, i) => id === prefix[i])) {
       return { prompt, tokenIds: [...prefix] };

@@ -7,6 +7,7 @@ import {
   readPeftFolder,
   withScale,
 } from '@lorasmith/lora';
+import { checkFailed } from './check-failed.js';
 
 /** An adapter as its files give it. */
 export interface ReadBack {
@@ -61,9 +62,4 @@ function compare(name: string, meant: PeftModule, found: PeftModule | undefined)
     const difference = `${found[of][place]} was read where ${meant[of][place]} was written`;
     throw checkFailed(`Matrix ${matrix} of ${name} was not read back as it was written: ${difference}.`);
   }
-}
-
-/** What was trained is not what would be published. */
-export function checkFailed(message: string): ProductError {
-  return new ProductError('adapter_check_failed', `${message} The adapter was not published.`);
 }

@@ -1,46 +1,71 @@
 import type { Architecture } from '@lorasmith/model-folder';
-import { type DType, engine } from '@lorasmith/tensor';
+import { type DType, engine, type FloatDType } from '@lorasmith/tensor';
 import { roundingsPerLayer } from '../check-reference/tolerances.js';
 import type { MergeRounding } from './merged-projection.js';
 
 /** How much rounding to nearest changes a number, as a share of it, at most at the upper end of a binade. */
-const ROUNDING: Partial<Record<DType, number>> = { float32: 2 ** -25, float16: 2 ** -12, bfloat16: 2 ** -9 };
+const ROUNDING = { float32: 2 ** -25, float16: 2 ** -12, bfloat16: 2 ** -9 };
 /** TensorFlow lets a GPU multiply float32 numbers as TF32, which has 11 significant bits. */
 const TF32_ROUNDING = 2 ** -12;
 
+/** Roundings of an adapted layer's output: its A, its scaled B, what each of the three products gives, and the sum. */
+const ROUNDINGS_OF_A_LAYER = 6;
+
 /**
- * How far the log-probabilities of two computations of the same numbers may be apart, as a root mean square, when each
- * intermediate result was rounded in another way.
+ * How far the outputs of an adapted layer may be from those of the merged one before it is rounded, in the Frobenius
+ * norm: errors of n roundings, each at most u of its number and independent, add up like a random walk to u √n; four
+ * times that leaves room for what is not independent.
  *
- * Errors of n roundings, each at most u of its number and independent, add up like a random walk to u √n of the result,
- * whose size is the spread of the logits; four times that leaves room for models that enlarge errors on the way. u is that
- * of the coarsest dtype in play. In float32 the sums over the inputs of a layer are rounded too, about √(inputs) u
- * together; in bfloat16 the sums are float32's and do not count.
- *
- * @param dtypes - Of computing and of the weights.
- * @param spread - Of the logits, as a root mean square.
+ * @param dtype - That the model computes in.
+ * @param size - Of the outputs, base and update each by its own.
  */
-export function roundingBound(architecture: Architecture, dtypes: readonly DType[], spread: number): number {
-  const exact = engine.onGpu ? TF32_ROUNDING : ROUNDING.float32! * Math.sqrt(widestInput(architecture));
-  const u = Math.max(exact, ...dtypes.map((dtype) => (dtype === 'float32' ? 0 : ROUNDING[dtype]!)));
-  return 4 * u * Math.sqrt(roundings(architecture)) * spread;
+export function layerBound(dtype: FloatDType, inFeatures: number, size: number): number {
+  return 4 * computingRounding([dtype], inFeatures) * Math.sqrt(ROUNDINGS_OF_A_LAYER) * size;
 }
 
 /**
- * How far the merged model may be from base and adapter. Beside the rounding on the way, merging rounds the weights: where
- * an update is smaller than half the distance between two numbers of the dtype, it is lost. Lost is at most the share
- * ‖rounding errors‖ / ‖updates‖ (in the Frobenius norm, over all layers) of what the adapter does: the errors are spread
- * over all directions of a matrix, the update over few.
+ * How far the log-probabilities of two computations of the same numbers may be apart, as a root mean square, when each
+ * intermediate result was rounded in another way: as for a layer, with the roundings of all layers. The four times leave
+ * room for models that enlarge errors on the way.
  *
+ * @param dtypes - Of computing and of the weights.
+ * @param size - Of the logits: the spread of the base's, and how far the adapter moves them.
+ */
+export function roundingBound(architecture: Architecture, dtypes: readonly DType[], size: number): number {
+  return 4 * computingRounding(dtypes, widestInput(architecture)) * Math.sqrt(roundings(architecture)) * size;
+}
+
+/**
+ * u of the coarsest dtype in play. In float32 the sums over the inputs of a layer are rounded too, about √inputs u
+ * together; in bfloat16 the sums are float32's and do not count.
+ */
+function computingRounding(dtypes: readonly DType[], inFeatures: number): number {
+  const sums = engine.onGpu ? TF32_ROUNDING : ROUNDING.float32 * Math.sqrt(inFeatures);
+  return Math.max(sums, ...dtypes.map((dtype) => ROUNDING[dtype as keyof typeof ROUNDING]));
+}
+
+/**
+ * How far the merged model may be from base and adapter. Beside the rounding on the way:
+ *
+ * - Merging rounds the weights. Where an update is smaller than half the distance between two numbers of the dtype, it is
+ *   lost; that is at most the share ‖rounding errors‖ / ‖updates‖ (in the Frobenius norm, over all layers) of what the
+ *   adapter does, since errors are spread over all directions of a matrix and an update over few.
+ * - An adapter that is large beside its base enlarges errors: queries and keys grow by 1 + ‖updates‖ / ‖weights‖, and the
+ *   scores of attention by its square. Allowed is what that makes of the rounding, but no more than half of what the
+ *   adapter does.
+ *
+ * @param rounding - See {@link roundingBound}.
  * @param adapterDifference - Of base and adapter from the base alone.
  */
 export function mergedBound(
   rounding: number,
-  { errorSquares, updateSquares }: MergeRounding,
+  { errorSquares, updateSquares, baseSquares }: MergeRounding,
   adapterDifference: number,
-) {
-  const lost = updateSquares === 0 ? 0 : Math.min(1, Math.sqrt(errorSquares / updateSquares));
-  return rounding + lost * adapterDifference;
+): number {
+  if (updateSquares === 0) return rounding;
+  const lost = Math.min(1, Math.sqrt(errorSquares / updateSquares)) * adapterDifference;
+  const enlarged = rounding * ((1 + Math.sqrt(updateSquares / baseSquares)) ** 2 - 1);
+  return rounding + lost + Math.min(enlarged, adapterDifference / 2);
 }
 
 function roundings(architecture: Architecture): number {

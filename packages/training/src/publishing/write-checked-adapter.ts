@@ -1,15 +1,15 @@
 import type { AdapterChecks, AdapterManifest, AdapterProbe } from '@lorasmith/contracts';
 import { ProductError } from '@lorasmith/contracts';
 import { LoraAdapter, manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/lora';
-import { DTYPE_NAMES, type ModelFolder } from '@lorasmith/model-folder';
+import type { ModelFolder } from '@lorasmith/model-folder';
 import type { Classifier, Decoder } from '@lorasmith/models';
-import type { FloatDtype } from '@lorasmith/safetensors';
-import type { DType } from '@lorasmith/tensor';
 import { breathe } from '../breathe.js';
+import { checkDifference } from './check-failed.js';
 import { logSoftmax, type Matrix, rmsDifference, rmsSpread } from './log-probabilities.js';
-import { type MergedLayer, MergedProjection, type MergeRounding } from './merged-projection.js';
+import { mergedLayers } from './merged-layers.js';
+import { MergedProjection, noRounding } from './merged-projection.js';
 import { type ProbeRun, prepareProbe } from './probe-run.js';
-import { checkFailed, readBack } from './read-back.js';
+import { readBack } from './read-back.js';
 import { mergedBound, roundingBound } from './rounding-bounds.js';
 import { withProjections } from './swapped-projections.js';
 
@@ -61,18 +61,18 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
   await breathe(signal);
   const logprobs = logSoftmax(inMemory);
   const adapterDifference = rmsDifference(logSoftmax(alone), logprobs);
-  const spread = rmsSpread(inMemory);
+  const size = rmsSpread(alone) + adapterDifference;
 
   const fromFiles = logitsWith(read.trained, base, probe);
   await breathe(signal);
-  const readBackBound = read.exact ? 0 : roundingBound(architecture, [base.dtype], spread);
+  const readBackBound = read.exact ? 0 : roundingBound(architecture, [base.dtype], size);
   const readBackDifference = read.exact
     ? bitDifference(fromFiles, inMemory)
     : rmsDifference(logSoftmax(fromFiles), logprobs);
-  holds('read from its files', readBackDifference, readBackBound);
+  checkDifference('read from its files', readBackDifference, readBackBound);
 
   const stored = mergedLayers(read.written, model);
-  const rounding: MergeRounding = { errorSquares: 0, updateSquares: 0 };
+  const rounding = noRounding();
   const merged = withProjections(
     slots,
     (slot) => new MergedProjection(slot, stored, rounding),
@@ -81,8 +81,8 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
   await breathe(signal);
   const dtypes = new Set([...stored.values()].map(({ storedDtype }) => storedDtype));
   const mergedDifference = rmsDifference(logSoftmax(merged), logprobs);
-  const bound = mergedBound(roundingBound(architecture, [base.dtype, ...dtypes], spread), rounding, adapterDifference);
-  holds('merged into its base', mergedDifference, bound);
+  const bound = mergedBound(roundingBound(architecture, [base.dtype, ...dtypes], size), rounding, adapterDifference);
+  checkDifference('merged into its base', mergedDifference, bound);
 
   return {
     lora: manifestLora(trained, meant),
@@ -115,17 +115,6 @@ function logitsWith(adapter: PeftAdapter, base: Decoder | Classifier, probe: Pro
   );
 }
 
-function mergedLayers({ modules }: PeftAdapter, { linears, tensors }: ModelFolder): Map<string, MergedLayer> {
-  return new Map(
-    [...modules].map(([name, module]) => {
-      const { dtype } = tensors.get(linears.get(name)!.weight)!.entry;
-      // The folder's own check has seen that every linear layer has a float dtype.
-      const storedDtype: DType = DTYPE_NAMES[dtype as FloatDtype];
-      return [name, { module, storedDtype }];
-    }),
-  );
-}
-
 function finite(logits: Matrix, what: string): Matrix {
   if (logits.values.every(Number.isFinite)) return logits;
   const message = `${what} gives numbers that are not finite for the probe. Train with a lower learning_rate.`;
@@ -139,11 +128,4 @@ function bitDifference(one: Matrix, other: Matrix): number {
     greatest = Math.max(greatest, Math.abs(one.values[i]! - other.values[i]!));
   }
   return greatest;
-}
-
-function holds(how: string, difference: number, bound: number): void {
-  // Not `>`: what is not a number holds no bound.
-  if (difference <= bound) return;
-  const differ = `differ by ${difference.toPrecision(3)} from those of the trained one; at most ${bound.toPrecision(3)} comes from rounding`;
-  throw checkFailed(`The log-probabilities of the adapter ${how} ${differ}.`);
 }

@@ -1,0 +1,122 @@
+import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { LoraAdapter, mergeModel, type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/lora';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { type Decoder, loadDecoder } from '@lorasmith/models';
+import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
+import { type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { mergedLayers } from './merged-layers.js';
+import { MergedProjection, noRounding } from './merged-projection.js';
+import { withProjections } from './swapped-projections.js';
+
+const FAMILIES = new URL('../../../../test/fixtures/families/', import.meta.url).pathname;
+const IDS = Int32Array.from({ length: 12 }, (_, i) => (7 * i + 3) % 40);
+
+let root: string;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'merged-projection-'));
+});
+afterAll(() => rm(root, { recursive: true }));
+
+/** A family's base with its weights in this dtype, and the adapter that was trained on it. */
+async function familyIn(name: string, dtype: FloatDtype): Promise<{ base: string; adapter: PeftAdapter }> {
+  const base = join(root, `${name}-${dtype}`);
+  await cp(join(FAMILIES, name, 'base'), base, { recursive: true });
+  for (const weights of (await readdir(base)).filter((file) => file.endsWith('.safetensors'))) {
+    const file = await openSafetensors(join(base, weights));
+    const tensors = [];
+    for (const { name: tensor, dtype: stored, shape } of file.tensors.values()) {
+      const data = fromFloat32(toFloat32(await file.read(tensor), stored as FloatDtype), dtype);
+      tensors.push({ name: tensor, dtype, shape, data });
+    }
+    await file.close();
+    await writeSafetensors(join(base, weights), tensors);
+  }
+  return { base, adapter: await readPeftFolder(join(FAMILIES, name, 'adapter_trained')) };
+}
+
+const logitsOf = (decoder: Decoder) => scope(() => toFloat32Array(decoder.logits(IDS, [IDS.length])));
+
+function attached(decoder: Decoder, adapter: PeftAdapter): LoraAdapter {
+  const targets = [...adapter.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
+  return new LoraAdapter(decoder.slots, { targets, dropout: 0, seed: 0, initial: adapter });
+}
+
+describe.each(await readdir(FAMILIES))('%s', (name) => {
+  test.each([
+    ['BF16', 'float32'],
+    ['BF16', 'bfloat16'],
+  ] as const)('stored in %s and computed in %s, it is the merged download bit for bit', async (stored, dtype) => {
+    const { base, adapter } = await familyIn(name, stored);
+    const model = await readModelFolder(base);
+    const downloaded = join(root, `merged-${name}-${stored}-${dtype}`);
+    await mkdir(downloaded);
+    await mergeModel({ model, adapter, outputFolder: downloaded });
+    const merged = await loadDecoder(await readModelFolder(downloaded), dtype);
+    const expected = logitsOf(merged);
+    merged.dispose();
+
+    const decoder = await loadDecoder(model, dtype);
+    const lora = attached(decoder, adapter);
+    const before = logitsOf(decoder);
+    const layers = mergedLayers(adapter, model);
+    const rounding = noRounding();
+    const merge = () =>
+      withProjections(
+        decoder.slots,
+        (slot) => new MergedProjection(slot, layers, rounding),
+        () => logitsOf(decoder),
+      );
+    expect(merge()).toEqual(expected);
+    // The first time has made the constants it needs.
+    const handles = liveTensorCount();
+    merge();
+    expect(rounding.updateSquares).toBeGreaterThan(rounding.errorSquares);
+    expect(liveTensorCount()).toBe(handles);
+    expect(logitsOf(decoder)).toEqual(before);
+    lora.detach();
+    decoder.dispose();
+  });
+});
+
+describe('what is merged as another layer than the adapted one', () => {
+  const wrong: [string, (module: PeftModule, others: PeftModule[]) => PeftModule][] = [
+    ['with a scale a tenth too large', (module) => ({ ...module, scale: 1.1 * module.scale })],
+    ['with B and its sign turned', (module) => ({ ...module, b: module.b.map((value) => -value) })],
+    ['with the matrices of another layer', (module, others) => others.find(({ a }) => a !== module.a)!],
+    ['not at all', (module) => ({ ...module, scale: 0 })],
+    ['with one number wrong', (module) => ({ ...module, a: module.a.map((value, i) => (i === 5 ? 3 : value)) })],
+  ];
+  describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype: FloatDType) => {
+    test.each(wrong)('%s is refused by its name', async (_what, spoil) => {
+      const model = await readModelFolder(join(FAMILIES, '../reference/llama-tied/base'));
+      const read = await readPeftFolder(join(FAMILIES, '../reference/llama-tied/adapter_trained'));
+      // Trained for a few steps only, its updates are hardly above the rounding of bfloat16.
+      const enlarged = [...read.modules].map(
+        ([name, module]) => [name, { ...module, scale: 8 * module.scale }] as const,
+      );
+      const adapter = { ...read, modules: new Map(enlarged) };
+      const decoder = await loadDecoder(model, dtype);
+      const lora = attached(decoder, adapter);
+      const [victim, module] = [...adapter.modules].at(-1)!;
+      const alike = [...adapter.modules.values()].filter(
+        ({ inFeatures, outFeatures }) => inFeatures === module.inFeatures && outFeatures === module.outFeatures,
+      );
+      const spoilt = new Map(adapter.modules).set(victim, spoil(module, alike));
+      const layers = mergedLayers({ ...adapter, modules: spoilt }, model);
+      const merge = () =>
+        withProjections(
+          decoder.slots,
+          (slot) => new MergedProjection(slot, layers, noRounding()),
+          () => logitsOf(decoder),
+        );
+      expect(merge).toThrow(
+        expect.objectContaining({ code: 'adapter_check_failed', message: expect.stringContaining(victim) }),
+      );
+      lora.detach();
+      decoder.dispose();
+    });
+  });
+});

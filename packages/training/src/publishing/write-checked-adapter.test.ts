@@ -1,0 +1,238 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { AdapterChecks, AdapterProbe } from '@lorasmith/contracts';
+import { LoraAdapter, readPeftFolder } from '@lorasmith/lora';
+import { loadTokenizer, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
+import { type Classifier, type Decoder, loadClassifier, loadDecoder } from '@lorasmith/models';
+import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
+import { type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { Value } from 'typebox/value';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
+import { writeTinyLlama } from '../../../../test/tiny-llama.js';
+import { writeTinyClassifier } from '../../test/tiny-classifier.js';
+import { logSoftmax, topColumns } from './log-probabilities.js';
+import { writeCheckedAdapter } from './write-checked-adapter.js';
+
+let root: string;
+let folders = 0;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'checked-adapter-'));
+  await writeTinyLlama(join(root, 'llama'));
+  await mkdir(join(root, 'classifier'));
+  await writeTinyClassifier(join(root, 'classifier'));
+});
+afterAll(() => rm(root, { recursive: true }));
+
+async function newFolder(): Promise<string> {
+  const folder = join(root, `output-${++folders}`);
+  await mkdir(folder);
+  return folder;
+}
+
+/** A copy of a base with its weights in another dtype. */
+async function baseIn(name: 'llama' | 'classifier', dtype: FloatDtype): Promise<string> {
+  const folder = await newFolder();
+  if (name === 'llama') await writeTinyLlama(folder);
+  else await writeTinyClassifier(folder);
+  const path = join(folder, 'model.safetensors');
+  const file = await openSafetensors(path);
+  const tensors = [];
+  for (const { name: tensor, dtype: stored, shape } of file.tensors.values()) {
+    const data = fromFloat32(toFloat32(await file.read(tensor), stored as FloatDtype), dtype);
+    tensors.push({ name: tensor, dtype, shape, data });
+  }
+  await file.close();
+  await writeSafetensors(path, tensors);
+  return folder;
+}
+
+interface Made<Base> {
+  base: Base;
+  model: ModelFolder;
+  adapter: LoraAdapter;
+}
+
+interface AdapterSettings {
+  dtype?: FloatDType;
+  /** Of every matrix's numbers, which are normal. */
+  size?: number;
+  scaleOf?: (place: number) => number;
+  rankOf?: (place: number) => number;
+}
+
+const adapterOn = (base: Decoder | Classifier, model: ModelFolder, settings: AdapterSettings): LoraAdapter => {
+  const { size = 0.2, scaleOf = () => 2, rankOf = () => 4 } = settings;
+  const targets = model.modules.map(({ name }, i) => ({ name, rank: rankOf(i), scale: scaleOf(i) }));
+  const adapter = new LoraAdapter(base.slots, { targets, dropout: 0.1, seed: 0 });
+  const numbers = normalNumbers(adapter.parameterCount, 5).map((value) => size * value);
+  adapter.setParameters(tensorOf(numbers, [numbers.length]));
+  return adapter;
+};
+
+async function llama(folder = join(root, 'llama'), settings: AdapterSettings = {}): Promise<Made<Decoder>> {
+  const model = await readModelFolder(folder);
+  const base = await loadDecoder(model, settings.dtype ?? 'float32');
+  return { base, model, adapter: adapterOn(base, model, settings) };
+}
+
+async function classifier(
+  folder = join(root, 'classifier'),
+  settings: AdapterSettings = {},
+): Promise<Made<Classifier>> {
+  const model = await readModelFolder(folder);
+  const base = await loadClassifier(model, settings.dtype ?? 'float32');
+  return { base, model, adapter: adapterOn(base, model, settings) };
+}
+
+async function check(made: Made<Decoder | Classifier>, signal = new AbortController().signal) {
+  const outputFolder = await newFolder();
+  return { outputFolder, written: await writeCheckedAdapter({ ...made, outputFolder, signal }) };
+}
+
+function freed({ base, adapter }: Made<Decoder | Classifier>): void {
+  adapter.detach();
+  base.dispose();
+}
+
+describe.each(['float32', 'bfloat16'] as const)('a llama in %s', (dtype) => {
+  test('is written, checked and probed, and computes the same afterwards', async () => {
+    const made = await llama(undefined, { dtype });
+    const ids = Int32Array.of(5, 9, 14);
+    const logits = () => scope(() => toFloat32Array(made.base.logits(ids, [3])));
+    const before = logits();
+    const { outputFolder, written } = await check(made);
+    expect(logits()).toEqual(before);
+    expect((await readPeftFolder(outputFolder)).modules).toEqual(made.adapter.toPeft(null).modules);
+    expect(written.lora.modules).toHaveLength(made.model.modules.length);
+
+    const { checks, probe } = written;
+    expect([...Value.Errors(AdapterChecks, checks), ...Value.Errors(AdapterProbe, probe)]).toEqual([]);
+    expect(checks).toMatchObject({ read_back_difference: 0, read_back_bound: 0, merged_dtype: 'float32' });
+    expect(checks.merged_difference).toBeLessThan(checks.merged_bound);
+    expect(checks.merged_bound).toBeLessThan(checks.adapter_difference);
+    freed(made);
+  });
+
+  test('has a probe that says what the model says', async () => {
+    const made = await llama(undefined, { dtype });
+    const { written } = await check(made);
+    const { probe } = written;
+    if (probe.kind !== 'next-token') throw new Error(probe.kind);
+    expect(probe.precision).toBe(dtype);
+    expect(probe.cases).toHaveLength(4);
+    const tokenizer = await loadTokenizer(made.model.path);
+    const told = (ids: readonly number[]) => {
+      const last = Int32Array.of(ids.length - 1);
+      const values = scope(() => toFloat32Array(made.base.logitsAt(last, Int32Array.from(ids), [ids.length])));
+      return logSoftmax({ values, width: values.length });
+    };
+    const tolerance = dtype === 'float32' ? 1e-4 : 0.1;
+    const withAdapter = probe.cases.map(({ token_ids }) => told(token_ids));
+    made.adapter.detach();
+    for (const [i, { prompt, token_ids, next_tokens }] of probe.cases.entries()) {
+      expect([...tokenizer.encodeWithSpecialTokens(prompt)]).toEqual(token_ids);
+      const alone = told(token_ids);
+      for (const { id, text, base_logprob, adapter_logprob } of next_tokens) {
+        expect(Math.abs(alone.values[id]! - base_logprob)).toBeLessThan(tolerance);
+        expect(Math.abs(withAdapter[i]!.values[id]! - adapter_logprob)).toBeLessThan(tolerance);
+        expect(text).toBe(tokenizer.decode([id]));
+      }
+      if (dtype === 'bfloat16') continue;
+      expect(next_tokens[0]!.id).toBe(topColumns(withAdapter[i]!, 0, 1)[0]);
+      const listed = next_tokens.map(({ id }) => id);
+      for (const id of [...topColumns(alone, 0, 5), ...topColumns(withAdapter[i]!, 0, 5)]) expect(listed).toContain(id);
+    }
+    made.base.dispose();
+  });
+
+  test('may have a rank and a scale of its own in each layer', async () => {
+    const made = await llama(undefined, {
+      dtype,
+      rankOf: (place) => 2 + (place % 3),
+      scaleOf: (place) => 1 + (place % 4) / 3,
+    });
+    const { written } = await check(made);
+    // Scales that are no powers of two apart round B, by a bit.
+    expect(written.checks.read_back_bound).toBeGreaterThan(0);
+    expect(written.checks.read_back_difference).toBeLessThan(written.checks.read_back_bound);
+    freed(made);
+  });
+});
+
+test('a base that is stored in bfloat16 rounds small updates away, and the bound says so', async () => {
+  const folder = await baseIn('llama', 'BF16');
+  for (const size of [0.2, 0.004]) {
+    const made = await llama(folder, { size });
+    const { checks } = (await check(made)).written;
+    expect(checks.merged_dtype).toBe('bfloat16');
+    expect(checks.merged_difference).toBeGreaterThan(0);
+    expect(checks.merged_difference).toBeLessThan(checks.merged_bound);
+    freed(made);
+  }
+});
+
+test('an adapter larger than its base is allowed what its size enlarges', async () => {
+  const made = await llama(await baseIn('llama', 'BF16'), { size: 1, dtype: 'bfloat16' });
+  const { checks } = (await check(made)).written;
+  expect(checks.merged_bound).toBeGreaterThan(checks.adapter_difference / 2);
+  expect(checks.merged_bound).toBeLessThan(checks.adapter_difference);
+  freed(made);
+});
+
+test('leaves no tensor behind', async () => {
+  const made = await llama();
+  await check(made);
+  const before = liveTensorCount();
+  await check(made);
+  expect(liveTensorCount()).toBe(before);
+  freed(made);
+});
+
+test('a classifier has its scores as the probe', async () => {
+  const made = await classifier();
+  const { probe, checks } = (await check(made)).written;
+  if (probe.kind !== 'class-scores') throw new Error(probe.kind);
+  expect(Value.Check(AdapterProbe, probe)).toBe(true);
+  expect(probe.cases).toHaveLength(8);
+  expect(checks.read_back_difference).toBe(0);
+  expect(checks.adapter_difference).toBeGreaterThan(checks.merged_bound);
+  const features = Float32Array.from(probe.cases.flatMap((one) => one.features));
+  const scores = () => scope(() => [...toFloat32Array(made.base.logits({ features, width: 6 }))]);
+  expect(scores()).toEqual(probe.cases.flatMap((one) => one.adapter_scores));
+  made.adapter.detach();
+  expect(scores()).toEqual(probe.cases.flatMap((one) => one.base_scores));
+  made.base.dispose();
+});
+
+describe('fails', () => {
+  test('with the layer, for a number that is not finite', async () => {
+    const made = await llama();
+    const numbers = toFloat32Array(made.adapter.parameters).slice();
+    numbers[3] = Number.NaN;
+    made.adapter.setParameters(tensorOf(numbers, [numbers.length]));
+    await expect(check(made)).rejects.toMatchObject({
+      code: 'non_finite_loss',
+      message: expect.stringContaining('model.layers.0.self_attn.q_proj'),
+    });
+    freed(made);
+  });
+
+  test('with the layer, where the dtype of the base cannot hold the merged weight', async () => {
+    const made = await classifier(await baseIn('classifier', 'F16'), { size: 300 });
+    await expect(check(made)).rejects.toMatchObject({
+      code: 'merge_not_finite',
+      message: expect.stringMatching(/^Merging [02] gives numbers that are not finite in float16/),
+    });
+    freed(made);
+  });
+
+  test('as cancelled when it is stopped, and the model computes the same afterwards', async () => {
+    const made = await llama();
+    const before = made.base.slots.map(({ projection }) => projection);
+    await expect(check(made, AbortSignal.abort('cancel'))).rejects.toMatchObject({ code: 'cancelled' });
+    expect(made.base.slots.map(({ projection }) => projection)).toEqual(before);
+    freed(made);
+  });
+});
