@@ -18,6 +18,7 @@ const KEY_FILE = '.lorasmith-key';
  */
 const VARIANTS = {
   x64: {
+    avx512bf16: ['-march=x86-64-v4', '-mavx512bf16', '-mprefer-vector-width=512'],
     avx512: ['-march=x86-64-v4', '-mprefer-vector-width=512'],
     avx2: ['-march=x86-64-v3'],
     generic: [],

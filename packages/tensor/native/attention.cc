@@ -8,6 +8,7 @@
 #include <numeric>
 #include <vector>
 
+#include "attention.h"
 #include "gemm.h"
 #include "kernel.h"
 #include "parallel.h"
@@ -16,36 +17,6 @@ namespace lorasmith {
 namespace {
 
 constexpr int64_t kQueryBlock = 24;
-
-struct Shape {
-  int64_t heads;
-  int64_t key_value_heads;
-  int64_t head_dim;
-  // head_dim rounded up to whole vectors; the columns beyond are zero.
-  int64_t padded_dim;
-  float scale;
-  // A query sees keys j > i - window; 0 for all before it.
-  int64_t window;
-  // Scores become cap tanh(score / cap); 0 for none.
-  float softcap;
-
-  int64_t first_seen(int64_t query) const { return window == 0 ? 0 : std::max<int64_t>(0, query - window + 1); }
-  int64_t all_heads() const { return heads + 2 * key_value_heads; }
-  int64_t queries_per_key() const { return heads / key_value_heads; }
-};
-
-// Cosines and sines of each position, [positions, head_dim / 2] each.
-struct Rotary {
-  const float* cosine;
-  const float* sine;
-};
-
-// One row of the batch and one key head: the unit of work.
-struct Work {
-  int64_t start;
-  int64_t length;
-  int64_t key_head;
-};
 
 std::vector<Work> WorkOf(const int32_t* offsets, int64_t rows, const Shape& shape) {
   std::vector<Work> work;
@@ -56,39 +27,6 @@ std::vector<Work> WorkOf(const int32_t* offsets, int64_t rows, const Shape& shap
   }
   std::stable_sort(work.begin(), work.end(), [](const Work& a, const Work& b) { return a.length > b.length; });
   return work;
-}
-
-template <typename Number>
-void CopyRow(const Number* from, int64_t size, float* to) {
-#pragma omp simd
-  for (int64_t i = 0; i < size; i++) to[i] = ToFloat(from[i]);
-}
-
-// Rotates the pairs (i, i + head_dim / 2) by the angle of the position.
-template <typename Number>
-void RotateRow(const Number* from, const Rotary& rotary, int64_t position, int64_t head_dim, float* to) {
-  const int64_t half = head_dim / 2;
-  const float* cosine = rotary.cosine + position * half;
-  const float* sine = rotary.sine + position * half;
-#pragma omp simd
-  for (int64_t i = 0; i < half; i++) {
-    const float first = ToFloat(from[i]);
-    const float second = ToFloat(from[i + half]);
-    to[i] = first * cosine[i] - second * sine[i];
-    to[i + half] = second * cosine[i] + first * sine[i];
-  }
-}
-
-template <typename Number>
-void RotateBack(const float* from, const Rotary& rotary, int64_t position, int64_t head_dim, Number* to) {
-  const int64_t half = head_dim / 2;
-  const float* cosine = rotary.cosine + position * half;
-  const float* sine = rotary.sine + position * half;
-#pragma omp simd
-  for (int64_t i = 0; i < half; i++) {
-    Store(from[i] * cosine[i] + from[i + half] * sine[i], to + i);
-    Store(from[i + half] * cosine[i] - from[i] * sine[i], to + i + half);
-  }
 }
 
 // [rows, columns] → [columns, rows], the result's rows `stride` apart.
@@ -146,11 +84,6 @@ struct Scratch {
 Scratch& ThreadScratch() {
   static thread_local Scratch scratch;
   return scratch;
-}
-
-inline float Capped(float scaled, float cap) {
-  // tanh(x) = 1 - 2 / (exp(2x) + 1)
-  return cap * (1.0f - 2.0f / (Exp(2.0f * scaled / cap) + 1.0f));
 }
 
 // What a model does to scores before softmax: scale, and cap.
@@ -308,6 +241,23 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
     for (int64_t c = 0; c < shape.head_dim; c++) Store(s.value_gradient[i * dim + c], token + value_column + c);
   }
 }
+
+#if defined(__AVX512BF16__)
+
+// On these processors bfloat16 has products of its own.
+template <>
+void Attend(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* output,
+            float* log_sums) {
+  AttendBFloat16(qkv, shape, rotary, work, output, log_sums);
+}
+
+template <>
+void AttendGradient(const BFloat16* qkv, const BFloat16* output, const float* log_sums, const BFloat16* gradient,
+                    const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* result) {
+  AttendGradientBFloat16(qkv, output, log_sums, gradient, shape, rotary, work, result);
+}
+
+#endif
 
 bool ReadShape(Context& context, int64_t width, Shape* shape) {
   shape->heads = context.Int(0);

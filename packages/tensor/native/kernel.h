@@ -107,7 +107,8 @@ class Context {
   bool failed_ = false;
 };
 
-// An op as TensorFlow's registry wants it. `T` is float or bfloat16; the spec strings are TensorFlow's ("x: T").
+// An op as TensorFlow's registry wants it. `T` is float or bfloat16, a null kernel leaves one out; the spec strings are
+// TensorFlow's ("x: T").
 struct OpDefinition {
   const char* name;
   std::vector<const char*> inputs;
@@ -126,5 +127,6 @@ std::vector<OpDefinition> NormOps();
 std::vector<OpDefinition> SwiGluOps();
 std::vector<OpDefinition> AttentionOps();
 std::vector<OpDefinition> CrossEntropyOps();
+std::vector<OpDefinition> ProductOps();  // none where the processor multiplies no bfloat16
 
 }  // namespace lorasmith

@@ -7,7 +7,7 @@ namespace {
 
 napi_value Init(napi_env env, napi_value exports) {
   using namespace lorasmith;
-  for (const auto& family : {NormOps(), SwiGluOps(), AttentionOps(), CrossEntropyOps()}) {
+  for (const auto& family : {NormOps(), SwiGluOps(), AttentionOps(), CrossEntropyOps(), ProductOps()}) {
     for (const OpDefinition& op : family) {
       const std::string problem = Register(op);
       if (problem.empty()) continue;

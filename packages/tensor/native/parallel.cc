@@ -30,6 +30,8 @@ class Pool {
     }
   }
 
+  int64_t threads() const { return helpers_ + 1; }
+
   void Run(int64_t count, const std::function<void(int64_t)>& body) {
     if (helpers_ == 0 || count <= 1) {
       for (int64_t i = 0; i < count; i++) body(i);
@@ -93,6 +95,8 @@ Pool& SharedPool() {
 }
 
 }  // namespace
+
+int64_t Threads() { return SharedPool().threads(); }
 
 void ParallelFor(int64_t count, const std::function<void(int64_t)>& body) { SharedPool().Run(count, body); }
 

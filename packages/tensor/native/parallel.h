@@ -7,6 +7,9 @@
 
 namespace lorasmith {
 
+// How many threads work on a loop.
+int64_t Threads();
+
 // Calls body(i) for every i in 0 … count - 1, each once, on several threads; returns when all are done. Indices are
 // handed out one at a time, so uneven work spreads by itself: give the longest first.
 void ParallelFor(int64_t count, const std::function<void(int64_t)>& body);

@@ -90,8 +90,9 @@ std::string Register(const OpDefinition& op) {
   std::string problem = Message(status);
   if (!problem.empty()) return problem;
   Registered().push_back(std::make_unique<OpDefinition>(op));
-  problem = RegisterKernel(op, TF_FLOAT);
-  return problem.empty() ? RegisterKernel(op, TF_BFLOAT16) : problem;
+  if (op.float32 != nullptr) problem = RegisterKernel(op, TF_FLOAT);
+  if (problem.empty() && op.bfloat16 != nullptr) problem = RegisterKernel(op, TF_BFLOAT16);
+  return problem;
 }
 
 }  // namespace lorasmith

@@ -11,12 +11,20 @@ import type { Tensor } from './tensor.js';
 
 const BUILD_FOLDER = new URL('../native/build/', import.meta.url);
 
+/** The variant that has products of its own. */
+const BFLOAT16_PRODUCTS = 'avx512bf16';
+
+const AVX512 = ['avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl'];
+
 /** Best first, with the flags of /proc/cpuinfo that each needs. */
 const VARIANTS: readonly { name: string; needs: readonly string[] }[] = [
-  { name: 'avx512', needs: ['avx512f', 'avx512bw', 'avx512cd', 'avx512dq', 'avx512vl'] },
+  { name: BFLOAT16_PRODUCTS, needs: [...AVX512, 'avx512_bf16'] },
+  { name: 'avx512', needs: AVX512 },
   { name: 'avx2', needs: ['avx2', 'bmi1', 'bmi2', 'f16c', 'fma', 'movbe'] },
   { name: 'generic', needs: [] },
 ];
+
+const flags = processorFlags();
 
 let loaded: string | null = null;
 let enabled = false;
@@ -46,8 +54,26 @@ export function kernelsInUse(): string {
   return enabled && loaded !== null ? loaded : 'tensorflow';
 }
 
+/** Fewer rows leave too little work for the packing of the second matrix. */
+const PRODUCT_LEAST_ROWS = 32;
+
+/**
+ * Whether `fusedProduct` takes these matrices and is the faster way. It is not on a processor with AMX, whose tiles
+ * TensorFlow's own product uses.
+ */
+export function productIsFused(a: Tensor, b: Tensor, transposeB: boolean): boolean {
+  if (!enabled || loaded !== BFLOAT16_PRODUCTS || flags.has('amx_bf16') || a.dtype !== 'bfloat16') return false;
+  const [rows = 0, depth = 0] = a.shape;
+  const columns = b.shape[transposeB ? 0 : 1] ?? 0;
+  return rows >= PRODUCT_LEAST_ROWS && depth > 0 && depth % 2 === 0 && columns > 0 && columns % 32 === 0;
+}
+
+/** @param a `[rows, depth]` @param b `[depth, columns]`, or `[columns, depth]` with `transposeB` @returns `[rows, columns]` */
+export function fusedProduct(a: Tensor, b: Tensor, transposeB: boolean): Tensor {
+  return execute('LorasmithProduct', [elementType(a), intAttribute('transpose_b', Number(transposeB))], [a, b]);
+}
+
 function loadForProcessor(): string | null {
-  const flags = processorFlags();
   for (const { name, needs } of VARIANTS) {
     const file = fileURLToPath(new URL(`${name}.node`, BUILD_FOLDER));
     if (!existsSync(file) || !needs.every((flag) => flags.has(flag))) continue;

@@ -1,4 +1,5 @@
 import { boolAttribute, elementType, execute } from './execute.js';
+import { fusedProduct, productIsFused } from './fused-ops.js';
 import type { Tensor } from './tensor.js';
 
 /**
@@ -8,10 +9,12 @@ import type { Tensor } from './tensor.js';
  * @returns `[m, n]`
  */
 export function matMul(a: Tensor, b: Tensor, options: { transposeA?: boolean; transposeB?: boolean } = {}): Tensor {
+  const { transposeA = false, transposeB = false } = options;
+  if (!transposeA && productIsFused(a, b, transposeB)) return fusedProduct(a, b, transposeB);
   const attributes = [
     elementType(a),
-    boolAttribute('transpose_a', options.transposeA ?? false),
-    boolAttribute('transpose_b', options.transposeB ?? false),
+    boolAttribute('transpose_a', transposeA),
+    boolAttribute('transpose_b', transposeB),
   ];
   return execute('MatMul', attributes, [a, b]);
 }

@@ -1,0 +1,92 @@
+// What attention is, shared by its forms for different processors.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "number.h"
+
+namespace lorasmith {
+
+struct Shape {
+  int64_t heads;
+  int64_t key_value_heads;
+  int64_t head_dim;
+  // head_dim rounded up to whole vectors; the columns beyond are zero.
+  int64_t padded_dim;
+  float scale;
+  // A query sees keys j > i - window; 0 for all before it.
+  int64_t window;
+  // Scores become cap tanh(score / cap); 0 for none.
+  float softcap;
+
+  int64_t first_seen(int64_t query) const { return window == 0 ? 0 : std::max<int64_t>(0, query - window + 1); }
+  int64_t all_heads() const { return heads + 2 * key_value_heads; }
+  int64_t queries_per_key() const { return heads / key_value_heads; }
+};
+
+// Cosines and sines of each position, [positions, head_dim / 2] each.
+struct Rotary {
+  const float* cosine;
+  const float* sine;
+};
+
+// One row of the batch and one key head: the unit of work.
+struct Work {
+  int64_t start;
+  int64_t length;
+  int64_t key_head;
+};
+
+template <typename Number>
+inline void CopyRow(const Number* from, int64_t size, float* to) {
+#pragma omp simd
+  for (int64_t i = 0; i < size; i++) to[i] = ToFloat(from[i]);
+}
+
+// Rotates the pairs (i, i + head_dim / 2) by the angle of the position.
+template <typename Number>
+inline void RotateRow(const Number* from, const Rotary& rotary, int64_t position, int64_t head_dim, float* to) {
+  const int64_t half = head_dim / 2;
+  const float* cosine = rotary.cosine + position * half;
+  const float* sine = rotary.sine + position * half;
+#pragma omp simd
+  for (int64_t i = 0; i < half; i++) {
+    const float first = ToFloat(from[i]);
+    const float second = ToFloat(from[i + half]);
+    to[i] = first * cosine[i] - second * sine[i];
+    to[i + half] = second * cosine[i] + first * sine[i];
+  }
+}
+
+template <typename Number>
+inline void RotateBack(const float* from, const Rotary& rotary, int64_t position, int64_t head_dim, Number* to) {
+  const int64_t half = head_dim / 2;
+  const float* cosine = rotary.cosine + position * half;
+  const float* sine = rotary.sine + position * half;
+#pragma omp simd
+  for (int64_t i = 0; i < half; i++) {
+    Store(from[i] * cosine[i] + from[i + half] * sine[i], to + i);
+    Store(from[i + half] * cosine[i] - from[i] * sine[i], to + i + half);
+  }
+}
+
+inline float Capped(float scaled, float cap) {
+  // tanh(x) = 1 - 2 / (exp(2x) + 1)
+  return cap * (1.0f - 2.0f / (Exp(2.0f * scaled / cap) + 1.0f));
+}
+
+#if defined(__AVX512BF16__)
+
+// The same as attention.cc's, with bfloat16 products. qkv [tokens, all heads head_dim] → the tokens and heads of `work`
+// in output [tokens, heads head_dim] and log_sums [tokens, heads].
+void AttendBFloat16(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* output,
+                    float* log_sums);
+
+// `gradient` is by the output; the tokens and heads of `work` in result [tokens, all heads head_dim].
+void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const float* log_sums, const BFloat16* gradient,
+                            const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* result);
+
+#endif
+
+}  // namespace lorasmith

@@ -1,0 +1,374 @@
+// Attention with products of bfloat16: queries, keys, values, weights and gradients are rounded to bfloat16, sums and
+// softmax are float32.
+//
+// Scores are kept transposed, [keys, 32 queries]: a key's scores are two vectors, softmax needs no sum across a vector, and
+// every product's second matrix is one panel. With S the scores, P the weights, O the output of a block of queries:
+// Sᵀ = K Qᵀ, Oᵀ = Vᵀ Pᵀ; and with dX the gradient by X: dPᵀ = V dOᵀ, dV += Pᵀ dO, dK += dSᵀ Q, dQᵀ = Kᵀ dSᵀ.
+#include "bfloat16_tile.h"
+
+#if defined(__AVX512BF16__)
+
+#include <cmath>
+#include <vector>
+
+#include "attention.h"
+
+namespace lorasmith {
+namespace {
+
+constexpr int64_t kQueries = kPanelColumns;
+
+// Keys of a block of the backward pass: its scores and their gradients stay in the second-level cache.
+constexpr int64_t kKeyBlock = 256;
+
+int64_t RoundUpTo(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Elements between rows of `columns`: rows a power of two apart would share a few lines of the cache.
+int64_t SpreadStride(int64_t columns) {
+  const int64_t stride = RoundUpTo(columns, 32);
+  return stride % 1024 == 0 ? stride + 32 : stride;
+}
+
+void RoundRow(const float* from, int64_t size, BFloat16* to) {
+  for (int64_t i = 0; i < size; i += 16) {
+    const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + i));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), reinterpret_cast<__m256i>(rounded));
+  }
+}
+
+// a [rows, depth] times a panel → sums [rows, 32], kept or added to.
+void MultiplyPanel(Matrix a, int64_t rows, const BFloat16* panel, int64_t depth, float* sums, int64_t stride, bool add) {
+  for (int64_t row = 0; row < rows; row += kTileRows) {
+    const Target to{nullptr, 0, sums + row * stride, stride, !add, false};
+    kTiles[std::min<int64_t>(kTileRows, rows - row)]({a.data + row * a.stride, a.stride}, panel, depth, to);
+  }
+}
+
+// [slots, dim] → [dim, slots]; both are multiples of 32.
+void TransposeNumbers(const BFloat16* from, int64_t slots, int64_t dim, BFloat16* to, int64_t stride) {
+  for (int64_t slot = 0; slot < slots; slot += 16) {
+    for (int64_t column = 0; column < dim; column += 32) {
+      __m512i block[16];
+      for (int i = 0; i < 16; i++) block[i] = Load(from + (slot + i) * dim + column);
+      TransposePairs(block);
+      for (int i = 0; i < 16; i++) {
+        const __m256i even = _mm512_cvtepi32_epi16(block[i]);
+        const __m256i odd = _mm512_cvtepi32_epi16(_mm512_srli_epi32(block[i], 16));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + (column + 2 * i) * stride + slot), even);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + (column + 2 * i + 1) * stride + slot), odd);
+      }
+    }
+  }
+}
+
+// [dim, 32] → [32, dim]
+void TransposeSums(const float* from, int64_t dim, float* to) {
+  for (int64_t query = 0; query < kQueries; query += 16) {
+    for (int64_t column = 0; column < dim; column += 16) {
+      __m512i block[16];
+      for (int i = 0; i < 16; i++) block[i] = Load(from + (column + i) * kQueries + query);
+      TransposePairs(block);
+      for (int i = 0; i < 16; i++) _mm512_storeu_si512(to + (query + i) * dim + column, block[i]);
+    }
+  }
+}
+
+// The keys and values of one row and key head; what is beyond the row's length or the head's size is zero.
+struct KeysAndValues {
+  int64_t slots = 0;
+  int64_t stride = 0;                      // of the transposed matrices
+  std::vector<BFloat16> key;               // [slots, dim], rotated
+  std::vector<BFloat16> value;             // [slots, dim]
+  std::vector<BFloat16> key_transposed;    // [dim, stride]; for the gradient only
+  std::vector<BFloat16> value_transposed;  // [dim, stride]; for the output only
+
+  void Load(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const Work& work, int64_t dim, bool for_gradient) {
+    const int64_t width = shape.all_heads() * shape.head_dim;
+    const int64_t key_column = (shape.heads + work.key_head) * shape.head_dim;
+    const int64_t value_column = key_column + shape.key_value_heads * shape.head_dim;
+    slots = RoundUpTo(work.length, 32);
+    stride = SpreadStride(slots);
+    key.assign(slots * dim, BFloat16{0});
+    value.assign(slots * dim, BFloat16{0});
+    std::vector<float> rotated(dim, 0.0f);
+    for (int64_t i = 0; i < work.length; i++) {
+      const BFloat16* token = qkv + (work.start + i) * width;
+      RotateRow(token + key_column, rotary, i, shape.head_dim, rotated.data());
+      RoundRow(rotated.data(), dim, &key[i * dim]);
+      std::memcpy(&value[i * dim], token + value_column, shape.head_dim * sizeof(BFloat16));
+    }
+    std::vector<BFloat16>& transposed = for_gradient ? key_transposed : value_transposed;
+    transposed.resize(dim * stride);
+    TransposeNumbers(for_gradient ? key.data() : value.data(), slots, dim, transposed.data(), stride);
+  }
+};
+
+// A block of 32 vectors of one head, those beyond the row's end zero.
+struct Block {
+  std::vector<BFloat16> numbers;        // [32, dim]
+  std::vector<BFloat16> by_dim;         // a panel of depth dim: the block transposed
+  std::vector<BFloat16> by_query;       // dim / 32 panels of depth 32: the block as it is
+
+  explicit Block(int64_t dim) : numbers(kQueries * dim), by_dim(kQueries * dim), by_query(kQueries * dim) {}
+
+  void Clear(int64_t from, int64_t dim) { std::fill(numbers.begin() + from * dim, numbers.end(), BFloat16{0}); }
+  void PackByDim(int64_t dim) { PackTransposedPanel({numbers.data(), dim}, dim, by_dim.data()); }
+  void PackByQuery(int64_t dim) {
+    for (int64_t column = 0; column < dim; column += kPanelColumns) {
+      PackPanel({numbers.data() + column, dim}, kQueries, &by_query[column * kQueries]);
+    }
+  }
+};
+
+// What a block of queries sees of the keys begin … end - 1.
+struct Seen {
+  int64_t first;
+  int64_t queries;
+  int64_t begin;
+  int64_t end;
+  int64_t window;
+
+  Seen(const Shape& shape, const Work& work, int64_t first_query)
+      : first(first_query),
+        queries(std::min(kQueries, work.length - first_query)),
+        begin(shape.first_seen(first_query) / 2 * 2),
+        end(first_query + queries),
+        window(shape.window) {}
+
+  // Bit i: query first + i sees the key.
+  uint32_t Mask(int64_t key) const {
+    const int64_t from = std::clamp<int64_t>(key - first, 0, kQueries);
+    const int64_t to = window == 0 ? kQueries : std::clamp<int64_t>(key - first + window, 0, kQueries);
+    return static_cast<uint32_t>(((uint64_t{1} << to) - 1) & ~((uint64_t{1} << from) - 1));
+  }
+};
+
+__m512 ExpOf(__m512 x) {
+  alignas(64) float values[16];
+  _mm512_store_ps(values, x);
+#pragma omp simd
+  for (int i = 0; i < 16; i++) values[i] = Exp(values[i]);
+  return _mm512_load_ps(values);
+}
+
+__m512 CappedOf(__m512 x, float cap) {
+  alignas(64) float values[16];
+  _mm512_store_ps(values, x);
+#pragma omp simd
+  for (int i = 0; i < 16; i++) values[i] = Capped(values[i], cap);
+  return _mm512_load_ps(values);
+}
+
+// A score as softmax takes it.
+inline __m512 Scaled(__m512 score, const Shape& shape) {
+  const __m512 scaled = _mm512_mul_ps(score, _mm512_set1_ps(shape.scale));
+  return shape.softcap == 0.0f ? scaled : CappedOf(scaled, shape.softcap);
+}
+
+inline __m512i Rounded(__m512 values) {
+  return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
+}
+
+// Two rows of sixteen numbers as sixteen pairs.
+inline __m512i PairsOf(__m512 even, __m512 odd) {
+  return _mm512_or_si512(Rounded(even), _mm512_slli_epi32(Rounded(odd), 16));
+}
+
+// Softmax over the keys of scores [keys, 32] → the weights as a panel, not yet divided by their sums. Returns the greatest
+// score and the sum of each query.
+struct Softmax {
+  alignas(64) float greatest[kQueries];
+  alignas(64) float sums[kQueries];
+
+  Softmax(float* scores, const Seen& seen, const Shape& shape, BFloat16* weights) {
+    const int64_t keys = seen.end - seen.begin;
+    for (int half = 0; half < 2; half++) {
+      const __m512 unseen = _mm512_set1_ps(-INFINITY);
+      __m512 most = unseen;
+      for (int64_t key = 0; key < keys; key++) {
+        float* at = scores + key * kQueries + 16 * half;
+        const __mmask16 mask = static_cast<__mmask16>(seen.Mask(seen.begin + key) >> (16 * half));
+        const __m512 score = _mm512_mask_mov_ps(unseen, mask, Scaled(_mm512_loadu_ps(at), shape));
+        _mm512_storeu_ps(at, score);
+        most = _mm512_max_ps(most, score);
+      }
+      __m512 sum = _mm512_setzero_ps();
+      for (int64_t key = 0; key < keys; key += 2) {
+        const float* at = scores + key * kQueries + 16 * half;
+        const __m512 even = ExpOf(_mm512_sub_ps(_mm512_loadu_ps(at), most));
+        const __m512 odd =
+            key + 1 < keys ? ExpOf(_mm512_sub_ps(_mm512_loadu_ps(at + kQueries), most)) : _mm512_setzero_ps();
+        sum = _mm512_add_ps(sum, _mm512_add_ps(even, odd));
+        _mm512_storeu_si512(weights + key * kQueries + 32 * half, PairsOf(even, odd));
+      }
+      _mm512_store_ps(greatest + 16 * half, most);
+      _mm512_store_ps(sums + 16 * half, sum);
+    }
+  }
+};
+
+// A block's part of the gradient: from the scores and the gradients of the weights of some keys, the weights and the
+// gradients of the scores, in the forms their products need.
+struct ScoreGradient {
+  alignas(64) float log_sums[kQueries];
+  alignas(64) float output_sums[kQueries];  // Σ P dP over a query's keys = dO · O
+
+  // scores and by_weight [keys, 32] → weights and by_score [keys, 32], and by_score as a panel
+  void Compute(const float* scores, const float* by_weight, const Seen& seen, int64_t first_key, int64_t keys,
+               const Shape& shape, BFloat16* weights, BFloat16* by_score, BFloat16* panel) const {
+    const __m512 zero = _mm512_setzero_ps();
+    const float slope = shape.softcap == 0.0f ? 0.0f : 1.0f / (shape.softcap * shape.softcap);
+    for (int half = 0; half < 2; half++) {
+      const __m512 log_sum = _mm512_load_ps(log_sums + 16 * half);
+      const __m512 output_sum = _mm512_load_ps(output_sums + 16 * half);
+      __m512 before = zero;
+      for (int64_t key = 0; key < keys; key++) {
+        const int64_t at = key * kQueries + 16 * half;
+        const __mmask16 mask = static_cast<__mmask16>(seen.Mask(first_key + key) >> (16 * half));
+        const __m512 score = Scaled(_mm512_loadu_ps(scores + at), shape);
+        const __m512 weight = _mm512_maskz_mov_ps(mask, ExpOf(_mm512_sub_ps(score, log_sum)));
+        // d (cap tanh(s / cap)) / ds = 1 - tanh²
+        const __m512 by_scaled = _mm512_fnmadd_ps(_mm512_mul_ps(score, score), _mm512_set1_ps(slope), _mm512_set1_ps(1.0f));
+        const __m512 factor = _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(shape.scale), by_scaled), weight);
+        const __m512 gradient =
+            _mm512_maskz_mul_ps(mask, factor, _mm512_sub_ps(_mm512_loadu_ps(by_weight + at), output_sum));
+        Keep(weight, weights + at);
+        Keep(gradient, by_score + at);
+        if (key % 2 == 1) {
+          _mm512_storeu_si512(panel + (key - 1) * kQueries + 32 * half, PairsOf(before, gradient));
+        } else if (key + 1 == keys) {
+          _mm512_storeu_si512(panel + key * kQueries + 32 * half, PairsOf(gradient, zero));
+        }
+        before = gradient;
+      }
+    }
+  }
+
+  static void Keep(__m512 values, BFloat16* to) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
+  }
+};
+
+// Reads queries of one head, rotated.
+void LoadQueries(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const Work& work, const Seen& seen,
+                 int64_t head, int64_t dim, float* rotated, Block* block) {
+  const int64_t width = shape.all_heads() * shape.head_dim;
+  for (int64_t i = 0; i < seen.queries; i++) {
+    const BFloat16* token = qkv + (work.start + seen.first + i) * width;
+    RotateRow(token + head * shape.head_dim, rotary, seen.first + i, shape.head_dim, rotated);
+    RoundRow(rotated, dim, &block->numbers[i * dim]);
+  }
+  block->Clear(seen.queries, dim);
+  block->PackByDim(dim);
+}
+
+}  // namespace
+
+void AttendBFloat16(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* output,
+                    float* log_sums) {
+  const int64_t dim = RoundUpTo(shape.head_dim, kPanelColumns);
+  static thread_local KeysAndValues keys;
+  keys.Load(qkv, shape, rotary, work, dim, false);
+  static thread_local std::vector<float> scores;
+  static thread_local std::vector<BFloat16> weights;
+  scores.resize(keys.slots * kQueries);
+  weights.resize(keys.slots * kQueries);
+  std::vector<float> transposed(dim * kQueries), block(kQueries * dim), rotated(dim, 0.0f);
+  Block queries(dim);
+  for (int64_t of_key = 0; of_key < shape.queries_per_key(); of_key++) {
+    const int64_t head = work.key_head * shape.queries_per_key() + of_key;
+    for (int64_t first = 0; first < work.length; first += kQueries) {
+      const Seen seen(shape, work, first);
+      LoadQueries(qkv, shape, rotary, work, seen, head, dim, rotated.data(), &queries);
+      const int64_t seen_keys = seen.end - seen.begin;
+      MultiplyPanel({&keys.key[seen.begin * dim], dim}, seen_keys, queries.by_dim.data(), dim, scores.data(), kQueries, false);
+      const Softmax softmax(scores.data(), seen, shape, weights.data());
+      MultiplyPanel({&keys.value_transposed[seen.begin], keys.stride}, dim, weights.data(), RoundUpTo(seen_keys, 2),
+                    transposed.data(), kQueries, false);
+      TransposeSums(transposed.data(), dim, block.data());
+      for (int64_t i = 0; i < seen.queries; i++) {
+        const int64_t at = (work.start + first + i) * shape.heads + head;
+        log_sums[at] = softmax.greatest[i] + std::log(softmax.sums[i]);
+        const float inverse = 1.0f / softmax.sums[i];
+        BFloat16* to = output + at * shape.head_dim;
+#pragma omp simd
+        for (int64_t c = 0; c < shape.head_dim; c++) Store(block[i * dim + c] * inverse, to + c);
+      }
+    }
+  }
+}
+
+void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const float* log_sums, const BFloat16* gradient,
+                            const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* result) {
+  const int64_t dim = RoundUpTo(shape.head_dim, kPanelColumns);
+  const int64_t width = shape.all_heads() * shape.head_dim;
+  static thread_local KeysAndValues keys;
+  keys.Load(qkv, shape, rotary, work, dim, true);
+  static thread_local std::vector<float> key_gradient, value_gradient;
+  key_gradient.assign(keys.slots * dim, 0.0f);
+  value_gradient.assign(keys.slots * dim, 0.0f);
+  constexpr int64_t kBlockNumbers = kKeyBlock * kQueries;
+  std::vector<float> scores(kBlockNumbers), by_weight(kBlockNumbers);
+  std::vector<BFloat16> weights(kBlockNumbers), by_score(kBlockNumbers), panel(kBlockNumbers);
+  std::vector<float> transposed(dim * kQueries), query_gradient(kQueries * dim), rotated(dim, 0.0f);
+  Block queries(dim), by_output(dim);
+  ScoreGradient by_scores;
+  for (int64_t of_key = 0; of_key < shape.queries_per_key(); of_key++) {
+    const int64_t head = work.key_head * shape.queries_per_key() + of_key;
+    for (int64_t first = 0; first < work.length; first += kQueries) {
+      const Seen seen(shape, work, first);
+      LoadQueries(qkv, shape, rotary, work, seen, head, dim, rotated.data(), &queries);
+      queries.PackByQuery(dim);
+      for (int64_t i = 0; i < kQueries; i++) {
+        // A query beyond the end: its weights come out as zero.
+        by_scores.log_sums[i] = 1e30f;
+        by_scores.output_sums[i] = 0.0f;
+        if (i >= seen.queries) continue;
+        const int64_t at = (work.start + first + i) * shape.heads + head;
+        const BFloat16* from = gradient + at * shape.head_dim;
+        const BFloat16* out = output + at * shape.head_dim;
+        std::memcpy(&by_output.numbers[i * dim], from, shape.head_dim * sizeof(BFloat16));
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t c = 0; c < shape.head_dim; c++) sum += ToFloat(from[c]) * ToFloat(out[c]);
+        by_scores.log_sums[i] = log_sums[at];
+        by_scores.output_sums[i] = sum;
+      }
+      by_output.Clear(seen.queries, dim);
+      by_output.PackByDim(dim);
+      by_output.PackByQuery(dim);
+      for (int64_t key = seen.begin; key < seen.end; key += kKeyBlock) {
+        const int64_t count = std::min(kKeyBlock, seen.end - key);
+        MultiplyPanel({&keys.key[key * dim], dim}, count, queries.by_dim.data(), dim, scores.data(), kQueries, false);
+        MultiplyPanel({&keys.value[key * dim], dim}, count, by_output.by_dim.data(), dim, by_weight.data(), kQueries, false);
+        by_scores.Compute(scores.data(), by_weight.data(), seen, key, count, shape, weights.data(), by_score.data(),
+                          panel.data());
+        for (int64_t column = 0; column < dim; column += kPanelColumns) {
+          MultiplyPanel({weights.data(), kQueries}, count, &by_output.by_query[column * kQueries], kQueries,
+                        &value_gradient[key * dim + column], dim, true);
+          MultiplyPanel({by_score.data(), kQueries}, count, &queries.by_query[column * kQueries], kQueries,
+                        &key_gradient[key * dim + column], dim, true);
+        }
+        MultiplyPanel({&keys.key_transposed[key], keys.stride}, dim, panel.data(), RoundUpTo(count, 2), transposed.data(),
+                      kQueries, key != seen.begin);
+      }
+      TransposeSums(transposed.data(), dim, query_gradient.data());
+      for (int64_t i = 0; i < seen.queries; i++) {
+        BFloat16* to = result + (work.start + first + i) * width + head * shape.head_dim;
+        RotateBack(&query_gradient[i * dim], rotary, first + i, shape.head_dim, to);
+      }
+    }
+  }
+  const int64_t key_column = (shape.heads + work.key_head) * shape.head_dim;
+  const int64_t value_column = key_column + shape.key_value_heads * shape.head_dim;
+  for (int64_t i = 0; i < work.length; i++) {
+    BFloat16* token = result + (work.start + i) * width;
+    RotateBack(&key_gradient[i * dim], rotary, i, shape.head_dim, token + key_column);
+#pragma omp simd
+    for (int64_t c = 0; c < shape.head_dim; c++) Store(value_gradient[i * dim + c], token + value_column + c);
+  }
+}
+
+}  // namespace lorasmith
+
+#endif

@@ -1,0 +1,145 @@
+// Products of bfloat16 by VDPBF16PS, which adds two products to a float32 at once: packing, and a tile that stays in registers.
+#pragma once
+
+#include "number.h"
+
+#if defined(__AVX512BF16__)
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace lorasmith {
+
+// Columns of the second matrix that are packed together.
+constexpr int64_t kPanelColumns = 32;
+
+// Rows of the first matrix at once: with 32 columns, 28 vectors of sums.
+constexpr int kTileRows = 14;
+
+// Pairs of depth that the next loads are ahead of the arithmetic.
+constexpr int64_t kPrefetchPairs = 8;
+
+struct Matrix {
+  const BFloat16* data;
+  int64_t stride;
+};
+
+inline __m512i Load(const void* from) { return _mm512_loadu_si512(from); }
+inline __m512bh Pairs(__m512i bits) { return reinterpret_cast<__m512bh>(bits); }
+
+// Rows 2 k and 2 k + 1 of b → 32 pairs, for each k. [depth, 32] → [depth / 2, 32, 2]
+inline void PackPanel(Matrix b, int64_t depth, BFloat16* panel) {
+  alignas(64) uint16_t low[32], high[32];
+  for (int i = 0; i < 16; i++) {
+    low[2 * i] = static_cast<uint16_t>(i);
+    low[2 * i + 1] = static_cast<uint16_t>(32 + i);
+    high[2 * i] = static_cast<uint16_t>(16 + i);
+    high[2 * i + 1] = static_cast<uint16_t>(48 + i);
+  }
+  const __m512i first = Load(low), second = Load(high);
+  for (int64_t k = 0; k < depth; k += 2) {
+    const __m512i even = Load(b.data + k * b.stride);
+    const __m512i odd = Load(b.data + (k + 1) * b.stride);
+    _mm512_storeu_si512(panel + k * kPanelColumns, _mm512_permutex2var_epi16(even, first, odd));
+    _mm512_storeu_si512(panel + k * kPanelColumns + 32, _mm512_permutex2var_epi16(even, second, odd));
+  }
+}
+
+// Sixteen rows of sixteen pairs → sixteen columns of them.
+inline void TransposePairs(__m512i rows[16]) {
+  __m512i halves[16];
+  for (int i = 0; i < 16; i += 2) {
+    halves[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+    halves[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+  }
+  __m512i quarters[16];
+  for (int i = 0; i < 16; i += 4) {
+    quarters[i] = _mm512_unpacklo_epi64(halves[i], halves[i + 2]);
+    quarters[i + 1] = _mm512_unpackhi_epi64(halves[i], halves[i + 2]);
+    quarters[i + 2] = _mm512_unpacklo_epi64(halves[i + 1], halves[i + 3]);
+    quarters[i + 3] = _mm512_unpackhi_epi64(halves[i + 1], halves[i + 3]);
+  }
+  for (int i = 0; i < 4; i++) {
+    const __m512i even_low = _mm512_shuffle_i32x4(quarters[i], quarters[i + 4], 0x88);
+    const __m512i odd_low = _mm512_shuffle_i32x4(quarters[i], quarters[i + 4], 0xdd);
+    const __m512i even_high = _mm512_shuffle_i32x4(quarters[i + 8], quarters[i + 12], 0x88);
+    const __m512i odd_high = _mm512_shuffle_i32x4(quarters[i + 8], quarters[i + 12], 0xdd);
+    rows[i] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
+    rows[i + 4] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
+    rows[i + 8] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
+    rows[i + 12] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
+  }
+}
+
+// The same from the transposed matrix: [32, depth] → [depth / 2, 32, 2]
+inline void PackTransposedPanel(Matrix b, int64_t depth, BFloat16* panel) {
+  for (int64_t column = 0; column < kPanelColumns; column += 16) {
+    for (int64_t k = 0; k < depth; k += 32) {
+      const int64_t pairs = std::min<int64_t>(16, (depth - k) / 2);
+      const __mmask16 inside = static_cast<__mmask16>((1u << pairs) - 1);
+      __m512i block[16];
+      for (int i = 0; i < 16; i++) {
+        block[i] = _mm512_maskz_loadu_epi32(inside, b.data + (column + i) * b.stride + k);
+      }
+      TransposePairs(block);
+      for (int64_t pair = 0; pair < pairs; pair++) {
+        _mm512_storeu_si512(panel + (k + 2 * pair) * kPanelColumns + 2 * column, block[pair]);
+      }
+    }
+  }
+}
+
+// Where a tile's sums come from and go to: sums are there when the depth is more than one chunk.
+struct Target {
+  BFloat16* result;
+  int64_t result_stride;
+  float* sums;
+  int64_t sums_stride;
+  bool first_chunk;
+  bool last_chunk;
+};
+
+// a [kRows, depth] times a panel.
+template <int kRows>
+void Tile(Matrix a, const BFloat16* panel, int64_t depth, const Target& to) {
+  __m512 sums[kRows][2];
+#pragma GCC unroll 14
+  for (int row = 0; row < kRows; row++) {
+    sums[row][0] = to.first_chunk ? _mm512_setzero_ps() : _mm512_loadu_ps(to.sums + row * to.sums_stride);
+    sums[row][1] = to.first_chunk ? _mm512_setzero_ps() : _mm512_loadu_ps(to.sums + row * to.sums_stride + 16);
+  }
+  for (int64_t k = 0; k < depth; k += 2) {
+    const BFloat16* columns = panel + k * kPanelColumns;
+    const __m512bh left = Pairs(Load(columns)), right = Pairs(Load(columns + 32));
+    __builtin_prefetch(columns + kPrefetchPairs * 2 * kPanelColumns);
+    __builtin_prefetch(columns + kPrefetchPairs * 2 * kPanelColumns + 32);
+#pragma GCC unroll 14
+    for (int row = 0; row < kRows; row++) {
+      int32_t pair;
+      std::memcpy(&pair, a.data + row * a.stride + k, sizeof(pair));
+      const __m512bh factors = Pairs(_mm512_set1_epi32(pair));
+      sums[row][0] = _mm512_dpbf16_ps(sums[row][0], factors, left);
+      sums[row][1] = _mm512_dpbf16_ps(sums[row][1], factors, right);
+    }
+  }
+#pragma GCC unroll 14
+  for (int row = 0; row < kRows; row++) {
+    if (to.last_chunk) {
+      const __m512bh rounded = _mm512_cvtne2ps_pbh(sums[row][1], sums[row][0]);
+      _mm512_storeu_si512(to.result + row * to.result_stride, reinterpret_cast<__m512i>(rounded));
+    } else {
+      _mm512_storeu_ps(to.sums + row * to.sums_stride, sums[row][0]);
+      _mm512_storeu_ps(to.sums + row * to.sums_stride + 16, sums[row][1]);
+    }
+  }
+}
+
+using TileOf = void (*)(Matrix, const BFloat16*, int64_t, const Target&);
+inline constexpr TileOf kTiles[kTileRows + 1] = {nullptr,  &Tile<1>, &Tile<2>,  &Tile<3>,  &Tile<4>,  &Tile<5>,  &Tile<6>, &Tile<7>,
+                                          &Tile<8>, &Tile<9>, &Tile<10>, &Tile<11>, &Tile<12>, &Tile<13>, &Tile<14>};
+
+}  // namespace lorasmith
+
+#endif
