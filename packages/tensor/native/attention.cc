@@ -18,11 +18,23 @@ namespace {
 
 constexpr int64_t kQueryBlock = 24;
 
+// Whole vectors of floats, and whole panels of bfloat16.
+constexpr int64_t kPaddedTo = 32;
+
+// Enough units for every thread where query heads that share a key head can be parted, the longest first.
 std::vector<Work> WorkOf(const int32_t* offsets, int64_t rows, const Shape& shape) {
+  const int64_t wanted = 4 * Threads();
+  const int64_t whole = rows * shape.key_value_heads;
+  const int64_t parts = std::min(shape.queries_per_key(), (wanted + whole - 1) / whole);
   std::vector<Work> work;
   for (int64_t row = 0; row < rows; row++) {
-    for (int64_t head = 0; head < shape.key_value_heads; head++) {
-      work.push_back({offsets[row], offsets[row + 1] - offsets[row], head});
+    for (int64_t key_head = 0; key_head < shape.key_value_heads; key_head++) {
+      for (int64_t part = 0; part < parts; part++) {
+        const int64_t begin = shape.queries_per_key() * part / parts;
+        const int64_t end = shape.queries_per_key() * (part + 1) / parts;
+        work.push_back({offsets[row], offsets[row + 1] - offsets[row], key_head,
+                        key_head * shape.queries_per_key() + begin, end - begin});
+      }
     }
   }
   std::stable_sort(work.begin(), work.end(), [](const Work& a, const Work& b) { return a.length > b.length; });
@@ -77,8 +89,6 @@ struct Scratch {
   std::vector<float> output;     // [block, padded_dim]
   std::vector<float> score_gradient;
   std::vector<float> query_gradient;
-  std::vector<float> key_gradient;
-  std::vector<float> value_gradient;
 };
 
 Scratch& ThreadScratch() {
@@ -127,8 +137,7 @@ void Attend(const Number* qkv, const Shape& shape, const Rotary& rotary, const W
   s.query.assign(kQueryBlock * shape.padded_dim, 0.0f);
   s.output.assign(kQueryBlock * shape.padded_dim, 0.0f);
   s.scores.resize(kQueryBlock * s.keys.slots);
-  for (int64_t of_key = 0; of_key < shape.queries_per_key(); of_key++) {
-    const int64_t head = work.key_head * shape.queries_per_key() + of_key;
+  for (int64_t head = work.first_head; head < work.first_head + work.heads; head++) {
     for (int64_t first = 0; first < work.length; first += kQueryBlock) {
       const int64_t queries = std::min(kQueryBlock, work.length - first);
       for (int64_t i = 0; i < queries; i++) {
@@ -164,7 +173,8 @@ void Attend(const Number* qkv, const Shape& shape, const Rotary& rotary, const W
 // sum over a query's keys is dO · O; dQ = dS K, dK = dSᵀ Q.
 template <typename Number>
 void AttendGradient(const Number* qkv, const Number* output, const float* log_sums, const Number* gradient,
-                    const Shape& shape, const Rotary& rotary, const Work& work, Number* result) {
+                    const Shape& shape, const Rotary& rotary, const Work& work, Number* result, float* by_key,
+                    float* by_value) {
   Scratch& s = ThreadScratch();
   s.keys.Load(qkv, shape, rotary, work, true);
   const int64_t width = shape.all_heads() * shape.head_dim;
@@ -175,10 +185,7 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
   s.query_gradient.resize(kQueryBlock * dim);
   s.scores.resize(kQueryBlock * slots);
   s.score_gradient.resize(kQueryBlock * slots);
-  s.key_gradient.assign(work.length * dim, 0.0f);
-  s.value_gradient.assign(work.length * dim, 0.0f);
-  for (int64_t of_key = 0; of_key < shape.queries_per_key(); of_key++) {
-    const int64_t head = work.key_head * shape.queries_per_key() + of_key;
+  for (int64_t head = work.first_head; head < work.first_head + work.heads; head++) {
     for (int64_t first = 0; first < work.length; first += kQueryBlock) {
       const int64_t queries = std::min(kQueryBlock, work.length - first);
       float row_sums[kQueryBlock];
@@ -220,9 +227,9 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
         ZeroOutside(by_score, begin, own_begin, own_end, begin + columns);
       }
       const int64_t seen = end - begin;
-      Multiply({s.scores.data() + begin, 1, slots}, s.output.data(), dim, &s.value_gradient[begin * dim], dim, seen, dim,
+      Multiply({s.scores.data() + begin, 1, slots}, s.output.data(), dim, by_value + begin * dim, dim, seen, dim,
                queries, true);
-      Multiply({s.score_gradient.data() + begin, 1, slots}, s.query.data(), dim, &s.key_gradient[begin * dim], dim, seen,
+      Multiply({s.score_gradient.data() + begin, 1, slots}, s.query.data(), dim, by_key + begin * dim, dim, seen,
                dim, queries, true);
       Multiply({s.score_gradient.data() + begin, slots, 1}, &s.keys.key[begin * dim], dim, s.query_gradient.data(), dim,
                queries, dim, seen, false);
@@ -232,13 +239,29 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
       }
     }
   }
+}
+
+// The parts' gradients by the rotated keys and by the values of a row and key head, summed in the parts' order, into result.
+template <typename Number>
+void KeepKeyGradient(const std::vector<const float*>& by_key, const std::vector<const float*>& by_value, const Shape& shape,
+                     const Rotary& rotary, const Work& work, Number* result) {
+  const int64_t width = shape.all_heads() * shape.head_dim;
   const int64_t key_column = (shape.heads + work.key_head) * shape.head_dim;
   const int64_t value_column = key_column + shape.key_value_heads * shape.head_dim;
+  const auto sum = [&](const std::vector<const float*>& parts, int64_t token, float* to) {
+    for (int64_t c = 0; c < shape.head_dim; c++) {
+      to[c] = 0;
+      for (const float* part : parts) to[c] += part[token * shape.padded_dim + c];
+    }
+  };
+  std::vector<float> numbers(shape.head_dim);
   for (int64_t i = 0; i < work.length; i++) {
     Number* token = result + (work.start + i) * width;
-    RotateBack(&s.key_gradient[i * dim], rotary, i, shape.head_dim, token + key_column);
+    sum(by_key, i, numbers.data());
+    RotateBack(numbers.data(), rotary, i, shape.head_dim, token + key_column);
+    sum(by_value, i, numbers.data());
 #pragma omp simd
-    for (int64_t c = 0; c < shape.head_dim; c++) Store(s.value_gradient[i * dim + c], token + value_column + c);
+    for (int64_t c = 0; c < shape.head_dim; c++) Store(numbers[c], token + value_column + c);
   }
 }
 
@@ -253,8 +276,9 @@ void Attend(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const
 
 template <>
 void AttendGradient(const BFloat16* qkv, const BFloat16* output, const float* log_sums, const BFloat16* gradient,
-                    const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* result) {
-  AttendGradientBFloat16(qkv, output, log_sums, gradient, shape, rotary, work, result);
+                    const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* result, float* by_key,
+                    float* by_value) {
+  AttendGradientBFloat16(qkv, output, log_sums, gradient, shape, rotary, work, result, by_key, by_value);
 }
 
 #endif
@@ -268,7 +292,7 @@ bool ReadShape(Context& context, int64_t width, Shape* shape) {
   const bool sound = shape->heads > 0 && shape->key_value_heads > 0 && shape->heads % shape->key_value_heads == 0;
   if (!context.Check(sound, "key_value_heads must divide heads")) return false;
   shape->head_dim = width / shape->all_heads();
-  shape->padded_dim = RoundUp(shape->head_dim, kLanes);
+  shape->padded_dim = RoundUp(shape->head_dim, kPaddedTo);
   return context.Check(shape->head_dim % 2 == 0 && shape->head_dim * shape->all_heads() == width,
                        "qkv must be as wide as all heads, each of an even size");
 }
@@ -324,8 +348,31 @@ void AttentionGradient(Context& context) {
   Number* result = context.Output<Number>(0, {tokens, shape.all_heads() * shape.head_dim});
   if (context.failed()) return;
   const std::vector<Work> work = WorkOf(offsets, rows, shape);
+  const int64_t parts = static_cast<int64_t>(work.size()) / (rows * shape.key_value_heads);
+  if (parts == 1) {
+    ParallelFor(static_cast<int64_t>(work.size()), [&](int64_t i) {
+      static thread_local std::vector<float> by_key, by_value;
+      by_key.assign(work[i].length * shape.padded_dim, 0.0f);
+      by_value.assign(work[i].length * shape.padded_dim, 0.0f);
+      AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result, by_key.data(), by_value.data());
+      KeepKeyGradient({by_key.data()}, {by_value.data()}, shape, rotary, work[i], result);
+    });
+    return;
+  }
+  // The parts of a row and key head lie one after the other: the order is stable.
+  std::vector<std::vector<float>> by_key(work.size()), by_value(work.size());
   ParallelFor(static_cast<int64_t>(work.size()), [&](int64_t i) {
-    AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result);
+    by_key[i].assign(work[i].length * shape.padded_dim, 0.0f);
+    by_value[i].assign(work[i].length * shape.padded_dim, 0.0f);
+    AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result, by_key[i].data(), by_value[i].data());
+  });
+  ParallelFor(static_cast<int64_t>(work.size()) / parts, [&](int64_t of_key) {
+    std::vector<const float*> key_parts, value_parts;
+    for (int64_t i = of_key * parts; i < (of_key + 1) * parts; i++) {
+      key_parts.push_back(by_key[i].data());
+      value_parts.push_back(by_value[i].data());
+    }
+    KeepKeyGradient(key_parts, value_parts, shape, rotary, work[of_key * parts], result);
   });
 }
 

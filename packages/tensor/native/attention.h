@@ -12,7 +12,7 @@ struct Shape {
   int64_t heads;
   int64_t key_value_heads;
   int64_t head_dim;
-  // head_dim rounded up to whole vectors; the columns beyond are zero.
+  // head_dim rounded up to whole panels; the columns beyond are zero.
   int64_t padded_dim;
   float scale;
   // A query sees keys j > i - window; 0 for all before it.
@@ -31,11 +31,13 @@ struct Rotary {
   const float* sine;
 };
 
-// One row of the batch and one key head: the unit of work.
+// One row of the batch, one key head, and some of the query heads that use it: the unit of work.
 struct Work {
   int64_t start;
   int64_t length;
   int64_t key_head;
+  int64_t first_head;
+  int64_t heads;
 };
 
 template <typename Number>
@@ -83,9 +85,11 @@ inline float Capped(float scaled, float cap) {
 void AttendBFloat16(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* output,
                     float* log_sums);
 
-// `gradient` is by the output; the tokens and heads of `work` in result [tokens, all heads head_dim].
+// `gradient` is by the output; by the queries of `work` in result [tokens, all heads head_dim], and added to that by its
+// rotated keys and its values, [length, padded_dim] each.
 void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const float* log_sums, const BFloat16* gradient,
-                            const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* result);
+                            const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* result, float* by_key,
+                            float* by_value);
 
 #endif
 

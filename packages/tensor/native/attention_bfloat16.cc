@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "attention.h"
+#include "vector_bfloat16.h"
 
 namespace lorasmith {
 namespace {
@@ -30,10 +31,7 @@ int64_t SpreadStride(int64_t columns) {
 }
 
 void RoundRow(const float* from, int64_t size, BFloat16* to) {
-  for (int64_t i = 0; i < size; i += 16) {
-    const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + i));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), reinterpret_cast<__m256i>(rounded));
-  }
+  for (int64_t i = 0; i < size; i += 16) StoreNumbers(_mm512_loadu_ps(from + i), to + i);
 }
 
 // a [rows, depth] times a panel → sums [rows, 32], kept or added to.
@@ -143,20 +141,11 @@ struct Seen {
   }
 };
 
-__m512 ExpOf(__m512 x) {
-  alignas(64) float values[16];
-  _mm512_store_ps(values, x);
-#pragma omp simd
-  for (int i = 0; i < 16; i++) values[i] = Exp(values[i]);
-  return _mm512_load_ps(values);
-}
-
 __m512 CappedOf(__m512 x, float cap) {
-  alignas(64) float values[16];
-  _mm512_store_ps(values, x);
-#pragma omp simd
-  for (int i = 0; i < 16; i++) values[i] = Capped(values[i], cap);
-  return _mm512_load_ps(values);
+  // tanh(x) = 1 - 2 / (exp(2x) + 1)
+  const __m512 one = _mm512_set1_ps(1.0f), two = _mm512_set1_ps(2.0f);
+  const __m512 power = ExpOf(_mm512_mul_ps(x, _mm512_set1_ps(2.0f / cap)));
+  return _mm512_mul_ps(_mm512_set1_ps(cap), _mm512_sub_ps(one, _mm512_div_ps(two, _mm512_add_ps(power, one))));
 }
 
 // A score as softmax takes it.
@@ -232,8 +221,8 @@ struct ScoreGradient {
         const __m512 factor = _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(shape.scale), by_scaled), weight);
         const __m512 gradient =
             _mm512_maskz_mul_ps(mask, factor, _mm512_sub_ps(_mm512_loadu_ps(by_weight + at), output_sum));
-        Keep(weight, weights + at);
-        Keep(gradient, by_score + at);
+        StoreNumbers(weight, weights + at);
+        StoreNumbers(gradient, by_score + at);
         if (key % 2 == 1) {
           _mm512_storeu_si512(panel + (key - 1) * kQueries + 32 * half, PairsOf(before, gradient));
         } else if (key + 1 == keys) {
@@ -242,10 +231,6 @@ struct ScoreGradient {
         before = gradient;
       }
     }
-  }
-
-  static void Keep(__m512 values, BFloat16* to) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
   }
 };
 
@@ -266,7 +251,7 @@ void LoadQueries(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, 
 
 void AttendBFloat16(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* output,
                     float* log_sums) {
-  const int64_t dim = RoundUpTo(shape.head_dim, kPanelColumns);
+  const int64_t dim = shape.padded_dim;
   static thread_local KeysAndValues keys;
   keys.Load(qkv, shape, rotary, work, dim, false);
   static thread_local std::vector<float> scores;
@@ -275,8 +260,7 @@ void AttendBFloat16(const BFloat16* qkv, const Shape& shape, const Rotary& rotar
   weights.resize(keys.slots * kQueries);
   std::vector<float> transposed(dim * kQueries), block(kQueries * dim), rotated(dim, 0.0f);
   Block queries(dim);
-  for (int64_t of_key = 0; of_key < shape.queries_per_key(); of_key++) {
-    const int64_t head = work.key_head * shape.queries_per_key() + of_key;
+  for (int64_t head = work.first_head; head < work.first_head + work.heads; head++) {
     for (int64_t first = 0; first < work.length; first += kQueries) {
       const Seen seen(shape, work, first);
       LoadQueries(qkv, shape, rotary, work, seen, head, dim, rotated.data(), &queries);
@@ -299,22 +283,19 @@ void AttendBFloat16(const BFloat16* qkv, const Shape& shape, const Rotary& rotar
 }
 
 void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const float* log_sums, const BFloat16* gradient,
-                            const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* result) {
-  const int64_t dim = RoundUpTo(shape.head_dim, kPanelColumns);
+                            const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* result, float* by_key,
+                            float* by_value) {
+  const int64_t dim = shape.padded_dim;
   const int64_t width = shape.all_heads() * shape.head_dim;
   static thread_local KeysAndValues keys;
   keys.Load(qkv, shape, rotary, work, dim, true);
-  static thread_local std::vector<float> key_gradient, value_gradient;
-  key_gradient.assign(keys.slots * dim, 0.0f);
-  value_gradient.assign(keys.slots * dim, 0.0f);
   constexpr int64_t kBlockNumbers = kKeyBlock * kQueries;
   std::vector<float> scores(kBlockNumbers), by_weight(kBlockNumbers);
   std::vector<BFloat16> weights(kBlockNumbers), by_score(kBlockNumbers), panel(kBlockNumbers);
   std::vector<float> transposed(dim * kQueries), query_gradient(kQueries * dim), rotated(dim, 0.0f);
   Block queries(dim), by_output(dim);
   ScoreGradient by_scores;
-  for (int64_t of_key = 0; of_key < shape.queries_per_key(); of_key++) {
-    const int64_t head = work.key_head * shape.queries_per_key() + of_key;
+  for (int64_t head = work.first_head; head < work.first_head + work.heads; head++) {
     for (int64_t first = 0; first < work.length; first += kQueries) {
       const Seen seen(shape, work, first);
       LoadQueries(qkv, shape, rotary, work, seen, head, dim, rotated.data(), &queries);
@@ -345,9 +326,9 @@ void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const f
                           panel.data());
         for (int64_t column = 0; column < dim; column += kPanelColumns) {
           MultiplyPanel({weights.data(), kQueries}, count, &by_output.by_query[column * kQueries], kQueries,
-                        &value_gradient[key * dim + column], dim, true);
+                        by_value + key * dim + column, dim, true);
           MultiplyPanel({by_score.data(), kQueries}, count, &queries.by_query[column * kQueries], kQueries,
-                        &key_gradient[key * dim + column], dim, true);
+                        by_key + key * dim + column, dim, true);
         }
         MultiplyPanel({&keys.key_transposed[key], keys.stride}, dim, panel.data(), RoundUpTo(count, 2), transposed.data(),
                       kQueries, key != seen.begin);
@@ -358,14 +339,6 @@ void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const f
         RotateBack(&query_gradient[i * dim], rotary, first + i, shape.head_dim, to);
       }
     }
-  }
-  const int64_t key_column = (shape.heads + work.key_head) * shape.head_dim;
-  const int64_t value_column = key_column + shape.key_value_heads * shape.head_dim;
-  for (int64_t i = 0; i < work.length; i++) {
-    BFloat16* token = result + (work.start + i) * width;
-    RotateBack(&key_gradient[i * dim], rotary, i, shape.head_dim, token + key_column);
-#pragma omp simd
-    for (int64_t c = 0; c < shape.head_dim; c++) Store(value_gradient[i * dim + c], token + value_column + c);
   }
 }
 

@@ -1,6 +1,7 @@
 // SwiGLU (Shazeer 2020, arXiv:2002.05202): silu(gate) * up, gate and up side by side in one row.
 #include "kernel.h"
 #include "parallel.h"
+#include "vector_bfloat16.h"
 
 namespace lorasmith {
 namespace {
@@ -8,6 +9,65 @@ namespace {
 constexpr int64_t kRowsPerPiece = 8;
 
 inline float Sigmoid(float x) { return 1.0f / (1.0f + Exp(-x)); }
+
+template <typename Number>
+void SwiGluRow(const Number* gate, const Number* up, int64_t width, Number* to) {
+#pragma omp simd
+  for (int64_t i = 0; i < width; i++) {
+    const float g = ToFloat(gate[i]);
+    Store(g * Sigmoid(g) * ToFloat(up[i]), to + i);
+  }
+}
+
+template <typename Number>
+void SwiGluGradientRow(const Number* gate, const Number* up, const Number* from, int64_t width, Number* by_gate,
+                       Number* by_up) {
+#pragma omp simd
+  for (int64_t i = 0; i < width; i++) {
+    const float g = ToFloat(gate[i]);
+    const float sigmoid = Sigmoid(g);
+    const float silu = g * sigmoid;
+    const float d = ToFloat(from[i]);
+    // d silu / d gate = sigmoid + silu (1 - sigmoid)
+    Store(d * ToFloat(up[i]) * (sigmoid + silu * (1.0f - sigmoid)), by_gate + i);
+    Store(d * silu, by_up + i);
+  }
+}
+
+#if defined(__AVX512BF16__)
+
+inline __m512 Sigmoid(__m512 x) {
+  const __m512 one = _mm512_set1_ps(1.0f);
+  // exp(87) is finite, and its reciprocal what is left of a sigmoid there.
+  const __m512 opposite = _mm512_min_ps(_mm512_set1_ps(87.0f), _mm512_sub_ps(_mm512_setzero_ps(), x));
+  return ReciprocalOf(_mm512_add_ps(one, ExpOf(opposite)));
+}
+
+void SwiGluRow(const BFloat16* gate, const BFloat16* up, int64_t width, BFloat16* to) {
+  const int64_t whole = width / 16 * 16;
+  for (int64_t i = 0; i < whole; i += 16) {
+    const __m512 g = LoadNumbers(gate + i);
+    StoreNumbers(_mm512_mul_ps(_mm512_mul_ps(g, Sigmoid(g)), LoadNumbers(up + i)), to + i);
+  }
+  SwiGluRow<BFloat16>(gate + whole, up + whole, width - whole, to + whole);
+}
+
+void SwiGluGradientRow(const BFloat16* gate, const BFloat16* up, const BFloat16* from, int64_t width, BFloat16* by_gate,
+                       BFloat16* by_up) {
+  const int64_t whole = width / 16 * 16;
+  for (int64_t i = 0; i < whole; i += 16) {
+    const __m512 g = LoadNumbers(gate + i);
+    const __m512 d = LoadNumbers(from + i);
+    const __m512 sigmoid = Sigmoid(g);
+    const __m512 silu = _mm512_mul_ps(g, sigmoid);
+    const __m512 slope = _mm512_add_ps(sigmoid, _mm512_fnmadd_ps(silu, sigmoid, silu));
+    StoreNumbers(_mm512_mul_ps(_mm512_mul_ps(d, LoadNumbers(up + i)), slope), by_gate + i);
+    StoreNumbers(_mm512_mul_ps(d, silu), by_up + i);
+  }
+  SwiGluGradientRow<BFloat16>(gate + whole, up + whole, from + whole, width - whole, by_gate + whole, by_up + whole);
+}
+
+#endif
 
 // gate_up [tokens, 2 * intermediate] → [tokens, intermediate]
 template <typename Number>
@@ -20,13 +80,7 @@ void SwiGlu(Context& context) {
   ParallelRanges(rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       const Number* gate = gate_up + row * 2 * width;
-      const Number* up = gate + width;
-      Number* to = result + row * width;
-#pragma omp simd
-      for (int64_t i = 0; i < width; i++) {
-        const float g = ToFloat(gate[i]);
-        Store(g * Sigmoid(g) * ToFloat(up[i]), to + i);
-      }
+      SwiGluRow(gate, gate + width, width, result + row * width);
     }
   });
 }
@@ -44,20 +98,8 @@ void SwiGluGradient(Context& context) {
   ParallelRanges(rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       const Number* gate = gate_up + row * 2 * width;
-      const Number* up = gate + width;
-      const Number* from = gradient + row * width;
       Number* by_gate = result + row * 2 * width;
-      Number* by_up = by_gate + width;
-#pragma omp simd
-      for (int64_t i = 0; i < width; i++) {
-        const float g = ToFloat(gate[i]);
-        const float sigmoid = Sigmoid(g);
-        const float silu = g * sigmoid;
-        const float d = ToFloat(from[i]);
-        // d silu / d gate = sigmoid + silu (1 - sigmoid)
-        Store(d * ToFloat(up[i]) * (sigmoid + silu * (1.0f - sigmoid)), by_gate + i);
-        Store(d * silu, by_up + i);
-      }
+      SwiGluGradientRow(gate, gate + width, gradient + row * width, width, by_gate, by_gate + width);
     }
   });
 }

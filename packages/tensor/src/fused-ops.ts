@@ -30,14 +30,20 @@ let loaded: string | null = null;
 let enabled = false;
 
 /**
- * Loads the library of fused ops that suits the processor into TensorFlow's registry, and uses it from now on.
- * @returns the instruction set it is for; null where there is none to use: on a GPU, or when it was not compiled
+ * Loads a library of fused ops into TensorFlow's registry, and uses it from now on. A process can load one.
+ * @param variant the instruction set it is for; the best that the processor has when absent
+ * @returns the instruction set of the library in use; null where there is none to use: on a GPU, or when it was not compiled
  */
-export function useFusedOps(): string | null {
+export function useFusedOps(variant?: string): string | null {
   if (engine.onGpu) return null;
-  loaded ??= loadForProcessor();
+  loaded ??= load(variant);
   enabled = loaded !== null;
   return loaded;
+}
+
+/** Whether the processor has the instructions that a library of fused ops needs. */
+export function processorRuns(variant: string): boolean {
+  return VARIANTS.some(({ name, needs }) => name === variant && needs.every((flag) => flags.has(flag)));
 }
 
 /** Goes back to TensorFlow's own ops. */
@@ -73,10 +79,10 @@ export function fusedProduct(a: Tensor, b: Tensor, transposeB: boolean): Tensor 
   return execute('LorasmithProduct', [elementType(a), intAttribute('transpose_b', Number(transposeB))], [a, b]);
 }
 
-function loadForProcessor(): string | null {
-  for (const { name, needs } of VARIANTS) {
+function load(variant: string | undefined): string | null {
+  for (const { name } of VARIANTS) {
     const file = fileURLToPath(new URL(`${name}.node`, BUILD_FOLDER));
-    if (!existsSync(file) || !needs.every((flag) => flags.has(flag))) continue;
+    if ((variant ?? name) !== name || !processorRuns(name) || !existsSync(file)) continue;
     createRequire(import.meta.url)(file);
     return name;
   }

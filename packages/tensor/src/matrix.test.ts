@@ -1,6 +1,7 @@
-import { expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
+import { useFusedOps, useRawOps } from './fused-ops.js';
 import { reshape, transpose } from './layout.js';
 import { batchMatMul, matMul } from './matrix.js';
 import { scope } from './tensor.js';
@@ -76,6 +77,52 @@ test('in bfloat16 the sums are exact to float32 and rounded once', () => {
     for (const [i, value] of toFloat32Array(c).entries()) {
       expect(Math.abs(value - expected[i]!)).toBeLessThanOrEqual(Math.abs(expected[i]!) * 2 ** -8 + 1e-6);
     }
+  });
+});
+
+describe.each([
+  ['fused', useFusedOps],
+  ["TensorFlow's", useRawOps],
+])('large products in bfloat16, %s', (_name, useOps) => {
+  afterEach(useRawOps);
+
+  // Whole tiles and what is left of them, one chunk of depth and several, few rows and many, strides that share cache lines.
+  test.each([
+    [32, 2, 32],
+    [33, 64, 96],
+    [46, 3072, 32],
+    [47, 3106, 64],
+    [300, 2048, 160],
+    [113, 6150, 704],
+    [1000, 18, 32],
+  ])('[%d, %d] and %d columns', (rows, depth, columns) => {
+    useOps();
+    scope(() => {
+      const a = cast(tensorOf(normalNumbers(rows * depth, 3), [rows, depth]), 'bfloat16');
+      const b = cast(tensorOf(normalNumbers(depth * columns, 4), [depth, columns]), 'bfloat16');
+      const exact = toFloat32Array(matMul(cast(a, 'float32'), cast(b, 'float32')));
+      for (const c of [matMul(a, b), matMul(a, transpose(b, [1, 0]), { transposeB: true })]) {
+        expect(c.shape).toEqual([rows, columns]);
+        // Each element is rounded to 8 bits; the sums themselves are float32 in both.
+        const values = toFloat32Array(c);
+        for (const [i, value] of exact.entries()) {
+          if (!(Math.abs(values[i]! - value) <= Math.abs(value) * 2 ** -8 + Math.sqrt(depth) * 1e-5)) {
+            expect(values[i], `element ${i}`).toBe(value);
+          }
+        }
+      }
+    });
+  });
+
+  test("a row's result does not depend on the rows beside it", () => {
+    useOps();
+    scope(() => {
+      const numbers = normalNumbers(500 * 640, 5);
+      const b = cast(tensorOf(normalNumbers(640 * 320, 6), [640, 320]), 'bfloat16');
+      const of = (rows: number) =>
+        toFloat32Array(matMul(cast(tensorOf(numbers.slice(0, rows * 640), [rows, 640]), 'bfloat16'), b));
+      expect(of(500).subarray(0, 90 * 320)).toEqual(of(90));
+    });
   });
 });
 

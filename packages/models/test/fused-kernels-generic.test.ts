@@ -1,0 +1,3 @@
+import { testFusedKernels } from './fused-kernels.js';
+
+testFusedKernels('generic');

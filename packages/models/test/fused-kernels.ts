@@ -1,0 +1,148 @@
+import {
+  type AttentionSettings,
+  cast,
+  constant,
+  dispose,
+  type FloatDType,
+  multiply,
+  randomUniform,
+  scope,
+  softmaxCrossEntropy,
+  subtract,
+  type Tensor,
+  tensorOf,
+  toFloat32Array,
+  useFusedOps,
+  useRawOps,
+} from '@lorasmith/tensor';
+import { afterEach, describe, expect, test } from 'vitest';
+import { attention, attentionGradient, layoutRows } from '../src/decoder/attention.js';
+import { swiGlu, swiGluGradient } from '../src/decoder/gated-mlp.js';
+import { addRmsNorm, rmsNorm, rmsNormGradient } from '../src/decoder/rms-norm.js';
+import { Rotary } from '../src/decoder/rotary.js';
+
+/**
+ * Fused kernels against TensorFlow's own ops on the same numbers: whole tensors. In float32 they differ by the order of
+ * sums only. In bfloat16 both round their results, and the raw ops round between steps too: a few units of 2⁻⁸ of the
+ * largest number.
+ */
+const TOLERANCE: Record<FloatDType, number> = { float32: 1e-5, bfloat16: 4 * 2 ** -8 };
+
+/** Uniform in ±spread, the same for the same name. */
+function numbers(shape: number[], name: string, dtype: FloatDType = 'float32', spread = 1): Tensor {
+  const seed = [...name].reduce((sum, letter) => (31 * sum + letter.charCodeAt(0)) % 65_521, 7);
+  return scope(() => {
+    const centred = subtract(randomUniform(shape, [7, seed]), constant(0.5));
+    return cast(multiply(centred, constant(2 * spread)), dtype);
+  });
+}
+
+function largest(values: Float32Array): number {
+  return values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+}
+
+const ROPE = { rope: { theta: 10_000, partialRotaryFactor: 1, scaling: null } } as ConstructorParameters<
+  typeof Rotary
+>[0];
+
+function bothWays(variant: string | undefined, dtype: FloatDType, compute: () => Tensor[]): void {
+  const run = () => scope(() => compute().map(toFloat32Array));
+  useRawOps();
+  const expected = run();
+  const used = useFusedOps(variant);
+  expect(used, 'the fused ops must be compiled: npm test does it').toBe(variant ?? used ?? 'one');
+  const actual = run();
+  for (const [index, values] of expected.entries()) {
+    const bound = TOLERANCE[dtype] * Math.max(1e-3, largest(values));
+    const difference = largest(values.map((value, i) => value - actual[index]![i]!));
+    expect(difference, `result ${index}`).toBeLessThanOrEqual(bound);
+  }
+}
+
+/** The suite for the library that suits the processor best, or for another that it can run. */
+export function testFusedKernels(variant?: string): void {
+  afterEach(() => useRawOps());
+
+  describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
+    test('norm, norm with the residual sum, and their gradient', () => {
+      bothWays(variant, dtype, () => {
+        const x = numbers([37, 48], 'x', 'float32', 3);
+        const weight = numbers([48], 'weight');
+        const branch = numbers([37, 48], 'branch', dtype);
+        const first = rmsNorm(x, weight, 1e-5, dtype);
+        const second = addRmsNorm(x, branch, weight, 1e-5);
+        const gradient = numbers([37, 48], 'gradient', dtype);
+        const withResidual = rmsNormGradient(gradient, second.sum, weight, second.inverseRms, x);
+        const without = rmsNormGradient(gradient, x, weight, first.inverseRms, null);
+        return [
+          ...[first.output, first.inverseRms, second.sum, second.output, second.inverseRms],
+          ...[withResidual.exact, withResidual.rounded, without.exact],
+        ];
+      });
+    });
+
+    test('SwiGLU and its gradient, also where exp would overflow', () => {
+      bothWays(variant, dtype, () => {
+        const gateUp = numbers([19, 2 * 33], 'gate and up', dtype, 120);
+        return [swiGlu(gateUp), swiGluGradient(numbers([19, 33], 'gradient', dtype), gateUp)];
+      });
+    });
+
+    test('cross entropy and its gradient, from certain to hopeless', () => {
+      bothWays(variant, dtype, () => {
+        const logits = numbers([23, 301], 'logits', dtype, 40);
+        const labels = tensorOf(
+          Int32Array.from({ length: 23 }, (_, row) => (row * 53) % 301),
+          [23],
+        );
+        const { loss, gradient } = softmaxCrossEntropy(logits, labels);
+        return [loss, gradient];
+      });
+    });
+
+    const SHAPES: { name: string; heads: number; keyValueHeads: number; headDim: number }[] = [
+      { name: 'one head', heads: 1, keyValueHeads: 1, headDim: 16 },
+      { name: 'grouped queries', heads: 6, keyValueHeads: 2, headDim: 8 },
+      { name: 'wide heads', heads: 4, keyValueHeads: 4, headDim: 80 },
+    ];
+    const KINDS = [
+      { window: null, softcap: null },
+      { window: 5, softcap: null },
+      { window: null, softcap: 2 },
+      { window: 33, softcap: 1.5 },
+    ];
+    const cases = SHAPES.flatMap((shape) => KINDS.map((kind) => ({ ...shape, ...kind })));
+    test.each(cases)('attention: $name, window $window, softcap $softcap', ({ name: _, ...shape }) => {
+      const settings: AttentionSettings = { ...shape, scale: 1 / Math.sqrt(shape.headDim) };
+      const rotary = new Rotary({ ...ROPE, headDim: shape.headDim });
+      const rowLengths = [70, 70, 41, 17, 1];
+      const tokens = 199;
+      bothWays(variant, dtype, () => {
+        const width = (shape.heads + 2 * shape.keyValueHeads) * shape.headDim;
+        const qkv = numbers([tokens, width], 'qkv', dtype, 2);
+        const layout = layoutRows(rowLengths, rotary, [settings.window]);
+        const { output, saved } = attention(qkv, layout, settings, true);
+        const gradient = numbers([tokens, shape.heads * shape.headDim], 'gradient', dtype);
+        return [output, attentionGradient(gradient, saved!, layout, settings)];
+      });
+    });
+
+    // Longer than a block of keys, and with query heads that are parted over the threads.
+    test.each(KINDS)('attention of one long row, window $window, softcap $softcap', (kind) => {
+      const settings: AttentionSettings = { heads: 6, keyValueHeads: 2, headDim: 8, ...kind, scale: 0.4 };
+      bothWays(variant, dtype, () => {
+        const layout = layoutRows([613], new Rotary({ ...ROPE, headDim: 8 }), [settings.window]);
+        const { output, saved } = attention(numbers([613, 80], 'qkv', dtype, 2), layout, settings, true);
+        return [output, attentionGradient(numbers([613, 48], 'gradient', dtype), saved!, layout, settings)];
+      });
+    });
+  });
+
+  test('what a fused op cannot compute is refused with a sentence', () => {
+    useFusedOps(variant);
+    const logits = numbers([2, 5], 'logits');
+    const labels = tensorOf(Int32Array.of(1, 5), [2]);
+    expect(() => softmaxCrossEntropy(logits, labels)).toThrow(/a label is not among the classes/);
+    dispose([logits, labels]);
+  });
+}
