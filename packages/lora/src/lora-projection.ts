@@ -1,6 +1,7 @@
 import type { FrozenProjection, Projection, Saved } from '@lorasmith/models';
 import {
   add,
+  addMatMul,
   alias,
   cast,
   concat,
@@ -82,7 +83,7 @@ export class LoraProjection implements Projection {
       const dropoutMask = record && this.#dropout > 0 ? this.#drawMask(x) : null;
       const input = dropoutMask === null ? x : multiply(x, dropoutMask);
       const low = matMul(input, a, { transposeB: true }); // [tokens, in] x [sum of rank, in]ᵀ -> [tokens, sum of rank]
-      const output = add(base, matMul(low, scaledB, { transposeB: true })); // [tokens, out]
+      const output = addMatMul(base, low, scaledB, { transposeB: true }); // [tokens, out]
       return { output, saved: record ? ({ input, low, dropoutMask } satisfies SavedLora) : null };
     });
   }
@@ -94,9 +95,9 @@ export class LoraProjection implements Projection {
       const lowGradient = matMul(gradient, scaledB); // [tokens, out] x [out, sum of rank] -> [tokens, sum of rank]
       this.#take(matMul(lowGradient, input, { transposeA: true }), matMul(gradient, low, { transposeA: true }));
       if (!wantInputGradient) return null;
-      const throughLora = matMul(lowGradient, a); // [tokens, in]
-      const throughBase = this.#frozen.backward(gradient, null, true)!;
-      return add(throughBase, dropoutMask === null ? throughLora : multiply(throughLora, dropoutMask));
+      const throughBase = this.#frozen.backward(gradient, null, true)!; // [tokens, in]
+      if (dropoutMask === null) return addMatMul(throughBase, lowGradient, a);
+      return add(throughBase, multiply(matMul(lowGradient, a), dropoutMask));
     });
   }
 

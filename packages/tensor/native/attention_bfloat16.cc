@@ -37,7 +37,7 @@ void RoundRow(const float* from, int64_t size, BFloat16* to) {
 // a [rows, depth] times a panel → sums [rows, 32], kept or added to.
 void MultiplyPanel(Matrix a, int64_t rows, const BFloat16* panel, int64_t depth, float* sums, int64_t stride, bool add) {
   for (int64_t row = 0; row < rows; row += kTileRows) {
-    const Target to{nullptr, 0, sums + row * stride, stride, !add, false};
+    const Target to{nullptr, 0, nullptr, sums + row * stride, stride, !add, false};
     kTiles[std::min<int64_t>(kTileRows, rows - row)]({a.data + row * a.stride, a.stride}, panel, depth, to);
   }
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "number.h"
+#include "vector_bfloat16.h"
 
 #if defined(__AVX512BF16__)
 
@@ -91,10 +92,12 @@ inline void PackTransposedPanel(Matrix b, int64_t depth, BFloat16* panel) {
   }
 }
 
-// Where a tile's sums come from and go to: sums are there when the depth is more than one chunk.
+// Where a tile's sums come from and go to: sums are there when the depth is more than one chunk. An addend, null for none,
+// lies as the result does and is added before rounding.
 struct Target {
   BFloat16* result;
   int64_t result_stride;
+  const BFloat16* addend;
   float* sums;
   int64_t sums_stride;
   bool first_chunk;
@@ -127,6 +130,10 @@ void Tile(Matrix a, const BFloat16* panel, int64_t depth, const Target& to) {
 #pragma GCC unroll 14
   for (int row = 0; row < kRows; row++) {
     if (to.last_chunk) {
+      if (to.addend != nullptr) {
+        sums[row][0] = _mm512_add_ps(sums[row][0], LoadNumbers(to.addend + row * to.result_stride));
+        sums[row][1] = _mm512_add_ps(sums[row][1], LoadNumbers(to.addend + row * to.result_stride + 16));
+      }
       const __m512bh rounded = _mm512_cvtne2ps_pbh(sums[row][1], sums[row][0]);
       _mm512_storeu_si512(to.result + row * to.result_stride, reinterpret_cast<__m512i>(rounded));
     } else {

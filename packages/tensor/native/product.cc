@@ -128,7 +128,7 @@ class Ahead {
 };
 
 void MultiplyChunk(Matrix a, Matrix b, bool transposed, const Sizes& sizes, const Chunk& chunk, BFloat16* packed,
-                   BFloat16* result, float* sums) {
+                   const BFloat16* addend, BFloat16* result, float* sums) {
   const int64_t threads = Threads();
   const std::vector<int64_t> begins = Pieces((sizes.rows + kTileRows - 1) / kTileRows, threads);
   const int64_t pieces = static_cast<int64_t>(begins.size()) - 1;
@@ -147,8 +147,10 @@ void MultiplyChunk(Matrix a, Matrix b, bool transposed, const Sizes& sizes, cons
       const int64_t column = (chunk.first_panel + panel) * kPanelColumns;
       ahead.Fetch(panel, chunk.panels);
       for (int64_t row = first_row; row < end_row; row += kTileRows) {
-        const Target to{result + row * sizes.columns + column,
+        const int64_t at = row * sizes.columns + column;
+        const Target to{result + at,
                         sizes.columns,
+                        addend == nullptr ? nullptr : addend + at,
                         sums == nullptr ? nullptr : sums + row * sums_stride + panel * kPanelColumns,
                         sums_stride,
                         chunk.from == 0,
@@ -160,7 +162,9 @@ void MultiplyChunk(Matrix a, Matrix b, bool transposed, const Sizes& sizes, cons
   });
 }
 
-// a [rows, depth] · b [depth, columns], or b [columns, depth] with transpose_b → [rows, columns]
+// a [rows, depth] · b [depth, columns], or b [columns, depth] with transpose_b → [rows, columns]. An addend of that shape is
+// the third input, if there is one.
+template <bool kAddend>
 void Product(Context& context) {
   const bool transposed = context.Int(0) != 0;
   const Sizes sizes{context.Dim(0, 0), context.Dim(1, transposed ? 0 : 1), context.Dim(0, 1)};
@@ -169,6 +173,9 @@ void Product(Context& context) {
   if (!context.Check(context.Dim(1, transposed ? 1 : 0) == sizes.depth, "the matrices must have the same depth")) return;
   const bool whole = sizes.depth > 0 && sizes.depth % 2 == 0 && sizes.columns % kPanelColumns == 0;
   if (!context.Check(whole, "the depth must be even and the columns whole panels of 32")) return;
+  const BFloat16* addend = kAddend ? context.Input<BFloat16>(2) : nullptr;
+  const bool fits = !kAddend || (context.Dim(2, 0) == sizes.rows && context.Dim(2, 1) == sizes.columns);
+  if (!context.Check(fits, "the addend must have the shape of the product")) return;
   BFloat16* result = context.Output<BFloat16>(0, {sizes.rows, sizes.columns});
   if (context.failed()) return;
   const int64_t depth = std::min(sizes.depth, kDepthChunk);
@@ -182,7 +189,7 @@ void Product(Context& context) {
     for (int64_t from = 0; from < sizes.depth; from += kDepthChunk) {
       const Chunk chunk{panel, std::min(panels, all_panels - panel), from, std::min(kDepthChunk, sizes.depth - from)};
       MultiplyChunk({a, sizes.depth}, {b, transposed ? sizes.depth : sizes.columns}, transposed, sizes, chunk,
-                    packed.data(), result, sums.empty() ? nullptr : sums.data());
+                    packed.data(), addend, result, sums.empty() ? nullptr : sums.data());
     }
   }
 }
@@ -190,7 +197,10 @@ void Product(Context& context) {
 }  // namespace
 
 std::vector<OpDefinition> ProductOps() {
-  return {{"LorasmithProduct", {"a: T", "b: T"}, {"result: T"}, {"transpose_b"}, {}, nullptr, &Product}};
+  return {
+      {"LorasmithProduct", {"a: T", "b: T"}, {"result: T"}, {"transpose_b"}, {}, nullptr, &Product<false>},
+      {"LorasmithProductAdd", {"a: T", "b: T", "addend: T"}, {"result: T"}, {"transpose_b"}, {}, nullptr, &Product<true>},
+  };
 }
 
 }  // namespace lorasmith

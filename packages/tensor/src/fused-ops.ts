@@ -74,9 +74,17 @@ export function productIsFused(a: Tensor, b: Tensor, transposeB: boolean): boole
   return rows >= PRODUCT_LEAST_ROWS && depth > 0 && depth % 2 === 0 && columns > 0 && columns % 32 === 0;
 }
 
-/** @param a `[rows, depth]` @param b `[depth, columns]`, or `[columns, depth]` with `transposeB` @returns `[rows, columns]` */
-export function fusedProduct(a: Tensor, b: Tensor, transposeB: boolean): Tensor {
-  return execute('LorasmithProduct', [elementType(a), intAttribute('transpose_b', Number(transposeB))], [a, b]);
+/**
+ * @param a `[rows, depth]`
+ * @param b `[depth, columns]`, or `[columns, depth]` with `transposeB`
+ * @param addend `[rows, columns]`, added before the product is rounded
+ * @returns `[rows, columns]`
+ */
+export function fusedProduct(a: Tensor, b: Tensor, transposeB: boolean, addend?: Tensor): Tensor {
+  const attributes = [elementType(a), intAttribute('transpose_b', Number(transposeB))];
+  return addend === undefined
+    ? execute('LorasmithProduct', attributes, [a, b])
+    : execute('LorasmithProductAdd', attributes, [a, b, addend]);
 }
 
 function load(variant: string | undefined): string | null {

@@ -3,7 +3,7 @@ import { differenceByLargest } from '../../../test/numeric/greatest-difference.j
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { useFusedOps, useRawOps } from './fused-ops.js';
 import { reshape, transpose } from './layout.js';
-import { batchMatMul, matMul } from './matrix.js';
+import { addMatMul, batchMatMul, matMul } from './matrix.js';
 import { scope } from './tensor.js';
 import { cast, tensorOf, toFloat32Array } from './transfer.js';
 
@@ -101,6 +101,13 @@ describe.each([
       const a = cast(tensorOf(normalNumbers(rows * depth, 3), [rows, depth]), 'bfloat16');
       const b = cast(tensorOf(normalNumbers(depth * columns, 4), [depth, columns]), 'bfloat16');
       const exact = toFloat32Array(matMul(cast(a, 'float32'), cast(b, 'float32')));
+      const addend = cast(tensorOf(normalNumbers(rows * columns, 7), [rows, columns]), 'bfloat16');
+      const sum = toFloat32Array(addMatMul(addend, a, b));
+      const added = toFloat32Array(cast(addend, 'float32'));
+      for (const [i, value] of exact.entries()) {
+        const bound = (Math.abs(value + added[i]!) + Math.abs(value)) * 2 ** -8 + Math.sqrt(depth) * 1e-5;
+        if (!(Math.abs(sum[i]! - value - added[i]!) <= bound)) expect(sum[i], `sum ${i}`).toBe(value + added[i]!);
+      }
       for (const c of [matMul(a, b), matMul(a, transpose(b, [1, 0]), { transposeB: true })]) {
         expect(c.shape).toEqual([rows, columns]);
         // Each element is rounded to 8 bits; the sums themselves are float32 in both.

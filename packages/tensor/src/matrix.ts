@@ -1,6 +1,7 @@
+import { add } from './arithmetic.js';
 import { boolAttribute, elementType, execute } from './execute.js';
 import { fusedProduct, productIsFused } from './fused-ops.js';
-import type { Tensor } from './tensor.js';
+import { scope, type Tensor } from './tensor.js';
 
 /**
  * Product of two matrices. In bfloat16 the sums are float32 and rounded once at the end.
@@ -17,6 +18,18 @@ export function matMul(a: Tensor, b: Tensor, options: { transposeA?: boolean; tr
     boolAttribute('transpose_b', transposeB),
   ];
   return execute('MatMul', attributes, [a, b]);
+}
+
+/**
+ * `addend + a b`, rounded once where the fused ops have it.
+ * @param addend `[m, n]`
+ * @param a `[m, k]`
+ * @param b `[k, n]`, or `[n, k]` with `transposeB`
+ */
+export function addMatMul(addend: Tensor, a: Tensor, b: Tensor, options: { transposeB?: boolean } = {}): Tensor {
+  const { transposeB = false } = options;
+  if (productIsFused(a, b, transposeB)) return fusedProduct(a, b, transposeB, addend);
+  return scope(() => add(addend, matMul(a, b, options)));
 }
 
 /**
