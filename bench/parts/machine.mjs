@@ -1,5 +1,5 @@
 import { stepWork } from '../../packages/planning/dist/index.js';
-import { dispose, fill, matMul } from '../../packages/tensor/dist/index.js';
+import { dispose, fill, matMul, useFusedOps, useRawOps } from '../../packages/tensor/dist/index.js';
 import { measureMachine } from '../../packages/training/dist/index.js';
 import { engineStep, medianSeconds } from './engine-step.mjs';
 
@@ -23,20 +23,23 @@ export async function measure({ model, precision, rows, length, repeats }) {
       microBatchesPerStep: 1,
     },
   );
-  const rate = ownShapesRate(decoder, precision, tokens, repeats);
+  const own = ownShapesRate(decoder, precision, tokens, repeats);
+  useRawOps();
+  const tensorflow = ownShapesRate(decoder, precision, tokens, repeats);
+  useFusedOps();
   const modelRate = (products + attention) / seconds;
   return {
     profile,
     tokens,
     tokens_per_second: tokens / seconds,
     model_gflops_per_second: modelRate,
-    matmul_gflops_per_second: rate,
-    share: modelRate / rate,
+    matmul_gflops_per_second: { own, tensorflow },
+    share: { own: modelRate / own, tensorflow: modelRate / tensorflow },
   };
 }
 
 /**
- * Rate of the products that the model's own layers make, forward and backward, nothing else done between them.
+ * Rate, in 10⁹ operations a second, of the products that the model's own layers make, forward and backward, nothing else done between them.
  *
  * @param {Awaited<ReturnType<typeof engineStep>>['decoder']} decoder
  * @param {'float32' | 'bfloat16'} precision

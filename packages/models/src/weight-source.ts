@@ -24,6 +24,9 @@ export interface LoadOptions {
   onProgress?: ((progress: { readBytes: number; totalBytes: number }) => void) | undefined;
 }
 
+/** One typed array holds at most this on Node 20. */
+const MAX_BUFFER_BYTES = 2 ** 32;
+
 /** Reads a base model's tensors into the engine, one at a time. What it gives is out of every scope: the caller's to free. */
 export class WeightSource {
   readonly #weights: ModelWeights;
@@ -63,41 +66,78 @@ export class WeightSource {
 
   /** @param dtype of the result; default: what the model computes in */
   async tensor(name: string, dtype: FloatDType = this.#dtype): Promise<Tensor> {
-    const { dtype: stored, shape } = this.#weights.entry(name);
-    const bytes = await this.#weights.read(name);
-    this.#onRead(bytes.byteLength);
-    return this.#give(scope(() => cast(tensorOfBytes(bytes, shape, DTYPE_NAMES[stored as FloatDtype]), dtype)));
+    const { shape } = this.#weights.entry(name);
+    return await this.#stackedAs([name], shape, dtype);
   }
 
   /** Linear layers with the same input, stacked. Either all have a bias or none. */
   async projection(layers: readonly LinearLayer[]): Promise<ProjectionSlot> {
-    const weight = await this.#stacked(layers.map((layer) => () => this.#weight(layer))); // [sum of out, in]
     const biases = layers.flatMap(({ bias }) => bias ?? []);
     if (biases.length > 0 && biases.length < layers.length) throw new Error('stacked layers have a bias all or none');
-    const bias = biases.length === 0 ? null : await this.#stacked(biases.map((name) => () => this.tensor(name))); // [sum of out]
+    const weight = await this.#weight(layers); // [sum of out, in]
+    const bias = biases.length === 0 ? null : await this.#stacked(biases); // [sum of out]
     return new ProjectionSlot(layers, layers[0]!.inFeatures, new FrozenProjection(weight, bias));
   }
 
-  /** `[out, in]` */
-  async #weight({ weight, transposed }: LinearLayer): Promise<Tensor> {
-    const stored = await this.tensor(weight);
-    if (!transposed) return stored;
-    const turned = this.#give(scope(() => transpose(stored, [1, 0])));
+  /** `[Σ out, in]` */
+  async #weight(layers: readonly LinearLayer[]): Promise<Tensor> {
+    if (layers.every(({ transposed }) => !transposed)) return await this.#stacked(layers.map(({ weight }) => weight));
+    const stored: Tensor[] = [];
+    for (const { weight } of layers) stored.push(await this.tensor(weight));
+    const turned = scope(() =>
+      concat(
+        stored.map((one, i) => (layers[i]!.transposed ? transpose(one, [1, 0]) : one)),
+        0,
+      ),
+    );
     dispose(stored);
-    return turned;
+    return this.#give(turned);
   }
 
-  async #stacked(reads: readonly (() => Promise<Tensor>)[]): Promise<Tensor> {
+  /** Tensors that differ in their first axis only, one below the other. */
+  async #stacked(names: readonly string[]): Promise<Tensor> {
+    const entries = names.map((name) => this.#weights.entry(name));
+    const [, ...others] = entries[0]!.shape;
+    const shape = [entries.reduce((rows, entry) => rows + entry.shape[0]!, 0), ...others];
+    const bytes = entries.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    if (bytes <= MAX_BUFFER_BYTES && entries.every(({ dtype }) => dtype === entries[0]!.dtype)) {
+      return await this.#stackedAs(names, shape, this.#dtype);
+    }
     const parts: Tensor[] = [];
-    for (const read of reads) parts.push(await read());
-    if (parts.length === 1) return parts[0]!;
-    const stacked = this.#give(scope(() => concat(parts, 0)));
+    for (const name of names) parts.push(await this.tensor(name));
+    const whole = this.#give(scope(() => concat(parts, 0)));
     dispose(parts);
-    return stacked;
+    return whole;
+  }
+
+  /** The tensors' bytes one after the other, read into one buffer that the engine takes over without a copy. */
+  async #stackedAs(names: readonly string[], shape: readonly number[], dtype: FloatDType): Promise<Tensor> {
+    const entries = names.map((name) => this.#weights.entry(name));
+    const bytes = new Uint8Array(entries.reduce((sum, { byteLength }) => sum + byteLength, 0));
+    let begin = 0;
+    await settled(
+      entries.map(async ({ byteLength }, i) => {
+        const place = bytes.subarray(begin, begin + byteLength);
+        begin += byteLength;
+        await this.#weights.read(names[i]!, place);
+        this.#onRead(byteLength);
+      }),
+    );
+    return this.#give(
+      scope(() => cast(tensorOfBytes(bytes, shape, DTYPE_NAMES[entries[0]!.dtype as FloatDtype]), dtype)),
+    );
   }
 
   #give(tensor: Tensor): Tensor {
     this.#given.push(tensor);
     return keep(tensor);
   }
+}
+
+/** All results, when nothing is under way any more. @throws the first error */
+export async function settled<const Results extends readonly unknown[]>(
+  promises: Results,
+): Promise<{ -readonly [Index in keyof Results]: Awaited<Results[Index]> }> {
+  await Promise.allSettled(promises);
+  return await Promise.all(promises);
 }

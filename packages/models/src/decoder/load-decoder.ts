@@ -1,6 +1,6 @@
 import { type DecoderArchitecture, layerLinears, type ModelFolder, tensorName } from '@lorasmith/model-folder';
 import { add, constant, dispose, type FloatDType, keep, scope, type Tensor } from '@lorasmith/tensor';
-import { type LoadOptions, WeightSource } from '../weight-source.js';
+import { type LoadOptions, settled, WeightSource } from '../weight-source.js';
 import { Decoder } from './decoder.js';
 import { DecoderLayer } from './decoder-layer.js';
 import { Norm } from './norm.js';
@@ -28,20 +28,43 @@ async function loadLayer(
   index: number,
 ): Promise<DecoderLayer> {
   const { names } = architecture;
-  const { queryKeyValue, attentionOutput, gateUp, down } = layerLinears(architecture, index);
+  const linears = layerLinears(architecture, index);
   const norm = (path: string) => loadNorm(source, architecture, `${names.layers}.${index}.${path}`);
   const normIfAny = async (path: string | null) => (path === null ? null : await norm(path));
-  const [query, key] = [await normIfAny(names.queryNorm), await normIfAny(names.keyNorm)];
+  // Together: the disk is asked for the next tensor while one is taken over.
+  const [
+    query,
+    key,
+    attentionNorm,
+    queryKeyValue,
+    attentionOutput,
+    attentionBranchNorm,
+    mlpNorm,
+    gateUp,
+    down,
+    mlpBranchNorm,
+  ] = await settled([
+    normIfAny(names.queryNorm),
+    normIfAny(names.keyNorm),
+    norm(names.attentionNorm),
+    source.projection(linears.queryKeyValue),
+    source.projection([linears.attentionOutput]),
+    normIfAny(names.attentionBranchNorm),
+    norm(names.mlpNorm),
+    source.projection(linears.gateUp),
+    source.projection([linears.down]),
+    normIfAny(names.mlpBranchNorm),
+  ]);
   return new DecoderLayer(architecture, index, {
-    attentionNorm: await norm(names.attentionNorm),
-    queryKeyValue: await source.projection(queryKeyValue),
+    attentionNorm,
+    queryKeyValue,
     headNorms: query && key && { query, key },
-    attentionOutput: await source.projection([attentionOutput]),
-    attentionBranchNorm: await normIfAny(names.attentionBranchNorm),
-    mlpNorm: await norm(names.mlpNorm),
-    gateUp: await source.projection(gateUp),
-    down: await source.projection([down]),
-    mlpBranchNorm: await normIfAny(names.mlpBranchNorm),
+    attentionOutput,
+    attentionBranchNorm,
+    mlpNorm,
+    gateUp,
+    down,
+    mlpBranchNorm,
   });
 }
 
