@@ -27,6 +27,7 @@ import { type QueueStatus, readQueueStatus } from './queue-status.js';
 import { type Reconciled, reconcileQueue } from './reconcile-queue.js';
 import { changeRecord } from './record-change.js';
 import { onRedis } from './redis-errors.js';
+import { beginDatasetDeletionScript } from './scripts/begin-dataset-deletion.js';
 import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
 import { recordKeys } from './scripts/record-keys.js';
@@ -35,6 +36,7 @@ import { resumeJobScript } from './scripts/resume-job.js';
 
 /** How long an idempotency key is remembered. */
 const IDEMPOTENCY_SECONDS = 24 * 3600;
+const DATASET_DELETION_SECONDS = 60;
 
 export interface JobStoreOptions {
   /** Stays the caller's to close. How long calls wait while Redis is away is this connection's setting. */
@@ -74,6 +76,13 @@ export interface JobStore {
   /** @throws ProductError `idempotency_conflict`, `quota_exceeded`, `queue_full` */
   createJob(spec: JobSpec, options: CreateJobOptions): Promise<{ job: Job; created: boolean }>;
   getJob(id: JobId): Promise<Job | null>;
+  /**
+   * The job that a request with this key made before; null for a new key.
+   * @throws ProductError `idempotency_conflict` when it was another request
+   */
+  repeatedJob(
+    options: Pick<CreateJobOptions, 'requestHash' | 'owner'> & { idempotencyKey: string },
+  ): Promise<Job | null>;
   /** Whose job it is; undefined where there is none. */
   ownerOf(id: JobId): Promise<Owner | undefined>;
   /** Newest first. @throws ProductError `invalid_request` when there is no job `after` */
@@ -96,6 +105,14 @@ export interface JobStore {
   deleteJob(id: JobId): Promise<void>;
   /** The unfinished jobs that read this dataset. */
   activeJobsOfDataset(id: DatasetId): Promise<JobId[]>;
+  /**
+   * Asked for before a dataset is deleted: from then on no job can begin to read it, for a minute, which is longer than
+   * anybody who saw it there takes to make a job of it.
+   * @returns the unfinished jobs that read it; then nothing has changed
+   */
+  beginDatasetDeletion(id: DatasetId): Promise<JobId[]>;
+  /** Jobs can be made on the dataset again, because it was stored anew. */
+  allowDataset(id: DatasetId): Promise<void>;
   /** Events oldest first. @throws ProductError `job_not_found`, `invalid_request` */
   readEvents(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
   /** For whoever watches the service. */
@@ -139,6 +156,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     ) {
       const newId = newIdentifier('job');
       const scriptKeys = [...recordKeys(keys, newId, spec.dataset), keys.all, keys.sequence, keys.ofOwner(owner)];
+      scriptKeys.push(keys.datasetDeletion(spec.dataset));
       if (idempotencyKey !== undefined) scriptKeys.push(keys.idempotency(idempotencyKey, owner));
       const answer = await createJobScript(redis, scriptKeys, [
         newId,
@@ -147,15 +165,13 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         IDEMPOTENCY_SECONDS,
         maxWaiting ?? '',
         maxOfOwner ?? '',
+        // What a job publishes it has without its dataset.
+        checkpoint === null ? '1' : '',
         ...newRecordFields(spec, new Date(), { owner, idempotencyKey, checkpoint }),
         ...originFields(origin),
       ]);
-      if (answer === 'conflict') {
-        throw new ProductError(
-          'idempotency_conflict',
-          'This Idempotency-Key was used with another request. Use a new key for a new job.',
-        );
-      }
+      if (answer === 'conflict') throw idempotencyConflict();
+      if (answer === 'no-dataset') throw datasetGone(spec.dataset);
       if (answer === 'owner-full') throw ownerFull(maxOfOwner);
       if (answer === 'queue-full') throw queueFull(maxWaiting);
       const created = answer === 'created';
@@ -166,6 +182,16 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     },
 
     getJob,
+
+    async repeatedJob({ idempotencyKey, requestHash, owner = null }) {
+      const [id, hash] = await redis.hmget(keys.idempotency(idempotencyKey, owner), 'job', 'hash');
+      if (!id) return null;
+      if (hash !== requestHash) throw idempotencyConflict();
+      const job = await getJob(id);
+      // As after a creation: the first request may have died between the two.
+      if (job?.status === 'queued') await tellQueue(job.id, queue.add(queueEntryOf(job)));
+      return job;
+    },
 
     async ownerOf(id) {
       const [dataset, owner] = await redis.hmget(keys.job(id), 'dataset', 'owner');
@@ -195,9 +221,10 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const { dataset, owner } = await existingJob(id);
       const answer = await resumeJobScript(
         redis,
-        [...recordKeys(keys, id, dataset), keys.ofOwner(owner ?? null)],
+        [...recordKeys(keys, id, dataset), keys.ofOwner(owner ?? null), keys.datasetDeletion(dataset)],
         [id, keys.eventChannel, maxWaiting ?? '', maxOfOwner ?? ''],
       );
+      if (answer === 'no-dataset') throw datasetGone(dataset);
       if (answer === 'owner-full') throw ownerFull(maxOfOwner);
       if (answer === 'queue-full') throw queueFull(maxWaiting);
       const job = await existingJob(id);
@@ -234,6 +261,13 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     },
 
     activeJobsOfDataset: (id) => redis.smembers(keys.activeOfDataset(id)),
+    async beginDatasetDeletion(id) {
+      const scriptKeys = [keys.activeOfDataset(id), keys.datasetDeletion(id)];
+      return (await beginDatasetDeletionScript(redis, scriptKeys, [DATASET_DELETION_SECONDS])) as JobId[];
+    },
+    async allowDataset(id) {
+      await redis.del(keys.datasetDeletion(id));
+    },
     readEvents: (id, readOptions) => events.read(id, readOptions),
     queueStatus: () => readQueueStatus({ redis, keys }),
     attempts: createJobAttempts({ redis, keys }),
@@ -246,6 +280,16 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     },
   };
   return { ...guarded(store), attempts: guarded(store.attempts), close: () => store.close() };
+}
+
+function idempotencyConflict(): ProductError {
+  const message = 'This Idempotency-Key was used with another request. Use a new key for a new job.';
+  return new ProductError('idempotency_conflict', message);
+}
+
+function datasetGone(id: DatasetId): ProductError {
+  const message = `The dataset ${id} was deleted just now. Upload it again to train on it.`;
+  return new ProductError('dataset_not_found', message, { param: 'dataset' });
 }
 
 function notResumable(status: JobStatus): ProductError {

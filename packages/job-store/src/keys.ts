@@ -19,6 +19,8 @@ export interface JobKeys {
   sequence: string;
   /** Set: the unfinished jobs that read this dataset. */
   activeOfDataset(id: DatasetId): string;
+  /** String, for a minute: the dataset is being deleted, no job may begin to read it. */
+  datasetDeletion(id: DatasetId): string;
   /** Hash: the job that an idempotency key of this owner made. */
   idempotency(key: string, owner: Owner): string;
   /** Channel on which the id of a job is published when it has a new event. */
@@ -40,6 +42,7 @@ export function jobKeys(prefix: string): JobKeys {
     ofOwner: (owner) => `${prefix}owner:${owner ?? 'none'}:jobs`,
     sequence: `${prefix}jobs:sequence`,
     activeOfDataset: (id) => `${prefix}dataset:${id}:active-jobs`,
+    datasetDeletion: (id) => `${prefix}dataset:${id}:deletion`,
     // Hashed, so that what a client sends has no say in the length or the shape of a key.
     idempotency: (key, owner) => {
       const own = owner === null ? key : `${owner} ${key}`;

@@ -3,30 +3,31 @@ import { redisScript } from './redis-script.js';
 
 /**
  * Writes a new record with its first event and its place in every list, unless an idempotency key was used before or
- * there are as many jobs as may be.
+ * there are as many jobs as may be, or the dataset is being deleted.
  *
- * Keys: those of the record, then all, sequence, the owner's jobs, and (only with an idempotency key) idempotency.
+ * Keys: those of the record, then all, sequence, the owner's jobs, the dataset's deletion, and (only with an idempotency key) idempotency.
  * Arguments: id, channel, request hash, idempotency seconds, most waiting jobs, most unfinished jobs of the owner ('' for
- * no limit), then the record's fields and values.
- * Answers `created`, `conflict`, `queue-full`, `owner-full`, or the id of the job that the key made before.
+ * no limit), whether it reads the dataset (1 or ''), then the record's fields and values.
+ * Answers `created`, `conflict`, `no-dataset`, `queue-full`, `owner-full`, or the id of the job that the key made before.
  */
 export const createJobScript = redisScript(`${RECORD_FUNCTIONS}
 local id, channel, hash, seconds = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local most_waiting, most_of_owner = tonumber(ARGV[5]), tonumber(ARGV[6])
-if KEYS[13] then
-  local before = redis.call('HMGET', KEYS[13], 'job', 'hash')
+if KEYS[14] then
+  local before = redis.call('HMGET', KEYS[14], 'job', 'hash')
   if before[1] then
     if before[2] == hash then return before[1] else return 'conflict' end
   end
 end
+if ARGV[7] == '1' and redis.call('EXISTS', KEYS[13]) == 1 then return 'no-dataset' end
 local full = fullness(KEYS[12], most_waiting, most_of_owner)
 if full then return full end
-if KEYS[13] then
-  redis.call('HSET', KEYS[13], 'job', id, 'hash', hash)
-  redis.call('EXPIRE', KEYS[13], seconds)
+if KEYS[14] then
+  redis.call('HSET', KEYS[14], 'job', id, 'hash', hash)
+  redis.call('EXPIRE', KEYS[14], seconds)
 end
 local sequence = redis.call('INCR', KEYS[11])
-redis.call('HSET', KEYS[1], 'status', 'queued', 'sequence', sequence, 'attempts', 0, unpack(ARGV, 7))
+redis.call('HSET', KEYS[1], 'status', 'queued', 'sequence', sequence, 'attempts', 0, unpack(ARGV, 8))
 redis.call('ZADD', KEYS[10], sequence, id)
 redis.call('ZADD', KEYS[12], sequence, id)
 redis.call('ZADD', KEYS[places.queued], sequence, id)

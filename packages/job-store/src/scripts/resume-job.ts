@@ -2,17 +2,21 @@ import { RECORD_FUNCTIONS } from './record-keys.js';
 import { redisScript } from './redis-script.js';
 
 /**
- * Puts a failed or cancelled job back among the waiting, unless there are as many jobs as may be. Of two calls at once
+ * Puts a failed or cancelled job back among the waiting, unless there are as many jobs as may be or its dataset is
+ * being deleted. Of two calls at once
  * one finds it ended and the other finds it waiting.
  *
- * Keys: those of the record, then the owner's jobs. Arguments: id, channel, most waiting jobs, most unfinished jobs of the
- * owner ('' for no limit). Answers `done`, `missing`, `queue-full`, `owner-full`, or the status that does not allow it.
+ * Keys: those of the record, then the owner's jobs, the dataset's deletion. Arguments: id, channel, most waiting jobs, most unfinished jobs of the
+ * owner ('' for no limit). Answers `done`, `missing`, `no-dataset`, `queue-full`, `owner-full`, or the status that does not allow it.
  */
 export const resumeJobScript = redisScript(`${RECORD_FUNCTIONS}
 local id, channel, most_waiting, most_of_owner = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'missing' end
 if status ~= 'failed' and status ~= 'cancelled' then return status end
+-- What a job publishes it has without its dataset.
+local reads_dataset = redis.call('HEXISTS', KEYS[1], 'checkpoint') == 0
+if reads_dataset and redis.call('EXISTS', KEYS[11]) == 1 then return 'no-dataset' end
 local full = fullness(KEYS[10], most_waiting, most_of_owner)
 if full then return full end
 move(id, 'queued')

@@ -22,7 +22,7 @@ export interface DatasetCatalog {
   list(page: { after?: string | undefined; limit: number }, caller: Caller): Promise<Paged<Dataset>>;
   /** @throws ProductError `dataset_not_found` */
   delete(id: string): Promise<void>;
-  /** The dataset as a local folder, until it is released. @throws ProductError `not_found` */
+  /** The dataset as a local folder, until it is released. @throws ProductError `dataset_not_found` */
   hold(id: string): Promise<HeldBundle>;
 }
 
@@ -88,7 +88,10 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
       records.delete(id);
       if (!(await store.delete(id))) throw datasetNotFound(id);
     },
-    hold: (id) => store.hold(id),
+    hold: (id) =>
+      store.hold(id).catch((error: unknown) => {
+        throw error instanceof ProductError && error.code === 'not_found' ? datasetNotFound(id) : error;
+      }),
   };
 }
 

@@ -11,7 +11,7 @@ import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
 
 export interface DatasetRoutesOptions {
   catalog: DatasetCatalog;
-  jobs: Pick<JobStore, 'activeJobsOfDataset'>;
+  jobs: Pick<JobStore, 'beginDatasetDeletion' | 'allowDataset'>;
   examples: Pick<ExampleStore, 'removeDataset'>;
   quota: ByteQuota;
   maxBytes: number;
@@ -44,7 +44,7 @@ export async function datasetRoutes(
   app: HttpApp,
   { catalog, jobs, examples, quota, maxBytes }: DatasetRoutesOptions,
 ): Promise<void> {
-  await app.register(uploadRoute, { catalog, quota, maxBytes });
+  await app.register(uploadRoute, { catalog, jobs, quota, maxBytes });
 
   app.get(
     '/datasets',
@@ -87,7 +87,7 @@ export async function datasetRoutes(
     },
     async ({ params, log }, reply) => {
       const { id } = await catalog.get(params.id);
-      const users = await jobs.activeJobsOfDataset(id);
+      const users = await jobs.beginDatasetDeletion(id);
       if (users.length > 0) {
         const message = `${id} is used by ${users.slice(0, 5).join(', ')}. Cancel or await what uses it first.`;
         throw new ProductError('in_use', message, { param: 'id' });
@@ -103,7 +103,7 @@ export async function datasetRoutes(
 /** In a scope of its own: elsewhere a body is JSON and nothing else. */
 async function uploadRoute(
   app: HttpApp,
-  { catalog, quota, maxBytes }: Omit<DatasetRoutesOptions, 'jobs' | 'examples'>,
+  { catalog, jobs, quota, maxBytes }: Omit<DatasetRoutesOptions, 'examples'>,
 ): Promise<void> {
   app.removeAllContentTypeParsers();
   await app.register(multipart);
@@ -142,6 +142,8 @@ async function uploadRoute(
         const source = uploadSourceOf(request, request.query.name ?? null, maxBytes);
         const chunks = upload.metered(source.chunks, source.declaredBytes);
         const { dataset, created } = await catalog.add({ ...source, chunks }, owner);
+        // Without Redis no job can be made either, and in a minute it is allowed by itself.
+        if (created) await jobs.allowDataset(dataset.id).catch(ignoreWithoutRedis);
         return await reply
           .code(created ? 201 : 200)
           .header('location', `/datasets/${dataset.id}`)
@@ -155,6 +157,10 @@ async function uploadRoute(
       }
     },
   );
+}
+
+function ignoreWithoutRedis(error: unknown): void {
+  if (!(error instanceof ProductError) || error.code !== 'redis_unavailable') throw error;
 }
 
 function refuseEncodings(encoding: string | undefined): void {

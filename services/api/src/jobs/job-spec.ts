@@ -9,9 +9,13 @@ export function jobSpecOf(request: JobRequest): JobSpec {
   return Value.Parse(JobSpec, filled);
 }
 
-/** Tells requests with the same meaning from others: what is left out counts as its default, and order as nothing. */
-export function requestHash(spec: JobSpec): string {
-  return createHash('sha256').update(canonicalJson(spec)).digest('hex');
+/**
+ * Tells requests with the same meaning from others: what is left out counts as its default, and order as nothing. With
+ * `init_from` what is left out is the adapter's, which may be gone by now, so there the request counts as it is.
+ */
+export function requestHash(request: JobRequest): string {
+  const meant = request.lora?.init_from ? request : jobSpecOf(request);
+  return createHash('sha256').update(canonicalJson(meant)).digest('hex');
 }
 
 function canonicalJson(value: unknown): string {

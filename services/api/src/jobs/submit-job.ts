@@ -21,7 +21,7 @@ import { jobSpecOf, requestHash } from './job-spec.js';
 import type { Preflight } from './preflight.js';
 
 export interface JobSubmissionOptions {
-  jobs: Pick<JobStore, 'createJob' | 'machines'>;
+  jobs: Pick<JobStore, 'createJob' | 'repeatedJob' | 'machines'>;
   catalog: DatasetCatalog;
   adapters: BundleStore;
   baseModels: ModelSource;
@@ -90,14 +90,23 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     dryRun: async (request, caller) =>
       (await check(request, caller, jobs.machines.latest().catch(nullWithoutRedis))).report,
     async submit(request, { idempotencyKey, requestId, caller, limits }) {
+      const hash = requestHash(request);
+      const { owner } = caller;
+      if (idempotencyKey !== undefined) {
+        // Before the job is planned, which takes time and may go wrong by now where it did not then.
+        const repeated = await jobs.repeatedJob({ idempotencyKey, requestHash: hash, owner });
+        if (repeated !== null) return repeated;
+      }
       const { spec, report } = await check(request, caller, jobs.machines.latest());
+      // Planning may have taken minutes. What is deleted after this look, the job store knows of.
+      await ownDataset(catalog, request.dataset, caller);
       await adapterRoom.check(caller.owner, report, limits);
       return await tracing.span('queue job', { kind: 'producer' }, async () => {
         const { job } = await jobs.createJob(spec, {
           idempotencyKey,
-          requestHash: requestHash(spec),
+          requestHash: hash,
           origin: { requestId, trace: tracing.carry() },
-          owner: caller.owner,
+          owner,
           maxOfOwner: limits.activeJobs,
           maxWaiting: limits.waitingJobs,
         });
