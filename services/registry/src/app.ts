@@ -1,24 +1,51 @@
-import { access } from 'node:fs/promises';
-import { createHttpApp, type HttpApp, healthRoutes } from '@lorasmith/service-kit';
+import {
+  createHttpApp,
+  type HttpApp,
+  healthRoutes,
+  metricsRoute,
+  observeHttp,
+  type ReadyCheck,
+  type Registry,
+  type Tracing,
+} from '@lorasmith/service-kit';
 import type { FastifyBaseLogger } from 'fastify';
 import { type AdapterRoutesOptions, adapterRoutes } from './adapters/adapter-routes.js';
 import { type ImportRoutesOptions, importRoutes } from './importing/import-routes.js';
+import { countDownloads, observeMergedModels } from './metrics/registry-metrics.js';
 
-export interface AppDependencies extends AdapterRoutesOptions, ImportRoutesOptions {
+export interface AppDependencies extends Omit<AdapterRoutesOptions, 'onDownload'>, ImportRoutesOptions {
   logger: FastifyBaseLogger;
-  /** Base models. */
-  modelsDir: string;
+  metrics: Registry;
+  tracing: Tracing;
+  /** What `/ready` looks at. */
+  readyChecks: Readonly<Record<string, ReadyCheck>>;
 }
 
 const UPLOAD_TIMEOUT_MS = 3_600_000;
 
 /** The registry's HTTP application. It neither listens nor reads the environment. */
-export async function buildApp({ logger, modelsDir, ...routes }: AppDependencies): Promise<HttpApp> {
+export async function buildApp({
+  logger,
+  metrics,
+  tracing,
+  readyChecks,
+  ...routes
+}: AppDependencies): Promise<HttpApp> {
   // An adapter is uploaded through the api, which has a limit of its own for slow senders.
   const app = createHttpApp({ logger, requestTimeoutMs: UPLOAD_TIMEOUT_MS });
-  const checks = { adapters: () => routes.adapters.list(), models: () => access(modelsDir) };
-  await app.register(healthRoutes, { checks });
-  await app.register(adapterRoutes, routes);
+  observeHttp(app, metrics);
+  observeMergedModels(metrics, routes.models);
+  tracing.traceRequests(app);
+  const count = countDownloads(metrics);
+  await app.register(healthRoutes, { checks: readyChecks });
+  await app.register(metricsRoute, { metrics });
+  await app.register(adapterRoutes, {
+    ...routes,
+    onDownload(event, log) {
+      count(event);
+      log.info(event, 'download begun');
+    },
+  });
   await app.register(importRoutes, routes);
   return app;
 }

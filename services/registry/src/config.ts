@@ -7,6 +7,8 @@ import {
   type SettingTree,
   setting,
   shutdownTimeoutMs,
+  storeSettings,
+  tracingEndpoint,
 } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 
@@ -15,7 +17,9 @@ export const REGISTRY_SETTINGS = {
   logLevel,
   dataDir,
   modelsDir,
+  store: storeSettings,
   shutdownTimeoutMs,
+  tracingEndpoint,
   http: {
     host: setting({
       variable: 'REGISTRY_HOST',

@@ -1,17 +1,41 @@
+import { access } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { createLogger, readConfigOrExit, shutDownInOrder } from '@lorasmith/service-kit';
-import { openBundleStore } from '@lorasmith/storage';
+import { openModelSource } from '@lorasmith/model-store';
+import {
+  checkFolders,
+  createLogger,
+  createMetrics,
+  exitOnWrongConfiguration,
+  listen,
+  observeFolders,
+  openTracing,
+  readConfigOrExit,
+  s3StoreOf,
+  shutDownInOrder,
+} from '@lorasmith/service-kit';
+import { openBundleStore, openStores } from '@lorasmith/storage';
 import { AdapterLibrary } from './adapters/adapter-library.js';
 import { buildApp } from './app.js';
 import { REGISTRY_SETTINGS } from './config.js';
 import { AdapterImport } from './importing/adapter-import.js';
 import { logMergeEvents } from './merging/log-merge-events.js';
 import { MergedModels } from './merging/merged-models.js';
+import { countMerges } from './metrics/registry-metrics.js';
 
-const config = readConfigOrExit(REGISTRY_SETTINGS, process.env);
+const config = readConfigOrExit(REGISTRY_SETTINGS, process.env, ({ store }) => s3StoreOf(store));
 const logger = createLogger({ service: 'registry', level: config.logLevel });
 
-const adapters = await openBundleStore({ root: config.dataDir, kind: 'adapters' });
+const { dataDir, modelsDir } = config;
+const s3 = s3StoreOf(config.store);
+await checkFolders({ dataDir, modelsDir: s3 === null ? modelsDir : null, logger }).catch(exitOnWrongConfiguration);
+const tracing = await openTracing({ endpoint: config.tracingEndpoint, service: 'registry', logger });
+const metrics = createMetrics({ service: 'registry' });
+observeFolders(metrics, { data: dataDir, models: modelsDir });
+
+const stores = await openStores({ dataDir, s3 });
+const baseModels = await openModelSource({ modelsDir, stores });
+const adapters = await stores.open('adapters');
+// What can be computed again stays on this host.
 const merged = await openBundleStore({ root: config.dataDir, kind: 'merged' });
 const library = new AdapterLibrary({
   store: adapters,
@@ -26,32 +50,40 @@ const childProgram = (file: string) => ({
     TF_CPP_MIN_LOG_LEVEL: process.env.TF_CPP_MIN_LOG_LEVEL ?? '2',
   },
 });
+const logMergeEvent = logMergeEvents(logger);
+const countMergeEvent = countMerges(metrics);
 const models = await MergedModels.open({
   adapters,
   merged,
-  modelsDir: config.modelsDir,
+  baseModels,
   program: childProgram('./merging/merge-child-main.js'),
   cacheBytes: config.merging.cacheBytes,
   mergeTimeoutMs: config.merging.timeoutMs,
   waitTimeoutMs: config.merging.waitMs,
-  onEvent: logMergeEvents(logger),
+  tracing,
+  onEvent(event) {
+    logMergeEvent(event);
+    countMergeEvent(event);
+  },
 });
 
 const imports = new AdapterImport({
   adapters,
-  modelsDir: config.modelsDir,
+  baseModels,
   program: childProgram('./importing/import-child-main.js'),
   timeoutMs: config.importing.timeoutMs,
 });
 
 const app = await buildApp({
   logger,
+  metrics,
+  tracing,
   library,
   adapters,
   merged,
   models,
   imports,
-  modelsDir: config.modelsDir,
+  readyChecks: { data: () => access(dataDir), models: () => access(modelsDir), store: () => stores.check() },
   maxImportBytes: config.importing.maxBytes,
 });
 shutDownInOrder({
@@ -62,6 +94,10 @@ shutDownInOrder({
     imports.close();
     await models.close();
     await app.close();
+    stores.close();
+    await tracing.close();
   },
 });
-await app.listen({ host: config.http.host, port: config.http.port });
+await listen(app, { ...config.http, hostVariable: 'REGISTRY_HOST', portVariable: 'REGISTRY_PORT' }).catch(
+  exitOnWrongConfiguration,
+);

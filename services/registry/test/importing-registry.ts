@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Adapter, ErrorBody } from '@lorasmith/contracts';
+import { localModels } from '@lorasmith/model-store';
 import { openSafetensors } from '@lorasmith/safetensors';
-import { createLogger, type HttpApp } from '@lorasmith/service-kit';
+import { createLogger, createMetrics, type HttpApp, NO_TRACING } from '@lorasmith/service-kit';
 import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect } from 'vitest';
 import { AdapterLibrary } from '../src/adapters/adapter-library.js';
@@ -48,26 +49,29 @@ export function useImportingRegistry(): void {
 /** Starts it again with another process that checks. */
 export async function listen(program: ChildProgram = importProgram(), timeoutMs = 60_000): Promise<void> {
   await app?.close();
-  const modelsDir = join(root, 'models');
+  const baseModels = localModels(join(root, 'models'));
   const merged = await openBundleStore({ root: join(root, 'data'), kind: 'merged' });
   const models = await MergedModels.open({
     adapters,
     merged,
-    modelsDir,
+    baseModels,
     program: mergeProgram(),
     cacheBytes: 2 ** 30,
     mergeTimeoutMs: 60_000,
     waitTimeoutMs: 60_000,
+    tracing: NO_TRACING,
     onEvent: () => {},
   });
   app = await buildApp({
     logger: createLogger({ service: 'registry', level: 'silent' }),
+    metrics: createMetrics({ service: 'registry' }),
+    tracing: NO_TRACING,
     library: new AdapterLibrary({ store: adapters, onBroken: () => {} }),
     adapters,
     merged,
     models,
-    imports: new AdapterImport({ adapters, modelsDir, program, timeoutMs }),
-    modelsDir,
+    imports: new AdapterImport({ adapters, baseModels, program, timeoutMs }),
+    readyChecks: {},
     maxImportBytes: MAX_BYTES,
   });
   await app.listen({ host: '127.0.0.1', port: 0 });

@@ -1,6 +1,7 @@
 import { cp, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { localModels } from '@lorasmith/model-store';
 import { openSafetensors, toFloat32 } from '@lorasmith/safetensors';
 import { NO_TRACING } from '@lorasmith/service-kit';
 import { digestFile, type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
@@ -34,7 +35,7 @@ async function openModels(change: Partial<MergedModelsDependencies> = {}): Promi
   const models = await MergedModels.open({
     adapters,
     merged,
-    modelsDir: join(root, 'models'),
+    baseModels: localModels(join(root, 'models')),
     program: mergeProgram(),
     cacheBytes: 2 ** 30,
     mergeTimeoutMs: 60_000,

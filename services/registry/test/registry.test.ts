@@ -6,13 +6,15 @@ import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { createLogger, type HttpApp } from '@lorasmith/service-kit';
+import { localModels } from '@lorasmith/model-store';
+import { createLogger, createMetrics, type HttpApp, NO_TRACING } from '@lorasmith/service-kit';
 import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { AdapterLibrary } from '../src/adapters/adapter-library.js';
 import { buildApp } from '../src/app.js';
 import { AdapterImport } from '../src/importing/adapter-import.js';
 import { MergedModels, type MergeEvent } from '../src/merging/merged-models.js';
+import { countMerges } from '../src/metrics/registry-metrics.js';
 import type { ChildProgram } from '../src/processes/one-shot-process.js';
 import { faultyProgram, importProgram, mergeProgram } from './merge-program.js';
 import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from './published-adapter.js';
@@ -45,30 +47,38 @@ afterEach(async () => {
 async function listen(program: ChildProgram): Promise<void> {
   await app?.close();
   events = [];
+  const metrics = createMetrics({ service: 'registry' });
+  const countMerge = countMerges(metrics);
   models = await MergedModels.open({
     adapters,
     merged,
-    modelsDir: join(root, 'models'),
+    baseModels: localModels(join(root, 'models')),
     program,
     cacheBytes: 2 ** 30,
     mergeTimeoutMs: 60_000,
     waitTimeoutMs: 60_000,
-    onEvent: (event) => events.push(event),
+    tracing: NO_TRACING,
+    onEvent(event) {
+      events.push(event);
+      countMerge(event);
+    },
   });
   const library = new AdapterLibrary({ store: adapters, onBroken: () => {} });
   app = await buildApp({
     logger: createLogger({ service: 'registry', level: 'silent' }),
+    metrics,
+    tracing: NO_TRACING,
     library,
     adapters,
     merged,
     models,
     imports: new AdapterImport({
       adapters,
-      modelsDir: join(root, 'models'),
+      baseModels: localModels(join(root, 'models')),
       program: importProgram(),
       timeoutMs: 60_000,
     }),
-    modelsDir: join(root, 'models'),
+    readyChecks: {},
     maxImportBytes: 2 ** 20,
   });
   await app.listen({ host: '127.0.0.1', port: 0 });
@@ -163,6 +173,7 @@ describe('an adapter', () => {
           id: ID,
           object: 'adapter',
           origin: 'trained',
+          owner: null,
           name: 'a-name',
           job: ID.replace('ad_', 'job_'),
           base_model: 'llama-tied',
@@ -372,4 +383,33 @@ test('who breaks off a wait or a download holds nothing open', async () => {
     socket.destroy();
   }
   await expect.poll(openFiles).toBeLessThanOrEqual(before);
+});
+
+test('metrics tell of downloads, of merges, of the room for merged models and of requests by route', async () => {
+  const whole = await (await get(`/adapters/${ID}`)).arrayBuffer();
+  for (const range of ['bytes=0-9', 'bytes=10-19']) {
+    await (await get(`/adapters/${ID}?weights=merged`, { range })).arrayBuffer();
+  }
+  expect(await statusOf(`/adapters/${adapterId(9)}?weights=merged`)).toBe(404);
+  const lines = (await (await get('/metrics')).text()).split('\n');
+  const value = (series: string) =>
+    Number(
+      lines
+        .find((line) => line.startsWith(`${series} `))
+        ?.split(' ')
+        .at(-1),
+    );
+  expect(value('lorasmith_downloads_total{weights="adapter"}')).toBe(1);
+  expect(value('lorasmith_download_bytes_total{weights="adapter"}')).toBe(whole.byteLength);
+  expect(value('lorasmith_downloads_total{weights="merged"}')).toBe(2);
+  expect(value('lorasmith_download_bytes_total{weights="merged"}')).toBe(20);
+  expect(value('lorasmith_merged_cache_requests_total{result="miss"}')).toBe(1);
+  expect(value('lorasmith_merged_cache_requests_total{result="hit"}')).toBe(1);
+  expect(value('lorasmith_merges_total{outcome="succeeded",code=""}')).toBe(1);
+  expect(value('lorasmith_merge_seconds_count')).toBe(1);
+  expect(value('lorasmith_merged_models')).toBe(1);
+  expect(value('lorasmith_merges_unfinished')).toBe(0);
+  expect(value('lorasmith_merged_cache_bytes{state="used"}')).toBeGreaterThan(1_000);
+  expect(value('lorasmith_http_requests_total{method="GET",route="/adapters/:id",status="206"}')).toBe(2);
+  expect(lines.join()).not.toContain(ID);
 });

@@ -2,6 +2,8 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
+import type { ModelSource } from '@lorasmith/model-store';
+import type { Tracing } from '@lorasmith/service-kit';
 import type { BundleStore, LocalBundleStore } from '@lorasmith/storage';
 import type { CheckedAdapter } from '../adapters/adapter-library.js';
 import type { ChildProgram } from '../processes/one-shot-process.js';
@@ -14,6 +16,8 @@ const MAX_INDEX_ENTRY_BYTES = 512;
 
 /** What happens to merges, for the log. */
 export type MergeEvent =
+  | { type: 'merged-model-asked'; adapter: string; found: boolean }
+  | { type: 'merged-model-evicted'; adapter: string; bytes: number }
   | { type: 'merge-started'; adapter: string; model: string; bytes: number }
   | { type: 'merge-progressed'; adapter: string; doneBytes: number; totalBytes: number }
   | { type: 'merge-finished'; adapter: string; seconds: number }
@@ -24,8 +28,7 @@ export interface MergedModelsDependencies {
   adapters: BundleStore;
   /** Merged models, on the same file system or another. */
   merged: LocalBundleStore;
-  /** Base models. */
-  modelsDir: string;
+  baseModels: ModelSource;
   program: ChildProgram;
   /** Of all merged models on disk together. */
   cacheBytes: number;
@@ -33,6 +36,7 @@ export interface MergedModelsDependencies {
   mergeTimeoutMs: number;
   /** How long one caller waits for a merge, which goes on without it. */
   waitTimeoutMs: number;
+  tracing: Tracing;
   onEvent: (event: MergeEvent) => void;
 }
 
@@ -52,7 +56,9 @@ export class MergedModels {
 
   private constructor(dependencies: MergedModelsDependencies) {
     this.#dependencies = dependencies;
-    this.#cache = new MergedCache(dependencies.merged, dependencies.cacheBytes);
+    this.#cache = new MergedCache(dependencies.merged, dependencies.cacheBytes, (adapter, bytes) =>
+      dependencies.onEvent({ type: 'merged-model-evicted', adapter, bytes }),
+    );
   }
 
   /** Takes over the merged models that an earlier process left, and clears up what it left half-made. */
@@ -73,12 +79,19 @@ export class MergedModels {
   async acquire(adapter: CheckedAdapter): Promise<MergedModelLease> {
     const release = this.#cache.pin(adapter.id);
     try {
-      const files = (await this.#cache.files(adapter.id)) ?? (await this.#waitFor(this.#merge(adapter)));
+      const found = await this.#cache.files(adapter.id);
+      this.#dependencies.onEvent({ type: 'merged-model-asked', adapter: adapter.id, found: found !== null });
+      const files = found ?? (await this.#waitFor(this.#merge(adapter)));
       return { files, release };
     } catch (error) {
       release();
       throw error;
     }
+  }
+
+  /** How much there is of merged models, in bytes and in number, and how many merges run or wait. */
+  usage(): { models: number; bytes: number; limitBytes: number; merging: number } {
+    return { ...this.#cache.usage(), merging: this.#running.size };
   }
 
   /** Removes the merged model of a deleted adapter. */
@@ -97,7 +110,11 @@ export class MergedModels {
     if (running !== undefined) return running;
     const unpin = this.#cache.pin(adapter.id);
     const merging = this.#queue
-      .run(() => this.#mergeInTurn(adapter))
+      .run(() =>
+        this.#dependencies.tracing.span('merge adapter', { attributes: { 'lorasmith.adapter': adapter.id } }, () =>
+          this.#mergeInTurn(adapter),
+        ),
+      )
       .finally(() => {
         unpin();
         this.#running.delete(adapter.id);
@@ -110,11 +127,19 @@ export class MergedModels {
 
   async #mergeInTurn(adapter: CheckedAdapter): Promise<AdapterFile[]> {
     const { id, manifest } = adapter;
-    const { adapters, merged, modelsDir, program, mergeTimeoutMs, onEvent } = this.#dependencies;
     // It may have been finished between the look into the cache and this turn.
     const ready = await this.#cache.files(id);
     if (ready !== null) return ready;
-    const model = await openBaseModel(modelsDir, manifest.base_model.name);
+    const { modelsDir, release } = await this.#dependencies.baseModels.hold(manifest.base_model.name);
+    try {
+      return await this.#mergeInto(adapter, await openBaseModel(modelsDir, manifest.base_model.name));
+    } finally {
+      release();
+    }
+  }
+
+  async #mergeInto({ id, manifest }: CheckedAdapter, model: ModelFolder): Promise<AdapterFile[]> {
+    const { adapters, merged, program, mergeTimeoutMs, onEvent } = this.#dependencies;
     const bytes = await mergedBytes(model);
     await this.#cache.makeRoom(bytes);
 
