@@ -1,4 +1,5 @@
 import { type DestinationStream, type LevelWithSilent, type Logger, pino } from 'pino';
+import { withoutSecrets } from './without-secrets.js';
 
 export type { Logger } from 'pino';
 
@@ -18,6 +19,7 @@ export function createLogger({ service, level, destination }: LoggerOptions): Lo
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
     redact: ['req.headers.authorization', 'headers.authorization'],
+    hooks: { streamWrite: withoutSecrets },
   };
   return pino(options, destination ?? standardOutput());
 }
