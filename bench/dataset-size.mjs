@@ -51,9 +51,11 @@ function specOf() {
   return { base_model: 'bench', dataset: '', validation: { split: 0.1 }, lora, training, name: null, metadata: {} };
 }
 
-/** @param {{ properties: Record<string, { default?: unknown }> }} schema */
+/** @param {any} schema an object's, of TypeBox */
 function defaultsOf({ properties }) {
-  return Object.fromEntries(Object.entries(properties).map(([name, field]) => [name, field.default]));
+  return Object.fromEntries(
+    Object.entries(properties).map(([name, /** @type {any} */ field]) => [name, field.default]),
+  );
 }
 
 function classifier() {

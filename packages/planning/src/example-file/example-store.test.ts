@@ -1,6 +1,9 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readdir, rm, stat, truncate, utimes } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type ExampleId, type ExampleStore, type OpenExamples, openExampleStore } from './example-store.js';
 import type { ExampleNotes } from './example-summary.js';
@@ -103,12 +106,35 @@ describe('examples', () => {
     expect(contentOf(reading)).toEqual(Array.from({ length: 2000 }, (_, row) => 3 + row));
   });
 
-  test('of datasets that are gone are swept, and so is what a maker that died left', async () => {
+  test('of datasets that are gone are swept', async () => {
     await made(idOf('ds_1'));
     await made(idOf('ds_2'));
     expect(await store.sweep(async (dataset) => dataset === 'ds_2')).toBe(1);
     expect((await kept()).map((name) => name.split('-')[0])).toEqual(['ds_2']);
   });
+});
+
+test('a maker that is killed leaves nothing to read, and what it leaves is swept once it is old', {
+  timeout: 60_000,
+}, async () => {
+  const program = fileURLToPath(new URL('../../test/fixtures/endless-maker.mjs', import.meta.url));
+  const maker = spawn(process.execPath, [program, dataDir], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const gone = once(maker, 'exit');
+  await once(maker.stdout, 'data');
+  maker.kill('SIGKILL');
+  expect((await gone)[1]).toBe('SIGKILL');
+  const staging = join(dataDir, '.staging');
+  const left = await readdir(staging);
+  expect(left).toHaveLength(1);
+  expect((await stat(join(staging, left[0]!, 'words.bin'))).size).toBeGreaterThan(2 ** 20);
+  expect(await kept()).toEqual([]);
+  expect(await store.open({ dataset: 'ds_1', digest: 'a' })).toBeNull();
+
+  expect(await store.sweep(async () => true)).toBe(0);
+  const then = new Date(Date.now() - 2 * HOUR_MS);
+  for (const name of ['', 'words.bin', 'index.bin']) await utimes(join(staging, left[0]!, name), then, then);
+  await made(idOf('ds_2'));
+  expect(await readdir(staging)).toEqual([]);
 });
 
 describe('the bound in bytes', () => {

@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
 import { type Dataset, type DatasetFormat, type Fault, ProductError } from '@lorasmith/contracts';
 import { checkRow } from '@lorasmith/planning';
 import { type Line, LineSplitter } from './line-splitter.js';
 import { nestsDeeperThan } from './nesting-depth.js';
+import { SeenRows } from './seen-rows.js';
 
 export interface DatasetLimits {
   maxBytes: number;
@@ -17,8 +17,6 @@ export type DatasetSummary = Pick<Dataset, 'format' | 'rows' | 'features' | 'war
 const MAX_LISTED_FAULTS = 100;
 /** Rows are objects of lists of objects; nothing deeper can be right. */
 const MAX_DEPTH = 16;
-/** Rows remembered for finding equal ones: about 20 MB. Beyond it, equal rows are found among the first this many. */
-const MAX_REMEMBERED_ROWS = 200_000;
 
 /** Checks the lines of a dataset while they arrive. */
 export class DatasetChecker {
@@ -29,7 +27,7 @@ export class DatasetChecker {
   #faultyLines = 0;
   #rows = 0;
   #first: { format: DatasetFormat; width: number | null; line: number } | undefined;
-  readonly #seen = new Set<string>();
+  readonly #seen = new SeenRows();
   #repeatedRows = 0;
   #firstRepeatedLine: number | undefined;
 
@@ -109,12 +107,9 @@ export class DatasetChecker {
   }
 
   #lookForRepetition(line: number, text: string): void {
-    // 96 bits: among the rows remembered, two different ones with the same digest do not happen.
-    const digest = createHash('sha1').update(text.trim()).digest('base64').slice(0, 16);
-    if (this.#seen.has(digest)) {
-      this.#repeatedRows++;
-      this.#firstRepeatedLine ??= line;
-    } else if (this.#seen.size < MAX_REMEMBERED_ROWS) this.#seen.add(digest);
+    if (!this.#seen.seen(text.trim())) return;
+    this.#repeatedRows++;
+    this.#firstRepeatedLine ??= line;
   }
 
   #warnings(): Fault[] {
