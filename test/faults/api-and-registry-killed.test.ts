@@ -5,7 +5,7 @@ import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, startStand } from './stand/fault-stand.js';
 import { anAdapter, mergedWeights, mergeUnderWay } from './stand/merging.js';
-import { isAlive } from './stand/processes.js';
+import { isAlive, letGoOn } from './stand/processes.js';
 import { beginUpload } from './stand/slow-upload.js';
 
 // The two services that answer requests are killed and started again in the midst of their work.
@@ -94,7 +94,7 @@ test('the registry during a merge: no merged model is there, and the next reques
   const merge = await mergeUnderWay(stand, other);
   registry.signal('SIGKILL');
   await registry.exited;
-  process.kill(merge.pid, 'SIGCONT');
+  letGoOn(merge.pid);
   await eventually('its merge process goes, too', async () => !(await isAlive(merge.pid)));
   expect(await merge.answer).not.toBe(200);
   expect(await readdir(path.join(stand.dataDir, 'merged'))).toEqual([one]);

@@ -1,10 +1,11 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, type Strike, startStand } from './stand/fault-stand.js';
 import { anAdapter, mergedWeights, mergeUnderWay } from './stand/merging.js';
+import { letGoOn } from './stand/processes.js';
 import { beginUpload } from './stand/slow-upload.js';
 
 // SIGTERM to each service in each phase of its work, as at every deploy.
@@ -31,6 +32,10 @@ beforeAll(async () => {
 afterAll(() => stand?.close());
 
 describe('the worker', () => {
+  beforeEach(async () => {
+    if (!worker.running) await startNext();
+  });
+
   test.each<[string, Omit<Strike, 'program' | 'signal'>]>([
     ['while its trainer loads', { call: 'open', when: 'after', path: 'model\\.safetensors$' }],
     ['while its trainer writes a checkpoint', { call: 'write', when: 'after', path: '/checkpoints/', skip: 2 }],
@@ -42,7 +47,7 @@ describe('the worker', () => {
     const trainer = await stand.trainer();
     worker.signal('SIGTERM');
     await eventually('it shuts down', () => worker.messages.includes('shutting down'));
-    process.kill(trainer.pid, 'SIGCONT');
+    letGoOn(trainer.pid);
     expect(await worker.exited).toBe('exited with 0');
     await startNext();
     const [job] = await accountFor(stand, [accepted], undisturbed);

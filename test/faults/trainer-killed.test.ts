@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { type FaultStand, type Strike, startStand } from './stand/fault-stand.js';
 import { limitMemory } from './stand/memory-limit.js';
+import { letGoOn } from './stand/processes.js';
 
 // A trainer that dies costs an attempt and nothing else.
 
@@ -55,7 +56,7 @@ test('memory that runs out', async () => {
   await struck();
   const { pid } = await stand.trainer();
   await limitMemory(pid);
-  process.kill(pid, 'SIGCONT');
+  letGoOn(pid);
   const [job] = await accountFor(stand, [accepted], undisturbed);
   expect(job).toMatchObject({ status: 'succeeded', attempts: 2 });
 });

@@ -1,10 +1,10 @@
 import { readdir, utimes } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, SHORT_LOCK_MS, type Strike, startStand } from './stand/fault-stand.js';
-import { isAlive } from './stand/processes.js';
+import { isAlive, letGoOn } from './stand/processes.js';
 
 // A worker that dies takes its trainer with it, and its job goes to another one.
 
@@ -22,6 +22,9 @@ beforeAll(async () => {
   stand = await startStand({ ...folders, jobLockMs: SHORT_LOCK_MS });
   await Promise.all([stand.startRegistry(), startNext()]);
   await stand.startApi();
+});
+beforeEach(async () => {
+  if (!worker.running) await startNext();
 });
 afterAll(() => stand?.close());
 
@@ -55,7 +58,7 @@ test('SIGKILL while its trainer loads', async () => {
   const trainer = await stand.trainer();
   worker.signal('SIGKILL');
   await worker.exited;
-  process.kill(trainer.pid, 'SIGCONT');
+  letGoOn(trainer.pid);
   await eventually('its trainer goes, too', async () => !(await isAlive(trainer.pid)));
   await startNext();
   const [job] = await accountFor(stand, [accepted], undisturbed);
