@@ -1,0 +1,311 @@
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { listCheckpoints } from '@lorasmith/checkpoints';
+import { type Dataset, type JobSpec, type NewJobEvent, ProductError } from '@lorasmith/contracts';
+import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import { aJob, writeRows } from '../test/a-job.js';
+import { BaseModelCache } from './base-model-cache.js';
+import { publishCheckpoint } from './publish-checkpoint.js';
+import { train } from './train.js';
+import type { TrainOutcome } from './trained-outcome.js';
+
+let root: string;
+let modelFolder: string;
+let rowsFile: string;
+let dataset: Dataset;
+let examples: ExampleStore;
+let folders = 0;
+const cache = new BaseModelCache();
+
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'resume-'));
+  examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
+  modelFolder = join(root, 'llama');
+  await mkdir(modelFolder);
+  await writeTinyLlama(modelFolder);
+  rowsFile = join(root, 'rows.jsonl');
+  const rows = Array.from({ length: 14 }, (_, i) => ({
+    prompt: `count to ${i % 5}`,
+    completion: Array.from({ length: (i % 5) + 1 }, (_, number) => number).join(' '),
+  }));
+  dataset = await writeRows(rowsFile, 'prompt_completion', rows);
+});
+afterAll(async () => {
+  cache.dispose();
+  await rm(root, { recursive: true });
+});
+
+interface Attempt {
+  /** Null when it was stopped. */
+  outcome: TrainOutcome | null;
+  events: NewJobEvent[];
+  outputFolder: string;
+}
+
+interface AttemptOptions {
+  checkpointFolder: string;
+  initialAdapterFolder?: string | null;
+  /** Stopped with this reason at its so manieth event that is a step or an evaluation. */
+  stop?: { reason: string; at: number } | undefined;
+}
+
+async function attempt(spec: JobSpec, options: AttemptOptions): Promise<Attempt> {
+  const { checkpointFolder, initialAdapterFolder = null, stop } = options;
+  const outputFolder = join(root, `output-${++folders}`);
+  await mkdir(outputFolder);
+  const events: NewJobEvent[] = [];
+  const controller = new AbortController();
+  let happened = 0;
+  const onEvent = (event: NewJobEvent) => {
+    events.push(event);
+    if (event.type !== 'step-finished' && event.type !== 'evaluation-finished') return;
+    if (++happened === stop?.at) controller.abort(stop.reason);
+  };
+  const common = { spec, modelFolder, dataset, rowsFile, examples, checkpointFolder, outputFolder, cache };
+  try {
+    const outcome = await train({ ...common, initialAdapterFolder, signal: controller.signal, onEvent });
+    return { outcome, events, outputFolder };
+  } catch (error) {
+    if (!(error instanceof ProductError && error.code === 'cancelled' && stop !== undefined)) throw error;
+    return { outcome: null, events, outputFolder };
+  }
+}
+
+const digestOf = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
+/** Of all numbers of an adapter: it says the same for the same ones, and for no others. */
+const weightsOf = async (folder: string) => digestOf(await readFile(join(folder, 'adapter_model.safetensors')));
+const newFolder = () => join(root, `checkpoints-${++folders}`);
+const stepsOf = (events: NewJobEvent[]) =>
+  events.flatMap((one) => (one.type === 'step-finished' ? [one.data.step] : []));
+
+/** What events tell that does not depend on how often the training was interrupted: the last word of each step. */
+function storyOf(events: NewJobEvent[]): unknown[] {
+  const told = new Map<string, unknown>();
+  for (const { type, data } of events) {
+    if (type === 'step-finished') {
+      const { step, epoch, loss, learning_rate, grad_norm } = data;
+      told.set(`step ${step}`, { step, epoch, loss, learning_rate, grad_norm });
+    }
+    if (type === 'evaluation-finished') told.set(`evaluation ${data.step}`, data);
+    if (type === 'training-stopped-early') told.set(type, data);
+  }
+  return [...told].sort(([one], [other]) => (one < other ? -1 : 1));
+}
+
+const EVERY_OTHER = { split: 0.2 };
+const SPECS: [string, JobSpec][] = [
+  [
+    'dropout, accumulation, LoRA+, weight decay, a cosine, evaluations',
+    aJob({
+      lora: { dropout: 0.2, lora_plus_ratio: 4 },
+      validation: EVERY_OTHER,
+      training: { epochs: 3, eval_every_steps: 2, checkpoint_every_steps: 3, weight_decay: 0.1, warmup_ratio: 0.3 },
+    }),
+  ],
+  [
+    'the best state published, after early stopping',
+    aJob({
+      validation: EVERY_OTHER,
+      training: {
+        epochs: 20,
+        learning_rate: 0.5,
+        lr_scheduler: 'constant',
+        warmup_ratio: 0,
+        eval_every_steps: 1,
+        early_stopping: { patience: 3 },
+        checkpoint_every_steps: 4,
+      },
+    }),
+  ],
+];
+
+describe.each(SPECS)('%s', (_, spec) => {
+  let whole: Attempt;
+  beforeAll(async () => {
+    whole = await attempt(spec, { checkpointFolder: newFolder() });
+  });
+
+  // Odd and even places: within evaluations and within steps. `killed`: as when the process dies, nothing is saved.
+  test.each([
+    ['shutdown', 1],
+    ['cancel', 3],
+    ['killed', 6],
+  ])(
+    'stopped again and again (%s, after %i events), it ends the same',
+    async (reason, at) => {
+      const checkpointFolder = newFolder();
+      const events: NewJobEvent[] = [];
+      let done: Attempt | undefined;
+      for (let round = 0; done === undefined && round < 60; round++) {
+        // The first time it must get beyond the evaluation before training.
+        const stop = { reason, at: round === 0 ? at + 1 : at };
+        const last = await attempt(spec, { checkpointFolder, stop });
+        const [first] = stepsOf(last.events);
+        const saved = events.flatMap((one) => (one.type === 'checkpoint-saved' ? [one.data.step] : []));
+        if (first !== undefined) expect(first).toBe((saved.at(-1) ?? 0) + 1);
+        events.push(...last.events);
+        if (last.outcome !== null) done = last;
+      }
+      expect(await weightsOf(done!.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
+      expect(storyOf(events)).toEqual(storyOf(whole.events));
+      const { result } = done!.outcome!;
+      const same = ['steps', 'tokens', 'trained_tokens', 'evaluation_before', 'evaluation_after'] as const;
+      for (const field of same) expect(result[field], field).toEqual(whole.outcome!.result[field]);
+      expect(result.adapter_step).toBe(whole.outcome!.result.adapter_step);
+      expect(result.stopped_early).toBe(whole.outcome!.result.stopped_early);
+    },
+    180_000,
+  );
+});
+
+test('early stopping ends at the evaluation that the losses ask for, and publishes the best state', async () => {
+  const [, spec] = SPECS[1]!;
+  const checkpointFolder = newFolder();
+  const { outcome, events, outputFolder } = await attempt(spec, { checkpointFolder });
+  const losses = events.flatMap((one) =>
+    one.type === 'evaluation-finished' && one.data.step > 0 ? [one.data.loss] : [],
+  );
+  const best = losses.indexOf(Math.min(...losses)) + 1;
+  expect(losses).toHaveLength(best + 3);
+  const { result, report } = outcome!;
+  expect(result).toMatchObject({ steps: best + 3, adapter_step: best, stopped_early: true });
+  expect(result.evaluation_after!.loss).toBe(losses[best - 1]);
+  expect(report.publish).toBe('best');
+  const [early] = events.filter(({ type }) => type === 'training-stopped-early');
+  expect(early?.data).toEqual({ step: best + 3, best_step: best, best_loss: losses[best - 1] });
+  // Trained to that step and no further, the same adapter comes out.
+  const only = {
+    ...spec,
+    training: { ...spec.training, max_steps: best, early_stopping: null, publish: 'last' as const },
+  };
+  const short = await attempt(only, { checkpointFolder: newFolder() });
+  expect(await weightsOf(outputFolder)).toEqual(await weightsOf(short.outputFolder));
+  expect((await listCheckpoints(checkpointFolder)).map(({ step }) => step)).toEqual([best + 3, best]);
+}, 120_000);
+
+test('the last state is published where the job asks for it, though an earlier one was better', async () => {
+  const [, spec] = SPECS[1]!;
+  const last = { ...spec, training: { ...spec.training, publish: 'last' as const } };
+  const { outcome } = await attempt(last, { checkpointFolder: newFolder() });
+  expect(outcome!.result.adapter_step).toBe(outcome!.result.steps);
+  expect(outcome!.report.publish).toBe('last');
+}, 60_000);
+
+test('what init_from began is gone on with, not begun again', async () => {
+  const first = await attempt(aJob(), { checkpointFolder: newFolder() });
+  const options = { initialAdapterFolder: first.outputFolder };
+  const spec = aJob({ lora: { dropout: 0.1 }, training: { checkpoint_every_steps: 2 } });
+  const whole = await attempt(spec, { ...options, checkpointFolder: newFolder() });
+  const checkpointFolder = newFolder();
+  await attempt(spec, { ...options, checkpointFolder, stop: { reason: 'killed', at: 5 } });
+  const resumed = await attempt(spec, { ...options, checkpointFolder });
+  expect(stepsOf(resumed.events)[0]).toBe(5);
+  expect(await weightsOf(resumed.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
+}, 120_000);
+
+test('a run goes on in the precision it began in, whatever is measured by then', async () => {
+  const spec = aJob({ training: { precision: 'auto' } });
+  const checkpointFolder = newFolder();
+  const first = await attempt(spec, { checkpointFolder, stop: { reason: 'shutdown', at: 2 } });
+  const [begun] = first.events.flatMap((one) => (one.type === 'report-ready' ? [one.data.report.precision] : []));
+  // Another worker's machine, on which the other type is faster.
+  const rate = { attention_gflops: 1, pass_gbytes: 1, layer_overhead_ms: 1 };
+  const other = begun!.chosen === 'float32' ? 'bfloat16' : 'float32';
+  const rates = {
+    float32: { ...rate, matmul_gflops: other === 'float32' ? 2 : 1 },
+    bfloat16: { ...rate, matmul_gflops: other === 'bfloat16' ? 2 : 1 },
+  };
+  const machine = {
+    worker: 'other',
+    measured_at: '2026-01-01T00:00:00Z',
+    processor: 'another',
+    memory_bytes: 2 ** 40,
+    base_memory_bytes: 1,
+    rates,
+  };
+  const outputFolder = join(root, `output-${++folders}`);
+  await mkdir(outputFolder);
+  const options = {
+    spec,
+    modelFolder,
+    dataset,
+    rowsFile,
+    examples,
+    outputFolder,
+    cache,
+    machine,
+    initialAdapterFolder: null,
+  };
+  const signal = new AbortController().signal;
+  const events: NewJobEvent[] = [];
+  const resumed = await train({ ...options, checkpointFolder, signal, onEvent: (event) => events.push(event) });
+  expect(stepsOf(events)[0]).toBe(3);
+  expect(resumed.report.precision.chosen).toBe(begun!.chosen);
+  const afresh = await train({ ...options, checkpointFolder: newFolder(), signal, onEvent: () => {} });
+  expect(afresh.report.precision.chosen).toBe(other);
+}, 120_000);
+
+test('what a killed writer left half written is removed when the run goes on', async () => {
+  const checkpointFolder = newFolder();
+  await mkdir(checkpointFolder);
+  await writeFile(join(checkpointFolder, 'step-0000000004.safetensors.0123456789ab.tmp'), 'half');
+  await attempt(aJob({ training: { max_steps: 1 } }), { checkpointFolder });
+  expect(await readdir(checkpointFolder)).toEqual(['step-0000000001.safetensors']);
+}, 60_000);
+
+describe('a checkpoint', () => {
+  const spec = aJob({ validation: EVERY_OTHER, training: { eval_every_steps: 2, checkpoint_every_steps: 2 } });
+  const publish = async (checkpointFolder: string, step: number, changes: { modelFolder?: string } = {}) => {
+    const outputFolder = join(root, `output-${++folders}`);
+    await mkdir(outputFolder);
+    const signal = new AbortController().signal;
+    const options = {
+      spec,
+      modelFolder,
+      checkpointFolder,
+      step,
+      outputFolder,
+      signal,
+      cache,
+      onEvent: () => {},
+      ...changes,
+    };
+    return { outcome: await publishCheckpoint(options), outputFolder };
+  };
+
+  test('is published as the adapter that training to its step makes, without the data', async () => {
+    const checkpointFolder = newFolder();
+    await attempt(spec, { checkpointFolder, stop: { reason: 'cancel', at: 6 } });
+    const [{ step }] = (await listCheckpoints(checkpointFolder)) as [{ step: number }];
+    const { outcome, outputFolder } = await publish(checkpointFolder, step);
+    const until = { ...spec, training: { ...spec.training, max_steps: step, lr_scheduler: 'constant' as const } };
+    expect(outcome.result).toMatchObject({ steps: step, adapter_step: step });
+    expect(outcome.dataset).toEqual({ id: dataset.id, sha256: dataset.sha256, rows: dataset.rows });
+    expect(outcome.checks.read_back_difference).toBe(0);
+    expect(until.training.max_steps).toBe(step);
+    // As the run itself, gone on with, would have published it.
+    const ended = await attempt(spec, { checkpointFolder });
+    const last = await publish(checkpointFolder, ended.outcome!.result.steps);
+    expect(await weightsOf(last.outputFolder)).toEqual(await weightsOf(ended.outputFolder));
+    expect(await weightsOf(outputFolder)).not.toEqual(await weightsOf(ended.outputFolder));
+  }, 120_000);
+
+  test('that is gone, or of other weights of the base, is refused', async () => {
+    const checkpointFolder = newFolder();
+    const { outcome } = await attempt(spec, { checkpointFolder });
+    await expect(publish(checkpointFolder, 10_000)).rejects.toMatchObject({ code: 'checkpoint_not_found' });
+    const otherModel = join(root, `other-${++folders}`);
+    await mkdir(otherModel);
+    await writeTinyLlama(otherModel);
+    const weights = join(otherModel, 'model.safetensors');
+    const bytes = await readFile(weights);
+    bytes[bytes.length - 3]! ^= 1;
+    await writeFile(weights, bytes);
+    const refused = publish(checkpointFolder, outcome!.result.steps, { modelFolder: otherModel });
+    await expect(refused).rejects.toMatchObject({ code: 'invalid_job', param: 'base_model' });
+  }, 120_000);
+});
