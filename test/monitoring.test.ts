@@ -1,0 +1,98 @@
+import { readFile } from 'node:fs/promises';
+import { expect, test } from 'vitest';
+import { parse } from 'yaml';
+import {
+  createHttpApp,
+  createLogger,
+  createMetrics,
+  observeFolders,
+  observeHttp,
+  observeRedis,
+} from '../packages/service-kit/src/index.js';
+import { checkMonitoring, dashboardQueries, findPromtool } from '../scripts/monitoring/promtool.mjs';
+import { createApiMetrics } from '../services/api/src/metrics/api-metrics.js';
+import { countDownloads, countMerges, observeMergedModels } from '../services/registry/src/metrics/registry-metrics.js';
+import { observeMachine } from '../services/worker/src/metrics/machine-metrics.js';
+import { createWorkerMetrics } from '../services/worker/src/metrics/worker-metrics.js';
+
+// What dashboard and alerts ask for must be what the services tell. Whether Prometheus takes them is asked of Prometheus'
+// own checker where it is installed.
+
+const ROOT = new URL('../', import.meta.url);
+const promtool = findPromtool(process.env);
+if (promtool === null) {
+  console.log('Skipped, since promtool is not installed (npm run check-alerts): what it says of docker/monitoring.');
+}
+
+interface Rule {
+  alert: string;
+  expr: string;
+  annotations: { summary: string };
+}
+const alertRules = async (): Promise<Rule[]> =>
+  parse(await readFile(new URL('docker/monitoring/alerts.yml', ROOT), 'utf8')).groups.flatMap(
+    ({ rules }: { rules: Rule[] }) => rules,
+  );
+
+/** Names of all series that the services serve, without those that a scrape adds. */
+async function servedSeries(): Promise<Set<string>> {
+  // Nothing is asked of these: only what there is to ask.
+  const redis = { status: 'end', info: async () => '' } as never;
+  const api = createApiMetrics({ jobs: { queueStatus: () => Promise.reject(new Error()) }, redis, dataDir: '.' });
+  observeHttp(createHttpApp({ logger: createLogger({ service: 'test', level: 'silent' }) }), api);
+  const registry = createMetrics({ service: 'registry' });
+  countMerges(registry);
+  countDownloads(registry);
+  observeMergedModels(registry, { usage: () => ({ models: 0, bytes: 0, limitBytes: 0, merging: 0 }) });
+  const worker = createMetrics({ service: 'worker' });
+  createWorkerMetrics(worker);
+  observeMachine(worker, { workerName: 'w', device: 'gpu', trainerPid: () => undefined });
+  observeFolders(worker, {});
+  observeRedis(worker, redis);
+  const metrics = [api, registry, worker].flatMap((one) => one.getMetricsAsArray());
+  return new Set(
+    metrics.flatMap(({ name, type }) =>
+      // By its number or its name, as the types have it or the library does.
+      String(type) === 'histogram' ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name],
+    ),
+  );
+}
+
+const seriesIn = (expression: string) => expression.match(/\b(lorasmith|process|nodejs)_[a-z0-9_]+\b/g) ?? [];
+
+test('every series in the dashboard and in the alerts is one that a service serves', async () => {
+  const served = await servedSeries();
+  const asked = [
+    ...(await dashboardQueries()).map(({ expression }) => expression),
+    ...(await alertRules()).map(({ expr }) => expr),
+  ].flatMap(seriesIn);
+  expect(asked.length).toBeGreaterThan(50);
+  expect([...new Set(asked.filter((name) => !served.has(name)))]).toEqual([]);
+  // The other way round: what nobody looks at need not be served.
+  const unseen = [...served].filter((name) => name.startsWith('lorasmith_') && !/_(sum|count|bucket)$/.test(name));
+  expect(unseen.filter((name) => !asked.includes(name))).toEqual([
+    'lorasmith_build_info',
+    'lorasmith_merged_models',
+    'lorasmith_checkpoints_total',
+  ]);
+});
+
+test('docs/operations.md says of every alert what to do', async () => {
+  const text = await readFile(new URL('docs/operations.md', ROOT), 'utf8');
+  expect((await alertRules()).map(({ alert }) => alert).filter((alert) => !text.includes(`\`${alert}\``))).toEqual([]);
+});
+
+test('every alert is tested', async () => {
+  const { tests } = parse(await readFile(new URL('docker/monitoring/alerts.test.yml', ROOT), 'utf8'));
+  const names = (n: number) => tests[n].alert_rule_test.map(({ alertname }: { alertname: string }) => alertname).sort();
+  const alerts = (await alertRules()).map(({ alert }) => alert).sort();
+  expect([names(0), names(1)]).toEqual([alerts, alerts]);
+});
+
+test.skipIf(promtool === null)(
+  'promtool takes configuration, alerts, their tests, and the queries of the dashboard',
+  async () => {
+    for (const { name, passed, output } of await checkMonitoring(promtool!))
+      expect([name, passed, output]).toEqual([name, true, output]);
+  },
+);
