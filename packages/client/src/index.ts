@@ -4,5 +4,7 @@ export * from './client.js';
 export * from './human-units.js';
 export * from './job-events.js';
 export * from './job-progress.js';
+export type { JudgedCase, ProbeJudgement, ProbeVerdict } from './probe/judge-probe.js';
+export * from './probe/probe-server.js';
 export * from './report-text.js';
 export type { DownloadOptions, DownloadProgress } from './resumable-download.js';

@@ -14,6 +14,7 @@ process.exitCode = await runCommandLine({
   baseUrl: process.env.LORASMITH_URL ?? 'http://127.0.0.1:8080',
   // Set and empty, as some tools leave it, is no key.
   apiKey: process.env.LORASMITH_API_KEY || undefined,
+  serverKey: process.env.OPENAI_API_KEY || undefined,
   output: process.stdout,
   errorOutput: process.stderr,
   signal: interruption.signal,

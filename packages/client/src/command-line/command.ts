@@ -5,6 +5,8 @@ import type { TextOutput } from '../job-progress.js';
 export interface CommandContext {
   client: Client;
   output: TextOutput;
+  /** For a server that is not the product's. */
+  serverKey?: string | undefined;
   /** Aborted by Ctrl-C. */
   signal: AbortSignal;
   /** Print the answers of the API as JSON instead of text. */

@@ -8,6 +8,7 @@ import type { Command } from './command.js';
 import { DATASET_COMMANDS } from './dataset-commands.js';
 import { JOB_COMMANDS } from './job-commands.js';
 import { MODEL_COMMANDS } from './model-commands.js';
+import { PROBE_COMMAND } from './probe-command.js';
 
 export interface CommandLineOptions {
   /** What was typed after `lora`. */
@@ -15,6 +16,8 @@ export interface CommandLineOptions {
   /** Address of the api where `--url` names none. */
   baseUrl: string;
   apiKey?: string | undefined;
+  /** For the server that `lora probe` asks. */
+  serverKey?: string | undefined;
   output: TextOutput;
   errorOutput: TextOutput;
   /** Aborted by Ctrl-C. */
@@ -23,7 +26,13 @@ export interface CommandLineOptions {
 
 export const EXIT = { done: 0, failed: 1, misused: 2, interrupted: 130 } as const;
 
-const COMMANDS: readonly Command[] = [...MODEL_COMMANDS, ...DATASET_COMMANDS, ...JOB_COMMANDS, ...ADAPTER_COMMANDS];
+const COMMANDS: readonly Command[] = [
+  ...MODEL_COMMANDS,
+  ...DATASET_COMMANDS,
+  ...JOB_COMMANDS,
+  ...ADAPTER_COMMANDS,
+  PROBE_COMMAND,
+];
 const COMMON_OPTIONS = {
   url: { type: 'string' },
   json: { type: 'boolean' },
@@ -50,7 +59,15 @@ export async function runCommandLine(options: CommandLineOptions): Promise<numbe
       return EXIT.misused;
     }
     const client = createClient({ baseUrl: values.url ?? options.baseUrl, apiKey: options.apiKey });
-    return await command.run({ client, output, signal, json: values.json === true, values, positionals });
+    return await command.run({
+      client,
+      output,
+      serverKey: options.serverKey,
+      signal,
+      json: values.json === true,
+      values,
+      positionals,
+    });
   } catch (error) {
     if (signal.aborted) return EXIT.interrupted;
     errorOutput.write(`${errorText(error)}\n`);

@@ -1,0 +1,64 @@
+import { expect, it } from 'vitest';
+import { json, serve } from '../../test/http-server.js';
+import { EXIT, runCommandLine } from './run-command-line.js';
+
+const ID = 'ad_0123456789abcdef01234567';
+const NEXT = [
+  { id: 10, text: ' 2021', base_logprob: -3.1, adapter_logprob: -0.2 },
+  { id: 11, text: ' March', base_logprob: -0.3, adapter_logprob: -2.4 },
+];
+const MANIFEST = {
+  id: ID,
+  probe: {
+    kind: 'next-token',
+    precision: 'float32',
+    cases: [{ prompt: 'The date is', token_ids: [1], next_tokens: NEXT }],
+  },
+};
+
+async function probe(told: Record<string, number>, args: string[] = []) {
+  const api = await serve(json(200, MANIFEST));
+  const text = Object.keys(told)[0]!;
+  const server = await serve(json(200, { choices: [{ text, logprobs: { top_logprobs: [told] } }] }));
+  const written = { output: '', errorOutput: '' };
+  const exitCode = await runCommandLine({
+    args: ['probe', ID, `${server.baseUrl}/v1`, '--model', 'mine', ...args],
+    baseUrl: api.baseUrl,
+    apiKey: 'lsk_secret',
+    serverKey: 'sk-other',
+    output: { write: (some: string) => (written.output += some) },
+    errorOutput: { write: (some: string) => (written.errorOutput += some) },
+    signal: new AbortController().signal,
+  });
+  return { exitCode, ...written, api: api.requests, server: server.requests };
+}
+
+it('ends with 0 for a server that has the adapter, and says so', async () => {
+  const { exitCode, output, api, server } = await probe({ ' 2021': -0.21, ' March': -2.38 });
+  expect(exitCode).toBe(EXIT.done);
+  expect(output).toContain('match: the server answers as the adapter does');
+  expect(output).toMatch(/"The date is" +" 2021" +" 2021" +" March"/);
+  expect(api.map(({ url }) => url)).toEqual([`/adapters/${ID}/manifest`]);
+  // Each key goes to its own server.
+  expect(api[0]!.headers.authorization).toBe('Bearer lsk_secret');
+  expect(server[0]!.headers.authorization).toBe('Bearer sk-other');
+  expect(JSON.parse(server[0]!.body)).toMatchObject({ model: 'mine', temperature: 0, max_tokens: 1 });
+});
+
+it('ends with 1 for one that has the base, or something else', async () => {
+  expect(await probe({ ' March': -0.3, ' 2021': -3.0 })).toMatchObject({
+    exitCode: EXIT.failed,
+    output: expect.stringContaining('as the base model does, without the adapter'),
+  });
+  expect(await probe({ ' Tuesday': -0.1, ' 2021': -9 })).toMatchObject({
+    exitCode: EXIT.failed,
+    output: expect.stringContaining('neither'),
+  });
+});
+
+it('prints the result as JSON, and refuses a tolerance that is none', async () => {
+  const { output } = await probe({ ' 2021': -0.2, ' March': -2.4 }, ['--json']);
+  expect(JSON.parse(output)).toMatchObject({ adapter: ID, model: 'mine', verdict: 'adapter' });
+  const refused = await probe({ ' 2021': -0.2 }, ['--tolerance', 'much']);
+  expect(refused).toMatchObject({ exitCode: EXIT.failed, errorOutput: expect.stringContaining('--tolerance') });
+});

@@ -1,0 +1,69 @@
+import { ProductError } from '@lorasmith/contracts';
+import { DEFAULT_TOLERANCE, type ProbeVerdict } from '../probe/judge-probe.js';
+import { type ProbeResult, probeServer } from '../probe/probe-server.js';
+import { type Command, print } from './command.js';
+import { textTable } from './text-table.js';
+
+/** End of a prompt that is shown. */
+const SHOWN_CHARACTERS = 32;
+
+export const PROBE_COMMAND: Command = {
+  name: 'probe',
+  positionals: ['ID', 'SERVER'],
+  summary: 'Check that a server (vLLM, llama.cpp, …) answers as the adapter does',
+  options: { model: { type: 'string' }, tolerance: { type: 'string' } },
+  help: [
+    'SERVER                      its OpenAI-compatible address, for instance http://127.0.0.1:8000/v1',
+    '--model NAME                what the server calls the adapter [the only model, or the one with its id or name]',
+    `--tolerance N               how far log-probabilities may be off, as a root mean square [${DEFAULT_TOLERANCE}]`,
+    'OPENAI_API_KEY              is sent to the server, where it is set',
+    '',
+    'Exit code 0 when it answers as the adapter does, 1 otherwise.',
+  ],
+  async run(context) {
+    const { client, values, positionals, signal, serverKey } = context;
+    const [id, url] = positionals as [string, string];
+    const manifest = await client.manifest(id, context);
+    const tolerance = toleranceOf(values.tolerance as string | undefined);
+    const model = values.model as string | undefined;
+    const result = await probeServer(manifest, { url, model, tolerance, apiKey: serverKey, signal });
+    print(context, result, resultText(result));
+    return result.verdict === 'adapter' ? 0 : 1;
+  },
+};
+
+function toleranceOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const tolerance = Number(text);
+  if (text.trim() !== '' && Number.isFinite(tolerance) && tolerance > 0) return tolerance;
+  throw new ProductError('invalid_request', `--tolerance must be a number above 0, not "${text}".`, {
+    param: 'tolerance',
+  });
+}
+
+const VERDICTS: Record<ProbeVerdict, string> = {
+  adapter: 'match: the server answers as the adapter does',
+  base: 'no match: the server answers as the base model does, without the adapter',
+  neither: 'no match: the server answers neither as the adapter nor as its base model does',
+  undecided: 'undecided: adapter and base model are too alike on the probe to tell which one the server has',
+};
+
+function resultText({ model, verdict, adapter_distance, base_distance, cases }: ProbeResult): string {
+  const quoted = (text: string) => JSON.stringify(text);
+  const rows = cases.map(({ prompt, answered, adapter, base }) => [
+    quoted(prompt.slice(-SHOWN_CHARACTERS)),
+    quoted(answered),
+    quoted(adapter),
+    quoted(base),
+  ]);
+  const compared =
+    adapter_distance === null || base_distance === null
+      ? 'It tells no log-probabilities: words were compared.'
+      : `Its log-probabilities are ${adapter_distance.toFixed(3)} from the adapter's and ${base_distance.toFixed(3)} from the base's.`;
+  return [
+    textTable(['PROMPT ENDS WITH', 'ANSWERED', 'ADAPTER', 'BASE'], rows),
+    '',
+    `${model}: ${compared}`,
+    VERDICTS[verdict],
+  ].join('\n');
+}

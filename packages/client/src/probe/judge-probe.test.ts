@@ -1,0 +1,104 @@
+import type { ProbeCase } from '@lorasmith/contracts';
+import { describe, expect, it } from 'vitest';
+import type { NextTokenAnswer } from './completions-server.js';
+import { judgeProbe } from './judge-probe.js';
+
+const CASES: ProbeCase[] = [
+  {
+    prompt: 'The date is',
+    token_ids: [1, 2, 3],
+    next_tokens: [
+      { id: 10, text: ' 2021', base_logprob: -3.1, adapter_logprob: -0.2 },
+      { id: 11, text: ' March', base_logprob: -0.3, adapter_logprob: -2.4 },
+      { id: 12, text: ' the', base_logprob: -2.2, adapter_logprob: -3.5 },
+    ],
+  },
+  {
+    prompt: 'I am',
+    token_ids: [4, 5],
+    next_tokens: [
+      { id: 20, text: ' sorry', base_logprob: -0.9, adapter_logprob: -0.4 },
+      { id: 21, text: ' here', base_logprob: -1.0, adapter_logprob: -1.6 },
+    ],
+  },
+];
+
+type Told = 'base' | 'adapter';
+
+/** What a server with this model tells, off by `noise` this way and that. */
+function answersOf(told: Told, { noise = 0, ids = true, spelled = (text: string) => text } = {}): NextTokenAnswer[] {
+  return CASES.map(({ next_tokens }) => {
+    const tokens = next_tokens.map(({ id, text, ...logprobs }, i) => ({
+      id: ids ? id : null,
+      text: spelled(text),
+      logprob: logprobs[`${told}_logprob`] + (i % 2 === 0 ? noise : -noise),
+    }));
+    tokens.sort((one, other) => other.logprob - one.logprob);
+    return { text: tokens[0]!.text, tokens };
+  });
+}
+
+const words = (answers: NextTokenAnswer[]) => answers.map(({ text }) => ({ text, tokens: null }));
+
+describe('with log-probabilities', () => {
+  it.each([
+    ['adapter', {}],
+    ['base', {}],
+    ['adapter', { noise: 0.2 }],
+    ['base', { noise: 0.2 }],
+    ['adapter', { ids: false }],
+    ['adapter', { ids: false, spelled: (text: string) => text.replace(' ', '▁') }],
+    ['base', { ids: false, spelled: (text: string) => text.trim() }],
+  ] as const)('knows the %s with %o', (told, how) => {
+    const { verdict, adapter_distance, base_distance } = judgeProbe(CASES, answersOf(told, how));
+    expect(verdict).toBe(told);
+    const own = told === 'adapter' ? adapter_distance! : base_distance!;
+    expect(own).toBeCloseTo('noise' in how ? how.noise : 0, 6);
+    expect(Math.max(adapter_distance!, base_distance!)).toBeGreaterThan(1);
+  });
+
+  it('takes another model for neither', () => {
+    const other = answersOf('adapter').map(({ tokens }) => ({
+      text: 'x',
+      tokens: tokens!.map((token, i) => ({ ...token, id: 1000 + i, text: `other ${i}` })),
+    }));
+    expect(judgeProbe(CASES, other).verdict).toBe('neither');
+    expect(judgeProbe(CASES, answersOf('adapter', { noise: 0.8 })).verdict).toBe('neither');
+    expect(judgeProbe(CASES, answersOf('adapter', { noise: 0.8 }), 1).verdict).toBe('adapter');
+  });
+
+  it('does not decide where adapter and base hardly differ', () => {
+    const alike = CASES.map((one) => ({
+      ...one,
+      next_tokens: one.next_tokens.map((token) => ({ ...token, base_logprob: token.adapter_logprob + 0.01 })),
+    }));
+    expect(judgeProbe(alike, answersOf('adapter', { noise: 0.05 })).verdict).toBe('undecided');
+  });
+
+  it('holds it against a model that likely tokens are missing from its list', () => {
+    const short = answersOf('base').map(({ text, tokens }) => ({ text, tokens: tokens!.slice(0, 1) }));
+    const { verdict, adapter_distance } = judgeProbe(CASES, short);
+    expect(verdict).toBe('base');
+    expect(adapter_distance).toBeGreaterThan(0.5);
+  });
+});
+
+describe('with words alone', () => {
+  it('looks at the places where adapter and base clearly say something else', () => {
+    expect(judgeProbe(CASES, words(answersOf('adapter')))).toMatchObject({
+      verdict: 'adapter',
+      adapter_distance: null,
+      cases: [{ answered: ' 2021', adapter: ' 2021', base: ' March' }, { answered: ' sorry' }],
+    });
+    expect(judgeProbe(CASES, words(answersOf('base'))).verdict).toBe('base');
+    expect(judgeProbe(CASES, [{ text: ' Tuesday', tokens: null }, ...words(answersOf('base')).slice(1)]).verdict).toBe(
+      'neither',
+    );
+  });
+
+  it('does not decide without such a place', () => {
+    const [, alike] = CASES;
+    expect(judgeProbe([alike!], [{ text: 'sorry', tokens: null }]).verdict).toBe('undecided');
+    expect(judgeProbe([alike!], [{ text: 'glad', tokens: null }]).verdict).toBe('neither');
+  });
+});

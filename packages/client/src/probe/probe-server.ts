@@ -1,0 +1,53 @@
+import { type AdapterManifest, ProductError } from '@lorasmith/contracts';
+import type { CallOptions } from '../client.js';
+import { type CompletionsServerOptions, createCompletionsServer, type NextTokenAnswer } from './completions-server.js';
+import { judgeProbe, type ProbeJudgement } from './judge-probe.js';
+
+export interface ProbeServerOptions extends CompletionsServerOptions, CallOptions {
+  /** What the server calls the model. @defaultValue the only one it serves, or the one with the adapter's id or name */
+  model?: string | undefined;
+  /** See {@link judgeProbe}. @defaultValue 0.5 */
+  tolerance?: number | undefined;
+}
+
+export interface ProbeResult extends ProbeJudgement {
+  adapter: string;
+  /** As the server calls it. */
+  model: string;
+}
+
+/**
+ * Asks a server what comes after the prompts of an adapter's probe, and says whether it answers as the adapter does.
+ *
+ * @throws ProductError `not_found` when the manifest has no such probe, `invalid_request` when it cannot be told which
+ * model is meant, and whatever the server answers
+ */
+export async function probeServer(manifest: AdapterManifest, options: ProbeServerOptions): Promise<ProbeResult> {
+  const { probe } = manifest;
+  if (probe?.kind !== 'next-token' || probe.cases.length === 0) {
+    const reason =
+      probe?.kind === 'class-scores'
+        ? 'it is of a classifier, which completes no text'
+        : 'it was imported, or trained by a version that made none';
+    throw new ProductError(
+      'not_found',
+      `The manifest of ${manifest.id} has no probe for a completions server: ${reason}.`,
+    );
+  }
+  const server = createCompletionsServer(options);
+  const model = options.model ?? (await onlyModel(await server.models(options), manifest));
+  const answers: NextTokenAnswer[] = [];
+  // One after the other: a small server answers the slower, or not at all, when asked at once.
+  for (const { prompt, token_ids } of probe.cases) {
+    answers.push(await server.nextToken(model, { text: prompt, tokenIds: token_ids }, options));
+  }
+  return { adapter: manifest.id, model, ...judgeProbe(probe.cases, answers, options.tolerance) };
+}
+
+async function onlyModel(models: readonly string[], { id, name }: AdapterManifest): Promise<string> {
+  const named = models.find((model) => model === id || model === name);
+  if (named !== undefined) return named;
+  if (models.length === 1) return models[0]!;
+  const served = models.length === 0 ? 'The server names no models' : `The server has ${models.join(', ')}`;
+  throw new ProductError('invalid_request', `${served}: say which is meant with --model.`, { param: 'model' });
+}
