@@ -1,5 +1,15 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
-import { type AttentionSettings, add, cast, dispose, type FloatDType, scope, type Tensor } from '@lorasmith/tensor';
+import {
+  type AttentionSettings,
+  add,
+  cast,
+  dispose,
+  type FloatDType,
+  gather,
+  scatter,
+  scope,
+  type Tensor,
+} from '@lorasmith/tensor';
 import type { ProjectionSlot, Saved } from '../projection.js';
 import { attentionGradient, attentionSettings, type RowLayout, type SavedAttention } from './attention.js';
 import { branchGradient, normBranch, type SavedBranch } from './branch-norm.js';
@@ -50,6 +60,8 @@ export interface SavedLayer {
   attention: SavedAttention;
   attentionOutput: Saved;
   attentionBranch: SavedBranch | null;
+  /** As `forward` was given it. From here on, tensors have only these tokens. */
+  places: Tensor | null;
   /** `[tokens, hidden]` float32, after attention; also the `x` of the stream the layer gives */
   middle: Tensor;
   middleInverseRms: Tensor;
@@ -90,9 +102,16 @@ export class DecoderLayer {
   /**
    * @param stream the caller's to free
    * @param attend what mixes the tokens; with `record` it must save
+   * @param places `[n]` int32 of the only tokens that are wanted after the layer, each once; null: all. Attention needs the
+   *   others' keys and values, what follows it does not.
    * @returns the stream after the layer; saved is null without `record`
    */
-  forward(stream: Stream, attend: Attend, record: boolean): { stream: Stream; saved: SavedLayer | null } {
+  forward(
+    stream: Stream,
+    attend: Attend,
+    record: boolean,
+    places: Tensor | null = null,
+  ): { stream: Stream; saved: SavedLayer | null } {
     const { attentionNorm, queryKeyValue, attentionOutput, attentionBranchNorm } = this.weights;
     const { mlpNorm, gateUp, down, mlpBranchNorm } = this.weights;
 
@@ -102,12 +121,16 @@ export class DecoderLayer {
     const stepped = this.#stepForward(qkv.output, record);
     const attended = attend(stepped.output); // [tokens, heads x headDim]
     dispose(stepped.output);
-    const projected = attentionOutput.projection.forward(attended.output, record); // [tokens, hidden]
-    if (projected.saved === null) dispose(attended.output);
+    const mixed = places === null ? attended.output : gather(attended.output, places);
+    if (places !== null) dispose(attended.output);
+    const projected = attentionOutput.projection.forward(mixed, record); // [tokens, hidden]
+    if (projected.saved === null) dispose(mixed);
     const attentionBranch = normBranch(attentionBranchNorm, projected.output, record);
 
-    const middle = mlpNorm.addForward(normed.sum, attentionBranch.output);
+    const residual = places === null ? normed.sum : gather(normed.sum, places);
+    const middle = mlpNorm.addForward(residual, attentionBranch.output);
     dispose(attentionBranch.output);
+    if (residual !== normed.sum) dispose(residual);
     const gateAndUp = gateUp.projection.forward(middle.output, record); // [tokens, 2 x intermediate]
     if (gateAndUp.saved === null) dispose(middle.output);
     const activated = mlpActivation(gateAndUp.output, this.#mlp); // [tokens, intermediate]
@@ -130,6 +153,7 @@ export class DecoderLayer {
       attention: attended.saved,
       attentionOutput: projected.saved,
       attentionBranch: attentionBranch.saved,
+      places,
       middle: middle.sum,
       middleInverseRms: middle.inverseRms,
       gateUp: gateAndUp.saved,
@@ -169,7 +193,7 @@ export class DecoderLayer {
 
   /**
    * Frees `gradient` and everything saved, each as soon as it is used.
-   * @param gradient `[tokens, hidden]` by the stream after the layer
+   * @param gradient `[tokens, hidden]` by the stream after the layer, of the tokens that it has
    * @returns by the stream before it; null when it is not wanted
    */
   backward(
@@ -202,19 +226,20 @@ export class DecoderLayer {
     const attendedGradient =
       projectedGradient && attentionOutput.projection.backward(projectedGradient, saved.attentionOutput, wantAttention);
     dispose([projectedGradient, saved.attentionOutput]);
-    const steppedGradient =
-      attendedGradient && attentionGradient(attendedGradient, saved.attention, layout, this.attention);
-    dispose([attendedGradient, saved.attention]);
+    const mixedGradient = attendedGradient && everywhere(attendedGradient, saved);
+    const steppedGradient = mixedGradient && attentionGradient(mixedGradient, saved.attention, layout, this.attention);
+    dispose([mixedGradient, saved.attention]);
     const qkvGradient = steppedGradient && this.#stepBackward(steppedGradient, saved.queryKeySteps);
     dispose(saved.queryKeySteps);
     const normedGradient =
       qkvGradient && queryKeyValue.projection.backward(qkvGradient, saved.queryKeyValue, wantInputGradient);
     dispose([qkvGradient, saved.queryKeyValue]);
+    const residualGradient = middleGradient && everywhere(middleGradient.exact, saved);
     const inputGradient =
       normedGradient &&
-      middleGradient &&
-      attentionNorm.gradient(normedGradient, saved.input, saved.inputInverseRms, middleGradient.exact);
-    dispose([middleGradient?.exact, normedGradient, saved.input, saved.inputInverseRms]);
+      residualGradient &&
+      attentionNorm.gradient(normedGradient, saved.input, saved.inputInverseRms, residualGradient);
+    dispose([residualGradient, normedGradient, saved.input, saved.inputInverseRms]);
     return inputGradient;
   }
 
@@ -224,6 +249,14 @@ export class DecoderLayer {
     dispose([attentionNorm, headNorms, attentionBranchNorm, mlpNorm, mlpBranchNorm]);
     for (const { frozen } of this.slots) dispose([frozen.weight, frozen.bias]);
   }
+}
+
+/** A gradient by the wanted tokens as one by all, zero elsewhere. Takes it over. */
+function everywhere(gradient: Tensor, { places, input }: SavedLayer): Tensor {
+  if (places === null) return gradient;
+  const scattered = scatter(places, gradient, input.shape[0]!);
+  dispose(gradient);
+  return scattered;
 }
 
 function queryKeySteps(

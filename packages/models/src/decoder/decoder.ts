@@ -1,7 +1,6 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import {
   add,
-  alias,
   cast,
   concat,
   constant,
@@ -10,7 +9,6 @@ import {
   gather,
   matMul,
   multiply,
-  scatter,
   scope,
   type Tensor,
   tensorOf,
@@ -132,7 +130,7 @@ export class Decoder implements TrainableModel<TokenBatch> {
   loss(batch: TokenBatch): BatchLoss {
     return scope(() => {
       const layout = layoutRows(batch.rowLengths, this.rotary, this.windows, batch.span);
-      const { stream } = this.#forward(batch, layout, false);
+      const { stream } = this.#forward(batch, layout, false, predictorsOf(batch));
       const { lossSum } = this.#headLoss(stream, batch, false);
       return { lossSum, labels: batch.labels.length, correct: null };
     });
@@ -141,7 +139,7 @@ export class Decoder implements TrainableModel<TokenBatch> {
   lossAndGradients(batch: TokenBatch): BatchLoss {
     return scope(() => {
       const layout = layoutRows(batch.rowLengths, this.rotary, this.windows, batch.span);
-      const { stream, saved } = this.#forward(batch, layout, true);
+      const { stream, saved } = this.#forward(batch, layout, true, predictorsOf(batch));
       const { lossSum, gradient } = this.#headLoss(stream, batch, true);
       dispose(stream.branch);
       this.#backward(gradient!, saved, layout);
@@ -149,11 +147,15 @@ export class Decoder implements TrainableModel<TokenBatch> {
     });
   }
 
-  /** Layers below the lowest trained one save nothing. */
+  /**
+   * Layers below the lowest trained one save nothing.
+   * @param wanted places of the only tokens that the stream has after the last layer; null: all
+   */
   #forward(
     { ids, rowLengths }: Pick<TokenBatch, 'ids' | 'rowLengths'>,
     layout: RowLayout,
     record: boolean,
+    wanted: Tensor | null = null,
   ): { stream: Stream; saved: (KeptLayer | null)[] } {
     const { layers } = this.weights;
     const lowestTrained = layers.findIndex((layer) => layer.trained);
@@ -162,10 +164,11 @@ export class Decoder implements TrainableModel<TokenBatch> {
     for (const [index, layer] of layers.entries()) {
       const recordLayer = record && lowestTrained !== -1 && index >= lowestTrained;
       const before = stream;
+      const places = index === layers.length - 1 ? wanted : null;
       const result =
         recordLayer && this.recompute
-          ? forwardKeepingInput(layer, before, layout)
-          : layer.forward(before, attendIn(layer, layout, recordLayer), recordLayer);
+          ? forwardKeepingInput(layer, before, layout, places)
+          : layer.forward(before, attendIn(layer, layout, recordLayer), recordLayer, places);
       stream = result.stream;
       saved.push(result.saved);
       dispose(before.branch);
@@ -176,15 +179,13 @@ export class Decoder implements TrainableModel<TokenBatch> {
     return { stream, saved };
   }
 
-  /** The loss at the labelled places, and its gradient by the stream after the last layer. */
+  /** @param stream at the labelled places, after the last layer @returns the loss, and its gradient by the stream */
   #headLoss(stream: Stream, batch: TokenBatch, record: boolean): { lossSum: number; gradient: StreamGradient | null } {
     return scope(() => {
       const { finalNorm, head } = this.weights;
-      const predictors = tensorOf(batch.predictors, [batch.predictors.length]);
       const labels = tensorOf(batch.labels, [batch.labels.length]);
-      const { x, branch } = stream;
-      const picked = streamSum({ x: gather(x, predictors), branch: branch && gather(branch, predictors) }); // [labels, hidden]
-      const normed = finalNorm.forward(picked, this.dtype);
+      const last = streamSum(stream); // [labels, hidden]
+      const normed = finalNorm.forward(last, this.dtype);
       const { lossSum, gradientChunks } = nextTokenLoss(normed.output, labels, head, {
         record,
         softcap: this.architecture.logitSoftcap,
@@ -193,9 +194,7 @@ export class Decoder implements TrainableModel<TokenBatch> {
       if (!record) return { lossSum, gradient: null };
       const normedGradient = concat(gradientChunks, 0);
       dispose(gradientChunks);
-      const { exact } = finalNorm.gradient(normedGradient, picked, normed.inverseRms, null);
-      const everywhere = scatter(predictors, exact, batch.ids.length); // [tokens, hidden]
-      return { lossSum, gradient: { exact: everywhere, rounded: cast(alias(everywhere), this.dtype) } };
+      return { lossSum, gradient: finalNorm.gradient(normedGradient, last, normed.inverseRms, null) };
     });
   }
 
@@ -220,6 +219,11 @@ export class Decoder implements TrainableModel<TokenBatch> {
   }
 }
 
+/** Where the batch's labels are predicted; null when that is everywhere. */
+function predictorsOf({ predictors, ids }: TokenBatch): Tensor | null {
+  return predictors.length === ids.length ? null : tensorOf(predictors, [predictors.length]);
+}
+
 /** `[tokens]`: 0, 1, 2, … in each row. */
 export function placesInRows(rowLengths: readonly number[]): Int32Array {
   const places = new Int32Array(rowLengths.reduce((sum, length) => sum + length, 0));
@@ -229,7 +233,7 @@ export function placesInRows(rowLengths: readonly number[]): Int32Array {
 }
 
 /** What is kept of a layer for its backward pass: all that it needs, or the input to compute it from again. */
-type KeptLayer = SavedLayer | Pick<SavedLayer, 'input'>;
+type KeptLayer = SavedLayer | Pick<SavedLayer, 'input' | 'places'>;
 
 function attendIn(layer: DecoderLayer, layout: RowLayout, record: boolean): Attend {
   return (qkv) => attention(qkv, layout, layer.attention, record);
@@ -239,18 +243,20 @@ function forwardKeepingInput(
   layer: DecoderLayer,
   before: Stream,
   layout: RowLayout,
+  places: Tensor | null,
 ): { stream: Stream; saved: KeptLayer } {
   const input = streamSum(before);
   // With dropout, as the second time; so what is saved is made, and freed.
-  const { stream, saved } = layer.forward({ x: input, branch: null }, attendIn(layer, layout, true), true);
-  const { input: _input, middle: _middle, ...rest } = saved!;
+  const { stream, saved } = layer.forward({ x: input, branch: null }, attendIn(layer, layout, true), true, places);
+  const { input: _input, middle: _middle, places: _places, ...rest } = saved!;
   dispose(rest);
-  return { stream, saved: { input } };
+  return { stream, saved: { input, places } };
 }
 
 /** The same numbers as the first time: dropout is drawn from a seed that has not changed. */
-function recomputed(layer: DecoderLayer, { input }: Pick<SavedLayer, 'input'>, layout: RowLayout): SavedLayer {
-  const { stream, saved } = layer.forward({ x: input, branch: null }, attendIn(layer, layout, true), true);
+function recomputed(layer: DecoderLayer, kept: Pick<SavedLayer, 'input' | 'places'>, layout: RowLayout): SavedLayer {
+  const start: Stream = { x: kept.input, branch: null };
+  const { stream, saved } = layer.forward(start, attendIn(layer, layout, true), true, kept.places);
   dispose(stream.branch);
   return saved!;
 }

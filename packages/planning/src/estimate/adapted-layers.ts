@@ -6,7 +6,7 @@ export function layerIndexOf(module: string): number {
   return Number(/\.(\d+)\./.exec(module)?.[1] ?? 0);
 }
 
-/** Products a model's linear layers make, in multiply-adds per token. */
+/** Products a model's linear layers make, in multiply-adds. */
 export interface LinearWork {
   forward: number;
   /** Gradients by the inputs; none below the lowest adapted layer. */
@@ -15,8 +15,13 @@ export interface LinearWork {
   adapters: number;
 }
 
-export function linearWork(modules: readonly AdaptableModule[], targets: readonly Target[]): LinearWork {
-  const size = (module: AdaptableModule) => module.in_features * module.out_features;
+/** @param tokensOf how many tokens pass through a module */
+export function linearWork(
+  modules: readonly AdaptableModule[],
+  targets: readonly Target[],
+  tokensOf: (module: AdaptableModule) => number,
+): LinearWork {
+  const size = (module: AdaptableModule) => tokensOf(module) * module.in_features * module.out_features;
   const lowest = Math.min(...targets.map(({ name }) => layerIndexOf(name)));
   const forward = modules.reduce((sum, module) => sum + size(module), 0);
   const backward = modules
@@ -24,7 +29,7 @@ export function linearWork(modules: readonly AdaptableModule[], targets: readonl
     .reduce((sum, module) => sum + size(module), 0);
   // A x and B (A x) forward; the gradients of A, B and both inputs backward.
   const adapters = targets.reduce(
-    (sum, { rank, in_features: inFeatures, out_features: outFeatures }) => sum + 3 * rank * (inFeatures + outFeatures),
+    (sum, target) => sum + 3 * target.rank * tokensOf(target) * (target.in_features + target.out_features),
     0,
   );
   return { forward, backward, adapters };
