@@ -1,0 +1,161 @@
+import { type Checkpoint, CheckpointList, ErrorBody, Job, type JobId } from '@lorasmith/contracts';
+import type { JobAttempt } from '@lorasmith/job-store';
+import { Value } from 'typebox/value';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { promptRows, type RealApi, startRealApi } from './real-api.js';
+
+let server: RealRedis;
+let api: RealApi;
+let dataset: string;
+let job: JobId;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  api = await startRealApi({ redisUrl: server.url, prefix: server.prefix });
+});
+afterAll(async () => {
+  await api.stop();
+  await server.stop();
+});
+beforeEach(async () => {
+  const headers = { 'content-type': 'text/plain' };
+  dataset = (await api.app.inject({ method: 'POST', url: '/datasets', payload: promptRows(8), headers })).json().id;
+  job = (await post('/jobs', { base_model: 'tiny-llama', dataset, name: 'mine' })).json().id;
+});
+
+const post = (url: string, payload?: object, headers: Record<string, string> = {}) =>
+  api.app.inject({ method: 'POST', url, headers, ...(payload === undefined ? {} : { payload }) });
+const codeOf = (answer: { json(): { error: { code: string } } }) => {
+  expect(Value.Check(ErrorBody, answer.json())).toBe(true);
+  return answer.json().error.code;
+};
+
+async function attemptOf(id: JobId): Promise<JobAttempt> {
+  const start = await api.jobs.attempts.start(id, 'worker-1');
+  if (start.outcome !== 'started') throw new Error(start.reason);
+  return start.attempt;
+}
+
+const checkpointAt = (step: number, marks: Partial<Checkpoint> = {}): Checkpoint => ({
+  object: 'checkpoint',
+  job,
+  step,
+  epoch: step / 10,
+  train_loss: 2,
+  eval_loss: null,
+  is_best: false,
+  is_last: false,
+  bytes: 1000,
+  created_at: '2026-01-01T00:00:00.000Z',
+  ...marks,
+});
+
+/** A job that failed with two checkpoints kept. */
+async function failWithCheckpoints(): Promise<Checkpoint[]> {
+  const attempt = await attemptOf(job);
+  const kept = [checkpointAt(20, { is_last: true }), checkpointAt(10, { is_best: true, eval_loss: 1.5 })];
+  await api.jobs.attempts.record(attempt, { type: 'checkpoint-saved', data: { step: 20 } }, kept);
+  await api.jobs.attempts.fail(attempt, { code: 'trainer_crashed', message: 'It went away.', details: [] });
+  return kept;
+}
+
+describe('POST /jobs/:id/resume', () => {
+  test('puts a cancelled job back among the waiting, under its id', async () => {
+    await post(`/jobs/${job}/cancel`);
+    const answer = await post(`/jobs/${job}/resume`);
+    expect(answer.statusCode).toBe(202);
+    expect(Value.Check(Job, answer.json())).toBe(true);
+    expect(answer.json()).toMatchObject({ id: job, status: 'queued', resumes: 1 });
+  });
+
+  test('refuses a job that waits, and one that is not there', async () => {
+    const waiting = await post(`/jobs/${job}/resume`);
+    expect([waiting.statusCode, codeOf(waiting)]).toEqual([409, 'job_not_resumable']);
+    expect(codeOf(await post('/jobs/job_ffffffffffffffffffffffff/resume'))).toBe('job_not_found');
+    expect(codeOf(await post('/jobs/no-job/resume'))).toBe('job_not_found');
+  });
+
+  test('refuses a job whose dataset is gone', async () => {
+    for (const { id, status } of (await api.jobs.listJobs({ limit: 100 })).data) {
+      if (status === 'queued') await post(`/jobs/${id}/cancel`);
+    }
+    expect((await api.app.inject({ method: 'DELETE', url: `/datasets/${dataset}` })).statusCode).toBe(204);
+    const answer = await post(`/jobs/${job}/resume`);
+    expect([answer.statusCode, codeOf(answer)]).toEqual([404, 'dataset_not_found']);
+  });
+});
+
+test('a stream of events that begins at the first one goes on past the end that was not the last', async () => {
+  await post(`/jobs/${job}/cancel`);
+  await post(`/jobs/${job}/resume`);
+  await post(`/jobs/${job}/cancel`);
+  const stream = await api.app.inject({ url: `/jobs/${job}/events`, headers: { accept: 'text/event-stream' } });
+  const types = [...stream.body.matchAll(/^event: (.*)$/gm)].map(([, type]) => type);
+  expect(types).toEqual(['job-queued', 'job-cancelled', 'job-resumed', 'job-cancelled']);
+});
+
+describe('checkpoints', () => {
+  test('are listed as the worker told of them', async () => {
+    expect((await api.app.inject(`/jobs/${job}/checkpoints`)).json()).toEqual({
+      data: [],
+      has_more: false,
+      next: null,
+    });
+    const kept = await failWithCheckpoints();
+    const answer = await api.app.inject(`/jobs/${job}/checkpoints`);
+    expect(Value.Check(CheckpointList, answer.json())).toBe(true);
+    expect(answer.json().data).toEqual(kept);
+    expect(codeOf(await api.app.inject('/jobs/job_ffffffffffffffffffffffff/checkpoints'))).toBe('job_not_found');
+  });
+
+  test.each([
+    ['10', 10],
+    ['best', 10],
+    ['last', 20],
+  ])('%s is published by a job of its own', async (which, step) => {
+    await failWithCheckpoints();
+    const answer = await post(`/jobs/${job}/checkpoints/${which}/publish`, { name: 'the one' });
+    expect(answer.statusCode).toBe(202);
+    const publishing = answer.json();
+    expect(Value.Check(Job, publishing)).toBe(true);
+    expect(answer.headers.location).toBe(`/jobs/${publishing.id}`);
+    expect(publishing.id).not.toBe(job);
+    expect(publishing).toMatchObject({ status: 'queued', checkpoint: { job, step }, name: 'the one', dataset });
+  });
+
+  test('without a body the adapter has the name of the job', async () => {
+    await failWithCheckpoints();
+    expect((await post(`/jobs/${job}/checkpoints/last/publish`)).json()).toMatchObject({ name: 'mine' });
+  });
+
+  test('the same Idempotency-Key makes one job, and is refused for another checkpoint', async () => {
+    await failWithCheckpoints();
+    const headers = { 'idempotency-key': `publish-${job}` };
+    const first = await post(`/jobs/${job}/checkpoints/10/publish`, {}, headers);
+    const again = await post(`/jobs/${job}/checkpoints/best/publish`, {}, headers);
+    expect(again.json().id).toBe(first.json().id);
+    expect(codeOf(await post(`/jobs/${job}/checkpoints/20/publish`, {}, headers))).toBe('idempotency_conflict');
+  });
+
+  test('of a job that has not ended are not published, nor those that are not there', async () => {
+    expect(codeOf(await post(`/jobs/${job}/checkpoints/last/publish`))).toBe('job_still_active');
+    await failWithCheckpoints();
+    for (const which of ['15', 'worst', '-1', '1e1', '../10']) {
+      const answer = await post(`/jobs/${job}/checkpoints/${encodeURIComponent(which)}/publish`);
+      expect([which, answer.statusCode, codeOf(answer)]).toEqual([which, 404, 'checkpoint_not_found']);
+    }
+    expect((await post(`/jobs/${job}/checkpoints/10/publish`, { step: 10 })).statusCode).toBe(400);
+  });
+});
+
+test('early stopping needs evaluations and rows to evaluate on', async () => {
+  const training = { early_stopping: { patience: 2 } };
+  const dry = (changes: object) => post('/jobs?dry_run=true', { base_model: 'tiny-llama', dataset, ...changes });
+  const refused = await dry({ training });
+  expect([refused.statusCode, refused.json().error.param]).toEqual([422, 'training.early_stopping']);
+  const alone = await dry({ training: { publish: 'best' }, validation: { split: 0.25 } });
+  expect([alone.statusCode, alone.json().error.param]).toEqual([422, 'training.publish']);
+  const taken = await dry({ training: { ...training, eval_every_steps: 1 }, validation: { split: 0.25 } });
+  expect([taken.statusCode, taken.json().publish]).toEqual([200, 'best']);
+});
