@@ -29,7 +29,10 @@ export const ERROR_MEANINGS = {
     'Lines of the file are wrong. `details` has up to 100 faults with line and code; nothing was stored.',
   job_not_found: 'No such job.',
   job_not_cancellable: 'The job has ended, or its adapter is being published at this moment.',
-  job_still_active: 'Only a job that has ended can be deleted. Cancel it first.',
+  job_not_resumable: 'The job waits or runs already, or has succeeded. Only a failed or cancelled job is resumed.',
+  job_still_active: 'Only a job that has ended can be deleted, and its checkpoints published. Cancel it first.',
+  checkpoint_not_found:
+    'No such checkpoint is kept: newer ones replaced it, or its time was up. `GET /jobs/:id/checkpoints` lists those there are.',
   invalid_job:
     'Settings that do not go together, or that the base model or `init_from` does not allow. `param` says which.',
   unmatched_target: 'A name or pattern in `lora` selects no layer. The message names the layers there are.',
@@ -58,6 +61,8 @@ export const ERROR_MEANINGS = {
     'Loss or gradient became NaN or infinite, so training stopped. Lower `learning_rate`, or look at the rows.',
   adapter_check_failed:
     'The adapter that was trained failed a check before it was published: the message says which and by how much. Nothing was published; the checkpoints are kept.',
+  job_timed_out:
+    'The job trained longer than `JOB_TIMEOUT_MS` and was stopped with a checkpoint. Resume it to go on, or train fewer steps.',
   trainer_crashed: 'The trainer process died, three times over. Its last line is in the message, more in the log.',
   trainer_hung: 'The trainer gave no sign of life for two minutes and was ended, three times over.',
   out_of_memory:

@@ -54,6 +54,7 @@ export const ERROR_STATUS = {
   import_crashed: 500,
   // while training
   non_finite_loss: 422,
+  job_timed_out: 422,
   adapter_check_failed: 500,
   trainer_crashed: 500,
   trainer_hung: 500,

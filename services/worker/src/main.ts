@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import {
   checkFolders,
+  checkRedisSettings,
   connectRedis,
   createLogger,
   createMetrics,
@@ -20,7 +21,10 @@ import { WORKER_SETTINGS } from './settings.js';
 import { startWorker } from './start-worker.js';
 import { buildWorkerHealth } from './worker-health.js';
 
-const config = readConfigOrExit(WORKER_SETTINGS, process.env, ({ store }) => s3StoreOf(store));
+const config = readConfigOrExit(WORKER_SETTINGS, process.env, ({ store, redis }) => {
+  checkRedisSettings(redis);
+  s3StoreOf(store);
+});
 const s3 = s3StoreOf(config.store);
 const logger = createLogger({ service: 'worker', level: config.logLevel });
 // Until there is something to end in order. The first process of a container ignores a signal without a handler.
@@ -38,7 +42,7 @@ const device = await chooseDevice({
   process.stderr.write(`${error.message}\n`);
   process.exit(error.exitCode);
 });
-const redis = connectRedis({ url: config.redis.url, whenAway: 'wait', name: `worker:${config.workerName}`, logger });
+const redis = connectRedis({ ...config.redis, whenAway: 'wait', name: `worker:${config.workerName}`, logger });
 let end: (reason: string, code: number) => void = (_reason, code) => process.exit(code);
 watchRedisDurability({
   redis,
@@ -69,6 +73,7 @@ const worker = await startWorker({
   metrics,
   tracing,
   jobLockMs: config.jobLockMs,
+  jobTimeoutMs: config.jobTimeoutMs,
   trainerIdleMs: config.trainerIdleMs,
   trainerSilenceMs: config.trainerSilenceMs,
   checkpointsKeptMs: config.checkpointsKeptHours * 3_600_000,

@@ -27,6 +27,8 @@ export interface RunJobDeps {
   workerName: string;
   /** @see watchAttempt */
   watchIntervalMs: number;
+  /** An attempt that takes longer is stopped, and its job fails. */
+  jobTimeoutMs: number;
 }
 
 export interface RunJobOptions {
@@ -108,6 +110,7 @@ async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJob
       case 'finished':
         return await span('publish adapter', {}, () => publish(deps, attempt, order, result.outcome));
       case 'stopped':
+        if (result.reason === 'time-limit') return await afterFailure(deps, attempt, timedOut(deps), options);
         return await afterStop(deps, attempt, result.reason);
       case 'failed':
         return await afterFailure(deps, attempt, result.failure, options);
@@ -154,6 +157,7 @@ async function trainWatched(
     onStop: (reason) => stopping.abort(reason),
     onError,
   });
+  const outOfTime = setTimeout(() => stopping.abort('time-limit' satisfies StopReason), deps.jobTimeoutMs);
   try {
     return await deps.pool.train(order, {
       signal: AbortSignal.any([signal, stopping.signal]),
@@ -164,6 +168,7 @@ async function trainWatched(
       },
     });
   } finally {
+    clearTimeout(outOfTime);
     endWatch();
     // Whoever gets the job next may be on another host.
     await stored;
@@ -239,6 +244,16 @@ async function afterFailure(
   const failed = await deps.store.attempts.fail(attempt, failure);
   if (failed === 'done') await withdrawAdapter(deps, attempt.job.id);
   return failed === 'done' ? { outcome: 'ended', status: 'failed', failure } : { outcome: 'lost' };
+}
+
+function timedOut({ jobTimeoutMs }: RunJobDeps): JobFailure {
+  return {
+    code: 'job_timed_out',
+    message:
+      `The job was not done within the ${jobTimeoutMs / 1000} s that it may take (JOB_TIMEOUT_MS) and was stopped with a ` +
+      'checkpoint. Resume it to go on from there, or train fewer steps.',
+    details: [],
+  };
 }
 
 function failureOf(error: unknown): JobFailure {

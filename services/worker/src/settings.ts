@@ -4,8 +4,7 @@ import {
   logLevel,
   modelsDir,
   Port,
-  redisPrefix,
-  redisUrl,
+  redisSettings,
   setting,
   shutdownTimeoutMs,
   storeSettings,
@@ -35,6 +34,17 @@ const jobLockMs = setting({
   description:
     'How long a worker may be out of reach before its job goes to another one. The same for every worker; shorter is ' +
     'sooner, and takes jobs away while Redis is slow.',
+});
+
+const jobTimeoutMs = setting({
+  variable: 'JOB_TIMEOUT_MS',
+  schema: Type.Integer({ minimum: 1_000, maximum: 2_000_000_000 }),
+  fallback: '604800000',
+  unit: 'ms',
+  example: '86400000',
+  description:
+    'Longest that a job may train without a stop. Then it is stopped with a checkpoint and fails with `job_timed_out`; it ' +
+    'can be resumed.',
 });
 
 const trainerIdleMs = setting({
@@ -101,13 +111,14 @@ const healthHost = setting({
 /** The settings of the worker. */
 export const WORKER_SETTINGS = {
   logLevel,
-  redis: { url: redisUrl, prefix: redisPrefix },
+  redis: redisSettings,
   dataDir,
   modelsDir,
   store: storeSettings,
   tokenCacheBytes,
   workerName,
   jobLockMs,
+  jobTimeoutMs,
   trainerIdleMs,
   trainerSilenceMs,
   checkpointsKeptHours,

@@ -48,6 +48,8 @@ export interface WorkerOptions {
   tracing?: Tracing;
   /** How long this worker may be out of reach before its job goes to another one. @defaultValue 120 000 */
   jobLockMs?: number;
+  /** Longest that an attempt may train. @defaultValue 604 800 000 */
+  jobTimeoutMs?: number;
   /** How often a running job is looked at for a cancel. @defaultValue 1 000 */
   watchIntervalMs?: number;
   /** Checkpoints of a job that has ended are kept so long. @defaultValue a week */
@@ -111,7 +113,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   }
   const tokens = { dataDir, maxBytes: options.tokenCacheBytes ?? 20 * 2 ** 30 };
   const sources = { models, datasets, adapters, folders, machine, tokens };
-  const { watchIntervalMs = 1_000, jobLockMs = 120_000 } = options;
+  const { watchIntervalMs = 1_000, jobLockMs = 120_000, jobTimeoutMs = 604_800_000 } = options;
   const { metrics: registry = createMetrics({ service: 'worker' }), tracing = NO_TRACING } = options;
   const metrics = createWorkerMetrics(registry);
   observeMachine(registry, { workerName, device, trainerPid: () => pool.trainerPid });
@@ -121,7 +123,11 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     workerName,
     lockMs: jobLockMs,
     run: (id, runOptions) =>
-      runJob({ store, sources, pool, log, metrics, tracing, workerName, watchIntervalMs }, id, runOptions),
+      runJob(
+        { store, sources, pool, log, metrics, tracing, workerName, watchIntervalMs, jobTimeoutMs },
+        id,
+        runOptions,
+      ),
     log,
   });
   const endMaintenance = startMaintenance({

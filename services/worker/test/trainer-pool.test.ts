@@ -14,7 +14,7 @@ const PROGRAM = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
 const LIMITS: TrainerLimits = {
   // More than a busy machine takes to start a process.
   silenceMs: 30_000,
-  stopMs: { cancel: 300, shutdown: 300, recycle: 2_000, 'lost-lock': 300 },
+  stopMs: { cancel: 300, shutdown: 300, recycle: 2_000, 'time-limit': 300, 'lost-lock': 300 },
   endMs: 2_000,
 };
 

@@ -165,6 +165,18 @@ describe('a job', () => {
     });
   });
 
+  test('that takes longer than it may is stopped, fails, and can be gone on with', async () => {
+    await work({ jobTimeoutMs: 300 });
+    const id = await send('go-on');
+    const job = await ended(id);
+    expect(job).toMatchObject({ status: 'failed', attempts: 1, error: { code: 'job_timed_out' } });
+    // It has its time again.
+    await store.resumeJob(id);
+    await eventually(async () => {
+      expect(await store.getJob(id)).toMatchObject({ status: 'failed', attempts: 2, error: { code: 'job_timed_out' } });
+    });
+  }, 60_000);
+
   test('tells of its steps once a second at most, and of the last one', async () => {
     await work();
     const id = await send('finish');

@@ -14,10 +14,10 @@ import type { ExampleStoreOptions } from '@lorasmith/planning';
 /**
  * Why a training is stopped before its end. `cancel`: the user wants it; a checkpoint is saved unless that takes long.
  * `shutdown`: the worker ends,
- * a checkpoint is saved. `recycle`: the trainer has used up its handles, a checkpoint is saved. `lost-lock`: another
- * worker may have the job, nothing may be written any more.
+ * a checkpoint is saved. `recycle`: the trainer has used up its handles, a checkpoint is saved. `time-limit`: the job has
+ * had its time, a checkpoint is saved. `lost-lock`: another worker may have the job, nothing may be written any more.
  */
-export type StopReason = 'cancel' | 'shutdown' | 'recycle' | 'lost-lock';
+export type StopReason = 'cancel' | 'shutdown' | 'recycle' | 'time-limit' | 'lost-lock';
 
 /** The folders and files of one training. */
 export interface TrainingPaths {

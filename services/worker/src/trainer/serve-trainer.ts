@@ -57,8 +57,8 @@ export function serveTrainer({ train }: TrainerProgram): void {
 }
 
 /** For the training, a recycled trainer is one that shuts down: it saves a checkpoint. */
-function trainingStop(reason: StopReason): Exclude<StopReason, 'recycle'> {
-  return reason === 'recycle' ? 'shutdown' : reason;
+function trainingStop(reason: StopReason): Exclude<StopReason, 'recycle' | 'time-limit'> {
+  return reason === 'recycle' || reason === 'time-limit' ? 'shutdown' : reason;
 }
 
 function failureOf(error: unknown): JobFailure {

@@ -1,0 +1,120 @@
+import { execFileSync } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { createClient } from '../packages/client/src/index.js';
+import type { Job } from '../packages/contracts/src/index.js';
+import { startStack } from '../scripts/stack/start-stack.mjs';
+import { writeTinyLlama } from './tiny-llama.js';
+
+// What users send and the secrets of the installation, in the logs of every process of a real stack that says as much as
+// it can.
+
+const KEYS = fileURLToPath(new URL('../services/api/dist/keys.js', import.meta.url));
+/** In rows of datasets; in capitals it is no word of any message. */
+const TEXT = 'ZQXTRAININGTEXT';
+
+let folder: string;
+let stack: Awaited<ReturnType<typeof startStack>>;
+let token: string;
+let redisPassword: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-logs-'));
+  await mkdir(path.join(folder, 'data'));
+  await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
+  // A Redis of the stack's own: it has a password, which no log may have.
+  const { REDIS_URL: _, ...rest } = process.env;
+  stack = await startStack({
+    dataDir: path.join(folder, 'data'),
+    modelsDir: path.join(folder, 'models'),
+    env: { ...rest, LOG_LEVEL: 'trace' },
+  });
+  redisPassword = decodeURIComponent(new URL(stack.redisUrl).password);
+  const args = [KEYS, 'create', '--name', 'a name', '--role', 'admin', '--json'];
+  const made = execFileSync(process.execPath, args, { env: { ...rest, REDIS_URL: stack.redisUrl }, encoding: 'utf8' });
+  token = (JSON.parse(made) as { token: string }).token;
+}, 180_000);
+afterAll(async () => {
+  await stack?.stop();
+  await rm(folder, { recursive: true, force: true });
+}, 120_000);
+
+test('no log has training text, API keys or the password of Redis', async () => {
+  const client = createClient({ baseUrl: stack.apiUrl, apiKey: token });
+  const rows = (count: number, more = '') =>
+    Array.from({ length: count }, (_, i) => `${JSON.stringify({ text: `${TEXT} ${i}${more}` })}\n`).join('');
+  const good = await client.uploadDataset({ text: rows(12) });
+  const long = await client.uploadDataset({ text: rows(3, ` ${'a b c '.repeat(200)}`) });
+
+  // Lines that are wrong in every way the reader knows, and bodies that are no JSON.
+  const bad = [`{"text": "${TEXT}`, `{"text": ${TEXT}}`, `{"${TEXT}": 1}`, `["${TEXT}"]`, `{"prompt": "${TEXT}"}`].join(
+    '\n',
+  );
+  await expect(client.uploadDataset({ text: bad })).rejects.toMatchObject({ code: 'invalid_dataset' });
+  const post = async (body: string) => {
+    const headers = { 'content-type': 'application/json', authorization: `Bearer ${token}` };
+    return (await fetch(`${stack.apiUrl}/jobs`, { method: 'POST', headers, body })).status;
+  };
+  expect(await post(`{"base_model": "${TEXT}`)).toBe(400);
+  // Keys where they do not belong.
+  for (const url of [`/jobs?api_key=${token}`, `/jobs/${token}`, `/${token}`, `/adapters/${token}`]) {
+    const answer = await fetch(`${stack.apiUrl}${url}`, { headers: { authorization: `Bearer ${token}` } });
+    expect(answer.status).toBeGreaterThanOrEqual(400);
+  }
+  const wrong = await fetch(`${stack.apiUrl}/jobs`, { headers: { authorization: `Basic ${token}` } });
+  expect(wrong.status).toBe(401);
+
+  const request = (dataset: string, training = {}) => ({
+    base_model: 'tiny-llama',
+    dataset,
+    lora: { r: 2 },
+    training: { epochs: 1, batch_size: 4, precision: 'float32' as const, ...training },
+  });
+  const refused = client.createJob(request(long.id, { max_seq_length: 32 }));
+  await expect(refused).rejects.toMatchObject({ code: 'row_too_long' });
+  const { id } = await client.createJob(request(good.id));
+  const job = await until(() => client.getJob(id), hasEnded);
+  expect(job.status).toBe('succeeded');
+  // A job that ends in the worker, by the death of its trainer.
+  const loss = await client.createJob(request(good.id, { learning_rate: 10, max_steps: 40, max_grad_norm: null }));
+  await until(() => client.getJob(loss.id), hasEnded);
+  await client.manifest(job.adapter ?? '');
+
+  const logs = await logsOf(stack.logsDir);
+  expect(logs.map(({ name }) => name).sort()).toEqual(['api.log', 'redis.log', 'registry.log', 'worker.log']);
+  for (const { name, text } of logs) {
+    // Each has said something.
+    expect([name, text.length > 100]).toEqual([name, true]);
+    for (const [what, secret] of [
+      ['training text', TEXT],
+      ['an API key', token.slice(-43)],
+      ['the password of Redis', redisPassword],
+    ] as const) {
+      const at = text.indexOf(secret);
+      const line = at < 0 ? '' : text.slice(text.lastIndexOf('\n', at) + 1, text.indexOf('\n', at));
+      expect(`${name} has ${what}: ${line}`).toBe(`${name} has ${what}: `);
+    }
+  }
+}, 400_000);
+
+const hasEnded = ({ status }: Job) => ['succeeded', 'failed', 'cancelled'].includes(status);
+
+async function until(look: () => Promise<Job>, enough: (job: Job) => boolean): Promise<Job> {
+  const deadline = Date.now() + 120_000;
+  for (;;) {
+    const job = await look();
+    if (enough(job)) return job;
+    if (Date.now() > deadline) throw new Error(`it did not end: ${JSON.stringify(job)}`);
+    await sleep(100);
+  }
+}
+
+async function logsOf(logsDir: string): Promise<{ name: string; text: string }[]> {
+  return await Promise.all(
+    (await readdir(logsDir)).map(async (name) => ({ name, text: await readFile(path.join(logsDir, name), 'utf8') })),
+  );
+}
