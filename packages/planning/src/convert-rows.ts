@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import { type Dataset, type FeaturesRow, ProductError, type TextualRow } from '@lorasmith/contracts';
 import { checkRow } from './dataset-row.js';
 import { type CodedFault, FaultList } from './fault-list.js';
+import { throwIfPlanningStopped } from './planning-stopped.js';
 import { type RawRow, readRows } from './read-rows.js';
 import type { RowCollector } from './row-collector.js';
 
@@ -32,7 +33,7 @@ export async function convertRows({ dataset, rowsFile, collector, faults, signal
   for await (const raw of readRows(rowsFile, hash)) {
     if (performance.now() - breathedAt > BREATHE_EVERY_MS) {
       await setImmediate();
-      if (signal?.aborted) throw new ProductError('cancelled', `Planning was stopped (${String(signal.reason)}).`);
+      throwIfPlanningStopped(signal);
       breathedAt = performance.now();
     }
     const found = addRow(collector, dataset, raw, rows);

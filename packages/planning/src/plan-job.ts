@@ -84,23 +84,23 @@ export async function planJob(options: PlanJobOptions): Promise<Plan> {
   try {
     faults.throwIfAny();
     // Without faults there are examples.
-    return planWith(options, targets, heldOut, examples!);
+    return await planWith(options, targets, heldOut, examples!);
   } catch (error) {
     await examples?.close();
     throw error;
   }
 }
 
-function planWith(
-  { spec, model, dataset, machine = null }: PlanJobOptions,
+async function planWith(
+  { spec, model, dataset, machine = null, signal }: PlanJobOptions,
   targets: Target[],
   heldOut: BitSet,
   { file, close }: OpenExamples,
-): Plan {
+): Promise<Plan> {
   const { split } = spec.validation;
   const { notes } = file.summary;
   const width = model.architecture.kind === 'classifier' ? model.architecture.layers[0]!.inFeatures : null;
-  const { training, validation: held } = splitExamples(file, heldOut, width);
+  const { training, validation: held } = await splitExamples(file, heldOut, width, signal);
   refuseEmptySides(training, held, notes, split);
   const steps = countSteps(training.count, spec.training);
   const warnings = lengthWarnings(spec, model, notes);

@@ -44,13 +44,14 @@ export async function prepareExamples(options: PrepareExamplesOptions): Promise<
   const id = { dataset: dataset.id, digest: await digestOf(options) };
   const known = await examples.open(id, signal);
   if (known !== null) return known;
-  return await examples.make(id, async (writer) => {
+  const fill = async (writer: ExampleWriter) => {
     const collector = await collectorFor(options, writer);
     const found = new FaultList();
     await convertRows({ dataset, rowsFile, collector, faults: found, signal });
     faults.addAll(found);
     return found.isEmpty ? { counts: collector.counts, warnings: collector.warnings() } : null;
-  });
+  };
+  return await examples.make(id, fill, signal);
 }
 
 /** Of everything that the examples are made from. What only splits or orders them is not in it. */

@@ -4,8 +4,7 @@ import {
   logLevel,
   modelsDir,
   Port,
-  redisPrefix,
-  redisUrl,
+  redisSettings,
   setting,
   shutdownTimeoutMs,
   storeSettings,
@@ -84,7 +83,7 @@ export const API_SETTINGS = {
       'Silence in an event stream after which a comment is sent.',
     ),
   },
-  redis: { url: redisUrl, prefix: redisPrefix },
+  redis: redisSettings,
   registryUrl: setting({
     variable: 'REGISTRY_URL',
     schema: Type.String({ pattern: '^https?://[^/?#]+/?$' }),
@@ -145,7 +144,7 @@ export const API_SETTINGS = {
       60_000,
       [100, 3_600_000],
       'ms',
-      'Time to plan a job, waiting included; for each MB of its dataset there are 2 s more.',
+      'Time to plan a job, waiting included; for each MB of its dataset there are 10 s more.',
     ),
   },
 };

@@ -65,7 +65,7 @@ test('gives back what was written, by number and in any order, on both sides of 
   await write(all);
   const heldOut = new BitSet(COUNT / 2);
   for (let row = 0; row < COUNT / 2; row += 7) heldOut.add(row);
-  const { training, validation } = splitExamples(await opened(), heldOut, null);
+  const { training, validation } = await splitExamples(await opened(), heldOut, null);
 
   for (const [side, isHeldOut] of [
     [training, false],
@@ -102,7 +102,7 @@ test('gives back what was written, by number and in any order, on both sides of 
 test('without a split all is for training', async () => {
   const all = sequences(500);
   await write(all);
-  const { training, validation } = splitExamples(await opened(), new BitSet(250), null);
+  const { training, validation } = await splitExamples(await opened(), new BitSet(250), null);
   expect([training.count, validation.count, validation.tokens]).toEqual([500, 0, 0]);
   expect(all.map((_, number) => (training as TokenExamples).sequence(number))).toEqual(all);
 });
@@ -118,7 +118,7 @@ test('keeps a row of numbers to the last bit', async () => {
   }
   const summary = { count: 2, notes: NOTES, files: writer.finish() };
   await writeFile(join(folder, EXAMPLE_FILES.summary), JSON.stringify(summary));
-  const { training } = splitExamples(await opened(), new BitSet(2), 3);
+  const { training } = await splitExamples(await opened(), new BitSet(2), 3);
   expect(training).toMatchObject({ kind: 'features', width: 3, count: 2, tokens: 2, trainedTokens: 2, longest: 1 });
   expect(rows.map((_, row) => (training as FeatureExamples).row(row))).toEqual(
     rows.map(({ features, label }) => ({ features: Float32Array.from(features), label })),

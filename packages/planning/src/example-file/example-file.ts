@@ -4,6 +4,7 @@ import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import { type Digest, systemErrorCode } from '@lorasmith/storage';
+import { throwIfPlanningStopped } from '../planning-stopped.js';
 import { type ExampleRecord, RECORD_BYTES, readRecord } from './example-record.js';
 import { EXAMPLE_FILES, type ExampleSummary, isExampleSummary } from './example-summary.js';
 
@@ -11,8 +12,6 @@ import { EXAMPLE_FILES, type ExampleSummary, isExampleSummary } from './example-
 const BLOCK_RECORDS = 170;
 /** Blocks kept: 8 MB, the records of 350,000 examples. */
 const MAX_BLOCKS = 2048;
-/** Records read at once when all are read in turn. */
-const SCAN_RECORDS = 40_000;
 const VERIFY_BYTES = 2 ** 20;
 
 /**
@@ -40,13 +39,10 @@ export class ExampleFile {
     return readRecord(this.#block(block), (number - block * BLOCK_RECORDS) * RECORD_BYTES);
   }
 
-  /** Every record in turn. */
-  *records(): Generator<ExampleRecord> {
-    for (let first = 0; first < this.count; first += SCAN_RECORDS) {
-      const length = Math.min(SCAN_RECORDS, this.count - first);
-      const records = this.#recordsFrom(first, length);
-      for (let number = 0; number < length; number++) yield readRecord(records, number * RECORD_BYTES);
-    }
+  /** Records in turn, read at once. */
+  *records(first: number, length: number): Generator<ExampleRecord> {
+    const records = this.#recordsFrom(first, length);
+    for (let number = 0; number < length; number++) yield readRecord(records, number * RECORD_BYTES);
   }
 
   /** `[words]` of an example, in memory of their own. */
@@ -111,7 +107,7 @@ async function isWhole(handle: FileHandle, { bytes, sha256 }: Digest, signal?: A
   const hash = createHash('sha256');
   const block = Buffer.allocUnsafe(VERIFY_BYTES);
   for (let position = 0; position < bytes; ) {
-    if (signal?.aborted) throw new ProductError('cancelled', `Planning was stopped (${String(signal.reason)}).`);
+    throwIfPlanningStopped(signal);
     const { bytesRead } = await handle.read(block, 0, block.length, position);
     if (bytesRead === 0) return false;
     hash.update(block.subarray(0, bytesRead));

@@ -36,9 +36,13 @@ export interface ExampleStore {
    * Makes the examples and keeps them. Where another process was faster, its examples are kept; they are the same.
    *
    * @param fill writes every example; null when nothing is to be kept
-   * @throws ProductError `storage_full`; what `fill` throws
+   * @throws ProductError `storage_full`, `cancelled`; what `fill` throws
    */
-  make(id: ExampleId, fill: (writer: ExampleWriter) => Promise<ExampleNotes | null>): Promise<OpenExamples | null>;
+  make(
+    id: ExampleId,
+    fill: (writer: ExampleWriter) => Promise<ExampleNotes | null>,
+    signal?: AbortSignal,
+  ): Promise<OpenExamples | null>;
   /** Removes all that was made of a dataset, for instance because it was deleted. */
   removeDataset(dataset: string): Promise<void>;
   /** Removes what was made of datasets that are no longer there. @returns how many */
@@ -65,7 +69,7 @@ export async function openExampleStore({ dataDir, maxBytes }: ExampleStoreOption
       return null;
     },
 
-    async make(id, fill) {
+    async make(id, fill, signal) {
       await bundles.sweepStaging(STALE_STAGING_MS);
       const name = bundleName(id);
       const staging = await bundles.stage();
@@ -80,7 +84,7 @@ export async function openExampleStore({ dataDir, maxBytes }: ExampleStoreOption
           writer.close();
         }
         // Open before others see it and may remove it.
-        const file = await openExampleFile(staging.path);
+        const file = await openExampleFile(staging.path, signal);
         if (file === null) throw new Error('the examples just written read otherwise');
         await bundles.publish(staging, name);
         await evict(bundles, maxBytes);

@@ -1,9 +1,14 @@
+import { setImmediate } from 'node:timers/promises';
 import { BitSet } from '../bit-set.js';
 import type { EncodedRow } from '../encode-segments.js';
 import type { ExampleSide, Examples, FeatureExamples, TokenExamples } from '../examples.js';
+import { throwIfPlanningStopped } from '../planning-stopped.js';
 import type { ExampleFile } from './example-file.js';
 import type { ExampleRecord } from './example-record.js';
 import { featuresOfWords, sequenceOfWords } from './example-words.js';
+
+/** Records between two turns of the event loop: some milliseconds. */
+const SCAN_RECORDS = 40_000;
 
 /**
  * The two sides of a file of examples, each read from the file when an example is asked for: in memory there is one bit
@@ -11,20 +16,26 @@ import { featuresOfWords, sequenceOfWords } from './example-words.js';
  *
  * @param heldOut rows of the dataset, by their place
  * @param width numbers of a row, for a classifier; null for tokens
+ * @throws ProductError `cancelled` when the signal is aborted
  */
-export function splitExamples(
+export async function splitExamples(
   file: ExampleFile,
   heldOut: BitSet,
   width: number | null,
-): { training: Examples; validation: Examples } {
+  signal?: AbortSignal,
+): Promise<{ training: Examples; validation: Examples }> {
   const isHeldOut = heldOut.size > 0 ? new BitSet(file.count) : null;
   const [training, validation] = [new Totals(), new Totals()];
-  let number = 0;
-  for (const record of file.records()) {
-    const side = heldOut.has(record.row);
-    if (side) isHeldOut!.add(number);
-    (side ? validation : training).add(record, width === null ? record.words : 1);
-    number++;
+  for (let first = 0; first < file.count; first += SCAN_RECORDS) {
+    let number = first;
+    for (const record of file.records(first, Math.min(SCAN_RECORDS, file.count - first))) {
+      const side = heldOut.has(record.row);
+      if (side) isHeldOut!.add(number);
+      (side ? validation : training).add(record, width === null ? record.words : 1);
+      number++;
+    }
+    await setImmediate();
+    throwIfPlanningStopped(signal);
   }
   const sideOf = (totals: Totals, place: (index: number) => number): Examples =>
     width === null ? new TokenSide(file, totals, place) : new FeatureSide(file, totals, place, width);

@@ -29,8 +29,8 @@ export interface Preflight {
 /** Of JavaScript objects; the tokens themselves are outside of it. */
 const MAX_HEAP_MB = 2_048;
 const IDLE_MS = 60_000;
-/** Planning reads about 2 MB of a dataset in a second on a slow core; a quarter of that is still slow, not stuck. */
-const MIN_BYTES_PER_SECOND = 500_000;
+/** Short rows in a chat template are tokenized at a quarter of a megabyte a second; less than half of that is stuck. */
+const MIN_BYTES_PER_SECOND = 100_000;
 
 export function createPreflight(options: PreflightOptions): Preflight {
   const { threadFile, threads, maxWaiting, timeoutMs, tokens } = options;
