@@ -11,7 +11,7 @@ import { SERVICE_PROGRAMS } from '../../scripts/stack/service-programs.mjs';
 import { answersOk, waitUntil } from '../../scripts/stack/wait-until.mjs';
 import { processesWith } from './process-figures.mjs';
 
-const READY_TIMEOUT_MS = 120_000;
+const READY_TIMEOUT_MS = 600_000;
 
 /**
  * @typedef {import('../../scripts/stack/managed-process.mjs').ManagedProcess} ManagedProcess

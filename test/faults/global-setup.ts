@@ -1,4 +1,4 @@
-import { access, cp, mkdtemp, rm } from 'node:fs/promises';
+import { access, cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TestProject } from 'vitest/node';
@@ -40,6 +40,8 @@ export default async function globalSetup({ provide }: TestProject): Promise<() 
       const digest = (name: string) => files.find((file) => file.name === name)?.sha256 ?? '';
       results[kind] = { config: digest('adapter_config.json'), weights: digest('adapter_model.safetensors') };
     }
+    // On a machine too busy to be measured there is nothing to pass on, and every worker tries anew.
+    await mkdir(path.join(stand.dataDir, 'machines'), { recursive: true });
     await cp(path.join(stand.dataDir, 'machines'), machinesDir, { recursive: true });
     provide('undisturbed', results as Undisturbed);
   } finally {

@@ -20,17 +20,34 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-async function startStack(mark: string) {
+function forkStack(mark: string, dataDir: string) {
   const { REDIS_URL: _, ...inherited } = process.env;
-  const env = { ...inherited, FAULT_STAND: mark, DATA_DIR: path.join(folder, 'data'), MODELS_DIR: inject('modelsDir') };
-  const stack = fork(new URL('equipment/run-stack.mjs', import.meta.url), {
+  const env = { ...inherited, FAULT_STAND: mark, DATA_DIR: dataDir, MODELS_DIR: inject('modelsDir') };
+  return fork(new URL('equipment/run-stack.mjs', import.meta.url), {
     env,
     execArgv: [],
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
+}
+
+async function startStack(mark: string) {
+  const stack = forkStack(mark, path.join(folder, 'data'));
   const [{ apiUrl }] = (await once(stack, 'message')) as [{ apiUrl: string }];
   return { stack, client: createClient({ baseUrl: apiUrl }) };
 }
+
+test('the stack is killed while its worker starts: every process ends by itself', async () => {
+  const mark = randomBytes(8).toString('hex');
+  // Its worker measures the machine first, which takes a while.
+  const stack = forkStack(mark, path.join(folder, 'new-data'));
+  await eventually('the worker measures the machine', async () =>
+    (await processesWith(`FAULT_STAND=${mark}`)).some(({ program }) => program.endsWith('trainer/probe-main.js')),
+  );
+  const exited = once(stack, 'exit');
+  stack.kill('SIGKILL');
+  await exited;
+  await eventually('every process has ended', async () => (await processesWith(`FAULT_STAND=${mark}`)).length === 0);
+});
 
 test('the stack is killed in the midst of a job: every process ends by itself, and the next stack finishes the job', async () => {
   const mark = randomBytes(8).toString('hex');

@@ -48,6 +48,8 @@ export function shutDownInOrder({
     shutDown('SIGINT');
   });
   if (process.connected) process.once('disconnect', () => shutDown('the parent process is gone'));
+  // It had one, which went while this process was starting.
+  else if (process.send !== undefined) setImmediate(() => shutDown('the parent process is gone'));
   const onUncaught = (error: unknown) => {
     logger.fatal({ err: error }, 'an error that nobody caught');
     shutDown('an error that nobody caught', 1);

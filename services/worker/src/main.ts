@@ -30,6 +30,7 @@ const logger = createLogger({ service: 'worker', level: config.logLevel });
 // Until there is something to end in order. The first process of a container ignores a signal without a handler.
 const endAtOnce = () => process.exit(0);
 process.on('SIGTERM', endAtOnce);
+process.on('disconnect', endAtOnce);
 const { dataDir, modelsDir } = config;
 await checkFolders({ dataDir, modelsDir: s3 === null ? modelsDir : null, logger }).catch(exitOnWrongConfiguration);
 const device = await chooseDevice({
@@ -83,6 +84,7 @@ const health =
   config.health.port === 0 ? null : await buildWorkerHealth({ redis, dataDir, modelsDir, log: logger, metrics });
 
 process.off('SIGTERM', endAtOnce);
+process.off('disconnect', endAtOnce);
 end = shutDownInOrder({
   logger,
   timeoutMs: config.shutdownTimeoutMs,
