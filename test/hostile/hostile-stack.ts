@@ -16,6 +16,7 @@ export const LIMITS = { datasetBytes: 120_000_000, lineBytes: 1_000_000, importB
 /** Api, registry and Redis as they are run, on folders of their own, with something in them to attack. */
 export interface HostileStack {
   apiUrl: string;
+  redisUrl: string;
   /** All the services may touch is below: `data`, `models`, and the home and temporary folders they are given. */
   root: string;
   modelsDir: string;
@@ -32,7 +33,8 @@ export interface HostileStack {
   stop(): Promise<void>;
 }
 
-export async function startHostileStack(): Promise<HostileStack> {
+/** @param settings of the services, besides those that keep them to their folders */
+export async function startHostileStack(settings: NodeJS.ProcessEnv = {}): Promise<HostileStack> {
   const root = await mkdtemp(path.join(tmpdir(), 'lorasmith-hostile-'));
   const [dataDir, modelsDir] = [path.join(root, 'data'), path.join(root, 'models')];
   for (const folder of ['data', 'tmp', 'home']) await mkdir(path.join(root, folder));
@@ -49,6 +51,7 @@ export async function startHostileStack(): Promise<HostileStack> {
       DATASET_MAX_BYTES: String(LIMITS.datasetBytes),
       DATASET_MAX_LINE_BYTES: String(LIMITS.lineBytes),
       IMPORT_MAX_BYTES: String(LIMITS.importBytes),
+      ...settings,
     },
   });
   let fallen: string | null = null;
@@ -61,6 +64,7 @@ export async function startHostileStack(): Promise<HostileStack> {
   };
   const stack: HostileStack = {
     apiUrl: running.apiUrl,
+    redisUrl: running.redisUrl,
     root,
     modelsDir,
     dataset: '',
@@ -95,15 +99,20 @@ async function fill(stack: HostileStack): Promise<void> {
   });
   stack.adapter = await idOf('POST', '/adapters?base_model=tiny-llama', {
     headers: { 'content-type': 'application/x-tar' },
-    body: tarOf([
-      { name: 'adapter_config.json', content: JSON.stringify(stack.peft.config) },
-      { name: 'adapter_model.safetensors', content: stack.peft.weights },
-    ]),
+    body: adapterTarOf(stack),
   });
   stack.job = await idOf('POST', '/jobs', {
     headers: { 'content-type': 'application/json', 'idempotency-key': 'the-first' },
     body: JSON.stringify({ base_model: 'tiny-llama', dataset: stack.dataset }),
   });
+}
+
+/** The tar of a good adapter. */
+export function adapterTarOf({ peft }: Pick<HostileStack, 'peft'>): Buffer {
+  return tarOf([
+    { name: 'adapter_config.json', content: JSON.stringify(peft.config) },
+    { name: 'adapter_model.safetensors', content: peft.weights },
+  ]);
 }
 
 /** Every file and folder that the attacks must leave as it is, with a digest: all of `root` but the data folder. */

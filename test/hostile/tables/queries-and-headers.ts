@@ -107,6 +107,10 @@ const ofRequests: HostileCase[] = [
   headers('a request id of a log forger', '200', '/live', { 'x-request-id': 'a" level="fatal' }),
   headers('a request id of 4,000 characters', '200', '/live', { 'x-request-id': 'x'.repeat(4_000) }),
   headers('20 KB of cookies', '431 invalid_request', '/live', { cookie: 'a=b;'.repeat(5_000) }),
+  headers('a key that nobody made', '401 unauthorized', '/jobs', { authorization: `Bearer lsk_${'x'.repeat(60)}` }),
+  headers('a key that is none', '401 unauthorized', '/jobs', { authorization: 'Bearer ../../etc' }),
+  headers('a login of another kind', '401 unauthorized', '/jobs', { authorization: 'Basic cm9vdDpyb290' }),
+  headers('no key after wrong ones, where none was made', '200', '/jobs', {}),
   headers('another host', '200', '/live', { host: 'evil.example' }),
   headers('forwarded for root', '200', '/live', { 'x-forwarded-for': '127.0.0.1', forwarded: 'for="_root"' }),
   headers('another method behind this one', '404 adapter_not_found', `/adapters/ad_${'0'.repeat(24)}`, {

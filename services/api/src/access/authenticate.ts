@@ -34,7 +34,9 @@ export function createAuthenticator({ keys, withoutKeys }: AuthenticatorOptions)
     try {
       const answer = await keys.check(token);
       if (answer.type === 'no-keys' && known === 'keys') return { type: 'invalid' };
-      known = answer.type === 'no-keys' ? 'no-keys' : 'keys';
+      // A token that is wrong says nothing: it is not looked for among none.
+      if (answer.type === 'no-keys') known = 'no-keys';
+      else if (answer.type === 'valid' || token === undefined) known = 'keys';
       return answer;
     } catch (error) {
       // Nobody can have made a key since: that takes Redis.

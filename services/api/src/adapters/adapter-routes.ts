@@ -20,10 +20,10 @@ import {
   type Tracing,
 } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
+import { type TSchema, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { ByteQuota } from '../access/byte-quota.js';
-import { answer, errorAnswers, noBody } from '../openapi/answers.js';
+import { type Answer, answer, errorAnswers, noBody } from '../openapi/answers.js';
 
 export interface AdapterRoutesOptions {
   /** Address of the registry, which answers these calls. */
@@ -62,12 +62,16 @@ const rangeHeaders = Type.Object({
   'if-none-match': Type.Optional(Type.String({ description: 'An ETag: 304 when it is still the same.' })),
   'if-range': Type.Optional(Type.String({ description: 'An ETag: the range only if it is still the same.' })),
 });
-const download = (description: string, contentType: string) => ({
-  200: answer(description, bytes('Strong ETag, Content-Length, Accept-Ranges.'), contentType),
-  206: answer('The range asked for.', bytes('With Content-Range.'), contentType),
+const download = (description: string, ...contentTypes: string[]) => ({
+  200: answerOf(contentTypes, description, bytes('Strong ETag, Content-Length, Accept-Ranges.')),
+  206: answerOf(contentTypes, 'The range asked for.', bytes('With Content-Range.')),
   304: noBody('Unchanged.'),
   ...errorAnswers(400, 404, 409, 416, 422, 503, 504),
 });
+
+function answerOf(contentTypes: string[], description: string, schema: TSchema): Answer {
+  return { description, content: Object.fromEntries(contentTypes.map((type) => [type, { schema }])) };
+}
 
 /** Content types of a tar. */
 const TAR_TYPES = ['application/x-tar', 'application/tar', 'application/octet-stream'];
@@ -152,7 +156,7 @@ export async function adapterRoutes(
         params,
         querystring: DownloadQuery,
         headers: rangeHeaders,
-        response: download('A tar, or a safetensors file.', 'application/x-tar'),
+        response: download('A tar, or a safetensors file.', 'application/x-tar', 'application/octet-stream'),
       },
     },
     (request, reply) => forward(request, reply),
@@ -197,7 +201,7 @@ export async function adapterRoutes(
         params: fileParams,
         querystring: FilesQuery,
         headers: rangeHeaders,
-        response: download('The file.', 'application/octet-stream'),
+        response: download('The file.', 'application/octet-stream', 'application/json', 'text/plain'),
       },
     },
     (request, reply) => forward(request, reply),

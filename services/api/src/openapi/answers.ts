@@ -33,7 +33,7 @@ const ERROR_DESCRIPTIONS = {
 } as const;
 
 /** What any call may answer. */
-const EVERYWHERE = [401, 403, 429] as const;
+const EVERYWHERE = [400, 401, 403, 429] as const;
 
 /** The errors that a call answers with, besides those that any may. */
 export function errorAnswers<Status extends keyof typeof ERROR_DESCRIPTIONS>(

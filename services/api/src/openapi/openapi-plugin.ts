@@ -4,7 +4,7 @@ import type { HttpApp } from '@lorasmith/service-kit';
 import type { FastifySchema } from 'fastify';
 import { accessOf } from '../access/route-access.js';
 import { VERSION } from '../version.js';
-import type { Answer } from './answers.js';
+import { type Answer, errorAnswers } from './answers.js';
 import { NamedSchemas } from './named-schemas.js';
 
 declare module 'fastify' {
@@ -51,9 +51,17 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
     convertConstToEnum: false,
     transform: ({ schema, url, route }) => {
       const body = route.config?.documentedBody;
-      const open = accessOf(url, 'GET') === 'public' ? { security: [] } : {};
+      const isOpen = accessOf(url, 'GET') === 'public';
+      // A route of all services, such as /metrics, does not know that this one asks for a key.
+      const response = isOpen ? schema?.response : { ...errorAnswers(503), ...(schema?.response as object) };
+      const access = isOpen ? { security: [] } : {};
       return {
-        schema: named.marked({ ...schema, ...open, ...(body === undefined ? {} : { body }) }) as FastifySchema,
+        schema: named.marked({
+          ...schema,
+          ...access,
+          ...(schema?.response === undefined ? {} : { response }),
+          ...(body === undefined ? {} : { body }),
+        }) as FastifySchema,
         url,
       };
     },

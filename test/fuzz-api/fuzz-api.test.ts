@@ -1,0 +1,55 @@
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type HostileStack, startHostileStack } from '../hostile/hostile-stack.js';
+import { runSchemathesis } from './run-schemathesis.js';
+
+// Schemathesis makes requests from the OpenAPI document, right and wrong ones, one after the other and in chains, and
+// looks at every answer: no 5xx, only statuses that are documented, bodies and headers that the schemas describe, wrong
+// requests refused and right ones taken, nothing that is deleted still there.
+
+const run = promisify(execFile);
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const NO_LIMIT = '1000000';
+
+let stack: HostileStack;
+
+beforeAll(async () => {
+  stack = await startHostileStack({
+    KEY_REQUESTS_PER_MINUTE: NO_LIMIT,
+    KEY_ACTIVE_JOBS: NO_LIMIT,
+    QUEUE_MAX_JOBS: NO_LIMIT,
+    EVENT_HEARTBEAT_MS: '1000',
+  });
+});
+
+afterAll(async () => {
+  await stack?.stop();
+});
+
+test('nothing is found without a key', async () => {
+  const { requests, failed, report } = await runSchemathesis(stack, {});
+  console.log(`${requests} requests without a key`);
+  expect(failed, report).toBe(false);
+  expect(stack.fallen()).toBeNull();
+});
+
+test('nothing is found with a key that may train', async () => {
+  const { stdout } = await run(
+    process.execPath,
+    [path.join(ROOT, 'services/api/dist/keys.js'), 'create', '--name', 'fuzzer', '--role', 'train', '--json'],
+    { env: { ...process.env, REDIS_URL: stack.redisUrl } },
+  );
+  const { token } = JSON.parse(stdout) as { token: string };
+  const { requests, failed, report } = await runSchemathesis(stack, { authorization: `Bearer ${token}` });
+  console.log(`${requests} requests with a key`);
+  expect(failed, report).toBe(false);
+  expect(stack.fallen()).toBeNull();
+  const logs = await Promise.all(
+    ['api', 'registry'].map((name) => readFile(path.join(stack.root, `data/logs/${name}.log`), 'utf8')),
+  );
+  expect(logs.join('').includes(token)).toBe(false);
+});
