@@ -27,15 +27,30 @@ const START_TIMEOUT_MS = 15_000;
  * A server of its own ends with this process, however that ends.
  */
 export async function startRealRedis(): Promise<RealRedis> {
-  const prefix = `test-${randomBytes(6).toString('hex')}:`;
-  const source = await locateRedis();
+  const source = await locateRedis(process.env);
   if ('url' in source) {
+    const prefix = newPrefix();
     return { url: source.url, prefix, stop: () => removeKeys(source.url, prefix) };
   }
+  return await startServer(source.serverFile, (port) => ['--port', String(port)]);
+}
+
+/**
+ * A server of its own whatever `REDIS_URL` says, started with these options.
+ * @param optionsOf - The options for a free port, the one to listen on among them.
+ */
+export async function startOwnRedis(optionsOf: (port: number) => string[]): Promise<RealRedis> {
+  const source = await locateRedis({ ...process.env, REDIS_URL: '' });
+  if ('url' in source) throw new Error('no Redis server to start');
+  return await startServer(source.serverFile, optionsOf);
+}
+
+async function startServer(serverFile: string, optionsOf: (port: number) => string[]): Promise<RealRedis> {
+  const prefix = newPrefix();
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-redis-'));
   for (let attempt = 1; ; attempt++) {
     const port = await freePort();
-    const server = await tryToStart(source.serverFile, port, folder);
+    const server = await tryToStart(serverFile, optionsOf(port), folder);
     if (server.started) {
       const stop = async () => {
         await end(server.child);
@@ -46,7 +61,7 @@ export async function startRealRedis(): Promise<RealRedis> {
     // The port was taken between our look and the server's; another one will do.
     if (attempt === START_ATTEMPTS) {
       await rm(folder, { recursive: true, force: true });
-      throw new Error(`Redis did not start (${source.serverFile}):\n${server.output}`);
+      throw new Error(`Redis did not start (${serverFile}):\n${server.output}`);
     }
   }
 }
@@ -56,18 +71,22 @@ export async function absentRedisUrl(): Promise<string> {
   return `redis://127.0.0.1:${await freePort()}`;
 }
 
-async function locateRedis(): Promise<{ url: string } | { serverFile: string }> {
+function newPrefix(): string {
+  return `test-${randomBytes(6).toString('hex')}:`;
+}
+
+async function locateRedis(env: NodeJS.ProcessEnv): Promise<{ url: string } | { serverFile: string }> {
   const setup = new URL('../scripts/setup/', import.meta.url).href;
   // The set-up scripts are plain JavaScript without declarations, hence the computed specifiers.
   const { findRedis } = await import(`${setup}redis-server.mjs`);
   const { cacheDir } = await import(`${setup}locations.mjs`);
   const quiet = { update() {} };
-  const { source } = await findRedis({ cache: cacheDir(process.env), env: process.env, progress: quiet });
+  const { source } = await findRedis({ cache: cacheDir(env), env, progress: quiet });
   return source;
 }
 
-async function tryToStart(serverFile: string, port: number, folder: string) {
-  const options = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'no'];
+async function tryToStart(serverFile: string, listenOptions: string[], folder: string) {
+  const options = [...listenOptions, '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'no'];
   // The shell waits on a pipe from this process, so that the server goes away even if this process is killed.
   const script = '"$@" & server=$!; (cat <&3 >/dev/null; kill $server) & wait $server';
   const child = spawn('/bin/sh', ['-c', script, 'redis', serverFile, ...options, '--maxmemory-policy', 'noeviction'], {

@@ -1,5 +1,5 @@
 import type { JobId } from '@lorasmith/contracts';
-import type { Redis } from 'ioredis';
+import { Cluster, type ClusterOptions, type Redis } from 'ioredis';
 
 /** Word that a job has a new event. */
 export interface Notice {
@@ -26,7 +26,7 @@ export function createEventNotices({ redis, channel }: { redis: Redis; channel: 
   let closed = false;
 
   const subscribe = () => {
-    subscriber = redis.duplicate({ lazyConnect: true, enableOfflineQueue: true, maxRetriesPerRequest: 1 });
+    subscriber = double(redis);
     // The connection whose double this is reports the same trouble.
     subscriber.on('error', () => {});
     subscriber.on('message', (_channel, id: string) => {
@@ -80,4 +80,14 @@ export function createEventNotices({ redis, channel }: { redis: Redis; channel: 
       for (const wakers of listeners.values()) for (const wake of wakers) wake();
     },
   };
+}
+
+/** A connection with the same settings that connects when it is first used. */
+function double(redis: Redis): Redis {
+  const connection: unknown = redis;
+  const options = { enableOfflineQueue: true, lazyConnect: true };
+  if (!(connection instanceof Cluster)) return redis.duplicate({ ...options, maxRetriesPerRequest: 1 });
+  const redisOptions: ClusterOptions['redisOptions'] = { ...connection.options.redisOptions, maxRetriesPerRequest: 1 };
+  const overrides: ClusterOptions = { ...options, redisOptions };
+  return connection.duplicate(undefined, overrides as never) as unknown as Redis;
 }

@@ -12,6 +12,7 @@ export * from './metrics/observe-http.js';
 export * from './metrics/observe-redis.js';
 export * from './metrics/shared-look.js';
 export * from './redis-connection.js';
+export * from './redis-settings.js';
 export * from './setting.js';
 export * from './shutdown.js';
 export * from './start-up/check-folders.js';

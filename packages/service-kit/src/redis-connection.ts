@@ -1,8 +1,13 @@
-import { Redis } from 'ioredis';
+import { Cluster, Redis } from 'ioredis';
 import type { Logger } from 'pino';
 
 export interface RedisConnectionOptions {
+  /** `redis://[user[:password]@]host[:port][/db]`; `rediss://` for TLS; `unix://` for a socket. */
   url: string;
+  /** Certificates to trust, in PEM format. @defaultValue those that Node brings */
+  ca?: string | null;
+  /** Whether it is a node of a cluster. @defaultValue false */
+  cluster?: boolean;
   /**
    * What a command does while Redis is away. `fail-fast`: it fails at once, or 2 s after it was sent, so that a caller
    * is told; for what answers requests. `wait`: it waits for as long as it takes; for workers, as BullMQ asks.
@@ -17,20 +22,11 @@ const COMMAND_TIMEOUT_MS = 2_000;
 const RECONNECT_MAX_MS = 2_000;
 
 /** A connection that comes back by itself and logs when it goes and comes. It connects at once; close it with `quit()` or `disconnect()`. */
-export function connectRedis({ url, whenAway, name, logger }: RedisConnectionOptions): Redis {
-  const redis = new Redis(url, {
-    connectionName: name,
-    connectTimeout: COMMAND_TIMEOUT_MS,
-    retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 10), RECONNECT_MAX_MS),
-    ...(whenAway === 'fail-fast'
-      ? {
-          enableOfflineQueue: false,
-          autoResendUnfulfilledCommands: false,
-          maxRetriesPerRequest: 0,
-          commandTimeout: COMMAND_TIMEOUT_MS,
-        }
-      : { maxRetriesPerRequest: null }),
-  });
+export function connectRedis(options: RedisConnectionOptions): Redis {
+  const { logger } = options;
+  const redis = options.cluster
+    ? clusterOf(options)
+    : new Redis(options.url, { ...connectionOf(options), ...reconnecting(options) });
   let away = false;
   // One line when it goes, not one for every attempt to reconnect.
   redis.on('error', (error: Error) => {
@@ -42,6 +38,46 @@ export function connectRedis({ url, whenAway, name, logger }: RedisConnectionOpt
     away = false;
   });
   return redis;
+}
+
+function connectionOf({ ca, whenAway, name }: RedisConnectionOptions) {
+  return {
+    connectionName: name,
+    connectTimeout: COMMAND_TIMEOUT_MS,
+    ...(ca ? { tls: { ca } } : {}),
+    ...(whenAway === 'fail-fast'
+      ? { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0, commandTimeout: COMMAND_TIMEOUT_MS }
+      : { maxRetriesPerRequest: null }),
+  };
+}
+
+function reconnecting({ whenAway }: RedisConnectionOptions) {
+  return { retryStrategy: reconnectDelayMs, ...(whenAway === 'fail-fast' ? { enableOfflineQueue: false } : {}) };
+}
+
+function reconnectDelayMs(attempt: number): number {
+  return Math.min(50 * 2 ** Math.min(attempt, 10), RECONNECT_MAX_MS);
+}
+
+/** It takes every command that a single Redis takes, as long as the keys of one lie on one shard. */
+function clusterOf(options: RedisConnectionOptions): Redis {
+  const { hostname, port, username, password, protocol } = new URL(options.url);
+  const host = hostname.replace(/^\[|\]$/g, '');
+  const { retryStrategy, ...queueing } = reconnecting(options);
+  const cluster = new Cluster([{ host, port: Number(port || 6379) }], {
+    ...queueing,
+    clusterRetryStrategy: retryStrategy,
+    // A managed service has one certificate for all nodes and gives them as names: those must not become addresses.
+    dnsLookup: (address, callback) => callback(null, address),
+    redisOptions: {
+      ...connectionOf(options),
+      ...(username === '' ? {} : { username: decodeURIComponent(username) }),
+      ...(password === '' ? {} : { password: decodeURIComponent(password) }),
+      ...(protocol === 'rediss:' ? { tls: options.ca ? { ca: options.ca } : {} } : {}),
+    },
+  });
+  // The types differ in how a connection is doubled only; who doubles one looks which it is.
+  return cluster as unknown as Redis;
 }
 
 /** Waits until commands are taken. @returns false when that has not come within the time */

@@ -1,21 +1,21 @@
 #!/usr/bin/env node
 import { ProductError } from '@lorasmith/contracts';
 import {
+  checkRedisSettings,
   connectRedis,
   createLogger,
   readConfigOrExit,
-  redisPrefix,
   redisReady,
-  redisUrl,
+  redisSettings,
 } from '@lorasmith/service-kit';
 import { runKeyCommand } from './access/key-commands.js';
 import { createKeyStore } from './access/key-store.js';
 
 const REDIS_WAIT_MS = 5_000;
 
-const config = readConfigOrExit({ redis: { url: redisUrl, prefix: redisPrefix } }, process.env);
+const config = readConfigOrExit({ redis: redisSettings }, process.env, ({ redis }) => checkRedisSettings(redis));
 const logger = createLogger({ service: 'keys', level: 'silent' });
-const redis = connectRedis({ url: config.redis.url, whenAway: 'fail-fast', name: 'lorasmith-keys', logger });
+const redis = connectRedis({ ...config.redis, whenAway: 'fail-fast', name: 'lorasmith-keys', logger });
 await redisReady(redis, REDIS_WAIT_MS);
 try {
   process.exitCode = await runKeyCommand({

@@ -5,6 +5,7 @@ import { openModelSource } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
 import {
   checkFolders,
+  checkRedisSettings,
   connectRedis,
   createLogger,
   exitOnWrongConfiguration,
@@ -32,7 +33,10 @@ const STALE_STAGING_MS = 24 * 3_600_000;
 /** The api starts without Redis and says so; this only spares the first callers a 503. */
 const REDIS_WAIT_MS = 2_000;
 
-const config = readConfigOrExit(API_SETTINGS, process.env, ({ store }) => s3StoreOf(store));
+const config = readConfigOrExit(API_SETTINGS, process.env, ({ store, redis }) => {
+  checkRedisSettings(redis);
+  s3StoreOf(store);
+});
 const logger = createLogger({ service: 'api', level: config.logLevel });
 
 const { dataDir, modelsDir } = config;
@@ -47,7 +51,7 @@ const endSweeping = startOrphanSweep({ stores, log: logger });
 const swept = await datasets.sweepStaging(STALE_STAGING_MS);
 if (swept > 0) logger.info({ swept }, 'removed half-made uploads of an earlier process');
 
-const redis = connectRedis({ url: config.redis.url, whenAway: 'fail-fast', name: 'lorasmith-api', logger });
+const redis = connectRedis({ ...config.redis, whenAway: 'fail-fast', name: 'lorasmith-api', logger });
 let end: (reason: string, code: number) => void = (_reason, code) => process.exit(code);
 watchRedisDurability({
   redis,
