@@ -8,12 +8,15 @@ import { REGISTRY_SETTINGS } from '../services/registry/dist/config.js';
 import { WORKER_SETTINGS } from '../services/worker/dist/settings.js';
 import { configurationPage } from './docs/configuration-page.mjs';
 import { errorTable, withErrorTable } from './docs/error-table.mjs';
+import { limitsPage } from './docs/limits-page.mjs';
 import { ROOT_DIR } from './setup/locations.mjs';
 
 const configurationFile = path.join(ROOT_DIR, 'docs/configuration.md');
+const limitsFile = path.join(ROOT_DIR, 'docs/limits.md');
 const apiFile = path.join(ROOT_DIR, 'docs/api.md');
 
 const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS };
 await writeFile(configurationFile, configurationPage(services, serviceKit));
+await writeFile(limitsFile, await limitsPage(services, serviceKit));
 await writeFile(apiFile, withErrorTable(await readFile(apiFile, 'utf8'), errorTable(ERROR_STATUS)));
-process.stdout.write(`${configurationFile}\n${apiFile}\n`);
+process.stdout.write(`${configurationFile}\n${limitsFile}\n${apiFile}\n`);

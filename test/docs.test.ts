@@ -4,6 +4,7 @@ import { ERROR_STATUS } from '../packages/contracts/src/index.js';
 import * as serviceKit from '../packages/service-kit/src/index.js';
 import { configurationPage } from '../scripts/docs/configuration-page.mjs';
 import { errorTable, withErrorTable } from '../scripts/docs/error-table.mjs';
+import { limitsPage } from '../scripts/docs/limits-page.mjs';
 import { API_SETTINGS } from '../services/api/src/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/src/config.js';
 import { WORKER_SETTINGS } from '../services/worker/src/settings.js';
@@ -15,6 +16,11 @@ describe('what the documentation takes from the code ("npm run docs" writes it)'
   test('docs/configuration.md has the settings of the services', async () => {
     const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS };
     expect(await page('docs/configuration.md')).toBe(configurationPage(services, serviceKit));
+  });
+
+  test('docs/limits.md has the bounds of the settings and of the code', async () => {
+    const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS };
+    expect(await page('docs/limits.md')).toBe(await limitsPage(services, serviceKit));
   });
 
   test('docs/api.md has every error code with its status', async () => {

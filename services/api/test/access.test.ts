@@ -86,11 +86,14 @@ describe('without any key', () => {
     const { call, upload } = callsWith(undefined);
     const dataset = (await upload('{"text":"a"}')).json<Dataset>();
     expect(dataset.owner).toBe(null);
-    for (const host of ['localhost:8080', '127.0.0.1:1', '[::1]:8080']) {
+    for (const host of ['localhost:8080', '127.0.0.1:1', '[::1]:8080', 'api:8080']) {
       expect((await call('GET', '/datasets', undefined, { host })).statusCode).toBe(200);
     }
     const foreign = [
       { host: 'evil.example' },
+      { host: '192.0.2.1:8080' },
+      { host: '[2001:db8::1]:8080' },
+      { host: '' },
       { host: 'localhost.evil.example:8080' },
       { origin: 'https://evil.example' },
       { origin: 'null' },
@@ -347,6 +350,31 @@ describe('bounds of a key', () => {
     await one.call('POST', `/jobs/${jobs[0]!.json().id}/cancel`);
     expect((await one.send(dataset)).statusCode).toBe(202);
   });
+
+  test('on event streams, which are free again once they are closed', async () => {
+    await start({ eventStreams: 2, totalEventStreams: 3 });
+    const [one, other] = [await holder(), await holder()];
+    const url = await api.app.listen({ host: '127.0.0.1', port: 0 });
+    const open = async ({ token, upload, send }: typeof one) => {
+      const { id } = (await send((await upload(promptRows(4))).json<Dataset>().id)).json<Job>();
+      return async () => {
+        const hangUp = new AbortController();
+        const headers = { authorization: `Bearer ${token}`, accept: 'text/event-stream' };
+        const answer = await fetch(`${url}/jobs/${id}/events`, { headers, signal: hangUp.signal });
+        return { status: answer.status, hangUp: () => hangUp.abort() };
+      };
+    };
+    const [mine, theirs] = [await open(one), await open(other)];
+    const first = await mine();
+    expect([first.status, (await mine()).status, (await mine()).status]).toEqual([200, 200, 429]);
+    expect([(await theirs()).status, (await theirs()).status]).toEqual([200, 503]);
+    first.hangUp();
+    const deadline = Date.now() + 20_000;
+    while ((await mine()).status !== 200) {
+      if (Date.now() > deadline) throw new Error('the place was not free again');
+      await sleep(50);
+    }
+  }, 60_000);
 
   test('on bytes of datasets hold for uploads at the same time', async () => {
     const rows = (label: string) => promptRows(20, label);

@@ -50,6 +50,8 @@ export const OPEN_ACCESS: Access = Object.freeze({
     activeJobs: NO_LIMIT,
     datasetBytes: NO_LIMIT,
     adapterBytes: NO_LIMIT,
+    eventStreams: NO_LIMIT,
+    totalEventStreams: NO_LIMIT,
     waitingJobs: NO_LIMIT,
     totalDatasetBytes: NO_LIMIT,
     totalAdapterBytes: NO_LIMIT,

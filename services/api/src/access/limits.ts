@@ -9,6 +9,10 @@ export interface AccessLimits {
   datasetBytes: number;
   /** Of all adapters of a key. */
   adapterBytes: number;
+  /** Event streams of a key at a time, in this process. */
+  eventStreams: number;
+  /** Event streams of everybody at a time, in this process. */
+  totalEventStreams: number;
   /** Jobs of everybody that wait for a worker. */
   waitingJobs: number;
   /** Of everybody's datasets. */
@@ -21,7 +25,14 @@ export interface AccessLimits {
 export function limitsOf({ key }: Identity, limits: AccessLimits): AccessLimits {
   if (key === null) {
     const none = Number.MAX_SAFE_INTEGER;
-    return { ...limits, requestsPerMinute: none, activeJobs: none, datasetBytes: none, adapterBytes: none };
+    return {
+      ...limits,
+      requestsPerMinute: none,
+      activeJobs: none,
+      eventStreams: none,
+      datasetBytes: none,
+      adapterBytes: none,
+    };
   }
   const own = key.limits;
   return {

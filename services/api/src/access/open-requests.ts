@@ -16,16 +16,21 @@ export function isLoopback(host: string): boolean {
  * @throws ProductError `forbidden`
  */
 export function checkOpenRequest({ host, origin, 'sec-fetch-site': site }: IncomingHttpHeaders): void {
-  if (!isLoopback(hostNameOf(`http://${host}`))) {
+  if (!isOwnName(hostNameOf(`http://${host}`))) {
     const message =
-      'Without API keys this service answers under its loopback names only, such as 127.0.0.1 and localhost. Make keys ' +
+      'Without API keys this service answers under the names of this machine only, such as 127.0.0.1 and localhost. Make keys ' +
       '(npm run keys) to use it under another.';
     throw new ProductError('forbidden', message);
   }
-  const foreign = (origin !== undefined && !isLoopback(hostNameOf(origin))) || site === 'cross-site';
+  const foreign = (origin !== undefined && !isOwnName(hostNameOf(origin))) || site === 'cross-site';
   if (foreign) {
     throw new ProductError('forbidden', 'Without API keys this service takes no requests from pages of other sites.');
   }
+}
+
+/** A loopback name, or one without a dot, as containers have for each other: nobody elsewhere can have such a one. */
+function isOwnName(name: string): boolean {
+  return isLoopback(name) || /^[a-z0-9_-]+$/i.test(name);
 }
 
 function hostNameOf(address: string): string {

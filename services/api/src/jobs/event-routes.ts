@@ -7,6 +7,7 @@ import { untilRevoked } from '../access/until-revoked.js';
 import { errorAnswers, noBody } from '../openapi/answers.js';
 import { eventStreamOf } from './event-answer.js';
 import { jobIdOf } from './job-routes.js';
+import { createOpenStreams } from './open-streams.js';
 
 export interface EventRoutesOptions {
   jobs: JobStore;
@@ -33,6 +34,7 @@ export async function eventRoutes(
   app: HttpApp,
   { jobs, authenticator, heartbeatMs }: EventRoutesOptions,
 ): Promise<void> {
+  const streams = createOpenStreams();
   const closing = new AbortController();
   // Streams have no end of their own for as long as a job runs; closing the server would wait for them.
   app.addHook('preClose', async () => closing.abort());
@@ -71,8 +73,12 @@ export async function eventRoutes(
       const after = request.headers['last-event-id'] || request.query.after;
       if (wantsJson(request.headers.accept)) return await jobs.readEvents(job, { after, limit });
 
+      const close = streams.open(request.identity.key?.id ?? null, request.limits);
       const gone = new AbortController();
-      reply.raw.once('close', () => gone.abort());
+      reply.raw.once('close', () => {
+        close();
+        gone.abort();
+      });
       const revoked = untilRevoked(authenticator, request, gone.signal);
       const signal = AbortSignal.any([gone.signal, closing.signal, revoked]);
       const stream = await eventStreamOf({ jobs, job, after, signal, heartbeatMs });

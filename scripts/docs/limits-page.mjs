@@ -1,0 +1,192 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ROOT_DIR } from '../setup/locations.mjs';
+
+/**
+ * @typedef {import('../../packages/service-kit/dist/index.js').SettingTree} SettingTree
+ *
+ * @typedef {{ setting: string }} OfSetting the default of a setting
+ * @typedef {{ file: string, constant: string, unit: string }} OfConstant a constant in a source file
+ * @typedef {[what: string, bound: OfSetting | OfConstant | string, beyond: string]} Row `beyond`: what is answered, or happens
+ */
+
+const API = 'services/api/src';
+const MODEL = 'packages/model-folder/src';
+/** @param {string} file @param {string} constant @param {string} unit @returns {OfConstant} */
+const fixed = (file, constant, unit) => ({ file, constant, unit });
+
+/** Every bound on what comes from outside. What it is comes from the code. @type {Record<string, Row[]>} */
+const LIMITS = {
+  Requests: [
+    ['Body that is JSON', fixed(`${API}/app.ts`, 'JSON_BODY_LIMIT_BYTES', 'bytes'), '413 `body_too_large`'],
+    ['Headers of a request', "16,384 bytes (Node's own)", '431'],
+    ['Time for a request to arrive, an upload included', { setting: 'REQUEST_TIMEOUT_MS' }, '408'],
+    ['Calls of an API key in a minute', { setting: 'KEY_REQUESTS_PER_MINUTE' }, '429 `too_many_requests`'],
+    [
+      'Event streams of an API key at a time, in one api process',
+      { setting: 'KEY_EVENT_STREAMS' },
+      '429 `quota_exceeded`',
+    ],
+    ['Event streams in one api process', { setting: 'EVENT_STREAMS_MAX' }, '503 `service_unavailable`'],
+    ['API keys', fixed(`${API}/access/key-store.ts`, 'MAX_KEYS', 'keys'), 'the command refuses'],
+    [
+      'Faults that an answer lists',
+      fixed('packages/service-kit/src/validation-faults.ts', 'MAX_FAULTS', 'faults'),
+      'the rest is left out',
+    ],
+  ],
+  Datasets: [
+    ['Dataset', { setting: 'DATASET_MAX_BYTES' }, '413 `body_too_large`'],
+    ['Rows', { setting: 'DATASET_MAX_ROWS' }, '422 `invalid_dataset`'],
+    ['Line', { setting: 'DATASET_MAX_LINE_BYTES' }, '422 `invalid_dataset`'],
+    ['Nesting of a line', fixed(`${API}/datasets/dataset-checker.ts`, 'MAX_DEPTH', 'levels'), '422 `invalid_dataset`'],
+    [
+      'Messages in a row',
+      fixed('packages/contracts/src/dataset.ts', 'MAX_MESSAGES', 'messages'),
+      '422 `invalid_dataset`',
+    ],
+    ['All datasets of an API key', { setting: 'KEY_DATASET_BYTES' }, '429 `quota_exceeded`'],
+    ['All datasets', { setting: 'DATASETS_MAX_BYTES' }, '507 `storage_full`'],
+  ],
+  Jobs: [
+    ['Rank', '512', '400 `invalid_request`'],
+    [
+      '`max_seq_length`',
+      '1,048,576 tokens, and the positions of the model',
+      '400 `invalid_request`, 422 `invalid_job`',
+    ],
+    ['Names in `target_modules`', '4,096 of up to 256 characters', '400 `invalid_request`'],
+    ['Regular expression in `target_modules`', '1,024 characters', '400 `invalid_request`'],
+    [
+      'Size of a regular expression once compiled; it is matched in linear time',
+      fixed('packages/planning/src/module-pattern.ts', 'MAX_PROGRAM_SIZE', 'instructions'),
+      '422 `invalid_job`',
+    ],
+    [
+      'Regular expressions in a pattern table',
+      fixed('packages/planning/src/module-pattern.ts', 'MAX_EXPRESSIONS', 'expressions'),
+      '422 `invalid_job`',
+    ],
+    [
+      'Rendering of a chat template',
+      fixed(`${MODEL}/chat-template.ts`, 'MAX_STEPS', 'steps'),
+      '422 `chat_template_failed`',
+    ],
+    [
+      'What a chat template writes',
+      fixed(`${MODEL}/chat-template.ts`, 'MAX_OUTPUT_CHARACTERS', 'characters'),
+      '422 `chat_template_failed`',
+    ],
+    ['Planning of a job, besides 2 s for each MB of its dataset', { setting: 'PREFLIGHT_TIMEOUT_MS' }, '504 `timeout`'],
+    ['Memory of planning a job', fixed(`${API}/jobs/preflight.ts`, 'MAX_HEAP_MB', 'MB'), '422 `does_not_fit`'],
+    ['Jobs that wait to be planned', { setting: 'PREFLIGHT_MAX_WAITING' }, '503 `service_unavailable`'],
+    ['Unfinished jobs of an API key', { setting: 'KEY_ACTIVE_JOBS' }, '429 `quota_exceeded`'],
+    ['Jobs that wait for a worker', { setting: 'QUEUE_MAX_JOBS' }, '429 `queue_full`'],
+    ['Training without a stop', { setting: 'JOB_TIMEOUT_MS' }, 'the job fails with `job_timed_out`'],
+    ['A trainer that says nothing', { setting: 'TRAINER_SILENCE_MS' }, 'it is ended: `trainer_hung`'],
+    [
+      'Attempts at a job whose trainer crashes',
+      fixed('packages/job-store/src/job-queue.ts', 'MAX_ATTEMPTS', 'attempts'),
+      'the job fails',
+    ],
+    [
+      'Events kept of a job',
+      fixed('packages/job-store/src/scripts/record-keys.ts', 'MAX_EVENTS', 'events, about'),
+      'the oldest go',
+    ],
+  ],
+  Adapters: [
+    ['Tar of an import', { setting: 'IMPORT_MAX_BYTES' }, '413 `body_too_large`'],
+    [
+      'Entries of the tar',
+      fixed('services/registry/src/importing/adapter-tar.ts', 'MAX_ENTRIES', 'entries'),
+      '422 `invalid_adapter`',
+    ],
+    [
+      '`adapter_config.json`',
+      fixed('services/registry/src/importing/adapter-tar.ts', 'MAX_CONFIG_BYTES', 'bytes'),
+      '422 `invalid_adapter`',
+    ],
+    [
+      'Header of a safetensors file',
+      fixed('packages/safetensors/src/header.ts', 'MAX_HEADER_BYTES', 'bytes'),
+      '422 `invalid_adapter`',
+    ],
+    ['Rank of an imported adapter', fixed('packages/lora/src/fits-base.ts', 'MAX_RANK', ''), '422 `invalid_adapter`'],
+    ['Checking of an import', { setting: 'IMPORT_TIMEOUT_MS' }, '504 `timeout`'],
+    ['All adapters of an API key', { setting: 'KEY_ADAPTER_BYTES' }, '429 `quota_exceeded`'],
+    ['All adapters', { setting: 'ADAPTERS_MAX_BYTES' }, '507 `storage_full`'],
+    ['Merge', { setting: 'MERGE_TIMEOUT_MS' }, '504 `timeout`'],
+    [
+      'Merges that wait',
+      fixed('services/registry/src/merging/merge-queue.ts', 'MAX_WAITING', 'merges'),
+      '503 `service_unavailable`',
+    ],
+    ['Merged models on disk', { setting: 'MERGED_CACHE_BYTES' }, 'the least recently used goes'],
+  ],
+  'Base models': [
+    ['`config.json`', fixed(`${MODEL}/model-folder.ts`, 'MAX_CONFIG_BYTES', 'bytes'), '422 `model_file_corrupt`'],
+    ['`tokenizer.json`', fixed(`${MODEL}/tokenizer.ts`, 'MAX_TOKENIZER_BYTES', 'bytes'), '422 `model_file_corrupt`'],
+    ['Chat template', fixed(`${MODEL}/chat-template.ts`, 'MAX_TEMPLATE_BYTES', 'bytes'), '422 `chat_template_failed`'],
+    ['Weight files', fixed(`${MODEL}/weight-files.ts`, 'MAX_SHARDS', 'files'), '422 `model_file_corrupt`'],
+    ['Header of a GGUF file', fixed(`${MODEL}/gguf/gguf-file.ts`, 'MAX_HEADER_BYTES', 'bytes'), 'it is not imported'],
+  ],
+};
+
+const INTRODUCTION = `<!-- Written by \`npm run docs\` from the settings and constants of the code. Change scripts/docs/limits-page.mjs, not this page. -->
+
+# Limits
+
+Everything that comes from outside has a bound. Those with a variable are its default, and can be set
+([configuration.md](configuration.md)); limits of an API key can also be set for one key when it is made
+(\`npm run keys -- create … --active-jobs 5\`). The others are in the code, where it says why they are as they are.`;
+
+/**
+ * docs/limits.md.
+ *
+ * @param {Record<string, SettingTree>} services
+ * @param {Pick<typeof import('../../packages/service-kit/dist/index.js'), 'settingsOf'>} serviceKit
+ * @returns {Promise<string>}
+ * @throws {Error} for a setting or a constant that is no longer there
+ */
+export async function limitsPage(services, { settingsOf }) {
+  const settings = new Map(
+    Object.values(services)
+      .flatMap(settingsOf)
+      .map((setting) => [setting.variable, setting]),
+  );
+  /** @param {Row[1]} bound */
+  const cells = async (bound) => {
+    if (typeof bound === 'string') return [bound, ''];
+    if ('constant' in bound) return [`${grouped(await constantOf(bound))} ${bound.unit}`.trim(), ''];
+    const setting = settings.get(bound.setting);
+    if (!setting?.fallback) throw new Error(`scripts/docs/limits-page.mjs: there is no setting ${bound.setting}`);
+    return [`${grouped(Number(setting.fallback))} ${setting.unit ?? ''}`.trim(), `\`${bound.setting}\``];
+  };
+  const sections = Object.entries(LIMITS).map(async ([title, rows]) => {
+    const lines = rows.map(async ([what, bound, beyond]) => {
+      const [value, variable] = await cells(bound);
+      return `| ${what} | ${value} | ${variable} | ${beyond} |`;
+    });
+    const head = '| What | Bound | Variable | Beyond it |\n| --- | --- | --- | --- |';
+    return `## ${title}\n\n${head}\n${(await Promise.all(lines)).join('\n')}`;
+  });
+  return `${[INTRODUCTION, ...(await Promise.all(sections))].join('\n\n')}\n`;
+}
+
+/** The value of `const NAME = …`, a number or a product of some. @param {OfConstant} constant @returns {Promise<number>} */
+async function constantOf({ file, constant }) {
+  const source = await readFile(path.join(ROOT_DIR, file), 'utf8');
+  const text = new RegExp(`^(?:export )?const ${constant} = ([\\d_]+(?: \\*\\*? [\\d_]+)*);`, 'm').exec(source)?.[1];
+  if (text === undefined) throw new Error(`scripts/docs/limits-page.mjs: there is no constant ${constant} in ${file}`);
+  const factors = text.replaceAll('_', '').split(/ \* (?!\*)/);
+  return factors.reduce((product, factor) => {
+    const [base = '', exponent = '1'] = factor.split(' ** ');
+    return product * Number(base) ** Number(exponent);
+  }, 1);
+}
+
+/** @param {number} value */
+function grouped(value) {
+  return value.toLocaleString('en-US');
+}
