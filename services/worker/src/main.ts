@@ -58,6 +58,16 @@ const metrics = createMetrics({ service: 'worker' });
 observeFolders(metrics, { data: dataDir, models: modelsDir });
 observeRedis(metrics, redis);
 const stores = await openStores({ dataDir, s3 });
+// Before the machine is measured, which takes a while: a port that is taken is told of at once.
+let takesJobs = false;
+const health =
+  config.health.port === 0
+    ? null
+    : await buildWorkerHealth({ redis, dataDir, modelsDir, log: logger, metrics, takesJobs: () => takesJobs });
+if (health !== null) {
+  const address = { ...config.health, hostVariable: 'WORKER_HEALTH_HOST', portVariable: 'WORKER_HEALTH_PORT' };
+  await listen(health, address).catch(exitOnWrongConfiguration);
+}
 const worker = await startWorker({
   redis,
   prefix: config.redis.prefix,
@@ -80,8 +90,7 @@ const worker = await startWorker({
   checkpointsKeptMs: config.checkpointsKeptHours * 3_600_000,
   shutdownTimeoutMs: config.shutdownTimeoutMs,
 });
-const health =
-  config.health.port === 0 ? null : await buildWorkerHealth({ redis, dataDir, modelsDir, log: logger, metrics });
+takesJobs = true;
 
 process.off('SIGTERM', endAtOnce);
 process.off('disconnect', endAtOnce);
@@ -96,7 +105,3 @@ end = shutDownInOrder({
     await tracing.close();
   },
 });
-if (health !== null) {
-  const address = { ...config.health, hostVariable: 'WORKER_HEALTH_HOST', portVariable: 'WORKER_HEALTH_PORT' };
-  await listen(health, address).catch(exitOnWrongConfiguration);
-}

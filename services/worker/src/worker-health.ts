@@ -9,13 +9,18 @@ export interface WorkerHealthOptions {
   modelsDir: string;
   log: Logger;
   metrics: Registry;
+  /** False while it still starts. */
+  takesJobs: () => boolean;
 }
 
 /** `/live`, `/ready` and `/metrics` of the worker, for whoever watches its process. It does not listen yet. */
 export async function buildWorkerHealth(options: WorkerHealthOptions): Promise<HttpApp> {
-  const { redis, dataDir, modelsDir, log, metrics } = options;
+  const { redis, dataDir, modelsDir, log, metrics, takesJobs } = options;
   const app = createHttpApp({ logger: log });
   const checks = {
+    worker: async () => {
+      if (!takesJobs()) throw new Error('it still starts');
+    },
     redis: async () => {
       // A ping would wait in the client until Redis is back, and each check would leave one more there.
       if (redis.status !== 'ready') throw new Error('not connected');

@@ -24,6 +24,7 @@ export function countMerges(metrics: Registry): (event: MergeEvent) => void {
     registers,
   });
   // Prometheus sees no increase in a series that begins with 1.
+  merges.inc({ outcome: 'succeeded', code: '' }, 0);
   for (const code of ['merge_crashed', 'internal_error', 'timeout', 'storage_full']) {
     merges.inc({ outcome: 'failed', code }, 0);
   }
@@ -39,6 +40,7 @@ export function countMerges(metrics: Registry): (event: MergeEvent) => void {
     labelNames: ['result'],
     registers,
   });
+  for (const result of ['hit', 'miss']) asked.inc({ result }, 0);
   const evicted = new Counter({
     name: 'lorasmith_merged_cache_evictions_total',
     help: 'Merged models that were removed to make room for others.',
@@ -106,6 +108,10 @@ export function countDownloads(metrics: Registry): (event: DownloadEvent) => voi
     help: 'Bytes of the downloads that were begun.',
     ...options,
   });
+  for (const weights of ['adapter', 'merged']) {
+    downloads.inc({ weights }, 0);
+    bytes.inc({ weights }, 0);
+  }
   return (event) => {
     downloads.inc({ weights: event.weights });
     bytes.inc({ weights: event.weights }, event.bytes);

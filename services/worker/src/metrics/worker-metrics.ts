@@ -7,7 +7,8 @@ const JOB_SECONDS = [10, 60, 300, 1_800, 7_200, 21_600, 86_400, 259_200];
 /** From a model of a few layers to billions of parameters on a CPU. */
 const STEP_SECONDS = [0.01, 0.05, 0.2, 0.5, 1, 2, 5, 15, 60, 300];
 
-/** What an alert may be about is there from the start: Prometheus sees no increase in a series that begins with 1. */
+/** These are there from the start: Prometheus sees no increase in a series that begins with 1. */
+const OUTCOMES = ['succeeded', 'cancelled', 'handed-back', 'lost'];
 const CRASH_CODES: readonly ErrorCode[] = ['trainer_crashed', 'trainer_hung', 'out_of_memory', 'internal_error'];
 
 const KNOWN_CODES: ReadonlySet<string> = new Set(ERROR_CODES);
@@ -41,6 +42,8 @@ export function createWorkerMetrics(metrics: Registry): WorkerMetrics {
     labelNames: ['outcome', 'code'],
     registers,
   });
+  for (const outcome of OUTCOMES) attempts.inc({ outcome, code: '' }, 0);
+  for (const outcome of [...OUTCOMES, 'failed', 'retry']) run.zero({ outcome });
   for (const outcome of ['failed', 'retry']) for (const code of CRASH_CODES) attempts.inc({ outcome, code }, 0);
   const running = new Gauge({ name: 'lorasmith_jobs_running', help: 'Jobs that this worker has now.', registers });
   const step = new Histogram({
