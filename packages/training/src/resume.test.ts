@@ -280,7 +280,7 @@ describe('a checkpoint', () => {
   test('is published as the adapter that training to its step makes, without the data', async () => {
     const checkpointFolder = newFolder();
     await attempt(spec, { checkpointFolder, stop: { reason: 'cancel', at: 6 } });
-    const [{ step }] = (await listCheckpoints(checkpointFolder)) as [{ step: number }];
+    const { step } = (await listCheckpoints(checkpointFolder))[0]!;
     const { outcome, outputFolder } = await publish(checkpointFolder, step);
     const until = { ...spec, training: { ...spec.training, max_steps: step, lr_scheduler: 'constant' as const } };
     expect(outcome.result).toMatchObject({ steps: step, adapter_step: step });

@@ -51,8 +51,10 @@ test('it has every call, each with an id of its own and its errors', () => {
     'GET /datasets/{id}',
     'GET /jobs',
     'GET /jobs/{id}',
+    'GET /jobs/{id}/checkpoints',
     'GET /jobs/{id}/events',
     'GET /live',
+    'GET /metrics',
     'GET /models',
     'GET /models/{name}',
     'GET /ready',
@@ -60,6 +62,8 @@ test('it has every call, each with an id of its own and its errors', () => {
     'POST /datasets',
     'POST /jobs',
     'POST /jobs/{id}/cancel',
+    'POST /jobs/{id}/checkpoints/{step}/publish',
+    'POST /jobs/{id}/resume',
   ]);
   const ids = operations.map(({ operation }) => operation.operationId);
   expect(new Set(ids).size).toBe(ids.length);
