@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
+import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Strike, startStand } from './stand/fault-stand.js';
 import { limitMemory } from './stand/memory-limit.js';
 import { letGoOn } from './stand/processes.js';
@@ -44,14 +45,11 @@ describe('a signal in the midst of training', () => {
   });
 });
 
-test('memory that runs out', async () => {
-  const { struck } = await stand.plan({
-    ...trainer,
-    call: 'open',
-    when: 'after',
-    path: 'model\\.safetensors$',
-    signal: 'SIGSTOP',
-  });
+test('memory that runs out: there is none for the engine', async () => {
+  // Not the trainer that is kept from the job before.
+  for (const { pid } of await stand.processes(trainer.program)) process.kill(pid, 'SIGKILL');
+  await eventually('no trainer is left', async () => (await stand.processes(trainer.program)).length === 0);
+  const { struck } = await stand.plan({ ...trainer, call: 'start', when: 'after', path: '.', signal: 'SIGSTOP' });
   const accepted = await submit(stand, 'short');
   await struck();
   const { pid } = await stand.trainer();

@@ -6,7 +6,7 @@ import type { JobAttempt, JobStore } from '@lorasmith/job-store';
 import type { CheckpointMirror } from './checkpoint-mirror.js';
 
 const JOB_ID = /^job_[0-9a-z]+$/;
-const ATTEMPT = /^attempt-\d+$/;
+const ATTEMPT = /^attempt-(\d+)$/;
 
 /** What a job keeps on disk: `jobs/<job>/checkpoints`, and while it is not done one output folder per attempt. */
 export interface JobFolders {
@@ -19,7 +19,7 @@ export interface JobFolders {
    * Nothing where hosts share nothing.
    */
   storeCheckpoints(attempt: JobAttempt): Promise<void>;
-  /** Removes what only the attempt needed. */
+  /** Removes what only the attempt needed, and those before it whose worker died. */
   removeAttempt(attempt: JobAttempt): Promise<void>;
   /** Removes all of the job, its checkpoints too, on every host's store. */
   removeJob(id: JobId): Promise<void>;
@@ -73,9 +73,11 @@ export function createJobFolders({ dataDir, mirror = null, keptMs }: JobFoldersO
     return folder;
   };
   /** Of attempts whose worker died, too. */
-  const removeAttempts = async (id: JobId): Promise<void> => {
+  const removeAttempts = async (id: JobId, upTo = Number.POSITIVE_INFINITY): Promise<void> => {
     for (const name of await readdir(folderOf(id)).catch(emptyWhereAbsent)) {
-      if (ATTEMPT.test(name)) await rm(path.join(folderOf(id), name), { recursive: true, force: true });
+      const number = ATTEMPT.exec(name)?.[1];
+      if (number !== undefined && Number(number) <= upTo)
+        await rm(path.join(folderOf(id), name), { recursive: true, force: true });
     }
   };
 
@@ -89,7 +91,7 @@ export function createJobFolders({ dataDir, mirror = null, keptMs }: JobFoldersO
     },
     checkpointsOf: bringCheckpoints,
     storeCheckpoints: ({ job }) => storeNow(job.id),
-    removeAttempt: (attempt) => rm(outputOf(attempt), { recursive: true, force: true }),
+    removeAttempt: ({ job, number }) => removeAttempts(job.id, number),
     removeJob,
     async sweep(store) {
       await mkdir(root, { recursive: true });

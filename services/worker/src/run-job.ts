@@ -92,7 +92,10 @@ async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJob
   const { sources } = deps;
   const adapter = adapterIdOf(attempt.job.id);
   // The attempt before died after it had published and before it could say so.
-  if (await sources.adapters.has(adapter)) return await succeed(deps, attempt);
+  if (await sources.adapters.has(adapter)) {
+    await sources.folders.removeAttempt(attempt);
+    return await succeed(deps, attempt);
+  }
   const { span } = deps.tracing;
   let release = () => {};
   try {

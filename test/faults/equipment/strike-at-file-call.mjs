@@ -94,4 +94,6 @@ if (planFile !== undefined && isMainThread) {
     },
   });
   syncBuiltinESMExports();
+  // Before the program itself has begun.
+  pass('after', 'start', program);
 }

@@ -36,7 +36,8 @@ export interface Strike {
     | 'merging/merge-child-main.js'
     | 'registry/dist/main.js'
     | 'api/dist/main.js';
-  call: 'open' | 'write' | 'sync' | 'rename';
+  /** `start`: before the program itself has begun. */
+  call: 'open' | 'write' | 'sync' | 'rename' | 'start';
   when: 'before' | 'after';
   /** A regular expression of the file's path; of a rename, the new one. */
   path: string;

@@ -10,7 +10,8 @@ export interface TrainerExit {
   lines: string[];
 }
 
-const OUT_OF_MEMORY = /heap out of memory|std::bad_alloc|Cannot allocate memory|OOM when allocating/i;
+const OUT_OF_MEMORY =
+  /heap out of memory|std::bad_alloc|Cannot allocate memory|failed to map segment|OOM when allocating/i;
 
 /** What to tell the user about a trainer that crashed. */
 export function exitFailure({ code, signal, error, lines }: TrainerExit): JobFailure {
