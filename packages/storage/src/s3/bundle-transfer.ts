@@ -5,11 +5,12 @@ import { Readable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
 import type { Staging } from '../bundle-store.js';
 import { type Digest, DigestStream } from '../digest-stream.js';
+import { mapSome } from '../map-some.js';
 import type { BundleKeys, BundleRecord } from './bundle-record.js';
 import type { S3Objects } from './s3-objects.js';
 
 /** Files of one bundle on their way at once. */
-const FILES_AT_ONCE = 3;
+export const FILES_AT_ONCE = 3;
 const READ_BYTES = 2 ** 20;
 /** Of a file whose connection is lost while it is read. */
 const MAX_TRIES = 3;
@@ -20,7 +21,7 @@ export async function uploadFiles(
   keys: BundleKeys,
   { folder, names, id, upload }: { folder: string; names: readonly string[]; id: string; upload: string },
 ): Promise<BundleRecord['files']> {
-  return await mapSome(names, async (name) => {
+  return await mapSome(names, FILES_AT_ONCE, async (name) => {
     const file = path.join(folder, name);
     const { size } = await stat(file);
     const digesting = new DigestStream();
@@ -48,7 +49,7 @@ export async function downloadFiles(
   record: BundleRecord,
   staging: Staging,
 ): Promise<void> {
-  await mapSome(record.files, async ({ name, bytes, sha256 }) => {
+  await mapSome(record.files, FILES_AT_ONCE, async ({ name, bytes, sha256 }) => {
     const key = keys.file(record.id, record.upload, name);
     const found = await fetchFile(objects, { key, name, bytes }, staging);
     if (found.sha256 !== sha256) throw notWhatWasStored(key);
@@ -78,28 +79,4 @@ async function fetchFile(
 function notWhatWasStored(key: string, cause?: unknown): ProductError {
   const message = `The file ${key} in the store is not the one that was put there.`;
   return new ProductError('internal_error', message, { cause });
-}
-
-/** Like `Promise.all` over a map, with a few at a time; the first error ends the rest before they begin. */
-export async function mapSome<Item, Result>(
-  items: readonly Item[],
-  map: (item: Item) => Promise<Result>,
-): Promise<Result[]> {
-  const results: Result[] = [];
-  let next = 0;
-  let failed = false;
-  const work = async () => {
-    while (next < items.length && !failed) {
-      const index = next++;
-      try {
-        results[index] = await map(items[index]!);
-      } catch (error) {
-        failed = true;
-        throw error;
-      }
-    }
-  };
-  const outcomes = await Promise.allSettled(Array.from({ length: FILES_AT_ONCE }, work));
-  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
-  return results;
 }

@@ -1,6 +1,6 @@
 import { DATASET_FILES, Dataset, datasetIdOf, type Owner, type Paged, ProductError } from '@lorasmith/contracts';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
-import type { BundleStore, Digest, HeldBundle } from '@lorasmith/storage';
+import { type BundleStore, type Digest, type HeldBundle, mapSome } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
 import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
 import type { UploadSource } from './upload-source.js';
@@ -26,12 +26,18 @@ export interface DatasetCatalog {
   hold(id: string): Promise<HeldBundle>;
 }
 
+/** Records being read; each is a request where the store is on other hosts. */
+const RECORDS_AT_ONCE = 32;
+
 export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits): DatasetCatalog {
   // Records never change; which datasets exist is asked of the store every time.
   const records = new Map<string, Dataset>();
 
   const get = async (id: string): Promise<Dataset> => {
     if (!(await store.has(id))) throw datasetNotFound(id);
+    return await recordOf(id);
+  };
+  const recordOf = async (id: string): Promise<Dataset> => {
     const known = records.get(id);
     if (known !== undefined) return known;
     const record = await readRecord(store, id);
@@ -55,7 +61,7 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
 
   /** One that is damaged is left out. */
   const everyRecord = async (): Promise<Dataset[]> => {
-    const found = await Promise.all((await store.list()).map((id) => get(id).catch(() => null)));
+    const found = await mapSome(await store.list(), RECORDS_AT_ONCE, (id) => recordOf(id).catch(() => null));
     return found.filter((record) => record !== null);
   };
 

@@ -10,7 +10,7 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
-import { type BundleStore, type Digest, digestFile, type HeldBundle } from '@lorasmith/storage';
+import { type BundleStore, type Digest, digestFile, type HeldBundle, mapSome } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
 
 export interface AdapterLibraryDependencies {
@@ -28,6 +28,8 @@ export interface CheckedAdapter {
   files: AdapterFile[];
 }
 
+/** Manifests being read; each is a request where the store is on other hosts. */
+const MANIFESTS_AT_ONCE = 32;
 /** Checked adapters remembered; one more is checked again when its turn comes. */
 const MAX_REMEMBERED = 1_000;
 
@@ -141,15 +143,15 @@ export class AdapterLibrary {
   async #summarise(): Promise<Adapter[]> {
     const ids = new Set((await this.#store.list()).filter((id) => idSchema.Check(id)));
     for (const id of this.#summaries.keys()) if (!ids.has(id)) this.#forget(id);
-    for (const id of ids) {
-      if (this.#summaries.has(id)) continue;
+    const unknown = [...ids].filter((id) => !this.#summaries.has(id));
+    await mapSome(unknown, MANIFESTS_AT_ONCE, async (id) => {
       try {
         this.#summaries.set(id, summaryOf(await this.#readManifest(id)));
       } catch (error) {
         if (!this.#reported.has(id)) this.#onBroken(id, error);
         this.#reported.add(id);
       }
-    }
+    });
     return [...this.#summaries.values()].sort(
       (a, b) => b.created_at.localeCompare(a.created_at) || b.id.localeCompare(a.id),
     );
