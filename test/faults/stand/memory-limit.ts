@@ -2,6 +2,14 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 
+/** Whether this system has the program that sets a limit of another process. */
+export async function canLimitMemory(): Promise<boolean> {
+  return await promisify(execFile)('prlimit', ['--version']).then(
+    () => true,
+    () => false,
+  );
+}
+
 /** The process gets no more memory than it has: its next large allocation fails. */
 export async function limitMemory(pid: number): Promise<void> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
