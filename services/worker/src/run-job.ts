@@ -10,11 +10,11 @@ import type { WorkerMetrics } from './metrics/worker-metrics.js';
 import { preparePublishing } from './prepare-publishing.js';
 import { type Prepared, prepareTraining, type TrainingSources } from './prepare-training.js';
 import { adapterIdOf, publishAdapter } from './publish-adapter.js';
+import { openStopSignal, type StopSignal, unlessStopped } from './stop-signal.js';
 import type { StopReason, TrainerOrder, TrainingOutcome } from './trainer/messages.js';
 import { isRetryable } from './trainer/trainer-failure.js';
 import type { TrainerPool } from './trainer/trainer-pool.js';
 import type { TrainingResult } from './trainer/trainer-process.js';
-import { watchAttempt } from './watch-attempt.js';
 
 export interface RunJobDeps {
   store: Pick<JobStore, 'attempts' | 'getJob'>;
@@ -97,24 +97,37 @@ async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJob
     return await succeed(deps, attempt);
   }
   const { span } = deps.tracing;
+  const onError = (error: unknown) => deps.log.warn({ err: error }, 'the record of a running job was not reached');
+  const { watchIntervalMs, jobTimeoutMs } = deps;
+  const { attempts } = deps.store;
+  const stopping = openStopSignal({
+    attempts,
+    attempt,
+    signal: options.signal,
+    watchIntervalMs,
+    jobTimeoutMs,
+    onError,
+  });
   let release = () => {};
   try {
     const { checkpoint } = attempt.job;
-    const prepared = await span(
+    const preparing = span(
       'prepare job',
       {},
       (): Promise<Prepared<TrainerOrder>> =>
         checkpoint === null ? prepareTraining(sources, attempt) : preparePublishing(sources, attempt, checkpoint),
     );
+    // A base model may have to come from far: nobody waits for it who wants the job to stop.
+    const prepared = await unlessStopped(preparing, stopping.signal, (late) => late.release());
+    if (prepared === null) return await afterStop(deps, attempt, stopping.signal.reason, options);
     release = prepared.release;
     const { order } = prepared;
-    const result = await span('train adapter', {}, () => trainWatched(deps, attempt, order, options.signal));
+    const result = await span('train adapter', {}, () => trainRecorded(deps, attempt, order, stopping));
     switch (result.type) {
       case 'finished':
-        return await span('publish adapter', {}, () => publish(deps, attempt, order, result.outcome));
+        return await span('publish adapter', {}, () => publish(deps, attempt, order, result.outcome, options));
       case 'stopped':
-        if (result.reason === 'time-limit') return await afterFailure(deps, attempt, timedOut(deps), options);
-        return await afterStop(deps, attempt, result.reason);
+        return await afterStop(deps, attempt, result.reason, options);
       case 'failed':
         return await afterFailure(deps, attempt, result.failure, options);
     }
@@ -123,27 +136,27 @@ async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJob
     if (!(known instanceof ProductError)) deps.log.error({ err: error }, 'job went wrong outside its training');
     return await afterFailure(deps, attempt, failureOf(known), options);
   } finally {
+    stopping.end();
     release();
     await sources.folders.removeAttempt(attempt);
   }
 }
 
-/** Trains with events going out, and with an eye on cancel and loss. */
-async function trainWatched(
+/** Trains with events going out. */
+async function trainRecorded(
   deps: RunJobDeps,
   attempt: JobAttempt,
   order: TrainerOrder,
-  signal: AbortSignal,
+  { signal, stop, end }: StopSignal,
 ): Promise<TrainingResult> {
   const { attempts } = deps.store;
-  const stopping = new AbortController();
   const listKept = async () =>
     'checkpointFolder' in order.paths ? await keptCheckpoints(attempt.job.id, order.paths.checkpointFolder) : undefined;
   const onError = (error: unknown) => deps.log.warn({ err: error }, 'the record of a running job was not reached');
   const recorder = createEventRecorder({
     write: async (event) => {
       const kept = isAboutCheckpoints(event) ? await listKept() : undefined;
-      if ((await attempts.record(attempt, event, kept)) === 'stale') stopping.abort('lost-lock' satisfies StopReason);
+      if ((await attempts.record(attempt, event, kept)) === 'stale') stop('lost-lock');
     },
     onError,
   });
@@ -153,17 +166,9 @@ async function trainWatched(
       deps.log.warn({ err: error }, 'a checkpoint could not be stored for other hosts; the next one is tried');
     });
   };
-  const endWatch = watchAttempt({
-    attempts,
-    attempt,
-    intervalMs: deps.watchIntervalMs,
-    onStop: (reason) => stopping.abort(reason),
-    onError,
-  });
-  const outOfTime = setTimeout(() => stopping.abort('time-limit' satisfies StopReason), deps.jobTimeoutMs);
   try {
     return await deps.pool.train(order, {
-      signal: AbortSignal.any([signal, stopping.signal]),
+      signal,
       onEvent: (event) => {
         deps.metrics.happened(event);
         recorder.add(event);
@@ -171,8 +176,7 @@ async function trainWatched(
       },
     });
   } finally {
-    clearTimeout(outOfTime);
-    endWatch();
+    end();
     // Whoever gets the job next may be on another host.
     await stored;
     await recorder.flush();
@@ -192,6 +196,7 @@ async function publish(
   attempt: JobAttempt,
   order: TrainerOrder,
   outcome: TrainingOutcome,
+  options: RunJobOptions,
 ): Promise<JobRun> {
   const published = await publishAdapter({
     adapters: deps.sources.adapters,
@@ -205,7 +210,7 @@ async function publish(
     if (run.outcome === 'lost') await withdrawAdapter(deps, attempt.job.id);
     return run;
   }
-  return await afterStop(deps, attempt, published === 'cancel-requested' ? 'cancel' : 'lost-lock');
+  return await afterStop(deps, attempt, published === 'cancel-requested' ? 'cancel' : 'lost-lock', options);
 }
 
 async function succeed(deps: RunJobDeps, attempt: JobAttempt, step?: number): Promise<JobRun> {
@@ -216,9 +221,15 @@ async function succeed(deps: RunJobDeps, attempt: JobAttempt, step?: number): Pr
   return { outcome: 'ended', status: 'succeeded' };
 }
 
-async function afterStop(deps: RunJobDeps, attempt: JobAttempt, reason: StopReason): Promise<JobRun> {
+async function afterStop(
+  deps: RunJobDeps,
+  attempt: JobAttempt,
+  reason: StopReason,
+  options: RunJobOptions,
+): Promise<JobRun> {
   const { attempts } = deps.store;
   if (reason === 'lost-lock') return { outcome: 'lost' };
+  if (reason === 'time-limit') return await afterFailure(deps, attempt, timedOut(deps), options);
   if (reason !== 'cancel') {
     const released = await attempts.release(attempt);
     if (released === 'done') return { outcome: 'handed-back' };
@@ -238,10 +249,10 @@ async function afterFailure(
   deps: RunJobDeps,
   attempt: JobAttempt,
   failure: JobFailure,
-  { lastAttempt }: RunJobOptions,
+  options: RunJobOptions,
 ): Promise<JobRun> {
-  if (isRetryable(failure) && !lastAttempt) {
-    const handed = await afterStop(deps, attempt, 'shutdown');
+  if (isRetryable(failure) && !options.lastAttempt) {
+    const handed = await afterStop(deps, attempt, 'shutdown', options);
     return handed.outcome === 'handed-back' ? { outcome: 'retry', failure } : handed;
   }
   const failed = await deps.store.attempts.fail(attempt, failure);
