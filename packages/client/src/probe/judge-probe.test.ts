@@ -75,6 +75,20 @@ describe('with log-probabilities', () => {
     expect(judgeProbe(alike, answersOf('adapter', { noise: 0.05 })).verdict).toBe('undecided');
   });
 
+  it('holds a token that is not in the list of the probe against neither, where it is less likely than those', () => {
+    const others = ['I', 'The', 'It', 'You'].map((text, i) => {
+      return { id: 40 + i, text, base_logprob: -1 - i, adapter_logprob: -9 - i };
+    });
+    const [first] = CASES;
+    const long = [{ ...first!, next_tokens: [...first!.next_tokens, ...others] }];
+    const tokens = long[0]!.next_tokens
+      .map(({ id, text, base_logprob }) => ({ id, text, logprob: base_logprob }))
+      .sort((one, other) => other.logprob - one.logprob)
+      .slice(0, 4);
+    const answer = { text: tokens[0]!.text, tokens: [...tokens, { id: 99, text: 'So', logprob: -3.2 }] };
+    expect(judgeProbe(long, [answer]).base_distance).toBeLessThan(0.2);
+  });
+
   it('holds it against a model that likely tokens are missing from its list', () => {
     const short = answersOf('base').map(({ text, tokens }) => ({ text, tokens: tokens!.slice(0, 1) }));
     const { verdict, adapter_distance } = judgeProbe(CASES, short);

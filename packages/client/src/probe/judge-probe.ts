@@ -30,6 +30,8 @@ export interface ProbeJudgement {
 export const DEFAULT_TOLERANCE = 0.5;
 /** What fits both is what it is nearer to by this factor. */
 const CLEARLY_NEARER = 2;
+/** Tokens that a probe keeps of base and of adapter each. */
+const TOP_TOKENS = 5;
 /** Where the first token leads the other by less, rounding may exchange them. */
 const CLEAR_LEAD = 0.3;
 
@@ -77,7 +79,8 @@ function nearest(adapter: number, base: number, tolerance: number): ProbeVerdict
 /** One for each token that is expected or told. Of a token that one side leaves out, only that it is less likely than the side's last is known. */
 function differences({ next_tokens: expected }: ProbeCase, told: readonly NextToken[], of: LogprobOf): number[] {
   const leastTold = Math.min(...told.map(({ logprob }) => logprob));
-  const leastExpected = Math.min(...expected.map(of));
+  // The list has the first of base and of adapter; below the last of its own, it knows a model's tokens by chance.
+  const leastExpected = expected.map(of).sort((one, other) => other - one)[Math.min(TOP_TOKENS, expected.length) - 1]!;
   const found = new Set<NextToken>();
   const own = expected.map((token) => {
     const match = matchOf(token, told);

@@ -25,14 +25,14 @@ export function layerBound(dtype: FloatDType, inFeatures: number, size: number):
 
 /**
  * How far the log-probabilities of two computations of the same numbers may be apart, as a root mean square, when each
- * intermediate result was rounded in another way: as for a layer, with the roundings of all layers. The four times leave
- * room for models that enlarge errors on the way.
+ * intermediate result was rounded in another way: as for a layer, with the roundings of all layers. Twice, as it is the
+ * mean of many numbers that is compared: that leaves room for models that enlarge errors on the way.
  *
  * @param dtypes - Of computing and of the weights.
  * @param size - Of the logits: the spread of the base's, and how far the adapter moves them.
  */
 export function roundingBound(architecture: Architecture, dtypes: readonly DType[], size: number): number {
-  return 4 * computingRounding(dtypes, widestInput(architecture)) * Math.sqrt(roundings(architecture)) * size;
+  return 2 * computingRounding(dtypes, widestInput(architecture)) * Math.sqrt(roundings(architecture)) * size;
 }
 
 /**
