@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, test } from 'vitest';
-import { countsLine, readTestCounts } from '../../scripts/test-run/test-counts.mjs';
+import { countsLine, readTestCounts, sumOfCounts } from '../../scripts/test-run/test-counts.mjs';
 
 test('a test file that could not be loaded counts as failed', async () => {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-counts-'));
@@ -20,4 +20,12 @@ test('a test file that could not be loaded counts as failed', async () => {
 
 test('nothing skipped is not mentioned', () => {
   expect(countsLine({ passed: 12, failed: 0, skipped: 0 })).toBe('12 passed, 0 failed');
+});
+
+test('two runs are counted as one', () => {
+  const counts = [
+    { passed: 12, failed: 0, skipped: 1 },
+    { passed: 3, failed: 2, skipped: 0 },
+  ];
+  expect(countsLine(sumOfCounts(counts))).toBe('15 passed, 2 failed, 1 skipped');
 });
