@@ -154,3 +154,27 @@ test.skipIf(!hasCompose).each([[[]], [CPU], [MONITORING], [[...CPU, ...MONITORIN
   },
   120_000,
 );
+
+test.skipIf(!hasCompose)(
+  'with S3 every service has a volume of its own, and no folder of base models',
+  () => {
+    const files = ['docker-compose.yml', 'docker/compose.s3.yml', 'docker/compose.cpu.yml'];
+    const args = ['compose', ...files.flatMap((file) => ['-f', file]), 'config', '--format', 'json'];
+    const config = (environment: NodeJS.ProcessEnv) =>
+      spawnSync('docker', args, { cwd: ROOT, encoding: 'utf8', env: { ...process.env, ...environment } });
+    const { stdout, stderr } = config({ S3_BUCKET: 'a-bucket', COMPOSE_PROFILES: 'gpus-8' });
+    expect(stderr).toBe('');
+    const all: Record<string, { volumes: { source: string; target: string }[]; environment: object }> =
+      JSON.parse(stdout).services;
+    const { redis: _, ...ours } = all;
+    expect(Object.keys(ours)).toHaveLength(10);
+    for (const [name, { volumes, environment, ...service }] of Object.entries(ours)) {
+      expect(volumes).toMatchObject([{ source: name, target: '/data' }]);
+      expect(volumes).toHaveLength(1);
+      expect(environment).toMatchObject({ STORE: 's3', S3_BUCKET: 'a-bucket' });
+      expect(service).toMatchObject({ networks: { outside: null } });
+    }
+    expect(config({ S3_BUCKET: '' }).stderr).toContain('S3_BUCKET');
+  },
+  120_000,
+);

@@ -84,7 +84,21 @@ async function takeJob(options: { url: string; prefix: string; ca?: string; clus
   await store.reconcile();
 }
 
-const USERS = [...['--user', 'lorasmith', 'on', `>${PASSWORD}`, '~*', '&*', '+@all'], ...['--user', 'default', 'off']];
+const USERS = [
+  ...[
+    '--user',
+    'lorasmith',
+    'on',
+    `>${PASSWORD}`,
+    '~test-*',
+    '&test-*',
+    '+@all',
+    '-@dangerous',
+    '+info',
+    '+config|get',
+  ],
+  ...['--user', 'default', 'off'],
+];
 
 /** A Redis that takes encrypted connections only; where the server was built without TLS, something in front of it does. */
 async function startEncryptedRedis(): Promise<{ host: string; prefix: string }> {
