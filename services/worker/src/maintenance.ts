@@ -50,8 +50,11 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
   const running = [
     repeat('queue mended', reconcileEveryMs, async () => {
       const mended = await store.reconcile();
-      // The workers that had those jobs are gone, and left what they were writing.
-      if (mended.ended.length > 0) await folders.sweep(store);
+      // The workers that had those jobs are gone, and left what they were writing or had just published.
+      if (mended.ended.length > 0) {
+        await folders.sweep(store);
+        await removeLateAdapters({ store, adapters });
+      }
       return mended;
     }),
     repeat('leftovers removed', SWEEP_EVERY_MS, async () => ({
