@@ -1,9 +1,10 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, rm, stat, truncate, utimes } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type ExampleId, type ExampleStore, type OpenExamples, openExampleStore } from './example-store.js';
 import type { ExampleNotes } from './example-summary.js';
@@ -135,6 +136,16 @@ test('a maker that is killed leaves nothing to read, and what it leaves is swept
   for (const name of ['', 'words.bin', 'index.bin']) await utimes(join(staging, left[0]!, name), then, then);
   await made(idOf('ds_2'));
   expect(await readdir(staging)).toEqual([]);
+});
+
+test('where there is no room it is storage_full, and nothing is left', { timeout: 60_000 }, async () => {
+  const program = fileURLToPath(new URL('../../test/fixtures/endless-maker.mjs', import.meta.url));
+  // No file may grow beyond half a megabyte; with its signal ignored, a write says so as on a full disk.
+  const limited = 'trap "" XFSZ; ulimit -f 512; exec "$0" "$@"';
+  const { stdout } = await promisify(execFile)('bash', ['-c', limited, process.execPath, program, dataDir]);
+  expect(stdout).toBe('storage_full');
+  expect(await kept()).toEqual([]);
+  expect(await readdir(join(dataDir, '.staging'))).toEqual([]);
 });
 
 describe('the bound in bytes', () => {
