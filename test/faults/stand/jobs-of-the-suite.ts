@@ -10,7 +10,7 @@ export const DATASET_TEXT = `${ROWS.map((row) => JSON.stringify(row)).join('\n')
 
 const TRAINING = {
   short: { max_steps: 12, checkpoint_every_steps: 3 },
-  long: { max_steps: 300, checkpoint_every_steps: 10 },
+  long: { max_steps: 200, checkpoint_every_steps: 10 },
 } as const satisfies Record<JobKind, JobRequest['training']>;
 
 /** The same every time, so that every run of it, disturbed or not, must come to the same bytes. */
