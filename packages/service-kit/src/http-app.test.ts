@@ -177,6 +177,18 @@ test('bytes that are no HTTP get an answer that says so', async () => {
   expect(Value.Check(ErrorBody, JSON.parse(answer.split('\r\n\r\n')[1]!))).toBe(true);
 });
 
+test('closing does not wait for connections that have sent nothing', async () => {
+  const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }));
+  const socket = connect({ host: '127.0.0.1', port: Number(url.port) });
+  await once(socket, 'connect');
+  const ended = once(socket, 'close');
+  const began = performance.now();
+  await app.close();
+  await ended;
+  // Node would wait for a minute.
+  expect(performance.now() - began).toBeLessThan(20_000);
+});
+
 test('closing waits for the requests under way and not for their connections', async () => {
   const { promise: mayAnswer, resolve: answerNow } = promiseWithResolvers();
   const { promise: hasArrived, resolve: arrive } = promiseWithResolvers();

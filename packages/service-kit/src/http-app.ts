@@ -14,6 +14,7 @@ import {
 import { errorBody, productErrorOf } from './error-answer.js';
 import { createRequestValidator } from './request-validation.js';
 import { RouteMethods } from './route-methods.js';
+import { trackUnusedConnections } from './unused-connections.js';
 
 /** A Fastify application whose handlers are typed by the schemas of their routes. */
 export type HttpApp = FastifyInstance<
@@ -95,8 +96,10 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
   });
   app.addHook('preParsing', async ({ headers }) => refuseEncodedJson(headers));
   let isClosing = false;
+  const closeUnused = trackUnusedConnections(app.server);
   app.addHook('preClose', async () => {
     isClosing = true;
+    closeUnused();
   });
   app.addHook('onResponse', async (request, reply) => {
     // A closing server closes the connections that are idle then. One that was busy would be waited for until its

@@ -1,0 +1,31 @@
+import type { Server } from 'node:http';
+import type { Socket } from 'node:net';
+
+/** A request that is on its way as the server begins to close still gets its answer. */
+const GRACE_MS = 500;
+
+/**
+ * Connections that have never sent a request. Node does not count them as idle, so a closing server would wait for them
+ * until the time for a request's headers is over; clients open such ones ahead of use.
+ *
+ * @returns closes them, now and as long as the server is closing
+ */
+export function trackUnusedConnections(server: Server): () => void {
+  const unused = new Set<Socket>();
+  let closing = false;
+  const closeSoon = () => {
+    setTimeout(() => {
+      for (const socket of unused) socket.destroy();
+    }, GRACE_MS).unref();
+  };
+  server.on('connection', (socket: Socket) => {
+    unused.add(socket);
+    socket.once('close', () => unused.delete(socket));
+    if (closing) closeSoon();
+  });
+  server.on('request', ({ socket }) => unused.delete(socket));
+  return () => {
+    closing = true;
+    closeSoon();
+  };
+}
