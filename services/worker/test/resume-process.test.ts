@@ -1,0 +1,257 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { access, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { AdapterManifest, Checkpoint, Dataset, Job, JobEvent } from '@lorasmith/contracts';
+import { createJobStore, type JobStore } from '@lorasmith/job-store';
+import { type BundleStore, openBundleStore } from '@lorasmith/storage';
+import { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import { aJobSpec, DATASET } from './a-job-spec.js';
+
+// The same job, interrupted in every way there is, by the compiled worker with the real trainer: the same adapter.
+
+const PROGRAM = fileURLToPath(new URL('../dist/main.js', import.meta.url));
+const ROWS = Array.from({ length: 16 }, (_, i) => `{"text":"the number ${i} follows the number ${i - 1}"}\n`).join('');
+/** Of a busy machine. */
+const PATIENCE_MS = 240_000;
+
+let server: RealRedis;
+let redis: Redis;
+let store: JobStore;
+let folder: string;
+let adapters: BundleStore;
+let worker: ChildProcess;
+let uninterrupted: Job;
+
+beforeAll(async () => {
+  await access(PROGRAM).catch(() => expect.fail('The worker is not compiled: run `pnpm build` first.'));
+  server = await startRealRedis();
+  redis = new Redis(server.url);
+  store = createJobStore({ redis, prefix: server.prefix });
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-resume-process-'));
+  await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
+  adapters = await openBundleStore({ root: path.join(folder, 'data'), kind: 'adapters' });
+  await putDataset();
+  worker = startWorkerProcess();
+  uninterrupted = await until(await send(), hasEnded);
+  expect(uninterrupted).toMatchObject({ status: 'succeeded', error: null });
+}, PATIENCE_MS);
+afterEach(async () => {
+  if (worker.exitCode !== null || worker.signalCode !== null) worker = startWorkerProcess();
+});
+afterAll(async () => {
+  await end('SIGKILL');
+  await rm(folder, { recursive: true, force: true });
+  await store.close();
+  await redis.quit();
+  await server.stop();
+});
+
+async function putDataset(): Promise<void> {
+  const record: Dataset = {
+    id: DATASET,
+    object: 'dataset',
+    owner: null,
+    sha256: createHash('sha256').update(ROWS).digest('hex'),
+    name: null,
+    format: 'text',
+    rows: 16,
+    bytes: Buffer.byteLength(ROWS),
+    features: null,
+    warnings: [],
+    created_at: new Date().toISOString(),
+  };
+  const datasets = await openBundleStore({ root: path.join(folder, 'data'), kind: 'datasets' });
+  const staging = await datasets.stage();
+  await staging.write('data.jsonl', [Buffer.from(ROWS)]);
+  await staging.write('dataset.json', [Buffer.from(JSON.stringify(record))]);
+  await datasets.publish(staging, DATASET);
+}
+
+function startWorkerProcess(): ChildProcess {
+  return fork(PROGRAM, [], {
+    execArgv: [],
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    env: {
+      ...process.env,
+      REDIS_URL: server.url,
+      REDIS_PREFIX: server.prefix,
+      DATA_DIR: path.join(folder, 'data'),
+      MODELS_DIR: path.join(folder, 'models'),
+      WORKER_NAME: 'one',
+      JOB_LOCK_MS: '2000',
+    },
+  });
+}
+
+async function end(signal: NodeJS.Signals): Promise<number | null> {
+  const exited = once(worker, 'exit');
+  worker.kill(signal);
+  return (await exited)[0];
+}
+
+/** Dropout, accumulation, LoRA+, a cosine, evaluations, and the best state published: all that a resume must keep. */
+async function send(): Promise<string> {
+  const { lora, training, ...spec } = aJobSpec('', { base_model: 'tiny-llama' });
+  const { job } = await store.createJob(
+    {
+      ...spec,
+      metadata: {},
+      validation: { split: 0.25 },
+      lora: { ...lora, dropout: 0.1, lora_plus_ratio: 4 },
+      training: {
+        ...training,
+        max_steps: 240,
+        max_seq_length: 64,
+        batch_size: 2,
+        gradient_accumulation_steps: 2,
+        learning_rate: 1e-3,
+        lr_scheduler: 'cosine',
+        eval_every_steps: 30,
+        publish: 'best',
+        checkpoint_every_steps: 25,
+      },
+    },
+    { requestHash: 'h' },
+  );
+  return job.id;
+}
+
+async function until(id: string, enough: (job: Job) => boolean): Promise<Job> {
+  const deadline = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const job = await store.getJob(id);
+    if (job !== null && enough(job)) return job;
+    if (job !== null && hasEnded(job)) throw new Error(`it has ended: ${JSON.stringify({ ...job, report: null })}`);
+    if (Date.now() > deadline) throw new Error(`it did not come so far: ${JSON.stringify(job)}`);
+    await sleep(20);
+  }
+}
+
+const hasEnded = ({ status }: Job) => ['succeeded', 'failed', 'cancelled'].includes(status);
+const isUnderWay = ({ status, progress }: Job) => status === 'running' && (progress?.step ?? 0) > 2;
+const eventsOf = async (id: string): Promise<JobEvent[]> => (await store.readEvents(id, { limit: 1000 })).data;
+const manifestOf = async (id: string) => (await adapters.readJson(id, 'manifest.json')) as AdapterManifest;
+
+async function weightsOf(adapter: string | null): Promise<string> {
+  const bytes = await readFile(path.join(folder, 'data/adapters', adapter ?? 'none', 'adapter_model.safetensors'));
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+async function trainerOf(pid: number | undefined): Promise<number> {
+  const tasks = await readdir(`/proc/${pid}/task`);
+  const lists = await Promise.all(tasks.map((task) => readFile(`/proc/${pid}/task/${task}/children`, 'utf8')));
+  const [trainer] = lists.flatMap((list) => list.split(' ').filter(Boolean).map(Number));
+  return trainer ?? 0;
+}
+
+async function isAsUninterrupted(job: Job): Promise<void> {
+  expect(job).toMatchObject({ status: 'succeeded', error: null });
+  expect(await weightsOf(job.adapter)).toBe(await weightsOf(uninterrupted.adapter));
+  const [mine, whole] = await Promise.all([job.adapter, uninterrupted.adapter].map((id) => manifestOf(id ?? '')));
+  for (const field of ['steps', 'adapter_step', 'tokens', 'evaluation_before', 'evaluation_after'] as const) {
+    expect(mine!.result![field], field).toEqual(whole!.result![field]);
+  }
+  expect(mine!.report!.precision.chosen).toBe(whole!.report!.precision.chosen);
+}
+
+/** No more steps are done twice than lie between two checkpoints. */
+async function goesOnFromCheckpoints(id: string): Promise<void> {
+  const events = await eventsOf(id);
+  const loaded = events.flatMap((event) => (event.type === 'checkpoint-loaded' ? [event.data.step] : []));
+  expect(loaded.length).toBeGreaterThan(0);
+  for (const event of events.keys()) {
+    const { type, data } = events[event]!;
+    if (type !== 'checkpoint-loaded') continue;
+    const before = events.slice(0, event).flatMap((one) => (one.type === 'step-finished' ? [one.data.step] : []));
+    expect(Math.max(0, ...before) - data.step).toBeLessThanOrEqual(25);
+  }
+}
+
+test(
+  'the trainer killed with SIGKILL',
+  async () => {
+    const id = await send();
+    await until(id, isUnderWay);
+    process.kill(await trainerOf(worker.pid), 'SIGKILL');
+    await isAsUninterrupted(await until(id, hasEnded));
+    // Where it was killed before the first checkpoint it began anew.
+    const saved = (await eventsOf(id)).findIndex(({ type }) => type === 'checkpoint-saved');
+    const again = (await eventsOf(id)).findLastIndex(({ type }) => type === 'job-started');
+    if (saved < again) await goesOnFromCheckpoints(id);
+  },
+  PATIENCE_MS,
+);
+
+test(
+  'the worker told to end, and another one started',
+  async () => {
+    const id = await send();
+    await until(id, isUnderWay);
+    expect(await end('SIGTERM')).toBe(0);
+    worker = startWorkerProcess();
+    await isAsUninterrupted(await until(id, hasEnded));
+    await goesOnFromCheckpoints(id);
+  },
+  PATIENCE_MS,
+);
+
+test(
+  'cancelled and resumed; meanwhile its last checkpoint is published, and later the best',
+  async () => {
+    const id = await send();
+    // At once: it takes the worker up to a second to hear of it.
+    await until(id, ({ progress }) => (progress?.step ?? 0) > 0);
+    await store.requestCancel(id);
+    await until(id, ({ status }) => status === 'cancelled');
+    const [last] = (await store.checkpoints(id)) as [Checkpoint];
+    expect(last).toMatchObject({ job: id, is_last: true });
+    const published = await until(await publish(id, last.step), hasEnded);
+    expect(published).toMatchObject({ status: 'succeeded', error: null });
+    const manifest = await manifestOf(published.adapter ?? '');
+    expect(manifest).toMatchObject({ id: published.adapter, job: id, checkpoint: { job: id, step: last.step } });
+    expect(manifest.result).toMatchObject({ steps: last.step, adapter_step: last.step });
+    expect(manifest.checks).toBeDefined();
+
+    await store.resumeJob(id);
+    const job = await until(id, ({ status }) => status === 'succeeded' || status === 'failed');
+    await isAsUninterrupted(job);
+    await goesOnFromCheckpoints(id);
+    const types = (await eventsOf(id)).map(({ type }) => type);
+    expect(types.indexOf('job-resumed')).toBe(types.indexOf('job-cancelled') + 1);
+    expect(types.at(-1)).toBe('adapter-published');
+
+    const best = (await store.checkpoints(id)).find((one) => one.is_best);
+    expect(best?.step).toBe((await manifestOf(job.adapter ?? '')).result?.adapter_step);
+    const again = await until(await publish(id, best?.step ?? -1), hasEnded);
+    expect(await weightsOf(again.adapter)).toBe(await weightsOf(job.adapter));
+    expect(await readdir(path.join(folder, 'data/jobs', id))).toEqual(['checkpoints']);
+  },
+  PATIENCE_MS,
+);
+
+test(
+  'a checkpoint that is gone by the time it is to be published fails the job that was to do so',
+  async () => {
+    const job = await until(await publish(uninterrupted.id, 7), hasEnded);
+    expect(job).toMatchObject({ status: 'failed', attempts: 1, error: { code: 'checkpoint_not_found' } });
+  },
+  PATIENCE_MS,
+);
+
+async function publish(trained: string, step: number): Promise<string> {
+  const { job: spec } = { job: await store.getJob(trained) };
+  const { base_model, dataset, validation, lora, training, name, metadata } = spec!;
+  const { job } = await store.createJob(
+    { base_model, dataset, validation, lora, training, name, metadata },
+    { requestHash: `${trained} ${step}`, checkpoint: { job: trained, step } },
+  );
+  return job.id;
+}
