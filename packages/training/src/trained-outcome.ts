@@ -7,9 +7,16 @@ import { writeCheckedAdapter } from './publishing/write-checked-adapter.js';
 
 /** What the manifest of the adapter says of its training. */
 export type TrainOutcome = {
-  [Field in 'base_model' | 'dataset' | 'report' | 'lora' | 'result' | 'versions' | 'probe' | 'checks']: NonNullable<
-    AdapterManifest[Field]
-  >;
+  [Field in
+    | 'base_model'
+    | 'dataset'
+    | 'report'
+    | 'lora'
+    | 'result'
+    | 'versions'
+    | 'probe'
+    | 'checks'
+    | 'files']: NonNullable<AdapterManifest[Field]>;
 };
 
 export interface TrainedOutcomeOptions {

@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import path from 'node:path';
-import { ADAPTER_FILES, type AdapterId, type AdapterManifest, type JobId } from '@lorasmith/contracts';
+import { ADAPTER_FILES, type AdapterId, type AdapterManifest, type JobId, ProductError } from '@lorasmith/contracts';
 import type { AttemptWrite, JobAttempt } from '@lorasmith/job-store';
 import type { BundleStore } from '@lorasmith/storage';
 import { specOf } from './job-spec.js';
@@ -27,7 +27,7 @@ export interface PublishAdapterOptions {
 /**
  * Publishes the PEFT files with their manifest, by one rename.
  * @returns what {@link PublishAdapterOptions.beginPublishing} said; after `done` the adapter is there
- * @throws ProductError `storage_full`
+ * @throws ProductError `storage_full`; `adapter_check_failed` when the files are not those that the trainer has checked
  */
 export async function publishAdapter(options: PublishAdapterOptions): Promise<AttemptWrite> {
   const { adapters, attempt, outcome, outputFolder } = options;
@@ -36,7 +36,9 @@ export async function publishAdapter(options: PublishAdapterOptions): Promise<At
   try {
     const files: AdapterManifest['files'] = [];
     for (const name of [ADAPTER_FILES.config, ADAPTER_FILES.weights]) {
-      files.push({ name, ...(await staging.write(name, createReadStream(path.join(outputFolder, name)))) });
+      const digest = await staging.write(name, createReadStream(path.join(outputFolder, name)));
+      checkDigest({ name, ...digest }, outcome.files);
+      files.push({ name, ...digest });
     }
     const manifest = manifestOf({ id, attempt, outcome, files });
     await staging.write(ADAPTER_FILES.manifest, [Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`)]);
@@ -47,6 +49,13 @@ export async function publishAdapter(options: PublishAdapterOptions): Promise<At
   } finally {
     await staging.discard();
   }
+}
+
+function checkDigest(file: AdapterManifest['files'][number], checked: TrainingOutcome['files']): void {
+  const expected = checked?.find(({ name }) => name === file.name);
+  if (expected === undefined || expected.sha256 === file.sha256) return;
+  const message = `${file.name} is not what the trainer wrote and checked: its sha256 is ${file.sha256}, that of the checked one ${expected.sha256}. The adapter was not published.`;
+  throw new ProductError('adapter_check_failed', message);
 }
 
 function manifestOf(parts: {

@@ -234,6 +234,24 @@ describe('a crash', () => {
   }, 40_000);
 });
 
+describe('an adapter that is not the trained one', () => {
+  test.each([
+    ['fail-check', 'Matrix A of q_proj is another.'],
+    ['spoil', 'adapter_model.safetensors is not what the trainer wrote and checked'],
+  ])('is not published, and its job fails at once (%s)', async (behaviour, message) => {
+    await work();
+    const id = await send(behaviour);
+    expect(await ended(id)).toMatchObject({
+      status: 'failed',
+      attempts: 1,
+      adapter: null,
+      error: { code: 'adapter_check_failed', message: expect.stringContaining(message) },
+    });
+    expect(await adapters.list()).toEqual([]);
+    await eventually(async () => expect(await readdir(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']));
+  });
+});
+
 describe('bad input', () => {
   test.each<[string, string, Partial<JobSpec>]>([
     ['refuse', 'non_finite_loss', {}],

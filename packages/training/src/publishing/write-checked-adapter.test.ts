@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AdapterChecks, AdapterProbe } from '@lorasmith/contracts';
@@ -106,6 +107,13 @@ describe.each(['float32', 'bfloat16'] as const)('a llama in %s', (dtype) => {
     expect(logits()).toEqual(before);
     expect((await readPeftFolder(outputFolder)).modules).toEqual(made.adapter.toPeft(null).modules);
     expect(written.lora.modules).toHaveLength(made.model.modules.length);
+    for (const { name, bytes, sha256 } of written.files) {
+      const content = await readFile(join(outputFolder, name));
+      expect({ bytes, sha256 }).toEqual({
+        bytes: content.length,
+        sha256: createHash('sha256').update(content).digest('hex'),
+      });
+    }
 
     const { checks, probe } = written;
     expect([...Value.Errors(AdapterChecks, checks), ...Value.Errors(AdapterProbe, probe)]).toEqual([]);

@@ -1,8 +1,10 @@
+import { join } from 'node:path';
 import type { AdapterChecks, AdapterManifest, AdapterProbe } from '@lorasmith/contracts';
-import { ProductError } from '@lorasmith/contracts';
+import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
 import { LoraAdapter, manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/lora';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { Classifier, Decoder } from '@lorasmith/models';
+import { digestFile } from '@lorasmith/storage';
 import { breathe } from '../breathe.js';
 import { checkDifference } from './check-failed.js';
 import { logSoftmax, type Matrix, rmsDifference, rmsSpread } from './log-probabilities.js';
@@ -29,6 +31,8 @@ export interface CheckedAdapter {
   lora: AdapterManifest['lora'];
   probe: AdapterProbe;
   checks: AdapterChecks;
+  /** What was checked: files with other digests are not it. */
+  files: AdapterManifest['files'];
 }
 
 /**
@@ -47,6 +51,7 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
   const { architecture, slots } = base;
   const trained = adapter.toPeft(model.name);
   const meant = await writePeftFolder(outputFolder, trained, model);
+  const files = await digests(outputFolder);
   const read = await readBack(outputFolder, trained, meant);
   const probe = await prepareProbe(base, model);
   await breathe(signal);
@@ -87,6 +92,7 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
   return {
     lora: manifestLora(trained, meant),
     probe: probe.record(alone, inMemory),
+    files,
     checks: {
       logprobs: inMemory.values.length,
       adapter_difference: adapterDifference,
@@ -97,6 +103,14 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
       merged_dtype: [...dtypes].sort().join(', '),
     },
   };
+}
+
+async function digests(folder: string): Promise<AdapterManifest['files']> {
+  const files: AdapterManifest['files'] = [];
+  for (const name of [ADAPTER_FILES.config, ADAPTER_FILES.weights]) {
+    files.push({ name, ...(await digestFile(join(folder, name))) });
+  }
+  return files;
 }
 
 function logitsWith(adapter: PeftAdapter, base: Decoder | Classifier, probe: ProbeRun): Matrix {

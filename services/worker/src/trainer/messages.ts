@@ -57,6 +57,8 @@ export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'lora' | 'ver
   dataset: NonNullable<AdapterManifest['dataset']>;
   report: Report;
   result: TrainingResult;
+  /** The files as the trainer has checked them. */
+  files?: AdapterManifest['files'];
 };
 
 /** From the worker to its trainer. `run` numbers the orders of one trainer, so that a late word about one is known. */
