@@ -42,6 +42,14 @@ describe('followJobEvents', () => {
     expect(server.requests[0]).toMatchObject({ url: `/jobs/${JOB}/events`, headers: { accept: 'text/event-stream' } });
   });
 
+  it('goes on past the end of a job that was resumed', async () => {
+    const server = await serve(
+      stream(cancelled('1-0') + event('2-0', 'job-resumed') + checkpoint('3-0') + cancelled('4-0'), 'end'),
+    );
+    expect(await follow(server.baseUrl)).toEqual(['1-0', '2-0', '3-0', '4-0']);
+    expect(server.requests).toHaveLength(1);
+  });
+
   it('begins after the event it is told', async () => {
     const server = await serve(stream(cancelled('9-0'), 'end'));
     expect(await follow(server.baseUrl, { after: '8-0' })).toEqual(['9-0']);

@@ -52,6 +52,34 @@ describe('lora', () => {
     }
   });
 
+  it('resumes a job, lists its checkpoints, and publishes one', async () => {
+    const resumed = await lora(['jobs', 'resume', 'job_1'], json(202, { id: 'job_1', status: 'queued' }));
+    expect([resumed.exitCode, resumed.output]).toEqual([EXIT.done, 'job_1  queued\n']);
+    expect(resumed.requests[0]).toMatchObject({ method: 'POST', url: '/jobs/job_1/resume', body: '' });
+
+    const checkpoint = {
+      step: 20,
+      epoch: 0.5,
+      train_loss: 1.25,
+      eval_loss: null,
+      is_best: false,
+      is_last: true,
+      bytes: 2_000,
+    };
+    const best = { ...checkpoint, step: 10, eval_loss: 1.5, is_best: true, is_last: false };
+    const listed = await lora(['jobs', 'checkpoints', 'job_1'], json(200, { data: [checkpoint, best] }));
+    expect(listed.requests[0]).toMatchObject({ method: 'GET', url: '/jobs/job_1/checkpoints' });
+    expect(listed.output).toMatch(/20 +0\.50 +1\.2500 +- +2\.0 kB +last/);
+    expect(listed.output).toMatch(/10 +0\.50 +1\.2500 +1\.5000 +2\.0 kB +best/);
+
+    const answer = json(202, { id: 'job_2', status: 'queued' });
+    const published = await lora(['jobs', 'publish', 'job_1', 'best', '--name', 'the one'], answer);
+    expect([published.exitCode, published.output]).toEqual([EXIT.done, 'job_2  queued\n']);
+    expect(published.requests[0]).toMatchObject({ method: 'POST', url: '/jobs/job_1/checkpoints/best/publish' });
+    expect(bodyOf(published.requests)).toEqual({ name: 'the one' });
+    expect((await lora(['jobs', 'publish', 'job_1', 'worst'], answer)).requests).toEqual([]);
+  });
+
   it('imports a folder of PEFT or a tar of it', async () => {
     const adapter = { id: 'ad_1', base_model: 'tiny' };
     for (const name of ['adapter_config.json', 'adapter_model.safetensors', 'README.md']) {
