@@ -11,7 +11,7 @@ export default defineConfig({
     // Much of each test is waiting for locks to run out and for processes to start.
     maxWorkers: 2,
     // A busy machine may be ten times slower; what waits says itself what it waited for.
-    testTimeout: 300_000,
-    hookTimeout: 300_000,
+    testTimeout: 900_000,
+    hookTimeout: 600_000,
   },
 });
