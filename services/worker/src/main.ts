@@ -63,7 +63,7 @@ let takesJobs = false;
 const health =
   config.health.port === 0
     ? null
-    : await buildWorkerHealth({ redis, dataDir, modelsDir, log: logger, metrics, takesJobs: () => takesJobs });
+    : await buildWorkerHealth({ redis, dataDir, modelsDir, stores, log: logger, metrics, takesJobs: () => takesJobs });
 if (health !== null) {
   const address = { ...config.health, hostVariable: 'WORKER_HEALTH_HOST', portVariable: 'WORKER_HEALTH_PORT' };
   await listen(health, address).catch(exitOnWrongConfiguration);

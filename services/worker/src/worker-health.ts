@@ -1,5 +1,6 @@
 import { access, constants } from 'node:fs/promises';
 import { createHttpApp, type HttpApp, healthRoutes, metricsRoute, type Registry } from '@lorasmith/service-kit';
+import type { Stores } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 
@@ -7,6 +8,7 @@ export interface WorkerHealthOptions {
   redis: Redis;
   dataDir: string;
   modelsDir: string;
+  stores: Pick<Stores, 'check'>;
   log: Logger;
   metrics: Registry;
   /** False while it still starts. */
@@ -15,7 +17,7 @@ export interface WorkerHealthOptions {
 
 /** `/live`, `/ready` and `/metrics` of the worker, for whoever watches its process. It does not listen yet. */
 export async function buildWorkerHealth(options: WorkerHealthOptions): Promise<HttpApp> {
-  const { redis, dataDir, modelsDir, log, metrics, takesJobs } = options;
+  const { redis, dataDir, modelsDir, stores, log, metrics, takesJobs } = options;
   const app = createHttpApp({ logger: log });
   const checks = {
     worker: async () => {
@@ -27,6 +29,7 @@ export async function buildWorkerHealth(options: WorkerHealthOptions): Promise<H
       await redis.ping();
     },
     data: () => access(dataDir, constants.W_OK),
+    store: () => stores.check(),
     models: () => access(modelsDir),
   };
   await app.register(healthRoutes, { checks });
