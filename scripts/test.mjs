@@ -1,6 +1,9 @@
 // npm test: set-up, then lint, type check and all tests. All of them run even if one fails, and the last line is the count.
-// With --faults the fault suite comes after them, and is in the count; continuous integration runs it so.
+// With --faults the fault suite comes after them, and is in the count; with --audit the dependencies are looked up among the
+// known vulnerable ones. Continuous integration runs it with both.
+import { cacheDir } from './setup/locations.mjs';
 import { runAsCommand, setUp } from './setup.mjs';
+import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mjs';
 import { runProgram } from './test-run/run-program.mjs';
 import { runVitest } from './test-run/run-vitest.mjs';
 import { countsLine, sumOfCounts } from './test-run/test-counts.mjs';
@@ -21,12 +24,18 @@ await runAsCommand(async () => {
   const { modelsDir } = await setUp();
   const env = { TF_CPP_MIN_LOG_LEVEL: '2', ...process.env, MODELS_DIR: modelsDir };
   const withFaults = process.argv.includes('--faults');
-  const chosen = process.argv.slice(2).filter((argument) => argument !== '--faults');
+  const withAudit = process.argv.includes('--audit');
+  const chosen = process.argv.slice(2).filter((argument) => !['--faults', '--audit'].includes(argument));
   /** @type {string[]} */
   const failures = [];
   for (const { name, program, args } of CHECKS) {
     console.log(`\nChecking ${name}`);
     if (!(await runProgram(program, args, env))) failures.push(name);
+  }
+  if (withAudit) {
+    console.log('\nAuditing the dependencies');
+    const audit = await auditDependencies({ cache: cacheDir(process.env), env: process.env });
+    if (!reportAudit(audit)) failures.push('audit of the dependencies');
   }
   const tests = await runVitest(chosen, env);
   if (!tests.passed) failures.push('tests');

@@ -1,0 +1,84 @@
+// One reader under the fuzzer, in a process of its own: node fuzz-reader.mjs READER SECONDS SEED CORPUS FINDS
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { register } from 'node:module';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { CoverageMap } from './coverage-map.mjs';
+import { mutate, randomFrom } from './mutate.mjs';
+
+register('./instrument-hooks.mjs', import.meta.url);
+
+const MAX_INPUT_BYTES = 16_384;
+/** Inputs that grew out of the seeds; the oldest of them go. */
+const MAX_INPUTS = 4_000;
+/** No input of this size needs so long; a machine under load is waited for. */
+const SLOW_MS = 5_000;
+
+const [reader = '', seconds = '', seed = '', corpusFolder = '', findsFolder = ''] = process.argv.slice(2);
+const { TARGETS } = await import('./targets.mjs');
+const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-fuzz-'));
+const target = await /** @type {NonNullable<typeof TARGETS[string]>} */ (TARGETS[reader])(folder);
+const map = new CoverageMap();
+const random = randomFrom(Number(seed));
+const words = target.words.map((word) => Buffer.from(word, 'latin1'));
+
+/** @type {Buffer[]} */
+const inputs = [];
+let [runs, refused, finds] = [0, 0, 0];
+
+/** @param {Buffer} input */
+async function tryInput(input) {
+  runs++;
+  map.begin();
+  const begin = performance.now();
+  let fault = '';
+  try {
+    await target.read(input);
+  } catch (error) {
+    if (target.isRefusal(error)) refused++;
+    else fault = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  }
+  const ms = performance.now() - begin;
+  if (fault === '' && ms > SLOW_MS) fault = `it took ${Math.round(ms)} ms`;
+  if (fault !== '') await keepFind(input, fault);
+  return map.end();
+}
+
+/** @type {Set<string>} one find is kept of each kind */
+const kinds = new Set();
+
+/** @param {Buffer} input @param {string} fault */
+async function keepFind(input, fault) {
+  const kind = fault.split('\n', 2).join(' ').replaceAll(/\d+/g, '#');
+  if (kinds.has(kind)) return;
+  kinds.add(kind);
+  finds++;
+  const name = `${reader}-${createHash('sha256').update(input).digest('hex').slice(0, 12)}`;
+  await mkdir(findsFolder, { recursive: true });
+  await writeFile(path.join(findsFolder, name), input);
+  console.log(`\n${reader}: a find, kept as ${path.join(findsFolder, name)}\n${fault}`);
+}
+
+for (const name of (await readdir(corpusFolder)).sort()) {
+  const input = await readFile(path.join(corpusFolder, name));
+  await tryInput(input);
+  inputs.push(input);
+}
+const seeds = inputs.length;
+const deadline = Date.now() + Number(seconds) * 1_000;
+while (Date.now() < deadline) {
+  // Half of the time what is newest, which has been tried least.
+  const newest = inputs.length > 64 && random(2) === 0;
+  const index = newest ? inputs.length - 1 - random(64) : random(inputs.length);
+  const input = mutate(inputs[index] ?? Buffer.alloc(0), { random, words, others: inputs, maxBytes: MAX_INPUT_BYTES });
+  if (await tryInput(input)) {
+    inputs.push(input);
+    if (inputs.length > MAX_INPUTS) inputs.splice(seeds, 1);
+  }
+}
+await rm(folder, { recursive: true, force: true });
+console.log(
+  `${reader}: ${runs} inputs in ${seconds} s, ${refused} refused, ${map.places} places reached, ${inputs.length - seeds} inputs kept beside ${seeds} seeds, ${finds} finds`,
+);
+process.exitCode = finds > 0 ? 1 : 0;

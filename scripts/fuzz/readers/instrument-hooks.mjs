@@ -1,0 +1,22 @@
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+// @ts-expect-error It has no declarations.
+import { createInstrumenter } from 'istanbul-lib-instrument';
+
+/** The readers and the library that reads tars for us. */
+const MEASURED =
+  /\/(packages\/(safetensors|model-folder|planning)\/dist|services\/api\/dist\/datasets|services\/registry\/dist\/importing|node_modules\/tar\/dist\/esm)\/.*\.js$/;
+
+/**
+ * A hook of Node's module loader: measured modules count, in the global `__coverage__`, which of their statements and
+ * branches ran.
+ *
+ * @type {import('node:module').LoadHook}
+ */
+export const load = async (url, context, nextLoad) => {
+  if (!url.startsWith('file:') || !MEASURED.test(url)) return await nextLoad(url, context);
+  const file = fileURLToPath(url);
+  const instrumenter = createInstrumenter({ esModules: true, produceSourceMap: false, compact: true });
+  const source = instrumenter.instrumentSync(await readFile(file, 'utf8'), file);
+  return { format: 'module', source, shortCircuit: true };
+};

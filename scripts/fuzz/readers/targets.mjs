@@ -1,0 +1,187 @@
+import { rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ROOT_DIR } from '../../setup/locations.mjs';
+
+/**
+ * A reader under test. It resolves for what it reads and throws a refusal for what it does not; anything else it throws
+ * is a find.
+ *
+ * @typedef {object} Target
+ * @property {(input: Buffer) => Promise<void>} read
+ * @property {(error: unknown) => boolean} isRefusal
+ * @property {string[]} words of the format
+ */
+
+/** @param {string} file */
+const compiled = async (file) => await import(path.join(ROOT_DIR, file));
+
+/** @param {unknown} error @param {string[]} names */
+const isNamed = (error, names) => error instanceof Error && names.includes(error.constructor.name);
+
+/** @type {Record<string, (folder: string) => Promise<Target>>} each is given an empty folder of its own */
+export const TARGETS = {
+  async safetensors(folder) {
+    const { openSafetensors } = await compiled('packages/safetensors/dist/index.js');
+    const location = path.join(folder, 'x.safetensors');
+    return {
+      async read(input) {
+        await writeFile(location, input);
+        const file = await openSafetensors(location);
+        try {
+          for (const name of file.tensors.keys()) await file.read(name);
+        } finally {
+          await file.close();
+        }
+      },
+      isRefusal: (error) => isNamed(error, ['SafetensorsError']),
+      words: [
+        '"F32"',
+        '"BF16"',
+        '"dtype":',
+        '"shape":[',
+        '"data_offsets":[',
+        '"__metadata__":{',
+        '{}',
+        '[',
+        ']',
+        ',',
+        '1e999',
+        '-1',
+        '"__proto__":',
+        '\\u0061',
+        '9007199254740993',
+      ],
+    };
+  },
+
+  async gguf() {
+    const { parseGgufHeader } = await compiled('packages/model-folder/dist/gguf/gguf-header.js');
+    const { GgufMetadata } = await compiled('packages/model-folder/dist/gguf/gguf-metadata.js');
+    const { readLlamaSettings, llamaConfigJson } = await compiled('packages/model-folder/dist/gguf/llama-config.js');
+    const { planLlamaTensors } = await compiled('packages/model-folder/dist/gguf/llama-tensors.js');
+    const { bpeTokenizerFiles } = await compiled('packages/model-folder/dist/gguf/bpe-tokenizer.js');
+    return {
+      async read(input) {
+        // As if all data were there, so that what comes after the header is reached.
+        const header = parseGgufHeader(input, 2 ** 40, 'x.gguf');
+        const metadata = new GgufMetadata(header.metadata, 'x.gguf');
+        const settings = readLlamaSettings(metadata, header.tensors);
+        planLlamaTensors(header.tensors, settings, 'x.gguf');
+        llamaConfigJson(settings, metadata, null);
+        bpeTokenizerFiles(metadata);
+      },
+      isRefusal: (error) => isNamed(error, ['ProductError', 'OutOfBytes']),
+      words: [
+        'GGUF',
+        'general.architecture',
+        'llama',
+        'llama.block_count',
+        'llama.embedding_length',
+        'general.alignment',
+        'tokenizer.ggml.tokens',
+        'tokenizer.ggml.merges',
+        'tokenizer.ggml.pre',
+        'blk.0.attn_q.weight',
+        '\x08\0\0\0',
+        '\x09\0\0\0',
+        '\xff\xff\xff\xff\xff\xff\xff\x7f',
+      ],
+    };
+  },
+
+  async tar() {
+    const { unpackAdapterTar } = await compiled('services/registry/dist/importing/adapter-tar.js');
+    return {
+      async read(input) {
+        const written = new Set();
+        const staging = {
+          async write(/** @type {string} */ name, /** @type {AsyncIterable<Uint8Array>} */ source) {
+            if (written.has(name) || !/^adapter_(config\.json|model\.safetensors)$/.test(name)) {
+              throw new Error(`it wrote ${JSON.stringify(name)}`);
+            }
+            written.add(name);
+            for await (const _ of source);
+          },
+        };
+        await unpackAdapterTar(piecesOf(input), staging);
+      },
+      isRefusal: (error) => isNamed(error, ['ProductError']),
+      words: [
+        'ustar\x0000',
+        'adapter_config.json',
+        'adapter_model.safetensors',
+        '../',
+        '/',
+        '././@LongLink',
+        'PaxHeader',
+        '23 path=adapter_x.json\n',
+        '14 size=99999\n',
+        '\x80\0\0\0\0\0\0\0\xff\xff\xff\xff',
+        '00000000144\0',
+        'x',
+        'L',
+        'K',
+        'g',
+        '5',
+        '1',
+        '2',
+      ],
+    };
+  },
+
+  async jsonl(folder) {
+    const { DatasetChecker } = await compiled('services/api/dist/datasets/dataset-checker.js');
+    const { readRows } = await compiled('packages/planning/dist/read-rows.js');
+    const { checkRow } = await compiled('packages/planning/dist/dataset-row.js');
+    const location = path.join(folder, 'x.jsonl');
+    return {
+      async read(input) {
+        const checker = new DatasetChecker({ maxBytes: 1e6, maxLineBytes: 4_000, maxRows: 100 });
+        for await (const piece of piecesOf(input)) checker.push(piece);
+        const { rows, format } = checker.finish();
+        // What an upload takes, planning must read the same.
+        await writeFile(location, input);
+        let read = 0;
+        for await (const row of readRows(location)) {
+          if ('fault' in row) throw new Error(`line ${row.line} was taken, and then: ${row.fault}`);
+          const checked = checkRow(row.value);
+          if (checked.row === null || checked.format !== format)
+            throw new Error(`line ${row.line} was taken, and then not`);
+          read++;
+        }
+        if (read !== rows) throw new Error(`${rows} rows were taken, ${read} were read`);
+        await rm(location);
+      },
+      isRefusal: (error) => isNamed(error, ['ProductError']),
+      words: [
+        '{"text":"',
+        '{"prompt":"',
+        '"completion":"',
+        '{"messages":[',
+        '{"role":"assistant","content":"',
+        '"features":[',
+        '"label":',
+        '"instruction":"',
+        '"output":"',
+        '"}\n',
+        '\\ud800',
+        '\\u0000',
+        '1e999',
+        '-0',
+        '[[[[',
+        '\xef\xbb\xbf',
+        '\xc0\xaf',
+        '\r\n',
+        '\n\n',
+        '"__proto__":',
+        '\u2028',
+      ],
+    };
+  },
+};
+
+/** In pieces that fall within lines and blocks. @param {Buffer} input */
+async function* piecesOf(input) {
+  const length = 1 + (input.length % 700);
+  for (let at = 0; at < input.length; at += length) yield input.subarray(at, at + length);
+}

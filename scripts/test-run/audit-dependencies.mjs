@@ -1,0 +1,79 @@
+import { spawn } from 'node:child_process';
+import { text } from 'node:stream/consumers';
+import { ROOT_DIR, toolEnvironment } from '../setup/locations.mjs';
+import { pinnedPnpm } from '../setup/pnpm-package.mjs';
+
+/**
+ * What an audit found. `unknown`: the registry's audit service did not answer, so that nobody looked; that is no reason
+ * to stop a build, and none to call it audited.
+ *
+ * @typedef {{ result: 'clean' } | { result: 'vulnerable', advisories: string[] } | { result: 'unknown', why: string }} Audit
+ */
+
+const AUDIT_TIMEOUT_MS = 60_000;
+/** Of a vulnerability; a lower one is for the next update of the dependencies. */
+const FAILING = ['high', 'critical'];
+
+/**
+ * Asks the registry what is known to be wrong with the versions in the lockfile that are installed with the product.
+ *
+ * @param {{ cache: string, env: NodeJS.ProcessEnv, registry?: string }} options `registry`: default, what npm is set up for
+ * @returns {Promise<Audit>}
+ */
+export async function auditDependencies({ cache, env, registry }) {
+  const pnpm = await pinnedPnpm({ cache, env, progress: { update() {} } });
+  const args = [
+    pnpm,
+    'audit',
+    '--prod',
+    '--json',
+    '--audit-level=high',
+    ...(registry ? [`--registry=${registry}`] : []),
+  ];
+  const child = spawn(process.execPath, args, {
+    cwd: ROOT_DIR,
+    env: toolEnvironment(env),
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: AUDIT_TIMEOUT_MS,
+  });
+  const [output, errors] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  return auditOf(output, errors);
+}
+
+/** @param {string} output @param {string} errors @returns {Audit} */
+function auditOf(output, errors) {
+  /** @type {any} */
+  let report;
+  try {
+    report = JSON.parse(output);
+  } catch {
+    return { result: 'unknown', why: `${output}${errors}`.trim().slice(0, 500) || 'no answer in time' };
+  }
+  if (report.error || typeof report.advisories !== 'object' || report.advisories === null) {
+    return { result: 'unknown', why: String(report.error?.message ?? output).slice(0, 500) };
+  }
+  const found = Object.values(report.advisories).filter(({ severity }) => FAILING.includes(severity));
+  if (found.length === 0) return { result: 'clean' };
+  const advisories = found.map(
+    ({ module_name, severity, vulnerable_versions, title, url }) =>
+      `${module_name} ${vulnerable_versions}: ${severity}: ${title} (${url})`,
+  );
+  return { result: 'vulnerable', advisories };
+}
+
+/**
+ * Says it as loud as it is.
+ *
+ * @param {Audit} audit
+ * @returns {boolean} whether a build may go on
+ */
+export function reportAudit(audit) {
+  if (audit.result === 'clean') console.log('No dependency of the product has a known vulnerability of high severity.');
+  if (audit.result === 'vulnerable') console.log(`Vulnerable dependencies:\n${audit.advisories.join('\n')}`);
+  if (audit.result === 'unknown') {
+    console.log(
+      `\n*** The dependencies were NOT audited: the registry's audit service did not answer.\n*** ${audit.why}\n`,
+    );
+  }
+  return audit.result !== 'vulnerable';
+}
