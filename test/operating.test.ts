@@ -85,7 +85,7 @@ const start = (environment: NodeJS.ProcessEnv) =>
 
 async function until(id: string, enough: (job: Job) => boolean): Promise<Job> {
   const client = createClient({ baseUrl: stack!.apiUrl });
-  const deadline = Date.now() + 120_000;
+  const deadline = Date.now() + 240_000;
   for (;;) {
     const found = await client.getJob(id);
     if (enough(found)) return found;
@@ -127,7 +127,7 @@ test('a job is trained, downloaded and merged', async () => {
     const answer = await fetch(`${stack!.apiUrl}/adapters/${job.adapter}?weights=${weights}`);
     expect((await answer.arrayBuffer()).byteLength).toBeGreaterThan(1_000);
   }
-}, 180_000);
+}, 300_000);
 
 test('its id leads through the logs of api, worker and registry, and from the request that sent it', async () => {
   const [api, worker, registry] = await Promise.all(['api', 'worker', 'registry'].map(linesOf));
