@@ -1,13 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Dataset, Job } from '@lorasmith/contracts';
 import { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
 import type { WithoutKeys } from '../src/access/authenticate.js';
 import { createKeyStore, type KeyStore, type NewKeyOptions } from '../src/access/key-store.js';
 import type { AccessLimits } from '../src/access/limits.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
+
+// Real processes and threads, on a machine that may be busy with much else.
+vi.setConfig({ testTimeout: 120_000 });
 
 let server: RealRedis;
 let redis: Redis;

@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers';
 import type { Adapter, Dataset, ErrorBody, Job, KeyId, Paged } from '@lorasmith/contracts';
 import { localModels } from '@lorasmith/model-store';
 import { Redis } from 'ioredis';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from '../../registry/test/published-adapter.js';
 import { tarOf } from '../../registry/test/tar-bytes.js';
@@ -15,6 +15,9 @@ import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
 import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
+
+// Real processes and threads, on a machine that may be busy with much else.
+vi.setConfig({ testTimeout: 120_000 });
 
 // Keys of the api over the adapters of a real registry process.
 

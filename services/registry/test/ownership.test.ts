@@ -1,9 +1,12 @@
 import type { Adapter, AdapterManifest, KeyId } from '@lorasmith/contracts';
 import { type Caller, callerHeaders } from '@lorasmith/service-kit';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { adapters, peftFiles, post, url, useImportingRegistry } from './importing-registry.js';
 import { adapterId, publishReferenceAdapter } from './published-adapter.js';
 import { tarOf } from './tar-bytes.js';
+
+// Real processes and threads, on a machine that may be busy with much else.
+vi.setConfig({ testTimeout: 120_000 });
 
 const ONE: KeyId = 'key_000000000000000000000001';
 const OTHER: KeyId = 'key_000000000000000000000002';
