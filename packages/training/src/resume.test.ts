@@ -127,7 +127,7 @@ describe.each(SPECS)('%s', (_, spec) => {
   let whole: Attempt;
   beforeAll(async () => {
     whole = await attempt(spec, { checkpointFolder: newFolder() });
-  });
+  }, 120_000);
 
   // Odd and even places: within evaluations and within steps. `killed`: as when the process dies, nothing is saved.
   test.each([
@@ -277,16 +277,14 @@ describe('a checkpoint', () => {
     return { outcome: await publishCheckpoint(options), outputFolder };
   };
 
-  test('is published as the adapter that training to its step makes, without the data', async () => {
+  test('is published without the data; the last one as the adapter of its run', async () => {
     const checkpointFolder = newFolder();
     await attempt(spec, { checkpointFolder, stop: { reason: 'cancel', at: 6 } });
     const { step } = (await listCheckpoints(checkpointFolder))[0]!;
     const { outcome, outputFolder } = await publish(checkpointFolder, step);
-    const until = { ...spec, training: { ...spec.training, max_steps: step, lr_scheduler: 'constant' as const } };
     expect(outcome.result).toMatchObject({ steps: step, adapter_step: step });
     expect(outcome.dataset).toEqual({ id: dataset.id, sha256: dataset.sha256, rows: dataset.rows });
     expect(outcome.checks.read_back_difference).toBe(0);
-    expect(until.training.max_steps).toBe(step);
     // As the run itself, gone on with, would have published it.
     const ended = await attempt(spec, { checkpointFolder });
     const last = await publish(checkpointFolder, ended.outcome!.result.steps);
