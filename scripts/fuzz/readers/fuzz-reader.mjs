@@ -71,7 +71,13 @@ while (Date.now() < deadline) {
   // Half of the time what is newest, which has been tried least.
   const newest = inputs.length > 64 && random(2) === 0;
   const index = newest ? inputs.length - 1 - random(64) : random(inputs.length);
-  const input = mutate(inputs[index] ?? Buffer.alloc(0), { random, words, others: inputs, maxBytes: MAX_INPUT_BYTES });
+  const mutated = mutate(inputs[index] ?? Buffer.alloc(0), {
+    random,
+    words,
+    others: inputs,
+    maxBytes: MAX_INPUT_BYTES,
+  });
+  const input = random(4) > 0 && target.repair ? target.repair(mutated) : mutated;
   if (await tryInput(input)) {
     inputs.push(input);
     if (inputs.length > MAX_INPUTS) inputs.splice(seeds, 1);

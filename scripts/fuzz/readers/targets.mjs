@@ -10,6 +10,7 @@ import { ROOT_DIR } from '../../setup/locations.mjs';
  * @property {(input: Buffer) => Promise<void>} read
  * @property {(error: unknown) => boolean} isRefusal
  * @property {string[]} words of the format
+ * @property {(input: Buffer) => Buffer} [repair] makes a length or a checksum true, without which nothing behind it is looked at
  */
 
 /** @param {string} file */
@@ -34,6 +35,7 @@ export const TARGETS = {
         }
       },
       isRefusal: (error) => isNamed(error, ['SafetensorsError']),
+      repair: withTrueHeaderLength,
       words: [
         '"F32"',
         '"BF16"',
@@ -106,6 +108,7 @@ export const TARGETS = {
         await unpackAdapterTar(piecesOf(input), staging);
       },
       isRefusal: (error) => isNamed(error, ['ProductError']),
+      repair: withTrueChecksums,
       words: [
         'ustar\x0000',
         'adapter_config.json',
@@ -179,6 +182,28 @@ export const TARGETS = {
     };
   },
 };
+
+/** The length that safetensors begin with, made that of the JSON behind it. @param {Buffer} input */
+function withTrueHeaderLength(input) {
+  const end = input.lastIndexOf('}') + 1;
+  if (end <= 8) return input;
+  const repaired = Buffer.from(input);
+  repaired.writeBigUInt64LE(BigInt(end - 8));
+  return repaired;
+}
+
+/** The checksum of every block that says it is a header of a tar. @param {Buffer} input */
+function withTrueChecksums(input) {
+  const repaired = Buffer.from(input);
+  for (let at = 0; at + 512 <= repaired.length; at += 512) {
+    const block = repaired.subarray(at, at + 512);
+    if (block.toString('latin1', 257, 262) !== 'ustar') continue;
+    block.fill(' ', 148, 156);
+    const sum = block.reduce((total, byte) => total + byte, 0);
+    block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+  }
+  return repaired;
+}
 
 /** In pieces that fall within lines and blocks. @param {Buffer} input */
 async function* piecesOf(input) {
