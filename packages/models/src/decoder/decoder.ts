@@ -35,7 +35,7 @@ export interface DecoderWeights {
 }
 
 export interface DecoderOptions {
-  /** Logits that are computed at once in a loss, by default 2^25. */
+  /** Logits that are computed at once in a loss, by default 2^24. */
   mostLogits?: number;
 }
 

@@ -17,14 +17,14 @@ import {
 } from '@lorasmith/tensor';
 
 /** Numbers in one chunk of logits; what lies beyond is computed in further chunks, so memory does not grow with tokens × vocabulary. */
-const MOST_LOGITS = 32 * 1024 * 1024;
+const MOST_LOGITS = 16 * 1024 * 1024;
 
 export interface NextTokenLossOptions {
   /** Whether the gradient is wanted. */
   record: boolean;
   /** See {@link capLogits}. @defaultValue null */
   softcap?: number | null;
-  /** Numbers in one chunk of logits; at least one place is computed at a time. @defaultValue 2^25 */
+  /** Numbers in one chunk of logits; at least one place is computed at a time. @defaultValue 2^24 */
   mostLogits?: number | undefined;
 }
 

@@ -15,7 +15,7 @@ export interface MemoryOfDecoder {
 /** Vectors of all trained parameters alive at once: parameters, two moments, gradients, and what AdamW computes from them. */
 const PARAMETER_VECTORS = 10;
 /** Logits of one chunk, as packages/models has it. */
-const CHUNK_LOGITS = 32 * 2 ** 20;
+const CHUNK_LOGITS = 16 * 2 ** 20;
 /** Tokenizer, plan and what JavaScript has besides. */
 const PLANNING_BYTES = 100e6;
 /** What the allocator keeps beyond what is asked of it. */
