@@ -8,8 +8,8 @@ import { type HostileStack, startHostileStack } from '../hostile/hostile-stack.j
 import { runSchemathesis } from './run-schemathesis.js';
 
 // Schemathesis makes requests from the OpenAPI document, right and wrong ones, one after the other and in chains, and
-// looks at every answer: no 5xx, only statuses that are documented, bodies and headers that the schemas describe, wrong
-// requests refused and right ones taken, nothing that is deleted still there.
+// looks at every answer: no 5xx, only statuses and content types that are documented, bodies and headers that the schemas
+// describe, nothing that is deleted still there. What is wrong about which requests is test/hostile's.
 
 const run = promisify(execFile);
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));

@@ -20,7 +20,7 @@ const CHECKS = [
 
 /** Runs Schemathesis on the api. @returns what it said; `requests` is what it counted */
 export async function runSchemathesis(stack: HostileStack, headers: Record<string, string>) {
-  const { FUZZ_PROGRAM: program, FUZZ_EXAMPLES: examples = '450', FUZZ_SEED: seed = '1' } = process.env;
+  const { FUZZ_PROGRAM: program, FUZZ_EXAMPLES: examples = '650', FUZZ_SEED: seed = '1' } = process.env;
   if (program === undefined) throw new Error('run it by: npm run fuzz:api');
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-fuzz-'));
   // An event stream has no end while its job waits; as JSON it has.
