@@ -1,4 +1,4 @@
-import { boolAttribute, elementType, execute, intAttribute, typeAttribute } from './execute.js';
+import { boolAttribute, elementType, execute, typeAttribute } from './execute.js';
 import type { Tensor } from './tensor.js';
 import { tensorOf } from './transfer.js';
 
@@ -18,9 +18,6 @@ export const multiply = binary('Mul');
 export const divide = binary('RealDiv');
 export const maximum = binary('Maximum');
 export const minimum = binary('Minimum');
-/** `(a - b)²` */
-export const squaredDifference = binary('SquaredDifference');
-export const negate = unary('Neg');
 export const square = unary('Square');
 export const squareRoot = unary('Sqrt');
 export const reciprocalSquareRoot = unary('Rsqrt');
@@ -41,12 +38,6 @@ export function greater(a: Tensor, b: Tensor): Tensor {
 /** Where `a >= b`, as booleans. */
 export function greaterEqual(a: Tensor, b: Tensor): Tensor {
   return execute('GreaterEqual', [elementType(a)], [a, b]);
-}
-
-/** Sum of tensors of one shape. */
-export function addAll(tensors: Tensor[]): Tensor {
-  if (tensors.length === 1) return execute('Identity', [elementType(tensors[0]!)], tensors);
-  return execute('AddN', [elementType(tensors[0]!), intAttribute('N', tensors.length)], tensors);
 }
 
 function reduction(name: string) {

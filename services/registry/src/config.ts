@@ -1,5 +1,4 @@
 import {
-  type Config,
   dataDir,
   logLevel,
   modelsDir,
@@ -82,5 +81,3 @@ export const REGISTRY_SETTINGS = {
     }),
   },
 } satisfies SettingTree;
-
-export type RegistryConfig = Config<typeof REGISTRY_SETTINGS>;

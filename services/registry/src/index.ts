@@ -1,1 +1,1 @@
-export { REGISTRY_SETTINGS, type RegistryConfig } from './config.js';
+export { REGISTRY_SETTINGS } from './config.js';

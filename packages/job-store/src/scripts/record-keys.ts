@@ -9,9 +9,6 @@ export function recordKeys(keys: JobKeys, id: JobId, dataset: DatasetId): string
   return [keys.job(id), keys.events(id), keys.activeOfDataset(dataset), ...keys.everyStatus];
 }
 
-/** The number of keys that {@link recordKeys} gives. */
-export const RECORD_KEY_COUNT = 9;
-
 /**
  * Lua functions over the keys of {@link recordKeys}: a record's status and its place in the sets change together, an
  * event is written together with what it tells of. `fullness` says whether there are as many jobs as may be.
