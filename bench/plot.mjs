@@ -30,6 +30,7 @@ const panels = [
 await writeFile(
   outFile,
   `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${2 * WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="11">
+<title>Tokens per second by tokens per step, and by the length of rows</title>
 <rect width="100%" height="100%" fill="white"/>
 ${panels.join('\n')}
 </svg>
