@@ -13,7 +13,7 @@ const HEALTHY_TIMEOUT_MS = 180_000;
 export async function checkGpuRefusal(stack) {
   const image = stack.image('worker-gpu');
   const hardened = ['--read-only', '--tmpfs', '/tmp', '--cap-drop', 'ALL'];
-  const alone = ['--network', 'none', '--tmpfs', '/data'];
+  const alone = ['--network', 'none', '--tmpfs', '/data:mode=1777'];
   const { code, output } = await docker(['run', '--rm', ...alone, ...hardened, image], { expectFailure: true });
   if (code !== EXIT_NO_GPU || !output.includes('driver:')) {
     throw new Error(`without a GPU the worker exited with ${code}, not ${EXIT_NO_GPU}:\n${output}`);
