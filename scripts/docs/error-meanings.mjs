@@ -67,7 +67,8 @@ export const ERROR_MEANINGS = {
   trainer_hung: 'The trainer gave no sign of life for two minutes and was ended, three times over.',
   out_of_memory:
     'The trainer was ended because memory ran out. Smaller `batch_size` with more accumulation, or shorter rows.',
-  gpu_unavailable: 'Reserved. A worker that must have a GPU and sees none does not start.',
+  gpu_unavailable:
+    'Ends no job. A worker that must have a GPU and sees none does not start; one that loses it hands its job back and ends.',
   cancelled: 'The work was stopped because somebody asked for it.',
   invalid_configuration:
     'A service does not start: an environment variable is wrong. It says which, and gives an example.',

@@ -17,6 +17,7 @@ import {
 } from '@lorasmith/service-kit';
 import { openStores } from '@lorasmith/storage';
 import { chooseDevice, NoGpuError } from './device/choose-device.js';
+import { NO_GPU_EXIT_CODE } from './device/no-gpu-exit-code.js';
 import { WORKER_SETTINGS } from './settings.js';
 import { startWorker } from './start-worker.js';
 import { buildWorkerHealth } from './worker-health.js';
@@ -89,6 +90,8 @@ const worker = await startWorker({
   trainerSilenceMs: config.trainerSilenceMs,
   checkpointsKeptMs: config.checkpointsKeptHours * 3_600_000,
   shutdownTimeoutMs: config.shutdownTimeoutMs,
+  // What starts it again has it look anew, and say what is missing.
+  onGpuLost: () => end('the GPU is no longer seen', NO_GPU_EXIT_CODE),
 });
 takesJobs = true;
 

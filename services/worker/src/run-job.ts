@@ -29,6 +29,8 @@ export interface RunJobDeps {
   watchIntervalMs: number;
   /** An attempt that takes longer is stopped, and its job fails. */
   jobTimeoutMs: number;
+  /** Told when the trainer did not see the GPU that it was to use: no other job gets further. */
+  onGpuLost: () => void;
 }
 
 export interface RunJobOptions {
@@ -129,7 +131,11 @@ async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJob
       case 'stopped':
         return await afterStop(deps, attempt, result.reason, options);
       case 'failed':
-        return await afterFailure(deps, attempt, result.failure, options);
+        if (result.failure.code !== 'gpu_unavailable') {
+          return await afterFailure(deps, attempt, result.failure, options);
+        }
+        deps.onGpuLost();
+        return await afterStop(deps, attempt, 'shutdown', options);
     }
   } catch (error) {
     const known = asStorageError(error);

@@ -58,6 +58,8 @@ export interface WorkerOptions {
   trainerIdleMs?: number;
   /** A trainer at work that says nothing for so long is killed. @defaultValue 120 000 */
   trainerSilenceMs?: number;
+  /** Told when the GPU is gone: the worker hands its job back, takes no more and stops. Its process should end. @defaultValue none */
+  onGpuLost?: () => void;
   /** What a stop may take; a tenth of it is kept for ending what did not end by itself. */
   shutdownTimeoutMs: number;
 }
@@ -117,6 +119,12 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const { metrics: registry = createMetrics({ service: 'worker' }), tracing = NO_TRACING } = options;
   const metrics = createWorkerMetrics(registry);
   observeMachine(registry, { workerName, device, trainerPid: () => pool.trainerPid });
+  const examples = await openExampleStore(tokens);
+  const onGpuLost = () => {
+    log.error('the GPU is no longer seen: the job goes back to the queue, and this worker takes no more');
+    void stop();
+    options.onGpuLost?.();
+  };
   const queue = startTrainQueue({
     redis,
     prefix,
@@ -124,7 +132,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     lockMs: jobLockMs,
     run: (id, runOptions) =>
       runJob(
-        { store, sources, pool, log, metrics, tracing, workerName, watchIntervalMs, jobTimeoutMs },
+        { store, sources, pool, log, metrics, tracing, workerName, watchIntervalMs, jobTimeoutMs, onGpuLost },
         id,
         runOptions,
       ),
@@ -135,7 +143,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     folders,
     adapters,
     datasets,
-    examples: await openExampleStore(tokens),
+    examples,
     log,
   });
   queue.ready().then(
@@ -148,19 +156,18 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     await endMaintenance();
   };
   let stopping: Promise<void> | undefined;
-  return {
-    stop() {
-      stopping ??= (async () => {
-        if (!(await within(options.shutdownTimeoutMs * 0.9, stopAll()))) {
-          log.warn('the job at work could not be handed back in time; it is found by its lock running out');
-          void queue.abandon();
-        }
-        await pool.close();
-        await store.close();
-      })();
-      return stopping;
-    },
+  const stop = () => {
+    stopping ??= (async () => {
+      if (!(await within(options.shutdownTimeoutMs * 0.9, stopAll()))) {
+        log.warn('the job at work could not be handed back in time; it is found by its lock running out');
+        void queue.abandon();
+      }
+      await pool.close();
+      await store.close();
+    })();
+    return stopping;
   };
+  return { stop };
 }
 
 /** Whether the work was done in time; it is left alone if not. */

@@ -132,6 +132,7 @@ describe('a trainer that goes wrong', () => {
     ['crash', 'trainer_crashed', 'SIGABRT'],
     ['exit', 'trainer_crashed', 'exit code 3. Its last line: something broke'],
     ['be-killed', 'out_of_memory', 'memory ran out'],
+    ['lose-gpu', 'gpu_unavailable', 'no longer sees the GPU'],
   ])('%s', async (behaviour, code, words) => {
     const result = await run(behaviour);
     expect(result).toMatchObject({

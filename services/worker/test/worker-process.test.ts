@@ -19,6 +19,7 @@ import { aJobSpec, DATASET } from './a-job-spec.js';
 // The worker as it runs: the compiled program, the real trainer, a model of three layers.
 
 const PROGRAM = fileURLToPath(new URL('../dist/main.js', import.meta.url));
+const SEES_A_GPU = fileURLToPath(new URL('fixtures/sees-a-gpu.mjs', import.meta.url));
 const ROWS = Array.from({ length: 16 }, (_, i) => `{"text":"the number ${i} follows the number ${i - 1}"}\n`).join('');
 
 let server: RealRedis;
@@ -71,10 +72,10 @@ async function putDataset(): Promise<void> {
   await datasets.publish(staging, DATASET);
 }
 
-function startWorkerProcess(name: string): ChildProcess {
+function startWorkerProcess(name: string, settings: NodeJS.ProcessEnv = {}, preload?: string): ChildProcess {
   const worker = fork(PROGRAM, [], {
-    execArgv: [],
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    execArgv: preload === undefined ? [] : ['--import', preload],
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
     env: {
       ...process.env,
       REDIS_URL: server.url,
@@ -83,8 +84,10 @@ function startWorkerProcess(name: string): ChildProcess {
       MODELS_DIR: path.join(folder, 'models'),
       WORKER_NAME: name,
       JOB_LOCK_MS: '2000',
+      ...settings,
     },
   });
+  worker.stdout?.resume();
   workers.push(worker);
   return worker;
 }
@@ -197,4 +200,21 @@ test('a trainer that is killed costs an attempt and no progress', async () => {
     event.type === 'step-finished' ? [event.data.step] : [],
   );
   expect(steps).toEqual([...steps].sort((a, b) => a - b));
+}, 300_000);
+
+test('a worker whose GPU goes after its start ends as one without a GPU does, and its jobs lose nothing', async () => {
+  const [id, next] = [await send({}), await send({})];
+  // The real trainer sees no GPU, here and on a machine that has one.
+  const blind = startWorkerProcess('blind', { DEVICE: 'gpu', CUDA_VISIBLE_DEVICES: '-1' }, SEES_A_GPU);
+  let log = '';
+  blind.stdout?.on('data', (chunk: Buffer) => {
+    log += chunk;
+  });
+  expect((await once(blind, 'close'))[0]).toBe(69);
+  expect(log.match(/the GPU is no longer seen: the job goes back/g)).toHaveLength(1);
+  expect(await store.getJob(id)).toMatchObject({ status: 'queued', attempts: 1, error: null });
+  expect(await store.getJob(next)).toMatchObject({ status: 'queued', attempts: 0 });
+  startWorkerProcess('other');
+  expect((await until(id, hasEnded)).status).toBe('succeeded');
+  expect((await until(next, hasEnded)).status).toBe('succeeded');
 }, 300_000);

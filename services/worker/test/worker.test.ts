@@ -324,6 +324,22 @@ describe('a worker that goes', () => {
     expect(started?.data).toEqual({ attempt: 2, worker: 'worker-2' });
   });
 
+  test('for want of the GPU hands its job back at no attempt, and takes no other', async () => {
+    const [id, waiting] = [await send('lose-gpu'), await send('lose-gpu')];
+    // More often than a job may crash.
+    for (let round = 1; round <= 4; round++) {
+      let timesTold = 0;
+      const worker = await work({ onGpuLost: () => timesTold++ });
+      await eventually(async () => expect(timesTold).toBe(1));
+      await worker.stop();
+      expect(timesTold).toBe(1);
+      expect(await store.getJob(id)).toMatchObject({ status: 'queued', attempts: round, error: null });
+      expect(await queue.getJob(id)).toMatchObject({ attemptsMade: 0 });
+      expect(await queue.getJobState(id)).toBe('waiting');
+    }
+    expect(await store.getJob(waiting)).toMatchObject({ status: 'queued', attempts: 0 });
+  }, 60_000);
+
   test('again and again costs no attempt', async () => {
     // More often than a job may crash.
     const id = await send('go-on');

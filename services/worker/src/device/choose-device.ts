@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { gpuFaults } from './gpu-faults.js';
 import { gpuDeviceFiles, lookForGpu } from './look-for-gpu.js';
+import { NO_GPU_EXIT_CODE } from './no-gpu-exit-code.js';
 
 /** What to train on: `auto` is the GPU where the engine can use one. */
 export type RequestedDevice = 'auto' | 'gpu' | 'cpu';
@@ -19,8 +20,7 @@ export interface ChooseDeviceOptions {
 
 /** There is no GPU although one was asked for; its message says what is missing. */
 export class NoGpuError extends Error {
-  /** EX_UNAVAILABLE of sysexits.h: not a fault of the settings (78), and not a crash (1). */
-  readonly exitCode = 69;
+  readonly exitCode = NO_GPU_EXIT_CODE;
 }
 
 /**

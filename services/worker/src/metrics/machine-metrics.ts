@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { Gauge, type Registry, sharedLook } from '@lorasmith/service-kit';
-import { readGpus } from './read-gpus.js';
+import { readGpus } from '../device/read-gpus.js';
 
 export interface MachineMetricsOptions {
   /** Name of the worker, and what it trains on. */

@@ -1,11 +1,10 @@
 import { openExampleStore } from '@lorasmith/planning';
-import { BaseModelCache, engine, publishCheckpoint, train, useFusedOps } from '@lorasmith/training';
+import { BaseModelCache, publishCheckpoint, train, useFusedOps } from '@lorasmith/training';
+import { endWithoutGpu } from './end-without-gpu.js';
 import { loadingLog } from './loading-log.js';
 import { serveTrainer } from './serve-trainer.js';
 
-// The GPU was there when the worker started; without a word TensorFlow would go on with the CPU.
-if (process.argv[2] === 'gpu' && !engine.onGpu) throw new Error('The engine no longer sees the GPU.');
-
+endWithoutGpu();
 useFusedOps();
 const cache = new BaseModelCache();
 const onLoading = loadingLog(console.log);

@@ -1,4 +1,5 @@
 import { ERROR_STATUS, type ErrorCode, type JobFailure } from '@lorasmith/contracts';
+import { NO_GPU_EXIT_CODE } from '../device/no-gpu-exit-code.js';
 
 /** How a trainer went away that nobody had told to. */
 export interface TrainerExit {
@@ -13,10 +14,13 @@ export interface TrainerExit {
 const OUT_OF_MEMORY =
   /heap out of memory|std::bad_alloc|Cannot allocate memory|failed to map segment|OOM when allocating/i;
 
-/** What to tell the user about a trainer that crashed. */
+/** What became of a trainer that crashed: what to tell the user, or `gpu_unavailable`, which is no fault of the job. */
 export function exitFailure({ code, signal, error, lines }: TrainerExit): JobFailure {
   if (error !== undefined) {
     return crash(`The trainer could not be started: ${error.message}.`);
+  }
+  if (code === NO_GPU_EXIT_CODE) {
+    return { code: 'gpu_unavailable', message: 'The trainer no longer sees the GPU.', details: [] };
   }
   // Nothing of ours sent this signal: the kernel takes the largest process when memory runs out.
   if (signal === 'SIGKILL' || lines.some((line) => OUT_OF_MEMORY.test(line))) {
