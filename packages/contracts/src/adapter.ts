@@ -29,7 +29,10 @@ export const TrainingResult = Type.Object(
     tokens: Type.Integer({ description: 'Tokens read.' }),
     trained_tokens: Type.Integer(),
     seconds: Type.Number({ description: 'Of training, evaluation and checkpoints.' }),
-    peak_memory_bytes: Type.Integer({ description: 'Peak resident set of the trainer process.' }),
+    peak_memory_bytes: Type.Integer({
+      description:
+        'Peak resident set of the trainer process, in the memory of the host; what it took of a GPU is not in it.',
+    }),
     first_loss: Type.Number(),
     last_loss: Type.Number(),
     losses: Type.Array(Type.Number(), { description: 'One per step, or evenly thinned to 1,000.' }),

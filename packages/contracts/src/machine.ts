@@ -22,9 +22,13 @@ export const MachineProfile = Type.Object(
     processor: Type.String({ description: 'Model name, cores and kernels in use.' }),
     memory_bytes: Type.Integer({
       minimum: 0,
-      description: 'What a trainer may use: of the container, else of the machine.',
+      description:
+        'What a trainer may use: of the GPU where it trains on one, else of the container, else of the machine.',
     }),
-    base_memory_bytes: Type.Integer({ minimum: 0, description: 'Of a trainer before it has a model.' }),
+    base_memory_bytes: Type.Integer({
+      minimum: 0,
+      description: 'Of it, what a trainer takes before it has a model.',
+    }),
     rates: Type.Object({ float32: MachineRates, bfloat16: MachineRates }, closed),
   },
   { $id: 'MachineProfile', ...closed },

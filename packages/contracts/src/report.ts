@@ -62,8 +62,10 @@ export const Report = Type.Object(
       Type.Object(
         {
           machine: Type.String({ description: 'The worker whose machine was measured.' }),
-          peak_memory_bytes: count('Expected peak of the trainer process.'),
-          available_memory_bytes: count('What the trainer may use there.'),
+          peak_memory_bytes: count('Expected peak of the trainer: on a GPU of its memory, else of the process.'),
+          available_memory_bytes: count(
+            'What the trainer may use there: of the GPU, else of the container or the machine.',
+          ),
           seconds_per_step: Type.Number({ minimum: 0, description: 'Of an optimizer step, on average.' }),
           total_seconds: Type.Number({
             minimum: 0,

@@ -39,7 +39,7 @@ export async function trainedOutcome(options: TrainedOutcomeOptions): Promise<Tr
   return {
     ...trained,
     ...written,
-    // Linux gives kilobytes.
+    // Linux gives kilobytes. Of the host: what was taken of a GPU neither TensorFlow's C API nor its addon tells.
     result: { ...trained.result, peak_memory_bytes: process.resourceUsage().maxRSS * 1024 },
     versions: { tensorflow: engine.version, kernels: kernelsInUse(), node: process.versions.node },
   };

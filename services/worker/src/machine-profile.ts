@@ -8,11 +8,16 @@ import { MachineProfile } from '@lorasmith/contracts';
 import { writeFileAtomic } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import { Value } from 'typebox/value';
+import type { Device } from './device/choose-device.js';
+import { gpuInUse, RESERVED_BYTES } from './device/gpu-in-use.js';
+import { type GpuReading, readGpus } from './device/read-gpus.js';
 import { trainerEnvironment } from './trainer/trainer-environment.js';
 
 export interface MachineProfileOptions {
   dataDir: string;
   workerName: string;
+  /** What trainers compute with. */
+  device: Device;
   /** Measures, and sends what it found. */
   probeProgram: string;
   environment: NodeJS.ProcessEnv;
@@ -30,12 +35,13 @@ const PROBE_TIMEOUT_MS = 120_000;
  */
 export async function profileMachine(options: MachineProfileOptions): Promise<MachineProfile | null> {
   const { dataDir, workerName, log } = options;
-  const file = path.join(dataDir, 'machines', `${machineKey(options.environment)}.json`);
+  const gpu = await findGpu(options);
+  const file = path.join(dataDir, 'machines', `${machineKey(options.environment, gpu)}.json`);
   const known = await readKnown(file);
   if (known !== null) return { ...known, worker: workerName };
   try {
     const measured = await runProbe(options);
-    const profile = { worker: workerName, measured_at: new Date().toISOString(), ...measured };
+    const profile = { worker: workerName, measured_at: new Date().toISOString(), ...onGpu(measured, gpu) };
     await mkdir(path.dirname(file), { recursive: true });
     await writeFileAtomic(file, `${JSON.stringify(profile, null, 2)}\n`);
     log.info({ profile }, 'the machine was measured');
@@ -46,14 +52,45 @@ export async function profileMachine(options: MachineProfileOptions): Promise<Ma
   }
 }
 
+/** The GPU whose memory counts; undefined where that of the host does. */
+async function findGpu({ device, environment, log }: MachineProfileOptions): Promise<GpuReading | undefined> {
+  if (device === 'cpu') return undefined;
+  const gpu = gpuInUse(await readGpus(), environment.CUDA_VISIBLE_DEVICES);
+  if (gpu === undefined) {
+    log.warn("nvidia-smi does not tell the memory of the GPU: jobs are planned with the host's, and may not fit");
+  }
+  return gpu;
+}
+
+type Measured = Omit<MachineProfile, 'worker' | 'measured_at'>;
+
+/** What a trainer takes before it has a model is in the reserve, or in the memory of the host. */
+function onGpu(measured: Measured, gpu: GpuReading | undefined): Measured {
+  if (gpu === undefined) return measured;
+  return {
+    ...measured,
+    processor: `${gpu.name}; ${measured.processor}`,
+    memory_bytes: Math.max(0, gpu.totalBytes - RESERVED_BYTES),
+    base_memory_bytes: 0,
+  };
+}
+
 /**
  * Changes with the machine, and with what it computes with. Not with the name of the worker: in a container that is
  * another one each time.
  */
-function machineKey({ CUDA_VISIBLE_DEVICES: devices }: NodeJS.ProcessEnv): string {
+function machineKey({ CUDA_VISIBLE_DEVICES: devices }: NodeJS.ProcessEnv, gpu: GpuReading | undefined): string {
   const [processor] = cpus();
   const memory = [totalmem(), process.constrainedMemory()];
-  const machine = [processor?.model, cpus().length, ...memory, process.versions.node, devices];
+  const machine = [
+    processor?.model,
+    cpus().length,
+    ...memory,
+    process.versions.node,
+    devices,
+    gpu?.name,
+    gpu?.totalBytes,
+  ];
   return createHash('sha256').update(JSON.stringify(machine)).digest('hex').slice(0, 16);
 }
 
@@ -68,11 +105,8 @@ async function readKnown(file: string): Promise<MachineProfile | null> {
   }
 }
 
-async function runProbe({
-  probeProgram,
-  environment,
-}: MachineProfileOptions): Promise<Omit<MachineProfile, 'worker' | 'measured_at'>> {
-  const child = fork(probeProgram, [], {
+async function runProbe({ probeProgram, environment, device }: MachineProfileOptions): Promise<Measured> {
+  const child = fork(probeProgram, [device], {
     env: trainerEnvironment(environment),
     execArgv: [],
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
@@ -85,5 +119,5 @@ async function runProbe({
   });
   gone.catch(() => {});
   const [measured] = await Promise.race([message, gone]);
-  return measured as Omit<MachineProfile, 'worker' | 'measured_at'>;
+  return measured as Measured;
 }

@@ -7,6 +7,7 @@ import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { createCheckpointMirror } from './checkpoint-mirror.js';
 import type { Device } from './device/choose-device.js';
+import { COUNT_AS_DRIVER } from './device/gpu-in-use.js';
 import { createJobFolders } from './job-folders.js';
 import { profileMachine } from './machine-profile.js';
 import { startMaintenance } from './maintenance.js';
@@ -73,7 +74,10 @@ export interface WorkerService {
 export async function startWorker(options: WorkerOptions): Promise<WorkerService> {
   const { redis, prefix, dataDir, modelsDir, workerName, log, device = 'cpu' } = options;
   // TensorFlow would take a GPU that it was not told to use, and nearly all of its memory.
-  const environment = device === 'gpu' ? options.environment : { ...options.environment, CUDA_VISIBLE_DEVICES: '-1' };
+  const environment =
+    device === 'gpu'
+      ? { ...COUNT_AS_DRIVER, ...options.environment }
+      : { ...options.environment, CUDA_VISIBLE_DEVICES: '-1' };
   const store = createJobStore({ redis, prefix });
   const stores = options.stores ?? (await openStores({ dataDir, s3: null }));
   const adapters = await stores.open('adapters');
@@ -107,7 +111,9 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   // Before the first job, so that the two do not take the machine from each other.
   const { probeProgram } = options;
   const machine =
-    probeProgram === null ? null : await profileMachine({ dataDir, workerName, probeProgram, environment, log });
+    probeProgram === null
+      ? null
+      : await profileMachine({ dataDir, workerName, device, probeProgram, environment, log });
   if (machine !== null) {
     store.machines
       .publish(machine)

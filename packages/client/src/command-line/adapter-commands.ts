@@ -111,7 +111,7 @@ function manifestText({ id, name, base_model, dataset, lora, result }: AdapterMa
     ...(result === null
       ? ['imported, not trained here']
       : [
-          `training      ${countText(result.steps)} steps, ${countText(result.tokens)} tokens, ${durationText(result.seconds)}, peak memory ${bytesText(result.peak_memory_bytes)}`,
+          `training      ${countText(result.steps)} steps, ${countText(result.tokens)} tokens, ${durationText(result.seconds)}, peak memory of the host ${bytesText(result.peak_memory_bytes)}`,
           `loss          ${result.first_loss.toFixed(4)} → ${result.last_loss.toFixed(4)}`,
         ]),
   ].join('\n');

@@ -4,6 +4,10 @@ import { promisify } from 'node:util';
 export interface GpuReading {
   /** As the driver numbers it. */
   index: string;
+  /** Such as `GPU-8f6b…`; unlike the index it stays the card's own. */
+  uuid: string;
+  /** The model, such as `NVIDIA A10G`. */
+  name: string;
   usedBytes: number;
   totalBytes: number;
   /** 0 to 1. */
@@ -12,7 +16,7 @@ export interface GpuReading {
 
 const TIMEOUT_MS = 5_000;
 const MEBIBYTE = 1024 ** 2;
-const QUERY = ['--query-gpu=index,memory.used,memory.total,utilization.gpu', '--format=csv,noheader,nounits'];
+const QUERY = ['--query-gpu=index,uuid,name,memory.used,memory.total,utilization.gpu', '--format=csv,noheader,nounits'];
 
 /**
  * What the driver's own program says of the GPUs; the container toolkit brings it along. Asking the engine instead would
@@ -29,13 +33,18 @@ export async function readGpus(program = 'nvidia-smi'): Promise<GpuReading[]> {
   }
 }
 
-/** Lines such as `0, 1024, 81559, 37`; a figure that the driver does not give (`[N/A]`) leaves its GPU out. */
+/**
+ * Lines such as `0, GPU-8f6b…, NVIDIA A10G, 1024, 23028, 37`; a figure that the driver does not give (`[N/A]`) leaves its
+ * GPU out. One cut into MIG instances has no utilization, and its memory is that of no instance.
+ */
 export function parseGpus(text: string): GpuReading[] {
   return text.split('\n').flatMap((line) => {
-    const [index = '', used, total, busy] = line.split(',').map((part) => part.trim());
-    const [usedMib, totalMib, percent] = [used, total, busy].map((part) => (part ? Number(part) : Number.NaN));
+    const [index = '', uuid = '', name = '', ...figures] = line.split(',').map((part) => part.trim());
+    const [usedMib, totalMib, percent] = figures.map((part) => (part ? Number(part) : Number.NaN));
     if (!/^\d{1,3}$/.test(index) || usedMib === undefined || totalMib === undefined || percent === undefined) return [];
     if (![usedMib, totalMib, percent].every(Number.isFinite)) return [];
-    return [{ index, usedBytes: usedMib * MEBIBYTE, totalBytes: totalMib * MEBIBYTE, busyRatio: percent / 100 }];
+    return [
+      { index, uuid, name, usedBytes: usedMib * MEBIBYTE, totalBytes: totalMib * MEBIBYTE, busyRatio: percent / 100 },
+    ];
   });
 }

@@ -1,11 +1,8 @@
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir, totalmem } from 'node:os';
-import path from 'node:path';
+import { totalmem } from 'node:os';
 import type { EventData } from '@lorasmith/contracts';
 import { createMetrics, type Registry } from '@lorasmith/service-kit';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { observeMachine } from './machine-metrics.js';
-import { parseGpus, readGpus } from './read-gpus.js';
 import { createWorkerMetrics, type WorkerMetrics } from './worker-metrics.js';
 
 let registry: Registry;
@@ -93,26 +90,4 @@ test('the machine is told of with the memory of its trainer', async () => {
   expect(total).toBeLessThanOrEqual(totalmem());
   trainerPid = undefined;
   expect(await value('lorasmith_trainer_memory_bytes')).toBe(0);
-});
-
-test('what the driver says of GPUs is read; what it does not say is left out', () => {
-  expect(parseGpus('0, 1024, 81559, 37\n1, [N/A], 81559, 0\nNo devices were found\n\n')).toEqual([
-    { index: '0', usedBytes: 2 ** 30, totalBytes: 81_559 * 2 ** 20, busyRatio: 0.37 },
-  ]);
-});
-
-// There is no driver where tests run; a program that speaks as its own does takes its place.
-let folder: string | undefined;
-afterEach(async () => {
-  if (folder !== undefined) await rm(folder, { recursive: true, force: true });
-});
-test("the driver's program is asked, and missed without harm", async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-gpus-'));
-  const program = path.join(folder, 'nvidia-smi');
-  await writeFile(program, '#!/bin/sh\n[ "$2" = --format=csv,noheader,nounits ] && echo "0, 512, 1024, 5"\n');
-  await chmod(program, 0o755);
-  expect(await readGpus(program)).toEqual([
-    { index: '0', usedBytes: 512 * 2 ** 20, totalBytes: 2 ** 30, busyRatio: 0.05 },
-  ]);
-  expect(await readGpus(path.join(folder, 'not-there'))).toEqual([]);
 });

@@ -1,6 +1,8 @@
 import { measureMachine, useFusedOps } from '@lorasmith/training';
+import { endWithoutGpu } from './end-without-gpu.js';
 
 // Runs once, in a process of its own that gives all its memory back.
+endWithoutGpu();
 useFusedOps();
 const profile = await measureMachine();
 process.send?.(profile, undefined, {}, () => process.disconnect());

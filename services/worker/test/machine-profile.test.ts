@@ -1,0 +1,94 @@
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { MachineProfile } from '@lorasmith/contracts';
+import { pino } from 'pino';
+import { Value } from 'typebox/value';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { RESERVED_BYTES } from '../src/device/gpu-in-use.js';
+import { profileMachine } from '../src/machine-profile.js';
+
+// A program that speaks as the driver's does stands in its place on PATH.
+
+const PROBE = fileURLToPath(new URL('fixtures/probe.mjs', import.meta.url));
+const A10G = '0, GPU-8f6b2c1e-5d0a-4a6e-9c3e-1f2d3c4b5a69, NVIDIA A10G, 3, 23028, 0';
+const H100 = '1, GPU-1a2b3c4d-0000-4a6e-9c3e-1f2d3c4b5a69, NVIDIA H100 80GB HBM3, 1, 81559, 0';
+const HOST = { memory_bytes: 256e9, base_memory_bytes: 400e6 };
+
+let folder: string;
+let dataDir: string;
+let warnings: string[];
+
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-profile-'));
+  dataDir = path.join(folder, 'data');
+  warnings = [];
+  await mkdir(path.join(folder, 'bin'));
+  vi.stubEnv('PATH', path.join(folder, 'bin'));
+});
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await rm(folder, { recursive: true, force: true });
+});
+
+const putGpus = (...lines: string[]) =>
+  writeFile(
+    path.join(folder, 'bin/nvidia-smi'),
+    `#!/bin/sh\n${lines.map((line) => `echo '${line}'\n`).join('')}exit ${lines.length > 0 ? 0 : 9}\n`,
+    { mode: 0o755 },
+  );
+
+const profile = (device: 'gpu' | 'cpu', environment: NodeJS.ProcessEnv = {}) =>
+  profileMachine({
+    dataDir,
+    workerName: 'one',
+    device,
+    probeProgram: PROBE,
+    environment: { ...process.env, ...environment },
+    log: pino({ level: 'warn' }, { write: (line: string) => void warnings.push(JSON.parse(line).msg) }),
+  });
+
+const kept = async () => (await readdir(path.join(dataDir, 'machines'))).length;
+
+test('on a GPU jobs are planned with its memory, less what no tensor gets of it', async () => {
+  await putGpus(A10G, H100);
+  const found = await profile('gpu');
+  expect(found).toMatchObject({
+    processor: 'NVIDIA A10G; a processor, for the gpu',
+    memory_bytes: 23_028 * 2 ** 20 - RESERVED_BYTES,
+    base_memory_bytes: 0,
+  });
+  expect(Value.Check(MachineProfile, found)).toBe(true);
+  expect(await profile('gpu', { CUDA_VISIBLE_DEVICES: '1' })).toMatchObject({
+    memory_bytes: 81_559 * 2 ** 20 - RESERVED_BYTES,
+  });
+  expect(warnings).toEqual([]);
+});
+
+test('on the CPU they are planned with that of the host, whatever GPU there is', async () => {
+  await putGpus(A10G);
+  expect(await profile('cpu')).toMatchObject(HOST);
+  expect(warnings).toEqual([]);
+});
+
+test('another GPU is measured anew, the same one is not', async () => {
+  await putGpus(A10G);
+  await profile('gpu');
+  await profile('gpu');
+  expect(await kept()).toBe(1);
+  await putGpus(H100);
+  expect(await profile('gpu')).toMatchObject({ memory_bytes: 81_559 * 2 ** 20 - RESERVED_BYTES });
+  await putGpus(H100.replace('81559', '40960'));
+  await profile('gpu');
+  expect(await kept()).toBe(3);
+});
+
+test('where the driver tells nothing, the memory of the host counts, a warning says so, and it is asked again', async () => {
+  expect(await profile('gpu')).toMatchObject(HOST);
+  await putGpus();
+  expect(await profile('gpu')).toMatchObject(HOST);
+  expect(warnings).toEqual(Array(2).fill(expect.stringContaining('nvidia-smi does not tell the memory of the GPU')));
+  await putGpus(A10G);
+  expect((await profile('gpu'))?.memory_bytes).toBe(23_028 * 2 ** 20 - RESERVED_BYTES);
+});
