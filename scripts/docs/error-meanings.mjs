@@ -3,7 +3,7 @@ export const ERROR_MEANINGS = {
   invalid_request:
     'A field, parameter or header is missing or has a value that is not allowed. `details` names every one of them.',
   invalid_json:
-    'The body is not JSON, is empty, or has a key `__proto__`. In a dataset: the fault of a line that is not JSON.',
+    'The body is not JSON (the message says where), or has a key `__proto__`. In a dataset: the fault of a line that is not JSON.',
   unknown_field: 'There is no such field. Fields are never ignored: correct the name, or leave it out.',
   unauthorized:
     'The key is missing, or is not one that is valid now: send `Authorization: Bearer lsk_…`. It may have been revoked.',

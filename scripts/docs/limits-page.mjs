@@ -52,8 +52,8 @@ const LIMITS = {
     ['Rank', '512', '400 `invalid_request`'],
     [
       '`max_seq_length`',
-      '1,048,576 tokens, and the positions of the model',
-      '400 `invalid_request`, 422 `invalid_job`',
+      '1,048,576 tokens; of a row never more than the model has positions',
+      '400 `invalid_request`; 422 `row_too_long` for a row that needs more, unless `on_overflow` says otherwise',
     ],
     ['Names in `target_modules`', '4,096 of up to 256 characters', '400 `invalid_request`'],
     ['Regular expression in `target_modules`', '1,024 characters', '400 `invalid_request`'],

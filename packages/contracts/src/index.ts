@@ -3,6 +3,7 @@ export * from './checkpoint.js';
 export * from './dataset.js';
 export * from './error.js';
 export * from './event.js';
+export * from './hints.js';
 export * from './identifier.js';
 export * from './job.js';
 export * from './machine.js';

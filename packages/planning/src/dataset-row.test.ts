@@ -55,6 +55,20 @@ describe('checkRow', () => {
     expect(checked.faults[0]).toMatchObject(param === undefined ? { code } : { code, param });
   });
 
+  it.each([
+    [{ conversations: [{ from: 'human', value: 'a' }] }, 'This is the format of ShareGPT. Send {"messages"'],
+    [[{ text: 'a' }], 'This is a JSON array.'],
+    [{ txt: 'a' }, 'A row is an object with "messages"; "prompt" and "completion";'],
+    [{ text: 'a', source: 'b' }, 'Unknown key "source": this object has "text". Leave it out.'],
+    [{ text: 'a', instruction: 'b', output: 'c' }, 'Unknown key "text": this object has "instruction", "output"'],
+    [{ messages: [user, { role: 'assistant', content: [{ type: 'text', text: 'a' }] }] }, 'It is a list of parts'],
+    [{ prompt: 'a', response: 'b' }, 'The key "completion" is missing.'],
+    [{ messages: [user, { role: 'assistant', content: null }] }, 'The value must be string.'],
+    [{ prompt: [user], completion: [assistant] }, 'It is a list of messages'],
+  ])('says of %j what to send', (row, part) => {
+    expect(checkRow(row).faults[0]?.message).toContain(part);
+  });
+
   it('refuses keys that reach for prototypes', () => {
     for (const key of ['__proto__', 'constructor', 'prototype', 'toString']) {
       const checked = checkRow(JSON.parse(`{"text": "a", "${key}": {"polluted": true}}`));

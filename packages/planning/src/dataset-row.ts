@@ -5,7 +5,9 @@ import {
   type ErrorCode,
   type Fault,
   type FeaturesRow,
+  listHint,
   type MessagesRow,
+  rowHint,
   type TextualRow,
 } from '@lorasmith/contracts';
 import { Compile } from 'typebox/compile';
@@ -69,9 +71,8 @@ export function checkRow(row: unknown): CheckedRow {
   const format = detectFormat(row);
   if (format === null) {
     const known = DATASET_FORMATS.map((name) => KEYS_OF_FORMAT[name]).join('; ');
-    return refuse(null, [
-      { code: 'invalid_dataset', message: `No known row format. A row is an object with ${known}.` },
-    ]);
+    const message = `No known row format. ${rowHint(row) ?? `A row is an object with ${known}.`}`;
+    return refuse(null, [{ code: 'invalid_dataset', message }]);
   }
   const validator = validators[format];
   if (!validator.Check(row)) return refuse(format, schemaFaults(format, row));
@@ -91,14 +92,17 @@ function refuse(format: DatasetFormat | null, faults: RowFault[]): CheckedRow {
 
 function schemaFaults(format: DatasetFormat, row: unknown): RowFault[] {
   const faults: RowFault[] = [];
-  for (const error of validators[format].Errors(row)) {
+  const errors = validators[format].Errors(row);
+  // Where a key is missing too, this may be it under another name.
+  const advice = errors.some(({ keyword }) => keyword === 'required') ? '' : ' Leave it out.';
+  for (const error of errors) {
     const path = pathOf(error.instancePath);
     const at = (key: string) => (path === '' ? key : `${path}.${key}`);
     if (error.keyword === 'boolean') continue; // the same as additionalProperties, said once more for each key
     if (error.keyword === 'additionalProperties') {
       for (const key of error.params.additionalProperties) {
         const allowed = path === '' ? KEYS_OF_FORMAT[format] : '"role" and "content"';
-        const message = `Unknown key ${JSON.stringify(key.slice(0, 64))}: this object has ${allowed}.`;
+        const message = `Unknown key ${JSON.stringify(key.slice(0, 64))}: this object has ${allowed}.${advice}`;
         faults.push({ code: 'unknown_field', message, param: at(key.slice(0, 64)) });
       }
     } else if (error.keyword === 'required') {
@@ -107,7 +111,9 @@ function schemaFaults(format: DatasetFormat, row: unknown): RowFault[] {
       }
     } else {
       const allowed = error.keyword === 'enum' ? `: ${error.params.allowedValues.join(', ')}` : '';
-      faults.push({ code: 'invalid_dataset', message: `The value ${error.message}${allowed}.`, param: path });
+      const hint = Array.isArray(valueAt(row, path)) ? listHint(path.slice(path.lastIndexOf('.') + 1)) : undefined;
+      const message = `The value ${error.message}${allowed}.${hint === undefined ? '' : ` ${hint}`}`;
+      faults.push({ code: 'invalid_dataset', message, param: path });
     }
   }
   return faults;
@@ -115,6 +121,11 @@ function schemaFaults(format: DatasetFormat, row: unknown): RowFault[] {
 
 function pathOf(instancePath: string): string {
   return instancePath.slice(1).replaceAll('/', '.');
+}
+
+/** Only for paths of schemas, whose keys have no dots. */
+function valueAt(row: unknown, path: string): unknown {
+  return path.split('.').reduce<unknown>((value, key) => (value as Record<string, unknown>)[key], row);
 }
 
 function numberFaults({ features, label }: FeaturesRow): RowFault[] {

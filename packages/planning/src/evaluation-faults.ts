@@ -1,10 +1,24 @@
-import type { JobSpec, TrainingSettings } from '@lorasmith/contracts';
+import type { Fault, JobSpec, TrainingSettings } from '@lorasmith/contracts';
 import type { CodedFault } from './fault-list.js';
 
 /** Which state of the training becomes the adapter. */
 export function publishedState({ publish = 'auto', early_stopping = null }: TrainingSettings): 'last' | 'best' {
   if (publish === 'auto') return early_stopping === null ? 'last' : 'best';
   return publish;
+}
+
+/** Evaluations every so many steps need rows to evaluate on. */
+export function idleEvaluationFaults({ training, validation }: JobSpec): CodedFault[] {
+  if (training.eval_every_steps === null || validation.split > 0) return [];
+  const message = 'training.eval_every_steps evaluates on held-out rows: give validation.split too, or leave it out.';
+  return [{ code: 'invalid_job', message, param: 'training.eval_every_steps' }];
+}
+
+/** One that never comes; those before and after training do. */
+export function evaluationWarnings({ training: { eval_every_steps: every } }: JobSpec, steps: number): Fault[] {
+  if (every === null || every <= steps) return [];
+  const message = `Training ends after ${steps} steps, so there is no evaluation every ${every}: only before and after training.`;
+  return [{ code: 'eval_every_steps_beyond_end', message, param: 'training.eval_every_steps' }];
 }
 
 /** What is judged by evaluations needs them, and rows to evaluate on. */

@@ -10,7 +10,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CHATML, tinyClassifier, tinyDecoder } from '../test/tiny-model.js';
 import { openExampleStore } from './example-file/example-store.js';
 import type { Examples, FeatureExamples, TokenExamples } from './examples.js';
-import { type Plan, planJob } from './plan-job.js';
+import { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 
 let folder: string;
 const open: Plan[] = [];
@@ -33,7 +33,7 @@ async function plan(
   format: Dataset['format'],
   rows: (object | string)[],
   settings: Settings = {},
-  signal?: AbortSignal,
+  options: Pick<PlanJobOptions, 'signal' | 'isNew'> = {},
 ) {
   const rowsFile = join(folder, 'data.jsonl');
   const content = rows.map((row) => (typeof row === 'string' ? row : JSON.stringify(row))).join('\n');
@@ -54,7 +54,7 @@ async function plan(
   const spec = Value.Default(JobSpec, { ...request, validation: {}, lora: {}, training: {}, ...settings }) as JobSpec;
   expect(Value.Errors(JobSpec, spec)).toEqual([]);
   const examples = await openExampleStore({ dataDir: join(folder, 'data'), maxBytes: 2 ** 30 });
-  const planned = await planJob({ spec, model, dataset, rowsFile, examples, ...(signal ? { signal } : {}) });
+  const planned = await planJob({ spec, model, dataset, rowsFile, examples, ...options });
   open.push(planned);
   return planned;
 }
@@ -131,6 +131,25 @@ describe('planJob for a decoder', () => {
     const model = await tinyDecoder('qwen2', null);
     const { report } = await plan(model, 'text', texts('ab'), { training: { precision: 'float32' } });
     expect(report.precision.chosen).toBe('float32');
+  });
+
+  it.each([
+    ['without held-out rows', { training: { eval_every_steps: 1 } }, 'invalid_job'],
+    ['of a split of 0', { training: { eval_every_steps: 1 }, validation: { split: 0 } }, 'invalid_job'],
+    ['up to the end', { training: { eval_every_steps: 3 }, validation: { split: 0.5 } }, []],
+    [
+      'beyond the end',
+      { training: { eval_every_steps: 4 }, validation: { split: 0.5 } },
+      ['eval_every_steps_beyond_end'],
+    ],
+  ])('refuses or warns of evaluations %s', async (_, settings, outcome) => {
+    const model = await tinyDecoder('qwen2', null);
+    const planned = plan(model, 'text', texts('One', 'Two', 'Three', 'Four'), settings, { isNew: true });
+    if (typeof outcome === 'string') {
+      expect(await refusal(planned)).toMatchObject({ code: outcome, param: 'training.eval_every_steps' });
+      // A job that is there already is not ended by it.
+      expect((await plan(model, 'text', texts('One'), settings)).report.warnings.map(({ code }) => code)).toEqual([]);
+    } else expect((await planned).report.warnings.map(({ code }) => code)).toEqual(outcome);
   });
 
   it('holds rows out by the seed, whole, before any is split', async () => {
@@ -291,7 +310,7 @@ describe('planJob for a decoder', () => {
     const model = await tinyDecoder('qwen2', null);
     const rows = Array.from({ length: 4000 }, () => textOf(200));
     const settings = { training: { max_seq_length: 512 } };
-    const error = await refusal(plan(model, 'text', rows, settings, AbortSignal.timeout(30)));
+    const error = await refusal(plan(model, 'text', rows, settings, { signal: AbortSignal.timeout(30) }));
     expect(error.code).toBe('cancelled');
   });
 });

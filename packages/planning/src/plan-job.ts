@@ -12,7 +12,7 @@ import { BitSet } from './bit-set.js';
 import { chooseTargets } from './choose-targets.js';
 import { countSteps, type StepCounts } from './count-steps.js';
 import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate/estimate-job.js';
-import { evaluationFaults } from './evaluation-faults.js';
+import { evaluationFaults, evaluationWarnings, idleEvaluationFaults } from './evaluation-faults.js';
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
 import type { ExampleNotes } from './example-file/example-summary.js';
 import { splitExamples } from './example-file/split-examples.js';
@@ -36,6 +36,11 @@ export interface PlanJobOptions {
   initial?: AdapterManifest | null;
   /** What was measured of the machine that will train; null or left out: no estimate is made. */
   machine?: MachineProfile | null;
+  /**
+   * A job that is being sent. What was accepted by an earlier version is not held to rules that are only newer.
+   * @defaultValue false
+   */
+  isNew?: boolean;
   /** Ends the planning. */
   signal?: AbortSignal;
 }
@@ -70,7 +75,8 @@ export async function planJob(options: PlanJobOptions): Promise<Plan> {
   const faults = new FaultList();
   const layers = collect(faults, () => chooseTargets(model.modules, spec.lora, model)) ?? [];
   const targets = withRanks(layers, spec.lora, faults);
-  faults.add(...evaluationFaults(spec));
+  const judging = evaluationFaults(spec);
+  faults.add(...(options.isNew && judging.length === 0 ? idleEvaluationFaults(spec) : judging));
   if (options.initial && targets.length > 0) faults.add(...(await faultsOfInitial(options, options.initial, targets)));
   const { split } = spec.validation;
   const heldOut =
@@ -103,7 +109,7 @@ async function planWith(
   const { training, validation: held } = await splitExamples(file, heldOut, width, signal);
   refuseEmptySides(training, held, notes, split);
   const steps = countSteps(training.count, spec.training);
-  const warnings = lengthWarnings(spec, model, notes);
+  const warnings = [...lengthWarnings(spec, model, notes), ...evaluationWarnings(spec, steps.total)];
   const report = reportOf({ spec, model, dataset, targets, training, validation: held, notes, steps, warnings });
   const validation = split > 0 ? held : null;
   const estimate = estimateOn(machine, { spec, model, targets, training, validation, steps });

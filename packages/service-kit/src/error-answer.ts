@@ -1,5 +1,6 @@
 import { type ErrorBody, type ErrorCode, type Fault, ProductError } from '@lorasmith/contracts';
 import type { ErrorObject } from 'ajv';
+import type { FastifyRequest } from 'fastify';
 import { validationFaults } from './validation-faults.js';
 
 /** What Fastify and its plugins add to the errors they throw. */
@@ -10,19 +11,16 @@ interface FrameworkError extends Error {
 }
 
 /** The error a request is answered with, whatever was thrown. */
-export function productErrorOf(thrown: unknown): ProductError {
+export function productErrorOf(thrown: unknown, request: FastifyRequest): ProductError {
   if (thrown instanceof ProductError) return thrown;
   if (!(thrown instanceof Error)) return internalError(thrown);
   const error: FrameworkError = thrown;
   if (Array.isArray(error.validation)) return invalidRequest(error.validation);
   switch (error.code) {
-    case 'FST_ERR_CTP_INVALID_JSON_BODY':
-    case 'FST_ERR_CTP_EMPTY_JSON_BODY':
-      return refusal('invalid_json', 'The body is not JSON, or has a key __proto__ or constructor.prototype.', error);
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
       return refusal('body_too_large', 'The body is too large.', error);
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
-      return refusal('unsupported_media_type', 'The content type is not one that this call takes.', error);
+      return refusal('unsupported_media_type', takenTypes(request), error);
     case 'FST_ERR_MAX_PARAM_LENGTH':
       return refusal('not_found', 'There is nothing at this path.', error);
   }
@@ -66,6 +64,18 @@ const CODE_OF_STATUS: Partial<Record<number, ErrorCode>> = {
   503: 'service_unavailable',
   504: 'timeout',
 };
+
+const BODY_TYPES = [
+  ['application/json', 'JSON'],
+  ['application/x-tar', 'a plain tar (tar -cf)'],
+] as const;
+
+/** What the call takes, known by the parsers of its scope. */
+function takenTypes({ server }: FastifyRequest): string {
+  const taken = BODY_TYPES.filter(([type]) => server.hasContentTypeParser(type));
+  const said = taken.map(([type, what]) => `${what}, with the header content-type: ${type}`);
+  return `This call takes ${said.join(', or ') || 'no body'}.`;
+}
 
 const SUMMARY_FAULTS = 3;
 

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import { newIdentifier, ProductError } from '@lorasmith/contracts';
+import { newIdentifier, ProductError, pathHint } from '@lorasmith/contracts';
 import {
   type FastifyBaseLogger,
   type FastifyInstance,
@@ -12,6 +12,7 @@ import {
   type RawServerDefault,
 } from 'fastify';
 import { errorBody, productErrorOf } from './error-answer.js';
+import { addJsonParser } from './json-body.js';
 import { createRequestValidator } from './request-validation.js';
 import { RouteMethods } from './route-methods.js';
 import { trackUnusedConnections } from './unused-connections.js';
@@ -56,8 +57,6 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
     loggerInstance: logger,
     bodyLimit: bodyLimitBytes,
     requestTimeout: requestTimeoutMs,
-    onProtoPoisoning: 'error',
-    onConstructorPoisoning: 'error',
     genReqId: requestIdOf,
     logController: new LogController({ requestIdLogLabel: 'request_id', disableRequestLogging: true }),
     routerOptions: { maxParamLength: 512 },
@@ -73,28 +72,37 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   app.setErrorHandler(answerError);
   // A body is JSON wherever a route does not say otherwise.
-  app.removeContentTypeParser('text/plain');
+  app.removeAllContentTypeParsers();
+  addJsonParser(app);
   app.server.on('checkExpectation', answerExpectation);
 
   const methods = new RouteMethods();
   app.addHook('onRoute', ({ url, method }) => methods.add(url, method));
-  app.setNotFoundHandler((request, reply) => {
-    const allowed = methods.allowedFor(request.url.split('?', 1)[0] ?? '');
+  const refusePath = (request: FastifyRequest, reply: FastifyReply): never => {
+    const [pathname = ''] = request.url.split('?', 1);
+    const allowed = methods.allowedFor(pathname);
     // A route that looks for files may find none.
     if (allowed.length > 0 && !allowed.includes(request.method)) {
       reply.header('allow', allowed.join(', '));
       throw new ProductError('method_not_allowed', `This path takes ${allowed.join(', ')}, not ${request.method}.`);
     }
-    throw new ProductError('not_found', 'There is nothing at this path. GET /openapi.json lists what there is.');
-  });
+    const hint = pathHint(pathname) ?? 'GET /openapi.json lists what there is.';
+    throw new ProductError('not_found', `There is nothing at this path. ${hint}`);
+  };
+  app.setNotFoundHandler(refusePath);
 
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
+    forgetTypeOfNothing(request);
     if (request.raw.httpVersion === '1.1' && request.headers.host === undefined) {
       throw new ProductError('invalid_request', 'A request of HTTP/1.1 has a header host (RFC 9112, 3.2).');
     }
   });
-  app.addHook('preParsing', async ({ headers }) => refuseEncodedJson(headers));
+  app.addHook('preParsing', async (request, reply) => {
+    // Whatever type of body is sent there: files of the OpenAI API come as forms.
+    if (request.is404) refusePath(request, reply);
+    refuseEncodedJson(request.headers);
+  });
   let isClosing = false;
   const closeUnused = trackUnusedConnections(app.server);
   app.addHook('preClose', async () => {
@@ -113,6 +121,13 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
   return app as HttpApp;
 }
 
+/** An empty body counts as none: `curl -d ''` says that it is a form. */
+function forgetTypeOfNothing({ headers }: FastifyRequest): void {
+  const { 'content-length': length = '0', 'transfer-encoding': encoding, 'content-type': type = '' } = headers;
+  const isEmpty = length === '0' && encoding === undefined;
+  if (isEmpty && type.startsWith('application/x-www-form-urlencoded')) delete headers['content-type'];
+}
+
 function requestIdOf({ headers }: IncomingMessage): string {
   const given = headers['x-request-id'];
   return typeof given === 'string' && REQUEST_ID.test(given) ? given : newIdentifier('req');
@@ -129,7 +144,7 @@ function refuseEncodedJson({
 
 /** The one place where an error becomes HTTP. */
 function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  const error = productErrorOf(thrown);
+  const error = productErrorOf(thrown, request);
   const where = { method: request.method, url: request.url, status: error.status, code: error.code };
   if (error.status >= 500) request.log.error({ ...where, err: thrown }, error.message);
   else request.log.info(where, error.message);

@@ -1,4 +1,4 @@
-import type { Fault } from '@lorasmith/contracts';
+import { type Fault, fieldHint, patternHint } from '@lorasmith/contracts';
 import type { ErrorObject } from 'ajv';
 
 /** More would not help whoever reads them, and a body can be made to have a million. */
@@ -50,8 +50,11 @@ function faultOf(error: ErrorObject): Fault {
   const within = (key: string) => (path === '' ? key : `${path}.${key}`);
   switch (error.keyword) {
     case 'additionalProperties': {
-      const param = within(String(error.params.additionalProperty).slice(0, 100));
-      return { code: 'unknown_field', message: `There is no field ${param}.`, param };
+      const name = String(error.params.additionalProperty).slice(0, 100);
+      const param = within(name);
+      const hint = fieldHint(name);
+      const message = `There is no field ${param}.${hint === undefined ? '' : ` ${hint}`}`;
+      return { code: 'unknown_field', message, param };
     }
     case 'required': {
       const param = within(String(error.params.missingProperty));
@@ -64,10 +67,15 @@ function faultOf(error: ErrorObject): Fault {
     case 'const':
       return invalid(error, path, `must be ${JSON.stringify(error.params.allowedValue)}`);
     case 'pattern':
-      return invalid(error, path, `must match ${error.params.pattern}`);
+      return invalid(error, path, patternMeaning(String(error.params.pattern)));
     default:
       return invalid(error, path, error.message ?? 'is not valid');
   }
+}
+
+function patternMeaning(pattern: string): string {
+  const hint = patternHint(pattern);
+  return hint === undefined ? `must match ${pattern}` : `must be ${hint}`;
 }
 
 function invalid(error: ErrorObject, path: string, message: string): Fault {
@@ -76,7 +84,7 @@ function invalid(error: ErrorObject, path: string, message: string): Fault {
 }
 
 function nameOf(error: ErrorObject): string {
-  return pathOf(error.instancePath) || 'The value';
+  return pathOf(error.instancePath) || 'The body';
 }
 
 /** `/lora/target_modules/0` → `lora.target_modules.0` (RFC 6901 escapes undone). */

@@ -190,6 +190,10 @@ describe('an adapter of PEFT', () => {
     expect(await code(await importTar('?base_model=with-tokenizer&x=1', tar()))).toBe('unknown_field');
     const json = await importTar('?base_model=with-tokenizer', '{}', { 'content-type': 'application/json' });
     expect(await code(json)).toBe('unsupported_media_type');
+    const gzip = await importTar('?base_model=with-tokenizer', 'x', { 'content-type': 'application/gzip' });
+    expect((await jsonOf<{ error: { message: string } }>(gzip)).error.message).toBe(
+      'This call takes a plain tar (tar -cf), with the header content-type: application/x-tar.',
+    );
   });
 });
 

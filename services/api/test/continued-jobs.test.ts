@@ -149,6 +149,30 @@ describe('checkpoints', () => {
   });
 });
 
+test('an empty body that would be JSON is as good as none', async () => {
+  const empty = (url: string) =>
+    api.app.inject({ method: 'POST', url, payload: '', headers: { 'content-type': 'application/json' } });
+  expect((await empty(`/jobs/${job}/cancel`)).statusCode).toBe(200);
+  expect((await empty(`/jobs/${job}/resume`)).statusCode).toBe(202);
+  await failWithCheckpoints();
+  const published = await empty(`/jobs/${job}/checkpoints/last/publish`);
+  expect([published.statusCode, published.json().name]).toEqual([202, 'mine']);
+});
+
+test('evaluations need rows to evaluate on', async () => {
+  const training = { eval_every_steps: 2 };
+  const dry = (changes: object) => post('/jobs?dry_run=true', { base_model: 'tiny-llama', dataset, ...changes });
+  const refused = (await dry({ training })).json().error;
+  expect([refused.code, refused.param, refused.details.length]).toEqual([
+    'invalid_job',
+    'training.eval_every_steps',
+    1,
+  ]);
+  expect(refused.message).toContain('give validation.split too');
+  const { warnings } = (await dry({ training: { eval_every_steps: 1_000 }, validation: { split: 0.25 } })).json();
+  expect(warnings).toMatchObject([{ code: 'eval_every_steps_beyond_end' }]);
+});
+
 test('early stopping needs evaluations and rows to evaluate on', async () => {
   const training = { early_stopping: { patience: 2 } };
   const dry = (changes: object) => post('/jobs?dry_run=true', { base_model: 'tiny-llama', dataset, ...changes });

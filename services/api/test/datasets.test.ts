@@ -184,6 +184,15 @@ describe('what is wrong with lines', () => {
     ]);
   });
 
+  test.each([
+    ['one line', '[{"text":"a"},{"text":"b"}]'],
+    ['many lines', '[\n  {\n    "text": "a"\n  },\n  {\n    "text": "b"\n  }\n]\n'],
+    ['many lines of a row', '{\n  "text": "a"\n}\n'],
+  ])('is told once for JSON of %s', async (_name, body) => {
+    const answer = await refused(body);
+    expect([answer.code, answer.faults]).toEqual(['invalid_dataset', [[1, 'invalid_dataset']]]);
+  });
+
   test('is listed a hundred times, the rest counted', async () => {
     const answer = await refused('{"text":1}\n'.repeat(250));
     expect(answer.faults).toHaveLength(100);

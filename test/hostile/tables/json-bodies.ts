@@ -30,7 +30,8 @@ const NOT_JSON = '400 invalid_json';
 const deep = (open: string, close: string, levels: number) => `${open.repeat(levels)}${close.repeat(levels)}`;
 
 const notJson: HostileCase[] = [
-  post('nothing', NOT_JSON, ''),
+  // An empty body counts as none, which is not what the call takes.
+  post('nothing', INVALID, ''),
   post('half a JSON', NOT_JSON, '{"base_model": "tiny'),
   post('a trailing comma', NOT_JSON, '{"base_model": "x",}'),
   post('a comment', NOT_JSON, '{} // x'),

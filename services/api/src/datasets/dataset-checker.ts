@@ -1,4 +1,4 @@
-import { type Dataset, type DatasetFormat, type Fault, ProductError } from '@lorasmith/contracts';
+import { type Dataset, type DatasetFormat, type Fault, fileHint, ProductError } from '@lorasmith/contracts';
 import { checkRow } from '@lorasmith/planning';
 import { type Line, LineSplitter } from './line-splitter.js';
 import { nestsDeeperThan } from './nesting-depth.js';
@@ -26,6 +26,8 @@ export class DatasetChecker {
   #faultCount = 0;
   #faultyLines = 0;
   #rows = 0;
+  /** Set once by the first line that is not blank: whether the file has not one row a line. */
+  #isOtherFile: boolean | undefined;
   #first: { format: DatasetFormat; width: number | null; line: number } | undefined;
   readonly #seen = new SeenRows();
   #repeatedRows = 0;
@@ -60,6 +62,8 @@ export class DatasetChecker {
   }
 
   #check({ number, bytes }: Line): void {
+    // Its other lines would tell nothing.
+    if (this.#isOtherFile) return;
     const faults = bytes === null ? [this.#tooLong()] : this.#rowFaults(number, bytes);
     if (faults.length === 0) return;
     this.#faultyLines++;
@@ -77,6 +81,9 @@ export class DatasetChecker {
       return [invalid('The line is not valid UTF-8.')];
     }
     if (text.trim() === '') return [];
+    const hint = this.#isOtherFile === undefined ? fileHint(text) : undefined;
+    this.#isOtherFile = hint !== undefined;
+    if (hint !== undefined) return [invalid(hint)];
     if (nestsDeeperThan(MAX_DEPTH, bytes)) return [invalid(`The line nests deeper than ${MAX_DEPTH} levels.`)];
     let value: unknown;
     try {
@@ -122,7 +129,7 @@ export class DatasetChecker {
   }
 
   #tooLong(): Fault {
-    return invalid(`The line is longer than ${this.#limits.maxLineBytes} bytes.`);
+    return invalid(`The line is longer than ${this.#limits.maxLineBytes} bytes. A file has one row a line.`);
   }
 
   #invalid(): ProductError {

@@ -1,0 +1,101 @@
+import { describe, expect, test } from 'vitest';
+import { fieldHint, fileHint, JobRequest, LoraSettings, pathHint, rowHint, TrainingSettings } from './index.js';
+
+describe('fieldHint', () => {
+  test.each([
+    ['rank', 'In a job it is lora.r.'],
+    ['lora_alpha', 'In a job it is lora.alpha.'],
+    ['lora_dropout', 'In a job it is lora.dropout.'],
+    ['lr', 'In a job it is training.learning_rate.'],
+    ['num_train_epochs', 'In a job it is training.epochs.'],
+    ['n_epochs', 'In a job it is training.epochs.'],
+    ['per_device_train_batch_size', 'In a job it is training.batch_size.'],
+    ['lr_scheduler_type', 'In a job it is training.lr_scheduler.'],
+    ['max_length', 'In a job it is training.max_seq_length.'],
+    ['model', 'In a job it is base_model.'],
+    ['training_file', 'In a job it is dataset.'],
+    ['suffix', 'In a job it is name.'],
+    // What is known here, but at another place.
+    ['gradient_accumulation_steps', 'In a job it is training.gradient_accumulation_steps.'],
+    ['target_modules', 'In a job it is lora.target_modules.'],
+    ['split', 'In a job it is validation.split.'],
+    ['metadata', 'In a job it is metadata.'],
+  ])('knows what %s is here', (name, hint) => {
+    expect(fieldHint(name)).toBe(hint);
+  });
+
+  test.each([
+    ['use_dora', 'DoRA is not supported'],
+    ['modules_to_save', 'Only the A and B'],
+    ['bias', 'never trained'],
+    ['task_type', 'The base model says'],
+    ['init_lora_weights', 'always begins'],
+    ['load_in_4bit', 'training.precision'],
+    ['load_in_8bit', 'training.precision'],
+    ['fp16', 'training.precision'],
+    ['bf16', 'training.precision'],
+    ['optim', 'always AdamW'],
+    ['warmup_steps', 'training.warmup_ratio'],
+    ['learning_rate_multiplier', 'training.learning_rate'],
+    ['hyperparameters', 'in training and lora'],
+    ['validation_file', 'validation.split'],
+  ])('says of %s what there is instead', (name, part) => {
+    expect(fieldHint(name)).toContain(part);
+  });
+
+  test('names only fields that there are', () => {
+    const known = { '': JobRequest, lora: LoraSettings, training: TrainingSettings };
+    const names = ['rank', 'rslora', 'loraplus_lr_ratio', 'random_state', 'torch_dtype', 'eval_steps', 'save_steps'];
+    for (const name of names) {
+      const [field = '', group = ''] = fieldHint(name)!.slice('In a job it is '.length, -1).split('.').reverse();
+      expect(known[group as keyof typeof known].properties).toHaveProperty(field);
+    }
+  });
+
+  test.each(['callback_url', 'constructor', '__proto__', 'toString', ''])('knows nothing of %j', (name) => {
+    expect(fieldHint(name)).toBeUndefined();
+  });
+});
+
+test.each([
+  ['/v1/files', 'POST /datasets'],
+  ['/v1/files/file-1/content', 'POST /datasets'],
+  ['/files', 'POST /datasets'],
+  ['/v1/fine_tuning/jobs', 'POST /jobs'],
+  ['/fine_tuning/jobs/ftjob-1/events', 'POST /jobs'],
+  ['/v1/chat/completions', 'GET /adapters/:id'],
+  ['/v1/completions', 'GET /adapters/:id'],
+  ['/v1/models', 'no /v1'],
+])('pathHint(%j) points to %s', (path, part) => {
+  expect(pathHint(path)).toContain(part);
+});
+
+test.each(['/', '/v1', '/filesystem', '/v2/files', '/x/v1/files'])('pathHint knows nothing of %j', (path) => {
+  expect(pathHint(path)).toBeUndefined();
+});
+
+test.each([
+  [{ conversations: [{ from: 'human', value: 'a' }] }, 'ShareGPT'],
+  [{ chosen: 'a', rejected: 'b' }, 'preferences'],
+  [{ question: 'a', answer: 'b' }, '"prompt"'],
+  [{ input_ids: [1] }, 'tokenizer'],
+  [[{ text: 'a' }], 'jq -c'],
+])('rowHint of %j', (row, part) => {
+  expect(rowHint(row)).toContain(part);
+});
+
+test.each([{ txt: 'a' }, {}, null, 'text', 7])('rowHint knows nothing of %j', (row) => {
+  expect(rowHint(row)).toBeUndefined();
+});
+
+test.each([
+  ['[', "jq -c '.[]'"],
+  ['  [{"text":"a"},', "jq -c '.[]'"],
+  ['{\r', 'jq -c .'],
+])('fileHint of %j', (line, part) => {
+  expect(fileHint(line)).toContain(part);
+});
+
+test.each(['{}', '{"text":"a"}', 'text', '"["'])('fileHint knows nothing of %j', (line) => {
+  expect(fileHint(line)).toBeUndefined();
+});

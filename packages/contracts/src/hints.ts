@@ -1,0 +1,176 @@
+import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
+import { JobRequest, LoraSettings, TrainingSettings, ValidationSettings } from './job.js';
+
+// What those who come from PEFT, Unsloth, TRL and the OpenAI API write, and what to write here instead: the sentences
+// with which the error says what to do. All of them are in this file.
+
+/** Fields of other tools, and the field of a job that means the same. */
+const SAME_FIELD: Readonly<Record<string, string>> = {
+  // PEFT, Unsloth
+  rank: 'lora.r',
+  lora_r: 'lora.r',
+  lora_alpha: 'lora.alpha',
+  lora_dropout: 'lora.dropout',
+  lora_target_modules: 'lora.target_modules',
+  rslora: 'lora.use_rslora',
+  loraplus_lr_ratio: 'lora.lora_plus_ratio',
+  use_gradient_checkpointing: 'training.recompute',
+  random_state: 'training.seed',
+  // transformers, TRL
+  model_name: 'base_model',
+  model_name_or_path: 'base_model',
+  base_model_name_or_path: 'base_model',
+  num_train_epochs: 'training.epochs',
+  num_epochs: 'training.epochs',
+  lr: 'training.learning_rate',
+  per_device_train_batch_size: 'training.batch_size',
+  train_batch_size: 'training.batch_size',
+  gradient_accumulation: 'training.gradient_accumulation_steps',
+  lr_scheduler_type: 'training.lr_scheduler',
+  max_length: 'training.max_seq_length',
+  max_seq_len: 'training.max_seq_length',
+  cutoff_len: 'training.max_seq_length',
+  gradient_checkpointing: 'training.recompute',
+  dtype: 'training.precision',
+  torch_dtype: 'training.precision',
+  eval_steps: 'training.eval_every_steps',
+  save_steps: 'training.checkpoint_every_steps',
+  patience: 'training.early_stopping.patience',
+  early_stopping_patience: 'training.early_stopping.patience',
+  // the OpenAI API
+  model: 'base_model',
+  training_file: 'dataset',
+  train_file: 'dataset',
+  dataset_id: 'dataset',
+  n_epochs: 'training.epochs',
+  suffix: 'name',
+};
+
+/** Fields of other tools that have no like here, and what there is instead. */
+const NO_SUCH_FIELD: Readonly<Record<string, string>> = {
+  use_dora: 'DoRA is not supported: leave it out.',
+  modules_to_save: 'Only the A and B of LoRA are trained: leave it out.',
+  bias: 'Biases are never trained: leave it out.',
+  init_lora_weights: 'A always begins Kaiming-uniform and B as zeros: leave it out.',
+  task_type: 'The base model says what it is: leave it out.',
+  peft_type: 'It is always LoRA: leave it out.',
+  load_in_4bit: 'Weights are not quantized: training.precision is float32 or bfloat16.',
+  load_in_8bit: 'Weights are not quantized: training.precision is float32 or bfloat16.',
+  fp16: 'Give training.precision: "float32" or "bfloat16".',
+  bf16: 'Give training.precision: "float32" or "bfloat16".',
+  optim: 'The optimizer is always AdamW: leave it out.',
+  packing: 'Rows lie one after the other without padding, always: leave it out.',
+  train_on_inputs: 'What is trained follows from the format of the rows: leave it out.',
+  warmup_steps: 'Give training.warmup_ratio, a share of the steps.',
+  learning_rate_multiplier: 'Give training.learning_rate, the rate itself: 1e-4 by default.',
+  hyperparameters: 'Give its fields in training and lora.',
+  method: 'Give its fields in training and lora.',
+  validation_file: 'Give validation.split, a share of the rows of dataset.',
+  test_size: 'Give validation.split, a share of the rows of dataset.',
+  val_set_size: 'Give validation.split, a share of the rows of dataset.',
+  trust_remote_code: 'Code that comes with a model is never run: leave it out.',
+};
+
+const OWN_FIELDS: readonly (readonly [name: string, path: string])[] = [
+  ...Object.keys(LoraSettings.properties).map((name) => [name, `lora.${name}`] as const),
+  ...Object.keys(TrainingSettings.properties).map((name) => [name, `training.${name}`] as const),
+  ...Object.keys(ValidationSettings.properties).map((name) => [name, `validation.${name}`] as const),
+  ...Object.keys(JobRequest.properties).map((name) => [name, name] as const),
+];
+
+const FIELD_HINTS: ReadonlyMap<string, string> = new Map([
+  ...[...OWN_FIELDS, ...Object.entries(SAME_FIELD)].map(([name, path]) => [name, `In a job it is ${path}.`] as const),
+  ...Object.entries(NO_SUCH_FIELD),
+]);
+
+/** What to write instead of a field that there is not, or not at this place; undefined where nobody knows. */
+export function fieldHint(name: string): string | undefined {
+  return FIELD_HINTS.get(name);
+}
+
+const patternOf = (schema: object) => (schema as { pattern?: unknown }).pattern;
+
+const PATTERN_HINTS: ReadonlyMap<unknown, string> = new Map([
+  [
+    patternOf(ModelName),
+    'the name of a folder of MODELS_DIR, without a slash. GET /models lists those there are; a model of the Hugging Face Hub is first downloaded into one',
+  ],
+  [patternOf(DatasetId), 'the id of a dataset, "ds_" and 24 characters, which POST /datasets answers'],
+  [patternOf(AdapterId), 'the id of an adapter, "ad_" and 24 characters. That of a job is in its field "adapter"'],
+  [patternOf(JobId), 'the id of a job, "job_" and 24 characters, which POST /jobs answers'],
+]);
+
+/** What a text must be, said better than by its regular expression; undefined for any that speaks for itself. */
+export function patternHint(pattern: string): string | undefined {
+  return PATTERN_HINTS.get(pattern);
+}
+
+const GENERATES_NOTHING =
+  'Models are trained here and not asked: GET /adapters/:id has the adapter, or with ?weights=merged the whole model, to serve with vLLM or llama.cpp.';
+
+/** Paths of the OpenAI API, with /v1 or without, and what there is instead. */
+const PATH_HINTS: readonly (readonly [path: RegExp, hint: string])[] = [
+  [/^(\/v1)?\/(files|uploads)(\/|$)/, 'Rows are uploaded with POST /datasets.'],
+  [/^(\/v1)?\/fine_tuning(\/|$)/, 'Training is POST /jobs, with a dataset of POST /datasets.'],
+  [/^(\/v1)?\/fine-tunes(\/|$)/, 'Training is POST /jobs, with a dataset of POST /datasets.'],
+  [/^(\/v1)?\/(chat|completions|responses|embeddings)(\/|$)/, GENERATES_NOTHING],
+  [/^\/v1\/(models|datasets|jobs|adapters)(\/|$)/, 'Paths have no /v1 here.'],
+];
+
+/** What there is instead of a path; undefined where nobody knows. */
+export function pathHint(pathname: string): string | undefined {
+  return PATH_HINTS.find(([path]) => path.test(pathname))?.[1];
+}
+
+const SEND_MESSAGES =
+  'Send {"messages": [{"role", "content"}, …]} with the roles system, user and assistant ("human" is user, "gpt" assistant).';
+const SEND_ANSWERS = 'Send the question as "prompt" and the answer as "completion".';
+const SEND_CHOSEN =
+  'Pairs of preferences are not trained on: send the chosen answer as {"prompt", "completion"} or as the last of "messages".';
+const SEND_TEXT = 'Rows become tokens here, by the tokenizer of the base model: send {"text"} or {"messages"}.';
+
+/** Keys of rows in the formats of other tools. */
+const ROW_HINTS: Readonly<Record<string, string>> = {
+  conversations: `This is the format of ShareGPT. ${SEND_MESSAGES}`,
+  conversation: `This is a conversation. ${SEND_MESSAGES}`,
+  dialogue: `This is a conversation. ${SEND_MESSAGES}`,
+  contents: `This is the format of Gemini. ${SEND_MESSAGES}`,
+  chosen: SEND_CHOSEN,
+  rejected: SEND_CHOSEN,
+  question: SEND_ANSWERS,
+  query: SEND_ANSWERS,
+  answer: SEND_ANSWERS,
+  response: SEND_ANSWERS,
+  input_ids: SEND_TEXT,
+};
+
+/** What a row of another tool's format is to be; undefined where nobody knows. */
+export function rowHint(row: unknown): string | undefined {
+  if (typeof row !== 'object' || row === null) return undefined;
+  if (Array.isArray(row)) return ONE_ROW_A_LINE;
+  const [, hint] = Object.entries(ROW_HINTS).find(([key]) => Object.hasOwn(row, key)) ?? [];
+  return hint;
+}
+
+/** Where the formats of other tools have a list, and here is text. */
+const TEXT_HINTS: Readonly<Record<string, string>> = {
+  content: 'It is a list of parts: send their text as one string.',
+  prompt: 'It is a list of messages: send prompt and completion together as {"messages": […]}.',
+  completion: 'It is a list of messages: send prompt and completion together as {"messages": […]}.',
+};
+
+/** What to send instead of a list under this key; undefined where nobody knows. */
+export function listHint(key: string): string | undefined {
+  return Object.hasOwn(TEXT_HINTS, key) ? TEXT_HINTS[key] : undefined;
+}
+
+const ONE_ROW_A_LINE = "This is a JSON array. Send its rows as JSONL, one a line: jq -c '.[]' FILE.";
+
+/** What a whole file is, told from its first line, that has not one row a line; undefined where it may have. */
+export function fileHint(firstLine: string): string | undefined {
+  const line = firstLine.trim();
+  if (line.startsWith('[')) return ONE_ROW_A_LINE;
+  return line === '{'
+    ? 'A row is written over several lines. Send it as JSONL, one row a line: jq -c . FILE.'
+    : undefined;
+}
