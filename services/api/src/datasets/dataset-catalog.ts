@@ -40,7 +40,8 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
   const recordOf = async (id: string): Promise<Dataset> => {
     const known = records.get(id);
     if (known !== undefined) return known;
-    const record = await readRecord(store, id);
+    // It may be deleted since it was there.
+    const record = await readRecord(store, id).catch(missingDataset(id));
     records.set(id, record);
     return record;
   };
@@ -94,10 +95,14 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
       records.delete(id);
       if (!(await store.delete(id))) throw datasetNotFound(id);
     },
-    hold: (id) =>
-      store.hold(id).catch((error: unknown) => {
-        throw error instanceof ProductError && error.code === 'not_found' ? datasetNotFound(id) : error;
-      }),
+    hold: (id) => store.hold(id).catch(missingDataset(id)),
+  };
+}
+
+/** What the store says of anything that is not there, said of a dataset. */
+function missingDataset(id: string): (error: unknown) => never {
+  return (error) => {
+    throw error instanceof ProductError && error.code === 'not_found' ? datasetNotFound(id) : error;
   };
 }
 
