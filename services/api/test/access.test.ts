@@ -111,6 +111,20 @@ describe('without any key', () => {
     expect((await call('GET', '/datasets', undefined, own)).statusCode).toBe(200);
   });
 
+  test('an empty key, as Prometheus sends it for an empty file, is none', async () => {
+    await start();
+    for (const header of ['Bearer ', 'Bearer']) {
+      const prometheus = callsWith(header);
+      expect((await prometheus.call('GET', '/metrics', undefined, { host: 'api:8080' })).statusCode).toBe(200);
+    }
+    // What is not empty is a key, and a wrong one.
+    for (const header of ['Bearer x', 'Basic ']) expect(coded(await callsWith(header).get('/jobs'))[0]).toBe(401);
+    await holder();
+    const refused = await callsWith('Bearer ').get('/metrics');
+    expect(coded(refused)).toEqual([401, 'unauthorized']);
+    expect(refused.json().error.message).toContain('asks for an API key');
+  });
+
   test('the first key closes it, also for what was made before, and no emptied Redis opens it again', async () => {
     await start();
     const nobody = callsWith(undefined);

@@ -24,6 +24,8 @@ export interface Authenticator {
 }
 
 const BEARER = /^Bearer +(\S+) *$/i;
+/** What is sent by a client whose key is empty, such as Prometheus with an empty file: no key, not a wrong one. */
+const EMPTY_BEARER = /^Bearer *$/i;
 
 export function createAuthenticator({ keys, withoutKeys }: AuthenticatorOptions): Authenticator {
   // Once keys were seen, none is no more an answer: a Redis that was emptied must not open the service.
@@ -67,12 +69,13 @@ export function createAuthenticator({ keys, withoutKeys }: AuthenticatorOptions)
 }
 
 function tokenOf({ authorization }: IncomingHttpHeaders): string | undefined {
-  return authorization === undefined ? undefined : (BEARER.exec(authorization)?.[1] ?? '');
+  if (authorization === undefined || EMPTY_BEARER.test(authorization)) return undefined;
+  return BEARER.exec(authorization)?.[1] ?? '';
 }
 
-function unauthorized({ authorization }: IncomingHttpHeaders): ProductError {
+function unauthorized(headers: IncomingHttpHeaders): ProductError {
   const message =
-    authorization === undefined
+    tokenOf(headers) === undefined
       ? 'This service asks for an API key: send it as `Authorization: Bearer lsk_…`.'
       : 'The API key is not valid. It may have been revoked; whoever runs the service makes a new one.';
   return new ProductError('unauthorized', message);
