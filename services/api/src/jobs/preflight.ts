@@ -27,10 +27,10 @@ export interface Preflight {
 }
 
 /** Of JavaScript objects; the tokens themselves are outside of it. */
-const MAX_HEAP_MB = 2_048;
+export const MAX_HEAP_MB = 2_048;
 const IDLE_MS = 60_000;
 /** Short rows in a chat template are tokenized at a quarter of a megabyte a second; less than half of that is stuck. */
-const MIN_BYTES_PER_SECOND = 100_000;
+const MS_PER_MEGABYTE = 10_000;
 
 export function createPreflight(options: PreflightOptions): Preflight {
   const { threadFile, threads, maxWaiting, timeoutMs, tokens } = options;
@@ -46,7 +46,7 @@ export function createPreflight(options: PreflightOptions): Preflight {
   });
   return {
     async report(task) {
-      const limitMs = timeoutMs + Math.ceil((task.dataset.bytes / MIN_BYTES_PER_SECOND) * 1000);
+      const limitMs = timeoutMs + Math.ceil((task.dataset.bytes / 1e6) * MS_PER_MEGABYTE);
       const answer = await pool.run({ ...task, tokens }, { signal: AbortSignal.timeout(limitMs) }).catch((error) => {
         throw poolError(error, limitMs);
       });
