@@ -16,6 +16,7 @@ export * from './redis-settings.js';
 export * from './setting.js';
 export * from './shutdown.js';
 export * from './start-up/check-folders.js';
+export * from './start-up/folders-ready.js';
 export * from './start-up/listen.js';
 export * from './start-up/redis-durability.js';
 export * from './store-settings.js';

@@ -1,4 +1,3 @@
-import { access, constants } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { createJobStore } from '@lorasmith/job-store';
 import { openModelSource } from '@lorasmith/model-store';
@@ -9,6 +8,7 @@ import {
   connectRedis,
   createLogger,
   exitOnWrongConfiguration,
+  foldersReady,
   listen,
   openTracing,
   readConfigOrExit,
@@ -42,7 +42,8 @@ const logger = createLogger({ service: 'api', level: config.logLevel });
 const { dataDir, modelsDir } = config;
 const s3 = s3StoreOf(config.store);
 // With S3, base models are there, and come to this folder when they are used.
-await checkFolders({ dataDir, modelsDir: s3 === null ? modelsDir : null, logger }).catch(exitOnWrongConfiguration);
+const folders = { dataDir, modelsDir: s3 === null ? modelsDir : null };
+await checkFolders({ ...folders, logger }).catch(exitOnWrongConfiguration);
 const tracing = await openTracing({ endpoint: config.tracingEndpoint, service: 'api', logger });
 const stores = await openStores({ dataDir, s3 });
 const datasets = await stores.open('datasets');
@@ -103,8 +104,7 @@ const app = await buildApp({
   readyChecks: {
     redis: () => redis.ping(),
     registry: () => checkRegistry(config.registryUrl),
-    data: () => access(dataDir, constants.W_OK),
-    ...(s3 === null ? { models: () => access(modelsDir) } : {}),
+    ...foldersReady(folders),
     store: () => stores.check(),
   },
 });

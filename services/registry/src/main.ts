@@ -1,4 +1,3 @@
-import { access } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { openModelSource } from '@lorasmith/model-store';
 import {
@@ -6,6 +5,7 @@ import {
   createLogger,
   createMetrics,
   exitOnWrongConfiguration,
+  foldersReady,
   listen,
   observeFolders,
   openTracing,
@@ -27,7 +27,8 @@ const logger = createLogger({ service: 'registry', level: config.logLevel });
 
 const { dataDir, modelsDir } = config;
 const s3 = s3StoreOf(config.store);
-await checkFolders({ dataDir, modelsDir: s3 === null ? modelsDir : null, logger }).catch(exitOnWrongConfiguration);
+const folders = { dataDir, modelsDir: s3 === null ? modelsDir : null };
+await checkFolders({ ...folders, logger }).catch(exitOnWrongConfiguration);
 const tracing = await openTracing({ endpoint: config.tracingEndpoint, service: 'registry', logger });
 const metrics = createMetrics({ service: 'registry' });
 observeFolders(metrics, { data: dataDir, models: modelsDir });
@@ -83,7 +84,7 @@ const app = await buildApp({
   merged,
   models,
   imports,
-  readyChecks: { data: () => access(dataDir), models: () => access(modelsDir), store: () => stores.check() },
+  readyChecks: { ...foldersReady(folders), store: () => stores.check() },
   maxImportBytes: config.importing.maxBytes,
 });
 shutDownInOrder({

@@ -33,7 +33,8 @@ const endAtOnce = () => process.exit(0);
 process.on('SIGTERM', endAtOnce);
 process.on('disconnect', endAtOnce);
 const { dataDir, modelsDir } = config;
-await checkFolders({ dataDir, modelsDir: s3 === null ? modelsDir : null, logger }).catch(exitOnWrongConfiguration);
+const folders = { dataDir, modelsDir: s3 === null ? modelsDir : null };
+await checkFolders({ ...folders, logger }).catch(exitOnWrongConfiguration);
 const device = await chooseDevice({
   requested: config.device,
   environment: process.env,
@@ -64,7 +65,7 @@ let takesJobs = false;
 const health =
   config.health.port === 0
     ? null
-    : await buildWorkerHealth({ redis, dataDir, modelsDir, stores, log: logger, metrics, takesJobs: () => takesJobs });
+    : await buildWorkerHealth({ redis, folders, stores, log: logger, metrics, takesJobs: () => takesJobs });
 if (health !== null) {
   const address = { ...config.health, hostVariable: 'WORKER_HEALTH_HOST', portVariable: 'WORKER_HEALTH_PORT' };
   await listen(health, address).catch(exitOnWrongConfiguration);

@@ -1,13 +1,19 @@
-import { access, constants } from 'node:fs/promises';
-import { createHttpApp, type HttpApp, healthRoutes, metricsRoute, type Registry } from '@lorasmith/service-kit';
+import {
+  createHttpApp,
+  type FolderChecks,
+  foldersReady,
+  type HttpApp,
+  healthRoutes,
+  metricsRoute,
+  type Registry,
+} from '@lorasmith/service-kit';
 import type { Stores } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 
 export interface WorkerHealthOptions {
   redis: Redis;
-  dataDir: string;
-  modelsDir: string;
+  folders: Omit<FolderChecks, 'logger'>;
   stores: Pick<Stores, 'check'>;
   log: Logger;
   metrics: Registry;
@@ -17,7 +23,7 @@ export interface WorkerHealthOptions {
 
 /** `/live`, `/ready` and `/metrics` of the worker, for whoever watches its process. It does not listen yet. */
 export async function buildWorkerHealth(options: WorkerHealthOptions): Promise<HttpApp> {
-  const { redis, dataDir, modelsDir, stores, log, metrics, takesJobs } = options;
+  const { redis, folders, stores, log, metrics, takesJobs } = options;
   const app = createHttpApp({ logger: log });
   const checks = {
     worker: async () => {
@@ -28,9 +34,8 @@ export async function buildWorkerHealth(options: WorkerHealthOptions): Promise<H
       if (redis.status !== 'ready') throw new Error('not connected');
       await redis.ping();
     },
-    data: () => access(dataDir, constants.W_OK),
+    ...foldersReady(folders),
     store: () => stores.check(),
-    models: () => access(modelsDir),
   };
   await app.register(healthRoutes, { checks });
   await app.register(metricsRoute, { metrics });

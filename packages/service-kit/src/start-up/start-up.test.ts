@@ -7,7 +7,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../../test/real-redis.js';
-import { checkFolders, createHttpApp, createLogger, listen, redisDurability, watchRedisDurability } from '../index.js';
+import {
+  checkFolders,
+  createHttpApp,
+  createLogger,
+  foldersReady,
+  healthRoutes,
+  listen,
+  redisDurability,
+  watchRedisDurability,
+} from '../index.js';
 
 let lines: { level: string; msg: string }[];
 const destination = new Writable({
@@ -63,6 +72,22 @@ describe('folders', () => {
       expect(refused).toMatchObject({ code: 'invalid_configuration', param: 'DATA_DIR' });
       expect((refused as Error).message).toMatch(/^DATA_DIR ".*" cannot be written.*chown -R.*another folder\.$/);
     }
+  });
+});
+
+describe('readiness of folders', () => {
+  test('is asked of the models folder only where base models are in it, as before the start', async () => {
+    const ready = async (modelsDir: string | null) => {
+      const app = createHttpApp({ logger });
+      await app.register(healthRoutes, { checks: foldersReady({ dataDir: tmpdir(), modelsDir }) });
+      const answer = await app.inject('/ready');
+      await app.close();
+      return [answer.statusCode, answer.json()];
+    };
+    expect(await ready(null)).toEqual([200, { status: 'ok', checks: ['data'] }]);
+    expect(await ready(tmpdir())).toEqual([200, { status: 'ok', checks: ['data', 'models'] }]);
+    const [status, { error }] = await ready('/nowhere/models');
+    expect([status, error.details]).toEqual([503, [expect.objectContaining({ param: 'models' })]]);
   });
 });
 
