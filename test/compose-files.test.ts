@@ -1,10 +1,12 @@
 import { spawnSync } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { settingsOf } from '../packages/service-kit/src/index.js';
+import { MAX_HEAP_MB } from '../services/api/src/jobs/preflight.js';
 import { API_SETTINGS } from '../services/api/src/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/src/config.js';
 import { WORKER_SETTINGS } from '../services/worker/src/settings.js';
@@ -83,6 +85,13 @@ test('Redis keeps every job', () => {
   expect(command.join(' ')).toMatch(/--appendonly yes .*--maxmemory-policy noeviction/);
 });
 
+test('the api has room for a planning thread at its limit, and the engine for its threads on a large host', () => {
+  const { api, registry, worker } = services;
+  const apiGigabytes = /:-(\d+)g\}$/.exec(api?.deploy.resources.limits.memory ?? '')?.[1];
+  expect(Number(apiGigabytes) * 1024).toBeGreaterThanOrEqual(MAX_HEAP_MB + 1024);
+  for (const service of [registry, worker]) expect(service?.deploy.resources.limits.pids).toBeGreaterThan(2 * 1024);
+});
+
 test('what is built is a target of the Dockerfile, with a user that is not root and a health check', () => {
   const targets = [...Object.values(services).flatMap(({ build }) => build?.target ?? []), 'worker-cpu'];
   for (const target of new Set(targets)) {
@@ -99,19 +108,25 @@ test('the services know every variable that is set for them', () => {
     [API_SETTINGS, REGISTRY_SETTINGS, WORKER_SETTINGS].flatMap(settingsOf).map(({ variable }) => variable),
   );
   for (const { environment = {} } of Object.values(services)) {
-    expect(Object.keys(environment).filter((variable) => !known.has(variable))).toEqual([]);
+    const set = Object.entries(environment).flatMap(([variable, value]) => (value === '' ? [] : variable));
+    expect(set.filter((variable) => !known.has(variable))).toEqual([]);
   }
 });
 
 test('.env.example names every variable of the compose files with its default', async () => {
-  const monitoring = await readFile(path.join(ROOT, 'docker/compose.monitoring.yml'), 'utf8');
+  const overlays = (await readdir(path.join(ROOT, 'docker'))).filter((name) => name.endsWith('.yml'));
+  const texts = await Promise.all(overlays.map((name) => readFile(path.join(ROOT, 'docker', name), 'utf8')));
   const example = await readFile(path.join(ROOT, '.env.example'), 'utf8');
   const shown = new Map([...example.matchAll(/^#?([A-Z_]+)=(.*)$/gm)].map(([, name, value]) => [name, value]));
-  const used = [...`${text}${monitoring}`.matchAll(/\$\{([A-Z_]+):-([^}]*)\}/g)].filter(
+  const used = [...[text, ...texts].join('').matchAll(/\$\{([A-Z_]+):-([^}]*)\}/g)].filter(
     ([, name]) => name !== 'LORASMITH_REVISION',
   );
+  const needed = [...texts.join('').matchAll(/\$\{([A-Z_]+):\?/g)].map(([, name]) => name);
   expect(used.length).toBeGreaterThan(10);
-  for (const [, name, value] of used) expect([name, shown.get(name)]).toEqual([name, value]);
+  for (const [, name, value] of used) {
+    expect([name, shown.get(name)]).toEqual([name, value?.replace('/dev/null', '')]);
+  }
+  for (const name of needed) expect([...shown.keys()], 'what must be set').toContain(name);
 });
 
 test('all workers have one name, by which Prometheus finds them, and listen beyond their loopback for it', async () => {
@@ -155,18 +170,112 @@ test.skipIf(!hasCompose).each([[[]], [CPU], [MONITORING], [[...CPU, ...MONITORIN
   120_000,
 );
 
+interface Configured {
+  command: string[] | null;
+  depends_on?: Record<string, unknown>;
+  environment?: Record<string, string>;
+  networks: Record<string, unknown>;
+  ports?: { host_ip: string; published: string; target: number }[];
+  secrets?: { source: string; target: string }[];
+  volumes: { source: string; target: string }[];
+}
+interface Project {
+  services: Record<string, Configured>;
+  secrets: Record<string, { file: string }>;
+}
+
+/** What Compose makes of the files, with nothing of the shell's environment but what is given. */
+function configured(files: string[], environment: NodeJS.ProcessEnv, folder = ROOT): { stderr: string } & Project {
+  const named = ['docker-compose.yml', ...files].flatMap((file) => ['-f', path.join(ROOT, file)]);
+  const args = ['compose', '--project-directory', folder, ...named, 'config', '--format', 'json'];
+  const env = { PATH: process.env.PATH, HOME: process.env.HOME, ...environment };
+  const { stdout, stderr } = spawnSync('docker', args, { cwd: ROOT, encoding: 'utf8', env });
+  return { stderr, ...(stdout === '' ? { services: {}, secrets: {} } : JSON.parse(stdout)) };
+}
+const S3 = 'docker/compose.s3.yml';
+
+test.skipIf(!hasCompose)(
+  "another Redis takes the place of the stack's own: nothing waits for that, and all can reach the other",
+  () => {
+    const files = ['docker/compose.external-redis.yml'];
+    const REDIS_URL = 'rediss://user:secret@redis.example:6380';
+    const { stderr, services, secrets } = configured(files, {
+      REDIS_URL,
+      REDIS_CA_FILE: './redis-ca.pem',
+      COMPOSE_PROFILES: 'gpus-8',
+    });
+    expect(stderr).toBe('');
+    expect(Object.keys(services)).toHaveLength(10);
+    expect(services.redis).toBeUndefined();
+    expect(secrets['redis-ca']?.file).toBe(path.join(ROOT, 'redis-ca.pem'));
+    for (const [name, { depends_on, environment, networks, ...service }] of Object.entries(services)) {
+      expect(Object.keys(depends_on ?? {})).toEqual(name === 'api' ? ['registry'] : []);
+      expect(environment).toMatchObject({ REDIS_URL, REDIS_CA_FILE: '/run/secrets/redis-ca' });
+      expect(service.secrets).toMatchObject([{ source: 'redis-ca', target: '/run/secrets/redis-ca' }]);
+      if (name !== 'registry') expect(Object.keys(networks)).toEqual(['inside', 'outside']);
+    }
+    expect(configured(files, {}).stderr).toContain('REDIS_URL');
+    const own = configured([], {});
+    expect(own.services.worker?.environment).toMatchObject({ REDIS_URL: 'redis://redis:6379', REDIS_CA_FILE: '' });
+  },
+  120_000,
+);
+
+test.skipIf(!hasCompose)(
+  "the first of several hosts opens its Redis by TLS and with a password, and the stack's own services know it",
+  () => {
+    const files = [S3, 'docker/compose.several-hosts.yml'];
+    const settings = { S3_BUCKET: 'a-bucket', REDIS_PASSWORD: 'a-password', REDIS_BIND: '10.0.0.1' };
+    const { stderr, services } = configured(files, { ...settings, COMPOSE_PROFILES: 'gpus-8' });
+    expect(stderr).toBe('');
+    const { redis, registry, ...clients } = services;
+    const before = configured([], {}).services.redis?.command ?? [];
+    expect(redis?.command?.slice(0, before.length)).toEqual(before);
+    expect(redis?.command?.slice(before.length, before.length + 4)).toEqual([
+      '--requirepass',
+      'a-password',
+      '--tls-port',
+      '6380',
+    ]);
+    expect(redis?.ports).toMatchObject([{ host_ip: '10.0.0.1', published: '6380', target: 6380 }]);
+    expect(Object.keys(clients)).toHaveLength(9);
+    for (const { environment } of Object.values(clients)) {
+      expect(environment).toMatchObject({ REDIS_URL: 'redis://:a-password@redis:6379', REDIS_PASSWORD: '' });
+    }
+    expect(JSON.stringify(registry)).not.toContain('a-password');
+    for (const name of ['REDIS_PASSWORD', 'REDIS_BIND']) {
+      expect(configured(files, { ...settings, [name]: '' }).stderr).toContain(name);
+    }
+  },
+  120_000,
+);
+
+test.skipIf(!hasCompose)(
+  'the services are handed what is in .env, but no password of others',
+  async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-env-'));
+    await writeFile(
+      path.join(folder, '.env'),
+      'LOG_LEVEL=debug\nGRAFANA_PASSWORD=a-password\nREDIS_PASSWORD=another\n',
+    );
+    const { services } = configured(['docker/compose.monitoring.yml'], {}, folder);
+    await rm(folder, { recursive: true });
+    for (const name of ['api', 'registry', 'worker']) {
+      expect(services[name]?.environment).toMatchObject({ LOG_LEVEL: 'debug' });
+      expect(JSON.stringify(services[name])).not.toMatch(/a-password|another/);
+    }
+    expect(services.grafana?.environment).toMatchObject({ GF_SECURITY_ADMIN_PASSWORD: 'a-password' });
+  },
+  120_000,
+);
+
 test.skipIf(!hasCompose)(
   'with S3 every service has a volume of its own, and no folder of base models',
   () => {
-    const files = ['docker-compose.yml', 'docker/compose.s3.yml', 'docker/compose.cpu.yml'];
-    const args = ['compose', ...files.flatMap((file) => ['-f', file]), 'config', '--format', 'json'];
-    const config = (environment: NodeJS.ProcessEnv) =>
-      spawnSync('docker', args, { cwd: ROOT, encoding: 'utf8', env: { ...process.env, ...environment } });
-    const { stdout, stderr } = config({ S3_BUCKET: 'a-bucket', COMPOSE_PROFILES: 'gpus-8' });
+    const files = [S3, 'docker/compose.cpu.yml'];
+    const { stderr, services } = configured(files, { S3_BUCKET: 'a-bucket', COMPOSE_PROFILES: 'gpus-8' });
     expect(stderr).toBe('');
-    const all: Record<string, { volumes: { source: string; target: string }[]; environment: object }> =
-      JSON.parse(stdout).services;
-    const { redis: _, ...ours } = all;
+    const { redis: _, ...ours } = services;
     expect(Object.keys(ours)).toHaveLength(10);
     for (const [name, { volumes, environment, ...service }] of Object.entries(ours)) {
       expect(volumes).toMatchObject([{ source: name, target: '/data' }]);
@@ -174,7 +283,7 @@ test.skipIf(!hasCompose)(
       expect(environment).toMatchObject({ STORE: 's3', S3_BUCKET: 'a-bucket' });
       expect(service).toMatchObject({ networks: { outside: null } });
     }
-    expect(config({ S3_BUCKET: '' }).stderr).toContain('S3_BUCKET');
+    expect(configured(files, { S3_BUCKET: '' }).stderr).toContain('S3_BUCKET');
   },
   120_000,
 );
