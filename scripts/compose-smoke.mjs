@@ -1,16 +1,19 @@
 // npm run compose-smoke: the whole product in containers, on this machine's Docker engine and without a GPU, from building
 // the images to downloading what was trained. Needs Docker with Compose 2.24, Node, and Python with pip (for the model).
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
+import { checkBackup } from './compose-smoke/backup-restore.mjs';
 import { createComposeStack } from './compose-smoke/compose-stack.mjs';
 import { checkContainers } from './compose-smoke/container-checks.mjs';
 import { docker } from './compose-smoke/docker.mjs';
 import { checkGpuRefusal } from './compose-smoke/gpu-refusal.mjs';
 import { checkImage } from './compose-smoke/image-checks.mjs';
+import { checkMetricsKey } from './compose-smoke/metrics-key.mjs';
 import { checkRebuildTime } from './compose-smoke/rebuild-time.mjs';
 import { DEMO_MODEL_NAME } from './setup/demo-model.mjs';
 import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
@@ -35,6 +38,7 @@ const signal = interruption();
 const modelsDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-models-'));
 // The containers' user is not this one.
 await chmod(modelsDir, 0o755);
+const workDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-smoke-'));
 const stack = await createComposeStack({ apiPort: await freePort(), modelsDir, signal });
 const api = createApiCalls(stack.apiUrl, signal);
 const hasGpuImage = !process.argv.includes('--without-gpu-image');
@@ -64,7 +68,7 @@ try {
   process.exitCode = 1;
 } finally {
   await stack.remove();
-  await rm(modelsDir, { recursive: true, force: true });
+  await Promise.all([modelsDir, workDir].map((folder) => rm(folder, { recursive: true, force: true })));
 }
 
 async function smoke() {
@@ -154,9 +158,9 @@ async function smoke() {
     }
     return `adapter ${peft.get('adapter_model.safetensors')} bytes, merged ${merged.get('model.safetensors')} bytes`;
   });
+  const lists = async () =>
+    JSON.stringify([await api.get('/jobs'), await api.get('/datasets'), await api.get('/adapters')]);
   await step('down and up again: jobs, datasets and adapters are there', async () => {
-    const lists = async () =>
-      JSON.stringify([await api.get('/jobs'), await api.get('/datasets'), await api.get('/adapters')]);
     const before = await lists();
     await stack.compose(['down']);
     await stack.up();
@@ -165,19 +169,39 @@ async function smoke() {
     if (![job, dataset, adapter].every((id) => after.includes(id))) throw new Error(`something is missing: ${after}`);
     return 'the same, byte for byte';
   });
+  await step('a backup is made, the volumes are taken away, and the backup is restored', () =>
+    checkBackup(stack, {
+      folder: workDir,
+      signal,
+      async everything() {
+        const adapterSha256 = createHash('sha256')
+          .update(await api.download(`/adapters/${adapter}`))
+          .digest('hex');
+        return JSON.stringify([await lists(), await api.events(job), adapterSha256]);
+      },
+    }),
+  );
   await step('two workers take two jobs from one queue', async () => {
     await stack.up('--scale', 'worker=2');
-    const training = { ...JOB.training, max_steps: 20 };
-    const ids = await Promise.all([1, 2].map(() => api.createJob({ ...JOB, training, dataset })));
-    await Promise.all(ids.map((id) => api.waitForJob(id, ({ status }) => status === 'succeeded')));
-    const workers = await Promise.all(
-      ids.map(async (id) => (await api.events(id)).find(({ type }) => type === 'job-started').data.worker),
-    );
+    const workers = await Promise.all([trainedBy(20), trainedBy(20)]);
     if (workers[0] === workers[1]) throw new Error(`both jobs were taken by ${workers[0]}`);
     return workers.join(', ');
   });
-  if (hasGpuImage)
-    await step('the GPU worker refuses a host without a GPU, and says why', () => checkGpuRefusal(stack));
+  if (hasGpuImage) {
+    await step('the GPU worker refuses a host without a GPU, and says why', () =>
+      checkGpuRefusal(stack, () => trainedBy(5)),
+    );
+  }
+  await step('figures are shown without a key, and to a key once there are any', () =>
+    checkMetricsKey(stack, { folder: workDir, signal }),
+  );
+
+  /** Trains a short job. @param {number} steps @returns {Promise<string>} the worker that had it */
+  async function trainedBy(steps) {
+    const id = await api.createJob({ ...JOB, training: { ...JOB.training, max_steps: steps }, dataset });
+    await api.waitForJob(id, ({ status }) => status === 'succeeded');
+    return (await api.events(id)).find(({ type }) => type === 'job-started').data.worker;
+  }
 }
 
 /** The demo's model, by the program in the api's image: a host needs nothing but Docker for it. */

@@ -1,12 +1,15 @@
-// npm run s3-smoke: the images on a real engine with a bucket instead of a common folder. Two workers, each with a volume
-// of its own; the one at work is taken away with its volume, and the other one goes on. It leaves nothing behind.
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+// npm run s3-smoke: the images on a real engine as two hosts that share a bucket and a Redis, set up by the commands of
+// docs/operations.md, "Several hosts". Each host is a project of its own with a worker; the worker at work is taken away with
+// its volume, and that of the other host goes on. It leaves nothing behind.
+import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { stringify } from 'yaml';
 import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
+import { createComposeHost } from './compose-smoke/compose-host.mjs';
 import { docker } from './compose-smoke/docker.mjs';
-import { s3Services } from './compose-smoke/s3-services.mjs';
+import { documentedCommands } from './compose-smoke/documented-commands.mjs';
+import { s3Service } from './compose-smoke/s3-services.mjs';
 import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
 import { findS3Server } from './setup/s3-server.mjs';
 import { runAsCommand } from './setup.mjs';
@@ -20,6 +23,7 @@ const JOB = {
   lora: { r: 4, alpha: 8, target_modules: ['q_proj', 'v_proj'] },
   training: { epochs: 60, batch_size: 2, max_seq_length: 64, checkpoint_every_steps: 20 },
 };
+const PASSWORD = 'a-password-of-the-smoke';
 /** The job must be far from its end when its worker is taken away. */
 const INTERRUPTED_AT_STEP = 60;
 
@@ -36,63 +40,97 @@ async function step(name, work) {
 
 await runAsCommand(async () => {
   const { env } = process;
-  const project = `lorasmith-s3-smoke-${process.pid}`;
+  const tag = `lorasmith-s3-smoke-${process.pid}`;
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-s3-smoke-'));
   const server = await findS3Server({ cache: cacheDir(env), env, progress: { update() {} } });
-  const apiPort = await availablePort('127.0.0.1', 0, 'API_PORT');
-  await writeFile(path.join(folder, 'env'), `API_PORT=${apiPort}\nLORASMITH_TAG=${project}\nS3_BUCKET=${BUCKET}\n`);
-  await writeFile(path.join(folder, 's3.yml'), stringify(s3Services({ serverFile: server.file, bucket: BUCKET })));
-  const files = ['docker-compose.yml', 'docker/compose.s3.yml', 'docker/compose.cpu.yml', path.join(folder, 's3.yml')];
-  const base = ['compose', '--project-name', project, '--env-file', path.join(folder, 'env')];
-  const options = { cwd: ROOT_DIR, env: { ...env, DOCKER_BUILDKIT: '1', COMPOSE_PARALLEL_LIMIT: '1' } };
-  /** @param {string[]} args */
-  const compose = (...args) =>
-    docker([...base, ...files.flatMap((file) => ['-f', file]), ...args], { ...options, signal });
+  // The engine's host, as every container reaches it.
+  const gateway = '{{(index .IPAM.Config 0).Gateway}}';
+  const address = (await docker(['network', 'inspect', 'bridge', '--format', gateway])).stdout.trim();
+  const port = async (/** @type {string} */ name, at = address) => String(await availablePort(at, 0, name));
+  const [apiPort, redisPort, s3Port] = [
+    await port('API_PORT', '127.0.0.1'),
+    await port('REDIS_PORT'),
+    await port('S3_PORT'),
+  ];
+  const s3 = s3Service({ serverFile: server.file, bucket: BUCKET, address, port: Number(s3Port) });
+  const common = `LORASMITH_TAG=${tag}\nJOB_LOCK_MS=15000\n${s3.settings}`;
+  /** What the documentation has after a text, for these two hosts. @param {string} after */
+  const documented = async (after) =>
+    (await documentedCommands(after))
+      .replaceAll('10.0.0.1', address)
+      .replace(':6380', `:${redisPort}`)
+      .replace(/REDIS_PASSWORD=…/, `REDIS_PASSWORD=${PASSWORD}`)
+      .replace('PASSWORD@', `${PASSWORD}@`)
+      .replace(/^COMPOSE_FILE=.*$/m, '$&:docker/compose.cpu.yml')
+      .replace('--build', '--no-build')
+      .replace(' NAME', ` ${MODEL}`);
+
+  const firstSettings = (await documented('On the first host, here')).replace(/^COMPOSE_FILE=.*$/m, '$&:s3.yml');
+  const first = await createComposeHost({
+    folder: path.join(folder, 'first'),
+    project: `${tag}-first`,
+    settings: `${common}API_PORT=${apiPort}\nREDIS_PORT=${redisPort}\n${firstSettings}`,
+    files: { 's3.yml': stringify(s3.composeFile) },
+    signal,
+  });
+  const second = await createComposeHost({
+    folder: path.join(folder, 'second'),
+    project: `${tag}-second`,
+    settings: `${common}${await documented('On each further host')}`,
+    signal,
+  });
+  const hosts = [first, second];
   const api = createApiCalls(`http://127.0.0.1:${apiPort}`, signal);
   try {
     await step('the images are built', async () => {
-      await compose('build', 'api', 'registry', 'worker');
+      const files = ['docker-compose.yml', 'docker/compose.cpu.yml'].flatMap((file) => ['-f', file]);
+      await docker(['compose', '--project-name', tag, ...files, 'build', 'api', 'registry', 'worker'], {
+        cwd: ROOT_DIR,
+        env: { ...env, LORASMITH_TAG: tag, DOCKER_BUILDKIT: '1', COMPOSE_PARALLEL_LIMIT: '1' },
+        signal,
+      });
       return 'api, registry, worker-cpu';
     });
-    await step('a base model is put into the bucket', async () => {
-      await compose('up', '--detach', '--no-deps', 's3');
+    await step('the first host comes up, and a base model is put into the bucket', async () => {
+      await first.compose('up', '--detach', '--no-deps', 's3');
       const { writeTinyLlama } = await import(new URL('../test/tiny-llama.mjs', import.meta.url).href);
-      await writeTinyLlama(path.join(folder, 'models', MODEL));
-      const mount = `${path.join(folder, 'models')}:/models:ro`;
-      const program = ['node', 'packages/model-store/dist/push-model-main.js', MODEL];
-      const { stdout } = await compose('run', '--rm', '--no-deps', '--volume', mount, 'api', ...program);
-      return stdout.split('\n')[0] ?? '';
+      await writeTinyLlama(path.join(folder, 'first/models', MODEL));
+      const said = await first.run(await documented('Then, with `DNS:`'));
+      return said.trim().split('\n').at(-1) ?? '';
     });
-    await step('the stack comes up with two workers that share no volume', async () => {
-      await compose('up', '--detach', '--wait', '--wait-timeout', '300', '--no-build', '--scale', 'worker=2');
-      const { stdout } = await compose('ps', '--quiet', 'api', 'registry', 'worker');
-      const { stdout: inspected } = await docker(['inspect', ...stdout.trim().split('\n')], { signal });
-      /** @type {{ Mounts: { Name?: string, Source: string }[] }[]} */
-      const containers = JSON.parse(inspected);
-      const mounts = containers.flatMap(({ Mounts }) => Mounts.map(({ Name, Source }) => Name ?? Source));
-      if (containers.length !== 4 || new Set(mounts).size !== mounts.length) throw new Error(mounts.join(', '));
-      return `${containers.length} containers, ${mounts.length} volumes`;
+    /** By the name of its worker, which is that of its container. @type {Map<string, typeof first>} */
+    const workers = new Map();
+    await step('a second host brings its worker, by TLS and with a password', async () => {
+      await cp(path.join(folder, 'first/redis-tls/redis.crt'), path.join(folder, 'second/redis-tls/redis.crt'));
+      await second.run(await documented('and the worker alone is started'));
+      for (const host of hosts) {
+        const { stdout } = await host.compose('ps', '--format', 'json', 'worker');
+        workers.set(JSON.parse(stdout).ID.slice(0, 12), host);
+      }
+      const running = (await second.compose('ps', '--services')).stdout.trim().split('\n');
+      if (running.join() !== 'worker') throw new Error(`on the second host there are ${running.join(', ')}`);
+      return [...workers.keys()].join(', ');
     });
     let job = '';
     let adapter = '';
-    let first = '';
+    let taken = '';
     await step('the worker at work is taken away with its volume', async () => {
       const dataset = await api.uploadDataset(Buffer.from(ROWS));
       job = await api.createJob({ ...JOB, dataset });
       const { progress } = await api.waitForJob(job, (found) => found.progress?.step >= INTERRUPTED_AT_STEP);
-      first = (await api.events(job)).find(({ type }) => type === 'job-started').data.worker;
-      // A worker is called like its container.
-      await docker(['rm', '--force', '--volumes', first], { signal });
-      return `${first} at step ${progress.step} of ${progress.total_steps}`;
+      taken = (await api.events(job)).find(({ type }) => type === 'job-started').data.worker;
+      await docker(['rm', '--force', taken], { signal });
+      await docker(['volume', 'rm', `${workers.get(taken)?.project}_worker`], { signal });
+      return `${taken} at step ${progress.step} of ${progress.total_steps}`;
     });
-    await step('the other one goes on from the checkpoint in the bucket', async () => {
+    await step("the other host's worker goes on from the checkpoint in the bucket", async () => {
       const done = await api.waitForJob(job, ({ status }) => status === 'succeeded');
       adapter = done.adapter;
       const events = await api.events(job);
       const last = events.findLastIndex(({ type }) => type === 'job-started');
       const { worker } = events[last].data;
       const begun = events.slice(last).find(({ type }) => type === 'step-finished').data.step;
-      if (worker === first || begun <= JOB.training.checkpoint_every_steps)
+      if (worker === taken || !workers.has(worker) || begun <= JOB.training.checkpoint_every_steps)
         throw new Error(`${worker} at step ${begun}`);
       return `${worker} from step ${begun}`;
     });
@@ -103,18 +141,12 @@ await runAsCommand(async () => {
     });
     return 0;
   } catch (error) {
-    const { output } = await docker([...base, ...files.flatMap((file) => ['-f', file]), 'logs', '--tail', '20'], {
-      ...options,
-      expectFailure: true,
-    });
-    console.error(output);
+    for (const host of hosts) console.error(await host.logs());
     throw error;
   } finally {
-    const quiet = { ...options, expectFailure: true };
-    const all = files.flatMap((file) => ['-f', file]);
-    await docker([...base, ...all, 'down', '--volumes', '--remove-orphans', '--timeout', '10'], quiet);
-    const images = ['api', 'registry', 'worker-cpu'].map((name) => `lorasmith-${name}:${project}`);
-    await docker(['image', 'rm', '--force', ...images], quiet);
+    for (const host of [second, first]) await host.remove();
+    const images = ['api', 'registry', 'worker-cpu'].map((name) => `lorasmith-${name}:${tag}`);
+    await docker(['image', 'rm', '--force', ...images], { expectFailure: true });
     await rm(folder, { recursive: true, force: true });
   }
 });

@@ -22,7 +22,15 @@ export async function createComposeStack({ apiPort, modelsDir, signal }) {
   await writeFile(envFile, `API_PORT=${apiPort}\nMODELS_DIR=${modelsDir}\nLORASMITH_TAG=${project}\n`);
   const env = { ...process.env, DOCKER_BUILDKIT: '1', COMPOSE_PARALLEL_LIMIT: '1' };
   // A setting of this shell would win over the file's.
-  for (const name of ['API_PORT', 'API_BIND', 'MODELS_DIR', 'LORASMITH_TAG', 'COMPOSE_PROFILES', 'DEVICE']) {
+  for (const name of [
+    'API_PORT',
+    'API_BIND',
+    'MODELS_DIR',
+    'LORASMITH_TAG',
+    'COMPOSE_PROFILES',
+    'DEVICE',
+    'REDIS_URL',
+  ]) {
     delete (/** @type {NodeJS.ProcessEnv} */ (env)[name]);
   }
   const base = ['compose', '--project-name', project, '--env-file', envFile, '-f', 'docker-compose.yml'];
@@ -34,8 +42,16 @@ export async function createComposeStack({ apiPort, modelsDir, signal }) {
 
   return {
     project,
+    modelsDir,
     apiUrl: `http://127.0.0.1:${apiPort}`,
     compose,
+    /** With which `docker compose` in a shell means this stack, wherever it is called. */
+    shellEnvironment: {
+      ...env,
+      COMPOSE_PROJECT_NAME: project,
+      COMPOSE_ENV_FILES: envFile,
+      COMPOSE_FILE: ['docker-compose.yml', 'docker/compose.cpu.yml'].map((file) => path.join(ROOT_DIR, file)).join(':'),
+    },
     /** @param {string} name of `api`, `registry`, `worker-cpu`, `worker-gpu` */
     image: (name) => `lorasmith-${name}:${project}`,
     /** Starts what does not run and waits until all of it is healthy. @param {string[]} args */

@@ -5,15 +5,16 @@ const EXIT_NO_GPU = 69;
 const HEALTHY_TIMEOUT_MS = 180_000;
 
 /**
- * The GPU worker on a host without a GPU: it names what is missing, and works when told to use the CPU.
+ * The GPU worker on a host without a GPU: it names what is missing, and trains when told to use the CPU.
  *
  * @param {import('./compose-stack.mjs').ComposeStack} stack
+ * @param {() => Promise<string>} train trains a job and resolves with the name of the worker that had it
  * @returns {Promise<string>} what it said
  */
-export async function checkGpuRefusal(stack) {
+export async function checkGpuRefusal(stack, train) {
   const image = stack.image('worker-gpu');
   const hardened = ['--read-only', '--tmpfs', '/tmp', '--cap-drop', 'ALL'];
-  const alone = ['--network', 'none', '--tmpfs', '/data:mode=1777'];
+  const alone = ['--network', 'none', '--tmpfs', '/data:uid=1000,gid=1000'];
   const { code, output } = await docker(['run', '--rm', ...alone, ...hardened, image], { expectFailure: true });
   if (code !== EXIT_NO_GPU || !output.includes('driver:')) {
     throw new Error(`without a GPU the worker exited with ${code}, not ${EXIT_NO_GPU}:\n${output}`);
@@ -29,8 +30,24 @@ export async function checkGpuRefusal(stack) {
     'REDIS_URL=redis://redis:6379',
     '--volume',
     `${stack.project}_data:/data`,
+    '--volume',
+    `${stack.modelsDir}:/models:ro`,
   ];
-  await docker(['run', '--detach', '--name', name, '--network', network, ...hardened, ...settings, image]);
+  // The job is for that one.
+  await stack.compose(['stop', 'worker']);
+  await docker([
+    'run',
+    '--detach',
+    '--name',
+    name,
+    '--hostname',
+    name,
+    '--network',
+    network,
+    ...hardened,
+    ...settings,
+    image,
+  ]);
   try {
     const deadline = Date.now() + HEALTHY_TIMEOUT_MS;
     for (;;) {
@@ -41,6 +58,8 @@ export async function checkGpuRefusal(stack) {
       }
       await sleep(1_000);
     }
+    const trainedBy = await train();
+    if (trainedBy !== name) throw new Error(`the job was trained by ${trainedBy}`);
   } finally {
     await docker(['rm', '--force', name], { expectFailure: true });
   }
@@ -53,5 +72,5 @@ export async function checkGpuRefusal(stack) {
       .split('\n')
       .map((line) => `      ${line}`)
       .join('\n');
-  return `exit code ${code}; with DEVICE=cpu it is healthy\n${indent(output)}\n      docker compose, which hands over the GPU: ${composed.output.trim().split('\n').at(-1)}`;
+  return `exit code ${code}; with DEVICE=cpu it trains a job\n${indent(output)}\n      docker compose, which hands over the GPU: ${composed.output.trim().split('\n').at(-1)}`;
 }

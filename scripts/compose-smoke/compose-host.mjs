@@ -1,0 +1,39 @@
+import { cp, mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ROOT_DIR } from '../setup/locations.mjs';
+import { docker } from './docker.mjs';
+import { runCommands } from './documented-commands.mjs';
+
+/** What a shell would set for Compose or its files goes before .env. */
+const NOT_INHERITED = /^(COMPOSE|REDIS|S3|AWS|API|LORASMITH)_|^(STORE|DEVICE|MODELS_DIR|DATA_DIR)$/;
+
+/**
+ * A host as far as Compose can tell: a folder with the compose files and an .env of its own, and a project with networks and
+ * volumes that no other has.
+ *
+ * @param {{ folder: string, project: string, settings: string, files?: Record<string, string>, signal: AbortSignal }} options
+ *   `settings`: its .env; `files`: more of them, by name
+ */
+export async function createComposeHost({ folder, project, settings, files = {}, signal }) {
+  await mkdir(folder, { recursive: true });
+  await cp(path.join(ROOT_DIR, 'docker-compose.yml'), path.join(folder, 'docker-compose.yml'));
+  await cp(path.join(ROOT_DIR, 'docker'), path.join(folder, 'docker'), { recursive: true });
+  await writeFile(path.join(folder, '.env'), `COMPOSE_PROJECT_NAME=${project}\n${settings}`);
+  for (const [name, text] of Object.entries(files)) await writeFile(path.join(folder, name), text);
+  const inherited = Object.entries(process.env).filter(([name]) => !NOT_INHERITED.test(name));
+  const options = { cwd: folder, env: Object.fromEntries(inherited) };
+  return {
+    project,
+    /** @param {string[]} args */
+    compose: (...args) => docker(['compose', ...args], { ...options, signal }),
+    /** Commands of the documentation, in its folder. @param {string} commands */
+    run: (commands) => runCommands(commands, { ...options, signal }),
+    /** The last lines of its services. */
+    logs: async () => (await docker(['compose', 'logs', '--tail', '20'], { ...options, expectFailure: true })).output,
+    remove: () =>
+      docker(['compose', 'down', '--volumes', '--remove-orphans', '--timeout', '10'], {
+        ...options,
+        expectFailure: true,
+      }),
+  };
+}
