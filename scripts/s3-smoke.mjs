@@ -2,7 +2,7 @@
 // docs/operations.md, "Several hosts". Each host is a project of its own with a worker; the worker at work is taken away with
 // its volume, and that of the other host goes on. It leaves nothing behind.
 import { cp, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { networkInterfaces, tmpdir } from 'node:os';
 import path from 'node:path';
 import { stringify } from 'yaml';
 import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
@@ -43,9 +43,7 @@ await runAsCommand(async () => {
   const tag = `lorasmith-s3-smoke-${process.pid}`;
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-s3-smoke-'));
   const server = await findS3Server({ cache: cacheDir(env), env, progress: { update() {} } });
-  // The engine's host, as every container reaches it.
-  const gateway = '{{(index .IPAM.Config 0).Gateway}}';
-  const address = (await docker(['network', 'inspect', 'bridge', '--format', gateway])).stdout.trim();
+  const address = hostAddress();
   const port = async (/** @type {string} */ name, at = address) => String(await availablePort(at, 0, name));
   const [apiPort, redisPort, s3Port] = [
     await port('API_PORT', '127.0.0.1'),
@@ -150,3 +148,12 @@ await runAsCommand(async () => {
     await rm(folder, { recursive: true, force: true });
   }
 });
+
+/** An address of this machine at which every container reaches it; that of the engine's bridge if it has its usual name. */
+function hostAddress() {
+  const { docker0 = [], ...others } = networkInterfaces();
+  const all = [docker0, ...Object.values(others)].flatMap((addresses) => addresses ?? []);
+  const found = all.find(({ family, internal }) => family === 'IPv4' && !internal);
+  if (found === undefined) throw new Error('this machine has no IPv4 address but the loopback');
+  return found.address;
+}
