@@ -105,7 +105,15 @@ export function createJobAttempts({ redis, keys }: { redis: Redis; keys: JobKeys
     recordCheckpoints: (attempt, checkpoints) =>
       update(attempt, { fields: [['checkpoints', JSON.stringify(checkpoints)]] }),
     check: (attempt) => update(attempt, { heedCancel: true }),
-    release: (attempt) => update(attempt, { to: 'queued', heedCancel: true, fields: [['attempt_token', '']] }),
+    release: (attempt) =>
+      update(attempt, {
+        to: 'queued',
+        heedCancel: true,
+        fields: [
+          ['attempt_token', ''],
+          ['released_token', attempt.token],
+        ],
+      }),
     beginPublishing: (attempt) => update(attempt, { heedCancel: true, fields: [['publishing', '1']] }),
     succeed: (attempt, adapter, step) =>
       update(attempt, {

@@ -205,6 +205,18 @@ describe('attempts', () => {
     expect((await started(job.id)).number).toBe(2);
   });
 
+  test('a release whose reply was lost may be repeated, until another attempt has the job', async () => {
+    const job = await created();
+    const attempt = await started(job.id);
+    expect(await store.attempts.release(attempt)).toBe('done');
+    expect(await store.attempts.release(attempt)).toBe('done');
+    expect(await store.attempts.succeed(attempt, 'ad_0123456789abcdef01234567')).toBe('stale');
+    const next = await started(job.id);
+    expect(await store.attempts.release(attempt)).toBe('stale');
+    expect(await store.attempts.release(next)).toBe('done');
+    expect(await store.attempts.release(attempt)).toBe('stale');
+  });
+
   test('a failure is in the record and in the events', async () => {
     const job = await created();
     const error = { code: 'non_finite_loss', message: 'The loss is not finite.', details: [] };

@@ -21,7 +21,7 @@ local full = fullness(KEYS[10], most_waiting, most_of_owner)
 if full then return full end
 move(id, 'queued')
 redis.call('SADD', KEYS[3], id)
-redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'cancel_requested_at', 'publishing', 'attempt_token')
+redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'cancel_requested_at', 'publishing', 'attempt_token', 'released_token')
 redis.call('HINCRBY', KEYS[1], 'resumes', 1)
 append(id, channel, 'job-resumed', '{}')
 return 'done'
