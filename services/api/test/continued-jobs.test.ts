@@ -133,9 +133,29 @@ describe('checkpoints', () => {
     await failWithCheckpoints();
     const headers = { 'idempotency-key': `publish-${job}` };
     const first = await post(`/jobs/${job}/checkpoints/10/publish`, {}, headers);
-    const again = await post(`/jobs/${job}/checkpoints/best/publish`, {}, headers);
+    const again = await post(`/jobs/${job}/checkpoints/10/publish`, {}, headers);
     expect(again.json().id).toBe(first.json().id);
     expect(codeOf(await post(`/jobs/${job}/checkpoints/20/publish`, {}, headers))).toBe('idempotency_conflict');
+    const renamed = await post(`/jobs/${job}/checkpoints/10/publish`, { name: 'other' }, headers);
+    expect(codeOf(renamed)).toBe('idempotency_conflict');
+  });
+
+  test('a repeated Idempotency-Key gets its job, whatever became of the checkpoint and the job since', async () => {
+    await failWithCheckpoints();
+    const headers = { 'idempotency-key': `late-${job}` };
+    const publish = () => post(`/jobs/${job}/checkpoints/last/publish`, {}, headers);
+    const first = (await publish()).json().id;
+    await api.jobs.forgetCheckpoints(job);
+    expect((await publish()).json().id).toBe(first);
+    await post(`/jobs/${job}/resume`);
+    const again = await publish();
+    expect([again.statusCode, again.json().id]).toEqual([202, first]);
+    const attempt = await attemptOf(job);
+    await api.jobs.attempts.record(attempt, { type: 'checkpoint-saved', data: { step: 30 } }, [
+      checkpointAt(30, { is_last: true }),
+    ]);
+    await api.jobs.attempts.fail(attempt, { code: 'trainer_crashed', message: 'It went away.', details: [] });
+    expect((await publish()).json()).toMatchObject({ id: first, checkpoint: { job, step: 20 } });
   });
 
   test('of a job that has not ended are not published, nor those that are not there', async () => {

@@ -14,7 +14,7 @@ import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { AdapterRoom } from './adapter-room.js';
 
 export interface JobContinuationOptions {
-  jobs: Pick<JobStore, 'getJob' | 'resumeJob' | 'checkpoints' | 'createJob'>;
+  jobs: Pick<JobStore, 'getJob' | 'resumeJob' | 'checkpoints' | 'createJob' | 'repeatedJob'>;
   catalog: Pick<DatasetCatalog, 'get'>;
   adapterRoom: AdapterRoom;
 }
@@ -54,6 +54,15 @@ export function createJobContinuation({ jobs, catalog, adapterRoom }: JobContinu
 
     async publish(id, step, { name, idempotencyKey, limits }) {
       const job = await existingJob(id);
+      const owner = job.owner ?? null;
+      const requestHash = createHash('sha256')
+        .update(JSON.stringify([id, step, name ?? null]))
+        .digest('hex');
+      if (idempotencyKey !== undefined) {
+        // Before anything that may be otherwise by now: the checkpoint, the job's end, what its owner may have.
+        const repeated = await jobs.repeatedJob({ idempotencyKey, requestHash, owner });
+        if (repeated !== null) return repeated;
+      }
       if (!ENDED_STATUSES.includes(job.status)) {
         throw new ProductError(
           'job_still_active',
@@ -61,16 +70,12 @@ export function createJobContinuation({ jobs, catalog, adapterRoom }: JobContinu
         );
       }
       const checkpoint = chosen(await jobs.checkpoints(id), step);
-      await adapterRoom.check(job.owner ?? null, job.report, limits);
-      const reference = { job: id, step: checkpoint.step };
-      const spec = specOf(job, name);
-      const { job: publishing } = await jobs.createJob(spec, {
-        checkpoint: reference,
+      await adapterRoom.check(owner, job.report, limits);
+      const { job: publishing } = await jobs.createJob(specOf(job, name), {
+        checkpoint: { job: id, step: checkpoint.step },
         idempotencyKey,
-        requestHash: createHash('sha256')
-          .update(JSON.stringify([reference, spec.name]))
-          .digest('hex'),
-        owner: job.owner ?? null,
+        requestHash,
+        owner,
         maxOfOwner: limits.activeJobs,
         maxWaiting: limits.waitingJobs,
       });
