@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import type { Checkpoint } from './checkpoint.js';
@@ -73,10 +73,25 @@ export async function listCheckpoints(folder: string): Promise<CheckpointDescrip
   return known.filter((one) => one !== null);
 }
 
-/** Removes what writers that were killed left half written. Call it where nobody is writing. */
-export async function removeHalfWritten(folder: string): Promise<void> {
-  for (const name of await namesIn(folder)) {
-    if (TEMPORARY.test(name)) await rm(join(folder, name), { force: true });
+/**
+ * Removes what writers that were killed left half written. Call it where nobody is writing.
+ * @param options.writtenBefore What was written to at that time or later stays. @defaultValue nothing stays
+ */
+export async function removeHalfWritten(folder: string, options: { writtenBefore?: Date } = {}): Promise<void> {
+  const before = options.writtenBefore?.getTime() ?? Number.POSITIVE_INFINITY;
+  for (const name of (await namesIn(folder)).filter((one) => TEMPORARY.test(one))) {
+    const file = join(folder, name);
+    if ((await writtenMs(file)) < before) await rm(file, { force: true });
+  }
+}
+
+/** Infinity where it is gone by now. */
+async function writtenMs(file: string): Promise<number> {
+  try {
+    return (await stat(file)).mtimeMs;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return Number.POSITIVE_INFINITY;
+    throw error;
   }
 }
 

@@ -25,7 +25,7 @@ import { createMachineBoard, type MachineBoard } from './machine-board.js';
 import { queueEntryOf } from './queue-entry.js';
 import { type QueueStatus, readQueueStatus } from './queue-status.js';
 import { type Reconciled, reconcileQueue } from './reconcile-queue.js';
-import { changeRecord } from './record-change.js';
+import { changeRecord, type RecordChange } from './record-change.js';
 import { onRedis } from './redis-errors.js';
 import { beginDatasetDeletionScript } from './scripts/begin-dataset-deletion.js';
 import { createJobScript } from './scripts/create-job.js';
@@ -99,8 +99,8 @@ export interface JobStore {
   resumeJob(id: JobId, limits?: JobLimits): Promise<Job>;
   /** Those that are kept, newest first. @throws ProductError `job_not_found` */
   checkpoints(id: JobId): Promise<Checkpoint[]>;
-  /** Says of an ended job that none is kept any more. */
-  forgetCheckpoints(id: JobId): Promise<void>;
+  /** Says of an ended job that none is kept any more. @returns false, and nothing changed, where it has not ended */
+  forgetCheckpoints(id: JobId): Promise<boolean>;
   /** @throws ProductError `job_not_found`, `job_still_active` */
   deleteJob(id: JobId): Promise<void>;
   /** The unfinished jobs that read this dataset. */
@@ -241,8 +241,9 @@ export function createJobStore(options: JobStoreOptions): JobStore {
 
     async forgetCheckpoints(id) {
       const job = await getJob(id);
-      if (job === null) return;
-      await changeRecord({ redis, keys }, job, null, ENDED_STATUSES, { fields: [['checkpoints', '[]']] });
+      if (job === null) return false;
+      const change = { fields: [['checkpoints', '[]']] satisfies RecordChange['fields'] };
+      return (await changeRecord({ redis, keys }, job, null, ENDED_STATUSES, change)) === 'done';
     },
 
     async deleteJob(id) {

@@ -116,6 +116,13 @@ test('a resumed job that its process could not queue before it died is queued by
   expect(await queue.getJobState(queueEntryOf(job))).toBe('waiting');
 });
 
+test('the checkpoints of an ended job are forgotten, those of one that goes on again are not', async () => {
+  const id = await failed();
+  expect(await store.forgetCheckpoints(id)).toBe(true);
+  await store.resumeJob(id);
+  expect(await store.forgetCheckpoints(id)).toBe(false);
+});
+
 test('it may be cancelled and resumed again, and deleted with all that it has', async () => {
   const { id } = await created();
   for (const resumes of [1, 2]) {

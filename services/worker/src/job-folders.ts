@@ -102,12 +102,13 @@ export function createJobFolders({ dataDir, mirror = null, keptMs }: JobFoldersO
         const job = await store.getJob(id);
         if (job !== null && !ENDED_STATUSES.includes(job.status)) continue;
         if (job !== null && Date.now() - Date.parse(job.ended_at ?? '') < keptMs) {
-          await removeHalfWritten(checkpointFolderOf(id));
-          await removeAttempts(id);
+          // Nothing from after its end: it may have been resumed since, and be another worker's.
+          await removeHalfWritten(checkpointFolderOf(id), { writtenBefore: new Date(job.ended_at ?? '') });
+          await removeAttempts(id, job.attempts);
           continue;
         }
-        // First, so that what is listed is there.
-        if (job !== null) await store.forgetCheckpoints(id);
+        // First, so that what is listed is there. Where it was resumed since, what it has stays.
+        if (job !== null && !(await store.forgetCheckpoints(id))) continue;
         await removeJob(id);
         removed++;
       }
