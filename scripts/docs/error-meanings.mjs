@@ -12,7 +12,7 @@ export const ERROR_MEANINGS = {
   not_found: 'There is nothing at this path, or the adapter has no file of this name. The message lists those it has.',
   method_not_allowed: 'The path does not take this method. The header `allow` says which it takes.',
   conflict:
-    'What is there does not go with what is asked: the base model on this host has other weights than the adapter was trained on, or a merged model in several files was asked for as one.',
+    'What is there does not go with what is asked: the base model on this host has other weights or another `config.json` than the adapter was trained on, or a merged model in several files was asked for as one.',
   idempotency_conflict: 'The `Idempotency-Key` was used with another request. Take a new key for a new job.',
   in_use: 'An unfinished job reads this dataset. Cancel or await the jobs that the message names.',
   body_too_large: 'The body is larger than what is taken. The message says how much that is.',
@@ -32,7 +32,7 @@ export const ERROR_MEANINGS = {
   job_not_resumable: 'The job waits or runs already, or has succeeded. Only a failed or cancelled job is resumed.',
   job_still_active: 'Only a job that has ended can be deleted, and its checkpoints published. Cancel it first.',
   checkpoint_not_found:
-    'No such checkpoint is kept: newer ones replaced it, or its time was up. `GET /jobs/:id/checkpoints` lists those there are.',
+    'No such checkpoint is kept: newer ones replaced it, its time was up, or (as the error of a job) it is damaged. `GET /jobs/:id/checkpoints` lists those there are.',
   invalid_job:
     'Settings that do not go together, or that the base model or `init_from` does not allow. `param` says which.',
   unmatched_target: 'A name or pattern in `lora` selects no layer. The message names the layers there are.',

@@ -1,4 +1,6 @@
+import { createHash, type Hash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
 import {
   openSafetensors,
   SafetensorsError,
@@ -17,6 +19,9 @@ export interface CheckpointDescription {
   progress: CheckpointProgress;
 }
 
+/** Hashed at once; in between, others get their turn. */
+const HASHED_PIECE_BYTES = 2 ** 26;
+
 /** Writes a checkpoint with one rename: a reader sees all of it or nothing. @throws ProductError `storage_full` */
 export async function writeCheckpoint(file: string, checkpoint: Checkpoint): Promise<void> {
   const tensor = (name: string, values: Float32Array) => ({
@@ -25,32 +30,55 @@ export async function writeCheckpoint(file: string, checkpoint: Checkpoint): Pro
     shape: [values.length],
     data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
   });
-  const { step, progress } = checkpoint;
+  const head = { step: String(checkpoint.step), progress: JSON.stringify(checkpoint.progress) };
   const tensors = [
     tensor('parameters', checkpoint.parameters),
     tensor('first_moment', checkpoint.firstMoment),
     tensor('second_moment', checkpoint.secondMoment),
     tensor('losses', checkpoint.losses),
   ];
+  const hash = hashOf(head);
+  for (const { data } of tensors) await addTo(hash, data);
   try {
-    await writeSafetensors(file, tensors, { step: String(step), progress: JSON.stringify(progress) });
+    await writeSafetensors(file, tensors, { ...head, sha256: hash.digest('hex') });
   } catch (error) {
     throw asStorageError(error);
   }
 }
 
-/** @returns null when the file is damaged: a disk that lost a block, a file cut off */
+/** @returns null when the file is damaged: a disk that lost a block or turned a bit, a file cut off */
 export async function readCheckpoint(file: string): Promise<Checkpoint | null> {
   return await reading(file, async (opened) => {
-    const values = async (name: string) => toFloat32(await opened.read(name), 'F32');
-    return {
+    const { metadata } = opened;
+    const hash = hashOf({ step: metadata.get('step'), progress: metadata.get('progress') });
+    const values = async (name: string) => {
+      const bytes = await opened.read(name);
+      await addTo(hash, bytes);
+      return toFloat32(bytes, 'F32');
+    };
+    const checkpoint = {
       ...headOf(opened),
       parameters: await values('parameters'),
       firstMoment: await values('first_moment'),
       secondMoment: await values('second_moment'),
       losses: await values('losses'),
     };
+    // Those of an earlier version have no digest, and no parts.
+    const expected = metadata.get('sha256');
+    if (expected === undefined && checkpoint.progress.parts === null) return checkpoint;
+    return hash.digest('hex') === expected ? checkpoint : null;
   });
+}
+
+function hashOf(head: { step: string | undefined; progress: string | undefined }): Hash {
+  return createHash('sha256').update(`${head.step}\n${head.progress}\n`);
+}
+
+async function addTo(hash: Hash, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.byteLength; done += HASHED_PIECE_BYTES) {
+    hash.update(bytes.subarray(done, done + HASHED_PIECE_BYTES));
+    await setImmediate();
+  }
 }
 
 /** @returns null when the file is damaged or gone */
@@ -82,7 +110,7 @@ async function reading<Result>(
 }
 
 /** The first version of the format had fewer fields. */
-const LATER_FIELDS = { epoch: null, trainLoss: null, evaluation: null, evaluations: null, adapter: null };
+const LATER_FIELDS = { parts: null, epoch: null, trainLoss: null, evaluation: null, evaluations: null, adapter: null };
 
 function headOf({ metadata }: SafetensorsFile): { step: number; progress: CheckpointProgress } {
   const progress = JSON.parse(metadata.get('progress') ?? '') as CheckpointProgress;

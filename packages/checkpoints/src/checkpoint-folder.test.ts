@@ -1,6 +1,7 @@
-import { mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { writeSafetensors } from '@lorasmith/safetensors';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Checkpoint } from './checkpoint.js';
 import {
@@ -28,6 +29,7 @@ function checkpointAt(step: number, run = 'run', best: number | null = null): Ch
     losses: Float32Array.from({ length: step }, (_, i) => 5 - i / 10),
     progress: {
       run,
+      parts: { seed: '1' },
       tokens: 100 * step,
       trainedTokens: 10 * step,
       seconds: 1.5,
@@ -46,6 +48,14 @@ function checkpointAt(step: number, run = 'run', best: number | null = null): Ch
       adapter: null,
     },
   };
+}
+
+/** At a place, from the end where it is negative, or at a text. */
+async function turnBit(file: string, at: number | string): Promise<void> {
+  const bytes = await readFile(file);
+  const place = typeof at === 'string' ? bytes.indexOf(at) : bytes.length + at;
+  bytes[place]! ^= 1;
+  await writeFile(file, bytes);
 }
 
 const fileOf = (step: number) => `step-${String(step).padStart(10, '0')}.safetensors`;
@@ -70,6 +80,9 @@ test('the newest is taken, by number and not by name or time; two are kept', asy
 });
 
 test.each([
+  ['of one turned bit', (file: string) => turnBit(file, -7)],
+  ['of one turned bit in its header', (file: string) => turnBit(file, '1.5')],
+  ['without its digest', (file: string) => turnBit(file, 'sha256')],
   ['cut off in its tensors', async (file: string) => truncate(file, (await stat(file)).size - 10)],
   ['cut off in its header', (file: string) => truncate(file, 40)],
   ['empty', (file: string) => truncate(file, 0)],
@@ -155,16 +168,32 @@ test('one is read by its step; where it is gone or damaged that is said', async 
   await saveCheckpoint(folder, checkpointAt(3));
   expect(await readCheckpoint(folder, 3)).toEqual(checkpointAt(3));
   await expect(readCheckpoint(folder, 4)).rejects.toMatchObject({ code: 'checkpoint_not_found' });
-  await truncate(path(3), 40);
-  await expect(readCheckpoint(folder, 3)).rejects.toMatchObject({ code: 'checkpoint_not_found' });
+  for (const damage of [() => turnBit(path(3), -1), () => truncate(path(3), 40)]) {
+    await damage();
+    const damaged = { code: 'checkpoint_not_found', message: expect.stringContaining('damaged') };
+    await expect(readCheckpoint(folder, 3)).rejects.toMatchObject(damaged);
+  }
 });
 
-test('a file of the first version, which said less, is gone on from', async () => {
+test('a file of the first version, which said less, is read', async () => {
   const { progress, ...tensors } = checkpointAt(2);
   const { run, tokens, trainedTokens, seconds, evaluationBefore } = progress;
   const old = { run, tokens, trainedTokens, seconds, evaluationBefore };
-  await saveCheckpoint(folder, { ...tensors, progress: old as typeof progress });
-  const later = { epoch: null, trainLoss: null, evaluation: null, evaluations: null, adapter: null };
+  await mkdir(folder);
+  const tensor = (name: string, values: Float32Array) => ({
+    name,
+    dtype: 'F32' as const,
+    shape: [values.length],
+    data: new Uint8Array(values.buffer),
+  });
+  const written = [
+    tensor('parameters', tensors.parameters),
+    tensor('first_moment', tensors.firstMoment),
+    tensor('second_moment', tensors.secondMoment),
+    tensor('losses', tensors.losses),
+  ];
+  await writeSafetensors(path(2), written, { step: '2', progress: JSON.stringify(old) });
+  const later = { parts: null, epoch: null, trainLoss: null, evaluation: null, evaluations: null, adapter: null };
   expect(await latestCheckpoint(folder, 'run')).toEqual({ ...tensors, progress: { ...old, ...later } });
 });
 

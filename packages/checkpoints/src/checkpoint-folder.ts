@@ -35,7 +35,7 @@ export async function saveCheckpoint(
 ): Promise<void> {
   await mkdir(folder, { recursive: true });
   await writeCheckpoint(join(folder, nameOf(checkpoint.step)), checkpoint);
-  const all = await listSteps(folder);
+  const all = await checkpointSteps(folder);
   const known = await Promise.all(all.map((step) => describeCheckpoint(join(folder, nameOf(step)))));
   const ofRun = known.filter((one) => one !== null).filter(({ progress }) => progress.run === checkpoint.progress.run);
   const ahead = ofRun.filter(({ step }) => step > checkpoint.step);
@@ -52,7 +52,7 @@ export async function saveCheckpoint(
  * @returns null when there is none
  */
 export async function latestCheckpoint(folder: string, runs: readonly string[]): Promise<Checkpoint | null> {
-  for (const step of await listSteps(folder)) {
+  for (const step of await checkpointSteps(folder)) {
     const checkpoint = await readFile(join(folder, nameOf(step)));
     if (checkpoint !== null && runs.includes(checkpoint.progress.run)) return checkpoint;
   }
@@ -63,12 +63,15 @@ export async function latestCheckpoint(folder: string, runs: readonly string[]):
 export async function readCheckpoint(folder: string, step: number): Promise<Checkpoint> {
   const checkpoint = await readFile(join(folder, nameOf(step)));
   if (checkpoint !== null) return checkpoint;
-  throw new ProductError('checkpoint_not_found', `There is no readable checkpoint of step ${step} any more.`);
+  const message = (await checkpointSteps(folder)).includes(step)
+    ? `The checkpoint of step ${step} is damaged: it does not hold what was saved. Publish another one, or train again.`
+    : `There is no checkpoint of step ${step} any more.`;
+  throw new ProductError('checkpoint_not_found', message);
 }
 
 /** All that can be read, newest first. */
 export async function listCheckpoints(folder: string): Promise<CheckpointDescription[]> {
-  const steps = await listSteps(folder);
+  const steps = await checkpointSteps(folder);
   const known = await Promise.all(steps.map((step) => describeCheckpoint(join(folder, nameOf(step)))));
   return known.filter((one) => one !== null);
 }
@@ -95,8 +98,8 @@ async function writtenMs(file: string): Promise<number> {
   }
 }
 
-/** Newest first. */
-async function listSteps(folder: string): Promise<number[]> {
+/** Of all files, readable or not, newest first. */
+export async function checkpointSteps(folder: string): Promise<number[]> {
   const steps = (await namesIn(folder)).flatMap((name) => NAME.exec(name)?.[1] ?? []).map(Number);
   return steps.sort((a, b) => b - a);
 }

@@ -17,6 +17,8 @@ export interface Checkpoint {
 export interface CheckpointProgress {
   /** Of what the run is made, its precision too; a checkpoint of another run is not gone on from. */
   run: string;
+  /** The same part by part, to say why a checkpoint does not fit; null in files of an earlier version. */
+  parts: Record<string, string> | null;
   tokens: number;
   trainedTokens: number;
   seconds: number;

@@ -65,7 +65,18 @@ export const AdapterManifest = Type.Object(
       Nullable(CheckpointReference, { description: 'What it was published from, if not at the end of its training.' }),
     ),
     created_at: Type.String(),
-    base_model: Type.Object({ name: ModelName, family: Type.String(), weights_sha256: sha256 }, closed),
+    base_model: Type.Object(
+      {
+        name: ModelName,
+        family: Type.String(),
+        weights_sha256: sha256,
+        // Absent as is probe below.
+        architecture_sha256: Type.Optional(
+          Type.String({ ...sha256, description: 'Of what config.json says that the model computes.' }),
+        ),
+      },
+      closed,
+    ),
     dataset: Nullable(Type.Object({ id: Type.String(), sha256, rows: Type.Integer() }, closed)),
     settings: Nullable(JobSpec),
     report: Nullable(Report),

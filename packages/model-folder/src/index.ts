@@ -9,6 +9,7 @@ export type {
   RopeScaling,
   RopeSettings,
 } from './architecture.js';
+export { digestArchitecture } from './architecture-digest.js';
 export { describeModel, listModelFolders, openBaseModel } from './base-models.js';
 export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from './chat-template.js';
 export { type LayerLinears, layerLinears, tensorName } from './families/decoder-layout.js';

@@ -31,18 +31,32 @@ export function inheritLora(
   return { ...shape, ...selection, ...given };
 }
 
+/** A base model as it is on this host. */
+export interface InitialBase {
+  name: string;
+  weightsSha256: string;
+  architectureSha256: string;
+}
+
 /** Why a job cannot go on with an adapter: another base, other layers, other ranks or scales. */
 export function initialAdapterFaults(
-  job: { lora: LoraSettings; baseModel: string; weightsSha256: string; targets: readonly Target[] },
+  job: { lora: LoraSettings; base: InitialBase; targets: readonly Target[] },
   initial: AdapterManifest,
 ): CodedFault[] {
-  const { id, base_model: base } = initial;
-  if (base.name !== job.baseModel || base.weights_sha256 !== job.weightsSha256) {
-    const other = base.name === job.baseModel ? `other weights of ${base.name}` : base.name;
-    const message = `${id} was made for ${other}, so it does not go with ${job.baseModel} as it is on this host.`;
+  const other = otherBase(initial.base_model, job.base);
+  if (other !== null) {
+    const message = `${initial.id} was made for ${other}, so it does not go with ${job.base.name} as it is on this host.`;
     return [{ code: 'invalid_adapter', message, param: 'lora.init_from' }];
   }
   return [...layerFaults(job.targets, initial), ...shapeFaults(job, initial)];
+}
+
+/** What an adapter was made for, where that is not this base; null where it is. */
+function otherBase(made: AdapterManifest['base_model'], base: InitialBase): string | null {
+  if (made.name !== base.name) return made.name;
+  if (made.weights_sha256 !== base.weightsSha256) return `other weights of ${made.name}`;
+  const { architecture_sha256: architecture = base.architectureSha256 } = made;
+  return architecture === base.architectureSha256 ? null : `another config.json of ${made.name}`;
 }
 
 function layerFaults(targets: readonly Target[], { id, lora }: AdapterManifest): CodedFault[] {

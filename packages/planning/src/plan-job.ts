@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import {
   type AdapterManifest,
   type Dataset,
@@ -7,7 +8,7 @@ import {
   ProductError,
   type Report,
 } from '@lorasmith/contracts';
-import { digestWeights, type ModelFolder } from '@lorasmith/model-folder';
+import { digestArchitecture, digestWeights, type ModelFolder } from '@lorasmith/model-folder';
 import { BitSet } from './bit-set.js';
 import { chooseTargets } from './choose-targets.js';
 import { countSteps, type StepCounts } from './count-steps.js';
@@ -55,6 +56,8 @@ export interface Plan {
   /** Null without a validation split. */
   validation: Examples | null;
   steps: StepCounts;
+  /** Of all rows as tokens, or as features: what a tokenizer and a chat template have made of the dataset. */
+  examplesSha256: string;
   /** After it no example can be read. */
   close(): Promise<void>;
 }
@@ -113,7 +116,8 @@ async function planWith(
   const report = reportOf({ spec, model, dataset, targets, training, validation: held, notes, steps, warnings });
   const validation = split > 0 ? held : null;
   const estimate = estimateOn(machine, { spec, model, targets, training, validation, steps });
-  return { report: { ...report, estimate }, targets, training, validation, steps, close };
+  const examplesSha256 = createHash('sha256').update(JSON.stringify(file.summary.files)).digest('hex');
+  return { report: { ...report, estimate }, targets, training, validation, steps, examplesSha256, close };
 }
 
 function estimateOn(machine: MachineProfile | null, planned: Omit<JobToEstimate, 'machine'>): Report['estimate'] {
@@ -130,7 +134,8 @@ async function faultsOfInitial(
   targets: Target[],
 ): Promise<CodedFault[]> {
   const weightsSha256 = await digestWeights(model);
-  return initialAdapterFaults({ lora: spec.lora, baseModel: model.name, weightsSha256, targets }, initial);
+  const base = { name: model.name, weightsSha256, architectureSha256: digestArchitecture(model.architecture) };
+  return initialAdapterFaults({ lora: spec.lora, base, targets }, initial);
 }
 
 function collect<Value>(faults: FaultList, work: () => Value): Value | null {

@@ -1,7 +1,7 @@
 import { type Checkpoint, type CheckpointAdapter, readCheckpoint } from '@lorasmith/checkpoints';
 import { type JobSpec, type NewJobEvent, ProductError } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { digestWeights, readModelFolder } from '@lorasmith/model-folder';
+import { digestArchitecture, digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
 import { BaseModelCache } from './base-model-cache.js';
@@ -32,7 +32,7 @@ export interface PublishCheckpointOptions {
  * Makes an adapter of a checkpoint as the end of a training makes one of its last state, with the same checks. Nothing is
  * trained, and the data is not needed.
  *
- * @throws ProductError checkpoint_not_found; invalid_job when the base has other weights by now; model_*; cancelled; and
+ * @throws ProductError checkpoint_not_found; invalid_job when the base has other weights or another architecture by now; model_*; cancelled; and
  * as trainedOutcome
  */
 export async function publishCheckpoint(options: PublishCheckpointOptions): Promise<TrainOutcome> {
@@ -41,7 +41,7 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
   const made = checkpoint.progress.adapter;
   if (made === null) throw tooOld(step);
   const model = await readModelFolder(options.modelFolder);
-  checkWeights(made, await digestWeights(model, { signal }), step);
+  checkBase(made, model, await digestWeights(model, { signal }), step);
   onEvent({ type: 'report-ready', data: { report: made.report } });
 
   const cache = options.cache ?? new BaseModelCache();
@@ -85,10 +85,21 @@ function resultAt({ step, losses, progress }: Checkpoint): Omit<TrainOutcome['re
   };
 }
 
-function checkWeights({ base_model }: CheckpointAdapter, weightsSha256: string, step: number): void {
-  if (base_model.weights_sha256 === weightsSha256) return;
-  const message = `The base model ${base_model.name} has other weights than those that the checkpoint of step ${step} was trained on. Put them back, or train again.`;
-  throw new ProductError('invalid_job', message, { param: 'base_model' });
+function checkBase(
+  { base_model: base }: CheckpointAdapter,
+  { architecture }: ModelFolder,
+  weightsSha256: string,
+  step: number,
+): void {
+  const param = 'base_model';
+  if (base.weights_sha256 !== weightsSha256) {
+    const message = `The base model ${base.name} has other weights than those that the checkpoint of step ${step} was trained on. Put them back, or train again.`;
+    throw new ProductError('invalid_job', message, { param });
+  }
+  const { architecture_sha256: trainedOn } = base;
+  if (trainedOn === undefined || trainedOn === digestArchitecture(architecture)) return;
+  const message = `The config.json of the base model ${base.name} says something else than when the checkpoint of step ${step} was trained. Put it back, or train again.`;
+  throw new ProductError('invalid_job', message, { param });
 }
 
 function tooOld(step: number): ProductError {

@@ -49,12 +49,14 @@ interface Attempt {
 interface AttemptOptions {
   checkpointFolder: string;
   initialAdapterFolder?: string | null;
+  /** @defaultValue the one of all tests */
+  model?: string;
   /** Stopped with this reason at its so manieth event that is a step or an evaluation. */
   stop?: { reason: string; at: number } | undefined;
 }
 
 async function attempt(spec: JobSpec, options: AttemptOptions): Promise<Attempt> {
-  const { checkpointFolder, initialAdapterFolder = null, stop } = options;
+  const { checkpointFolder, initialAdapterFolder = null, model = modelFolder, stop } = options;
   const outputFolder = join(root, `output-${++folders}`);
   await mkdir(outputFolder);
   const events: NewJobEvent[] = [];
@@ -65,7 +67,7 @@ async function attempt(spec: JobSpec, options: AttemptOptions): Promise<Attempt>
     if (event.type !== 'step-finished' && event.type !== 'evaluation-finished') return;
     if (++happened === stop?.at) controller.abort(stop.reason);
   };
-  const common = { spec, modelFolder, dataset, rowsFile, examples, checkpointFolder, outputFolder, cache };
+  const common = { spec, modelFolder: model, dataset, rowsFile, examples, checkpointFolder, outputFolder, cache };
   try {
     const outcome = await train({ ...common, initialAdapterFolder, signal: controller.signal, onEvent });
     return { outcome, events, outputFolder };
@@ -249,6 +251,74 @@ test('a run goes on in the precision it began in, whatever is measured by then',
   expect(afresh.report.precision.chosen).toBe(other);
 }, 120_000);
 
+/** Turns a bit of the file's last tensor. */
+async function damage(checkpointFolder: string, step: number): Promise<void> {
+  const file = join(checkpointFolder, `step-${String(step).padStart(10, '0')}.safetensors`);
+  const bytes = await readFile(file);
+  bytes[bytes.length - 5]! ^= 4;
+  await writeFile(file, bytes);
+}
+
+async function changeConfig(model: string, change: object): Promise<void> {
+  const file = join(model, 'config.json');
+  await writeFile(file, JSON.stringify({ ...JSON.parse(await readFile(file, 'utf8')), ...change }));
+}
+
+const warningsOf = (events: NewJobEvent[]) =>
+  events.flatMap((one) => (one.type === 'report-ready' ? one.data.report.warnings : []));
+
+describe('a training whose checkpoints no longer fit begins anew, and says why:', () => {
+  test.each([
+    [
+      'another chat template',
+      'tokenizer, chat template',
+      async (model: string) => {
+        const file = join(model, 'chat_template.jinja');
+        await writeFile(file, `Be brief.{{ bos_token }}${await readFile(file, 'utf8')}`);
+      },
+    ],
+    ['another epsilon', 'config.json', (model: string) => changeConfig(model, { rms_norm_eps: 0.1 })],
+    [
+      'other rotary positions',
+      'config.json',
+      (model: string) => changeConfig(model, { rope_parameters: { rope_theta: 100, rope_type: 'default' } }),
+    ],
+  ])('%s', async (_, words, change) => {
+    const spec = aJob({ training: { checkpoint_every_steps: 2 } });
+    const model = join(root, `changed-${++folders}`);
+    await mkdir(model);
+    await writeTinyLlama(model);
+    const checkpointFolder = newFolder();
+    await attempt(spec, { model, checkpointFolder, stop: { reason: 'cancel', at: 3 } });
+    await change(model);
+    const resumed = await attempt(spec, { model, checkpointFolder });
+    expect(stepsOf(resumed.events)[0]).toBe(1);
+    expect(warningsOf(resumed.events)).toEqual([
+      { code: 'training_begun_anew', message: expect.stringContaining(words) },
+    ]);
+    expect(warningsOf(resumed.events)[0]!.message).toContain('step 3');
+    const whole = await attempt(spec, { model, checkpointFolder: newFolder() });
+    expect(await weightsOf(resumed.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
+    expect(warningsOf(whole.events)).toEqual([]);
+  });
+});
+
+test('where the newest checkpoint is damaged the one before is gone on from; where all are, it begins anew', async () => {
+  const spec = aJob({ training: { checkpoint_every_steps: 1 } });
+  const whole = await attempt(spec, { checkpointFolder: newFolder() });
+  const checkpointFolder = newFolder();
+  await attempt(spec, { checkpointFolder, stop: { reason: 'cancel', at: 4 } });
+  await damage(checkpointFolder, 4);
+  const resumed = await attempt(spec, { checkpointFolder, stop: { reason: 'killed', at: 1 } });
+  expect(resumed.events).toContainEqual({ type: 'checkpoint-loaded', data: { step: 3 } });
+  for (const { step } of await listCheckpoints(checkpointFolder)) await damage(checkpointFolder, step);
+  const anew = await attempt(spec, { checkpointFolder });
+  expect(warningsOf(anew.events)).toMatchObject([
+    { code: 'training_begun_anew', message: expect.stringContaining('it is damaged') },
+  ]);
+  expect(await weightsOf(anew.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
+}, 60_000);
+
 test('what a killed writer left half written is removed when the run goes on', async () => {
   const checkpointFolder = newFolder();
   await mkdir(checkpointFolder);
@@ -292,7 +362,7 @@ describe('a checkpoint', () => {
     expect(await weightsOf(outputFolder)).not.toEqual(await weightsOf(ended.outputFolder));
   }, 120_000);
 
-  test('that is gone, or of other weights of the base, is refused', async () => {
+  test('that is gone, or of other weights or another architecture of the base, is refused', async () => {
     const checkpointFolder = newFolder();
     const { outcome } = await attempt(spec, { checkpointFolder });
     await expect(publish(checkpointFolder, 10_000)).rejects.toMatchObject({ code: 'checkpoint_not_found' });
@@ -305,5 +375,22 @@ describe('a checkpoint', () => {
     await writeFile(weights, bytes);
     const refused = publish(checkpointFolder, outcome!.result.steps, { modelFolder: otherModel });
     await expect(refused).rejects.toMatchObject({ code: 'invalid_job', param: 'base_model' });
+    const otherConfig = join(root, `other-${++folders}`);
+    await mkdir(otherConfig);
+    await writeTinyLlama(otherConfig);
+    await changeConfig(otherConfig, { rope_parameters: { rope_theta: 100, rope_type: 'default' } });
+    await expect(publish(checkpointFolder, outcome!.result.steps, { modelFolder: otherConfig })).rejects.toMatchObject({
+      code: 'invalid_job',
+      message: expect.stringContaining('config.json'),
+    });
   }, 120_000);
+
+  test('that is damaged is refused', async () => {
+    const checkpointFolder = newFolder();
+    const { outcome } = await attempt(spec, { checkpointFolder });
+    const { steps } = outcome!.result;
+    await damage(checkpointFolder, steps);
+    const message = expect.stringContaining(`step ${steps} is damaged`);
+    await expect(publish(checkpointFolder, steps)).rejects.toMatchObject({ code: 'checkpoint_not_found', message });
+  }, 60_000);
 });

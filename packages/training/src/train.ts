@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
 import { latestCheckpoint, removeHalfWritten } from '@lorasmith/checkpoints';
 import type { Dataset, JobSpec, MachineProfile, NewJobEvent, Report } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
+import { digestArchitecture, digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import { type ExampleStore, type Plan, planJob } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
@@ -12,6 +11,7 @@ import { batchSource } from './batches.js';
 import { throwIfStopped } from './breathe.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
 import { choosePrecision, precisionOfCheckpoint } from './precision.js';
+import { runIdOf, runParts, whyBegunAnew } from './run-parts.js';
 import { type TrainOutcome, trainedOutcome } from './trained-outcome.js';
 import { TrainingRun } from './training-run.js';
 
@@ -66,14 +66,16 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
 async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Plan): Promise<TrainOutcome> {
   const { spec, signal, dataset, machine = null, initialAdapterFolder: initialFolder } = options;
   const weightsSha256 = await digestWeights(model, { signal });
-  const idIn = (chosen: FloatDType) => runId(spec, dataset, weightsSha256, chosen);
+  const partsIn = (chosen: FloatDType) => runParts({ spec, model, plan, weightsSha256, precision: chosen });
+  const idIn = (chosen: FloatDType) => runIdOf(partsIn(chosen));
   await removeHalfWritten(options.checkpointFolder);
   const resumeFrom = await latestCheckpoint(options.checkpointFolder, [idIn('float32'), idIn('bfloat16')]);
   const precision =
     resumeFrom === null
       ? choosePrecision(spec.training.precision, model.architecture.family, machine)
       : precisionOfCheckpoint(resumeFrom.progress.run === idIn('bfloat16') ? 'bfloat16' : 'float32');
-  const report: Report = { ...plan.report, precision };
+  const restarted = resumeFrom === null ? await whyBegunAnew(options.checkpointFolder, partsIn(precision.chosen)) : [];
+  const report: Report = { ...plan.report, precision, warnings: [...plan.report.warnings, ...restarted] };
   options.onEvent({ type: 'report-ready', data: { report } });
 
   const initial = initialFolder === null ? undefined : await readInitialAdapter(initialFolder, plan.targets);
@@ -100,12 +102,18 @@ async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Pla
         rateFactors: spec.lora.lora_plus_ratio === null ? null : adapter.learningRateFactors(spec.lora.lora_plus_ratio),
       });
       const described = {
-        base_model: { name: model.name, family: model.architecture.family, weights_sha256: weightsSha256 },
+        base_model: {
+          name: model.name,
+          family: model.architecture.family,
+          weights_sha256: weightsSha256,
+          architecture_sha256: digestArchitecture(model.architecture),
+        },
         dataset: { id: dataset.id, sha256: dataset.sha256, rows: dataset.rows },
         report,
       };
       const run = new TrainingRun({
         id: idIn(precision.chosen),
+        parts: partsIn(precision.chosen),
         settings: spec.training,
         steps: plan.steps,
         adapter,
@@ -132,11 +140,4 @@ async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Pla
   } finally {
     if (options.cache === undefined) cache.dispose();
   }
-}
-
-/** The same for two attempts at the same training, and only then. */
-function runId(spec: JobSpec, dataset: Dataset, weightsSha256: string, precision: string): string {
-  const { lora, training, validation } = spec;
-  const made = JSON.stringify({ lora, training, validation, dataset: dataset.sha256, weightsSha256, precision });
-  return createHash('sha256').update(made).digest('hex');
 }

@@ -20,6 +20,8 @@ import { thinnedLosses } from './thinned-losses.js';
 export interface TrainingRunOptions {
   /** The same for two attempts at the same training, and only then. */
   id: string;
+  /** What that follows from. */
+  parts: Record<string, string>;
   settings: TrainingSettings;
   steps: Plan['steps'];
   adapter: LoraAdapter;
@@ -193,7 +195,7 @@ export class TrainingRun {
   }
 
   async #save(): Promise<void> {
-    const { id, adapter, optimizer, checkpointFolder, checkpointAdapter, onEvent } = this.#options;
+    const { id, parts, adapter, optimizer, checkpointFolder, checkpointAdapter, onEvent } = this.#options;
     const checkpoint: Checkpoint = {
       step: optimizer.step,
       parameters: toFloat32Array(adapter.parameters),
@@ -202,6 +204,7 @@ export class TrainingRun {
       losses: Float32Array.from(this.#losses),
       progress: {
         run: id,
+        parts,
         tokens: this.#tokens,
         trainedTokens: this.#trainedTokens,
         seconds: this.#seconds,

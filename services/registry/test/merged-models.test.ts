@@ -1,6 +1,7 @@
 import { cp, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { digestArchitecture, readModelFolder } from '@lorasmith/model-folder';
 import { localModels } from '@lorasmith/model-store';
 import { openSafetensors, toFloat32 } from '@lorasmith/safetensors';
 import { NO_TRACING } from '@lorasmith/service-kit';
@@ -84,6 +85,25 @@ test('asked for at once by many it is computed once, and is what PEFT merges', a
   (await (await openModels()).acquire(adapter)).release();
   expect(merges()).toBe(1);
   expect(await stagings()).toEqual([]);
+});
+
+test('a base model whose config.json says something else by now is named', async () => {
+  const { architecture } = await readModelFolder(join(root, 'models/llama-tied'));
+  for (const [number, digest] of [digestArchitecture(architecture), 'f'.repeat(64)].entries()) {
+    await publishReferenceAdapter(adapters, {
+      id: adapterId(number),
+      name: 'llama-tied',
+      change: (manifest) => {
+        manifest.base_model.architecture_sha256 = digest;
+      },
+    });
+  }
+  const models = await openModels();
+  (await models.acquire(await library.check(adapterId(0)))).release();
+  await expect(models.acquire(await library.check(adapterId(1)))).rejects.toMatchObject({
+    code: 'conflict',
+    message: expect.stringContaining('config.json'),
+  });
 });
 
 test('the least recently used is evicted, one in use never', async () => {

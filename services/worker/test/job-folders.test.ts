@@ -18,7 +18,12 @@ const inJob = (...parts: string[]) => path.join(dataDir, 'jobs', ID, ...parts);
 
 /** As the record of the job says at the moment of a look. */
 const endedJob = (hoursAgo: number): Job =>
-  ({ id: ID, status: 'cancelled', attempts: 2, ended_at: new Date(Date.now() - hoursAgo * HOUR_MS).toISOString() }) as Job;
+  ({
+    id: ID,
+    status: 'cancelled',
+    attempts: 2,
+    ended_at: new Date(Date.now() - hoursAgo * HOUR_MS).toISOString(),
+  }) as Job;
 
 /** A sweep that looks, and then the job is resumed before it goes on. */
 async function sweepOvertaken(job: Job, resume: () => Promise<void>): Promise<void> {

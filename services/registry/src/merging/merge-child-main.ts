@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { mergeModel, readPeftFolder } from '@lorasmith/lora';
-import { digestWeights, readModelFolder } from '@lorasmith/model-folder';
+import { digestArchitecture, digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
 import { digestFile } from '@lorasmith/storage';
 import { answerParent } from '../processes/answer-parent.js';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
@@ -16,6 +16,7 @@ async function merge(request: MergeRequest, tell: (progress: MergeProgress) => v
   const adapter = await readPeftFolder(request.adapterFolder);
   const model = await readModelFolder(request.modelFolder);
   checkWeights(request, model.name, await digestWeights(model));
+  checkArchitecture(request, model);
   let reportedAtMs = Number.NEGATIVE_INFINITY;
   await mergeModel({
     model,
@@ -39,5 +40,13 @@ function checkWeights(request: MergeRequest, modelName: string, found: string): 
   const message =
     `The base model ${modelName} on this host is not the one that ${request.adapter} was trained on: its weights have ` +
     `the sha256 ${found}, the adapter needs ${request.weightsSha256}. Put the original weights back.`;
+  throw new ProductError('conflict', message);
+}
+
+function checkArchitecture({ architectureSha256, adapter }: MergeRequest, { name, architecture }: ModelFolder): void {
+  if (architectureSha256 === undefined || architectureSha256 === digestArchitecture(architecture)) return;
+  const message =
+    `The base model ${name} on this host is not the one that ${adapter} was trained on: its config.json says that it ` +
+    'computes something else with the same weights. Put the original config.json back.';
   throw new ProductError('conflict', message);
 }

@@ -4,6 +4,8 @@ export interface MergeRequest {
   modelFolder: string;
   /** sha256 of the weights the adapter was trained on. */
   weightsSha256: string;
+  /** Digest of the architecture it was trained on; undefined where its manifest does not say. */
+  architectureSha256: string | undefined;
   /** Name of the adapter, for messages. */
   adapter: string;
   /** A PEFT folder. */

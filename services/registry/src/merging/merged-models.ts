@@ -152,6 +152,7 @@ export class MergedModels {
       const request = {
         modelFolder: model.path,
         weightsSha256: manifest.base_model.weights_sha256,
+        architectureSha256: manifest.base_model.architecture_sha256,
         adapter: id,
         adapterFolder: held.folder,
         outputFolder: staging.path,
