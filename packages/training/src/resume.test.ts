@@ -53,10 +53,11 @@ interface AttemptOptions {
   model?: string;
   /** Stopped with this reason at its so manieth event that is a step or an evaluation. */
   stop?: { reason: string; at: number } | undefined;
+  pause?: AbortSignal;
 }
 
 async function attempt(spec: JobSpec, options: AttemptOptions): Promise<Attempt> {
-  const { checkpointFolder, initialAdapterFolder = null, model = modelFolder, stop } = options;
+  const { checkpointFolder, initialAdapterFolder = null, model = modelFolder, stop, pause } = options;
   const outputFolder = join(root, `output-${++folders}`);
   await mkdir(outputFolder);
   const events: NewJobEvent[] = [];
@@ -69,10 +70,11 @@ async function attempt(spec: JobSpec, options: AttemptOptions): Promise<Attempt>
   };
   const common = { spec, modelFolder: model, dataset, rowsFile, examples, checkpointFolder, outputFolder, cache };
   try {
-    const outcome = await train({ ...common, initialAdapterFolder, signal: controller.signal, onEvent });
+    const paused = pause === undefined ? {} : { pause };
+    const outcome = await train({ ...common, ...paused, initialAdapterFolder, signal: controller.signal, onEvent });
     return { outcome, events, outputFolder };
   } catch (error) {
-    if (!(error instanceof ProductError && error.code === 'cancelled' && stop !== undefined)) throw error;
+    if (!(error instanceof ProductError && error.code === 'cancelled' && (stop ?? pause) !== undefined)) throw error;
     return { outcome: null, events, outputFolder };
   }
 }
@@ -163,6 +165,26 @@ describe.each(SPECS)('%s', (_, spec) => {
     180_000,
   );
 });
+
+test('told to pause it stops after a step and never within an evaluation; what it has evaluated stays so', async () => {
+  const [[, spec]] = SPECS as [(typeof SPECS)[0]];
+  const whole = await attempt(spec, { checkpointFolder: newFolder() });
+  const checkpointFolder = newFolder();
+  const events: NewJobEvent[] = [];
+  const pause = AbortSignal.abort();
+  let done: Attempt | null = null;
+  // Each of them is told at once, and yet brings the training further.
+  for (let round = 1; done?.outcome == null; round++) {
+    done = await attempt(spec, { checkpointFolder, pause });
+    expect(stepsOf(done.events)).toEqual(done.outcome === null ? [round] : []);
+    events.push(...done.events);
+  }
+  const evaluated = (all: NewJobEvent[]) =>
+    all.flatMap((one) => (one.type === 'evaluation-finished' ? [one.data.step] : []));
+  expect(evaluated(events)).toEqual(evaluated(whole.events));
+  expect(storyOf(events)).toEqual(storyOf(whole.events));
+  expect(await weightsOf(done.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
+}, 120_000);
 
 test('early stopping ends at the evaluation that the losses ask for, and publishes the best state', async () => {
   const [, spec] = SPECS[1]!;

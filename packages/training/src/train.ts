@@ -32,6 +32,11 @@ export interface TrainOptions {
   initialAdapterFolder: string | null;
   /** Aborted with the reason `shutdown`, a checkpoint is saved before training stops. */
   signal: AbortSignal;
+  /**
+   * Aborted, training stops once it has done a step, with a checkpoint and as if cancelled: neither within a step nor
+   * within an evaluation or the checks at the end, which would begin again. @defaultValue never
+   */
+  pause?: AbortSignal;
   /** report-ready, checkpoint-loaded, step-finished, evaluation-finished, training-stopped-early, checkpoint-saved. */
   onEvent(event: NewJobEvent): void;
   /** What was measured of this machine; null: no estimate is made. */
@@ -128,6 +133,7 @@ async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Pla
           targets: plan.targets.map(({ name, rank, scale }) => ({ name, rank, scale })),
         },
         signal,
+        pause: options.pause,
         onEvent: options.onEvent,
       });
       const result = await run.toTheEnd();

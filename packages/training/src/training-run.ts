@@ -5,7 +5,7 @@ import {
   type SaveOptions,
   saveCheckpoint,
 } from '@lorasmith/checkpoints';
-import type { Evaluation, NewJobEvent, TrainingSettings } from '@lorasmith/contracts';
+import { type Evaluation, type NewJobEvent, ProductError, type TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import { type Plan, RowOrder } from '@lorasmith/planning';
 import { tensorOf, toFloat32Array } from '@lorasmith/tensor';
@@ -36,6 +36,8 @@ export interface TrainingRunOptions {
   /** Written into each checkpoint. */
   checkpointAdapter: CheckpointAdapter;
   signal: AbortSignal;
+  /** Aborted, the run stops between two steps. */
+  pause: AbortSignal | undefined;
   onEvent(event: NewJobEvent): void;
 }
 
@@ -85,7 +87,8 @@ export class TrainingRun {
 
   /**
    * Trains to the last step, or until evaluations bring nothing more; the adapter then has the state to publish.
-   * @throws ProductError cancelled (after a checkpoint when the reason is `shutdown`, or `cancel` and it is not large),
+   * @throws ProductError cancelled (after a checkpoint when the reason is `shutdown`, or `cancel` and it is not large, or
+   * when it was to pause),
    * non_finite_loss, storage_full, checkpoint_not_found when the best one is gone
    */
   async toTheEnd(): Promise<TrainingResult> {
@@ -93,6 +96,7 @@ export class TrainingRun {
     else this.#resume(this.#options.resumeFrom);
     try {
       for (;;) {
+        if (this.#isPauseDue) await this.#stopHere();
         if (this.#isEvaluationDue) await this.#evaluateStep();
         if (this.#isCheckpointDue) await this.#save();
         if (this.#isOver) break;
@@ -113,6 +117,11 @@ export class TrainingRun {
     const { validation, settings, optimizer, steps } = this.#options;
     if (validation === null || this.#evaluation !== null || optimizer.step === 0) return false;
     return isDue(settings.eval_every_steps, optimizer.step) || optimizer.step === steps.total;
+  }
+
+  /** Not before a step of its own: every trainer brings the training further, however soon it is told to end. */
+  get #isPauseDue(): boolean {
+    return this.#options.pause?.aborted === true && this.#recentStepSeconds.length > 0;
   }
 
   get #isCheckpointDue(): boolean {
@@ -188,6 +197,11 @@ export class TrainingRun {
     if (!isExhausted || best === null) return;
     const data = { step: optimizer.step, best_step: best.step, best_loss: best.evaluation.loss };
     onEvent({ type: 'training-stopped-early', data });
+  }
+
+  async #stopHere(): Promise<never> {
+    if (!this.#isSaved) await this.#save();
+    throw new ProductError('cancelled', 'Training was stopped after a step, for another trainer to go on.');
   }
 
   get #seconds(): number {

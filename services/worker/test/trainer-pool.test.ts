@@ -14,7 +14,7 @@ const PROGRAM = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
 const LIMITS: TrainerLimits = {
   // More than a busy machine takes to start a process.
   silenceMs: 30_000,
-  stopMs: { cancel: 300, shutdown: 300, recycle: 2_000, 'time-limit': 300, 'lost-lock': 300 },
+  stopMs: { cancel: 300, shutdown: 300, 'time-limit': 300, 'lost-lock': 300 },
   endMs: 2_000,
 };
 
@@ -124,6 +124,24 @@ describe('a trainer', () => {
       'checkpoint-saved',
       'report-ready',
     ]);
+  });
+});
+
+describe('a trainer that has lived long enough, in the midst of an evaluation,', () => {
+  test('does it to its end, and then another one goes on', async () => {
+    pool = makePool({ recycleAfterMs: 200 });
+    const events: NewJobEvent[] = [];
+    const result = await run('evaluate-long', {}, events);
+    expect(result.type).toBe('finished');
+    const types = events.map(({ type }) => type);
+    expect(types).toEqual(['report-ready', 'step-finished', 'evaluation-finished', 'checkpoint-saved', 'report-ready']);
+  });
+
+  test('hears of a cancel meanwhile', async () => {
+    pool = makePool({ recycleAfterMs: 200 });
+    const stopping = new AbortController();
+    setTimeout(() => stopping.abort('cancel'), 700);
+    expect(await run('go-on', { signal: stopping.signal })).toEqual({ type: 'stopped', reason: 'cancel' });
   });
 });
 

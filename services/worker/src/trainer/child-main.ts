@@ -10,7 +10,7 @@ const cache = new BaseModelCache();
 const onLoading = loadingLog(console.log);
 
 serveTrainer({
-  train: async (order, { signal, onEvent }) => {
+  train: async (order, { signal, recycle, onEvent }) => {
     if ('checkpoint' in order) {
       const { spec, checkpoint, paths } = order;
       const { folder: checkpointFolder, step } = checkpoint;
@@ -18,6 +18,17 @@ serveTrainer({
     }
     const { spec, dataset, machine, tokens, paths } = order;
     const examples = await openExampleStore(tokens);
-    return await train({ spec, dataset, machine, examples, ...paths, signal, onEvent, onLoading, cache });
+    return await train({
+      spec,
+      dataset,
+      machine,
+      examples,
+      ...paths,
+      signal,
+      pause: recycle,
+      onEvent,
+      onLoading,
+      cache,
+    });
   },
 });

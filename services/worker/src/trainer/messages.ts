@@ -14,10 +14,10 @@ import type { ExampleStoreOptions } from '@lorasmith/planning';
 /**
  * Why a training is stopped before its end. `cancel`: the user wants it; a checkpoint is saved unless that takes long.
  * `shutdown`: the worker ends,
- * a checkpoint is saved. `recycle`: the trainer has used up its handles, a checkpoint is saved. `time-limit`: the job has
- * had its time, a checkpoint is saved. `lost-lock`: another worker may have the job, nothing may be written any more.
+ * a checkpoint is saved. `time-limit`: the job has had its time, a checkpoint is saved. `lost-lock`: another worker may
+ * have the job, nothing may be written any more.
  */
-export type StopReason = 'cancel' | 'shutdown' | 'recycle' | 'time-limit' | 'lost-lock';
+export type StopReason = 'cancel' | 'shutdown' | 'time-limit' | 'lost-lock';
 
 /** The folders and files of one training. */
 export interface TrainingPaths {
@@ -61,9 +61,14 @@ export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'lora' | 'ver
   files?: AdapterManifest['files'];
 };
 
-/** From the worker to its trainer. `run` numbers the orders of one trainer, so that a late word about one is known. */
+/**
+ * From the worker to its trainer. `run` numbers the orders of one trainer, so that a late word about one is known.
+ * `recycle`: the trainer has used up its handles; it goes on to the end of a step, saves a checkpoint, and another one
+ * takes over. What no checkpoint keeps, an evaluation for instance, it does to its end.
+ */
 export type TrainerRequest =
   | { type: 'train'; run: number; order: TrainerOrder }
+  | { type: 'recycle'; run: number }
   | { type: 'stop'; run: number; reason: StopReason };
 
 /** From the trainer to its worker. Any of them proves that the trainer lives; `heartbeat` says nothing else. */
@@ -72,4 +77,5 @@ export type TrainerReply =
   | { type: 'event'; run: number; event: NewJobEvent }
   | { type: 'finished'; run: number; outcome: TrainingOutcome }
   | { type: 'stopped'; run: number }
+  | { type: 'recycled'; run: number }
   | { type: 'failed'; run: number; failure: JobFailure };

@@ -9,13 +9,13 @@ const OUT_OF_MEMORY = /OOM when allocating|RESOURCE_EXHAUSTED|Array buffer alloc
 export interface TrainerProgram {
   train: (
     order: TrainerOrder,
-    callbacks: { signal: AbortSignal; onEvent: (event: NewJobEvent) => void },
+    callbacks: { signal: AbortSignal; recycle: AbortSignal; onEvent: (event: NewJobEvent) => void },
   ) => Promise<TrainingOutcome>;
 }
 
 /** Turns this process into a trainer: takes orders from its parent until that goes away. */
 export function serveTrainer({ train }: TrainerProgram): void {
-  let current: { run: number; stopping: AbortController } | undefined;
+  let current: { run: number; stopping: AbortController; recycling: AbortController } | undefined;
 
   const reply = (message: TrainerReply) => {
     // Without a parent nobody listens, and `disconnect` ends this process.
@@ -24,16 +24,21 @@ export function serveTrainer({ train }: TrainerProgram): void {
 
   const take = async (run: number, order: TrainerOrder) => {
     const stopping = new AbortController();
-    current = { run, stopping };
+    const recycling = new AbortController();
+    current = { run, stopping, recycling };
     try {
       const outcome = await train(order, {
         signal: stopping.signal,
+        recycle: recycling.signal,
         onEvent: (event) => reply({ type: 'event', run, event }),
       });
       reply({ type: 'finished', run, outcome });
     } catch (error) {
-      if (stopping.signal.aborted && error instanceof ProductError && error.code === 'cancelled') {
+      const wasTold = error instanceof ProductError && error.code === 'cancelled';
+      if (wasTold && stopping.signal.aborted) {
         reply({ type: 'stopped', run });
+      } else if (wasTold && recycling.signal.aborted) {
+        reply({ type: 'recycled', run });
       } else {
         const known = asStorageError(error);
         // The stack is for whoever runs the service; the user gets the sentence.
@@ -47,7 +52,9 @@ export function serveTrainer({ train }: TrainerProgram): void {
 
   process.on('message', (request: TrainerRequest) => {
     if (request.type === 'train') void take(request.run, request.order);
-    else if (current?.run === request.run) current.stopping.abort(trainingStop(request.reason));
+    else if (current?.run !== request.run) return;
+    else if (request.type === 'recycle') current.recycling.abort();
+    else current.stopping.abort(trainingStop(request.reason));
   });
   process.on('disconnect', () => process.exit(0));
   // A terminal or a container sends these to every process; the parent decides what becomes of a training.
@@ -56,9 +63,9 @@ export function serveTrainer({ train }: TrainerProgram): void {
   setInterval(() => reply({ type: 'heartbeat' }), HEARTBEAT_MS).unref();
 }
 
-/** For the training, a recycled trainer is one that shuts down: it saves a checkpoint. */
-function trainingStop(reason: StopReason): Exclude<StopReason, 'recycle' | 'time-limit'> {
-  return reason === 'recycle' || reason === 'time-limit' ? 'shutdown' : reason;
+/** For the training, a job that has had its time is one whose trainer shuts down: it saves a checkpoint. */
+function trainingStop(reason: StopReason): Exclude<StopReason, 'time-limit'> {
+  return reason === 'time-limit' ? 'shutdown' : reason;
 }
 
 function failureOf(error: unknown): JobFailure {

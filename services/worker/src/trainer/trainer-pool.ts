@@ -8,8 +8,9 @@ export interface TrainerPoolOptions {
   /** A trainer without a job is kept so long, with its base model in memory. @defaultValue 600 000 */
   idleMs: number;
   /**
-   * A trainer is replaced after so much training. Its engine numbers tensors with 32 bits and never uses a number
-   * again; at the fewest microseconds an op takes, about five, two hours are a third of what there is.
+   * A trainer is replaced after so much training, once a step is done. Its engine numbers tensors with 32 bits and never
+   * uses a number again; at the fewest microseconds an op takes, about five, two hours are a third of what there is. The
+   * rest is for the step, the evaluation or the checks of an adapter that it is at by then.
    * @defaultValue 7 200 000
    */
   recycleAfterMs: number;
@@ -56,16 +57,17 @@ export function createTrainerPool({ fork, idleMs, recycleAfterMs }: TrainerPoolO
       for (;;) {
         const trainer = await trainerFor(order.spec.base_model);
         const recycling = new AbortController();
-        const timer = setTimeout(() => recycling.abort('recycle'), Math.max(0, recycleAfterMs - trainer.trainedMs));
-        const result = await trainer.train(order, { signal: AbortSignal.any([signal, recycling.signal]), onEvent });
+        const timer = setTimeout(() => recycling.abort(), Math.max(0, recycleAfterMs - trainer.trainedMs));
+        const result = await trainer.train(order, { signal, recycle: recycling.signal, onEvent });
         clearTimeout(timer);
         // A process in which something of ours went wrong is not trusted with another job.
         if (result.type === 'failed' && isRetryable(result.failure)) await endWarm();
-        if (result.type === 'stopped' && result.reason === 'recycle' && !signal.aborted) continue;
+        if (result.type === 'recycled' && !signal.aborted) continue;
         idleTimer = setTimeout(() => void endWarm(), idleMs);
         idleTimer.unref();
         // How a trainer that was told to stop came to its end matters no more.
-        return result.type !== 'finished' && signal.aborted ? { type: 'stopped', reason: signal.reason } : result;
+        const isStopped = result.type === 'recycled' || (result.type !== 'finished' && signal.aborted);
+        return isStopped ? { type: 'stopped', reason: signal.reason } : result;
       }
     },
     close: endWarm,

@@ -24,7 +24,7 @@ export interface TrainerLimits {
 
 export const DEFAULT_TRAINER_LIMITS: TrainerLimits = {
   silenceMs: 120_000,
-  stopMs: { cancel: 30_000, shutdown: 20_000, recycle: 60_000, 'time-limit': 60_000, 'lost-lock': 10_000 },
+  stopMs: { cancel: 30_000, shutdown: 20_000, 'time-limit': 60_000, 'lost-lock': 10_000 },
   endMs: 5_000,
 };
 
@@ -50,6 +50,14 @@ export type TrainingResult =
   | { type: 'stopped'; reason: StopReason }
   | { type: 'failed'; failure: JobFailure };
 
+export interface TrainerCallbacks extends TrainCallbacks {
+  /** Aborted, the trainer comes to an end after a step, in whatever time that takes: the result is `recycled`. */
+  recycle: AbortSignal;
+}
+
+/** `recycled`: another trainer can go on where this one has stopped. */
+export type TrainerResult = TrainingResult | { type: 'recycled' };
+
 /** One trainer: a process of its own that trains one job at a time and is watched while it does. */
 export interface TrainerProcess {
   /** Its process number. */
@@ -59,7 +67,7 @@ export interface TrainerProcess {
   /** Time spent training so far, all jobs together. */
   readonly trainedMs: number;
   /** Never rejects for what the trainer does: a crash, a silence and a stop are results. */
-  train(order: TrainerOrder, callbacks: TrainCallbacks): Promise<TrainingResult>;
+  train(order: TrainerOrder, callbacks: TrainerCallbacks): Promise<TrainerResult>;
   /** Lets it go, then kills it; resolves when it is gone. */
   end(): Promise<void>;
 }
@@ -68,7 +76,7 @@ interface Run {
   number: number;
   job: JobId;
   onEvent: (event: NewJobEvent) => void;
-  settle: (result: TrainingResult) => void;
+  settle: (result: TrainerResult) => void;
   stopReason: StopReason | undefined;
 }
 
@@ -137,6 +145,8 @@ export function forkTrainer(options: TrainerProcessOptions): TrainerProcess {
         return run.settle({ type: 'finished', outcome: reply.outcome });
       case 'stopped':
         return run.settle({ type: 'stopped', reason: run.stopReason ?? 'shutdown' });
+      case 'recycled':
+        return run.settle({ type: 'recycled' });
       case 'failed':
         return run.settle({ type: 'failed', failure: reply.failure });
     }
@@ -155,7 +165,7 @@ export function forkTrainer(options: TrainerProcessOptions): TrainerProcess {
     get trainedMs() {
       return trainedMs;
     },
-    train(order, { signal, onEvent }) {
+    train(order, { signal, recycle, onEvent }) {
       if (run !== undefined) throw new Error('forkTrainer: the trainer is at work already');
       const number = ++runs;
       const begin = Date.now();
@@ -168,6 +178,7 @@ export function forkTrainer(options: TrainerProcessOptions): TrainerProcess {
           send({ type: 'stop', run: number, reason });
           stopTimer = setTimeout(kill, limits.stopMs[reason]);
         };
+        const endAfterStep = () => send({ type: 'recycle', run: number });
         const current: Run = {
           number,
           job: order.job,
@@ -179,6 +190,7 @@ export function forkTrainer(options: TrainerProcessOptions): TrainerProcess {
             clearTimeout(silence);
             clearTimeout(stopTimer);
             signal.removeEventListener('abort', stop);
+            recycle.removeEventListener('abort', endAfterStep);
             resolve(result);
           },
         };
@@ -186,6 +198,8 @@ export function forkTrainer(options: TrainerProcessOptions): TrainerProcess {
         if (!usable) return onGone(child.exitCode, child.signalCode);
         listen();
         send({ type: 'train', run: number, order });
+        if (recycle.aborted) endAfterStep();
+        else recycle.addEventListener('abort', endAfterStep, { once: true });
         if (signal.aborted) stop();
         else signal.addEventListener('abort', stop, { once: true });
       });

@@ -1,0 +1,85 @@
+import { createHash } from 'node:crypto';
+import { access, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Dataset, EventData, EventType, NewJobEvent } from '@lorasmith/contracts';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import type { TrainingOrder } from '../src/trainer/messages.js';
+import { createTrainerPool, DEFAULT_POOL_TIMES } from '../src/trainer/trainer-pool.js';
+import { DEFAULT_TRAINER_LIMITS, forkTrainer } from '../src/trainer/trainer-process.js';
+import { aJobSpec, DATASET } from './a-job-spec.js';
+
+// The compiled trainer, so old from the start that each is told to make room for the next one.
+
+const PROGRAM = fileURLToPath(new URL('../dist/trainer/child-main.js', import.meta.url));
+const ROWS = Array.from({ length: 16 }, (_, i) => `{"text":"the number ${i} follows the number ${i - 1}"}\n`).join('');
+
+let folder: string;
+beforeEach(async () => {
+  await access(PROGRAM).catch(() => expect.fail('The worker is not compiled: run `pnpm build` first.'));
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-recycled-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+async function orderOf(steps: number): Promise<TrainingOrder> {
+  const paths = {
+    modelFolder: path.join(folder, 'tiny-llama'),
+    rowsFile: path.join(folder, 'rows.jsonl'),
+    checkpointFolder: path.join(folder, 'checkpoints'),
+    outputFolder: path.join(folder, 'output'),
+    initialAdapterFolder: null,
+  };
+  await writeTinyLlama(paths.modelFolder);
+  await writeFile(paths.rowsFile, ROWS);
+  await mkdir(paths.outputFolder);
+  const dataset: Dataset = {
+    id: DATASET,
+    object: 'dataset',
+    owner: null,
+    sha256: createHash('sha256').update(ROWS).digest('hex'),
+    name: null,
+    format: 'text',
+    rows: 16,
+    bytes: Buffer.byteLength(ROWS),
+    features: null,
+    warnings: [],
+    created_at: '2026-01-01T00:00:00Z',
+  };
+  const { training, ...spec } = aJobSpec('', { base_model: 'tiny-llama' });
+  return {
+    job: 'job_0123456789abcdef01234567',
+    spec: {
+      ...spec,
+      validation: { split: 0.25 },
+      training: { ...training, max_steps: steps, batch_size: 2, max_seq_length: 64, eval_every_steps: 1 },
+    },
+    dataset,
+    machine: null,
+    tokens: { dataDir: folder, maxBytes: 2 ** 30 },
+    paths,
+  };
+}
+
+function stepsOf<Kind extends EventType>(events: NewJobEvent[], kind: Kind): number[] {
+  return events.filter(({ type }) => type === kind).map(({ data }) => (data as EventData<'checkpoint-saved'>).step);
+}
+
+test('trainers that are too old from the start do a step each, and no evaluation twice', async () => {
+  const pool = createTrainerPool({
+    ...DEFAULT_POOL_TIMES,
+    recycleAfterMs: 1,
+    fork: () =>
+      forkTrainer({ program: PROGRAM, environment: process.env, limits: DEFAULT_TRAINER_LIMITS, onLine: () => {} }),
+  });
+  const events: NewJobEvent[] = [];
+  const order = await orderOf(3);
+  const signal = new AbortController().signal;
+  const result = await pool.train(order, { signal, onEvent: (event) => events.push(event) });
+  await pool.close();
+  expect(result.type).toBe('finished');
+  expect(stepsOf(events, 'step-finished')).toEqual([1, 2, 3]);
+  expect(stepsOf(events, 'checkpoint-loaded')).toEqual([1, 2, 3]);
+  expect(stepsOf(events, 'evaluation-finished')).toEqual([0, 1, 2, 3]);
+}, 120_000);
