@@ -139,6 +139,7 @@ describe('as PEFT merges', () => {
     );
     await mkdir(base);
     await writeFile(join(base, 'config.json'), JSON.stringify({ model_type: 'classifier', layers, activation }));
+    await writeFile(join(base, 'special_tokens_map.json'), '{"eos_token": "</s>"}');
     const names = ['0.weight', '0.bias', '2.weight', '2.bias'];
     await writeSafetensors(
       join(base, 'model.safetensors'),
@@ -162,6 +163,7 @@ describe('as PEFT merges', () => {
       expect(greatestDifference(merged.get(name)!.values, expected), name).toBeLessThan(1e-5);
     }
     for (const name of ['0.bias', '2.bias']) expect(merged.get(name)).toEqual(tensors.get(name));
+    expect(await readFile(join(output, 'special_tokens_map.json'), 'utf8')).toBe('{"eos_token": "</s>"}');
   });
 });
 

@@ -4,7 +4,7 @@ import { type JsonObject, modelFileLabel, readOptionalJsonFile } from './json-fi
 /** Tokenizer settings may hold several chat templates; the largest seen have some 100 KB. */
 const MAX_CONFIG_BYTES = 16 * 2 ** 20;
 
-/** The special tokens that tokenizer_config.json names, as text. */
+/** The special tokens that the settings name, as text. */
 export interface NamedTokens {
   bos: string | null;
   eos: string | null;
@@ -12,9 +12,16 @@ export interface NamedTokens {
   unk: string | null;
 }
 
-/** What tokenizer_config.json says; without the file it says nothing. */
+/**
+ * What tokenizer_config.json says; without the file it says nothing. As in transformers, the named tokens of an older
+ * folder are those of special_tokens_map.json, unless the config has `added_tokens_decoder`.
+ */
 export async function readTokenizerConfig(folder: string): Promise<JsonObject> {
-  return (await readOptionalJsonFile(folder, 'tokenizer_config.json', MAX_CONFIG_BYTES)) ?? {};
+  const config = (await readOptionalJsonFile(folder, 'tokenizer_config.json', MAX_CONFIG_BYTES)) ?? {};
+  if ('added_tokens_decoder' in config) return config;
+  const map = (await readOptionalJsonFile(folder, 'special_tokens_map.json', MAX_CONFIG_BYTES)) ?? {};
+  const named = Object.entries(map).filter(([key]) => key.endsWith('_token'));
+  return { ...config, ...Object.fromEntries(named) };
 }
 
 /** The tokens with a name: each is a string, or an object with the string as `content`. */

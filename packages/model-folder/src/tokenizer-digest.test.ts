@@ -8,13 +8,13 @@ test('changes with each file that has a say in tokens, and with nothing else', a
   const folder = await mkdtemp(join(tmpdir(), 'tokenizer-digest-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   const seen: string[] = [await digestTokenizer(folder)];
-  for (const file of ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja']) {
+  for (const file of ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'chat_template.jinja']) {
     await writeFile(join(folder, file), 'a');
     seen.push(await digestTokenizer(folder));
     await writeFile(join(folder, file), 'b');
     seen.push(await digestTokenizer(folder));
   }
-  expect(new Set(seen).size).toBe(7);
+  expect(new Set(seen).size).toBe(9);
   await writeFile(join(folder, 'config.json'), '{}');
   expect(await digestTokenizer(folder)).toBe(seen.at(-1));
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { isMissing, modelFileLabel, unreadable } from './json-file.js';
 
 /** Everything that has a say in how text becomes tokens, besides the architecture. */
-const FILES = ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja'];
+const FILES = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'chat_template.jinja'];
 
 /**
  * Changes when the tokenizer or the chat template of a base-model folder changes.

@@ -2,6 +2,7 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { loadChatTemplate } from './chat-template.js';
 import { loadTokenizer } from './tokenizer.js';
 
 interface Expected {
@@ -59,6 +60,21 @@ describe('loadTokenizer', () => {
     expect(await loadTokenizer(folder)).toMatchObject({ bosTokenId: null, eosTokenId: 4 });
     await rm(join(folder, 'tokenizer_config.json'));
     expect(await loadTokenizer(folder)).toMatchObject({ bosTokenId: null, eosTokenId: null });
+  });
+
+  it('finds named tokens in special_tokens_map.json where transformers does', async () => {
+    const { template, cases } = await readJson(join(fixtures, '../special-tokens-map/cases.json'));
+    await writeFile(join(folder, 'chat_template.jinja'), template);
+    expect(cases.length).toBe(5);
+    for (const { name, config, map, ids, text } of cases) {
+      await rm(join(folder, 'tokenizer_config.json'), { force: true });
+      if (config !== null) await writeFile(join(folder, 'tokenizer_config.json'), JSON.stringify(config));
+      await writeFile(join(folder, 'special_tokens_map.json'), JSON.stringify(map));
+      const { bosTokenId, eosTokenId, padTokenId } = await loadTokenizer(folder);
+      expect([bosTokenId, eosTokenId, padTokenId], name).toEqual(ids);
+      const rendered = (await loadChatTemplate(folder))?.render([], { addGenerationPrompt: false });
+      expect(rendered, name).toBe(text);
+    }
   });
 
   it('names a missing file', async () => {

@@ -37,7 +37,8 @@ const MAX_TOKENIZER_BYTES = 128 * 2 ** 20;
 const MAX_TOKEN_ID = 16_777_215;
 
 /**
- * Loads the tokenizer of a base-model folder from tokenizer.json and, where there is one, tokenizer_config.json.
+ * Loads the tokenizer of a base-model folder from tokenizer.json and, where there are any, tokenizer_config.json and
+ * special_tokens_map.json.
  *
  * @throws ProductError `model_file_missing`, `model_file_corrupt` (naming the file) or `model_not_supported` (naming
  * the part of the tokenizer).
