@@ -123,7 +123,10 @@ export function compileChatTemplate(source: string, { tokens, model, now }: Comp
     render(messages, { addGenerationPrompt }) {
       try {
         const environment = new Environment();
-        const globals = { ...tokens, ...builtIns(now), messages, add_generation_prompt: addGenerationPrompt };
+        // transformers always passes tools and documents, as none when there are none.
+        const absent = { tools: null, documents: null };
+        const variables = { messages, add_generation_prompt: addGenerationPrompt };
+        const globals = { ...tokens, ...builtIns(now), ...absent, ...variables };
         for (const [name, value] of Object.entries(globals)) environment.set(name, value);
         const text: unknown = new BoundedInterpreter(environment).run(program).value;
         if (typeof text !== 'string') throw new Error('it made no text');
