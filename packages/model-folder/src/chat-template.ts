@@ -11,6 +11,7 @@ import {
   tokenize,
 } from './chat-template-jinja.js';
 import { isMissing, type JsonObject, modelFileLabel, unreadable } from './json-file.js';
+import { isStripCall, stripCharacters } from './template-strip.js';
 import { TemplateValueWeights } from './template-value-weight.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 
@@ -147,7 +148,10 @@ class BoundedInterpreter extends Interpreter {
   override evaluate(statement: unknown, environment: JinjaEnvironment): JinjaValue {
     this.#steps++;
     if (this.#steps > MAX_STEPS) throw new Error(`it did not end within ${MAX_STEPS} steps.`);
-    const result = super.evaluate(statement, environment);
+    const stripped = isStripCall(statement)
+      ? stripCharacters(statement, (expression) => this.evaluate(expression, environment))
+      : null;
+    const result = stripped ?? super.evaluate(statement, environment);
     const { weight, isNew } = this.#weights.of(result);
     if (weight > MAX_OUTPUT_CHARACTERS) {
       throw new Error(`it made a text, list or object of more than ${MAX_OUTPUT_CHARACTERS} characters.`);

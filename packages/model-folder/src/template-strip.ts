@@ -1,0 +1,50 @@
+import type { JinjaValue } from './chat-template-jinja.js';
+
+interface Expression {
+  type: string;
+  value?: unknown;
+}
+
+interface StripCall {
+  callee: { object: Expression; property: { value: 'strip' | 'lstrip' | 'rstrip' } };
+  args: [Expression];
+}
+
+/** Whether a statement is `text.strip(characters)`, `lstrip` or `rstrip`. */
+export function isStripCall(statement: unknown): statement is StripCall {
+  const call = statement as (Expression & { callee: unknown; args: unknown[] }) | undefined;
+  if (call?.type !== 'CallExpression' || call.args.length !== 1) return false;
+  const { type, computed, property } = call.callee as Expression & { computed: boolean; property: Expression };
+  return type === 'MemberExpression' && !computed && /^[lr]?strip$/.test(String(property.value));
+}
+
+/**
+ * The text without these characters at its ends, of which the library takes no notice: it takes away white space. Null
+ * where they are no text.
+ */
+export function stripCharacters(
+  { callee, args }: StripCall,
+  evaluate: (expression: unknown) => JinjaValue,
+): JinjaValue | null {
+  const text = evaluate(callee.object);
+  const characters = evaluate(args[0]);
+  if (typeof text.value !== 'string' || typeof characters.value !== 'string') return null;
+  const StringValue = text.constructor as new (value: string) => JinjaValue;
+  return new StringValue(stripped(text.value, new Set(characters.value), callee.property.value));
+}
+
+function stripped(text: string, characters: ReadonlySet<string>, which: 'strip' | 'lstrip' | 'rstrip'): string {
+  let start = 0;
+  let end = text.length;
+  while (which !== 'rstrip' && start < end) {
+    const first = String.fromCodePoint(text.codePointAt(start)!);
+    if (!characters.has(first)) break;
+    start += first.length;
+  }
+  while (which !== 'lstrip' && start < end) {
+    const last = /[\uDC00-\uDFFF]/.test(text[end - 1]!) ? text.slice(end - 2, end) : text[end - 1]!;
+    if (!characters.has(last)) break;
+    end -= last.length;
+  }
+  return text.slice(start, end);
+}
