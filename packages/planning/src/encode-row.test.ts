@@ -78,18 +78,35 @@ describe('messages', () => {
     });
   });
 
+  const whole = 'upload rows of "text"';
   it.each([
     [
-      'a template that writes a past turn differently',
-      "{% for m in messages %}{{ m.content if loop.last else '-' }}|{% endfor %}",
+      'a template that leaves out past turns',
+      "{% for m in messages %}{{ m.content if loop.last or m.role == 'user' else '-' }}|{% endfor %}",
+      [1, 'end the row with this turn'],
     ],
     [
-      'a generation prompt that is no part of the turn',
-      `${CHATML.replace("assistant\n' }}{% endif %}", "assistant\n<think>' }}{% endif %}")}`,
+      'a template that writes what is asked differently once it is answered',
+      "{% for m in messages %}{{ m.content if loop.last else '-' }}|{% endfor %}",
+      [1, whole],
     ],
-  ])('refuses %s', async (_, template) => {
+    [
+      'a template that asks in other words once more is said',
+      "{% for m in messages %}{{ m.content ~ ('!' if loop.last else '.') }}{% endfor %}",
+      [1, whole],
+    ],
+    [
+      'a template that writes a turn twice',
+      `${CHATML}{% if not add_generation_prompt %}{{ messages[0].content ~ messages[1].content }}{% endif %}`,
+      [1, 'end the row with this turn'],
+    ],
+  ])('refuses %s', async (_, template, [turn, advice]) => {
     const row = { messages: [user('Hi'), assistant('Hello'), user('So'), assistant('Bye')] };
-    await expect(encode('qwen2', template, row)).rejects.toMatchObject({ code: 'chat_template_failed' });
+    await expect(encode('qwen2', template, row)).rejects.toMatchObject({
+      code: 'chat_template_failed',
+      param: `messages.${turn}`,
+      message: expect.stringContaining(advice as string),
+    });
   });
 
   it('needs a chat template', async () => {

@@ -16,12 +16,14 @@ export class RowEncoder {
   readonly #tokenizer: Tokenizer;
   readonly #template: ChatTemplate | null;
   readonly #endTokenIds: readonly number[];
+  readonly #marks: readonly string[];
   readonly #affixes: { before: Int32Array; after: Int32Array };
 
   constructor({ tokenizer, template, endTokenIds }: RowEncoderOptions) {
     this.#tokenizer = tokenizer;
     this.#template = template;
     this.#endTokenIds = endTokenIds;
+    this.#marks = [...tokenizer.specialTokens.values()];
     this.#affixes = affixesOf(tokenizer);
   }
 
@@ -79,9 +81,14 @@ export class RowEncoder {
   }
 
   #encodeConversation(template: ChatTemplate, messages: readonly Message[]): EncodedRow {
-    const row = encodeSegments(this.#tokenizer, turnSegments(template, messages));
-    // Some templates leave the last turn open; a model trained on that never learns to stop.
-    const lastTurnIsOpen = row.trained.at(-1) === 1 && !this.#endsTurn(row);
+    const row = encodeSegments(this.#tokenizer, turnSegments(template, messages, this.#marks));
+    // Some templates write the mark of a turn only once another follows, and some leave the last turn open; a model
+    // trained on that never learns to stop.
+    for (let end = 1; end < row.ids.length; end++) {
+      const isAfterTurn = row.trained[end - 1] === 1 && row.trained[end] === 0;
+      if (isAfterTurn && this.#endTokenIds.includes(row.ids[end]!) && !this.#endsTurn(row, end)) row.trained[end] = 1;
+    }
+    const lastTurnIsOpen = row.trained.at(-1) === 1 && !this.#endsTurn(row, row.ids.length);
     if (!lastTurnIsOpen) return row;
     const ids = this.#ended(row.ids);
     const trained = new Uint8Array(ids.length).fill(1);
@@ -89,9 +96,9 @@ export class RowEncoder {
     return { ids, trained };
   }
 
-  /** Whether a mark that is no text is among the tokens of the last trained stretch. */
-  #endsTurn({ ids, trained }: EncodedRow): boolean {
-    for (let index = ids.length - 1; index >= 0 && trained[index] === 1; index--) {
+  /** Whether a mark that is no text is among the tokens of the trained stretch that ends here. */
+  #endsTurn({ ids, trained }: EncodedRow, end: number): boolean {
+    for (let index = end - 1; index >= 0 && trained[index] === 1; index--) {
       const id = ids[index]!;
       if (this.#tokenizer.specialTokens.has(id) || this.#endTokenIds.includes(id)) return true;
     }

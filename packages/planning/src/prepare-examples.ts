@@ -31,7 +31,7 @@ export interface PrepareExamplesOptions {
  * Raise it with every change to what becomes of a row: examples that were made before are then made anew. A test compares
  * the examples of known rows with what they were.
  */
-const CONVERSION = 1;
+const CONVERSION = 2;
 
 /**
  * The examples of a job's dataset, from the store, or made in one pass over the rows and kept there.
