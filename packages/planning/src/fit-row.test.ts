@@ -22,7 +22,7 @@ describe('fitRow', () => {
     expect(fitRow(row('000011'), 4, 'truncate')).toEqual({ outcome: 'dropped' });
   });
 
-  it('splits into pieces whose first token is not trained, without those that have none', () => {
+  it('splits into pieces whose first token is not trained, and counts those that have none', () => {
     const fitted = fitRow(row('0000' + '1111' + '0000' + '11'), 4, 'split');
     expect(fitted).toEqual({
       outcome: 'split',
@@ -30,6 +30,7 @@ describe('fitRow', () => {
         { ids: Int32Array.of(4, 5, 6, 7), trained: Uint8Array.of(0, 1, 1, 1) },
         { ids: Int32Array.of(12, 13), trained: Uint8Array.of(0, 1) },
       ],
+      leftOut: [4, 4],
     });
     // The one trained token becomes the first of its piece.
     expect(fitRow(row('00001'), 4, 'split')).toEqual({ outcome: 'dropped' });

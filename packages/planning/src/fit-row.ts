@@ -2,7 +2,9 @@ import type { TrainingSettings } from '@lorasmith/contracts';
 import type { EncodedRow } from './encode-segments.js';
 
 export type FittedRow =
-  | { outcome: 'kept' | 'truncated' | 'split'; sequences: EncodedRow[] }
+  | { outcome: 'kept' | 'truncated'; sequences: EncodedRow[] }
+  /** `leftOut`: tokens of each piece that has no trained token. */
+  | { outcome: 'split'; sequences: EncodedRow[]; leftOut: number[] }
   | { outcome: 'dropped' }
   /** With `on_overflow: error`. */
   | { outcome: 'too-long' };
@@ -26,11 +28,13 @@ export function fitRow(row: EncodedRow, maxLength: number, onOverflow: TrainingS
     }
     case 'split': {
       const sequences: EncodedRow[] = [];
+      const leftOut: number[] = [];
       for (let start = 0; start < row.ids.length; start += maxLength) {
         const piece = cut(row, start, start + maxLength);
         if (hasTrainedToken(piece)) sequences.push(piece);
+        else leftOut.push(piece.ids.length);
       }
-      return sequences.length > 0 ? { outcome: 'split', sequences } : { outcome: 'dropped' };
+      return sequences.length > 0 ? { outcome: 'split', sequences, leftOut } : { outcome: 'dropped' };
     }
   }
 }

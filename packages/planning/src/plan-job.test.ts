@@ -198,6 +198,23 @@ describe('planJob for a decoder', () => {
     expect(error).toMatchObject({ code: 'row_too_long', param: 'training.max_seq_length' });
   });
 
+  it('warns of what splitting leaves out', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const rows = [
+      { prompt: 'a', completion: 'b' },
+      { prompt: '0123456789012345678', completion: '01234567890123' },
+      { prompt: '0123456789', completion: '0123' },
+    ];
+    const settings = { training: { max_seq_length: 8, on_overflow: 'split' } };
+    const { report, training } = await plan(model, 'prompt_completion', rows, settings);
+    // 34 tokens: 8 and 8 of the prompt alone, the rest with the answer; 15 tokens: 8 of the prompt alone.
+    expect(report.rows).toMatchObject({ training: 5, overflowed: 2, split: 2, dropped: 0 });
+    expect(training.tokens).toBe(3 + (34 - 16) + (15 - 8));
+    expect(report.warnings).toMatchObject([
+      { code: 'untrained_pieces_left_out', line: 2, message: expect.stringMatching(/^3 pieces .*, with 24 tokens,/) },
+    ]);
+  });
+
   it("keeps rows within the model's positions, and says so", async () => {
     const model = await tinyDecoder('qwen2', null, { maxPositions: 8 });
     const { report, training } = await plan(model, 'text', [textOf(30)], { training: { on_overflow: 'truncate' } });

@@ -27,6 +27,7 @@ export class TokenRowCollector implements RowCollector<TextualRow> {
   readonly #settings: TokenRowSettings;
   readonly #writer: ExampleWriter;
   readonly #typedSpecialTokens: TypedSpecialTokens;
+  readonly #leftOut = { pieces: 0, tokens: 0, firstLine: 0 };
 
   constructor(settings: TokenRowSettings, writer: ExampleWriter) {
     this.#settings = settings;
@@ -65,6 +66,7 @@ export class TokenRowCollector implements RowCollector<TextualRow> {
         break;
       case 'split':
         this.counts.split++;
+        this.#countLeftOut(fitted.leftOut, place.line);
         break;
       case 'kept':
         break;
@@ -82,7 +84,18 @@ export class TokenRowCollector implements RowCollector<TextualRow> {
     return `The model has ${this.#settings.maxPositions} positions: shorten the row, or ${overflow}.`;
   }
 
+  #countLeftOut(pieces: readonly number[], line: number): void {
+    if (pieces.length > 0 && this.#leftOut.pieces === 0) this.#leftOut.firstLine = line;
+    this.#leftOut.pieces += pieces.length;
+    this.#leftOut.tokens += pieces.reduce((sum, tokens) => sum + tokens, 0);
+  }
+
   warnings(): Fault[] {
-    return this.#typedSpecialTokens.warnings();
+    const { pieces, tokens, firstLine: line } = this.#leftOut;
+    if (pieces === 0) return this.#typedSpecialTokens.warnings();
+    const message =
+      `${pieces} pieces of split rows, with ${tokens} tokens, are left out: no token in them is learned. The first is of ` +
+      `line ${line}. A larger training.max_seq_length leaves out less.`;
+    return [...this.#typedSpecialTokens.warnings(), { code: 'untrained_pieces_left_out', message, line }];
   }
 }
