@@ -81,7 +81,10 @@ export class RowEncoder {
   }
 
   #encodeConversation(template: ChatTemplate, messages: readonly Message[]): EncodedRow {
-    const row = encodeSegments(this.#tokenizer, turnSegments(template, messages, this.#marks));
+    const segments = turnSegments(template, messages, this.#marks);
+    const row = encodeSegments(this.#tokenizer, segments);
+    const text = segments.map((segment) => segment.text).join('');
+    if (!messages.every(({ content }) => hasWords(text, content))) row.isIncomplete = true;
     // Some templates write the mark of a turn only once another follows, and some leave the last turn open; a model
     // trained on that never learns to stop.
     for (let end = 1; end < row.ids.length; end++) {
@@ -93,7 +96,7 @@ export class RowEncoder {
     const ids = this.#ended(row.ids);
     const trained = new Uint8Array(ids.length).fill(1);
     trained.set(row.trained);
-    return { ids, trained };
+    return { ...row, ids, trained };
   }
 
   /** Whether a mark that is no text is among the tokens of the trained stretch that ends here. */
@@ -111,6 +114,12 @@ export class RowEncoder {
     if (end === undefined || (last !== undefined && this.#endTokenIds.includes(last))) return ids;
     return concatenate([ids, Int32Array.of(end)]);
   }
+}
+
+/** Whether a text has a message in it, whatever was done to white space. */
+function hasWords(text: string, content: string): boolean {
+  const words = (all: string) => all.replace(/\s+/g, '');
+  return text.includes(content) || words(text).includes(words(content));
 }
 
 /** What the tokenizer's post-processor puts around a text, found on a short one: it is the same for all. */

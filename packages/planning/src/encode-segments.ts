@@ -8,6 +8,8 @@ export interface EncodedRow {
   ids: Int32Array;
   /** `[tokens]` 1 where the token is a target of the loss. */
   trained: Uint8Array;
+  /** The chat template leaves out words of a message. */
+  isIncomplete?: true;
 }
 
 /**

@@ -198,6 +198,19 @@ describe('planJob for a decoder', () => {
     expect(error).toMatchObject({ code: 'row_too_long', param: 'training.max_seq_length' });
   });
 
+  it('warns of what the chat template leaves out', async () => {
+    const model = await tinyDecoder(
+      'qwen2',
+      CHATML.replace("message['content']", "message['content'].split('</think>')[-1].strip()"),
+    );
+    const answers = ['b', ' b\n', '<think>\nHm.\n</think>\n\nb', '</think>'];
+    const rows = answers.map((completion) => ({ prompt: 'a', completion }));
+    const { report } = await plan(model, 'prompt_completion', rows);
+    expect(report.warnings).toMatchObject([
+      { code: 'message_left_out', line: 3, message: expect.stringMatching(/^2 rows/) },
+    ]);
+  });
+
   it('warns of what splitting leaves out', async () => {
     const model = await tinyDecoder('qwen2', null);
     const rows = [

@@ -27,6 +27,7 @@ export class TokenRowCollector implements RowCollector<TextualRow> {
   readonly #settings: TokenRowSettings;
   readonly #writer: ExampleWriter;
   readonly #typedSpecialTokens: TypedSpecialTokens;
+  readonly #incomplete = { rows: 0, firstLine: 0 };
   readonly #leftOut = { pieces: 0, tokens: 0, firstLine: 0 };
 
   constructor(settings: TokenRowSettings, writer: ExampleWriter) {
@@ -40,6 +41,10 @@ export class TokenRowCollector implements RowCollector<TextualRow> {
     const maxLength = Math.min(this.#settings.maxLength, this.#settings.maxPositions);
     const encoded = encoder.encode(row);
     this.#typedSpecialTokens.look(row, place.line);
+    if (encoded.isIncomplete) {
+      if (this.#incomplete.rows === 0) this.#incomplete.firstLine = place.line;
+      this.#incomplete.rows++;
+    }
     const outside = encoded.ids.find((id) => id >= vocabSize);
     if (outside !== undefined) {
       const message = `The tokenizer makes the token ${outside} of this row, but the model has only ${vocabSize}. Use the tokenizer that belongs to the model.`;
@@ -91,11 +96,24 @@ export class TokenRowCollector implements RowCollector<TextualRow> {
   }
 
   warnings(): Fault[] {
+    return [...this.#typedSpecialTokens.warnings(), ...this.#incompleteRows(), ...this.#leftOutPieces()];
+  }
+
+  #incompleteRows(): Fault[] {
+    const { rows, firstLine: line } = this.#incomplete;
+    if (rows === 0) return [];
+    const message =
+      `${rows} rows have a message of which the chat template of the base model leaves something out, such as the reasoning ` +
+      `of an answer. The first is line ${line}. The model is trained without it.`;
+    return [{ code: 'message_left_out', message, line }];
+  }
+
+  #leftOutPieces(): Fault[] {
     const { pieces, tokens, firstLine: line } = this.#leftOut;
-    if (pieces === 0) return this.#typedSpecialTokens.warnings();
+    if (pieces === 0) return [];
     const message =
       `${pieces} pieces of split rows, with ${tokens} tokens, are left out: no token in them is learned. The first is of ` +
       `line ${line}. A larger training.max_seq_length leaves out less.`;
-    return [...this.#typedSpecialTokens.warnings(), { code: 'untrained_pieces_left_out', message, line }];
+    return [{ code: 'untrained_pieces_left_out', message, line }];
   }
 }
