@@ -65,6 +65,15 @@ describe('reading', () => {
     await file.close();
   });
 
+  test('gives a piece of a tensor', async () => {
+    const file = await openSafetensors(fixture);
+    const piece = new Uint8Array(8);
+    await file.readPiece('b.weight', 16, piece);
+    expect([...toFloat32(piece, 'F32')]).toEqual([4, 5]);
+    await expect(file.readPiece('b.weight', 20, piece)).rejects.toThrow(RangeError);
+    await file.close();
+  });
+
   test('names a tensor that is not there', async () => {
     const file = await openSafetensors(fixture);
     await expect(file.read('c.weight')).rejects.toMatchObject({

@@ -23,6 +23,13 @@ export interface SafetensorsFile {
    */
   read(name: string, into?: Uint8Array): Promise<Uint8Array>;
 
+  /**
+   * Fills `into` with a tensor's bytes from `begin` on.
+   *
+   * @throws RangeError when the tensor ends before; SafetensorsError tensor_not_found, file_truncated
+   */
+  readPiece(name: string, begin: number, into: Uint8Array): Promise<void>;
+
   close(): Promise<void>;
 }
 
@@ -44,14 +51,22 @@ export async function openSafetensors(path: string, options: OpenOptions = {}): 
     const { size } = await handle.stat();
     const text = await readHeaderBytes(handle, size, options.maxHeaderBytes ?? MAX_HEADER_BYTES);
     const { tensors, metadata } = parseHeader(text, size);
+    const entryOf = (name: string): TensorEntry => {
+      const entry = tensors.get(name);
+      if (!entry) throw new SafetensorsError('tensor_not_found', `there is no tensor ${JSON.stringify(name)}`);
+      return entry;
+    };
     return {
       path,
       tensors,
       metadata,
-      read: async (name, into) => {
-        const entry = tensors.get(name);
-        if (!entry) throw new SafetensorsError('tensor_not_found', `there is no tensor ${JSON.stringify(name)}`);
-        return await readEntry(handle, entry, into);
+      read: async (name, into) => await readEntry(handle, entryOf(name), into),
+      readPiece: async (name, begin, into) => {
+        const { byteOffset, byteLength } = entryOf(name);
+        if (begin < 0 || begin + into.byteLength > byteLength) {
+          throw new RangeError(`${into.byteLength} bytes from ${begin} on are not all in ${name}`);
+        }
+        await readFully(handle, into, byteOffset + begin);
       },
       close: () => handle.close(),
     };
