@@ -26,9 +26,15 @@ test('changes with what the model computes, at any depth', () => {
   expect(new Set(changed.map(digestArchitecture)).size).toBe(changed.length);
 });
 
-test('does not change with the order of fields, a new field that is null, and the ids of tokens', () => {
+test('does not change with the order of fields, a new field that is null, the ids of tokens, and what is only warned of', () => {
   const reversed = Object.fromEntries(Object.entries(architecture).reverse());
-  const same = { ...reversed, ofALaterVersion: null, eosTokenIds: [1], maxPositions: 5 } as unknown;
+  const same = {
+    ...reversed,
+    ofALaterVersion: null,
+    eosTokenIds: [1],
+    maxPositions: 5,
+    ignoredDropout: ['a'],
+  } as unknown;
   expect(digestArchitecture(same as DecoderArchitecture)).toBe(digestArchitecture(architecture));
 });
 

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Architecture } from './architecture.js';
 
-/** They have a say in what text becomes and where it ends, not in what the model computes of it. */
-const OF_TEXT = ['bosTokenId', 'eosTokenIds', 'padTokenId', 'maxPositions'];
+/** They have a say in what text becomes and where it ends, or only in a warning; not in what the model computes of a text. */
+const NOT_COMPUTED = ['bosTokenId', 'eosTokenIds', 'padTokenId', 'maxPositions', 'ignoredDropout'];
 
 /**
  * Changes when a model would compute something else with the same weights: another epsilon, other rotary positions.
@@ -13,7 +13,7 @@ const OF_TEXT = ['bosTokenId', 'eosTokenIds', 'padTokenId', 'maxPositions'];
  * @returns sha256, hexadecimal
  */
 export function digestArchitecture(architecture: Architecture): string {
-  const computed = Object.fromEntries(Object.entries(architecture).filter(([field]) => !OF_TEXT.includes(field)));
+  const computed = Object.fromEntries(Object.entries(architecture).filter(([field]) => !NOT_COMPUTED.includes(field)));
   const canonical = JSON.stringify(computed, (_key, node: unknown) => {
     if (typeof node !== 'object' || node === null || Array.isArray(node)) return node;
     const fields = Object.entries(node).filter(([, value]) => value !== null);

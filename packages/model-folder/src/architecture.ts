@@ -138,7 +138,10 @@ export interface DecoderArchitecture {
   logitSoftcap: number | null;
   /** The output head is the embedding matrix. */
   tiedHead: boolean;
+  /** Tokens of a text at most: with what the rope scaling adds to the positions that the config names. */
   maxPositions: number;
+  /** Fields of config.json with a dropout above 0; it is not applied. */
+  ignoredDropout: readonly string[];
   bosTokenId: number | null;
   /** Any of these ends a generated text. */
   eosTokenIds: number[];

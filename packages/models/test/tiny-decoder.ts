@@ -36,6 +36,7 @@ export const TINY_ARCHITECTURE: DecoderArchitecture = {
   logitSoftcap: null,
   tiedHead: false,
   maxPositions: 128,
+  ignoredDropout: [],
   bosTokenId: null,
   eosTokenIds: [],
   padTokenId: null,

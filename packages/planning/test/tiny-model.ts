@@ -57,6 +57,7 @@ export async function tinyDecoder(
     logitSoftcap: null,
     tiedHead: false,
     maxPositions: 512,
+    ignoredDropout: [],
     bosTokenId: null,
     eosTokenIds: [],
     padTokenId: null,
@@ -103,5 +104,6 @@ function emptyFolder(path: string) {
     linears: new Map(),
     weightBytes: 0,
     dtype: 'float32' as const,
+    untiedByFiles: false,
   };
 }

@@ -1,8 +1,9 @@
 import type { DecoderArchitecture, DecoderFamily, DecoderNames } from '../architecture.js';
+import type { ConfigFields } from '../config-fields.js';
 import { readActivation } from './activation-field.js';
 import { namesInFiles } from './decoder-names.js';
 import type { FamilySource } from './family.js';
-import { type RopeContext, readRope } from './rope.js';
+import { type RopeContext, readRope, usablePositions } from './rope.js';
 
 /** More layers than any model has; each one is a dozen entries in memory. */
 const MAX_LAYERS = 1_000;
@@ -27,6 +28,8 @@ export interface DecoderDefaults {
   activation?: { field: string; fallback: string };
   /** @defaultValue false */
   tiedHead?: boolean;
+  /** Fields that have a dropout. @defaultValue attention_dropout */
+  dropout?: readonly string[];
   rope?: Omit<RopeContext, 'headDim' | 'maxPositions'>;
 }
 
@@ -56,6 +59,7 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
   const maxPositions = readMaxPositions(source, 'max_position_embeddings', defaults.maxPositions);
   const { field, fallback } = defaults.activation ?? { field: 'hidden_act', fallback: 'silu' };
   const scale = headDim ** -0.5;
+  const rope = readRope(config, { ...defaults.rope, headDim, maxPositions });
   return {
     kind: 'decoder',
     family: defaults.family,
@@ -73,16 +77,22 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
       epsilon: config.positiveNumber('rms_norm_eps', defaults.normEpsilon ?? 1e-6),
       weightOffset: 0,
     },
-    rope: readRope(config, { ...defaults.rope, headDim, maxPositions }),
+    rope,
     attention: { softcap: null, layers: Array.from({ length: layerCount }, () => ({ scale, window: null })) },
     mlp: { gated: true, activation: readActivation(config, field, fallback) },
     bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
     transposedWeights: false,
     logitSoftcap: null,
     tiedHead: config.flag('tie_word_embeddings', defaults.tiedHead ?? false),
-    maxPositions,
+    maxPositions: Math.min(usablePositions(rope, maxPositions), MAX_POSITIONS),
+    ignoredDropout: dropoutFields(config, defaults.dropout ?? ['attention_dropout'], 0),
     ...readTokenIds(source, vocabSize, defaults),
   };
+}
+
+/** Those of these fields whose dropout is not 0. */
+export function dropoutFields(config: ConfigFields, fields: readonly string[], fallback: number): string[] {
+  return fields.filter((field) => (config.value(field) ?? fallback) !== 0);
 }
 
 /** The same attention, with a window for each layer. */

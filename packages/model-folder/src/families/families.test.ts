@@ -254,6 +254,37 @@ describe('rope scaling', () => {
   });
 });
 
+test.each<[Record<string, unknown>, number]>([
+  [{ type: 'linear', factor: 4 }, 64],
+  [{ type: 'dynamic', factor: 2.5 }, 160],
+  [{ type: 'dynamic', factor: 0.5 }, 64],
+  [{ type: 'yarn', factor: 4 }, 256],
+  [{ type: 'yarn', factor: 2, original_max_position_embeddings: 16 }, 64],
+  [{ type: 'yarn', factor: 8, original_max_position_embeddings: 16 }, 128],
+  [{ type: 'dynamic', factor: 1e12 }, 2 ** 31 - 1],
+])('a text may have the positions that a scaling leads to: %j of 64 has %i', async (rope_scaling, positions) => {
+  const { maxPositions } = await architectureOf('rope-linear-legacy', { rope_parameters: undefined, rope_scaling });
+  expect(maxPositions).toBe(positions);
+});
+
+test('gpt2 by the names that other families have for its sizes, which go before its own', async () => {
+  const own = { n_embd: undefined, n_layer: undefined, n_head: undefined, n_positions: undefined };
+  const named = { hidden_size: 24, num_hidden_layers: 3, num_attention_heads: 4, max_position_embeddings: 40 };
+  const plain = await architectureOf('gpt2');
+  expect(await architectureOf('gpt2', { ...own, ...named })).toEqual(plain);
+  expect(await architectureOf('gpt2', { n_embd: 12, n_positions: 8, ...named })).toEqual(plain);
+  await expect(architectureOf('gpt2', { ...own, ...named, hidden_size: 23 })).rejects.toThrow('hidden_size 23 is not');
+});
+
+test.each<[string, Record<string, unknown>, string[]]>([
+  ['rope-linear-legacy', {}, []],
+  ['rope-linear-legacy', { attention_dropout: 0.2 }, ['attention_dropout']],
+  ['phi3-window', { resid_pdrop: 0.1, embd_pdrop: undefined }, ['resid_pdrop']],
+  ['gpt2', { attn_pdrop: 0, resid_pdrop: 0.1, embd_pdrop: undefined }, ['resid_pdrop', 'embd_pdrop']],
+])('%s with %j has dropout that is not applied: %j', async (name, change, fields) => {
+  expect((await architectureOf(name, change)).ignoredDropout).toEqual(fields);
+});
+
 describe('refused by the name of the field', () => {
   const rope = (parameters: Record<string, unknown>) => ({ rope_parameters: parameters });
   test.each<[string, string, Record<string, unknown>]>([

@@ -1,6 +1,13 @@
 import type { DecoderArchitecture, DecoderNames } from '../architecture.js';
 import { readActivation } from './activation-field.js';
-import { checkCausalLm, headSize, readLayerCount, readMaxPositions, readTokenIds } from './decoder-config.js';
+import {
+  checkCausalLm,
+  dropoutFields,
+  headSize,
+  readLayerCount,
+  readMaxPositions,
+  readTokenIds,
+} from './decoder-config.js';
 import { decoderLayout } from './decoder-layout.js';
 import { namesInFiles } from './decoder-names.js';
 import type { Family } from './family.js';
@@ -36,10 +43,13 @@ export const gpt2: Family<DecoderArchitecture> = {
       throw config.unsupported('add_cross_attention', 'is not supported: there is no encoder to attend to');
     }
     const vocabSize = config.size('vocab_size');
-    const hiddenSize = config.size('n_embd');
-    const headCount = config.size('n_head');
-    const layerCount = readLayerCount(source, 'n_layer');
-    const headDim = headSize(source, 'n_embd', { hiddenSize, headCount });
+    /** As transformers' `attribute_map` has it: the name that other families give a size goes before GPT-2's own. */
+    const named = (own: string, alias: string) => (config.has(alias) ? alias : own);
+    const width = named('n_embd', 'hidden_size');
+    const hiddenSize = config.size(width);
+    const headCount = config.size(named('n_head', 'num_attention_heads'));
+    const layerCount = readLayerCount(source, named('n_layer', 'num_hidden_layers'));
+    const headDim = headSize(source, width, { hiddenSize, headCount });
     const scale = config.flag('scale_attn_weights', true) ? headDim ** -0.5 : 1;
     const byLayer = config.flag('scale_attn_by_inverse_layer_idx', false);
     return {
@@ -68,7 +78,8 @@ export const gpt2: Family<DecoderArchitecture> = {
       transposedWeights: true,
       logitSoftcap: null,
       tiedHead: config.flag('tie_word_embeddings', true),
-      maxPositions: readMaxPositions(source, 'n_positions', 1024),
+      maxPositions: readMaxPositions(source, named('n_positions', 'max_position_embeddings'), 1024),
+      ignoredDropout: dropoutFields(config, ['attn_pdrop', 'resid_pdrop', 'embd_pdrop'], 0.1),
       ...readTokenIds(source, vocabSize, { bosTokenId: 50_256, eosTokenIds: [50_256] }),
     };
   },

@@ -18,6 +18,7 @@ export const phi3: Family<DecoderArchitecture> = {
       bosTokenId: 1,
       eosTokenIds: [32_000],
       normEpsilon: 1e-5,
+      dropout: ['attention_dropout', 'resid_pdrop', 'embd_pdrop'],
       rope: {
         partial: true,
         originalMaxPositions: 4096,

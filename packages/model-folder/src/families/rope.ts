@@ -56,6 +56,18 @@ export function readRope(config: ConfigFields, context: RopeContext): RopeSettin
   return { theta, partialRotaryFactor, scaling: parameters ? readScaling(config, parameters, context, pairs) : null };
 }
 
+/** Positions that a model with this rope is for: those it names, or those that a scaling which names the ones before it leads to. */
+export function usablePositions({ scaling }: RopeSettings, maxPositions: number): number {
+  switch (scaling?.type) {
+    case 'dynamic':
+      return Math.max(maxPositions, Math.floor(scaling.factor * scaling.maxPositions));
+    case 'yarn':
+      return Math.max(maxPositions, Math.floor(scaling.factor * scaling.originalMaxPositions));
+    default:
+      return maxPositions;
+  }
+}
+
 function readPartialFactor(config: ConfigFields, parameters: ConfigFields | undefined, context: RopeContext): number {
   for (const fields of [parameters, config]) {
     if (!fields?.has('partial_rotary_factor')) continue;
