@@ -225,6 +225,18 @@ test('weights over the limit are split into shards that read as one model', asyn
   }
 });
 
+test('a head that is not the embedding, although config.json ties them, keeps its weights, and the merged config says so', async () => {
+  const folder = new URL('../../../test/fixtures/families/tied-head-differs/', import.meta.url).pathname;
+  const model = await readModelFolder(join(folder, 'base'));
+  await mergeModel({ model, adapter: await readPeftFolder(join(folder, 'adapter_trained')), outputFolder: output });
+  const before = await readTensors(join(folder, 'base/model.safetensors'));
+  const merged = await readTensors(join(output, 'model.safetensors'));
+  for (const name of ['lm_head.weight', 'model.embed_tokens.weight'])
+    expect(merged.get(name)).toEqual(before.get(name));
+  const config = async (path: string) => JSON.parse(await readFile(join(path, 'config.json'), 'utf8'));
+  expect(await config(output)).toEqual({ ...(await config(model.path)), tie_word_embeddings: false });
+});
+
 describe('refused', () => {
   const read = () => readPeftFolder(join(REFERENCE, 'llama-tied/adapter_trained'));
   const model = () => readModelFolder(join(REFERENCE, 'llama-tied/base'));

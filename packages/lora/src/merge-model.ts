@@ -1,4 +1,4 @@
-import { copyFile, readdir, writeFile } from 'node:fs/promises';
+import { copyFile, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import { type ModelFolder, openModelWeights } from '@lorasmith/model-folder';
@@ -75,6 +75,7 @@ export async function mergeModel(options: MergeOptions): Promise<void> {
     await writeFile(join(outputFolder, 'model.safetensors.index.json'), index, { flush: true });
   }
   await copyCompanions(model.path, outputFolder);
+  if (model.untiedByFiles) await sayUntied(outputFolder);
 }
 
 /** What to merge into each adapted tensor, by the tensor's name. */
@@ -98,6 +99,13 @@ function adaptedTensors(
       return [weight, { module, transposed }];
     }),
   );
+}
+
+/** A config.json that ties a head which the files have otherwise is believed by some readers, and by others the files are. */
+async function sayUntied(folder: string): Promise<void> {
+  const path = join(folder, 'config.json');
+  const config = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
+  await writeFile(path, `${JSON.stringify({ ...config, tie_word_embeddings: false }, null, 2)}\n`, { flush: true });
 }
 
 async function copyCompanions(from: string, to: string): Promise<void> {

@@ -81,6 +81,7 @@ describe('models that transformers wrote', () => {
       logitSoftcap: null,
       tiedHead: true,
       maxPositions: 256,
+      ignoredDropout: [],
       bosTokenId: 1,
       eosTokenIds: [2],
       padTokenId: 0,
@@ -183,6 +184,9 @@ describe('config.json', () => {
     ['model_type', { model_type: '__proto__' }],
     ['architectures', { architectures: ['LlamaForSequenceClassification'] }],
     ['auto_map', { auto_map: { AutoModel: 'modeling.Model' } }],
+    ['is_causal', { is_causal: false }],
+    ['is_causal', { is_causal: null }],
+    ['per_layer_config', { per_layer_config: { 1: { hidden_act: 'relu' } } }],
     ['quantization_config', { quantization_config: { quant_method: 'gptq' } }],
     ['hidden_act', { hidden_act: 'gelu_10' }],
     ['rope_scaling.rope_type', { rope_scaling: { rope_type: 'proportional', factor: 4 } }],
@@ -247,10 +251,64 @@ describe('config.json', () => {
 });
 
 describe('weights', () => {
-  test('a head that is there although it is tied is tolerated and not counted', async () => {
-    const folder = await readModelFolder(await modelWith({ tie_word_embeddings: true }, 'llama-untied-all-linear'));
-    expect(folder.parameterCount).toBe(67_920);
-    expect(folder.tensors.has('lm_head.weight')).toBe(true);
+  describe('a head in the files that config.json ties to the embedding', () => {
+    const EMBEDDING = 'model.embed_tokens.weight';
+    const HEAD = 'lm_head.weight';
+    const tied = { tie_word_embeddings: true };
+
+    /** What the folder says with its head made from the embedding. */
+    async function withHead(head: (embedding: Tensor) => Tensor) {
+      const folder = await modelWith(tied, 'llama-untied-all-linear');
+      const source = await openSafetensors(join(folder, 'model.safetensors'));
+      const { dtype, shape } = source.tensors.get(EMBEDDING)!;
+      const made = head({ name: HEAD, dtype, shape, data: await source.read(EMBEDDING) });
+      await source.close();
+      await rewriteWeights(folder, (tensor) => (tensor.name === HEAD ? made : tensor));
+      return await readModelFolder(folder);
+    }
+
+    test('is the embedding, and not counted, when it is the same', async () => {
+      const folder = await withHead((embedding) => embedding);
+      expect(folder).toMatchObject({ architecture: { tiedHead: true }, untiedByFiles: false });
+      expect(folder.parameterCount).toBe(67_920);
+      expect(folder.tensors.has(HEAD)).toBe(true);
+    });
+
+    test.each<[string, (embedding: Tensor) => Tensor]>([
+      [
+        'in one number, the last',
+        ({ data, ...head }) => ({ ...head, data: data.map((byte, i) => (i === data.length - 1 ? byte ^ 1 : byte)) }),
+      ],
+      ['in its dtype', ({ data, ...head }) => ({ ...head, dtype: 'BF16', data: data.slice(data.length / 2) })],
+    ])('is its own, as in transformers, when it differs %s', async (_, head) => {
+      const folder = await withHead(head);
+      expect(decoder(folder).tiedHead).toBe(false);
+      expect(folder.untiedByFiles).toBe(true);
+      expect(folder.linears.get('lm_head')?.weight).toBe(HEAD);
+      expect(folder.parameterCount).toBe(67_920 + 160 * 48);
+    });
+
+    test('is looked at again when the file has changed', async () => {
+      const folder = await modelWith(tied, 'llama-untied-all-linear');
+      expect(decoder(await readModelFolder(folder)).tiedHead).toBe(false);
+      await rewriteWeights(folder, (tensor) => (tensor.name === HEAD ? null : tensor));
+      expect(decoder(await readModelFolder(folder)).tiedHead).toBe(true);
+    });
+
+    test('of another shape is named', async () => {
+      await expect(withHead((embedding) => ({ ...embedding, shape: [48, 160] }))).rejects.toMatchObject({
+        code: 'model_file_corrupt',
+        message: expect.stringContaining(HEAD),
+      });
+    });
+
+    test('is the embedding too where there is no other', async () => {
+      const folder = await modelWith(tied, 'llama-untied-all-linear');
+      await rewriteWeights(folder, (tensor) => (tensor.name === EMBEDDING ? null : tensor));
+      const read = await readModelFolder(folder);
+      expect(decoder(read)).toMatchObject({ tiedHead: true, names: { embedding: 'lm_head' } });
+      expect(read.parameterCount).toBe(67_920);
+    });
   });
 
   test('attention and mlp biases are asked for where the config says so', async () => {

@@ -6,6 +6,7 @@ import { ConfigFields } from './config-fields.js';
 import type { LinearLayer, RequiredTensor } from './families/family.js';
 import { FAMILIES } from './families/family-registry.js';
 import { modelFileLabel, readJsonFile, readOptionalJsonFile } from './json-file.js';
+import { withHeadOfFiles } from './tied-head.js';
 import { type LocatedTensor, readWeightFiles, type WeightFile } from './weight-files.js';
 
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
@@ -33,6 +34,8 @@ export interface ModelFolder {
   modules: AdaptableModule[];
   /** The output head (`lm_head`), tied or not; null for a classifier. */
   headModule: AdaptableModule | null;
+  /** config.json ties the head to the embedding, but the files have another, which then is the model's. */
+  untiedByFiles: boolean;
   /** Numbers in the weights; a tied head counts once. */
   parameterCount: number;
   /** Of the weight files. */
@@ -58,7 +61,8 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
     : undefined;
   const family = chooseFamily(config);
   const { files, tensors } = await readWeightFiles(path);
-  const architecture = family.readArchitecture({ config, generation, hasTensor: (name) => tensors.has(name) });
+  const read = family.readArchitecture({ config, generation, hasTensor: (name) => tensors.has(name) });
+  const architecture = read.kind === 'decoder' ? await withHeadOfFiles(read, path, tensors) : read;
   const layout = family.layout(architecture);
   const { parameterCount, dtype } = checkTensors(path, layout.tensors, tensors);
   return {
@@ -70,10 +74,15 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
     linears: new Map([...layout.linears, ...(layout.head ? [layout.head] : [])].map((linear) => [linear.name, linear])),
     modules: layout.linears.map(moduleOf),
     headModule: layout.head && moduleOf(layout.head),
+    untiedByFiles: isTied(read) && !isTied(architecture),
     parameterCount,
     weightBytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
     dtype,
   };
+}
+
+function isTied(architecture: Architecture): boolean {
+  return architecture.kind === 'decoder' && architecture.tiedHead;
 }
 
 function moduleOf({ name, inFeatures, outFeatures }: LinearLayer): AdaptableModule {
@@ -89,6 +98,13 @@ function chooseFamily(config: ConfigFields) {
   }
   if (config.has('auto_map')) {
     throw config.unsupported('auto_map', 'is not supported: code that comes with a model is never run');
+  }
+  // As in transformers even null makes attention look both ways.
+  if (config.isNull('is_causal') || (config.has('is_causal') && config.value('is_causal') !== true)) {
+    throw config.unsupported('is_causal', 'is not supported: attention is causal');
+  }
+  if (config.has('per_layer_config')) {
+    throw config.unsupported('per_layer_config', 'is not supported: one config must serve every layer');
   }
   if (config.has('quantization_config')) {
     throw config.unsupported(

@@ -1,3 +1,4 @@
+import { ProductError } from '@lorasmith/contracts';
 import { openBaseModel } from '@lorasmith/model-folder';
 import type { BundleRecord, S3BundleStore } from '@lorasmith/storage';
 import { modelFileNames } from './model-files.js';
@@ -18,6 +19,11 @@ export interface PushModelOptions {
  */
 export async function pushModel({ store, modelsDir, name, replace }: PushModelOptions): Promise<BundleRecord | null> {
   const model = await openBaseModel(modelsDir, name);
+  if (model.untiedByFiles) {
+    // Those who have only its outline could not see it.
+    const message = `${name}/config.json ties the output head to the embedding, but the weights have another head. Set tie_word_embeddings to false in it.`;
+    throw new ProductError('model_file_corrupt', message);
+  }
   const names = await modelFileNames(model.path);
   if (replace) await store.delete(name);
   if (!(await store.publishFrom(model.path, names, name))) return null;

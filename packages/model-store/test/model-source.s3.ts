@@ -58,6 +58,19 @@ test('a pushed model is listed, described and held whole on another host, bit fo
   held.release();
 });
 
+test('a model whose config.json ties a head that its weights have otherwise is not pushed: an outline could not tell', async () => {
+  const { store } = await host('first', modelsDir);
+  const folder = path.join(modelsDir, 'untied');
+  await cp(new URL('../../../test/fixtures/families/tied-head-differs/base', import.meta.url), folder, {
+    recursive: true,
+  });
+  const push = () => pushModel({ store, modelsDir, name: 'untied', replace: false });
+  await expect(push()).rejects.toMatchObject({ message: expect.stringContaining('tie_word_embeddings') });
+  const config = JSON.parse(await readFile(path.join(folder, 'config.json'), 'utf8'));
+  await writeFile(path.join(folder, 'config.json'), JSON.stringify({ ...config, tie_word_embeddings: false }));
+  expect(await push()).not.toBeNull();
+});
+
 test('an outline has every file in its length, but of the weights only the header', async () => {
   // The weights of a real model are far larger than their header.
   const file = path.join(modelsDir, NAME, 'model.safetensors');

@@ -1,0 +1,82 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { openSafetensors } from '@lorasmith/safetensors';
+import type { DecoderArchitecture } from './architecture.js';
+import { tensorName } from './families/decoder-layout.js';
+import { asModelError, type LocatedTensor } from './weight-files.js';
+
+/** Of each of two tensors that are compared. */
+const PIECE_BYTES = 4 * 2 ** 20;
+
+/**
+ * The architecture with the head that the files have, where config.json ties it to the embedding; as transformers 5 has
+ * it. A head of its own that is not the same is not tied, and where there is only a head, it is the embedding too.
+ *
+ * @throws ProductError model_file_corrupt when a file cannot be read
+ */
+export async function withHeadOfFiles(
+  architecture: DecoderArchitecture,
+  folder: string,
+  tensors: ReadonlyMap<string, LocatedTensor>,
+): Promise<DecoderArchitecture> {
+  const { names, tiedHead } = architecture;
+  const head = tensors.get(tensorName(names, `${names.head}.weight`));
+  if (!tiedHead || head === undefined) return architecture;
+  const embedding = tensors.get(tensorName(names, `${names.embedding}.weight`));
+  if (embedding === undefined) return { ...architecture, names: { ...names, embedding: names.head } };
+  return (await areEqual(folder, embedding, head)) ? architecture : { ...architecture, tiedHead: false };
+}
+
+/** What was found of files as they were then, since a model is looked at often: to list it, to plan, to train. */
+const known = new Map<string, boolean>();
+
+async function areEqual(folder: string, one: LocatedTensor, other: LocatedTensor): Promise<boolean> {
+  const states = [one, other].map(async ({ file }) => {
+    const { size, mtimeMs, ctimeMs } = await stat(join(folder, file));
+    return [join(folder, file), size, mtimeMs, ctimeMs];
+  });
+  const state = JSON.stringify(await Promise.all(states));
+  const equal = known.get(state) ?? (await compare(folder, [one, other]));
+  known.set(state, equal);
+  return equal;
+}
+
+/** Whether two tensors are the same byte for byte; a little of each is in memory. Most that differ do so at once. */
+async function compare(folder: string, both: [LocatedTensor, LocatedTensor]): Promise<boolean> {
+  const [one, other] = both;
+  const { dtype, shape, byteLength } = one.entry;
+  if (dtype !== other.entry.dtype || shape.join() !== other.entry.shape.join()) return false;
+  const open: TensorReader[] = [];
+  try {
+    for (const tensor of both) open.push(await openTensor(folder, tensor));
+    const [mine, theirs] = open as [TensorReader, TensorReader];
+    for (let begin = 0; begin < byteLength; begin += PIECE_BYTES) {
+      const end = Math.min(byteLength, begin + PIECE_BYTES);
+      if (!(await mine.read(begin, end)).equals(await theirs.read(begin, end))) return false;
+    }
+    return true;
+  } finally {
+    for (const { close } of open) await close();
+  }
+}
+
+interface TensorReader {
+  read(begin: number, end: number): Promise<Buffer>;
+  close(): Promise<void>;
+}
+
+async function openTensor(folder: string, { file, entry }: LocatedTensor): Promise<TensorReader> {
+  try {
+    const opened = await openSafetensors(join(folder, file));
+    const read = async (begin: number, end: number) => {
+      const piece = Buffer.alloc(end - begin);
+      await opened.readPiece(entry.name, begin, piece).catch((error) => {
+        throw asModelError(error, folder, file);
+      });
+      return piece;
+    };
+    return { read, close: opened.close };
+  } catch (error) {
+    throw asModelError(error, folder, file);
+  }
+}
