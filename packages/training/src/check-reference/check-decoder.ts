@@ -121,7 +121,7 @@ async function compareSteps(
 ): Promise<Comparison[]> {
   const tokenBatch = batch.asTokenBatch();
   const [beta1, beta2] = settings.betas;
-  const ratio = settings.lora_plus_ratio;
+  const ratio = settings.lora_plus_ratio ?? settings.loraplus_lr_ratio;
   const rateFactors = ratio === undefined ? null : adapter.learningRateFactors(ratio);
   const options = { beta1, beta2, epsilon: settings.eps, weightDecay: settings.weight_decay, rateFactors };
   const optimizer = new AdamW(adapter.parameterCount, options);

@@ -1,7 +1,10 @@
 import { readdirSync } from 'node:fs';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { useFusedOps, useRawOps } from '@lorasmith/tensor';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { checkFolder } from './check-folder.js';
 import { isWithin } from './comparison.js';
 
@@ -53,4 +56,15 @@ test.each(['fused', 'raw'] as const)('a classifier equals PyTorch, with %s kerne
   const comparisons = await checkFolder(fixture('reference/linear'), 'float32');
   expect(comparisons).toHaveLength(4);
   expect(comparisons.filter((comparison) => !isWithin(comparison))).toEqual([]);
+});
+
+test("a case may name LoRA+'s ratio as PEFT does", async () => {
+  KERNELS.fused();
+  const folder = await mkdtemp(join(tmpdir(), 'lora-plus-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  await cp(fixture('lora-options/lora-plus'), folder, { recursive: true });
+  const text = await readFile(join(folder, 'case.json'), 'utf8');
+  expect(text).toContain('"lora_plus_ratio"');
+  await writeFile(join(folder, 'case.json'), text.replace('"lora_plus_ratio"', '"loraplus_lr_ratio"'));
+  expect((await checkFolder(folder, 'float32')).filter((comparison) => !isWithin(comparison))).toEqual([]);
 });

@@ -14,6 +14,8 @@ export interface ReferenceSteps {
     max_grad_norm: number;
     /** LoRA+: B has a parameter group of its own with this many times the rate. */
     lora_plus_ratio?: number;
+    /** The same, as PEFT calls it. */
+    loraplus_lr_ratio?: number;
   };
   /** Before each step, and after the last. */
   losses: number[];
