@@ -13,7 +13,7 @@ export const Report = Type.Object(
     precision: Type.Object(
       {
         chosen: Nullable(Type.Enum(['float32', 'bfloat16']), {
-          description: 'Null in a dry run with `auto`: the worker probes its own machine.',
+          description: 'Null in a dry run with `auto` while no worker has measured its machine.',
         }),
         reason: Type.String(),
       },

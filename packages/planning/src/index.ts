@@ -8,6 +8,7 @@ export { inheritLora, initialAdapterFaults } from './initial-adapter.js';
 export { targetModulesOf } from './module-names.js';
 export { compileModulePattern, type ModulePattern, PatternError } from './module-pattern.js';
 export { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
+export { type ChosenPrecision, choosePrecision, precisionOn } from './precision.js';
 export { MAX_LINE_BYTES } from './read-rows.js';
 export { RowOrder, type StepRows } from './row-order.js';
 export { SeededRandom } from './seeded-random.js';

@@ -1,4 +1,4 @@
-import type { AdapterManifest, JobRequest, LoraSettings } from '@lorasmith/contracts';
+import type { AdaptableModule, AdapterManifest, JobRequest, LoraSettings } from '@lorasmith/contracts';
 import type { CodedFault } from './fault-list.js';
 import { FaultList } from './fault-list.js';
 import { targetModulesOf } from './module-names.js';
@@ -57,6 +57,13 @@ function otherBase(made: AdapterManifest['base_model'], base: InitialBase): stri
   if (made.weights_sha256 !== base.weightsSha256) return `other weights of ${made.name}`;
   const { architecture_sha256: architecture = base.architectureSha256 } = made;
   return architecture === base.architectureSha256 ? null : `another config.json of ${made.name}`;
+}
+
+/** Why no job can go on with an adapter of this base, whatever it asks for. */
+export function adaptedHeadFault({ id, lora }: AdapterManifest, head: AdaptableModule | null): CodedFault | null {
+  if (head === null || !lora.modules.includes(head.name)) return null;
+  const message = `${id} adapts the output head (${head.name}), which is not trained here: it can be downloaded and merged, but not gone on with.`;
+  return { code: 'invalid_adapter', message, param: 'lora.init_from' };
 }
 
 function layerFaults(targets: readonly Target[], { id, lora }: AdapterManifest): CodedFault[] {

@@ -2,7 +2,15 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dataset, type JobRequest, JobSpec, ProductError, Report } from '@lorasmith/contracts';
+import {
+  type AdapterManifest,
+  type Dataset,
+  type JobRequest,
+  JobSpec,
+  type MachineProfile,
+  ProductError,
+  Report,
+} from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { loadTokenizer } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
@@ -33,7 +41,7 @@ async function plan(
   format: Dataset['format'],
   rows: (object | string)[],
   settings: Settings = {},
-  options: Pick<PlanJobOptions, 'signal' | 'isNew'> = {},
+  options: Pick<PlanJobOptions, 'signal' | 'isNew' | 'initial' | 'machine'> = {},
 ) {
   const rowsFile = join(folder, 'data.jsonl');
   const content = rows.map((row) => (typeof row === 'string' ? row : JSON.stringify(row))).join('\n');
@@ -151,6 +159,53 @@ describe('planJob for a decoder', () => {
       expect((await plan(model, 'text', texts('One'), settings)).report.warnings.map(({ code }) => code)).toEqual([]);
     } else expect((await planned).report.warnings.map(({ code }) => code)).toEqual(outcome);
   });
+
+  it.each<[number, 'float32' | 'bfloat16', string]>([
+    [40, 'float32', 'bfloat16 is not faster: matrix products run at 40 GFLOP/s in bfloat16 and 100 in float32'],
+    [240, 'bfloat16', 'Faster: matrix products run at 240 GFLOP/s in bfloat16 and 100 in float32'],
+  ])('says which precision a measured machine is faster in, and why: bfloat16 at %i', async (rate, chosen, reason) => {
+    const rates = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
+    const machine: MachineProfile = {
+      worker: 'gpu-1',
+      measured_at: '2026-01-01T00:00:00Z',
+      processor: 'a test',
+      memory_bytes: 16e9,
+      base_memory_bytes: 0.4e9,
+      rates: { float32: rates, bfloat16: { ...rates, matmul_gflops: rate } },
+    };
+    const model = await tinyDecoder('qwen2', null);
+    const auto = await plan(model, 'text', texts('ab'), {}, { machine });
+    expect(auto.report.precision).toMatchObject({ chosen, reason: expect.stringContaining(reason) });
+    // It is what the estimate is of.
+    const asked = await plan(model, 'text', texts('ab'), { training: { precision: chosen } }, { machine });
+    expect(auto.report.estimate).toEqual(asked.report.estimate);
+  });
+
+  it("says what of the model's config is not done", async () => {
+    const model = await tinyDecoder('qwen2', null, { ignoredDropout: ['attn_pdrop', 'resid_pdrop'] });
+    const { report } = await plan({ ...model, untiedByFiles: true }, 'text', texts('ab'));
+    expect(report.warnings).toMatchObject([
+      { code: 'base_dropout_ignored', message: expect.stringContaining('attn_pdrop, resid_pdrop') },
+      { code: 'head_not_tied' },
+    ]);
+  });
+
+  it.each([[['q_proj', 'lm_head']], [['q_proj']]])(
+    'says that an adapter of the head is not gone on with: %j',
+    async (named) => {
+      const model = await tinyDecoder('qwen2', null);
+      const initial = { id: 'ad_1', lora: { modules: ['model.layers.0.self_attn.q_proj', 'lm_head'] } };
+      const error = await refusal(
+        plan(model, 'text', texts('ab'), { lora: { target_modules: named } }, { initial: initial as AdapterManifest }),
+      );
+      expect(error).toMatchObject({
+        code: 'invalid_adapter',
+        param: 'lora.init_from',
+        message: expect.stringContaining('ad_1 adapts the output head (lm_head)'),
+        details: [{ code: 'invalid_adapter' }],
+      });
+    },
+  );
 
   it('holds rows out by the seed, whole, before any is split', async () => {
     const model = await tinyDecoder('qwen2', null);
@@ -350,6 +405,7 @@ describe('planJob for a classifier', () => {
     const rows = [0, 1, 1].map((label, index) => ({ features: [index, 0.5, -1], label }));
     const settings = { lora: { target_modules: 'all-linear', r: 2 }, training: { batch_size: 2 } };
     const { report, training, targets } = await plan(tinyClassifier(), 'features', rows, settings);
+    expect(report.precision.chosen).toBe('float32');
     expect(Value.Errors(Report, report)).toEqual([]);
     expect(training).toMatchObject({ kind: 'features', width: 3, count: 3, longest: 1 });
     expect(linesOf(training)).toEqual([1, 2, 3]);

@@ -19,7 +19,8 @@ import type { ExampleNotes } from './example-file/example-summary.js';
 import { splitExamples } from './example-file/split-examples.js';
 import type { Examples } from './examples.js';
 import { type CodedFault, FaultList } from './fault-list.js';
-import { initialAdapterFaults } from './initial-adapter.js';
+import { adaptedHeadFault, initialAdapterFaults } from './initial-adapter.js';
+import { knownPrecision } from './precision.js';
 import { prepareExamples } from './prepare-examples.js';
 import { reportOf } from './report-of.js';
 import { type Target, withRanks } from './target-ranks.js';
@@ -48,7 +49,7 @@ export interface PlanJobOptions {
 
 /** What a job will do, and the data it does it with, which is read from an open file: close it. */
 export interface Plan {
-  /** `precision.chosen` is null when the job leaves it to the machine that trains. */
+  /** `precision.chosen` is null when the job leaves it to a machine that was not measured. */
   report: Report;
   /** Layers that get an adapter, in the order of the model. */
   targets: Target[];
@@ -74,13 +75,16 @@ export interface Plan {
  * for the tokenizer; `cancelled` when the signal is aborted.
  */
 export async function planJob(options: PlanJobOptions): Promise<Plan> {
-  const { spec, model, dataset } = options;
+  const { spec, model, dataset, initial = null } = options;
   const faults = new FaultList();
-  const layers = collect(faults, () => chooseTargets(model.modules, spec.lora, model)) ?? [];
+  const ofHead = initial === null ? null : adaptedHeadFault(initial, model.headModule);
+  if (ofHead !== null) faults.add(ofHead);
+  // Its layers, which a job takes over, would be faults too.
+  const layers = ofHead ? [] : (collect(faults, () => chooseTargets(model.modules, spec.lora, model)) ?? []);
   const targets = withRanks(layers, spec.lora, faults);
   const judging = evaluationFaults(spec);
   faults.add(...(options.isNew && judging.length === 0 ? idleEvaluationFaults(spec) : judging));
-  if (options.initial && targets.length > 0) faults.add(...(await faultsOfInitial(options, options.initial, targets)));
+  if (initial && targets.length > 0) faults.add(...(await faultsOfInitial(options, initial, targets)));
   const { split } = spec.validation;
   const heldOut =
     collect(faults, () => heldOutRows(dataset.rows, split, spec.training.seed)) ?? new BitSet(dataset.rows);
@@ -112,8 +116,11 @@ async function planWith(
   const { training, validation: held } = await splitExamples(file, heldOut, width, signal);
   refuseEmptySides(training, held, notes, split);
   const steps = countSteps(training.count, spec.training);
-  const warnings = [...lengthWarnings(spec, model, notes), ...evaluationWarnings(spec, steps.total)];
-  const report = reportOf({ spec, model, dataset, targets, training, validation: held, notes, steps, warnings });
+  const ofModel = modelWarnings(model);
+  const warnings = [...lengthWarnings(spec, model, notes), ...evaluationWarnings(spec, steps.total), ...ofModel];
+  const precision = knownPrecision(spec.training.precision, model.architecture.family, machine);
+  const sources = { spec, model, dataset, targets, training, validation: held, notes, steps, warnings, precision };
+  const report = reportOf(sources);
   const validation = split > 0 ? held : null;
   const estimate = estimateOn(machine, { spec, model, targets, training, validation, steps });
   const examplesSha256 = createHash('sha256').update(JSON.stringify(file.summary.files)).digest('hex');
@@ -174,4 +181,21 @@ function lengthWarnings({ training }: JobSpec, { architecture }: ModelFolder, { 
   if (training.max_seq_length <= maxPositions || counts.longest <= maxPositions) return [];
   const message = `The model has ${maxPositions} positions: longer rows were handled as on_overflow says, whatever max_seq_length allows.`;
   return [{ code: 'max_seq_length_limited', message, param: 'training.max_seq_length' }];
+}
+
+/** What of config.json is not done. */
+function modelWarnings({ architecture, untiedByFiles }: ModelFolder): Fault[] {
+  if (architecture.kind !== 'decoder') return [];
+  const param = 'base_model';
+  const warnings: Fault[] = [];
+  if (architecture.ignoredDropout.length > 0) {
+    const fields = architecture.ignoredDropout.join(', ');
+    const message = `The model's own dropout (${fields}) is not applied; lora.dropout is the adapter's.`;
+    warnings.push({ code: 'base_dropout_ignored', message, param });
+  }
+  if (untiedByFiles) {
+    const message = `The model's config.json ties the output head to the embedding, but its files have another head: that is used, as in transformers. Set tie_word_embeddings to false for servers that go by config.json.`;
+    warnings.push({ code: 'head_not_tied', message, param });
+  }
+  return warnings;
 }

@@ -16,17 +16,18 @@ export interface ReportSources {
   notes: ExampleNotes;
   steps: StepCounts;
   warnings: readonly Fault[];
+  precision: Report['precision'];
 }
 
 /** The report of a planned job. */
 export function reportOf(sources: ReportSources): Report {
-  const { spec, model, dataset, targets, training, validation, notes, steps, warnings } = sources;
+  const { spec, model, dataset, targets, training, validation, notes, steps, warnings, precision } = sources;
   const trained = targets.reduce((sum, layer) => sum + layer.rank * (layer.in_features + layer.out_features), 0);
   const total = model.parameterCount + trained;
   return {
     base_model: model.name,
     family: model.architecture.family,
-    precision: precisionOf(spec),
+    precision,
     parameters: {
       trained,
       total,
@@ -46,9 +47,4 @@ export function reportOf(sources: ReportSources): Report {
     publish: publishedState(spec.training),
     warnings: [...warnings, ...notes.warnings],
   };
-}
-
-function precisionOf({ training: { precision } }: JobSpec): Report['precision'] {
-  if (precision !== 'auto') return { chosen: precision, reason: 'The job asked for it.' };
-  return { chosen: null, reason: 'The worker that trains measures which is faster on its machine.' };
 }

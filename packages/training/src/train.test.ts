@@ -1,9 +1,10 @@
-import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dataset, type JobSpec, type NewJobEvent, ProductError } from '@lorasmith/contracts';
+import { type Dataset, type JobSpec, type MachineProfile, type NewJobEvent, ProductError } from '@lorasmith/contracts';
 import { readPeftFolder } from '@lorasmith/lora';
-import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { type ExampleStore, openExampleStore, planJob } from '@lorasmith/planning';
 import { liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -55,12 +56,13 @@ interface AttemptOptions {
   checkpointFolder?: string;
   initialAdapterFolder?: string;
   cache?: BaseModelCache;
+  machine?: MachineProfile;
   /** Called with each event; may abort. */
   onEvent?: (event: NewJobEvent, controller: AbortController) => void;
 }
 
 async function attempt(base: Base, spec: JobSpec, options: AttemptOptions = {}): Promise<Attempt> {
-  const { checkpointFolder, initialAdapterFolder = null, cache, onEvent } = options;
+  const { checkpointFolder, initialAdapterFolder = null, cache, machine = null, onEvent } = options;
   const outputFolder = join(root, `output-${++folders}`);
   await mkdir(outputFolder);
   const events: NewJobEvent[] = [];
@@ -72,6 +74,7 @@ async function attempt(base: Base, spec: JobSpec, options: AttemptOptions = {}):
     checkpointFolder: checkpointFolder ?? join(root, `checkpoints-${folders}`),
     outputFolder,
     initialAdapterFolder,
+    machine,
     signal: controller.signal,
     onEvent: (event) => {
       events.push(event);
@@ -256,4 +259,57 @@ test('jobs one after the other share the base model, and leave nothing alive bes
   await attempt(classifier, aJob(), { cache });
   cache.dispose();
   expect(liveTensorCount()).toBeLessThan(handles);
+});
+
+describe('rope scaled by NTK', () => {
+  /** The same model, made for 8 positions and stretched to 16 times as many. */
+  const stretched = async (name: string, rope_scaling: object | null): Promise<Base> => {
+    const modelFolder = join(root, name);
+    await writeTinyLlama(modelFolder);
+    const config = JSON.parse(await readFile(join(modelFolder, 'config.json'), 'utf8'));
+    const rope = { rope_parameters: undefined, rope_theta: config.rope_parameters.rope_theta, rope_scaling };
+    const changed = { ...config, ...rope, max_position_embeddings: rope_scaling === null ? 128 : 8 };
+    await writeFile(join(modelFolder, 'config.json'), JSON.stringify(changed));
+    return { ...llama, modelFolder };
+  };
+  const first = async (base: Base) => {
+    const { outcome, events } = await attempt(base, aJob({ training: { max_steps: 1 } }));
+    const { longest, overflowed } = outcome.report.rows;
+    expect(longest).toBeGreaterThan(2 * 8);
+    expect(overflowed).toBe(0);
+    return stepsOf(events)[0]!.loss;
+  };
+
+  test.each(['dynamic', 'yarn'])(
+    '%s: a job has rows beyond the original positions, and the scaling its effect',
+    async (type) => {
+      const scaled = await first(await stretched(`llama-${type}`, { type, factor: 16 }));
+      const plain = await first(await stretched('llama-plain', null));
+      expect(Math.abs(scaled - plain)).toBeGreaterThan(1e-4);
+    },
+  );
+});
+
+test('auto trains in the precision that a dry run says for the machine', async () => {
+  const rates = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
+  const profile = {
+    worker: 'w',
+    measured_at: '2026-01-01T00:00:00Z',
+    processor: 'a test',
+    memory_bytes: 16e9,
+    base_memory_bytes: 4e8,
+  };
+  const spec = aJob({ training: { precision: 'auto', max_steps: 1 } });
+  const model = await readModelFolder(llama.modelFolder);
+  for (const [bfloat16, chosen] of [
+    [50, 'float32'],
+    [200, 'bfloat16'],
+  ] as const) {
+    const machine = { ...profile, rates: { float32: rates, bfloat16: { ...rates, matmul_gflops: bfloat16 } } };
+    const dryRun = await planJob({ spec, model, ...llama, examples, machine });
+    await dryRun.close();
+    const { outcome } = await attempt(llama, spec, { machine });
+    expect(dryRun.report.precision.chosen).toBe(chosen);
+    expect(outcome.report.precision).toEqual(dryRun.report.precision);
+  }
 });

@@ -2,6 +2,7 @@ import { type JobSpec, type MachineProfile, ProductError, type Report } from '@l
 import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
 import type { StepCounts } from '../count-steps.js';
 import type { Examples } from '../examples.js';
+import { precisionOn } from '../precision.js';
 import type { Target } from '../target-ranks.js';
 import { type BatchLoad, batchLoad } from './batch-load.js';
 import { decoderMemory } from './estimate-memory.js';
@@ -28,7 +29,7 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const { spec, model, machine, steps } = job;
   const { architecture } = model;
   if (architecture.kind !== 'decoder') return null;
-  const precision = precisionOf(spec, machine);
+  const { chosen: precision } = precisionOn(machine, spec.training.precision, architecture.family);
   const load = batchLoad(job.training, spec.training, steps);
   const available = Math.floor(machine.memory_bytes * (1 - KEPT_FREE));
   const peak = (recompute: boolean) => peakMemory(job, architecture, precision, recompute, load);
@@ -83,12 +84,6 @@ function remedy(job: JobToEstimate, { available_memory_bytes: available }: Estim
 
 function gigabytes(bytes: number): string {
   return `${(bytes / 1e9).toFixed(1)} GB`;
-}
-
-/** As the trainer decides it from the same measurement. */
-function precisionOf({ training }: JobSpec, { rates }: MachineProfile): Precision {
-  if (training.precision !== 'auto') return training.precision;
-  return rates.bfloat16.matmul_gflops > rates.float32.matmul_gflops ? 'bfloat16' : 'float32';
 }
 
 function peakMemory(

@@ -1,0 +1,46 @@
+import type { MachineProfile, Report, TrainingSettings } from '@lorasmith/contracts';
+
+type Precision = 'float32' | 'bfloat16';
+
+export type ChosenPrecision = Report['precision'] & { chosen: Precision };
+
+/**
+ * What the job asks for; `auto` takes the type in which matrix products are faster.
+ * @param rateOf GFLOP/s of matrix products; asked for only where it decides
+ */
+export function choosePrecision(
+  setting: TrainingSettings['precision'],
+  family: string,
+  rateOf: (precision: Precision) => number,
+): ChosenPrecision {
+  if (setting !== 'auto') return { chosen: setting, reason: 'The job asked for it.' };
+  if (family === 'classifier') return { chosen: 'float32', reason: 'Classifiers are small: exact is fast enough.' };
+  const float32 = rateOf('float32');
+  const bfloat16 = rateOf('bfloat16');
+  const measured = `matrix products run at ${Math.round(bfloat16)} GFLOP/s in bfloat16 and ${Math.round(float32)} in float32 on the machine that trains`;
+  return bfloat16 > float32
+    ? { chosen: 'bfloat16', reason: `Faster: ${measured}.` }
+    : { chosen: 'float32', reason: `bfloat16 is not faster: ${measured}.` };
+}
+
+/** On this machine. */
+export function precisionOn(
+  { rates }: MachineProfile,
+  setting: TrainingSettings['precision'],
+  family: string,
+): ChosenPrecision {
+  return choosePrecision(setting, family, (precision) => rates[precision].matmul_gflops);
+}
+
+/** {@link precisionOn}, as far as it is known when no machine was measured. */
+export function knownPrecision(
+  setting: TrainingSettings['precision'],
+  family: string,
+  machine: MachineProfile | null,
+): Report['precision'] {
+  if (machine !== null) return precisionOn(machine, setting, family);
+  if (setting === 'auto' && family !== 'classifier') {
+    return { chosen: null, reason: 'The worker that trains measures which is faster on its machine.' };
+  }
+  return choosePrecision(setting, family, () => 0);
+}
