@@ -20,7 +20,7 @@ export const ERROR_MEANINGS = {
   range_not_satisfiable: 'The `Range` begins past the end. `content-range` says how many bytes there are.',
   too_many_requests: 'The key has made more calls than it may in a minute. Wait for the seconds in `retry-after`.',
   quota_exceeded:
-    'The key has as many unfinished jobs, or as many bytes of datasets or adapters, as it may. Await or cancel jobs, or delete what is no longer needed.',
+    'The key has as many unfinished jobs, open streams or downloads, or as many bytes of datasets or adapters, as it may. Await or cancel some, or delete what is no longer needed.',
   queue_full: 'As many jobs wait for a worker as may. Try again after the seconds in `retry-after`.',
   dataset_not_found:
     'No such dataset. As the error of a job: it was removed after the job was queued; upload it again.',

@@ -28,6 +28,13 @@ const LIMITS = {
       '429 `quota_exceeded`',
     ],
     ['Event streams in one api process', { setting: 'EVENT_STREAMS_MAX' }, '503 `service_unavailable`'],
+    [
+      'Downloads and imports of adapters by an API key at a time, in one api process',
+      { setting: 'KEY_TRANSFERS' },
+      '429 `quota_exceeded`',
+    ],
+    ['Downloads and imports of adapters in one api process', { setting: 'TRANSFERS_MAX' }, '503 `service_unavailable`'],
+    ['Download of which the client takes nothing', { setting: 'DOWNLOAD_STALL_MS' }, 'it is ended'],
     ['API keys', fixed(`${API}/access/key-store.ts`, 'MAX_KEYS', 'keys'), 'the command refuses'],
     [
       'Faults that an answer lists',

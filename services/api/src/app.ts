@@ -18,6 +18,7 @@ import { createByteQuota } from './access/byte-quota.js';
 import { guardRequests } from './access/guard-requests.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
 import { storedAdapterBytes } from './adapters/stored-adapter-bytes.js';
+import { transferRoutes } from './adapters/transfer-routes.js';
 import { createDatasetCatalog, datasetNotFound } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { datasetRoutes } from './datasets/dataset-routes.js';
@@ -49,6 +50,8 @@ export interface AppDependencies {
   requestTimeoutMs: number;
   /** Of event streams. */
   heartbeatMs: number;
+  /** A download of which the client takes nothing for so long is ended. */
+  downloadStallMs: number;
   /** What `/ready` looks at. */
   readyChecks: Readonly<Record<string, ReadyCheck>>;
 }
@@ -111,7 +114,9 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   await app.register(jobRoutes, { jobs, submission, continuation });
   await app.register(checkpointRoutes, { jobs, continuation });
   await app.register(eventRoutes, { jobs, authenticator, heartbeatMs: dependencies.heartbeatMs });
-  await app.register(adapterRoutes, { registryUrl, tracing, quota: adapterQuota });
+  const registry = { registryUrl, tracing };
+  await app.register(adapterRoutes, registry);
+  await app.register(transferRoutes, { ...registry, quota: adapterQuota, stallMs: dependencies.downloadStallMs });
   await app.register(modelRoutes, { baseModels });
   return app;
 }

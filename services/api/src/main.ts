@@ -101,6 +101,7 @@ const app = await buildApp({
   datasetLimits: config.datasets,
   requestTimeoutMs: config.http.requestTimeoutMs,
   heartbeatMs: config.http.heartbeatMs,
+  downloadStallMs: config.http.downloadStallMs,
   readyChecks: {
     redis: () => redis.ping(),
     registry: () => checkRegistry(config.registryUrl),

@@ -68,6 +68,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     datasetLimits: { maxBytes: 200_000, maxLineBytes: 20_000, maxRows: 1_000 },
     requestTimeoutMs: 60_000,
     heartbeatMs: 200,
+    downloadStallMs: 60_000,
     readyChecks: { redis: () => redis.ping() },
     ...options.changes,
   });

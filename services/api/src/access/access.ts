@@ -52,6 +52,8 @@ export const OPEN_ACCESS: Access = Object.freeze({
     adapterBytes: NO_LIMIT,
     eventStreams: NO_LIMIT,
     totalEventStreams: NO_LIMIT,
+    transfers: NO_LIMIT,
+    totalTransfers: NO_LIMIT,
     waitingJobs: NO_LIMIT,
     totalDatasetBytes: NO_LIMIT,
     totalAdapterBytes: NO_LIMIT,

@@ -13,6 +13,10 @@ export interface AccessLimits {
   eventStreams: number;
   /** Event streams of everybody at a time, in this process. */
   totalEventStreams: number;
+  /** Downloads and imports of adapters of a key at a time, in this process. */
+  transfers: number;
+  /** Downloads and imports of adapters of everybody at a time, in this process. */
+  totalTransfers: number;
   /** Jobs of everybody that wait for a worker. */
   waitingJobs: number;
   /** Of everybody's datasets. */
@@ -30,6 +34,7 @@ export function limitsOf({ key }: Identity, limits: AccessLimits): AccessLimits 
       requestsPerMinute: none,
       activeJobs: none,
       eventStreams: none,
+      transfers: none,
       datasetBytes: none,
       adapterBytes: none,
     };

@@ -3,11 +3,11 @@ import type { JobStore } from '@lorasmith/job-store';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import type { Authenticator } from '../access/authenticate.js';
+import { createOpenAnswers, onceClosed } from '../access/open-answers.js';
 import { untilRevoked } from '../access/until-revoked.js';
 import { errorAnswers, noBody } from '../openapi/answers.js';
 import { eventStreamOf } from './event-answer.js';
 import { jobIdOf } from './job-routes.js';
-import { createOpenStreams } from './open-streams.js';
 
 export interface EventRoutesOptions {
   jobs: JobStore;
@@ -34,7 +34,7 @@ export async function eventRoutes(
   app: HttpApp,
   { jobs, authenticator, heartbeatMs }: EventRoutesOptions,
 ): Promise<void> {
-  const streams = createOpenStreams();
+  const streams = createOpenAnswers('event streams');
   const closing = new AbortController();
   // Streams have no end of their own for as long as a job runs; closing the server would wait for them.
   app.addHook('preClose', async () => closing.abort());
@@ -73,9 +73,10 @@ export async function eventRoutes(
       const after = request.headers['last-event-id'] || request.query.after;
       if (wantsJson(request.headers.accept)) return await jobs.readEvents(job, { after, limit });
 
-      const close = streams.open(request.identity.key?.id ?? null, request.limits);
+      const { eventStreams: own, totalEventStreams: total } = request.limits;
+      const close = streams.open(request.identity.key?.id ?? null, { own, total });
       const gone = new AbortController();
-      reply.raw.once('close', () => {
+      onceClosed(reply.raw, () => {
         close();
         gone.abort();
       });

@@ -32,6 +32,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     datasetLimits: { maxBytes: 1, maxLineBytes: 1, maxRows: 1 },
     requestTimeoutMs: 1_000,
     heartbeatMs: 1_000,
+    downloadStallMs: 1_000,
     readyChecks: {},
   });
   try {

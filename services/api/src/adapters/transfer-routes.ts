@@ -1,0 +1,182 @@
+import { Readable } from 'node:stream';
+import { Adapter, AdapterFileList, ImportAdapterQuery } from '@lorasmith/contracts';
+import { drainBody, type HttpApp } from '@lorasmith/service-kit';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { type TSchema, Type } from 'typebox';
+import type { ByteQuota } from '../access/byte-quota.js';
+import { createOpenAnswers, onceClosed } from '../access/open-answers.js';
+import { type Answer, answer, errorAnswers, noBody } from '../openapi/answers.js';
+import { createForwarding, type ForwardingOptions } from './forward-request.js';
+
+export interface TransferRoutesOptions extends ForwardingOptions {
+  quota: ByteQuota;
+  /** A download of which the client takes nothing for so long is ended. */
+  stallMs: number;
+}
+
+const tags = ['adapters'];
+const closed = { additionalProperties: false };
+const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
+const fileParams = Type.Object({ id: Type.String({ maxLength: 200 }), name: Type.String({ maxLength: 300 }) }, closed);
+const weights = Type.Optional(
+  Type.Enum(['adapter', 'merged'], {
+    default: 'adapter',
+    description: 'merged: of the whole model with the adapter in it, W + (alpha / r) B A. Made when first asked for.',
+  }),
+);
+const DownloadQuery = Type.Object(
+  {
+    weights,
+    format: Type.Optional(
+      Type.Enum(['tar', 'safetensors'], {
+        default: 'tar',
+        description: 'safetensors: the weights file alone.',
+      }),
+    ),
+  },
+  closed,
+);
+const FilesQuery = Type.Object({ weights }, closed);
+const bytes = (description: string) => Type.Unsafe<Uint8Array>(Type.String({ format: 'binary', description }));
+const IMPORT_BODY = { content: { 'application/x-tar': { schema: bytes('A plain tar of a PEFT folder.') } } };
+const rangeHeaders = Type.Object({
+  range: Type.Optional(Type.String({ description: 'One range of bytes.', examples: ['bytes=0-1023'] })),
+  'if-none-match': Type.Optional(Type.String({ description: 'An ETag: 304 when it is still the same.' })),
+  'if-range': Type.Optional(Type.String({ description: 'An ETag: the range only if it is still the same.' })),
+});
+const download = (description: string, ...contentTypes: string[]) => ({
+  200: answerOf(contentTypes, description, bytes('Strong ETag, Content-Length, Accept-Ranges.')),
+  206: answerOf(contentTypes, 'The range asked for.', bytes('With Content-Range.')),
+  304: noBody('Unchanged.'),
+  ...errorAnswers(400, 404, 409, 416, 422, 503, 504),
+});
+
+function answerOf(contentTypes: string[], description: string, schema: TSchema): Answer {
+  return { description, content: Object.fromEntries(contentTypes.map((type) => [type, { schema }])) };
+}
+
+/** Content types of a tar. */
+const TAR_TYPES = ['application/x-tar', 'application/tar', 'application/octet-stream'];
+
+/** A merge of a large model is waited for; the registry has the shorter limit. */
+const HEADERS_TIMEOUT_MS = 60 * 60_000;
+
+/**
+ * The calls under `/adapters` that last: downloads, imports, and what waits for a merge. They are counted, so their
+ * connections to the registry need no bound of their own.
+ */
+export async function transferRoutes(app: HttpApp, options: TransferRoutesOptions): Promise<void> {
+  const { quota, stallMs } = options;
+  const transfers = createOpenAnswers('downloads and imports');
+  const forwardCounted = await createForwarding(app, options, {
+    connections: null,
+    headersTimeout: HEADERS_TIMEOUT_MS,
+  });
+  const forward = (request: FastifyRequest, reply: FastifyReply) => forwardCounted(request, reply, { stallMs });
+
+  app.addHook('preHandler', async (request, reply) => {
+    const { transfers: own, totalTransfers: total } = request.limits;
+    try {
+      onceClosed(reply.raw, transfers.open(request.identity.key?.id ?? null, { own, total }));
+    } catch (error) {
+      if (request.body instanceof Readable) {
+        await drainBody(request.raw);
+        reply.header('connection', 'close');
+      }
+      throw error;
+    }
+  });
+
+  // The body goes on to the registry as it comes, which knows its bounds.
+  app.removeContentTypeParser(['application/json', 'text/plain']);
+  app.addContentTypeParser(TAR_TYPES, (_request, payload, done) => done(null, payload));
+  app.post(
+    '/adapters',
+    {
+      config: { documentedBody: IMPORT_BODY },
+      schema: {
+        operationId: 'importAdapter',
+        summary: 'Bring in an adapter of PEFT, to serve it, merge it, or go on training it',
+        description:
+          'A plain tar of a PEFT folder: `adapter_config.json` and `adapter_model.safetensors` at its top or in one ' +
+          'folder; other files are left behind. Without `base_model` the last part of `base_model_name_or_path` in the ' +
+          'config names it. The adapter is checked against that model and written anew with one rank and one scale.',
+        tags,
+        querystring: ImportAdapterQuery,
+        response: {
+          201: answer('Imported. `Location` is where it is.', Adapter),
+          ...errorAnswers(400, 404, 413, 415, 422, 503, 504, 507),
+        },
+      },
+    },
+    (request, reply) => {
+      if (request.body instanceof Readable) request.body = meteredBody(request, reply, quota);
+      return forward(request, reply);
+    },
+  );
+
+  app.get(
+    '/adapters/:id',
+    {
+      schema: {
+        operationId: 'downloadAdapter',
+        summary: 'Download an adapter, or the model merged with it',
+        description:
+          'A tar of the PEFT folder; with `weights=merged` a tar of the merged model in Hugging Face layout; with ' +
+          '`format=safetensors` only the weights.',
+        tags,
+        params,
+        querystring: DownloadQuery,
+        headers: rangeHeaders,
+        response: download('A tar, or a safetensors file.', 'application/x-tar', 'application/octet-stream'),
+      },
+    },
+    (request, reply) => forward(request, reply),
+  );
+
+  app.get(
+    '/adapters/:id/files',
+    {
+      schema: {
+        operationId: 'listAdapterFiles',
+        summary: 'Files of an adapter, with their digests',
+        tags,
+        params,
+        querystring: FilesQuery,
+        response: { 200: answer('The files.', AdapterFileList), ...errorAnswers(400, 404, 409, 422, 503, 504) },
+      },
+    },
+    (request, reply) => forward(request, reply),
+  );
+
+  app.get(
+    '/adapters/:id/files/:name',
+    {
+      schema: {
+        operationId: 'downloadAdapterFile',
+        summary: 'Download one file of an adapter',
+        tags,
+        params: fileParams,
+        querystring: FilesQuery,
+        headers: rangeHeaders,
+        response: download('The file.', 'application/octet-stream', 'application/json', 'text/plain'),
+      },
+    },
+    (request, reply) => forward(request, reply),
+  );
+}
+
+/** The body, which ends with an error where there is no room for it. */
+function meteredBody(request: FastifyRequest, reply: FastifyReply, quota: ByteQuota): Readable {
+  const { adapterBytes: own, totalAdapterBytes: total } = request.limits;
+  const upload = quota.begin(request.caller.owner, { own, total });
+  reply.raw.once('close', () => {
+    upload.end().catch(() => request.log.warn('what an import held of a quota is let go later'));
+  });
+  const { 'content-length': length } = request.headers;
+  // Destroying the request would take the connection along, and with it the answer.
+  const chunks = request.raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  return Readable.from(upload.metered(chunks, length === undefined ? undefined : Number(length)), {
+    objectMode: false,
+  });
+}

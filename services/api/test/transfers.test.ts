@@ -1,0 +1,154 @@
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ErrorBody } from '@lorasmith/contracts';
+import { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
+import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
+import type { AccessLimits } from '../src/access/limits.js';
+import { type RealApi, startRealApi } from './real-api.js';
+
+// Downloads of adapters that nobody reads, from a registry that has enough to send.
+
+const ADAPTER = `ad_${'1'.repeat(24)}`;
+/** More than the buffers between registry and client take. */
+const BYTES = 64 * 2 ** 20;
+
+let server: RealRedis;
+let redis: Redis;
+let registry: Server;
+let keys: KeyStore;
+let api: RealApi;
+let port: number;
+const sockets: Socket[] = [];
+/** Downloads that the registry is sending. */
+let sending = 0;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  redis = new Redis(server.url);
+  registry = createServer((request, response) => {
+    if (!request.url?.startsWith(`/adapters/${ADAPTER}`)) {
+      response.setHeader('content-type', 'application/json');
+      response.end('{"data":[],"has_more":false,"next":null}');
+      return;
+    }
+    response.setHeader('content-length', BYTES);
+    sending++;
+    response.once('close', () => sending--);
+    const chunk = Buffer.alloc(2 ** 16);
+    let left = BYTES / chunk.length;
+    const send = () => {
+      while (left-- > 0) if (!response.write(chunk)) return;
+      response.end();
+    };
+    response.on('drain', send);
+    send();
+  }).listen(0, '127.0.0.1');
+  await once(registry, 'listening');
+});
+afterAll(async () => {
+  registry.closeAllConnections();
+  registry.close();
+  await redis.quit();
+  await server.stop();
+});
+beforeEach(() => {
+  sockets.length = 0;
+});
+afterEach(async () => {
+  for (const socket of sockets) socket.destroy();
+  await api.stop();
+});
+
+async function start(limits: Partial<AccessLimits> = {}, downloadStallMs = 60_000) {
+  const prefix = `${server.prefix}${Math.random()}:`;
+  keys = createKeyStore({ redis, prefix });
+  const access = createAccess({
+    redis,
+    prefix,
+    keys,
+    withoutKeys: 'refuse',
+    limits: { ...OPEN_ACCESS.limits, ...limits },
+    uploadTimeoutMs: 60_000,
+  });
+  const registryUrl = `http://127.0.0.1:${(registry.address() as AddressInfo).port}`;
+  api = await startRealApi({ redisUrl: server.url, prefix, changes: { access, registryUrl, downloadStallMs } });
+  port = Number(new URL(await api.app.listen({ host: '127.0.0.1', port: 0 })).port);
+}
+
+const reader = async () => (await keys.create({ name: 'reader', role: 'read', owner: 'all' })).token;
+const get = (path: string, token: string) =>
+  fetch(`http://127.0.0.1:${port}${path}`, {
+    headers: { authorization: `Bearer ${token}` },
+    signal: AbortSignal.timeout(10_000),
+  });
+
+/** Asks for the adapter and reads no byte of the answer. */
+function leaveUnread(token: string): Socket {
+  const socket = connect(port, '127.0.0.1').pause();
+  socket.on('error', () => {});
+  socket.write(`GET /adapters/${ADAPTER} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ${token}\r\n\r\n`);
+  sockets.push(socket);
+  return socket;
+}
+
+async function until(what: () => boolean | Promise<boolean>, label: string) {
+  const deadline = Date.now() + 20_000;
+  while (!(await what())) {
+    if (Date.now() > deadline) throw new Error(label);
+    await sleep(20);
+  }
+}
+
+test('downloads that are not read do not stand in the way of other calls', async () => {
+  await start();
+  const token = await reader();
+  for (let i = 0; i < 140; i++) leaveUnread(token);
+  await until(() => sending === 140, 'not all downloads began');
+  for (const path of ['/adapters', `/adapters?limit=1`]) expect((await get(path, token)).status).toBe(200);
+}, 60_000);
+
+test('downloads are counted per key and in all, and are free again once they are closed', async () => {
+  await start({ transfers: 2, totalTransfers: 3 });
+  const [one, other] = [await reader(), await reader()];
+  const first = leaveUnread(one);
+  leaveUnread(one);
+  await until(() => sending === 2, 'the downloads did not begin');
+  const refused = await get(`/adapters/${ADAPTER}`, one);
+  expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '30']);
+  expect(((await refused.json()) as ErrorBody).error.code).toBe('quota_exceeded');
+  leaveUnread(other);
+  await until(() => sending === 3, 'the download did not begin');
+  const full = await get(`/adapters/${ADAPTER}`, other);
+  expect([full.status, full.headers.get('retry-after')]).toEqual([503, '2']);
+  expect((await get('/adapters', one)).status).toBe(200);
+  first.destroy();
+  await until(async () => {
+    const again = await get(`/adapters/${ADAPTER}`, one);
+    await again.body?.cancel();
+    return again.status === 200;
+  }, 'the place was not free again');
+}, 60_000);
+
+test('a download that is not read is ended, and one that is read slowly is not', async () => {
+  await start({}, 1_000);
+  const token = await reader();
+  leaveUnread(token);
+  const slow = await get(`/adapters/${ADAPTER}`, token);
+  const body = slow.body!.getReader();
+  let bytes = 0;
+  const began = Date.now();
+  // Longer than a stall may last, in small steps, then the rest.
+  for (;;) {
+    const { done, value } = await body.read();
+    if (done) break;
+    bytes += value.length;
+    if (Date.now() - began < 3_000) await sleep(10);
+  }
+  expect(bytes).toBe(BYTES);
+  await until(() => sending === 0, 'the download that nobody reads was not ended');
+}, 60_000);
