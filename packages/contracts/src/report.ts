@@ -82,6 +82,10 @@ export const Report = Type.Object(
     publish: Type.Optional(
       Type.Enum(['last', 'best'], { description: 'Which state becomes the adapter; best is by evaluation.' }),
     ),
+    // Absent in that of an earlier version.
+    adapter_bytes: Type.Optional(
+      count('Of the adapter, at most: float32, every layer with the largest rank, and what lies beside the weights.'),
+    ),
     warnings: Type.Array(Fault),
   },
   { $id: 'Report', ...closed },

@@ -32,6 +32,8 @@ interface RecordFields {
 export interface NewRecordOptions {
   owner: Owner;
   idempotencyKey: string | undefined;
+  /** Of the adapter that the job will make, at most. */
+  adapterBytes: number | undefined;
   /** What the job publishes, if it does not train. */
   checkpoint: CheckpointReference | null;
 }
@@ -40,11 +42,12 @@ export interface NewRecordOptions {
 export function newRecordFields(
   spec: JobSpec,
   createdAt: Date,
-  { owner, idempotencyKey, checkpoint }: NewRecordOptions,
+  { owner, idempotencyKey, adapterBytes, checkpoint }: NewRecordOptions,
 ): string[] {
   const fields = ['spec', JSON.stringify(spec), 'dataset', spec.dataset, 'created_at', createdAt.toISOString()];
   if (owner !== null) fields.push('owner', owner);
   if (checkpoint !== null) fields.push('checkpoint', JSON.stringify(checkpoint));
+  if (adapterBytes !== undefined) fields.push('adapter_bytes', String(adapterBytes));
   if (idempotencyKey !== undefined) fields.push('idempotency_key', idempotencyKey);
   return fields;
 }

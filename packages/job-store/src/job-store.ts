@@ -32,6 +32,7 @@ import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
 import { recordKeys } from './scripts/record-keys.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
+import { reservedBytesScript } from './scripts/reserved-bytes.js';
 import { resumeJobScript } from './scripts/resume-job.js';
 
 /** How long an idempotency key is remembered. */
@@ -65,6 +66,8 @@ export interface CreateJobOptions extends JobLimits {
   checkpoint?: CheckpointReference | undefined;
   /** Whose job it is. @defaultValue null: nobody's */
   owner?: Owner | undefined;
+  /** Of the adapter that it will make, at most: reserved until the job has ended. @defaultValue not known */
+  adapterBytes?: number | undefined;
 }
 
 /**
@@ -103,6 +106,10 @@ export interface JobStore {
   forgetCheckpoints(id: JobId): Promise<boolean>;
   /** @throws ProductError `job_not_found`, `job_still_active` */
   deleteJob(id: JobId): Promise<void>;
+  /** What the adapter of the job takes at most; 0 where that is not known. */
+  adapterBytesOf(id: JobId): Promise<number>;
+  /** What the adapters of unfinished jobs will take at most: those of the owner, and all. */
+  reservedBytes(owner: Owner): Promise<{ own: number; total: number }>;
   /** The unfinished jobs that read this dataset. */
   activeJobsOfDataset(id: DatasetId): Promise<JobId[]>;
   /**
@@ -152,7 +159,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
   const store: JobStore = {
     async createJob(
       spec,
-      { idempotencyKey, requestHash, origin, owner = null, checkpoint = null, maxOfOwner, maxWaiting },
+      { idempotencyKey, requestHash, origin, owner = null, adapterBytes, checkpoint = null, maxOfOwner, maxWaiting },
     ) {
       const newId = newIdentifier('job');
       const scriptKeys = [...recordKeys(keys, newId, spec.dataset), keys.all, keys.sequence, keys.ofOwner(owner)];
@@ -167,7 +174,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         maxOfOwner ?? '',
         // What a job publishes it has without its dataset.
         checkpoint === null ? '1' : '',
-        ...newRecordFields(spec, new Date(), { owner, idempotencyKey, checkpoint }),
+        ...newRecordFields(spec, new Date(), { owner, idempotencyKey, adapterBytes, checkpoint }),
         ...originFields(origin),
       ]);
       if (answer === 'conflict') throw idempotencyConflict();
@@ -261,6 +268,11 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       await tellQueue(id, queue.remove(queueEntryOf({ id, resumes: Number(resumes ?? 0) })));
     },
 
+    adapterBytesOf: async (id) => Number((await redis.hget(keys.job(id), 'adapter_bytes')) ?? 0),
+    async reservedBytes(owner) {
+      const [own, total] = (await reservedBytesScript(redis, [keys.reservedBytes], [owner ?? ''])) as [string, string];
+      return { own: Number(own), total: Number(total) };
+    },
     activeJobsOfDataset: (id) => redis.smembers(keys.activeOfDataset(id)),
     async beginDatasetDeletion(id) {
       const scriptKeys = [keys.activeOfDataset(id), keys.datasetDeletion(id)];

@@ -15,6 +15,8 @@ export interface JobKeys {
   all: string;
   /** Sorted set by sequence number: the jobs that belong to this API key, or to none. */
   ofOwner(owner: Owner): string;
+  /** Hash by unfinished job: `bytes:owner` of the adapter that it will make. */
+  reservedBytes: string;
   /** Counter: gives each job its place in the lists. */
   sequence: string;
   /** Set: the unfinished jobs that read this dataset. */
@@ -40,6 +42,7 @@ export function jobKeys(prefix: string): JobKeys {
     everyStatus: JOB_STATUSES.map(withStatus),
     all: `${prefix}jobs`,
     ofOwner: (owner) => `${prefix}owner:${owner ?? 'none'}:jobs`,
+    reservedBytes: `${prefix}jobs:reserved-bytes`,
     sequence: `${prefix}jobs:sequence`,
     activeOfDataset: (id) => `${prefix}dataset:${id}:active-jobs`,
     datasetDeletion: (id) => `${prefix}dataset:${id}:deletion`,

@@ -105,6 +105,7 @@ describe('planJob for a decoder', () => {
       trained_percent: (100 * trained) / (100_000 + trained),
       modules: targets.map(({ name }) => name),
     });
+    expect(report.adapter_bytes).toBeGreaterThan(4 * trained);
     expect(steps).toEqual({ perEpoch: 3, total: 9, warmup: 1 });
     expect(report.steps).toEqual({ per_epoch: 3, total: 9, warmup: 1 });
     expect(report.rows).toMatchObject({ total: 5, training: 5, validation: 0, overflowed: 0, dropped: 0 });

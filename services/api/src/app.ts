@@ -87,7 +87,12 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   const adapterQuota = createByteQuota({
     what: 'adapters',
     holds,
-    stored: (owner) => storedAdapterBytes(registryUrl, owner),
+    stored: async (owner) => {
+      // In this order: a job that ends in between is counted twice, not left out.
+      const reserved = await jobs.reservedBytes(owner);
+      const stored = await storedAdapterBytes(registryUrl, owner);
+      return { own: reserved.own + stored.own, total: reserved.total + stored.total };
+    },
   });
   const adapterRoom = createAdapterRoom(adapterQuota);
   const submission = createJobSubmission({ jobs, catalog, adapters, baseModels, preflight, adapterRoom, tracing });

@@ -125,7 +125,7 @@ export const API_SETTINGS = {
       50 * 2 ** 30,
       [0, 2 ** 52],
       'bytes',
-      'Of all adapters of an API key. Looked at when a job is sent and when an adapter is imported.',
+      'Of all adapters of an API key, those that its unfinished jobs will make among them.',
     ),
     eventStreams: count(
       'KEY_EVENT_STREAMS',
@@ -157,7 +157,13 @@ export const API_SETTINGS = {
     ),
     waitingJobs: count('QUEUE_MAX_JOBS', 10_000, [1, 1_000_000], 'jobs', 'Jobs that may wait for a worker, of all.'),
     totalDatasetBytes: count('DATASETS_MAX_BYTES', 2 ** 40, [1, 2 ** 52], 'bytes', 'Of all datasets together.'),
-    totalAdapterBytes: count('ADAPTERS_MAX_BYTES', 2 ** 40, [1, 2 ** 52], 'bytes', 'Of all adapters together.'),
+    totalAdapterBytes: count(
+      'ADAPTERS_MAX_BYTES',
+      2 ** 40,
+      [1, 2 ** 52],
+      'bytes',
+      'Of all adapters together, those that unfinished jobs will make among them.',
+    ),
   },
   preflight: {
     threads: count(

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { request as httpRequest } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import type { Adapter, Dataset, ErrorBody, Job, KeyId, Paged } from '@lorasmith/contracts';
+import type { Adapter, Dataset, ErrorBody, Job, KeyId, Paged, Report } from '@lorasmith/contracts';
 import { localModels } from '@lorasmith/model-store';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
@@ -169,7 +169,9 @@ test('bytes of adapters are limited, where they are brought in and where a job w
   const chunked = await importAs(key.token, { 'transfer-encoding': 'chunked' });
   expect([chunked.status, chunked.adapter.error.code]).toEqual([429, 'quota_exceeded']);
   expect(await listOf(key.token)).toHaveLength(1);
+});
 
+test('room for the adapter of a job is reserved when it is sent and when it is resumed, until it ends', async () => {
   const upload = async ({ token }: { token: string }) => {
     const headers = { 'content-type': 'text/plain' };
     return (await call(token, 'POST', '/datasets', headers, Buffer.from(promptRows(4)))).json() as Dataset;
@@ -179,9 +181,37 @@ test('bytes of adapters are limited, where they are brought in and where a job w
     return await call(by.token, 'POST', '/jobs', { 'content-type': 'application/json' }, body);
   };
   await addTinyModel();
-  const small = await newKey({ limits: { adapter_bytes: 4_000 } });
-  expect((await send(small, { r: 64 })).json().error.code).toBe('quota_exceeded');
-  expect(((await send(small, { r: 1 })).json() as Job).status).toBe('queued');
+  const bytesOf = async (lora: object) => {
+    const body = Buffer.from(JSON.stringify({ base_model: 'tiny-llama', dataset: (await upload(one)).id, lora }));
+    const answer = await call(one.token, 'POST', '/jobs?dry_run=true', { 'content-type': 'application/json' }, body);
+    return (answer.json() as Report).adapter_bytes!;
+  };
+  // One layer with a larger rank makes every layer as large: the files have one rank.
+  const uneven = { r: 1, rank_pattern: { 'layers.0.self_attn.q_proj': 512 } };
+  expect(await bytesOf(uneven)).toBeGreaterThanOrEqual(await bytesOf({ r: 512 }));
+  const bytes = await bytesOf({ r: 64 });
+  const small = await newKey({ limits: { adapter_bytes: 2.5 * bytes } });
+  expect((await send(small, uneven)).json().error.code).toBe('quota_exceeded');
+
+  const sent = await Promise.all(Array.from({ length: 6 }, () => send(small, { r: 64 })));
+  const codes = sent.filter(({ status }) => status !== 202).map((answer) => answer.json().error.code);
+  expect(new Set(codes)).toEqual(new Set(['quota_exceeded']));
+  expect(codes.length).toBeGreaterThanOrEqual(4);
+  const queued = sent.flatMap((answer) => (answer.status === 202 ? [(answer.json() as Job).id] : []));
+  // Two at once may have stood in each other's way: alone there is room.
+  while (queued.length < 2) queued.push(((await send(small, { r: 64 })).json() as Job).id);
+  const post = (path: string) => call(small.token, 'POST', path);
+  // What was cancelled has no room any more, and does not come back to it while another job has it.
+  expect((await post(`/jobs/${queued[0]}/cancel`)).status).toBe(200);
+  expect((await send(small, { r: 64 })).status).toBe(202);
+  const resumed = await post(`/jobs/${queued[0]}/resume`);
+  expect([resumed.status, resumed.json().error.code]).toEqual([429, 'quota_exceeded']);
+  expect((await post(`/jobs/${queued[1]}/cancel`)).status).toBe(200);
+  expect((await post(`/jobs/${queued[0]}/resume`)).status).toBe(202);
+  // What is reserved is not to be had by an import either.
+  const tight = await newKey({ limits: { adapter_bytes: bytes + adapterBytes / 2 } });
+  expect((await send(tight, { r: 64 })).status).toBe(202);
+  expect((await importAs(tight.token)).adapter.error.code).toBe('quota_exceeded');
 }, 120_000);
 
 async function addTinyModel(): Promise<void> {

@@ -13,25 +13,26 @@ import { redisScript } from './redis-script.js';
 export const createJobScript = redisScript(`${RECORD_FUNCTIONS}
 local id, channel, hash, seconds = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local most_waiting, most_of_owner = tonumber(ARGV[5]), tonumber(ARGV[6])
-if KEYS[14] then
-  local before = redis.call('HMGET', KEYS[14], 'job', 'hash')
+if KEYS[15] then
+  local before = redis.call('HMGET', KEYS[15], 'job', 'hash')
   if before[1] then
     if before[2] == hash then return before[1] else return 'conflict' end
   end
 end
-if ARGV[7] == '1' and redis.call('EXISTS', KEYS[13]) == 1 then return 'no-dataset' end
-local full = fullness(KEYS[12], most_waiting, most_of_owner)
+if ARGV[7] == '1' and redis.call('EXISTS', KEYS[14]) == 1 then return 'no-dataset' end
+local full = fullness(KEYS[13], most_waiting, most_of_owner)
 if full then return full end
-if KEYS[14] then
-  redis.call('HSET', KEYS[14], 'job', id, 'hash', hash)
-  redis.call('EXPIRE', KEYS[14], seconds)
+if KEYS[15] then
+  redis.call('HSET', KEYS[15], 'job', id, 'hash', hash)
+  redis.call('EXPIRE', KEYS[15], seconds)
 end
-local sequence = redis.call('INCR', KEYS[11])
+local sequence = redis.call('INCR', KEYS[12])
 redis.call('HSET', KEYS[1], 'status', 'queued', 'sequence', sequence, 'attempts', 0, unpack(ARGV, 8))
-redis.call('ZADD', KEYS[10], sequence, id)
-redis.call('ZADD', KEYS[12], sequence, id)
+redis.call('ZADD', KEYS[11], sequence, id)
+redis.call('ZADD', KEYS[13], sequence, id)
 redis.call('ZADD', KEYS[places.queued], sequence, id)
 redis.call('SADD', KEYS[3], id)
+reserve(id)
 append(id, channel, 'job-queued', '{}')
 return 'created'
 `);

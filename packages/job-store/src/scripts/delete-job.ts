@@ -12,10 +12,10 @@ local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'missing' end
 if not ended[status] then return 'active' end
 redis.call('ZREM', KEYS[places[status]], ARGV[1])
-redis.call('ZREM', KEYS[10], ARGV[1])
 redis.call('ZREM', KEYS[11], ARGV[1])
+redis.call('ZREM', KEYS[12], ARGV[1])
 redis.call('DEL', KEYS[1], KEYS[2])
 -- The key may have expired and made another job since.
-if KEYS[12] and redis.call('HGET', KEYS[12], 'job') == ARGV[1] then redis.call('DEL', KEYS[12]) end
+if KEYS[13] and redis.call('HGET', KEYS[13], 'job') == ARGV[1] then redis.call('DEL', KEYS[13]) end
 return 'done'
 `);

@@ -6,12 +6,12 @@ const MAX_EVENTS = 20_000;
 
 /** The keys that every script about one job declares, in the order in which {@link RECORD_FUNCTIONS} takes them. */
 export function recordKeys(keys: JobKeys, id: JobId, dataset: DatasetId): string[] {
-  return [keys.job(id), keys.events(id), keys.activeOfDataset(dataset), ...keys.everyStatus];
+  return [keys.job(id), keys.events(id), keys.activeOfDataset(dataset), ...keys.everyStatus, keys.reservedBytes];
 }
 
 /**
  * Lua functions over the keys of {@link recordKeys}: a record's status and its place in the sets change together, an
- * event is written together with what it tells of. `fullness` says whether there are as many jobs as may be.
+ * event is written together with what it tells of. An unfinished job has the bytes of its adapter reserved. `fullness` says whether there are as many jobs as may be.
  */
 export const RECORD_FUNCTIONS = `
 local places = {queued = 4, preparing = 5, running = 6, succeeded = 7, failed = 8, cancelled = 9}
@@ -22,7 +22,15 @@ local function move(id, to)
   redis.call('HSET', KEYS[1], 'status', to)
   redis.call('ZREM', KEYS[places[from]], id)
   redis.call('ZADD', KEYS[places[to]], redis.call('HGET', KEYS[1], 'sequence'), id)
-  if ended[to] then redis.call('SREM', KEYS[3], id) end
+  if ended[to] then
+    redis.call('SREM', KEYS[3], id)
+    redis.call('HDEL', KEYS[10], id)
+  end
+end
+
+local function reserve(id)
+  local record = redis.call('HMGET', KEYS[1], 'adapter_bytes', 'owner')
+  if record[1] then redis.call('HSET', KEYS[10], id, record[1] .. ':' .. (record[2] or '')) end
 end
 
 local function append(id, channel, kind, data)

@@ -16,11 +16,12 @@ if not status then return 'missing' end
 if status ~= 'failed' and status ~= 'cancelled' then return status end
 -- What a job publishes it has without its dataset.
 local reads_dataset = redis.call('HEXISTS', KEYS[1], 'checkpoint') == 0
-if reads_dataset and redis.call('EXISTS', KEYS[11]) == 1 then return 'no-dataset' end
-local full = fullness(KEYS[10], most_waiting, most_of_owner)
+if reads_dataset and redis.call('EXISTS', KEYS[12]) == 1 then return 'no-dataset' end
+local full = fullness(KEYS[11], most_waiting, most_of_owner)
 if full then return full end
 move(id, 'queued')
 redis.call('SADD', KEYS[3], id)
+reserve(id)
 redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'cancel_requested_at', 'publishing', 'attempt_token', 'released_token')
 redis.call('HINCRBY', KEYS[1], 'resumes', 1)
 append(id, channel, 'job-resumed', '{}')

@@ -26,13 +26,16 @@ export interface ByteLimits {
 
 /** Keeps what is stored within its limits. */
 export interface ByteQuota {
-  /** @throws ProductError `quota_exceeded`, `storage_full` when there is no room for so many bytes more */
-  checkRoom(owner: Owner, limits: ByteLimits, bytes: number): Promise<void>;
   /** An upload to be metered. Call `end` when it is stored, or is not. */
   begin(owner: Owner, limits: ByteLimits): MeteredUpload;
 }
 
 export interface MeteredUpload {
+  /**
+   * Makes what it holds so many bytes in all, until `end`.
+   * @throws ProductError `quota_exceeded`, `storage_full`, `redis_unavailable`, and what looking at what is stored throws
+   */
+  hold(bytes: number): Promise<void>;
   /**
    * Passes the chunks on while there is room for them; room for `declaredBytes`, if that is known, is looked for first.
    * The chunks throw ProductError `quota_exceeded`, `storage_full`, `redis_unavailable`.
@@ -52,7 +55,6 @@ export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): Byte
   };
 
   return {
-    checkRoom: (owner, limits, bytes) => check(owner, limits, bytes, bytes),
     begin(owner, limits) {
       const upload = randomUUID();
       const pools = [`${what}:${owner ?? 'none'}`, `${what}:all`];
@@ -67,6 +69,7 @@ export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): Byte
         await check(owner, limits, own ?? 0, total ?? 0);
       };
       return {
+        hold,
         async *metered(chunks, declaredBytes) {
           let held = declaredBytes ?? 0;
           if (held > 0) await hold(held);
@@ -95,7 +98,7 @@ function isRedisAway(error: unknown): boolean {
 }
 
 function quotaExceeded(what: string, used: number, limit: number): ProductError {
-  const message = `There is no room for this among the ${limit} bytes of ${what} that this key may have; ${used} are used. Delete some first.`;
+  const message = `There is no room for this among the ${limit} bytes of ${what} that this key may have; ${used} are used or reserved. Delete some, or await jobs, first.`;
   return new ProductError('quota_exceeded', message);
 }
 

@@ -1,26 +1,31 @@
-import { type Owner, ProductError, type Report } from '@lorasmith/contracts';
+import { type Owner, ProductError } from '@lorasmith/contracts';
 import type { ByteQuota } from '../access/byte-quota.js';
 import type { AccessLimits } from '../access/limits.js';
 
-/** Adapters are float32. */
-const BYTES_PER_NUMBER = 4;
-
-/** Looks whether there is room for the adapter that a job will make. */
+/** Finds room for the adapter that a job will make. */
 export interface AdapterRoom {
-  /** @param report - Of the job; null: nobody knows yet how large it will be. @throws ProductError `quota_exceeded`, `storage_full` */
-  check(owner: Owner, report: Report | null, limits: AccessLimits): Promise<void>;
+  /**
+   * Makes the job, which reserves the bytes of its adapter, if there is room for them.
+   * @param bytes - What the adapter takes at most
+   * @throws ProductError `quota_exceeded`, `storage_full`, and what making the job throws
+   */
+  within<Result>(owner: Owner, bytes: number, limits: AccessLimits, make: () => Promise<Result>): Promise<Result>;
 }
 
-export function createAdapterRoom(quota: Pick<ByteQuota, 'checkRoom'>): AdapterRoom {
+export function createAdapterRoom(quota: ByteQuota): AdapterRoom {
   return {
-    async check(owner, report, limits) {
-      if (owner === null || report === null) return;
-      const room = { own: limits.adapterBytes, total: limits.totalAdapterBytes };
+    async within(owner, bytes, limits, make) {
+      // Held until the job has reserved them, so that of two jobs sent at once one sees the other.
+      const room = quota.begin(owner, { own: limits.adapterBytes, total: limits.totalAdapterBytes });
       try {
-        await quota.checkRoom(owner, room, BYTES_PER_NUMBER * report.parameters.trained);
-      } catch (error) {
-        // Without the registry nobody can say; jobs do not need it otherwise.
-        if (!(error instanceof ProductError) || error.code !== 'registry_unavailable') throw error;
+        await room.hold(bytes).catch((error: unknown) => {
+          // Without the registry nobody can say; jobs do not need it otherwise.
+          if (!(error instanceof ProductError) || error.code !== 'registry_unavailable') throw error;
+        });
+        return await make();
+      } finally {
+        // The job is made, or refused for another reason; what is not let go now is dropped later.
+        await room.end().catch(() => {});
       }
     },
   };

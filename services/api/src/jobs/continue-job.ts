@@ -14,7 +14,7 @@ import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { AdapterRoom } from './adapter-room.js';
 
 export interface JobContinuationOptions {
-  jobs: Pick<JobStore, 'getJob' | 'resumeJob' | 'checkpoints' | 'createJob' | 'repeatedJob'>;
+  jobs: Pick<JobStore, 'getJob' | 'resumeJob' | 'checkpoints' | 'createJob' | 'repeatedJob' | 'adapterBytesOf'>;
   catalog: Pick<DatasetCatalog, 'get'>;
   adapterRoom: AdapterRoom;
 }
@@ -26,7 +26,10 @@ export interface PublishOptions extends PublishCheckpointRequest {
 
 /** What becomes of a job after it has ended. */
 export interface JobContinuation {
-  /** @throws ProductError `job_not_found`, `job_not_resumable`, `dataset_not_found`, `quota_exceeded`, `queue_full` */
+  /**
+   * @throws ProductError `job_not_found`, `job_not_resumable`, `dataset_not_found`, `quota_exceeded`, `queue_full`,
+   * `storage_full`
+   */
   resume(id: JobId, limits: AccessLimits): Promise<Job>;
   /**
    * Queues a job that makes an adapter of a checkpoint.
@@ -49,7 +52,10 @@ export function createJobContinuation({ jobs, catalog, adapterRoom }: JobContinu
       const job = await existingJob(id);
       // What a job publishes it has without its dataset.
       if (job.checkpoint === null && ENDED_STATUSES.includes(job.status)) await catalog.get(job.dataset);
-      return await jobs.resumeJob(id, { maxOfOwner: limits.activeJobs, maxWaiting: limits.waitingJobs });
+      const resume = () => jobs.resumeJob(id, { maxOfOwner: limits.activeJobs, maxWaiting: limits.waitingJobs });
+      // Any other is refused for its status, whatever room there is.
+      if (job.status !== 'failed' && job.status !== 'cancelled') return await resume();
+      return await adapterRoom.within(job.owner ?? null, await jobs.adapterBytesOf(id), limits, resume);
     },
 
     async publish(id, step, { name, idempotencyKey, limits }) {
@@ -70,15 +76,18 @@ export function createJobContinuation({ jobs, catalog, adapterRoom }: JobContinu
         );
       }
       const checkpoint = chosen(await jobs.checkpoints(id), step);
-      await adapterRoom.check(owner, job.report, limits);
-      const { job: publishing } = await jobs.createJob(specOf(job, name), {
-        checkpoint: { job: id, step: checkpoint.step },
-        idempotencyKey,
-        requestHash,
-        owner,
-        maxOfOwner: limits.activeJobs,
-        maxWaiting: limits.waitingJobs,
-      });
+      const adapterBytes = await jobs.adapterBytesOf(id);
+      const { job: publishing } = await adapterRoom.within(owner, adapterBytes, limits, () =>
+        jobs.createJob(specOf(job, name), {
+          checkpoint: { job: id, step: checkpoint.step },
+          idempotencyKey,
+          requestHash,
+          owner,
+          adapterBytes,
+          maxOfOwner: limits.activeJobs,
+          maxWaiting: limits.waitingJobs,
+        }),
+      );
       return publishing;
     },
   };

@@ -100,18 +100,21 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
       const { spec, report } = await check(request, caller, jobs.machines.latest());
       // Planning may have taken minutes. What is deleted after this look, the job store knows of.
       await ownDataset(catalog, request.dataset, caller);
-      await adapterRoom.check(caller.owner, report, limits);
-      return await tracing.span('queue job', { kind: 'producer' }, async () => {
-        const { job } = await jobs.createJob(spec, {
-          idempotencyKey,
-          requestHash: hash,
-          origin: { requestId, trace: tracing.carry() },
-          owner,
-          maxOfOwner: limits.activeJobs,
-          maxWaiting: limits.waitingJobs,
-        });
-        return job;
-      });
+      const { adapter_bytes: adapterBytes = 0 } = report;
+      return await adapterRoom.within(owner, adapterBytes, limits, () =>
+        tracing.span('queue job', { kind: 'producer' }, async () => {
+          const { job } = await jobs.createJob(spec, {
+            idempotencyKey,
+            requestHash: hash,
+            origin: { requestId, trace: tracing.carry() },
+            owner,
+            adapterBytes,
+            maxOfOwner: limits.activeJobs,
+            maxWaiting: limits.waitingJobs,
+          });
+          return job;
+        }),
+      );
     },
   };
 }

@@ -1,0 +1,69 @@
+import { type JobId, type KeyId, newIdentifier } from '@lorasmith/contracts';
+import { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { createJobStore, type JobAttempt, type JobStore } from '../src/index.js';
+import { aJobSpec } from './a-job-spec.js';
+
+let server: RealRedis;
+let redis: Redis;
+let store: JobStore;
+let round = 0;
+let one: KeyId;
+let other: KeyId;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  redis = new Redis(server.url, { maxRetriesPerRequest: null });
+});
+afterAll(async () => {
+  await redis.quit();
+  await server.stop();
+});
+beforeEach(() => {
+  store = createJobStore({ redis, prefix: `${server.prefix}{reserved-${round++}}:` });
+  [one, other] = [newIdentifier('key'), newIdentifier('key')];
+});
+afterEach(() => store.close());
+
+const create = async (owner: KeyId | null, adapterBytes?: number) =>
+  (await store.createJob(aJobSpec(), { requestHash: 'h', owner, adapterBytes })).job.id;
+async function started(id: JobId): Promise<JobAttempt> {
+  const start = await store.attempts.start(id, 'worker-1');
+  if (start.outcome !== 'started') throw new Error(start.reason);
+  return start.attempt;
+}
+
+test('an unfinished job has the bytes of its adapter reserved, for its owner and in all', async () => {
+  const first = await create(one, 2 ** 40);
+  await create(one, 10);
+  await create(other, 100);
+  await create(null, 1_000);
+  await create(one);
+  expect(await store.reservedBytes(one)).toEqual({ own: 2 ** 40 + 10, total: 2 ** 40 + 1_110 });
+  expect(await store.reservedBytes(null)).toEqual({ own: 1_000, total: 2 ** 40 + 1_110 });
+  expect(await store.adapterBytesOf(first)).toBe(2 ** 40);
+  await started(first);
+  expect((await store.reservedBytes(one)).own).toBe(2 ** 40 + 10);
+});
+
+test.each<[string, (id: JobId) => Promise<unknown>]>([
+  ['is cancelled while it waits', (id) => store.requestCancel(id)],
+  ['is cancelled while it runs', async (id) => store.attempts.cancel(await started(id))],
+  [
+    'fails',
+    async (id) =>
+      store.attempts.fail(await started(id), { code: 'trainer_crashed', message: 'It went away.', details: [] }),
+  ],
+  ['succeeds', async (id) => store.attempts.succeed(await started(id), newIdentifier('ad'))],
+])('they are free again when it %s', async (_, end) => {
+  await end(await create(one, 10));
+  expect(await store.reservedBytes(one)).toEqual({ own: 0, total: 0 });
+});
+
+test('a job that is resumed has them reserved again', async () => {
+  const id = await create(one, 10);
+  await store.requestCancel(id);
+  await store.resumeJob(id);
+  expect(await store.reservedBytes(one)).toEqual({ own: 10, total: 10 });
+});
