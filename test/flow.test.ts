@@ -142,6 +142,8 @@ describe('the main job', () => {
       dataset: { id: dataset, rows: 24 },
       result: { steps: 20 },
     });
+    const [adapter] = (await client.listAdapters()).data;
+    expect(adapter?.bytes).toBeLessThanOrEqual(job.report?.adapter_bytes ?? 0);
     expect(manifest.result?.last_loss).toBeLessThan(manifest.result?.first_loss ?? 0);
     expect(manifest.result?.evaluation_after?.loss).toBeLessThan(manifest.result?.evaluation_before?.loss ?? 0);
   });

@@ -21,6 +21,11 @@ const LIMITS = {
     ['Body that is JSON', fixed(`${API}/app.ts`, 'JSON_BODY_LIMIT_BYTES', 'bytes'), '413 `body_too_large`'],
     ['Headers of a request', "16,384 bytes (Node's own)", '431'],
     ['Time for a request to arrive, an upload included', { setting: 'REQUEST_TIMEOUT_MS' }, '408'],
+    [
+      'Connections to a service at a time, and at most half of the files that it may open',
+      { setting: 'CONNECTIONS_MAX' },
+      'further ones are closed',
+    ],
     ['Calls of an API key in a minute', { setting: 'KEY_REQUESTS_PER_MINUTE' }, '429 `too_many_requests`'],
     [
       'Event streams of an API key at a time, in one api process',

@@ -80,3 +80,14 @@ export const tracingEndpoint = mapSetting(
   }),
   (value) => (value === 'none' ? null : value),
 );
+
+export const maxConnections = setting({
+  variable: 'CONNECTIONS_MAX',
+  schema: Type.Integer({ minimum: 10, maximum: 1_000_000 }),
+  fallback: '4000',
+  unit: 'connections',
+  example: '20000',
+  description:
+    'Connections that a service takes at a time, and at most half of the files that its process may have open ' +
+    '(`ulimit -n`): the other half is for what they ask for. Further ones are closed.',
+});

@@ -16,6 +16,7 @@ export function productErrorOf(thrown: unknown, request: FastifyRequest): Produc
   if (!(thrown instanceof Error)) return internalError(thrown);
   const error: FrameworkError = thrown;
   if (Array.isArray(error.validation)) return invalidRequest(error.validation);
+  if (isOutOfFiles(error)) return refusal('service_unavailable', OUT_OF_FILES, error);
   switch (error.code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
       return refusal('body_too_large', 'The body is too large.', error);
@@ -75,6 +76,14 @@ function takenTypes({ server }: FastifyRequest): string {
   const taken = BODY_TYPES.filter(([type]) => server.hasContentTypeParser(type));
   const said = taken.map(([type, what]) => `${what}, with the header content-type: ${type}`);
   return `This call takes ${said.join(', or ') || 'no body'}.`;
+}
+
+const OUT_OF_FILES = 'The service has as many files and connections open as it may. Try again in a moment.';
+
+/** By its message, too: a code does not survive the way between threads. */
+function isOutOfFiles(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return /\bE[MN]FILE\b/.test((error as FrameworkError).code ?? error.message) || isOutOfFiles(error.cause);
 }
 
 const SUMMARY_FAULTS = 3;

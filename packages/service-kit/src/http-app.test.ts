@@ -235,6 +235,22 @@ test('bytes that are no HTTP get an answer that says so', async () => {
   expect(Value.Check(ErrorBody, JSON.parse(answer.split('\r\n\r\n')[1]!))).toBe(true);
 });
 
+test('a process without files left answers 503 with a time to try again', async () => {
+  const code = 'EMFILE';
+  app.get('/direct', async () => {
+    throw Object.assign(new Error("EMFILE: too many open files, open '/models'"), { code });
+  });
+  app.get('/from-a-thread', async () => {
+    throw new Error('planning failed', { cause: new Error("ENFILE: file table overflow, open '/models'") });
+  });
+  for (const path of ['/direct', '/from-a-thread']) {
+    const answer = await app.inject(path);
+    expect([answer.statusCode, answer.headers['retry-after']]).toEqual([503, '2']);
+    expect(answer.json().error.code).toBe('service_unavailable');
+    expect(answer.body).not.toContain('/models');
+  }
+});
+
 test('closing does not wait for connections that have sent nothing', async () => {
   const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }));
   const socket = connect({ host: '127.0.0.1', port: Number(url.port) });

@@ -124,4 +124,7 @@ end = shutDownInOrder({
   },
 });
 const { host, port } = config.http;
-await listen(app, { host, port, hostVariable: 'API_HOST', portVariable: 'API_PORT' }).catch(exitOnWrongConfiguration);
+const { maxConnections } = config;
+await listen(app, { host, port, maxConnections, hostVariable: 'API_HOST', portVariable: 'API_PORT' }).catch(
+  exitOnWrongConfiguration,
+);

@@ -2,6 +2,7 @@ import { MAX_LINE_BYTES } from '@lorasmith/planning';
 import {
   dataDir,
   logLevel,
+  maxConnections,
   modelsDir,
   Port,
   redisSettings,
@@ -31,6 +32,7 @@ export const API_SETTINGS = {
   store: storeSettings,
   tokenCacheBytes,
   shutdownTimeoutMs,
+  maxConnections,
   tracingEndpoint,
   http: {
     host: setting({

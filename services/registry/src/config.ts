@@ -1,6 +1,7 @@
 import {
   dataDir,
   logLevel,
+  maxConnections,
   modelsDir,
   Port,
   type SettingTree,
@@ -18,6 +19,7 @@ export const REGISTRY_SETTINGS = {
   modelsDir,
   store: storeSettings,
   shutdownTimeoutMs,
+  maxConnections,
   tracingEndpoint,
   http: {
     host: setting({

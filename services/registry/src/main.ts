@@ -99,6 +99,9 @@ shutDownInOrder({
     await tracing.close();
   },
 });
-await listen(app, { ...config.http, hostVariable: 'REGISTRY_HOST', portVariable: 'REGISTRY_PORT' }).catch(
-  exitOnWrongConfiguration,
-);
+await listen(app, {
+  ...config.http,
+  maxConnections: config.maxConnections,
+  hostVariable: 'REGISTRY_HOST',
+  portVariable: 'REGISTRY_PORT',
+}).catch(exitOnWrongConfiguration);

@@ -22,6 +22,8 @@ import { WORKER_SETTINGS } from './settings.js';
 import { startWorker } from './start-worker.js';
 import { buildWorkerHealth } from './worker-health.js';
 
+/** Whoever watches the process has one or two. */
+const HEALTH_CONNECTIONS = 100;
 const config = readConfigOrExit(WORKER_SETTINGS, process.env, ({ store, redis }) => {
   checkRedisSettings(redis);
   s3StoreOf(store);
@@ -67,7 +69,12 @@ const health =
     ? null
     : await buildWorkerHealth({ redis, folders, stores, log: logger, metrics, takesJobs: () => takesJobs });
 if (health !== null) {
-  const address = { ...config.health, hostVariable: 'WORKER_HEALTH_HOST', portVariable: 'WORKER_HEALTH_PORT' };
+  const address = {
+    ...config.health,
+    maxConnections: HEALTH_CONNECTIONS,
+    hostVariable: 'WORKER_HEALTH_HOST',
+    portVariable: 'WORKER_HEALTH_PORT',
+  };
   await listen(health, address).catch(exitOnWrongConfiguration);
 }
 const worker = await startWorker({

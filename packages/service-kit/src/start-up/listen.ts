@@ -1,5 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { HttpApp } from '../http-app.js';
+import { boundConnections } from './max-connections.js';
 
 export interface ListenAddress {
   host: string;
@@ -7,10 +8,14 @@ export interface ListenAddress {
   /** The variables that they come from, for the message. */
   hostVariable: string;
   portVariable: string;
+  /** Connections taken at a time, at most half of the files that the process may have open. */
+  maxConnections: number;
 }
 
 /** @throws ProductError `invalid_configuration` when the port is taken, or the host is none of this machine */
-export async function listen(app: HttpApp, { host, port, hostVariable, portVariable }: ListenAddress): Promise<void> {
+export async function listen(app: HttpApp, { maxConnections, ...address }: ListenAddress): Promise<void> {
+  const { host, port, hostVariable, portVariable } = address;
+  await boundConnections(app, maxConnections);
   try {
     await app.listen({ host, port });
   } catch (error) {

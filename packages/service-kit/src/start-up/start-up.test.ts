@@ -1,5 +1,6 @@
-import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Writable } from 'node:stream';
@@ -92,7 +93,7 @@ describe('readiness of folders', () => {
 });
 
 describe('an address', () => {
-  const address = { host: '127.0.0.1', hostVariable: 'API_HOST', portVariable: 'API_PORT' };
+  const address = { host: '127.0.0.1', hostVariable: 'API_HOST', portVariable: 'API_PORT', maxConnections: 100 };
 
   test('that is taken is refused by the name of its variable', async () => {
     const other = createServer().listen(0, '127.0.0.1');
@@ -112,6 +113,30 @@ describe('an address', () => {
     await expect(listen(app, elsewhere)).rejects.toThrow(/^API_HOST 192\.0\.2\.1: this machine has no such address/);
     await app.close();
   });
+});
+
+test('no more connections are taken than may be, and those that are there are served', async () => {
+  const app = createHttpApp({ logger });
+  app.get('/', async () => ({ ok: true }));
+  const address = { host: '127.0.0.1', port: 0, hostVariable: 'API_HOST', portVariable: 'API_PORT' };
+  await listen(app, { ...address, maxConnections: 2 });
+  const { port } = app.server.address() as { port: number };
+  const sockets = Array.from({ length: 5 }, () => connect(port, '127.0.0.1'));
+  for (const socket of sockets) socket.on('error', () => {});
+  await Promise.all(sockets.slice(2).map((socket) => once(socket, 'close')));
+  sockets[0]!.write('GET / HTTP/1.1\r\nhost: localhost\r\n\r\n');
+  expect(String((await once(sockets[0]!, 'data'))[0])).toContain('200 OK');
+  for (const socket of sockets) socket.destroy();
+  await app.close();
+});
+
+test('however many are allowed, connections leave half of the files to what they ask for', async () => {
+  const app = createHttpApp({ logger });
+  await listen(app, { host: '127.0.0.1', port: 0, hostVariable: '', portVariable: '', maxConnections: 2 ** 50 });
+  const limits = await readFile('/proc/self/limits', 'utf8');
+  const files = Number(/^Max open files +(\d+)/m.exec(limits)![1]);
+  expect(app.server.maxConnections).toBe(Math.floor(files / 2));
+  await app.close();
 });
 
 // Its settings are changed, which others who use the same server would not expect.
