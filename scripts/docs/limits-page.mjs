@@ -99,6 +99,8 @@ const LIMITS = {
     ['Jobs that wait to be planned', { setting: 'PREFLIGHT_MAX_WAITING' }, '503 `service_unavailable`'],
     ['Unfinished jobs of an API key', { setting: 'KEY_ACTIVE_JOBS' }, '429 `quota_exceeded`'],
     ['Jobs that wait for a worker', { setting: 'QUEUE_MAX_JOBS' }, '429 `queue_full`'],
+    ['Ended jobs that are kept of an API key', { setting: 'KEY_KEPT_JOBS' }, 'the oldest go, their adapters stay'],
+    ['Ended jobs that are kept', { setting: 'KEPT_JOBS_MAX' }, 'the oldest go, their adapters stay'],
     ['Training without a stop', { setting: 'JOB_TIMEOUT_MS' }, 'the job fails with `job_timed_out`'],
     ['A trainer that says nothing', { setting: 'TRAINER_SILENCE_MS' }, 'it is ended: `trainer_hung`'],
     [

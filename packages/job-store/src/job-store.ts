@@ -14,6 +14,7 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
+import { endedBeyond } from './ended-beyond.js';
 import { createEventStream, type ReadEventsOptions } from './event-stream.js';
 import { createJobAttempts, type JobAttempts } from './job-attempts.js';
 import { type ListJobsOptions, listJobs } from './job-list.js';
@@ -56,6 +57,10 @@ export interface JobLimits {
 }
 
 export interface CreateJobOptions extends JobLimits {
+  /** Most ended jobs that are kept of the owner; the oldest beyond them are removed. @defaultValue all */
+  keptOfOwner?: number | undefined;
+  /** Most ended jobs that are kept of everybody. @defaultValue all */
+  keptInAll?: number | undefined;
   /** The same key and the same hash: the job that it made before. Remembered for a day. */
   idempotencyKey?: string | undefined;
   /** Digest of the request, to tell a repeated one from another with the same key. */
@@ -156,11 +161,21 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     }
   };
 
+  /** What goes wrong here is no matter of the job that was made: the next one removes them. */
+  const removeOldest = async (index: string, most: number | undefined) => {
+    if (most === undefined) return;
+    const removed = endedBeyond({ redis, keys }, index, most).then((ids) =>
+      Promise.allSettled(ids.map(store.deleteJob)),
+    );
+    await removed.catch(() => {});
+  };
+
   const store: JobStore = {
     async createJob(
       spec,
-      { idempotencyKey, requestHash, origin, owner = null, adapterBytes, checkpoint = null, maxOfOwner, maxWaiting },
+      { idempotencyKey, requestHash, origin, owner = null, adapterBytes, checkpoint = null, ...limits },
     ) {
+      const { maxOfOwner, maxWaiting, keptOfOwner, keptInAll } = limits;
       const newId = newIdentifier('job');
       const scriptKeys = [...recordKeys(keys, newId, spec.dataset), keys.all, keys.sequence, keys.ofOwner(owner)];
       scriptKeys.push(keys.datasetDeletion(spec.dataset));
@@ -185,6 +200,8 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const job = await existingJob(created ? newId : String(answer));
       // Also for a repeated request: the first one may have died before it came here.
       if (job.status === 'queued') await tellQueue(job.id, queue.add(queueEntryOf(job)));
+      if (created) await removeOldest(keys.ofOwner(owner), keptOfOwner);
+      if (created) await removeOldest(keys.all, keptInAll);
       return { job, created };
     },
 

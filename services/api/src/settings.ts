@@ -121,6 +121,20 @@ export const API_SETTINGS = {
       'Calls that an API key may make in a minute.',
     ),
     activeJobs: count('KEY_ACTIVE_JOBS', 100, [0, 1_000_000], 'jobs', 'Jobs of an API key that wait or run.'),
+    keptJobs: count(
+      'KEY_KEPT_JOBS',
+      1_000,
+      [1, 1_000_000],
+      'jobs',
+      'Ended jobs that are kept of an API key. When it sends another one, the oldest beyond them are removed; adapters stay.',
+    ),
+    totalKeptJobs: count(
+      'KEPT_JOBS_MAX',
+      10_000,
+      [1, 10_000_000],
+      'jobs',
+      'Ended jobs that are kept of all. One takes some KB in Redis, with all events of a long training about 1 MB.',
+    ),
     datasetBytes: count('KEY_DATASET_BYTES', 50 * 2 ** 30, [0, 2 ** 52], 'bytes', 'Of all datasets of an API key.'),
     adapterBytes: count(
       'KEY_ADAPTER_BYTES',

@@ -370,6 +370,25 @@ describe('bounds of a key', () => {
     expect((await one.send(dataset)).statusCode).toBe(202);
   });
 
+  test('on ended jobs that are kept: the oldest go when another one is sent', async () => {
+    await start({ keptJobs: 2 });
+    const [one, other] = [await holder(), await holder()];
+    const sendAndCancel = async (by: typeof one, dataset: string) => {
+      const { id } = (await by.send(dataset)).json<Job>();
+      await by.call('POST', `/jobs/${id}/cancel`);
+      return id;
+    };
+    const dataset = (await one.upload(promptRows(4))).json<Dataset>().id;
+    const theirs = await sendAndCancel(other, (await other.upload(promptRows(4))).json<Dataset>().id);
+    const ended: string[] = [];
+    for (let i = 0; i < 4; i++) ended.unshift(await sendAndCancel(one, dataset));
+    const waiting = (await one.send(dataset)).json<Job>().id;
+    const mine = (await one.get('/jobs')).json<{ data: Job[] }>().data.map(({ id }) => id);
+    expect(mine).toEqual([waiting, ...ended.slice(0, 2)]);
+    expect(coded(await one.get(`/jobs/${ended[3]}`))).toEqual([404, 'job_not_found']);
+    expect((await other.get(`/jobs/${theirs}`)).statusCode).toBe(200);
+  });
+
   test('on event streams, which are free again once they are closed', async () => {
     await start({ eventStreams: 2, totalEventStreams: 3 });
     const [one, other] = [await holder(), await holder()];

@@ -48,6 +48,8 @@ export const OPEN_ACCESS: Access = Object.freeze({
   limits: {
     requestsPerMinute: NO_LIMIT,
     activeJobs: NO_LIMIT,
+    keptJobs: NO_LIMIT,
+    totalKeptJobs: NO_LIMIT,
     datasetBytes: NO_LIMIT,
     adapterBytes: NO_LIMIT,
     eventStreams: NO_LIMIT,

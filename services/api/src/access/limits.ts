@@ -5,6 +5,8 @@ export interface AccessLimits {
   requestsPerMinute: number;
   /** Jobs of a key that wait or run. */
   activeJobs: number;
+  /** Ended jobs that are kept of a key. */
+  keptJobs: number;
   /** Of all datasets of a key. */
   datasetBytes: number;
   /** Of all adapters of a key. */
@@ -19,6 +21,8 @@ export interface AccessLimits {
   totalTransfers: number;
   /** Jobs of everybody that wait for a worker. */
   waitingJobs: number;
+  /** Ended jobs that are kept of everybody. */
+  totalKeptJobs: number;
   /** Of everybody's datasets. */
   totalDatasetBytes: number;
   /** Of everybody's adapters. */
@@ -33,6 +37,7 @@ export function limitsOf({ key }: Identity, limits: AccessLimits): AccessLimits 
       ...limits,
       requestsPerMinute: none,
       activeJobs: none,
+      keptJobs: none,
       eventStreams: none,
       transfers: none,
       datasetBytes: none,

@@ -86,6 +86,8 @@ export function createJobContinuation({ jobs, catalog, adapterRoom }: JobContinu
           adapterBytes,
           maxOfOwner: limits.activeJobs,
           maxWaiting: limits.waitingJobs,
+          keptOfOwner: limits.keptJobs,
+          keptInAll: limits.totalKeptJobs,
         }),
       );
       return publishing;

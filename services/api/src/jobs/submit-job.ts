@@ -111,6 +111,8 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
             adapterBytes,
             maxOfOwner: limits.activeJobs,
             maxWaiting: limits.waitingJobs,
+            keptOfOwner: limits.keptJobs,
+            keptInAll: limits.totalKeptJobs,
           });
           return job;
         }),

@@ -1,0 +1,77 @@
+import { type KeyId, newIdentifier } from '@lorasmith/contracts';
+import { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { createJobStore, type JobStore } from '../src/index.js';
+import { aJobSpec } from './a-job-spec.js';
+
+let server: RealRedis;
+let redis: Redis;
+let store: JobStore;
+let prefix: string;
+let round = 0;
+let one: KeyId;
+let other: KeyId;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  redis = new Redis(server.url, { maxRetriesPerRequest: null });
+});
+afterAll(async () => {
+  await redis.quit();
+  await server.stop();
+});
+beforeEach(() => {
+  prefix = `${server.prefix}{kept-${round++}}:`;
+  store = createJobStore({ redis, prefix });
+  [one, other] = [newIdentifier('key'), newIdentifier('key')];
+});
+afterEach(() => store.close());
+
+type Kept = { keptOfOwner?: number; keptInAll?: number; idempotencyKey?: string };
+const create = async (owner: KeyId, kept: Kept = {}) =>
+  (await store.createJob(aJobSpec(), { requestHash: 'h', owner, ...kept })).job.id;
+async function createCancelled(owner: KeyId, kept: Kept = {}) {
+  const id = await create(owner, kept);
+  await store.requestCancel(id);
+  return id;
+}
+const ids = async (owner: KeyId) => (await store.listJobs({ owner, limit: 100 })).data.map(({ id }) => id);
+const keysOf = async () => (await redis.keys(`${prefix.replaceAll(/[{}]/g, '?')}job:*`)).length;
+
+test('of an owner the newest ended jobs are kept, and nothing is left of older ones', async () => {
+  const theirs = await createCancelled(other);
+  const waiting = await create(one);
+  const kept = { keptOfOwner: 3 };
+  const ended: string[] = [];
+  for (let i = 0; i < 8; i++) ended.unshift(await createCancelled(one, { ...kept, idempotencyKey: `k${i}` }));
+  const newest = await create(one, kept);
+  // An unfinished job stays, however old it is.
+  expect(await ids(one)).toEqual([newest, ...ended.slice(0, 3), waiting]);
+  expect(await ids(other)).toEqual([theirs]);
+  // Record and events of six jobs.
+  expect(await keysOf()).toBe(12);
+  expect(await redis.zcard(`${prefix}jobs:cancelled`)).toBe(4);
+  // The first key is free again, the last is not.
+  expect(await store.repeatedJob({ idempotencyKey: 'k0', requestHash: 'h', owner: one })).toBe(null);
+  expect(await store.repeatedJob({ idempotencyKey: 'k7', requestHash: 'h', owner: one })).toMatchObject({
+    id: ended[0],
+  });
+});
+
+test('of all together, too; unfinished ones do not count', async () => {
+  const oldest = await createCancelled(one);
+  const later = await createCancelled(other);
+  for (let i = 0; i < 5; i++) await create(one, { keptInAll: 2 });
+  expect(await ids(one)).toContain(oldest);
+  await createCancelled(other);
+  await create(other, { keptInAll: 2 });
+  expect(await ids(one)).not.toContain(oldest);
+  expect(await ids(other)).toContain(later);
+});
+
+test('more than a few are removed in some steps', async () => {
+  for (let i = 0; i < 130; i++) await createCancelled(one);
+  for (let i = 0; i < 2; i++) await create(one, { keptOfOwner: 5 });
+  expect((await store.listJobs({ owner: one, status: 'cancelled', limit: 100 })).data).toHaveLength(5);
+});
