@@ -19,6 +19,8 @@ export interface JobFolders {
    * Nothing where hosts share nothing.
    */
   storeCheckpoints(attempt: JobAttempt): Promise<void>;
+  /** Removes what the attempt's trainer, which is dead, was writing beside the checkpoints. */
+  removeHalfWritten(attempt: JobAttempt): Promise<void>;
   /** Removes what only the attempt needed, and those before it whose worker died. */
   removeAttempt(attempt: JobAttempt): Promise<void>;
   /** Removes all of the job, its checkpoints too, on every host's store. */
@@ -91,6 +93,7 @@ export function createJobFolders({ dataDir, mirror = null, keptMs }: JobFoldersO
     },
     checkpointsOf: bringCheckpoints,
     storeCheckpoints: ({ job }) => storeNow(job.id),
+    removeHalfWritten: ({ job }) => removeHalfWritten(checkpointFolderOf(job.id)),
     removeAttempt: ({ job, number }) => removeAttempts(job.id, number),
     removeJob,
     async sweep(store) {

@@ -131,6 +131,7 @@ async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJob
       case 'stopped':
         return await afterStop(deps, attempt, result.reason, options);
       case 'failed':
+        await sources.folders.removeHalfWritten(attempt);
         if (result.failure.code !== 'gpu_unavailable') {
           return await afterFailure(deps, attempt, result.failure, options);
         }

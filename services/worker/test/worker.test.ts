@@ -1,4 +1,4 @@
-import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Writable } from 'node:stream';
@@ -509,7 +509,10 @@ describe('what a died process left', () => {
     await mkdir(checkpoints);
     await mkdir(path.join(dataDir, 'jobs', failed, 'attempt-1'));
     const saved = 'step-0000000001.safetensors';
-    for (const name of [saved, `${saved}.0123abcd.tmp`]) await writeFile(path.join(checkpoints, name), '');
+    for (const name of [saved, `${saved}.0123abcd.tmp`]) {
+      await writeFile(path.join(checkpoints, name), '');
+      await utimes(path.join(checkpoints, name), 0, 0);
+    }
     await work();
     await eventually(async () => {
       expect((await foldersOfJobs()).sort()).toEqual([failed, cancelled, 'not-a-job'].sort());

@@ -15,4 +15,9 @@ function isFound(library: string): boolean {
 const missingLibraries = [DRIVER_LIBRARY, ...CUDA_LIBRARIES].filter((library) => !isFound(library));
 // Only now: loading it opens libraries itself.
 const { engine } = await import('@lorasmith/training');
-process.send?.({ missingLibraries, engineOnGpu: engine.onGpu }, undefined, {}, () => process.disconnect());
+process.send?.(
+  { missingLibraries, engineOnGpu: engine.onGpu },
+  undefined,
+  {},
+  () => process.connected && process.disconnect(),
+);

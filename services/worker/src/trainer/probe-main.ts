@@ -5,4 +5,5 @@ import { endWithoutGpu } from './end-without-gpu.js';
 endWithoutGpu();
 useFusedOps();
 const profile = await measureMachine();
-process.send?.(profile, undefined, {}, () => process.disconnect());
+// The worker may be gone by now.
+process.send?.(profile, undefined, {}, () => process.connected && process.disconnect());
