@@ -24,8 +24,13 @@ export async function* boundedChunks(stream: Readable, maxBytes: number, what: s
     }
   } catch (error) {
     if (error instanceof ProductError) throw error;
-    throw new ProductError('invalid_request', 'The upload ended before its end.', { cause: error });
+    throw uploadBroken(error);
   }
+}
+
+/** The sender went away. */
+export function uploadBroken(cause?: unknown): ProductError {
+  return new ProductError('invalid_request', 'The upload ended before its end.', { cause });
 }
 
 export function bodyTooLarge(maxBytes: number, what: string): ProductError {

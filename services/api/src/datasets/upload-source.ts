@@ -1,6 +1,6 @@
 import type { MultipartFile } from '@fastify/multipart';
 import { ProductError } from '@lorasmith/contracts';
-import { bodyTooLarge, boundedChunks } from '@lorasmith/service-kit';
+import { bodyTooLarge, boundedChunks, uploadBroken } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 
 /** Content types of a body that is the file itself. */
@@ -49,6 +49,8 @@ function formSource(request: FastifyRequest, nameOfQuery: string | null, maxByte
 
   /** Reads fields up to the file, or to the end. */
   const readOn = async (): Promise<MultipartFile | undefined> => {
+    // The parser would wait for a close that has been.
+    if (request.raw.destroyed && !request.raw.readableEnded) throw uploadBroken();
     for (;;) {
       const next = await parts.next().catch((error) => {
         throw formError(error, maxBytes);

@@ -1,0 +1,40 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect } from 'node:net';
+import multipart from '@fastify/multipart';
+import Fastify from 'fastify';
+import { expect, test } from 'vitest';
+import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
+
+const FORM = 'multipart/form-data; boundary=b';
+const PART = '--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n{"text":"a"}\n';
+
+/** While the folder is made that they are written to. */
+test.each([FORM, 'application/jsonl'])(
+  'a sender that is gone before its chunks are read: they throw (%s)',
+  async (contentType) => {
+    const app = Fastify();
+    await app.register(multipart);
+    app.addContentTypeParser(RAW_CONTENT_TYPES, (_request, payload, done) => done(null, payload));
+    const outcome = new Promise<unknown>((resolve) => {
+      app.post('/', async (request) => {
+        const { chunks } = uploadSourceOf(request, null, 1_000);
+        await new Promise((gone) => request.raw.once('close', gone));
+        const read = async () => {
+          for await (const _ of chunks);
+        };
+        resolve(await read().catch((error: unknown) => error));
+      });
+    });
+    await app.listen({ host: '127.0.0.1', port: 0 });
+    try {
+      const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1');
+      socket.write(`POST / HTTP/1.1\r\nhost: a\r\ncontent-type: ${contentType}\r\ncontent-length: 900\r\n\r\n${PART}`);
+      await once(socket, 'connect');
+      setTimeout(() => socket.destroy(), 100);
+      expect(await outcome).toMatchObject({ code: 'invalid_request', message: 'The upload ended before its end.' });
+    } finally {
+      await app.close();
+    }
+  },
+  10_000,
+);
