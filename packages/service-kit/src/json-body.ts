@@ -10,7 +10,7 @@ export function addJsonParser(app: Pick<FastifyInstance, 'addContentTypeParser' 
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     const text = String(body);
     if (text === '') done(null, null);
-    else parse(request, text, (error, value) => done(error === null ? null : notJson(text), value));
+    else void parse(request, text, (error, value) => done(error === null ? null : notJson(text), value));
   });
 }
 

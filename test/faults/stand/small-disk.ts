@@ -44,6 +44,9 @@ export async function openSmallDisk(): Promise<SmallDisk | null> {
         try {
           const { bavail, bsize } = await statfs(folder);
           await handle.writeFile(Buffer.alloc(Math.max(0, bavail * bsize - leavingBytes)));
+        } catch (error) {
+          // Somebody wrote meanwhile: it is full.
+          if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
         } finally {
           await handle.close();
         }
