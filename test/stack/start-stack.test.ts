@@ -112,12 +112,14 @@ test('a service that dies at its start is named, with its last words, and everyt
 test('a service that dies later stops all others and is reported', async () => {
   const services = [worker('idle-service'), api('crash-on-request-service')];
   const stack = await startStack({ dataDir, modelsDir: dataDir, env, services });
+  // Stopped before it ran, it would write none.
+  const idle = await pidInLog('worker');
   await fetch(`${stack.apiUrl}/crash`).catch(() => undefined);
   expect(await stack.failed).toMatchObject({
     message: 'api exited with 1',
     output: expect.stringContaining('crashed as asked'),
   });
-  expect(isRunning(await pidInLog('worker'))).toBe(false);
+  expect(isRunning(idle)).toBe(false);
   expect(await refusesConnections(stack.redisUrl)).toBe(true);
 });
 
