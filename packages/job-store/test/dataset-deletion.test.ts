@@ -1,34 +1,9 @@
-import { Queue } from 'bullmq';
-import { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
-import { createJobStore, type JobStore, jobKeys, QUEUE_NAME } from '../src/index.js';
+import { describe, expect, test } from 'vitest';
+import { jobKeys } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
+import { prefix, queue, redis, store, useJobStore } from './real-job-store.js';
 
-let server: RealRedis;
-let redis: Redis;
-let store: JobStore;
-let prefix: string;
-let queue: Queue;
-let round = 0;
-
-beforeAll(async () => {
-  server = await startRealRedis();
-  redis = new Redis(server.url, { maxRetriesPerRequest: null });
-});
-afterAll(async () => {
-  await redis.quit();
-  await server.stop();
-});
-beforeEach(() => {
-  prefix = `${server.prefix}{deletion-${round++}}:`;
-  store = createJobStore({ redis, prefix });
-  queue = new Queue(QUEUE_NAME, { connection: redis, prefix: jobKeys(prefix).queuePrefix });
-});
-afterEach(async () => {
-  await store.close();
-  await queue.close();
-});
+useJobStore('deletion');
 
 const spec = aJobSpec();
 const create = async (options = {}) => (await store.createJob(spec, { requestHash: 'h', ...options })).job;

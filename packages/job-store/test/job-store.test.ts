@@ -1,36 +1,13 @@
 import { JobEvent as JobEventSchema, Job as JobSchema, type NewJobEvent, ProductError } from '@lorasmith/contracts';
-import { Queue } from 'bullmq';
 import { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { absentRedisUrl, type RealRedis, startRealRedis } from '../../../test/real-redis.js';
-import { createJobStore, type JobAttempt, type JobStore, jobKeys, QUEUE_NAME } from '../src/index.js';
+import { describe, expect, test } from 'vitest';
+import { absentRedisUrl } from '../../../test/real-redis.js';
+import { createJobStore, type JobAttempt } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
+import { prefix, queue, redis, server, store, useJobStore } from './real-job-store.js';
 
-let server: RealRedis;
-let redis: Redis;
-let store: JobStore;
-let prefix: string;
-let queue: Queue;
-let round = 0;
-
-beforeAll(async () => {
-  server = await startRealRedis();
-  redis = new Redis(server.url, { maxRetriesPerRequest: null });
-});
-afterAll(async () => {
-  await redis.quit();
-  await server.stop();
-});
-beforeEach(() => {
-  prefix = `${server.prefix}{round-${round++}}:`;
-  store = createJobStore({ redis, prefix });
-  queue = new Queue(QUEUE_NAME, { connection: redis, prefix: jobKeys(prefix).queuePrefix });
-});
-afterEach(async () => {
-  await store.close();
-  await queue.close();
-});
+useJobStore('round');
 
 const created = async (changes = {}) => (await store.createJob(aJobSpec(changes), { requestHash: 'h' })).job;
 

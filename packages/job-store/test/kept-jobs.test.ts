@@ -1,32 +1,14 @@
 import { type KeyId, newIdentifier } from '@lorasmith/contracts';
-import { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
-import { createJobStore, type JobStore } from '../src/index.js';
+import { beforeEach, expect, test } from 'vitest';
 import { aJobSpec } from './a-job-spec.js';
+import { prefix, redis, store, useJobStore } from './real-job-store.js';
 
-let server: RealRedis;
-let redis: Redis;
-let store: JobStore;
-let prefix: string;
-let round = 0;
+useJobStore('kept');
 let one: KeyId;
 let other: KeyId;
-
-beforeAll(async () => {
-  server = await startRealRedis();
-  redis = new Redis(server.url, { maxRetriesPerRequest: null });
-});
-afterAll(async () => {
-  await redis.quit();
-  await server.stop();
-});
 beforeEach(() => {
-  prefix = `${server.prefix}{kept-${round++}}:`;
-  store = createJobStore({ redis, prefix });
   [one, other] = [newIdentifier('key'), newIdentifier('key')];
 });
-afterEach(() => store.close());
 
 type Kept = { keptOfOwner?: number; keptInAll?: number; idempotencyKey?: string };
 const create = async (owner: KeyId, kept: Kept = {}) =>

@@ -1,30 +1,15 @@
 import { type JobId, type KeyId, newIdentifier, ProductError } from '@lorasmith/contracts';
-import { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
-import { createJobStore, type JobStore } from '../src/index.js';
+import { beforeEach, expect, test } from 'vitest';
+import type { JobStore } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
+import { store, useJobStore } from './real-job-store.js';
 
-let server: RealRedis;
-let redis: Redis;
-let store: JobStore;
-let round = 0;
+useJobStore('owners');
 let one: KeyId;
 let other: KeyId;
-
-beforeAll(async () => {
-  server = await startRealRedis();
-  redis = new Redis(server.url, { maxRetriesPerRequest: null });
-});
-afterAll(async () => {
-  await redis.quit();
-  await server.stop();
-});
 beforeEach(() => {
-  store = createJobStore({ redis, prefix: `${server.prefix}{owners-${round++}}:` });
   [one, other] = [newIdentifier('key'), newIdentifier('key')];
 });
-afterEach(() => store.close());
 
 const create = async (owner: KeyId | null, more: { maxOfOwner?: number; maxWaiting?: number } = {}) =>
   (await store.createJob(aJobSpec(), { requestHash: 'h', owner, ...more })).job.id;

@@ -1,36 +1,11 @@
 import { Job as JobSchema, ProductError } from '@lorasmith/contracts';
-import { Queue } from 'bullmq';
-import { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
-import { createJobStore, type JobAttempt, type JobStore, jobKeys, QUEUE_NAME, queueEntryOf } from '../src/index.js';
+import { expect, test } from 'vitest';
+import { type JobAttempt, queueEntryOf } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
+import { queue, redis, store, useJobStore } from './real-job-store.js';
 
-let server: RealRedis;
-let redis: Redis;
-let store: JobStore;
-let prefix: string;
-let queue: Queue;
-let round = 0;
-
-beforeAll(async () => {
-  server = await startRealRedis();
-  redis = new Redis(server.url, { maxRetriesPerRequest: null });
-});
-afterAll(async () => {
-  await redis.quit();
-  await server.stop();
-});
-beforeEach(() => {
-  prefix = `${server.prefix}{resume-${round++}}:`;
-  store = createJobStore({ redis, prefix });
-  queue = new Queue(QUEUE_NAME, { connection: redis, prefix: jobKeys(prefix).queuePrefix });
-});
-afterEach(async () => {
-  await store.close();
-  await queue.close();
-});
+useJobStore('resume');
 
 const created = async () => (await store.createJob(aJobSpec(), { requestHash: 'h' })).job;
 const codeOf = (error: unknown) => (error instanceof ProductError ? error.code : error);
