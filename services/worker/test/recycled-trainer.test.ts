@@ -1,20 +1,19 @@
-import { createHash } from 'node:crypto';
 import { access, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Dataset, EventData, EventType, NewJobEvent } from '@lorasmith/contracts';
+import type { EventData, EventType, NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { TrainingOrder } from '../src/trainer/messages.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES } from '../src/trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, forkTrainer } from '../src/trainer/trainer-process.js';
-import { aJobSpec, DATASET } from './a-job-spec.js';
+import { aDataset, ROWS } from './a-dataset.js';
+import { aJobSpec } from './a-job-spec.js';
 
 // The compiled trainer, so old from the start that each is told to make room for the next one.
 
 const PROGRAM = fileURLToPath(new URL('../dist/trainer/child-main.js', import.meta.url));
-const ROWS = Array.from({ length: 16 }, (_, i) => `{"text":"the number ${i} follows the number ${i - 1}"}\n`).join('');
 
 let folder: string;
 beforeEach(async () => {
@@ -34,19 +33,6 @@ async function orderOf(steps: number): Promise<TrainingOrder> {
   await writeTinyLlama(paths.modelFolder);
   await writeFile(paths.rowsFile, ROWS);
   await mkdir(paths.outputFolder);
-  const dataset: Dataset = {
-    id: DATASET,
-    object: 'dataset',
-    owner: null,
-    sha256: createHash('sha256').update(ROWS).digest('hex'),
-    name: null,
-    format: 'text',
-    rows: 16,
-    bytes: Buffer.byteLength(ROWS),
-    features: null,
-    warnings: [],
-    created_at: '2026-01-01T00:00:00Z',
-  };
   const { training, ...spec } = aJobSpec('', { base_model: 'tiny-llama' });
   return {
     job: 'job_0123456789abcdef01234567',
@@ -55,7 +41,7 @@ async function orderOf(steps: number): Promise<TrainingOrder> {
       validation: { split: 0.25 },
       training: { ...training, max_steps: steps, batch_size: 2, max_seq_length: 64, eval_every_steps: 1 },
     },
-    dataset,
+    dataset: aDataset(),
     machine: null,
     tokens: { dataDir: folder, maxBytes: 2 ** 30 },
     paths,

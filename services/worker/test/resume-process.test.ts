@@ -6,19 +6,19 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { AdapterManifest, Checkpoint, Dataset, Job, JobEvent } from '@lorasmith/contracts';
+import type { AdapterManifest, Checkpoint, Job, JobEvent } from '@lorasmith/contracts';
 import { createJobStore, type JobStore } from '@lorasmith/job-store';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
-import { aJobSpec, DATASET } from './a-job-spec.js';
+import { putDataset } from './a-dataset.js';
+import { aJobSpec } from './a-job-spec.js';
 
 // The same job, interrupted in every way there is, by the compiled worker with the real trainer: the same adapter.
 
 const PROGRAM = fileURLToPath(new URL('../dist/main.js', import.meta.url));
-const ROWS = Array.from({ length: 16 }, (_, i) => `{"text":"the number ${i} follows the number ${i - 1}"}\n`).join('');
 /** Of a busy machine. */
 const PATIENCE_MS = 240_000;
 
@@ -38,7 +38,7 @@ beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-resume-process-'));
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
   adapters = await openBundleStore({ root: path.join(folder, 'data'), kind: 'adapters' });
-  await putDataset();
+  await putDataset(path.join(folder, 'data'));
   worker = startWorkerProcess();
   uninterrupted = await until(await send(), hasEnded);
   expect(uninterrupted).toMatchObject({ status: 'succeeded', error: null });
@@ -53,27 +53,6 @@ afterAll(async () => {
   await redis.quit();
   await server.stop();
 });
-
-async function putDataset(): Promise<void> {
-  const record: Dataset = {
-    id: DATASET,
-    object: 'dataset',
-    owner: null,
-    sha256: createHash('sha256').update(ROWS).digest('hex'),
-    name: null,
-    format: 'text',
-    rows: 16,
-    bytes: Buffer.byteLength(ROWS),
-    features: null,
-    warnings: [],
-    created_at: new Date().toISOString(),
-  };
-  const datasets = await openBundleStore({ root: path.join(folder, 'data'), kind: 'datasets' });
-  const staging = await datasets.stage();
-  await staging.write('data.jsonl', [Buffer.from(ROWS)]);
-  await staging.write('dataset.json', [Buffer.from(JSON.stringify(record))]);
-  await datasets.publish(staging, DATASET);
-}
 
 function startWorkerProcess(): ChildProcess {
   return fork(PROGRAM, [], {

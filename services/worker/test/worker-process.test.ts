@@ -1,12 +1,11 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { access, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { AdapterManifest, type Dataset, type Job, type JobSpec } from '@lorasmith/contracts';
+import { AdapterManifest, type Job, type JobSpec } from '@lorasmith/contracts';
 import { createJobStore, type JobStore } from '@lorasmith/job-store';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
@@ -14,13 +13,13 @@ import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
-import { aJobSpec, DATASET } from './a-job-spec.js';
+import { putDataset } from './a-dataset.js';
+import { aJobSpec } from './a-job-spec.js';
 
 // The worker as it runs: the compiled program, the real trainer, a model of three layers.
 
 const PROGRAM = fileURLToPath(new URL('../dist/main.js', import.meta.url));
 const SEES_A_GPU = fileURLToPath(new URL('fixtures/sees-a-gpu.mjs', import.meta.url));
-const ROWS = Array.from({ length: 16 }, (_, i) => `{"text":"the number ${i} follows the number ${i - 1}"}\n`).join('');
 
 let server: RealRedis;
 let redis: Redis;
@@ -44,33 +43,13 @@ beforeEach(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-worker-process-'));
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
   adapters = await openBundleStore({ root: path.join(folder, 'data'), kind: 'adapters' });
-  await putDataset();
+  await putDataset(path.join(folder, 'data'));
   workers = [];
 });
 afterEach(async () => {
   await Promise.all(workers.map((worker) => end(worker, 'SIGKILL')));
   await rm(folder, { recursive: true, force: true });
 });
-
-async function putDataset(): Promise<void> {
-  const record: Dataset = {
-    id: DATASET,
-    object: 'dataset',
-    sha256: createHash('sha256').update(ROWS).digest('hex'),
-    name: null,
-    format: 'text',
-    rows: 16,
-    bytes: Buffer.byteLength(ROWS),
-    features: null,
-    warnings: [],
-    created_at: new Date().toISOString(),
-  };
-  const datasets = await openBundleStore({ root: path.join(folder, 'data'), kind: 'datasets' });
-  const staging = await datasets.stage();
-  await staging.write('data.jsonl', [Buffer.from(ROWS)]);
-  await staging.write('dataset.json', [Buffer.from(JSON.stringify(record))]);
-  await datasets.publish(staging, DATASET);
-}
 
 function startWorkerProcess(name: string, settings: NodeJS.ProcessEnv = {}, preload?: string): ChildProcess {
   const worker = fork(PROGRAM, [], {

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { AdapterManifest, type Dataset, type Job, type JobEvent, type JobSpec } from '@lorasmith/contracts';
+import { AdapterManifest, type Job, type JobEvent, type JobSpec } from '@lorasmith/contracts';
 import { createJobStore, type JobStore, jobKeys, QUEUE_NAME } from '@lorasmith/job-store';
 import { createLogger, createMetrics } from '@lorasmith/service-kit';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
@@ -15,6 +15,7 @@ import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { startWorker, type WorkerService } from '../src/start-worker.js';
+import { aDataset, putDataset } from './a-dataset.js';
 import { aJobSpec, DATASET } from './a-job-spec.js';
 
 const FIXTURE_TRAINER = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
@@ -61,7 +62,7 @@ beforeEach(async () => {
   queue = new Queue(QUEUE_NAME, { connection: redis, prefix: jobKeys(prefix).queuePrefix });
   dataDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-worker-'));
   adapters = await openBundleStore({ root: dataDir, kind: 'adapters' });
-  await putDataset();
+  await putDataset(dataDir, '{"text":"a"}\n', aDataset({ sha256: 'b'.repeat(64), rows: 1, bytes: 13 }));
   workers = [];
 });
 afterEach(async () => {
@@ -70,26 +71,6 @@ afterEach(async () => {
   await store.close();
   await rm(dataDir, { recursive: true, force: true });
 });
-
-async function putDataset() {
-  const record: Dataset = {
-    id: DATASET,
-    object: 'dataset',
-    sha256: 'b'.repeat(64),
-    name: null,
-    format: 'text',
-    rows: 1,
-    bytes: 13,
-    features: null,
-    warnings: [],
-    created_at: new Date().toISOString(),
-  };
-  const datasets = await openBundleStore({ root: dataDir, kind: 'datasets' });
-  const staging = await datasets.stage();
-  await staging.write('data.jsonl', [Buffer.from('{"text":"a"}\n')]);
-  await staging.write('dataset.json', [Buffer.from(JSON.stringify(record))]);
-  await datasets.publish(staging, DATASET);
-}
 
 async function work(changes: Partial<Parameters<typeof startWorker>[0]> = {}): Promise<WorkerService> {
   const worker = await startWorker({
