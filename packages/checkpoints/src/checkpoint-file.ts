@@ -8,7 +8,7 @@ import {
   toFloat32,
   writeSafetensors,
 } from '@lorasmith/safetensors';
-import { asStorageError } from '@lorasmith/storage';
+import { asStorageError, systemErrorCode } from '@lorasmith/storage';
 import type { Checkpoint, CheckpointProgress } from './checkpoint.js';
 
 /** What is known of a checkpoint without reading its tensors. */
@@ -104,7 +104,7 @@ async function reading<Result>(
     // The one before is as good, only older.
     if (error instanceof SafetensorsError || error instanceof SyntaxError) return null;
     // Removed meanwhile, for a newer one.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    if (systemErrorCode(error) === 'ENOENT') return null;
     throw error;
   }
 }

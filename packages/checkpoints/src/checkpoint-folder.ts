@@ -1,6 +1,7 @@
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
+import { systemErrorCode } from '@lorasmith/storage';
 import type { Checkpoint } from './checkpoint.js';
 import {
   type CheckpointDescription,
@@ -93,7 +94,7 @@ async function writtenMs(file: string): Promise<number> {
   try {
     return (await stat(file)).mtimeMs;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return Number.POSITIVE_INFINITY;
+    if (systemErrorCode(error) === 'ENOENT') return Number.POSITIVE_INFINITY;
     throw error;
   }
 }
@@ -108,7 +109,7 @@ async function namesIn(folder: string): Promise<string[]> {
   try {
     return await readdir(folder);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    if (systemErrorCode(error) === 'ENOENT') return [];
     throw error;
   }
 }

@@ -230,6 +230,7 @@ export type JobSpec = Static<typeof JobSpec>;
 export const JOB_STATUSES = ['queued', 'preparing', 'running', 'succeeded', 'failed', 'cancelled'] as const;
 export const JobStatus = Type.Enum(JOB_STATUSES);
 export type JobStatus = (typeof JOB_STATUSES)[number];
+export const UNFINISHED_STATUSES: readonly JobStatus[] = ['queued', 'preparing', 'running'];
 export const ENDED_STATUSES: readonly JobStatus[] = ['succeeded', 'failed', 'cancelled'];
 
 /** Why a job failed: a stable code and a sentence that says what to do. */

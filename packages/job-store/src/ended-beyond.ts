@@ -1,9 +1,8 @@
-import { ENDED_STATUSES, type JobId, type JobStatus } from '@lorasmith/contracts';
+import { ENDED_STATUSES, type JobId, type JobStatus, UNFINISHED_STATUSES } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import type { JobKeys } from './keys.js';
 import { repliesOf } from './redis-errors.js';
 
-const UNFINISHED: JobStatus[] = ['queued', 'preparing', 'running'];
 /** Looked at in one go, and answered at most. */
 const BATCH = 100;
 
@@ -14,7 +13,7 @@ export async function endedBeyond(
   most: number,
 ): Promise<JobId[]> {
   const count = redis.pipeline().zcard(index);
-  for (const status of UNFINISHED) count.zintercard(2, index, keys.withStatus(status));
+  for (const status of UNFINISHED_STATUSES) count.zintercard(2, index, keys.withStatus(status));
   const [all = 0, ...unfinished] = repliesOf(await count.exec()) as number[];
   const excess = all - unfinished.reduce((sum, some) => sum + some, 0) - most;
   const found: JobId[] = [];

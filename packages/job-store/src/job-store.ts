@@ -200,8 +200,10 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const job = await existingJob(created ? newId : String(answer));
       // Also for a repeated request: the first one may have died before it came here.
       if (job.status === 'queued') await tellQueue(job.id, queue.add(queueEntryOf(job)));
-      if (created) await removeOldest(keys.ofOwner(owner), keptOfOwner);
-      if (created) await removeOldest(keys.all, keptInAll);
+      if (created) {
+        await removeOldest(keys.ofOwner(owner), keptOfOwner);
+        await removeOldest(keys.all, keptInAll);
+      }
       return { job, created };
     },
 

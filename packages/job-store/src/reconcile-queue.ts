@@ -1,11 +1,9 @@
-import type { DatasetId, JobFailure, JobId, JobStatus } from '@lorasmith/contracts';
+import { type DatasetId, type JobFailure, type JobId, UNFINISHED_STATUSES } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import type { JobQueue } from './job-queue.js';
 import type { JobKeys } from './keys.js';
 import { queueEntryOf } from './queue-entry.js';
 import { cancelled, changeRecord, failed } from './record-change.js';
-
-const UNFINISHED: JobStatus[] = ['queued', 'preparing', 'running'];
 
 export interface Reconciled {
   /** Jobs that the queue did not have and has again. */
@@ -24,7 +22,7 @@ export interface Reconciled {
 export async function reconcileQueue(deps: { redis: Redis; keys: JobKeys; queue: JobQueue }): Promise<Reconciled> {
   const { redis, keys, queue } = deps;
   const reconciled: Reconciled = { requeued: [], ended: [] };
-  for (const status of UNFINISHED) {
+  for (const status of UNFINISHED_STATUSES) {
     for (const id of await redis.zrange(keys.withStatus(status), '0', '-1')) {
       const known = await redis.hmget(keys.job(id), 'dataset', 'resumes', 'attempt_token');
       const [dataset, resumes, token] = known;
@@ -58,7 +56,7 @@ async function endAbandoned(
       `and send the job again.${reason ? ` The queue says: ${reason}.` : ''}`,
     details: [],
   };
-  const answer = await changeRecord(deps, job, token, UNFINISHED, { ...failed(failure), heedCancel: true });
+  const answer = await changeRecord(deps, job, token, UNFINISHED_STATUSES, { ...failed(failure), heedCancel: true });
   if (answer !== 'cancel-requested') return answer === 'done';
-  return (await changeRecord(deps, job, token, UNFINISHED, cancelled())) === 'done';
+  return (await changeRecord(deps, job, token, UNFINISHED_STATUSES, cancelled())) === 'done';
 }

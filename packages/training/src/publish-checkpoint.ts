@@ -32,8 +32,8 @@ export interface PublishCheckpointOptions {
  * Makes an adapter of a checkpoint as the end of a training makes one of its last state, with the same checks. Nothing is
  * trained, and the data is not needed.
  *
- * @throws ProductError checkpoint_not_found; invalid_job when the base has other weights or another architecture by now; model_*; cancelled; and
- * as trainedOutcome
+ * @throws ProductError checkpoint_not_found; invalid_job when the base has other weights or another architecture by now;
+ * model_*; cancelled; and as trainedOutcome
  */
 export async function publishCheckpoint(options: PublishCheckpointOptions): Promise<TrainOutcome> {
   const { spec, step, outputFolder, signal, onEvent } = options;

@@ -31,9 +31,17 @@ export interface RunSources {
   precision: FloatDType;
 }
 
-export function runParts({ spec, model, plan, weightsSha256, precision }: RunSources): RunParts {
+/** One training, in one precision. */
+export interface RunIdentity {
+  /** The same for two attempts at the same training, and only then. */
+  id: string;
+  /** What that follows from. */
+  parts: RunParts;
+}
+
+export function runIdentity({ spec, model, plan, weightsSha256, precision }: RunSources): RunIdentity {
   const { lora, training, validation } = spec;
-  return {
+  const parts = {
     format: STATE_FORMAT,
     settings: sha256(JSON.stringify({ lora, training, validation })),
     weights: weightsSha256,
@@ -41,11 +49,7 @@ export function runParts({ spec, model, plan, weightsSha256, precision }: RunSou
     examples: plan.examplesSha256,
     precision,
   };
-}
-
-/** The same for two attempts at the same training, and only then. */
-export function runIdOf(parts: RunParts): string {
-  return sha256(JSON.stringify(parts));
+  return { id: sha256(JSON.stringify(parts)), parts };
 }
 
 /** A warning for a training that begins although its folder has checkpoints: which, and what does not fit. */

@@ -1,7 +1,7 @@
 import { latestCheckpoint, removeHalfWritten } from '@lorasmith/checkpoints';
 import type { Dataset, JobSpec, MachineProfile, NewJobEvent, Report } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { digestArchitecture, digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
+import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import { type ExampleStore, type Plan, planJob } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
@@ -11,7 +11,7 @@ import { batchSource } from './batches.js';
 import { throwIfStopped } from './breathe.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
 import { choosePrecision, precisionOfCheckpoint } from './precision.js';
-import { runIdOf, runParts, whyBegunAnew } from './run-parts.js';
+import { runIdentity, whyBegunAnew } from './run-parts.js';
 import { type TrainOutcome, trainedOutcome } from './trained-outcome.js';
 import { TrainingRun } from './training-run.js';
 
@@ -71,15 +71,16 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
 async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Plan): Promise<TrainOutcome> {
   const { spec, signal, dataset, machine = null, initialAdapterFolder: initialFolder } = options;
   const weightsSha256 = await digestWeights(model, { signal });
-  const partsIn = (chosen: FloatDType) => runParts({ spec, model, plan, weightsSha256, precision: chosen });
-  const idIn = (chosen: FloatDType) => runIdOf(partsIn(chosen));
+  const identityIn = (precision: FloatDType) => runIdentity({ spec, model, plan, weightsSha256, precision });
+  const identities = { float32: identityIn('float32'), bfloat16: identityIn('bfloat16') };
   await removeHalfWritten(options.checkpointFolder);
-  const resumeFrom = await latestCheckpoint(options.checkpointFolder, [idIn('float32'), idIn('bfloat16')]);
+  const resumeFrom = await latestCheckpoint(options.checkpointFolder, [identities.float32.id, identities.bfloat16.id]);
   const precision =
     resumeFrom === null
       ? choosePrecision(spec.training.precision, model.architecture.family, machine)
-      : precisionOfCheckpoint(resumeFrom.progress.run === idIn('bfloat16') ? 'bfloat16' : 'float32');
-  const restarted = resumeFrom === null ? await whyBegunAnew(options.checkpointFolder, partsIn(precision.chosen)) : [];
+      : precisionOfCheckpoint(resumeFrom.progress.run === identities.bfloat16.id ? 'bfloat16' : 'float32');
+  const { id, parts } = identities[precision.chosen];
+  const restarted = resumeFrom === null ? await whyBegunAnew(options.checkpointFolder, parts) : [];
   const report: Report = { ...plan.report, precision, warnings: [...plan.report.warnings, ...restarted] };
   options.onEvent({ type: 'report-ready', data: { report } });
 
@@ -111,14 +112,14 @@ async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Pla
           name: model.name,
           family: model.architecture.family,
           weights_sha256: weightsSha256,
-          architecture_sha256: digestArchitecture(model.architecture),
+          architecture_sha256: parts.architecture,
         },
         dataset: { id: dataset.id, sha256: dataset.sha256, rows: dataset.rows },
         report,
       };
       const run = new TrainingRun({
-        id: idIn(precision.chosen),
-        parts: partsIn(precision.chosen),
+        id,
+        parts,
         settings: spec.training,
         steps: plan.steps,
         adapter,

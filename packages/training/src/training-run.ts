@@ -88,8 +88,7 @@ export class TrainingRun {
   /**
    * Trains to the last step, or until evaluations bring nothing more; the adapter then has the state to publish.
    * @throws ProductError cancelled (after a checkpoint when the reason is `shutdown`, or `cancel` and it is not large, or
-   * when it was to pause),
-   * non_finite_loss, storage_full, checkpoint_not_found when the best one is gone
+   * when it was to pause), non_finite_loss, storage_full, checkpoint_not_found when the best one is gone
    */
   async toTheEnd(): Promise<TrainingResult> {
     if (this.#options.resumeFrom === null) this.#evaluationBefore = await this.#evaluate();

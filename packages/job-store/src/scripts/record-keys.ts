@@ -11,7 +11,8 @@ export function recordKeys(keys: JobKeys, id: JobId, dataset: DatasetId): string
 
 /**
  * Lua functions over the keys of {@link recordKeys}: a record's status and its place in the sets change together, an
- * event is written together with what it tells of. An unfinished job has the bytes of its adapter reserved. `fullness` says whether there are as many jobs as may be.
+ * event is written together with what it tells of. An unfinished job has the bytes of its adapter reserved. `fullness`
+ * says whether there are as many jobs as may be.
  */
 export const RECORD_FUNCTIONS = `
 local places = {queued = 4, preparing = 5, running = 6, succeeded = 7, failed = 8, cancelled = 9}

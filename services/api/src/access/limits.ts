@@ -29,6 +29,16 @@ export interface AccessLimits {
   totalAdapterBytes: number;
 }
 
+/** What the job store holds a job to that is sent or resumed. */
+export function jobLimitsOf(limits: AccessLimits) {
+  return {
+    maxOfOwner: limits.activeJobs,
+    maxWaiting: limits.waitingJobs,
+    keptOfOwner: limits.keptJobs,
+    keptInAll: limits.totalKeptJobs,
+  };
+}
+
 /** The limits of one key; without a key only those of everybody together. */
 export function limitsOf({ key }: Identity, limits: AccessLimits): AccessLimits {
   if (key === null) {

@@ -9,7 +9,7 @@ import {
   type PublishCheckpointRequest,
 } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
-import type { AccessLimits } from '../access/limits.js';
+import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { AdapterRoom } from './adapter-room.js';
 
@@ -52,7 +52,7 @@ export function createJobContinuation({ jobs, catalog, adapterRoom }: JobContinu
       const job = await existingJob(id);
       // What a job publishes it has without its dataset.
       if (job.checkpoint === null && ENDED_STATUSES.includes(job.status)) await catalog.get(job.dataset);
-      const resume = () => jobs.resumeJob(id, { maxOfOwner: limits.activeJobs, maxWaiting: limits.waitingJobs });
+      const resume = () => jobs.resumeJob(id, jobLimitsOf(limits));
       // Any other is refused for its status, whatever room there is.
       if (job.status !== 'failed' && job.status !== 'cancelled') return await resume();
       return await adapterRoom.within(job.owner ?? null, await jobs.adapterBytesOf(id), limits, resume);
@@ -84,10 +84,7 @@ export function createJobContinuation({ jobs, catalog, adapterRoom }: JobContinu
           requestHash,
           owner,
           adapterBytes,
-          maxOfOwner: limits.activeJobs,
-          maxWaiting: limits.waitingJobs,
-          keptOfOwner: limits.keptJobs,
-          keptInAll: limits.totalKeptJobs,
+          ...jobLimitsOf(limits),
         }),
       );
       return publishing;

@@ -13,7 +13,7 @@ import type { JobStore } from '@lorasmith/job-store';
 import type { ModelSource } from '@lorasmith/model-store';
 import { type Caller, mayUse, type Tracing } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
-import type { AccessLimits } from '../access/limits.js';
+import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import { type DatasetCatalog, datasetNotFound } from '../datasets/dataset-catalog.js';
 import type { AdapterRoom } from './adapter-room.js';
 import { goingOn, readInitialAdapter } from './initial-adapter.js';
@@ -109,10 +109,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
             origin: { requestId, trace: tracing.carry() },
             owner,
             adapterBytes,
-            maxOfOwner: limits.activeJobs,
-            maxWaiting: limits.waitingJobs,
-            keptOfOwner: limits.keptJobs,
-            keptInAll: limits.totalKeptJobs,
+            ...jobLimitsOf(limits),
           });
           return job;
         }),

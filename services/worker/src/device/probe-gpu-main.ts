@@ -1,3 +1,4 @@
+import { answerAndEnd } from '../answer-and-end.js';
 import { CUDA_LIBRARIES, DRIVER_LIBRARY } from './gpu-faults.js';
 
 // A process of its own: what it loads, and the memory of the GPU that the engine takes, go with it.
@@ -15,9 +16,4 @@ function isFound(library: string): boolean {
 const missingLibraries = [DRIVER_LIBRARY, ...CUDA_LIBRARIES].filter((library) => !isFound(library));
 // Only now: loading it opens libraries itself.
 const { engine } = await import('@lorasmith/training');
-process.send?.(
-  { missingLibraries, engineOnGpu: engine.onGpu },
-  undefined,
-  {},
-  () => process.connected && process.disconnect(),
-);
+answerAndEnd({ missingLibraries, engineOnGpu: engine.onGpu });
