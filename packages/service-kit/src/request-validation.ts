@@ -1,3 +1,4 @@
+import type { ErrorObject } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import type { FastifySchemaCompiler } from 'fastify';
 import type { TSchema } from 'typebox';
@@ -21,8 +22,24 @@ export function createRequestValidator(): FastifySchemaCompiler<TSchema> {
   const texts = new Ajv2020({ ...common, coerceTypes: true, useDefaults: true });
   return ({ schema, httpPart }) => {
     const validate = (httpPart === 'body' ? bodies : texts).compile(withoutIds(schema) as object);
-    return (value: unknown) => (validate(value) ? { value } : { error: validate.errors ?? [] });
+    return (value: unknown) => {
+      if (!validate(value)) return { error: validate.errors ?? [] };
+      const infinite = httpPart === 'body' ? [] : infiniteNumbers(value as Record<string, unknown>);
+      return infinite.length > 0 ? { error: infinite } : { value };
+    };
   };
+}
+
+/** Ajv makes numbers of `Infinity` and `1e400`, and then holds them to no bound. */
+function infiniteNumbers(texts: Record<string, unknown>): ErrorObject[] {
+  const infinite = Object.entries(texts).filter(([, value]) => typeof value === 'number' && !Number.isFinite(value));
+  return infinite.map(([name]) => ({
+    keyword: 'type',
+    instancePath: `/${name}`,
+    schemaPath: '#/type',
+    params: {},
+    message: 'must be a finite number',
+  }));
 }
 
 /** Names (`$id`) are for the OpenAPI document; within Ajv a name used twice would be a clash. */

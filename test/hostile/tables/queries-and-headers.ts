@@ -18,6 +18,10 @@ const queries: HostileCase[] = [
   query('/jobs', 'limit=1.5', INVALID),
   query('/jobs', 'limit=NaN', INVALID),
   query('/jobs', 'limit=1e308', INVALID),
+  query('/jobs', 'limit=1e400', INVALID),
+  query('/jobs', 'limit=-1e400', INVALID),
+  query('/jobs', 'limit=Infinity', INVALID),
+  query('/jobs', 'limit=-Infinity', INVALID),
   query('/jobs', 'limit=99999999999999999999', INVALID),
   query('/jobs', 'limit=', INVALID),
   query('/jobs', 'limit=1&limit=2', INVALID),
@@ -32,9 +36,11 @@ const queries: HostileCase[] = [
   query('/jobs', 'constructor=1&toString=2', UNKNOWN),
   query('/jobs', Array.from({ length: 1_000 }, (_, i) => `p${i}=1`).join('&'), UNKNOWN),
   query('/datasets', 'after=%00', INVALID),
+  query('/datasets', 'limit=-Infinity', INVALID),
   query('/datasets', 'sort=created_at', UNKNOWN),
   query('/adapters', 'after=..%2f..', INVALID),
   query('/adapters', 'limit=1000', INVALID),
+  query('/adapters', 'limit=Infinity', INVALID),
   query('/adapters/:adapter', 'weights=evil', INVALID),
   query('/adapters/:adapter', 'format=zip', INVALID),
   query('/adapters/:adapter', 'format=tar&format=safetensors', INVALID),
@@ -47,6 +53,7 @@ type Headers = Record<string, string | string[]>;
 const headers = (name: string, outcome: string, path: string, given: Headers, method = 'GET'): HostileCase => ({
   name,
   outcome,
+  open: path === '/live',
   send: (stack) =>
     outcomeOf(stack, method, path.replace(':job', stack.job).replace(':adapter', stack.adapter), { headers: given }),
 });
