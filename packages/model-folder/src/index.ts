@@ -10,6 +10,7 @@ export type {
   RopeSettings,
 } from './architecture.js';
 export { digestArchitecture } from './architecture-digest.js';
+export { baseDifference } from './base-difference.js';
 export { describeModel, listModelFolders, openBaseModel } from './base-models.js';
 export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from './chat-template.js';
 export { type LayerLinears, layerLinears, tensorName } from './families/decoder-layout.js';

@@ -2,7 +2,7 @@ import type { AdapterManifest, LoraSettings } from '@lorasmith/contracts';
 import { expect, test } from 'vitest';
 import { initialAdapterFaults } from './initial-adapter.js';
 
-const BASE = { name: 'tiny', weightsSha256: 'a'.repeat(64), architectureSha256: 'b'.repeat(64) };
+const BASE = { name: 'tiny', weights_sha256: 'a'.repeat(64), architecture_sha256: 'b'.repeat(64) };
 const LORA = { r: 4, alpha: 8, use_rslora: false, rank_pattern: {}, alpha_pattern: {} } as LoraSettings;
 
 function faultsOf(base: Partial<AdapterManifest['base_model']>): string[] {

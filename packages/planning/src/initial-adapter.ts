@@ -1,4 +1,5 @@
 import type { AdaptableModule, AdapterManifest, JobRequest, LoraSettings } from '@lorasmith/contracts';
+import { baseDifference } from '@lorasmith/model-folder';
 import type { CodedFault } from './fault-list.js';
 import { FaultList } from './fault-list.js';
 import { targetModulesOf } from './module-names.js';
@@ -34,8 +35,8 @@ export function inheritLora(
 /** A base model as it is on this host. */
 export interface InitialBase {
   name: string;
-  weightsSha256: string;
-  architectureSha256: string;
+  weights_sha256: string;
+  architecture_sha256: string;
 }
 
 /** Why a job cannot go on with an adapter: another base, other layers, other ranks or scales. */
@@ -54,9 +55,9 @@ export function initialAdapterFaults(
 /** What an adapter was made for, where that is not this base; null where it is. */
 function otherBase(made: AdapterManifest['base_model'], base: InitialBase): string | null {
   if (made.name !== base.name) return made.name;
-  if (made.weights_sha256 !== base.weightsSha256) return `other weights of ${made.name}`;
-  const { architecture_sha256: architecture = base.architectureSha256 } = made;
-  return architecture === base.architectureSha256 ? null : `another config.json of ${made.name}`;
+  const difference = baseDifference(made, base);
+  if (difference === null) return null;
+  return `${difference === 'weights' ? 'other weights' : 'another config.json'} of ${made.name}`;
 }
 
 /** Why no job can go on with an adapter of this base, whatever it asks for. */

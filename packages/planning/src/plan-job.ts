@@ -140,8 +140,11 @@ async function faultsOfInitial(
   initial: AdapterManifest,
   targets: Target[],
 ): Promise<CodedFault[]> {
-  const weightsSha256 = await digestWeights(model);
-  const base = { name: model.name, weightsSha256, architectureSha256: digestArchitecture(model.architecture) };
+  const base = {
+    name: model.name,
+    weights_sha256: await digestWeights(model),
+    architecture_sha256: digestArchitecture(model.architecture),
+  };
   return initialAdapterFaults({ lora: spec.lora, base, targets }, initial);
 }
 

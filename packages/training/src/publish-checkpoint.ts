@@ -1,7 +1,13 @@
 import { type Checkpoint, type CheckpointAdapter, readCheckpoint } from '@lorasmith/checkpoints';
 import { type JobSpec, type NewJobEvent, ProductError } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { digestArchitecture, digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
+import {
+  baseDifference,
+  digestArchitecture,
+  digestWeights,
+  type ModelFolder,
+  readModelFolder,
+} from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
 import { BaseModelCache } from './base-model-cache.js';
@@ -92,12 +98,15 @@ function checkBase(
   step: number,
 ): void {
   const param = 'base_model';
-  if (base.weights_sha256 !== weightsSha256) {
+  const difference = baseDifference(base, {
+    weights_sha256: weightsSha256,
+    architecture_sha256: digestArchitecture(architecture),
+  });
+  if (difference === null) return;
+  if (difference === 'weights') {
     const message = `The base model ${base.name} has other weights than those that the checkpoint of step ${step} was trained on. Put them back, or train again.`;
     throw new ProductError('invalid_job', message, { param });
   }
-  const { architecture_sha256: trainedOn } = base;
-  if (trainedOn === undefined || trainedOn === digestArchitecture(architecture)) return;
   const message = `The config.json of the base model ${base.name} says something else than when the checkpoint of step ${step} was trained. Put it back, or train again.`;
   throw new ProductError('invalid_job', message, { param });
 }

@@ -2,7 +2,13 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { mergeModel, readPeftFolder } from '@lorasmith/lora';
-import { digestArchitecture, digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
+import {
+  baseDifference,
+  digestArchitecture,
+  digestWeights,
+  type ModelFolder,
+  readModelFolder,
+} from '@lorasmith/model-folder';
 import { digestFile } from '@lorasmith/storage';
 import { answerParent } from '../processes/answer-parent.js';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
@@ -15,8 +21,7 @@ answerParent<MergeRequest, AdapterFile[], MergeProgress>('merge', merge);
 async function merge(request: MergeRequest, tell: (progress: MergeProgress) => void): Promise<AdapterFile[]> {
   const adapter = await readPeftFolder(request.adapterFolder);
   const model = await readModelFolder(request.modelFolder);
-  checkWeights(request, model.name, await digestWeights(model));
-  checkArchitecture(request, model);
+  checkBase(request, model, await digestWeights(model));
   let reportedAtMs = Number.NEGATIVE_INFINITY;
   await mergeModel({
     model,
@@ -35,18 +40,18 @@ async function merge(request: MergeRequest, tell: (progress: MergeProgress) => v
   return files;
 }
 
-function checkWeights(request: MergeRequest, modelName: string, found: string): void {
-  if (found === request.weightsSha256) return;
-  const message =
-    `The base model ${modelName} on this host is not the one that ${request.adapter} was trained on: its weights have ` +
-    `the sha256 ${found}, the adapter needs ${request.weightsSha256}. Put the original weights back.`;
-  throw new ProductError('conflict', message);
-}
-
-function checkArchitecture({ architectureSha256, adapter }: MergeRequest, { name, architecture }: ModelFolder): void {
-  if (architectureSha256 === undefined || architectureSha256 === digestArchitecture(architecture)) return;
-  const message =
-    `The base model ${name} on this host is not the one that ${adapter} was trained on: its config.json says that it ` +
-    'computes something else with the same weights. Put the original config.json back.';
-  throw new ProductError('conflict', message);
+function checkBase({ base, adapter }: MergeRequest, { name, architecture }: ModelFolder, weights: string): void {
+  const difference = baseDifference(base, {
+    weights_sha256: weights,
+    architecture_sha256: digestArchitecture(architecture),
+  });
+  if (difference === null) return;
+  const what =
+    difference === 'weights'
+      ? `its weights have the sha256 ${weights}, the adapter needs ${base.weights_sha256}. Put the original weights back.`
+      : 'its config.json says that it computes something else with the same weights. Put the original config.json back.';
+  throw new ProductError(
+    'conflict',
+    `The base model ${name} on this host is not the one that ${adapter} was trained on: ${what}`,
+  );
 }

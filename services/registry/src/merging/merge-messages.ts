@@ -1,11 +1,11 @@
+import type { AdapterManifest } from '@lorasmith/contracts';
+
 /** What the merge process is asked, once in its life. All paths are absolute. */
 export interface MergeRequest {
   /** The base model. */
   modelFolder: string;
-  /** sha256 of the weights the adapter was trained on. */
-  weightsSha256: string;
-  /** Digest of the architecture it was trained on; undefined where its manifest does not say. */
-  architectureSha256: string | undefined;
+  /** What the adapter was trained on. */
+  base: AdapterManifest['base_model'];
   /** Name of the adapter, for messages. */
   adapter: string;
   /** A PEFT folder. */

@@ -151,8 +151,7 @@ export class MergedModels {
     try {
       const request = {
         modelFolder: model.path,
-        weightsSha256: manifest.base_model.weights_sha256,
-        architectureSha256: manifest.base_model.architecture_sha256,
+        base: manifest.base_model,
         adapter: id,
         adapterFolder: held.folder,
         outputFolder: staging.path,
