@@ -135,6 +135,12 @@ const LIMITS = {
     ['Checking of an import', { setting: 'IMPORT_TIMEOUT_MS' }, '504 `timeout`'],
     ['All adapters of an API key', { setting: 'KEY_ADAPTER_BYTES' }, '429 `quota_exceeded`'],
     ['All adapters', { setting: 'ADAPTERS_MAX_BYTES' }, '507 `storage_full`'],
+    [
+      'All checkpoints of an API key',
+      { setting: 'KEY_CHECKPOINT_BYTES' },
+      'those of the jobs that ended longest ago go; of unfinished jobs none',
+    ],
+    ['All checkpoints', { setting: 'CHECKPOINTS_MAX_BYTES' }, 'the same'],
     ['Merge', { setting: 'MERGE_TIMEOUT_MS' }, '504 `timeout`'],
     [
       'Merges that wait',

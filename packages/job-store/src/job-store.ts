@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import {
   type Checkpoint,
   type CheckpointReference,
@@ -35,10 +36,12 @@ import { recordKeys } from './scripts/record-keys.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
 import { reservedBytesScript } from './scripts/reserved-bytes.js';
 import { resumeJobScript } from './scripts/resume-job.js';
+import { beginTidyingScript, endTidyingScript } from './scripts/tidying.js';
 
 /** How long an idempotency key is remembered. */
 const IDEMPOTENCY_SECONDS = 24 * 3600;
 const DATASET_DELETION_SECONDS = 60;
+const TIDYING_SECONDS = 60;
 
 export interface JobStoreOptions {
   /** Stays the caller's to close. How long calls wait while Redis is away is this connection's setting. */
@@ -109,6 +112,12 @@ export interface JobStore {
   checkpoints(id: JobId): Promise<Checkpoint[]>;
   /** Says of an ended job that none is kept any more. @returns false, and nothing changed, where it has not ended */
   forgetCheckpoints(id: JobId): Promise<boolean>;
+  /**
+   * Does the work on what the job left, while it has one of these statuses with which it ended: it is not resumed
+   * meanwhile, for a minute at most.
+   * @returns null, and nothing was done, where it has another status or somebody else is at it
+   */
+  whileEnded<Result>(id: JobId, statuses: readonly JobStatus[], work: () => Promise<Result>): Promise<Result | null>;
   /** @throws ProductError `job_not_found`, `job_still_active` */
   deleteJob(id: JobId): Promise<void>;
   /** What the adapter of the job takes at most; 0 where that is not known. */
@@ -247,12 +256,18 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const { dataset, owner } = await existingJob(id);
       const answer = await resumeJobScript(
         redis,
-        [...recordKeys(keys, id, dataset), keys.ofOwner(owner ?? null), keys.datasetDeletion(dataset)],
+        [
+          ...recordKeys(keys, id, dataset),
+          keys.ofOwner(owner ?? null),
+          keys.datasetDeletion(dataset),
+          keys.tidying(id),
+        ],
         [id, keys.eventChannel, maxWaiting ?? '', maxOfOwner ?? ''],
       );
       if (answer === 'no-dataset') throw datasetGone(dataset);
       if (answer === 'owner-full') throw ownerFull(maxOfOwner);
       if (answer === 'queue-full') throw queueFull(maxWaiting);
+      if (answer === 'tidied') throw beingTidied();
       const job = await existingJob(id);
       if (answer !== 'done') throw notResumable(answer as JobStatus);
       await tellQueue(id, queue.add(queueEntryOf(job)));
@@ -270,6 +285,21 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       if (job === null) return false;
       const change = { fields: [['checkpoints', '[]']] satisfies RecordChange['fields'] };
       return (await changeRecord({ redis, keys }, job, null, ENDED_STATUSES, change)) === 'done';
+    },
+
+    async whileEnded(id, statuses, work) {
+      const token = randomUUID();
+      const scriptKeys = [keys.job(id), keys.tidying(id)];
+      const begun = await onRedis(() =>
+        beginTidyingScript(redis, scriptKeys, [statuses.join(), token, TIDYING_SECONDS]),
+      );
+      if (begun !== 1) return null;
+      try {
+        return await work();
+      } finally {
+        // Where Redis does not hear of it, it is over in a minute.
+        await endTidyingScript(redis, [keys.tidying(id)], [token]).catch(() => {});
+      }
     },
 
     async deleteJob(id) {
@@ -311,7 +341,9 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       await queue.close();
     },
   };
-  return { ...guarded(store), attempts: guarded(store.attempts), close: () => store.close() };
+  const { attempts, whileEnded, close } = store;
+  // Where others' work goes wrong, that is no trouble of Redis.
+  return { ...guarded(store), attempts: guarded(attempts), whileEnded, close };
 }
 
 function idempotencyConflict(): ProductError {
@@ -329,6 +361,11 @@ function notResumable(status: JobStatus): ProductError {
     status === 'succeeded'
       ? 'The job has succeeded. Publish one of its checkpoints, or make a job with init_from to train its adapter further.'
       : `The job is ${status}: it is going on already.`;
+  return new ProductError('job_not_resumable', message);
+}
+
+function beingTidied(): ProductError {
+  const message = 'What the job left is being removed at this moment. Try again in a minute.';
   return new ProductError('job_not_resumable', message);
 }
 

@@ -23,6 +23,8 @@ export interface JobKeys {
   activeOfDataset(id: DatasetId): string;
   /** String, for a minute: the dataset is being deleted, no job may begin to read it. */
   datasetDeletion(id: DatasetId): string;
+  /** String, for a minute: what the ended job left is being removed, it may not be resumed. */
+  tidying(id: JobId): string;
   /** Hash: the job that an idempotency key of this owner made. */
   idempotency(key: string, owner: Owner): string;
   /** Channel on which the id of a job is published when it has a new event. */
@@ -46,6 +48,7 @@ export function jobKeys(prefix: string): JobKeys {
     sequence: `${prefix}jobs:sequence`,
     activeOfDataset: (id) => `${prefix}dataset:${id}:active-jobs`,
     datasetDeletion: (id) => `${prefix}dataset:${id}:deletion`,
+    tidying: (id) => `${prefix}job:${id}:tidying`,
     // Hashed, so that what a client sends has no say in the length or the shape of a key.
     idempotency: (key, owner) => {
       const own = owner === null ? key : `${owner} ${key}`;

@@ -1,9 +1,9 @@
 import { Job as JobSchema, ProductError } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { expect, test } from 'vitest';
-import { type JobAttempt, queueEntryOf } from '../src/index.js';
+import { type JobAttempt, jobKeys, queueEntryOf } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
-import { queue, redis, store, useJobStore } from './real-job-store.js';
+import { prefix, queue, redis, store, useJobStore } from './real-job-store.js';
 
 useJobStore('resume');
 
@@ -117,4 +117,31 @@ test('limits hold for it as for a new job', async () => {
   expect(await store.resumeJob(id, { maxOfOwner: 1 }).catch(codeOf)).toBe('quota_exceeded');
   expect((await store.getJob(id))?.status).toBe('failed');
   expect((await store.resumeJob(id, { maxWaiting: 2, maxOfOwner: 2 })).status).toBe('queued');
+});
+
+test('a job is not resumed while what it left is being removed, and can be afterwards', async () => {
+  const id = await failed();
+  const work = async () => {
+    const refusal = await store.resumeJob(id).catch(codeOf);
+    const twice = await store.whileEnded(id, ['failed'], async () => 'again');
+    return { refusal, twice };
+  };
+  expect(await store.whileEnded(id, ['failed'], work)).toEqual({ refusal: 'job_not_resumable', twice: null });
+  expect(await store.resumeJob(id)).toMatchObject({ status: 'queued' });
+});
+
+test('nothing is removed of a job that goes on, or ended otherwise; what goes wrong meanwhile is thrown as it is', async () => {
+  const { id } = await created();
+  const work = async () => 'done';
+  expect(await store.whileEnded(id, ['failed', 'cancelled'], work)).toBeNull();
+  expect(await store.whileEnded('job_000000000000000000000000', ['failed'], work)).toBeNull();
+  await store.requestCancel(id);
+  expect(await store.whileEnded(id, ['failed'], work)).toBeNull();
+  expect(await store.whileEnded(id, ['failed', 'cancelled'], work)).toBe('done');
+  const broken = store.whileEnded(id, ['cancelled'], async () => {
+    throw new Error('no such disk');
+  });
+  await expect(broken).rejects.toThrow('no such disk');
+  expect(await redis.ttl(jobKeys(prefix).tidying(id))).toBe(-2);
+  expect(await store.resumeJob(id)).toMatchObject({ status: 'queued' });
 });

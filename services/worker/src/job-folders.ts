@@ -1,9 +1,10 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { removeHalfWritten } from '@lorasmith/checkpoints';
-import { ENDED_STATUSES, type JobId } from '@lorasmith/contracts';
+import { ENDED_STATUSES, type JobId, ProductError } from '@lorasmith/contracts';
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
 import type { CheckpointMirror } from './checkpoint-mirror.js';
+import { type CheckpointLimits, checkpointsBeyond, type JobCheckpoints } from './checkpoint-room.js';
 
 const JOB_ID = /^job_[0-9a-z]+$/;
 const ATTEMPT = /^attempt-(\d+)$/;
@@ -26,12 +27,15 @@ export interface JobFolders {
   /** Removes all of the job, its checkpoints too, on every host's store. */
   removeJob(id: JobId): Promise<void>;
   /**
-   * Removes the folders of jobs that were deleted, and of those that ended so long ago that their checkpoints are kept no
-   * more; of others that ended, what a worker that died had left beside the checkpoints.
+   * Removes the folders of jobs that were deleted, and of those that ended so long ago, or before so many bytes of other
+   * checkpoints, that theirs are kept no more; of others that ended, what a worker that died had left beside the
+   * checkpoints.
    * @returns how many folders
    */
-  sweep(store: Pick<JobStore, 'getJob' | 'forgetCheckpoints'>): Promise<number>;
+  sweep(store: SweptStore): Promise<number>;
 }
+
+export type SweptStore = Pick<JobStore, 'getJob' | 'checkpoints' | 'forgetCheckpoints' | 'whileEnded'>;
 
 export interface JobFoldersOptions {
   dataDir: string;
@@ -39,9 +43,11 @@ export interface JobFoldersOptions {
   mirror?: CheckpointMirror | null;
   /** For so long checkpoints of a job that has ended are kept. */
   keptMs: number;
+  /** So much of checkpoints is kept. */
+  keptBytes: CheckpointLimits;
 }
 
-export function createJobFolders({ dataDir, mirror = null, keptMs }: JobFoldersOptions): JobFolders {
+export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: JobFoldersOptions): JobFolders {
   const root = path.join(dataDir, 'jobs');
   const folderOf = (id: JobId) => {
     // What comes from the queue must not lead out of the folder.
@@ -83,6 +89,17 @@ export function createJobFolders({ dataDir, mirror = null, keptMs }: JobFoldersO
     }
   };
 
+  /** @returns whether it was removed: not where the job was resumed, or another worker is at it */
+  const removeEnded = async (store: SweptStore, id: JobId): Promise<boolean> => {
+    const removed = await store.whileEnded(id, ENDED_STATUSES, async () => {
+      // First, so that what is listed is there.
+      await store.forgetCheckpoints(id);
+      await removeJob(id);
+      return true;
+    });
+    return removed ?? false;
+  };
+
   return {
     async prepare(attempt) {
       const checkpointFolder = await bringCheckpoints(attempt.job.id);
@@ -99,25 +116,41 @@ export function createJobFolders({ dataDir, mirror = null, keptMs }: JobFoldersO
     async sweep(store) {
       await mkdir(root, { recursive: true });
       let removed = 0;
+      const kept: JobCheckpoints[] = [];
       const ids = new Set([...(await readdir(root)), ...((await mirror?.jobs()) ?? [])]);
       for (const id of ids) {
         if (!JOB_ID.test(id)) continue;
         const job = await store.getJob(id);
-        if (job !== null && !ENDED_STATUSES.includes(job.status)) continue;
-        if (job !== null && Date.now() - Date.parse(job.ended_at ?? '') < keptMs) {
-          // Nothing from after its end: it may have been resumed since, and be another worker's.
-          await removeHalfWritten(checkpointFolderOf(id), { writtenBefore: new Date(job.ended_at ?? '') });
-          await removeAttempts(id, job.attempts);
+        if (job === null) {
+          await removeJob(id);
+          removed++;
           continue;
         }
-        // First, so that what is listed is there. Where it was resumed since, what it has stays.
-        if (job !== null && !(await store.forgetCheckpoints(id))) continue;
-        await removeJob(id);
-        removed++;
+        const endedAt = ENDED_STATUSES.includes(job.status) ? new Date(job.ended_at ?? '') : null;
+        if (endedAt !== null && Date.now() - endedAt.getTime() >= keptMs) {
+          if (await removeEnded(store, id)) removed++;
+          continue;
+        }
+        if (endedAt !== null) {
+          // Nothing from after its end: it may have been resumed since, and be another worker's.
+          await removeHalfWritten(checkpointFolderOf(id), { writtenBefore: endedAt });
+          await removeAttempts(id, job.attempts);
+        }
+        kept.push({ job: id, owner: job.owner ?? null, endedAt, bytes: await checkpointBytes(store, id) });
       }
+      for (const id of checkpointsBeyond(kept, keptBytes)) if (await removeEnded(store, id)) removed++;
       return removed;
     },
   };
+}
+
+async function checkpointBytes(store: SweptStore, id: JobId): Promise<number> {
+  const checkpoints = await store.checkpoints(id).catch((error: unknown) => {
+    // Deleted since: its folder goes at the next sweep.
+    if (error instanceof ProductError && error.code === 'job_not_found') return [];
+    throw error;
+  });
+  return checkpoints.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 /** A job may have checkpoints in the store and no folder here. */

@@ -4,19 +4,19 @@ import type { BundleStore } from '@lorasmith/storage';
 import { adapterIdOf } from './publish-adapter.js';
 
 export interface LateAdapters {
-  store: Pick<JobStore, 'getJob'>;
+  store: Pick<JobStore, 'whileEnded'>;
   adapters: BundleStore;
 }
 
 /**
  * Takes back the adapter of a job that has ended without one. A worker that stands still between its last look and the
  * rename, for longer than its lock, publishes when the job may long have been cancelled.
+ * Whoever resumes the job meanwhile is refused, so that no other worker takes the adapter for its own.
  * @returns whether there was one
  */
 export async function removeLateAdapter({ store, adapters }: LateAdapters, id: JobId): Promise<boolean> {
-  const job = await store.getJob(id);
-  if (job?.status !== 'cancelled' && job?.status !== 'failed') return false;
-  return await adapters.delete(adapterIdOf(id));
+  const removed = await store.whileEnded(id, ['cancelled', 'failed'], () => adapters.delete(adapterIdOf(id)));
+  return removed ?? false;
 }
 
 /** Those of every job, where the worker died before it could look again. An adapter outlives the record of its job. */

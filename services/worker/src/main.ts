@@ -97,6 +97,7 @@ const worker = await startWorker({
   trainerIdleMs: config.trainerIdleMs,
   trainerSilenceMs: config.trainerSilenceMs,
   checkpointsKeptMs: config.checkpointsKeptHours * 3_600_000,
+  checkpointLimits: config.checkpointBytes,
   shutdownTimeoutMs: config.shutdownTimeoutMs,
   // What starts it again has it look anew, and say what is missing.
   onGpuLost: () => end('the GPU is no longer seen', NO_GPU_EXIT_CODE),

@@ -3,16 +3,18 @@ import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
 import type { BundleStore } from '@lorasmith/storage';
 import type { Logger } from 'pino';
-import type { JobFolders } from './job-folders.js';
+import type { JobFolders, SweptStore } from './job-folders.js';
 import { removeLateAdapters } from './late-adapters.js';
 
 const RECONCILE_EVERY_MS = 30_000;
+/** More often than the rest: checkpoints are large, and there is a limit to their bytes. */
+const SWEEP_JOBS_EVERY_MS = 300_000;
 const SWEEP_EVERY_MS = 3_600_000;
 /** A bundle is staged in seconds; what is older was left by a process that died. */
 const STAGING_LEFTOVER_MS = 3_600_000;
 
 export interface MaintenanceOptions {
-  store: Pick<JobStore, 'reconcile' | 'getJob' | 'forgetCheckpoints'>;
+  store: Pick<JobStore, 'reconcile'> & SweptStore;
   folders: JobFolders;
   adapters: BundleStore;
   datasets: BundleStore;
@@ -57,8 +59,8 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
       }
       return mended;
     }),
+    repeat('job folders removed', SWEEP_JOBS_EVERY_MS, async () => ({ jobFolders: await folders.sweep(store) })),
     repeat('leftovers removed', SWEEP_EVERY_MS, async () => ({
-      jobFolders: await folders.sweep(store),
       lateAdapters: await removeLateAdapters({ store, adapters }),
       stagings: await adapters.sweepStaging(STAGING_LEFTOVER_MS),
       uploads: await datasets.sweepStaging(UPLOAD_LEFTOVER_MS),

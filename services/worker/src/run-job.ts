@@ -17,7 +17,7 @@ import type { TrainerPool } from './trainer/trainer-pool.js';
 import type { TrainingResult } from './trainer/trainer-process.js';
 
 export interface RunJobDeps {
-  store: Pick<JobStore, 'attempts' | 'getJob'>;
+  store: Pick<JobStore, 'attempts' | 'getJob' | 'whileEnded'>;
   sources: TrainingSources;
   pool: TrainerPool;
   log: Logger;

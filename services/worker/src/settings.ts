@@ -79,6 +79,26 @@ const checkpointsKeptHours = setting({
     'every worker.',
 });
 
+const keyCheckpointBytes = setting({
+  variable: 'KEY_CHECKPOINT_BYTES',
+  schema: Type.Integer({ minimum: 0, maximum: 2 ** 52 }),
+  fallback: String(50 * 2 ** 30),
+  unit: 'bytes',
+  example: String(10 * 2 ** 30),
+  description:
+    'Of all checkpoints of an API key. Beyond it those of the jobs that ended longest ago are removed; those of unfinished ' +
+    'jobs count, and stay. The same for every worker.',
+});
+
+const checkpointsMaxBytes = setting({
+  variable: 'CHECKPOINTS_MAX_BYTES',
+  schema: Type.Integer({ minimum: 0, maximum: 2 ** 52 }),
+  fallback: String(2 ** 40),
+  unit: 'bytes',
+  example: String(100 * 2 ** 30),
+  description: 'Of all checkpoints together; beyond it the same. The same for every worker.',
+});
+
 const device = setting({
   variable: 'DEVICE',
   schema: Type.Enum(['auto', 'gpu', 'cpu']),
@@ -122,6 +142,7 @@ export const WORKER_SETTINGS = {
   trainerIdleMs,
   trainerSilenceMs,
   checkpointsKeptHours,
+  checkpointBytes: { ofKey: keyCheckpointBytes, inAll: checkpointsMaxBytes },
   device,
   health: { host: healthHost, port: healthPort },
   shutdownTimeoutMs,

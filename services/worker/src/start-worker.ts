@@ -6,6 +6,7 @@ import { openStores, type Stores } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { createCheckpointMirror } from './checkpoint-mirror.js';
+import type { CheckpointLimits } from './checkpoint-room.js';
 import type { Device } from './device/choose-device.js';
 import { COUNT_AS_DRIVER } from './device/gpu-in-use.js';
 import { createJobFolders } from './job-folders.js';
@@ -55,6 +56,8 @@ export interface WorkerOptions {
   watchIntervalMs?: number;
   /** Checkpoints of a job that has ended are kept so long. @defaultValue a week */
   checkpointsKeptMs?: number;
+  /** So much of checkpoints is kept. @defaultValue all */
+  checkpointLimits?: CheckpointLimits;
   /** A trainer without a job is kept so long. @defaultValue 600 000 */
   trainerIdleMs?: number;
   /** A trainer at work that says nothing for so long is killed. @defaultValue 120 000 */
@@ -93,6 +96,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const folders = createJobFolders({
     dataDir,
     keptMs: options.checkpointsKeptMs ?? WEEK_MS,
+    keptBytes: options.checkpointLimits ?? { ofKey: Number.MAX_SAFE_INTEGER, inAll: Number.MAX_SAFE_INTEGER },
     // Where the data folder is the store, hosts that share it share the checkpoints in it.
     mirror: stores.shared ? createCheckpointMirror(await stores.open('checkpoints')) : null,
   });

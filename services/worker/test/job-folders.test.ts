@@ -1,9 +1,10 @@
 import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { Job } from '@lorasmith/contracts';
+import type { Checkpoint, Job, JobId } from '@lorasmith/contracts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { createJobFolders } from '../src/job-folders.js';
+import type { CheckpointLimits } from '../src/checkpoint-room.js';
+import { createJobFolders, type SweptStore } from '../src/job-folders.js';
 
 const ID = 'job_0123456789abcdef01234567';
 const HOUR_MS = 3_600_000;
@@ -16,23 +17,30 @@ afterEach(() => rm(dataDir, { recursive: true, force: true }));
 
 const inJob = (...parts: string[]) => path.join(dataDir, 'jobs', ID, ...parts);
 
+const endedOnly = (hoursAgo: number) => ({ ended_at: new Date(Date.now() - hoursAgo * HOUR_MS).toISOString() });
+
 /** As the record of the job says at the moment of a look. */
 const endedJob = (hoursAgo: number): Job =>
-  ({
-    id: ID,
-    status: 'cancelled',
-    attempts: 2,
-    ended_at: new Date(Date.now() - hoursAgo * HOUR_MS).toISOString(),
-  }) as Job;
+  ({ id: ID, status: 'cancelled', attempts: 2, ...endedOnly(hoursAgo) }) as Job;
+
+const ROOM = { ofKey: 1_000, inAll: 1_000 };
+
+const foldersOf = (keptBytes: CheckpointLimits = ROOM) =>
+  createJobFolders({ dataDir, keptMs: 24 * HOUR_MS, keptBytes });
 
 /** A sweep that looks, and then the job is resumed before it goes on. */
 async function sweepOvertaken(job: Job, resume: () => Promise<void>): Promise<void> {
-  const folders = createJobFolders({ dataDir, keptMs: 24 * HOUR_MS });
   const getJob = async () => {
     await resume();
     return job;
   };
-  await folders.sweep({ getJob, forgetCheckpoints: async () => false });
+  const store: SweptStore = {
+    getJob,
+    checkpoints: async () => [],
+    forgetCheckpoints: async () => false,
+    whileEnded: async () => null,
+  };
+  await foldersOf().sweep(store);
 }
 
 test('a sweep takes nothing from the attempt of a job that was resumed after its look', async () => {
@@ -55,4 +63,49 @@ test('the checkpoints of a job that was resumed at the end of their time stay', 
     await mkdir(inJob('attempt-3'));
   });
   expect((await readdir(inJob())).sort()).toEqual(['attempt-3', 'checkpoints']);
+});
+
+/** Jobs with their checkpoints in a store that forgets what it is told to forget. */
+async function keptAfterSweep(jobs: Partial<Job>[], limits: CheckpointLimits): Promise<string[]> {
+  const numbered = jobs.map((job, i) => ({ id: `job_${i}`, attempts: 1, status: 'succeeded', ...job }) as Job);
+  const bytes = new Map(numbered.map(({ id }) => [id, 400]));
+  for (const { id } of numbered) await mkdir(path.join(dataDir, 'jobs', id, 'checkpoints'), { recursive: true });
+  const store: SweptStore = {
+    getJob: async (id) => numbered.find((job) => job.id === id) ?? null,
+    checkpoints: async (id) => [{ bytes: bytes.get(id) }] as Checkpoint[],
+    forgetCheckpoints: async (id: JobId) => bytes.delete(id),
+    whileEnded: async (_, __, work) => await work(),
+  };
+  await foldersOf(limits).sweep(store);
+  const left = (await readdir(path.join(dataDir, 'jobs'))).sort();
+  expect([...bytes.keys()].sort()).toEqual(left);
+  return left;
+}
+
+test('beyond the bytes of a key the checkpoints of its jobs that ended longest ago go', async () => {
+  const left = await keptAfterSweep(
+    [
+      { owner: 'key_a', ...endedOnly(3) },
+      { owner: 'key_a', ...endedOnly(1) },
+      { owner: 'key_b', ...endedOnly(5) },
+      { owner: 'key_a', ...endedOnly(2) },
+      { owner: null, ...endedOnly(4) },
+    ],
+    { ofKey: 800, inAll: 1e9 },
+  );
+  expect(left).toEqual(['job_1', 'job_2', 'job_3', 'job_4']);
+});
+
+test('those of a job that goes on count, and stay however many they are', async () => {
+  const going: Partial<Job> = { owner: 'key_a', status: 'running', ended_at: null };
+  const left = await keptAfterSweep([going, { owner: 'key_a', ...endedOnly(1) }, going], { ofKey: 500, inAll: 1e9 });
+  expect(left).toEqual(['job_0', 'job_2']);
+});
+
+test('beyond the bytes of all the oldest of anybody go', async () => {
+  const left = await keptAfterSweep([endedOnly(1), { owner: 'key_a', ...endedOnly(3) }, endedOnly(2)], {
+    ofKey: 1e9,
+    inAll: 800,
+  });
+  expect(left).toEqual(['job_0', 'job_2']);
 });

@@ -2,18 +2,19 @@ import { RECORD_FUNCTIONS } from './record-keys.js';
 import { redisScript } from './redis-script.js';
 
 /**
- * Puts a failed or cancelled job back among the waiting, unless there are as many jobs as may be or its dataset is
- * being deleted. Of two calls at once
- * one finds it ended and the other finds it waiting.
+ * Puts a failed or cancelled job back among the waiting, unless there are as many jobs as may be, its dataset is being
+ * deleted, or what it left is being removed. Of two calls at once one finds it ended and the other finds it waiting.
  *
- * Keys: those of the record, then the owner's jobs, the dataset's deletion. Arguments: id, channel, most waiting jobs, most unfinished jobs of the
- * owner ('' for no limit). Answers `done`, `missing`, `no-dataset`, `queue-full`, `owner-full`, or the status that does not allow it.
+ * Keys: those of the record, then the owner's jobs, the dataset's deletion, its tidying. Arguments: id, channel, most
+ * waiting jobs, most unfinished jobs of the owner ('' for no limit). Answers `done`, `missing`, `tidied`, `no-dataset`,
+ * `queue-full`, `owner-full`, or the status that does not allow it.
  */
 export const resumeJobScript = redisScript(`${RECORD_FUNCTIONS}
 local id, channel, most_waiting, most_of_owner = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'missing' end
 if status ~= 'failed' and status ~= 'cancelled' then return status end
+if redis.call('EXISTS', KEYS[13]) == 1 then return 'tidied' end
 -- What a job publishes it has without its dataset.
 local reads_dataset = redis.call('HEXISTS', KEYS[1], 'checkpoint') == 0
 if reads_dataset and redis.call('EXISTS', KEYS[12]) == 1 then return 'no-dataset' end
