@@ -1,18 +1,13 @@
-import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type HostileStack, startHostileStack } from '../hostile/hostile-stack.js';
+import { createKey, type HostileStack, startHostileStack } from '../hostile/hostile-stack.js';
 import { runSchemathesis } from './run-schemathesis.js';
 
 // Schemathesis makes requests from the OpenAPI document, right and wrong ones, one after the other and in chains, and
 // looks at every answer: no 5xx, only statuses and content types that are documented, bodies and headers that the schemas
 // describe, nothing that is deleted still there. What is wrong about which requests is test/hostile's.
 
-const run = promisify(execFile);
-const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const NO_LIMIT = '1000000';
 
 let stack: HostileStack;
@@ -38,12 +33,7 @@ test('nothing is found without a key', async () => {
 });
 
 test('nothing is found with a key that may train', async () => {
-  const { stdout } = await run(
-    process.execPath,
-    [path.join(ROOT, 'services/api/dist/keys.js'), 'create', '--name', 'fuzzer', '--role', 'train', '--json'],
-    { env: { ...process.env, REDIS_URL: stack.redisUrl } },
-  );
-  const { token } = JSON.parse(stdout) as { token: string };
+  const token = await createKey(stack, 'train');
   const { requests, failed, report } = await runSchemathesis(stack, { authorization: `Bearer ${token}` });
   console.log(`${requests} requests with a key`);
   expect(failed, report).toBe(false);

@@ -25,11 +25,12 @@ export interface Question {
   body?: string | Uint8Array | AsyncIterable<string | Uint8Array>;
 }
 
-type Stack = Pick<HostileStack, 'apiUrl' | 'root'>;
+type Stack = Pick<HostileStack, 'apiUrl' | 'root' | 'token'>;
 
 /** Asks as it is told to: `node:http` leaves paths with dots as they are, which `fetch` would mend. */
 export async function ask(stack: Stack, method: string, path: string, question: Question = {}): Promise<Answer> {
-  const { headers = {}, body } = question;
+  const { body } = question;
+  const headers = { ...(stack.token === null ? {} : { authorization: `Bearer ${stack.token}` }), ...question.headers };
   const { hostname, port } = new URL(stack.apiUrl);
   const asking = request({ hostname, port, method, path, headers, agent: false });
   const signal = AbortSignal.timeout(DEADLINE_MS);
@@ -57,6 +58,11 @@ export async function outcomeOf(stack: Stack, ...question: [string, string, Ques
   return outcome(stack, status, text);
 }
 
+/** A request that is written out, with the key of the stack if it has one and if it is a request at all. */
+export function withKey({ token }: Pick<Stack, 'token'>, head: string): string {
+  return token === null ? head : head.replace(/^([A-Z]+ \S+ HTTP\/1\.1\r\n)/, `$1authorization: Bearer ${token}\r\n`);
+}
+
 /**
  * Sends bytes as they are over a connection of their own, and reads to its end.
  *
@@ -74,7 +80,7 @@ export async function raw(stack: Stack, ...pieces: (string | Uint8Array | null)[
   for (const piece of pieces) {
     if (socket.destroyed) break;
     if (piece === null) socket.destroy();
-    else socket.write(piece);
+    else socket.write(typeof piece === 'string' ? withKey(stack, piece) : piece);
     // So that each piece is a packet of its own.
     if (pieces.length > 1) await sleep(5);
   }

@@ -9,6 +9,8 @@ export interface HostileCase {
   name: string;
   /** What must come of it, to the letter. */
   outcome: string;
+  /** Asks what everybody may ask, with a key or without. @defaultValue false */
+  open?: boolean;
   send(stack: HostileStack): Promise<string>;
 }
 

@@ -1,12 +1,18 @@
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { SERVICE_PROGRAMS } from '../../scripts/stack/service-programs.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
 import { tarOf } from '../../services/registry/test/tar-bytes.js';
 import { writeTinyLlama } from '../tiny-llama.js';
 import { ask, CANARY, type Question } from './ask.js';
+
+const run = promisify(execFile);
+const KEYS_PROGRAM = fileURLToPath(new URL('../../services/api/dist/keys.js', import.meta.url));
 
 const REFERENCE = new URL('../fixtures/reference/llama-tied/', import.meta.url);
 
@@ -17,6 +23,8 @@ export const LIMITS = { datasetBytes: 120_000_000, lineBytes: 1_000_000, importB
 export interface HostileStack {
   apiUrl: string;
   redisUrl: string;
+  /** The API key that is sent where a case sends none of its own; null: none. */
+  token: string | null;
   /** All the services may touch is below: `data`, `models`, and the home and temporary folders they are given. */
   root: string;
   modelsDir: string;
@@ -33,8 +41,14 @@ export interface HostileStack {
   stop(): Promise<void>;
 }
 
-/** @param settings of the services, besides those that keep them to their folders */
-export async function startHostileStack(settings: NodeJS.ProcessEnv = {}): Promise<HostileStack> {
+/**
+ * @param settings - Of the services, besides those that keep them to their folders
+ * @param role - Of the key that is made, and whose the things in it are; null: there are no keys
+ */
+export async function startHostileStack(
+  settings: NodeJS.ProcessEnv = {},
+  role: 'train' | null = null,
+): Promise<HostileStack> {
   const root = await mkdtemp(path.join(tmpdir(), 'lorasmith-hostile-'));
   const [dataDir, modelsDir] = [path.join(root, 'data'), path.join(root, 'models')];
   for (const folder of ['data', 'tmp', 'home']) await mkdir(path.join(root, folder));
@@ -65,6 +79,7 @@ export async function startHostileStack(settings: NodeJS.ProcessEnv = {}): Promi
   const stack: HostileStack = {
     apiUrl: running.apiUrl,
     redisUrl: running.redisUrl,
+    token: null,
     root,
     modelsDir,
     dataset: '',
@@ -78,12 +93,25 @@ export async function startHostileStack(settings: NodeJS.ProcessEnv = {}): Promi
     },
   };
   try {
+    if (role !== null) stack.token = await createKey(stack, role);
     await fill(stack);
   } catch (error) {
     await stack.stop();
     throw error;
   }
   return stack;
+}
+
+/** A key of the stack, made as an operator makes it. */
+export async function createKey({ redisUrl }: Pick<HostileStack, 'redisUrl'>, role: 'train'): Promise<string> {
+  const { stdout } = await run(
+    process.execPath,
+    [KEYS_PROGRAM, 'create', '--name', 'hostile', '--role', role, '--json'],
+    {
+      env: { ...process.env, REDIS_URL: redisUrl },
+    },
+  );
+  return (JSON.parse(stdout) as { token: string }).token;
 }
 
 async function fill(stack: HostileStack): Promise<void> {

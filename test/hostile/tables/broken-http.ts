@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { outcomeOf, raw } from '../ask.js';
+import { outcomeOf, raw, withKey } from '../ask.js';
 import type { HostileCase, HostileTable } from '../hostile-case.js';
 import { type HostileStack, stagings } from '../hostile-stack.js';
 
@@ -11,6 +11,7 @@ const hidden = `GET /models HTTP/1.1\r\n${CLOSE}\r\n`;
 const bytes = (name: string, outcome: string, ...pieces: (string | Uint8Array | null)[]): HostileCase => ({
   name,
   outcome,
+  open: String(pieces[0]).startsWith('GET /live '),
   send: (stack) => raw(stack, ...pieces),
 });
 const post = (name: string, outcome: string, head: string, body: string) =>
@@ -85,7 +86,7 @@ async function whileSlow(stack: HostileStack, count: number, head: string, quest
     for (let i = 0; i < count; i++) {
       const socket = connect({ host: hostname, port: Number(port) });
       socket.on('error', () => {});
-      socket.write(head);
+      socket.write(withKey(stack, head));
       sockets.push(socket);
     }
     const drip = setInterval(() => {
@@ -151,4 +152,6 @@ const slow: HostileCase[] = [
   },
 ];
 
-export const brokenHttp: HostileTable = { kind: 'broken HTTP', cases: [...notHttp, ...lengths, ...slow] };
+export const brokenHttp: HostileTable = { kind: 'broken HTTP', cases: [...notHttp, ...lengths] };
+
+export const slowSenders: HostileTable = { kind: 'slow senders', cases: slow };

@@ -114,6 +114,7 @@ const wholePaths: HostileCase[] = [
 ].map(([name, path, outcome]) => ({
   name: `${name}: ${path}`,
   outcome: outcome!,
+  open: path!.startsWith('/live#'),
   send: (stack) => outcomeOf(stack, 'GET', path!),
 }));
 
