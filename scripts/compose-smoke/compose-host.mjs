@@ -1,11 +1,8 @@
 import { cp, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ROOT_DIR } from '../setup/locations.mjs';
-import { docker } from './docker.mjs';
+import { docker, neutralEnvironment } from './docker.mjs';
 import { runCommands } from './documented-commands.mjs';
-
-/** What a shell would set for Compose or its files goes before .env. */
-const NOT_INHERITED = /^(COMPOSE|REDIS|S3|AWS|API|LORASMITH)_|^(STORE|DEVICE|MODELS_DIR|DATA_DIR)$/;
 
 /**
  * A host as far as Compose can tell: a folder with the compose files and an .env of its own, and a project with networks and
@@ -20,8 +17,7 @@ export async function createComposeHost({ folder, project, settings, files = {},
   await cp(path.join(ROOT_DIR, 'docker'), path.join(folder, 'docker'), { recursive: true });
   await writeFile(path.join(folder, '.env'), `COMPOSE_PROJECT_NAME=${project}\n${settings}`);
   for (const [name, text] of Object.entries(files)) await writeFile(path.join(folder, name), text);
-  const inherited = Object.entries(process.env).filter(([name]) => !NOT_INHERITED.test(name));
-  const options = { cwd: folder, env: Object.fromEntries(inherited) };
+  const options = { cwd: folder, env: neutralEnvironment() };
   return {
     project,
     /** @param {string[]} args */

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { ROOT_DIR } from '../setup/locations.mjs';
-import { docker } from './docker.mjs';
+import { docker, neutralEnvironment } from './docker.mjs';
 
 const SERVICES = ['redis', 'registry', 'api', 'worker'];
 
@@ -20,19 +20,7 @@ export async function createComposeStack({ apiPort, modelsDir, signal }) {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-compose-'));
   const envFile = path.join(folder, 'env');
   await writeFile(envFile, `API_PORT=${apiPort}\nMODELS_DIR=${modelsDir}\nLORASMITH_TAG=${project}\n`);
-  const env = { ...process.env, DOCKER_BUILDKIT: '1', COMPOSE_PARALLEL_LIMIT: '1' };
-  // A setting of this shell would win over the file's.
-  for (const name of [
-    'API_PORT',
-    'API_BIND',
-    'MODELS_DIR',
-    'LORASMITH_TAG',
-    'COMPOSE_PROFILES',
-    'DEVICE',
-    'REDIS_URL',
-  ]) {
-    delete (/** @type {NodeJS.ProcessEnv} */ (env)[name]);
-  }
+  const env = { ...neutralEnvironment(), DOCKER_BUILDKIT: '1', COMPOSE_PARALLEL_LIMIT: '1' };
   const base = ['compose', '--project-name', project, '--env-file', envFile, '-f', 'docker-compose.yml'];
   const onCpu = [...base, '-f', 'docker/compose.cpu.yml'];
 

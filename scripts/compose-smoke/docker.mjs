@@ -1,5 +1,13 @@
 import { spawn } from 'node:child_process';
 
+/** What a shell would set for Compose or its files, before an .env. */
+const OF_COMPOSE = /^(COMPOSE|REDIS|S3|AWS|API)_|^(STORE|DEVICE|MODELS_DIR|DATA_DIR|LORASMITH_TAG)$/;
+
+/** The environment of this process without what would win over the settings of a stack. @returns {NodeJS.ProcessEnv} */
+export function neutralEnvironment() {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !OF_COMPOSE.test(name)));
+}
+
 /**
  * @typedef {object} CommandResult
  * @property {number} code
