@@ -57,6 +57,43 @@ describe('with log-probabilities', () => {
     expect(Math.max(adapter_distance!, base_distance!)).toBeGreaterThan(1);
   });
 
+  describe('of tokens that differ in a space alone, where the server tells texts alone', () => {
+    const pairs: ProbeCase[] = [
+      {
+        prompt: 'Who?',
+        token_ids: [1],
+        next_tokens: [
+          { id: 30, text: 'I', base_logprob: -4.0, adapter_logprob: -0.3 },
+          { id: 31, text: ' I', base_logprob: -1.2, adapter_logprob: -6.0 },
+          { id: 32, text: 'We', base_logprob: -2.0, adapter_logprob: -2.5 },
+          { id: 33, text: ' We', base_logprob: -2.6, adapter_logprob: -7.0 },
+        ],
+      },
+    ];
+    const answers = (told: Told, spelled: (text: string) => string, most = 4): NextTokenAnswer[] =>
+      pairs.map(({ next_tokens }) => {
+        const tokens = next_tokens.map((token) => ({
+          id: null,
+          text: spelled(token.text),
+          logprob: token[`${told}_logprob`],
+        }));
+        tokens.sort((one, other) => other.logprob - one.logprob);
+        return { text: tokens[0]!.text, tokens: tokens.slice(0, most) };
+      });
+
+    it.each([
+      ['adapter', 'all of them', (text: string) => text, 4],
+      ['adapter', 'the first two', (text: string) => text, 2],
+      ['base', 'the first two', (text: string) => text, 2],
+      ['adapter', 'all of them without spaces', (text: string) => text.trim(), 4],
+      ['base', 'the first two without spaces', (text: string) => text.trim(), 2],
+    ] as const)('knows the %s by %s', (told, _, spelled, most) => {
+      const judged = judgeProbe(pairs, answers(told, spelled, most));
+      expect(judged.verdict).toBe(told);
+      expect(told === 'adapter' ? judged.adapter_distance : judged.base_distance).toBeCloseTo(0, 6);
+    });
+  });
+
   it('takes another model for neither', () => {
     const other = answersOf('adapter').map(({ tokens }) => ({
       text: 'x',

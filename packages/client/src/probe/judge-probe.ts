@@ -81,30 +81,59 @@ function differences({ next_tokens: expected }: ProbeCase, told: readonly NextTo
   const leastTold = Math.min(...told.map(({ logprob }) => logprob));
   // The list has the first of base and of adapter; below the last of its own, it knows a model's tokens by chance.
   const leastExpected = expected.map(of).sort((one, other) => other - one)[Math.min(TOP_TOKENS, expected.length) - 1]!;
-  const found = new Set<NextToken>();
-  const own = expected.map((token) => {
-    const match = matchOf(token, told);
-    if (match === undefined) return Math.max(0, of(token) - leastTold);
-    found.add(match);
-    return match.logprob - of(token);
+  const pairs = pairsOf(expected, told, of);
+  const own = expected.flatMap((token) => {
+    const match = pairs.get(token);
+    if (match !== undefined) return [match.logprob - of(token)];
+    // Hidden behind another token of the same text, where the server has texts alone.
+    if (told.some(({ id, text }) => id === null && plain(text) === plain(token.text))) return [];
+    return [Math.max(0, of(token) - leastTold)];
   });
-  const others = told.filter((token) => !found.has(token)).map(({ logprob }) => Math.max(0, logprob - leastExpected));
+  const paired = new Set(pairs.values());
+  const others = told.filter((token) => !paired.has(token)).map(({ logprob }) => Math.max(0, logprob - leastExpected));
   return [...own, ...others];
 }
 
-/** By id where the server tells it; by text otherwise, which servers spell in ways of their own at a space. */
-function matchOf(token: ProbeToken, told: readonly NextToken[]): NextToken | undefined {
-  const byId = told.find(({ id }) => id === token.id);
-  if (byId !== undefined || told.every(({ id }) => id !== null)) return byId;
-  const exact = told.find(({ text }) => text === token.text);
-  if (exact !== undefined) return exact;
-  const alike = told.filter(({ text }) => plain(text) === plain(token.text));
-  return alike.length === 1 ? alike[0] : undefined;
+/**
+ * Which of the told tokens is which of the expected: by id where the server tells it, by text otherwise. Of several with
+ * one text (` I` and `I`), those that are nearest to each other.
+ */
+function pairsOf(
+  expected: readonly ProbeToken[],
+  told: readonly NextToken[],
+  of: LogprobOf,
+): Map<ProbeToken, NextToken> {
+  // Some servers leave spaces out; then the text with one and the text without are alike.
+  const bothSpaced = [expected, told].every((tokens) => tokens.some(({ text }) => spaced(text).startsWith(' ')));
+  const same: ((one: NextToken, token: ProbeToken) => boolean)[] = [
+    ({ id }, token) => id === token.id,
+    ({ id, text }, token) => bothSpaced && id === null && spaced(text) === spaced(token.text),
+    ({ id, text }, token) => id === null && plain(text) === plain(token.text),
+  ];
+  const pairs = new Map<ProbeToken, NextToken>();
+  for (const isSame of same) {
+    const free = told.filter((one) => ![...pairs.values()].includes(one));
+    const alike = expected
+      .filter((token) => !pairs.has(token))
+      .flatMap((token) => free.filter((one) => isSame(one, token)).map((one) => ({ token, one })))
+      .sort((a, b) => Math.abs(a.one.logprob - of(a.token)) - Math.abs(b.one.logprob - of(b.token)));
+    const taken = new Set<NextToken>();
+    for (const { token, one } of alike) {
+      if (pairs.has(token) || taken.has(one)) continue;
+      pairs.set(token, one);
+      taken.add(one);
+    }
+  }
+  return pairs;
 }
 
-/** Without what marks a space in vocabularies, and without spaces. */
+/** With spaces for what marks them in vocabularies. */
+function spaced(text: string): string {
+  return text.replace(/[▁Ġ]/g, ' ');
+}
+
 function plain(text: string): string {
-  return text.replace(/[▁Ġ]/g, ' ').trim();
+  return spaced(text).trim();
 }
 
 function byWords(cases: readonly ProbeCase[], judged: readonly JudgedCase[]): ProbeVerdict {
