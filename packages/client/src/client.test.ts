@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { create } from 'tar';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type Answer, hangUp, json, serve } from '../test/http-server.js';
+import { type Answer, failure, hangUp, json, type ReceivedRequest, serve } from '../test/http-server.js';
 import { createClient } from './client.js';
 
 let folder: string;
@@ -60,13 +60,40 @@ describe('jobs', () => {
     expect(JSON.parse(server.requests[0]?.body ?? '')).toEqual(request);
   });
 
-  it('repeats the creation of a job only with an idempotency key', async () => {
-    const server = await serve(hangUp, hangUp, json(202, { id: 'job_1' }));
+  const keysOf = ({ requests }: { requests: ReceivedRequest[] }) =>
+    requests.map(({ headers }) => headers['idempotency-key']);
+
+  it('repeats the creation of a job with the same idempotency key', async () => {
+    const server = await serve(hangUp, json(202, { id: 'job_1' }));
     const client = createClient({ baseUrl: server.baseUrl });
-    await expect(client.createJob(request)).rejects.toMatchObject({ code: 'service_unavailable' });
-    expect(server.requests).toHaveLength(1);
     expect(await client.createJob(request, { idempotencyKey: 'k' })).toEqual({ id: 'job_1' });
-    expect(server.requests.map(({ headers }) => headers['idempotency-key'])).toEqual([undefined, 'k', 'k']);
+    expect(keysOf(server)).toEqual(['k', 'k']);
+  });
+
+  it('gives each creation a key of its own where it has none', async () => {
+    const server = await serve(hangUp, json(202, { id: 'job_1' }));
+    const client = createClient({ baseUrl: server.baseUrl });
+    await client.createJob(request);
+    await client.createJob(request);
+    const [first, repeated, second] = keysOf(server);
+    expect(first).toMatch(/^[0-9a-f-]{36}$/);
+    expect(repeated).toBe(first);
+    expect(second).not.toBe(first);
+  });
+
+  it('asks again, with the same key, while a job is planned for longer than a call may take', async () => {
+    const never = () => {};
+    const server = await serve(never, json(504, 'a proxy gave up'), json(202, { id: 'job_1' }));
+    expect(await createClient({ baseUrl: server.baseUrl, timeoutMs: 50 }).createJob(request)).toEqual({ id: 'job_1' });
+    expect(new Set(keysOf(server)).size).toBe(1);
+    expect(server.requests).toHaveLength(3);
+  });
+
+  it('does not ask again where planning took too long for the api', async () => {
+    const server = await serve(failure(504, 'timeout'));
+    const failed = createClient({ baseUrl: server.baseUrl }).createJob(request);
+    await expect(failed).rejects.toMatchObject({ code: 'timeout' });
+    expect(server.requests).toHaveLength(1);
   });
 
   it('waits for the last event, then answers with the job', async () => {

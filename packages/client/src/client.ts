@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdir, open, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -47,7 +48,10 @@ export interface ImportAdapterOptions extends CallOptions, ImportAdapterQuery {
 }
 
 export interface CreateJobOptions extends CallOptions {
-  /** Makes the call safe to repeat: the same key with the same request answers with the same job. Without one nothing is repeated. */
+  /**
+   * Makes the call safe to repeat: the same key with the same request answers with the same job.
+   * @defaultValue a new one, with which the client itself repeats what was not answered
+   */
   idempotencyKey?: string | undefined;
 }
 
@@ -74,12 +78,15 @@ export interface DownloadAdapterOptions extends DownloadOptions {
   overwrite?: boolean | undefined;
 }
 
+/** Longer than the api plans for a dataset of the largest size that it takes. */
+const PLANNING_PATIENCE_MS = 4 * 3_600_000;
+
 export type Client = ReturnType<typeof createClient>;
 
 /**
  * A client of the public API, typed by its contracts. Every method throws `ApiError` for an answer with status 4xx or
  * 5xx, `ProductError` (`service_unavailable`, `timeout`) when there was none, and the reason of an aborted `signal`.
- * Only reads, and writes with an idempotency key, are repeated.
+ * Only reads, and writes that have an idempotency key, are repeated.
  */
 export function createClient(options: HttpTransportOptions) {
   const transport = createHttpTransport(options);
@@ -96,11 +103,12 @@ export function createClient(options: HttpTransportOptions) {
       query,
       headers: {
         'content-type': 'application/json',
-        ...(call.idempotencyKey === undefined ? {} : { 'idempotency-key': call.idempotencyKey }),
+        'idempotency-key': call.idempotencyKey ?? randomUUID(),
       },
       body: JSON.stringify(body),
       signal: call.signal,
-      repeatable: call.idempotencyKey !== undefined || query.dry_run === true,
+      repeatable: true,
+      patienceMs: PLANNING_PATIENCE_MS,
     });
 
   /** Streams a dataset up; the same bytes again answer with the same dataset. */
@@ -152,11 +160,11 @@ export function createClient(options: HttpTransportOptions) {
       path: `/jobs/${encodeURIComponent(id)}/checkpoints/${step}/publish`,
       headers: {
         'content-type': 'application/json',
-        ...(idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey }),
+        'idempotency-key': idempotencyKey ?? randomUUID(),
       },
       body: JSON.stringify(name === undefined ? {} : { name }),
       signal,
-      repeatable: idempotencyKey !== undefined,
+      repeatable: true,
     });
   }
 

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { apiErrorOf } from './api-error.js';
+import { ApiError, apiErrorOf } from './api-error.js';
 import { bodyText } from './response-body.js';
 
 export interface HttpTransportOptions {
@@ -10,7 +10,10 @@ export interface HttpTransportOptions {
   apiKey?: string | undefined;
   /** @defaultValue the global `fetch` */
   fetch?: typeof globalThis.fetch | undefined;
-  /** How long a call may take until its answer is there. A dry run of a large dataset is the slowest. @defaultValue 120000 */
+  /**
+   * How long a call may take until its answer is there. Planning a job, which may take longer for a large dataset, is asked
+   * for again and again. @defaultValue 120000
+   */
   timeoutMs?: number | undefined;
 }
 
@@ -24,6 +27,8 @@ export interface HttpCall {
   signal?: AbortSignal | undefined;
   /** Null: no limit of ours. */
   timeoutMs?: number | null;
+  /** For so long a repeatable call is made again where no answer came within the time limit. @defaultValue 0 */
+  patienceMs?: number;
   /** Whether the call may be made again when no answer came: true for a GET, or where an Idempotency-Key makes it safe. */
   repeatable?: boolean;
 }
@@ -91,13 +96,16 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
     for (const [name, value] of Object.entries(call.query ?? {})) {
       if (value !== undefined) url.searchParams.set(name, String(value));
     }
-    const delays = (call.repeatable ?? call.method === 'GET') ? [...REPEAT_DELAYS_MS] : [];
+    const repeatable = call.repeatable ?? call.method === 'GET';
+    const delays = repeatable ? [...REPEAT_DELAYS_MS] : [];
+    const patientUntil = repeatable ? performance.now() + (call.patienceMs ?? 0) : 0;
     for (;;) {
       try {
         const response = await send(call, url);
         if (response.ok) return response;
         throw await apiErrorOf(response);
       } catch (error) {
+        if (isUnanswered(error) && performance.now() < patientUntil) continue;
         const passing =
           error instanceof ProductError && REPEATED_STATUSES.has(error.status) && error.code !== 'timeout';
         const delayMs = passing ? delays.shift() : undefined;
@@ -128,6 +136,12 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
   }
 
   return { origin: new URL(base).origin, request, json };
+}
+
+/** Whether nobody answered in time, or a proxy said so of the api; the api itself says it of planning that it has ended. */
+function isUnanswered(error: unknown): boolean {
+  if (error instanceof ApiError) return error.status === 504 && error.requestId === null;
+  return error instanceof ProductError && error.code === 'timeout';
 }
 
 /** What `fetch` or a body threw, as an error that names the host and the cause. */

@@ -18,6 +18,7 @@ import { type DatasetCatalog, datasetNotFound } from '../datasets/dataset-catalo
 import type { AdapterRoom } from './adapter-room.js';
 import { goingOn, readInitialAdapter } from './initial-adapter.js';
 import { jobSpecOf, requestHash } from './job-spec.js';
+import { createJoinedCalls } from './joined-calls.js';
 import type { Preflight } from './preflight.js';
 
 export interface JobSubmissionOptions {
@@ -85,35 +86,50 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     }
   };
 
+  const submitNow = async (
+    request: JobRequest,
+    hash: string,
+    { idempotencyKey, requestId, caller, limits }: SubmitOptions,
+  ): Promise<Job> => {
+    const { owner } = caller;
+    if (idempotencyKey !== undefined) {
+      // Before the job is planned, which takes time and may go wrong by now where it did not then.
+      const repeated = await jobs.repeatedJob({ idempotencyKey, requestHash: hash, owner });
+      if (repeated !== null) return repeated;
+    }
+    const { spec, report } = await check(request, caller, jobs.machines.latest());
+    // Planning may have taken minutes. What is deleted after this look, the job store knows of.
+    await ownDataset(catalog, request.dataset, caller);
+    const { adapter_bytes: adapterBytes = 0 } = report;
+    return await adapterRoom.within(owner, adapterBytes, limits, () =>
+      tracing.span('queue job', { kind: 'producer' }, async () => {
+        const { job } = await jobs.createJob(spec, {
+          idempotencyKey,
+          requestHash: hash,
+          origin: { requestId, trace: tracing.carry() },
+          owner,
+          adapterBytes,
+          ...jobLimitsOf(limits),
+        });
+        return job;
+      }),
+    );
+  };
+
+  const joined = createJoinedCalls();
   return {
     // Without Redis a dry run has no estimate and tells all the rest.
-    dryRun: async (request, caller) =>
-      (await check(request, caller, jobs.machines.latest().catch(nullWithoutRedis))).report,
-    async submit(request, { idempotencyKey, requestId, caller, limits }) {
+    dryRun: (request, caller) =>
+      joined(JSON.stringify([caller, requestHash(request)]), async () => {
+        const { report } = await check(request, caller, jobs.machines.latest().catch(nullWithoutRedis));
+        return report;
+      }),
+    submit(request, options) {
       const hash = requestHash(request);
-      const { owner } = caller;
-      if (idempotencyKey !== undefined) {
-        // Before the job is planned, which takes time and may go wrong by now where it did not then.
-        const repeated = await jobs.repeatedJob({ idempotencyKey, requestHash: hash, owner });
-        if (repeated !== null) return repeated;
-      }
-      const { spec, report } = await check(request, caller, jobs.machines.latest());
-      // Planning may have taken minutes. What is deleted after this look, the job store knows of.
-      await ownDataset(catalog, request.dataset, caller);
-      const { adapter_bytes: adapterBytes = 0 } = report;
-      return await adapterRoom.within(owner, adapterBytes, limits, () =>
-        tracing.span('queue job', { kind: 'producer' }, async () => {
-          const { job } = await jobs.createJob(spec, {
-            idempotencyKey,
-            requestHash: hash,
-            origin: { requestId, trace: tracing.carry() },
-            owner,
-            adapterBytes,
-            ...jobLimitsOf(limits),
-          });
-          return job;
-        }),
-      );
+      const { idempotencyKey, caller } = options;
+      const submit = () => submitNow(request, hash, options);
+      // Without a key two are meant.
+      return idempotencyKey === undefined ? submit() : joined(JSON.stringify([caller, hash, idempotencyKey]), submit);
     },
   };
 }
