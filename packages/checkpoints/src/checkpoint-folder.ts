@@ -89,6 +89,21 @@ export async function removeHalfWritten(folder: string, options: { writtenBefore
   }
 }
 
+/** What all files take, readable or not. */
+export async function checkpointBytes(folder: string): Promise<number> {
+  let bytes = 0;
+  for (const step of await checkpointSteps(folder)) {
+    // Gone by now where a newer one took its place.
+    bytes += await stat(join(folder, nameOf(step))).then(({ size }) => size, zeroWhereAbsent);
+  }
+  return bytes;
+}
+
+function zeroWhereAbsent(error: unknown): number {
+  if (systemErrorCode(error) === 'ENOENT') return 0;
+  throw error;
+}
+
 /** Infinity where it is gone by now. */
 async function writtenMs(file: string): Promise<number> {
   try {

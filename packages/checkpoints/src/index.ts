@@ -1,6 +1,7 @@
 export * from './checkpoint.js';
 export { type CheckpointDescription, describeCheckpoint } from './checkpoint-file.js';
 export {
+  checkpointBytes,
   checkpointSteps,
   latestCheckpoint,
   listCheckpoints,

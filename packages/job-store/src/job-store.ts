@@ -36,12 +36,13 @@ import { recordKeys } from './scripts/record-keys.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
 import { reservedBytesScript } from './scripts/reserved-bytes.js';
 import { resumeJobScript } from './scripts/resume-job.js';
-import { beginTidyingScript, endTidyingScript } from './scripts/tidying.js';
+import { beginTidyingScript, endTidyingScript, renewTidyingScript } from './scripts/tidying.js';
 
 /** How long an idempotency key is remembered. */
 const IDEMPOTENCY_SECONDS = 24 * 3600;
 const DATASET_DELETION_SECONDS = 60;
 const TIDYING_SECONDS = 60;
+const TIDYING_RENEWAL_MS = 15_000;
 
 export interface JobStoreOptions {
   /** Stays the caller's to close. How long calls wait while Redis is away is this connection's setting. */
@@ -114,7 +115,7 @@ export interface JobStore {
   forgetCheckpoints(id: JobId): Promise<boolean>;
   /**
    * Does the work on what the job left, while it has one of these statuses with which it ended: it is not resumed
-   * meanwhile, for a minute at most.
+   * meanwhile, unless this process stands still for a minute.
    * @returns null, and nothing was done, where it has another status or somebody else is at it
    */
   whileEnded<Result>(id: JobId, statuses: readonly JobStatus[], work: () => Promise<Result>): Promise<Result | null>;
@@ -294,9 +295,13 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         beginTidyingScript(redis, scriptKeys, [statuses.join(), token, TIDYING_SECONDS]),
       );
       if (begun !== 1) return null;
+      const renewal = setInterval(() => {
+        renewTidyingScript(redis, [keys.tidying(id)], [token, TIDYING_SECONDS]).catch(() => {});
+      }, TIDYING_RENEWAL_MS).unref();
       try {
         return await work();
       } finally {
+        clearInterval(renewal);
         // Where Redis does not hear of it, it is over in a minute.
         await endTidyingScript(redis, [keys.tidying(id)], [token]).catch(() => {});
       }

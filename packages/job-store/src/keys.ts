@@ -23,7 +23,7 @@ export interface JobKeys {
   activeOfDataset(id: DatasetId): string;
   /** String, for a minute: the dataset is being deleted, no job may begin to read it. */
   datasetDeletion(id: DatasetId): string;
-  /** String, for a minute: what the ended job left is being removed, it may not be resumed. */
+  /** String, for a minute unless it is renewed: what the ended job left is being removed, it may not be resumed. */
   tidying(id: JobId): string;
   /** Hash: the job that an idempotency key of this owner made. */
   idempotency(key: string, owner: Owner): string;

@@ -32,18 +32,24 @@ export async function openLocalStagings({ root, kind }: { root: string; kind: st
       return localStaging(location);
     },
     doomedPath: () => `${newPath()}-deleted`,
-    async sweep(olderThanMs) {
-      const leftovers = (await readdir(folder)).filter((name) => name.startsWith(`${kind}-`));
-      let removed = 0;
-      for (const name of leftovers) {
-        const location = path.join(folder, name);
-        if (Date.now() - (await lastWrite(location)) < olderThanMs) continue;
-        await rm(location, { recursive: true, force: true });
-        removed++;
-      }
-      return removed;
-    },
+    sweep: (olderThanMs) => sweepStagings(root, olderThanMs, `${kind}-`),
   };
+}
+
+/**
+ * Removes what was staged, of one kind or of all, and in which nothing was written for `olderThanMs`.
+ * @returns how many
+ */
+export async function sweepStagings(root: string, olderThanMs: number, prefix = ''): Promise<number> {
+  const folder = path.resolve(root, '.staging');
+  let removed = 0;
+  for (const name of await readdir(folder)) {
+    const location = path.join(folder, name);
+    if (!name.startsWith(prefix) || Date.now() - (await lastWrite(location)) < olderThanMs) continue;
+    await rm(location, { recursive: true, force: true });
+    removed++;
+  }
+  return removed;
 }
 
 function localStaging(location: string): Staging {

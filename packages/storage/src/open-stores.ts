@@ -2,6 +2,7 @@ import { access, constants } from 'node:fs/promises';
 import { type BundleCache, openBundleCache } from './bundle-cache.js';
 import type { BundleStore } from './bundle-store.js';
 import { openBundleStore } from './local-bundle-store.js';
+import { sweepStagings } from './local-staging.js';
 import type { S3BundleStore } from './s3/s3-bundle-store.js';
 import type { S3Settings } from './s3/s3-objects.js';
 
@@ -19,15 +20,23 @@ export interface Stores {
   open(kind: string): Promise<BundleStore>;
   /** The store and its copies as S3 has them; null for a local one. */
   readonly s3: { open(kind: string): Promise<S3BundleStore>; cache: BundleCache } | null;
+  /**
+   * Removes of this host what processes that died left half-made, of every kind: folders in which nothing was written for
+   * `olderThanMs`.
+   * @returns how many
+   */
+  sweepStagings(olderThanMs: number): Promise<number>;
   /** Whether it answers. @throws ProductError `storage_unavailable` */
   check(): Promise<void>;
   close(): void;
 }
 
 export async function openStores({ dataDir, s3 }: StoreOptions): Promise<Stores> {
+  const sweep = (olderThanMs: number) => sweepStagings(dataDir, olderThanMs);
   if (s3 === null) {
     const open = (kind: string) => openBundleStore({ root: dataDir, kind });
-    return { shared: false, open, s3: null, check: () => access(dataDir, constants.W_OK), close: () => {} };
+    const check = () => access(dataDir, constants.W_OK);
+    return { shared: false, open, s3: null, sweepStagings: sweep, check, close: () => {} };
   }
   // Loaded where it is used: it is large.
   const { openS3Objects } = await import('./s3/s3-objects.js');
@@ -35,5 +44,6 @@ export async function openStores({ dataDir, s3 }: StoreOptions): Promise<Stores>
   const objects = openS3Objects(s3);
   const cache = await openBundleCache({ root: dataDir, maxBytes: s3.cacheBytes });
   const open = (kind: string) => openS3BundleStore({ objects, cache, root: dataDir, kind });
-  return { shared: true, open, s3: { open, cache }, check: () => objects.check(), close: () => objects.close() };
+  const check = () => objects.check();
+  return { shared: true, open, s3: { open, cache }, sweepStagings: sweep, check, close: () => objects.close() };
 }

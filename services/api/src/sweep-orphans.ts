@@ -28,6 +28,9 @@ export function startOrphanSweep({ stores, log }: { stores: Stores; log: Fastify
         }
         if (over.signal.aborted) return;
       }
+      await stores.sweepStagings(DAY_MS).catch((error: unknown) => {
+        log.warn({ err: error }, 'what was left half-made could not be removed; it is tried again tomorrow');
+      });
       await pause(DAY_MS);
     }
   };

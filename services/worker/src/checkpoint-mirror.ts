@@ -1,7 +1,8 @@
+import { randomBytes } from 'node:crypto';
 import { copyFile, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import path from 'node:path';
-import type { JobId } from '@lorasmith/contracts';
-import type { BundleStore } from '@lorasmith/storage';
+import { type JobId, ProductError } from '@lorasmith/contracts';
+import type { BundleStore, HeldBundle } from '@lorasmith/storage';
 
 /**
  * Keeps the checkpoints of jobs where other hosts find them, a bundle for each. Its id says the job, the file and when
@@ -47,14 +48,19 @@ export function createCheckpointMirror(bundles: BundleStore): CheckpointMirror {
   return {
     async restore(job, folder) {
       const stored = await storedOf(job);
+      const ids = new Set(stored.map(({ id }) => id));
+      // Removed since by another worker: where it is still here, it is stored again.
+      for (const id of knownOf(job)) if (!ids.has(id)) knownOf(job).delete(id);
       for (const { id, name, writtenMs } of stored) {
         const there = await writtenAt(path.join(folder, name));
         if (there !== null && there >= writtenMs) {
           if (there === writtenMs) knownOf(job).add(id);
           continue;
         }
-        const held = await bundles.hold(id);
-        const temporary = path.join(folder, `${name}.restored.tmp`);
+        const held = await holdIfThere(bundles, id);
+        if (held === null) continue;
+        // Of a name that goes with what a killed trainer leaves; another restoration has another one.
+        const temporary = path.join(folder, `${name}.${randomBytes(6).toString('hex')}.tmp`);
         try {
           await copyFile(held.path(name), temporary);
           await utimes(temporary, new Date(), new Date(writtenMs));
@@ -96,6 +102,16 @@ export function createCheckpointMirror(bundles: BundleStore): CheckpointMirror {
       return [...new Set((await bundles.list()).flatMap((id) => ID.exec(id)?.[1] ?? []))];
     },
   };
+}
+
+/** Null where it is gone since it was listed: the worker that saved it may still go on, and keeps its newest only. */
+async function holdIfThere(bundles: BundleStore, id: string): Promise<HeldBundle | null> {
+  try {
+    return await bundles.hold(id);
+  } catch (error) {
+    if (error instanceof ProductError && error.code === 'not_found') return null;
+    throw error;
+  }
 }
 
 async function storeFile(

@@ -18,8 +18,8 @@ export interface JobCheckpoints {
 }
 
 /**
- * The jobs whose checkpoints have to go: of an owner, and of all, those that ended longest ago. Those of unfinished jobs
- * count, and stay.
+ * The jobs whose checkpoints have to go: those that do not fit beside what is newer, of their owner and of all. Those of
+ * unfinished jobs count, and stay.
  */
 export function checkpointsBeyond(kept: readonly JobCheckpoints[], { ofKey, inAll }: CheckpointLimits): JobId[] {
   const endOf = ({ endedAt }: JobCheckpoints) => endedAt?.getTime() ?? Number.MAX_SAFE_INTEGER;
@@ -28,9 +28,12 @@ export function checkpointsBeyond(kept: readonly JobCheckpoints[], { ofKey, inAl
   const beyond: JobId[] = [];
   for (const { job, owner, endedAt, bytes } of kept.toSorted((a, b) => endOf(b) - endOf(a))) {
     const own = (ofOwners.get(owner) ?? 0) + bytes;
+    if (endedAt !== null && ((owner !== null && own > ofKey) || all + bytes > inAll)) {
+      beyond.push(job);
+      continue;
+    }
     ofOwners.set(owner, own);
     all += bytes;
-    if (endedAt !== null && ((owner !== null && own > ofKey) || all > inAll)) beyond.push(job);
   }
   return beyond;
 }

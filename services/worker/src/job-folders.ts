@@ -1,6 +1,6 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { removeHalfWritten } from '@lorasmith/checkpoints';
+import { checkpointBytes, removeHalfWritten } from '@lorasmith/checkpoints';
 import { ENDED_STATUSES, type JobId, ProductError } from '@lorasmith/contracts';
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
 import type { CheckpointMirror } from './checkpoint-mirror.js';
@@ -81,7 +81,7 @@ export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: 
     return folder;
   };
   /** Of attempts whose worker died, too. */
-  const removeAttempts = async (id: JobId, upTo = Number.POSITIVE_INFINITY): Promise<void> => {
+  const removeAttempts = async (id: JobId, upTo: number): Promise<void> => {
     for (const name of await readdir(folderOf(id)).catch(emptyWhereAbsent)) {
       const number = ATTEMPT.exec(name)?.[1];
       if (number !== undefined && Number(number) <= upTo)
@@ -103,7 +103,8 @@ export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: 
   return {
     async prepare(attempt) {
       const checkpointFolder = await bringCheckpoints(attempt.job.id);
-      await removeAttempts(attempt.job.id);
+      // Not of a later one: a preparation that nobody waits for any more may come here late.
+      await removeAttempts(attempt.job.id, attempt.number);
       const outputFolder = outputOf(attempt);
       await mkdir(outputFolder);
       return { checkpointFolder, outputFolder };
@@ -136,7 +137,9 @@ export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: 
           await removeHalfWritten(checkpointFolderOf(id), { writtenBefore: endedAt });
           await removeAttempts(id, job.attempts);
         }
-        kept.push({ job: id, owner: job.owner ?? null, endedAt, bytes: await checkpointBytes(store, id) });
+        // Another host may have more of it than the record says, or than this one.
+        const bytes = Math.max(await recordedBytes(store, id), await checkpointBytes(checkpointFolderOf(id)));
+        kept.push({ job: id, owner: job.owner ?? null, endedAt, bytes });
       }
       for (const id of checkpointsBeyond(kept, keptBytes)) if (await removeEnded(store, id)) removed++;
       return removed;
@@ -144,7 +147,8 @@ export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: 
   };
 }
 
-async function checkpointBytes(store: SweptStore, id: JobId): Promise<number> {
+/** What the checkpoints take that the record lists. */
+async function recordedBytes(store: SweptStore, id: JobId): Promise<number> {
   const checkpoints = await store.checkpoints(id).catch((error: unknown) => {
     // Deleted since: its folder goes at the next sweep.
     if (error instanceof ProductError && error.code === 'job_not_found') return [];

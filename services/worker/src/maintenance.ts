@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
-import type { BundleStore } from '@lorasmith/storage';
+import type { BundleStore, Stores } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import type { JobFolders, SweptStore } from './job-folders.js';
 import { removeLateAdapters } from './late-adapters.js';
@@ -18,14 +18,15 @@ export interface MaintenanceOptions {
   folders: JobFolders;
   adapters: BundleStore;
   datasets: BundleStore;
+  sweepStagings: Stores['sweepStagings'];
   /** Of this host. */
   examples: ExampleStore;
   log: Logger;
   reconcileEveryMs?: number;
 }
 
-/** An upload takes as long as the connection of its sender. */
-const UPLOAD_LEFTOVER_MS = 24 * 3_600_000;
+/** An upload takes as long as the connection of its sender, a base model as long as it takes to fetch. */
+const ANY_LEFTOVER_MS = 24 * 3_600_000;
 
 /**
  * Mends, at once and then again and again, what processes that died left behind: jobs that are in no queue, folders
@@ -33,7 +34,16 @@ const UPLOAD_LEFTOVER_MS = 24 * 3_600_000;
  * @returns ends it, after what is being done
  */
 export function startMaintenance(options: MaintenanceOptions): () => Promise<void> {
-  const { store, folders, adapters, datasets, examples, log, reconcileEveryMs = RECONCILE_EVERY_MS } = options;
+  const {
+    store,
+    folders,
+    adapters,
+    datasets,
+    sweepStagings,
+    examples,
+    log,
+    reconcileEveryMs = RECONCILE_EVERY_MS,
+  } = options;
   const over = new AbortController();
 
   const repeat = async (name: string, everyMs: number, work: () => Promise<object>) => {
@@ -63,7 +73,7 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
     repeat('leftovers removed', SWEEP_EVERY_MS, async () => ({
       lateAdapters: await removeLateAdapters({ store, adapters }),
       stagings: await adapters.sweepStaging(STAGING_LEFTOVER_MS),
-      uploads: await datasets.sweepStaging(UPLOAD_LEFTOVER_MS),
+      others: await sweepStagings(ANY_LEFTOVER_MS),
       tokenized: await examples.sweep((dataset) => datasets.has(dataset)),
     })),
   ];

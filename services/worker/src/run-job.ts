@@ -92,12 +92,6 @@ async function observeAttempt(
 
 async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJobOptions): Promise<JobRun> {
   const { sources } = deps;
-  const adapter = adapterIdOf(attempt.job.id);
-  // The attempt before died after it had published and before it could say so.
-  if (await sources.adapters.has(adapter)) {
-    await sources.folders.removeAttempt(attempt);
-    return await succeed(deps, attempt);
-  }
   const { span } = deps.tracing;
   const onError = (error: unknown) => deps.log.warn({ err: error }, 'the record of a running job was not reached');
   const { watchIntervalMs, jobTimeoutMs } = deps;
@@ -112,6 +106,8 @@ async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJob
   });
   let release = () => {};
   try {
+    // The attempt before died after it had published and before it could say so.
+    if (await sources.adapters.has(adapterIdOf(attempt.job.id))) return await succeed(deps, attempt);
     const { checkpoint } = attempt.job;
     const preparing = span(
       'prepare job',

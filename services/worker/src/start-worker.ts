@@ -153,6 +153,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     folders,
     adapters,
     datasets,
+    sweepStagings: stores.sweepStagings,
     examples,
     log,
   });

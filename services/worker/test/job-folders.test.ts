@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Checkpoint, Job, JobId } from '@lorasmith/contracts';
+import type { JobAttempt } from '@lorasmith/job-store';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { CheckpointLimits } from '../src/checkpoint-room.js';
 import { createJobFolders, type SweptStore } from '../src/job-folders.js';
@@ -66,9 +67,12 @@ test('the checkpoints of a job that was resumed at the end of their time stay', 
 });
 
 /** Jobs with their checkpoints in a store that forgets what it is told to forget. */
-async function keptAfterSweep(jobs: Partial<Job>[], limits: CheckpointLimits): Promise<string[]> {
+async function keptAfterSweep(
+  jobs: (Partial<Job> & { bytes?: number })[],
+  limits: CheckpointLimits,
+): Promise<string[]> {
   const numbered = jobs.map((job, i) => ({ id: `job_${i}`, attempts: 1, status: 'succeeded', ...job }) as Job);
-  const bytes = new Map(numbered.map(({ id }) => [id, 400]));
+  const bytes = new Map(numbered.map(({ id }, i) => [id, jobs[i]?.bytes ?? 400]));
   for (const { id } of numbered) await mkdir(path.join(dataDir, 'jobs', id, 'checkpoints'), { recursive: true });
   const store: SweptStore = {
     getJob: async (id) => numbered.find((job) => job.id === id) ?? null,
@@ -108,4 +112,46 @@ test('beyond the bytes of all the oldest of anybody go', async () => {
     inAll: 800,
   });
   expect(left).toEqual(['job_0', 'job_2']);
+});
+
+test('what goes by the limit of its key takes nothing from others along', async () => {
+  const left = await keptAfterSweep(
+    [
+      { owner: 'key_a', bytes: 60, ...endedOnly(1) },
+      { owner: 'key_a', bytes: 60, ...endedOnly(2) },
+      { owner: 'key_a', bytes: 40, ...endedOnly(3) },
+      { owner: 'key_b', bytes: 20, ...endedOnly(4) },
+    ],
+    { ofKey: 50, inAll: 100 },
+  );
+  expect(left).toEqual(['job_2', 'job_3']);
+});
+
+test('checkpoints on this host count where the record lists none of them, as after another host removed its own', async () => {
+  const jobs = [endedOnly(1), endedOnly(2)].map((ended, i) => ({
+    id: `job_${i}`,
+    status: 'failed',
+    attempts: 1,
+    ...ended,
+  }));
+  for (const { id } of jobs) {
+    await mkdir(path.join(dataDir, 'jobs', id, 'checkpoints'), { recursive: true });
+    await writeFile(path.join(dataDir, 'jobs', id, 'checkpoints/step-0000000001.safetensors'), Buffer.alloc(600));
+  }
+  await foldersOf().sweep({
+    getJob: async (id) => (jobs.find((job) => job.id === id) as Job | undefined) ?? null,
+    checkpoints: async () => [],
+    forgetCheckpoints: async () => true,
+    whileEnded: async (_, __, work) => await work(),
+  });
+  expect(await readdir(path.join(dataDir, 'jobs'))).toEqual(['job_0']);
+});
+
+test('a preparation that comes late takes nothing from the attempt after it', async () => {
+  const folders = foldersOf();
+  const attempt = (number: number) => ({ job: { id: ID }, number }) as JobAttempt;
+  await mkdir(inJob('attempt-1'), { recursive: true });
+  await folders.prepare(attempt(3));
+  await folders.prepare(attempt(2));
+  expect((await readdir(inJob())).sort()).toEqual(['attempt-2', 'attempt-3', 'checkpoints']);
 });

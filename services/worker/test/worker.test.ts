@@ -4,10 +4,10 @@ import path from 'node:path';
 import { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { AdapterManifest, type Job, type JobEvent, type JobSpec } from '@lorasmith/contracts';
+import { AdapterManifest, type Job, type JobEvent, type JobSpec, ProductError } from '@lorasmith/contracts';
 import { createJobStore, type JobStore, jobKeys, QUEUE_NAME } from '@lorasmith/job-store';
 import { createLogger, createMetrics } from '@lorasmith/service-kit';
-import { type BundleStore, openBundleStore } from '@lorasmith/storage';
+import { type BundleStore, openBundleStore, openStores } from '@lorasmith/storage';
 import { Queue } from 'bullmq';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
@@ -182,6 +182,17 @@ describe('a job', () => {
     await adapters.publish(staging, `ad_${id.slice(4)}`);
     await work();
     expect(await ended(id)).toMatchObject({ status: 'succeeded', adapter: `ad_${id.slice(4)}` });
+  });
+
+  test('that begins while the store is away says so', async () => {
+    const stores = await openStores({ dataDir, s3: null });
+    const away = async () => {
+      throw new ProductError('storage_unavailable', 'The store cannot be reached.');
+    };
+    const open = async (kind: string) => ({ ...(await stores.open(kind)), ...(kind === 'adapters' && { has: away }) });
+    await work({ stores: { ...stores, open } });
+    const id = await send('finish');
+    expect(await ended(id)).toMatchObject({ status: 'failed', attempts: 3, error: { code: 'storage_unavailable' } });
   });
 });
 

@@ -13,6 +13,12 @@ if redis.call('SET', KEYS[2], ARGV[2], 'NX', 'EX', ARGV[3]) then return 1 end
 return 0
 `);
 
+/** Key: the tidying of a job. Arguments: the token it was begun with, seconds. Answers 0 where it is over. */
+export const renewTidyingScript = redisScript(`
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+return 0
+`);
+
 /** Key: the tidying of a job. Argument: the token it was begun with. Allows that the job is resumed again. */
 export const endTidyingScript = redisScript(`
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end

@@ -1,0 +1,74 @@
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { type BundleStore, openBundleStore } from '@lorasmith/storage';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { createCheckpointMirror } from '../src/checkpoint-mirror.js';
+
+// Two hosts, each with a folder of its own, and one store for both.
+
+const JOB = 'job_0123456789abcdef01234567';
+const nameOf = (step: number) => `step-${String(step).padStart(10, '0')}.safetensors`;
+
+let root: string;
+let bundles: BundleStore;
+let [here, there] = ['', ''];
+beforeEach(async () => {
+  root = await mkdtemp(path.join(tmpdir(), 'lorasmith-mirror-'));
+  [here, there] = [path.join(root, 'here'), path.join(root, 'there')];
+  for (const folder of [here, there]) await mkdir(folder);
+  bundles = await openBundleStore({ root, kind: 'checkpoints' });
+});
+afterEach(() => rm(root, { recursive: true, force: true }));
+
+const save = (folder: string, step: number) => writeFile(path.join(folder, nameOf(step)), `state of ${step}`);
+
+test('another host has what was stored, with the time it was written', async () => {
+  await save(here, 1);
+  await createCheckpointMirror(bundles).store(JOB, here);
+  await createCheckpointMirror(bundles).restore(JOB, there);
+  expect(await readdir(there)).toEqual([nameOf(1)]);
+  expect(await readFile(path.join(there, nameOf(1)), 'utf8')).toBe('state of 1');
+  const [first, second] = await Promise.all([here, there].map((folder) => stat(path.join(folder, nameOf(1)))));
+  expect(Math.trunc(second!.mtimeMs)).toBe(Math.trunc(first!.mtimeMs));
+});
+
+test('one that the worker which saved it replaces while it is restored is left out', async () => {
+  const saving = createCheckpointMirror(bundles);
+  await save(here, 1);
+  await save(here, 2);
+  await saving.store(JOB, here);
+  const overtaken: BundleStore = {
+    ...bundles,
+    async list(prefix) {
+      const listed = await bundles.list(prefix);
+      await rm(path.join(here, nameOf(1)));
+      await save(here, 3);
+      await saving.store(JOB, here);
+      return listed;
+    },
+  };
+  await createCheckpointMirror(overtaken).restore(JOB, there);
+  expect(await readdir(there)).toEqual([nameOf(2)]);
+});
+
+test('restorations of one job at once give whole files, and leave nothing beside them', async () => {
+  for (const step of [1, 2, 3]) await writeFile(path.join(here, nameOf(step)), Buffer.alloc(4_000_000, step));
+  await createCheckpointMirror(bundles).store(JOB, here);
+  const mirrors = Array.from({ length: 4 }, () => createCheckpointMirror(bundles));
+  await Promise.all(mirrors.map((mirror) => mirror.restore(JOB, there)));
+  expect((await readdir(there)).sort()).toEqual([1, 2, 3].map(nameOf));
+  for (const step of [1, 2, 3]) {
+    expect((await readFile(path.join(there, nameOf(step)))).equals(Buffer.alloc(4_000_000, step))).toBe(true);
+  }
+});
+
+test('what another host removed from the store is stored again', async () => {
+  const mirror = createCheckpointMirror(bundles);
+  await save(here, 1);
+  await mirror.store(JOB, here);
+  await createCheckpointMirror(bundles).remove(JOB);
+  await mirror.restore(JOB, here);
+  await mirror.store(JOB, here);
+  expect(await mirror.jobs()).toEqual([JOB]);
+});
