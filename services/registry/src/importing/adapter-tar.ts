@@ -75,7 +75,8 @@ class AdapterTarReader {
 
   async write(chunk: Uint8Array): Promise<void> {
     this.#throwIfFailed();
-    const takesMore = this.#parser.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    const takesMore = this.#parsed(() => this.#parser.write(bytes));
     this.#throwIfFailed();
     if (!takesMore) await Promise.race([once(this.#parser, 'drain'), this.#failed]);
   }
@@ -83,7 +84,7 @@ class AdapterTarReader {
   async end(): Promise<void> {
     const ended = once(this.#parser, 'end');
     ended.catch(() => {});
-    this.#parser.end();
+    this.#parsed(() => this.#parser.end());
     await Promise.race([ended, this.#failed]);
     await Promise.race([Promise.all(this.#written.values()), this.#failed]);
     this.#throwIfFailed();
@@ -97,6 +98,15 @@ class AdapterTarReader {
   async abandon(): Promise<void> {
     this.#fail(new Error('abandoned'));
     await Promise.allSettled(this.#written.values());
+  }
+
+  /** The library throws where it ends within a block while a file before that is still being written. */
+  #parsed<Result>(step: () => Result): Result {
+    try {
+      return step();
+    } catch (error) {
+      throw invalid('it is cut off, or its sizes are not true', error);
+    }
   }
 
   #throwIfFailed(): void {
@@ -161,21 +171,24 @@ function wantedName(path: string): string | null {
   return name !== undefined && parts.length <= 2 && WANTED.has(name) ? name : null;
 }
 
-/** The library would also unpack compressed tars, whose size nothing bounds. */
+/**
+ * The bytes of a tar in whole blocks, but for what is left over at the end: given parts of blocks, the library takes some
+ * whole tars for ones that are cut off. It would also unpack compressed tars, whose size nothing bounds.
+ */
 async function* plainTar(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let head: Buffer | null = Buffer.alloc(0);
+  let rest: Buffer = Buffer.alloc(0);
+  let isFirst = true;
   for await (const chunk of chunks) {
-    if (head === null) {
-      yield chunk;
-      continue;
-    }
-    head = Buffer.concat([head, chunk]);
-    if (head.length < BLOCK_BYTES) continue;
-    refuseOtherFormats(head);
-    yield head;
-    head = null;
+    const bytes = Buffer.concat([rest, chunk]);
+    const whole = bytes.length - (bytes.length % BLOCK_BYTES);
+    rest = bytes.subarray(whole);
+    if (whole === 0) continue;
+    if (isFirst) refuseOtherFormats(bytes);
+    isFirst = false;
+    yield bytes.subarray(0, whole);
   }
-  if (head !== null) refuseOtherFormats(head);
+  if (isFirst) refuseOtherFormats(rest);
+  if (rest.length > 0) yield rest;
 }
 
 function refuseOtherFormats(head: Buffer): void {
