@@ -105,7 +105,7 @@ describe('what the registry answers', () => {
     ['proxy-connection', 'keep-alive'],
     ['te', 'trailers'],
   ])('whatever the client says of its connection: %s: %s', async (name, value) => {
-    const asking = request(`${url}/adapters`, { headers: { [name]: value } }).end();
+    const asking = request(`${url}/adapters`, { agent: false, headers: { [name]: value } }).end();
     const [answer] = (await once(asking, 'response')) as [IncomingMessage];
     answer.resume();
     expect(answer.statusCode).toBe(200);
