@@ -42,6 +42,11 @@ const LIMITS = {
     ['Download of which the client takes nothing', { setting: 'DOWNLOAD_STALL_MS' }, 'it is ended'],
     ['API keys', fixed(`${API}/access/key-store.ts`, 'MAX_KEYS', 'keys'), 'the command refuses'],
     [
+      'Message of an error',
+      fixed('packages/service-kit/src/error-answer.ts', 'MAX_MESSAGE_CHARACTERS', 'characters'),
+      'it is cut',
+    ],
+    [
       'Faults that an answer lists',
       fixed('packages/service-kit/src/validation-faults.ts', 'MAX_FAULTS', 'faults'),
       'the rest is left out',
@@ -117,6 +122,11 @@ const LIMITS = {
   Adapters: [
     ['Tar of an import', { setting: 'IMPORT_MAX_BYTES' }, '413 `body_too_large`'],
     [
+      'Tensors of an import as they are stored: float32, all layers with the largest rank',
+      { setting: 'IMPORT_MAX_BYTES' },
+      '422 `invalid_adapter`',
+    ],
+    [
       'Entries of the tar',
       fixed('services/registry/src/importing/adapter-tar.ts', 'MAX_ENTRIES', 'entries'),
       '422 `invalid_adapter`',
@@ -129,6 +139,11 @@ const LIMITS = {
     [
       'Header of a safetensors file',
       fixed('packages/safetensors/src/header.ts', 'MAX_HEADER_BYTES', 'bytes'),
+      '422 `invalid_adapter`',
+    ],
+    [
+      'Name of a tensor',
+      fixed('packages/safetensors/src/header.ts', 'MAX_NAME_CHARACTERS', 'characters'),
       '422 `invalid_adapter`',
     ],
     ['Rank of an imported adapter', fixed('packages/lora/src/fits-base.ts', 'MAX_RANK', ''), '422 `invalid_adapter`'],

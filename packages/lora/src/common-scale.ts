@@ -27,6 +27,17 @@ export function commonForm(adapter: PeftAdapter): CommonForm {
   return { r, alpha: alphaOf(scale, r), modules };
 }
 
+/** Bytes of the tensors that {@link commonForm} makes of modules with these ranks and sizes: float32, of the largest rank. */
+export function commonFormBytes(modules: Iterable<Pick<PeftModule, 'rank' | 'inFeatures' | 'outFeatures'>>): number {
+  let rank = 0;
+  let features = 0;
+  for (const module of modules) {
+    rank = Math.max(rank, module.rank);
+    features += module.inFeatures + module.outFeatures;
+  }
+  return Float32Array.BYTES_PER_ELEMENT * rank * features;
+}
+
 /** What the manifest says of an adapter written so: with it, {@link commonForm} can be undone. */
 export function manifestLora(adapter: PeftAdapter, { r, alpha }: CommonForm): AdapterManifest['lora'] {
   const modules = [...adapter.modules];

@@ -1,6 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { PeftAdapter } from './peft-adapter.js';
+import { shownName } from './shown.js';
 
 /** The greatest rank that a job can train, so that every adapter can be gone on with. */
 const MAX_RANK = 512;
@@ -36,6 +37,6 @@ export function checkFitsBase(adapter: PeftAdapter, model: ModelFolder): void {
 }
 
 function invalid(module: string, fault: string): ProductError {
-  const shown = module.slice(0, 200);
+  const shown = shownName(module);
   return new ProductError('invalid_adapter', `The adapter does not fit: ${shown} ${fault}.`, { param: shown });
 }

@@ -1,6 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
 import { loraScale } from '@lorasmith/planning';
 import { compilePattern } from './peft-pattern.js';
+import { shownValue } from './shown.js';
 
 const MAX_RANK = 65_536;
 
@@ -43,15 +44,16 @@ const BASE_PRESERVING_INITIALISATIONS: unknown[] = [undefined, null, true, false
  */
 export function parsePeftConfig(text: string): PeftConfig {
   const config = parseObject(text);
-  if (config.peft_type !== 'LORA') throw invalid('peft_type', `is ${show(config.peft_type)}; only "LORA" is supported`);
+  if (config.peft_type !== 'LORA')
+    throw invalid('peft_type', `is ${shownValue(config.peft_type)}; only "LORA" is supported`);
   for (const field of UNSUPPORTED_WHEN_SET) {
-    if (isSet(config[field])) throw invalid(field, `is ${show(config[field])}, which is not supported`);
+    if (isSet(config[field])) throw invalid(field, `is ${shownValue(config[field])}, which is not supported`);
   }
   if (config.bias !== undefined && config.bias !== 'none') {
-    throw invalid('bias', `is ${show(config.bias)}; only "none" is supported`);
+    throw invalid('bias', `is ${shownValue(config.bias)}; only "none" is supported`);
   }
   if (!BASE_PRESERVING_INITIALISATIONS.includes(config.init_lora_weights)) {
-    const fault = `is ${show(config.init_lora_weights)}, which changes the base weights; convert the adapter with PEFT`;
+    const fault = `is ${shownValue(config.init_lora_weights)}, which changes the base weights; convert the adapter with PEFT`;
     throw invalid('init_lora_weights', fault);
   }
   const r = numberOf(config, 'r', isRank);
@@ -123,7 +125,7 @@ function parseObject(text: string): Record<string, unknown> {
 
 function numberOf(config: Record<string, unknown>, field: string, isValid: (value: number) => boolean): number {
   const value = config[field];
-  if (typeof value !== 'number' || !isValid(value)) throw invalid(field, `is ${show(value)}`);
+  if (typeof value !== 'number' || !isValid(value)) throw invalid(field, `is ${shownValue(value)}`);
   return value;
 }
 
@@ -133,10 +135,6 @@ const isProbability = (value: number) => value >= 0 && value < 1;
 function isSet(value: unknown): boolean {
   if (value === undefined || value === null || value === false) return false;
   return typeof value !== 'object' || Object.keys(value).length > 0;
-}
-
-function show(value: unknown): string {
-  return value === undefined ? 'missing' : JSON.stringify(value).slice(0, 120);
 }
 
 function invalid(field: string, fault: string): ProductError {

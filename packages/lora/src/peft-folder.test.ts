@@ -1,9 +1,12 @@
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { ProductError } from '@lorasmith/contracts';
 import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { commonFormBytes } from './common-scale.js';
 import { type AdapterBase, readPeftFolder, writePeftFolder } from './peft-folder.js';
+import type { PeftShapes } from './peft-weights.js';
 
 const REFERENCE = new URL('../../../test/fixtures/reference/', import.meta.url).pathname;
 const CASES = ['llama-tied', 'llama-untied-all-linear', 'qwen2'];
@@ -196,6 +199,39 @@ describe('refused by name', () => {
     await copyAdapter({ [field]: value });
     await expect(readPeftFolder(folder)).rejects.toMatchObject({ code: 'invalid_adapter', param: field });
     await expect(readPeftFolder(folder)).rejects.toThrow(field);
+  });
+
+  test.each(['peft_type', 'use_dora', 'bias', 'init_lora_weights', 'r', 'lora_dropout'])(
+    'lists in lists without end as %s',
+    async (field) => {
+      await copyAdapter({ [field]: 'HERE' });
+      const file = join(folder, 'adapter_config.json');
+      const nested = `${'['.repeat(20_000)}${']'.repeat(20_000)}`;
+      await writeFile(file, (await readFile(file, 'utf8')).replace('"HERE"', nested));
+      const message = expect.stringContaining(`${field} is a list`);
+      await expect(readPeftFolder(folder)).rejects.toMatchObject({ code: 'invalid_adapter', param: field, message });
+    },
+  );
+
+  test('a tensor with a long name, which is cut', async () => {
+    await copyAdapter();
+    const name = 'x'.repeat(1_000);
+    await writeSafetensors(join(folder, 'adapter_model.safetensors'), [
+      { name, shape: [4, 1], dtype: 'F32', data: new Uint8Array(16) },
+    ]);
+    const error = (await readPeftFolder(folder).catch((thrown: unknown) => thrown)) as ProductError;
+    expect(error).toMatchObject({ code: 'invalid_adapter', param: name.slice(0, 200) });
+    expect(error.message.length).toBeLessThan(400);
+  });
+
+  test('shapes that whoever reads it refuses, before any tensor is read', async () => {
+    await copyAdapter();
+    const refused = new Error('refused');
+    const check = (shapes: PeftShapes) => {
+      expect(commonFormBytes(shapes.values())).toBe(4 * 4 * 480);
+      throw refused;
+    };
+    await expect(readPeftFolder(folder, check)).rejects.toBe(refused);
   });
 
   test('a pattern made to backtrack for ever', async () => {

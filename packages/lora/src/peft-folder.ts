@@ -7,7 +7,7 @@ import { openSafetensors, SafetensorsError, writeSafetensors } from '@lorasmith/
 import { type CommonForm, commonForm } from './common-scale.js';
 import type { PeftAdapter, PeftModule } from './peft-adapter.js';
 import { formatPeftConfig, type PeftConfig, parsePeftConfig } from './peft-config.js';
-import { peftKeys, peftShapes, readFloat32, tensorsOfModule } from './peft-weights.js';
+import { type PeftShapes, peftKeys, peftShapes, readFloat32, tensorsOfModule } from './peft-weights.js';
 
 /** A real config has a few kilobytes, one with long name lists some hundred. */
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
@@ -19,12 +19,13 @@ const MAX_WEIGHTS_BYTES = 8 * 2 ** 30;
  * Reads a PEFT LoRA folder: `adapter_config.json` and `adapter_model.safetensors` in F32, F16 or BF16.
  * `use_rslora`, `rank_pattern` and `alpha_pattern` are in each module's rank and scale.
  *
- * @throws ProductError invalid_adapter naming the file and the field or tensor
+ * @param check - Of the ranks and sizes, before any tensor is read; throws where the adapter is not to be read
+ * @throws ProductError invalid_adapter naming the file and the field or tensor; whatever `check` throws
  */
-export async function readPeftFolder(folder: string): Promise<PeftAdapter> {
+export async function readPeftFolder(folder: string, check?: (shapes: PeftShapes) => void): Promise<PeftAdapter> {
   const config = parsePeftConfig(await readConfigText(folder));
   try {
-    return await readModules(folder, config);
+    return await readModules(folder, config, check);
   } catch (error) {
     if (!(error instanceof SafetensorsError)) throw error;
     const message = `adapter_model.safetensors is broken: ${error.message}.`;
@@ -32,19 +33,20 @@ export async function readPeftFolder(folder: string): Promise<PeftAdapter> {
   }
 }
 
-async function readModules(folder: string, config: PeftConfig): Promise<PeftAdapter> {
+async function readModules(
+  folder: string,
+  config: PeftConfig,
+  check?: (shapes: PeftShapes) => void,
+): Promise<PeftAdapter> {
   const path = join(folder, ADAPTER_FILES.weights);
   await checkSize(path, ADAPTER_FILES.weights, MAX_WEIGHTS_BYTES);
   const file = await openSafetensors(path);
   try {
-    const shapes = peftShapes(file);
+    const shapes = peftShapes(file, config);
+    check?.(shapes);
     const modules = new Map<string, PeftModule>();
     for (const [name, shape] of shapes) {
       const keys = peftKeys(name);
-      if (shape.rank !== config.rankOf(name)) {
-        const fault = `${keys.a} has rank ${shape.rank}, but the config says ${config.rankOf(name)}`;
-        throw new ProductError('invalid_adapter', `adapter_model.safetensors: ${fault}.`, { param: keys.a });
-      }
       const a = await readFloat32(file, keys.a);
       const b = await readFloat32(file, keys.b);
       modules.set(name, { a, b, scale: config.scaleOf(name, shape.rank), ...shape });

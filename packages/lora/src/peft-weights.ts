@@ -1,6 +1,8 @@
 import { ProductError } from '@lorasmith/contracts';
 import { isFloatDtype, type SafetensorsFile, type TensorToWrite, toFloat32 } from '@lorasmith/safetensors';
 import type { PeftModule } from './peft-adapter.js';
+import type { PeftConfig } from './peft-config.js';
+import { shownName } from './shown.js';
 
 const PREFIX = 'base_model.model.';
 const KEY = /^base_model\.model\.(.+)\.lora_([AB])\.weight$/s;
@@ -16,9 +18,10 @@ export type PeftShapes = Map<string, Pick<PeftModule, 'rank' | 'inFeatures' | 'o
 /**
  * Checks that a file holds an A `[rank, in]` and a B `[out, rank]` for each of its modules, and nothing else.
  *
+ * @param rankOf - The rank that the config says
  * @throws ProductError invalid_adapter naming the tensor
  */
-export function peftShapes(file: SafetensorsFile): PeftShapes {
+export function peftShapes(file: SafetensorsFile, { rankOf }: Pick<PeftConfig, 'rankOf'>): PeftShapes {
   const found = new Map<string, { a?: readonly number[]; b?: readonly number[] }>();
   for (const { name, dtype, shape } of file.tensors.values()) {
     const match = KEY.exec(name);
@@ -39,7 +42,10 @@ export function peftShapes(file: SafetensorsFile): PeftShapes {
     if (a === undefined) throw invalid(keys.a, 'is missing');
     if (b === undefined) throw invalid(keys.b, 'is missing');
     if (a[0] !== b[1]) throw invalid(keys.b, `is [${b.join(', ')}], which does not fit lora_A [${a.join(', ')}]`);
-    shapes.set(moduleName, { rank: a[0]!, inFeatures: a[1]!, outFeatures: b[0]! });
+    const rank = a[0]!;
+    if (rank !== rankOf(moduleName))
+      throw invalid(keys.a, `has rank ${rank}, but the config says ${rankOf(moduleName)}`);
+    shapes.set(moduleName, { rank, inFeatures: a[1]!, outFeatures: b[0]! });
   }
   return shapes;
 }
@@ -60,5 +66,6 @@ export function tensorsOfModule(moduleName: string, module: PeftModule): TensorT
 }
 
 function invalid(key: string, fault: string): ProductError {
-  return new ProductError('invalid_adapter', `adapter_model.safetensors: ${key} ${fault}.`, { param: key });
+  const shown = shownName(key);
+  return new ProductError('invalid_adapter', `adapter_model.safetensors: ${shown} ${fault}.`, { param: shown });
 }

@@ -10,6 +10,9 @@ export const LENGTH_BYTES = 8;
 /** Dimensions of a tensor; no known model comes near, and it bounds the work per entry. */
 const MAX_DIMENSIONS = 64;
 
+/** Names of tensors go into messages, tables and lists; the longest of known models have a tenth of this. */
+const MAX_NAME_CHARACTERS = 1_000;
+
 /** One tensor of a file. */
 export interface TensorEntry {
   name: string;
@@ -75,9 +78,11 @@ function readMetadata(value: Record<string, unknown>, metadata: Map<string, stri
 
 function readEntry(name: string, value: Record<string, unknown>, dataStart: number): TensorEntry {
   const fail = (what: string) => new SafetensorsError('entry_invalid', `tensor ${quote(name)}: ${what}`);
+  if (name.length > MAX_NAME_CHARACTERS) throw fail(`its name has more than ${MAX_NAME_CHARACTERS} characters`);
   const { dtype, shape, data_offsets: offsets, ...others } = value;
   for (const key in others) throw fail(`unknown key ${quote(key)}`);
-  if (!isDtype(dtype)) throw fail(`dtype ${quote(String(dtype))} is not one of the format`);
+  if (typeof dtype !== 'string') throw fail('dtype is not a string');
+  if (!isDtype(dtype)) throw fail(`dtype ${quote(dtype)} is not one of the format`);
   if (!isSizes(shape)) throw fail('shape is not a list of sizes');
   if (!isSizes(offsets) || offsets.length !== 2) throw fail('data_offsets are not two offsets');
   const [begin, end] = offsets as [number, number];

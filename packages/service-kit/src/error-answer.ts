@@ -33,13 +33,17 @@ export function productErrorOf(thrown: unknown, request: FastifyRequest): Produc
   return internalError(error);
 }
 
+/** Whatever a message came to have in it: answers, and lines of the log, can be read. */
+const MAX_MESSAGE_CHARACTERS = 4_000;
+const MAX_PARAM_CHARACTERS = 1_000;
+
 /** The body that tells of the error. */
 export function errorBody(error: ProductError, requestId: string | null): ErrorBody {
   return {
     error: {
       code: error.code,
-      message: error.message,
-      param: error.param ?? null,
+      message: error.message.slice(0, MAX_MESSAGE_CHARACTERS),
+      param: error.param?.slice(0, MAX_PARAM_CHARACTERS) ?? null,
       request_id: requestId,
       details: error.details,
     },

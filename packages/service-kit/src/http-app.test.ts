@@ -6,7 +6,7 @@ import { ErrorBody, JobRequest, ProductError } from '@lorasmith/contracts';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createHttpApp, createLogger, type HttpApp, healthRoutes } from './index.js';
+import { createHttpApp, createLogger, errorBody, type HttpApp, healthRoutes } from './index.js';
 
 let app: HttpApp;
 let lines: { level: string; msg: string; err?: { message: string } }[];
@@ -214,6 +214,12 @@ describe('an error', () => {
     const answer = await app.inject('/refused');
     expect(answer.json().error).toMatchObject({ code: 'in_use', message: 'It is used.', param: 'id', details: [] });
     expect(lines).toMatchObject([{ level: 'info', msg: 'It is used.' }]);
+  });
+
+  test('is cut to what can be read, whatever came to be in it', () => {
+    const error = new ProductError('in_use', 'x'.repeat(1_000_000), { param: 'y'.repeat(1_000_000) });
+    const { message, param } = errorBody(error, null).error;
+    expect([message.length, param?.length]).toEqual([4_000, 1_000]);
   });
 
   test('carries the id that the caller gave, unless it is no plain word', async () => {

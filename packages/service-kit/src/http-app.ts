@@ -146,8 +146,9 @@ function refuseEncodedJson({
 function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const error = productErrorOf(thrown, request);
   const where = { method: request.method, url: request.url, status: error.status, code: error.code };
-  if (error.status >= 500) request.log.error({ ...where, err: thrown }, error.message);
-  else request.log.info(where, error.message);
+  const body = errorBody(error, request.id);
+  if (error.status >= 500) request.log.error({ ...where, err: thrown }, body.error.message);
+  else request.log.info(where, body.error.message);
   // Nothing more can be said once the head is out: an answer cut short must not look whole.
   if (reply.raw.headersSent) {
     reply.raw.destroy();
@@ -157,11 +158,7 @@ function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyRep
   if (retryAfterSeconds !== undefined) reply.header('retry-after', String(retryAfterSeconds));
   // RFC 6750, section 3.
   if (error.status === 401) reply.header('www-authenticate', 'Bearer');
-  reply
-    .code(error.status)
-    .header('x-request-id', request.id)
-    .type('application/json; charset=utf-8')
-    .send(errorBody(error, request.id));
+  reply.code(error.status).header('x-request-id', request.id).type('application/json; charset=utf-8').send(body);
 }
 
 function answerExpectation(_request: IncomingMessage, response: ServerResponse): void {

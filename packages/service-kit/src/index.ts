@@ -4,6 +4,7 @@ export * from './config.js';
 export * from './error-answer.js';
 export * from './health-routes.js';
 export * from './http-app.js';
+export * from './import-room.js';
 export * from './logger.js';
 export * from './metrics/create-metrics.js';
 export * from './metrics/metrics-route.js';

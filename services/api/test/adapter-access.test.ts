@@ -11,6 +11,7 @@ import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from '../../registry/test/published-adapter.js';
 import { tarOf } from '../../registry/test/tar-bytes.js';
+import { storedBytesOf, unevenAdapter } from '../../registry/test/uneven-adapter.js';
 import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
 import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
@@ -96,13 +97,13 @@ async function call(token: string, method: string, path: string, headers: Record
   const content = await text(answer);
   return { status: answer.statusCode as number, json: () => JSON.parse(content), body: content };
 }
-const importAs = async (token: string, headers = {}) => {
+const importAs = async (token: string, headers = {}, tar = tarred) => {
   const answer = await call(
     token,
     'POST',
     `/adapters?base_model=${MODEL}`,
     { 'content-type': 'application/x-tar', ...headers },
-    tarred,
+    tar,
   );
   return { ...answer, adapter: answer.json() as Adapter & ErrorBody };
 };
@@ -170,6 +171,34 @@ test('bytes of adapters are limited, where they are brought in and where a job w
   expect([chunked.status, chunked.adapter.error.code]).toEqual([429, 'quota_exceeded']);
   expect(await listOf(key.token)).toHaveLength(1);
 });
+
+test('an import counts as what is stored of it, which may be many times its tar', async () => {
+  const rank = 128;
+  const tar = unevenAdapter(
+    JSON.parse(await readFile(join(REFERENCE, MODEL, 'adapter_init', files[0]!), 'utf8')),
+    rank,
+  );
+  expect(tar.length).toBeLessThan(storedBytesOf(rank) / 10);
+  const small = await newKey({ limits: { adapter_bytes: storedBytesOf(rank) - 1 } });
+  const refused = await importAs(small.token, {}, tar);
+  expect([refused.status, refused.adapter.error.code]).toEqual([429, 'quota_exceeded']);
+  // A client has no say in it.
+  const forged = await importAs(small.token, { 'x-lorasmith-own-room': '1000000000000' }, tar);
+  expect([forged.status, forged.adapter.error.code]).toEqual([429, 'quota_exceeded']);
+  expect(await listOf(small.token)).toEqual([]);
+
+  // Of those that come at once none sees what the others will be.
+  const key = await newKey({ limits: { adapter_bytes: 2 * storedBytesOf(rank) - 1 } });
+  const sent = await Promise.all(Array.from({ length: 3 }, () => importAs(key.token, {}, tar)));
+  const taken = sent.filter(({ status }) => status === 201).map(({ adapter }) => adapter.id);
+  for (const { status, adapter } of sent) {
+    if (status !== 201) expect([status, adapter.error.code]).toEqual([429, 'quota_exceeded']);
+  }
+  expect(taken.length).toBeLessThanOrEqual(1);
+  expect(await listOf(key.token)).toEqual(taken);
+  // They may have stood in each other's way: alone there is room.
+  if (taken.length === 0) expect((await importAs(key.token, {}, tar)).status).toBe(201);
+}, 120_000);
 
 test('room for the adapter of a job is reserved when it is sent and when it is resumed, until it ends', async () => {
   const upload = async ({ token }: { token: string }) => {

@@ -100,6 +100,18 @@ describe('what the registry answers', () => {
   });
 
   test.each([
+    ['keep-alive', 'timeout=5'],
+    ['upgrade', 'h2c'],
+    ['proxy-connection', 'keep-alive'],
+    ['te', 'trailers'],
+  ])('whatever the client says of its connection: %s: %s', async (name, value) => {
+    const asking = request(`${url}/adapters`, { agent: false, headers: { [name]: value } }).end();
+    const [answer] = (await once(asking, 'response')) as [IncomingMessage];
+    answer.resume();
+    expect(answer.statusCode).toBe(200);
+  });
+
+  test.each([
     '/adapters/..%2f..%2flive',
     '/adapters/%2e%2e/files',
     '/adapters/..%252f..%252flive',

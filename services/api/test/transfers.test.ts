@@ -11,7 +11,8 @@ import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
 import type { AccessLimits } from '../src/access/limits.js';
 import { type RealApi, startRealApi } from './real-api.js';
 
-// Downloads of adapters that nobody reads, from a registry that has enough to send.
+// Downloads of adapters that nobody reads, and imports whose sender leaves, with a registry that has enough to send and that
+// never answers an import.
 
 const ADAPTER = `ad_${'1'.repeat(24)}`;
 /** More than the buffers between registry and client take. */
@@ -26,11 +27,22 @@ let port: number;
 const sockets: Socket[] = [];
 /** Downloads that the registry is sending. */
 let sending = 0;
+/** Imports that have come to the registry whole, and are not answered. */
+let importing = 0;
 
 beforeAll(async () => {
   server = await startRealRedis();
   redis = new Redis(server.url);
   registry = createServer((request, response) => {
+    if (request.method === 'POST') {
+      request.resume().once('end', () => importing++);
+      response.once('close', () => importing--);
+      return;
+    }
+    if (request.url === '/usage') {
+      response.end('{"own_bytes":0,"total_bytes":0}');
+      return;
+    }
     if (!request.url?.startsWith(`/adapters/${ADAPTER}`)) {
       response.setHeader('content-type', 'application/json');
       response.end('{"data":[],"has_more":false,"next":null}');
@@ -151,4 +163,33 @@ test('a download that is not read is ended, and one that is read slowly is not',
   }
   expect(bytes).toBe(BYTES);
   await until(() => sending === 0, 'the download that nobody reads was not ended');
+}, 60_000);
+
+test('an import whose sender leaves ends in the registry, and what it held is free', async () => {
+  const limits = { transfers: 1, adapterBytes: 1_000, totalAdapterBytes: 1_000 };
+  await start(limits);
+  const { token } = await keys.create({ name: 'sender', role: 'train', owner: 'all' });
+  const send = (signal: AbortSignal) =>
+    fetch(`http://127.0.0.1:${port}/adapters`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/x-tar' },
+      body: 'x'.repeat(900),
+      signal,
+    });
+  const leaving = new AbortController();
+  const first = send(leaving.signal);
+  first.catch(() => {});
+  await until(() => importing === 1, 'the import did not come');
+  const refused = await get(`/adapters/${ADAPTER}`, token);
+  await refused.body?.cancel();
+  expect(refused.status).toBe(429);
+  leaving.abort();
+  await until(() => importing === 0, 'the import went on in the registry');
+  // There is room for one of them.
+  const again = new AbortController();
+  const second = send(again.signal);
+  second.catch(() => {});
+  await until(() => importing === 1, 'what the first import held was not free');
+  again.abort();
+  await until(() => importing === 0, 'the second import went on in the registry');
 }, 60_000);

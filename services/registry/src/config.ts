@@ -45,7 +45,9 @@ export const REGISTRY_SETTINGS = {
       fallback: '4294967296',
       unit: 'bytes',
       example: '1073741824',
-      description: 'Largest tar of an adapter that POST /adapters takes.',
+      description:
+        'Largest tar of an adapter that POST /adapters takes, and the most that its tensors may take as they are stored: ' +
+        'in float32, all layers with the largest rank.',
     }),
     timeoutMs: setting({
       variable: 'IMPORT_TIMEOUT_MS',

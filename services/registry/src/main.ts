@@ -73,6 +73,7 @@ const imports = new AdapterImport({
   baseModels,
   program: childProgram('./importing/import-child-main.js'),
   timeoutMs: config.importing.timeoutMs,
+  maxStoredBytes: config.importing.maxBytes,
 });
 
 const app = await buildApp({

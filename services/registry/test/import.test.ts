@@ -236,13 +236,13 @@ describe('an adapter that does not fit', () => {
 
 describe('the process that checks', () => {
   test('dies: an error of ours, and nothing is left', async () => {
-    await listen(faultyProgram('crash'));
+    await listen({ program: faultyProgram('crash') });
     expect(await post(tarOf(peftFiles()))).toMatchObject({ status: 500, body: { error: { code: 'import_crashed' } } });
     await nothingIsLeft();
   });
 
   test('takes too long: it is ended', async () => {
-    await listen(faultyProgram('hang'), 500);
+    await listen({ program: faultyProgram('hang'), timeoutMs: 500 });
     expect(await post(tarOf(peftFiles()))).toMatchObject({ status: 504, body: { error: { code: 'timeout' } } });
     await nothingIsLeft();
   });

@@ -46,8 +46,16 @@ export function useImportingRegistry(): void {
   });
 }
 
-/** Starts it again with another process that checks. */
-export async function listen(program: ChildProgram = importProgram(), timeoutMs = 60_000): Promise<void> {
+/** Starts it again, with another process that checks, or other bounds. */
+export async function listen({
+  program = importProgram(),
+  timeoutMs = 60_000,
+  maxStoredBytes = MAX_BYTES,
+}: {
+  program?: ChildProgram;
+  timeoutMs?: number;
+  maxStoredBytes?: number;
+} = {}): Promise<void> {
   await app?.close();
   const baseModels = localModels(join(root, 'models'));
   const merged = await openBundleStore({ root: join(root, 'data'), kind: 'merged' });
@@ -70,7 +78,7 @@ export async function listen(program: ChildProgram = importProgram(), timeoutMs 
     adapters,
     merged,
     models,
-    imports: new AdapterImport({ adapters, baseModels, program, timeoutMs }),
+    imports: new AdapterImport({ adapters, baseModels, program, timeoutMs, maxStoredBytes }),
     readyChecks: {},
     maxImportBytes: MAX_BYTES,
   });

@@ -77,6 +77,7 @@ async function listen(program: ChildProgram): Promise<void> {
       baseModels: localModels(join(root, 'models')),
       program: importProgram(),
       timeoutMs: 60_000,
+      maxStoredBytes: 2 ** 20,
     }),
     readyChecks: {},
     maxImportBytes: 2 ** 20,

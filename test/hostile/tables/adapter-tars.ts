@@ -1,5 +1,6 @@
 import { gzipSync } from 'node:zlib';
 import { tarOf } from '../../../services/registry/test/tar-bytes.js';
+import { unevenAdapter } from '../../../services/registry/test/uneven-adapter.js';
 import { outcomeOf } from '../ask.js';
 import type { HostileCase, HostileTable } from '../hostile-case.js';
 import type { HostileStack } from '../hostile-stack.js';
@@ -53,6 +54,7 @@ const containers: HostileCase[] = [
   send('a tar that is larger than is taken', '413 body_too_large', () =>
     tarOf([{ name: 'x', content: Buffer.alloc(2_100_000) }]),
   ),
+  send('205 KB that become 4.6 MB', INVALID, (peft) => unevenAdapter(peft.config, 512)),
   send('a length of 2^53', '429 quota_exceeded', () => 'x', '', { ...TAR, 'content-length': '9007199254740993' }),
   send(
     'a base model that is a path',
@@ -90,6 +92,14 @@ const configs: HostileCase[] = [
   }),
   config('a key of 600 characters', { rank_pattern: { ['x'.repeat(600)]: 4 } }),
   config('another method', { peft_type: 'PREFIX_TUNING' }),
+  ...['peft_type', 'use_dora', 'bias', 'init_lora_weights', 'r'].map((field) =>
+    configText(`20,000 lists in each other as ${field}`, (text) =>
+      JSON.stringify({ ...JSON.parse(text), [field]: 'HERE' }).replace(
+        '"HERE"',
+        `${'['.repeat(20_000)}${']'.repeat(20_000)}`,
+      ),
+    ),
+  ),
   config('changed base weights', { init_lora_weights: 'pissa' }),
   config(
     'code to load, which is left behind',
@@ -106,6 +116,18 @@ const ofWeights: HostileCase[] = [
   weights('a header of 2^64 - 1 bytes', () => Buffer.alloc(64, 0xff)),
   weights('a name that is no LoRA', () =>
     safetensorsOf({ x: { dtype: 'F32', shape: [2, 2], data_offsets: [0, 16] } }, 16),
+  ),
+  weights('a name of a megabyte', () =>
+    safetensorsOf({ ['x'.repeat(1_000_000)]: { dtype: 'F32', shape: [2, 2], data_offsets: [0, 16] } }, 16),
+  ),
+  weights('a type that is an object', () =>
+    safetensorsOf({ x: { dtype: { toString: 1 }, shape: [2, 2], data_offsets: [0, 16] } }, 16),
+  ),
+  weights('a type of 20,000 lists in each other', () =>
+    safetensorsOf(
+      `{"x": {"dtype": ${'['.repeat(20_000)}${']'.repeat(20_000)}, "shape": [2, 2], "data_offsets": [0, 16]}}`,
+      16,
+    ),
   ),
   weights('only A', () =>
     safetensorsOf({ [`${Q}.lora_A.weight`]: { dtype: 'F32', shape: [4, 48], data_offsets: [0, 768] } }, 768),

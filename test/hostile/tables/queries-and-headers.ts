@@ -124,6 +124,12 @@ const ofRequests: HostileCase[] = [
     'x-http-method-override': 'DELETE',
   }),
   headers('an upgrade to a socket', '200', '/live', { connection: 'upgrade', upgrade: 'websocket' }),
+  headers('Keep-Alive that Connection does not name', '200', '/adapters', { 'keep-alive': 'timeout=5' }),
+  headers('Upgrade that Connection does not name', '200', '/adapters', { upgrade: 'h2c' }),
+  headers('Proxy-Connection and TE', '200', '/adapters', {
+    'proxy-connection': 'keep-alive',
+    te: 'trailers, deflate',
+  }),
   headers('an expectation that nobody meets', '417 invalid_request', '/live', { expect: 'the-impossible' }),
   headers('Accept of everything and nothing', '200', '/live', { accept: `${'*/*;q=0.0000001,'.repeat(400)}x` }),
 ];

@@ -32,6 +32,11 @@ export interface ByteQuota {
 
 export interface MeteredUpload {
   /**
+   * What may be stored besides what is stored, and what others hold; what this one holds is let go.
+   * @throws ProductError `redis_unavailable`, and what looking at what is stored throws
+   */
+  room(): Promise<StoredBytes>;
+  /**
    * Makes what it holds so many bytes in all, until `end`.
    * @throws ProductError `quota_exceeded`, `storage_full`, `redis_unavailable`, and what looking at what is stored throws
    */
@@ -48,27 +53,34 @@ export interface MeteredUpload {
 const STEP_BYTES = 64 * 1024 * 1024;
 
 export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): ByteQuota {
-  const check = async (owner: Owner, limits: ByteLimits, own: number, total: number) => {
-    const used = await stored(owner);
-    if (used.own + own > limits.own) throw quotaExceeded(what, used.own, limits.own);
-    if (used.total + total > limits.total) throw storageFull(what, limits.total);
-  };
-
   return {
     begin(owner, limits) {
       const upload = randomUUID();
       const pools = [`${what}:${owner ?? 'none'}`, `${what}:all`];
-      const hold = async (bytes: number) => {
-        if (holds === null) return await check(owner, limits, bytes, bytes);
-        // First held, then compared: what another upload holds is counted, or it has been stored and is counted there.
-        const [own, total] = await holds.hold(pools, upload, bytes).catch((error: unknown) => {
+      /** What all hold, once this one holds so much. */
+      const heldWith = async (bytes: number): Promise<StoredBytes> => {
+        if (holds === null) return { own: bytes, total: bytes };
+        const [own = 0, total = 0] = await holds.hold(pools, upload, bytes).catch((error: unknown) => {
           // Without a key there is no quota of its own, and uploads need no Redis otherwise.
           if (owner === null && isRedisAway(error)) return [bytes, bytes];
           throw error;
         });
-        await check(owner, limits, own ?? 0, total ?? 0);
+        return { own, total };
+      };
+      const hold = async (bytes: number) => {
+        // First held, then compared: what another upload holds is counted, or it has been stored and is counted there.
+        const held = await heldWith(bytes);
+        const used = await stored(owner);
+        if (used.own + held.own > limits.own) throw quotaExceeded(what, used.own, limits.own);
+        if (used.total + held.total > limits.total) throw storageFull(what, limits.total);
       };
       return {
+        async room() {
+          const held = await heldWith(0);
+          const used = await stored(owner);
+          const left = (pool: keyof StoredBytes) => Math.max(0, limits[pool] - used[pool] - held[pool]);
+          return { own: left('own'), total: left('total') };
+        },
         hold,
         async *metered(chunks, declaredBytes) {
           let held = declaredBytes ?? 0;

@@ -6,6 +6,8 @@ import { AdapterId, ProductError } from '@lorasmith/contracts';
 import { callerHeaders, drainBody, errorBody, type HttpApp, type Tracing } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Compile } from 'typebox/compile';
+import { onceClosed } from '../access/open-answers.js';
+import { createRegistryCalls, type ForwardingPool } from './registry-calls.js';
 
 export interface ForwardingOptions {
   /** Address of the registry, which answers these calls. */
@@ -13,28 +15,36 @@ export interface ForwardingOptions {
   tracing: Tracing;
 }
 
-export interface ForwardingPool {
-  /** Connections to the registry; null: as many as there are calls. */
-  connections: number | null;
-  /** Time until the registry begins to answer. */
-  headersTimeout: number;
-}
-
 export interface ForwardOptions {
   /** The answer is read whole before any of it is sent: its client cannot keep the connection to the registry. */
   readWhole?: boolean;
   /** The answer is ended when its client takes nothing of it for so long. */
   stallMs?: number;
+  /** Written over those of the client. */
+  headers?: Record<string, string>;
+  /** Sees an answer that was read whole before it is sent. What it throws is answered instead. */
+  beforeSending?: (status: number, body: Buffer) => Promise<void>;
 }
 
 /** Answers with what the registry answers. */
 export type Forward = (request: FastifyRequest, reply: FastifyReply, options: ForwardOptions) => FastifyReply;
 
-const BODY_TIMEOUT_MS = 120_000;
-const CONNECT_TIMEOUT_MS = 2_000;
-
 const adapterIdSchema = Compile(AdapterId);
 const FILE_NAME = /^\w[\w.-]{0,254}$/;
+
+/** They are of the client's connection (RFC 9110, 7.6.1), of which the registry has no part; undici refuses some of them. */
+const OF_THE_CONNECTION = [
+  'connection',
+  'expect',
+  'keep-alive',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+];
+/** The registry asks for no key, so it is given none. */
+const CREDENTIALS = ['authorization', 'cookie'];
 
 /** Forwards calls of this part of the application to the registry, as they are, over connections of its own. */
 export async function createForwarding(
@@ -42,13 +52,19 @@ export async function createForwarding(
   { registryUrl, tracing }: ForwardingOptions,
   pool: ForwardingPool,
 ): Promise<Forward> {
-  await app.register(replyFrom, {
-    base: registryUrl,
-    disableRequestLogging: true,
-    destroyAgent: true,
-    undici: { ...pool, bodyTimeout: BODY_TIMEOUT_MS, connect: { timeout: CONNECT_TIMEOUT_MS } },
+  const calls = createRegistryCalls(pool);
+  await app.register(replyFrom, { base: registryUrl, disableRequestLogging: true, destroyAgent: true, undici: calls });
+  return (request, reply, options) =>
+    calls.endedBy(untilClosed(reply), () => forwardRequest(request, reply, tracing, options));
+}
+
+/** Aborted when the client leaves before it is answered: then nothing of its call is to go on in the registry. */
+function untilClosed({ raw }: FastifyReply): AbortSignal {
+  const closed = new AbortController();
+  onceClosed(raw, () => {
+    if (!raw.headersSent) closed.abort();
   });
-  return (request, reply, options) => forwardRequest(request, reply, tracing, options);
+  return closed.signal;
 }
 
 /** The path is put together anew from its decoded parts, so that no part can become a path of its own. */
@@ -56,17 +72,17 @@ function forwardRequest(
   request: FastifyRequest,
   reply: FastifyReply,
   tracing: Tracing,
-  { readWhole, stallMs }: ForwardOptions,
+  { readWhole, stallMs, headers: own, beforeSending }: ForwardOptions,
 ): FastifyReply {
   const { id, name } = request.params as { id?: string; name?: string };
   refuseWhatIsNoName(id, name);
   const pattern = request.routeOptions.url ?? '/adapters';
   const path = pattern.replace(':id', encoded(id)).replace(':name', encoded(name));
   return reply.from(path, {
-    // curl expects a 100 before it sends a larger body; this server has answered that already.
-    rewriteRequestHeaders: (_request, { expect: _answered, ...headers }) => ({
-      ...withoutCredentials(headers),
+    rewriteRequestHeaders: (_request, headers) => ({
+      ...without(headers, [...OF_THE_CONNECTION, ...CREDENTIALS]),
       ...callerHeaders(request.caller),
+      ...own,
       ...tracing.carry(),
       'x-request-id': request.id,
     }),
@@ -75,10 +91,14 @@ function forwardRequest(
     onResponse(_request, _reply, response) {
       const { stream } = response as unknown as { stream: Readable };
       if (stallMs !== undefined) endWhenStalled(request, reply, stallMs);
-      if (readWhole && request.method !== 'HEAD') sendWhole(reply, stream);
+      if (readWhole && request.method !== 'HEAD') sendWhole(reply, stream, beforeSending);
       else reply.send(stream);
     },
     async onError(failed, { error }) {
+      if (failed.raw.destroyed) {
+        request.log.info({ err: error }, 'a call to the registry was ended because its client left');
+        return;
+      }
       // What the body was refused for, or else the registry.
       const answered = error.cause instanceof ProductError ? error.cause : registryError(error);
       if (answered === error.cause) await drainBody(request.raw);
@@ -101,16 +121,23 @@ function endWhenStalled(request: FastifyRequest, reply: FastifyReply, stallMs: n
   });
 }
 
-function sendWhole(reply: FastifyReply, stream: Readable): void {
-  buffer(stream).then(
-    (bytes) => reply.removeHeader('transfer-encoding').send(bytes),
-    (error: Error) => reply.send(registryError(error)),
+function sendWhole(reply: FastifyReply, stream: Readable, look: ForwardOptions['beforeSending']): void {
+  const read = async () => {
+    const bytes = await buffer(stream).catch((error: Error) => {
+      throw registryError(error);
+    });
+    await look?.(reply.statusCode, bytes);
+    return bytes;
+  };
+  reply.removeHeader('transfer-encoding');
+  read().then(
+    (bytes) => reply.send(bytes),
+    (error: unknown) => reply.removeHeader('location').send(error),
   );
 }
 
-/** The registry asks for no key, so it is given none. */
-function withoutCredentials({ authorization: _key, cookie: _cookie, ...headers }: IncomingHttpHeaders) {
-  return headers;
+function without(headers: IncomingHttpHeaders, names: readonly string[]): IncomingHttpHeaders {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !names.includes(name)));
 }
 
 /** What cannot be an id or a file is answered like one that does not exist, without asking the registry. */

@@ -1,12 +1,13 @@
 import { Readable } from 'node:stream';
 import { Adapter, AdapterFileList, ImportAdapterQuery } from '@lorasmith/contracts';
-import { drainBody, type HttpApp } from '@lorasmith/service-kit';
+import { drainBody, type HttpApp, roomHeaders } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type TSchema, Type } from 'typebox';
 import type { ByteQuota } from '../access/byte-quota.js';
 import { createOpenAnswers, onceClosed } from '../access/open-answers.js';
 import { type Answer, answer, errorAnswers, noBody } from '../openapi/answers.js';
 import { createForwarding, type ForwardingOptions } from './forward-request.js';
+import { createImportQuota } from './import-quota.js';
 
 export interface TransferRoutesOptions extends ForwardingOptions {
   quota: ByteQuota;
@@ -66,7 +67,8 @@ const HEADERS_TIMEOUT_MS = 60 * 60_000;
  * connections to the registry need no bound of their own.
  */
 export async function transferRoutes(app: HttpApp, options: TransferRoutesOptions): Promise<void> {
-  const { quota, stallMs } = options;
+  const { stallMs } = options;
+  const importQuota = createImportQuota(options);
   const transfers = createOpenAnswers('downloads and imports');
   const forwardCounted = await createForwarding(app, options, {
     connections: null,
@@ -79,10 +81,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
     try {
       onceClosed(reply.raw, transfers.open(request.identity.key?.id ?? null, { own, total }));
     } catch (error) {
-      if (request.body instanceof Readable) {
-        await drainBody(request.raw);
-        reply.header('connection', 'close');
-      }
+      await endUpload(request, reply);
       throw error;
     }
   });
@@ -109,9 +108,14 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
         },
       },
     },
-    (request, reply) => {
-      if (request.body instanceof Readable) request.body = meteredBody(request, reply, quota);
-      return forward(request, reply);
+    async (request, reply) => {
+      const { room, metered, keptWithin } = await importQuota.begin(request, reply).catch(async (error: unknown) => {
+        await endUpload(request, reply);
+        throw error;
+      });
+      if (request.body instanceof Readable) request.body = metered;
+      const headers = roomHeaders(room);
+      return forwardCounted(request, reply, { readWhole: true, headers, beforeSending: keptWithin });
     },
   );
 
@@ -166,17 +170,9 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
   );
 }
 
-/** The body, which ends with an error where there is no room for it. */
-function meteredBody(request: FastifyRequest, reply: FastifyReply, quota: ByteQuota): Readable {
-  const { adapterBytes: own, totalAdapterBytes: total } = request.limits;
-  const upload = quota.begin(request.caller.owner, { own, total });
-  reply.raw.once('close', () => {
-    upload.end().catch(() => request.log.warn('what an import held of a quota is let go later'));
-  });
-  const { 'content-length': length } = request.headers;
-  // Destroying the request would take the connection along, and with it the answer.
-  const chunks = request.raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
-  return Readable.from(upload.metered(chunks, length === undefined ? undefined : Number(length)), {
-    objectMode: false,
-  });
+/** Of a call that is refused before its body is read. */
+async function endUpload(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  if (!(request.body instanceof Readable)) return;
+  await drainBody(request.raw);
+  reply.header('connection', 'close');
 }

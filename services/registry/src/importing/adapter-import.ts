@@ -7,12 +7,14 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import type { ModelSource } from '@lorasmith/model-store';
+import type { ImportRoom } from '@lorasmith/service-kit';
 import type { BundleStore, Staging } from '@lorasmith/storage';
-import { type ChildProgram, runOneShotProcess } from '../processes/one-shot-process.js';
+import { type ChildProgram, runOneShotProcess, shuttingDown } from '../processes/one-shot-process.js';
 import { unpackAdapterTar } from './adapter-tar.js';
 import type { ImportRequest, ImportResult } from './import-messages.js';
 import { LimitedTurns } from './limited-turns.js';
 import { namedBaseModel } from './named-base-model.js';
+import { checkStoredBytes, type StoredBounds } from './stored-bytes.js';
 
 export interface AdapterImportDependencies {
   /** Published adapters. */
@@ -21,6 +23,8 @@ export interface AdapterImportDependencies {
   program: ChildProgram;
   /** After this a check is ended. */
   timeoutMs: number;
+  /** Of an adapter as it is stored. */
+  maxStoredBytes: number;
 }
 
 export interface ImportOptions {
@@ -29,6 +33,17 @@ export interface ImportOptions {
   name: string | null;
   /** Whose adapter it will be. */
   owner: Owner;
+  /** For the adapter as it is stored. */
+  room: ImportRoom;
+  /** The caller is gone: nothing is published any more. Its reason is a ProductError. */
+  signal: AbortSignal;
+}
+
+interface RunningImport {
+  options: ImportOptions;
+  bounds: StoredBounds;
+  /** The caller is gone, or the registry closes. */
+  signal: AbortSignal;
 }
 
 /** Each takes the disk of an adapter while it arrives, however slowly; so a slow sender keeps nobody away. */
@@ -53,7 +68,8 @@ export class AdapterImport {
    *
    * @param chunks - Of a plain tar, bounded.
    * @throws ProductError `invalid_adapter`, `unsupported_media_type`, `model_not_found` and the other model errors,
-   * `invalid_request` when no base model is named, `storage_full`, `service_unavailable` when too many run, `timeout`
+   * `invalid_request` when no base model is named, `storage_full`, `quota_exceeded`, `service_unavailable` when too many
+   * run, `timeout`; the reason of the signal
    */
   async import(chunks: AsyncIterable<Uint8Array>, options: ImportOptions): Promise<AdapterId> {
     if (this.#running >= MAX_AT_ONCE) {
@@ -61,6 +77,11 @@ export class AdapterImport {
     }
     this.#running++;
     const { adapters } = this.#dependencies;
+    const running: RunningImport = {
+      options,
+      bounds: { maxBytes: this.#dependencies.maxStoredBytes, room: options.room },
+      signal: AbortSignal.any([this.#closing.signal, options.signal]),
+    };
     const stagings: Staging[] = [];
     const stage = async () => {
       const staging = await adapters.stage();
@@ -71,8 +92,8 @@ export class AdapterImport {
       const received = await stage();
       await unpackAdapterTar(chunks, received);
       const checked = await stage();
-      const result = await this.#checks.run(() => this.#check(received, checked, options.baseModel));
-      return await this.#publish(checked, result, options);
+      const result = await this.#checks.run(running.signal, () => this.#check(received, checked, running));
+      return await this.#publish(checked, result, running);
     } finally {
       this.#running--;
       for (const staging of stagings) await staging.discard();
@@ -81,22 +102,24 @@ export class AdapterImport {
 
   /** Ends the checks that run; those who wait for them get service_unavailable. */
   close(): void {
-    this.#closing.abort();
+    this.#closing.abort(shuttingDown());
   }
 
-  async #check(received: Staging, checked: Staging, baseModel: string | null): Promise<ImportResult> {
+  async #check(received: Staging, checked: Staging, running: RunningImport): Promise<ImportResult> {
+    const { options, bounds, signal } = running;
     const { program, timeoutMs } = this.#dependencies;
-    const name = baseModel ?? (await namedBaseModel(received.path));
+    const name = options.baseModel ?? (await namedBaseModel(received.path));
     const { modelsDir, release } = await this.#dependencies.baseModels.hold(name);
     const request: ImportRequest = {
       adapterFolder: received.path,
       outputFolder: checked.path,
       modelsDir,
       baseModel: name,
+      bounds,
     };
     try {
       return await runOneShotProcess<ImportResult>(program, request, {
-        signal: this.#closing.signal,
+        signal,
         timeoutMs,
         work: 'Checking the adapter',
         crashCode: 'import_crashed',
@@ -106,7 +129,10 @@ export class AdapterImport {
     }
   }
 
-  async #publish(checked: Staging, result: ImportResult, { name, owner }: ImportOptions): Promise<AdapterId> {
+  async #publish(checked: Staging, result: ImportResult, running: RunningImport): Promise<AdapterId> {
+    const { adapters } = this.#dependencies;
+    const { options, bounds, signal } = running;
+    const { name, owner } = options;
     const id = newIdentifier('ad');
     const manifest: AdapterManifest = {
       id,
@@ -125,9 +151,20 @@ export class AdapterImport {
       versions: { node: process.versions.node },
       files: result.files,
     };
-    await checked.write(ADAPTER_FILES.manifest, [Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`)]);
-    const published = await this.#dependencies.adapters.publish(checked, id);
-    if (published) return id;
-    throw new ProductError('internal_error', `The new id ${id} is taken. Try again.`);
+    const text = Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`);
+    checkStoredBytes(
+      result.files.reduce((sum, file) => sum + file.bytes, text.length),
+      bounds,
+    );
+    await checked.write(ADAPTER_FILES.manifest, [text]);
+    signal.throwIfAborted();
+    const published = await adapters.publish(checked, id);
+    if (!published) throw new ProductError('internal_error', `The new id ${id} is taken. Try again.`);
+    // Who was to be told its id is gone, and what was held for it: large ones take a while to be published in S3.
+    if (options.signal.aborted) {
+      await adapters.delete(id);
+      throw options.signal.reason;
+    }
+    return id;
   }
 }

@@ -1,10 +1,11 @@
 import { join } from 'node:path';
 import { ADAPTER_FILES, type AdapterManifest } from '@lorasmith/contracts';
-import { checkFitsBase, manifestLora, readPeftFolder, writePeftFolder } from '@lorasmith/lora/peft';
+import { checkFitsBase, commonFormBytes, manifestLora, readPeftFolder, writePeftFolder } from '@lorasmith/lora/peft';
 import { digestWeights, openBaseModel } from '@lorasmith/model-folder';
 import { digestFile } from '@lorasmith/storage';
 import { answerParent } from '../processes/answer-parent.js';
 import type { ImportRequest, ImportResult } from './import-messages.js';
+import { checkStoredBytes } from './stored-bytes.js';
 
 answerParent<ImportRequest, ImportResult>('import', importAdapter);
 
@@ -13,7 +14,9 @@ answerParent<ImportRequest, ImportResult>('import', importAdapter);
  * do what nobody looked at, and with one rank and one scale, which is all that other servers read.
  */
 async function importAdapter(request: ImportRequest): Promise<ImportResult> {
-  const adapter = await readPeftFolder(request.adapterFolder);
+  const adapter = await readPeftFolder(request.adapterFolder, (shapes) =>
+    checkStoredBytes(commonFormBytes(shapes.values()), request.bounds),
+  );
   const model = await openBaseModel(request.modelsDir, request.baseModel);
   checkFitsBase(adapter, model);
   const written = await writePeftFolder(request.outputFolder, adapter, model);

@@ -1,4 +1,5 @@
 import type { AdapterManifest } from '@lorasmith/contracts';
+import type { StoredBounds } from './stored-bytes.js';
 
 /** What the import process is asked, once in its life. All paths are absolute. */
 export interface ImportRequest {
@@ -8,6 +9,7 @@ export interface ImportRequest {
   outputFolder: string;
   modelsDir: string;
   baseModel: string;
+  bounds: StoredBounds;
 }
 
 /** What it found and made. */

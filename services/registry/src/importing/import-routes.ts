@@ -1,6 +1,13 @@
 import { ImportAdapterQuery, ProductError } from '@lorasmith/contracts';
-import { bodyTooLarge, boundedChunks, callerOfHeaders, drainBody, type HttpApp } from '@lorasmith/service-kit';
-import type { FastifyRequest } from 'fastify';
+import {
+  bodyTooLarge,
+  boundedChunks,
+  callerOfHeaders,
+  drainBody,
+  type HttpApp,
+  roomOfHeaders,
+} from '@lorasmith/service-kit';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
 import type { AdapterImport } from './adapter-import.js';
 
@@ -24,7 +31,9 @@ export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): 
     const { base_model: baseModel = null, name = null } = request.query;
     try {
       const { owner } = callerOfHeaders(request.headers);
-      const id = await imports.import(bodyOf(request, maxImportBytes), { baseModel, name, owner });
+      const room = roomOfHeaders(request.headers);
+      const signal = untilGone(reply);
+      const id = await imports.import(bodyOf(request, maxImportBytes), { baseModel, name, owner, room, signal });
       return await reply
         .code(201)
         .header('location', `/adapters/${id}`)
@@ -34,6 +43,15 @@ export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): 
       throw error;
     }
   });
+}
+
+/** Aborted when the connection of the answer closes before it is sent. */
+function untilGone({ raw }: FastifyReply): AbortSignal {
+  const gone = new AbortController();
+  raw.once('close', () => {
+    if (!raw.writableFinished) gone.abort(new ProductError('invalid_request', 'The caller left before the end.'));
+  });
+  return gone.signal;
 }
 
 function bodyOf(request: FastifyRequest, maxBytes: number): AsyncIterable<Buffer> {

@@ -6,7 +6,7 @@ import type { ModelSource } from '@lorasmith/model-store';
 import type { Tracing } from '@lorasmith/service-kit';
 import type { BundleStore, LocalBundleStore } from '@lorasmith/storage';
 import type { CheckedAdapter } from '../adapters/adapter-library.js';
-import type { ChildProgram } from '../processes/one-shot-process.js';
+import { type ChildProgram, shuttingDown } from '../processes/one-shot-process.js';
 import { MergeQueue } from './merge-queue.js';
 import { MergedCache } from './merged-cache.js';
 import { runMergeProcess } from './run-merge-process.js';
@@ -101,7 +101,7 @@ export class MergedModels {
 
   /** Ends the merges that run; those who wait for them get service_unavailable. */
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.#closing.abort(shuttingDown());
     await Promise.allSettled(this.#running.values());
   }
 

@@ -2,6 +2,10 @@ import { ProductError } from '@lorasmith/contracts';
 import { asStorageError } from '@lorasmith/storage';
 import type { ChildMessage } from './one-shot-process.js';
 
+/** Of what is said of an error: whatever it came to have in it, the parent logs and answers it. */
+const MAX_MESSAGE_CHARACTERS = 4_000;
+const MAX_PARAM_CHARACTERS = 1_000;
+
 /** Makes this process one that does what its parent asks, once, and ends. @param name of the work, for messages */
 export function answerParent<Request, Result, Progress = never>(
   name: string,
@@ -23,7 +27,8 @@ async function answer<Result>(name: string, work: () => Promise<Result>): Promis
   } catch (error) {
     const known = asStorageError(error);
     if (known instanceof ProductError) {
-      return { type: 'failed', code: known.code, message: known.message, param: known.param };
+      const message = known.message.slice(0, MAX_MESSAGE_CHARACTERS);
+      return { type: 'failed', code: known.code, message, param: known.param?.slice(0, MAX_PARAM_CHARACTERS) };
     }
     process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
     const message = `The ${name} failed; the log of the registry says why.`;

@@ -16,7 +16,7 @@ export type ChildMessage<Result, Progress = never> =
   | { type: 'failed'; code: ErrorCode; message: string; param?: string | undefined };
 
 export interface OneShotOptions<Progress> {
-  /** The process is killed when it is aborted. */
+  /** The process is killed when it is aborted, with a ProductError as its reason. */
   signal: AbortSignal;
   /** The process is killed after this long. */
   timeoutMs: number;
@@ -33,8 +33,7 @@ const KEPT_OUTPUT_CHARACTERS = 4_000;
 /**
  * Asks a process of its own: it may block or die, and its memory goes back to the system when it ends.
  *
- * @throws ProductError the code that the process gave; `crashCode` when it died; timeout; service_unavailable when
- * aborted
+ * @throws ProductError the code that the process gave; `crashCode` when it died; timeout; the reason of the signal
  */
 export async function runOneShotProcess<Result, Progress = never>(
   program: ChildProgram,
@@ -53,7 +52,7 @@ export async function runOneShotProcess<Result, Progress = never>(
     failure ??= error;
     child.kill('SIGKILL');
   };
-  const abort = () => end(new ProductError('service_unavailable', 'The registry is shutting down. Try again later.'));
+  const abort = () => end(options.signal.reason);
   const crashed = (how: string, cause: Error) => {
     const message = `${options.work} ended early: its process ${how}. Try again; if it happens again, look at the memory left.`;
     return new ProductError(options.crashCode, message, { cause });
@@ -81,6 +80,11 @@ export async function runOneShotProcess<Result, Progress = never>(
     clearTimeout(timer);
     options.signal.removeEventListener('abort', abort);
   }
+}
+
+/** Why the processes are ended when the registry is. */
+export function shuttingDown(): ProductError {
+  return new ProductError('service_unavailable', 'The registry is shutting down. Try again later.');
 }
 
 /** How the process ended, once it is gone and everything it sent has been received. */

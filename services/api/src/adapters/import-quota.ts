@@ -1,0 +1,66 @@
+import { Readable } from 'node:stream';
+import { Adapter, ProductError } from '@lorasmith/contracts';
+import type { ImportRoom } from '@lorasmith/service-kit';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Compile } from 'typebox/compile';
+import type { ByteQuota } from '../access/byte-quota.js';
+import { onceClosed } from '../access/open-answers.js';
+import { removeAdapter } from './stored-adapter-bytes.js';
+
+/** An import, as far as its bytes go. Its tar is held until the answer is over; the call to the registry ends with it. */
+export interface CountedImport {
+  /** For the adapter as the registry stores it, which may be much larger than its tar. */
+  room: ImportRoom;
+  /** The body, which ends with an error where there is no room for it. */
+  metered: Readable;
+  /**
+   * What the registry stored must have room beside what others stored meanwhile; else it is removed again.
+   * @throws ProductError `quota_exceeded`, `storage_full`
+   */
+  keptWithin(status: number, answer: Buffer): Promise<void>;
+}
+
+export interface ImportQuota {
+  /** @throws ProductError `redis_unavailable`, `registry_unavailable` */
+  begin(request: FastifyRequest, reply: FastifyReply): Promise<CountedImport>;
+}
+
+const adapterSchema = Compile(Adapter);
+
+export function createImportQuota({ quota, registryUrl }: { quota: ByteQuota; registryUrl: string }): ImportQuota {
+  return {
+    async begin(request, reply) {
+      const { adapterBytes: own, totalAdapterBytes: total } = request.limits;
+      const upload = quota.begin(request.caller.owner, { own, total });
+      onceClosed(reply.raw, () => {
+        upload.end().catch(() => request.log.warn('what an import held of a quota is let go later'));
+      });
+      const room = await upload.room();
+      const { 'content-length': length } = request.headers;
+      // Destroying the request would take the connection along, and with it the answer.
+      const chunks = request.raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+      const metered = upload.metered(chunks, length === undefined ? undefined : Number(length));
+      return {
+        room,
+        metered: Readable.from(metered, { objectMode: false }),
+        async keptWithin(status, answer) {
+          if (status !== 201) return;
+          try {
+            // It is stored, and counted there.
+            await upload.hold(0);
+          } catch (error) {
+            // Where nobody can say, the room that was found before counts.
+            if (!isBeyond(error)) return;
+            const adapter: unknown = JSON.parse(answer.toString());
+            if (adapterSchema.Check(adapter)) await removeAdapter(registryUrl, adapter.id);
+            throw error;
+          }
+        },
+      };
+    },
+  };
+}
+
+function isBeyond(error: unknown): boolean {
+  return error instanceof ProductError && (error.code === 'quota_exceeded' || error.code === 'storage_full');
+}

@@ -1,0 +1,148 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type AdapterManifest, ProductError } from '@lorasmith/contracts';
+import { localModels } from '@lorasmith/model-store';
+import { roomHeaders } from '@lorasmith/service-kit';
+import type { BundleStore } from '@lorasmith/storage';
+import { describe, expect, test, vi } from 'vitest';
+import { AdapterImport } from '../src/importing/adapter-import.js';
+import {
+  adapters,
+  config,
+  listen,
+  nothingIsLeft,
+  peftFiles,
+  post,
+  root,
+  url,
+  useImportingRegistry,
+} from './importing-registry.js';
+import { faultyProgram, importProgram } from './merge-program.js';
+import { tarOf } from './tar-bytes.js';
+import { storedBytesOf, unevenAdapter } from './uneven-adapter.js';
+
+// Real processes, on a machine that may be busy with much else.
+vi.setConfig({ testTimeout: 120_000 });
+
+// What an import may come to, and when it ends.
+
+useImportingRegistry();
+
+const QUERY = '?base_model=llama-tied';
+const RANK = 128;
+const uneven = () => unevenAdapter(JSON.parse(config), RANK);
+
+describe('an adapter that is larger once it is stored', () => {
+  test('is taken within the bound and the room, and takes what was computed', async () => {
+    const room = storedBytesOf(RANK) + 20_000;
+    const { status, body } = await post(uneven(), QUERY, roomHeaders({ own: room, total: room }));
+    expect(status).toBe(201);
+    const { files } = (await (await fetch(`${url}/adapters/${body.id}/manifest`)).json()) as AdapterManifest;
+    const stored = files.find(({ name }) => name.endsWith('.safetensors'))!.bytes;
+    expect(stored).toBeGreaterThan(storedBytesOf(RANK));
+    expect(stored).toBeLessThan(room);
+  });
+
+  test('is refused beyond the bound', async () => {
+    await listen({ maxStoredBytes: storedBytesOf(RANK) - 1 });
+    const { status, body } = await post(uneven());
+    expect([status, body.error.code]).toEqual([422, 'invalid_adapter']);
+    expect(body.error.message).toContain(`takes ${storedBytesOf(RANK)} bytes; at most ${storedBytesOf(RANK) - 1}`);
+    expect(body.error.message).toContain('Give its layers ranks that are closer');
+    await nothingIsLeft();
+  });
+
+  test('is refused beyond the room of its key, and of all', async () => {
+    const [enough, less] = [2 ** 40, storedBytesOf(RANK) - 1];
+    const ofKey = await post(uneven(), QUERY, roomHeaders({ own: less, total: enough }));
+    expect([ofKey.status, ofKey.body.error.code]).toEqual([429, 'quota_exceeded']);
+    const ofAll = await post(uneven(), QUERY, roomHeaders({ own: enough, total: less }));
+    expect([ofAll.status, ofAll.body.error.code]).toEqual([507, 'storage_full']);
+    // The tensors have room, but not what is beside them.
+    const almost = await post(uneven(), QUERY, roomHeaders({ own: less + 1, total: enough }));
+    expect([almost.status, almost.body.error.code]).toEqual([429, 'quota_exceeded']);
+    await nothingIsLeft();
+  });
+
+  test('rooms that are no numbers are refused', async () => {
+    for (const own of ['', 'x', '-1', '1.5', '1e400']) {
+      const headers = { ...roomHeaders({ own: 0, total: 2 ** 40 }), 'x-lorasmith-own-room': own };
+      expect([own, (await post(uneven(), QUERY, headers)).body.error.code]).toEqual([own, 'invalid_request']);
+    }
+  });
+});
+
+describe('an import whose caller leaves', () => {
+  const stagings = () => readdir(join(root, 'data/.staging'));
+
+  test('ends at once: while it is checked, and while it waits for its turn', async () => {
+    await listen({ program: faultyProgram('hang') });
+    const callers = Array.from({ length: 6 }, () => new AbortController());
+    const calls = callers.map(async ({ signal }) => {
+      const headers = { 'content-type': 'application/x-tar' };
+      await fetch(`${url}/adapters${QUERY}`, {
+        method: 'POST',
+        headers,
+        body: tarOf(peftFiles()) as Uint8Array<ArrayBuffer>,
+        signal,
+      });
+    });
+    const ended = Promise.allSettled(calls);
+    // Two folders each: as it came, and as it will be stored.
+    await expect.poll(async () => (await stagings()).length, { timeout: 20_000 }).toBe(12);
+    // Those who wait leave first, so that no place becomes free for them.
+    for (const caller of callers.toReversed()) {
+      caller.abort();
+      await sleep(50);
+    }
+    await ended;
+    await expect.poll(stagings, { timeout: 10_000 }).toEqual([]);
+    await nothingIsLeft();
+  });
+
+  const left = new ProductError('invalid_request', 'left');
+  const importWith = async (store: Partial<BundleStore>, signal: AbortSignal) => {
+    const imports = new AdapterImport({
+      adapters: { stage: () => adapters.stage(), delete: (id: string) => adapters.delete(id), ...store } as BundleStore,
+      baseModels: localModels(join(root, 'models')),
+      program: importProgram(),
+      timeoutMs: 60_000,
+      maxStoredBytes: 2 ** 30,
+    });
+    const room = { own: 2 ** 30, total: 2 ** 30 };
+    async function* chunks() {
+      yield tarOf(peftFiles());
+    }
+    return await imports.import(chunks(), { baseModel: 'llama-tied', name: null, owner: null, room, signal });
+  };
+
+  test('publishes nothing after it left', async () => {
+    const caller = new AbortController();
+    const publish = vi.fn();
+    const stage = async () => {
+      const staging = await adapters.stage();
+      const write: typeof staging.write = async (name, source) => {
+        const digest = await staging.write(name, source);
+        if (name === 'manifest.json') caller.abort(left);
+        return digest;
+      };
+      return { path: staging.path, write, discard: () => staging.discard() };
+    };
+    await expect(importWith({ stage, publish }, caller.signal)).rejects.toBe(left);
+    expect(publish).not.toHaveBeenCalled();
+    await nothingIsLeft();
+  });
+
+  test('takes back what was being published when it left', async () => {
+    const caller = new AbortController();
+    const publish: BundleStore['publish'] = async (staging, id) => {
+      const published = await adapters.publish(staging, id);
+      expect(await adapters.list()).toEqual([id]);
+      caller.abort(left);
+      return published;
+    };
+    await expect(importWith({ publish }, caller.signal)).rejects.toBe(left);
+    await nothingIsLeft();
+  });
+});
