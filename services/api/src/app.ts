@@ -26,7 +26,7 @@ import { createAdapterRoom } from './jobs/adapter-room.js';
 import { checkpointRoutes } from './jobs/checkpoint-routes.js';
 import { createJobContinuation } from './jobs/continue-job.js';
 import { eventRoutes } from './jobs/event-routes.js';
-import { jobNotFound, jobRoutes } from './jobs/job-routes.js';
+import { jobIdOf, jobNotFound, jobRoutes } from './jobs/job-routes.js';
 import type { Preflight } from './jobs/preflight.js';
 import { createJobSubmission } from './jobs/submit-job.js';
 import { modelRoutes } from './models/model-routes.js';
@@ -102,7 +102,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     ...access,
     owned: [
       { path: '/datasets/:id', ownerOf: (id) => catalog.ownerOf(id), notFound: datasetNotFound },
-      { path: '/jobs/:id', ownerOf: (id) => jobs.ownerOf(id), notFound: jobNotFound },
+      { path: '/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
     ],
   });
 

@@ -283,6 +283,27 @@ describe('what belongs to one key', () => {
     expect((await send(one, 4)).json().id).toBe(first.json().id);
   });
 
+  test('is not found by what other keys of Redis are named', async () => {
+    const one = await holder();
+    const job = (await one.send((await one.upload(promptRows(4))).json<Dataset>().id)).json<Job>();
+    await redis.set(`${prefix}job:${job.id}:tidying`, 'token');
+    for (const id of [`${job.id}:events`, `${job.id}:tidying`]) {
+      const calls: ['GET' | 'POST' | 'DELETE', string][] = [
+        ['GET', ''],
+        ['DELETE', ''],
+        ['GET', '/events'],
+        ['GET', '/checkpoints'],
+        ['POST', '/cancel'],
+        ['POST', '/resume'],
+        ['POST', '/checkpoints/last/publish'],
+      ];
+      for (const [method, rest] of calls) {
+        const answer = await one.call(method, `/jobs/${id}${rest}`);
+        expect([method, rest, ...coded(answer)]).toEqual([method, rest, 404, 'job_not_found']);
+      }
+    }
+  });
+
   test('is seen with a further key of the same owner, which takes the place of the first', async () => {
     const one = await holder();
     const dataset = (await one.upload('{"text":"kept"}')).json<Dataset>();

@@ -1,6 +1,9 @@
 import { outcomeOf, raw } from '../ask.js';
 import type { HostileCase, HostileTable } from '../hostile-case.js';
 
+/** Stands for the id of the job that there is. */
+const JOB = 'THE-JOB';
+
 /** What stands where an id or a name belongs, as it is written in the request. */
 const WRITTEN: [name: string, written: string][] = [
   ['two dots', '..'],
@@ -16,7 +19,8 @@ const WRITTEN: [name: string, written: string][] = [
   ['a name of JavaScript', '__proto__'],
   ['a name of every object', 'toString'],
   ['a glob', '*'],
-  ['a colon, which keys of Redis have', 'job_0123456789abcdef01234567:events'],
+  ['the key of a stream in Redis', `${JOB}:events`],
+  ['the key of a mark in Redis', `${JOB}:tidying`],
   ['dollars, which replacements have', '$%26$%60$1'],
   ['dots of full width', '%ef%bc%8e%ef%bc%8e%ef%bc%8f'],
   ['emoji', '%f0%9f%92%a3'],
@@ -55,6 +59,21 @@ const PLACES: Place[] = [
     absent: 'job_not_found',
     maxLength: 200,
   },
+  { what: 'job to delete', method: 'DELETE', path: (id) => `/jobs/${id}`, absent: 'job_not_found', maxLength: 200 },
+  {
+    what: 'job to cancel',
+    method: 'POST',
+    path: (id) => `/jobs/${id}/cancel`,
+    absent: 'job_not_found',
+    maxLength: 200,
+  },
+  {
+    what: 'job with checkpoints',
+    method: 'GET',
+    path: (id) => `/jobs/${id}/checkpoints`,
+    absent: 'job_not_found',
+    maxLength: 200,
+  },
   { what: 'adapter', method: 'GET', path: (id) => `/adapters/${id}`, absent: 'adapter_not_found', maxLength: 200 },
   {
     what: 'adapter to delete',
@@ -76,7 +95,7 @@ const inPlaces: HostileCase[] = PLACES.flatMap(({ what, method, path, absent, ma
         : written.length > maxLength
           ? '400 invalid_request'
           : `404 ${absent}`,
-    send: (stack) => outcomeOf(stack, method, path(written)),
+    send: (stack) => outcomeOf(stack, method, path(written.replace(JOB, stack.job))),
   })),
 );
 

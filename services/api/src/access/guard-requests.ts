@@ -21,7 +21,7 @@ declare module 'fastify' {
 export interface OwnedThings {
   /** Pattern of one of them: it and everything below it is answered to its owner only. */
   path: string;
-  /** Undefined where there is no such thing. */
+  /** Undefined where there is no such thing. @throws ProductError as `notFound` for what cannot be an id */
   ownerOf(id: string): Promise<Owner | undefined>;
   /** What is answered where there is none. */
   notFound(id: string): ProductError;
