@@ -26,8 +26,9 @@ const TargetModules = Type.Union([...moduleNames], {
     'A list of name suffixes, "all-linear" (every linear layer but the output head), or a regular expression that must match the whole module name.',
 });
 
+/** No key has a line break, which the pattern of the schema does not match: its value would not be checked. */
 const modulePattern = <Value extends TSchema>(value: Value, description: string) =>
-  Type.Record(Type.String(), value, { maxProperties: 4096, default: {}, description });
+  Type.Record(Type.String(), value, { ...closed, maxProperties: 4096, default: {}, description });
 
 /** LoRA settings (Hu et al. 2021, arXiv:2106.09685); names and defaults as PEFT's LoraConfig where it has one. */
 export const LoraSettings = Type.Object(

@@ -115,6 +115,20 @@ describe('an upload', () => {
     }
   });
 
+  test('has a name of as many characters in a form as in a query', async () => {
+    const named = async (name: string, inForm: boolean) => {
+      const form = new FormData();
+      if (inForm) form.set('name', name);
+      form.set('file', new Blob([promptRows(3, `named ${inForm}`)]), 'rows.jsonl');
+      const query = inForm ? '' : `?name=${encodeURIComponent(name)}`;
+      return (await fetch(`${url}/datasets${query}`, { method: 'POST', body: form })).status;
+    };
+    for (const inForm of [false, true]) {
+      expect(await named('😀'.repeat(128), inForm)).toBe(201);
+      for (const more of [1, 200]) expect(await named('😀'.repeat(128 + more), inForm)).toBe(400);
+    }
+  });
+
   test.each([
     ['without a file', (form: FormData) => form.set('name', 'x'), 400, 'invalid_request'],
     ['with another part', (form: FormData) => form.set('rows', 'x'), 400, 'unknown_field'],

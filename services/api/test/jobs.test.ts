@@ -65,6 +65,27 @@ describe('POST /jobs', () => {
     expect(await count()).toBe(before);
   });
 
+  test.each([
+    ['emoji', '😀'],
+    ['accents of their own', 'e\u0301'],
+    ['families', '👩\u200d👩'],
+    ['flags', '🇪🇺'],
+    ['halves of characters', '\ud800'],
+    ['halves, the wrong way round', '\ude00\ud83d'],
+  ])('counts names and metadata by characters: %s', async (_name, text) => {
+    const ofLength = (length: number) => [...text.repeat(length)].slice(0, length).join('');
+    const fields = (more: number) => [
+      { name: ofLength(128 + more) },
+      { metadata: { [ofLength(64 + more)]: 'v' } },
+      { metadata: { k: ofLength(512 + more) } },
+    ];
+    for (const longest of fields(0)) {
+      const answer = await post(request(longest));
+      expect([answer.statusCode, answer.json()]).toMatchObject([202, longest]);
+    }
+    for (const tooLong of fields(1)) expect((await post(request(tooLong))).statusCode).toBe(400);
+  });
+
   test('with the same Idempotency-Key is the same job, with another request a conflict', async () => {
     const headers = { 'idempotency-key': 'key-1' };
     const first = (await post(request(), { headers })).json();
@@ -99,6 +120,8 @@ describe('POST /jobs', () => {
     ['a model that is a path', { base_model: '../tiny-llama' }, 400, 'invalid_request', 'base_model'],
     ['rows too long', { training: { max_seq_length: 4 } }, 422, 'row_too_long', undefined],
     ['a metadata key too long', { metadata: { ['k'.repeat(65)]: 'v' } }, 400, 'unknown_field', undefined],
+    ['a metadata key of emoji too long', { metadata: { ['😀'.repeat(65)]: 'v' } }, 400, 'unknown_field', undefined],
+    ['a rank for a line break', { lora: { rank_pattern: { 'q_proj|\n': 'x' } } }, 400, 'unknown_field', undefined],
   ])('with %s is refused and queues nothing', async (_name, changes, status, code, param) => {
     for (const query of ['', '?dry_run=true']) {
       const before = await count();

@@ -141,6 +141,12 @@ const forms: HostileCase[] = [
   upload('a field that is not known', '400 unknown_field', form(field('owner', 'root'), part(FILE)), FORM),
   upload('a field named __proto__', '400 invalid_request', form(field('__proto__', 'x'), part(FILE)), FORM),
   upload('a field named like the file', '400 unknown_field', form(field('file', good)), FORM),
+  upload(
+    'a name of 129 emoji, in a form',
+    '400 invalid_request',
+    form(field('name', '😀'.repeat(129)), part(FILE)),
+    FORM,
+  ),
   upload('a name of nothing', '400 invalid_request', form(field('name', ''), part(FILE)), FORM),
   upload('a name of 1 MB', '400 invalid_request', form(field('name', 'x'.repeat(1_000_000)), part(FILE)), FORM),
   upload(

@@ -63,11 +63,13 @@ function formSource(request: FastifyRequest, nameOfQuery: string | null, maxByte
         throw unknownPart(part.fieldname);
       }
       if (part.fieldname !== NAME_FIELD) throw unknownPart(part.fieldname);
-      if (typeof part.value !== 'string' || part.value === '' || part.value.length > MAX_NAME_LENGTH) {
+      const { value, valueTruncated } = part;
+      // In characters, as the name in a query is counted.
+      if (typeof value !== 'string' || value === '' || valueTruncated || [...value].length > MAX_NAME_LENGTH) {
         const message = `name must be text of 1 to ${MAX_NAME_LENGTH} characters.`;
         throw new ProductError('invalid_request', message, { param: NAME_FIELD });
       }
-      name ??= part.value;
+      name ??= value;
     }
   };
 

@@ -3,10 +3,11 @@ import { type JobRequest, JobSpec } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 
 /** The request with every default filled in, its fields in the order of the schema. */
-export function jobSpecOf(request: JobRequest): JobSpec {
+export function jobSpecOf({ metadata = {}, ...request }: JobRequest): JobSpec {
   const { validation = {}, lora = {}, training = {} } = request;
-  const filled = Value.Default(JobSpec, structuredClone({ ...request, validation, lora, training }));
-  return Value.Parse(JobSpec, filled);
+  const filled = Value.Default(JobSpec, structuredClone({ ...request, validation, lora, training })) as JobSpec;
+  // It has no defaults within, and `Default` counts its keys in UTF-16 units where every check counts characters.
+  return Value.Parse(JobSpec, { ...filled, metadata });
 }
 
 /**
