@@ -207,10 +207,12 @@ describe('what is wrong with lines', () => {
     expect([answer.code, answer.faults]).toEqual(['invalid_dataset', [[1, 'invalid_dataset']]]);
   });
 
-  test('is listed a hundred times, the rest counted', async () => {
+  test('is listed a hundred times, and what comes after is not looked at', async () => {
     const answer = await refused('{"text":1}\n'.repeat(250));
     expect(answer.faults).toHaveLength(100);
-    expect(answer.message).toBe('250 lines are wrong; the first 100 of 250 faults are listed. Nothing was stored.');
+    expect(answer.message).toBe(
+      'At least 100 lines are wrong; what comes after line 100 was not looked at. Nothing was stored.',
+    );
   });
 
   test('is told for bytes that are no UTF-8', async () => {

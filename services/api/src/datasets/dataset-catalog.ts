@@ -1,3 +1,4 @@
+import { setImmediate as otherWork } from 'node:timers/promises';
 import { DATASET_FILES, Dataset, datasetIdOf, type Owner, type Paged, ProductError } from '@lorasmith/contracts';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, type HeldBundle, mapSome } from '@lorasmith/storage';
@@ -28,6 +29,9 @@ export interface DatasetCatalog {
 
 /** Records being read; each is a request where the store is on other hosts. */
 const RECORDS_AT_ONCE = 32;
+
+/** Checking lines keeps the process from all else for about so long at a time. */
+const WORK_MS = 20;
 
 export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits): DatasetCatalog {
   // Records never change; which datasets exist is asked of the store every time.
@@ -106,10 +110,17 @@ function missingDataset(id: string): (error: unknown) => never {
   };
 }
 
-/** Passes on what is worth keeping: nothing once a line is bad, but the rest is read to find every bad line. */
+/** Passes on what is worth keeping: nothing once a line is bad, but the rest is read to find further bad lines. */
 async function* checkedChunks(chunks: AsyncIterable<Buffer>, checker: DatasetChecker): AsyncGenerator<Buffer> {
+  let workedMs = 0;
   for await (const chunk of chunks) {
+    const begin = performance.now();
     checker.push(chunk);
+    workedMs += performance.now() - begin;
+    if (workedMs >= WORK_MS) {
+      await otherWork();
+      workedMs = 0;
+    }
     if (!checker.hasFaults) yield chunk;
   }
 }

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { type Dataset, type DatasetFormat, type Fault, fileHint, ProductError } from '@lorasmith/contracts';
 import { checkRow } from '@lorasmith/planning';
 import { type Line, LineSplitter } from './line-splitter.js';
@@ -13,10 +14,15 @@ export interface DatasetLimits {
 /** What the lines say of a dataset without faults. */
 export type DatasetSummary = Pick<Dataset, 'format' | 'rows' | 'features' | 'warnings'>;
 
-/** Enough to see what is wrong with a file; the rest is counted. */
+/** Enough to see what is wrong with a file; what comes after them is not looked at. */
 const MAX_LISTED_FAULTS = 100;
 /** Rows are objects of lists of objects; nothing deeper can be right. */
 const MAX_DEPTH = 16;
+
+const TAB = 0x09;
+const CARRIAGE_RETURN = 0x0d;
+const SPACE = 0x20;
+const BYTE_ORDER_MARK = '\ufeff';
 
 /** Checks the lines of a dataset while they arrive. */
 export class DatasetChecker {
@@ -26,8 +32,12 @@ export class DatasetChecker {
   #faultCount = 0;
   #faultyLines = 0;
   #rows = 0;
-  /** Set once by the first line that is not blank: whether the file has not one row a line. */
-  #isOtherFile: boolean | undefined;
+  /** Whether all lines so far were blank. */
+  #isFirst = true;
+  /** The last line that is looked at, once further ones would tell nothing. */
+  #lastLine: number | undefined;
+  /** Whether anything came after it. */
+  #hasMore = false;
   #first: { format: DatasetFormat; width: number | null; line: number } | undefined;
   readonly #seen = new SeenRows();
   #repeatedRows = 0;
@@ -44,15 +54,16 @@ export class DatasetChecker {
   }
 
   push(chunk: Buffer): void {
-    for (const line of this.#lines.push(chunk)) this.#check(line);
+    if (this.#lastLine === undefined) this.#checkAll(this.#lines.push(chunk));
+    else this.#hasMore ||= chunk.length > 0;
   }
 
   /**
    * Call it after the last byte.
-   * @throws ProductError `invalid_dataset` with every bad line, up to 100, in `details`; `dataset_empty`
+   * @throws ProductError `invalid_dataset` with what is wrong with lines, up to 100 faults, in `details`; `dataset_empty`
    */
   finish(): DatasetSummary {
-    for (const line of this.#lines.end()) this.#check(line);
+    this.#checkAll(this.#lines.end());
     if (this.#faultCount > 0) throw this.#invalid();
     if (this.#first === undefined) {
       throw new ProductError('dataset_empty', 'The file has no rows: give one JSON object per line.');
@@ -61,29 +72,38 @@ export class DatasetChecker {
     return { format, rows: this.#rows, features: width, warnings: this.#warnings() };
   }
 
+  #checkAll(lines: Iterable<Line>): void {
+    for (const line of lines) {
+      if (this.#lastLine !== undefined) {
+        this.#hasMore = true;
+        return;
+      }
+      this.#check(line);
+    }
+  }
+
   #check({ number, bytes }: Line): void {
-    // Its other lines would tell nothing.
-    if (this.#isOtherFile) return;
     const faults = bytes === null ? [this.#tooLong()] : this.#rowFaults(number, bytes);
     if (faults.length === 0) return;
     this.#faultyLines++;
     this.#faultCount += faults.length;
     const room = MAX_LISTED_FAULTS - this.#faults.length;
-    this.#faults.push(...faults.slice(0, Math.max(room, 0)).map((fault) => ({ ...fault, line: number })));
+    this.#faults.push(...faults.slice(0, room).map((fault) => ({ ...fault, line: number })));
+    if (this.#faultCount >= MAX_LISTED_FAULTS) this.#lastLine = number;
   }
 
   #rowFaults(line: number, bytes: Buffer): Fault[] {
-    let text: string;
-    try {
-      // A decoder made anew drops a byte order mark; only the file's first line may have one.
-      text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: line > 1 }).decode(bytes);
-    } catch {
-      return [invalid('The line is not valid UTF-8.')];
-    }
+    if (isBlank(bytes)) return [];
+    if (!isUtf8(bytes)) return [invalid('The line is not valid UTF-8.')];
+    const decoded = bytes.toString();
+    const text = line === 1 && decoded.startsWith(BYTE_ORDER_MARK) ? decoded.slice(1) : decoded;
     if (text.trim() === '') return [];
-    const hint = this.#isOtherFile === undefined ? fileHint(text) : undefined;
-    this.#isOtherFile = hint !== undefined;
-    if (hint !== undefined) return [invalid(hint)];
+    const hint = this.#isFirst ? fileHint(text) : undefined;
+    this.#isFirst = false;
+    if (hint !== undefined) {
+      this.#lastLine = line;
+      return [invalid(hint)];
+    }
     if (nestsDeeperThan(MAX_DEPTH, bytes)) return [invalid(`The line nests deeper than ${MAX_DEPTH} levels.`)];
     let value: unknown;
     try {
@@ -94,7 +114,10 @@ export class DatasetChecker {
     const { format, row, faults } = checkRow(value);
     if (row === null) return faults;
     this.#rows++;
-    if (this.#rows === this.#limits.maxRows + 1) return [invalid(`There are more than ${this.#limits.maxRows} rows.`)];
+    if (this.#rows > this.#limits.maxRows) {
+      this.#lastLine = line;
+      return [invalid(`There are more than ${this.#limits.maxRows} rows.`)];
+    }
     this.#lookForRepetition(line, text);
     const width = 'features' in row ? row.features.length : null;
     this.#first ??= { format, width, line };
@@ -133,13 +156,20 @@ export class DatasetChecker {
   }
 
   #invalid(): ProductError {
-    const lines = this.#faultyLines === 1 ? 'One line is wrong' : `${this.#faultyLines} lines are wrong`;
-    const rest =
-      this.#faultCount > this.#faults.length
-        ? `; the first ${this.#faults.length} of ${this.#faultCount} faults are listed`
-        : '';
-    return new ProductError('invalid_dataset', `${lines}${rest}. Nothing was stored.`, { details: this.#faults });
+    const details = this.#faults;
+    const lines = this.#faultyLines === 1 ? 'one line is wrong' : `${this.#faultyLines} lines are wrong`;
+    const counted = this.#hasMore ? `at least ${lines}` : lines;
+    const listed =
+      this.#faultCount > details.length ? `; the first ${details.length} of ${this.#faultCount} faults are listed` : '';
+    const rest = this.#hasMore ? `; what comes after line ${this.#lastLine} was not looked at` : '';
+    const message = `${counted}${listed}${rest}. Nothing was stored.`;
+    return new ProductError('invalid_dataset', message[0]!.toUpperCase() + message.slice(1), { details });
   }
+}
+
+/** Whether there is nothing but white space of ASCII. */
+function isBlank(bytes: Buffer): boolean {
+  return bytes.every((byte) => byte === SPACE || (byte >= TAB && byte <= CARRIAGE_RETURN));
 }
 
 function invalid(message: string): Fault {

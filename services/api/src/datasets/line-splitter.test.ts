@@ -1,7 +1,18 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
 import { LineSplitter } from './line-splitter.js';
 
 const TEXT = 'first\n\nthird line\r\nfourth: ü€😀\nlast without end';
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+function heldBytes(): number {
+  collectGarbage();
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
 
 function linesOf(text: string, chunkBytes: number, maxLineBytes = 100) {
   const splitter = new LineSplitter(maxLineBytes);
@@ -19,7 +30,6 @@ function linesOf(text: string, chunkBytes: number, maxLineBytes = 100) {
 test.each([1, 2, 3, 7, 64, 1000])('lines are the same however the bytes come, here %d at a time', (chunkBytes) => {
   expect(linesOf(TEXT, chunkBytes)).toEqual([
     [1, 'first'],
-    [2, ''],
     [3, 'third line\r'],
     [4, 'fourth: ü€😀'],
     [5, 'last without end'],
@@ -33,6 +43,25 @@ test.each([1, 4, 100])('a line that is too long is told and not kept, %d bytes a
     [3, 'y'.repeat(10)],
     [4, null],
   ]);
+});
+
+test('empty lines are counted and not told', () => {
+  for (const chunkBytes of [1, 2, 100]) {
+    expect(linesOf('\n\na\n\n\nb\n\n', chunkBytes)).toEqual([
+      [3, 'a'],
+      [6, 'b'],
+    ]);
+  }
+});
+
+test('an unfinished line of tiny chunks takes little more than its bytes', () => {
+  const splitter = new LineSplitter(1_000_000);
+  const before = heldBytes();
+  // Each a buffer of its own, as they come from a socket.
+  for (let i = 0; i < 100_000; i++) splitter.push(Buffer.alloc(1, 'a')).next();
+  expect(heldBytes() - before).toBeLessThan(1_000_000);
+  const [line] = splitter.push(Buffer.from('\n'));
+  expect(line?.bytes?.toString()).toBe('a'.repeat(100_000));
 });
 
 test('a newline at the end begins no further line', () => {

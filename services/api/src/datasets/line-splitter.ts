@@ -7,45 +7,60 @@ export interface Line {
   bytes: Buffer | null;
 }
 
+const NOTHING = Buffer.alloc(0);
+
 /** Cuts a stream of bytes into lines and holds at most one line of it. */
 export class LineSplitter {
   readonly #maxLineBytes: number;
-  #parts: Buffer[] = [];
-  #partsBytes = 0;
+  /** A copy of the beginning of a line, with room behind it: a list of tiny chunks takes a hundred times their bytes. */
+  #begun: Buffer = NOTHING;
+  /** Of the beginning, which is not kept once it is too long. */
+  #begunBytes = 0;
   #lines = 0;
 
   constructor(maxLineBytes: number) {
     this.#maxLineBytes = maxLineBytes;
   }
 
-  /** The lines that end in this chunk. */
+  /** The lines that end in this chunk; empty ones are only counted, since a file may be nothing else. */
   *push(chunk: Buffer): Generator<Line> {
     let start = 0;
-    for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, start)) {
-      this.#take(chunk.subarray(start, end));
-      yield this.#finishLine();
+    for (;;) {
+      for (; chunk[start] === NEWLINE && this.#begunBytes === 0; start++) this.#lines++;
+      const end = chunk.indexOf(NEWLINE, start);
+      if (end === -1) break;
+      yield this.#finishLine(chunk.subarray(start, end));
       start = end + 1;
     }
-    this.#take(chunk.subarray(start));
+    this.#keep(chunk.subarray(start));
   }
 
   /** The last line, when the stream did not end with a newline. */
   *end(): Generator<Line> {
-    if (this.#partsBytes > 0) yield this.#finishLine();
+    if (this.#begunBytes > 0) yield this.#finishLine(NOTHING);
   }
 
-  #take(part: Buffer): void {
-    if (part.length === 0) return;
-    this.#partsBytes += part.length;
-    if (this.#partsBytes <= this.#maxLineBytes) this.#parts.push(part);
-    else this.#parts = [];
+  #keep(part: Buffer): void {
+    const bytes = this.#begunBytes + part.length;
+    if (bytes > this.#maxLineBytes) this.#begun = NOTHING;
+    else {
+      if (bytes > this.#begun.length) {
+        const larger = Buffer.allocUnsafe(Math.min(Math.max(bytes, 2 * this.#begun.length), this.#maxLineBytes));
+        this.#begun.copy(larger, 0, 0, this.#begunBytes);
+        this.#begun = larger;
+      }
+      part.copy(this.#begun, this.#begunBytes);
+    }
+    this.#begunBytes = bytes;
   }
 
-  #finishLine(): Line {
-    const isTooLong = this.#partsBytes > this.#maxLineBytes;
-    const bytes = isTooLong ? null : this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts);
-    this.#parts = [];
-    this.#partsBytes = 0;
-    return { number: ++this.#lines, bytes };
+  #finishLine(rest: Buffer): Line {
+    const number = ++this.#lines;
+    if (this.#begunBytes === 0) return { number, bytes: rest.length > this.#maxLineBytes ? null : rest };
+    this.#keep(rest);
+    const bytes = this.#begunBytes > this.#maxLineBytes ? null : this.#begun.subarray(0, this.#begunBytes);
+    this.#begun = NOTHING;
+    this.#begunBytes = 0;
+    return { number, bytes };
   }
 }

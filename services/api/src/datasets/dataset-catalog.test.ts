@@ -1,0 +1,35 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { openBundleStore } from '@lorasmith/storage';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { createDatasetCatalog } from './dataset-catalog.js';
+
+let root: string;
+
+beforeEach(async () => {
+  root = await mkdtemp(path.join(tmpdir(), 'lorasmith-catalog-'));
+});
+afterEach(() => rm(root, { recursive: true, force: true }));
+
+test('others get their turn while lines are checked that are there already', async () => {
+  const store = await openBundleStore({ root, kind: 'datasets' });
+  const catalog = createDatasetCatalog(store, { maxBytes: 2 ** 30, maxLineBytes: 1_000, maxRows: 10 });
+  let turns = 0;
+  const turn = () => {
+    turns++;
+    next = setImmediate(turn);
+  };
+  let next = setImmediate(turn);
+  let turnsMeanwhile = 0;
+  async function* chunks() {
+    yield Buffer.from('x\n');
+    const before = turns;
+    for (let i = 0; i < 160; i++) yield Buffer.alloc(2 ** 15, ' \n');
+    turnsMeanwhile = turns - before;
+  }
+  const source = { chunks: chunks(), declaredBytes: undefined, name: async () => null };
+  await expect(catalog.add(source, null)).rejects.toMatchObject({ code: 'invalid_dataset' });
+  clearImmediate(next);
+  expect(turnsMeanwhile).toBeGreaterThan(1);
+});

@@ -1,0 +1,73 @@
+import { ProductError } from '@lorasmith/contracts';
+import { expect, test } from 'vitest';
+import { DatasetChecker } from './dataset-checker.js';
+
+const LIMITS = { maxBytes: 1_000_000, maxLineBytes: 10_000, maxRows: 50 };
+
+/** What is said of the file, however its bytes come. */
+function messageOf(text: string, limits = LIMITS): string {
+  const messages = [1, 7, 1_000_000].map((chunkBytes) => {
+    const checker = new DatasetChecker(limits);
+    const bytes = Buffer.from(text);
+    try {
+      for (let i = 0; i < bytes.length; i += chunkBytes) checker.push(bytes.subarray(i, i + chunkBytes));
+      return `${checker.finish().rows} rows`;
+    } catch (error) {
+      if (!(error instanceof ProductError)) throw error;
+      return `${error.details.length} faults: ${error.message}`;
+    }
+  });
+  expect(new Set(messages).size).toBe(1);
+  return messages[0] ?? '';
+}
+
+const wrongMessages = `{"messages":[${Array.from({ length: 9 }, () => 0)}]}\n`;
+
+test.each([
+  ['one', 'x', '1 faults: One line is wrong. Nothing was stored.'],
+  ['as many as are listed', 'x\n'.repeat(100), '100 faults: 100 lines are wrong. Nothing was stored.'],
+  [
+    'more',
+    `\n${'x\n'.repeat(101)}`,
+    '100 faults: At least 100 lines are wrong; what comes after line 101 was not looked at. Nothing was stored.',
+  ],
+  [
+    'more, without a last line break',
+    `${'x\n'.repeat(100)}x`,
+    '100 faults: At least 100 lines are wrong; what comes after line 100 was not looked at. Nothing was stored.',
+  ],
+  [
+    'several in a line',
+    wrongMessages.repeat(13),
+    '100 faults: 13 lines are wrong; the first 100 of 104 faults are listed. Nothing was stored.',
+  ],
+  [
+    'several in a line, and more',
+    wrongMessages.repeat(14),
+    '100 faults: At least 13 lines are wrong; the first 100 of 104 faults are listed; what comes after line 13 was not looked at. Nothing was stored.',
+  ],
+  [
+    'a file that is no JSONL',
+    '[\n1,\n2]\n',
+    '1 faults: At least one line is wrong; what comes after line 1 was not looked at. Nothing was stored.',
+  ],
+  ['one row more than may be', '{"text":"a"}\n'.repeat(51), '1 faults: One line is wrong. Nothing was stored.'],
+  [
+    'many rows more',
+    '{"text":"a"}\n'.repeat(53),
+    '1 faults: At least one line is wrong; what comes after line 51 was not looked at. Nothing was stored.',
+  ],
+])('what is said of faults is true: %s', (_name, text, message) => {
+  expect(messageOf(text)).toBe(message);
+});
+
+test.each([
+  ['a byte order mark in the first line', '\ufeff{"text":"a"}', '1 rows'],
+  ['two of them', '\ufeff\ufeff{"text":"a"}', '1 faults: One line is wrong. Nothing was stored.'],
+  ['one in the second line', '{"text":"a"}\n\ufeff{"text":"b"}', '1 faults: One line is wrong. Nothing was stored.'],
+  ['one alone', '\ufeff\n{"text":"a"}', '1 rows'],
+  ['blank lines of every kind', '\n \t\v\f\r\n\u3000\n\u00a0\n{"text":"a"}\n\n', '1 rows'],
+  ['a zero byte alone', '\0\n{"text":"a"}', '1 faults: One line is wrong. Nothing was stored.'],
+])('lines with %s', (_name, text, message) => {
+  expect(messageOf(text)).toBe(message);
+});
