@@ -76,6 +76,11 @@ test('it has every call, each with an id of its own and its errors', () => {
   }
 });
 
+test('it says of every call that stores something that there may be no room', () => {
+  const storing = ['/datasets', '/adapters', '/jobs', '/jobs/{id}/resume', '/jobs/{id}/checkpoints/{step}/publish'];
+  expect(storing.filter((url) => document.paths[url]?.post?.responses['507'] === undefined)).toEqual([]);
+});
+
 test('every reference leads to a schema, and every schema is referred to', () => {
   const referred = new Set([...text.matchAll(/"#\/components\/schemas\/(\w+)"/g)].map(([, name]) => name));
   expect([...referred].sort()).toEqual(Object.keys(document.components.schemas).sort());

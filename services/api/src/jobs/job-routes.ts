@@ -45,7 +45,7 @@ export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }
         response: {
           200: answer('Only with dry_run: what the job would do.', Report),
           202: answer('Queued. `Location` is where it is.', Job),
-          ...errorAnswers(400, 404, 409, 413, 422, 503, 504),
+          ...errorAnswers(400, 404, 409, 413, 422, 503, 504, 507),
         },
       },
     },
@@ -128,7 +128,7 @@ export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }
         params,
         response: {
           202: answer('It waits for a worker again.', Job),
-          ...errorAnswers(404, 409, 503),
+          ...errorAnswers(404, 409, 503, 507),
         },
       },
     },

@@ -26,10 +26,10 @@ const ERROR_DESCRIPTIONS = {
   415: 'The content type or encoding is not taken.',
   416: 'The range is not within the file.',
   422: 'Well-formed, but it cannot be done; `details` has every fault with its place.',
-  429: 'Too many calls, jobs or bytes for this key. Try again after the seconds in `Retry-After`.',
+  429: 'Too many calls, jobs, uploads, datasets or bytes for this key. Try again after the seconds in `Retry-After`.',
   503: 'Something that is needed is away. Try again.',
   504: 'It took too long.',
-  507: 'The data folder is full.',
+  507: 'There is no room for it: the data folder is full, or as much is stored as may be.',
 } as const;
 
 /** What any call may answer. */
