@@ -39,6 +39,12 @@ const LIMITS = {
       '429 `quota_exceeded`',
     ],
     ['Downloads and imports of adapters in one api process', { setting: 'TRANSFERS_MAX' }, '503 `service_unavailable`'],
+    [
+      'Uploads of datasets by an API key at a time, in one api process',
+      { setting: 'KEY_UPLOADS' },
+      '429 `quota_exceeded`',
+    ],
+    ['Uploads of datasets in one api process', { setting: 'UPLOADS_MAX' }, '503 `service_unavailable`'],
     ['Download of which the client takes nothing', { setting: 'DOWNLOAD_STALL_MS' }, 'it is ended'],
     ['API keys', fixed(`${API}/access/key-store.ts`, 'MAX_KEYS', 'keys'), 'the command refuses'],
     [
@@ -62,6 +68,17 @@ const LIMITS = {
       fixed('packages/contracts/src/dataset.ts', 'MAX_MESSAGES', 'messages'),
       '422 `invalid_dataset`',
     ],
+    [
+      'Faults that a refused file lists',
+      fixed(`${API}/datasets/dataset-checker.ts`, 'MAX_LISTED_FAULTS', 'faults'),
+      'what comes after them is not looked at',
+    ],
+    [
+      'Datasets of an API key; uploads under way at the same time may pass it by their number',
+      { setting: 'KEY_DATASETS' },
+      '429 `quota_exceeded`; what the key has already is 200',
+    ],
+    ['Datasets, in the same way', { setting: 'DATASETS_MAX' }, '507 `storage_full`'],
     ['All datasets of an API key', { setting: 'KEY_DATASET_BYTES' }, '429 `quota_exceeded`'],
     ['All datasets', { setting: 'DATASETS_MAX_BYTES' }, '507 `storage_full`'],
   ],

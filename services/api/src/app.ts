@@ -83,7 +83,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   tracing.traceRequests(app);
   const catalog = createDatasetCatalog(datasets, datasetLimits);
   const { authenticator, holds } = access;
-  const datasetQuota = createByteQuota({ what: 'datasets', holds, stored: (owner) => catalog.storedBytes(owner) });
+  const datasetQuota = createByteQuota({ what: 'datasets', holds, stored: (owner) => catalog.stored(owner) });
   const adapterQuota = createByteQuota({
     what: 'adapters',
     holds,

@@ -143,6 +143,7 @@ export const API_SETTINGS = {
       'bytes',
       'Of all adapters of an API key, those that its unfinished jobs will make among them.',
     ),
+    datasets: count('KEY_DATASETS', 10_000, [1, 10_000_000], 'datasets', 'Datasets of an API key.'),
     eventStreams: count(
       'KEY_EVENT_STREAMS',
       100,
@@ -171,7 +172,28 @@ export const API_SETTINGS = {
       'transfers',
       'Downloads and imports of adapters that may be under way at a time in each api process.',
     ),
+    uploads: count(
+      'KEY_UPLOADS',
+      16,
+      [1, 100_000],
+      'uploads',
+      'Uploads of datasets that an API key may have under way at a time, in each api process.',
+    ),
+    totalUploads: count(
+      'UPLOADS_MAX',
+      64,
+      [1, 100_000],
+      'uploads',
+      'Uploads of datasets that may be under way at a time in each api process. Each may hold a line of a dataset in memory.',
+    ),
     waitingJobs: count('QUEUE_MAX_JOBS', 10_000, [1, 1_000_000], 'jobs', 'Jobs that may wait for a worker, of all.'),
+    totalDatasets: count(
+      'DATASETS_MAX',
+      100_000,
+      [1, 10_000_000],
+      'datasets',
+      'Datasets of all. Their records are in the memory of each api process, about 1 KB each, and are gone through for each list and upload.',
+    ),
     totalDatasetBytes: count('DATASETS_MAX_BYTES', 2 ** 40, [1, 2 ** 52], 'bytes', 'Of all datasets together.'),
     totalAdapterBytes: count(
       'ADAPTERS_MAX_BYTES',

@@ -1,3 +1,6 @@
+import { readdir } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Dataset, Job } from '@lorasmith/contracts';
 import { Redis } from 'ioredis';
@@ -435,6 +438,39 @@ describe('bounds of a key', () => {
     }
   }, 60_000);
 
+  test('on uploads under way, which are free again once they are over', async () => {
+    await start({ uploads: 2, totalUploads: 3 });
+    const [one, other] = [await holder(), await holder()];
+    const port = Number(new URL(await api.app.listen({ host: '127.0.0.1', port: 0 })).port);
+    const underWay: Socket[] = [];
+    const begin = async ({ token }: typeof one) => {
+      const socket = connect(port, '127.0.0.1');
+      socket.on('error', () => {});
+      socket.write(
+        `POST /datasets HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\ncontent-type: text/plain\r\ncontent-length: 900\r\n\r\n{`,
+      );
+      underWay.push(socket);
+      const staging = path.join(api.folder, '.staging');
+      await expect.poll(async () => (await readdir(staging)).length, { timeout: 20_000 }).toBe(underWay.length);
+      return socket;
+    };
+    const first = await begin(one);
+    await begin(one);
+    const refused = await one.upload(promptRows(4));
+    expect(coded(refused)).toEqual([429, 'quota_exceeded']);
+    expect(refused.headers['retry-after']).toBe('30');
+    await begin(other);
+    expect(coded(await other.upload(promptRows(4)))).toEqual([503, 'service_unavailable']);
+    expect((await one.get('/datasets')).statusCode).toBe(200);
+    first.destroy();
+    await expect
+      .poll(async () => (await one.upload(promptRows(4))).statusCode, { timeout: 20_000, interval: 50 })
+      .toBe(201);
+    // One that is refused for its rows frees its place, too.
+    for (let i = 0; i < 3; i++) expect(coded(await one.upload('x'))).toEqual([422, 'invalid_dataset']);
+    for (const socket of underWay) socket.destroy();
+  }, 60_000);
+
   test('on bytes of datasets hold for uploads at the same time', async () => {
     const rows = (label: string) => promptRows(20, label);
     const bytes = rows('a').length;
@@ -455,6 +491,26 @@ describe('bounds of a key', () => {
     expect(coded(await other.upload(rows('o')))).toEqual([507, 'storage_full']);
     await one.call('DELETE', `/datasets/${mine[0]!.id}`);
     expect((await other.upload(rows('o'))).statusCode).toBe(201);
+  });
+
+  test('on the number of datasets let through what is there already', async () => {
+    await start({ datasets: 2, totalDatasets: 3 });
+    const [one, other] = [await holder(), await holder()];
+    const mine = [await one.upload(promptRows(3)), await one.upload(promptRows(4))];
+    expect(mine.map(({ statusCode }) => statusCode)).toEqual([201, 201]);
+    const third = await one.upload(promptRows(5));
+    expect(coded(third)).toEqual([429, 'quota_exceeded']);
+    expect(third.json().error.message).toContain('2 datasets, as many as it may. Delete some');
+    expect((await other.upload(promptRows(3))).statusCode).toBe(201);
+    const fourth = await other.upload(promptRows(4));
+    expect(coded(fourth)).toEqual([507, 'storage_full']);
+    expect(fourth.json().error.message).toContain('There are 3 datasets, as many as may be. Delete some');
+    for (const again of [await one.upload(promptRows(4)), await other.upload(promptRows(3))]) {
+      expect(again.statusCode).toBe(200);
+    }
+    expect(await readdir(path.join(api.folder, '.staging'))).toEqual([]);
+    await one.call('DELETE', `/datasets/${mine[0]!.json<Dataset>().id}`);
+    expect((await one.upload(promptRows(5))).statusCode).toBe(201);
   });
 
   test('on bytes hold where the length is not said', async () => {

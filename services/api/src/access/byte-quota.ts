@@ -2,12 +2,18 @@ import { randomUUID } from 'node:crypto';
 import { type Owner, ProductError } from '@lorasmith/contracts';
 import type { ByteHolds } from './byte-holds.js';
 
-/** Bytes that are stored. */
-export interface StoredBytes {
+/** How much there is, or may be. */
+export interface Amount {
   /** Of the owner. */
   own: number;
   /** Of everybody. */
   total: number;
+}
+
+/** Bytes that are stored. */
+export interface StoredBytes extends Amount {
+  /** In how many things; left out where those are not bounded. */
+  things?: Amount;
 }
 
 export interface ByteQuotaOptions {
@@ -19,9 +25,9 @@ export interface ByteQuotaOptions {
   stored: (owner: Owner) => Promise<StoredBytes>;
 }
 
-export interface ByteLimits {
-  own: number;
-  total: number;
+export interface ByteLimits extends Amount {
+  /** @defaultValue as many as there is room for */
+  things?: Amount;
 }
 
 /** Keeps what is stored within its limits. */
@@ -35,7 +41,7 @@ export interface MeteredUpload {
    * What may be stored besides what is stored, and what others hold; what this one holds is let go.
    * @throws ProductError `redis_unavailable`, and what looking at what is stored throws
    */
-  room(): Promise<StoredBytes>;
+  room(): Promise<Amount>;
   /**
    * Makes what it holds so many bytes in all, until `end`.
    * @throws ProductError `quota_exceeded`, `storage_full`, `redis_unavailable`, and what looking at what is stored throws
@@ -46,19 +52,29 @@ export interface MeteredUpload {
    * The chunks throw ProductError `quota_exceeded`, `storage_full`, `redis_unavailable`.
    */
   metered(chunks: AsyncIterable<Buffer>, declaredBytes: number | undefined): AsyncGenerator<Buffer>;
+  /**
+   * Asked before a thing is stored that is not there already. Counted are those that were there when room was last looked
+   * for: uploads under way at the same time may pass the bound by their number.
+   * @throws ProductError `quota_exceeded`, `storage_full`
+   */
+  checkOneMore(): void;
   end(): Promise<void>;
 }
 
 /** Room is looked for in steps of so many bytes where the sender did not say how many there will be. */
 const STEP_BYTES = 64 * 1024 * 1024;
 
+const DELETE = 'Delete some that are no longer needed first.';
+
 export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): ByteQuota {
   return {
     begin(owner, limits) {
       const upload = randomUUID();
       const pools = [`${what}:${owner ?? 'none'}`, `${what}:all`];
+      /** Counted when room was last looked for. */
+      let things: Amount | undefined;
       /** What all hold, once this one holds so much. */
-      const heldWith = async (bytes: number): Promise<StoredBytes> => {
+      const heldWith = async (bytes: number): Promise<Amount> => {
         if (holds === null) return { own: bytes, total: bytes };
         const [own = 0, total = 0] = await holds.hold(pools, upload, bytes).catch((error: unknown) => {
           // Without a key there is no quota of its own, and uploads need no Redis otherwise.
@@ -73,12 +89,13 @@ export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): Byte
         const used = await stored(owner);
         if (used.own + held.own > limits.own) throw quotaExceeded(what, used.own, limits.own);
         if (used.total + held.total > limits.total) throw storageFull(what, limits.total);
+        things = used.things;
       };
       return {
         async room() {
           const held = await heldWith(0);
           const used = await stored(owner);
-          const left = (pool: keyof StoredBytes) => Math.max(0, limits[pool] - used[pool] - held[pool]);
+          const left = (pool: keyof Amount) => Math.max(0, limits[pool] - used[pool] - held[pool]);
           return { own: left('own'), total: left('total') };
         },
         hold,
@@ -97,6 +114,19 @@ export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): Byte
               });
             }
             yield chunk;
+          }
+        },
+        checkOneMore() {
+          if (things === undefined || limits.things === undefined) return;
+          const { own, total } = limits.things;
+          if (things.own >= own) {
+            throw new ProductError(
+              'quota_exceeded',
+              `This key has ${things.own} ${what}, as many as it may. ${DELETE}`,
+            );
+          }
+          if (things.total >= total) {
+            throw new ProductError('storage_full', `There are ${things.total} ${what}, as many as may be. ${DELETE}`);
           }
         },
         end: async () => holds?.release(pools, upload),

@@ -7,10 +7,12 @@ export interface AccessLimits {
   activeJobs: number;
   /** Ended jobs that are kept of a key. */
   keptJobs: number;
-  /** Of all datasets of a key. */
+  /** Bytes of all datasets of a key. */
   datasetBytes: number;
-  /** Of all adapters of a key. */
+  /** Bytes of all adapters of a key. */
   adapterBytes: number;
+  /** Datasets of a key. */
+  datasets: number;
   /** Event streams of a key at a time, in this process. */
   eventStreams: number;
   /** Event streams of everybody at a time, in this process. */
@@ -19,13 +21,19 @@ export interface AccessLimits {
   transfers: number;
   /** Downloads and imports of adapters of everybody at a time, in this process. */
   totalTransfers: number;
+  /** Uploads of datasets of a key at a time, in this process. */
+  uploads: number;
+  /** Uploads of datasets of everybody at a time, in this process. */
+  totalUploads: number;
   /** Jobs of everybody that wait for a worker. */
   waitingJobs: number;
   /** Ended jobs that are kept of everybody. */
   totalKeptJobs: number;
-  /** Of everybody's datasets. */
+  /** Datasets of everybody. */
+  totalDatasets: number;
+  /** Bytes of everybody's datasets. */
   totalDatasetBytes: number;
-  /** Of everybody's adapters. */
+  /** Bytes of everybody's adapters. */
   totalAdapterBytes: number;
 }
 
@@ -50,6 +58,8 @@ export function limitsOf({ key }: Identity, limits: AccessLimits): AccessLimits 
       keptJobs: none,
       eventStreams: none,
       transfers: none,
+      uploads: none,
+      datasets: none,
       datasetBytes: none,
       adapterBytes: none,
     };

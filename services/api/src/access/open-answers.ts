@@ -9,7 +9,7 @@ export interface OpenLimits {
   total: number;
 }
 
-/** Counts the answers of one kind that last, in this process: each keeps a connection, and something behind it. */
+/** Counts the calls of one kind that last, in this process: each keeps a connection, and something behind it. */
 export interface OpenAnswers {
   /**
    * @returns ends the counting of this one; further calls do nothing
@@ -18,7 +18,7 @@ export interface OpenAnswers {
   open(key: KeyId | null, limits: OpenLimits): () => void;
 }
 
-/** @param what is counted, in the plural: event streams, downloads */
+/** @param what is counted, in the plural: event streams, downloads, uploads */
 export function createOpenAnswers(what: string): OpenAnswers {
   const ofKey = new Map<KeyId | null, number>();
   let total = 0;

@@ -29,7 +29,7 @@ test('others get their turn while lines are checked that are there already', asy
     turnsMeanwhile = turns - before;
   }
   const source = { chunks: chunks(), declaredBytes: undefined, name: async () => null };
-  await expect(catalog.add(source, null)).rejects.toMatchObject({ code: 'invalid_dataset' });
+  await expect(catalog.add(source, null, () => {})).rejects.toMatchObject({ code: 'invalid_dataset' });
   clearImmediate(next);
   expect(turnsMeanwhile).toBeGreaterThan(1);
 });

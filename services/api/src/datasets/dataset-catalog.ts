@@ -3,6 +3,7 @@ import { DATASET_FILES, Dataset, datasetIdOf, type Owner, type Paged, ProductErr
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, type HeldBundle, mapSome } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
+import type { StoredBytes } from '../access/byte-quota.js';
 import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
 import type { UploadSource } from './upload-source.js';
 
@@ -10,15 +11,17 @@ import type { UploadSource } from './upload-source.js';
 export interface DatasetCatalog {
   /**
    * Checks and stores an upload. The same bytes of the same owner again are the same dataset, with the record it had.
-   * @throws ProductError `invalid_dataset`, `dataset_empty`, what the source throws, `storage_full`; then nothing is stored
+   * @param checkOneMore - Asked before a dataset is stored that is not there already
+   * @throws ProductError `invalid_dataset`, `dataset_empty`, `storage_full`, and what source and `checkOneMore` throw; then
+   * nothing is stored
    */
-  add(source: UploadSource, owner: Owner): Promise<{ dataset: Dataset; created: boolean }>;
+  add(source: UploadSource, owner: Owner, checkOneMore: () => void): Promise<{ dataset: Dataset; created: boolean }>;
   /** @throws ProductError `dataset_not_found` */
   get(id: string): Promise<Dataset>;
   /** Whose dataset it is; undefined where there is none. */
   ownerOf(id: string): Promise<Owner | undefined>;
-  /** Bytes of the rows of the owner's datasets, and of all. */
-  storedBytes(owner: Owner): Promise<{ own: number; total: number }>;
+  /** Bytes of the rows of the owner's datasets, and of all, and how many datasets those are. */
+  stored(owner: Owner): Promise<Required<StoredBytes>>;
   /** Those that are the caller's, newest first. @throws ProductError `invalid_request` when there is no dataset `after` */
   list(page: { after?: string | undefined; limit: number }, caller: Caller): Promise<Paged<Dataset>>;
   /** @throws ProductError `dataset_not_found` */
@@ -50,12 +53,13 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
     return record;
   };
 
-  const storeRows = async (source: UploadSource, owner: Owner): Promise<{ dataset: Dataset; created: boolean }> => {
+  const storeRows: DatasetCatalog['add'] = async (source, owner, checkOneMore) => {
     const staging = await store.stage();
     try {
       const checker = new DatasetChecker(limits);
       const digest = await staging.write(DATASET_FILES.rows, checkedChunks(source.chunks, checker));
       const dataset = newRecord(digest, owner, await source.name(), checker);
+      if (!(await store.has(dataset.id))) checkOneMore();
       await staging.write(DATASET_FILES.record, [Buffer.from(`${JSON.stringify(dataset, null, 2)}\n`)]);
       if (await store.publish(staging, dataset.id)) return { dataset, created: true };
       return { dataset: await sameDataset(await get(dataset.id), dataset.sha256), created: false };
@@ -76,13 +80,10 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
     async ownerOf(id) {
       return (await store.has(id)) ? ((await get(id)).owner ?? null) : undefined;
     },
-    async storedBytes(owner) {
-      let [own, total] = [0, 0];
-      for (const record of await everyRecord()) {
-        total += record.bytes;
-        if ((record.owner ?? null) === owner) own += record.bytes;
-      }
-      return { own, total };
+    async stored(owner) {
+      const all = await everyRecord();
+      const own = all.filter((record) => (record.owner ?? null) === owner);
+      return { own: bytesOf(own), total: bytesOf(all), things: { own: own.length, total: all.length } };
     },
     async list({ after, limit }, caller) {
       const all = (await everyRecord()).filter(({ owner }) => mayUse(caller, owner)).sort(newestFirst);
@@ -101,6 +102,10 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
     },
     hold: (id) => store.hold(id).catch(missingDataset(id)),
   };
+}
+
+function bytesOf(datasets: readonly Dataset[]): number {
+  return datasets.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 /** What the store says of anything that is not there, said of a dataset. */

@@ -3,8 +3,10 @@ import { Dataset, DatasetPage, PageQuery, ProductError } from '@lorasmith/contra
 import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
 import { drainBody, type HttpApp } from '@lorasmith/service-kit';
+import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { ByteQuota } from '../access/byte-quota.js';
+import { createOpenAnswers } from '../access/open-answers.js';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
 import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
@@ -112,6 +114,29 @@ async function uploadRoute(
     const message = `Send the file as multipart/form-data or with the content type ${RAW_CONTENT_TYPES.slice(0, 3).join(', ')}.`;
     done(new ProductError('unsupported_media_type', message));
   });
+  const uploads = createOpenAnswers('uploads of datasets');
+
+  const store = async (request: FastifyRequest, name: string | null) => {
+    const { caller, identity, limits } = request;
+    const close = uploads.open(identity.key?.id ?? null, { own: limits.uploads, total: limits.totalUploads });
+    const upload = quota.begin(caller.owner, {
+      own: limits.datasetBytes,
+      total: limits.totalDatasetBytes,
+      things: { own: limits.datasets, total: limits.totalDatasets },
+    });
+    try {
+      refuseEncodings(request.headers['content-encoding']);
+      const source = uploadSourceOf(request, name, maxBytes);
+      const chunks = upload.metered(source.chunks, source.declaredBytes);
+      const stored = await catalog.add({ ...source, chunks }, caller.owner, upload.checkOneMore);
+      // Without Redis no job can be made either, and in a minute it is allowed by itself.
+      if (stored.created) await jobs.allowDataset(stored.dataset.id).catch(ignoreWithoutRedis);
+      return stored;
+    } finally {
+      close();
+      await upload.end().catch(() => request.log.warn('what an upload held of a quota is let go later'));
+    }
+  };
 
   app.post(
     '/datasets',
@@ -134,27 +159,15 @@ async function uploadRoute(
       },
     },
     async (request, reply) => {
-      const { owner } = request.caller;
-      const { datasetBytes: own, totalDatasetBytes: total } = request.limits;
-      const upload = quota.begin(owner, { own, total });
-      try {
-        refuseEncodings(request.headers['content-encoding']);
-        const source = uploadSourceOf(request, request.query.name ?? null, maxBytes);
-        const chunks = upload.metered(source.chunks, source.declaredBytes);
-        const { dataset, created } = await catalog.add({ ...source, chunks }, owner);
-        // Without Redis no job can be made either, and in a minute it is allowed by itself.
-        if (created) await jobs.allowDataset(dataset.id).catch(ignoreWithoutRedis);
-        return await reply
-          .code(created ? 201 : 200)
-          .header('location', `/datasets/${dataset.id}`)
-          .send(dataset);
-      } catch (error) {
+      const { dataset, created } = await store(request, request.query.name ?? null).catch(async (error: unknown) => {
         await drainBody(request.raw);
         reply.header('connection', 'close');
         throw error;
-      } finally {
-        await upload.end().catch(() => request.log.warn('what an upload held of a quota is let go later'));
-      }
+      });
+      return await reply
+        .code(created ? 201 : 200)
+        .header('location', `/datasets/${dataset.id}`)
+        .send(dataset);
     },
   );
 }
