@@ -68,6 +68,16 @@ describe('memory', () => {
     expect(peakOf(job(rows, { batch_size: 256, precision: 'float32', recompute: 'never' }))).toBeGreaterThan(kept);
   });
 
+  test('with dropout is no more than one mask more, however many layers there are', () => {
+    const rows = examples(512, 256);
+    const planned = job(rows, { batch_size: 256, recompute: 'never' });
+    const dropping = { ...planned, spec: { ...planned.spec, lora: { ...planned.spec.lora, dropout: 0.1 } } };
+    const widest = Math.max(...planned.targets.map(({ in_features: inFeatures }) => inFeatures));
+    const beyond = peakOf(dropping) - peakOf(planned);
+    expect(beyond).toBeGreaterThanOrEqual(0);
+    expect(beyond).toBeLessThan(16 * widest * 256 * 256);
+  });
+
   test('auto computes layers again only where the job would not fit otherwise', () => {
     const rows = examples(1024, 256);
     const roomy = estimateJob(job(rows, { batch_size: 512 }))!;

@@ -87,7 +87,7 @@ function gigabytes(bytes: number): string {
 }
 
 function peakMemory(
-  { model, targets, machine }: JobToEstimate,
+  { spec, model, targets, machine }: JobToEstimate,
   architecture: DecoderArchitecture,
   precision: Precision,
   recompute: boolean,
@@ -98,7 +98,8 @@ function peakMemory(
     0,
   );
   const { parameterCount } = model;
-  const memory = { architecture, parameterCount, targets, trainedParameters, precision, recompute };
+  const { dropout } = spec.lora;
+  const memory = { architecture, parameterCount, targets, trainedParameters, precision, recompute, dropout };
   return machine.base_memory_bytes + decoderMemory(memory, load);
 }
 
