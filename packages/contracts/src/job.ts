@@ -106,6 +106,7 @@ export const TrainingSettings = Type.Object(
     learning_rate: Type.Number({ exclusiveMinimum: 0, maximum: 10, default: 1e-4 }),
     lr_scheduler: Type.Enum(['constant', 'linear', 'cosine'], {
       default: 'linear',
+      description: "After the warm-up; constant is transformers' constant_with_warmup.",
     }),
     warmup_ratio: Type.Number({
       minimum: 0,
@@ -131,7 +132,7 @@ export const TrainingSettings = Type.Object(
     precision: Type.Enum(['auto', 'float32', 'bfloat16'], {
       default: 'auto',
       description:
-        'Of the frozen weights and their matrix products; A, B, norms, softmax and loss are float32 in either.',
+        "Of the frozen weights and of all matrix products, LoRA's and attention's included; A and B are kept and updated in float32; norms, softmax and loss are float32.",
     }),
     recompute: Type.Enum(['auto', 'always', 'never'], {
       default: 'auto',
