@@ -112,7 +112,7 @@ export const TrainingSettings = Type.Object(
       minimum: 0,
       maximum: 1,
       default: 0.03,
-      description: 'Share of the steps in which the rate rises linearly from 0.',
+      description: 'Share of the steps, rounded up, in which the rate rises linearly from 0; a single step has none.',
     }),
     weight_decay: Type.Number({
       minimum: 0,

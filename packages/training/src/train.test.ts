@@ -210,6 +210,15 @@ test('a classifier is judged by its accuracy', async () => {
   expect(after!.perplexity).toBeNull();
 });
 
+test('a job of a single step trains, though a warm-up begins with the rate 0', async () => {
+  const { outcome, events, outputFolder } = await attempt(llama, aJob({ training: { max_steps: 1 } }));
+  expect(outcome.report.steps).toMatchObject({ total: 1, warmup: 0 });
+  expect(stepsOf(events).map(({ learning_rate: rate }) => rate)).toEqual([1e-2]);
+  // B begins as zeros.
+  for (const { b } of (await readPeftFolder(outputFolder)).modules.values())
+    expect(b.some((value) => value !== 0)).toBe(true);
+});
+
 describe('init_from', () => {
   test('begins with the numbers of that adapter', async () => {
     const first = await attempt(llama, aJob());
