@@ -12,6 +12,7 @@ const closed = { additionalProperties: false };
 const rankBounds = { minimum: 1, maximum: 512 };
 /** Of a whole job, and so of anything that is done every so many. */
 const MAX_STEPS = 10_000_000;
+export const MAX_ACCUMULATION_STEPS = 4096;
 const alphaBounds = { exclusiveMinimum: 0, maximum: 4096 };
 
 const moduleNames = [
@@ -99,7 +100,7 @@ export const TrainingSettings = Type.Object(
     batch_size: Type.Integer({ minimum: 1, maximum: 4096, default: 8, description: 'Rows per micro-batch.' }),
     gradient_accumulation_steps: Type.Integer({
       minimum: 1,
-      maximum: 4096,
+      maximum: MAX_ACCUMULATION_STEPS,
       default: 1,
       description: 'Micro-batches per optimizer step.',
     }),
