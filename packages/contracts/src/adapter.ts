@@ -31,7 +31,7 @@ export const TrainingResult = Type.Object(
     seconds: Type.Number({ description: 'Of training, evaluation and checkpoints.' }),
     peak_memory_bytes: Type.Integer({
       description:
-        'Peak resident set of the trainer process, in the memory of the host; what it took of a GPU is not in it.',
+        'Peak resident set of the trainer process during the job, in the memory of the host. What TensorFlow keeps of an earlier job on the same base is in it, what was taken of a GPU is not.',
     }),
     first_loss: Type.Number(),
     last_loss: Type.Number(),

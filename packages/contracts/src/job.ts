@@ -12,6 +12,7 @@ const closed = { additionalProperties: false };
 const rankBounds = { minimum: 1, maximum: 512 };
 /** Of a whole job, and so of anything that is done every so many. */
 const MAX_STEPS = 10_000_000;
+export const MAX_ACCUMULATION_STEPS = 4096;
 const alphaBounds = { exclusiveMinimum: 0, maximum: 4096 };
 
 const moduleNames = [
@@ -100,19 +101,20 @@ export const TrainingSettings = Type.Object(
     batch_size: Type.Integer({ minimum: 1, maximum: 4096, default: 8, description: 'Rows per micro-batch.' }),
     gradient_accumulation_steps: Type.Integer({
       minimum: 1,
-      maximum: 4096,
+      maximum: MAX_ACCUMULATION_STEPS,
       default: 1,
       description: 'Micro-batches per optimizer step.',
     }),
     learning_rate: Type.Number({ exclusiveMinimum: 0, maximum: 10, default: 1e-4 }),
     lr_scheduler: Type.Enum(['constant', 'linear', 'cosine'], {
       default: 'linear',
+      description: "After the warm-up; constant is transformers' constant_with_warmup.",
     }),
     warmup_ratio: Type.Number({
       minimum: 0,
       maximum: 1,
       default: 0.03,
-      description: 'Share of the steps in which the rate rises linearly from 0.',
+      description: 'Share of the steps, rounded up, in which the rate rises linearly from 0; a single step has none.',
     }),
     weight_decay: Type.Number({
       minimum: 0,
@@ -132,7 +134,7 @@ export const TrainingSettings = Type.Object(
     precision: Type.Enum(['auto', 'float32', 'bfloat16'], {
       default: 'auto',
       description:
-        'Of the frozen weights and their matrix products; A, B, norms, softmax and loss are float32 in either.',
+        "Of the frozen weights and of all matrix products, LoRA's and attention's included; A and B are kept and updated in float32; norms, softmax and loss are float32.",
     }),
     recompute: Type.Enum(['auto', 'always', 'never'], {
       default: 'auto',

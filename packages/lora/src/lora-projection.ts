@@ -30,12 +30,11 @@ export interface AdaptedRows {
 }
 
 interface SavedLora {
-  /** `[tokens, in]` input of A, after dropout */
-  input: Tensor;
-  /** `[tokens, Σ rank]` A x */
+  /** `[tokens, in]` as forward was given it; what dropout leaves of it is made again */
+  x: Tensor;
+  /** `[tokens, Σ rank]` A dropout(x) */
   low: Tensor;
-  /** `[tokens, in]` 0 or 1 / (1 - dropout); null without dropout */
-  dropoutMask: Tensor | null;
+  dropoutSeed: readonly [number, number];
 }
 
 /**
@@ -80,24 +79,31 @@ export class LoraProjection implements Projection {
     const [a, scaledB] = this.#weights();
     return scope(() => {
       const base = this.#frozen.forward(x).output; // [tokens, out]
-      const dropoutMask = record && this.#dropout > 0 ? this.#drawMask(x) : null;
-      const input = dropoutMask === null ? x : multiply(x, dropoutMask);
+      const { dropoutSeed } = this;
+      const mask = record ? this.#dropoutMask(x, dropoutSeed) : null;
+      const input = mask === null ? x : multiply(x, mask);
       const low = matMul(input, a, { transposeB: true }); // [tokens, in] x [sum of rank, in]ᵀ -> [tokens, sum of rank]
       const output = addMatMul(base, low, scaledB, { transposeB: true }); // [tokens, out]
-      return { output, saved: record ? ({ input, low, dropoutMask } satisfies SavedLora) : null };
+      return { output, saved: record ? ({ x, low, dropoutSeed } satisfies SavedLora) : null };
     });
   }
 
   backward(gradient: Tensor, saved: Saved, wantInputGradient: boolean): Tensor | null {
     const [a, scaledB] = this.#weights();
-    const { input, low, dropoutMask } = saved as SavedLora;
+    const { x, low, dropoutSeed } = saved as SavedLora;
     return scope(() => {
       const lowGradient = matMul(gradient, scaledB); // [tokens, out] x [out, sum of rank] -> [tokens, sum of rank]
-      this.#take(matMul(lowGradient, input, { transposeA: true }), matMul(gradient, low, { transposeA: true }));
+      const mask = this.#dropoutMask(x, dropoutSeed);
+      const aGradient = scope(() => {
+        const input = mask === null ? x : multiply(x, mask);
+        return matMul(lowGradient, input, { transposeA: true });
+      });
+      this.#take(aGradient, matMul(gradient, low, { transposeA: true }));
       if (!wantInputGradient) return null;
-      const throughBase = this.#frozen.backward(gradient, null, true)!; // [tokens, in]
-      if (dropoutMask === null) return addMatMul(throughBase, lowGradient, a);
-      return add(throughBase, multiply(matMul(lowGradient, a), dropoutMask));
+      if (mask === null) return addMatMul(this.#frozen.backward(gradient, null, true)!, lowGradient, a); // [tokens, in]
+      const throughA = scope(() => multiply(matMul(lowGradient, a), mask)); // [tokens, in]
+      dispose(mask);
+      return add(this.#frozen.backward(gradient, null, true)!, throughA);
     });
   }
 
@@ -175,9 +181,15 @@ export class LoraProjection implements Projection {
     return ranks.map((_, i) => split(bands[bandOf[i]!]!, ranks, 1)[i]!);
   }
 
-  /** Inverted dropout (Srivastava et al. 2014), the same for the same seed. */
-  #drawMask(x: Tensor): Tensor {
-    const kept = greaterEqual(randomUniform(x.shape, this.dropoutSeed), constant(this.#dropout));
-    return multiply(cast(kept, x.dtype), constant(1 / (1 - this.#dropout), x.dtype));
+  /**
+   * Inverted dropout (Srivastava et al. 2014), the same for the same seed.
+   * @returns like x, of 0 and 1 / (1 - dropout); null without dropout
+   */
+  #dropoutMask({ shape, dtype }: Tensor, seed: readonly [number, number]): Tensor | null {
+    if (this.#dropout === 0) return null;
+    return scope(() => {
+      const kept = greaterEqual(randomUniform(shape, seed), constant(this.#dropout));
+      return multiply(cast(kept, dtype), constant(1 / (1 - this.#dropout), dtype));
+    });
   }
 }

@@ -1,6 +1,9 @@
 import { add, matMul, type Tensor } from '@lorasmith/tensor';
 
-/** What a forward pass keeps for its backward pass. Only the projection that made it looks inside. */
+/**
+ * What a forward pass keeps for its backward pass. Only the projection that made it looks inside. It holds x, or it is null:
+ * that tells the caller whether x is still needed, and x is freed with it.
+ */
 export type Saved = unknown;
 
 /** One or more linear layers with the same input, computed as one: `y = x Wᵀ + b` with their rows of W stacked. */

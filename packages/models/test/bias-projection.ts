@@ -30,9 +30,9 @@ export class BiasProjection implements Projection {
     return taken;
   }
 
-  forward(x: Tensor, record: boolean): { output: Tensor; saved: Saved } {
+  forward(x: Tensor): { output: Tensor; saved: Saved } {
     const output = scope(() => add(this.#frozen.forward(x).output, cast(this.#bias, x.dtype)));
-    return { output, saved: record ? [] : null };
+    return { output, saved: null };
   }
 
   backward(gradient: Tensor, _saved: Saved, wantInputGradient: boolean): Tensor | null {

@@ -1,4 +1,4 @@
-import type { TrainingSettings } from '@lorasmith/contracts';
+import type { Fault, TrainingSettings } from '@lorasmith/contracts';
 
 export interface StepCounts {
   /** Optimizer steps in one pass over the training examples. */
@@ -13,11 +13,21 @@ type StepSettings = Pick<
   'batch_size' | 'gradient_accumulation_steps' | 'epochs' | 'max_steps' | 'warmup_ratio'
 >;
 
-/** Optimizer steps of a job, counted as transformers' Trainer counts them. */
+/**
+ * Optimizer steps of a job, counted as transformers' Trainer counts them, but for a single step: it has no warm-up, whose
+ * first step has the rate 0 and would train nothing.
+ */
 export function countSteps(examples: number, settings: StepSettings): StepCounts {
   const perEpoch = Math.ceil(examples / (settings.batch_size * settings.gradient_accumulation_steps));
   const total = settings.max_steps ?? Math.ceil(settings.epochs * perEpoch);
-  return { perEpoch, total, warmup: Math.ceil(total * settings.warmup_ratio) };
+  return { perEpoch, total, warmup: total === 1 ? 0 : Math.ceil(total * settings.warmup_ratio) };
+}
+
+/** A warm-up that no step comes after. */
+export function warmupWarnings({ total, warmup }: StepCounts): Fault[] {
+  if (warmup < total) return [];
+  const message = `The warm-up takes all ${total} steps, so no step has the whole learning_rate: lower warmup_ratio, or train for more steps.`;
+  return [{ code: 'warmup_to_the_end', message, param: 'training.warmup_ratio' }];
 }
 
 /** Passes over the data that these steps make; whole ones but for a last one that may be cut short. */

@@ -142,6 +142,17 @@ describe('planJob for a decoder', () => {
     expect(report.precision.chosen).toBe('float32');
   });
 
+  it('warns of a warm-up that takes all steps', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const codesOf = async (training: object) => {
+      const { report } = await plan(model, 'text', texts('One', 'Two'), { training });
+      return report.warnings.map(({ code }) => code);
+    };
+    expect(await codesOf({ warmup_ratio: 0.9 })).toEqual(['warmup_to_the_end']);
+    expect(await codesOf({})).toEqual([]);
+    expect(await codesOf({ max_steps: 1 })).toEqual([]);
+  });
+
   it.each([
     ['without held-out rows', { training: { eval_every_steps: 1 } }, 'invalid_job'],
     ['of a split of 0', { training: { eval_every_steps: 1 }, validation: { split: 0 } }, 'invalid_job'],

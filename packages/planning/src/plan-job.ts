@@ -11,7 +11,7 @@ import {
 import { digestArchitecture, digestWeights, type ModelFolder } from '@lorasmith/model-folder';
 import { BitSet } from './bit-set.js';
 import { chooseTargets } from './choose-targets.js';
-import { countSteps, type StepCounts } from './count-steps.js';
+import { countSteps, type StepCounts, warmupWarnings } from './count-steps.js';
 import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate/estimate-job.js';
 import { evaluationFaults, evaluationWarnings, idleEvaluationFaults } from './evaluation-faults.js';
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
@@ -116,8 +116,8 @@ async function planWith(
   const { training, validation: held } = await splitExamples(file, heldOut, width, signal);
   refuseEmptySides(training, held, notes, split);
   const steps = countSteps(training.count, spec.training);
-  const ofModel = modelWarnings(model);
-  const warnings = [...lengthWarnings(spec, model, notes), ...evaluationWarnings(spec, steps.total), ...ofModel];
+  const ofSteps = [...evaluationWarnings(spec, steps.total), ...warmupWarnings(steps)];
+  const warnings = [...lengthWarnings(spec, model, notes), ...ofSteps, ...modelWarnings(model)];
   const precision = knownPrecision(spec.training.precision, model.architecture.family, machine);
   const sources = { spec, model, dataset, targets, training, validation: held, notes, steps, warnings, precision };
   const report = reportOf(sources);

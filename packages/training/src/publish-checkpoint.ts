@@ -12,6 +12,7 @@ import type { LoadOptions } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
 import { BaseModelCache } from './base-model-cache.js';
 import { throwIfStopped } from './breathe.js';
+import { resetPeakMemory } from './peak-memory.js';
 import { thinnedLosses } from './thinned-losses.js';
 import { type TrainOutcome, trainedOutcome } from './trained-outcome.js';
 
@@ -42,6 +43,7 @@ export interface PublishCheckpointOptions {
  * model_*; cancelled; and as trainedOutcome
  */
 export async function publishCheckpoint(options: PublishCheckpointOptions): Promise<TrainOutcome> {
+  resetPeakMemory();
   const { spec, step, outputFolder, signal, onEvent } = options;
   const checkpoint = await readCheckpoint(options.checkpointFolder, step);
   const made = checkpoint.progress.adapter;

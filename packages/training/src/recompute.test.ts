@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { LoraAdapter, readPeftFolder } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { loadDecoder } from '@lorasmith/models';
+import { loadDecoder, type Projection, type ProjectionSlot } from '@lorasmith/models';
 import { liveTensorCount, toFloat32Array, useFusedOps, useRawOps } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from './check-reference/comparison.js';
@@ -56,3 +56,52 @@ describe.each(CASES.map((folder) => ({ name: folder.slice(FIXTURES.length + 1), 
     },
   );
 });
+
+/** Live tensors whenever one of the slots is come to, forward and backward. */
+function liveTensorsAt(slots: readonly ProjectionSlot[], work: () => void): number[] {
+  const counts: number[] = [];
+  const before = slots.map(({ projection }) => projection);
+  for (const [index, slot] of slots.entries()) slot.projection = counting(before[index]!, counts);
+  work();
+  for (const [index, slot] of slots.entries()) slot.projection = before[index]!;
+  return counts;
+}
+
+function counting(projection: Projection, counts: number[]): Projection {
+  return {
+    trained: projection.trained,
+    forward(x, record) {
+      counts.push(liveTensorCount());
+      return projection.forward(x, record);
+    },
+    backward(gradient, saved, wantInputGradient) {
+      counts.push(liveTensorCount());
+      return projection.backward(gradient, saved, wantInputGradient);
+    },
+  };
+}
+
+test.each([false, true])(
+  'dropout keeps no tensor that a training without it would not, recompute: %s',
+  async (recompute) => {
+    const folder = join(FIXTURES, 'reference', 'llama-untied-all-linear');
+    const model = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32');
+    model.recompute = recompute;
+    const batch = (await ReferenceBatch.read(folder)).asTokenBatch();
+    const liveWith = (dropout: number) => {
+      const targets = model.slots.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 1 })));
+      const adapter = new LoraAdapter(model.slots, { targets, dropout, seed: 3 });
+      const pass = () => {
+        model.lossAndGradients(batch);
+        adapter.takeGradient().dispose();
+      };
+      pass(); // makes the constants it needs
+      const before = liveTensorCount();
+      const counts = liveTensorsAt(model.slots, pass);
+      adapter.detach();
+      return counts.map((count) => count - before);
+    };
+    expect(liveWith(0.2)).toEqual(liveWith(0));
+    model.dispose();
+  },
+);

@@ -211,6 +211,17 @@ test('early stopping ends at the evaluation that the losses ask for, and publish
   expect((await listCheckpoints(checkpointFolder)).map(({ step }) => step)).toEqual([best + 3, best]);
 }, 120_000);
 
+test('a training that early stopping would end after its last planned step has not stopped early', async () => {
+  const [, spec] = SPECS[1]!;
+  const stopped = await attempt(spec, { checkpointFolder: newFolder() });
+  const { steps } = stopped.outcome!.result;
+  const planned = { ...spec, training: { ...spec.training, max_steps: steps } };
+  const { outcome, events } = await attempt(planned, { checkpointFolder: newFolder() });
+  expect(outcome!.result).toMatchObject({ steps, stopped_early: false });
+  expect(outcome!.result.adapter_step).toBe(stopped.outcome!.result.adapter_step);
+  expect(events.map(({ type }) => type)).not.toContain('training-stopped-early');
+}, 60_000);
+
 test('the last state is published where the job asks for it, though an earlier one was better', async () => {
   const [, spec] = SPECS[1]!;
   const last = { ...spec, training: { ...spec.training, publish: 'last' as const } };

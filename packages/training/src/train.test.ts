@@ -1,6 +1,8 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { type Dataset, type JobSpec, type MachineProfile, type NewJobEvent, ProductError } from '@lorasmith/contracts';
 import { readPeftFolder } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
@@ -11,6 +13,7 @@ import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { aJob, writeRows } from '../test/a-job.js';
 import { classifierRows, writeTinyClassifier } from '../test/tiny-classifier.js';
 import { BaseModelCache } from './base-model-cache.js';
+import { peakMemoryBytes, resetPeakMemory } from './peak-memory.js';
 import { train } from './train.js';
 import type { TrainOutcome } from './trained-outcome.js';
 
@@ -210,6 +213,15 @@ test('a classifier is judged by its accuracy', async () => {
   expect(after!.perplexity).toBeNull();
 });
 
+test('a job of a single step trains, though a warm-up begins with the rate 0', async () => {
+  const { outcome, events, outputFolder } = await attempt(llama, aJob({ training: { max_steps: 1 } }));
+  expect(outcome.report.steps).toMatchObject({ total: 1, warmup: 0 });
+  expect(stepsOf(events).map(({ learning_rate: rate }) => rate)).toEqual([1e-2]);
+  // B begins as zeros.
+  for (const { b } of (await readPeftFolder(outputFolder)).modules.values())
+    expect(b.some((value) => value !== 0)).toBe(true);
+});
+
 describe('init_from', () => {
   test('begins with the numbers of that adapter', async () => {
     const first = await attempt(llama, aJob());
@@ -288,6 +300,30 @@ describe('rope scaled by NTK', () => {
       expect(Math.abs(scaled - plain)).toBeGreaterThan(1e-4);
     },
   );
+});
+
+test('the peak of memory is that of the job, not of what the process did before', async (context) => {
+  setFlagsFromString('--expose-gc');
+  const collectGarbage = runInNewContext('gc') as () => void;
+  const largeBytes = 2 ** 29;
+  const peakWithLarge = () => {
+    Buffer.alloc(largeBytes, 1);
+    const peak = peakMemoryBytes();
+    collectGarbage();
+    return peak;
+  };
+  const peakAfterReset = () => {
+    resetPeakMemory();
+    return peakMemoryBytes();
+  };
+  const before = peakAfterReset();
+  expect(peakWithLarge()).toBeGreaterThan(before + 0.9 * largeBytes);
+  const small = before + largeBytes / 2;
+  if (peakAfterReset() > small) return context.skip('this kernel does not reset the peak of a process');
+  peakWithLarge();
+  const { outcome } = await attempt(classifier, aJob({ training: { max_steps: 1 } }));
+  expect(outcome.result.peak_memory_bytes).toBeGreaterThan(0);
+  expect(outcome.result.peak_memory_bytes).toBeLessThan(small);
 });
 
 test('auto trains in the precision that a dry run says for the machine', async () => {

@@ -10,6 +10,7 @@ import { BaseModelCache } from './base-model-cache.js';
 import { batchSource } from './batches.js';
 import { throwIfStopped } from './breathe.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
+import { resetPeakMemory } from './peak-memory.js';
 import { choosePrecision, precisionOfCheckpoint } from './precision.js';
 import { runIdentity, whyBegunAnew } from './run-parts.js';
 import { type TrainOutcome, trainedOutcome } from './trained-outcome.js';
@@ -56,6 +57,7 @@ export interface TrainOptions {
  * trainedOutcome throws, and what planning finds wrong with the data
  */
 export async function train(options: TrainOptions): Promise<TrainOutcome> {
+  resetPeakMemory();
   const { spec, dataset, rowsFile, examples, machine = null, signal } = options;
   const model = await readModelFolder(options.modelFolder);
   const { initialAdapterFolder: initialFolder } = options;

@@ -3,6 +3,7 @@ import type { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { Classifier, Decoder } from '@lorasmith/models';
 import { engine, kernelsInUse } from '@lorasmith/tensor';
+import { peakMemoryBytes } from './peak-memory.js';
 import { writeCheckedAdapter } from './publishing/write-checked-adapter.js';
 
 /** What the manifest of the adapter says of its training. */
@@ -39,8 +40,7 @@ export async function trainedOutcome(options: TrainedOutcomeOptions): Promise<Tr
   return {
     ...trained,
     ...written,
-    // Linux gives kilobytes. Of the host: what was taken of a GPU neither TensorFlow's C API nor its addon tells.
-    result: { ...trained.result, peak_memory_bytes: process.resourceUsage().maxRSS * 1024 },
+    result: { ...trained.result, peak_memory_bytes: peakMemoryBytes() },
     versions: { tensorflow: engine.version, kernels: kernelsInUse(), node: process.versions.node },
   };
 }

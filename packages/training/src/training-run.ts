@@ -187,13 +187,13 @@ export class TrainingRun {
   }
 
   async #evaluateStep(): Promise<void> {
-    const { optimizer, onEvent } = this.#options;
+    const { optimizer, steps, onEvent } = this.#options;
     this.#evaluation = await this.#evaluate();
     if (this.#evaluation === null) return;
     this.#watch.add(optimizer.step, this.#evaluation);
     this.#isSaved = false;
     const { isExhausted, best } = this.#watch;
-    if (!isExhausted || best === null) return;
+    if (!isExhausted || best === null || optimizer.step >= steps.total) return;
     const data = { step: optimizer.step, best_step: best.step, best_loss: best.evaluation.loss };
     onEvent({ type: 'training-stopped-early', data });
   }

@@ -1,4 +1,4 @@
-import type { NewJobEvent } from '@lorasmith/contracts';
+import type { EventData, NewJobEvent } from '@lorasmith/contracts';
 
 /** Steps are written at most this often: a small model makes hundreds a second, which nobody reads. */
 const STEP_INTERVAL_MS = 1_000;
@@ -6,11 +6,14 @@ const STEP_INTERVAL_MS = 1_000;
 export interface EventRecorder {
   /** Writes the event after those before it, or leaves it out if it is one step among many. */
   add(event: NewJobEvent): void;
-  /** Resolves when all is written. */
+  /** Resolves when all is written, the newest step included. */
   flush(): Promise<void>;
 }
 
-/** Writes the events of a training in their order. The first step, the last one, and what is no step are all written. */
+/**
+ * Writes the events of a training in their order: all that are no steps, and of the steps the first, those that come no
+ * sooner than the interval after one that was written, the last planned, and the last before another event or a flush.
+ */
 export function createEventRecorder(options: {
   write: (event: NewJobEvent) => Promise<void>;
   onError: (error: unknown) => void;
@@ -19,19 +22,38 @@ export function createEventRecorder(options: {
   const { write, onError, stepIntervalMs = STEP_INTERVAL_MS } = options;
   let written = Promise.resolve();
   let lastStepAt = Number.NEGATIVE_INFINITY;
+  /** The newest step, where it is not written. */
+  let leftOut: NewJobEvent | null = null;
 
-  const isDue = (event: NewJobEvent) => {
-    if (event.type !== 'step-finished') return true;
-    const now = performance.now();
-    if (event.data.step < event.data.total_steps && now - lastStepAt < stepIntervalMs) return false;
-    lastStepAt = now;
-    return true;
+  // The last planned step does not wait for what comes after it, which may be a long evaluation.
+  const isDue = ({ step, total_steps: total }: EventData<'step-finished'>) =>
+    step === total || performance.now() - lastStepAt >= stepIntervalMs;
+  const append = (event: NewJobEvent) => {
+    written = written.then(() => write(event)).catch(onError);
+  };
+  const appendStep = (step: NewJobEvent) => {
+    lastStepAt = performance.now();
+    leftOut = null;
+    append(step);
+  };
+  const appendLeftOut = () => {
+    if (leftOut !== null) appendStep(leftOut);
   };
 
   return {
     add(event) {
-      if (isDue(event)) written = written.then(() => write(event)).catch(onError);
+      if (event.type !== 'step-finished') {
+        appendLeftOut();
+        append(event);
+      } else if (isDue(event.data)) {
+        appendStep(event);
+      } else {
+        leftOut = event;
+      }
     },
-    flush: () => written,
+    flush() {
+      appendLeftOut();
+      return written;
+    },
   };
 }

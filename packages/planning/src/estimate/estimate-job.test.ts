@@ -68,6 +68,16 @@ describe('memory', () => {
     expect(peakOf(job(rows, { batch_size: 256, precision: 'float32', recompute: 'never' }))).toBeGreaterThan(kept);
   });
 
+  test('with dropout is no more than one mask more, however many layers there are', () => {
+    const rows = examples(512, 256);
+    const planned = job(rows, { batch_size: 256, recompute: 'never' });
+    const dropping = { ...planned, spec: { ...planned.spec, lora: { ...planned.spec.lora, dropout: 0.1 } } };
+    const widest = Math.max(...planned.targets.map(({ in_features: inFeatures }) => inFeatures));
+    const beyond = peakOf(dropping) - peakOf(planned);
+    expect(beyond).toBeGreaterThanOrEqual(0);
+    expect(beyond).toBeLessThan(16 * widest * 256 * 256);
+  });
+
   test('auto computes layers again only where the job would not fit otherwise', () => {
     const rows = examples(1024, 256);
     const roomy = estimateJob(job(rows, { batch_size: 512 }))!;
@@ -112,6 +122,28 @@ describe('a job that cannot fit', () => {
       expect(message).toContain('recompute: "auto"');
     }
   });
+
+  test.each([
+    // Halves of 5 are no batches of the same steps.
+    [5, 1, 1, [1, 5]],
+    [6, 2, 3, [3, 4]],
+    [6, 2, 2, [2, 6]],
+    // Of 8,000 rows a step, batch_size 1 would need more accumulation steps than there may be.
+    [8, 1000, 2, [2, 4000]],
+    [8, 1000, 1, undefined],
+  ])(
+    'batch_size %i, accumulation %i, on a machine for a batch_size of %i: only what trains the same is named',
+    (...of) => {
+      const [batch_size, gradient_accumulation_steps, fitting, named] = of;
+      const rows = examples(16_000, 2048);
+      const settings = { gradient_accumulation_steps, recompute: 'always', precision: 'bfloat16' } as const;
+      const available = peakOf(job(rows, { ...settings, batch_size: fitting }));
+      const machine = { ...MACHINE, memory_bytes: Math.ceil(available / 0.95) + 1 };
+      const { message } = refusal(job(rows, { ...settings, batch_size }, machine));
+      const found = /batch_size (\d+) and gradient_accumulation_steps (\d+), which train the same/.exec(message);
+      expect(found?.slice(1).map(Number)).toEqual(named);
+    },
+  );
 
   test('one that fits is not', () => {
     const planned = job(examples(64, 64));

@@ -1,4 +1,10 @@
-import { type JobSpec, type MachineProfile, ProductError, type Report } from '@lorasmith/contracts';
+import {
+  type JobSpec,
+  MAX_ACCUMULATION_STEPS,
+  type MachineProfile,
+  ProductError,
+  type Report,
+} from '@lorasmith/contracts';
 import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
 import type { StepCounts } from '../count-steps.js';
 import type { Examples } from '../examples.js';
@@ -70,10 +76,12 @@ function remedy(job: JobToEstimate, { available_memory_bytes: available }: Estim
     return estimate !== null && estimate.peak_memory_bytes <= available;
   };
   if (training.recompute === 'never' && fits({ recompute: 'auto' })) return 'It would fit with recompute: "auto".';
-  for (let size = Math.floor(training.batch_size / 2); size >= 1; size = Math.floor(size / 2)) {
-    const accumulation = Math.ceil((training.batch_size * training.gradient_accumulation_steps) / size);
-    const changed = { batch_size: size, gradient_accumulation_steps: accumulation };
-    if (!fits(changed)) continue;
+  const rowsPerStep = training.batch_size * training.gradient_accumulation_steps;
+  for (let size = Math.floor(training.batch_size / 2); size >= rowsPerStep / MAX_ACCUMULATION_STEPS; size--) {
+    // Of others the steps would not have the same rows.
+    if (training.batch_size % size !== 0) continue;
+    const accumulation = rowsPerStep / size;
+    if (!fits({ batch_size: size, gradient_accumulation_steps: accumulation })) continue;
     return `It would fit with batch_size ${size} and gradient_accumulation_steps ${accumulation}, which train the same.`;
   }
   if (training.precision === 'float32' && fits({ batch_size: 1, precision: 'bfloat16' })) {
@@ -87,7 +95,7 @@ function gigabytes(bytes: number): string {
 }
 
 function peakMemory(
-  { model, targets, machine }: JobToEstimate,
+  { spec, model, targets, machine }: JobToEstimate,
   architecture: DecoderArchitecture,
   precision: Precision,
   recompute: boolean,
@@ -98,7 +106,8 @@ function peakMemory(
     0,
   );
   const { parameterCount } = model;
-  const memory = { architecture, parameterCount, targets, trainedParameters, precision, recompute };
+  const { dropout } = spec.lora;
+  const memory = { architecture, parameterCount, targets, trainedParameters, precision, recompute, dropout };
   return machine.base_memory_bytes + decoderMemory(memory, load);
 }
 

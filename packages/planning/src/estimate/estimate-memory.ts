@@ -10,6 +10,7 @@ export interface MemoryOfDecoder {
   trainedParameters: number;
   precision: 'float32' | 'bfloat16';
   recompute: boolean;
+  dropout: number;
 }
 
 /** Vectors of all trained parameters alive at once: parameters, two moments, gradients, and what AdamW computes from them. */
@@ -29,7 +30,7 @@ export function decoderMemory(memory: MemoryOfDecoder, load: BatchLoad): number 
   const saved = memory.recompute
     ? layers * 4 * architecture.hiddenSize + savedByLayer(architecture, memory.targets, width)
     : layers * savedByLayer(architecture, memory.targets, width);
-  const tokens = load.mostTokens * (saved + passingBytes(architecture, width));
+  const tokens = load.mostTokens * (saved + passingBytes(memory, width));
   const logits = Math.min(CHUNK_LOGITS, load.mostLabels * architecture.vocabSize) * 2 * width;
   const weights = memory.parameterCount * width;
   const vectors = PARAMETER_VECTORS * 4 * memory.trainedParameters;
@@ -64,6 +65,11 @@ function gateUpWidth({ gated }: DecoderArchitecture['mlp'], intermediateSize: nu
 }
 
 /** Bytes per token of tensors that live within one layer's backward pass. */
-function passingBytes({ hiddenSize, intermediateSize, mlp }: DecoderArchitecture, width: number): number {
-  return width * (gateUpWidth(mlp, intermediateSize) + intermediateSize) + (4 + width) * 2 * hiddenSize;
+function passingBytes({ architecture, targets, dropout }: MemoryOfDecoder, width: number): number {
+  const { hiddenSize, intermediateSize, mlp } = architecture;
+  const gated = width * (gateUpWidth(mlp, intermediateSize) + intermediateSize);
+  // A mask is kept by no layer; it is drawn in float32, compared, rounded and scaled, of one place at a time.
+  const widest = Math.max(...targets.map(({ in_features: inFeatures }) => inFeatures));
+  const drawn = dropout > 0 ? (4 + 1 + 2 * width) * widest : 0;
+  return Math.max(gated, drawn) + (4 + width) * 2 * hiddenSize;
 }
