@@ -165,6 +165,12 @@ const LIMITS = {
     ],
     ['Rank of an imported adapter', fixed('packages/lora/src/fits-base.ts', 'MAX_RANK', ''), '422 `invalid_adapter`'],
     ['Checking of an import', { setting: 'IMPORT_TIMEOUT_MS' }, '504 `timeout`'],
+    [
+      'Adapters of an API key; imports and jobs at the same time may pass it by their number',
+      { setting: 'KEY_ADAPTERS' },
+      '429 `quota_exceeded`',
+    ],
+    ['Adapters, in the same way', { setting: 'ADAPTERS_MAX' }, '507 `storage_full`'],
     ['All adapters of an API key', { setting: 'KEY_ADAPTER_BYTES' }, '429 `quota_exceeded`'],
     ['All adapters', { setting: 'ADAPTERS_MAX_BYTES' }, '507 `storage_full`'],
     [

@@ -133,7 +133,12 @@ export const AdapterFileList = Type.Object({ data: Type.Array(AdapterFile) }, { 
 
 /** What the registry tells the api of how much there is. */
 export const AdapterUsage = Type.Object(
-  { own_bytes: Type.Integer({ minimum: 0 }), total_bytes: Type.Integer({ minimum: 0 }) },
+  {
+    own_adapters: Type.Integer({ minimum: 0 }),
+    own_bytes: Type.Integer({ minimum: 0 }),
+    total_adapters: Type.Integer({ minimum: 0 }),
+    total_bytes: Type.Integer({ minimum: 0 }),
+  },
   closed,
 );
 export type AdapterUsage = Static<typeof AdapterUsage>;

@@ -91,7 +91,8 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
       // In this order: a job that ends in between is counted twice, not left out.
       const reserved = await jobs.reservedBytes(owner);
       const stored = await storedAdapterBytes(registryUrl, owner);
-      return { own: reserved.own + stored.own, total: reserved.total + stored.total };
+      const { things } = stored;
+      return { own: reserved.own + stored.own, total: reserved.total + stored.total, things };
     },
   });
   const adapterRoom = createAdapterRoom(adapterQuota);

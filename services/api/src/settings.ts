@@ -144,6 +144,7 @@ export const API_SETTINGS = {
       'Of all adapters of an API key, those that its unfinished jobs will make among them.',
     ),
     datasets: count('KEY_DATASETS', 10_000, [1, 10_000_000], 'datasets', 'Datasets of an API key.'),
+    adapters: count('KEY_ADAPTERS', 10_000, [1, 10_000_000], 'adapters', 'Adapters of an API key.'),
     eventStreams: count(
       'KEY_EVENT_STREAMS',
       100,
@@ -194,6 +195,7 @@ export const API_SETTINGS = {
       'datasets',
       'Datasets of all. Their records are in the memory of each api process, about 1 KB each, and are gone through for each list and upload.',
     ),
+    totalAdapters: count('ADAPTERS_MAX', 100_000, [1, 10_000_000], 'adapters', 'Adapters of all.'),
     totalDatasetBytes: count('DATASETS_MAX_BYTES', 2 ** 40, [1, 2 ** 52], 'bytes', 'Of all datasets together.'),
     totalAdapterBytes: count(
       'ADAPTERS_MAX_BYTES',

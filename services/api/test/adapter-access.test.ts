@@ -34,6 +34,8 @@ let url: string;
 let one: { id: KeyId; token: string };
 let other: { id: KeyId; token: string };
 let adapterBytes: number;
+/** Of a key. */
+const MOST_ADAPTERS = 6;
 
 beforeAll(async () => {
   server = await startRealRedis();
@@ -49,7 +51,7 @@ beforeAll(async () => {
     prefix,
     keys,
     withoutKeys: 'refuse',
-    limits: OPEN_ACCESS.limits,
+    limits: { ...OPEN_ACCESS.limits, adapters: MOST_ADAPTERS },
     uploadTimeoutMs: 60_000,
   });
   const baseModels = localModels(`${folder.folder}/models`);
@@ -171,6 +173,24 @@ test('bytes of adapters are limited, where they are brought in and where a job w
   expect([chunked.status, chunked.adapter.error.code]).toEqual([429, 'quota_exceeded']);
   expect(await listOf(key.token)).toHaveLength(1);
 });
+
+test('the number of adapters is limited, where they are brought in and where a job would make one', async () => {
+  const key = await newKey({});
+  for (let i = 0; i < MOST_ADAPTERS; i++) expect((await importAs(key.token)).status).toBe(201);
+  const beyond = await importAs(key.token);
+  expect([beyond.status, beyond.adapter.error.code]).toEqual([429, 'quota_exceeded']);
+  await addTinyModel();
+  const rows = Buffer.from(promptRows(4));
+  const dataset = (
+    await call(key.token, 'POST', '/datasets', { 'content-type': 'text/plain' }, rows)
+  ).json() as Dataset;
+  const body = Buffer.from(JSON.stringify({ base_model: 'tiny-llama', dataset: dataset.id }));
+  const send = () => call(key.token, 'POST', '/jobs', { 'content-type': 'application/json' }, body);
+  expect((await send()).json().error.code).toBe('quota_exceeded');
+  const [first] = await listOf(key.token);
+  expect((await call(key.token, 'DELETE', `/adapters/${first}`)).status).toBe(204);
+  expect((await send()).status).toBe(202);
+}, 120_000);
 
 test('an import counts as what is stored of it, which may be many times its tar', async () => {
   const rank = 128;

@@ -40,7 +40,7 @@ beforeAll(async () => {
       return;
     }
     if (request.url === '/usage') {
-      response.end('{"own_bytes":0,"total_bytes":0}');
+      response.end('{"own_adapters":0,"own_bytes":0,"total_adapters":0,"total_bytes":0}');
       return;
     }
     if (!request.url?.startsWith(`/adapters/${ADAPTER}`)) {

@@ -78,9 +78,11 @@ test('how much there is is told of an owner and of all', async () => {
   const usage = async (caller?: Caller) => (await call('/usage', caller)).json();
   const { own_bytes: bytes } = (await usage(one)) as { own_bytes: number };
   expect(bytes).toBeGreaterThan(1_000);
-  expect(await usage(one)).toEqual({ own_bytes: bytes, total_bytes: 3 * bytes });
+  expect(await usage(one)).toEqual({ own_adapters: 1, own_bytes: bytes, total_adapters: 3, total_bytes: 3 * bytes });
   expect(await usage({ sees: 'all', owner: 'key_000000000000000000000003' })).toEqual({
+    own_adapters: 0,
     own_bytes: 0,
+    total_adapters: 3,
     total_bytes: 3 * bytes,
   });
 });

@@ -15,7 +15,10 @@ export interface LateAdapters {
  * @returns whether there was one
  */
 export async function removeLateAdapter({ store, adapters }: LateAdapters, id: JobId): Promise<boolean> {
-  const removed = await store.whileEnded(id, ['cancelled', 'failed'], () => adapters.delete(adapterIdOf(id)));
+  const adapter = adapterIdOf(id);
+  // Nearly always: then nobody is kept from resuming the job.
+  if (!(await adapters.has(adapter))) return false;
+  const removed = await store.whileEnded(id, ['cancelled', 'failed'], () => adapters.delete(adapter));
   return removed ?? false;
 }
 

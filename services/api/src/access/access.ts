@@ -52,6 +52,8 @@ export const OPEN_ACCESS: Access = Object.freeze({
     totalKeptJobs: NO_LIMIT,
     datasets: NO_LIMIT,
     totalDatasets: NO_LIMIT,
+    adapters: NO_LIMIT,
+    totalAdapters: NO_LIMIT,
     datasetBytes: NO_LIMIT,
     adapterBytes: NO_LIMIT,
     eventStreams: NO_LIMIT,

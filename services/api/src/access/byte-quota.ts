@@ -12,8 +12,8 @@ export interface Amount {
 
 /** Bytes that are stored. */
 export interface StoredBytes extends Amount {
-  /** In how many things; left out where those are not bounded. */
-  things?: Amount;
+  /** In how many things. */
+  things: Amount;
 }
 
 export interface ByteQuotaOptions {
@@ -26,8 +26,8 @@ export interface ByteQuotaOptions {
 }
 
 export interface ByteLimits extends Amount {
-  /** @defaultValue as many as there is room for */
-  things?: Amount;
+  /** How many things. */
+  things: Amount;
 }
 
 /** Keeps what is stored within its limits. */
@@ -72,7 +72,7 @@ export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): Byte
       const upload = randomUUID();
       const pools = [`${what}:${owner ?? 'none'}`, `${what}:all`];
       /** Counted when room was last looked for. */
-      let things: Amount | undefined;
+      let things: Amount = { own: 0, total: 0 };
       /** What all hold, once this one holds so much. */
       const heldWith = async (bytes: number): Promise<Amount> => {
         if (holds === null) return { own: bytes, total: bytes };
@@ -95,6 +95,7 @@ export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): Byte
         async room() {
           const held = await heldWith(0);
           const used = await stored(owner);
+          things = used.things;
           const left = (pool: keyof Amount) => Math.max(0, limits[pool] - used[pool] - held[pool]);
           return { own: left('own'), total: left('total') };
         },
@@ -117,7 +118,6 @@ export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): Byte
           }
         },
         checkOneMore() {
-          if (things === undefined || limits.things === undefined) return;
           const { own, total } = limits.things;
           if (things.own >= own) {
             throw new ProductError(

@@ -1,3 +1,4 @@
+import type { ByteLimits } from './byte-quota.js';
 import type { Identity } from './identity.js';
 
 /** What is allowed at most, of each key unless its record says otherwise, and in all. */
@@ -13,6 +14,8 @@ export interface AccessLimits {
   adapterBytes: number;
   /** Datasets of a key. */
   datasets: number;
+  /** Adapters of a key. */
+  adapters: number;
   /** Event streams of a key at a time, in this process. */
   eventStreams: number;
   /** Event streams of everybody at a time, in this process. */
@@ -31,10 +34,18 @@ export interface AccessLimits {
   totalKeptJobs: number;
   /** Datasets of everybody. */
   totalDatasets: number;
+  /** Adapters of everybody. */
+  totalAdapters: number;
   /** Bytes of everybody's datasets. */
   totalDatasetBytes: number;
   /** Bytes of everybody's adapters. */
   totalAdapterBytes: number;
+}
+
+/** What the adapters of a key, and all, are kept within. */
+export function adapterLimits(limits: AccessLimits): ByteLimits {
+  const things = { own: limits.adapters, total: limits.totalAdapters };
+  return { own: limits.adapterBytes, total: limits.totalAdapterBytes, things };
 }
 
 /** What the job store holds a job to that is sent or resumed. */
@@ -60,6 +71,7 @@ export function limitsOf({ key }: Identity, limits: AccessLimits): AccessLimits 
       transfers: none,
       uploads: none,
       datasets: none,
+      adapters: none,
       datasetBytes: none,
       adapterBytes: none,
     };

@@ -4,6 +4,7 @@ import type { ImportRoom } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Compile } from 'typebox/compile';
 import type { ByteQuota } from '../access/byte-quota.js';
+import { adapterLimits } from '../access/limits.js';
 import { onceClosed } from '../access/open-answers.js';
 import { removeAdapter } from './stored-adapter-bytes.js';
 
@@ -21,7 +22,7 @@ export interface CountedImport {
 }
 
 export interface ImportQuota {
-  /** @throws ProductError `redis_unavailable`, `registry_unavailable` */
+  /** @throws ProductError `quota_exceeded`, `storage_full`, `redis_unavailable`, `registry_unavailable` */
   begin(request: FastifyRequest, reply: FastifyReply): Promise<CountedImport>;
 }
 
@@ -30,12 +31,12 @@ const adapterSchema = Compile(Adapter);
 export function createImportQuota({ quota, registryUrl }: { quota: ByteQuota; registryUrl: string }): ImportQuota {
   return {
     async begin(request, reply) {
-      const { adapterBytes: own, totalAdapterBytes: total } = request.limits;
-      const upload = quota.begin(request.caller.owner, { own, total });
+      const upload = quota.begin(request.caller.owner, adapterLimits(request.limits));
       onceClosed(reply.raw, () => {
         upload.end().catch(() => request.log.warn('what an import held of a quota is let go later'));
       });
       const room = await upload.room();
+      upload.checkOneMore();
       const { 'content-length': length } = request.headers;
       // Destroying the request would take the connection along, and with it the answer.
       const chunks = request.raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;

@@ -32,7 +32,10 @@ export async function storedAdapterBytes(registryUrl: string, owner: Owner): Pro
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
     const usage: unknown = await answer.json();
-    if (answer.ok && Value.Check(AdapterUsage, usage)) return { own: usage.own_bytes, total: usage.total_bytes };
+    if (answer.ok && Value.Check(AdapterUsage, usage)) {
+      const things = { own: usage.own_adapters, total: usage.total_adapters };
+      return { own: usage.own_bytes, total: usage.total_bytes, things };
+    }
   } catch (cause) {
     throw new ProductError('registry_unavailable', 'The registry cannot be reached. Try again in a moment.', { cause });
   }

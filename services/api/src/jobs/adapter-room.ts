@@ -1,6 +1,6 @@
 import { type Owner, ProductError } from '@lorasmith/contracts';
 import type { ByteQuota } from '../access/byte-quota.js';
-import type { AccessLimits } from '../access/limits.js';
+import { type AccessLimits, adapterLimits } from '../access/limits.js';
 
 /** Finds room for the adapter that a job will make. */
 export interface AdapterRoom {
@@ -16,12 +16,13 @@ export function createAdapterRoom(quota: ByteQuota): AdapterRoom {
   return {
     async within(owner, bytes, limits, make) {
       // Held until the job has reserved them, so that of two jobs sent at once one sees the other.
-      const room = quota.begin(owner, { own: limits.adapterBytes, total: limits.totalAdapterBytes });
+      const room = quota.begin(owner, adapterLimits(limits));
       try {
         await room.hold(bytes).catch((error: unknown) => {
           // Without the registry nobody can say; jobs do not need it otherwise.
           if (!(error instanceof ProductError) || error.code !== 'registry_unavailable') throw error;
         });
+        room.checkOneMore();
         return await make();
       } finally {
         // The job is made, or refused for another reason; what is not let go now is dropped later.

@@ -104,14 +104,16 @@ export class AdapterLibrary {
     if (!mayUse(caller, await this.#ownerOf(id))) throw notFound(id);
   }
 
-  /** Bytes of the files of the owner's adapters, and of all. */
+  /** How many adapters the owner has, and all have, and the bytes of their files. */
   async usage(owner: Owner): Promise<AdapterUsage> {
-    const usage: AdapterUsage = { own_bytes: 0, total_bytes: 0 };
-    for (const adapter of await this.#summarise()) {
-      usage.total_bytes += adapter.bytes;
-      if ((adapter.owner ?? null) === owner) usage.own_bytes += adapter.bytes;
-    }
-    return usage;
+    const all = await this.#summarise();
+    const own = all.filter((adapter) => (adapter.owner ?? null) === owner);
+    return {
+      own_adapters: own.length,
+      own_bytes: bytesOf(own),
+      total_adapters: all.length,
+      total_bytes: bytesOf(all),
+    };
   }
 
   async has(id: string): Promise<boolean> {
@@ -216,4 +218,8 @@ function summaryOf(manifest: AdapterManifest): Adapter {
 function broken(id: string, fault: string, cause?: unknown): ProductError {
   const message = `Adapter ${id} is broken on disk: ${fault}. Restore it from a copy, or delete it.`;
   return new ProductError('invalid_adapter', message, { cause });
+}
+
+function bytesOf(adapters: readonly Adapter[]): number {
+  return adapters.reduce((sum, { bytes }) => sum + bytes, 0);
 }
