@@ -20,7 +20,7 @@ export const ERROR_MEANINGS = {
   range_not_satisfiable: 'The `Range` begins past the end. `content-range` says how many bytes there are.',
   too_many_requests: 'The key has made more calls than it may in a minute. Wait for the seconds in `retry-after`.',
   quota_exceeded:
-    'The key has as many unfinished jobs, open streams, downloads or uploads, as many datasets, or as many bytes of datasets or adapters, as it may. Await or cancel some, or delete what is no longer needed.',
+    'The key has as many unfinished jobs, open streams, downloads or uploads, as many datasets or adapters, or as many bytes of them, as it may. Await or cancel some, or delete what is no longer needed.',
   queue_full: 'As many jobs wait for a worker as may. Try again after the seconds in `retry-after`.',
   dataset_not_found:
     'No such dataset. As the error of a job: it was removed after the job was queued; upload it again.',
@@ -29,10 +29,11 @@ export const ERROR_MEANINGS = {
     'Lines of the file are wrong. `details` has up to 100 faults with line and code, and the message says whether the file was looked at to its end; nothing was stored.',
   job_not_found: 'No such job.',
   job_not_cancellable: 'The job has ended, or its adapter is being published at this moment.',
-  job_not_resumable: 'The job waits or runs already, or has succeeded. Only a failed or cancelled job is resumed.',
+  job_not_resumable:
+    'The job waits or runs already, or has succeeded: only a failed or cancelled job is resumed. Or what it left is being removed; try again in a minute.',
   job_still_active: 'Only a job that has ended can be deleted, and its checkpoints published. Cancel it first.',
   checkpoint_not_found:
-    'No such checkpoint is kept: newer ones replaced it, its time was up, or (as the error of a job) it is damaged. `GET /jobs/:id/checkpoints` lists those there are.',
+    'No such checkpoint is kept: newer ones replaced it, its time was up, it was beyond the bytes that are kept, or (as the error of a job) it is damaged. `GET /jobs/:id/checkpoints` lists those there are.',
   invalid_job:
     'Settings that do not go together, or that the base model or `init_from` does not allow. `param` says which.',
   unmatched_target: 'A name or pattern in `lora` selects no layer. The message names the layers there are.',
@@ -73,7 +74,7 @@ export const ERROR_MEANINGS = {
   invalid_configuration:
     'A service does not start: an environment variable is wrong. It says which, and gives an example.',
   storage_full:
-    'The disk is full, as many datasets, or bytes of datasets or adapters, are stored as may be, or a merged model is larger than `MERGED_CACHE_BYTES`. Make room, then try again.',
+    'The disk is full, as many datasets or adapters, or bytes of them, are stored as may be, or a merged model is larger than `MERGED_CACHE_BYTES`. Make room, then try again.',
   storage_unavailable:
     'The S3 bucket does not answer or refuses. The message says which; jobs are tried again by themselves.',
   internal_error: 'A fault of ours. The log has more under the `request_id` of the answer.',

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ProductError } from '@lorasmith/contracts';
 import { create } from 'tar';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Answer, failure, hangUp, json, type ReceivedRequest, serve } from '../test/http-server.js';
@@ -87,6 +88,22 @@ describe('jobs', () => {
     expect(await createClient({ baseUrl: server.baseUrl, timeoutMs: 50 }).createJob(request)).toEqual({ id: 'job_1' });
     expect(new Set(keysOf(server)).size).toBe(1);
     expect(server.requests).toHaveLength(3);
+  });
+
+  it('does not ask for hours what is answered at once', async () => {
+    const server = await serve(json(504, 'a proxy gave up'));
+    await expect(createClient({ baseUrl: server.baseUrl }).createJob(request)).rejects.toMatchObject({ status: 504 });
+    expect(server.requests).toHaveLength(3);
+  });
+
+  it('does not ask again once the caller has given up', async () => {
+    const server = await serve(() => {});
+    const reason = new ProductError('timeout', 'The caller waited long enough.');
+    const giveUp = new AbortController();
+    setTimeout(() => giveUp.abort(reason), 50);
+    const failed = createClient({ baseUrl: server.baseUrl }).createJob(request, { signal: giveUp.signal });
+    await expect(failed).rejects.toBe(reason);
+    expect(server.requests).toHaveLength(1);
   });
 
   it('does not ask again where planning took too long for the api', async () => {

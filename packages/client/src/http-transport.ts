@@ -50,6 +50,8 @@ export interface HttpTransport {
 
 const DEFAULT_TIMEOUT_MS = 120_000;
 const REPEAT_DELAYS_MS = [200, 1000];
+/** A call of which no answer came has been waited for when it took so long. */
+const WAITED_MS = 5_000;
 const REPEATED_STATUSES = new Set([502, 503, 504]);
 
 /**
@@ -100,14 +102,19 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
     const delays = repeatable ? [...REPEAT_DELAYS_MS] : [];
     const patientUntil = repeatable ? performance.now() + (call.patienceMs ?? 0) : 0;
     for (;;) {
+      const begin = performance.now();
       try {
         const response = await send(call, url);
         if (response.ok) return response;
         throw await apiErrorOf(response);
       } catch (error) {
-        if (isUnanswered(error) && performance.now() < patientUntil) continue;
+        call.signal?.throwIfAborted();
+        const unanswered = isUnanswered(error) && performance.now() < patientUntil;
+        // What was waited for is asked for again at once; who says 504 sooner may go on saying so.
+        if (unanswered && performance.now() - begin >= WAITED_MS) continue;
         const passing =
-          error instanceof ProductError && REPEATED_STATUSES.has(error.status) && error.code !== 'timeout';
+          unanswered ||
+          (error instanceof ProductError && REPEATED_STATUSES.has(error.status) && error.code !== 'timeout');
         const delayMs = passing ? delays.shift() : undefined;
         if (delayMs === undefined) throw error;
         await sleep(delayMs, undefined, { signal: call.signal }).catch(() => call.signal?.throwIfAborted());

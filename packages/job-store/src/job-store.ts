@@ -22,6 +22,7 @@ import { type ListJobsOptions, listJobs } from './job-list.js';
 import { type JobOrigin, originFields } from './job-origin.js';
 import { createJobQueue } from './job-queue.js';
 import { checkpointsOfRecord, jobOfRecord, newRecordFields } from './job-record.js';
+import { jobsBeingPublished } from './jobs-being-published.js';
 import { jobKeys } from './keys.js';
 import { createMachineBoard, type MachineBoard } from './machine-board.js';
 import { queueEntryOf } from './queue-entry.js';
@@ -125,6 +126,8 @@ export interface JobStore {
   adapterBytesOf(id: JobId): Promise<number>;
   /** What the adapters of unfinished jobs will take at most: those of the owner, and all. */
   reservedBytes(owner: Owner): Promise<{ own: number; total: number }>;
+  /** The jobs of whose checkpoints unfinished ones make an adapter. */
+  jobsBeingPublished(): Promise<Set<JobId>>;
   /** The unfinished jobs that read this dataset. */
   activeJobsOfDataset(id: DatasetId): Promise<JobId[]>;
   /**
@@ -327,6 +330,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const [own, total] = (await reservedBytesScript(redis, [keys.reservedBytes], [owner ?? ''])) as [string, string];
       return { own: Number(own), total: Number(total) };
     },
+    jobsBeingPublished: () => jobsBeingPublished({ redis, keys }),
     activeJobsOfDataset: (id) => redis.smembers(keys.activeOfDataset(id)),
     async beginDatasetDeletion(id) {
       const scriptKeys = [keys.activeOfDataset(id), keys.datasetDeletion(id)];

@@ -130,6 +130,16 @@ test('a job is not resumed while what it left is being removed, and can be after
   expect(await store.resumeJob(id)).toMatchObject({ status: 'queued' });
 });
 
+test('the jobs of whose checkpoints an adapter is being made are known until it is made', async () => {
+  const id = await failed();
+  const checkpoint = { job: id, step: 3 };
+  const { job } = await store.createJob(aJobSpec(), { requestHash: 'p', checkpoint });
+  await created();
+  expect(await store.jobsBeingPublished()).toEqual(new Set([id]));
+  await store.requestCancel(job.id);
+  expect(await store.jobsBeingPublished()).toEqual(new Set());
+});
+
 test('nothing is removed of a job that goes on, or ended otherwise; what goes wrong meanwhile is thrown as it is', async () => {
   const { id } = await created();
   const work = async () => 'done';

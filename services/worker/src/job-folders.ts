@@ -30,12 +30,16 @@ export interface JobFolders {
    * Removes the folders of jobs that were deleted, and of those that ended so long ago, or before so many bytes of other
    * checkpoints, that theirs are kept no more; of others that ended, what a worker that died had left beside the
    * checkpoints.
+   * @param signal ends it early
    * @returns how many folders
    */
-  sweep(store: SweptStore): Promise<number>;
+  sweep(store: SweptStore, signal?: AbortSignal): Promise<number>;
 }
 
-export type SweptStore = Pick<JobStore, 'getJob' | 'checkpoints' | 'forgetCheckpoints' | 'whileEnded'>;
+export type SweptStore = Pick<
+  JobStore,
+  'getJob' | 'checkpoints' | 'forgetCheckpoints' | 'whileEnded' | 'jobsBeingPublished'
+>;
 
 export interface JobFoldersOptions {
   dataDir: string;
@@ -89,6 +93,14 @@ export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: 
     }
   };
 
+  const beyondLimits = async (store: SweptStore, kept: JobCheckpoints[]): Promise<JobId[]> => {
+    if (checkpointsBeyond(kept, keptBytes).length === 0) return [];
+    // What an adapter is being made of stays, too.
+    const wanted = await store.jobsBeingPublished();
+    const known = kept.map((one) => (wanted.has(one.job) ? { ...one, endedAt: null } : one));
+    return checkpointsBeyond(known, keptBytes);
+  };
+
   /** @returns whether it was removed: not where the job was resumed, or another worker is at it */
   const removeEnded = async (store: SweptStore, id: JobId): Promise<boolean> => {
     const removed = await store.whileEnded(id, ENDED_STATUSES, async () => {
@@ -114,12 +126,13 @@ export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: 
     removeHalfWritten: ({ job }) => removeHalfWritten(checkpointFolderOf(job.id)),
     removeAttempt: ({ job, number }) => removeAttempts(job.id, number),
     removeJob,
-    async sweep(store) {
+    async sweep(store, signal) {
       await mkdir(root, { recursive: true });
       let removed = 0;
       const kept: JobCheckpoints[] = [];
       const ids = new Set([...(await readdir(root)), ...((await mirror?.jobs()) ?? [])]);
       for (const id of ids) {
+        if (signal?.aborted) return removed;
         if (!JOB_ID.test(id)) continue;
         const job = await store.getJob(id);
         if (job === null) {
@@ -141,7 +154,7 @@ export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: 
         const bytes = Math.max(await recordedBytes(store, id), await checkpointBytes(checkpointFolderOf(id)));
         kept.push({ job: id, owner: job.owner ?? null, endedAt, bytes });
       }
-      for (const id of checkpointsBeyond(kept, keptBytes)) if (await removeEnded(store, id)) removed++;
+      for (const id of await beyondLimits(store, kept)) if (await removeEnded(store, id)) removed++;
       return removed;
     },
   };

@@ -14,19 +14,25 @@ export interface LateAdapters {
  * Whoever resumes the job meanwhile is refused, so that no other worker takes the adapter for its own.
  * @returns whether there was one
  */
-export async function removeLateAdapter({ store, adapters }: LateAdapters, id: JobId): Promise<boolean> {
-  const adapter = adapterIdOf(id);
-  // Nearly always: then nobody is kept from resuming the job.
-  if (!(await adapters.has(adapter))) return false;
-  const removed = await store.whileEnded(id, ['cancelled', 'failed'], () => adapters.delete(adapter));
-  return removed ?? false;
+export async function removeLateAdapter(late: LateAdapters, id: JobId): Promise<boolean> {
+  // Nearly never: nobody is kept from resuming the job for nothing.
+  return (await late.adapters.has(adapterIdOf(id))) && (await takeBack(late, id));
 }
 
-/** Those of every job, where the worker died before it could look again. An adapter outlives the record of its job. */
-export async function removeLateAdapters({ store, adapters }: LateAdapters): Promise<number> {
+/**
+ * Those of every job, where the worker died before it could look again. An adapter outlives the record of its job.
+ * @param signal - Ends it early
+ */
+export async function removeLateAdapters(late: LateAdapters, signal: AbortSignal): Promise<number> {
   let removed = 0;
-  for (const id of await adapters.list()) {
-    if (await removeLateAdapter({ store, adapters }, id.replace(/^ad_/, 'job_'))) removed++;
+  for (const id of await late.adapters.list()) {
+    if (signal.aborted) break;
+    if (await takeBack(late, id.replace(/^ad_/, 'job_'))) removed++;
   }
   return removed;
+}
+
+async function takeBack({ store, adapters }: LateAdapters, id: JobId): Promise<boolean> {
+  const removed = await store.whileEnded(id, ['cancelled', 'failed'], () => adapters.delete(adapterIdOf(id)));
+  return removed ?? false;
 }

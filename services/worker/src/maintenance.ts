@@ -64,14 +64,16 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
       const mended = await store.reconcile();
       // The workers that had those jobs are gone, and left what they were writing or had just published.
       if (mended.ended.length > 0) {
-        await folders.sweep(store);
-        await removeLateAdapters({ store, adapters });
+        await folders.sweep(store, over.signal);
+        await removeLateAdapters({ store, adapters }, over.signal);
       }
       return mended;
     }),
-    repeat('job folders removed', SWEEP_JOBS_EVERY_MS, async () => ({ jobFolders: await folders.sweep(store) })),
+    repeat('job folders removed', SWEEP_JOBS_EVERY_MS, async () => ({
+      jobFolders: await folders.sweep(store, over.signal),
+    })),
     repeat('leftovers removed', SWEEP_EVERY_MS, async () => ({
-      lateAdapters: await removeLateAdapters({ store, adapters }),
+      lateAdapters: await removeLateAdapters({ store, adapters }, over.signal),
       stagings: await adapters.sweepStaging(STAGING_LEFTOVER_MS),
       others: await sweepStagings(ANY_LEFTOVER_MS),
       tokenized: await examples.sweep((dataset) => datasets.has(dataset)),

@@ -86,8 +86,8 @@ const keyCheckpointBytes = setting({
   unit: 'bytes',
   example: String(10 * 2 ** 30),
   description:
-    'Of all checkpoints of an API key. Beyond it those of the jobs that ended longest ago are removed; those of unfinished ' +
-    'jobs count, and stay. The same for every worker.',
+    'Of all checkpoints of an API key. Beyond it those of the jobs that ended longest ago are removed, of the last one never; ' +
+    'those of unfinished jobs count, and stay. The same for every worker.',
 });
 
 const checkpointsMaxBytes = setting({
@@ -96,7 +96,8 @@ const checkpointsMaxBytes = setting({
   fallback: String(2 ** 40),
   unit: 'bytes',
   example: String(100 * 2 ** 30),
-  description: 'Of all checkpoints together; beyond it the same. The same for every worker.',
+  description:
+    'Of all checkpoints together. Beyond it those of the jobs that ended longest ago are removed. The same for every worker.',
 });
 
 const device = setting({

@@ -40,6 +40,7 @@ async function sweepOvertaken(job: Job, resume: () => Promise<void>): Promise<vo
     checkpoints: async () => [],
     forgetCheckpoints: async () => false,
     whileEnded: async () => null,
+    jobsBeingPublished: async () => new Set(),
   };
   await foldersOf().sweep(store);
 }
@@ -70,6 +71,7 @@ test('the checkpoints of a job that was resumed at the end of their time stay', 
 async function keptAfterSweep(
   jobs: (Partial<Job> & { bytes?: number })[],
   limits: CheckpointLimits,
+  published: string[] = [],
 ): Promise<string[]> {
   const numbered = jobs.map((job, i) => ({ id: `job_${i}`, attempts: 1, status: 'succeeded', ...job }) as Job);
   const bytes = new Map(numbered.map(({ id }, i) => [id, jobs[i]?.bytes ?? 400]));
@@ -79,6 +81,7 @@ async function keptAfterSweep(
     checkpoints: async (id) => [{ bytes: bytes.get(id) }] as Checkpoint[],
     forgetCheckpoints: async (id: JobId) => bytes.delete(id),
     whileEnded: async (_, __, work) => await work(),
+    jobsBeingPublished: async () => new Set(published),
   };
   await foldersOf(limits).sweep(store);
   const left = (await readdir(path.join(dataDir, 'jobs'))).sort();
@@ -102,8 +105,8 @@ test('beyond the bytes of a key the checkpoints of its jobs that ended longest a
 
 test('those of a job that goes on count, and stay however many they are', async () => {
   const going: Partial<Job> = { owner: 'key_a', status: 'running', ended_at: null };
-  const left = await keptAfterSweep([going, { owner: 'key_a', ...endedOnly(1) }, going], { ofKey: 500, inAll: 1e9 });
-  expect(left).toEqual(['job_0', 'job_2']);
+  const jobs = [going, { owner: 'key_a', ...endedOnly(1) }, going, { owner: 'key_a', ...endedOnly(2) }];
+  expect(await keptAfterSweep(jobs, { ofKey: 500, inAll: 1e9 })).toEqual(['job_0', 'job_1', 'job_2']);
 });
 
 test('beyond the bytes of all the oldest of anybody go', async () => {
@@ -117,14 +120,41 @@ test('beyond the bytes of all the oldest of anybody go', async () => {
 test('what goes by the limit of its key takes nothing from others along', async () => {
   const left = await keptAfterSweep(
     [
-      { owner: 'key_a', bytes: 60, ...endedOnly(1) },
+      { owner: 'key_a', bytes: 40, ...endedOnly(1) },
       { owner: 'key_a', bytes: 60, ...endedOnly(2) },
-      { owner: 'key_a', bytes: 40, ...endedOnly(3) },
+      { owner: 'key_a', bytes: 5, ...endedOnly(3) },
       { owner: 'key_b', bytes: 20, ...endedOnly(4) },
     ],
     { ofKey: 50, inAll: 100 },
   );
-  expect(left).toEqual(['job_2', 'job_3']);
+  expect(left).toEqual(['job_0', 'job_3']);
+});
+
+test('of the job of a key that ended last they stay, however many they are', async () => {
+  const left = await keptAfterSweep(
+    [
+      { owner: 'key_a', bytes: 60, ...endedOnly(1) },
+      { owner: 'key_a', bytes: 10, ...endedOnly(2) },
+    ],
+    { ofKey: 50, inAll: 100 },
+  );
+  expect(left).toEqual(['job_0']);
+});
+
+test('a key whose unfinished jobs have more than it may takes nothing from others', async () => {
+  const left = await keptAfterSweep(
+    [
+      { owner: 'key_a', bytes: 900, status: 'running', ended_at: null },
+      { owner: 'key_b', bytes: 40, ...endedOnly(1) },
+    ],
+    { ofKey: 50, inAll: 100 },
+  );
+  expect(left).toEqual(['job_0', 'job_1']);
+});
+
+test('those that an adapter is being made of stay', async () => {
+  const jobs = [1, 2, 3].map((hours) => ({ owner: 'key_a', ...endedOnly(hours) }));
+  expect(await keptAfterSweep(jobs, { ofKey: 500, inAll: 1e9 }, ['job_2'])).toEqual(['job_0', 'job_2']);
 });
 
 test('checkpoints on this host count where the record lists none of them, as after another host removed its own', async () => {
@@ -143,6 +173,7 @@ test('checkpoints on this host count where the record lists none of them, as aft
     checkpoints: async () => [],
     forgetCheckpoints: async () => true,
     whileEnded: async (_, __, work) => await work(),
+    jobsBeingPublished: async () => new Set(),
   });
   expect(await readdir(path.join(dataDir, 'jobs'))).toEqual(['job_0']);
 });

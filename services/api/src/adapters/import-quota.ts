@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
-import { Adapter, ProductError } from '@lorasmith/contracts';
+import { Adapter, type AdapterId, ProductError } from '@lorasmith/contracts';
 import type { ImportRoom } from '@lorasmith/service-kit';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import { Compile } from 'typebox/compile';
 import type { ByteQuota } from '../access/byte-quota.js';
 import { adapterLimits } from '../access/limits.js';
@@ -29,6 +29,11 @@ export interface ImportQuota {
 const adapterSchema = Compile(Adapter);
 
 export function createImportQuota({ quota, registryUrl }: { quota: ByteQuota; registryUrl: string }): ImportQuota {
+  const removed = async (id: AdapterId, log: FastifyBaseLogger) => {
+    await removeAdapter(registryUrl, id).catch((error: unknown) => {
+      log.error({ err: error, adapter: id }, 'an adapter beyond the quota of its key could not be removed');
+    });
+  };
   return {
     async begin(request, reply) {
       const upload = quota.begin(request.caller.owner, adapterLimits(request.limits));
@@ -53,7 +58,7 @@ export function createImportQuota({ quota, registryUrl }: { quota: ByteQuota; re
             // Where nobody can say, the room that was found before counts.
             if (!isBeyond(error)) return;
             const adapter: unknown = JSON.parse(answer.toString());
-            if (adapterSchema.Check(adapter)) await removeAdapter(registryUrl, adapter.id);
+            if (adapterSchema.Check(adapter)) await removed(adapter.id, request.log);
             throw error;
           }
         },

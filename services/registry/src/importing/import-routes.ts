@@ -34,10 +34,13 @@ export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): 
       const room = roomOfHeaders(request.headers);
       const signal = untilGone(reply);
       const id = await imports.import(bodyOf(request, maxImportBytes), { baseModel, name, owner, room, signal });
-      return await reply
-        .code(201)
-        .header('location', `/adapters/${id}`)
-        .send(await library.summary(id));
+      // Reads all of it once more.
+      const summary = await library.summary(id);
+      if (signal.aborted) {
+        await library.delete(id);
+        throw signal.reason;
+      }
+      return await reply.code(201).header('location', `/adapters/${id}`).send(summary);
     } catch (error) {
       await drainBody(request.raw);
       throw error;
