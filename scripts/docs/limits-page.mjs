@@ -49,7 +49,7 @@ const LIMITS = {
     ['API keys', fixed(`${API}/access/key-store.ts`, 'MAX_KEYS', 'keys'), 'the command refuses'],
     [
       'Message of an error',
-      fixed('packages/service-kit/src/error-answer.ts', 'MAX_MESSAGE_CHARACTERS', 'characters'),
+      fixed('packages/contracts/src/error.ts', 'MAX_MESSAGE_CHARACTERS', 'characters'),
       'it is cut',
     ],
     [

@@ -116,6 +116,15 @@ export interface ProductErrorOptions {
   cause?: unknown;
 }
 
+/** Whatever a message came to have in it: answers, and lines of the log, can be read. */
+const MAX_MESSAGE_CHARACTERS = 4_000;
+const MAX_PARAM_CHARACTERS = 1_000;
+
+/** What is told of an error to whoever is not of this process. */
+export function toldOf({ message, param }: ProductError): Pick<ProductError, 'message' | 'param'> {
+  return { message: message.slice(0, MAX_MESSAGE_CHARACTERS), param: param?.slice(0, MAX_PARAM_CHARACTERS) };
+}
+
 /** The one error class: a code from {@link ERROR_STATUS} and a sentence that says what to do. */
 export class ProductError extends Error {
   readonly code: ErrorCode;

@@ -10,7 +10,7 @@ export type {
   RopeSettings,
 } from './architecture.js';
 export { digestArchitecture } from './architecture-digest.js';
-export { baseDifference } from './base-difference.js';
+export { type BaseDigests, baseDifference, digestBase } from './base-digests.js';
 export { describeModel, listModelFolders, openBaseModel } from './base-models.js';
 export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from './chat-template.js';
 export { type LayerLinears, layerLinears, tensorName } from './families/decoder-layout.js';

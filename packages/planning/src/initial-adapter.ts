@@ -1,5 +1,5 @@
 import type { AdaptableModule, AdapterManifest, JobRequest, LoraSettings } from '@lorasmith/contracts';
-import { baseDifference } from '@lorasmith/model-folder';
+import { type BaseDigests, baseDifference } from '@lorasmith/model-folder';
 import type { CodedFault } from './fault-list.js';
 import { FaultList } from './fault-list.js';
 import { targetModulesOf } from './module-names.js';
@@ -33,10 +33,8 @@ export function inheritLora(
 }
 
 /** A base model as it is on this host. */
-export interface InitialBase {
+export interface InitialBase extends BaseDigests {
   name: string;
-  weights_sha256: string;
-  architecture_sha256: string;
 }
 
 /** Why a job cannot go on with an adapter: another base, other layers, other ranks or scales. */

@@ -8,7 +8,7 @@ import {
   ProductError,
   type Report,
 } from '@lorasmith/contracts';
-import { digestArchitecture, digestWeights, type ModelFolder } from '@lorasmith/model-folder';
+import { digestBase, type ModelFolder } from '@lorasmith/model-folder';
 import { BitSet } from './bit-set.js';
 import { chooseTargets } from './choose-targets.js';
 import { countSteps, type StepCounts, warmupWarnings } from './count-steps.js';
@@ -140,11 +140,7 @@ async function faultsOfInitial(
   initial: AdapterManifest,
   targets: Target[],
 ): Promise<CodedFault[]> {
-  const base = {
-    name: model.name,
-    weights_sha256: await digestWeights(model),
-    architecture_sha256: digestArchitecture(model.architecture),
-  };
+  const base = { name: model.name, ...(await digestBase(model)) };
   return initialAdapterFaults({ lora: spec.lora, base, targets }, initial);
 }
 

@@ -1,4 +1,4 @@
-import { type ErrorBody, type ErrorCode, type Fault, ProductError } from '@lorasmith/contracts';
+import { type ErrorBody, type ErrorCode, type Fault, ProductError, toldOf } from '@lorasmith/contracts';
 import type { ErrorObject } from 'ajv';
 import type { FastifyRequest } from 'fastify';
 import { validationFaults } from './validation-faults.js';
@@ -33,21 +33,10 @@ export function productErrorOf(thrown: unknown, request: FastifyRequest): Produc
   return internalError(error);
 }
 
-/** Whatever a message came to have in it: answers, and lines of the log, can be read. */
-const MAX_MESSAGE_CHARACTERS = 4_000;
-const MAX_PARAM_CHARACTERS = 1_000;
-
 /** The body that tells of the error. */
 export function errorBody(error: ProductError, requestId: string | null): ErrorBody {
-  return {
-    error: {
-      code: error.code,
-      message: error.message.slice(0, MAX_MESSAGE_CHARACTERS),
-      param: error.param?.slice(0, MAX_PARAM_CHARACTERS) ?? null,
-      request_id: requestId,
-      details: error.details,
-    },
-  };
+  const { message, param = null } = toldOf(error);
+  return { error: { code: error.code, message, param, request_id: requestId, details: error.details } };
 }
 
 /** One error for everything that is wrong with a request. */

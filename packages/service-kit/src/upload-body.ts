@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 
 /** Of a body that was refused before its end: what is read on, so that the sender gets to read the answer. */
 const DRAIN_BYTES = 32 * 1024 * 1024;
@@ -50,4 +51,10 @@ export async function drainBody(raw: Readable): Promise<void> {
   for (const event of ['end', 'close', 'error']) raw.once(event, () => enough.abort());
   raw.resume();
   await sleep(DRAIN_MS, undefined, { signal: enough.signal }).catch(() => {});
+}
+
+/** {@link drainBody} of a call that is refused before its body is read, and the end of its connection with the answer. */
+export async function endUpload(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  await drainBody(request.raw);
+  reply.header('connection', 'close');
 }

@@ -1,13 +1,7 @@
 import { type Checkpoint, type CheckpointAdapter, readCheckpoint } from '@lorasmith/checkpoints';
 import { type JobSpec, type NewJobEvent, ProductError } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import {
-  baseDifference,
-  digestArchitecture,
-  digestWeights,
-  type ModelFolder,
-  readModelFolder,
-} from '@lorasmith/model-folder';
+import { type BaseDigests, baseDifference, digestBase, readModelFolder } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
 import { BaseModelCache } from './base-model-cache.js';
@@ -49,7 +43,7 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
   const made = checkpoint.progress.adapter;
   if (made === null) throw tooOld(step);
   const model = await readModelFolder(options.modelFolder);
-  checkBase(made, model, await digestWeights(model, { signal }), step);
+  checkBase(made, await digestBase(model, { signal }), step);
   onEvent({ type: 'report-ready', data: { report: made.report } });
 
   const cache = options.cache ?? new BaseModelCache();
@@ -93,17 +87,9 @@ function resultAt({ step, losses, progress }: Checkpoint): Omit<TrainOutcome['re
   };
 }
 
-function checkBase(
-  { base_model: base }: CheckpointAdapter,
-  { architecture }: ModelFolder,
-  weightsSha256: string,
-  step: number,
-): void {
+function checkBase({ base_model: base }: CheckpointAdapter, now: BaseDigests, step: number): void {
   const param = 'base_model';
-  const difference = baseDifference(base, {
-    weights_sha256: weightsSha256,
-    architecture_sha256: digestArchitecture(architecture),
-  });
+  const difference = baseDifference(base, now);
   if (difference === null) return;
   if (difference === 'weights') {
     const message = `The base model ${base.name} has other weights than those that the checkpoint of step ${step} was trained on. Put them back, or train again.`;

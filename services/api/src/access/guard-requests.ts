@@ -1,5 +1,5 @@
 import type { Owner, ProductError } from '@lorasmith/contracts';
-import { type Caller, drainBody, type HttpApp, mayUse } from '@lorasmith/service-kit';
+import { type Caller, endUpload, type HttpApp, mayUse } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Authenticator } from './authenticate.js';
 import { checkAccess, type Identity, WITHOUT_KEY } from './identity.js';
@@ -75,9 +75,6 @@ export function guardRequests(app: HttpApp, { authenticator, rateLimit, limits, 
 /** A body is not read on for whoever may not send it, but for a moment, so that they get to read the answer. */
 async function refuse(request: FastifyRequest, reply: FastifyReply, error: unknown): Promise<never> {
   const { 'content-length': length = '0', 'transfer-encoding': encoding } = request.headers;
-  if (length !== '0' || encoding !== undefined) {
-    await drainBody(request.raw);
-    reply.header('connection', 'close');
-  }
+  if (length !== '0' || encoding !== undefined) await endUpload(request, reply);
   throw error;
 }

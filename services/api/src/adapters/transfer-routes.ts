@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { Adapter, AdapterFileList, ImportAdapterQuery } from '@lorasmith/contracts';
-import { drainBody, type HttpApp, roomHeaders } from '@lorasmith/service-kit';
+import { endUpload, type HttpApp, roomHeaders } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type TSchema, Type } from 'typebox';
 import type { ByteQuota } from '../access/byte-quota.js';
@@ -81,7 +81,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
     try {
       onceClosed(reply.raw, transfers.open(request.identity.key?.id ?? null, { own, total }));
     } catch (error) {
-      await endUpload(request, reply);
+      await refuseUpload(request, reply);
       throw error;
     }
   });
@@ -110,7 +110,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
     },
     async (request, reply) => {
       const { room, metered, keptWithin } = await importQuota.begin(request, reply).catch(async (error: unknown) => {
-        await endUpload(request, reply);
+        await refuseUpload(request, reply);
         throw error;
       });
       if (request.body instanceof Readable) request.body = metered;
@@ -170,9 +170,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
   );
 }
 
-/** Of a call that is refused before its body is read. */
-async function endUpload(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  if (!(request.body instanceof Readable)) return;
-  await drainBody(request.raw);
-  reply.header('connection', 'close');
+/** Of a call that may have a body. */
+async function refuseUpload(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  if (request.body instanceof Readable) await endUpload(request, reply);
 }

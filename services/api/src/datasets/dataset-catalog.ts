@@ -21,7 +21,7 @@ export interface DatasetCatalog {
   /** Whose dataset it is; undefined where there is none. */
   ownerOf(id: string): Promise<Owner | undefined>;
   /** Bytes of the rows of the owner's datasets, and of all, and how many datasets those are. */
-  stored(owner: Owner): Promise<Required<StoredBytes>>;
+  stored(owner: Owner): Promise<StoredBytes>;
   /** Those that are the caller's, newest first. @throws ProductError `invalid_request` when there is no dataset `after` */
   list(page: { after?: string | undefined; limit: number }, caller: Caller): Promise<Paged<Dataset>>;
   /** @throws ProductError `dataset_not_found` */

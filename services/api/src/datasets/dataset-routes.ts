@@ -2,7 +2,7 @@ import multipart from '@fastify/multipart';
 import { Dataset, DatasetPage, PageQuery, ProductError } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
 import type { ExampleStore } from '@lorasmith/planning';
-import { drainBody, type HttpApp } from '@lorasmith/service-kit';
+import { endUpload, type HttpApp } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { ByteQuota } from '../access/byte-quota.js';
@@ -160,8 +160,7 @@ async function uploadRoute(
     },
     async (request, reply) => {
       const { dataset, created } = await store(request, request.query.name ?? null).catch(async (error: unknown) => {
-        await drainBody(request.raw);
-        reply.header('connection', 'close');
+        await endUpload(request, reply);
         throw error;
       });
       return await reply

@@ -2,13 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { mergeModel, readPeftFolder } from '@lorasmith/lora';
-import {
-  baseDifference,
-  digestArchitecture,
-  digestWeights,
-  type ModelFolder,
-  readModelFolder,
-} from '@lorasmith/model-folder';
+import { type BaseDigests, baseDifference, digestBase, readModelFolder } from '@lorasmith/model-folder';
 import { digestFile } from '@lorasmith/storage';
 import { answerParent } from '../processes/answer-parent.js';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
@@ -21,7 +15,7 @@ answerParent<MergeRequest, AdapterFile[], MergeProgress>('merge', merge);
 async function merge(request: MergeRequest, tell: (progress: MergeProgress) => void): Promise<AdapterFile[]> {
   const adapter = await readPeftFolder(request.adapterFolder);
   const model = await readModelFolder(request.modelFolder);
-  checkBase(request, model, await digestWeights(model));
+  checkBase(request, model.name, await digestBase(model));
   let reportedAtMs = Number.NEGATIVE_INFINITY;
   await mergeModel({
     model,
@@ -40,15 +34,12 @@ async function merge(request: MergeRequest, tell: (progress: MergeProgress) => v
   return files;
 }
 
-function checkBase({ base, adapter }: MergeRequest, { name, architecture }: ModelFolder, weights: string): void {
-  const difference = baseDifference(base, {
-    weights_sha256: weights,
-    architecture_sha256: digestArchitecture(architecture),
-  });
+function checkBase({ base, adapter }: MergeRequest, name: string, now: BaseDigests): void {
+  const difference = baseDifference(base, now);
   if (difference === null) return;
   const what =
     difference === 'weights'
-      ? `its weights have the sha256 ${weights}, the adapter needs ${base.weights_sha256}. Put the original weights back.`
+      ? `its weights have the sha256 ${now.weights_sha256}, the adapter needs ${base.weights_sha256}. Put the original weights back.`
       : 'its config.json says that it computes something else with the same weights. Put the original config.json back.';
   throw new ProductError(
     'conflict',

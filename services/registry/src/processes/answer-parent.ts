@@ -1,10 +1,6 @@
-import { ProductError } from '@lorasmith/contracts';
+import { ProductError, toldOf } from '@lorasmith/contracts';
 import { asStorageError } from '@lorasmith/storage';
 import type { ChildMessage } from './one-shot-process.js';
-
-/** Of what is said of an error: whatever it came to have in it, the parent logs and answers it. */
-const MAX_MESSAGE_CHARACTERS = 4_000;
-const MAX_PARAM_CHARACTERS = 1_000;
 
 /** Makes this process one that does what its parent asks, once, and ends. @param name of the work, for messages */
 export function answerParent<Request, Result, Progress = never>(
@@ -26,10 +22,7 @@ async function answer<Result>(name: string, work: () => Promise<Result>): Promis
     return { type: 'done', result: await work() };
   } catch (error) {
     const known = asStorageError(error);
-    if (known instanceof ProductError) {
-      const message = known.message.slice(0, MAX_MESSAGE_CHARACTERS);
-      return { type: 'failed', code: known.code, message, param: known.param?.slice(0, MAX_PARAM_CHARACTERS) };
-    }
+    if (known instanceof ProductError) return { type: 'failed', code: known.code, ...toldOf(known) };
     process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
     const message = `The ${name} failed; the log of the registry says why.`;
     return { type: 'failed', code: 'internal_error', message };

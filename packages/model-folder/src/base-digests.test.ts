@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { baseDifference } from './base-difference.js';
+import { baseDifference } from './base-digests.js';
 
 const [A, B] = ['a'.repeat(64), 'b'.repeat(64)];
 
