@@ -63,7 +63,8 @@ export function createCheckpointMirror(bundles: BundleStore): CheckpointMirror {
         const temporary = path.join(folder, `${name}.${randomBytes(6).toString('hex')}.tmp`);
         try {
           await copyFile(held.path(name), temporary);
-          await utimes(temporary, new Date(), new Date(writtenMs));
+          // To the middle of the millisecond: `utimes` rounds, half the time to the one before, which would be another id.
+          await utimes(temporary, new Date(), (writtenMs + 0.5) / 1000);
           await rename(temporary, path.join(folder, name));
           knownOf(job).add(id);
         } finally {

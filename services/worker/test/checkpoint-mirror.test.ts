@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
@@ -31,6 +31,20 @@ test('another host has what was stored, with the time it was written', async () 
   expect(await readFile(path.join(there, nameOf(1)), 'utf8')).toBe('state of 1');
   const [first, second] = await Promise.all([here, there].map((folder) => stat(path.join(folder, nameOf(1)))));
   expect(Math.trunc(second!.mtimeMs)).toBe(Math.trunc(first!.mtimeMs));
+});
+
+test('a restored checkpoint keeps its id, whatever the millisecond it was written in', async () => {
+  const start = Date.parse('2026-05-04T03:02:01Z');
+  for (let step = 1; step <= 40; step++) {
+    await save(here, step);
+    await utimes(path.join(here, nameOf(step)), new Date(), new Date(start + step * 37));
+  }
+  await createCheckpointMirror(bundles).store(JOB, here);
+  const stored = (await bundles.list()).sort();
+  const restoring = createCheckpointMirror(bundles);
+  await restoring.restore(JOB, there);
+  await restoring.store(JOB, there);
+  expect((await bundles.list()).sort()).toEqual(stored);
 });
 
 test('one that the worker which saved it replaces while it is restored is left out', async () => {
