@@ -1,5 +1,5 @@
 // A part of the benchmark in a process of its own, so that peak memory is that part's: forked by run.mjs.
-import { useFusedOps, useRawOps } from '../packages/tensor/dist/index.js';
+import { configureKernels } from '../packages/tensor/dist/index.js';
 
 const PARTS = {
   train: () => import('./parts/train.mjs'),
@@ -10,8 +10,7 @@ const PARTS = {
 };
 
 process.once('message', async (/** @type {{ part: keyof typeof PARTS, options: any }} */ { part, options }) => {
-  if (options.kernels === 'raw') useRawOps();
-  else useFusedOps();
+  configureKernels(options.kernels === 'raw' ? 'raw' : 'fused');
   const { measure } = await PARTS[part]();
   const result = await measure(options);
   process.send?.(result, undefined, {}, () => process.disconnect());

@@ -1,5 +1,5 @@
 import { stepWork } from '../../packages/planning/dist/index.js';
-import { dispose, fill, matMul, useFusedOps, useRawOps } from '../../packages/tensor/dist/index.js';
+import { configureKernels, dispose, fill, matMul } from '../../packages/tensor/dist/index.js';
 import { measureMachine } from '../../packages/training/dist/index.js';
 import { engineStep, medianSeconds } from './engine-step.mjs';
 
@@ -24,9 +24,9 @@ export async function measure({ model, precision, rows, length, repeats }) {
     },
   );
   const own = ownShapesRate(decoder, precision, tokens, repeats);
-  useRawOps();
+  configureKernels('raw');
   const tensorflow = ownShapesRate(decoder, precision, tokens, repeats);
-  useFusedOps();
+  configureKernels('fused');
   const modelRate = (products + attention) / seconds;
   return {
     profile,

@@ -1,6 +1,6 @@
 export { Classifier, type FeatureBatch } from './classifier/classifier.js';
 export { loadClassifier } from './classifier/load-classifier.js';
-export { attention, layoutRows } from './decoder/attention.js';
+export { batchAttention } from './decoder/attention.js';
 export { Decoder } from './decoder/decoder.js';
 export { type GenerateOptions, generateGreedily } from './decoder/generate.js';
 export { loadDecoder } from './decoder/load-decoder.js';

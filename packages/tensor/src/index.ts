@@ -2,9 +2,19 @@ export * from './arithmetic.js';
 export { engine } from './binding.js';
 export * from './dtype.js';
 export { type OpObserver, observeOps } from './execute.js';
-export * from './fused-ops.js';
+export type {
+  AttentionSettings,
+  BatchAttention,
+  SavedAttention,
+} from './kernels/attention.js';
+export { type InstructionSet, processorRuns } from './kernels/fused-library.js';
+export { adjustScores, GroupedAttention } from './kernels/grouped-attention.js';
+export { configureKernels, kernelsFor, kernelsInUse } from './kernels/kernel-table.js';
+export { batchMatMul } from './kernels/product.js';
+export type { Normed, StreamGradient } from './kernels/rms-norm.js';
+export { type RotaryAngles, type RotaryTable, rotaryTable, rotate } from './kernels/rotary.js';
+export { groupRows, MASKED } from './kernels/row-groups.js';
 export * from './layout.js';
-export * from './loss.js';
 export * from './matrix.js';
 export * from './random.js';
 export { dispose, keep, liveTensorCount, scope, Tensor } from './tensor.js';

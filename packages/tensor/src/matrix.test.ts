@@ -1,9 +1,10 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
-import { useFusedOps, useRawOps } from './fused-ops.js';
+import { configureKernels } from './kernels/kernel-table.js';
+import { batchMatMul } from './kernels/product.js';
 import { reshape, transpose } from './layout.js';
-import { addMatMul, batchMatMul, matMul } from './matrix.js';
+import { addMatMul, matMul } from './matrix.js';
 import { scope } from './tensor.js';
 import { cast, tensorOf, toFloat32Array } from './transfer.js';
 
@@ -80,11 +81,8 @@ test('in bfloat16 the sums are exact to float32 and rounded once', () => {
   });
 });
 
-describe.each([
-  ['fused', useFusedOps],
-  ["TensorFlow's", useRawOps],
-])('large products in bfloat16, %s', (_name, useOps) => {
-  afterEach(useRawOps);
+describe.each(['fused', 'raw'] as const)('large products in bfloat16, %s', (source) => {
+  afterEach(() => void configureKernels('raw'));
 
   // Whole tiles and what is left of them, one chunk of depth and several, few rows and many, strides that share cache lines.
   test.each([
@@ -96,7 +94,7 @@ describe.each([
     [113, 6150, 704],
     [1000, 18, 32],
   ])('[%d, %d] and %d columns', (rows, depth, columns) => {
-    useOps();
+    configureKernels(source);
     scope(() => {
       const a = cast(tensorOf(normalNumbers(rows * depth, 3), [rows, depth]), 'bfloat16');
       const b = cast(tensorOf(normalNumbers(depth * columns, 4), [depth, columns]), 'bfloat16');
@@ -122,7 +120,7 @@ describe.each([
   });
 
   test("a row's result does not depend on the rows beside it", () => {
-    useOps();
+    configureKernels(source);
     scope(() => {
       const numbers = normalNumbers(500 * 640, 5);
       const b = cast(tensorOf(normalNumbers(640 * 320, 6), [640, 320]), 'bfloat16');

@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { kernelsInUse, useFusedOps } from '@lorasmith/tensor';
+import { configureKernels, kernelsInUse } from '@lorasmith/tensor';
 import { checkFolder } from './check-reference/check-folder.js';
 import { type Comparison, isWithin } from './check-reference/comparison.js';
 
@@ -24,7 +24,7 @@ async function main(): Promise<number> {
     console.error(USAGE);
     return values.help ? 0 : 2;
   }
-  if (kernels === 'fused') useFusedOps();
+  configureKernels(kernels);
   let beyond = 0;
   for (const folder of positionals) {
     console.log(`${folder} (${precision}, kernels: ${kernelsInUse()})`);

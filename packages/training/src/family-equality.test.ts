@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { LoraAdapter, readPeftFolder } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
-import { liveTensorCount, toFloat32Array, useFusedOps, useRawOps } from '@lorasmith/tensor';
+import { configureKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { AdamW } from './adamw.js';
@@ -27,8 +27,7 @@ describe.each(
   let batch: ReferenceBatch;
 
   beforeAll(async () => {
-    if (kernels === 'fused') useFusedOps();
-    else useRawOps();
+    configureKernels(kernels);
     decoder = await loadDecoder(await readModelFolder(join(CASES, name, 'base')), 'float32');
     batch = await ReferenceBatch.read(join(CASES, name));
     const initial = await readPeftFolder(join(CASES, name, 'adapter_init'));
@@ -38,7 +37,7 @@ describe.each(
   afterAll(() => {
     adapter.detach();
     decoder.dispose();
-    useRawOps();
+    configureKernels('raw');
   });
   const rowByRow = () => batch.rows.map((row) => tokenBatchOf([row], batch.width));
 

@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import type { Message } from '@lorasmith/contracts';
 import { loadChatTemplate, loadTokenizer, readModelFolder } from '@lorasmith/model-folder';
 import { generateGreedily, loadDecoder } from '@lorasmith/models';
-import { useFusedOps } from '@lorasmith/tensor';
+import { configureKernels } from '@lorasmith/tensor';
 import { choosePrecision } from './precision.js';
 
 const USAGE = `generate --model FOLDER --prompts FILE.jsonl --out FILE.jsonl [--max-new-tokens N]
@@ -41,7 +41,7 @@ async function main(): Promise<number> {
   const prompts = conversations.map((messages) =>
     tokenizer.encode(template.render(messages, { addGenerationPrompt: true })),
   );
-  useFusedOps();
+  configureKernels('fused');
   const decoder = await loadDecoder(folder, choosePrecision('auto', folder.architecture.family, null).chosen);
   const answers = generateGreedily(decoder, prompts, { maxNewTokens });
   const written = conversations.map((messages, index) => {

@@ -1,4 +1,4 @@
-export { engine, useFusedOps } from '@lorasmith/tensor';
+export { configureKernels, engine } from '@lorasmith/tensor';
 export { BaseModelCache } from './base-model-cache.js';
 export { measureMachine, memoryForTrainer } from './probe/measure-machine.js';
 export { type PublishCheckpointOptions, publishCheckpoint } from './publish-checkpoint.js';

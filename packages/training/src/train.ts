@@ -51,7 +51,7 @@ export interface TrainOptions {
 /** Trains a LoRA adapter and writes it as a PEFT folder.
  *
  * Runs in a process of its own: the engine's calls block. Between micro-batches the event loop gets its turn. The process
- * calls useFusedOps() before, if it wants them.
+ * calls configureKernels before.
  *
  * @throws ProductError cancelled, non_finite_loss, invalid_adapter, model_*, checkpoint_not_found, what
  * trainedOutcome throws, and what planning finds wrong with the data

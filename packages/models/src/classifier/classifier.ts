@@ -4,8 +4,8 @@ import {
   cast,
   dispose,
   type FloatDType,
+  kernelsFor,
   scope,
-  softmaxCrossEntropy,
   sum,
   type Tensor,
   tensorOf,
@@ -78,7 +78,7 @@ export class Classifier implements TrainableModel<FeatureBatch> {
 
   #loss(logits: Tensor, batch: FeatureBatch): { result: BatchLoss; gradient: Tensor } {
     const rows = batch.labels.length;
-    const { loss, gradient } = softmaxCrossEntropy(logits, tensorOf(batch.labels, [rows]));
+    const { loss, gradient } = kernelsFor(logits.dtype).crossEntropy(logits, tensorOf(batch.labels, [rows]));
     const predicted = toInt32Array(argMax(logits));
     const correct = predicted.reduce((count, label, row) => count + (label === batch.labels[row] ? 1 : 0), 0);
     return { result: { lossSum: toNumber(sum(loss, 'all')), labels: rows, correct }, gradient };

@@ -2,23 +2,26 @@ import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import {
   type AttentionSettings,
   add,
+  type BatchAttention,
   cast,
   dispose,
   type FloatDType,
   gather,
+  type Normed,
+  type SavedAttention,
+  type StreamGradient,
   scatter,
   scope,
   type Tensor,
 } from '@lorasmith/tensor';
 import type { ProjectionSlot, Saved } from '../projection.js';
-import { attentionGradient, attentionSettings, type RowLayout, type SavedAttention } from './attention.js';
+import { attentionSettings } from './attention.js';
 import { branchGradient, normBranch, type SavedBranch } from './branch-norm.js';
 import { mlpActivation, mlpActivationGradient } from './gated-mlp.js';
 import { HeadNorm } from './head-norm.js';
 import type { Norm } from './norm.js';
 import { PartialRotary } from './partial-rotary.js';
 import type { QueryKeyStep } from './query-key-step.js';
-import type { Normed, StreamGradient } from './rms-norm.js';
 import { rotatedDimensions } from './rope-frequencies.js';
 
 export interface DecoderLayerWeights {
@@ -199,7 +202,7 @@ export class DecoderLayer {
   backward(
     gradient: StreamGradient,
     saved: SavedLayer,
-    layout: RowLayout,
+    attention: BatchAttention,
     wantInputGradient: boolean,
   ): StreamGradient | null {
     const { attentionNorm, queryKeyValue, attentionOutput, attentionBranchNorm } = this.weights;
@@ -227,7 +230,7 @@ export class DecoderLayer {
       projectedGradient && attentionOutput.projection.backward(projectedGradient, saved.attentionOutput, wantAttention);
     dispose([projectedGradient, saved.attentionOutput]);
     const mixedGradient = attendedGradient && everywhere(attendedGradient, saved);
-    const steppedGradient = mixedGradient && attentionGradient(mixedGradient, saved.attention, layout, this.attention);
+    const steppedGradient = mixedGradient && attention.backward(mixedGradient, saved.attention, this.attention);
     dispose([mixedGradient, saved.attention]);
     const qkvGradient = steppedGradient && this.#stepBackward(steppedGradient, saved.queryKeySteps);
     dispose(saved.queryKeySteps);

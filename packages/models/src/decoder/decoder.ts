@@ -1,6 +1,7 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import {
   add,
+  type BatchAttention,
   cast,
   concat,
   constant,
@@ -9,6 +10,7 @@ import {
   gather,
   matMul,
   multiply,
+  type StreamGradient,
   scope,
   type Tensor,
   tensorOf,
@@ -16,11 +18,10 @@ import {
 import type { ProjectionSlot } from '../projection.js';
 import type { TokenBatch } from '../token-batch.js';
 import type { BatchLoss, TrainableModel } from '../trainable-model.js';
-import { attention, layoutRows, type RowLayout } from './attention.js';
+import { batchAttention } from './attention.js';
 import { type Attend, type DecoderLayer, type SavedLayer, type Stream, streamSum } from './decoder-layer.js';
 import { capLogits, nextTokenLoss } from './next-token-loss.js';
 import type { Norm } from './norm.js';
-import type { StreamGradient } from './rms-norm.js';
 import { Rotary } from './rotary.js';
 
 export interface DecoderWeights {
@@ -122,15 +123,20 @@ export class Decoder implements TrainableModel<TokenBatch> {
   /** `[tokens, hidden]` float32, after the last layer. */
   #lastHidden(ids: Int32Array, rowLengths: number[], span?: number): Tensor {
     return scope(() => {
-      const layout = layoutRows(rowLengths, this.rotary, this.windows, span);
-      return streamSum(this.#forward({ ids, rowLengths }, layout, false).stream);
+      const attention = this.#attention({ rowLengths, span });
+      return streamSum(this.#forward({ ids, rowLengths }, attention, false).stream);
     });
+  }
+
+  #attention({ rowLengths, span }: Pick<TokenBatch, 'rowLengths'> & { span?: number | undefined }): BatchAttention {
+    const { rotary, dtype, windows } = this;
+    return batchAttention({ rowLengths, rotary, dtype, windows, span });
   }
 
   loss(batch: TokenBatch): BatchLoss {
     return scope(() => {
-      const layout = layoutRows(batch.rowLengths, this.rotary, this.windows, batch.span);
-      const { stream } = this.#forward(batch, layout, false, predictorsOf(batch));
+      const attention = this.#attention(batch);
+      const { stream } = this.#forward(batch, attention, false, predictorsOf(batch));
       const { lossSum } = this.#headLoss(stream, batch, false);
       return { lossSum, labels: batch.labels.length, correct: null };
     });
@@ -138,11 +144,11 @@ export class Decoder implements TrainableModel<TokenBatch> {
 
   lossAndGradients(batch: TokenBatch): BatchLoss {
     return scope(() => {
-      const layout = layoutRows(batch.rowLengths, this.rotary, this.windows, batch.span);
-      const { stream, saved } = this.#forward(batch, layout, true, predictorsOf(batch));
+      const attention = this.#attention(batch);
+      const { stream, saved } = this.#forward(batch, attention, true, predictorsOf(batch));
       const { lossSum, gradient } = this.#headLoss(stream, batch, true);
       dispose(stream.branch);
-      this.#backward(gradient!, saved, layout);
+      this.#backward(gradient!, saved, attention);
       return { lossSum, labels: batch.labels.length, correct: null };
     });
   }
@@ -153,7 +159,7 @@ export class Decoder implements TrainableModel<TokenBatch> {
    */
   #forward(
     { ids, rowLengths }: Pick<TokenBatch, 'ids' | 'rowLengths'>,
-    layout: RowLayout,
+    attention: BatchAttention,
     record: boolean,
     wanted: Tensor | null = null,
   ): { stream: Stream; saved: (KeptLayer | null)[] } {
@@ -167,8 +173,8 @@ export class Decoder implements TrainableModel<TokenBatch> {
       const places = index === layers.length - 1 ? wanted : null;
       const result =
         recordLayer && this.recompute
-          ? forwardKeepingInput(layer, before, layout, places)
-          : layer.forward(before, attendIn(layer, layout, recordLayer), recordLayer, places);
+          ? forwardKeepingInput(layer, before, attention, places)
+          : layer.forward(before, attendIn(layer, attention, recordLayer), recordLayer, places);
       stream = result.stream;
       saved.push(result.saved);
       dispose(before.branch);
@@ -198,7 +204,7 @@ export class Decoder implements TrainableModel<TokenBatch> {
     });
   }
 
-  #backward(gradient: StreamGradient, saved: (KeptLayer | null)[], layout: RowLayout): void {
+  #backward(gradient: StreamGradient, saved: (KeptLayer | null)[], attention: BatchAttention): void {
     const { layers } = this.weights;
     const lowestTrained = layers.findIndex((layer) => layer.trained);
     let current: StreamGradient | null = gradient;
@@ -206,8 +212,8 @@ export class Decoder implements TrainableModel<TokenBatch> {
       const layer = layers[index]!;
       const kept = saved[index];
       if (kept === null || kept === undefined) break;
-      const own = 'middle' in kept ? kept : recomputed(layer, kept, layout);
-      current = layer.backward(current, own, layout, index > lowestTrained);
+      const own = 'middle' in kept ? kept : recomputed(layer, kept, attention);
+      current = layer.backward(current, own, attention, index > lowestTrained);
     }
     dispose(current);
   }
@@ -235,28 +241,32 @@ export function placesInRows(rowLengths: readonly number[]): Int32Array {
 /** What is kept of a layer for its backward pass: all that it needs, or the input to compute it from again. */
 type KeptLayer = SavedLayer | Pick<SavedLayer, 'input' | 'places'>;
 
-function attendIn(layer: DecoderLayer, layout: RowLayout, record: boolean): Attend {
-  return (qkv) => attention(qkv, layout, layer.attention, record);
+function attendIn(layer: DecoderLayer, attention: BatchAttention, record: boolean): Attend {
+  return (qkv) => attention.forward(qkv, layer.attention, record);
 }
 
 function forwardKeepingInput(
   layer: DecoderLayer,
   before: Stream,
-  layout: RowLayout,
+  attention: BatchAttention,
   places: Tensor | null,
 ): { stream: Stream; saved: KeptLayer } {
   const input = streamSum(before);
   // With dropout, as the second time; so what is saved is made, and freed.
-  const { stream, saved } = layer.forward({ x: input, branch: null }, attendIn(layer, layout, true), true, places);
+  const { stream, saved } = layer.forward({ x: input, branch: null }, attendIn(layer, attention, true), true, places);
   const { input: _input, middle: _middle, places: _places, ...rest } = saved!;
   dispose(rest);
   return { stream, saved: { input, places } };
 }
 
 /** The same numbers as the first time: dropout is drawn from a seed that has not changed. */
-function recomputed(layer: DecoderLayer, kept: Pick<SavedLayer, 'input' | 'places'>, layout: RowLayout): SavedLayer {
+function recomputed(
+  layer: DecoderLayer,
+  kept: Pick<SavedLayer, 'input' | 'places'>,
+  attention: BatchAttention,
+): SavedLayer {
   const start: Stream = { x: kept.input, branch: null };
-  const { stream, saved } = layer.forward(start, attendIn(layer, layout, true), true, kept.places);
+  const { stream, saved } = layer.forward(start, attendIn(layer, attention, true), true, kept.places);
   dispose(stream.branch);
   return saved!;
 }

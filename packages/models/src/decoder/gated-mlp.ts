@@ -1,19 +1,5 @@
 import type { Activation, DecoderArchitecture } from '@lorasmith/model-folder';
-import {
-  add,
-  cast,
-  concat,
-  constant,
-  fusedOpsEnabled,
-  fusedSwiGlu,
-  fusedSwiGluGradient,
-  multiply,
-  scope,
-  sigmoid,
-  split,
-  subtract,
-  type Tensor,
-} from '@lorasmith/tensor';
+import { cast, concat, kernelsFor, multiply, scope, split, type Tensor } from '@lorasmith/tensor';
 import { activate, activationGradient } from '../activation.js';
 
 /**
@@ -23,7 +9,7 @@ import { activate, activationGradient } from '../activation.js';
  */
 export function mlpActivation(gateUp: Tensor, { gated, activation }: DecoderArchitecture['mlp']): Tensor {
   if (!gated) return activate(gateUp, activation);
-  return activation === 'silu' ? swiGlu(gateUp) : gatedLinearUnit(gateUp, activation);
+  return activation === 'silu' ? kernelsFor(gateUp.dtype).swiGlu(gateUp) : gatedLinearUnit(gateUp, activation);
 }
 
 /**
@@ -36,7 +22,8 @@ export function mlpActivationGradient(
   { gated, activation }: DecoderArchitecture['mlp'],
 ): Tensor {
   if (!gated) return activationGradient(gradient, gateUp, activation);
-  return activation === 'silu' ? swiGluGradient(gradient, gateUp) : gatedGradient(gradient, gateUp, activation);
+  if (activation === 'silu') return kernelsFor(gateUp.dtype).swiGluGradient(gradient, gateUp);
+  return gatedGradient(gradient, gateUp, activation);
 }
 
 /** Shazeer 2020 (arXiv:2002.05202), in float32. */
@@ -54,40 +41,6 @@ function gatedGradient(gradient: Tensor, gateUp: Tensor, activation: Activation)
     const byGate = activationGradient(multiply(exact, up), gate, activation);
     const byUp = multiply(exact, activate(gate, activation));
     return cast(concat([byGate, byUp], 1), gateUp.dtype);
-  });
-}
-
-/**
- * SwiGLU (Shazeer 2020, arXiv:2002.05202): `silu(gate) · up`, in float32.
- * @param gateUp `[tokens, 2 × intermediate]`: gate, then up
- * @returns `[tokens, intermediate]`
- */
-export function swiGlu(gateUp: Tensor): Tensor {
-  if (fusedOpsEnabled()) return fusedSwiGlu(gateUp);
-  return scope(() => {
-    const [gate, up] = halves(gateUp);
-    const silu = multiply(gate, sigmoid(gate));
-    return cast(multiply(silu, up), gateUp.dtype);
-  });
-}
-
-/**
- * Gradient of {@link swiGlu}.
- * @param gradient `[tokens, intermediate]`
- * @returns `[tokens, 2 × intermediate]`
- */
-export function swiGluGradient(gradient: Tensor, gateUp: Tensor): Tensor {
-  if (fusedOpsEnabled()) return fusedSwiGluGradient(gradient, gateUp);
-  return scope(() => {
-    const [gate, up] = halves(gateUp);
-    const exact = cast(gradient, 'float32');
-    const gateSigmoid = sigmoid(gate);
-    const silu = multiply(gate, gateSigmoid);
-    // d silu / d gate = sigmoid (1 + gate (1 - sigmoid)) = sigmoid + silu (1 - sigmoid)
-    const slope = add(gateSigmoid, multiply(silu, subtract(constant(1), gateSigmoid)));
-    const gateGradient = multiply(multiply(exact, up), slope);
-    const upGradient = multiply(exact, silu);
-    return cast(concat([gateGradient, upGradient], 1), gateUp.dtype);
   });
 }
 

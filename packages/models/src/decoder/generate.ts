@@ -1,14 +1,21 @@
 import {
   type AttentionSettings,
   add,
+  adjustScores,
   argMax,
   batchMatMul,
   cast,
   concat,
   dispose,
+  GroupedAttention,
   gather,
+  groupRows,
   keep,
+  MASKED,
+  type RotaryTable,
   reshape,
+  rotaryTable,
+  rotate,
   scope,
   softmax,
   split,
@@ -18,9 +25,6 @@ import {
 } from '@lorasmith/tensor';
 import { type Decoder, placesInRows } from './decoder.js';
 import { type Stream, streamSum } from './decoder-layer.js';
-import { adjustScores, groupedAttention } from './grouped-attention.js';
-import { type RotaryTable, rotate } from './rotary.js';
-import { groupRows, MASKED } from './row-groups.js';
 
 /** Keys and values of one layer, `[rows, keyValueHeads, slots, headDim]` each, rotated. */
 interface LayerCache {
@@ -90,9 +94,8 @@ export function generateGreedily(
   let pending = rows.filter(({ done }) => !done);
   while (pending.length > 0) {
     pending.sort((a, b) => b.length - a.length);
-    const lengths = pending.map(({ length }) => length);
-    const groupSizes = scope(() => groupRows(lengths, decoder.rotary).map((group) => group.rows));
-    for (const size of groupSizes) goOn(decoder, pending.splice(0, size));
+    const groups = groupRows(pending.map(({ length }) => length));
+    for (const { length } of groups) goOn(decoder, pending.splice(0, length));
     pending = rows.filter(({ done }) => !done);
   }
   return rows.map(({ produced }) => produced);
@@ -130,12 +133,13 @@ function prefill(decoder: Decoder, prompts: readonly Int32Array[]): { caches: La
   }
   const caches: LayerCache[] = [];
   const next = scope(() => {
-    const groups = groupRows(lengths, decoder.rotary, decoder.windows);
+    const angles = decoder.rotary.angles(Math.max(...lengths));
+    const attention = new GroupedAttention({ lengths, angles, windows: decoder.windows });
     let stream: Stream = { x: decoder.embed(ids, placesInRows(lengths)), branch: null };
     for (const layer of decoder.weights.layers) {
       const attend = (qkv: Tensor) => {
-        const { output, saved } = groupedAttention(qkv, groups, layer.attention, true);
-        const { key, value, ...rest } = saved[0]!;
+        const { output, saved } = attention.forward(qkv, layer.attention, true);
+        const { key, value, ...rest } = saved![0]!;
         caches.push(keep({ key, value }));
         dispose(rest);
         return { output, saved: null };
@@ -166,7 +170,7 @@ function decodeStep(
     // Rows that are done go along; they must not ask for a position that is not there.
     const lastPlace = (decoder.weights.positions?.shape[0] ?? Number.POSITIVE_INFINITY) - 1;
     const places = Int32Array.from(promptLengths, (length) => Math.min(length + produced, lastPlace));
-    const table = decoder.rotary.table(places, Math.max(...places) + 1); // (rows, headDim)
+    const table = rotaryTable(decoder.rotary.angles(places)); // (rows, headDim)
     const perRow = (x: Tensor) => reshape(x, [rows, 1, 1, architecture.headDim]);
     const rotary: RotaryTable = {
       cosine: perRow(table.cosine),

@@ -3,11 +3,11 @@ import {
   constant,
   dispose,
   keep,
+  kernelsFor,
   matMul,
   multiply,
   scope,
   slice,
-  softmaxCrossEntropy,
   square,
   subtract,
   sum,
@@ -79,13 +79,13 @@ export function nextTokenLoss(
 function chunkLoss(logits: Tensor, labels: Tensor, softcap: number | null): { loss: Tensor; gradient: Tensor } {
   return scope(() => {
     if (softcap === null) {
-      const result = softmaxCrossEntropy(logits, labels);
+      const result = kernelsFor(logits.dtype).crossEntropy(logits, labels);
       dispose(logits);
       return result;
     }
     const capped = capLogits(logits, softcap);
     dispose(logits);
-    const { loss, gradient } = softmaxCrossEntropy(capped, labels);
+    const { loss, gradient } = kernelsFor(capped.dtype).crossEntropy(capped, labels);
     return { loss, gradient: cast(cappedGradient(gradient, capped, softcap), logits.dtype) };
   });
 }

@@ -1,5 +1,5 @@
 import type { NormSettings } from '@lorasmith/model-folder';
-import { cast, liveTensorCount, scope, tensorOf, toFloat32Array, useFusedOps, useRawOps } from '@lorasmith/tensor';
+import { cast, configureKernels, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   centralDifferences,
@@ -36,8 +36,8 @@ function layerNorm(x: Float32Array): Float64Array {
 }
 
 describe.each(['raw', 'fused'] as const)('with %s kernels', (kernels) => {
-  beforeAll(() => void (kernels === 'fused' ? useFusedOps() : useRawOps()));
-  afterAll(() => useRawOps());
+  beforeAll(() => void configureKernels(kernels));
+  afterAll(() => void configureKernels('raw'));
 
   test('layer norm is what its definition says', () => {
     scope(() => {

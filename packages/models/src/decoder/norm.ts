@@ -1,6 +1,18 @@
 import type { NormSettings } from '@lorasmith/model-folder';
-import { add, alias, cast, dispose, type FloatDType, mean, scope, subtract, type Tensor } from '@lorasmith/tensor';
-import { addRmsNorm, type Normed, rmsNorm, rmsNormGradient, type StreamGradient } from './rms-norm.js';
+import {
+  add,
+  alias,
+  cast,
+  dispose,
+  type FloatDType,
+  kernelsFor,
+  mean,
+  type Normed,
+  type StreamGradient,
+  scope,
+  subtract,
+  type Tensor,
+} from '@lorasmith/tensor';
 
 /**
  * A frozen norm of a decoder: root mean square norm, or layer norm (Ba et al. 2016, arXiv:1607.06450), which is the
@@ -26,9 +38,9 @@ export class Norm {
    * @param dtype of the output
    */
   forward(x: Tensor, dtype: FloatDType): Normed {
-    if (this.#kind === 'rms') return rmsNorm(x, this.weight, this.#epsilon, dtype);
+    if (this.#kind === 'rms') return kernelsFor(dtype).rmsNorm(x, this.weight, this.#epsilon, dtype);
     return scope(() => {
-      const { output, inverseRms } = rmsNorm(centred(x), this.weight, this.#epsilon, 'float32');
+      const { output, inverseRms } = kernelsFor('float32').rmsNorm(centred(x), this.weight, this.#epsilon, 'float32');
       return { output: cast(this.bias === null ? alias(output) : add(output, this.bias), dtype), inverseRms };
     });
   }
@@ -39,7 +51,7 @@ export class Norm {
    * @returns also the sum, float32
    */
   addForward(x: Tensor, branch: Tensor): Normed & { sum: Tensor } {
-    if (this.#kind === 'rms') return addRmsNorm(x, branch, this.weight, this.#epsilon);
+    if (this.#kind === 'rms') return kernelsFor(branch.dtype).addRmsNorm(x, branch, this.weight, this.#epsilon);
     return scope(() => {
       const sum = add(x, cast(branch, 'float32'));
       return { sum, ...this.forward(sum, branch.dtype as FloatDType) };
@@ -52,6 +64,7 @@ export class Norm {
    * @param residual `[tokens, size]` float32; null for none
    */
   gradient(gradient: Tensor, x: Tensor, inverseRms: Tensor, residual: Tensor | null): StreamGradient {
+    const { rmsNormGradient } = kernelsFor(gradient.dtype);
     if (this.#kind === 'rms') return rmsNormGradient(gradient, x, this.weight, inverseRms, residual);
     return scope(() => {
       const byCentred = rmsNormGradient(gradient, centred(x), this.weight, inverseRms, null);

@@ -1,15 +1,9 @@
-import { scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { rotaryTable, scope, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
-import {
-  centralDifferences,
-  FINITE_DIFFERENCE_TOLERANCE,
-  weightedSum,
-} from '../../../../test/numeric/central-differences.js';
-import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
-import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
+import { greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { TINY_ARCHITECTURE } from '../../test/tiny-decoder.js';
 import { ropeRotation } from './rope-frequencies.js';
-import { Rotary, rotate } from './rotary.js';
+import { Rotary } from './rotary.js';
 
 // LlamaRotaryEmbedding(config).inv_freq of transformers 5.24, printed as float32 numbers.
 describe('llama3 scaling has the frequencies of transformers', () => {
@@ -67,7 +61,7 @@ test('the tables are those of transformers', () => {
   const cosine = [-0.27516335248947144, -0.12884454429149628, 0.9855847954750061, 0.9998555183410645];
   const sine = [0.8268795609474182, -0.5063656568527222, -0.5440211296081543, 0.8414709568023682];
   scope(() => {
-    const table = rotary.table([0, 17, 1000]);
+    const table = rotaryTable(rotary.angles(Int32Array.of(0, 17, 1000)));
     const row = (tensor: typeof table.cosine, position: number) => {
       return toFloat32Array(tensor).subarray(8 * position, 8 * (position + 1));
     };
@@ -76,47 +70,5 @@ test('the tables are those of transformers', () => {
     expect(greatestDifference(row(table.sine, 2), [...negative, ...sine])).toBeLessThan(1e-6);
     expect(greatestDifference(row(table.inverseSine, 2), [...sine, ...negative])).toBeLessThan(1e-6);
     expect(greatestDifference(row(table.cosine, 0), new Float32Array(8).fill(1))).toBe(0);
-  });
-});
-
-describe('rotate', () => {
-  const [HEADS, POSITIONS, HEAD_DIM] = [2, 5, TINY_ARCHITECTURE.headDim];
-  const X = normalNumbers(HEADS * POSITIONS * HEAD_DIM, 1);
-  const rotary = new Rotary(TINY_ARCHITECTURE);
-  const positions = [0, 1, 2, 3, 4];
-  const input = (values: Float32Array<ArrayBuffer>) => tensorOf(values, [HEADS, POSITIONS, HEAD_DIM]);
-
-  test('turns each pair (i, i + headDim / 2) by position × frequency', () => {
-    const frequencies = ropeRotation(TINY_ARCHITECTURE.rope!, HEAD_DIM, 1).frequencies;
-    const half = HEAD_DIM / 2;
-    const expected = Float64Array.from(X, (value, place) => {
-      const dimension = place % HEAD_DIM;
-      const position = Math.floor(place / HEAD_DIM) % POSITIONS;
-      const angle = position * frequencies[dimension % half]!;
-      const isFirst = dimension < half;
-      const other = X[place + (isFirst ? half : -half)]!;
-      return value * Math.cos(angle) + (isFirst ? -other : other) * Math.sin(angle);
-    });
-    const rotated = scope(() => toFloat32Array(rotate(input(X), rotary.table(positions), 'forward')));
-    expect(greatestDifference(rotated, expected)).toBeLessThan(1e-6);
-  });
-
-  test('the inverse undoes it', () => {
-    const same = scope(() => {
-      const table = rotary.table(positions);
-      return toFloat32Array(rotate(rotate(input(X), table, 'forward'), table, 'inverse'));
-    });
-    expect(greatestDifference(same, X)).toBeLessThan(1e-6);
-  });
-
-  test('the inverse is the gradient, against finite differences', () => {
-    const byOutput = normalNumbers(X.length, 2);
-    const numeric = centralDifferences((x) => {
-      return scope(() => {
-        return weightedSum(toFloat32Array(rotate(input(x), rotary.table(positions), 'forward')), byOutput);
-      });
-    }, X);
-    const gradient = scope(() => toFloat32Array(rotate(input(byOutput), rotary.table(positions), 'inverse')));
-    expect(differenceByLargest(gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
   });
 });

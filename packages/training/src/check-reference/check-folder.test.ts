@@ -3,14 +3,13 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { useFusedOps, useRawOps } from '@lorasmith/tensor';
+import { configureKernels } from '@lorasmith/tensor';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { checkFolder } from './check-folder.js';
 import { isWithin } from './comparison.js';
 
 const fixture = (name: string) => fileURLToPath(new URL(`../../../../test/fixtures/${name}`, import.meta.url));
 
-const KERNELS = { fused: useFusedOps, raw: useRawOps };
 /** One for each family and each rope scaling: test/fixtures/make-reference.py. */
 const FAMILIES = readdirSync(fixture('families')).map((name) => `families/${name}`);
 const DECODERS = [
@@ -23,8 +22,8 @@ const DECODERS = [
   'lora-options/lora-plus',
 ];
 
-test('the fused ops are there: npm test compiles them', () => {
-  expect(useFusedOps()).not.toBeNull();
+test('the fused kernels are there: npm test compiles them', () => {
+  expect(configureKernels('fused')).not.toBeNull();
 });
 
 describe.each(
@@ -33,7 +32,7 @@ describe.each(
     { name, kernels: 'raw' as const },
   ]),
 )('$name equals PyTorch and PEFT, with $kernels kernels', ({ name, kernels }) => {
-  beforeAll(() => void KERNELS[kernels]());
+  beforeAll(() => void configureKernels(kernels));
 
   test('in float32: logits, loss, gradients, steps, trained adapter, merged weights and logits', async () => {
     const comparisons = await checkFolder(fixture(name), 'float32');
@@ -52,14 +51,14 @@ describe.each(
 });
 
 test.each(['fused', 'raw'] as const)('a classifier equals PyTorch, with %s kernels', async (kernels) => {
-  KERNELS[kernels]();
+  configureKernels(kernels);
   const comparisons = await checkFolder(fixture('reference/linear'), 'float32');
   expect(comparisons).toHaveLength(4);
   expect(comparisons.filter((comparison) => !isWithin(comparison))).toEqual([]);
 });
 
 test("a case may name LoRA+'s ratio as PEFT does", async () => {
-  KERNELS.fused();
+  configureKernels('fused');
   const folder = await mkdtemp(join(tmpdir(), 'lora-plus-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   await cp(fixture('lora-options/lora-plus'), folder, { recursive: true });

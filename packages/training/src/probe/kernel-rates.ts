@@ -1,4 +1,4 @@
-import { attention, type Decoder, layoutRows } from '@lorasmith/models';
+import { batchAttention, type Decoder } from '@lorasmith/models';
 import { cast, engine, type FloatDType, fill, matMul, scope, sum, type Tensor, toNumber } from '@lorasmith/tensor';
 
 const REPEATS = 5;
@@ -20,12 +20,10 @@ export function attentionRate(decoder: Decoder, { rows, length }: { rows: number
   const settings = decoder.weights.layers[0]!.attention;
   const { heads, keyValueHeads, headDim } = settings;
   return scope(() => {
-    const layout = layoutRows(
-      Array.from({ length: rows }, () => length),
-      decoder.rotary,
-    );
+    const rowLengths = Array.from({ length: rows }, () => length);
+    const attention = batchAttention({ rowLengths, rotary: decoder.rotary, dtype: decoder.dtype });
     const qkv = fill([rows * length, (heads + 2 * keyValueHeads) * headDim], 0.1, decoder.dtype);
-    const seconds = bestSeconds(() => attention(qkv, layout, settings, false).output);
+    const seconds = bestSeconds(() => attention.forward(qkv, settings, false).output);
     const scores = (rows * length ** 2 * heads * headDim) / 2;
     return (2 * 2 * scores) / seconds / 1e9;
   });

@@ -1,11 +1,11 @@
 import { openExampleStore } from '@lorasmith/planning';
-import { BaseModelCache, publishCheckpoint, train, useFusedOps } from '@lorasmith/training';
+import { BaseModelCache, configureKernels, publishCheckpoint, train } from '@lorasmith/training';
 import { endWithoutGpu } from './end-without-gpu.js';
 import { loadingLog } from './loading-log.js';
 import { serveTrainer } from './serve-trainer.js';
 
 endWithoutGpu();
-useFusedOps();
+configureKernels('fused');
 const cache = new BaseModelCache();
 const onLoading = loadingLog(console.log);
 

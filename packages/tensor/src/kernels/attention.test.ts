@@ -1,14 +1,3 @@
-import {
-  type AttentionSettings,
-  cast,
-  type FloatDType,
-  liveTensorCount,
-  scope,
-  tensorOf,
-  toFloat32Array,
-  useFusedOps,
-  useRawOps,
-} from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   centralDifferences,
@@ -17,14 +6,15 @@ import {
 } from '../../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { TINY_ARCHITECTURE } from '../../test/tiny-decoder.js';
-import { attention, attentionGradient, layoutRows } from './attention.js';
-import { ropeRotation } from './rope-frequencies.js';
-import { Rotary } from './rotary.js';
+import { anglesOf, frequenciesOf } from '../../test/rotary-angles.js';
+import type { FloatDType } from '../dtype.js';
+import { liveTensorCount, scope } from '../tensor.js';
+import { cast, tensorOf, toFloat32Array } from '../transfer.js';
+import type { AttentionSettings, BatchAttention } from './attention.js';
+import { configureKernels, kernelsFor } from './kernel-table.js';
 
 const HEAD_DIM = 4;
-const ROPE = TINY_ARCHITECTURE.rope!;
-const rotary = new Rotary({ ...TINY_ARCHITECTURE, headDim: HEAD_DIM });
+const THETA = 100;
 
 function settingsOf(heads: number, keyValueHeads: number, further: Partial<AttentionSettings> = {}): AttentionSettings {
   const scale = 1 / Math.sqrt(HEAD_DIM);
@@ -33,6 +23,10 @@ function settingsOf(heads: number, keyValueHeads: number, further: Partial<Atten
 const widthsOf = ({ heads, keyValueHeads }: AttentionSettings) => {
   return { qkv: (heads + 2 * keyValueHeads) * HEAD_DIM, output: heads * HEAD_DIM };
 };
+function attentionOf(lengths: number[], { window }: AttentionSettings, dtype: FloatDType = 'float32'): BatchAttention {
+  const angles = anglesOf(Math.max(...lengths), HEAD_DIM, THETA);
+  return kernelsFor(dtype).batchAttention({ lengths, angles, windows: [window] });
+}
 const total = (rowLengths: readonly number[]) => rowLengths.reduce((sum, length) => sum + length, 0);
 
 function computed(
@@ -42,9 +36,9 @@ function computed(
   dtype: FloatDType = 'float32',
 ): Float32Array {
   return scope(() => {
-    const layout = layoutRows(rowLengths, rotary, [settings.window]);
+    const attention = attentionOf(rowLengths, settings, dtype);
     const stream = cast(tensorOf(qkv, [total(rowLengths), widthsOf(settings).qkv]), dtype);
-    const { output, saved } = attention(stream, layout, settings, false);
+    const { output, saved } = attention.forward(stream, settings, false);
     expect(saved).toBeNull();
     expect(output).toMatchObject({ dtype, shape: [total(rowLengths), widthsOf(settings).output] });
     return toFloat32Array(output);
@@ -61,10 +55,10 @@ function gradientComputed(
   const { qkv: width, output: outputWidth } = widthsOf(settings);
   const tokens = total(rowLengths);
   return scope(() => {
-    const layout = layoutRows(rowLengths, rotary, [settings.window]);
-    const { saved } = attention(cast(tensorOf(qkv, [tokens, width]), dtype), layout, settings, true);
+    const attention = attentionOf(rowLengths, settings, dtype);
+    const { saved } = attention.forward(cast(tensorOf(qkv, [tokens, width]), dtype), settings, true);
     const gradient = cast(tensorOf(byOutput, [tokens, outputWidth]), dtype);
-    const result = attentionGradient(gradient, saved!, layout, settings);
+    const result = attention.backward(gradient, saved!, settings);
     expect(result).toMatchObject({ dtype, shape: [tokens, width] });
     return toFloat32Array(result);
   });
@@ -73,7 +67,7 @@ function gradientComputed(
 /** Attention as its definition has it, one row, head and query at a time, in float64. */
 function plain(qkv: Float32Array, rowLengths: number[], settings: AttentionSettings): Float64Array {
   const { heads, keyValueHeads, scale, window, softcap } = settings;
-  const frequencies = ropeRotation(ROPE, HEAD_DIM, 1).frequencies;
+  const frequencies = frequenciesOf(HEAD_DIM, THETA);
   const { qkv: width, output: outputWidth } = widthsOf(settings);
   const half = HEAD_DIM / 2;
   const head = (token: number, index: number) => {
@@ -113,17 +107,18 @@ function plain(qkv: Float32Array, rowLengths: number[], settings: AttentionSetti
 const CASES: [name: string, rowLengths: number[], settings: AttentionSettings][] = [
   ['one row, a key to each query', [5], settingsOf(2, 2)],
   ['rows of one length, three queries to a key', [4, 4], settingsOf(6, 2)],
-  ['rows of unlike length, padded', [7, 5, 1, 2], settingsOf(4, 2)],
-  ['rows so unlike that they are computed apart', [36, 9, 8], settingsOf(2, 1)],
+  ['rows of different lengths, padded', [7, 5, 1, 2], settingsOf(4, 2)],
+  ['rows so different that they are computed apart', [36, 9, 8], settingsOf(2, 1)],
   ['a sliding window', [9, 4], settingsOf(2, 1, { window: 3 })],
   ['capped scores', [6, 4], settingsOf(2, 1, { softcap: 1.5 })],
 ];
 
-describe.each(['raw', 'fused'])('%s ops', (ops) => {
+describe.each(['raw', 'fused'] as const)('%s kernels', (source) => {
   beforeAll(() => {
-    if (ops === 'fused') expect(useFusedOps(), 'the fused ops must be compiled: npm test does it').not.toBeNull();
+    const library = configureKernels(source);
+    if (source === 'fused') expect(library, 'npm test compiles the fused library').not.toBeNull();
   });
-  afterAll(() => useRawOps());
+  afterAll(() => void configureKernels('raw'));
 
   describe.each(CASES)('%s', (_, rowLengths, settings) => {
     const widths = widthsOf(settings);
@@ -184,12 +179,12 @@ describe.each(['raw', 'fused'])('%s ops', (ops) => {
     gradientComputed(byOutput, qkv, rowLengths, settings); // makes the constants it needs
     const before = liveTensorCount();
     scope(() => {
-      const layout = layoutRows(rowLengths, rotary, [settings.window]);
+      const attention = attentionOf(rowLengths, settings);
       const stream = tensorOf(qkv, [total(rowLengths), widthsOf(settings).qkv]);
       const gradient = tensorOf(byOutput, [total(rowLengths), widthsOf(settings).output]);
       const held = liveTensorCount();
-      const { output, saved } = attention(stream, layout, settings, true);
-      const result = attentionGradient(gradient, saved!, layout, settings);
+      const { output, saved } = attention.forward(stream, settings, true);
+      const result = attention.backward(gradient, saved!, settings);
       output.dispose();
       expect(result.disposed).toBe(false);
       expect(liveTensorCount()).toBe(held + 1);

@@ -1,27 +1,11 @@
-import {
-  type AttentionSettings,
-  add,
-  batchMatMul,
-  cast,
-  concat,
-  constant,
-  dispose,
-  gather,
-  multiply,
-  reshape,
-  scope,
-  slice,
-  softmax,
-  split,
-  square,
-  subtract,
-  sum,
-  type Tensor,
-  tanh,
-  transpose,
-} from '@lorasmith/tensor';
+import { add, multiply, softmax, square, subtract, sum, tanh } from '../arithmetic.js';
+import { concat, gather, reshape, slice, split, transpose } from '../layout.js';
+import { dispose, scope, type Tensor } from '../tensor.js';
+import { cast, constant } from '../transfer.js';
+import type { AttentionRows, AttentionSettings, BatchAttention, SavedAttention } from './attention.js';
+import { batchMatMul } from './product.js';
 import { rotate } from './rotary.js';
-import type { RowGroup } from './row-groups.js';
+import { layoutGroups, type RowGroup } from './row-groups.js';
 
 /** Of one group of rows, for the backward pass. */
 export interface SavedGroup {
@@ -50,25 +34,37 @@ function toStream(x: Tensor, group: RowGroup): Tensor {
   return group.padding === null ? x : gather(x, group.padding.toStream);
 }
 
-/**
- * Causal grouped-query attention within each row (arXiv:2305.13245), in raw ops: rows of like length at once.
- * @param qkv `[tokens, (heads + 2 × keyValueHeads) × headDim]`: queries, keys and values of each token
- * @returns output `[tokens, heads × headDim]`, and for each group what backward needs
- */
-export function groupedAttention(
-  qkv: Tensor,
-  groups: readonly RowGroup[],
-  settings: AttentionSettings,
-  record: boolean,
-): { output: Tensor; saved: SavedGroup[] } {
-  return scope(() => {
-    const results = groups.map((group) => scope(() => attendGroup(qkv, group, settings, record)));
-    const outputs = results.map((result) => result.output);
-    return {
-      output: outputs.length === 1 ? outputs[0]! : concat(outputs, 0), // [tokens, heads x headDim]
-      saved: results.flatMap((result) => (result.saved === null ? [] : [result.saved])),
-    };
-  });
+/** Attention in TensorFlow's own ops: rows of similar length at once, padded to the longest of them. */
+export class GroupedAttention implements BatchAttention {
+  readonly groups: readonly RowGroup[];
+
+  constructor(rows: AttentionRows) {
+    this.groups = layoutGroups(rows);
+  }
+
+  /** @returns saved has one entry for each group */
+  forward(qkv: Tensor, settings: AttentionSettings, record: boolean): { output: Tensor; saved: SavedGroup[] | null } {
+    return scope(() => {
+      const results = this.groups.map((group) => scope(() => attendGroup(qkv, group, settings, record)));
+      const outputs = results.map((result) => result.output);
+      return {
+        output: outputs.length === 1 ? outputs[0]! : concat(outputs, 0), // [tokens, heads x headDim]
+        saved: record ? results.map((result) => result.saved!) : null,
+      };
+    });
+  }
+
+  backward(gradient: Tensor, saved: SavedAttention, settings: AttentionSettings): Tensor {
+    const savedGroups = saved as SavedGroup[];
+    return scope(() => {
+      const gradients = this.groups.map((group, i) => {
+        const result = scope(() => groupGradient(gradient, savedGroups[i]!, group, settings));
+        dispose(savedGroups[i]);
+        return result;
+      });
+      return gradients.length === 1 ? gradients[0]! : concat(gradients, 0);
+    });
+  }
 }
 
 function attendGroup(
@@ -112,27 +108,6 @@ function adjustedGradient(gradient: Tensor, scores: Tensor, { scale, softcap }: 
   if (softcap === null) return scaled;
   const height = tanh(multiply(scores, constant(scale / softcap)));
   return multiply(scaled, subtract(constant(1), square(height)));
-}
-
-/**
- * Gradient of {@link groupedAttention} by qkv. Frees what was saved.
- * @param gradient `[tokens, heads × headDim]`
- * @returns `[tokens, (heads + 2 × keyValueHeads) × headDim]`
- */
-export function groupedAttentionGradient(
-  gradient: Tensor,
-  saved: SavedGroup[],
-  groups: readonly RowGroup[],
-  settings: AttentionSettings,
-): Tensor {
-  return scope(() => {
-    const gradients = groups.map((group, i) => {
-      const result = scope(() => groupGradient(gradient, saved[i]!, group, settings));
-      dispose(saved[i]);
-      return result;
-    });
-    return gradients.length === 1 ? gradients[0]! : concat(gradients, 0);
-  });
 }
 
 function groupGradient(gradient: Tensor, saved: SavedGroup, group: RowGroup, settings: AttentionSettings): Tensor {

@@ -1,5 +1,8 @@
-import { type Tensor, tensorOf } from '@lorasmith/tensor';
-import type { Rotary, RotaryTable } from './rotary.js';
+import { slice } from '../layout.js';
+import { scope, type Tensor } from '../tensor.js';
+import { tensorOf } from '../transfer.js';
+import type { AttentionRows } from './attention.js';
+import { type RotaryTable, rotaryTable } from './rotary.js';
 
 /** Rows next to each other in the token stream that attention computes at once, padded to the longest of them. */
 export interface RowGroup {
@@ -36,58 +39,52 @@ const MOST_SCORES_PER_HEAD = 4 * 1024 * 1024;
 export const MASKED = -1e9;
 
 /**
- * Groups the rows of a batch for attention. Made once per batch, used by every layer.
- * @param rowLengths in the order of the stream; rows of like length should be neighbours
- * @param windows what the layers have as their window
- * @param span as {@link Rotary} has it
+ * Cuts a batch into groups of rows of similar length.
+ * @param lengths in the order of the stream; rows of similar length should be neighbours
+ * @returns the lengths of each group's rows
  */
-export function groupRows(
-  rowLengths: readonly number[],
-  rotary: Rotary,
-  windows: readonly (number | null)[] = [null],
-  span: number = Math.max(...rowLengths),
-): RowGroup[] {
-  const groups: RowGroup[] = [];
-  const tables = new Map<number, Pick<RowGroup, 'rotary' | 'masks'>>();
-  let first = 0;
-  let start = 0;
-  while (first < rowLengths.length) {
-    let end = first + 1;
-    let shortest = rowLengths[first]!;
-    let longest = shortest;
-    for (; end < rowLengths.length; end++) {
-      const nextShortest = Math.min(shortest, rowLengths[end]!);
-      const nextLongest = Math.max(longest, rowLengths[end]!);
-      const tooUneven = nextShortest < LEAST_SHARE * nextLongest && nextLongest > 32;
-      if (tooUneven || (end - first + 1) * nextLongest ** 2 > MOST_SCORES_PER_HEAD) break;
+export function groupRows(lengths: readonly number[]): number[][] {
+  const groups: number[][] = [];
+  let shortest = 0;
+  let longest = 0;
+  for (const length of lengths) {
+    const group = groups.at(-1);
+    const nextShortest = Math.min(shortest, length);
+    const nextLongest = Math.max(longest, length);
+    const tooUneven = nextShortest < LEAST_SHARE * nextLongest && nextLongest > 32;
+    if (group === undefined || tooUneven || (group.length + 1) * nextLongest ** 2 > MOST_SCORES_PER_HEAD) {
+      groups.push([length]);
+      shortest = longest = length;
+    } else {
+      group.push(length);
       shortest = nextShortest;
       longest = nextLongest;
     }
-    const lengths = rowLengths.slice(first, end);
-    let shared = tables.get(longest);
-    if (shared === undefined) {
-      shared = {
-        rotary: rotary.table(
-          Array.from({ length: longest }, (_, position) => position),
-          span,
-        ),
-        masks: new Map(windows.map((window) => [window, visibilityMask(longest, window)])),
-      };
-      tables.set(longest, shared);
-    }
-    const tokens = lengths.reduce((sum, length) => sum + length, 0);
-    groups.push({
-      start,
-      tokens,
-      rows: lengths.length,
-      length: longest,
-      padding: shortest === longest ? null : paddingOf(lengths, longest),
-      ...shared,
-    });
-    start += tokens;
-    first = end;
   }
   return groups;
+}
+
+/** Lays out the rows of a batch for attention, by {@link groupRows}. */
+export function layoutGroups({ lengths, angles, windows }: AttentionRows): RowGroup[] {
+  const byLength = new Map<number, Pick<RowGroup, 'rotary' | 'masks'>>();
+  let start = 0;
+  return groupRows(lengths).map((rows) => {
+    const longest = Math.max(...rows);
+    let shared = byLength.get(longest);
+    if (shared === undefined) {
+      const upTo = (table: Tensor) => slice(table, [0, 0], [longest, -1]);
+      shared = {
+        rotary: scope(() => rotaryTable({ cosine: upTo(angles.cosine), sine: upTo(angles.sine) })),
+        masks: new Map(windows.map((window) => [window, visibilityMask(longest, window)])),
+      };
+      byLength.set(longest, shared);
+    }
+    const tokens = rows.reduce((sum, length) => sum + length, 0);
+    const padding = rows.every((length) => length === longest) ? null : paddingOf(rows, longest);
+    const group: RowGroup = { start, tokens, rows: rows.length, length: longest, padding, ...shared };
+    start += tokens;
+    return group;
+  });
 }
 
 /** Query i sees keys j ≤ i, with a window only those with j > i - window. */

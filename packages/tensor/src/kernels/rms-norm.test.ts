@@ -1,12 +1,3 @@
-import {
-  cast,
-  type FloatDType,
-  liveTensorCount,
-  scope,
-  type Tensor,
-  tensorOf,
-  toFloat32Array,
-} from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import {
   centralDifferences,
@@ -15,7 +6,10 @@ import {
 } from '../../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { addRmsNorm, rmsNorm, rmsNormGradient } from './rms-norm.js';
+import type { FloatDType } from '../dtype.js';
+import { liveTensorCount, scope, type Tensor } from '../tensor.js';
+import { cast, tensorOf, toFloat32Array } from '../transfer.js';
+import { rawAddRmsNorm, rawRmsNorm, rawRmsNormGradient } from './rms-norm.js';
 
 const [TOKENS, HIDDEN] = [4, 6];
 const EPSILON = 1e-5;
@@ -31,16 +25,16 @@ test('x over the root of its mean square, times the weight', () => {
     return (value / Math.sqrt(meanSquare + EPSILON)) * WEIGHT[i % HIDDEN]!;
   });
   scope(() => {
-    const { output, inverseRms } = rmsNorm(inputOf(X), weightTensor(), EPSILON, 'float32');
+    const { output, inverseRms } = rawRmsNorm(inputOf(X), weightTensor(), EPSILON, 'float32');
     expect(inverseRms.shape).toEqual([TOKENS, 1]);
     expect(greatestDifference(toFloat32Array(output), expected)).toBeLessThan(1e-6);
-    expect(rmsNorm(inputOf(X), weightTensor(), EPSILON, 'bfloat16').output.dtype).toBe('bfloat16');
+    expect(rawRmsNorm(inputOf(X), weightTensor(), EPSILON, 'bfloat16').output.dtype).toBe('bfloat16');
   });
 });
 
 test('a row of zeros stays zero', () => {
   const zeros = scope(() => {
-    return toFloat32Array(rmsNorm(inputOf(X.map(() => 0)), weightTensor(), EPSILON, 'float32').output);
+    return toFloat32Array(rawRmsNorm(inputOf(X.map(() => 0)), weightTensor(), EPSILON, 'float32').output);
   });
   expect(zeros.every((value) => value === 0)).toBe(true);
 });
@@ -49,8 +43,8 @@ test('of a sum: the sum, and the norm of it', () => {
   const branch = normalNumbers(X.length, 4);
   const sum = X.map((value, i) => value + branch[i]!);
   scope(() => {
-    const actual = addRmsNorm(inputOf(X), inputOf(branch), weightTensor(), EPSILON);
-    const expected = rmsNorm(inputOf(sum), weightTensor(), EPSILON, 'float32');
+    const actual = rawAddRmsNorm(inputOf(X), inputOf(branch), weightTensor(), EPSILON);
+    const expected = rawRmsNorm(inputOf(sum), weightTensor(), EPSILON, 'float32');
     expect(greatestDifference(toFloat32Array(actual.sum), sum)).toBeLessThan(1e-6);
     expect(greatestDifference(toFloat32Array(actual.output), toFloat32Array(expected.output))).toBeLessThan(1e-6);
     expect(greatestDifference(toFloat32Array(actual.inverseRms), toFloat32Array(expected.inverseRms))).toBeLessThan(
@@ -62,8 +56,8 @@ test('of a sum: the sum, and the norm of it', () => {
 test('a branch in bfloat16 is added in float32, and the norm is rounded once', () => {
   scope(() => {
     const branch = cast(inputOf(normalNumbers(X.length, 4)), 'bfloat16');
-    const actual = addRmsNorm(inputOf(X), branch, weightTensor(), EPSILON);
-    const expected = addRmsNorm(inputOf(X), cast(branch, 'float32'), weightTensor(), EPSILON);
+    const actual = rawAddRmsNorm(inputOf(X), branch, weightTensor(), EPSILON);
+    const expected = rawAddRmsNorm(inputOf(X), cast(branch, 'float32'), weightTensor(), EPSILON);
     expect(actual.sum.dtype).toBe('float32');
     expect(actual.output.dtype).toBe('bfloat16');
     expect(greatestDifference(toFloat32Array(actual.sum), toFloat32Array(expected.sum))).toBeLessThan(1e-6);
@@ -76,10 +70,10 @@ describe('its gradient', () => {
   const gradient = (residual: Float32Array<ArrayBuffer> | null, dtype: FloatDType = 'float32') => {
     return scope(() => {
       const x = inputOf(X);
-      const { inverseRms } = rmsNorm(x, weightTensor(), EPSILON, dtype);
+      const { inverseRms } = rawRmsNorm(x, weightTensor(), EPSILON, dtype);
       const byOutput = cast(inputOf(BY_OUTPUT), dtype);
       const past = residual && inputOf(residual);
-      const { exact, rounded } = rmsNormGradient(byOutput, x, weightTensor(), inverseRms, past);
+      const { exact, rounded } = rawRmsNormGradient(byOutput, x, weightTensor(), inverseRms, past);
       expect(rounded.dtype).toBe(dtype);
       return { exact: toFloat32Array(exact), rounded: toFloat32Array(rounded) };
     });
@@ -88,7 +82,10 @@ describe('its gradient', () => {
   test('against finite differences', () => {
     const numeric = centralDifferences((x) => {
       return scope(() => {
-        return weightedSum(toFloat32Array(rmsNorm(inputOf(x), weightTensor(), EPSILON, 'float32').output), BY_OUTPUT);
+        return weightedSum(
+          toFloat32Array(rawRmsNorm(inputOf(x), weightTensor(), EPSILON, 'float32').output),
+          BY_OUTPUT,
+        );
       });
     }, X);
     expect(differenceByLargest(gradient(null).exact, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);

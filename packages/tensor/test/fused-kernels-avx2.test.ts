@@ -1,6 +1,6 @@
-import { processorRuns } from '@lorasmith/tensor';
 import { describe } from 'vitest';
+import { processorRuns } from '../src/kernels/fused-library.js';
 import { testFusedKernels } from './fused-kernels.js';
 
-// One library a process: each has a file.
+// A process can load one library, so each has a test file.
 describe.runIf(processorRuns('avx2'))('avx2', () => testFusedKernels('avx2'));

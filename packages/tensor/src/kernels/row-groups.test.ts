@@ -1,20 +1,23 @@
-import { scope, toFloat32Array, toInt32Array } from '@lorasmith/tensor';
 import { expect, test } from 'vitest';
-import { TINY_ARCHITECTURE } from '../../test/tiny-decoder.js';
-import { Rotary } from './rotary.js';
-import { groupRows } from './row-groups.js';
+import { scope } from '../tensor.js';
+import { tensorOf, toFloat32Array, toInt32Array } from '../transfer.js';
+import { groupRows, layoutGroups, type RowGroup } from './row-groups.js';
 
-const rotary = new Rotary(TINY_ARCHITECTURE);
-const shapes = (rowLengths: number[]) =>
-  scope(() => groupRows(rowLengths, rotary).map(({ start, tokens, rows, length }) => [start, tokens, rows, length]));
+function layout(lengths: number[], windows: (number | null)[] = [null]): RowGroup[] {
+  const positions = Math.max(...lengths);
+  const table = () => tensorOf(new Float32Array(positions), [positions, 1]);
+  return layoutGroups({ lengths, angles: { cosine: table(), sine: table() }, windows });
+}
+const shapes = (lengths: number[]) =>
+  scope(() => layout(lengths).map(({ start, tokens, rows, length }) => [start, tokens, rows, length]));
 
-test('a group goes on while its rows are of like length; short ones are always together', () => {
+test('a group grows while its rows are of similar length; short ones are always together', () => {
   expect(shapes([100, 90, 80, 79, 64])).toEqual([
     [0, 270, 3, 100],
     [270, 143, 2, 79],
   ]);
   expect(shapes([30, 2, 1, 9])).toEqual([[0, 42, 4, 30]]);
-  expect(shapes([])).toEqual([]);
+  expect(groupRows([])).toEqual([]);
 });
 
 test('a group is bounded by the scores it has at once', () => {
@@ -27,13 +30,13 @@ test('a group is bounded by the scores it has at once', () => {
 
 test('rows of one length need no padding', () => {
   scope(() => {
-    expect(groupRows([5, 5], rotary)[0]!.padding).toBeNull();
+    expect(layout([5, 5])[0]!.padding).toBeNull();
   });
 });
 
 test('padding: where each token goes, and back; the mask is 1 at tokens', () => {
   scope(() => {
-    const { padding } = groupRows([3, 1, 2], rotary)[0]!;
+    const { padding } = layout([3, 1, 2])[0]!;
     expect([...toInt32Array(padding!.toPadded)]).toEqual([0, 1, 2, 3, 0, 0, 4, 5, 0]);
     expect([...toInt32Array(padding!.toStream)]).toEqual([0, 1, 2, 3, 6, 7]);
     expect([...toFloat32Array(padding!.mask)]).toEqual([1, 1, 1, 1, 0, 0, 1, 1, 0]);
@@ -43,7 +46,7 @@ test('padding: where each token goes, and back; the mask is 1 at tokens', () => 
 
 test('the causal mask lets a query see its own key and those before', () => {
   scope(() => {
-    const mask = [...toFloat32Array(groupRows([3], rotary)[0]!.masks.get(null)!)].map((value) => value === 0);
+    const mask = [...toFloat32Array(layout([3])[0]!.masks.get(null)!)].map((value) => value === 0);
     expect(mask).toEqual([true, false, false, true, true, false, true, true, true]);
   });
 });

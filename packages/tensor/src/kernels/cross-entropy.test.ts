@@ -3,12 +3,12 @@ import {
   centralDifferences,
   FINITE_DIFFERENCE_TOLERANCE,
   weightedSum,
-} from '../../../test/numeric/central-differences.js';
-import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
-import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
-import { softmaxCrossEntropy } from './loss.js';
-import { scope } from './tensor.js';
-import { tensorOf, toFloat32Array } from './transfer.js';
+} from '../../../../test/numeric/central-differences.js';
+import { differenceByLargest } from '../../../../test/numeric/greatest-difference.js';
+import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
+import { scope } from '../tensor.js';
+import { tensorOf, toFloat32Array } from '../transfer.js';
+import { rawCrossEntropy } from './cross-entropy.js';
 
 const [ROWS, CLASSES] = [3, 6];
 const LABELS = Int32Array.of(5, 0, 2);
@@ -16,7 +16,7 @@ const LOGITS = normalNumbers(ROWS * CLASSES, 3);
 
 function computed(logits: Float32Array<ArrayBuffer>) {
   return scope(() => {
-    const { loss, gradient } = softmaxCrossEntropy(tensorOf(logits, [ROWS, CLASSES]), tensorOf(LABELS, [ROWS]));
+    const { loss, gradient } = rawCrossEntropy(tensorOf(logits, [ROWS, CLASSES]), tensorOf(LABELS, [ROWS]));
     return { loss: toFloat32Array(loss), gradient: toFloat32Array(gradient) };
   });
 }

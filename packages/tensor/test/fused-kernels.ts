@@ -1,25 +1,13 @@
-import {
-  type AttentionSettings,
-  cast,
-  constant,
-  dispose,
-  type FloatDType,
-  multiply,
-  randomUniform,
-  scope,
-  softmaxCrossEntropy,
-  subtract,
-  type Tensor,
-  tensorOf,
-  toFloat32Array,
-  useFusedOps,
-  useRawOps,
-} from '@lorasmith/tensor';
 import { afterEach, describe, expect, test } from 'vitest';
-import { attention, attentionGradient, layoutRows } from '../src/decoder/attention.js';
-import { swiGlu, swiGluGradient } from '../src/decoder/gated-mlp.js';
-import { addRmsNorm, rmsNorm, rmsNormGradient } from '../src/decoder/rms-norm.js';
-import { Rotary } from '../src/decoder/rotary.js';
+import { multiply, subtract } from '../src/arithmetic.js';
+import type { FloatDType } from '../src/dtype.js';
+import type { AttentionSettings, BatchAttention } from '../src/kernels/attention.js';
+import type { InstructionSet } from '../src/kernels/fused-library.js';
+import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
+import { randomUniform } from '../src/random.js';
+import { dispose, scope, type Tensor } from '../src/tensor.js';
+import { cast, constant, tensorOf, toFloat32Array } from '../src/transfer.js';
+import { anglesOf } from './rotary-angles.js';
 
 /**
  * Fused kernels against TensorFlow's own ops on the same numbers: whole tensors. In float32 they differ by the order of
@@ -41,16 +29,17 @@ function largest(values: Float32Array): number {
   return values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 }
 
-const ROPE = { rope: { theta: 10_000, partialRotaryFactor: 1, scaling: null } } as ConstructorParameters<
-  typeof Rotary
->[0];
+function attentionOf(lengths: number[], { headDim, window }: AttentionSettings, dtype: FloatDType): BatchAttention {
+  const angles = anglesOf(Math.max(...lengths), headDim);
+  return kernelsFor(dtype).batchAttention({ lengths, angles, windows: [window] });
+}
 
-function bothWays(variant: string | undefined, dtype: FloatDType, compute: () => Tensor[]): void {
+function bothWays(instructionSet: InstructionSet | undefined, dtype: FloatDType, compute: () => Tensor[]): void {
   const run = () => scope(() => compute().map(toFloat32Array));
-  useRawOps();
+  configureKernels('raw');
   const expected = run();
-  const used = useFusedOps(variant);
-  expect(used, 'the fused ops must be compiled: npm test does it').toBe(variant ?? used ?? 'one');
+  const used = configureKernels('fused', instructionSet);
+  expect(used, 'npm test compiles the fused libraries').toBe(instructionSet ?? used ?? 'one');
   const actual = run();
   for (const [index, values] of expected.entries()) {
     const bound = TOLERANCE[dtype] * Math.max(1e-3, largest(values));
@@ -60,15 +49,16 @@ function bothWays(variant: string | undefined, dtype: FloatDType, compute: () =>
 }
 
 /** The suite for the library that suits the processor best, or for another that it can run. */
-export function testFusedKernels(variant?: string): void {
-  afterEach(() => useRawOps());
+export function testFusedKernels(instructionSet?: InstructionSet): void {
+  afterEach(() => void configureKernels('raw'));
 
   describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
     test('norm, norm with the residual sum, and their gradient', () => {
-      bothWays(variant, dtype, () => {
+      bothWays(instructionSet, dtype, () => {
         const x = numbers([37, 48], 'x', 'float32', 3);
         const weight = numbers([48], 'weight');
         const branch = numbers([37, 48], 'branch', dtype);
+        const { rmsNorm, addRmsNorm, rmsNormGradient } = kernelsFor(dtype);
         const first = rmsNorm(x, weight, 1e-5, dtype);
         const second = addRmsNorm(x, branch, weight, 1e-5);
         const gradient = numbers([37, 48], 'gradient', dtype);
@@ -82,20 +72,21 @@ export function testFusedKernels(variant?: string): void {
     });
 
     test('SwiGLU and its gradient, also where exp would overflow', () => {
-      bothWays(variant, dtype, () => {
+      bothWays(instructionSet, dtype, () => {
         const gateUp = numbers([19, 2 * 33], 'gate and up', dtype, 120);
+        const { swiGlu, swiGluGradient } = kernelsFor(dtype);
         return [swiGlu(gateUp), swiGluGradient(numbers([19, 33], 'gradient', dtype), gateUp)];
       });
     });
 
     test('cross entropy and its gradient, from certain to hopeless', () => {
-      bothWays(variant, dtype, () => {
+      bothWays(instructionSet, dtype, () => {
         const logits = numbers([23, 301], 'logits', dtype, 40);
         const labels = tensorOf(
           Int32Array.from({ length: 23 }, (_, row) => (row * 53) % 301),
           [23],
         );
-        const { loss, gradient } = softmaxCrossEntropy(logits, labels);
+        const { loss, gradient } = kernelsFor(dtype).crossEntropy(logits, labels);
         return [loss, gradient];
       });
     });
@@ -114,35 +105,34 @@ export function testFusedKernels(variant?: string): void {
     const cases = SHAPES.flatMap((shape) => KINDS.map((kind) => ({ ...shape, ...kind })));
     test.each(cases)('attention: $name, window $window, softcap $softcap', ({ name: _, ...shape }) => {
       const settings: AttentionSettings = { ...shape, scale: 1 / Math.sqrt(shape.headDim) };
-      const rotary = new Rotary({ ...ROPE, headDim: shape.headDim });
       const rowLengths = [70, 70, 41, 17, 1];
       const tokens = 199;
-      bothWays(variant, dtype, () => {
+      bothWays(instructionSet, dtype, () => {
         const width = (shape.heads + 2 * shape.keyValueHeads) * shape.headDim;
         const qkv = numbers([tokens, width], 'qkv', dtype, 2);
-        const layout = layoutRows(rowLengths, rotary, [settings.window]);
-        const { output, saved } = attention(qkv, layout, settings, true);
+        const attention = attentionOf(rowLengths, settings, dtype);
+        const { output, saved } = attention.forward(qkv, settings, true);
         const gradient = numbers([tokens, shape.heads * shape.headDim], 'gradient', dtype);
-        return [output, attentionGradient(gradient, saved!, layout, settings)];
+        return [output, attention.backward(gradient, saved!, settings)];
       });
     });
 
     // Longer than a block of keys, and with query heads that are parted over the threads.
     test.each(KINDS)('attention of one long row, window $window, softcap $softcap', (kind) => {
       const settings: AttentionSettings = { heads: 6, keyValueHeads: 2, headDim: 8, ...kind, scale: 0.4 };
-      bothWays(variant, dtype, () => {
-        const layout = layoutRows([613], new Rotary({ ...ROPE, headDim: 8 }), [settings.window]);
-        const { output, saved } = attention(numbers([613, 80], 'qkv', dtype, 2), layout, settings, true);
-        return [output, attentionGradient(numbers([613, 48], 'gradient', dtype), saved!, layout, settings)];
+      bothWays(instructionSet, dtype, () => {
+        const attention = attentionOf([613], settings, dtype);
+        const { output, saved } = attention.forward(numbers([613, 80], 'qkv', dtype, 2), settings, true);
+        return [output, attention.backward(numbers([613, 48], 'gradient', dtype), saved!, settings)];
       });
     });
   });
 
   test('what a fused op cannot compute is refused with a sentence', () => {
-    useFusedOps(variant);
+    configureKernels('fused', instructionSet);
     const logits = numbers([2, 5], 'logits');
     const labels = tensorOf(Int32Array.of(1, 5), [2]);
-    expect(() => softmaxCrossEntropy(logits, labels)).toThrow(/a label is not among the classes/);
+    expect(() => kernelsFor('float32').crossEntropy(logits, labels)).toThrow(/a label is not among the classes/);
     dispose([logits, labels]);
   });
 }

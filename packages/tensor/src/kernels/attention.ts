@@ -1,0 +1,46 @@
+import type { Tensor } from '../tensor.js';
+import type { RotaryAngles } from './rotary.js';
+
+/** Settings of attention in one layer. */
+export interface AttentionSettings {
+  /** Of queries. */
+  heads: number;
+  /** Divides `heads`. */
+  keyValueHeads: number;
+  headDim: number;
+  /** Of the scores. */
+  scale: number;
+  /** Query i sees keys j with i - window < j ≤ i; null: all j ≤ i. */
+  window: number | null;
+  /** A scaled score s becomes softcap · tanh(s / softcap); null: stays. */
+  softcap: number | null;
+}
+
+/** The rows of a batch, one after the other in one stream of tokens. */
+export interface AttentionRows {
+  /** In the order of the stream; rows of similar length should be neighbours. */
+  lengths: readonly number[];
+  /** Of positions 0, 1, … at least to the end of the longest row. */
+  angles: RotaryAngles;
+  /** The windows of the layers. */
+  windows: readonly (number | null)[];
+}
+
+/** Attention over the rows of one batch, laid out as its kernel needs them. Made once per batch, used by every layer. */
+export interface BatchAttention {
+  /**
+   * Causal grouped-query attention within each row (arXiv:2305.13245), with rotary positions.
+   * @param qkv `[tokens, (heads + 2 × keyValueHeads) × headDim]`: queries, keys and values of each token
+   * @returns output `[tokens, heads × headDim]`; saved is null without `record`
+   */
+  forward(qkv: Tensor, settings: AttentionSettings, record: boolean): { output: Tensor; saved: SavedAttention | null };
+  /**
+   * Gradient by qkv. Frees what was saved.
+   * @param gradient `[tokens, heads × headDim]`
+   * @returns `[tokens, (heads + 2 × keyValueHeads) × headDim]`
+   */
+  backward(gradient: Tensor, saved: SavedAttention, settings: AttentionSettings): Tensor;
+}
+
+/** What attention keeps for its backward pass, as live tensors. Only the {@link BatchAttention} that made it looks inside. */
+export type SavedAttention = object;

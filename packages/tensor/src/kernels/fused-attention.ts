@@ -1,0 +1,53 @@
+import type { OpAttribute } from '../binding.js';
+import { elementType, execute, executeMany, floatAttribute, intAttribute } from '../execute.js';
+import { alias } from '../layout.js';
+import { dispose, type Tensor } from '../tensor.js';
+import { tensorOf } from '../transfer.js';
+import type { AttentionRows, AttentionSettings, BatchAttention, SavedAttention } from './attention.js';
+import type { RotaryAngles } from './rotary.js';
+
+interface Saved {
+  qkv: Tensor;
+  output: Tensor;
+  /** `[tokens, heads]` float32: the logarithm of each query's sum */
+  logSums: Tensor;
+}
+
+/** Attention in one fused op: rows of any lengths, without padding. */
+export class FusedAttention implements BatchAttention {
+  /** `[rows + 1]` int32: where each row begins in the stream, and where the last ends */
+  readonly offsets: Tensor;
+  readonly angles: RotaryAngles;
+
+  constructor({ lengths, angles }: AttentionRows) {
+    const offsets = new Int32Array(lengths.length + 1);
+    for (const [row, length] of lengths.entries()) offsets[row + 1] = offsets[row]! + length;
+    this.offsets = tensorOf(offsets, [offsets.length]);
+    this.angles = angles;
+  }
+
+  forward(qkv: Tensor, settings: AttentionSettings, record: boolean): { output: Tensor; saved: Saved | null } {
+    const inputs = [qkv, this.offsets, this.angles.cosine, this.angles.sine];
+    const [output, logSums] = executeMany('LorasmithAttention', attributesOf(qkv, settings), inputs, 2);
+    if (record) return { output: output!, saved: { qkv: alias(qkv), output: alias(output!), logSums: logSums! } };
+    logSums!.dispose();
+    return { output: output!, saved: null };
+  }
+
+  backward(gradient: Tensor, saved: SavedAttention, settings: AttentionSettings): Tensor {
+    const { qkv, output, logSums } = saved as Saved;
+    const inputs = [gradient, qkv, output, logSums, this.offsets, this.angles.cosine, this.angles.sine];
+    const result = execute('LorasmithAttentionGradient', attributesOf(qkv, settings), inputs);
+    dispose(saved);
+    return result;
+  }
+}
+
+const attributesOf = (qkv: Tensor, settings: AttentionSettings): OpAttribute[] => [
+  elementType(qkv),
+  intAttribute('heads', settings.heads),
+  intAttribute('key_value_heads', settings.keyValueHeads),
+  intAttribute('window', settings.window ?? 0),
+  floatAttribute('scale', settings.scale),
+  floatAttribute('softcap', settings.softcap ?? 0),
+];

@@ -1,0 +1,152 @@
+import { engine } from '../binding.js';
+import { type DType, type FloatDType, TF_DATA_TYPE } from '../dtype.js';
+import type { Tensor } from '../tensor.js';
+import type { AttentionRows, BatchAttention } from './attention.js';
+import { type CrossEntropy, fusedCrossEntropy, rawCrossEntropy } from './cross-entropy.js';
+import { FusedAttention } from './fused-attention.js';
+import { type InstructionSet, loadFusedLibrary, processorHasAmx } from './fused-library.js';
+import { GroupedAttention } from './grouped-attention.js';
+import { fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './product.js';
+import {
+  fusedAddRmsNorm,
+  fusedRmsNorm,
+  fusedRmsNormGradient,
+  type Normed,
+  rawAddRmsNorm,
+  rawRmsNorm,
+  rawRmsNormGradient,
+  type StreamGradient,
+} from './rms-norm.js';
+import { fusedSwiGlu, fusedSwiGluGradient, rawSwiGlu, rawSwiGluGradient } from './swiglu.js';
+
+/** The ops that have several implementations. */
+export interface Kernels {
+  /**
+   * Root mean square norm (Zhang & Sennrich 2019, arXiv:1910.07467): `y = x / rms(x) · w`, in float32.
+   * @param x `[tokens, hidden]` float32
+   * @param weight `[hidden]` float32
+   */
+  rmsNorm(x: Tensor, weight: Tensor, epsilon: number, dtype: FloatDType): Normed;
+  /**
+   * The root mean square norm of `x + branch`.
+   * @param x `[tokens, hidden]` float32
+   * @param branch `[tokens, hidden]` in the model's dtype
+   * @returns also the sum, `[tokens, hidden]` float32
+   */
+  addRmsNorm(x: Tensor, branch: Tensor, weight: Tensor, epsilon: number): Normed & { sum: Tensor };
+  /**
+   * Gradient of the root mean square norm by x, plus that of the branch past it: with `n = x / rms(x)` and
+   * `g = gradient · w`, the norm's is `(g - n · mean(g · n)) / rms(x)`.
+   * @param gradient `[tokens, hidden]` by the norm's output
+   * @param residual `[tokens, hidden]` float32; null for none
+   */
+  rmsNormGradient(
+    gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    inverseRms: Tensor,
+    residual: Tensor | null,
+  ): StreamGradient;
+  /**
+   * SwiGLU (Shazeer 2020, arXiv:2002.05202): `silu(gate) · up`, in float32.
+   * @param gateUp `[tokens, 2 × intermediate]`: gate, then up
+   * @returns `[tokens, intermediate]`
+   */
+  swiGlu(gateUp: Tensor): Tensor;
+  /**
+   * Gradient of {@link swiGlu}.
+   * @param gradient `[tokens, intermediate]`
+   * @returns `[tokens, 2 × intermediate]`
+   */
+  swiGluGradient(gradient: Tensor, gateUp: Tensor): Tensor;
+  /** Lays out the rows of one batch for attention. */
+  batchAttention(rows: AttentionRows): BatchAttention;
+  /**
+   * Cross entropy of the label's class and its gradient, computed in float32.
+   * @param logits `[n, classes]`
+   * @param labels `[n]` int32
+   */
+  crossEntropy(logits: Tensor, labels: Tensor): CrossEntropy;
+  /** See matMul in matrix.ts. */
+  matMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean): Tensor;
+  /** See addMatMul in matrix.ts. */
+  addMatMul(addend: Tensor, a: Tensor, b: Tensor, transposeB: boolean): Tensor;
+}
+
+/** One implementation of an op, and what it needs. */
+interface Implementation<Kernel> {
+  kernel: Kernel;
+  /** null: runs on any. */
+  device: 'cpu' | 'gpu' | null;
+  /** null: computes in any. */
+  dtypes: readonly DType[] | null;
+  /** Whether a fused library has it; null: it is made of TensorFlow's own ops. */
+  isIn: ((instructionSet: InstructionSet) => boolean) | null;
+}
+
+const FLOATS: readonly FloatDType[] = ['float32', 'bfloat16'];
+
+function fused<Kernel>(kernel: Kernel, needs?: Partial<Implementation<Kernel>>): Implementation<Kernel> {
+  return { kernel, device: 'cpu', dtypes: FLOATS, isIn: () => true, ...needs };
+}
+
+function raw<Kernel>(kernel: Kernel): Implementation<Kernel> {
+  return { kernel, device: null, dtypes: null, isIn: null };
+}
+
+/** One library alone has products, and on a processor with AMX TensorFlow's are faster. */
+const PRODUCT: Pick<Implementation<unknown>, 'dtypes' | 'isIn'> = {
+  dtypes: ['bfloat16'],
+  isIn: (instructionSet) => instructionSet === 'avx512bf16' && !processorHasAmx,
+};
+
+/** Best first: the first that fits device, dtype and library is used. The last fits everywhere. */
+const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[Op]>[] } = {
+  rmsNorm: [fused(fusedRmsNorm), raw(rawRmsNorm)],
+  addRmsNorm: [fused(fusedAddRmsNorm), raw(rawAddRmsNorm)],
+  rmsNormGradient: [fused(fusedRmsNormGradient), raw(rawRmsNormGradient)],
+  swiGlu: [fused(fusedSwiGlu), raw(rawSwiGlu)],
+  swiGluGradient: [fused(fusedSwiGluGradient), raw(rawSwiGluGradient)],
+  batchAttention: [fused((rows) => new FusedAttention(rows)), raw((rows) => new GroupedAttention(rows))],
+  crossEntropy: [fused(fusedCrossEntropy), raw(rawCrossEntropy)],
+  matMul: [fused(fusedMatMul, PRODUCT), raw(rawMatMul)],
+  addMatMul: [fused(fusedAddMatMul, PRODUCT), raw(rawAddMatMul)],
+};
+
+let library: InstructionSet | null = null;
+let chosen = choose();
+
+/**
+ * Says what the table may choose from, for the whole process. Until it is called, that is TensorFlow's own ops alone.
+ * @param source `fused`: the compiled ops of native/ where the device, the dtype and the processor allow them; `raw`: TensorFlow's own
+ * @param instructionSet of the fused library; default: the best that the processor runs
+ * @returns the instruction set of the fused library in use; null where there is none: on a GPU, or when it was not compiled
+ */
+export function configureKernels(source: 'fused' | 'raw', instructionSet?: InstructionSet): InstructionSet | null {
+  library = source === 'raw' || engine.onGpu ? null : loadFusedLibrary(instructionSet);
+  chosen = choose();
+  return library;
+}
+
+/** The implementations for tensors of a dtype on the engine's device. */
+export function kernelsFor(dtype: DType): Kernels {
+  return chosen[dtype];
+}
+
+/** Whose kernels do the work between matrix products: `tensorflow`, or the instruction set of the fused library in use. */
+export function kernelsInUse(): string {
+  return library ?? 'tensorflow';
+}
+
+function choose(): Record<DType, Kernels> {
+  const device = engine.onGpu ? 'gpu' : 'cpu';
+  const kernelsOf = (dtype: DType) => {
+    const fits = (one: Implementation<unknown>) =>
+      (one.device ?? device) === device &&
+      (one.dtypes?.includes(dtype) ?? true) &&
+      (one.isIn === null || (library !== null && one.isIn(library)));
+    return Object.fromEntries(Object.entries(TABLE).map(([op, all]) => [op, all.find(fits)!.kernel]));
+  };
+  const dtypes = Object.keys(TF_DATA_TYPE) as DType[];
+  return Object.fromEntries(dtypes.map((dtype) => [dtype, kernelsOf(dtype)])) as unknown as Record<DType, Kernels>;
+}

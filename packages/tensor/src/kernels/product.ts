@@ -1,0 +1,57 @@
+import { add } from '../arithmetic.js';
+import { boolAttribute, elementType, execute, intAttribute } from '../execute.js';
+import { scope, type Tensor } from '../tensor.js';
+
+// What the ops compute: see matrix.ts.
+
+/** With fewer rows, packing the second matrix costs more than the fused product saves. */
+const LEAST_ROWS = 32;
+
+/** What the fused product takes: `b` in whole panels of 32 columns, and an even depth. */
+function isFusable(a: Tensor, b: Tensor, transposeB: boolean): boolean {
+  const [rows = 0, depth = 0] = a.shape;
+  const columns = b.shape[transposeB ? 0 : 1] ?? 0;
+  return rows >= LEAST_ROWS && depth > 0 && depth % 2 === 0 && columns > 0 && columns % 32 === 0;
+}
+
+export function fusedMatMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean): Tensor {
+  if (transposeA || !isFusable(a, b, transposeB)) return rawMatMul(a, b, transposeA, transposeB);
+  return execute('LorasmithProduct', [elementType(a), intAttribute('transpose_b', Number(transposeB))], [a, b]);
+}
+
+export function rawMatMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean): Tensor {
+  const attributes = [
+    elementType(a),
+    boolAttribute('transpose_a', transposeA),
+    boolAttribute('transpose_b', transposeB),
+  ];
+  return execute('MatMul', attributes, [a, b]);
+}
+
+export function fusedAddMatMul(addend: Tensor, a: Tensor, b: Tensor, transposeB: boolean): Tensor {
+  if (!isFusable(a, b, transposeB)) return rawAddMatMul(addend, a, b, transposeB);
+  const attributes = [elementType(a), intAttribute('transpose_b', Number(transposeB))];
+  return execute('LorasmithProductAdd', attributes, [a, b, addend]);
+}
+
+export function rawAddMatMul(addend: Tensor, a: Tensor, b: Tensor, transposeB: boolean): Tensor {
+  return scope(() => add(addend, rawMatMul(a, b, false, transposeB)));
+}
+
+/**
+ * Products of matrices in the last two axes; the axes before them are the same in both, or broadcast.
+ * @param a `[…, m, k]`, or `[…, k, m]` with `transposeA`
+ * @param b `[…, k, n]`, or `[…, n, k]` with `transposeB`
+ */
+export function batchMatMul(
+  a: Tensor,
+  b: Tensor,
+  options: { transposeA?: boolean; transposeB?: boolean } = {},
+): Tensor {
+  const attributes = [
+    elementType(a),
+    boolAttribute('adj_x', options.transposeA ?? false),
+    boolAttribute('adj_y', options.transposeB ?? false),
+  ];
+  return execute('BatchMatMulV2', attributes, [a, b]);
+}
