@@ -14,5 +14,7 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    // A condition that holds sooner or later; vitest would give it one second.
+    expect: { poll: { timeout: 20_000 } },
   },
 });

@@ -1,24 +1,32 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { interruption } from '../../scripts/stack/interruption.mjs';
 
-test('a signal that npm passes on once more is the same wish; one a while later ends the process at once', async () => {
-  const program = fileURLToPath(new URL('fixtures/slow-to-stop.mjs', import.meta.url));
-  const child = spawn(process.execPath, [program], { stdio: ['ignore', 'pipe', 'inherit'] });
-  let printed = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    printed += chunk.toString();
-  });
-  await expect.poll(() => printed).toBe('running\n');
-  child.kill('SIGINT');
-  await expect.poll(() => printed).toBe('running\nstopping\n');
-  child.kill('SIGINT');
-  await sleep(1_200);
-  expect(child.exitCode).toBeNull();
-  child.kill('SIGINT');
-  const [code] = await once(child, 'exit');
-  expect(code).toBe(130);
-  expect(printed).toBe('running\nstopping\n');
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+let before: unknown[];
+beforeEach(() => {
+  before = SIGNALS.flatMap((name) => process.rawListeners(name));
+  vi.useFakeTimers({ toFake: ['performance'] });
+  // The real process stays: only its end is observed.
+  vi.spyOn(process, 'exit').mockReturnValue(undefined as never);
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+  for (const name of SIGNALS) {
+    for (const listener of process.rawListeners(name)) {
+      if (!before.includes(listener)) process.off(name, listener as () => void);
+    }
+  }
+});
+
+test('a signal that npm repeats counts once; one a while later ends the process at once', () => {
+  const signal = interruption();
+  process.emit('SIGINT');
+  expect(signal.aborted).toBe(true);
+  vi.advanceTimersByTime(900);
+  process.emit('SIGINT');
+  expect(process.exit).not.toHaveBeenCalled();
+  vi.advanceTimersByTime(200);
+  process.emit('SIGINT');
+  expect(process.exit).toHaveBeenCalledExactlyOnceWith(130);
 });

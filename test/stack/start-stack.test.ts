@@ -5,7 +5,6 @@ import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -127,9 +126,8 @@ test('a service that ignores SIGTERM is killed within its bound, and its childre
   const services = [worker('stubborn-service', 300)];
   const stack = await startStack({ dataDir, modelsDir: dataDir, env, services });
   const child = await pidInLog('worker');
-  const before = performance.now();
+  // Without the bound it would not return.
   await stack.stop();
-  expect(performance.now() - before).toBeLessThan(5_000);
   await expect.poll(() => isRunning(child)).toBe(false);
 });
 
@@ -144,8 +142,8 @@ test('nothing outlives a stack whose process was killed', async () => {
   expect(isRunning(service)).toBe(true);
   stackProcess.kill('SIGKILL');
   await once(stackProcess, 'exit');
-  await expect.poll(() => isRunning(service), { timeout: 5_000 }).toBe(false);
-  await expect.poll(() => refusesConnections(redisUrl), { timeout: 5_000 }).toBe(true);
+  await expect.poll(() => isRunning(service)).toBe(false);
+  await expect.poll(() => refusesConnections(redisUrl)).toBe(true);
 
   // Its lock names a process that is gone, and so does not keep the next stack off.
   const next = await startStack({ dataDir, modelsDir: dataDir, env, services: [] });
@@ -188,22 +186,25 @@ test('an interruption while it starts stops what runs', async () => {
     modelsDir: dataDir,
     env,
     signal: interruption.signal,
-    onEvent,
+    onEvent: (event) => {
+      onEvent(event);
+      if (states.at(-1) === 'api starting') interruption.abort();
+    },
     services: [never],
   });
-  setTimeout(() => interruption.abort(), 500);
   await expect(starting).rejects.toThrow(/abort/i);
   expect(states.at(-1)).toBe('redis stopped');
 });
 
 /** The process id that a fixture writes as the first line of its log. */
 async function pidInLog(part: string): Promise<number> {
-  for (let tries = 0; tries < 100; tries += 1) {
-    const log = await readFile(path.join(dataDir, `logs/${part}.log`), 'utf8').catch(() => '');
-    if (/^\d+\n/.test(log)) return Number.parseInt(log, 10);
-    await sleep(50);
-  }
-  throw new Error(`${part} wrote no process id`);
+  let log = '';
+  const read = async () => {
+    log = await readFile(path.join(dataDir, `logs/${part}.log`), 'utf8').catch(() => '');
+    return log;
+  };
+  await expect.poll(read).toMatch(/^\d+\n/);
+  return Number.parseInt(log, 10);
 }
 
 /** A process that has ended may stay in the table, in state Z, until its new parent looks. */

@@ -1,5 +1,5 @@
 import type { JobEvent } from '@lorasmith/contracts';
-import { describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Answer, failure, hangUp, json, serve } from '../test/http-server.js';
 import { createHttpTransport } from './http-transport.js';
 import { type FollowOptions, followJobEvents } from './job-events.js';
@@ -10,6 +10,12 @@ const event = (id: string, type: string, data: object = {}) =>
 const checkpoint = (id: string) => event(id, 'checkpoint-saved', { step: 1 });
 const cancelled = (id: string) => event(id, 'job-cancelled');
 
+/** Of the test that runs. */
+let received: string[];
+beforeEach(() => {
+  received = [];
+});
+
 /** Streams the text, then ends, cuts, or leaves the connection as it is. */
 const stream =
   (text: string, then: 'end' | 'cut' | 'stay'): Answer =>
@@ -17,15 +23,17 @@ const stream =
     response.writeHead(200, { 'content-type': 'text/event-stream' });
     await new Promise((resolve) => response.write(text, resolve));
     if (then === 'end') response.end();
-    // Long enough for what was written to leave the socket.
-    if (then === 'cut') setTimeout(() => response.destroy(), 50);
+    if (then !== 'cut') return;
+    // What the client has not read by then is lost with the connection.
+    const [, last] = [...text.slice(0, text.lastIndexOf('\n\n')).matchAll(/^id: (.+)$/gm)].at(-1) ?? [];
+    await vi.waitUntil(() => received.includes(last ?? ''), { timeout: 20_000 });
+    response.destroy();
   };
 
 async function follow(baseUrl: string, options: FollowOptions = {}): Promise<string[]> {
-  const ids: string[] = [];
   const transport = createHttpTransport({ baseUrl });
-  for await (const { id } of followJobEvents(transport, JOB, { reconnectDelayMs: 1, ...options })) ids.push(id);
-  return ids;
+  for await (const { id } of followJobEvents(transport, JOB, { reconnectDelayMs: 1, ...options })) received.push(id);
+  return received;
 }
 
 describe('followJobEvents', () => {

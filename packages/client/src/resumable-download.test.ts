@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Answer, failure, serve } from '../test/http-server.js';
 import { createHttpTransport } from './http-transport.js';
 import { type DownloadOptions, type DownloadProgress, downloadToFile } from './resumable-download.js';
@@ -11,11 +11,22 @@ const CONTENT = Buffer.from(Array.from({ length: 300_000 }, (_, index) => (index
 const OTHER_CONTENT = Buffer.from(CONTENT.map((byte) => 255 - byte));
 const etagOf = (content: Buffer) => `"${createHash('sha256').update(content).digest('hex')}"`;
 
+/** What the client has not written when its connection is cut is lost. */
+const isWritten = (bytes: number) =>
+  vi.waitUntil(async () => (await stat(join(folder, 'a.tar.part')).catch(() => null))?.size === bytes, {
+    timeout: 20_000,
+  });
+
 /** Serves content as RFC 9110 says for Range and If-Range; cuts the connection after `cutAfter` bytes of the body. */
 const file =
   (
     content: Buffer,
-    { cutAfter = Number.POSITIVE_INFINITY, etag = etagOf(content) as string | null, length = true } = {},
+    {
+      cutAfter = Number.POSITIVE_INFINITY,
+      etag = etagOf(content) as string | null,
+      length = true,
+      cut = isWritten,
+    } = {},
   ): Answer =>
   async (response, { headers }) => {
     const range = /^bytes=(\d+)-$/.exec(headers.range ?? '');
@@ -31,7 +42,8 @@ const file =
     });
     if (cutAfter >= body.length) return void response.end(body);
     await new Promise((resolve) => response.write(body.subarray(0, cutAfter), resolve));
-    setTimeout(() => response.destroy(), 50);
+    await cut(start + cutAfter);
+    response.destroy();
   };
 
 let folder: string;
@@ -154,9 +166,10 @@ describe('downloadToFile', () => {
   });
 
   it('two at once into one file leave the right bytes', async () => {
+    const atOnce = async () => true as const;
     const server = await serve(
-      file(CONTENT, { cutAfter: 100_000 }),
-      file(CONTENT, { cutAfter: 50_000 }),
+      file(CONTENT, { cutAfter: 100_000, cut: atOnce }),
+      file(CONTENT, { cutAfter: 50_000, cut: atOnce }),
       file(CONTENT),
     );
     const source = { path: '/adapters/ad_1' };

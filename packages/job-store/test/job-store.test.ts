@@ -333,15 +333,13 @@ describe('events', () => {
     const { next } = await store.readEvents(attempt.job.id);
     const other = redis.duplicate();
     const reader = createJobStore({ redis: other, prefix });
-    const begin = Date.now();
     const readers = Array.from({ length: 20 }, () =>
-      reader.readEvents(attempt.job.id, { after: next ?? '', blockMs: 10_000 }),
+      reader.readEvents(attempt.job.id, { after: next ?? '', blockMs: 60_000 }),
     );
     setTimeout(() => void store.attempts.record(attempt, step(1)), 100);
     for (const { data } of await Promise.all(readers)) {
       expect(data.map(({ type }) => type)).toEqual(['step-finished']);
     }
-    expect(Date.now() - begin).toBeLessThan(5_000);
     await reader.close();
     await other.quit();
   });
@@ -372,11 +370,11 @@ test('with Redis away every call says so at once', async () => {
   const away = new Redis(await absentRedisUrl(), {
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
-    commandTimeout: 500,
+    // Longer than this test may take.
+    commandTimeout: 60_000,
   });
   away.on('error', () => {});
   const lonely = createJobStore({ redis: away, prefix });
-  const begin = Date.now();
   const calls = [
     lonely.createJob(aJobSpec(), { requestHash: 'h' }),
     lonely.getJob('job_a'),
@@ -387,7 +385,6 @@ test('with Redis away every call says so at once', async () => {
     lonely.reconcile(),
   ];
   for (const call of calls) expect(await call.catch(codeOf)).toBe('redis_unavailable');
-  expect(Date.now() - begin).toBeLessThan(2_000);
   await lonely.close();
   away.disconnect();
 });

@@ -285,7 +285,8 @@ test('closing waits for the requests under way and not for their connections', a
   expect(await (await answer).json()).toEqual({ done: true });
   const began = performance.now();
   await closed;
-  expect(performance.now() - began).toBeLessThan(1_000);
+  // Fastify would keep the connection for 72 s.
+  expect(performance.now() - began).toBeLessThan(20_000);
 });
 
 function promiseWithResolvers() {

@@ -13,9 +13,8 @@ test('a fail-fast connection to an absent Redis fails each command at once', asy
   const redis = connectRedis({ url: await absentRedisUrl(), whenAway: 'fail-fast', name: 'test', logger });
   cleanups.push(() => redis.disconnect());
   expect(await redisReady(redis, 50)).toBe(false);
-  const startedAt = performance.now();
-  await expect(redis.get('key')).rejects.toThrow();
-  expect(performance.now() - startedAt).toBeLessThan(500);
+  // Not by its time-out.
+  await expect(redis.get('key')).rejects.toThrow('enableOfflineQueue');
 });
 
 test('a waiting connection does the command once Redis is there', async () => {

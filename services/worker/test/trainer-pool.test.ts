@@ -1,7 +1,6 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -12,9 +11,9 @@ import { aJobSpec, DATASET } from './a-job-spec.js';
 
 const PROGRAM = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
 const LIMITS: TrainerLimits = {
-  // More than a busy machine takes to start a process.
+  // More than a busy machine takes to start a process, or to stop a training.
   silenceMs: 30_000,
-  stopMs: { cancel: 300, shutdown: 300, 'time-limit': 300, 'lost-lock': 300 },
+  stopMs: { cancel: 30_000, shutdown: 30_000, 'time-limit': 30_000, 'lost-lock': 30_000 },
   endMs: 2_000,
 };
 
@@ -22,7 +21,9 @@ let folder: string;
 let pool: TrainerPool;
 let lines: string[];
 
-const makePool = (changes: { program?: string; idleMs?: number; recycleAfterMs?: number; silenceMs?: number } = {}) =>
+const makePool = (
+  changes: Partial<TrainerLimits> & { program?: string; idleMs?: number; recycleAfterMs?: number } = {},
+) =>
   createTrainerPool({
     ...DEFAULT_POOL_TIMES,
     ...changes,
@@ -30,7 +31,7 @@ const makePool = (changes: { program?: string; idleMs?: number; recycleAfterMs?:
       forkTrainer({
         program: changes.program ?? PROGRAM,
         environment: process.env,
-        limits: { ...LIMITS, silenceMs: changes.silenceMs ?? LIMITS.silenceMs },
+        limits: { ...LIMITS, ...changes },
         onLine: (line) => lines.push(line),
       }),
   });
@@ -108,8 +109,7 @@ describe('a trainer', () => {
     pool = makePool({ idleMs: 100 });
     const pid = pidOf(await run('finish'));
     expect(isAlive(pid)).toBe(true);
-    await sleep(1_000);
-    expect(isAlive(pid)).toBe(false);
+    await expect.poll(() => isAlive(pid)).toBe(false);
     expect(pidOf(await run('finish'))).not.toBe(pid);
   });
 
@@ -198,6 +198,7 @@ describe('a stop', () => {
   });
 
   test.each(['ignore-stop', 'hang'])('that finds a trainer deaf (%s) ends it', async (behaviour) => {
+    pool = makePool({ stopMs: { ...LIMITS.stopMs, cancel: 300 } });
     const stopping = new AbortController();
     const result = await run(behaviour, { signal: stopping.signal, onEvent: () => stopping.abort('cancel') });
     expect(result).toEqual({ type: 'stopped', reason: 'cancel' });

@@ -162,8 +162,7 @@ test('killed, a worker takes its trainer with it and loses the job to the next o
   const [trainer] = await childrenOf(first.pid);
   expect(await isAlive(trainer ?? 0)).toBe(true);
   await end(first, 'SIGKILL');
-  for (let i = 0; i < 100 && (await isAlive(trainer ?? 0)); i++) await sleep(50);
-  expect(await isAlive(trainer ?? 0)).toBe(false);
+  await expect.poll(() => isAlive(trainer ?? 0)).toBe(false);
   startWorkerProcess('second');
   expect(await until(id, hasEnded)).toMatchObject({ status: 'succeeded', attempts: 2 });
 }, 300_000);

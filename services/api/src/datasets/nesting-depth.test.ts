@@ -16,7 +16,8 @@ test('brackets within strings do not count, whatever is escaped', () => {
 
 test('ten megabytes of brackets are told at once', () => {
   const json = Buffer.alloc(10 * 2 ** 20, '[');
-  const began = performance.now();
+  const before = process.cpuUsage();
   expect(nestsDeeperThan(16, json)).toBe(true);
-  expect(performance.now() - began).toBeLessThan(100);
+  // Of this process, whatever else runs on the machine.
+  expect(process.cpuUsage(before).user / 1000).toBeLessThan(100);
 });
