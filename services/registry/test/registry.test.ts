@@ -6,6 +6,7 @@ import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import type { ChildProgram } from '@lorasmith/engine-host';
 import { localModels } from '@lorasmith/model-store';
 import { createLogger, createMetrics, type HttpApp, NO_TRACING } from '@lorasmith/service-kit';
 import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
@@ -15,7 +16,6 @@ import { buildApp } from '../src/app.js';
 import { AdapterImport } from '../src/importing/adapter-import.js';
 import { MergedModels, type MergeEvent } from '../src/merging/merged-models.js';
 import { countMerges } from '../src/metrics/registry-metrics.js';
-import type { ChildProgram } from '../src/processes/one-shot-process.js';
 import { faultyProgram, importProgram, mergeProgram } from './merge-program.js';
 import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from './published-adapter.js';
 

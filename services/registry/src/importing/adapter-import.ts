@@ -6,10 +6,11 @@ import {
   type Owner,
   ProductError,
 } from '@lorasmith/contracts';
+import { askChild, type ChildProgram } from '@lorasmith/engine-host';
 import type { ModelSource } from '@lorasmith/model-store';
 import type { ImportRoom } from '@lorasmith/service-kit';
 import type { BundleStore, Staging } from '@lorasmith/storage';
-import { type ChildProgram, runOneShotProcess, shuttingDown } from '../processes/one-shot-process.js';
+import { crashError, shuttingDown } from '../child-processes.js';
 import { unpackAdapterTar } from './adapter-tar.js';
 import type { ImportRequest, ImportResult } from './import-messages.js';
 import { LimitedTurns } from './limited-turns.js';
@@ -118,11 +119,12 @@ export class AdapterImport {
       bounds,
     };
     try {
-      return await runOneShotProcess<ImportResult>(program, request, {
+      const work = 'Checking the adapter';
+      return await askChild<ImportResult>(program, request, {
         signal,
         timeoutMs,
-        work: 'Checking the adapter',
-        crashCode: 'import_crashed',
+        work,
+        crashed: crashError(work, 'import_crashed'),
       });
     } finally {
       release();

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { ADAPTER_FILES, type AdapterManifest } from '@lorasmith/contracts';
+import { answerParent } from '@lorasmith/engine-host';
 import { checkFitsBase, commonFormBytes, manifestLora, readPeftFolder, writePeftFolder } from '@lorasmith/lora/peft';
 import { digestWeights, openBaseModel } from '@lorasmith/model-folder';
 import { digestFile } from '@lorasmith/storage';
-import { answerParent } from '../processes/answer-parent.js';
 import type { ImportRequest, ImportResult } from './import-messages.js';
 import { checkStoredBytes } from './stored-bytes.js';
 

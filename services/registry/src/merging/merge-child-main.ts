@@ -1,10 +1,10 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
+import { answerParent } from '@lorasmith/engine-host';
 import { mergeModel, readPeftFolder } from '@lorasmith/lora';
 import { type BaseDigests, baseDifference, digestBase, readModelFolder } from '@lorasmith/model-folder';
 import { digestFile } from '@lorasmith/storage';
-import { answerParent } from '../processes/answer-parent.js';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
 
 /** Progress is for the log: a few messages a second at most. */
@@ -12,7 +12,7 @@ const PROGRESS_INTERVAL_MS = 500;
 
 answerParent<MergeRequest, AdapterFile[], MergeProgress>('merge', merge);
 
-async function merge(request: MergeRequest, tell: (progress: MergeProgress) => void): Promise<AdapterFile[]> {
+async function merge(request: MergeRequest, report: (progress: MergeProgress) => void): Promise<AdapterFile[]> {
   const adapter = await readPeftFolder(request.adapterFolder);
   const model = await readModelFolder(request.modelFolder);
   checkBase(request, model.name, await digestBase(model));
@@ -24,7 +24,7 @@ async function merge(request: MergeRequest, tell: (progress: MergeProgress) => v
     onProgress: (doneBytes, totalBytes) => {
       if (performance.now() - reportedAtMs < PROGRESS_INTERVAL_MS) return;
       reportedAtMs = performance.now();
-      tell({ doneBytes, totalBytes });
+      report({ doneBytes, totalBytes });
     },
   });
   const files: AdapterFile[] = [];

@@ -1,15 +1,16 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
+import { askChild, type ChildProgram } from '@lorasmith/engine-host';
 import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
 import type { ModelSource } from '@lorasmith/model-store';
 import type { Tracing } from '@lorasmith/service-kit';
 import type { BundleStore, LocalBundleStore } from '@lorasmith/storage';
 import type { CheckedAdapter } from '../adapters/adapter-library.js';
-import { type ChildProgram, shuttingDown } from '../processes/one-shot-process.js';
+import { crashError, shuttingDown } from '../child-processes.js';
+import type { MergeProgress, MergeRequest } from './merge-messages.js';
 import { MergeQueue } from './merge-queue.js';
 import { MergedCache } from './merged-cache.js';
-import { runMergeProcess } from './run-merge-process.js';
 
 /** A tensor's line in the index of a model in several files, and its share of our record. */
 const MAX_INDEX_ENTRY_BYTES = 512;
@@ -149,16 +150,20 @@ export class MergedModels {
     const held = await adapters.hold(id);
     const staging = await merged.stage();
     try {
-      const request = {
+      const request: MergeRequest = {
         modelFolder: model.path,
         base: manifest.base_model,
         adapter: id,
         adapterFolder: held.folder,
         outputFolder: staging.path,
       };
-      const made = await runMergeProcess(program, request, {
+      const work = 'Merging';
+      // In a process of its own: the engine blocks, and its memory returns to the system when the process ends.
+      const made = await askChild<AdapterFile[], MergeProgress>(program, request, {
         signal: this.#closing.signal,
         timeoutMs: mergeTimeoutMs,
+        work,
+        crashed: crashError(work, 'merge_crashed'),
         onProgress: (progress) => onEvent({ type: 'merge-progressed', adapter: id, ...progress }),
       });
       await this.#cache.publish(id, staging, made);

@@ -1,0 +1,169 @@
+import { fork } from 'node:child_process';
+import type { Readable } from 'node:stream';
+
+/** A program that is started as a child process. */
+export interface ChildProgram {
+  /** A JavaScript file. */
+  file: string;
+  arguments?: readonly string[];
+  /** Its whole environment. */
+  environment: NodeJS.ProcessEnv;
+}
+
+/** Messages are told apart by `type`. `heartbeat` is the host's own: it only proves that the child is alive. */
+export interface ChildMessage {
+  type: string;
+}
+
+/** Why a child was killed: it was silent for too long, took too long, or did not stop when asked. */
+export type KillCause = 'silence' | 'time-limit' | 'stop';
+
+/** How a child ended. */
+export interface ChildExit {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  /** Set when the process could not be started at all. */
+  error: Error | null;
+  /** Set when this process killed it. */
+  killedFor: KillCause | null;
+  /** The last lines that it wrote to its standard output and error. */
+  lines: string[];
+}
+
+export interface StartChildOptions<Received extends ChildMessage> {
+  program: ChildProgram;
+  /** Called for every message except heartbeats. */
+  onMessage: (message: Received) => void;
+  /** Called for every line that the child writes to its standard output or error. */
+  onLine?: ((line: string) => void) | undefined;
+}
+
+/** A running child process. It ends when its parent does; see `serveParent` and `answerParent`. */
+export interface Child<Sent extends object> {
+  readonly pid: number | undefined;
+  /** False once it has ended, was killed or was asked to end. */
+  readonly usable: boolean;
+  /** Whether it has sent a message yet. Until then it is loading and cannot react to any. */
+  readonly hasSpoken: boolean;
+  /** Resolves once the child has ended and everything that it sent and wrote has arrived. Never rejects. */
+  readonly ended: Promise<ChildExit>;
+  /** To a child that has ended meanwhile this does nothing: `ended` says so. */
+  send(message: Sent): void;
+  /** Kills the child when no message, not even a heartbeat, arrives for so long; null stops watching. */
+  watchSilence(silenceMs: number | null): void;
+  kill(cause: KillCause): void;
+  /** Closes the channel, upon which the child ends by itself; kills it after `patienceMs`. Resolves when it has ended. */
+  end(patienceMs: number): Promise<void>;
+}
+
+const KEPT_LINES = 20;
+const MAX_LINE_CHARACTERS = 2_000;
+
+/** Starts a program in a process of its own, with a message channel that keeps NaN, infinity and `undefined`. */
+export function startChild<Sent extends object, Received extends ChildMessage>(
+  options: StartChildOptions<Received>,
+): Child<Sent> {
+  const { program, onMessage, onLine } = options;
+  const child = fork(program.file, program.arguments ?? [], {
+    env: program.environment,
+    execArgv: [],
+    serialization: 'advanced',
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  });
+  const lines: string[] = [];
+  for (const stream of [child.stdout, child.stderr]) {
+    readLines(stream as Readable, (line) => {
+      lines.push(line);
+      if (lines.length > KEPT_LINES) lines.shift();
+      onLine?.(line);
+    });
+  }
+
+  let usable = true;
+  let isDisconnected = false;
+  let hasSpoken = false;
+  let killedFor: KillCause | null = null;
+  let silenceMs: number | null = null;
+  let silence: NodeJS.Timeout | undefined;
+
+  const kill = (cause: KillCause) => {
+    usable = false;
+    killedFor ??= cause;
+    // SIGKILL, since a child that is blocked in the engine handles no signal.
+    child.kill('SIGKILL');
+  };
+  const restartSilence = () => {
+    clearTimeout(silence);
+    if (silenceMs !== null) silence = setTimeout(() => kill('silence'), silenceMs);
+  };
+  const ended = new Promise<ChildExit>((resolve) => {
+    const settle = (code: number | null, signal: NodeJS.Signals | null, error: Error | null) => {
+      usable = false;
+      silenceMs = null;
+      clearTimeout(silence);
+      resolve({ code, signal, error, killedFor, lines });
+    };
+    child.on('error', (error) => {
+      // A process that runs reports its end by `close`.
+      if (child.pid === undefined) settle(null, null, error);
+    });
+    // Not `exit`: messages and lines that were sent before it may arrive after it.
+    child.once('close', (code, signal) => settle(code, signal, null));
+    // Node emits no `close` once the parent has closed the channel; no message can arrive then either.
+    child.once('exit', (code, signal) => {
+      if (isDisconnected) settle(code, signal, null);
+    });
+  });
+  child.on('message', (message: Received) => {
+    hasSpoken = true;
+    restartSilence();
+    if (message.type !== 'heartbeat') onMessage(message);
+  });
+
+  return {
+    pid: child.pid,
+    get usable() {
+      return usable && child.connected;
+    },
+    get hasSpoken() {
+      return hasSpoken;
+    },
+    ended,
+    send(message) {
+      if (child.connected) child.send(message, () => {});
+    },
+    watchSilence(limitMs) {
+      silenceMs = usable ? limitMs : null;
+      restartSilence();
+    },
+    kill,
+    async end(patienceMs) {
+      usable = false;
+      if (child.connected) {
+        isDisconnected = true;
+        child.disconnect();
+      }
+      const timer = setTimeout(() => kill('stop'), patienceMs);
+      await ended;
+      clearTimeout(timer);
+    },
+  };
+}
+
+/** Splits a stream into lines, each cut at {@link MAX_LINE_CHARACTERS}. */
+function readLines(stream: Readable, onLine: (line: string) => void): void {
+  let partial = '';
+  stream.setEncoding('utf8');
+  stream.on('data', (text: string) => {
+    const [first = '', ...others] = text.split('\n');
+    // Cut at once: a line that never ends must not fill the memory.
+    partial = (partial + first).slice(0, MAX_LINE_CHARACTERS);
+    for (const next of others) {
+      onLine(partial.replace(/\r$/, ''));
+      partial = next.slice(0, MAX_LINE_CHARACTERS);
+    }
+  });
+  stream.once('end', () => {
+    if (partial !== '') onLine(partial);
+  });
+}

@@ -1,0 +1,12 @@
+export { type AskOptions, askChild } from './ask-child.js';
+export {
+  type Child,
+  type ChildExit,
+  type ChildMessage,
+  type ChildProgram,
+  type KillCause,
+  type StartChildOptions,
+  startChild,
+} from './child.js';
+export { answerParent, type ParentChannel, type ServeParentOptions, serveParent } from './child-side.js';
+export { type ExitExplanation, explainExit, NO_GPU_EXIT_CODE } from './explain-exit.js';

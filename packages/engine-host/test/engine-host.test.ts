@@ -1,0 +1,117 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+import { askChild, type ChildProgram, explainExit, startChild } from '../src/index.js';
+
+// Children are real processes with the compiled package: run `npx tsc -b` before.
+
+const fixture = (name: string) => fileURLToPath(new URL(`fixtures/${name}.mjs`, import.meta.url));
+const program = (behaviour: string): ChildProgram => ({
+  file: fixture('child'),
+  arguments: [behaviour],
+  environment: { PATH: process.env.PATH },
+});
+
+const ask = (behaviour: string, options: { timeoutMs?: number; signal?: AbortSignal } = {}, progress: number[] = []) =>
+  askChild<number, number>(
+    program(behaviour),
+    { number: 21 },
+    {
+      timeoutMs: 60_000,
+      work: 'Doubling',
+      crashed: (how, { lines }) => new Error(`it ${how}: ${lines.join('|')}`),
+      onProgress: (value) => progress.push(value),
+      ...options,
+    },
+  );
+
+const isAlive = async (pid: number) => {
+  const status = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
+  return status !== null && !/^\d+ \(.*\) [ZX]/.test(status);
+};
+
+test('a child answers, and reports how far it is', async () => {
+  const progress: number[] = [];
+  expect(await ask('double', {}, progress)).toBe(42);
+  expect(progress).toEqual([0.5]);
+});
+
+test('the errors of a child keep their code; a fault of ours keeps its stack from the user', async () => {
+  await expect(ask('refuse')).rejects.toMatchObject({ code: 'invalid_adapter', param: 'lora_B' });
+  await expect(ask('break')).rejects.toMatchObject({
+    code: 'internal_error',
+    message: 'The work failed; the log of the service says why.',
+    cause: { message: expect.stringContaining('a fault of ours') },
+  });
+});
+
+test('a message that was sent right before the exit is received', async () => {
+  for (let i = 0; i < 10; i++) expect(await ask('last-word')).toBe('said');
+});
+
+test.each([
+  ['exit-3', 'ended with exit code 3: something broke'],
+  ['be-killed', 'was killed by SIGKILL'],
+  ['nothing', 'ended with exit code 0'],
+])('a child that ends without an answer (%s) is explained', async (behaviour, how) => {
+  await expect(ask(behaviour)).rejects.toThrow(how);
+});
+
+test('a line without an end is cut', async () => {
+  await expect(ask('write-without-end')).rejects.toThrow(/^it ended with exit code 4: x{2000}$/);
+});
+
+test('a child that takes too long is killed', async () => {
+  await expect(ask('block', { timeoutMs: 1_500 })).rejects.toMatchObject({
+    code: 'timeout',
+    message: 'Doubling took longer than 1.5 s and was stopped.',
+  });
+});
+
+test('an aborted request kills its child and throws the reason', async () => {
+  const stopping = new AbortController();
+  setTimeout(() => stopping.abort(new Error('enough')), 500);
+  await expect(ask('wait', { signal: stopping.signal })).rejects.toThrow('enough');
+  await expect(ask('wait', { signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough');
+});
+
+test.each([
+  ['exit-3', 'crash'],
+  ['be-killed', 'out-of-memory'],
+  ['lose-gpu', 'gpu-lost'],
+])('the end of a child (%s) has a cause: %s', async (behaviour, cause) => {
+  const child = startChild({ program: program(behaviour), onMessage: () => {} });
+  child.send({ number: 1 });
+  expect(explainExit(await child.ended).cause).toBe(cause);
+  expect(child.usable).toBe(false);
+});
+
+test('heartbeats keep a child; silence kills it', async () => {
+  const heard: string[] = [];
+  const start = (behaviour: string) =>
+    startChild({ program: program(behaviour), onMessage: ({ type }) => void heard.push(type) });
+  const deaf = start('deaf');
+  deaf.watchSilence(10_000);
+  await expect.poll(() => heard, { timeout: 10_000 }).toEqual(['ready']);
+  deaf.watchSilence(300);
+  expect(explainExit(await deaf.ended).cause).toBe('silence');
+
+  const alive = start('heartbeat');
+  await expect.poll(() => heard, { timeout: 10_000 }).toEqual(['ready', 'ready']);
+  alive.watchSilence(2_000);
+  await sleep(3_000);
+  expect(alive.usable).toBe(true);
+  await alive.end(10_000);
+  expect(await alive.ended).toMatchObject({ code: 0, signal: null, killedFor: null });
+});
+
+test('a child that is blocked ends when its parent is killed', async () => {
+  const parent = spawn(process.execPath, [fixture('parent')], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [pid] = (await once(parent.stdout, 'data')).map(Number);
+  expect(await isAlive(pid ?? 0)).toBe(true);
+  parent.kill('SIGKILL');
+  await expect.poll(() => isAlive(pid ?? 0), { timeout: 15_000 }).toBe(false);
+});

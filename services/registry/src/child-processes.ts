@@ -1,0 +1,15 @@
+import { type ErrorCode, ProductError } from '@lorasmith/contracts';
+import type { AskOptions } from '@lorasmith/engine-host';
+
+/** Why child processes are stopped when the registry is. */
+export function shuttingDown(): ProductError {
+  return new ProductError('service_unavailable', 'The registry is shutting down. Try again later.');
+}
+
+/** The error for a child process that ended without an answer, with its last lines as the cause. */
+export function crashError(work: string, code: ErrorCode): AskOptions['crashed'] {
+  return (how, { lines }) => {
+    const message = `${work} ended early: its process ${how}. Try again; if it happens again, look at the memory left.`;
+    return new ProductError(code, message, { cause: new Error(lines.join('\n')) });
+  };
+}
