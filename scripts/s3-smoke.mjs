@@ -100,7 +100,7 @@ await runAsCommand(async () => {
     const workers = new Map();
     await step('a second host brings its worker, by TLS and with a password', async () => {
       await cp(path.join(folder, 'first/redis-tls/redis.crt'), path.join(folder, 'second/redis-tls/redis.crt'));
-      await second.run(await documented('and the worker alone is started'));
+      await second.run(await documented('Start the worker alone'));
       for (const host of hosts) {
         const { stdout } = await host.compose('ps', '--format', 'json', 'worker');
         workers.set(JSON.parse(stdout).ID.slice(0, 12), host);
