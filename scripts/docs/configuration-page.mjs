@@ -12,20 +12,20 @@ const INTRODUCTION = `<!-- Written by \`npm run docs\` from the settings of the 
 
 # Configuration
 
-Every setting is an environment variable. A service reads them once, when it starts. An empty variable counts as unset. A
-wrong one ends the service with exit code 78 and a message that names each variable, what is wrong, and an example.`;
+Every setting is an environment variable. A service reads its variables once, when it starts. An empty variable counts as unset. If a
+variable is wrong, the service ends with exit code 78, and a message that names each wrong variable, says what is wrong, and gives an example.`;
 
-const COMMANDS = `## The commands
+const COMMANDS = `## Settings of the commands
 
 \`npm start\`, \`npm run demo\` and \`npm test\` set \`DATA_DIR\`, \`MODELS_DIR\`, \`REDIS_URL\`, \`REGISTRY_URL\` and the hosts and ports for
-the services they start. They read these variables themselves, and pass all others on:
+the services they start. They read the variables below themselves, and pass all others on:
 
 | Variable | Default | What it does |
 | --- | --- | --- |
 | \`API_HOST\`, \`API_PORT\` | \`127.0.0.1\`, \`8080\` | Where \`npm start\` serves the api. The demo takes any free port. |
 | \`REGISTRY_PORT\` | \`8081\` | Port of the registry under \`npm start\`, on 127.0.0.1. |
-| \`DATA_DIR\`, \`MODELS_DIR\` | \`data\`, \`models\` | Relative to the repository, whatever the current folder is. |
-| \`REDIS_URL\` | unset | A Redis that runs already. Unset: \`redis-server\` or \`valkey-server\` on the PATH, else the pinned Valkey, started with the stack and stopped with it. |
+| \`DATA_DIR\`, \`MODELS_DIR\` | \`data\`, \`models\` | Relative to the repository, not to the current folder. |
+| \`REDIS_URL\` | unset | A Redis that is already running. Unset: \`redis-server\` or \`valkey-server\` on the PATH, else the pinned Valkey, started with the stack and stopped with it. |
 | \`LORASMITH_CACHE_DIR\` | \`$XDG_CACHE_HOME/lorasmith\`, else \`~/.cache/lorasmith\` | Downloads and compiled parts, shared by all clones. Deleting it is safe. |
 | \`LIBTENSORFLOW_DIR\` | unset | Another build of TensorFlow 2.20: a folder with \`lib/\` and \`include/\`. Unset: the pinned download. |
 
@@ -57,9 +57,9 @@ export function configurationPage(services, { configurationTable, settingsOf }) 
   );
   const sections = own.map(
     ({ name, settings }) =>
-      `## Of the ${name}\n\n${table(settings.filter(({ variable }) => readers(variable).length === 1))}`,
+      `## Settings of the ${name}\n\n${table(settings.filter(({ variable }) => readers(variable).length === 1))}`,
   );
-  return `${[INTRODUCTION, `## Of several services\n\n${table([...shared.values()])}`, ...sections, COMMANDS].join('\n\n')}\n`;
+  return `${[INTRODUCTION, `## Settings of several services\n\n${table([...shared.values()])}`, ...sections, COMMANDS].join('\n\n')}\n`;
 }
 
 /** What a default is on the machine that writes the page is no news to its readers. @param {Setting} setting */
@@ -71,5 +71,5 @@ function asDocumented(setting) {
 
 /** @param {string[]} names @param {number} all */
 function readBy(names, all) {
-  return names.length === all ? '(Read by all.)' : `(Read by ${names.join(' and ')}.)`;
+  return names.length === all ? '(All services.)' : `(${names.join(' and ')}.)`;
 }

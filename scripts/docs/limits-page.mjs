@@ -15,47 +15,39 @@ const MODEL = 'packages/model-folder/src';
 /** @param {string} file @param {string} constant @param {string} unit @returns {OfConstant} */
 const fixed = (file, constant, unit) => ({ file, constant, unit });
 
-/** Every bound on what comes from outside. What it is comes from the code. @type {Record<string, Row[]>} */
+/** Every limit on what comes from outside. Its value comes from the code. @type {Record<string, Row[]>} */
 const LIMITS = {
   Requests: [
     ['Body that is JSON', fixed(`${API}/app.ts`, 'JSON_BODY_LIMIT_BYTES', 'bytes'), '413 `body_too_large`'],
     ['Headers of a request', "16,384 bytes (Node's own)", '431'],
-    ['Time for a request to arrive, an upload included', { setting: 'REQUEST_TIMEOUT_MS' }, '408'],
+    ['Time for a request to arrive, uploads included', { setting: 'REQUEST_TIMEOUT_MS' }, '408'],
     [
-      'Connections to a service at a time, and at most half of the files that it may open',
+      'Open connections of a service; also at most half of the files that its process may open',
       { setting: 'CONNECTIONS_MAX' },
-      'further ones are closed',
+      'further connections are closed',
     ],
-    ['Calls of an API key in a minute', { setting: 'KEY_REQUESTS_PER_MINUTE' }, '429 `too_many_requests`'],
+    ['Calls of an API key per minute', { setting: 'KEY_REQUESTS_PER_MINUTE' }, '429 `too_many_requests`'],
+    ['Open event streams of an API key, per api process', { setting: 'KEY_EVENT_STREAMS' }, '429 `quota_exceeded`'],
+    ['Open event streams, per api process', { setting: 'EVENT_STREAMS_MAX' }, '503 `service_unavailable`'],
     [
-      'Event streams of an API key at a time, in one api process',
-      { setting: 'KEY_EVENT_STREAMS' },
-      '429 `quota_exceeded`',
-    ],
-    ['Event streams in one api process', { setting: 'EVENT_STREAMS_MAX' }, '503 `service_unavailable`'],
-    [
-      'Downloads and imports of adapters by an API key at a time, in one api process',
+      'Downloads and imports in progress of an API key, per api process',
       { setting: 'KEY_TRANSFERS' },
       '429 `quota_exceeded`',
     ],
-    ['Downloads and imports of adapters in one api process', { setting: 'TRANSFERS_MAX' }, '503 `service_unavailable`'],
-    [
-      'Uploads of datasets by an API key at a time, in one api process',
-      { setting: 'KEY_UPLOADS' },
-      '429 `quota_exceeded`',
-    ],
-    ['Uploads of datasets in one api process', { setting: 'UPLOADS_MAX' }, '503 `service_unavailable`'],
-    ['Download of which the client takes nothing', { setting: 'DOWNLOAD_STALL_MS' }, 'it is ended'],
+    ['Downloads and imports in progress, per api process', { setting: 'TRANSFERS_MAX' }, '503 `service_unavailable`'],
+    ['Uploads in progress of an API key, per api process', { setting: 'KEY_UPLOADS' }, '429 `quota_exceeded`'],
+    ['Uploads in progress, per api process', { setting: 'UPLOADS_MAX' }, '503 `service_unavailable`'],
+    ['Download from which the client takes no bytes', { setting: 'DOWNLOAD_STALL_MS' }, 'the download is ended'],
     ['API keys', fixed(`${API}/access/key-store.ts`, 'MAX_KEYS', 'keys'), 'the command refuses'],
     [
       'Message of an error',
       fixed('packages/contracts/src/error.ts', 'MAX_MESSAGE_CHARACTERS', 'characters'),
-      'it is cut',
+      'the message is cut',
     ],
     [
-      'Faults that an answer lists',
+      'Faults in an answer',
       fixed('packages/service-kit/src/validation-faults.ts', 'MAX_FAULTS', 'faults'),
-      'the rest is left out',
+      'the rest are left out',
     ],
   ],
   Datasets: [
@@ -69,30 +61,34 @@ const LIMITS = {
       '422 `invalid_dataset`',
     ],
     [
-      'Faults that a refused file lists',
+      'Faults of a refused file',
       fixed(`${API}/datasets/dataset-checker.ts`, 'MAX_LISTED_FAULTS', 'faults'),
-      'what comes after them is not looked at',
+      'checking stops there',
     ],
     [
-      'Datasets of an API key; uploads under way at the same time may pass it by their number',
+      'Datasets of an API key; simultaneous uploads may exceed it by their number',
       { setting: 'KEY_DATASETS' },
-      '429 `quota_exceeded`; what the key has already is 200',
+      '429 `quota_exceeded`; a file that the key already has is 200',
     ],
-    ['Datasets, in the same way', { setting: 'DATASETS_MAX' }, '507 `storage_full`'],
-    ['All datasets of an API key', { setting: 'KEY_DATASET_BYTES' }, '429 `quota_exceeded`'],
-    ['All datasets', { setting: 'DATASETS_MAX_BYTES' }, '507 `storage_full`'],
+    [
+      'Datasets of all; simultaneous uploads may exceed it by their number',
+      { setting: 'DATASETS_MAX' },
+      '507 `storage_full`',
+    ],
+    ['Bytes of all datasets of an API key', { setting: 'KEY_DATASET_BYTES' }, '429 `quota_exceeded`'],
+    ['Bytes of all datasets', { setting: 'DATASETS_MAX_BYTES' }, '507 `storage_full`'],
   ],
   Jobs: [
     ['Rank', '512', '400 `invalid_request`'],
     [
       '`max_seq_length`',
-      '1,048,576 tokens; of a row never more than the model has positions',
+      "1,048,576 tokens, and never more than the model's positions",
       '400 `invalid_request`; 422 `row_too_long` for a row that needs more, unless `on_overflow` says otherwise',
     ],
     ['Names in `target_modules`', '4,096 of up to 256 characters', '400 `invalid_request`'],
     ['Regular expression in `target_modules`', '1,024 characters', '400 `invalid_request`'],
     [
-      'Size of a regular expression once compiled; it is matched in linear time',
+      'Compiled size of a regular expression, which is matched in linear time',
       fixed('packages/planning/src/module-pattern.ts', 'MAX_PROGRAM_SIZE', 'instructions'),
       '422 `invalid_job`',
     ],
@@ -107,39 +103,39 @@ const LIMITS = {
       '422 `chat_template_failed`',
     ],
     [
-      'What a chat template writes',
+      'Output of a chat template',
       fixed(`${MODEL}/chat-template.ts`, 'MAX_OUTPUT_CHARACTERS', 'characters'),
       '422 `chat_template_failed`',
     ],
     ['Planning of a job', { setting: 'PREFLIGHT_TIMEOUT_MS' }, '504 `timeout`'],
     [
-      'The same, besides, for each MB of its dataset',
+      'More time to plan for each MB of the dataset',
       fixed(`${API}/jobs/preflight.ts`, 'MS_PER_MEGABYTE', 'ms'),
       '504 `timeout`',
     ],
     ['Memory of each planning thread', fixed(`${API}/jobs/preflight.ts`, 'MAX_HEAP_MB', 'MB'), '422 `does_not_fit`'],
-    ['Jobs that wait to be planned', { setting: 'PREFLIGHT_MAX_WAITING' }, '503 `service_unavailable`'],
+    ['Jobs waiting to be planned', { setting: 'PREFLIGHT_MAX_WAITING' }, '503 `service_unavailable`'],
     ['Unfinished jobs of an API key', { setting: 'KEY_ACTIVE_JOBS' }, '429 `quota_exceeded`'],
-    ['Jobs that wait for a worker', { setting: 'QUEUE_MAX_JOBS' }, '429 `queue_full`'],
-    ['Ended jobs that are kept of an API key', { setting: 'KEY_KEPT_JOBS' }, 'the oldest go, their adapters stay'],
-    ['Ended jobs that are kept', { setting: 'KEPT_JOBS_MAX' }, 'the oldest go, their adapters stay'],
-    ['Training without a stop', { setting: 'JOB_TIMEOUT_MS' }, 'the job fails with `job_timed_out`'],
-    ['A trainer that says nothing', { setting: 'TRAINER_SILENCE_MS' }, 'it is ended: `trainer_hung`'],
+    ['Jobs waiting for a worker', { setting: 'QUEUE_MAX_JOBS' }, '429 `queue_full`'],
+    ['Ended jobs kept of an API key', { setting: 'KEY_KEPT_JOBS' }, 'the oldest are removed; their adapters stay'],
+    ['Ended jobs kept of all', { setting: 'KEPT_JOBS_MAX' }, 'the oldest are removed; their adapters stay'],
+    ['Training time of a job', { setting: 'JOB_TIMEOUT_MS' }, 'the job fails with `job_timed_out`'],
+    ['Silence of a trainer', { setting: 'TRAINER_SILENCE_MS' }, 'it is killed: `trainer_hung`'],
     [
-      'Attempts at a job whose trainer crashes',
+      'Attempts of a job whose trainer crashes',
       fixed('packages/job-store/src/job-queue.ts', 'MAX_ATTEMPTS', 'attempts'),
       'the job fails',
     ],
     [
       'Events kept of a job',
       fixed('packages/job-store/src/scripts/record-keys.ts', 'MAX_EVENTS', 'events, about'),
-      'the oldest go',
+      'the oldest are removed',
     ],
   ],
   Adapters: [
     ['Tar of an import', { setting: 'IMPORT_MAX_BYTES' }, '413 `body_too_large`'],
     [
-      'Tensors of an import as they are stored: float32, all layers with the largest rank',
+      'Stored tensors of an import: float32, all layers with the largest rank',
       { setting: 'IMPORT_MAX_BYTES' },
       '422 `invalid_adapter`',
     ],
@@ -164,35 +160,43 @@ const LIMITS = {
       '422 `invalid_adapter`',
     ],
     ['Rank of an imported adapter', fixed('packages/lora/src/fits-base.ts', 'MAX_RANK', ''), '422 `invalid_adapter`'],
-    ['Checking of an import', { setting: 'IMPORT_TIMEOUT_MS' }, '504 `timeout`'],
+    ['Time to check an import', { setting: 'IMPORT_TIMEOUT_MS' }, '504 `timeout`'],
     [
-      'Adapters of an API key; imports and jobs at the same time may pass it by their number',
+      'Adapters of an API key; simultaneous imports and jobs may exceed it by their number',
       { setting: 'KEY_ADAPTERS' },
       '429 `quota_exceeded`',
     ],
-    ['Adapters, in the same way', { setting: 'ADAPTERS_MAX' }, '507 `storage_full`'],
-    ['All adapters of an API key', { setting: 'KEY_ADAPTER_BYTES' }, '429 `quota_exceeded`'],
-    ['All adapters', { setting: 'ADAPTERS_MAX_BYTES' }, '507 `storage_full`'],
     [
-      'All checkpoints of an API key',
-      { setting: 'KEY_CHECKPOINT_BYTES' },
-      'those of the jobs that ended longest ago go; of unfinished jobs none',
+      'Adapters of all; simultaneous imports and jobs may exceed it by their number',
+      { setting: 'ADAPTERS_MAX' },
+      '507 `storage_full`',
     ],
-    ['All checkpoints', { setting: 'CHECKPOINTS_MAX_BYTES' }, 'the same'],
-    ['Merge', { setting: 'MERGE_TIMEOUT_MS' }, '504 `timeout`'],
+    ['Bytes of all adapters of an API key', { setting: 'KEY_ADAPTER_BYTES' }, '429 `quota_exceeded`'],
+    ['Bytes of all adapters', { setting: 'ADAPTERS_MAX_BYTES' }, '507 `storage_full`'],
     [
-      'Merges that wait',
+      'Bytes of all checkpoints of an API key',
+      { setting: 'KEY_CHECKPOINT_BYTES' },
+      'those of the jobs that ended longest ago are removed, those of unfinished jobs never',
+    ],
+    ['Bytes of all checkpoints', { setting: 'CHECKPOINTS_MAX_BYTES' }, 'the same'],
+    ['Time of a merge', { setting: 'MERGE_TIMEOUT_MS' }, '504 `timeout`'],
+    [
+      'Waiting merges',
       fixed('services/registry/src/merging/merge-queue.ts', 'MAX_WAITING', 'merges'),
       '503 `service_unavailable`',
     ],
-    ['Merged models on disk', { setting: 'MERGED_CACHE_BYTES' }, 'the least recently used goes'],
+    ['Merged models on disk', { setting: 'MERGED_CACHE_BYTES' }, 'the least recently used is removed'],
   ],
   'Base models': [
     ['`config.json`', fixed(`${MODEL}/model-folder.ts`, 'MAX_CONFIG_BYTES', 'bytes'), '422 `model_file_corrupt`'],
     ['`tokenizer.json`', fixed(`${MODEL}/tokenizer.ts`, 'MAX_TOKENIZER_BYTES', 'bytes'), '422 `model_file_corrupt`'],
     ['Chat template', fixed(`${MODEL}/chat-template.ts`, 'MAX_TEMPLATE_BYTES', 'bytes'), '422 `chat_template_failed`'],
     ['Weight files', fixed(`${MODEL}/weight-files.ts`, 'MAX_SHARDS', 'files'), '422 `model_file_corrupt`'],
-    ['Header of a GGUF file', fixed(`${MODEL}/gguf/gguf-file.ts`, 'MAX_HEADER_BYTES', 'bytes'), 'it is not imported'],
+    [
+      'Header of a GGUF file',
+      fixed(`${MODEL}/gguf/gguf-file.ts`, 'MAX_HEADER_BYTES', 'bytes'),
+      'the file is not imported',
+    ],
   ],
 };
 
@@ -200,9 +204,9 @@ const INTRODUCTION = `<!-- Written by \`npm run docs\` from the settings and con
 
 # Limits
 
-Everything that comes from outside has a bound. Those with a variable are its default, and can be set
-([configuration.md](configuration.md)); limits of an API key can also be set for one key when it is made
-(\`npm run keys -- create … --active-jobs 5\`). The others are in the code, where it says why they are as they are.`;
+Everything that comes from outside has a limit. If a limit has a variable, the table shows its default, and you can change it
+([configuration.md](configuration.md)); you can also set the limits of one API key when you make it
+(\`npm run keys -- create … --active-jobs 5\`). The other limits are constants in the code, which says why they have their values.`;
 
 /**
  * docs/limits.md.
@@ -231,7 +235,7 @@ export async function limitsPage(services, { settingsOf }) {
       const [value, variable] = await cells(bound);
       return `| ${what} | ${value} | ${variable} | ${beyond} |`;
     });
-    const head = '| What | Bound | Variable | Beyond it |\n| --- | --- | --- | --- |';
+    const head = '| What | Limit | Variable | Beyond it |\n| --- | --- | --- | --- |';
     return `## ${title}\n\n${head}\n${(await Promise.all(lines)).join('\n')}`;
   });
   return `${[INTRODUCTION, ...(await Promise.all(sections))].join('\n\n')}\n`;

@@ -9,7 +9,7 @@ export const logLevel = setting({
   schema: Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
   fallback: 'info',
   example: 'debug',
-  description: 'The least severe lines that are logged.',
+  description: 'Minimum level of the log lines.',
 });
 
 export const redisUrl = setting({
@@ -20,7 +20,8 @@ export const redisUrl = setting({
   // It may hold a password.
   secret: true,
   fault: 'is not an address that begins with redis://, rediss:// or unix://',
-  description: 'The Redis that holds jobs and their queue: append-only file on, `maxmemory-policy noeviction`.',
+  description:
+    'The Redis that holds jobs and their queue. It needs `appendonly yes` and `maxmemory-policy noeviction`.',
 });
 
 export const redisPrefix = setting({
@@ -29,7 +30,7 @@ export const redisPrefix = setting({
   fallback: 'lorasmith:',
   example: 'lorasmith:',
   fault: 'has other characters than letters, digits and {}:_- or is longer than 64',
-  description: 'What every key in Redis begins with. The same for api and workers.',
+  description: 'Prefix of every key in Redis. The same for api and workers.',
 });
 
 const folder = (variable: string, fallback: string, description: string) =>
@@ -54,8 +55,8 @@ export const tokenCacheBytes = setting({
   unit: 'bytes',
   example: '107374182400',
   description:
-    'Of disk for datasets as tokens, which are made once and kept for the next job. The least recently used go first; ' +
-    'what a job reads stays, whatever the bound.',
+    'Disk space for tokenized datasets, which are made once and kept for the next job. The least recently used ' +
+    'one is removed first; one that a job reads stays even beyond this limit.',
 });
 
 export const shutdownTimeoutMs = setting({
@@ -64,7 +65,7 @@ export const shutdownTimeoutMs = setting({
   fallback: '30000',
   unit: 'ms',
   example: '30000',
-  description: 'How long the process may take to end after SIGTERM. Then it ends without finishing.',
+  description: 'How long the process may take to end after SIGTERM. After that it ends without finishing.',
 });
 
 export const tracingEndpoint = mapSetting(
@@ -75,8 +76,8 @@ export const tracingEndpoint = mapSetting(
     example: 'http://127.0.0.1:4318',
     fault: 'is not an address such as http://host:4318',
     description:
-      'Where traces go, a collector that takes OTLP over HTTP. `none`: nothing is traced. `OTEL_TRACES_SAMPLER` and ' +
-      '`OTEL_EXPORTER_OTLP_HEADERS` mean what they do everywhere.',
+      'A collector for traces that accepts OTLP over HTTP. `none`: nothing is traced. `OTEL_TRACES_SAMPLER` and ' +
+      '`OTEL_EXPORTER_OTLP_HEADERS` have their standard meaning.',
   }),
   (value) => (value === 'none' ? null : value),
 );
@@ -88,6 +89,6 @@ export const maxConnections = setting({
   unit: 'connections',
   example: '20000',
   description:
-    'Connections that a service takes at a time, and at most half of the files that its process may have open ' +
-    '(`ulimit -n`): the other half is for what they ask for. Further ones are closed.',
+    'Maximum open connections of a service; also at most half of the files that its process may open (`ulimit ' +
+    '-n`), because requests need the other half. Further connections are closed.',
 });

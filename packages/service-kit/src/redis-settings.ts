@@ -30,7 +30,7 @@ export const redisSettings = {
   prefix: redisPrefix,
   ca: certificates(
     'REDIS_CA_FILE',
-    'Certificates that a Redis behind `rediss://` is trusted by, in PEM format, instead of those that Node brings.',
+    "Certificates to trust for a Redis at `rediss://`, in PEM format, instead of Node's own list.",
   ),
   cluster: setting({
     variable: 'REDIS_CLUSTER',
@@ -38,8 +38,8 @@ export const redisSettings = {
     fallback: 'false',
     example: 'true',
     description:
-      '`true`: `REDIS_URL` is a node of a Redis Cluster with several shards. `REDIS_PREFIX` must then have a hash tag, ' +
-      'for instance `{lorasmith}:`, which keeps all keys on one shard.',
+      '`true`: `REDIS_URL` is a node of a Redis Cluster with several shards. `REDIS_PREFIX` must then have a ' +
+      'hash tag, such as `{lorasmith}:`, which keeps all keys on one shard.',
   }),
 };
 

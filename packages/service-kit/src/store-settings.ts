@@ -11,8 +11,9 @@ export const storeSettings = {
     fallback: 'local',
     example: 's3',
     description:
-      'Where datasets, adapters, checkpoints and base models are kept. `local`: in `DATA_DIR` and `MODELS_DIR`. `s3`: in ' +
-      'a bucket, for several hosts; `DATA_DIR` then holds copies and what is being made. The same for every service.',
+      'Where datasets, adapters, checkpoints and base models are stored. `local`: in `DATA_DIR` and ' +
+      '`MODELS_DIR`. `s3`: in a bucket, for several hosts; `DATA_DIR` then holds copies and work in progress. ' +
+      'The same for every service.',
   }),
   bucket: setting({
     variable: 'S3_BUCKET',
@@ -21,8 +22,8 @@ export const storeSettings = {
     example: 'lorasmith',
     fault: 'is no name of a bucket',
     description:
-      'The bucket; it must exist. Credentials are found as by every client of S3: `AWS_ACCESS_KEY_ID` and ' +
-      '`AWS_SECRET_ACCESS_KEY`, a shared file, the role of the host or container.',
+      'Name of the bucket, which must exist. Credentials come from the usual places: `AWS_ACCESS_KEY_ID` and ' +
+      '`AWS_SECRET_ACCESS_KEY`, a shared file, or the role of the host or container.',
   }),
   endpoint: setting({
     variable: 'S3_ENDPOINT',
@@ -30,7 +31,7 @@ export const storeSettings = {
     fallback: '',
     example: 'http://minio:9000',
     fault: 'is not an address such as http://host:port',
-    description: "Address of another S3 service than Amazon's. It must know conditional puts (`If-None-Match: *`).",
+    description: "Address of an S3 service other than Amazon's. It must support conditional puts (`If-None-Match: *`).",
   }),
   region: setting({
     variable: 'S3_REGION',
@@ -46,14 +47,14 @@ export const storeSettings = {
     fallback: '',
     example: 'lorasmith/',
     fault: 'is neither empty nor a path that ends with /',
-    description: 'What the name of every object begins with, for a bucket that has other things in it.',
+    description: "Prefix of every object's name, for a bucket that holds other things too.",
   }),
   forcePathStyle: setting({
     variable: 'S3_FORCE_PATH_STYLE',
     schema: Type.Boolean(),
     fallback: 'false',
     example: 'true',
-    description: '`true`: the bucket is in the path, not in the host name. Most services of your own want this.',
+    description: '`true`: the bucket is in the path, not in the host name. Most self-hosted S3 services need this.',
   }),
   cacheBytes: setting({
     variable: 'STORE_CACHE_BYTES',
@@ -62,8 +63,8 @@ export const storeSettings = {
     unit: 'bytes',
     example: '214748364800',
     description:
-      'Of disk in `DATA_DIR/cache` for copies of what is in the bucket. The least recently used go first; it must hold ' +
-      'the largest base model beside its dataset.',
+      'Disk space in `DATA_DIR/cache` for copies of what is in the bucket. The least recently used copy is ' +
+      'removed first. It must hold the largest base model together with its dataset.',
   }),
 };
 

@@ -28,14 +28,14 @@ export const REGISTRY_SETTINGS = {
       fallback: '127.0.0.1',
       example: '127.0.0.1',
       fault: 'is neither an address nor a host name',
-      description: 'Where the registry listens. It asks for no key: the api must be the only one that reaches it.',
+      description: 'Address to listen on. The registry asks for no key: only the api may be able to reach it.',
     }),
     port: setting({
       variable: 'REGISTRY_PORT',
       schema: Port,
       fallback: '8081',
       example: '8081',
-      description: 'Port of the registry.',
+      description: 'Port to listen on; 0 for any free port.',
     }),
   },
   importing: {
@@ -46,8 +46,8 @@ export const REGISTRY_SETTINGS = {
       unit: 'bytes',
       example: '1073741824',
       description:
-        'Largest tar of an adapter that POST /adapters takes, and the most that its tensors may take as they are stored: ' +
-        'in float32, all layers with the largest rank.',
+        'Maximum size of the tar of an imported adapter, and of its stored tensors: in float32, all layers with ' +
+        'the largest rank.',
     }),
     timeoutMs: setting({
       variable: 'IMPORT_TIMEOUT_MS',
@@ -55,7 +55,7 @@ export const REGISTRY_SETTINGS = {
       fallback: '600000',
       unit: 'ms',
       example: '600000',
-      description: 'Checking an imported adapter, and hashing its base model the first time, may take this long.',
+      description: 'Time limit for checking an imported adapter, including hashing its base model the first time.',
     }),
   },
   merging: {
@@ -65,7 +65,8 @@ export const REGISTRY_SETTINGS = {
       fallback: '53687091200',
       unit: 'bytes',
       example: '107374182400',
-      description: 'Of disk for merged models. The least recently used goes first; a larger model is refused.',
+      description:
+        'Disk space for merged models. The least recently used one is removed first; a larger model is refused.',
     }),
     timeoutMs: setting({
       variable: 'MERGE_TIMEOUT_MS',
@@ -73,7 +74,7 @@ export const REGISTRY_SETTINGS = {
       fallback: '3600000',
       unit: 'ms',
       example: '3600000',
-      description: 'A merge that takes longer is ended.',
+      description: 'Time limit for a merge.',
     }),
     waitMs: setting({
       variable: 'MERGE_WAIT_MS',
@@ -81,7 +82,8 @@ export const REGISTRY_SETTINGS = {
       fallback: '240000',
       unit: 'ms',
       example: '240000',
-      description: 'How long a download waits for its merge. The merge goes on after it; the caller asks again.',
+      description:
+        'How long a download waits for its merge. After that the merge continues, and the caller asks again.',
     }),
   },
 } satisfies SettingTree;

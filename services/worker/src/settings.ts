@@ -22,7 +22,9 @@ const workerName = setting({
       .slice(0, 64) || 'worker',
   example: 'gpu-1',
   fault: 'has other characters than letters, digits and ._- or is longer than 64',
-  description: 'Name of this worker in the events of its jobs. The default is the name of the host.',
+  description:
+    'Name of this worker in the events of its jobs. It must differ between workers. The default is the name of ' +
+    'the host.',
 });
 
 const jobLockMs = setting({
@@ -32,8 +34,8 @@ const jobLockMs = setting({
   unit: 'ms',
   example: '120000',
   description:
-    'How long a worker may be out of reach before its job goes to another one. The same for every worker; shorter is ' +
-    'sooner, and takes jobs away while Redis is slow.',
+    'How long a worker may be unreachable before another one takes its job. Shorter values react sooner, but ' +
+    'take jobs away from healthy workers while Redis is slow. The same for every worker.',
 });
 
 const jobTimeoutMs = setting({
@@ -43,8 +45,8 @@ const jobTimeoutMs = setting({
   unit: 'ms',
   example: '86400000',
   description:
-    'Longest that a job may train without a stop. Then it is stopped with a checkpoint and fails with `job_timed_out`; it ' +
-    'can be resumed.',
+    'How long a job may train without interruption. After that it is stopped with a checkpoint and fails with ' +
+    '`job_timed_out`; it can be resumed.',
 });
 
 const trainerIdleMs = setting({
@@ -53,8 +55,7 @@ const trainerIdleMs = setting({
   fallback: '600000',
   unit: 'ms',
   example: '600000',
-  description:
-    'How long a trainer without a job is kept, with its base model in memory, for the next job on that model.',
+  description: 'How long an idle trainer keeps its base model in memory for the next job on that model.',
 });
 
 const trainerSilenceMs = setting({
@@ -64,8 +65,8 @@ const trainerSilenceMs = setting({
   unit: 'ms',
   example: '600000',
   description:
-    'A trainer that gives no sign of life for so long while it has a job is ended, and the job goes on from its last ' +
-    'checkpoint. Raise it where one micro-batch takes longer.',
+    'A trainer with a job that is silent for this long is killed, and the job continues from its last ' +
+    'checkpoint. Raise it if one micro-batch takes longer.',
 });
 
 const checkpointsKeptHours = setting({
@@ -75,7 +76,7 @@ const checkpointsKeptHours = setting({
   unit: 'h',
   example: '168',
   description:
-    'How long the checkpoints of a job that has ended are kept, to resume it or to publish one of them. The same for ' +
+    'How long the checkpoints of an ended job are kept, to resume it or to publish one of them. The same for ' +
     'every worker.',
 });
 
@@ -86,8 +87,9 @@ const keyCheckpointBytes = setting({
   unit: 'bytes',
   example: String(10 * 2 ** 30),
   description:
-    'Of all checkpoints of an API key. Beyond it those of the jobs that ended longest ago are removed, of the last one never; ' +
-    'those of unfinished jobs count, and stay. The same for every worker.',
+    'Bytes of all checkpoints of an API key. Beyond it, the checkpoints of the jobs that ended longest ago are ' +
+    'removed; those of the last ended job and of unfinished jobs count, but are never removed. The same for ' +
+    'every worker.',
 });
 
 const checkpointsMaxBytes = setting({
@@ -97,7 +99,8 @@ const checkpointsMaxBytes = setting({
   unit: 'bytes',
   example: String(100 * 2 ** 30),
   description:
-    'Of all checkpoints together. Beyond it those of the jobs that ended longest ago are removed. The same for every worker.',
+    'Bytes of all checkpoints together. Beyond it, the checkpoints of the jobs that ended longest ago are ' +
+    'removed. The same for every worker.',
 });
 
 const device = setting({
@@ -106,8 +109,8 @@ const device = setting({
   fallback: 'auto',
   example: 'gpu',
   description:
-    'What to train on. `gpu`: the worker ends with exit code 69, and says what is missing, where the engine sees no GPU. ' +
-    '`auto`: the GPU where the engine sees one.',
+    'The device to train on. `gpu`: if the engine sees no GPU, the worker says what is missing and ends with ' +
+    'exit code 69. `auto`: the GPU if the engine sees one, otherwise the CPU.',
 });
 
 const healthPort = setting({
@@ -115,7 +118,7 @@ const healthPort = setting({
   schema: Port,
   fallback: '0',
   example: '8082',
-  description: 'Port that answers `/live` and `/ready`, for a supervisor, and `/metrics`, for Prometheus; 0 for none.',
+  description: 'Port of `/live` and `/ready`, for a supervisor, and of `/metrics`, for Prometheus; 0 for none.',
 });
 
 const healthHost = setting({
@@ -125,8 +128,8 @@ const healthHost = setting({
   example: '0.0.0.0',
   fault: 'is neither an address nor a host name',
   description:
-    'Where `WORKER_HEALTH_PORT` is. Another address than the loopback is for a Prometheus on another host or container; ' +
-    'whoever reaches it sees figures, and can change nothing.',
+    'Address of `WORKER_HEALTH_PORT`. Use an address other than the loopback for a Prometheus on another host ' +
+    'or container. Callers can read metrics, and change nothing.',
 });
 
 /** The settings of the worker. */
