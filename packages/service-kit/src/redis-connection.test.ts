@@ -10,7 +10,7 @@ afterEach(async () => {
 });
 
 test('a fail-fast connection to an absent Redis fails each command at once', async () => {
-  const redis = connectRedis({ url: await absentRedisUrl(), whenAway: 'fail-fast', name: 'test', logger });
+  const redis = connectRedis({ url: await absentRedisUrl(), whenUnavailable: 'fail-fast', name: 'test', logger });
   cleanups.push(() => redis.disconnect());
   expect(await redisReady(redis, 50)).toBe(false);
   // Not by its time-out.
@@ -20,7 +20,7 @@ test('a fail-fast connection to an absent Redis fails each command at once', asy
 test('a waiting connection does the command once Redis is there', async () => {
   const server = await startRealRedis();
   cleanups.push(() => server.stop());
-  const redis = connectRedis({ url: server.url, whenAway: 'wait', name: 'test', logger });
+  const redis = connectRedis({ url: server.url, whenUnavailable: 'wait', name: 'test', logger });
   cleanups.push(() => redis.disconnect());
   expect(await redis.set(`${server.prefix}key`, 'value')).toBe('OK');
   expect(await redisReady(redis, 1000)).toBe(true);

@@ -12,7 +12,7 @@ export interface RedisConnectionOptions {
    * What a command does while Redis is away. `fail-fast`: it fails at once, or 2 s after it was sent, so that a caller
    * is told; for what answers requests. `wait`: it waits for as long as it takes; for workers, as BullMQ asks.
    */
-  whenAway: 'fail-fast' | 'wait';
+  whenUnavailable: 'fail-fast' | 'wait';
   /** Seen in Redis' CLIENT LIST. */
   name: string;
   logger: Logger;
@@ -40,19 +40,19 @@ export function connectRedis(options: RedisConnectionOptions): Redis {
   return redis;
 }
 
-function connectionOf({ ca, whenAway, name }: RedisConnectionOptions) {
+function connectionOf({ ca, whenUnavailable, name }: RedisConnectionOptions) {
   return {
     connectionName: name,
     connectTimeout: COMMAND_TIMEOUT_MS,
     ...(ca ? { tls: { ca } } : {}),
-    ...(whenAway === 'fail-fast'
+    ...(whenUnavailable === 'fail-fast'
       ? { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0, commandTimeout: COMMAND_TIMEOUT_MS }
       : { maxRetriesPerRequest: null }),
   };
 }
 
-function reconnecting({ whenAway }: RedisConnectionOptions) {
-  return { retryStrategy: reconnectDelayMs, ...(whenAway === 'fail-fast' ? { enableOfflineQueue: false } : {}) };
+function reconnecting({ whenUnavailable }: RedisConnectionOptions) {
+  return { retryStrategy: reconnectDelayMs, ...(whenUnavailable === 'fail-fast' ? { enableOfflineQueue: false } : {}) };
 }
 
 function reconnectDelayMs(attempt: number): number {

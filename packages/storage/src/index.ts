@@ -2,7 +2,7 @@ export * from './bundle-cache.js';
 export * from './bundle-store.js';
 export * from './digest-stream.js';
 export * from './local-bundle-store.js';
-export * from './map-some.js';
+export * from './map-with-concurrency.js';
 export * from './open-stores.js';
 export type { BundleRecord } from './s3/bundle-record.js';
 export type { S3BundleStore } from './s3/s3-bundle-store.js';

@@ -15,7 +15,7 @@ const REDIS_WAIT_MS = 5_000;
 
 const config = readConfigOrExit({ redis: redisSettings }, process.env, ({ redis }) => checkRedisSettings(redis));
 const logger = createLogger({ service: 'keys', level: 'silent' });
-const redis = connectRedis({ ...config.redis, whenAway: 'fail-fast', name: 'lorasmith-keys', logger });
+const redis = connectRedis({ ...config.redis, whenUnavailable: 'fail-fast', name: 'lorasmith-keys', logger });
 await redisReady(redis, REDIS_WAIT_MS);
 try {
   process.exitCode = await runKeyCommand({

@@ -52,7 +52,7 @@ const endSweeping = startOrphanSweep({ stores, log: logger });
 const swept = await datasets.sweepStaging(STALE_STAGING_MS);
 if (swept > 0) logger.info({ swept }, 'removed half-made uploads of an earlier process');
 
-const redis = connectRedis({ ...config.redis, whenAway: 'fail-fast', name: 'lorasmith-api', logger });
+const redis = connectRedis({ ...config.redis, whenUnavailable: 'fail-fast', name: 'lorasmith-api', logger });
 let end: (reason: string, code: number) => void = (_reason, code) => process.exit(code);
 watchRedisDurability({
   redis,

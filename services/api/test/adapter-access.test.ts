@@ -203,7 +203,7 @@ test('an import counts as what is stored of it, which may be many times its tar'
   const refused = await importAs(small.token, {}, tar);
   expect([refused.status, refused.adapter.error.code]).toEqual([429, 'quota_exceeded']);
   // A client has no say in it.
-  const forged = await importAs(small.token, { 'x-lorasmith-own-room': '1000000000000' }, tar);
+  const forged = await importAs(small.token, { 'x-lorasmith-own-free-bytes': '1000000000000' }, tar);
   expect([forged.status, forged.adapter.error.code]).toEqual([429, 'quota_exceeded']);
   expect(await listOf(small.token)).toEqual([]);
 

@@ -40,7 +40,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   const modelsDir = path.join(folder, 'models');
   await writeTinyLlama(path.join(modelsDir, 'tiny-llama'));
   const logger = createLogger({ service: 'api', level: 'silent' });
-  const redis = connectRedis({ url: options.redisUrl, whenAway: 'fail-fast', name: 'test', logger });
+  const redis = connectRedis({ url: options.redisUrl, whenUnavailable: 'fail-fast', name: 'test', logger });
   await redisReady(redis, 300);
   const jobs = createJobStore({ redis, ...(options.prefix === undefined ? {} : { prefix: options.prefix }) });
   const datasets = await openBundleStore({ root: folder, kind: 'datasets' });

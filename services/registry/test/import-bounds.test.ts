@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type AdapterManifest, ProductError } from '@lorasmith/contracts';
 import { localModels } from '@lorasmith/model-store';
-import { roomHeaders } from '@lorasmith/service-kit';
+import { freeBytesHeaders } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { describe, expect, test, vi } from 'vitest';
 import { AdapterImport } from '../src/importing/adapter-import.js';
@@ -36,7 +36,7 @@ const uneven = () => unevenAdapter(JSON.parse(config), RANK);
 describe('an adapter that is larger once it is stored', () => {
   test('is taken within the bound and the room, and takes what was computed', async () => {
     const room = storedBytesOf(RANK) + 20_000;
-    const { status, body } = await post(uneven(), QUERY, roomHeaders({ own: room, total: room }));
+    const { status, body } = await post(uneven(), QUERY, freeBytesHeaders({ own: room, total: room }));
     expect(status).toBe(201);
     const { files } = (await (await fetch(`${url}/adapters/${body.id}/manifest`)).json()) as AdapterManifest;
     const stored = files.find(({ name }) => name.endsWith('.safetensors'))!.bytes;
@@ -55,19 +55,19 @@ describe('an adapter that is larger once it is stored', () => {
 
   test('is refused beyond the room of its key, and of all', async () => {
     const [enough, less] = [2 ** 40, storedBytesOf(RANK) - 1];
-    const ofKey = await post(uneven(), QUERY, roomHeaders({ own: less, total: enough }));
+    const ofKey = await post(uneven(), QUERY, freeBytesHeaders({ own: less, total: enough }));
     expect([ofKey.status, ofKey.body.error.code]).toEqual([429, 'quota_exceeded']);
-    const ofAll = await post(uneven(), QUERY, roomHeaders({ own: enough, total: less }));
+    const ofAll = await post(uneven(), QUERY, freeBytesHeaders({ own: enough, total: less }));
     expect([ofAll.status, ofAll.body.error.code]).toEqual([507, 'storage_full']);
     // The tensors have room, but not what is beside them.
-    const almost = await post(uneven(), QUERY, roomHeaders({ own: less + 1, total: enough }));
+    const almost = await post(uneven(), QUERY, freeBytesHeaders({ own: less + 1, total: enough }));
     expect([almost.status, almost.body.error.code]).toEqual([429, 'quota_exceeded']);
     await nothingIsLeft();
   });
 
   test('rooms that are no numbers are refused', async () => {
     for (const own of ['', 'x', '-1', '1.5', '1e400']) {
-      const headers = { ...roomHeaders({ own: 0, total: 2 ** 40 }), 'x-lorasmith-own-room': own };
+      const headers = { ...freeBytesHeaders({ own: 0, total: 2 ** 40 }), 'x-lorasmith-own-free-bytes': own };
       expect([own, (await post(uneven(), QUERY, headers)).body.error.code]).toEqual([own, 'invalid_request']);
     }
   });

@@ -47,7 +47,7 @@ const device = await chooseDevice({
   process.stderr.write(`${error.message}\n`);
   process.exit(error.exitCode);
 });
-const redis = connectRedis({ ...config.redis, whenAway: 'wait', name: `worker:${config.workerName}`, logger });
+const redis = connectRedis({ ...config.redis, whenUnavailable: 'wait', name: `worker:${config.workerName}`, logger });
 let end: (reason: string, code: number) => void = (_reason, code) => process.exit(code);
 watchRedisDurability({
   redis,

@@ -48,8 +48,8 @@ function makeCertificate(): boolean {
 /** A job goes all the way: recorded, told of, taken from the queue. */
 async function takeJob(options: { url: string; prefix: string; ca?: string; cluster?: boolean }): Promise<void> {
   const { prefix } = options;
-  const open = (whenAway: 'wait' | 'fail-fast') => {
-    const redis = connectRedis({ ...options, whenAway, name: 'test', logger });
+  const open = (whenUnavailable: 'wait' | 'fail-fast') => {
+    const redis = connectRedis({ ...options, whenUnavailable, name: 'test', logger });
     cleanups.push(() => redis.disconnect());
     return redis;
   };
@@ -142,7 +142,7 @@ test('encrypted, with a user and a password', async (context) => {
     { url: `rediss://lorasmith:wrong@${host}`, ca },
     { url: `redis://${login}@${host}` },
   ]) {
-    const redis = connectRedis({ ...refused, whenAway: 'fail-fast', name: 'test', logger });
+    const redis = connectRedis({ ...refused, whenUnavailable: 'fail-fast', name: 'test', logger });
     cleanups.push(() => redis.disconnect());
     await expect(redis.ping()).rejects.toThrow();
     expect(await redisReady(redis, 300)).toBe(false);
@@ -166,7 +166,7 @@ test('a cluster, with a hash tag in the prefix', async () => {
   await expect.poll(() => admin.call('CLUSTER', 'INFO'), { timeout: PATIENCE_MS }).toContain('cluster_state:ok');
   await takeJob({ url, prefix: `{${server.prefix}}:`, cluster: true });
   // Without a tag the keys of one script lie on several shards.
-  const redis = connectRedis({ url, cluster: true, whenAway: 'fail-fast', name: 'test', logger });
+  const redis = connectRedis({ url, cluster: true, whenUnavailable: 'fail-fast', name: 'test', logger });
   cleanups.push(() => redis.disconnect());
   await redisReady(redis, PATIENCE_MS);
   const untagged = createJobStore({ redis, prefix: server.prefix });

@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
 import type { Staging } from '../bundle-store.js';
 import { type Digest, DigestStream } from '../digest-stream.js';
-import { mapSome } from '../map-some.js';
+import { mapWithConcurrency } from '../map-with-concurrency.js';
 import type { BundleKeys, BundleRecord } from './bundle-record.js';
 import type { S3Objects } from './s3-objects.js';
 
@@ -21,7 +21,7 @@ export async function uploadFiles(
   keys: BundleKeys,
   { folder, names, id, upload }: { folder: string; names: readonly string[]; id: string; upload: string },
 ): Promise<BundleRecord['files']> {
-  return await mapSome(names, FILES_AT_ONCE, async (name) => {
+  return await mapWithConcurrency(names, FILES_AT_ONCE, async (name) => {
     const file = path.join(folder, name);
     const { size } = await stat(file);
     const digesting = new DigestStream();
@@ -49,7 +49,7 @@ export async function downloadFiles(
   record: BundleRecord,
   staging: Staging,
 ): Promise<void> {
-  await mapSome(record.files, FILES_AT_ONCE, async ({ name, bytes, sha256 }) => {
+  await mapWithConcurrency(record.files, FILES_AT_ONCE, async ({ name, bytes, sha256 }) => {
     const key = keys.file(record.id, record.upload, name);
     const found = await fetchFile(objects, { key, name, bytes }, staging);
     if (found.sha256 !== sha256) throw notWhatWasStored(key);

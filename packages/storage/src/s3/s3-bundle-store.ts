@@ -8,7 +8,7 @@ import type { BundleCache } from '../bundle-cache.js';
 import { bundleNotFound, checkBundleFileName, checkBundleId, isBundleId, MAX_JSON_BYTES } from '../bundle-names.js';
 import type { BundleStore } from '../bundle-store.js';
 import { fileNames, openLocalStagings } from '../local-staging.js';
-import { mapSome } from '../map-some.js';
+import { mapWithConcurrency } from '../map-with-concurrency.js';
 import { isAbsent } from '../storage-error.js';
 import { type BundleRecord, bundleKeys, readBundleRecord } from './bundle-record.js';
 import { downloadFiles, FILES_AT_ONCE, uploadFiles } from './bundle-transfer.js';
@@ -71,7 +71,7 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
     bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
   });
   const removeFiles = async ({ id, upload, files }: BundleRecord) => {
-    await mapSome(files, FILES_AT_ONCE, ({ name }) => objects.remove(keys.file(id, upload, name)));
+    await mapWithConcurrency(files, FILES_AT_ONCE, ({ name }) => objects.remove(keys.file(id, upload, name)));
   };
 
   /** @returns null when another one was faster */

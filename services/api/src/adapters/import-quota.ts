@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { Adapter, type AdapterId, ProductError } from '@lorasmith/contracts';
-import type { ImportRoom } from '@lorasmith/service-kit';
+import type { FreeBytes } from '@lorasmith/service-kit';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import { Compile } from 'typebox/compile';
 import type { ByteQuota } from '../access/byte-quota.js';
@@ -11,7 +11,7 @@ import { removeAdapter } from './stored-adapter-bytes.js';
 /** An import, as far as its bytes go. Its tar is held until the answer is over; the call to the registry ends with it. */
 export interface CountedImport {
   /** For the adapter as the registry stores it, which may be much larger than its tar. */
-  room: ImportRoom;
+  room: FreeBytes;
   /** The body, which ends with an error where there is no room for it. */
   metered: Readable;
   /**

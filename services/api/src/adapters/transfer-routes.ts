@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { Adapter, AdapterFileList, ImportAdapterQuery } from '@lorasmith/contracts';
-import { endUpload, type HttpApp, roomHeaders } from '@lorasmith/service-kit';
+import { endUpload, freeBytesHeaders, type HttpApp } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type TSchema, Type } from 'typebox';
 import type { ByteQuota } from '../access/byte-quota.js';
@@ -114,7 +114,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
         throw error;
       });
       if (request.body instanceof Readable) request.body = metered;
-      const headers = roomHeaders(room);
+      const headers = freeBytesHeaders(room);
       return forwardCounted(request, reply, { readWhole: true, headers, beforeSending: keptWithin });
     },
   );

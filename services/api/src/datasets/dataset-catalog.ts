@@ -1,7 +1,7 @@
 import { setImmediate as otherWork } from 'node:timers/promises';
 import { DATASET_FILES, Dataset, datasetIdOf, type Owner, type Paged, ProductError } from '@lorasmith/contracts';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
-import { type BundleStore, type Digest, type HeldBundle, mapSome } from '@lorasmith/storage';
+import { type BundleStore, type Digest, type HeldBundle, mapWithConcurrency } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
 import type { StoredBytes } from '../access/byte-quota.js';
 import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
@@ -70,7 +70,7 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
 
   /** One that is damaged is left out. */
   const everyRecord = async (): Promise<Dataset[]> => {
-    const found = await mapSome(await store.list(), RECORDS_AT_ONCE, (id) => recordOf(id).catch(() => null));
+    const found = await mapWithConcurrency(await store.list(), RECORDS_AT_ONCE, (id) => recordOf(id).catch(() => null));
     return found.filter((record) => record !== null);
   };
 

@@ -10,7 +10,7 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
-import { type BundleStore, type Digest, digestFile, type HeldBundle, mapSome } from '@lorasmith/storage';
+import { type BundleStore, type Digest, digestFile, type HeldBundle, mapWithConcurrency } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
 
 export interface AdapterLibraryDependencies {
@@ -146,7 +146,7 @@ export class AdapterLibrary {
     const ids = new Set((await this.#store.list()).filter((id) => idSchema.Check(id)));
     for (const id of this.#summaries.keys()) if (!ids.has(id)) this.#forget(id);
     const unknown = [...ids].filter((id) => !this.#summaries.has(id));
-    await mapSome(unknown, MANIFESTS_AT_ONCE, async (id) => {
+    await mapWithConcurrency(unknown, MANIFESTS_AT_ONCE, async (id) => {
       try {
         this.#summaries.set(id, summaryOf(await this.#readManifest(id)));
       } catch (error) {

@@ -8,7 +8,7 @@ import {
 } from '@lorasmith/contracts';
 import { askChild, type ChildProgram } from '@lorasmith/engine-host';
 import type { ModelSource } from '@lorasmith/model-store';
-import type { ImportRoom } from '@lorasmith/service-kit';
+import type { FreeBytes } from '@lorasmith/service-kit';
 import type { BundleStore, Staging } from '@lorasmith/storage';
 import { crashError, shuttingDown } from '../child-processes.js';
 import { unpackAdapterTar } from './adapter-tar.js';
@@ -35,7 +35,7 @@ export interface ImportOptions {
   /** Whose adapter it will be. */
   owner: Owner;
   /** For the adapter as it is stored. */
-  room: ImportRoom;
+  room: FreeBytes;
   /** The caller is gone: nothing is published any more. Its reason is a ProductError. */
   signal: AbortSignal;
 }

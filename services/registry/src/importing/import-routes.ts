@@ -4,8 +4,8 @@ import {
   boundedChunks,
   callerOfHeaders,
   drainBody,
+  freeBytesOfHeaders,
   type HttpApp,
-  roomOfHeaders,
 } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
@@ -31,7 +31,7 @@ export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): 
     const { base_model: baseModel = null, name = null } = request.query;
     try {
       const { owner } = callerOfHeaders(request.headers);
-      const room = roomOfHeaders(request.headers);
+      const room = freeBytesOfHeaders(request.headers);
       const signal = untilGone(reply);
       const id = await imports.import(bodyOf(request, maxImportBytes), { baseModel, name, owner, room, signal });
       // Reads all of it once more.

@@ -1,12 +1,12 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { ImportRoom } from '@lorasmith/service-kit';
+import type { FreeBytes } from '@lorasmith/service-kit';
 
 /** What an adapter may take once it is stored, which may be many times what came. */
 export interface StoredBounds {
   /** Of any import. */
   maxBytes: number;
   /** That there is for this one. */
-  room: ImportRoom;
+  room: FreeBytes;
 }
 
 /** @throws ProductError `invalid_adapter`, `quota_exceeded`, `storage_full` */

@@ -1,11 +1,12 @@
 /**
- * Like `Promise.all` over a map, with a few at a time; after an error no further one is begun.
+ * Maps like `Promise.all`, with at most `concurrency` calls at a time. After an error no further call starts.
+ *
  * @returns the results, in the order of the items
- * @throws the first error, once all that were begun have ended
+ * @throws the first error, once the calls that had started have finished
  */
-export async function mapSome<Item, Result>(
+export async function mapWithConcurrency<Item, Result>(
   items: readonly Item[],
-  atOnce: number,
+  concurrency: number,
   map: (item: Item) => Promise<Result>,
 ): Promise<Result[]> {
   const results: Result[] = [];
@@ -22,7 +23,7 @@ export async function mapSome<Item, Result>(
       }
     }
   };
-  const outcomes = await Promise.allSettled(Array.from({ length: atOnce }, work));
+  const outcomes = await Promise.allSettled(Array.from({ length: concurrency }, work));
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   return results;
 }

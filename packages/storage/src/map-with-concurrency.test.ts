@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
-import { mapSome } from './index.js';
+import { mapWithConcurrency } from './index.js';
 
 test('a few run at a time, and the results keep the order of the items', async () => {
   let running = 0;
   let most = 0;
-  const results = await mapSome([5, 1, 4, 2, 3, 0], 2, async (item) => {
+  const results = await mapWithConcurrency([5, 1, 4, 2, 3, 0], 2, async (item) => {
     most = Math.max(most, ++running);
     for (let turn = 0; turn < item; turn++) await new Promise((resolve) => setImmediate(resolve));
     running--;
@@ -16,12 +16,12 @@ test('a few run at a time, and the results keep the order of the items', async (
 
 test('after an error none is begun, and those that run end first', async () => {
   const ended: number[] = [];
-  const mapping = mapSome([0, 1, 2, 3, 4, 5], 2, async (item) => {
+  const mapping = mapWithConcurrency([0, 1, 2, 3, 4, 5], 2, async (item) => {
     if (item === 1) throw new Error('one fails');
     await new Promise((resolve) => setImmediate(resolve));
     ended.push(item);
   });
   await expect(mapping).rejects.toThrow('one fails');
   expect(ended).toEqual([0]);
-  expect(await mapSome([], 3, async () => 1)).toEqual([]);
+  expect(await mapWithConcurrency([], 3, async () => 1)).toEqual([]);
 });

@@ -1,0 +1,32 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { ProductError } from '@lorasmith/contracts';
+
+/** Bytes that an import may still store. */
+export interface FreeBytes {
+  /** Of its owner's quota. */
+  own: number;
+  /** Of the quota that all owners share. */
+  total: number;
+}
+
+const OWN_HEADER = 'x-lorasmith-own-free-bytes';
+const TOTAL_HEADER = 'x-lorasmith-total-free-bytes';
+const UNLIMITED: FreeBytes = Object.freeze({ own: Number.MAX_SAFE_INTEGER, total: Number.MAX_SAFE_INTEGER });
+
+/** The headers by which the api passes the free bytes to the registry. They replace any that a client sent. */
+export function freeBytesHeaders({ own, total }: FreeBytes): Record<string, string> {
+  return { [OWN_HEADER]: String(own), [TOTAL_HEADER]: String(total) };
+}
+
+/**
+ * Reads {@link freeBytesHeaders}. A request that did not come through the api has no limits.
+ * @throws ProductError `invalid_request`
+ */
+export function freeBytesOfHeaders(headers: IncomingHttpHeaders): FreeBytes {
+  const values = [headers[OWN_HEADER], headers[TOTAL_HEADER]];
+  if (values.every((value) => value === undefined)) return UNLIMITED;
+  const [own = -1, total = -1] = values.map((value) => Number(value || Number.NaN));
+  const isSize = (value: number) => Number.isSafeInteger(value) && value >= 0;
+  if (isSize(own) && isSize(total)) return { own, total };
+  throw new ProductError('invalid_request', `Only the api may send ${OWN_HEADER} and ${TOTAL_HEADER}.`);
+}
