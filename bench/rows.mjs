@@ -27,6 +27,7 @@ export function datasetOf(rows, format) {
   const dataset = {
     id: `ds_${sha256.slice(0, 24)}`,
     object: 'dataset',
+    owner: null,
     sha256,
     name: null,
     format,

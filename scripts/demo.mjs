@@ -108,8 +108,9 @@ async function trainOverHttp(baseUrl, outputDir, signal) {
   if (job.adapter === null) throw new Error(`the job ${job.status}: ${job.error?.message ?? 'it has no adapter'}`);
 
   const manifest = await client.manifest(job.adapter, { signal });
-  if (manifest.result === null) throw new Error(`the manifest of ${job.adapter} does not tell of its training`);
-  const { steps, tokens, seconds, first_loss, last_loss, peak_memory_bytes } = manifest.result;
+  if (manifest.origin.kind === 'imported')
+    throw new Error(`the manifest of ${job.adapter} does not describe a training`);
+  const { steps, tokens, seconds, first_loss, last_loss, peak_memory_bytes } = manifest.origin.result;
   say(
     `Trained ${steps} steps, ${tokens} tokens in ${Math.round(seconds)} s; loss ${first_loss.toFixed(3)} → ` +
       `${last_loss.toFixed(4)}; peak memory ${bytesText(peak_memory_bytes)}`,

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createClient } from '../packages/client/src/index.js';
-import type { Job, JobEvent, JobRequest } from '../packages/contracts/src/index.js';
+import type { Job, JobEvent, JobRequest, TrainedOrigin } from '../packages/contracts/src/index.js';
 import { openSafetensors, toFloat32 } from '../packages/safetensors/src/index.js';
 import { writeTinyLlama } from './tiny-llama.js';
 
@@ -138,14 +138,13 @@ describe('the main job', () => {
     const manifest = await client.manifest(job.adapter ?? '');
     expect(manifest).toMatchObject({
       id: job.adapter,
-      job: job.id,
-      dataset: { id: dataset, rows: 24 },
-      result: { steps: 20 },
+      origin: { kind: 'trained', job: job.id, dataset: { id: dataset, rows: 24 }, result: { steps: 20 } },
     });
     const [adapter] = (await client.listAdapters()).data;
     expect(adapter?.bytes).toBeLessThanOrEqual(job.report?.adapter_bytes ?? 0);
-    expect(manifest.result?.last_loss).toBeLessThan(manifest.result?.first_loss ?? 0);
-    expect(manifest.result?.evaluation_after?.loss).toBeLessThan(manifest.result?.evaluation_before?.loss ?? 0);
+    const { result } = manifest.origin as TrainedOrigin;
+    expect(result.last_loss).toBeLessThan(result.first_loss);
+    expect(result.evaluation_after?.loss).toBeLessThan(result.evaluation_before?.loss ?? 0);
   });
 
   test('the adapter comes down as a PEFT folder, the merged model as W + (alpha / r) B A', async () => {

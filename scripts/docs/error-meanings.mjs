@@ -76,6 +76,8 @@ export const ERROR_MEANINGS = {
     'The disk is full, the limit of stored datasets or adapters or of their bytes is reached, or a merged model is larger than `MERGED_CACHE_BYTES`. Free space, then try again.',
   storage_unavailable:
     'The S3 bucket does not answer, or refuses access; the message says which. Jobs are tried again automatically.',
+  unsupported_version:
+    'A stored record (job, dataset, manifest or checkpoint) was written by a release with another record version. Use that release, or delete the record.',
   internal_error: 'A bug in Lorasmith. The log has more under the `request_id` of the answer.',
   service_unavailable:
     'Something is not ready, or too busy. Try again after the seconds in `retry-after`; `details` of `/ready` names what is unavailable.',

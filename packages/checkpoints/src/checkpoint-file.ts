@@ -1,6 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
+import { checkRecordVersion, RECORD_VERSION } from '@lorasmith/contracts';
 import {
   openSafetensors,
   SafetensorsError,
@@ -40,7 +41,7 @@ export async function writeCheckpoint(file: string, checkpoint: Checkpoint): Pro
   const hash = hashOf(head);
   for (const { data } of tensors) await addTo(hash, data);
   try {
-    await writeSafetensors(file, tensors, { ...head, sha256: hash.digest('hex') });
+    await writeSafetensors(file, tensors, { version: String(RECORD_VERSION), ...head, sha256: hash.digest('hex') });
   } catch (error) {
     throw asStorageError(error);
   }
@@ -63,10 +64,7 @@ export async function readCheckpoint(file: string): Promise<Checkpoint | null> {
       secondMoment: await values('second_moment'),
       losses: await values('losses'),
     };
-    // Those of an earlier version have no digest, and no parts.
-    const expected = metadata.get('sha256');
-    if (expected === undefined && checkpoint.progress.parts === null) return checkpoint;
-    return hash.digest('hex') === expected ? checkpoint : null;
+    return hash.digest('hex') === metadata.get('sha256') ? checkpoint : null;
   });
 }
 
@@ -109,10 +107,9 @@ async function reading<Result>(
   }
 }
 
-/** The first version of the format had fewer fields. */
-const LATER_FIELDS = { parts: null, epoch: null, trainLoss: null, evaluation: null, evaluations: null, adapter: null };
-
 function headOf({ metadata }: SafetensorsFile): { step: number; progress: CheckpointProgress } {
-  const progress = JSON.parse(metadata.get('progress') ?? '') as CheckpointProgress;
-  return { step: Number(metadata.get('step')), progress: { ...LATER_FIELDS, ...progress } };
+  const step = Number(metadata.get('step'));
+  const version = metadata.get('version');
+  if (version !== undefined) checkRecordVersion({ version: Number(version) }, `The checkpoint of step ${step}`);
+  return { step, progress: JSON.parse(metadata.get('progress') ?? '') as CheckpointProgress };
 }

@@ -1,9 +1,8 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { writeSafetensors } from '@lorasmith/safetensors';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { Checkpoint } from './checkpoint.js';
+import type { Checkpoint, CheckpointAdapter } from './checkpoint.js';
 import {
   latestCheckpoint as latestOf,
   listCheckpoints,
@@ -39,13 +38,23 @@ function checkpointAt(step: number, run = 'run', best: number | null = null): Ch
       evaluation: { loss: 1 / step, perplexity: null, accuracy: null, tokens: 9 },
       evaluations:
         best === null
-          ? null
+          ? { best: null, reference: null, withoutGain: 0 }
           : {
               best: { step: best, evaluation: { loss: 1 / best, perplexity: null, accuracy: null, tokens: 9 } },
               reference: 1 / best,
               withoutGain: 1,
             },
-      adapter: null,
+      adapter: {
+        base_model: {
+          name: 'tiny',
+          family: 'llama',
+          weights_sha256: 'a'.repeat(64),
+          architecture_sha256: 'b'.repeat(64),
+        },
+        dataset: { id: `ds_${'0'.repeat(24)}`, sha256: 'c'.repeat(64), rows: 1 },
+        report: {} as CheckpointAdapter['report'],
+        targets: [{ name: 'q_proj', rank: 1, scale: 2 }],
+      },
     },
   };
 }
@@ -175,26 +184,15 @@ test('one is read by its step; where it is gone or damaged that is said', async 
   }
 });
 
-test('a file of the first version, which said less, is read', async () => {
-  const { progress, ...tensors } = checkpointAt(2);
-  const { run, tokens, trainedTokens, seconds, evaluationBefore } = progress;
-  const old = { run, tokens, trainedTokens, seconds, evaluationBefore };
-  await mkdir(folder);
-  const tensor = (name: string, values: Float32Array) => ({
-    name,
-    dtype: 'F32' as const,
-    shape: [values.length],
-    data: new Uint8Array(values.buffer),
-  });
-  const written = [
-    tensor('parameters', tensors.parameters),
-    tensor('first_moment', tensors.firstMoment),
-    tensor('second_moment', tensors.secondMoment),
-    tensor('losses', tensors.losses),
-  ];
-  await writeSafetensors(path(2), written, { step: '2', progress: JSON.stringify(old) });
-  const later = { parts: null, epoch: null, trainLoss: null, evaluation: null, evaluations: null, adapter: null };
-  expect(await latestCheckpoint(folder, 'run')).toEqual({ ...tensors, progress: { ...old, ...later } });
+test('a checkpoint of another version is an error, not a damaged file', async () => {
+  await saveCheckpoint(folder, checkpointAt(2));
+  const bytes = await readFile(path(2));
+  bytes[bytes.indexOf('"version":"1"') + '"version":"'.length] = '2'.charCodeAt(0);
+  await writeFile(path(2), bytes);
+  const error = { code: 'unsupported_version', message: expect.stringContaining('step 2 has version 2') };
+  await expect(readCheckpoint(folder, 2)).rejects.toMatchObject(error);
+  await expect(latestCheckpoint(folder, 'run')).rejects.toMatchObject(error);
+  await expect(listCheckpoints(folder)).rejects.toMatchObject(error);
 });
 
 test('what killed writers left is removed, and nothing else', async () => {

@@ -1,6 +1,6 @@
-import type { AdapterManifest, Evaluation, Report } from '@lorasmith/contracts';
+import type { Evaluation, TrainingOutcome } from '@lorasmith/contracts';
 
-/** Everything a run needs to go on as if it had not been interrupted. Random numbers follow from seed and step. */
+/** Everything a run needs to continue as if it had not been interrupted. Random numbers follow from seed and step. */
 export interface Checkpoint {
   /** Optimizer steps done. */
   step: number;
@@ -13,23 +13,23 @@ export interface Checkpoint {
   progress: CheckpointProgress;
 }
 
-/** What a file says in its header, so that it is known without reading its tensors. */
+/** The header of a file: what is known without reading its tensors. */
 export interface CheckpointProgress {
-  /** Of what the run is made, its precision too; a checkpoint of another run is not gone on from. */
+  /** Digest of everything that the run depends on, its precision too. Only a checkpoint of the same run is resumed. */
   run: string;
-  /** The same part by part, to say why a checkpoint does not fit; null in files of an earlier version. */
-  parts: Record<string, string> | null;
+  /** The same part by part, to say why a checkpoint cannot be resumed. */
+  parts: Record<string, string>;
   tokens: number;
   trainedTokens: number;
   seconds: number;
-  /** Passes over the data so far; null in files of the first version, as is all that follows. */
-  epoch: number | null;
-  trainLoss: number | null;
+  /** Passes over the data so far. */
+  epoch: number;
+  trainLoss: number;
   evaluationBefore: Evaluation | null;
   /** At this step, if there was one. */
   evaluation: Evaluation | null;
-  evaluations: EvaluationProgress | null;
-  adapter: CheckpointAdapter | null;
+  evaluations: EvaluationProgress;
+  adapter: CheckpointAdapter;
 }
 
 /** How evaluations went so far. */
@@ -43,10 +43,7 @@ export interface EvaluationProgress {
 }
 
 /** What makes an adapter of the parameters without the data they were trained on. */
-export interface CheckpointAdapter {
-  base_model: AdapterManifest['base_model'];
-  dataset: NonNullable<AdapterManifest['dataset']>;
-  report: Report;
+export interface CheckpointAdapter extends Pick<TrainingOutcome, 'base_model' | 'dataset' | 'report'> {
   /** The adapted layers. */
   targets: { name: string; rank: number; scale: number }[];
 }

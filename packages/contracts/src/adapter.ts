@@ -1,11 +1,11 @@
 import { type Static, Type } from 'typebox';
-import { CheckpointReference } from './checkpoint.js';
-import { AdapterId, JobId, ModelName } from './identifier.js';
+import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { JobSpec } from './job.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
 import { Page } from './page.js';
 import { AdapterChecks, AdapterProbe } from './probe.js';
+import { RecordVersion } from './record-version.js';
 import { Report } from './report.js';
 
 const closed = { additionalProperties: false };
@@ -22,7 +22,7 @@ export const Evaluation = Type.Object(
 );
 export type Evaluation = Static<typeof Evaluation>;
 
-/** What training came to. */
+/** The figures of a training. */
 export const TrainingResult = Type.Object(
   {
     steps: Type.Integer(),
@@ -31,18 +31,15 @@ export const TrainingResult = Type.Object(
     seconds: Type.Number({ description: 'Of training, evaluation and checkpoints.' }),
     peak_memory_bytes: Type.Integer({
       description:
-        'Peak resident set of the trainer process during the job, in the memory of the host. What TensorFlow keeps of an earlier job on the same base is in it, what was taken of a GPU is not.',
+        'Peak resident set of the trainer process during the job, in the memory of the host. It includes what TensorFlow keeps of an earlier job on the same base, and does not include the memory of a GPU.',
     }),
     first_loss: Type.Number(),
     last_loss: Type.Number(),
     losses: Type.Array(Type.Number(), { description: 'One per step, or evenly thinned to 1,000.' }),
-    // Optional, as in checkpoint below: manifests from before they existed stay readable.
-    adapter_step: Type.Optional(
-      Type.Integer({ description: 'The step whose state the adapter is: the last one, or the best by evaluation.' }),
-    ),
-    stopped_early: Type.Optional(
-      Type.Boolean({ description: 'By early_stopping, before the planned steps were done.' }),
-    ),
+    adapter_step: Type.Integer({
+      description: 'The step whose state the adapter is: the last one, or the best by evaluation.',
+    }),
+    stopped_early: Type.Boolean({ description: 'By early_stopping, before the planned steps were done.' }),
     evaluation_before: Nullable(Evaluation),
     evaluation_after: Nullable(Evaluation),
   },
@@ -50,36 +47,61 @@ export const TrainingResult = Type.Object(
 );
 export type TrainingResult = Static<typeof TrainingResult>;
 
-const origin = Type.Enum(['trained', 'imported'], { description: 'Made by a job here, or brought in.' });
+const trained = { kind: Type.Literal('trained'), job: JobId };
+const published = {
+  kind: Type.Literal('published-checkpoint'),
+  job: Type.String({ ...JobId, description: 'The job that trained; another one published its checkpoint.' }),
+  step: Type.Integer({ minimum: 0, description: 'Of the checkpoint.' }),
+};
+const imported = { kind: Type.Literal('imported') };
 
-/** Everything about how an adapter came to be; `manifest.json` beside the PEFT files. */
+/** How an adapter came to be: at the end of a job, from a checkpoint of a job, or brought in. */
+const Origin = Type.Union(
+  [Type.Object(trained, closed), Type.Object(published, closed), Type.Object(imported, closed)],
+  { $id: 'AdapterOrigin' },
+);
+
+const training = {
+  dataset: Type.Object({ id: DatasetId, sha256, rows: Type.Integer() }, closed),
+  settings: JobSpec,
+  report: Report,
+  result: TrainingResult,
+  probe: AdapterProbe,
+  checks: AdapterChecks,
+};
+
+export const TrainedOrigin = Type.Object({ ...trained, ...training }, { $id: 'TrainedOrigin', ...closed });
+export type TrainedOrigin = Static<typeof TrainedOrigin>;
+export const PublishedCheckpointOrigin = Type.Object(
+  { ...published, ...training },
+  { $id: 'PublishedCheckpointOrigin', ...closed },
+);
+export type PublishedCheckpointOrigin = Static<typeof PublishedCheckpointOrigin>;
+export const ImportedOrigin = Type.Object(imported, { $id: 'ImportedOrigin', ...closed });
+export type ImportedOrigin = Static<typeof ImportedOrigin>;
+
+/** The file `manifest.json` beside the PEFT files: what the adapter is, and how it came to be. */
 export const AdapterManifest = Type.Object(
   {
+    version: RecordVersion,
     id: AdapterId,
     object: Type.Literal('adapter'),
-    origin,
     owner: Owner,
     name: Nullable(Type.String()),
-    job: Nullable(JobId, { description: 'Null, as are dataset, settings, report and result, for an imported one.' }),
-    checkpoint: Type.Optional(
-      Nullable(CheckpointReference, { description: 'What it was published from, if not at the end of its training.' }),
-    ),
     created_at: Type.String(),
+    origin: Type.Union([TrainedOrigin, PublishedCheckpointOrigin, ImportedOrigin]),
     base_model: Type.Object(
       {
         name: ModelName,
         family: Type.String(),
         weights_sha256: sha256,
-        // Absent as is probe below.
-        architecture_sha256: Type.Optional(
-          Type.String({ ...sha256, description: 'Of what config.json says that the model computes.' }),
-        ),
+        architecture_sha256: Type.String({
+          ...sha256,
+          description: 'Of the part of config.json that decides what the model computes.',
+        }),
       },
       closed,
     ),
-    dataset: Nullable(Type.Object({ id: Type.String(), sha256, rows: Type.Integer() }, closed)),
-    settings: Nullable(JobSpec),
-    report: Nullable(Report),
     lora: Type.Object(
       {
         r: Type.Integer(),
@@ -95,26 +117,25 @@ export const AdapterManifest = Type.Object(
       },
       closed,
     ),
-    result: Nullable(TrainingResult),
-    // Absent for an imported one, and for one of an earlier version.
-    probe: Type.Optional(AdapterProbe),
-    checks: Type.Optional(AdapterChecks),
-    versions: Type.Record(Type.String(), Type.String()),
+    versions: Type.Record(Type.String(), Type.String(), { description: 'Of the software that made it.' }),
     files: Type.Array(Type.Object({ name: Type.String(), bytes: Type.Integer(), sha256 }, closed)),
   },
   { $id: 'AdapterManifest', ...closed },
 );
 export type AdapterManifest = Static<typeof AdapterManifest>;
 
+/** What a trainer reports of the adapter that it has made: all of its manifest but who asked for it. */
+export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'lora' | 'versions' | 'files'> &
+  Pick<TrainedOrigin, 'dataset' | 'report' | 'result' | 'probe' | 'checks'>;
+
 /** An item of `GET /adapters`. */
 export const Adapter = Type.Object(
   {
     id: AdapterId,
     object: Type.Literal('adapter'),
-    origin,
+    origin: Origin,
     owner: Owner,
     name: Nullable(Type.String()),
-    job: Nullable(JobId, { description: 'Null for an imported one.' }),
     base_model: ModelName,
     bytes: Type.Integer({ minimum: 0 }),
     created_at: Type.String(),
@@ -131,7 +152,7 @@ export const AdapterFile = Type.Object(
 export type AdapterFile = Static<typeof AdapterFile>;
 export const AdapterFileList = Type.Object({ data: Type.Array(AdapterFile) }, { $id: 'AdapterFileList', ...closed });
 
-/** What the registry tells the api of how much there is. */
+/** How much is stored, as the registry reports it to the api. */
 export const AdapterUsage = Type.Object(
   {
     own_adapters: Type.Integer({ minimum: 0 }),

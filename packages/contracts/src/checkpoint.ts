@@ -4,18 +4,18 @@ import { Nullable } from './nullable.js';
 
 const closed = { additionalProperties: false };
 
-/** A state of a training that is on disk: it can be gone on from, and published as an adapter. */
+/** A state of a training that is on disk. It can be resumed, and published as an adapter. */
 export const Checkpoint = Type.Object(
   {
     object: Type.Literal('checkpoint'),
     job: JobId,
     step: Type.Integer({ minimum: 0, description: 'Optimizer steps done.' }),
-    epoch: Nullable(Type.Number({ minimum: 0 })),
-    train_loss: Nullable(Type.Number(), { description: 'Of the step.' }),
+    epoch: Type.Number({ minimum: 0, description: 'Passes over the data so far.' }),
+    train_loss: Type.Number({ description: 'Of the step.' }),
     eval_loss: Nullable(Type.Number(), {
       description: 'On the held-out rows after the step; null without evaluation.',
     }),
-    is_best: Type.Boolean({ description: 'It has the lowest eval_loss of those that are kept.' }),
+    is_best: Type.Boolean({ description: 'It has the lowest eval_loss of the stored ones.' }),
     is_last: Type.Boolean(),
     bytes: Type.Integer({ minimum: 0 }),
     created_at: Type.String(),
@@ -30,14 +30,14 @@ export const CheckpointList = Type.Object(
 );
 export type CheckpointList = Static<typeof CheckpointList>;
 
-/** Which checkpoint of which job: what a job publishes, what an adapter was made from. */
+/** Which checkpoint of which job. */
 export const CheckpointReference = Type.Object(
   { job: JobId, step: Type.Integer({ minimum: 0 }) },
   { $id: 'CheckpointReference', ...closed },
 );
 export type CheckpointReference = Static<typeof CheckpointReference>;
 
-/** The body of `POST /jobs/:id/checkpoints/:step/publish`, which may be left out. */
+/** The body of `POST /jobs/:id/checkpoints/:step/publish`, which is optional. */
 export const PublishCheckpointRequest = Type.Object(
   { name: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'Of the adapter.' })) },
   { $id: 'PublishCheckpointRequest', ...closed },

@@ -3,6 +3,9 @@ import { Fault } from './error.js';
 import { DatasetId } from './identifier.js';
 import { Owner } from './owner.js';
 import { Page } from './page.js';
+import { RecordVersion } from './record-version.js';
+
+const closed = { additionalProperties: false };
 
 /** The row formats, told apart by their keys. */
 export const DATASET_FORMATS = ['messages', 'prompt_completion', 'instruction', 'text', 'features'] as const;
@@ -13,7 +16,7 @@ export const DatasetFormat = Type.Enum(DATASET_FORMATS, {
 });
 export type DatasetFormat = (typeof DATASET_FORMATS)[number];
 
-/** What is known of an uploaded dataset. Stored as `dataset.json` beside `data.jsonl`. */
+/** An uploaded dataset. */
 export const Dataset = Type.Object(
   {
     id: DatasetId,
@@ -26,20 +29,24 @@ export const Dataset = Type.Object(
     bytes: Type.Integer({ minimum: 1 }),
     features: Type.Union([Type.Integer(), Type.Null()], { description: 'Numbers per row, for format `features`.' }),
     warnings: Type.Array(Fault, {
-      description: 'Things worth a look that are not errors, for instance duplicate rows.',
+      description: 'Suspicious things that are not errors, for instance duplicate rows.',
     }),
     created_at: Type.String({ description: 'RFC 3339, UTC.' }),
   },
-  { $id: 'Dataset', additionalProperties: false },
+  { $id: 'Dataset', ...closed },
 );
 export type Dataset = Static<typeof Dataset>;
 export const DatasetPage = Page(Dataset, 'DatasetPage');
+
+/** What is stored of a dataset: `dataset.json` beside `data.jsonl`. */
+export const DatasetRecord = Type.Object({ version: RecordVersion, ...Dataset.properties }, closed);
+export type DatasetRecord = Static<typeof DatasetRecord>;
 
 /** File names within a published dataset folder. */
 export const DATASET_FILES = { rows: 'data.jsonl', record: 'dataset.json' } as const;
 
 export const MessageRole = Type.Enum(['system', 'user', 'assistant', 'tool']);
-export const Message = Type.Object({ role: MessageRole, content: Type.String() }, { additionalProperties: false });
+export const Message = Type.Object({ role: MessageRole, content: Type.String() }, closed);
 export type Message = Static<typeof Message>;
 
 /** Planning renders a conversation once per turn, so its work grows with the square of this. */
@@ -47,19 +54,16 @@ const MAX_MESSAGES = 1000;
 
 /** The schema of one row of each format. Bounds on sizes are the reader's (line length), not repeated here. */
 export const DatasetRow = {
-  messages: Type.Object(
-    { messages: Type.Array(Message, { minItems: 1, maxItems: MAX_MESSAGES }) },
-    { additionalProperties: false },
-  ),
-  prompt_completion: Type.Object({ prompt: Type.String(), completion: Type.String() }, { additionalProperties: false }),
+  messages: Type.Object({ messages: Type.Array(Message, { minItems: 1, maxItems: MAX_MESSAGES }) }, closed),
+  prompt_completion: Type.Object({ prompt: Type.String(), completion: Type.String() }, closed),
   instruction: Type.Object(
     { instruction: Type.String(), input: Type.Optional(Type.String()), output: Type.String() },
-    { additionalProperties: false },
+    closed,
   ),
-  text: Type.Object({ text: Type.String() }, { additionalProperties: false }),
+  text: Type.Object({ text: Type.String() }, closed),
   features: Type.Object(
     { features: Type.Array(Type.Number(), { minItems: 1 }), label: Type.Integer({ minimum: 0 }) },
-    { additionalProperties: false },
+    closed,
   ),
 } as const satisfies Record<DatasetFormat, unknown>;
 

@@ -66,6 +66,7 @@ export const ERROR_STATUS = {
   storage_full: 507,
   storage_unavailable: 503,
   internal_error: 500,
+  unsupported_version: 500,
   service_unavailable: 503,
   redis_unavailable: 503,
   registry_unavailable: 503,

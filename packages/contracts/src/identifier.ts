@@ -1,10 +1,8 @@
-import { createHash, randomBytes } from 'node:crypto';
 import { type Static, Type } from 'typebox';
 
 const identifier = (prefix: string, description: string) =>
   Type.String({ pattern: `^${prefix}_[0-9a-z]{24}$`, description, examples: [`${prefix}_0123456789abcdef01234567`] });
 
-/** See {@link datasetIdOf}. */
 export const DatasetId = identifier(
   'ds',
   'From the sha256 of the uploaded bytes and the owner: the same file of the same owner has the same id.',
@@ -21,16 +19,9 @@ export type KeyId = Static<typeof KeyId>;
 
 /** A new random id: the prefix, `_`, and 24 hexadecimal digits (96 bits). */
 export function newIdentifier(prefix: 'job' | 'ad' | 'req' | 'key'): string {
-  return `${prefix}_${randomBytes(12).toString('hex')}`;
-}
-
-/**
- * The id of a dataset with this sha256 (hexadecimal). The same bytes of another owner have another id, which tells
- * nobody that somebody else has them.
- */
-export function datasetIdOf(sha256: string, owner: KeyId | null): DatasetId {
-  const own = owner === null ? sha256 : createHash('sha256').update(`${owner} ${sha256}`).digest('hex');
-  return `ds_${own.slice(0, 24)}`;
+  // Web Crypto: this package also loads in browsers.
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return `${prefix}_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')}`;
 }
 
 /** Name of a base model: a folder name, so no separators and no leading dot. */

@@ -12,4 +12,5 @@ export * from './nullable.js';
 export * from './owner.js';
 export * from './page.js';
 export * from './probe.js';
+export * from './record-version.js';
 export * from './report.js';

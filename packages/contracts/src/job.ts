@@ -75,21 +75,28 @@ export const LoraSettings = Type.Object(
 );
 export type LoraSettings = Static<typeof LoraSettings>;
 
-/** As Keras and Lightning stop: a gain counts when it is more than min_delta below the last loss that counted. */
+/** As in Keras and Lightning: an evaluation is an improvement if its loss is more than min_delta below the last one that was. */
 export const EarlyStopping = Type.Object(
   {
     patience: Type.Integer({
       minimum: 1,
       maximum: 10_000,
-      description: 'Evaluations without a gain that end training.',
+      description: 'Training stops after so many evaluations without an improvement.',
     }),
-    min_delta: Type.Optional(
-      Type.Number({ minimum: 0, default: 0, description: 'A smaller fall of the loss is no gain.' }),
-    ),
+    min_delta: Type.Number({
+      minimum: 0,
+      default: 0,
+      description: 'A smaller decrease of the loss is no improvement.',
+    }),
   },
   closed,
 );
 export type EarlyStopping = Static<typeof EarlyStopping>;
+
+const earlyStoppingOptions = {
+  default: null,
+  description: 'Stops training when evaluations no longer improve; needs eval_every_steps and validation.',
+};
 
 export const TrainingSettings = Type.Object(
   {
@@ -146,20 +153,12 @@ export const TrainingSettings = Type.Object(
       default: null,
       description: 'Null: before and after training only.',
     }),
-    // Optional, so that records from before they existed stay readable.
-    early_stopping: Type.Optional(
-      Nullable(EarlyStopping, {
-        default: null,
-        description: 'Ends training when evaluations bring nothing more; needs eval_every_steps and validation.',
-      }),
-    ),
-    publish: Type.Optional(
-      Type.Enum(['auto', 'last', 'best'], {
-        default: 'auto',
-        description:
-          'Which state becomes the adapter: the last one, or the one with the lowest loss on the held-out rows, which needs eval_every_steps and validation. auto: best with early_stopping, otherwise last.',
-      }),
-    ),
+    early_stopping: Nullable(EarlyStopping, earlyStoppingOptions),
+    publish: Type.Enum(['auto', 'last', 'best'], {
+      default: 'auto',
+      description:
+        'Which state becomes the adapter: the last one, or the one with the lowest loss on the held-out rows, which needs eval_every_steps and validation. auto: best with early_stopping, otherwise last.',
+    }),
     checkpoint_every_steps: Nullable(Type.Integer({ minimum: 1, maximum: MAX_STEPS }), { default: 50 }),
   },
   { $id: 'TrainingSettings', ...closed },
@@ -187,6 +186,30 @@ const metadata = Type.Record(Type.String({ pattern: '^.{1,64}$' }), Type.String(
   description: 'Up to 16 strings of yours, returned as they are.',
 });
 
+const jobSpecFields = {
+  base_model: ModelName,
+  dataset: DatasetId,
+  validation: ValidationSettings,
+  lora: LoraSettings,
+  training: TrainingSettings,
+  name: jobName,
+  metadata,
+};
+
+const TrainingRequest = Type.Partial(
+  Type.Object({
+    ...TrainingSettings.properties,
+    early_stopping: Nullable(
+      Type.Object(
+        { ...EarlyStopping.properties, min_delta: Type.Optional(EarlyStopping.properties.min_delta) },
+        closed,
+      ),
+      earlyStoppingOptions,
+    ),
+  }),
+  { $id: 'TrainingRequest', ...closed },
+);
+
 /** The body of `POST /jobs`: everything but the model and the dataset has a default. */
 export const JobRequest = Type.Object(
   {
@@ -194,10 +217,10 @@ export const JobRequest = Type.Object(
     dataset: DatasetId,
     validation: Type.Optional(Type.Partial(ValidationSettings, { $id: 'ValidationRequest', ...closed })),
     lora: Type.Optional(Type.Partial(LoraSettings, { $id: 'LoraRequest', ...closed })),
-    training: Type.Optional(Type.Partial(TrainingSettings, { $id: 'TrainingRequest', ...closed })),
+    training: Type.Optional(TrainingRequest),
     name: Type.Optional(jobName),
     metadata: Type.Optional(metadata),
-  },
+  } satisfies Record<keyof typeof jobSpecFields, TSchema>,
   {
     $id: 'JobRequest',
     ...closed,
@@ -216,19 +239,30 @@ export const JobRequest = Type.Object(
 export type JobRequest = Static<typeof JobRequest>;
 
 /** A job request with every default filled in: what is queued, trained and written into the manifest. */
-export const JobSpec = Type.Object(
-  {
-    base_model: ModelName,
-    dataset: DatasetId,
-    validation: ValidationSettings,
-    lora: LoraSettings,
-    training: TrainingSettings,
-    name: jobName,
-    metadata,
-  },
-  { $id: 'JobSpec', ...closed },
-);
+export const JobSpec = Type.Object(jobSpecFields, { $id: 'JobSpec', ...closed });
 export type JobSpec = Static<typeof JobSpec>;
+
+/** The spec that is part of a job. */
+export function specOf(job: JobSpec): JobSpec {
+  return pick(job, Object.keys(JobSpec.properties) as (keyof JobSpec)[]);
+}
+
+/**
+ * Fields of a spec that do not change what is trained. The base model and the dataset are in the identity of a run by
+ * the digests of their contents: under another name they are the same training.
+ */
+const NOT_TRAINED_ON = ['base_model', 'dataset', 'name', 'metadata'] as const satisfies (keyof JobSpec)[];
+
+/** The settings that a training depends on: every field of the spec but those that are known not to matter. */
+export function trainedSettings(spec: JobSpec): Omit<JobSpec, (typeof NOT_TRAINED_ON)[number]> {
+  const ignored: readonly string[] = NOT_TRAINED_ON;
+  const fields = Object.keys(JobSpec.properties).filter((field) => !ignored.includes(field));
+  return pick(spec, fields as Exclude<keyof JobSpec, (typeof NOT_TRAINED_ON)[number]>[]);
+}
+
+function pick<Whole extends object, Field extends keyof Whole>(whole: Whole, fields: Field[]): Pick<Whole, Field> {
+  return Object.fromEntries(fields.map((field) => [field, whole[field]])) as Pick<Whole, Field>;
+}
 
 export const JOB_STATUSES = ['queued', 'preparing', 'running', 'succeeded', 'failed', 'cancelled'] as const;
 export const JobStatus = Type.Enum(JOB_STATUSES);
@@ -257,27 +291,38 @@ export const JobProgress = Type.Object(
 );
 export type JobProgress = Static<typeof JobProgress>;
 
-export const Job = Type.Object(
-  {
-    id: JobId,
-    object: Type.Literal('job'),
-    owner: Owner,
-    status: JobStatus,
-    ...JobSpec.properties,
-    checkpoint: Nullable(CheckpointReference, {
-      description: 'What a job publishes that was made by publishing a checkpoint; null for one that trains.',
-    }),
-    report: Nullable(Report, { description: 'What the job will do; there once it is prepared.' }),
-    progress: Nullable(JobProgress),
-    adapter: Nullable(AdapterId),
-    error: Nullable(JobFailure),
-    attempts: Type.Integer({ minimum: 0 }),
-    resumes: Type.Integer({ minimum: 0, description: 'How often it was resumed after it had ended.' }),
-    created_at: Type.String(),
-    started_at: Nullable(Type.String()),
-    ended_at: Nullable(Type.String()),
-  },
-  { $id: 'Job', ...closed },
+const jobFields = {
+  id: JobId,
+  object: Type.Literal('job'),
+  owner: Owner,
+  status: JobStatus,
+  ...JobSpec.properties,
+  report: Nullable(Report, { description: 'What the job will do. Null until a worker has prepared it.' }),
+  progress: Nullable(JobProgress),
+  adapter: Nullable(AdapterId),
+  error: Nullable(JobFailure),
+  attempts: Type.Integer({ minimum: 0 }),
+  resumes: Type.Integer({ minimum: 0, description: 'How often the job was resumed after it had ended.' }),
+  created_at: Type.String(),
+  started_at: Nullable(Type.String()),
+  ended_at: Nullable(Type.String()),
+};
+
+/** A job that trains an adapter on a dataset. */
+export const TrainJob = Type.Object({ kind: Type.Literal('train'), ...jobFields }, { $id: 'TrainJob', ...closed });
+export type TrainJob = Static<typeof TrainJob>;
+
+/** A job that makes an adapter of a checkpoint of another job and trains nothing. Its spec is that of the other job. */
+export const PublishCheckpointJob = Type.Object(
+  { kind: Type.Literal('publish-checkpoint'), checkpoint: CheckpointReference, ...jobFields },
+  { $id: 'PublishCheckpointJob', ...closed },
 );
-export type Job = Static<typeof Job>;
+export type PublishCheckpointJob = Static<typeof PublishCheckpointJob>;
+
+/** The kinds of jobs differ in `kind` and in the fields that only one of them has. */
+export const Job = Type.Union([TrainJob, PublishCheckpointJob], { $id: 'Job' });
+export type Job = TrainJob | PublishCheckpointJob;
 export const JobPage = Page(Job, 'JobPage');
+
+/** What kind of job it is, with what only this kind needs. */
+export type JobTask = Pick<TrainJob, 'kind'> | Pick<PublishCheckpointJob, 'kind' | 'checkpoint'>;

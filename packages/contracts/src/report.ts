@@ -5,7 +5,7 @@ import { Nullable } from './nullable.js';
 const closed = { additionalProperties: false };
 const count = (description: string) => Type.Integer({ minimum: 0, description });
 
-/** What a job will do, told before it does it. `POST /jobs?dry_run=true` answers with it. */
+/** What a job will do, known before it starts. `POST /jobs?dry_run=true` answers with it. */
 export const Report = Type.Object(
   {
     base_model: Type.String(),
@@ -79,12 +79,9 @@ export const Report = Type.Object(
       ),
       { description: 'What it will take; null while no worker has measured its machine.' },
     ),
-    publish: Type.Optional(
-      Type.Enum(['last', 'best'], { description: 'Which state becomes the adapter; best is by evaluation.' }),
-    ),
-    // Absent in that of an earlier version.
-    adapter_bytes: Type.Optional(
-      count('Of the adapter, at most: float32, every layer with the largest rank, and what lies beside the weights.'),
+    publish: Type.Enum(['last', 'best'], { description: 'Which state becomes the adapter; best is by evaluation.' }),
+    adapter_bytes: count(
+      'Upper limit of the size of the adapter: float32, every layer with the largest rank, and the files beside the weights.',
     ),
     warnings: Type.Array(Fault),
   },

@@ -14,7 +14,7 @@ export function originFields({ requestId, trace }: Partial<JobOrigin> = {}): str
   ];
 }
 
-/** Of a hash as Redis returns it; a record made before these fields has an empty one. */
+/** Of a hash as Redis returns it. */
 export function originOfRecord(hash: Readonly<Record<string, string>>): JobOrigin {
   const { request_id: requestId = null, trace } = hash;
   return { requestId, trace: trace === undefined ? {} : (JSON.parse(trace) as Record<string, string>) };

@@ -1,21 +1,27 @@
-import type {
-  Checkpoint,
-  CheckpointReference,
-  Job,
-  JobFailure,
-  JobId,
-  JobProgress,
-  JobSpec,
-  JobStatus,
-  Owner,
-  Report,
+import {
+  type Checkpoint,
+  type CheckpointReference,
+  checkRecordVersion,
+  type Job,
+  type JobFailure,
+  type JobId,
+  type JobProgress,
+  type JobSpec,
+  type JobStatus,
+  type JobTask,
+  type Owner,
+  ProductError,
+  RECORD_VERSION,
+  type Report,
 } from '@lorasmith/contracts';
 
 /** The fields of a job's hash. Those that a script reads or counts are plain; the rest is JSON. A missing one is null. */
 interface RecordFields {
+  version: string;
+  kind: Job['kind'];
   status: JobStatus;
   attempts: string;
-  resumes?: string;
+  resumes: string;
   checkpoint?: string;
   checkpoints?: string;
   owner?: string;
@@ -33,21 +39,20 @@ export interface NewRecordOptions {
   owner: Owner;
   idempotencyKey: string | undefined;
   /** Of the adapter that the job will make, at most. */
-  adapterBytes: number | undefined;
-  /** What the job publishes, if it does not train. */
-  checkpoint: CheckpointReference | null;
+  adapterBytes: number;
+  task: JobTask;
 }
 
 /** What is written when a job is created; status, sequence and attempts are the script's. */
 export function newRecordFields(
   spec: JobSpec,
   createdAt: Date,
-  { owner, idempotencyKey, adapterBytes, checkpoint }: NewRecordOptions,
+  { owner, idempotencyKey, adapterBytes, task }: NewRecordOptions,
 ): string[] {
-  const fields = ['spec', JSON.stringify(spec), 'dataset', spec.dataset, 'created_at', createdAt.toISOString()];
+  const fields = ['version', String(RECORD_VERSION), 'kind', task.kind, 'spec', JSON.stringify(spec)];
+  fields.push('dataset', spec.dataset, 'adapter_bytes', String(adapterBytes), 'created_at', createdAt.toISOString());
   if (owner !== null) fields.push('owner', owner);
-  if (checkpoint !== null) fields.push('checkpoint', JSON.stringify(checkpoint));
-  if (adapterBytes !== undefined) fields.push('adapter_bytes', String(adapterBytes));
+  if (task.kind === 'publish-checkpoint') fields.push('checkpoint', JSON.stringify(task.checkpoint));
   if (idempotencyKey !== undefined) fields.push('idempotency_key', idempotencyKey);
   return fields;
 }
@@ -56,23 +61,32 @@ export function newRecordFields(
 export function jobOfRecord(id: JobId, hash: Record<string, string>): Job | null {
   if (hash.status === undefined) return null;
   const fields = hash as unknown as RecordFields;
+  checkRecordVersion({ version: Number(fields.version) }, `The record of ${id}`);
   return {
+    ...taskOfRecord(id, fields),
     id,
     object: 'job',
     owner: fields.owner ?? null,
     status: fields.status,
     ...(JSON.parse(fields.spec) as JobSpec),
-    checkpoint: parsed<CheckpointReference>(fields.checkpoint),
     report: parsed<Report>(fields.report),
     progress: parsed<JobProgress>(fields.progress),
     adapter: fields.adapter ?? null,
     error: parsed<JobFailure>(fields.error),
     attempts: Number(fields.attempts),
-    resumes: Number(fields.resumes ?? 0),
+    resumes: Number(fields.resumes),
     created_at: fields.created_at,
     started_at: fields.started_at ?? null,
     ended_at: fields.ended_at ?? null,
   };
+}
+
+function taskOfRecord(id: JobId, { kind, checkpoint }: RecordFields): JobTask {
+  if (kind === 'train') return { kind };
+  if (kind === 'publish-checkpoint' && checkpoint !== undefined) {
+    return { kind, checkpoint: JSON.parse(checkpoint) as CheckpointReference };
+  }
+  throw new ProductError('internal_error', `The record of ${id} is damaged: it has no known kind.`);
 }
 
 /** The checkpoints that are kept of a job, newest first, as its hash's field says. */

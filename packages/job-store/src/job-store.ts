@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import {
   type Checkpoint,
-  type CheckpointReference,
   type DatasetId,
   ENDED_STATUSES,
   type Job,
@@ -9,6 +8,7 @@ import {
   type JobId,
   type JobSpec,
   type JobStatus,
+  type JobTask,
   newIdentifier,
   type Owner,
   type Paged,
@@ -72,11 +72,11 @@ export interface CreateJobOptions extends JobLimits {
   requestHash: string;
   /** For logs and traces. @defaultValue unknown */
   origin?: JobOrigin | undefined;
-  /** The job publishes this checkpoint and trains nothing. @defaultValue null */
-  checkpoint?: CheckpointReference | undefined;
+  /** @defaultValue it trains */
+  task?: JobTask | undefined;
   /** Whose job it is. @defaultValue null: nobody's */
   owner?: Owner | undefined;
-  /** Of the adapter that it will make, at most: reserved until the job has ended. @defaultValue not known */
+  /** The limit of the size of its adapter, reserved until the job has ended. @defaultValue 0 */
   adapterBytes?: number | undefined;
 }
 
@@ -122,7 +122,7 @@ export interface JobStore {
   whileEnded<Result>(id: JobId, statuses: readonly JobStatus[], work: () => Promise<Result>): Promise<Result | null>;
   /** @throws ProductError `job_not_found`, `job_still_active` */
   deleteJob(id: JobId): Promise<void>;
-  /** What the adapter of the job takes at most; 0 where that is not known. */
+  /** The limit of the size of the job's adapter; 0 where there is no job. */
   adapterBytesOf(id: JobId): Promise<number>;
   /** What the adapters of unfinished jobs will take at most: those of the owner, and all. */
   reservedBytes(owner: Owner): Promise<{ own: number; total: number }>;
@@ -186,7 +186,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
   const store: JobStore = {
     async createJob(
       spec,
-      { idempotencyKey, requestHash, origin, owner = null, adapterBytes, checkpoint = null, ...limits },
+      { idempotencyKey, requestHash, origin, owner = null, adapterBytes = 0, task = { kind: 'train' }, ...limits },
     ) {
       const { maxOfOwner, maxWaiting, keptOfOwner, keptInAll } = limits;
       const newId = newIdentifier('job');
@@ -200,9 +200,9 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         IDEMPOTENCY_SECONDS,
         maxWaiting ?? '',
         maxOfOwner ?? '',
-        // What a job publishes it has without its dataset.
-        checkpoint === null ? '1' : '',
-        ...newRecordFields(spec, new Date(), { owner, idempotencyKey, adapterBytes, checkpoint }),
+        // Publishing a checkpoint reads no dataset.
+        task.kind === 'train' ? '1' : '',
+        ...newRecordFields(spec, new Date(), { owner, idempotencyKey, adapterBytes, task }),
         ...originFields(origin),
       ]);
       if (answer === 'conflict') throw idempotencyConflict();
@@ -260,12 +260,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const { dataset, owner } = await existingJob(id);
       const answer = await resumeJobScript(
         redis,
-        [
-          ...recordKeys(keys, id, dataset),
-          keys.ofOwner(owner ?? null),
-          keys.datasetDeletion(dataset),
-          keys.tidying(id),
-        ],
+        [...recordKeys(keys, id, dataset), keys.ofOwner(owner), keys.datasetDeletion(dataset), keys.tidying(id)],
         [id, keys.eventChannel, maxWaiting ?? '', maxOfOwner ?? ''],
       );
       if (answer === 'no-dataset') throw datasetGone(dataset);
@@ -322,10 +317,10 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       if (answer === 'active') {
         throw new ProductError('job_still_active', 'The job has not ended. Cancel it first.');
       }
-      await tellQueue(id, queue.remove(queueEntryOf({ id, resumes: Number(resumes ?? 0) })));
+      await tellQueue(id, queue.remove(queueEntryOf({ id, resumes: Number(resumes) })));
     },
 
-    adapterBytesOf: async (id) => Number((await redis.hget(keys.job(id), 'adapter_bytes')) ?? 0),
+    adapterBytesOf: async (id) => Number(await redis.hget(keys.job(id), 'adapter_bytes')),
     async reservedBytes(owner) {
       const [own, total] = (await reservedBytesScript(redis, [keys.reservedBytes], [owner ?? ''])) as [string, string];
       return { own: Number(own), total: Number(total) };

@@ -13,9 +13,9 @@ export async function jobsBeingPublished({ redis, keys }: { redis: Redis; keys: 
     const ids = (await redis.zrange(keys.withStatus(status), '0', '-1')) as JobId[];
     for (let from = 0; from < ids.length; from += BATCH) {
       const look = redis.pipeline();
-      for (const id of ids.slice(from, from + BATCH)) look.hget(keys.job(id), 'checkpoint');
-      for (const field of repliesOf(await look.exec()) as (string | null)[]) {
-        if (field !== null) sources.add((JSON.parse(field) as CheckpointReference).job);
+      for (const id of ids.slice(from, from + BATCH)) look.hmget(keys.job(id), 'kind', 'checkpoint');
+      for (const [kind, checkpoint] of repliesOf(await look.exec()) as (string | null)[][]) {
+        if (kind === 'publish-checkpoint') sources.add((JSON.parse(checkpoint!) as CheckpointReference).job);
       }
     }
   }

@@ -28,7 +28,7 @@ export async function reconcileQueue(deps: { redis: Redis; keys: JobKeys; queue:
       const [dataset, resumes, token] = known;
       // Deleted meanwhile.
       if (!dataset) continue;
-      const entry = queueEntryOf({ id, resumes: Number(resumes ?? 0) });
+      const entry = queueEntryOf({ id, resumes: Number(resumes) });
       const { state, reason } = await queue.stateOf(entry);
       if (state === 'alive') continue;
       if (state === 'absent') {

@@ -35,6 +35,8 @@ export function aJobSpec(changes: Partial<JobSpec> = {}): JobSpec {
       recompute: 'auto',
       seed: 42,
       eval_every_steps: null,
+      early_stopping: null,
+      publish: 'auto',
       checkpoint_every_steps: 50,
     },
     name: null,

@@ -1,12 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { jobKeys } from '../src/index.js';
+import { type CreateJobOptions, jobKeys } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
 import { prefix, queue, redis, store, useJobStore } from './real-job-store.js';
 
 useJobStore('deletion');
 
 const spec = aJobSpec();
-const create = async (options = {}) => (await store.createJob(spec, { requestHash: 'h', ...options })).job;
+const create = async (options: Partial<CreateJobOptions> = {}) =>
+  (await store.createJob(spec, { requestHash: 'h', ...options })).job;
 
 describe('a dataset that is being deleted', () => {
   test('has no new jobs, until it is stored anew', async () => {
@@ -36,7 +37,7 @@ describe('a dataset that is being deleted', () => {
     await store.beginDatasetDeletion(spec.dataset);
     await expect(store.resumeJob(job.id)).rejects.toMatchObject({ code: 'dataset_not_found' });
     expect((await store.getJob(job.id))!.status).toBe('cancelled');
-    const publishing = await create({ checkpoint: { job: job.id, step: 3 } });
+    const publishing = await create({ task: { kind: 'publish-checkpoint', checkpoint: { job: job.id, step: 3 } } });
     expect(publishing.status).toBe('queued');
     await store.requestCancel(publishing.id);
     expect((await store.resumeJob(publishing.id)).status).toBe('queued');

@@ -133,7 +133,11 @@ test('a job is not resumed while what it left is being removed, and can be after
 test('the jobs of whose checkpoints an adapter is being made are known until it is made', async () => {
   const id = await failed();
   const checkpoint = { job: id, step: 3 };
-  const { job } = await store.createJob(aJobSpec(), { requestHash: 'p', checkpoint });
+  const { job } = await store.createJob(aJobSpec(), {
+    requestHash: 'p',
+    task: { kind: 'publish-checkpoint', checkpoint },
+  });
+  expect(job).toMatchObject({ kind: 'publish-checkpoint', checkpoint });
   await created();
   expect(await store.jobsBeingPublished()).toEqual(new Set([id]));
   await store.requestCancel(job.id);

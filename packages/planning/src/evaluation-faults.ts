@@ -2,7 +2,7 @@ import type { Fault, JobSpec, TrainingSettings } from '@lorasmith/contracts';
 import type { CodedFault } from './fault-list.js';
 
 /** Which state of the training becomes the adapter. */
-export function publishedState({ publish = 'auto', early_stopping = null }: TrainingSettings): 'last' | 'best' {
+export function publishedState({ publish, early_stopping }: TrainingSettings): 'last' | 'best' {
   if (publish === 'auto') return early_stopping === null ? 'last' : 'best';
   return publish;
 }
@@ -23,7 +23,7 @@ export function evaluationWarnings({ training: { eval_every_steps: every } }: Jo
 
 /** What is judged by evaluations needs them, and rows to evaluate on. */
 export function evaluationFaults({ training, validation }: JobSpec): CodedFault[] {
-  const { eval_every_steps: every, early_stopping: stopping = null } = training;
+  const { eval_every_steps: every, early_stopping: stopping } = training;
   const setting = stopping === null ? 'publish' : 'early_stopping';
   if (stopping === null && publishedState(training) === 'last') return [];
   if (every !== null && validation.split > 0) return [];

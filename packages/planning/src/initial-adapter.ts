@@ -98,8 +98,8 @@ function shapeFaults(
 }
 
 /** Of one trained here, the settings of its job; of one brought in, those its files came with. */
-function settingsOf({ settings, lora }: AdapterManifest, linearModules: Iterable<string>): AdapterSettings {
-  if (settings !== null) return settings.lora;
+function settingsOf({ origin, lora }: AdapterManifest, linearModules: Iterable<string>): AdapterSettings {
+  if (origin.kind !== 'imported') return origin.settings.lora;
   const { r, alpha, rank_pattern, alpha_pattern, modules } = lora;
   return {
     r,

@@ -49,6 +49,7 @@ async function plan(
   const dataset: Dataset = {
     id: `ds_${'0'.repeat(24)}`,
     object: 'dataset',
+    owner: null,
     sha256: createHash('sha256').update(content).digest('hex'),
     name: null,
     format,

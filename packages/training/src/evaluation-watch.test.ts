@@ -5,8 +5,8 @@ import { EvaluationWatch } from './evaluation-watch.js';
 const evaluation = (loss: number): Evaluation => ({ loss, perplexity: null, accuracy: null, tokens: 1 });
 
 /** The number of the evaluation, from 1, after which training ends; null if it never does. */
-function endOf(patience: number, min_delta: number | undefined, losses: number[]): number | null {
-  const watch = new EvaluationWatch({ patience, ...(min_delta === undefined ? {} : { min_delta }) });
+function endOf(patience: number, min_delta: number, losses: number[]): number | null {
+  const watch = new EvaluationWatch({ patience, min_delta });
   for (const [place, loss] of losses.entries()) {
     watch.add(place + 1, evaluation(loss));
     if (watch.isExhausted) return place + 1;
@@ -15,15 +15,15 @@ function endOf(patience: number, min_delta: number | undefined, losses: number[]
 }
 
 describe('early stopping', () => {
-  test.each<[string, number, number | undefined, number[], number | null]>([
-    ['a loss that falls never ends it', 1, undefined, [3, 2, 1, 0.5], null],
-    ['patience counts evaluations without a gain in a row', 2, undefined, [3, 4, 2, 3, 2.5, 1], 5],
-    ['the same loss is no gain', 2, undefined, [3, 3, 3], 3],
+  test.each<[string, number, number, number[], number | null]>([
+    ['a loss that falls never ends it', 1, 0, [3, 2, 1, 0.5], null],
+    ['patience counts evaluations without a gain in a row', 2, 0, [3, 4, 2, 3, 2.5, 1], 5],
+    ['the same loss is no gain', 2, 0, [3, 3, 3], 3],
     ['less than min_delta is no gain', 2, 0.5, [3, 2.8, 2.6], 3],
     ['small gains that add up to min_delta are one', 2, 0.5, [3, 2.7, 2.4, 2.1, 1.8], null],
     ['exactly min_delta is no gain', 1, 1, [3, 2], 2],
-    ['a loss that is no number is no gain', 2, undefined, [3, Number.NaN, Number.POSITIVE_INFINITY], 3],
-    ['a first loss that is no number is gone over', 3, undefined, [Number.NaN, 3, 2, 1], null],
+    ['a loss that is no number is no gain', 2, 0, [3, Number.NaN, Number.POSITIVE_INFINITY], 3],
+    ['a first loss that is no number is gone over', 3, 0, [Number.NaN, 3, 2, 1], null],
   ])('%s', (_, patience, minDelta, losses, end) => {
     expect(endOf(patience, minDelta, losses)).toBe(end);
   });

@@ -3,4 +3,3 @@ export { BaseModelCache } from './base-model-cache.js';
 export { measureMachine, memoryForTrainer } from './probe/measure-machine.js';
 export { type PublishCheckpointOptions, publishCheckpoint } from './publish-checkpoint.js';
 export { type TrainOptions, train } from './train.js';
-export type { TrainOutcome } from './trained-outcome.js';

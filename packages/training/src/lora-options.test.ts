@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { AdapterManifest, Dataset, JobSpec, LoraSettings, NewJobEvent } from '@lorasmith/contracts';
 import { manifestLora, type PeftAdapter, readPeftFolder, writePeftFolder } from '@lorasmith/lora';
-import { digestWeights, readModelFolder } from '@lorasmith/model-folder';
+import { digestBase, readModelFolder } from '@lorasmith/model-folder';
 import { type ExampleStore, inheritLora, openExampleStore, planJob, type Target } from '@lorasmith/planning';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
@@ -105,18 +105,15 @@ async function published(folder: string, spec: JobSpec): Promise<Begun> {
   const model = await readModelFolder(join(folder, 'base'));
   const written = await writePeftFolder(initialAdapterFolder, adapter, model);
   const manifest: AdapterManifest = {
+    version: 1,
     id: `ad_${'0'.repeat(24)}`,
     object: 'adapter',
-    origin: 'imported',
+    owner: null,
     name: null,
-    job: null,
     created_at: '2026-01-01T00:00:00Z',
-    base_model: { name: model.name, family: 'llama', weights_sha256: await digestWeights(model) },
-    dataset: null,
-    settings: null,
-    report: null,
+    origin: { kind: 'imported' },
+    base_model: { name: model.name, family: 'llama', ...(await digestBase(model)) },
     lora: manifestLora(adapter, written),
-    result: null,
     versions: {},
     files: [],
   };

@@ -1,5 +1,5 @@
 import { type Checkpoint, type CheckpointAdapter, readCheckpoint } from '@lorasmith/checkpoints';
-import { type JobSpec, type NewJobEvent, ProductError } from '@lorasmith/contracts';
+import { type JobSpec, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { type BaseDigests, baseDifference, digestBase, readModelFolder } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
@@ -8,7 +8,7 @@ import { BaseModelCache } from './base-model-cache.js';
 import { throwIfStopped } from './breathe.js';
 import { resetPeakMemory } from './peak-memory.js';
 import { thinnedLosses } from './thinned-losses.js';
-import { type TrainOutcome, trainedOutcome } from './trained-outcome.js';
+import { trainedOutcome } from './trained-outcome.js';
 
 export interface PublishCheckpointOptions {
   /** Of the job that trained. */
@@ -36,12 +36,11 @@ export interface PublishCheckpointOptions {
  * @throws ProductError checkpoint_not_found; invalid_job when the base has other weights or another architecture by now;
  * model_*; cancelled; and as trainedOutcome
  */
-export async function publishCheckpoint(options: PublishCheckpointOptions): Promise<TrainOutcome> {
+export async function publishCheckpoint(options: PublishCheckpointOptions): Promise<TrainingOutcome> {
   resetPeakMemory();
   const { spec, step, outputFolder, signal, onEvent } = options;
   const checkpoint = await readCheckpoint(options.checkpointFolder, step);
   const made = checkpoint.progress.adapter;
-  if (made === null) throw tooOld(step);
   const model = await readModelFolder(options.modelFolder);
   checkBase(made, await digestBase(model, { signal }), step);
   onEvent({ type: 'report-ready', data: { report: made.report } });
@@ -72,7 +71,7 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
 }
 
 /** What the training had come to by then. */
-function resultAt({ step, losses, progress }: Checkpoint): Omit<TrainOutcome['result'], 'peak_memory_bytes'> {
+function resultAt({ step, losses, progress }: Checkpoint): Omit<TrainingOutcome['result'], 'peak_memory_bytes'> {
   return {
     steps: step,
     tokens: progress.tokens,
@@ -84,6 +83,7 @@ function resultAt({ step, losses, progress }: Checkpoint): Omit<TrainOutcome['re
     evaluation_before: progress.evaluationBefore,
     evaluation_after: progress.evaluation,
     adapter_step: step,
+    stopped_early: false,
   };
 }
 
@@ -97,9 +97,4 @@ function checkBase({ base_model: base }: CheckpointAdapter, now: BaseDigests, st
   }
   const message = `The config.json of the base model ${base.name} says something else than when the checkpoint of step ${step} was trained. Put it back, or train again.`;
   throw new ProductError('invalid_job', message, { param });
-}
-
-function tooOld(step: number): ProductError {
-  const message = `The checkpoint of step ${step} was saved by an earlier version and does not say what it was made from. Resume its job: the next checkpoints will.`;
-  return new ProductError('invalid_job', message, { param: 'step' });
 }

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { listCheckpoints } from '@lorasmith/checkpoints';
-import { type Dataset, type JobSpec, type NewJobEvent, ProductError } from '@lorasmith/contracts';
+import { type Dataset, type JobSpec, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -11,7 +11,6 @@ import { aJob, writeRows } from '../test/a-job.js';
 import { BaseModelCache } from './base-model-cache.js';
 import { publishCheckpoint } from './publish-checkpoint.js';
 import { train } from './train.js';
-import type { TrainOutcome } from './trained-outcome.js';
 
 let root: string;
 let modelFolder: string;
@@ -41,7 +40,7 @@ afterAll(async () => {
 
 interface Attempt {
   /** Null when it was stopped. */
-  outcome: TrainOutcome | null;
+  outcome: TrainingOutcome | null;
   events: NewJobEvent[];
   outputFolder: string;
 }
@@ -120,7 +119,7 @@ const SPECS: [string, JobSpec][] = [
         lr_scheduler: 'constant',
         warmup_ratio: 0,
         eval_every_steps: 1,
-        early_stopping: { patience: 3 },
+        early_stopping: { patience: 3, min_delta: 0 },
         checkpoint_every_steps: 4,
       },
     }),
@@ -327,7 +326,7 @@ describe('a training whose checkpoints no longer fit begins anew, and says why:'
     const resumed = await attempt(spec, { model, checkpointFolder });
     expect(stepsOf(resumed.events)[0]).toBe(1);
     expect(warningsOf(resumed.events)).toEqual([
-      { code: 'training_begun_anew', message: expect.stringContaining(words) },
+      { code: 'training_restarted', message: expect.stringContaining(words) },
     ]);
     expect(warningsOf(resumed.events)[0]!.message).toContain('step 3');
     const whole = await attempt(spec, { model, checkpointFolder: newFolder() });
@@ -347,7 +346,7 @@ test('where the newest checkpoint is damaged the one before is gone on from; whe
   for (const { step } of await listCheckpoints(checkpointFolder)) await damage(checkpointFolder, step);
   const anew = await attempt(spec, { checkpointFolder });
   expect(warningsOf(anew.events)).toMatchObject([
-    { code: 'training_begun_anew', message: expect.stringContaining('it is damaged') },
+    { code: 'training_restarted', message: expect.stringContaining('it is damaged') },
   ]);
   expect(await weightsOf(anew.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
 }, 60_000);

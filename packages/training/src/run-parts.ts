@@ -1,17 +1,17 @@
 import { createHash } from 'node:crypto';
 import { checkpointSteps, listCheckpoints } from '@lorasmith/checkpoints';
-import type { Fault, JobSpec } from '@lorasmith/contracts';
+import { type Fault, type JobSpec, trainedSettings } from '@lorasmith/contracts';
 import { digestArchitecture, type ModelFolder } from '@lorasmith/model-folder';
 import type { Plan } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
 
 /**
  * Raise it with every change to what a checkpoint's numbers mean, or to what a step makes of them: random numbers, the
- * order of the rows, the optimizer, the layout of the parameters. Trainings under way then begin anew.
+ * order of the rows, the optimizer, the layout of the parameters. Running trainings then restart.
  */
 const STATE_FORMAT = '1';
 
-/** What a run is made of: two attempts are the same training where all of it is the same. In words, for a user. */
+/** What a run depends on, in words for a user. Two attempts are the same training if all of it is the same. */
 const PARTS = {
   format: 'how this version trains',
   settings: 'the settings of the job',
@@ -33,17 +33,16 @@ export interface RunSources {
 
 /** One training, in one precision. */
 export interface RunIdentity {
-  /** The same for two attempts at the same training, and only then. */
+  /** The same for two attempts at the same training, and only for these. */
   id: string;
-  /** What that follows from. */
+  /** What the id is the digest of. */
   parts: RunParts;
 }
 
 export function runIdentity({ spec, model, plan, weightsSha256, precision }: RunSources): RunIdentity {
-  const { lora, training, validation } = spec;
   const parts = {
     format: STATE_FORMAT,
-    settings: sha256(JSON.stringify({ lora, training, validation })),
+    settings: sha256(JSON.stringify(trainedSettings(spec))),
     weights: weightsSha256,
     architecture: digestArchitecture(model.architecture),
     examples: plan.examplesSha256,
@@ -52,8 +51,8 @@ export function runIdentity({ spec, model, plan, weightsSha256, precision }: Run
   return { id: sha256(JSON.stringify(parts)), parts };
 }
 
-/** A warning for a training that begins although its folder has checkpoints: which, and what does not fit. */
-export async function whyBegunAnew(checkpointFolder: string, parts: RunParts): Promise<Fault[]> {
+/** The warning of a training that restarts although its folder has checkpoints: which one, and why it is not resumed. */
+export async function restartWarning(checkpointFolder: string, parts: RunParts): Promise<Fault[]> {
   const [newest] = await checkpointSteps(checkpointFolder);
   if (newest === undefined) return [];
   const [readable] = await listCheckpoints(checkpointFolder);
@@ -61,17 +60,16 @@ export async function whyBegunAnew(checkpointFolder: string, parts: RunParts): P
     readable === undefined
       ? { step: newest, reason: 'it is damaged' }
       : { step: readable.step, reason: unfit(readable.progress.parts, parts) };
-  const message = `The training begins anew: the checkpoint of step ${step} is not gone on from, since ${reason}.`;
-  return [{ code: 'training_begun_anew', message }];
+  const message = `The checkpoint of step ${step} cannot be resumed: ${reason}. Training restarts from step 0.`;
+  return [{ code: 'training_restarted', message }];
 }
 
-function unfit(saved: Record<string, string> | null, parts: RunParts): string {
-  if (saved === null) return 'an earlier version saved it';
+function unfit(saved: Record<string, string>, parts: RunParts): string {
   const names = Object.keys(PARTS) as (keyof RunParts)[];
-  // Either precision would have been gone on in.
+  // A checkpoint is resumed in the precision that it was saved in.
   const changed = names.filter((name) => name !== 'precision' && saved[name] !== parts[name]);
   if (changed.length === 0) return 'it is damaged';
-  return `these have changed: ${changed.map((name) => PARTS[name]).join(', ')}`;
+  return `${changed.map((name) => PARTS[name]).join(', ')} changed`;
 }
 
 function sha256(text: string): string {

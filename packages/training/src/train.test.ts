@@ -3,7 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { type Dataset, type JobSpec, type MachineProfile, type NewJobEvent, ProductError } from '@lorasmith/contracts';
+import {
+  type Dataset,
+  type JobSpec,
+  type MachineProfile,
+  type NewJobEvent,
+  ProductError,
+  type TrainingOutcome,
+} from '@lorasmith/contracts';
 import { readPeftFolder } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type ExampleStore, openExampleStore, planJob } from '@lorasmith/planning';
@@ -15,7 +22,6 @@ import { classifierRows, writeTinyClassifier } from '../test/tiny-classifier.js'
 import { BaseModelCache } from './base-model-cache.js';
 import { peakMemoryBytes, resetPeakMemory } from './peak-memory.js';
 import { train } from './train.js';
-import type { TrainOutcome } from './trained-outcome.js';
 
 interface Base {
   modelFolder: string;
@@ -50,7 +56,7 @@ beforeAll(async () => {
 afterAll(() => rm(root, { recursive: true }));
 
 interface Attempt {
-  outcome: TrainOutcome;
+  outcome: TrainingOutcome;
   events: NewJobEvent[];
   outputFolder: string;
 }

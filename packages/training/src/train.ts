@@ -1,5 +1,5 @@
 import { latestCheckpoint, removeHalfWritten } from '@lorasmith/checkpoints';
-import type { Dataset, JobSpec, MachineProfile, NewJobEvent, Report } from '@lorasmith/contracts';
+import type { Dataset, JobSpec, MachineProfile, NewJobEvent, Report, TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
@@ -12,8 +12,8 @@ import { throwIfStopped } from './breathe.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
 import { resetPeakMemory } from './peak-memory.js';
 import { choosePrecision, precisionOfCheckpoint } from './precision.js';
-import { runIdentity, whyBegunAnew } from './run-parts.js';
-import { type TrainOutcome, trainedOutcome } from './trained-outcome.js';
+import { restartWarning, runIdentity } from './run-parts.js';
+import { trainedOutcome } from './trained-outcome.js';
 import { TrainingRun } from './training-run.js';
 
 export interface TrainOptions {
@@ -56,7 +56,7 @@ export interface TrainOptions {
  * @throws ProductError cancelled, non_finite_loss, invalid_adapter, model_*, checkpoint_not_found, what
  * trainedOutcome throws, and what planning finds wrong with the data
  */
-export async function train(options: TrainOptions): Promise<TrainOutcome> {
+export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   resetPeakMemory();
   const { spec, dataset, rowsFile, examples, machine = null, signal } = options;
   const model = await readModelFolder(options.modelFolder);
@@ -70,7 +70,7 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
   }
 }
 
-async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Plan): Promise<TrainOutcome> {
+async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Plan): Promise<TrainingOutcome> {
   const { spec, signal, dataset, machine = null, initialAdapterFolder: initialFolder } = options;
   const weightsSha256 = await digestWeights(model, { signal });
   const identityIn = (precision: FloatDType) => runIdentity({ spec, model, plan, weightsSha256, precision });
@@ -82,7 +82,7 @@ async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Pla
       ? choosePrecision(spec.training.precision, model.architecture.family, machine)
       : precisionOfCheckpoint(resumeFrom.progress.run === identities.bfloat16.id ? 'bfloat16' : 'float32');
   const { id, parts } = identities[precision.chosen];
-  const restarted = resumeFrom === null ? await whyBegunAnew(options.checkpointFolder, parts) : [];
+  const restarted = resumeFrom === null ? await restartWarning(options.checkpointFolder, parts) : [];
   const report: Report = { ...plan.report, precision, warnings: [...plan.report.warnings, ...restarted] };
   options.onEvent({ type: 'report-ready', data: { report } });
 
@@ -128,7 +128,7 @@ async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Pla
         optimizer,
         training: batchSource(base, plan.training),
         validation: plan.validation === null ? null : batchSource(base, plan.validation),
-        publish: report.publish ?? 'last',
+        publish: report.publish,
         checkpointFolder: options.checkpointFolder,
         resumeFrom,
         checkpointAdapter: {

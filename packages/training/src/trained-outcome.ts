@@ -1,24 +1,10 @@
-import type { AdapterManifest } from '@lorasmith/contracts';
+import type { TrainingOutcome } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { Classifier, Decoder } from '@lorasmith/models';
 import { engine, kernelsInUse } from '@lorasmith/tensor';
 import { peakMemoryBytes } from './peak-memory.js';
 import { writeCheckedAdapter } from './publishing/write-checked-adapter.js';
-
-/** What the manifest of the adapter says of its training. */
-export type TrainOutcome = {
-  [Field in
-    | 'base_model'
-    | 'dataset'
-    | 'report'
-    | 'lora'
-    | 'result'
-    | 'versions'
-    | 'probe'
-    | 'checks'
-    | 'files']: NonNullable<AdapterManifest[Field]>;
-};
 
 export interface TrainedOutcomeOptions {
   /** In memory, with the adapter on it. */
@@ -28,13 +14,13 @@ export interface TrainedOutcomeOptions {
   /** The PEFT files are written here; it must exist. */
   outputFolder: string;
   signal: AbortSignal;
-  trained: Pick<TrainOutcome, 'base_model' | 'dataset' | 'report'> & {
-    result: Omit<TrainOutcome['result'], 'peak_memory_bytes'>;
+  trained: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'report'> & {
+    result: Omit<TrainingOutcome['result'], 'peak_memory_bytes'>;
   };
 }
 
 /** Writes and checks an adapter as it is in memory, and says all that its manifest will. @throws as writeCheckedAdapter */
-export async function trainedOutcome(options: TrainedOutcomeOptions): Promise<TrainOutcome> {
+export async function trainedOutcome(options: TrainedOutcomeOptions): Promise<TrainingOutcome> {
   const { trained, ...adapter } = options;
   const written = await writeCheckedAdapter(adapter);
   return {

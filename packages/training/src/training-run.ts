@@ -82,7 +82,7 @@ export class TrainingRun {
     this.#options = options;
     const { batch_size: batchSize, gradient_accumulation_steps: accumulation, seed } = options.settings;
     this.#rows = new RowOrder(options.training.count, { batchSize, accumulation, seed });
-    this.#watch = new EvaluationWatch(options.settings.early_stopping ?? null);
+    this.#watch = new EvaluationWatch(options.settings.early_stopping);
   }
 
   /**
@@ -222,7 +222,7 @@ export class TrainingRun {
         trainedTokens: this.#trainedTokens,
         seconds: this.#seconds,
         epoch: this.#epoch,
-        trainLoss: this.#losses.at(-1) ?? null,
+        trainLoss: this.#losses.at(-1)!,
         evaluationBefore: this.#evaluationBefore,
         evaluation: this.#evaluation,
         evaluations: this.#watch.progress,
@@ -244,11 +244,11 @@ export class TrainingRun {
     this.#losses = [...checkpoint.losses];
     this.#tokens = progress.tokens;
     this.#trainedTokens = progress.trainedTokens;
-    this.#epoch = progress.epoch ?? 0;
+    this.#epoch = progress.epoch;
     this.#secondsBefore = progress.seconds;
     this.#evaluationBefore = progress.evaluationBefore;
     this.#evaluation = progress.evaluation;
-    if (progress.evaluations !== null) this.#watch.restore(progress.evaluations);
+    this.#watch.restore(progress.evaluations);
     this.#isSaved = true;
     onEvent({ type: 'checkpoint-loaded', data: { step } });
   }

@@ -39,6 +39,7 @@ export async function writeRows(file: string, format: Dataset['format'], rows: r
   return {
     id: DATASET_ID,
     object: 'dataset',
+    owner: null,
     sha256: createHash('sha256').update(content).digest('hex'),
     name: null,
     format,

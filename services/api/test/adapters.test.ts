@@ -167,7 +167,7 @@ describe('an adapter of PEFT', () => {
     expect(imported.status).toBe(201);
     const adapter = await jsonOf<Adapter>(imported);
     expect(imported.headers.get('location')).toBe(`/adapters/${adapter.id}`);
-    expect(adapter).toMatchObject({ origin: 'imported', name: 'mine', job: null, base_model: 'with-tokenizer' });
+    expect(adapter).toMatchObject({ origin: { kind: 'imported' }, name: 'mine', base_model: 'with-tokenizer' });
     expect((await fetch(`${url}/adapters/${adapter.id}`, { method: 'HEAD' })).status).toBe(200);
 
     const modules = (await jsonOf<AdapterManifest>(await fetch(`${url}/adapters/${adapter.id}/manifest`))).lora.modules;

@@ -121,7 +121,13 @@ describe('checkpoints', () => {
     expect(Value.Check(Job, publishing)).toBe(true);
     expect(answer.headers.location).toBe(`/jobs/${publishing.id}`);
     expect(publishing.id).not.toBe(job);
-    expect(publishing).toMatchObject({ status: 'queued', checkpoint: { job, step }, name: 'the one', dataset });
+    expect(publishing).toMatchObject({
+      kind: 'publish-checkpoint',
+      status: 'queued',
+      checkpoint: { job, step },
+      name: 'the one',
+      dataset,
+    });
   });
 
   test('without a body the adapter has the name of the job', async () => {

@@ -36,7 +36,7 @@ describe('an adapter of PEFT', () => {
     const { status, headers, body } = await post(await tarOfFolder(INITIAL), '?base_model=llama-tied&name=from-peft');
     expect(status).toBe(201);
     expect(Value.Errors(Adapter, body)).toEqual([]);
-    expect(body).toMatchObject({ origin: 'imported', name: 'from-peft', job: null, base_model: 'llama-tied' });
+    expect(body).toMatchObject({ origin: { kind: 'imported' }, name: 'from-peft', base_model: 'llama-tied' });
     expect(headers.get('location')).toBe(`/adapters/${body.id}`);
     const list = (await (await fetch(`${url}/adapters`)).json()) as { data: Adapter[] };
     expect(list.data).toEqual([body]);
@@ -44,9 +44,8 @@ describe('an adapter of PEFT', () => {
     const manifest = await (await fetch(`${url}/adapters/${body.id}/manifest`)).json();
     expect(Value.Errors(AdapterManifest, manifest)).toEqual([]);
     expect(manifest).toMatchObject({
-      origin: 'imported',
-      job: null,
-      settings: null,
+      version: 1,
+      origin: { kind: 'imported' },
       lora: { r: 4, alpha: 8, rank_pattern: {}, alpha_pattern: {} },
     });
     await mkdir(join(root, 'unpacked'));

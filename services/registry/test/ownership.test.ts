@@ -65,7 +65,7 @@ test('an adapter is there for its owner and for who sees all, and for nobody els
 
 test('an imported adapter belongs to who brought it in', async () => {
   const { body } = await post(tarOf(peftFiles()), undefined, callerHeaders(one));
-  expect(body).toMatchObject({ origin: 'imported', owner: ONE });
+  expect(body).toMatchObject({ origin: { kind: 'imported' }, owner: ONE });
   const manifest = (await (await call(`/adapters/${body.id}/manifest`, one)).json()) as AdapterManifest;
   expect(manifest.owner).toBe(ONE);
   expect(await listed(other)).toEqual([]);

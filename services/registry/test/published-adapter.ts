@@ -1,7 +1,7 @@
 import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ADAPTER_FILES, type AdapterManifest, JobSpec } from '@lorasmith/contracts';
-import { digestWeights, readModelFolder } from '@lorasmith/model-folder';
+import { type BaseDigests, digestBase, readModelFolder } from '@lorasmith/model-folder';
 import { type BundleStore, digestFile } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
 
@@ -42,7 +42,7 @@ export async function publishReferenceAdapter(adapters: BundleStore, options: Pu
     files.push({ name: file, ...(await digestFile(join(staging.path, file))) });
   }
   const model = await readModelFolder(join(REFERENCE, name, 'base'));
-  const manifest = manifestOf(id, name, await digestWeights(model), files);
+  const manifest = manifestOf(id, name, await digestBase(model), files);
   if (options.createdAt !== undefined) manifest.created_at = options.createdAt;
   options.change?.(manifest);
   await staging.write(ADAPTER_FILES.manifest, [Buffer.from(JSON.stringify(manifest))]);
@@ -50,57 +50,70 @@ export async function publishReferenceAdapter(adapters: BundleStore, options: Pu
   await adapters.publish(staging, id);
 }
 
-function manifestOf(
-  id: string,
-  model: string,
-  weightsSha256: string,
-  files: AdapterManifest['files'],
-): AdapterManifest {
+function manifestOf(id: string, model: string, base: BaseDigests, files: AdapterManifest['files']): AdapterManifest {
   const dataset = `ds_${'0'.repeat(24)}`;
   return {
+    version: 1,
     id,
     object: 'adapter',
-    origin: 'trained',
+    owner: null,
     name: 'a-name',
-    job: id.replace('ad_', 'job_'),
     created_at: '2026-05-04T03:02:01.500Z',
-    base_model: { name: model, family: 'llama', weights_sha256: weightsSha256 },
-    dataset: { id: dataset, sha256: '0'.repeat(64), rows: 4 },
-    settings: Value.Parse(
-      JobSpec,
-      Value.Default(JobSpec, {
+    origin: {
+      kind: 'trained',
+      job: id.replace('ad_', 'job_'),
+      dataset: { id: dataset, sha256: '0'.repeat(64), rows: 4 },
+      settings: Value.Parse(
+        JobSpec,
+        Value.Default(JobSpec, {
+          base_model: model,
+          dataset,
+          validation: {},
+          lora: { r: 4, alpha: 8, target_modules: ['q_proj'] },
+          training: {},
+          name: 'a-name',
+        }),
+      ),
+      report: {
         base_model: model,
-        dataset,
-        validation: {},
-        lora: { r: 4, alpha: 8, target_modules: ['q_proj'] },
-        training: {},
-        name: 'a-name',
-      }),
-    ),
-    report: {
-      base_model: model,
-      family: 'llama',
-      precision: { chosen: 'float32', reason: 'asked for' },
-      parameters: { trained: 1, total: 100, trained_percent: 1, modules: ['q_proj'] },
-      rows: { total: 4, training: 4, validation: 0, overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 9 },
-      tokens: { per_epoch: 36, trained_per_epoch: 18, total: 108, validation: 0 },
-      steps: { per_epoch: 1, total: 3, warmup: 1 },
-      estimate: null,
-      warnings: [],
+        family: 'llama',
+        precision: { chosen: 'float32', reason: 'asked for' },
+        parameters: { trained: 1, total: 100, trained_percent: 1, modules: ['q_proj'] },
+        rows: { total: 4, training: 4, validation: 0, overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 9 },
+        tokens: { per_epoch: 36, trained_per_epoch: 18, total: 108, validation: 0 },
+        steps: { per_epoch: 1, total: 3, warmup: 1 },
+        estimate: null,
+        publish: 'last',
+        adapter_bytes: 1_000,
+        warnings: [],
+      },
+      result: {
+        steps: 3,
+        tokens: 108,
+        trained_tokens: 54,
+        seconds: 1.5,
+        peak_memory_bytes: 1,
+        first_loss: 3,
+        last_loss: 1,
+        losses: [3, 2, 1],
+        adapter_step: 3,
+        stopped_early: false,
+        evaluation_before: null,
+        evaluation_after: null,
+      },
+      probe: { kind: 'next-token', precision: 'float32', cases: [] },
+      checks: {
+        logprobs: 1,
+        adapter_difference: 1,
+        read_back_difference: 0,
+        read_back_bound: 0,
+        merged_difference: 0,
+        merged_bound: 1,
+        merged_dtype: 'float32',
+      },
     },
+    base_model: { name: model, family: 'llama', ...base },
     lora: { r: 4, alpha: 8, modules: ['q_proj'], rank_pattern: {}, alpha_pattern: {} },
-    result: {
-      steps: 3,
-      tokens: 108,
-      trained_tokens: 54,
-      seconds: 1.5,
-      peak_memory_bytes: 1,
-      first_loss: 3,
-      last_loss: 1,
-      losses: [3, 2, 1],
-      evaluation_before: null,
-      evaluation_after: null,
-    },
     versions: { lorasmith: '0.1.0' },
     files,
   };

@@ -173,10 +173,9 @@ describe('an adapter', () => {
         {
           id: ID,
           object: 'adapter',
-          origin: 'trained',
+          origin: { kind: 'trained', job: ID.replace('ad_', 'job_') },
           owner: null,
           name: 'a-name',
-          job: ID.replace('ad_', 'job_'),
           base_model: 'llama-tied',
           bytes,
           created_at: '2026-05-04T03:02:01.500Z',

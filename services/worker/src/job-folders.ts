@@ -152,7 +152,7 @@ export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: 
         }
         // Another host may have more of it than the record says, or than this one.
         const bytes = Math.max(await recordedBytes(store, id), await checkpointBytes(checkpointFolderOf(id)));
-        kept.push({ job: id, owner: job.owner ?? null, endedAt, bytes });
+        kept.push({ job: id, owner: job.owner, endedAt, bytes });
       }
       for (const id of await beyondLimits(store, kept)) if (await removeEnded(store, id)) removed++;
       return removed;

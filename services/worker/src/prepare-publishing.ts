@@ -1,7 +1,6 @@
-import type { CheckpointReference } from '@lorasmith/contracts';
+import { type CheckpointReference, specOf } from '@lorasmith/contracts';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { openBaseModel } from '@lorasmith/model-folder';
-import { specOf } from './job-spec.js';
 import type { Prepared, TrainingSources } from './prepare-training.js';
 import type { PublishOrder } from './trainer/messages.js';
 

@@ -1,11 +1,20 @@
-import { DATASET_FILES, type Dataset, type JobSpec, type MachineProfile, ProductError } from '@lorasmith/contracts';
+import {
+  checkRecordVersion,
+  DATASET_FILES,
+  type Dataset,
+  DatasetRecord,
+  type JobSpec,
+  type MachineProfile,
+  ProductError,
+  specOf,
+} from '@lorasmith/contracts';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { openBaseModel } from '@lorasmith/model-folder';
 import type { ModelSource } from '@lorasmith/model-store';
 import type { ExampleStoreOptions } from '@lorasmith/planning';
 import type { BundleStore, HeldBundle } from '@lorasmith/storage';
+import { Value } from 'typebox/value';
 import type { JobFolders } from './job-folders.js';
-import { specOf } from './job-spec.js';
 import type { TrainingOrder } from './trainer/messages.js';
 
 export interface TrainingSources {
@@ -71,7 +80,13 @@ async function readDataset(datasets: BundleStore, { dataset }: JobSpec): Promise
   if (!(await datasets.has(dataset))) {
     throw new ProductError('dataset_not_found', `The dataset ${dataset} is no longer there. Upload it again.`);
   }
-  return (await datasets.readJson(dataset, DATASET_FILES.record)) as Dataset;
+  const record = await datasets.readJson(dataset, DATASET_FILES.record);
+  checkRecordVersion(record, `The record of ${dataset}`);
+  if (!Value.Check(DatasetRecord, record)) {
+    throw new ProductError('internal_error', `The record of ${dataset} is damaged.`);
+  }
+  const { version, ...known } = record;
+  return known;
 }
 
 async function requireInitialAdapter(adapters: BundleStore, { lora }: JobSpec): Promise<string | null> {

@@ -1,10 +1,18 @@
 import { createReadStream } from 'node:fs';
 import path from 'node:path';
-import { ADAPTER_FILES, type AdapterId, type AdapterManifest, type JobId, ProductError } from '@lorasmith/contracts';
+import {
+  ADAPTER_FILES,
+  type AdapterId,
+  type AdapterManifest,
+  type Job,
+  type JobId,
+  ProductError,
+  RECORD_VERSION,
+  specOf,
+  type TrainingOutcome,
+} from '@lorasmith/contracts';
 import type { AttemptWrite, JobAttempt } from '@lorasmith/job-store';
 import type { BundleStore } from '@lorasmith/storage';
-import { specOf } from './job-spec.js';
-import type { TrainingOutcome } from './trainer/messages.js';
 
 /**
  * The id of the adapter that a job makes. It follows from the job's, so that two attempts cannot publish two adapters:
@@ -52,9 +60,9 @@ export async function publishAdapter(options: PublishAdapterOptions): Promise<At
 }
 
 function checkDigest(file: AdapterManifest['files'][number], checked: TrainingOutcome['files']): void {
-  const expected = checked?.find(({ name }) => name === file.name);
-  if (expected === undefined || expected.sha256 === file.sha256) return;
-  const message = `${file.name} is not what the trainer wrote and checked: its sha256 is ${file.sha256}, that of the checked one ${expected.sha256}. The adapter was not published.`;
+  const expected = checked.find(({ name }) => name === file.name);
+  if (expected?.sha256 === file.sha256) return;
+  const message = `${file.name} is not what the trainer wrote and checked: its sha256 is ${file.sha256}, that of the checked one ${expected?.sha256}. The adapter was not published.`;
   throw new ProductError('adapter_check_failed', message);
 }
 
@@ -65,27 +73,25 @@ function manifestOf(parts: {
   files: AdapterManifest['files'];
 }): AdapterManifest {
   const { id, attempt, outcome, files } = parts;
-  const { checkpoint } = attempt.job;
-  const settings = specOf(attempt.job);
+  const { job } = attempt;
   return {
+    version: RECORD_VERSION,
     id,
     object: 'adapter',
-    origin: 'trained',
-    owner: attempt.job.owner ?? null,
-    name: settings.name,
-    // Who trained it.
-    job: checkpoint?.job ?? attempt.job.id,
-    checkpoint,
+    owner: job.owner,
+    name: job.name,
     created_at: new Date().toISOString(),
+    origin: originOf(job, outcome),
     base_model: outcome.base_model,
-    dataset: outcome.dataset,
-    settings,
-    report: outcome.report,
     lora: outcome.lora,
-    result: outcome.result,
-    ...(outcome.probe === undefined ? {} : { probe: outcome.probe }),
-    ...(outcome.checks === undefined ? {} : { checks: outcome.checks }),
     versions: outcome.versions,
     files,
   };
+}
+
+function originOf(job: Job, { dataset, report, result, probe, checks }: TrainingOutcome): AdapterManifest['origin'] {
+  const training = { dataset, settings: specOf(job), report, result, probe, checks };
+  return job.kind === 'train'
+    ? { kind: 'trained', job: job.id, ...training }
+    : { kind: 'published-checkpoint', ...job.checkpoint, ...training };
 }

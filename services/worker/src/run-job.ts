@@ -1,4 +1,10 @@
-import { type JobFailure, type JobId, type NewJobEvent, ProductError } from '@lorasmith/contracts';
+import {
+  type JobFailure,
+  type JobId,
+  type NewJobEvent,
+  ProductError,
+  type TrainingOutcome,
+} from '@lorasmith/contracts';
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
 import type { Tracing } from '@lorasmith/service-kit';
 import { asStorageError } from '@lorasmith/storage';
@@ -11,7 +17,7 @@ import { preparePublishing } from './prepare-publishing.js';
 import { type Prepared, prepareTraining, type TrainingSources } from './prepare-training.js';
 import { adapterIdOf, publishAdapter } from './publish-adapter.js';
 import { openStopSignal, type StopSignal, unlessStopped } from './stop-signal.js';
-import type { StopReason, TrainerOrder, TrainingOutcome } from './trainer/messages.js';
+import type { StopReason, TrainerOrder } from './trainer/messages.js';
 import { isRetryable } from './trainer/trainer-failure.js';
 import type { TrainerPool } from './trainer/trainer-pool.js';
 import type { TrainingResult } from './trainer/trainer-process.js';
@@ -108,12 +114,12 @@ async function runAttempt(deps: RunJobDeps, attempt: JobAttempt, options: RunJob
   try {
     // The attempt before died after it had published and before it could say so.
     if (await sources.adapters.has(adapterIdOf(attempt.job.id))) return await succeed(deps, attempt);
-    const { checkpoint } = attempt.job;
+    const { job } = attempt;
     const preparing = span(
       'prepare job',
       {},
       (): Promise<Prepared<TrainerOrder>> =>
-        checkpoint === null ? prepareTraining(sources, attempt) : preparePublishing(sources, attempt, checkpoint),
+        job.kind === 'train' ? prepareTraining(sources, attempt) : preparePublishing(sources, attempt, job.checkpoint),
     );
     // A base model may have to come from far: nobody waits for it who wants the job to stop.
     const prepared = await unlessStopped(preparing, stopping.signal, (late) => late.release());
@@ -217,10 +223,10 @@ async function publish(
 }
 
 async function succeed(deps: RunJobDeps, attempt: JobAttempt, step?: number): Promise<JobRun> {
-  const { id, checkpoint } = attempt.job;
+  const { id, kind } = attempt.job;
   if ((await deps.store.attempts.succeed(attempt, adapterIdOf(id), step)) !== 'done') return { outcome: 'lost' };
   // One that trained keeps its last checkpoints.
-  if (checkpoint !== null) await deps.sources.folders.removeJob(id);
+  if (kind === 'publish-checkpoint') await deps.sources.folders.removeJob(id);
   return { outcome: 'ended', status: 'succeeded' };
 }
 

@@ -32,6 +32,6 @@ export async function putDataset(dataDir: string, rows = ROWS, record = aDataset
   const datasets = await openBundleStore({ root: dataDir, kind: 'datasets' });
   const staging = await datasets.stage();
   await staging.write('data.jsonl', [Buffer.from(rows)]);
-  await staging.write('dataset.json', [Buffer.from(JSON.stringify(record))]);
+  await staging.write('dataset.json', [Buffer.from(JSON.stringify({ version: 1, ...record }))]);
   await datasets.publish(staging, record.id);
 }

@@ -137,8 +137,16 @@ describe('a job', () => {
     ]);
     const manifest = (await adapters.readJson(adapter, 'manifest.json')) as AdapterManifest;
     expect([...Value.Errors(AdapterManifest, manifest)]).toEqual([]);
-    expect(manifest).toMatchObject({ id: adapter, job: id, name: 'a name', settings: aJobSpec('finish') });
-    expect(manifest.dataset).toEqual({ id: DATASET, sha256: 'b'.repeat(64), rows: 1 });
+    expect(manifest).toMatchObject({
+      id: adapter,
+      name: 'a name',
+      origin: {
+        kind: 'trained',
+        job: id,
+        settings: aJobSpec('finish'),
+        dataset: { id: DATASET, sha256: 'b'.repeat(64), rows: 1 },
+      },
+    });
     expect(manifest.files.map(({ name }) => name)).toEqual(['adapter_config.json', 'adapter_model.safetensors']);
     await eventually(async () => {
       expect(await readdir(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']);

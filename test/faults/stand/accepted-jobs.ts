@@ -66,7 +66,7 @@ export async function accountFor(stand: FaultStand, accepted: AcceptedJob[], und
   }
   const adapters = (await stand.client.listAdapters({ limit: 100 })).data;
   for (const job of jobs) {
-    const own = adapters.filter((adapter) => adapter.job === job.id).map(({ id }) => id);
+    const own = adapters.filter(({ origin }) => origin.kind === 'trained' && origin.job === job.id).map(({ id }) => id);
     expect(own, `the adapters of ${job.id}`).toEqual(job.adapter === null ? [] : [job.adapter]);
   }
   // The worker tidies up and tells the queue after the record has ended.
@@ -83,7 +83,7 @@ async function checkEnd(stand: FaultStand, job: Job, expected: Undisturbed[JobKi
       const id = job.adapter ?? '';
       const manifest = await stand.client.manifest(id);
       expect([...Value.Errors(AdapterManifest, manifest)]).toEqual([]);
-      expect(manifest.job).toBe(job.id);
+      expect(manifest.origin).toMatchObject({ kind: 'trained', job: job.id });
       const base = `${stand.apiUrl}/adapters/${id}/files`;
       expect(await sha256Of(`${base}/adapter_model.safetensors`), 'the weights of the undisturbed run').toBe(
         expected.weights,

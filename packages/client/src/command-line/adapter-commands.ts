@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import type { AdapterManifest } from '@lorasmith/contracts';
+import type { AdapterManifest, PublishedCheckpointOrigin, TrainedOrigin } from '@lorasmith/contracts';
 import { bytesText, countText, durationText } from '../human-units.js';
 import { type Command, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 import { createDownloadProgress } from './download-progress.js';
@@ -102,17 +102,19 @@ export const ADAPTER_COMMANDS: Command[] = [
   },
 ];
 
-function manifestText({ id, name, base_model, dataset, lora, result }: AdapterManifest): string {
+function manifestText({ id, name, base_model, lora, origin }: AdapterManifest): string {
   return [
     `${id}${name === null ? '' : `  ${name}`}`,
     `base model    ${base_model.name} (${base_model.weights_sha256.slice(0, 12)})`,
-    ...(dataset === null ? [] : [`dataset       ${dataset.id}, ${countText(dataset.rows)} rows`]),
     `LoRA          r ${lora.r}, alpha ${lora.alpha}, ${countText(lora.modules.length)} layers`,
-    ...(result === null
-      ? ['imported, not trained here']
-      : [
-          `training      ${countText(result.steps)} steps, ${countText(result.tokens)} tokens, ${durationText(result.seconds)}, peak memory of the host ${bytesText(result.peak_memory_bytes)}`,
-          `loss          ${result.first_loss.toFixed(4)} → ${result.last_loss.toFixed(4)}`,
-        ]),
+    ...(origin.kind === 'imported' ? ['imported, not trained here'] : trainingText(origin)),
   ].join('\n');
+}
+
+function trainingText({ dataset, result }: TrainedOrigin | PublishedCheckpointOrigin): string[] {
+  return [
+    `dataset       ${dataset.id}, ${countText(dataset.rows)} rows`,
+    `training      ${countText(result.steps)} steps, ${countText(result.tokens)} tokens, ${durationText(result.seconds)}, peak memory of the host ${bytesText(result.peak_memory_bytes)}`,
+    `loss          ${result.first_loss.toFixed(4)} → ${result.last_loss.toFixed(4)}`,
+  ];
 }

@@ -9,10 +9,13 @@ const NEXT = [
 ];
 const MANIFEST = {
   id: ID,
-  probe: {
-    kind: 'next-token',
-    precision: 'float32',
-    cases: [{ prompt: 'The date is', token_ids: [1], next_tokens: NEXT }],
+  origin: {
+    kind: 'trained',
+    probe: {
+      kind: 'next-token',
+      precision: 'float32',
+      cases: [{ prompt: 'The date is', token_ids: [1], next_tokens: NEXT }],
+    },
   },
 };
 

@@ -1,4 +1,4 @@
-import type { AdapterManifest, TokenProbe } from '@lorasmith/contracts';
+import type { AdapterManifest, AdapterProbe, TokenProbe } from '@lorasmith/contracts';
 import { describe, expect, it } from 'vitest';
 import { type Answer, json, type ReceivedRequest, serve } from '../../test/http-server.js';
 import { probeServer } from './probe-server.js';
@@ -26,7 +26,8 @@ const PROBE: TokenProbe = {
     },
   ],
 };
-const manifestWith = (probe: AdapterManifest['probe']) => ({ id: ID, name: 'dates', probe }) as AdapterManifest;
+const manifestWith = (probe: AdapterProbe) =>
+  ({ id: ID, name: 'dates', origin: { kind: 'trained', probe } }) as AdapterManifest;
 
 interface CompletionsRequest {
   model: string;
@@ -143,11 +144,12 @@ describe('fails', () => {
   });
 
   it.each([
-    [undefined, /imported, or trained by a version/],
-    [{ kind: 'class-scores', precision: 'float32', cases: [] }, /classifier/],
-    [{ kind: 'next-token', precision: 'float32', cases: [] }, /no probe/],
-  ] as const)('without a probe of text (%#)', async (probe, message) => {
-    const asked = probeServer(manifestWith(probe as AdapterManifest['probe']), { url: 'http://127.0.0.1:9/v1' });
+    [{ kind: 'imported' }, /imported/],
+    [{ kind: 'trained', probe: { kind: 'class-scores', precision: 'float32', cases: [] } }, /classifier/],
+    [{ kind: 'trained', probe: { kind: 'next-token', precision: 'float32', cases: [] } }, /no probe/],
+  ] as const)('without a probe of text (%#)', async (origin, message) => {
+    const manifest = { ...manifestWith(PROBE), origin } as unknown as AdapterManifest;
+    const asked = probeServer(manifest, { url: 'http://127.0.0.1:9/v1' });
     await expect(asked).rejects.toMatchObject({ code: 'not_found', message: expect.stringMatching(message) });
   });
 });

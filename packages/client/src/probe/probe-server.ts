@@ -23,17 +23,11 @@ export interface ProbeResult extends ProbeJudgement {
  * model is meant, and whatever the server answers
  */
 export async function probeServer(manifest: AdapterManifest, options: ProbeServerOptions): Promise<ProbeResult> {
-  const { probe } = manifest;
-  if (probe?.kind !== 'next-token' || probe.cases.length === 0) {
-    const reason =
-      probe?.kind === 'class-scores'
-        ? 'it is of a classifier, which completes no text'
-        : 'it was imported, or trained by a version that made none';
-    throw new ProductError(
-      'not_found',
-      `The manifest of ${manifest.id} has no probe for a completions server: ${reason}.`,
-    );
-  }
+  const { origin } = manifest;
+  if (origin.kind === 'imported') throw noProbe(manifest, 'it was imported, not trained here');
+  const { probe } = origin;
+  if (probe.kind === 'class-scores') throw noProbe(manifest, 'it is of a classifier, which completes no text');
+  if (probe.cases.length === 0) throw noProbe(manifest, 'its prompts could not be tokenized');
   const server = createCompletionsServer(options);
   const model = options.model ?? (await onlyModel(await server.models(options), manifest));
   const answers: NextTokenAnswer[] = [];
@@ -42,6 +36,10 @@ export async function probeServer(manifest: AdapterManifest, options: ProbeServe
     answers.push(await server.nextToken(model, { text: prompt, tokenIds: token_ids }, options));
   }
   return { adapter: manifest.id, model, ...judgeProbe(probe.cases, answers, options.tolerance) };
+}
+
+function noProbe({ id }: AdapterManifest, reason: string): ProductError {
+  return new ProductError('not_found', `The manifest of ${id} has no probe for a completions server: ${reason}.`);
 }
 
 async function onlyModel(models: readonly string[], { id, name }: AdapterManifest): Promise<string> {

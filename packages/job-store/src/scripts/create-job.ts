@@ -27,7 +27,7 @@ if KEYS[15] then
   redis.call('EXPIRE', KEYS[15], seconds)
 end
 local sequence = redis.call('INCR', KEYS[12])
-redis.call('HSET', KEYS[1], 'status', 'queued', 'sequence', sequence, 'attempts', 0, unpack(ARGV, 8))
+redis.call('HSET', KEYS[1], 'status', 'queued', 'sequence', sequence, 'attempts', 0, 'resumes', 0, unpack(ARGV, 8))
 redis.call('ZADD', KEYS[11], sequence, id)
 redis.call('ZADD', KEYS[13], sequence, id)
 redis.call('ZADD', KEYS[places.queued], sequence, id)

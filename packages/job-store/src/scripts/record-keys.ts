@@ -31,7 +31,7 @@ end
 
 local function reserve(id)
   local record = redis.call('HMGET', KEYS[1], 'adapter_bytes', 'owner')
-  if record[1] then redis.call('HSET', KEYS[10], id, record[1] .. ':' .. (record[2] or '')) end
+  redis.call('HSET', KEYS[10], id, record[1] .. ':' .. (record[2] or ''))
 end
 
 local function append(id, channel, kind, data)

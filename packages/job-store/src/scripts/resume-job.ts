@@ -15,9 +15,8 @@ local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'missing' end
 if status ~= 'failed' and status ~= 'cancelled' then return status end
 if redis.call('EXISTS', KEYS[13]) == 1 then return 'tidied' end
--- What a job publishes it has without its dataset.
-local reads_dataset = redis.call('HEXISTS', KEYS[1], 'checkpoint') == 0
-if reads_dataset and redis.call('EXISTS', KEYS[12]) == 1 then return 'no-dataset' end
+-- Publishing a checkpoint reads no dataset.
+if redis.call('HGET', KEYS[1], 'kind') == 'train' and redis.call('EXISTS', KEYS[12]) == 1 then return 'no-dataset' end
 local full = fullness(KEYS[11], most_waiting, most_of_owner)
 if full then return full end
 move(id, 'queued')

@@ -14,7 +14,7 @@ local id, channel, token, worker, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV
 local resumes = ARGV[6]
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'missing' end
-if resumes ~= '' and (redis.call('HGET', KEYS[1], 'resumes') or '0') ~= resumes then return 'resumed' end
+if resumes ~= '' and redis.call('HGET', KEYS[1], 'resumes') ~= resumes then return 'resumed' end
 if ended[status] then return status end
 if redis.call('HEXISTS', KEYS[1], 'cancel_requested_at') == 1 then
   move(id, 'cancelled')

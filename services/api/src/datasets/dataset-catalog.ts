@@ -1,5 +1,16 @@
+import { createHash } from 'node:crypto';
 import { setImmediate as otherWork } from 'node:timers/promises';
-import { DATASET_FILES, Dataset, datasetIdOf, type Owner, type Paged, ProductError } from '@lorasmith/contracts';
+import {
+  checkRecordVersion,
+  DATASET_FILES,
+  type Dataset,
+  type DatasetId,
+  DatasetRecord,
+  type Owner,
+  type Paged,
+  ProductError,
+  RECORD_VERSION,
+} from '@lorasmith/contracts';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, type HeldBundle, mapWithConcurrency } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
@@ -60,7 +71,8 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
       const digest = await staging.write(DATASET_FILES.rows, checkedChunks(source.chunks, checker));
       const dataset = newRecord(digest, owner, await source.name(), checker);
       if (!(await store.has(dataset.id))) checkOneMore();
-      await staging.write(DATASET_FILES.record, [Buffer.from(`${JSON.stringify(dataset, null, 2)}\n`)]);
+      const record: DatasetRecord = { version: RECORD_VERSION, ...dataset };
+      await staging.write(DATASET_FILES.record, [Buffer.from(`${JSON.stringify(record, null, 2)}\n`)]);
       if (await store.publish(staging, dataset.id)) return { dataset, created: true };
       return { dataset: await sameDataset(await get(dataset.id), dataset.sha256), created: false };
     } finally {
@@ -78,11 +90,11 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
     add: storeRows,
     get,
     async ownerOf(id) {
-      return (await store.has(id)) ? ((await get(id)).owner ?? null) : undefined;
+      return (await store.has(id)) ? (await get(id)).owner : undefined;
     },
     async stored(owner) {
       const all = await everyRecord();
-      const own = all.filter((record) => (record.owner ?? null) === owner);
+      const own = all.filter((record) => record.owner === owner);
       return { own: bytesOf(own), total: bytesOf(all), things: { own: own.length, total: all.length } };
     },
     async list({ after, limit }, caller) {
@@ -148,6 +160,15 @@ function newRecord({ sha256, bytes }: Digest, owner: Owner, name: string | null,
   };
 }
 
+/**
+ * The id of a dataset with this sha256 (hexadecimal). The same bytes of another owner have another id, which does not
+ * reveal that somebody else has them.
+ */
+function datasetIdOf(sha256: string, owner: Owner): DatasetId {
+  const own = owner === null ? sha256 : createHash('sha256').update(`${owner} ${sha256}`).digest('hex');
+  return `ds_${own.slice(0, 24)}`;
+}
+
 /** 96 bits of a digest name a dataset; other bytes with the same ones must not pass for it. */
 async function sameDataset(existing: Dataset, sha256: string): Promise<Dataset> {
   if (existing.sha256 === sha256) return existing;
@@ -156,7 +177,11 @@ async function sameDataset(existing: Dataset, sha256: string): Promise<Dataset> 
 
 async function readRecord(store: BundleStore, id: string): Promise<Dataset> {
   const record = await store.readJson(id, DATASET_FILES.record);
-  if (Value.Check(Dataset, record)) return record;
+  checkRecordVersion(record, `The record of ${id}`);
+  if (Value.Check(DatasetRecord, record)) {
+    const { version, ...dataset } = record;
+    return dataset;
+  }
   throw new ProductError('internal_error', `The record of ${id} is damaged.`);
 }
 

@@ -4,9 +4,9 @@ import {
   ENDED_STATUSES,
   type Job,
   type JobId,
-  type JobSpec,
   ProductError,
   type PublishCheckpointRequest,
+  specOf,
 } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
@@ -50,17 +50,17 @@ export function createJobContinuation({ jobs, catalog, adapterRoom }: JobContinu
   return {
     async resume(id, limits) {
       const job = await existingJob(id);
-      // What a job publishes it has without its dataset.
-      if (job.checkpoint === null && ENDED_STATUSES.includes(job.status)) await catalog.get(job.dataset);
+      // Publishing a checkpoint reads no dataset.
+      if (job.kind === 'train' && ENDED_STATUSES.includes(job.status)) await catalog.get(job.dataset);
       const resume = () => jobs.resumeJob(id, jobLimitsOf(limits));
       // Any other is refused for its status, whatever room there is.
       if (job.status !== 'failed' && job.status !== 'cancelled') return await resume();
-      return await adapterRoom.within(job.owner ?? null, await jobs.adapterBytesOf(id), limits, resume);
+      return await adapterRoom.within(job.owner, await jobs.adapterBytesOf(id), limits, resume);
     },
 
     async publish(id, step, { name, idempotencyKey, limits }) {
       const job = await existingJob(id);
-      const owner = job.owner ?? null;
+      const { owner } = job;
       const requestHash = createHash('sha256')
         .update(JSON.stringify([id, step, name ?? null]))
         .digest('hex');
@@ -78,14 +78,17 @@ export function createJobContinuation({ jobs, catalog, adapterRoom }: JobContinu
       const checkpoint = chosen(await jobs.checkpoints(id), step);
       const adapterBytes = await jobs.adapterBytesOf(id);
       const { job: publishing } = await adapterRoom.within(owner, adapterBytes, limits, () =>
-        jobs.createJob(specOf(job, name), {
-          checkpoint: { job: id, step: checkpoint.step },
-          idempotencyKey,
-          requestHash,
-          owner,
-          adapterBytes,
-          ...jobLimitsOf(limits),
-        }),
+        jobs.createJob(
+          { ...specOf(job), name: name ?? job.name },
+          {
+            task: { kind: 'publish-checkpoint', checkpoint: { job: id, step: checkpoint.step } },
+            idempotencyKey,
+            requestHash,
+            owner,
+            adapterBytes,
+            ...jobLimitsOf(limits),
+          },
+        ),
       );
       return publishing;
     },
@@ -104,9 +107,4 @@ function chosen(checkpoints: Checkpoint[], step: string): Checkpoint {
     'checkpoint_not_found',
     `There is no checkpoint ${JSON.stringify(step.slice(0, 20))}. ${message}`,
   );
-}
-
-function specOf(job: Job, name: string | undefined): JobSpec {
-  const { base_model, dataset, validation, lora, training, metadata } = job;
-  return { base_model, dataset, validation, lora, training, name: name ?? job.name, metadata };
 }

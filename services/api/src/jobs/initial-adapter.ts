@@ -1,4 +1,11 @@
-import { ADAPTER_FILES, AdapterManifest, type BaseModelDetail, JobRequest, ProductError } from '@lorasmith/contracts';
+import {
+  ADAPTER_FILES,
+  AdapterManifest,
+  type BaseModelDetail,
+  checkRecordVersion,
+  JobRequest,
+  ProductError,
+} from '@lorasmith/contracts';
 import { inheritLora } from '@lorasmith/planning';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
@@ -14,8 +21,9 @@ export async function readInitialAdapter(adapters: BundleStore, id: string, call
   const notFound = () => new ProductError('adapter_not_found', `There is no adapter ${id}.`, { param });
   if (!(await adapters.has(id))) throw notFound();
   const manifest = await adapters.readJson(id, ADAPTER_FILES.manifest);
-  const { owner } = manifest as { owner?: AdapterManifest['owner'] };
+  const { owner } = manifest as Partial<AdapterManifest>;
   if (!mayUse(caller, owner)) throw notFound();
+  checkRecordVersion(manifest, `The manifest of ${id}`);
   if (Value.Check(AdapterManifest, manifest)) return manifest;
   throw new ProductError('invalid_adapter', `The manifest of ${id} is damaged.`, { param });
 }

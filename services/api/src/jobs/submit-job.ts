@@ -100,7 +100,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     const { spec, report } = await check(request, caller, jobs.machines.latest());
     // Planning may have taken minutes. What is deleted after this look, the job store knows of.
     await ownDataset(catalog, request.dataset, caller);
-    const { adapter_bytes: adapterBytes = 0 } = report;
+    const { adapter_bytes: adapterBytes } = report;
     return await adapterRoom.within(owner, adapterBytes, limits, () =>
       tracing.span('queue job', { kind: 'producer' }, async () => {
         const { job } = await jobs.createJob(spec, {

@@ -5,6 +5,7 @@ import {
   AdapterId,
   AdapterManifest,
   type AdapterUsage,
+  checkRecordVersion,
   type Owner,
   type Paged,
   ProductError,
@@ -107,7 +108,7 @@ export class AdapterLibrary {
   /** How many adapters the owner has, and all have, and the bytes of their files. */
   async usage(owner: Owner): Promise<AdapterUsage> {
     const all = await this.#summarise();
-    const own = all.filter((adapter) => (adapter.owner ?? null) === owner);
+    const own = all.filter((adapter) => adapter.owner === owner);
     return {
       own_adapters: own.length,
       own_bytes: bytesOf(own),
@@ -130,9 +131,9 @@ export class AdapterLibrary {
   /** Nobody's where it cannot be read. */
   async #ownerOf(id: string): Promise<Owner> {
     const known = this.#summaries.get(id);
-    if (known !== undefined) return known.owner ?? null;
+    if (known !== undefined) return known.owner;
     return await this.#readManifest(id).then(
-      ({ owner }) => owner ?? null,
+      ({ owner }) => owner,
       () => null,
     );
   }
@@ -166,6 +167,7 @@ export class AdapterLibrary {
     } catch (cause) {
       throw broken(id, `${ADAPTER_FILES.manifest} is missing or cannot be read`, cause);
     }
+    checkRecordVersion(manifest, `The manifest of ${id}`);
     if (!manifestSchema.Check(manifest)) {
       const [fault] = manifestSchema.Errors(manifest);
       throw broken(id, `${ADAPTER_FILES.manifest} is not a manifest (${fault?.instancePath} ${fault?.message})`);
@@ -210,9 +212,20 @@ function notFound(id: string): ProductError {
 }
 
 function summaryOf(manifest: AdapterManifest): Adapter {
-  const { id, object, origin, owner = null, name, job, base_model, files, created_at } = manifest;
+  const { id, object, origin, owner, name, base_model, files, created_at } = manifest;
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
-  return { id, object, origin, owner, name, job, base_model: base_model.name, bytes, created_at };
+  return { id, object, origin: shortOrigin(origin), owner, name, base_model: base_model.name, bytes, created_at };
+}
+
+function shortOrigin(origin: AdapterManifest['origin']): Adapter['origin'] {
+  switch (origin.kind) {
+    case 'trained':
+      return { kind: origin.kind, job: origin.job };
+    case 'published-checkpoint':
+      return { kind: origin.kind, job: origin.job, step: origin.step };
+    case 'imported':
+      return { kind: origin.kind };
+  }
 }
 
 function broken(id: string, fault: string, cause?: unknown): ProductError {

@@ -48,7 +48,9 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
     const told = (download: Download): Download['open'] => {
       return async ({ start, end }) => {
         const { id, manifest } = adapter;
-        onDownload({ adapter: id, job: manifest.job, weights, bytes: end - start + 1 }, request.log);
+        const { origin } = manifest;
+        const job = origin.kind === 'imported' ? null : origin.job;
+        onDownload({ adapter: id, job, weights, bytes: end - start + 1 }, request.log);
         return await download.open({ start, end });
       };
     };

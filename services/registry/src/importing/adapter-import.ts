@@ -5,6 +5,7 @@ import {
   newIdentifier,
   type Owner,
   ProductError,
+  RECORD_VERSION,
 } from '@lorasmith/contracts';
 import { askChild, type ChildProgram } from '@lorasmith/engine-host';
 import type { ModelSource } from '@lorasmith/model-store';
@@ -137,19 +138,15 @@ export class AdapterImport {
     const { name, owner } = options;
     const id = newIdentifier('ad');
     const manifest: AdapterManifest = {
+      version: RECORD_VERSION,
       id,
       object: 'adapter',
-      origin: 'imported',
       owner,
       name,
-      job: null,
       created_at: new Date().toISOString(),
+      origin: { kind: 'imported' },
       base_model: result.base_model,
-      dataset: null,
-      settings: null,
-      report: null,
       lora: result.lora,
-      result: null,
       versions: { node: process.versions.node },
       files: result.files,
     };

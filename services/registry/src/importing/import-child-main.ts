@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { ADAPTER_FILES, type AdapterManifest } from '@lorasmith/contracts';
 import { answerParent } from '@lorasmith/engine-host';
 import { checkFitsBase, commonFormBytes, manifestLora, readPeftFolder, writePeftFolder } from '@lorasmith/lora/peft';
-import { digestWeights, openBaseModel } from '@lorasmith/model-folder';
+import { digestBase, openBaseModel } from '@lorasmith/model-folder';
 import { digestFile } from '@lorasmith/storage';
 import type { ImportRequest, ImportResult } from './import-messages.js';
 import { checkStoredBytes } from './stored-bytes.js';
@@ -28,7 +28,7 @@ async function importAdapter(request: ImportRequest): Promise<ImportResult> {
     base_model: {
       name: model.name,
       family: model.architecture.family,
-      weights_sha256: await digestWeights(model),
+      ...(await digestBase(model)),
     },
     lora: manifestLora(adapter, written),
     files,

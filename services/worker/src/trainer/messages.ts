@@ -1,13 +1,11 @@
 import type {
-  AdapterManifest,
   Dataset,
   JobFailure,
   JobId,
   JobSpec,
   MachineProfile,
   NewJobEvent,
-  Report,
-  TrainingResult,
+  TrainingOutcome,
 } from '@lorasmith/contracts';
 import type { ExampleStoreOptions } from '@lorasmith/planning';
 
@@ -51,15 +49,6 @@ export interface PublishOrder {
 }
 
 export type TrainerOrder = TrainingOrder | PublishOrder;
-
-/** What a finished training tells about its adapter. */
-export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'lora' | 'versions' | 'probe' | 'checks'> & {
-  dataset: NonNullable<AdapterManifest['dataset']>;
-  report: Report;
-  result: TrainingResult;
-  /** The files as the trainer has checked them. */
-  files?: AdapterManifest['files'];
-};
 
 /**
  * From the worker to its trainer. `run` numbers the orders of one trainer, so that a late word about one is known.

@@ -1,6 +1,6 @@
-import { type JobFailure, type NewJobEvent, ProductError } from '@lorasmith/contracts';
+import { type JobFailure, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { asStorageError } from '@lorasmith/storage';
-import type { StopReason, TrainerOrder, TrainerReply, TrainerRequest, TrainingOutcome } from './messages.js';
+import type { StopReason, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
 
 const HEARTBEAT_MS = 5_000;
 /** How TensorFlow words that an allocation failed. */

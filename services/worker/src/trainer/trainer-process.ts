@@ -1,8 +1,8 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
-import type { JobFailure, JobId, NewJobEvent } from '@lorasmith/contracts';
-import type { StopReason, TrainerOrder, TrainerReply, TrainerRequest, TrainingOutcome } from './messages.js';
+import type { JobFailure, JobId, NewJobEvent, TrainingOutcome } from '@lorasmith/contracts';
+import type { StopReason, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
 import { exitFailure } from './trainer-failure.js';
 
 /** Lines of a trainer's output kept to say why it crashed. */
