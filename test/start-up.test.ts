@@ -59,7 +59,7 @@ describe.each(SERVICES)('the %s', (service) => {
   test('refuses a data folder that it cannot write', async () => {
     const { code, errors, lines } = await ending(service, { DATA_DIR: path.join(folder, 'a-file/data') });
     expect([code, lines]).toEqual([78, []]);
-    expect(errors).toMatch(/^DATA_DIR ".*\/a-file\/data" cannot be written.*name another folder\.\n$/);
+    expect(errors).toMatch(/^DATA_DIR ".*\/a-file\/data" is not writable.*set another folder\.\n$/);
   }, 240_000);
 
   test('refuses a port that is taken, and warns of a models folder that is empty', async () => {
@@ -70,7 +70,7 @@ describe.each(SERVICES)('the %s', (service) => {
     other.close();
     expect(code).toBe(78);
     expect(errors).toMatch(new RegExp(`^${PORTS[service]} ${port}: another program listens on this port .*\\n$`));
-    expect(lines.join()).toContain('MODELS_DIR has no base model in it');
+    expect(lines.join()).toContain('MODELS_DIR contains no base model');
   }, 240_000);
 });
 

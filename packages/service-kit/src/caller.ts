@@ -2,15 +2,15 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { KeyId, type Owner, ProductError } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 
-/** Whose request it is, as far as what it may see and make is concerned. */
+/** On whose behalf a request is made: what it may see, and who owns what it creates. */
 export type Caller =
-  /** What the request makes belongs to `owner`; null: to nobody, so that only who sees all sees it. */
+  /** `owner` null: what the request creates has no owner, so only callers that see everything see it. */
   { readonly sees: 'all'; readonly owner: Owner } | { readonly sees: 'own'; readonly owner: KeyId };
 
-/** Who may do everything: the operator of a service without keys, and the services among each other. */
+/** May do everything: the operator of a service without keys, and the services among themselves. */
 export const EVERYTHING: Caller = Object.freeze({ owner: null, sees: 'all' });
 
-/** Whether a thing with this owner is there for the caller. To whom it is not, it is answered like one that is not there. */
+/** Whether the caller may use something with this owner. If not, the answer is the same as if it did not exist. */
 export function mayUse(caller: Caller, owner: Owner | undefined): boolean {
   return caller.sees === 'all' || owner === caller.owner;
 }
@@ -19,15 +19,15 @@ const OWNER_HEADER = 'x-lorasmith-owner';
 const SEES_HEADER = 'x-lorasmith-sees';
 
 /**
- * How the api tells the registry whose request it forwards. It writes both headers into every request, over whatever a
- * client sent under these names; the registry is reached by nobody else.
+ * The headers by which the api passes the caller to the registry. They replace any that a client sent, and only the api
+ * can reach the registry.
  */
 export function callerHeaders({ owner, sees }: Caller): Record<string, string> {
   return { [OWNER_HEADER]: owner ?? '', [SEES_HEADER]: sees };
 }
 
 /**
- * The caller that {@link callerHeaders} told of; {@link EVERYTHING} for a request that did not come through the api.
+ * Reads {@link callerHeaders}; {@link EVERYTHING} for a request that did not come through the api.
  * @throws ProductError `invalid_request`
  */
 export function callerOfHeaders(headers: IncomingHttpHeaders): Caller {
@@ -36,5 +36,5 @@ export function callerOfHeaders(headers: IncomingHttpHeaders): Caller {
   if (owner === undefined && sees === undefined) return EVERYTHING;
   if (sees === 'all' && owner === '') return EVERYTHING;
   if ((sees === 'all' || sees === 'own') && Value.Check(KeyId, owner)) return { sees, owner };
-  throw new ProductError('invalid_request', `${OWNER_HEADER} and ${SEES_HEADER} are for the api to send.`);
+  throw new ProductError('invalid_request', `Only the api may send ${OWNER_HEADER} and ${SEES_HEADER}.`);
 }

@@ -2,7 +2,7 @@ import path from 'node:path';
 import { Type } from 'typebox';
 import { mapSetting, setting } from './setting.js';
 
-/** Settings that several services have, so that a variable means the same everywhere. */
+/** Settings that several services share, so that a variable means the same everywhere. */
 
 export const logLevel = setting({
   variable: 'LOG_LEVEL',

@@ -35,7 +35,7 @@ test('every wrong variable is told with its fault and an example, a secret witho
     expect.objectContaining({
       code: 'invalid_configuration',
       message: [
-        'The environment is not right:',
+        'The environment is invalid:',
         '  API_PORT "80x": must be integer; for instance API_PORT=8080',
         '  WAIT_MS must be set, for instance WAIT_MS=500',
         '  REDIS_URL: is not an address that begins with redis://, rediss:// or unix://; for instance REDIS_URL=redis://127.0.0.1:6379',

@@ -1,12 +1,12 @@
 import { type Fault, ProductError } from '@lorasmith/contracts';
 import type { Setting } from './setting.js';
 
-/** The settings of a service, grouped as its code wants them. */
+/** The settings of a service, grouped as its code uses them. */
 export interface SettingTree {
   readonly [name: string]: Setting<unknown> | SettingTree;
 }
 
-/** What {@link readConfig} makes of a tree of settings. */
+/** The values that {@link readConfig} reads for a tree of settings. */
 export type Config<Tree> = {
   readonly [Name in keyof Tree]: Tree[Name] extends Setting<infer Value> ? Value : Config<Tree[Name]>;
 };
@@ -17,7 +17,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
  * Reads every setting of the tree from the environment, once. An empty variable counts as unset.
  *
  * @returns a frozen tree of the same shape
- * @throws ProductError `invalid_configuration` that names every wrong variable with its fault and an example
+ * @throws ProductError `invalid_configuration` with every invalid variable, its fault and an example
  */
 export function readConfig<Tree extends SettingTree>(tree: Tree, environment: Environment): Config<Tree> {
   const faults: Fault[] = [];
@@ -32,17 +32,17 @@ export function readConfig<Tree extends SettingTree>(tree: Tree, environment: En
     );
   const config = read(tree);
   if (faults.length > 0) {
-    const message = `The environment is not right:\n${faults.map((fault) => `  ${fault.message}`).join('\n')}`;
+    const message = `The environment is invalid:\n${faults.map((fault) => `  ${fault.message}`).join('\n')}`;
     throw new ProductError('invalid_configuration', message, { details: faults, param: faults[0]?.param });
   }
   return config as Config<Tree>;
 }
 
 /**
- * {@link readConfig} for a service's main: a wrong environment is told on standard error and ends the process with
- * exit code 78 (EX_CONFIG of sysexits.h), before anything is opened.
+ * {@link readConfig} for a service's main: an invalid environment is reported on standard error and ends the process
+ * with exit code 78 (EX_CONFIG of sysexits.h), before anything is opened.
  *
- * @param check throws a ProductError for values that are right each, but not together
+ * @param check throws a ProductError for values that are each valid, but not together
  */
 export function readConfigOrExit<Tree extends SettingTree>(
   tree: Tree,
@@ -58,14 +58,14 @@ export function readConfigOrExit<Tree extends SettingTree>(
   }
 }
 
-/** For what a service's main finds wrong with its environment only later. Throws what is no ProductError. */
+/** For faults of the environment that a service's main finds later. Rethrows anything but a ProductError. */
 export function exitOnWrongConfiguration(error: unknown): never {
   if (!(error instanceof ProductError)) throw error;
   process.stderr.write(`${error.message}\n`);
   process.exit(78);
 }
 
-/** Every setting of the tree, in the order written. */
+/** Every setting of the tree, in source order. */
 export function settingsOf(tree: SettingTree): Setting<unknown>[] {
   return Object.values(tree).flatMap((child) => (isSetting(child) ? [child] : settingsOf(child)));
 }

@@ -1,16 +1,65 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { type ErrorBody, type ErrorCode, type Fault, ProductError, toldOf } from '@lorasmith/contracts';
 import type { ErrorObject } from 'ajv';
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { validationFaults } from './validation-faults.js';
 
-/** What Fastify and its plugins add to the errors they throw. */
+/** Properties that Fastify and its plugins add to their errors. */
 interface FrameworkError extends Error {
   code?: string;
   statusCode?: number;
   validation?: ErrorObject[];
 }
 
-/** The error a request is answered with, whatever was thrown. */
+/** Unless the error has its own. */
+const RETRY_AFTER_SECONDS: Partial<Record<number, number>> = { 429: 30, 503: 2 };
+
+/** The only place that turns an error into HTTP. */
+export function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const error = productErrorOf(thrown, request);
+  const where = { method: request.method, url: request.url, status: error.status, code: error.code };
+  const body = errorBody(error, request.id);
+  if (error.status >= 500) request.log.error({ ...where, err: thrown }, body.error.message);
+  else request.log.info(where, body.error.message);
+  // The status is sent already. Closing the connection shows the client that the answer is incomplete.
+  if (reply.raw.headersSent) {
+    reply.raw.destroy();
+    return;
+  }
+  const retryAfterSeconds = error.retryAfterSeconds ?? RETRY_AFTER_SECONDS[error.status];
+  if (retryAfterSeconds !== undefined) reply.header('retry-after', String(retryAfterSeconds));
+  // RFC 6750, section 3.
+  if (error.status === 401) reply.header('www-authenticate', 'Bearer');
+  reply.code(error.status).header('x-request-id', request.id).type('application/json; charset=utf-8').send(body);
+}
+
+export function answerExpectation(_request: IncomingMessage, response: ServerResponse): void {
+  const message = 'The only value that the header expect may have is 100-continue.';
+  const body = JSON.stringify(errorBody(new ProductError('invalid_request', message), null));
+  response.writeHead(417, { 'content-type': 'application/json; charset=utf-8', connection: 'close' }).end(body);
+}
+
+/** Answers on the socket when what arrived is not an HTTP request, or arrived too slowly. */
+export function answerBrokenHttp(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const [status, code, message] =
+    error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+      ? (['408 Request Timeout', 'timeout', 'The request did not arrive in time.'] as const)
+      : error.code === 'HPE_HEADER_OVERFLOW'
+        ? (['431 Request Header Fields Too Large', 'invalid_request', 'The headers are too large.'] as const)
+        : (['400 Bad Request', 'invalid_request', 'This is not an HTTP request.'] as const);
+  const body = JSON.stringify(errorBody(new ProductError(code, message), null));
+  socket.end(
+    `HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json; charset=utf-8\r\n` +
+      `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+}
+
+/** Turns whatever was thrown into the error to answer with. */
 export function productErrorOf(thrown: unknown, request: FastifyRequest): ProductError {
   if (thrown instanceof ProductError) return thrown;
   if (!(thrown instanceof Error)) return internalError(thrown);
@@ -33,17 +82,16 @@ export function productErrorOf(thrown: unknown, request: FastifyRequest): Produc
   return internalError(error);
 }
 
-/** The body that tells of the error. */
 export function errorBody(error: ProductError, requestId: string | null): ErrorBody {
   const { message, param = null } = toldOf(error);
   return { error: { code: error.code, message, param, request_id: requestId, details: error.details } };
 }
 
-/** One error for everything that is wrong with a request. */
+/** One error for all faults of a request. */
 export function invalidRequestError(faults: Fault[]): ProductError {
   const [first] = faults;
   const code = faults.every((fault) => fault.code === 'unknown_field') ? 'unknown_field' : 'invalid_request';
-  const message = faults.length === 1 ? first!.message : `${faults.length} things are wrong: ${summary(faults)}`;
+  const message = faults.length === 1 ? first!.message : `${faults.length} faults: ${summary(faults)}`;
   return new ProductError(code, message, { param: first?.param, details: faults });
 }
 
@@ -64,16 +112,16 @@ const BODY_TYPES = [
   ['application/x-tar', 'a plain tar (tar -cf)'],
 ] as const;
 
-/** What the call takes, known by the parsers of its scope. */
+/** The body types that the route accepts, by the parsers of its scope. */
 function takenTypes({ server }: FastifyRequest): string {
   const taken = BODY_TYPES.filter(([type]) => server.hasContentTypeParser(type));
-  const said = taken.map(([type, what]) => `${what}, with the header content-type: ${type}`);
-  return `This call takes ${said.join(', or ') || 'no body'}.`;
+  const forms = taken.map(([type, what]) => `${what}, with the header content-type: ${type}`);
+  return `This call takes ${forms.join(', or ') || 'no body'}.`;
 }
 
-const OUT_OF_FILES = 'The service has as many files and connections open as it may. Try again in a moment.';
+const OUT_OF_FILES = 'The service has reached its limit of open files and connections. Try again in a moment.';
 
-/** By its message, too: a code does not survive the way between threads. */
+/** Also by the message, because errors lose their code between threads. */
 function isOutOfFiles(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   return /\bE[MN]FILE\b/.test((error as FrameworkError).code ?? error.message) || isOutOfFiles(error.cause);
@@ -82,8 +130,8 @@ function isOutOfFiles(error: unknown): boolean {
 const SUMMARY_FAULTS = 3;
 
 function summary(faults: Fault[]): string {
-  const told = faults.slice(0, SUMMARY_FAULTS).map(({ message }) => message);
-  return `${told.join(' ')}${faults.length > SUMMARY_FAULTS ? ' …' : ''}`;
+  const messages = faults.slice(0, SUMMARY_FAULTS).map(({ message }) => message);
+  return `${messages.join(' ')}${faults.length > SUMMARY_FAULTS ? ' …' : ''}`;
 }
 
 function invalidRequest(errors: ErrorObject[]): ProductError {
@@ -94,8 +142,8 @@ function refusal(code: ErrorCode, message: string, cause: unknown): ProductError
   return new ProductError(code, message, { cause });
 }
 
-/** Says nothing of the inside; the log has it, under the request's id. */
+/** Reveals nothing internal; the log has the cause under the request's id. */
 function internalError(cause: unknown): ProductError {
-  const message = 'Something went wrong on our side. The log has more, under this request_id.';
+  const message = 'An internal error occurred. The service log has the details under this request_id.';
   return new ProductError('internal_error', message, { cause });
 }

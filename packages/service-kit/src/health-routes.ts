@@ -2,7 +2,7 @@ import { ErrorBody, type Fault, ProductError } from '@lorasmith/contracts';
 import { type Static, Type } from 'typebox';
 import type { HttpApp } from './http-app.js';
 
-/** Resolves when what the service needs is there; its rejection is the reason. */
+/** Resolves when a dependency is available; rejects with the reason when it is not. */
 export type ReadyCheck = () => Promise<unknown>;
 
 export interface HealthRoutesOptions {
@@ -11,13 +11,13 @@ export interface HealthRoutesOptions {
 }
 
 const Health = Type.Object(
-  { status: Type.Literal('ok'), checks: Type.Array(Type.String(), { description: 'What was looked at.' }) },
+  { status: Type.Literal('ok'), checks: Type.Array(Type.String(), { description: 'What was checked.' }) },
   { $id: 'Health', additionalProperties: false },
 );
 
 const CHECK_TIMEOUT_MS = 2_500;
 
-/** `/live`: the process answers. `/ready`: so does everything it needs, else 503 that names what does not. */
+/** `/live`: the process answers. `/ready`: everything it needs is available; otherwise 503 names what is not. */
 export async function healthRoutes(app: HttpApp, { checks }: HealthRoutesOptions): Promise<void> {
   const names = Object.keys(checks);
   const tags = ['health'];
@@ -29,7 +29,7 @@ export async function healthRoutes(app: HttpApp, { checks }: HealthRoutesOptions
   const response = { 200: Health, 503: ErrorBody };
   app.get(
     '/ready',
-    { schema: { operationId: 'getReady', summary: 'Whether everything it needs is there', tags, response } },
+    { schema: { operationId: 'getReady', summary: 'Whether everything it needs is available', tags, response } },
     async (): Promise<Static<typeof Health>> => {
       const faults = (await Promise.all(names.map((name) => faultOf(name, checks[name]!)))).flat();
       if (faults.length === 0) return { status: 'ok', checks: names };

@@ -120,7 +120,7 @@ describe('what a body is refused with says what to do:', () => {
     ['no type', '{}', { 'content-type': '' }, 'content-type: application/json.'],
     ['a trailing comma', '{"base_model": "m",}', {}, /^The body is not JSON: .* in JSON at position 19/],
     ['single quotes', "{'a': 1}", {}, /^The body is not JSON: .*'/],
-    ['__proto__', '{"__proto__": 1}', {}, 'has a key __proto__'],
+    ['__proto__', '{"__proto__": 1}', {}, 'contains the key __proto__'],
     ['nothing', '', {}, 'The body must be object.'],
     ['a form of nothing', '', FORM, 'The body must be object.'],
     ['a name of the Hub', { ...good, base_model: 'HuggingFaceTB/SmolLM2' }, {}, MODEL],

@@ -1,5 +1,4 @@
 import { type DestinationStream, type LevelWithSilent, type Logger, pino } from 'pino';
-import { withoutSecrets } from './without-secrets.js';
 
 export type { Logger } from 'pino';
 
@@ -24,17 +23,29 @@ export function createLogger({ service, level, destination }: LoggerOptions): Lo
   return pino(options, destination ?? standardOutput());
 }
 
-/** Lines that could not be written are kept up to here, then left out: a full disk must not fill the memory, too. */
-const MAX_KEPT_BYTES = 4 * 1024 * 1024;
+/** Limit for lines that could not be written yet. Further ones are dropped, so that a full disk does not fill memory too. */
+const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
 
 /**
- * Standard output as a place for lines. That nobody reads them any more, or that the disk they go to is full, is no
- * reason to end, nor to stay: pino's own destination tries the last lines again for ever when the process exits.
+ * Standard output for log lines. A closed pipe or a full disk must neither end the process nor keep it from ending:
+ * pino's own destination would retry the last lines forever when the process exits.
  */
 function standardOutput(): DestinationStream {
-  const output = pino.destination({ dest: 1, sync: true, maxLength: MAX_KEPT_BYTES });
+  const output = pino.destination({ dest: 1, sync: true, maxLength: MAX_BUFFERED_BYTES });
   output.on('error', () => {});
-  // Each line is written when it is logged; what could not be written then would hold up the exit.
+  // Each line is written when it is logged. Flushing lines that failed then would block the exit.
   output.flushSync = () => {};
   return output;
+}
+
+/** An API key, and the credentials in an address. */
+const API_KEY = /lsk_[0-9a-f]{24}_[A-Za-z0-9_-]*/g;
+const CREDENTIALS = /\b((?:rediss?|https?|s3):\/\/)[^\s/@"\\]*@/g;
+
+/**
+ * Removes secrets from a text for the log: an API key that somebody put into an address or a name, the password in the
+ * address of Redis.
+ */
+export function withoutSecrets(text: string): string {
+  return text.replaceAll(API_KEY, 'lsk_…').replaceAll(CREDENTIALS, '$1…@');
 }

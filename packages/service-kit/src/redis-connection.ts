@@ -4,16 +4,16 @@ import type { Logger } from 'pino';
 export interface RedisConnectionOptions {
   /** `redis://[user[:password]@]host[:port][/db]`; `rediss://` for TLS; `unix://` for a socket. */
   url: string;
-  /** Certificates to trust, in PEM format. @defaultValue those that Node brings */
+  /** Certificates to trust, in PEM format. @defaultValue Node's own */
   ca?: string | null;
-  /** Whether it is a node of a cluster. @defaultValue false */
+  /** Whether `url` is a node of a cluster. @defaultValue false */
   cluster?: boolean;
   /**
-   * What a command does while Redis is away. `fail-fast`: it fails at once, or 2 s after it was sent, so that a caller
-   * is told; for what answers requests. `wait`: it waits for as long as it takes; for workers, as BullMQ asks.
+   * What a command does while Redis is unavailable. `fail-fast`: it fails at once, or 2 s after it was sent; for services
+   * that answer requests. `wait`: it waits until Redis is back; for workers, as BullMQ requires.
    */
   whenUnavailable: 'fail-fast' | 'wait';
-  /** Seen in Redis' CLIENT LIST. */
+  /** Shown in Redis' CLIENT LIST. */
   name: string;
   logger: Logger;
 }
@@ -21,21 +21,21 @@ export interface RedisConnectionOptions {
 const COMMAND_TIMEOUT_MS = 2_000;
 const RECONNECT_MAX_MS = 2_000;
 
-/** A connection that comes back by itself and logs when it goes and comes. It connects at once; close it with `quit()` or `disconnect()`. */
+/** Connects to Redis, reconnects automatically, and logs both. Close it with `quit()` or `disconnect()`. */
 export function connectRedis(options: RedisConnectionOptions): Redis {
   const { logger } = options;
   const redis = options.cluster
     ? clusterOf(options)
     : new Redis(options.url, { ...connectionOf(options), ...reconnecting(options) });
-  let away = false;
-  // One line when it goes, not one for every attempt to reconnect.
+  let unavailable = false;
+  // One line when the connection is lost, not one for every attempt to reconnect.
   redis.on('error', (error: Error) => {
-    if (!away) logger.error({ err: error }, 'Redis cannot be reached');
-    away = true;
+    if (!unavailable) logger.error({ err: error }, 'Redis cannot be reached');
+    unavailable = true;
   });
   redis.on('ready', () => {
-    if (away) logger.info('Redis is back');
-    away = false;
+    if (unavailable) logger.info('Redis is back');
+    unavailable = false;
   });
   return redis;
 }
@@ -59,7 +59,7 @@ function reconnectDelayMs(attempt: number): number {
   return Math.min(50 * 2 ** Math.min(attempt, 10), RECONNECT_MAX_MS);
 }
 
-/** It takes every command that a single Redis takes, as long as the keys of one lie on one shard. */
+/** Takes the same commands as a single Redis, as long as all keys of a command are on one shard. */
 function clusterOf(options: RedisConnectionOptions): Redis {
   const { hostname, port, username, password, protocol } = new URL(options.url);
   const host = hostname.replace(/^\[|\]$/g, '');
@@ -67,7 +67,7 @@ function clusterOf(options: RedisConnectionOptions): Redis {
   const cluster = new Cluster([{ host, port: Number(port || 6379) }], {
     ...queueing,
     clusterRetryStrategy: retryStrategy,
-    // A managed service has one certificate for all nodes and gives them as names: those must not become addresses.
+    // A managed service has one certificate for all nodes, by name, so names must not be resolved to addresses here.
     dnsLookup: (address, callback) => callback(null, address),
     redisOptions: {
       ...connectionOf(options),
@@ -76,11 +76,11 @@ function clusterOf(options: RedisConnectionOptions): Redis {
       ...(protocol === 'rediss:' ? { tls: options.ca ? { ca: options.ca } : {} } : {}),
     },
   });
-  // The types differ in how a connection is doubled only; who doubles one looks which it is.
+  // The types differ only in `duplicate`; callers of that check which one they have.
   return cluster as unknown as Redis;
 }
 
-/** Waits until commands are taken. @returns false when that has not come within the time */
+/** Waits until Redis takes commands. @returns false when it did not within `timeoutMs` */
 export async function redisReady(redis: Redis, timeoutMs: number): Promise<boolean> {
   if (redis.status === 'ready') return true;
   return await new Promise((resolve) => {

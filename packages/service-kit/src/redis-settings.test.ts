@@ -28,7 +28,7 @@ test('a file of certificates is read', () => {
 test.each([
   ['/no/such/file', 'cannot be read (ENOENT)'],
   ['/', 'cannot be read (EISDIR)'],
-  [`${import.meta.dirname}/store-settings.ts`, 'is no file of certificates'],
+  [`${import.meta.dirname}/store-settings.ts`, 'is not a file of certificates'],
 ])('%s for certificates is refused', (REDIS_CA_FILE, fault) => {
   expect(() => readConfig(redisSettings, { REDIS_CA_FILE })).toThrowError(
     expect.objectContaining({ code: 'invalid_configuration', message: expect.stringContaining(fault) }),
@@ -39,7 +39,7 @@ test.each([
   [{ REDIS_CLUSTER: 'true' }, 'REDIS_PREFIX has no hash tag'],
   [{ REDIS_CLUSTER: 'true', REDIS_PREFIX: 'a{}:' }, 'REDIS_PREFIX has no hash tag'],
   [{ REDIS_CLUSTER: 'true', REDIS_PREFIX: '{a}:', REDIS_URL: 'unix:///run/redis.sock' }, 'REDIS_URL is a socket'],
-  [{ REDIS_CA_FILE: 'file' }, 'REDIS_CA_FILE is for an encrypted connection'],
+  [{ REDIS_CA_FILE: 'file' }, 'REDIS_CA_FILE needs an encrypted connection'],
 ])('%j do not go together', (environment: Record<string, string>, fault) => {
   const named = 'REDIS_CA_FILE' in environment ? { ...environment, REDIS_CA_FILE: caFile } : environment;
   expect(() => checkRedisSettings(readConfig(redisSettings, named))).toThrowError(

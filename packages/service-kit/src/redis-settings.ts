@@ -5,7 +5,7 @@ import { redisPrefix, redisUrl } from './common-settings.js';
 import type { Config } from './config.js';
 import { type Setting, setting } from './setting.js';
 
-/** A file of certificates; its content, or null where none is named. */
+/** The content of a file of certificates, or null when none is set. */
 function certificates(variable: string, description: string): Setting<string | null> {
   const schema = Type.String({ maxLength: 4096 });
   const file = setting({ variable, schema, fallback: '', example: '/etc/lorasmith/redis-ca.pem', description });
@@ -16,7 +16,7 @@ function certificates(variable: string, description: string): Setting<string | n
       try {
         const content = readFileSync(text, 'utf8');
         if (content.includes('-----BEGIN CERTIFICATE-----')) return { value: content };
-        return { fault: 'is no file of certificates in PEM format' };
+        return { fault: 'is not a file of certificates in PEM format' };
       } catch (error) {
         return { fault: `cannot be read (${(error as NodeJS.ErrnoException).code})` };
       }
@@ -24,7 +24,7 @@ function certificates(variable: string, description: string): Setting<string | n
   };
 }
 
-/** How Redis is reached; the same for api and workers. */
+/** How to reach Redis; the same for api and workers. */
 export const redisSettings = {
   url: redisUrl,
   prefix: redisPrefix,
@@ -43,17 +43,17 @@ export const redisSettings = {
   }),
 };
 
-/** What no single variable shows. @throws ProductError `invalid_configuration` */
+/** Checks the settings against each other. @throws ProductError `invalid_configuration` */
 export function checkRedisSettings({ url, prefix, ca, cluster }: Config<typeof redisSettings>): void {
   const fault =
     cluster && !/\{[^{}]+\}/.test(prefix)
       ? ['REDIS_PREFIX', 'has no hash tag, which REDIS_CLUSTER=true needs; for instance REDIS_PREFIX={lorasmith}:']
       : ca !== null && !url.startsWith('rediss://')
-        ? ['REDIS_CA_FILE', 'is for an encrypted connection; REDIS_URL must begin with rediss://']
+        ? ['REDIS_CA_FILE', 'needs an encrypted connection: REDIS_URL must begin with rediss://']
         : cluster && url.startsWith('unix://')
-          ? ['REDIS_URL', 'is a socket of this host, which no cluster has']
+          ? ['REDIS_URL', 'is a socket of this host, which a cluster cannot be']
           : null;
   if (fault === null) return;
   const [param = '', what] = fault;
-  throw new ProductError('invalid_configuration', `The environment is not right:\n  ${param} ${what}`, { param });
+  throw new ProductError('invalid_configuration', `The environment is invalid:\n  ${param} ${what}`, { param });
 }

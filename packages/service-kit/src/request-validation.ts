@@ -1,12 +1,13 @@
+import { ProductError } from '@lorasmith/contracts';
 import type { ErrorObject } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
-import type { FastifySchemaCompiler } from 'fastify';
+import type { FastifyInstance, FastifySchemaCompiler } from 'fastify';
 import type { TSchema } from 'typebox';
 
 const common = {
   allErrors: true,
   removeAdditional: false,
-  // Errors carry their schema, from which validationFaults tells what a union allows.
+  // Errors then have their schema, which validationFaults needs to list what a union allows.
   verbose: true,
   strict: true,
   strictTypes: false,
@@ -14,8 +15,8 @@ const common = {
 } as const;
 
 /**
- * Checks requests by their schemas: bodies as they are, query strings and path parameters, which are only ever text,
- * made numbers and booleans first and given their defaults.
+ * Validates requests by their schemas. Bodies are checked as sent. Query strings and path parameters are text, so they
+ * are first converted to numbers and booleans and given their defaults.
  */
 export function createRequestValidator(): FastifySchemaCompiler<TSchema> {
   const bodies = new Ajv2020({ ...common, coerceTypes: false, useDefaults: false });
@@ -30,7 +31,7 @@ export function createRequestValidator(): FastifySchemaCompiler<TSchema> {
   };
 }
 
-/** Ajv makes numbers of `Infinity` and `1e400`, and then holds them to no bound. */
+/** Ajv converts `Infinity` and `1e400` to numbers, and then checks them against no bound. */
 function infiniteNumbers(texts: Record<string, unknown>): ErrorObject[] {
   const infinite = Object.entries(texts).filter(([, value]) => typeof value === 'number' && !Number.isFinite(value));
   return infinite.map(([name]) => ({
@@ -42,7 +43,7 @@ function infiniteNumbers(texts: Record<string, unknown>): ErrorObject[] {
   }));
 }
 
-/** Names (`$id`) are for the OpenAPI document; within Ajv a name used twice would be a clash. */
+/** Names (`$id`) are for the OpenAPI document; Ajv would reject a name that is used twice. */
 function withoutIds(node: unknown): unknown {
   if (Array.isArray(node)) return node.map(withoutIds);
   if (typeof node !== 'object' || node === null) return node;
@@ -51,4 +52,27 @@ function withoutIds(node: unknown): unknown {
       .filter(([key, value]) => !(key === '$id' && typeof value === 'string'))
       .map(([key, value]) => [key, withoutIds(value)]),
   );
+}
+
+/** Limit for the parser's message, which quotes some ten characters before and after the fault. */
+const MAX_REASON = 200;
+
+/** Parses JSON bodies. An empty one counts as none, because many clients send one where they have nothing to send. */
+export function addJsonParser(app: Pick<FastifyInstance, 'addContentTypeParser' | 'getDefaultJsonParser'>): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    const text = String(body);
+    if (text === '') done(null, null);
+    else void parse(request, text, (error, value) => done(error === null ? null : notJson(text), value));
+  });
+}
+
+function notJson(text: string): ProductError {
+  try {
+    JSON.parse(text.replace(/^\uFEFF/, ''));
+  } catch (error) {
+    const reason = (error as Error).message.slice(0, MAX_REASON);
+    return new ProductError('invalid_json', `The body is not JSON: ${reason}.`);
+  }
+  return new ProductError('invalid_json', 'The body contains the key __proto__ or constructor.prototype.');
 }

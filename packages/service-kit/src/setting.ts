@@ -8,17 +8,17 @@ export interface Setting<Result> {
   readonly description: string;
   readonly unit: string | undefined;
   readonly example: string;
-  /** Text as it would stand in the environment; undefined: the variable must be set. */
+  /** Default, as text in the environment; undefined: the variable must be set. */
   readonly fallback: string | undefined;
-  /** Its value is never shown, in messages or documentation. */
+  /** Whether its value must not appear in messages or documentation. */
   readonly secret: boolean;
-  /** @returns the value, or what is wrong with the text */
+  /** @returns the value, or the fault of the text */
   parse(text: string): { value: Result } | { fault: string };
 }
 
 export interface SettingOptions<Schema extends TSchema> {
   variable: string;
-  /** What the text must be once it is made a number or boolean. */
+  /** Of the value, after conversion to a number or boolean. */
   schema: Schema;
   description: string;
   /** Of a number: milliseconds, bytes, … */
@@ -26,7 +26,7 @@ export interface SettingOptions<Schema extends TSchema> {
   example: string;
   fallback?: string;
   secret?: boolean;
-  /** A sentence for a value that the schema refuses. @defaultValue what the schema says */
+  /** Message for a value that the schema refuses. @defaultValue the schema's own */
   fault?: string;
 }
 
@@ -50,7 +50,7 @@ export function setting<Schema extends TSchema>(options: SettingOptions<Schema>)
 
 const NUMBER = /^-?\d+(\.\d+)?(e[+-]?\d+)?$/i;
 
-/** Text as the schema's type, when it is one whole; TypeBox's own conversion would cut 1.5 to 1. */
+/** Converts text to the schema's type if it is a valid one as a whole; TypeBox's conversion would truncate 1.5 to 1. */
 function typedValue(schema: TSchema, text: string): unknown {
   const type = 'type' in schema ? schema.type : undefined;
   if ((type === 'integer' || type === 'number') && NUMBER.test(text)) return Number(text);
@@ -58,7 +58,7 @@ function typedValue(schema: TSchema, text: string): unknown {
   return text;
 }
 
-/** The same setting with its value made into something else, for instance a path made absolute. */
+/** The same setting with its value converted, for instance to an absolute path. */
 export function mapSetting<From, To>(from: Setting<From>, map: (value: From) => To): Setting<To> {
   return {
     ...from,

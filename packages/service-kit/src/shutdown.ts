@@ -2,15 +2,15 @@ import type { Logger } from 'pino';
 
 export interface ShutdownOptions {
   logger: Logger;
-  /** After so long the process ends without finishing, with exit code 1. */
+  /** After this time the process ends without finishing, with exit code 1. */
   timeoutMs: number;
   /** Stops taking work, finishes what it can, closes connections. Called once. */
   close: () => Promise<void>;
 }
 
 /**
- * Ends the process in order on SIGTERM, on SIGINT, and when the parent that forked it is gone; at once on a second
- * SIGINT. An error that nobody caught ends it too, with exit code 1: what it left half-done is not known.
+ * Shuts the process down in order on SIGTERM, on SIGINT, and when the parent that forked it has ended; at once on a
+ * second SIGINT. An uncaught error ends it too, with exit code 1, because its state is unknown then.
  *
  * @returns a function that starts the same shutdown
  */
@@ -40,19 +40,19 @@ export function shutDownInOrder({
     );
   };
   process.on('SIGTERM', () => shutDown('SIGTERM'));
-  // Ctrl-C reaches every process of a terminal, so a SIGTERM from whoever started this one may well follow it: only a
-  // second Ctrl-C means that somebody does not want to wait.
+  // Ctrl-C reaches every process of a terminal, and the parent may send a SIGTERM as well. Only a second Ctrl-C means that
+  // the user does not want to wait.
   let interrupts = 0;
   process.on('SIGINT', () => {
     if (++interrupts > 1) process.exit(1);
     shutDown('SIGINT');
   });
-  if (process.connected) process.once('disconnect', () => shutDown('the parent process is gone'));
-  // It had one, which went while this process was starting.
-  else if (process.send !== undefined) setImmediate(() => shutDown('the parent process is gone'));
+  if (process.connected) process.once('disconnect', () => shutDown('the parent process has ended'));
+  // The parent ended while this process was starting.
+  else if (process.send !== undefined) setImmediate(() => shutDown('the parent process has ended'));
   const onUncaught = (error: unknown) => {
-    logger.fatal({ err: error }, 'an error that nobody caught');
-    shutDown('an error that nobody caught', 1);
+    logger.fatal({ err: error }, 'uncaught error');
+    shutDown('uncaught error', 1);
   };
   process.on('uncaughtException', onUncaught);
   process.on('unhandledRejection', onUncaught);

@@ -3,7 +3,7 @@ import { Type } from 'typebox';
 import type { Config } from './config.js';
 import { setting } from './setting.js';
 
-/** Where datasets, adapters, checkpoints and base models are kept; the same for every service. */
+/** Where datasets, adapters, checkpoints and base models are stored; the same for every service. */
 export const storeSettings = {
   backend: setting({
     variable: 'STORE',
@@ -20,9 +20,9 @@ export const storeSettings = {
     schema: Type.String({ pattern: '^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$' }),
     fallback: '',
     example: 'lorasmith',
-    fault: 'is no name of a bucket',
+    fault: 'is not a bucket name',
     description:
-      'Name of the bucket, which must exist. Credentials come from the usual places: `AWS_ACCESS_KEY_ID` and ' +
+      'Name of the bucket, which must exist. Credentials come from the standard places: `AWS_ACCESS_KEY_ID` and ' +
       '`AWS_SECRET_ACCESS_KEY`, a shared file, or the role of the host or container.',
   }),
   endpoint: setting({
@@ -38,7 +38,7 @@ export const storeSettings = {
     schema: Type.String({ pattern: '^[a-z0-9-]{1,64}$' }),
     fallback: 'us-east-1',
     example: 'eu-central-1',
-    fault: 'is no name of a region',
+    fault: 'is not a region name',
     description: 'Region of the bucket.',
   }),
   prefix: setting({
@@ -68,7 +68,7 @@ export const storeSettings = {
   }),
 };
 
-/** What the store needs to know of S3. */
+/** Settings of an S3 store. */
 export interface S3StoreConfig {
   endpoint: string | null;
   region: string;
@@ -78,13 +78,13 @@ export interface S3StoreConfig {
   cacheBytes: number;
 }
 
-/** Null for a local store. @throws ProductError `invalid_configuration` when the bucket is not named */
+/** Null for a local store. @throws ProductError `invalid_configuration` when the bucket is missing */
 export function s3StoreOf(config: Config<typeof storeSettings>): S3StoreConfig | null {
   const { backend, endpoint, ...rest } = config;
   if (backend === 'local') return null;
   if (rest.bucket === '') {
     const message =
-      'The environment is not right:\n  S3_BUCKET must be set with STORE=s3, for instance S3_BUCKET=lorasmith';
+      'The environment is invalid:\n  S3_BUCKET must be set with STORE=s3, for instance S3_BUCKET=lorasmith';
     throw new ProductError('invalid_configuration', message, { param: 'S3_BUCKET' });
   }
   return { ...rest, endpoint: endpoint === '' ? null : endpoint };

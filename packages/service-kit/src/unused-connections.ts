@@ -1,14 +1,14 @@
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 
-/** A request that is on its way as the server begins to close still gets its answer. */
+/** A request that is arriving when the server starts to close still gets its answer. */
 const GRACE_MS = 500;
 
 /**
- * Connections that have never sent a request. Node does not count them as idle, so a closing server would wait for them
- * until the time for a request's headers is over; clients open such ones ahead of use.
+ * Tracks connections that have never sent a request; clients open such connections ahead of use. Node does not count
+ * them as idle, so a closing server would wait for them until the time limit for headers.
  *
- * @returns closes them, now and as long as the server is closing
+ * @returns closes them, now and while the server is closing
  */
 export function trackUnusedConnections(server: Server): () => void {
   const unused = new Set<Socket>();

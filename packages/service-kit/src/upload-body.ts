@@ -3,21 +3,21 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
-/** Of a body that was refused before its end: what is read on, so that the sender gets to read the answer. */
+/** Limit for reading the rest of a refused body, so that the sender can read the answer. */
 const DRAIN_BYTES = 32 * 1024 * 1024;
-/** Who announced more than it sends waits this long for its answer. */
+/** A sender that announced more than it sends waits this long for its answer. */
 const DRAIN_MS = 1_500;
 
 /**
  * The body of an upload as it arrives.
  *
- * @param what it is, for the message: file, tar
- * @throws ProductError `body_too_large` beyond `maxBytes`, `invalid_request` when the sender goes away
+ * @param what the body is, for the message: file, tar
+ * @throws ProductError `body_too_large` beyond `maxBytes`, `invalid_request` when the sender disconnects
  */
 export async function* boundedChunks(stream: Readable, maxBytes: number, what: string): AsyncGenerator<Buffer> {
   let bytes = 0;
   try {
-    // Destroying the request would take the connection along, and with it the answer.
+    // Destroying the request would close its connection before the answer is sent.
     for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       bytes += chunk.length;
       if (bytes > maxBytes) throw bodyTooLarge(maxBytes, what);
@@ -29,16 +29,16 @@ export async function* boundedChunks(stream: Readable, maxBytes: number, what: s
   }
 }
 
-/** The sender went away. */
+/** The sender disconnected. */
 export function uploadBroken(cause?: unknown): ProductError {
-  return new ProductError('invalid_request', 'The upload ended before its end.', { cause });
+  return new ProductError('invalid_request', 'The upload is incomplete: its sender disconnected.', { cause });
 }
 
 export function bodyTooLarge(maxBytes: number, what: string): ProductError {
-  return new ProductError('body_too_large', `The ${what} is larger than ${maxBytes} bytes, the most that is taken.`);
+  return new ProductError('body_too_large', `The ${what} is larger than the limit of ${maxBytes} bytes.`);
 }
 
-/** Reads on for a while what a refused sender still sends: many read the answer only after they have sent everything. */
+/** Reads the rest of a refused body for a while: many senders read the answer only after they have sent everything. */
 export async function drainBody(raw: Readable): Promise<void> {
   if (raw.readableEnded || raw.destroyed) return;
   let bytes = 0;
@@ -53,7 +53,7 @@ export async function drainBody(raw: Readable): Promise<void> {
   await sleep(DRAIN_MS, undefined, { signal: enough.signal }).catch(() => {});
 }
 
-/** {@link drainBody} of a call that is refused before its body is read, and the end of its connection with the answer. */
+/** Drains the body of a call that is refused before its body was read, and closes the connection after the answer. */
 export async function endUpload(request: FastifyRequest, reply: FastifyReply): Promise<void> {
   await drainBody(request.raw);
   reply.header('connection', 'close');

@@ -1,10 +1,10 @@
 import { type Fault, fieldHint, patternHint } from '@lorasmith/contracts';
 import type { ErrorObject } from 'ajv';
 
-/** More would not help whoever reads them, and a body can be made to have a million. */
+/** More would not help the reader, and a crafted body can have a million. */
 export const MAX_FAULTS = 100;
 
-/** What Ajv found, as faults with the field's path (`lora.r`); of a union, only what is wrong with the branch that was meant. */
+/** Ajv's errors as faults with the field's path (`lora.r`). Of a union, only the faults of the branch that was meant. */
 export function validationFaults(errors: readonly ErrorObject[]): Fault[] {
   const unions = errors.filter(({ keyword }) => keyword === 'anyOf');
   const faults: Fault[] = [];
@@ -28,7 +28,7 @@ function isWithin(union: ErrorObject, error: ErrorObject): boolean {
   return error !== union && error.schemaPath.startsWith(`${union.schemaPath}/`);
 }
 
-/** The errors of the branches whose type fits the value; none when no branch's does. */
+/** The errors of the branches whose type matches the value; empty when no branch matches. */
 function meantBranch(union: ErrorObject, errors: readonly ErrorObject[]): ErrorObject[] {
   const within = errors.filter((error) => isWithin(union, error) && error.instancePath.startsWith(union.instancePath));
   const branchOf = (error: ErrorObject) => error.schemaPath.slice(union.schemaPath.length + 1).split('/', 1)[0];
@@ -38,7 +38,7 @@ function meantBranch(union: ErrorObject, errors: readonly ErrorObject[]): ErrorO
   return within.filter((error) => !unfit.has(branchOf(error)));
 }
 
-/** What a union allows, told from its branches' types. */
+/** The types that a union allows. */
 function types(union: ErrorObject): string {
   const branches: unknown = union.schema;
   const names = Array.isArray(branches) ? branches.flatMap((branch) => branch?.type ?? []) : [];
@@ -87,7 +87,7 @@ function nameOf(error: ErrorObject): string {
   return pathOf(error.instancePath) || 'The body';
 }
 
-/** `/lora/target_modules/0` → `lora.target_modules.0` (RFC 6901 escapes undone). */
+/** `/lora/target_modules/0` → `lora.target_modules.0`, with RFC 6901 escapes decoded. */
 function pathOf(instancePath: string): string {
   const parts = instancePath.slice(1).split('/');
   return parts.map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~').slice(0, 100)).join('.');

@@ -1,2 +1,2 @@
-/** Version of the product, as in its package.json. */
+/** As in the package.json of the repository. */
 export const PRODUCT_VERSION = '0.1.0';

@@ -12,9 +12,9 @@ import {
   observeFolders,
   observeHttp,
   observeRedis,
+  oncePerScrape,
   PRODUCT_VERSION,
   type Registry,
-  sharedLook,
 } from '../index.js';
 
 let metrics: Registry;
@@ -112,6 +112,6 @@ test('an absent Redis holds no scrape up', async () => {
 
 test('one look serves all who ask at the same time', async () => {
   let looks = 0;
-  const look = sharedLook(async () => ++looks);
+  const look = oncePerScrape(async () => ++looks);
   expect(await Promise.all([look(), look(), look()])).toEqual([1, 1, 1]);
 });

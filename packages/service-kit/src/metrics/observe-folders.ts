@@ -2,14 +2,14 @@ import { statfs } from 'node:fs/promises';
 import { Gauge, type Registry } from './create-metrics.js';
 
 /**
- * Tells how full the file systems of some folders are.
+ * Reports the size and free space of the file systems of some folders.
  *
- * @param folders paths by the name that their label has, for instance `data`
+ * @param folders paths by the value of their label, for instance `data`
  */
 export function observeFolders(metrics: Registry, folders: Readonly<Record<string, string>>): void {
   new Gauge({
     name: 'lorasmith_folder_bytes',
-    help: 'Of the file system that a folder is on: its size, and what is free for this process.',
+    help: 'Size of the file system of a folder, and its free space for this process.',
     labelNames: ['folder', 'state'],
     registers: [metrics],
     async collect() {
@@ -19,7 +19,7 @@ export function observeFolders(metrics: Registry, folders: Readonly<Record<strin
           this.set({ folder, state: 'total' }, bsize * blocks);
           this.set({ folder, state: 'free' }, bsize * bavail);
         } catch {
-          // What cannot be looked at has no figures; `/ready` says that it is away.
+          // A folder that is unavailable has no figures; `/ready` reports it.
           this.remove({ folder, state: 'total' });
           this.remove({ folder, state: 'free' });
         }

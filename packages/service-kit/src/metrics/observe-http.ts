@@ -2,13 +2,13 @@ import type { FastifyRequest } from 'fastify';
 import type { HttpApp } from '../http-app.js';
 import { Counter, Histogram, type Registry } from './create-metrics.js';
 
-/** From a look into Redis to a merge that is waited for. */
+/** From a read in Redis to a merge that the client waits for. */
 const ANSWER_SECONDS = [0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300];
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 
 /**
- * Counts and times every request of an application by the pattern of its route, never by its path: whoever sends
- * requests must not be able to make series. Call it before the routes are registered.
+ * Counts and times every request by the pattern of its route, never by its path: clients must not be able to create
+ * series. Call it before the routes are registered.
  */
 export function observeHttp(app: HttpApp, metrics: Registry): void {
   const requests = new Counter({
@@ -24,16 +24,16 @@ export function observeHttp(app: HttpApp, metrics: Registry): void {
     buckets: ANSWER_SECONDS,
     registers: [metrics],
   });
-  // Not when the answer is over: a stream of events lasts as long as its job.
+  // Not at the end of the answer: a stream of events lasts as long as its job.
   app.addHook('onSend', (request, reply, payload, done) => {
-    seconds.observe(placeOf(request), reply.elapsedTime / 1000);
+    seconds.observe(labelsOf(request), reply.elapsedTime / 1000);
     done(null, payload);
   });
   app.addHook('onResponse', async (request, reply) => {
-    requests.inc({ ...placeOf(request), status: reply.statusCode });
+    requests.inc({ ...labelsOf(request), status: reply.statusCode });
   });
 }
 
-function placeOf({ method, routeOptions }: FastifyRequest): { method: string; route: string } {
+function labelsOf({ method, routeOptions }: FastifyRequest): { method: string; route: string } {
   return { method: METHODS.has(method) ? method : 'other', route: routeOptions.url ?? 'none' };
 }

@@ -1,25 +1,24 @@
 import type { Redis } from 'ioredis';
-import { Gauge, type Registry } from './create-metrics.js';
-import { sharedLook } from './shared-look.js';
+import { Gauge, oncePerScrape, type Registry } from './create-metrics.js';
 
-/** Tells whether Redis answers this process and how full it is. */
+/** Reports whether Redis answers this process and how full it is. */
 export function observeRedis(metrics: Registry, redis: Pick<Redis, 'status' | 'info'>): void {
-  const look = sharedLook(() => memoryInfo(redis));
+  const readMemory = oncePerScrape(() => memoryInfo(redis));
   new Gauge({
     name: 'lorasmith_redis_up',
     help: '1 while Redis answers this process, else 0.',
     registers: [metrics],
     async collect() {
-      this.set((await look()) === null ? 0 : 1);
+      this.set((await readMemory()) === null ? 0 : 1);
     },
   });
   new Gauge({
     name: 'lorasmith_redis_memory_bytes',
-    help: 'Memory that Redis uses, and the most that it may use (0: no limit is set).',
+    help: 'Memory that Redis uses, and its limit (0: none).',
     labelNames: ['state'],
     registers: [metrics],
     async collect() {
-      const text = await look();
+      const text = await readMemory();
       this.reset();
       if (text === null) return;
       this.set({ state: 'used' }, infoNumber(text, 'used_memory'));
@@ -29,7 +28,7 @@ export function observeRedis(metrics: Registry, redis: Pick<Redis, 'status' | 'i
 }
 
 async function memoryInfo(redis: Pick<Redis, 'status' | 'info'>): Promise<string | null> {
-  // A command would wait in the client of a worker until Redis is back, and each scrape would leave one more there.
+  // In a worker, a command would wait until Redis is back, and each scrape would add another.
   if (redis.status !== 'ready') return null;
   try {
     return await redis.info('memory');
@@ -38,7 +37,7 @@ async function memoryInfo(redis: Pick<Redis, 'status' | 'info'>): Promise<string
   }
 }
 
-/** The value of a line `name:value`; 0 where there is none. */
+/** The value of a line `name:value`; 0 when it is missing. */
 function infoNumber(text: string, name: string): number {
   return Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(text)?.[1] ?? 0);
 }

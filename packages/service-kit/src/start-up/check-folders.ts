@@ -1,21 +1,22 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { access, constants, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import type { Logger } from 'pino';
+import type { ReadyCheck } from '../health-routes.js';
 
 export interface FolderChecks {
   dataDir: string;
-  /** Null: base models come from elsewhere. */
+  /** Null when base models are not in a folder of this host. */
   modelsDir: string | null;
   logger: Logger;
 }
 
 /**
- * Looks at the folders of a service before it starts: the data folder is made where it is missing and must take a file;
- * a models folder without a model, or a full disk, is a warning, since both can be mended while the service runs.
+ * Checks the folders of a service before it starts. The data folder is created if it is missing, and must be writable.
+ * A models folder without a model and a full disk are only warnings, because both can be fixed while the service runs.
  *
- * @throws ProductError `invalid_configuration` when the data folder cannot be written
+ * @throws ProductError `invalid_configuration` when the data folder is not writable
  */
 export async function checkFolders({ dataDir, modelsDir, logger }: FolderChecks): Promise<void> {
   const probe = path.join(dataDir, `.write-test-${randomUUID()}`);
@@ -25,7 +26,10 @@ export async function checkFolders({ dataDir, modelsDir, logger }: FolderChecks)
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
     if (code !== 'ENOSPC' && code !== 'EDQUOT') throw unwritable(dataDir, error as Error);
-    logger.warn({ folder: dataDir }, 'the disk of DATA_DIR is full: no dataset, checkpoint or adapter can be written');
+    logger.warn(
+      { folder: dataDir },
+      'the disk of DATA_DIR is full: datasets, checkpoints and adapters cannot be written',
+    );
   } finally {
     await rm(probe, { force: true }).catch(() => {});
   }
@@ -34,18 +38,26 @@ export async function checkFolders({ dataDir, modelsDir, logger }: FolderChecks)
   if (problem !== null) logger.warn({ folder: modelsDir }, problem);
 }
 
+/** The checks of the same folders for `/ready`. */
+export function foldersReady({ dataDir, modelsDir }: Omit<FolderChecks, 'logger'>): Record<string, ReadyCheck> {
+  return {
+    data: () => access(dataDir, constants.W_OK),
+    ...(modelsDir === null ? {} : { models: () => access(modelsDir) }),
+  };
+}
+
 function unwritable(dataDir: string, cause: Error): ProductError {
-  const user = process.getuid === undefined ? '' : ` by user ${process.getuid()}`;
-  const message = `DATA_DIR ${JSON.stringify(dataDir)} cannot be written${user} (${cause.message}). Give it to that user (chown -R), or name another folder.`;
+  const user = process.getuid === undefined ? '' : ` for user ${process.getuid()}`;
+  const message = `DATA_DIR ${JSON.stringify(dataDir)} is not writable${user} (${cause.message}). Give it to that user (chown -R), or set another folder.`;
   return new ProductError('invalid_configuration', message, { param: 'DATA_DIR', cause });
 }
 
 async function modelsProblem(modelsDir: string): Promise<string | null> {
-  const help = 'Put a base model there: a folder in Hugging Face layout, or npm run import-gguf';
+  const help = 'Add a base model: a folder in Hugging Face layout, or npm run import-gguf';
   try {
     const entries = await readdir(modelsDir, { withFileTypes: true });
     const hasFolder = entries.some((entry) => !entry.name.startsWith('.') && !entry.isFile());
-    return hasFolder ? null : `MODELS_DIR has no base model in it. ${help}`;
+    return hasFolder ? null : `MODELS_DIR contains no base model. ${help}`;
   } catch (error) {
     return `MODELS_DIR cannot be read (${(error as Error).message}). ${help}`;
   }

@@ -1,21 +1,21 @@
+import { readFile } from 'node:fs/promises';
 import { ProductError } from '@lorasmith/contracts';
 import type { HttpApp } from '../http-app.js';
-import { boundConnections } from './max-connections.js';
 
 export interface ListenAddress {
   host: string;
   port: number;
-  /** The variables that they come from, for the message. */
+  /** The environment variables of host and port, for messages. */
   hostVariable: string;
   portVariable: string;
-  /** Connections taken at a time, at most half of the files that the process may have open. */
+  /** Limit of open connections; also at most half of the process's limit of open files. */
   maxConnections: number;
 }
 
-/** @throws ProductError `invalid_configuration` when the port is taken, or the host is none of this machine */
+/** @throws ProductError `invalid_configuration` when the port is in use, or the host is not one of this machine */
 export async function listen(app: HttpApp, { maxConnections, ...address }: ListenAddress): Promise<void> {
   const { host, port, hostVariable, portVariable } = address;
-  await boundConnections(app, maxConnections);
+  await limitConnections(app, maxConnections);
   try {
     await app.listen({ host, port });
   } catch (error) {
@@ -25,11 +25,13 @@ export async function listen(app: HttpApp, { maxConnections, ...address }: Liste
           `${portVariable} ${port}: another program listens on this port of ${host}. Stop it, or set another ${portVariable}.`,
         );
       case 'EACCES':
-        throw refused(`${portVariable} ${port}: this user may not listen on it. Set a ${portVariable} above 1023.`);
+        throw refused(
+          `${portVariable} ${port}: this user may not listen on this port. Set a ${portVariable} above 1023.`,
+        );
       case 'EADDRNOTAVAIL':
       case 'ENOTFOUND':
         throw refused(
-          `${hostVariable} ${host}: this machine has no such address. 127.0.0.1 is the machine itself, 0.0.0.0 all of its addresses.`,
+          `${hostVariable} ${host}: this machine has no such address. Use 127.0.0.1 for the machine itself, or 0.0.0.0 for all of its addresses.`,
         );
       default:
         throw error;
@@ -39,4 +41,28 @@ export async function listen(app: HttpApp, { maxConnections, ...address }: Liste
 
 function refused(message: string): ProductError {
   return new ProductError('invalid_configuration', message);
+}
+
+const LOG_EVERY_MS = 60_000;
+
+/**
+ * Limits the connections of the server. Without a limit, a process that reaches its limit of open files can no longer
+ * answer anyone, not even clients that are connected.
+ */
+async function limitConnections(app: HttpApp, limit: number): Promise<void> {
+  const { server } = app;
+  server.maxConnections = Math.min(limit, Math.floor((await openFilesLimit()) / 2));
+  let loggedAt = Number.NEGATIVE_INFINITY;
+  server.on('drop', () => {
+    if (performance.now() - loggedAt < LOG_EVERY_MS) return;
+    loggedAt = performance.now();
+    app.log.warn({ limit: server.maxConnections }, 'closing new connections: their limit is reached');
+  });
+}
+
+/** Limit of open files of this process; Node has already raised it to the maximum. */
+async function openFilesLimit(): Promise<number> {
+  const limits = await readFile('/proc/self/limits', 'utf8').catch(() => '');
+  const soft = /^Max open files +(\d+)/m.exec(limits)?.[1];
+  return soft === undefined ? Number.POSITIVE_INFINITY : Number(soft);
 }

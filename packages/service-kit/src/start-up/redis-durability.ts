@@ -3,16 +3,16 @@ import type { Logger } from 'pino';
 
 type Askable = Pick<Redis, 'info' | 'config'>;
 
-/** What was found out about how Redis keeps what it is given; each sentence says what to do. */
+/** Whether Redis keeps its data; each message says what to do. */
 export interface RedisDurability {
-  /** It would throw jobs away. */
+  /** A message when Redis would evict jobs. */
   evicting: string | null;
   warnings: string[];
 }
 
 /**
- * Asks Redis whether it evicts and whether it persists. By INFO, which managed services answer; only whether it makes
- * snapshots takes CONFIG, which they often hide.
+ * Asks Redis whether it evicts keys and whether it persists them. It uses INFO, which managed services answer; CONFIG,
+ * which they often disable, is needed only for snapshots.
  */
 export async function redisDurability(redis: Askable): Promise<RedisDurability> {
   const memory = await redis.info('memory');
@@ -21,29 +21,29 @@ export async function redisDurability(redis: Askable): Promise<RedisDurability> 
 
   const policy = infoValue(memory, 'maxmemory_policy');
   const limit = Number(infoValue(memory, 'maxmemory') ?? 0);
-  const mend =
+  const fix =
     'Set maxmemory-policy to noeviction (redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf)';
   if (policy === null) {
-    found.warnings.push(`Redis does not say whether it evicts keys when it is full, which would lose jobs. ${mend}`);
+    found.warnings.push(`Redis does not report whether it evicts keys when it is full, which would lose jobs. ${fix}`);
   } else if (policy !== 'noeviction' && limit > 0) {
-    found.evicting = `REDIS_URL: this Redis evicts keys when it is full (maxmemory-policy ${policy}), and jobs with them. ${mend}.`;
+    found.evicting = `REDIS_URL: this Redis evicts keys when it is full (maxmemory-policy ${policy}), and jobs with them. ${fix}.`;
   } else if (policy !== 'noeviction') {
-    found.warnings.push(`Redis would evict keys, and jobs with them, once maxmemory is set (${policy}). ${mend}`);
+    found.warnings.push(`Redis would evict keys, and jobs with them, once maxmemory is set (${policy}). ${fix}`);
   }
   if (infoValue(persistence, 'aof_enabled') !== '1') found.warnings.push(await withoutAppendOnlyFile(redis));
   return found;
 }
 
 async function withoutAppendOnlyFile(redis: Askable): Promise<string> {
-  const mend = 'Set appendonly to yes';
+  const fix = 'Set appendonly to yes';
   let save: string | undefined;
   try {
     [, save] = (await redis.config('GET', 'save')) as string[];
   } catch {
-    return `Redis has no append-only file, and hides whether it makes snapshots: see that your service keeps every write. ${mend}`;
+    return `Redis has no append-only file, and does not report whether it makes snapshots: check that your service persists every write. ${fix}`;
   }
-  if (save === '') return `Redis keeps nothing on disk: when it restarts, all jobs and their events are gone. ${mend}`;
-  return `Redis makes snapshots only (save ${save}): a crash loses the jobs since the last one. ${mend}`;
+  if (save === '') return `Redis persists nothing: a restart loses all jobs and their events. ${fix}`;
+  return `Redis makes snapshots only (save ${save}): a crash loses the jobs since the last one. ${fix}`;
 }
 
 function infoValue(info: string, name: string): string | null {
@@ -53,13 +53,13 @@ function infoValue(info: string, name: string): string | null {
 export interface WatchRedisDurabilityOptions {
   redis: Askable & Pick<Redis, 'status' | 'on'>;
   logger: Logger;
-  /** Told once, when the first Redis that answers evicts. */
+  /** Called at most once: when the first Redis that answers evicts keys. */
   onEvicting: (message: string) => void;
 }
 
 /**
- * Asks as soon as Redis is there, which may be long after the start, and again whenever it has come back: it may be
- * another one then. A service that works already is not ended for it; the log says so each time.
+ * Checks as soon as Redis is available, which may be long after the start, and again after every reconnect, because it
+ * may be another Redis then. A service that is already running is not ended for it; the log reports it each time.
  */
 export function watchRedisDurability({ redis, logger, onEvicting }: WatchRedisDurabilityOptions): void {
   let isFirst = true;
@@ -71,7 +71,7 @@ export function watchRedisDurability({ redis, logger, onEvicting }: WatchRedisDu
       else if (evicting !== null) logger.error(evicting);
       isFirst = false;
     } catch (error) {
-      // It went away again, or hides even INFO.
+      // Redis is unavailable again, or disables even INFO.
       logger.warn({ err: error }, 'whether Redis evicts and persists could not be checked');
     }
   };

@@ -53,7 +53,7 @@ describe('folders', () => {
       await checkFolders({ dataDir: root, modelsDir: path.join(root, modelsDir), logger });
     }
     expect(lines.map(({ level, msg }) => [level, msg.split('. ')[0]])).toEqual([
-      ['warn', 'MODELS_DIR has no base model in it'],
+      ['warn', 'MODELS_DIR contains no base model'],
       ['warn', expect.stringMatching(/^MODELS_DIR cannot be read \(ENOENT/)],
     ]);
   });
@@ -71,7 +71,7 @@ describe('folders', () => {
     for (const dataDir of folders) {
       const refused = await checkFolders({ dataDir, modelsDir: root, logger }).catch((error: unknown) => error);
       expect(refused).toMatchObject({ code: 'invalid_configuration', param: 'DATA_DIR' });
-      expect((refused as Error).message).toMatch(/^DATA_DIR ".*" cannot be written.*chown -R.*another folder\.$/);
+      expect((refused as Error).message).toMatch(/^DATA_DIR ".*" is not writable.*chown -R.*another folder\.$/);
     }
   });
 });
@@ -176,7 +176,7 @@ describe.skipIf(isShared)('Redis', () => {
 
   test('that keeps nothing, or not all, on disk is warned of', async () => {
     await withSettings(safe, async () => {
-      expect((await redisDurability(redis)).warnings).toEqual([expect.stringMatching(/^Redis keeps nothing on disk/)]);
+      expect((await redisDurability(redis)).warnings).toEqual([expect.stringMatching(/^Redis persists nothing/)]);
     });
     await withSettings({ ...safe, save: '3600 1' }, async () => {
       expect((await redisDurability(redis)).warnings).toEqual([
@@ -192,7 +192,7 @@ describe.skipIf(isShared)('Redis', () => {
     } as unknown as Redis;
     await withSettings(safe, async () => {
       expect((await redisDurability(hidden)).warnings).toEqual([
-        expect.stringContaining('hides whether it makes snapshots'),
+        expect.stringContaining('does not report whether it makes snapshots'),
       ]);
     });
   });

@@ -11,7 +11,7 @@ import { traceRequests } from './trace-requests.js';
 import type { TraceCarrier, Tracing } from './tracing.js';
 
 export interface OtlpTracingOptions {
-  /** `/v1/traces` is put behind it. */
+  /** Without the path `/v1/traces`. */
   endpoint: string;
   service: string;
   logger: Logger;
@@ -19,8 +19,8 @@ export interface OtlpTracingOptions {
 
 const KINDS = { internal: SpanKind.INTERNAL, producer: SpanKind.PRODUCER, consumer: SpanKind.CONSUMER };
 const EXPORT_TIMEOUT_MS = 3_000;
-/** A collector that is away is told of once a while, not once a batch. */
-const COMPLAINT_EVERY_MS = 60_000;
+/** An unavailable collector is logged once a minute, not once a batch. */
+const WARN_EVERY_MS = 60_000;
 
 const textMap = {
   get: (carrier: TraceCarrier, key: string) => carrier[key],
@@ -31,15 +31,15 @@ const textMap = {
 };
 
 /**
- * Spans in batches to an OTLP/HTTP collector, as JSON. What a collector does not take in time is dropped: a trace is worth
- * less than the work it tells of. Sampler and headers are the library's own settings (`OTEL_TRACES_SAMPLER`,
- * `OTEL_EXPORTER_OTLP_HEADERS`).
+ * Sends spans in batches to an OTLP/HTTP collector, as JSON. Spans that the collector does not accept in time are
+ * dropped, because a trace is worth less than the work it describes. The library itself reads `OTEL_TRACES_SAMPLER` and
+ * `OTEL_EXPORTER_OTLP_HEADERS`.
  */
 export function openOtlpTracing({ endpoint, service, logger }: OtlpTracingOptions): Tracing {
-  let complainedAt = Number.NEGATIVE_INFINITY;
+  let warnedAt = Number.NEGATIVE_INFINITY;
   setGlobalErrorHandler((error) => {
-    if (performance.now() - complainedAt < COMPLAINT_EVERY_MS) return;
-    complainedAt = performance.now();
+    if (performance.now() - warnedAt < WARN_EVERY_MS) return;
+    warnedAt = performance.now();
     logger.warn({ err: error }, 'traces cannot be sent to OTEL_EXPORTER_OTLP_ENDPOINT');
   });
   const exporter = new OTLPTraceExporter({

@@ -10,24 +10,24 @@ export interface RequestSpans {
     attributes: Record<string, string>,
   ): {
     span: Span;
-    /** With the span in it. */
+    /** Contains the span. */
     context: Context;
   };
   run(context: Context, work: () => void): void;
 }
 
-/** What asks these asks all the time, and for nothing that would be worth a trace. */
-const LEFT_OUT = new Set(['/live', '/ready', '/metrics']);
+/** Polled all the time, and not worth a trace. */
+const UNTRACED = new Set(['/live', '/ready', '/metrics']);
 
 /**
- * Makes a span of every request, below the one that its `traceparent` names, and runs the request within it. What comes
- * out of the socket runs in no request's context, so that is entered again once the body is there.
+ * Creates a span for every request, as a child of the one in its `traceparent`, and runs the request in its context.
+ * Events of the socket have no request's context, so it is entered again once the body has arrived.
  */
 export function traceRequests(app: HttpApp, spans: RequestSpans): void {
   const traced = new WeakMap<FastifyRequest, ReturnType<RequestSpans['start']>>();
   app.addHook('onRequest', (request, _reply, done) => {
     const route = request.routeOptions.url ?? 'none';
-    if (LEFT_OUT.has(route)) return done();
+    if (UNTRACED.has(route)) return done();
     const started = spans.start(`${request.method} ${route}`, carrierOf(request), {
       'http.request.method': request.method,
       'http.route': route,
@@ -44,7 +44,7 @@ export function traceRequests(app: HttpApp, spans: RequestSpans): void {
   });
   const end = (request: FastifyRequest, status: number | null) => {
     const span = traced.get(request)?.span;
-    if (status === null) span?.setStatus({ code: SpanStatusCode.ERROR, message: 'the client went away' });
+    if (status === null) span?.setStatus({ code: SpanStatusCode.ERROR, message: 'the client disconnected' });
     else span?.setAttribute('http.response.status_code', status);
     if (status !== null && status >= 500) span?.setStatus({ code: SpanStatusCode.ERROR });
     span?.end();

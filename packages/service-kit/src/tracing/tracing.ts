@@ -1,32 +1,47 @@
+import type { Logger } from 'pino';
 import type { HttpApp } from '../http-app.js';
 
 /** The headers of W3C Trace Context that name a span: `traceparent`, and `tracestate` where there is one. */
 export type TraceCarrier = Record<string, string>;
 
 export interface SpanOptions {
-  /** Whose work it is a part of. @defaultValue the span that runs now */
+  /** The parent span. @defaultValue the current one */
   parent?: TraceCarrier | undefined;
   /** @defaultValue internal */
   kind?: 'internal' | 'producer' | 'consumer';
   attributes?: Readonly<Record<string, string | number>>;
 }
 
-/** Tells a collector which work was part of which, and how long it took. */
+/** Reports spans to a collector: which work was part of which, and how long it took. */
 export interface Tracing {
-  /** Does the work within a span of its own. What the work throws is noted there and thrown on. */
+  /** Runs the work in a span of its own. An error of the work is recorded there and rethrown. */
   span<Result>(name: string, options: SpanOptions, work: () => Promise<Result>): Promise<Result>;
-  /** Names the span that runs now, for work that is done elsewhere; empty when nothing is traced. */
+  /** The current span, for work that is done elsewhere; empty without tracing. */
   carry(): TraceCarrier;
-  /** Makes a span of every request of the application. Call it before the routes are registered. */
+  /** Creates a span for every request of the application. Call it before the routes are registered. */
   traceRequests(app: HttpApp): void;
-  /** Sends what has not been sent yet; never rejects. */
+  /** Sends the remaining spans; never rejects. */
   close(): Promise<void>;
 }
 
-/** Nothing is traced, and nothing is loaded for it. */
+/** Traces nothing and loads nothing. */
 export const NO_TRACING: Tracing = {
   span: (_name, _options, work) => work(),
   carry: () => ({}),
   traceRequests: () => {},
   close: async () => {},
 };
+
+export interface TracingOptions {
+  /** Base address of an OTLP/HTTP collector; null: no tracing. */
+  endpoint: string | null;
+  service: string;
+  logger: Logger;
+}
+
+/** Tracing by OpenTelemetry, whose packages are loaded only when there is a collector. */
+export async function openTracing({ endpoint, ...options }: TracingOptions): Promise<Tracing> {
+  if (endpoint === null) return NO_TRACING;
+  const { openOtlpTracing } = await import('./otlp-tracing.js');
+  return openOtlpTracing({ endpoint, ...options });
+}

@@ -31,7 +31,10 @@ test.each([FORM, 'application/jsonl'])(
       socket.write(`POST / HTTP/1.1\r\nhost: a\r\ncontent-type: ${contentType}\r\ncontent-length: 900\r\n\r\n${PART}`);
       await once(socket, 'connect');
       setTimeout(() => socket.destroy(), 100);
-      expect(await outcome).toMatchObject({ code: 'invalid_request', message: 'The upload ended before its end.' });
+      expect(await outcome).toMatchObject({
+        code: 'invalid_request',
+        message: 'The upload is incomplete: its sender disconnected.',
+      });
     } finally {
       await app.close();
     }

@@ -1,6 +1,13 @@
 import { JOB_STATUSES } from '@lorasmith/contracts';
 import type { JobStore, QueueStatus } from '@lorasmith/job-store';
-import { createMetrics, Gauge, observeFolders, observeRedis, type Registry, sharedLook } from '@lorasmith/service-kit';
+import {
+  createMetrics,
+  Gauge,
+  observeFolders,
+  observeRedis,
+  oncePerScrape,
+  type Registry,
+} from '@lorasmith/service-kit';
 
 export interface ApiMetricsOptions {
   jobs: Pick<JobStore, 'queueStatus'>;
@@ -19,7 +26,7 @@ export function createApiMetrics({ jobs, redis, dataDir }: ApiMetricsOptions): R
 
 function observeQueue(metrics: Registry, jobs: Pick<JobStore, 'queueStatus'>): void {
   // Without Redis there are no figures, which is not the same as no jobs.
-  const look = sharedLook(() => jobs.queueStatus().catch((): QueueStatus | null => null));
+  const look = oncePerScrape(() => jobs.queueStatus().catch((): QueueStatus | null => null));
   new Gauge({
     name: 'lorasmith_jobs',
     help: 'Jobs on record, by status. Those that were deleted do not count.',

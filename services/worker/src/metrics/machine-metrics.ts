@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { totalmem } from 'node:os';
-import { Gauge, type Registry, sharedLook } from '@lorasmith/service-kit';
+import { Gauge, oncePerScrape, type Registry } from '@lorasmith/service-kit';
 import { readGpus } from '../device/read-gpus.js';
 
 export interface MachineMetricsOptions {
@@ -43,7 +43,7 @@ export function observeMachine(metrics: Registry, { workerName, device, trainerP
 }
 
 function observeGpus(registers: Registry[]): void {
-  const look = sharedLook(() => readGpus());
+  const look = oncePerScrape(() => readGpus());
   new Gauge({
     name: 'lorasmith_device_memory_bytes',
     help: 'Memory of each GPU that this worker sees.',

@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest';
-import { createLogger } from './logger.js';
-import { withoutSecrets } from './without-secrets.js';
+import { createLogger, withoutSecrets } from './logger.js';
 
 const KEY = `lsk_${'0123456789abcdef'.repeat(2).slice(0, 24)}_${'Aa0_-'.repeat(9).slice(0, 43)}`;
 
