@@ -3,45 +3,45 @@ import { setImmediate } from 'node:timers/promises';
 import { type Dataset, type FeaturesRow, ProductError, type TextualRow } from '@lorasmith/contracts';
 import { checkRow } from './dataset-row.js';
 import { type CodedFault, FaultList } from './fault-list.js';
+import type { RowConverter } from './objectives/objective.js';
 import { throwIfPlanningStopped } from './planning-stopped.js';
 import { type RawRow, readRows } from './read-rows.js';
-import type { RowCollector } from './row-collector.js';
 
 export interface ConvertRowsOptions {
   dataset: Dataset;
   /** JSONL. */
   rowsFile: string;
-  collector: RowCollector;
-  /** Gets what is wrong with rows. */
+  converter: RowConverter;
+  /** Receives what is wrong with rows. */
   faults: FaultList;
   signal?: AbortSignal | undefined;
 }
 
-/** The event loop gets its turn this often. */
-const BREATHE_EVERY_MS = 20;
+/** How long rows are converted before the event loop gets a turn. */
+const YIELD_EVERY_MS = 20;
 
 /**
- * Gives every row of a dataset to the collector, one at a time.
+ * Converts every row of a dataset, one at a time.
  *
  * @throws ProductError `invalid_dataset` when the file is not the one that was uploaded; `dataset_not_found`, `cancelled`,
  * `storage_full`
  */
-export async function convertRows({ dataset, rowsFile, collector, faults, signal }: ConvertRowsOptions): Promise<void> {
+export async function convertRows({ dataset, rowsFile, converter, faults, signal }: ConvertRowsOptions): Promise<void> {
   let rows = 0;
-  let breathedAt = performance.now();
+  let yieldedAt = performance.now();
   const hash = createHash('sha256');
   for await (const raw of readRows(rowsFile, hash)) {
-    if (performance.now() - breathedAt > BREATHE_EVERY_MS) {
+    if (performance.now() - yieldedAt > YIELD_EVERY_MS) {
       await setImmediate();
       throwIfPlanningStopped(signal);
-      breathedAt = performance.now();
+      yieldedAt = performance.now();
     }
-    const found = addRow(collector, dataset, raw, rows);
+    const found = addRow(converter, dataset, raw, rows);
     faults.add(...found.map((fault) => ({ ...fault, line: raw.line })));
     rows++;
   }
   if (rows !== dataset.rows) throw damaged(`there are ${rows} rows, there were ${dataset.rows}`);
-  if (hash.digest('hex') !== dataset.sha256) throw damaged('their sha256 is another one');
+  if (hash.digest('hex') !== dataset.sha256) throw damaged('their sha256 differs');
 }
 
 function damaged(what: string): ProductError {
@@ -50,7 +50,7 @@ function damaged(what: string): ProductError {
 }
 
 /** @returns what is wrong with the row */
-function addRow(collector: RowCollector, dataset: Dataset, raw: RawRow, place: number): CodedFault[] {
+function addRow(converter: RowConverter, dataset: Dataset, raw: RawRow, index: number): CodedFault[] {
   if ('fault' in raw) return [{ code: 'invalid_dataset', message: raw.fault }];
   const { format, row, faults } = checkRow(raw.value);
   if (row === null) return faults;
@@ -59,8 +59,8 @@ function addRow(collector: RowCollector, dataset: Dataset, raw: RawRow, place: n
     return [{ code: 'invalid_dataset', message }];
   }
   try {
-    // The format of the dataset, and so of this row, is one that the collector takes.
-    return collector.add(row as TextualRow & FeaturesRow, { line: raw.line, row: place });
+    // The objective was chosen for the format of the dataset, and so of this row.
+    return converter.add(row as TextualRow & FeaturesRow, { line: raw.line, row: index });
   } catch (error) {
     // A full disk is no fault of the row.
     if (!(error instanceof ProductError) || error.code === 'storage_full') throw error;

@@ -1,12 +1,14 @@
 export { chooseTargets, type TargetSelection } from './choose-targets.js';
-export * from './dataset-row.js';
+export { checkRow } from './dataset-row.js';
 export { batchLoad } from './estimate/batch-load.js';
 export { type DecoderWork, secondsPerStep, stepWork } from './estimate/estimate-time.js';
 export { type ExampleStore, type ExampleStoreOptions, openExampleStore } from './example-file/example-store.js';
-export type * from './examples.js';
 export { inheritLora, initialAdapterFaults } from './initial-adapter.js';
 export { targetModulesOf } from './module-names.js';
 export { compileModulePattern, type ModulePattern, PatternError } from './module-pattern.js';
+export type { FeatureExamples } from './objectives/classification/feature-examples.js';
+export type { TokenExamples } from './objectives/next-token/token-examples.js';
+export type { Examples } from './objectives/objectives.js';
 export { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 export { type ChosenPrecision, choosePrecision, precisionOn } from './precision.js';
 export { MAX_LINE_BYTES } from './read-rows.js';

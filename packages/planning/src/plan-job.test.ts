@@ -17,7 +17,7 @@ import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CHATML, tinyClassifier, tinyDecoder } from '../test/tiny-model.js';
 import { openExampleStore } from './example-file/example-store.js';
-import type { Examples, FeatureExamples, TokenExamples } from './examples.js';
+import type { Examples, FeatureExamples, TokenExamples } from './objectives/objectives.js';
 import { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 
 let folder: string;
@@ -420,7 +420,7 @@ describe('planJob for a classifier', () => {
     const { report, training, targets } = await plan(tinyClassifier(), 'features', rows, settings);
     expect(report.precision.chosen).toBe('float32');
     expect(Value.Errors(Report, report)).toEqual([]);
-    expect(training).toMatchObject({ kind: 'features', width: 3, count: 3, longest: 1 });
+    expect(training).toMatchObject({ kind: 'classification', width: 3, count: 3, longest: 1 });
     expect(linesOf(training)).toEqual([1, 2, 3]);
     expect(numbersOf(training).map((number) => (training as FeatureExamples).row(number))).toEqual([
       { features: Float32Array.of(0, 0.5, -1), label: 0 },

@@ -17,9 +17,10 @@ import { evaluationFaults, evaluationWarnings, idleEvaluationFaults } from './ev
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
 import type { ExampleNotes } from './example-file/example-summary.js';
 import { splitExamples } from './example-file/split-examples.js';
-import type { Examples } from './examples.js';
 import { type CodedFault, FaultList } from './fault-list.js';
 import { adaptedHeadFault, initialAdapterFaults } from './initial-adapter.js';
+import type { Objective } from './objectives/objective.js';
+import { type Examples, objectiveFor } from './objectives/objectives.js';
 import { knownPrecision } from './precision.js';
 import { prepareExamples } from './prepare-examples.js';
 import { reportOf } from './report-of.js';
@@ -88,16 +89,13 @@ export async function planJob(options: PlanJobOptions): Promise<Plan> {
   const { split } = spec.validation;
   const heldOut =
     collect(faults, () => heldOutRows(dataset.rows, split, spec.training.seed)) ?? new BitSet(dataset.rows);
-  const mismatch = formatMismatch(model, dataset);
-  if (mismatch !== null) {
-    faults.add(mismatch);
-    faults.throwIfAny();
-  }
-  const examples = await prepareExamples({ ...options, faults });
+  const objective = objectiveFor(model, dataset);
+  if ('code' in objective) faults.add(objective);
+  const examples = 'code' in objective ? null : await prepareExamples({ ...options, objective, faults });
   try {
     faults.throwIfAny();
-    // Without faults there are examples.
-    return await planWith(options, targets, heldOut, examples!);
+    // Without faults there are an objective and examples.
+    return await planWith(options, { targets, heldOut, objective: objective as Objective }, examples!);
   } catch (error) {
     await examples?.close();
     throw error;
@@ -106,18 +104,16 @@ export async function planJob(options: PlanJobOptions): Promise<Plan> {
 
 async function planWith(
   { spec, model, dataset, machine = null, signal }: PlanJobOptions,
-  targets: Target[],
-  heldOut: BitSet,
+  { targets, heldOut, objective }: { targets: Target[]; heldOut: BitSet; objective: Objective },
   { file, close }: OpenExamples,
 ): Promise<Plan> {
   const { split } = spec.validation;
   const { notes } = file.summary;
-  const width = model.architecture.kind === 'classifier' ? model.architecture.layers[0]!.inFeatures : null;
-  const { training, validation: held } = await splitExamples(file, heldOut, width, signal);
+  const { training, validation: held } = await splitExamples(file, heldOut, { objective, model }, signal);
   refuseEmptySides(training, held, notes, split);
   const steps = countSteps(training.count, spec.training);
   const ofSteps = [...evaluationWarnings(spec, steps.total), ...warmupWarnings(steps)];
-  const warnings = [...lengthWarnings(spec, model, notes), ...ofSteps, ...modelWarnings(model)];
+  const warnings = [...objective.warnings({ spec, model, dataset }, notes.counts), ...ofSteps, ...modelWarnings(model)];
   const precision = knownPrecision(spec.training.precision, model.architecture.family, machine);
   const sources = { spec, model, dataset, targets, training, validation: held, notes, steps, warnings, precision };
   const report = reportOf(sources);
@@ -154,14 +150,6 @@ function collect<Value>(faults: FaultList, work: () => Value): Value | null {
   }
 }
 
-function formatMismatch({ architecture, name }: ModelFolder, { format }: Dataset): CodedFault | null {
-  const isClassifier = architecture.kind === 'classifier';
-  if (isClassifier === (format === 'features')) return null;
-  const wanted = isClassifier ? '"features" and "label"' : 'text, for instance "messages"';
-  const message = `The dataset has the format ${format}; the base model "${name}" is trained on rows of ${wanted}.`;
-  return { code: 'dataset_format_mismatch', message, param: 'dataset' };
-}
-
 function refuseEmptySides(training: Examples, validation: Examples, { counts }: ExampleNotes, split: number): void {
   if (training.count === 0) {
     const message = `All rows to train on were dropped (${counts.dropped} of ${counts.overflowed} that are too long). Raise training.max_seq_length.`;
@@ -171,15 +159,6 @@ function refuseEmptySides(training: Examples, validation: Examples, { counts }: 
     const message = 'All held-out rows were dropped as too long. Raise validation.split or training.max_seq_length.';
     throw new ProductError('validation_split_empty', message, { param: 'validation.split' });
   }
-}
-
-/** A default of max_seq_length beyond the model's positions is no news while no row is that long. */
-function lengthWarnings({ training }: JobSpec, { architecture }: ModelFolder, { counts }: ExampleNotes): Fault[] {
-  if (architecture.kind !== 'decoder') return [];
-  const { maxPositions } = architecture;
-  if (training.max_seq_length <= maxPositions || counts.longest <= maxPositions) return [];
-  const message = `The model has ${maxPositions} positions: longer rows were handled as on_overflow says, whatever max_seq_length allows.`;
-  return [{ code: 'max_seq_length_limited', message, param: 'training.max_seq_length' }];
 }
 
 /** What of config.json is not done. */

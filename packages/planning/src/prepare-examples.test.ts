@@ -7,10 +7,10 @@ import { loadChatTemplate, loadTokenizer, type ModelFolder } from '@lorasmith/mo
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { CHATML, tinyDecoder } from '../test/tiny-model.js';
-import { RowEncoder } from './encode-row.js';
 import { type ExampleStore, openExampleStore } from './example-file/example-store.js';
-import type { TokenExamples } from './examples.js';
-import { fitRow } from './fit-row.js';
+import { RowEncoder } from './objectives/next-token/encode-row.js';
+import { fitRow } from './objectives/next-token/fit-row.js';
+import type { TokenExamples } from './objectives/next-token/token-examples.js';
 import { planJob } from './plan-job.js';
 
 let folder: string;

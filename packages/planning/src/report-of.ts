@@ -3,7 +3,7 @@ import type { ModelFolder } from '@lorasmith/model-folder';
 import { epochsOf, type StepCounts } from './count-steps.js';
 import { publishedState } from './evaluation-faults.js';
 import type { ExampleNotes } from './example-file/example-summary.js';
-import type { Examples } from './examples.js';
+import type { Examples } from './objectives/objectives.js';
 import type { Target } from './target-ranks.js';
 
 export interface ReportSources {

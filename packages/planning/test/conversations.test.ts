@@ -2,7 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadChatTemplate, loadTokenizer } from '@lorasmith/model-folder';
 import { expect, it } from 'vitest';
-import { RowEncoder } from '../src/encode-row.js';
+import { RowEncoder } from '../src/objectives/next-token/encode-row.js';
 import { tinyTokenizerFolder } from './tiny-model.js';
 
 // Made by fixtures/conversations/make.py with transformers.

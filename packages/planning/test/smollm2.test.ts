@@ -12,9 +12,9 @@ import {
 } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { RowEncoder } from '../src/encode-row.js';
 import { openExampleStore } from '../src/example-file/example-store.js';
-import type { TokenExamples } from '../src/examples.js';
+import { RowEncoder } from '../src/objectives/next-token/encode-row.js';
+import type { TokenExamples } from '../src/objectives/next-token/token-examples.js';
 import { planJob } from '../src/plan-job.js';
 
 const root = join(import.meta.dirname, '../../..');

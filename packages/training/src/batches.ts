@@ -28,7 +28,7 @@ export interface BatchSource {
 
 export function batchSource(model: Decoder | Classifier, examples: Examples): BatchSource {
   const { count, longest } = examples;
-  if (examples.kind === 'tokens' && 'rotary' in model) {
+  if (examples.kind === 'next-token' && 'rotary' in model) {
     const sequences = (indices: ArrayLike<number>) => Array.from(indices, (index) => examples.sequence(index));
     return {
       count,
@@ -37,7 +37,7 @@ export function batchSource(model: Decoder | Classifier, examples: Examples): Ba
       batch: (indices, span) => runnable(model, tokenBatchOf(sequences(indices), span), (batch) => batch.ids.length),
     };
   }
-  if (examples.kind === 'features' && !('rotary' in model)) {
+  if (examples.kind === 'classification' && !('rotary' in model)) {
     return {
       count,
       longest,

@@ -4,7 +4,7 @@ import { readModelFolder } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { chooseTargets } from '../choose-targets.js';
-import type { TokenExamples } from '../examples.js';
+import type { TokenExamples } from '../objectives/next-token/token-examples.js';
 import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate-job.js';
 
 const RATES = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
@@ -20,7 +20,7 @@ const MACHINE: MachineProfile = {
 function examples(rows: number, length: number): TokenExamples {
   const tokens = rows * length;
   return {
-    kind: 'tokens',
+    kind: 'next-token',
     count: rows,
     tokens,
     trainedTokens: tokens,

@@ -7,7 +7,7 @@ import {
 } from '@lorasmith/contracts';
 import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
 import type { StepCounts } from '../count-steps.js';
-import type { Examples } from '../examples.js';
+import type { Examples } from '../objectives/objectives.js';
 import { precisionOn } from '../precision.js';
 import type { Target } from '../target-ranks.js';
 import { type BatchLoad, batchLoad } from './batch-load.js';
@@ -113,7 +113,7 @@ function peakMemory(
 
 /** Before, after, and between; forward only is a little less than half of a step. */
 function evaluationSeconds({ spec, validation, steps }: JobToEstimate, secondsPerToken: number): number {
-  if (validation === null || validation.kind !== 'tokens') return 0;
+  if (validation === null) return 0;
   const every = spec.training.eval_every_steps;
   const evaluations = 2 + (every === null ? 0 : Math.floor(steps.total / every));
   return evaluations * validation.tokens * secondsPerToken * 0.45;

@@ -1,19 +1,25 @@
 import { appendFile, mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { ModelFolder } from '@lorasmith/model-folder';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { tinyClassifier } from '../../test/tiny-model.js';
 import { BitSet } from '../bit-set.js';
-import type { FeatureExamples, TokenExamples } from '../examples.js';
+import { classification } from '../objectives/classification/classification.js';
+import { type FeatureExamples, wordsOfFeatures } from '../objectives/classification/feature-examples.js';
+import { nextToken } from '../objectives/next-token/next-token.js';
+import { type TokenExamples, wordsOfSequence } from '../objectives/next-token/token-examples.js';
 import { SeededRandom } from '../seeded-random.js';
 import { openExampleFile } from './example-file.js';
 import { EXAMPLE_FILES } from './example-summary.js';
-import { wordsOfFeatures, wordsOfSequence } from './example-words.js';
 import { ExampleWriter } from './example-writer.js';
 import { splitExamples } from './split-examples.js';
 
 const NOTES = { counts: { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 1 }, warnings: [] };
 /** More than one scan reads, more than a thousand blocks, and words beyond a block of the writer. */
 const COUNT = 90_000;
+
+const TOKENS = { objective: nextToken, model: {} as ModelFolder };
 
 let folder: string;
 beforeEach(async () => {
@@ -65,7 +71,7 @@ test('gives back what was written, by number and in any order, on both sides of 
   await write(all);
   const heldOut = new BitSet(COUNT / 2);
   for (let row = 0; row < COUNT / 2; row += 7) heldOut.add(row);
-  const { training, validation } = await splitExamples(await opened(), heldOut, null);
+  const { training, validation } = await splitExamples(await opened(), heldOut, TOKENS);
 
   for (const [side, isHeldOut] of [
     [training, false],
@@ -75,7 +81,7 @@ test('gives back what was written, by number and in any order, on both sides of 
     const expected = numbers.map((number) => all[number]!);
     const lengths = expected.map(({ ids }) => ids.length);
     expect(side).toMatchObject({
-      kind: 'tokens',
+      kind: 'next-token',
       count: expected.length,
       tokens: lengths.reduce((sum, length) => sum + length, 0),
       trainedTokens: expected.reduce((sum, sequence) => sum + trainedOf(sequence), 0),
@@ -102,7 +108,7 @@ test('gives back what was written, by number and in any order, on both sides of 
 test('without a split all is for training', async () => {
   const all = sequences(500);
   await write(all);
-  const { training, validation } = await splitExamples(await opened(), new BitSet(250), null);
+  const { training, validation } = await splitExamples(await opened(), new BitSet(250), TOKENS);
   expect([training.count, validation.count, validation.tokens]).toEqual([500, 0, 0]);
   expect(all.map((_, number) => (training as TokenExamples).sequence(number))).toEqual(all);
 });
@@ -118,8 +124,18 @@ test('keeps a row of numbers to the last bit', async () => {
   }
   const summary = { count: 2, notes: NOTES, files: writer.finish() };
   await writeFile(join(folder, EXAMPLE_FILES.summary), JSON.stringify(summary));
-  const { training } = await splitExamples(await opened(), new BitSet(2), 3);
-  expect(training).toMatchObject({ kind: 'features', width: 3, count: 2, tokens: 2, trainedTokens: 2, longest: 1 });
+  const { training } = await splitExamples(await opened(), new BitSet(2), {
+    objective: classification,
+    model: tinyClassifier(),
+  });
+  expect(training).toMatchObject({
+    kind: 'classification',
+    width: 3,
+    count: 2,
+    tokens: 2,
+    trainedTokens: 2,
+    longest: 1,
+  });
   expect(rows.map((_, row) => (training as FeatureExamples).row(row))).toEqual(
     rows.map(({ features, label }) => ({ features: Float32Array.from(features), label })),
   );

@@ -1,12 +1,12 @@
 import type { Fault, TextualRow, TrainingSettings } from '@lorasmith/contracts';
 import type { Tokenizer } from '@lorasmith/model-folder';
+import type { RowCounts } from '../../example-file/example-summary.js';
+import type { ExampleWriter } from '../../example-file/example-writer.js';
+import type { CodedFault } from '../../fault-list.js';
+import type { RowConverter } from '../objective.js';
 import type { RowEncoder } from './encode-row.js';
-import type { RowCounts } from './example-file/example-summary.js';
-import { wordsOfSequence } from './example-file/example-words.js';
-import type { ExampleWriter } from './example-file/example-writer.js';
-import type { CodedFault } from './fault-list.js';
 import { fitRow, hasTrainedToken } from './fit-row.js';
-import type { RowCollector } from './row-collector.js';
+import { wordsOfSequence } from './token-examples.js';
 import { TypedSpecialTokens } from './typed-special-tokens.js';
 
 export interface TokenRowSettings {
@@ -22,7 +22,7 @@ export interface TokenRowSettings {
 }
 
 /** Rows of text for a decoder. */
-export class TokenRowCollector implements RowCollector<TextualRow> {
+export class TokenRowConverter implements RowConverter<TextualRow> {
   readonly counts: RowCounts = { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 0 };
   readonly #settings: TokenRowSettings;
   readonly #writer: ExampleWriter;
@@ -36,13 +36,13 @@ export class TokenRowCollector implements RowCollector<TextualRow> {
     this.#typedSpecialTokens = new TypedSpecialTokens(settings.tokenizer);
   }
 
-  add(row: TextualRow, place: { line: number; row: number }): CodedFault[] {
+  add(row: TextualRow, location: { line: number; row: number }): CodedFault[] {
     const { encoder, vocabSize, onOverflow } = this.#settings;
     const maxLength = Math.min(this.#settings.maxLength, this.#settings.maxPositions);
     const encoded = encoder.encode(row);
-    this.#typedSpecialTokens.look(row, place.line);
+    this.#typedSpecialTokens.look(row, location.line);
     if (encoded.isIncomplete) {
-      if (this.#incomplete.rows === 0) this.#incomplete.firstLine = place.line;
+      if (this.#incomplete.rows === 0) this.#incomplete.firstLine = location.line;
       this.#incomplete.rows++;
     }
     const outside = encoded.ids.find((id) => id >= vocabSize);
@@ -71,14 +71,14 @@ export class TokenRowCollector implements RowCollector<TextualRow> {
         break;
       case 'split':
         this.counts.split++;
-        this.#countLeftOut(fitted.leftOut, place.line);
+        this.#countLeftOut(fitted.leftOut, location.line);
         break;
       case 'kept':
         break;
     }
     for (const sequence of fitted.sequences) {
       const trained = sequence.trained.reduce((sum, flag) => sum + flag, 0);
-      this.#writer.add({ words: wordsOfSequence(sequence), trained, ...place });
+      this.#writer.add({ words: wordsOfSequence(sequence), trained, ...location });
     }
     return [];
   }

@@ -1,7 +1,7 @@
 import type { Message, TextualRow } from '@lorasmith/contracts';
 import { loadChatTemplate, loadTokenizer } from '@lorasmith/model-folder';
 import { describe, expect, it } from 'vitest';
-import { CHATML, type TinyTokenizer, tinyTokenizerFolder } from '../test/tiny-model.js';
+import { CHATML, type TinyTokenizer, tinyTokenizerFolder } from '../../../test/tiny-model.js';
 import { RowEncoder } from './encode-row.js';
 
 const ALPACA_START = 'Below is an instruction that describes a task';

@@ -1,0 +1,67 @@
+import type { ExampleFile } from './example-file.js';
+import type { ExampleRecord } from './example-record.js';
+
+/** One side of the split: what is trained on, or what is held out. */
+export interface ExampleSide {
+  /** Number of examples. */
+  count: number;
+  /** Of all examples; a row of a classifier counts as one. */
+  tokens: number;
+  /** Targets of the loss among them. */
+  trainedTokens: number;
+  /** Tokens of the longest example; 1 for a classifier. */
+  longest: number;
+  /** Tokens of one example; 1 for a classifier. */
+  lengthOf(index: number): number;
+  /** Targets of the loss in it. */
+  labelsOf(index: number): number;
+  /** Line (from 1) of the dataset that it comes from. */
+  lineOf(index: number): number;
+}
+
+/** What the examples of one side are read from. */
+export interface SideSource {
+  file: ExampleFile;
+  totals: Pick<ExampleSide, 'count' | 'tokens' | 'trainedTokens' | 'longest'>;
+  /** Where in the file an example of this side is. */
+  indexInFile(index: number): number;
+  tokensOf(record: ExampleRecord): number;
+}
+
+/** Reads each example from the file when it is asked for; an objective adds what the words of one mean. */
+export abstract class StoredSide implements ExampleSide {
+  readonly count: number;
+  readonly tokens: number;
+  readonly trainedTokens: number;
+  readonly longest: number;
+  readonly #source: SideSource;
+
+  constructor(source: SideSource) {
+    const { count, tokens, trainedTokens, longest } = source.totals;
+    this.count = count;
+    this.tokens = tokens;
+    this.trainedTokens = trainedTokens;
+    this.longest = longest;
+    this.#source = source;
+  }
+
+  lengthOf(index: number): number {
+    return this.#source.tokensOf(this.#record(index));
+  }
+
+  labelsOf(index: number): number {
+    return this.#record(index).trained;
+  }
+
+  lineOf(index: number): number {
+    return this.#record(index).line;
+  }
+
+  protected words(index: number): Int32Array {
+    return this.#source.file.words(this.#record(index));
+  }
+
+  #record(index: number): ExampleRecord {
+    return this.#source.file.record(this.#source.indexInFile(index));
+  }
+}

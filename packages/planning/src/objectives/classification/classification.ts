@@ -1,0 +1,65 @@
+import type { FeaturesRow } from '@lorasmith/contracts';
+import type { ModelFolder } from '@lorasmith/model-folder';
+import type { RowCounts } from '../../example-file/example-summary.js';
+import type { ExampleWriter } from '../../example-file/example-writer.js';
+import type { CodedFault } from '../../fault-list.js';
+import type { Objective, RowConverter } from '../objective.js';
+import { StoredFeatures, wordsOfFeatures } from './feature-examples.js';
+import { FEATURES_FORMAT } from './row-format.js';
+
+/** A label for each row of numbers. */
+export const classification: Objective = {
+  kind: 'classification',
+  modelKind: 'classifier',
+  formats: [FEATURES_FORMAT],
+  rows: FEATURES_FORMAT.keys,
+  examplesDependOn: async ({ model }) => widthsOf(model),
+  createConverter: async ({ model }, writer) => new FeatureRowConverter(widthsOf(model), writer),
+  tokensOf: () => 1,
+  examples: (source, model) => new StoredFeatures(source, widthsOf(model).width),
+  warnings: () => [],
+};
+
+interface Widths {
+  width: number;
+  classes: number;
+}
+
+function widthsOf({ architecture }: ModelFolder): Widths {
+  if (architecture.kind !== 'classifier') throw new Error('classification trains classifiers');
+  const { layers } = architecture;
+  return { width: layers[0]!.inFeatures, classes: layers.at(-1)!.outFeatures };
+}
+
+class FeatureRowConverter implements RowConverter<FeaturesRow> {
+  readonly counts: RowCounts = { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 1 };
+  readonly #width: number;
+  readonly #classes: number;
+  readonly #writer: ExampleWriter;
+
+  constructor({ width, classes }: Widths, writer: ExampleWriter) {
+    this.#width = width;
+    this.#classes = classes;
+    this.#writer = writer;
+  }
+
+  add(row: FeaturesRow, location: { line: number; row: number }): CodedFault[] {
+    const faults: CodedFault[] = [];
+    if (row.features.length !== this.#width) {
+      const message = `The row has ${row.features.length} features, the model takes ${this.#width}.`;
+      faults.push({ code: 'dataset_format_mismatch', message, param: 'features' });
+    }
+    if (row.label >= this.#classes) {
+      const message = `The label is ${row.label}, the model knows 0 to ${this.#classes - 1}.`;
+      faults.push({ code: 'label_out_of_range', message, param: 'label' });
+    }
+    if (faults.length === 0) {
+      this.#writer.add({ words: wordsOfFeatures(row.features, row.label), trained: 1, ...location });
+    }
+    return faults;
+  }
+
+  warnings(): [] {
+    return [];
+  }
+}

@@ -1,0 +1,63 @@
+import type { Fault } from '@lorasmith/contracts';
+import {
+  type DecoderArchitecture,
+  digestTokenizer,
+  loadChatTemplate,
+  loadTokenizer,
+  type ModelFolder,
+} from '@lorasmith/model-folder';
+import type { RowCounts } from '../../example-file/example-summary.js';
+import type { ExampleWriter } from '../../example-file/example-writer.js';
+import type { Objective, ObjectiveJob } from '../objective.js';
+import { RowEncoder } from './encode-row.js';
+import { TEXT_FORMATS } from './row-formats.js';
+import { StoredTokens } from './token-examples.js';
+import { TokenRowConverter } from './token-row-converter.js';
+
+/** Each token is predicted from those before it; the loss counts the tokens that a row's mask selects. */
+export const nextToken: Objective = {
+  kind: 'next-token',
+  modelKind: 'decoder',
+  formats: TEXT_FORMATS,
+  rows: 'text, for instance "messages"',
+  examplesDependOn,
+  createConverter,
+  tokensOf: ({ words }) => words,
+  examples: (source) => new StoredTokens(source),
+  warnings: lengthWarnings,
+};
+
+async function examplesDependOn({ spec, model }: ObjectiveJob): Promise<object> {
+  const { eosTokenIds: endTokenIds, vocabSize, maxPositions } = decoderOf(model);
+  const { max_seq_length: maxLength, on_overflow: onOverflow } = spec.training;
+  return { tokenizer: await digestTokenizer(model.path), endTokenIds, vocabSize, maxPositions, maxLength, onOverflow };
+}
+
+async function createConverter(
+  { spec, model, dataset }: ObjectiveJob,
+  writer: ExampleWriter,
+): Promise<TokenRowConverter> {
+  const { eosTokenIds, vocabSize, maxPositions } = decoderOf(model);
+  const tokenizer = await loadTokenizer(model.path);
+  // Rows of text have no turns, so a broken template does not matter to them. A template that asks for the date gets that
+  // of the upload: the tokens are the same on whatever day a job is planned, trained or resumed.
+  const now = new Date(dataset.created_at);
+  const template = dataset.format === 'text' ? null : await loadChatTemplate(model.path, { now });
+  const endTokenIds = [tokenizer.eosTokenId, ...eosTokenIds].filter((id) => id !== null);
+  const encoder = new RowEncoder({ tokenizer, template, endTokenIds });
+  const { max_seq_length: maxLength, on_overflow: onOverflow } = spec.training;
+  return new TokenRowConverter({ encoder, tokenizer, vocabSize, maxLength, maxPositions, onOverflow }, writer);
+}
+
+/** A max_seq_length beyond the model's positions, the default for instance, matters only if a row is that long. */
+function lengthWarnings({ spec, model }: ObjectiveJob, { longest }: RowCounts): Fault[] {
+  const { maxPositions } = decoderOf(model);
+  if (spec.training.max_seq_length <= maxPositions || longest <= maxPositions) return [];
+  const message = `The model has ${maxPositions} positions: longer rows were handled as on_overflow says, whatever max_seq_length allows.`;
+  return [{ code: 'max_seq_length_limited', message, param: 'training.max_seq_length' }];
+}
+
+function decoderOf({ architecture }: ModelFolder): DecoderArchitecture {
+  if (architecture.kind !== 'decoder') throw new Error('next-token trains decoders');
+  return architecture;
+}
