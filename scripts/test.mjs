@@ -1,6 +1,7 @@
 // npm test: set-up, then lint, type check and all tests. All of them run even if one fails, and the last line is the count.
 // With --faults the fault suite comes after them, and is in the count; with --audit the dependencies are looked up among the
 // known vulnerable ones. Continuous integration runs it with both.
+import { formatNative } from './native-format.mjs';
 import { cacheDir } from './setup/locations.mjs';
 import { runAsCommand, setUp } from './setup.mjs';
 import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mjs';
@@ -31,6 +32,8 @@ await runAsCommand(async () => {
     console.log(`\nChecking ${name}`);
     if (!(await runProgram(program, args, env))) failures.push(name);
   }
+  console.log('\nChecking format of C++');
+  if (!(await formatNative({ write: false, env }))) failures.push('format of C++');
   if (withAudit) {
     console.log('\nAuditing the dependencies');
     const audit = await auditDependencies({ cache: cacheDir(process.env), env: process.env });

@@ -6,7 +6,8 @@ import { ROOT_DIR } from './locations.mjs';
 import { publishFolder } from './publish-folder.mjs';
 import { runCommand } from './run-command.mjs';
 
-const NATIVE_DIR = path.join(ROOT_DIR, 'packages/tensor/native');
+/** The C++ of the fused ops. */
+export const NATIVE_DIR = path.join(ROOT_DIR, 'packages/tensor/native');
 const BUILD_DIR = path.join(NATIVE_DIR, 'build');
 const KEY_FILE = '.lorasmith-key';
 
@@ -32,6 +33,11 @@ const FLAGS = [
   ...['-fopenmp-simd', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast'],
 ];
 
+/** @returns {Promise<string[]>} names of the C++ files in {@link NATIVE_DIR} */
+export async function nativeSources() {
+  return (await readdir(NATIVE_DIR)).filter((name) => /\.(cc|h)$/.test(name)).sort();
+}
+
 /**
  * Compiles the engine's fused ops, once per library, sources and architecture, into packages/tensor/native/build.
  *
@@ -42,7 +48,7 @@ const FLAGS = [
  */
 export async function installFusedOps(library, { cache, env, progress }) {
   const variants = VARIANTS[process.arch] ?? {};
-  const sources = (await readdir(NATIVE_DIR)).filter((name) => /\.(cc|h)$/.test(name)).sort();
+  const sources = await nativeSources();
   const key = await keyOf(sources, library, variants);
   const compiledDir = path.join(cache, 'addons', `fused_ops-${key}`);
   const compiled = await publishFolder(compiledDir, (partial) =>

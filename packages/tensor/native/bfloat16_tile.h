@@ -1,4 +1,5 @@
-// Products of bfloat16 by VDPBF16PS, which adds two products to a float32 at once: packing, and a tile that stays in registers.
+// Products of bfloat16 matrices with VDPBF16PS, which adds two products to a float32 at once: packing into panels, and
+// a tile of the result that stays in registers.
 #pragma once
 
 #include "number.h"
@@ -13,13 +14,13 @@
 
 namespace lorasmith {
 
-// Columns of the second matrix that are packed together.
+// Columns of the second matrix per panel.
 constexpr int64_t kPanelColumns = 32;
 
-// Rows of the first matrix at once: with 32 columns, 28 vectors of sums.
+// Rows of the first matrix per tile: with 32 columns, its sums are 28 vectors.
 constexpr int kTileRows = 14;
 
-// Pairs of depth that the next loads are ahead of the arithmetic.
+// How many pairs of depth ahead of the arithmetic the panel is prefetched.
 constexpr int64_t kPrefetchPairs = 8;
 
 struct Matrix {
@@ -92,8 +93,8 @@ inline void PackTransposedPanel(Matrix b, int64_t depth, BFloat16* panel) {
   }
 }
 
-// Where a tile's sums come from and go to: sums are there when the depth is more than one chunk. An addend, null for none,
-// lies as the result does and is added before rounding.
+// Where the sums of a tile come from and go to. `sums` holds them between chunks of depth. The addend, null for none,
+// has the layout of the result and is added before rounding.
 struct Target {
   BFloat16* result;
   int64_t result_stride;
@@ -144,8 +145,9 @@ void Tile(Matrix a, const BFloat16* panel, int64_t depth, const Target& to) {
 }
 
 using TileOf = void (*)(Matrix, const BFloat16*, int64_t, const Target&);
-inline constexpr TileOf kTiles[kTileRows + 1] = {nullptr,  &Tile<1>, &Tile<2>,  &Tile<3>,  &Tile<4>,  &Tile<5>,  &Tile<6>, &Tile<7>,
-                                          &Tile<8>, &Tile<9>, &Tile<10>, &Tile<11>, &Tile<12>, &Tile<13>, &Tile<14>};
+inline constexpr TileOf kTiles[kTileRows + 1] = {nullptr,   &Tile<1>,  &Tile<2>,  &Tile<3>,  &Tile<4>,
+                                                 &Tile<5>,  &Tile<6>,  &Tile<7>,  &Tile<8>,  &Tile<9>,
+                                                 &Tile<10>, &Tile<11>, &Tile<12>, &Tile<13>, &Tile<14>};
 
 }  // namespace lorasmith
 

@@ -1,4 +1,4 @@
-// Cross entropy of the right class with its gradient, in one reading of the logits for the sum and one for the gradient.
+// Cross entropy of the label's class and its gradient.
 #include <cmath>
 #include <limits>
 
@@ -8,7 +8,7 @@
 namespace lorasmith {
 namespace {
 
-// Below it the ratio others / own would overflow or lose digits.
+// Below this the ratio others / own would overflow or lose digits.
 constexpr float kTiny = 1e-20f;
 
 template <typename Number>
@@ -21,43 +21,45 @@ float SumOfExp(const Number* logits, int64_t begin, int64_t end, float greatest)
 
 // logits [n, classes], labels [n] int32 → loss [n], gradient [n, classes] of the sum of the losses
 template <typename Number>
-void CrossEntropy(Context& context) {
-  const int64_t rows = context.Dim(0, 0);
-  const int64_t classes = context.Dim(0, 1);
-  const Number* logits = context.Input<Number>(0);
-  const int32_t* labels = context.Input<int32_t>(1);
-  if (!context.Check(context.Size(1) == rows, "one label for each row of logits is needed")) return;
-  for (int64_t row = 0; row < rows; row++) {
-    if (!context.Check(labels[row] >= 0 && labels[row] < classes, "a label is not among the classes")) return;
-  }
-  float* loss = context.Output<float>(0, {rows});
-  Number* gradient = context.Output<Number>(1, {rows, classes});
-  if (context.failed()) return;
-  ParallelRanges(rows, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row++) {
-      const Number* from = logits + row * classes;
-      Number* to = gradient + row * classes;
-      float greatest = -std::numeric_limits<float>::infinity();
-#pragma omp simd reduction(max : greatest)
-      for (int64_t i = 0; i < classes; i++) {
-        const float value = ToFloat(from[i]);
-        greatest = value > greatest ? value : greatest;
-      }
-      // The right class stands apart: its loss and gradient stay exact when its probability is near 1.
-      const int64_t label = labels[row];
-      const float others = SumOfExp(from, 0, label, greatest) + SumOfExp(from, label + 1, classes, greatest);
-      const float own = Exp(ToFloat(from[label]) - greatest);
-      const float sum = others + own;
-      const float inverse = 1.0f / sum;
-#pragma omp simd
-      for (int64_t i = 0; i < classes; i++) Store(Exp(ToFloat(from[i]) - greatest) * inverse, to + i);
-      Store(-others * inverse, to + label);
-      loss[row] = own > kTiny ? std::log1p(others / own) : greatest + std::log(sum) - ToFloat(from[label]);
-      // A NaN among the logits is passed over by the comparison above; it must reach the loss.
-      if (!(sum <= std::numeric_limits<float>::max())) loss[row] = std::numeric_limits<float>::quiet_NaN();
+struct CrossEntropy {
+  void Compute(Context& context) const {
+    const int64_t rows = context.Dim(0, 0);
+    const int64_t classes = context.Dim(0, 1);
+    const Number* logits = context.Input<Number>(0);
+    const int32_t* labels = context.Input<int32_t>(1);
+    if (!context.Check(context.Size(1) == rows, "one label for each row of logits is needed")) return;
+    for (int64_t row = 0; row < rows; row++) {
+      if (!context.Check(labels[row] >= 0 && labels[row] < classes, "a label is not among the classes")) return;
     }
-  });
-}
+    float* loss = context.Output<float>(0, {rows});
+    Number* gradient = context.Output<Number>(1, {rows, classes});
+    if (context.failed()) return;
+    ParallelRanges(rows, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; row++) {
+        const Number* from = logits + row * classes;
+        Number* to = gradient + row * classes;
+        float greatest = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : greatest)
+        for (int64_t i = 0; i < classes; i++) {
+          const float value = ToFloat(from[i]);
+          greatest = value > greatest ? value : greatest;
+        }
+        // The label's class is summed separately: loss and gradient stay exact when its probability is near 1.
+        const int64_t label = labels[row];
+        const float others = SumOfExp(from, 0, label, greatest) + SumOfExp(from, label + 1, classes, greatest);
+        const float own = Exp(ToFloat(from[label]) - greatest);
+        const float sum = others + own;
+        const float inverse = 1.0f / sum;
+#pragma omp simd
+        for (int64_t i = 0; i < classes; i++) Store(Exp(ToFloat(from[i]) - greatest) * inverse, to + i);
+        Store(-others * inverse, to + label);
+        loss[row] = own > kTiny ? std::log1p(others / own) : greatest + std::log(sum) - ToFloat(from[label]);
+        // The comparison above skips a NaN among the logits, but the loss must be NaN then.
+        if (!(sum <= std::numeric_limits<float>::max())) loss[row] = std::numeric_limits<float>::quiet_NaN();
+      }
+    });
+  }
+};
 
 }  // namespace
 
@@ -67,9 +69,7 @@ std::vector<OpDefinition> CrossEntropyOps() {
        {"logits: T", "labels: int32"},
        {"loss: float", "gradient: T"},
        {},
-       {},
-       &CrossEntropy<float>,
-       &CrossEntropy<BFloat16>},
+       CpuKernels<CrossEntropy>()},
   };
 }
 

@@ -1,15 +1,15 @@
-// Products of small float32 matrices held in cache, for attention.
+// Products of small float32 matrices that are in the cache, for attention.
 #pragma once
 
 #include <cstdint>
 
 namespace lorasmith {
 
-// Sixteen floats; on a processor with narrower registers the compiler takes several.
+// Sixteen floats. With narrower registers the compiler uses several.
 typedef float Vector __attribute__((vector_size(64), aligned(4)));
 constexpr int64_t kLanes = 16;
 
-// Rows of the result computed at once: with two vectors of columns, their sums stay in registers.
+// Rows of the result per tile: with two vectors of columns, its sums stay in registers.
 constexpr int kTileRows = 6;
 
 // A matrix of the product: element (m, k) is at data[m * row_stride + k * column_stride].
@@ -57,9 +57,9 @@ inline void TileColumn(Operand a, const float* b, int64_t ldb, float* c, int64_t
 }
 
 // C = A B, or C += A B. A is [rows, depth] with any strides; B [depth, columns] and C [rows, columns] are row-major.
-// `columns` is a multiple of kLanes: what is beyond a matrix's own columns is computed and must be allocated.
-inline void Multiply(const Operand& a, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t rows, int64_t columns,
-                     int64_t depth, bool accumulate) {
+// `columns` is a multiple of kLanes; columns beyond a matrix's own are computed too and must be allocated.
+inline void Multiply(const Operand& a, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t rows,
+                     int64_t columns, int64_t depth, bool accumulate) {
   int64_t column = 0;
   for (; column + 2 * kLanes <= columns; column += 2 * kLanes) {
     TileColumn<2>(a, b + column, ldb, c + column, ldc, rows, depth, accumulate);
@@ -68,7 +68,5 @@ inline void Multiply(const Operand& a, const float* b, int64_t ldb, float* c, in
     TileColumn<1>(a, b + column, ldb, c + column, ldc, rows, depth, accumulate);
   }
 }
-
-inline int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 }  // namespace lorasmith

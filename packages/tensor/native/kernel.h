@@ -1,8 +1,9 @@
-// A thin layer over TensorFlow's C kernel API: an op is its definition and one function over its inputs and outputs.
+// A thin layer over TensorFlow's C kernel API: an op is its definition and a class for each kind of kernel.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "number.h"
@@ -13,18 +14,40 @@
 
 namespace lorasmith {
 
-// The integer and float attributes of one op, read when its kernel is made.
-struct Attributes {
-  std::vector<int64_t> ints;
-  std::vector<float> floats;
+// The attributes of an op, which a kernel reads by name when it is made.
+class Attributes {
+ public:
+  explicit Attributes(TF_OpKernelConstruction* construction) : construction_(construction), status_(TF_NewStatus()) {}
+  ~Attributes() { TF_DeleteStatus(status_); }
+  Attributes(const Attributes&) = delete;
+
+  int64_t Int(const char* name) const {
+    int64_t value = 0;
+    TF_OpKernelConstruction_GetAttrInt64(construction_, name, &value, status_);
+    FailOnError();
+    return value;
+  }
+
+  float Float(const char* name) const {
+    float value = 0;
+    TF_OpKernelConstruction_GetAttrFloat(construction_, name, &value, status_);
+    FailOnError();
+    return value;
+  }
+
+ private:
+  void FailOnError() const {
+    if (TF_GetCode(status_) != TF_OK) TF_OpKernelConstruction_Failure(construction_, status_);
+  }
+
+  TF_OpKernelConstruction* construction_;
+  TF_Status* status_;
 };
 
-// What a kernel computes with: its inputs, and outputs it allocates.
+// What a kernel computes with: its inputs, and outputs that it allocates.
 class Context {
  public:
-  Context(TF_OpKernelContext* context, const Attributes& attributes) : context_(context), attributes_(attributes) {
-    status_ = TF_NewStatus();
-  }
+  explicit Context(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus()) {}
   ~Context() {
     for (TF_Tensor* tensor : tensors_) TF_DeleteTensor(tensor);
     TF_DeleteStatus(status_);
@@ -53,9 +76,8 @@ class Context {
   Number* Output(int index, const std::vector<int64_t>& shape) {
     int64_t elements = 1;
     for (int64_t dimension : shape) elements *= dimension;
-    TF_Tensor* tensor =
-        TF_AllocateOutput(context_, index, TF_ExpectedOutputDataType(context_, index), shape.data(),
-                          static_cast<int>(shape.size()), elements * sizeof(Number), status_);
+    TF_Tensor* tensor = TF_AllocateOutput(context_, index, TF_ExpectedOutputDataType(context_, index), shape.data(),
+                                          static_cast<int>(shape.size()), elements * sizeof(Number), status_);
     if (TF_GetCode(status_) != TF_OK || tensor == nullptr) {
       Fail();
       return nullptr;
@@ -63,9 +85,6 @@ class Context {
     tensors_.push_back(tensor);
     return static_cast<Number*>(TF_TensorData(tensor));
   }
-
-  int64_t Int(int index) const { return attributes_.ints[index]; }
-  float Float(int index) const { return attributes_.floats[index]; }
 
   // Ends the op with an error unless the condition holds.
   bool Check(bool condition, const char* message) {
@@ -100,27 +119,55 @@ class Context {
   }
 
   TF_OpKernelContext* context_;
-  const Attributes& attributes_;
   TF_Status* status_;
   std::vector<TF_Tensor*> inputs_;
   std::vector<TF_Tensor*> tensors_;
   bool failed_ = false;
 };
 
-// An op as TensorFlow's registry wants it. `T` is float or bfloat16, a null kernel leaves one out; the spec strings are
-// TensorFlow's ("x: T").
+// An implementation of an op for one device and one element type T; the functions are TensorFlow's callbacks.
+struct KernelDefinition {
+  const char* device;
+  TF_DataType type;
+  void* (*create)(TF_OpKernelConstruction*);
+  void (*compute)(void* kernel, TF_OpKernelContext*);
+  void (*destroy)(void* kernel);
+};
+
+// Makes a definition from a class with `void Compute(Context&) const`. Its constructor takes Attributes, or nothing.
+template <typename Kernel>
+KernelDefinition KernelOn(const char* device, TF_DataType type) {
+  KernelDefinition definition{device, type, nullptr, nullptr, nullptr};
+  definition.create = [](TF_OpKernelConstruction* construction) -> void* {
+    if constexpr (std::is_default_constructible_v<Kernel>) {
+      return new Kernel();
+    } else {
+      return new Kernel(Attributes(construction));
+    }
+  };
+  definition.compute = [](void* kernel, TF_OpKernelContext* tf_context) {
+    Context context(tf_context);
+    static_cast<const Kernel*>(kernel)->Compute(context);
+  };
+  definition.destroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
+  return definition;
+}
+
+// The kernels of a class template for both element types, on the processor.
+template <template <typename Number> class Kernel>
+std::vector<KernelDefinition> CpuKernels() {
+  return {KernelOn<Kernel<float>>("CPU", TF_FLOAT), KernelOn<Kernel<BFloat16>>("CPU", TF_BFLOAT16)};
+}
+
+// An op of TensorFlow's registry. Inputs, outputs and attributes are in TensorFlow's form ("x: T", "epsilon: float"); T
+// is float or bfloat16.
 struct OpDefinition {
   const char* name;
   std::vector<const char*> inputs;
   std::vector<const char*> outputs;
-  std::vector<const char*> ints;
-  std::vector<const char*> floats;
-  void (*float32)(Context&);
-  void (*bfloat16)(Context&);
+  std::vector<const char*> attributes;
+  std::vector<KernelDefinition> kernels;
 };
-
-// Registers the op and its CPU kernels. Empty on success, else what went wrong.
-std::string Register(const OpDefinition& op);
 
 // The ops of this library, each defined beside its kernels.
 std::vector<OpDefinition> NormOps();

@@ -1,12 +1,53 @@
-// A Node addon that, when it is required after TensorFlow's, registers this library's ops with it.
+// A Node addon that registers this library's ops with TensorFlow. It must be loaded after TensorFlow's own addon.
 #include <node_api.h>
 
 #include "kernel.h"
 
+namespace lorasmith {
 namespace {
 
+// Sizes are known when the op has run; nothing asks for them before.
+void UnknownShape(TF_ShapeInferenceContext* context, TF_Status* status) {
+  TF_ShapeInferenceContextSetUnknownShape(context, status);
+}
+
+std::string Message(TF_Status* status) {
+  std::string message = TF_GetCode(status) == TF_OK ? "" : TF_Message(status);
+  TF_DeleteStatus(status);
+  return message;
+}
+
+std::string RegisterKernel(const OpDefinition& op, const KernelDefinition& kernel) {
+  TF_Status* status = TF_NewStatus();
+  TF_KernelBuilder* builder =
+      TF_NewKernelBuilder(op.name, kernel.device, kernel.create, kernel.compute, kernel.destroy);
+  TF_KernelBuilder_TypeConstraint(builder, "T", kernel.type, status);
+  if (TF_GetCode(status) == TF_OK) {
+    const std::string name =
+        std::string(op.name) + kernel.device + (kernel.type == TF_BFLOAT16 ? "BFloat16" : "Float32");
+    TF_RegisterKernelBuilder(name.c_str(), builder, status);
+  }
+  return Message(status);
+}
+
+// Registers the op and its kernels. Empty on success, else what went wrong.
+std::string Register(const OpDefinition& op) {
+  TF_OpDefinitionBuilder* builder = TF_NewOpDefinitionBuilder(op.name);
+  TF_OpDefinitionBuilderAddAttr(builder, "T: {float, bfloat16}");
+  for (const char* attribute : op.attributes) TF_OpDefinitionBuilderAddAttr(builder, attribute);
+  for (const char* input : op.inputs) TF_OpDefinitionBuilderAddInput(builder, input);
+  for (const char* output : op.outputs) TF_OpDefinitionBuilderAddOutput(builder, output);
+  TF_OpDefinitionBuilderSetShapeInferenceFunction(builder, &UnknownShape);
+  TF_Status* status = TF_NewStatus();
+  TF_RegisterOpDefinition(builder, status);
+  std::string problem = Message(status);
+  for (const KernelDefinition& kernel : op.kernels) {
+    if (problem.empty()) problem = RegisterKernel(op, kernel);
+  }
+  return problem;
+}
+
 napi_value Init(napi_env env, napi_value exports) {
-  using namespace lorasmith;
   for (const auto& family : {NormOps(), SwiGluOps(), AttentionOps(), CrossEntropyOps(), ProductOps()}) {
     for (const OpDefinition& op : family) {
       const std::string problem = Register(op);
@@ -19,5 +60,6 @@ napi_value Init(napi_env env, napi_value exports) {
 }
 
 }  // namespace
+}  // namespace lorasmith
 
-NAPI_MODULE(lorasmith_ops, Init)
+NAPI_MODULE(lorasmith_ops, lorasmith::Init)

@@ -6,6 +6,8 @@
 
 namespace lorasmith {
 
+inline int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
 // bfloat16: the upper half of a float32.
 struct BFloat16 {
   uint16_t bits;
@@ -22,7 +24,7 @@ inline float ToFloat(BFloat16 value) {
 
 inline void Store(float value, float* to) { *to = value; }
 
-// Rounds to nearest, ties to even. NaN stays NaN: the carry of the rounding cannot reach past a quiet bit that is set.
+// Rounds to nearest, ties to even. NaN stays NaN: its quiet bit is set instead of rounding it.
 inline void Store(float value, BFloat16* to) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
@@ -31,7 +33,7 @@ inline void Store(float value, BFloat16* to) {
   to->bits = static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
 }
 
-// exp, within 2 units in the last place, in a form that vectorises. Below -87 it is 0.
+// exp within 2 units in the last place, in a form that the compiler vectorises. 0 below -87.
 inline float Exp(float x) {
   const float clamped = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
   const float n = __builtin_rintf(clamped * 1.44269504f);

@@ -12,7 +12,7 @@
 namespace lorasmith {
 namespace {
 
-// Cores this process may run on: a container may have fewer than the machine.
+// The cores that this process may use: in a container, often fewer than the machine has.
 int AllowedCores() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -24,7 +24,7 @@ class Pool {
  public:
   Pool() {
     for (int i = 1; i < AllowedCores(); i++) {
-      // Detached: they sleep until the process ends, and at exit nothing must wait for them.
+      // Detached, so that nothing waits for these threads when the process exits.
       std::thread([this] { Help(); }).detach();
       helpers_++;
     }
@@ -37,7 +37,7 @@ class Pool {
       for (int64_t i = 0; i < count; i++) body(i);
       return;
     }
-    // TensorFlow runs one op at a time here; a second caller waits its turn.
+    // TensorFlow runs one op at a time here. A second caller would wait.
     std::lock_guard<std::mutex> turn(turn_);
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -90,7 +90,7 @@ class Pool {
 };
 
 Pool& SharedPool() {
-  static Pool* pool = new Pool();  // never destroyed, as its threads never end
+  static Pool* pool = new Pool();  // never destroyed, because its threads never end
   return *pool;
 }
 
@@ -102,7 +102,7 @@ void ParallelFor(int64_t count, const std::function<void(int64_t)>& body) { Shar
 
 void ParallelRanges(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
   const int64_t ranges = std::max<int64_t>(1, count / std::max<int64_t>(1, grain));
-  // A few ranges for each core even out what other processes take.
+  // Several ranges per core balance the load when other processes use some cores.
   const int64_t pieces = std::min<int64_t>(ranges, 8 * AllowedCores());
   ParallelFor(pieces, [&](int64_t piece) { body(count * piece / pieces, count * (piece + 1) / pieces); });
 }

@@ -1,5 +1,5 @@
-// Spreads loops over the cores. Helpers sleep between loops: a thread that spins would take its core from the matrix
-// product that follows.
+// Runs loops on all cores. Its threads sleep between loops: a spinning thread would take a core from TensorFlow's next
+// matrix product.
 #pragma once
 
 #include <cstdint>
@@ -7,11 +7,11 @@
 
 namespace lorasmith {
 
-// How many threads work on a loop.
+// The number of threads that share a loop.
 int64_t Threads();
 
-// Calls body(i) for every i in 0 … count - 1, each once, on several threads; returns when all are done. Indices are
-// handed out one at a time, so uneven work spreads by itself: give the longest first.
+// Calls body(i) once for every i in 0 … count - 1, on several threads, and returns when all are done. Each thread takes
+// the next index when it is free: put the longest work first.
 void ParallelFor(int64_t count, const std::function<void(int64_t)>& body);
 
 // The same for ranges of at least `grain` indices: body(begin, end).

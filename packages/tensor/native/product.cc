@@ -1,10 +1,10 @@
 // Products of large bfloat16 matrices on processors with AVX512-BF16, where they take most of a training step.
 //
-// The second matrix is packed into panels of 32 columns with pairs of depth side by side, as VDPBF16PS takes them; it is
-// packed again for every product, which costs less than a hundredth of it and no memory between products. A tile of 14
-// rows by 32 columns stays in registers for the whole depth of a chunk (Goto and van de Geijn 2008, "Anatomy of
-// high-performance matrix multiplication"). An element's sum runs over the depth in one order whatever the sizes and the
-// number of threads, so a token's result does not depend on the tokens beside it.
+// The second matrix is packed into panels of 32 columns with pairs of depth side by side, as VDPBF16PS needs them. It
+// is packed again for every product, which costs less than 1 % of the product and no memory between products. A tile of
+// 14 rows by 32 columns stays in registers for the whole depth of a chunk (Goto and van de Geijn 2008, "Anatomy of
+// high-performance matrix multiplication"). The sum of an element has the same order for all sizes and numbers of
+// threads, so the result of a token does not depend on the tokens beside it.
 #include "kernel.h"
 
 #if defined(__AVX512BF16__)
@@ -21,13 +21,13 @@
 namespace lorasmith {
 namespace {
 
-// Depth whose panel and rows stay in the second-level cache together.
+// Depth of a chunk: its panel and rows fit into the second-level cache together.
 constexpr int64_t kDepthChunk = 3072;
 
-// A thread's rows at once: their part of the first matrix is read again for every panel.
+// Most tiles of rows in a piece. A piece is read again for every panel, so it must fit into the cache.
 constexpr int64_t kBlockTiles = 8;
 
-// Packed panels that stay in the third-level cache.
+// Numbers that are packed at once: they fit into the third-level cache.
 constexpr int64_t kPackedNumbers = 2 << 20;
 
 struct Sizes {
@@ -36,7 +36,7 @@ struct Sizes {
   int64_t depth;
 };
 
-// Columns first … first + count - 1 of the panels' group, depth from … from + depth - 1.
+// Panels first_panel … first_panel + panels - 1, at depth from … from + depth - 1.
 struct Chunk {
   int64_t first_panel;
   int64_t panels;
@@ -44,7 +44,7 @@ struct Chunk {
   int64_t depth;
 };
 
-// Panels first_panel … first_panel + panels - 1, packed as they are taken; returns when all are, by whatever thread.
+// Packs the panels of a chunk, shared by the threads. Help returns when all panels are packed.
 class Packing {
  public:
   Packing(Matrix b, bool transposed, const Chunk& chunk, BFloat16* packed)
@@ -61,7 +61,7 @@ class Packing {
       }
       done_.fetch_add(1, std::memory_order_release);
     }
-    // At most the time of one panel, too short to sleep.
+    // The wait is at most the time to pack one panel, too short to sleep.
     while (done_.load(std::memory_order_acquire) < chunk_.panels) std::this_thread::yield();
   }
 
@@ -74,7 +74,7 @@ class Packing {
   std::atomic<int64_t> done_{0};
 };
 
-// The same rows, copied where their addresses are so far apart that all would share a few lines of the cache.
+// Copies rows whose distance would make them compete for a few cache lines. Other rows are returned as they are.
 Matrix Apart(Matrix a, int64_t rows, int64_t depth) {
   constexpr int64_t kSharedBytes = 2048;
   constexpr int64_t kLine = 32;
@@ -88,7 +88,8 @@ Matrix Apart(Matrix a, int64_t rows, int64_t depth) {
   return {copy.data(), stride};
 }
 
-// Tiles of rows in pieces that get smaller, so that all threads end together: where each piece begins, and the end.
+// Cuts the tiles of rows into pieces that get smaller, so that all threads finish together. Returns where each piece
+// begins, and the end.
 std::vector<int64_t> Pieces(int64_t tiles, int64_t threads) {
   std::vector<int64_t> begins{0};
   while (begins.back() < tiles) {
@@ -98,8 +99,7 @@ std::vector<int64_t> Pieces(int64_t tiles, int64_t threads) {
   return begins;
 }
 
-// The rows that this thread probably takes next, brought into its second-level cache bit by bit: from memory they would
-// come too late.
+// Prefetches, step by step, the rows that this thread will probably take next into its second-level cache.
 class Ahead {
  public:
   Ahead(Matrix a, const Chunk& chunk, const std::vector<int64_t>& begins, int64_t piece, int64_t groups, int64_t rows) {
@@ -111,7 +111,7 @@ class Ahead {
     lines_ = (chunk.depth + kLine - 1) / kLine;
   }
 
-  // Part `part` of `parts`.
+  // Prefetches part `part` of `parts`.
   void Fetch(int64_t part, int64_t parts) const {
     const int64_t all = rows_ * lines_;
     for (int64_t line = all * part / parts; line < all * (part + 1) / parts; line++) {
@@ -132,7 +132,7 @@ void MultiplyChunk(Matrix a, Matrix b, bool transposed, const Sizes& sizes, cons
   const int64_t threads = Threads();
   const std::vector<int64_t> begins = Pieces((sizes.rows + kTileRows - 1) / kTileRows, threads);
   const int64_t pieces = static_cast<int64_t>(begins.size()) - 1;
-  // Few rows are shared out by panels as well.
+  // With few rows, the panels are divided among the threads as well.
   const int64_t groups = pieces >= 4 * threads ? 1 : std::min(chunk.panels, 4 * threads);
   const int64_t sums_stride = chunk.panels * kPanelColumns;
   Packing packing(b, transposed, chunk, packed);
@@ -156,50 +156,65 @@ void MultiplyChunk(Matrix a, Matrix b, bool transposed, const Sizes& sizes, cons
                         chunk.from == 0,
                         chunk.from + chunk.depth == sizes.depth};
         kTiles[std::min<int64_t>(kTileRows, end_row - row)]({rows.data + (row - first_row) * rows.stride, rows.stride},
-                                                            packed + panel * kPanelColumns * chunk.depth, chunk.depth, to);
+                                                            packed + panel * kPanelColumns * chunk.depth, chunk.depth,
+                                                            to);
       }
     }
   });
 }
 
-// a [rows, depth] · b [depth, columns], or b [columns, depth] with transpose_b → [rows, columns]. An addend of that shape is
-// the third input, if there is one.
+// a [rows, depth] · b [depth, columns], or b [columns, depth] with transpose_b → [rows, columns]. With kAddend, the
+// third input is an addend of the shape of the result.
 template <bool kAddend>
-void Product(Context& context) {
-  const bool transposed = context.Int(0) != 0;
-  const Sizes sizes{context.Dim(0, 0), context.Dim(1, transposed ? 0 : 1), context.Dim(0, 1)};
-  const BFloat16* a = context.Input<BFloat16>(0);
-  const BFloat16* b = context.Input<BFloat16>(1);
-  if (!context.Check(context.Dim(1, transposed ? 1 : 0) == sizes.depth, "the matrices must have the same depth")) return;
-  const bool whole = sizes.depth > 0 && sizes.depth % 2 == 0 && sizes.columns % kPanelColumns == 0;
-  if (!context.Check(whole, "the depth must be even and the columns whole panels of 32")) return;
-  const BFloat16* addend = kAddend ? context.Input<BFloat16>(2) : nullptr;
-  const bool fits = !kAddend || (context.Dim(2, 0) == sizes.rows && context.Dim(2, 1) == sizes.columns);
-  if (!context.Check(fits, "the addend must have the shape of the product")) return;
-  BFloat16* result = context.Output<BFloat16>(0, {sizes.rows, sizes.columns});
-  if (context.failed()) return;
-  const int64_t depth = std::min(sizes.depth, kDepthChunk);
-  const int64_t all_panels = sizes.columns / kPanelColumns;
-  const int64_t panels = std::clamp<int64_t>(kPackedNumbers / (depth * kPanelColumns), 1, all_panels);
-  // TensorFlow runs one op at a time here.
-  static thread_local std::vector<BFloat16> packed;
-  packed.resize(panels * kPanelColumns * depth);
-  std::vector<float> sums(depth < sizes.depth ? sizes.rows * panels * kPanelColumns : 0);
-  for (int64_t panel = 0; panel < all_panels; panel += panels) {
-    for (int64_t from = 0; from < sizes.depth; from += kDepthChunk) {
-      const Chunk chunk{panel, std::min(panels, all_panels - panel), from, std::min(kDepthChunk, sizes.depth - from)};
-      MultiplyChunk({a, sizes.depth}, {b, transposed ? sizes.depth : sizes.columns}, transposed, sizes, chunk,
-                    packed.data(), addend, result, sums.empty() ? nullptr : sums.data());
+struct Product {
+  explicit Product(const Attributes& attributes) : transposed(attributes.Int("transpose_b") != 0) {}
+
+  void Compute(Context& context) const {
+    const Sizes sizes{context.Dim(0, 0), context.Dim(1, transposed ? 0 : 1), context.Dim(0, 1)};
+    const BFloat16* a = context.Input<BFloat16>(0);
+    const BFloat16* b = context.Input<BFloat16>(1);
+    if (!context.Check(context.Dim(1, transposed ? 1 : 0) == sizes.depth, "the matrices must have the same depth"))
+      return;
+    const bool whole = sizes.depth > 0 && sizes.depth % 2 == 0 && sizes.columns % kPanelColumns == 0;
+    if (!context.Check(whole, "the depth must be even and the columns whole panels of 32")) return;
+    const BFloat16* addend = kAddend ? context.Input<BFloat16>(2) : nullptr;
+    const bool fits = !kAddend || (context.Dim(2, 0) == sizes.rows && context.Dim(2, 1) == sizes.columns);
+    if (!context.Check(fits, "the addend must have the shape of the product")) return;
+    BFloat16* result = context.Output<BFloat16>(0, {sizes.rows, sizes.columns});
+    if (context.failed()) return;
+    const int64_t depth = std::min(sizes.depth, kDepthChunk);
+    const int64_t all_panels = sizes.columns / kPanelColumns;
+    const int64_t panels = std::clamp<int64_t>(kPackedNumbers / (depth * kPanelColumns), 1, all_panels);
+    // Reused by later products. TensorFlow runs one op at a time here.
+    static thread_local std::vector<BFloat16> packed;
+    packed.resize(panels * kPanelColumns * depth);
+    std::vector<float> sums(depth < sizes.depth ? sizes.rows * panels * kPanelColumns : 0);
+    for (int64_t panel = 0; panel < all_panels; panel += panels) {
+      for (int64_t from = 0; from < sizes.depth; from += kDepthChunk) {
+        const Chunk chunk{panel, std::min(panels, all_panels - panel), from, std::min(kDepthChunk, sizes.depth - from)};
+        MultiplyChunk({a, sizes.depth}, {b, transposed ? sizes.depth : sizes.columns}, transposed, sizes, chunk,
+                      packed.data(), addend, result, sums.empty() ? nullptr : sums.data());
+      }
     }
   }
-}
+
+  bool transposed;
+};
 
 }  // namespace
 
 std::vector<OpDefinition> ProductOps() {
   return {
-      {"LorasmithProduct", {"a: T", "b: T"}, {"result: T"}, {"transpose_b"}, {}, nullptr, &Product<false>},
-      {"LorasmithProductAdd", {"a: T", "b: T", "addend: T"}, {"result: T"}, {"transpose_b"}, {}, nullptr, &Product<true>},
+      {"LorasmithProduct",
+       {"a: T", "b: T"},
+       {"result: T"},
+       {"transpose_b: int"},
+       {KernelOn<Product<false>>("CPU", TF_BFLOAT16)}},
+      {"LorasmithProductAdd",
+       {"a: T", "b: T", "addend: T"},
+       {"result: T"},
+       {"transpose_b: int"},
+       {KernelOn<Product<true>>("CPU", TF_BFLOAT16)}},
   };
 }
 

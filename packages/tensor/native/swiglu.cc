@@ -38,7 +38,7 @@ void SwiGluGradientRow(const Number* gate, const Number* up, const Number* from,
 
 inline __m512 Sigmoid(__m512 x) {
   const __m512 one = _mm512_set1_ps(1.0f);
-  // exp(87) is finite, and its reciprocal what is left of a sigmoid there.
+  // exp(87) is finite; beyond that the sigmoid stays at its reciprocal.
   const __m512 opposite = _mm512_min_ps(_mm512_set1_ps(87.0f), _mm512_sub_ps(_mm512_setzero_ps(), x));
   return ReciprocalOf(_mm512_add_ps(one, ExpOf(opposite)));
 }
@@ -71,51 +71,49 @@ void SwiGluGradientRow(const BFloat16* gate, const BFloat16* up, const BFloat16*
 
 // gate_up [tokens, 2 * intermediate] → [tokens, intermediate]
 template <typename Number>
-void SwiGlu(Context& context) {
-  const int64_t rows = context.Dim(0, 0);
-  const int64_t width = context.Dim(0, 1) / 2;
-  const Number* gate_up = context.Input<Number>(0);
-  Number* result = context.Output<Number>(0, {rows, width});
-  if (context.failed()) return;
-  ParallelRanges(rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row++) {
-      const Number* gate = gate_up + row * 2 * width;
-      SwiGluRow(gate, gate + width, width, result + row * width);
-    }
-  });
-}
+struct SwiGlu {
+  void Compute(Context& context) const {
+    const int64_t rows = context.Dim(0, 0);
+    const int64_t width = context.Dim(0, 1) / 2;
+    const Number* gate_up = context.Input<Number>(0);
+    Number* result = context.Output<Number>(0, {rows, width});
+    if (context.failed()) return;
+    ParallelRanges(rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; row++) {
+        const Number* gate = gate_up + row * 2 * width;
+        SwiGluRow(gate, gate + width, width, result + row * width);
+      }
+    });
+  }
+};
 
 // gradient [tokens, intermediate], gate_up [tokens, 2 * intermediate] → [tokens, 2 * intermediate]
 template <typename Number>
-void SwiGluGradient(Context& context) {
-  const int64_t rows = context.Dim(1, 0);
-  const int64_t width = context.Dim(1, 1) / 2;
-  const Number* gradient = context.Input<Number>(0);
-  const Number* gate_up = context.Input<Number>(1);
-  if (!context.Check(context.Size(0) == rows * width, "gradient must be half as wide as gate_up")) return;
-  Number* result = context.Output<Number>(0, {rows, 2 * width});
-  if (context.failed()) return;
-  ParallelRanges(rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row++) {
-      const Number* gate = gate_up + row * 2 * width;
-      Number* by_gate = result + row * 2 * width;
-      SwiGluGradientRow(gate, gate + width, gradient + row * width, width, by_gate, by_gate + width);
-    }
-  });
-}
+struct SwiGluGradient {
+  void Compute(Context& context) const {
+    const int64_t rows = context.Dim(1, 0);
+    const int64_t width = context.Dim(1, 1) / 2;
+    const Number* gradient = context.Input<Number>(0);
+    const Number* gate_up = context.Input<Number>(1);
+    if (!context.Check(context.Size(0) == rows * width, "gradient must be half as wide as gate_up")) return;
+    Number* result = context.Output<Number>(0, {rows, 2 * width});
+    if (context.failed()) return;
+    ParallelRanges(rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; row++) {
+        const Number* gate = gate_up + row * 2 * width;
+        Number* by_gate = result + row * 2 * width;
+        SwiGluGradientRow(gate, gate + width, gradient + row * width, width, by_gate, by_gate + width);
+      }
+    });
+  }
+};
 
 }  // namespace
 
 std::vector<OpDefinition> SwiGluOps() {
   return {
-      {"LorasmithSwiGlu", {"gate_up: T"}, {"result: T"}, {}, {}, &SwiGlu<float>, &SwiGlu<BFloat16>},
-      {"LorasmithSwiGluGradient",
-       {"gradient: T", "gate_up: T"},
-       {"result: T"},
-       {},
-       {},
-       &SwiGluGradient<float>,
-       &SwiGluGradient<BFloat16>},
+      {"LorasmithSwiGlu", {"gate_up: T"}, {"result: T"}, {}, CpuKernels<SwiGlu>()},
+      {"LorasmithSwiGluGradient", {"gradient: T", "gate_up: T"}, {"result: T"}, {}, CpuKernels<SwiGluGradient>()},
   };
 }
 

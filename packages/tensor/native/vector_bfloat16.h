@@ -18,12 +18,13 @@ inline void StoreNumbers(__m512 values, BFloat16* to) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
 }
 
-// exp, within 4 units in the last place of float32; at most 1e-45 below -104, NaN of NaN.
+// exp within 4 units in the last place of float32. At most 1e-45 below -104; NaN of NaN.
 inline __m512 ExpOf(__m512 x) {
   const __m512 per_two = _mm512_set1_ps(1.44269504f);
   const __m512 clamped = _mm512_max_ps(_mm512_set1_ps(-104.0f), x);
-  const __m512 whole = _mm512_roundscale_ps(_mm512_mul_ps(clamped, per_two), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  // What is left of x, within half of ln 2, in two parts so that nothing of x is lost.
+  const __m512 whole =
+      _mm512_roundscale_ps(_mm512_mul_ps(clamped, per_two), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  // The remainder of x, within half of ln 2. ln 2 is subtracted in two parts to keep all digits of x.
   const __m512 coarse = _mm512_fnmadd_ps(whole, _mm512_set1_ps(0.693359375f), clamped);
   const __m512 r = _mm512_fnmadd_ps(whole, _mm512_set1_ps(-2.12194440e-4f), coarse);
   __m512 p = _mm512_set1_ps(1.3981999507e-3f);
@@ -36,7 +37,7 @@ inline __m512 ExpOf(__m512 x) {
   return _mm512_scalef_ps(p, whole);
 }
 
-// 1 / x within 2^-23 of itself, x finite: an estimate and one step of Newton's.
+// 1 / x of a finite x, with a relative error below 2^-23: an estimate and one Newton step.
 inline __m512 ReciprocalOf(__m512 x) {
   const __m512 near = _mm512_rcp14_ps(x);
   return _mm512_mul_ps(near, _mm512_fnmadd_ps(x, near, _mm512_set1_ps(2.0f)));

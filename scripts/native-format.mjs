@@ -1,0 +1,39 @@
+// Checks the format of the C++ in packages/tensor/native; with --write, formats it.
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { NATIVE_DIR, nativeSources } from './setup/fused-ops.mjs';
+import { cacheDir } from './setup/locations.mjs';
+import { CLANG_FORMAT_WHEELS } from './setup/pinned-wheels.mjs';
+import { runCommand } from './setup/run-command.mjs';
+import { describeFailure } from './setup/run-steps.mjs';
+import { SetupError } from './setup/setup-error.mjs';
+import { unpackWheel } from './setup/unpack-wheel.mjs';
+
+/**
+ * @param {{ write: boolean, env: NodeJS.ProcessEnv }} options
+ * @returns {Promise<boolean>} whether all files are formatted; if not, the reason has been printed
+ */
+export async function formatNative({ write, env }) {
+  try {
+    const wheel = CLANG_FORMAT_WHEELS[process.arch];
+    if (!wheel) {
+      throw new SetupError(`there is no pinned clang-format for ${process.arch}`, 'use a machine with x64 or arm64.');
+    }
+    const { folder } = await unpackWheel(wheel, { cache: cacheDir(env), env, progress: { update: console.log } });
+    const program = path.join(folder, /** @type {string} */ (wheel.members[0]));
+    await runCommand(program, [...(write ? ['-i'] : ['--dry-run', '--Werror']), ...(await nativeSources())], {
+      cwd: NATIVE_DIR,
+      env,
+      remedy: 'run `npm run format`.',
+    });
+    return true;
+  } catch (error) {
+    console.error(describeFailure(error));
+    return false;
+  }
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const formatted = await formatNative({ write: process.argv.includes('--write'), env: process.env });
+  process.exitCode = formatted ? 0 : 1;
+}
