@@ -28,18 +28,18 @@ export const TrainingResult = Type.Object(
     steps: Type.Integer(),
     tokens: Type.Integer({ description: 'Tokens read.' }),
     trained_tokens: Type.Integer(),
-    seconds: Type.Number({ description: 'Of training, evaluation and checkpoints.' }),
+    seconds: Type.Number({ description: 'Time of training, evaluation and checkpoints.' }),
     peak_memory_bytes: Type.Integer({
       description:
         'Peak resident set of the trainer process during the job, in the memory of the host. It includes what TensorFlow keeps of an earlier job on the same base, and does not include the memory of a GPU.',
     }),
     first_loss: Type.Number(),
     last_loss: Type.Number(),
-    losses: Type.Array(Type.Number(), { description: 'One per step, or evenly thinned to 1,000.' }),
+    losses: Type.Array(Type.Number(), { description: 'One per step, or 1,000 evenly spaced ones.' }),
     adapter_step: Type.Integer({
-      description: 'The step whose state the adapter is: the last one, or the best by evaluation.',
+      description: 'The step whose state became the adapter: the last one, or the best by evaluation.',
     }),
-    stopped_early: Type.Boolean({ description: 'By early_stopping, before the planned steps were done.' }),
+    stopped_early: Type.Boolean({ description: 'Whether early_stopping ended training before the planned steps.' }),
     evaluation_before: Nullable(Evaluation),
     evaluation_after: Nullable(Evaluation),
   },
@@ -51,7 +51,7 @@ const trained = { kind: Type.Literal('trained'), job: JobId };
 const published = {
   kind: Type.Literal('published-checkpoint'),
   job: Type.String({ ...JobId, description: 'The job that trained; another one published its checkpoint.' }),
-  step: Type.Integer({ minimum: 0, description: 'Of the checkpoint.' }),
+  step: Type.Integer({ minimum: 0, description: 'Step of the checkpoint.' }),
 };
 const imported = { kind: Type.Literal('imported') };
 
@@ -97,7 +97,7 @@ export const AdapterManifest = Type.Object(
         weights_sha256: sha256,
         architecture_sha256: Type.String({
           ...sha256,
-          description: 'Of the part of config.json that decides what the model computes.',
+          description: 'Digest of everything in config.json that changes what the model computes.',
         }),
       },
       closed,
@@ -105,19 +105,20 @@ export const AdapterManifest = Type.Object(
     lora: Type.Object(
       {
         r: Type.Integer(),
-        alpha: Type.Number({ description: 'True alpha: the scale is alpha / r.' }),
+        alpha: Type.Number({ description: 'The true alpha: the scale is alpha / r.' }),
         modules: Type.Array(Type.String()),
         rank_pattern: Type.Record(Type.String(), Type.Integer(), {
           description:
-            'Rank of the modules that were trained with another than r; in the files they are padded with zeros.',
+            'Ranks of the modules that were trained with a rank other than r. In the files they are padded with zeros.',
         }),
         alpha_pattern: Type.Record(Type.String(), Type.Number(), {
-          description: 'Alpha of the modules that were trained with another; in the files the difference is in B.',
+          description:
+            'Alphas of the modules that were trained with another alpha. In the files the difference is folded into B.',
         }),
       },
       closed,
     ),
-    versions: Type.Record(Type.String(), Type.String(), { description: 'Of the software that made it.' }),
+    versions: Type.Record(Type.String(), Type.String(), { description: 'Versions of the software that made it.' }),
     files: Type.Array(Type.Object({ name: Type.String(), bytes: Type.Integer(), sha256 }, closed)),
   },
   { $id: 'AdapterManifest', ...closed },

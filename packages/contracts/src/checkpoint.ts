@@ -9,13 +9,13 @@ export const Checkpoint = Type.Object(
   {
     object: Type.Literal('checkpoint'),
     job: JobId,
-    step: Type.Integer({ minimum: 0, description: 'Optimizer steps done.' }),
+    step: Type.Integer({ minimum: 0, description: 'Number of finished optimizer steps.' }),
     epoch: Type.Number({ minimum: 0, description: 'Passes over the data so far.' }),
-    train_loss: Type.Number({ description: 'Of the step.' }),
+    train_loss: Type.Number({ description: 'Loss of the step.' }),
     eval_loss: Nullable(Type.Number(), {
-      description: 'On the held-out rows after the step; null without evaluation.',
+      description: 'Loss on the held-out rows after the step; null without an evaluation.',
     }),
-    is_best: Type.Boolean({ description: 'It has the lowest eval_loss of the stored ones.' }),
+    is_best: Type.Boolean({ description: 'Whether it has the lowest eval_loss of the stored checkpoints.' }),
     is_last: Type.Boolean(),
     bytes: Type.Integer({ minimum: 0 }),
     created_at: Type.String(),
@@ -39,7 +39,7 @@ export type CheckpointReference = Static<typeof CheckpointReference>;
 
 /** The body of `POST /jobs/:id/checkpoints/:step/publish`, which is optional. */
 export const PublishCheckpointRequest = Type.Object(
-  { name: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'Of the adapter.' })) },
+  { name: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'Name of the adapter.' })) },
   { $id: 'PublishCheckpointRequest', ...closed },
 );
 export type PublishCheckpointRequest = Static<typeof PublishCheckpointRequest>;

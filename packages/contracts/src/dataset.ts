@@ -29,7 +29,7 @@ export const Dataset = Type.Object(
     bytes: Type.Integer({ minimum: 1 }),
     features: Type.Union([Type.Integer(), Type.Null()], { description: 'Numbers per row, for format `features`.' }),
     warnings: Type.Array(Fault, {
-      description: 'Suspicious things that are not errors, for instance duplicate rows.',
+      description: 'Findings that are not errors, such as duplicate rows.',
     }),
     created_at: Type.String({ description: 'RFC 3339, UTC.' }),
   },

@@ -82,7 +82,7 @@ export const Fault = Type.Object(
   {
     code: Type.String({ description: 'Stable code of this fault.' }),
     message: Type.String(),
-    param: Type.Optional(Type.String({ description: 'Path of the field, for instance `lora.r`.' })),
+    param: Type.Optional(Type.String({ description: 'Path of the field, such as `lora.r`.' })),
     line: Type.Optional(Type.Integer({ minimum: 1, description: 'Line number in the uploaded file, from 1.' })),
   },
   { $id: 'Fault', additionalProperties: false },
@@ -95,10 +95,10 @@ export const ErrorBody = Type.Object(
     error: Type.Object(
       {
         code: Type.String({ description: 'Stable; programs may rely on it.' }),
-        message: Type.String({ description: 'A sentence that says what to do.' }),
+        message: Type.String({ description: 'Says what happened and what to do.' }),
         param: Type.Union([Type.String(), Type.Null()]),
         request_id: Type.Union([Type.String(), Type.Null()]),
-        details: Type.Array(Fault, { description: 'Every fault found, with its place.' }),
+        details: Type.Array(Fault, { description: 'Every fault that was found, with its location.' }),
       },
       { additionalProperties: false },
     ),

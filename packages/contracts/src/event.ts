@@ -19,7 +19,7 @@ export const EVENT_DATA = {
       loss: Type.Number({ description: 'Mean over the trained tokens of the step, before its update.' }),
       learning_rate: Type.Number(),
       grad_norm: Type.Number({ description: 'Global norm before clipping.' }),
-      tokens_per_second: Type.Number({ description: 'Of this step, every token read counted.' }),
+      tokens_per_second: Type.Number({ description: 'Tokens per second of this step; every token read counts.' }),
       seconds_left: Type.Number(),
     },
     closed,
@@ -28,29 +28,29 @@ export const EVENT_DATA = {
     {
       step: Type.Integer({ minimum: 0 }),
       loss: Type.Number(),
-      perplexity: Nullable(Type.Number(), { description: 'exp(loss); null for a classifier or where it overflows.' }),
-      accuracy: Nullable(Type.Number(), { description: 'Share of right labels; null for a language model.' }),
+      perplexity: Nullable(Type.Number(), { description: 'exp(loss); null for a classifier, or if it overflows.' }),
+      accuracy: Nullable(Type.Number(), { description: 'Share of correct labels; null for a language model.' }),
       tokens: Type.Integer({ minimum: 0 }),
     },
     closed,
   ),
   'checkpoint-saved': Type.Object({ step: Type.Integer({ minimum: 0 }) }, closed),
   'checkpoint-loaded': Type.Object(
-    { step: Type.Integer({ minimum: 0, description: 'Training goes on after this step.' }) },
+    { step: Type.Integer({ minimum: 0, description: 'Training continues after this step.' }) },
     closed,
   ),
   'training-stopped-early': Type.Object(
     {
       step: Type.Integer({ minimum: 1 }),
       best_step: Type.Integer({ minimum: 1 }),
-      best_loss: Type.Number({ description: 'On the held-out rows.' }),
+      best_loss: Type.Number({ description: 'Loss on the held-out rows.' }),
     },
     closed,
   ),
   'adapter-published': Type.Object(
     {
       adapter: AdapterId,
-      step: Type.Optional(Type.Integer({ minimum: 0, description: 'The step whose state it is.' })),
+      step: Type.Optional(Type.Integer({ minimum: 0, description: 'The step whose state was published.' })),
     },
     closed,
   ),
@@ -71,7 +71,7 @@ export type NewJobEvent = { [Kind in EventType]: { type: Kind; data: EventData<K
 const eventOf = <Kind extends EventType>(type: Kind) =>
   Type.Object(
     {
-      id: Type.String({ description: 'Place in the stream; give it as Last-Event-ID to go on after it.' }),
+      id: Type.String({ description: 'Position in the stream. Send it as Last-Event-ID to continue after it.' }),
       job: JobId,
       created_at: Type.String(),
       type: Type.Literal(type),

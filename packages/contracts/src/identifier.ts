@@ -28,7 +28,7 @@ export function newIdentifier(prefix: 'job' | 'ad' | 'req' | 'key'): string {
 export const MODEL_NAME_PATTERN = '^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$';
 export const ModelName = Type.String({
   pattern: MODEL_NAME_PATTERN,
-  description: 'The folder of the base model under the models folder.',
+  description: "Name of the base model's folder in the models folder.",
   examples: ['SmolLM2-135M-Instruct'],
 });
 export type ModelName = Static<typeof ModelName>;

@@ -24,7 +24,8 @@ const moduleNames = [
 const TargetModules = Type.Union([...moduleNames], {
   default: ['q_proj', 'v_proj'],
   description:
-    'A list of name suffixes, "all-linear" (every linear layer but the output head), or a regular expression that must match the whole module name.',
+    'A list of name suffixes, "all-linear" (every linear layer except the output head), or a regular ' +
+    'expression that must match the whole module name.',
 });
 
 /** No key has a line break, which the pattern of the schema does not match: its value would not be checked. */
@@ -41,34 +42,39 @@ export const LoraSettings = Type.Object(
     exclude_modules: Type.Union([...moduleNames, Type.Null()], {
       default: null,
       description:
-        'Layers that are left alone though target_modules names them: a list of name suffixes, or a regular expression that must match the whole module name.',
+        'Layers to leave out although target_modules selects them: a list of name suffixes, or a regular ' +
+        'expression that must match the whole module name.',
     }),
     layers_to_transform: Nullable(
       Type.Array(Type.Integer({ minimum: 0, maximum: 4095 }), { minItems: 1, maxItems: 4096 }),
       {
         default: null,
         description:
-          'Only the blocks with these numbers, from 0. For target_modules that is a list of suffixes or all-linear; a module named in full is not asked for its block.',
+          'Only the blocks with these numbers, from 0. Works with a target_modules list or all-linear; it does not ' +
+          'apply to modules named in full.',
       },
     ),
     rank_pattern: modulePattern(
       Type.Integer(rankBounds),
-      'Other ranks for some modules: a regular expression that matches the module name from a dot on, and the rank; the first that matches counts.',
+      'Other ranks for some modules: a regular expression for the end of the module name, from a dot on, and the ' +
+        'rank. The first match counts.',
     ),
     alpha_pattern: modulePattern(
       Type.Number(alphaBounds),
-      'Other alphas for some modules, as rank_pattern. A module is scaled by its own alpha / rank.',
+      'Other alphas for some modules, like rank_pattern. Each module is scaled by its own alpha / rank.',
     ),
     use_rslora: Type.Boolean({ default: false, description: 'Scale by alpha / sqrt(r) (arXiv:2312.03732).' }),
     lora_plus_ratio: Nullable(Type.Number({ exclusiveMinimum: 0, maximum: 1024 }), {
       default: null,
       description:
-        'LoRA+ (arXiv:2402.12354): the learning rate of B is this many times that of A, which is learning_rate; null: the same.',
+        'LoRA+ (arXiv:2402.12354): the learning rate of B is this many times that of A, which is learning_rate. ' +
+        'Null: the same rate.',
     }),
     init_from: Nullable(AdapterId, {
       default: null,
       description:
-        'Go on training this adapter. Its r, alpha, use_rslora, patterns and layers are taken over; give none of them, or the same.',
+        'Train this adapter further. Its r, alpha, use_rslora, patterns and layers are used; leave these fields ' +
+        'out, or send the same values.',
     }),
   },
   { $id: 'LoraSettings', ...closed },
@@ -103,7 +109,7 @@ export const TrainingSettings = Type.Object(
     epochs: Type.Number({ exclusiveMinimum: 0, maximum: 1000, default: 3 }),
     max_steps: Nullable(Type.Integer({ minimum: 1, maximum: MAX_STEPS }), {
       default: null,
-      description: 'Ends training early, or goes on past the epochs.',
+      description: 'Overrides epochs: training ends after this many steps, earlier or later.',
     }),
     batch_size: Type.Integer({ minimum: 1, maximum: 4096, default: 8, description: 'Rows per micro-batch.' }),
     gradient_accumulation_steps: Type.Integer({
@@ -121,7 +127,9 @@ export const TrainingSettings = Type.Object(
       minimum: 0,
       maximum: 1,
       default: 0.03,
-      description: 'Share of the steps, rounded up, in which the rate rises linearly from 0; a single step has none.',
+      description:
+        'Share of the steps, rounded up, in which the rate rises linearly from 0. A job of a single step has no ' +
+        'warm-up.',
     }),
     weight_decay: Type.Number({
       minimum: 0,
@@ -131,27 +139,34 @@ export const TrainingSettings = Type.Object(
     }),
     max_grad_norm: Nullable(Type.Number({ exclusiveMinimum: 0 }), {
       default: 1,
-      description: 'Clips by the global norm; null: never.',
+      description: 'Clips by the global norm. Null: no clipping.',
     }),
-    max_seq_length: Type.Integer({ minimum: 2, maximum: 1_048_576, default: 1024, description: 'Tokens per row.' }),
+    max_seq_length: Type.Integer({
+      minimum: 2,
+      maximum: 1_048_576,
+      default: 1024,
+      description: 'Maximum tokens per row.',
+    }),
     on_overflow: Type.Enum(['error', 'drop', 'truncate', 'split'], {
       default: 'error',
-      description: 'What becomes of a row longer than max_seq_length.',
+      description: 'What happens to a row longer than max_seq_length.',
     }),
     precision: Type.Enum(['auto', 'float32', 'bfloat16'], {
       default: 'auto',
       description:
-        "Of the frozen weights and of all matrix products, LoRA's and attention's included; A and B are kept and updated in float32; norms, softmax and loss are float32.",
+        "Dtype of the frozen weights and of all matrix products, LoRA's and attention's included. A and B are " +
+        'stored and updated in float32; norms, softmax and loss are float32.',
     }),
     recompute: Type.Enum(['auto', 'always', 'never'], {
       default: 'auto',
       description:
-        'Whether layers are computed again in the backward pass instead of kept: less memory, about a third more time. auto: when the job would not fit otherwise.',
+        'Whether the backward pass computes layers again instead of keeping their activations: less memory, about ' +
+        'a third more time. auto: only if the job would not fit otherwise.',
     }),
     seed: Type.Integer({ minimum: 0, maximum: 4_294_967_295, default: 42 }),
     eval_every_steps: Nullable(Type.Integer({ minimum: 1, maximum: MAX_STEPS }), {
       default: null,
-      description: 'Null: before and after training only.',
+      description: 'Null: evaluates only before and after training.',
     }),
     early_stopping: Nullable(EarlyStopping, earlyStoppingOptions),
     publish: Type.Enum(['auto', 'last', 'best'], {
@@ -183,7 +198,7 @@ const metadata = Type.Record(Type.String({ pattern: '^.{1,64}$' }), Type.String(
   additionalProperties: false,
   maxProperties: 16,
   default: {},
-  description: 'Up to 16 strings of yours, returned as they are.',
+  description: 'Up to 16 strings of your own, returned unchanged.',
 });
 
 const jobSpecFields = {

@@ -8,7 +8,10 @@ export const MachineRates = Type.Object(
     matmul_gflops: Type.Number({ exclusiveMinimum: 0, description: 'Matrix products, 10⁹ operations a second.' }),
     attention_gflops: Type.Number({ exclusiveMinimum: 0, description: 'Attention, forward and backward.' }),
     pass_gbytes: Type.Number({ exclusiveMinimum: 0, description: 'Element-wise passes, 10⁹ bytes a second.' }),
-    layer_overhead_ms: Type.Number({ minimum: 0, description: 'Of a layer, forward and backward, whatever its size.' }),
+    layer_overhead_ms: Type.Number({
+      minimum: 0,
+      description: 'Overhead of a layer, forward and backward, whatever its size.',
+    }),
   },
   closed,
 );
@@ -23,11 +26,11 @@ export const MachineProfile = Type.Object(
     memory_bytes: Type.Integer({
       minimum: 0,
       description:
-        'What a trainer may use: of the GPU where it trains on one, else of the container, else of the machine.',
+        'Memory available to a trainer: of the GPU if it trains on one, otherwise of the container or the machine.',
     }),
     base_memory_bytes: Type.Integer({
       minimum: 0,
-      description: 'Of it, what a trainer takes before it has a model.',
+      description: 'Memory that a trainer takes before it loads a model.',
     }),
     rates: Type.Object({ float32: MachineRates, bfloat16: MachineRates }, closed),
   },

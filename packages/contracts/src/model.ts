@@ -7,7 +7,7 @@ const closed = { additionalProperties: false };
 /** A layer LoRA can be put on. */
 export const AdaptableModule = Type.Object(
   {
-    name: Type.String({ description: 'Full module path, for instance model.layers.0.self_attn.q_proj.' }),
+    name: Type.String({ description: 'Full module path, such as model.layers.0.self_attn.q_proj.' }),
     in_features: Type.Integer({ minimum: 1 }),
     out_features: Type.Integer({ minimum: 1 }),
   },
@@ -21,15 +21,15 @@ export const BaseModel = Type.Object(
     name: ModelName,
     object: Type.Literal('model'),
     family: Nullable(Type.String(), {
-      description: 'llama, mistral, qwen2, qwen3, gemma2, phi3, gpt2 or classifier; null when it cannot be used.',
+      description: 'llama, mistral, qwen2, qwen3, gemma2, phi3, gpt2 or classifier; null if the model cannot be used.',
     }),
     parameters: Nullable(Type.Integer({ minimum: 0 })),
-    bytes: Type.Integer({ minimum: 0, description: 'Of the weight files.' }),
+    bytes: Type.Integer({ minimum: 0, description: 'Size of the weight files.' }),
     dtype: Nullable(Type.String({ description: 'float32, float16 or bfloat16.' })),
     max_positions: Nullable(Type.Integer()),
-    target_modules: Type.Array(Type.String(), { description: 'Suffixes that target_modules may name.' }),
+    target_modules: Type.Array(Type.String(), { description: 'Names that target_modules may contain.' }),
     problem: Nullable(Type.Object({ code: Type.String(), message: Type.String() }, closed), {
-      description: 'Why it cannot be trained, if it cannot.',
+      description: 'Why the model cannot be trained, or null.',
     }),
   },
   { $id: 'BaseModel', ...closed },

@@ -5,7 +5,7 @@ import { Nullable } from './nullable.js';
 export const PageQuery = Type.Object(
   {
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, default: 20 })),
-    after: Type.Optional(Type.String({ maxLength: 64, description: 'Id of the last item of the page before.' })),
+    after: Type.Optional(Type.String({ maxLength: 64, description: 'Id of the last item of the previous page.' })),
   },
   { additionalProperties: false },
 );
@@ -16,7 +16,7 @@ export const Page = <Item extends TSchema>(item: Item, id: string) =>
     {
       data: Type.Array(item),
       has_more: Type.Boolean(),
-      next: Nullable(Type.String({ description: 'Give it as `after`.' })),
+      next: Nullable(Type.String({ description: 'Send it as `after` for the next page.' })),
     },
     { $id: id, additionalProperties: false },
   );

@@ -1,7 +1,7 @@
 import { type Static, Type } from 'typebox';
 
 const closed = { additionalProperties: false };
-const precision = Type.Enum(['float32', 'bfloat16'], { description: 'What the values were computed in.' });
+const precision = Type.Enum(['float32', 'bfloat16'], { description: 'The dtype in which the values were computed.' });
 
 /** A token that may come next, as likely as base and adapter find it. */
 export const ProbeToken = Type.Object(
@@ -17,10 +17,10 @@ export type ProbeToken = Static<typeof ProbeToken>;
 
 export const ProbeCase = Type.Object(
   {
-    prompt: Type.String({ description: 'The text, without what the tokenizer itself adds, such as the BOS token.' }),
+    prompt: Type.String({ description: 'The text, without tokens that the tokenizer itself adds, such as BOS.' }),
     token_ids: Type.Array(Type.Integer({ minimum: 0 }), { description: 'The prompt as the model reads it.' }),
     next_tokens: Type.Array(ProbeToken, {
-      description: 'The most likely next tokens of base and of adapter; the first is the first of the adapter.',
+      description: "The most likely next tokens of base and adapter. The first one is the adapter's most likely token.",
     }),
   },
   closed,
@@ -48,7 +48,7 @@ export const ClassProbe = Type.Object(
           base_scores: scores,
           adapter_scores: scores,
         },
-        { ...closed, description: 'Scores are logits, one for each class.' },
+        { ...closed, description: 'Scores are logits, one per class.' },
       ),
     ),
   },
@@ -65,15 +65,19 @@ export type AdapterProbe = Static<typeof AdapterProbe>;
  */
 export const AdapterChecks = Type.Object(
   {
-    logprobs: Type.Integer({ description: 'Numbers that each difference is taken over.' }),
-    adapter_difference: Type.Number({ description: 'Of the base with the adapter from the base without it.' }),
+    logprobs: Type.Integer({ description: 'How many log-probabilities each difference is computed from.' }),
+    adapter_difference: Type.Number({
+      description: 'Difference between the base with the adapter and the base alone.',
+    }),
     read_back_difference: Type.Number({
-      description: 'Of the adapter read from its files from the one that was trained.',
+      description: 'Difference between the adapter as read from its files and as trained.',
     }),
     read_back_bound: Type.Number({ description: '0: every number must be the same, bit for bit.' }),
-    merged_difference: Type.Number({ description: 'Of the merged model from the base with the adapter.' }),
+    merged_difference: Type.Number({
+      description: 'Difference between the merged model and the base with the adapter.',
+    }),
     merged_bound: Type.Number(),
-    merged_dtype: Type.String({ description: 'What merged weights are rounded to.' }),
+    merged_dtype: Type.String({ description: 'The dtype to which merged weights are rounded.' }),
   },
   { $id: 'AdapterChecks', ...closed },
 );

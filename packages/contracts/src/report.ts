@@ -9,11 +9,11 @@ const count = (description: string) => Type.Integer({ minimum: 0, description })
 export const Report = Type.Object(
   {
     base_model: Type.String(),
-    family: Type.String({ description: 'Architecture family, for instance llama.' }),
+    family: Type.String({ description: 'Architecture family, such as llama.' }),
     precision: Type.Object(
       {
         chosen: Nullable(Type.Enum(['float32', 'bfloat16']), {
-          description: 'Null in a dry run with `auto` while no worker has measured its machine.',
+          description: 'Null in a dry run with `auto` until a worker has measured its machine.',
         }),
         reason: Type.String(),
       },
@@ -21,8 +21,8 @@ export const Report = Type.Object(
     ),
     parameters: Type.Object(
       {
-        trained: count('Numbers in A and B over all targets.'),
-        total: count('Base and adapter together.'),
+        trained: count('Number of parameters in A and B over all targets.'),
+        total: count('Number of parameters of base and adapter together.'),
         trained_percent: Type.Number({ minimum: 0, description: '100 × trained / total.' }),
         modules: Type.Array(Type.String(), { description: 'Full names of the adapted layers.' }),
       },
@@ -34,7 +34,7 @@ export const Report = Type.Object(
         training: count('Sequences trained on, after overflow and the validation split.'),
         validation: count('Sequences held out.'),
         overflowed: count('Rows longer than max_seq_length.'),
-        dropped: count('Rows left out because of on_overflow: drop, or because truncation left no trained token.'),
+        dropped: count('Rows left out by on_overflow drop, or because truncation left no trained token.'),
         truncated: count('Rows cut at max_seq_length.'),
         split: count('Rows cut into several sequences.'),
         longest: count('Tokens of the longest row before overflow handling.'),
@@ -44,8 +44,8 @@ export const Report = Type.Object(
     tokens: Type.Object(
       {
         per_epoch: count('Tokens read in one pass over the training rows (for a classifier: rows).'),
-        trained_per_epoch: count('Tokens with a loss among them.'),
-        total: count('Over the whole job.'),
+        trained_per_epoch: count('Those of them that are trained.'),
+        total: count('Tokens over the whole job.'),
         validation: count('Tokens of the held-out rows.'),
       },
       closed,
@@ -62,22 +62,24 @@ export const Report = Type.Object(
       Type.Object(
         {
           machine: Type.String({ description: 'The worker whose machine was measured.' }),
-          peak_memory_bytes: count('Expected peak of the trainer: on a GPU of its memory, else of the process.'),
-          available_memory_bytes: count(
-            'What the trainer may use there: of the GPU, else of the container or the machine.',
+          peak_memory_bytes: count(
+            "Expected peak of the trainer: of the GPU's memory if it trains on one, otherwise of the process.",
           ),
-          seconds_per_step: Type.Number({ minimum: 0, description: 'Of an optimizer step, on average.' }),
+          available_memory_bytes: count(
+            'Memory available to the trainer: of the GPU, otherwise of the container or the machine.',
+          ),
+          seconds_per_step: Type.Number({ minimum: 0, description: 'Average of an optimizer step.' }),
           total_seconds: Type.Number({
             minimum: 0,
             description: 'Training and evaluations, without loading the model.',
           }),
           recompute: Type.Boolean({
-            description: 'Whether layers are computed again in the backward pass to save memory.',
+            description: 'Whether the backward pass computes layers again to save memory.',
           }),
         },
         closed,
       ),
-      { description: 'What it will take; null while no worker has measured its machine.' },
+      { description: 'Expected memory and time; null until a worker has measured its machine.' },
     ),
     publish: Type.Enum(['last', 'best'], { description: 'Which state becomes the adapter; best is by evaluation.' }),
     adapter_bytes: count(

@@ -32,7 +32,7 @@ export interface MetricsRouteOptions {
 
 const response: Record<number, TSchema | object> = {
   200: {
-    description: 'The text format of Prometheus.',
+    description: "Prometheus' text format.",
     content: { 'text/plain': { schema: Type.String() } },
   },
 };
@@ -41,7 +41,7 @@ const response: Record<number, TSchema | object> = {
 export async function metricsRoute(app: HttpApp, { metrics }: MetricsRouteOptions): Promise<void> {
   app.get(
     '/metrics',
-    { schema: { operationId: 'getMetrics', summary: 'Figures for Prometheus', tags: ['health'], response } },
+    { schema: { operationId: 'getMetrics', summary: 'Metrics for Prometheus', tags: ['health'], response } },
     async (_request, reply) => {
       const text = await metrics.metrics();
       return await reply.type(metrics.contentType).send(text);

@@ -28,7 +28,7 @@ export async function adapterRoutes(app: HttpApp, options: ForwardingOptions): P
         summary: 'Adapters, newest first',
         tags,
         querystring: PageQuery,
-        response: { 200: answer('A page of them.', AdapterPage), ...errorAnswers(400, 503) },
+        response: { 200: answer('One page.', AdapterPage), ...errorAnswers(400, 503) },
       },
     },
     (request, reply) => forward(request, reply, buffered),
@@ -41,7 +41,7 @@ export async function adapterRoutes(app: HttpApp, options: ForwardingOptions): P
     {
       schema: {
         operationId: 'getAdapterManifest',
-        summary: 'How an adapter came to be',
+        summary: 'How an adapter was made',
         tags,
         params,
         response: { 200: answer('The manifest.', AdapterManifest), ...errorAnswers(404, 503) },

@@ -22,7 +22,9 @@ const fileParams = Type.Object({ id: Type.String({ maxLength: 200 }), name: Type
 const weights = Type.Optional(
   Type.Enum(['adapter', 'merged'], {
     default: 'adapter',
-    description: 'merged: of the whole model with the adapter in it, W + (alpha / r) B A. Made when first asked for.',
+    description:
+      'merged: the whole model with the adapter merged into it, W + (alpha / r) B A. It is computed on the first ' +
+      'request.',
   }),
 );
 const DownloadQuery = Type.Object(
@@ -31,7 +33,7 @@ const DownloadQuery = Type.Object(
     format: Type.Optional(
       Type.Enum(['tar', 'safetensors'], {
         default: 'tar',
-        description: 'safetensors: the weights file alone.',
+        description: 'safetensors: only the weights file.',
       }),
     ),
   },
@@ -39,15 +41,15 @@ const DownloadQuery = Type.Object(
 );
 const FilesQuery = Type.Object({ weights }, closed);
 const bytes = (description: string) => Type.Unsafe<Uint8Array>(Type.String({ format: 'binary', description }));
-const IMPORT_BODY = { content: { 'application/x-tar': { schema: bytes('A plain tar of a PEFT folder.') } } };
+const IMPORT_BODY = { content: { 'application/x-tar': { schema: bytes('An uncompressed tar of a PEFT folder.') } } };
 const rangeHeaders = Type.Object({
   range: Type.Optional(Type.String({ description: 'One range of bytes.', examples: ['bytes=0-1023'] })),
-  'if-none-match': Type.Optional(Type.String({ description: 'An ETag: 304 when it is still the same.' })),
-  'if-range': Type.Optional(Type.String({ description: 'An ETag: the range only if it is still the same.' })),
+  'if-none-match': Type.Optional(Type.String({ description: 'An ETag; if it still matches, the answer is 304.' })),
+  'if-range': Type.Optional(Type.String({ description: 'An ETag; the range is returned only if it still matches.' })),
 });
 const download = (description: string, ...contentTypes: string[]) => ({
   200: answerOf(contentTypes, description, bytes('Strong ETag, Content-Length, Accept-Ranges.')),
-  206: answerOf(contentTypes, 'The range asked for.', bytes('With Content-Range.')),
+  206: answerOf(contentTypes, 'The requested range.', bytes('With Content-Range.')),
   304: noBody('Unchanged.'),
   ...errorAnswers(400, 404, 409, 416, 422, 503, 504),
 });
@@ -95,15 +97,16 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
       config: { documentedBody: IMPORT_BODY },
       schema: {
         operationId: 'importAdapter',
-        summary: 'Bring in an adapter of PEFT, to serve it, merge it, or go on training it',
+        summary: 'Import a PEFT adapter, to serve it, merge it, or train it further',
         description:
-          'A plain tar of a PEFT folder: `adapter_config.json` and `adapter_model.safetensors` at its top or in one ' +
-          'folder; other files are left behind. Without `base_model` the last part of `base_model_name_or_path` in the ' +
-          'config names it. The adapter is checked against that model and written anew with one rank and one scale.',
+          'An uncompressed tar of a PEFT folder: `adapter_config.json` and `adapter_model.safetensors` at its top or ' +
+          'in one folder; other files are ignored. Without `base_model`, the last part of `base_model_name_or_path` ' +
+          'in the config names the base model. The adapter is checked against that model, and its files are written ' +
+          'again with one rank and one scale.',
         tags,
         querystring: ImportAdapterQuery,
         response: {
-          201: answer('Imported. `Location` is where it is.', Adapter),
+          201: answer('Imported. `Location` is its address.', Adapter),
           ...errorAnswers(400, 404, 413, 415, 422, 503, 504, 507),
         },
       },
@@ -124,10 +127,10 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
     {
       schema: {
         operationId: 'downloadAdapter',
-        summary: 'Download an adapter, or the model merged with it',
+        summary: 'Download an adapter, or the merged model',
         description:
-          'A tar of the PEFT folder; with `weights=merged` a tar of the merged model in Hugging Face layout; with ' +
-          '`format=safetensors` only the weights.',
+          'A tar of the PEFT folder. With `weights=merged`, a tar of the merged model in Hugging Face layout; with ' +
+          '`format=safetensors`, only the weights.',
         tags,
         params,
         querystring: DownloadQuery,

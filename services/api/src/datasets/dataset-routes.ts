@@ -23,7 +23,7 @@ const tags = ['datasets'];
 const closed = { additionalProperties: false };
 const DatasetParams = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 const UploadQuery = Type.Object(
-  { name: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'A name of yours.' })) },
+  { name: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'A name of your choice.' })) },
   closed,
 );
 
@@ -56,7 +56,7 @@ export async function datasetRoutes(
         summary: 'Datasets, newest first',
         tags,
         querystring: PageQuery,
-        response: { 200: answer('A page of them.', DatasetPage), ...errorAnswers(400) },
+        response: { 200: answer('One page.', DatasetPage), ...errorAnswers(400) },
       },
     },
     ({ query, caller }) => catalog.list({ after: query.after, limit: query.limit ?? 20 }, caller),
@@ -70,7 +70,7 @@ export async function datasetRoutes(
         summary: 'One dataset',
         tags,
         params: DatasetParams,
-        response: { 200: answer('Its record.', Dataset), ...errorAnswers(404) },
+        response: { 200: answer('The dataset.', Dataset), ...errorAnswers(404) },
       },
     },
     ({ params }) => catalog.get(params.id),

@@ -14,7 +14,7 @@ export interface CheckpointRoutesOptions {
 const tags = ['jobs'];
 const closed = { additionalProperties: false };
 const id = Type.String({ maxLength: 200 });
-const step = Type.String({ maxLength: 200, description: 'The number of its step, `best` or `last`.' });
+const step = Type.String({ maxLength: 200, description: "The number of the checkpoint's step, `best` or `last`." });
 
 export async function checkpointRoutes(app: HttpApp, { jobs, continuation }: CheckpointRoutesOptions): Promise<void> {
   app.get(
@@ -22,7 +22,7 @@ export async function checkpointRoutes(app: HttpApp, { jobs, continuation }: Che
     {
       schema: {
         operationId: 'listCheckpoints',
-        summary: 'The checkpoints that are kept of a job, newest first',
+        summary: 'The stored checkpoints of a job, newest first',
         tags,
         params: Type.Object({ id }, closed),
         response: { 200: answer('All of them.', CheckpointList), ...errorAnswers(404, 503) },
@@ -42,14 +42,14 @@ export async function checkpointRoutes(app: HttpApp, { jobs, continuation }: Che
         operationId: 'publishCheckpoint',
         summary: 'Make an adapter of a checkpoint of an ended job',
         description:
-          'Queues a job of its own that trains nothing: it makes the adapter of the checkpoint and checks it as at the end ' +
+          'Queues a new job that trains nothing. It makes an adapter of the checkpoint and checks it as at the end ' +
           'of a training. Its `adapter` is the result.',
         tags,
         params: Type.Object({ id, step }, closed),
         headers: IdempotencyHeaders,
         body: Type.Union([PublishCheckpointRequest, Type.Null()]),
         response: {
-          202: answer('Queued. `Location` is where it is.', Job),
+          202: answer('Queued. `Location` is its address.', Job),
           ...errorAnswers(400, 404, 409, 413, 503, 507),
         },
       },

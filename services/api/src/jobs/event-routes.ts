@@ -17,16 +17,18 @@ export interface EventRoutesOptions {
 
 const EventsQuery = Type.Object(
   {
-    after: Type.Optional(Type.String({ maxLength: 64, description: 'Id of an event: only what came after it.' })),
+    after: Type.Optional(
+      Type.String({ maxLength: 64, description: 'Id of an event; only later events are returned.' }),
+    ),
     limit: Type.Optional(
-      Type.Integer({ minimum: 1, maximum: 1000, default: 100, description: 'Of the JSON answer only.' }),
+      Type.Integer({ minimum: 1, maximum: 1000, default: 100, description: 'For the JSON answer only.' }),
     ),
   },
   { additionalProperties: false },
 );
 const EventsHeaders = Type.Object({
   'last-event-id': Type.Optional(
-    Type.String({ maxLength: 64, description: 'As `after`; browsers send it by themselves.' }),
+    Type.String({ maxLength: 64, description: 'Like `after`; browsers send it by themselves.' }),
   ),
 });
 
@@ -46,10 +48,10 @@ export async function eventRoutes(
       exposeHeadRoute: false,
       schema: {
         operationId: 'listJobEvents',
-        summary: 'Events of a job, past and to come',
+        summary: 'Events of a job, past and future',
         description:
-          'Server-sent events until the last one of the job; each has an `id`, its type as `event`, and a JobEvent as ' +
-          '`data`. With `Accept: application/json`: a page of the events so far.',
+          'Server-sent events, up to the last one of the job. Each has an `id`, its type as `event`, and a JobEvent ' +
+          'as `data`. With `Accept: application/json`: a page of the events so far.',
         tags: ['jobs'],
         params: Type.Object({ id: Type.String({ maxLength: 200 }) }, { additionalProperties: false }),
         querystring: EventsQuery,
@@ -62,7 +64,7 @@ export async function eventRoutes(
               'application/json': { schema: JobEventList },
             },
           },
-          204: noBody('The job has ended and there is nothing after this event.'),
+          204: noBody('The job has ended, and no event follows this one.'),
           ...errorAnswers(400, 404, 503),
         },
       },

@@ -17,7 +17,7 @@ const tags = ['jobs'];
 const closed = { additionalProperties: false };
 const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 const CreateJobQuery = Type.Object(
-  { dry_run: Type.Optional(Type.Boolean({ description: 'Answer with the report and queue nothing.' })) },
+  { dry_run: Type.Optional(Type.Boolean({ description: 'Return the report and queue nothing.' })) },
   closed,
 );
 /** Of calls that make a job. */
@@ -25,7 +25,7 @@ export const IdempotencyHeaders = Type.Object({
   'idempotency-key': Type.Optional(
     Type.String({
       pattern: '^[\\x21-\\x7e]{1,255}$',
-      description: 'The same key with the same request within a day: the same job. With another request: 409.',
+      description: 'The same key with the same request within a day returns the same job; with another request 409.',
     }),
   ),
 });
@@ -37,14 +37,14 @@ export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }
     {
       schema: {
         operationId: 'createJob',
-        summary: 'Queue a training job, or try it with dry_run',
+        summary: 'Queue a training job, or plan it with dry_run',
         tags,
         querystring: CreateJobQuery,
         headers: IdempotencyHeaders,
         body: JobRequest,
         response: {
-          200: answer('Only with dry_run: what the job would do.', Report),
-          202: answer('Queued. `Location` is where it is.', Job),
+          200: answer('With dry_run: what the job would do.', Report),
+          202: answer('Queued. `Location` is its address.', Job),
           ...errorAnswers(400, 404, 409, 413, 422, 503, 504, 507),
         },
       },

@@ -17,19 +17,21 @@ export function noBody(description: string): unknown {
 }
 
 const ERROR_DESCRIPTIONS = {
-  400: 'The request is malformed, has an unknown field, or a value out of its bounds.',
+  400: 'The request is malformed, has an unknown field, or a value that is not allowed.',
   401: 'The API key is missing or not valid.',
-  403: 'The key may not do this.',
-  404: 'There is no such thing, or it belongs to another key.',
-  409: 'The state of things does not allow it.',
+  403: "The key's role does not allow this.",
+  404: 'It does not exist, or belongs to another key.',
+  409: 'The current state does not allow it.',
   413: 'The body is too large.',
-  415: 'The content type or encoding is not taken.',
+  415: 'The content type or encoding is not supported.',
   416: 'The range is not within the file.',
-  422: 'Well-formed, but it cannot be done; `details` has every fault with its place.',
-  429: 'Too many calls, jobs, uploads, datasets or bytes for this key. Try again after the seconds in `Retry-After`.',
-  503: 'Something that is needed is away. Try again.',
-  504: 'It took too long.',
-  507: 'There is no room for it: the data folder is full, or as much is stored as may be.',
+  422: 'The request is well-formed but cannot be carried out. `details` has every fault with its location.',
+  429:
+    'The key has reached a limit of calls, jobs, uploads, datasets or bytes. Try again after the seconds in ' +
+    '`Retry-After`.',
+  503: 'Something that the service needs is unavailable. Try again.',
+  504: 'The work took longer than its limit.',
+  507: 'Storage is full: the disk, or the limit of what may be stored.',
 } as const;
 
 /** What any call may answer. */
@@ -40,7 +42,7 @@ export function errorAnswers<Status extends keyof typeof ERROR_DESCRIPTIONS>(
   ...statuses: Status[]
 ): Record<Status | (typeof EVERYWHERE)[number] | 500, Answer> {
   const entries = [...statuses, ...EVERYWHERE].map((status) => [status, answer(ERROR_DESCRIPTIONS[status], ErrorBody)]);
-  const internal = answer('Something went wrong on our side.', ErrorBody);
+  const internal = answer('Internal error.', ErrorBody);
   return Object.fromEntries([...entries, [500, internal]]) as Record<
     Status | (typeof EVERYWHERE)[number] | 500,
     Answer

@@ -33,8 +33,8 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
       tags: [
         { name: 'datasets', description: 'Rows to train on.' },
         { name: 'jobs', description: 'Training.' },
-        { name: 'adapters', description: 'What training makes.' },
-        { name: 'models', description: 'What is trained.' },
+        { name: 'adapters', description: 'The results of training.' },
+        { name: 'models', description: 'The models that are trained.' },
         { name: 'health', description: 'For whoever runs the service.' },
       ],
       components: {
@@ -42,7 +42,7 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
           api_key: {
             type: 'http',
             scheme: 'bearer',
-            description: 'An API key, `lsk_…`. A service without any key serves the machine that it runs on alone.',
+            description: 'An API key, `lsk_…`. A service without any key serves its own machine alone.',
           },
         },
       },
