@@ -22,7 +22,7 @@ describe('countSteps', () => {
 describe('warmupWarnings', () => {
   it('says that the warm-up takes all steps, and then only', () => {
     const warned = (total: number, warmup: number) => warmupWarnings({ perEpoch: 13, total, warmup });
-    expect(warned(3, 3)).toMatchObject([{ code: 'warmup_to_the_end', param: 'training.warmup_ratio' }]);
+    expect(warned(3, 3)).toMatchObject([{ code: 'warmup_covers_all_steps', param: 'training.warmup_ratio' }]);
     expect(warned(3, 3)[0]!.message).toContain('all 3 steps');
     expect(warned(3, 2)).toEqual([]);
     expect(warned(1, 0)).toEqual([]);

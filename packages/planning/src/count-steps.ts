@@ -27,7 +27,7 @@ export function countSteps(examples: number, settings: StepSettings): StepCounts
 export function warmupWarnings({ total, warmup }: StepCounts): Fault[] {
   if (warmup < total) return [];
   const message = `The warm-up takes all ${total} steps, so no step has the whole learning_rate: lower warmup_ratio, or train for more steps.`;
-  return [{ code: 'warmup_to_the_end', message, param: 'training.warmup_ratio' }];
+  return [{ code: 'warmup_covers_all_steps', message, param: 'training.warmup_ratio' }];
 }
 
 /** Passes over the data that these steps make; whole ones but for a last one that may be cut short. */

@@ -18,7 +18,7 @@ export function idleEvaluationFaults({ training, validation }: JobSpec): CodedFa
 export function evaluationWarnings({ training: { eval_every_steps: every } }: JobSpec, steps: number): Fault[] {
   if (every === null || every <= steps) return [];
   const message = `Training ends after ${steps} steps, so there is no evaluation every ${every}: only before and after training.`;
-  return [{ code: 'eval_every_steps_beyond_end', message, param: 'training.eval_every_steps' }];
+  return [{ code: 'eval_every_steps_too_large', message, param: 'training.eval_every_steps' }];
 }
 
 /** What is judged by evaluations needs them, and rows to evaluate on. */

@@ -151,7 +151,7 @@ describe('planJob for a decoder', () => {
       const { report } = await plan(model, 'text', texts('One', 'Two'), { training });
       return report.warnings.map(({ code }) => code);
     };
-    expect(await codesOf({ warmup_ratio: 0.9 })).toEqual(['warmup_to_the_end']);
+    expect(await codesOf({ warmup_ratio: 0.9 })).toEqual(['warmup_covers_all_steps']);
     expect(await codesOf({})).toEqual([]);
     expect(await codesOf({ max_steps: 1 })).toEqual([]);
   });
@@ -163,7 +163,7 @@ describe('planJob for a decoder', () => {
     [
       'beyond the end',
       { training: { eval_every_steps: 4 }, validation: { split: 0.5 } },
-      ['eval_every_steps_beyond_end'],
+      ['eval_every_steps_too_large'],
     ],
   ])('refuses or warns of evaluations %s', async (_, settings, outcome) => {
     const model = await tinyDecoder('qwen2', null);
@@ -201,7 +201,7 @@ describe('planJob for a decoder', () => {
     const { report } = await plan({ ...model, untiedByFiles: true }, 'text', texts('ab'));
     expect(report.warnings).toMatchObject([
       { code: 'base_dropout_ignored', message: expect.stringContaining('attn_pdrop, resid_pdrop') },
-      { code: 'head_not_tied' },
+      { code: 'untied_output_head' },
     ]);
   });
 
@@ -277,7 +277,7 @@ describe('planJob for a decoder', () => {
     const rows = answers.map((completion) => ({ prompt: 'a', completion }));
     const { report } = await plan(model, 'prompt_completion', rows);
     expect(report.warnings).toMatchObject([
-      { code: 'message_left_out', line: 3, message: expect.stringMatching(/^2 rows/) },
+      { code: 'message_content_dropped', line: 3, message: expect.stringMatching(/^2 rows/) },
     ]);
   });
 
@@ -294,7 +294,7 @@ describe('planJob for a decoder', () => {
     expect(report.rows).toMatchObject({ training: 5, overflowed: 2, split: 2, dropped: 0 });
     expect(training.tokens).toBe(3 + (34 - 16) + (15 - 8));
     expect(report.warnings).toMatchObject([
-      { code: 'untrained_pieces_left_out', line: 2, message: expect.stringMatching(/^3 pieces .*, with 24 tokens,/) },
+      { code: 'untrained_sequences_dropped', line: 2, message: expect.stringMatching(/^3 pieces .*, with 24 tokens,/) },
     ]);
   });
 

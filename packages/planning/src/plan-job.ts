@@ -173,7 +173,7 @@ function modelWarnings({ architecture, untiedByFiles }: ModelFolder): Fault[] {
   }
   if (untiedByFiles) {
     const message = `The model's config.json ties the output head to the embedding, but its files have another head: that is used, as in transformers. Set tie_word_embeddings to false for servers that go by config.json.`;
-    warnings.push({ code: 'head_not_tied', message, param });
+    warnings.push({ code: 'untied_output_head', message, param });
   }
   return warnings;
 }

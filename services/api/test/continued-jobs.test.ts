@@ -196,7 +196,7 @@ test('evaluations need rows to evaluate on', async () => {
   ]);
   expect(refused.message).toContain('give validation.split too');
   const { warnings } = (await dry({ training: { eval_every_steps: 1_000 }, validation: { split: 0.25 } })).json();
-  expect(warnings).toMatchObject([{ code: 'eval_every_steps_beyond_end' }]);
+  expect(warnings).toMatchObject([{ code: 'eval_every_steps_too_large' }]);
 });
 
 test('early stopping needs evaluations and rows to evaluate on', async () => {

@@ -4,15 +4,18 @@ import path from 'node:path';
 import { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { AdapterManifest, type Job, type JobEvent, type JobSpec, ProductError } from '@lorasmith/contracts';
+import { AdapterManifest, type Job, type JobEvent, JobSpec, ProductError } from '@lorasmith/contracts';
 import { createJobStore, type JobStore, jobKeys, QUEUE_NAME } from '@lorasmith/job-store';
+import { readModelFolder } from '@lorasmith/model-folder';
 import { createLogger, createMetrics } from '@lorasmith/service-kit';
 import { type BundleStore, openBundleStore, openStores } from '@lorasmith/storage';
 import { Queue } from 'bullmq';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
+import { type TSchema, Type } from 'typebox';
 import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { runIdentity } from '../../../packages/training/src/run-parts.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { startWorker, type WorkerService } from '../src/start-worker.js';
 import { aDataset, putDataset } from './a-dataset.js';
@@ -152,6 +155,27 @@ describe('a job', () => {
       expect(await readdir(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']);
       expect(await queue.getJobState(id)).toBe('unknown');
     });
+  });
+
+  test('has every field of the spec at its trainer, in its manifest and in the identity of its run, also a new one', async () => {
+    const properties: Record<string, TSchema> = JobSpec.properties;
+    properties.loss_scale = Type.Number();
+    try {
+      const spec = { ...aJobSpec('finish'), loss_scale: 7 };
+      await work();
+      const { job } = await store.createJob(spec, { requestHash: 'h' });
+      const adapter = (await ended(job.id)).adapter ?? '';
+      expect(await adapters.readJson(adapter, 'adapter_config.json')).toMatchObject({ spec });
+      expect(await adapters.readJson(adapter, 'manifest.json')).toMatchObject({ origin: { settings: spec } });
+
+      const model = await readModelFolder(path.join(modelsDir, spec.base_model));
+      const run = { model, plan: { examplesSha256: 'a' }, weightsSha256: 'b', precision: 'float32' as const };
+      const identityOf = (changes: object) => runIdentity({ ...run, spec: { ...spec, ...changes } }).id;
+      const others = Object.keys(properties).filter((field) => identityOf({ [field]: 'other' }) !== identityOf({}));
+      expect(others).toEqual(['validation', 'lora', 'training', 'loss_scale']);
+    } finally {
+      delete properties.loss_scale;
+    }
   });
 
   test('that takes longer than it may is stopped, fails, and can be gone on with', async () => {

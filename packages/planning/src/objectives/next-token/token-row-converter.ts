@@ -105,7 +105,7 @@ export class TokenRowConverter implements RowConverter<TextualRow> {
     const message =
       `${rows} rows have a message of which the chat template of the base model leaves something out, such as the reasoning ` +
       `of an answer. The first is line ${line}. The model is trained without it.`;
-    return [{ code: 'message_left_out', message, line }];
+    return [{ code: 'message_content_dropped', message, line }];
   }
 
   #leftOutPieces(): Fault[] {
@@ -114,6 +114,6 @@ export class TokenRowConverter implements RowConverter<TextualRow> {
     const message =
       `${pieces} pieces of split rows, with ${tokens} tokens, are left out: no token in them is learned. The first is of ` +
       `line ${line}. A larger training.max_seq_length leaves out less.`;
-    return [{ code: 'untrained_pieces_left_out', message, line }];
+    return [{ code: 'untrained_sequences_dropped', message, line }];
   }
 }
