@@ -1,6 +1,7 @@
 import { LoraAdapter } from '../../packages/lora/dist/index.js';
 import { readModelFolder } from '../../packages/model-folder/dist/index.js';
 import { loadDecoder, tokenBatchOf } from '../../packages/models/dist/index.js';
+import { NextToken } from '../../packages/training/dist/objectives/next-token/next-token.js';
 
 /**
  * A model with LoRA on q and v, and a function that runs one micro-batch of arbitrary tokens forward and backward.
@@ -14,7 +15,8 @@ export async function engineStep(modelFolder, precision) {
   const targets = folder.modules
     .filter(({ name }) => /[qv]_proj$/.test(name))
     .map((layer) => ({ ...layer, rank: 8, scale: 2 }));
-  const adapter = new LoraAdapter(decoder.slots, { targets, dropout: 0, seed: 0 });
+  const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
+  const objective = new NextToken(decoder);
   const vocabulary = decoder.architecture.vocabSize;
 
   /** @param {{ rows: number, length: number, labelled?: number }} size `labelled`: the share of tokens with a loss */
@@ -31,9 +33,12 @@ export async function engineStep(modelFolder, precision) {
     folder,
     targets,
     batchOf,
-    /** @param {ReturnType<typeof batchOf>} batch */
-    run(batch) {
-      decoder.lossAndGradients(batch);
+    /**
+     * @param {ReturnType<typeof batchOf>} batch
+     * @param {boolean} [recompute]
+     */
+    run(batch, recompute = false) {
+      objective.lossAndGradients(batch, { adapters: [{ adapter }], recompute });
       adapter.takeGradient().dispose();
     },
   };

@@ -6,10 +6,9 @@ import { engineStep, medianSeconds } from './engine-step.mjs';
  * @param {{ model: string, precision: 'float32' | 'bfloat16', rows: number, length: number, recompute?: boolean, repeats: number }} options
  */
 export async function measure({ model, precision, rows, length, recompute = false, repeats }) {
-  const { decoder, batchOf, run } = await engineStep(model, precision);
-  decoder.recompute = recompute;
+  const { batchOf, run } = await engineStep(model, precision);
   const batch = batchOf({ rows, length });
-  const seconds = medianSeconds(() => run(batch), repeats);
+  const seconds = medianSeconds(() => run(batch, recompute), repeats);
   return {
     rows,
     length,

@@ -1,5 +1,5 @@
 import { stepWork } from '../../packages/planning/dist/index.js';
-import { configureKernels, dispose, fill, matMul } from '../../packages/tensor/dist/index.js';
+import { configureKernels, dispose, fill } from '../../packages/tensor/dist/index.js';
 import { measureMachine } from '../../packages/training/dist/index.js';
 import { engineStep, medianSeconds } from './engine-step.mjs';
 
@@ -47,20 +47,19 @@ export async function measure({ model, precision, rows, length, repeats }) {
  * @param {number} repeats
  */
 function ownShapesRate(decoder, precision, tokens, repeats) {
-  const slots = decoder.slots.slice(0, 4);
+  const groups = decoder.groups.slice(0, 4);
   let operations = 0;
   let seconds = 0;
-  for (const { frozen } of slots) {
-    // The type check sees the sources of the one package and the build of the other.
-    const weight = /** @type {any} */ (frozen.weight);
-    const [out, inFeatures] = /** @type {[number, number]} */ (weight.shape);
+  for (const { linear } of groups) {
+    const { inFeatures, outFeatures } = linear;
     const x = fill([tokens, inFeatures], 0.01, precision);
-    const gradient = fill([tokens, out], 0.01, precision);
+    const gradient = fill([tokens, outFeatures], 0.01, precision);
     seconds += medianSeconds(() => {
-      matMul(x, weight, { transposeB: true }).dispose();
-      matMul(gradient, weight).dispose();
+      // The type check sees the sources of the one package and the build of the other.
+      linear.forward(/** @type {any} */ (x)).dispose();
+      linear.backwardInput(/** @type {any} */ (gradient)).dispose();
     }, repeats + 4);
-    operations += 2 * 2 * tokens * out * inFeatures;
+    operations += 2 * 2 * tokens * outFeatures * inFeatures;
     dispose([x, gradient]);
   }
   return operations / seconds / 1e9;

@@ -1,7 +1,7 @@
-import type { ProjectionSlot } from '@lorasmith/models';
+import type { Adapter, LinearGroup } from '@lorasmith/models';
 import { concat, dispose, keep, reshape, scope, split, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { initialA } from './initialise.js';
-import { LoraProjection } from './lora-projection.js';
+import { LoraGroup } from './lora-group.js';
 import type { PeftAdapter, PeftModule } from './peft-adapter.js';
 
 /** A layer to adapt. */
@@ -21,39 +21,44 @@ export interface LoraOptions {
   initial?: PeftAdapter | undefined;
 }
 
-interface Attached {
-  slot: ProjectionSlot;
-  projection: LoraProjection;
+interface AdaptedGroup {
+  group: LinearGroup;
+  lora: LoraGroup;
   modules: (LoraTarget & { outFeatures: number })[];
 }
 
 /**
- * LoRA on a model's layers. All trained numbers are one float32 vector: for each place its layers' A `[Σ rank, in]`,
+ * LoRA for a model's layers. All trained numbers are one float32 vector: for each group its layers' A `[Σ rank, in]`,
  * then each layer's B `[out, rank]`; the optimizer, clipping and checkpoints see only the vector.
  */
-export class LoraAdapter {
+export class LoraAdapter implements Adapter {
   readonly dropout: number;
-  readonly #attached: Attached[];
+  readonly #adapted: readonly AdaptedGroup[];
+  readonly #byGroup: ReadonlyMap<LinearGroup, LoraGroup>;
   readonly #shapes: number[][];
   #parameters: Tensor;
 
-  constructor(slots: readonly ProjectionSlot[], options: LoraOptions) {
+  /** @param groups of the model, which is not changed */
+  constructor(groups: readonly LinearGroup[], options: LoraOptions) {
     this.dropout = options.dropout;
-    this.#attached = projectionsFor(slots, options);
-    this.#shapes = this.#attached.flatMap(({ slot, modules }) => [
-      [modules.reduce((sum, { rank }) => sum + rank, 0), slot.inFeatures],
+    this.#adapted = adaptedGroups(groups, options);
+    this.#byGroup = new Map(this.#adapted.map(({ group, lora }) => [group, lora]));
+    this.#shapes = this.#adapted.flatMap(({ group, modules }) => [
+      [modules.reduce((sum, { rank }) => sum + rank, 0), group.linear.inFeatures],
       ...modules.map(({ outFeatures, rank }) => [outFeatures, rank]),
     ]);
-    const start = initialParameters(this.#attached, options);
+    const start = initialParameters(this.#adapted, options);
     this.#parameters = keep(tensorOf(start, [start.length]));
     try {
       this.#distribute();
     } catch (error) {
-      this.detach();
+      this.dispose();
       throw error;
     }
-    // Last, so that whatever goes wrong leaves the model as it was.
-    for (const { slot, projection } of this.#attached) slot.projection = projection;
+  }
+
+  at(group: LinearGroup): LoraGroup | null {
+    return this.#byGroup.get(group) ?? null;
   }
 
   /** `[parameterCount]` float32, the adapter's own. */
@@ -67,7 +72,7 @@ export class LoraAdapter {
 
   /** Names of the adapted layers. */
   get modules(): string[] {
-    return this.#attached.flatMap(({ modules }) => modules.map(({ name }) => name));
+    return this.#adapted.flatMap(({ modules }) => modules.map(({ name }) => name));
   }
 
   /** Replaces all trained numbers; the adapter takes the tensor over. */
@@ -80,9 +85,15 @@ export class LoraAdapter {
     this.#distribute();
   }
 
-  /** Gradient of everything since the last call, as one vector `[parameterCount]` float32; the caller's to free. */
+  /**
+   * Gradient of everything since the last call, as one vector `[parameterCount]` float32; the caller's to free. It is zero
+   * for layers that were reached by none of this adapter's tokens, as when it has no label in a pass of several adapters.
+   */
   takeGradient(): Tensor {
-    const pieces = this.#attached.flatMap(({ projection }) => projection.takeGradients());
+    const isReached = this.#adapted.some(({ lora }) => lora.isReached);
+    const pieces = this.#adapted.flatMap(({ lora }) =>
+      isReached && !lora.isReached ? lora.zeroGradients() : lora.takeGradients(),
+    );
     const gradient = scope(() =>
       concat(
         pieces.map((piece) => reshape(piece, [piece.size])),
@@ -93,16 +104,9 @@ export class LoraAdapter {
     return gradient;
   }
 
-  /** Makes the dropout of the next pass depend on where in the training it is, and on nothing else. */
-  seedDropout(seed: number, pass: number): void {
-    for (const [place, { projection }] of this.#attached.entries()) {
-      projection.dropoutSeed = [(seed ^ Math.imul(place + 1, 0x9e3779b1)) & 0x7fffffff, pass & 0x7fffffff];
-    }
-  }
-
   /** The matrices as they are now. */
   toPeft(baseModelNameOrPath: string | null): PeftAdapter {
-    const modules = matrices(this.#attached, toFloat32Array(this.#parameters));
+    const modules = matrices(this.#adapted, toFloat32Array(this.#parameters));
     return { dropout: this.dropout, modules, baseModelNameOrPath };
   }
 
@@ -113,10 +117,10 @@ export class LoraAdapter {
   learningRateFactors(ratioOfB: number): Float32Array {
     const factors = new Float32Array(this.parameterCount);
     let offset = 0;
-    for (const { slot, modules } of this.#attached) {
+    for (const { group, modules } of this.#adapted) {
       for (const { rank } of modules) {
-        factors.fill(1, offset, offset + rank * slot.inFeatures);
-        offset += rank * slot.inFeatures;
+        factors.fill(1, offset, offset + rank * group.linear.inFeatures);
+        offset += rank * group.linear.inFeatures;
       }
       for (const { rank, outFeatures } of modules) {
         factors.fill(ratioOfB, offset, offset + outFeatures * rank);
@@ -128,15 +132,12 @@ export class LoraAdapter {
 
   /** The same for another vector of this adapter's layout, for instance a gradient. */
   matricesOf(vector: Tensor): Map<string, PeftModule> {
-    return matrices(this.#attached, toFloat32Array(vector));
+    return matrices(this.#adapted, toFloat32Array(vector));
   }
 
-  /** The model computes as its base again; the adapter's tensors are freed. */
-  detach(): void {
-    for (const { slot, projection } of this.#attached) {
-      if (slot.projection === projection) slot.projection = slot.frozen;
-      projection.dispose();
-    }
+  /** Frees its tensors. */
+  dispose(): void {
+    for (const { lora } of this.#adapted) lora.dispose();
     dispose(this.#parameters);
   }
 
@@ -144,34 +145,33 @@ export class LoraAdapter {
     scope(() => {
       const sizes = this.#shapes.map((shape) => shape[0]! * shape[1]!);
       const pieces = split(this.#parameters, sizes, 0).map((piece, i) => reshape(piece, this.#shapes[i]!));
-      for (const { projection, modules } of this.#attached) {
-        projection.setWeights(pieces.shift()!, pieces.splice(0, modules.length));
+      for (const { lora, modules } of this.#adapted) {
+        lora.setWeights(pieces.shift()!, pieces.splice(0, modules.length));
       }
     });
   }
 }
 
-/** What is to be put into the slots; they are left as they are. */
-function projectionsFor(slots: readonly ProjectionSlot[], options: LoraOptions): Attached[] {
+function adaptedGroups(groups: readonly LinearGroup[], options: LoraOptions): AdaptedGroup[] {
   const targets = new Map(options.targets.map((target) => [target.name, target]));
   for (const target of options.targets) checkInitial(target, options.initial);
-  const attached: Attached[] = [];
-  for (const slot of slots) {
+  const adapted: AdaptedGroup[] = [];
+  for (const group of groups) {
     let firstRow = 0;
-    const modules: (Attached['modules'][number] & { firstRow: number })[] = [];
-    for (const { name, outFeatures } of slot.modules) {
+    const modules: (AdaptedGroup['modules'][number] & { firstRow: number })[] = [];
+    for (const { name, outFeatures } of group.modules) {
       const target = targets.get(name);
       if (target !== undefined) modules.push({ ...target, outFeatures, firstRow });
       targets.delete(name);
       firstRow += outFeatures;
     }
     if (modules.length === 0) continue;
-    const projection = new LoraProjection(slot.frozen, modules, { dropout: options.dropout });
-    attached.push({ slot, projection, modules });
+    const lora = new LoraGroup(group, modules, { dropout: options.dropout, place: adapted.length });
+    adapted.push({ group, lora, modules });
   }
   if (targets.size > 0) throw new Error(`the model has no layers ${[...targets.keys()].join(', ')}`);
-  if (attached.length === 0) throw new Error('no layer to adapt');
-  return attached;
+  if (adapted.length === 0) throw new Error('no layer to adapt');
+  return adapted;
 }
 
 function checkInitial({ name, rank, scale }: LoraTarget, initial: PeftAdapter | undefined): void {
@@ -183,11 +183,11 @@ function checkInitial({ name, rank, scale }: LoraTarget, initial: PeftAdapter | 
   }
 }
 
-function initialParameters(attached: readonly Attached[], options: LoraOptions): Float32Array {
+function initialParameters(adapted: readonly AdaptedGroup[], options: LoraOptions): Float32Array {
   const pieces: Float32Array[] = [];
-  for (const { slot, modules } of attached) {
+  for (const { group, modules } of adapted) {
     for (const { name, rank } of modules) {
-      pieces.push(options.initial?.modules.get(name)?.a ?? initialA(rank, slot.inFeatures, options.seed, name));
+      pieces.push(options.initial?.modules.get(name)?.a ?? initialA(rank, group.linear.inFeatures, options.seed, name));
     }
     for (const { name, rank, outFeatures } of modules) {
       pieces.push(options.initial?.modules.get(name)?.b ?? new Float32Array(outFeatures * rank));
@@ -202,15 +202,15 @@ function initialParameters(attached: readonly Attached[], options: LoraOptions):
   return all;
 }
 
-function matrices(attached: readonly Attached[], vector: Float32Array): Map<string, PeftModule> {
+function matrices(adapted: readonly AdaptedGroup[], vector: Float32Array): Map<string, PeftModule> {
   const found = new Map<string, PeftModule>();
   let offset = 0;
   const take = (size: number) => {
     offset += size;
     return vector.slice(offset - size, offset);
   };
-  for (const { slot, modules } of attached) {
-    const inFeatures = slot.inFeatures;
+  for (const { group, modules } of adapted) {
+    const inFeatures = group.linear.inFeatures;
     const a = modules.map(({ rank }) => take(rank * inFeatures));
     for (const [i, { name, rank, scale, outFeatures }] of modules.entries()) {
       found.set(name, { a: a[i]!, b: take(outFeatures * rank), rank, scale, inFeatures, outFeatures });

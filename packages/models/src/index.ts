@@ -1,10 +1,17 @@
+import type { Classifier } from './classifier/classifier.js';
+import type { Decoder } from './decoder/decoder.js';
+
+/** A base model in memory. */
+export type BaseModel = Decoder | Classifier;
+
 export { Classifier, type FeatureBatch } from './classifier/classifier.js';
 export { loadClassifier } from './classifier/load-classifier.js';
-export { batchAttention } from './decoder/attention.js';
-export { Decoder } from './decoder/decoder.js';
+export { attentionSettings, batchAttention } from './decoder/attention.js';
+export { Decoder, type TokenStream } from './decoder/decoder.js';
 export { type GenerateOptions, generateGreedily } from './decoder/generate.js';
 export { loadDecoder } from './decoder/load-decoder.js';
-export { FrozenProjection, type Projection, ProjectionSlot, type Saved } from './projection.js';
-export { type TokenBatch, tokenBatchOf } from './token-batch.js';
-export type { BatchLoss, TrainableModel } from './trainable-model.js';
+export { OutputHead } from './decoder/output-head.js';
+export { DenseLinear, type FrozenLinear, type LinearGroup } from './frozen-linear.js';
+export type { ActingAdapter, Adapter, DropoutSeed, GroupAdapter, Pass, Saved, TokenRange } from './pass.js';
+export { joinTokenBatches, type TokenBatch, tokenBatchOf } from './token-batch.js';
 export type { LoadOptions } from './weight-source.js';

@@ -1,8 +1,10 @@
+import type { TokenRange } from './pass.js';
+
 /** Rows of tokens laid one after the other, without padding: every linear layer sees one stream. */
 export interface TokenBatch {
   /** `[tokens]` */
   ids: Int32Array;
-  /** `[rows]` tokens of each row, in the order of the stream. Rows of like length are best neighbours. */
+  /** `[rows]` tokens of each row, in the order of the stream. Rows of similar length are best neighbours. */
   rowLengths: number[];
   /**
    * Positions that rope is made for, where it depends on how many there are: those of the longest row, or of what the
@@ -13,15 +15,18 @@ export interface TokenBatch {
   predictors: Int32Array;
   /** `[labels]` that token. */
   labels: Int32Array;
+  /** `[rows]` which of the given rows each row of the stream is. */
+  order: readonly number[];
 }
 
 /**
- * Lays rows into one stream, sorted by length so that attention can take like rows together.
+ * Lays rows into one stream, sorted by length so that attention can take similar rows together.
  * @param rows token ids, and for each token whether it is a target of the loss (the first of a row never is)
  * @param span default: the longest row's length
  */
 export function tokenBatchOf(rows: readonly { ids: Int32Array; trained: Uint8Array }[], span?: number): TokenBatch {
-  const sorted = [...rows].sort((a, b) => b.ids.length - a.ids.length);
+  const order = [...rows.keys()].sort((a, b) => rows[b]!.ids.length - rows[a]!.ids.length);
+  const sorted = order.map((index) => rows[index]!);
   const ids = new Int32Array(sorted.reduce((sum, row) => sum + row.ids.length, 0));
   const predictors: number[] = [];
   const labels: number[] = [];
@@ -41,5 +46,31 @@ export function tokenBatchOf(rows: readonly { ids: Int32Array; trained: Uint8Arr
     span: span ?? sorted[0]?.ids.length ?? 0,
     predictors: Int32Array.from(predictors),
     labels: Int32Array.from(labels),
+    order,
   };
+}
+
+/**
+ * Lays batches one after the other into one, so that one pass serves several adapters: each acts on the tokens of its own.
+ * @returns the tokens of each batch in `tokens`; its rows follow those of the batches before it
+ */
+export function joinTokenBatches(batches: readonly TokenBatch[]): { batch: TokenBatch; tokens: TokenRange[] } {
+  const tokens: TokenRange[] = [];
+  let first = 0;
+  for (const { ids } of batches) {
+    tokens.push({ first, count: ids.length });
+    first += ids.length;
+  }
+  const firstRows = batches.map((_, i) => batches.slice(0, i).reduce((sum, { order }) => sum + order.length, 0));
+  const batch: TokenBatch = {
+    ids: Int32Array.from(batches.flatMap(({ ids }) => [...ids])),
+    rowLengths: batches.flatMap(({ rowLengths }) => rowLengths),
+    span: Math.max(...batches.map(({ span }) => span)),
+    predictors: Int32Array.from(
+      batches.flatMap(({ predictors }, i) => [...predictors].map((p) => p + tokens[i]!.first)),
+    ),
+    labels: Int32Array.from(batches.flatMap(({ labels }) => [...labels])),
+    order: batches.flatMap(({ order }, i) => order.map((row) => row + firstRows[i]!)),
+  };
+  return { batch, tokens };
 }

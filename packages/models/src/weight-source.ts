@@ -17,7 +17,7 @@ import {
   tensorOfBytes,
   transpose,
 } from '@lorasmith/tensor';
-import { FrozenProjection, ProjectionSlot } from './projection.js';
+import { DenseLinear, type LinearGroup } from './frozen-linear.js';
 
 export interface LoadOptions {
   /** Called as bytes arrive. */
@@ -71,12 +71,12 @@ export class WeightSource {
   }
 
   /** Linear layers with the same input, stacked. Either all have a bias or none. */
-  async projection(layers: readonly LinearLayer[]): Promise<ProjectionSlot> {
+  async linearGroup(layers: readonly LinearLayer[]): Promise<LinearGroup> {
     const biases = layers.flatMap(({ bias }) => bias ?? []);
     if (biases.length > 0 && biases.length < layers.length) throw new Error('stacked layers have a bias all or none');
     const weight = await this.#weight(layers); // [sum of out, in]
     const bias = biases.length === 0 ? null : await this.#stacked(biases); // [sum of out]
-    return new ProjectionSlot(layers, layers[0]!.inFeatures, new FrozenProjection(weight, bias));
+    return { modules: layers, linear: new DenseLinear(weight, bias) };
   }
 
   /** `[Σ out, in]` */

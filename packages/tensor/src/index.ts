@@ -17,5 +17,5 @@ export { groupRows, MASKED } from './kernels/row-groups.js';
 export * from './layout.js';
 export * from './matrix.js';
 export * from './random.js';
-export { dispose, keep, liveTensorCount, scope, Tensor } from './tensor.js';
+export { dispose, keep, liveTensorCount, scope, Tensor, type TensorTree } from './tensor.js';
 export * from './transfer.js';

@@ -35,6 +35,16 @@ export class Tensor {
   }
 }
 
+/** Plain data that holds tensors: no instances of classes. */
+export type TensorTree =
+  | Tensor
+  | number
+  | string
+  | null
+  | undefined
+  | readonly TensorTree[]
+  | { readonly [field: string]: TensorTree };
+
 const scopes: Set<Tensor>[] = [];
 
 /**

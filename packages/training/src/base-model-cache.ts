@@ -1,10 +1,10 @@
 import type { ModelFolder } from '@lorasmith/model-folder';
-import { type Classifier, type Decoder, type LoadOptions, loadClassifier, loadDecoder } from '@lorasmith/models';
+import { type BaseModel, type LoadOptions, loadClassifier, loadDecoder } from '@lorasmith/models';
 import type { FloatDType } from '@lorasmith/tensor';
 
 /** The base model a process has in memory: jobs on the same model, one after the other, load it once. */
 export class BaseModelCache {
-  #loaded: { key: string; model: Decoder | Classifier } | null = null;
+  #loaded: { key: string; model: BaseModel } | null = null;
 
   /** The model in `dtype`, loaded unless it is the one in memory; the one before is freed first. */
   async get(
@@ -12,7 +12,7 @@ export class BaseModelCache {
     dtype: FloatDType,
     weightsSha256: string,
     options: LoadOptions = {},
-  ): Promise<Decoder | Classifier> {
+  ): Promise<BaseModel> {
     const key = `${dtype} ${weightsSha256} ${JSON.stringify(folder.architecture)}`;
     if (this.#loaded?.key === key) return this.#loaded.model;
     this.dispose();

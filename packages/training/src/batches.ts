@@ -1,14 +1,17 @@
-import { type BatchLoss, type Classifier, type Decoder, type FeatureBatch, tokenBatchOf } from '@lorasmith/models';
+import { type BaseModel, type FeatureBatch, tokenBatchOf } from '@lorasmith/models';
 import type { Examples, FeatureExamples } from '@lorasmith/planning';
+import { Classification } from './objectives/classification/classification.js';
+import { NextToken } from './objectives/next-token/next-token.js';
+import type { BatchLoss, Objective, PassOptions } from './objectives/objective.js';
 
 /** A micro-batch that its model can be run on. */
 export interface Batch {
   /** Tokens read; rows for a classifier. */
   tokens: number;
-  /** Forward and backward; the gradients stay with the adapted layers. */
-  lossAndGradients(): BatchLoss;
+  /** Forward and backward; the adapters take up their gradients. */
+  lossAndGradients(options: PassOptions): BatchLoss;
   /** Forward only. */
-  loss(): BatchLoss;
+  loss(options: PassOptions): BatchLoss;
 }
 
 /** Joins a model with examples of its kind. */
@@ -24,39 +27,50 @@ export interface BatchSource {
    * depends on the length is made for it
    */
   batch(indices: ArrayLike<number>, span: number): Batch;
+  /** See {@link Objective}. */
+  metrics: Objective<never>['metrics'];
 }
 
-export function batchSource(model: Decoder | Classifier, examples: Examples): BatchSource {
+export function batchSource(model: BaseModel, examples: Examples): BatchSource {
   const { count, longest } = examples;
-  if (examples.kind === 'next-token' && 'rotary' in model) {
+  const objective = objectiveOf(model);
+  const metrics = (losses: readonly BatchLoss[]) => objective.metrics(losses);
+  if (examples.kind === 'next-token' && objective.kind === 'next-token') {
     const sequences = (indices: ArrayLike<number>) => Array.from(indices, (index) => examples.sequence(index));
     return {
       count,
       longest,
       span: (indices) => longestOf(examples, indices),
-      batch: (indices, span) => runnable(model, tokenBatchOf(sequences(indices), span), (batch) => batch.ids.length),
+      batch: (indices, span) => {
+        const batch = tokenBatchOf(sequences(indices), span);
+        return runnable(objective, batch, batch.ids.length);
+      },
+      metrics,
     };
   }
-  if (examples.kind === 'classification' && !('rotary' in model)) {
+  if (examples.kind === 'classification' && objective.kind === 'classification') {
     return {
       count,
       longest,
       span: () => 1,
-      batch: (indices) => runnable(model, featureBatch(examples, indices), (batch) => batch.labels.length),
+      batch: (indices) => runnable(objective, featureBatch(examples, indices), indices.length),
+      metrics,
     };
   }
   throw new Error(`examples of kind ${examples.kind} do not fit the model`);
 }
 
-function runnable<Kind>(
-  model: { lossAndGradients(batch: Kind): BatchLoss; loss(batch: Kind): BatchLoss },
-  batch: Kind,
-  tokensOf: (batch: Kind) => number,
-): Batch {
+/** The one objective there is for a kind of model. */
+function objectiveOf(model: BaseModel): NextToken | Classification {
+  return model.kind === 'decoder' ? new NextToken(model) : new Classification(model);
+}
+
+/** A batch with the objective it is run for. */
+export function runnable<Kind>(objective: Objective<Kind>, batch: Kind, tokens: number): Batch {
   return {
-    tokens: tokensOf(batch),
-    lossAndGradients: () => model.lossAndGradients(batch),
-    loss: () => model.loss(batch),
+    tokens,
+    lossAndGradients: (options) => objective.lossAndGradients(batch, options),
+    loss: (options) => objective.loss(batch, options),
   };
 }
 

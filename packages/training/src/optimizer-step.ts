@@ -25,7 +25,7 @@ export async function optimizerStep(
   adapter: LoraAdapter,
   optimizer: AdamW,
   batches: Iterable<Batch>,
-  settings: Pick<TrainingSettings, 'seed' | 'max_grad_norm'> & { learningRate: number },
+  settings: Pick<TrainingSettings, 'seed' | 'max_grad_norm'> & { learningRate: number; recompute: boolean },
   signal: AbortSignal,
 ): Promise<StepResult> {
   let gradientSum: Tensor | null = null;
@@ -35,10 +35,10 @@ export async function optimizerStep(
   let pass = 0;
   try {
     for (const batch of batches) {
-      adapter.seedDropout(settings.seed, optimizer.step * PASSES_PER_STEP + pass++);
-      const result = batch.lossAndGradients();
+      const dropoutSeed = [settings.seed, optimizer.step * PASSES_PER_STEP + pass++] as const;
+      const result = batch.lossAndGradients({ adapters: [{ adapter, dropoutSeed }], recompute: settings.recompute });
       lossSum += result.lossSum;
-      trainedTokens += result.labels;
+      trainedTokens += result.normaliser;
       tokens += batch.tokens;
       const gradient = adapter.takeGradient();
       const before: Tensor | null = gradientSum;

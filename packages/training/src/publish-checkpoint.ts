@@ -55,7 +55,7 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
       },
     });
     const { dropout } = spec.lora;
-    const adapter = new LoraAdapter(base.slots, { targets: made.targets, dropout, seed: spec.training.seed });
+    const adapter = new LoraAdapter(base.groups, { targets: made.targets, dropout, seed: spec.training.seed });
     try {
       adapter.setParameters(tensorOf(checkpoint.parameters, [checkpoint.parameters.length]));
       onEvent({ type: 'checkpoint-loaded', data: { step } });
@@ -63,7 +63,7 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
       const trained = { base_model, dataset, report, result: resultAt(checkpoint) };
       return await trainedOutcome({ base, model, adapter, outputFolder, signal, trained });
     } finally {
-      adapter.detach();
+      adapter.dispose();
     }
   } finally {
     if (options.cache === undefined) cache.dispose();

@@ -94,9 +94,7 @@ async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Pla
       options.onLoading?.(progress);
     };
     const base = await cache.get(model, precision.chosen, weightsSha256, { onProgress });
-    if ('recompute' in base)
-      base.recompute = spec.training.recompute === 'always' || (report.estimate?.recompute ?? false);
-    const adapter = new LoraAdapter(base.slots, {
+    const adapter = new LoraAdapter(base.groups, {
       targets: plan.targets,
       dropout: spec.lora.dropout,
       seed: spec.training.seed,
@@ -126,6 +124,7 @@ async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Pla
         steps: plan.steps,
         adapter,
         optimizer,
+        recompute: spec.training.recompute === 'always' || (report.estimate?.recompute ?? false),
         training: batchSource(base, plan.training),
         validation: plan.validation === null ? null : batchSource(base, plan.validation),
         publish: report.publish,
@@ -144,7 +143,7 @@ async function trainPlanned(options: TrainOptions, model: ModelFolder, plan: Pla
       return await trainedOutcome({ base, model, adapter, outputFolder, signal, trained: { ...described, result } });
     } finally {
       optimizer?.dispose();
-      adapter.detach();
+      adapter.dispose();
     }
   } finally {
     if (options.cache === undefined) cache.dispose();

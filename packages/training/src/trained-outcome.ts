@@ -1,14 +1,14 @@
 import type { TrainingOutcome } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder } from '@lorasmith/model-folder';
-import type { Classifier, Decoder } from '@lorasmith/models';
+import type { BaseModel } from '@lorasmith/models';
 import { engine, kernelsInUse } from '@lorasmith/tensor';
 import { peakMemoryBytes } from './peak-memory.js';
 import { writeCheckedAdapter } from './publishing/write-checked-adapter.js';
 
 export interface TrainedOutcomeOptions {
-  /** In memory, with the adapter on it. */
-  base: Decoder | Classifier;
+  /** In memory. */
+  base: BaseModel;
   model: ModelFolder;
   adapter: LoraAdapter;
   /** The PEFT files are written here; it must exist. */

@@ -26,6 +26,8 @@ export interface TrainingRunOptions {
   steps: Plan['steps'];
   adapter: LoraAdapter;
   optimizer: AdamW;
+  /** Whether layers are computed again in the backward pass, for less memory. */
+  recompute: boolean;
   training: BatchSource;
   validation: BatchSource | null;
   /** Which state becomes the adapter. */
@@ -140,12 +142,13 @@ export class TrainingRun {
   }
 
   async #step(): Promise<void> {
-    const { settings, steps, adapter, optimizer, training, signal, onEvent } = this.#options;
+    const { settings, steps, adapter, optimizer, recompute, training, signal, onEvent } = this.#options;
     const startedMs = performance.now();
     const { epoch, microBatches } = this.#rows.rowsOf(optimizer.step);
     const learningRate = learningRateAt(optimizer.step, settings, steps);
     const batches = inTurn(microBatches, training);
-    const result = await optimizerStep(adapter, optimizer, batches, { ...settings, learningRate }, signal);
+    const stepSettings = { ...settings, learningRate, recompute };
+    const result = await optimizerStep(adapter, optimizer, batches, stepSettings, signal);
     const seconds = (performance.now() - startedMs) / 1000;
     this.#count(result, epoch, seconds);
     onEvent({
@@ -179,9 +182,9 @@ export class TrainingRun {
   }
 
   async #evaluate(): Promise<Evaluation | null> {
-    const { validation, settings, signal, optimizer, onEvent } = this.#options;
+    const { validation, settings, signal, adapter, optimizer, onEvent } = this.#options;
     if (validation === null) return null;
-    const evaluation = await evaluate(validation, settings.batch_size, signal);
+    const evaluation = await evaluate(validation, [{ adapter }], settings.batch_size, signal);
     onEvent({ type: 'evaluation-finished', data: { step: optimizer.step, ...evaluation } });
     return evaluation;
   }

@@ -1,20 +1,9 @@
 import type { ClassifierArchitecture } from '@lorasmith/model-folder';
-import {
-  argMax,
-  cast,
-  dispose,
-  type FloatDType,
-  kernelsFor,
-  scope,
-  sum,
-  type Tensor,
-  tensorOf,
-  toInt32Array,
-  toNumber,
-} from '@lorasmith/tensor';
+import { cast, dispose, type FloatDType, scope, type Tensor, tensorOf } from '@lorasmith/tensor';
 import { activate, activationGradient } from '../activation.js';
-import type { ProjectionSlot, Saved } from '../projection.js';
-import type { BatchLoss, TrainableModel } from '../trainable-model.js';
+import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
+import type { LinearGroup } from '../frozen-linear.js';
+import { type ActingAdapter, checkedAdapters, isTrained, type Pass } from '../pass.js';
 
 /** Rows for a classifier. */
 export interface FeatureBatch {
@@ -25,77 +14,75 @@ export interface FeatureBatch {
   labels: Int32Array;
 }
 
+/** What a recorded forward pass keeps for the backward pass. */
+export interface SavedClassifier {
+  adapters: readonly ActingAdapter[];
+  linears: (SavedLinear | null)[];
+  /** `inputs[i]` is what the activation before layer i + 1 was given. */
+  inputs: Tensor[];
+}
+
 /** A stack of linear layers with an activation between them; the last one's outputs are the logits of the classes. */
-export class Classifier implements TrainableModel<FeatureBatch> {
+export class Classifier {
+  readonly kind = 'classifier';
   readonly architecture: ClassifierArchitecture;
   readonly dtype: FloatDType;
-  readonly slots: readonly ProjectionSlot[];
+  /** All linear layers, from the first to the last. */
+  readonly groups: readonly LinearGroup[];
 
-  constructor(architecture: ClassifierArchitecture, dtype: FloatDType, slots: readonly ProjectionSlot[]) {
+  constructor(architecture: ClassifierArchitecture, dtype: FloatDType, groups: readonly LinearGroup[]) {
     this.architecture = architecture;
     this.dtype = dtype;
-    this.slots = slots;
+    this.groups = groups;
   }
 
   /** @returns `[rows, classes]` float32 */
-  logits(batch: Pick<FeatureBatch, 'features' | 'width'>): Tensor {
-    return scope(() => this.#forward(batch, false).logits);
+  logits(batch: Pick<FeatureBatch, 'features' | 'width'>, adapters: readonly ActingAdapter[] = []): Tensor {
+    return scope(() => this.forward(batch, { adapters, record: false, recompute: false }).logits);
   }
 
-  loss(batch: FeatureBatch): BatchLoss {
-    return scope(() => this.#loss(this.#forward(batch, false).logits, batch).result);
-  }
-
-  lossAndGradients(batch: FeatureBatch): BatchLoss {
-    return scope(() => {
-      const { logits, saved, inputs } = this.#forward(batch, true);
-      const { result, gradient } = this.#loss(logits, batch);
-      this.#backward(gradient, saved, inputs);
-      return result;
-    });
-  }
-
-  /** `inputs[i]` is what the activation before layer i + 1 was given. */
-  #forward(
-    batch: Pick<FeatureBatch, 'features' | 'width'>,
-    record: boolean,
-  ): { logits: Tensor; saved: Saved[]; inputs: Tensor[] } {
-    const rows = batch.features.length / batch.width;
-    let x = cast(tensorOf(batch.features, [rows, batch.width]), this.dtype);
-    const saved: Saved[] = [];
-    const inputs: Tensor[] = [];
-    for (const [index, slot] of this.slots.entries()) {
+  /**
+   * The tokens of a pass are rows here, and nothing is computed again. What is freed at last is freed by the caller's scope.
+   * @returns logits `[rows, classes]` float32; saved is null without `pass.record`
+   */
+  forward(
+    { features, width }: Pick<FeatureBatch, 'features' | 'width'>,
+    { adapters: given, record }: Pass,
+  ): { logits: Tensor; saved: SavedClassifier | null } {
+    const rows = features.length / width;
+    const adapters = checkedAdapters(given, rows);
+    const saved: SavedClassifier = { adapters, linears: [], inputs: [] };
+    let x = cast(tensorOf(features, [rows, width]), this.dtype);
+    for (const [index, group] of this.groups.entries()) {
       if (index > 0) {
-        inputs.push(x);
+        saved.inputs.push(x);
         x = activate(x, this.architecture.activation);
       }
-      const result = slot.projection.forward(x, record); // [rows, in] -> [rows, out]
-      saved.push(result.saved);
+      const result = linearForward(group, x, adapters, record); // [rows, in] -> [rows, out]
+      saved.linears.push(result.saved);
       x = result.output;
     }
-    return { logits: cast(x, 'float32'), saved, inputs };
+    return { logits: cast(x, 'float32'), saved: record ? saved : null };
   }
 
-  #loss(logits: Tensor, batch: FeatureBatch): { result: BatchLoss; gradient: Tensor } {
-    const rows = batch.labels.length;
-    const { loss, gradient } = kernelsFor(logits.dtype).crossEntropy(logits, tensorOf(batch.labels, [rows]));
-    const predicted = toInt32Array(argMax(logits));
-    const correct = predicted.reduce((count, label, row) => count + (label === batch.labels[row] ? 1 : 0), 0);
-    return { result: { lossSum: toNumber(sum(loss, 'all')), labels: rows, correct }, gradient };
+  /**
+   * The adapters take up their gradients. Frees what was saved.
+   * @param gradient `[rows, classes]` of the loss by the logits; taken over
+   */
+  backward(gradient: Tensor, { adapters, linears, inputs }: SavedClassifier): void {
+    scope(() => {
+      const lowest = this.groups.findIndex((group) => isTrained(group, adapters));
+      let current: Tensor | null = lowest === -1 ? null : cast(gradient, this.dtype);
+      for (let index = this.groups.length - 1; index >= lowest && current !== null; index--) {
+        const byInput = linearBackward(this.groups[index]!, current, linears[index]!, adapters, index > lowest);
+        current = byInput && activationGradient(byInput, inputs[index - 1]!, this.architecture.activation);
+      }
+    });
+    dispose([gradient, linears, inputs]);
   }
 
-  #backward(gradient: Tensor, saved: Saved[], inputs: Tensor[]): void {
-    const lowestTrained = this.slots.findIndex((slot) => slot.projection.trained);
-    if (lowestTrained === -1) return;
-    let current = cast(gradient, this.dtype);
-    for (let index = this.slots.length - 1; index >= lowestTrained; index--) {
-      const byInput = this.slots[index]!.projection.backward(current, saved[index], index > lowestTrained);
-      if (byInput === null) return;
-      current = activationGradient(byInput, inputs[index - 1]!, this.architecture.activation);
-    }
-  }
-
+  /** Frees the weights. */
   dispose(): void {
-    for (const slot of this.slots) dispose([slot.frozen.weight, slot.frozen.bias]);
+    for (const { linear } of this.groups) linear.dispose();
   }
 }

@@ -1,6 +1,6 @@
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { FloatDType } from '@lorasmith/tensor';
-import type { ProjectionSlot } from '../projection.js';
+import type { LinearGroup } from '../frozen-linear.js';
 import { type LoadOptions, WeightSource } from '../weight-source.js';
 import { Classifier } from './classifier.js';
 
@@ -15,8 +15,8 @@ export async function loadClassifier(
     throw new Error(`model ${folder.name} is a ${architecture.kind}, not a classifier`);
   }
   return await WeightSource.reading(folder, dtype, options, async (source) => {
-    const slots: ProjectionSlot[] = [];
-    for (const { name } of architecture.layers) slots.push(await source.projection([folder.linears.get(name)!]));
-    return new Classifier(architecture, dtype, slots);
+    const groups: LinearGroup[] = [];
+    for (const { name } of architecture.layers) groups.push(await source.linearGroup([folder.linears.get(name)!]));
+    return new Classifier(architecture, dtype, groups);
   });
 }

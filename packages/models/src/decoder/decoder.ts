@@ -1,28 +1,26 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import {
   add,
-  type BatchAttention,
   cast,
-  concat,
   constant,
   dispose,
   type FloatDType,
   gather,
-  matMul,
   multiply,
   type StreamGradient,
   scope,
   type Tensor,
   tensorOf,
 } from '@lorasmith/tensor';
-import type { ProjectionSlot } from '../projection.js';
-import type { TokenBatch } from '../token-batch.js';
-import type { BatchLoss, TrainableModel } from '../trainable-model.js';
+import type { LinearGroup } from '../frozen-linear.js';
+import { type ActingAdapter, adaptersAmong, checkedAdapters, type Pass } from '../pass.js';
 import { batchAttention } from './attention.js';
-import { type Attend, type DecoderLayer, type SavedLayer, type Stream, streamSum } from './decoder-layer.js';
-import { capLogits, nextTokenLoss } from './next-token-loss.js';
+import { type BlockContext, freeStream, type Stream, streamSum } from './block.js';
+import type { DecoderLayer, SavedLayer } from './decoder-layer.js';
 import type { Norm } from './norm.js';
+import { OutputHead } from './output-head.js';
 import { Rotary } from './rotary.js';
+import { attendWithin } from './self-attention.js';
 
 export interface DecoderWeights {
   /** `[vocab, hidden]` in the model's dtype */
@@ -35,39 +33,56 @@ export interface DecoderWeights {
   head: Tensor;
 }
 
-export interface DecoderOptions {
-  /** Logits that are computed at once in a loss, by default 2^24. */
-  mostLogits?: number;
+/** Rows of tokens, one after the other. */
+export interface TokenStream {
+  /** `[tokens]` */
+  ids: Int32Array;
+  /** `[rows]` tokens of each row, in the order of the stream. Rows of similar length are best neighbours. */
+  rowLengths: readonly number[];
+  /** Positions that a rope depending on the length is made for. @defaultValue those of the longest row */
+  span?: number;
+}
+
+/** What a recorded forward pass keeps for the backward pass. Its tensors live until that, or to the end of the scope. */
+export interface SavedDecoder {
+  pass: Pass;
+  context: BlockContext;
+  /** Of layers below the lowest trained one null. */
+  layers: readonly (SavedLayer | null)[];
+  /** `[n, hidden]` float32, the stream after the last layer */
+  last: Tensor;
+  inverseRms: Tensor;
 }
 
 /** A decoder-only language model with frozen weights. */
-export class Decoder implements TrainableModel<TokenBatch> {
+export class Decoder {
+  readonly kind = 'decoder';
   readonly architecture: DecoderArchitecture;
   readonly dtype: FloatDType;
   readonly weights: DecoderWeights;
+  readonly head: OutputHead;
   readonly rotary: Rotary;
   /** What the layers have as their window, each once. */
   readonly windows: readonly (number | null)[];
-  readonly #options: DecoderOptions;
-  /** Layers keep their input only, and are computed again in the backward pass: less memory, more time, the same numbers. */
-  recompute = false;
 
+  /** @param options `logitsInChunk`: see {@link OutputHead} */
   constructor(
     architecture: DecoderArchitecture,
     dtype: FloatDType,
     weights: DecoderWeights,
-    options: DecoderOptions = {},
+    options: { logitsInChunk?: number } = {},
   ) {
     this.architecture = architecture;
     this.dtype = dtype;
     this.weights = weights;
+    this.head = new OutputHead(weights.head, architecture.logitSoftcap, options.logitsInChunk);
     this.rotary = new Rotary(architecture);
     this.windows = [...new Set(architecture.attention.layers.map(({ window }) => window))];
-    this.#options = options;
   }
 
-  get slots(): ProjectionSlot[] {
-    return this.weights.layers.flatMap((layer) => layer.slots);
+  /** All linear layers that can be adapted. */
+  get groups(): LinearGroup[] {
+    return this.weights.layers.flatMap((layer) => layer.groups);
   }
 
   /**
@@ -91,143 +106,114 @@ export class Decoder implements TrainableModel<TokenBatch> {
   }
 
   /**
-   * @param hidden `[tokens, hidden]` float32, the last layer's output
-   * @returns `[tokens, vocab]` float32
-   */
-  headLogits(hidden: Tensor): Tensor {
-    return scope(() => {
-      const { output } = this.weights.finalNorm.forward(hidden, this.dtype);
-      const logits = matMul(output, this.weights.head, { transposeB: true });
-      return cast(capLogits(logits, this.architecture.logitSoftcap), 'float32');
-    });
-  }
-
-  /**
-   * For tests and small inputs: nothing is chunked.
-   * @param span as {@link TokenBatch} has it; default: the longest row's length
-   * @returns `[tokens, vocab]` float32 logits at every place
-   */
-  logits(ids: Int32Array, rowLengths: number[], span?: number): Tensor {
-    return scope(() => this.headLogits(this.#lastHidden(ids, rowLengths, span)));
-  }
-
-  /**
-   * Of a few places of a small input: nothing is chunked.
-   * @param places in the stream
-   * @returns `[places, vocab]` float32 logits
-   */
-  logitsAt(places: Int32Array, ids: Int32Array, rowLengths: number[]): Tensor {
-    return scope(() => this.headLogits(gather(this.#lastHidden(ids, rowLengths), tensorOf(places, [places.length]))));
-  }
-
-  /** `[tokens, hidden]` float32, after the last layer. */
-  #lastHidden(ids: Int32Array, rowLengths: number[], span?: number): Tensor {
-    return scope(() => {
-      const attention = this.#attention({ rowLengths, span });
-      return streamSum(this.#forward({ ids, rowLengths }, attention, false).stream);
-    });
-  }
-
-  #attention({ rowLengths, span }: Pick<TokenBatch, 'rowLengths'> & { span?: number | undefined }): BatchAttention {
-    const { rotary, dtype, windows } = this;
-    return batchAttention({ rowLengths, rotary, dtype, windows, span });
-  }
-
-  loss(batch: TokenBatch): BatchLoss {
-    return scope(() => {
-      const attention = this.#attention(batch);
-      const { stream } = this.#forward(batch, attention, false, predictorsOf(batch));
-      const { lossSum } = this.#headLoss(stream, batch, false);
-      return { lossSum, labels: batch.labels.length, correct: null };
-    });
-  }
-
-  lossAndGradients(batch: TokenBatch): BatchLoss {
-    return scope(() => {
-      const attention = this.#attention(batch);
-      const { stream, saved } = this.#forward(batch, attention, true, predictorsOf(batch));
-      const { lossSum, gradient } = this.#headLoss(stream, batch, true);
-      dispose(stream.branch);
-      this.#backward(gradient!, saved, attention);
-      return { lossSum, labels: batch.labels.length, correct: null };
-    });
-  }
-
-  /**
    * Layers below the lowest trained one save nothing.
-   * @param wanted places of the only tokens that the stream has after the last layer; null: all
+   * @param wanted places in the stream that a hidden state is wanted of, ascending
+   * @returns hidden `[wanted, hidden]` after the final norm, in the model's dtype; saved is null without `pass.record`
    */
-  #forward(
-    { ids, rowLengths }: Pick<TokenBatch, 'ids' | 'rowLengths'>,
-    attention: BatchAttention,
-    record: boolean,
-    wanted: Tensor | null = null,
-  ): { stream: Stream; saved: (KeptLayer | null)[] } {
-    const { layers } = this.weights;
-    const lowestTrained = layers.findIndex((layer) => layer.trained);
-    let stream: Stream = { x: this.embed(ids, placesInRows(rowLengths)), branch: null };
-    const saved: (KeptLayer | null)[] = [];
-    for (const [index, layer] of layers.entries()) {
-      const recordLayer = record && lowestTrained !== -1 && index >= lowestTrained;
-      const before = stream;
-      const places = index === layers.length - 1 ? wanted : null;
-      const result =
-        recordLayer && this.recompute
-          ? forwardKeepingInput(layer, before, attention, places)
-          : layer.forward(before, attendIn(layer, attention, recordLayer), recordLayer, places);
-      stream = result.stream;
-      saved.push(result.saved);
-      dispose(before.branch);
-      const last = saved[index - 1];
-      const lastMiddle = last && 'middle' in last ? last.middle : null;
-      if (before.x !== lastMiddle && before.x !== result.saved?.input) dispose(before.x);
-    }
-    return { stream, saved };
+  forward(stream: TokenStream, wanted: Int32Array, pass: Pass): { hidden: Tensor; saved: SavedDecoder | null } {
+    const context = this.#contextOf(stream, wanted, pass);
+    const { stream: after, layers } = this.#layersForward(stream, context, pass.recompute);
+    const last = streamSum(after); // [wanted, hidden]
+    freeStream(after, last);
+    const { output, inverseRms } = this.weights.finalNorm.forward(last, this.dtype);
+    if (pass.record) return { hidden: output, saved: { pass, context, layers, last, inverseRms } };
+    dispose([last, inverseRms]);
+    return { hidden: output, saved: null };
   }
 
-  /** @param stream at the labelled places, after the last layer @returns the loss, and its gradient by the stream */
-  #headLoss(stream: Stream, batch: TokenBatch, record: boolean): { lossSum: number; gradient: StreamGradient | null } {
-    return scope(() => {
-      const { finalNorm, head } = this.weights;
-      const labels = tensorOf(batch.labels, [batch.labels.length]);
-      const last = streamSum(stream); // [labels, hidden]
-      const normed = finalNorm.forward(last, this.dtype);
-      const { lossSum, gradientChunks } = nextTokenLoss(normed.output, labels, head, {
-        record,
-        softcap: this.architecture.logitSoftcap,
-        mostLogits: this.#options.mostLogits,
-      });
-      if (!record) return { lossSum, gradient: null };
-      const normedGradient = concat(gradientChunks, 0);
-      dispose(gradientChunks);
-      return { lossSum, gradient: finalNorm.gradient(normedGradient, last, normed.inverseRms, null) };
-    });
-  }
-
-  #backward(gradient: StreamGradient, saved: (KeptLayer | null)[], attention: BatchAttention): void {
-    const { layers } = this.weights;
-    const lowestTrained = layers.findIndex((layer) => layer.trained);
-    let current: StreamGradient | null = gradient;
-    for (let index = layers.length - 1; index >= 0 && current !== null; index--) {
-      const layer = layers[index]!;
-      const kept = saved[index];
-      if (kept === null || kept === undefined) break;
-      const own = 'middle' in kept ? kept : recomputed(layer, kept, attention);
-      current = layer.backward(current, own, attention, index > lowestTrained);
+  /**
+   * The adapters take up their gradients. Frees what was saved.
+   * @param gradient `[wanted, hidden]` of the loss by the hidden states; taken over
+   */
+  backward(gradient: Tensor, { context, layers: saved, last, inverseRms }: SavedDecoder): void {
+    const { layers, finalNorm } = this.weights;
+    let current: StreamGradient | null = finalNorm.gradient(gradient, last, inverseRms, null);
+    dispose([gradient, last, inverseRms]);
+    const lowest = saved.findIndex((layer) => layer !== null);
+    for (let index = layers.length - 1; index >= lowest && lowest !== -1 && current !== null; index--) {
+      current = layers[index]!.backward(current, saved[index]!, this.#contextAt(index, context), index > lowest);
     }
     dispose(current);
   }
 
+  /**
+   * For small inputs: nothing is chunked.
+   * @returns `[tokens, vocab]` float32 logits at every place
+   */
+  logits(stream: TokenStream, adapters: readonly ActingAdapter[] = []): Tensor {
+    return scope(() => this.logitsOf(this.#lastHidden(stream, adapters)));
+  }
+
+  /**
+   * Of a few places of a small input: nothing is chunked.
+   * @param places in the stream, in any order
+   * @returns `[places, vocab]` float32 logits
+   */
+  logitsAt(places: Int32Array, stream: TokenStream, adapters: readonly ActingAdapter[] = []): Tensor {
+    return scope(() => {
+      return this.logitsOf(gather(this.#lastHidden(stream, adapters), tensorOf(places, [places.length])));
+    });
+  }
+
+  /**
+   * @param last `[tokens, hidden]` float32, the stream after the last layer
+   * @returns `[tokens, vocab]` float32
+   */
+  logitsOf(last: Tensor): Tensor {
+    return scope(() => cast(this.head.logits(this.weights.finalNorm.forward(last, this.dtype).output), 'float32'));
+  }
+
+  /** `[tokens, hidden]` float32, after the last layer. */
+  #lastHidden(stream: TokenStream, adapters: readonly ActingAdapter[]): Tensor {
+    return scope(() => {
+      const context = this.#contextOf(stream, null, { adapters, record: false, recompute: false });
+      return streamSum(this.#layersForward(stream, context, false).stream);
+    });
+  }
+
+  /** @param wanted null: all */
+  #contextOf({ ids, rowLengths, span }: TokenStream, wanted: Int32Array | null, pass: Pass): BlockContext {
+    const { rotary, dtype, windows } = this;
+    const attention = batchAttention({ rowLengths, rotary, dtype, windows, span });
+    const adapters = checkedAdapters(pass.adapters, ids.length);
+    const isAll = wanted === null || wanted.length === ids.length;
+    return {
+      adapters,
+      record: pass.record,
+      attend: attendWithin(attention),
+      wanted: isAll ? null : { places: tensorOf(wanted, [wanted.length]), adapters: adaptersAmong(adapters, wanted) },
+    };
+  }
+
+  /** What a layer gets of the context of the pass: all tokens are needed until the last layer. */
+  #contextAt(index: number, context: BlockContext): BlockContext {
+    return index === this.weights.layers.length - 1 ? context : { ...context, wanted: null };
+  }
+
+  #layersForward(
+    { ids, rowLengths }: TokenStream,
+    context: BlockContext,
+    recompute: boolean,
+  ): { stream: Stream; layers: (SavedLayer | null)[] } {
+    const { layers } = this.weights;
+    const lowest = context.record ? layers.findIndex((layer) => layer.isTrained(context.adapters)) : -1;
+    let stream: Stream = { x: this.embed(ids, placesInRows(rowLengths)), branch: null, ownsX: true };
+    const saved = layers.map((layer, index) => {
+      const record = lowest !== -1 && index >= lowest;
+      const result = layer.forward(stream, { ...this.#contextAt(index, context), record }, recompute);
+      stream = result.stream;
+      return result.saved;
+    });
+    return { stream, layers: saved };
+  }
+
+  /** Frees the weights. */
   dispose(): void {
     const { embedding, positions, head, finalNorm, layers } = this.weights;
-    dispose([embedding, positions, head, finalNorm]);
+    dispose([embedding, positions, head]);
+    finalNorm.dispose();
     for (const layer of layers) layer.dispose();
   }
-}
-
-/** Where the batch's labels are predicted; null when that is everywhere. */
-function predictorsOf({ predictors, ids }: TokenBatch): Tensor | null {
-  return predictors.length === ids.length ? null : tensorOf(predictors, [predictors.length]);
 }
 
 /** `[tokens]`: 0, 1, 2, … in each row. */
@@ -236,37 +222,4 @@ export function placesInRows(rowLengths: readonly number[]): Int32Array {
   let token = 0;
   for (const length of rowLengths) for (let place = 0; place < length; place++) places[token++] = place;
   return places;
-}
-
-/** What is kept of a layer for its backward pass: all that it needs, or the input to compute it from again. */
-type KeptLayer = SavedLayer | Pick<SavedLayer, 'input' | 'places'>;
-
-function attendIn(layer: DecoderLayer, attention: BatchAttention, record: boolean): Attend {
-  return (qkv) => attention.forward(qkv, layer.attention, record);
-}
-
-function forwardKeepingInput(
-  layer: DecoderLayer,
-  before: Stream,
-  attention: BatchAttention,
-  places: Tensor | null,
-): { stream: Stream; saved: KeptLayer } {
-  const input = streamSum(before);
-  // With dropout, as the second time; so what is saved is made, and freed.
-  const { stream, saved } = layer.forward({ x: input, branch: null }, attendIn(layer, attention, true), true, places);
-  const { input: _input, middle: _middle, places: _places, ...rest } = saved!;
-  dispose(rest);
-  return { stream, saved: { input, places } };
-}
-
-/** The same numbers as the first time: dropout is drawn from a seed that has not changed. */
-function recomputed(
-  layer: DecoderLayer,
-  kept: Pick<SavedLayer, 'input' | 'places'>,
-  attention: BatchAttention,
-): SavedLayer {
-  const start: Stream = { x: kept.input, branch: null };
-  const { stream, saved } = layer.forward(start, attendIn(layer, attention, true), true, kept.places);
-  dispose(stream.branch);
-  return saved!;
 }

@@ -23,8 +23,10 @@ import {
   tensorOf,
   toInt32Array,
 } from '@lorasmith/tensor';
+import { type ActingAdapter, type Adapter, checkedAdapters } from '../pass.js';
+import { type BlockContext, type Stream, streamSum } from './block.js';
 import { type Decoder, placesInRows } from './decoder.js';
-import { type Stream, streamSum } from './decoder-layer.js';
+import type { Attend, SelfAttention } from './self-attention.js';
 
 /** Keys and values of one layer, `[rows, keyValueHeads, slots, headDim]` each, rotated. */
 interface LayerCache {
@@ -32,23 +34,29 @@ interface LayerCache {
   value: Tensor;
 }
 
+type Caches = Map<SelfAttention, LayerCache>;
+
 export interface GenerateOptions {
   maxNewTokens: number;
   /** A row is done when it produces one of these; default: the model's end-of-text tokens. */
   stopIds?: readonly number[];
+  /** The adapter of each prompt; null: the base alone. @defaultValue the base alone for all */
+  adapters?: readonly (Adapter | null)[];
 }
 
 /** A text that is being continued. */
 class Row {
   readonly produced: number[] = [];
+  readonly adapter: Adapter | null;
   done: boolean;
   readonly #prompt: Int32Array;
   readonly #mostTokens: number;
   readonly #stopIds: ReadonlySet<number>;
 
   /** @param mostTokens that may be produced */
-  constructor(prompt: Int32Array, mostTokens: number, stopIds: ReadonlySet<number>) {
+  constructor(prompt: Int32Array, adapter: Adapter | null, mostTokens: number, stopIds: ReadonlySet<number>) {
     this.#prompt = prompt;
+    this.adapter = adapter;
     this.#mostTokens = mostTokens;
     this.#stopIds = stopIds;
     this.done = mostTokens <= 0;
@@ -75,8 +83,8 @@ class Row {
 }
 
 /**
- * Greedy decoding: always the token ranked first. Keys and values of earlier tokens are kept, rows of like length go on
- * together. Where positions are learned, a row ends with the last of them.
+ * Greedy decoding: always the token ranked first. Keys and values of earlier tokens are kept, rows of similar length
+ * continue together. Where positions are learned, a row ends with the last of them.
  * @param prompts token ids, none empty
  * @returns the new tokens of each prompt, without the stop token
  */
@@ -87,15 +95,16 @@ export function generateGreedily(
 ): number[][] {
   const stopIds = new Set(options.stopIds ?? decoder.architecture.eosTokenIds);
   const positions = decoder.weights.positions?.shape[0] ?? Number.POSITIVE_INFINITY;
-  const rows = prompts.map((prompt) => {
+  const rows = prompts.map((prompt, index) => {
+    const adapter = options.adapters?.[index] ?? null;
     // The last position predicts one more token, which is not read again.
-    return new Row(prompt, Math.min(options.maxNewTokens, positions - prompt.length + 1), stopIds);
+    return new Row(prompt, adapter, Math.min(options.maxNewTokens, positions - prompt.length + 1), stopIds);
   });
   let pending = rows.filter(({ done }) => !done);
   while (pending.length > 0) {
     pending.sort((a, b) => b.length - a.length);
     const groups = groupRows(pending.map(({ length }) => length));
-    for (const { length } of groups) goOn(decoder, pending.splice(0, length));
+    for (const { length } of groups) continueRows(decoder, pending.splice(0, length));
     pending = rows.filter(({ done }) => !done);
   }
   return rows.map(({ produced }) => produced);
@@ -105,23 +114,29 @@ export function generateGreedily(
  * Continues rows of one group until all are done, or until rope, where it depends on the length, turns otherwise: then
  * the keys that are kept no longer hold.
  */
-function goOn(decoder: Decoder, rows: readonly Row[]): void {
+function continueRows(decoder: Decoder, rows: readonly Row[]): void {
   const lengths = rows.map(({ length }) => length);
   const classOf = (produced: number) => decoder.rotary.spanClass(lengths[0]! + produced);
+  const owners = rows.map(({ adapter }) => adapter);
   let { caches, next } = prefill(
     decoder,
     rows.map(({ ids }) => ids),
+    owners,
   );
   for (let produced = 0; ; produced++) {
     for (const [row, id] of next.entries()) rows[row]!.take(id);
     if (rows.every(({ done }) => done) || classOf(produced + 1) !== classOf(0)) break;
-    ({ caches, next } = decodeStep(decoder, next, caches, lengths, produced));
+    ({ caches, next } = decodeStep(decoder, next, owners, caches, lengths, produced));
   }
-  dispose(caches);
+  dispose([...caches.values()]);
 }
 
 /** Runs the prompts, which are one group, and gives each one's first new token. */
-function prefill(decoder: Decoder, prompts: readonly Int32Array[]): { caches: LayerCache[]; next: Int32Array } {
+function prefill(
+  decoder: Decoder,
+  prompts: readonly Int32Array[],
+  owners: readonly (Adapter | null)[],
+): { caches: Caches; next: Int32Array } {
   const lengths = prompts.map((prompt) => prompt.length);
   const ids = new Int32Array(lengths.reduce((sum, length) => sum + length, 0));
   const lastPlaces = new Int32Array(prompts.length);
@@ -131,24 +146,51 @@ function prefill(decoder: Decoder, prompts: readonly Int32Array[]): { caches: La
     start += prompt.length;
     lastPlaces[row] = start - 1;
   }
-  const caches: LayerCache[] = [];
+  const caches: Caches = new Map();
   const next = scope(() => {
     const angles = decoder.rotary.angles(Math.max(...lengths));
     const attention = new GroupedAttention({ lengths, angles, windows: decoder.windows });
-    let stream: Stream = { x: decoder.embed(ids, placesInRows(lengths)), branch: null };
-    for (const layer of decoder.weights.layers) {
-      const attend = (qkv: Tensor) => {
-        const { output, saved } = attention.forward(qkv, layer.attention, true);
-        const { key, value, ...rest } = saved![0]!;
-        caches.push(keep({ key, value }));
-        dispose(rest);
-        return { output, saved: null };
-      };
-      stream = layer.forward(stream, attend, false).stream;
-    }
-    return rankedFirst(decoder, gather(streamSum(stream), tensorOf(lastPlaces, [lastPlaces.length])));
+    const attend = forwardOnly((qkv, layer) => {
+      const { output, saved } = attention.forward(qkv, layer.settings, true);
+      const { key, value, ...rest } = saved![0]!;
+      caches.set(layer, keep({ key, value }));
+      dispose(rest);
+      return output;
+    });
+    const last = throughLayers(decoder, decoder.embed(ids, placesInRows(lengths)), actingOn(owners, lengths), attend);
+    return rankedFirst(decoder, gather(last, tensorOf(lastPlaces, [lastPlaces.length])));
   });
   return { caches, next };
+}
+
+function forwardOnly(compute: (qkv: Tensor, layer: SelfAttention) => Tensor): Attend {
+  return {
+    forward: (qkv, layer) => ({ output: compute(qkv, layer), saved: null }),
+    backward: () => {
+      throw new Error('generation has no backward pass');
+    },
+  };
+}
+
+/** Adapters of rows that lie one after the other. */
+function actingOn(owners: readonly (Adapter | null)[], lengths: readonly number[]): readonly ActingAdapter[] {
+  const acting: { adapter: Adapter; tokens: { first: number; count: number } }[] = [];
+  let first = 0;
+  for (const [row, adapter] of owners.entries()) {
+    const last = acting.at(-1);
+    if (adapter !== null && last?.adapter === adapter && last.tokens.first + last.tokens.count === first) {
+      last.tokens.count += lengths[row]!;
+    } else if (adapter !== null) acting.push({ adapter, tokens: { first, count: lengths[row]! } });
+    first += lengths[row]!;
+  }
+  return checkedAdapters(acting, first);
+}
+
+/** `[tokens, hidden]` float32 after the last layer. @param x `[tokens, hidden]` float32 */
+function throughLayers(decoder: Decoder, x: Tensor, adapters: readonly ActingAdapter[], attend: Attend): Tensor {
+  const context: BlockContext = { adapters, record: false, attend, wanted: null };
+  const start: Stream = { x, branch: null, ownsX: true };
+  return streamSum(decoder.weights.layers.reduce((stream, layer) => layer.forward(stream, context).stream, start));
 }
 
 /**
@@ -159,15 +201,16 @@ function prefill(decoder: Decoder, prompts: readonly Int32Array[]): { caches: La
 function decodeStep(
   decoder: Decoder,
   ids: Int32Array,
-  caches: readonly LayerCache[],
+  owners: readonly (Adapter | null)[],
+  caches: Caches,
   promptLengths: readonly number[],
   produced: number,
-): { caches: LayerCache[]; next: Int32Array } {
+): { caches: Caches; next: Int32Array } {
   const { architecture } = decoder;
   const rows = ids.length;
-  const grown: LayerCache[] = [];
+  const grown: Caches = new Map();
   const next = scope(() => {
-    // Rows that are done go along; they must not ask for a position that is not there.
+    // Rows that are done stay in the batch; they must not ask for a position that is not there.
     const lastPlace = (decoder.weights.positions?.shape[0] ?? Number.POSITIVE_INFINITY) - 1;
     const places = Int32Array.from(promptLengths, (length) => Math.min(length + produced, lastPlace));
     const table = rotaryTable(decoder.rotary.angles(places)); // (rows, headDim)
@@ -178,17 +221,18 @@ function decodeStep(
       inverseSine: perRow(table.inverseSine),
     };
     const masks = new Map(decoder.windows.map((window) => [window, slotMask(promptLengths, produced + 1, window)]));
-    let stream: Stream = { x: decoder.embed(ids, places), branch: null }; // (rows, hidden)
-    for (const [index, layer] of decoder.weights.layers.entries()) {
-      const attend = (qkv: Tensor) => {
-        const result = scope(() => attendToCache(qkv, caches[index]!, rotary, masks, layer.attention));
-        grown.push(keep(result.cache));
-        dispose(caches[index]);
-        return { output: result.output, saved: null };
-      };
-      stream = layer.forward(stream, attend, false).stream;
-    }
-    return rankedFirst(decoder, streamSum(stream));
+    const attend = forwardOnly((qkv, layer) => {
+      const cache = caches.get(layer)!;
+      const result = scope(() => attendToCache(qkv, cache, rotary, masks, layer.settings));
+      grown.set(layer, keep(result.cache));
+      dispose(cache);
+      return result.output;
+    });
+    const acting = actingOn(
+      owners,
+      owners.map(() => 1),
+    );
+    return rankedFirst(decoder, throughLayers(decoder, decoder.embed(ids, places), acting, attend)); // (rows, hidden)
   });
   return { caches: grown, next };
 }
@@ -235,5 +279,5 @@ function slotMask(promptLengths: readonly number[], newTokens: number, window: n
 
 /** @param hidden `[rows, hidden]` float32 */
 function rankedFirst(decoder: Decoder, hidden: Tensor): Int32Array {
-  return toInt32Array(argMax(decoder.headLogits(hidden)));
+  return toInt32Array(argMax(decoder.logitsOf(hidden)));
 }

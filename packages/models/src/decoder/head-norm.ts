@@ -2,16 +2,16 @@ import { alias, cast, concat, dispose, type FloatDType, reshape, scope, split, t
 import type { Norm } from './norm.js';
 import type { HeadShape, QueryKeyStep } from './query-key-step.js';
 
-interface SavedHeads {
+type SavedHeads = {
   /** `[tokens × heads of the kind, headDim]` in the model's dtype, before the norm */
   query: Tensor;
   key: Tensor;
   queryInverseRms: Tensor;
   keyInverseRms: Tensor;
-}
+};
 
 /** A norm of each head's query and one of each head's key (Dehghani et al. 2023, arXiv:2302.05442). */
-export class HeadNorm implements QueryKeyStep {
+export class HeadNorm implements QueryKeyStep<SavedHeads> {
   readonly query: Norm;
   readonly key: Norm;
   readonly #shape: HeadShape;
@@ -23,7 +23,7 @@ export class HeadNorm implements QueryKeyStep {
     this.key = key;
   }
 
-  forward(qkv: Tensor, record: boolean): { output: Tensor; saved: object | null } {
+  forward(qkv: Tensor, record: boolean): { output: Tensor; saved: SavedHeads | null } {
     return scope(() => {
       const dtype = qkv.dtype as FloatDType;
       const [query, key, value] = this.#parts(qkv);
@@ -31,7 +31,7 @@ export class HeadNorm implements QueryKeyStep {
       const normedKey = this.key.forward(cast(key, 'float32'), dtype);
       const output = this.#whole(normedQuery.output, normedKey.output, value);
       if (!record) return { output, saved: null };
-      const saved: SavedHeads = {
+      const saved = {
         query,
         key,
         queryInverseRms: normedQuery.inverseRms,
@@ -41,8 +41,8 @@ export class HeadNorm implements QueryKeyStep {
     });
   }
 
-  backward(gradient: Tensor, saved: object | null): Tensor {
-    const { query, key, queryInverseRms, keyInverseRms } = saved as SavedHeads;
+  backward(gradient: Tensor, saved: SavedHeads): Tensor {
+    const { query, key, queryInverseRms, keyInverseRms } = saved;
     const result = scope(() => {
       const [byQuery, byKey, byValue] = this.#parts(gradient);
       return this.#whole(

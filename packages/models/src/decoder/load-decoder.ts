@@ -1,9 +1,12 @@
 import { type DecoderArchitecture, layerLinears, type ModelFolder, tensorName } from '@lorasmith/model-folder';
 import { add, constant, dispose, type FloatDType, keep, scope, type Tensor } from '@lorasmith/tensor';
 import { type LoadOptions, settled, WeightSource } from '../weight-source.js';
+import { Block } from './block.js';
 import { Decoder } from './decoder.js';
 import { DecoderLayer } from './decoder-layer.js';
+import { FeedForward } from './feed-forward.js';
 import { Norm } from './norm.js';
+import { SelfAttention } from './self-attention.js';
 
 /** Reads a decoder's weights; linear layers with the same input are stacked. */
 export async function loadDecoder(folder: ModelFolder, dtype: FloatDType, options: LoadOptions = {}): Promise<Decoder> {
@@ -47,25 +50,21 @@ async function loadLayer(
     normIfAny(names.queryNorm),
     normIfAny(names.keyNorm),
     norm(names.attentionNorm),
-    source.projection(linears.queryKeyValue),
-    source.projection([linears.attentionOutput]),
+    source.linearGroup(linears.queryKeyValue),
+    source.linearGroup([linears.attentionOutput]),
     normIfAny(names.attentionBranchNorm),
     norm(names.mlpNorm),
-    source.projection(linears.gateUp),
-    source.projection([linears.down]),
+    source.linearGroup(linears.gateUp),
+    source.linearGroup([linears.down]),
     normIfAny(names.mlpBranchNorm),
   ]);
-  return new DecoderLayer(architecture, index, {
-    attentionNorm,
-    queryKeyValue,
-    headNorms: query && key && { query, key },
-    attentionOutput,
-    attentionBranchNorm,
-    mlpNorm,
-    gateUp,
-    down,
-    mlpBranchNorm,
-  });
+  const headNorms = query && key && { query, key };
+  const selfAttention = new SelfAttention(architecture, index, { queryKeyValue, headNorms, output: attentionOutput });
+  const feedForward = new FeedForward(architecture.mlp, { gateUp, down });
+  return new DecoderLayer([
+    new Block(attentionNorm, selfAttention, attentionBranchNorm),
+    new Block(mlpNorm, feedForward, mlpBranchNorm),
+  ]);
 }
 
 async function loadNorm(source: WeightSource, { names, norm }: DecoderArchitecture, path: string): Promise<Norm> {

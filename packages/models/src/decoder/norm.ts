@@ -74,6 +74,11 @@ export class Norm {
       return { exact, rounded: cast(alias(exact), gradient.dtype) };
     });
   }
+
+  /** Frees the weights. */
+  dispose(): void {
+    dispose([this.weight, this.bias]);
+  }
 }
 
 /** Each row less its mean; its own transpose, so its gradient too. */

@@ -1,4 +1,4 @@
-import type { Tensor } from '../tensor.js';
+import type { Tensor, TensorTree } from '../tensor.js';
 import type { RotaryAngles } from './rotary.js';
 
 /** Settings of attention in one layer. */
@@ -43,4 +43,4 @@ export interface BatchAttention {
 }
 
 /** What attention keeps for its backward pass, as live tensors. Only the {@link BatchAttention} that made it looks inside. */
-export type SavedAttention = object;
+export type SavedAttention = TensorTree;

@@ -6,12 +6,12 @@ import { tensorOf } from '../transfer.js';
 import type { AttentionRows, AttentionSettings, BatchAttention, SavedAttention } from './attention.js';
 import type { RotaryAngles } from './rotary.js';
 
-interface Saved {
+type Saved = {
   qkv: Tensor;
   output: Tensor;
   /** `[tokens, heads]` float32: the logarithm of each query's sum */
   logSums: Tensor;
-}
+};
 
 /** Attention in one fused op: rows of any lengths, without padding. */
 export class FusedAttention implements BatchAttention {

@@ -8,7 +8,7 @@ import { rotate } from './rotary.js';
 import { layoutGroups, type RowGroup } from './row-groups.js';
 
 /** Of one group of rows, for the backward pass. */
-export interface SavedGroup {
+export type SavedGroup = {
   /** `[rows, keyValueHeads, queriesPerKey × length, headDim]`, rotated */
   query: Tensor;
   /** `[rows, keyValueHeads, length, headDim]`, rotated */
@@ -16,7 +16,7 @@ export interface SavedGroup {
   value: Tensor;
   /** `[rows, keyValueHeads, queriesPerKey × length, length]` */
   weights: Tensor;
-}
+};
 
 /** Tokens of a group as they lie in the stream → `[rows × length, width]`, padded. */
 function toPadded(x: Tensor, group: RowGroup, zeroPadding: boolean): Tensor {

@@ -18,7 +18,7 @@ export interface RowGroup {
    * Attention is causal and padding lies at the end, so no real query sees a padded key: what is read there does not matter.
    */
   padding: null | {
-    /** `[rows × length]` token within the group; 0 for padding. */
+    /** `[rows × length]` token within the group; for padding the first of its row. */
     toPadded: Tensor;
     /** `[tokens]` place in `[rows × length]`. */
     toStream: Tensor;
@@ -105,6 +105,8 @@ function paddingOf(lengths: readonly number[], longest: number): NonNullable<Row
   const mask = new Float32Array(places);
   let token = 0;
   for (const [row, length] of lengths.entries()) {
+    // Padding reads a token of its own row, so that a NaN of another row is not brought in.
+    toPadded.fill(token, row * longest, (row + 1) * longest);
     for (let position = 0; position < length; position++, token++) {
       const place = row * longest + position;
       toPadded[place] = token;

@@ -7,6 +7,8 @@ import { type FeatureBatch, loadClassifier } from '@lorasmith/models';
 import { writeSafetensors } from '@lorasmith/safetensors';
 import { toFloat32Array } from '@lorasmith/tensor';
 import { AdamW } from '../adamw.js';
+import { runnable } from '../batches.js';
+import { Classification } from '../objectives/classification/classification.js';
 import { optimizerStep } from '../optimizer-step.js';
 import { type Comparison, greatestDifference } from './comparison.js';
 import { type ReferenceSteps, readJson, readTensors } from './reference-case.js';
@@ -40,7 +42,7 @@ async function compare(reference: ClassifierCase, tensors: Tensors, temporary: s
   const initial = adapterOf('init', reference, tensors);
   const expectedTrained = adapterOf('trained', reference, tensors);
   const model = await loadClassifier(folder, 'float32');
-  const adapter = new LoraAdapter(model.slots, {
+  const adapter = new LoraAdapter(model.groups, {
     targets: [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale })),
     dropout: 0,
     seed: 0,
@@ -60,17 +62,13 @@ async function compare(reference: ClassifierCase, tensors: Tensors, temporary: s
     epsilon: settings.eps,
     weightDecay: settings.weight_decay,
   });
-  const run = {
-    tokens: batch.labels.length,
-    lossAndGradients: () => model.lossAndGradients(batch),
-    loss: () => model.loss(batch),
-  };
+  const run = runnable(new Classification(model), batch, batch.labels.length);
   const losses: number[] = [];
   for (let step = 0; step < settings.steps; step++) {
-    const stepSettings = { seed: 0, max_grad_norm: null, learningRate: settings.lr };
+    const stepSettings = { seed: 0, recompute: false, max_grad_norm: null, learningRate: settings.lr };
     losses.push((await optimizerStep(adapter, optimizer, [run], stepSettings, new AbortController().signal)).loss);
   }
-  const logits = model.logits(batch);
+  const logits = model.logits(batch, [{ adapter }]);
   const comparisons: Comparison[] = [
     {
       part: `losses of ${settings.steps} steps`,
@@ -89,7 +87,7 @@ async function compare(reference: ClassifierCase, tensors: Tensors, temporary: s
   ];
   logits.dispose();
   optimizer.dispose();
-  adapter.detach();
+  adapter.dispose();
   model.dispose();
   return comparisons;
 }

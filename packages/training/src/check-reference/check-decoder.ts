@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LoraAdapter, mergeModel, type PeftAdapter, readPeftFolder } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { type Decoder, loadDecoder } from '@lorasmith/models';
+import { type ActingAdapter, type Decoder, loadDecoder } from '@lorasmith/models';
 import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
 import { AdamW } from '../adamw.js';
+import { runnable } from '../batches.js';
+import { NextToken } from '../objectives/next-token/next-token.js';
 import { optimizerStep, type StepResult } from '../optimizer-step.js';
 import { type Comparison, differenceByLargest, differenceByNorm, greatestDifference } from './comparison.js';
 import { ReferenceBatch, type ReferenceSteps, readJson, readTensors, readWeights } from './reference-case.js';
@@ -30,7 +32,7 @@ export async function checkDecoder(folder: string, precision: FloatDType): Promi
     largestLogit,
     labels: batch.asTokenBatch().labels.length,
   });
-  const adapter = new LoraAdapter(model.slots, {
+  const adapter = new LoraAdapter(model.groups, {
     targets: [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale })),
     dropout: 0,
     seed: 0,
@@ -38,14 +40,14 @@ export async function checkDecoder(folder: string, precision: FloatDType): Promi
   });
   try {
     return [
-      compareLogits('logits', model, batch, logits, tolerances),
+      compareLogits('logits', model, [{ adapter }], batch, logits, tolerances),
       ...compareGradients(model, adapter, batch, expected, tolerances),
       ...(await compareSteps(model, adapter, batch, steps, tolerances)),
       compareTrained(adapter.toPeft(null), initial, trained, tolerances),
       ...(precision === 'float32' ? await compareMerged(folder, trained, batch, tolerances) : []),
     ];
   } finally {
-    adapter.detach();
+    adapter.dispose();
     model.dispose();
   }
 }
@@ -53,12 +55,15 @@ export async function checkDecoder(folder: string, precision: FloatDType): Promi
 function compareLogits(
   part: string,
   model: Decoder,
+  adapters: readonly ActingAdapter[],
   batch: ReferenceBatch,
   padded: Float32Array,
   tolerances: Tolerances,
 ): Comparison {
   const actual = scope(() => {
-    const logits = batch.rows.map(({ ids }) => toFloat32Array(model.logits(ids, [ids.length], batch.width)));
+    const logits = batch.rows.map(({ ids }) =>
+      toFloat32Array(model.logits({ ids, rowLengths: [ids.length], span: batch.width }, adapters)),
+    );
     return Float32Array.from(logits.flatMap((row) => [...row]));
   });
   const expected = batch.unpadded(padded, model.architecture.vocabSize);
@@ -79,7 +84,8 @@ function compareGradients(
   expected: Tensors,
   tolerances: Tolerances,
 ): Comparison[] {
-  const { lossSum, labels } = model.lossAndGradients(batch.asTokenBatch());
+  const objective = new NextToken(model);
+  const { lossSum, normaliser: labels } = objective.lossAndGradients(batch.asTokenBatch(), { adapters: [{ adapter }] });
   const gradient = adapter.takeGradient();
   const matrices = adapter.matricesOf(gradient);
   gradient.dispose();
@@ -125,20 +131,21 @@ async function compareSteps(
   const rateFactors = ratio === undefined ? null : adapter.learningRateFactors(ratio);
   const options = { beta1, beta2, epsilon: settings.eps, weightDecay: settings.weight_decay, rateFactors };
   const optimizer = new AdamW(adapter.parameterCount, options);
-  const run = {
-    tokens: tokenBatch.ids.length,
-    lossAndGradients: () => model.lossAndGradients(tokenBatch),
-    loss: () => model.loss(tokenBatch),
-  };
+  const run = runnable(new NextToken(model), tokenBatch, tokenBatch.ids.length);
   const results: StepResult[] = [];
   const never = new AbortController().signal;
   for (let step = 0; step < settings.steps; step++) {
-    const stepSettings = { seed: 0, max_grad_norm: settings.max_grad_norm, learningRate: settings.lr };
+    const stepSettings = {
+      seed: 0,
+      recompute: false,
+      max_grad_norm: settings.max_grad_norm,
+      learningRate: settings.lr,
+    };
     results.push(await optimizerStep(adapter, optimizer, [run], stepSettings, never));
   }
   optimizer.dispose();
-  const after = run.loss();
-  const actualLosses = [...results.map(({ loss }) => loss), after.lossSum / after.labels];
+  const after = run.loss({ adapters: [{ adapter }] });
+  const actualLosses = [...results.map(({ loss }) => loss), after.lossSum / after.normaliser];
   const relativeNorms = results.map(({ gradNorm }, step) => gradNorm / norms[step]!);
   return [
     {
@@ -214,7 +221,7 @@ async function compareMerged(
     }
     const logits = (await readTensors(join(folder, 'merged', 'expected.safetensors'))).get('logits')!.data;
     const model = await loadDecoder(merged, 'float32');
-    const comparison = compareLogits('merged logits', model, batch, logits, tolerances);
+    const comparison = compareLogits('merged logits', model, [], batch, logits, tolerances);
     model.dispose();
     return [
       { part: 'merged weights', error: greatest, measure: 'absolute', tolerance: tolerances.trained },

@@ -1,4 +1,4 @@
-import { batchAttention, type Decoder } from '@lorasmith/models';
+import { attentionSettings, batchAttention, type Decoder } from '@lorasmith/models';
 import { cast, engine, type FloatDType, fill, matMul, scope, sum, type Tensor, toNumber } from '@lorasmith/tensor';
 
 const REPEATS = 5;
@@ -17,7 +17,7 @@ export function matMulRate(dtype: FloatDType, tokens = 512): number {
 
 /** The same of attention, forward, over rows of one length. */
 export function attentionRate(decoder: Decoder, { rows, length }: { rows: number; length: number }): number {
-  const settings = decoder.weights.layers[0]!.attention;
+  const settings = attentionSettings(decoder.architecture, 0);
   const { heads, keyValueHeads, headDim } = settings;
   return scope(() => {
     const rowLengths = Array.from({ length: rows }, () => length);

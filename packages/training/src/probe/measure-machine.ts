@@ -5,6 +5,7 @@ import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import { type DecoderWork, stepWork } from '@lorasmith/planning';
 import { type FloatDType, kernelsInUse } from '@lorasmith/tensor';
+import { NextToken } from '../objectives/next-token/next-token.js';
 import { attentionRate, matMulRate } from './kernel-rates.js';
 import { withProbeModel } from './probe-model.js';
 
@@ -45,7 +46,7 @@ async function measureRates(folder: ModelFolder, precision: FloatDType): Promise
   const targets = folder.modules
     .filter(({ name }) => /[qv]_proj$/.test(name))
     .map((layer) => ({ ...layer, rank: RANK, scale: 1 }));
-  const adapter = new LoraAdapter(decoder.slots, { targets, dropout: 0, seed: 0 });
+  const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
   try {
     const tinySeconds = stepSeconds(decoder, adapter, TINY);
     const fullSeconds = stepSeconds(decoder, adapter, FULL);
@@ -63,7 +64,7 @@ async function measureRates(folder: ModelFolder, precision: FloatDType): Promise
       layer_overhead_ms: (1e3 * tinySeconds) / architecture.layerCount,
     };
   } finally {
-    adapter.detach();
+    adapter.dispose();
     decoder.dispose();
   }
 }
@@ -81,10 +82,11 @@ function loadOf({ rows, length }: typeof FULL) {
 /** The median of a few, after one that starts threads and picks kernels. */
 function stepSeconds(decoder: Decoder, adapter: LoraAdapter, size: typeof FULL): number {
   const batch = batchOf(size, decoder.architecture.vocabSize);
+  const objective = new NextToken(decoder);
   const seconds: number[] = [];
   for (let repeat = 0; repeat <= REPEATS; repeat++) {
     const start = process.hrtime.bigint();
-    decoder.lossAndGradients(batch);
+    objective.lossAndGradients(batch, { adapters: [{ adapter }] });
     adapter.takeGradient().dispose();
     if (repeat > 0) seconds.push(Number(process.hrtime.bigint() - start) / 1e9);
   }

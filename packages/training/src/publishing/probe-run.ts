@@ -1,6 +1,6 @@
 import type { AdapterProbe } from '@lorasmith/contracts';
 import { loadTokenizer, type ModelFolder, type Tokenizer } from '@lorasmith/model-folder';
-import type { Classifier, Decoder } from '@lorasmith/models';
+import type { ActingAdapter, BaseModel, Classifier, Decoder } from '@lorasmith/models';
 import { SeededRandom } from '@lorasmith/planning';
 import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
 import { logSoftmax, type Matrix, topColumns } from './log-probabilities.js';
@@ -8,8 +8,8 @@ import { type ProbePrompt, type ProbeText, probeTexts, promptAt } from './probe-
 
 /** A fixed input that a model is run on before and after something that must not change it. */
 export interface ProbeRun {
-  /** `[places, classes]` as the model is now. */
-  logits(): Matrix;
+  /** `[places, classes]` of the base with these adapters. */
+  logits(adapters: readonly ActingAdapter[]): Matrix;
   /** What the manifest keeps of it. */
   record(base: Matrix, adapter: Matrix): AdapterProbe;
 }
@@ -22,8 +22,8 @@ const KEPT_CASES = 4;
 const FEATURE_ROWS = 8;
 const MOST_KEPT_FEATURES = 16_384;
 
-export async function prepareProbe(base: Decoder | Classifier, model: ModelFolder): Promise<ProbeRun> {
-  if (!('rotary' in base)) return classifierProbe(base);
+export async function prepareProbe(base: BaseModel, model: ModelFolder): Promise<ProbeRun> {
+  if (base.kind === 'classifier') return classifierProbe(base);
   const tokenizer = await loadTokenizer(model.path);
   return decoderProbe(base, await probeTexts(model, base.architecture, tokenizer), tokenizer);
 }
@@ -41,9 +41,10 @@ function decoderProbe(base: Decoder, texts: readonly ProbeText[], tokenizer: Tok
     }
     start += text.ids.length;
   }
+  const stream = { ids, rowLengths: lengths };
   return {
-    logits: () => ({
-      values: scope(() => toFloat32Array(base.logitsAt(Int32Array.from(inStream), ids, lengths))),
+    logits: (adapters) => ({
+      values: scope(() => toFloat32Array(base.logitsAt(Int32Array.from(inStream), stream, adapters))),
       width: base.architecture.vocabSize,
     }),
     record: (baseLogits, adapterLogits) => {
@@ -86,15 +87,18 @@ function tokenProbe(
 }
 
 function classifierProbe(base: Classifier): ProbeRun {
-  const width = base.slots[0]!.inFeatures;
+  const width = base.groups[0]!.linear.inFeatures;
   const rows = Math.max(1, Math.min(FEATURE_ROWS, Math.floor(MOST_KEPT_FEATURES / width)));
   const features = spreadFeatures(rows * width);
-  const classes = base.slots.at(-1)!.modules.reduce((sum, { outFeatures }) => sum + outFeatures, 0);
+  const classes = base.groups.at(-1)!.linear.outFeatures;
   const row = ({ values, width: columns }: Matrix, index: number) => [
     ...values.subarray(index * columns, (index + 1) * columns),
   ];
   return {
-    logits: () => ({ values: scope(() => toFloat32Array(base.logits({ features, width }))), width: classes }),
+    logits: (adapters) => ({
+      values: scope(() => toFloat32Array(base.logits({ features, width }, adapters))),
+      width: classes,
+    }),
     record: (baseLogits, adapterLogits) => ({
       kind: 'class-scores',
       precision: base.dtype,

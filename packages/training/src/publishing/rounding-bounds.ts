@@ -1,7 +1,7 @@
 import type { Architecture } from '@lorasmith/model-folder';
 import { type DType, engine, type FloatDType } from '@lorasmith/tensor';
 import { roundingsPerLayer } from '../check-reference/tolerances.js';
-import type { MergeRounding } from './merged-projection.js';
+import type { MergeRounding } from './merged-model.js';
 
 /** How much rounding to nearest changes a number, as a share of it, at most at the upper end of a binade. */
 const ROUNDING = { float32: 2 ** -25, float16: 2 ** -12, bfloat16: 2 ** -9 };

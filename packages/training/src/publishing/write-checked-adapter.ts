@@ -3,21 +3,18 @@ import type { AdapterChecks, AdapterManifest, AdapterProbe } from '@lorasmith/co
 import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
 import { LoraAdapter, manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/lora';
 import type { ModelFolder } from '@lorasmith/model-folder';
-import type { Classifier, Decoder } from '@lorasmith/models';
+import type { BaseModel } from '@lorasmith/models';
 import { digestFile } from '@lorasmith/storage';
 import { breathe } from '../breathe.js';
 import { checkDifference } from './check-failed.js';
 import { logSoftmax, type Matrix, rmsDifference, rmsSpread } from './log-probabilities.js';
-import { mergedLayers } from './merged-layers.js';
-import { MergedProjection, noRounding } from './merged-projection.js';
+import { MergedModel, mergedLayers } from './merged-model.js';
 import { type ProbeRun, prepareProbe } from './probe-run.js';
 import { readBack } from './read-back.js';
 import { mergedBound, roundingBound } from './rounding-bounds.js';
-import { withProjections } from './swapped-projections.js';
 
 export interface CheckedAdapterOptions {
-  /** The base in memory, with the adapter on it. It computes the same afterwards. */
-  base: Decoder | Classifier;
+  base: BaseModel;
   /** The base's folder. */
   model: ModelFolder;
   adapter: LoraAdapter;
@@ -48,7 +45,7 @@ export interface CheckedAdapter {
  */
 export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promise<CheckedAdapter> {
   const { base, model, adapter, outputFolder, signal } = options;
-  const { architecture, slots } = base;
+  const { architecture } = base;
   const trained = adapter.toPeft(model.name);
   const meant = await writePeftFolder(outputFolder, trained, model);
   const files = await digests(outputFolder);
@@ -56,13 +53,9 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
   const probe = await prepareProbe(base, model);
   await breathe(signal);
 
-  const inMemory = finite(probe.logits(), 'The base with the trained adapter');
+  const inMemory = finite(probe.logits([{ adapter }]), 'The base with the trained adapter');
   await breathe(signal);
-  const alone = withProjections(
-    slots,
-    ({ frozen }) => frozen,
-    () => probe.logits(),
-  );
+  const alone = probe.logits([]);
   await breathe(signal);
   const logprobs = logSoftmax(inMemory);
   const adapterDifference = rmsDifference(logSoftmax(alone), logprobs);
@@ -77,16 +70,16 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
   checkDifference('read from its files', readBackDifference, readBackBound);
 
   const stored = mergedLayers(read.written, model);
-  const rounding = noRounding();
-  const merged = withProjections(
-    slots,
-    (slot) => new MergedProjection(slot, stored, rounding),
-    () => finite(probe.logits(), 'The merged model'),
-  );
+  const asMerged = new MergedModel(adapter, stored);
+  const merged = finite(probe.logits([{ adapter: asMerged }]), 'The merged model');
   await breathe(signal);
   const dtypes = new Set([...stored.values()].map(({ storedDtype }) => storedDtype));
   const mergedDifference = rmsDifference(logSoftmax(merged), logprobs);
-  const bound = mergedBound(roundingBound(architecture, [base.dtype, ...dtypes], size), rounding, adapterDifference);
+  const bound = mergedBound(
+    roundingBound(architecture, [base.dtype, ...dtypes], size),
+    asMerged.rounding,
+    adapterDifference,
+  );
   checkDifference('merged into its base', mergedDifference, bound);
 
   return {
@@ -113,20 +106,14 @@ async function digests(folder: string): Promise<AdapterManifest['files']> {
   return files;
 }
 
-function logitsWith(adapter: PeftAdapter, base: Decoder | Classifier, probe: ProbeRun): Matrix {
+function logitsWith(adapter: PeftAdapter, base: BaseModel, probe: ProbeRun): Matrix {
   const targets = [...adapter.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
-  return withProjections(
-    base.slots,
-    ({ frozen }) => frozen,
-    () => {
-      const again = new LoraAdapter(base.slots, { targets, dropout: 0, seed: 0, initial: adapter });
-      try {
-        return probe.logits();
-      } finally {
-        again.detach();
-      }
-    },
-  );
+  const again = new LoraAdapter(base.groups, { targets, dropout: 0, seed: 0, initial: adapter });
+  try {
+    return probe.logits([{ adapter: again }]);
+  } finally {
+    again.dispose();
+  }
 }
 
 function finite(logits: Matrix, what: string): Matrix {

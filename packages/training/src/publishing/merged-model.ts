@@ -1,8 +1,11 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { PeftModule } from '@lorasmith/lora';
-import { FrozenProjection, type Projection, type ProjectionSlot, type Saved } from '@lorasmith/models';
+import type { PeftAdapter, PeftModule } from '@lorasmith/lora';
+import { DTYPE_NAMES, type ModelFolder } from '@lorasmith/model-folder';
+import { type Adapter, DenseLinear, type GroupAdapter, type LinearGroup } from '@lorasmith/models';
+import type { FloatDtype } from '@lorasmith/safetensors';
 import {
   add,
+  alias,
   cast,
   concat,
   constant,
@@ -53,48 +56,79 @@ interface MergedRows {
   update: Tensor;
 }
 
+/** What is merged into each layer, and the dtype that its weight has in the base's files. */
+export function mergedLayers({ modules }: PeftAdapter, { linears, tensors }: ModelFolder): Map<string, MergedLayer> {
+  return new Map(
+    [...modules].map(([name, module]) => {
+      const { dtype } = tensors.get(linears.get(name)!.weight)!.entry;
+      // The folder's own check has seen that every linear layer has a float dtype.
+      return [name, { module, storedDtype: DTYPE_NAMES[dtype as FloatDtype] }];
+    }),
+  );
+}
+
 /**
- * A place of the model as it is in the merged download: `W + scale · B A`, computed in float32 and rounded once to the
- * dtype of the base's files. The merged weight is made for a forward pass and freed after it: the base's is not touched,
- * and no second model is in memory. Before it is rounded, it is compared with what sits in the place now.
+ * The model as it is in the merged download: `W + scale · B A`, computed in float32 and rounded once to the dtype of the
+ * base's files. A merged weight is made for a forward pass and freed after it: the base's is not touched, and no second
+ * model is in memory. Before it is rounded, it is compared with the adapter.
  */
-export class MergedProjection implements Projection {
+export class MergedModel implements Adapter {
+  /** Of all forward passes. */
+  readonly rounding: MergeRounding = { errorSquares: 0, updateSquares: 0, baseSquares: 0 };
+  readonly #adapter: Adapter;
+  readonly #layers: ReadonlyMap<string, MergedLayer>;
+
+  /**
+   * @param adapter - What the merged layers are compared with.
+   * @param layers - By name.
+   */
+  constructor(adapter: Adapter, layers: ReadonlyMap<string, MergedLayer>) {
+    this.#adapter = adapter;
+    this.#layers = layers;
+  }
+
+  at(group: LinearGroup): GroupAdapter | null {
+    if (!group.modules.some(({ name }) => this.#layers.has(name))) return null;
+    return new MergedGroup(group, this.#adapter.at(group), this.#layers, this.rounding);
+  }
+}
+
+class MergedGroup implements GroupAdapter {
   readonly trained = false;
-  readonly #slot: ProjectionSlot;
-  readonly #adapted: Projection;
+  readonly #group: LinearGroup;
+  readonly #adapter: GroupAdapter | null;
   readonly #layers: ReadonlyMap<string, MergedLayer>;
   readonly #rounding: MergeRounding;
 
-  /**
-   * @param slot - With the adapter in it.
-   * @param layers - By name; those that are not of this slot are not looked at.
-   * @param rounding - Added to in every forward pass.
-   */
-  constructor(slot: ProjectionSlot, layers: ReadonlyMap<string, MergedLayer>, rounding: MergeRounding) {
-    this.#slot = slot;
-    this.#adapted = slot.projection;
+  /** @param rounding - Added to in every forward pass. */
+  constructor(
+    group: LinearGroup,
+    adapter: GroupAdapter | null,
+    layers: ReadonlyMap<string, MergedLayer>,
+    rounding: MergeRounding,
+  ) {
+    this.#group = group;
+    this.#adapter = adapter;
     this.#layers = layers;
     this.#rounding = rounding;
   }
 
   /** @throws ProductError merge_not_finite, adapter_check_failed; both name the layer */
-  forward(x: Tensor): { output: Tensor; saved: Saved } {
-    const { modules, frozen } = this.#slot;
-    const own = frozen.weight.dtype as FloatDType;
+  forward(x: Tensor): { output: Tensor; saved: null } {
+    const { modules, linear } = this.#group;
+    const own = linear.computeDtype;
     const stored = modules.flatMap(({ name }) => this.#layers.get(name)?.storedDtype ?? []);
-    if (stored.length === 0) return frozen.forward(x);
     // Weights that the model's dtype cannot hold are used in float32, or the model's rounding would be blamed on merging.
     const dtype = stored.every((other) => other === own) ? own : 'float32';
-    return scope(() => {
-      const tokens = Math.min(COMPARED_TOKENS, x.shape[0]!);
-      const some = slice(x, [0, 0], [tokens, -1]);
-      const adapted = cast(this.#adapted.forward(some, false).output, 'float32'); // [tokens, out]
+    const output = scope(() => {
+      const some = slice(x, [0, 0], [Math.min(COMPARED_TOKENS, x.shape[0]!), -1]);
+      const adapted = this.#adapted(some); // [tokens, out]
       const parts: Tensor[] = [];
       let firstRow = 0;
       for (const { name, outFeatures } of modules) {
         const layer = this.#layers.get(name);
         if (layer === undefined) {
-          parts.push(cast(slice(frozen.weight, [firstRow, 0], [outFeatures, -1]), dtype));
+          parts.push(cast(linear.weightRows(firstRow, outFeatures), dtype));
         } else {
           const rows = this.#mergedRows(name, layer, firstRow, cast(some, 'float32'), dtype);
           this.#compare(name, rows, adapted, firstRow);
@@ -102,14 +136,26 @@ export class MergedProjection implements Projection {
         }
         firstRow += outFeatures;
       }
-      const bias = frozen.bias === null ? null : cast(frozen.bias, dtype);
-      const merged = new FrozenProjection(joined(parts, 0), bias);
-      return { output: cast(merged.forward(cast(x, dtype)).output, own), saved: null };
+      const bias = linear.biasRows(0, linear.outFeatures);
+      const merged = new DenseLinear(joined(parts, 0), bias && cast(bias, dtype));
+      return cast(merged.forward(cast(x, dtype)), own);
     });
+    x.dispose();
+    return { output, saved: null };
+  }
+
+  /** `[tokens, out]` float32 */
+  #adapted(x: Tensor): Tensor {
+    const { linear } = this.#group;
+    const output =
+      this.#adapter === null
+        ? linear.forward(x)
+        : this.#adapter.forward(alias(x), () => linear.forward(x), { record: false, dropoutSeed: null }).output;
+    return cast(output, 'float32');
   }
 
   backward(): never {
-    throw new Error('a merged projection is not trained through');
+    throw new Error('a merged model is not trained through');
   }
 
   #mergedRows(name: string, layer: MergedLayer, firstRow: number, tokens: Tensor, dtype: FloatDType): MergedRows[] {
@@ -118,7 +164,7 @@ export class MergedProjection implements Projection {
     const all: MergedRows[] = [];
     for (let row = 0; row < outFeatures; row += sliceRows) {
       const rows = Math.min(sliceRows, outFeatures - row);
-      const base = slice(this.#slot.frozen.weight, [firstRow + row, 0], [rows, -1]);
+      const base = this.#group.linear.weightRows(firstRow + row, rows);
       all.push(scope(() => this.#merged(name, layer, base, row, tokens, dtype)));
     }
     return all;
@@ -161,7 +207,7 @@ export class MergedProjection implements Projection {
 
   /** Merged and adapted layer are the same function, up to the rounding of the dtype that the model computes in. */
   #compare(name: string, rows: readonly MergedRows[], adapted: Tensor, firstRow: number): void {
-    const { weight, bias } = this.#slot.frozen;
+    const { linear } = this.#group;
     const { difference, size } = scope(() => {
       const output = joined(
         rows.map((some) => some.output),
@@ -172,22 +218,19 @@ export class MergedProjection implements Projection {
         1,
       );
       const count = output.shape[1]!;
-      const own = bias === null ? constant(0) : cast(slice(bias, [firstRow], [count]), 'float32');
+      const bias = linear.biasRows(firstRow, count);
+      const own = bias === null ? constant(0) : cast(bias, 'float32');
       const merged = add(output, own);
       const difference = norm(subtract(slice(adapted, [0, firstRow], [-1, count]), merged));
       // Base and update may cancel each other; each is rounded by its own size.
       return { difference, size: norm(merged) + 2 * norm(update) };
     });
-    const bound = layerBound(weight.dtype as FloatDType, this.#slot.inFeatures, size);
+    const bound = layerBound(linear.computeDtype, linear.inFeatures, size);
     // Not `>`: what is not a number holds no bound.
     if (difference <= bound) return;
     const differ = `by ${difference.toPrecision(3)} on the probe; at most ${bound.toPrecision(3)} comes from rounding`;
     throw checkFailed(`Merged into its base, ${name} differs from the layer with the adapter on it ${differ}.`);
   }
-}
-
-export function noRounding(): MergeRounding {
-  return { errorSquares: 0, updateSquares: 0, baseSquares: 0 };
 }
 
 function joined(parts: Tensor[], axis: number): Tensor {

@@ -1,4 +1,4 @@
-import type { FrozenProjection, Projection, Saved } from '@lorasmith/models';
+import type { DropoutSeed, GroupAdapter, LinearGroup } from '@lorasmith/models';
 import {
   add,
   addMatMul,
@@ -19,7 +19,7 @@ import {
   type Tensor,
 } from '@lorasmith/tensor';
 
-/** One adapted layer among those a projection stacks. */
+/** One adapted layer of a group. */
 export interface AdaptedRows {
   rank: number;
   /** What B A is multiplied with: alpha / rank. */
@@ -29,35 +29,36 @@ export interface AdaptedRows {
   firstRow: number;
 }
 
-interface SavedLora {
+type SavedLora = {
   /** `[tokens, in]` as forward was given it; what dropout leaves of it is made again */
   x: Tensor;
   /** `[tokens, Σ rank]` A dropout(x) */
   low: Tensor;
-  dropoutSeed: readonly [number, number];
-}
+  dropoutSeed: DropoutSeed | null;
+};
 
 /**
- * Low-rank adaptation of stacked linear layers (Hu et al. 2021, arXiv:2106.09685):
+ * Low-rank adaptation of the linear layers of a group (Hu et al. 2021, arXiv:2106.09685):
  * `y = W x + b + scale · B (A dropout(x))`, W and b frozen, `scale = alpha / rank` of each layer.
  * The layers' A lie one below the other in `[Σ rank, in]`, their B on the diagonal of `[out, Σ rank]`, so that the
  * adaptation of all of them is two products.
  */
-export class LoraProjection implements Projection {
+export class LoraGroup implements GroupAdapter<SavedLora> {
   readonly trained = true;
-  readonly #frozen: FrozenProjection;
+  readonly #linear: LinearGroup['linear'];
   readonly #adapted: readonly AdaptedRows[];
   readonly #dropout: number;
+  readonly #place: number;
   #a: Tensor | null = null; // [sum of rank, in], in the model's dtype
   #scaledB: Tensor | null = null; // [out, sum of rank], in the model's dtype
   #gradients: Tensor[] | null = null; // A's, then each B's, float32
-  /** Seeds the dropout of the next forward pass: two integers below 2^31, different in every pass. */
-  dropoutSeed: readonly [number, number] = [0, 0];
 
-  constructor(frozen: FrozenProjection, adapted: readonly AdaptedRows[], options: { dropout: number }) {
-    this.#frozen = frozen;
+  /** @param options `place`: the dropout of groups with different places is independent */
+  constructor(group: LinearGroup, adapted: readonly AdaptedRows[], options: { dropout: number; place: number }) {
+    this.#linear = group.linear;
     this.#adapted = adapted;
     this.#dropout = options.dropout;
+    this.#place = options.place;
   }
 
   /**
@@ -66,7 +67,7 @@ export class LoraProjection implements Projection {
    */
   setWeights(a: Tensor, b: readonly Tensor[]): void {
     dispose([this.#a, this.#scaledB]);
-    const dtype = this.#frozen.weight.dtype;
+    const dtype = this.#linear.computeDtype;
     [this.#a, this.#scaledB] = keep(
       scope(() => {
         const scaled = b.map((one, i) => multiply(one, constant(this.#adapted[i]!.scale)));
@@ -75,23 +76,28 @@ export class LoraProjection implements Projection {
     );
   }
 
-  forward(x: Tensor, record: boolean): { output: Tensor; saved: Saved } {
+  forward(
+    x: Tensor,
+    base: () => Tensor,
+    { record, dropoutSeed }: { record: boolean; dropoutSeed: DropoutSeed | null },
+  ): { output: Tensor; saved: SavedLora | null } {
     const [a, scaledB] = this.#weights();
-    return scope(() => {
-      const base = this.#frozen.forward(x).output; // [tokens, out]
-      const { dropoutSeed } = this;
-      const mask = record ? this.#dropoutMask(x, dropoutSeed) : null;
+    const result = scope(() => {
+      const frozen = base(); // [tokens, out]
+      const mask = this.#dropoutMask(x, dropoutSeed);
       const input = mask === null ? x : multiply(x, mask);
       const low = matMul(input, a, { transposeB: true }); // [tokens, in] x [sum of rank, in]ᵀ -> [tokens, sum of rank]
-      const output = addMatMul(base, low, scaledB, { transposeB: true }); // [tokens, out]
-      return { output, saved: record ? ({ x, low, dropoutSeed } satisfies SavedLora) : null };
+      const output = addMatMul(frozen, low, scaledB, { transposeB: true }); // [tokens, out]
+      return { output, saved: record ? { x, low, dropoutSeed } : null };
     });
+    if (!record) dispose(x);
+    return result;
   }
 
-  backward(gradient: Tensor, saved: Saved, wantInputGradient: boolean): Tensor | null {
+  backward(gradient: Tensor, base: () => Tensor, saved: SavedLora, wantInputGradient: boolean): Tensor | null {
     const [a, scaledB] = this.#weights();
-    const { x, low, dropoutSeed } = saved as SavedLora;
-    return scope(() => {
+    const { x, low, dropoutSeed } = saved;
+    const byInput = scope(() => {
       const lowGradient = matMul(gradient, scaledB); // [tokens, out] x [out, sum of rank] -> [tokens, sum of rank]
       const mask = this.#dropoutMask(x, dropoutSeed);
       const aGradient = scope(() => {
@@ -100,11 +106,13 @@ export class LoraProjection implements Projection {
       });
       this.#take(aGradient, matMul(gradient, low, { transposeA: true }));
       if (!wantInputGradient) return null;
-      if (mask === null) return addMatMul(this.#frozen.backward(gradient, null, true)!, lowGradient, a); // [tokens, in]
+      if (mask === null) return addMatMul(base(), lowGradient, a); // [tokens, in]
       const throughA = scope(() => multiply(matMul(lowGradient, a), mask)); // [tokens, in]
       dispose(mask);
-      return add(this.#frozen.backward(gradient, null, true)!, throughA);
+      return add(base(), throughA);
     });
+    dispose(saved);
+    return byInput;
   }
 
   /**
@@ -112,10 +120,22 @@ export class LoraProjection implements Projection {
    * @returns A's `[Σ rank, in]`, then each B's `[out, rank]`; the caller's to free
    */
   takeGradients(): Tensor[] {
-    if (this.#gradients === null) throw new Error('no backward pass reached this projection');
+    if (this.#gradients === null) throw new Error('no backward pass reached this group');
     const taken = this.#gradients;
     this.#gradients = null;
     return taken;
+  }
+
+  /** Whether a backward pass came here since the gradients were taken. */
+  get isReached(): boolean {
+    return this.#gradients !== null;
+  }
+
+  /** As {@link takeGradients}, of no backward pass. */
+  zeroGradients(): Tensor[] {
+    const totalRank = this.#adapted.reduce((sum, { rank }) => sum + rank, 0);
+    const ofB = this.#adapted.map(({ outFeatures, rank }) => fill([outFeatures, rank], 0));
+    return [fill([totalRank, this.#linear.inFeatures], 0), ...ofB];
   }
 
   dispose(): void {
@@ -123,7 +143,7 @@ export class LoraProjection implements Projection {
   }
 
   #weights(): [Tensor, Tensor] {
-    if (this.#a === null || this.#scaledB === null) throw new Error('the projection has no A and B yet');
+    if (this.#a === null || this.#scaledB === null) throw new Error('the group has no A and B yet');
     return [this.#a, this.#scaledB];
   }
 
@@ -144,7 +164,7 @@ export class LoraProjection implements Projection {
   /** `[out, rank]` of each layer → `[out of all, Σ rank]`, zero off the diagonal. */
   #onDiagonal(b: readonly Tensor[]): Tensor {
     const totalRank = this.#adapted.reduce((sum, { rank }) => sum + rank, 0);
-    const totalRows = this.#frozen.weight.shape[0]!;
+    const totalRows = this.#linear.outFeatures;
     const bands: Tensor[] = [];
     let row = 0;
     let column = 0;
@@ -185,10 +205,11 @@ export class LoraProjection implements Projection {
    * Inverted dropout (Srivastava et al. 2014), the same for the same seed.
    * @returns like x, of 0 and 1 / (1 - dropout); null without dropout
    */
-  #dropoutMask({ shape, dtype }: Tensor, seed: readonly [number, number]): Tensor | null {
-    if (this.#dropout === 0) return null;
+  #dropoutMask({ shape, dtype }: Tensor, seed: DropoutSeed | null): Tensor | null {
+    if (this.#dropout === 0 || seed === null) return null;
+    const own = [(seed[0] ^ Math.imul(this.#place + 1, 0x9e3779b1)) & 0x7fffffff, seed[1] & 0x7fffffff] as const;
     return scope(() => {
-      const kept = greaterEqual(randomUniform(shape, seed), constant(this.#dropout));
+      const kept = greaterEqual(randomUniform(shape, own), constant(this.#dropout));
       return multiply(cast(kept, dtype), constant(1 / (1 - this.#dropout), dtype));
     });
   }

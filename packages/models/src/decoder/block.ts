@@ -1,0 +1,209 @@
+import {
+  add,
+  cast,
+  dispose,
+  type FloatDType,
+  gather,
+  type StreamGradient,
+  scatter,
+  scope,
+  type Tensor,
+} from '@lorasmith/tensor';
+import type { LinearGroup } from '../frozen-linear.js';
+import { type ActingAdapter, isTrained, type Saved } from '../pass.js';
+import type { Norm } from './norm.js';
+import type { Attend } from './self-attention.js';
+
+/**
+ * The residual stream between two blocks. Its last addition is left to the norm that follows: one pass over memory does
+ * both.
+ */
+export interface Stream {
+  /** `[tokens, hidden]` float32 */
+  x: Tensor;
+  /** `[tokens, hidden]` in the model's dtype, still to be added; null before the first block */
+  branch: Tensor | null;
+  /** Whether x is freed with the stream; otherwise a block has saved it. */
+  ownsX: boolean;
+}
+
+/** `[tokens, hidden]` float32: the stream with its last addition made. */
+export function streamSum({ x, branch }: Stream): Tensor {
+  return branch === null ? x : scope(() => add(x, cast(branch, 'float32')));
+}
+
+/** Frees a stream, except for this tensor. */
+export function freeStream({ x, branch, ownsX }: Stream, except?: Tensor): void {
+  dispose(branch);
+  if (ownsX && x !== except) dispose(x);
+}
+
+/** The only tokens that are wanted after the last block that mixes tokens: those with a label, for instance. */
+export interface WantedTokens {
+  /** `[n]` int32, their places in the stream, ascending */
+  places: Tensor;
+  /** As the pass has them, on these tokens. */
+  adapters: readonly ActingAdapter[];
+}
+
+/** What a pass gives to each block. */
+export interface BlockContext {
+  /** On the tokens that enter the block. */
+  adapters: readonly ActingAdapter[];
+  record: boolean;
+  /** How tokens see each other: within the rows of a batch, or what generation has cached. */
+  attend: Attend;
+  /** The block gives these tokens only; null: all that entered it. */
+  wanted: WantedTokens | null;
+}
+
+/**
+ * What a block computes between its norm and the residual stream: attention, or feed-forward. A mixture of experts or
+ * linear attention would be another.
+ */
+export interface Sublayer<Kept extends Saved = Saved> {
+  readonly groups: readonly LinearGroup[];
+  /** Of x and the output. */
+  readonly computeDtype: FloatDType;
+  /** Whether an output depends on other tokens. Only such a sublayer has to regard `wanted`. */
+  readonly mixesTokens: boolean;
+  /**
+   * @param x `[tokens, hidden]`, normed; taken over
+   * @returns output `[wanted tokens, hidden]`; saved is null without `record`
+   */
+  forward(x: Tensor, context: BlockContext): { output: Tensor; saved: Kept | null };
+  /**
+   * Takes `gradient` over and frees what was saved.
+   * @param gradient `[wanted tokens, hidden]` by the output
+   * @returns `[tokens, hidden]` by x; null when it is not wanted
+   */
+  backward(gradient: Tensor, saved: Kept, context: BlockContext, wantInputGradient: boolean): Tensor | null;
+  /** Frees the weights. */
+  dispose(): void;
+}
+
+/** What a block keeps for its backward pass. */
+export type SavedBlock = {
+  /** `[tokens, hidden]` float32; also the `x` of the stream that the block gives, unless that has the wanted tokens only */
+  input: Tensor;
+  inverseRms: Tensor;
+  sublayer: Saved;
+  branch: SavedBranch | null;
+};
+
+/** One step of the residual stream: `x + sublayer(norm(x))`, with another norm of what is added in some families. */
+export class Block {
+  readonly norm: Norm;
+  readonly sublayer: Sublayer;
+  readonly branchNorm: Norm | null;
+
+  constructor(norm: Norm, sublayer: Sublayer, branchNorm: Norm | null) {
+    this.norm = norm;
+    this.sublayer = sublayer;
+    this.branchNorm = branchNorm;
+  }
+
+  isTrained(adapters: readonly ActingAdapter[]): boolean {
+    return this.sublayer.groups.some((group) => isTrained(group, adapters));
+  }
+
+  /**
+   * @param stream taken over
+   * @returns the stream after the block; saved is null without `record`
+   */
+  forward(stream: Stream, context: BlockContext): { stream: Stream; saved: SavedBlock | null } {
+    const { record, wanted } = context;
+    const { sum, output, inverseRms } = this.#normed(stream);
+    freeStream(stream, sum);
+    const ownsSum = stream.ownsX || sum !== stream.x;
+    const computed = this.sublayer.forward(output, context);
+    const branch = normBranch(this.branchNorm, computed.output, record);
+    const x = wanted === null ? sum : gather(sum, wanted.places);
+    const after = { x, branch: branch.output };
+    if (record && computed.saved !== null) {
+      const saved = { input: sum, inverseRms, sublayer: computed.saved, branch: branch.saved };
+      return { stream: { ...after, ownsX: x !== sum }, saved };
+    }
+    dispose(inverseRms);
+    if (x !== sum && ownsSum) dispose(sum);
+    return { stream: { ...after, ownsX: ownsSum || x !== sum }, saved: null };
+  }
+
+  #normed({ x, branch }: Stream) {
+    if (branch !== null) return this.norm.addForward(x, branch);
+    return { sum: x, ...this.norm.forward(x, this.sublayer.computeDtype) };
+  }
+
+  /**
+   * Frees `gradient` and everything saved, each as soon as it is used.
+   * @param gradient `[tokens, hidden]` by the stream after the block, of the tokens that it has
+   * @param context as forward had it
+   * @returns by the stream before it; null when it is not wanted
+   */
+  backward(
+    gradient: StreamGradient,
+    saved: SavedBlock,
+    context: BlockContext,
+    wantInputGradient: boolean,
+  ): StreamGradient | null {
+    const byBranch = branchGradient(this.branchNorm, gradient.rounded, saved.branch);
+    const byNormed = this.sublayer.backward(byBranch, saved.sublayer, context, wantInputGradient);
+    if (byNormed === null) {
+      dispose([gradient.exact, saved]);
+      return null;
+    }
+    const residual = everywhere(gradient.exact, context.wanted, saved.input.shape[0]!);
+    const byInput = this.norm.gradient(byNormed, saved.input, saved.inverseRms, residual);
+    dispose([residual, byNormed, saved]);
+    return byInput;
+  }
+
+  /** Frees the weights. */
+  dispose(): void {
+    this.norm.dispose();
+    this.branchNorm?.dispose();
+    this.sublayer.dispose();
+  }
+}
+
+/** A gradient by the wanted tokens as one by all, zero elsewhere. Takes it over. */
+export function everywhere(gradient: Tensor, wanted: WantedTokens | null, tokens: number): Tensor {
+  if (wanted === null) return gradient;
+  const scattered = scatter(wanted.places, gradient, tokens);
+  dispose(gradient);
+  return scattered;
+}
+
+/** What the norm of a branch keeps for its gradient. */
+type SavedBranch = {
+  /** `[tokens, hidden]` in the model's dtype, before the norm */
+  input: Tensor;
+  inverseRms: Tensor;
+};
+
+/**
+ * The norm, where there is one, of what a block adds to the residual stream.
+ * @param branch `[tokens, hidden]` in the model's dtype; taken over
+ */
+function normBranch(norm: Norm | null, branch: Tensor, record: boolean): { output: Tensor; saved: SavedBranch | null } {
+  if (norm === null) return { output: branch, saved: null };
+  const { output, inverseRms } = scope(() => norm.forward(cast(branch, 'float32'), branch.dtype as FloatDType));
+  if (record) return { output, saved: { input: branch, inverseRms } };
+  dispose([branch, inverseRms]);
+  return { output, saved: null };
+}
+
+/**
+ * Gradient of {@link normBranch} by the branch. Takes `gradient` over and frees what was saved.
+ * @param gradient `[tokens, hidden]` in the model's dtype
+ */
+function branchGradient(norm: Norm | null, gradient: Tensor, saved: SavedBranch | null): Tensor {
+  if (norm === null || saved === null) return gradient;
+  const { rounded } = scope(() => {
+    const { exact, rounded: inDtype } = norm.gradient(gradient, cast(saved.input, 'float32'), saved.inverseRms, null);
+    exact.dispose();
+    return { rounded: inDtype };
+  });
+  dispose([gradient, saved]);
+  return rounded;
+}

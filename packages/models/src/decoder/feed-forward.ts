@@ -1,0 +1,72 @@
+import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { dispose, type FloatDType, type Tensor } from '@lorasmith/tensor';
+import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
+import type { LinearGroup } from '../frozen-linear.js';
+import { isTrained } from '../pass.js';
+import type { BlockContext, Sublayer } from './block.js';
+import { mlpActivation, mlpActivationGradient } from './gated-mlp.js';
+
+export interface FeedForwardWeights {
+  /** Up alone where the MLP has no gate. */
+  gateUp: LinearGroup;
+  down: LinearGroup;
+}
+
+type SavedFeedForward = {
+  gateUp: SavedLinear;
+  /** `[tokens, 2 × intermediate]`, or half of it without a gate */
+  gateUpOutput: Tensor;
+  down: SavedLinear;
+};
+
+/** Each token's MLP: up, with a gate in most families; activation; down. */
+export class FeedForward implements Sublayer<SavedFeedForward> {
+  readonly mixesTokens = false;
+  readonly #mlp: DecoderArchitecture['mlp'];
+  readonly #weights: FeedForwardWeights;
+
+  constructor(mlp: DecoderArchitecture['mlp'], weights: FeedForwardWeights) {
+    this.#mlp = mlp;
+    this.#weights = weights;
+  }
+
+  get groups(): readonly LinearGroup[] {
+    return [this.#weights.gateUp, this.#weights.down];
+  }
+
+  get computeDtype(): FloatDType {
+    return this.#weights.gateUp.linear.computeDtype;
+  }
+
+  forward(x: Tensor, { adapters, record }: BlockContext): { output: Tensor; saved: SavedFeedForward | null } {
+    const gateUp = linearForward(this.#weights.gateUp, x, adapters, record); // [tokens, 2 x intermediate]
+    const activated = mlpActivation(gateUp.output, this.#mlp); // [tokens, intermediate]
+    if (!record) dispose(gateUp.output);
+    const down = linearForward(this.#weights.down, activated, adapters, record); // [tokens, hidden]
+    if (gateUp.saved === null || down.saved === null) return { output: down.output, saved: null };
+    const saved = { gateUp: gateUp.saved, gateUpOutput: gateUp.output, down: down.saved };
+    return { output: down.output, saved };
+  }
+
+  backward(
+    gradient: Tensor,
+    saved: SavedFeedForward,
+    { adapters }: BlockContext,
+    wantInputGradient: boolean,
+  ): Tensor | null {
+    const { gateUp, down } = this.#weights;
+    const wantGateUp = wantInputGradient || isTrained(gateUp, adapters);
+    const byActivated = linearBackward(down, gradient, saved.down, adapters, wantGateUp);
+    if (byActivated === null) {
+      dispose(saved);
+      return null;
+    }
+    const byGateUp = mlpActivationGradient(byActivated, saved.gateUpOutput, this.#mlp);
+    dispose([byActivated, saved.gateUpOutput]);
+    return linearBackward(gateUp, byGateUp, saved.gateUp, adapters, wantInputGradient);
+  }
+
+  dispose(): void {
+    for (const { linear } of this.groups) linear.dispose();
+  }
+}

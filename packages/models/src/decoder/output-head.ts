@@ -1,0 +1,66 @@
+import {
+  cast,
+  constant,
+  dispose,
+  matMul,
+  multiply,
+  scope,
+  square,
+  subtract,
+  type Tensor,
+  tanh,
+} from '@lorasmith/tensor';
+
+/** Numbers in one chunk of logits; what lies beyond is computed in further chunks, so memory does not grow with tokens × vocabulary. */
+export const LOGITS_IN_CHUNK = 16 * 1024 * 1024;
+
+/** From hidden states to the logits of the next token: `W h`, in some families bounded to ±softcap. */
+export class OutputHead {
+  readonly vocabSize: number;
+  /** Hidden states whose logits are computed at once; at least 1. */
+  readonly chunkSize: number;
+  /** `[vocab, hidden]` */
+  readonly #weight: Tensor;
+  readonly #softcap: number | null;
+
+  /** @param weight the caller's to free */
+  constructor(weight: Tensor, softcap: number | null, logitsInChunk: number = LOGITS_IN_CHUNK) {
+    this.vocabSize = weight.shape[0]!;
+    this.chunkSize = Math.max(1, Math.floor(logitsInChunk / this.vocabSize));
+    this.#weight = weight;
+    this.#softcap = softcap;
+  }
+
+  /**
+   * @param hidden `[n, hidden]` in the model's dtype
+   * @returns `[n, vocab]`, in float32 where they are capped: softcap · tanh(logit / softcap)
+   */
+  logits(hidden: Tensor): Tensor {
+    const softcap = this.#softcap;
+    const logits = matMul(hidden, this.#weight, { transposeB: true });
+    if (softcap === null) return logits;
+    const capped = scope(() =>
+      multiply(tanh(multiply(cast(logits, 'float32'), constant(1 / softcap))), constant(softcap)),
+    );
+    logits.dispose();
+    return capped;
+  }
+
+  /**
+   * Takes both over.
+   * @param gradient `[n, vocab]` by the logits
+   * @param logits as {@link logits} gave them
+   * @returns `[n, hidden]` by the hidden states
+   */
+  backward(gradient: Tensor, logits: Tensor): Tensor {
+    const softcap = this.#softcap;
+    if (softcap === null) logits.dispose();
+    const byHidden = scope(() => {
+      if (softcap === null) return matMul(gradient, this.#weight); // [n, vocab] x [vocab, hidden]
+      const slope = subtract(constant(1), square(multiply(logits, constant(1 / softcap))));
+      return matMul(cast(multiply(gradient, slope), this.#weight.dtype), this.#weight);
+    });
+    dispose([gradient, logits]);
+    return byHidden;
+  }
+}

@@ -1,0 +1,77 @@
+import { add, dispose, type FloatDType, matMul, slice, type Tensor } from '@lorasmith/tensor';
+
+/** `y = x Wᵀ + b` with frozen W `[out, in]` and b `[out]`: no gradient for them is ever formed. */
+export interface FrozenLinear {
+  /** Of x and y; how the weights are stored is the layer's own business. */
+  readonly computeDtype: FloatDType;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  /**
+   * @param x `[tokens, in]`
+   * @returns `[tokens, out]`
+   */
+  forward(x: Tensor): Tensor;
+  /**
+   * @param gradient `[tokens, out]` of the loss by y
+   * @returns `[tokens, in]` of the loss by x
+   */
+  backwardInput(gradient: Tensor): Tensor;
+  /** Rows of W as they are computed with, `[count, in]` in {@link computeDtype}. The caller frees them. */
+  weightRows(first: number, count: number): Tensor;
+  /** The same rows of b, `[count]`; null without a bias. */
+  biasRows(first: number, count: number): Tensor | null;
+  /** Frees the weights. */
+  dispose(): void;
+}
+
+/** A frozen linear layer whose weights are stored in the dtype that it computes in. */
+export class DenseLinear implements FrozenLinear {
+  readonly computeDtype: FloatDType;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  readonly #weight: Tensor;
+  readonly #bias: Tensor | null;
+
+  /**
+   * Takes both over.
+   * @param weight `[out, in]`
+   * @param bias `[out]`
+   */
+  constructor(weight: Tensor, bias: Tensor | null) {
+    this.computeDtype = weight.dtype as FloatDType;
+    [this.outFeatures, this.inFeatures] = weight.shape as [number, number];
+    this.#weight = weight;
+    this.#bias = bias;
+  }
+
+  forward(x: Tensor): Tensor {
+    const product = matMul(x, this.#weight, { transposeB: true }); // [tokens, in] x [out, in]ᵀ -> [tokens, out]
+    if (this.#bias === null) return product;
+    const output = add(product, this.#bias);
+    product.dispose();
+    return output;
+  }
+
+  backwardInput(gradient: Tensor): Tensor {
+    return matMul(gradient, this.#weight); // [tokens, out] x [out, in] -> [tokens, in]
+  }
+
+  weightRows(first: number, count: number): Tensor {
+    return slice(this.#weight, [first, 0], [count, -1]);
+  }
+
+  biasRows(first: number, count: number): Tensor | null {
+    return this.#bias === null ? null : slice(this.#bias, [first], [count]);
+  }
+
+  dispose(): void {
+    dispose([this.#weight, this.#bias]);
+  }
+}
+
+/** Linear layers with the same input, computed as one product: their rows of W lie one below the other. */
+export interface LinearGroup {
+  /** In the order of their rows. */
+  readonly modules: readonly { readonly name: string; readonly outFeatures: number }[];
+  readonly linear: FrozenLinear;
+}

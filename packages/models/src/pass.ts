@@ -1,0 +1,106 @@
+import type { Tensor, TensorTree } from '@lorasmith/tensor';
+import type { LinearGroup } from './frozen-linear.js';
+
+/**
+ * What a part of a model keeps between its forward and its backward pass. It is plain data and owns every tensor in it:
+ * the backward pass frees each as soon as it is used, and `dispose(saved)` frees them all.
+ */
+export type Saved = TensorTree;
+
+/** Decides the dropout of one pass and nothing else does: two integers, the seed of the training and the number of the pass. */
+export type DropoutSeed = readonly [seed: number, pass: number];
+
+/** What an adapter does at one group of linear layers. */
+export interface GroupAdapter<Kept extends Saved = Saved> {
+  /** Whether a backward pass has something to learn here. */
+  readonly trained: boolean;
+  /**
+   * @param x `[tokens, in]`; taken over
+   * @param base makes the output of the frozen layers, `[tokens, out]`, which is the caller's to free; called at most once
+   * @param options `record`: whether backward will follow; without it nothing is saved. `dropoutSeed`: null for no dropout
+   * @returns output `[tokens, out]` in the dtype of x
+   */
+  forward(
+    x: Tensor,
+    base: () => Tensor,
+    options: { record: boolean; dropoutSeed: DropoutSeed | null },
+  ): { output: Tensor; saved: Kept | null };
+  /**
+   * Frees what was saved. The gradients of trained numbers stay with the adapter.
+   * @param gradient `[tokens, out]` of the loss by the output
+   * @param base makes the gradient by the input of the frozen layers, `[tokens, in]`; as in {@link forward}
+   * @returns `[tokens, in]` of the loss by the input; null when it is not wanted
+   */
+  backward(gradient: Tensor, base: () => Tensor, saved: Kept, wantInputGradient: boolean): Tensor | null;
+}
+
+/** What changes a base model's linear layers for the time of a pass; the base itself is never changed. */
+export interface Adapter {
+  /** What it does at this group; null: nothing, the frozen layers act alone. */
+  at(group: LinearGroup): GroupAdapter | null;
+}
+
+/** Some tokens of a stream that are next to each other. */
+export interface TokenRange {
+  first: number;
+  count: number;
+}
+
+/** An adapter in a pass. */
+export interface ActingAdapter {
+  adapter: Adapter;
+  /** The tokens it acts on: those of some rows. @defaultValue all */
+  tokens?: TokenRange | undefined;
+  /** @defaultValue no dropout */
+  dropoutSeed?: DropoutSeed | undefined;
+}
+
+/** One run of a base model over a stream of tokens. */
+export interface Pass {
+  /** In the order of their tokens, which do not overlap. Tokens that none owns are computed by the base alone. */
+  readonly adapters: readonly ActingAdapter[];
+  /** Whether a backward pass will follow. */
+  readonly record: boolean;
+  /** Keep the inputs of layers only and compute the rest again in the backward pass: less memory, more time, the same numbers. */
+  readonly recompute: boolean;
+}
+
+/** Whether a backward pass has something to learn at a group. */
+export function isTrained(group: LinearGroup, adapters: readonly ActingAdapter[]): boolean {
+  return adapters.some(({ adapter }) => adapter.at(group)?.trained ?? false);
+}
+
+/**
+ * Adapters as a pass over so many tokens uses them: one that owns all tokens has no range.
+ * @throws RangeError when ranges overlap, are out of order or reach beyond the stream
+ */
+export function checkedAdapters(adapters: readonly ActingAdapter[], tokens: number): readonly ActingAdapter[] {
+  let next = 0;
+  return adapters.map((acting) => {
+    const { first, count } = acting.tokens ?? { first: 0, count: tokens };
+    if (first < next || count < 0 || first + count > tokens) {
+      throw new RangeError(
+        `tokens ${first} to ${first + count} of ${tokens} cannot be an adapter's: those before ${next} are taken`,
+      );
+    }
+    next = first + count;
+    return count === tokens ? { ...acting, tokens: undefined } : acting;
+  });
+}
+
+/**
+ * Adapters on what is left of a stream when only some of its tokens are kept.
+ * @param kept ascending
+ */
+export function adaptersAmong(adapters: readonly ActingAdapter[], kept: Int32Array): readonly ActingAdapter[] {
+  const before = (token: number) => {
+    const place = kept.findIndex((one) => one >= token);
+    return place === -1 ? kept.length : place;
+  };
+  return adapters.map((acting) => {
+    if (acting.tokens === undefined) return acting;
+    const first = before(acting.tokens.first);
+    const tokens = { first, count: before(acting.tokens.first + acting.tokens.count) - first };
+    return { ...acting, tokens: tokens.count === kept.length ? undefined : tokens };
+  });
+}

@@ -1,0 +1,44 @@
+import type { Evaluation } from '@lorasmith/contracts';
+import type { ActingAdapter } from '@lorasmith/models';
+
+/** What a loss over a batch says. */
+export interface BatchLoss {
+  /** Summed over what the normaliser counts. */
+  lossSum: number;
+  /** What sums of losses and gradients are divided by: trained tokens, or rows of a classifier. */
+  normaliser: number;
+  /** Labels the model ranks first; null where that is not counted. */
+  correct: number | null;
+}
+
+/** How the model is run. */
+export interface PassOptions {
+  /** What acts on the base, and on which tokens; none: the base alone. */
+  adapters: readonly ActingAdapter[];
+  /** See Pass in models. @defaultValue false */
+  recompute?: boolean;
+}
+
+/** What a training makes small, for batches of one kind: the loss, its gradient, what it is divided by, and the metrics. */
+export interface Objective<Batch> {
+  readonly kind: 'next-token' | 'classification';
+  /** Forward only. */
+  loss(batch: Batch, options: PassOptions): BatchLoss;
+  /** Forward and backward: the adapters take up the gradient of the summed loss. */
+  lossAndGradients(batch: Batch, options: PassOptions): BatchLoss;
+  /** The loss of each row, summed over its labels, in the order the rows were given in. */
+  rowLosses(batch: Batch, options: PassOptions): Float32Array;
+  /** Of an evaluation, from the losses of its batches. */
+  metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'>;
+}
+
+/** Mean of the losses over what their normalisers count. */
+export function meanLoss(losses: readonly BatchLoss[]): number {
+  let lossSum = 0;
+  let normaliser = 0;
+  for (const loss of losses) {
+    lossSum += loss.lossSum;
+    normaliser += loss.normaliser;
+  }
+  return lossSum / normaliser;
+}
