@@ -1,5 +1,5 @@
-import { FrozenProjection, ProjectionSlot } from '@lorasmith/models';
-import { dispose, fill, keep, liveTensorCount, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { type Adapter, DenseLinear, type DropoutSeed, type LinearGroup } from '@lorasmith/models';
+import { fill, keep, liveTensorCount, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
@@ -11,15 +11,15 @@ const named = (...names: string[]): LoraTarget[] => names.map((name) => ({ name,
 const OPTIONS: LoraOptions = { targets: named('q', 'v', 'down'), dropout: 0, seed: 5 };
 
 /** q, k and v stacked on 4, 2 and 2 rows; down by itself with 5. */
-function makeSlots(): ProjectionSlot[] {
-  const slot = (modules: [string, number][], seed: number) => {
+function makeGroups(): LinearGroup[] {
+  const group = (modules: [string, number][], seed: number) => {
     const outFeatures = modules.reduce((sum, [, rows]) => sum + rows, 0);
     const weight = keep(tensorOf(normalNumbers(outFeatures * IN, seed), [outFeatures, IN]));
     const named = modules.map(([name, rows]) => ({ name, outFeatures: rows }));
-    return new ProjectionSlot(named, IN, new FrozenProjection(weight, null));
+    return { modules: named, linear: new DenseLinear(weight, null) };
   };
   return [
-    slot(
+    group(
       [
         ['q', 4],
         ['k', 2],
@@ -27,21 +27,28 @@ function makeSlots(): ProjectionSlot[] {
       ],
       1,
     ),
-    slot([['up', 3]], 2),
-    slot([['down', 5]], 3),
+    group([['up', 3]], 2),
+    group([['down', 5]], 3),
   ];
 }
 
-let slots: ProjectionSlot[];
+let groups: LinearGroup[];
 beforeEach(() => {
-  slots = makeSlots();
+  groups = makeGroups();
 });
-afterEach(() => dispose(slots.map(({ frozen }) => frozen.weight)));
+afterEach(() => {
+  for (const { linear } of groups) linear.dispose();
+});
 
 const X = normalNumbers(TOKENS * IN, 9);
-const outputsOf = (record = false) =>
-  slots.map(({ projection }) =>
-    scope(() => toFloat32Array(projection.forward(tensorOf(X, [TOKENS, IN]), record).output)),
+const outputsOf = (adapter: Adapter | null = null, dropoutSeed: DropoutSeed | null = null) =>
+  groups.map((group) =>
+    scope(() => {
+      const x = tensorOf(X, [TOKENS, IN]);
+      const base = () => group.linear.forward(x);
+      const acting = adapter?.at(group) ?? null;
+      return toFloat32Array(acting === null ? base() : acting.forward(x, base, { record: false, dropoutSeed }).output);
+    }),
   );
 
 /** Numbers other than the initial ones: B is not zero. */
@@ -54,21 +61,21 @@ function setRandom(adapter: LoraAdapter, seed: number): Float32Array {
 describe('at the start', () => {
   test('the model computes exactly as its base does', () => {
     const base = outputsOf();
-    const adapter = new LoraAdapter(slots, OPTIONS);
-    expect(slots.map(({ projection }) => projection.trained)).toEqual([true, false, true]);
-    expect(outputsOf()).toEqual(base);
+    const adapter = new LoraAdapter(groups, OPTIONS);
+    expect(groups.map((group) => adapter.at(group)?.trained ?? false)).toEqual([true, false, true]);
+    expect(outputsOf(adapter)).toEqual(base);
     setRandom(adapter, 4);
-    expect(outputsOf()).not.toEqual(base);
-    adapter.detach();
+    expect(outputsOf(adapter)).not.toEqual(base);
+    adapter.dispose();
   });
 
   test('B is zero, and A does not depend on what else is adapted', () => {
-    const adapter = new LoraAdapter(slots, OPTIONS);
+    const adapter = new LoraAdapter(groups, OPTIONS);
     const all = adapter.toPeft(null);
-    adapter.detach();
-    const alone = new LoraAdapter(slots, { ...OPTIONS, targets: named('v') });
+    adapter.dispose();
+    const alone = new LoraAdapter(groups, { ...OPTIONS, targets: named('v') });
     const one = alone.toPeft(null);
-    alone.detach();
+    alone.dispose();
     for (const { b } of all.modules.values()) expect(b.every((value) => value === 0)).toBe(true);
     expect(all.modules.get('v')!.a).toEqual(one.modules.get('v')!.a);
     expect(all.modules.get('v')!.a).not.toEqual(all.modules.get('q')!.a);
@@ -77,9 +84,9 @@ describe('at the start', () => {
 
   test('the same seed gives the same numbers, another seed others', () => {
     const start = (seed: number) => {
-      const adapter = new LoraAdapter(slots, { ...OPTIONS, seed });
+      const adapter = new LoraAdapter(groups, { ...OPTIONS, seed });
       const values = toFloat32Array(adapter.parameters);
-      adapter.detach();
+      adapter.dispose();
       return values;
     };
     expect(start(5)).toEqual(start(5));
@@ -89,12 +96,12 @@ describe('at the start', () => {
 
 test('counts: a layer of 4096 × 4096 with r = 8 trains 65,536 of 16,777,216 numbers', () => {
   const weight = keep(scope(() => fill([4096, 4096], 0, 'bfloat16')));
-  const slot = new ProjectionSlot([{ name: 'layer', outFeatures: 4096 }], 4096, new FrozenProjection(weight, null));
-  const adapter = new LoraAdapter([slot], { targets: [{ name: 'layer', rank: 8, scale: 2 }], dropout: 0, seed: 0 });
+  const group = { modules: [{ name: 'layer', outFeatures: 4096 }], linear: new DenseLinear(weight, null) };
+  const adapter = new LoraAdapter([group], { targets: [{ name: 'layer', rank: 8, scale: 2 }], dropout: 0, seed: 0 });
   expect(weight.size).toBe(16_777_216);
   expect(adapter.parameterCount).toBe(65_536);
   expect((100 * (1 - adapter.parameterCount / weight.size)).toFixed(2)).toBe('99.61');
-  adapter.detach();
+  adapter.dispose();
   weight.dispose();
 });
 
@@ -103,10 +110,10 @@ test("the update is multiplied with each layer's own scale", () => {
   /** What the adapter adds to q, k, v and down, for one set of numbers. */
   const added = (scales: Record<string, number>) => {
     const targets = Object.entries(scales).map(([name, scale]) => ({ name, rank: 2, scale }));
-    const adapter = new LoraAdapter(slots, { ...OPTIONS, targets });
+    const adapter = new LoraAdapter(groups, { ...OPTIONS, targets });
     setRandom(adapter, 8);
-    const outputs = outputsOf();
-    adapter.detach();
+    const outputs = outputsOf(adapter);
+    adapter.dispose();
     return outputs.map((output, i) => output.map((value, j) => value - base[i]![j]!));
   };
   const once = added({ q: 1, v: 1, down: 1 });
@@ -128,7 +135,7 @@ test("the update is multiplied with each layer's own scale", () => {
 
 describe('as PEFT lays it out', () => {
   test('each layer has its A [rank, in] and B [out, rank]', () => {
-    const adapter = new LoraAdapter(slots, OPTIONS);
+    const adapter = new LoraAdapter(groups, OPTIONS);
     const values = setRandom(adapter, 4);
     const peft = adapter.toPeft('base');
     expect(peft).toMatchObject({ dropout: 0, baseModelNameOrPath: 'base' });
@@ -145,23 +152,23 @@ describe('as PEFT lays it out', () => {
     expect(peft.modules.get('v')).toMatchObject({ a: values.slice(12, 24), b: values.slice(32, 36), outFeatures: 2 });
     expect(peft.modules.get('down')).toMatchObject({ a: values.slice(36, 48), b: values.slice(48, 58) });
     expect(adapter.parameterCount).toBe(58);
-    adapter.detach();
+    adapter.dispose();
   });
 
-  test('an adapter begun from those matrices is the same adapter', () => {
-    const first = new LoraAdapter(slots, OPTIONS);
+  test('an adapter started from those matrices is the same adapter', () => {
+    const first = new LoraAdapter(groups, OPTIONS);
     const values = setRandom(first, 4);
-    const outputs = outputsOf();
+    const outputs = outputsOf(first);
     const peft = first.toPeft(null);
-    first.detach();
-    const second = new LoraAdapter(slots, { ...OPTIONS, initial: peft });
+    first.dispose();
+    const second = new LoraAdapter(groups, { ...OPTIONS, initial: peft });
     expect(toFloat32Array(second.parameters)).toEqual(values);
     expect(second.toPeft(null)).toEqual(peft);
-    expect(outputsOf()).toEqual(outputs);
-    second.detach();
+    expect(outputsOf(second)).toEqual(outputs);
+    second.dispose();
   });
 
-  test('layers of unlike rank and scale keep them', () => {
+  test('layers of different rank and scale keep them', () => {
     const module = (rank: number, outFeatures: number, seed: number) => {
       const a = normalNumbers(rank * IN, seed);
       const b = normalNumbers(outFeatures * rank, seed + 1);
@@ -177,18 +184,23 @@ describe('as PEFT lays it out', () => {
       ]),
     };
     const targets = [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
-    const adapter = new LoraAdapter(slots, { ...OPTIONS, targets, initial });
+    const adapter = new LoraAdapter(groups, { ...OPTIONS, targets, initial });
     expect(adapter.toPeft(null)).toEqual(initial);
-    adapter.detach();
-    expect(() => new LoraAdapter(slots, { ...OPTIONS, initial })).toThrow('another rank or scale for q');
+    adapter.dispose();
+    expect(() => new LoraAdapter(groups, { ...OPTIONS, initial })).toThrow('another rank or scale for q');
   });
 
   test('a gradient has the same layout: it is B alone that learns at first', () => {
-    const adapter = new LoraAdapter(slots, OPTIONS);
-    for (const { projection } of slots.filter((slot) => slot.projection.trained)) {
+    const adapter = new LoraAdapter(groups, OPTIONS);
+    for (const { linear, lora } of groups.flatMap((group) => {
+      const lora = adapter.at(group);
+      return lora === null ? [] : [{ linear: group.linear, lora }];
+    })) {
       scope(() => {
-        const { output, saved } = projection.forward(tensorOf(X, [TOKENS, IN]), true);
-        projection.backward(tensorOf(normalNumbers(output.size, 2), output.shape), saved, false);
+        const x = tensorOf(X, [TOKENS, IN]);
+        const { output, saved } = lora.forward(x, () => linear.forward(x), { record: true, dropoutSeed: null });
+        const byOutput = tensorOf(normalNumbers(output.size, 2), output.shape);
+        lora.backward(byOutput, () => linear.backwardInput(byOutput), saved!, false);
       });
     }
     const gradient = adapter.takeGradient();
@@ -198,55 +210,60 @@ describe('as PEFT lays it out', () => {
       expect(b.every((value) => value !== 0)).toBe(true);
     }
     gradient.dispose();
-    adapter.detach();
+    adapter.dispose();
   });
 });
 
 describe('dropout', () => {
   test('depends on seed and pass alone, and is another at each place', () => {
-    const adapter = new LoraAdapter(slots, { ...OPTIONS, dropout: 0.5 });
+    const adapter = new LoraAdapter(groups, { ...OPTIONS, dropout: 0.5 });
     setRandom(adapter, 4);
-    const at = (seed: number, pass: number) => {
-      adapter.seedDropout(seed, pass);
-      return outputsOf(true);
-    };
+    const at = (seed: number, pass: number) => outputsOf(adapter, [seed, pass]);
     const first = at(3, 0);
     expect(at(3, 1)).not.toEqual(first);
     expect(at(4, 0)).not.toEqual(first);
     expect(at(3, 0)).toEqual(first);
-    const seeds = new Set(
-      slots
-        .map((slot) => slot.projection as { dropoutSeed?: readonly number[] })
-        .flatMap(({ dropoutSeed }) => (dropoutSeed === undefined ? [] : [dropoutSeed.join()])),
-    );
-    expect(seeds.size).toBe(2);
-    adapter.detach();
+    // Layers of the same weights, each in a group of its own: only dropout can tell them apart.
+    const linear = groups[2]!.linear;
+    const same = ['one', 'other'].map((name) => ({ modules: [{ name, outFeatures: 5 }], linear }));
+    const both = new LoraAdapter(same, { ...OPTIONS, targets: named('one', 'other'), dropout: 0.5 });
+    const half = normalNumbers(both.parameterCount / 2, 6);
+    both.setParameters(tensorOf(Float32Array.of(...half, ...half), [both.parameterCount]));
+    const outputOf = (group: LinearGroup, dropoutSeed: DropoutSeed | null) =>
+      scope(() => {
+        const x = tensorOf(X, [TOKENS, IN]);
+        return toFloat32Array(
+          both.at(group)!.forward(x, () => linear.forward(x), { record: false, dropoutSeed }).output,
+        );
+      });
+    expect(outputOf(same[0]!, null)).toEqual(outputOf(same[1]!, null));
+    expect(outputOf(same[0]!, [3, 0])).not.toEqual(outputOf(same[1]!, [3, 0]));
+    both.dispose();
+    adapter.dispose();
   });
 
   test('takes seeds of 32 bits', () => {
-    const adapter = new LoraAdapter(slots, { ...OPTIONS, dropout: 0.5, seed: 2 ** 32 - 1 });
-    adapter.seedDropout(2 ** 32 - 1, 10_000_000 * 4096);
-    expect(outputsOf(true)).toHaveLength(3);
-    adapter.detach();
+    const adapter = new LoraAdapter(groups, { ...OPTIONS, dropout: 0.5, seed: 2 ** 32 - 1 });
+    expect(outputsOf(adapter, [2 ** 32 - 1, 10_000_000 * 4096])).toHaveLength(3);
+    adapter.dispose();
   });
 });
 
-test('detach gives the base back and frees everything', () => {
+test('disposing frees everything and leaves the base as it was', () => {
   const base = outputsOf();
-  const warm = new LoraAdapter(slots, OPTIONS); // makes the constants it needs
-  warm.detach();
+  const warm = new LoraAdapter(groups, OPTIONS); // makes the constants it needs
+  warm.dispose();
   const before = liveTensorCount();
-  const adapter = new LoraAdapter(slots, OPTIONS);
+  const adapter = new LoraAdapter(groups, OPTIONS);
   setRandom(adapter, 4);
   expect(liveTensorCount()).toBeGreaterThan(before);
-  adapter.detach();
+  adapter.dispose();
   expect(liveTensorCount()).toBe(before);
-  for (const slot of slots) expect(slot.projection).toBe(slot.frozen);
   expect(outputsOf()).toEqual(base);
 });
 
 test('new parameters replace the old ones, which are freed', () => {
-  const adapter = new LoraAdapter(slots, OPTIONS);
+  const adapter = new LoraAdapter(groups, OPTIONS);
   setRandom(adapter, 1);
   const before = liveTensorCount();
   const old: Tensor = adapter.parameters;
@@ -256,14 +273,14 @@ test('new parameters replace the old ones, which are freed', () => {
   const wrong = tensorOf(new Float32Array(3), [3]);
   expect(() => adapter.setParameters(wrong)).toThrow('3 numbers given for 58 parameters');
   wrong.dispose();
-  adapter.detach();
+  adapter.dispose();
 });
 
-test('targets that are not there, or not in the adapter to begin from', () => {
-  expect(() => new LoraAdapter(slots, { ...OPTIONS, targets: named('q', 'gate') })).toThrow('no layers gate');
-  expect(() => new LoraAdapter(slots, { ...OPTIONS, targets: [] })).toThrow('no layer to adapt');
+test('targets that are not there, or not in the adapter to start from', () => {
+  expect(() => new LoraAdapter(groups, { ...OPTIONS, targets: named('q', 'gate') })).toThrow('no layers gate');
+  expect(() => new LoraAdapter(groups, { ...OPTIONS, targets: [] })).toThrow('no layer to adapt');
   const initial: PeftAdapter = { dropout: 0, modules: new Map(), baseModelNameOrPath: null };
-  expect(() => new LoraAdapter(slots, { ...OPTIONS, initial })).toThrow('nothing for q');
+  expect(() => new LoraAdapter(groups, { ...OPTIONS, initial })).toThrow('nothing for q');
 });
 
 test.each<[string, () => LoraOptions]>([
@@ -271,9 +288,9 @@ test.each<[string, () => LoraOptions]>([
   [
     'an initial adapter with too few numbers, seen only when they are put in place',
     () => {
-      const adapter = new LoraAdapter(slots, OPTIONS);
+      const adapter = new LoraAdapter(groups, OPTIONS);
       const initial = adapter.toPeft(null);
-      adapter.detach();
+      adapter.dispose();
       const modules = [...initial.modules].map(
         ([name, one]) => [name, name === 'down' ? { ...one, b: one.b.subarray(1) } : one] as const,
       );
@@ -283,8 +300,7 @@ test.each<[string, () => LoraOptions]>([
 ])('%s leaves the model as it was', (_, optionsOf) => {
   const options = optionsOf();
   const [before, handles] = [outputsOf(), liveTensorCount()];
-  expect(() => new LoraAdapter(slots, options)).toThrow();
-  for (const { projection, frozen } of slots) expect(projection).toBe(frozen);
+  expect(() => new LoraAdapter(groups, options)).toThrow();
   expect(outputsOf()).toEqual(before);
   expect(liveTensorCount()).toBe(handles);
 });
@@ -295,7 +311,7 @@ test('LoRA+: what multiplies the learning rate is 1 where the vector holds A, an
     { name: 'v', rank: 1, scale: 1 },
     { name: 'down', rank: 3, scale: 1 },
   ];
-  const adapter = new LoraAdapter(slots, { ...OPTIONS, targets });
+  const adapter = new LoraAdapter(groups, { ...OPTIONS, targets });
   const factors = adapter.learningRateFactors(16);
   const vector = tensorOf(factors, [factors.length]);
   for (const { a, b } of adapter.matricesOf(vector).values()) {
@@ -303,5 +319,5 @@ test('LoRA+: what multiplies the learning rate is 1 where the vector holds A, an
     expect(new Set(b)).toEqual(new Set([16]));
   }
   vector.dispose();
-  adapter.detach();
+  adapter.dispose();
 });

@@ -1,5 +1,14 @@
-import { FrozenProjection } from '@lorasmith/models';
-import { cast, dispose, type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { DenseLinear, type LinearGroup } from '@lorasmith/models';
+import {
+  cast,
+  dispose,
+  type FloatDType,
+  liveTensorCount,
+  scope,
+  type Tensor,
+  tensorOf,
+  toFloat32Array,
+} from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import {
   centralDifferences,
@@ -8,7 +17,7 @@ import {
 } from '../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
-import { type AdaptedRows, LoraProjection } from './lora-projection.js';
+import { type AdaptedRows, LoraGroup } from './lora-group.js';
 
 type Numbers = Float32Array<ArrayBuffer>;
 
@@ -25,40 +34,47 @@ interface Layer {
   seed?: [number, number];
 }
 
-/** Runs `use` with the layer as the engine has it. */
-function withProjection<Result>(
-  layer: Layer,
-  use: (projection: LoraProjection) => Result,
-  dtype: FloatDType = 'float32',
-): Result {
+/** The layer as the engine has it. */
+interface Adapted {
+  forward(x: Tensor, record: boolean): ReturnType<LoraGroup['forward']>;
+  backward(gradient: Tensor, saved: ReturnType<LoraGroup['forward']>['saved'], want: boolean): Tensor | null;
+  takeGradients(): Tensor[];
+}
+
+function withGroup<Result>(layer: Layer, use: (adapted: Adapted) => Result, dtype: FloatDType = 'float32'): Result {
   const { weight, bias, inFeatures, adapted, a, b, dropout = 0, seed = [1, 2] } = layer;
   return scope(() => {
     const outFeatures = weight.length / inFeatures;
-    const frozen = new FrozenProjection(
+    const linear = new DenseLinear(
       cast(tensorOf(weight, [outFeatures, inFeatures]), dtype),
       bias && cast(tensorOf(bias, [outFeatures]), dtype),
     );
-    const projection = new LoraProjection(frozen, adapted, { dropout });
-    projection.dropoutSeed = seed;
-    projection.setWeights(
+    const group = new LoraGroup({ modules: [], linear }, adapted, { dropout, place: 0 });
+    group.setWeights(
       tensorOf(a, [a.length / inFeatures, inFeatures]),
       b.map((values, i) => tensorOf(values, [adapted[i]!.outFeatures, adapted[i]!.rank])),
     );
     try {
-      return use(projection);
+      return use({
+        forward: (x, record) =>
+          group.forward(x, () => linear.forward(x), { record, dropoutSeed: record ? seed : null }),
+        backward: (gradient, saved, want) =>
+          group.backward(gradient, () => linear.backwardInput(gradient), saved!, want),
+        takeGradients: () => group.takeGradients(),
+      });
     } finally {
-      projection.dispose();
+      group.dispose();
     }
   });
 }
 
 function forward(layer: Layer, x: Numbers, options: { record?: boolean; dtype?: FloatDType } = {}): Float32Array {
   const { record = true, dtype = 'float32' } = options;
-  return withProjection(
+  return withGroup(
     layer,
-    (projection) => {
+    (group) => {
       const input = cast(tensorOf(x, [x.length / layer.inFeatures, layer.inFeatures]), dtype);
-      const { output, saved } = projection.forward(input, record);
+      const { output, saved } = group.forward(input, record);
       if (!record) expect(saved).toBeNull();
       expect(output.dtype).toBe(dtype);
       return toFloat32Array(output);
@@ -69,12 +85,12 @@ function forward(layer: Layer, x: Numbers, options: { record?: boolean; dtype?: 
 
 /** Gradients by the input, by A and by each B. */
 function backward(layer: Layer, x: Numbers, byOutput: Numbers) {
-  return withProjection(layer, (projection) => {
+  return withGroup(layer, (group) => {
     const tokens = x.length / layer.inFeatures;
-    const { saved } = projection.forward(tensorOf(x, [tokens, layer.inFeatures]), true);
+    const { saved } = group.forward(tensorOf(x, [tokens, layer.inFeatures]), true);
     const gradient = tensorOf(byOutput, [tokens, byOutput.length / tokens]);
-    const byInput = toFloat32Array(projection.backward(gradient, saved, true)!);
-    const taken = projection.takeGradients();
+    const byInput = toFloat32Array(group.backward(gradient, saved, true)!);
+    const taken = group.takeGradients();
     const [byA, ...byB] = taken.map((tensor) => toFloat32Array(tensor));
     dispose(taken);
     return { byInput, byA: byA!, byB };
@@ -183,19 +199,19 @@ describe.each(CASES)('%s: gradient against finite differences', (_, layer) => {
 test('gradients of several passes add up; taken, they begin again', () => {
   const [, layer] = CASES[0]!;
   const once = backward(layer, X, BY_OUTPUT);
-  withProjection(layer, (projection) => {
+  withGroup(layer, (group) => {
     const pass = () => {
-      const { saved } = projection.forward(tensorOf(X, [TOKENS, IN]), true);
-      expect(projection.backward(tensorOf(BY_OUTPUT, [TOKENS, 11]), saved, false)).toBeNull();
+      const { saved } = group.forward(tensorOf(X, [TOKENS, IN]), true);
+      expect(group.backward(tensorOf(BY_OUTPUT, [TOKENS, 11]), saved, false)).toBeNull();
     };
     pass();
     pass();
-    const twice = projection.takeGradients();
+    const twice = group.takeGradients();
     const doubled = once.byA.map((value) => 2 * value);
     expect(differenceByLargest(toFloat32Array(twice[0]!), doubled)).toBeLessThan(1e-6);
-    expect(() => projection.takeGradients()).toThrow('no backward pass');
+    expect(() => group.takeGradients()).toThrow('no backward pass');
     pass();
-    const again = projection.takeGradients();
+    const again = group.takeGradients();
     expect(differenceByLargest(toFloat32Array(again[0]!), once.byA)).toBeLessThan(1e-6);
     dispose([twice, again]);
   });
@@ -206,13 +222,13 @@ test('in bfloat16: as near as its rounding allows, gradients in float32', () => 
   const exact = forward(layer, X);
   // Input, weights, A x, its product with B and two sums are rounded, each by at most 2⁻⁹ of the largest: 6 of them.
   expect(differenceByLargest(forward(layer, X, { dtype: 'bfloat16' }), exact)).toBeLessThan(6 * 2 ** -9);
-  withProjection(
+  withGroup(
     layer,
-    (projection) => {
-      const { saved } = projection.forward(cast(tensorOf(X, [TOKENS, IN]), 'bfloat16'), true);
+    (group) => {
+      const { saved } = group.forward(cast(tensorOf(X, [TOKENS, IN]), 'bfloat16'), true);
       const gradient = cast(tensorOf(BY_OUTPUT, [TOKENS, 11]), 'bfloat16');
-      expect(projection.backward(gradient, saved, true)!.dtype).toBe('bfloat16');
-      const taken = projection.takeGradients();
+      expect(group.backward(gradient, saved, true)!.dtype).toBe('bfloat16');
+      const taken = group.takeGradients();
       expect(taken.map(({ dtype }) => dtype)).toEqual(['float32', 'float32', 'float32']);
       expect(differenceByLargest(toFloat32Array(taken[0]!), backward(layer, X, BY_OUTPUT).byA)).toBeLessThan(
         6 * 2 ** -9,
@@ -263,9 +279,12 @@ describe('dropout', () => {
 
 test('without weights it refuses to compute', () => {
   scope(() => {
-    const frozen = new FrozenProjection(tensorOf(new Float32Array(6), [2, 3]), null);
-    const projection = new LoraProjection(frozen, [rows(1, 2, 0)], { dropout: 0 });
-    expect(() => projection.forward(tensorOf(new Float32Array(3), [1, 3]), false)).toThrow('no A and B');
+    const linear = new DenseLinear(tensorOf(new Float32Array(6), [2, 3]), null);
+    const described: LinearGroup = { modules: [], linear };
+    const group = new LoraGroup(described, [rows(1, 2, 0)], { dropout: 0, place: 0 });
+    const x = tensorOf(new Float32Array(3), [1, 3]);
+    const compute = () => group.forward(x, () => linear.forward(x), { record: false, dropoutSeed: null });
+    expect(compute).toThrow('no A and B');
   });
 });
 

@@ -1,10 +1,13 @@
 import { type DecoderArchitecture, LLAMA_NAMES } from '@lorasmith/model-folder';
 import { cast, type FloatDType, keep, scope, type Tensor, tensorOf } from '@lorasmith/tensor';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
+import { Block } from '../src/decoder/block.js';
 import { Decoder } from '../src/decoder/decoder.js';
 import { DecoderLayer } from '../src/decoder/decoder-layer.js';
+import { FeedForward } from '../src/decoder/feed-forward.js';
 import { Norm } from '../src/decoder/norm.js';
-import { FrozenProjection, ProjectionSlot } from '../src/projection.js';
+import { SelfAttention } from '../src/decoder/self-attention.js';
+import { DenseLinear, type LinearGroup } from '../src/frozen-linear.js';
 
 const SCALE = 1 / Math.sqrt(4);
 
@@ -53,32 +56,35 @@ export function tinyDecoder(dtype: FloatDType = 'float32', seed = 1): Decoder {
     return keep(scope(() => cast(tensorOf(values, shape), type)));
   };
   const norm = () => new Norm(architecture.norm, random([hiddenSize], 'float32', 0.2, 1), null);
-  const slot = (inFeatures: number, modules: [name: string, outFeatures: number][]) => {
+  const group = (inFeatures: number, modules: [name: string, outFeatures: number][]): LinearGroup => {
     const outFeatures = modules.reduce((sum, [, out]) => sum + out, 0);
     const weight = random([outFeatures, inFeatures], dtype, 1 / Math.sqrt(inFeatures));
     const named = modules.map(([name, out]) => ({ name, outFeatures: out }));
-    return new ProjectionSlot(named, inFeatures, new FrozenProjection(weight, null));
+    return { modules: named, linear: new DenseLinear(weight, null) };
   };
   const layers = Array.from({ length: layerCount }, (_, index) => {
     const name = (path: string) => `model.layers.${index}.${path}`;
-    return new DecoderLayer(architecture, index, {
-      attentionNorm: norm(),
-      queryKeyValue: slot(hiddenSize, [
-        [name('self_attn.q_proj'), headCount * headDim],
-        [name('self_attn.k_proj'), keyValueHeadCount * headDim],
-        [name('self_attn.v_proj'), keyValueHeadCount * headDim],
-      ]),
-      headNorms: null,
-      attentionOutput: slot(headCount * headDim, [[name('self_attn.o_proj'), hiddenSize]]),
-      attentionBranchNorm: null,
-      mlpNorm: norm(),
-      gateUp: slot(hiddenSize, [
-        [name('mlp.gate_proj'), intermediateSize],
-        [name('mlp.up_proj'), intermediateSize],
-      ]),
-      down: slot(intermediateSize, [[name('mlp.down_proj'), hiddenSize]]),
-      mlpBranchNorm: null,
-    });
+    const attentionNorm = norm();
+    const queryKeyValue = group(hiddenSize, [
+      [name('self_attn.q_proj'), headCount * headDim],
+      [name('self_attn.k_proj'), keyValueHeadCount * headDim],
+      [name('self_attn.v_proj'), keyValueHeadCount * headDim],
+    ]);
+    const output = group(headCount * headDim, [[name('self_attn.o_proj'), hiddenSize]]);
+    const mlpNorm = norm();
+    const gateUp = group(hiddenSize, [
+      [name('mlp.gate_proj'), intermediateSize],
+      [name('mlp.up_proj'), intermediateSize],
+    ]);
+    const down = group(intermediateSize, [[name('mlp.down_proj'), hiddenSize]]);
+    return new DecoderLayer([
+      new Block(
+        attentionNorm,
+        new SelfAttention(architecture, index, { queryKeyValue, headNorms: null, output }),
+        null,
+      ),
+      new Block(mlpNorm, new FeedForward(architecture.mlp, { gateUp, down }), null),
+    ]);
   });
   return new Decoder(architecture, dtype, {
     embedding: random([vocabSize, hiddenSize], dtype, 1),

@@ -7,14 +7,16 @@ import { configureKernels, liveTensorCount, toFloat32Array } from '@lorasmith/te
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { AdamW } from './adamw.js';
+import { runnable } from './batches.js';
 import { ReferenceBatch } from './check-reference/reference-case.js';
+import { NextToken } from './objectives/next-token/next-token.js';
 import { optimizerStep } from './optimizer-step.js';
 
 const CASES = new URL('../../../test/fixtures/families/', import.meta.url).pathname;
 
 /**
  * How a batch is cut must not change what is learned from it, in any family: float32, 1e-5. Rows are in several groups
- * of like length, and longer than windows and original positions.
+ * of similar length, and longer than windows and original positions.
  */
 describe.each(
   readdirSync(CASES).flatMap((name) => [
@@ -32,10 +34,10 @@ describe.each(
     batch = await ReferenceBatch.read(join(CASES, name));
     const initial = await readPeftFolder(join(CASES, name, 'adapter_init'));
     const targets = [...initial.modules].map(([module, { rank, scale }]) => ({ name: module, rank, scale }));
-    adapter = new LoraAdapter(decoder.slots, { targets, dropout: 0, seed: 0, initial });
+    adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0, initial });
   });
   afterAll(() => {
-    adapter.detach();
+    adapter.dispose();
     decoder.dispose();
     configureKernels('raw');
   });
@@ -46,9 +48,9 @@ describe.each(
     let lossSum = 0;
     let labels = 0;
     for (const each of batches) {
-      const result = model.lossAndGradients(each);
+      const result = new NextToken(model).lossAndGradients(each, { adapters: [{ adapter }] });
       lossSum += result.lossSum;
-      labels += result.labels;
+      labels += result.normaliser;
     }
     const gradient = adapter.takeGradient();
     const values = toFloat32Array(gradient);
@@ -66,7 +68,7 @@ describe.each(
 
   test('the loss in chunks is the loss in one piece', () => {
     const { architecture, dtype, weights } = decoder;
-    const chunked = new Decoder(architecture, dtype, weights, { mostLogits: 7 * architecture.vocabSize });
+    const chunked = new Decoder(architecture, dtype, weights, { logitsInChunk: 7 * architecture.vocabSize });
     const whole = learned(decoder, [batch.asTokenBatch()]);
     const pieces = learned(chunked, [batch.asTokenBatch()]);
     expect(Math.abs(pieces.loss - whole.loss)).toBeLessThan(1e-5);
@@ -75,14 +77,11 @@ describe.each(
 
   test('a step over accumulated micro-batches is the step over one batch', async () => {
     const optimizer = new AdamW(adapter.parameterCount, { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0 });
-    const run = (each: TokenBatch) => ({
-      tokens: each.ids.length,
-      lossAndGradients: () => decoder.lossAndGradients(each),
-      loss: () => decoder.loss(each),
-    });
+    const objective = new NextToken(decoder);
+    const run = (each: TokenBatch) => runnable(objective, each, each.ids.length);
     const step = async (batches: readonly TokenBatch[]) => {
       // Nothing moves, so that both see the same adapter; loss and norm tell the gradients apart.
-      const settings = { seed: 0, max_grad_norm: 1, learningRate: 0 };
+      const settings = { seed: 0, max_grad_norm: 1, learningRate: 0, recompute: false };
       return await optimizerStep(adapter, optimizer, batches.map(run), settings, new AbortController().signal);
     };
     const whole = await step([batch.asTokenBatch()]);
@@ -97,7 +96,7 @@ describe.each(
     learned(decoder, [batch.asTokenBatch()]);
     const before = liveTensorCount();
     learned(decoder, [batch.asTokenBatch()]);
-    decoder.loss(batch.asTokenBatch());
+    new NextToken(decoder).loss(batch.asTokenBatch(), { adapters: [{ adapter }] });
     expect(liveTensorCount()).toBe(before);
   });
 });

@@ -7,12 +7,13 @@ import { liveTensorCount, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { differenceByLargest, greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
-import type { Batch } from './batches.js';
+import { type Batch, runnable } from './batches.js';
 import { ReferenceBatch } from './check-reference/reference-case.js';
+import { NextToken } from './objectives/next-token/next-token.js';
 import { optimizerStep } from './optimizer-step.js';
 
 const CASE = fileURLToPath(new URL('../../../test/fixtures/reference/llama-tied', import.meta.url));
-const SETTINGS = { seed: 3, max_grad_norm: 1, learningRate: 1e-2 };
+const SETTINGS = { seed: 3, max_grad_norm: 1, learningRate: 1e-2, recompute: false };
 const never = new AbortController().signal;
 
 let model: Decoder;
@@ -27,11 +28,7 @@ afterAll(() => model.dispose());
 function batchesOf(groups: number[][]): Batch[] {
   return groups.map((rows) => {
     const batch = tokenBatchOf(rows.map((row) => reference.rows[row]!));
-    return {
-      tokens: batch.ids.length,
-      lossAndGradients: () => model.lossAndGradients(batch),
-      loss: () => model.loss(batch),
-    };
+    return runnable(new NextToken(model), batch, batch.ids.length);
   });
 }
 
@@ -39,12 +36,12 @@ function withAdapter<Result>(
   use: (adapter: LoraAdapter, optimizer: AdamW) => Promise<Result>,
   dropout = 0,
 ): Promise<Result> {
-  const targets = model.slots.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 2 })));
-  const adapter = new LoraAdapter(model.slots, { targets, dropout, seed: 1 });
+  const targets = model.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 2 })));
+  const adapter = new LoraAdapter(model.groups, { targets, dropout, seed: 1 });
   const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, weightDecay: 0 });
   return use(adapter, optimizer).finally(() => {
     optimizer.dispose();
-    adapter.detach();
+    adapter.dispose();
   });
 }
 
@@ -73,7 +70,7 @@ test('the rows of a step in one batch, or each in a micro-batch of its own: the 
   }
 });
 
-test('the gradient is clipped, and its norm told as it was before', async () => {
+test('the gradient is clipped, and its norm reported as it was before', async () => {
   const momentOf = (maxNorm: number | null) =>
     withAdapter(async (adapter, optimizer) => {
       const settings = { ...SETTINGS, max_grad_norm: maxNorm };
@@ -133,7 +130,10 @@ describe('a step that cannot be made changes nothing', () => {
 
   test('when the loss is not finite', async () => {
     const [good, bad] = batchesOf([[0], [1]]) as [Batch, Batch];
-    const infinite: Batch = { ...bad, lossAndGradients: () => ({ ...bad.lossAndGradients(), lossSum: Number.NaN }) };
+    const infinite: Batch = {
+      ...bad,
+      lossAndGradients: (options) => ({ ...bad.lossAndGradients(options), lossSum: Number.NaN }),
+    };
     await unchangedBy([good, infinite], never, 'non_finite_loss');
   });
 
@@ -142,9 +142,9 @@ describe('a step that cannot be made changes nothing', () => {
     const [first, second] = batchesOf([[0], [1]]) as [Batch, Batch];
     const aborting: Batch = {
       ...first,
-      lossAndGradients: () => {
+      lossAndGradients: (options) => {
         controller.abort('user');
-        return first.lossAndGradients();
+        return first.lossAndGradients(options);
       },
     };
     await unchangedBy([aborting, second], controller.signal, 'cancelled');

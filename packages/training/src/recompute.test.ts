@@ -3,11 +3,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { LoraAdapter, readPeftFolder } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { loadDecoder, type Projection, type ProjectionSlot } from '@lorasmith/models';
+import { type Adapter, type GroupAdapter, loadDecoder } from '@lorasmith/models';
 import { configureKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from './check-reference/comparison.js';
 import { ReferenceBatch } from './check-reference/reference-case.js';
+import { NextToken } from './objectives/next-token/next-token.js';
 
 const FIXTURES = fileURLToPath(new URL('../../../test/fixtures', import.meta.url));
 const CASES = [
@@ -24,17 +25,19 @@ describe.each(CASES.map((folder) => ({ name: folder.slice(FIXTURES.length + 1), 
       configureKernels(kernels);
       const model = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32');
       const initial = await readPeftFolder(join(folder, 'adapter_init'));
-      const adapter = new LoraAdapter(model.slots, {
+      const adapter = new LoraAdapter(model.groups, {
         targets: [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale })),
         dropout: 0.2,
         seed: 3,
         initial,
       });
       const batch = (await ReferenceBatch.read(folder)).asTokenBatch();
+      const objective = new NextToken(model);
       const run = (recompute: boolean) => {
-        model.recompute = recompute;
-        adapter.seedDropout(3, 1);
-        const { lossSum } = model.lossAndGradients(batch);
+        const { lossSum } = objective.lossAndGradients(batch, {
+          adapters: [{ adapter, dropoutSeed: [3, 1] }],
+          recompute,
+        });
         const gradient = adapter.takeGradient();
         const numbers = toFloat32Array(gradient);
         gradient.dispose();
@@ -48,32 +51,29 @@ describe.each(CASES.map((folder) => ({ name: folder.slice(FIXTURES.length + 1), 
       const largest = kept.numbers.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
       expect(largest).toBeGreaterThan(0);
       expect(greatestDifference(again.numbers, kept.numbers) / largest).toBeLessThan(1e-5);
-      adapter.detach();
+      adapter.dispose();
       model.dispose();
     },
   );
 });
 
-/** Live tensors whenever one of the slots is come to, forward and backward. */
-function liveTensorsAt(slots: readonly ProjectionSlot[], work: () => void): number[] {
-  const counts: number[] = [];
-  const before = slots.map(({ projection }) => projection);
-  for (const [index, slot] of slots.entries()) slot.projection = counting(before[index]!, counts);
-  work();
-  for (const [index, slot] of slots.entries()) slot.projection = before[index]!;
-  return counts;
-}
-
-function counting(projection: Projection, counts: number[]): Projection {
-  return {
-    trained: projection.trained,
-    forward(x, record) {
+/** An adapter that notes how many tensors are alive whenever a group is come to, forward and backward. */
+function counting(adapter: Adapter, counts: number[]): Adapter {
+  const countingAt = (acting: GroupAdapter): GroupAdapter => ({
+    trained: acting.trained,
+    forward(...args) {
       counts.push(liveTensorCount());
-      return projection.forward(x, record);
+      return acting.forward(...args);
     },
-    backward(gradient, saved, wantInputGradient) {
+    backward(...args) {
       counts.push(liveTensorCount());
-      return projection.backward(gradient, saved, wantInputGradient);
+      return acting.backward(...args);
+    },
+  });
+  return {
+    at(group) {
+      const acting = adapter.at(group);
+      return acting && countingAt(acting);
     },
   };
 }
@@ -83,19 +83,20 @@ test.each([false, true])(
   async (recompute) => {
     const folder = join(FIXTURES, 'reference', 'llama-untied-all-linear');
     const model = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32');
-    model.recompute = recompute;
+    const objective = new NextToken(model);
     const batch = (await ReferenceBatch.read(folder)).asTokenBatch();
     const liveWith = (dropout: number) => {
-      const targets = model.slots.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 1 })));
-      const adapter = new LoraAdapter(model.slots, { targets, dropout, seed: 3 });
-      const pass = () => {
-        model.lossAndGradients(batch);
+      const targets = model.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 1 })));
+      const adapter = new LoraAdapter(model.groups, { targets, dropout, seed: 3 });
+      const pass = (acting: Adapter) => {
+        objective.lossAndGradients(batch, { adapters: [{ adapter: acting, dropoutSeed: [0, 0] }], recompute });
         adapter.takeGradient().dispose();
       };
-      pass(); // makes the constants it needs
+      pass(adapter); // makes the constants it needs
       const before = liveTensorCount();
-      const counts = liveTensorsAt(model.slots, pass);
-      adapter.detach();
+      const counts: number[] = [];
+      pass(counting(adapter, counts));
+      adapter.dispose();
       return counts.map((count) => count - before);
     };
     expect(liveWith(0.2)).toEqual(liveWith(0));

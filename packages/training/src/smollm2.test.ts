@@ -7,6 +7,7 @@ import { type Decoder, loadDecoder, tokenBatchOf } from '@lorasmith/models';
 import { argMax, type FloatDType, gather, scope, tensorOf, toFloat32Array, toInt32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
+import { NextToken } from './objectives/next-token/next-token.js';
 
 interface Row {
   input_ids: number[];
@@ -41,14 +42,14 @@ function likelihoodsOf(decoder: Decoder, row: Row): Likelihoods {
   const ids = Int32Array.from(row.input_ids);
   const prompt = row.prompt_tokens;
   const batch = tokenBatchOf([{ ids, trained: Uint8Array.from(ids, (_, place) => Number(place >= prompt)) }]);
-  const { lossSum, labels } = decoder.loss(batch);
+  const { lossSum, normaliser: labels } = new NextToken(decoder).loss(batch, { adapters: [] });
   expect(labels).toBe(row.completion_tokens);
   return scope(() => {
     const places = tensorOf(
       Int32Array.from({ length: 5 }, (_, i) => prompt - 1 + i),
       [5],
     );
-    const logits = gather(decoder.logits(ids, [ids.length]), places);
+    const logits = gather(decoder.logits({ ids, rowLengths: [ids.length] }), places);
     const values = toFloat32Array(logits);
     const vocab = decoder.architecture.vocabSize;
     const firstFive = [0, 1, 2, 3, 4].map((i) => {

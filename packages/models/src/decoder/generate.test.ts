@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => decoder.dispose());
 
-/** Rows of like and of unlike length, so that some are padded and some go on apart. */
+/** Rows of similar and of different length, so that some are padded and some continue apart. */
 const PROMPTS = [[5, 17, 99], [3], range(40, 7), range(36, 11), range(12, 13), [5, 17, 99, 4]].map((ids) =>
   Int32Array.from(ids),
 );
@@ -36,7 +36,7 @@ function recomputed(
 ): number[] {
   const ids = [...prompt];
   for (let produced = 0; produced < maxNewTokens; produced++) {
-    const logits = scope(() => toFloat32Array(model.logits(Int32Array.from(ids), [ids.length])));
+    const logits = scope(() => toFloat32Array(model.logits({ ids: Int32Array.from(ids), rowLengths: [ids.length] })));
     const last = logits.subarray(-model.architecture.vocabSize);
     const next = last.indexOf(Math.max(...last));
     if (stopIds.includes(next)) break;
@@ -52,7 +52,7 @@ test('is the token ranked first of a whole recomputation, for prompts of differe
   expect(new Set(expected.map((ids) => ids.join())).size).toBeGreaterThan(3);
 });
 
-test('a row ends at a stop token, which is not part of it; the others go on', () => {
+test('a row ends at a stop token, which is not part of it; the others continue', () => {
   const free = PROMPTS.map((prompt) => recomputed(prompt, 10, []));
   const stopIds = [free[0]![4]!];
   const expected = PROMPTS.map((prompt) => recomputed(prompt, 10, stopIds));
@@ -110,6 +110,6 @@ test('where positions are learned a text ends with the last of them', async () =
   // 40 positions: tokens at 38 and 39 are read, and the last of them predicts one more.
   expect(texts.map((ids) => ids.length)).toEqual([3, 10]);
   expect(texts[1]).toEqual(recomputed(short, 10, [], model));
-  expect(() => model.logits(new Int32Array(41), [41])).toThrow(/40 positions/);
+  expect(() => model.logits({ ids: new Int32Array(41), rowLengths: [41] })).toThrow(/40 positions/);
   model.dispose();
 });

@@ -3,13 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LoraAdapter, mergeModel, type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
-import { type Decoder, loadDecoder } from '@lorasmith/models';
+import { type Adapter, type Decoder, loadDecoder } from '@lorasmith/models';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
 import { type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { mergedLayers } from './merged-layers.js';
-import { MergedProjection, noRounding } from './merged-projection.js';
-import { withProjections } from './swapped-projections.js';
+import { MergedModel, mergedLayers } from './merged-model.js';
 
 const FAMILIES = new URL('../../../../test/fixtures/families/', import.meta.url).pathname;
 const IDS = Int32Array.from({ length: 12 }, (_, i) => (7 * i + 3) % 40);
@@ -37,11 +35,14 @@ async function familyIn(name: string, dtype: FloatDtype): Promise<{ base: string
   return { base, adapter: await readPeftFolder(join(FAMILIES, name, 'adapter_trained')) };
 }
 
-const logitsOf = (decoder: Decoder) => scope(() => toFloat32Array(decoder.logits(IDS, [IDS.length])));
+const logitsOf = (decoder: Decoder, adapter?: Adapter) =>
+  scope(() =>
+    toFloat32Array(decoder.logits({ ids: IDS, rowLengths: [IDS.length] }, adapter === undefined ? [] : [{ adapter }])),
+  );
 
-function attached(decoder: Decoder, adapter: PeftAdapter): LoraAdapter {
+function loraOf(decoder: Decoder, adapter: PeftAdapter): LoraAdapter {
   const targets = [...adapter.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
-  return new LoraAdapter(decoder.slots, { targets, dropout: 0, seed: 0, initial: adapter });
+  return new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0, initial: adapter });
 }
 
 describe.each(await readdir(FAMILIES))('%s', (name) => {
@@ -59,24 +60,19 @@ describe.each(await readdir(FAMILIES))('%s', (name) => {
     merged.dispose();
 
     const decoder = await loadDecoder(model, dtype);
-    const lora = attached(decoder, adapter);
-    const before = logitsOf(decoder);
+    const lora = loraOf(decoder, adapter);
+    const before = logitsOf(decoder, lora);
     const layers = mergedLayers(adapter, model);
-    const rounding = noRounding();
-    const merge = () =>
-      withProjections(
-        decoder.slots,
-        (slot) => new MergedProjection(slot, layers, rounding),
-        () => logitsOf(decoder),
-      );
+    const asMerged = new MergedModel(lora, layers);
+    const merge = () => logitsOf(decoder, asMerged);
     expect(merge()).toEqual(expected);
     // The first time has made the constants it needs.
     const handles = liveTensorCount();
     merge();
-    expect(rounding.updateSquares).toBeGreaterThan(rounding.errorSquares);
+    expect(asMerged.rounding.updateSquares).toBeGreaterThan(asMerged.rounding.errorSquares);
     expect(liveTensorCount()).toBe(handles);
-    expect(logitsOf(decoder)).toEqual(before);
-    lora.detach();
+    expect(logitsOf(decoder, lora)).toEqual(before);
+    lora.dispose();
     decoder.dispose();
   });
 });
@@ -99,23 +95,18 @@ describe('what is merged as another layer than the adapted one', () => {
       );
       const adapter = { ...read, modules: new Map(enlarged) };
       const decoder = await loadDecoder(model, dtype);
-      const lora = attached(decoder, adapter);
+      const lora = loraOf(decoder, adapter);
       const [victim, module] = [...adapter.modules].at(-1)!;
       const alike = [...adapter.modules.values()].filter(
         ({ inFeatures, outFeatures }) => inFeatures === module.inFeatures && outFeatures === module.outFeatures,
       );
       const spoilt = new Map(adapter.modules).set(victim, spoil(module, alike));
       const layers = mergedLayers({ ...adapter, modules: spoilt }, model);
-      const merge = () =>
-        withProjections(
-          decoder.slots,
-          (slot) => new MergedProjection(slot, layers, noRounding()),
-          () => logitsOf(decoder),
-        );
+      const merge = () => logitsOf(decoder, new MergedModel(lora, layers));
       expect(merge).toThrow(
         expect.objectContaining({ code: 'adapter_check_failed', message: expect.stringContaining(victim) }),
       );
-      lora.detach();
+      lora.dispose();
       decoder.dispose();
     });
   });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { AdapterChecks, AdapterProbe } from '@lorasmith/contracts';
 import { LoraAdapter, readPeftFolder } from '@lorasmith/lora';
 import { loadTokenizer, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
-import { type Classifier, type Decoder, loadClassifier, loadDecoder } from '@lorasmith/models';
+import { type ActingAdapter, type Classifier, type Decoder, loadClassifier, loadDecoder } from '@lorasmith/models';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
 import { type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { Value } from 'typebox/value';
@@ -66,7 +66,7 @@ interface AdapterSettings {
 const adapterOn = (base: Decoder | Classifier, model: ModelFolder, settings: AdapterSettings): LoraAdapter => {
   const { size = 0.2, scaleOf = () => 2, rankOf = () => 4 } = settings;
   const targets = model.modules.map(({ name }, i) => ({ name, rank: rankOf(i), scale: scaleOf(i) }));
-  const adapter = new LoraAdapter(base.slots, { targets, dropout: 0.1, seed: 0 });
+  const adapter = new LoraAdapter(base.groups, { targets, dropout: 0.1, seed: 0 });
   const numbers = normalNumbers(adapter.parameterCount, 5).map((value) => size * value);
   adapter.setParameters(tensorOf(numbers, [numbers.length]));
   return adapter;
@@ -93,7 +93,7 @@ async function check(made: Made<Decoder | Classifier>, signal = new AbortControl
 }
 
 function freed({ base, adapter }: Made<Decoder | Classifier>): void {
-  adapter.detach();
+  adapter.dispose();
   base.dispose();
 }
 
@@ -101,7 +101,7 @@ describe.each(['float32', 'bfloat16'] as const)('a llama in %s', (dtype) => {
   test('is written, checked and probed, and computes the same afterwards', async () => {
     const made = await llama(undefined, { dtype });
     const ids = Int32Array.of(5, 9, 14);
-    const logits = () => scope(() => toFloat32Array(made.base.logits(ids, [3])));
+    const logits = () => scope(() => toFloat32Array(made.base.logits({ ids, rowLengths: [3] }, [made])));
     const before = logits();
     const { outputFolder, written } = await check(made);
     expect(logits()).toEqual(before);
@@ -131,17 +131,17 @@ describe.each(['float32', 'bfloat16'] as const)('a llama in %s', (dtype) => {
     expect(probe.precision).toBe(dtype);
     expect(probe.cases).toHaveLength(4);
     const tokenizer = await loadTokenizer(made.model.path);
-    const told = (ids: readonly number[]) => {
+    const logprobsOf = (ids: readonly number[], adapters: readonly ActingAdapter[]) => {
       const last = Int32Array.of(ids.length - 1);
-      const values = scope(() => toFloat32Array(made.base.logitsAt(last, Int32Array.from(ids), [ids.length])));
+      const stream = { ids: Int32Array.from(ids), rowLengths: [ids.length] };
+      const values = scope(() => toFloat32Array(made.base.logitsAt(last, stream, adapters)));
       return logSoftmax({ values, width: values.length });
     };
     const tolerance = dtype === 'float32' ? 1e-4 : 0.1;
-    const withAdapter = probe.cases.map(({ token_ids }) => told(token_ids));
-    made.adapter.detach();
+    const withAdapter = probe.cases.map(({ token_ids }) => logprobsOf(token_ids, [made]));
     for (const [i, { prompt, token_ids, next_tokens }] of probe.cases.entries()) {
       expect([...tokenizer.encodeWithSpecialTokens(prompt)]).toEqual(token_ids);
-      const alone = told(token_ids);
+      const alone = logprobsOf(token_ids, []);
       for (const { id, text, base_logprob, adapter_logprob } of next_tokens) {
         expect(Math.abs(alone.values[id]! - base_logprob)).toBeLessThan(tolerance);
         expect(Math.abs(withAdapter[i]!.values[id]! - adapter_logprob)).toBeLessThan(tolerance);
@@ -152,7 +152,7 @@ describe.each(['float32', 'bfloat16'] as const)('a llama in %s', (dtype) => {
       const listed = next_tokens.map(({ id }) => id);
       for (const id of [...topColumns(alone, 0, 5), ...topColumns(withAdapter[i]!, 0, 5)]) expect(listed).toContain(id);
     }
-    made.base.dispose();
+    freed(made);
   });
 
   test('may have a rank and a scale of its own in each layer', async () => {
@@ -207,11 +207,11 @@ test('a classifier has its scores as the probe', async () => {
   expect(checks.read_back_difference).toBe(0);
   expect(checks.adapter_difference).toBeGreaterThan(checks.merged_bound);
   const features = Float32Array.from(probe.cases.flatMap((one) => one.features));
-  const scores = () => scope(() => [...toFloat32Array(made.base.logits({ features, width: 6 }))]);
-  expect(scores()).toEqual(probe.cases.flatMap((one) => one.adapter_scores));
-  made.adapter.detach();
-  expect(scores()).toEqual(probe.cases.flatMap((one) => one.base_scores));
-  made.base.dispose();
+  const scores = (adapters: readonly ActingAdapter[]) =>
+    scope(() => [...toFloat32Array(made.base.logits({ features, width: 6 }, adapters))]);
+  expect(scores([made])).toEqual(probe.cases.flatMap((one) => one.adapter_scores));
+  expect(scores([])).toEqual(probe.cases.flatMap((one) => one.base_scores));
+  freed(made);
 });
 
 describe('fails', () => {
@@ -238,9 +238,11 @@ describe('fails', () => {
 
   test('as cancelled when it is stopped, and the model computes the same afterwards', async () => {
     const made = await llama();
-    const before = made.base.slots.map(({ projection }) => projection);
+    const stream = { ids: Int32Array.of(5, 9, 14), rowLengths: [3] };
+    const logits = () => scope(() => toFloat32Array(made.base.logits(stream, [made])));
+    const before = logits();
     await expect(check(made, AbortSignal.abort('cancel'))).rejects.toMatchObject({ code: 'cancelled' });
-    expect(made.base.slots.map(({ projection }) => projection)).toEqual(before);
+    expect(logits()).toEqual(before);
     freed(made);
   });
 });

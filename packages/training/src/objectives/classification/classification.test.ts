@@ -1,12 +1,12 @@
 import type { Activation, ClassifierArchitecture } from '@lorasmith/model-folder';
+import { Classifier, DenseLinear, type FeatureBatch, type LinearGroup } from '@lorasmith/models';
 import { cast, type FloatDType, keep, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
-import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../test/numeric/central-differences.js';
-import { differenceByLargest } from '../../../../test/numeric/greatest-difference.js';
-import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { BiasProjection } from '../../test/bias-projection.js';
-import { FrozenProjection, ProjectionSlot } from '../projection.js';
-import { Classifier, type FeatureBatch } from './classifier.js';
+import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../../test/numeric/central-differences.js';
+import { differenceByLargest } from '../../../../../test/numeric/greatest-difference.js';
+import { normalNumbers } from '../../../../../test/numeric/normal-numbers.js';
+import { adapterOf, BiasAdapter } from '../../../../models/test/bias-adapter.js';
+import { Classification } from './classification.js';
 
 const LAYERS = [
   { name: '0', inFeatures: 4, outFeatures: 6, bias: true },
@@ -21,27 +21,33 @@ function tinyClassifier(activation: Activation, dtype: FloatDType = 'float32'): 
     const size = shape.reduce((product, dimension) => product * dimension, 1);
     return keep(scope(() => cast(tensorOf(normalNumbers(size, seed), shape), dtype)));
   };
-  const slots = LAYERS.map(({ name, inFeatures, outFeatures, bias }, index) => {
+  const groups = LAYERS.map(({ name, inFeatures, outFeatures, bias }, index) => {
     const own = bias ? random([outFeatures], 20 + index) : null;
-    const frozen = new FrozenProjection(random([outFeatures, inFeatures], 10 + index), own);
-    return new ProjectionSlot([{ name, outFeatures }], inFeatures, frozen);
+    const linear = new DenseLinear(random([outFeatures, inFeatures], 10 + index), own);
+    return { modules: [{ name, outFeatures }], linear };
   });
-  return new Classifier(architecture, dtype, slots);
+  return new Classifier(architecture, dtype, groups);
+}
+
+/** A trained bias at a group, freed by the caller. */
+function withBias(group: LinearGroup) {
+  const bias = new BiasAdapter(group);
+  return { bias, options: { adapters: [{ adapter: adapterOf([[group, bias]]) }] } };
 }
 
 describe.each(['relu', 'gelu', 'silu', 'tanh', 'sigmoid'] as const)('with %s', (activation) => {
   test.each([0, 1, 2])('gradient by a bias of layer %i against finite differences', (place) => {
     const model = tinyClassifier(activation);
-    const slot = model.slots[place]!;
-    const bias = new BiasProjection(slot.frozen);
-    slot.projection = bias;
-    const width = slot.frozen.weight.shape[0]!;
+    const objective = new Classification(model);
+    const group = model.groups[place]!;
+    const { bias, options } = withBias(group);
+    const width = group.linear.outFeatures;
     const numeric = centralDifferences((values) => {
       bias.setBias(values);
-      return model.loss(BATCH).lossSum;
+      return objective.loss(BATCH, options).lossSum;
     }, new Float32Array(width));
     bias.setBias(new Float32Array(width));
-    model.lossAndGradients(BATCH);
+    objective.lossAndGradients(BATCH, options);
     expect(differenceByLargest(bias.takeGradient(), numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
     bias.dispose();
     model.dispose();
@@ -55,20 +61,22 @@ test('counts the rows whose label is ranked first', () => {
     const own = logits.subarray(3 * row, 3 * row + 3);
     return own.indexOf(Math.max(...own));
   });
-  expect(model.loss({ ...BATCH, labels: ranked })).toMatchObject({ labels: 7, correct: 7 });
+  const objective = new Classification(model);
+  const options = { adapters: [] };
+  expect(objective.loss({ ...BATCH, labels: ranked }, options)).toMatchObject({ normaliser: 7, correct: 7 });
   const oneWrong = ranked.map((label, row) => (row === 3 ? (label + 1) % 3 : label));
-  expect(model.lossAndGradients({ ...BATCH, labels: oneWrong }).correct).toBe(6);
+  expect(objective.lossAndGradients({ ...BATCH, labels: oneWrong }, options).correct).toBe(6);
   model.dispose();
 });
 
 test('handles are flat over passes', () => {
   const model = tinyClassifier('gelu', 'bfloat16');
-  const bias = new BiasProjection(model.slots[0]!.frozen);
-  model.slots[0]!.projection = bias;
-  model.lossAndGradients(BATCH); // makes the constants it needs
+  const objective = new Classification(model);
+  const { bias, options } = withBias(model.groups[0]!);
+  objective.lossAndGradients(BATCH, options); // makes the constants it needs
   const before = liveTensorCount();
-  model.lossAndGradients(BATCH);
-  model.loss(BATCH);
+  objective.lossAndGradients(BATCH, options);
+  objective.loss(BATCH, options);
   expect(liveTensorCount()).toBe(before);
   bias.dispose();
   model.dispose();

@@ -1,0 +1,95 @@
+import { OutputHead } from '@lorasmith/models';
+import { dispose, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { describe, expect, test } from 'vitest';
+import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../../test/numeric/central-differences.js';
+import { differenceByLargest, greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
+import { normalNumbers } from '../../../../../test/numeric/normal-numbers.js';
+import { nextTokenLoss } from './next-token-loss.js';
+
+const [PLACES, HIDDEN, VOCAB] = [7, 4, 9];
+const STATES = normalNumbers(PLACES * HIDDEN, 1);
+const HEAD = normalNumbers(VOCAB * HIDDEN, 2);
+const LABELS = Int32Array.of(0, 8, 3, 3, 5, 1, 7);
+
+function computed(states: Float32Array<ArrayBuffer>, logitsInChunk?: number, softcap: number | null = null) {
+  return scope(() => {
+    const { lossSum, gradientChunks } = nextTokenLoss(
+      tensorOf(states, [PLACES, HIDDEN]),
+      tensorOf(LABELS, [PLACES]),
+      new OutputHead(tensorOf(HEAD, [VOCAB, HIDDEN]), softcap, logitsInChunk),
+      { record: true },
+    );
+    const gradient = Float32Array.from(gradientChunks.flatMap((chunk) => [...toFloat32Array(chunk)]));
+    const chunks = gradientChunks.map(({ shape }) => shape[0]);
+    dispose(gradientChunks);
+    return { lossSum, gradient, chunks };
+  });
+}
+
+test('the sum of -log softmax at the labels', () => {
+  let expected = 0;
+  for (let place = 0; place < PLACES; place++) {
+    const logits = Array.from({ length: VOCAB }, (_, token) => {
+      let sum = 0;
+      for (let i = 0; i < HIDDEN; i++) sum += STATES[place * HIDDEN + i]! * HEAD[token * HIDDEN + i]!;
+      return sum;
+    });
+    expected += Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0)) - logits[LABELS[place]!]!;
+  }
+  expect(Math.abs(computed(STATES).lossSum - expected)).toBeLessThan(1e-5);
+});
+
+test.each([
+  [undefined, [7]],
+  [3 * VOCAB, [3, 3, 1]],
+  [1, [1, 1, 1, 1, 1, 1, 1]],
+])('with at most %s logits at once: chunks, and the gradient against finite differences', (logitsInChunk, chunks) => {
+  const numeric = centralDifferences((states) => computed(states, logitsInChunk).lossSum, STATES);
+  const actual = computed(STATES, logitsInChunk);
+  expect(actual.chunks).toEqual(chunks);
+  expect(differenceByLargest(actual.gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
+});
+
+test('in chunks it is what it is in one piece', () => {
+  const whole = computed(STATES);
+  const chunked = computed(STATES, 3 * VOCAB);
+  expect(Math.abs(chunked.lossSum - whole.lossSum)).toBeLessThan(1e-5);
+  expect(greatestDifference(chunked.gradient, whole.gradient)).toBeLessThan(1e-5);
+});
+
+test('without a backward pass nothing is kept', () => {
+  scope(() => {
+    const states = tensorOf(STATES, [PLACES, HIDDEN]);
+    const labels = tensorOf(LABELS, [PLACES]);
+    const head = new OutputHead(tensorOf(HEAD, [VOCAB, HIDDEN]), null, 3 * VOCAB);
+    nextTokenLoss(states, labels, head, { record: false }); // makes the constants it needs
+    const before = liveTensorCount();
+    const { gradientChunks } = nextTokenLoss(states, labels, head, { record: false });
+    expect(gradientChunks).toEqual([]);
+    expect(liveTensorCount()).toBe(before);
+  });
+});
+
+describe('with capped logits', () => {
+  const SOFTCAP = 0.8;
+
+  test('the sum of -log softmax of softcap · tanh(logit / softcap)', () => {
+    let expected = 0;
+    for (let place = 0; place < PLACES; place++) {
+      const logits = Array.from({ length: VOCAB }, (_, token) => {
+        let sum = 0;
+        for (let i = 0; i < HIDDEN; i++) sum += STATES[place * HIDDEN + i]! * HEAD[token * HIDDEN + i]!;
+        return SOFTCAP * Math.tanh(sum / SOFTCAP);
+      });
+      expected += Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0)) - logits[LABELS[place]!]!;
+    }
+    expect(Math.abs(computed(STATES, undefined, SOFTCAP).lossSum - expected)).toBeLessThan(1e-5);
+  });
+
+  test('its gradient against finite differences, in chunks as in one piece', () => {
+    const numeric = centralDifferences((states) => computed(states, undefined, SOFTCAP).lossSum, STATES);
+    const { gradient } = computed(STATES, undefined, SOFTCAP);
+    expect(differenceByLargest(gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
+    expect(greatestDifference(computed(STATES, 3 * VOCAB, SOFTCAP).gradient, gradient)).toBeLessThan(1e-6);
+  });
+});
