@@ -23,6 +23,12 @@ export interface QueuedState {
   reason: string;
 }
 
+export interface WaitingEntry {
+  entry: string;
+  /** When it was put into the queue; a retry does not change it. */
+  addedAt: Date;
+}
+
 /** The dispatcher: which job goes to which worker, and when. It knows nothing of a job but its entry's name. */
 export interface JobQueue {
   /** Adding an entry that is there already changes nothing. */
@@ -30,6 +36,10 @@ export interface JobQueue {
   /** Removes an entry that no worker holds; one that is held stays. */
   remove(entry: string): Promise<void>;
   stateOf(entry: string): Promise<QueuedState>;
+  /** The entries that workers get next, in that order. */
+  nextEntries(count: number): Promise<WaitingEntry[]>;
+  /** Makes a waiting entry the one that a worker gets next. One that no longer waits stays where it is. */
+  moveToFront(entry: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -72,6 +82,19 @@ export function createJobQueue(options: { redis: Redis; prefix: string }): JobQu
         if (state !== 'failed' && state !== 'completed') return { state: 'alive', reason: '' };
         const job = await queue.getJob(entry);
         return { state: 'failed', reason: job?.failedReason ?? '' };
+      }),
+    nextEntries: (count) =>
+      withQueue(async (queue) => {
+        const waiting = await queue.getWaiting(0, count - 1);
+        return waiting.flatMap(({ id, timestamp }) =>
+          id === undefined ? [] : [{ entry: id, addedAt: new Date(timestamp) }],
+        );
+      }),
+    moveToFront: (entry) =>
+      withQueue(async (queue) => {
+        const job = await queue.getJob(entry);
+        // One script, which takes the entry out of the waiting list and adds it at the end where workers take.
+        await job?.changePriority({ priority: 0, lifo: true });
       }),
     close: async () => {
       await current?.close();

@@ -25,6 +25,7 @@ import { checkpointsOfRecord, jobOfRecord, newRecordFields } from './job-record.
 import { jobsBeingPublished } from './jobs-being-published.js';
 import { jobKeys } from './keys.js';
 import { createMachineBoard, type MachineBoard } from './machine-board.js';
+import { type BaseModelPreference, preferBaseModel } from './prefer-base-model.js';
 import { queueEntryOf } from './queue-entry.js';
 import { type QueueStatus, readQueueStatus } from './queue-status.js';
 import { type Reconciled, reconcileQueue } from './reconcile-queue.js';
@@ -142,6 +143,11 @@ export interface JobStore {
   readEvents(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
   /** For whoever watches the service. */
   queueStatus(): Promise<QueueStatus>;
+  /**
+   * For workers: makes the first waiting job on a base model the next one, unless a job before it has waited too long.
+   * @returns the job that was moved; null where the order stays
+   */
+  preferBaseModel(preference: BaseModelPreference): Promise<JobId | null>;
   /** For workers. */
   attempts: JobAttempts;
   machines: MachineBoard;
@@ -336,6 +342,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     },
     readEvents: (id, readOptions) => events.read(id, readOptions),
     queueStatus: () => readQueueStatus({ redis, keys }),
+    preferBaseModel: (preference) => preferBaseModel({ redis, keys, queue }, preference),
     attempts: createJobAttempts({ redis, keys }),
     machines: createMachineBoard({ redis, keys }),
     reconcile: () => reconcileQueue({ redis, keys, queue }),

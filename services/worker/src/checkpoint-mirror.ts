@@ -5,20 +5,20 @@ import { type JobId, ProductError } from '@lorasmith/contracts';
 import type { BundleStore, HeldBundle } from '@lorasmith/storage';
 
 /**
- * Keeps the checkpoints of jobs where other hosts find them, a bundle for each. Its id says the job, the file and when
- * it was written: a file of the same step of another run is another bundle.
+ * Copies the checkpoints of jobs to a store that several hosts share, a bundle for each. The id of the bundle has the job,
+ * the file and when it was written, so a file of the same step of another run is another bundle.
  */
 export interface CheckpointMirror {
-  /** Brings into the folder what any host has stored of the job and is not there, or there older. */
+  /** Copies into the folder what any host has stored of the job, unless the folder has it already, or a newer one. */
   restore(job: JobId, folder: string): Promise<void>;
   /**
-   * Stores what is new in the folder; then removes what this mirror had stored or restored and is no longer there. What
-   * it does not know is another worker's and stays.
+   * Stores what is new in the folder, then removes from the store what this mirror had stored or restored and is no longer
+   * in the folder. Bundles that it does not know are another worker's and stay.
    */
   store(job: JobId, folder: string): Promise<void>;
-  /** Removes all of the job. */
+  /** Removes everything of the job. */
   remove(job: JobId): Promise<void>;
-  /** The jobs of which something is stored. */
+  /** The jobs that have something in the store. */
   jobs(): Promise<JobId[]>;
 }
 
@@ -32,7 +32,7 @@ interface StoredCheckpoint {
 }
 
 export function createCheckpointMirror(bundles: BundleStore): CheckpointMirror {
-  /** By job: what this mirror answers for. */
+  /** By job: the bundles that this mirror has stored or restored. */
   const known = new Map<JobId, Set<string>>();
   const knownOf = (job: JobId) => {
     const ids = known.get(job) ?? new Set();
@@ -49,7 +49,7 @@ export function createCheckpointMirror(bundles: BundleStore): CheckpointMirror {
     async restore(job, folder) {
       const stored = await storedOf(job);
       const ids = new Set(stored.map(({ id }) => id));
-      // Removed since by another worker: where it is still here, it is stored again.
+      // Another worker has removed these since. Where the folder still has one, it is stored again.
       for (const id of knownOf(job)) if (!ids.has(id)) knownOf(job).delete(id);
       for (const { id, name, writtenMs } of stored) {
         const there = await writtenAt(path.join(folder, name));
@@ -59,7 +59,7 @@ export function createCheckpointMirror(bundles: BundleStore): CheckpointMirror {
         }
         const held = await holdIfThere(bundles, id);
         if (held === null) continue;
-        // Of a name that goes with what a killed trainer leaves; another restoration has another one.
+        // Its name is one of those that are removed after a killed trainer. Another restoration has another one.
         const temporary = path.join(folder, `${name}.${randomBytes(6).toString('hex')}.tmp`);
         try {
           await copyFile(held.path(name), temporary);
@@ -105,7 +105,7 @@ export function createCheckpointMirror(bundles: BundleStore): CheckpointMirror {
   };
 }
 
-/** Null where it is gone since it was listed: the worker that saved it may still go on, and keeps its newest only. */
+/** Null where it was removed since it was listed: the worker that saved it may still run, and keeps its newest only. */
 async function holdIfThere(bundles: BundleStore, id: string): Promise<HeldBundle | null> {
   try {
     return await bundles.hold(id);
@@ -131,7 +131,7 @@ async function storeFile(
   }
 }
 
-/** In whole milliseconds; null when it is not there. */
+/** In whole milliseconds; null where the file is missing. */
 async function writtenAt(file: string): Promise<number | null> {
   try {
     return Math.trunc((await stat(file)).mtimeMs);

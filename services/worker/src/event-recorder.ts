@@ -1,18 +1,18 @@
 import type { EventData, NewJobEvent } from '@lorasmith/contracts';
 
-/** Steps are written at most this often: a small model makes hundreds a second, which nobody reads. */
+/** Steps are written at most this often: a small model makes hundreds a second. */
 const STEP_INTERVAL_MS = 1_000;
 
 export interface EventRecorder {
-  /** Writes the event after those before it, or leaves it out if it is one step among many. */
+  /** Writes the event after those before it, or skips it if it is one step among many. */
   add(event: NewJobEvent): void;
-  /** Resolves when all is written, the newest step included. */
+  /** Resolves when everything is written, also the newest step. */
   flush(): Promise<void>;
 }
 
 /**
- * Writes the events of a training in their order: all that are no steps, and of the steps the first, those that come no
- * sooner than the interval after one that was written, the last planned, and the last before another event or a flush.
+ * Writes the events of a training in their order. Of the steps it writes the first, the last planned, the last before
+ * another event or a flush, and between those one per interval.
  */
 export function createEventRecorder(options: {
   write: (event: NewJobEvent) => Promise<void>;
@@ -22,10 +22,10 @@ export function createEventRecorder(options: {
   const { write, onError, stepIntervalMs = STEP_INTERVAL_MS } = options;
   let written = Promise.resolve();
   let lastStepAt = Number.NEGATIVE_INFINITY;
-  /** The newest step, where it is not written. */
-  let leftOut: NewJobEvent | null = null;
+  /** The newest step, where it was not written. */
+  let skipped: NewJobEvent | null = null;
 
-  // The last planned step does not wait for what comes after it, which may be a long evaluation.
+  // The last planned step does not wait for the next event, which may follow a long evaluation.
   const isDue = ({ step, total_steps: total }: EventData<'step-finished'>) =>
     step === total || performance.now() - lastStepAt >= stepIntervalMs;
   const append = (event: NewJobEvent) => {
@@ -33,26 +33,26 @@ export function createEventRecorder(options: {
   };
   const appendStep = (step: NewJobEvent) => {
     lastStepAt = performance.now();
-    leftOut = null;
+    skipped = null;
     append(step);
   };
-  const appendLeftOut = () => {
-    if (leftOut !== null) appendStep(leftOut);
+  const appendSkipped = () => {
+    if (skipped !== null) appendStep(skipped);
   };
 
   return {
     add(event) {
       if (event.type !== 'step-finished') {
-        appendLeftOut();
+        appendSkipped();
         append(event);
       } else if (isDue(event.data)) {
         appendStep(event);
       } else {
-        leftOut = event;
+        skipped = event;
       }
     },
     flush() {
-      appendLeftOut();
+      appendSkipped();
       return written;
     },
   };

@@ -1,37 +1,43 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { checkpointBytes, removeHalfWritten } from '@lorasmith/checkpoints';
-import { ENDED_STATUSES, type JobId, ProductError } from '@lorasmith/contracts';
+import {
+  type CheckpointDescription,
+  checkpointBytes,
+  listCheckpoints,
+  removeHalfWritten,
+} from '@lorasmith/checkpoints';
+import { type Checkpoint, ENDED_STATUSES, type JobId, ProductError } from '@lorasmith/contracts';
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
 import type { CheckpointMirror } from './checkpoint-mirror.js';
-import { type CheckpointLimits, checkpointsBeyond, type JobCheckpoints } from './checkpoint-room.js';
+import { type CheckpointQuotas, checkpointsBeyond, type JobCheckpoints } from './checkpoint-quota.js';
 
 const JOB_ID = /^job_[0-9a-z]+$/;
 const ATTEMPT = /^attempt-(\d+)$/;
 
-/** What a job keeps on disk: `jobs/<job>/checkpoints`, and while it is not done one output folder per attempt. */
+/** What a job has on disk: `jobs/<job>/checkpoints`, and one output folder per attempt until the job has ended. */
 export interface JobFolders {
-  /** Makes the folders of an attempt, its output folder empty; with the checkpoints that other hosts saved. */
+  /** Makes the folders of an attempt: an empty one for its output, and the checkpoints, also those of other hosts. */
   prepare(attempt: JobAttempt): Promise<{ checkpointFolder: string; outputFolder: string }>;
-  /** The folder of a job's checkpoints, with those that other hosts saved. */
+  /** The folder of a job's checkpoints, also those that other hosts saved. */
   checkpointsOf(id: JobId): Promise<string>;
+  /** The checkpoints in a job's folder, newest first, as its record lists them. */
+  list(id: JobId): Promise<Checkpoint[]>;
   /**
-   * Stores the checkpoints there are now where other hosts find them. Calls during one that runs are one more after it.
-   * Nothing where hosts share nothing.
+   * Stores the current checkpoints where other hosts find them. However many calls are made while one runs, it runs once
+   * more. Does nothing where hosts share no store.
    */
   storeCheckpoints(attempt: JobAttempt): Promise<void>;
-  /** Removes what the attempt's trainer, which is dead, was writing beside the checkpoints. */
-  removeHalfWritten(attempt: JobAttempt): Promise<void>;
-  /** Removes what only the attempt needed, and those before it whose worker died. */
+  /** Removes the incomplete checkpoints of the attempt's trainer, which has ended. */
+  removeIncomplete(attempt: JobAttempt): Promise<void>;
+  /** Removes the output folders of this attempt and of those before it, whose worker may have died. */
   removeAttempt(attempt: JobAttempt): Promise<void>;
-  /** Removes all of the job, its checkpoints too, on every host's store. */
+  /** Removes everything of the job, also its checkpoints in the shared store. */
   removeJob(id: JobId): Promise<void>;
   /**
-   * Removes the folders of jobs that were deleted, and of those that ended so long ago, or before so many bytes of other
-   * checkpoints, that theirs are kept no more; of others that ended, what a worker that died had left beside the
-   * checkpoints.
-   * @param signal ends it early
-   * @returns how many folders
+   * Removes the folders of deleted jobs, and of ended jobs whose checkpoints are too old or beyond the quotas. Of other
+   * ended jobs it removes what a worker that died had left beside the checkpoints.
+   * @param signal - Ends it early.
+   * @returns how many folders it removed
    */
   sweep(store: SweptStore, signal?: AbortSignal): Promise<number>;
 }
@@ -43,19 +49,18 @@ export type SweptStore = Pick<
 
 export interface JobFoldersOptions {
   dataDir: string;
-  /** Of a store that several hosts share; null: checkpoints are on this host alone. @defaultValue null */
+  /** In the store that several hosts share; null: checkpoints are on this host alone. @defaultValue null */
   mirror?: CheckpointMirror | null;
-  /** For so long checkpoints of a job that has ended are kept. */
-  keptMs: number;
-  /** So much of checkpoints is kept. */
-  keptBytes: CheckpointLimits;
+  /** How long the checkpoints of an ended job are retained. */
+  retentionMs: number;
+  quotas: CheckpointQuotas;
 }
 
-export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: JobFoldersOptions): JobFolders {
+export function createJobFolders({ dataDir, mirror = null, retentionMs, quotas }: JobFoldersOptions): JobFolders {
   const root = path.join(dataDir, 'jobs');
   const folderOf = (id: JobId) => {
-    // What comes from the queue must not lead out of the folder.
-    if (!JOB_ID.test(id)) throw new Error(`createJobFolders: ${JSON.stringify(id)} is no id of a job`);
+    // An id from the queue must not lead out of the folder.
+    if (!JOB_ID.test(id)) throw new Error(`createJobFolders: ${JSON.stringify(id)} is not the id of a job`);
     return path.join(root, id);
   };
   const outputOf = ({ job, number }: JobAttempt) => path.join(folderOf(job.id), `attempt-${number}`);
@@ -84,7 +89,6 @@ export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: 
     await mirror?.restore(id, folder);
     return folder;
   };
-  /** Of attempts whose worker died, too. */
   const removeAttempts = async (id: JobId, upTo: number): Promise<void> => {
     for (const name of await readdir(folderOf(id)).catch(emptyWhereAbsent)) {
       const number = ATTEMPT.exec(name)?.[1];
@@ -93,18 +97,18 @@ export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: 
     }
   };
 
-  const beyondLimits = async (store: SweptStore, kept: JobCheckpoints[]): Promise<JobId[]> => {
-    if (checkpointsBeyond(kept, keptBytes).length === 0) return [];
-    // What an adapter is being made of stays, too.
-    const wanted = await store.jobsBeingPublished();
-    const known = kept.map((one) => (wanted.has(one.job) ? { ...one, endedAt: null } : one));
-    return checkpointsBeyond(known, keptBytes);
+  const beyondQuotas = async (store: SweptStore, jobs: JobCheckpoints[]): Promise<JobId[]> => {
+    if (checkpointsBeyond(jobs, quotas).length === 0) return [];
+    // Checkpoints of which an adapter is being made stay, too.
+    const published = await store.jobsBeingPublished();
+    const known = jobs.map((one) => (published.has(one.job) ? { ...one, endedAt: null } : one));
+    return checkpointsBeyond(known, quotas);
   };
 
-  /** @returns whether it was removed: not where the job was resumed, or another worker is at it */
+  /** @returns whether it was removed: not where the job was resumed, or another worker works on it */
   const removeEnded = async (store: SweptStore, id: JobId): Promise<boolean> => {
     const removed = await store.whileEnded(id, ENDED_STATUSES, async () => {
-      // First, so that what is listed is there.
+      // First, so that every checkpoint in the list exists.
       await store.forgetCheckpoints(id);
       await removeJob(id);
       return true;
@@ -115,21 +119,22 @@ export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: 
   return {
     async prepare(attempt) {
       const checkpointFolder = await bringCheckpoints(attempt.job.id);
-      // Not of a later one: a preparation that nobody waits for any more may come here late.
+      // Not those of later attempts: a preparation that was stopped may come here late.
       await removeAttempts(attempt.job.id, attempt.number);
       const outputFolder = outputOf(attempt);
       await mkdir(outputFolder);
       return { checkpointFolder, outputFolder };
     },
     checkpointsOf: bringCheckpoints,
+    list: (id) => recordedCheckpoints(id, checkpointFolderOf(id)),
     storeCheckpoints: ({ job }) => storeNow(job.id),
-    removeHalfWritten: ({ job }) => removeHalfWritten(checkpointFolderOf(job.id)),
+    removeIncomplete: ({ job }) => removeHalfWritten(checkpointFolderOf(job.id)),
     removeAttempt: ({ job, number }) => removeAttempts(job.id, number),
     removeJob,
     async sweep(store, signal) {
       await mkdir(root, { recursive: true });
       let removed = 0;
-      const kept: JobCheckpoints[] = [];
+      const retained: JobCheckpoints[] = [];
       const ids = new Set([...(await readdir(root)), ...((await mirror?.jobs()) ?? [])]);
       for (const id of ids) {
         if (signal?.aborted) return removed;
@@ -141,36 +146,63 @@ export function createJobFolders({ dataDir, mirror = null, keptMs, keptBytes }: 
           continue;
         }
         const endedAt = ENDED_STATUSES.includes(job.status) ? new Date(job.ended_at ?? '') : null;
-        if (endedAt !== null && Date.now() - endedAt.getTime() >= keptMs) {
+        if (endedAt !== null && Date.now() - endedAt.getTime() >= retentionMs) {
           if (await removeEnded(store, id)) removed++;
           continue;
         }
         if (endedAt !== null) {
-          // Nothing from after its end: it may have been resumed since, and be another worker's.
+          // Nothing that was written after its end: another worker may have resumed it since.
           await removeHalfWritten(checkpointFolderOf(id), { writtenBefore: endedAt });
           await removeAttempts(id, job.attempts);
         }
-        // Another host may have more of it than the record says, or than this one.
+        // The record may list fewer than there are, and this host may have fewer than others.
         const bytes = Math.max(await recordedBytes(store, id), await checkpointBytes(checkpointFolderOf(id)));
-        kept.push({ job: id, owner: job.owner, endedAt, bytes });
+        retained.push({ job: id, owner: job.owner, endedAt, bytes });
       }
-      for (const id of await beyondLimits(store, kept)) if (await removeEnded(store, id)) removed++;
+      for (const id of await beyondQuotas(store, retained)) if (await removeEnded(store, id)) removed++;
       return removed;
     },
   };
 }
 
-/** What the checkpoints take that the record lists. */
+/** The size of the checkpoints that the record lists. */
 async function recordedBytes(store: SweptStore, id: JobId): Promise<number> {
   const checkpoints = await store.checkpoints(id).catch((error: unknown) => {
-    // Deleted since: its folder goes at the next sweep.
+    // Deleted since; the next sweep removes its folder.
     if (error instanceof ProductError && error.code === 'job_not_found') return [];
     throw error;
   });
   return checkpoints.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
-/** A job may have checkpoints in the store and no folder here. */
+async function recordedCheckpoints(job: JobId, folder: string): Promise<Checkpoint[]> {
+  const described = await listCheckpoints(folder);
+  const best = bestOf(described);
+  return described.map(({ step, bytes, savedAt, progress }, index) => ({
+    object: 'checkpoint',
+    job,
+    step,
+    epoch: progress.epoch,
+    train_loss: progress.trainLoss,
+    eval_loss: progress.evaluation?.loss ?? null,
+    is_best: step === best?.step,
+    is_last: index === 0,
+    bytes,
+    created_at: savedAt.toISOString(),
+  }));
+}
+
+/** The earliest with the lowest loss; null where none was evaluated. */
+function bestOf(newestFirst: CheckpointDescription[]): CheckpointDescription | null {
+  let best: CheckpointDescription | null = null;
+  for (const one of newestFirst) {
+    const loss = one.progress.evaluation?.loss;
+    if (loss !== undefined && loss <= (best?.progress.evaluation?.loss ?? Number.POSITIVE_INFINITY)) best = one;
+  }
+  return best;
+}
+
+/** A job may have checkpoints in the shared store and no folder on this host. */
 function emptyWhereAbsent(error: NodeJS.ErrnoException): string[] {
   if (error.code === 'ENOENT') return [];
   throw error;

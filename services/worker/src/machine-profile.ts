@@ -1,16 +1,14 @@
-import { fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdir, readFile } from 'node:fs/promises';
 import { cpus, totalmem } from 'node:os';
 import path from 'node:path';
 import { MachineProfile } from '@lorasmith/contracts';
+import { askChild } from '@lorasmith/engine-host';
 import { writeFileAtomic } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import { Value } from 'typebox/value';
 import type { Device } from './device/choose-device.js';
-import { gpuInUse, RESERVED_BYTES } from './device/gpu-in-use.js';
-import { type GpuReading, readGpus } from './device/read-gpus.js';
+import { type GpuReading, gpuInUse, RESERVED_BYTES, readGpus } from './device/read-gpus.js';
 import { trainerEnvironment } from './trainer/trainer-environment.js';
 
 export interface MachineProfileOptions {
@@ -18,19 +16,19 @@ export interface MachineProfileOptions {
   workerName: string;
   /** What trainers compute with. */
   device: Device;
-  /** Measures, and sends what it found. */
+  /** The program that measures, `probe-main`. */
   probeProgram: string;
   environment: NodeJS.ProcessEnv;
   log: Logger;
 }
 
-/** A machine is measured again after so long, or when it is another one. */
+/** A machine is measured again after so long, or when it has changed. */
 const KEPT_MS = 30 * 24 * 3600 * 1000;
 const PROBE_TIMEOUT_MS = 120_000;
 
 /**
- * What this machine does per second, measured in a process of its own and kept in the data folder. Without it jobs run as
- * well; their reports have no estimate then.
+ * What this machine computes per second, measured in a process of its own and stored in the data folder. Jobs run without
+ * it, too; their reports then have no estimate.
  * @returns null when it could not be measured
  */
 export async function profileMachine(options: MachineProfileOptions): Promise<MachineProfile | null> {
@@ -52,19 +50,19 @@ export async function profileMachine(options: MachineProfileOptions): Promise<Ma
   }
 }
 
-/** The GPU whose memory counts; undefined where that of the host does. */
+/** The GPU whose memory jobs are planned with; undefined: they are planned with the host's. */
 async function findGpu({ device, environment, log }: MachineProfileOptions): Promise<GpuReading | undefined> {
   if (device === 'cpu') return undefined;
   const gpu = gpuInUse(await readGpus(), environment.CUDA_VISIBLE_DEVICES);
   if (gpu === undefined) {
-    log.warn("nvidia-smi does not tell the memory of the GPU: jobs are planned with the host's, and may not fit");
+    log.warn("nvidia-smi does not report the memory of the GPU: jobs are planned with the host's, and may not fit");
   }
   return gpu;
 }
 
 type Measured = Omit<MachineProfile, 'worker' | 'measured_at'>;
 
-/** What a trainer takes before it has a model is in the reserve, or in the memory of the host. */
+/** The reserve covers what a trainer takes before it has a model. */
 function onGpu(measured: Measured, gpu: GpuReading | undefined): Measured {
   if (gpu === undefined) return measured;
   return {
@@ -75,10 +73,7 @@ function onGpu(measured: Measured, gpu: GpuReading | undefined): Measured {
   };
 }
 
-/**
- * Changes with the machine, and with what it computes with. Not with the name of the worker: in a container that is
- * another one each time.
- */
+/** Changes with the machine and its device, but not with the name of the worker, which differs in every container. */
 function machineKey({ CUDA_VISIBLE_DEVICES: devices }: NodeJS.ProcessEnv, gpu: GpuReading | undefined): string {
   const [processor] = cpus();
   const memory = [totalmem(), process.constrainedMemory()];
@@ -100,24 +95,18 @@ async function readKnown(file: string): Promise<MachineProfile | null> {
     const isFresh = Value.Check(MachineProfile, profile) && Date.now() - Date.parse(profile.measured_at) < KEPT_MS;
     return isFresh ? profile : null;
   } catch {
-    // Not there, or damaged: it is measured anew.
+    // Missing or damaged: the machine is measured again.
     return null;
   }
 }
 
-async function runProbe({ probeProgram, environment, device }: MachineProfileOptions): Promise<Measured> {
-  const child = fork(probeProgram, [device], {
-    env: trainerEnvironment(environment),
-    execArgv: [],
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    timeout: PROBE_TIMEOUT_MS,
-    killSignal: 'SIGKILL',
-  });
-  const message = once(child, 'message') as Promise<[unknown]>;
-  const gone = once(child, 'exit').then(([code, signal]) => {
-    throw new Error(`the probe ended with ${signal ?? `exit code ${code}`}`);
-  });
-  gone.catch(() => {});
-  const [measured] = await Promise.race([message, gone]);
-  return measured as Measured;
+async function runProbe({ probeProgram, environment, device, log }: MachineProfileOptions): Promise<Measured> {
+  const program = { file: probeProgram, arguments: [device], environment: trainerEnvironment(environment) };
+  const options = {
+    work: 'Measuring the machine',
+    timeoutMs: PROBE_TIMEOUT_MS,
+    crashed: (how: string) => new Error(`the probe ${how}`),
+    onLine: (line: string) => log.info({ from: 'probe' }, line),
+  };
+  return await askChild<Measured>(program, {}, options);
 }

@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url';
+import { NO_GPU_EXIT_CODE } from '@lorasmith/engine-host';
 import {
   checkFolders,
   checkRedisSettings,
@@ -17,12 +18,11 @@ import {
 } from '@lorasmith/service-kit';
 import { openStores } from '@lorasmith/storage';
 import { chooseDevice, NoGpuError } from './device/choose-device.js';
-import { NO_GPU_EXIT_CODE } from './device/no-gpu-exit-code.js';
 import { WORKER_SETTINGS } from './settings.js';
 import { startWorker } from './start-worker.js';
 import { buildWorkerHealth } from './worker-health.js';
 
-/** Whoever watches the process has one or two. */
+/** A supervisor and Prometheus use one or two. */
 const HEALTH_CONNECTIONS = 100;
 const config = readConfigOrExit(WORKER_SETTINGS, process.env, ({ store, redis }) => {
   checkRedisSettings(redis);
@@ -30,7 +30,7 @@ const config = readConfigOrExit(WORKER_SETTINGS, process.env, ({ store, redis })
 });
 const s3 = s3StoreOf(config.store);
 const logger = createLogger({ service: 'worker', level: config.logLevel });
-// Until there is something to end in order. The first process of a container ignores a signal without a handler.
+// Until there is something to close in order. The first process of a container ignores a signal without a handler.
 const endAtOnce = () => process.exit(0);
 process.on('SIGTERM', endAtOnce);
 process.on('disconnect', endAtOnce);
@@ -62,7 +62,7 @@ const metrics = createMetrics({ service: 'worker' });
 observeFolders(metrics, { data: dataDir, models: modelsDir });
 observeRedis(metrics, redis);
 const stores = await openStores({ dataDir, s3 });
-// Before the machine is measured, which takes a while: a port that is taken is told of at once.
+// Before the machine is measured, which takes a while: a port that is in use is reported at once.
 let takesJobs = false;
 const health =
   config.health.port === 0
@@ -96,10 +96,11 @@ const worker = await startWorker({
   jobTimeoutMs: config.jobTimeoutMs,
   trainerIdleMs: config.trainerIdleMs,
   trainerSilenceMs: config.trainerSilenceMs,
-  checkpointsKeptMs: config.checkpointsKeptHours * 3_600_000,
-  checkpointLimits: config.checkpointBytes,
+  preferLoadedModelMs: config.preferLoadedModelMs,
+  checkpointRetentionMs: config.checkpointsKeptHours * 3_600_000,
+  checkpointQuotas: config.checkpointBytes,
   shutdownTimeoutMs: config.shutdownTimeoutMs,
-  // What starts it again has it look anew, and say what is missing.
+  // Started again, the worker looks for the GPU again and says what is missing.
   onGpuLost: () => end('the GPU is no longer seen', NO_GPU_EXIT_CODE),
 });
 takesJobs = true;

@@ -4,13 +4,13 @@ import type { ExampleStore } from '@lorasmith/planning';
 import type { BundleStore, Stores } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import type { JobFolders, SweptStore } from './job-folders.js';
-import { removeLateAdapters } from './late-adapters.js';
+import { removeOrphanedAdapters } from './orphaned-adapters.js';
 
 const RECONCILE_EVERY_MS = 30_000;
-/** More often than the rest: checkpoints are large, and there is a limit to their bytes. */
+/** More often than the rest: checkpoints are large, and have a quota. */
 const SWEEP_JOBS_EVERY_MS = 300_000;
 const SWEEP_EVERY_MS = 3_600_000;
-/** A bundle is staged in seconds; what is older was left by a process that died. */
+/** An adapter is staged in seconds; an older staging was left by a process that died. */
 const STAGING_LEFTOVER_MS = 3_600_000;
 
 export interface MaintenanceOptions {
@@ -19,19 +19,19 @@ export interface MaintenanceOptions {
   adapters: BundleStore;
   datasets: BundleStore;
   sweepStagings: Stores['sweepStagings'];
-  /** Of this host. */
+  /** The token store of this host. */
   examples: ExampleStore;
   log: Logger;
   reconcileEveryMs?: number;
 }
 
-/** An upload takes as long as the connection of its sender, a base model as long as it takes to fetch. */
+/** Uploads and downloads of base models may take hours. */
 const ANY_LEFTOVER_MS = 24 * 3_600_000;
 
 /**
- * Mends, at once and then again and again, what processes that died left behind: jobs that are in no queue, folders
- * that nobody needs.
- * @returns ends it, after what is being done
+ * Repairs, at once and then at intervals, what processes that died left behind: jobs that are in no queue, folders that
+ * nobody needs.
+ * @returns ends it, once the work under way is done
  */
 export function startMaintenance(options: MaintenanceOptions): () => Promise<void> {
   const {
@@ -60,20 +60,20 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
     }
   };
   const running = [
-    repeat('queue mended', reconcileEveryMs, async () => {
-      const mended = await store.reconcile();
-      // The workers that had those jobs are gone, and left what they were writing or had just published.
-      if (mended.ended.length > 0) {
+    repeat('queue repaired', reconcileEveryMs, async () => {
+      const repaired = await store.reconcile();
+      // The workers of those jobs have died, and left what they were writing or had just published.
+      if (repaired.ended.length > 0) {
         await folders.sweep(store, over.signal);
-        await removeLateAdapters({ store, adapters }, over.signal);
+        await removeOrphanedAdapters({ store, adapters }, over.signal);
       }
-      return mended;
+      return repaired;
     }),
     repeat('job folders removed', SWEEP_JOBS_EVERY_MS, async () => ({
       jobFolders: await folders.sweep(store, over.signal),
     })),
     repeat('leftovers removed', SWEEP_EVERY_MS, async () => ({
-      lateAdapters: await removeLateAdapters({ store, adapters }, over.signal),
+      orphanedAdapters: await removeOrphanedAdapters({ store, adapters }, over.signal),
       stagings: await adapters.sweepStaging(STAGING_LEFTOVER_MS),
       others: await sweepStagings(ANY_LEFTOVER_MS),
       tokenized: await examples.sweep((dataset) => datasets.has(dataset)),

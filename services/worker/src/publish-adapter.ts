@@ -15,8 +15,8 @@ import type { AttemptWrite, JobAttempt } from '@lorasmith/job-store';
 import type { BundleStore } from '@lorasmith/storage';
 
 /**
- * The id of the adapter that a job makes. It follows from the job's, so that two attempts cannot publish two adapters:
- * where a worker dies between publishing and saying so, the next one finds the adapter there.
+ * The id of the adapter that a job makes. It follows from the job's id, so that two attempts cannot publish two adapters:
+ * where a worker dies after publishing and before recording it, the next one finds the adapter.
  */
 export function adapterIdOf(job: JobId): AdapterId {
   return job.replace(/^job_/, 'ad_');
@@ -28,14 +28,14 @@ export interface PublishAdapterOptions {
   outcome: TrainingOutcome;
   /** Where the trainer left the PEFT files. */
   outputFolder: string;
-  /** Asked just before the adapter appears; anything but `done` leaves it unpublished. */
+  /** Called just before the adapter appears; on anything but `done` it is not published. */
   beginPublishing(): Promise<AttemptWrite>;
 }
 
 /**
  * Publishes the PEFT files with their manifest, by one rename.
- * @returns what {@link PublishAdapterOptions.beginPublishing} said; after `done` the adapter is there
- * @throws ProductError `storage_full`; `adapter_check_failed` when the files are not those that the trainer has checked
+ * @returns the answer of {@link PublishAdapterOptions.beginPublishing}; after `done` the adapter is published
+ * @throws ProductError `storage_full`; `adapter_check_failed` when the files are not those that the trainer checked
  */
 export async function publishAdapter(options: PublishAdapterOptions): Promise<AttemptWrite> {
   const { adapters, attempt, outcome, outputFolder } = options;
@@ -51,7 +51,7 @@ export async function publishAdapter(options: PublishAdapterOptions): Promise<At
     const manifest = manifestOf({ id, attempt, outcome, files });
     await staging.write(ADAPTER_FILES.manifest, [Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`)]);
     const fence = await options.beginPublishing();
-    // Where an earlier attempt came so far, too, its adapter is as good and stays.
+    // If an earlier attempt came this far, its adapter is the same and stays.
     if (fence === 'done') await adapters.publish(staging, id);
     return fence;
   } finally {

@@ -6,9 +6,9 @@ import { openStores, type Stores } from '@lorasmith/storage';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { createCheckpointMirror } from './checkpoint-mirror.js';
-import type { CheckpointLimits } from './checkpoint-room.js';
+import type { CheckpointQuotas } from './checkpoint-quota.js';
 import type { Device } from './device/choose-device.js';
-import { COUNT_AS_DRIVER } from './device/gpu-in-use.js';
+import { COUNT_AS_DRIVER } from './device/read-gpus.js';
 import { createJobFolders } from './job-folders.js';
 import { profileMachine } from './machine-profile.js';
 import { startMaintenance } from './maintenance.js';
@@ -18,7 +18,7 @@ import { runJob } from './run-job.js';
 import { startTrainQueue } from './train-queue.js';
 import { trainerEnvironment } from './trainer/trainer-environment.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES } from './trainer/trainer-pool.js';
-import { DEFAULT_TRAINER_LIMITS, forkTrainer } from './trainer/trainer-process.js';
+import { DEFAULT_TRAINER_LIMITS, startTrainer } from './trainer/trainer-process.js';
 
 const WEEK_MS = 7 * 24 * 3600 * 1000;
 
@@ -33,50 +33,55 @@ export interface WorkerOptions {
   stores?: Stores;
   /** Of disk for datasets as tokens. @defaultValue 20 GiB */
   tokenCacheBytes?: number;
-  /** Told to users, and to whoever looks into Redis. */
+  /** Shown to users, and to whoever looks into Redis. */
   workerName: string;
-  /** The program that trains, forked per base model in use. */
+  /** The program that trains, started for the base model in use. */
   trainerProgram: string;
   /** The program that measures the machine; null: it is not measured. */
   probeProgram: string | null;
   /** What trainers compute with. @defaultValue cpu */
   device?: Device;
-  /** What the trainer inherits. */
+  /** The environment that the trainer inherits. */
   environment: NodeJS.ProcessEnv;
   log: Logger;
-  /** Where its figures are registered. @defaultValue one of its own, which nobody sees */
+  /** Where its metrics are registered. @defaultValue a registry of its own, which nobody reads */
   metrics?: Registry;
   /** @defaultValue none */
   tracing?: Tracing;
-  /** How long this worker may be out of reach before its job goes to another one. @defaultValue 120 000 */
+  /** How long this worker may be unreachable before its job goes to another one. @defaultValue 120 000 */
   jobLockMs?: number;
-  /** Longest that an attempt may train. @defaultValue 604 800 000 */
+  /** The time limit of an attempt. @defaultValue 604 800 000 */
   jobTimeoutMs?: number;
-  /** How often a running job is looked at for a cancel. @defaultValue 1 000 */
+  /** Time between two looks at a running job for a cancel. @defaultValue 1 000 */
   watchIntervalMs?: number;
-  /** Checkpoints of a job that has ended are kept so long. @defaultValue a week */
-  checkpointsKeptMs?: number;
-  /** So much of checkpoints is kept. @defaultValue all */
-  checkpointLimits?: CheckpointLimits;
-  /** A trainer without a job is kept so long. @defaultValue 600 000 */
+  /** How long the checkpoints of an ended job are retained. @defaultValue a week */
+  checkpointRetentionMs?: number;
+  /** @defaultValue no limit */
+  checkpointQuotas?: CheckpointQuotas;
+  /** How long a trainer without a job is kept. @defaultValue 600 000 */
   trainerIdleMs?: number;
-  /** A trainer at work that says nothing for so long is killed. @defaultValue 120 000 */
+  /** A trainer with a job that sends nothing for so long is killed. @defaultValue 120 000 */
   trainerSilenceMs?: number;
-  /** Told when the GPU is gone: the worker hands its job back, takes no more and stops. Its process should end. @defaultValue none */
+  /**
+   * How long a waiting job may be passed over by later ones on the base model that is loaded; 0: jobs start in the order in
+   * which they were sent. @defaultValue 0
+   */
+  preferLoadedModelMs?: number;
+  /** Called when the GPU is lost: the worker releases its job and stops. Its process should end. @defaultValue none */
   onGpuLost?: () => void;
-  /** What a stop may take; a tenth of it is kept for ending what did not end by itself. */
+  /** What a stop may take; a tenth of it is kept for killing what did not end by itself. */
   shutdownTimeoutMs: number;
 }
 
 export interface WorkerService {
-  /** Hands the job at work back, with a checkpoint, and ends; never takes longer than the shutdown timeout. */
+  /** Releases the current job, with a checkpoint, and ends; never takes longer than the shutdown timeout. */
   stop(): Promise<void>;
 }
 
-/** Takes jobs from the queue until it is stopped. Where Redis is away, it waits for it. */
+/** Takes jobs from the queue until it is stopped. While Redis is unavailable, it waits. */
 export async function startWorker(options: WorkerOptions): Promise<WorkerService> {
   const { redis, prefix, dataDir, modelsDir, workerName, log, device = 'cpu' } = options;
-  // TensorFlow would take a GPU that it was not told to use, and nearly all of its memory.
+  // Without this TensorFlow would take a GPU that it is not to use, and nearly all of its memory.
   const environment =
     device === 'gpu'
       ? { ...COUNT_AS_DRIVER, ...options.environment }
@@ -86,7 +91,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const adapters = await stores.open('adapters');
   const datasets = await stores.open('datasets');
   const models = await openModelSource({ modelsDir, stores });
-  // Enough for the trainer's checkpoint, and less than what this process itself is given.
+  // Enough for the trainer's checkpoint, and less than the time that this process itself has.
   const shutdownMs = Math.min(DEFAULT_TRAINER_LIMITS.stopMs.shutdown, options.shutdownTimeoutMs * 0.6);
   const limits = {
     ...DEFAULT_TRAINER_LIMITS,
@@ -95,24 +100,26 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   };
   const folders = createJobFolders({
     dataDir,
-    keptMs: options.checkpointsKeptMs ?? WEEK_MS,
-    keptBytes: options.checkpointLimits ?? { ofKey: Number.MAX_SAFE_INTEGER, inAll: Number.MAX_SAFE_INTEGER },
+    retentionMs: options.checkpointRetentionMs ?? WEEK_MS,
+    quotas: options.checkpointQuotas ?? { ofKey: Number.MAX_SAFE_INTEGER, inAll: Number.MAX_SAFE_INTEGER },
     // Where the data folder is the store, hosts that share it share the checkpoints in it.
     mirror: stores.shared ? createCheckpointMirror(await stores.open('checkpoints')) : null,
   });
   const pool = createTrainerPool({
     ...DEFAULT_POOL_TIMES,
     ...(options.trainerIdleMs === undefined ? {} : { idleMs: options.trainerIdleMs }),
-    fork: () =>
-      forkTrainer({
-        program: options.trainerProgram,
-        arguments: [device],
-        environment: trainerEnvironment(environment),
+    start: () =>
+      startTrainer({
+        program: {
+          file: options.trainerProgram,
+          arguments: [device],
+          environment: trainerEnvironment(environment),
+        },
         limits,
-        onLine: (line, job) => log.info({ from: 'trainer', job }, line),
+        onLine: (line, jobs) => log.info({ from: 'trainer', job: jobs.length > 1 ? jobs : jobs[0] }, line),
       }),
   });
-  // Before the first job, so that the two do not take the machine from each other.
+  // Before the first job, so that the two do not compete for the machine.
   const { probeProgram } = options;
   const machine =
     probeProgram === null
@@ -121,7 +128,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   if (machine !== null) {
     store.machines
       .publish(machine)
-      .catch((error: unknown) => log.warn({ err: error }, 'what was measured of the machine could not be told'));
+      .catch((error: unknown) => log.warn({ err: error }, 'the measurements of the machine could not be published'));
   }
   const tokens = { dataDir, maxBytes: options.tokenCacheBytes ?? 20 * 2 ** 30 };
   const sources = { models, datasets, adapters, folders, machine, tokens };
@@ -135,6 +142,13 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     void stop();
     options.onGpuLost?.();
   };
+  const { preferLoadedModelMs = 0 } = options;
+  const preferLoadedModel = async () => {
+    const baseModel = pool.loadedModel;
+    if (preferLoadedModelMs === 0 || baseModel === null) return;
+    const job = await store.preferBaseModel({ baseModel, maxPassedOverMs: preferLoadedModelMs });
+    if (job !== null) log.info({ job, base_model: baseModel }, 'this job is next: its base model is loaded');
+  };
   const queue = startTrainQueue({
     redis,
     prefix,
@@ -146,6 +160,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
         id,
         runOptions,
       ),
+    beforeNext: preferLoadedModel,
     log,
   });
   const endMaintenance = startMaintenance({
@@ -159,7 +174,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   });
   queue.ready().then(
     () => log.info({ worker: workerName }, 'ready for jobs'),
-    (error: unknown) => log.error({ err: error }, 'the queue was not reached'),
+    (error: unknown) => log.error({ err: error }, 'the queue could not be reached'),
   );
 
   const stopAll = async () => {
@@ -170,7 +185,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const stop = () => {
     stopping ??= (async () => {
       if (!(await within(options.shutdownTimeoutMs * 0.9, stopAll()))) {
-        log.warn('the job at work could not be handed back in time; it is found by its lock running out');
+        log.warn('the current job could not be released in time; it is found by its lock running out');
         void queue.abandon();
       }
       await pool.close();
@@ -181,7 +196,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   return { stop };
 }
 
-/** Whether the work was done in time; it is left alone if not. */
+/** Whether the work was done in time. It continues if not. */
 async function within(timeoutMs: number, work: Promise<void>): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<false>((resolve) => {

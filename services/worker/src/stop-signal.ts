@@ -1,47 +1,60 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobAttempt, JobAttempts } from '@lorasmith/job-store';
 import type { StopReason } from './trainer/messages.js';
-import { watchAttempt } from './watch-attempt.js';
 
 export interface StopSignalOptions {
   attempts: Pick<JobAttempts, 'check'>;
   attempt: JobAttempt;
-  /** Of the worker. */
+  /** Of the worker. Its reason is a {@link StopReason}. */
   signal: AbortSignal;
-  /** @see watchAttempt */
+  /** Time between two looks at the record; a cancel takes effect after it at the latest. */
   watchIntervalMs: number;
   /** For the whole attempt. */
   jobTimeoutMs: number;
   onError: (error: unknown) => void;
 }
 
-/** Everything that may end an attempt before its time, in one signal. */
+/** Everything that can stop an attempt before it has finished, in one signal. */
 export interface StopSignal {
   /** Its reason is a {@link StopReason}. */
   signal: AbortSignal;
   stop(reason: StopReason): void;
-  /** Looks no further. */
-  end(): void;
+  /** Stops looking at the record and at the clock. */
+  close(): void;
 }
 
 export function openStopSignal(options: StopSignalOptions): StopSignal {
   const { attempts, attempt, watchIntervalMs, jobTimeoutMs, onError } = options;
   const stopping = new AbortController();
+  const closing = new AbortController();
   const stop = (reason: StopReason) => stopping.abort(reason);
-  const endWatch = watchAttempt({ attempts, attempt, intervalMs: watchIntervalMs, onStop: stop, onError });
-  const outOfTime = setTimeout(() => stop('time-limit'), jobTimeoutMs);
+
+  // A look costs one small command; unlike a message it cannot be lost.
+  const watch = async () => {
+    for (;;) {
+      await sleep(watchIntervalMs, undefined, { signal: closing.signal });
+      const answer = await attempts.check(attempt).catch(onError);
+      if (closing.signal.aborted) return;
+      if (answer === 'cancel-requested') return stop('cancel');
+      if (answer === 'stale') return stop('lost-lock');
+    }
+  };
+  // It rejects only when closing ends the sleep.
+  watch().catch(() => {});
+  const timer = setTimeout(() => stop('time-limit'), jobTimeoutMs);
   return {
     signal: AbortSignal.any([options.signal, stopping.signal]),
     stop,
-    end() {
-      clearTimeout(outOfTime);
-      endWatch();
+    close() {
+      clearTimeout(timer);
+      closing.abort();
     },
   };
 }
 
 /**
- * What the work comes to, or null as soon as the signal is aborted: then it goes on by itself.
- * @param onLate - Gets what it came to after that.
+ * The result of the work, or null as soon as the signal is aborted; the work then continues by itself.
+ * @param onLate - Gets a result that comes after that.
  */
 export async function unlessStopped<Result>(
   work: Promise<Result>,
@@ -56,7 +69,7 @@ export async function unlessStopped<Result>(
   });
   try {
     const result = await Promise.race([work, stopped]);
-    // What went wrong after a stop matters to nobody.
+    // After a stop its errors no longer matter.
     if (result === null) work.then(onLate, () => {});
     return result;
   } finally {

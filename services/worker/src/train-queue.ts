@@ -2,10 +2,11 @@ import { jobKeys, jobOfQueueEntry, QUEUE_NAME } from '@lorasmith/job-store';
 import { UnrecoverableError, WaitingError, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
-import type { JobRun, RunJobOptions } from './run-job.js';
+import type { JobRun } from './attempt.js';
+import type { RunJobOptions } from './run-job.js';
 import type { StopReason } from './trainer/messages.js';
 
-/** Workers of one job that may go away before it is given up. */
+/** How many workers of one job may die before it is given up. */
 const MAX_STALLED_COUNT = 3;
 
 export interface TrainQueueOptions {
@@ -16,33 +17,40 @@ export interface TrainQueueOptions {
   /** How long the lock on a job lasts without being renewed. */
   lockMs: number;
   run: (id: string, options: RunJobOptions) => Promise<JobRun>;
+  /** Called after each job, before the next one is taken: it may reorder the queue. */
+  beforeNext: () => Promise<void>;
   log: Logger;
 }
 
 export interface TrainQueue {
   ready(): Promise<void>;
-  /** Takes no further job, stops the one at work and hands it back. */
+  /** Takes no further job, stops the current one and releases it. */
   stop(): Promise<void>;
-  /** Lets go of everything at once; the job at work is found by its lock running out. */
+  /** Drops everything at once; the current job is found by its lock running out. */
   abandon(): Promise<void>;
 }
 
-/** Takes jobs from BullMQ, one at a time, and tells it what became of each. */
-export function startTrainQueue({ redis, prefix, workerName, lockMs, run, log }: TrainQueueOptions): TrainQueue {
+/** Takes jobs from BullMQ, one at a time, and reports to it what became of each. */
+export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
+  const { redis, prefix, workerName, lockMs, run, beforeNext, log } = options;
   const worker = new Worker(
     QUEUE_NAME,
     async (job, token, signal) => {
       if (job.id === undefined || signal === undefined) throw new UnrecoverableError('a job without an id');
-      const lastAttempt = job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
+      const isLast = job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
       const { id, resumes } = jobOfQueueEntry(job.id);
-      const result = await run(id, { signal, lastAttempt, resumes });
+      const result = await run(id, { signal, isLast, resumes });
+      // BullMQ takes the next job in the same step in which it hears of this one's end.
+      if (!signal.aborted) {
+        await beforeNext().catch((error: unknown) => log.warn({ err: error }, 'the queue keeps its order'));
+      }
       switch (result.outcome) {
         case 'ended':
           if (result.status === 'failed') throw new UnrecoverableError(result.failure.message);
           return;
         case 'retry':
           throw new Error(result.failure.message);
-        case 'handed-back':
+        case 'released':
           await job.moveToWait(token);
           throw new WaitingError();
         case 'lost':
@@ -54,7 +62,7 @@ export function startTrainQueue({ redis, prefix, workerName, lockMs, run, log }:
       prefix: jobKeys(prefix).queuePrefix,
       name: workerName,
       concurrency: 1,
-      // A trainer never holds this process up, so a renewal is late only when Redis is.
+      // A trainer never blocks this process, so a renewal is late only when Redis is.
       lockDuration: lockMs,
       lockRenewTime: lockMs / 4,
       stalledInterval: lockMs / 4,
@@ -62,7 +70,7 @@ export function startTrainQueue({ redis, prefix, workerName, lockMs, run, log }:
     },
   );
   worker.on('error', (error) => log.warn({ err: error }, 'queue trouble'));
-  worker.on('stalled', (id) => log.warn({ job: id }, 'the worker of this job went away; it waits for another'));
+  worker.on('stalled', (id) => log.warn({ job: id }, 'the worker of this job has died; the job waits for another'));
   worker.on('lockRenewalFailed', (ids) => {
     for (const id of ids) worker.cancelJob(id, 'lost-lock' satisfies StopReason);
   });

@@ -17,20 +17,20 @@ export interface WorkerHealthOptions {
   stores: Pick<Stores, 'check'>;
   log: Logger;
   metrics: Registry;
-  /** False while it still starts. */
+  /** False while it is still starting. */
   takesJobs: () => boolean;
 }
 
-/** `/live`, `/ready` and `/metrics` of the worker, for whoever watches its process. It does not listen yet. */
+/** `/live`, `/ready` and `/metrics` of the worker, for whoever watches its process. The app does not listen yet. */
 export async function buildWorkerHealth(options: WorkerHealthOptions): Promise<HttpApp> {
   const { redis, folders, stores, log, metrics, takesJobs } = options;
   const app = createHttpApp({ logger: log });
   const checks = {
     worker: async () => {
-      if (!takesJobs()) throw new Error('it still starts');
+      if (!takesJobs()) throw new Error('it is still starting');
     },
     redis: async () => {
-      // A ping would wait in the client until Redis is back, and each check would leave one more there.
+      // A ping would wait in the client until Redis is back, and each check would add another.
       if (redis.status !== 'ready') throw new Error('not connected');
       await redis.ping();
     },

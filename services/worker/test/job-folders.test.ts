@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { Checkpoint, Job, JobId } from '@lorasmith/contracts';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { CheckpointLimits } from '../src/checkpoint-room.js';
+import type { CheckpointQuotas } from '../src/checkpoint-quota.js';
 import { createJobFolders, type SweptStore } from '../src/job-folders.js';
 
 const ID = 'job_0123456789abcdef01234567';
@@ -26,8 +26,7 @@ const endedJob = (hoursAgo: number): Job =>
 
 const ROOM = { ofKey: 1_000, inAll: 1_000 };
 
-const foldersOf = (keptBytes: CheckpointLimits = ROOM) =>
-  createJobFolders({ dataDir, keptMs: 24 * HOUR_MS, keptBytes });
+const foldersOf = (quotas: CheckpointQuotas = ROOM) => createJobFolders({ dataDir, retentionMs: 24 * HOUR_MS, quotas });
 
 /** A sweep that looks, and then the job is resumed before it goes on. */
 async function sweepOvertaken(job: Job, resume: () => Promise<void>): Promise<void> {
@@ -70,7 +69,7 @@ test('the checkpoints of a job that was resumed at the end of their time stay', 
 /** Jobs with their checkpoints in a store that forgets what it is told to forget. */
 async function keptAfterSweep(
   jobs: (Partial<Job> & { bytes?: number })[],
-  limits: CheckpointLimits,
+  limits: CheckpointQuotas,
   published: string[] = [],
 ): Promise<string[]> {
   const numbered = jobs.map((job, i) => ({ id: `job_${i}`, attempts: 1, status: 'succeeded', ...job }) as Job);

@@ -6,7 +6,7 @@ import { MachineProfile } from '@lorasmith/contracts';
 import { pino } from 'pino';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { RESERVED_BYTES } from '../src/device/gpu-in-use.js';
+import { RESERVED_BYTES } from '../src/device/read-gpus.js';
 import { profileMachine } from '../src/machine-profile.js';
 
 // A program that speaks as the driver's does stands in its place on PATH.
@@ -88,7 +88,7 @@ test('where the driver tells nothing, the memory of the host counts, a warning s
   expect(await profile('gpu')).toMatchObject(HOST);
   await putGpus();
   expect(await profile('gpu')).toMatchObject(HOST);
-  expect(warnings).toEqual(Array(2).fill(expect.stringContaining('nvidia-smi does not tell the memory of the GPU')));
+  expect(warnings).toEqual(Array(2).fill(expect.stringContaining('nvidia-smi does not report the memory of the GPU')));
   await putGpus(A10G);
   expect((await profile('gpu'))?.memory_bytes).toBe(23_028 * 2 ** 20 - RESERVED_BYTES);
 });

@@ -5,9 +5,9 @@ import { fileURLToPath } from 'node:url';
 import type { EventData, EventType, NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
-import type { TrainingOrder } from '../src/trainer/messages.js';
+import type { TrainOrder } from '../src/trainer/messages.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES } from '../src/trainer/trainer-pool.js';
-import { DEFAULT_TRAINER_LIMITS, forkTrainer } from '../src/trainer/trainer-process.js';
+import { DEFAULT_TRAINER_LIMITS, startTrainer } from '../src/trainer/trainer-process.js';
 import { aDataset, ROWS } from './a-dataset.js';
 import { aJobSpec } from './a-job-spec.js';
 
@@ -22,7 +22,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-async function orderOf(steps: number): Promise<TrainingOrder> {
+async function orderOf(steps: number): Promise<TrainOrder> {
   const paths = {
     modelFolder: path.join(folder, 'tiny-llama'),
     rowsFile: path.join(folder, 'rows.jsonl'),
@@ -35,6 +35,7 @@ async function orderOf(steps: number): Promise<TrainingOrder> {
   await mkdir(paths.outputFolder);
   const { training, ...spec } = aJobSpec('', { base_model: 'tiny-llama' });
   return {
+    kind: 'train',
     job: 'job_0123456789abcdef01234567',
     spec: {
       ...spec,
@@ -56,13 +57,17 @@ test('trainers that are too old from the start do a step each, and no evaluation
   const pool = createTrainerPool({
     ...DEFAULT_POOL_TIMES,
     recycleAfterMs: 1,
-    fork: () =>
-      forkTrainer({ program: PROGRAM, environment: process.env, limits: DEFAULT_TRAINER_LIMITS, onLine: () => {} }),
+    start: () =>
+      startTrainer({
+        program: { file: PROGRAM, environment: process.env },
+        limits: DEFAULT_TRAINER_LIMITS,
+        onLine: () => {},
+      }),
   });
   const events: NewJobEvent[] = [];
   const order = await orderOf(3);
   const signal = new AbortController().signal;
-  const result = await pool.train(order, { signal, onEvent: (event) => events.push(event) });
+  const result = await pool.run(order, { signal, onEvent: (event) => events.push(event) });
   await pool.close();
   expect(result.type).toBe('finished');
   expect(stepsOf(events, 'step-finished')).toEqual([1, 2, 3]);

@@ -4,9 +4,9 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { TrainingOrder } from '../src/trainer/messages.js';
+import type { TrainOrder } from '../src/trainer/messages.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES, type TrainerPool } from '../src/trainer/trainer-pool.js';
-import { forkTrainer, type TrainerLimits, type TrainingResult } from '../src/trainer/trainer-process.js';
+import { type RunResult, startTrainer, type TrainerLimits } from '../src/trainer/trainer-process.js';
 import { aJobSpec, DATASET } from './a-job-spec.js';
 
 const PROGRAM = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
@@ -27,10 +27,9 @@ const makePool = (
   createTrainerPool({
     ...DEFAULT_POOL_TIMES,
     ...changes,
-    fork: () =>
-      forkTrainer({
-        program: changes.program ?? PROGRAM,
-        environment: process.env,
+    start: () =>
+      startTrainer({
+        program: { file: changes.program ?? PROGRAM, environment: process.env },
         limits: { ...LIMITS, ...changes },
         onLine: (line) => lines.push(line),
       }),
@@ -46,8 +45,9 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-function order(behaviour: string, baseModel = 'one'): TrainingOrder {
+function order(behaviour: string, baseModel = 'one'): TrainOrder {
   return {
+    kind: 'train',
     job: 'job_0123456789abcdef01234567',
     spec: aJobSpec(behaviour, { base_model: baseModel }),
     dataset: { id: DATASET } as never,
@@ -68,7 +68,7 @@ const run = (
   options: { signal?: AbortSignal; model?: string; onEvent?: () => void } = {},
   events: NewJobEvent[] = [],
 ) =>
-  pool.train(order(behaviour, options.model), {
+  pool.run(order(behaviour, options.model), {
     signal: options.signal ?? new AbortController().signal,
     onEvent: (event) => {
       events.push(event);
@@ -76,7 +76,7 @@ const run = (
     },
   });
 
-const pidOf = (result: TrainingResult) =>
+const pidOf = (result: RunResult) =>
   result.type === 'finished' ? Number(result.outcome.versions.trainer) : expect.fail(JSON.stringify(result));
 
 const isAlive = (pid: number) => {

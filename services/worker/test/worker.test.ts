@@ -51,7 +51,9 @@ beforeAll(async () => {
   server = await startRealRedis();
   redis = new Redis(server.url, { maxRetriesPerRequest: null });
   modelsDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-models-'));
-  await cp(path.join(MODELS, 'llama-tied/base'), path.join(modelsDir, 'llama-tied'), { recursive: true });
+  for (const name of ['llama-tied', 'llama-other']) {
+    await cp(path.join(MODELS, 'llama-tied/base'), path.join(modelsDir, name), { recursive: true });
+  }
 });
 afterAll(async () => {
   await redis.quit();
@@ -330,6 +332,42 @@ describe('a cancel', () => {
   });
 });
 
+describe('jobs on two base models', () => {
+  const sendThree = async () => {
+    const jobs: string[] = [];
+    for (const model of ['llama-tied', 'llama-other', 'llama-tied']) {
+      jobs.push(await send('finish', { base_model: model }));
+    }
+    return jobs;
+  };
+  const startTimes = async (jobs: string[]) =>
+    (await Promise.all(jobs.map(ended))).map(({ status, started_at: startedAt }) => {
+      expect(status).toBe('succeeded');
+      return startedAt!;
+    });
+
+  test('start in the order in which they were sent', async () => {
+    const jobs = await sendThree();
+    await work();
+    const times = await startTimes(jobs);
+    expect(times).toEqual([...times].sort());
+  });
+
+  test('start with those on the loaded model where the worker prefers it, for a bounded time', async () => {
+    const jobs = await sendThree();
+    await work({ preferLoadedModelMs: 600_000 });
+    const [first, second, third] = await startTimes(jobs);
+    expect([first, third, second]).toEqual([first, second, third].sort());
+    await workers.pop()?.stop();
+
+    const others = await sendThree();
+    await sleep(50);
+    await work({ preferLoadedModelMs: 50 });
+    const times = await startTimes(others);
+    expect(times).toEqual([...times].sort());
+  });
+});
+
 describe('a worker that goes', () => {
   test('by being told to hands its job back, and the next one goes on from the checkpoint', async () => {
     const first = await work();
@@ -553,7 +591,7 @@ describe('what a died process left', () => {
     await store.attempts.fail(start.attempt, { code: 'trainer_crashed', message: '', details: [] });
     expect(await store.checkpoints(id)).toHaveLength(1);
     await mkdir(path.join(dataDir, 'jobs', id, 'checkpoints'), { recursive: true });
-    await work({ checkpointsKeptMs: 0 });
+    await work({ checkpointRetentionMs: 0 });
     await eventually(async () => expect(await foldersOfJobs()).toEqual([]));
     expect(await store.checkpoints(id)).toEqual([]);
     expect((await store.getJob(id))?.status).toBe('failed');

@@ -1,7 +1,7 @@
+import { NO_GPU_EXIT_CODE } from '@lorasmith/engine-host';
 import type { Logger } from 'pino';
 import { gpuFaults } from './gpu-faults.js';
 import { gpuDeviceFiles, lookForGpu } from './look-for-gpu.js';
-import { NO_GPU_EXIT_CODE } from './no-gpu-exit-code.js';
 
 /** What to train on: `auto` is the GPU where the engine can use one. */
 export type RequestedDevice = 'auto' | 'gpu' | 'cpu';
@@ -18,14 +18,14 @@ export interface ChooseDeviceOptions {
   log: Logger;
 }
 
-/** There is no GPU although one was asked for; its message says what is missing. */
+/** A GPU was asked for and there is none; the message says what is missing. */
 export class NoGpuError extends Error {
   readonly exitCode = NO_GPU_EXIT_CODE;
 }
 
 /**
- * Decides once, when the worker starts, what its trainers compute with. TensorFlow itself falls back to the CPU without a
- * word, and a job would then take a hundred times as long.
+ * Decides once, when the worker starts, what its trainers compute with. TensorFlow itself silently falls back to the CPU,
+ * and a job would then take a hundred times as long.
  *
  * @throws NoGpuError when `gpu` was asked for and the engine does not see one
  */

@@ -1,20 +1,20 @@
-/** What was found out about the GPU of this machine, or of this container. */
+/** What is known about the GPU of this machine, or of this container. */
 export interface GpuFindings {
-  /** `/dev/nvidia…`, or what stands for it under WSL. */
+  /** `/dev/nvidia…`, or its equivalent under WSL. */
   deviceFiles: string[];
-  /** Of the libraries that the engine opens, those that the dynamic linker does not find. */
+  /** The libraries that the engine opens and the dynamic linker does not find. */
   missingLibraries: string[];
   /** `CUDA_VISIBLE_DEVICES` as it is set. */
   visibleDevices: string | undefined;
   /** Whether the engine computes on a GPU. */
   engineOnGpu: boolean;
-  /** What the engine wrote while it looked for one; the last lines. */
+  /** The last lines that the engine logged while it looked for one. */
   engineLines: string[];
 }
 
 export const DRIVER_LIBRARY = 'libcuda.so.1';
 
-/** What TensorFlow opens before it uses a GPU; without one of them it silently computes on the CPU. */
+/** The libraries that TensorFlow opens for a GPU; without one of them it silently computes on the CPU. */
 export const CUDA_LIBRARIES = [
   'libcudart.so.12',
   'libcublas.so.12',
@@ -25,7 +25,7 @@ export const CUDA_LIBRARIES = [
   'libcudnn.so.9',
 ];
 
-/** What is missing for training on a GPU and what to do about it, one sentence or two each; empty: nothing. */
+/** What is missing for training on a GPU and what to do about it, a sentence or two each; empty when nothing is. */
 export function gpuFaults(findings: GpuFindings): string[] {
   if (findings.engineOnGpu) return [];
   const { deviceFiles, missingLibraries, visibleDevices, engineLines } = findings;

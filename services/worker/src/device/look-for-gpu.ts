@@ -1,12 +1,13 @@
-import { fork } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
-import type { Readable } from 'node:stream';
+import { askChild } from '@lorasmith/engine-host';
 import type { GpuFindings } from './gpu-faults.js';
 
 const PROBE_TIMEOUT_MS = 120_000;
 const KEPT_LINES = 6;
 const MAX_LINE_LENGTH = 300;
+
+/** What the probe finds. */
+export type EngineFindings = Pick<GpuFindings, 'missingLibraries' | 'engineOnGpu'>;
 
 /** The device files of NVIDIA's driver, and of WSL's. */
 export async function gpuDeviceFiles(): Promise<string[]> {
@@ -15,35 +16,28 @@ export async function gpuDeviceFiles(): Promise<string[]> {
 }
 
 /**
- * Loads the engine in a process of its own and says what it found there.
+ * Loads the engine in a process of its own and returns what it found there.
  *
  * @param probeProgram the compiled `probe-gpu-main`
- * @throws Error when the engine does not load at all
+ * @throws Error when the engine cannot be loaded
  */
 export async function lookForGpu(probeProgram: string, environment: NodeJS.ProcessEnv): Promise<GpuFindings> {
-  const child = fork(probeProgram, [], {
-    // At 1 the engine says why it uses no GPU; ours would hide that.
-    env: { ...environment, TF_CPP_MIN_LOG_LEVEL: '1' },
-    execArgv: [],
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    timeout: PROBE_TIMEOUT_MS,
-    killSignal: 'SIGKILL',
-  });
   const engineLines: string[] = [];
-  createInterface({ input: child.stderr as Readable }).on('line', (line) => {
-    if (line.trim() === '') return;
-    engineLines.push(line.slice(0, MAX_LINE_LENGTH));
-    if (engineLines.length > KEPT_LINES) engineLines.shift();
-  });
-  let found: Pick<GpuFindings, 'missingLibraries' | 'engineOnGpu'> | undefined;
-  child.on('message', (message) => {
-    found = message as typeof found;
-  });
-  const ending = await new Promise<string>((resolve) => {
-    child.once('error', (error) => resolve(`could not be started (${error.message})`));
-    child.once('close', (code, signal) => resolve(`ended with ${signal ?? `exit code ${code}`}`));
-  });
-  if (found === undefined) throw new Error(`The engine did not load: its probe ${ending}. ${engineLines.join(' | ')}`);
+  const found = await askChild<EngineFindings>(
+    // At 1 the engine logs why it uses no GPU; the trainers' own level would hide that.
+    { file: probeProgram, environment: { ...environment, TF_CPP_MIN_LOG_LEVEL: '1' } },
+    {},
+    {
+      work: 'Looking for a GPU',
+      timeoutMs: PROBE_TIMEOUT_MS,
+      crashed: (how) => new Error(`The engine cannot be loaded: its probe ${how}. ${engineLines.join(' | ')}`),
+      onLine(line) {
+        if (line.trim() === '') return;
+        engineLines.push(line.slice(0, MAX_LINE_LENGTH));
+        if (engineLines.length > KEPT_LINES) engineLines.shift();
+      },
+    },
+  );
   return {
     ...found,
     deviceFiles: await gpuDeviceFiles(),

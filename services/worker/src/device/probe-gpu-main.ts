@@ -1,9 +1,10 @@
-import { answerAndEnd } from '../answer-and-end.js';
+import { answerParent } from '@lorasmith/engine-host';
 import { CUDA_LIBRARIES, DRIVER_LIBRARY } from './gpu-faults.js';
+import type { EngineFindings } from './look-for-gpu.js';
 
-// A process of its own: what it loads, and the memory of the GPU that the engine takes, go with it.
+// A process of its own: the libraries that it loads, and the GPU memory that the engine takes, go when it ends.
 
-/** Whether the dynamic linker finds a library. Node opens it, and then misses what a module of Node's would have. */
+/** Whether the dynamic linker finds a library. Node opens it, then misses what only a module of Node's has. */
 function isFound(library: string): boolean {
   try {
     process.dlopen({ exports: {} }, library);
@@ -13,7 +14,9 @@ function isFound(library: string): boolean {
   }
 }
 
-const missingLibraries = [DRIVER_LIBRARY, ...CUDA_LIBRARIES].filter((library) => !isFound(library));
-// Only now: loading it opens libraries itself.
-const { engine } = await import('@lorasmith/training');
-answerAndEnd({ missingLibraries, engineOnGpu: engine.onGpu });
+answerParent('look for a GPU', async (): Promise<EngineFindings> => {
+  const missingLibraries = [DRIVER_LIBRARY, ...CUDA_LIBRARIES].filter((library) => !isFound(library));
+  // Only now: the engine opens libraries itself when it is loaded.
+  const { engine } = await import('@lorasmith/training');
+  return { missingLibraries, engineOnGpu: engine.onGpu };
+});

@@ -2,8 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import { gpuInUse } from './gpu-in-use.js';
-import { parseGpus, readGpus } from './read-gpus.js';
+import { gpuInUse, parseGpus, readGpus } from './read-gpus.js';
 
 const A10G = '0, GPU-8f6b2c1e-5d0a-4a6e-9c3e-1f2d3c4b5a69, NVIDIA A10G, 1024, 23028, 37';
 const H100 = '1, GPU-1a2b3c4d-0000-4a6e-9c3e-1f2d3c4b5a69, NVIDIA H100 80GB HBM3, 0, 81559, 0';

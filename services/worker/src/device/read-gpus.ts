@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 export interface GpuReading {
   /** As the driver numbers it. */
   index: string;
-  /** Such as `GPU-8f6b…`; unlike the index it stays the card's own. */
+  /** Such as `GPU-8f6b…`; unlike the index it never changes. */
   uuid: string;
   /** The model, such as `NVIDIA A10G`. */
   name: string;
@@ -18,11 +18,32 @@ const TIMEOUT_MS = 5_000;
 const MEBIBYTE = 1024 ** 2;
 const QUERY = ['--query-gpu=index,uuid,name,memory.used,memory.total,utilization.gpu', '--format=csv,noheader,nounits'];
 
+/** CUDA numbers GPUs by speed unless this asks for the numbers of the driver. */
+export const COUNT_AS_DRIVER = { CUDA_DEVICE_ORDER: 'PCI_BUS_ID' };
+
 /**
- * What the driver's own program says of the GPUs; the container toolkit brings it along. Asking the engine instead would
- * make a process with a GPU context of its own.
+ * The memory of a GPU that tensors cannot use: TensorFlow leaves 1.5 GiB to the system from compute capability 8 on (1 GiB
+ * at 7, half a GiB below), and the context with its kernels takes some hundred MB before TensorFlow looks what is free.
+ */
+export const RESERVED_BYTES = 2 * 1024 ** 3;
+
+/**
+ * The GPU that trainers compute with: the first that `CUDA_VISIBLE_DEVICES` names, by number or by UUID, else the first.
  *
- * @returns nothing where the program is not there or does not answer
+ * @returns undefined where the driver reports none such
+ */
+export function gpuInUse(gpus: readonly GpuReading[], visibleDevices = ''): GpuReading | undefined {
+  const [first = ''] = visibleDevices.split(',').map((device) => device.trim());
+  if (first === '') return gpus[0];
+  // CUDA accepts the beginning of a UUID, too.
+  return gpus.find(({ index, uuid }) => index === first || (first.startsWith('GPU-') && uuid.startsWith(first)));
+}
+
+/**
+ * What the driver's own program reports about the GPUs; the container toolkit installs it. Asking the engine instead
+ * would make a process with a GPU context of its own.
+ *
+ * @returns nothing where the program is missing or does not answer
  */
 export async function readGpus(program = 'nvidia-smi'): Promise<GpuReading[]> {
   try {
@@ -34,8 +55,8 @@ export async function readGpus(program = 'nvidia-smi'): Promise<GpuReading[]> {
 }
 
 /**
- * Lines such as `0, GPU-8f6b…, NVIDIA A10G, 1024, 23028, 37`; a figure that the driver does not give (`[N/A]`) leaves its
- * GPU out. One cut into MIG instances has no utilization, and its memory is that of no instance.
+ * Lines such as `0, GPU-8f6b…, NVIDIA A10G, 1024, 23028, 37`; a GPU with a figure that the driver does not
+ * give (`[N/A]`) is left out. One cut into MIG instances has no utilization, and its memory is that of no instance.
  */
 export function parseGpus(text: string): GpuReading[] {
   return text.split('\n').flatMap((line) => {

@@ -76,7 +76,7 @@ test('the first step, before which the model is loaded, has no time; those after
   expect(await value('lorasmith_checkpoints_total')).toBe(1);
   expect(await value('lorasmith_training_tokens_per_second')).toBe(700);
   expect(await value('lorasmith_training_tokens_total')).toBeGreaterThan(0);
-  metrics.ended({ outcome: 'handed-back' }, 1);
+  metrics.ended({ outcome: 'released' }, 1);
   expect(await value('lorasmith_training_tokens_per_second')).toBe(0);
 });
 

@@ -1,14 +1,14 @@
 import { ERROR_CODES, type ErrorCode, type Job, type NewJobEvent } from '@lorasmith/contracts';
 import { Counter, Gauge, Histogram, type Registry } from '@lorasmith/service-kit';
-import type { JobRun } from '../run-job.js';
+import type { JobRun } from '../attempt.js';
 
 /** From a demo to a job of days. */
 const JOB_SECONDS = [10, 60, 300, 1_800, 7_200, 21_600, 86_400, 259_200];
 /** From a model of a few layers to billions of parameters on a CPU. */
 const STEP_SECONDS = [0.01, 0.05, 0.2, 0.5, 1, 2, 5, 15, 60, 300];
 
-/** These are there from the start: Prometheus sees no increase in a series that begins with 1. */
-const OUTCOMES = ['succeeded', 'cancelled', 'handed-back', 'lost'];
+/** These series exist from the start: Prometheus sees no increase in a series that starts at 1. */
+const OUTCOMES = ['succeeded', 'cancelled', 'released', 'lost'];
 const CRASH_CODES: readonly ErrorCode[] = ['trainer_crashed', 'trainer_hung', 'out_of_memory', 'internal_error'];
 
 const KNOWN_CODES: ReadonlySet<string> = new Set(ERROR_CODES);

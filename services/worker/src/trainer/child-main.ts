@@ -9,26 +9,18 @@ configureKernels('fused');
 const cache = new BaseModelCache();
 const onLoading = loadingLog(console.log);
 
-serveTrainer({
-  train: async (order, { signal, recycle, onEvent }) => {
-    if ('checkpoint' in order) {
+serveTrainer(async (order, { signal, recycle, onEvent }) => {
+  switch (order.kind) {
+    case 'train': {
+      const { spec, dataset, machine, tokens, paths } = order;
+      const examples = await openExampleStore(tokens);
+      const callbacks = { signal, pause: recycle, onEvent, onLoading };
+      return await train({ spec, dataset, machine, examples, ...paths, ...callbacks, cache });
+    }
+    case 'publish-checkpoint': {
       const { spec, checkpoint, paths } = order;
       const { folder: checkpointFolder, step } = checkpoint;
       return await publishCheckpoint({ spec, checkpointFolder, step, ...paths, signal, onEvent, onLoading, cache });
     }
-    const { spec, dataset, machine, tokens, paths } = order;
-    const examples = await openExampleStore(tokens);
-    return await train({
-      spec,
-      dataset,
-      machine,
-      examples,
-      ...paths,
-      signal,
-      pause: recycle,
-      onEvent,
-      onLoading,
-      cache,
-    });
-  },
+  }
 });

@@ -1,9 +1,9 @@
+import { NO_GPU_EXIT_CODE } from '@lorasmith/engine-host';
 import { engine } from '@lorasmith/training';
-import { NO_GPU_EXIT_CODE } from '../device/no-gpu-exit-code.js';
 
 /**
- * Ends this process if it was started for the GPU and its engine sees none. There was one when the worker started; without
- * a word TensorFlow would go on with the CPU.
+ * Ends this process if it was started for the GPU and its engine sees none. There was one when the worker started, and
+ * TensorFlow would silently continue on the CPU.
  */
 export function endWithoutGpu(): void {
   if (process.argv[2] !== 'gpu' || engine.onGpu) return;

@@ -10,10 +10,12 @@ import type {
 import type { ExampleStoreOptions } from '@lorasmith/planning';
 
 /**
- * Why a training is stopped before its end. `cancel`: the user wants it; a checkpoint is saved unless that takes long.
- * `shutdown`: the worker ends,
- * a checkpoint is saved. `time-limit`: the job has had its time, a checkpoint is saved. `lost-lock`: another worker may
- * have the job, nothing may be written any more.
+ * Why a run is stopped before it has finished.
+ *
+ * - `cancel`: the user cancelled the job; a checkpoint is saved unless that takes long.
+ * - `shutdown`: the worker shuts down; a checkpoint is saved.
+ * - `time-limit`: the job has used up its time; a checkpoint is saved.
+ * - `lost-lock`: another worker may have the job; nothing may be written any more.
  */
 export type StopReason = 'cancel' | 'shutdown' | 'time-limit' | 'lost-lock';
 
@@ -21,26 +23,28 @@ export type StopReason = 'cancel' | 'shutdown' | 'time-limit' | 'lost-lock';
 export interface TrainingPaths {
   modelFolder: string;
   rowsFile: string;
-  /** Kept from one attempt to the next; the newest checkpoint in it is gone on from. */
+  /** Shared by the attempts of a job; the training is resumed from the newest checkpoint in it. */
   checkpointFolder: string;
   /** Of this attempt alone: the PEFT files are written into it. */
   outputFolder: string;
   initialAdapterFolder: string | null;
 }
 
-/** All that a trainer needs for one job. */
-export interface TrainingOrder {
+/** Train an adapter. */
+export interface TrainOrder {
+  kind: 'train';
   job: JobId;
   spec: JobSpec;
   dataset: Dataset;
   machine: MachineProfile | null;
-  /** Where its dataset is kept as tokens. */
+  /** Where the dataset is stored as tokens. */
   tokens: ExampleStoreOptions;
   paths: TrainingPaths;
 }
 
-/** All that a trainer needs to make an adapter of a checkpoint. */
-export interface PublishOrder {
+/** Make an adapter of a checkpoint. */
+export interface PublishCheckpointOrder {
+  kind: 'publish-checkpoint';
   job: JobId;
   spec: JobSpec;
   /** Of the job that trained. */
@@ -48,23 +52,25 @@ export interface PublishOrder {
   paths: Pick<TrainingPaths, 'modelFolder' | 'outputFolder'>;
 }
 
-export type TrainerOrder = TrainingOrder | PublishOrder;
+/** Everything that a trainer needs for one run. */
+export type TrainerOrder = TrainOrder | PublishCheckpointOrder;
 
 /**
- * From the worker to its trainer. `run` numbers the orders of one trainer, so that a late word about one is known.
- * `recycle`: the trainer has used up its handles; it goes on to the end of a step, saves a checkpoint, and another one
- * takes over. What no checkpoint keeps, an evaluation for instance, it does to its end.
+ * From the worker to its trainer. A trainer may have several runs; `run` is the number of one, never used again by the
+ * same trainer, so that a late message is not taken for one about another run.
+ *
+ * `recycle`: the trainer has used up its tensor handles. The run finishes its step, saves a checkpoint and stops, and
+ * another trainer continues it. What no checkpoint holds, such as an evaluation, is finished first.
  */
 export type TrainerRequest =
-  | { type: 'train'; run: number; order: TrainerOrder }
+  | { type: 'start'; run: number; order: TrainerOrder }
   | { type: 'recycle'; run: number }
   | { type: 'stop'; run: number; reason: StopReason };
 
-/** From the trainer to its worker. Any of them proves that the trainer lives; `heartbeat` says nothing else. */
+/** From the trainer to its worker. Nothing follows the outcome of a run: one of the last four. */
 export type TrainerReply =
-  | { type: 'heartbeat' }
   | { type: 'event'; run: number; event: NewJobEvent }
   | { type: 'finished'; run: number; outcome: TrainingOutcome }
-  | { type: 'stopped'; run: number }
+  | { type: 'stopped'; run: number; reason: StopReason }
   | { type: 'recycled'; run: number }
   | { type: 'failed'; run: number; failure: JobFailure };

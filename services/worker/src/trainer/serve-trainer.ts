@@ -1,4 +1,5 @@
 import { type JobFailure, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
+import { serveParent } from '@lorasmith/engine-host';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
 
@@ -6,66 +7,73 @@ const HEARTBEAT_MS = 5_000;
 /** How TensorFlow words that an allocation failed. */
 const OUT_OF_MEMORY = /OOM when allocating|RESOURCE_EXHAUSTED|Array buffer allocation failed/i;
 
-export interface TrainerProgram {
-  train: (
-    order: TrainerOrder,
-    callbacks: { signal: AbortSignal; recycle: AbortSignal; onEvent: (event: NewJobEvent) => void },
-  ) => Promise<TrainingOutcome>;
+export interface RunCallbacks {
+  /** Aborted to stop the run; its reason says what is still to be saved. */
+  signal: AbortSignal;
+  /** Aborted when another trainer is to continue the run. */
+  recycle: AbortSignal;
+  onEvent: (event: NewJobEvent) => void;
 }
 
-/** Turns this process into a trainer: takes orders from its parent until that goes away. */
-export function serveTrainer({ train }: TrainerProgram): void {
-  let current: { run: number; stopping: AbortController; recycling: AbortController } | undefined;
+/** A run that goes on in this process. */
+interface Run {
+  stopping: AbortController;
+  recycling: AbortController;
+  stopReason: StopReason | null;
+}
 
-  const reply = (message: TrainerReply) => {
-    // Without a parent nobody listens, and `disconnect` ends this process.
-    if (process.connected) process.send?.(message, undefined, {}, () => {});
-  };
+/**
+ * Turns this process into a trainer, which takes orders from its parent until that goes.
+ * @param execute - Does one order. Throws ProductError `cancelled` when it was stopped or recycled.
+ */
+export function serveTrainer(
+  execute: (order: TrainerOrder, callbacks: RunCallbacks) => Promise<TrainingOutcome>,
+): void {
+  const runs = new Map<number, Run>();
+  const channel = serveParent<TrainerRequest, TrainerReply>({
+    heartbeatMs: HEARTBEAT_MS,
+    onMessage(request) {
+      if (request.type === 'start') return void start(request.run, request.order);
+      const run = runs.get(request.run);
+      if (run === undefined) return;
+      if (request.type === 'recycle') return run.recycling.abort();
+      run.stopReason = request.reason;
+      run.stopping.abort(trainingStop(request.reason));
+    },
+  });
 
-  const take = async (run: number, order: TrainerOrder) => {
-    const stopping = new AbortController();
-    const recycling = new AbortController();
-    current = { run, stopping, recycling };
+  const start = async (number: number, order: TrainerOrder) => {
+    const run: Run = { stopping: new AbortController(), recycling: new AbortController(), stopReason: null };
+    runs.set(number, run);
     try {
-      const outcome = await train(order, {
-        signal: stopping.signal,
-        recycle: recycling.signal,
-        onEvent: (event) => reply({ type: 'event', run, event }),
+      const outcome = await execute(order, {
+        signal: run.stopping.signal,
+        recycle: run.recycling.signal,
+        onEvent: (event) => channel.send({ type: 'event', run: number, event }),
       });
-      reply({ type: 'finished', run, outcome });
+      channel.send({ type: 'finished', run: number, outcome });
     } catch (error) {
-      const wasTold = error instanceof ProductError && error.code === 'cancelled';
-      if (wasTold && stopping.signal.aborted) {
-        reply({ type: 'stopped', run });
-      } else if (wasTold && recycling.signal.aborted) {
-        reply({ type: 'recycled', run });
-      } else {
-        const known = asStorageError(error);
-        // The stack is for whoever runs the service; the user gets the sentence.
-        if (!(known instanceof ProductError)) console.error(error);
-        reply({ type: 'failed', run, failure: failureOf(known) });
-      }
+      channel.send(endOf(number, run, error));
     } finally {
-      current = undefined;
+      runs.delete(number);
     }
   };
-
-  process.on('message', (request: TrainerRequest) => {
-    if (request.type === 'train') void take(request.run, request.order);
-    else if (current?.run !== request.run) return;
-    else if (request.type === 'recycle') current.recycling.abort();
-    else current.stopping.abort(trainingStop(request.reason));
-  });
-  process.on('disconnect', () => process.exit(0));
-  // A terminal or a container sends these to every process; the parent decides what becomes of a training.
-  process.on('SIGINT', () => {});
-  process.on('SIGTERM', () => {});
-  setInterval(() => reply({ type: 'heartbeat' }), HEARTBEAT_MS).unref();
 }
 
-/** For the training, a job that has had its time is one whose trainer shuts down: it saves a checkpoint. */
+/** For the training, a job that has used up its time is one whose trainer shuts down: it saves a checkpoint. */
 function trainingStop(reason: StopReason): Exclude<StopReason, 'time-limit'> {
   return reason === 'time-limit' ? 'shutdown' : reason;
+}
+
+/** What to reply when a run ended with this error. */
+function endOf(number: number, { stopReason, recycling }: Run, error: unknown): TrainerReply {
+  const wasAsked = error instanceof ProductError && error.code === 'cancelled';
+  if (wasAsked && stopReason !== null) return { type: 'stopped', run: number, reason: stopReason };
+  if (wasAsked && recycling.signal.aborted) return { type: 'recycled', run: number };
+  const known = asStorageError(error);
+  // The stack is for whoever runs the service; the user gets the sentence.
+  if (!(known instanceof ProductError)) console.error(error);
+  return { type: 'failed', run: number, failure: failureOf(known) };
 }
 
 function failureOf(error: unknown): JobFailure {

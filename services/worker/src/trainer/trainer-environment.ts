@@ -1,10 +1,10 @@
 const GIBIBYTE = 1024 ** 3;
 
 /**
- * What a trainer needs in its environment before it starts, since glibc and TensorFlow read it only then.
+ * The environment of a process that loads the engine. glibc and TensorFlow read these variables only at its start.
  *
- * glibc gives large blocks back to the kernel at every free and gets them again, zeroed, for the next tensor. Keeping
- * them is worth 5 to 8 % of the training time; the memory goes back when the trainer ends.
+ * By default glibc returns large blocks to the kernel at every free and gets them again, zeroed, for the next tensor.
+ * Keeping them saves 5 to 8 % of the training time; the memory returns to the system when the process ends.
  */
 export function trainerEnvironment(base: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return {

@@ -1,16 +1,17 @@
 import type { ModelName } from '@lorasmith/contracts';
+import { unlessStopped } from '../stop-signal.js';
 import type { TrainerOrder } from './messages.js';
 import { isRetryable } from './trainer-failure.js';
-import type { TrainCallbacks, TrainerProcess, TrainingResult } from './trainer-process.js';
+import type { RunOptions, RunResult, TrainerProcess, TrainerRunResult } from './trainer-process.js';
 
 export interface TrainerPoolOptions {
-  fork: () => TrainerProcess;
-  /** A trainer without a job is kept so long, with its base model in memory. @defaultValue 600 000 */
+  start: () => TrainerProcess;
+  /** How long a trainer without a run is kept, with its base model in memory. @defaultValue 600 000 */
   idleMs: number;
   /**
    * A trainer is replaced after so much training, once a step is done. Its engine numbers tensors with 32 bits and never
-   * uses a number again; at the fewest microseconds an op takes, about five, two hours are a third of what there is. The
-   * rest is for the step, the evaluation or the checks of an adapter that it is at by then.
+   * reuses a number; at five microseconds an op, which is the fewest, two hours use a third of them. The rest is for the
+   * step, the evaluation or the checks of an adapter that it is at by then.
    * @defaultValue 7 200 000
    */
   recycleAfterMs: number;
@@ -18,54 +19,107 @@ export interface TrainerPoolOptions {
 
 export const DEFAULT_POOL_TIMES = { idleMs: 600_000, recycleAfterMs: 7_200_000 };
 
-/** The trainer of the base model in use, one at a time: the next job on the same model finds it loaded. */
+/**
+ * The trainer of one base model at a time: the next job on the same model finds it loaded. Runs on that model can share
+ * the trainer; a run on another model waits until they have ended.
+ */
 export interface TrainerPool {
-  /** Process number of the trainer that there is now. */
   readonly trainerPid: number | undefined;
-  /** Trains, in more than one trainer if it takes longer than one may live. */
-  train(order: TrainerOrder, callbacks: TrainCallbacks): Promise<TrainingResult>;
+  /** The base model that the trainer has, or is about to have, in memory. */
+  readonly loadedModel: ModelName | null;
+  /** Does one run, in more than one trainer if it takes longer than one may live. */
+  run(order: TrainerOrder, options: RunOptions): Promise<RunResult>;
   close(): Promise<void>;
 }
 
-export function createTrainerPool({ fork, idleMs, recycleAfterMs }: TrainerPoolOptions): TrainerPool {
-  let warm: { trainer: TrainerProcess; baseModel: ModelName } | undefined;
+interface WarmTrainer {
+  process: TrainerProcess;
+  baseModel: ModelName;
+  /** One for each run that it has or is about to get; settles when that run has ended. */
+  places: Set<Promise<void>>;
+  /** Something went wrong in it: it takes no further run. */
+  isSuspect: boolean;
+}
+
+export function createTrainerPool({ start, idleMs, recycleAfterMs }: TrainerPoolOptions): TrainerPool {
+  let warm: WarmTrainer | undefined;
+  let ending = Promise.resolve();
   let idleTimer: NodeJS.Timeout | undefined;
+
+  const isFitFor = (trainer: WarmTrainer, baseModel: ModelName) =>
+    trainer.baseModel === baseModel &&
+    trainer.process.usable &&
+    !trainer.isSuspect &&
+    trainer.process.trainedMs < recycleAfterMs;
 
   const endWarm = async () => {
     clearTimeout(idleTimer);
-    const ending = warm?.trainer;
+    const leaving = warm?.process;
     warm = undefined;
-    await ending?.end();
+    if (leaving !== undefined) ending = Promise.all([ending, leaving.end()]).then(() => {});
+    await ending;
   };
 
-  const trainerFor = async (baseModel: ModelName): Promise<TrainerProcess> => {
+  /** A place in the trainer for a base model, as soon as there can be one; null where it is no longer wanted. */
+  const takePlace = async (baseModel: ModelName, signal: AbortSignal) => {
     clearTimeout(idleTimer);
-    if (warm?.baseModel === baseModel && warm.trainer.usable && warm.trainer.trainedMs < recycleAfterMs) {
-      return warm.trainer;
+    for (;;) {
+      await ending;
+      if (warm === undefined || isFitFor(warm, baseModel)) {
+        warm ??= { process: start(), baseModel, places: new Set(), isSuspect: false };
+        return placeIn(warm);
+      }
+      if (signal.aborted) return null;
+      // It ends before the next one starts: two base models at once may not fit into memory.
+      if (warm.places.size === 0) await endWarm();
+      else await unlessStopped(Promise.race(warm.places), signal, () => {});
     }
-    // The one before goes first: two base models at once may be more than memory holds.
-    await endWarm();
-    warm = { trainer: fork(), baseModel };
-    return warm.trainer;
+  };
+
+  const placeIn = (trainer: WarmTrainer) => {
+    let settle = () => {};
+    const place = new Promise<void>((resolve) => {
+      settle = resolve;
+    });
+    trainer.places.add(place);
+    const leave = async () => {
+      trainer.places.delete(place);
+      settle();
+      if (trainer !== warm || trainer.places.size > 0) return;
+      if (trainer.isSuspect) await endWarm();
+      else idleTimer = setTimeout(() => void endWarm(), idleMs).unref();
+    };
+    return { trainer, leave };
+  };
+
+  /** One run in one trainer. */
+  const runOnce = async (order: TrainerOrder, { signal, onEvent }: RunOptions): Promise<TrainerRunResult> => {
+    const place = await takePlace(order.spec.base_model, signal);
+    if (place === null) return { type: 'stopped', reason: signal.reason };
+    const { trainer, leave } = place;
+    const recycling = new AbortController();
+    const timer = setTimeout(() => recycling.abort(), Math.max(0, recycleAfterMs - trainer.process.trainedMs));
+    const result = await trainer.process.run(order, { signal, recycle: recycling.signal, onEvent });
+    clearTimeout(timer);
+    // A process in which something of ours went wrong is not trusted with another job.
+    trainer.isSuspect ||= result.type === 'failed' && isRetryable(result.failure);
+    await leave();
+    return result;
   };
 
   return {
     get trainerPid() {
-      return warm?.trainer.usable ? warm.trainer.pid : undefined;
+      return warm?.process.usable ? warm.process.pid : undefined;
     },
-    async train(order, { signal, onEvent }) {
+    get loadedModel() {
+      return warm !== undefined && isFitFor(warm, warm.baseModel) ? warm.baseModel : null;
+    },
+    async run(order, options) {
+      const { signal } = options;
       for (;;) {
-        const trainer = await trainerFor(order.spec.base_model);
-        const recycling = new AbortController();
-        const timer = setTimeout(() => recycling.abort(), Math.max(0, recycleAfterMs - trainer.trainedMs));
-        const result = await trainer.train(order, { signal, recycle: recycling.signal, onEvent });
-        clearTimeout(timer);
-        // A process in which something of ours went wrong is not trusted with another job.
-        if (result.type === 'failed' && isRetryable(result.failure)) await endWarm();
+        const result = await runOnce(order, options);
         if (result.type === 'recycled' && !signal.aborted) continue;
-        idleTimer = setTimeout(() => void endWarm(), idleMs);
-        idleTimer.unref();
-        // How a trainer that was told to stop came to its end matters no more.
+        // Once a stop was asked for, it does not matter how the trainer ended.
         const isStopped = result.type === 'recycled' || (result.type !== 'finished' && signal.aborted);
         return isStopped ? { type: 'stopped', reason: signal.reason } : result;
       }

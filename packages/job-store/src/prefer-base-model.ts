@@ -1,0 +1,39 @@
+import type { JobId, JobSpec, ModelName } from '@lorasmith/contracts';
+import type { Redis } from 'ioredis';
+import type { JobQueue } from './job-queue.js';
+import type { JobKeys } from './keys.js';
+import { jobOfQueueEntry } from './queue-entry.js';
+
+/** How many waiting jobs are looked at. */
+const LOOK_AHEAD = 100;
+
+export interface BaseModelPreference {
+  baseModel: ModelName;
+  /** A job that has waited for so long is not passed over. */
+  maxPassedOverMs: number;
+}
+
+/**
+ * Makes the first waiting job on a base model the one that a worker gets next, unless a job before it has waited too long
+ * to be passed over. It only reorders the queue, by one script: which worker gets the job is decided as always, and if
+ * this process dies here, the queue is in one order or the other.
+ *
+ * @returns the job that was moved; null where the order stays
+ */
+export async function preferBaseModel(
+  { redis, keys, queue }: { redis: Redis; keys: JobKeys; queue: JobQueue },
+  { baseModel, maxPassedOverMs }: BaseModelPreference,
+): Promise<JobId | null> {
+  const entries = await queue.nextEntries(LOOK_AHEAD);
+  for (const [index, { entry, addedAt }] of entries.entries()) {
+    const { id } = jobOfQueueEntry(entry);
+    const spec = await redis.hget(keys.job(id), 'spec');
+    if (spec !== null && (JSON.parse(spec) as JobSpec).base_model === baseModel) {
+      if (index === 0) return null;
+      await queue.moveToFront(entry);
+      return id;
+    }
+    if (Date.now() - addedAt.getTime() >= maxPassedOverMs) return null;
+  }
+  return null;
+}

@@ -1,0 +1,269 @@
+import {
+  type JobFailure,
+  type JobId,
+  type NewJobEvent,
+  ProductError,
+  type TrainingOutcome,
+} from '@lorasmith/contracts';
+import type { AttemptWrite, JobAttempt, JobStore } from '@lorasmith/job-store';
+import type { Tracing } from '@lorasmith/service-kit';
+import { asStorageError } from '@lorasmith/storage';
+import type { Logger } from 'pino';
+import { createEventRecorder } from './event-recorder.js';
+import type { WorkerMetrics } from './metrics/worker-metrics.js';
+import { removeOrphanedAdapter } from './orphaned-adapters.js';
+import { type OrderSources, type PreparedOrder, prepareOrder } from './prepare-order.js';
+import { adapterIdOf, publishAdapter } from './publish-adapter.js';
+import { openStopSignal, type StopSignal, unlessStopped } from './stop-signal.js';
+import type { StopReason, TrainerOrder } from './trainer/messages.js';
+import { isRetryable } from './trainer/trainer-failure.js';
+import type { TrainerPool } from './trainer/trainer-pool.js';
+import type { RunResult } from './trainer/trainer-process.js';
+
+export interface AttemptOptions {
+  store: Pick<JobStore, 'attempts' | 'whileEnded'>;
+  sources: OrderSources;
+  pool: TrainerPool;
+  log: Logger;
+  metrics: WorkerMetrics;
+  tracing: Tracing;
+  /** Time between two looks at the record of the job. */
+  watchIntervalMs: number;
+  /** An attempt that takes longer is stopped, and its job fails. */
+  jobTimeoutMs: number;
+  /** Aborted with a {@link StopReason} when the worker must stop. */
+  signal: AbortSignal;
+  /** Whether a crash fails the job instead of releasing it for another attempt. */
+  isLast: boolean;
+  /** Called when the trainer did not see the GPU that it was to use: no other job would get further. */
+  onGpuLost: () => void;
+}
+
+/**
+ * What the queue must know about an attempt that is over.
+ *
+ * - `ended`: the job has ended, as its record says.
+ * - `retry`: the attempt failed and the job waits for the next one.
+ * - `released`: the job waits for its next attempt, and this one did not fail.
+ * - `lost`: another worker has the job.
+ */
+export type JobRun =
+  | { outcome: 'ended'; status: 'succeeded' | 'cancelled' | 'not-needed' }
+  | { outcome: 'ended'; status: 'failed'; failure: JobFailure }
+  | { outcome: 'retry'; failure: JobFailure }
+  | { outcome: 'released' }
+  | { outcome: 'lost' };
+
+const LOST: JobRun = { outcome: 'lost' };
+
+/**
+ * One attempt at a job that this worker holds. Each verb writes to the job's record with the token of the attempt: where
+ * another worker has taken the job meanwhile, nothing is written and the attempt is lost.
+ */
+export class Attempt {
+  readonly #attempt: JobAttempt;
+  readonly #options: AttemptOptions;
+  readonly #stopping: StopSignal;
+  #prepared: PreparedOrder | null = null;
+
+  constructor(attempt: JobAttempt, options: AttemptOptions) {
+    this.#attempt = attempt;
+    this.#options = options;
+    this.#stopping = openStopSignal({
+      attempts: options.store.attempts,
+      attempt,
+      signal: options.signal,
+      watchIntervalMs: options.watchIntervalMs,
+      jobTimeoutMs: options.jobTimeoutMs,
+      onError: this.#onUnreachable,
+    });
+  }
+
+  get #id(): JobId {
+    return this.#attempt.job.id;
+  }
+
+  /** Whether the attempt before has published the adapter and died before it could record that. */
+  async isPublished(): Promise<boolean> {
+    return await this.#options.sources.adapters.has(adapterIdOf(this.#id));
+  }
+
+  /** Brings to this host what the job needs; null when the attempt was stopped meanwhile. */
+  async prepare(): Promise<TrainerOrder | null> {
+    const preparing = this.#span('prepare job', () => prepareOrder(this.#options.sources, this.#attempt));
+    // Fetching a base model can take long, and a stop does not wait for it.
+    this.#prepared = await unlessStopped(preparing, this.#stopping.signal, (late) => late.release());
+    return this.#prepared?.order ?? null;
+  }
+
+  /** Has a trainer do the order, and records the events of the run. */
+  async train(order: TrainerOrder): Promise<RunResult> {
+    const { pool, metrics, store, sources, log } = this.#options;
+    const attempt = this.#attempt;
+    // A job that publishes a checkpoint has none of its own.
+    const listCheckpoints = async () => (order.kind === 'train' ? await sources.folders.list(this.#id) : undefined);
+    const recorder = createEventRecorder({
+      write: async (event) => {
+        const checkpoints = isAboutCheckpoints(event) ? await listCheckpoints() : undefined;
+        if ((await store.attempts.record(attempt, event, checkpoints)) === 'stale') this.#stopping.stop('lost-lock');
+      },
+      onError: this.#onUnreachable,
+    });
+    let stored = Promise.resolve();
+    const storeCheckpoints = () => {
+      stored = sources.folders.storeCheckpoints(attempt).catch((error: unknown) => {
+        log.warn({ err: error }, 'a checkpoint could not be stored for other hosts; the next one is tried');
+      });
+    };
+    const onEvent = (event: NewJobEvent) => {
+      metrics.happened(event);
+      recorder.add(event);
+      if (event.type === 'checkpoint-saved') storeCheckpoints();
+    };
+    return await this.#span('train adapter', async () => {
+      try {
+        return await pool.run(order, { signal: this.#stopping.signal, onEvent });
+      } finally {
+        this.#stopping.close();
+        // The worker that gets the job next may be on another host.
+        await stored;
+        await recorder.flush();
+        // A trainer may have saved one and been killed before it could report it.
+        await listCheckpoints()
+          .then((checkpoints) => checkpoints && store.attempts.recordCheckpoints(attempt, checkpoints))
+          .catch(this.#onUnreachable);
+      }
+    });
+  }
+
+  /** Publishes the adapter of a finished run, unless the job was cancelled or lost meanwhile. */
+  async publish({ paths }: TrainerOrder, outcome: TrainingOutcome): Promise<JobRun> {
+    return await this.#span('publish adapter', async () => {
+      const { sources, store } = this.#options;
+      const fence = await publishAdapter({
+        adapters: sources.adapters,
+        attempt: this.#attempt,
+        outcome,
+        outputFolder: paths.outputFolder,
+        beginPublishing: () => store.attempts.beginPublishing(this.#attempt),
+      });
+      if (fence === 'stale') return LOST;
+      if (fence === 'cancel-requested') return await this.cancel();
+      const run = await this.succeed(outcome.result.adapter_step);
+      if (run.outcome === 'lost') await this.#removeOrphanedAdapter();
+      return run;
+    });
+  }
+
+  /** @param step - Of the training, whose state the adapter is. */
+  async succeed(step?: number): Promise<JobRun> {
+    const { store, sources } = this.#options;
+    const written = await store.attempts.succeed(this.#attempt, adapterIdOf(this.#id), step);
+    if (written !== 'done') return LOST;
+    // A job that trained keeps its last checkpoints.
+    if (this.#attempt.job.kind === 'publish-checkpoint') await sources.folders.removeJob(this.#id);
+    return { outcome: 'ended', status: 'succeeded' };
+  }
+
+  /** Ends the attempt after its run, or its preparation, was stopped. */
+  async endStopped(reason: StopReason = this.#stopping.signal.reason): Promise<JobRun> {
+    switch (reason) {
+      case 'cancel':
+        return await this.cancel();
+      case 'shutdown':
+        return await this.release();
+      case 'time-limit':
+        return await this.fail(timedOut(this.#options.jobTimeoutMs));
+      case 'lost-lock':
+        return LOST;
+    }
+  }
+
+  /** Ends the attempt after its trainer reported a failure, or died. */
+  async endFailed(failure: JobFailure): Promise<JobRun> {
+    await this.#options.sources.folders.removeIncomplete(this.#attempt);
+    if (failure.code !== 'gpu_unavailable') return await this.fail(failure);
+    this.#options.onGpuLost();
+    return await this.release();
+  }
+
+  /** Ends the attempt after an error of this process. */
+  async endBroken(error: unknown): Promise<JobRun> {
+    const known = asStorageError(error);
+    if (!(known instanceof ProductError)) this.#options.log.error({ err: error }, 'job failed outside its training');
+    return await this.fail(failureOf(known));
+  }
+
+  /** Returns the job to the waiting ones. Where its user has cancelled it meanwhile, it is cancelled. */
+  async release(): Promise<JobRun> {
+    const released = await this.#options.store.attempts.release(this.#attempt);
+    return released === 'cancel-requested' ? await this.cancel() : written(released, { outcome: 'released' });
+  }
+
+  /** Confirms the cancel of the user. */
+  async cancel(): Promise<JobRun> {
+    const cancelled = await this.#options.store.attempts.cancel(this.#attempt);
+    if (cancelled === 'done') await this.#removeOrphanedAdapter();
+    return written(cancelled, { outcome: 'ended', status: 'cancelled' });
+  }
+
+  /** Fails the job, or releases it for another attempt where that may succeed. */
+  async fail(failure: JobFailure): Promise<JobRun> {
+    if (isRetryable(failure) && !this.#options.isLast) {
+      const run = await this.release();
+      return run.outcome === 'released' ? { outcome: 'retry', failure } : run;
+    }
+    const failed = await this.#options.store.attempts.fail(this.#attempt, failure);
+    if (failed === 'done') await this.#removeOrphanedAdapter();
+    return written(failed, { outcome: 'ended', status: 'failed', failure });
+  }
+
+  /** Lets go of everything that the attempt held on this host. */
+  async close(): Promise<void> {
+    this.#stopping.close();
+    this.#prepared?.release();
+    await this.#options.sources.folders.removeAttempt(this.#attempt);
+  }
+
+  async #removeOrphanedAdapter(): Promise<void> {
+    const { store, sources, log } = this.#options;
+    const removed = await removeOrphanedAdapter({ store, adapters: sources.adapters }, this.#id);
+    if (removed) log.warn('an adapter that was published after its job had ended was removed');
+  }
+
+  #span<Result>(name: string, work: () => Promise<Result>): Promise<Result> {
+    return this.#options.tracing.span(name, {}, work);
+  }
+
+  readonly #onUnreachable = (error: unknown): void => {
+    this.#options.log.warn({ err: error }, 'the record of a running job could not be reached');
+  };
+}
+
+/** The run where the write was done; else another worker has the job. */
+function written(write: AttemptWrite, run: JobRun): JobRun {
+  return write === 'done' ? run : LOST;
+}
+
+function isAboutCheckpoints({ type }: NewJobEvent): boolean {
+  return type === 'checkpoint-saved' || type === 'checkpoint-loaded';
+}
+
+function timedOut(jobTimeoutMs: number): JobFailure {
+  return {
+    code: 'job_timed_out',
+    message:
+      `The job took longer than the ${jobTimeoutMs / 1000} s that JOB_TIMEOUT_MS allows and was stopped with a checkpoint. ` +
+      'Resume it to continue from there, or train fewer steps.',
+    details: [],
+  };
+}
+
+function failureOf(error: unknown): JobFailure {
+  if (error instanceof ProductError) return { code: error.code, message: error.message, details: error.details };
+  return {
+    code: 'internal_error',
+    message: 'The job failed outside its training; the log of the worker says why. Try again.',
+    details: [],
+  };
+}

@@ -1,0 +1,131 @@
+import {
+  type CheckpointReference,
+  checkRecordVersion,
+  DATASET_FILES,
+  type Dataset,
+  DatasetRecord,
+  type JobSpec,
+  type MachineProfile,
+  ProductError,
+  specOf,
+} from '@lorasmith/contracts';
+import type { JobAttempt } from '@lorasmith/job-store';
+import { openBaseModel } from '@lorasmith/model-folder';
+import type { ModelSource } from '@lorasmith/model-store';
+import type { ExampleStoreOptions } from '@lorasmith/planning';
+import type { BundleStore } from '@lorasmith/storage';
+import { Value } from 'typebox/value';
+import type { JobFolders } from './job-folders.js';
+import type { PublishCheckpointOrder, TrainerOrder, TrainOrder } from './trainer/messages.js';
+
+export interface OrderSources {
+  models: ModelSource;
+  datasets: BundleStore;
+  adapters: BundleStore;
+  folders: JobFolders;
+  /** What was measured of this machine. */
+  machine: MachineProfile | null;
+  /** Where datasets are stored as tokens. */
+  tokens: ExampleStoreOptions;
+}
+
+/** An order, and what keeps the files that it names on this host. */
+export interface PreparedOrder {
+  order: TrainerOrder;
+  /** Lets these files be removed again. */
+  release(): void;
+}
+
+/** Keeps something on this host until the attempt has ended. */
+type Hold = <Held extends { release(): void }>(holding: Promise<Held>) => Promise<Held>;
+
+/**
+ * Brings everything that a job names to this host, makes its folders, and writes the order for the trainer.
+ * @throws ProductError `model_not_found` and the other codes of a base model, `dataset_not_found`, `adapter_not_found`
+ */
+export async function prepareOrder(sources: OrderSources, attempt: JobAttempt): Promise<PreparedOrder> {
+  const held: { release(): void }[] = [];
+  const release = () => {
+    for (const one of held) one.release();
+  };
+  const hold: Hold = async (holding) => {
+    const one = await holding;
+    held.push(one);
+    return one;
+  };
+  try {
+    const { job } = attempt;
+    const spec = specOf(job);
+    const { modelsDir } = await hold(sources.models.hold(spec.base_model));
+    const { path: modelFolder } = await openBaseModel(modelsDir, spec.base_model);
+    const order =
+      job.kind === 'train'
+        ? await trainOrder(sources, attempt, { spec, modelFolder, hold })
+        : await publishOrder(sources, attempt, { spec, modelFolder, checkpoint: job.checkpoint });
+    return { order, release };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+async function trainOrder(
+  { datasets, adapters, folders, machine, tokens }: OrderSources,
+  attempt: JobAttempt,
+  { spec, modelFolder, hold }: { spec: JobSpec; modelFolder: string; hold: Hold },
+): Promise<TrainOrder> {
+  const dataset = await readDataset(datasets, spec);
+  const initialAdapter = await requireInitialAdapter(adapters, spec);
+  const rowsFile = (await hold(datasets.hold(spec.dataset))).path(DATASET_FILES.rows);
+  const initialAdapterFolder = initialAdapter === null ? null : (await hold(adapters.hold(initialAdapter))).folder;
+  const { checkpointFolder, outputFolder } = await folders.prepare(attempt);
+  return {
+    kind: 'train',
+    job: attempt.job.id,
+    spec,
+    dataset,
+    machine,
+    tokens,
+    paths: { modelFolder, rowsFile, initialAdapterFolder, checkpointFolder, outputFolder },
+  };
+}
+
+async function publishOrder(
+  { folders }: OrderSources,
+  attempt: JobAttempt,
+  options: { spec: JobSpec; modelFolder: string; checkpoint: CheckpointReference },
+): Promise<PublishCheckpointOrder> {
+  const { spec, modelFolder, checkpoint } = options;
+  const folder = await folders.checkpointsOf(checkpoint.job);
+  const { outputFolder } = await folders.prepare(attempt);
+  return {
+    kind: 'publish-checkpoint',
+    job: attempt.job.id,
+    spec,
+    checkpoint: { folder, step: checkpoint.step },
+    paths: { modelFolder, outputFolder },
+  };
+}
+
+async function readDataset(datasets: BundleStore, { dataset }: JobSpec): Promise<Dataset> {
+  if (!(await datasets.has(dataset))) {
+    throw new ProductError('dataset_not_found', `The dataset ${dataset} is no longer there. Upload it again.`);
+  }
+  const record = await datasets.readJson(dataset, DATASET_FILES.record);
+  checkRecordVersion(record, `The record of ${dataset}`);
+  if (!Value.Check(DatasetRecord, record)) {
+    throw new ProductError('internal_error', `The record of ${dataset} is damaged.`);
+  }
+  const { version, ...known } = record;
+  return known;
+}
+
+async function requireInitialAdapter(adapters: BundleStore, { lora }: JobSpec): Promise<string | null> {
+  if (lora.init_from === null) return null;
+  if (!(await adapters.has(lora.init_from))) {
+    throw new ProductError('adapter_not_found', `The adapter ${lora.init_from} to start from is no longer there.`, {
+      param: 'lora.init_from',
+    });
+  }
+  return lora.init_from;
+}
