@@ -4,7 +4,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { ROOT_DIR } from './setup/locations.mjs';
 import { runAsCommand, setUp } from './setup.mjs';
-import { runProgram } from './test-run/run-program.mjs';
+import { runProgram } from './test-run/run-vitest.mjs';
 
 const READERS = ['safetensors', 'gguf', 'tar', 'jsonl'];
 

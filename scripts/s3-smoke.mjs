@@ -7,14 +7,16 @@ import path from 'node:path';
 import { stringify } from 'yaml';
 import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
 import { createComposeHost } from './compose-smoke/compose-host.mjs';
-import { docker } from './compose-smoke/docker.mjs';
+import { BUILD_ENVIRONMENT, CPU_FILES, docker, removeImages } from './compose-smoke/docker.mjs';
 import { documentedCommands } from './compose-smoke/documented-commands.mjs';
-import { s3Service } from './compose-smoke/s3-services.mjs';
 import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
 import { findS3Server } from './setup/s3-server.mjs';
 import { runAsCommand } from './setup.mjs';
 import { availablePort } from './stack/ports.mjs';
 
+// Made up, for a server that only this test reaches.
+const ACCESS_KEY = 'smoke-access';
+const SECRET_KEY = 'smoke-secret';
 const BUCKET = 'lorasmith-smoke';
 const MODEL = 'tiny-llama';
 const ROWS = Array.from({ length: 32 }, (_, i) => `{"text":"the number ${i} follows the number ${i - 1}"}\n`).join('');
@@ -81,10 +83,10 @@ await runAsCommand(async () => {
   const api = createApiCalls(`http://127.0.0.1:${apiPort}`, signal);
   try {
     await step('the images are built', async () => {
-      const files = ['docker-compose.yml', 'docker/compose.cpu.yml'].flatMap((file) => ['-f', file]);
+      const files = CPU_FILES.flatMap((file) => ['-f', file]);
       await docker(['compose', '--project-name', tag, ...files, 'build', 'api', 'registry', 'worker'], {
         cwd: ROOT_DIR,
-        env: { ...env, LORASMITH_TAG: tag, DOCKER_BUILDKIT: '1', COMPOSE_PARALLEL_LIMIT: '1' },
+        env: { ...env, ...BUILD_ENVIRONMENT, LORASMITH_TAG: tag },
         signal,
       });
       return 'api, registry, worker-cpu';
@@ -143,8 +145,7 @@ await runAsCommand(async () => {
     throw error;
   } finally {
     for (const host of [second, first]) await host.remove();
-    const images = ['api', 'registry', 'worker-cpu'].map((name) => `lorasmith-${name}:${tag}`);
-    await docker(['image', 'rm', '--force', ...images], { expectFailure: true });
+    await removeImages(tag);
     await rm(folder, { recursive: true, force: true });
   }
 });
@@ -156,4 +157,30 @@ function hostAddress() {
   const found = all.find(({ family, internal }) => family === 'IPv4' && !internal);
   if (found === undefined) throw new Error('this machine has no IPv4 address but the loopback');
   return found.address;
+}
+
+/**
+ * What stands in for a bucket: an S3 server in a container, at an address of the engine's host.
+ *
+ * @param {{ serverFile: string, bucket: string, address: string, port: number }} options `serverFile`: the server's program,
+ *   which needs no library
+ * @returns {{ composeFile: object, settings: string }} `settings`: the lines of .env with which every host finds it
+ */
+function s3Service({ serverFile, bucket, address, port }) {
+  const start = `mkdir -p /tmp/objects/${bucket} /tmp/metadata && exec /versitygw --quiet --port :7070 posix --sidecar /tmp/metadata /tmp/objects`;
+  const s3 = {
+    image: 'debian:bookworm-slim',
+    command: ['sh', '-c', start],
+    environment: { ROOT_ACCESS_KEY: ACCESS_KEY, ROOT_SECRET_KEY: SECRET_KEY },
+    volumes: [`${serverFile}:/versitygw:ro`],
+    ports: [`${address}:${port}:7070`],
+    networks: ['outside'],
+  };
+  const settings = `S3_BUCKET=${bucket}
+S3_ENDPOINT=http://${address}:${port}
+S3_FORCE_PATH_STYLE=true
+AWS_ACCESS_KEY_ID=${ACCESS_KEY}
+AWS_SECRET_ACCESS_KEY=${SECRET_KEY}
+`;
+  return { composeFile: { services: { s3 } }, settings };
 }

@@ -1,6 +1,5 @@
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { compilePackages } from './setup/compile-packages.mjs';
 import { importDemoModel } from './setup/demo-model.mjs';
 import { installEngineAddon } from './setup/engine-addon.mjs';
 import { installFusedOps } from './setup/fused-ops.mjs';
@@ -8,6 +7,7 @@ import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
 import { installNodePackages } from './setup/node-packages.mjs';
 import { prerequisitesStep } from './setup/prerequisites.mjs';
 import { findRedis } from './setup/redis-server.mjs';
+import { runCommand } from './setup/run-command.mjs';
 import { describeFailure, runSteps } from './setup/run-steps.mjs';
 import { findTensorflowLibrary } from './setup/tensorflow-library.mjs';
 
@@ -67,6 +67,23 @@ export async function setUp({ env = process.env, redis = true, demoModel = true 
       : []),
   ]);
   return { modelsDir, redis: redisSource };
+}
+
+/**
+ * Compiles every package and service; only what changed since the last time.
+ *
+ * @param {{ env: NodeJS.ProcessEnv, progress: import('./setup/run-steps.mjs').Progress }} options
+ * @returns {Promise<string>} one line for the report
+ * @throws {import('./setup/setup-error.mjs').SetupError}
+ */
+async function compilePackages({ env, progress }) {
+  await runCommand(process.execPath, [path.join(ROOT_DIR, 'node_modules/typescript/bin/tsc'), '--build'], {
+    cwd: ROOT_DIR,
+    env,
+    onTick: (seconds) => progress.update(`compiling, ${seconds} s`),
+    remedy: 'the compiler names file and line above. In an unchanged clone this is a bug: please report it.',
+  });
+  return 'compiled';
 }
 
 /**

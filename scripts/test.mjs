@@ -5,8 +5,7 @@ import { formatNative } from './native-format.mjs';
 import { cacheDir } from './setup/locations.mjs';
 import { runAsCommand, setUp } from './setup.mjs';
 import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mjs';
-import { runProgram } from './test-run/run-program.mjs';
-import { runVitest } from './test-run/run-vitest.mjs';
+import { runProgram, runVitest } from './test-run/run-vitest.mjs';
 import { countsLine, sumOfCounts } from './test-run/test-counts.mjs';
 
 /** Everything is checked as the repository has it; the arguments of `npm test -- …` choose tests only. */

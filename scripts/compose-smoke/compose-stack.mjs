@@ -2,9 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { ROOT_DIR } from '../setup/locations.mjs';
-import { docker, neutralEnvironment } from './docker.mjs';
-
-const SERVICES = ['redis', 'registry', 'api', 'worker'];
+import { BUILD_ENVIRONMENT, CPU_FILES, docker, neutralEnvironment, removeImages } from './docker.mjs';
 
 /**
  * A stack of its own name, images and volumes: what else runs on this engine is left alone.
@@ -20,13 +18,18 @@ export async function createComposeStack({ apiPort, modelsDir, signal }) {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-compose-'));
   const envFile = path.join(folder, 'env');
   await writeFile(envFile, `API_PORT=${apiPort}\nMODELS_DIR=${modelsDir}\nLORASMITH_TAG=${project}\n`);
-  const env = { ...neutralEnvironment(), DOCKER_BUILDKIT: '1', COMPOSE_PARALLEL_LIMIT: '1' };
-  const base = ['compose', '--project-name', project, '--env-file', envFile, '-f', 'docker-compose.yml'];
-  const onCpu = [...base, '-f', 'docker/compose.cpu.yml'];
+  const env = { ...neutralEnvironment(), ...BUILD_ENVIRONMENT };
+  const base = ['compose', '--project-name', project, '--env-file', envFile];
+  const onCpu = [...base, ...CPU_FILES.flatMap((file) => ['-f', file])];
 
   /** @param {string[]} args @param {{ gpu?: boolean, expectFailure?: boolean, env?: NodeJS.ProcessEnv }} [options] */
   const compose = (args, { gpu = false, ...rest } = {}) =>
-    docker([...(gpu ? base : onCpu), ...args], { cwd: ROOT_DIR, signal, ...rest, env: { ...env, ...rest.env } });
+    docker([...(gpu ? [...base, '-f', 'docker-compose.yml'] : onCpu), ...args], {
+      cwd: ROOT_DIR,
+      signal,
+      ...rest,
+      env: { ...env, ...rest.env },
+    });
 
   return {
     project,
@@ -38,7 +41,7 @@ export async function createComposeStack({ apiPort, modelsDir, signal }) {
       ...env,
       COMPOSE_PROJECT_NAME: project,
       COMPOSE_ENV_FILES: envFile,
-      COMPOSE_FILE: ['docker-compose.yml', 'docker/compose.cpu.yml'].map((file) => path.join(ROOT_DIR, file)).join(':'),
+      COMPOSE_FILE: CPU_FILES.map((file) => path.join(ROOT_DIR, file)).join(':'),
     },
     /** @param {string} name of `api`, `registry`, `worker-cpu`, `worker-gpu` */
     image: (name) => `lorasmith-${name}:${project}`,
@@ -55,23 +58,13 @@ export async function createComposeStack({ apiPort, modelsDir, signal }) {
     },
     /** The last lines of every service, for whoever looks into a failure. */
     async logs() {
-      const texts = await Promise.all(
-        SERVICES.map((service) =>
-          docker([...onCpu, 'logs', '--tail', '15', service], { cwd: ROOT_DIR, env, expectFailure: true }),
-        ),
-      );
-      return texts.map(({ output }) => output).join('');
+      return (await docker([...onCpu, 'logs', '--tail', '15'], { cwd: ROOT_DIR, env, expectFailure: true })).output;
     },
-    /** Containers, networks, volumes and images; what was built stays in the engine's build cache. */
+    /** Removes containers, networks, volumes and images. */
     async remove() {
       const options = { cwd: ROOT_DIR, env, expectFailure: true };
       await docker([...onCpu, 'down', '--volumes', '--remove-orphans', '--timeout', '10'], options);
-      const { stdout } = await docker(
-        ['image', 'ls', '--quiet', '--filter', `reference=lorasmith-*:${project}`],
-        options,
-      );
-      const images = [...new Set(stdout.split('\n').filter(Boolean))];
-      if (images.length > 0) await docker(['image', 'rm', '--force', ...images], options);
+      await removeImages(project);
       await rm(folder, { recursive: true, force: true });
     },
   };

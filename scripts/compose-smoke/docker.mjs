@@ -1,5 +1,11 @@
 import { spawn } from 'node:child_process';
 
+/** Of a stack without a GPU; relative to the repository. */
+export const CPU_FILES = ['docker-compose.yml', 'docker/compose.cpu.yml'];
+
+/** Images are built one at a time. */
+export const BUILD_ENVIRONMENT = { DOCKER_BUILDKIT: '1', COMPOSE_PARALLEL_LIMIT: '1' };
+
 /** What a shell would set for Compose or its files, before an .env. */
 const OF_COMPOSE = /^(COMPOSE|REDIS|S3|AWS|API)_|^(STORE|DEVICE|MODELS_DIR|DATA_DIR|LORASMITH_TAG)$/;
 
@@ -44,4 +50,12 @@ export async function docker(args, { env = process.env, cwd, expectFailure = fal
     throw new Error(`docker ${args.join(' ')} exited with ${code}:\n${tail}`);
   }
   return { code, ...kept };
+}
+
+/** Removes the images of a stack; the engine's build cache keeps what was built. @param {string} tag */
+export async function removeImages(tag) {
+  const list = ['image', 'ls', '--quiet', '--filter', `reference=lorasmith-*:${tag}`];
+  const { stdout } = await docker(list, { expectFailure: true });
+  const images = [...new Set(stdout.split('\n').filter(Boolean))];
+  if (images.length > 0) await docker(['image', 'rm', '--force', ...images], { expectFailure: true });
 }

@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { fileDigest } from './file-digest.mjs';
+import { pipeline } from 'node:stream/promises';
 import { toolEnvironment } from './locations.mjs';
 import { publishFolder } from './publish-folder.mjs';
 import { runCommand } from './run-command.mjs';
@@ -120,4 +122,14 @@ async function folderSize(folder) {
         );
   }
   return total;
+}
+
+/**
+ * @param {string} file
+ * @returns {Promise<string>} its SHA-256, 64 hexadecimal digits
+ */
+export async function fileDigest(file) {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(file), hash);
+  return hash.digest('hex');
 }

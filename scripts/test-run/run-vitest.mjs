@@ -1,8 +1,10 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { runProgram } from './run-program.mjs';
+import { ROOT_DIR } from '../setup/locations.mjs';
 import { readTestCounts } from './test-counts.mjs';
 
 /**
@@ -24,4 +26,20 @@ export async function runVitest(args, env) {
   } finally {
     await rm(reportDir, { recursive: true, force: true });
   }
+}
+
+/**
+ * @param {string} program below node_modules
+ * @param {string[]} args
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {Promise<boolean>} whether it exited with 0
+ */
+export async function runProgram(program, args, env) {
+  const child = spawn(process.execPath, [path.join(ROOT_DIR, 'node_modules', program), ...args], {
+    cwd: ROOT_DIR,
+    env,
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  const [code] = await once(child, 'exit');
+  return code === 0;
 }

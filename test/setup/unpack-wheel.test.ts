@@ -4,8 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { fileDigest } from '../../scripts/setup/file-digest.mjs';
-import { unpackWheel } from '../../scripts/setup/unpack-wheel.mjs';
+import { fileDigest, unpackWheel } from '../../scripts/setup/unpack-wheel.mjs';
 
 /** A real wheel, made here by Python: nothing is downloaded in these tests. */
 let base: string;
