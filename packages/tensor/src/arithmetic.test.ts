@@ -22,7 +22,7 @@ const matrix = (values: Float32Array<ArrayBuffer>) => tensorOf(values, [ROWS, CO
 
 let before = 0;
 beforeEach(() => {
-  constant(0); // made once and kept: not a leak
+  constant(0); // made once, never freed: not a leak
   before = liveTensorCount();
 });
 afterEach(() => {
@@ -84,7 +84,7 @@ describe('element by element, of one', () => {
     ['tanh', ops.tanh, Math.tanh, A],
     ['relu', ops.relu, (x) => Math.max(0, x), A],
   ];
-  // A few units in the last place: TensorFlow has approximations of its own.
+  // A few units in the last place, because TensorFlow approximates.
   test.each(unary)('%s', (_, op, plain, input) => {
     const result = scope(() => toFloat32Array(op(matrix(input))));
     expect(differenceByLargest(result, [...input].map(plain))).toBeLessThan(1e-6);
@@ -144,7 +144,7 @@ describe('along an axis', () => {
   });
 });
 
-test('shapes that do not go together: the error names the op, the types and the shapes', () => {
+test('shapes that do not match: the error names the op, the types and the shapes', () => {
   expect(() => scope(() => ops.add(matrix(A), tensorOf(new Float32Array(2), [2])))).toThrow(
     'AddV2(float32[3,5] float32[2])',
   );

@@ -60,7 +60,7 @@ export const sum = reduction('Sum');
 export const mean = reduction('Mean');
 export const max = reduction('Max');
 
-/** Index of the greatest along the last axis, int32. */
+/** Index of the largest number along the last axis, int32; the first of equal ones. */
 export function argMax(x: Tensor): Tensor {
   const axis = tensorOf(Int32Array.of(x.shape.length - 1), []);
   const attributes = [elementType(x), typeAttribute('Tidx', 'int32'), typeAttribute('output_type', 'int32')];

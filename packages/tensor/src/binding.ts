@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 
-/** One attribute of an op, as the addon takes it: `type` is TensorFlow's TF_AttrType. */
+/** An attribute of an op in the addon's form; `type` is TensorFlow's TF_AttrType. */
 export interface OpAttribute {
   name: string;
   type: number;
@@ -13,7 +13,7 @@ interface OutputInfo {
   dtype: number;
 }
 
-/** The N-API addon of tfjs-node: handles by number, ops by name, every call synchronous. */
+/** The N-API addon of tfjs-node. Tensors are numbers, ops are names, and every call is synchronous. */
 interface Binding {
   createTensor(shape: number[], dtype: number, data: Float32Array | Int32Array | Uint8Array): number;
   deleteTensor(id: number): void;
@@ -25,12 +25,12 @@ interface Binding {
 }
 
 function loadBinding(): Binding {
-  // tfjs is CommonJS and prints notices on import; the raw binding below it is what this package works with.
+  // Only the binding is used; tfjs around it is CommonJS and prints notices on import.
   const tf = createRequire(import.meta.url)('@tensorflow/tfjs-node-gpu') as { backend(): { binding: Binding } };
   return tf.backend().binding;
 }
 
 export const binding = loadBinding();
 
-/** Version of TensorFlow's C library, and whether ops run on a GPU. */
+/** The version of TensorFlow's C library, and whether ops run on a GPU. */
 export const engine = { version: binding.TF_Version, onGpu: binding.isUsingGpuDevice() };

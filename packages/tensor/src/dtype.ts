@@ -1,4 +1,4 @@
-/** Element types the engine works with, and TensorFlow's number (TF_DataType) for each. */
+/** The element types of the engine, and TensorFlow's number (TF_DataType) for each. */
 export const TF_DATA_TYPE = {
   float32: 1,
   int32: 3,
@@ -11,7 +11,7 @@ export const TF_DATA_TYPE = {
 
 export type DType = keyof typeof TF_DATA_TYPE;
 
-/** The types a model may compute in. */
+/** The types in which a model can compute. */
 export type FloatDType = 'float32' | 'bfloat16';
 
 export const BYTES_PER_ELEMENT: Record<DType, number> = {
@@ -28,6 +28,6 @@ const NAMES = new Map<number, DType>(Object.entries(TF_DATA_TYPE).map(([name, nu
 
 export function dtypeOf(tfDataType: number): DType {
   const name = NAMES.get(tfDataType);
-  if (name === undefined) throw new Error(`TensorFlow data type ${tfDataType} is not one the engine works with`);
+  if (name === undefined) throw new Error(`the engine does not support TensorFlow's data type ${tfDataType}`);
   return name;
 }

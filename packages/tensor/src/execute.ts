@@ -17,32 +17,32 @@ export const boolAttribute = (name: string, value: boolean): OpAttribute => ({ n
 export const intAttribute = (name: string, value: number): OpAttribute => ({ name, type: ATTRIBUTE_INT, value });
 export const floatAttribute = (name: string, value: number): OpAttribute => ({ name, type: ATTRIBUTE_FLOAT, value });
 
-/** `T = dtype`, the attribute most ops have; made once per dtype. */
+/** `T = dtype`, which most ops need; made once per dtype. */
 const T_ATTRIBUTE = Object.fromEntries(
   Object.keys(TF_DATA_TYPE).map((dtype) => [dtype, typeAttribute('T', dtype as DType)]),
 ) as Record<DType, OpAttribute>;
 
 export const elementType = (tensor: Tensor): OpAttribute => T_ATTRIBUTE[tensor.dtype];
 
-/** Told of each op with its outputs and how long it took, for a profile. */
+/** Receives each op with its outputs and its duration, for a profile. */
 export type OpObserver = (op: { name: string; outputs: readonly Tensor[]; seconds: number }) => void;
 
 let observer: OpObserver | null = null;
 
-/** Calls `observe` after every op from now on; null: no longer. */
+/** Calls `observe` after every op. null stops it. */
 export function observeOps(observe: OpObserver | null): void {
   observer = observe;
 }
 
 /**
  * Runs one TensorFlow op.
- * @throws Error with the op's name and the shapes of its inputs when TensorFlow refuses it.
+ * @throws Error with the op's name and the shapes of its inputs if TensorFlow rejects it, or if an input has been freed
  */
 export function executeMany(name: string, attributes: OpAttribute[], inputs: Tensor[], outputCount: number): Tensor[] {
   const ids = new Array<number>(inputs.length);
   for (let i = 0; i < inputs.length; i++) {
     const input = inputs[i]!;
-    if (input.disposed) throw new Error(`${name}: input ${i} was freed before`);
+    if (input.disposed) throw new Error(`${name}: input ${i} has already been freed`);
     ids[i] = input.id;
   }
   try {

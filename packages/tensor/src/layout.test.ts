@@ -16,7 +16,7 @@ const numbers = (tensor: Tensor) => [...toFloat32Array(tensor)];
 
 let before = 0;
 beforeEach(() => {
-  // Axes, shifts and what is filled with are constants, made once and kept: no leak.
+  // Axes, shifts and fill values are constants, which are never freed: not a leak.
   for (const value of [0, 1, 2]) constant(value, 'int32');
   for (const value of [0.5, 1, 9]) constant(value);
   constant(2, 'bfloat16');
@@ -26,7 +26,7 @@ afterEach(() => {
   expect(liveTensorCount()).toBe(before);
 });
 
-test('reshape keeps the order; -1 stands for what is left', () => {
+test('reshape keeps the order; -1 follows from the other dimensions', () => {
   scope(() => {
     const x = layout.reshape(counting(2, 6), [3, -1]);
     expect(x.shape).toEqual([3, 4]);
@@ -35,7 +35,7 @@ test('reshape keeps the order; -1 stands for what is left', () => {
   });
 });
 
-test('a reshape that does not fit is refused by name, and leaves nothing behind', () => {
+test('a reshape that does not fit throws, names the op and leaves no tensor', () => {
   expect(() => scope(() => layout.reshape(counting(2, 6), [5]))).toThrow('Reshape(float32[2,6]');
 });
 
@@ -86,7 +86,7 @@ test('split is the opposite of concat', () => {
   });
 });
 
-test('slice takes a box; -1 goes to the end', () => {
+test('slice takes a box; -1 extends to the end', () => {
   scope(() => {
     expect(numbers(layout.slice(counting(3, 4), [1, 1], [2, 2]))).toEqual([5, 6, 9, 10]);
     expect(numbers(layout.slice(counting(3, 4), [2, 0], [1, -1]))).toEqual([8, 9, 10, 11]);
@@ -125,14 +125,14 @@ test('scatter sets rows, adds those with the same index, and is the transpose of
   });
 });
 
-test('roll shifts the last axis round the end', () => {
+test('roll rotates the last axis', () => {
   scope(() => {
     expect(numbers(layout.roll(counting(2, 4), 1))).toEqual([3, 0, 1, 2, 7, 4, 5, 6]);
     expect(numbers(layout.roll(counting(2, 4), 2))).toEqual([2, 3, 0, 1, 6, 7, 4, 5]);
   });
 });
 
-test('fill, in every type that is filled', () => {
+test('fill, in every type that the engine fills', () => {
   scope(() => {
     expect(numbers(layout.fill([2, 2], 0.5))).toEqual([0.5, 0.5, 0.5, 0.5]);
     const half = layout.fill([2], 2, 'bfloat16');

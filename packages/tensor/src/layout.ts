@@ -5,7 +5,7 @@ import { constant, tensorOf } from './transfer.js';
 
 const INDEX = typeAttribute('Tidx', 'int32');
 
-/** Runs `use` with small int32 vectors that some ops take their parameters in, and frees them. */
+/** Some ops take parameters as int32 vectors: makes these, calls `use` and frees them. */
 function withVectors<Result>(vectors: readonly (readonly number[])[], use: (...tensors: Tensor[]) => Result): Result {
   const tensors = vectors.map((vector) => tensorOf(Int32Array.from(vector), [vector.length]));
   try {
@@ -15,26 +15,26 @@ function withVectors<Result>(vectors: readonly (readonly number[])[], use: (...t
   }
 }
 
-/** The same elements in another shape; the memory is shared. One dimension may be -1. */
+/** The same elements in another shape, in the same memory. One dimension can be -1: it follows from the others. */
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {
   return withVectors([shape], (vector) =>
     execute('Reshape', [elementType(x), typeAttribute('Tshape', 'int32')], [x, vector]),
   );
 }
 
-/** Another handle to the same content; nothing is copied. */
+/** Another handle to the same memory. */
 export function alias(x: Tensor): Tensor {
   return execute('Identity', [elementType(x)], [x]);
 }
 
-/** Axes in another order: axis i of the result is axis `order[i]` of `x`. */
+/** Reorders axes: axis i of the result is axis `order[i]` of `x`. */
 export function transpose(x: Tensor, order: readonly number[]): Tensor {
   return withVectors([order], (vector) =>
     execute('Transpose', [elementType(x), typeAttribute('Tperm', 'int32')], [x, vector]),
   );
 }
 
-/** Tensors one after the other along an axis. */
+/** Joins tensors along an axis. */
 export function concat(tensors: Tensor[], axis: number): Tensor {
   if (tensors.length === 1) return alias(tensors[0]!);
   return execute(
@@ -44,7 +44,7 @@ export function concat(tensors: Tensor[], axis: number): Tensor {
   );
 }
 
-/** Cuts a tensor along an axis into pieces of these sizes. */
+/** Splits a tensor along an axis into pieces of these sizes. */
 export function split(x: Tensor, sizes: readonly number[], axis: number): Tensor[] {
   if (sizes.length === 1) return [alias(x)];
   return withVectors([sizes], (vector) =>
@@ -57,14 +57,14 @@ export function split(x: Tensor, sizes: readonly number[], axis: number): Tensor
   );
 }
 
-/** A box of a tensor. A size of -1 goes to the end. */
+/** A box of a tensor. A size of -1 extends to the end. */
 export function slice(x: Tensor, begin: readonly number[], size: readonly number[]): Tensor {
   return withVectors([begin, size], (beginVector, sizeVector) =>
     execute('Slice', [elementType(x), typeAttribute('Index', 'int32')], [x, beginVector!, sizeVector!]),
   );
 }
 
-/** Zeros around a tensor: `[before, after]` for each axis. */
+/** Adds zeros around a tensor: `[before, after]` for each axis. */
 export function pad(x: Tensor, paddings: readonly (readonly [number, number])[]): Tensor {
   const vector = tensorOf(Int32Array.from(paddings.flat()), [paddings.length, 2]);
   const result = execute('Pad', [elementType(x), typeAttribute('Tpaddings', 'int32')], [x, vector]);
@@ -89,7 +89,7 @@ export function gather(x: Tensor, indices: Tensor): Tensor {
 }
 
 /**
- * A tensor of zeros with slices of the first axis set; slices with the same index are added.
+ * Zeros, with slices of the first axis set. Slices with the same index are added.
  * @param indices `[m]` int32
  * @param updates `[m, …]`
  * @param rows n
@@ -104,7 +104,7 @@ export function scatter(indices: Tensor, updates: Tensor, rows: number): Tensor 
   return result;
 }
 
-/** Shifts along the last axis by `by`, round the end. */
+/** Rotates the last axis by `by` elements. */
 export function roll(x: Tensor, by: number): Tensor {
   return execute(
     'Roll',

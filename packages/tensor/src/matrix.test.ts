@@ -1,8 +1,9 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
+import { processorRuns } from './kernels/fused-library.js';
 import { configureKernels } from './kernels/kernel-table.js';
-import { batchMatMul } from './kernels/product.js';
+import { batchMatMul, fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './kernels/product.js';
 import { reshape, transpose } from './layout.js';
 import { addMatMul, matMul } from './matrix.js';
 import { scope } from './tensor.js';
@@ -67,6 +68,15 @@ test('the axes before the last two are broadcast', () => {
   });
 });
 
+test('addMatMul adds a product to a matrix', () => {
+  scope(() => {
+    const addend = tensorOf(normalNumbers(M * N, 8), [M, N]);
+    const sum = toFloat32Array(addMatMul(addend, tensorOf(A, [M, K]), tensorOf(B, [K, N])));
+    const expected = product(A, B).map((value, i) => value + toFloat32Array(addend)[i]!);
+    expect(differenceByLargest(sum, expected)).toBeLessThan(1e-6);
+  });
+});
+
 test('in bfloat16 the sums are exact to float32 and rounded once', () => {
   scope(() => {
     const a = cast(tensorOf(A, [M, K]), 'bfloat16');
@@ -81,10 +91,17 @@ test('in bfloat16 the sums are exact to float32 and rounded once', () => {
   });
 });
 
-describe.each(['fused', 'raw'] as const)('large products in bfloat16, %s', (source) => {
-  afterEach(() => void configureKernels('raw'));
+// Also on a processor with AMX, where the table prefers TensorFlow's.
+const BFLOAT16_PRODUCTS = [
+  { name: 'raw', product: rawMatMul, addProduct: rawAddMatMul },
+  ...(processorRuns('avx512bf16') ? [{ name: 'fused', product: fusedMatMul, addProduct: fusedAddMatMul }] : []),
+];
 
-  // Whole tiles and what is left of them, one chunk of depth and several, few rows and many, strides that share cache lines.
+describe.each(BFLOAT16_PRODUCTS)('large products in bfloat16, $name', ({ product: productOf, addProduct }) => {
+  beforeAll(() => void configureKernels('fused'));
+  afterAll(() => void configureKernels('raw'));
+
+  // Whole tiles and partial ones, one chunk of depth and several, few rows and many, strides that share cache lines.
   test.each([
     [32, 2, 32],
     [33, 64, 96],
@@ -94,19 +111,18 @@ describe.each(['fused', 'raw'] as const)('large products in bfloat16, %s', (sour
     [113, 6150, 704],
     [1000, 18, 32],
   ])('[%d, %d] and %d columns', (rows, depth, columns) => {
-    configureKernels(source);
     scope(() => {
       const a = cast(tensorOf(normalNumbers(rows * depth, 3), [rows, depth]), 'bfloat16');
       const b = cast(tensorOf(normalNumbers(depth * columns, 4), [depth, columns]), 'bfloat16');
       const exact = toFloat32Array(matMul(cast(a, 'float32'), cast(b, 'float32')));
       const addend = cast(tensorOf(normalNumbers(rows * columns, 7), [rows, columns]), 'bfloat16');
-      const sum = toFloat32Array(addMatMul(addend, a, b));
+      const sum = toFloat32Array(addProduct(addend, a, b, false));
       const added = toFloat32Array(cast(addend, 'float32'));
       for (const [i, value] of exact.entries()) {
         const bound = (Math.abs(value + added[i]!) + Math.abs(value)) * 2 ** -8 + Math.sqrt(depth) * 1e-5;
         if (!(Math.abs(sum[i]! - value - added[i]!) <= bound)) expect(sum[i], `sum ${i}`).toBe(value + added[i]!);
       }
-      for (const c of [matMul(a, b), matMul(a, transpose(b, [1, 0]), { transposeB: true })]) {
+      for (const c of [productOf(a, b, false, false), productOf(a, transpose(b, [1, 0]), false, true)]) {
         expect(c.shape).toEqual([rows, columns]);
         // Each element is rounded to 8 bits; the sums themselves are float32 in both.
         const values = toFloat32Array(c);
@@ -120,12 +136,13 @@ describe.each(['fused', 'raw'] as const)('large products in bfloat16, %s', (sour
   });
 
   test("a row's result does not depend on the rows beside it", () => {
-    configureKernels(source);
     scope(() => {
       const numbers = normalNumbers(500 * 640, 5);
       const b = cast(tensorOf(normalNumbers(640 * 320, 6), [640, 320]), 'bfloat16');
       const of = (rows: number) =>
-        toFloat32Array(matMul(cast(tensorOf(numbers.slice(0, rows * 640), [rows, 640]), 'bfloat16'), b));
+        toFloat32Array(
+          productOf(cast(tensorOf(numbers.slice(0, rows * 640), [rows, 640]), 'bfloat16'), b, false, false),
+        );
       expect(of(500).subarray(0, 90 * 320)).toEqual(of(90));
     });
   });

@@ -5,7 +5,7 @@ import { toFloat32Array } from './transfer.js';
 
 const drawn = (shape: number[], seed: [number, number]) => scope(() => toFloat32Array(randomUniform(shape, seed)));
 
-test('the same seed gives the same numbers, whatever was drawn between', () => {
+test('the same seed gives the same numbers, whatever was drawn in between', () => {
   const first = drawn([4, 5], [7, 1]);
   drawn([100], [3, 3]);
   expect(drawn([4, 5], [7, 1])).toEqual(first);

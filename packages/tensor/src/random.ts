@@ -3,8 +3,8 @@ import type { Tensor } from './tensor.js';
 import { tensorOf } from './transfer.js';
 
 /**
- * Uniform numbers in [0, 1), the same for the same seed on every device (Philox, counter based): there is no generator
- * state to keep, so a resumed run draws what the uninterrupted one would have.
+ * Uniform numbers in [0, 1), the same for the same seed on every device (Philox, counter based). There is no generator
+ * state, so a resumed run draws the same numbers as an uninterrupted one.
  * @param seed two integers below 2^31
  */
 export function randomUniform(shape: readonly number[], seed: readonly [number, number]): Tensor {

@@ -22,7 +22,7 @@ test('a scope frees what is made in it, but not what it returns', () => {
   expect(liveTensorCount()).toBe(before);
 });
 
-test('what it returns may lie in arrays, objects and maps, at any depth', () => {
+test('its result can hold tensors in arrays, objects and maps, at any depth', () => {
   const before = liveTensorCount();
   const result = scope(() => {
     vector(0);
@@ -39,7 +39,7 @@ test('what it returns may lie in arrays, objects and maps, at any depth', () => 
   expect(liveTensorCount()).toBe(before);
 });
 
-test('nested: what an inner scope returns belongs to the one around it', () => {
+test('nested: the result of an inner scope belongs to the outer one', () => {
   const before = liveTensorCount();
   const sum = scope(() => {
     const returned = scope(() => {
@@ -55,7 +55,7 @@ test('nested: what an inner scope returns belongs to the one around it', () => {
   expect(liveTensorCount()).toBe(before);
 });
 
-test('a tensor of the scope around is not freed by the inner one, and may be returned through it', () => {
+test('a tensor of the outer scope is not freed by the inner one, and can be returned through it', () => {
   const before = liveTensorCount();
   scope(() => {
     const outer = vector(5);
@@ -82,7 +82,7 @@ test('keep takes a tensor out of every scope, until it is disposed', () => {
   expect(liveTensorCount()).toBe(before);
 });
 
-test('an error frees everything that was made, in every scope it goes through, and what was half done in an op', () => {
+test('an error frees every tensor that was made, in each scope that it passes and in an unfinished op', () => {
   const before = liveTensorCount();
   let returned: Tensor | undefined;
   const work = () =>
@@ -98,7 +98,7 @@ test('an error frees everything that was made, in every scope it goes through, a
   expect(liveTensorCount()).toBe(before);
 });
 
-test('a scope after one that failed works as ever', () => {
+test('a scope works after one that failed', () => {
   const before = liveTensorCount();
   expect(() =>
     scope(() => {
@@ -114,13 +114,13 @@ test('a scope after one that failed works as ever', () => {
   expect(liveTensorCount()).toBe(before);
 });
 
-test('asynchronous work is refused, and what it had made is freed', () => {
+test('asynchronous work is rejected, and its tensors are freed', () => {
   const before = liveTensorCount();
   expect(() => scope(async () => vector(1))).toThrow('must be synchronous');
   expect(liveTensorCount()).toBe(before);
 });
 
-test('disposing twice, or of nothing, does nothing; an op on a freed tensor is refused by name', () => {
+test('disposing twice, or of nothing, does nothing; an op on a freed tensor throws and names it', () => {
   const tensor = vector(1);
   tensor.dispose();
   const before = liveTensorCount();
@@ -128,13 +128,13 @@ test('disposing twice, or of nothing, does nothing; an op on a freed tensor is r
   dispose([tensor, null, undefined, 3, 'text']);
   expect(liveTensorCount()).toBe(before);
   const other = vector(2);
-  expect(() => add(other, tensor)).toThrow('AddV2: input 1 was freed before');
+  expect(() => add(other, tensor)).toThrow('AddV2: input 1 has already been freed');
   expect(() => toFloat32Array(tensor)).toThrow();
   other.dispose();
 });
 
 test('a disposed tensor inside a scope is not freed a second time at its end', () => {
-  constant(0, 'int32'); // the axis of the split: made once and kept
+  constant(0, 'int32'); // the axis of the split: made once, never freed
   const before = liveTensorCount();
   scope(() => {
     const early = vector(1);
@@ -146,7 +146,7 @@ test('a disposed tensor inside a scope is not freed a second time at its end', (
   expect(liveTensorCount()).toBe(before);
 });
 
-test('constants are made once and live on', () => {
+test('constants are made once and stay alive', () => {
   const first = scope(() => constant(0.125));
   expect(first.disposed).toBe(false);
   const before = liveTensorCount();

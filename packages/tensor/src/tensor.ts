@@ -1,7 +1,7 @@
 import { binding } from './binding.js';
 import { BYTES_PER_ELEMENT, type DType } from './dtype.js';
 
-/** A tensor in TensorFlow's memory. Freed by {@link dispose} or by the end of the {@link scope} it was made in. */
+/** A tensor in TensorFlow's memory. {@link dispose} frees it, or the end of the {@link scope} it was made in. */
 export class Tensor {
   readonly id: number;
   readonly shape: readonly number[];
@@ -48,8 +48,8 @@ export type TensorTree =
 const scopes: Set<Tensor>[] = [];
 
 /**
- * Runs `work` and frees every tensor made in it, except those its result holds (in arrays or objects, at any depth)
- * and those {@link keep} was called on. What is returned belongs to the scope around. `work` must be synchronous.
+ * Runs `work` and frees every tensor made in it, except those in its result (see {@link dispose}) and those passed to
+ * {@link keep}. The result belongs to the surrounding scope. `work` must be synchronous.
  */
 export function scope<Result>(work: () => Result): Result {
   const own = new Set<Tensor>();
@@ -73,7 +73,7 @@ export function scope<Result>(work: () => Result): Result {
   }
 }
 
-/** Takes tensors out of every scope: they live until {@link dispose}. */
+/** Removes tensors from every scope: only {@link dispose} frees them. */
 export function keep<Held>(held: Held): Held {
   const tensors = new Set<Tensor>();
   collectTensors(held, tensors);
@@ -81,7 +81,7 @@ export function keep<Held>(held: Held): Held {
   return held;
 }
 
-/** Frees every tensor that `held` holds (in arrays, maps or plain objects, at any depth). */
+/** Frees every tensor in `held`: in arrays, maps and public fields of objects, at any depth. */
 export function dispose(held: unknown): void {
   const tensors = new Set<Tensor>();
   collectTensors(held, tensors);
@@ -91,7 +91,7 @@ export function dispose(held: unknown): void {
   }
 }
 
-/** Handles alive in the engine: flat from step to step, or something leaks. */
+/** The number of live tensors. If it grows from step to step, something leaks. */
 export function liveTensorCount(): number {
   return binding.getNumOfTensors();
 }

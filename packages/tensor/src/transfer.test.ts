@@ -14,7 +14,7 @@ afterEach(() => {
 const bytesOf = (numbers: Float32Array | Uint16Array) =>
   new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
 
-test('float32 and int32 come back as they went', () => {
+test('float32 and int32 are read back unchanged', () => {
   scope(() => {
     const values = [0, -0, 1.5, -3.25e30, 1e-38, Number.POSITIVE_INFINITY];
     expect([...toFloat32Array(tensorOf(Float32Array.from(values), [2, 3]))]).toEqual([...Float32Array.from(values)]);
@@ -24,7 +24,7 @@ test('float32 and int32 come back as they went', () => {
   });
 });
 
-test('what is read is a copy', () => {
+test('reading copies', () => {
   scope(() => {
     const tensor = tensorOf(Float32Array.of(1, 2), [2]);
     toFloat32Array(tensor).fill(9);
@@ -32,7 +32,7 @@ test('what is read is a copy', () => {
   });
 });
 
-test('a view into the middle of a buffer is read from where it begins', () => {
+test('a view into the middle of a buffer starts at its own offset', () => {
   scope(() => {
     const all = Float32Array.of(1, 2, 3, 4, 5);
     expect([...toFloat32Array(tensorOf(all.subarray(1, 4), [3]))]).toEqual([2, 3, 4]);
@@ -66,7 +66,7 @@ describe('bytes of a weight file', () => {
     });
   });
 
-  test('too few of them for the shape are refused', () => {
+  test('too few for the shape are rejected', () => {
     expect(() => scope(() => tensorOfBytes(new Uint8Array(7), [2, 2], 'bfloat16'))).toThrow();
   });
 });
@@ -94,12 +94,12 @@ test('one number', () => {
   });
 });
 
-test('content that is not as long as the shape says is refused', () => {
+test('content whose length differs from the shape is rejected', () => {
   expect(() => scope(() => tensorOf(new Float32Array(3), [2, 2]))).toThrow();
   expect(() => scope(() => tensorOf(new Int32Array(5), [2, 2]))).toThrow();
 });
 
-test('a data type the engine does not work with is refused', () => {
+test('a data type that the engine does not support is rejected', () => {
   expect(dtypeOf(14)).toBe('bfloat16');
   expect(() => dtypeOf(7)).toThrow('data type 7');
 });

@@ -4,7 +4,7 @@ import { boolAttribute, execute, typeAttribute } from './execute.js';
 import { keep, scope, Tensor } from './tensor.js';
 
 /**
- * A tensor with this content. An aligned buffer is not copied but shared: do not write to it afterwards.
+ * A tensor with this content. An aligned buffer is shared, not copied: do not write to it afterwards.
  * @param shape its product is `data.length`
  */
 export function tensorOf(data: Float32Array | Int32Array, shape: readonly number[]): Tensor {
@@ -12,7 +12,7 @@ export function tensorOf(data: Float32Array | Int32Array, shape: readonly number
   return new Tensor(binding.createTensor([...shape], TF_DATA_TYPE[dtype], data), shape, dtype);
 }
 
-/** A tensor from little-endian bytes, as they lie in a safetensors file. */
+/** A tensor from the little-endian bytes of a safetensors file. */
 export function tensorOfBytes(
   bytes: Uint8Array,
   shape: readonly number[],
@@ -29,7 +29,7 @@ export function tensorOfBytes(
   });
 }
 
-/** The tensor in another element type; the tensor itself when it has it already. */
+/** The tensor in another element type; the tensor itself if it has that type. */
 export function cast(tensor: Tensor, dtype: DType): Tensor {
   if (tensor.dtype === dtype) return tensor;
   return execute(
@@ -39,7 +39,7 @@ export function cast(tensor: Tensor, dtype: DType): Tensor {
   );
 }
 
-/** The content as float32. `[size]` in row-major order. */
+/** The content as float32, `[size]` in row-major order. */
 export function toFloat32Array(tensor: Tensor): Float32Array {
   return scope(() => binding.tensorDataSync(cast(tensor, 'float32').id) as Float32Array);
 }
@@ -48,7 +48,7 @@ export function toInt32Array(tensor: Tensor): Int32Array {
   return scope(() => binding.tensorDataSync(cast(tensor, 'int32').id) as Int32Array);
 }
 
-/** The one number of a tensor of size 1. */
+/** The number in a tensor of size 1. */
 export function toNumber(tensor: Tensor): number {
   if (tensor.size !== 1) throw new Error(`a tensor of shape [${tensor.shape.join(',')}] is not one number`);
   return toFloat32Array(tensor)[0]!;
@@ -56,7 +56,7 @@ export function toNumber(tensor: Tensor): number {
 
 const scalars = new Map<string, Tensor>();
 
-/** A scalar, made once per value and kept: for constants such as an epsilon, not for values that change. */
+/** A scalar that is made once per value and never freed: for constants such as an epsilon, not for values that change. */
 export function constant(value: number, dtype: DType = 'float32'): Tensor {
   const key = `${dtype} ${value}`;
   let tensor = scalars.get(key);

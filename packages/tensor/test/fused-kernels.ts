@@ -79,7 +79,7 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       });
     });
 
-    test('cross entropy and its gradient, from certain to hopeless', () => {
+    test('cross entropy and its gradient, for probabilities from nearly 1 to nearly 0', () => {
       bothWays(instructionSet, dtype, () => {
         const logits = numbers([23, 301], 'logits', dtype, 40);
         const labels = tensorOf(
@@ -117,7 +117,7 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       });
     });
 
-    // Longer than a block of keys, and with query heads that are parted over the threads.
+    // Longer than a block of keys, and with query heads that are split over the threads.
     test.each(KINDS)('attention of one long row, window $window, softcap $softcap', (kind) => {
       const settings: AttentionSettings = { heads: 6, keyValueHeads: 2, headDim: 8, ...kind, scale: 0.4 };
       bothWays(instructionSet, dtype, () => {
@@ -128,7 +128,7 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     });
   });
 
-  test('what a fused op cannot compute is refused with a sentence', () => {
+  test('inputs that a fused op cannot compute are rejected with a message', () => {
     configureKernels('fused', instructionSet);
     const logits = numbers([2, 5], 'logits');
     const labels = tensorOf(Int32Array.of(1, 5), [2]);

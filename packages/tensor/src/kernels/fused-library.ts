@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
-// The compiled ops of native/, which do in one pass over memory what takes TensorFlow's own ops many.
+// The compiled ops of native/: one pass over memory where TensorFlow's own ops need many.
 
 const BUILD_FOLDER = new URL('../../native/build/', import.meta.url);
 
@@ -27,7 +27,7 @@ export function processorRuns(instructionSet: InstructionSet): boolean {
   return INSTRUCTION_SETS[instructionSet].every((flag) => flags.has(flag));
 }
 
-/** Whether TensorFlow's product in bfloat16 uses the tiles of AMX. */
+/** With AMX, TensorFlow's bfloat16 product uses its tiles. */
 export const processorHasAmx = flags.has('amx_bf16');
 
 /**

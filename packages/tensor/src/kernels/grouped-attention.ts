@@ -7,7 +7,7 @@ import { batchMatMul } from './product.js';
 import { rotate } from './rotary.js';
 import { layoutGroups, type RowGroup } from './row-groups.js';
 
-/** Of one group of rows, for the backward pass. */
+/** What the backward pass needs of one group of rows. */
 export type SavedGroup = {
   /** `[rows, keyValueHeads, queriesPerKey × length, headDim]`, rotated */
   query: Tensor;
@@ -18,7 +18,7 @@ export type SavedGroup = {
   weights: Tensor;
 };
 
-/** Tokens of a group as they lie in the stream → `[rows × length, width]`, padded. */
+/** Tokens of the stream → the group's tokens with padding, `[rows × length, width]`. */
 function toPadded(x: Tensor, group: RowGroup, zeroPadding: boolean): Tensor {
   return scope(() => {
     const whole = x.shape[0] === group.tokens;
@@ -29,7 +29,7 @@ function toPadded(x: Tensor, group: RowGroup, zeroPadding: boolean): Tensor {
   });
 }
 
-/** `[rows × length, width]` → the group's tokens `[tokens, width]`. */
+/** `[rows × length, width]` → the group's tokens without padding, `[tokens, width]`. */
 function toStream(x: Tensor, group: RowGroup): Tensor {
   return group.padding === null ? x : gather(x, group.padding.toStream);
 }
@@ -96,7 +96,7 @@ function attendGroup(
   return { output, saved: record ? { query, key: key!, value: value!, weights } : null };
 }
 
-/** What a model does to scores before softmax: scale, and cap. float32 */
+/** Scales scores and, with a softcap, caps them; float32. */
 export function adjustScores(scores: Tensor, { scale, softcap }: AttentionSettings): Tensor {
   const scaled = multiply(scores, constant(scale));
   return softcap === null ? scaled : multiply(tanh(multiply(scaled, constant(1 / softcap))), constant(softcap));

@@ -91,7 +91,7 @@ describe('its gradient', () => {
     expect(differenceByLargest(gradient(null).exact, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
   });
 
-  test('that of the branch past the norm is added', () => {
+  test('the gradient of the branch past the norm is added', () => {
     const residual = normalNumbers(X.length, 5);
     const expected = gradient(null).exact.map((value, i) => value + residual[i]!);
     const { exact, rounded } = gradient(residual);
@@ -105,7 +105,7 @@ describe('its gradient', () => {
     expect([...rounded]).not.toEqual([...exact]);
   });
 
-  test('leaves nothing alive', () => {
+  test('leaves no tensor alive', () => {
     gradient(null);
     const before = liveTensorCount();
     gradient(null);

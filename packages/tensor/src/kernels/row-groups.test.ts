@@ -34,10 +34,10 @@ test('rows of one length need no padding', () => {
   });
 });
 
-test('padding: where each token goes, and back; the mask is 1 at tokens', () => {
+test('padding: where each token goes, and back; padding reads its own row; the mask is 1 at tokens', () => {
   scope(() => {
     const { padding } = layout([3, 1, 2])[0]!;
-    expect([...toInt32Array(padding!.toPadded)]).toEqual([0, 1, 2, 3, 0, 0, 4, 5, 0]);
+    expect([...toInt32Array(padding!.toPadded)]).toEqual([0, 1, 2, 3, 3, 3, 4, 5, 4]);
     expect([...toInt32Array(padding!.toStream)]).toEqual([0, 1, 2, 3, 6, 7]);
     expect([...toFloat32Array(padding!.mask)]).toEqual([1, 1, 1, 1, 0, 0, 1, 1, 0]);
     expect(padding!.mask.shape).toEqual([9, 1]);

@@ -4,9 +4,9 @@ import { tensorOf } from '../transfer.js';
 import type { AttentionRows } from './attention.js';
 import { type RotaryTable, rotaryTable } from './rotary.js';
 
-/** Rows next to each other in the token stream that attention computes at once, padded to the longest of them. */
+/** Neighbouring rows of the token stream that attention computes at once, padded to the longest of them. */
 export interface RowGroup {
-  /** Where its first token lies in the stream. */
+  /** Index of its first token in the stream. */
   start: number;
   /** Tokens of its rows, without padding. */
   tokens: number;
@@ -14,13 +14,13 @@ export interface RowGroup {
   /** Length of its longest row. */
   length: number;
   /**
-   * How to go from the group's tokens to `[rows × length]` and back; null when all its rows have the same length.
-   * Attention is causal and padding lies at the end, so no real query sees a padded key: what is read there does not matter.
+   * Maps the group's tokens to `[rows × length]` and back; null if all its rows have the same length. Attention is
+   * causal and the padding is at the end, so no real query sees a padded key, whatever its content.
    */
   padding: null | {
-    /** `[rows × length]` token within the group; for padding the first of its row. */
+    /** `[rows × length]` index of the token in the group; for padding the first token of its row. */
     toPadded: Tensor;
-    /** `[tokens]` place in `[rows × length]`. */
+    /** `[tokens]` index in `[rows × length]`. */
     toStream: Tensor;
     /** `[rows × length, 1]` float32: 1 for a token, 0 for padding. */
     mask: Tensor;
@@ -31,11 +31,11 @@ export interface RowGroup {
   masks: ReadonlyMap<number | null, Tensor>;
 }
 
-/** Padding costs attention only; a group goes on while its shortest row is at least this share of its longest. */
+/** The shortest row of a group is at least this share of its longest. Padding costs time in attention only. */
 const LEAST_SHARE = 0.8;
-/** `rows × length²` of one group: bounds the score matrices that are alive at once. */
+/** Limit of `rows × length²` of one group: bounds the memory of its score matrices. */
 const MOST_SCORES_PER_HEAD = 4 * 1024 * 1024;
-/** Added to a score it makes its weight zero in float32, without the NaN that infinities bring. */
+/** Added to a score, it makes the weight zero in float32, without the NaN that an infinity could cause. */
 export const MASKED = -1e9;
 
 /**
@@ -105,7 +105,7 @@ function paddingOf(lengths: readonly number[], longest: number): NonNullable<Row
   const mask = new Float32Array(places);
   let token = 0;
   for (const [row, length] of lengths.entries()) {
-    // Padding reads a token of its own row, so that a NaN of another row is not brought in.
+    // Padding reads a token of its own row, so that a NaN cannot get in from another row.
     toPadded.fill(token, row * longest, (row + 1) * longest);
     for (let position = 0; position < length; position++, token++) {
       const place = row * longest + position;
