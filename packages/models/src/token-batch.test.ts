@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { tokenBatchOf } from './token-batch.js';
+import { joinTokenBatches, tokenBatchOf } from './token-batch.js';
 
 test('rows lie one after the other, longest first; each trained token has the place before it as its predictor', () => {
   const batch = tokenBatchOf([
@@ -23,4 +23,19 @@ test('the first token of a row is never trained: what is before it belongs to an
 
 test('the span can be that of what the batch is a part of', () => {
   expect(tokenBatchOf([{ ids: Int32Array.of(1, 2), trained: Uint8Array.of(1, 1) }], 30).span).toBe(30);
+});
+
+test('joined batches lie one after the other, and say which tokens and rows are whose', () => {
+  const row = (...ids: number[]) => ({ ids: Int32Array.from(ids), trained: new Uint8Array(ids.length).fill(1) });
+  const { batch, tokens } = joinTokenBatches([tokenBatchOf([row(1, 2), row(3, 4, 5)]), tokenBatchOf([row(6, 7)], 9)]);
+  expect(tokens).toEqual([
+    { first: 0, count: 5 },
+    { first: 5, count: 2 },
+  ]);
+  expect([...batch.ids]).toEqual([3, 4, 5, 1, 2, 6, 7]);
+  expect(batch.rowLengths).toEqual([3, 2, 2]);
+  expect(batch.order).toEqual([1, 0, 2]);
+  expect([...batch.predictors]).toEqual([0, 1, 3, 5]);
+  expect([...batch.labels]).toEqual([4, 5, 2, 7]);
+  expect(batch.span).toBe(9);
 });

@@ -69,6 +69,22 @@ test('counts the rows whose label is ranked first', () => {
   model.dispose();
 });
 
+test('the losses of rows are -log softmax at their labels, and sum up to the loss', () => {
+  const model = tinyClassifier('tanh');
+  const objective = new Classification(model);
+  const options = { adapters: [] };
+  const logits = scope(() => toFloat32Array(model.logits(BATCH)));
+  const expected = [...BATCH.labels].map((label, row) => {
+    const own = logits.subarray(3 * row, 3 * row + 3);
+    return Math.log(own.reduce((sum, logit) => sum + Math.exp(logit), 0)) - own[label]!;
+  });
+  const losses = objective.rowLosses(BATCH, options);
+  expect(differenceByLargest(losses, expected)).toBeLessThan(1e-5);
+  const sum = losses.reduce((total, loss) => total + loss, 0);
+  expect(Math.abs(sum - objective.loss(BATCH, options).lossSum)).toBeLessThan(1e-5);
+  model.dispose();
+});
+
 test('handles are flat over passes', () => {
   const model = tinyClassifier('gelu', 'bfloat16');
   const objective = new Classification(model);

@@ -1,0 +1,77 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { LoraAdapter, readPeftFolder } from '@lorasmith/lora';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { loadDecoder } from '@lorasmith/models';
+import { liveTensorCount } from '@lorasmith/tensor';
+import { describe, expect, test } from 'vitest';
+import { greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
+import { ReferenceBatch, readTensors } from '../../check-reference/reference-case.js';
+import { NextToken } from './next-token.js';
+
+const FIXTURES = fileURLToPath(new URL('../../../../../test/fixtures', import.meta.url));
+const CASES = [
+  'reference/llama-tied',
+  'reference/qwen2',
+  ...readdirSync(join(FIXTURES, 'families')).map((name) => `families/${name}`),
+];
+
+/** What PyTorch's logits say of each label: log-probabilities, row by row in the order of the reference. */
+function expectedOf({ rows }: ReferenceBatch, logits: Float32Array, vocab: number): number[][] {
+  let place = 0;
+  return rows.map(({ ids, trained }) => {
+    const own: number[] = [];
+    for (let i = 0; i < ids.length; i++, place++) {
+      if (i + 1 === ids.length || trained[i + 1] === 0) continue;
+      const row = logits.subarray(place * vocab, (place + 1) * vocab);
+      const largest = row.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY);
+      const total = row.reduce((sum, value) => sum + Math.exp(value - largest), 0);
+      own.push(row[ids[i + 1]!]! - largest - Math.log(total));
+    }
+    return own;
+  });
+}
+
+const sumOf = (numbers: Iterable<number>) => [...numbers].reduce((sum, value) => sum + value, 0);
+
+describe.each(CASES)('%s', (name) => {
+  test("log-probabilities of tokens and losses of rows are those of PyTorch's logits, and sum up to the loss", async () => {
+    const folder = join(FIXTURES, name);
+    const model = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32');
+    const initial = await readPeftFolder(join(folder, 'adapter_init'));
+    const targets = [...initial.modules].map(([module, { rank, scale }]) => ({ name: module, rank, scale }));
+    const adapter = new LoraAdapter(model.groups, { targets, dropout: 0, seed: 0, initial });
+    const reference = await ReferenceBatch.read(folder);
+    const padded = (await readTensors(join(folder, 'expected.safetensors'))).get('logits')!.data;
+    const { vocabSize } = model.architecture;
+    const expected = expectedOf(reference, reference.unpadded(padded, vocabSize), vocabSize);
+
+    const batch = reference.asTokenBatch();
+    const objective = new NextToken(model);
+    const options = { adapters: [{ adapter }] };
+    const logProbabilities = objective.tokenLogProbabilities(batch, options);
+    expect(
+      greatestDifference(
+        logProbabilities,
+        batch.order.flatMap((row) => expected[row]!),
+      ),
+    ).toBeLessThan(1e-4);
+
+    const handles = liveTensorCount();
+    const losses = objective.rowLosses(batch, options);
+    expect(liveTensorCount()).toBe(handles);
+    expect(
+      greatestDifference(
+        losses,
+        expected.map((row) => -sumOf(row)),
+      ),
+    ).toBeLessThan(1e-3);
+
+    const { lossSum, normaliser } = objective.loss(batch, options);
+    expect(Math.abs(sumOf(losses) - lossSum) / normaliser).toBeLessThan(1e-5);
+    expect(Math.abs(sumOf(logProbabilities) + lossSum) / normaliser).toBeLessThan(1e-5);
+    adapter.dispose();
+    model.dispose();
+  });
+});
