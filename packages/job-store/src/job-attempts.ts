@@ -11,11 +11,10 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
-import { type JobOrigin, originOfRecord } from './job-origin.js';
-import { jobOfRecord } from './job-record.js';
+import { type JobOrigin, jobOfRecord, originOfRecord } from './job-record.js';
 import type { JobKeys } from './keys.js';
 import { cancelled, changeRecord, failed, type RecordChange } from './record-change.js';
-import { recordKeys } from './scripts/record-keys.js';
+import { recordKeys } from './scripts/record-part.js';
 import { startAttemptScript } from './scripts/start-attempt.js';
 
 /** The right of one worker to write to a job, until another one takes the job. */
@@ -24,45 +23,45 @@ export interface JobAttempt {
   origin: JobOrigin;
   /** From 1. */
   number: number;
-  /** Names this attempt in every write; a write with an older one changes nothing. */
+  /** Sent with every write. A write with the token of an older attempt changes nothing. */
   token: string;
 }
 
-/** `resumed`: the job was resumed since, and another entry of the queue is for it. */
+/** `resumed`: the job was resumed since, and has a newer queue entry. */
 export type NotNeeded = 'missing' | 'resumed' | JobStatus;
 
 export type AttemptStart =
   | { outcome: 'started'; attempt: JobAttempt }
-  /** There is nothing to do: the job is gone, has ended, or was to be cancelled and now is. */
+  /** There is nothing to do: the job was deleted, has ended, or had a requested cancel that is now done. */
   | { outcome: 'not-needed'; reason: NotNeeded };
 
 /**
- * What became of a write. `stale`: another attempt has the job, or the job is gone. `cancel-requested`: nothing was
- * written because the user wants the job cancelled.
+ * The outcome of a write. `stale`: another attempt has the job, or the job was deleted. `cancel-requested`: nothing was
+ * written, because a cancel was requested.
  */
 export type AttemptWrite = 'done' | 'stale' | 'cancel-requested';
 
-/** What a worker does to the record of a job it holds. */
+/** What a worker does with the record of a job that it holds. */
 export interface JobAttempts {
   /**
    * Takes the job for this worker: status `preparing`, event `job-started`.
-   * @param resumes - Of the entry of the queue by which it came; left out: any.
+   * @param resumes - Of the queue entry. @defaultValue any
    */
   start(id: JobId, worker: string, resumes?: number): Promise<AttemptStart>;
   /**
    * Appends an event with what it changes: `report-ready` makes the job `running`, a step moves its progress.
-   * @param checkpoints - Those that are kept by now, where that may have changed.
+   * @param checkpoints - The stored ones, if they may have changed.
    */
   record(attempt: JobAttempt, event: NewJobEvent, checkpoints?: Checkpoint[]): Promise<AttemptWrite>;
-  /** Says which checkpoints are kept by now. */
+  /** Records which checkpoints are stored. */
   recordCheckpoints(attempt: JobAttempt, checkpoints: Checkpoint[]): Promise<AttemptWrite>;
-  /** Whether the attempt still holds the job and nobody wants it cancelled. */
+  /** Whether the attempt still holds the job, and no cancel was requested. */
   check(attempt: JobAttempt): Promise<AttemptWrite>;
-  /** Puts the job back among the waiting, for another attempt. */
+  /** Queues the job again, for another attempt. */
   release(attempt: JobAttempt): Promise<AttemptWrite>;
-  /** The last look before an adapter appears: after `done` the job can no longer be cancelled. */
+  /** Call it right before the adapter is published: after `done` the job can no longer be cancelled. */
   beginPublishing(attempt: JobAttempt): Promise<AttemptWrite>;
-  /** @param step - Of the training, whose state the adapter is. */
+  /** @param step - The training step whose state the adapter is. */
   succeed(attempt: JobAttempt, adapter: AdapterId, step?: number): Promise<AttemptWrite>;
   fail(attempt: JobAttempt, failure: JobFailure): Promise<AttemptWrite>;
   /** Confirms a cancel. */
@@ -73,7 +72,7 @@ export function createJobAttempts({ redis, keys }: { redis: Redis; keys: JobKeys
   const update = async (attempt: JobAttempt, change: RecordChange): Promise<AttemptWrite> => {
     const { to } = change;
     const answer = await changeRecord({ redis, keys }, attempt.job, attempt.token, ['preparing', 'running'], change);
-    // The record is there already when the connection went away after the write and the command was sent again.
+    // The change is already made if the connection broke after the write and the command was sent again.
     if (answer === 'done' || (to !== undefined && answer === to)) return 'done';
     return answer === 'cancel-requested' ? answer : 'stale';
   };
@@ -83,14 +82,14 @@ export function createJobAttempts({ redis, keys }: { redis: Redis; keys: JobKeys
       const dataset = await redis.hget(keys.job(id), 'dataset');
       if (dataset === null) return { outcome: 'not-needed', reason: 'missing' };
       const token = randomUUID();
-      const answer = await startAttemptScript(redis, recordKeys(keys, id, dataset), [
+      const answer = await startAttemptScript(redis, recordKeys(keys, id, dataset), {
         id,
-        keys.eventChannel,
+        event_channel: keys.eventChannel,
         token,
-        JSON.stringify(worker),
-        new Date().toISOString(),
-        resumes ?? '',
-      ]);
+        worker: JSON.stringify(worker),
+        now: new Date().toISOString(),
+        expected_resumes: resumes ?? '',
+      });
       if (typeof answer !== 'number') return { outcome: 'not-needed', reason: answer as NotNeeded };
       const record = await redis.hgetall(keys.job(id));
       const job = jobOfRecord(id, record);

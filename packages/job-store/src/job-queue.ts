@@ -1,10 +1,11 @@
+import type { Job, JobId } from '@lorasmith/contracts';
 import { type JobsOptions, Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 
 /** BullMQ's name for the queue of training jobs. */
 export const QUEUE_NAME = 'training';
 
-/** Times a job whose trainer crashed is tried in all, each from its last checkpoint. */
+/** How often a job whose trainer crashes is tried, each time from its last checkpoint. */
 export const MAX_ATTEMPTS = 3;
 
 const WEEK_SECONDS = 7 * 24 * 3600;
@@ -13,7 +14,7 @@ const JOB_OPTIONS: JobsOptions = {
   attempts: MAX_ATTEMPTS,
   backoff: { type: 'exponential', delay: 2_000 },
   removeOnComplete: true,
-  // A job that BullMQ gave up must be found there until its record says so, too.
+  // An entry that BullMQ gave up must stay until the record says so, too.
   removeOnFail: { age: WEEK_SECONDS },
 };
 
@@ -29,11 +30,25 @@ export interface WaitingEntry {
   addedAt: Date;
 }
 
-/** The dispatcher: which job goes to which worker, and when. It knows nothing of a job but its entry's name. */
+/**
+ * The queue entry of a job. It has another name after each resume, so that what the queue still has of the time before, a
+ * failed entry or one that a worker has yet to release, is not taken for it.
+ */
+export function queueEntryOf({ id, resumes }: Pick<Job, 'id' | 'resumes'>): string {
+  return resumes === 0 ? id : `${id}.${resumes}`;
+}
+
+/** The inverse of {@link queueEntryOf}. */
+export function jobOfQueueEntry(entry: string): { id: JobId; resumes: number } {
+  const [id = '', resumes = '0'] = entry.split('.');
+  return { id, resumes: Number(resumes) };
+}
+
+/** Decides which job goes to which worker, and when. Of a job it only knows the name of its entry. */
 export interface JobQueue {
-  /** Adding an entry that is there already changes nothing. */
+  /** Adds an entry, or does nothing if it exists. */
   add(entry: string): Promise<void>;
-  /** Removes an entry that no worker holds; one that is held stays. */
+  /** Removes an entry, unless a worker holds it. */
   remove(entry: string): Promise<void>;
   stateOf(entry: string): Promise<QueuedState>;
   /** The entries that workers get next, in that order. */
@@ -44,8 +59,8 @@ export interface JobQueue {
 }
 
 /**
- * The queue over a connection that stays the caller's. BullMQ's object waits for Redis when it is made and is of no use
- * if that goes wrong, so it is made when first needed and again after a failure.
+ * The queue on a connection that the caller closes. BullMQ's object connects when it is made and is useless if that fails,
+ * so it is made when first needed, and again after a failure.
  */
 export function createJobQueue(options: { redis: Redis; prefix: string }): JobQueue {
   let current: Queue | undefined;
@@ -53,7 +68,7 @@ export function createJobQueue(options: { redis: Redis; prefix: string }): JobQu
   const withQueue = async <Result>(run: (queue: Queue) => Promise<Result>): Promise<Result> => {
     if (current === undefined) {
       current = new Queue(QUEUE_NAME, { connection: options.redis, prefix: options.prefix });
-      // Whoever calls learns of a failure; this one is for those of the connection, which its owner reports.
+      // The caller sees the failure of its call. Failures of the connection are reported by its owner.
       current.on('error', () => {});
     }
     const queue = current;

@@ -15,7 +15,7 @@ import {
   type Report,
 } from '@lorasmith/contracts';
 
-/** The fields of a job's hash. Those that a script reads or counts are plain; the rest is JSON. A missing one is null. */
+/** The fields of a job's hash. Those that a script reads are plain, the rest is JSON. A missing field is null. */
 interface RecordFields {
   version: string;
   kind: Job['kind'];
@@ -35,26 +35,42 @@ interface RecordFields {
   error?: string;
 }
 
+/** Where a job came from, so that the work of its worker can be traced to the request that sent it. */
+export interface JobOrigin {
+  /** Id of the HTTP request; null when it is not known. */
+  requestId: string | null;
+  /** Headers that name the span of the request (W3C Trace Context); empty when nothing was traced. */
+  trace: Readonly<Record<string, string>>;
+}
+
 export interface NewRecordOptions {
   owner: Owner;
+  origin: JobOrigin | undefined;
   idempotencyKey: string | undefined;
-  /** Of the adapter that the job will make, at most. */
+  /** The limit of the size of the job's adapter. */
   adapterBytes: number;
   task: JobTask;
 }
 
-/** What is written when a job is created; status, sequence and attempts are the script's. */
+/** Fields and values of a new record. The script adds status, sequence, attempts and resumes. */
 export function newRecordFields(
   spec: JobSpec,
   createdAt: Date,
-  { owner, idempotencyKey, adapterBytes, task }: NewRecordOptions,
+  { owner, origin, idempotencyKey, adapterBytes, task }: NewRecordOptions,
 ): string[] {
   const fields = ['version', String(RECORD_VERSION), 'kind', task.kind, 'spec', JSON.stringify(spec)];
   fields.push('dataset', spec.dataset, 'adapter_bytes', String(adapterBytes), 'created_at', createdAt.toISOString());
   if (owner !== null) fields.push('owner', owner);
   if (task.kind === 'publish-checkpoint') fields.push('checkpoint', JSON.stringify(task.checkpoint));
   if (idempotencyKey !== undefined) fields.push('idempotency_key', idempotencyKey);
+  if (origin?.requestId) fields.push('request_id', origin.requestId);
+  if (origin && Object.keys(origin.trace).length > 0) fields.push('trace', JSON.stringify(origin.trace));
   return fields;
+}
+
+export function originOfRecord(hash: Readonly<Record<string, string>>): JobOrigin {
+  const { request_id: requestId = null, trace } = hash;
+  return { requestId, trace: trace === undefined ? {} : (JSON.parse(trace) as Record<string, string>) };
 }
 
 /** The job of a hash as Redis returns it; null when there is none. */
@@ -89,9 +105,9 @@ function taskOfRecord(id: JobId, { kind, checkpoint }: RecordFields): JobTask {
   throw new ProductError('internal_error', `The record of ${id} is damaged: it has no known kind.`);
 }
 
-/** The checkpoints that are kept of a job, newest first, as its hash's field says. */
-export function checkpointsOfRecord(field: string | null): Checkpoint[] {
-  return parsed<Checkpoint[]>(field ?? undefined) ?? [];
+/** The stored checkpoints of a job, newest first. @param field - Of its hash */
+export function checkpointsOfRecord(field: string | null | undefined): Checkpoint[] {
+  return field ? (JSON.parse(field) as Checkpoint[]) : [];
 }
 
 function parsed<Value>(json: string | undefined): Value | null {

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import {
   type Checkpoint,
   type DatasetId,
@@ -15,36 +14,61 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
-import { endedBeyond } from './ended-beyond.js';
 import { createEventStream, type ReadEventsOptions } from './event-stream.js';
 import { createJobAttempts, type JobAttempts } from './job-attempts.js';
-import { type ListJobsOptions, listJobs } from './job-list.js';
-import { type JobOrigin, originFields } from './job-origin.js';
-import { createJobQueue } from './job-queue.js';
-import { checkpointsOfRecord, jobOfRecord, newRecordFields } from './job-record.js';
-import { jobsBeingPublished } from './jobs-being-published.js';
+import { whileEnded } from './job-cleanup.js';
+import {
+  endedBeyond,
+  jobsBeingPublished,
+  type ListJobsOptions,
+  listJobs,
+  type QueueStatus,
+  readQueueStatus,
+} from './job-index.js';
+import { createJobQueue, queueEntryOf } from './job-queue.js';
+import { checkpointsOfRecord, type JobOrigin, jobOfRecord, newRecordFields } from './job-record.js';
 import { jobKeys } from './keys.js';
 import { createMachineBoard, type MachineBoard } from './machine-board.js';
 import { type BaseModelPreference, preferBaseModel } from './prefer-base-model.js';
-import { queueEntryOf } from './queue-entry.js';
-import { type QueueStatus, readQueueStatus } from './queue-status.js';
 import { type Reconciled, reconcileQueue } from './reconcile-queue.js';
 import { changeRecord, type RecordChange } from './record-change.js';
 import { onRedis } from './redis-errors.js';
-import { beginDatasetDeletionScript } from './scripts/begin-dataset-deletion.js';
 import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
-import { recordKeys } from './scripts/record-keys.js';
+import { luaScript } from './scripts/lua-script.js';
+import { recordKeys } from './scripts/record-part.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
-import { reservedBytesScript } from './scripts/reserved-bytes.js';
 import { resumeJobScript } from './scripts/resume-job.js';
-import { beginTidyingScript, endTidyingScript, renewTidyingScript } from './scripts/tidying.js';
 
 /** How long an idempotency key is remembered. */
 const IDEMPOTENCY_SECONDS = 24 * 3600;
 const DATASET_DELETION_SECONDS = 60;
-const TIDYING_SECONDS = 60;
-const TIDYING_RENEWAL_MS = 15_000;
+
+/** Answers the unfinished jobs that read the dataset. If there are none, no job can start to read it for some seconds. */
+const beginDatasetDeletionScript = luaScript({
+  keys: ['dataset_jobs', 'dataset_deletion'],
+  arguments: ['seconds'],
+  lua: `
+local readers = redis.call('SMEMBERS', dataset_jobs)
+if #readers == 0 then redis.call('SET', dataset_deletion, '1', 'EX', seconds) end
+return readers
+`,
+});
+
+/** Answers the bytes reserved for an owner ('' for nobody), and for all, as decimal text. */
+const reservedBytesScript = luaScript({
+  keys: ['reserved_bytes'],
+  arguments: ['owner'],
+  lua: `
+local own, total = 0, 0
+for _, reserved in ipairs(redis.call('HVALS', reserved_bytes)) do
+  local bytes, job_owner = string.match(reserved, '^(%d+):(.*)$')
+  total = total + tonumber(bytes)
+  if job_owner == owner then own = own + tonumber(bytes) end
+end
+return {string.format('%.0f', own), string.format('%.0f', total)}
+`,
+});
 
 export interface JobStoreOptions {
   /** Stays the caller's to close. How long calls wait while Redis is away is this connection's setting. */
@@ -196,21 +220,27 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     ) {
       const { maxOfOwner, maxWaiting, keptOfOwner, keptInAll } = limits;
       const newId = newIdentifier('job');
-      const scriptKeys = [...recordKeys(keys, newId, spec.dataset), keys.all, keys.sequence, keys.ofOwner(owner)];
-      scriptKeys.push(keys.datasetDeletion(spec.dataset));
-      if (idempotencyKey !== undefined) scriptKeys.push(keys.idempotency(idempotencyKey, owner));
-      const answer = await createJobScript(redis, scriptKeys, [
-        newId,
-        keys.eventChannel,
-        requestHash,
-        IDEMPOTENCY_SECONDS,
-        maxWaiting ?? '',
-        maxOfOwner ?? '',
-        // Publishing a checkpoint reads no dataset.
-        task.kind === 'train' ? '1' : '',
-        ...newRecordFields(spec, new Date(), { owner, idempotencyKey, adapterBytes, task }),
-        ...originFields(origin),
-      ]);
+      const answer = await createJobScript(
+        redis,
+        {
+          ...recordKeys(keys, newId, spec.dataset),
+          all_jobs: keys.all,
+          sequence_counter: keys.sequence,
+          owner_jobs: keys.ofOwner(owner),
+          dataset_deletion: keys.datasetDeletion(spec.dataset),
+          idempotency: keys.idempotency(idempotencyKey ?? '', owner),
+        },
+        {
+          id: newId,
+          event_channel: keys.eventChannel,
+          kind: task.kind,
+          request_hash: requestHash,
+          idempotency_seconds: idempotencyKey === undefined ? '' : IDEMPOTENCY_SECONDS,
+          max_waiting: maxWaiting ?? '',
+          max_of_owner: maxOfOwner ?? '',
+        },
+        newRecordFields(spec, new Date(), { owner, origin, idempotencyKey, adapterBytes, task }),
+      );
       if (answer === 'conflict') throw idempotencyConflict();
       if (answer === 'no-dataset') throw datasetGone(spec.dataset);
       if (answer === 'owner-full') throw ownerFull(maxOfOwner);
@@ -247,11 +277,11 @@ export function createJobStore(options: JobStoreOptions): JobStore {
 
     async requestCancel(id) {
       const job = await existingJob(id);
-      const answer = await requestCancelScript(redis, recordKeys(keys, id, job.dataset), [
+      const answer = await requestCancelScript(redis, recordKeys(keys, id, job.dataset), {
         id,
-        keys.eventChannel,
-        new Date().toISOString(),
-      ]);
+        event_channel: keys.eventChannel,
+        now: new Date().toISOString(),
+      });
       if (answer === 'publishing') {
         throw new ProductError('job_not_cancellable', 'The training is over and the adapter is being published.');
       }
@@ -266,13 +296,23 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const { dataset, owner } = await existingJob(id);
       const answer = await resumeJobScript(
         redis,
-        [...recordKeys(keys, id, dataset), keys.ofOwner(owner), keys.datasetDeletion(dataset), keys.tidying(id)],
-        [id, keys.eventChannel, maxWaiting ?? '', maxOfOwner ?? ''],
+        {
+          ...recordKeys(keys, id, dataset),
+          owner_jobs: keys.ofOwner(owner),
+          dataset_deletion: keys.datasetDeletion(dataset),
+          cleanup: keys.cleanup(id),
+        },
+        {
+          id,
+          event_channel: keys.eventChannel,
+          max_waiting: maxWaiting ?? '',
+          max_of_owner: maxOfOwner ?? '',
+        },
       );
       if (answer === 'no-dataset') throw datasetGone(dataset);
       if (answer === 'owner-full') throw ownerFull(maxOfOwner);
       if (answer === 'queue-full') throw queueFull(maxWaiting);
-      if (answer === 'tidied') throw beingTidied();
+      if (answer === 'in-cleanup') throw inCleanup();
       const job = await existingJob(id);
       if (answer !== 'done') throw notResumable(answer as JobStatus);
       await tellQueue(id, queue.add(queueEntryOf(job)));
@@ -282,7 +322,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     async checkpoints(id) {
       const [dataset, checkpoints] = await redis.hmget(keys.job(id), 'dataset', 'checkpoints');
       if (!dataset) throw new ProductError('job_not_found', `There is no job ${id}.`);
-      return checkpointsOfRecord(checkpoints ?? null);
+      return checkpointsOfRecord(checkpoints);
     },
 
     async forgetCheckpoints(id) {
@@ -292,33 +332,23 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       return (await changeRecord({ redis, keys }, job, null, ENDED_STATUSES, change)) === 'done';
     },
 
-    async whileEnded(id, statuses, work) {
-      const token = randomUUID();
-      const scriptKeys = [keys.job(id), keys.tidying(id)];
-      const begun = await onRedis(() =>
-        beginTidyingScript(redis, scriptKeys, [statuses.join(), token, TIDYING_SECONDS]),
-      );
-      if (begun !== 1) return null;
-      const renewal = setInterval(() => {
-        renewTidyingScript(redis, [keys.tidying(id)], [token, TIDYING_SECONDS]).catch(() => {});
-      }, TIDYING_RENEWAL_MS).unref();
-      try {
-        return await work();
-      } finally {
-        clearInterval(renewal);
-        // Where Redis does not hear of it, it is over in a minute.
-        await endTidyingScript(redis, [keys.tidying(id)], [token]).catch(() => {});
-      }
-    },
+    whileEnded: (id, statuses, work) => whileEnded({ redis, keys }, id, statuses, work),
 
     async deleteJob(id) {
       const fields = ['dataset', 'idempotency_key', 'owner', 'resumes'] as const;
       const [dataset, idempotencyKey, ownerId, resumes] = await redis.hmget(keys.job(id), ...fields);
       const owner = ownerId ?? null;
       if (!dataset) throw new ProductError('job_not_found', `There is no job ${id}.`);
-      const scriptKeys = [...recordKeys(keys, id, dataset), keys.all, keys.ofOwner(owner)];
-      if (idempotencyKey) scriptKeys.push(keys.idempotency(idempotencyKey, owner));
-      const answer = await deleteJobScript(redis, scriptKeys, [id]);
+      const answer = await deleteJobScript(
+        redis,
+        {
+          ...recordKeys(keys, id, dataset),
+          all_jobs: keys.all,
+          owner_jobs: keys.ofOwner(owner),
+          idempotency: keys.idempotency(idempotencyKey ?? '', owner),
+        },
+        { id, event_channel: keys.eventChannel },
+      );
       if (answer === 'missing') throw new ProductError('job_not_found', `There is no job ${id}.`);
       if (answer === 'active') {
         throw new ProductError('job_still_active', 'The job has not ended. Cancel it first.');
@@ -328,14 +358,15 @@ export function createJobStore(options: JobStoreOptions): JobStore {
 
     adapterBytesOf: async (id) => Number(await redis.hget(keys.job(id), 'adapter_bytes')),
     async reservedBytes(owner) {
-      const [own, total] = (await reservedBytesScript(redis, [keys.reservedBytes], [owner ?? ''])) as [string, string];
-      return { own: Number(own), total: Number(total) };
+      const scriptKeys = { reserved_bytes: keys.reservedBytes };
+      const answer = (await reservedBytesScript(redis, scriptKeys, { owner: owner ?? '' })) as [string, string];
+      return { own: Number(answer[0]), total: Number(answer[1]) };
     },
     jobsBeingPublished: () => jobsBeingPublished({ redis, keys }),
     activeJobsOfDataset: (id) => redis.smembers(keys.activeOfDataset(id)),
     async beginDatasetDeletion(id) {
-      const scriptKeys = [keys.activeOfDataset(id), keys.datasetDeletion(id)];
-      return (await beginDatasetDeletionScript(redis, scriptKeys, [DATASET_DELETION_SECONDS])) as JobId[];
+      const scriptKeys = { dataset_jobs: keys.activeOfDataset(id), dataset_deletion: keys.datasetDeletion(id) };
+      return (await beginDatasetDeletionScript(redis, scriptKeys, { seconds: DATASET_DELETION_SECONDS })) as JobId[];
     },
     async allowDataset(id) {
       await redis.del(keys.datasetDeletion(id));
@@ -352,9 +383,9 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       await queue.close();
     },
   };
-  const { attempts, whileEnded, close } = store;
-  // Where others' work goes wrong, that is no trouble of Redis.
-  return { ...guarded(store), attempts: guarded(attempts), whileEnded, close };
+  const { attempts, close } = store;
+  // What `work` throws is not an error of Redis.
+  return { ...guarded(store), attempts: guarded(attempts), whileEnded: store.whileEnded, close };
 }
 
 function idempotencyConflict(): ProductError {
@@ -375,9 +406,8 @@ function notResumable(status: JobStatus): ProductError {
   return new ProductError('job_not_resumable', message);
 }
 
-function beingTidied(): ProductError {
-  const message = 'What the job left is being removed at this moment. Try again in a minute.';
-  return new ProductError('job_not_resumable', message);
+function inCleanup(): ProductError {
+  return new ProductError('job_not_resumable', 'The files of the job are being removed. Try again in a minute.');
 }
 
 function ownerFull(most: number | undefined): ProductError {

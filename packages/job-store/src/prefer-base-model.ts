@@ -1,8 +1,7 @@
 import type { JobId, JobSpec, ModelName } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
-import type { JobQueue } from './job-queue.js';
+import { type JobQueue, jobOfQueueEntry } from './job-queue.js';
 import type { JobKeys } from './keys.js';
-import { jobOfQueueEntry } from './queue-entry.js';
 
 /** How many waiting jobs are looked at. */
 const LOOK_AHEAD = 100;

@@ -1,23 +1,22 @@
 import { type DatasetId, type JobFailure, type JobId, UNFINISHED_STATUSES } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
-import type { JobQueue } from './job-queue.js';
+import { type JobQueue, queueEntryOf } from './job-queue.js';
 import type { JobKeys } from './keys.js';
-import { queueEntryOf } from './queue-entry.js';
 import { cancelled, changeRecord, failed } from './record-change.js';
 
 export interface Reconciled {
-  /** Jobs that the queue did not have and has again. */
+  /** Jobs that were missing in the queue and are in it again. */
   requeued: JobId[];
-  /** Jobs that the queue had given up and whose records have now ended. */
+  /** Jobs that the queue had given up and that have now failed. */
   ended: JobId[];
 }
 
 /**
- * Makes the queue agree with the records, which are the truth, where a process died between writing the one and the
- * other: an unfinished job that BullMQ lacks is added again, one that BullMQ gave up is failed.
+ * Makes the queue agree with the records, which are the source of truth, after a process died between writing one and the
+ * other: an unfinished job that BullMQ lacks is added again, and one that BullMQ gave up fails.
  *
- * Both are harmless where a job ends in the meantime: its record no longer allows the change, and a worker that gets an
- * ended job has nothing to do.
+ * Both are harmless if the job ends meanwhile: its record no longer allows the change, and a worker that receives an ended
+ * job does nothing.
  */
 export async function reconcileQueue(deps: { redis: Redis; keys: JobKeys; queue: JobQueue }): Promise<Reconciled> {
   const { redis, keys, queue } = deps;
@@ -42,7 +41,7 @@ export async function reconcileQueue(deps: { redis: Redis; keys: JobKeys; queue:
   return reconciled;
 }
 
-/** @param token - Of the attempt that was given up: a job that was resumed meanwhile has none. */
+/** @param token - Of the attempt that was given up. A job that was resumed meanwhile has none. */
 async function endAbandoned(
   deps: { redis: Redis; keys: JobKeys },
   job: { id: JobId; dataset: DatasetId },
@@ -52,8 +51,8 @@ async function endAbandoned(
   const failure: JobFailure = {
     code: 'trainer_crashed',
     message:
-      'The worker of this job went away too often. Look into its log for the cause, for instance too little memory, ' +
-      `and send the job again.${reason ? ` The queue says: ${reason}.` : ''}`,
+      'The worker of this job died too often. Its log has the cause, for instance too little memory. ' +
+      `Fix the cause and resume the job.${reason ? ` The queue says: ${reason}.` : ''}`,
     details: [],
   };
   const answer = await changeRecord(deps, job, token, UNFINISHED_STATUSES, { ...failed(failure), heedCancel: true });

@@ -1,13 +1,13 @@
 import type { DatasetId, JobFailure, JobId, JobStatus, NewJobEvent } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
 import type { JobKeys } from './keys.js';
-import { recordKeys } from './scripts/record-keys.js';
+import { recordKeys } from './scripts/record-part.js';
 import { updateJobScript } from './scripts/update-job.js';
 
-/** What changes in a record, all of it or none. */
+/** A change of a record, made as a whole or not at all. */
 export interface RecordChange {
   to?: JobStatus;
-  /** Changes nothing where the user wants the job cancelled. */
+  /** Whether a requested cancel forbids the change. */
   heedCancel?: boolean;
   fields?: [name: string, value: string][];
   event?: NewJobEvent;
@@ -16,8 +16,8 @@ export interface RecordChange {
 export type RecordAnswer = 'done' | 'missing' | 'stale' | 'cancel-requested' | JobStatus;
 
 /**
- * Changes a record if it has one of the statuses `from`, and if `token` (where not null) is that of its newest attempt.
- * Answers what hindered it: a status is one that is not among `from`.
+ * Changes a record if its status is one of `from`, and `token`, unless it is null, is that of its newest attempt.
+ * @returns `done`, or why not: a status is the current one, which is not among `from`
  */
 export async function changeRecord(
   { redis, keys }: { redis: Redis; keys: JobKeys },
@@ -26,17 +26,21 @@ export async function changeRecord(
   from: readonly JobStatus[],
   { to, heedCancel, fields = [], event }: RecordChange,
 ): Promise<RecordAnswer> {
-  const answer = await updateJobScript(redis, recordKeys(keys, job.id, job.dataset), [
-    job.id,
-    keys.eventChannel,
-    token ?? '',
-    from.join(),
-    to ?? '',
-    heedCancel ? 'heed-cancel' : '',
-    fields.length,
-    ...fields.flat(),
-    ...(event ? [event.type, JSON.stringify(event.data)] : []),
-  ]);
+  const answer = await updateJobScript(
+    redis,
+    recordKeys(keys, job.id, job.dataset),
+    {
+      id: job.id,
+      event_channel: keys.eventChannel,
+      attempt_token: token ?? '',
+      allowed_statuses: from.join(),
+      new_status: to ?? '',
+      heed_cancel: heedCancel ? 'yes' : '',
+      event_type: event?.type ?? '',
+      event_data: event === undefined ? '' : JSON.stringify(event.data),
+    },
+    fields.flat(),
+  );
   return answer as RecordAnswer;
 }
 

@@ -156,6 +156,6 @@ test('nothing is removed of a job that goes on, or ended otherwise; what goes wr
     throw new Error('no such disk');
   });
   await expect(broken).rejects.toThrow('no such disk');
-  expect(await redis.ttl(jobKeys(prefix).tidying(id))).toBe(-2);
+  expect(await redis.ttl(jobKeys(prefix).cleanup(id))).toBe(-2);
   expect(await store.resumeJob(id)).toMatchObject({ status: 'queued' });
 });

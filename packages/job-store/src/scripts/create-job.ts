@@ -1,38 +1,43 @@
-import { RECORD_FUNCTIONS } from './record-keys.js';
-import { redisScript } from './redis-script.js';
+import { luaScript } from './lua-script.js';
+import { RECORD_PART } from './record-part.js';
 
 /**
- * Writes a new record with its first event and its place in every list, unless an idempotency key was used before or
- * there are as many jobs as may be, or the dataset is being deleted.
+ * Writes a new record with its first event and its place in every index, unless the idempotency key was used before, a
+ * limit is reached, or the dataset of a job that trains is being deleted.
  *
- * Keys: those of the record, then all, sequence, the owner's jobs, the dataset's deletion, and (only with an idempotency key) idempotency.
- * Arguments: id, channel, request hash, idempotency seconds, most waiting jobs, most unfinished jobs of the owner ('' for
- * no limit), whether it reads the dataset (1 or ''), then the record's fields and values.
- * Answers `created`, `conflict`, `no-dataset`, `queue-full`, `owner-full`, or the id of the job that the key made before.
+ * `idempotency_seconds` is '' without an idempotency key; a limit that is '' allows any number. `rest` holds the fields of
+ * the record and their values.
+ *
+ * Answers `created`, `conflict`, `no-dataset`, `queue-full`, `owner-full`, or the id of the job that an earlier request
+ * with the idempotency key made.
  */
-export const createJobScript = redisScript(`${RECORD_FUNCTIONS}
-local id, channel, hash, seconds = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local most_waiting, most_of_owner = tonumber(ARGV[5]), tonumber(ARGV[6])
-if KEYS[15] then
-  local before = redis.call('HMGET', KEYS[15], 'job', 'hash')
-  if before[1] then
-    if before[2] == hash then return before[1] else return 'conflict' end
+export const createJobScript = luaScript(
+  {
+    keys: ['all_jobs', 'sequence_counter', 'owner_jobs', 'dataset_deletion', 'idempotency'],
+    arguments: ['kind', 'request_hash', 'idempotency_seconds', 'max_waiting', 'max_of_owner'],
+    lua: `
+local has_idempotency_key = idempotency_seconds ~= ''
+if has_idempotency_key then
+  local earlier_job, earlier_hash = unpack(redis.call('HMGET', idempotency, 'job', 'hash'))
+  if earlier_job then
+    if earlier_hash == request_hash then return earlier_job else return 'conflict' end
   end
 end
-if ARGV[7] == '1' and redis.call('EXISTS', KEYS[14]) == 1 then return 'no-dataset' end
-local full = fullness(KEYS[13], most_waiting, most_of_owner)
-if full then return full end
-if KEYS[15] then
-  redis.call('HSET', KEYS[15], 'job', id, 'hash', hash)
-  redis.call('EXPIRE', KEYS[15], seconds)
+if kind == 'train' and redis.call('EXISTS', dataset_deletion) == 1 then return 'no-dataset' end
+local exceeded = exceeded_limit(owner_jobs, tonumber(max_waiting), tonumber(max_of_owner))
+if exceeded then return exceeded end
+if has_idempotency_key then
+  redis.call('HSET', idempotency, 'job', id, 'hash', request_hash)
+  redis.call('EXPIRE', idempotency, idempotency_seconds)
 end
-local sequence = redis.call('INCR', KEYS[12])
-redis.call('HSET', KEYS[1], 'status', 'queued', 'sequence', sequence, 'attempts', 0, 'resumes', 0, unpack(ARGV, 8))
-redis.call('ZADD', KEYS[11], sequence, id)
-redis.call('ZADD', KEYS[13], sequence, id)
-redis.call('ZADD', KEYS[places.queued], sequence, id)
-redis.call('SADD', KEYS[3], id)
-reserve(id)
-append(id, channel, 'job-queued', '{}')
+local sequence = redis.call('INCR', sequence_counter)
+redis.call('HSET', record, 'sequence', sequence, 'attempts', 0, 'resumes', 0, unpack(rest))
+redis.call('ZADD', all_jobs, sequence, id)
+redis.call('ZADD', owner_jobs, sequence, id)
+enter('queued')
+append_event('job-queued', '{}')
 return 'created'
-`);
+`,
+  },
+  RECORD_PART,
+);

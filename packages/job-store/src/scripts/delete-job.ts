@@ -1,21 +1,23 @@
-import { RECORD_FUNCTIONS } from './record-keys.js';
-import { redisScript } from './redis-script.js';
+import { luaScript } from './lua-script.js';
+import { RECORD_PART } from './record-part.js';
 
-/**
- * Removes an ended job with its events.
- *
- * Keys: those of the record, then all, the owner's jobs, and (only if it was made with one) idempotency. Argument: id.
- * Answers `done`, `missing` or `active`.
- */
-export const deleteJobScript = redisScript(`${RECORD_FUNCTIONS}
-local status = redis.call('HGET', KEYS[1], 'status')
+/** Removes an ended job with its events. Answers `done`, `missing` or `active`. */
+export const deleteJobScript = luaScript(
+  {
+    keys: ['all_jobs', 'owner_jobs', 'idempotency'],
+    arguments: [],
+    lua: `
+local status = redis.call('HGET', record, 'status')
 if not status then return 'missing' end
-if not ended[status] then return 'active' end
-redis.call('ZREM', KEYS[places[status]], ARGV[1])
-redis.call('ZREM', KEYS[11], ARGV[1])
-redis.call('ZREM', KEYS[12], ARGV[1])
-redis.call('DEL', KEYS[1], KEYS[2])
--- The key may have expired and made another job since.
-if KEYS[13] and redis.call('HGET', KEYS[13], 'job') == ARGV[1] then redis.call('DEL', KEYS[13]) end
+if not is_ended[status] then return 'active' end
+redis.call('ZREM', jobs_with[status], id)
+redis.call('ZREM', all_jobs, id)
+redis.call('ZREM', owner_jobs, id)
+redis.call('DEL', record, events)
+-- The idempotency key may have expired and made another job since.
+if redis.call('HGET', idempotency, 'job') == id then redis.call('DEL', idempotency) end
 return 'done'
-`);
+`,
+  },
+  RECORD_PART,
+);

@@ -1,25 +1,30 @@
-import { RECORD_FUNCTIONS } from './record-keys.js';
-import { redisScript } from './redis-script.js';
+import { luaScript } from './lua-script.js';
+import { RECORD_PART } from './record-part.js';
 
 /**
- * Cancels a waiting job at once; asks the worker of a job that runs. A worker that takes the job in the same moment
- * comes before or after the whole of this.
+ * Cancels a waiting job at once, and asks the worker of a running one to cancel it. A worker that takes the job at the
+ * same moment does so before or after all of this.
  *
- * Arguments: id, channel, now. Answers `cancelled` (it is now), `requested`, `publishing`, `missing`, or
- * `ended` (it was before).
+ * Answers `cancelled` (by this call), `requested`, `publishing`, `ended` (it had ended before), or `missing`.
  */
-export const requestCancelScript = redisScript(`${RECORD_FUNCTIONS}
-local id, channel, now = ARGV[1], ARGV[2], ARGV[3]
-local status = redis.call('HGET', KEYS[1], 'status')
+export const requestCancelScript = luaScript(
+  {
+    keys: [],
+    arguments: ['now'],
+    lua: `
+local status = redis.call('HGET', record, 'status')
 if not status then return 'missing' end
-if ended[status] then return 'ended' end
+if is_ended[status] then return 'ended' end
 if status == 'queued' then
-  move(id, 'cancelled')
-  redis.call('HSET', KEYS[1], 'ended_at', now)
-  append(id, channel, 'job-cancelled', '{}')
+  move('cancelled')
+  redis.call('HSET', record, 'ended_at', now)
+  append_event('job-cancelled', '{}')
   return 'cancelled'
 end
-if redis.call('HEXISTS', KEYS[1], 'publishing') == 1 then return 'publishing' end
-redis.call('HSETNX', KEYS[1], 'cancel_requested_at', now)
+if redis.call('HEXISTS', record, 'publishing') == 1 then return 'publishing' end
+redis.call('HSETNX', record, 'cancel_requested_at', now)
 return 'requested'
-`);
+`,
+  },
+  RECORD_PART,
+);

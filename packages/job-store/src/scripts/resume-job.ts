@@ -1,29 +1,35 @@
-import { RECORD_FUNCTIONS } from './record-keys.js';
-import { redisScript } from './redis-script.js';
+import { luaScript } from './lua-script.js';
+import { RECORD_PART } from './record-part.js';
 
 /**
- * Puts a failed or cancelled job back among the waiting, unless there are as many jobs as may be, its dataset is being
- * deleted, or what it left is being removed. Of two calls at once one finds it ended and the other finds it waiting.
+ * Queues a failed or cancelled job again, unless a limit is reached, the dataset of a job that trains is being deleted, or
+ * the files of the job are being removed. Of two concurrent calls one resumes the job and the other finds it queued.
  *
- * Keys: those of the record, then the owner's jobs, the dataset's deletion, its tidying. Arguments: id, channel, most
- * waiting jobs, most unfinished jobs of the owner ('' for no limit). Answers `done`, `missing`, `tidied`, `no-dataset`,
- * `queue-full`, `owner-full`, or the status that does not allow it.
+ * A limit that is '' allows any number. Answers `done`, `missing`, `in-cleanup`, `no-dataset`, `queue-full`, `owner-full`,
+ * or the status that does not allow it.
  */
-export const resumeJobScript = redisScript(`${RECORD_FUNCTIONS}
-local id, channel, most_waiting, most_of_owner = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local status = redis.call('HGET', KEYS[1], 'status')
+export const resumeJobScript = luaScript(
+  {
+    keys: ['owner_jobs', 'dataset_deletion', 'cleanup'],
+    arguments: ['max_waiting', 'max_of_owner'],
+    lua: `
+local status, kind = unpack(redis.call('HMGET', record, 'status', 'kind'))
 if not status then return 'missing' end
 if status ~= 'failed' and status ~= 'cancelled' then return status end
-if redis.call('EXISTS', KEYS[13]) == 1 then return 'tidied' end
--- Publishing a checkpoint reads no dataset.
-if redis.call('HGET', KEYS[1], 'kind') == 'train' and redis.call('EXISTS', KEYS[12]) == 1 then return 'no-dataset' end
-local full = fullness(KEYS[11], most_waiting, most_of_owner)
-if full then return full end
-move(id, 'queued')
-redis.call('SADD', KEYS[3], id)
-reserve(id)
-redis.call('HDEL', KEYS[1], 'error', 'ended_at', 'cancel_requested_at', 'publishing', 'attempt_token', 'released_token')
-redis.call('HINCRBY', KEYS[1], 'resumes', 1)
-append(id, channel, 'job-resumed', '{}')
+if redis.call('EXISTS', cleanup) == 1 then return 'in-cleanup' end
+if kind == 'train' and redis.call('EXISTS', dataset_deletion) == 1 then return 'no-dataset' end
+local exceeded = exceeded_limit(owner_jobs, tonumber(max_waiting), tonumber(max_of_owner))
+if exceeded then return exceeded end
+redis.call('ZREM', jobs_with[status], id)
+enter('queued')
+redis.call(
+  'HDEL', record,
+  'error', 'ended_at', 'cancel_requested_at', 'publishing', 'attempt_token', 'released_token'
+)
+redis.call('HINCRBY', record, 'resumes', 1)
+append_event('job-resumed', '{}')
 return 'done'
-`);
+`,
+  },
+  RECORD_PART,
+);

@@ -21,16 +21,17 @@ export interface ByteHolds {
  * Answers the bytes held in each pool. Holds whose process died are dropped once they are over.
  */
 const holdScript = redisScript(`
+local pools, upload, bytes, duration_ms = KEYS, ARGV[1], ARGV[2], ARGV[3]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local sums = {}
-for i, pool in ipairs(KEYS) do
-  redis.call('HSET', pool, ARGV[1], ARGV[2] .. ':' .. string.format('%.0f', now + ARGV[3]))
-  redis.call('PEXPIRE', pool, ARGV[3])
+for i, pool in ipairs(pools) do
+  redis.call('HSET', pool, upload, bytes .. ':' .. string.format('%.0f', now + duration_ms))
+  redis.call('PEXPIRE', pool, duration_ms)
   local sum, entries = 0, redis.call('HGETALL', pool)
   for j = 1, #entries, 2 do
-    local bytes, expiry = string.match(entries[j + 1], '^(%d+):(%d+)$')
-    if tonumber(expiry) < now then redis.call('HDEL', pool, entries[j]) else sum = sum + tonumber(bytes) end
+    local held, expiry = string.match(entries[j + 1], '^(%d+):(%d+)$')
+    if tonumber(expiry) < now then redis.call('HDEL', pool, entries[j]) else sum = sum + tonumber(held) end
   end
   sums[i] = string.format('%.0f', sum)
 end

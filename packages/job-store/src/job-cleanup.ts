@@ -1,0 +1,68 @@
+import { randomUUID } from 'node:crypto';
+import type { JobId, JobStatus } from '@lorasmith/contracts';
+import type { Redis } from 'ioredis';
+import type { JobKeys } from './keys.js';
+import { onRedis } from './redis-errors.js';
+import { luaScript } from './scripts/lua-script.js';
+
+const CLEANUP_SECONDS = 60;
+const RENEWAL_MS = 15_000;
+
+/**
+ * Starts a cleanup, during which the job cannot be resumed, unless the job has another status or a cleanup is running. It
+ * expires after `seconds`, should the process die. Answers 1, or 0 if it was not started.
+ */
+const startCleanupScript = luaScript({
+  keys: ['record', 'cleanup'],
+  arguments: ['allowed_statuses', 'token', 'seconds'],
+  lua: `
+local status = redis.call('HGET', record, 'status')
+if not status or not string.find(',' .. allowed_statuses .. ',', ',' .. status .. ',', 1, true) then return 0 end
+if redis.call('SET', cleanup, token, 'NX', 'EX', seconds) then return 1 end
+return 0
+`,
+});
+
+const renewCleanupScript = luaScript({
+  keys: ['cleanup'],
+  arguments: ['token', 'seconds'],
+  lua: `
+if redis.call('GET', cleanup) == token then return redis.call('EXPIRE', cleanup, seconds) end
+return 0
+`,
+});
+
+const endCleanupScript = luaScript({
+  keys: ['cleanup'],
+  arguments: ['token'],
+  lua: `
+if redis.call('GET', cleanup) == token then redis.call('DEL', cleanup) end
+return 1
+`,
+});
+
+/** @see JobStore.whileEnded */
+export async function whileEnded<Result>(
+  { redis, keys }: { redis: Redis; keys: JobKeys },
+  id: JobId,
+  statuses: readonly JobStatus[],
+  work: () => Promise<Result>,
+): Promise<Result | null> {
+  const token = randomUUID();
+  const cleanup = keys.cleanup(id);
+  const held = { token, seconds: CLEANUP_SECONDS };
+  const started = await onRedis(() =>
+    startCleanupScript(redis, { record: keys.job(id), cleanup }, { allowed_statuses: statuses.join(), ...held }),
+  );
+  if (started !== 1) return null;
+  const renewal = setInterval(() => {
+    renewCleanupScript(redis, { cleanup }, held).catch(() => {});
+  }, RENEWAL_MS).unref();
+  try {
+    return await work();
+  } finally {
+    clearInterval(renewal);
+    // If Redis cannot be reached, the cleanup expires.
+    await endCleanupScript(redis, { cleanup }, { token }).catch(() => {});
+  }
+}

@@ -1,0 +1,142 @@
+import {
+  type CheckpointReference,
+  ENDED_STATUSES,
+  JOB_STATUSES,
+  type Job,
+  type JobId,
+  type JobStatus,
+  type KeyId,
+  type Paged,
+  ProductError,
+  UNFINISHED_STATUSES,
+} from '@lorasmith/contracts';
+import type { Redis } from 'ioredis';
+import { jobOfRecord } from './job-record.js';
+import type { JobKeys } from './keys.js';
+import { repliesOf } from './redis-errors.js';
+
+export interface ListJobsOptions {
+  status?: JobStatus | undefined;
+  /** Only the jobs that belong to this key. */
+  owner?: KeyId | undefined;
+  /** Id of the last job of the previous page. */
+  after?: JobId | undefined;
+  /** @defaultValue 20 */
+  limit?: number | undefined;
+}
+
+/** How many jobs there are, and how long they wait. */
+export interface QueueStatus {
+  jobs: Record<JobStatus, number>;
+  /** When the job that has waited longest was sent; null when none waits. */
+  oldestQueuedAt: Date | null;
+}
+
+interface Deps {
+  redis: Redis;
+  keys: JobKeys;
+}
+
+/** Ids read at once from an index. */
+const ID_BATCH = 500;
+/** Records read at once. */
+const RECORD_BATCH = 1_000;
+/** Ended jobs looked at in one go, and the most that are returned. */
+const ENDED_BATCH = 100;
+
+/** A page of jobs, newest first. @throws ProductError `invalid_request` when there is no job `after` in the list */
+export async function listJobs(
+  { redis, keys }: Deps,
+  { status, owner, after, limit = 20 }: ListJobsOptions,
+): Promise<Paged<Job>> {
+  const everything = owner === undefined ? keys.all : keys.ofOwner(owner);
+  let before = '+inf';
+  if (after !== undefined) {
+    const sequence = await redis.zscore(everything, after);
+    if (sequence === null) {
+      throw new ProductError('invalid_request', `There is no job ${after}. Start again at the first page.`, {
+        param: 'after',
+      });
+    }
+    before = `(${sequence}`;
+  }
+  const ids =
+    owner !== undefined && status !== undefined
+      ? await idsInBoth(redis, everything, keys.withStatus(status), before, limit + 1)
+      : await newest(redis, status === undefined ? everything : keys.withStatus(status), before, limit + 1);
+  const page = ids.slice(0, limit);
+  const pipeline = redis.pipeline();
+  for (const id of page) pipeline.hgetall(keys.job(id));
+  const records = repliesOf(await pipeline.exec()) as Record<string, string>[];
+  // A job deleted since the index was read has no record any more. One that changed its status is shown as it is.
+  const data = records.flatMap((record, i) => jobOfRecord(page[i] as JobId, record) ?? []);
+  const has_more = ids.length > limit;
+  return { data, has_more, next: has_more ? (data.at(-1)?.id ?? null) : null };
+}
+
+async function newest(redis: Redis, index: string, before: string, count: number): Promise<string[]> {
+  return await redis.zrevrangebyscore(index, before, '-inf', 'LIMIT', 0, count);
+}
+
+/** The newest members of one index that are also in the other. */
+async function idsInBoth(redis: Redis, index: string, other: string, before: string, count: number): Promise<string[]> {
+  const found: string[] = [];
+  for (let from = before; ; ) {
+    const entries = await redis.zrevrangebyscore(index, from, '-inf', 'WITHSCORES', 'LIMIT', 0, ID_BATCH);
+    const ids = entries.filter((_, i) => i % 2 === 0);
+    if (ids.length === 0) return found;
+    const places = await redis.zmscore(other, ...ids);
+    found.push(...ids.filter((_, i) => places[i] !== null));
+    if (found.length >= count || ids.length < ID_BATCH) return found.slice(0, count);
+    from = `(${entries.at(-1)}`;
+  }
+}
+
+/** The oldest ended jobs of the index (all, or an owner's) beyond the `limit` that are stored. */
+export async function endedBeyond({ redis, keys }: Deps, index: string, limit: number): Promise<JobId[]> {
+  const count = redis.pipeline().zcard(index);
+  for (const status of UNFINISHED_STATUSES) count.zintercard(2, index, keys.withStatus(status));
+  const [all = 0, ...unfinished] = repliesOf(await count.exec()) as number[];
+  const excess = all - unfinished.reduce((sum, some) => sum + some, 0) - limit;
+  const found: JobId[] = [];
+  for (let from = 0; found.length < Math.min(excess, ENDED_BATCH); from += ENDED_BATCH) {
+    const ids = (await redis.zrange(index, String(from), String(from + ENDED_BATCH - 1))) as JobId[];
+    if (ids.length === 0) break;
+    const look = redis.pipeline();
+    for (const id of ids) look.hget(keys.job(id), 'status');
+    const statuses = repliesOf(await look.exec()) as (JobStatus | null)[];
+    found.push(...ids.filter((_, i) => ENDED_STATUSES.some((ended) => ended === statuses[i])));
+  }
+  return found.slice(0, Math.max(excess, 0));
+}
+
+/** The jobs whose checkpoints unfinished jobs publish. */
+export async function jobsBeingPublished({ redis, keys }: Deps): Promise<Set<JobId>> {
+  const sources = new Set<JobId>();
+  for (const status of UNFINISHED_STATUSES) {
+    const ids = (await redis.zrange(keys.withStatus(status), '0', '-1')) as JobId[];
+    for (let from = 0; from < ids.length; from += RECORD_BATCH) {
+      const look = redis.pipeline();
+      for (const id of ids.slice(from, from + RECORD_BATCH)) look.hmget(keys.job(id), 'kind', 'checkpoint');
+      for (const [kind, checkpoint] of repliesOf(await look.exec()) as (string | null)[][]) {
+        if (kind === 'publish-checkpoint') sources.add((JSON.parse(checkpoint!) as CheckpointReference).job);
+      }
+    }
+  }
+  return sources;
+}
+
+/** Reads counts that Redis keeps anyway: the cost does not grow with the number of jobs. */
+export async function readQueueStatus({ redis, keys }: Deps): Promise<QueueStatus> {
+  const pipeline = redis.pipeline();
+  for (const status of JOB_STATUSES) pipeline.zcard(keys.withStatus(status));
+  pipeline.zrange(keys.withStatus('queued'), '0', '0');
+  const replies = repliesOf(await pipeline.exec());
+  const counts = JOB_STATUSES.map((status, i) => [status, replies[i]] as const);
+  const [oldest] = replies.at(-1) as JobId[];
+  const createdAt = oldest === undefined ? null : await redis.hget(keys.job(oldest), 'created_at');
+  return {
+    jobs: Object.fromEntries(counts) as Record<JobStatus, number>,
+    oldestQueuedAt: createdAt === null ? null : new Date(createdAt),
+  };
+}
