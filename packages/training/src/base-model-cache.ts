@@ -1,8 +1,9 @@
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { type BaseModel, type LoadOptions, loadClassifier, loadDecoder } from '@lorasmith/models';
 import type { FloatDType } from '@lorasmith/tensor';
+import { throwIfStopped } from './stop.js';
 
-/** The base model a process has in memory: jobs on the same model, one after the other, load it once. */
+/** The base model that a process has in memory: consecutive jobs on the same model load it once. */
 export class BaseModelCache {
   #loaded: { key: string; model: BaseModel } | null = null;
 
@@ -26,4 +27,14 @@ export class BaseModelCache {
     this.#loaded?.model.dispose();
     this.#loaded = null;
   }
+}
+
+/** Loading that reports its progress and ends when the signal is aborted. */
+export function stoppableLoading(options: { signal: AbortSignal; onLoading?: LoadOptions['onProgress'] }): LoadOptions {
+  return {
+    onProgress(progress) {
+      throwIfStopped(options.signal);
+      options.onLoading?.(progress);
+    },
+  };
 }

@@ -1,7 +1,7 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import type { BatchSource } from './batches.js';
-import { breathe } from './breathe.js';
 import type { BatchLoss, PassOptions } from './objectives/objective.js';
+import { yieldToEventLoop } from './stop.js';
 
 /** Metrics over held-out examples, without dropout. */
 export async function evaluate(
@@ -17,7 +17,7 @@ export async function evaluate(
     const batch = source.batch(indices, source.longest);
     losses.push(batch.loss({ adapters }));
     tokens += batch.tokens;
-    await breathe(signal);
+    await yieldToEventLoop(signal);
   }
   return { ...source.metrics(losses), tokens };
 }

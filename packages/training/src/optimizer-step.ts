@@ -3,8 +3,8 @@ import type { LoraAdapter } from '@lorasmith/lora';
 import { add, dispose, keep, scope, type Tensor } from '@lorasmith/tensor';
 import type { AdamW } from './adamw.js';
 import type { Batch } from './batches.js';
-import { breathe } from './breathe.js';
 import { clippingFactor, normOf, scaled } from './gradient-norm.js';
+import { yieldToEventLoop } from './stop.js';
 
 export interface StepResult {
   /** Mean over the trained tokens of the step, before the update. */
@@ -44,7 +44,7 @@ export async function optimizerStep(
       const before: Tensor | null = gradientSum;
       gradientSum = keep(before === null ? gradient : scope(() => add(before, gradient)));
       if (before !== null) dispose([before, gradient]);
-      await breathe(signal);
+      await yieldToEventLoop(signal);
     }
     const loss = lossSum / trainedTokens;
     const gradient = keep(scaled(gradientSum!, 1 / trainedTokens));

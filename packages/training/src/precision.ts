@@ -3,7 +3,7 @@ import { type ChosenPrecision, choosePrecision as chooseByRates, precisionOn } f
 import type { FloatDType } from '@lorasmith/tensor';
 import { matMulRate } from './probe/kernel-rates.js';
 
-/** As planning told it. @param machine what was measured of it; null: it is measured now */
+/** As planning reports it. @param machine what was measured of it; null: it is measured now */
 export function choosePrecision(
   setting: TrainingSettings['precision'],
   family: string,
@@ -12,7 +12,7 @@ export function choosePrecision(
   return machine === null ? chooseByRates(setting, family, matMulRate) : precisionOn(machine, setting, family);
 }
 
-/** A run goes on in the precision it began in, whatever the machine of the next worker is faster in. */
+/** A run keeps its precision, whichever is faster on the machine of the next worker. */
 export function precisionOfCheckpoint(chosen: FloatDType): ChosenPrecision {
-  return { chosen, reason: 'The training began in it, and goes on from a checkpoint.' };
+  return { chosen, reason: 'The training is resumed from a checkpoint in this precision.' };
 }

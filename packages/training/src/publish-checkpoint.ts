@@ -4,11 +4,9 @@ import { LoraAdapter } from '@lorasmith/lora';
 import { type BaseDigests, baseDifference, digestBase, readModelFolder } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
-import { BaseModelCache } from './base-model-cache.js';
-import { throwIfStopped } from './breathe.js';
+import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
 import { resetPeakMemory } from './peak-memory.js';
-import { thinnedLosses } from './thinned-losses.js';
-import { trainedOutcome } from './trained-outcome.js';
+import { type RunResult, trainedOutcome } from './trained-outcome.js';
 
 export interface PublishCheckpointOptions {
   /** Of the job that trained. */
@@ -25,15 +23,15 @@ export interface PublishCheckpointOptions {
   onEvent(event: NewJobEvent): void;
   /** Called as the base model's weights arrive. */
   onLoading?: NonNullable<LoadOptions['onProgress']>;
-  /** Keeps the base model for the next job; default: the model is freed at the end. */
+  /** Keeps the base model for the next job. @defaultValue the model is freed at the end */
   cache?: BaseModelCache;
 }
 
 /**
- * Makes an adapter of a checkpoint as the end of a training makes one of its last state, with the same checks. Nothing is
- * trained, and the data is not needed.
+ * Makes an adapter of a checkpoint as a completed training makes one of its last state, with the same checks. It trains
+ * nothing and does not need the data.
  *
- * @throws ProductError checkpoint_not_found; invalid_job when the base has other weights or another architecture by now;
+ * @throws ProductError checkpoint_not_found; invalid_job when the weights or the architecture of the base have changed;
  * model_*; cancelled; and as trainedOutcome
  */
 export async function publishCheckpoint(options: PublishCheckpointOptions): Promise<TrainingOutcome> {
@@ -48,12 +46,7 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
   const cache = options.cache ?? new BaseModelCache();
   try {
     const precision = made.report.precision.chosen ?? 'float32';
-    const base = await cache.get(model, precision, made.base_model.weights_sha256, {
-      onProgress: (progress) => {
-        throwIfStopped(signal);
-        options.onLoading?.(progress);
-      },
-    });
+    const base = await cache.get(model, precision, made.base_model.weights_sha256, stoppableLoading(options));
     const { dropout } = spec.lora;
     const adapter = new LoraAdapter(base.groups, { targets: made.targets, dropout, seed: spec.training.seed });
     try {
@@ -70,8 +63,8 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
   }
 }
 
-/** What the training had come to by then. */
-function resultAt({ step, losses, progress }: Checkpoint): Omit<TrainingOutcome['result'], 'peak_memory_bytes'> {
+/** What the training had reached by then. */
+function resultAt({ step, losses, progress }: Checkpoint): RunResult {
   return {
     steps: step,
     tokens: progress.tokens,
@@ -79,7 +72,7 @@ function resultAt({ step, losses, progress }: Checkpoint): Omit<TrainingOutcome[
     seconds: progress.seconds,
     first_loss: losses[0]!,
     last_loss: losses.at(-1)!,
-    losses: thinnedLosses(losses),
+    losses,
     evaluation_before: progress.evaluationBefore,
     evaluation_after: progress.evaluation,
     adapter_step: step,
@@ -92,9 +85,9 @@ function checkBase({ base_model: base }: CheckpointAdapter, now: BaseDigests, st
   const difference = baseDifference(base, now);
   if (difference === null) return;
   if (difference === 'weights') {
-    const message = `The base model ${base.name} has other weights than those that the checkpoint of step ${step} was trained on. Put them back, or train again.`;
+    const message = `The base model ${base.name} has other weights than when the checkpoint of step ${step} was trained. Restore them, or train again.`;
     throw new ProductError('invalid_job', message, { param });
   }
-  const message = `The config.json of the base model ${base.name} says something else than when the checkpoint of step ${step} was trained. Put it back, or train again.`;
+  const message = `The config.json of the base model ${base.name} has changed since the checkpoint of step ${step} was trained. Restore it, or train again.`;
   throw new ProductError('invalid_job', message, { param });
 }

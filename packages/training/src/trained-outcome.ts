@@ -1,10 +1,13 @@
-import type { TrainingOutcome } from '@lorasmith/contracts';
+import type { TrainingOutcome, TrainingResult } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { BaseModel } from '@lorasmith/models';
 import { engine, kernelsInUse } from '@lorasmith/tensor';
 import { peakMemoryBytes } from './peak-memory.js';
 import { writeCheckedAdapter } from './publishing/write-checked-adapter.js';
+
+/** What a run reached: all losses, and without the memory of its process. */
+export type RunResult = Omit<TrainingResult, 'peak_memory_bytes' | 'losses'> & { losses: ArrayLike<number> };
 
 export interface TrainedOutcomeOptions {
   /** In memory. */
@@ -14,19 +17,31 @@ export interface TrainedOutcomeOptions {
   /** The PEFT files are written here; it must exist. */
   outputFolder: string;
   signal: AbortSignal;
-  trained: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'report'> & {
-    result: Omit<TrainingOutcome['result'], 'peak_memory_bytes'>;
-  };
+  trained: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'report'> & { result: RunResult };
 }
 
-/** Writes and checks an adapter as it is in memory, and says all that its manifest will. @throws as writeCheckedAdapter */
+/** Writes and checks an adapter as it is in memory. @returns what its manifest will say @throws as writeCheckedAdapter */
 export async function trainedOutcome(options: TrainedOutcomeOptions): Promise<TrainingOutcome> {
   const { trained, ...adapter } = options;
   const written = await writeCheckedAdapter(adapter);
   return {
     ...trained,
     ...written,
-    result: { ...trained.result, peak_memory_bytes: peakMemoryBytes() },
+    result: {
+      ...trained.result,
+      losses: thinnedLosses(trained.result.losses),
+      peak_memory_bytes: peakMemoryBytes(),
+    },
     versions: { tensorflow: engine.version, kernels: kernelsInUse(), node: process.versions.node },
   };
+}
+
+/** Losses that a manifest holds. */
+const MAX_LOSSES = 1000;
+
+/** At most {@link MAX_LOSSES} values at even distances, the first and the last among them. */
+function thinnedLosses(losses: ArrayLike<number>): number[] {
+  if (losses.length <= MAX_LOSSES) return Array.from(losses);
+  const distance = (losses.length - 1) / (MAX_LOSSES - 1);
+  return Array.from({ length: MAX_LOSSES }, (_, i) => losses[Math.round(i * distance)]!);
 }

@@ -1,5 +1,6 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import type { ActingAdapter } from '@lorasmith/models';
+import type { Examples } from '@lorasmith/planning';
 
 /** What a loss over a batch says. */
 export interface BatchLoss {
@@ -19,9 +20,18 @@ export interface PassOptions {
   recompute?: boolean;
 }
 
-/** What a training makes small, for batches of one kind: the loss, its gradient, what it is divided by, and the metrics. */
-export interface Objective<Batch> {
-  readonly kind: 'next-token' | 'classification';
+/**
+ * What a training minimizes: the loss, its gradient, what sums of both are divided by, and the metrics of an evaluation.
+ * How rows become examples is the other half, in packages/planning under the same `kind`.
+ */
+export interface Objective<Batch, Of extends Examples = Examples> {
+  readonly kind: Of['kind'];
+  /**
+   * Reads some examples into one batch.
+   * @param span tokens of the longest of all examples whose results must not depend on how they are cut into batches: a
+   * rope that depends on the length is made for it
+   */
+  batch(examples: Of, indices: ArrayLike<number>, span: number): Batch;
   /** Forward only. */
   loss(batch: Batch, options: PassOptions): BatchLoss;
   /** Forward and backward: the adapters take up the gradient of the summed loss. */

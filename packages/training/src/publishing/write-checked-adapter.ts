@@ -5,7 +5,7 @@ import { LoraAdapter, manifestLora, type PeftAdapter, writePeftFolder } from '@l
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { BaseModel } from '@lorasmith/models';
 import { digestFile } from '@lorasmith/storage';
-import { breathe } from '../breathe.js';
+import { yieldToEventLoop } from '../stop.js';
 import { checkDifference } from './check-failed.js';
 import { logSoftmax, type Matrix, rmsDifference, rmsSpread } from './log-probabilities.js';
 import { MergedModel, mergedLayers } from './merged-model.js';
@@ -51,18 +51,18 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
   const files = await digests(outputFolder);
   const read = await readBack(outputFolder, trained, meant);
   const probe = await prepareProbe(base, model);
-  await breathe(signal);
+  await yieldToEventLoop(signal);
 
   const inMemory = finite(probe.logits([{ adapter }]), 'The base with the trained adapter');
-  await breathe(signal);
+  await yieldToEventLoop(signal);
   const alone = probe.logits([]);
-  await breathe(signal);
+  await yieldToEventLoop(signal);
   const logprobs = logSoftmax(inMemory);
   const adapterDifference = rmsDifference(logSoftmax(alone), logprobs);
   const size = rmsSpread(alone) + adapterDifference;
 
   const fromFiles = logitsWith(read.trained, base, probe);
-  await breathe(signal);
+  await yieldToEventLoop(signal);
   const readBackBound = read.exact ? 0 : roundingBound(architecture, [base.dtype], size);
   const readBackDifference = read.exact
     ? bitDifference(fromFiles, inMemory)
@@ -72,7 +72,7 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
   const stored = mergedLayers(read.written, model);
   const asMerged = new MergedModel(adapter, stored);
   const merged = finite(probe.logits([{ adapter: asMerged }]), 'The merged model');
-  await breathe(signal);
+  await yieldToEventLoop(signal);
   const dtypes = new Set([...stored.values()].map(({ storedDtype }) => storedDtype));
   const mergedDifference = rmsDifference(logSoftmax(merged), logprobs);
   const bound = mergedBound(

@@ -1,5 +1,6 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import type { Classifier, FeatureBatch } from '@lorasmith/models';
+import type { FeatureExamples } from '@lorasmith/planning';
 import {
   argMax,
   kernelsFor,
@@ -14,12 +15,24 @@ import {
 import { type BatchLoss, meanLoss, type Objective, type PassOptions } from '../objective.js';
 
 /** Cross entropy of each row's class. */
-export class Classification implements Objective<FeatureBatch> {
+export class Classification implements Objective<FeatureBatch, FeatureExamples> {
   readonly kind = 'classification';
   readonly #model: Classifier;
 
   constructor(model: Classifier) {
     this.#model = model;
+  }
+
+  batch(examples: FeatureExamples, indices: ArrayLike<number>): FeatureBatch {
+    const { width } = examples;
+    const features = new Float32Array(indices.length * width);
+    const labels = new Int32Array(indices.length);
+    for (let i = 0; i < indices.length; i++) {
+      const row = examples.row(indices[i]!);
+      features.set(row.features, i * width);
+      labels[i] = row.label;
+    }
+    return { features, width, labels };
   }
 
   loss(batch: FeatureBatch, { adapters }: PassOptions): BatchLoss {

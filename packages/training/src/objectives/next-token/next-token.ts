@@ -1,16 +1,22 @@
 import type { Evaluation } from '@lorasmith/contracts';
-import type { Decoder, TokenBatch } from '@lorasmith/models';
+import { type Decoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import type { TokenExamples } from '@lorasmith/planning';
 import { concat, dispose, scope, tensorOf } from '@lorasmith/tensor';
 import { type BatchLoss, meanLoss, type Objective, type PassOptions } from '../objective.js';
 import { nextTokenLoss } from './next-token-loss.js';
 
 /** Cross entropy of each trained token, given those before it in its row. */
-export class NextToken implements Objective<TokenBatch> {
+export class NextToken implements Objective<TokenBatch, TokenExamples> {
   readonly kind = 'next-token';
   readonly #model: Decoder;
 
   constructor(model: Decoder) {
     this.#model = model;
+  }
+
+  batch(examples: TokenExamples, indices: ArrayLike<number>, span: number): TokenBatch {
+    const sequences = Array.from(indices, (index) => examples.sequence(index));
+    return tokenBatchOf(sequences, span);
   }
 
   loss(batch: TokenBatch, options: PassOptions): BatchLoss {

@@ -1,0 +1,21 @@
+import type { BaseModel } from '@lorasmith/models';
+import type { Examples } from '@lorasmith/planning';
+import { Classification } from './classification/classification.js';
+import { NextToken } from './next-token/next-token.js';
+import type { Objective } from './objective.js';
+
+/** Another objective is another folder, and a line here and in packages/planning. */
+const OBJECTIVES: { [Kind in Examples['kind']]: (base: BaseModel) => Objective<unknown> } = {
+  'next-token': (base) => new NextToken(ofKind(base, 'decoder')),
+  classification: (base) => new Classification(ofKind(base, 'classifier')),
+};
+
+/** The objective of this kind over a base model. */
+export function objectiveOn(base: BaseModel, kind: Examples['kind']): Objective<unknown> {
+  return OBJECTIVES[kind](base);
+}
+
+function ofKind<Kind extends BaseModel['kind']>(base: BaseModel, kind: Kind): Extract<BaseModel, { kind: Kind }> {
+  if (base.kind !== kind) throw new Error(`this objective trains a ${kind}, not a ${base.kind}`);
+  return base as Extract<BaseModel, { kind: Kind }>;
+}

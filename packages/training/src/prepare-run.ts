@@ -1,0 +1,111 @@
+import { type Checkpoint, latestCheckpoint, removeHalfWritten } from '@lorasmith/checkpoints';
+import type { Report, TrainingOutcome } from '@lorasmith/contracts';
+import { LoraAdapter } from '@lorasmith/lora';
+import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
+import type { BaseModel } from '@lorasmith/models';
+import { type Plan, planJob } from '@lorasmith/planning';
+import type { FloatDType } from '@lorasmith/tensor';
+import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
+import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
+import { batchSource } from './batches.js';
+import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
+import { choosePrecision, precisionOfCheckpoint } from './precision.js';
+import { type RunIdentity, restartWarning, runIdentity } from './run-parts.js';
+import type { TrainOptions } from './train.js';
+import { TrainingRun } from './training-run.js';
+
+/** A run that is ready for its next step, with the base model that it trains on. */
+export interface PreparedRun {
+  run: TrainingRun;
+  model: ModelFolder;
+  base: BaseModel;
+  adapter: LoraAdapter;
+  /** What the manifest will say of what was trained on. */
+  described: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'report'>;
+  /** Frees all that belongs to the run; the base model belongs to the cache of the options, if there is one. */
+  dispose(): Promise<void>;
+}
+
+/** Plans the job, finds the checkpoint to resume, loads the base model and sets up adapter and optimizer. */
+export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
+  const disposals: (() => void | Promise<void>)[] = [];
+  const dispose = async () => {
+    for (const one of disposals.splice(0).reverse()) await one();
+  };
+  try {
+    const { spec, dataset, initialAdapterFolder: initialFolder, signal } = options;
+    const model = await readModelFolder(options.modelFolder);
+    const initialManifest = initialFolder === null ? null : await readInitialManifest(initialFolder);
+    const plan = await planJob({ ...options, model, initial: initialManifest });
+    disposals.push(() => plan.close());
+    const weightsSha256 = await digestWeights(model, { signal });
+    const { identity, resumeFrom, report } = await startOf(options, { model, plan, weightsSha256 });
+    options.onEvent({ type: 'report-ready', data: { report } });
+
+    const initial = initialFolder === null ? undefined : await readInitialAdapter(initialFolder, plan.targets);
+    const cache = options.cache ?? new BaseModelCache();
+    if (options.cache === undefined) disposals.push(() => cache.dispose());
+    const precision = report.precision.chosen!;
+    const base = await cache.get(model, precision, weightsSha256, stoppableLoading(options));
+    const { targets } = plan;
+    const { dropout, lora_plus_ratio: ratio } = spec.lora;
+    const adapter = new LoraAdapter(base.groups, { targets, dropout, seed: spec.training.seed, initial });
+    disposals.push(() => adapter.dispose());
+    const optimizer = new AdamW(adapter.parameterCount, {
+      ...ADAMW_DEFAULTS,
+      weightDecay: spec.training.weight_decay,
+      rateFactors: ratio === null ? null : adapter.learningRateFactors(ratio),
+    });
+    disposals.push(() => optimizer.dispose());
+
+    const described = {
+      base_model: {
+        name: model.name,
+        family: model.architecture.family,
+        weights_sha256: weightsSha256,
+        architecture_sha256: identity.parts.architecture,
+      },
+      dataset: { id: dataset.id, sha256: dataset.sha256, rows: dataset.rows },
+      report,
+    };
+    const trained = targets.map(({ name, rank, scale }) => ({ name, rank, scale }));
+    const run = new TrainingRun({
+      identity,
+      settings: spec.training,
+      steps: plan.steps,
+      recompute: spec.training.recompute === 'always' || (report.estimate?.recompute ?? false),
+      adapter,
+      optimizer,
+      data: {
+        training: batchSource(base, plan.training),
+        validation: plan.validation === null ? null : batchSource(base, plan.validation),
+      },
+      checkpoints: { folder: options.checkpointFolder, adapter: { ...described, targets: trained } },
+      onEvent: options.onEvent,
+    });
+    if (resumeFrom !== null) run.resume(resumeFrom);
+    return { run, model, base, adapter, described, dispose };
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+}
+
+/** The newest checkpoint of this run, in whichever precision it began; a new run takes the precision of this machine. */
+async function startOf(
+  { spec, machine = null, checkpointFolder }: TrainOptions,
+  { model, plan, weightsSha256 }: { model: ModelFolder; plan: Plan; weightsSha256: string },
+): Promise<{ identity: RunIdentity; resumeFrom: Checkpoint | null; report: Report }> {
+  const identityIn = (precision: FloatDType) => runIdentity({ spec, model, plan, weightsSha256, precision });
+  const identities = { float32: identityIn('float32'), bfloat16: identityIn('bfloat16') };
+  await removeHalfWritten(checkpointFolder);
+  const resumeFrom = await latestCheckpoint(checkpointFolder, [identities.float32.id, identities.bfloat16.id]);
+  const precision =
+    resumeFrom === null
+      ? choosePrecision(spec.training.precision, model.architecture.family, machine)
+      : precisionOfCheckpoint(resumeFrom.progress.run === identities.bfloat16.id ? 'bfloat16' : 'float32');
+  const identity = identities[precision.chosen];
+  const restarted = resumeFrom === null ? await restartWarning(checkpointFolder, identity.parts) : [];
+  const report = { ...plan.report, precision, warnings: [...plan.report.warnings, ...restarted] };
+  return { identity, resumeFrom, report };
+}

@@ -1,0 +1,46 @@
+import { ProductError } from '@lorasmith/contracts';
+import { isDueEvery, type SavePolicy } from './save-policy.js';
+import type { TrainingRun } from './training-run.js';
+
+export interface RunLoopOptions {
+  savePolicy: SavePolicy;
+  /** Null: evaluations only before the first step and after the last one. */
+  evaluateEverySteps: number | null;
+  /** Its reason is a StopReason. Takes effect between two micro-batches. */
+  stop: AbortSignal;
+  /** Takes effect between two steps, with a checkpoint: another process resumes the run. @defaultValue never */
+  pause?: AbortSignal | undefined;
+}
+
+/**
+ * Decides what a run does next, from wherever it is, until its last step or until evaluations bring no further gain.
+ *
+ * Several runs can share a process: each has a loop of its own.
+ *
+ * @throws ProductError cancelled (after the checkpoint that the save policy wants), non_finite_loss, storage_full
+ */
+export async function runToEnd(run: TrainingRun, options: RunLoopOptions): Promise<void> {
+  const { savePolicy, stop, pause } = options;
+  const save = () => run.save(savePolicy.retention(run));
+  try {
+    if (run.stepsDone === 0) await run.evaluate(stop);
+    for (;;) {
+      // Not before a step of its own: every process brings the run further, however soon it has to pause.
+      if (pause?.aborted && run.hasStepped) {
+        if (!run.isSaved) await save();
+        throw new ProductError('cancelled', 'Training paused after a step. Another trainer process resumes it.');
+      }
+      if (isEvaluationDue(run, options.evaluateEverySteps)) await run.evaluate(stop);
+      if (savePolicy.isDue(run)) await save();
+      if (run.isOver) return;
+      await run.step(stop);
+    }
+  } catch (error) {
+    if (savePolicy.isDueOnStop(run, stop.reason)) await save();
+    throw error;
+  }
+}
+
+function isEvaluationDue({ stepsDone, totalSteps, isEvaluated }: TrainingRun, everySteps: number | null): boolean {
+  return stepsDone > 0 && !isEvaluated && (stepsDone === totalSteps || isDueEvery(everySteps, stepsDone));
+}
