@@ -89,12 +89,12 @@ const LIMITS = {
     ['Regular expression in `target_modules`', '1,024 characters', '400 `invalid_request`'],
     [
       'Compiled size of a regular expression, which is matched in linear time',
-      fixed('packages/planning/src/module-pattern.ts', 'MAX_PROGRAM_SIZE', 'instructions'),
+      fixed('packages/model-folder/src/module-pattern.ts', 'MAX_PROGRAM_SIZE', 'instructions'),
       '422 `invalid_job`',
     ],
     [
       'Regular expressions in a pattern table',
-      fixed('packages/planning/src/module-pattern.ts', 'MAX_EXPRESSIONS', 'expressions'),
+      fixed('packages/model-folder/src/module-pattern.ts', 'MAX_EXPRESSIONS', 'expressions'),
       '422 `invalid_job`',
     ],
     [
@@ -159,7 +159,7 @@ const LIMITS = {
       fixed('packages/safetensors/src/header.ts', 'MAX_NAME_CHARACTERS', 'characters'),
       '422 `invalid_adapter`',
     ],
-    ['Rank of an imported adapter', fixed('packages/lora/src/fits-base.ts', 'MAX_RANK', ''), '422 `invalid_adapter`'],
+    ['Rank of an imported adapter', fixed('packages/contracts/src/job.ts', 'MAX_RANK', ''), '422 `invalid_adapter`'],
     ['Time to check an import', { setting: 'IMPORT_TIMEOUT_MS' }, '504 `timeout`'],
     [
       'Adapters of an API key; simultaneous imports and jobs may exceed it by their number',

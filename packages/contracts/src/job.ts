@@ -9,7 +9,9 @@ import { Report } from './report.js';
 
 const closed = { additionalProperties: false };
 
-const rankBounds = { minimum: 1, maximum: 512 };
+/** The highest rank that a job can train, and so that an imported adapter can have. */
+export const MAX_RANK = 512;
+const rankBounds = { minimum: 1, maximum: MAX_RANK };
 /** Of a whole job, and so of anything that is done every so many. */
 const MAX_STEPS = 10_000_000;
 export const MAX_ACCUMULATION_STEPS = 4096;
@@ -341,3 +343,8 @@ export const JobPage = Page(Job, 'JobPage');
 
 /** What kind of job it is, with what only this kind needs. */
 export type JobTask = Pick<TrainJob, 'kind'> | Pick<PublishCheckpointJob, 'kind' | 'checkpoint'>;
+
+/** What B A is multiplied with: `alpha / rank`, or with rsLoRA `alpha / √rank` (arXiv:2312.03732). */
+export function loraScale(settings: { rank: number; alpha: number; use_rslora: boolean }): number {
+  return settings.alpha / (settings.use_rslora ? Math.sqrt(settings.rank) : settings.rank);
+}

@@ -1,10 +1,7 @@
-import { ProductError } from '@lorasmith/contracts';
+import { MAX_RANK, ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { PeftAdapter } from './peft-adapter.js';
 import { shownName } from './shown.js';
-
-/** The greatest rank that a job can train, so that every adapter can be gone on with. */
-const MAX_RANK = 512;
 
 /**
  * Checks that an adapter is one for this base model: each of its modules is a linear layer of the model with these

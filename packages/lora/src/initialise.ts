@@ -1,4 +1,4 @@
-import { SeededRandom } from '@lorasmith/planning';
+import { SeededRandom } from '@lorasmith/seeded-random';
 
 /**
  * Initial A as PEFT and the paper's code have it: Kaiming-uniform with a = √5

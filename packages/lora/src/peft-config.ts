@@ -1,5 +1,5 @@
-import { ProductError } from '@lorasmith/contracts';
-import { loraScale } from '@lorasmith/planning';
+import { loraScale, ProductError } from '@lorasmith/contracts';
+
 import { compilePattern } from './peft-pattern.js';
 import { shownValue } from './shown.js';
 

@@ -1,8 +1,7 @@
 import { open, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
-import type { ModelFolder } from '@lorasmith/model-folder';
-import { targetModulesOf } from '@lorasmith/planning';
+import { type ModelFolder, targetModulesOf } from '@lorasmith/model-folder';
 import { openSafetensors, SafetensorsError, writeSafetensors } from '@lorasmith/safetensors';
 import { type CommonForm, commonForm } from './common-scale.js';
 import type { PeftAdapter, PeftModule } from './peft-adapter.js';

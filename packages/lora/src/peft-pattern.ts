@@ -1,5 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import { compileModulePattern, type ModulePattern, PatternError } from '@lorasmith/planning';
+import { compileModulePattern, type ModulePattern, PatternError } from '@lorasmith/model-folder';
 
 const MAX_PATTERNS = 4096;
 const MAX_PATTERN_LENGTH = 512;

@@ -159,3 +159,9 @@ export interface ClassifierArchitecture {
 }
 
 export type Architecture = DecoderArchitecture | ClassifierArchitecture;
+
+/**
+ * Logits that a decoder computes at once. Beyond it computes them in further chunks, so memory does not grow with
+ * tokens × vocabulary.
+ */
+export const LOGITS_PER_CHUNK = 16 * 2 ** 20;

@@ -9,6 +9,7 @@ export type {
   RopeScaling,
   RopeSettings,
 } from './architecture.js';
+export { LOGITS_PER_CHUNK } from './architecture.js';
 export { digestArchitecture } from './architecture-digest.js';
 export { type BaseDigests, baseDifference, digestBase } from './base-digests.js';
 export { describeModel, listModelFolders, openBaseModel } from './base-models.js';
@@ -18,6 +19,16 @@ export { LLAMA_NAMES } from './families/decoder-names.js';
 export type { LinearLayer } from './families/family.js';
 export { DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export { type ModelWeights, openModelWeights } from './model-weights.js';
+export {
+  compileModulePattern,
+  hasSuffix,
+  lastPartOf,
+  type ModulePattern,
+  PatternError,
+  patternKeyMatcher,
+  targetModulesOf,
+  wholeNameMatcher,
+} from './module-pattern.js';
 export { loadTokenizer, type Tokenizer } from './tokenizer.js';
 export { digestTokenizer } from './tokenizer-digest.js';
 export { digestWeights } from './weight-digest.js';

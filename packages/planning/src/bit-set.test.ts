@@ -1,6 +1,6 @@
+import { SeededRandom } from '@lorasmith/seeded-random';
 import { expect, test } from 'vitest';
 import { BitSet } from './bit-set.js';
-import { SeededRandom } from './seeded-random.js';
 
 test.each([
   [1, 0.5],

@@ -1,8 +1,8 @@
 import { type AdaptableModule, type LoraSettings, ProductError } from '@lorasmith/contracts';
+import { hasSuffix, PatternError, wholeNameMatcher } from '@lorasmith/model-folder';
 import { excludedModules } from './excluded-modules.js';
 import { type CodedFault, FaultList } from './fault-list.js';
 import { layerIndexOf, listed, namesThatExist } from './module-names.js';
-import { hasSuffix, PatternError, wholeNameMatcher } from './module-pattern.js';
 
 /** The settings that say which layers LoRA goes on. */
 export type TargetSelection = Pick<LoraSettings, 'target_modules' | 'exclude_modules' | 'layers_to_transform'>;

@@ -1,7 +1,7 @@
 import type { AdaptableModule, LoraSettings } from '@lorasmith/contracts';
+import { hasSuffix, PatternError, wholeNameMatcher } from '@lorasmith/model-folder';
 import type { CodedFault } from './fault-list.js';
 import { namesThatExist } from './module-names.js';
-import { hasSuffix, PatternError, wholeNameMatcher } from './module-pattern.js';
 
 const PARAM = 'lora.exclude_modules';
 

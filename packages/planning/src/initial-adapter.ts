@@ -1,8 +1,7 @@
 import type { AdaptableModule, AdapterManifest, JobRequest, LoraSettings } from '@lorasmith/contracts';
-import { type BaseDigests, baseDifference } from '@lorasmith/model-folder';
+import { type BaseDigests, baseDifference, targetModulesOf } from '@lorasmith/model-folder';
 import type { CodedFault } from './fault-list.js';
 import { FaultList } from './fault-list.js';
-import { targetModulesOf } from './module-names.js';
 import { type Target, withRanks } from './target-ranks.js';
 
 type LoraRequest = NonNullable<JobRequest['lora']>;

@@ -1,4 +1,5 @@
 import type { AdaptableModule } from '@lorasmith/contracts';
+import { lastPartOf } from '@lorasmith/model-folder';
 
 /** Names that a message lists before it stops. */
 const LISTED_NAMES = 20;
@@ -14,11 +15,6 @@ export function listed(names: readonly (string | number)[]): string {
   return `${names.slice(0, LISTED_NAMES).join(', ')}${more}`;
 }
 
-/** `q_proj` of `model.layers.0.self_attn.q_proj`. */
-export function lastPartOf(moduleName: string): string {
-  return moduleName.slice(moduleName.lastIndexOf('.') + 1);
-}
-
 /**
  * The number of the block that a module lies in, as PEFT finds it without a `layers_pattern`: the first part of the name
  * that is a number, with at least two parts before it and one after. Null for a module outside of blocks.
@@ -26,15 +22,4 @@ export function lastPartOf(moduleName: string): string {
 export function layerIndexOf(moduleName: string): number | null {
   const index = /^[^\n]*?\.[^.]*\.(\d+)\./.exec(moduleName)?.[1];
   return index === undefined ? null : Number(index);
-}
-
-/**
- * The shortest list of `target_modules` that selects exactly these modules: the last parts of their names when no other
- * linear layer of the base ends in one of them, else the full names.
- */
-export function targetModulesOf(adapted: Iterable<string>, linearModules: Iterable<string>): string[] {
-  const names = new Set(adapted);
-  const suffixes = new Set([...names].map(lastPartOf));
-  const selectsMore = [...linearModules].some((name) => suffixes.has(lastPartOf(name)) && !names.has(name));
-  return [...(selectsMore ? names : suffixes)].sort();
 }

@@ -1,4 +1,4 @@
-import { type RowPermutation, rowPermutation } from './row-permutation.js';
+import { type Permutation, seededPermutation } from '@lorasmith/seeded-random';
 
 /** Where an optimizer step reads: its micro-batches, each a list of examples. */
 export interface StepRows {
@@ -16,7 +16,7 @@ export class RowOrder {
   readonly #batchSize: number;
   readonly #accumulation: number;
   readonly #seed: number;
-  #shuffled: { epoch: number; order: RowPermutation } | null = null;
+  #shuffled: { epoch: number; order: Permutation } | null = null;
 
   constructor(count: number, settings: { batchSize: number; accumulation: number; seed: number }) {
     this.#count = count;
@@ -41,9 +41,9 @@ export class RowOrder {
     return { epoch: epoch + end / this.#count, microBatches };
   }
 
-  #orderOf(epoch: number): RowPermutation {
+  #orderOf(epoch: number): Permutation {
     if (this.#shuffled?.epoch !== epoch) {
-      this.#shuffled = { epoch, order: rowPermutation(this.#seed, `order of epoch ${epoch}`, this.#count) };
+      this.#shuffled = { epoch, order: seededPermutation(this.#seed, `order of epoch ${epoch}`, this.#count) };
     }
     return this.#shuffled.order;
   }

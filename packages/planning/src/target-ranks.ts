@@ -1,6 +1,6 @@
-import type { AdaptableModule, LoraSettings } from '@lorasmith/contracts';
+import { type AdaptableModule, type LoraSettings, loraScale } from '@lorasmith/contracts';
+import { compileModulePattern, type ModulePattern, PatternError, patternKeyMatcher } from '@lorasmith/model-folder';
 import type { CodedFault, FaultList } from './fault-list.js';
-import { compileModulePattern, type ModulePattern, PatternError, patternKeyMatcher } from './module-pattern.js';
 
 /** A layer that LoRA goes on, with the rank of its A and B and what B A is multiplied with. */
 export interface Target extends AdaptableModule {
@@ -10,11 +10,6 @@ export interface Target extends AdaptableModule {
 
 /** Longer keys are no names, and each is compared with every layer. */
 const MAX_KEY_LENGTH = 512;
-
-/** What B A is multiplied with: `alpha / rank`, or with rsLoRA `alpha / √rank` (arXiv:2312.03732). */
-export function loraScale(settings: { rank: number; alpha: number; use_rslora: boolean }): number {
-  return settings.alpha / (settings.use_rslora ? Math.sqrt(settings.rank) : settings.rank);
-}
 
 /**
  * Gives each chosen layer its rank and scale. A key of `rank_pattern` or `alpha_pattern` that selects none of them is a

@@ -1,6 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
+import { seededPermutation } from '@lorasmith/seeded-random';
 import { BitSet } from './bit-set.js';
-import { rowPermutation } from './row-permutation.js';
 
 /**
  * Which rows are held out: `ceil(split × rows)` of them, drawn by the seed alone, so that the same dataset, share and seed
@@ -17,7 +17,7 @@ export function heldOutRows(rows: number, split: number, seed: number): BitSet {
     const message = `A validation split of ${split} of ${rows} rows leaves none to train on. Make it smaller, or add rows.`;
     throw new ProductError('validation_split_empty', message, { param: 'validation.split' });
   }
-  const order = rowPermutation(seed, 'validation split', rows);
+  const order = seededPermutation(seed, 'validation split', rows);
   for (let place = 0; place < count; place++) heldOut.add(order.at(place));
   return heldOut;
 }

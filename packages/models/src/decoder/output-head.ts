@@ -1,3 +1,4 @@
+import { LOGITS_PER_CHUNK } from '@lorasmith/model-folder';
 import {
   cast,
   constant,
@@ -11,9 +12,6 @@ import {
   tanh,
 } from '@lorasmith/tensor';
 
-/** Numbers in one chunk of logits; what lies beyond is computed in further chunks, so memory does not grow with tokens × vocabulary. */
-export const LOGITS_IN_CHUNK = 16 * 1024 * 1024;
-
 /** From hidden states to the logits of the next token: `W h`, in some families bounded to ±softcap. */
 export class OutputHead {
   readonly vocabSize: number;
@@ -24,7 +22,7 @@ export class OutputHead {
   readonly #softcap: number | null;
 
   /** @param weight the caller's to free */
-  constructor(weight: Tensor, softcap: number | null, logitsInChunk: number = LOGITS_IN_CHUNK) {
+  constructor(weight: Tensor, softcap: number | null, logitsInChunk: number = LOGITS_PER_CHUNK) {
     this.vocabSize = weight.shape[0]!;
     this.chunkSize = Math.max(1, Math.floor(logitsInChunk / this.vocabSize));
     this.#weight = weight;

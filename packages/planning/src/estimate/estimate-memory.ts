@@ -1,22 +1,22 @@
 import type { AdaptableModule } from '@lorasmith/contracts';
-import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, LOGITS_PER_CHUNK } from '@lorasmith/model-folder';
 import { layerIndexOf } from './adapted-layers.js';
 import type { BatchLoad } from './batch-load.js';
+
+type Precision = 'float32' | 'bfloat16';
 
 export interface MemoryOfDecoder {
   architecture: DecoderArchitecture;
   parameterCount: number;
   targets: readonly AdaptableModule[];
   trainedParameters: number;
-  precision: 'float32' | 'bfloat16';
+  precision: Precision;
   recompute: boolean;
   dropout: number;
 }
 
 /** Vectors of all trained parameters alive at once: parameters, two moments, gradients, and what AdamW computes from them. */
 const PARAMETER_VECTORS = 10;
-/** Logits of one chunk, as packages/models has it. */
-const CHUNK_LOGITS = 16 * 2 ** 20;
 /** Tokenizer, plan and what JavaScript has besides. */
 const PLANNING_BYTES = 100e6;
 /** What the allocator keeps beyond what is asked of it. */
@@ -25,16 +25,25 @@ const ALLOCATOR_SLACK = 1.08;
 /** Expected peak of a trainer process in bytes, beyond what it takes before it has a model. */
 export function decoderMemory(memory: MemoryOfDecoder, load: BatchLoad): number {
   const { architecture } = memory;
-  const width = memory.precision === 'bfloat16' ? 2 : 4;
+  const width = bytesPerNumber(memory.precision);
   const layers = adaptedLayers(architecture, memory.targets);
   const saved = memory.recompute
     ? layers * 4 * architecture.hiddenSize + savedByLayer(architecture, memory.targets, width)
     : layers * savedByLayer(architecture, memory.targets, width);
   const tokens = load.mostTokens * (saved + passingBytes(memory, width));
-  const logits = Math.min(CHUNK_LOGITS, load.mostLabels * architecture.vocabSize) * 2 * width;
-  const weights = memory.parameterCount * width;
+  const logits = Math.min(LOGITS_PER_CHUNK, load.mostLabels * architecture.vocabSize) * 2 * width;
+  const weights = memory.parameterCount * bytesPerWeight(memory.precision);
   const vectors = PARAMETER_VECTORS * 4 * memory.trainedParameters;
   return PLANNING_BYTES + (weights + vectors + logits + tokens) * ALLOCATOR_SLACK;
+}
+
+function bytesPerNumber(precision: Precision): number {
+  return precision === 'bfloat16' ? 2 : 4;
+}
+
+/** Of the frozen weights, which are stored as they are computed with. Quantized weights will be one more case. */
+function bytesPerWeight(storage: Precision): number {
+  return bytesPerNumber(storage);
 }
 
 function adaptedLayers(architecture: DecoderArchitecture, targets: readonly AdaptableModule[]): number {

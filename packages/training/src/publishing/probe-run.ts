@@ -1,7 +1,7 @@
 import type { AdapterProbe } from '@lorasmith/contracts';
 import { loadTokenizer, type ModelFolder, type Tokenizer } from '@lorasmith/model-folder';
 import type { ActingAdapter, BaseModel, Classifier, Decoder } from '@lorasmith/models';
-import { SeededRandom } from '@lorasmith/planning';
+import { SeededRandom } from '@lorasmith/seeded-random';
 import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
 import { logSoftmax, type Matrix, topColumns } from './log-probabilities.js';
 import { type ProbePrompt, type ProbeText, probeTexts, promptAt } from './probe-texts.js';

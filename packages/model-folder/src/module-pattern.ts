@@ -56,6 +56,22 @@ export function compileModulePattern(table: Readonly<Record<string, number>>): M
   return (moduleName) => compiled.find(({ matches }) => matches(moduleName))?.value;
 }
 
+/** `q_proj` of `model.layers.0.self_attn.q_proj`. */
+export function lastPartOf(moduleName: string): string {
+  return moduleName.slice(moduleName.lastIndexOf('.') + 1);
+}
+
+/**
+ * The shortest list of `target_modules` that selects exactly these modules: the last parts of their names when no other
+ * linear layer of the base ends in one of them, else the full names.
+ */
+export function targetModulesOf(adapted: Iterable<string>, linearModules: Iterable<string>): string[] {
+  const names = new Set(adapted);
+  const suffixes = new Set([...names].map(lastPartOf));
+  const selectsMore = [...linearModules].some((name) => suffixes.has(lastPartOf(name)) && !names.has(name));
+  return [...(selectsMore ? names : suffixes)].sort();
+}
+
 /** Whether a name is the suffix, or ends in it from a dot on. */
 export function hasSuffix(moduleName: string, suffix: string): boolean {
   return moduleName === suffix || moduleName.endsWith(`.${suffix}`);

@@ -1,32 +1,32 @@
 import { SeededRandom } from './seeded-random.js';
 
-/** The numbers 0 … count - 1 in a random order that can be asked for place by place. */
-export interface RowPermutation {
-  /** @param place 0 … count - 1 */
-  at(place: number): number;
+/** The numbers 0 … count - 1 in a random order, read one position at a time. */
+export interface Permutation {
+  /** @param index 0 … count - 1 */
+  at(index: number): number;
 }
 
-/** Up to so many the order is a list of 4 bytes each (16 MiB); beyond, it is computed, so that memory has a bound. */
+/** Up to this count the order is a list of 4 bytes each (16 MiB). Beyond, it is computed, so that memory is bounded. */
 export const MAX_LISTED = 2 ** 22;
 
-/** Few enough to be quick, many enough that neighbours are no neighbours any more. */
+/** Few enough to be fast, many enough to separate neighbours. */
 const ROUNDS = 6;
 
 /** @param stream what the order is for, for instance `order of epoch 3` */
-export function rowPermutation(seed: number, stream: string, count: number): RowPermutation {
+export function seededPermutation(seed: number, stream: string, count: number): Permutation {
   const random = new SeededRandom(seed, stream);
   if (count > MAX_LISTED) return computedPermutation(random, count);
   const order = random.permutation(count);
-  return { at: (place) => order[place]! };
+  return { at: (index) => order[index]! };
 }
 
 /**
- * A Feistel network over the smallest even number of bits that holds `count`, walked on until it is within it: a
+ * A Feistel network over the smallest even number of bits that holds `count`, repeated until the result is below it: a
  * bijection that needs no memory (Black and Rogaway, Ciphers with Arbitrary Finite Domains, 2002).
  *
  * @param count at most 2^32
  */
-export function computedPermutation(random: SeededRandom, count: number): RowPermutation {
+export function computedPermutation(random: SeededRandom, count: number): Permutation {
   const halfBits = Math.max(1, Math.ceil(Math.log2(count) / 2));
   const side = 2 ** halfBits;
   const keys = Array.from({ length: ROUNDS }, () => Math.floor(random.next() * 2 ** 32));
@@ -37,8 +37,8 @@ export function computedPermutation(random: SeededRandom, count: number): RowPer
     return left * side + right;
   };
   return {
-    at(place) {
-      let number = once(place);
+    at(index) {
+      let number = once(index);
       // Fewer than four times on average, since there are fewer than 4 × count numbers of so many bits.
       while (number >= count) number = once(number);
       return number;
@@ -46,7 +46,7 @@ export function computedPermutation(random: SeededRandom, count: number): RowPer
   };
 }
 
-/** The end of MurmurHash3: every bit of the input has a say in every bit of the result. */
+/** The end of MurmurHash3: every bit of the input affects every bit of the result. */
 function mixed(value: number, key: number): number {
   let hash = value ^ key;
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { computedPermutation, MAX_LISTED, rowPermutation } from './row-permutation.js';
+import { computedPermutation, MAX_LISTED, seededPermutation } from './permutation.js';
 import { SeededRandom } from './seeded-random.js';
 
 describe('a computed order', () => {
@@ -48,9 +48,9 @@ describe('a computed order', () => {
 
 test('up to four million rows the order is the listed one of every release', () => {
   const listed = new SeededRandom(42, 'order of epoch 0').permutation(50);
-  const permutation = rowPermutation(42, 'order of epoch 0', 50);
+  const permutation = seededPermutation(42, 'order of epoch 0', 50);
   expect(Array.from({ length: 50 }, (_, place) => permutation.at(place))).toEqual([...listed]);
-  const large = rowPermutation(42, 'order of epoch 0', MAX_LISTED + 1);
+  const large = seededPermutation(42, 'order of epoch 0', MAX_LISTED + 1);
   const computed = computedPermutation(new SeededRandom(42, 'order of epoch 0'), MAX_LISTED + 1);
   expect([0, 1, MAX_LISTED].map((place) => large.at(place))).toEqual(
     [0, 1, MAX_LISTED].map((place) => computed.at(place)),

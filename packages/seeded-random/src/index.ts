@@ -1,0 +1,2 @@
+export { type Permutation, seededPermutation } from './permutation.js';
+export { SeededRandom } from './seeded-random.js';
