@@ -39,7 +39,7 @@ test('a child answers, and reports how far it is', async () => {
   expect(progress).toEqual([0.5]);
 });
 
-test('the errors of a child keep their code; a fault of ours keeps its stack from the user', async () => {
+test('an error of a child keeps its code; the stack of an unknown one is for the log alone', async () => {
   await expect(ask('refuse')).rejects.toMatchObject({ code: 'invalid_adapter', param: 'lora_B' });
   await expect(ask('break')).rejects.toMatchObject({
     code: 'internal_error',

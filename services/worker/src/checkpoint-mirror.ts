@@ -79,7 +79,7 @@ export function createCheckpointMirror(bundles: BundleStore): CheckpointMirror {
       for (const name of (await readdir(folder)).filter((file) => FILE.test(file))) {
         const file = path.join(folder, name);
         const writtenMs = await writtenAt(file);
-        // Replaced by a newer one meanwhile.
+        // A newer one has replaced it meanwhile.
         if (writtenMs === null) continue;
         const id = `${job}.${path.basename(name, '.safetensors')}.${writtenMs.toString(36)}`;
         current.add(id);
@@ -124,7 +124,7 @@ async function storeFile(
     await copyFile(file, path.join(staging.path, name));
     await bundles.publish(staging, id);
   } catch (error) {
-    // Replaced by a newer one before it was copied.
+    // A newer one replaced it before it was copied.
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   } finally {
     await staging.discard();

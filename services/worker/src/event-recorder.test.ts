@@ -52,7 +52,7 @@ test('steps that take longer than the interval are all written', async () => {
   expect(await writtenOf([step(1), step(2), saved(2), step(3)], 0)).toEqual([1, 2, 'checkpoint-saved', 3]);
 });
 
-test('an event that cannot be written is told, and those after it are written', async () => {
+test('an event that cannot be written is reported, and those after it are written', async () => {
   const errors: unknown[] = [];
   const written: string[] = [];
   const recorder = createEventRecorder({

@@ -3,13 +3,13 @@ import { unlessStopped } from './stop-signal.js';
 
 const nothing = () => {};
 
-test('work that nobody stops gives its result, or its error', async () => {
+test('work that is not stopped gives its result, or its error', async () => {
   const { signal } = new AbortController();
   expect(await unlessStopped(Promise.resolve(7), signal, nothing)).toBe(7);
   await expect(unlessStopped(Promise.reject(new Error('broken')), signal, nothing)).rejects.toThrow('broken');
 });
 
-test('work that is stopped is not waited for; what it comes to later is handed on', async () => {
+test('stopped work is not awaited; its late result is passed on', async () => {
   const controller = new AbortController();
   const { promise, resolve } = withResolvers<string>();
   const { promise: late, resolve: onLate } = withResolvers<string>();
@@ -23,7 +23,7 @@ test('work that is stopped is not waited for; what it comes to later is handed o
 test('work that was stopped before it began is not waited for, and may go wrong unheard', async () => {
   const { promise, reject } = withResolvers<string>();
   expect(await unlessStopped(promise, AbortSignal.abort('shutdown'), nothing)).toBeNull();
-  reject(new Error('nobody listens'));
+  reject(new Error('too late'));
   await promise.catch(nothing);
 });
 

@@ -47,7 +47,7 @@ test('a restored checkpoint keeps its id, whatever the millisecond it was writte
   expect((await bundles.list()).sort()).toEqual(stored);
 });
 
-test('one that the worker which saved it replaces while it is restored is left out', async () => {
+test('a checkpoint that its worker replaces while it is restored is left out', async () => {
   const saving = createCheckpointMirror(bundles);
   await save(here, 1);
   await save(here, 2);

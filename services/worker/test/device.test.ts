@@ -65,7 +65,7 @@ test.skipIf(hasGpu)(
       // Its machine is measured first.
       await expect.poll(() => ready(port), { timeout: 200_000, interval: 200 }).toBe(200);
       expect(written.stdout).toContain('training on the CPU: this machine has no NVIDIA GPU');
-      // Whether it may be asked to stop and be gone is what a supervisor counts on.
+      // A supervisor relies on it ending when it is asked to.
       worker.kill('SIGTERM');
       expect((await once(worker, 'exit'))[0]).toBe(0);
     } finally {

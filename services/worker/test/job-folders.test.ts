@@ -28,7 +28,7 @@ const ROOM = { ofKey: 1_000, inAll: 1_000 };
 
 const foldersOf = (quotas: CheckpointQuotas = ROOM) => createJobFolders({ dataDir, retentionMs: 24 * HOUR_MS, quotas });
 
-/** A sweep that looks, and then the job is resumed before it goes on. */
+/** A sweep during which the job is resumed, right after the sweep has looked at it. */
 async function sweepOvertaken(job: Job, resume: () => Promise<void>): Promise<void> {
   const getJob = async () => {
     await resume();
@@ -66,8 +66,8 @@ test('the checkpoints of a job that was resumed at the end of their time stay', 
   expect((await readdir(inJob())).sort()).toEqual(['attempt-3', 'checkpoints']);
 });
 
-/** Jobs with their checkpoints in a store that forgets what it is told to forget. */
-async function keptAfterSweep(
+/** The jobs whose checkpoints are left after a sweep with a store that has these. */
+async function retainedAfterSweep(
   jobs: (Partial<Job> & { bytes?: number })[],
   limits: CheckpointQuotas,
   published: string[] = [],
@@ -89,7 +89,7 @@ async function keptAfterSweep(
 }
 
 test('beyond the bytes of a key the checkpoints of its jobs that ended longest ago go', async () => {
-  const left = await keptAfterSweep(
+  const left = await retainedAfterSweep(
     [
       { owner: 'key_a', ...endedOnly(3) },
       { owner: 'key_a', ...endedOnly(1) },
@@ -102,14 +102,14 @@ test('beyond the bytes of a key the checkpoints of its jobs that ended longest a
   expect(left).toEqual(['job_1', 'job_2', 'job_3', 'job_4']);
 });
 
-test('those of a job that goes on count, and stay however many they are', async () => {
+test('those of an unfinished job count, and stay whatever their size', async () => {
   const going: Partial<Job> = { owner: 'key_a', status: 'running', ended_at: null };
   const jobs = [going, { owner: 'key_a', ...endedOnly(1) }, going, { owner: 'key_a', ...endedOnly(2) }];
-  expect(await keptAfterSweep(jobs, { ofKey: 500, inAll: 1e9 })).toEqual(['job_0', 'job_1', 'job_2']);
+  expect(await retainedAfterSweep(jobs, { ofKey: 500, inAll: 1e9 })).toEqual(['job_0', 'job_1', 'job_2']);
 });
 
 test('beyond the bytes of all the oldest of anybody go', async () => {
-  const left = await keptAfterSweep([endedOnly(1), { owner: 'key_a', ...endedOnly(3) }, endedOnly(2)], {
+  const left = await retainedAfterSweep([endedOnly(1), { owner: 'key_a', ...endedOnly(3) }, endedOnly(2)], {
     ofKey: 1e9,
     inAll: 800,
   });
@@ -117,7 +117,7 @@ test('beyond the bytes of all the oldest of anybody go', async () => {
 });
 
 test('what goes by the limit of its key takes nothing from others along', async () => {
-  const left = await keptAfterSweep(
+  const left = await retainedAfterSweep(
     [
       { owner: 'key_a', bytes: 40, ...endedOnly(1) },
       { owner: 'key_a', bytes: 60, ...endedOnly(2) },
@@ -130,7 +130,7 @@ test('what goes by the limit of its key takes nothing from others along', async 
 });
 
 test('of the job of a key that ended last they stay, however many they are', async () => {
-  const left = await keptAfterSweep(
+  const left = await retainedAfterSweep(
     [
       { owner: 'key_a', bytes: 60, ...endedOnly(1) },
       { owner: 'key_a', bytes: 10, ...endedOnly(2) },
@@ -141,7 +141,7 @@ test('of the job of a key that ended last they stay, however many they are', asy
 });
 
 test('a key whose unfinished jobs have more than it may takes nothing from others', async () => {
-  const left = await keptAfterSweep(
+  const left = await retainedAfterSweep(
     [
       { owner: 'key_a', bytes: 900, status: 'running', ended_at: null },
       { owner: 'key_b', bytes: 40, ...endedOnly(1) },
@@ -153,7 +153,7 @@ test('a key whose unfinished jobs have more than it may takes nothing from other
 
 test('those that an adapter is being made of stay', async () => {
   const jobs = [1, 2, 3].map((hours) => ({ owner: 'key_a', ...endedOnly(hours) }));
-  expect(await keptAfterSweep(jobs, { ofKey: 500, inAll: 1e9 }, ['job_2'])).toEqual(['job_0', 'job_2']);
+  expect(await retainedAfterSweep(jobs, { ofKey: 500, inAll: 1e9 }, ['job_2'])).toEqual(['job_0', 'job_2']);
 });
 
 test('checkpoints on this host count where the record lists none of them, as after another host removed its own', async () => {

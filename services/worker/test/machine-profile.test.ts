@@ -9,7 +9,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { RESERVED_BYTES } from '../src/device/read-gpus.js';
 import { profileMachine } from '../src/machine-profile.js';
 
-// A program that speaks as the driver's does stands in its place on PATH.
+// A program on PATH stands in for the driver's nvidia-smi.
 
 const PROBE = fileURLToPath(new URL('fixtures/probe.mjs', import.meta.url));
 const A10G = '0, GPU-8f6b2c1e-5d0a-4a6e-9c3e-1f2d3c4b5a69, NVIDIA A10G, 3, 23028, 0';
@@ -49,7 +49,7 @@ const profile = (device: 'gpu' | 'cpu', environment: NodeJS.ProcessEnv = {}) =>
     log: pino({ level: 'warn' }, { write: (line: string) => void warnings.push(JSON.parse(line).msg) }),
   });
 
-const kept = async () => (await readdir(path.join(dataDir, 'machines'))).length;
+const stored = async () => (await readdir(path.join(dataDir, 'machines'))).length;
 
 test('on a GPU jobs are planned with its memory, less what no tensor gets of it', async () => {
   await putGpus(A10G, H100);
@@ -72,19 +72,19 @@ test('on the CPU they are planned with that of the host, whatever GPU there is',
   expect(warnings).toEqual([]);
 });
 
-test('another GPU is measured anew, the same one is not', async () => {
+test('another GPU is measured again, the same one is not', async () => {
   await putGpus(A10G);
   await profile('gpu');
   await profile('gpu');
-  expect(await kept()).toBe(1);
+  expect(await stored()).toBe(1);
   await putGpus(H100);
   expect(await profile('gpu')).toMatchObject({ memory_bytes: 81_559 * 2 ** 20 - RESERVED_BYTES });
   await putGpus(H100.replace('81559', '40960'));
   await profile('gpu');
-  expect(await kept()).toBe(3);
+  expect(await stored()).toBe(3);
 });
 
-test('where the driver tells nothing, the memory of the host counts, a warning says so, and it is asked again', async () => {
+test('where the driver reports nothing, the memory of the host counts, a warning says so, and the driver is asked again', async () => {
   expect(await profile('gpu')).toMatchObject(HOST);
   await putGpus();
   expect(await profile('gpu')).toMatchObject(HOST);

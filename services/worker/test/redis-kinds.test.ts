@@ -45,7 +45,7 @@ function makeCertificate(): boolean {
   return true;
 }
 
-/** A job goes all the way: recorded, told of, taken from the queue. */
+/** A job is recorded, announced and taken from the queue. */
 async function takeJob(options: { url: string; prefix: string; ca?: string; cluster?: boolean }): Promise<void> {
   const { prefix } = options;
   const open = (whenUnavailable: 'wait' | 'fail-fast') => {

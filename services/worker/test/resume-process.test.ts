@@ -169,7 +169,7 @@ test(
     await until(id, isUnderWay);
     process.kill(await trainerOf(worker.pid), 'SIGKILL');
     await isAsUninterrupted(await until(id, hasEnded));
-    // Where it was killed before the first checkpoint it began anew.
+    // Where it was killed before the first checkpoint, it restarted.
     const saved = (await eventsOf(id)).findIndex(({ type }) => type === 'checkpoint-saved');
     const again = (await eventsOf(id)).findLastIndex(({ type }) => type === 'job-started');
     if (saved < again) await goesOnFromCheckpoints(id);
@@ -178,7 +178,7 @@ test(
 );
 
 test(
-  'the worker told to end, and another one started',
+  'the worker asked to end, and another one started',
   async () => {
     const id = await send();
     await until(id, isUnderWay);
@@ -232,7 +232,7 @@ test(
 );
 
 test(
-  'a checkpoint that is gone by the time it is to be published fails the job that was to do so',
+  'a checkpoint that is missing when it is to be published fails the job that publishes it',
   async () => {
     const job = await until(await publish(uninterrupted.id, 7), hasEnded);
     expect(job).toMatchObject({ status: 'failed', attempts: 1, error: { code: 'checkpoint_not_found' } });

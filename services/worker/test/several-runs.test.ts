@@ -79,7 +79,7 @@ async function begin(job: JobId, behaviour = 'wait', on: Pick<TrainerProcess, 'r
 
 const stepsOf = (events: NewJobEvent[]) => events.map(({ data }) => (data as { step: number }).step);
 
-test('two runs go on at once: one is stopped, the other finishes, each with its own events and result', async () => {
+test('of two runs at once one is stopped and the other finishes, each with its own events and result', async () => {
   const first = await begin(FIRST);
   const second = await begin(SECOND);
   first.stop('cancel');
@@ -101,7 +101,7 @@ test('each run can be recycled by itself', async () => {
   expect(await first.result).toEqual({ type: 'stopped', reason: 'shutdown' });
 });
 
-test('one run fails and the other goes on', async () => {
+test('one run fails and the other continues', async () => {
   const first = await begin(FIRST);
   const second = await begin(SECOND, 'fail');
   expect(await second.result).toMatchObject({ type: 'failed', failure: { code: 'non_finite_loss' } });

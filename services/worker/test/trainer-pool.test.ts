@@ -88,7 +88,7 @@ const isAlive = (pid: number) => {
 };
 
 describe('a trainer', () => {
-  test('tells its events in order, then its outcome', async () => {
+  test('reports its events in order, then its outcome', async () => {
     const events: NewJobEvent[] = [];
     const result = await run('finish', {}, events);
     expect(result).toMatchObject({ type: 'finished', outcome: { base_model: { name: 'one' } } });
@@ -113,10 +113,10 @@ describe('a trainer', () => {
     expect(pidOf(await run('finish'))).not.toBe(pid);
   });
 
-  test('is replaced in the midst of a job that is longer than it may live', async () => {
+  test('is replaced during a job that takes longer than a trainer may live', async () => {
     pool = makePool({ recycleAfterMs: 300 });
     const events: NewJobEvent[] = [];
-    const result = await run('stop-when-told', {}, events);
+    const result = await run('stop-when-asked', {}, events);
     expect(result.type).toBe('finished');
     expect(events.map(({ type }) => type)).toEqual([
       'report-ready',
@@ -127,8 +127,8 @@ describe('a trainer', () => {
   });
 });
 
-describe('a trainer that has lived long enough, in the midst of an evaluation,', () => {
-  test('does it to its end, and then another one goes on', async () => {
+describe('a trainer that is to be replaced during an evaluation', () => {
+  test('finishes the evaluation, then another one continues', async () => {
     pool = makePool({ recycleAfterMs: 200 });
     const events: NewJobEvent[] = [];
     const result = await run('evaluate-long', {}, events);
@@ -137,7 +137,7 @@ describe('a trainer that has lived long enough, in the midst of an evaluation,',
     expect(types).toEqual(['report-ready', 'step-finished', 'evaluation-finished', 'checkpoint-saved', 'report-ready']);
   });
 
-  test('hears of a cancel meanwhile', async () => {
+  test('receives a cancel meanwhile', async () => {
     pool = makePool({ recycleAfterMs: 200 });
     const stopping = new AbortController();
     setTimeout(() => stopping.abort('cancel'), 700);
@@ -175,7 +175,7 @@ describe('a trainer that goes wrong', () => {
     expect(lines.join('\n')).toContain('missing.js');
   });
 
-  test('through the fault of the job is kept for the next one', async () => {
+  test('through a fault of the job serves the next one', async () => {
     const pid = pidOf(await run('finish'));
     expect(await run('refuse')).toMatchObject({ type: 'failed', failure: { code: 'non_finite_loss' } });
     expect(pidOf(await run('finish'))).toBe(pid);
@@ -185,19 +185,19 @@ describe('a trainer that goes wrong', () => {
 describe('a stop', () => {
   test.each(['cancel', 'shutdown', 'lost-lock'] as const)('by %s is obeyed', async (reason) => {
     const stopping = new AbortController();
-    const result = await run('stop-when-told', { signal: stopping.signal, onEvent: () => stopping.abort(reason) });
+    const result = await run('stop-when-asked', { signal: stopping.signal, onEvent: () => stopping.abort(reason) });
     expect(result).toEqual({ type: 'stopped', reason });
     expect(await readdir(folder)).toEqual(reason === 'shutdown' ? ['step-1'] : []);
   });
 
-  test('that comes before the trainer has begun is obeyed, too', async () => {
-    expect(await run('stop-when-told', { signal: AbortSignal.abort('cancel') })).toEqual({
+  test('that comes before the trainer has started is obeyed, too', async () => {
+    expect(await run('stop-when-asked', { signal: AbortSignal.abort('cancel') })).toEqual({
       type: 'stopped',
       reason: 'cancel',
     });
   });
 
-  test.each(['ignore-stop', 'hang'])('that finds a trainer deaf (%s) ends it', async (behaviour) => {
+  test.each(['ignore-stop', 'hang'])('that a trainer does not obey (%s) kills it', async (behaviour) => {
     pool = makePool({ stopMs: { ...LIMITS.stopMs, cancel: 300 } });
     const stopping = new AbortController();
     const result = await run(behaviour, { signal: stopping.signal, onEvent: () => stopping.abort('cancel') });

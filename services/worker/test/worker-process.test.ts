@@ -139,7 +139,7 @@ test('a cancel stops the training at once', async () => {
   expect(Date.now() - begin).toBeLessThan(30_000);
 }, 300_000);
 
-test('told to end, a worker saves a checkpoint and hands its job on; the next one goes on from there', async () => {
+test('asked to end, a worker saves a checkpoint and releases its job; the next one continues from there', async () => {
   const first = startWorkerProcess('first');
   const id = await send({ max_steps: 400, checkpoint_every_steps: null });
   const { progress } = await until(id, isUnderWay);

@@ -115,7 +115,7 @@ const eventsOf = async (id: string): Promise<JobEvent[]> => (await store.readEve
 const typesOf = async (id: string) => (await eventsOf(id)).map(({ type }) => type);
 const foldersOfJobs = () => readdir(path.join(dataDir, 'jobs'));
 
-/** The worker has yet to tidy up and to tell the queue when a record has ended. */
+/** When a record has ended, the worker has yet to clean up and to report to the queue. */
 async function eventually(check: () => Promise<void>): Promise<void> {
   for (let i = 0; i < 200; i++) {
     try {
@@ -128,7 +128,7 @@ async function eventually(check: () => Promise<void>): Promise<void> {
 }
 
 describe('a job', () => {
-  test('ends with an adapter in the store, told of and described', async () => {
+  test('ends with an adapter in the store, announced and described', async () => {
     await work();
     const id = await send('finish');
     const job = await ended(id);
@@ -180,7 +180,7 @@ describe('a job', () => {
     }
   });
 
-  test('that takes longer than it may is stopped, fails, and can be gone on with', async () => {
+  test('that exceeds its time limit is stopped, fails, and can be resumed', async () => {
     await work({ jobTimeoutMs: 300 });
     const id = await send('go-on');
     const job = await ended(id);
@@ -192,7 +192,7 @@ describe('a job', () => {
     });
   }, 60_000);
 
-  test('tells of its steps once a second at most, and of the last one', async () => {
+  test('reports a step once a second at most, and the last one', async () => {
     await work();
     const id = await send('finish');
     await ended(id);
@@ -218,12 +218,15 @@ describe('a job', () => {
     expect(await ended(id)).toMatchObject({ status: 'succeeded', adapter: `ad_${id.slice(4)}` });
   });
 
-  test('that begins while the store is away says so', async () => {
+  test('that starts while the store is unavailable says so', async () => {
     const stores = await openStores({ dataDir, s3: null });
-    const away = async () => {
+    const unavailable = async () => {
       throw new ProductError('storage_unavailable', 'The store cannot be reached.');
     };
-    const open = async (kind: string) => ({ ...(await stores.open(kind)), ...(kind === 'adapters' && { has: away }) });
+    const open = async (kind: string) => ({
+      ...(await stores.open(kind)),
+      ...(kind === 'adapters' && { has: unavailable }),
+    });
     await work({ stores: { ...stores, open } });
     const id = await send('finish');
     expect(await ended(id)).toMatchObject({ status: 'failed', attempts: 3, error: { code: 'storage_unavailable' } });
@@ -295,7 +298,7 @@ describe('bad input', () => {
 describe('a cancel', () => {
   test('of a running job takes effect and leaves only its checkpoints', async () => {
     await work();
-    const id = await send('stop-when-told');
+    const id = await send('stop-when-asked');
     await until(id, 'running');
     const begin = Date.now();
     await store.requestCancel(id);
@@ -311,7 +314,7 @@ describe('a cancel', () => {
 
   test('of a waiting job never lets it start', async () => {
     await work();
-    const running = await send('stop-when-told');
+    const running = await send('stop-when-asked');
     const waiting = await send('finish');
     await until(running, 'running');
     expect((await store.requestCancel(waiting)).status).toBe('cancelled');
@@ -369,9 +372,9 @@ describe('jobs on two base models', () => {
 });
 
 describe('a worker that goes', () => {
-  test('by being told to hands its job back, and the next one goes on from the checkpoint', async () => {
+  test('because it is asked to releases its job, and the next one continues from the checkpoint', async () => {
     const first = await work();
-    const id = await send('stop-when-told');
+    const id = await send('stop-when-asked');
     await until(id, 'running');
     const begin = Date.now();
     await first.stop();
@@ -386,15 +389,15 @@ describe('a worker that goes', () => {
     expect(started?.data).toEqual({ attempt: 2, worker: 'worker-2' });
   });
 
-  test('for want of the GPU hands its job back at no attempt, and takes no other', async () => {
+  test('because its GPU is lost releases its job without counting an attempt, and takes no other', async () => {
     const [id, waiting] = [await send('lose-gpu'), await send('lose-gpu')];
     // More often than a job may crash.
     for (let round = 1; round <= 4; round++) {
-      let timesTold = 0;
-      const worker = await work({ onGpuLost: () => timesTold++ });
-      await eventually(async () => expect(timesTold).toBe(1));
+      let calls = 0;
+      const worker = await work({ onGpuLost: () => calls++ });
+      await eventually(async () => expect(calls).toBe(1));
       await worker.stop();
-      expect(timesTold).toBe(1);
+      expect(calls).toBe(1);
       expect(await store.getJob(id)).toMatchObject({ status: 'queued', attempts: round, error: null });
       expect(await queue.getJob(id)).toMatchObject({ attemptsMade: 0 });
       expect(await queue.getJobState(id)).toBe('waiting');
@@ -416,7 +419,7 @@ describe('a worker that goes', () => {
 
   test('with a job that was to be cancelled cancels it', async () => {
     const first = await work({ watchIntervalMs: 60_000 });
-    const id = await send('stop-when-told');
+    const id = await send('stop-when-asked');
     await until(id, 'running');
     await store.requestCancel(id);
     await first.stop();
@@ -433,11 +436,11 @@ describe('a worker that goes', () => {
 });
 
 describe('a lost job', () => {
-  test('whose lock is gone is stopped, publishes nothing, and is taken anew', async () => {
+  test('whose lock is lost is stopped, publishes nothing, and is taken again', async () => {
     await work();
-    const id = await send('stop-when-told');
+    const id = await send('stop-when-asked');
     await until(id, 'running');
-    // As if this worker had been away for longer than the lock lasts.
+    // As if this worker had been unreachable for longer than the lock lasts.
     await redis.del(`${queue.toKey(id)}:lock`);
     await eventually(async () => expect((await store.getJob(id))?.attempts).toBe(2));
     // A stop for any other reason would have saved a checkpoint, with which the second attempt had finished.
@@ -474,9 +477,9 @@ describe('a resume', () => {
     expect(types[types.indexOf('job-failed') + 1]).toBe('job-resumed');
   });
 
-  test('of a cancelled job goes on from what it had saved', async () => {
+  test('of a cancelled job continues from its checkpoint', async () => {
     await work();
-    const id = await send('stop-when-told');
+    const id = await send('stop-when-asked');
     await until(id, 'running');
     await store.requestCancel(id);
     await ended(id);
@@ -496,7 +499,7 @@ describe('a resume', () => {
 
   test('at the moment at which the worker has yet to let go loses nothing', async () => {
     await work();
-    const id = await send('stop-when-told');
+    const id = await send('stop-when-asked');
     await until(id, 'running');
     await store.requestCancel(id);
     // As soon as the record says so, whatever the queue still has.
@@ -557,15 +560,15 @@ describe('what a died process left', () => {
     expect((await ended(id)).status).toBe('succeeded');
   });
 
-  test('folders of jobs that are gone are removed, those of ended ones are tidied up', async () => {
+  test('folders of missing jobs are removed, those of ended jobs are cleaned up', async () => {
     const [failed, cancelled] = [await send('finish'), await send('finish')];
     const start = await store.attempts.start(failed, 'w');
     if (start.outcome === 'started') {
       await store.attempts.fail(start.attempt, { code: 'trainer_crashed', message: '', details: [] });
     }
     await store.requestCancel(cancelled);
-    const gone = 'job_000000000000000000000000';
-    for (const id of [failed, cancelled, gone]) await mkdir(path.join(dataDir, 'jobs', id), { recursive: true });
+    const missing = 'job_000000000000000000000000';
+    for (const id of [failed, cancelled, missing]) await mkdir(path.join(dataDir, 'jobs', id), { recursive: true });
     await writeFile(path.join(dataDir, 'jobs', 'not-a-job'), '');
     const checkpoints = path.join(dataDir, 'jobs', failed, 'checkpoints');
     await mkdir(checkpoints);

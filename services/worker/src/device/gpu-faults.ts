@@ -35,12 +35,12 @@ export function gpuFaults(findings: GpuFindings): string[] {
   if (!hasDevice && !hasDriver) {
     faults.push(
       `driver: there is neither /dev/nvidia* nor ${DRIVER_LIBRARY}. The host needs the NVIDIA driver (nvidia-smi must ` +
-        'work there); a container also needs the NVIDIA Container Toolkit on the host, and a GPU handed to it.',
+        'work there); a container also needs the NVIDIA Container Toolkit on the host, and access to a GPU.',
     );
   } else if (!hasDevice) {
     faults.push(
-      'device: there is no /dev/nvidia*. Load the driver on the host (nvidia-smi must work there); a container must be ' +
-        'handed a GPU.',
+      'device: there is no /dev/nvidia*. Load the driver on the host (nvidia-smi must work there); a container needs ' +
+        'access to a GPU.',
     );
   } else if (!hasDriver) {
     faults.push(

@@ -33,7 +33,7 @@ test('the GPU in use is the first that is made visible, by number or by UUID', (
   expect(gpuInUse([], '0')).toBeUndefined();
 });
 
-// There is no driver where tests run; a program that speaks as its own does takes its place.
+// Where tests run there is no driver; a program stands in for its nvidia-smi.
 let folder: string | undefined;
 afterEach(async () => {
   if (folder !== undefined) await rm(folder, { recursive: true, force: true });

@@ -11,7 +11,7 @@ export interface MachineMetricsOptions {
   trainerPid: () => number | undefined;
 }
 
-/** Tells what the machine of a worker has and uses: memory of the host, of the trainer, and of its GPUs. */
+/** Reports what the machine of a worker has and uses: memory of the host, of the trainer, and of its GPUs. */
 export function observeMachine(metrics: Registry, { workerName, device, trainerPid }: MachineMetricsOptions): void {
   const registers = [metrics];
   new Gauge({
@@ -69,7 +69,7 @@ function observeGpus(registers: Registry[]): void {
   });
 }
 
-/** 0 for a process that is gone. */
+/** 0 for a process that has ended. */
 async function residentBytes(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024;

@@ -80,7 +80,7 @@ test('the first step, before which the model is loaded, has no time; those after
   expect(await value('lorasmith_training_tokens_per_second')).toBe(0);
 });
 
-test('the machine is told of with the memory of its trainer', async () => {
+test('the machine is reported with the memory of its trainer', async () => {
   let trainerPid: number | undefined = process.pid;
   observeMachine(registry, { workerName: 'gpu-1', device: 'cpu', trainerPid: () => trainerPid });
   expect(await value('lorasmith_worker_info{worker="gpu-1",device="cpu"}')).toBe(1);

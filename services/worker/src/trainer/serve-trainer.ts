@@ -15,7 +15,7 @@ export interface RunCallbacks {
   onEvent: (event: NewJobEvent) => void;
 }
 
-/** A run that goes on in this process. */
+/** A run that is under way in this process. */
 interface Run {
   stopping: AbortController;
   recycling: AbortController;

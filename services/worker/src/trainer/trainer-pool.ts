@@ -36,7 +36,7 @@ interface WarmTrainer {
   process: TrainerProcess;
   baseModel: ModelName;
   /** One for each run that it has or is about to get; settles when that run has ended. */
-  places: Set<Promise<void>>;
+  slots: Set<Promise<void>>;
   /** Something went wrong in it: it takes no further run. */
   isSuspect: boolean;
 }
@@ -60,32 +60,32 @@ export function createTrainerPool({ start, idleMs, recycleAfterMs }: TrainerPool
     await ending;
   };
 
-  /** A place in the trainer for a base model, as soon as there can be one; null where it is no longer wanted. */
-  const takePlace = async (baseModel: ModelName, signal: AbortSignal) => {
+  /** A slot in the trainer for a base model, as soon as there can be one; null where the run was stopped before. */
+  const takeSlot = async (baseModel: ModelName, signal: AbortSignal) => {
     clearTimeout(idleTimer);
     for (;;) {
       await ending;
       if (warm === undefined || isFitFor(warm, baseModel)) {
-        warm ??= { process: start(), baseModel, places: new Set(), isSuspect: false };
-        return placeIn(warm);
+        warm ??= { process: start(), baseModel, slots: new Set(), isSuspect: false };
+        return slotIn(warm);
       }
       if (signal.aborted) return null;
       // It ends before the next one starts: two base models at once may not fit into memory.
-      if (warm.places.size === 0) await endWarm();
-      else await unlessStopped(Promise.race(warm.places), signal, () => {});
+      if (warm.slots.size === 0) await endWarm();
+      else await unlessStopped(Promise.race(warm.slots), signal, () => {});
     }
   };
 
-  const placeIn = (trainer: WarmTrainer) => {
+  const slotIn = (trainer: WarmTrainer) => {
     let settle = () => {};
-    const place = new Promise<void>((resolve) => {
+    const slot = new Promise<void>((resolve) => {
       settle = resolve;
     });
-    trainer.places.add(place);
+    trainer.slots.add(slot);
     const leave = async () => {
-      trainer.places.delete(place);
+      trainer.slots.delete(slot);
       settle();
-      if (trainer !== warm || trainer.places.size > 0) return;
+      if (trainer !== warm || trainer.slots.size > 0) return;
       if (trainer.isSuspect) await endWarm();
       else idleTimer = setTimeout(() => void endWarm(), idleMs).unref();
     };
@@ -94,9 +94,9 @@ export function createTrainerPool({ start, idleMs, recycleAfterMs }: TrainerPool
 
   /** One run in one trainer. */
   const runOnce = async (order: TrainerOrder, { signal, onEvent }: RunOptions): Promise<TrainerRunResult> => {
-    const place = await takePlace(order.spec.base_model, signal);
-    if (place === null) return { type: 'stopped', reason: signal.reason };
-    const { trainer, leave } = place;
+    const slot = await takeSlot(order.spec.base_model, signal);
+    if (slot === null) return { type: 'stopped', reason: signal.reason };
+    const { trainer, leave } = slot;
     const recycling = new AbortController();
     const timer = setTimeout(() => recycling.abort(), Math.max(0, recycleAfterMs - trainer.process.trainedMs));
     const result = await trainer.process.run(order, { signal, recycle: recycling.signal, onEvent });

@@ -64,7 +64,7 @@ export interface TrainerProcess {
   end(): Promise<void>;
 }
 
-/** A run that goes on in the trainer. */
+/** A run that is under way in the trainer. */
 interface Run {
   job: JobId;
   onEvent: (event: NewJobEvent) => void;
