@@ -76,6 +76,8 @@ function endWithParent(exitCode: number): void {
   const watch = `
     const parent = ${process.ppid};
     setInterval(() => { if (process.ppid !== parent) process.kill(process.pid, 'SIGKILL'); }, ${PARENT_CHECK_MS});`;
-  const memory = { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 1 };
-  new Worker(watch, { eval: true, resourceLimits: memory, env: {}, execArgv: [] }).unref();
+  const watching = new Worker(watch, { eval: true, env: {}, execArgv: [] });
+  // Without the thread the process still ends with its parent, unless it is blocked.
+  watching.on('error', (error) => console.error(error));
+  watching.unref();
 }

@@ -43,7 +43,8 @@ interface WarmTrainer {
 
 export function createTrainerPool({ start, idleMs, recycleAfterMs }: TrainerPoolOptions): TrainerPool {
   let warm: WarmTrainer | undefined;
-  let ending = Promise.resolve();
+  /** Set while a trainer ends. */
+  let ending: Promise<void> | null = null;
   let idleTimer: NodeJS.Timeout | undefined;
 
   const isFitFor = (trainer: WarmTrainer, baseModel: ModelName) =>
@@ -56,7 +57,12 @@ export function createTrainerPool({ start, idleMs, recycleAfterMs }: TrainerPool
     clearTimeout(idleTimer);
     const leaving = warm?.process;
     warm = undefined;
-    if (leaving !== undefined) ending = Promise.all([ending, leaving.end()]).then(() => {});
+    if (leaving !== undefined) {
+      const current = Promise.all([ending, leaving.end()]).then(() => {
+        if (ending === current) ending = null;
+      });
+      ending = current;
+    }
     await ending;
   };
 
@@ -64,7 +70,10 @@ export function createTrainerPool({ start, idleMs, recycleAfterMs }: TrainerPool
   const takeSlot = async (baseModel: ModelName, signal: AbortSignal) => {
     clearTimeout(idleTimer);
     for (;;) {
-      await ending;
+      if (ending !== null) {
+        await ending;
+        continue;
+      }
       if (warm === undefined || isFitFor(warm, baseModel)) {
         warm ??= { process: start(), baseModel, slots: new Set(), isSuspect: false };
         return slotIn(warm);
