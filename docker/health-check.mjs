@@ -1,4 +1,4 @@
-// node health-check.mjs URL: exits with 0 when it answers with a status of success.
+// node health-check.mjs URL: exits with 0 if URL answers with a status of success.
 const [url = ''] = process.argv.slice(2);
 try {
   const response = await fetch(url, { signal: AbortSignal.timeout(4_000) });

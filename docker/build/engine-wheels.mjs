@@ -1,5 +1,5 @@
 /**
- * The wheels that images take TensorFlow and CUDA from, each pinned by its hash. CUDA and cuDNN are of the versions that
+ * The wheels with TensorFlow and CUDA for the images, each pinned by its hash. CUDA and cuDNN have the versions that
  * TensorFlow 2.20 was built with.
  *
  * @typedef {import('../../scripts/setup/pinned-wheels.mjs').Wheel} Wheel
@@ -8,7 +8,7 @@ import { TENSORFLOW_WHEELS } from '../../scripts/setup/pinned-wheels.mjs';
 
 const TENSORFLOW_LICENSES = ['tensorflow/THIRD_PARTY_NOTICES.txt', 'tensorflow/include/LICENSE'];
 
-/** By `process.arch`: what set-up takes, and the licenses, which an image must carry. @type {Record<string, Wheel>} */
+/** By `process.arch`: what set-up unpacks, and the licenses, which an image must contain. @type {Record<string, Wheel>} */
 export const CPU_TENSORFLOW = Object.fromEntries(
   Object.entries(TENSORFLOW_WHEELS).map(([arch, wheel]) => [
     arch,
@@ -27,9 +27,8 @@ export const GPU_TENSORFLOW = {
 };
 
 /**
- * What TensorFlow opens before it takes a GPU for one (it looks for cudart, cublas, cublasLt, cufft, cusolver, cusparse
- * and cudnn, and does without the GPU where one is missing), what these need, and ptxas. Not here, because nothing in a
- * LoRA training calls it: cuDNN's convolutions (engines_precompiled, 450 MB) and recurrent layers (adv, 245 MB), curand,
+ * What TensorFlow opens before it uses a GPU (cudart, cublas, cublasLt, cufft, cusolver, cusparse and cudnn; if one is
+ * missing it uses the CPU), what these need, and ptxas. Left out, because nothing in a LoRA training calls it: cuDNN's convolutions (engines_precompiled, 450 MB) and recurrent layers (adv, 245 MB), curand,
  * NCCL, CUPTI, NVRTC, the multi-GPU cusolver and the headers; together 1.3 GB.
  *
  * @type {Wheel[]}

@@ -1,4 +1,4 @@
-// node install-packages.mjs [SERVICE]: the packages of the lockfile, all of them; or only what SERVICE runs with.
+// node install-packages.mjs [SERVICE]: installs all packages of the lockfile, or only what SERVICE needs to run.
 import { cacheDir } from '../../scripts/setup/locations.mjs';
 import { pinnedPnpm } from '../../scripts/setup/pnpm-package.mjs';
 import { runCommand } from '../../scripts/setup/run-command.mjs';

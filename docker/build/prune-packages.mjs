@@ -1,6 +1,6 @@
-// node prune-packages.mjs SERVICE: leaves what the service runs with. Packages of the workspace that it does not use go,
-// and of node_modules, types and source maps. Of TensorFlow.js, which comes in many builds of 270 MB together, only the
-// files stay that loading it opens; the addon must be in place.
+// node prune-packages.mjs SERVICE: keeps only what the service needs to run. It removes unused packages of the workspace, and
+// types and source maps of node_modules. TensorFlow.js comes in many builds, 270 MB together; only the
+// files that loading it opens stay. The addon must be in place.
 import { existsSync, realpathSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -10,7 +10,7 @@ import { servicePackages } from './service-packages.mjs';
 const [service = ''] = process.argv.slice(2);
 const STORE = path.resolve('node_modules/.pnpm');
 const NOT_FOR_RUNNING = /\.(map|d\.ts|d\.mts|d\.cts|ts|mts|cts|tsbuildinfo|flow)$/;
-/** Packages whose files are nearly all other builds of the same code. */
+/** Packages that consist mostly of other builds of the same code. */
 const MANY_BUILDS = /\/node_modules\/(@tensorflow\/[^/]+|core-js)\//;
 const KEPT_OF_MANY_BUILDS = /(^|\/)(package\.json|LICEN[CS]E[^/]*|NOTICE[^/]*|[^/]+\.node|[^/]+\.so(\.\d+)*)$/;
 

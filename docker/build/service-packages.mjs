@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 
 /**
- * The workspace packages that a service runs with, itself included.
+ * The workspace packages that a service needs to run, itself included.
  *
  * @param {string} root of the workspace
  * @param {string} service such as `api`

@@ -1,4 +1,4 @@
-// node unpack-engine.mjs cpu|gpu|cuda FOLDER: puts what one kind of wheel holds into FOLDER/{lib,bin,include,licenses}.
+// node unpack-engine.mjs cpu|gpu|cuda FOLDER: unpacks the wheels of one kind into FOLDER/{lib,bin,include,licenses}.
 import { cp, mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { unpackWheel } from '../../scripts/setup/unpack-wheel.mjs';
@@ -18,7 +18,7 @@ await rm(cache, { recursive: true });
 /** @param {string} name @returns {import('./engine-wheels.mjs').Wheel[]} */
 function wheelsOf(name) {
   const wheels = { cpu: [CPU_TENSORFLOW[process.arch]], gpu: [GPU_TENSORFLOW], cuda: CUDA }[name] ?? [];
-  if (name !== 'cpu' && process.arch !== 'x64') throw new Error('There is a GPU engine for x64 alone.');
+  if (name !== 'cpu' && process.arch !== 'x64') throw new Error('The GPU engine exists for x64 only.');
   return wheels.map((wheel) => {
     if (!wheel) throw new Error(`There is no pinned TensorFlow for ${process.arch}.`);
     return wheel;

@@ -1,4 +1,4 @@
-// node write-sbom.mjs SERVICE cpu|gpu|none: writes to standard output what the image holds, as CycloneDX 1.5.
+// node write-sbom.mjs SERVICE cpu|gpu|none: lists the contents of the image on standard output, as CycloneDX 1.5.
 // Run in /app of the image, after its packages are there. The same content gives the same file: it has no date or serial.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -51,7 +51,7 @@ function wheelComponent({ project, version: wheelVersion, sha256 }) {
     name: project,
     version: wheelVersion,
     purl: `pkg:pypi/${project}@${wheelVersion}`,
-    // Of the wheel; the image holds a part of its files.
+    // The wheel's hash; the image contains a part of its files.
     hashes: [{ alg: 'SHA-256', content: sha256 }],
   };
 }
@@ -76,7 +76,7 @@ function npmPackages(store) {
   return [...found.values()].sort((a, b) => (a.purl < b.purl ? -1 : 1));
 }
 
-/** @param {string} text an SPDX id or expression, or whatever the author wrote */
+/** @param {string} text an SPDX id or expression, or other text of the author */
 function licenseOf(text) {
   if (/^[A-Za-z0-9.-]+$/.test(text) && text !== 'UNLICENSED') return { license: { id: text } };
   return / (AND|OR|WITH) /.test(text) ? { expression: text } : { license: { name: text } };

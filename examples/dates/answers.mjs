@@ -1,4 +1,4 @@
-// What a model answers to the held-out rows, and how many of the answers are exactly right.
+// Asks a model for the held-out rows and counts the answers that are exactly right.
 
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -7,7 +7,7 @@ import { runCommand } from '../../scripts/setup/run-command.mjs';
 
 const GENERATE_PROGRAM = path.join(ROOT_DIR, 'packages/training/dist/generate-main.js');
 
-/** An ISO date is ten tokens and the end of the turn; a chattier answer is cut here, and wrong anyway. */
+/** An ISO date is ten tokens and the end of the turn. A longer answer is cut here; it is wrong anyway. */
 const MAX_NEW_TOKENS = 16;
 
 /** @typedef {{ messages: { role: string, content: string }[] }} Row */
@@ -28,8 +28,8 @@ export const rightAnswerOf = (row) => row.messages.at(-1)?.content ?? '';
  * Greedy answers, in a process of their own.
  *
  * @param {{ model: string, rows: Row[], folder: string, onTick?: (seconds: number) => void }} options `model`: a Hugging
- *   Face folder; `folder`: where the prompts and answers are left
- * @returns {Promise<string[]>} an answer a row
+ *   Face folder; `folder`: where the prompts and answers are written
+ * @returns {Promise<string[]>} one answer per row
  * @throws {import('../../scripts/setup/setup-error.mjs').SetupError}
  */
 export async function answersOf({ model, rows, folder, onTick }) {

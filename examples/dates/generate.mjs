@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { DATE_STYLES } from './date-styles.mjs';
 
-// Short, since it is read with every row; without one the model's template adds a longer one of its own.
+// Short, because every row repeats it. Without one, the model's template adds a longer one.
 const SYSTEM_PROMPT = 'Write the date in ISO format.';
 const FIRST_DAY = Date.UTC(1900, 0, 1);
 const LAST_DAY = Date.UTC(2049, 11, 31);
@@ -63,7 +63,7 @@ while (dates.size < trainRows + heldoutRows) {
   const date = dateOf(FIRST_DAY + Math.floor((random() * (LAST_DAY - FIRST_DAY)) / DAY_MS) * DAY_MS);
   dates.set(date.iso, date);
 }
-// The styles take turns: each has its share of both files.
+// The styles alternate, so each has its share of both files.
 const rows = [...dates.values()].map((date, index) => rowOf(date, DATE_STYLES[index % DATE_STYLES.length]));
 
 await mkdir(values.out, { recursive: true });
