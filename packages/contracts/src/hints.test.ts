@@ -28,8 +28,8 @@ describe('fieldHint', () => {
     ['use_dora', 'DoRA is not supported'],
     ['modules_to_save', 'Only the A and B'],
     ['bias', 'never trained'],
-    ['task_type', 'The base model says'],
-    ['init_lora_weights', 'always begins'],
+    ['task_type', 'The base model determines'],
+    ['init_lora_weights', 'always starts'],
     ['load_in_4bit', 'training.precision'],
     ['load_in_8bit', 'training.precision'],
     ['fp16', 'training.precision'],
@@ -37,7 +37,7 @@ describe('fieldHint', () => {
     ['optim', 'always AdamW'],
     ['warmup_steps', 'training.warmup_ratio'],
     ['learning_rate_multiplier', 'training.learning_rate'],
-    ['hyperparameters', 'in training and lora'],
+    ['hyperparameters', 'into training and lora'],
     ['validation_file', 'validation.split'],
   ])('says of %s what there is instead', (name, part) => {
     expect(fieldHint(name)).toContain(part);
@@ -65,7 +65,7 @@ test.each([
   ['/fine_tuning/jobs/ftjob-1/events', 'POST /jobs'],
   ['/v1/chat/completions', 'GET /adapters/:id'],
   ['/v1/completions', 'GET /adapters/:id'],
-  ['/v1/models', 'no /v1'],
+  ['/v1/models', 'start with /v1'],
 ])('pathHint(%j) points to %s', (path, part) => {
   expect(pathHint(path)).toContain(part);
 });
@@ -76,7 +76,7 @@ test.each(['/', '/v1', '/filesystem', '/v2/files', '/x/v1/files'])('pathHint kno
 
 test.each([
   [{ conversations: [{ from: 'human', value: 'a' }] }, 'ShareGPT'],
-  [{ chosen: 'a', rejected: 'b' }, 'preferences'],
+  [{ chosen: 'a', rejected: 'b' }, 'Preference pairs'],
   [{ question: 'a', answer: 'b' }, '"prompt"'],
   [{ input_ids: [1] }, 'tokenizer'],
   [[{ text: 'a' }], 'jq -c'],

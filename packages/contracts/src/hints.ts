@@ -51,23 +51,23 @@ const NO_SUCH_FIELD: Readonly<Record<string, string>> = {
   use_dora: 'DoRA is not supported: leave it out.',
   modules_to_save: 'Only the A and B of LoRA are trained: leave it out.',
   bias: 'Biases are never trained: leave it out.',
-  init_lora_weights: 'A always begins Kaiming-uniform and B as zeros: leave it out.',
-  task_type: 'The base model says what it is: leave it out.',
-  peft_type: 'It is always LoRA: leave it out.',
+  init_lora_weights: 'A always starts Kaiming-uniform and B as zeros: leave it out.',
+  task_type: 'The base model determines this: leave it out.',
+  peft_type: 'The method is always LoRA: leave it out.',
   load_in_4bit: 'Weights are not quantized: training.precision is float32 or bfloat16.',
   load_in_8bit: 'Weights are not quantized: training.precision is float32 or bfloat16.',
-  fp16: 'Give training.precision: "float32" or "bfloat16".',
-  bf16: 'Give training.precision: "float32" or "bfloat16".',
+  fp16: 'Use training.precision: "float32" or "bfloat16".',
+  bf16: 'Use training.precision: "float32" or "bfloat16".',
   optim: 'The optimizer is always AdamW: leave it out.',
-  packing: 'Rows lie one after the other without padding, always: leave it out.',
-  train_on_inputs: 'What is trained follows from the format of the rows: leave it out.',
-  warmup_steps: 'Give training.warmup_ratio, a share of the steps.',
-  learning_rate_multiplier: 'Give training.learning_rate, the rate itself: 1e-4 by default.',
-  hyperparameters: 'Give its fields in training and lora.',
-  method: 'Give its fields in training and lora.',
-  validation_file: 'Give validation.split, a share of the rows of dataset.',
-  test_size: 'Give validation.split, a share of the rows of dataset.',
-  val_set_size: 'Give validation.split, a share of the rows of dataset.',
+  packing: 'Rows always lie one after the other without padding: leave it out.',
+  train_on_inputs: 'The format of the rows determines what is trained: leave it out.',
+  warmup_steps: 'Use training.warmup_ratio, a share of the steps.',
+  learning_rate_multiplier: 'Use training.learning_rate, the rate itself: 1e-4 by default.',
+  hyperparameters: 'Put its fields into training and lora.',
+  method: 'Put its fields into training and lora.',
+  validation_file: 'Use validation.split, a share of the rows of dataset.',
+  test_size: 'Use validation.split, a share of the rows of dataset.',
+  val_set_size: 'Use validation.split, a share of the rows of dataset.',
   trust_remote_code: 'Code that comes with a model is never run: leave it out.',
 };
 
@@ -93,11 +93,11 @@ const patternOf = (schema: object) => (schema as { pattern?: unknown }).pattern;
 const PATTERN_HINTS: ReadonlyMap<unknown, string> = new Map([
   [
     patternOf(ModelName),
-    'the name of a folder of MODELS_DIR, without a slash. GET /models lists those there are; a model of the Hugging Face Hub is first downloaded into one',
+    'the name of a folder in MODELS_DIR, without a slash. GET /models lists them; download a model of the Hugging Face Hub into such a folder first',
   ],
-  [patternOf(DatasetId), 'the id of a dataset, "ds_" and 24 characters, which POST /datasets answers'],
-  [patternOf(AdapterId), 'the id of an adapter, "ad_" and 24 characters. That of a job is in its field "adapter"'],
-  [patternOf(JobId), 'the id of a job, "job_" and 24 characters, which POST /jobs answers'],
+  [patternOf(DatasetId), 'the id of a dataset, "ds_" and 24 characters, which POST /datasets returns'],
+  [patternOf(AdapterId), 'the id of an adapter, "ad_" and 24 characters. A job has it in its field "adapter"'],
+  [patternOf(JobId), 'the id of a job, "job_" and 24 characters, which POST /jobs returns'],
 ]);
 
 /** What a text must be, said better than by its regular expression; undefined for any that speaks for itself. */
@@ -106,7 +106,7 @@ export function patternHint(pattern: string): string | undefined {
 }
 
 const GENERATES_NOTHING =
-  'Models are trained here and not asked: GET /adapters/:id has the adapter, or with ?weights=merged the whole model, to serve with vLLM or llama.cpp.';
+  'This service trains models and does not serve them: download the adapter from GET /adapters/:id, or with ?weights=merged the merged model, and serve it with vLLM or llama.cpp.';
 
 /** Paths of the OpenAI API, with /v1 or without, and what there is instead. */
 const PATH_HINTS: readonly (readonly [path: RegExp, hint: string])[] = [
@@ -114,7 +114,7 @@ const PATH_HINTS: readonly (readonly [path: RegExp, hint: string])[] = [
   [/^(\/v1)?\/fine_tuning(\/|$)/, 'Training is POST /jobs, with a dataset of POST /datasets.'],
   [/^(\/v1)?\/fine-tunes(\/|$)/, 'Training is POST /jobs, with a dataset of POST /datasets.'],
   [/^(\/v1)?\/(chat|completions|responses|embeddings)(\/|$)/, GENERATES_NOTHING],
-  [/^\/v1\/(models|datasets|jobs|adapters)(\/|$)/, 'Paths have no /v1 here.'],
+  [/^\/v1\/(models|datasets|jobs|adapters)(\/|$)/, 'Paths here do not start with /v1.'],
 ];
 
 /** What there is instead of a path; undefined where nobody knows. */
@@ -126,15 +126,15 @@ const SEND_MESSAGES =
   'Send {"messages": [{"role", "content"}, …]} with the roles system, user and assistant ("human" is user, "gpt" assistant).';
 const SEND_ANSWERS = 'Send the question as "prompt" and the answer as "completion".';
 const SEND_CHOSEN =
-  'Pairs of preferences are not trained on: send the chosen answer as {"prompt", "completion"} or as the last of "messages".';
-const SEND_TEXT = 'Rows become tokens here, by the tokenizer of the base model: send {"text"} or {"messages"}.';
+  'Preference pairs are not supported: send the chosen answer as {"prompt", "completion"} or as the last of "messages".';
+const SEND_TEXT = 'Rows are tokenized here, by the base model\'s tokenizer: send {"text"} or {"messages"}.';
 
 /** Keys of rows in the formats of other tools. */
 const ROW_HINTS: Readonly<Record<string, string>> = {
-  conversations: `This is the format of ShareGPT. ${SEND_MESSAGES}`,
+  conversations: `This is ShareGPT's format. ${SEND_MESSAGES}`,
   conversation: `This is a conversation. ${SEND_MESSAGES}`,
   dialogue: `This is a conversation. ${SEND_MESSAGES}`,
-  contents: `This is the format of Gemini. ${SEND_MESSAGES}`,
+  contents: `This is Gemini's format. ${SEND_MESSAGES}`,
   chosen: SEND_CHOSEN,
   rejected: SEND_CHOSEN,
   question: SEND_ANSWERS,
@@ -164,13 +164,11 @@ export function listHint(key: string): string | undefined {
   return Object.hasOwn(TEXT_HINTS, key) ? TEXT_HINTS[key] : undefined;
 }
 
-const ONE_ROW_A_LINE = "This is a JSON array. Send its rows as JSONL, one a line: jq -c '.[]' FILE.";
+const ONE_ROW_A_LINE = "This is a JSON array. Send its rows as JSONL, one per line: jq -c '.[]' FILE.";
 
 /** What a whole file is, told from its first line, that has not one row a line; undefined where it may have. */
 export function fileHint(firstLine: string): string | undefined {
   const line = firstLine.trim();
   if (line.startsWith('[')) return ONE_ROW_A_LINE;
-  return line === '{'
-    ? 'A row is written over several lines. Send it as JSONL, one row a line: jq -c . FILE.'
-    : undefined;
+  return line === '{' ? 'A row spans several lines. Send JSONL, one row per line: jq -c . FILE.' : undefined;
 }

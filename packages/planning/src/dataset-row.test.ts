@@ -56,7 +56,7 @@ describe('checkRow', () => {
   });
 
   it.each([
-    [{ conversations: [{ from: 'human', value: 'a' }] }, 'This is the format of ShareGPT. Send {"messages"'],
+    [{ conversations: [{ from: 'human', value: 'a' }] }, 'This is ShareGPT\'s format. Send {"messages"'],
     [[{ text: 'a' }], 'This is a JSON array.'],
     [{ txt: 'a' }, 'A row is an object with "messages"; "prompt" and "completion";'],
     [{ text: 'a', source: 'b' }, 'Unknown key "source": this object has "text". Leave it out.'],

@@ -125,7 +125,7 @@ describe('without any key', () => {
     await holder();
     const refused = await callsWith('Bearer ').get('/metrics');
     expect(coded(refused)).toEqual([401, 'unauthorized']);
-    expect(refused.json().error.message).toContain('asks for an API key');
+    expect(refused.json().error.message).toContain('requires an API key');
   });
 
   test('the first key closes it, also for what was made before, and no emptied Redis opens it again', async () => {
@@ -500,11 +500,11 @@ describe('bounds of a key', () => {
     expect(mine.map(({ statusCode }) => statusCode)).toEqual([201, 201]);
     const third = await one.upload(promptRows(5));
     expect(coded(third)).toEqual([429, 'quota_exceeded']);
-    expect(third.json().error.message).toContain('2 datasets, as many as it may. Delete some');
+    expect(third.json().error.message).toContain('2 datasets, which is its limit. Delete some');
     expect((await other.upload(promptRows(3))).statusCode).toBe(201);
     const fourth = await other.upload(promptRows(4));
     expect(coded(fourth)).toEqual([507, 'storage_full']);
-    expect(fourth.json().error.message).toContain('There are 3 datasets, as many as may be. Delete some');
+    expect(fourth.json().error.message).toContain('The service stores 3 datasets, which is its limit. Delete some');
     for (const again of [await one.upload(promptRows(4)), await other.upload(promptRows(3))]) {
       expect(again.statusCode).toBe(200);
     }

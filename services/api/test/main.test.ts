@@ -86,7 +86,7 @@ test('it serves others than this machine only once there is a key', async () => 
       const refused = start({ ...environment, ...place });
       const output = text(refused.stderr!);
       expect(await once(refused, 'exit')).toEqual([78, null]);
-      expect(await output).toMatch(/others than this machine can reach it, and there is no API key/);
+      expect(await output).toMatch(/other machines can reach this address, and there is no API key/);
     }
     // In a container whose port is published on the loopback.
     const contained = start({ ...environment, API_HOST: '0.0.0.0', API_PUBLISHED_HOST: '127.0.0.1' });

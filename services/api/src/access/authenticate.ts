@@ -76,7 +76,7 @@ function tokenOf({ authorization }: IncomingHttpHeaders): string | undefined {
 function unauthorized(headers: IncomingHttpHeaders): ProductError {
   const message =
     tokenOf(headers) === undefined
-      ? 'This service asks for an API key: send it as `Authorization: Bearer lsk_…`.'
-      : 'The API key is not valid. It may have been revoked; whoever runs the service makes a new one.';
+      ? 'This service requires an API key. Send it as `Authorization: Bearer lsk_…`.'
+      : 'The API key is not valid. It may have been revoked; ask the operator of the service for a new one.';
   return new ProductError('unauthorized', message);
 }

@@ -64,7 +64,7 @@ export interface MeteredUpload {
 /** Room is looked for in steps of so many bytes where the sender did not say how many there will be. */
 const STEP_BYTES = 64 * 1024 * 1024;
 
-const DELETE = 'Delete some that are no longer needed first.';
+const DELETE = 'Delete some that you no longer need first.';
 
 export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): ByteQuota {
   return {
@@ -122,11 +122,14 @@ export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): Byte
           if (things.own >= own) {
             throw new ProductError(
               'quota_exceeded',
-              `This key has ${things.own} ${what}, as many as it may. ${DELETE}`,
+              `This key has ${things.own} ${what}, which is its limit. ${DELETE}`,
             );
           }
           if (things.total >= total) {
-            throw new ProductError('storage_full', `There are ${things.total} ${what}, as many as may be. ${DELETE}`);
+            throw new ProductError(
+              'storage_full',
+              `The service stores ${things.total} ${what}, which is its limit. ${DELETE}`,
+            );
           }
         },
         end: async () => holds?.release(pools, upload),
@@ -140,10 +143,10 @@ function isRedisAway(error: unknown): boolean {
 }
 
 function quotaExceeded(what: string, used: number, limit: number): ProductError {
-  const message = `There is no room for this among the ${limit} bytes of ${what} that this key may have; ${used} are used or reserved. Delete some, or await jobs, first.`;
+  const message = `This exceeds the key's quota of ${limit} bytes of ${what}; ${used} are used or reserved. Delete some, or wait for jobs to end, first.`;
   return new ProductError('quota_exceeded', message);
 }
 
 function storageFull(what: string, limit: number): ProductError {
-  return new ProductError('storage_full', `There is no room for this among the ${limit} bytes of ${what} that may be.`);
+  return new ProductError('storage_full', `This exceeds the service's limit of ${limit} bytes of ${what}.`);
 }

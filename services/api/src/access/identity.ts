@@ -24,9 +24,9 @@ export function checkAccess({ key, caller }: Identity, access: RouteAccess): voi
   if (key === null || access === 'public' || access === 'any-key') return;
   if (access === 'sees-all') {
     if (caller.sees === 'all') return;
-    throw new ProductError('forbidden', "This call shows everybody's figures: it needs a key that sees everything.");
+    throw new ProductError('forbidden', "This call shows everybody's metrics. It needs a key that sees everything.");
   }
   if (access.includes(key.role)) return;
-  const message = `A key with the role ${key.role} may not do this. It needs the role ${access.join(' or ')}.`;
+  const message = `The role ${key.role} does not allow this call. It needs the role ${access.join(' or ')}.`;
   throw new ProductError('forbidden', message);
 }

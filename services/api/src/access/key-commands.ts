@@ -18,15 +18,15 @@ const USAGE = `Makes, lists and revokes the API keys of this Lorasmith.
 
   create --name NAME --role ROLE   makes a key and prints it: the only time it can be seen
   list                             every key, without its secret
-  revoke KEY                       refuses a key from now on; what it made stays, and its jobs go on
+  revoke KEY                       refuses a key from now on; what it made stays, and its jobs continue
 
-  --role admin     everything, of everybody
-  --role train     uploads, jobs and adapters, and of those its own alone
-  --role read      looks at what belongs to the key of --owner, and changes nothing
-  --owner KEY      sees and makes things as the key KEY does, for instance to replace it before it is revoked
-  --owner all      with --role read: looks at everything of everybody, and at /metrics
+  --role admin     sees and does everything
+  --role train     uploads datasets, runs jobs and downloads adapters, and sees only its own
+  --role read      sees what belongs to the key of --owner, and changes nothing
+  --owner KEY      sees and makes things as the key KEY does, for example to replace it before you revoke it
+  --owner all      with --role read: sees everything, and /metrics
   --requests-per-minute N, --active-jobs N, --dataset-bytes N, --adapter-bytes N
-                   limits of this key, where they differ from the settings
+                   limits of this key, if they differ from the settings
   --json           prints JSON
 
 KEY is the id of a key (key_…), not its secret (lsk_…).
@@ -58,7 +58,7 @@ export async function runKeyCommand({ args, keys, output, errorOutput }: KeyComm
     if (command === 'create' && rest.length === 0) {
       const { key, token } = await keys.create(newKeyOf(values));
       if (values.json) output.write(`${JSON.stringify({ ...key, token }, null, 2)}\n`);
-      else output.write(`${table([key])}\n${token}\n\nKeep it now: it is not shown again.\n`);
+      else output.write(`${table([key])}\n${token}\n\nStore it now: it will not be shown again.\n`);
       return EXIT.done;
     }
     if (command === 'list' && rest.length === 0) {
@@ -90,7 +90,8 @@ function newKeyOf(values: Values) {
   if (name === '' || name.length > 128) throw invalid('name', '--name NAME: a name of 1 to 128 characters.');
   if (!isRole(role)) throw invalid('role', `--role must be one of ${ROLES.join(', ')}.`);
   if (role === 'read' && owner === undefined) {
-    const message = 'A key that only reads has nothing of its own: say whose things it reads with --owner KEY, or all.';
+    const message =
+      'A key with --role read has nothing of its own. Say whose things it reads with --owner KEY, or --owner all.';
     throw invalid('owner', message);
   }
   if (owner === 'all' && role !== 'read') throw invalid('owner', '--owner all is for --role read.');

@@ -62,7 +62,7 @@ export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string
     create: ({ name, role, owner, limits = {} }) =>
       onRedis(async () => {
         if ((await redis.hlen(records)) >= MAX_KEYS) {
-          throw new ProductError('conflict', `There are ${MAX_KEYS} keys already, as many as may be.`);
+          throw new ProductError('conflict', `There are ${MAX_KEYS} keys already, which is the limit.`);
         }
         if (owner !== undefined && owner !== 'all' && !(await redis.hexists(records, owner))) throw noSuchKey(owner);
         const { id, token, secretSha256 } = newApiKey();

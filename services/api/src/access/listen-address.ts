@@ -34,7 +34,7 @@ export async function checkListenAddress(address: ListenAddress, keys: Pick<KeyS
   const [param, host] = address.publishedHost ? ['API_BIND', address.publishedHost] : ['API_HOST', address.host];
   throw new ProductError(
     'invalid_configuration',
-    `${param} ${JSON.stringify(host)}: others than this machine can reach it, and there is no API key yet to tell who may. ` +
+    `${param} ${JSON.stringify(host)}: other machines can reach this address, and there is no API key yet. ` +
       'Make one first: npm run keys -- create --name NAME --role admin; for containers: ' +
       'docker compose run --rm api node services/api/dist/keys.js create --name NAME --role admin. ' +
       'Or listen on 127.0.0.1.',

@@ -26,10 +26,10 @@ export function createOpenAnswers(what: string): OpenAnswers {
     open(key, limits) {
       const own = ofKey.get(key) ?? 0;
       if (own >= limits.own) {
-        throw new ProductError('quota_exceeded', `This key has ${own} ${what} open, as many as it may.`);
+        throw new ProductError('quota_exceeded', `This key has ${own} open ${what}, which is its limit.`);
       }
       if (total >= limits.total) {
-        throw new ProductError('service_unavailable', `${total} ${what} are open, as many as may be.`);
+        throw new ProductError('service_unavailable', `The service has ${total} open ${what}, which is its limit.`);
       }
       ofKey.set(key, own + 1);
       total++;

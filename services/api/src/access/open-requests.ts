@@ -18,13 +18,13 @@ export function isLoopback(host: string): boolean {
 export function checkOpenRequest({ host, origin, 'sec-fetch-site': site }: IncomingHttpHeaders): void {
   if (!isOwnName(hostNameOf(`http://${host}`))) {
     const message =
-      'Without API keys this service answers under the names of this machine only, such as 127.0.0.1 and localhost. Make keys ' +
-      '(npm run keys) to use it under another.';
+      "Without API keys this service answers only under this machine's own names, such as 127.0.0.1 and localhost. Make a key " +
+      '(npm run keys) to use another name.';
     throw new ProductError('forbidden', message);
   }
   const foreign = (origin !== undefined && !isOwnName(hostNameOf(origin))) || site === 'cross-site';
   if (foreign) {
-    throw new ProductError('forbidden', 'Without API keys this service takes no requests from pages of other sites.');
+    throw new ProductError('forbidden', 'Without API keys this service refuses requests from pages of other sites.');
   }
 }
 

@@ -26,7 +26,7 @@ export function createRateLimit({ redis, prefix }: { redis: Redis; prefix: strin
     async count(key, perMinute) {
       const { consumedPoints, msBeforeNext } = await onRedis(() => counter.consume(key));
       if (consumedPoints <= perMinute) return;
-      const message = `This key has made the ${perMinute} calls that it may in a minute. Wait a moment.`;
+      const message = `This key has reached its limit of ${perMinute} calls per minute. Wait a moment.`;
       throw new ProductError('too_many_requests', message, {
         retryAfterSeconds: Math.max(1, Math.ceil(msBeforeNext / 1000)),
       });
