@@ -1,5 +1,5 @@
-// What datasets of growing size take in memory and time: checked as an upload is, made tokens as a job's planning does, and
-// read once as an epoch does. Each in a process of its own, whose heap has a bound.
+// Memory and time that datasets of growing size take: checked as by an upload, tokenized as by a job's planning, and read once
+// as by an epoch. Each runs in a process of its own with a limited heap.
 //
 //   node bench/dataset-size.mjs --rows 200000,2000000 --model models/SmolLM2-135M-Instruct
 //   node bench/dataset-size.mjs --rows 200000,2000000            (rows of 32 numbers for a classifier)
@@ -51,7 +51,7 @@ function specOf() {
   return { base_model: 'bench', dataset: '', validation: { split: 0.1 }, lora, training, name: null, metadata: {} };
 }
 
-/** @param {any} schema an object's, of TypeBox */
+/** @param {any} schema a TypeBox object schema */
 function defaultsOf({ properties }) {
   return Object.fromEntries(
     Object.entries(properties).map(([name, /** @type {any} */ field]) => [name, field.default]),

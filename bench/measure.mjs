@@ -1,17 +1,12 @@
-// A part of the benchmark in a process of its own, so that peak memory is that part's: forked by run.mjs.
+// Runs one part of the benchmark. run.mjs forks it for each part, so that the peak memory is that of the part.
 import { configureKernels } from '../packages/tensor/dist/index.js';
 
-const PARTS = {
-  train: () => import('./parts/train.mjs'),
-  growth: () => import('./parts/growth.mjs'),
-  machine: () => import('./parts/machine.mjs'),
-  profile: () => import('./parts/profile.mjs'),
-  loading: () => import('./parts/loading.mjs'),
-};
-
-process.once('message', async (/** @type {{ part: keyof typeof PARTS, options: any }} */ { part, options }) => {
+process.once('message', async (/** @type {{ part: string, options: any }} */ { part, options }) => {
   configureKernels(options.kernels === 'raw' ? 'raw' : 'fused');
-  const { measure } = await PARTS[part]();
+  /** @type {Record<string, (options: any) => Promise<object>>} */
+  const parts = part === 'train' ? await import('./parts/train.mjs') : await import('./parts/engine.mjs');
+  const measure = parts[part];
+  if (measure === undefined) throw new Error(`there is no part ${part}`);
   const result = await measure(options);
   process.send?.(result, undefined, {}, () => process.disconnect());
 });

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 
 /**
- * The first rows of a JSONL file in a format the product takes; `question` and `answer` become prompt and completion.
+ * The first rows of a JSONL file, in a format that the product accepts: `question` and `answer` become prompt and completion.
  *
  * @param {string} file
  * @param {number} count

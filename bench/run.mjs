@@ -37,7 +37,8 @@ const results = {
 say(`${results.machine}, Node ${results.node}, ${results.model}\n`);
 for (const name of values.only.split(',')) {
   const bench = BENCHES[/** @type {keyof typeof BENCHES} */ (name)];
-  if (bench === undefined) throw new Error(`there is no part ${name}; there are ${Object.keys(BENCHES).join(', ')}`);
+  if (bench === undefined)
+    throw new Error(`there is no part ${name}. The parts are ${Object.keys(BENCHES).join(', ')}`);
   Object.assign(results, { [name]: await bench() });
 }
 if (values.out !== undefined) await writeFile(values.out, `${JSON.stringify(results, null, 2)}\n`);
@@ -48,7 +49,7 @@ function say(text) {
 }
 
 /**
- * One part in a process of its own, with the environment of a trainer.
+ * Measures one part in a process of its own, with the environment of a trainer.
  *
  * @param {string} part
  * @param {object} options
@@ -60,11 +61,11 @@ async function measured(part, options) {
     serialization: 'advanced',
   });
   child.send({ part, options: { model, ...options } });
-  const gone = once(child, 'exit').then(([code]) => {
+  const exited = once(child, 'exit').then(([code]) => {
     throw new Error(`the part ${part} ended with exit code ${code}`);
   });
-  gone.catch(() => {});
-  const [result] = await Promise.race([once(child, 'message'), gone]);
+  exited.catch(() => {});
+  const [result] = await Promise.race([once(child, 'message'), exited]);
   return result;
 }
 
@@ -121,7 +122,7 @@ async function speed() {
   return rows;
 }
 
-/** How much of the rate of matrix products a training step reaches. */
+/** The share of the rate of matrix products that a training step reaches. */
 async function share() {
   const result = await measured('machine', { precision: 'bfloat16', rows: 8, length: 225, repeats });
   const { matmul_gflops_per_second: rate, model_gflops_per_second: reached, share: part } = result;
@@ -167,7 +168,7 @@ async function growth() {
   return measuredSizes;
 }
 
-/** What dry_run would say against what happens. */
+/** What dry_run estimates, and what a job takes. */
 async function estimate() {
   const { profile: machine } = await measured('machine', { precision: 'bfloat16', rows: 4, length: 128, repeats: 1 });
   Object.assign(machine, { worker: 'bench', measured_at: new Date().toISOString() });
@@ -206,7 +207,7 @@ async function estimate() {
       timeError: expected.seconds_per_step / seconds - 1,
     });
   }
-  say('Estimates: what dry_run says, and what happened.');
+  say('Estimates: what dry_run says, and what the job took.');
   say(
     table(
       ['job', 'memory expected', 'memory', 'error', 's/step expected', 's/step', 'error'],

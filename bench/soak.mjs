@@ -1,6 +1,6 @@
 // npm run soak -- [--jobs 200] [--kills 0.3] [--seed 1] [--out FILE.json]
-// Small jobs through two workers, while trainers and workers are killed at random. Every job must be accounted for, and what
-// the long-lived processes hold must stay flat. bench/README.md says more.
+// Runs small jobs through two workers and kills trainers and workers at random. Every job must be accounted for, and the
+// long-lived processes must not grow. See bench/README.md.
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -15,9 +15,9 @@ import { table } from './tables.mjs';
 
 const WORKERS = ['worker-1', 'worker-2'];
 const SAMPLES = 10;
-/** Queued ahead of the workers, so that they never wait and the api is in use all the time. */
+/** Jobs that are in the queue at once, so that the workers never wait and the api is always in use. */
 const AHEAD = 8;
-/** A job may meet several kills; past this it hangs. */
+/** A job can be killed several times. After this time it counts as hanging. */
 const JOB_TIMEOUT_MS = 600_000;
 
 const { values } = parseArgs({
@@ -47,7 +47,7 @@ let attempts = 0;
 let ended = 0;
 let orphans = 0;
 let expected = '';
-const begin = performance.now();
+const start = performance.now();
 
 try {
   const rows = Array.from({ length: 24 }, (_, i) => JSON.stringify({ prompt: `Say ${i}.`, completion: `It is ${i}.` }));
@@ -79,7 +79,7 @@ report();
 await rm(folder, { recursive: true, force: true });
 if (wrong > 0 || orphans > 0 || ended !== jobCount) process.exitCode = 1;
 
-/** @param {string} dataset @returns {Promise<import('../packages/client/dist/index.js').Job>} the job at its end */
+/** @param {string} dataset @returns {Promise<import('../packages/client/dist/index.js').Job>} the finished job */
 async function submit(dataset) {
   const request = {
     base_model: 'tiny-llama',
@@ -114,7 +114,7 @@ async function digestOf(job) {
     .digest('hex');
 }
 
-/** Every adapter has the bytes of the undisturbed one, and there is one for each job that succeeded. */
+/** Checks that each succeeded job has an adapter, with the same bytes as the undisturbed one, and that there are no others. */
 async function checkAdapters() {
   let after;
   let adapters = 0;
@@ -137,7 +137,7 @@ async function killAtRandom(signal) {
   while (!signal.aborted) {
     await sleep(100);
     if (kills.trainers + kills.workers >= ended * killsPerJob) continue;
-    // At any moment of the work.
+    // At a random moment of the work.
     await sleep(random() * 700);
     if (random() < 0.5) {
       const trainers = await stand.processes('trainer/child-main.js');
@@ -173,7 +173,7 @@ async function sample() {
 }
 
 function report() {
-  const seconds = (performance.now() - begin) / 1000;
+  const seconds = (performance.now() - start) / 1000;
   const megabytes = (/** @type {number | undefined} */ bytes) => `${((bytes ?? 0) / 1e6).toFixed(1)} MB`;
   const rowOf = (/** @type {any} */ { ended: jobs, kills: killed, api, registry, processes, redisBytes, clients }) => [
     jobs,
@@ -213,7 +213,7 @@ function report() {
   if (values.out !== undefined) void writeFile(values.out, `${JSON.stringify({ summary, samples }, null, 2)}\n`);
 }
 
-/** mulberry32: the same kills for the same seed, as far as the machine keeps the same time. @param {number} seed */
+/** mulberry32: the same kills for the same seed, if the machine's timing is the same. @param {number} seed */
 function randomNumbers(seed) {
   let state = seed >>> 0;
   return () => {

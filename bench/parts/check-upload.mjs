@@ -1,4 +1,4 @@
-// Checks a file as `POST /datasets` does; prints what it took as JSON.
+// Checks a file as `POST /datasets` does, and prints memory and time as JSON.
 import { createReadStream } from 'node:fs';
 import { DatasetChecker } from '../../services/api/dist/datasets/dataset-checker.js';
 

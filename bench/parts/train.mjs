@@ -3,16 +3,16 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { LoraSettings, TrainingSettings } from '../../packages/contracts/dist/index.js';
 import { openExampleStore } from '../../packages/planning/dist/index.js';
-import { train } from '../../packages/training/dist/index.js';
+import { train as trainAdapter } from '../../packages/training/dist/index.js';
 import { datasetOf, readBenchRows } from '../rows.mjs';
 
 /**
- * One pass of the trainer over some rows, as a job does it but for queue and HTTP.
+ * One pass of the trainer over some rows: a job without queue and HTTP.
  *
  * @param {{ model: string, rows?: string, count?: number, text?: { rows: number, words: number }, targets?: string[] | string,
  *   training?: object, rank?: number, machine?: import('../../packages/contracts/dist/index.js').MachineProfile }} options
  */
-export async function measure({
+export async function train({
   model,
   rows,
   count = 64,
@@ -49,7 +49,7 @@ export async function measure({
     /** @type {number[]} */
     const stepSeconds = [];
     let last = 0;
-    const { result, report, versions } = await train({
+    const { result, report, versions } = await trainAdapter({
       spec,
       modelFolder: model,
       dataset,
@@ -73,7 +73,7 @@ export async function measure({
       tokens: result.tokens,
       steps: result.steps,
       seconds: result.seconds,
-      // Without the first step, in which the engine starts its threads and picks its kernels.
+      // Without the first step, in which the engine starts threads and chooses kernels.
       seconds_per_step: stepSeconds.length > 0 ? mean(stepSeconds) : result.seconds,
       tokens_per_second: result.tokens / result.seconds,
       peak_rss_bytes: result.peak_memory_bytes,

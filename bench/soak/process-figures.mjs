@@ -1,12 +1,12 @@
 import { readdir, readFile } from 'node:fs/promises';
 
 /**
- * What a process holds at this moment.
+ * The resources of a process at this moment.
  *
  * @typedef {{ memoryBytes: number, descriptors: number, threads: number }} ProcessFigures
  */
 
-/** @param {number} pid @returns {Promise<ProcessFigures | null>} null when it is gone */
+/** @param {number} pid @returns {Promise<ProcessFigures | null>} null if it has ended */
 export async function figuresOf(pid) {
   try {
     const status = await readFile(`/proc/${pid}/status`, 'utf8');
@@ -20,7 +20,7 @@ export async function figuresOf(pid) {
 }
 
 /**
- * @param {string} environmentLine a line that only these processes have in their environment
+ * @param {string} environmentLine a line in the environment of these processes only
  * @returns {Promise<{ pid: number, parent: number, program: string }[]>}
  */
 export async function processesWith(environmentLine) {
@@ -35,7 +35,7 @@ export async function processesWith(environmentLine) {
       const program = commandLine.find((part) => /\.m?js$/.test(part)) ?? commandLine[0] ?? '';
       found.push({ pid: Number(name), parent: Number(parent), program });
     } catch {
-      // It has ended meanwhile.
+      // It has ended in the meantime.
     }
   }
   return found;

@@ -20,14 +20,14 @@ const READY_TIMEOUT_MS = 600_000;
  * @property {import('../../packages/client/dist/client.js').Client} client
  * @property {string} apiUrl
  * @property {string} redisUrl
- * @property {Map<string, ManagedProcess>} parts by name; a worker that was killed and started again has another process
- * @property {(name: string) => Promise<void>} restart after its process is gone
+ * @property {Map<string, ManagedProcess>} parts by name; a restarted worker has a new process
+ * @property {(name: string) => Promise<void>} restart once its process has ended
  * @property {(program: string) => Promise<{ pid: number, parent: number }[]>} processes those that run this program
- * @property {() => Promise<number>} stop ends all; the number of processes that did not end
+ * @property {() => Promise<number>} stop ends all; gives the number of processes that did not end
  */
 
 /**
- * The product on this machine with several workers, each part to be killed and started again.
+ * Runs the product on this machine with several workers. Each part can be killed and restarted.
  *
  * @param {{ folder: string, modelsDir: string, workers: string[] }} options
  * @returns {Promise<SoakStand>}
@@ -58,22 +58,22 @@ export async function startSoakStand({ folder, modelsDir, workers }) {
   const start = async (/** @type {string} */ name, /** @type {string} */ service, /** @type {string | null} */ url) => {
     const program = SERVICE_PROGRAMS.find((candidate) => candidate.name === service)?.program ?? '';
     const logFile = path.join(folder, 'logs', `${name}.log`);
-    let asksForJobs = false;
+    let isReadyForJobs = false;
     const part = startProcess({
       name,
       program,
       env: { ...env, WORKER_NAME: name },
       logFile,
       onLine: (line) => {
-        if (line.includes('"ready for jobs"')) asksForJobs = true;
+        if (line.includes('"ready for jobs"')) isReadyForJobs = true;
       },
     });
     parts.set(name, part);
-    const isReady = url === null ? async () => asksForJobs : () => answersOk(`${url}/ready`);
+    const isReady = url === null ? async () => isReadyForJobs : () => answersOk(`${url}/ready`);
     await waitUntil(isReady, { process: part, timeoutMs: READY_TIMEOUT_MS });
   };
   await start('registry', 'registry', registryUrl);
-  // One after the other: the first measures the machine for both.
+  // One after the other, because the first measures the machine for both.
   for (const name of workers) await start(name, 'worker', null);
   await start('api', 'api', apiUrl);
 

@@ -1,0 +1,214 @@
+import { createReadStream } from 'node:fs';
+import { LoraAdapter } from '../../packages/lora/dist/index.js';
+import { openModelWeights, readModelFolder } from '../../packages/model-folder/dist/index.js';
+import { loadDecoder, tokenBatchOf } from '../../packages/models/dist/index.js';
+import { configureKernels, dispose, fill, observeOps } from '../../packages/tensor/dist/index.js';
+import { NextToken } from '../../packages/training/dist/objectives/next-token/next-token.js';
+
+/**
+ * @typedef {'float32' | 'bfloat16'} Precision
+ *
+ * @typedef {object} StepOptions
+ * @property {string} model folder
+ * @property {Precision} precision
+ * @property {number} rows of the micro-batch
+ * @property {number} length of each row
+ * @property {number} repeats
+ */
+
+/**
+ * Tokens per second and peak memory of one size of micro-batch.
+ *
+ * @param {StepOptions & { recompute?: boolean }} options
+ */
+export async function growth({ model, precision, rows, length, recompute = false, repeats }) {
+  const { batchOf, run } = await engineStep(model, precision);
+  const batch = batchOf({ rows, length });
+  const seconds = medianSeconds(() => run(batch, recompute), repeats);
+  return {
+    rows,
+    length,
+    tokens: rows * length,
+    tokens_per_second: (rows * length) / seconds,
+    peak_rss_bytes: process.resourceUsage().maxRSS * 1024,
+  };
+}
+
+/**
+ * What a worker measures of its machine, and the share of the rate of matrix products that a training step reaches.
+ *
+ * @param {StepOptions} options
+ */
+export async function machine({ model, precision, rows, length, repeats }) {
+  const { stepWork } = await import('../../packages/planning/dist/index.js');
+  const { measureMachine } = await import('../../packages/training/dist/index.js');
+  const profileOfMachine = await measureMachine();
+  const { decoder, folder, targets, batchOf, run } = await engineStep(model, precision);
+  const tokens = rows * length;
+  const batch = batchOf({ rows, length });
+  const seconds = medianSeconds(() => run(batch), repeats);
+  const { products, attention } = stepWork(
+    { architecture: decoder.architecture, modules: folder.modules, targets, recompute: false },
+    {
+      tokensPerStep: tokens,
+      labelsPerStep: batch.labels.length,
+      squaresPerStep: rows * length ** 2,
+      microBatchesPerStep: 1,
+    },
+  );
+  const own = productRate(decoder, precision, tokens, repeats);
+  configureKernels('raw');
+  const tensorflow = productRate(decoder, precision, tokens, repeats);
+  configureKernels('fused');
+  const modelRate = (products + attention) / seconds;
+  return {
+    profile: profileOfMachine,
+    tokens,
+    tokens_per_second: tokens / seconds,
+    model_gflops_per_second: modelRate,
+    matmul_gflops_per_second: { own, tensorflow },
+    share: { own: modelRate / own, tensorflow: modelRate / tensorflow },
+  };
+}
+
+/**
+ * The time of a training step by kind of op.
+ *
+ * @param {StepOptions} options
+ */
+export async function profile({ model, precision, rows, length, repeats }) {
+  const { batchOf, run } = await engineStep(model, precision);
+  const batch = batchOf({ rows, length });
+  const stepSeconds = medianSeconds(() => run(batch), repeats);
+  /** @type {Map<string, { calls: number, seconds: number }>} */
+  const kinds = new Map();
+  observeOps(({ name, seconds }) => {
+    const kind = kinds.get(name) ?? { calls: 0, seconds: 0 };
+    kind.calls += 1;
+    kind.seconds += seconds;
+    kinds.set(name, kind);
+  });
+  for (let repeat = 0; repeat < repeats; repeat++) run(batch);
+  observeOps(null);
+  const ops = [...kinds]
+    .map(([name, { calls, seconds }]) => ({ name, calls: calls / repeats, seconds: seconds / repeats }))
+    .sort((a, b) => b.seconds - a.seconds);
+  const inOps = ops.reduce((sum, { seconds }) => sum + seconds, 0);
+  return { tokens: rows * length, seconds: stepSeconds, seconds_in_ops: inOps, ops };
+}
+
+/**
+ * Bytes per second of loading a base model, and of a plain read of the same files, both with a warm page cache.
+ *
+ * @param {{ model: string, precision: Precision }} options
+ */
+export async function loading({ model, precision }) {
+  const folder = await readModelFolder(model);
+  const weights = await openModelWeights(folder);
+  await weights.close();
+  const plain = async () => {
+    for (const { path } of folder.files) for await (const _ of createReadStream(path, { highWaterMark: 2 ** 20 }));
+  };
+  await plain();
+  const plainSeconds = await secondsOf(plain);
+  const loadSeconds = await secondsOf(async () => {
+    (await loadDecoder(folder, precision)).dispose();
+  });
+  return {
+    bytes: folder.weightBytes,
+    plain_bytes_per_second: folder.weightBytes / plainSeconds,
+    load_bytes_per_second: folder.weightBytes / loadSeconds,
+  };
+}
+
+/**
+ * A model with LoRA on q and v, and a function that runs a micro-batch forward and backward.
+ *
+ * @param {string} modelFolder
+ * @param {Precision} precision
+ */
+async function engineStep(modelFolder, precision) {
+  const folder = await readModelFolder(modelFolder);
+  const decoder = await loadDecoder(folder, precision);
+  const targets = folder.modules
+    .filter(({ name }) => /[qv]_proj$/.test(name))
+    .map((layer) => ({ ...layer, rank: 8, scale: 2 }));
+  const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
+  // The type check sees the sources of the one package and the build of the other.
+  const objective = new NextToken(/** @type {any} */ (decoder));
+  const vocabulary = decoder.architecture.vocabSize;
+
+  /** @param {{ rows: number, length: number, labelled?: number }} size `labelled`: the share of tokens with a loss */
+  const batchOf = ({ rows, length, labelled = 0.5 }) =>
+    tokenBatchOf(
+      Array.from({ length: rows }, (_, row) => ({
+        ids: Int32Array.from({ length }, (_id, i) => (row * 31 + i * 17) % vocabulary),
+        trained: Uint8Array.from({ length }, (_id, i) => Number(i >= length * (1 - labelled))),
+      })),
+    );
+
+  return {
+    decoder,
+    folder,
+    targets,
+    batchOf,
+    /**
+     * @param {ReturnType<typeof batchOf>} batch
+     * @param {boolean} [recompute]
+     */
+    run(batch, recompute = false) {
+      objective.lossAndGradients(batch, { adapters: [{ adapter }], recompute });
+      adapter.takeGradient().dispose();
+    },
+  };
+}
+
+/**
+ * The rate, in 10⁹ operations a second, of the products in the layers of a model, forward and backward, without other
+ * work between them.
+ *
+ * @param {Awaited<ReturnType<typeof loadDecoder>>} decoder
+ * @param {Precision} precision
+ * @param {number} tokens
+ * @param {number} repeats
+ */
+function productRate(decoder, precision, tokens, repeats) {
+  let operations = 0;
+  let seconds = 0;
+  for (const { linear } of decoder.groups.slice(0, 4)) {
+    const { inFeatures, outFeatures } = linear;
+    const x = fill([tokens, inFeatures], 0.01, precision);
+    const gradient = fill([tokens, outFeatures], 0.01, precision);
+    seconds += medianSeconds(() => {
+      // The type check sees the sources of the one package and the build of the other.
+      linear.forward(/** @type {any} */ (x)).dispose();
+      linear.backwardInput(/** @type {any} */ (gradient)).dispose();
+    }, repeats + 4);
+    operations += 2 * 2 * tokens * outFeatures * inFeatures;
+    dispose([x, gradient]);
+  }
+  return operations / seconds / 1e9;
+}
+
+/**
+ * The median of several timings, after one that does not count.
+ *
+ * @param {() => void} work
+ * @param {number} repeats
+ */
+function medianSeconds(work, repeats) {
+  const seconds = [];
+  for (let repeat = 0; repeat <= repeats; repeat++) {
+    const start = performance.now();
+    work();
+    if (repeat > 0) seconds.push((performance.now() - start) / 1e3);
+  }
+  return seconds.sort((a, b) => a - b)[Math.floor(seconds.length / 2)] ?? 0;
+}
+
+/** @param {() => Promise<void>} work */
+async function secondsOf(work) {
+  const start = performance.now();
+  await work();
+  return (performance.now() - start) / 1e3;
+}
