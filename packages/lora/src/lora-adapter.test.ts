@@ -215,7 +215,7 @@ describe('as PEFT lays it out', () => {
 });
 
 describe('dropout', () => {
-  test('depends on seed and pass alone, and is another at each place', () => {
+  test('depends on seed and pass alone, and differs between groups', () => {
     const adapter = new LoraAdapter(groups, { ...OPTIONS, dropout: 0.5 });
     setRandom(adapter, 4);
     const at = (seed: number, pass: number) => outputsOf(adapter, [seed, pass]);

@@ -166,7 +166,7 @@ function adaptedGroups(groups: readonly LinearGroup[], options: LoraOptions): Ad
       firstRow += outFeatures;
     }
     if (modules.length === 0) continue;
-    const lora = new LoraGroup(group, modules, { dropout: options.dropout, place: adapted.length });
+    const lora = new LoraGroup(group, modules, { dropout: options.dropout, index: adapted.length });
     adapted.push({ group, lora, modules });
   }
   if (targets.size > 0) throw new Error(`the model has no layers ${[...targets.keys()].join(', ')}`);

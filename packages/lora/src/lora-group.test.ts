@@ -49,7 +49,7 @@ function withGroup<Result>(layer: Layer, use: (adapted: Adapted) => Result, dtyp
       cast(tensorOf(weight, [outFeatures, inFeatures]), dtype),
       bias && cast(tensorOf(bias, [outFeatures]), dtype),
     );
-    const group = new LoraGroup({ modules: [], linear }, adapted, { dropout, place: 0 });
+    const group = new LoraGroup({ modules: [], linear }, adapted, { dropout, index: 0 });
     group.setWeights(
       tensorOf(a, [a.length / inFeatures, inFeatures]),
       b.map((values, i) => tensorOf(values, [adapted[i]!.outFeatures, adapted[i]!.rank])),
@@ -145,13 +145,13 @@ const BY_OUTPUT = normalNumbers(TOKENS * 11, 11);
 
 const CASES: [name: string, layer: Layer][] = [
   ['the first and the third of four layers', layerOf([rows(2, 3, 0), rows(3, 4, 5)])],
-  ['the second and the last, of unlike rank', layerOf([rows(1, 2, 3), rows(4, 2, 9)])],
+  ['the second and the last, of different rank', layerOf([rows(1, 2, 3), rows(4, 2, 9)])],
   ['one in the middle', layerOf([rows(2, 4, 5)])],
   ['all of them', layerOf([rows(2, 3, 0), rows(2, 2, 3), rows(2, 4, 5), rows(2, 2, 9)], { bias: null })],
   ['with dropout', layerOf([rows(2, 3, 0), rows(3, 4, 5)], { dropout: 0.4 })],
 ];
 
-/** Layers of unlike rank have unlike scales, as they do with one alpha. */
+/** Layers of different rank have different scales, as they do with one alpha. */
 function rows(rank: number, outFeatures: number, firstRow: number, scale = 3 / rank): AdaptedRows {
   return { rank, scale, outFeatures, firstRow };
 }
@@ -196,7 +196,7 @@ describe.each(CASES)('%s: gradient against finite differences', (_, layer) => {
   });
 });
 
-test('gradients of several passes add up; taken, they begin again', () => {
+test('gradients of several passes add up; taken, they start again', () => {
   const [, layer] = CASES[0]!;
   const once = backward(layer, X, BY_OUTPUT);
   withGroup(layer, (group) => {
@@ -281,7 +281,7 @@ test('without weights it refuses to compute', () => {
   scope(() => {
     const linear = new DenseLinear(tensorOf(new Float32Array(6), [2, 3]), null);
     const described: LinearGroup = { modules: [], linear };
-    const group = new LoraGroup(described, [rows(1, 2, 0)], { dropout: 0, place: 0 });
+    const group = new LoraGroup(described, [rows(1, 2, 0)], { dropout: 0, index: 0 });
     const x = tensorOf(new Float32Array(3), [1, 3]);
     const compute = () => group.forward(x, () => linear.forward(x), { record: false, dropoutSeed: null });
     expect(compute).toThrow('no A and B');

@@ -25,7 +25,7 @@ export interface AdaptedRows {
   /** What B A is multiplied with: alpha / rank. */
   scale: number;
   outFeatures: number;
-  /** Where its rows begin in the stacked weight. */
+  /** The first of its rows among those of the group. */
   firstRow: number;
 }
 
@@ -48,17 +48,17 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
   readonly #linear: LinearGroup['linear'];
   readonly #adapted: readonly AdaptedRows[];
   readonly #dropout: number;
-  readonly #place: number;
+  readonly #index: number;
   #a: Tensor | null = null; // [sum of rank, in], in the model's dtype
   #scaledB: Tensor | null = null; // [out, sum of rank], in the model's dtype
   #gradients: Tensor[] | null = null; // A's, then each B's, float32
 
-  /** @param options `place`: the dropout of groups with different places is independent */
-  constructor(group: LinearGroup, adapted: readonly AdaptedRows[], options: { dropout: number; place: number }) {
+  /** @param options `index` of the group: groups with different indices have different dropout */
+  constructor(group: LinearGroup, adapted: readonly AdaptedRows[], options: { dropout: number; index: number }) {
     this.#linear = group.linear;
     this.#adapted = adapted;
     this.#dropout = options.dropout;
-    this.#place = options.place;
+    this.#index = options.index;
   }
 
   /**
@@ -207,7 +207,7 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
    */
   #dropoutMask({ shape, dtype }: Tensor, seed: DropoutSeed | null): Tensor | null {
     if (this.#dropout === 0 || seed === null) return null;
-    const own = [(seed[0] ^ Math.imul(this.#place + 1, 0x9e3779b1)) & 0x7fffffff, seed[1] & 0x7fffffff] as const;
+    const own = [(seed[0] ^ Math.imul(this.#index + 1, 0x9e3779b1)) & 0x7fffffff, seed[1] & 0x7fffffff] as const;
     return scope(() => {
       const kept = greaterEqual(randomUniform(shape, own), constant(this.#dropout));
       return multiply(cast(kept, dtype), constant(1 / (1 - this.#dropout), dtype));

@@ -94,8 +94,8 @@ export function checkedAdapters(adapters: readonly ActingAdapter[], tokens: numb
  */
 export function adaptersAmong(adapters: readonly ActingAdapter[], kept: Int32Array): readonly ActingAdapter[] {
   const before = (token: number) => {
-    const place = kept.findIndex((one) => one >= token);
-    return place === -1 ? kept.length : place;
+    const index = kept.findIndex((one) => one >= token);
+    return index === -1 ? kept.length : index;
   };
   return adapters.map((acting) => {
     if (acting.tokens === undefined) return acting;

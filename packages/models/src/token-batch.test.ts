@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { joinTokenBatches, tokenBatchOf } from './token-batch.js';
 
-test('rows lie one after the other, longest first; each trained token has the place before it as its predictor', () => {
+test('rows lie one after the other, longest first; each trained token has the token before it as its predictor', () => {
   const batch = tokenBatchOf([
     { ids: Int32Array.of(7, 8), trained: Uint8Array.of(0, 1) },
     { ids: Int32Array.of(1, 2, 3, 4), trained: Uint8Array.of(0, 0, 1, 1) },

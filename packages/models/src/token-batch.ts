@@ -11,7 +11,7 @@ export interface TokenBatch {
    * batch is a part of.
    */
   span: number;
-  /** `[labels]` place in the stream whose hidden state predicts a trained token; ascending. */
+  /** `[labels]` index of the token whose hidden state predicts a trained token; ascending. */
   predictors: Int32Array;
   /** `[labels]` that token. */
   labels: Int32Array;

@@ -114,12 +114,12 @@ export class WeightSource {
   async #stackedAs(names: readonly string[], shape: readonly number[], dtype: FloatDType): Promise<Tensor> {
     const entries = names.map((name) => this.#weights.entry(name));
     const bytes = new Uint8Array(entries.reduce((sum, { byteLength }) => sum + byteLength, 0));
-    let begin = 0;
+    let offset = 0;
     await settled(
       entries.map(async ({ byteLength }, i) => {
-        const place = bytes.subarray(begin, begin + byteLength);
-        begin += byteLength;
-        await this.#weights.read(names[i]!, place);
+        const part = bytes.subarray(offset, offset + byteLength);
+        offset += byteLength;
+        await this.#weights.read(names[i]!, part);
         this.#onRead(byteLength);
       }),
     );

@@ -42,7 +42,9 @@ export type TensorTree =
   | string
   | null
   | undefined
+  | ArrayBufferView
   | readonly TensorTree[]
+  | ReadonlyMap<unknown, TensorTree>
   | { readonly [field: string]: TensorTree };
 
 const scopes: Set<Tensor>[] = [];
@@ -81,8 +83,8 @@ export function keep<Held>(held: Held): Held {
   return held;
 }
 
-/** Frees every tensor in `held`: in arrays, maps and public fields of objects, at any depth. */
-export function dispose(held: unknown): void {
+/** Frees every tensor in `held`: in arrays, maps and fields of plain objects, at any depth. */
+export function dispose(held: TensorTree): void {
   const tensors = new Set<Tensor>();
   collectTensors(held, tensors);
   for (const tensor of tensors) {

@@ -30,10 +30,10 @@ export interface AdamWSettings {
 export const ADAMW_DEFAULTS = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 } as const;
 
 /** Running means of the gradient and of its square, `[parameters]` float32 each. */
-export interface Moments {
+export type Moments = {
   first: Tensor;
   second: Tensor;
-}
+};
 
 const scalar = (value: number): Tensor => tensorOf(Float32Array.of(value), []);
 

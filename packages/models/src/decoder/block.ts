@@ -41,8 +41,8 @@ export function freeStream({ x, branch, ownsX }: Stream, except?: Tensor): void 
 
 /** The only tokens that are wanted after the last block that mixes tokens: those with a label, for instance. */
 export interface WantedTokens {
-  /** `[n]` int32, their places in the stream, ascending */
-  places: Tensor;
+  /** `[n]` int32, ascending */
+  indices: Tensor;
   /** As the pass has them, on these tokens. */
   adapters: readonly ActingAdapter[];
 }
@@ -119,7 +119,7 @@ export class Block {
     const ownsSum = stream.ownsX || sum !== stream.x;
     const computed = this.sublayer.forward(output, context);
     const branch = normBranch(this.branchNorm, computed.output, record);
-    const x = wanted === null ? sum : gather(sum, wanted.places);
+    const x = wanted === null ? sum : gather(sum, wanted.indices);
     const after = { x, branch: branch.output };
     if (record && computed.saved !== null) {
       const saved = { input: sum, inverseRms, sublayer: computed.saved, branch: branch.saved };
@@ -170,7 +170,7 @@ export class Block {
 /** A gradient by the wanted tokens as one by all, zero elsewhere. Takes it over. */
 export function everywhere(gradient: Tensor, wanted: WantedTokens | null, tokens: number): Tensor {
   if (wanted === null) return gradient;
-  const scattered = scatter(wanted.places, gradient, tokens);
+  const scattered = scatter(wanted.indices, gradient, tokens);
   dispose(gradient);
   return scattered;
 }

@@ -86,28 +86,27 @@ export class Decoder {
   }
 
   /**
-   * @param places position of each token in its row
+   * @param positions of each token in its row
    * @returns `[tokens, hidden]` float32
-   * @throws RangeError for a place beyond the learned positions
+   * @throws RangeError for a position beyond the learned ones
    */
-  embed(ids: Int32Array, places: Int32Array): Tensor {
-    const { embedding, positions } = this.weights;
+  embed(ids: Int32Array, positions: Int32Array): Tensor {
+    const { embedding, positions: learned } = this.weights;
     const { embeddingScale } = this.architecture;
     return scope(() => {
       const own = cast(gather(embedding, tensorOf(ids, [ids.length])), 'float32');
       const scaled = embeddingScale === 1 ? own : multiply(own, constant(embeddingScale));
-      if (positions === null) return scaled;
-      const beyond = places.find((place) => place >= positions.shape[0]!);
+      if (learned === null) return scaled;
+      const beyond = positions.find((position) => position >= learned.shape[0]!);
       // A GPU would read zeros there and not complain.
-      if (beyond !== undefined)
-        throw new RangeError(`the model has ${positions.shape[0]} positions, none for ${beyond}`);
-      return add(scaled, gather(positions, tensorOf(places, [places.length])));
+      if (beyond !== undefined) throw new RangeError(`the model has ${learned.shape[0]} positions, none for ${beyond}`);
+      return add(scaled, gather(learned, tensorOf(positions, [positions.length])));
     });
   }
 
   /**
    * Layers below the lowest trained one save nothing.
-   * @param wanted places in the stream that a hidden state is wanted of, ascending
+   * @param wanted indices of the tokens whose hidden states are wanted, ascending
    * @returns hidden `[wanted, hidden]` after the final norm, in the model's dtype; saved is null without `pass.record`
    */
   forward(stream: TokenStream, wanted: Int32Array, pass: Pass): { hidden: Tensor; saved: SavedDecoder | null } {
@@ -138,20 +137,20 @@ export class Decoder {
 
   /**
    * For small inputs: nothing is chunked.
-   * @returns `[tokens, vocab]` float32 logits at every place
+   * @returns `[tokens, vocab]` float32 logits of every token
    */
   logits(stream: TokenStream, adapters: readonly ActingAdapter[] = []): Tensor {
     return scope(() => this.logitsOf(this.#lastHidden(stream, adapters)));
   }
 
   /**
-   * Of a few places of a small input: nothing is chunked.
-   * @param places in the stream, in any order
-   * @returns `[places, vocab]` float32 logits
+   * Of a few tokens of a small input: nothing is chunked.
+   * @param indices of the tokens, in any order
+   * @returns `[indices, vocab]` float32 logits
    */
-  logitsAt(places: Int32Array, stream: TokenStream, adapters: readonly ActingAdapter[] = []): Tensor {
+  logitsAt(indices: Int32Array, stream: TokenStream, adapters: readonly ActingAdapter[] = []): Tensor {
     return scope(() => {
-      return this.logitsOf(gather(this.#lastHidden(stream, adapters), tensorOf(places, [places.length])));
+      return this.logitsOf(gather(this.#lastHidden(stream, adapters), tensorOf(indices, [indices.length])));
     });
   }
 
@@ -181,7 +180,7 @@ export class Decoder {
       adapters,
       record: pass.record,
       attend: attendWithin(attention),
-      wanted: isAll ? null : { places: tensorOf(wanted, [wanted.length]), adapters: adaptersAmong(adapters, wanted) },
+      wanted: isAll ? null : { indices: tensorOf(wanted, [wanted.length]), adapters: adaptersAmong(adapters, wanted) },
     };
   }
 
@@ -197,7 +196,7 @@ export class Decoder {
   ): { stream: Stream; layers: (SavedLayer | null)[] } {
     const { layers } = this.weights;
     const lowest = context.record ? layers.findIndex((layer) => layer.isTrained(context.adapters)) : -1;
-    let stream: Stream = { x: this.embed(ids, placesInRows(rowLengths)), branch: null, ownsX: true };
+    let stream: Stream = { x: this.embed(ids, positionsInRows(rowLengths)), branch: null, ownsX: true };
     const saved = layers.map((layer, index) => {
       const record = lowest !== -1 && index >= lowest;
       const result = layer.forward(stream, { ...this.#contextAt(index, context), record }, recompute);
@@ -217,9 +216,11 @@ export class Decoder {
 }
 
 /** `[tokens]`: 0, 1, 2, … in each row. */
-export function placesInRows(rowLengths: readonly number[]): Int32Array {
-  const places = new Int32Array(rowLengths.reduce((sum, length) => sum + length, 0));
+export function positionsInRows(rowLengths: readonly number[]): Int32Array {
+  const positions = new Int32Array(rowLengths.reduce((sum, length) => sum + length, 0));
   let token = 0;
-  for (const length of rowLengths) for (let place = 0; place < length; place++) places[token++] = place;
-  return places;
+  for (const length of rowLengths) {
+    for (let position = 0; position < length; position++) positions[token++] = position;
+  }
+  return positions;
 }

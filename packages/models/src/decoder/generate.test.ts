@@ -93,7 +93,7 @@ describe.each(readdirSync(FAMILIES))('%s', (name) => {
     expect(generateGreedily(model, prompts, { maxNewTokens: 22, stopIds: [] })).toEqual(expected);
   });
 
-  test('rows of unlike length, where rope is the same for both', () => {
+  test('rows of different length, where rope is the same for both', () => {
     // A rope that depends on the length is that of the longest row in a group, as in transformers.
     const prompts =
       model.rotary.spanClass(1) === model.rotary.spanClass(36) ? [prompt(18, 7), prompt(4, 11)] : [prompt(18, 7)];

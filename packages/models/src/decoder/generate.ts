@@ -25,14 +25,14 @@ import {
 } from '@lorasmith/tensor';
 import { type ActingAdapter, type Adapter, checkedAdapters } from '../pass.js';
 import { type BlockContext, type Stream, streamSum } from './block.js';
-import { type Decoder, placesInRows } from './decoder.js';
+import { type Decoder, positionsInRows } from './decoder.js';
 import type { Attend, SelfAttention } from './self-attention.js';
 
 /** Keys and values of one layer, `[rows, keyValueHeads, slots, headDim]` each, rotated. */
-interface LayerCache {
+type LayerCache = {
   key: Tensor;
   value: Tensor;
-}
+};
 
 type Caches = Map<SelfAttention, LayerCache>;
 
@@ -53,7 +53,7 @@ class Row {
   readonly #mostTokens: number;
   readonly #stopIds: ReadonlySet<number>;
 
-  /** @param mostTokens that may be produced */
+  /** @param mostTokens the limit of produced tokens */
   constructor(prompt: Int32Array, adapter: Adapter | null, mostTokens: number, stopIds: ReadonlySet<number>) {
     this.#prompt = prompt;
     this.adapter = adapter;
@@ -139,12 +139,12 @@ function prefill(
 ): { caches: Caches; next: Int32Array } {
   const lengths = prompts.map((prompt) => prompt.length);
   const ids = new Int32Array(lengths.reduce((sum, length) => sum + length, 0));
-  const lastPlaces = new Int32Array(prompts.length);
+  const lastIndices = new Int32Array(prompts.length);
   let start = 0;
   for (const [row, prompt] of prompts.entries()) {
     ids.set(prompt, start);
     start += prompt.length;
-    lastPlaces[row] = start - 1;
+    lastIndices[row] = start - 1;
   }
   const caches: Caches = new Map();
   const next = scope(() => {
@@ -157,8 +157,13 @@ function prefill(
       dispose(rest);
       return output;
     });
-    const last = throughLayers(decoder, decoder.embed(ids, placesInRows(lengths)), actingOn(owners, lengths), attend);
-    return rankedFirst(decoder, gather(last, tensorOf(lastPlaces, [lastPlaces.length])));
+    const last = throughLayers(
+      decoder,
+      decoder.embed(ids, positionsInRows(lengths)),
+      actingOn(owners, lengths),
+      attend,
+    );
+    return rankedFirst(decoder, gather(last, tensorOf(lastIndices, [lastIndices.length])));
   });
   return { caches, next };
 }
@@ -211,9 +216,9 @@ function decodeStep(
   const grown: Caches = new Map();
   const next = scope(() => {
     // Rows that are done stay in the batch; they must not ask for a position that is not there.
-    const lastPlace = (decoder.weights.positions?.shape[0] ?? Number.POSITIVE_INFINITY) - 1;
-    const places = Int32Array.from(promptLengths, (length) => Math.min(length + produced, lastPlace));
-    const table = rotaryTable(decoder.rotary.angles(places)); // (rows, headDim)
+    const lastPosition = (decoder.weights.positions?.shape[0] ?? Number.POSITIVE_INFINITY) - 1;
+    const positions = Int32Array.from(promptLengths, (length) => Math.min(length + produced, lastPosition));
+    const table = rotaryTable(decoder.rotary.angles(positions)); // (rows, headDim)
     const perRow = (x: Tensor) => reshape(x, [rows, 1, 1, architecture.headDim]);
     const rotary: RotaryTable = {
       cosine: perRow(table.cosine),
@@ -232,7 +237,7 @@ function decodeStep(
       owners,
       owners.map(() => 1),
     );
-    return rankedFirst(decoder, throughLayers(decoder, decoder.embed(ids, places), acting, attend)); // (rows, hidden)
+    return rankedFirst(decoder, throughLayers(decoder, decoder.embed(ids, positions), acting, attend)); // (rows, hidden)
   });
   return { caches: grown, next };
 }

@@ -90,7 +90,7 @@ export class SelfAttention implements Sublayer<SavedSelfAttention> {
     const stepped = this.#stepForward(qkv.output, record);
     const attended = attend.forward(stepped.output, this, record); // [tokens, heads x headDim]
     dispose(stepped.output);
-    const mixed = wanted === null ? attended.output : gather(attended.output, wanted.places);
+    const mixed = wanted === null ? attended.output : gather(attended.output, wanted.indices);
     if (wanted !== null) dispose(attended.output);
     const projected = linearForward(this.#weights.output, mixed, wanted?.adapters ?? adapters, record); // [wanted, hidden]
     if (qkv.saved === null || attended.saved === null || projected.saved === null) {

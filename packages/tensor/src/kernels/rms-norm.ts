@@ -15,10 +15,10 @@ export interface Normed {
 }
 
 /** A gradient of the residual stream: `[tokens, hidden]` in float32, and in the model's dtype for the products it goes into. */
-export interface StreamGradient {
+export type StreamGradient = {
   exact: Tensor;
   rounded: Tensor;
-}
+};
 
 export function fusedRmsNorm(x: Tensor, weight: Tensor, epsilon: number, dtype: FloatDType): Normed {
   const attributes = [typeAttribute('T', dtype), floatAttribute('epsilon', epsilon)];

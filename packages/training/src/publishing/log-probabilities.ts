@@ -44,9 +44,9 @@ export function topColumns({ values, width }: Matrix, row: number, count: number
   for (let column = 0; column < width; column++) {
     const value = values[start + column]!;
     if (top.length === count && value <= values[start + top.at(-1)!]!) continue;
-    let place = top.length;
-    while (place > 0 && values[start + top[place - 1]!]! < value) place--;
-    top.splice(place, 0, column);
+    let rank = top.length;
+    while (rank > 0 && values[start + top[rank - 1]!]! < value) rank--;
+    top.splice(rank, 0, column);
     if (top.length > count) top.pop();
   }
   return top;

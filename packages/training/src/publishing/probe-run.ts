@@ -8,7 +8,7 @@ import { type ProbePrompt, type ProbeText, probeTexts, promptAt } from './probe-
 
 /** A fixed input that a model is run on before and after something that must not change it. */
 export interface ProbeRun {
-  /** `[places, classes]` of the base with these adapters. */
+  /** `[positions, classes]` of the base with these adapters. */
   logits(adapters: readonly ActingAdapter[]): Matrix;
   /** What the manifest keeps of it. */
   record(base: Matrix, adapter: Matrix): AdapterProbe;
@@ -31,13 +31,13 @@ export async function prepareProbe(base: BaseModel, model: ModelFolder): Promise
 function decoderProbe(base: Decoder, texts: readonly ProbeText[], tokenizer: Tokenizer): ProbeRun {
   const ids = Int32Array.from(texts.flatMap((text) => [...text.ids]));
   const lengths = texts.map((text) => text.ids.length);
-  const places: { text: ProbeText; place: number }[] = [];
+  const positions: { text: ProbeText; position: number }[] = [];
   const inStream: number[] = [];
   let start = 0;
   for (const text of texts) {
-    for (const place of text.places) {
-      places.push({ text, place });
-      inStream.push(start + place);
+    for (const position of text.positions) {
+      positions.push({ text, position });
+      inStream.push(start + position);
     }
     start += text.ids.length;
   }
@@ -48,8 +48,8 @@ function decoderProbe(base: Decoder, texts: readonly ProbeText[], tokenizer: Tok
       width: base.architecture.vocabSize,
     }),
     record: (baseLogits, adapterLogits) => {
-      const candidates = places.flatMap(({ text, place }, row) => {
-        const prompt = promptAt(text, place, tokenizer);
+      const candidates = positions.flatMap(({ text, position }, row) => {
+        const prompt = promptAt(text, position, tokenizer);
         return prompt === null ? [] : [{ row, prompt }];
       });
       return tokenProbe(candidates, logSoftmax(baseLogits), logSoftmax(adapterLogits), tokenizer, base.dtype);
@@ -57,7 +57,7 @@ function decoderProbe(base: Decoder, texts: readonly ProbeText[], tokenizer: Tok
   };
 }
 
-/** Keeps the places at which base and adapter are best told apart. */
+/** Keeps the positions at which base and adapter are best told apart. */
 function tokenProbe(
   candidates: readonly { row: number; prompt: ProbePrompt }[],
   base: Matrix,

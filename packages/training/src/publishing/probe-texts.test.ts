@@ -9,7 +9,7 @@ test.each(['llama3', 'llama2-legacy', 'llama2-metaspace', 'smollm', 'qwen2'])(
   async (name) => {
     const tokenizer = await loadTokenizer(`${TOKENIZERS}${name}`);
     const ids = tokenizer.encodeWithSpecialTokens('On 3 May 2019 at 10:30 the — “best” thing was that it');
-    const prompts = Array.from(ids, (_, place) => promptAt({ ids, places: [] }, place, tokenizer));
+    const prompts = Array.from(ids, (_, position) => promptAt({ ids, positions: [] }, position, tokenizer));
     const found = prompts.flatMap((prompt) => prompt ?? []);
     // Half a character, or half of what is one token, ends no prompt.
     expect(found.length).toBeGreaterThan(ids.length / 2);

@@ -5,7 +5,7 @@ import { type DecoderArchitecture, loadChatTemplate, type ModelFolder, type Toke
 export interface ProbeText {
   ids: Int32Array;
   /** Places whose next token is looked at, ascending. */
-  places: number[];
+  positions: number[];
 }
 
 /** What a server must be sent to make a model read these tokens. */
@@ -25,7 +25,7 @@ const CONVERSATIONS = [
 ];
 const SENTENCES = ['On 3 May 2019 at 10:30 the most important thing was that it'];
 
-/** Looked at in each text: the place before an answer and those that follow. */
+/** Looked at in each text: the position before an answer and those that follow. */
 const PLACES_PER_TEXT = 8;
 /** Of a text; templates with a long system prompt stay below it, a tokenizer that spells out every letter does not. */
 const MOST_TOKENS = 512;
@@ -40,14 +40,14 @@ export async function probeTexts(
   const isKnown = (id: number) => id < architecture.vocabSize;
   const sentences = SENTENCES.map((sentence) => {
     const ids = tokenizer.encodeWithSpecialTokens(sentence);
-    return { ids, places: lastPlaces(ids.length) };
+    return { ids, positions: lastPositions(ids.length) };
   });
   const texts = [...(await conversationTexts(model, tokenizer)), ...sentences];
   const fitting = texts.filter(({ ids }) => ids.length > 0 && ids.length <= most && ids.every(isKnown));
   if (fitting.length > 0) return fitting;
   const known = sentences[0]!.ids.filter(isKnown).slice(0, most);
   const ids = known.length === 0 ? Int32Array.of(0) : known;
-  return [{ ids, places: lastPlaces(ids.length) }];
+  return [{ ids, positions: lastPositions(ids.length) }];
 }
 
 async function conversationTexts(model: ModelFolder, tokenizer: Tokenizer): Promise<ProbeText[]> {
@@ -59,7 +59,7 @@ async function conversationTexts(model: ModelFolder, tokenizer: Tokenizer): Prom
       const before = tokenizer.encode(opened);
       const ids = Int32Array.of(...before, ...tokenizer.encode(answer));
       const count = Math.min(PLACES_PER_TEXT, ids.length - before.length + 1);
-      return { ids, places: Array.from({ length: count }, (_, i) => before.length - 1 + i) };
+      return { ids, positions: Array.from({ length: count }, (_, i) => before.length - 1 + i) };
     });
   } catch (error) {
     // A template that takes no lone question is no fault of the adapter's; rows it refuses have been told of before.
@@ -68,17 +68,17 @@ async function conversationTexts(model: ModelFolder, tokenizer: Tokenizer): Prom
   }
 }
 
-function lastPlaces(length: number): number[] {
+function lastPositions(length: number): number[] {
   const count = Math.min(PLACES_PER_TEXT, length);
   return Array.from({ length: count }, (_, i) => length - count + i);
 }
 
 /**
- * The prompt that ends at a place of a text; null where the text that its tokens spell is read as other tokens, so that
+ * The prompt that ends at a position of a text; null where the text that its tokens spell is read as other tokens, so that
  * a server which takes only text could not be checked with it.
  */
-export function promptAt({ ids }: ProbeText, place: number, tokenizer: Tokenizer): ProbePrompt | null {
-  const prefix = ids.slice(0, place + 1);
+export function promptAt({ ids }: ProbeText, position: number, tokenizer: Tokenizer): ProbePrompt | null {
+  const prefix = ids.slice(0, position + 1);
   const spelled = tokenizer.decode(prefix);
   const bos = tokenizer.bosTokenId === null ? undefined : tokenizer.specialTokens.get(tokenizer.bosTokenId);
   const withoutBos = bos !== undefined && spelled.startsWith(bos) ? spelled.slice(bos.length) : spelled;

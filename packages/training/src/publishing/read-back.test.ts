@@ -47,7 +47,7 @@ test('knows when a scale was folded into B with rounding', async () => {
   expect(found.every((value, i) => Math.abs(value - meant[i]!) <= 2 ** -22 * Math.abs(meant[i]!))).toBe(true);
 });
 
-test('a bit that turned on the disk is told with its matrix', async () => {
+test('a bit that turned on the disk is reported with its matrix', async () => {
   const adapter = adapterOf();
   const meant = await write(adapter);
   const path = join(root, 'adapter_model.safetensors');
@@ -62,7 +62,7 @@ test('a bit that turned on the disk is told with its matrix', async () => {
   });
 });
 
-test('another scale in the config is told', async () => {
+test('another scale in the config is reported', async () => {
   const adapter = adapterOf();
   const meant = await write(adapter);
   const path = join(root, 'adapter_config.json');
@@ -74,7 +74,7 @@ test('another scale in the config is told', async () => {
   });
 });
 
-test('a layer too few or too many is told', async () => {
+test('a layer too few or too many is reported', async () => {
   const adapter = adapterOf();
   const meant = await write(adapter);
   await write({ ...adapter, modules: new Map([...adapter.modules].slice(1)) });
@@ -87,7 +87,7 @@ test('a layer too few or too many is told', async () => {
 test.each([
   ['a', Number.NaN],
   ['b', Number.POSITIVE_INFINITY],
-] as const)('a number in %s that is %s is told with its layer', async (matrix, value) => {
+] as const)('a number in %s that is %s is reported with its layer', async (matrix, value) => {
   const spoilt = moduleOf(6, 16, 3, 1.5);
   spoilt[matrix][7] = value;
   const adapter = adapterOf(spoilt);

@@ -57,9 +57,9 @@ function compare(name: string, meant: PeftModule, found: PeftModule | undefined)
       const message = `The trained matrix ${matrix} of ${name} holds a number that is not finite. Train with a lower learning_rate.`;
       throw new ProductError('non_finite_loss', message);
     }
-    const place = meant[of].findIndex((value, i) => value !== found[of][i]);
-    if (found[of].length === meant[of].length && place === -1) continue;
-    const difference = `${found[of][place]} was read where ${meant[of][place]} was written`;
+    const index = meant[of].findIndex((value, i) => value !== found[of][i]);
+    if (found[of].length === meant[of].length && index === -1) continue;
+    const difference = `${found[of][index]} was read where ${meant[of][index]} was written`;
     throw checkFailed(`Matrix ${matrix} of ${name} was not read back as it was written: ${difference}.`);
   }
 }

@@ -4,16 +4,16 @@ import { keep, kernelsFor, scope, slice, sum, type Tensor, toFloat32Array, toNum
 export interface NextTokenLossOptions {
   /** Whether the gradient is wanted. */
   record: boolean;
-  /** `[n]`: filled with the loss at each place. */
+  /** `[n]`: filled with the loss of each label. */
   tokenLosses?: Float32Array | null;
 }
 
 /**
- * Cross entropy of the next token at the labelled places only, summed, and its gradient by the hidden states. Logits are
+ * Cross entropy of the next token of the labelled tokens only, summed, and its gradient by the hidden states. Logits are
  * made and freed in chunks of the head's size.
- * @param hidden `[n, hidden]` normed hidden states of the labelled places, in the model's dtype
+ * @param hidden `[n, hidden]` normed hidden states that predict the labels, in the model's dtype
  * @param labels `[n]` int32
- * @returns the sum over the n places, and with `record` the gradient of that sum `[n, hidden]`, one chunk after the other
+ * @returns the sum over the n labels, and with `record` the gradient of that sum `[n, hidden]`, one chunk after the other
  */
 export function nextTokenLoss(
   hidden: Tensor,
