@@ -79,9 +79,8 @@ export function checkedAdapters(adapters: readonly ActingAdapter[], tokens: numb
   return adapters.map((acting) => {
     const { first, count } = acting.tokens ?? { first: 0, count: tokens };
     if (first < next || count < 0 || first + count > tokens) {
-      throw new RangeError(
-        `tokens ${first} to ${first + count} of ${tokens} cannot be an adapter's: those before ${next} are taken`,
-      );
+      const range = `tokens ${first} to ${first + count} of ${tokens}`;
+      throw new RangeError(`An adapter cannot own ${range}: ranges must ascend, not overlap, and lie in the stream.`);
     }
     next = first + count;
     return count === tokens ? { ...acting, tokens: undefined } : acting;
