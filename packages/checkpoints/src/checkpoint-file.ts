@@ -20,7 +20,7 @@ export interface CheckpointDescription {
   progress: CheckpointProgress;
 }
 
-/** Hashed at once; in between, others get their turn. */
+/** Bytes hashed between two turns of the event loop. */
 const HASHED_PIECE_BYTES = 2 ** 26;
 
 /** Writes a checkpoint with one rename: a reader sees all of it or nothing. @throws ProductError `storage_full` */
@@ -47,7 +47,7 @@ export async function writeCheckpoint(file: string, checkpoint: Checkpoint): Pro
   }
 }
 
-/** @returns null when the file is damaged: a disk that lost a block or turned a bit, a file cut off */
+/** @returns null when the file is damaged, for instance truncated */
 export async function readCheckpoint(file: string): Promise<Checkpoint | null> {
   return await reading(file, async (opened) => {
     const { metadata } = opened;
@@ -79,7 +79,7 @@ async function addTo(hash: Hash, bytes: Uint8Array): Promise<void> {
   }
 }
 
-/** @returns null when the file is damaged or gone */
+/** @returns null when the file is damaged or missing */
 export async function describeCheckpoint(file: string): Promise<CheckpointDescription | null> {
   return await reading(file, async (opened) => {
     const { size, mtime } = await stat(file);
@@ -99,9 +99,9 @@ async function reading<Result>(
       await opened.close();
     }
   } catch (error) {
-    // The one before is as good, only older.
+    // The caller uses an older one.
     if (error instanceof SafetensorsError || error instanceof SyntaxError) return null;
-    // Removed meanwhile, for a newer one.
+    // A newer one may have replaced it meanwhile.
     if (systemErrorCode(error) === 'ENOENT') return null;
     throw error;
   }

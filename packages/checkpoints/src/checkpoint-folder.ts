@@ -17,15 +17,15 @@ const nameOf = (step: number) => `step-${String(step).padStart(10, '0')}.safeten
 
 export interface SaveOptions {
   /**
-   * Checkpoints before this one that are kept, besides the best of each: the newest may be damaged when it is needed.
+   * Checkpoints before this one that are retained, besides the best of each: the newest may be damaged when it is needed.
    * @defaultValue 1
    */
   before?: number;
 }
 
 /**
- * Saves a checkpoint, then removes what is no longer needed: older ones, and those of other runs in this folder. Those of
- * the same run that are further stay: where a worker lost its job without knowing it yet, they are the next worker's.
+ * Saves a checkpoint, then removes what is no longer needed: older ones, and those of other runs in this folder. Newer ones
+ * of the same run stay: if this worker has lost its job without knowing it yet, they belong to the next worker.
  *
  * @throws ProductError `storage_full`
  */
@@ -41,10 +41,10 @@ export async function saveCheckpoint(
   const ofRun = known.filter((one) => one !== null).filter(({ progress }) => progress.run === checkpoint.progress.run);
   const ahead = ofRun.filter(({ step }) => step > checkpoint.step);
   const newest = ofRun.filter(({ step }) => step <= checkpoint.step).slice(0, 1 + before);
-  const kept = new Set(
+  const retained = new Set(
     [...ahead, ...newest].flatMap(({ step, progress }) => [step, progress.evaluations?.best?.step ?? step]),
   );
-  for (const step of all) if (!kept.has(step)) await rm(join(folder, nameOf(step)), { force: true });
+  for (const step of all) if (!retained.has(step)) await rm(join(folder, nameOf(step)), { force: true });
 }
 
 /**
@@ -65,12 +65,12 @@ export async function readCheckpoint(folder: string, step: number): Promise<Chec
   const checkpoint = await readFile(join(folder, nameOf(step)));
   if (checkpoint !== null) return checkpoint;
   const message = (await checkpointSteps(folder)).includes(step)
-    ? `The checkpoint of step ${step} is damaged: it does not hold what was saved. Publish another one, or train again.`
-    : `There is no checkpoint of step ${step} any more.`;
+    ? `The checkpoint of step ${step} is damaged. Publish another one, or train again.`
+    : `The checkpoint of step ${step} no longer exists.`;
   throw new ProductError('checkpoint_not_found', message);
 }
 
-/** All that can be read, newest first. */
+/** All readable checkpoints, newest first. */
 export async function listCheckpoints(folder: string): Promise<CheckpointDescription[]> {
   const steps = await checkpointSteps(folder);
   const known = await Promise.all(steps.map((step) => describeCheckpoint(join(folder, nameOf(step)))));
@@ -78,8 +78,8 @@ export async function listCheckpoints(folder: string): Promise<CheckpointDescrip
 }
 
 /**
- * Removes what writers that were killed left half written. Call it where nobody is writing.
- * @param options.writtenBefore What was written to at that time or later stays. @defaultValue nothing stays
+ * Removes the incomplete files of writers that were killed. Call it only when nothing writes to the folder.
+ * @param options.writtenBefore Files written to at that time or later stay. @defaultValue no file stays
  */
 export async function removeHalfWritten(folder: string, options: { writtenBefore?: Date } = {}): Promise<void> {
   const before = options.writtenBefore?.getTime() ?? Number.POSITIVE_INFINITY;
@@ -89,11 +89,11 @@ export async function removeHalfWritten(folder: string, options: { writtenBefore
   }
 }
 
-/** What all files take, readable or not. */
+/** Bytes of all files, readable or not. */
 export async function checkpointBytes(folder: string): Promise<number> {
   let bytes = 0;
   for (const step of await checkpointSteps(folder)) {
-    // Gone by now where a newer one took its place.
+    // A newer one may have replaced it meanwhile.
     bytes += await stat(join(folder, nameOf(step))).then(({ size }) => size, zeroWhereAbsent);
   }
   return bytes;
@@ -104,7 +104,7 @@ function zeroWhereAbsent(error: unknown): number {
   throw error;
 }
 
-/** Infinity where it is gone by now. */
+/** Infinity if it was removed meanwhile. */
 async function writtenMs(file: string): Promise<number> {
   try {
     return (await stat(file)).mtimeMs;
@@ -114,7 +114,7 @@ async function writtenMs(file: string): Promise<number> {
   }
 }
 
-/** Of all files, readable or not, newest first. */
+/** Steps of all files, readable or not, newest first. */
 export async function checkpointSteps(folder: string): Promise<number[]> {
   const steps = (await namesIn(folder)).flatMap((name) => NAME.exec(name)?.[1] ?? []).map(Number);
   return steps.sort((a, b) => b - a);

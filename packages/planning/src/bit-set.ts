@@ -2,11 +2,11 @@ const WORD_BITS = 32;
 /** Words that one count of the directory stands for. */
 const WORDS_PER_BLOCK = 16;
 
-/** A set of the numbers 0 … length - 1 in one bit each, that also knows where its n-th member is. */
+/** A set of the numbers 0 … length - 1 in one bit each, which also finds its n-th member. */
 export class BitSet {
   readonly length: number;
   readonly #words: Uint32Array;
-  /** Members before each block of words; made when it is first asked for. */
+  /** Members before each block of words; computed when first needed. */
   #before: Uint32Array | null = null;
   #size = 0;
 
@@ -32,8 +32,8 @@ export class BitSet {
   }
 
   /**
-   * The n-th member, or the n-th number that is none.
-   * @param n from 0, less than there are
+   * The n-th member, or the n-th number that is not a member.
+   * @param n from 0, less than how many there are
    */
   nth(n: number, isMember: boolean): number {
     this.#before ??= this.#countBlocks();
@@ -52,7 +52,7 @@ export class BitSet {
     for (let index = low * WORDS_PER_BLOCK; ; index++) {
       const word = isMember ? this.#words[index]! : ~this.#words[index]!;
       const inWord = bitsOf(word);
-      if (left < inWord) return index * WORD_BITS + placeOf(word, left);
+      if (left < inWord) return index * WORD_BITS + positionOf(word, left);
       left -= inWord;
     }
   }
@@ -74,8 +74,8 @@ function bitsOf(word: number): number {
   return Math.imul((bits + (bits >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
 }
 
-/** Place of the bit before which `left` others are set. */
-function placeOf(word: number, left: number): number {
+/** Position of the bit before which `left` others are set. */
+function positionOf(word: number, left: number): number {
   let rest = word;
   for (let skipped = 0; skipped < left; skipped++) rest &= rest - 1;
   return 31 - Math.clz32(rest & -rest);

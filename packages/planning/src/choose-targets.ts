@@ -4,14 +4,14 @@ import { excludedModules } from './excluded-modules.js';
 import { type CodedFault, FaultList } from './fault-list.js';
 import { layerIndexOf, listed, namesThatExist } from './module-names.js';
 
-/** The settings that say which layers LoRA goes on. */
+/** The settings that select the layers that LoRA adapts. */
 export type TargetSelection = Pick<LoraSettings, 'target_modules' | 'exclude_modules' | 'layers_to_transform'>;
 
 const TARGETS = 'lora.target_modules';
 const LAYERS = 'lora.layers_to_transform';
 
 /**
- * The layers that LoRA goes on, chosen as PEFT does it. `target_modules`: a list of names or name suffixes, `all-linear`
+ * The layers that LoRA adapts, selected as PEFT selects them. `target_modules`: a list of names or name suffixes, `all-linear`
  * (every linear layer but the output head), or a regular expression that must match the whole name. Without those of
  * `exclude_modules`; and of `layers_to_transform` only, which does not go with an expression and is not asked for a
  * module that is named in full.
@@ -113,16 +113,17 @@ function layerTest(
 ): (moduleName: string) => boolean {
   if (layers === null) return () => true;
   if (typeof target === 'string' && !isAllLinear(target)) {
-    const message = 'layers_to_transform does not go with a regular expression: name the layers in target_modules.';
+    const message =
+      'layers_to_transform cannot be combined with a regular expression: name the layers in target_modules.';
     faults.add({ code: 'invalid_job', message, param: LAYERS });
     return () => true;
   }
   const existing = [...new Set(modules.map(({ name }) => layerIndexOf(name)).filter((index) => index !== null))];
-  for (const [place, index] of layers.entries()) {
+  for (const [position, index] of layers.entries()) {
     if (existing.includes(index)) continue;
     const there = existing.length === 0 ? 'The model has none.' : `There are: ${listed(existing)}.`;
     const message = `The model has no block ${index}. ${there}`;
-    faults.add({ code: 'unmatched_target', message, param: `${LAYERS}.${place}` });
+    faults.add({ code: 'unmatched_target', message, param: `${LAYERS}.${position}` });
   }
   const named = new Set(typeof target === 'string' ? [] : target);
   return (name) => {
@@ -132,6 +133,6 @@ function layerTest(
 }
 
 function headFault(target: string, param: string): CodedFault {
-  const message = `${JSON.stringify(target)} takes in the output head, which is not adapted. Leave it out, or use "all-linear".`;
+  const message = `${JSON.stringify(target)} selects the output head, which is not adapted. Leave it out, or use "all-linear".`;
   return { code: 'unmatched_target', message, param };
 }

@@ -66,6 +66,6 @@ function addRow(converter: RowConverter, dataset: Dataset, raw: RawRow, index: n
     if (!(error instanceof ProductError) || error.code === 'storage_full') throw error;
     const found = new FaultList();
     found.addError(error);
-    return found.kept;
+    return found.listed;
   }
 }

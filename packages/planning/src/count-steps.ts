@@ -14,8 +14,8 @@ type StepSettings = Pick<
 >;
 
 /**
- * Optimizer steps of a job, counted as transformers' Trainer counts them, but for a single step: it has no warm-up, whose
- * first step has the rate 0 and would train nothing.
+ * Optimizer steps of a job, counted as transformers' Trainer counts them. A single step has no warm-up: the first step of a
+ * warm-up has the rate 0 and would train nothing.
  */
 export function countSteps(examples: number, settings: StepSettings): StepCounts {
   const perEpoch = Math.ceil(examples / (settings.batch_size * settings.gradient_accumulation_steps));
@@ -23,14 +23,14 @@ export function countSteps(examples: number, settings: StepSettings): StepCounts
   return { perEpoch, total, warmup: total === 1 ? 0 : Math.ceil(total * settings.warmup_ratio) };
 }
 
-/** A warm-up that no step comes after. */
+/** Warns of a warm-up without a step after it. */
 export function warmupWarnings({ total, warmup }: StepCounts): Fault[] {
   if (warmup < total) return [];
-  const message = `The warm-up takes all ${total} steps, so no step has the whole learning_rate: lower warmup_ratio, or train for more steps.`;
+  const message = `The warm-up takes all ${total} steps, so no step reaches the full learning_rate: lower warmup_ratio, or train for more steps.`;
   return [{ code: 'warmup_covers_all_steps', message, param: 'training.warmup_ratio' }];
 }
 
-/** Passes over the data that these steps make; whole ones but for a last one that may be cut short. */
+/** Passes over the data that these steps make; the last one may be incomplete. */
 export function epochsOf({ perEpoch, total }: StepCounts, examples: number, settings: StepSettings): number {
   const rowsOfRest = (total % perEpoch) * settings.batch_size * settings.gradient_accumulation_steps;
   return Math.floor(total / perEpoch) + rowsOfRest / examples;

@@ -8,7 +8,7 @@ export type CheckedRow =
 
 const FORMATS = OBJECTIVES.flatMap(({ formats }) => formats);
 
-/** The format a row has by its keys, whether or not the rest of it is right; null when no key tells. */
+/** The format of a row by its keys, whether or not the rest of it is valid; null when no key is known. */
 export function detectFormat(row: unknown): DatasetFormat | null {
   return formatOf(row)?.name ?? null;
 }
@@ -52,7 +52,7 @@ function schemaFaults({ schema, keys }: RowFormat, row: unknown): RowFault[] {
   for (const error of errors) {
     const path = pathOf(error.instancePath);
     const at = (key: string) => (path === '' ? key : `${path}.${key}`);
-    if (error.keyword === 'boolean') continue; // the same as additionalProperties, said once more for each key
+    if (error.keyword === 'boolean') continue; // repeats additionalProperties for each key
     if (error.keyword === 'additionalProperties') {
       for (const key of error.params.additionalProperties) {
         const allowed = path === '' ? keys : '"role" and "content"';

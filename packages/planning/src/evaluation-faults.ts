@@ -7,21 +7,21 @@ export function publishedState({ publish, early_stopping }: TrainingSettings): '
   return publish;
 }
 
-/** Evaluations every so many steps need rows to evaluate on. */
+/** Evaluations during training need rows to evaluate on. */
 export function idleEvaluationFaults({ training, validation }: JobSpec): CodedFault[] {
   if (training.eval_every_steps === null || validation.split > 0) return [];
   const message = 'training.eval_every_steps evaluates on held-out rows: give validation.split too, or leave it out.';
   return [{ code: 'invalid_job', message, param: 'training.eval_every_steps' }];
 }
 
-/** One that never comes; those before and after training do. */
+/** Warns if there is no evaluation during training, only before and after it. */
 export function evaluationWarnings({ training: { eval_every_steps: every } }: JobSpec, steps: number): Fault[] {
   if (every === null || every <= steps) return [];
   const message = `Training ends after ${steps} steps, so there is no evaluation every ${every}: only before and after training.`;
   return [{ code: 'eval_every_steps_too_large', message, param: 'training.eval_every_steps' }];
 }
 
-/** What is judged by evaluations needs them, and rows to evaluate on. */
+/** Early stopping and the best state need evaluations, and rows to evaluate on. */
 export function evaluationFaults({ training, validation }: JobSpec): CodedFault[] {
   const { eval_every_steps: every, early_stopping: stopping } = training;
   const setting = stopping === null ? 'publish' : 'early_stopping';
@@ -31,6 +31,6 @@ export function evaluationFaults({ training, validation }: JobSpec): CodedFault[
     ...(every === null ? ['training.eval_every_steps'] : []),
     ...(validation.split > 0 ? [] : ['validation.split']),
   ];
-  const message = `training.${setting} goes by the loss on held-out rows: give ${lacking.join(' and ')} too.`;
+  const message = `training.${setting} depends on the loss on held-out rows: give ${lacking.join(' and ')} too.`;
   return [{ code: 'invalid_job', message, param: `training.${setting}` }];
 }

@@ -7,8 +7,8 @@ const PARAM = 'lora.exclude_modules';
 
 /**
  * Which modules `exclude_modules` leaves out, read as PEFT does: a list of names or name suffixes, or a regular
- * expression that must match the whole name. PEFT only warns of an entry that excludes nothing; here it is a fault, since
- * what was to be left alone would be trained.
+ * expression that must match the whole name. PEFT only warns of an entry that excludes nothing. Here it is a fault: a
+ * layer that should be left alone would be trained.
  *
  * @param modules - Every linear layer, the output head among them.
  */

@@ -3,16 +3,16 @@ import { type ErrorCode, type Fault, ProductError } from '@lorasmith/contracts';
 export type CodedFault = Fault & { code: ErrorCode };
 
 /** Enough to see what is wrong with a file; the rest is counted. */
-const MAX_KEPT = 100;
+const MAX_LISTED = 100;
 
-/** Faults found one after the other, thrown at the end as one error. */
+/** Collects faults, to be thrown as one error at the end. */
 export class FaultList {
-  readonly #kept: CodedFault[] = [];
+  readonly #listed: CodedFault[] = [];
   #count = 0;
 
   /** The first of them. */
-  get kept(): CodedFault[] {
-    return this.#kept;
+  get listed(): CodedFault[] {
+    return this.#listed;
   }
 
   get isEmpty(): boolean {
@@ -21,16 +21,16 @@ export class FaultList {
 
   add(...faults: CodedFault[]): void {
     this.#count += faults.length;
-    this.#kept.push(...faults.slice(0, MAX_KEPT - this.#kept.length));
+    this.#listed.push(...faults.slice(0, MAX_LISTED - this.#listed.length));
   }
 
-  /** Takes the faults of another list, also those that it only counted. */
+  /** Adds the faults of another list, also those that it only counted. */
   addAll(other: FaultList): void {
-    this.add(...other.#kept);
-    this.#count += other.#count - other.#kept.length;
+    this.add(...other.#listed);
+    this.#count += other.#count - other.#listed.length;
   }
 
-  /** Takes the faults of an error, or the error itself as one. */
+  /** Adds the faults of an error, or the error itself as one. */
   addError(error: ProductError): void {
     if (error.details.length > 0) this.add(...(error.details as CodedFault[]));
     else
@@ -41,16 +41,16 @@ export class FaultList {
       });
   }
 
-  /** @throws ProductError with the code of the first fault, and every kept fault in `details`. */
+  /** @throws ProductError with the code of the first fault, and every listed fault in `details`. */
   throwIfAny(): void {
-    const [first] = this.#kept;
+    const [first] = this.#listed;
     if (first === undefined) return;
-    const place = first.line === undefined ? '' : `Line ${first.line}: `;
-    const rest = this.#count > this.#kept.length ? `, of which the first ${this.#kept.length} are listed` : '';
+    const location = first.line === undefined ? '' : `Line ${first.line}: `;
+    const rest = this.#count > this.#listed.length ? `, of which the first ${this.#listed.length} are listed` : '';
     const others = this.#count > 1 ? ` (${this.#count} faults in all${rest})` : '';
-    throw new ProductError(first.code, `${place}${first.message}${others}`, {
+    throw new ProductError(first.code, `${location}${first.message}${others}`, {
       param: first.param,
-      details: this.#kept,
+      details: this.#listed,
     });
   }
 }

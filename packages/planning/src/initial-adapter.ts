@@ -6,14 +6,14 @@ import { type Target, withRanks } from './target-ranks.js';
 
 type LoraRequest = NonNullable<JobRequest['lora']>;
 
-/** What decides the shape of an adapter: a job that goes on with it must have the same. */
+/** What decides the shape of an adapter: a job that continues it must have the same. */
 const SHAPING = ['r', 'alpha', 'use_rslora', 'rank_pattern', 'alpha_pattern'] as const;
 const SELECTING = ['target_modules', 'exclude_modules', 'layers_to_transform'] as const;
 
 type AdapterSettings = Pick<LoraSettings, (typeof SHAPING)[number] | (typeof SELECTING)[number]>;
 
 /**
- * The LoRA settings of a request that goes on with an adapter (`init_from`): what it leaves out of rank, alpha, patterns
+ * The LoRA settings of a request that continues an adapter (`init_from`): what it leaves out of rank, alpha, patterns
  * and layers is the adapter's. What it gives itself stays, for {@link initialAdapterFaults} to compare.
  *
  * @param linearModules - Names of the base model's linear layers, from which short names for the adapter's are found.
@@ -25,7 +25,7 @@ export function inheritLora(
 ): LoraRequest {
   const own = settingsOf(initial, linearModules);
   const shape = Object.fromEntries(SHAPING.map((field) => [field, own[field]]));
-  // They only mean something together.
+  // These settings depend on each other.
   const selects = SELECTING.some((field) => given[field] !== undefined);
   const selection = selects ? {} : Object.fromEntries(SELECTING.map((field) => [field, own[field]]));
   return { ...shape, ...selection, ...given };
@@ -36,14 +36,14 @@ export interface InitialBase extends BaseDigests {
   name: string;
 }
 
-/** Why a job cannot go on with an adapter: another base, other layers, other ranks or scales. */
+/** Why a job cannot continue an adapter: another base, other layers, other ranks or scales. */
 export function initialAdapterFaults(
   job: { lora: LoraSettings; base: InitialBase; targets: readonly Target[] },
   initial: AdapterManifest,
 ): CodedFault[] {
   const other = otherBase(initial.base_model, job.base);
   if (other !== null) {
-    const message = `${initial.id} was made for ${other}, so it does not go with ${job.base.name} as it is on this host.`;
+    const message = `${initial.id} was made for ${other}, so it does not fit ${job.base.name} as it is on this host.`;
     return [{ code: 'invalid_adapter', message, param: 'lora.init_from' }];
   }
   return [...layerFaults(job.targets, initial), ...shapeFaults(job, initial)];
@@ -57,10 +57,10 @@ function otherBase(made: AdapterManifest['base_model'], base: InitialBase): stri
   return `${difference === 'weights' ? 'other weights' : 'another config.json'} of ${made.name}`;
 }
 
-/** Why no job can go on with an adapter of this base, whatever it asks for. */
+/** Why no job can continue this adapter, whatever its settings. */
 export function adaptedHeadFault({ id, lora }: AdapterManifest, head: AdaptableModule | null): CodedFault | null {
   if (head === null || !lora.modules.includes(head.name)) return null;
-  const message = `${id} adapts the output head (${head.name}), which is not trained here: it can be downloaded and merged, but not gone on with.`;
+  const message = `${id} adapts the output head (${head.name}), which is not trained here. It can be downloaded and merged, but no job can start from it.`;
   return { code: 'invalid_adapter', message, param: 'lora.init_from' };
 }
 
@@ -96,7 +96,7 @@ function shapeFaults(
   });
 }
 
-/** Of one trained here, the settings of its job; of one brought in, those its files came with. */
+/** The settings of the job that trained it, or of the files that were imported. */
 function settingsOf({ origin, lora }: AdapterManifest, linearModules: Iterable<string>): AdapterSettings {
   if (origin.kind !== 'imported') return origin.settings.lora;
   const { r, alpha, rank_pattern, alpha_pattern, modules } = lora;

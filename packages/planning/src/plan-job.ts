@@ -33,14 +33,14 @@ export interface PlanJobOptions {
   dataset: Dataset;
   /** The dataset's rows, JSONL. */
   rowsFile: string;
-  /** Where the rows are kept as tokens. */
+  /** Where the rows are stored as tokens. */
   examples: ExampleStore;
   /** The manifest of the adapter that `lora.init_from` names. */
   initial?: AdapterManifest | null;
   /** What was measured of the machine that will train; null or left out: no estimate is made. */
   machine?: MachineProfile | null;
   /**
-   * A job that is being sent. What was accepted by an earlier version is not held to rules that are only newer.
+   * Whether the job is being submitted. A job that is already queued is not refused for a setting without effect.
    * @defaultValue false
    */
   isNew?: boolean;
@@ -48,7 +48,7 @@ export interface PlanJobOptions {
   signal?: AbortSignal;
 }
 
-/** What a job will do, and the data it does it with, which is read from an open file: close it. */
+/** What a job will do, and its examples. They are read from an open file: close the plan. */
 export interface Plan {
   /** `precision.chosen` is null when the job leaves it to a machine that was not measured. */
   report: Report;
@@ -58,17 +58,17 @@ export interface Plan {
   /** Null without a validation split. */
   validation: Examples | null;
   steps: StepCounts;
-  /** Of all rows as tokens, or as features: what a tokenizer and a chat template have made of the dataset. */
+  /** Digest of all examples: what a tokenizer and a chat template make of the dataset. */
   examplesSha256: string;
-  /** After it no example can be read. */
+  /** Closes the examples. */
   close(): Promise<void>;
 }
 
 /**
  * Works out a job before it is trained: which layers, which tokens, how many steps.
  *
- * All faults are looked for before any is reported. Chat templates are code that comes with a model and have bounds, but
- * a service that must answer others meanwhile runs this in a thread that it can end.
+ * It looks for all faults before it reports any. A chat template is code that comes with a model. It is bounded, but a
+ * service that must answer other requests meanwhile runs this in a thread that it can end.
  *
  * @throws ProductError with the code of the first fault and up to 100 of them in `details`, each with `line` or `param`:
  * `unmatched_target`, `invalid_job`, `invalid_adapter`, `dataset_format_mismatch`, `invalid_dataset`, `chat_template_failed`,
@@ -80,7 +80,7 @@ export async function planJob(options: PlanJobOptions): Promise<Plan> {
   const faults = new FaultList();
   const ofHead = initial === null ? null : adaptedHeadFault(initial, model.headModule);
   if (ofHead !== null) faults.add(ofHead);
-  // Its layers, which a job takes over, would be faults too.
+  // Otherwise each of its layers, which the job takes over, would be a fault too.
   const layers = ofHead ? [] : (collect(faults, () => chooseTargets(model.modules, spec.lora, model)) ?? []);
   const targets = withRanks(layers, spec.lora, faults);
   const judging = evaluationFaults(spec);
@@ -161,7 +161,7 @@ function refuseEmptySides(training: Examples, validation: Examples, { counts }: 
   }
 }
 
-/** What of config.json is not done. */
+/** What config.json asks for and training does not do. */
 function modelWarnings({ architecture, untiedByFiles }: ModelFolder): Fault[] {
   if (architecture.kind !== 'decoder') return [];
   const param = 'base_model';

@@ -5,15 +5,15 @@ type Precision = 'float32' | 'bfloat16';
 export type ChosenPrecision = Report['precision'] & { chosen: Precision };
 
 /**
- * What the job asks for; `auto` takes the type in which matrix products are faster.
- * @param rateOf GFLOP/s of matrix products; asked for only where it decides
+ * What the job sets; `auto` chooses the type in which matrix products are faster.
+ * @param rateOf GFLOP/s of matrix products; called only where it decides
  */
 export function choosePrecision(
   setting: TrainingSettings['precision'],
   family: string,
   rateOf: (precision: Precision) => number,
 ): ChosenPrecision {
-  if (setting !== 'auto') return { chosen: setting, reason: 'The job asked for it.' };
+  if (setting !== 'auto') return { chosen: setting, reason: 'The job sets it.' };
   if (family === 'classifier') return { chosen: 'float32', reason: 'Classifiers are small: exact is fast enough.' };
   const float32 = rateOf('float32');
   const bfloat16 = rateOf('bfloat16');
@@ -40,7 +40,7 @@ export function knownPrecision(
 ): Report['precision'] {
   if (machine !== null) return precisionOn(machine, setting, family);
   if (setting === 'auto' && family !== 'classifier') {
-    return { chosen: null, reason: 'The worker that trains measures which is faster on its machine.' };
+    return { chosen: null, reason: 'The worker measures which is faster on its machine.' };
   }
   return choosePrecision(setting, family, () => 0);
 }

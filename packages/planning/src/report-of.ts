@@ -38,7 +38,7 @@ export function reportOf(sources: ReportSources): Report {
     tokens: {
       per_epoch: training.tokens,
       trained_per_epoch: training.trainedTokens,
-      // Which rows a cut-short last epoch reads is not known before they are shuffled: their mean is.
+      // Which rows an incomplete last epoch reads is not known before they are shuffled, but their mean is.
       total: Math.round(training.tokens * epochsOf(steps, training.count, spec.training)),
       validation: validation.tokens,
     },
@@ -56,7 +56,7 @@ const MANIFEST_BYTES = 64 * 1024;
 /** Of the manifest and the header of the weights: names and shapes of a layer. */
 const BYTES_PER_LAYER = 640;
 
-/** What a published adapter takes at most: in its files lower ranks are padded with zeros to the largest. */
+/** The most that a published adapter takes: in its files lower ranks are padded with zeros to the largest. */
 function adapterBytes(spec: JobSpec, targets: readonly Target[]): number {
   const rank = targets.reduce((most, layer) => Math.max(most, layer.rank), 0);
   const sizes = targets.reduce((sum, layer) => sum + layer.in_features + layer.out_features, 0);

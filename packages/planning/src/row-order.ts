@@ -1,15 +1,15 @@
 import { type Permutation, seededPermutation } from '@lorasmith/seeded-random';
 
-/** Where an optimizer step reads: its micro-batches, each a list of examples. */
+/** What an optimizer step reads: its micro-batches, each a list of examples. */
 export interface StepRows {
-  /** Passes over the data done once the step is. */
+  /** Passes over the data that are complete once the step is. */
   epoch: number;
   microBatches: Int32Array[];
 }
 
 /**
  * Which examples each optimizer step trains on. Every epoch has an order of its own, drawn from the seed and the number of
- * the epoch alone: the place in the data follows from the number of the step, and a resumed run needs nothing else.
+ * the epoch alone: the position in the data follows from the number of the step, and a resumed run needs nothing else.
  */
 export class RowOrder {
   readonly #count: number;
@@ -36,7 +36,7 @@ export class RowOrder {
     const microBatches: Int32Array[] = [];
     for (let start = first; start < end; start += this.#batchSize) {
       const length = Math.min(this.#batchSize, end - start);
-      microBatches.push(Int32Array.from({ length }, (_, place) => order.at(start + place)));
+      microBatches.push(Int32Array.from({ length }, (_, offset) => order.at(start + offset)));
     }
     return { epoch: epoch + end / this.#count, microBatches };
   }

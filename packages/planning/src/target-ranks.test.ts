@@ -11,7 +11,7 @@ const LORA = { r: 8, alpha: 16, rank_pattern: {}, alpha_pattern: {}, use_rslora:
 function ranked(lora: Partial<typeof LORA & { rank_pattern: object; alpha_pattern: object }>) {
   const faults = new FaultList();
   const targets = withRanks(layers, { ...LORA, ...lora }, faults);
-  return { ranks: targets.map(({ rank }) => rank), scales: targets.map(({ scale }) => scale), faults: faults.kept };
+  return { ranks: targets.map(({ rank }) => rank), scales: targets.map(({ scale }) => scale), faults: faults.listed };
 }
 
 describe('withRanks', () => {

@@ -2,13 +2,13 @@ import { type AdaptableModule, type LoraSettings, loraScale } from '@lorasmith/c
 import { compileModulePattern, type ModulePattern, PatternError, patternKeyMatcher } from '@lorasmith/model-folder';
 import type { CodedFault, FaultList } from './fault-list.js';
 
-/** A layer that LoRA goes on, with the rank of its A and B and what B A is multiplied with. */
+/** A layer that LoRA adapts, with the rank of its A and B and the factor of B A. */
 export interface Target extends AdaptableModule {
   rank: number;
   scale: number;
 }
 
-/** Longer keys are no names, and each is compared with every layer. */
+/** No name is longer, and each key is compared with every layer. */
 const MAX_KEY_LENGTH = 512;
 
 /**

@@ -3,10 +3,10 @@ import { seededPermutation } from '@lorasmith/seeded-random';
 import { BitSet } from './bit-set.js';
 
 /**
- * Which rows are held out: `ceil(split × rows)` of them, drawn by the seed alone, so that the same dataset, share and seed
- * always hold out the same rows, whatever else the job sets.
+ * Which rows are held out: `ceil(split × rows)` of them, drawn by the seed alone. The same dataset, split and seed always
+ * hold out the same rows, whatever else the job sets.
  *
- * @returns The rows held out, by their place in the dataset, from 0.
+ * @returns The rows held out, by their index in the dataset.
  * @throws ProductError `validation_split_empty` when that would leave nothing to train on.
  */
 export function heldOutRows(rows: number, split: number, seed: number): BitSet {
@@ -18,6 +18,6 @@ export function heldOutRows(rows: number, split: number, seed: number): BitSet {
     throw new ProductError('validation_split_empty', message, { param: 'validation.split' });
   }
   const order = seededPermutation(seed, 'validation split', rows);
-  for (let place = 0; place < count; place++) heldOut.add(order.at(place));
+  for (let index = 0; index < count; index++) heldOut.add(order.at(index));
   return heldOut;
 }

@@ -2,10 +2,10 @@ import type { EvaluationProgress } from '@lorasmith/checkpoints';
 import type { EarlyStopping, Evaluation } from '@lorasmith/contracts';
 
 /**
- * Knows the best evaluation so far, and when further training brings nothing more.
+ * Tracks the best evaluation so far, and when early stopping is due.
  *
  * Best is the lowest loss. For early stopping, as in Keras and Lightning, a gain is a loss that is more than `min_delta`
- * below the last one that was a gain; after `patience` evaluations without one training is over.
+ * below the last one that was a gain. After `patience` evaluations without a gain training is over.
  */
 export class EvaluationWatch {
   readonly #earlyStopping: EarlyStopping | null;
@@ -20,7 +20,7 @@ export class EvaluationWatch {
     return this.#progress;
   }
 
-  /** Goes on from a checkpoint. */
+  /** Continues from a checkpoint. */
   restore(progress: EvaluationProgress): void {
     this.#progress = progress;
   }
@@ -29,7 +29,7 @@ export class EvaluationWatch {
     return this.#progress.best;
   }
 
-  /** Whether training is to end now. */
+  /** Whether training should end now. */
   get isExhausted(): boolean {
     return this.#earlyStopping !== null && this.#progress.withoutGain >= this.#earlyStopping.patience;
   }
@@ -37,7 +37,7 @@ export class EvaluationWatch {
   add(step: number, evaluation: Evaluation): void {
     const { best, reference, withoutGain } = this.#progress;
     const { loss } = evaluation;
-    // A loss that is no number is never lower than another.
+    // A loss that is not a number is never lower than another.
     const isBest = Number.isFinite(loss) && (best === null || loss < best.evaluation.loss);
     const isGain =
       Number.isFinite(loss) && (reference === null || reference - loss > (this.#earlyStopping?.min_delta ?? 0));

@@ -24,8 +24,8 @@ export async function readInitialManifest(folder: string): Promise<AdapterManife
 }
 
 /**
- * The adapter to start from, with the ranks and scales it was trained with: a published adapter has one of each, to
- * which {@link cutRank} and {@link withScale} are the way back. It must adapt exactly the targets.
+ * The adapter to start from, with the ranks and scales that the job sets. A published adapter has one rank and one scale;
+ * {@link cutRank} and {@link withScale} restore those of each layer. It must adapt exactly the targets.
  *
  * @param folder in PEFT's layout
  * @throws ProductError invalid_adapter

@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 
 /**
- * From here on {@link peakMemoryBytes} is of what comes, not of what this process did before. In a sandbox without
+ * Resets {@link peakMemoryBytes}, so that it no longer counts what this process did before. In a sandbox without
  * /proc/self/clear_refs nothing is reset.
  */
 export function resetPeakMemory(): void {
@@ -9,14 +9,14 @@ export function resetPeakMemory(): void {
     // 5: the high-water mark of the resident set becomes what is resident now (proc_pid_clear_refs(5)).
     writeFileSync('/proc/self/clear_refs', '5');
   } catch {
-    // The peak is that of the whole process, as without a call.
+    // The peak stays that of the whole process.
   }
 }
 
 /**
- * Most memory of the host that was resident since {@link resetPeakMemory}; since the process began where that could not
- * reset it, or where there is no /proc/self/status. What allocators keep of freed memory is resident too: TensorFlow's (of
- * oneDNN) keeps all that its tensors ever had. What was taken of a GPU neither TensorFlow's C API nor its addon tells.
+ * Most memory of the host that was resident since {@link resetPeakMemory}; since the process started if that could not
+ * reset it, or if there is no /proc/self/status. Freed memory that allocators hold is resident too: TensorFlow's (of oneDNN)
+ * holds all that its tensors ever had. Memory of a GPU is not counted: neither TensorFlow's C API nor its addon reports it.
  */
 export function peakMemoryBytes(): number {
   return (highWaterKilobytes() ?? process.resourceUsage().maxRSS) * 1024;

@@ -11,7 +11,7 @@ export interface BatchLoad {
   mostLabels: number;
   /** Length of the longest row. */
   longestRow: number;
-  /** Over the steps looked at, per step: */
+  /** Per step, over the steps that were read: */
   tokensPerStep: number;
   labelsPerStep: number;
   /** Sum of the squared row lengths: what attention grows with. */
@@ -19,11 +19,11 @@ export interface BatchLoad {
   microBatchesPerStep: number;
 }
 
-/** A job may have millions of steps; the batches of so many, or of so many examples, tell what the others will be like. */
+/** A job may have millions of steps. The batches of this many, or of this many examples, represent the others. */
 const MOST_STEPS = 20_000;
 const MOST_EXAMPLES = 500_000;
 
-/** Looks at the very micro-batches that the job will train on. */
+/** Reads the same micro-batches that the job will train on. */
 export function batchLoad(examples: Examples, settings: TrainingSettings, steps: StepCounts): BatchLoad {
   const order = new RowOrder(examples.count, {
     batchSize: settings.batch_size,
@@ -32,10 +32,10 @@ export function batchLoad(examples: Examples, settings: TrainingSettings, steps:
   });
   const load = { mostTokens: 0, mostLabels: 0, longestRow: 0 };
   const sums = { tokens: 0, labels: 0, squares: 0, microBatches: 0 };
-  let examplesLooked = 0;
-  let looked = 0;
-  while (looked < Math.min(steps.total, MOST_STEPS) && examplesLooked < MOST_EXAMPLES) {
-    for (const microBatch of order.rowsOf(looked).microBatches) {
+  let examplesRead = 0;
+  let stepsRead = 0;
+  while (stepsRead < Math.min(steps.total, MOST_STEPS) && examplesRead < MOST_EXAMPLES) {
+    for (const microBatch of order.rowsOf(stepsRead).microBatches) {
       let batchTokens = 0;
       let batchLabels = 0;
       for (const index of microBatch) {
@@ -50,15 +50,15 @@ export function batchLoad(examples: Examples, settings: TrainingSettings, steps:
       sums.tokens += batchTokens;
       sums.labels += batchLabels;
       sums.microBatches += 1;
-      examplesLooked += microBatch.length;
+      examplesRead += microBatch.length;
     }
-    looked++;
+    stepsRead++;
   }
   return {
     ...load,
-    tokensPerStep: sums.tokens / looked,
-    labelsPerStep: sums.labels / looked,
-    squaresPerStep: sums.squares / looked,
-    microBatchesPerStep: sums.microBatches / looked,
+    tokensPerStep: sums.tokens / stepsRead,
+    labelsPerStep: sums.labels / stepsRead,
+    squaresPerStep: sums.squares / stepsRead,
+    microBatchesPerStep: sums.microBatches / stepsRead,
   };
 }

@@ -27,10 +27,10 @@ export interface JobToEstimate {
 type Estimate = NonNullable<Report['estimate']>;
 type Precision = 'float32' | 'bfloat16';
 
-/** Memory that is left to the rest of the machine. */
+/** Share of the memory that is left to the rest of the machine. */
 const KEPT_FREE = 0.05;
 
-/** What a job takes on a machine. Null for a classifier: it is small, and nothing about it is measured. */
+/** What a job takes on a machine. Null for a classifier: it is small, and no rates are measured for it. */
 export function estimateJob(job: JobToEstimate): Estimate | null {
   const { spec, model, machine, steps } = job;
   const { architecture } = model;
@@ -67,7 +67,7 @@ export function refuseWhatDoesNotFit(job: JobToEstimate, estimate: Estimate): vo
   });
 }
 
-/** The first of the gentler changes with which it would fit. */
+/** The first of these changes with which the job fits, the gentlest first. */
 function remedy(job: JobToEstimate, { available_memory_bytes: available }: Estimate): string {
   const { training } = job.spec;
   const fits = (changed: Partial<JobSpec['training']>) => {
@@ -78,7 +78,7 @@ function remedy(job: JobToEstimate, { available_memory_bytes: available }: Estim
   if (training.recompute === 'never' && fits({ recompute: 'auto' })) return 'It would fit with recompute: "auto".';
   const rowsPerStep = training.batch_size * training.gradient_accumulation_steps;
   for (let size = Math.floor(training.batch_size / 2); size >= rowsPerStep / MAX_ACCUMULATION_STEPS; size--) {
-    // Of others the steps would not have the same rows.
+    // With any other size the steps would not have the same rows.
     if (training.batch_size % size !== 0) continue;
     const accumulation = rowsPerStep / size;
     if (!fits({ batch_size: size, gradient_accumulation_steps: accumulation })) continue;
@@ -111,7 +111,7 @@ function peakMemory(
   return machine.base_memory_bytes + decoderMemory(memory, load);
 }
 
-/** Before, after, and between; forward only is a little less than half of a step. */
+/** Before, during and after training. A forward pass takes a little less than half of a step. */
 function evaluationSeconds({ spec, validation, steps }: JobToEstimate, secondsPerToken: number): number {
   if (validation === null) return 0;
   const every = spec.training.eval_every_steps;

@@ -15,11 +15,11 @@ export interface MemoryOfDecoder {
   dropout: number;
 }
 
-/** Vectors of all trained parameters alive at once: parameters, two moments, gradients, and what AdamW computes from them. */
+/** Vectors of all trained parameters in memory at once: parameters, two moments, gradients, and AdamW's intermediate results. */
 const PARAMETER_VECTORS = 10;
-/** Tokenizer, plan and what JavaScript has besides. */
+/** Tokenizer, plan and the rest of the JavaScript heap. */
 const PLANNING_BYTES = 100e6;
-/** What the allocator keeps beyond what is asked of it. */
+/** What the allocator holds beyond what is requested. */
 const ALLOCATOR_SLACK = 1.08;
 
 /** Expected peak of a trainer process in bytes, beyond what it takes before it has a model. */
@@ -57,14 +57,14 @@ function savedByLayer(architecture: DecoderArchitecture, targets: readonly Adapt
   const qkv = (headCount + 2 * keyValueHeadCount) * headDim;
   const adapts = (parts: readonly string[]) =>
     targets.some(({ name }) => parts.some((part) => name.endsWith(`.${part}`)));
-  // What goes into an adapted layer is kept for the gradient of its A.
+  // The input of an adapted layer is saved for the gradient of its A.
   const inputs =
     (adapts(names.queryKeyValue) ? hiddenSize : 0) +
     (adapts(names.gateUp) ? hiddenSize : 0) +
     (adapts([names.down]) ? intermediateSize : 0);
   const branchNorms = [names.attentionBranchNorm, names.mlpBranchNorm].filter((name) => name !== null).length;
   const headNorms = names.queryNorm === null ? 0 : qkv;
-  // The residual stream before and after attention is float32, and so is what is kept for norms of branches and heads.
+  // The residual stream before and after attention is float32, and so is what norms of branches and heads save.
   const exact = 2 * hiddenSize + headCount + branchNorms * hiddenSize + headNorms;
   return 4 * exact + width * (qkv + attended + gateUpWidth(mlp, intermediateSize) + inputs);
 }
@@ -77,7 +77,7 @@ function gateUpWidth({ gated }: DecoderArchitecture['mlp'], intermediateSize: nu
 function passingBytes({ architecture, targets, dropout }: MemoryOfDecoder, width: number): number {
   const { hiddenSize, intermediateSize, mlp } = architecture;
   const gated = width * (gateUpWidth(mlp, intermediateSize) + intermediateSize);
-  // A mask is kept by no layer; it is drawn in float32, compared, rounded and scaled, of one place at a time.
+  // No layer keeps a mask. It is drawn in float32, compared, rounded and scaled, for one layer at a time.
   const widest = Math.max(...targets.map(({ in_features: inFeatures }) => inFeatures));
   const drawn = dropout > 0 ? (4 + 1 + 2 * width) * widest : 0;
   return Math.max(gated, drawn) + (4 + width) * 2 * hiddenSize;

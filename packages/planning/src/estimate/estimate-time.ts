@@ -13,13 +13,13 @@ export interface DecoderWork {
 
 type Load = Pick<BatchLoad, 'tokensPerStep' | 'labelsPerStep' | 'squaresPerStep' | 'microBatchesPerStep'>;
 
-/** A backward pass makes five products of a row's scores where the forward pass makes two. */
+/** A backward pass computes five products of a row's scores; the forward pass computes two. */
 const ATTENTION_BACKWARD = 2.5;
 
 /** What one optimizer step computes, in 10⁹ operations and 10⁹ bytes. */
 export function stepWork(work: DecoderWork, load: Load): { products: number; attention: number; passes: number } {
   const { architecture } = work;
-  // In the last layer, what follows attention is computed where a token has a label.
+  // In the last layer, what follows attention is computed only for tokens that have a label.
   const last = layerLinears(architecture, architecture.layerCount - 1);
   const afterAttention = new Set([last.attentionOutput, ...last.gateUp, last.down].map(({ name }) => name));
   const tokensOf = ({ name }: { name: string }) => (afterAttention.has(name) ? load.labelsPerStep : load.tokensPerStep);

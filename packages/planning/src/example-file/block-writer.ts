@@ -4,7 +4,7 @@ import { asStorageError, type Digest } from '@lorasmith/storage';
 
 const BLOCK_BYTES = 2 ** 20;
 
-/** Writes a new file block by block and knows its digest. It blocks, for a millisecond a block: rows come one by one. */
+/** Writes a new file block by block and computes its digest. Each block takes about a millisecond and is written synchronously. */
 export class BlockWriter {
   readonly #descriptor: number;
   readonly #block = Buffer.allocUnsafe(BLOCK_BYTES);
@@ -53,7 +53,7 @@ export class BlockWriter {
     this.#hash.update(block);
     this.#bytes += block.length;
     try {
-      // A write may take only a part, most often just before there is no room left.
+      // A write may be partial, most often just before the disk is full.
       for (let written = 0; written < block.length; ) written += writeSync(this.#descriptor, block, written);
     } catch (error) {
       throw asStorageError(error);

@@ -10,13 +10,13 @@ import { EXAMPLE_FILES, type ExampleSummary, isExampleSummary } from './example-
 
 /** Records read at once: a page of memory. */
 const BLOCK_RECORDS = 170;
-/** Blocks kept: 8 MB, the records of 350,000 examples. */
+/** Cached blocks: 8 MB, the records of 350,000 examples. */
 const MAX_BLOCKS = 2048;
 const VERIFY_BYTES = 2 ** 20;
 
 /**
- * The examples of a dataset on disk, read by their number. Its files stay open, so it is read to its end even when it is
- * removed meanwhile. Reads block: they are small, of a file just written or read, and wait in front of an engine call.
+ * The examples of a dataset on disk, read by their index. The files stay open, so they can be read even if they are removed
+ * meanwhile. Reads are synchronous: they are small, of a file just written or read, and precede an engine call.
  */
 export class ExampleFile {
   readonly summary: ExampleSummary;
@@ -39,7 +39,7 @@ export class ExampleFile {
     return readRecord(this.#block(block), (number - block * BLOCK_RECORDS) * RECORD_BYTES);
   }
 
-  /** Records in turn, read at once. */
+  /** Consecutive records, read at once. */
   *records(first: number, length: number): Generator<ExampleRecord> {
     const records = this.#recordsFrom(first, length);
     for (let number = 0; number < length; number++) yield readRecord(records, number * RECORD_BYTES);
@@ -61,7 +61,7 @@ export class ExampleFile {
     if (known !== undefined) return known;
     const first = block * BLOCK_RECORDS;
     const records = this.#recordsFrom(first, Math.min(BLOCK_RECORDS, this.count - first));
-    // The oldest one goes: access is random, so another rule would gain little.
+    // The oldest block is dropped: access is random, so another rule would gain little.
     if (this.#blocks.size === MAX_BLOCKS) this.#blocks.delete(this.#blocks.keys().next().value!);
     this.#blocks.set(block, records);
     return records;
@@ -75,7 +75,7 @@ export class ExampleFile {
 }
 
 /**
- * Opens the examples in a folder after every byte was compared with its checksum.
+ * Opens the examples in a folder after checking their sha256.
  *
  * @returns null when something is missing or damaged
  * @throws ProductError `cancelled` when the signal is aborted
@@ -119,7 +119,7 @@ async function isWhole(handle: FileHandle, { bytes, sha256 }: Digest, signal?: A
 function readFully({ fd }: FileHandle, into: Uint8Array, position: number): void {
   for (let done = 0; done < into.length; ) {
     const read = readSync(fd, into, done, into.length - done, position + done);
-    if (read === 0) throw new ProductError('internal_error', 'A file of tokens was cut short while it was read.');
+    if (read === 0) throw new ProductError('internal_error', 'A file of tokens was truncated while it was read.');
     done += read;
   }
 }

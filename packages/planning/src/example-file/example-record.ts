@@ -1,4 +1,4 @@
-/** Where an example lies among the words, and what batches and estimates ask of it. */
+/** Where the words of an example are, and what batches and estimates need to know of it. */
 export interface ExampleRecord {
   /** First of its words, counted from 0. */
   start: number;
@@ -6,7 +6,7 @@ export interface ExampleRecord {
   words: number;
   /** Targets of the loss. */
   trained: number;
-  /** Place of its row among the rows of the dataset, from 0. */
+  /** Index of its row among the rows of the dataset, from 0. */
   row: number;
   /** Line of the dataset it comes from, from 1. */
   line: number;

@@ -8,17 +8,17 @@ import { ExampleWriter } from './example-writer.js';
 export interface ExampleStoreOptions {
   /** Examples are in its folder `tokens`. */
   dataDir: string;
-  /** Of all examples together. Those in use stay, whatever it says. */
+  /** Of all examples together. Examples in use are never evicted. */
   maxBytes: number;
 }
 
-/** Examples opened for reading, kept from being evicted until they are closed. */
+/** Examples opened for reading. They are not evicted until they are closed. */
 export interface OpenExamples {
   readonly file: ExampleFile;
   close(): Promise<void>;
 }
 
-/** What is read for the examples of `ds_…` under these settings: an id that changes with anything that changes them. */
+/** Identifies the examples of a dataset. The digest changes with everything that changes them. */
 export interface ExampleId {
   dataset: string;
   /** Hexadecimal. */
@@ -26,16 +26,16 @@ export interface ExampleId {
 }
 
 /**
- * Datasets as tokens, made once and kept under what they were made from, bounded in bytes: the least recently used go
- * first. A cache: whatever is missing or damaged is made again. Safe with several processes on the same folder.
+ * A cache of datasets as tokens, bounded in bytes: the least recently used are evicted first. What is missing or damaged is
+ * made again. Safe with several processes on the same folder.
  */
 export interface ExampleStore {
-  /** Null when they are not there, or no longer whole. @throws ProductError `cancelled` */
+  /** Null when they are missing or damaged. @throws ProductError `cancelled` */
   open(id: ExampleId, signal?: AbortSignal): Promise<OpenExamples | null>;
   /**
-   * Makes the examples and keeps them. Where another process was faster, its examples are kept; they are the same.
+   * Makes the examples and stores them. If another process was faster, its examples stay; they are the same.
    *
-   * @param fill writes every example; null when nothing is to be kept
+   * @param fill writes every example; null when nothing is to be stored
    * @throws ProductError `storage_full`, `cancelled`; what `fill` throws
    */
   make(
@@ -43,17 +43,17 @@ export interface ExampleStore {
     fill: (writer: ExampleWriter) => Promise<ExampleNotes | null>,
     signal?: AbortSignal,
   ): Promise<OpenExamples | null>;
-  /** Removes all that was made of a dataset, for instance because it was deleted. */
+  /** Removes all examples of a dataset, for instance because it was deleted. */
   removeDataset(dataset: string): Promise<void>;
-  /** Removes what was made of datasets that are no longer there. @returns how many */
+  /** Removes the examples of datasets that no longer exist. @returns how many */
   sweep(isThere: (dataset: string) => Promise<boolean>): Promise<number>;
 }
 
-/** An open file says so this often, by the time of its folder. */
+/** How often an open file updates the time of its folder, to show that it is in use. */
 const TOUCH_EVERY_MS = 60_000;
-/** What nobody has said to use for so long is not in use: many times what an engine call or a slow disk takes. */
+/** A folder with an older time is not in use. Many times what an engine call or a slow disk takes. */
 const IN_USE_MS = 15 * 60_000;
-/** What was not written to for so long was left by a process that died. */
+/** A staging folder that was not written to for this long was left by a process that died. */
 const STALE_STAGING_MS = 3_600_000;
 
 export async function openExampleStore({ dataDir, maxBytes }: ExampleStoreOptions): Promise<ExampleStore> {
@@ -85,7 +85,7 @@ export async function openExampleStore({ dataDir, maxBytes }: ExampleStoreOption
         }
         // Open before others see it and may remove it.
         const file = await openExampleFile(staging.path, signal);
-        if (file === null) throw new Error('the examples just written read otherwise');
+        if (file === null) throw new Error('the examples just written do not read back');
         await bundles.publish(staging, name);
         await evict(bundles, maxBytes);
         return heldOpen(bundles, name, file);
@@ -117,11 +117,11 @@ function datasetOf(name: string): string {
   return name.slice(0, name.lastIndexOf('-'));
 }
 
-/** Open files are read to their end whatever happens to their names; that their folder is kept spares others the work. */
+/** An open file stays readable if its folder is removed. Keeping the folder spares other processes the work. */
 function heldOpen(bundles: LocalBundleStore, name: string, file: ExampleFile): OpenExamples {
   const touch = async () => {
     const now = new Date();
-    // It may have been removed, with its dataset for instance.
+    // The folder may have been removed, for instance with its dataset.
     await utimes(bundles.folder(name), now, now).catch(() => {});
   };
   void touch();
@@ -135,7 +135,7 @@ function heldOpen(bundles: LocalBundleStore, name: string, file: ExampleFile): O
   };
 }
 
-/** Removes the least recently used until the rest is within the bound, or in use. */
+/** Removes the least recently used examples until the rest is within the bound, or in use. */
 async function evict(bundles: LocalBundleStore, maxBytes: number): Promise<void> {
   const entries = await Promise.all((await bundles.list()).map((name) => sizeOf(bundles, name)));
   const oldestFirst = entries.filter((entry) => entry !== null).sort((a, b) => a.usedMs - b.usedMs);

@@ -7,7 +7,7 @@ const closed = { additionalProperties: false };
 
 const FileDigest = Type.Object({ bytes: count, sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }) }, closed);
 
-/** What became of the rows, as the report counts it. */
+/** What happened to the rows, as the report counts it. */
 export const RowCounts = Type.Object(
   { overflowed: count, dropped: count, truncated: count, split: count, longest: count },
   closed,
@@ -18,7 +18,7 @@ export type RowCounts = Static<typeof RowCounts>;
 export const ExampleNotes = Type.Object({ counts: RowCounts, warnings: Type.Array(Fault) }, closed);
 export type ExampleNotes = Static<typeof ExampleNotes>;
 
-/** Written last, beside the files that it tells of. */
+/** Written last, beside the files that it describes. */
 export const ExampleSummary = Type.Object(
   {
     /** Examples in the file. */

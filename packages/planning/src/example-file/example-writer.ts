@@ -9,7 +9,7 @@ export interface NewExample extends Omit<ExampleRecord, 'start' | 'words'> {
   words: Int32Array;
 }
 
-/** Writes examples one after the other; never more than a block of them is in memory. */
+/** Writes examples one after the other, with at most one block of them in memory. */
 export class ExampleWriter {
   readonly #index: BlockWriter;
   readonly #words: BlockWriter;

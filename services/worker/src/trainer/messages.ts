@@ -8,16 +8,9 @@ import type {
   TrainingOutcome,
 } from '@lorasmith/contracts';
 import type { ExampleStoreOptions } from '@lorasmith/planning';
+import type { StopReason } from '@lorasmith/training';
 
-/**
- * Why a run is stopped before it has finished.
- *
- * - `cancel`: the user cancelled the job; a checkpoint is saved unless that takes long.
- * - `shutdown`: the worker shuts down; a checkpoint is saved.
- * - `time-limit`: the job has used up its time; a checkpoint is saved.
- * - `lost-lock`: another worker may have the job; nothing may be written any more.
- */
-export type StopReason = 'cancel' | 'shutdown' | 'time-limit' | 'lost-lock';
+export type { StopReason };
 
 /** The folders and files of one training. */
 export interface TrainingPaths {

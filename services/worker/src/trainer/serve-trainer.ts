@@ -38,7 +38,7 @@ export function serveTrainer(
       if (run === undefined) return;
       if (request.type === 'recycle') return run.recycling.abort();
       run.stopReason = request.reason;
-      run.stopping.abort(trainingStop(request.reason));
+      run.stopping.abort(request.reason);
     },
   });
 
@@ -58,11 +58,6 @@ export function serveTrainer(
       runs.delete(number);
     }
   };
-}
-
-/** For the training, a job that has used up its time is one whose trainer shuts down: it saves a checkpoint. */
-function trainingStop(reason: StopReason): Exclude<StopReason, 'time-limit'> {
-  return reason === 'time-limit' ? 'shutdown' : reason;
 }
 
 /** What to reply when a run ended with this error. */

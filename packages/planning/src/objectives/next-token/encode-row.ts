@@ -5,13 +5,13 @@ import { turnSegments } from './turn-segments.js';
 
 export interface RowEncoderOptions {
   tokenizer: Tokenizer;
-  /** Null where the model has none: then prompts and instructions are written as plain text. */
+  /** Null if the model has none: prompts and instructions are then written as plain text. */
   template: ChatTemplate | null;
-  /** Any of these ends a generated text; the first is written where an end is missing. May be empty. */
+  /** Any of these ends a generated text; the first is appended where an end is missing. May be empty. */
   endTokenIds: readonly number[];
 }
 
-/** Turns rows into tokens with their loss mask. */
+/** Converts rows to tokens with their loss mask. */
 export class RowEncoder {
   readonly #tokenizer: Tokenizer;
   readonly #template: ChatTemplate | null;
@@ -33,7 +33,7 @@ export class RowEncoder {
    *   instruction in the form of Stanford Alpaca, the answer followed by the end-of-text token.
    * - `text`: what the tokenizer itself puts before a text (BOS), the text, the end-of-text token; loss on all.
    *
-   * The first token has no loss, for nothing predicts it.
+   * The first token has no loss: nothing predicts it.
    *
    * @throws ProductError `chat_template_failed`; `dataset_format_mismatch` for messages without a chat template.
    */
@@ -48,7 +48,7 @@ export class RowEncoder {
     if ('messages' in row) {
       if (this.#template !== null) return this.#encodeConversation(this.#template, row.messages);
       const message =
-        'The base model has no chat template, so it has no form for "messages". Use "prompt" and "completion".';
+        'The base model has no chat template, so it cannot be trained on "messages". Use "prompt" and "completion".';
       throw new ProductError('dataset_format_mismatch', message, { param: 'messages' });
     }
     const [prompt, answer] =
@@ -85,7 +85,7 @@ export class RowEncoder {
     const row = encodeSegments(this.#tokenizer, segments);
     const text = segments.map((segment) => segment.text).join('');
     if (!messages.every(({ content }) => hasWords(text, content))) row.isIncomplete = true;
-    // Some templates write the mark of a turn only once another follows, and some leave the last turn open; a model
+    // Some templates write the end of a turn only once another turn follows, and some leave the last turn open. A model
     // trained on that never learns to stop.
     for (let end = 1; end < row.ids.length; end++) {
       const isAfterTurn = row.trained[end - 1] === 1 && row.trained[end] === 0;
@@ -116,7 +116,7 @@ export class RowEncoder {
   }
 }
 
-/** Whether a text has a message in it, whatever was done to white space. */
+/** Whether a text contains a message, apart from white space. */
 function hasWords(text: string, content: string): boolean {
   const words = (all: string) => all.replace(/\s+/g, '');
   return text.includes(content) || words(text).includes(words(content));

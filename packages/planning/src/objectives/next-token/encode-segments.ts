@@ -8,14 +8,14 @@ export interface EncodedRow {
   ids: Int32Array;
   /** `[tokens]` 1 where the token is a target of the loss. */
   trained: Uint8Array;
-  /** The chat template leaves out words of a message. */
+  /** The chat template leaves out part of a message. */
   isIncomplete?: true;
 }
 
 /**
- * Tokens of a text of which some stretches are trained. The ids are those of the whole text, and each token belongs to
- * one stretch. Where a token would lie across the border of two stretches, both are tokenized for themselves, as happens
- * when a prompt is given to the model and its answer continues it.
+ * Tokens of a text of which some segments are trained. The ids are those of the whole text, and each token belongs to one
+ * segment. Where a token would cross a boundary, both segments are tokenized separately, as in generation, where the
+ * answer continues a tokenized prompt.
  *
  * @throws ProductError `chat_template_failed` when that would change the text, as with tokenizers that begin every text
  * with a space.
@@ -27,19 +27,19 @@ export function encodeSegments(tokenizer: Tokenizer, segments: readonly Segment[
   const whole = tokenizer.encode(wholeText);
   if (isPrefix(whole, joined) && whole.length === joined.length) return mark(joined, segments, lengthsOf(pieces));
 
-  // The pieces differ, for instance in a space put before each; the borders may still fall between tokens of the whole.
+  // The pieces differ, for instance in a space before each. The boundaries may still fall between tokens of the whole.
   const lengths = lengthsWithin(tokenizer, segments, whole);
   if (lengths !== null) return mark(whole, segments, lengths);
 
   if (tokenizer.decode(joined) === tokenizer.decode(whole)) return mark(joined, segments, lengthsOf(pieces));
   throw new ProductError(
     'chat_template_failed',
-    'A token of this row belongs both to what is learned and to what comes before or after it. ' +
+    'A token of this row belongs both to what is trained and to what comes before or after it. ' +
       'Begin the answer with a space or a new line, or end the prompt with one.',
   );
 }
 
-/** Tokens of each stretch within the tokens of the whole text; null when a token lies across a border. */
+/** How many tokens of the whole text each segment has; null when a token crosses a boundary. */
 function lengthsWithin(tokenizer: Tokenizer, segments: readonly Segment[], whole: Int32Array): number[] | null {
   const lengths: number[] = [];
   let text = '';

@@ -10,8 +10,8 @@ export type FittedRow =
   | { outcome: 'too-long' };
 
 /**
- * Brings a row to at most `maxLength` tokens in the way the job asks for. No sequence without a trained token is left:
- * `truncate` drops the row when its trained tokens are all beyond the cut, `split` drops pieces without any.
+ * Fits a row into `maxLength` tokens as `on_overflow` says. Every sequence has a trained token: `truncate` drops the row when
+ * all its trained tokens are beyond the cut, `split` drops pieces without any.
  *
  * @param row - Has at least one trained token.
  */

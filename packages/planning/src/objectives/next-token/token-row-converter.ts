@@ -12,11 +12,11 @@ import { TypedSpecialTokens } from './typed-special-tokens.js';
 export interface TokenRowSettings {
   encoder: RowEncoder;
   tokenizer: Tokenizer;
-  /** Of the model; no token id may reach it. */
+  /** Of the model: every token id is below it. */
   vocabSize: number;
-  /** Tokens of a sequence at most, as the job asks for. */
+  /** Most tokens of a sequence, as the job sets it. */
   maxLength: number;
-  /** The same, as the model allows for. */
+  /** Most tokens of a sequence, as the model allows it. */
   maxPositions: number;
   onOverflow: TrainingSettings['on_overflow'];
 }
@@ -47,11 +47,11 @@ export class TokenRowConverter implements RowConverter<TextualRow> {
     }
     const outside = encoded.ids.find((id) => id >= vocabSize);
     if (outside !== undefined) {
-      const message = `The tokenizer makes the token ${outside} of this row, but the model has only ${vocabSize}. Use the tokenizer that belongs to the model.`;
+      const message = `The tokenizer gives the token ${outside} for this row, but the model has only ${vocabSize} tokens. Use the tokenizer that belongs to the model.`;
       return [{ code: 'model_file_corrupt', message }];
     }
     if (!hasTrainedToken(encoded)) {
-      const message = 'No token of this row is learned: what should be learned comes to nothing or is the first token.';
+      const message = 'No token of this row is trained: what should be trained is empty or is only the first token.';
       return [{ code: 'no_trained_tokens', message }];
     }
     const tokens = encoded.ids.length;
@@ -103,8 +103,8 @@ export class TokenRowConverter implements RowConverter<TextualRow> {
     const { rows, firstLine: line } = this.#incomplete;
     if (rows === 0) return [];
     const message =
-      `${rows} rows have a message of which the chat template of the base model leaves something out, such as the reasoning ` +
-      `of an answer. The first is line ${line}. The model is trained without it.`;
+      `${rows} rows have a message that the chat template of the base model does not render completely: it leaves out the ` +
+      `reasoning of an answer, for instance. The first is line ${line}. The model is trained without that part.`;
     return [{ code: 'message_content_dropped', message, line }];
   }
 
@@ -112,7 +112,7 @@ export class TokenRowConverter implements RowConverter<TextualRow> {
     const { pieces, tokens, firstLine: line } = this.#leftOut;
     if (pieces === 0) return [];
     const message =
-      `${pieces} pieces of split rows, with ${tokens} tokens, are left out: no token in them is learned. The first is of ` +
+      `${pieces} pieces of split rows, with ${tokens} tokens, are left out: no token in them is trained. The first is of ` +
       `line ${line}. A larger training.max_seq_length leaves out less.`;
     return [{ code: 'untrained_sequences_dropped', message, line }];
   }

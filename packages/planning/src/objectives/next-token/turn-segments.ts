@@ -1,23 +1,23 @@
 import { type Message, ProductError } from '@lorasmith/contracts';
 import type { ChatTemplate } from '@lorasmith/model-folder';
 
-/** A stretch of a row's text that has a loss, or has none. */
+/** A part of a row's text that is trained, or is not. */
 export interface Segment {
   text: string;
   trained: boolean;
 }
 
 /**
- * Writes a conversation by the model's chat template, in alternating stretches: what an assistant turn adds to the text
- * that the model sees when it is asked for that turn is trained, its end-of-turn mark included; the rest is not.
+ * Renders a conversation with the model's chat template and cuts it into segments. Trained is what an assistant turn adds
+ * to the prompt for that turn, its end-of-turn mark included. The rest is not trained.
  *
- * The text is that of the whole conversation. The stretches come from rendering beginnings of it, so they are what
- * generation does, whatever the template. Where a beginning is written differently once other messages follow, as by
- * templates that leave out the reasoning of earlier turns, the turn is found by its neighbours: see {@link follow}.
+ * The text is that of the whole conversation. The segments come from rendering beginnings of it, so they are what the model
+ * sees in generation, with any template. A template may render a beginning differently once other messages follow, for
+ * instance without the reasoning of earlier turns. The turn is then found by its neighbours: see {@link follow}.
  *
  * @param messages - At least one has the role `assistant`.
- * @param marks - Texts that no border may cut, such as special tokens.
- * @throws ProductError `chat_template_failed`, also when the place of a turn is not known.
+ * @param marks - Texts that no segment boundary may cut, such as special tokens.
+ * @throws ProductError `chat_template_failed`, also when a turn cannot be located.
  */
 export function turnSegments(
   template: ChatTemplate,
@@ -40,10 +40,10 @@ export function turnSegments(
   return segments.filter(({ text }) => text !== '');
 }
 
-/** A conversation, or its beginning, as the template writes it. */
+/** A conversation, or its beginning, as the template renders it. */
 interface Rendering {
   text: string;
-  /** The text with other words as the content of one message. */
+  /** The text with the content of one message replaced. */
   withContent(index: number, content: string): string;
   messages: readonly Message[];
 }
@@ -57,18 +57,18 @@ function rendering(template: ChatTemplate, messages: readonly Message[], addGene
   };
 }
 
-/** Where what the model is asked with ends; null when that is not known. */
+/** Where the prompt for a turn ends; null when that is not known. */
 function startOfTurn(template: ChatTemplate, whole: Rendering, index: number, marks: readonly string[]): number | null {
   const before = whole.messages.slice(0, index);
   const asked = rendering(template, before, true);
   if (whole.text.startsWith(asked.text)) return asked.text.length;
   const followed = follow(whole, asked, index - 1);
   if (followed === null) return null;
-  // What agrees by chance with the answer itself is no part of the question.
+  // The prompt ends before the answer, also where both happen to begin with the same text.
   const answerAt = commonPrefix(whole.text, whole.withContent(index, PROBE));
   const length = Math.min(followed.length, answerAt - followed.inWhole);
-  // Some templates ask with more than they write of an answer, for instance with the beginning of its reasoning. What
-  // they write of the messages before has to be the same.
+  // Some templates end the prompt with text that they do not render for an answer, for instance the beginning of its
+  // reasoning. What they render for the messages before must be the same.
   if (length < asked.text.length - followed.inBeginning) {
     const unasked = template.render(before, { addGenerationPrompt: false });
     if (!asked.text.startsWith(unasked) || followed.inBeginning + length < unasked.length) return null;
@@ -76,7 +76,7 @@ function startOfTurn(template: ChatTemplate, whole: Rendering, index: number, ma
   return outsideMarks(whole.text, followed.inWhole + length, marks);
 }
 
-/** Where the turn ends, with its mark where the template writes one after the last turn too. */
+/** Where the turn ends, its mark included if the template renders one after the last turn too. */
 function endOfTurn(template: ChatTemplate, whole: Rendering, index: number, marks: readonly string[]): number | null {
   if (index === whole.messages.length - 1) return whole.text.length;
   const answered = rendering(template, whole.messages.slice(0, index + 1), false);
@@ -85,14 +85,14 @@ function endOfTurn(template: ChatTemplate, whole: Rendering, index: number, mark
   return followed === null ? null : outsideMarks(whole.text, followed.inWhole + followed.length, marks);
 }
 
-/** A character that templates write as it is, and that nothing which they add to a message begins with. */
+/** A character that templates render unchanged, and that begins nothing they add to a message. */
 const PROBE = '0';
 
-/** From a place in a message on: how far the conversation and its beginning are the same. Null without such a place. */
+/** How far the conversation and its beginning agree from the end of a message on. Null if that end cannot be located. */
 function follow(whole: Rendering, beginning: Rendering, index: number) {
   for (const end of index < 0 ? [0] : endsOf(whole.messages[index]!.content)) {
-    const inWhole = placeOf(whole, index, end);
-    const inBeginning = placeOf(beginning, index, end);
+    const inWhole = positionOf(whole, index, end);
+    const inBeginning = positionOf(beginning, index, end);
     if (inWhole === null || inBeginning === null) continue;
     const length = commonPrefix(whole.text.slice(inWhole), beginning.text.slice(inBeginning));
     return { inWhole, inBeginning, length };
@@ -100,18 +100,18 @@ function follow(whole: Rendering, beginning: Rendering, index: number) {
   return null;
 }
 
-/** Before and after the white space that some templates take away. */
+/** Before and after the white space that some templates trim. */
 function endsOf(content: string): number[] {
   return [...new Set([content.trimEnd().length, content.length])];
 }
 
-/** Where a place in a message is in the text, found by writing one more character there. -1: where the text begins. */
-function placeOf({ messages, text, withContent }: Rendering, index: number, end: number): number | null {
+/** Where a position in a message is in the text, found by inserting one more character there. Index -1: the start of the text. */
+function positionOf({ messages, text, withContent }: Rendering, index: number, end: number): number | null {
   if (index < 0) return 0;
   const { content } = messages[index]!;
   const probed = withContent(index, content.slice(0, end) + PROBE + content.slice(end));
-  const place = commonPrefix(text, probed);
-  return probed === text.slice(0, place) + PROBE + text.slice(place) ? place : null;
+  const position = commonPrefix(text, probed);
+  return probed === text.slice(0, position) + PROBE + text.slice(position) ? position : null;
 }
 
 function commonPrefix(a: string, b: string): number {
@@ -120,20 +120,20 @@ function commonPrefix(a: string, b: string): number {
   return length;
 }
 
-/** The place, or the beginning of the mark that it lies within. */
-function outsideMarks(text: string, place: number, marks: readonly string[]): number {
+/** The position, or the start of the mark that it lies within. */
+function outsideMarks(text: string, position: number, marks: readonly string[]): number {
   for (const mark of marks) {
-    for (let start = Math.max(0, place - mark.length + 1); start < place; start++) {
+    for (let start = Math.max(0, position - mark.length + 1); start < position; start++) {
       if (text.startsWith(mark, start)) return start;
     }
   }
-  return place;
+  return position;
 }
 
 function notFound(template: ChatTemplate, messages: readonly Message[], index: number): ProductError {
   return new ProductError(
     'chat_template_failed',
-    'The chat template does not write this assistant turn as it asks for it, so its place in the text is not known. ' +
+    'The chat template renders this assistant turn differently than the prompt for it, so the turn cannot be located. ' +
       adviceOn(template, messages, index),
     { param: `messages.${index}` },
   );

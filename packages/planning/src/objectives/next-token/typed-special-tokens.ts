@@ -2,8 +2,8 @@ import type { Fault, TextualRow } from '@lorasmith/contracts';
 import type { Tokenizer } from '@lorasmith/model-folder';
 
 /**
- * Watches for special tokens written out in the rows. They become those tokens, as everywhere in the field, which may be
- * meant or may let a row's text end its own turn: the report says so.
+ * Finds special tokens that are written out in the text of rows. They are encoded as those tokens, as other trainers do.
+ * That may be intended, or may let the text end its own turn, so the report warns of it.
  */
 export class TypedSpecialTokens {
   readonly #pattern: RegExp | null;
