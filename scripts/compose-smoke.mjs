@@ -210,13 +210,7 @@ async function importModel() {
   // As whoever runs this, so that the folder is theirs.
   const user = `${process.getuid?.()}:${process.getgid?.()}`;
   const mounts = ['--volume', `${modelsDir}:/models`, '--volume', `${folder}:/import:ro`];
-  const program = [
-    'node',
-    'packages/model-folder/dist/import-gguf-main.js',
-    `/import/${file}`,
-    '--name',
-    DEMO_MODEL_NAME,
-  ];
+  const program = ['node', 'packages/gguf/dist/import-gguf-main.js', `/import/${file}`, '--name', DEMO_MODEL_NAME];
   const run = ['run', '--rm', '--network', 'none', '--read-only', '--user', user, ...mounts];
   await docker([...run, stack.image('api'), ...program], { signal });
   return DEMO_MODEL_NAME;

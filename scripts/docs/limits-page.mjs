@@ -194,7 +194,7 @@ const LIMITS = {
     ['Weight files', fixed(`${MODEL}/weight-files.ts`, 'MAX_SHARDS', 'files'), '422 `model_file_corrupt`'],
     [
       'Header of a GGUF file',
-      fixed(`${MODEL}/gguf/gguf-file.ts`, 'MAX_HEADER_BYTES', 'bytes'),
+      fixed('packages/gguf/src/gguf-file.ts', 'MAX_HEADER_BYTES', 'bytes'),
       'the file is not imported',
     ],
   ],

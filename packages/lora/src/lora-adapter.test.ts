@@ -1,10 +1,10 @@
 import { type Adapter, DenseLinear, type DropoutSeed, type LinearGroup } from '@lorasmith/models';
+import type { PeftAdapter } from '@lorasmith/peft-files';
 import { fill, keep, liveTensorCount, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { LoraAdapter, type LoraOptions, type LoraTarget } from './lora-adapter.js';
-import type { PeftAdapter } from './peft-adapter.js';
 
 const [IN, TOKENS] = [6, 3];
 const named = (...names: string[]): LoraTarget[] => names.map((name) => ({ name, rank: 2, scale: 3 }));

@@ -1,8 +1,8 @@
 import type { Adapter, LinearGroup } from '@lorasmith/models';
+import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import { concat, dispose, keep, reshape, scope, split, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { initialA } from './initialise.js';
 import { LoraGroup } from './lora-group.js';
-import type { PeftAdapter, PeftModule } from './peft-adapter.js';
 
 /** A layer to adapt. */
 export interface LoraTarget {

@@ -2,13 +2,13 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/pr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readModelFolder } from '@lorasmith/model-folder';
+import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
+import { readPeftFolder } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
 import { liveTensorCount } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { mergeModel } from './merge-model.js';
 import { mergeWeight } from './merge-weight.js';
-import type { PeftAdapter, PeftModule } from './peft-adapter.js';
-import { readPeftFolder } from './peft-folder.js';
 
 const REFERENCE = new URL('../../../test/fixtures/reference/', import.meta.url).pathname;
 

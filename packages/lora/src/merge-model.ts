@@ -2,10 +2,10 @@ import { copyFile, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import { type ModelFolder, openModelWeights } from '@lorasmith/model-folder';
+import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import { type FloatDtype, type TensorToWrite, writeSafetensors } from '@lorasmith/safetensors';
 import { mergeWeight } from './merge-weight.js';
 import { planShards, shardIndex } from './merged-shards.js';
-import type { PeftAdapter, PeftModule } from './peft-adapter.js';
 
 /**
  * What a Hugging Face folder holds besides weights: settings, tokenizer, chat template, and the licence, which goes

@@ -1,7 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
+import type { PeftModule } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, toFloat32 } from '@lorasmith/safetensors';
 import { add, dispose, matMul, multiply, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
-import type { PeftModule } from './peft-adapter.js';
 
 /** Rows are merged in slices of about this much float32, so that memory holds the weight once and little besides. */
 const SLICE_BYTES = 32 * 2 ** 20;

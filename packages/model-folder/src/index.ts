@@ -17,6 +17,7 @@ export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from '.
 export { type LayerLinears, layerLinears, tensorName } from './families/decoder-layout.js';
 export { LLAMA_NAMES } from './families/decoder-names.js';
 export type { LinearLayer } from './families/family.js';
+export { isMissing, unreadable } from './json-file.js';
 export { DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export { type ModelWeights, openModelWeights } from './model-weights.js';
 export {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ADAPTER_FILES, AdapterManifest, ProductError } from '@lorasmith/contracts';
-import { cutRank, type PeftAdapter, type PeftModule, readPeftFolder, withScale } from '@lorasmith/lora';
+import { cutRank, type PeftAdapter, type PeftModule, readPeftFolder, withScale } from '@lorasmith/peft-files';
 import type { Target } from '@lorasmith/planning';
 import { Value } from 'typebox/value';
 

@@ -1,9 +1,10 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { LoraAdapter, readPeftFolder } from '@lorasmith/lora';
+import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type Adapter, type GroupAdapter, loadDecoder } from '@lorasmith/models';
+import { readPeftFolder } from '@lorasmith/peft-files';
 import { configureKernels, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from './check-reference/comparison.js';

@@ -11,8 +11,8 @@ import {
   ProductError,
   type TrainingOutcome,
 } from '@lorasmith/contracts';
-import { readPeftFolder } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
+import { readPeftFolder } from '@lorasmith/peft-files';
 import { type ExampleStore, openExampleStore, planJob } from '@lorasmith/planning';
 import { liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';

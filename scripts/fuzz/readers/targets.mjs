@@ -57,11 +57,11 @@ export const TARGETS = {
   },
 
   async gguf() {
-    const { parseGgufHeader } = await compiled('packages/model-folder/dist/gguf/gguf-header.js');
-    const { GgufMetadata } = await compiled('packages/model-folder/dist/gguf/gguf-metadata.js');
-    const { readLlamaSettings, llamaConfigJson } = await compiled('packages/model-folder/dist/gguf/llama-config.js');
-    const { planLlamaTensors } = await compiled('packages/model-folder/dist/gguf/llama-tensors.js');
-    const { bpeTokenizerFiles } = await compiled('packages/model-folder/dist/gguf/bpe-tokenizer.js');
+    const { parseGgufHeader } = await compiled('packages/gguf/dist/gguf-header.js');
+    const { GgufMetadata } = await compiled('packages/gguf/dist/gguf-metadata.js');
+    const { readLlamaSettings, llamaConfigJson } = await compiled('packages/gguf/dist/llama-config.js');
+    const { planLlamaTensors } = await compiled('packages/gguf/dist/llama-tensors.js');
+    const { bpeTokenizerFiles } = await compiled('packages/gguf/dist/bpe-tokenizer.js');
     return {
       async read(input) {
         // As if all data were there, so that what comes after the header is reached.

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { Adapter, AdapterManifest } from '@lorasmith/contracts';
-import { readPeftFolder } from '@lorasmith/lora/peft';
+import { readPeftFolder } from '@lorasmith/peft-files';
 import { openSafetensors, writeSafetensors } from '@lorasmith/safetensors';
 import { Value } from 'typebox/value';
 import { describe, expect, test } from 'vitest';

@@ -1,9 +1,10 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LoraAdapter, mergeModel, type PeftAdapter, type PeftModule } from '@lorasmith/lora';
+import { LoraAdapter, mergeModel } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type FeatureBatch, loadClassifier } from '@lorasmith/models';
+import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import { writeSafetensors } from '@lorasmith/safetensors';
 import { toFloat32Array } from '@lorasmith/tensor';
 import { AdamW } from '../adamw.js';

@@ -1,9 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LoraAdapter, mergeModel, type PeftAdapter, readPeftFolder } from '@lorasmith/lora';
+import { LoraAdapter, mergeModel } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type ActingAdapter, type Decoder, loadDecoder } from '@lorasmith/models';
+import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
 import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
 import { AdamW } from '../adamw.js';
 import { runnable } from '../batches.js';

@@ -1,9 +1,10 @@
 import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LoraAdapter, mergeModel, type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/lora';
+import { LoraAdapter, mergeModel } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type Adapter, type Decoder, loadDecoder } from '@lorasmith/models';
+import { type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
 import { type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';

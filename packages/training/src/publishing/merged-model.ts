@@ -1,7 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { PeftAdapter, PeftModule } from '@lorasmith/lora';
 import { DTYPE_NAMES, type ModelFolder } from '@lorasmith/model-folder';
 import { type Adapter, DenseLinear, type GroupAdapter, type LinearGroup } from '@lorasmith/models';
+import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import type { FloatDtype } from '@lorasmith/safetensors';
 import {
   add,

@@ -1,8 +1,8 @@
 import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type CommonForm, type PeftAdapter, type PeftModule, writePeftFolder } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
+import { type CommonForm, type PeftAdapter, type PeftModule, writePeftFolder } from '@lorasmith/peft-files';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { writeTinyClassifier } from '../../test/tiny-classifier.js';

@@ -6,7 +6,7 @@ import {
   type PeftModule,
   readPeftFolder,
   withScale,
-} from '@lorasmith/lora';
+} from '@lorasmith/peft-files';
 import { checkFailed } from './check-failed.js';
 
 /** An adapter as its files give it. */

@@ -1,9 +1,10 @@
 import { join } from 'node:path';
 import type { AdapterChecks, AdapterManifest, AdapterProbe } from '@lorasmith/contracts';
 import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
-import { LoraAdapter, manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/lora';
+import { LoraAdapter } from '@lorasmith/lora';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { BaseModel } from '@lorasmith/models';
+import { manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import { yieldToEventLoop } from '../stop.js';
 import { checkDifference } from './check-failed.js';

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { ADAPTER_FILES, type AdapterManifest } from '@lorasmith/contracts';
 import { answerParent } from '@lorasmith/engine-host';
-import { checkFitsBase, commonFormBytes, manifestLora, readPeftFolder, writePeftFolder } from '@lorasmith/lora/peft';
 import { digestBase, openBaseModel } from '@lorasmith/model-folder';
+import { checkFitsBase, commonFormBytes, manifestLora, readPeftFolder, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import type { ImportRequest, ImportResult } from './import-messages.js';
 import { checkStoredBytes } from './stored-bytes.js';

@@ -2,8 +2,9 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { answerParent } from '@lorasmith/engine-host';
-import { mergeModel, readPeftFolder } from '@lorasmith/lora';
+import { mergeModel } from '@lorasmith/lora';
 import { type BaseDigests, baseDifference, digestBase, readModelFolder } from '@lorasmith/model-folder';
+import { readPeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
 

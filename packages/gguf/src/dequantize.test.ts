@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { TENSOR_TYPES } from './tensor-type.js';
 
-const cases = JSON.parse(readFileSync(new URL('../fixtures/gguf/dequantize.json', import.meta.url), 'utf8')) as Record<
+const cases = JSON.parse(readFileSync(new URL('./fixtures/dequantize.json', import.meta.url), 'utf8')) as Record<
   string,
   { blocks: string; values: string }
 >;

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ProductError } from '@lorasmith/contracts';
-import { importGguf } from './gguf/import-gguf.js';
+import { importGguf } from './import-gguf.js';
 
 const USAGE = `Usage: import-gguf FILE --name NAME [--models-dir DIR]
 

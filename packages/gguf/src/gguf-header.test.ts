@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { OutOfBytes } from './byte-cursor.js';
 import { parseGgufHeader } from './gguf-header.js';
 
-const tiny = new Uint8Array(readFileSync(new URL('../fixtures/gguf/tiny-llama.gguf', import.meta.url)));
+const tiny = new Uint8Array(readFileSync(new URL('./fixtures/tiny-llama.gguf', import.meta.url)));
 
 // A GGUF written by hand, to say what no writer would.
 const u32 = (value: number) => {

@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { openModelWeights } from '@lorasmith/model-folder';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openModelWeights } from '../model-weights.js';
 import { importGguf } from './import-gguf.js';
 
-const fixtures = new URL('../fixtures/gguf/', import.meta.url).pathname;
+const fixtures = new URL('./fixtures/', import.meta.url).pathname;
 const file = join(fixtures, 'tiny-llama.gguf');
 let root: string;
 beforeAll(async () => {

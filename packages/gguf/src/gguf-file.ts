@@ -1,7 +1,7 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
-import { isMissing, unreadable } from '../json-file.js';
+import { isMissing, unreadable } from '@lorasmith/model-folder';
 import { OutOfBytes } from './byte-cursor.js';
 import { type GgufHeader, type GgufTensor, parseGgufHeader } from './gguf-header.js';
 

@@ -1,0 +1,1 @@
+export { type ImportRequest, importGguf } from './import-gguf.js';
