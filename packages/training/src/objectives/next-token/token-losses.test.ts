@@ -1,9 +1,10 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { LoraAdapter, readPeftFolder } from '@lorasmith/lora';
+import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { loadDecoder } from '@lorasmith/models';
+import { readPeftFolder } from '@lorasmith/peft-files';
 import { liveTensorCount } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
