@@ -1,5 +1,4 @@
 import {
-  type CheckpointReference,
   ENDED_STATUSES,
   JOB_STATUSES,
   type Job,
@@ -39,8 +38,6 @@ interface Deps {
 
 /** Ids read at once from an index. */
 const ID_BATCH = 500;
-/** Records read at once. */
-const RECORD_BATCH = 1_000;
 /** Ended jobs looked at in one go, and the most that are returned. */
 const ENDED_BATCH = 100;
 
@@ -108,22 +105,6 @@ export async function endedBeyond({ redis, keys }: Deps, index: string, limit: n
     found.push(...ids.filter((_, i) => ENDED_STATUSES.some((ended) => ended === statuses[i])));
   }
   return found.slice(0, Math.max(excess, 0));
-}
-
-/** The jobs whose checkpoints unfinished jobs publish. */
-export async function jobsBeingPublished({ redis, keys }: Deps): Promise<Set<JobId>> {
-  const sources = new Set<JobId>();
-  for (const status of UNFINISHED_STATUSES) {
-    const ids = (await redis.zrange(keys.withStatus(status), '0', '-1')) as JobId[];
-    for (let from = 0; from < ids.length; from += RECORD_BATCH) {
-      const look = redis.pipeline();
-      for (const id of ids.slice(from, from + RECORD_BATCH)) look.hmget(keys.job(id), 'kind', 'checkpoint');
-      for (const [kind, checkpoint] of repliesOf(await look.exec()) as (string | null)[][]) {
-        if (kind === 'publish-checkpoint') sources.add((JSON.parse(checkpoint!) as CheckpointReference).job);
-      }
-    }
-  }
-  return sources;
 }
 
 /** Reads counts that Redis keeps anyway: the cost does not grow with the number of jobs. */

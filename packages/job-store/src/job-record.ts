@@ -1,5 +1,4 @@
 import {
-  type Checkpoint,
   type CheckpointReference,
   checkRecordVersion,
   type Job,
@@ -103,11 +102,6 @@ function taskOfRecord(id: JobId, { kind, checkpoint }: RecordFields): JobTask {
     return { kind, checkpoint: JSON.parse(checkpoint) as CheckpointReference };
   }
   throw new ProductError('internal_error', `The record of ${id} is damaged: it has no known kind.`);
-}
-
-/** The stored checkpoints of a job, newest first. @param field - Of its hash */
-export function checkpointsOfRecord(field: string | null | undefined): Checkpoint[] {
-  return field ? (JSON.parse(field) as Checkpoint[]) : [];
 }
 
 function parsed<Value>(json: string | undefined): Value | null {

@@ -1,7 +1,5 @@
 import {
-  type Checkpoint,
   type DatasetId,
-  ENDED_STATUSES,
   type Job,
   type JobEvent,
   type JobId,
@@ -14,99 +12,65 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
+import { type AdapterBytes, createAdapterBytes } from './adapter-bytes.js';
+import { createDatasetJobs, type DatasetJobs } from './dataset-jobs.js';
 import { createEventStream, type ReadEventsOptions } from './event-stream.js';
 import { createJobAttempts, type JobAttempts } from './job-attempts.js';
+import { createJobCheckpoints, type JobCheckpoints } from './job-checkpoints.js';
 import { whileEnded } from './job-cleanup.js';
-import {
-  endedBeyond,
-  jobsBeingPublished,
-  type ListJobsOptions,
-  listJobs,
-  type QueueStatus,
-  readQueueStatus,
-} from './job-index.js';
+import { endedBeyond, type ListJobsOptions, listJobs, type QueueStatus, readQueueStatus } from './job-index.js';
 import { createJobQueue, queueEntryOf } from './job-queue.js';
-import { checkpointsOfRecord, type JobOrigin, jobOfRecord, newRecordFields } from './job-record.js';
+import { type JobOrigin, jobOfRecord, newRecordFields } from './job-record.js';
 import { jobKeys } from './keys.js';
 import { createMachineBoard, type MachineBoard } from './machine-board.js';
 import { type BaseModelPreference, preferBaseModel } from './prefer-base-model.js';
 import { type Reconciled, reconcileQueue } from './reconcile-queue.js';
-import { changeRecord, type RecordChange } from './record-change.js';
 import { onRedis } from './redis-errors.js';
 import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
-import { luaScript } from './scripts/lua-script.js';
 import { recordKeys } from './scripts/record-part.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
 import { resumeJobScript } from './scripts/resume-job.js';
 
 /** How long an idempotency key is remembered. */
 const IDEMPOTENCY_SECONDS = 24 * 3600;
-const DATASET_DELETION_SECONDS = 60;
-
-/** Answers the unfinished jobs that read the dataset. If there are none, no job can start to read it for some seconds. */
-const beginDatasetDeletionScript = luaScript({
-  keys: ['dataset_jobs', 'dataset_deletion'],
-  arguments: ['seconds'],
-  lua: `
-local readers = redis.call('SMEMBERS', dataset_jobs)
-if #readers == 0 then redis.call('SET', dataset_deletion, '1', 'EX', seconds) end
-return readers
-`,
-});
-
-/** Answers the bytes reserved for an owner ('' for nobody), and for all, as decimal text. */
-const reservedBytesScript = luaScript({
-  keys: ['reserved_bytes'],
-  arguments: ['owner'],
-  lua: `
-local own, total = 0, 0
-for _, reserved in ipairs(redis.call('HVALS', reserved_bytes)) do
-  local bytes, job_owner = string.match(reserved, '^(%d+):(.*)$')
-  total = total + tonumber(bytes)
-  if job_owner == owner then own = own + tonumber(bytes) end
-end
-return {string.format('%.0f', own), string.format('%.0f', total)}
-`,
-});
-
 export interface JobStoreOptions {
-  /** Stays the caller's to close. How long calls wait while Redis is away is this connection's setting. */
+  /** The caller closes it. Its settings decide how long calls wait while Redis is unavailable. */
   redis: Redis;
-  /** Every key begins with it. @defaultValue `lorasmith:` */
+  /** Every key starts with it. @defaultValue `lorasmith:` */
   prefix?: string;
-  /** Told when a job was recorded but could not be queued; a worker's {@link JobStore.reconcile} queues it. */
+  /** Called when a job was recorded but could not be queued. A worker's {@link JobStore.reconcile} queues it. */
   onQueueError?: (id: JobId, error: unknown) => void;
 }
 
 export interface JobLimits {
-  /** Most unfinished jobs of the owner, this one among them. @defaultValue no limit */
+  /** The limit of unfinished jobs of the owner, including this one. @defaultValue no limit */
   maxOfOwner?: number | undefined;
-  /** Most jobs that wait for a worker, this one among them. @defaultValue no limit */
+  /** The limit of jobs that wait for a worker, including this one. @defaultValue no limit */
   maxWaiting?: number | undefined;
 }
 
 export interface CreateJobOptions extends JobLimits {
-  /** Most ended jobs that are kept of the owner; the oldest beyond them are removed. @defaultValue all */
+  /** The limit of stored ended jobs of the owner; older ones are removed. @defaultValue no limit */
   keptOfOwner?: number | undefined;
-  /** Most ended jobs that are kept of everybody. @defaultValue all */
+  /** The limit of stored ended jobs of everybody. @defaultValue no limit */
   keptInAll?: number | undefined;
-  /** The same key and the same hash: the job that it made before. Remembered for a day. */
+  /** The same key with the same hash returns the job that it created before. Remembered for a day. */
   idempotencyKey?: string | undefined;
-  /** Digest of the request, to tell a repeated one from another with the same key. */
+  /** Digest of the request, to distinguish a repeated request from another one with the same key. */
   requestHash: string;
   /** For logs and traces. @defaultValue unknown */
   origin?: JobOrigin | undefined;
   /** @defaultValue it trains */
   task?: JobTask | undefined;
-  /** Whose job it is. @defaultValue null: nobody's */
+  /** @defaultValue null: nobody's */
   owner?: Owner | undefined;
   /** The limit of the size of its adapter, reserved until the job has ended. @defaultValue 0 */
   adapterBytes?: number | undefined;
 }
 
 /**
- * The jobs: their records, which are the truth for users, their events, and the queue that hands them to workers.
+ * The jobs: their records, which are the source of truth, their events, and the queue that gives them to workers.
  *
  * Every call throws ProductError `redis_unavailable` when Redis does not answer.
  */
@@ -115,69 +79,52 @@ export interface JobStore {
   createJob(spec: JobSpec, options: CreateJobOptions): Promise<{ job: Job; created: boolean }>;
   getJob(id: JobId): Promise<Job | null>;
   /**
-   * The job that a request with this key made before; null for a new key.
+   * The job that an earlier request with this key created; null for a new key.
    * @throws ProductError `idempotency_conflict` when it was another request
    */
   repeatedJob(
     options: Pick<CreateJobOptions, 'requestHash' | 'owner'> & { idempotencyKey: string },
   ): Promise<Job | null>;
-  /** Whose job it is; undefined where there is none. */
+  /** The owner of the job; undefined if there is no job. */
   ownerOf(id: JobId): Promise<Owner | undefined>;
   /** Newest first. @throws ProductError `invalid_request` when there is no job `after` */
   listJobs(options?: ListJobsOptions): Promise<Paged<Job>>;
   /**
-   * A waiting job is cancelled when this returns; one that runs, once its worker has confirmed it.
+   * A waiting job is cancelled when this returns. A running one is cancelled once its worker has confirmed it.
    * @throws ProductError `job_not_found`, `job_not_cancellable`
    */
   requestCancel(id: JobId): Promise<Job>;
   /**
-   * Puts a failed or cancelled job back among the waiting; it goes on from its last checkpoint.
+   * Queues a failed or cancelled job again; it resumes from its last checkpoint.
    * @throws ProductError `job_not_found`, `job_not_resumable`, `quota_exceeded`, `queue_full`
    */
   resumeJob(id: JobId, limits?: JobLimits): Promise<Job>;
-  /** Those that are kept, newest first. @throws ProductError `job_not_found` */
-  checkpoints(id: JobId): Promise<Checkpoint[]>;
-  /** Says of an ended job that none is kept any more. @returns false, and nothing changed, where it has not ended */
-  forgetCheckpoints(id: JobId): Promise<boolean>;
   /**
-   * Does the work on what the job left, while it has one of these statuses with which it ended: it is not resumed
-   * meanwhile, unless this process stands still for a minute.
-   * @returns null, and nothing was done, where it has another status or somebody else is at it
+   * Does work on the files of a job that has one of these statuses, with which it ended. The job cannot be resumed
+   * meanwhile, unless this process hangs for a minute.
+   * @returns null, and nothing was done, if the job has another status or somebody else works on its files
    */
   whileEnded<Result>(id: JobId, statuses: readonly JobStatus[], work: () => Promise<Result>): Promise<Result | null>;
   /** @throws ProductError `job_not_found`, `job_still_active` */
   deleteJob(id: JobId): Promise<void>;
-  /** The limit of the size of the job's adapter; 0 where there is no job. */
-  adapterBytesOf(id: JobId): Promise<number>;
-  /** What the adapters of unfinished jobs will take at most: those of the owner, and all. */
-  reservedBytes(owner: Owner): Promise<{ own: number; total: number }>;
-  /** The jobs of whose checkpoints unfinished ones make an adapter. */
-  jobsBeingPublished(): Promise<Set<JobId>>;
-  /** The unfinished jobs that read this dataset. */
-  activeJobsOfDataset(id: DatasetId): Promise<JobId[]>;
-  /**
-   * Asked for before a dataset is deleted: from then on no job can begin to read it, for a minute, which is longer than
-   * anybody who saw it there takes to make a job of it.
-   * @returns the unfinished jobs that read it; then nothing has changed
-   */
-  beginDatasetDeletion(id: DatasetId): Promise<JobId[]>;
-  /** Jobs can be made on the dataset again, because it was stored anew. */
-  allowDataset(id: DatasetId): Promise<void>;
   /** Events oldest first. @throws ProductError `job_not_found`, `invalid_request` */
   readEvents(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
-  /** For whoever watches the service. */
+  /** For monitoring. */
   queueStatus(): Promise<QueueStatus>;
   /**
    * For workers: makes the first waiting job on a base model the next one, unless a job before it has waited too long.
-   * @returns the job that was moved; null where the order stays
+   * @returns the job that was moved; null if the order is unchanged
    */
   preferBaseModel(preference: BaseModelPreference): Promise<JobId | null>;
+  checkpoints: JobCheckpoints;
+  datasets: DatasetJobs;
+  adapterBytes: AdapterBytes;
   /** For workers. */
   attempts: JobAttempts;
   machines: MachineBoard;
-  /** Mends what a died process left between record and queue. For workers: at their start and every now and then. */
+  /** Repairs what a process that died left inconsistent between records and queue. Workers call it regularly. */
   reconcile(): Promise<Reconciled>;
-  /** Closes what the store opened itself. */
+  /** Closes the connections that the store opened itself. */
   close(): Promise<void>;
 }
 
@@ -195,19 +142,19 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     return job;
   };
 
-  /** The record stands whether or not this works; what is missing here is mended by `reconcile`. */
-  const tellQueue = async (id: JobId, tell: Promise<void>) => {
+  /** The record is written whether or not this succeeds; `reconcile` repeats what failed here. */
+  const onQueue = async (id: JobId, change: Promise<void>) => {
     try {
-      await tell;
+      await change;
     } catch (error) {
       onQueueError(id, error);
     }
   };
 
-  /** What goes wrong here is no matter of the job that was made: the next one removes them. */
-  const removeOldest = async (index: string, most: number | undefined) => {
-    if (most === undefined) return;
-    const removed = endedBeyond({ redis, keys }, index, most).then((ids) =>
+  /** A failure here does not concern the job that was created; the next one removes them. */
+  const removeOldest = async (index: string, limit: number | undefined) => {
+    if (limit === undefined) return;
+    const removed = endedBeyond({ redis, keys }, index, limit).then((ids) =>
       Promise.allSettled(ids.map(store.deleteJob)),
     );
     await removed.catch(() => {});
@@ -248,7 +195,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const created = answer === 'created';
       const job = await existingJob(created ? newId : String(answer));
       // Also for a repeated request: the first one may have died before it came here.
-      if (job.status === 'queued') await tellQueue(job.id, queue.add(queueEntryOf(job)));
+      if (job.status === 'queued') await onQueue(job.id, queue.add(queueEntryOf(job)));
       if (created) {
         await removeOldest(keys.ofOwner(owner), keptOfOwner);
         await removeOldest(keys.all, keptInAll);
@@ -264,7 +211,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       if (hash !== requestHash) throw idempotencyConflict();
       const job = await getJob(id);
       // As after a creation: the first request may have died between the two.
-      if (job?.status === 'queued') await tellQueue(job.id, queue.add(queueEntryOf(job)));
+      if (job?.status === 'queued') await onQueue(job.id, queue.add(queueEntryOf(job)));
       return job;
     },
 
@@ -283,12 +230,15 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         now: new Date().toISOString(),
       });
       if (answer === 'publishing') {
-        throw new ProductError('job_not_cancellable', 'The training is over and the adapter is being published.');
+        throw new ProductError('job_not_cancellable', 'The training has finished and the adapter is being published.');
       }
       if (answer === 'ended') {
-        throw new ProductError('job_not_cancellable', 'The job has ended. Only a job that waits or runs is cancelled.');
+        throw new ProductError(
+          'job_not_cancellable',
+          'The job has ended. Only a waiting or running job can be cancelled.',
+        );
       }
-      if (answer === 'cancelled') await tellQueue(id, queue.remove(queueEntryOf(job)));
+      if (answer === 'cancelled') await onQueue(id, queue.remove(queueEntryOf(job)));
       return await existingJob(id);
     },
 
@@ -315,21 +265,8 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       if (answer === 'in-cleanup') throw inCleanup();
       const job = await existingJob(id);
       if (answer !== 'done') throw notResumable(answer as JobStatus);
-      await tellQueue(id, queue.add(queueEntryOf(job)));
+      await onQueue(id, queue.add(queueEntryOf(job)));
       return job;
-    },
-
-    async checkpoints(id) {
-      const [dataset, checkpoints] = await redis.hmget(keys.job(id), 'dataset', 'checkpoints');
-      if (!dataset) throw new ProductError('job_not_found', `There is no job ${id}.`);
-      return checkpointsOfRecord(checkpoints);
-    },
-
-    async forgetCheckpoints(id) {
-      const job = await getJob(id);
-      if (job === null) return false;
-      const change = { fields: [['checkpoints', '[]']] satisfies RecordChange['fields'] };
-      return (await changeRecord({ redis, keys }, job, null, ENDED_STATUSES, change)) === 'done';
     },
 
     whileEnded: (id, statuses, work) => whileEnded({ redis, keys }, id, statuses, work),
@@ -353,27 +290,15 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       if (answer === 'active') {
         throw new ProductError('job_still_active', 'The job has not ended. Cancel it first.');
       }
-      await tellQueue(id, queue.remove(queueEntryOf({ id, resumes: Number(resumes) })));
+      await onQueue(id, queue.remove(queueEntryOf({ id, resumes: Number(resumes) })));
     },
 
-    adapterBytesOf: async (id) => Number(await redis.hget(keys.job(id), 'adapter_bytes')),
-    async reservedBytes(owner) {
-      const scriptKeys = { reserved_bytes: keys.reservedBytes };
-      const answer = (await reservedBytesScript(redis, scriptKeys, { owner: owner ?? '' })) as [string, string];
-      return { own: Number(answer[0]), total: Number(answer[1]) };
-    },
-    jobsBeingPublished: () => jobsBeingPublished({ redis, keys }),
-    activeJobsOfDataset: (id) => redis.smembers(keys.activeOfDataset(id)),
-    async beginDatasetDeletion(id) {
-      const scriptKeys = { dataset_jobs: keys.activeOfDataset(id), dataset_deletion: keys.datasetDeletion(id) };
-      return (await beginDatasetDeletionScript(redis, scriptKeys, { seconds: DATASET_DELETION_SECONDS })) as JobId[];
-    },
-    async allowDataset(id) {
-      await redis.del(keys.datasetDeletion(id));
-    },
     readEvents: (id, readOptions) => events.read(id, readOptions),
     queueStatus: () => readQueueStatus({ redis, keys }),
     preferBaseModel: (preference) => preferBaseModel({ redis, keys, queue }, preference),
+    checkpoints: createJobCheckpoints({ redis, keys }),
+    datasets: createDatasetJobs({ redis, keys }),
+    adapterBytes: createAdapterBytes({ redis, keys }),
     attempts: createJobAttempts({ redis, keys }),
     machines: createMachineBoard({ redis, keys }),
     reconcile: () => reconcileQueue({ redis, keys, queue }),
@@ -383,9 +308,8 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       await queue.close();
     },
   };
-  const { attempts, close } = store;
   // What `work` throws is not an error of Redis.
-  return { ...guarded(store), attempts: guarded(attempts), whileEnded: store.whileEnded, close };
+  return { ...guarded(store), whileEnded: store.whileEnded, close: store.close };
 }
 
 function idempotencyConflict(): ProductError {
@@ -394,15 +318,15 @@ function idempotencyConflict(): ProductError {
 }
 
 function datasetGone(id: DatasetId): ProductError {
-  const message = `The dataset ${id} was deleted just now. Upload it again to train on it.`;
+  const message = `The dataset ${id} is being deleted. Upload it again to train on it.`;
   return new ProductError('dataset_not_found', message, { param: 'dataset' });
 }
 
 function notResumable(status: JobStatus): ProductError {
   const message =
     status === 'succeeded'
-      ? 'The job has succeeded. Publish one of its checkpoints, or make a job with init_from to train its adapter further.'
-      : `The job is ${status}: it is going on already.`;
+      ? 'The job has succeeded. Publish one of its checkpoints, or create a job with init_from to train its adapter further.'
+      : `The job is ${status} already. Only a failed or cancelled job can be resumed.`;
   return new ProductError('job_not_resumable', message);
 }
 
@@ -410,21 +334,22 @@ function inCleanup(): ProductError {
   return new ProductError('job_not_resumable', 'The files of the job are being removed. Try again in a minute.');
 }
 
-function ownerFull(most: number | undefined): ProductError {
-  const message = `This key has ${most} unfinished jobs, as many as it may. Await or cancel one first.`;
+function ownerFull(limit: number | undefined): ProductError {
+  const message = `This key has reached its limit of ${limit} unfinished jobs. Wait for one, or cancel one.`;
   return new ProductError('quota_exceeded', message);
 }
 
-function queueFull(most: number | undefined): ProductError {
-  return new ProductError('queue_full', `${most} jobs wait for a worker already. Try again later.`);
+function queueFull(limit: number | undefined): ProductError {
+  return new ProductError('queue_full', `The queue has reached its limit of ${limit} waiting jobs. Try again later.`);
 }
 
-/** The same object with every method's Redis trouble turned into `redis_unavailable`. */
+/** The same methods, those of its groups too, with every failure of Redis turned into `redis_unavailable`. */
 function guarded<Methods extends object>(methods: Methods): Methods {
-  return Object.fromEntries(
-    Object.entries(methods).map(([name, method]) => [
-      name,
-      typeof method === 'function' ? (...args: unknown[]) => onRedis(async () => await method(...args)) : method,
-    ]),
-  ) as Methods;
+  const entries = Object.entries(methods).map(([name, member]): [string, unknown] => [
+    name,
+    typeof member === 'function'
+      ? (...args: unknown[]) => onRedis(async () => await member(...args))
+      : guarded(member as object),
+  ]);
+  return Object.fromEntries(entries) as Methods;
 }

@@ -11,15 +11,15 @@ const create = async (options: Partial<CreateJobOptions> = {}) =>
 
 describe('a dataset that is being deleted', () => {
   test('has no new jobs, until it is stored anew', async () => {
-    expect(await store.beginDatasetDeletion(spec.dataset)).toEqual([]);
+    expect(await store.datasets.beginDeletion(spec.dataset)).toEqual([]);
     await expect(create()).rejects.toMatchObject({ code: 'dataset_not_found', param: 'dataset' });
     expect((await store.listJobs()).data).toEqual([]);
-    await store.allowDataset(spec.dataset);
+    await store.datasets.allow(spec.dataset);
     expect((await create()).status).toBe('queued');
   });
 
   test('is allowed again by itself, should who deletes it die', async () => {
-    await store.beginDatasetDeletion(spec.dataset);
+    await store.datasets.beginDeletion(spec.dataset);
     const seconds = await redis.ttl(jobKeys(prefix).datasetDeletion(spec.dataset));
     expect(seconds).toBeGreaterThan(0);
     expect(seconds).toBeLessThanOrEqual(60);
@@ -27,14 +27,14 @@ describe('a dataset that is being deleted', () => {
 
   test('is not, while unfinished jobs read it', async () => {
     const job = await create();
-    expect(await store.beginDatasetDeletion(spec.dataset)).toEqual([job.id]);
+    expect(await store.datasets.beginDeletion(spec.dataset)).toEqual([job.id]);
     expect((await create()).status).toBe('queued');
   });
 
   test('is not read by a job that is resumed, but a checkpoint can be published without it', async () => {
     const job = await create();
     await store.requestCancel(job.id);
-    await store.beginDatasetDeletion(spec.dataset);
+    await store.datasets.beginDeletion(spec.dataset);
     await expect(store.resumeJob(job.id)).rejects.toMatchObject({ code: 'dataset_not_found' });
     expect((await store.getJob(job.id))!.status).toBe('cancelled');
     const publishing = await create({ task: { kind: 'publish-checkpoint', checkpoint: { job: job.id, step: 3 } } });
@@ -52,13 +52,13 @@ describe('a dataset that is being deleted', () => {
           () => 'made',
           (error: { code: string }) => error.code,
         );
-      const deleting = () => store.beginDatasetDeletion(own.dataset);
+      const deleting = () => store.datasets.beginDeletion(own.dataset);
       const [first, users, second] = await Promise.all(
         attempt % 2 === 0
           ? ([creating(), deleting(), creating()] as const)
           : ([creating(), deleting(), Promise.resolve('none')] as const),
       );
-      const active = await store.activeJobsOfDataset(own.dataset);
+      const active = await store.datasets.active(own.dataset);
       const isDeleted = users.length === 0;
       expect(active.length > 0).toBe(!isDeleted);
       for (const outcome of [first, second]) outcomes.add(outcome);

@@ -25,11 +25,11 @@ test('an unfinished job has the bytes of its adapter reserved, for its owner and
   await create(other, 100);
   await create(null, 1_000);
   await create(one);
-  expect(await store.reservedBytes(one)).toEqual({ own: 2 ** 40 + 10, total: 2 ** 40 + 1_110 });
-  expect(await store.reservedBytes(null)).toEqual({ own: 1_000, total: 2 ** 40 + 1_110 });
-  expect(await store.adapterBytesOf(first)).toBe(2 ** 40);
+  expect(await store.adapterBytes.reserved(one)).toEqual({ own: 2 ** 40 + 10, total: 2 ** 40 + 1_110 });
+  expect(await store.adapterBytes.reserved(null)).toEqual({ own: 1_000, total: 2 ** 40 + 1_110 });
+  expect(await store.adapterBytes.of(first)).toBe(2 ** 40);
   await started(first);
-  expect((await store.reservedBytes(one)).own).toBe(2 ** 40 + 10);
+  expect((await store.adapterBytes.reserved(one)).own).toBe(2 ** 40 + 10);
 });
 
 test.each<[string, (id: JobId) => Promise<unknown>]>([
@@ -43,12 +43,12 @@ test.each<[string, (id: JobId) => Promise<unknown>]>([
   ['succeeds', async (id) => store.attempts.succeed(await started(id), newIdentifier('ad'))],
 ])('they are free again when it %s', async (_, end) => {
   await end(await create(one, 10));
-  expect(await store.reservedBytes(one)).toEqual({ own: 0, total: 0 });
+  expect(await store.adapterBytes.reserved(one)).toEqual({ own: 0, total: 0 });
 });
 
 test('a job that is resumed has them reserved again', async () => {
   const id = await create(one, 10);
   await store.requestCancel(id);
   await store.resumeJob(id);
-  expect(await store.reservedBytes(one)).toEqual({ own: 10, total: 10 });
+  expect(await store.adapterBytes.reserved(one)).toEqual({ own: 10, total: 10 });
 });

@@ -31,7 +31,7 @@ test('a cancelled job waits again under its id, its events go on, and the datase
   const job = await store.resumeJob(id);
   expect(Value.Check(JobSchema, job)).toBe(true);
   expect(job).toMatchObject({ id, status: 'queued', resumes: 1, ended_at: null, error: null });
-  expect(await store.activeJobsOfDataset(dataset)).toEqual([id]);
+  expect(await store.datasets.active(dataset)).toEqual([id]);
   expect((await store.listJobs({ status: 'queued' })).data.map((one) => one.id)).toEqual([id]);
   expect((await store.listJobs({ status: 'cancelled' })).data).toEqual([]);
   expect(await queue.getJobState(queueEntryOf(job))).toBe('waiting');
@@ -93,9 +93,9 @@ test('a resumed job that its process could not queue before it died is queued by
 
 test('the checkpoints of an ended job are forgotten, those of one that goes on again are not', async () => {
   const id = await failed();
-  expect(await store.forgetCheckpoints(id)).toBe(true);
+  expect(await store.checkpoints.forget(id)).toBe(true);
   await store.resumeJob(id);
-  expect(await store.forgetCheckpoints(id)).toBe(false);
+  expect(await store.checkpoints.forget(id)).toBe(false);
 });
 
 test('it may be cancelled and resumed again, and deleted with all that it has', async () => {
@@ -139,9 +139,9 @@ test('the jobs of whose checkpoints an adapter is being made are known until it 
   });
   expect(job).toMatchObject({ kind: 'publish-checkpoint', checkpoint });
   await created();
-  expect(await store.jobsBeingPublished()).toEqual(new Set([id]));
+  expect(await store.checkpoints.jobsBeingPublished()).toEqual(new Set([id]));
   await store.requestCancel(job.id);
-  expect(await store.jobsBeingPublished()).toEqual(new Set());
+  expect(await store.checkpoints.jobsBeingPublished()).toEqual(new Set());
 });
 
 test('nothing is removed of a job that goes on, or ended otherwise; what goes wrong meanwhile is thrown as it is', async () => {

@@ -22,7 +22,7 @@ import { transferRoutes } from './adapters/transfer-routes.js';
 import { createDatasetCatalog, datasetNotFound } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { datasetRoutes } from './datasets/dataset-routes.js';
-import { createAdapterRoom } from './jobs/adapter-room.js';
+import { createAdapterReservation } from './jobs/adapter-reservation.js';
 import { checkpointRoutes } from './jobs/checkpoint-routes.js';
 import { createJobContinuation } from './jobs/continue-job.js';
 import { eventRoutes } from './jobs/event-routes.js';
@@ -89,15 +89,23 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     holds,
     stored: async (owner) => {
       // In this order: a job that ends in between is counted twice, not left out.
-      const reserved = await jobs.reservedBytes(owner);
+      const reserved = await jobs.adapterBytes.reserved(owner);
       const stored = await storedAdapterBytes(registryUrl, owner);
       const { things } = stored;
       return { own: reserved.own + stored.own, total: reserved.total + stored.total, things };
     },
   });
-  const adapterRoom = createAdapterRoom(adapterQuota);
-  const submission = createJobSubmission({ jobs, catalog, adapters, baseModels, preflight, adapterRoom, tracing });
-  const continuation = createJobContinuation({ jobs, catalog, adapterRoom });
+  const adapterReservation = createAdapterReservation(adapterQuota);
+  const submission = createJobSubmission({
+    jobs,
+    catalog,
+    adapters,
+    baseModels,
+    preflight,
+    adapterReservation,
+    tracing,
+  });
+  const continuation = createJobContinuation({ jobs, catalog, adapterReservation });
 
   guardRequests(app, {
     ...access,

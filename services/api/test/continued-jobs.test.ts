@@ -151,7 +151,7 @@ describe('checkpoints', () => {
     const headers = { 'idempotency-key': `late-${job}` };
     const publish = () => post(`/jobs/${job}/checkpoints/last/publish`, {}, headers);
     const first = (await publish()).json().id;
-    await api.jobs.forgetCheckpoints(job);
+    await api.jobs.checkpoints.forget(job);
     expect((await publish()).json().id).toBe(first);
     await post(`/jobs/${job}/resume`);
     const again = await publish();

@@ -42,10 +42,7 @@ export interface JobFolders {
   sweep(store: SweptStore, signal?: AbortSignal): Promise<number>;
 }
 
-export type SweptStore = Pick<
-  JobStore,
-  'getJob' | 'checkpoints' | 'forgetCheckpoints' | 'whileEnded' | 'jobsBeingPublished'
->;
+export type SweptStore = Pick<JobStore, 'getJob' | 'checkpoints' | 'whileEnded'>;
 
 export interface JobFoldersOptions {
   dataDir: string;
@@ -100,7 +97,7 @@ export function createJobFolders({ dataDir, mirror = null, retentionMs, quotas }
   const beyondQuotas = async (store: SweptStore, jobs: JobCheckpoints[]): Promise<JobId[]> => {
     if (checkpointsBeyond(jobs, quotas).length === 0) return [];
     // Checkpoints of which an adapter is being made stay, too.
-    const published = await store.jobsBeingPublished();
+    const published = await store.checkpoints.jobsBeingPublished();
     const known = jobs.map((one) => (published.has(one.job) ? { ...one, endedAt: null } : one));
     return checkpointsBeyond(known, quotas);
   };
@@ -109,7 +106,7 @@ export function createJobFolders({ dataDir, mirror = null, retentionMs, quotas }
   const removeEnded = async (store: SweptStore, id: JobId): Promise<boolean> => {
     const removed = await store.whileEnded(id, ENDED_STATUSES, async () => {
       // First, so that every checkpoint in the list exists.
-      await store.forgetCheckpoints(id);
+      await store.checkpoints.forget(id);
       await removeJob(id);
       return true;
     });
@@ -167,7 +164,7 @@ export function createJobFolders({ dataDir, mirror = null, retentionMs, quotas }
 
 /** The size of the checkpoints that the record lists. */
 async function recordedBytes(store: SweptStore, id: JobId): Promise<number> {
-  const checkpoints = await store.checkpoints(id).catch((error: unknown) => {
+  const checkpoints = await store.checkpoints.list(id).catch((error: unknown) => {
     // Deleted since; the next sweep removes its folder.
     if (error instanceof ProductError && error.code === 'job_not_found') return [];
     throw error;

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { Checkpoint, Job, JobId } from '@lorasmith/contracts';
+import type { Checkpoint, Job } from '@lorasmith/contracts';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { CheckpointQuotas } from '../src/checkpoint-quota.js';
@@ -36,10 +36,8 @@ async function sweepOvertaken(job: Job, resume: () => Promise<void>): Promise<vo
   };
   const store: SweptStore = {
     getJob,
-    checkpoints: async () => [],
-    forgetCheckpoints: async () => false,
+    checkpoints: { list: async () => [], forget: async () => false, jobsBeingPublished: async () => new Set() },
     whileEnded: async () => null,
-    jobsBeingPublished: async () => new Set(),
   };
   await foldersOf().sweep(store);
 }
@@ -77,10 +75,12 @@ async function retainedAfterSweep(
   for (const { id } of numbered) await mkdir(path.join(dataDir, 'jobs', id, 'checkpoints'), { recursive: true });
   const store: SweptStore = {
     getJob: async (id) => numbered.find((job) => job.id === id) ?? null,
-    checkpoints: async (id) => [{ bytes: bytes.get(id) }] as Checkpoint[],
-    forgetCheckpoints: async (id: JobId) => bytes.delete(id),
+    checkpoints: {
+      list: async (id) => [{ bytes: bytes.get(id) }] as Checkpoint[],
+      forget: async (id) => bytes.delete(id),
+      jobsBeingPublished: async () => new Set(published),
+    },
     whileEnded: async (_, __, work) => await work(),
-    jobsBeingPublished: async () => new Set(published),
   };
   await foldersOf(limits).sweep(store);
   const left = (await readdir(path.join(dataDir, 'jobs'))).sort();
@@ -169,10 +169,8 @@ test('checkpoints on this host count where the record lists none of them, as aft
   }
   await foldersOf().sweep({
     getJob: async (id) => (jobs.find((job) => job.id === id) as Job | undefined) ?? null,
-    checkpoints: async () => [],
-    forgetCheckpoints: async () => true,
+    checkpoints: { list: async () => [], forget: async () => true, jobsBeingPublished: async () => new Set() },
     whileEnded: async (_, __, work) => await work(),
-    jobsBeingPublished: async () => new Set(),
   });
   expect(await readdir(path.join(dataDir, 'jobs'))).toEqual(['job_0']);
 });

@@ -198,7 +198,7 @@ test(
     await until(id, ({ progress }) => (progress?.step ?? 0) > 0);
     await store.requestCancel(id);
     await until(id, ({ status }) => status === 'cancelled');
-    const [last] = (await store.checkpoints(id)) as [Checkpoint];
+    const [last] = (await store.checkpoints.list(id)) as [Checkpoint];
     expect(last).toMatchObject({ job: id, is_last: true });
     const published = await until(await publish(id, last.step), hasEnded);
     expect(published).toMatchObject({ status: 'succeeded', error: null });
@@ -222,7 +222,7 @@ test(
     expect(types.indexOf('job-resumed')).toBe(types.indexOf('job-cancelled') + 1);
     expect(types.at(-1)).toBe('adapter-published');
 
-    const best = (await store.checkpoints(id)).find((one) => one.is_best);
+    const best = (await store.checkpoints.list(id)).find((one) => one.is_best);
     expect(best?.step).toBe((await originOf(job.adapter)).result.adapter_step);
     const again = await until(await publish(id, best?.step ?? -1), hasEnded);
     expect(await weightsOf(again.adapter)).toBe(await weightsOf(job.adapter));

@@ -592,11 +592,11 @@ describe('what a died process left', () => {
     if (start.outcome !== 'started') throw new Error('not started');
     await store.attempts.recordCheckpoints(start.attempt, [{ ...A_CHECKPOINT, job: id }]);
     await store.attempts.fail(start.attempt, { code: 'trainer_crashed', message: '', details: [] });
-    expect(await store.checkpoints(id)).toHaveLength(1);
+    expect(await store.checkpoints.list(id)).toHaveLength(1);
     await mkdir(path.join(dataDir, 'jobs', id, 'checkpoints'), { recursive: true });
     await work({ checkpointRetentionMs: 0 });
     await eventually(async () => expect(await foldersOfJobs()).toEqual([]));
-    expect(await store.checkpoints(id)).toEqual([]);
+    expect(await store.checkpoints.list(id)).toEqual([]);
     expect((await store.getJob(id))?.status).toBe('failed');
   });
 });

@@ -13,7 +13,7 @@ import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
 
 export interface DatasetRoutesOptions {
   catalog: DatasetCatalog;
-  jobs: Pick<JobStore, 'beginDatasetDeletion' | 'allowDataset'>;
+  jobs: Pick<JobStore, 'datasets'>;
   examples: Pick<ExampleStore, 'removeDataset'>;
   quota: ByteQuota;
   maxBytes: number;
@@ -89,7 +89,7 @@ export async function datasetRoutes(
     },
     async ({ params, log }, reply) => {
       const { id } = await catalog.get(params.id);
-      const users = await jobs.beginDatasetDeletion(id);
+      const users = await jobs.datasets.beginDeletion(id);
       if (users.length > 0) {
         const message = `${id} is used by ${users.slice(0, 5).join(', ')}. Cancel or await what uses it first.`;
         throw new ProductError('in_use', message, { param: 'id' });
@@ -130,7 +130,7 @@ async function uploadRoute(
       const chunks = upload.metered(source.chunks, source.declaredBytes);
       const stored = await catalog.add({ ...source, chunks }, caller.owner, upload.checkOneMore);
       // Without Redis no job can be made either, and in a minute it is allowed by itself.
-      if (stored.created) await jobs.allowDataset(stored.dataset.id).catch(ignoreWithoutRedis);
+      if (stored.created) await jobs.datasets.allow(stored.dataset.id).catch(ignoreWithoutRedis);
       return stored;
     } finally {
       close();

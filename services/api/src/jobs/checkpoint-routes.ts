@@ -29,7 +29,7 @@ export async function checkpointRoutes(app: HttpApp, { jobs, continuation }: Che
       },
     },
     async (request) => ({
-      data: await jobs.checkpoints(jobIdOf(request.params.id)),
+      data: await jobs.checkpoints.list(jobIdOf(request.params.id)),
       has_more: false as const,
       next: null,
     }),

@@ -11,12 +11,12 @@ import {
 import type { JobStore } from '@lorasmith/job-store';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
-import type { AdapterRoom } from './adapter-room.js';
+import type { AdapterReservation } from './adapter-reservation.js';
 
 export interface JobContinuationOptions {
-  jobs: Pick<JobStore, 'getJob' | 'resumeJob' | 'checkpoints' | 'createJob' | 'repeatedJob' | 'adapterBytesOf'>;
+  jobs: Pick<JobStore, 'getJob' | 'resumeJob' | 'checkpoints' | 'createJob' | 'repeatedJob' | 'adapterBytes'>;
   catalog: Pick<DatasetCatalog, 'get'>;
-  adapterRoom: AdapterRoom;
+  adapterReservation: AdapterReservation;
 }
 
 export interface PublishOptions extends PublishCheckpointRequest {
@@ -24,7 +24,7 @@ export interface PublishOptions extends PublishCheckpointRequest {
   limits: AccessLimits;
 }
 
-/** What becomes of a job after it has ended. */
+/** What can be done with a job after it has ended. */
 export interface JobContinuation {
   /**
    * @throws ProductError `job_not_found`, `job_not_resumable`, `dataset_not_found`, `quota_exceeded`, `queue_full`,
@@ -40,7 +40,7 @@ export interface JobContinuation {
   publish(id: JobId, step: string, options: PublishOptions): Promise<Job>;
 }
 
-export function createJobContinuation({ jobs, catalog, adapterRoom }: JobContinuationOptions): JobContinuation {
+export function createJobContinuation({ jobs, catalog, adapterReservation }: JobContinuationOptions): JobContinuation {
   const existingJob = async (id: JobId): Promise<Job> => {
     const job = await jobs.getJob(id);
     if (job === null) throw new ProductError('job_not_found', `There is no job ${id}.`);
@@ -53,9 +53,9 @@ export function createJobContinuation({ jobs, catalog, adapterRoom }: JobContinu
       // Publishing a checkpoint reads no dataset.
       if (job.kind === 'train' && ENDED_STATUSES.includes(job.status)) await catalog.get(job.dataset);
       const resume = () => jobs.resumeJob(id, jobLimitsOf(limits));
-      // Any other is refused for its status, whatever room there is.
+      // Refused for its status, whatever the quota.
       if (job.status !== 'failed' && job.status !== 'cancelled') return await resume();
-      return await adapterRoom.within(job.owner, await jobs.adapterBytesOf(id), limits, resume);
+      return await adapterReservation.within(job.owner, await jobs.adapterBytes.of(id), limits, resume);
     },
 
     async publish(id, step, { name, idempotencyKey, limits }) {
@@ -65,19 +65,19 @@ export function createJobContinuation({ jobs, catalog, adapterRoom }: JobContinu
         .update(JSON.stringify([id, step, name ?? null]))
         .digest('hex');
       if (idempotencyKey !== undefined) {
-        // Before anything that may be otherwise by now: the checkpoint, the job's end, what its owner may have.
+        // Before checks whose outcome can have changed: the checkpoint, the status of the job, the quota.
         const repeated = await jobs.repeatedJob({ idempotencyKey, requestHash, owner });
         if (repeated !== null) return repeated;
       }
       if (!ENDED_STATUSES.includes(job.status)) {
         throw new ProductError(
           'job_still_active',
-          'The job has not ended: its checkpoints come and go. Await or cancel it first.',
+          'The job has not ended, so its checkpoints still change. Wait for it, or cancel it first.',
         );
       }
-      const checkpoint = chosen(await jobs.checkpoints(id), step);
-      const adapterBytes = await jobs.adapterBytesOf(id);
-      const { job: publishing } = await adapterRoom.within(owner, adapterBytes, limits, () =>
+      const checkpoint = chosen(await jobs.checkpoints.list(id), step);
+      const adapterBytes = await jobs.adapterBytes.of(id);
+      const { job: publishing } = await adapterReservation.within(owner, adapterBytes, limits, () =>
         jobs.createJob(
           { ...specOf(job), name: name ?? job.name },
           {
@@ -100,9 +100,11 @@ function chosen(checkpoints: Checkpoint[], step: string): Checkpoint {
     (one) => (step === 'best' && one.is_best) || (step === 'last' && one.is_last) || String(one.step) === step,
   );
   if (found !== undefined) return found;
-  const kept = checkpoints.map((one) => one.step);
+  const stored = checkpoints.map((one) => one.step);
   const message =
-    kept.length === 0 ? 'No checkpoint of the job is kept.' : `There are those of the steps ${kept.join(', ')}.`;
+    stored.length === 0
+      ? 'The job has no stored checkpoints.'
+      : `The job has checkpoints of the steps ${stored.join(', ')}.`;
   throw new ProductError(
     'checkpoint_not_found',
     `There is no checkpoint ${JSON.stringify(step.slice(0, 20))}. ${message}`,

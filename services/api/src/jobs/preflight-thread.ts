@@ -1,9 +1,9 @@
 import { ProductError } from '@lorasmith/contracts';
 import { openBaseModel } from '@lorasmith/model-folder';
 import { type ExampleStoreOptions, openExampleStore, planJob } from '@lorasmith/planning';
-import type { PreflightAnswer, PreflightTask } from './preflight-task.js';
+import type { PreflightAnswer, PreflightTask } from './preflight.js';
 
-/** Runs in a worker thread: plans the job as its trainer will, and keeps the report. */
+/** Runs in a worker thread: plans the job as its trainer will, and returns the report. */
 export default async function preflight(
   task: PreflightTask & { tokens: ExampleStoreOptions },
 ): Promise<PreflightAnswer> {

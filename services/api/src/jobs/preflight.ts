@@ -1,35 +1,57 @@
-import { ProductError, type Report } from '@lorasmith/contracts';
+import {
+  type AdapterManifest,
+  type Dataset,
+  type ErrorCode,
+  type Fault,
+  type JobSpec,
+  type MachineProfile,
+  ProductError,
+  type Report,
+} from '@lorasmith/contracts';
 import type { ExampleStoreOptions } from '@lorasmith/planning';
 import { Piscina } from 'piscina';
-import type { PreflightAnswer, PreflightTask } from './preflight-task.js';
+
+/** What a preflight thread receives. */
+export interface PreflightTask {
+  spec: JobSpec;
+  modelsDir: string;
+  dataset: Dataset;
+  rowsFile: string;
+  /** The manifest of the adapter that the job continues to train. */
+  initial: AdapterManifest | null;
+  /** What a worker measured of its machine; null: no estimate is made. */
+  machine: MachineProfile | null;
+}
+
+/** What it answers. An error is plain data, because classes do not survive the transfer between threads. */
+export type PreflightAnswer =
+  | { report: Report }
+  | { error: { code: ErrorCode; message: string; param: string | undefined; details: Fault[] } };
 
 export interface PreflightOptions {
   /** Path of the compiled `preflight-thread.js`. */
   threadFile: string;
-  /** How many run at once; each takes a core. */
+  /** How many run at once. Each uses a core. */
   threads: number;
-  /** How many more may wait. */
+  /** The limit of waiting tasks. */
   maxWaiting: number;
-  /**
-   * For waiting and planning together, besides the time that the size of the dataset allows; then the thread is ended,
-   * whatever it does.
-   */
+  /** Limit for waiting and planning together, plus a time that depends on the size of the dataset. Then the thread is ended. */
   timeoutMs: number;
-  /** Where datasets are kept as tokens. */
+  /** Where datasets are stored as tokens. */
   tokens: ExampleStoreOptions;
 }
 
-/** Works out what a job would do, beside the event loop: a chat template is code that comes with a model, and may loop. */
+/** Plans jobs outside of the event loop: a chat template is code that comes with a model, and it can loop. */
 export interface Preflight {
-  /** @throws ProductError what planning throws; `timeout`; `service_unavailable` when too many wait */
+  /** @throws ProductError what planning throws; `timeout`; `service_unavailable` when too many tasks wait */
   report(task: PreflightTask): Promise<Report>;
   close(): Promise<void>;
 }
 
-/** Of JavaScript objects; the tokens themselves are outside of it. */
+/** Of JavaScript objects. The tokens are not part of it. */
 export const MAX_HEAP_MB = 2_048;
 const IDLE_MS = 60_000;
-/** Short rows in a chat template are tokenized at a quarter of a megabyte a second; less than half of that is stuck. */
+/** Short rows in a chat template are tokenized at 0.25 MB/s; at less than half of that the thread hangs. */
 const MS_PER_MEGABYTE = 10_000;
 
 export function createPreflight(options: PreflightOptions): Preflight {
@@ -40,7 +62,7 @@ export function createPreflight(options: PreflightOptions): Preflight {
     maxThreads: threads,
     maxQueue: maxWaiting,
     idleTimeout: IDLE_MS,
-    // Flags of the process are for the process, for instance a debugger's port.
+    // Not the flags of this process, for instance a debugger's port.
     execArgv: [],
     resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
   });
@@ -60,7 +82,7 @@ export function createPreflight(options: PreflightOptions): Preflight {
 
 function poolError(error: Error & { code?: string }, limitMs: number): unknown {
   if (error.name === 'AbortError') {
-    const message = `Planning the job took longer than ${limitMs / 1000} s and was ended. Look at the chat template of the base model, or raise PREFLIGHT_TIMEOUT_MS.`;
+    const message = `Planning the job took longer than ${limitMs / 1000} s and was stopped. Check the chat template of the base model, or raise PREFLIGHT_TIMEOUT_MS.`;
     return new ProductError('timeout', message, { cause: error });
   }
   if (error.message === 'Task queue is at limit' || error.message.startsWith('No task queue available')) {

@@ -15,11 +15,11 @@ import { type Caller, mayUse, type Tracing } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import { type DatasetCatalog, datasetNotFound } from '../datasets/dataset-catalog.js';
-import type { AdapterRoom } from './adapter-room.js';
+import type { AdapterReservation } from './adapter-reservation.js';
 import { goingOn, readInitialAdapter } from './initial-adapter.js';
 import { jobSpecOf, requestHash } from './job-spec.js';
-import { createJoinedCalls } from './joined-calls.js';
 import type { Preflight } from './preflight.js';
+import { createSingleFlight } from './single-flight.js';
 
 export interface JobSubmissionOptions {
   jobs: Pick<JobStore, 'createJob' | 'repeatedJob' | 'machines'>;
@@ -27,15 +27,15 @@ export interface JobSubmissionOptions {
   adapters: BundleStore;
   baseModels: ModelSource;
   preflight: Preflight;
-  adapterRoom: AdapterRoom;
+  adapterReservation: AdapterReservation;
   tracing: Tracing;
 }
 
 export interface SubmitOptions {
   idempotencyKey: string | undefined;
-  /** Of the HTTP request; the log of the job's worker has it, too. */
+  /** Of the HTTP request; also in the log of the job's worker. */
   requestId: string;
-  /** Whose job it will be. */
+  /** The owner of the job. */
   caller: Caller;
   limits: AccessLimits;
 }
@@ -55,7 +55,7 @@ export interface JobSubmission {
 }
 
 export function createJobSubmission(options: JobSubmissionOptions): JobSubmission {
-  const { jobs, catalog, adapters, baseModels, preflight, adapterRoom, tracing } = options;
+  const { jobs, catalog, adapters, baseModels, preflight, adapterReservation, tracing } = options;
 
   const check = async (
     request: JobRequest,
@@ -93,15 +93,15 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
   ): Promise<Job> => {
     const { owner } = caller;
     if (idempotencyKey !== undefined) {
-      // Before the job is planned, which takes time and may go wrong by now where it did not then.
+      // Before the job is planned: that takes time, and can fail now where it did not then.
       const repeated = await jobs.repeatedJob({ idempotencyKey, requestHash: hash, owner });
       if (repeated !== null) return repeated;
     }
     const { spec, report } = await check(request, caller, jobs.machines.latest());
-    // Planning may have taken minutes. What is deleted after this look, the job store knows of.
+    // Planning may have taken minutes. The job store detects a deletion after this check.
     await ownDataset(catalog, request.dataset, caller);
     const { adapter_bytes: adapterBytes } = report;
-    return await adapterRoom.within(owner, adapterBytes, limits, () =>
+    return await adapterReservation.within(owner, adapterBytes, limits, () =>
       tracing.span('queue job', { kind: 'producer' }, async () => {
         const { job } = await jobs.createJob(spec, {
           idempotencyKey,
@@ -116,11 +116,11 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     );
   };
 
-  const joined = createJoinedCalls();
+  const singleFlight = createSingleFlight();
   return {
-    // Without Redis a dry run has no estimate and tells all the rest.
+    // Without Redis a dry run has no estimate, and everything else.
     dryRun: (request, caller) =>
-      joined(JSON.stringify([caller, requestHash(request)]), async () => {
+      singleFlight(JSON.stringify([caller, requestHash(request)]), async () => {
         const { report } = await check(request, caller, jobs.machines.latest().catch(nullWithoutRedis));
         return report;
       }),
@@ -128,13 +128,15 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
       const hash = requestHash(request);
       const { idempotencyKey, caller } = options;
       const submit = () => submitNow(request, hash, options);
-      // Without a key two are meant.
-      return idempotencyKey === undefined ? submit() : joined(JSON.stringify([caller, hash, idempotencyKey]), submit);
+      // Without a key, two requests mean two jobs.
+      return idempotencyKey === undefined
+        ? submit()
+        : singleFlight(JSON.stringify([caller, hash, idempotencyKey]), submit);
     },
   };
 }
 
-/** The dataset if it is there for the caller. */
+/** The dataset, if the caller may use it. */
 async function ownDataset(catalog: DatasetCatalog, id: string, caller: Caller): Promise<Dataset> {
   const dataset = await catalog.get(id);
   if (mayUse(caller, dataset.owner)) return dataset;
@@ -146,7 +148,7 @@ function nullWithoutRedis(error: unknown): null {
   throw error;
 }
 
-/** All results, or one error that tells of every one that failed. */
+/** All results, or one error with all faults. */
 async function allOf<Results extends unknown[]>(
   ...promises: { [Index in keyof Results]: Promise<Results[Index]> }
 ): Promise<Results> {
@@ -160,7 +162,10 @@ async function allOf<Results extends unknown[]>(
   const details = [first, ...more].flatMap(({ code, message, param, details: own }) =>
     own.length > 0 ? own : [{ code, message, ...(param === undefined ? {} : { param }) }],
   );
-  throw new ProductError(first.code, `${first.message} That is not all: see details.`, { param: first.param, details });
+  throw new ProductError(first.code, `${first.message} There are more faults: see details.`, {
+    param: first.param,
+    details,
+  });
 }
 
 async function initialAdapter(

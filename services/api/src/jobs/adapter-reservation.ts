@@ -1,0 +1,33 @@
+import { type Owner, ProductError } from '@lorasmith/contracts';
+import type { ByteQuota } from '../access/byte-quota.js';
+import { type AccessLimits, adapterLimits } from '../access/limits.js';
+
+/** Creates jobs within the quota of adapters. */
+export interface AdapterReservation {
+  /**
+   * Creates a job, which reserves the bytes of its adapter, if the quota allows it.
+   * @param bytes - The limit of the size of the adapter
+   * @throws ProductError `quota_exceeded`, `storage_full`, and what `create` throws
+   */
+  within<Result>(owner: Owner, bytes: number, limits: AccessLimits, create: () => Promise<Result>): Promise<Result>;
+}
+
+export function createAdapterReservation(quota: ByteQuota): AdapterReservation {
+  return {
+    async within(owner, bytes, limits, create) {
+      // Held until the job has reserved them, so that concurrent requests see each other.
+      const held = quota.begin(owner, adapterLimits(limits));
+      try {
+        await held.hold(bytes).catch((error: unknown) => {
+          // Only the registry knows what is stored. Jobs do not need it otherwise, so they are accepted without it.
+          if (!(error instanceof ProductError) || error.code !== 'registry_unavailable') throw error;
+        });
+        held.checkOneMore();
+        return await create();
+      } finally {
+        // If this fails, the hold expires.
+        await held.end().catch(() => {});
+      }
+    },
+  };
+}
