@@ -20,7 +20,7 @@ import {
 import { openStores } from '@lorasmith/storage';
 import { createAccess } from './access/access.js';
 import { createKeyStore } from './access/key-store.js';
-import { checkListenAddress, withoutKeysAt } from './access/listen-address.js';
+import { checkListenAddress, withoutKeysAt } from './access/without-keys.js';
 import { checkRegistry } from './adapters/check-registry.js';
 import { buildApp } from './app.js';
 import { createPreflight } from './jobs/preflight.js';
@@ -28,9 +28,9 @@ import { createApiMetrics } from './metrics/api-metrics.js';
 import { API_SETTINGS } from './settings.js';
 import { startOrphanSweep } from './sweep-orphans.js';
 
-/** Stagings in which nothing was written for this long are of a process that died. */
+/** A staged folder without a write for this long belongs to a process that died. */
 const STALE_STAGING_MS = 24 * 3_600_000;
-/** The api starts without Redis and says so; this only spares the first callers a 503. */
+/** The api also starts without Redis. Waiting only spares the first callers a 503. */
 const REDIS_WAIT_MS = 2_000;
 
 const config = readConfigOrExit(API_SETTINGS, process.env, ({ store, redis }) => {
@@ -41,7 +41,7 @@ const logger = createLogger({ service: 'api', level: config.logLevel });
 
 const { dataDir, modelsDir } = config;
 const s3 = s3StoreOf(config.store);
-// With S3, base models are there, and come to this folder when they are used.
+// With S3, base models come to this folder only when they are used.
 const folders = { dataDir, modelsDir: s3 === null ? modelsDir : null };
 await checkFolders({ ...folders, logger }).catch(exitOnWrongConfiguration);
 const tracing = await openTracing({ endpoint: config.tracingEndpoint, service: 'api', logger });
@@ -50,7 +50,7 @@ const datasets = await stores.open('datasets');
 const adapters = await stores.open('adapters');
 const endSweeping = startOrphanSweep({ stores, log: logger });
 const swept = await datasets.sweepStaging(STALE_STAGING_MS);
-if (swept > 0) logger.info({ swept }, 'removed half-made uploads of an earlier process');
+if (swept > 0) logger.info({ swept }, 'removed incomplete uploads of an earlier process');
 
 const redis = connectRedis({ ...config.redis, whenUnavailable: 'fail-fast', name: 'lorasmith-api', logger });
 let end: (reason: string, code: number) => void = (_reason, code) => process.exit(code);
@@ -68,7 +68,7 @@ await checkListenAddress(config.http, keys).catch(exitOnWrongConfiguration);
 const jobs = createJobStore({
   redis,
   prefix: config.redis.prefix,
-  onQueueError: (job, error) => logger.error({ job, err: error }, 'a job could not be queued yet; a worker will do it'),
+  onQueueError: (job, error) => logger.error({ job, err: error }, 'a job could not be queued; a worker will queue it'),
 });
 const tokens = { dataDir, maxBytes: config.tokenCacheBytes };
 const examples = await openExampleStore(tokens);

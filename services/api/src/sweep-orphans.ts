@@ -3,13 +3,13 @@ import type { Stores } from '@lorasmith/storage';
 import type { FastifyBaseLogger } from 'fastify';
 
 const DAY_MS = 24 * 3_600_000;
-/** Several apis do not begin at once, and one that starts often does not sweep each time. */
+/** Random, so that several apis do not sweep at once; long, so that an api that restarts often does not sweep each time. */
 const FIRST_AFTER_MS = 3_600_000;
 const KINDS = ['datasets', 'adapters', 'checkpoints', 'models'];
 
 /**
- * Removes once a day, from a store that several hosts share, what publishers that died left there.
- * @returns ends it, after what is being done
+ * Removes once a day what publishers that died left in a store that several hosts share.
+ * @returns stops it, once the current removal has finished
  */
 export function startOrphanSweep({ stores, log }: { stores: Stores; log: FastifyBaseLogger }): () => Promise<void> {
   if (!stores.shared) return async () => {};
@@ -22,14 +22,17 @@ export function startOrphanSweep({ stores, log }: { stores: Stores; log: Fastify
       for (const kind of KINDS) {
         try {
           const removed = await (await stores.open(kind)).sweepOrphans(DAY_MS);
-          if (removed > 0) log.info({ kind, removed }, 'removed what was left half-stored');
+          if (removed > 0) log.info({ kind, removed }, 'removed incomplete uploads from the store');
         } catch (error) {
-          log.warn({ kind, err: error }, 'what was left half-stored could not be removed; it is tried again tomorrow');
+          log.warn(
+            { kind, err: error },
+            'incomplete uploads could not be removed from the store; trying again tomorrow',
+          );
         }
         if (over.signal.aborted) return;
       }
       await stores.sweepStagings(DAY_MS).catch((error: unknown) => {
-        log.warn({ err: error }, 'what was left half-made could not be removed; it is tried again tomorrow');
+        log.warn({ err: error }, 'incomplete folders could not be removed; trying again tomorrow');
       });
       await pause(DAY_MS);
     }

@@ -1,16 +1,17 @@
 import type { Redis } from 'ioredis';
-import { type Authenticator, createAuthenticator, type WithoutKeys } from './authenticate.js';
+import { type Authenticator, createAuthenticator } from './authenticate.js';
 import { type ByteHolds, createByteHolds } from './byte-holds.js';
 import type { KeyStore } from './key-store.js';
 import type { AccessLimits } from './limits.js';
 import { createRateLimit, type RateLimit } from './rate-limit.js';
+import type { WithoutKeys } from './without-keys.js';
 
-/** Who may do what, and how much of it. */
+/** Authentication, rate limit, quotas and limits. */
 export interface Access {
   authenticator: Authenticator;
-  /** Null: calls are not counted. */
+  /** Null: calls are not limited. */
   rateLimit: RateLimit | null;
-  /** Null: uploads at the same time do not know of each other. */
+  /** Null: concurrent uploads do not count against each other's quota. */
   holds: ByteHolds | null;
   limits: AccessLimits;
 }
@@ -21,11 +22,11 @@ export interface AccessOptions {
   keys: KeyStore;
   withoutKeys: WithoutKeys;
   limits: AccessLimits;
-  /** Longest time that an upload takes. */
+  /** Time limit of an upload. */
   uploadTimeoutMs: number;
 }
 
-/** An upload is held to be under way for so much longer than it can be. */
+/** How much longer than its time limit the bytes of an upload stay reserved. */
 const UPLOAD_GRACE_MS = 60_000;
 
 export function createAccess(options: AccessOptions): Access {
@@ -40,7 +41,7 @@ export function createAccess(options: AccessOptions): Access {
 
 const NO_LIMIT = Number.MAX_SAFE_INTEGER;
 
-/** Everything to everybody who reaches the application: for one that does not listen. */
+/** Everybody may do everything: for an application that does not listen. */
 export const OPEN_ACCESS: Access = Object.freeze({
   authenticator: createAuthenticator({ keys: null, withoutKeys: 'everything' }),
   rateLimit: null,

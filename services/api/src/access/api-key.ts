@@ -2,17 +2,17 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { type KeyId, newIdentifier } from '@lorasmith/contracts';
 
 /**
- * `lsk_`, the 24 digits of the key's id, `_`, and 256 random bits in base64url. The id finds the record, so that the
- * secret is never looked up, only compared.
+ * `lsk_`, the 24 digits of the key's id, `_`, and 256 random bits in base64url. The record is found by the id, so the
+ * secret is only compared, never looked up.
  */
 const TOKEN = /^lsk_([0-9a-f]{24})_([A-Za-z0-9_-]{43})$/;
 const SECRET_BYTES = 32;
 
-/** A key as its holder has it. Shown once, kept nowhere. */
+/** A new key for its holder. It is shown once and not stored. */
 export interface NewApiKey {
   id: KeyId;
   token: string;
-  /** What is kept of it. */
+  /** The only part of the secret that is stored. */
   secretSha256: string;
 }
 
@@ -22,20 +22,20 @@ export function newApiKey(): NewApiKey {
   return { id, token: `lsk_${id.slice('key_'.length)}_${secret}`, secretSha256: sha256(secret).toString('hex') };
 }
 
-/** The parts of a token; null for what is none. */
+/** The parts of a token, or null if it is not one. */
 export function parseToken(token: string): { id: KeyId; secret: string } | null {
   const [, digits, secret] = TOKEN.exec(token) ?? [];
   return digits === undefined || secret === undefined ? null : { id: `key_${digits}`, secret };
 }
 
 /**
- * Whether the secret is the one that was kept as its sha256 (hexadecimal), in a time that does not depend on where they
- * differ. A plain hash will do for 256 random bits: there is nothing to guess that a slow one would protect.
+ * Whether the secret has this sha256 (hexadecimal), in constant time. A plain hash is enough for 256 random bits: a slow
+ * hash protects only secrets that can be guessed.
  */
 export function isSecret(secret: string, secretSha256: string): boolean {
-  const kept = Buffer.from(secretSha256, 'hex');
+  const stored = Buffer.from(secretSha256, 'hex');
   const given = sha256(secret);
-  return kept.length === given.length && timingSafeEqual(kept, given);
+  return stored.length === given.length && timingSafeEqual(stored, given);
 }
 
 function sha256(text: string): Buffer {

@@ -1,17 +1,12 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { ProductError } from '@lorasmith/contracts';
+import type { FastifyRequest } from 'fastify';
 import { type Identity, identityOf, WITHOUT_KEY } from './identity.js';
 import type { KeyAnswer, KeyStore } from './key-store.js';
-import { checkOpenRequest } from './open-requests.js';
-
-/**
- * What is answered while no key was ever made. `refuse`: nothing. `loopback`: everything that comes from this machine and
- * is no other site's page. `everything`: everything, since something in front of the service keeps strangers away.
- */
-export type WithoutKeys = 'refuse' | 'loopback' | 'everything';
+import { checkKeylessRequest, type WithoutKeys } from './without-keys.js';
 
 export interface AuthenticatorOptions {
-  /** Null: no key is ever asked for. */
+  /** Null: requests never need a key. */
   keys: Pick<KeyStore, 'check'> | null;
   withoutKeys: WithoutKeys;
 }
@@ -19,16 +14,16 @@ export interface AuthenticatorOptions {
 export interface Authenticator {
   /** @throws ProductError `unauthorized`, `forbidden`, `redis_unavailable` */
   identify(headers: IncomingHttpHeaders): Promise<Identity>;
-  /** Whether the key of an earlier request is still valid; true where that cannot be found out now. */
+  /** Whether the key of an earlier request is still valid; true when that cannot be checked now. */
   stillValid(headers: IncomingHttpHeaders): Promise<boolean>;
 }
 
 const BEARER = /^Bearer +(\S+) *$/i;
-/** What is sent by a client whose key is empty, such as Prometheus with an empty file: no key, not a wrong one. */
+/** Sent by clients with an empty key, such as Prometheus with an empty file. Treated as no key, not as a wrong one. */
 const EMPTY_BEARER = /^Bearer *$/i;
 
 export function createAuthenticator({ keys, withoutKeys }: AuthenticatorOptions): Authenticator {
-  // Once keys were seen, none is no more an answer: a Redis that was emptied must not open the service.
+  // Once there were keys, the service stays closed: a Redis that was emptied must not open it.
   let known: 'nothing' | 'no-keys' | 'keys' = 'nothing';
 
   const check = async (token: string | undefined): Promise<KeyAnswer> => {
@@ -36,12 +31,12 @@ export function createAuthenticator({ keys, withoutKeys }: AuthenticatorOptions)
     try {
       const answer = await keys.check(token);
       if (answer.type === 'no-keys' && known === 'keys') return { type: 'invalid' };
-      // A token that is wrong says nothing: it is not looked for among none.
+      // An invalid token does not show that there are keys.
       if (answer.type === 'no-keys') known = 'no-keys';
       else if (answer.type === 'valid' || token === undefined) known = 'keys';
       return answer;
     } catch (error) {
-      // Nobody can have made a key since: that takes Redis.
+      // Nobody can have created a key since, because that needs Redis.
       if (known === 'no-keys' && error instanceof ProductError && error.code === 'redis_unavailable') {
         return { type: 'no-keys' };
       }
@@ -54,7 +49,7 @@ export function createAuthenticator({ keys, withoutKeys }: AuthenticatorOptions)
       const answer = await check(tokenOf(headers));
       if (answer.type === 'valid') return identityOf(answer.key);
       if (answer.type === 'invalid' || withoutKeys === 'refuse') throw unauthorized(headers);
-      if (withoutKeys === 'loopback') checkOpenRequest(headers);
+      if (withoutKeys === 'loopback') checkKeylessRequest(headers);
       return WITHOUT_KEY;
     },
     async stillValid(headers) {
@@ -79,4 +74,29 @@ function unauthorized(headers: IncomingHttpHeaders): ProductError {
       ? 'This service requires an API key. Send it as `Authorization: Bearer lsk_…`.'
       : 'The API key is not valid. It may have been revoked; ask the operator of the service for a new one.';
   return new ProductError('unauthorized', message);
+}
+
+const REVOCATION_CHECK_MS = 5_000;
+
+/** For long-lasting answers: aborted once the key of the request is revoked. Checks until `over` is aborted. */
+export function watchRevocation(
+  authenticator: Authenticator,
+  request: FastifyRequest,
+  over: AbortSignal,
+  checkMs = REVOCATION_CHECK_MS,
+): AbortSignal {
+  const revoked = new AbortController();
+  if (request.identity.key === null) return revoked.signal;
+  const timer = setInterval(() => {
+    authenticator.stillValid(request.headers).then(
+      (valid) => {
+        if (!valid) revoked.abort();
+      },
+      () => {},
+    );
+  }, checkMs);
+  const end = () => clearInterval(timer);
+  for (const signal of [over, revoked.signal]) signal.addEventListener('abort', end, { once: true });
+  if (over.aborted) end();
+  return revoked.signal;
 }

@@ -2,23 +2,23 @@ import { onRedis, redisScript } from '@lorasmith/job-store';
 import type { Redis } from 'ioredis';
 
 /**
- * Bytes that uploads under way may come to, in Redis, so that uploads at the same time, to any api process, do not
- * together pass a limit that each alone keeps to.
+ * Bytes reserved for the uploads in progress, in Redis, so that concurrent uploads to any api process cannot together
+ * exceed a quota that each alone respects.
  */
 export interface ByteHolds {
   /**
-   * Makes what the upload holds in each pool `bytes`.
-   * @returns what all uploads hold, by pool
+   * Sets the bytes that the upload reserves in each pool.
+   * @returns the bytes that all uploads reserve, by pool
    * @throws ProductError `redis_unavailable`
    */
   hold(pools: readonly string[], upload: string, bytes: number): Promise<number[]>;
-  /** Lets go; harmless when there is nothing to let go. */
+  /** Releases what the upload reserves; harmless if there is nothing. */
   release(pools: readonly string[], upload: string): Promise<void>;
 }
 
 /**
- * Keys: one hash per pool, upload → `bytes:expiry`. Arguments: upload, bytes, milliseconds that a hold lasts.
- * Answers the bytes held in each pool. Holds whose process died are dropped once they are over.
+ * Keys: one hash per pool, upload → `bytes:expiry`. Returns the reserved bytes of each pool. Reservations of processes
+ * that died are dropped when they expire.
  */
 const holdScript = redisScript(`
 local pools, upload, bytes, duration_ms = KEYS, ARGV[1], ARGV[2], ARGV[3]
@@ -41,7 +41,7 @@ return sums
 export interface ByteHoldsOptions {
   redis: Redis;
   prefix: string;
-  /** Longer than any upload takes. */
+  /** Lifetime of a reservation: longer than any upload takes. */
   lastMs: number;
 }
 

@@ -2,66 +2,66 @@ import { randomUUID } from 'node:crypto';
 import { type Owner, ProductError } from '@lorasmith/contracts';
 import type { ByteHolds } from './byte-holds.js';
 
-/** How much there is, or may be. */
+/** An amount, or a limit. */
 export interface Amount {
-  /** Of the owner. */
+  /** Of one owner. */
   own: number;
-  /** Of everybody. */
+  /** Of all owners together. */
   total: number;
 }
 
-/** Bytes that are stored. */
+/** Stored bytes. */
 export interface StoredBytes extends Amount {
-  /** In how many things. */
+  /** Number of stored things. */
   things: Amount;
 }
 
 export interface ByteQuotaOptions {
-  /** What is counted, in the plural: datasets, adapters. */
+  /** What the bytes are of, in the plural: datasets, adapters. */
   what: string;
-  /** Null: only what is stored already counts, not what is being uploaded. */
+  /** Null: only stored bytes count, not uploads in progress. */
   holds: ByteHolds | null;
-  /** Asked anew each time: the store is the truth. */
+  /** Called each time, because only the store knows. */
   stored: (owner: Owner) => Promise<StoredBytes>;
 }
 
 export interface ByteLimits extends Amount {
-  /** How many things. */
+  /** Number of things. */
   things: Amount;
 }
 
-/** Keeps what is stored within its limits. */
+/** Enforces limits on stored bytes. */
 export interface ByteQuota {
-  /** An upload to be metered. Call `end` when it is stored, or is not. */
+  /** Starts to meter an upload. Call `end` when it has been stored or has failed. */
   begin(owner: Owner, limits: ByteLimits): MeteredUpload;
 }
 
 export interface MeteredUpload {
   /**
-   * What may be stored besides what is stored, and what others hold; what this one holds is let go.
-   * @throws ProductError `redis_unavailable`, and what looking at what is stored throws
+   * Bytes that are neither stored nor reserved by other uploads. Releases what this upload reserves.
+   * @throws ProductError `redis_unavailable`; errors of reading the store
    */
-  room(): Promise<Amount>;
+  freeBytes(): Promise<Amount>;
   /**
-   * Makes what it holds so many bytes in all, until `end`.
-   * @throws ProductError `quota_exceeded`, `storage_full`, `redis_unavailable`, and what looking at what is stored throws
+   * Reserves this many bytes in total, until `end`.
+   * @throws ProductError `quota_exceeded`, `storage_full`, `redis_unavailable`; errors of reading the store
    */
   hold(bytes: number): Promise<void>;
   /**
-   * Passes the chunks on while there is room for them; room for `declaredBytes`, if that is known, is looked for first.
+   * Passes the chunks on while the quota allows it. If `declaredBytes` is known, they are reserved first.
    * The chunks throw ProductError `quota_exceeded`, `storage_full`, `redis_unavailable`.
    */
   metered(chunks: AsyncIterable<Buffer>, declaredBytes: number | undefined): AsyncGenerator<Buffer>;
   /**
-   * Asked before a thing is stored that is not there already. Counted are those that were there when room was last looked
-   * for: uploads under way at the same time may pass the bound by their number.
+   * Checks the number of things before a new one is stored. It counts those of the last look at the store, so concurrent
+   * uploads may exceed the limit by their number.
    * @throws ProductError `quota_exceeded`, `storage_full`
    */
   checkOneMore(): void;
   end(): Promise<void>;
 }
 
-/** Room is looked for in steps of so many bytes where the sender did not say how many there will be. */
+/** Bytes are reserved in steps of this size when the sender does not declare a length. */
 const STEP_BYTES = 64 * 1024 * 1024;
 
 const DELETE = 'Delete some that you no longer need first.';
@@ -71,20 +71,20 @@ export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): Byte
     begin(owner, limits) {
       const upload = randomUUID();
       const pools = [`${what}:${owner ?? 'none'}`, `${what}:all`];
-      /** Counted when room was last looked for. */
+      /** Number of things at the last look at the store. */
       let things: Amount = { own: 0, total: 0 };
-      /** What all hold, once this one holds so much. */
+      /** The bytes that all uploads reserve, once this one reserves `bytes`. */
       const heldWith = async (bytes: number): Promise<Amount> => {
         if (holds === null) return { own: bytes, total: bytes };
         const [own = 0, total = 0] = await holds.hold(pools, upload, bytes).catch((error: unknown) => {
-          // Without a key there is no quota of its own, and uploads need no Redis otherwise.
-          if (owner === null && isRedisAway(error)) return [bytes, bytes];
+          // Without a key there is no own quota, and uploads then work without Redis.
+          if (owner === null && isRedisUnavailable(error)) return [bytes, bytes];
           throw error;
         });
         return { own, total };
       };
       const hold = async (bytes: number) => {
-        // First held, then compared: what another upload holds is counted, or it has been stored and is counted there.
+        // Reserve first, then read the store: another upload is then counted as reserved or as stored.
         const held = await heldWith(bytes);
         const used = await stored(owner);
         if (used.own + held.own > limits.own) throw quotaExceeded(what, used.own, limits.own);
@@ -92,7 +92,7 @@ export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): Byte
         things = used.things;
       };
       return {
-        async room() {
+        async freeBytes() {
           const held = await heldWith(0);
           const used = await stored(owner);
           things = used.things;
@@ -109,7 +109,7 @@ export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): Byte
             if (received > held) {
               held = received + Math.min(received, STEP_BYTES);
               await hold(held).catch(async () => {
-                // There may be room for what has come, though not for a whole step.
+                // The quota may still allow what has arrived, if not a whole step.
                 held = received;
                 await hold(held);
               });
@@ -138,7 +138,7 @@ export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): Byte
   };
 }
 
-function isRedisAway(error: unknown): boolean {
+function isRedisUnavailable(error: unknown): boolean {
   return error instanceof ProductError && error.code === 'redis_unavailable';
 }
 

@@ -9,36 +9,35 @@ import { accessOf } from './route-access.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Whose request it is; set before any handler runs. */
+    /** Who sends the request; set before any handler runs. */
     identity: Identity;
     caller: Caller;
-    /** The limits of whoever makes the request. */
+    /** The limits of its sender. */
     limits: AccessLimits;
   }
 }
 
-/** Things under a path that belong to somebody. */
+/** Things under a path that have an owner. */
 export interface OwnedThings {
-  /** Pattern of one of them: it and everything below it is answered to its owner only. */
+  /** Route pattern of one of them: only its owner gets answers at it and below it. */
   path: string;
-  /** Undefined where there is no such thing. @throws ProductError as `notFound` for what cannot be an id */
+  /** Undefined when it does not exist. @throws ProductError as `notFound` for an invalid id */
   ownerOf(id: string): Promise<Owner | undefined>;
-  /** What is answered where there is none. */
+  /** The answer when it does not exist. */
   notFound(id: string): ProductError;
 }
 
 export interface GuardOptions {
   authenticator: Authenticator;
-  /** Null: calls are not counted. */
+  /** Null: calls are not limited. */
   rateLimit: RateLimit | null;
   limits: AccessLimits;
   owned: readonly OwnedThings[];
 }
 
 /**
- * Looks at every request before anything else does: whose it is, whether they may do this, whether they have done too
- * much of it, and whether the thing it names is theirs. A route needs to do nothing for that; what is not said to be open
- * is closed.
+ * Checks every request before any handler: who sends it, whether they may, whether they exceed their rate limit, and
+ * whether they own what it names. Routes need no code for that, and a route that is not declared public is closed.
  */
 export function guardRequests(app: HttpApp, { authenticator, rateLimit, limits, owned }: GuardOptions): void {
   app.decorateRequest('identity');
@@ -72,7 +71,7 @@ export function guardRequests(app: HttpApp, { authenticator, rateLimit, limits, 
   });
 }
 
-/** A body is not read on for whoever may not send it, but for a moment, so that they get to read the answer. */
+/** Drains the body of a refused request for a moment, so that its sender can read the answer. */
 async function refuse(request: FastifyRequest, reply: FastifyReply, error: unknown): Promise<never> {
   const { 'content-length': length = '0', 'transfer-encoding': encoding } = request.headers;
   if (length !== '0' || encoding !== undefined) await endUpload(request, reply);

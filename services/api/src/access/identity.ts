@@ -3,17 +3,17 @@ import { type Caller, EVERYTHING } from '@lorasmith/service-kit';
 import type { KeyRecord } from './key-record.js';
 import type { RouteAccess } from './route-access.js';
 
-/** Whose request it is. */
+/** Who sends a request. */
 export interface Identity {
   caller: Caller;
-  /** Null: no key was asked for. */
+  /** Null: no key was needed. */
   key: KeyRecord | null;
 }
 
-/** Who may do everything without a key: where there are none, and for what anybody may see. */
+/** May do everything without a key: while there are none, and on public routes. */
 export const WITHOUT_KEY: Identity = Object.freeze({ caller: EVERYTHING, key: null });
 
-/** What a key may see and what belongs to what it makes. */
+/** What a key sees, and who owns what it creates. */
 export function identityOf(key: KeyRecord): Identity {
   if (key.owner === 'all') return { key, caller: { sees: 'all', owner: null } };
   return { key, caller: { sees: key.role === 'admin' ? 'all' : 'own', owner: key.owner } };

@@ -69,7 +69,7 @@ test.each([
   [['create', '--name', 'a'], '--role must be one of admin, train, read'],
   [['create', '--name', 'a', '--role', 'root'], '--role must be one of'],
   [['create', '--name', 'a', '--role', 'read'], '--owner KEY'],
-  [['create', '--name', 'a', '--role', 'train', '--owner', 'all'], '--owner all is for --role read'],
+  [['create', '--name', 'a', '--role', 'train', '--owner', 'all'], '--owner all needs --role read'],
   [['create', '--name', 'a', '--role', 'train', '--active-jobs', '-1'], '--active-jobs'],
   [['create', '--name', 'a', '--role', 'train', '--active-jobs', '1.5'], 'whole number'],
   [['create', '--nonsense'], 'nonsense'],

@@ -5,7 +5,7 @@ import { KeyLimits, type KeyRecord, type ListedKey } from './key-record.js';
 import type { KeyStore } from './key-store.js';
 
 export interface KeyCommandOptions {
-  /** What was typed after the program's name. */
+  /** After the program's name. */
   args: string[];
   keys: KeyStore;
   output: { write(text: string): unknown };
@@ -14,16 +14,16 @@ export interface KeyCommandOptions {
 
 const EXIT = { done: 0, failed: 1, misused: 2 } as const;
 
-const USAGE = `Makes, lists and revokes the API keys of this Lorasmith.
+const USAGE = `Creates, lists and revokes the API keys of this Lorasmith.
 
-  create --name NAME --role ROLE   makes a key and prints it: the only time it can be seen
+  create --name NAME --role ROLE   creates a key and prints it; it is not shown again
   list                             every key, without its secret
-  revoke KEY                       refuses a key from now on; what it made stays, and its jobs continue
+  revoke KEY                       refuses a key from now on; what it created stays, and its jobs continue
 
   --role admin     sees and does everything
   --role train     uploads datasets, runs jobs and downloads adapters, and sees only its own
   --role read      sees what belongs to the key of --owner, and changes nothing
-  --owner KEY      sees and makes things as the key KEY does, for example to replace it before you revoke it
+  --owner KEY      sees and creates things as the key KEY does, for example to replace it before you revoke it
   --owner all      with --role read: sees everything, and /metrics
   --requests-per-minute N, --active-jobs N, --dataset-bytes N, --adapter-bytes N
                    limits of this key, if they differ from the settings
@@ -46,7 +46,7 @@ const OPTIONS = {
 
 type Values = ReturnType<typeof parse>['values'];
 
-/** Runs one command on the keys; resolves with the exit code. @throws what is not a fault of the input, such as a missing Redis */
+/** Runs one command; resolves with the exit code. @throws errors that are not faults of the input, such as an unavailable Redis */
 export async function runKeyCommand({ args, keys, output, errorOutput }: KeyCommandOptions): Promise<number> {
   try {
     const { values, positionals } = parse(args);
@@ -94,7 +94,7 @@ function newKeyOf(values: Values) {
       'A key with --role read has nothing of its own. Say whose things it reads with --owner KEY, or --owner all.';
     throw invalid('owner', message);
   }
-  if (owner === 'all' && role !== 'read') throw invalid('owner', '--owner all is for --role read.');
+  if (owner === 'all' && role !== 'read') throw invalid('owner', '--owner all needs --role read.');
   const ownerId: KeyRecord['owner'] | undefined = owner === undefined || owner === 'all' ? owner : keyIdOf(owner);
   return { name, role, owner: ownerId, limits: limitsOf(values) };
 }
@@ -105,8 +105,8 @@ function isRole(text: string): text is Role {
 
 function keyIdOf(text: string): KeyId {
   if (Value.Check(KeyId, text)) return text;
-  // What was typed may be the secret, so it is not repeated.
-  throw invalid('key', 'This is not the id of a key, such as key_0123456789abcdef01234567. `list` shows them.');
+  // The argument may be the secret, so it is not repeated.
+  throw invalid('key', 'This is not the id of a key, such as key_0123456789abcdef01234567. `list` shows the ids.');
 }
 
 function limitsOf(values: Values): KeyLimits {
@@ -129,7 +129,7 @@ function table(keys: ListedKey[]): string {
     ['ID', 'NAME', 'ROLE', 'OWNER', 'CREATED', 'REVOKED'],
     ...keys.map((key) => [
       key.id,
-      // A name is text of somebody's: no line ends or escape sequences of it on a terminal.
+      // A name is untrusted text: remove line ends and escape sequences.
       key.name.replaceAll(/\p{Cc}/gu, '?'),
       key.role,
       key.owner === key.id ? 'itself' : key.owner,

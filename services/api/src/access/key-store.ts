@@ -13,36 +13,36 @@ export interface NewKeyOptions {
   limits?: KeyLimits | undefined;
 }
 
-/** What a token turned out to be. */
+/** The result of checking a token. */
 export type KeyAnswer =
   | { type: 'valid'; key: KeyRecord }
   | { type: 'invalid' }
-  /** No key was ever made, so there is none to ask for. */
+  /** No key was ever created. */
   | { type: 'no-keys' };
 
 /**
- * The API keys, in Redis. A key that was made is never removed, only revoked: what it owns keeps an owner, and a service
- * that once asked for keys never falls back to asking for none.
+ * The API keys, in Redis. Keys are revoked but never removed, so what they own keeps its owner, and a service that once
+ * needed keys always does.
  *
  * Every call throws ProductError `redis_unavailable` when Redis does not answer.
  */
 export interface KeyStore {
-  /** @throws ProductError `conflict` when there are too many; `not_found` when `owner` is no key */
+  /** @throws ProductError `conflict` when there are too many; `not_found` when `owner` is not a key */
   create(options: NewKeyOptions): Promise<{ key: ListedKey; token: string }>;
   /** Oldest first. */
   list(): Promise<ListedKey[]>;
-  /** From now on it is refused. @throws ProductError `not_found` */
+  /** Takes effect at once. @throws ProductError `not_found` */
   revoke(id: KeyId): Promise<ListedKey>;
-  /** Looks the token up. Nothing is remembered, so that a revocation takes effect with the next call. */
+  /** Looks the token up without a cache, so that a revocation takes effect with the next call. */
   check(token: string | undefined): Promise<KeyAnswer>;
-  /** Whether any key was ever made. */
+  /** Whether any key was ever created. */
   any(): Promise<boolean>;
 }
 
-/** Far more than anybody hands out by hand; listing reads them all. */
+/** Far more than anybody creates by hand; listing reads them all. */
 const MAX_KEYS = 10_000;
-/** Compared with where there is no record, so that an unknown id takes as long as a wrong secret. */
-const NOBODYS_SHA256 = '0'.repeat(64);
+/** Compared with when there is no record, so that an unknown id takes as long as a wrong secret. */
+const UNKNOWN_KEY_SHA256 = '0'.repeat(64);
 
 export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string }): KeyStore {
   const records = `${prefix}api-keys`;
@@ -84,7 +84,7 @@ export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string
     revoke: (id) =>
       onRedis(async () => {
         if (!(await redis.hexists(records, id))) throw noSuchKey(id);
-        // The first revocation is the one that counts.
+        // The first revocation counts.
         await redis.hsetnx(revocations, id, new Date().toISOString());
         const [text, revokedAt] = await Promise.all([redis.hget(records, id), redis.hget(revocations, id)]);
         return listed(recordOf(text ?? ''), revokedAt);
@@ -101,7 +101,7 @@ export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string
           number,
         ];
         const key = text === null ? null : recordOf(text);
-        const right = isSecret(secret, key?.secret_sha256 ?? NOBODYS_SHA256);
+        const right = isSecret(secret, key?.secret_sha256 ?? UNKNOWN_KEY_SHA256);
         return right && key !== null && revoked === 0 ? { type: 'valid', key } : { type: 'invalid' };
       }),
 

@@ -1,12 +1,12 @@
 import type { ByteLimits } from './byte-quota.js';
 import type { Identity } from './identity.js';
 
-/** What is allowed at most, of each key unless its record says otherwise, and in all. */
+/** Limits of each key, which its record may override, and of all keys together. */
 export interface AccessLimits {
   requestsPerMinute: number;
-  /** Jobs of a key that wait or run. */
+  /** Unfinished jobs of a key. */
   activeJobs: number;
-  /** Ended jobs that are kept of a key. */
+  /** Stored ended jobs of a key. */
   keptJobs: number;
   /** Bytes of all datasets of a key. */
   datasetBytes: number;
@@ -16,39 +16,39 @@ export interface AccessLimits {
   datasets: number;
   /** Adapters of a key. */
   adapters: number;
-  /** Event streams of a key at a time, in this process. */
+  /** Concurrent event streams of a key, in this process. */
   eventStreams: number;
-  /** Event streams of everybody at a time, in this process. */
+  /** Concurrent event streams of all keys, in this process. */
   totalEventStreams: number;
-  /** Downloads and imports of adapters of a key at a time, in this process. */
+  /** Concurrent downloads and imports of adapters of a key, in this process. */
   transfers: number;
-  /** Downloads and imports of adapters of everybody at a time, in this process. */
+  /** Concurrent downloads and imports of adapters of all keys, in this process. */
   totalTransfers: number;
-  /** Uploads of datasets of a key at a time, in this process. */
+  /** Concurrent uploads of datasets of a key, in this process. */
   uploads: number;
-  /** Uploads of datasets of everybody at a time, in this process. */
+  /** Concurrent uploads of datasets of all keys, in this process. */
   totalUploads: number;
-  /** Jobs of everybody that wait for a worker. */
+  /** Jobs of all keys that wait for a worker. */
   waitingJobs: number;
-  /** Ended jobs that are kept of everybody. */
+  /** Stored ended jobs of all keys. */
   totalKeptJobs: number;
-  /** Datasets of everybody. */
+  /** Datasets of all keys. */
   totalDatasets: number;
-  /** Adapters of everybody. */
+  /** Adapters of all keys. */
   totalAdapters: number;
-  /** Bytes of everybody's datasets. */
+  /** Bytes of all datasets of all keys. */
   totalDatasetBytes: number;
-  /** Bytes of everybody's adapters. */
+  /** Bytes of all adapters of all keys. */
   totalAdapterBytes: number;
 }
 
-/** What the adapters of a key, and all, are kept within. */
+/** The limits of adapters. */
 export function adapterLimits(limits: AccessLimits): ByteLimits {
   const things = { own: limits.adapters, total: limits.totalAdapters };
   return { own: limits.adapterBytes, total: limits.totalAdapterBytes, things };
 }
 
-/** What the job store holds a job to that is sent or resumed. */
+/** The limits that the job store checks when a job is submitted or resumed. */
 export function jobLimitsOf(limits: AccessLimits) {
   return {
     maxOfOwner: limits.activeJobs,
@@ -58,7 +58,7 @@ export function jobLimitsOf(limits: AccessLimits) {
   };
 }
 
-/** The limits of one key; without a key only those of everybody together. */
+/** The limits of one key. Without a key, only those of all keys together apply. */
 export function limitsOf({ key }: Identity, limits: AccessLimits): AccessLimits {
   if (key === null) {
     const none = Number.MAX_SAFE_INTEGER;

@@ -3,10 +3,10 @@ import { onRedis } from '@lorasmith/job-store';
 import type { Redis } from 'ioredis';
 import { RateLimiterRedis } from 'rate-limiter-flexible';
 
-/** Counts the calls of keys, for all api processes together. */
+/** Limits the calls of each key, across all api processes. */
 export interface RateLimit {
   /**
-   * Counts one call. A minute begins with the first call after the one before.
+   * Counts one call. A minute starts with the first call after the previous minute.
    * @throws ProductError `too_many_requests`, `redis_unavailable`
    */
   count(key: KeyId, perMinute: number): Promise<void>;
@@ -15,7 +15,7 @@ export interface RateLimit {
 const MINUTE_SECONDS = 60;
 
 export function createRateLimit({ redis, prefix }: { redis: Redis; prefix: string }): RateLimit {
-  // The limit differs from key to key, so it is compared here.
+  // Limits differ between keys, so they are compared below.
   const counter = new RateLimiterRedis({
     storeClient: redis,
     keyPrefix: `${prefix}api-keys:calls`,

@@ -6,7 +6,7 @@ import { AdapterId, ProductError } from '@lorasmith/contracts';
 import { callerHeaders, drainBody, errorBody, type HttpApp, type Tracing } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Compile } from 'typebox/compile';
-import { onceClosed } from '../access/open-answers.js';
+import { onceClosed } from '../access/concurrency-limit.js';
 import { createRegistryCalls, type ForwardingPool } from './registry-calls.js';
 
 export interface ForwardingOptions {

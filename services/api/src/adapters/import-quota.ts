@@ -4,8 +4,8 @@ import type { FreeBytes } from '@lorasmith/service-kit';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import { Compile } from 'typebox/compile';
 import type { ByteQuota } from '../access/byte-quota.js';
+import { onceClosed } from '../access/concurrency-limit.js';
 import { adapterLimits } from '../access/limits.js';
-import { onceClosed } from '../access/open-answers.js';
 import { removeAdapter } from './stored-adapter-bytes.js';
 
 /** An import, as far as its bytes go. Its tar is held until the answer is over; the call to the registry ends with it. */
@@ -40,7 +40,7 @@ export function createImportQuota({ quota, registryUrl }: { quota: ByteQuota; re
       onceClosed(reply.raw, () => {
         upload.end().catch(() => request.log.warn('what an import held of a quota is let go later'));
       });
-      const room = await upload.room();
+      const room = await upload.freeBytes();
       upload.checkOneMore();
       const { 'content-length': length } = request.headers;
       // Destroying the request would take the connection along, and with it the answer.

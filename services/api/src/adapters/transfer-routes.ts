@@ -4,7 +4,7 @@ import { endUpload, freeBytesHeaders, type HttpApp } from '@lorasmith/service-ki
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type TSchema, Type } from 'typebox';
 import type { ByteQuota } from '../access/byte-quota.js';
-import { createOpenAnswers, onceClosed } from '../access/open-answers.js';
+import { createConcurrencyLimit, onceClosed } from '../access/concurrency-limit.js';
 import { type Answer, answer, errorAnswers, noBody } from '../openapi/answers.js';
 import { createForwarding, type ForwardingOptions } from './forward-request.js';
 import { createImportQuota } from './import-quota.js';
@@ -71,7 +71,7 @@ const HEADERS_TIMEOUT_MS = 60 * 60_000;
 export async function transferRoutes(app: HttpApp, options: TransferRoutesOptions): Promise<void> {
   const { stallMs } = options;
   const importQuota = createImportQuota(options);
-  const transfers = createOpenAnswers('downloads and imports');
+  const transfers = createConcurrencyLimit('downloads and imports');
   const forwardCounted = await createForwarding(app, options, {
     connections: null,
     headersTimeout: HEADERS_TIMEOUT_MS,
@@ -81,7 +81,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
   app.addHook('preHandler', async (request, reply) => {
     const { transfers: own, totalTransfers: total } = request.limits;
     try {
-      onceClosed(reply.raw, transfers.open(request.identity.key?.id ?? null, { own, total }));
+      onceClosed(reply.raw, transfers.acquire(request.identity.key?.id ?? null, { own, total }));
     } catch (error) {
       await refuseUpload(request, reply);
       throw error;

@@ -6,7 +6,7 @@ import { endUpload, type HttpApp } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { ByteQuota } from '../access/byte-quota.js';
-import { createOpenAnswers } from '../access/open-answers.js';
+import { createConcurrencyLimit } from '../access/concurrency-limit.js';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
 import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
@@ -114,11 +114,11 @@ async function uploadRoute(
     const message = `Send the file as multipart/form-data or with the content type ${RAW_CONTENT_TYPES.slice(0, 3).join(', ')}.`;
     done(new ProductError('unsupported_media_type', message));
   });
-  const uploads = createOpenAnswers('uploads of datasets');
+  const uploads = createConcurrencyLimit('uploads of datasets');
 
   const store = async (request: FastifyRequest, name: string | null) => {
     const { caller, identity, limits } = request;
-    const close = uploads.open(identity.key?.id ?? null, { own: limits.uploads, total: limits.totalUploads });
+    const close = uploads.acquire(identity.key?.id ?? null, { own: limits.uploads, total: limits.totalUploads });
     const upload = quota.begin(caller.owner, {
       own: limits.datasetBytes,
       total: limits.totalDatasetBytes,

@@ -2,9 +2,8 @@ import { JobEvent, JobEventList } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
-import type { Authenticator } from '../access/authenticate.js';
-import { createOpenAnswers, onceClosed } from '../access/open-answers.js';
-import { untilRevoked } from '../access/until-revoked.js';
+import { type Authenticator, watchRevocation } from '../access/authenticate.js';
+import { createConcurrencyLimit, onceClosed } from '../access/concurrency-limit.js';
 import { errorAnswers, noBody } from '../openapi/answers.js';
 import { eventStreamOf } from './event-answer.js';
 import { jobIdOf } from './job-routes.js';
@@ -36,7 +35,7 @@ export async function eventRoutes(
   app: HttpApp,
   { jobs, authenticator, heartbeatMs }: EventRoutesOptions,
 ): Promise<void> {
-  const streams = createOpenAnswers('event streams');
+  const streams = createConcurrencyLimit('event streams');
   const closing = new AbortController();
   // Streams have no end of their own for as long as a job runs; closing the server would wait for them.
   app.addHook('preClose', async () => closing.abort());
@@ -76,13 +75,13 @@ export async function eventRoutes(
       if (wantsJson(request.headers.accept)) return await jobs.readEvents(job, { after, limit });
 
       const { eventStreams: own, totalEventStreams: total } = request.limits;
-      const close = streams.open(request.identity.key?.id ?? null, { own, total });
+      const close = streams.acquire(request.identity.key?.id ?? null, { own, total });
       const gone = new AbortController();
       onceClosed(reply.raw, () => {
         close();
         gone.abort();
       });
-      const revoked = untilRevoked(authenticator, request, gone.signal);
+      const revoked = watchRevocation(authenticator, request, gone.signal);
       const signal = AbortSignal.any([gone.signal, closing.signal, revoked]);
       const stream = await eventStreamOf({ jobs, job, after, signal, heartbeatMs });
       if (stream === null) return await reply.code(204).send();

@@ -15,7 +15,7 @@ export interface ApiMetricsOptions {
   dataDir: string;
 }
 
-/** What the api tells Prometheus: besides itself, the queue, which belongs to no process. */
+/** The metrics of the api, with those of the queue, which belongs to no process. */
 export function createApiMetrics({ jobs, redis, dataDir }: ApiMetricsOptions): Registry {
   const metrics = createMetrics({ service: 'api' });
   observeFolders(metrics, { data: dataDir });
@@ -25,15 +25,15 @@ export function createApiMetrics({ jobs, redis, dataDir }: ApiMetricsOptions): R
 }
 
 function observeQueue(metrics: Registry, jobs: Pick<JobStore, 'queueStatus'>): void {
-  // Without Redis there are no figures, which is not the same as no jobs.
-  const look = oncePerScrape(() => jobs.queueStatus().catch((): QueueStatus | null => null));
+  // Without Redis there are no figures; zero would mean that there are no jobs.
+  const readStatus = oncePerScrape(() => jobs.queueStatus().catch((): QueueStatus | null => null));
   new Gauge({
     name: 'lorasmith_jobs',
-    help: 'Jobs on record, by status. Those that were deleted do not count.',
+    help: 'Jobs by status, without deleted ones.',
     labelNames: ['status'],
     registers: [metrics],
     async collect() {
-      const status = await look();
+      const status = await readStatus();
       this.reset();
       if (status === null) return;
       for (const name of JOB_STATUSES) this.set({ status: name }, status.jobs[name]);
@@ -41,12 +41,12 @@ function observeQueue(metrics: Registry, jobs: Pick<JobStore, 'queueStatus'>): v
   });
   new Gauge({
     name: 'lorasmith_queue_oldest_seconds',
-    help: 'Time since the job that has waited longest for a worker was sent; 0 when none waits.',
-    // Without a label a gauge cannot be taken away while Redis is.
+    help: 'Age of the oldest job that waits for a worker; 0 when none waits.',
+    // Only a gauge with a label can be removed while Redis is unavailable.
     labelNames: ['queue'],
     registers: [metrics],
     async collect() {
-      const status = await look();
+      const status = await readStatus();
       this.reset();
       if (status === null) return;
       const since = status.oldestQueuedAt?.getTime() ?? Date.now();

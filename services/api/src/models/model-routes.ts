@@ -14,7 +14,7 @@ export async function modelRoutes(app: HttpApp, { baseModels }: { baseModels: Mo
         operationId: 'listModels',
         summary: 'Base models on this host',
         tags,
-        response: { 200: answer('All of them, by name.', BaseModelList), ...errorAnswers() },
+        response: { 200: answer('All base models, by name.', BaseModelList), ...errorAnswers() },
       },
     },
     async () => ({ data: await baseModels.list(), has_more: false, next: null }),

@@ -11,14 +11,14 @@ export function answer(description: string, schema: TSchema, contentType = 'appl
   return { description, content: { [contentType]: { schema } } };
 }
 
-/** An answer of a head only, for instance 204. */
+/** An answer without a body, for instance 204. */
 export function noBody(description: string): unknown {
   return Type.Null({ description });
 }
 
 const ERROR_DESCRIPTIONS = {
   400: 'The request is malformed, has an unknown field, or a value that is not allowed.',
-  401: 'The API key is missing or not valid.',
+  401: 'The API key is missing or invalid.',
   403: "The key's role does not allow this.",
   404: 'It does not exist, or belongs to another key.',
   409: 'The current state does not allow it.',
@@ -34,10 +34,10 @@ const ERROR_DESCRIPTIONS = {
   507: 'Storage is full: the disk, or the limit of what may be stored.',
 } as const;
 
-/** What any call may answer. */
+/** Errors of any call. */
 const EVERYWHERE = [400, 401, 403, 429] as const;
 
-/** The errors that a call answers with, besides those that any may. */
+/** The errors of a call: these, and those of any call. */
 export function errorAnswers<Status extends keyof typeof ERROR_DESCRIPTIONS>(
   ...statuses: Status[]
 ): Record<Status | (typeof EVERYWHERE)[number] | 500, Answer> {

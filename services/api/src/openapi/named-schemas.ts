@@ -1,23 +1,23 @@
-/** JSON Schema or part of one. */
+/** A JSON Schema or a part of one. */
 type Node = unknown;
 
-/** Stands in a route's schema for a named one until the document is complete. */
+/** Replaces a named schema until the document is complete. */
 const MARK = 'x-named-schema';
 
 /**
- * Gives the schemas that have a name (`$id`) a place of their own in an OpenAPI document. @fastify/swagger does so only
- * for shared and for nested ones, and Fastify's shared schemas would have to be written as references everywhere.
+ * Moves schemas with a name (`$id`) into the components of an OpenAPI document. @fastify/swagger does so only for shared and
+ * nested ones, and Fastify's shared schemas would have to be written as references everywhere.
  */
 export class NamedSchemas {
   readonly #components = new Map<string, Node>();
 
-  /** The same schema with a mark where a named one was. @throws Error when two different schemas have one name */
+  /** Replaces each named schema by a mark. @throws Error when two different schemas have the same name */
   marked(node: Node): Node {
     if (Array.isArray(node)) return node.map((item) => this.marked(item));
     if (typeof node !== 'object' || node === null) return node;
     const { $id: name, ...schema } = node as { $id?: unknown };
     const content = Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, this.marked(value)]));
-    // A property of that name is no name.
+    // A property called $id is not a name.
     if (typeof name !== 'string') return name === undefined ? content : { $id: this.marked(name), ...content };
     const known = this.#components.get(name);
     if (known !== undefined && JSON.stringify(known) !== JSON.stringify(content)) {
@@ -27,7 +27,7 @@ export class NamedSchemas {
     return { [MARK]: name };
   }
 
-  /** The document with its marks made references, and the schemas they are of. */
+  /** Replaces the marks of a document by references, and adds the schemas. */
   completed<Document extends object>(document: Document): Document {
     const schemas = Object.fromEntries([...this.#components].sort(([one], [other]) => (one < other ? -1 : 1)));
     const components = { ...('components' in document ? (document.components as object) : {}), schemas };

@@ -9,10 +9,10 @@ import { buildApp } from '../app.js';
 import { createApiMetrics } from '../metrics/api-metrics.js';
 
 /**
- * The OpenAPI document of the api as JSON text, told from the routes of the real application. Nothing is connected to
- * and nothing listens.
+ * The OpenAPI document of the api as JSON text, from the routes of the real application, which neither listens nor
+ * connects to anything.
  *
- * @param folder - An empty one, for the stores.
+ * @param folder - An empty folder, for the stores.
  */
 export async function openapiDocument(folder: string): Promise<string> {
   const redis = new Redis({ lazyConnect: true });
@@ -26,7 +26,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     datasets: await openBundleStore({ root: folder, kind: 'datasets' }),
     adapters: await openBundleStore({ root: folder, kind: 'adapters' }),
     examples: await openExampleStore({ dataDir: folder, maxBytes: 0 }),
-    preflight: { report: () => Promise.reject(new Error('not for use')), close: async () => {} },
+    preflight: { report: () => Promise.reject(new Error('not available')), close: async () => {} },
     baseModels: localModels(folder),
     registryUrl: 'http://127.0.0.1',
     datasetLimits: { maxBytes: 1, maxLineBytes: 1, maxRows: 1 },

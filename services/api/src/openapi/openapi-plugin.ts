@@ -3,16 +3,18 @@ import swaggerUi from '@fastify/swagger-ui';
 import type { HttpApp } from '@lorasmith/service-kit';
 import type { FastifySchema } from 'fastify';
 import { accessOf } from '../access/route-access.js';
-import { VERSION } from '../version.js';
 import { type Answer, errorAnswers } from './answers.js';
 import { NamedSchemas } from './named-schemas.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** The body as the documentation shows it, for a route whose body is a stream that no schema checks. */
+    /** The documented body of a route whose body is a stream, which no schema validates. */
     documentedBody?: { content: Answer['content'] };
   }
 }
+
+/** Of the public API. */
+const VERSION = '0.1.0';
 
 const DESCRIPTION = `Fine-tunes language models with LoRA: upload a dataset, queue a job, follow its events, download the adapter or the
 merged model. Every error has the body \`ErrorBody\` with a stable code. Unknown fields are refused.`;
@@ -31,11 +33,11 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
       },
       servers: [{ url: '/', description: 'This host.' }],
       tags: [
-        { name: 'datasets', description: 'Rows to train on.' },
-        { name: 'jobs', description: 'Training.' },
+        { name: 'datasets', description: 'Rows for training.' },
+        { name: 'jobs', description: 'Training jobs.' },
         { name: 'adapters', description: 'The results of training.' },
         { name: 'models', description: 'The models that are trained.' },
-        { name: 'health', description: 'For whoever runs the service.' },
+        { name: 'health', description: 'Health and metrics, for operators.' },
       ],
       components: {
         securitySchemes: {
@@ -52,7 +54,7 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
     transform: ({ schema, url, route }) => {
       const body = route.config?.documentedBody;
       const isOpen = accessOf(url, 'GET') === 'public';
-      // A route of all services, such as /metrics, does not know that this one asks for a key.
+      // Routes that all services share, such as /metrics, do not declare that this service needs a key.
       const response = isOpen ? schema?.response : { ...errorAnswers(503), ...(schema?.response as object) };
       const access = isOpen ? { security: [] } : {};
       return {

@@ -1,29 +1,30 @@
 import type { ServerResponse } from 'node:http';
 import { type KeyId, ProductError } from '@lorasmith/contracts';
 
-/** Most that may be open at a time. */
+/** How many calls may be open at a time. */
 export interface OpenLimits {
   /** Of one key. */
   own: number;
-  /** Of everybody. */
+  /** Of all keys together. */
   total: number;
 }
 
-/** Counts the calls of one kind that last, in this process: each keeps a connection, and something behind it. */
-export interface OpenAnswers {
+/** Limits the long-lasting calls of one kind in this process: each keeps a connection and resources behind it. */
+export interface ConcurrencyLimit {
   /**
-   * @returns ends the counting of this one; further calls do nothing
+   * Counts one more call.
+   * @returns ends the counting of this call; further calls do nothing
    * @throws ProductError `quota_exceeded`, `service_unavailable`
    */
-  open(key: KeyId | null, limits: OpenLimits): () => void;
+  acquire(key: KeyId | null, limits: OpenLimits): () => void;
 }
 
-/** @param what is counted, in the plural: event streams, downloads, uploads */
-export function createOpenAnswers(what: string): OpenAnswers {
+/** @param what the calls are, in the plural: event streams, downloads, uploads */
+export function createConcurrencyLimit(what: string): ConcurrencyLimit {
   const ofKey = new Map<KeyId | null, number>();
   let total = 0;
   return {
-    open(key, limits) {
+    acquire(key, limits) {
       const own = ofKey.get(key) ?? 0;
       if (own >= limits.own) {
         throw new ProductError('quota_exceeded', `This key has ${own} open ${what}, which is its limit.`);
@@ -46,7 +47,7 @@ export function createOpenAnswers(what: string): OpenAnswers {
   };
 }
 
-/** Runs when the answer is over; at once when its client was gone before anything was answered. */
+/** Runs when the answer has ended; at once when its client disconnected before anything was answered. */
 export function onceClosed(response: ServerResponse, run: () => void): void {
   if (response.destroyed) run();
   else response.once('close', run);

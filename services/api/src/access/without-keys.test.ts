@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest';
-import { withoutKeysAt } from './listen-address.js';
-import { isLoopback } from './open-requests.js';
+import { isLoopback, withoutKeysAt } from './without-keys.js';
 
 test.each(['127.0.0.1', '127.9.9.9', 'localhost', '::1', '[::1]'])('%s is this machine alone', (host) => {
   expect(isLoopback(host)).toBe(true);

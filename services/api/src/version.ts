@@ -1,2 +1,0 @@
-/** Version of the public API, in its OpenAPI document. */
-export const VERSION = '0.1.0';
