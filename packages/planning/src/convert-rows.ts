@@ -3,9 +3,9 @@ import { setImmediate } from 'node:timers/promises';
 import { type Dataset, type FeaturesRow, ProductError, type TextualRow } from '@lorasmith/contracts';
 import { checkRow } from './dataset-row.js';
 import { type CodedFault, FaultList } from './fault-list.js';
+import { type RawRow, readRows } from './jsonl/read-rows.js';
 import type { RowConverter } from './objectives/objective.js';
 import { throwIfPlanningStopped } from './planning-stopped.js';
-import { type RawRow, readRows } from './read-rows.js';
 
 export interface ConvertRowsOptions {
   dataset: Dataset;

@@ -134,7 +134,7 @@ export const TARGETS = {
 
   async jsonl(folder) {
     const { DatasetChecker } = await compiled('services/api/dist/datasets/dataset-checker.js');
-    const { readRows } = await compiled('packages/planning/dist/read-rows.js');
+    const { readRows } = await compiled('packages/planning/dist/jsonl/read-rows.js');
     const { checkRow } = await compiled('packages/planning/dist/dataset-row.js');
     const location = path.join(folder, 'x.jsonl');
     return {

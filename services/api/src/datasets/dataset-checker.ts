@@ -1,7 +1,5 @@
-import { isUtf8 } from 'node:buffer';
 import { type Dataset, type DatasetFormat, type Fault, fileHint, ProductError } from '@lorasmith/contracts';
-import { checkRow } from '@lorasmith/planning';
-import { type Line, LineSplitter } from './line-splitter.js';
+import { checkRow, type Line, LineSplitter, textOfLine } from '@lorasmith/planning';
 import { nestsDeeperThan } from './nesting-depth.js';
 import { SeenRows } from './seen-rows.js';
 
@@ -22,7 +20,6 @@ const MAX_DEPTH = 16;
 const TAB = 0x09;
 const CARRIAGE_RETURN = 0x0d;
 const SPACE = 0x20;
-const BYTE_ORDER_MARK = '\ufeff';
 
 /** Checks the lines of a dataset while they arrive. */
 export class DatasetChecker {
@@ -94,10 +91,9 @@ export class DatasetChecker {
 
   #rowFaults(line: number, bytes: Buffer): Fault[] {
     if (isBlank(bytes)) return [];
-    if (!isUtf8(bytes)) return [invalid('The line is not valid UTF-8.')];
-    const decoded = bytes.toString();
-    const text = line === 1 && decoded.startsWith(BYTE_ORDER_MARK) ? decoded.slice(1) : decoded;
-    if (text.trim() === '') return [];
+    const text = textOfLine(line, bytes);
+    if (text === null) return [invalid('The line is not valid UTF-8.')];
+    if (text === '') return [];
     const hint = this.#isFirst ? fileHint(text) : undefined;
     this.#isFirst = false;
     if (hint !== undefined) {

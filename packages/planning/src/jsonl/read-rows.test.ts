@@ -2,7 +2,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { MAX_LINE_BYTES, type RawRow, readRows } from './read-rows.js';
+import { MAX_LINE_BYTES } from './line-splitter.js';
+import { type RawRow, readRows } from './read-rows.js';
 
 async function all(path: string): Promise<RawRow[]> {
   const rows: RawRow[] = [];

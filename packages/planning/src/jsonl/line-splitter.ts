@@ -1,4 +1,10 @@
+import { isUtf8 } from 'node:buffer';
+
+/** A longer line of a dataset is not read; an upload may have a lower limit. */
+export const MAX_LINE_BYTES = 16 * 2 ** 20;
+
 const NEWLINE = 0x0a;
+const BYTE_ORDER_MARK = '\ufeff';
 
 /** A line without its end; `bytes` is null when it was longer than allowed, and then its bytes were not kept. */
 export interface Line {
@@ -12,7 +18,7 @@ const NOTHING = Buffer.alloc(0);
 /** Cuts a stream of bytes into lines and holds at most one line of it. */
 export class LineSplitter {
   readonly #maxLineBytes: number;
-  /** A copy of the beginning of a line, with room behind it: a list of tiny chunks takes a hundred times their bytes. */
+  /** A copy of the beginning of a line, with free space behind it: a list of tiny chunks takes a hundred times their bytes. */
   #begun: Buffer = NOTHING;
   /** Of the beginning, which is not kept once it is too long. */
   #begunBytes = 0;
@@ -63,4 +69,15 @@ export class LineSplitter {
     this.#begunBytes = 0;
     return { number, bytes };
   }
+}
+
+/**
+ * The text of a line, empty if there is only white space. Only the first line of a file may begin with a byte order mark.
+ * @returns null when it is not valid UTF-8
+ */
+export function textOfLine(number: number, bytes: Buffer): string | null {
+  if (!isUtf8(bytes)) return null;
+  const decoded = bytes.toString();
+  const text = number === 1 && decoded.startsWith(BYTE_ORDER_MARK) ? decoded.slice(1) : decoded;
+  return text.trim() === '' ? '' : text;
 }
