@@ -8,6 +8,7 @@ import {
 import type { AttemptWrite, JobAttempt, JobStore } from '@lorasmith/job-store';
 import type { Tracing } from '@lorasmith/service-kit';
 import { asStorageError } from '@lorasmith/storage';
+import type { StopReason } from '@lorasmith/training';
 import type { Logger } from 'pino';
 import { createEventRecorder } from './event-recorder.js';
 import type { WorkerMetrics } from './metrics/worker-metrics.js';
@@ -15,7 +16,7 @@ import { removeOrphanedAdapter } from './orphaned-adapters.js';
 import { type OrderSources, type PreparedOrder, prepareOrder } from './prepare-order.js';
 import { adapterIdOf, publishAdapter } from './publish-adapter.js';
 import { openStopSignal, type StopSignal, unlessStopped } from './stop-signal.js';
-import type { StopReason, TrainerOrder } from './trainer/messages.js';
+import type { TrainerOrder } from './trainer/messages.js';
 import { isRetryable } from './trainer/trainer-failure.js';
 import type { TrainerPool } from './trainer/trainer-pool.js';
 import type { RunResult } from './trainer/trainer-process.js';

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobAttempt, JobAttempts } from '@lorasmith/job-store';
-import type { StopReason } from './trainer/messages.js';
+import type { StopReason } from '@lorasmith/training';
 
 export interface StopSignalOptions {
   attempts: Pick<JobAttempts, 'check'>;

@@ -1,10 +1,10 @@
 import { jobKeys, jobOfQueueEntry, QUEUE_NAME } from '@lorasmith/job-store';
+import type { StopReason } from '@lorasmith/training';
 import { UnrecoverableError, WaitingError, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import type { JobRun } from './attempt.js';
 import type { RunJobOptions } from './run-job.js';
-import type { StopReason } from './trainer/messages.js';
 
 /** How many workers of one job may die before it is given up. */
 const MAX_STALLED_COUNT = 3;

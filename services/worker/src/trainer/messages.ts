@@ -8,9 +8,8 @@ import type {
   TrainingOutcome,
 } from '@lorasmith/contracts';
 import type { ExampleStoreOptions } from '@lorasmith/planning';
+// Types alone: the worker must not load the engine.
 import type { StopReason } from '@lorasmith/training';
-
-export type { StopReason };
 
 /** The folders and files of one training. */
 export interface TrainingPaths {

@@ -1,14 +1,15 @@
 import { type JobFailure, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { serveParent } from '@lorasmith/engine-host';
 import { asStorageError } from '@lorasmith/storage';
-import type { StopReason, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
+import type { StopReason } from '@lorasmith/training';
+import type { TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
 
 const HEARTBEAT_MS = 5_000;
 /** How TensorFlow words that an allocation failed. */
 const OUT_OF_MEMORY = /OOM when allocating|RESOURCE_EXHAUSTED|Array buffer allocation failed/i;
 
 export interface RunCallbacks {
-  /** Aborted to stop the run; its reason says what is still to be saved. */
+  /** Aborted with a {@link StopReason} to stop the run. */
   signal: AbortSignal;
   /** Aborted when another trainer is to continue the run. */
   recycle: AbortSignal;
@@ -17,9 +18,9 @@ export interface RunCallbacks {
 
 /** A run that is under way in this process. */
 interface Run {
+  /** Aborted with a {@link StopReason}. */
   stopping: AbortController;
   recycling: AbortController;
-  stopReason: StopReason | null;
 }
 
 /**
@@ -37,13 +38,12 @@ export function serveTrainer(
       const run = runs.get(request.run);
       if (run === undefined) return;
       if (request.type === 'recycle') return run.recycling.abort();
-      run.stopReason = request.reason;
       run.stopping.abort(request.reason);
     },
   });
 
   const start = async (number: number, order: TrainerOrder) => {
-    const run: Run = { stopping: new AbortController(), recycling: new AbortController(), stopReason: null };
+    const run: Run = { stopping: new AbortController(), recycling: new AbortController() };
     runs.set(number, run);
     try {
       const outcome = await execute(order, {
@@ -61,9 +61,11 @@ export function serveTrainer(
 }
 
 /** What to reply when a run ended with this error. */
-function endOf(number: number, { stopReason, recycling }: Run, error: unknown): TrainerReply {
+function endOf(number: number, { stopping, recycling }: Run, error: unknown): TrainerReply {
   const wasAsked = error instanceof ProductError && error.code === 'cancelled';
-  if (wasAsked && stopReason !== null) return { type: 'stopped', run: number, reason: stopReason };
+  if (wasAsked && stopping.signal.aborted) {
+    return { type: 'stopped', run: number, reason: stopping.signal.reason as StopReason };
+  }
   if (wasAsked && recycling.signal.aborted) return { type: 'recycled', run: number };
   const known = asStorageError(error);
   // The stack is for whoever runs the service; the user gets the sentence.

@@ -1,6 +1,7 @@
 import type { JobFailure, JobId, NewJobEvent, TrainingOutcome } from '@lorasmith/contracts';
 import { type ChildProgram, startChild } from '@lorasmith/engine-host';
-import type { StopReason, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
+import type { StopReason } from '@lorasmith/training';
+import type { TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
 import { exitFailure } from './trainer-failure.js';
 
 export interface TrainerLimits {
