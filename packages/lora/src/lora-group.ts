@@ -22,7 +22,7 @@ import {
 /** One adapted layer of a group. */
 export interface AdaptedRows {
   rank: number;
-  /** What B A is multiplied with: alpha / rank. */
+  /** The factor of B A: alpha / rank. */
   scale: number;
   outFeatures: number;
   /** The first of its rows among those of the group. */
@@ -30,7 +30,7 @@ export interface AdaptedRows {
 }
 
 type SavedLora = {
-  /** `[tokens, in]` as forward was given it; what dropout leaves of it is made again */
+  /** `[tokens, in]` as forward was given it; dropout is applied to it again in the backward pass */
   x: Tensor;
   /** `[tokens, Σ rank]` A dropout(x) */
   low: Tensor;

@@ -26,7 +26,7 @@ export interface MergeOptions {
   maxShardBytes?: number;
   /** Called after each tensor, with the bytes of weights written so far and in all. */
   onProgress?(doneBytes: number, totalBytes: number): void;
-  /** Looked at before each tensor. */
+  /** Checked before each tensor. */
   signal?: AbortSignal;
 }
 
@@ -35,7 +35,7 @@ export interface MergeOptions {
  * tensor keeps its dtype, tied embeddings stay tied, and one tensor at a time is in memory.
  *
  * @throws ProductError invalid_adapter when the adapter does not fit the model; merge_not_finite; model_file_corrupt;
- * the signal's reason when it is aborted. What is in the output folder is then to be discarded.
+ * the signal's reason when it is aborted. The content of the output folder must then be discarded.
  */
 export async function mergeModel(options: MergeOptions): Promise<void> {
   const { model, adapter, outputFolder, maxShardBytes = 5e9, signal } = options;
@@ -51,7 +51,7 @@ export async function mergeModel(options: MergeOptions): Promise<void> {
       const bytes = await weights.read(name);
       const layer = adapted.get(name);
       if (layer !== undefined) {
-        // The folder's own check has seen that every linear layer has a float dtype.
+        // Reading the folder has checked that every linear layer has a float dtype.
         const { dtype, shape } = weights.entry(name);
         const weight = { name, transposed: layer.transposed, dtype: dtype as FloatDtype, shape, bytes };
         mergeWeight(weight, layer.module);
@@ -101,7 +101,7 @@ function adaptedTensors(
   );
 }
 
-/** A config.json that ties a head which the files have otherwise is believed by some readers, and by others the files are. */
+/** If config.json ties a head that the weights hold separately, some readers follow the config and others the weights. */
 async function sayUntied(folder: string): Promise<void> {
   const path = join(folder, 'config.json');
   const config = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;

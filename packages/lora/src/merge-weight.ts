@@ -3,7 +3,7 @@ import type { PeftModule } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, toFloat32 } from '@lorasmith/safetensors';
 import { add, dispose, matMul, multiply, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 
-/** Rows are merged in slices of about this much float32, so that memory holds the weight once and little besides. */
+/** Size of a slice of rows in float32. Weights are merged slice by slice, so memory holds the weight once and little else. */
 const SLICE_BYTES = 32 * 2 ** 20;
 
 /** A number with these bits all set is infinite or not a number. */
@@ -21,10 +21,10 @@ export interface StoredWeight {
 }
 
 /**
- * Replaces a weight by `W + scale · B A`, in place and as it lies: each number is computed in float32 and rounded once to the dtype.
+ * Replaces a weight by `W + scale · B A`, in place and in its layout: each number is computed in float32 and rounded once to the dtype.
  *
  * @throws ProductError invalid_adapter when the shapes do not fit; merge_not_finite when a number is NaN or infinite
- * in that dtype (then the bytes are spoilt: discard them)
+ * in that dtype (the bytes are then unusable)
  */
 export function mergeWeight(weight: StoredWeight, module: PeftModule): void {
   const { name, transposed, dtype, shape, bytes } = weight;

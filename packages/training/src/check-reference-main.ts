@@ -5,9 +5,9 @@ import { type Comparison, isWithin } from './check-reference/comparison.js';
 
 const USAGE = `check-reference FOLDER… [--precision float32|bfloat16] [--kernels fused|raw]
 
-Computes what each folder holds results of PyTorch and PEFT for (logits, loss, gradients, AdamW steps, the trained
-adapter, merged weights and logits) and prints the greatest error of each part. Exits 1 if any is beyond its tolerance.
---kernels raw leaves the fused ops out, as on a GPU.`;
+Computes what PyTorch and PEFT computed for each folder (logits, loss, gradients, AdamW steps, the trained adapter,
+merged weights and logits) and prints the largest error of each part. Exits 1 if an error exceeds its tolerance.
+--kernels raw uses TensorFlow's own ops instead of the fused ones, as on a GPU.`;
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({

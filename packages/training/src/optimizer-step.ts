@@ -16,9 +16,9 @@ export interface StepResult {
 }
 
 /**
- * One optimizer step over some micro-batches. Loss and gradient are sums divided by the trained tokens of the whole step,
- * so how it is cut into micro-batches does not change them.
- * @param batches made one at a time, when their turn comes
+ * One optimizer step over some micro-batches. Loss and gradient are sums divided by the normaliser of the whole step, so
+ * the division into micro-batches does not change them.
+ * @param batches made one at a time, as needed
  * @throws ProductError non_finite_loss, before anything is changed; cancelled between micro-batches
  */
 export async function optimizerStep(
@@ -63,7 +63,7 @@ export async function optimizerStep(
   }
 }
 
-/** More micro-batches than gradient_accumulation_steps allows: each pass has dropout of its own. */
+/** Exceeds the limit of gradient_accumulation_steps, so that each pass has its own dropout. */
 const PASSES_PER_STEP = 4096;
 
 function checkFinite(loss: number, gradNorm: number, step: number): void {

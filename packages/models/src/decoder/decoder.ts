@@ -43,11 +43,11 @@ export interface TokenStream {
   span?: number;
 }
 
-/** What a recorded forward pass keeps for the backward pass. Its tensors live until that, or to the end of the scope. */
+/** What a recorded forward pass keeps for the backward pass. Its tensors live until then, or to the end of the scope. */
 export interface SavedDecoder {
   pass: Pass;
   context: BlockContext;
-  /** Of layers below the lowest trained one null. */
+  /** null for layers below the lowest trained one. */
   layers: readonly (SavedLayer | null)[];
   /** `[n, hidden]` float32, the stream after the last layer */
   last: Tensor;
@@ -62,7 +62,7 @@ export class Decoder {
   readonly weights: DecoderWeights;
   readonly head: OutputHead;
   readonly rotary: Rotary;
-  /** What the layers have as their window, each once. */
+  /** The different windows of the layers. */
   readonly windows: readonly (number | null)[];
 
   /** @param options `logitsInChunk`: see {@link OutputHead} */
@@ -98,7 +98,7 @@ export class Decoder {
       const scaled = embeddingScale === 1 ? own : multiply(own, constant(embeddingScale));
       if (learned === null) return scaled;
       const beyond = positions.find((position) => position >= learned.shape[0]!);
-      // A GPU would read zeros there and not complain.
+      // A GPU would read zeros there without an error.
       if (beyond !== undefined) throw new RangeError(`the model has ${learned.shape[0]} positions, none for ${beyond}`);
       return add(scaled, gather(learned, tensorOf(positions, [positions.length])));
     });

@@ -83,7 +83,7 @@ class Row {
 }
 
 /**
- * Greedy decoding: always the token ranked first. Keys and values of earlier tokens are kept, rows of similar length
+ * Greedy decoding: always the token ranked first. Keys and values of earlier tokens are cached, rows of similar length
  * continue together. Where positions are learned, a row ends with the last of them.
  * @param prompts token ids, none empty
  * @returns the new tokens of each prompt, without the stop token
@@ -111,8 +111,8 @@ export function generateGreedily(
 }
 
 /**
- * Continues rows of one group until all are done, or until rope, where it depends on the length, turns otherwise: then
- * the keys that are kept no longer hold.
+ * Continues rows of one group until all are done, or until a rope that depends on the length changes: then the cached
+ * keys are no longer valid.
  */
 function continueRows(decoder: Decoder, rows: readonly Row[]): void {
   const lengths = rows.map(({ length }) => length);
@@ -201,7 +201,7 @@ function throughLayers(decoder: Decoder, x: Tensor, adapters: readonly ActingAda
 /**
  * One more token for every row. In the caches, the prompt's slots come first (padded to the longest), then one for each
  * new token.
- * @param produced new tokens that are in the caches by now
+ * @param produced new tokens in the caches so far
  */
 function decodeStep(
   decoder: Decoder,
@@ -215,7 +215,7 @@ function decodeStep(
   const rows = ids.length;
   const grown: Caches = new Map();
   const next = scope(() => {
-    // Rows that are done stay in the batch; they must not ask for a position that is not there.
+    // Finished rows stay in the batch; they must not ask for a position beyond the last.
     const lastPosition = (decoder.weights.positions?.shape[0] ?? Number.POSITIVE_INFINITY) - 1;
     const positions = Int32Array.from(promptLengths, (length) => Math.min(length + produced, lastPosition));
     const table = rotaryTable(decoder.rotary.angles(positions)); // (rows, headDim)

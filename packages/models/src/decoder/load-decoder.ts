@@ -34,7 +34,7 @@ async function loadLayer(
   const linears = layerLinears(architecture, index);
   const norm = (path: string) => loadNorm(source, architecture, `${names.layers}.${index}.${path}`);
   const normIfAny = async (path: string | null) => (path === null ? null : await norm(path));
-  // Together: the disk is asked for the next tensor while one is taken over.
+  // Concurrently: the next tensor is read while the engine takes one over.
   const [
     query,
     key,

@@ -213,7 +213,7 @@ async function compareMerged(
     const { linears, headModule } = merged;
     const tied = merged.architecture.kind === 'decoder' && merged.architecture.tiedHead;
     for (const [name, { data }] of expected) {
-      // A tied head that lies under its own name in the files, PEFT saves under that of the embedding.
+      // PEFT saves a tied head under the name of the embedding, whatever its name is in the base's files.
       const isElsewhere = !actual.has(name) && tied && EMBEDDING_OR_HEAD.test(name);
       const ours = actual.get(isElsewhere ? linears.get(headModule!.name)!.weight : name);
       if (ours === undefined) throw new Error(`the merged model has no ${name}`);

@@ -5,7 +5,7 @@ import { checkClassifier } from './check-classifier.js';
 import { checkDecoder } from './check-decoder.js';
 import type { Comparison } from './comparison.js';
 
-/** Compares our results with a reference folder's, whichever kind of model it is of. */
+/** Compares our results with those of a reference folder, of a decoder or a classifier. */
 export async function checkFolder(folder: string, precision: FloatDType): Promise<Comparison[]> {
   const isClassifier = await access(join(folder, 'classifier.json')).then(
     () => true,

@@ -1,15 +1,15 @@
-/** How far one part of our results is from the reference. */
+/** The error of one part of our results. */
 export interface Comparison {
   /** For instance `logits`, or `gradient of model.layers.0.self_attn.q_proj.lora_A`. */
   part: string;
-  /** The greatest error; what it is relative to, `measure` says. */
+  /** The largest error, as `measure` says. */
   error: number;
   measure: 'absolute' | 'relative to the largest' | 'relative in norm';
   tolerance: number;
 }
 
 export function isWithin({ error, tolerance }: Comparison): boolean {
-  // A NaN is never within.
+  // NaN is never within a tolerance.
   return error <= tolerance;
 }
 
@@ -31,7 +31,7 @@ export function greatestDifference(actual: Numbers, expected: Numbers): number {
   return greatest;
 }
 
-/** {@link greatestDifference} over the greatest |expected|; as it is where all that is expected is zero. */
+/** {@link greatestDifference} over the greatest |expected|; undivided if all expected numbers are zero. */
 export function differenceByLargest(actual: Numbers, expected: Numbers): number {
   const largest = Array.from(expected).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   return greatestDifference(actual, expected) / (largest || 1);

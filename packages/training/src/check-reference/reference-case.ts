@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import { openSafetensors, toFloat32 } from '@lorasmith/safetensors';
 
-/** `case.json` of a reference folder: how the six (or so) steps were made, and their losses and norms. */
+/** `case.json` of a reference folder: settings, losses and gradient norms of its optimizer steps. */
 export interface ReferenceSteps {
   optimizer: {
     lr: number;
@@ -12,9 +12,9 @@ export interface ReferenceSteps {
     weight_decay: number;
     steps: number;
     max_grad_norm: number;
-    /** LoRA+: B has a parameter group of its own with this many times the rate. */
+    /** LoRA+: the learning rate of B, as a multiple of A's. */
     lora_plus_ratio?: number;
-    /** The same, as PEFT calls it. */
+    /** PEFT's name for it. */
     loraplus_lr_ratio?: number;
   };
   /** Before each step, and after the last. */

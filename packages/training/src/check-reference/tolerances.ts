@@ -1,7 +1,7 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import type { FloatDType } from '@lorasmith/tensor';
 
-/** How near to a float32 reference results must be. */
+/** The largest errors allowed against a float32 reference. */
 export interface Tolerances {
   /** Absolute for float32; for bfloat16 relative to the largest logit. */
   logits: number;
@@ -40,8 +40,8 @@ export function roundingsPerLayer({ names }: DecoderArchitecture): number {
 
 /**
  * In float32 the tolerances are the reference's own. In bfloat16 they follow from the rounding: errors of n roundings,
- * each at most u = 2⁻⁹ of its number and independent, add up like a random walk to about u √n; four times that leaves
- * room for the greatest of many entries. A result has passed n roundings (16 or a few more) in each layer going forward, a gradient
+ * each at most u = 2⁻⁹ of its number and independent, add up like a random walk to about u √n; four times that allows
+ * for the largest of many entries. A result has passed n roundings (16 or a few more) in each layer going forward, a gradient
  * twice as many. The loss is a mean over n labels whose errors are independent: the bound of a logit over √n. AdamW's first
  * steps move each number by the learning rate in the direction of its gradient's sign, so small gradients whose sign
  * flips count fully: 2 × the gradient's tolerance in norm per √step for the matrices. All this holds for smooth activations:

@@ -4,7 +4,7 @@ import { cast, engine, type FloatDType, fill, matMul, scope, sum, type Tensor, t
 const REPEATS = 5;
 const PRODUCT = { inFeatures: 768, outFeatures: 768 };
 
-/** 10⁹ operations a second of a matrix product, the best of a few. */
+/** Rate of a matrix product in 10⁹ operations per second, the best of several runs. */
 export function matMulRate(dtype: FloatDType, tokens = 512): number {
   const { inFeatures, outFeatures } = PRODUCT;
   return scope(() => {
@@ -15,7 +15,7 @@ export function matMulRate(dtype: FloatDType, tokens = 512): number {
   });
 }
 
-/** The same of attention, forward, over rows of one length. */
+/** The same for the forward pass of attention over rows of one length. */
 export function attentionRate(decoder: Decoder, { rows, length }: { rows: number; length: number }): number {
   const settings = attentionSettings(decoder.architecture, 0);
   const { heads, keyValueHeads, headDim } = settings;
@@ -34,10 +34,10 @@ function bestSeconds(compute: () => Tensor): number {
   for (let repeat = 0; repeat <= REPEATS; repeat++) {
     const start = process.hrtime.bigint();
     const result = compute();
-    // Reading a number back waits for a device that computes on its own.
+    // A GPU computes asynchronously; reading a number back waits for it.
     if (engine.onGpu) scope(() => toNumber(sum(cast(result, 'float32'), 'all')));
     result.dispose();
-    // The first one also starts threads and picks kernels.
+    // The first run also starts threads and selects kernels.
     if (repeat > 0) best = Math.min(best, Number(process.hrtime.bigint() - start) / 1e9);
   }
   return best;

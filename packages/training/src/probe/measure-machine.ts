@@ -9,16 +9,16 @@ import { NextToken } from '../objectives/next-token/next-token.js';
 import { attentionRate, matMulRate } from './kernel-rates.js';
 import { withProbeModel } from './probe-model.js';
 
-/** Rows of the batch that stands for real ones: as long as many conversations are. */
+/** A realistic batch: rows as long as many conversations. */
 const FULL = { rows: 8, length: 192 };
-/** So small that what it takes is the cost of calling the ops. */
+/** So small that its time is the cost of calling the ops. */
 const TINY = { rows: 1, length: 8 };
 const REPEATS = 3;
 const RANK = 8;
 
 /**
- * Measures what this machine does, in a few seconds: matrix products and attention by themselves, and a whole training
- * step of a small model, whose rest is what the passes between them take.
+ * Measures the speed of this machine in a few seconds: matrix products and attention by themselves, and a whole training
+ * step of a small model. What remains of the step is the time of the passes over memory between them.
  */
 export async function measureMachine(): Promise<Omit<MachineProfile, 'worker' | 'measured_at'>> {
   const baseMemoryBytes = process.memoryUsage.rss();
@@ -35,7 +35,7 @@ export async function measureMachine(): Promise<Omit<MachineProfile, 'worker' | 
   };
 }
 
-/** Of the container where there is a limit, else of the machine. */
+/** The container's limit, or the machine's memory where there is none. */
 export function memoryForTrainer(): number {
   const limit = process.constrainedMemory();
   return limit > 0 && limit < totalmem() ? limit : totalmem();
@@ -59,7 +59,7 @@ async function measureRates(folder: ModelFolder, precision: FloatDType): Promise
     return {
       matmul_gflops: matmul,
       attention_gflops: attention,
-      // Where the parts alone take as long as the whole, the passes are hidden; they are never faster than a copy.
+      // If the parts alone take as long as the whole step, assume a small share: passes are never faster than a copy.
       pass_gbytes: passes / Math.max(passSeconds, 0.02 * fullSeconds),
       layer_overhead_ms: (1e3 * tinySeconds) / architecture.layerCount,
     };
@@ -79,7 +79,7 @@ function loadOf({ rows, length }: typeof FULL) {
   };
 }
 
-/** The median of a few, after one that starts threads and picks kernels. */
+/** The median of several steps, after one that starts threads and selects kernels. */
 function stepSeconds(decoder: Decoder, adapter: LoraAdapter, size: typeof FULL): number {
   const batch = batchOf(size, decoder.architecture.vocabSize);
   const objective = new NextToken(decoder);

@@ -17,7 +17,7 @@ const CONFIG = {
   tie_word_embeddings: true,
 };
 
-/** Writes a base model with arbitrary weights for the time of `use`: what is timed is the code that trains real ones. */
+/** Writes a base model with arbitrary weights and removes it after `use`. The code that is timed is the one that trains real models. */
 export async function withProbeModel<Result>(use: (folder: ModelFolder) => Promise<Result>): Promise<Result> {
   const path = await mkdtemp(join(tmpdir(), 'lorasmith-probe-'));
   try {
@@ -49,7 +49,7 @@ function tensorShapes(): [string, number[]][] {
   return [['model.embed_tokens.weight', [vocab, hidden]], ...layers.flat(), ['model.norm.weight', [hidden]]];
 }
 
-/** Small numbers that are not all alike; their values do not matter. */
+/** Small numbers that differ; their values do not matter. */
 async function weights(shape: number[]): Promise<Uint8Array> {
   const values = new Float32Array(shape.reduce((product, dimension) => product * dimension, 1));
   for (let i = 0; i < values.length; i++) values[i] = ((i * 7919) % 1009) / 20_000 - 0.025;

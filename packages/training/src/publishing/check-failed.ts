@@ -1,6 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 
-/** What was trained is not what would be published. */
+/** The adapter that would be published differs from the trained one. */
 export function checkFailed(message: string): ProductError {
   return new ProductError('adapter_check_failed', `${message} The adapter was not published.`);
 }
@@ -10,7 +10,7 @@ export function checkFailed(message: string): ProductError {
  * @throws ProductError adapter_check_failed when it is above the bound
  */
 export function checkDifference(how: string, difference: number, bound: number): void {
-  // Not `>`: what is not a number holds no bound.
+  // Not `>`: NaN must fail.
   if (difference <= bound) return;
   const differ = `differ by ${difference.toPrecision(3)} from those of the trained one; at most ${bound.toPrecision(3)} comes from rounding`;
   throw checkFailed(`The log-probabilities of the adapter ${how} ${differ}.`);

@@ -25,12 +25,12 @@ import {
 import { checkFailed } from './check-failed.js';
 import { layerBound } from './rounding-bounds.js';
 
-/** Rows are merged in slices of about this much float32, so that memory holds the merged weight and little besides. */
+/** Size of a slice of rows in float32. Weights are merged slice by slice, so memory holds the merged weight and little else. */
 const SLICE_BYTES = 32 * 2 ** 20;
 /** Tokens on which a merged layer is compared with the adapted one. */
 const COMPARED_TOKENS = 8;
 
-/** What is merged into all layers together, and what rounding does to it. */
+/** Sizes of all updates merged so far, and of the rounding errors. */
 export interface MergeRounding {
   /** Σ of the squared differences between merged weights and what they are before they are rounded. */
   errorSquares: number;
@@ -42,11 +42,11 @@ export interface MergeRounding {
 
 export interface MergedLayer {
   module: PeftModule;
-  /** What the weight has in the base's files, and so in the merged model's. */
+  /** The dtype of the weight in the base's files, and so in the merged model's. */
   storedDtype: DType;
 }
 
-/** Some rows of a merged weight, and what they make of some tokens before they are rounded. */
+/** Some rows of a merged weight, and their output for some tokens before rounding. */
 interface MergedRows {
   /** `[rows, in]` */
   weight: Tensor;
@@ -56,12 +56,12 @@ interface MergedRows {
   update: Tensor;
 }
 
-/** What is merged into each layer, and the dtype that its weight has in the base's files. */
+/** The update of each layer, and the dtype of its weight in the base's files. */
 export function mergedLayers({ modules }: PeftAdapter, { linears, tensors }: ModelFolder): Map<string, MergedLayer> {
   return new Map(
     [...modules].map(([name, module]) => {
       const { dtype } = tensors.get(linears.get(name)!.weight)!.entry;
-      // The folder's own check has seen that every linear layer has a float dtype.
+      // Reading the folder has checked that every linear layer has a float dtype.
       return [name, { module, storedDtype: DTYPE_NAMES[dtype as FloatDtype] }];
     }),
   );
@@ -226,7 +226,7 @@ class MergedGroup implements GroupAdapter {
       return { difference, size: norm(merged) + 2 * norm(update) };
     });
     const bound = layerBound(linear.computeDtype, linear.inFeatures, size);
-    // Not `>`: what is not a number holds no bound.
+    // Not `>`: NaN must fail.
     if (difference <= bound) return;
     const differ = `by ${difference.toPrecision(3)} on the probe; at most ${bound.toPrecision(3)} comes from rounding`;
     throw checkFailed(`Merged into its base, ${name} differs from the layer with the adapter on it ${differ}.`);
@@ -241,7 +241,7 @@ function norm(x: Tensor): number {
   return Math.sqrt(sumOfSquares(x));
 }
 
-/** Of numbers of which many are tiny: they are enlarged first, so that their squares do not underflow. */
+/** The numbers are scaled up first, so that the squares of tiny ones do not underflow. */
 function sumOfSquares(x: Tensor): number {
   return scope(() => toNumber(sum(square(multiply(x, constant(2 ** 20))), 'all'))) * 2 ** -40;
 }

@@ -6,19 +6,19 @@ import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
 import { logSoftmax, type Matrix, topColumns } from './log-probabilities.js';
 import { type ProbePrompt, type ProbeText, probeTexts, promptAt } from './probe-texts.js';
 
-/** A fixed input that a model is run on before and after something that must not change it. */
+/** A fixed input for a model, to compare its results before and after a step that must not change them. */
 export interface ProbeRun {
   /** `[positions, classes]` of the base with these adapters. */
   logits(adapters: readonly ActingAdapter[]): Matrix;
-  /** What the manifest keeps of it. */
+  /** The part of it that the manifest holds. */
   record(base: Matrix, adapter: Matrix): AdapterProbe;
 }
 
-/** Next tokens kept of base and adapter each. */
+/** Next tokens in the manifest, of base and adapter each. */
 const TOP_TOKENS = 5;
-/** Prompts kept of all that are run. */
+/** Prompts in the manifest, of all that are run. */
 const KEPT_CASES = 4;
-/** Rows of features that a classifier is run on, unless they are so long that the manifest would be. */
+/** Rows of features for a classifier; fewer if they would make the manifest too long. */
 const FEATURE_ROWS = 8;
 const MOST_KEPT_FEATURES = 16_384;
 
@@ -57,7 +57,7 @@ function decoderProbe(base: Decoder, texts: readonly ProbeText[], tokenizer: Tok
   };
 }
 
-/** Keeps the positions at which base and adapter are best told apart. */
+/** Keeps the positions at which base and adapter differ most clearly. */
 function tokenProbe(
   candidates: readonly { row: number; prompt: ProbePrompt }[],
   base: Matrix,
@@ -71,7 +71,7 @@ function tokenProbe(
     const byBase = topColumns(base, row, TOP_TOKENS);
     const next_tokens = [...new Set([...byAdapter, ...byBase])].map((id) => ({
       id,
-      // The head of some models has more rows than there are tokens.
+      // In some models the head has more rows than the tokenizer has tokens.
       text: id < tokenizer.vocabSize ? tokenizer.decode([id]) : '',
       base_logprob: of(base, id),
       adapter_logprob: of(adapter, id),
@@ -111,7 +111,7 @@ function classifierProbe(base: Classifier): ProbeRun {
   };
 }
 
-/** Of mean 0 and variance 1, and multiples of 1/64: short in a manifest, and no dtype rounds them. */
+/** Numbers of mean 0 and variance 1, multiples of 1/64: short in a manifest, and exact in every dtype. */
 function spreadFeatures(count: number): Float32Array {
   const random = new SeededRandom(0, 'features of the probe');
   return Float32Array.from({ length: count }, () => Math.round(64 * Math.sqrt(3) * (2 * random.next() - 1)) / 64);

@@ -4,19 +4,19 @@ import { type DecoderArchitecture, loadChatTemplate, type ModelFolder, type Toke
 /** One text of the probe, as the model reads it. */
 export interface ProbeText {
   ids: Int32Array;
-  /** Places whose next token is looked at, ascending. */
+  /** Positions whose next token is compared, ascending. */
   positions: number[];
 }
 
-/** What a server must be sent to make a model read these tokens. */
+/** A prompt for a server that makes the model read exactly these tokens. */
 export interface ProbePrompt {
   prompt: string;
   tokenIds: number[];
 }
 
 /**
- * Begun answers to questions of several kinds. They are fixed and of nobody's data: what is published with an adapter must
- * not give away what it was trained on.
+ * Questions of several kinds with the beginning of an answer. They are fixed: what is published with an adapter must not
+ * reveal its training data.
  */
 const CONVERSATIONS = [
   { question: 'What can you help me with?', answer: 'I can help you with many things' },
@@ -25,12 +25,12 @@ const CONVERSATIONS = [
 ];
 const SENTENCES = ['On 3 May 2019 at 10:30 the most important thing was that it'];
 
-/** Looked at in each text: the position before an answer and those that follow. */
+/** Positions compared in each text: the one before the answer and those that follow. */
 const PLACES_PER_TEXT = 8;
-/** Of a text; templates with a long system prompt stay below it, a tokenizer that spells out every letter does not. */
+/** The longest text; templates with a long system prompt stay below, a tokenizer that spells out every letter does not. */
 const MOST_TOKENS = 512;
 
-/** The texts that a language model is probed with; conversations where it has a chat template that takes them. */
+/** The texts of a language model's probe: conversations, if its chat template accepts them. */
 export async function probeTexts(
   model: ModelFolder,
   architecture: DecoderArchitecture,
@@ -62,7 +62,7 @@ async function conversationTexts(model: ModelFolder, tokenizer: Tokenizer): Prom
       return { ids, positions: Array.from({ length: count }, (_, i) => before.length - 1 + i) };
     });
   } catch (error) {
-    // A template that takes no lone question is no fault of the adapter's; rows it refuses have been told of before.
+    // A template that rejects a single question is not the adapter's fault; rows it rejects were reported in planning.
     if (error instanceof ProductError && error.code === 'chat_template_failed') return [];
     throw error;
   }
@@ -74,8 +74,8 @@ function lastPositions(length: number): number[] {
 }
 
 /**
- * The prompt that ends at a position of a text; null where the text that its tokens spell is read as other tokens, so that
- * a server which takes only text could not be checked with it.
+ * The prompt that ends at a position of a text; null if the text of its tokens is tokenized differently, so that a server
+ * that accepts only text could not be checked with it.
  */
 export function promptAt({ ids }: ProbeText, position: number, tokenizer: Tokenizer): ProbePrompt | null {
   const prefix = ids.slice(0, position + 1);

@@ -9,13 +9,13 @@ import {
 } from '@lorasmith/peft-files';
 import { checkFailed } from './check-failed.js';
 
-/** An adapter as its files give it. */
+/** An adapter as read from its files. */
 export interface ReadBack {
-  /** As every reader of the files sees it: one rank and one scale. */
+  /** As any reader of the files sees it: one rank and one scale. */
   written: PeftAdapter;
   /** With the ranks and scales it was trained with. */
   trained: PeftAdapter;
-  /** Whether that way back is exact: then it is the trained one, bit for bit. */
+  /** Whether that conversion is exact: then it equals the trained adapter bit for bit. */
   exact: boolean;
 }
 

@@ -14,7 +14,7 @@ const ROUNDINGS_OF_A_LAYER = 6;
 /**
  * How far the outputs of an adapted layer may be from those of the merged one before it is rounded, in the Frobenius
  * norm: errors of n roundings, each at most u of its number and independent, add up like a random walk to u √n; four
- * times that leaves room for what is not independent.
+ * times that allows for dependent errors.
  *
  * @param dtype - That the model computes in.
  * @param size - Of the outputs, base and update each by its own.
@@ -26,7 +26,7 @@ export function layerBound(dtype: FloatDType, inFeatures: number, size: number):
 /**
  * How far the log-probabilities of two computations of the same numbers may be apart, as a root mean square, when each
  * intermediate result was rounded in another way: as for a layer, with the roundings of all layers. Twice, as it is the
- * mean of many numbers that is compared: that leaves room for models that enlarge errors on the way.
+ * mean of many numbers that is compared: that allows for models that amplify errors.
  *
  * @param dtypes - Of computing and of the weights.
  * @param size - Of the logits: the spread of the base's, and how far the adapter moves them.

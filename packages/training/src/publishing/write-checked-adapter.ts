@@ -19,7 +19,7 @@ export interface CheckedAdapterOptions {
   /** The base's folder. */
   model: ModelFolder;
   adapter: LoraAdapter;
-  /** The PEFT files are written here; it must exist, and nobody reads it yet. */
+  /** Receives the PEFT files. It must exist, and nobody reads it yet. */
   outputFolder: string;
   signal: AbortSignal;
 }
@@ -29,20 +29,19 @@ export interface CheckedAdapter {
   lora: AdapterManifest['lora'];
   probe: AdapterProbe;
   checks: AdapterChecks;
-  /** What was checked: files with other digests are not it. */
+  /** The files that were checked, with their digests. */
   files: AdapterManifest['files'];
 }
 
 /**
- * Writes the PEFT files of an adapter as it is now and checks them, the only way by which trained numbers become an
- * adapter: every number is finite; the files hold what was trained, and the base with what was read from them gives the
- * log-probabilities of the base with what is in memory; so does the model merged as the merged download merges it, up to
- * rounding.
+ * Writes the PEFT files of an adapter and checks them. Trained numbers become an adapter in no other way. The checks:
+ * every number is finite; the files hold what was trained; base and adapter as read from the files give the same
+ * log-probabilities as base and adapter in memory; so does the merged model, up to rounding.
  *
  * Costs four forward passes of some 200 tokens and one merge. Between them the event loop gets its turn.
  *
  * @throws ProductError non_finite_loss, merge_not_finite, adapter_check_failed naming what differs and by how much;
- * cancelled. What is in the output folder is then to be discarded.
+ * cancelled. The content of the output folder must then be discarded.
  */
 export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promise<CheckedAdapter> {
   const { base, model, adapter, outputFolder, signal } = options;
