@@ -128,7 +128,7 @@ const LIMITS = {
     ],
     [
       'Events kept of a job',
-      fixed('packages/job-store/src/scripts/record-keys.ts', 'MAX_EVENTS', 'events, about'),
+      fixed('packages/job-store/src/scripts/record-part.ts', 'MAX_EVENTS', 'events, about'),
       'the oldest are removed',
     ],
   ],

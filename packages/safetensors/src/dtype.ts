@@ -29,12 +29,12 @@ export type Dtype = keyof typeof DTYPE_BITS;
 
 const DTYPE_ORDER = Object.keys(DTYPE_BITS) as Dtype[];
 
-/** Place of a dtype in the reference implementation's order. */
+/** Index of a dtype in the reference implementation's order. */
 export function dtypeRank(dtype: Dtype): number {
   return DTYPE_ORDER.indexOf(dtype);
 }
 
-/** The dtypes that hold weights here. */
+/** The dtypes of weights that Lorasmith reads and writes. */
 export type FloatDtype = 'F32' | 'F16' | 'BF16';
 
 export function isDtype(value: unknown): value is Dtype {
@@ -46,7 +46,7 @@ export function isFloatDtype(dtype: Dtype): dtype is FloatDtype {
 }
 
 /**
- * Bytes of a tensor, or null where the count does not fit a safe integer or is no whole number of bytes.
+ * Bytes of a tensor, or null if they exceed a safe integer or are not a whole number.
  *
  * The product is checked at every factor, so `[2^40, 2^40, 0]` is refused as in the reference implementation.
  */

@@ -1,7 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { bfloat16ToFloat32, float32ToBfloat16 } from './bfloat16.js';
-import { float16ToFloat32, float32ToFloat16 } from './float16.js';
-import { fromFloat32, toFloat32 } from './float32-conversion.js';
+import { fromFloat32, toFloat32, viewAsFloat32 } from './float32-conversion.js';
+import {
+  bfloat16ToFloat32,
+  float16ToFloat32,
+  float32ToBfloat16,
+  float32ToFloat16,
+  viewAs16Bit,
+} from './half-precision.js';
 import { SafetensorsError } from './safetensors-error.js';
 
 const words = (bytes: Uint8Array) => [...new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2)];
@@ -81,4 +86,22 @@ test('toFloat32 and fromFloat32 go by the dtype', () => {
     expect([...toFloat32(fromFloat32(values, dtype), dtype)]).toEqual([1.5, -3]);
   }
   expect(() => toFloat32(new Uint8Array(4), 'I32')).toThrow(SafetensorsError);
+});
+
+test('aligned bytes are viewed, not copied', () => {
+  const bytes = new Uint8Array([0, 0, 0x80, 0x3f, 0, 0, 0, 0x40]);
+  const view = viewAsFloat32(bytes);
+  expect([...view]).toEqual([1, 2]);
+  expect(view.buffer).toBe(bytes.buffer);
+});
+
+test('bytes at an odd offset are copied, of a Buffer too', () => {
+  const buffer = Buffer.from([9, 0, 0, 0x80, 0x3f]).subarray(1);
+  expect([...viewAsFloat32(buffer)]).toEqual([1]);
+  expect([...viewAs16Bit(buffer)]).toEqual([0, 0x3f80]);
+});
+
+test('an incomplete number is refused', () => {
+  expect(() => viewAs16Bit(new Uint8Array(3))).toThrow(RangeError);
+  expect(() => viewAsFloat32(new Uint8Array(6))).toThrow(RangeError);
 });

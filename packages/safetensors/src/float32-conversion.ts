@@ -1,11 +1,9 @@
-import { bfloat16ToFloat32, float32ToBfloat16 } from './bfloat16.js';
 import type { Dtype, FloatDtype } from './dtype.js';
-import { viewAsFloat32 } from './element-view.js';
-import { float16ToFloat32, float32ToFloat16 } from './float16.js';
+import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from './half-precision.js';
 import { SafetensorsError } from './safetensors-error.js';
 
 /**
- * A tensor's bytes as float32; exact. Of F32 the result shares the memory of `bytes` where they are aligned.
+ * A tensor's bytes as float32; exact. For F32, the result shares the memory of `bytes` if they are aligned.
  *
  * @throws SafetensorsError dtype_not_supported for anything but F32, F16 and BF16
  */
@@ -18,11 +16,11 @@ export function toFloat32(bytes: Uint8Array, dtype: Dtype): Float32Array {
     case 'BF16':
       return bfloat16ToFloat32(bytes);
     default:
-      throw new SafetensorsError('dtype_not_supported', `${dtype} is not read as float32`);
+      throw new SafetensorsError('dtype_not_supported', `${dtype} cannot be read as float32`);
   }
 }
 
-/** float32 rounded once to a dtype; of F32 the result shares the memory of `values`. */
+/** float32 rounded once to a dtype. For F32, the result shares the memory of `values`. */
 export function fromFloat32(values: Float32Array, dtype: FloatDtype): Uint8Array {
   switch (dtype) {
     case 'F32':
@@ -32,4 +30,11 @@ export function fromFloat32(values: Float32Array, dtype: FloatDtype): Uint8Array
     case 'BF16':
       return float32ToBfloat16(values);
   }
+}
+
+/** Bytes as float32; without a copy if their offset allows it. */
+export function viewAsFloat32(bytes: Uint8Array): Float32Array {
+  if (bytes.byteLength % 4 !== 0) throw new RangeError(`${bytes.byteLength} bytes are not a whole number of float32`);
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes);
+  return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4);
 }

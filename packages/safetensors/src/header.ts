@@ -1,16 +1,16 @@
 import { type Dtype, isDtype, tensorBytes } from './dtype.js';
 import { SafetensorsError } from './safetensors-error.js';
 
-/** Limit of the reference implementation: a longer header is an attack on memory, not a model. */
+/** Limit of the reference implementation, so that a crafted file cannot exhaust memory. */
 export const MAX_HEADER_BYTES = 100_000_000;
 
-/** The header follows this many bytes of length (u64, little-endian). */
+/** The header's length comes before it, in this many bytes (u64, little-endian). */
 export const LENGTH_BYTES = 8;
 
-/** Dimensions of a tensor; no known model comes near, and it bounds the work per entry. */
+/** Limit for the dimensions of a tensor, which bounds the work per entry. Known models have far fewer. */
 const MAX_DIMENSIONS = 64;
 
-/** Names of tensors go into messages, tables and lists; the longest of known models have a tenth of this. */
+/** Limit for names, which go into messages, tables and lists. The longest names of known models have a tenth of this. */
 const MAX_NAME_CHARACTERS = 1_000;
 
 /** One tensor of a file. */
@@ -29,10 +29,10 @@ export interface Header {
 }
 
 /**
- * Parses and checks the JSON header: every range inside the file, no holes, no overlaps, sizes that match.
+ * Parses and checks the JSON header: every range is inside the file, without holes or overlaps, and matches its size.
  *
- * @param text the header's bytes, without the length before them
- * @param fileBytes size of the whole file
+ * @param text the header's bytes, without its length
+ * @param fileBytes size of the file
  * @throws SafetensorsError header_invalid, duplicate_key, entry_invalid, size_mismatch, range_invalid
  */
 export function parseHeader(text: Uint8Array, fileBytes: number): Header {
@@ -47,9 +47,9 @@ export function parseHeader(text: Uint8Array, fileBytes: number): Header {
     if (name === '__metadata__') readMetadata(value, metadata);
     else tensors.set(name, readEntry(name, value, dataStart));
   }
-  // JSON.parse keeps the last of equal keys without a word: a count of the keys as written tells.
+  // JSON.parse silently keeps the last of equal keys, so compare with the number of keys in the text.
   if (countKeys(text) !== keyCount) {
-    throw new SafetensorsError('duplicate_key', 'the header names a key twice');
+    throw new SafetensorsError('duplicate_key', 'the header has a duplicate key');
   }
   checkLayout(tensors, dataStart, fileBytes);
   return { tensors, metadata };
@@ -82,7 +82,7 @@ function readEntry(name: string, value: Record<string, unknown>, dataStart: numb
   const { dtype, shape, data_offsets: offsets, ...others } = value;
   for (const key in others) throw fail(`unknown key ${quote(key)}`);
   if (typeof dtype !== 'string') throw fail('dtype is not a string');
-  if (!isDtype(dtype)) throw fail(`dtype ${quote(dtype)} is not one of the format`);
+  if (!isDtype(dtype)) throw fail(`dtype ${quote(dtype)} is not part of the format`);
   if (!isSizes(shape)) throw fail('shape is not a list of sizes');
   if (!isSizes(offsets) || offsets.length !== 2) throw fail('data_offsets are not two offsets');
   const [begin, end] = offsets as [number, number];
@@ -90,13 +90,13 @@ function readEntry(name: string, value: Record<string, unknown>, dataStart: numb
   if (byteLength === null || end - begin !== byteLength) {
     throw new SafetensorsError(
       'size_mismatch',
-      `tensor ${quote(name)}: ${dtype} [${shape.join(', ')}] does not take the ${end - begin} bytes of its range`,
+      `tensor ${quote(name)}: ${dtype} [${shape.join(', ')}] does not match the ${end - begin} bytes of its range`,
     );
   }
   return { name, dtype, shape, byteOffset: dataStart + begin, byteLength };
 }
 
-/** The data must be covered once and whole: what no tensor names, or two name, could hide something else. */
+/** The tensors must cover the data exactly once: gaps and overlaps could hide other content. */
 function checkLayout(tensors: ReadonlyMap<string, TensorEntry>, dataStart: number, fileBytes: number): void {
   const inOrder = [...tensors.values()].sort(
     (a, b) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength || (a.name < b.name ? -1 : 1),
@@ -125,7 +125,7 @@ function countKeys(json: Uint8Array): number {
     const byte = json[i];
     if (byte === 0x22) insideString = !insideString;
     else if (byte === 0x5c)
-      i++; // a backslash, which only strings have: the next byte does not end it
+      i++; // a backslash, only found in strings: the next byte does not end the string
     else if (byte === 0x3a && !insideString) keys++;
   }
   return keys;
@@ -143,7 +143,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Names come from the file: shortened and escaped before they reach a message or a log. */
+/** Names come from the file, so they are shortened and escaped before they reach a message or a log. */
 function quote(name: string): string {
   return JSON.stringify(name.length > 200 ? `${name.slice(0, 200)}…` : name);
 }

@@ -2,13 +2,13 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { LENGTH_BYTES, MAX_HEADER_BYTES, parseHeader, type TensorEntry } from './header.js';
 import { SafetensorsError } from './safetensors-error.js';
 
-/** One typed array holds at most this on Node 20. */
+/** Limit of a typed array on Node 20. */
 const MAX_TENSOR_BYTES = 2 ** 32;
 
-/** Bytes asked of the system at once; a single read cannot return 2 GiB or more. */
+/** Bytes per system call, which cannot read 2 GiB or more. */
 const READ_PIECE_BYTES = 2 ** 28;
 
-/** An open safetensors file: its table of contents in memory, its data on disk. */
+/** An open safetensors file: its header in memory, its data on disk. */
 export interface SafetensorsFile {
   readonly path: string;
   readonly tensors: ReadonlyMap<string, TensorEntry>;
@@ -17,16 +17,16 @@ export interface SafetensorsFile {
   /**
    * Reads one tensor's bytes, little-endian and row-major.
    *
-   * @param into where to read to, at least as long as the tensor; default: a new buffer whose offset is 0
-   * @returns exactly the tensor's bytes: the new buffer, or the beginning of `into`
+   * @param into target, at least as long as the tensor; default: a new buffer with offset 0
+   * @returns exactly the tensor's bytes: the new buffer, or the start of `into`
    * @throws SafetensorsError tensor_not_found, tensor_too_large (over 4 GiB), file_truncated
    */
   read(name: string, into?: Uint8Array): Promise<Uint8Array>;
 
   /**
-   * Fills `into` with a tensor's bytes from `begin` on.
+   * Fills `into` with a tensor's bytes, starting at `begin`.
    *
-   * @throws RangeError when the tensor ends before; SafetensorsError tensor_not_found, file_truncated
+   * @throws RangeError when the tensor is too short; SafetensorsError tensor_not_found, file_truncated
    */
   readPiece(name: string, begin: number, into: Uint8Array): Promise<void>;
 
@@ -34,16 +34,16 @@ export interface SafetensorsFile {
 }
 
 export interface OpenOptions {
-  /** Longest header accepted. @defaultValue 100,000,000 */
+  /** Limit for the header. @defaultValue 100,000,000 */
   maxHeaderBytes?: number;
 }
 
 /**
- * Opens a safetensors file and checks its whole header; the data is read tensor by tensor.
+ * Opens a safetensors file and checks its complete header. Data is read tensor by tensor.
  *
  * Format: https://github.com/huggingface/safetensors#format
  *
- * @throws SafetensorsError when the file breaks the format; the system's error when it cannot be opened
+ * @throws SafetensorsError when the file is invalid; the system's error when it cannot be opened
  */
 export async function openSafetensors(path: string, options: OpenOptions = {}): Promise<SafetensorsFile> {
   const handle = await open(path, 'r');
@@ -64,7 +64,7 @@ export async function openSafetensors(path: string, options: OpenOptions = {}): 
       readPiece: async (name, begin, into) => {
         const { byteOffset, byteLength } = entryOf(name);
         if (begin < 0 || begin + into.byteLength > byteLength) {
-          throw new RangeError(`${into.byteLength} bytes from ${begin} on are not all in ${name}`);
+          throw new RangeError(`${name} does not have ${into.byteLength} bytes from ${begin}`);
         }
         await readFully(handle, into, byteOffset + begin);
       },
@@ -86,11 +86,11 @@ async function readHeaderBytes(handle: FileHandle, fileBytes: number, maxHeaderB
   if (headerBytes > BigInt(maxHeaderBytes)) {
     throw new SafetensorsError(
       'header_too_large',
-      `the header claims ${headerBytes} bytes; at most ${maxHeaderBytes} are read`,
+      `the header has ${headerBytes} bytes; the limit is ${maxHeaderBytes}`,
     );
   }
   if (headerBytes > BigInt(fileBytes - LENGTH_BYTES)) {
-    throw new SafetensorsError('file_truncated', 'the header reaches past the end of the file');
+    throw new SafetensorsError('file_truncated', 'the header extends past the end of the file');
   }
   const text = new Uint8Array(Number(headerBytes));
   await readFully(handle, text, LENGTH_BYTES);
@@ -103,7 +103,7 @@ async function readEntry(handle: FileHandle, entry: TensorEntry, into?: Uint8Arr
     throw new SafetensorsError('tensor_too_large', `tensor ${JSON.stringify(name)} has ${byteLength} bytes`);
   }
   if (into && into.byteLength < byteLength) {
-    throw new RangeError(`${byteLength} bytes of ${name} do not fit the ${into.byteLength} given`);
+    throw new RangeError(`${name} has ${byteLength} bytes, more than the ${into.byteLength} of the buffer`);
   }
   const target = into ? into.subarray(0, byteLength) : new Uint8Array(byteLength);
   await readFully(handle, target, entry.byteOffset);
@@ -115,7 +115,7 @@ async function readFully(handle: FileHandle, target: Uint8Array, position: numbe
   while (done < target.byteLength) {
     const piece = Math.min(READ_PIECE_BYTES, target.byteLength - done);
     const { bytesRead } = await handle.read(target, done, piece, position + done);
-    // The size was checked when it was opened: somebody cut the file since.
+    // The file was truncated after its size was checked.
     if (bytesRead === 0) throw new SafetensorsError('file_truncated', 'the file ended while it was read');
     done += bytesRead;
   }

@@ -2,7 +2,7 @@ import { type Dtype, dtypeRank, tensorBytes } from './dtype.js';
 import { LENGTH_BYTES, MAX_HEADER_BYTES, type TensorEntry } from './header.js';
 import { SafetensorsError } from './safetensors-error.js';
 
-/** What a header says of a tensor before it has a place. */
+/** A tensor of a header, without its position in the file. */
 export interface TensorDescription {
   name: string;
   dtype: Dtype;
@@ -10,19 +10,19 @@ export interface TensorDescription {
 }
 
 export interface SafetensorsHeader<Description extends TensorDescription = TensorDescription> {
-  /** The file's beginning: the length and the JSON, padded with spaces to a multiple of 8. */
+  /** The start of the file: the length and the JSON, padded with spaces to a multiple of 8. */
   header: Uint8Array<ArrayBuffer>;
-  /** Size of the whole file. */
+  /** Size of the file. */
   totalBytes: number;
   /** In the order in which the data must follow the header, without gaps. */
   entries: (Description & TensorEntry)[];
 }
 
 /**
- * Lays out a file whose data is streamed after it: wide dtypes first and then by name, as the reference implementation
- * does, so that every tensor is aligned to its dtype and the same tensors always give the same bytes.
+ * Creates the header of a file whose data is streamed after it. Tensors are sorted by descending width of their dtype, then
+ * by name, as in the reference implementation: every tensor is aligned, and the same tensors always give the same bytes.
  *
- * @param metadata strings for `__metadata__`; transformers asks for `{ format: 'pt' }`
+ * @param metadata strings for `__metadata__`; transformers needs `{ format: 'pt' }`
  * @throws SafetensorsError duplicate_key, entry_invalid, header_too_large
  */
 export function safetensorsHeader<Description extends TensorDescription>(
@@ -51,7 +51,7 @@ export function safetensorsHeader<Description extends TensorDescription>(
       throw new SafetensorsError('entry_invalid', `tensor ${JSON.stringify(name)} has the shape [${shape.join(', ')}]`);
     }
     const data_offsets = [position, position + byteLength];
-    // Joined by hand: an object would move names that look like array indices to its front.
+    // Not an object: it would move names that look like array indices to its front.
     fields.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets })}`);
     position += byteLength;
     return byteLength;
@@ -71,7 +71,10 @@ function encodeHeader(json: string): Uint8Array<ArrayBuffer> {
   const text = new TextEncoder().encode(json);
   const paddedBytes = Math.ceil(text.byteLength / 8) * 8;
   if (paddedBytes > MAX_HEADER_BYTES) {
-    throw new SafetensorsError('header_too_large', `a header of ${paddedBytes} bytes could not be read again`);
+    throw new SafetensorsError(
+      'header_too_large',
+      `the header has ${paddedBytes} bytes; the limit is ${MAX_HEADER_BYTES}`,
+    );
   }
   const header = new Uint8Array(LENGTH_BYTES + paddedBytes).fill(0x20);
   new DataView(header.buffer).setBigUint64(0, BigInt(paddedBytes), true);
@@ -79,7 +82,7 @@ function encodeHeader(json: string): Uint8Array<ArrayBuffer> {
   return header;
 }
 
-/** The order of the UTF-8 bytes, which is the order of the code points and never a locale's. */
+/** By UTF-8 bytes, which is the order of the code points in every locale. */
 function compareBytewise(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

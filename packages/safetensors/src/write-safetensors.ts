@@ -4,17 +4,17 @@ import { dirname } from 'node:path';
 import { SafetensorsError } from './safetensors-error.js';
 import { safetensorsHeader, type TensorDescription } from './safetensors-header.js';
 
-/** A tensor to write: its bytes, or how to get them when their turn comes. */
+/** A tensor to write: its bytes, or a function that gets them. */
 export interface TensorToWrite extends TensorDescription {
   data: Uint8Array | (() => Promise<Uint8Array> | Uint8Array);
 }
 
 /**
- * Writes a safetensors file that appears whole or not at all: a temporary file beside it, synced, then renamed.
+ * Writes a safetensors file atomically: a temporary file beside it, synced, then renamed.
  *
- * Where `data` is a function it is called when its tensor is written, so that one tensor is in memory at a time.
+ * If `data` is a function, it is called when its tensor is written, so only one tensor is in memory at a time.
  *
- * @throws SafetensorsError size_mismatch when the data is not as long as dtype and shape say; and as safetensorsHeader
+ * @throws SafetensorsError size_mismatch when the data does not match dtype and shape; and as safetensorsHeader
  */
 export async function writeSafetensors(
   path: string,
@@ -30,7 +30,7 @@ export async function writeSafetensors(
       for (const { name, data, byteLength } of entries) {
         const bytes = typeof data === 'function' ? await data() : data;
         if (bytes.byteLength !== byteLength) {
-          const what = `tensor ${JSON.stringify(name)} takes ${byteLength} bytes and was given ${bytes.byteLength}`;
+          const what = `tensor ${JSON.stringify(name)} needs ${byteLength} bytes, not ${bytes.byteLength}`;
           throw new SafetensorsError('size_mismatch', what);
         }
         await writeFully(handle, bytes);
@@ -47,7 +47,7 @@ export async function writeSafetensors(
   await syncFolder(dirname(path));
 }
 
-/** A single write may take less than it is given, and never 2 GiB or more. */
+/** A single write may be partial, and cannot be 2 GiB or more. */
 async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   const pieceBytes = 2 ** 28;
   let done = 0;
@@ -57,7 +57,7 @@ async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> 
   }
 }
 
-/** Until its folder is synced a rename can be lost with the power. */
+/** A power failure can undo a rename until its folder is synced. */
 async function syncFolder(path: string): Promise<void> {
   const handle = await open(path, 'r');
   try {

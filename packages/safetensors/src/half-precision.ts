@@ -1,10 +1,37 @@
-import { viewAs16Bit } from './element-view.js';
-
-/** The float32 bits of each of the 65,536 half floats; a look-up is several times faster than the arithmetic. */
+/** The float32 bits of all 65,536 half floats; a lookup is several times faster than arithmetic. */
 const FLOAT32_BITS = buildTable();
 const FLOAT32_VALUES = new Float32Array(FLOAT32_BITS.buffer);
 
-/** The number that one half float (16 bits) stands for. */
+/**
+ * bfloat16 (the upper half of a float32) to float32; exact.
+ *
+ * @param bytes little-endian, two per number
+ */
+export function bfloat16ToFloat32(bytes: Uint8Array): Float32Array<ArrayBuffer> {
+  const source = viewAs16Bit(bytes);
+  const result = new Float32Array(source.length);
+  const bits = new Uint32Array(result.buffer);
+  for (let i = 0; i < source.length; i++) bits[i] = source[i]! << 16;
+  return result;
+}
+
+/**
+ * float32 to bfloat16, rounded to nearest with ties to even, as PyTorch does. A NaN stays a NaN, with its sign.
+ *
+ * @returns little-endian, two bytes per number
+ */
+export function float32ToBfloat16(values: Float32Array): Uint8Array<ArrayBuffer> {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const result = new Uint16Array(values.length);
+  for (let i = 0; i < bits.length; i++) {
+    const word = bits[i]!;
+    // Rounding up a NaN could carry into infinity: set its quiet bit instead.
+    result[i] = (word & 0x7fffffff) > 0x7f800000 ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+  }
+  return new Uint8Array(result.buffer);
+}
+
+/** The value of one half float (16 bits). */
 export function float16Value(word: number): number {
   return FLOAT32_VALUES[word]!;
 }
@@ -12,7 +39,7 @@ export function float16Value(word: number): number {
 /**
  * float16 (IEEE 754 binary16) to float32; exact.
  *
- * @param bytes little-endian, two a number
+ * @param bytes little-endian, two per number
  */
 export function float16ToFloat32(bytes: Uint8Array): Float32Array<ArrayBuffer> {
   const source = viewAs16Bit(bytes);
@@ -23,9 +50,9 @@ export function float16ToFloat32(bytes: Uint8Array): Float32Array<ArrayBuffer> {
 }
 
 /**
- * float32 to float16, rounded to nearest with ties to even; over 65,519.99… becomes infinity, a NaN stays one.
+ * float32 to float16, rounded to nearest with ties to even. Values from 65,520 become infinity, a NaN stays a NaN.
  *
- * @returns little-endian, two bytes a number
+ * @returns little-endian, two bytes per number
  */
 export function float32ToFloat16(values: Float32Array): Uint8Array<ArrayBuffer> {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
@@ -65,4 +92,12 @@ function buildTable(): Uint32Array<ArrayBuffer> {
     else table[half] = sign | ((exponent + 112) << 23) | (fraction << 13);
   }
   return table;
+}
+
+/** Bytes as 16-bit words; without a copy if their offset allows it. */
+export function viewAs16Bit(bytes: Uint8Array): Uint16Array {
+  if (bytes.byteLength % 2 !== 0)
+    throw new RangeError(`${bytes.byteLength} bytes are not a whole number of 16-bit words`);
+  const aligned = bytes.byteOffset % 2 === 0 ? bytes : new Uint8Array(bytes);
+  return new Uint16Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 2);
 }
