@@ -28,7 +28,7 @@ export function checkFitsBase(adapter: PeftAdapter, model: ModelFolder): void {
     if (rank > MAX_RANK) throw invalid(name, `has rank ${rank}; at most ${MAX_RANK} is taken`);
     if (!Number.isFinite(scale) || scale <= 0) throw invalid(name, `has the scale ${scale}, which must be above 0`);
     if (!a.every(Number.isFinite) || !b.every(Number.isFinite)) {
-      throw invalid(name, 'holds a number that is not finite');
+      throw invalid(name, 'contains a number that is not finite');
     }
   }
 }

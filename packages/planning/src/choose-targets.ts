@@ -45,8 +45,8 @@ export function chooseTargets(
   if (chosen.length > 0) return chosen;
   const [param, what] =
     inLayers.length > 0
-      ? (['lora.exclude_modules', 'exclude_modules leaves out every layer that target_modules names'] as const)
-      : ([LAYERS, 'None of these blocks has a layer that target_modules names'] as const);
+      ? (['lora.exclude_modules', 'exclude_modules excludes every layer that target_modules selects'] as const)
+      : ([LAYERS, 'None of these blocks has a layer that target_modules selects'] as const);
   throw new ProductError('unmatched_target', `${what}: there is nothing to train.`, { param });
 }
 
@@ -94,13 +94,13 @@ function expressionTest(
     else if (!modules.some(({ name }) => matches(name))) {
       const message =
         `No layer's whole name matches the regular expression ${JSON.stringify(source)}. ` +
-        `${namesThatExist(modules)} To name layers by the end of their names, give a list.`;
+        `${namesThatExist(modules)} To select layers by the end of their names, use a list.`;
       faults.add({ code: 'unmatched_target', message, param: TARGETS });
     }
     return matches;
   } catch (error) {
     if (!(error instanceof PatternError)) throw error;
-    const message = `target_modules is not a regular expression that can be used here: ${error.what}. Look-around and back-references are not supported.`;
+    const message = `target_modules is not a supported regular expression: ${error.what}. Look-around and back-references are not supported.`;
     faults.add({ code: 'invalid_job', message, param: TARGETS });
     return () => false;
   }

@@ -40,7 +40,7 @@ export async function convertRows({ dataset, rowsFile, converter, faults, signal
     faults.add(...found.map((fault) => ({ ...fault, line: raw.line })));
     rows++;
   }
-  if (rows !== dataset.rows) throw damaged(`there are ${rows} rows, there were ${dataset.rows}`);
+  if (rows !== dataset.rows) throw damaged(`the file has ${rows} rows, the upload had ${dataset.rows}`);
   if (hash.digest('hex') !== dataset.sha256) throw damaged('their sha256 differs');
 }
 
@@ -55,7 +55,7 @@ function addRow(converter: RowConverter, dataset: Dataset, raw: RawRow, index: n
   const { format, row, faults } = checkRow(raw.value);
   if (row === null) return faults;
   if (format !== dataset.format) {
-    const message = `The row has the format ${format}, the dataset ${dataset.format}.`;
+    const message = `The row has the format ${format}, but the dataset has ${dataset.format}.`;
     return [{ code: 'invalid_dataset', message }];
   }
   try {

@@ -10,14 +10,14 @@ export function publishedState({ publish, early_stopping }: TrainingSettings): '
 /** Evaluations during training need rows to evaluate on. */
 export function idleEvaluationFaults({ training, validation }: JobSpec): CodedFault[] {
   if (training.eval_every_steps === null || validation.split > 0) return [];
-  const message = 'training.eval_every_steps evaluates on held-out rows: give validation.split too, or leave it out.';
+  const message = 'training.eval_every_steps needs held-out rows. Set validation.split too, or leave it out.';
   return [{ code: 'invalid_job', message, param: 'training.eval_every_steps' }];
 }
 
 /** Warns if there is no evaluation during training, only before and after it. */
 export function evaluationWarnings({ training: { eval_every_steps: every } }: JobSpec, steps: number): Fault[] {
   if (every === null || every <= steps) return [];
-  const message = `Training ends after ${steps} steps, so there is no evaluation every ${every}: only before and after training.`;
+  const message = `Training ends after ${steps} steps, so there is no evaluation every ${every} steps, only before and after training.`;
   return [{ code: 'eval_every_steps_too_large', message, param: 'training.eval_every_steps' }];
 }
 

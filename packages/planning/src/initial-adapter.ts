@@ -70,7 +70,7 @@ function layerFaults(targets: readonly Target[], { id, lora }: AdapterManifest):
   const further = lora.modules.find((name) => !wanted.has(name));
   if (missing === undefined && further === undefined) return [];
   const which = missing === undefined ? `also adapts ${further}` : `has nothing for ${missing}`;
-  const message = `${id} ${which}: leave target_modules, exclude_modules and layers_to_transform out to take its layers.`;
+  const message = `${id} ${which}: leave out target_modules, exclude_modules and layers_to_transform to use its layers.`;
   return [{ code: 'invalid_job', message, param: 'lora.target_modules' }];
 }
 
@@ -82,7 +82,7 @@ function shapeFaults(
   const plain = (['r', 'alpha', 'use_rslora'] as const).filter((field) => lora[field] !== own[field]);
   if (plain.length > 0) {
     return plain.map((field) => {
-      const message = `${initial.id} has ${field} ${own[field]}, the job asks for ${lora[field]}: leave it out to take the adapter's.`;
+      const message = `${initial.id} has ${field} ${own[field]}, but the job asks for ${lora[field]}. Leave the field out to use the adapter's.`;
       return { code: 'invalid_job', message, param: `lora.${field}` };
     });
   }
@@ -91,7 +91,7 @@ function shapeFaults(
     const unlike = targets.find(({ name, [part]: value }) => theirs.get(name)![part] !== value);
     if (unlike === undefined) return [];
     const field = part === 'rank' ? 'rank_pattern' : 'alpha_pattern';
-    const message = `${initial.id} has the ${part} ${theirs.get(unlike.name)![part]} for ${unlike.name}, the job asks for ${unlike[part]}: leave ${field} out to take the adapter's.`;
+    const message = `${initial.id} has the ${part} ${theirs.get(unlike.name)![part]} for ${unlike.name}, but the job asks for ${unlike[part]}. Leave ${field} out to use the adapter's.`;
     return [{ code: 'invalid_job', message, param: `lora.${field}` }];
   });
 }

@@ -152,7 +152,7 @@ function collect<Value>(faults: FaultList, work: () => Value): Value | null {
 
 function refuseEmptySides(training: Examples, validation: Examples, { counts }: ExampleNotes, split: number): void {
   if (training.count === 0) {
-    const message = `All rows to train on were dropped (${counts.dropped} of ${counts.overflowed} that are too long). Raise training.max_seq_length.`;
+    const message = `All rows to train on were dropped (${counts.dropped} of ${counts.overflowed} rows that are too long). Raise training.max_seq_length.`;
     throw new ProductError('row_too_long', message, { param: 'training.max_seq_length' });
   }
   if (split > 0 && validation.count === 0) {
@@ -168,11 +168,11 @@ function modelWarnings({ architecture, untiedByFiles }: ModelFolder): Fault[] {
   const warnings: Fault[] = [];
   if (architecture.ignoredDropout.length > 0) {
     const fields = architecture.ignoredDropout.join(', ');
-    const message = `The model's own dropout (${fields}) is not applied; lora.dropout is the adapter's.`;
+    const message = `The base model's own dropout (${fields}) is not applied. lora.dropout sets the adapter's.`;
     warnings.push({ code: 'base_dropout_ignored', message, param });
   }
   if (untiedByFiles) {
-    const message = `The model's config.json ties the output head to the embedding, but its files have another head: that is used, as in transformers. Set tie_word_embeddings to false for servers that go by config.json.`;
+    const message = `The model's config.json ties the output head to the embedding, but its files have another head, which is used, as in transformers. Set tie_word_embeddings to false for servers that follow config.json.`;
     warnings.push({ code: 'untied_output_head', message, param });
   }
   return warnings;

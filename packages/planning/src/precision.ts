@@ -14,7 +14,8 @@ export function choosePrecision(
   rateOf: (precision: Precision) => number,
 ): ChosenPrecision {
   if (setting !== 'auto') return { chosen: setting, reason: 'The job sets it.' };
-  if (family === 'classifier') return { chosen: 'float32', reason: 'Classifiers are small: exact is fast enough.' };
+  if (family === 'classifier')
+    return { chosen: 'float32', reason: 'Classifiers are small, so float32 is fast enough.' };
   const float32 = rateOf('float32');
   const bfloat16 = rateOf('bfloat16');
   const measured = `matrix products run at ${Math.round(bfloat16)} GFLOP/s in bfloat16 and ${Math.round(float32)} in float32 on the machine that trains`;

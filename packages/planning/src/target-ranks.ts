@@ -58,7 +58,7 @@ function keyFault(field: string, key: string, layers: readonly AdaptableModule[]
   try {
     const matches = patternKeyMatcher(key);
     if (layers.length === 0 || layers.some(({ name }) => matches(name))) return null;
-    const message = `${field}: no layer that is trained matches ${JSON.stringify(key)}.`;
+    const message = `${field}: no trained layer matches ${JSON.stringify(key)}.`;
     return { code: 'unmatched_target', message, param };
   } catch (error) {
     if (!(error instanceof PatternError)) throw error;

@@ -14,7 +14,7 @@ export function heldOutRows(rows: number, split: number, seed: number): BitSet {
   if (split === 0) return heldOut;
   const count = Math.ceil(split * rows);
   if (count >= rows) {
-    const message = `A validation split of ${split} of ${rows} rows leaves none to train on. Make it smaller, or add rows.`;
+    const message = `validation.split ${split} of ${rows} rows leaves none to train on. Lower it, or add rows.`;
     throw new ProductError('validation_split_empty', message, { param: 'validation.split' });
   }
   const order = seededPermutation(seed, 'validation split', rows);

@@ -17,10 +17,10 @@ export async function readInitialManifest(folder: string): Promise<AdapterManife
     manifest = JSON.parse(await readFile(join(folder, ADAPTER_FILES.manifest), 'utf8'));
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw invalid('The manifest of the adapter of init_from cannot be read.', cause);
+    throw invalid('The manifest of the init_from adapter cannot be read.', cause);
   }
   if (Value.Check(AdapterManifest, manifest)) return manifest;
-  throw invalid('The manifest of the adapter of init_from is damaged.');
+  throw invalid('The manifest of the init_from adapter is damaged.');
 }
 
 /**
@@ -43,18 +43,18 @@ function fitted(module: PeftModule | undefined, target: Target): PeftModule {
   const { name, in_features: inFeatures, out_features: outFeatures, rank, scale } = target;
   if (module === undefined) throw unlike(`has nothing for ${name}`);
   if (module.inFeatures !== inFeatures || module.outFeatures !== outFeatures) {
-    throw invalid(`The adapter of init_from does not fit ${name} of the base model.`);
+    throw invalid(`The init_from adapter does not fit ${name} of the base model.`);
   }
   if (!module.a.every(Number.isFinite) || !module.b.every(Number.isFinite)) {
-    throw invalid(`The adapter of init_from holds a number for ${name} that is not finite.`);
+    throw invalid(`The init_from adapter holds a number for ${name} that is not finite.`);
   }
   const cut = cutRank(module, rank);
-  if (cut === null) throw invalid(`The adapter of init_from has rank ${module.rank} for ${name}, the job ${rank}.`);
+  if (cut === null) throw invalid(`The init_from adapter has rank ${module.rank} for ${name}, the job ${rank}.`);
   return withScale(cut, scale);
 }
 
 function unlike(how: string): ProductError {
-  return invalid(`The adapter of init_from ${how}: give the target_modules it has.`);
+  return invalid(`The init_from adapter ${how}: give the target_modules it has.`);
 }
 
 function invalid(message: string, cause?: unknown): ProductError {

@@ -71,6 +71,6 @@ function checkFinite(loss: number, gradNorm: number, step: number): void {
   const what = Number.isFinite(loss) ? `gradient norm (${gradNorm})` : `loss (${loss})`;
   throw new ProductError(
     'non_finite_loss',
-    `The ${what} of step ${step} is not a finite number. Lower learning_rate, or look for broken rows in the data; nothing was published.`,
+    `The ${what} of step ${step} is not a finite number. Lower learning_rate, or check the rows. Nothing was published.`,
   );
 }

@@ -113,7 +113,7 @@ export class Attempt {
     let stored = Promise.resolve();
     const storeCheckpoints = () => {
       stored = sources.folders.storeCheckpoints(attempt).catch((error: unknown) => {
-        log.warn({ err: error }, 'a checkpoint could not be stored for other hosts; the next one is tried');
+        log.warn({ err: error }, 'a checkpoint could not be stored for other hosts; the next one will be tried');
       });
     };
     const onEvent = (event: NewJobEvent) => {

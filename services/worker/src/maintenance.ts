@@ -54,7 +54,7 @@ export function startMaintenance(options: MaintenanceOptions): () => Promise<voi
           log.info(done, name);
         }
       } catch (error) {
-        log.warn({ err: error }, `${name} failed and is tried again later`);
+        log.warn({ err: error }, `${name} failed; it will be tried again later`);
       }
       await sleep(everyMs, undefined, { signal: over.signal, ref: false }).catch(() => {});
     }

@@ -109,7 +109,7 @@ async function publishOrder(
 
 async function readDataset(datasets: BundleStore, { dataset }: JobSpec): Promise<Dataset> {
   if (!(await datasets.has(dataset))) {
-    throw new ProductError('dataset_not_found', `The dataset ${dataset} is no longer there. Upload it again.`);
+    throw new ProductError('dataset_not_found', `The dataset ${dataset} no longer exists. Upload it again.`);
   }
   const record = await datasets.readJson(dataset, DATASET_FILES.record);
   checkRecordVersion(record, `The record of ${dataset}`);

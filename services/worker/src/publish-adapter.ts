@@ -62,7 +62,7 @@ export async function publishAdapter(options: PublishAdapterOptions): Promise<At
 function checkDigest(file: AdapterManifest['files'][number], checked: TrainingOutcome['files']): void {
   const expected = checked.find(({ name }) => name === file.name);
   if (expected?.sha256 === file.sha256) return;
-  const message = `${file.name} is not what the trainer wrote and checked: its sha256 is ${file.sha256}, that of the checked one ${expected?.sha256}. The adapter was not published.`;
+  const message = `${file.name} differs from the file that the trainer checked: its sha256 is ${file.sha256}, that of the checked one ${expected?.sha256}. The adapter was not published.`;
   throw new ProductError('adapter_check_failed', message);
 }
 

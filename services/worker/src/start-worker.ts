@@ -138,7 +138,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   observeMachine(registry, { workerName, device, trainerPid: () => pool.trainerPid });
   const examples = await openExampleStore(tokens);
   const onGpuLost = () => {
-    log.error('the GPU is no longer seen: the job goes back to the queue, and this worker takes no more');
+    log.error('the GPU is no longer seen: the job is released to the queue, and this worker takes no more jobs');
     void stop();
     options.onGpuLost?.();
   };

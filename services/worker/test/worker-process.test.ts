@@ -189,7 +189,7 @@ test('a worker whose GPU goes after its start ends as one without a GPU does, an
     log += chunk;
   });
   expect((await once(blind, 'close'))[0]).toBe(69);
-  expect(log.match(/the GPU is no longer seen: the job goes back/g)).toHaveLength(1);
+  expect(log.match(/the GPU is no longer seen: the job is released/g)).toHaveLength(1);
   expect(await store.getJob(id)).toMatchObject({ status: 'queued', attempts: 1, error: null });
   expect(await store.getJob(next)).toMatchObject({ status: 'queued', attempts: 0 });
   startWorkerProcess('other');

@@ -229,7 +229,7 @@ class MergedGroup implements GroupAdapter {
     // Not `>`: NaN must fail.
     if (difference <= bound) return;
     const differ = `by ${difference.toPrecision(3)} on the probe; at most ${bound.toPrecision(3)} comes from rounding`;
-    throw checkFailed(`Merged into its base, ${name} differs from the layer with the adapter on it ${differ}.`);
+    throw checkFailed(`Merged into its base, ${name} differs from the layer with the adapter ${differ}.`);
   }
 }
 

@@ -58,7 +58,7 @@ test('a bit that turned on the disk is reported with its matrix', async () => {
   await file.close();
   await expect(readBack(root, adapter, meant)).rejects.toMatchObject({
     code: 'adapter_check_failed',
-    message: expect.stringMatching(/^Matrix B of 2 was not read back as it was written: -?[\d.]+ was read where/),
+    message: expect.stringMatching(/^Matrix B of 2 differs when read back: -?[\d.]+ was read where/),
   });
 });
 

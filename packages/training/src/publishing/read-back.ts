@@ -29,10 +29,10 @@ export async function readBack(folder: string, trained: PeftAdapter, meant: Comm
   const written = await readPeftFolder(folder);
   for (const [name, module] of meant.modules) compare(name, module, written.modules.get(name));
   const unknown = [...written.modules.keys()].find((name) => !meant.modules.has(name));
-  if (unknown !== undefined) throw checkFailed(`The files hold ${unknown}, which was not trained.`);
+  if (unknown !== undefined) throw checkFailed(`The files contain ${unknown}, which was not trained.`);
   const modules = [...trained.modules].map(([name, module]) => {
     const cut = cutRank(written.modules.get(name)!, module.rank);
-    if (cut === null) throw checkFailed(`The files hold another rank than ${module.rank} for ${name}.`);
+    if (cut === null) throw checkFailed(`The files contain another rank than ${module.rank} for ${name}.`);
     return [name, withScale(cut, module.scale)] as const;
   });
   return {
@@ -43,10 +43,10 @@ export async function readBack(folder: string, trained: PeftAdapter, meant: Comm
 }
 
 function compare(name: string, meant: PeftModule, found: PeftModule | undefined): void {
-  if (found === undefined) throw checkFailed(`The files do not hold ${name}.`);
+  if (found === undefined) throw checkFailed(`The files do not contain ${name}.`);
   if (found.rank !== meant.rank || found.scale !== meant.scale) {
     throw checkFailed(
-      `The files hold rank ${found.rank} and scale ${found.scale} for ${name}; ${meant.rank} and ${meant.scale} were written.`,
+      `The files contain rank ${found.rank} and scale ${found.scale} for ${name}; ${meant.rank} and ${meant.scale} were written.`,
     );
   }
   for (const [matrix, of] of [
@@ -54,12 +54,12 @@ function compare(name: string, meant: PeftModule, found: PeftModule | undefined)
     ['B', 'b'],
   ] as const) {
     if (!meant[of].every(Number.isFinite)) {
-      const message = `The trained matrix ${matrix} of ${name} holds a number that is not finite. Train with a lower learning_rate.`;
+      const message = `The trained matrix ${matrix} of ${name} contains a number that is not finite. Train with a lower learning_rate.`;
       throw new ProductError('non_finite_loss', message);
     }
     const index = meant[of].findIndex((value, i) => value !== found[of][i]);
     if (found[of].length === meant[of].length && index === -1) continue;
     const difference = `${found[of][index]} was read where ${meant[of][index]} was written`;
-    throw checkFailed(`Matrix ${matrix} of ${name} was not read back as it was written: ${difference}.`);
+    throw checkFailed(`Matrix ${matrix} of ${name} differs when read back: ${difference}.`);
   }
 }

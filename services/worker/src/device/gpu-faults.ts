@@ -45,7 +45,7 @@ export function gpuFaults(findings: GpuFindings): string[] {
   } else if (!hasDriver) {
     faults.push(
       `toolkit: ${DRIVER_LIBRARY}, the driver's library, is not found. In a container the NVIDIA Container Toolkit of the ` +
-        'host puts it in place, if NVIDIA_DRIVER_CAPABILITIES has "compute".',
+        'host adds it, if NVIDIA_DRIVER_CAPABILITIES includes "compute".',
     );
   }
   const missingCuda = missingLibraries.filter((library) => library !== DRIVER_LIBRARY);

@@ -22,7 +22,7 @@ export function observeMachine(metrics: Registry, { workerName, device, trainerP
   }).set({ worker: workerName, device }, 1);
   new Gauge({
     name: 'lorasmith_host_memory_bytes',
-    help: 'Memory of the container, else of the machine.',
+    help: 'Memory of the container, or of the machine if it has no limit.',
     labelNames: ['state'],
     registers,
     collect() {
@@ -32,7 +32,7 @@ export function observeMachine(metrics: Registry, { workerName, device, trainerP
   });
   new Gauge({
     name: 'lorasmith_trainer_memory_bytes',
-    help: 'Resident memory of the trainer process; 0 while there is none.',
+    help: 'Resident memory of the trainer process; 0 without one.',
     registers,
     async collect() {
       const pid = trainerPid();
@@ -59,7 +59,7 @@ function observeGpus(registers: Registry[]): void {
   });
   new Gauge({
     name: 'lorasmith_device_busy_ratio',
-    help: 'Share of the last second in which a GPU computed.',
+    help: 'GPU utilization over the last second, from 0 to 1.',
     labelNames: ['gpu'],
     registers,
     async collect() {

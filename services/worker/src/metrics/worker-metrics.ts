@@ -31,30 +31,30 @@ export function createWorkerMetrics(metrics: Registry): WorkerMetrics {
   });
   const run = new Histogram({
     name: 'lorasmith_job_run_seconds',
-    help: 'Time that a worker had a job, by what became of it: one observation for each attempt.',
+    help: 'Duration of attempts, by outcome.',
     labelNames: ['outcome'],
     buckets: JOB_SECONDS,
     registers,
   });
   const attempts = new Counter({
     name: 'lorasmith_job_attempts_total',
-    help: 'Attempts that are over, by outcome and, where something failed, by error code.',
+    help: 'Finished attempts, by outcome and, if failed, error code.',
     labelNames: ['outcome', 'code'],
     registers,
   });
   for (const outcome of OUTCOMES) attempts.inc({ outcome, code: '' }, 0);
   for (const outcome of [...OUTCOMES, 'failed', 'retry']) run.zero({ outcome });
   for (const outcome of ['failed', 'retry']) for (const code of CRASH_CODES) attempts.inc({ outcome, code }, 0);
-  const running = new Gauge({ name: 'lorasmith_jobs_running', help: 'Jobs that this worker has now.', registers });
+  const running = new Gauge({ name: 'lorasmith_jobs_running', help: 'Jobs that this worker is running.', registers });
   const step = new Histogram({
     name: 'lorasmith_training_step_seconds',
-    help: 'Time of an optimizer step.',
+    help: 'Duration of an optimizer step.',
     buckets: STEP_SECONDS,
     registers,
   });
   const tokensPerSecond = new Gauge({
     name: 'lorasmith_training_tokens_per_second',
-    help: 'Tokens read a second in the last step; 0 between jobs.',
+    help: 'Tokens per second in the last step; 0 between jobs.',
     registers,
   });
   const tokens = new Counter({

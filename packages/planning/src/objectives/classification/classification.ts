@@ -46,11 +46,11 @@ class FeatureRowConverter implements RowConverter<FeaturesRow> {
   add(row: FeaturesRow, location: { line: number; row: number }): CodedFault[] {
     const faults: CodedFault[] = [];
     if (row.features.length !== this.#width) {
-      const message = `The row has ${row.features.length} features, the model takes ${this.#width}.`;
+      const message = `The row has ${row.features.length} features, but the model takes ${this.#width}.`;
       faults.push({ code: 'dataset_format_mismatch', message, param: 'features' });
     }
     if (row.label >= this.#classes) {
-      const message = `The label is ${row.label}, the model knows 0 to ${this.#classes - 1}.`;
+      const message = `The label is ${row.label}, but the model has the classes 0 to ${this.#classes - 1}.`;
       faults.push({ code: 'label_out_of_range', message, param: 'label' });
     }
     if (faults.length === 0) {

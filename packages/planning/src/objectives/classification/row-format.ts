@@ -15,7 +15,7 @@ function numberFaults({ features, label }: FeaturesRow): RowFault[] {
   const faults: RowFault[] = [];
   for (const [index, value] of features.entries()) {
     if (Number.isFinite(Math.fround(value))) continue;
-    const message = `${value} is beyond what float32 holds (about 3.4e38).`;
+    const message = `${value} is beyond the range of float32 (about 3.4e38).`;
     faults.push({ code: 'invalid_dataset', message, param: `features.${index}` });
     if (faults.length === MAX_FAULTS_PER_ROW) break;
   }

@@ -133,7 +133,7 @@ function affixesOf(tokenizer: Tokenizer): { before: Int32Array; after: Int32Arra
       return { before: around.slice(0, start), after: around.slice(start + alone.length) };
     }
   }
-  throw new ProductError('model_not_supported', 'The post-processor of the tokenizer changes the text itself.');
+  throw new ProductError('model_not_supported', "The tokenizer's post-processor changes the text.");
 }
 
 /** The user's turn, or the whole prompt in the form of Stanford Alpaca (https://github.com/tatsu-lab/stanford_alpaca). */

@@ -35,7 +35,7 @@ export function encodeSegments(tokenizer: Tokenizer, segments: readonly Segment[
   throw new ProductError(
     'chat_template_failed',
     'A token of this row belongs both to what is trained and to what comes before or after it. ' +
-      'Begin the answer with a space or a new line, or end the prompt with one.',
+      'Start the answer with a space or a new line, or end the prompt with one.',
   );
 }
 

@@ -53,7 +53,7 @@ async function createConverter(
 function lengthWarnings({ spec, model }: ObjectiveJob, { longest }: RowCounts): Fault[] {
   const { maxPositions } = decoderOf(model);
   if (spec.training.max_seq_length <= maxPositions || longest <= maxPositions) return [];
-  const message = `The model has ${maxPositions} positions: longer rows were handled as on_overflow says, whatever max_seq_length allows.`;
+  const message = `The model has ${maxPositions} positions: longer rows are handled by on_overflow, although max_seq_length is higher.`;
   return [{ code: 'max_seq_length_limited', message, param: 'training.max_seq_length' }];
 }
 

@@ -49,18 +49,24 @@ function emptinessFaults(row: TextualRow): RowFault[] {
   const text = textsOf(row).find(([param]) => param === learned)?.[1];
   if (text !== '') return [];
   return [
-    { code: 'no_trained_tokens', message: `"${learned}" is empty, so there is nothing to learn.`, param: learned },
+    { code: 'no_trained_tokens', message: `"${learned}" is empty, so there is nothing to train.`, param: learned },
   ];
 }
 
 function assistantFaults({ messages }: MessagesRow): RowFault[] {
   if (!messages.some(({ role }) => role === 'assistant')) {
-    const message = 'There is no message with the role "assistant", so there is nothing to learn.';
+    const message = 'There is no message with the role "assistant", so there is nothing to train.';
     return [{ code: 'no_trained_tokens', message, param: 'messages' }];
   }
   return messages.flatMap(({ role, content }, index): RowFault[] =>
     role === 'assistant' && content === ''
-      ? [{ code: 'no_trained_tokens', message: 'The assistant says nothing here.', param: `messages.${index}.content` }]
+      ? [
+          {
+            code: 'no_trained_tokens',
+            message: "The assistant's message is empty.",
+            param: `messages.${index}.content`,
+          },
+        ]
       : [],
   );
 }

@@ -60,7 +60,7 @@ export class TokenRowConverter implements RowConverter<TextualRow> {
     const fitted = fitRow(encoded, maxLength, onOverflow);
     switch (fitted.outcome) {
       case 'too-long': {
-        const message = `The row has ${tokens} tokens, the limit is ${maxLength}. ${this.#adviceOnLength(tokens)}`;
+        const message = `The row has ${tokens} tokens; the limit is ${maxLength}. ${this.#adviceOnLength(tokens)}`;
         return [{ code: 'row_too_long', message }];
       }
       case 'dropped':
@@ -113,7 +113,7 @@ export class TokenRowConverter implements RowConverter<TextualRow> {
     if (pieces === 0) return [];
     const message =
       `${pieces} pieces of split rows, with ${tokens} tokens, are left out: no token in them is trained. The first is of ` +
-      `line ${line}. A larger training.max_seq_length leaves out less.`;
+      `line ${line}. Raise training.max_seq_length to keep more of them.`;
     return [{ code: 'untrained_sequences_dropped', message, line }];
   }
 }

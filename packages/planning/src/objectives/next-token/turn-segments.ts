@@ -142,9 +142,9 @@ function notFound(template: ChatTemplate, messages: readonly Message[], index: n
 function adviceOn(template: ChatTemplate, messages: readonly Message[], index: number): string {
   if (index === 0) return 'Put a system or user message before it.';
   if (index < messages.length - 1 && isFound(template, messages.slice(0, index + 1))) {
-    return 'It does once nothing follows: end the row with this turn.';
+    return 'The last turn can be located: end the row with this turn.';
   }
-  return 'Change the chat_template.jinja of the base model, or upload rows of "text", of which every token is trained.';
+  return 'Change the chat_template.jinja of the base model, or upload rows of "text", in which every token is trained.';
 }
 
 function isFound(template: ChatTemplate, messages: readonly Message[]): boolean {

@@ -32,8 +32,8 @@ export class TypedSpecialTokens {
     if (this.#first === null) return [];
     const { line, token } = this.#first;
     const message =
-      `${this.#rows} rows have a special token of the model written in their text, the first ${JSON.stringify(token)} ` +
-      `in line ${line}. It is read as that token. Take it out unless you mean it.`;
+      `${this.#rows} rows contain a special token of the model as text, the first ${JSON.stringify(token)} ` +
+      `in line ${line}. It becomes that token. Remove it unless you intend this.`;
     return [{ code: 'special_token_in_text', message, line }];
   }
 }
