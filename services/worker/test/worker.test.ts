@@ -266,7 +266,7 @@ describe('a crash', () => {
 describe('an adapter that is not the trained one', () => {
   test.each([
     ['fail-check', 'Matrix A of q_proj is another.'],
-    ['spoil', 'adapter_model.safetensors is not what the trainer wrote and checked'],
+    ['spoil', 'adapter_model.safetensors differs from the file that the trainer checked'],
   ])('is not published, and its job fails at once (%s)', async (behaviour, message) => {
     await work();
     const id = await send(behaviour);
