@@ -148,7 +148,7 @@ async function compareAnswers({ modelsDir, outputDir, weightsSha256 }) {
       folder: path.join(outputDir, name),
       onTick: (seconds) => overwrite(`${name}: ${seconds} s`),
     }).finally(() => overwrite(''));
-  say(`\nAsking the base model and the merged one for ${rows.length} dates that were not trained on …`);
+  say(`\nAsking the base model and the merged one for ${rows.length} dates that are not in the training data …`);
   const baseModel = path.join(modelsDir, DEMO_MODEL_NAME);
   const before = await remembered(outputDir, [weightsSha256, rows], () => ask(baseModel, 'answers-before'));
   const after = await ask(path.join(outputDir, 'merged'), 'answers-after');

@@ -89,7 +89,7 @@ function eventText(event: Exclude<JobEvent, { type: 'step-finished' }>): string[
     case 'checkpoint-saved':
       return [];
     case 'checkpoint-loaded':
-      return [`goes on after step ${event.data.step}`];
+      return [`continues after step ${event.data.step}`];
     case 'training-stopped-early': {
       const { step, best_step, best_loss } = event.data;
       return [`stopped early after step ${step}: the lowest loss was ${best_loss.toFixed(4)}, after step ${best_step}`];
@@ -104,6 +104,6 @@ function eventText(event: Exclude<JobEvent, { type: 'step-finished' }>): string[
     case 'job-cancelled':
       return ['cancelled'];
     case 'job-resumed':
-      return ['resumed: it waits for a worker'];
+      return ['resumed: waiting for a worker'];
   }
 }

@@ -90,7 +90,7 @@ function adaptedTensors(
   if (unknown.length > 0) {
     const listed =
       unknown.length > 5 ? `${unknown.slice(0, 5).join(', ')} and ${unknown.length - 5} more` : unknown.join(', ');
-    const message = `The adapter does not fit the base model ${name}, which has no layer to merge ${listed} into.`;
+    const message = `The adapter does not fit the base model ${name}, which has no layer for ${listed}.`;
     throw new ProductError('invalid_adapter', message);
   }
   return new Map(

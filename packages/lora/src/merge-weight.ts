@@ -52,7 +52,7 @@ export function mergeWeight(weight: StoredWeight, module: PeftModule): void {
       });
       const rounded = fromFloat32(merged, dtype);
       if (!allFinite(rounded, dtype)) {
-        const message = `Merging ${name} gives numbers that are not finite in ${dtype}; the adapter or the base model is broken, or its scale too large.`;
+        const message = `Merging ${name} gives numbers that are not finite in ${dtype}; the adapter or the base model is damaged, or its scale too large.`;
         throw new ProductError('merge_not_finite', message);
       }
       slice.set(rounded);

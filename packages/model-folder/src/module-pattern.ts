@@ -17,7 +17,7 @@ export type ModulePattern = (moduleName: string) => number | undefined;
 export class PatternError extends Error {
   readonly what: string;
   constructor(source: string, what: string, cause?: unknown) {
-    super(`${JSON.stringify(source.slice(0, 200))} is not a regular expression that can be used here: ${what}`, {
+    super(`${JSON.stringify(source.slice(0, 200))} is not a supported regular expression: ${what}`, {
       cause,
     });
     this.name = 'PatternError';
@@ -50,7 +50,7 @@ export function patternKeyMatcher(key: string): (moduleName: string) => boolean 
 export function compileModulePattern(table: Readonly<Record<string, number>>): ModulePattern {
   const expressions = Object.keys(table).filter((key) => !PLAIN_NAME.test(key));
   if (expressions.length > MAX_EXPRESSIONS) {
-    throw new PatternError(expressions[MAX_EXPRESSIONS]!, `it is one of more than ${MAX_EXPRESSIONS}`);
+    throw new PatternError(expressions[MAX_EXPRESSIONS]!, `there are more than ${MAX_EXPRESSIONS} expressions`);
   }
   const compiled = Object.entries(table).map(([key, value]) => ({ matches: patternKeyMatcher(key), value }));
   return (moduleName) => compiled.find(({ matches }) => matches(moduleName))?.value;
@@ -84,6 +84,6 @@ function compile(expression: string, source: string): RE2JS {
   } catch (cause) {
     throw new PatternError(source, (cause as Error).message.replace(/^error parsing regexp: /, ''), cause);
   }
-  if (compiled.programSize() > MAX_PROGRAM_SIZE) throw new PatternError(source, 'it is too large once compiled');
+  if (compiled.programSize() > MAX_PROGRAM_SIZE) throw new PatternError(source, 'its compiled form is too large');
   return compiled;
 }

@@ -17,15 +17,15 @@ export function checkFitsBase(adapter: PeftAdapter, model: ModelFolder): void {
   for (const [name, module] of adapter.modules) {
     const { a, b, rank, scale, inFeatures, outFeatures } = module;
     const layer = layers.get(name);
-    if (layer === undefined) throw invalid(name, `is no linear layer of the base model ${model.name}`);
+    if (layer === undefined) throw invalid(name, `is not a linear layer of the base model ${model.name}`);
     if (isTied && name === headModule?.name) {
       throw invalid(name, `is the output head of ${model.name}, which is its embedding too and is not adapted`);
     }
     if (layer.in_features !== inFeatures || layer.out_features !== outFeatures) {
       const theirs = `[${layer.out_features}, ${layer.in_features}]`;
-      throw invalid(name, `is for a layer of [${outFeatures}, ${inFeatures}]; that of ${model.name} is ${theirs}`);
+      throw invalid(name, `is for a layer of [${outFeatures}, ${inFeatures}], but that of ${model.name} is ${theirs}`);
     }
-    if (rank > MAX_RANK) throw invalid(name, `has rank ${rank}; at most ${MAX_RANK} is taken`);
+    if (rank > MAX_RANK) throw invalid(name, `has rank ${rank}; the maximum is ${MAX_RANK}`);
     if (!Number.isFinite(scale) || scale <= 0) throw invalid(name, `has the scale ${scale}, which must be above 0`);
     if (!a.every(Number.isFinite) || !b.every(Number.isFinite)) {
       throw invalid(name, 'contains a number that is not finite');

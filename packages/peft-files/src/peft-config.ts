@@ -118,7 +118,7 @@ function parseObject(text: string): Record<string, unknown> {
     throw new ProductError('invalid_adapter', 'adapter_config.json is not valid JSON.', { cause });
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new ProductError('invalid_adapter', 'adapter_config.json must hold an object.');
+    throw new ProductError('invalid_adapter', 'adapter_config.json must contain an object.');
   }
   return value as Record<string, unknown>;
 }

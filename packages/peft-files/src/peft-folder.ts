@@ -27,7 +27,7 @@ export async function readPeftFolder(folder: string, check?: (shapes: PeftShapes
     return await readModules(folder, config, check);
   } catch (error) {
     if (!(error instanceof SafetensorsError)) throw error;
-    const message = `adapter_model.safetensors is broken: ${error.message}.`;
+    const message = `adapter_model.safetensors is damaged: ${error.message}.`;
     throw new ProductError('invalid_adapter', message, { cause: error });
   }
 }
@@ -104,6 +104,6 @@ async function checkSize(path: string, name: string, maxBytes: number): Promise<
   });
   if (!found.isFile()) throw new ProductError('invalid_adapter', `${name} is not a file.`);
   if (found.size > maxBytes) {
-    throw new ProductError('invalid_adapter', `${name} has ${found.size} bytes; at most ${maxBytes} are read.`);
+    throw new ProductError('invalid_adapter', `${name} has ${found.size} bytes; the limit is ${maxBytes}.`);
   }
 }

@@ -35,7 +35,7 @@ export function peftShapes(file: SafetensorsFile, { rankOf }: Pick<PeftConfig, '
     module[match[2] === 'A' ? 'a' : 'b'] = shape;
     found.set(match[1]!, module);
   }
-  if (found.size === 0) throw new ProductError('invalid_adapter', 'adapter_model.safetensors holds no tensors.');
+  if (found.size === 0) throw new ProductError('invalid_adapter', 'adapter_model.safetensors contains no tensors.');
   const shapes: PeftShapes = new Map();
   for (const [moduleName, { a, b }] of found) {
     const keys = peftKeys(moduleName);

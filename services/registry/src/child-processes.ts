@@ -9,7 +9,7 @@ export function shuttingDown(): ProductError {
 /** The error for a child process that ended without an answer, with its last lines as the cause. */
 export function crashError(work: string, code: ErrorCode): AskOptions['crashed'] {
   return (how, { lines }) => {
-    const message = `${work} ended early: its process ${how}. Try again; if it happens again, look at the memory left.`;
+    const message = `${work} failed: its process ${how}. Try again. If it fails again, check the free memory.`;
     return new ProductError(code, message, { cause: new Error(lines.join('\n')) });
   };
 }

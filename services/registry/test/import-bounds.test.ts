@@ -48,8 +48,8 @@ describe('an adapter that is larger once it is stored', () => {
     await listen({ maxStoredBytes: storedBytesOf(RANK) - 1 });
     const { status, body } = await post(uneven());
     expect([status, body.error.code]).toEqual([422, 'invalid_adapter']);
-    expect(body.error.message).toContain(`takes ${storedBytesOf(RANK)} bytes; at most ${storedBytesOf(RANK) - 1}`);
-    expect(body.error.message).toContain('Give its layers ranks that are closer');
+    expect(body.error.message).toContain(`takes ${storedBytesOf(RANK)} bytes; the limit is ${storedBytesOf(RANK) - 1}`);
+    expect(body.error.message).toContain('Use more similar ranks');
     await nothingIsLeft();
   });
 

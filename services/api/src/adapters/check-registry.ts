@@ -11,5 +11,5 @@ export async function checkRegistry(registryUrl: string): Promise<void> {
   } catch (cause) {
     throw new ProductError('registry_unavailable', 'The registry cannot be reached.', { cause });
   }
-  throw new ProductError('registry_unavailable', 'The registry does not answer as it should.');
+  throw new ProductError('registry_unavailable', "The registry's answer is not valid.");
 }

@@ -96,7 +96,7 @@ function forwardRequest(
     },
     async onError(failed, { error }) {
       if (failed.raw.destroyed) {
-        request.log.info({ err: error }, 'a call to the registry was ended because its client left');
+        request.log.info({ err: error }, 'a call to the registry was ended because its client disconnected');
         return;
       }
       // What the body was refused for, or else the registry.

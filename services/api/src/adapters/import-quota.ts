@@ -31,14 +31,18 @@ const adapterSchema = Compile(Adapter);
 export function createImportQuota({ quota, registryUrl }: { quota: ByteQuota; registryUrl: string }): ImportQuota {
   const removed = async (id: AdapterId, log: FastifyBaseLogger) => {
     await removeAdapter(registryUrl, id).catch((error: unknown) => {
-      log.error({ err: error, adapter: id }, 'an adapter beyond the quota of its key could not be removed');
+      log.error({ err: error, adapter: id }, 'an adapter that exceeds the quota of its key could not be removed');
     });
   };
   return {
     async begin(request, reply) {
       const upload = quota.begin(request.caller.owner, adapterLimits(request.limits));
       onceClosed(reply.raw, () => {
-        upload.end().catch(() => request.log.warn('what an import held of a quota is let go later'));
+        upload
+          .end()
+          .catch(() =>
+            request.log.warn("an import's reservation of the quota could not be released now; it expires later"),
+          );
       });
       const room = await upload.freeBytes();
       upload.checkOneMore();

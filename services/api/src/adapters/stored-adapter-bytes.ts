@@ -18,7 +18,7 @@ export async function removeAdapter(registryUrl: string, id: AdapterId): Promise
     throw new ProductError('registry_unavailable', 'The registry cannot be reached. Try again in a moment.', { cause });
   });
   await answer.body?.cancel();
-  if (!answer.ok) throw new ProductError('registry_unavailable', 'The registry does not answer as it should.');
+  if (!answer.ok) throw new ProductError('registry_unavailable', "The registry's answer is not valid.");
 }
 
 /**
@@ -39,5 +39,5 @@ export async function storedAdapterBytes(registryUrl: string, owner: Owner): Pro
   } catch (cause) {
     throw new ProductError('registry_unavailable', 'The registry cannot be reached. Try again in a moment.', { cause });
   }
-  throw new ProductError('registry_unavailable', 'The registry does not answer as it should.');
+  throw new ProductError('registry_unavailable', "The registry's answer is not valid.");
 }

@@ -90,7 +90,7 @@ function poolError(error: Error & { code?: string }, limitMs: number): unknown {
     return new ProductError('service_unavailable', message, { cause: error });
   }
   if (error.code === 'ERR_WORKER_OUT_OF_MEMORY') {
-    const message = `Planning the job took more than ${MAX_HEAP_MB} MB of memory. Use a smaller dataset or shorter rows.`;
+    const message = `Planning the job needed more than ${MAX_HEAP_MB} MB of memory. Use a smaller dataset or shorter rows.`;
     return new ProductError('does_not_fit', message, { cause: error });
   }
   return error;

@@ -40,7 +40,7 @@ export async function answerDownload(
   const range = asksForRange ? parseByteRange(headers.range, totalBytes) : 'whole';
   if (range === 'unsatisfiable') {
     reply.header('content-range', `bytes */${totalBytes}`);
-    throw new ProductError('range_not_satisfiable', `The range lies past the end; there are ${totalBytes} bytes.`);
+    throw new ProductError('range_not_satisfiable', `The range starts past the end of ${totalBytes} bytes.`);
   }
   const { start, end } = range === 'whole' ? { start: 0, end: totalBytes - 1 } : range;
   // Opened first: an error is not to be answered under the headers of the download. With no payload at all Fastify

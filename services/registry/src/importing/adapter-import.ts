@@ -158,7 +158,7 @@ export class AdapterImport {
     await checked.write(ADAPTER_FILES.manifest, [text]);
     signal.throwIfAborted();
     const published = await adapters.publish(checked, id);
-    if (!published) throw new ProductError('internal_error', `The new id ${id} is taken. Try again.`);
+    if (!published) throw new ProductError('internal_error', `The new id ${id} is already in use. Try again.`);
     // Who was to be told its id is gone, and what was held for it: large ones take a while to be published in S3.
     if (options.signal.aborted) {
       await adapters.delete(id);

@@ -90,7 +90,7 @@ class AdapterTarReader {
     this.#throwIfFailed();
     const missing = [...WANTED].filter((name) => !this.#written.has(name));
     if (missing.length === 0) return;
-    const pickle = this.#sawPickle ? ' Pickled weights (.bin, .pt) are not accepted: save as safetensors.' : '';
+    const pickle = this.#sawPickle ? ' Pickled weights (.bin, .pt) are not accepted. Save them as safetensors.' : '';
     throw new ProductError('invalid_adapter', `The tar has no ${missing.join(' and no ')}.${pickle}`);
   }
 
@@ -105,7 +105,7 @@ class AdapterTarReader {
     try {
       return step();
     } catch (error) {
-      throw invalid('it is cut off, or its sizes are not true', error);
+      throw invalid('it is truncated, or its sizes are false', error);
     }
   }
 
@@ -129,7 +129,7 @@ class AdapterTarReader {
       return;
     }
     if (this.#written.has(name)) {
-      this.#fail(invalid(`${name} comes twice`));
+      this.#fail(invalid(`it contains ${name} twice`));
       entry.resume();
       return;
     }
@@ -152,11 +152,11 @@ class AdapterTarReader {
 function faultOf({ path, type, size, header }: ReadEntry): string | null {
   if (path.length > MAX_PATH_LENGTH) return `a name has more than ${MAX_PATH_LENGTH} characters`;
   if (path.startsWith('/') || /^[A-Za-z]:/.test(path)) return `${shown(path)} is an absolute path`;
-  if (path.includes('\0') || path.includes('\\')) return `${shown(path)} is no name of a file`;
-  if (path.split('/').includes('..')) return `${shown(path)} climbs out of its folder`;
+  if (path.includes('\0') || path.includes('\\')) return `${shown(path)} is not a file name`;
+  if (path.split('/').includes('..')) return `${shown(path)} leaves its folder`;
   if (type !== 'Directory' && !FILE_TYPES.includes(type)) return `${shown(path)} is of the type ${type}`;
   // The library reads a negative one as none.
-  if (header.size === undefined) return `${shown(path)} has no true size`;
+  if (header.size === undefined) return `${shown(path)} has a false size`;
   if (type === 'Directory' && size > 0) return `${shown(path)} is a folder with content`;
   if (wantedName(path) === ADAPTER_FILES.config && size > MAX_CONFIG_BYTES) {
     return `${ADAPTER_FILES.config} has ${size} bytes; at most ${MAX_CONFIG_BYTES} are read`;
@@ -195,8 +195,8 @@ function refuseOtherFormats(head: Buffer): void {
   if (head.toString('latin1', MAGIC_OFFSET, MAGIC_OFFSET + 5) === 'ustar') return;
   const isCompressed = COMPRESSED_MAGIC.some((magic) => head.subarray(0, magic.length).equals(magic));
   const message = isCompressed
-    ? 'The body is compressed. Send a plain tar (tar -cf).'
-    : 'The body is not a tar. Send the PEFT folder as a plain tar (tar -cf).';
+    ? 'The body is compressed. Send an uncompressed tar (tar -cf).'
+    : 'The body is not a tar. Send the PEFT folder as an uncompressed tar (tar -cf).';
   throw new ProductError('unsupported_media_type', message);
 }
 

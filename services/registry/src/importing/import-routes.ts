@@ -52,7 +52,7 @@ export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): 
 function untilGone({ raw }: FastifyReply): AbortSignal {
   const gone = new AbortController();
   raw.once('close', () => {
-    if (!raw.writableFinished) gone.abort(new ProductError('invalid_request', 'The caller left before the end.'));
+    if (!raw.writableFinished) gone.abort(new ProductError('invalid_request', 'The caller disconnected.'));
   });
   return gone.signal;
 }
@@ -60,7 +60,7 @@ function untilGone({ raw }: FastifyReply): AbortSignal {
 function bodyOf(request: FastifyRequest, maxBytes: number): AsyncIterable<Buffer> {
   const encoding = request.headers['content-encoding'] ?? 'identity';
   if (encoding !== 'identity') {
-    throw new ProductError('unsupported_media_type', 'The body is compressed. Send a plain tar (tar -cf).');
+    throw new ProductError('unsupported_media_type', 'The body is compressed. Send an uncompressed tar (tar -cf).');
   }
   // A request without a body has no content type that could have been refused.
   if (request.body === undefined || request.body === null) {

@@ -20,6 +20,6 @@ export async function namedBaseModel(folder: string): Promise<string> {
   const { base_model_name_or_path: named } = (config ?? {}) as { base_model_name_or_path?: unknown };
   const name = typeof named === 'string' ? named.split(/[/\\]/).findLast((part) => part !== '') : undefined;
   if (name !== undefined) return name;
-  const message = 'The adapter does not say which base model it is for. Give ?base_model=NAME.';
+  const message = 'The adapter does not name its base model. Add ?base_model=NAME.';
   throw new ProductError('invalid_request', message, { param: 'base_model' });
 }

@@ -11,13 +11,13 @@ export interface StoredBounds {
 
 /** @throws ProductError `invalid_adapter`, `quota_exceeded`, `storage_full` */
 export function checkStoredBytes(bytes: number, { maxBytes, room }: StoredBounds): void {
-  const takes = `In float32, with the largest of its ranks for all layers, this adapter takes ${bytes} bytes`;
+  const takes = `In float32, with its largest rank in all layers, this adapter takes ${bytes} bytes`;
   if (bytes > maxBytes) {
-    const advice = 'Give its layers ranks that are closer to each other, or have the operator raise IMPORT_MAX_BYTES.';
-    throw new ProductError('invalid_adapter', `${takes}; at most ${maxBytes} are stored. ${advice}`);
+    const advice = 'Use more similar ranks for its layers, or ask the operator to raise IMPORT_MAX_BYTES.';
+    throw new ProductError('invalid_adapter', `${takes}; the limit is ${maxBytes}. ${advice}`);
   }
   if (bytes > room.own) {
-    const advice = 'Delete some adapters, or await jobs, first.';
+    const advice = 'Delete some adapters, or wait for jobs to end, first.';
     throw new ProductError('quota_exceeded', `${takes}, and this key has room for ${room.own}. ${advice}`);
   }
   if (bytes > room.total) {

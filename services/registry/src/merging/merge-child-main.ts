@@ -40,10 +40,10 @@ function checkBase({ base, adapter }: MergeRequest, name: string, now: BaseDiges
   if (difference === null) return;
   const what =
     difference === 'weights'
-      ? `its weights have the sha256 ${now.weights_sha256}, the adapter needs ${base.weights_sha256}. Put the original weights back.`
-      : 'its config.json says that it computes something else with the same weights. Put the original config.json back.';
+      ? `its weights have the sha256 ${now.weights_sha256}, but the adapter needs ${base.weights_sha256}. Put the original weights back.`
+      : 'its config.json now describes another architecture. Put the original config.json back.';
   throw new ProductError(
     'conflict',
-    `The base model ${name} on this host is not the one that ${adapter} was trained on: ${what}`,
+    `The base model ${name} on this host differs from the one that ${adapter} was trained on: ${what}`,
   );
 }

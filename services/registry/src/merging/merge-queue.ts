@@ -13,7 +13,7 @@ export class MergeQueue {
     if (this.#waiting >= MAX_WAITING) {
       throw new ProductError(
         'service_unavailable',
-        `${MAX_WAITING} models wait to be merged already. Try again later.`,
+        `${MAX_WAITING} merges are already waiting, which is the limit. Try again later.`,
       );
     }
     this.#waiting++;

@@ -85,12 +85,12 @@ export class MergedCache {
   async makeRoom(bytes: number): Promise<void> {
     const mebibytes = (value: number) => `${(value / 2 ** 20).toFixed(1)} MiB`;
     if (bytes > this.#maxBytes) {
-      const message = `The merged model takes ${mebibytes(bytes)}, but ${mebibytes(this.#maxBytes)} are set aside for merged models. Raise MERGED_CACHE_BYTES.`;
+      const message = `The merged model takes ${mebibytes(bytes)}, but the limit for merged models is ${mebibytes(this.#maxBytes)}. Raise MERGED_CACHE_BYTES.`;
       throw new ProductError('storage_full', message);
     }
     await this.#evict(this.#maxBytes - bytes);
     if (this.#usedBytes() + bytes > this.#maxBytes) {
-      const message = 'Merged models that are being downloaded take all the room set aside for them. Try again later.';
+      const message = 'Merged models that are being downloaded take all the space for merged models. Try again later.';
       throw new ProductError('service_unavailable', message);
     }
   }

@@ -180,7 +180,7 @@ export class MergedModels {
       throw new ProductError('adapter_not_found', `The adapter ${id} was deleted while it was being merged.`);
     }
     const files = await this.#cache.files(id);
-    if (files === null) throw new ProductError('internal_error', `The merged model of ${id} has vanished. Try again.`);
+    if (files === null) throw new ProductError('internal_error', `The merged model of ${id} was removed. Try again.`);
     return files;
   }
 
@@ -189,7 +189,7 @@ export class MergedModels {
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
-        const message = `The model is not merged after ${waitTimeoutMs / 1000} s. The work goes on: ask again in a while.`;
+        const message = `The merge takes longer than ${waitTimeoutMs / 1000} s. It continues: ask again in a while.`;
         reject(new ProductError('timeout', message));
       }, waitTimeoutMs);
     });

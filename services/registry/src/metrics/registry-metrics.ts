@@ -19,7 +19,7 @@ export function countMerges(metrics: Registry): (event: MergeEvent) => void {
   const registers = [metrics];
   const merges = new Counter({
     name: 'lorasmith_merges_total',
-    help: 'Merges that are over, by outcome and, where one failed, by error code.',
+    help: 'Finished merges, by outcome and, if failed, error code.',
     labelNames: ['outcome', 'code'],
     registers,
   });
@@ -30,20 +30,20 @@ export function countMerges(metrics: Registry): (event: MergeEvent) => void {
   }
   const seconds = new Histogram({
     name: 'lorasmith_merge_seconds',
-    help: 'Time of merges that succeeded.',
+    help: 'Duration of successful merges.',
     buckets: MERGE_SECONDS,
     registers,
   });
   const asked = new Counter({
     name: 'lorasmith_merged_cache_requests_total',
-    help: 'Requests for a merged model that found it (hit), or for which it had to be merged (miss).',
+    help: 'Requests for a merged model that was on disk (hit) or had to be merged (miss).',
     labelNames: ['result'],
     registers,
   });
   for (const result of ['hit', 'miss']) asked.inc({ result }, 0);
   const evicted = new Counter({
     name: 'lorasmith_merged_cache_evictions_total',
-    help: 'Merged models that were removed to make room for others.',
+    help: 'Merged models that were removed to free space for others.',
     registers,
   });
   return (event) => {
@@ -68,7 +68,7 @@ export function observeMergedModels(metrics: Registry, models: Pick<MergedModels
   const registers = [metrics];
   new Gauge({
     name: 'lorasmith_merged_cache_bytes',
-    help: 'Of merged models on disk, and the most that they may have.',
+    help: 'Bytes of merged models on disk, and their limit.',
     labelNames: ['state'],
     registers,
     collect() {
@@ -87,7 +87,7 @@ export function observeMergedModels(metrics: Registry, models: Pick<MergedModels
   });
   new Gauge({
     name: 'lorasmith_merges_unfinished',
-    help: 'Merges that run or wait for their turn.',
+    help: 'Running and waiting merges.',
     registers,
     collect() {
       this.set(models.usage().merging);
@@ -100,12 +100,12 @@ export function countDownloads(metrics: Registry): (event: DownloadEvent) => voi
   const options = { labelNames: ['weights'], registers: [metrics] };
   const downloads = new Counter({
     name: 'lorasmith_downloads_total',
-    help: 'Downloads of adapters and merged models that were begun, whole or a range.',
+    help: 'Started downloads of adapters and merged models, complete or a range.',
     ...options,
   });
   const bytes = new Counter({
     name: 'lorasmith_download_bytes_total',
-    help: 'Bytes of the downloads that were begun.',
+    help: 'Bytes of the started downloads.',
     ...options,
   });
   for (const weights of ['adapter', 'merged']) {
