@@ -1,4 +1,5 @@
 export * from './bundle-cache.js';
+export { MAX_JSON_BYTES } from './bundle-names.js';
 export * from './bundle-store.js';
 export * from './digest-stream.js';
 export * from './local-bundle-store.js';

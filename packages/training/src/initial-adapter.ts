@@ -1,26 +1,18 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { ADAPTER_FILES, AdapterManifest, ProductError } from '@lorasmith/contracts';
+import { readManifestOfFolder } from '@lorasmith/adapter-store';
+import { type AdapterManifest, ProductError } from '@lorasmith/contracts';
 import { cutRank, type PeftAdapter, type PeftModule, readPeftFolder, withScale } from '@lorasmith/peft-files';
 import type { Target } from '@lorasmith/planning';
-import { Value } from 'typebox/value';
 
 const PARAM = 'lora.init_from';
 
 /**
- * The manifest beside an adapter of the registry; null for a plain PEFT folder.
+ * The manifest of the adapter to start from; null for a PEFT folder without one.
  * @throws ProductError invalid_adapter
  */
 export async function readInitialManifest(folder: string): Promise<AdapterManifest | null> {
-  let manifest: unknown;
-  try {
-    manifest = JSON.parse(await readFile(join(folder, ADAPTER_FILES.manifest), 'utf8'));
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw invalid('The manifest of the init_from adapter cannot be read.', cause);
-  }
-  if (Value.Check(AdapterManifest, manifest)) return manifest;
-  throw invalid('The manifest of the init_from adapter is damaged.');
+  return await readManifestOfFolder(folder).catch((error: unknown) => {
+    throw error instanceof ProductError && error.code === 'invalid_adapter' ? invalid(error.message, error) : error;
+  });
 }
 
 /**

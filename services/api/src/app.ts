@@ -1,3 +1,4 @@
+import { datasetNotFound } from '@lorasmith/dataset-store';
 import type { JobStore } from '@lorasmith/job-store';
 import type { ModelSource } from '@lorasmith/model-store';
 import type { ExampleStore } from '@lorasmith/planning';
@@ -19,7 +20,7 @@ import { guardRequests } from './access/guard-requests.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
 import { storedAdapterBytes } from './adapters/stored-adapter-bytes.js';
 import { transferRoutes } from './adapters/transfer-routes.js';
-import { createDatasetCatalog, datasetNotFound } from './datasets/dataset-catalog.js';
+import { createDatasetCatalog } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { datasetRoutes } from './datasets/dataset-routes.js';
 import { createAdapterReservation } from './jobs/adapter-reservation.js';

@@ -1,20 +1,18 @@
 import {
   type CheckpointReference,
-  checkRecordVersion,
   DATASET_FILES,
   type Dataset,
-  DatasetRecord,
   type JobSpec,
   type MachineProfile,
   ProductError,
   specOf,
 } from '@lorasmith/contracts';
+import { readDataset } from '@lorasmith/dataset-store';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { openBaseModel } from '@lorasmith/model-folder';
 import type { ModelSource } from '@lorasmith/model-store';
 import type { ExampleStoreOptions } from '@lorasmith/planning';
 import type { BundleStore } from '@lorasmith/storage';
-import { Value } from 'typebox/value';
 import type { JobFolders } from './job-folders.js';
 import type { PublishCheckpointOrder, TrainerOrder, TrainOrder } from './trainer/messages.js';
 
@@ -74,7 +72,7 @@ async function trainOrder(
   attempt: JobAttempt,
   { spec, modelFolder, hold }: { spec: JobSpec; modelFolder: string; hold: Hold },
 ): Promise<TrainOrder> {
-  const dataset = await readDataset(datasets, spec);
+  const dataset = await requireDataset(datasets, spec);
   const initialAdapter = await requireInitialAdapter(adapters, spec);
   const rowsFile = (await hold(datasets.hold(spec.dataset))).path(DATASET_FILES.rows);
   const initialAdapterFolder = initialAdapter === null ? null : (await hold(adapters.hold(initialAdapter))).folder;
@@ -107,17 +105,11 @@ async function publishOrder(
   };
 }
 
-async function readDataset(datasets: BundleStore, { dataset }: JobSpec): Promise<Dataset> {
+async function requireDataset(datasets: BundleStore, { dataset }: JobSpec): Promise<Dataset> {
   if (!(await datasets.has(dataset))) {
     throw new ProductError('dataset_not_found', `The dataset ${dataset} no longer exists. Upload it again.`);
   }
-  const record = await datasets.readJson(dataset, DATASET_FILES.record);
-  checkRecordVersion(record, `The record of ${dataset}`);
-  if (!Value.Check(DatasetRecord, record)) {
-    throw new ProductError('internal_error', `The record of ${dataset} is damaged.`);
-  }
-  const { version, ...known } = record;
-  return known;
+  return await readDataset(datasets, dataset);
 }
 
 async function requireInitialAdapter(adapters: BundleStore, { lora }: JobSpec): Promise<string | null> {

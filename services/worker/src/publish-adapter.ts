@@ -1,5 +1,6 @@
 import { createReadStream } from 'node:fs';
 import path from 'node:path';
+import { writeManifest } from '@lorasmith/adapter-store';
 import {
   ADAPTER_FILES,
   type AdapterId,
@@ -7,7 +8,6 @@ import {
   type Job,
   type JobId,
   ProductError,
-  RECORD_VERSION,
   specOf,
   type TrainingOutcome,
 } from '@lorasmith/contracts';
@@ -48,8 +48,10 @@ export async function publishAdapter(options: PublishAdapterOptions): Promise<At
       checkDigest({ name, ...digest }, outcome.files);
       files.push({ name, ...digest });
     }
-    const manifest = manifestOf({ id, attempt, outcome, files });
-    await staging.write(ADAPTER_FILES.manifest, [Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`)]);
+    const { job } = attempt;
+    const { base_model, lora, versions } = outcome;
+    const origin = originOf(job, outcome);
+    await writeManifest(staging, { id, owner: job.owner, name: job.name, origin, base_model, lora, versions, files });
     const fence = await options.beginPublishing();
     // If an earlier attempt came this far, its adapter is the same and stays.
     if (fence === 'done') await adapters.publish(staging, id);
@@ -64,29 +66,6 @@ function checkDigest(file: AdapterManifest['files'][number], checked: TrainingOu
   if (expected?.sha256 === file.sha256) return;
   const message = `${file.name} differs from the file that the trainer checked: its sha256 is ${file.sha256}, that of the checked one ${expected?.sha256}. The adapter was not published.`;
   throw new ProductError('adapter_check_failed', message);
-}
-
-function manifestOf(parts: {
-  id: AdapterId;
-  attempt: JobAttempt;
-  outcome: TrainingOutcome;
-  files: AdapterManifest['files'];
-}): AdapterManifest {
-  const { id, attempt, outcome, files } = parts;
-  const { job } = attempt;
-  return {
-    version: RECORD_VERSION,
-    id,
-    object: 'adapter',
-    owner: job.owner,
-    name: job.name,
-    created_at: new Date().toISOString(),
-    origin: originOf(job, outcome),
-    base_model: outcome.base_model,
-    lora: outcome.lora,
-    versions: outcome.versions,
-    files,
-  };
 }
 
 function originOf(job: Job, { dataset, report, result, probe, checks }: TrainingOutcome): AdapterManifest['origin'] {

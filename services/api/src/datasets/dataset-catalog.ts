@@ -1,19 +1,8 @@
-import { createHash } from 'node:crypto';
 import { setImmediate as otherWork } from 'node:timers/promises';
-import {
-  checkRecordVersion,
-  DATASET_FILES,
-  type Dataset,
-  type DatasetId,
-  DatasetRecord,
-  type Owner,
-  type Paged,
-  ProductError,
-  RECORD_VERSION,
-} from '@lorasmith/contracts';
+import { DATASET_FILES, type Dataset, type Owner, type Paged, ProductError } from '@lorasmith/contracts';
+import { datasetIdOf, datasetNotFound, readDataset, writeDataset } from '@lorasmith/dataset-store';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, type HeldBundle, mapWithConcurrency } from '@lorasmith/storage';
-import { Value } from 'typebox/value';
 import type { StoredBytes } from '../access/byte-quota.js';
 import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
 import type { UploadSource } from './upload-source.js';
@@ -58,8 +47,7 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
   const recordOf = async (id: string): Promise<Dataset> => {
     const known = records.get(id);
     if (known !== undefined) return known;
-    // It may be deleted since it was there.
-    const record = await readRecord(store, id).catch(missingDataset(id));
+    const record = await readDataset(store, id);
     records.set(id, record);
     return record;
   };
@@ -71,8 +59,7 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
       const digest = await staging.write(DATASET_FILES.rows, checkedChunks(source.chunks, checker));
       const dataset = newRecord(digest, owner, await source.name(), checker);
       if (!(await store.has(dataset.id))) checkOneMore();
-      const record: DatasetRecord = { version: RECORD_VERSION, ...dataset };
-      await staging.write(DATASET_FILES.record, [Buffer.from(`${JSON.stringify(record, null, 2)}\n`)]);
+      await writeDataset(staging, dataset);
       if (await store.publish(staging, dataset.id)) return { dataset, created: true };
       return { dataset: await sameDataset(await get(dataset.id), dataset.sha256), created: false };
     } finally {
@@ -160,35 +147,10 @@ function newRecord({ sha256, bytes }: Digest, owner: Owner, name: string | null,
   };
 }
 
-/**
- * The id of a dataset with this sha256 (hexadecimal). The same bytes of another owner have another id, which does not
- * reveal that somebody else has them.
- */
-function datasetIdOf(sha256: string, owner: Owner): DatasetId {
-  const own = owner === null ? sha256 : createHash('sha256').update(`${owner} ${sha256}`).digest('hex');
-  return `ds_${own.slice(0, 24)}`;
-}
-
 /** 96 bits of a digest name a dataset; other bytes with the same ones must not pass for it. */
 async function sameDataset(existing: Dataset, sha256: string): Promise<Dataset> {
   if (existing.sha256 === sha256) return existing;
   throw new ProductError('conflict', `Another file has the id ${existing.id}.`);
-}
-
-async function readRecord(store: BundleStore, id: string): Promise<Dataset> {
-  const record = await store.readJson(id, DATASET_FILES.record);
-  checkRecordVersion(record, `The record of ${id}`);
-  if (Value.Check(DatasetRecord, record)) {
-    const { version, ...dataset } = record;
-    return dataset;
-  }
-  throw new ProductError('internal_error', `The record of ${id} is damaged.`);
-}
-
-/** What is answered for a dataset that is not there, or not for the caller. */
-export function datasetNotFound(id: string): ProductError {
-  const message = `There is no dataset ${JSON.stringify(id.slice(0, 100))}. GET /datasets lists those there are.`;
-  return new ProductError('dataset_not_found', message, { param: 'dataset' });
 }
 
 function newestFirst(one: Dataset, other: Dataset): number {

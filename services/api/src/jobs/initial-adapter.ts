@@ -1,11 +1,5 @@
-import {
-  ADAPTER_FILES,
-  AdapterManifest,
-  type BaseModelDetail,
-  checkRecordVersion,
-  JobRequest,
-  ProductError,
-} from '@lorasmith/contracts';
+import { readManifest } from '@lorasmith/adapter-store';
+import { type AdapterManifest, type BaseModelDetail, JobRequest, ProductError } from '@lorasmith/contracts';
 import { inheritLora } from '@lorasmith/planning';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
@@ -14,18 +8,14 @@ import { Value } from 'typebox/value';
 const param = 'lora.init_from';
 
 /**
- * The manifest of the adapter that a job goes on with, if it is there for the caller.
- * @throws ProductError `adapter_not_found`, `invalid_adapter`
+ * The manifest of the adapter that a job starts from.
+ * @throws ProductError `adapter_not_found`, also for one that the caller may not use; `invalid_adapter`
  */
 export async function readInitialAdapter(adapters: BundleStore, id: string, caller: Caller): Promise<AdapterManifest> {
-  const notFound = () => new ProductError('adapter_not_found', `There is no adapter ${id}.`, { param });
-  if (!(await adapters.has(id))) throw notFound();
-  const manifest = await adapters.readJson(id, ADAPTER_FILES.manifest);
-  const { owner } = manifest as Partial<AdapterManifest>;
-  if (!mayUse(caller, owner)) throw notFound();
-  checkRecordVersion(manifest, `The manifest of ${id}`);
-  if (Value.Check(AdapterManifest, manifest)) return manifest;
-  throw new ProductError('invalid_adapter', `The manifest of ${id} is damaged.`, { param });
+  return await readManifest(adapters, id, { isAllowed: (owner) => mayUse(caller, owner) }).catch((error: unknown) => {
+    if (!(error instanceof ProductError) || !['adapter_not_found', 'invalid_adapter'].includes(error.code)) throw error;
+    throw new ProductError(error.code, error.message, { param, cause: error });
+  });
 }
 
 /**

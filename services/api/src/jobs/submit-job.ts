@@ -9,12 +9,13 @@ import {
   ProductError,
   type Report,
 } from '@lorasmith/contracts';
+import { datasetNotFound } from '@lorasmith/dataset-store';
 import type { JobStore } from '@lorasmith/job-store';
 import type { ModelSource } from '@lorasmith/model-store';
 import { type Caller, mayUse, type Tracing } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
-import { type DatasetCatalog, datasetNotFound } from '../datasets/dataset-catalog.js';
+import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { AdapterReservation } from './adapter-reservation.js';
 import { goingOn, readInitialAdapter } from './initial-adapter.js';
 import { jobSpecOf, requestHash } from './job-spec.js';

@@ -1,11 +1,11 @@
+import { adapterNotFound, brokenAdapter, readManifest } from '@lorasmith/adapter-store';
 import {
   ADAPTER_FILES,
   type Adapter,
   type AdapterFile,
   AdapterId,
-  AdapterManifest,
+  type AdapterManifest,
   type AdapterUsage,
-  checkRecordVersion,
   type Owner,
   type Paged,
   ProductError,
@@ -34,7 +34,6 @@ const MANIFESTS_AT_ONCE = 32;
 /** Checked adapters remembered; one more is checked again when its turn comes. */
 const MAX_REMEMBERED = 1_000;
 
-const manifestSchema = Compile(AdapterManifest);
 const idSchema = Compile(AdapterId);
 
 /** The published adapters: listed, checked, deleted. */
@@ -83,7 +82,7 @@ export class AdapterLibrary {
   async check(id: string): Promise<CheckedAdapter> {
     if (!(await this.has(id))) {
       this.#forget(id);
-      throw notFound(id);
+      throw adapterNotFound(id);
     }
     const known = this.#checked.get(id);
     if (known !== undefined) return await known;
@@ -102,7 +101,7 @@ export class AdapterLibrary {
    */
   async checkOwner(id: string, caller: Caller): Promise<void> {
     if (caller.sees === 'all' || !(await this.has(id))) return;
-    if (!mayUse(caller, await this.#ownerOf(id))) throw notFound(id);
+    if (!mayUse(caller, await this.#ownerOf(id))) throw adapterNotFound(id);
   }
 
   /** How many adapters the owner has, and all have, and the bytes of their files. */
@@ -125,14 +124,14 @@ export class AdapterLibrary {
   async delete(id: string): Promise<void> {
     const deleted = idSchema.Check(id) && (await this.#store.delete(id));
     this.#forget(id);
-    if (!deleted) throw notFound(id);
+    if (!deleted) throw adapterNotFound(id);
   }
 
   /** Nobody's where it cannot be read. */
   async #ownerOf(id: string): Promise<Owner> {
     const known = this.#summaries.get(id);
     if (known !== undefined) return known.owner;
-    return await this.#readManifest(id).then(
+    return await readManifest(this.#store, id).then(
       ({ owner }) => owner,
       () => null,
     );
@@ -149,7 +148,7 @@ export class AdapterLibrary {
     const unknown = [...ids].filter((id) => !this.#summaries.has(id));
     await mapWithConcurrency(unknown, MANIFESTS_AT_ONCE, async (id) => {
       try {
-        this.#summaries.set(id, summaryOf(await this.#readManifest(id)));
+        this.#summaries.set(id, summaryOf(await readManifest(this.#store, id)));
       } catch (error) {
         if (!this.#reported.has(id)) this.#onBroken(id, error);
         this.#reported.add(id);
@@ -160,25 +159,8 @@ export class AdapterLibrary {
     );
   }
 
-  async #readManifest(id: string): Promise<AdapterManifest> {
-    let manifest: unknown;
-    try {
-      manifest = await this.#store.readJson(id, ADAPTER_FILES.manifest);
-    } catch (cause) {
-      throw broken(id, `${ADAPTER_FILES.manifest} is missing or cannot be read`, cause);
-    }
-    checkRecordVersion(manifest, `The manifest of ${id}`);
-    if (!manifestSchema.Check(manifest)) {
-      const [fault] = manifestSchema.Errors(manifest);
-      throw broken(id, `${ADAPTER_FILES.manifest} is not a manifest (${fault?.instancePath} ${fault?.message})`);
-    }
-    if (manifest.id !== id) throw broken(id, `${ADAPTER_FILES.manifest} is that of ${manifest.id}`);
-    if (Number.isNaN(Date.parse(manifest.created_at))) throw broken(id, 'created_at in its manifest is not a date');
-    return manifest;
-  }
-
   async #readAndCheck(id: string): Promise<CheckedAdapter> {
-    const manifest = await this.#readManifest(id);
+    const manifest = await readManifest(this.#store, id);
     // With it on this host, downloads of it are read from here, too.
     const held = await this.#store.hold(id);
     try {
@@ -186,7 +168,7 @@ export class AdapterLibrary {
       for (const file of manifest.files) {
         const found = await digestOf(held, id, file.name);
         if (found.bytes !== file.bytes || found.sha256 !== file.sha256) {
-          throw broken(id, `${file.name} is not the file whose digest is in its manifest`);
+          throw brokenAdapter(id, `${file.name} is not the file whose digest is in its manifest`);
         }
         files.push(file);
       }
@@ -203,12 +185,8 @@ async function digestOf(held: HeldBundle, id: string, name: string): Promise<Dig
   try {
     return await digestFile(held.path(name));
   } catch (cause) {
-    throw broken(id, `${name} is missing or cannot be read`, cause);
+    throw brokenAdapter(id, `${name} is missing or cannot be read`, cause);
   }
-}
-
-function notFound(id: string): ProductError {
-  return new ProductError('adapter_not_found', `There is no adapter ${JSON.stringify(id.slice(0, 64))}.`);
 }
 
 function summaryOf(manifest: AdapterManifest): Adapter {
@@ -226,11 +204,6 @@ function shortOrigin(origin: AdapterManifest['origin']): Adapter['origin'] {
     case 'imported':
       return { kind: origin.kind };
   }
-}
-
-function broken(id: string, fault: string, cause?: unknown): ProductError {
-  const message = `Adapter ${id} is broken on disk: ${fault}. Restore it from a copy, or delete it.`;
-  return new ProductError('invalid_adapter', message, { cause });
 }
 
 function bytesOf(adapters: readonly Adapter[]): number {

@@ -1,12 +1,5 @@
-import {
-  ADAPTER_FILES,
-  type AdapterId,
-  type AdapterManifest,
-  newIdentifier,
-  type Owner,
-  ProductError,
-  RECORD_VERSION,
-} from '@lorasmith/contracts';
+import { writeManifest } from '@lorasmith/adapter-store';
+import { type AdapterId, newIdentifier, type Owner, ProductError } from '@lorasmith/contracts';
 import { askChild, type ChildProgram } from '@lorasmith/engine-host';
 import type { ModelSource } from '@lorasmith/model-store';
 import type { FreeBytes } from '@lorasmith/service-kit';
@@ -137,25 +130,21 @@ export class AdapterImport {
     const { options, bounds, signal } = running;
     const { name, owner } = options;
     const id = newIdentifier('ad');
-    const manifest: AdapterManifest = {
-      version: RECORD_VERSION,
+    const { base_model, lora, files } = result;
+    const manifest = await writeManifest(checked, {
       id,
-      object: 'adapter',
       owner,
       name,
-      created_at: new Date().toISOString(),
       origin: { kind: 'imported' },
-      base_model: result.base_model,
-      lora: result.lora,
+      base_model,
+      lora,
       versions: { node: process.versions.node },
-      files: result.files,
-    };
-    const text = Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`);
+      files,
+    });
     checkStoredBytes(
-      result.files.reduce((sum, file) => sum + file.bytes, text.length),
+      files.reduce((sum, file) => sum + file.bytes, manifest.bytes),
       bounds,
     );
-    await checked.write(ADAPTER_FILES.manifest, [text]);
     signal.throwIfAborted();
     const published = await adapters.publish(checked, id);
     if (!published) throw new ProductError('internal_error', `The new id ${id} is already in use. Try again.`);

@@ -1,0 +1,1 @@
+export { adapterNotFound, brokenAdapter, readManifest, readManifestOfFolder, writeManifest } from './manifest.js';

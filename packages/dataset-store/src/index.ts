@@ -1,0 +1,1 @@
+export { datasetIdOf, datasetNotFound, readDataset, writeDataset } from './dataset-record.js';
