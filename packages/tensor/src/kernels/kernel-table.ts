@@ -80,27 +80,27 @@ interface Implementation<Kernel> {
   device: 'cpu' | 'gpu' | null;
   /** null: computes in any. */
   dtypes: readonly DType[] | null;
-  /** Whether a fused library has it; null: it is made of TensorFlow's own ops. */
-  isIn: ((instructionSet: InstructionSet) => boolean) | null;
+  /** Whether a fused library has it; null: it needs none, being made of TensorFlow's own ops. */
+  inLibrary: ((instructionSet: InstructionSet) => boolean) | null;
 }
 
 const FLOATS: readonly FloatDType[] = ['float32', 'bfloat16'];
 
 function fused<Kernel>(kernel: Kernel, needs?: Partial<Implementation<Kernel>>): Implementation<Kernel> {
-  return { kernel, device: 'cpu', dtypes: FLOATS, isIn: () => true, ...needs };
+  return { kernel, device: 'cpu', dtypes: FLOATS, inLibrary: () => true, ...needs };
 }
 
 function raw<Kernel>(kernel: Kernel): Implementation<Kernel> {
-  return { kernel, device: null, dtypes: null, isIn: null };
+  return { kernel, device: null, dtypes: null, inLibrary: null };
 }
 
-/** One library alone has products, and on a processor with AMX TensorFlow's are faster. */
-const PRODUCT: Pick<Implementation<unknown>, 'dtypes' | 'isIn'> = {
+/** Only one library has products. On a processor with AMX, TensorFlow's are faster. */
+const PRODUCT: Pick<Implementation<unknown>, 'dtypes' | 'inLibrary'> = {
   dtypes: ['bfloat16'],
-  isIn: (instructionSet) => instructionSet === 'avx512bf16' && !processorHasAmx,
+  inLibrary: (instructionSet) => instructionSet === 'avx512bf16' && !processorHasAmx,
 };
 
-/** Best first: the first that fits device, dtype and library is used. The last fits everywhere. */
+/** Best first: the first that fits the device, the dtype and the library is chosen. The last one fits everywhere. */
 const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[Op]>[] } = {
   rmsNorm: [fused(fusedRmsNorm), raw(rawRmsNorm)],
   addRmsNorm: [fused(fusedAddRmsNorm), raw(rawAddRmsNorm)],
@@ -117,10 +117,10 @@ let library: InstructionSet | null = null;
 let chosen = choose();
 
 /**
- * Says what the table may choose from, for the whole process. Until it is called, that is TensorFlow's own ops alone.
+ * Sets what the table can choose from, for the whole process. Before the first call: TensorFlow's own ops only.
  * @param source `fused`: the compiled ops of native/ where the device, the dtype and the processor allow them; `raw`: TensorFlow's own
  * @param instructionSet of the fused library; default: the best that the processor runs
- * @returns the instruction set of the fused library in use; null where there is none: on a GPU, or when it was not compiled
+ * @returns the instruction set of the fused library in use; null if there is none: on a GPU, or if none was compiled
  */
 export function configureKernels(source: 'fused' | 'raw', instructionSet?: InstructionSet): InstructionSet | null {
   library = source === 'raw' || engine.onGpu ? null : loadFusedLibrary(instructionSet);
@@ -133,7 +133,7 @@ export function kernelsFor(dtype: DType): Kernels {
   return chosen[dtype];
 }
 
-/** Whose kernels do the work between matrix products: `tensorflow`, or the instruction set of the fused library in use. */
+/** Whose kernels compute between matrix products: `tensorflow`, or the instruction set of the fused library in use. */
 export function kernelsInUse(): string {
   return library ?? 'tensorflow';
 }
@@ -144,7 +144,7 @@ function choose(): Record<DType, Kernels> {
     const fits = (one: Implementation<unknown>) =>
       (one.device ?? device) === device &&
       (one.dtypes?.includes(dtype) ?? true) &&
-      (one.isIn === null || (library !== null && one.isIn(library)));
+      (one.inLibrary === null || (library !== null && one.inLibrary(library)));
     return Object.fromEntries(Object.entries(TABLE).map(([op, all]) => [op, all.find(fits)!.kernel]));
   };
   const dtypes = Object.keys(TF_DATA_TYPE) as DType[];
