@@ -7,7 +7,7 @@ import {
   latestCheckpoint as latestOf,
   listCheckpoints,
   readCheckpoint,
-  removeHalfWritten,
+  removeIncomplete,
   saveCheckpoint,
 } from './checkpoint-folder.js';
 
@@ -82,7 +82,7 @@ test('where there is none, or no folder', async () => {
   expect(await latestCheckpoint(folder, 'run')).toBeNull();
 });
 
-test('the newest is taken, by number and not by name or time; two are kept', async () => {
+test('the newest is taken, by number and not by name or time; two are retained', async () => {
   for (const step of [1, 2, 10]) await saveCheckpoint(folder, checkpointAt(step));
   expect((await readdir(folder)).sort()).toEqual([fileOf(2), fileOf(10)]);
   expect((await latestCheckpoint(folder, 'run'))!.step).toBe(10);
@@ -103,7 +103,7 @@ test.each([
   expect(await latestCheckpoint(folder, 'run')).toEqual(checkpointAt(1));
 });
 
-test('a file that a killed process left half written is not looked at', async () => {
+test('an incomplete file of a killed process is ignored', async () => {
   await saveCheckpoint(folder, checkpointAt(1));
   await writeFile(`${path(2)}.0123456789ab.tmp`, 'half');
   expect((await latestCheckpoint(folder, 'run'))!.step).toBe(1);
@@ -142,13 +142,13 @@ test('the best one stays, and the best that the one before knew, should the newe
   expect((await readdir(folder)).sort()).toEqual([4, 5].map(fileOf));
 });
 
-test('at the end of a run the best and the last are kept', async () => {
+test('at the end of a run the best and the last are retained', async () => {
   for (const step of [2, 3, 4]) await saveCheckpoint(folder, checkpointAt(step, 'run', 2));
   await saveCheckpoint(folder, checkpointAt(5, 'run', 2), { before: 0 });
   expect((await readdir(folder)).sort()).toEqual([2, 5].map(fileOf));
 });
 
-test('one that comes too late does not remove what the same run saved further on', async () => {
+test('a late one does not remove newer ones of the same run', async () => {
   for (const step of [20, 30]) await saveCheckpoint(folder, checkpointAt(step));
   await saveCheckpoint(folder, checkpointAt(10));
   expect((await latestCheckpoint(folder, 'run'))!.step).toBe(30);
@@ -173,7 +173,7 @@ test('they are listed newest first, without their tensors being read', async () 
   expect(await listCheckpoints(join(folder, 'nowhere'))).toEqual([]);
 });
 
-test('one is read by its step; where it is gone or damaged that is said', async () => {
+test('one is read by its step; a missing or damaged one is reported', async () => {
   await saveCheckpoint(folder, checkpointAt(3));
   expect(await readCheckpoint(folder, 3)).toEqual(checkpointAt(3));
   await expect(readCheckpoint(folder, 4)).rejects.toMatchObject({ code: 'checkpoint_not_found' });
@@ -199,7 +199,7 @@ test('what killed writers left is removed, and nothing else', async () => {
   await saveCheckpoint(folder, checkpointAt(1));
   await writeFile(`${path(2)}.0123456789ab.tmp`, 'half');
   await writeFile(join(folder, 'of-somebody-else.tmp'), '');
-  await removeHalfWritten(folder);
+  await removeIncomplete(folder);
   expect((await readdir(folder)).sort()).toEqual(['of-somebody-else.tmp', fileOf(1)]);
-  await removeHalfWritten(join(folder, 'nowhere'));
+  await removeIncomplete(join(folder, 'nowhere'));
 });

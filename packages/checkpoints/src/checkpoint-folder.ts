@@ -81,7 +81,7 @@ export async function listCheckpoints(folder: string): Promise<CheckpointDescrip
  * Removes the incomplete files of writers that were killed. Call it only when nothing writes to the folder.
  * @param options.writtenBefore Files written to at that time or later stay. @defaultValue no file stays
  */
-export async function removeHalfWritten(folder: string, options: { writtenBefore?: Date } = {}): Promise<void> {
+export async function removeIncomplete(folder: string, options: { writtenBefore?: Date } = {}): Promise<void> {
   const before = options.writtenBefore?.getTime() ?? Number.POSITIVE_INFINITY;
   for (const name of (await namesIn(folder)).filter((one) => TEMPORARY.test(one))) {
     const file = join(folder, name);

@@ -6,7 +6,7 @@ export {
   latestCheckpoint,
   listCheckpoints,
   readCheckpoint,
-  removeHalfWritten,
+  removeIncomplete,
   type SaveOptions,
   saveCheckpoint,
 } from './checkpoint-folder.js';

@@ -206,7 +206,7 @@ describe('planJob for a decoder', () => {
   });
 
   it.each([[['q_proj', 'lm_head']], [['q_proj']]])(
-    'says that an adapter of the head is not gone on with: %j',
+    'says that no job can start from an adapter of the head: %j',
     async (named) => {
       const model = await tinyDecoder('qwen2', null);
       const initial = { id: 'ad_1', lora: { modules: ['model.layers.0.self_attn.q_proj', 'lm_head'] } };
@@ -222,7 +222,7 @@ describe('planJob for a decoder', () => {
     },
   );
 
-  it('holds rows out by the seed, whole, before any is split', async () => {
+  it('holds complete rows out by the seed, before any is split', async () => {
     const model = await tinyDecoder('qwen2', null);
     const rows = Array.from({ length: 10 }, (_, index) => textOf(index + 20));
     const settings = (seed: number, max_seq_length = 64) => ({
@@ -317,7 +317,7 @@ describe('planJob for a decoder', () => {
     ]);
   });
 
-  it('reports every fault with its place under the code of the first', async () => {
+  it('reports every fault with its location under the code of the first', async () => {
     const model = await tinyDecoder('qwen2', null);
     const rows = [{ text: 'ab' }, textOf(30), '{"text":', { text: 'a', more: 1 }, { prompt: 'a', completion: 'b' }, {}];
     const settings = { training: { max_seq_length: 16 }, lora: { target_modules: ['q_proj', 'gate'] } };
@@ -406,7 +406,7 @@ describe('planJob for a decoder', () => {
     expect([...codes].sort()).toEqual(['planned', 'validation_split_empty']);
   });
 
-  it('ends when it is told to', async () => {
+  it('ends when its signal is aborted', async () => {
     const model = await tinyDecoder('qwen2', null);
     const rows = Array.from({ length: 4000 }, () => textOf(200));
     const settings = { training: { max_seq_length: 512 } };

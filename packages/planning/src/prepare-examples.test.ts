@@ -114,7 +114,7 @@ describe('rows are made tokens once', () => {
     ['another time of upload', { created_at: '2026-01-02T00:00:00Z' }, {}],
     ['another file', { sha256: 'f'.repeat(64) }, {}],
     ['another dataset', { id: `ds_${'1'.repeat(24)}` }, {}],
-  ] as const)('but anew for %s', async (_, changes, training) => {
+  ] as const)('but made again for %s', async (_, changes, training) => {
     const model = await tinyDecoder('qwen2', CHATML);
     const data = await stored(ROWS);
     await plan(model, data);
@@ -123,7 +123,7 @@ describe('rows are made tokens once', () => {
     await expect(other).rejects.toMatchObject({ code: 'dataset_not_found' });
   });
 
-  test('but anew for another tokenizer, template, vocabulary or end token', async () => {
+  test('but made again for another tokenizer, template, vocabulary or end token', async () => {
     const model = await tinyDecoder('qwen2', CHATML);
     const data = await stored(ROWS);
     await plan(model, data);
@@ -140,7 +140,7 @@ describe('rows are made tokens once', () => {
     for (const other of others) await expect(plan(other, data)).rejects.toMatchObject({ code: 'dataset_not_found' });
   });
 
-  test('and nothing is kept of rows with faults', async () => {
+  test('and nothing is stored of rows with faults', async () => {
     const model = await tinyDecoder('qwen2', CHATML);
     const rows = [...ROWS, { prompt: 'a', completion: 'b', more: 1 }];
     await expect(plan(model, await stored(rows))).rejects.toMatchObject({ code: 'unknown_field' });
@@ -149,7 +149,7 @@ describe('rows are made tokens once', () => {
   });
 });
 
-test('a stored file that changed is told by its sha256', async () => {
+test('a stored file that changed is detected by its sha256', async () => {
   const model = await tinyDecoder('qwen2', CHATML);
   const data = await stored(ROWS);
   const content = await readFile(data.rowsFile, 'utf8');

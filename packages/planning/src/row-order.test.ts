@@ -30,7 +30,7 @@ test('each epoch has another order, and so has each seed', () => {
   expect(epochOf(rows, 0)).not.toEqual(Array.from({ length: 20 }, (_, row) => row));
 });
 
-test('the place follows from the step alone: any step first gives what it gives in turn', () => {
+test('the position follows from the step alone: each step gives the same in any order', () => {
   const inTurn = order();
   const steps = Array.from({ length: 12 }, (_, step) => rowsOf(inTurn, step));
   for (const step of [11, 5, 0, 7]) expect(rowsOf(order(), step)).toEqual(steps[step]);

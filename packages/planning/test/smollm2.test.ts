@@ -58,7 +58,7 @@ describe('SmolLM2-135M-Instruct', () => {
     }
   });
 
-  it('is planned as a whole', async () => {
+  it('is planned completely', async () => {
     const temporary = await mkdtemp(join(tmpdir(), 'smollm2-'));
     onTestFinished(() => rm(temporary, { recursive: true }));
     const rowsFile = join(temporary, 'data.jsonl');

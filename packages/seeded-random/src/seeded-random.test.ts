@@ -17,7 +17,7 @@ test('the numbers themselves stay', () => {
   expect([...new SeededRandom(7, 'order of epoch 1').permutation(8)]).toEqual([2, 1, 3, 6, 4, 5, 7, 0]);
 });
 
-test('uniform in [0, 1), and no number tells the next', () => {
+test('uniform in [0, 1), and no number predicts the next', () => {
   const count = 100_000;
   const values = drawn(new SeededRandom(1, 'uniform'), count);
   expect(values.every((value) => value >= 0 && value < 1)).toBe(true);

@@ -63,7 +63,7 @@ describe.each([0, 0.1])('with weight decay %d', (weightDecay) => {
     optimizer.dispose();
   });
 
-  test('restored from its moments goes on as if it had not stopped', () => {
+  test('restored from its moments continues as if it had not stopped', () => {
     const first = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay });
     const [, half] = run(first, START, 0, 2);
     const second = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay });

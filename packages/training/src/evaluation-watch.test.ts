@@ -23,7 +23,7 @@ describe('early stopping', () => {
     ['small gains that add up to min_delta are one', 2, 0.5, [3, 2.7, 2.4, 2.1, 1.8], null],
     ['exactly min_delta is no gain', 1, 1, [3, 2], 2],
     ['a loss that is no number is no gain', 2, 0, [3, Number.NaN, Number.POSITIVE_INFINITY], 3],
-    ['a first loss that is no number is gone over', 3, 0, [Number.NaN, 3, 2, 1], null],
+    ['a first loss that is not a number is skipped', 3, 0, [Number.NaN, 3, 2, 1], null],
   ])('%s', (_, patience, minDelta, losses, end) => {
     expect(endOf(patience, minDelta, losses)).toBe(end);
   });

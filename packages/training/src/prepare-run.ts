@@ -1,4 +1,4 @@
-import { type Checkpoint, latestCheckpoint, removeHalfWritten } from '@lorasmith/checkpoints';
+import { type Checkpoint, latestCheckpoint, removeIncomplete } from '@lorasmith/checkpoints';
 import type { Report, TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
@@ -98,7 +98,7 @@ async function startOf(
 ): Promise<{ identity: RunIdentity; resumeFrom: Checkpoint | null; report: Report }> {
   const identityIn = (precision: FloatDType) => runIdentity({ spec, model, plan, weightsSha256, precision });
   const identities = { float32: identityIn('float32'), bfloat16: identityIn('bfloat16') };
-  await removeHalfWritten(checkpointFolder);
+  await removeIncomplete(checkpointFolder);
   const resumeFrom = await latestCheckpoint(checkpointFolder, [identities.float32.id, identities.bfloat16.id]);
   const precision =
     resumeFrom === null

@@ -87,16 +87,16 @@ const stepsOf = (events: NewJobEvent[]) =>
 
 /** What events tell that does not depend on how often the training was interrupted: the last word of each step. */
 function storyOf(events: NewJobEvent[]): unknown[] {
-  const told = new Map<string, unknown>();
+  const reported = new Map<string, unknown>();
   for (const { type, data } of events) {
     if (type === 'step-finished') {
       const { step, epoch, loss, learning_rate, grad_norm } = data;
-      told.set(`step ${step}`, { step, epoch, loss, learning_rate, grad_norm });
+      reported.set(`step ${step}`, { step, epoch, loss, learning_rate, grad_norm });
     }
-    if (type === 'evaluation-finished') told.set(`evaluation ${data.step}`, data);
-    if (type === 'training-stopped-early') told.set(type, data);
+    if (type === 'evaluation-finished') reported.set(`evaluation ${data.step}`, data);
+    if (type === 'training-stopped-early') reported.set(type, data);
   }
-  return [...told].sort(([one], [other]) => (one < other ? -1 : 1));
+  return [...reported].sort(([one], [other]) => (one < other ? -1 : 1));
 }
 
 const EVERY_OTHER = { split: 0.2 };
@@ -165,14 +165,14 @@ describe.each(SPECS)('%s', (_, spec) => {
   );
 });
 
-test('told to pause it stops after a step and never within an evaluation; what it has evaluated stays so', async () => {
+test('paused it stops after a step and never within an evaluation, and keeps its evaluations', async () => {
   const [[, spec]] = SPECS as [(typeof SPECS)[0]];
   const whole = await attempt(spec, { checkpointFolder: newFolder() });
   const checkpointFolder = newFolder();
   const events: NewJobEvent[] = [];
   const pause = AbortSignal.abort();
   let done: Attempt | null = null;
-  // Each of them is told at once, and yet brings the training further.
+  // Each is paused at once, and yet brings the training further.
   for (let round = 1; done?.outcome == null; round++) {
     done = await attempt(spec, { checkpointFolder, pause });
     expect(stepsOf(done.events)).toEqual(done.outcome === null ? [round] : []);
@@ -229,7 +229,7 @@ test('the last state is published where the job asks for it, though an earlier o
   expect(outcome!.report.publish).toBe('last');
 }, 60_000);
 
-test('what init_from began is gone on with, not begun again', async () => {
+test('a run from init_from is resumed, not restarted', async () => {
   const first = await attempt(aJob(), { checkpointFolder: newFolder() });
   const options = { initialAdapterFolder: first.outputFolder };
   const spec = aJob({ lora: { dropout: 0.1 }, training: { checkpoint_every_steps: 2 } });
@@ -241,14 +241,14 @@ test('what init_from began is gone on with, not begun again', async () => {
   expect(await weightsOf(resumed.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
 }, 120_000);
 
-test('a run goes on in the precision it began in, whatever is measured by then', async () => {
+test('a resumed run keeps its precision, whatever is measured by then', async () => {
   const spec = aJob({ training: { precision: 'auto' } });
   const checkpointFolder = newFolder();
   const first = await attempt(spec, { checkpointFolder, stop: { reason: 'shutdown', at: 2 } });
-  const [begun] = first.events.flatMap((one) => (one.type === 'report-ready' ? [one.data.report.precision] : []));
+  const [before] = first.events.flatMap((one) => (one.type === 'report-ready' ? [one.data.report.precision] : []));
   // Another worker's machine, on which the other type is faster.
   const rate = { attention_gflops: 1, pass_gbytes: 1, layer_overhead_ms: 1 };
-  const other = begun!.chosen === 'float32' ? 'bfloat16' : 'float32';
+  const other = before!.chosen === 'float32' ? 'bfloat16' : 'float32';
   const rates = {
     float32: { ...rate, matmul_gflops: other === 'float32' ? 2 : 1 },
     bfloat16: { ...rate, matmul_gflops: other === 'bfloat16' ? 2 : 1 },
@@ -278,7 +278,7 @@ test('a run goes on in the precision it began in, whatever is measured by then',
   const events: NewJobEvent[] = [];
   const resumed = await train({ ...options, checkpointFolder, signal, onEvent: (event) => events.push(event) });
   expect(stepsOf(events)[0]).toBe(3);
-  expect(resumed.report.precision.chosen).toBe(begun!.chosen);
+  expect(resumed.report.precision.chosen).toBe(before!.chosen);
   const afresh = await train({ ...options, checkpointFolder: newFolder(), signal, onEvent: () => {} });
   expect(afresh.report.precision.chosen).toBe(other);
 }, 120_000);
@@ -299,7 +299,7 @@ async function changeConfig(model: string, change: object): Promise<void> {
 const warningsOf = (events: NewJobEvent[]) =>
   events.flatMap((one) => (one.type === 'report-ready' ? one.data.report.warnings : []));
 
-describe('a training whose checkpoints no longer fit begins anew, and says why:', () => {
+describe('a training whose checkpoints no longer fit restarts, and says why:', () => {
   test.each([
     [
       'another chat template',
@@ -335,7 +335,7 @@ describe('a training whose checkpoints no longer fit begins anew, and says why:'
   });
 });
 
-test('where the newest checkpoint is damaged the one before is gone on from; where all are, it begins anew', async () => {
+test('if the newest checkpoint is damaged the one before is resumed; if all are, training restarts', async () => {
   const spec = aJob({ training: { checkpoint_every_steps: 1 } });
   const whole = await attempt(spec, { checkpointFolder: newFolder() });
   const checkpointFolder = newFolder();
@@ -344,14 +344,14 @@ test('where the newest checkpoint is damaged the one before is gone on from; whe
   const resumed = await attempt(spec, { checkpointFolder, stop: { reason: 'killed', at: 1 } });
   expect(resumed.events).toContainEqual({ type: 'checkpoint-loaded', data: { step: 3 } });
   for (const { step } of await listCheckpoints(checkpointFolder)) await damage(checkpointFolder, step);
-  const anew = await attempt(spec, { checkpointFolder });
-  expect(warningsOf(anew.events)).toMatchObject([
+  const restarted = await attempt(spec, { checkpointFolder });
+  expect(warningsOf(restarted.events)).toMatchObject([
     { code: 'training_restarted', message: expect.stringContaining('it is damaged') },
   ]);
-  expect(await weightsOf(anew.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
+  expect(await weightsOf(restarted.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
 }, 60_000);
 
-test('what a killed writer left half written is removed when the run goes on', async () => {
+test('an incomplete file of a killed writer is removed when the run is resumed', async () => {
   const checkpointFolder = newFolder();
   await mkdir(checkpointFolder);
   await writeFile(join(checkpointFolder, 'step-0000000004.safetensors.0123456789ab.tmp'), 'half');
@@ -387,14 +387,14 @@ describe('a checkpoint', () => {
     expect(outcome.result).toMatchObject({ steps: step, adapter_step: step });
     expect(outcome.dataset).toEqual({ id: dataset.id, sha256: dataset.sha256, rows: dataset.rows });
     expect(outcome.checks.read_back_difference).toBe(0);
-    // As the run itself, gone on with, would have published it.
+    // As the resumed run itself would have published it.
     const ended = await attempt(spec, { checkpointFolder });
     const last = await publish(checkpointFolder, ended.outcome!.result.steps);
     expect(await weightsOf(last.outputFolder)).toEqual(await weightsOf(ended.outputFolder));
     expect(await weightsOf(outputFolder)).not.toEqual(await weightsOf(ended.outputFolder));
   }, 120_000);
 
-  test('that is gone, or of other weights or another architecture of the base, is refused', async () => {
+  test('that is missing, or of other weights or another architecture of the base, is refused', async () => {
     const checkpointFolder = newFolder();
     const { outcome } = await attempt(spec, { checkpointFolder });
     await expect(publish(checkpointFolder, 10_000)).rejects.toMatchObject({ code: 'checkpoint_not_found' });

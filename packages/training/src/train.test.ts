@@ -119,7 +119,7 @@ describe.each([
     expect(result.evaluation_after!.tokens).toBe(report.tokens.validation);
   });
 
-  test('tells what happens, in order', () => {
+  test('reports what happens, in order', () => {
     const types = whole.events.map(({ type }) => type);
     expect(types.slice(0, 3)).toEqual(['report-ready', 'evaluation-finished', 'step-finished']);
     expect(types.slice(-2)).toEqual(['evaluation-finished', 'checkpoint-saved']);
@@ -149,7 +149,7 @@ describe.each([
     expect(await weightsOf(other.outputFolder)).not.toEqual(await weightsOf(whole.outputFolder));
   });
 
-  test.each([1, 4])('stopped by a shutdown after step %i, then gone on with, it ends the same', async (stopAfter) => {
+  test.each([1, 4])('stopped by a shutdown after step %i, then resumed, it ends the same', async (stopAfter) => {
     const checkpointFolder = join(root, `checkpoints-stopped-${++folders}`);
     const stopped = await attempt(base(), spec, {
       checkpointFolder,
@@ -170,7 +170,7 @@ describe.each([
   });
 });
 
-test('killed between two checkpoints it goes on from the last one and ends the same', async () => {
+test('killed between two checkpoints it resumes the last one and ends the same', async () => {
   const spec = aJob({ training: { checkpoint_every_steps: 3, epochs: 3 } });
   const whole = await attempt(llama, spec);
   const saved = whole.events.flatMap((event) => (event.type === 'checkpoint-saved' ? [event.data.step] : []));
@@ -189,7 +189,7 @@ test('killed between two checkpoints it goes on from the last one and ends the s
   expect(await weightsOf(resumed.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
 });
 
-test('a checkpoint of other settings is not gone on from', async () => {
+test('a checkpoint of other settings is not resumed', async () => {
   const checkpointFolder = join(root, 'checkpoints-other-settings');
   const spec = aJob({ training: { checkpoint_every_steps: 2 } });
   await attempt(llama, spec, { checkpointFolder });
@@ -219,17 +219,17 @@ test('a classifier is judged by its accuracy', async () => {
   expect(after!.perplexity).toBeNull();
 });
 
-test('a job of a single step trains, though a warm-up begins with the rate 0', async () => {
+test('a job of a single step trains, though a warm-up starts with the rate 0', async () => {
   const { outcome, events, outputFolder } = await attempt(llama, aJob({ training: { max_steps: 1 } }));
   expect(outcome.report.steps).toMatchObject({ total: 1, warmup: 0 });
   expect(stepsOf(events).map(({ learning_rate: rate }) => rate)).toEqual([1e-2]);
-  // B begins as zeros.
+  // B starts as zeros.
   for (const { b } of (await readPeftFolder(outputFolder)).modules.values())
     expect(b.some((value) => value !== 0)).toBe(true);
 });
 
 describe('init_from', () => {
-  test('begins with the numbers of that adapter', async () => {
+  test('starts with the numbers of that adapter', async () => {
     const first = await attempt(llama, aJob());
     // A learning rate that moves nothing in float32.
     const spec = aJob({ training: { learning_rate: 1e-30, weight_decay: 0, max_steps: 1 } });

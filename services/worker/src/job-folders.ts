@@ -1,11 +1,6 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import {
-  type CheckpointDescription,
-  checkpointBytes,
-  listCheckpoints,
-  removeHalfWritten,
-} from '@lorasmith/checkpoints';
+import { type CheckpointDescription, checkpointBytes, listCheckpoints, removeIncomplete } from '@lorasmith/checkpoints';
 import { type Checkpoint, ENDED_STATUSES, type JobId, ProductError } from '@lorasmith/contracts';
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
 import type { CheckpointMirror } from './checkpoint-mirror.js';
@@ -125,7 +120,7 @@ export function createJobFolders({ dataDir, mirror = null, retentionMs, quotas }
     checkpointsOf: bringCheckpoints,
     list: (id) => recordedCheckpoints(id, checkpointFolderOf(id)),
     storeCheckpoints: ({ job }) => storeNow(job.id),
-    removeIncomplete: ({ job }) => removeHalfWritten(checkpointFolderOf(job.id)),
+    removeIncomplete: ({ job }) => removeIncomplete(checkpointFolderOf(job.id)),
     removeAttempt: ({ job, number }) => removeAttempts(job.id, number),
     removeJob,
     async sweep(store, signal) {
@@ -149,7 +144,7 @@ export function createJobFolders({ dataDir, mirror = null, retentionMs, quotas }
         }
         if (endedAt !== null) {
           // Nothing that was written after its end: another worker may have resumed it since.
-          await removeHalfWritten(checkpointFolderOf(id), { writtenBefore: endedAt });
+          await removeIncomplete(checkpointFolderOf(id), { writtenBefore: endedAt });
           await removeAttempts(id, job.attempts);
         }
         // The record may list fewer than there are, and this host may have fewer than others.

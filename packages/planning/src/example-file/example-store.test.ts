@@ -59,7 +59,7 @@ async function age(dataset: string, hours: number): Promise<void> {
 }
 
 describe('examples', () => {
-  test('are kept under what they were made from', async () => {
+  test('are stored under what they were made from', async () => {
     expect(await store.open(idOf('ds_1'))).toBeNull();
     expect(contentOf(await made(idOf('ds_1'), 7, 3))).toEqual([7, 8, 9]);
     const again = (await store.open(idOf('ds_1')))!;
@@ -81,7 +81,7 @@ describe('examples', () => {
     expect(await readdir(join(dataDir, '.staging'))).toEqual([]);
   });
 
-  test('made by several at once are whole for each of them, and kept once', async () => {
+  test('made by several at once are complete for each of them, and stored once', async () => {
     const stores = await Promise.all(Array.from({ length: 6 }, () => openExampleStore({ dataDir, maxBytes: 2 ** 30 })));
     const all = await Promise.all(stores.map((within) => made(idOf('ds_1'), 100, 5000, within)));
     const expected = Array.from({ length: 5000 }, (_, row) => 100 + row);
@@ -90,7 +90,7 @@ describe('examples', () => {
     expect(await readdir(join(dataDir, '.staging'))).toEqual([]);
   });
 
-  test('that are damaged are removed and made anew', async () => {
+  test('that are damaged are removed and made again', async () => {
     await made(idOf('ds_1'), 5, 4);
     await truncate(join(await folderOf('ds_1'), 'words.bin'), 7);
     expect(await store.open(idOf('ds_1'))).toBeNull();
@@ -107,7 +107,7 @@ describe('examples', () => {
     expect(contentOf(reading)).toEqual(Array.from({ length: 2000 }, (_, row) => 3 + row));
   });
 
-  test('of datasets that are gone are swept', async () => {
+  test('of datasets that no longer exist are swept', async () => {
     await made(idOf('ds_1'));
     await made(idOf('ds_2'));
     expect(await store.sweep(async (dataset) => dataset === 'ds_2')).toBe(1);
@@ -138,7 +138,7 @@ test('a maker that is killed leaves nothing to read, and what it leaves is swept
   expect(await readdir(staging)).toEqual([]);
 });
 
-test('where there is no room it is storage_full, and nothing is left', { timeout: 60_000 }, async () => {
+test('on a full disk it is storage_full, and nothing is left', { timeout: 60_000 }, async () => {
   const program = fileURLToPath(new URL('../../test/fixtures/endless-maker.mjs', import.meta.url));
   // No file may grow beyond half a megabyte; with its signal ignored, a write says so as on a full disk.
   const limited = 'trap "" XFSZ; ulimit -f 512; exec "$0" "$@"';

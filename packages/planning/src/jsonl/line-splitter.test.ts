@@ -36,7 +36,7 @@ test.each([1, 2, 3, 7, 64, 1000])('lines are the same however the bytes come, he
   ]);
 });
 
-test.each([1, 4, 100])('a line that is too long is told and not kept, %d bytes at a time', (chunkBytes) => {
+test.each([1, 4, 100])('a line that is too long is reported and not held, %d bytes at a time', (chunkBytes) => {
   expect(linesOf(`ok\n${'x'.repeat(11)}\n${'y'.repeat(10)}\n${'z'.repeat(50)}`, chunkBytes, 10)).toEqual([
     [1, 'ok'],
     [2, null],
@@ -45,7 +45,7 @@ test.each([1, 4, 100])('a line that is too long is told and not kept, %d bytes a
   ]);
 });
 
-test('empty lines are counted and not told', () => {
+test('empty lines are counted and not reported', () => {
   for (const chunkBytes of [1, 2, 100]) {
     expect(linesOf('\n\na\n\n\nb\n\n', chunkBytes)).toEqual([
       [3, 'a'],
@@ -64,7 +64,7 @@ test('an unfinished line of tiny chunks takes little more than its bytes', () =>
   expect(line?.bytes?.toString()).toBe('a'.repeat(100_000));
 });
 
-test('a newline at the end begins no further line', () => {
+test('a newline at the end does not start another line', () => {
   expect(linesOf('a\n', 1)).toEqual([[1, 'a']]);
   expect(linesOf('', 1)).toEqual([]);
 });

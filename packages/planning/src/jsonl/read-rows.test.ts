@@ -37,7 +37,7 @@ describe('readRows', () => {
     expect(rows).toEqual(texts.map((text, index) => ({ line: index + 1, value: { text } })));
   });
 
-  it('tells what is wrong with a line and goes on', async () => {
+  it('reports what is wrong with a line and continues', async () => {
     const rows = await read(Buffer.concat([Buffer.from('{"a":\n'), Buffer.of(0xff, 0x0a), Buffer.from('\ufeff1\n2')]));
     expect(rows).toMatchObject([
       { line: 1, fault: expect.stringContaining('JSON') },
@@ -55,7 +55,7 @@ describe('readRows', () => {
     ]);
   });
 
-  it('says that the file is gone', async () => {
+  it('reports that the file is missing', async () => {
     await expect(all(join(folder, 'none'))).rejects.toMatchObject({ code: 'dataset_not_found' });
   });
 });

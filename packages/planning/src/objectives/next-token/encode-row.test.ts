@@ -163,7 +163,7 @@ describe('instruction', () => {
 });
 
 describe('text', () => {
-  it('is trained whole, from the second token on', async () => {
+  it('is trained completely, from the second token on', async () => {
     expect((await encode('llama3', null, { text: 'ab' })).marked).toBe('<|begin_of_text|>[ab<|eot_id|>]');
     expect((await encode('qwen2', CHATML, { text: 'ab' })).marked).toBe('a[b<|im_end|>]');
   });
