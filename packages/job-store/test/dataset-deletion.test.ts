@@ -10,7 +10,7 @@ const create = async (options: Partial<CreateJobOptions> = {}) =>
   (await store.createJob(spec, { requestHash: 'h', ...options })).job;
 
 describe('a dataset that is being deleted', () => {
-  test('has no new jobs, until it is stored anew', async () => {
+  test('gets no new jobs until it is stored again', async () => {
     expect(await store.datasets.beginDeletion(spec.dataset)).toEqual([]);
     await expect(create()).rejects.toMatchObject({ code: 'dataset_not_found', param: 'dataset' });
     expect((await store.listJobs()).data).toEqual([]);
@@ -71,7 +71,7 @@ describe('a dataset that is being deleted', () => {
 describe('the job that a request made before', () => {
   const idempotencyKey = 'once';
 
-  test('is found by its key and what was asked for, without being made anew', async () => {
+  test('is found by its key and the digest of its request, and is not created again', async () => {
     expect(await store.repeatedJob({ idempotencyKey, requestHash: 'h' })).toBeNull();
     const job = await create({ idempotencyKey });
     expect(await store.repeatedJob({ idempotencyKey, requestHash: 'h' })).toEqual(job);

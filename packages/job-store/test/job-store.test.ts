@@ -35,7 +35,7 @@ const step = (number: number): NewJobEvent => ({
 });
 
 describe('creating', () => {
-  test('a new job is recorded, listed, told of and queued', async () => {
+  test('a new job is recorded, listed, announced and queued', async () => {
     const { job, created: isNew } = await store.createJob(aJobSpec({ metadata: {} }), { requestHash: 'h' });
     expect(isNew).toBe(true);
     expect(Value.Check(JobSchema, job)).toBe(true);

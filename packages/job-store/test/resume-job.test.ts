@@ -76,7 +76,7 @@ test('the queue entry of the time before starts nothing, and is not taken for a 
   const id = await failed();
   await store.resumeJob(id);
   expect(await store.attempts.start(id, 'late', 0)).toEqual({ outcome: 'not-needed', reason: 'resumed' });
-  // What BullMQ has of an entry that failed is told by its absence from every list but that of the failed.
+  // BullMQ knows that an entry failed by its being only in the list of the failed ones.
   await redis.lrem(queue.toKey('wait'), 0, id);
   await redis.zadd(queue.toKey('failed'), Date.now(), id);
   expect(await store.reconcile()).toEqual({ requeued: [], ended: [] });
@@ -91,7 +91,7 @@ test('a resumed job that its process could not queue before it died is queued by
   expect(await queue.getJobState(queueEntryOf(job))).toBe('waiting');
 });
 
-test('the checkpoints of an ended job are forgotten, those of one that goes on again are not', async () => {
+test('the checkpoints of an ended job are forgotten, those of a resumed job are not', async () => {
   const id = await failed();
   expect(await store.checkpoints.forget(id)).toBe(true);
   await store.resumeJob(id);
@@ -144,7 +144,7 @@ test('the jobs of whose checkpoints an adapter is being made are known until it 
   expect(await store.checkpoints.jobsBeingPublished()).toEqual(new Set());
 });
 
-test('nothing is removed of a job that goes on, or ended otherwise; what goes wrong meanwhile is thrown as it is', async () => {
+test('nothing is removed of a job that continues, or ended otherwise; an error meanwhile is thrown as it is', async () => {
   const { id } = await created();
   const work = async () => 'done';
   expect(await store.whileEnded(id, ['failed', 'cancelled'], work)).toBeNull();

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { startRealRedis } from '../../../test/real-redis.js';
-import { gpuDeviceFiles } from '../src/device/look-for-gpu.js';
+import { gpuDeviceFiles, lookForGpu } from '../src/device/look-for-gpu.js';
 
 // The worker as it runs, with the real engine, on a machine without a GPU.
 
@@ -75,6 +75,14 @@ test.skipIf(hasGpu)(
   },
   240_000,
 );
+
+test.each([
+  ['throw', 'The search failed; the log of the service says why. Error: libtensorflow is missing'],
+  ['crash', 'Its probe ended with exit code 1.'],
+])('an engine that cannot be loaded (%s) is explained', async (how, why) => {
+  const probe = fileURLToPath(new URL('fixtures/broken-gpu-probe.mjs', import.meta.url));
+  await expect(lookForGpu(probe, { ...process.env, HOW: how })).rejects.toThrow(`The engine cannot be loaded. ${why}`);
+});
 
 test('another device than these three is refused before anything is opened', async () => {
   const { worker, written } = startWorkerProcess({ DEVICE: 'cuda' });

@@ -20,7 +20,7 @@ const WRITTEN: [name: string, written: string][] = [
   ['a name of every object', 'toString'],
   ['a glob', '*'],
   ['the key of a stream in Redis', `${JOB}:events`],
-  ['the key of a mark in Redis', `${JOB}:tidying`],
+  ['the key of a mark in Redis', `${JOB}:cleanup`],
   ['dollars, which replacements have', '$%26$%60$1'],
   ['dots of full width', '%ef%bc%8e%ef%bc%8e%ef%bc%8f'],
   ['emoji', '%f0%9f%92%a3'],

@@ -30,14 +30,16 @@ export async function lookForGpu(probeProgram: string, environment: NodeJS.Proce
     {
       work: 'Looking for a GPU',
       timeoutMs: PROBE_TIMEOUT_MS,
-      crashed: (how) => new Error(`The engine cannot be loaded: its probe ${how}. ${engineLines.join(' | ')}`),
+      crashed: (how) => new Error(`Its probe ${how}.`),
       onLine(line) {
         if (line.trim() === '') return;
         engineLines.push(line.slice(0, MAX_LINE_LENGTH));
         if (engineLines.length > KEPT_LINES) engineLines.shift();
       },
     },
-  );
+  ).catch((cause: Error) => {
+    throw new Error(`The engine cannot be loaded. ${cause.message} ${engineLines.join(' | ')}`, { cause });
+  });
   return {
     ...found,
     deviceFiles: await gpuDeviceFiles(),

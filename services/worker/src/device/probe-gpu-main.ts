@@ -14,7 +14,7 @@ function isFound(library: string): boolean {
   }
 }
 
-answerParent('look for a GPU', async (): Promise<EngineFindings> => {
+answerParent('search for a GPU', async (): Promise<EngineFindings> => {
   const missingLibraries = [DRIVER_LIBRARY, ...CUDA_LIBRARIES].filter((library) => !isFound(library));
   // Only now: the engine opens libraries itself when it is loaded.
   const { engine } = await import('@lorasmith/training');

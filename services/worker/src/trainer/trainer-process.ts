@@ -94,7 +94,7 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
 
   const add = (number: number, run: Run) => {
     if (runs.size === 0) {
-      busySince = Date.now();
+      busySince = performance.now();
       child.watchSilence(limits.silenceMs);
     }
     runs.set(number, run);
@@ -102,7 +102,7 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
   const remove = (number: number) => {
     runs.delete(number);
     if (runs.size > 0) return;
-    trainedMs += Date.now() - busySince;
+    trainedMs += performance.now() - busySince;
     child.watchSilence(null);
   };
 
@@ -112,7 +112,7 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
       return child.usable;
     },
     get trainedMs() {
-      return trainedMs + (runs.size > 0 ? Date.now() - busySince : 0);
+      return trainedMs + (runs.size > 0 ? performance.now() - busySince : 0);
     },
     run(order, { signal, recycle, onEvent }) {
       const number = ++lastRun;
