@@ -2,7 +2,7 @@ import type { EventData, JobEvent } from '@lorasmith/contracts';
 import { durationText } from './human-units.js';
 import { reportText } from './report-text.js';
 
-/** Where text goes: a terminal, whose last line can be drawn anew, or a file or pipe. */
+/** Output for text: a terminal, whose last line can be redrawn, or a file or pipe. */
 export interface TextOutput {
   isTTY?: boolean;
   columns?: number;
@@ -11,14 +11,14 @@ export interface TextOutput {
 
 export interface JobProgressDisplay {
   handle(event: JobEvent): void;
-  /** Ends the line of the bar, for when no further event comes. */
+  /** Ends the line of the bar when no further event follows. */
   end(): void;
 }
 
-/** How often a file or pipe gets a line about the step; a terminal's bar is drawn at every event. */
+/** Time between lines about steps in a file or pipe. A terminal's bar is redrawn at every event. */
 const PLAIN_LINE_INTERVAL_MS = 10_000;
 
-/** Shows a job from its events: a bar with loss, speed and time left on a terminal, plain lines elsewhere. */
+/** Shows the events of a job: as a bar with loss, speed and remaining time on a terminal, elsewhere as lines. */
 export function createJobProgress(output: TextOutput, now: () => number = Date.now): JobProgressDisplay {
   let barIsOpen = false;
   let plainLineAt = Number.NEGATIVE_INFINITY;
@@ -43,7 +43,7 @@ export function createJobProgress(output: TextOutput, now: () => number = Date.n
   return {
     handle(event) {
       if (event.type === 'step-finished') return step(event.data);
-      // The bar stays as the last word about the steps where something else follows it.
+      // The bar stays visible above what follows.
       if (barIsOpen && event.type !== 'checkpoint-saved') output.write('\n');
       if (event.type !== 'checkpoint-saved') barIsOpen = false;
       for (const text of eventText(event)) line(text);

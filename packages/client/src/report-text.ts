@@ -1,7 +1,7 @@
 import type { Report } from '@lorasmith/contracts';
 import { bytesText, countText, durationText } from './human-units.js';
 
-/** What a job will do, in words, a line each. */
+/** The report of a job as lines of text. */
 export function reportText(report: Report): string[] {
   const { parameters, rows, tokens, steps, precision, estimate } = report;
   const handled = [

@@ -1,8 +1,9 @@
 import { stat } from 'node:fs/promises';
 import type { AdapterManifest, PublishedCheckpointOrigin, TrainedOrigin } from '@lorasmith/contracts';
 import { bytesText, countText, durationText } from '../human-units.js';
+import type { TextOutput } from '../job-progress.js';
+import type { DownloadProgress } from '../resumable-download.js';
 import { type Command, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
-import { createDownloadProgress } from './download-progress.js';
 import { textTable } from './text-table.js';
 
 export const ADAPTER_COMMANDS: Command[] = [
@@ -26,7 +27,7 @@ export const ADAPTER_COMMANDS: Command[] = [
   {
     name: 'adapters show',
     positionals: ['ID'],
-    summary: 'How an adapter came to be; --json prints its whole manifest',
+    summary: 'How an adapter was made; --json prints its complete manifest',
     async run(context) {
       const manifest = await context.client.manifest(context.positionals[0]!, context);
       return print(context, manifest, manifestText(manifest));
@@ -35,7 +36,7 @@ export const ADAPTER_COMMANDS: Command[] = [
   {
     name: 'adapters download',
     positionals: ['ID'],
-    summary: 'Fetch the PEFT folder, or the merged model with --merged',
+    summary: 'Download the PEFT folder, or with --merged the merged model',
     options: {
       merged: { type: 'boolean' },
       tar: { type: 'boolean' },
@@ -70,7 +71,7 @@ export const ADAPTER_COMMANDS: Command[] = [
   {
     name: 'adapters import',
     positionals: ['PATH'],
-    summary: 'Bring in an adapter of PEFT: its folder, or a plain tar of it',
+    summary: 'Import a PEFT adapter: its folder, or a plain tar of it',
     options: { 'base-model': { type: 'string' }, name: { type: 'string' } },
     help: [
       '--base-model NAME           the model it is for [the one that its config names]',
@@ -117,4 +118,24 @@ function trainingText({ dataset, result }: TrainedOrigin | PublishedCheckpointOr
     `training      ${countText(result.steps)} steps, ${countText(result.tokens)} tokens, ${durationText(result.seconds)}, peak memory of the host ${bytesText(result.peak_memory_bytes)}`,
     `loss          ${result.first_loss.toFixed(4)} → ${result.last_loss.toFixed(4)}`,
   ];
+}
+
+const REDRAW_INTERVAL_MS = 100;
+
+/** Shows the progress of a download on a terminal; elsewhere only its end. */
+function createDownloadProgress(output: TextOutput, now: () => number = Date.now) {
+  let drawnAt = Number.NEGATIVE_INFINITY;
+  return {
+    handle({ receivedBytes, totalBytes }: DownloadProgress): void {
+      if (!output.isTTY || (now() - drawnAt < REDRAW_INTERVAL_MS && receivedBytes !== totalBytes)) return;
+      drawnAt = now();
+      const share = totalBytes ? `  ${Math.floor((100 * receivedBytes) / totalBytes)} %` : '';
+      output.write(
+        `\r\x1b[2K${bytesText(receivedBytes)}${totalBytes === null ? '' : ` of ${bytesText(totalBytes)}`}${share}`,
+      );
+    },
+    end(): void {
+      if (output.isTTY && drawnAt !== Number.NEGATIVE_INFINITY) output.write('\n');
+    },
+  };
 }

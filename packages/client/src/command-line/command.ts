@@ -5,7 +5,7 @@ import type { TextOutput } from '../job-progress.js';
 export interface CommandContext {
   client: Client;
   output: TextOutput;
-  /** For a server that is not the product's. */
+  /** For servers other than the api. */
   serverKey?: string | undefined;
   /** Aborted by Ctrl-C. */
   signal: AbortSignal;
@@ -16,19 +16,19 @@ export interface CommandContext {
 }
 
 export interface Command {
-  /** For instance `jobs watch`. */
+  /** For example `jobs watch`. */
   name: string;
-  /** Names of the positional arguments, all of them needed. */
+  /** Names of the positional arguments, all required. */
   positionals: string[];
   summary: string;
   options?: ParseArgsConfig['options'];
-  /** A line for each option that is not explained by its name. */
+  /** Help lines for options that their names do not explain. */
   help?: string[];
   /** Resolves with the exit code. */
   run(context: CommandContext): Promise<number>;
 }
 
-/** Prints an answer of the API: as JSON where that was asked for, otherwise as `text`. */
+/** Prints an answer of the API: as JSON with `--json`, otherwise as `text`. */
 export function print({ output, json }: CommandContext, answer: unknown, text: string): number {
   output.write(`${json ? JSON.stringify(answer, undefined, 2) : text}\n`);
   return 0;
@@ -36,7 +36,7 @@ export function print({ output, json }: CommandContext, answer: unknown, text: s
 
 export const PAGE_OPTIONS = { limit: { type: 'string' }, after: { type: 'string' } } as const;
 
-/** The page that `--limit` and `--after` ask for. */
+/** The page that `--limit` and `--after` select. */
 export function pageQueryOf(values: { limit?: string; after?: string }): { limit?: number; after?: string } {
   return {
     ...(values.limit === undefined ? {} : { limit: Number(values.limit) }),
@@ -44,7 +44,7 @@ export function pageQueryOf(values: { limit?: string; after?: string }): { limit
   };
 }
 
-/** The line under a list that says how to see the rest. */
+/** The line under a list that says how to get the next page. */
 export function moreText(page: { has_more: boolean; next: string | null }): string {
   return page.has_more ? `\nmore: --after ${page.next}` : '';
 }

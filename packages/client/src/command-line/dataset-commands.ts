@@ -7,7 +7,7 @@ export const DATASET_COMMANDS: Command[] = [
   {
     name: 'datasets upload',
     positionals: ['FILE'],
-    summary: 'Send a JSONL file; prints the id that a job names',
+    summary: 'Upload a JSONL file; prints the id for jobs',
     options: { name: { type: 'string' } },
     async run(context) {
       const file = context.positionals[0]!;

@@ -11,7 +11,7 @@ export const JOB_COMMANDS: Command[] = [
   {
     name: 'jobs create',
     positionals: [],
-    summary: 'Queue a job; --dry-run only tells what it would do, --watch follows it',
+    summary: 'Queue a job; --dry-run only shows what it would do, --watch follows it',
     options: {
       model: { type: 'string' },
       dataset: { type: 'string' },
@@ -61,13 +61,13 @@ export const JOB_COMMANDS: Command[] = [
   {
     name: 'jobs watch',
     positionals: ['ID'],
-    summary: 'Follow a job to its end; Ctrl-C stops watching, not the job',
+    summary: 'Follow a job until it ends; Ctrl-C stops watching, not the job',
     run: (context) => watch(context, context.positionals[0]!),
   },
   {
     name: 'jobs cancel',
     positionals: ['ID'],
-    summary: 'Cancel a job that waits or runs',
+    summary: 'Cancel an unfinished job',
     async run(context) {
       const job = await context.client.cancelJob(context.positionals[0]!, context);
       return print(
@@ -80,7 +80,7 @@ export const JOB_COMMANDS: Command[] = [
   {
     name: 'jobs resume',
     positionals: ['ID'],
-    summary: 'Go on with a failed or cancelled job from its last checkpoint; --watch follows it',
+    summary: 'Resume a failed or cancelled job from its last checkpoint; --watch follows it',
     options: { watch: { type: 'boolean' } },
     async run(context) {
       const job = await context.client.resumeJob(context.positionals[0]!, context);
@@ -91,7 +91,7 @@ export const JOB_COMMANDS: Command[] = [
   {
     name: 'jobs checkpoints',
     positionals: ['ID'],
-    summary: 'The checkpoints that are kept of a job',
+    summary: 'The stored checkpoints of a job',
     async run(context) {
       const checkpoints = await context.client.checkpoints(context.positionals[0]!, context);
       const rows = checkpoints.map((one) => [
@@ -108,7 +108,7 @@ export const JOB_COMMANDS: Command[] = [
   {
     name: 'jobs publish',
     positionals: ['ID', 'STEP'],
-    summary: 'Make an adapter of a checkpoint: a step, or best, or last; --watch follows it',
+    summary: 'Publish a checkpoint as an adapter: a step, or best, or last; --watch follows it',
     options: { name: { type: 'string' }, 'idempotency-key': { type: 'string' }, watch: { type: 'boolean' } },
     help: [
       '--name NAME                   of the adapter',
@@ -128,7 +128,7 @@ export const JOB_COMMANDS: Command[] = [
   {
     name: 'jobs delete',
     positionals: ['ID'],
-    summary: 'Delete the record of a job that has ended',
+    summary: 'Delete the record of an ended job',
     async run(context) {
       const id = context.positionals[0]!;
       await context.client.deleteJob(id, context);

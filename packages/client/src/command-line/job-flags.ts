@@ -6,11 +6,11 @@ import {
   ValidationSettings,
 } from '@lorasmith/contracts';
 
-/** The settings of a job that a flag can give, read off the contracts: a new setting there is a new flag here. */
+/** The settings of a job that have a flag, derived from the contracts: a new setting there is a new flag here. */
 const SECTIONS = { lora: LoraSettings, training: TrainingSettings, validation: ValidationSettings } as const;
 
 export interface JobFlag {
-  /** As typed after `--`, for instance `learning-rate`. */
+  /** Without `--`, for example `learning-rate`. */
   flag: string;
   section: keyof typeof SECTIONS;
   property: string;
@@ -26,7 +26,7 @@ export const JOB_FLAGS: readonly JobFlag[] = Object.entries(SECTIONS).flatMap(([
     const isEmpty = preset === undefined || (typeof preset === 'object' && preset !== null && !Array.isArray(preset));
     const usual = isEmpty ? '' : ` [${String(preset)}]`;
     return {
-      // Its section is in the name where the property alone says too little.
+      // With its section where the property alone is not clear.
       flag: (section === 'validation' ? `validation_${property}` : property).replaceAll('_', '-'),
       section: section as keyof typeof SECTIONS,
       property,
@@ -36,7 +36,7 @@ export const JOB_FLAGS: readonly JobFlag[] = Object.entries(SECTIONS).flatMap(([
 );
 
 /**
- * The request that the flags ask for, over the one in `base`. Values are checked by the server, which names every fault.
+ * The request in `base`, overridden by the flags. The server checks the values and names every fault.
  *
  * @throws ProductError `invalid_request` when model or dataset are missing
  */
@@ -64,7 +64,7 @@ export function jobRequestOf(values: Record<string, unknown>, base: Partial<JobR
 /** Settings that are a list of names, or an expression. */
 const MODULE_LISTS = ['target_modules', 'exclude_modules'];
 
-/** `a,b` is a list of suffixes; `all-linear`, and what could not be a list, goes as it is. */
+/** `a,b` is a list of suffixes; `all-linear`, and text that cannot be a list, is sent as it is. */
 function moduleListOf(text: string): string | string[] {
   return text !== 'all-linear' && /^[\w.]+(,[\w.]+)*$/.test(text) ? text.split(',') : text;
 }

@@ -6,7 +6,7 @@ export const MODEL_COMMANDS: Command[] = [
   {
     name: 'models',
     positionals: [],
-    summary: 'Base models on the host, and what of them can be adapted',
+    summary: 'Base models on the host',
     async run(context) {
       const models = await context.client.models(context);
       const rows = models.map((model) => [

@@ -4,7 +4,7 @@ import { type ProbeResult, probeServer } from '../probe/probe-server.js';
 import { type Command, print } from './command.js';
 import { textTable } from './text-table.js';
 
-/** End of a prompt that is shown. */
+/** Characters of a prompt's end that are shown. */
 const SHOWN_CHARACTERS = 32;
 
 export const PROBE_COMMAND: Command = {
@@ -13,10 +13,10 @@ export const PROBE_COMMAND: Command = {
   summary: 'Check that a server (vLLM, llama.cpp, …) answers as the adapter does',
   options: { model: { type: 'string' }, tolerance: { type: 'string' } },
   help: [
-    'SERVER                      its OpenAI-compatible address, for instance http://127.0.0.1:8000/v1',
+    'SERVER                      its OpenAI-compatible address, for example http://127.0.0.1:8000/v1',
     '--model NAME                what the server calls the adapter [the only model, or the one with its id or name]',
     `--tolerance N               how far log-probabilities may be off, as a root mean square [${DEFAULT_TOLERANCE}]`,
-    'OPENAI_API_KEY              is sent to the server, where it is set',
+    'OPENAI_API_KEY              is sent to the server if it is set',
     '',
     'Exit code 0 when it answers as the adapter does, 1 otherwise.',
   ],
@@ -58,8 +58,8 @@ function resultText({ model, verdict, adapter_distance, base_distance, cases }: 
   ]);
   const compared =
     adapter_distance === null || base_distance === null
-      ? 'It tells no log-probabilities: words were compared.'
-      : `Its log-probabilities are ${adapter_distance.toFixed(3)} from the adapter's and ${base_distance.toFixed(3)} from the base's.`;
+      ? 'It returns no log-probabilities, so words were compared.'
+      : `Its log-probabilities differ by ${adapter_distance.toFixed(3)} from the adapter's and by ${base_distance.toFixed(3)} from the base's.`;
   return [
     textTable(['PROMPT ENDS WITH', 'ANSWERED', 'ADAPTER', 'BASE'], rows),
     '',

@@ -11,12 +11,12 @@ import { MODEL_COMMANDS } from './model-commands.js';
 import { PROBE_COMMAND } from './probe-command.js';
 
 export interface CommandLineOptions {
-  /** What was typed after `lora`. */
+  /** The arguments after `lora`. */
   args: string[];
-  /** Address of the api where `--url` names none. */
+  /** Address of the api without `--url`. */
   baseUrl: string;
   apiKey?: string | undefined;
-  /** For the server that `lora probe` asks. */
+  /** Key for the server of `lora probe`. */
   serverKey?: string | undefined;
   output: TextOutput;
   errorOutput: TextOutput;
@@ -39,7 +39,7 @@ const COMMON_OPTIONS = {
   help: { type: 'boolean', short: 'h' },
 } as const;
 
-/** Runs one command of `lora`; resolves with the exit code, never rejects. */
+/** Runs one command of `lora`; resolves with the exit code and never rejects. */
 export async function runCommandLine(options: CommandLineOptions): Promise<number> {
   const { args, output, errorOutput, signal } = options;
   const command = commandOf(args);
@@ -75,7 +75,7 @@ export async function runCommandLine(options: CommandLineOptions): Promise<numbe
   }
 }
 
-/** The command with the most words among those that `args` begins with. */
+/** The command with the most words among those that `args` starts with. */
 function commandOf(args: string[]): Command | undefined {
   const fits = ({ name }: Command) => name.split(' ').every((word, place) => args[place] === word);
   return COMMANDS.filter(fits).sort((one, other) => other.name.length - one.name.length)[0];

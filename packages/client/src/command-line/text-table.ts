@@ -1,4 +1,4 @@
-/** Rows as columns of text, each as wide as its widest cell; numbers to the right. */
+/** Aligns rows as columns, numbers to the right. */
 export function textTable(header: string[], rows: (string | number)[][]): string {
   const cells = [header, ...rows.map((row) => row.map(String))];
   const widths = header.map((_, column) => Math.max(...cells.map((row) => row[column]?.length ?? 0)));

@@ -3,7 +3,7 @@ import type { CallOptions } from '../client.js';
 import { createHttpTransport } from '../http-transport.js';
 
 export interface CompletionsServerOptions {
-  /** Where the server has its OpenAI-compatible API, for instance `http://127.0.0.1:8000/v1`. */
+  /** Address of the server's OpenAI-compatible API, for example `http://127.0.0.1:8000/v1`. */
   url: string;
   /** Sent as `Authorization: Bearer …`. */
   apiKey?: string | undefined;
@@ -12,37 +12,36 @@ export interface CompletionsServerOptions {
 }
 
 export interface NextToken {
-  /** Null where the server tells texts only. */
+  /** Null if the server returns only texts. */
   id: number | null;
   text: string;
   logprob: number;
 }
 
 export interface NextTokenAnswer {
-  /** What was generated: one token. */
+  /** The generated token. */
   text: string;
-  /** The most likely tokens, most likely first; null where the server tells no probabilities. */
+  /** The most likely tokens, most likely first; null if the server returns no probabilities. */
   tokens: NextToken[] | null;
 }
 
 export interface CompletionsServer {
   /** Names of the models it serves. */
   models(call?: CallOptions): Promise<string[]>;
-  /** The token after a prompt, at temperature 0. */
+  /** Generates the token after a prompt, at temperature 0. */
   nextToken(model: string, prompt: { text: string; tokenIds: number[] }, call?: CallOptions): Promise<NextTokenAnswer>;
 }
 
-/** Probabilities that are asked for; the most that OpenAI's API gives. */
+/** Requested probabilities; the maximum of OpenAI's API. */
 const LOGPROBS = 5;
 
 /**
- * A server with `POST /completions` as OpenAI has it: vLLM, llama.cpp, Ollama and others. Not all take everything: token
- * ids are sent first, as they leave no doubt about what is read, then the text; probabilities are asked for while the
- * server does not refuse that.
+ * A server with OpenAI's `POST /completions`: vLLM, llama.cpp, Ollama and others. Not all support every form: token ids
+ * are tried first, because they are unambiguous, then text; probabilities are requested unless the server refuses them.
  */
 export function createCompletionsServer({ url, apiKey, fetch }: CompletionsServerOptions): CompletionsServer {
   const transport = createHttpTransport({ baseUrl: url, apiKey, fetch });
-  // What the server took last is asked again first.
+  // Starts with the form that the server accepted last.
   let accepted = 0;
 
   const complete = (body: object, { signal }: CallOptions) =>
@@ -91,7 +90,7 @@ function readAnswer(answer: unknown, origin: string): NextTokenAnswer {
   return { text: choice.text, tokens: readTokens(choice.logprobs) };
 }
 
-/** Both ways in which servers tell probabilities: as OpenAI's completions do, and as its chat completions do. */
+/** Reads both forms of probabilities: that of OpenAI's completions and that of its chat completions. */
 function readTokens(logprobs: unknown): NextToken[] | null {
   if (!isRecord(logprobs)) return null;
   let tokens: NextToken[] = [];

@@ -2,14 +2,14 @@ import type { ProbeCase, ProbeToken } from '@lorasmith/contracts';
 import type { NextToken, NextTokenAnswer } from './completions-server.js';
 
 /**
- * `adapter`: it answers as base and adapter do. `base`: as the base without the adapter. `neither`: as none of the two.
- * `undecided`: as both do, which are too alike for the probe.
+ * `adapter`: the server answers as the base with the adapter. `base`: as the base alone. `neither`: as none of the two.
+ * `undecided`: base and adapter are too similar for the probe.
  */
 export type ProbeVerdict = 'adapter' | 'base' | 'neither' | 'undecided';
 
 export interface JudgedCase {
   prompt: string;
-  /** What the server says comes next, and what should. */
+  /** The token of the server, and the expected ones. */
   answered: string;
   adapter: string;
   base: string;
@@ -18,26 +18,26 @@ export interface JudgedCase {
 export interface ProbeJudgement {
   verdict: ProbeVerdict;
   /**
-   * How far the server's log-probabilities are from those of base with adapter and of the base alone, as a root mean
-   * square; null where the server tells none, and only its words were compared.
+   * Root mean square difference between the server's log-probabilities and those of the base with the adapter, and of the
+   * base alone. Null if the server returns none, so only words were compared.
    */
   adapter_distance: number | null;
   base_distance: number | null;
   cases: JudgedCase[];
 }
 
-/** Another dtype, other kernels or an 8-bit format move a log-probability by up to some tenths. */
+/** Another dtype, other kernels or an 8-bit format change a log-probability by up to some tenths. */
 export const DEFAULT_TOLERANCE = 0.5;
-/** What fits both is what it is nearer to by this factor. */
+/** If both fit, one must be nearer by this factor. */
 const CLEARLY_NEARER = 2;
-/** Tokens that a probe keeps of base and of adapter each. */
+/** Tokens that a probe stores for base and for adapter. */
 const TOP_TOKENS = 5;
-/** Where the first token leads the other by less, rounding may exchange them. */
+/** Rounding may swap two tokens that differ by less. */
 const CLEAR_LEAD = 0.3;
 
 /**
- * Compares what a server said with what the probe of a manifest expects.
- * @param tolerance - Of a distance, for it to fit.
+ * Compares the answers of a server with the probe of a manifest.
+ * @param tolerance - Limit for a distance that fits.
  */
 export function judgeProbe(
   cases: readonly ProbeCase[],
@@ -76,16 +76,16 @@ function nearest(adapter: number, base: number, tolerance: number): ProbeVerdict
   return 'undecided';
 }
 
-/** One for each token that is expected or told. Of a token that one side leaves out, only that it is less likely than the side's last is known. */
+/** One per token of either side. Of a token that one side lacks, only that it is less likely than the side's last is known. */
 function differences({ next_tokens: expected }: ProbeCase, told: readonly NextToken[], of: LogprobOf): number[] {
   const leastTold = Math.min(...told.map(({ logprob }) => logprob));
-  // The list has the first of base and of adapter; below the last of its own, it knows a model's tokens by chance.
+  // The list has the top tokens of base and of adapter. Below a model's own last token, its others are there by chance.
   const leastExpected = expected.map(of).sort((one, other) => other - one)[Math.min(TOP_TOKENS, expected.length) - 1]!;
   const pairs = pairsOf(expected, told, of);
   const own = expected.flatMap((token) => {
     const match = pairs.get(token);
     if (match !== undefined) return [match.logprob - of(token)];
-    // Hidden behind another token of the same text, where the server has texts alone.
+    // Hidden by another token with the same text, if the server returns only texts.
     if (told.some(({ id, text }) => id === null && plain(text) === plain(token.text))) return [];
     return [Math.max(0, of(token) - leastTold)];
   });
@@ -95,15 +95,15 @@ function differences({ next_tokens: expected }: ProbeCase, told: readonly NextTo
 }
 
 /**
- * Which of the told tokens is which of the expected: by id where the server tells it, by text otherwise. Of several with
- * one text (` I` and `I`), those that are nearest to each other.
+ * Matches the returned tokens with the expected ones: by id if the server returns it, otherwise by text. Of several with the
+ * same text (` I` and `I`), the nearest ones match.
  */
 function pairsOf(
   expected: readonly ProbeToken[],
   told: readonly NextToken[],
   of: LogprobOf,
 ): Map<ProbeToken, NextToken> {
-  // Some servers leave spaces out; then the text with one and the text without are alike.
+  // Some servers omit spaces; then texts with and without one are the same.
   const bothSpaced = [expected, told].every((tokens) => tokens.some(({ text }) => spaced(text).startsWith(' ')));
   const same: ((one: NextToken, token: ProbeToken) => boolean)[] = [
     ({ id }, token) => id === token.id,
@@ -127,7 +127,7 @@ function pairsOf(
   return pairs;
 }
 
-/** With spaces for what marks them in vocabularies. */
+/** With spaces instead of their marks in vocabularies. */
 function spaced(text: string): string {
   return text.replace(/[▁Ġ]/g, ' ');
 }
@@ -146,7 +146,7 @@ function byWords(cases: readonly ProbeCase[], judged: readonly JudgedCase[]): Pr
   return 'neither';
 }
 
-/** Whether base and adapter clearly say something else. */
+/** Whether base and adapter clearly differ. */
 function tells({ next_tokens: tokens }: ProbeCase): boolean {
   const byAdapter = firstBy(tokens, (token) => token.adapter_logprob);
   const byBase = firstBy(tokens, (token) => token.base_logprob);

@@ -4,7 +4,7 @@ import { type CompletionsServerOptions, createCompletionsServer, type NextTokenA
 import { judgeProbe, type ProbeJudgement } from './judge-probe.js';
 
 export interface ProbeServerOptions extends CompletionsServerOptions, CallOptions {
-  /** What the server calls the model. @defaultValue the only one it serves, or the one with the adapter's id or name */
+  /** Name of the model on the server. @defaultValue the only one it serves, or the one with the adapter's id or name */
   model?: string | undefined;
   /** See {@link judgeProbe}. @defaultValue 0.5 */
   tolerance?: number | undefined;
@@ -12,26 +12,27 @@ export interface ProbeServerOptions extends CompletionsServerOptions, CallOption
 
 export interface ProbeResult extends ProbeJudgement {
   adapter: string;
-  /** As the server calls it. */
+  /** Name of the model on the server. */
   model: string;
 }
 
 /**
- * Asks a server what comes after the prompts of an adapter's probe, and says whether it answers as the adapter does.
+ * Sends the prompts of an adapter's probe to a server, and judges whether it answers as the adapter does.
  *
- * @throws ProductError `not_found` when the manifest has no such probe, `invalid_request` when it cannot be told which
- * model is meant, and whatever the server answers
+ * @throws ProductError `not_found` when the manifest has no such probe, `invalid_request` when it is not clear which model
+ * to use; errors of the server
  */
 export async function probeServer(manifest: AdapterManifest, options: ProbeServerOptions): Promise<ProbeResult> {
   const { origin } = manifest;
   if (origin.kind === 'imported') throw noProbe(manifest, 'it was imported, not trained here');
   const { probe } = origin;
-  if (probe.kind === 'class-scores') throw noProbe(manifest, 'it is of a classifier, which completes no text');
+  if (probe.kind === 'class-scores')
+    throw noProbe(manifest, 'it is the probe of a classifier, which does not complete text');
   if (probe.cases.length === 0) throw noProbe(manifest, 'its prompts could not be tokenized');
   const server = createCompletionsServer(options);
   const model = options.model ?? (await onlyModel(await server.models(options), manifest));
   const answers: NextTokenAnswer[] = [];
-  // One after the other: a small server answers the slower, or not at all, when asked at once.
+  // One at a time: small servers answer concurrent requests slowly or not at all.
   for (const { prompt, token_ids } of probe.cases) {
     answers.push(await server.nextToken(model, { text: prompt, tokenIds: token_ids }, options));
   }
@@ -46,6 +47,6 @@ async function onlyModel(models: readonly string[], { id, name }: AdapterManifes
   const named = models.find((model) => model === id || model === name);
   if (named !== undefined) return named;
   if (models.length === 1) return models[0]!;
-  const served = models.length === 0 ? 'The server names no models' : `The server has ${models.join(', ')}`;
+  const served = models.length === 0 ? 'The server lists no models' : `The server has ${models.join(', ')}`;
   throw new ProductError('invalid_request', `${served}: say which is meant with --model.`, { param: 'model' });
 }
