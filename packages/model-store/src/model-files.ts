@@ -1,15 +1,15 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 
-/** Whether a file of a base model has its weights. */
+/** Whether a file of a base model contains weights. */
 export function isWeightFile(name: string): boolean {
   return name.endsWith('.safetensors');
 }
 
-/** Weights, and what a model has beside them: settings, tokenizer, template, licence. Nothing hidden, no pickles. */
+/** Weights, settings, tokenizer, template, licence. No hidden files, no pickles. */
 const WANTED = /^[A-Za-z0-9_][A-Za-z0-9_-]*$|^[A-Za-z0-9_][A-Za-z0-9._-]*\.(safetensors|json|txt|jinja|model|md)$/;
 
-/** Names of the files of a base-model folder that are worth keeping, sorted; links to files count as files. */
+/** Names of the files of a base-model folder that are stored, sorted; links to files count as files. */
 export async function modelFileNames(folder: string): Promise<string[]> {
   const names: string[] = [];
   for (const name of await readdir(folder)) {

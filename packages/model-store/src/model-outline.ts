@@ -4,24 +4,24 @@ import { ProductError } from '@lorasmith/contracts';
 import type { BundleRecord, S3BundleStore, Staging } from '@lorasmith/storage';
 import { isWeightFile } from './model-files.js';
 
-/** A safetensors file begins with the length of its header, as 8 bytes. */
+/** A safetensors file starts with the length of its header, in 8 bytes. */
 const LENGTH_BYTES = 8;
-/** As the reader of safetensors has it. */
+/** The limit of the safetensors reader. */
 const MAX_HEADER_BYTES = 100_000_000;
-/** What a header may take of the cache before it is known; those of the largest models are about a mebibyte. */
+/** Assumed size of a header until it is known; those of the largest models are about a mebibyte. */
 const EXPECTED_HEADER_BYTES = 2 ** 20;
 
-/** What an outline will take on disk, about. */
+/** Approximate size of an outline on disk. */
 export function outlineBytes({ files }: BundleRecord): number {
   const sizes = files.map(({ name, bytes }) => (isWeightFile(name) ? Math.min(bytes, EXPECTED_HEADER_BYTES) : bytes));
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 /**
- * Fetches a model without the numbers in its weights: of a weight file only the header, in a file of the true length
- * whose rest takes no room on disk. What reads shapes and names finds them; nothing may read tensors from it.
+ * Fetches a model without its weights: of a weight file only the header, in a sparse file of the same length. Shapes and
+ * names can be read from it, tensors cannot.
  *
- * @throws ProductError `internal_error` for a file that is not what was stored; `model_file_corrupt`
+ * @throws ProductError `internal_error` for a file that has changed; `model_file_corrupt`
  */
 export async function fetchOutline(store: S3BundleStore, record: BundleRecord, staging: Staging): Promise<void> {
   for (const { name, bytes, sha256 } of record.files) {
@@ -33,7 +33,7 @@ export async function fetchOutline(store: S3BundleStore, record: BundleRecord, s
     if (found.sha256 === sha256) continue;
     throw new ProductError(
       'internal_error',
-      `The file ${name} of ${record.id} in the store is not what was put there.`,
+      `The file ${name} of ${record.id} in the store has changed since it was stored.`,
     );
   }
 }

@@ -5,36 +5,36 @@ import { describeModel, listModelFolders } from '@lorasmith/model-folder';
 import type { BundleCache, S3BundleStore, Stores } from '@lorasmith/storage';
 import { fetchOutline, outlineBytes } from './model-outline.js';
 
-/** A base model in a folder of this host, which stays until it is released. */
+/** A base model in a folder of this host, which is not removed before it is released. */
 export interface HeldModel {
-  /** The folder that has the model's own under its name, as `openBaseModel` wants it. */
+  /** The parent folder of the model's folder, for `openBaseModel`. */
   modelsDir: string;
   release(): void;
 }
 
 /** The base models that this host can use. */
 export interface ModelSource {
-  /** By name; a broken one says what is wrong with it. */
+  /** By name; a broken one has its fault. */
   list(): Promise<BaseModel[]>;
   /** @throws ProductError `model_not_found` (names those that exist) */
   describe(name: string): Promise<BaseModelDetail>;
   /**
-   * The whole model, fetched and checked if need be.
+   * The complete model, fetched and checked if necessary.
    * @throws ProductError `model_not_found`; `storage_full`, `storage_unavailable`
    */
   hold(name: string): Promise<HeldModel>;
   /**
-   * All of the model but the numbers in its weights: enough to plan a job with.
+   * The model without the values of its weights: enough to plan a job.
    * @throws ProductError as {@link hold}
    */
   holdOutline(name: string): Promise<HeldModel>;
 }
 
-/** The kind under which base models are in a store. */
+/** The kind of base models in a store. */
 export const MODELS_KIND = 'models';
 
 export interface ModelSourceOptions {
-  /** A model in this folder is used as it is, before one of the same name in the store. */
+  /** A model in this folder takes precedence over one of the same name in the store. */
   modelsDir: string;
   stores: Stores;
 }
@@ -51,7 +51,7 @@ export function localModels(modelsDir: string): ModelSource {
   return {
     list: () => listModelFolders(modelsDir),
     describe: (name) => describeModel(modelsDir, name),
-    // Whether it is there finds out who opens it.
+    // Opening it checks whether it exists.
     hold,
     holdOutline: hold,
   };
@@ -82,7 +82,7 @@ function storedModels(options: {
     const more = names.length > LISTED_NAMES ? ` and ${names.length - LISTED_NAMES} more` : '';
     const existing =
       names.length === 0
-        ? 'There is none: put one into the store with npm run push-model.'
+        ? 'There are none: add one to the store with npm run push-model.'
         : `There are: ${names.slice(0, LISTED_NAMES).join(', ')}${more}.`;
     const shown = JSON.stringify(name.slice(0, 100));
     throw new ProductError('model_not_found', `There is no base model ${shown}. ${existing}`, { param: 'base_model' });
@@ -101,7 +101,7 @@ function storedModels(options: {
     if (await isLocal(name)) return await local.holdOutline(name);
     await requireStored(name);
     const record = await store.record(name);
-    // The whole model, where it is here already, does as well.
+    // The complete model, if it is here already, is as good.
     if ((await cache.peek(`${MODELS_KIND}-${record.upload}`, name)) !== null) return held(await store.hold(name));
     const outline = {
       key: `${MODELS_KIND}-outline-${record.upload}`,

@@ -8,8 +8,8 @@ import { pushModel } from './push-model.js';
 
 const USAGE = `Usage: push-model NAME [--replace]
 
-Puts the base model MODELS_DIR/NAME into the S3 store that STORE, S3_BUCKET and the other variables of the services name.
---replace: in the place of one of the same name.`;
+Uploads the base model MODELS_DIR/NAME to the S3 store of the services (STORE, S3_BUCKET and their other variables).
+--replace: replaces a model of the same name.`;
 
 async function main(): Promise<void> {
   const { name, replace } = readArguments();
@@ -17,7 +17,7 @@ async function main(): Promise<void> {
   const stores = await openStores({ dataDir: config.dataDir, s3: s3StoreOf(config.store) });
   if (stores.s3 === null) {
     const message =
-      'The store is a local folder: models are used from MODELS_DIR. Set STORE=s3 and S3_BUCKET to have one.';
+      'The store is a local folder, so models are used from MODELS_DIR. Set STORE=s3 and S3_BUCKET to use a bucket.';
     throw new ProductError('invalid_configuration', message);
   }
   try {
@@ -25,10 +25,7 @@ async function main(): Promise<void> {
     const startedAt = Date.now();
     const stored = await pushModel({ store, modelsDir: config.modelsDir, name, replace });
     if (stored === null) {
-      throw new ProductError(
-        'conflict',
-        `The store has a base model ${name} already. --replace puts this one in its place.`,
-      );
+      throw new ProductError('conflict', `The store already has a base model ${name}. Use --replace to replace it.`);
     }
     const megabytes = stored.files.reduce((sum, { bytes }) => sum + bytes, 0) / 1e6;
     const seconds = ((Date.now() - startedAt) / 1000).toFixed(1);

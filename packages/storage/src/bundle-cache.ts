@@ -7,32 +7,33 @@ import type { HeldBundle, Staging } from './bundle-store.js';
 import { type LocalStagings, openLocalStagings, syncTree } from './local-staging.js';
 import { isAbsent } from './storage-error.js';
 
-/** A process that holds a bundle says so this often; one that died is no longer believed after the second time. */
+/** A process that holds a bundle renews its lease this often. */
 const LEASE_RENEWAL_MS = 60_000;
+/** After this time without a renewal, the process is considered dead. */
 const LEASE_LASTS_MS = 300_000;
-/** What was being fetched by a process that died. */
+/** Age of a download that a process that died has left. */
 const ABANDONED_MS = 24 * 3_600_000;
 
 export interface CachedBundle {
-  /** Never means other bytes. A folder name. */
+  /** A folder name. Always means the same bytes. */
   key: string;
-  /** Name of its folder for those who hold it. */
+  /** Name of its folder for holders. */
   id: string;
   bytes: number;
-  /** Fills the staged folder and checks what is in it. */
+  /** Fills the staged folder and checks its content. */
   fetch(staging: Staging): Promise<void>;
 }
 
-/** Copies of bundles on this host, bounded in bytes: the least recently used go first, those in use never. */
+/** Copies of bundles on this host, with a limit in bytes. The least recently used are removed first, those in use never. */
 export interface BundleCache {
   /**
-   * The bundle on this host, fetched if need be: once for all who ask in this process.
-   * @throws ProductError `storage_full` when it does not fit beside what is in use; what fetching throws
+   * The bundle on this host. Fetches it if necessary, once for concurrent calls in this process.
+   * @throws ProductError `storage_full` when it does not fit beside the copies in use; errors of fetching
    */
   hold(bundle: CachedBundle): Promise<HeldBundle>;
-  /** Path of the bundle's folder, when it is on this host. It may go at any time. */
+  /** Path of the bundle's folder, if it is on this host. It may be removed at any time. */
   peek(key: string, id: string): Promise<string | null>;
-  /** Takes a staged folder as the copy, instead of fetching it; the staging is gone then. */
+  /** Uses a staged folder as the copy instead of fetching it. Consumes the staging. */
   adopt(bundle: Omit<CachedBundle, 'fetch'>, staging: Staging): Promise<void>;
   remove(key: string): Promise<void>;
   usedBytes(): Promise<number>;
@@ -45,8 +46,8 @@ export interface BundleCacheOptions {
 }
 
 /**
- * `cache/<key>/content/<id>/…`, and beside `content` one lease file for each holder, whose time says that it lives. The
- * time of `cache/<key>` is that of the last use.
+ * `cache/<key>/content/<id>/…`, and beside `content` one lease file per holder, whose modification time shows that it is
+ * alive. The modification time of `cache/<key>` is that of the last use.
  */
 export async function openBundleCache({ root, maxBytes }: BundleCacheOptions): Promise<BundleCache> {
   const folder = path.resolve(root, 'cache');
@@ -77,7 +78,7 @@ export async function openBundleCache({ root, maxBytes }: BundleCacheOptions): P
   };
 
   const fetch = async (bundle: CachedBundle): Promise<void> => {
-    await makeRoom({ folder, stagings, maxBytes, bytes: bundle.bytes });
+    await freeSpace({ folder, stagings, maxBytes, bytes: bundle.bytes });
     const staging = await stagings.stage();
     try {
       await bundle.fetch(staging);
@@ -87,7 +88,7 @@ export async function openBundleCache({ root, maxBytes }: BundleCacheOptions): P
     }
   };
 
-  /** Says that the bundle is in use; null when it is not there. */
+  /** Marks the bundle as in use; null when it is missing. */
   const lease = async (key: string, id: string): Promise<(() => void) | null> => {
     const file = path.join(leasesOf(key), randomBytes(8).toString('hex'));
     try {
@@ -96,7 +97,7 @@ export async function openBundleCache({ root, maxBytes }: BundleCacheOptions): P
       if (isAbsent(error)) return null;
       throw error;
     }
-    // It may have been taken away between the look and the lease.
+    // It may have been removed before the lease was written.
     if (!(await exists(contentOf(key, id)))) return null;
     const touch = async (location: string) => {
       const now = new Date();
@@ -106,7 +107,7 @@ export async function openBundleCache({ root, maxBytes }: BundleCacheOptions): P
     const renewal = setInterval(() => void touch(file), LEASE_RENEWAL_MS).unref();
     return () => {
       clearInterval(renewal);
-      // What cannot be removed runs out.
+      // A lease that cannot be removed expires.
       rm(file, { force: true }).catch(() => {});
     };
   };
@@ -132,7 +133,7 @@ export async function openBundleCache({ root, maxBytes }: BundleCacheOptions): P
     },
     async adopt(bundle, staging) {
       if (bundle.bytes > maxBytes) return;
-      await makeRoom({ folder, stagings, maxBytes, bytes: bundle.bytes });
+      await freeSpace({ folder, stagings, maxBytes, bytes: bundle.bytes });
       await place(bundle, staging);
     },
     remove: (key) => removeCopy(folder, stagings, key),
@@ -162,13 +163,13 @@ async function copies(folder: string): Promise<Copy[]> {
 async function sizeOf(content: string): Promise<number> {
   let bytes = 0;
   for (const entry of await readdir(content, { withFileTypes: true, recursive: true })) {
-    // Blocks, not length: an outline has the length of its model without the bytes.
+    // Blocks, not length: an outline has the length of its model without its bytes.
     if (entry.isFile()) bytes += (await stat(path.join(entry.parentPath, entry.name))).blocks * 512;
   }
   return bytes;
 }
 
-async function makeRoom(options: {
+async function freeSpace(options: {
   folder: string;
   stagings: LocalStagings;
   maxBytes: number;
@@ -187,8 +188,8 @@ async function makeRoom(options: {
   const gibibytes = (value: number) => `${(value / 2 ** 30).toFixed(2)} GiB`;
   throw new ProductError(
     'storage_full',
-    `What is to be fetched from the store takes ${gibibytes(bytes)}; of the ${gibibytes(maxBytes)} set aside for copies ` +
-      `${gibibytes(used)} are in use. Raise STORE_CACHE_BYTES.`,
+    `The copy needs ${gibibytes(bytes)}, but ${gibibytes(used)} of the ${gibibytes(maxBytes)} for copies of the store ` +
+      'are in use. Raise STORE_CACHE_BYTES.',
   );
 }
 
@@ -196,7 +197,7 @@ async function removeCopy(folder: string, stagings: LocalStagings, key: string):
   const doomed = stagings.doomedPath();
   try {
     await rename(path.join(folder, key), doomed);
-    // Who took it between the look and the rename finds it again a moment later.
+    // A process that leased it before the rename finds it again a moment later.
     if (await inUse(path.join(doomed, 'leases'))) return await rename(doomed, path.join(folder, key));
   } catch (error) {
     if (isAbsent(error)) return;

@@ -3,25 +3,25 @@ import { ProductError } from '@lorasmith/contracts';
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const FILE_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$/;
 
-/** Records are a few kilobytes; a manifest with every module and loss of a large model stays below this. */
+/** Limit for JSON files. Even the manifest of a large model, with every module and loss, is smaller. */
 export const MAX_JSON_BYTES = 16 * 1024 * 1024;
 
-/** Whether it can be the id of a bundle: never a path. */
+/** Whether it is a valid id of a bundle: never a path. */
 export function isBundleId(id: string): boolean {
   return ID.test(id);
 }
 
-/** Whether it can be the name of a file in a bundle: never a path, never hidden. */
+/** Whether it is a valid name of a file in a bundle: never a path, never hidden. */
 export function isBundleFileName(name: string): boolean {
   return FILE_NAME.test(name);
 }
 
-/** @throws ProductError `not_found` for what cannot be an id */
+/** @throws ProductError `not_found` for an invalid id */
 export function checkBundleId(kind: string, id: string): void {
   if (!isBundleId(id)) throw bundleNotFound(kind, `bundle ${JSON.stringify(id.slice(0, 140))}`);
 }
 
-/** @throws ProductError `not_found` for what cannot be a name */
+/** @throws ProductError `not_found` for an invalid name */
 export function checkBundleFileName(kind: string, id: string, name: string): void {
   if (!isBundleFileName(name)) throw bundleNotFound(kind, `file ${JSON.stringify(name.slice(0, 260))} of ${id}`);
 }

@@ -9,7 +9,7 @@ export interface Digest {
   bytes: number;
 }
 
-/** Passes bytes through and knows their sha256 and number once they have ended. */
+/** Passes bytes through and computes their sha256 and number. */
 export class DigestStream extends Transform {
   readonly #hash = createHash('sha256');
   #bytes = 0;
@@ -26,14 +26,14 @@ export class DigestStream extends Transform {
     done();
   }
 
-  /** Of all the bytes; ask after the stream has ended. */
+  /** Of all bytes; only available after the stream has ended. */
   get digest(): Digest {
-    if (this.#digest === undefined) throw new Error('DigestStream: the digest is asked for before the stream ended');
+    if (this.#digest === undefined) throw new Error('DigestStream: the stream has not ended yet');
     return this.#digest;
   }
 }
 
-/** sha256 and size of what is read, in pieces. @throws what the source throws */
+/** sha256 and size of a stream, read in pieces. @throws errors of the source */
 export async function digestStream(source: Readable): Promise<Digest> {
   const digesting = new DigestStream();
   digesting.resume();

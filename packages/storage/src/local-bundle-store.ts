@@ -16,9 +16,9 @@ import { asStorageError, isAbsent, systemErrorCode } from './storage-error.js';
 import { syncFolder } from './write-file-atomic.js';
 
 export interface LocalBundleStoreOptions {
-  /** The data folder. Bundles are in `root/kind`, half-made ones in `root/.staging`; both are made when missing. */
+  /** The data folder. Bundles are in `root/kind`, incomplete ones in `root/.staging`. Both are created if missing. */
   root: string;
-  /** What is stored, in the plural: `datasets`, `adapters`. A folder name. */
+  /** Kind of the bundles, in the plural: `datasets`, `adapters`. A folder name. */
   kind: string;
 }
 
@@ -76,13 +76,13 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
 
     stage: () => stagings.stage(),
     sweepStaging: (olderThanMs) => stagings.sweep(olderThanMs),
-    // A rename leaves nothing beside the staged folders.
+    // A rename leaves nothing but staged folders.
     sweepOrphans: async () => 0,
 
     async publish(staging, id) {
       const target = folder(id);
-      // A rename replaces an empty folder silently and a full one not at all; the look before is for a clear answer
-      // in the usual case, the caught codes are for two publishers at once.
+      // A rename silently replaces an empty folder but never a full one. This check handles the usual case, the caught
+      // codes handle two concurrent publishers.
       if (await isFolder(target)) return false;
       try {
         await syncTree(staging.path);

@@ -9,10 +9,10 @@ import { DigestStream } from './digest-stream.js';
 import { asStorageError, isAbsent } from './storage-error.js';
 import { syncFolder } from './write-file-atomic.js';
 
-/** Half-made bundles of one kind, in `root/.staging`. */
+/** Incomplete bundles of one kind, in `root/.staging`. */
 export interface LocalStagings {
   stage(): Promise<Staging>;
-  /** A path in the same folder that nothing has, for what is on its way out. */
+  /** An unused path in the same folder, for something that is being deleted. */
   doomedPath(): string;
   sweep(olderThanMs: number): Promise<number>;
 }
@@ -37,8 +37,8 @@ export async function openLocalStagings({ root, kind }: { root: string; kind: st
 }
 
 /**
- * Removes what was staged, of one kind or of all, and in which nothing was written for `olderThanMs`.
- * @returns how many
+ * Removes staged folders, of one kind or of all, without a write for `olderThanMs`.
+ * @returns the number of removed folders
  */
 export async function sweepStagings(root: string, olderThanMs: number, prefix = ''): Promise<number> {
   const folder = path.resolve(root, '.staging');
@@ -69,7 +69,7 @@ function localStaging(location: string): Staging {
   };
 }
 
-/** Brings every file of the folder, and the folder, onto the disk. @throws when there is anything but files in it */
+/** Syncs every file of the folder, and the folder, to disk. @throws when it contains anything but files */
 export async function syncTree(folder: string): Promise<void> {
   for (const name of await fileNames(folder)) {
     const handle = await open(path.join(folder, name), 'r');
@@ -82,16 +82,16 @@ export async function syncTree(folder: string): Promise<void> {
   await syncFolder(folder);
 }
 
-/** The files of a staged folder, by name. @throws when there is anything but files in it */
+/** The files of a staged folder, by name. @throws when it contains anything but files */
 export async function fileNames(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { withFileTypes: true });
   for (const entry of entries) {
-    if (!entry.isFile()) throw new Error(`publish: ${entry.name} is not a file; a bundle has only files`);
+    if (!entry.isFile()) throw new Error(`publish: ${entry.name} is not a file; a bundle may contain only files`);
   }
   return entries.map(({ name }) => name).sort();
 }
 
-/** When something was last written in the folder, in milliseconds; a folder that vanishes meanwhile counts as just written. */
+/** Time of the last write in the folder, in milliseconds; now for a folder that is removed meanwhile. */
 async function lastWrite(folder: string): Promise<number> {
   try {
     let latest = (await stat(folder)).mtimeMs;

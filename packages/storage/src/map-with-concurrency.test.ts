@@ -14,7 +14,7 @@ test('a few run at a time, and the results keep the order of the items', async (
   expect(most).toBe(2);
 });
 
-test('after an error none is begun, and those that run end first', async () => {
+test('after an error no call starts, and those that run finish first', async () => {
   const ended: number[] = [];
   const mapping = mapWithConcurrency([0, 1, 2, 3, 4, 5], 2, async (item) => {
     if (item === 1) throw new Error('one fails');

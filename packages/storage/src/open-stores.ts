@@ -7,26 +7,26 @@ import type { S3BundleStore } from './s3/s3-bundle-store.js';
 import type { S3Settings } from './s3/s3-objects.js';
 
 export interface StoreOptions {
-  /** The data folder of this host: the store itself, or what is staged and the copies. */
+  /** The data folder of this host: the store itself, or staged folders and copies. */
   dataDir: string;
   /** Null: the store is the data folder. */
   s3: (S3Settings & { cacheBytes: number }) | null;
 }
 
-/** Where the bundles of every kind are. */
+/** The stores of all kinds of bundles. */
 export interface Stores {
   /** Whether other hosts see the same bundles. */
   readonly shared: boolean;
   open(kind: string): Promise<BundleStore>;
-  /** The store and its copies as S3 has them; null for a local one. */
+  /** The S3 store and its local copies; null for a local store. */
   readonly s3: { open(kind: string): Promise<S3BundleStore>; cache: BundleCache } | null;
   /**
-   * Removes of this host what processes that died left half-made, of every kind: folders in which nothing was written for
+   * Removes incomplete folders of crashed processes from this host, of every kind: those without a write for
    * `olderThanMs`.
-   * @returns how many
+   * @returns the number of removed folders
    */
   sweepStagings(olderThanMs: number): Promise<number>;
-  /** Whether it answers. @throws ProductError `storage_unavailable` */
+  /** Checks that the store answers. @throws ProductError `storage_unavailable` */
   check(): Promise<void>;
   close(): void;
 }
@@ -38,7 +38,7 @@ export async function openStores({ dataDir, s3 }: StoreOptions): Promise<Stores>
     const check = () => access(dataDir, constants.W_OK);
     return { shared: false, open, s3: null, sweepStagings: sweep, check, close: () => {} };
   }
-  // Loaded where it is used: it is large.
+  // Loaded only when needed, because it is large.
   const { openS3Objects } = await import('./s3/s3-objects.js');
   const { openS3BundleStore } = await import('./s3/s3-bundle-store.js');
   const objects = openS3Objects(s3);

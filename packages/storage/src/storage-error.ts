@@ -1,25 +1,25 @@
 import { ProductError } from '@lorasmith/contracts';
 
-/** What the file system says when there is no room: the disk, the user's quota, the largest file. */
-const NO_ROOM = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+/** Error codes of a full disk, a used-up quota and a too large file. */
+const NO_SPACE = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 const ABSENT = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'EISDIR']);
 
-/** `code` of a failed system call, for instance ENOENT; undefined for any other error. */
+/** `code` of a failed system call, for example ENOENT; undefined for any other error. */
 export function systemErrorCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
-/** Whether a system call failed because what it asked for is not there, or is not what a bundle has. */
+/** Whether a system call failed because a file is missing, or is not of a type that bundles have. */
 export function isAbsent(error: unknown): boolean {
   return ABSENT.has(systemErrorCode(error) ?? '');
 }
 
-/** The error to throw on from a write: `storage_full` where there was no room, else the error as it is. */
+/** Maps the error of a write: `storage_full` if there was no space, otherwise the same error. */
 export function asStorageError(error: unknown): unknown {
   const code = systemErrorCode(error);
-  if (code === undefined || !NO_ROOM.has(code)) return error;
-  return new ProductError('storage_full', 'The data folder has no room left. Free some space, then try again.', {
+  if (code === undefined || !NO_SPACE.has(code)) return error;
+  return new ProductError('storage_full', 'The disk of the data folder is full. Free some space, then try again.', {
     cause: error,
   });
 }

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { expect, test } from 'vitest';
 import { asStorageError, writeFileAtomic } from './index.js';
 
-test('a file is replaced whole and no temporary file stays', async () => {
+test('a file is replaced atomically and no temporary file stays', async () => {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-atomic-'));
   const file = path.join(folder, 'state.json');
   await writeFile(file, 'old');

@@ -4,8 +4,8 @@ import path from 'node:path';
 import { asStorageError } from './storage-error.js';
 
 /**
- * Writes a whole file so that a reader, or a process that starts after a crash, finds the old content or the new,
- * never a part: a temporary file in the same folder, fsync, one rename, fsync of the folder.
+ * Writes a file so that a reader, or a process that starts after a crash, finds either the old or the new content, never a
+ * part of it: a temporary file in the same folder, fsync, one rename, fsync of the folder.
  *
  * @throws ProductError `storage_full`
  */
@@ -27,7 +27,7 @@ export async function writeFileAtomic(file: string, data: string | Uint8Array): 
   }
 }
 
-/** Makes sure that names made, changed or removed in the folder outlive a power cut. */
+/** Makes changes of names in the folder survive a power failure. */
 export async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r');
   try {

@@ -8,7 +8,7 @@ import type { S3Objects } from './s3-objects.js';
 export const BundleRecord = Type.Object({
   version: Type.Literal(1),
   id: Type.String(),
-  /** Names the folder of the files; another one each time a bundle is published, so that nothing is ever replaced. */
+  /** Folder of the files; a new one each time a bundle is published, so that nothing is ever replaced. */
   upload: Type.String({ pattern: '^[0-9a-z]{1,64}$' }),
   created_at: Type.String(),
   files: Type.Array(
@@ -21,7 +21,7 @@ export const BundleRecord = Type.Object({
 });
 export type BundleRecord = Static<typeof BundleRecord>;
 
-/** Where the objects of one kind of bundle are. */
+/** The keys of one kind of bundle. */
 export interface BundleKeys {
   records: string;
   record(id: string): string;
@@ -31,8 +31,7 @@ export interface BundleKeys {
 }
 
 /**
- * Records have a folder of their own: to list bundles is to list it, a thousand at a time, whatever number of files they
- * have.
+ * Records have their own folder, so bundles are listed a thousand at a time, whatever their number of files.
  */
 export function bundleKeys(kind: string): BundleKeys {
   const records = `${kind}/records/`;
@@ -46,7 +45,7 @@ export function bundleKeys(kind: string): BundleKeys {
   };
 }
 
-/** Null when there is no such bundle. @throws ProductError `internal_error` when what is there is no record */
+/** Null when the bundle does not exist. @throws ProductError `internal_error` when its record is invalid */
 export async function readBundleRecord(objects: S3Objects, key: string): Promise<BundleRecord | null> {
   const text = await objects.readWhole(key, MAX_JSON_BYTES);
   if (text === null) return null;

@@ -9,13 +9,13 @@ import { mapWithConcurrency } from '../map-with-concurrency.js';
 import type { BundleKeys, BundleRecord } from './bundle-record.js';
 import type { S3Objects } from './s3-objects.js';
 
-/** Files of one bundle on their way at once. */
+/** Concurrent transfers of files of one bundle. */
 export const FILES_AT_ONCE = 3;
 const READ_BYTES = 2 ** 20;
-/** Of a file whose connection is lost while it is read. */
+/** Attempts to read a file whose connection is lost. */
 const MAX_TRIES = 3;
 
-/** Stores the files of a folder under a new name of the bundle, and says what was stored. */
+/** Uploads the files of a folder as a new upload of the bundle. @returns the stored files */
 export async function uploadFiles(
   objects: S3Objects,
   keys: BundleKeys,
@@ -25,7 +25,7 @@ export async function uploadFiles(
     const file = path.join(folder, name);
     const { size } = await stat(file);
     const digesting = new DigestStream();
-    // An error of the source ends the upload, which reads from the last stream alone.
+    // The upload sees only errors of the last stream, so errors of the source are passed on.
     const source = createReadStream(file, { highWaterMark: READ_BYTES });
     source.once('error', (error) => digesting.destroy(error));
     try {
@@ -39,9 +39,8 @@ export async function uploadFiles(
 }
 
 /**
- * Fetches a bundle into a staged folder and compares every file with its digest. A connection lost on the way is tried
- * again.
- * @throws ProductError `internal_error` naming the file that is gone or not what was stored; `storage_unavailable`
+ * Downloads a bundle into a staged folder and checks the digest of every file. A lost connection is retried.
+ * @throws ProductError `internal_error` naming a file that is missing or has changed; `storage_unavailable`
  */
 export async function downloadFiles(
   objects: S3Objects,
@@ -52,7 +51,7 @@ export async function downloadFiles(
   await mapWithConcurrency(record.files, FILES_AT_ONCE, async ({ name, bytes, sha256 }) => {
     const key = keys.file(record.id, record.upload, name);
     const found = await fetchFile(objects, { key, name, bytes }, staging);
-    if (found.sha256 !== sha256) throw notWhatWasStored(key);
+    if (found.sha256 !== sha256) throw fileChanged(key);
   });
 }
 
@@ -68,15 +67,15 @@ async function fetchFile(
       return await staging.write(name, body);
     } catch (error) {
       if (error instanceof ProductError) throw error;
-      // The client compares the bytes with the checksum that the service keeps.
-      if ((error as Error).message.startsWith('Checksum mismatch')) throw notWhatWasStored(key, error);
+      // The client compares the bytes with the checksum of the service.
+      if ((error as Error).message.startsWith('Checksum mismatch')) throw fileChanged(key, error);
       if (tries === MAX_TRIES) throw objects.failure(error);
       await rm(path.join(staging.path, name), { force: true });
     }
   }
 }
 
-function notWhatWasStored(key: string, cause?: unknown): ProductError {
-  const message = `The file ${key} in the store is not the one that was put there.`;
+function fileChanged(key: string, cause?: unknown): ProductError {
+  const message = `The file ${key} in the store has changed since it was stored.`;
   return new ProductError('internal_error', message, { cause });
 }

@@ -21,11 +21,11 @@ export interface S3BundleStoreOptions {
   cache: BundleCache;
   /** The data folder of this host, where bundles are staged. */
   root: string;
-  /** What is stored, in the plural. */
+  /** Kind of the bundles, in the plural. */
   kind: string;
   /**
-   * An upload that nothing refers to is taken for abandoned after this; a publisher that is slower than half of it gives
-   * up, so that nothing is swept from under a bundle.
+   * Age at which an upload without a record counts as abandoned. A publisher that takes longer than half of it gives up, so
+   * that its files are not removed under a new bundle.
    * @defaultValue a day
    */
   orphanAgeMs?: number;
@@ -35,21 +35,21 @@ const DAY_MS = 24 * 3_600_000;
 
 /** A {@link BundleStore} in S3. */
 export interface S3BundleStore extends BundleStore {
-  /** Like `publish`, of files that stay where they are, however large. */
+  /** Like `publish`, but leaves the files where they are. */
   publishFrom(folder: string, names: readonly string[], id: string): Promise<boolean>;
-  /** What the bundle is made of. @throws ProductError `not_found` */
+  /** The record of the bundle. @throws ProductError `not_found` */
   record(id: string): Promise<BundleRecord>;
 }
 
 /**
- * The files are stored first, under a name that nothing refers to; then the record, by one conditional put: with it the
- * bundle is there, whole. A delete takes the record first.
+ * Publishing uploads the files first, under a name that nothing refers to. Then one conditional put of the record makes the
+ * complete bundle visible. Deleting removes the record first.
  */
 export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<S3BundleStore> {
   const { objects, cache, root, kind, orphanAgeMs = DAY_MS } = options;
   const keys = bundleKeys(kind);
   const stagings = await openLocalStagings({ root, kind });
-  // Of processes that died.
+  // Left by crashed processes.
   await stagings.sweep(orphanAgeMs);
 
   const record = async (id: string): Promise<BundleRecord> => {
@@ -74,7 +74,7 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
     await mapWithConcurrency(files, FILES_AT_ONCE, ({ name }) => objects.remove(keys.file(id, upload, name)));
   };
 
-  /** @returns null when another one was faster */
+  /** @returns null when another publisher was faster */
   const store = async (folder: string, names: readonly string[], id: string): Promise<BundleRecord | null> => {
     if (await objects.has(keys.record(id))) return null;
     const beginMs = Date.now();
@@ -168,7 +168,7 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
       try {
         if (file.bytes > MAX_JSON_BYTES) throw new Error(`${file.bytes} bytes; at most ${MAX_JSON_BYTES} are read`);
         const content = await objects.readWhole(keys.file(id, of.upload, name), MAX_JSON_BYTES);
-        if (content === null) throw new Error('it is lost');
+        if (content === null) throw new Error('it is missing');
         return JSON.parse(content.toString('utf8'));
       } catch (cause) {
         if (cause instanceof ProductError) throw cause;

@@ -6,8 +6,8 @@ interface S3Failure extends Error {
 }
 
 const MISSING = new Set(['NoSuchKey', 'NotFound', 'NoSuchUpload']);
-/** What services answer where the bucket or its owner has no room left. */
-const NO_ROOM = new Set(['QuotaExceeded', 'XMinioStorageFull', 'InsufficientStorage', 'EntityTooLarge']);
+/** Errors of services when the bucket is full or its owner's quota is used up. */
+const NO_SPACE = new Set(['QuotaExceeded', 'XMinioStorageFull', 'InsufficientStorage', 'EntityTooLarge']);
 const REFUSED = new Set([
   'AccessDenied',
   'Forbidden',
@@ -20,35 +20,35 @@ const REFUSED = new Set([
   'PermanentRedirect',
 ]);
 
-/** Whether the service says that the object, not the bucket, is not there. */
+/** Whether the object, not the bucket, is missing. */
 export function isMissing(error: unknown): boolean {
   return MISSING.has((error as Error).name);
 }
 
-/** Whether a conditional put found an object there. */
+/** Whether a conditional put failed because the object exists. */
 export function isPreconditionFailed(error: unknown): boolean {
   const { name, $metadata } = error as S3Failure;
   return name === 'PreconditionFailed' || $metadata?.httpStatusCode === 412;
 }
 
 /**
- * The error to throw on from a call to S3: `storage_full`, `storage_unavailable`, or the error as it is where it is the
- * caller's own, for instance a file that cannot be read.
+ * Maps the error of a call to S3: to `storage_full` or `storage_unavailable`, or to the same error if it is the caller's own,
+ * for example a file that cannot be read.
  */
 export function asS3Error(error: unknown, bucket: string): unknown {
   if (error instanceof ProductError || !(error instanceof Error)) return error;
   const { name, $metadata } = error as S3Failure;
-  if (NO_ROOM.has(name) || $metadata?.httpStatusCode === 507) {
-    return new ProductError('storage_full', `The bucket ${bucket} has no room left.`, { cause: error });
+  if (NO_SPACE.has(name) || $metadata?.httpStatusCode === 507) {
+    return new ProductError('storage_full', `The bucket ${bucket} is full.`, { cause: error });
   }
   if (name === 'NoSuchBucket' || ($metadata?.httpStatusCode === 404 && !isMissing(error))) {
     return unavailable(
-      `There is no bucket ${bucket}. Make it, or correct S3_BUCKET, S3_REGION and S3_ENDPOINT.`,
+      `There is no bucket ${bucket}. Create it, or correct S3_BUCKET, S3_REGION and S3_ENDPOINT.`,
       error,
     );
   }
   if (REFUSED.has(name) || $metadata?.httpStatusCode === 403) {
-    const message = `The store refuses the bucket ${bucket} (${name}). Look at the credentials, their rights and S3_REGION.`;
+    const message = `The store refuses the bucket ${bucket} (${name}). Check the credentials, their permissions and S3_REGION.`;
     return unavailable(message, error);
   }
   const fileCode = systemErrorCode(error);

@@ -15,11 +15,11 @@ import type { ByteRange } from '../bundle-store.js';
 import { asS3Error, isMissing, isPreconditionFailed } from './s3-error.js';
 
 export interface S3Settings {
-  /** Of another service than Amazon's; null: Amazon's of the region. */
+  /** Of a service other than Amazon's; null for Amazon's in the region. */
   endpoint: string | null;
   region: string;
   bucket: string;
-  /** What every key begins with; empty, or ends with `/`. */
+  /** Prefix of every key; empty, or ends with `/`. */
   prefix: string;
   /** `endpoint/bucket/key` instead of `bucket.endpoint/key`. */
   forcePathStyle: boolean;
@@ -33,50 +33,50 @@ export interface S3Object {
 }
 
 /**
- * The few calls on objects that the store is made of. Keys are without the prefix of the settings.
+ * The calls on objects that the store needs. Keys are without the prefix of the settings.
  *
- * Every call throws ProductError `storage_unavailable` when the service does not answer or refuses, after a few tries.
+ * Every call throws ProductError `storage_unavailable` when the service does not answer or refuses, after some retries.
  */
 export interface S3Objects {
-  /** Whether the bucket is there and may be used. */
+  /** Checks that the bucket exists and may be used. */
   check(): Promise<void>;
   has(key: string): Promise<boolean>;
-  /** Null when it is not there. */
+  /** Null when it is missing. */
   read(key: string, range?: ByteRange): Promise<Readable | null>;
-  /** Null when it is not there. @throws when it is larger */
+  /** Null when it is missing. @throws when it is larger */
   readWhole(key: string, maxBytes: number): Promise<Buffer | null>;
-  /** In pieces of bounded size, however large it is. */
+  /** In parts of limited size, whatever its length. */
   write(key: string, source: Readable, bytes: number): Promise<void>;
-  /** In one step, and only where there is none: of all who try one succeeds. */
+  /** In one step, and only if it does not exist: of concurrent calls one succeeds. */
   create(key: string, content: string): Promise<'created' | 'exists'>;
   remove(key: string): Promise<void>;
   /** By key. */
   list(prefix: string): AsyncGenerator<S3Object>;
-  /** Gives back the room of uploads that were begun before this time and not finished. @returns how many */
-  endUploads(prefix: string, begunBefore: Date): Promise<number>;
-  /** The error to throw on where reading what {@link read} gave failed. */
+  /** Aborts incomplete uploads that were started before this time, which frees their space. @returns their number */
+  abortUploads(prefix: string, startedBefore: Date): Promise<number>;
+  /** Maps an error of reading a stream of {@link read}. */
   failure(error: unknown): unknown;
   close(): void;
 }
 
-/** A lost connection is found soon; a call is tried again with growing pauses. */
+/** Short, because a call is retried with growing pauses. */
 const CONNECT_TIMEOUT_MS = 5_000;
 /** Without a byte in either direction. */
 const IDLE_TIMEOUT_MS = 60_000;
 const MAX_TRIES = 4;
-/** Other services than Amazon's answer 409 where two conditional puts meet. */
+/** Services other than Amazon's answer 409 to concurrent conditional puts. */
 const MAX_CREATE_TRIES = 5;
 const MAX_SOCKETS = 64;
 
 const MEBIBYTE = 2 ** 20;
 const MIN_PART_BYTES = 8 * MEBIBYTE;
-/** An upload has 10,000 parts at most. */
+/** Below the limit of 10,000 parts per upload. */
 const MAX_PARTS = 9_000;
-/** Parts in memory at once, for each upload. */
+/** Parts of an upload in memory at a time. */
 const PARTS_AT_ONCE = 3;
 
 /**
- * Credentials come from where the official client looks for them: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a
+ * Credentials come from the standard places of the official client: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a
  * shared file, the role of the machine or container.
  */
 export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle }: S3Settings): S3Objects {
@@ -100,7 +100,7 @@ export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle
       throw asS3Error(error, bucket);
     }
   };
-  /** Null where the service says that the object is not there. */
+  /** Null if the object is missing. */
   const unlessMissing = <Result>(call: () => Promise<Result>): Promise<Result | null> =>
     onS3(() => call().catch((error: unknown) => (isMissing(error) ? null : Promise.reject(error))));
 
@@ -146,8 +146,8 @@ export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle
           return 'created';
         } catch (error) {
           if (isPreconditionFailed(error)) return 'exists';
-          const meets = (error as Error).name === 'ConditionalRequestConflict';
-          if (!meets || tries === MAX_CREATE_TRIES) throw asS3Error(error, bucket);
+          const isConflict = (error as Error).name === 'ConditionalRequestConflict';
+          if (!isConflict || tries === MAX_CREATE_TRIES) throw asS3Error(error, bucket);
         }
       }
     },
@@ -166,16 +166,16 @@ export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle
       } while (ContinuationToken !== undefined);
     },
 
-    async endUploads(under, begunBefore) {
+    async abortUploads(under, startedBefore) {
       const command = new ListMultipartUploadsCommand({ Bucket: bucket, Prefix: prefix + under });
-      let ended = 0;
-      // One page of a thousand: the next sweep takes the rest.
+      let aborted = 0;
+      // One page of a thousand; the next sweep continues.
       for (const { Key, UploadId, Initiated } of (await onS3(() => client.send(command))).Uploads ?? []) {
-        if (Initiated === undefined || Initiated > begunBefore) continue;
+        if (Initiated === undefined || Initiated > startedBefore) continue;
         await unlessMissing(() => client.send(new AbortMultipartUploadCommand({ Bucket: bucket, Key, UploadId })));
-        ended++;
+        aborted++;
       }
-      return ended;
+      return aborted;
     },
 
     failure: (error) => asS3Error(error, bucket),

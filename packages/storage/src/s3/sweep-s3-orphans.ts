@@ -7,18 +7,18 @@ interface StoredUpload {
 }
 
 /**
- * Removes the files of uploads to which no record refers and to which nothing was added for `olderThanMs`, and ends
- * uploads that were never finished.
+ * Removes the files of uploads that no record refers to and that nothing was added to for `olderThanMs`, and aborts
+ * incomplete uploads.
  *
- * Records are read only where it is not clear without them: where there is none, and where a bundle has two uploads.
- * @returns how many uploads
+ * Records are read only if necessary: when there is none, and when a bundle has two uploads.
+ * @returns the number of removed uploads
  */
 export async function sweepS3Orphans(objects: S3Objects, keys: BundleKeys, olderThanMs: number): Promise<number> {
   const before = Date.now() - olderThanMs;
-  let removed = await objects.endUploads(keys.files, new Date(before));
+  let removed = await objects.abortUploads(keys.files, new Date(before));
   for await (const [id, uploads] of uploadsById(objects, keys)) {
     if ([...uploads.values()].every(({ newestMs }) => newestMs > before)) continue;
-    // The one upload of a bundle that is there is the bundle's own.
+    // The only upload of an existing bundle is its own.
     if (uploads.size === 1 && (await objects.has(keys.record(id)))) continue;
     const current = (await readBundleRecord(objects, keys.record(id)))?.upload;
     for (const [upload, { keys: objectKeys, newestMs }] of uploads) {
@@ -30,7 +30,7 @@ export async function sweepS3Orphans(objects: S3Objects, keys: BundleKeys, older
   return removed;
 }
 
-/** One bundle after the other, as the keys are listed; of each what is stored for it. */
+/** The stored uploads of one bundle after the other, in the order of the keys. */
 async function* uploadsById(
   objects: S3Objects,
   keys: BundleKeys,
