@@ -55,7 +55,7 @@ const published = {
 };
 const imported = { kind: Type.Literal('imported') };
 
-/** How an adapter came to be: at the end of a job, from a checkpoint of a job, or brought in. */
+/** How an adapter was made: by a training job, from a checkpoint of one, or it was imported. */
 const Origin = Type.Union(
   [Type.Object(trained, closed), Type.Object(published, closed), Type.Object(imported, closed)],
   { $id: 'AdapterOrigin' },
@@ -80,7 +80,7 @@ export type PublishedCheckpointOrigin = Static<typeof PublishedCheckpointOrigin>
 export const ImportedOrigin = Type.Object(imported, { $id: 'ImportedOrigin', ...closed });
 export type ImportedOrigin = Static<typeof ImportedOrigin>;
 
-/** The file `manifest.json` beside the PEFT files: what the adapter is, and how it came to be. */
+/** The file `manifest.json` beside the PEFT files: what the adapter is, and how it was made. */
 export const AdapterManifest = Type.Object(
   {
     version: RecordVersion,
@@ -125,7 +125,7 @@ export const AdapterManifest = Type.Object(
 );
 export type AdapterManifest = Static<typeof AdapterManifest>;
 
-/** What a trainer reports of the adapter that it has made: all of its manifest but who asked for it. */
+/** What a trainer reports of the adapter that it has made: its manifest without the job, the owner and the name. */
 export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'lora' | 'versions' | 'files'> &
   Pick<TrainedOrigin, 'dataset' | 'report' | 'result' | 'probe' | 'checks'>;
 
@@ -176,7 +176,7 @@ export const ImportAdapterQuery = Type.Object(
 );
 export type ImportAdapterQuery = Static<typeof ImportAdapterQuery>;
 
-/** Files of a published adapter folder. The first two are PEFT's; nothing of ours is in them. */
+/** Files of a published adapter folder. The first two are PEFT's own format. */
 export const ADAPTER_FILES = {
   config: 'adapter_config.json',
   weights: 'adapter_model.safetensors',

@@ -7,7 +7,7 @@ import { RecordVersion } from './record-version.js';
 
 const closed = { additionalProperties: false };
 
-/** The row formats, told apart by their keys. */
+/** The row formats. Their keys differ. */
 export const DATASET_FORMATS = ['messages', 'prompt_completion', 'instruction', 'text', 'features'] as const;
 export const DatasetFormat = Type.Enum(DATASET_FORMATS, {
   description:
@@ -49,10 +49,10 @@ export const MessageRole = Type.Enum(['system', 'user', 'assistant', 'tool']);
 export const Message = Type.Object({ role: MessageRole, content: Type.String() }, closed);
 export type Message = Static<typeof Message>;
 
-/** Planning renders a conversation once per turn, so its work grows with the square of this. */
+/** Planning renders a conversation once per turn, so the time grows with the square of this. */
 const MAX_MESSAGES = 1000;
 
-/** The schema of one row of each format. Bounds on sizes are the reader's (line length), not repeated here. */
+/** The schema of one row of each format. The reader limits the length of a line. */
 export const DatasetRow = {
   messages: Type.Object({ messages: Type.Array(Message, { minItems: 1, maxItems: MAX_MESSAGES }) }, closed),
   prompt_completion: Type.Object({ prompt: Type.String(), completion: Type.String() }, closed),

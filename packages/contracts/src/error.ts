@@ -2,7 +2,8 @@ import { type Static, Type } from 'typebox';
 
 /**
  * Every error code of the product with the HTTP status it answers with. A code, once released, keeps its meaning.
- * 4xx: the caller can mend it; 5xx: we must. Codes that only end a job carry the status a synchronous check would use.
+ * 4xx: the caller can fix it; 5xx: the operator must. A code that only ends jobs has the status that a synchronous check
+ * would answer with.
  */
 export const ERROR_STATUS = {
   // the request
@@ -77,7 +78,7 @@ export type ErrorCode = keyof typeof ERROR_STATUS;
 
 export const ERROR_CODES = Object.keys(ERROR_STATUS) as ErrorCode[];
 
-/** One fault among several found at once: where it is, its code, what to do. */
+/** One of several faults: its code, its location, and what to do. */
 export const Fault = Type.Object(
   {
     code: Type.String({ description: 'Stable code of this fault.' }),
@@ -110,19 +111,19 @@ export type ErrorBody = Static<typeof ErrorBody>;
 export interface ProductErrorOptions {
   /** Path of the request field at fault. */
   param?: string | undefined;
-  /** Every fault found, with its place. */
+  /** Every fault, with its location. */
   details?: Fault[] | undefined;
-  /** When to try again, where that is known. */
+  /** When to try again, if that is known. */
   retryAfterSeconds?: number | undefined;
   cause?: unknown;
 }
 
-/** Whatever a message came to have in it: answers, and lines of the log, can be read. */
+/** Messages can quote input of any length; answers and log lines stay readable. */
 const MAX_MESSAGE_CHARACTERS = 4_000;
 const MAX_PARAM_CHARACTERS = 1_000;
 
-/** What is told of an error to whoever is not of this process. */
-export function toldOf({ message, param }: ProductError): Pick<ProductError, 'message' | 'param'> {
+/** What clients and other processes receive of an error. */
+export function publicText({ message, param }: ProductError): Pick<ProductError, 'message' | 'param'> {
   return { message: message.slice(0, MAX_MESSAGE_CHARACTERS), param: param?.slice(0, MAX_PARAM_CHARACTERS) };
 }
 

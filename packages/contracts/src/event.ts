@@ -62,10 +62,10 @@ export const EVENT_DATA = {
 export const EVENT_TYPES = Object.keys(EVENT_DATA) as EventType[];
 export type EventType = keyof typeof EVENT_DATA;
 export type EventData<Kind extends EventType> = Static<(typeof EVENT_DATA)[Kind]>;
-/** After one of these no further event of the job comes, unless it is resumed: then `job-resumed` comes next. */
+/** The last event of a job is one of these. If the job is resumed, `job-resumed` follows. */
 export const LAST_EVENT_TYPES: readonly EventType[] = ['adapter-published', 'job-failed', 'job-cancelled'];
 
-/** An event before it has its place in the stream. */
+/** An event that is not in the stream yet. */
 export type NewJobEvent = { [Kind in EventType]: { type: Kind; data: EventData<Kind> } }[EventType];
 
 const eventOf = <Kind extends EventType>(type: Kind) =>
@@ -97,7 +97,7 @@ export const JobEvent = Type.Union(
   ],
   { $id: 'JobEvent' },
 );
-/** The same as `Static<typeof JobEvent>`, told apart by `type`. */
+/** The same as `Static<typeof JobEvent>`, discriminated by `type`. */
 export type JobEvent = NewJobEvent & { id: string; job: JobId; created_at: string };
 
 export const JobEventList = Type.Object(

@@ -1,8 +1,7 @@
 import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { JobRequest, LoraSettings, TrainingSettings, ValidationSettings } from './job.js';
 
-// What those who come from PEFT, Unsloth, TRL and the OpenAI API write, and what to write here instead: the sentences
-// with which the error says what to do. All of them are in this file.
+// What users of PEFT, Unsloth, TRL and the OpenAI API write, and what to write here instead. Errors contain these sentences.
 
 /** Fields of other tools, and the field of a job that means the same. */
 const SAME_FIELD: Readonly<Record<string, string>> = {
@@ -46,7 +45,7 @@ const SAME_FIELD: Readonly<Record<string, string>> = {
   suffix: 'name',
 };
 
-/** Fields of other tools that have no like here, and what there is instead. */
+/** Fields of other tools that do not exist here, and what to do instead. */
 const NO_SUCH_FIELD: Readonly<Record<string, string>> = {
   use_dora: 'DoRA is not supported: leave it out.',
   modules_to_save: 'Only the A and B of LoRA are trained: leave it out.',
@@ -83,7 +82,7 @@ const FIELD_HINTS: ReadonlyMap<string, string> = new Map([
   ...Object.entries(NO_SUCH_FIELD),
 ]);
 
-/** What to write instead of a field that there is not, or not at this place; undefined where nobody knows. */
+/** What to write instead of a field that does not exist, or not at this place; undefined if unknown. */
 export function fieldHint(name: string): string | undefined {
   return FIELD_HINTS.get(name);
 }
@@ -100,7 +99,7 @@ const PATTERN_HINTS: ReadonlyMap<unknown, string> = new Map([
   [patternOf(JobId), 'the id of a job, "job_" and 24 characters, which POST /jobs returns'],
 ]);
 
-/** What a text must be, said better than by its regular expression; undefined for any that speaks for itself. */
+/** What a text must be, in words instead of a regular expression; undefined if there are none. */
 export function patternHint(pattern: string): string | undefined {
   return PATTERN_HINTS.get(pattern);
 }
@@ -108,7 +107,7 @@ export function patternHint(pattern: string): string | undefined {
 const GENERATES_NOTHING =
   'This service trains models and does not serve them: download the adapter from GET /adapters/:id, or with ?weights=merged the merged model, and serve it with vLLM or llama.cpp.';
 
-/** Paths of the OpenAI API, with /v1 or without, and what there is instead. */
+/** Paths of the OpenAI API, with or without /v1, and what to use instead. */
 const PATH_HINTS: readonly (readonly [path: RegExp, hint: string])[] = [
   [/^(\/v1)?\/(files|uploads)(\/|$)/, 'Rows are uploaded with POST /datasets.'],
   [/^(\/v1)?\/fine_tuning(\/|$)/, 'Training is POST /jobs, with a dataset of POST /datasets.'],
@@ -117,7 +116,7 @@ const PATH_HINTS: readonly (readonly [path: RegExp, hint: string])[] = [
   [/^\/v1\/(models|datasets|jobs|adapters)(\/|$)/, 'Paths here do not start with /v1.'],
 ];
 
-/** What there is instead of a path; undefined where nobody knows. */
+/** What to use instead of a path; undefined if unknown. */
 export function pathHint(pathname: string): string | undefined {
   return PATH_HINTS.find(([path]) => path.test(pathname))?.[1];
 }
@@ -144,7 +143,7 @@ const ROW_HINTS: Readonly<Record<string, string>> = {
   input_ids: SEND_TEXT,
 };
 
-/** What a row of another tool's format is to be; undefined where nobody knows. */
+/** How to send a row that has the format of another tool; undefined if unknown. */
 export function rowHint(row: unknown): string | undefined {
   if (typeof row !== 'object' || row === null) return undefined;
   if (Array.isArray(row)) return ONE_ROW_A_LINE;
@@ -152,21 +151,21 @@ export function rowHint(row: unknown): string | undefined {
   return hint;
 }
 
-/** Where the formats of other tools have a list, and here is text. */
+/** Where other formats have a list and the formats here have text. */
 const TEXT_HINTS: Readonly<Record<string, string>> = {
   content: 'It is a list of parts: send their text as one string.',
   prompt: 'It is a list of messages: send prompt and completion together as {"messages": […]}.',
   completion: 'It is a list of messages: send prompt and completion together as {"messages": […]}.',
 };
 
-/** What to send instead of a list under this key; undefined where nobody knows. */
+/** What to send instead of a list under this key; undefined if unknown. */
 export function listHint(key: string): string | undefined {
   return Object.hasOwn(TEXT_HINTS, key) ? TEXT_HINTS[key] : undefined;
 }
 
 const ONE_ROW_A_LINE = "This is a JSON array. Send its rows as JSONL, one per line: jq -c '.[]' FILE.";
 
-/** What a whole file is, told from its first line, that has not one row a line; undefined where it may have. */
+/** What to do with a file that does not have one row per line, as its first line shows; undefined if it may have. */
 export function fileHint(firstLine: string): string | undefined {
   const line = firstLine.trim();
   if (line.startsWith('[')) return ONE_ROW_A_LINE;

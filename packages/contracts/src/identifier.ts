@@ -9,7 +9,7 @@ export const DatasetId = identifier(
 );
 export const JobId = identifier('job', 'Opaque.');
 export const AdapterId = identifier('ad', 'Opaque; never reused for other bytes.');
-/** The id of an API key; that of the key under which something was made is its owner. */
+/** The id of an API key. What is made with the key belongs to this id. */
 export const KeyId = identifier('key', 'Of an API key. It is no secret.');
 
 export type DatasetId = Static<typeof DatasetId>;

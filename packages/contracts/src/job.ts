@@ -12,13 +12,13 @@ const closed = { additionalProperties: false };
 /** The highest rank that a job can train, and so that an imported adapter can have. */
 export const MAX_RANK = 512;
 const rankBounds = { minimum: 1, maximum: MAX_RANK };
-/** Of a whole job, and so of anything that is done every so many. */
+/** Of a whole job, and so of every interval in steps. */
 const MAX_STEPS = 10_000_000;
 export const MAX_ACCUMULATION_STEPS = 4096;
 const alphaBounds = { exclusiveMinimum: 0, maximum: 4096 };
 
 const moduleNames = [
-  // As many as the largest models have layers: an adapter that is gone on with may have to name each.
+  // The largest models have so many layers, and a job that continues an adapter can have to name each.
   Type.Array(Type.String({ minLength: 1, maxLength: 256 }), { minItems: 1, maxItems: 4096 }),
   Type.String({ minLength: 1, maxLength: 1024 }),
 ] as const;
@@ -30,7 +30,7 @@ const TargetModules = Type.Union([...moduleNames], {
     'expression that must match the whole module name.',
 });
 
-/** No key has a line break, which the pattern of the schema does not match: its value would not be checked. */
+/** A key with a line break is refused: the pattern of the schema does not match it, so its value would not be checked. */
 const modulePattern = <Value extends TSchema>(value: Value, description: string) =>
   Type.Record(Type.String(), value, { ...closed, maxProperties: 4096, default: {}, description });
 
@@ -259,7 +259,7 @@ export type JobRequest = Static<typeof JobRequest>;
 export const JobSpec = Type.Object(jobSpecFields, { $id: 'JobSpec', ...closed });
 export type JobSpec = Static<typeof JobSpec>;
 
-/** The spec that is part of a job. */
+/** The spec of a job, without what the job adds to it. */
 export function specOf(job: JobSpec): JobSpec {
   return pick(job, Object.keys(JobSpec.properties) as (keyof JobSpec)[]);
 }
@@ -341,7 +341,7 @@ export const Job = Type.Union([TrainJob, PublishCheckpointJob], { $id: 'Job' });
 export type Job = TrainJob | PublishCheckpointJob;
 export const JobPage = Page(Job, 'JobPage');
 
-/** What kind of job it is, with what only this kind needs. */
+/** The kind of a job, with the fields that only this kind has. */
 export type JobTask = Pick<TrainJob, 'kind'> | Pick<PublishCheckpointJob, 'kind' | 'checkpoint'>;
 
 /** What B A is multiplied with: `alpha / rank`, or with rsLoRA `alpha / √rank` (arXiv:2312.03732). */

@@ -17,7 +17,7 @@ export const MachineRates = Type.Object(
 );
 export type MachineRates = Static<typeof MachineRates>;
 
-/** What a worker's machine was measured to do; estimates rest on it. */
+/** What was measured of a worker's machine; estimates are based on it. */
 export const MachineProfile = Type.Object(
   {
     worker: Type.String(),

@@ -4,7 +4,7 @@ import { Nullable } from './nullable.js';
 
 const closed = { additionalProperties: false };
 
-/** A layer LoRA can be put on. */
+/** A layer that LoRA can adapt. */
 export const AdaptableModule = Type.Object(
   {
     name: Type.String({ description: 'Full module path, such as model.layers.0.self_attn.q_proj.' }),

@@ -2,13 +2,13 @@ import { type Static, Type } from 'typebox';
 import { KeyId } from './identifier.js';
 import { Nullable } from './nullable.js';
 
-/** Whom a thing belongs to. */
+/** The owner of a thing. */
 export const Owner = Nullable(KeyId, {
   description: 'The API key that it belongs to. Null: it was made without a key, and only admins see it.',
 });
 export type Owner = Static<typeof Owner>;
 
-/** What a key may do: `admin` everything, `train` everything with what is its own, `read` only look at that. */
+/** What a key may do: `admin` everything; `train` everything with its own things; `read` only read its own things. */
 export const ROLES = ['admin', 'train', 'read'] as const;
 export const Role = Type.Enum(ROLES);
 export type Role = (typeof ROLES)[number];

@@ -3,7 +3,7 @@ import { type Static, Type } from 'typebox';
 const closed = { additionalProperties: false };
 const precision = Type.Enum(['float32', 'bfloat16'], { description: 'The dtype in which the values were computed.' });
 
-/** A token that may come next, as likely as base and adapter find it. */
+/** A possible next token, with its probability for base and adapter. */
 export const ProbeToken = Type.Object(
   {
     id: Type.Integer({ minimum: 0 }),
@@ -27,7 +27,7 @@ export const ProbeCase = Type.Object(
 );
 export type ProbeCase = Static<typeof ProbeCase>;
 
-/** What a language model and its adapter say next, to check a serving stack against. */
+/** What a language model and its adapter predict next, to check a serving stack against. */
 export const TokenProbe = Type.Object(
   { kind: Type.Literal('next-token'), precision, cases: Type.Array(ProbeCase) },
   { $id: 'TokenProbe', ...closed },
@@ -36,7 +36,7 @@ export type TokenProbe = Static<typeof TokenProbe>;
 
 const scores = Type.Array(Type.Number());
 
-/** What a classifier and its adapter make of some features. */
+/** What a classifier and its adapter predict for some features. */
 export const ClassProbe = Type.Object(
   {
     kind: Type.Literal('class-scores'),

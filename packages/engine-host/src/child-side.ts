@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { type ErrorCode, ProductError, toldOf } from '@lorasmith/contracts';
+import { type ErrorCode, ProductError, publicText } from '@lorasmith/contracts';
 import { asStorageError } from '@lorasmith/storage';
 import type { ChildMessage } from './child.js';
 
@@ -53,7 +53,7 @@ async function answerOf<Result>(name: string, work: () => Promise<Result>): Prom
     return { type: 'done', result: await work() };
   } catch (error) {
     const known = asStorageError(error);
-    if (known instanceof ProductError) return { type: 'failed', code: known.code, ...toldOf(known) };
+    if (known instanceof ProductError) return { type: 'failed', code: known.code, ...publicText(known) };
     process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
     const message = `The ${name} failed; the log of the service says why.`;
     return { type: 'failed', code: 'internal_error', message };

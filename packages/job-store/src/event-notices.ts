@@ -1,11 +1,11 @@
 import type { JobId } from '@lorasmith/contracts';
 import { Cluster, type ClusterOptions, type Redis } from 'ioredis';
 
-/** Word that a job has a new event. */
+/** Notices that a job has a new event. */
 export interface Notice {
-  /** Resolves when notices arrive, or cannot for now; from then on none is missed unless the connection is. */
+  /** Resolves once subscribed, or after that failed. From then on no notice is missed while the connection lasts. */
   ready: Promise<void>;
-  /** Resolves at the first notice since `listen`, after the time, or at the signal; it never rejects. */
+  /** Resolves at the first notice since `listen`, after the timeout, or at the signal. Never rejects. */
   wait(timeoutMs: number, signal?: AbortSignal): Promise<void>;
   close(): void;
 }
@@ -16,8 +16,8 @@ export interface EventNotices {
 }
 
 /**
- * One subscription, on a connection of its own made at the first listener, serves every listener of the process. It is
- * only ever a hint to look now: who waits looks anyway when its time is over, so a lost notice costs time and no event.
+ * One subscription serves every listener of the process. Its connection is opened for the first listener. A notice is only
+ * a hint to read now: readers also read after their timeout, so a lost notice costs time and no event.
  */
 export function createEventNotices({ redis, channel }: { redis: Redis; channel: string }): EventNotices {
   const listeners = new Map<JobId, Set<() => void>>();
@@ -26,8 +26,8 @@ export function createEventNotices({ redis, channel }: { redis: Redis; channel: 
   let closed = false;
 
   const subscribe = () => {
-    subscriber = double(redis);
-    // The connection whose double this is reports the same trouble.
+    subscriber = copyOf(redis);
+    // The connection that this is a copy of reports the same errors.
     subscriber.on('error', () => {});
     subscriber.on('message', (_channel, id: string) => {
       for (const wake of listeners.get(id) ?? []) wake();
@@ -44,7 +44,7 @@ export function createEventNotices({ redis, channel }: { redis: Redis; channel: 
 
   return {
     listen(id) {
-      // After the end no connection is opened again; who still listens just waits.
+      // After `close` no connection is opened; listeners wait for their timeout.
       subscribed ??= closed ? Promise.resolve() : subscribe();
       let noticed = false;
       let wakeUp = () => {};
@@ -82,8 +82,8 @@ export function createEventNotices({ redis, channel }: { redis: Redis; channel: 
   };
 }
 
-/** A connection with the same settings that connects when it is first used. */
-function double(redis: Redis): Redis {
+/** A connection with the same settings. It connects when it is first used. */
+function copyOf(redis: Redis): Redis {
   const connection: unknown = redis;
   const options = { enableOfflineQueue: true, lazyConnect: true };
   if (!(connection instanceof Cluster)) return redis.duplicate({ ...options, maxRetriesPerRequest: 1 });

@@ -7,23 +7,23 @@ import { repliesOf } from './redis-errors.js';
 const EVENT_ID = /^\d{1,19}(-\d{1,19})?$/;
 
 export interface ReadEventsOptions {
-  /** Id of the event to go on after; from the first one when left out. */
+  /** Only events after the one with this id. @defaultValue from the first one */
   after?: string | undefined;
   /** @defaultValue 100 */
   limit?: number | undefined;
-  /** How long to wait for an event when there is none. @defaultValue 0 */
+  /** How long to wait for an event if there is none. @defaultValue 0 */
   blockMs?: number | undefined;
   /** Ends the waiting. */
   signal?: AbortSignal | undefined;
 }
 
 export interface EventStream {
-  /** @throws ProductError `job_not_found`, `invalid_request` for an `after` that is no event id */
+  /** @throws ProductError `job_not_found`, `invalid_request` for an `after` that is not the id of an event */
   read(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
   close(): void;
 }
 
-/** Reads the events of jobs. Any number of waiting readers share one further connection. */
+/** Reads the events of jobs. All waiting readers share one additional connection. */
 export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys }): EventStream {
   const notices = createEventNotices({ redis, channel: keys.eventChannel });
 
@@ -33,7 +33,7 @@ export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys
       await redis
         .multi()
         .exists(keys.job(id))
-        // One more than asked for says whether there are more.
+        // One more than requested, to know whether there are more.
         .xrange(keys.events(id), start, '+', 'COUNT', limit + 1)
         .exec(),
     ) as [number, [string, string[]][]];
@@ -45,13 +45,13 @@ export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys
   return {
     async read(id, { after, limit = 100, blockMs = 0, signal } = {}) {
       if (after !== undefined && !EVENT_ID.test(after)) {
-        throw new ProductError('invalid_request', 'This is no id of an event; give one as it was received.', {
+        throw new ProductError('invalid_request', 'after is not the id of an event. Send an id as it was received.', {
           param: 'after',
         });
       }
       const first = await readNow(id, after, limit);
       if (first.data.length > 0 || blockMs <= 0) return first;
-      // Listening begins before the second look, so that an event between the two is not slept through.
+      // Listens before it reads again, so that no event between the two is missed.
       const notice = notices.listen(id);
       try {
         await notice.ready;
@@ -69,7 +69,7 @@ export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys
 
 function eventOfEntry(job: JobId, id: string, fields: string[]): JobEvent {
   const [, type, , data] = fields as [string, NewJobEvent['type'], string, string];
-  // The first part of a stream's id is the server's clock.
+  // The first part of an id is the time of the Redis server.
   const created_at = new Date(Number(id.split('-', 1)[0])).toISOString();
   return { id, job, created_at, type, data: JSON.parse(data) } as JobEvent;
 }

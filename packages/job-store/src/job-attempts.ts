@@ -49,7 +49,7 @@ export interface JobAttempts {
    */
   start(id: JobId, worker: string, resumes?: number): Promise<AttemptStart>;
   /**
-   * Appends an event with what it changes: `report-ready` makes the job `running`, a step moves its progress.
+   * Appends an event and makes its changes: `report-ready` makes the job `running`, a step updates its progress.
    * @param checkpoints - The stored ones, if they may have changed.
    */
   record(attempt: JobAttempt, event: NewJobEvent, checkpoints?: Checkpoint[]): Promise<AttemptWrite>;

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { DatasetId, JobId, JobStatus, Owner } from '@lorasmith/contracts';
 
-/** The names of every Redis key of the job store. All begin with the prefix; put a `{hash tag}` in it for a cluster. */
+/** The names of all Redis keys of the job store. All start with the prefix; for a cluster it needs a `{hash tag}`. */
 export interface JobKeys {
   /** Hash: the record of a job. */
   job(id: JobId): string;
@@ -23,13 +23,13 @@ export interface JobKeys {
   datasetDeletion(id: DatasetId): string;
   /** String, for a minute unless it is renewed: the files of the ended job are being removed, it cannot be resumed. */
   cleanup(id: JobId): string;
-  /** Hash: the job that an idempotency key of this owner made. */
+  /** Hash: the job that an idempotency key of this owner created. */
   idempotency(key: string, owner: Owner): string;
   /** Channel on which the id of a job is published when it has a new event. */
   eventChannel: string;
   /** Hash by worker name: the measured profiles of the workers' machines. */
   machines: string;
-  /** BullMQ's own keys begin with it. */
+  /** BullMQ's own keys start with it. */
   queuePrefix: string;
 }
 

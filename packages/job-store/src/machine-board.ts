@@ -6,9 +6,9 @@ import { onRedis } from './redis-errors.js';
 
 /** What the workers have measured of their machines. */
 export interface MachineBoard {
-  /** Replaces what this worker said before. */
+  /** Replaces the earlier profile of this worker. */
   publish(profile: MachineProfile): Promise<void>;
-  /** The one measured last; null when no worker has measured its machine yet. */
+  /** The most recent one; null if no worker has measured its machine yet. */
   latest(): Promise<MachineProfile | null>;
 }
 
@@ -26,7 +26,7 @@ export function createMachineBoard({ redis, keys }: { redis: Redis; keys: JobKey
   };
 }
 
-/** Of another version of the worker it may have another shape: then it is as if it were not there. */
+/** A profile that a worker of another version wrote can have another shape. It is ignored. */
 function parsed(text: string): MachineProfile[] {
   const profile: unknown = JSON.parse(text);
   return Value.Check(MachineProfile, profile) ? [profile] : [];

@@ -3,7 +3,7 @@ import { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
 import { describe, expect, test } from 'vitest';
 import { absentRedisUrl } from '../../../test/real-redis.js';
-import { createJobStore, type JobAttempt } from '../src/index.js';
+import { createJobStore, type JobAttempt, jobKeys } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
 import { prefix, queue, redis, server, store, useJobStore } from './real-job-store.js';
 
@@ -47,6 +47,14 @@ describe('creating', () => {
     const { data } = await store.readEvents(job.id);
     expect(data.map(({ type }) => type)).toEqual(['job-queued']);
     expect(Value.Check(JobEventSchema, data[0])).toBe(true);
+  });
+
+  test('a record of another version is refused', async () => {
+    const { id } = await created();
+    await redis.hset(jobKeys(prefix).job(id), 'version', 2);
+    const error = { code: 'unsupported_version', message: expect.stringContaining(`${id} has version 2`) };
+    await expect(store.getJob(id)).rejects.toMatchObject(error);
+    await expect(store.listJobs()).rejects.toMatchObject(error);
   });
 
   test('the same idempotency key makes one job, however many ask at once', async () => {

@@ -38,6 +38,6 @@ test('does not change with the order of fields, a new field that is null, the id
   expect(digestArchitecture(same as DecoderArchitecture)).toBe(digestArchitecture(architecture));
 });
 
-test('is what earlier versions kept in checkpoints and manifests', () => {
+test('is the same in every release: checkpoints and manifests store it', () => {
   expect(digestArchitecture(architecture)).toBe('8b4b9a220df3a150f9ea12fc7e2568bb43b52f72a7e008c2b143e2573dd42d1b');
 });

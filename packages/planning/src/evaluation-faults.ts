@@ -7,13 +7,6 @@ export function publishedState({ publish, early_stopping }: TrainingSettings): '
   return publish;
 }
 
-/** Evaluations during training need rows to evaluate on. */
-export function idleEvaluationFaults({ training, validation }: JobSpec): CodedFault[] {
-  if (training.eval_every_steps === null || validation.split > 0) return [];
-  const message = 'training.eval_every_steps needs held-out rows. Set validation.split too, or leave it out.';
-  return [{ code: 'invalid_job', message, param: 'training.eval_every_steps' }];
-}
-
 /** Warns if there is no evaluation during training, only before and after it. */
 export function evaluationWarnings({ training: { eval_every_steps: every } }: JobSpec, steps: number): Fault[] {
   if (every === null || every <= steps) return [];
@@ -21,12 +14,16 @@ export function evaluationWarnings({ training: { eval_every_steps: every } }: Jo
   return [{ code: 'eval_every_steps_too_large', message, param: 'training.eval_every_steps' }];
 }
 
-/** Early stopping and the best state need evaluations, and rows to evaluate on. */
+/** Early stopping and the best state need evaluations, and evaluations need rows to evaluate on. */
 export function evaluationFaults({ training, validation }: JobSpec): CodedFault[] {
   const { eval_every_steps: every, early_stopping: stopping } = training;
-  const setting = stopping === null ? 'publish' : 'early_stopping';
-  if (stopping === null && publishedState(training) === 'last') return [];
   if (every !== null && validation.split > 0) return [];
+  if (stopping === null && publishedState(training) === 'last') {
+    if (every === null) return [];
+    const message = 'training.eval_every_steps needs held-out rows. Set validation.split too, or leave it out.';
+    return [{ code: 'invalid_job', message, param: 'training.eval_every_steps' }];
+  }
+  const setting = stopping === null ? 'publish' : 'early_stopping';
   const lacking = [
     ...(every === null ? ['training.eval_every_steps'] : []),
     ...(validation.split > 0 ? [] : ['validation.split']),

@@ -43,7 +43,7 @@ async function plan(
   format: Dataset['format'],
   rows: (object | string)[],
   settings: Settings = {},
-  options: Pick<PlanJobOptions, 'signal' | 'isNew' | 'initial' | 'machine'> = {},
+  options: Pick<PlanJobOptions, 'signal' | 'initial' | 'machine'> = {},
 ) {
   const rowsFile = join(folder, 'data.jsonl');
   const content = rows.map((row) => (typeof row === 'string' ? row : JSON.stringify(row))).join('\n');
@@ -167,11 +167,9 @@ describe('planJob for a decoder', () => {
     ],
   ])('refuses or warns of evaluations %s', async (_, settings, outcome) => {
     const model = await tinyDecoder('qwen2', null);
-    const planned = plan(model, 'text', texts('One', 'Two', 'Three', 'Four'), settings, { isNew: true });
+    const planned = plan(model, 'text', texts('One', 'Two', 'Three', 'Four'), settings);
     if (typeof outcome === 'string') {
       expect(await refusal(planned)).toMatchObject({ code: outcome, param: 'training.eval_every_steps' });
-      // A job that is there already is not ended by it.
-      expect((await plan(model, 'text', texts('One'), settings)).report.warnings.map(({ code }) => code)).toEqual([]);
     } else expect((await planned).report.warnings.map(({ code }) => code)).toEqual(outcome);
   });
 

@@ -13,7 +13,7 @@ import { BitSet } from './bit-set.js';
 import { chooseTargets } from './choose-targets.js';
 import { countSteps, type StepCounts, warmupWarnings } from './count-steps.js';
 import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate/estimate-job.js';
-import { evaluationFaults, evaluationWarnings, idleEvaluationFaults } from './evaluation-faults.js';
+import { evaluationFaults, evaluationWarnings } from './evaluation-faults.js';
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
 import type { ExampleNotes } from './example-file/example-summary.js';
 import { splitExamples } from './example-file/split-examples.js';
@@ -39,11 +39,6 @@ export interface PlanJobOptions {
   initial?: AdapterManifest | null;
   /** What was measured of the machine that will train; null or left out: no estimate is made. */
   machine?: MachineProfile | null;
-  /**
-   * Whether the job is being submitted. A job that is already queued is not refused for a setting without effect.
-   * @defaultValue false
-   */
-  isNew?: boolean;
   /** Ends the planning. */
   signal?: AbortSignal;
 }
@@ -83,8 +78,7 @@ export async function planJob(options: PlanJobOptions): Promise<Plan> {
   // Otherwise each of its layers, which the job takes over, would be a fault too.
   const layers = ofHead ? [] : (collect(faults, () => chooseTargets(model.modules, spec.lora, model)) ?? []);
   const targets = withRanks(layers, spec.lora, faults);
-  const judging = evaluationFaults(spec);
-  faults.add(...(options.isNew && judging.length === 0 ? idleEvaluationFaults(spec) : judging));
+  faults.add(...evaluationFaults(spec));
   if (initial && targets.length > 0) faults.add(...(await faultsOfInitial(options, initial, targets)));
   const { split } = spec.validation;
   const heldOut =

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { type ErrorBody, type ErrorCode, type Fault, ProductError, toldOf } from '@lorasmith/contracts';
+import { type ErrorBody, type ErrorCode, type Fault, ProductError, publicText } from '@lorasmith/contracts';
 import type { ErrorObject } from 'ajv';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { validationFaults } from './validation-faults.js';
@@ -83,7 +83,7 @@ export function productErrorOf(thrown: unknown, request: FastifyRequest): Produc
 }
 
 export function errorBody(error: ProductError, requestId: string | null): ErrorBody {
-  const { message, param = null } = toldOf(error);
+  const { message, param = null } = publicText(error);
   return { error: { code: error.code, message, param, request_id: requestId, details: error.details } };
 }
 

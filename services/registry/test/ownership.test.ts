@@ -20,13 +20,13 @@ const call = (path: string, caller: Caller | undefined, method = 'GET') =>
   fetch(`${url}${path}`, { method, headers: caller === undefined ? {} : callerHeaders(caller) });
 const listed = async (caller?: Caller, query = '') =>
   ((await (await call(`/adapters${query}`, caller)).json()) as { data: Adapter[] }).data.map(({ id }) => id);
-const publish = (number: number, owner: KeyId | null | undefined) =>
+const publish = (number: number, owner: KeyId | null) =>
   publishReferenceAdapter(adapters, {
     id: adapterId(number),
     name: 'llama-tied',
     createdAt: `2026-05-0${number}T00:00:00.000Z`,
     change(manifest) {
-      if (owner !== undefined) manifest.owner = owner;
+      manifest.owner = owner;
     },
   });
 
@@ -34,8 +34,7 @@ test('an adapter is there for its owner and for who sees all, and for nobody els
   await publish(1, ONE);
   await publish(2, OTHER);
   await publish(3, null);
-  // As versions wrote it that knew no owners.
-  await publish(4, undefined);
+  await publish(4, null);
   expect(await listed(one)).toEqual([adapterId(1)]);
   expect(await listed(other)).toEqual([adapterId(2)]);
   for (const caller of [admin, undefined]) expect(await listed(caller)).toEqual([4, 3, 2, 1].map(adapterId));

@@ -11,7 +11,7 @@ export default async function preflight(
     const model = await openBaseModel(task.modelsDir, task.spec.base_model);
     const { spec, dataset, rowsFile, initial, machine, tokens } = task;
     const examples = await openExampleStore(tokens);
-    const plan = await planJob({ spec, model, dataset, rowsFile, examples, initial, machine, isNew: true });
+    const plan = await planJob({ spec, model, dataset, rowsFile, examples, initial, machine });
     await plan.close();
     return { report: plan.report };
   } catch (error) {
