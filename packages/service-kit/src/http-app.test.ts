@@ -66,7 +66,7 @@ describe('a body', () => {
     const faults = body.error.details.map((fault: { param: string; message: string }) => [fault.param, fault.message]);
     expect(Object.fromEntries(faults)).toEqual({
       dataset: 'dataset is missing.',
-      base_model: expect.stringMatching(/^base_model must be the name of a folder of MODELS_DIR, without a slash\./),
+      base_model: expect.stringMatching(/^base_model must be the name of a folder in MODELS_DIR, without a slash\./),
       'lora.rank': 'There is no field lora.rank. In a job it is lora.r.',
       'lora.r': 'lora.r must be >= 1.',
       'lora.alpha': 'lora.alpha must be number.',
@@ -111,7 +111,7 @@ describe('a body', () => {
 
 describe('what a body is refused with says what to do:', () => {
   const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
-  const MODEL = 'the name of a folder of MODELS_DIR, without a slash';
+  const MODEL = 'the name of a folder in MODELS_DIR, without a slash';
   const LONG = `{"name": "${'s'.repeat(200)}secret${'s'.repeat(200)}",}`;
 
   test.each([
@@ -125,8 +125,8 @@ describe('what a body is refused with says what to do:', () => {
     ['a form of nothing', '', FORM, 'The body must be object.'],
     ['a name of the Hub', { ...good, base_model: 'HuggingFaceTB/SmolLM2' }, {}, MODEL],
     ['a name as dataset', { ...good, dataset: 'dates' }, {}, 'the id of a dataset, "ds_" and 24 characters'],
-    ['a file as dataset', { ...good, dataset: 'file-abc' }, {}, 'which POST /datasets answers'],
-    ['a job to go on with', { ...good, lora: { init_from: 'job_1' } }, {}, 'of a job is in its field "adapter".'],
+    ['a file as dataset', { ...good, dataset: 'file-abc' }, {}, 'which POST /datasets returns'],
+    ['a job to go on with', { ...good, lora: { init_from: 'job_1' } }, {}, 'A job has it in its field "adapter".'],
     [
       'a field of PEFT',
       { ...good, lora: { lora_alpha: 8 } },
