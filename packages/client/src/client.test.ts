@@ -6,7 +6,7 @@ import { ProductError } from '@lorasmith/contracts';
 import { create } from 'tar';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Answer, failure, hangUp, json, type ReceivedRequest, serve } from '../test/http-server.js';
-import { createClient } from './client.js';
+import { createClient } from './node-client.js';
 
 let folder: string;
 beforeEach(async () => {
@@ -131,6 +131,29 @@ describe('jobs', () => {
     });
     expect(job).toEqual({ id: 'job_1', status: 'cancelled' });
     expect(events).toEqual([event]);
+  });
+
+  it('reports the events of a job that was resumed after its last one, and none of them twice', async () => {
+    const typed = (id: string, type: string) => ({ id, job: 'job_1', created_at: '', type, data: {} });
+    const cancelled = typed('1-0', 'job-cancelled');
+    const resumed = typed('2-0', 'job-resumed');
+    const again = typed('3-0', 'job-cancelled');
+    const stream =
+      (...events: object[]): Answer =>
+      (response) => {
+        response.writeHead(200, { 'content-type': 'text/event-stream' });
+        response.end(events.map((one) => `data: ${JSON.stringify(one)}\n\n`).join(''));
+      };
+    const server = await serve(
+      stream(cancelled),
+      json(200, { id: 'job_1', status: 'queued' }),
+      stream(resumed, again),
+      json(200, { id: 'job_1', status: 'cancelled' }),
+    );
+    const events: unknown[] = [];
+    await createClient({ baseUrl: server.baseUrl }).waitForJob('job_1', { onEvent: (one) => events.push(one) });
+    expect(events).toEqual([cancelled, resumed, again]);
+    expect(server.requests[2]?.headers['last-event-id']).toBe('1-0');
   });
 
   it('keeps an id from leading to another address', async () => {

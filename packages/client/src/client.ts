@@ -1,7 +1,3 @@
-import { randomUUID } from 'node:crypto';
-import { mkdir, open, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
-import { Readable } from 'node:stream';
 import type {
   Adapter,
   AdapterFile,
@@ -19,33 +15,29 @@ import type {
   PageQuery,
   Report,
 } from '@lorasmith/contracts';
-import { ENDED_STATUSES, ProductError } from '@lorasmith/contracts';
-import { tarOfAdapter } from './adapter-tar.js';
-import { checkDownloadedFiles } from './downloaded-files.js';
-import { createHttpTransport, type HttpTransportOptions } from './http-transport.js';
+import { ENDED_STATUSES } from '@lorasmith/contracts';
+import { createHttpTransport, type HttpTransport, type HttpTransportOptions } from './http-transport.js';
 import { type FollowOptions, followJobEvents } from './job-events.js';
-import { type DownloadOptions, downloadToFile } from './resumable-download.js';
-import { refuseExisting, unpackFolder } from './unpack-folder.js';
+import { countedStream } from './request-stream.js';
 
 export interface CallOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** A JSONL file on this disk, its text, or its bytes as they come. */
-export type UploadSource = { file: string } | { text: string } | { chunks: AsyncIterable<Uint8Array | string> };
+/** The text of a JSONL file, a file that a browser has open, or bytes as they come. */
+export type UploadSource = { text: string } | { blob: Blob } | { chunks: AsyncIterable<Uint8Array | string> };
 
 export interface UploadOptions extends CallOptions {
-  /** A name to know the dataset by. @defaultValue the file's name */
+  /** A name to know the dataset by. */
   name?: string | undefined;
+  /** Called with the bytes sent so far, and only for `chunks`: `fetch` does not report the progress of others. */
   onProgress?: ((sentBytes: number) => void) | undefined;
 }
 
-/** A plain tar of a PEFT folder, or the folder. */
-export type AdapterSource = { file: string } | { folder: string };
+/** A plain tar of a PEFT folder. */
+export type AdapterSource = Exclude<UploadSource, { text: string }>;
 
-export interface ImportAdapterOptions extends CallOptions, ImportAdapterQuery {
-  onProgress?: ((sentBytes: number) => void) | undefined;
-}
+export interface ImportAdapterOptions extends ImportAdapterQuery, Omit<UploadOptions, 'name'> {}
 
 export interface CreateJobOptions extends CallOptions {
   /**
@@ -68,29 +60,22 @@ export interface WaitForJobOptions extends FollowOptions {
   onEvent?: ((event: JobEvent) => void) | undefined;
 }
 
-/** A tar as it comes, or the folder that is in it. */
-export type DownloadDestination = { file: string } | { folder: string };
-
-export interface DownloadAdapterOptions extends DownloadOptions {
-  /** `adapter`: the PEFT folder. `merged`: the whole model with the adapter in it. @defaultValue 'adapter' */
-  weights?: 'adapter' | 'merged' | undefined;
-  /** Replace what is at the destination; otherwise that is refused. @defaultValue false */
-  overwrite?: boolean | undefined;
-}
-
 /** Longer than the api plans for a dataset of the largest size that it takes. */
 const PLANNING_PATIENCE_MS = 4 * 3_600_000;
 
-export type Client = ReturnType<typeof createClient>;
+export type Client = ReturnType<typeof clientOver>;
 
 /**
  * A client of the public API, typed by its contracts. Every method throws `ApiError` for an answer with status 4xx or
  * 5xx, `ProductError` (`service_unavailable`, `timeout`) when there was none, and the reason of an aborted `signal`.
  * Only reads, and writes that have an idempotency key, are repeated.
  */
-export function createClient(options: HttpTransportOptions) {
-  const transport = createHttpTransport(options);
+export function createClient(options: HttpTransportOptions): Client {
+  return clientOver(createHttpTransport(options));
+}
 
+/** The methods of the client that need nothing but HTTP. */
+export function clientOver(transport: HttpTransport) {
   const get = <Answer>(path: string, { signal }: CallOptions, query: object = {}) =>
     transport.json<Answer>({ method: 'GET', path, query: { ...query }, signal });
 
@@ -103,7 +88,7 @@ export function createClient(options: HttpTransportOptions) {
       query,
       headers: {
         'content-type': 'application/json',
-        'idempotency-key': call.idempotencyKey ?? randomUUID(),
+        'idempotency-key': call.idempotencyKey ?? newIdempotencyKey(),
       },
       body: JSON.stringify(body),
       signal: call.signal,
@@ -111,41 +96,36 @@ export function createClient(options: HttpTransportOptions) {
       patienceMs: PLANNING_PATIENCE_MS,
     });
 
-  /** Streams a dataset up; the same bytes again answer with the same dataset. */
-  async function uploadDataset(source: UploadSource, call: UploadOptions = {}): Promise<Dataset> {
-    const name = call.name ?? ('file' in source ? basename(source.file) : undefined);
-    const chunks = countedChunks(await openSource(source), call.onProgress);
-    const body = Readable.toWeb(Readable.from(chunks, { objectMode: false }));
-    return await transport.json<Dataset>({
+  const upload = <Answer>(
+    path: string,
+    query: Record<string, string | undefined>,
+    contentType: string,
+    source: UploadSource,
+    { onProgress, signal }: UploadOptions,
+  ) =>
+    transport.json<Answer>({
       method: 'POST',
-      path: '/datasets',
-      query: { name },
-      headers: { 'content-type': 'application/x-ndjson' },
-      body: body as ReadableStream<Uint8Array>,
-      signal: call.signal,
-      // As long as the connection of the sender takes.
-      timeoutMs: null,
-    });
-  }
-
-  /**
-   * Brings in an adapter of PEFT. `base_model` names the model it is for; without it, the adapter's own config must name
-   * one that is there.
-   */
-  async function importAdapter(source: AdapterSource, call: ImportAdapterOptions = {}): Promise<Adapter> {
-    const { base_model, name, onProgress, signal } = call;
-    const tar = 'file' in source ? await openSource(source) : await tarOfAdapter(source.folder);
-    const body = Readable.toWeb(Readable.from(countedChunks(tar, onProgress), { objectMode: false }));
-    return await transport.json<Adapter>({
-      method: 'POST',
-      path: '/adapters',
-      query: { base_model, name },
-      headers: { 'content-type': 'application/x-tar' },
-      body: body as ReadableStream<Uint8Array>,
+      path,
+      query,
+      headers: { 'content-type': contentType },
+      body: bodyOf(source, onProgress),
       signal,
       // As long as the connection of the sender takes.
       timeoutMs: null,
     });
+
+  /** Uploads a dataset; the same bytes again answer with the same dataset. */
+  async function uploadDataset(source: UploadSource, call: UploadOptions = {}): Promise<Dataset> {
+    return await upload<Dataset>('/datasets', { name: call.name }, 'application/x-ndjson', source, call);
+  }
+
+  /**
+   * Imports an adapter of PEFT. `base_model` names the model it is for; without it, the adapter's own config must name one
+   * that is there.
+   */
+  async function importAdapter(source: AdapterSource, call: ImportAdapterOptions = {}): Promise<Adapter> {
+    const { base_model, name, ...options } = call;
+    return await upload<Adapter>('/adapters', { base_model, name }, 'application/x-tar', source, options);
   }
 
   /** Makes an adapter of a checkpoint of an ended job. @returns the job that does so; its `adapter` is the result */
@@ -160,7 +140,7 @@ export function createClient(options: HttpTransportOptions) {
       path: `/jobs/${encodeURIComponent(id)}/checkpoints/${step}/publish`,
       headers: {
         'content-type': 'application/json',
-        'idempotency-key': idempotencyKey ?? randomUUID(),
+        'idempotency-key': idempotencyKey ?? newIdempotencyKey(),
       },
       body: JSON.stringify(name === undefined ? {} : { name }),
       signal,
@@ -170,37 +150,15 @@ export function createClient(options: HttpTransportOptions) {
 
   /** The job at its end, however it ended: look at `status`. */
   async function waitForJob(id: string, { onEvent, ...follow }: WaitForJobOptions = {}): Promise<Job> {
-    for await (const event of followJobEvents(transport, id, follow)) onEvent?.(event);
-    const job = await get<Job>(`/jobs/${encodeURIComponent(id)}`, follow);
-    return ENDED_STATUSES.includes(job.status) ? job : await waitForJob(id, follow);
-  }
-
-  /**
-   * Downloads an adapter, or the model merged with it, as a tar file or unpacked. Goes on where an earlier call was cut
-   * off; the destination appears whole or not at all.
-   *
-   * @throws ProductError `conflict` when the destination exists; `invalid_adapter` when what came is damaged
-   */
-  async function downloadAdapter(
-    id: string,
-    destination: DownloadDestination,
-    call: DownloadAdapterOptions = {},
-  ): Promise<void> {
-    const { weights = 'adapter', overwrite = false } = call;
-    const target = 'file' in destination ? destination.file : destination.folder;
-    await refuseExisting(target, overwrite);
-    await mkdir(dirname(target), { recursive: true });
-    const path = `/adapters/${encodeURIComponent(id)}`;
-    const query: Record<string, string> = weights === 'merged' ? { weights } : {};
-    if ('file' in destination) return await downloadToFile(transport, { path, query }, target, call);
-
-    const tarFile = join(dirname(target), `.${basename(target)}.${id}.tar`);
-    await downloadToFile(transport, { path, query }, tarFile, call);
-    try {
-      const check = weights === 'adapter' ? await adapterFiles(id, call) : [];
-      await unpackFolder(tarFile, target, { overwrite, check: (folder) => checkDownloadedFiles(folder, check) });
-    } finally {
-      await rm(tarFile, { force: true });
+    let { after } = follow;
+    for (;;) {
+      for await (const event of followJobEvents(transport, id, { ...follow, after })) {
+        after = event.id;
+        onEvent?.(event);
+      }
+      const job = await get<Job>(`/jobs/${encodeURIComponent(id)}`, follow);
+      if (ENDED_STATUSES.includes(job.status)) return job;
+      // It was resumed between its last event and the answer.
     }
   }
 
@@ -240,31 +198,22 @@ export function createClient(options: HttpTransportOptions) {
     adapterFiles,
     importAdapter,
     deleteAdapter: (id: string, call: CallOptions = {}) => remove(`/adapters/${encodeURIComponent(id)}`, call),
-    downloadAdapter,
 
     models: async (call: CallOptions = {}) => (await get<{ data: BaseModel[] }>('/models', call)).data,
     model: (name: string, call: CallOptions = {}) => get<BaseModelDetail>(`/models/${encodeURIComponent(name)}`, call),
   };
 }
 
-async function openSource(source: UploadSource): Promise<AsyncIterable<Uint8Array | string>> {
-  if ('chunks' in source) return source.chunks;
-  if ('text' in source) return Readable.from([source.text]);
-  const file = await open(source.file).catch((cause: Error) => {
-    throw new ProductError('invalid_request', `Cannot read ${source.file}: ${cause.message}`, { param: 'file', cause });
-  });
-  return file.createReadStream();
+function bodyOf(source: UploadSource, onProgress: UploadOptions['onProgress']) {
+  if ('text' in source) return source.text;
+  return 'blob' in source ? source.blob : countedStream(source.chunks, onProgress);
 }
 
-async function* countedChunks(
-  chunks: AsyncIterable<Uint8Array | string>,
-  onProgress: UploadOptions['onProgress'],
-): AsyncGenerator<Uint8Array> {
-  let sentBytes = 0;
-  for await (const chunk of chunks) {
-    const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
-    yield bytes;
-    sentBytes += bytes.byteLength;
-    onProgress?.(sentBytes);
-  }
+/** A random UUID. `crypto.randomUUID` would do, but a browser has it in secure contexts only. */
+function newIdempotencyKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6]! & 0x0f) | 0x40;
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
 }

@@ -1,7 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
 import { ApiError, apiErrorOf } from './api-error.js';
 import { bodyText } from './response-body.js';
+import { sleep } from './sleep.js';
 
 export interface HttpTransportOptions {
   /** Address of the api, for instance `http://127.0.0.1:8080`. A path in it is kept as a prefix. */
@@ -23,7 +23,7 @@ export interface HttpCall {
   path: string;
   query?: Record<string, string | number | boolean | undefined>;
   headers?: Record<string, string>;
-  body?: string | ReadableStream<Uint8Array>;
+  body?: string | Blob | ReadableStream<Uint8Array>;
   signal?: AbortSignal | undefined;
   /** Null: no limit of ours. */
   timeoutMs?: number | null;
@@ -117,7 +117,7 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
           (error instanceof ProductError && REPEATED_STATUSES.has(error.status) && error.code !== 'timeout');
         const delayMs = passing ? delays.shift() : undefined;
         if (delayMs === undefined) throw error;
-        await sleep(delayMs, undefined, { signal: call.signal }).catch(() => call.signal?.throwIfAborted());
+        await sleep(delayMs, call.signal);
       }
     }
   }

@@ -1,10 +1,5 @@
-export type * from '@lorasmith/contracts';
-export * from './api-error.js';
-export * from './client.js';
-export * from './human-units.js';
-export * from './job-events.js';
+export * from './core.js';
 export * from './job-progress.js';
-export type { JudgedCase, ProbeJudgement, ProbeVerdict } from './probe/judge-probe.js';
-export * from './probe/probe-server.js';
-export * from './report-text.js';
+// Uploads from files and downloads to them, in place of the core's client.
+export { type Client, createClient, type DownloadAdapterOptions, type DownloadDestination } from './node-client.js';
 export type { DownloadOptions, DownloadProgress } from './resumable-download.js';

@@ -1,8 +1,8 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { EVENT_TYPES, type JobEvent, LAST_EVENT_TYPES, ProductError } from '@lorasmith/contracts';
 import { parseEventStream } from './event-stream-parser.js';
 import { type HttpTransport, unreachable } from './http-transport.js';
 import { bodyChunks } from './response-body.js';
+import { sleep } from './sleep.js';
 
 export interface FollowOptions {
   /** Id of an event: only what came after it. @defaultValue from the job's first event */
@@ -51,7 +51,7 @@ export async function* followJobEvents(
     failures += 1;
     if (failures >= maxFailures) throw failure;
     const delayMs = Math.min(reconnectDelayMs * 2 ** (failures - 1), MAX_DELAY_MS);
-    await sleep(delayMs, undefined, { signal }).catch(() => signal?.throwIfAborted());
+    await sleep(delayMs, signal);
   }
 }
 
@@ -78,10 +78,9 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
   const { transport, jobId, place, idleTimeoutMs, signal, onAlive } = options;
   const connection = new AbortController();
   const aborted = AbortSignal.any(signal === undefined ? [connection.signal] : [connection.signal, signal]);
-  const idle = setTimeout(
-    () => connection.abort(new ProductError('timeout', `The events of ${jobId} were silent for ${idleTimeoutMs} ms.`)),
-    idleTimeoutMs,
-  );
+  const onSilence = () =>
+    connection.abort(new ProductError('timeout', `The events of ${jobId} were silent for ${idleTimeoutMs} ms.`));
+  let idle = setTimeout(onSilence, idleTimeoutMs);
   try {
     const response = await transport.request({
       method: 'GET',
@@ -104,7 +103,8 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
       );
     }
     const chunks = watched(bodyChunks(response, aborted), () => {
-      idle.refresh();
+      clearTimeout(idle);
+      idle = setTimeout(onSilence, idleTimeoutMs);
       onAlive();
     });
     for await (const { data } of parseEventStream(chunks)) {

@@ -28,7 +28,8 @@ export async function* bodyChunks(
 
 /** The whole body as text. */
 export async function bodyText(response: Response, signal?: AbortSignal): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of bodyChunks(response, signal)) chunks.push(chunk);
-  return Buffer.concat(chunks).toString();
+  const decoder = new TextDecoder();
+  const texts: string[] = [];
+  for await (const chunk of bodyChunks(response, signal)) texts.push(decoder.decode(chunk, { stream: true }));
+  return texts.join('') + decoder.decode();
 }

@@ -1,9 +1,9 @@
 import { type FileHandle, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
 import { type HttpTransport, unreachable } from './http-transport.js';
 import { bodyChunks } from './response-body.js';
+import { sleep } from './sleep.js';
 
 export interface DownloadProgress {
   receivedBytes: number;
@@ -61,7 +61,7 @@ export async function downloadToFile(
       if (!passing || failures >= maxFailures) throw error;
     }
     const delayMs = Math.min(retryDelayMs * 2 ** (failures - 1), MAX_DELAY_MS);
-    await sleep(delayMs, undefined, { signal }).catch(() => signal?.throwIfAborted());
+    await sleep(delayMs, signal);
   }
   await rename(`${file}.part`, file);
   await rm(`${file}.part.json`, { force: true });

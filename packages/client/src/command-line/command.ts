@@ -1,6 +1,6 @@
 import type { ParseArgsConfig } from 'node:util';
-import type { Client } from '../client.js';
 import type { TextOutput } from '../job-progress.js';
+import type { Client } from '../node-client.js';
 
 export interface CommandContext {
   client: Client;

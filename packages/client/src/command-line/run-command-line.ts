@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util';
 import { ProductError } from '@lorasmith/contracts';
 import { ApiError } from '../api-error.js';
-import { createClient } from '../client.js';
 import type { TextOutput } from '../job-progress.js';
+import { createClient } from '../node-client.js';
 import { ADAPTER_COMMANDS } from './adapter-commands.js';
 import type { Command } from './command.js';
 import { DATASET_COMMANDS } from './dataset-commands.js';

@@ -1,0 +1,9 @@
+// What runs in a browser, too: no module of Node and no global of Node alone.
+export type * from '@lorasmith/contracts';
+export * from './api-error.js';
+export * from './client.js';
+export * from './human-units.js';
+export * from './job-events.js';
+export type { JudgedCase, ProbeJudgement, ProbeVerdict } from './probe/judge-probe.js';
+export * from './probe/probe-server.js';
+export * from './report-text.js';
