@@ -5,10 +5,10 @@ import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, startStand } from './stand/fault-stand.js';
 import { anAdapter, mergedWeights, mergeUnderWay } from './stand/merging.js';
-import { isAlive, letGoOn } from './stand/processes.js';
+import { continueProcess, isAlive } from './stand/processes.js';
 import { beginUpload } from './stand/slow-upload.js';
 
-// The two services that answer requests are killed and started again in the midst of their work.
+// The two services that answer requests are killed during their work and started again.
 
 const undisturbed = inject('undisturbed');
 const ROWS = `${Array.from({ length: 20_000 }, (_, i) => JSON.stringify({ text: `row ${i}` })).join('\n')}\n`;
@@ -32,7 +32,7 @@ const age = async () => {
     await utimes(path.join(folder, name), longAgo, longAgo);
 };
 
-test('the api during an upload: nothing of it is there, and the same upload then goes through', async () => {
+test('the api during an upload: nothing of it is visible, and the same upload then succeeds', async () => {
   const upload = beginUpload(stand.apiUrl, ROWS);
   await eventually('the upload is being written', async () => (await stagingsOf('datasets')).length > 0);
   api.signal('SIGKILL');
@@ -55,7 +55,7 @@ test('the api before an uploaded dataset appears, and after', async () => {
     expect(await upload.status).toBeNull();
     await api.exited;
     api = await stand.startApi();
-    // Who repeats the upload gets the one dataset there is.
+    // A repeated upload returns the one dataset.
     const first = await stand.client.uploadDataset({ text });
     expect(await stand.client.uploadDataset({ text })).toEqual(first);
   }
@@ -66,7 +66,7 @@ test('the api before an uploaded dataset appears, and after', async () => {
   expect(await stagingsOf('datasets')).toEqual([]);
 });
 
-test('the api while jobs are at work and followed: they are done, and whoever follows them misses nothing', async () => {
+test('the api while jobs run and are followed: they finish, and a follower misses no event', async () => {
   const accepted = [await submit(stand, 'long'), await submit(stand, 'short')];
   const followed: string[] = [];
   const following = (async () => {
@@ -88,14 +88,14 @@ test('the api while jobs are at work and followed: they are done, and whoever fo
   expect(followed).toEqual(all);
 });
 
-test('the registry during a merge: no merged model is there, and the next request makes the right one', async () => {
+test('the registry during a merge: there is no merged model, and the next request makes the right one', async () => {
   const [one, other] = [await anAdapter(stand, undisturbed), await anAdapter(stand, undisturbed)];
   const expected = await mergedWeights(stand, one);
   const merge = await mergeUnderWay(stand, other);
   registry.signal('SIGKILL');
   await registry.exited;
-  letGoOn(merge.pid);
-  await eventually('its merge process goes, too', async () => !(await isAlive(merge.pid)));
+  continueProcess(merge.pid);
+  await eventually('its merge process ends, too', async () => !(await isAlive(merge.pid)));
   expect(await merge.answer).not.toBe(200);
   expect(await readdir(path.join(stand.dataDir, 'merged'))).toEqual([one]);
   await age();
@@ -114,7 +114,7 @@ test('the merge process itself: a clear answer, nothing left, and the next reque
   expect(await mergedWeights(stand, other)).toBe(expected);
 });
 
-test('the registry while the api forwards to it: 503 at once, and right again after its start', async () => {
+test('the registry while the api forwards to it: 503 at once, and the right answer after a restart', async () => {
   const adapter = await anAdapter(stand, undisturbed);
   registry.signal('SIGKILL');
   await registry.exited;

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { type FaultStand, SHORT_LOCK_MS, startStand } from './stand/fault-stand.js';
 
-// The clock of every service jumps while Redis keeps its own, as on a host whose clock is set right at last.
+// The clock of every service jumps while that of Redis does not, as on a host whose clock is corrected.
 
 const undisturbed = inject('undisturbed');
 const DAY_MS = 24 * 3_600_000;
@@ -20,7 +20,7 @@ test.each([
   ['two days forward', 2 * DAY_MS],
   ['back again', 0],
   ['two days back', -2 * DAY_MS],
-])('%s, with one job at work and one waiting', async (_, shiftMs) => {
+])('%s, with one job running and one waiting', async (_, shiftMs) => {
   const accepted = [await submit(stand, 'long'), await submit(stand, 'short')];
   await when(stand, accepted[0]!, 'it trains', isTraining);
   await stand.shiftClock(shiftMs);

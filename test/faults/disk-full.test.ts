@@ -6,13 +6,13 @@ import { eventually } from './stand/eventually.js';
 import { type FaultStand, startStand } from './stand/fault-stand.js';
 import { openSmallDisk } from './stand/small-disk.js';
 
-// The data folder lies on a file system of 16 MB that is filled on purpose.
+// The data folder is on a file system of 16 MB that the tests fill.
 
 const undisturbed = inject('undisturbed');
 const disk = await openSmallDisk();
 if (disk === null) {
   console.log(
-    'disk-full: skipped, since this system lets nobody mount a file system (unshare), not even in a namespace of its own',
+    'disk-full: skipped, since this system does not allow mounting a file system (unshare), not even in its own namespace',
   );
 }
 const KIBIBYTE = 1024;
@@ -35,10 +35,10 @@ if (disk !== null) {
 
 const stagings = async () => await readdir(path.join(stand.dataDir, '.staging'));
 
-test.skipIf(disk === null)('an upload is refused, leaves nothing, and goes through once there is room', async () => {
+test.skipIf(disk === null)('an upload is refused, leaves nothing, and succeeds once there is space', async () => {
   const text = `${Array.from({ length: 2_000 }, (_, i) => JSON.stringify({ text: `row ${i}` })).join('\n')}\n`;
-  for (const room of [0, 4 * KIBIBYTE, 24 * KIBIBYTE]) {
-    await disk?.fill(room);
+  for (const freeBytes of [0, 4 * KIBIBYTE, 24 * KIBIBYTE]) {
+    await disk?.fill(freeBytes);
     await expect(stand.client.uploadDataset({ text })).rejects.toMatchObject({ code: 'storage_full', status: 507 });
     await eventually('nothing is left of it', async () => (await stagings()).length === 0);
     expect((await stand.client.listDatasets()).data).toEqual([]);
@@ -48,14 +48,14 @@ test.skipIf(disk === null)('an upload is refused, leaves nothing, and goes throu
 });
 
 test.skipIf(disk === null)(
-  'a job fails clearly at whichever write the room ends, and leaves nothing half-written',
+  'a job fails clearly at whichever write the disk is full, and leaves nothing incomplete',
   async () => {
     const statuses: string[] = [];
     // Folders, checkpoint, adapter, the copy that is published: each needs a few pages more than the one before.
-    for (const room of [0, 16, 40, 64, 1024]) {
+    for (const freeKibibytes of [0, 16, 40, 64, 1024]) {
       await disk?.free();
       const accepted = await submit(stand, 'short');
-      await disk?.fill(room * KIBIBYTE);
+      await disk?.fill(freeKibibytes * KIBIBYTE);
       const [job] = await accountFor(stand, [accepted], undisturbed);
       statuses.push(job?.status ?? '');
       if (job?.status === 'failed') {
@@ -69,10 +69,10 @@ test.skipIf(disk === null)(
   },
 );
 
-test.skipIf(disk === null)('a job that has an attempt left succeeds once there is room', async () => {
+test.skipIf(disk === null)('a job that has an attempt left succeeds once there is space', async () => {
   const accepted = await submit(stand, 'short');
   await disk?.fill(0);
-  await eventually('an attempt ends for want of room', async () => {
+  await eventually('an attempt ends because the disk is full', async () => {
     const { attempts, status } = await stand.client.getJob(accepted.id);
     return attempts >= 1 && status === 'queued';
   });
@@ -81,11 +81,11 @@ test.skipIf(disk === null)('a job that has an attempt left succeeds once there i
   expect(job?.status).toBe('succeeded');
 });
 
-test.skipIf(disk === null)('a merge is refused, leaves nothing, and goes through once there is room', async () => {
+test.skipIf(disk === null)('a merge is refused, leaves nothing, and succeeds once there is space', async () => {
   const [job] = await accountFor(stand, [await submit(stand, 'short')], undisturbed);
   const url = `${stand.apiUrl}/adapters/${job?.adapter}?weights=merged`;
-  for (const room of [0, 16 * KIBIBYTE]) {
-    await disk?.fill(room);
+  for (const freeBytes of [0, 16 * KIBIBYTE]) {
+    await disk?.fill(freeBytes);
     const answer = await fetch(url);
     expect(await answer.json()).toMatchObject({ error: { code: 'storage_full' } });
     expect(answer.status).toBe(507);

@@ -16,11 +16,11 @@ declare module 'vitest' {
   }
 }
 
-/** Runs each kind of job once with nothing in its way: what that comes to is what every disturbed run is held to. */
+/** Runs each kind of job once undisturbed: every disturbed run must have the same result. */
 export default async function globalSetup({ provide }: TestProject): Promise<() => Promise<void>> {
   for (const { program } of SERVICE_PROGRAMS) {
     await access(program).catch(() => {
-      throw new Error(`${program} is not there: compile the packages first (npm run build)`);
+      throw new Error(`${program} is missing: compile the packages first (npm run build)`);
     });
   }
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-undisturbed-'));
@@ -40,7 +40,7 @@ export default async function globalSetup({ provide }: TestProject): Promise<() 
       const digest = (name: string) => files.find((file) => file.name === name)?.sha256 ?? '';
       results[kind] = { config: digest('adapter_config.json'), weights: digest('adapter_model.safetensors') };
     }
-    // On a machine too busy to be measured there is nothing to pass on, and every worker tries anew.
+    // If the machine was too busy to be measured, there is nothing to copy, and every worker measures it.
     await mkdir(path.join(stand.dataDir, 'machines'), { recursive: true });
     await cp(path.join(stand.dataDir, 'machines'), machinesDir, { recursive: true });
     provide('undisturbed', results as Undisturbed);

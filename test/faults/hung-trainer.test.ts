@@ -4,9 +4,9 @@ import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, startStand } from './stand/fault-stand.js';
 import { isAlive } from './stand/processes.js';
 
-// A trainer that stands still, whatever it is told: SIGSTOP does that to a process.
+// A trainer that hangs and reacts to no message: SIGSTOP does that to a process.
 
-/** Less than the 30 s after which a trainer that ignores a cancel is ended, so that the two can be told apart. */
+/** Less than the 30 s after which a trainer that ignores a cancel is killed, so that the two can be distinguished. */
 const SILENCE_MS = 12_000;
 const undisturbed = inject('undisturbed');
 let stand: FaultStand;
@@ -28,7 +28,7 @@ const stopTrainerOf = async (kind: 'long' | 'short') => {
   return { accepted, pid };
 };
 
-test('in the midst of training: it is ended, and another one goes on', async () => {
+test('during training: it is killed, and another one continues', async () => {
   const { accepted, pid } = await stopTrainerOf('long');
   const [job] = await accountFor(stand, [accepted], undisturbed);
   expect(job).toMatchObject({ status: 'succeeded' });
@@ -36,7 +36,7 @@ test('in the midst of training: it is ended, and another one goes on', async () 
   expect(await isAlive(pid)).toBe(false);
 });
 
-test('when its job is cancelled: the job is cancelled all the same, and the next one is done', async () => {
+test('when its job is cancelled: the job is cancelled all the same, and the next one succeeds', async () => {
   const { accepted, pid } = await stopTrainerOf('long');
   await stand.client.cancelJob(accepted.id);
   const [job] = await accountFor(stand, [accepted], undisturbed);
@@ -46,7 +46,7 @@ test('when its job is cancelled: the job is cancelled all the same, and the next
   expect(next?.status).toBe('succeeded');
 });
 
-test('when its worker is told to end: the worker ends in its time, takes it along, and hands the job back', async () => {
+test('when its worker receives SIGTERM: the worker kills it, releases the job and ends in time', async () => {
   const { accepted, pid } = await stopTrainerOf('long');
   worker.signal('SIGTERM');
   expect(await worker.exited).toBe('exited with 0');

@@ -4,7 +4,7 @@ import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, SHORT_LOCK_MS, startStand } from './stand/fault-stand.js';
 import { startTcpProxy, type TcpProxy } from './stand/tcp-proxy.js';
 
-// A worker that was away for longer than its lock has lost its job, whatever it believes.
+// A worker that was unreachable for longer than its lock lasts has lost its job, even if it does not know.
 
 const undisturbed = inject('undisturbed');
 let stand: FaultStand;
@@ -39,7 +39,7 @@ describe('a worker cut off from Redis', () => {
     await proxy.close();
   });
 
-  test('in the midst of training: another one takes the job, and the first cannot publish when it is back', async () => {
+  test('during training: another one takes the job, and the first cannot publish when it is back', async () => {
     const first = await start('cut-off', { redisPort: proxy.port });
     const accepted = await submit(stand, 'long');
     await when(stand, accepted, 'it trains', isTraining);
@@ -50,13 +50,13 @@ describe('a worker cut off from Redis', () => {
     expect(job?.status).toBe('succeeded');
     const adapters = await stand.client.listAdapters();
     proxy.unblock();
-    await eventually('the first one sees that it has lost', () => first.messages.includes('job lost'));
+    await eventually('the first one sees that it has lost the job', () => first.messages.includes('job lost'));
     expect(await stand.client.listAdapters()).toEqual(adapters);
     await accountFor(stand, [accepted], undisturbed);
   });
 });
 
-describe('a worker that stands still between its last look and the rename', () => {
+describe('a worker that hangs between its last check of the record and the rename', () => {
   const strike = {
     program: 'worker/dist/main.js',
     call: 'rename',
@@ -65,7 +65,7 @@ describe('a worker that stands still between its last look and the rename', () =
     signal: 'SIGSTOP',
   } as const;
 
-  test('finds the adapter of the next worker there', async () => {
+  test('finds the adapter of the next worker', async () => {
     const { struck } = await stand.plan(strike);
     const first = await start('still-1');
     const accepted = await submit(stand, 'short');
@@ -74,12 +74,12 @@ describe('a worker that stands still between its last look and the rename', () =
     const [job] = await accountFor(stand, [accepted], undisturbed);
     expect(job).toMatchObject({ status: 'succeeded' });
     first.signal('SIGCONT');
-    await eventually('the first one sees that it has lost', () => first.messages.includes('job lost'));
+    await eventually('the first one sees that it has lost the job', () => first.messages.includes('job lost'));
     await accountFor(stand, [accepted], undisturbed);
     await endAll();
   });
 
-  test('takes its adapter back where the job was cancelled meanwhile', async () => {
+  test('removes its adapter if the job was cancelled meanwhile', async () => {
     const { struck } = await stand.plan(strike);
     const first = await start('still-2');
     const accepted = await submit(stand, 'long');
@@ -90,7 +90,7 @@ describe('a worker that stands still between its last look and the rename', () =
     const [job] = await accountFor(stand, [accepted], undisturbed);
     expect(job).toMatchObject({ status: 'cancelled' });
     first.signal('SIGCONT');
-    await eventually('the first one sees that it has lost', () => first.messages.includes('job lost'));
+    await eventually('the first one sees that it has lost the job', () => first.messages.includes('job lost'));
     await accountFor(stand, [accepted], undisturbed);
     await endAll();
   });
@@ -105,7 +105,7 @@ test('two workers offered the same jobs: each is trained once', async () => {
     const started: number[] = [];
     for await (const event of stand.client.events(id))
       if (event.type === 'job-started') started.push(event.data.attempt);
-    // A machine that stood still for longer than the lock may have made another attempt necessary, never two at once.
+    // A machine that stalled for longer than the lock lasts may need another attempt, but never two at once.
     expect(started).toEqual(started.map((_, i) => i + 1));
   }
   await endAll();

@@ -10,8 +10,8 @@ import { eventually } from './stand/eventually.js';
 import { DATASET_TEXT, requestOf } from './stand/jobs-of-the-suite.js';
 import { processesWith } from './stand/processes.js';
 
-// Who started everything is killed, and with it whoever read the logs. Nothing may be left running, and the next start finds
-// everything as it was.
+// The process that started everything, and reads the logs, is killed. Nothing may be left running, and the next start must
+// find everything as it was.
 
 let folder: string;
 beforeAll(async () => {
@@ -49,7 +49,7 @@ test('the stack is killed while its worker starts: every process ends by itself'
   await eventually('every process has ended', async () => (await processesWith(`FAULT_STAND=${mark}`)).length === 0);
 });
 
-test('the stack is killed in the midst of a job: every process ends by itself, and the next stack finishes the job', async () => {
+test('the stack is killed during a job: every process ends by itself, and the next stack finishes the job', async () => {
   const mark = randomBytes(8).toString('hex');
   const first = await startStack(mark);
   const { id: dataset } = await first.client.uploadDataset({ text: DATASET_TEXT });

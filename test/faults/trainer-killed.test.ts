@@ -3,14 +3,14 @@ import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Strike, startStand } from './stand/fault-stand.js';
 import { canLimitMemory, limitMemory } from './stand/memory-limit.js';
-import { letGoOn } from './stand/processes.js';
+import { continueProcess } from './stand/processes.js';
 
 // A trainer that dies costs an attempt and nothing else.
 
 const trainer = { program: 'trainer/child-main.js' } as const;
 const undisturbed = inject('undisturbed');
 const limitable = await canLimitMemory();
-if (!limitable) console.log('trainer-killed: memory is not taken away, since this system has no prlimit');
+if (!limitable) console.log('trainer-killed: memory is not limited, since this system has no prlimit');
 let stand: FaultStand;
 
 beforeAll(async () => {
@@ -37,7 +37,7 @@ describe('SIGKILL at an exact file operation of the trainer', () => {
   });
 });
 
-describe('a signal in the midst of training', () => {
+describe('a signal during training', () => {
   test.each(['SIGKILL', 'SIGSEGV', 'SIGABRT'] as const)('%s', async (signal) => {
     const accepted = await submit(stand, 'long');
     await when(stand, accepted, 'it trains', isTraining);
@@ -47,8 +47,8 @@ describe('a signal in the midst of training', () => {
   });
 });
 
-test.skipIf(!limitable)('memory that runs out: there is none for the engine', async () => {
-  // Not the trainer that is kept from the job before.
+test.skipIf(!limitable)('memory that runs out before the engine is loaded', async () => {
+  // The trainer of the job before must not be reused.
   for (const { pid } of await stand.processes(trainer.program)) process.kill(pid, 'SIGKILL');
   await eventually('no trainer is left', async () => (await stand.processes(trainer.program)).length === 0);
   const { struck } = await stand.plan({ ...trainer, call: 'start', when: 'after', path: '.', signal: 'SIGSTOP' });
@@ -56,7 +56,7 @@ test.skipIf(!limitable)('memory that runs out: there is none for the engine', as
   await struck();
   const { pid } = await stand.trainer();
   await limitMemory(pid);
-  letGoOn(pid);
+  continueProcess(pid);
   const [job] = await accountFor(stand, [accepted], undisturbed);
   expect(job).toMatchObject({ status: 'succeeded', attempts: 2 });
 });

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 
 import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, SHORT_LOCK_MS, type Strike, startStand } from './stand/fault-stand.js';
-import { isAlive, letGoOn } from './stand/processes.js';
+import { continueProcess, isAlive } from './stand/processes.js';
 
 // A worker that dies takes its trainer with it, and its job goes to another one.
 
@@ -32,7 +32,7 @@ describe('SIGKILL at an exact file operation of the worker', () => {
   test.each<[string, Omit<Strike, 'program'>]>([
     ['copying the adapter', { call: 'write', when: 'after', path: '/\\.staging/adapters-[^/]*/adapter_model' }],
     ['before the adapter appears', { call: 'rename', when: 'before', path: '/adapters/ad_' }],
-    ['after the adapter appeared, before anybody is told', { call: 'rename', when: 'after', path: '/adapters/ad_' }],
+    ['after the adapter appeared, before it is recorded', { call: 'rename', when: 'after', path: '/adapters/ad_' }],
   ])('%s', async (_, strike) => {
     const { struck } = await stand.plan({ program: 'worker/dist/main.js', ...strike });
     const accepted = await submit(stand, 'short');
@@ -58,19 +58,19 @@ test('SIGKILL while its trainer loads', async () => {
   const trainer = await stand.trainer();
   worker.signal('SIGKILL');
   await worker.exited;
-  letGoOn(trainer.pid);
-  await eventually('its trainer goes, too', async () => !(await isAlive(trainer.pid)));
+  continueProcess(trainer.pid);
+  await eventually('its trainer ends, too', async () => !(await isAlive(trainer.pid)));
   await startNext();
   const [job] = await accountFor(stand, [accepted], undisturbed);
   expect(job).toMatchObject({ status: 'succeeded' });
 });
 
-test('SIGKILL in the midst of training, with jobs waiting', async () => {
+test('SIGKILL during training, with jobs waiting', async () => {
   const accepted = [await submit(stand, 'long'), await submit(stand, 'short'), await submit(stand, 'short')];
   await when(stand, accepted[0]!, 'it trains', isTraining);
   const trainer = await stand.trainer();
   worker.signal('SIGKILL');
-  await eventually('its trainer goes, too', async () => !(await isAlive(trainer.pid)));
+  await eventually('its trainer ends, too', async () => !(await isAlive(trainer.pid)));
   await startNext();
   const jobs = await accountFor(stand, accepted, undisturbed);
   expect(jobs.map(({ status }) => status)).toEqual(['succeeded', 'succeeded', 'succeeded']);
@@ -94,13 +94,13 @@ test('a worker that dies at every attempt fails the job clearly in the end', asy
       const found = await stand.client.getJob(accepted.id);
       return found.status === 'failed' || found.attempts > before;
     });
-    if (workers > 30) throw new Error('it is tried without end');
+    if (workers > 30) throw new Error('it is retried endlessly');
   }
   const [job] = await accountFor(stand, [accepted], undisturbed);
   expect(job).toMatchObject({ status: 'failed', error: { code: 'trainer_crashed' } });
 });
 
-test('what workers that were killed left half-made is removed once it is old', async () => {
+test('incomplete files of killed workers are removed once they are old', async () => {
   const stagings = path.join(stand.dataDir, '.staging');
   expect((await readdir(stagings)).length).toBeGreaterThan(0);
   const longAgo = new Date(Date.now() - 48 * 3_600_000);

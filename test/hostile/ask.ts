@@ -27,7 +27,7 @@ export interface Question {
 
 type Stack = Pick<HostileStack, 'apiUrl' | 'root' | 'token'>;
 
-/** Asks as it is told to: `node:http` leaves paths with dots as they are, which `fetch` would mend. */
+/** Sends the request unchanged: `node:http` leaves paths with dots as they are, which `fetch` would normalize. */
 export async function ask(stack: Stack, method: string, path: string, question: Question = {}): Promise<Answer> {
   const { body } = question;
   const headers = { ...(stack.token === null ? {} : { authorization: `Bearer ${stack.token}` }), ...question.headers };

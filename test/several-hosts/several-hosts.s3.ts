@@ -11,14 +11,14 @@ import { type RealS3, startRealS3 } from '../real-s3.js';
 import { writeTinyLlama } from '../tiny-llama.js';
 import { type Host, type Service, startHost } from './host.js';
 
-// An api, a registry and two workers, each with folders of its own: they share Redis and S3, nothing else.
+// An api, a registry and two workers, each with its own folders: they share only Redis and S3.
 
 const MODEL = 'tiny-llama';
 const ROWS = Array.from({ length: 32 }, (_, i) => `{"text":"the number ${i} follows the number ${i - 1}"}\n`).join('');
-/** Long enough to be interrupted in the middle, on any machine. */
+/** Long enough to be interrupted on any machine. */
 const EPOCHS = 40;
 const PATIENCE_MS = 240_000;
-/** On a busy machine a shorter one is lost by workers that live. */
+/** On a busy machine, workers that are alive would lose a shorter one. */
 const JOB_LOCK_MS = '15000';
 
 let redis: RealRedis;
@@ -42,7 +42,7 @@ async function start(service: Service, name: string, more: Record<string, string
 }
 
 async function startWorker(name: string): Promise<Host> {
-  // What the machine does in a second is measured once, not by each of these workers on it.
+  // The machine is measured once, not by each of its workers.
   const [measured] = hosts.filter(({ url }) => url === '');
   if (measured !== undefined) {
     await cp(path.join(measured.dataDir, 'machines'), path.join(root, name, 'data/machines'), { recursive: true });
@@ -116,7 +116,7 @@ const storedKeys = async (under: string): Promise<string[]> =>
     (name) => /\.(json|safetensors)$/.test(name),
   );
 
-test('a host that dies in mid-job: another one, with nothing of its disk, goes on from its checkpoint', async () => {
+test('a host that dies during a job: another one, without its disk, continues from its checkpoint', async () => {
   expect(await call<{ data: { name: string; problem: unknown }[] }>('/models')).toMatchObject({
     data: [{ name: MODEL, problem: null }],
   });
@@ -146,7 +146,7 @@ test('a host that dies in mid-job: another one, with nothing of its disk, goes o
   const firstStepAgain = events
     .slice(events.findLastIndex(({ type }) => type === 'job-started'))
     .find((event) => event.type === 'step-finished');
-  // It went on after a checkpoint that the first host had stored; the newest may have been on its way.
+  // It continued from a checkpoint that the first host had stored; the newest may not have been stored yet.
   expect(firstStepAgain?.data.step).toBeGreaterThan(10);
   expect(firstStepAgain?.data.step).toBeGreaterThanOrEqual(stored - 9);
 
@@ -156,12 +156,12 @@ test('a host that dies in mid-job: another one, with nothing of its disk, goes o
   const weights = (adapter: string | null) => bytesOf(`/adapters/${adapter}?format=safetensors`);
   expect(await weights(done.adapter)).toEqual(await weights(whole.adapter));
 
-  // The registry, which has neither model nor adapter on its host, merges them.
+  // The registry merges them, though its host has neither the model nor the adapter.
   const merged = await bytesOf(`/adapters/${done.adapter}?weights=merged`);
   expect(merged.length).toBeGreaterThan(10_000);
   expect(await readdir(path.join(registry.dataDir, '../models'))).toEqual([]);
 
-  // Nothing of the store is kept on a host but copies.
+  // A host has only copies of what is in the store.
   for (const host of hosts.filter(({ url }) => url === '')) {
     expect(await readdir(path.join(host.dataDir, 'datasets')).catch(() => [])).toEqual([]);
   }

@@ -1,5 +1,5 @@
-// Test equipment, loaded into a program with `node --import`: its clock is off by the milliseconds that are in the file
-// CLOCK_SHIFT_FILE, looked at twenty times a second. Timers run on another clock and do not notice, as with a real jump.
+// Test equipment, loaded into a program with `node --import`: its clock is off by the milliseconds in the file
+// CLOCK_SHIFT_FILE, which is read twenty times a second. Timers use another clock and do not notice, as with a real jump.
 import { readFileSync } from 'node:fs';
 
 const file = process.env.CLOCK_SHIFT_FILE;
@@ -12,7 +12,7 @@ if (file !== undefined) {
     try {
       shiftMs = Number(readFileSync(file, 'utf8')) || 0;
     } catch {
-      // No shift at the moment.
+      // There is no shift now.
       shiftMs = 0;
     }
   };

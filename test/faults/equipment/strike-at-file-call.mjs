@@ -1,6 +1,6 @@
-// Test equipment, loaded into a program with `node --import`: a signal strikes the program at one exact file operation.
+// Test equipment, loaded into a program with `node --import`: the program receives a signal at one exact file operation.
 //
-// The plan is a JSON file named by FAULT_PLAN_FILE, read anew at every operation, so that one running program can be struck
+// The plan is a JSON file named by FAULT_PLAN_FILE, read again at every operation, so that one running program can be struck
 // more than once: {"program", "call", "when", "path", "skip", "signal", "struck"}. `struck` is a file that is made just
 // before the signal is sent; once it exists the plan is over, also for every other program.
 import fs from 'node:fs';
@@ -18,7 +18,7 @@ function currentPlan() {
   try {
     return JSON.parse(readFileSync(/** @type {string} */ (planFile), 'utf8'));
   } catch {
-    // No plan at the moment.
+    // There is no plan now.
     return null;
   }
 }
@@ -94,6 +94,6 @@ if (planFile !== undefined && isMainThread) {
     },
   });
   syncBuiltinESMExports();
-  // Before the program itself has begun.
+  // Before the program itself starts.
   pass('after', 'start', program);
 }

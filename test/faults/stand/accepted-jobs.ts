@@ -16,10 +16,10 @@ import { eventually, eventuallyPasses } from './eventually.js';
 import type { FaultStand } from './fault-stand.js';
 import { DATASET_TEXT, type JobKind, requestOf } from './jobs-of-the-suite.js';
 
-/** What a job that nothing disturbed came to: sha256 of the files of its adapter. */
+/** The result of a job that nothing disturbed: sha256 of the files of its adapter. */
 export type Undisturbed = Record<JobKind, { config: string; weights: string }>;
 
-/** A job that the api said yes to. */
+/** A job that the api has accepted. */
 export interface AcceptedJob {
   id: JobId;
   kind: JobKind;
@@ -31,7 +31,7 @@ export async function submit(stand: FaultStand, kind: JobKind): Promise<Accepted
   return { id, kind };
 }
 
-/** The job, once this is so of it. */
+/** Waits until the condition holds for the job. */
 export async function when(
   stand: FaultStand,
   { id }: AcceptedJob,
@@ -49,8 +49,8 @@ export async function when(
 export const isTraining = (job: Job) => (job.progress?.step ?? 0) >= 1;
 
 /**
- * Waits until every job has ended, and shows that each ended in a right adapter or a clear failure, and that nothing is
- * left of any of them that belongs to nobody: no adapter, file, queue entry, lock.
+ * Waits until every job has ended. Checks that each ended with the right adapter or a clear failure, and that nothing else
+ * is left of any of them: no adapter, file, queue entry or lock.
  *
  * @returns the jobs as they ended
  */
@@ -69,7 +69,7 @@ export async function accountFor(stand: FaultStand, accepted: AcceptedJob[], und
     const own = adapters.filter(({ origin }) => origin.kind === 'trained' && origin.job === job.id).map(({ id }) => id);
     expect(own, `the adapters of ${job.id}`).toEqual(job.adapter === null ? [] : [job.adapter]);
   }
-  // The worker tidies up and tells the queue after the record has ended.
+  // The worker cleans up and reports to the queue after the record has ended.
   await eventuallyPasses(async () => {
     for (const job of jobs) expect(await leftOf(stand, job), `left of ${job.id}`).toEqual([]);
   });
@@ -94,7 +94,7 @@ async function checkEnd(stand: FaultStand, job: Job, expected: Undisturbed[JobKi
     case 'failed':
       expect(job.adapter).toBeNull();
       expect(Object.keys(ERROR_STATUS)).toContain(job.error?.code);
-      // A code that says nothing is no clear failure.
+      // This code would explain nothing.
       expect(job.error?.code).not.toBe('internal_error');
       expect(job.error?.message.length).toBeGreaterThan(20);
       break;
@@ -129,7 +129,7 @@ async function leftOf(stand: FaultStand, { id }: Job): Promise<string[]> {
   const left: string[] = [];
   const folder = path.join(stand.dataDir, 'jobs', id);
   const names = await readdir(folder, { recursive: true }).catch(() => []);
-  // Its checkpoints are kept for a while, to be gone on from or published; not what attempts were writing.
+  // Its checkpoints are retained, to be resumed from or published. The output of attempts is not.
   for (const name of names) {
     const isKept = /^checkpoints(\/[^/]+\.(safetensors|json))?$/.test(name);
     if (!isKept) left.push(path.join('jobs', id, name));

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Far more than anything here takes: a busy machine may be ten times slower than an idle one. */
+/** Far more than any step takes: a busy machine may be ten times slower than an idle one. */
 export const PATIENCE_MS = 240_000;
 
-/** Asks until there is an answer other than undefined, null or false. @throws an Error that says what was waited for */
+/** Polls until the answer is not undefined, null or false. @throws an Error that names what did not happen */
 export async function eventually<Answer>(
   what: string,
   ask: () => Promise<Answer | undefined | null | false> | Answer | undefined | null | false,
@@ -13,12 +13,12 @@ export async function eventually<Answer>(
   for (;;) {
     const answer = await ask();
     if (answer !== undefined && answer !== null && answer !== false) return answer;
-    if (performance.now() > deadline) throw new Error(`waited in vain: ${what}`);
+    if (performance.now() > deadline) throw new Error(`this did not happen in time: ${what}`);
     await sleep(everyMs);
   }
 }
 
-/** Makes a check until it passes; its last failure is thrown when the patience is over. */
+/** Repeats a check until it passes, or throws its last failure when time is up. */
 export async function eventuallyPasses(check: () => Promise<void>, patienceMs = PATIENCE_MS): Promise<void> {
   const deadline = performance.now() + patienceMs;
   for (;;) {

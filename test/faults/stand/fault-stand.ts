@@ -9,14 +9,14 @@ import { availablePort } from '../../../scripts/stack/ports.mjs';
 import { SERVICE_PROGRAMS } from '../../../scripts/stack/service-programs.mjs';
 import { answersOk } from '../../../scripts/stack/wait-until.mjs';
 import { eventually } from './eventually.js';
-import { type Watch, watchForHalfWritten } from './half-written.js';
+import { type Watch, watchForIncompleteFiles } from './incomplete-files.js';
 import { processesWith, type RunningProcess } from './processes.js';
 import { type RedisUnderFault, startRedisUnderFault } from './redis-under-fault.js';
 
 const EQUIPMENT = new URL('../equipment/', import.meta.url);
-/** Where nothing may take a job away from a worker that is only slow: a busy machine may stand still for a minute. */
+/** For tests in which a slow worker must keep its job: a busy machine may stall for a minute. */
 const PATIENT_LOCK_MS = 300_000;
-/** Where a worker that is gone must be missed soon. */
+/** For tests in which a dead worker must be noticed soon. */
 export const SHORT_LOCK_MS = 4_000;
 
 /** A service of the stand, as a process of its own. */
@@ -27,7 +27,7 @@ export interface Part extends ManagedProcess {
   signal(signal: NodeJS.Signals): void;
 }
 
-/** One exact file operation at which a program is struck by a signal. @see equipment/strike-at-file-call.mjs */
+/** One exact file operation at which a program receives a signal. @see equipment/strike-at-file-call.mjs */
 export interface Strike {
   /** The end of the program's path. */
   program:
@@ -36,18 +36,18 @@ export interface Strike {
     | 'merging/merge-child-main.js'
     | 'registry/dist/main.js'
     | 'api/dist/main.js';
-  /** `start`: before the program itself has begun. */
+  /** `start`: before the program itself starts. */
   call: 'open' | 'write' | 'sync' | 'rename' | 'start';
   when: 'before' | 'after';
   /** A regular expression of the file's path; of a rename, the new one. */
   path: string;
-  /** Operations that are let pass first. @defaultValue 0 */
+  /** How many operations pass before it. @defaultValue 0 */
   skip?: number;
   /** @defaultValue SIGKILL */
   signal?: NodeJS.Signals;
 }
 
-/** All of the product, as it is run: compiled services, a real Redis, real trainers; and means to break each of them. */
+/** The whole product as it is deployed (compiled services, a real Redis, real trainers) and ways to break each part. */
 export interface FaultStand {
   folder: string;
   dataDir: string;
@@ -61,20 +61,20 @@ export interface FaultStand {
   startWorker(name: string, options?: WorkerOfStand): Promise<Part>;
   /** The processes of the stand that run this program. */
   processes(program: string): Promise<RunningProcess[]>;
-  /** The one trainer there is; waits for it. */
+  /** The trainer; waits until there is one. */
   trainer(): Promise<RunningProcess>;
   /** @returns waits until it has struck */
   plan(strike: Strike): Promise<{ struck: () => Promise<void> }>;
   shiftClock(byMs: number): Promise<void>;
-  /** Ends everything. @throws an Error when something half-written was seen, or a process outlived its parent */
+  /** Ends everything. @throws an Error when something incomplete was visible, or a process outlived its parent */
   close(): Promise<void>;
 }
 
 export interface WorkerOfStand {
   env?: NodeJS.ProcessEnv;
-  /** Another way to Redis. */
+  /** The port of a proxy of Redis. @defaultValue Redis itself */
   redisPort?: number;
-  /** Resolves once the worker asks for jobs. @defaultValue true */
+  /** Whether to wait until the worker takes jobs. @defaultValue true */
   awaitReady?: boolean;
 }
 
@@ -148,7 +148,7 @@ export async function startStand({ modelsDir, machinesDir, ...options }: StandOp
   const processes = async (program: string) =>
     (await processesWith(stand)).filter((candidate) => candidate.program.endsWith(program));
   const client = createClient({ baseUrl: apiUrl });
-  const watch = watchForHalfWritten({ dataDir, client });
+  const watch = watchForIncompleteFiles({ dataDir, client });
   let strikes = 0;
 
   return {
@@ -192,7 +192,7 @@ export async function startStand({ modelsDir, machinesDir, ...options }: StandOp
       }).catch(async () => await processesWith(stand));
       for (const part of parts) await part.stop(1_000);
       for (const { pid } of orphans) process.kill(pid, 'SIGKILL');
-      if (seen.length > 0) throw new Error(`half-written things were visible:\n${seen.join('\n')}\nLogs: ${folder}`);
+      if (seen.length > 0) throw new Error(`incomplete files were visible:\n${seen.join('\n')}\nLogs: ${folder}`);
       if (orphans.length > 0) throw new Error(`orphans: ${JSON.stringify(orphans)}`);
       if (process.env.KEEP_FAULT_STANDS !== 'true') await rm(folder, { recursive: true, force: true });
     },

@@ -6,14 +6,14 @@ import { accountFor, submit, type Undisturbed } from './accepted-jobs.js';
 import { eventually } from './eventually.js';
 import type { FaultStand } from './fault-stand.js';
 
-/** Trains an adapter that nobody has merged yet. All that this gives are the same, so their merged models are, too. */
+/** Trains an adapter that has not been merged yet. All of them are equal, so their merged models are, too. */
 export async function anAdapter(stand: FaultStand, undisturbed: Undisturbed): Promise<string> {
   const [job] = await accountFor(stand, [await submit(stand, 'short')], undisturbed);
   expect(job?.status).toBe('succeeded');
   return job?.adapter ?? '';
 }
 
-/** sha256 of the weights of the merged model, computed now if it is not there. */
+/** sha256 of the weights of the merged model, which is computed now if it does not exist. */
 export async function mergedWeights(stand: FaultStand, adapter: string): Promise<string> {
   const folder = path.join(stand.folder, `merged-${adapter}`);
   await stand.client.downloadAdapter(adapter, { folder }, { weights: 'merged' });
@@ -24,7 +24,7 @@ export async function mergedWeights(stand: FaultStand, adapter: string): Promise
   return digest;
 }
 
-/** Begins a merge and stops its process in the midst of writing, where it stays until it gets a SIGCONT. */
+/** Starts a merge and stops its process while it writes, until it receives a SIGCONT. */
 export async function mergeUnderWay(
   stand: FaultStand,
   adapter: string,

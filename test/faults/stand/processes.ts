@@ -39,8 +39,8 @@ export async function childrenOf(pid: number): Promise<number[]> {
   return lists.flatMap((list) => list.split(' ').filter(Boolean).map(Number));
 }
 
-/** Lets a process that was stopped go on, if it is still there. */
-export function letGoOn(pid: number): void {
+/** Continues a stopped process, if it still exists. */
+export function continueProcess(pid: number): void {
   try {
     process.kill(pid, 'SIGCONT');
   } catch {

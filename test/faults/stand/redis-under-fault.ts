@@ -9,13 +9,13 @@ import { childrenOf } from './processes.js';
 
 const GUARD = new URL('../../../scripts/stack/redis-guard.mjs', import.meta.url).pathname;
 
-/** A Redis that is ours to kill, with the settings of the product's own stack. It keeps its port. */
+/** A Redis that tests may kill, with the settings of the product's own stack. It keeps its port. */
 export interface RedisUnderFault {
   url: string;
   port: number;
   /** SIGKILL to the server. */
   kill(): Promise<void>;
-  /** Starts it again, with its append-only file or without what it had. */
+  /** Starts it again, with its append-only file or empty. */
   start(options?: { withData?: boolean }): Promise<void>;
   stop(): Promise<void>;
 }

@@ -4,18 +4,18 @@ import { mkdtemp, open, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
-/** A file system of its own with little room. */
+/** A small file system of its own. */
 export interface SmallDisk {
   folder: string;
-  /** Takes all the room but this, in pages of 4,096 bytes. */
+  /** Fills it up to this many free bytes, in pages of 4,096 bytes. */
   fill(leavingBytes: number): Promise<void>;
-  /** Gives it back. */
+  /** Empties it again. */
   free(): Promise<void>;
   close(): Promise<void>;
 }
 
 const SIZE_BYTES = 16 * 2 ** 20;
-/** Room for a namespace of its own is asked for in the way that needs no rights, then in the one that root has. */
+/** A namespace of its own: first in the way that needs no rights, then in the way that root may use. */
 const WAYS = [
   ['unshare', '--map-root-user', '--mount'],
   ['unshare', '--mount'],
@@ -45,7 +45,7 @@ export async function openSmallDisk(): Promise<SmallDisk | null> {
           const { bavail, bsize } = await statfs(folder);
           await handle.writeFile(Buffer.alloc(Math.max(0, bavail * bsize - leavingBytes)));
         } catch (error) {
-          // Somebody wrote meanwhile: it is full.
+          // A service wrote meanwhile: it is full.
           if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
         } finally {
           await handle.close();

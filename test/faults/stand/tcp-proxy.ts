@@ -1,12 +1,12 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 
-/** A way between a service and Redis that can be blocked. */
+/** A proxy between a service and Redis that can be blocked. */
 export interface TcpProxy {
   port: number;
-  /** Nothing gets through any more, and nobody is told: connections stay open, as when a cable is pulled. */
+  /** Nothing gets through any more, but connections stay open, as when a cable is pulled. */
   block(): void;
-  /** What was held up goes on its way. */
+  /** Delivers what was held back. */
   unblock(): void;
   close(): Promise<void>;
 }

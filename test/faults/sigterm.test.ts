@@ -5,10 +5,10 @@ import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, type Strike, startStand } from './stand/fault-stand.js';
 import { anAdapter, mergedWeights, mergeUnderWay } from './stand/merging.js';
-import { letGoOn } from './stand/processes.js';
+import { continueProcess } from './stand/processes.js';
 import { beginUpload } from './stand/slow-upload.js';
 
-// SIGTERM to each service in each phase of its work, as at every deploy.
+// SIGTERM to each service in each phase of its work, as at every deployment.
 
 const undisturbed = inject('undisturbed');
 const ROWS = `${Array.from({ length: 20_000 }, (_, i) => JSON.stringify({ text: `row ${i}` })).join('\n')}\n`;
@@ -23,7 +23,7 @@ const startNext = async () => {
 };
 
 beforeAll(async () => {
-  // What a stop may take is the stand's patience, not the machine's.
+  // A busy machine must not exceed the shutdown timeout.
   const env = { SHUTDOWN_TIMEOUT_MS: '120000' };
   stand = await startStand({ modelsDir: inject('modelsDir'), machinesDir: inject('machinesDir'), env });
   [registry] = await Promise.all([stand.startRegistry(), startNext()]);
@@ -47,7 +47,7 @@ describe('the worker', () => {
     const trainer = await stand.trainer();
     worker.signal('SIGTERM');
     await eventually('it shuts down', () => worker.messages.includes('shutting down'));
-    letGoOn(trainer.pid);
+    continueProcess(trainer.pid);
     expect(await worker.exited).toBe('exited with 0');
     await startNext();
     const [job] = await accountFor(stand, [accepted], undisturbed);
@@ -68,7 +68,7 @@ describe('the worker', () => {
     expect(job?.status).toBe('succeeded');
   });
 
-  test('in the midst of training, and again at the next attempt', async () => {
+  test('during training, and again at the next attempt', async () => {
     const accepted = await submit(stand, 'long');
     for (const attempt of [1, 2]) {
       await when(stand, accepted, `attempt ${attempt} trains`, (job) => job.attempts === attempt && isTraining(job));
@@ -89,13 +89,13 @@ describe('the worker', () => {
 
   test('while it starts', async () => {
     const starting = await stand.startWorker('starting', { awaitReady: false });
-    await eventually('it has said something', () => starting.messages.length > 0);
+    await eventually('it has logged something', () => starting.messages.length > 0);
     starting.signal('SIGTERM');
     expect(await starting.exited).toBe('exited with 0');
   });
 });
 
-test('the trainer alone, as from a terminal: it goes on', async () => {
+test('the trainer alone, as from a terminal: it continues', async () => {
   const accepted = await submit(stand, 'long');
   await when(stand, accepted, 'it trains', isTraining);
   const { pid } = await stand.trainer();
@@ -119,7 +119,7 @@ describe('the api', () => {
     expect((await stand.client.listDatasets()).data.map(({ rows }) => rows)).toContain(20_000);
   });
 
-  test('while events are followed: the follower goes on with the next process', async () => {
+  test('while events are followed: the follower continues with the next process', async () => {
     const accepted = await submit(stand, 'long');
     const types: string[] = [];
     const following = (async () => {
@@ -137,7 +137,7 @@ describe('the api', () => {
 });
 
 describe('the registry', () => {
-  test('during a merge: whoever waits is told, nothing is left, and the next process makes the right model', async () => {
+  test('during a merge: its request gets 503, nothing is left, and the next process makes the right model', async () => {
     const [one, other] = [await anAdapter(stand, undisturbed), await anAdapter(stand, undisturbed)];
     const expected = await mergedWeights(stand, one);
     const merge = await mergeUnderWay(stand, other);

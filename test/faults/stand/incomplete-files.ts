@@ -6,34 +6,34 @@ import type { Client } from '../../../packages/client/src/index.js';
 import type { AdapterManifest, Dataset } from '../../../packages/contracts/src/index.js';
 import { openSafetensors } from '../../../packages/safetensors/src/index.js';
 
-/** Looks all the while at what the product shows, in its folders and through its api. */
+/** Checks continuously what is visible in the data folder and through the api. */
 export interface Watch {
-  /** How often everything was looked at. */
+  /** How often everything was checked. */
   rounds(): number;
-  /** @returns what was seen that must never be seen, one line each */
+  /** @returns what was visible and must not be, one line each */
   end(): Promise<string[]>;
 }
 
 const PAUSE_MS = 40;
 
 /**
- * Nothing half-written is ever visible: each dataset has the bytes of its digest, each adapter all its files with theirs,
- * each checkpoint and each merged model is whole; and all that the api lists can be had.
+ * Nothing incomplete is ever visible: each dataset matches its digest, each adapter has all its files and they match
+ * theirs, each checkpoint and merged model is complete, and everything that the api lists can be fetched.
  */
-export function watchForHalfWritten({ dataDir, client }: { dataDir: string; client: Client }): Watch {
+export function watchForIncompleteFiles({ dataDir, client }: { dataDir: string; client: Client }): Watch {
   const seen = new Set<string>();
-  const whole = new Set<string>();
+  const complete = new Set<string>();
   let rounds = 0;
   let over = false;
 
   const look = async (place: string, check: (place: string) => Promise<void>) => {
-    // What is published never changes, so one look at each is enough.
-    if (whole.has(place)) return;
+    // Published files never change, so one check of each is enough.
+    if (complete.has(place)) return;
     try {
       await check(place);
-      whole.add(place);
+      complete.add(place);
     } catch (error) {
-      // It may have been removed between two looks; then it is gone as a whole.
+      // It may have been removed meanwhile; then nothing of it is left.
       const isThere = await stat(place).then(
         () => true,
         () => false,
@@ -60,17 +60,17 @@ export function watchForHalfWritten({ dataDir, client }: { dataDir: string; clie
   };
 
   const lookAtLists = async () => {
-    // The api may be away at the moment; what it says when it is there must be right.
+    // The api may be down; when it answers, the answer must be right.
     const adapters = await client.listAdapters({}, { signal: AbortSignal.timeout(2_000) }).catch(() => null);
     for (const { id } of adapters?.data ?? []) {
-      if (whole.has(id)) continue;
+      if (complete.has(id)) continue;
       const manifest = await client.manifest(id).catch(() => null);
       const files = await client.adapterFiles(id).catch(() => null);
       if (manifest === null || files === null) continue;
       const listed = files.map(({ name, sha256 }) => `${name} ${sha256}`);
       const missing = manifest.files.filter(({ name, sha256 }) => !listed.includes(`${name} ${sha256}`));
       if (missing.length > 0) seen.add(`the api shows ${id} without ${missing.map(({ name }) => name).join()}`);
-      else whole.add(id);
+      else complete.add(id);
     }
   };
 
@@ -80,7 +80,7 @@ export function watchForHalfWritten({ dataDir, client }: { dataDir: string; clie
       await sleep(PAUSE_MS);
     }
   })();
-  // Told by end().
+  // end() reports it.
   watching.catch(() => {});
   return {
     rounds: () => rounds,

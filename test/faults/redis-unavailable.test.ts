@@ -6,7 +6,7 @@ import { type AcceptedJob, accountFor, isTraining, submit, when } from './stand/
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, startStand } from './stand/fault-stand.js';
 
-// Redis goes and comes back: requests are refused at once, training goes on, nothing is lost that was in the file.
+// Redis is killed and restarted: requests are refused at once, training continues, and nothing in its file is lost.
 
 const undisturbed = inject('undisturbed');
 let stand: FaultStand;
@@ -28,7 +28,7 @@ const get = async (route: string) => {
 
 const attemptFile = ({ id }: AcceptedJob, name: string) => path.join(stand.dataDir, 'jobs', id, 'attempt-1', name);
 
-test('Redis is killed in the midst of training and comes back with its append-only file', async () => {
+test('Redis is killed during training and comes back with its append-only file', async () => {
   const [first, second] = [await submit(stand, 'long'), await submit(stand, 'short')];
   await when(stand, first, 'it trains', isTraining);
   await stand.redis.kill();
@@ -36,17 +36,15 @@ test('Redis is killed in the midst of training and comes back with its append-on
   const refusals: Awaited<ReturnType<typeof get>>[] = [];
   for (const route of [`/jobs/${first.id}`, '/jobs', `/jobs/${first.id}/events`]) refusals.push(await get(route));
   expect(refusals.map(({ status, code }) => `${status} ${code}`)).toEqual(refusals.map(() => '503 redis_unavailable'));
-  // A command is given 2 s; the fastest of them shows that none waits for Redis to come back.
+  // A command may take 2 s; the fastest of them shows that none waits for Redis to come back.
   expect(Math.min(...refusals.map(({ ms }) => ms))).toBeLessThan(3_000);
   const ready = await get('/ready');
   expect(ready.status).toBe(503);
-  // What needs no Redis goes on.
+  // Routes that do not need Redis still answer.
   expect((await get('/live')).status).toBe(200);
   expect((await get('/models')).status).toBe(200);
 
-  await eventually('the training comes to its end without Redis', () =>
-    existsSync(attemptFile(first, 'adapter_config.json')),
-  );
+  await eventually('the training finishes without Redis', () => existsSync(attemptFile(first, 'adapter_config.json')));
   expect(await readdir(path.join(stand.dataDir, 'adapters'))).toEqual([]);
   await stand.redis.start();
   await eventually('the api is ready by itself', async () => (await get('/ready')).status === 200);
@@ -57,7 +55,7 @@ test('Redis is killed in the midst of training and comes back with its append-on
   ]);
 });
 
-test('Redis is killed again and again while jobs come in: what was accepted is done', async () => {
+test('Redis is killed repeatedly while jobs arrive: accepted jobs succeed', async () => {
   const accepted: AcceptedJob[] = [];
   for (let round = 0; round < 3; round++) {
     accepted.push(await submit(stand, 'short'));
@@ -70,7 +68,7 @@ test('Redis is killed again and again while jobs come in: what was accepted is d
   expect(jobs.map(({ status }) => status)).toEqual(accepted.map(() => 'succeeded'));
 });
 
-test('Redis comes back without anything: its jobs are gone, and say so; nothing of theirs is published; new ones are done', async () => {
+test('Redis comes back empty: its jobs are lost and answer 404, nothing of theirs is published, and new ones succeed', async () => {
   const before = (await stand.client.listAdapters({ limit: 100 })).data.map(({ id }) => id);
   const lost = await submit(stand, 'long');
   await when(stand, lost, 'it trains', isTraining);
@@ -78,7 +76,7 @@ test('Redis comes back without anything: its jobs are gone, and say so; nothing 
   await stand.redis.start({ withData: false });
   await eventually('the api is ready by itself', async () => (await get('/ready')).status === 200);
   expect(await get(`/jobs/${lost.id}`)).toMatchObject({ status: 404, code: 'job_not_found' });
-  await eventually('the worker lets go of it', () => worker.messages.includes('job lost'));
+  await eventually('the worker drops it', () => worker.messages.includes('job lost'));
 
   const [job] = await accountFor(stand, [await submit(stand, 'short')], undisturbed);
   expect(job).toMatchObject({ status: 'succeeded', attempts: 1 });
