@@ -1,4 +1,4 @@
-// npm run audit: known vulnerabilities among the dependencies of the product. Exit code 1: some, 2: nobody could look.
+// npm run audit: known vulnerabilities among the dependencies of the product. Exit code 1: there are some, 2: the registry did not answer.
 import { cacheDir } from './setup/locations.mjs';
 import { runAsCommand } from './setup.mjs';
 import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mjs';

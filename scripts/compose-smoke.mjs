@@ -70,7 +70,7 @@ try {
 }
 
 async function smoke() {
-  await step('docker and compose are there, the compose files are right', async () => {
+  await step('docker and compose are available, the compose files are valid', async () => {
     await stack.compose(['config', '--quiet'], { gpu: true });
     await stack.compose(['config', '--quiet']);
     const { stdout } = await docker(['version', '--format', 'engine {{.Server.Version}}, client {{.Client.Version}}']);
@@ -109,7 +109,7 @@ async function smoke() {
       .sort()
       .join(', ');
   });
-  await step('nobody is root, and nothing but the api is open', () => checkContainers(stack));
+  await step('no container runs as root, and only the api is open', () => checkContainers(stack));
 
   let dataset = '';
   let job = '';
@@ -120,7 +120,7 @@ async function smoke() {
     return `${dataset}, ${job}`;
   });
   for (const service of ['api', 'registry', 'redis', 'worker']) {
-    await step(`${service} is restarted in mid-job, and the job goes on`, async () => {
+    await step(`${service} is restarted during the job, and the job continues`, async () => {
       const before = await api.waitForJob(job, ({ status, progress }) => status === 'running' && progress?.step >= 3);
       await stack.compose(['restart', service]);
       await stack.up();
@@ -140,7 +140,7 @@ async function smoke() {
     const events = await api.events(job);
     const starts = events.filter(({ type }) => type === 'job-started').length;
     const losses = events.filter(({ type }) => type === 'step-finished').map(({ data }) => data.loss);
-    if (starts < 2) throw new Error('the restart of the worker did not hand the job over');
+    if (starts < 2) throw new Error('the restart of the worker did not release the job');
     return `${adapter}; ${starts} starts, loss ${losses[0].toFixed(3)} → ${losses.at(-1).toFixed(3)}`;
   });
   await step('both kinds of weights are downloaded', async () => {
@@ -167,7 +167,7 @@ async function smoke() {
     if (![job, dataset, adapter].every((id) => after.includes(id))) throw new Error(`something is missing: ${after}`);
     return 'the same, byte for byte';
   });
-  await step('a backup is made, the volumes are taken away, and the backup is restored', () =>
+  await step('a backup is made, the volumes are removed, and the backup is restored', () =>
     checkBackup(stack, {
       folder: workDir,
       signal,

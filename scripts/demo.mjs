@@ -100,7 +100,7 @@ async function trainOverHttp(baseUrl, outputDir, signal) {
       onEvent: (event) => event.type !== 'report-ready' && progress.handle(event),
     })
     .catch(async (error) => {
-      // It would go on in the next stack on these data.
+      // It would continue in the next stack with these data.
       await client.cancelJob(queued.id).catch(() => {});
       throw error;
     })
@@ -171,7 +171,7 @@ async function compareAnswers({ modelsDir, outputDir, weightsSha256 }) {
 }
 
 /**
- * An answer that an earlier run has kept, or a new one.
+ * A stored answer of an earlier run, or a new one.
  *
  * @param {string} folder @param {unknown} key @param {() => Promise<string[]>} make
  * @returns {Promise<string[]>}
@@ -183,7 +183,7 @@ async function remembered(folder, key, make) {
     const kept = JSON.parse(await readFile(file, 'utf8'));
     if (kept.digest === digest) return kept.answers;
   } catch {
-    // None, or one that was cut off: made anew.
+    // Missing or incomplete: generated again.
   }
   const answers = await make();
   await writeFile(file, JSON.stringify({ digest, answers }));

@@ -1,6 +1,6 @@
 // npm run s3-smoke: the images on a real engine as two hosts that share a bucket and a Redis, set up by the commands of
-// docs/operations.md, "Several hosts". Each host is a project of its own with a worker; the worker at work is taken away with
-// its volume, and that of the other host goes on. It leaves nothing behind.
+// docs/operations.md, "Several hosts". Each host is a project of its own with a worker; the busy worker is removed with
+// its volume, and that of the other host continues. It leaves nothing behind.
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
 import path from 'node:path';
@@ -26,7 +26,7 @@ const JOB = {
   training: { epochs: 60, batch_size: 2, max_seq_length: 64, checkpoint_every_steps: 20 },
 };
 const PASSWORD = 'a-password-of-the-smoke';
-/** The job must be far from its end when its worker is taken away. */
+/** The job must be far from its end when its worker is removed. */
 const INTERRUPTED_AT_STEP = 60;
 
 const stop = new AbortController();
@@ -54,7 +54,7 @@ await runAsCommand(async () => {
   ];
   const s3 = s3Service({ serverFile: server.file, bucket: BUCKET, address, port: Number(s3Port) });
   const common = `LORASMITH_TAG=${tag}\nJOB_LOCK_MS=15000\n${s3.settings}`;
-  /** What the documentation has after a text, for these two hosts. @param {string} after */
+  /** The documented commands after a text, adapted to these two hosts. @param {string} after */
   const documented = async (after) =>
     (await documentedCommands(after))
       .replaceAll('10.0.0.1', address)
@@ -114,7 +114,7 @@ await runAsCommand(async () => {
     let job = '';
     let adapter = '';
     let taken = '';
-    await step('the worker at work is taken away with its volume', async () => {
+    await step('the busy worker is removed with its volume', async () => {
       const dataset = await api.uploadDataset(Buffer.from(ROWS));
       job = await api.createJob({ ...JOB, dataset });
       const { progress } = await api.waitForJob(job, (found) => found.progress?.step >= INTERRUPTED_AT_STEP);
@@ -123,7 +123,7 @@ await runAsCommand(async () => {
       await docker(['volume', 'rm', `${workers.get(taken)?.project}_worker`], { signal });
       return `${taken} at step ${progress.step} of ${progress.total_steps}`;
     });
-    await step("the other host's worker goes on from the checkpoint in the bucket", async () => {
+    await step("the other host's worker resumes from the checkpoint in the bucket", async () => {
       const done = await api.waitForJob(job, ({ status }) => status === 'succeeded');
       adapter = done.adapter;
       const events = await api.events(job);
@@ -160,7 +160,7 @@ function hostAddress() {
 }
 
 /**
- * What stands in for a bucket: an S3 server in a container, at an address of the engine's host.
+ * Replaces the bucket: an S3 server in a container, at an address of the engine's host.
  *
  * @param {{ serverFile: string, bucket: string, address: string, port: number }} options `serverFile`: the server's program,
  *   which needs no library

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { documentedCommands, runCommands } from './documented-commands.mjs';
 
 /**
- * Backs the stack up, takes its volumes away and restores it, by the commands of docs/operations.md as they stand there.
+ * Backs the stack up, removes its volumes and restores it, with the commands of docs/operations.md.
  *
  * @param {import('./compose-stack.mjs').ComposeStack} stack
  * @param {{ folder: string, everything: () => Promise<string>, signal: AbortSignal }} options `folder`: an empty one for the
@@ -30,8 +30,8 @@ export async function checkBackup(stack, { folder, everything, signal }) {
 }
 
 /**
- * What the Prometheus of docker/compose.monitoring.yml is answered: without keys for its empty file, and then for the key that
- * docs/operations.md has made.
+ * Checks the answers to the Prometheus of docker/compose.monitoring.yml: without keys for its empty file, and with the key
+ * that the commands of docs/operations.md create.
  *
  * @param {import('./compose-stack.mjs').ComposeStack} stack
  * @param {{ folder: string, signal: AbortSignal }} options

@@ -214,7 +214,7 @@ Everything that comes from outside has a limit. If a limit has a variable, the t
  * @param {Record<string, SettingTree>} services
  * @param {Pick<typeof import('../../packages/service-kit/dist/index.js'), 'settingsOf'>} serviceKit
  * @returns {Promise<string>}
- * @throws {Error} for a setting or a constant that is no longer there
+ * @throws {Error} for a setting or a constant that does not exist
  */
 export async function limitsPage(services, { settingsOf }) {
   const settings = new Map(

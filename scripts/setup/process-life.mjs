@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
  * the same number.
  *
  * @param {number | string} pid
- * @returns {Promise<string>} empty when there is no such process, or it has ended and its parent has not looked yet
+ * @returns {Promise<string>} empty when there is no such process, or it has ended and its parent has not collected it yet
  */
 export async function processStartTime(pid) {
   const stat = await readFile(`/proc/${Number(pid)}/stat`, 'utf8').catch(() => '');

@@ -6,7 +6,7 @@ import { processStartTime } from './process-life.mjs';
 /** Unfinished folders are `.partial-<pid>-<number>`, beside the finished ones, so that publishing is one rename. */
 const PARTIAL_NAME = /^\.partial-(\d+)-\d+$/;
 
-/** A program of a run that was killed may go on writing for a moment, so that a folder is not empty when it should be. */
+/** A program of a killed run may write for another moment, so that a folder is not empty yet. */
 const REMOVAL = { recursive: true, force: true, maxRetries: 5, retryDelay: 100 };
 
 let partialCount = 0;

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { SetupError } from './setup-error.mjs';
 
-/** What is kept of a failed command's output: enough for a compiler's error, too little to flood a terminal. */
+/** Limit for the shown output of a failed command: enough for a compiler's error, too little to flood a terminal. */
 const OUTPUT_TAIL_BYTES = 6_000;
 
 /** How often a silent command is reported as still running. */

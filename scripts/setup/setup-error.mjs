@@ -1,5 +1,5 @@
 /**
- * What a set-up step throws when it cannot go on: why, and what the reader should do about it. The step's own name is
+ * Thrown by a set-up step that cannot continue: the reason, and what the reader should do. The step's own name is
  * added by {@link runSteps}. Set-up runs before any package is installed, so this is not the services' error class.
  */
 export class SetupError extends Error {

@@ -10,7 +10,7 @@ const LOCK_NAME = 'stack.lock';
  *
  * @param {string} dataDir is made when it is missing
  * @returns {Promise<() => Promise<void>>} gives the lock back
- * @throws {SetupError} when a running stack holds it, or the folder cannot be written
+ * @throws {SetupError} when a running stack holds it, or the folder is not writable
  */
 export async function lockDataDir(dataDir) {
   const lockFile = path.join(dataDir, LOCK_NAME);
@@ -24,7 +24,7 @@ export async function lockDataDir(dataDir) {
         'stop that one first, or set DATA_DIR to another folder.',
       );
     }
-    // Its holder is gone without having removed it.
+    // Its holder ended without removing it.
     if (holder) await rm(lockFile, { force: true });
     // Written beside it and linked: a lock file that exists always names its holder.
     const ownFile = `${lockFile}-${process.pid}`;

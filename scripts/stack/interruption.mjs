@@ -1,13 +1,13 @@
 /**
- * Ctrl-C under npm arrives twice: from the terminal, and passed on by npm. What comes this soon is the same wish.
+ * Ctrl-C under npm arrives twice: from the terminal, and forwarded by npm. A second signal within this time is a repetition.
  */
-const SAME_WISH_MS = 1_000;
+const REPETITION_MS = 1_000;
 
 const SIGNALS = /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP']);
 
 /**
- * Aborted by the first signal that asks this process to stop. A later one, from somebody who will not wait, ends it at
- * once; the parts of a stack notice that.
+ * Aborted by the first signal that asks this process to stop. A later one ends it at once; the parts of a stack notice
+ * that.
  *
  * @returns {AbortSignal}
  */
@@ -29,7 +29,7 @@ export function onInterruption(handler) {
   for (const signal of SIGNALS) {
     process.on(signal, () => {
       const now = performance.now();
-      if (now - lastAt < SAME_WISH_MS) return;
+      if (now - lastAt < REPETITION_MS) return;
       lastAt = now;
       times += 1;
       handler(signal, times);

@@ -65,7 +65,7 @@ function auditOf(output, errors) {
  * Says it as loud as it is.
  *
  * @param {Audit} audit
- * @returns {boolean} whether a build may go on
+ * @returns {boolean} whether a build may continue
  */
 export function reportAudit(audit) {
   if (audit.result === 'clean') console.log('No dependency of the product has a known vulnerability of high severity.');

@@ -1,7 +1,7 @@
 /**
  * Whether a regular expression may take time without bounds on some text: it repeats a group that itself repeats
  * something, such as `(\w+\s?)+`, or that has alternatives, such as `(a|a)*`. JavaScript matches by backtracking, and the
- * expressions of a tokenizer cannot be left to a linear matcher, since nearly all look ahead (`\s+(?!\S)`).
+ * expressions of a tokenizer cannot use a linear matcher, because nearly all look ahead (`\s+(?!\S)`).
  *
  * No known tokenizer has one. What is left can be slow only by a power of the text's length.
  *

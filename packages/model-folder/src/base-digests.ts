@@ -3,7 +3,7 @@ import { digestArchitecture } from './architecture-digest.js';
 import type { ModelFolder } from './model-folder.js';
 import { digestWeights } from './weight-digest.js';
 
-/** What identifies a base model in manifests and checkpoints. */
+/** Identifies a base model in manifests and checkpoints. */
 export type BaseDigests = Pick<AdapterManifest['base_model'], 'weights_sha256' | 'architecture_sha256'>;
 
 /** @throws as {@link digestWeights} */
@@ -14,7 +14,7 @@ export async function digestBase(model: ModelFolder, options: { signal?: AbortSi
   };
 }
 
-/** What has changed of a base model since something was made for it; null: nothing. */
+/** The part of a base model that has changed since something was made for it, or null. */
 export function baseDifference(made: BaseDigests, now: BaseDigests): 'weights' | 'config.json' | null {
   if (made.weights_sha256 !== now.weights_sha256) return 'weights';
   return made.architecture_sha256 === now.architecture_sha256 ? null : 'config.json';

@@ -78,7 +78,7 @@ function describeFolder(folder: ModelFolder): BaseModelDetail {
 }
 
 async function requireName(modelsDir: string, name: string): Promise<void> {
-  // A name that is a path must not even be looked up.
+  // A name that is a path must not be looked up.
   if (NAME_PATTERN.test(name) && (await isFolder(join(modelsDir, name)))) return;
   const names = await modelNames(modelsDir);
   const more = names.length > LISTED_NAMES ? ` and ${names.length - LISTED_NAMES} more` : '';

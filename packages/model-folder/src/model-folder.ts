@@ -18,7 +18,7 @@ export const DTYPE_NAMES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } 
 >;
 export type DtypeName = (typeof DTYPE_NAMES)[FloatDtype];
 
-/** What a folder in Hugging Face layout says of a base model, without its weights in memory. */
+/** A base model as its folder in Hugging Face layout describes it, without its weights in memory. */
 export interface ModelFolder {
   /** Absolute. */
   path: string;

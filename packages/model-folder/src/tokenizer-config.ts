@@ -13,7 +13,7 @@ export interface NamedTokens {
 }
 
 /**
- * What tokenizer_config.json says; without the file it says nothing. As in transformers, the named tokens of an older
+ * The settings of tokenizer_config.json; empty without the file. As in transformers, the named tokens of an older
  * folder are those of special_tokens_map.json, unless the config has `added_tokens_decoder`.
  */
 export async function readTokenizerConfig(folder: string): Promise<JsonObject> {

@@ -114,7 +114,7 @@ function highestId(file: JsonObject): number {
   return highest;
 }
 
-/** What is wrong with the shape of the parts that are read before the library sees them, or null. */
+/** The fault of the parts that are read before the library sees them, or null. */
 function shapeFault(file: JsonObject): string | null {
   if (!isObject(file.model)) return 'it has no "model"';
   const { vocab, merges } = file.model;

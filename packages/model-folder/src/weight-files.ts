@@ -104,7 +104,7 @@ async function openIfThere(folder: string, name: string) {
   }
 }
 
-/** What the safetensors reader found wrong, as the product's error that names the file. */
+/** Maps an error of the safetensors reader to a product error that names the file. */
 export function asModelError(error: unknown, folder: string, file: string): ProductError {
   if (error instanceof SafetensorsError) {
     const message = `${modelFileLabel(folder, file)} is not a valid safetensors file: ${error.message}. Copy it again.`;
