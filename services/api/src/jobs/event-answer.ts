@@ -6,9 +6,9 @@ export interface EventAnswerOptions {
   jobs: Pick<JobStore, 'readEvents' | 'getJob'>;
   job: JobId;
   after: string | undefined;
-  /** Ends the stream: the client is gone, or the service shuts down. */
+  /** Ends the stream: the client disconnected, or the service shuts down. */
   signal: AbortSignal;
-  /** Silence after which a comment is sent, so that proxies and clients see that the connection lives. */
+  /** After so long without an event a comment is sent, so that proxies and clients keep the connection open. */
   heartbeatMs: number;
 }
 
@@ -18,8 +18,8 @@ const RETRY = 'retry: 2000\n\n';
 const HEARTBEAT = ': still here\n\n';
 
 /**
- * The events of a job as server-sent events (the HTML standard, section 9.2), first those past, then those to come, to
- * the job's last one; on from there where it was resumed after that. What the client has not taken yet is not read from Redis.
+ * The events of a job as server-sent events (the HTML standard, section 9.2): past ones, then new ones until the job's last
+ * event, and further ones if the job was resumed after it. Reads from Redis only as fast as the client does.
  *
  * @returns null when there is nothing after `after` and nothing will come
  * @throws ProductError `job_not_found`, `invalid_request`, `redis_unavailable`
@@ -53,12 +53,12 @@ async function* textOf(options: EventAnswerOptions, first: JobEvent[]): AsyncGen
       }
       batch = (await jobs.readEvents(job, { after, limit: BATCH, blockMs: heartbeatMs, signal })).data;
       if (batch.length > 0) continue;
-      // Events are kept to a number: the last one could be missing, but never a status.
+      // Only so many events are stored: the last one can be missing, a status never.
       if (signal.aborted || (await hasEnded(options))) return;
       yield HEARTBEAT;
     }
   } catch (error) {
-    // Redis is away, or the job was deleted. The client connects again and is told there.
+    // Redis is unavailable, or the job was deleted. The client connects again and receives the error.
     if (!(error instanceof ProductError)) throw error;
   }
 }

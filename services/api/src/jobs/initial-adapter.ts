@@ -19,11 +19,11 @@ export async function readInitialAdapter(adapters: BundleStore, id: string, call
 }
 
 /**
- * The request with what it leaves out of rank, alpha, patterns and layers taken from the adapter it goes on with.
+ * The request with the rank, alpha, patterns and layers of the adapter that it continues, where it leaves them out.
  * Whether what it gives is the adapter's, planning finds out.
  * @throws ProductError `invalid_adapter` for one of another base, or with settings that no job may have
  */
-export function goingOn(request: JobRequest, initial: AdapterManifest, model: BaseModelDetail): JobRequest {
+export function continuing(request: JobRequest, initial: AdapterManifest, model: BaseModelDetail): JobRequest {
   const { id, base_model: base } = initial;
   if (base.name !== request.base_model) {
     const message = `${id} was made for ${base.name}, not for ${request.base_model}.`;
@@ -33,6 +33,6 @@ export function goingOn(request: JobRequest, initial: AdapterManifest, model: Ba
   const whole: JobRequest = { ...request, lora: inheritLora(request.lora ?? {}, initial, names) };
   if (Value.Check(JobRequest, whole)) return whole;
   const [fault] = Value.Errors(JobRequest, whole);
-  const message = `${id} cannot be gone on with: its ${fault?.instancePath.slice(1).replaceAll('/', '.')} ${fault?.message}.`;
+  const message = `${id} cannot be trained further: its ${fault?.instancePath.slice(1).replaceAll('/', '.')} ${fault?.message}.`;
   throw new ProductError('invalid_adapter', message, { param });
 }

@@ -11,8 +11,8 @@ export function jobSpecOf({ metadata = {}, ...request }: JobRequest): JobSpec {
 }
 
 /**
- * Tells requests with the same meaning from others: what is left out counts as its default, and order as nothing. With
- * `init_from` what is left out is the adapter's, which may be gone by now, so there the request counts as it is.
+ * The same for requests with the same meaning: a field that is left out counts as its default, and order does not count.
+ * With `init_from` the defaults are the adapter's, which may have been deleted, so the request counts as it is.
  */
 export function requestHash(request: JobRequest): string {
   const meant = request.lora?.init_from ? request : jobSpecOf(request);

@@ -17,7 +17,7 @@ import type { BundleStore } from '@lorasmith/storage';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { AdapterReservation } from './adapter-reservation.js';
-import { goingOn, readInitialAdapter } from './initial-adapter.js';
+import { continuing, readInitialAdapter } from './initial-adapter.js';
 import { jobSpecOf, requestHash } from './job-spec.js';
 import type { Preflight } from './preflight.js';
 import { createSingleFlight } from './single-flight.js';
@@ -69,7 +69,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
       baseModels.describe(request.base_model),
       initialAdapter(adapters, request, caller),
     );
-    const spec = jobSpecOf(initial === null ? request : goingOn(request, initial, model));
+    const spec = jobSpecOf(initial === null ? request : continuing(request, initial, model));
     const { modelsDir, release: releaseModel } = await baseModels.holdOutline(spec.base_model);
     const held = await catalog.hold(dataset.id).catch((error: unknown) => {
       releaseModel();
