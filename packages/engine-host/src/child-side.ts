@@ -20,7 +20,7 @@ export interface ParentChannel<Sent extends ChildMessage> {
   send(message: Sent): void;
 }
 
-/** Makes this process a child that serves its parent until the parent goes or closes the channel. */
+/** Makes this process a child that serves its parent until the parent ends or closes the channel. */
 export function serveParent<Received, Sent extends ChildMessage>(
   options: ServeParentOptions<Received>,
 ): ParentChannel<Sent> {
@@ -68,7 +68,7 @@ function send<Sent extends ChildMessage>(message: Sent, onSent = () => {}): void
 const PARENT_CHECK_MS = 1_000;
 
 /**
- * Ends this process when its parent goes. A call of the engine may block the main thread for minutes, or for ever, so a
+ * Ends this process when its parent ends. A call of the engine may block the main thread for minutes, or for ever, so a
  * thread of its own looks for the parent, too.
  */
 function endWithParent(exitCode: number): void {

@@ -75,7 +75,7 @@ export interface CreateJobOptions extends JobLimits {
  * Every call throws ProductError `redis_unavailable` when Redis does not answer.
  */
 export interface JobStore {
-  /** @throws ProductError `idempotency_conflict`, `quota_exceeded`, `queue_full` */
+  /** @throws ProductError `idempotency_conflict`, `dataset_not_found`, `quota_exceeded`, `queue_full` */
   createJob(spec: JobSpec, options: CreateJobOptions): Promise<{ job: Job; created: boolean }>;
   getJob(id: JobId): Promise<Job | null>;
   /**
@@ -96,13 +96,13 @@ export interface JobStore {
   requestCancel(id: JobId): Promise<Job>;
   /**
    * Queues a failed or cancelled job again; it resumes from its last checkpoint.
-   * @throws ProductError `job_not_found`, `job_not_resumable`, `quota_exceeded`, `queue_full`
+   * @throws ProductError `job_not_found`, `job_not_resumable`, `dataset_not_found`, `quota_exceeded`, `queue_full`
    */
   resumeJob(id: JobId, limits?: JobLimits): Promise<Job>;
   /**
    * Does work on the files of a job that has one of these statuses, with which it ended. The job cannot be resumed
    * meanwhile, unless this process hangs for a minute.
-   * @returns null, and nothing was done, if the job has another status or somebody else works on its files
+   * @returns null, and nothing was done, if the job has another status or another process works on its files
    */
   whileEnded<Result>(id: JobId, statuses: readonly JobStatus[], work: () => Promise<Result>): Promise<Result | null>;
   /** @throws ProductError `job_not_found`, `job_still_active` */

@@ -30,7 +30,7 @@ const ANY_LEFTOVER_MS = 24 * 3_600_000;
 
 /**
  * Repairs, at once and then at intervals, what processes that died left behind: jobs that are in no queue, folders that
- * nobody needs.
+ * are no longer needed.
  * @returns ends it, once the work under way is done
  */
 export function startMaintenance(options: MaintenanceOptions): () => Promise<void> {

@@ -33,7 +33,7 @@ export interface WorkerOptions {
   stores?: Stores;
   /** Of disk for datasets as tokens. @defaultValue 20 GiB */
   tokenCacheBytes?: number;
-  /** Shown to users, and to whoever looks into Redis. */
+  /** Shown to users, and stored in Redis. */
   workerName: string;
   /** The program that trains, started for the base model in use. */
   trainerProgram: string;
@@ -44,7 +44,7 @@ export interface WorkerOptions {
   /** The environment that the trainer inherits. */
   environment: NodeJS.ProcessEnv;
   log: Logger;
-  /** Where its metrics are registered. @defaultValue a registry of its own, which nobody reads */
+  /** Where its metrics are registered. @defaultValue a registry of its own */
   metrics?: Registry;
   /** @defaultValue none */
   tracing?: Tracing;

@@ -21,7 +21,7 @@ export interface WorkerHealthOptions {
   takesJobs: () => boolean;
 }
 
-/** `/live`, `/ready` and `/metrics` of the worker, for whoever watches its process. The app does not listen yet. */
+/** `/live`, `/ready` and `/metrics` of the worker, for a supervisor and Prometheus. The app does not listen yet. */
 export async function buildWorkerHealth(options: WorkerHealthOptions): Promise<HttpApp> {
   const { redis, folders, stores, log, metrics, takesJobs } = options;
   const app = createHttpApp({ logger: log });

@@ -3,7 +3,7 @@ import { RECORD_PART } from './record-part.js';
 
 /**
  * Gives an unfinished job to the worker that received it from BullMQ. From here on only the new token may write to the
- * record; whoever had the job before has lost it.
+ * record; the worker that had the job before has lost it.
  *
  * `expected_resumes` is how often the job had been resumed when it was queued ('' for any). `worker` is JSON. Answers the
  * number of the attempt, or `missing`, `resumed` (the job has a newer queue entry), `cancelled` (a requested cancel is now

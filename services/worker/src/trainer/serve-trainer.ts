@@ -24,7 +24,7 @@ interface Run {
 }
 
 /**
- * Turns this process into a trainer, which takes orders from its parent until that goes.
+ * Turns this process into a trainer, which takes orders from its parent until that ends.
  * @param execute - Does one order. Throws ProductError `cancelled` when it was stopped or recycled.
  */
 export function serveTrainer(
@@ -68,7 +68,7 @@ function endOf(number: number, { stopping, recycling }: Run, error: unknown): Tr
   }
   if (wasAsked && recycling.signal.aborted) return { type: 'recycled', run: number };
   const known = asStorageError(error);
-  // The stack is for whoever runs the service; the user gets the sentence.
+  // The log gets the stack, the user only the message.
   if (!(known instanceof ProductError)) console.error(error);
   return { type: 'failed', run: number, failure: failureOf(known) };
 }

@@ -11,7 +11,7 @@ export interface TrainerLimits {
    * @defaultValue 120 000
    */
   silenceMs: number;
-  /** How long a run may take to stop; a shutdown must end before whoever asked for it loses patience. */
+  /** How long a run may take to stop. A shutdown must end before the supervisor kills the worker. */
   stopMs: Record<StopReason, number>;
   /** How long an idle trainer may take to end. */
   endMs: number;
