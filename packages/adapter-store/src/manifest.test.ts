@@ -55,7 +55,7 @@ test('a manifest that no reader would accept is not written', async () => {
 
 test.each([
   ['that lacks fields', { version: 1, id }, 'invalid_adapter', 'is not a manifest'],
-  ['of another adapter', { ...imported, id: `ad_${'2'.repeat(24)}` }, 'invalid_adapter', 'is that of'],
+  ['of another adapter', { ...imported, id: `ad_${'2'.repeat(24)}` }, 'invalid_adapter', 'is the manifest of'],
   ['without a date', { ...imported, created_at: 'some day' }, 'invalid_adapter', 'is not a date'],
   ['of a later version', { ...imported, version: 2 }, 'unsupported_version', 'version 2'],
   ['that is no object', null, 'invalid_adapter', 'is not a manifest'],

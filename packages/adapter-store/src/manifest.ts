@@ -102,7 +102,7 @@ export function adapterNotFound(id: string): ProductError {
 
 /** The error of an adapter whose files are not what its manifest says. */
 export function brokenAdapter(id: string, fault: string, cause?: unknown): ProductError {
-  const message = `Adapter ${id} is broken on disk: ${fault}. Restore it from a copy, or delete it.`;
+  const message = `Adapter ${id} is damaged on disk: ${fault}. Restore it from a backup, or delete it.`;
   return new ProductError('invalid_adapter', message, { cause });
 }
 
@@ -113,7 +113,8 @@ function checkedManifest(manifest: unknown, id: string, { isNamed = true } = {})
     const [fault] = manifestSchema.Errors(manifest);
     throw brokenAdapter(id, `${ADAPTER_FILES.manifest} is not a manifest (${fault?.instancePath} ${fault?.message})`);
   }
-  if (isNamed && manifest.id !== id) throw brokenAdapter(id, `${ADAPTER_FILES.manifest} is that of ${manifest.id}`);
+  if (isNamed && manifest.id !== id)
+    throw brokenAdapter(id, `${ADAPTER_FILES.manifest} is the manifest of ${manifest.id}`);
   if (Number.isNaN(Date.parse(manifest.created_at)))
     throw brokenAdapter(id, 'created_at in its manifest is not a date');
   return manifest;

@@ -58,6 +58,6 @@ export function datasetIdOf(sha256: string, owner: Owner): DatasetId {
 
 /** The answer for a dataset that does not exist, or that the caller may not use. */
 export function datasetNotFound(id: string): ProductError {
-  const message = `There is no dataset ${JSON.stringify(id.slice(0, 100))}. GET /datasets lists those there are.`;
+  const message = `There is no dataset ${JSON.stringify(id.slice(0, 100))}. GET /datasets lists the datasets.`;
   return new ProductError('dataset_not_found', message, { param: 'dataset' });
 }

@@ -211,7 +211,7 @@ describe('what is wrong with lines', () => {
     const answer = await refused('{"text":1}\n'.repeat(250));
     expect(answer.faults).toHaveLength(100);
     expect(answer.message).toBe(
-      'At least 100 lines are wrong; what comes after line 100 was not looked at. Nothing was stored.',
+      'At least 100 lines are wrong; checking stopped after line 100. Nothing was stored.',
     );
   });
 

@@ -88,7 +88,7 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
       const all = (await everyRecord()).filter(({ owner }) => mayUse(caller, owner)).sort(newestFirst);
       const start = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
       if (after !== undefined && start === 0) {
-        const message = `There is no dataset ${JSON.stringify(after)}. Begin again at the first page.`;
+        const message = `There is no dataset ${JSON.stringify(after)}. Start again at the first page.`;
         throw new ProductError('invalid_request', message, { param: 'after' });
       }
       const data = all.slice(start, start + limit);

@@ -29,12 +29,12 @@ test.each([
   [
     'more',
     `\n${'x\n'.repeat(101)}`,
-    '100 faults: At least 100 lines are wrong; what comes after line 101 was not looked at. Nothing was stored.',
+    '100 faults: At least 100 lines are wrong; checking stopped after line 101. Nothing was stored.',
   ],
   [
     'more, without a last line break',
     `${'x\n'.repeat(100)}x`,
-    '100 faults: At least 100 lines are wrong; what comes after line 100 was not looked at. Nothing was stored.',
+    '100 faults: At least 100 lines are wrong; checking stopped after line 100. Nothing was stored.',
   ],
   [
     'several in a line',
@@ -44,18 +44,18 @@ test.each([
   [
     'several in a line, and more',
     wrongMessages.repeat(14),
-    '100 faults: At least 13 lines are wrong; the first 100 of 104 faults are listed; what comes after line 13 was not looked at. Nothing was stored.',
+    '100 faults: At least 13 lines are wrong; the first 100 of 104 faults are listed; checking stopped after line 13. Nothing was stored.',
   ],
   [
     'a file that is no JSONL',
     '[\n1,\n2]\n',
-    '1 faults: At least one line is wrong; what comes after line 1 was not looked at. Nothing was stored.',
+    '1 faults: At least one line is wrong; checking stopped after line 1. Nothing was stored.',
   ],
   ['one row more than may be', '{"text":"a"}\n'.repeat(51), '1 faults: One line is wrong. Nothing was stored.'],
   [
     'many rows more',
     '{"text":"a"}\n'.repeat(53),
-    '1 faults: At least one line is wrong; what comes after line 51 was not looked at. Nothing was stored.',
+    '1 faults: At least one line is wrong; checking stopped after line 51. Nothing was stored.',
   ],
 ])('what is said of faults is true: %s', (_name, text, message) => {
   expect(messageOf(text)).toBe(message);

@@ -63,7 +63,7 @@ export class DatasetChecker {
     this.#checkAll(this.#lines.end());
     if (this.#faultCount > 0) throw this.#invalid();
     if (this.#first === undefined) {
-      throw new ProductError('dataset_empty', 'The file has no rows: give one JSON object per line.');
+      throw new ProductError('dataset_empty', 'The file has no rows. Send one JSON object per line.');
     }
     const { format, width } = this.#first;
     return { format, rows: this.#rows, features: width, warnings: this.#warnings() };
@@ -100,7 +100,7 @@ export class DatasetChecker {
       this.#lastLine = line;
       return [invalid(hint)];
     }
-    if (nestsDeeperThan(MAX_DEPTH, bytes)) return [invalid(`The line nests deeper than ${MAX_DEPTH} levels.`)];
+    if (nestsDeeperThan(MAX_DEPTH, bytes)) return [invalid(`The line is nested deeper than ${MAX_DEPTH} levels.`)];
     let value: unknown;
     try {
       value = JSON.parse(text);
@@ -112,7 +112,7 @@ export class DatasetChecker {
     this.#rows++;
     if (this.#rows > this.#limits.maxRows) {
       this.#lastLine = line;
-      return [invalid(`There are more than ${this.#limits.maxRows} rows.`)];
+      return [invalid(`The file has more than ${this.#limits.maxRows} rows, the limit.`)];
     }
     this.#lookForRepetition(line, text);
     const width = 'features' in row ? row.features.length : null;
@@ -123,11 +123,13 @@ export class DatasetChecker {
   #differences(format: DatasetFormat, width: number | null): Fault[] {
     const first = this.#first!;
     if (format !== first.format) {
-      const message = `The row has the format ${format}, line ${first.line} has ${first.format}. All rows of a dataset have one format.`;
+      const message = `The row has the format ${format}, but line ${first.line} has ${first.format}. All rows of a dataset must have the same format.`;
       return [invalid(message)];
     }
     if (width !== first.width) {
-      return [{ ...invalid(`${width} features here, ${first.width} in line ${first.line}.`), param: 'features' }];
+      return [
+        { ...invalid(`The row has ${width} features, but line ${first.line} has ${first.width}.`), param: 'features' },
+      ];
     }
     return [];
   }
@@ -148,7 +150,7 @@ export class DatasetChecker {
   }
 
   #tooLong(): Fault {
-    return invalid(`The line is longer than ${this.#limits.maxLineBytes} bytes. A file has one row a line.`);
+    return invalid(`The line is longer than ${this.#limits.maxLineBytes} bytes, the limit. Put one row on each line.`);
   }
 
   #invalid(): ProductError {
@@ -157,7 +159,7 @@ export class DatasetChecker {
     const counted = this.#hasMore ? `at least ${lines}` : lines;
     const listed =
       this.#faultCount > details.length ? `; the first ${details.length} of ${this.#faultCount} faults are listed` : '';
-    const rest = this.#hasMore ? `; what comes after line ${this.#lastLine} was not looked at` : '';
+    const rest = this.#hasMore ? `; checking stopped after line ${this.#lastLine}` : '';
     const message = `${counted}${listed}${rest}. Nothing was stored.`;
     return new ProductError('invalid_dataset', message[0]!.toUpperCase() + message.slice(1), { details });
   }

@@ -91,7 +91,7 @@ export async function datasetRoutes(
       const { id } = await catalog.get(params.id);
       const users = await jobs.datasets.beginDeletion(id);
       if (users.length > 0) {
-        const message = `${id} is used by ${users.slice(0, 5).join(', ')}. Cancel or await what uses it first.`;
+        const message = `${id} is used by ${users.slice(0, 5).join(', ')}. Cancel these jobs, or wait for them, first.`;
         throw new ProductError('in_use', message, { param: 'id' });
       }
       await catalog.delete(id);
@@ -134,7 +134,11 @@ async function uploadRoute(
       return stored;
     } finally {
       close();
-      await upload.end().catch(() => request.log.warn('what an upload held of a quota is let go later'));
+      await upload
+        .end()
+        .catch(() =>
+          request.log.warn("an upload's reservation of the quota could not be released now; it expires later"),
+        );
     }
   };
 
@@ -177,5 +181,5 @@ function ignoreWithoutRedis(error: unknown): void {
 
 function refuseEncodings(encoding: string | undefined): void {
   if (encoding === undefined || encoding === 'identity') return;
-  throw new ProductError('unsupported_media_type', `Send the file as it is, without content-encoding ${encoding}.`);
+  throw new ProductError('unsupported_media_type', `Send the file uncompressed, without content-encoding ${encoding}.`);
 }

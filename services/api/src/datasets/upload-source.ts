@@ -76,7 +76,7 @@ function formSource(request: FastifyRequest, nameOfQuery: string | null, maxByte
   async function* chunks(): AsyncGenerator<Buffer> {
     file = await readOn();
     if (file === undefined) {
-      throw new ProductError('invalid_request', 'The form has no file: send it as the part `file`.', {
+      throw new ProductError('invalid_request', 'The form has no file. Send it as the part `file`.', {
         param: FILE_FIELD,
       });
     }
@@ -104,6 +104,6 @@ function formError(error: Error & { code?: string }, maxBytes: number): ProductE
 
 function unknownPart(name = ''): ProductError {
   const param = name.slice(0, 100);
-  const message = `There is no part ${JSON.stringify(param)}: a form has one \`file\` and may have a \`name\`.`;
+  const message = `There is no part ${JSON.stringify(param)}: a form has one \`file\`, and may have a \`name\`.`;
   return new ProductError('unknown_field', message, { param });
 }

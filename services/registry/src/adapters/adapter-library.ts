@@ -58,7 +58,9 @@ export class AdapterLibrary {
     const adapters = (await this.#summarise()).filter(({ owner }) => mayUse(caller, owner));
     const last = after === undefined ? -1 : adapters.findIndex(({ id }) => id === after);
     if (after !== undefined && last === -1) {
-      throw new ProductError('invalid_request', `There is no adapter ${after} to go on after.`, { param: 'after' });
+      throw new ProductError('invalid_request', `There is no adapter ${after}. Start again at the first page.`, {
+        param: 'after',
+      });
     }
     const data = adapters.slice(last + 1, last + 1 + limit);
     const has_more = adapters.length > last + 1 + limit;
@@ -168,7 +170,7 @@ export class AdapterLibrary {
       for (const file of manifest.files) {
         const found = await digestOf(held, id, file.name);
         if (found.bytes !== file.bytes || found.sha256 !== file.sha256) {
-          throw brokenAdapter(id, `${file.name} is not the file whose digest is in its manifest`);
+          throw brokenAdapter(id, `${file.name} differs from the digest in its manifest`);
         }
         files.push(file);
       }
