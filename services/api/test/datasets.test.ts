@@ -210,9 +210,7 @@ describe('what is wrong with lines', () => {
   test('is listed a hundred times, and what comes after is not looked at', async () => {
     const answer = await refused('{"text":1}\n'.repeat(250));
     expect(answer.faults).toHaveLength(100);
-    expect(answer.message).toBe(
-      'At least 100 lines are wrong; checking stopped after line 100. Nothing was stored.',
-    );
+    expect(answer.message).toBe('At least 100 lines are wrong; checking stopped after line 100. Nothing was stored.');
   });
 
   test('is told for bytes that are no UTF-8', async () => {
