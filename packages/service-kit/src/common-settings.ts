@@ -92,3 +92,14 @@ export const maxConnections = setting({
     'Maximum open connections of a service; also at most half of the files that its process may open (`ulimit ' +
     '-n`), because requests need the other half. Further connections are closed.',
 });
+
+export const downloadStallMs = setting({
+  variable: 'DOWNLOAD_STALL_MS',
+  schema: Type.Integer({ minimum: 1_000, maximum: 86_400_000 }),
+  fallback: '120000',
+  unit: 'ms',
+  example: '120000',
+  description:
+    'A download is ended if the client takes no bytes for this long. The client can continue it with a range. The same for ' +
+    'api and registry.',
+});

@@ -1,6 +1,7 @@
 import { MAX_LINE_BYTES } from '@lorasmith/planning';
 import {
   dataDir,
+  downloadStallMs,
   logLevel,
   maxConnections,
   modelsDir,
@@ -78,13 +79,7 @@ export const API_SETTINGS = {
       'ms',
       'Time limit for a request to arrive, the upload of a dataset included.',
     ),
-    downloadStallMs: count(
-      'DOWNLOAD_STALL_MS',
-      120_000,
-      [1_000, 86_400_000],
-      'ms',
-      'A download is ended if the client takes no bytes for this long. The client can continue it with a range.',
-    ),
+    downloadStallMs,
     heartbeatMs: count(
       'EVENT_HEARTBEAT_MS',
       15_000,

@@ -1,5 +1,6 @@
 import {
   dataDir,
+  downloadStallMs,
   logLevel,
   maxConnections,
   modelsDir,
@@ -20,6 +21,7 @@ export const REGISTRY_SETTINGS = {
   store: storeSettings,
   shutdownTimeoutMs,
   maxConnections,
+  downloadStallMs,
   tracingEndpoint,
   http: {
     host: setting({

@@ -87,6 +87,7 @@ const app = await buildApp({
   imports,
   readyChecks: { ...foldersReady(folders), store: () => stores.check() },
   maxImportBytes: config.importing.maxBytes,
+  downloadStallMs: config.downloadStallMs,
 });
 shutDownInOrder({
   logger,

@@ -81,6 +81,7 @@ export async function listen({
     imports: new AdapterImport({ adapters, baseModels, program, timeoutMs, maxStoredBytes }),
     readyChecks: {},
     maxImportBytes: MAX_BYTES,
+    downloadStallMs: 60_000,
   });
   await app.listen({ host: '127.0.0.1', port: 0 });
   url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`;

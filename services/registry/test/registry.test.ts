@@ -81,6 +81,7 @@ async function listen(program: ChildProgram): Promise<void> {
     }),
     readyChecks: {},
     maxImportBytes: 2 ** 20,
+    downloadStallMs: 60_000,
   });
   await app.listen({ host: '127.0.0.1', port: 0 });
   url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`;

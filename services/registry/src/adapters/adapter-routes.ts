@@ -28,13 +28,15 @@ export interface AdapterRoutesOptions {
   adapters: BundleStore;
   merged: BundleStore;
   models: MergedModels;
+  /** @see answerDownload */
+  downloadStallMs: number;
   /** Told of each download as its first byte is read. */
   onDownload: (event: DownloadEvent, log: FastifyBaseLogger) => void;
 }
 
 /** The calls under `/adapters`, with the paths the public api has. */
 export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions): Promise<void> {
-  const { library, adapters, merged, models, onDownload } = options;
+  const { library, adapters, merged, models, downloadStallMs, onDownload } = options;
 
   /** Answers with a download out of an adapter or its merged model, which is held on disk until the last byte is read. */
   const answer = async (
@@ -56,7 +58,7 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
     };
     if (weights !== 'merged') {
       const download = choose({ store: adapters, ...adapter }, createdAt);
-      return await answerDownload(request, reply, { ...download, open: told(download) });
+      return await answerDownload(request, reply, { ...download, open: told(download) }, downloadStallMs);
     }
     const { files, release } = await models.acquire(adapter);
     let streaming = false;
@@ -67,7 +69,7 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
         streaming = true;
         return stream.once('close', release);
       };
-      return await answerDownload(request, reply, { ...download, open });
+      return await answerDownload(request, reply, { ...download, open }, downloadStallMs);
     } finally {
       if (!streaming) release();
     }
@@ -97,7 +99,8 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
   app.get('/adapters/:id/manifest', { schema: { params: AdapterParams } }, async (request, reply) => {
     const adapter = await library.check(request.params.id);
     const content = { store: adapters, ...adapter };
-    return await answerDownload(request, reply, fileDownload(content, namedFile(content, ADAPTER_FILES.manifest)));
+    const download = fileDownload(content, namedFile(content, ADAPTER_FILES.manifest));
+    return await answerDownload(request, reply, download, downloadStallMs);
   });
 
   app.get(

@@ -16,18 +16,18 @@ export interface Download {
   open(range: ByteRange): Promise<Readable>;
 }
 
-/** A client that takes no byte for this long is gone; what it holds open must be let go. */
-const STALLED_CLIENT_MS = 120_000;
-
 /**
  * Answers GET and HEAD for a download: 200, 206, 304 or 416, with Content-Length, ETag and Accept-Ranges on each.
  *
+ * @param stallMs the connection is closed if the caller takes no bytes for twice this long: the api, which ends a download
+ *   after `stallMs`, may still hold bytes that its slow client has not taken
  * @throws ProductError range_not_satisfiable, with Content-Range set on the reply
  */
 export async function answerDownload(
   request: FastifyRequest,
   reply: FastifyReply,
   download: Download,
+  stallMs: number,
 ): Promise<FastifyReply> {
   const { etag, totalBytes } = download;
   // Revalidated at each use: an adapter can be deleted, though its bytes never change.
@@ -52,6 +52,6 @@ export async function answerDownload(
     'content-disposition': `attachment; filename="${download.fileName}"`,
     'content-length': end - start + 1,
   });
-  request.raw.socket.setTimeout(STALLED_CLIENT_MS);
+  request.raw.socket.setTimeout(2 * stallMs);
   return reply.send(stream);
 }
