@@ -4,7 +4,7 @@ import { fill, keep, liveTensorCount, scope, type Tensor, tensorOf, toFloat32Arr
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
-import { LoraAdapter, type LoraOptions, type LoraTarget } from './lora-adapter.js';
+import { initialA, LoraAdapter, type LoraOptions, type LoraTarget } from './lora-adapter.js';
 
 const [IN, TOKENS] = [6, 3];
 const named = (...names: string[]): LoraTarget[] => names.map((name) => ({ name, rank: 2, scale: 3 }));
@@ -320,4 +320,24 @@ test('LoRA+: what multiplies the learning rate is 1 where the vector holds A, an
   }
   vector.dispose();
   adapter.dispose();
+});
+
+test('the initial A is uniform in ±1/√in', () => {
+  const inFeatures = 256;
+  const bound = 1 / Math.sqrt(inFeatures);
+  const a = initialA(64, inFeatures, 7, 'model.layers.0.self_attn.q_proj');
+  expect(a).toHaveLength(64 * inFeatures);
+  expect(a.every((value) => value >= -bound && value < bound)).toBe(true);
+  const mean = a.reduce((sum, value) => sum + value, 0) / a.length;
+  const meanSquare = a.reduce((sum, value) => sum + value * value, 0) / a.length;
+  // The two means have the standard deviations bound √(1/3/n) and bound² √(4/45/n); five of each are allowed.
+  expect(Math.abs(mean)).toBeLessThan(5 * bound * Math.sqrt(1 / 3 / a.length));
+  expect(Math.abs(meanSquare - bound ** 2 / 3)).toBeLessThan(5 * bound ** 2 * Math.sqrt(4 / 45 / a.length));
+});
+
+test('the initial A depends on the seed and on the name of the layer', () => {
+  const first = initialA(4, 8, 42, 'a');
+  expect(initialA(4, 8, 42, 'a')).toEqual(first);
+  expect(initialA(4, 8, 43, 'a')).not.toEqual(first);
+  expect(initialA(4, 8, 42, 'b')).not.toEqual(first);
 });

@@ -1,7 +1,7 @@
 import type { Adapter, LinearGroup } from '@lorasmith/models';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
+import { SeededRandom } from '@lorasmith/seeded-random';
 import { concat, dispose, keep, reshape, scope, split, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
-import { initialA } from './initialise.js';
 import { LoraGroup } from './lora-group.js';
 
 /** A layer to adapt. */
@@ -200,6 +200,19 @@ function initialParameters(adapted: readonly AdaptedGroup[], options: LoraOption
     offset += piece.length;
   }
   return all;
+}
+
+/**
+ * The initial A: Kaiming-uniform with a = √5, as in PEFT and the paper's code (torch.nn.init.kaiming_uniform_). The numbers
+ * are uniform in ±1/√in. B starts at zero, so training starts from the base model.
+ *
+ * @param module its full name; seed and name determine the numbers, whichever other layers are adapted
+ * @returns `[rank, in]`
+ */
+export function initialA(rank: number, inFeatures: number, seed: number, module: string): Float32Array {
+  const random = new SeededRandom(seed, `lora_A of ${module}`);
+  const bound = 1 / Math.sqrt(inFeatures);
+  return Float32Array.from({ length: rank * inFeatures }, () => (2 * random.next() - 1) * bound);
 }
 
 function matrices(adapted: readonly AdaptedGroup[], vector: Float32Array): Map<string, PeftModule> {

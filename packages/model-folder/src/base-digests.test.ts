@@ -1,5 +1,11 @@
-import { expect, test } from 'vitest';
-import { baseDifference } from './base-digests.js';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import type { DecoderArchitecture } from './architecture.js';
+import { baseDifference, digestArchitecture } from './base-digests.js';
+import { readModelFolder } from './model-folder.js';
 
 const [A, B] = ['a'.repeat(64), 'b'.repeat(64)];
 
@@ -8,6 +14,43 @@ test.each([
   [{ weights_sha256: B, architecture_sha256: A }, 'weights'],
   [{ weights_sha256: A, architecture_sha256: B }, 'config.json'],
   [{ weights_sha256: B, architecture_sha256: B }, 'weights'],
-])('%o differs in its %s', (made, difference) => {
-  expect(baseDifference(made, { weights_sha256: A, architecture_sha256: A })).toBe(difference);
+])('%o differs in: %s', (recorded, difference) => {
+  expect(baseDifference(recorded, { weights_sha256: A, architecture_sha256: A })).toBe(difference);
+});
+
+describe('digestArchitecture', () => {
+  let architecture: DecoderArchitecture;
+  beforeAll(async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'architecture-digest-'));
+    await writeTinyLlama(folder);
+    architecture = (await readModelFolder(folder)).architecture as DecoderArchitecture;
+    await rm(folder, { recursive: true });
+  });
+
+  test('changes with any setting that affects outputs, at any depth', () => {
+    const { norm, rope, attention } = architecture;
+    const changed: DecoderArchitecture[] = [
+      architecture,
+      { ...architecture, norm: { ...norm, epsilon: 0.1 } },
+      { ...architecture, rope: { ...rope!, theta: 7 } },
+      { ...architecture, attention: { ...attention, layers: attention.layers.map((one) => ({ ...one, window: 4 })) } },
+    ];
+    expect(new Set(changed.map(digestArchitecture)).size).toBe(changed.length);
+  });
+
+  test('ignores the order of fields, null fields, token ids, the maximum length and ignored dropout', () => {
+    const reversed = Object.fromEntries(Object.entries(architecture).reverse());
+    const same = {
+      ...reversed,
+      ofALaterVersion: null,
+      eosTokenIds: [1],
+      maxPositions: 5,
+      ignoredDropout: ['a'],
+    } as unknown;
+    expect(digestArchitecture(same as DecoderArchitecture)).toBe(digestArchitecture(architecture));
+  });
+
+  test('is the same in every release, since checkpoints and manifests store it', () => {
+    expect(digestArchitecture(architecture)).toBe('8b4b9a220df3a150f9ea12fc7e2568bb43b52f72a7e008c2b143e2573dd42d1b');
+  });
 });

@@ -1,9 +1,10 @@
 import { loraScale, ProductError } from '@lorasmith/contracts';
-
-import { compilePattern } from './peft-pattern.js';
+import { compileModulePattern, type ModulePattern, PatternError } from '@lorasmith/model-folder';
 import { shownValue } from './shown.js';
 
 const MAX_RANK = 65_536;
+const MAX_PATTERNS = 4096;
+const MAX_PATTERN_LENGTH = 512;
 
 /** What of an `adapter_config.json` decides how the matrices of its adapter are used. */
 export interface PeftConfig {
@@ -129,6 +130,28 @@ function numberOf(config: Record<string, unknown>, field: string, isValid: (valu
   return value;
 }
 
+/**
+ * Reads `rank_pattern` or `alpha_pattern` of a PEFT config: a number for the modules that a key selects.
+ *
+ * @throws ProductError invalid_adapter
+ */
+function compilePattern(field: string, table: unknown, isValid: (value: number) => boolean): ModulePattern {
+  if (table === undefined || table === null) return () => undefined;
+  if (typeof table !== 'object' || Array.isArray(table)) throw invalid(field, 'must be an object');
+  const entries = Object.entries(table);
+  if (entries.length > MAX_PATTERNS) throw invalid(field, `has more than ${MAX_PATTERNS} entries`);
+  for (const [key, value] of entries) {
+    if (key.length > MAX_PATTERN_LENGTH) throw invalid(field, `has a key longer than ${MAX_PATTERN_LENGTH} characters`);
+    if (typeof value !== 'number' || !isValid(value)) throw invalid(field, `has an invalid value for ${key}`);
+  }
+  try {
+    return compileModulePattern(table as Record<string, number>);
+  } catch (error) {
+    if (!(error instanceof PatternError)) throw error;
+    throw invalid(field, `has a key that cannot be matched here: ${error.message}`, error);
+  }
+}
+
 const isRank = (value: number) => Number.isInteger(value) && value >= 1 && value <= MAX_RANK;
 const isProbability = (value: number) => value >= 0 && value < 1;
 
@@ -137,6 +160,6 @@ function isSet(value: unknown): boolean {
   return typeof value !== 'object' || Object.keys(value).length > 0;
 }
 
-function invalid(field: string, fault: string): ProductError {
-  return new ProductError('invalid_adapter', `adapter_config.json: ${field} ${fault}.`, { param: field });
+function invalid(field: string, fault: string, cause?: unknown): ProductError {
+  return new ProductError('invalid_adapter', `adapter_config.json: ${field} ${fault}.`, { param: field, cause });
 }

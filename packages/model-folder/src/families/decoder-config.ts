@@ -1,6 +1,5 @@
 import type { DecoderArchitecture, DecoderFamily, DecoderNames } from '../architecture.js';
-import type { ConfigFields } from '../config-fields.js';
-import { readActivation } from './activation-field.js';
+import { type ConfigFields, readActivation } from '../config-fields.js';
 import { namesInFiles } from './decoder-names.js';
 import type { FamilySource } from './family.js';
 import { type RopeContext, readRope, usablePositions } from './rope.js';

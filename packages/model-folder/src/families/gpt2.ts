@@ -1,5 +1,5 @@
 import type { DecoderArchitecture, DecoderNames } from '../architecture.js';
-import { readActivation } from './activation-field.js';
+import { readActivation } from '../config-fields.js';
 import {
   checkCausalLm,
   dropoutFields,
