@@ -176,6 +176,33 @@ export const ImportAdapterQuery = Type.Object(
 );
 export type ImportAdapterQuery = Static<typeof ImportAdapterQuery>;
 
+const weights = Type.Optional(
+  Type.Enum(['adapter', 'merged'], {
+    default: 'adapter',
+    description:
+      'merged: the whole model with the adapter merged into it, W + (alpha / r) B A. It is computed on the first ' +
+      'request.',
+  }),
+);
+/** Query of `GET /adapters/:id`. */
+export const DownloadQuery = Type.Object(
+  {
+    weights,
+    format: Type.Optional(
+      Type.Enum(['tar', 'safetensors'], {
+        default: 'tar',
+        description: 'safetensors: only the weights file.',
+      }),
+    ),
+  },
+  closed,
+);
+/** Query of `GET /adapters/:id/files` and of one of these files. */
+export const AdapterFilesQuery = Type.Object({ weights }, closed);
+
+/** Media types of an uncompressed tar. The service and its client send the first. */
+export const TAR_MEDIA_TYPES = ['application/x-tar', 'application/tar', 'application/octet-stream'] as const;
+
 /** Files of a published adapter folder. The first two are PEFT's own format. */
 export const ADAPTER_FILES = {
   config: 'adapter_config.json',

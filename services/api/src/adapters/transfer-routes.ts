@@ -1,5 +1,12 @@
 import { Readable } from 'node:stream';
-import { Adapter, AdapterFileList, ImportAdapterQuery } from '@lorasmith/contracts';
+import {
+  Adapter,
+  AdapterFileList,
+  AdapterFilesQuery,
+  DownloadQuery,
+  ImportAdapterQuery,
+  TAR_MEDIA_TYPES,
+} from '@lorasmith/contracts';
 import { endUpload, freeBytesHeaders, type HttpApp } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type TSchema, Type } from 'typebox';
@@ -19,29 +26,8 @@ const tags = ['adapters'];
 const closed = { additionalProperties: false };
 const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 const fileParams = Type.Object({ id: Type.String({ maxLength: 200 }), name: Type.String({ maxLength: 300 }) }, closed);
-const weights = Type.Optional(
-  Type.Enum(['adapter', 'merged'], {
-    default: 'adapter',
-    description:
-      'merged: the whole model with the adapter merged into it, W + (alpha / r) B A. It is computed on the first ' +
-      'request.',
-  }),
-);
-const DownloadQuery = Type.Object(
-  {
-    weights,
-    format: Type.Optional(
-      Type.Enum(['tar', 'safetensors'], {
-        default: 'tar',
-        description: 'safetensors: only the weights file.',
-      }),
-    ),
-  },
-  closed,
-);
-const FilesQuery = Type.Object({ weights }, closed);
 const bytes = (description: string) => Type.Unsafe<Uint8Array>(Type.String({ format: 'binary', description }));
-const IMPORT_BODY = { content: { 'application/x-tar': { schema: bytes('An uncompressed tar of a PEFT folder.') } } };
+const IMPORT_BODY = { content: { [TAR_MEDIA_TYPES[0]]: { schema: bytes('An uncompressed tar of a PEFT folder.') } } };
 const rangeHeaders = Type.Object({
   range: Type.Optional(Type.String({ description: 'One range of bytes.', examples: ['bytes=0-1023'] })),
   'if-none-match': Type.Optional(Type.String({ description: 'An ETag; if it still matches, the answer is 304.' })),
@@ -57,9 +43,6 @@ const download = (description: string, ...contentTypes: string[]) => ({
 function answerOf(contentTypes: string[], description: string, schema: TSchema): Answer {
   return { description, content: Object.fromEntries(contentTypes.map((type) => [type, { schema }])) };
 }
-
-/** Content types of a tar. */
-const TAR_TYPES = ['application/x-tar', 'application/tar', 'application/octet-stream'];
 
 /** A merge of a large model is waited for; the registry has the shorter limit. */
 const HEADERS_TIMEOUT_MS = 60 * 60_000;
@@ -90,7 +73,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
 
   // The body goes on to the registry as it comes, which knows its bounds.
   app.removeContentTypeParser(['application/json', 'text/plain']);
-  app.addContentTypeParser(TAR_TYPES, (_request, payload, done) => done(null, payload));
+  app.addContentTypeParser([...TAR_MEDIA_TYPES], (_request, payload, done) => done(null, payload));
   app.post(
     '/adapters',
     {
@@ -135,7 +118,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
         params,
         querystring: DownloadQuery,
         headers: rangeHeaders,
-        response: download('A tar, or a safetensors file.', 'application/x-tar', 'application/octet-stream'),
+        response: download('A tar, or a safetensors file.', TAR_MEDIA_TYPES[0], 'application/octet-stream'),
       },
     },
     (request, reply) => forward(request, reply),
@@ -149,7 +132,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
         summary: 'Files of an adapter, with their digests',
         tags,
         params,
-        querystring: FilesQuery,
+        querystring: AdapterFilesQuery,
         response: { 200: answer('The files.', AdapterFileList), ...errorAnswers(400, 404, 409, 422, 503, 504) },
       },
     },
@@ -164,7 +147,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
         summary: 'Download one file of an adapter',
         tags,
         params: fileParams,
-        querystring: FilesQuery,
+        querystring: AdapterFilesQuery,
         headers: rangeHeaders,
         response: download('The file.', 'application/octet-stream', 'application/json', 'text/plain'),
       },

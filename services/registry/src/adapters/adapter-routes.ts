@@ -1,4 +1,11 @@
-import { ADAPTER_FILES, type AdapterFile, PageQuery, ProductError } from '@lorasmith/contracts';
+import {
+  ADAPTER_FILES,
+  type AdapterFile,
+  AdapterFilesQuery,
+  DownloadQuery,
+  PageQuery,
+  ProductError,
+} from '@lorasmith/contracts';
 import { callerOfHeaders, type HttpApp } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
@@ -15,13 +22,6 @@ const DEFAULT_PAGE_SIZE = 20;
 /** Anything: what cannot be an id is answered like one that does not exist. */
 const AdapterParams = Type.Object({ id: Type.String() }, closed);
 const FileParams = Type.Object({ id: Type.String(), name: Type.String() }, closed);
-
-const weights = Type.Optional(Type.Enum(['adapter', 'merged'], { default: 'adapter' }));
-const DownloadQuery = Type.Object(
-  { weights, format: Type.Optional(Type.Enum(['tar', 'safetensors'], { default: 'tar' })) },
-  closed,
-);
-const FilesQuery = Type.Object({ weights }, closed);
 
 export interface AdapterRoutesOptions {
   library: AdapterLibrary;
@@ -105,7 +105,7 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
 
   app.get(
     '/adapters/:id/files',
-    { schema: { params: AdapterParams, querystring: FilesQuery } },
+    { schema: { params: AdapterParams, querystring: AdapterFilesQuery } },
     async ({ params, query }): Promise<{ data: AdapterFile[] }> => {
       const adapter = await library.check(params.id);
       if (query.weights !== 'merged') return { data: adapter.files };
@@ -115,8 +115,11 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
     },
   );
 
-  app.get('/adapters/:id/files/:name', { schema: { params: FileParams, querystring: FilesQuery } }, (request, reply) =>
-    answer(request, reply, (content) => fileDownload(content, namedFile(content, request.params.name))),
+  app.get(
+    '/adapters/:id/files/:name',
+    { schema: { params: FileParams, querystring: AdapterFilesQuery } },
+    (request, reply) =>
+      answer(request, reply, (content) => fileDownload(content, namedFile(content, request.params.name))),
   );
 
   app.delete('/adapters/:id', { schema: { params: AdapterParams } }, async ({ params }, reply) => {

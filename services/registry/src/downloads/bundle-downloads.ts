@@ -1,4 +1,4 @@
-import type { AdapterFile } from '@lorasmith/contracts';
+import { type AdapterFile, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
 import type { BundleStore } from '@lorasmith/storage';
 import type { Download } from './answer-download.js';
 import { entityTag } from './entity-tag.js';
@@ -38,5 +38,5 @@ export function tarDownload({ store, id, files }: BundleContent, mtime: Date, fi
   }));
   const { totalBytes, open } = layOutTar(entries, mtime);
   const etag = entityTag('tar', mtime.getTime(), ...files.flatMap(({ name, sha256 }) => [name, sha256]));
-  return { etag, totalBytes, contentType: 'application/x-tar', fileName, open };
+  return { etag, totalBytes, contentType: TAR_MEDIA_TYPES[0], fileName, open };
 }

@@ -1,4 +1,4 @@
-import { ImportAdapterQuery, ProductError } from '@lorasmith/contracts';
+import { ImportAdapterQuery, ProductError, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
 import {
   bodyTooLarge,
   boundedChunks,
@@ -18,14 +18,13 @@ export interface ImportRoutesOptions {
   maxImportBytes: number;
 }
 
-const TAR_TYPES = ['application/x-tar', 'application/tar', 'application/octet-stream'];
 const WHAT = 'tar';
 
 /** `POST /adapters`: a PEFT folder as a tar. */
 export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): Promise<void> {
   const { imports, library, maxImportBytes } = options;
   app.removeContentTypeParser(['application/json', 'text/plain']);
-  app.addContentTypeParser(TAR_TYPES, (_request, payload, done) => done(null, payload));
+  app.addContentTypeParser([...TAR_MEDIA_TYPES], (_request, payload, done) => done(null, payload));
 
   app.post('/adapters', { schema: { querystring: ImportAdapterQuery } }, async (request, reply) => {
     const { base_model: baseModel = null, name = null } = request.query;
