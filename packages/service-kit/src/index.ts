@@ -10,6 +10,7 @@ export * from './metrics/create-metrics.js';
 export * from './metrics/observe-folders.js';
 export * from './metrics/observe-http.js';
 export * from './metrics/observe-redis.js';
+export * from './once-closed.js';
 export * from './redis-connection.js';
 export * from './redis-settings.js';
 export * from './setting.js';

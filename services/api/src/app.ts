@@ -18,8 +18,9 @@ import type { Access } from './access/access.js';
 import { createByteQuota } from './access/byte-quota.js';
 import { guardRequests } from './access/guard-requests.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
-import { storedAdapterBytes } from './adapters/stored-adapter-bytes.js';
+import { createRegistryClient } from './adapters/registry-client.js';
 import { transferRoutes } from './adapters/transfer-routes.js';
+import { createDatasetChanges } from './datasets/change-datasets.js';
 import { createDatasetCatalog } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { datasetRoutes } from './datasets/dataset-routes.js';
@@ -82,6 +83,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   });
   observeHttp(app, metrics);
   tracing.traceRequests(app);
+  const registry = createRegistryClient(registryUrl);
   const catalog = createDatasetCatalog(datasets, datasetLimits);
   const { authenticator, holds } = access;
   const datasetQuota = createByteQuota({ what: 'datasets', holds, stored: (owner) => catalog.stored(owner) });
@@ -91,7 +93,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     stored: async (owner) => {
       // In this order: a job that ends in between is counted twice, not left out.
       const reserved = await jobs.adapterBytes.reserved(owner);
-      const stored = await storedAdapterBytes(registryUrl, owner);
+      const stored = await registry.storedBytes(owner);
       const { things } = stored;
       return { own: reserved.own + stored.own, total: reserved.total + stored.total, things };
     },
@@ -119,19 +121,19 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   await registerOpenapi(app);
   await app.register(healthRoutes, { checks: dependencies.readyChecks });
   await app.register(metricsRoute, { metrics });
-  await app.register(datasetRoutes, {
-    catalog,
-    jobs,
-    examples: dependencies.examples,
-    quota: datasetQuota,
-    maxBytes: datasetLimits.maxBytes,
-  });
+  const changes = createDatasetChanges({ catalog, jobs, examples: dependencies.examples, quota: datasetQuota });
+  await app.register(datasetRoutes, { catalog, changes, maxBytes: datasetLimits.maxBytes });
   await app.register(jobRoutes, { jobs, submission, continuation });
   await app.register(checkpointRoutes, { jobs, continuation });
   await app.register(eventRoutes, { jobs, authenticator, heartbeatMs: dependencies.heartbeatMs });
-  const registry = { registryUrl, tracing };
-  await app.register(adapterRoutes, registry);
-  await app.register(transferRoutes, { ...registry, quota: adapterQuota, stallMs: dependencies.downloadStallMs });
+  const forwarding = { registryUrl, tracing };
+  await app.register(adapterRoutes, forwarding);
+  await app.register(transferRoutes, {
+    ...forwarding,
+    registry,
+    quota: adapterQuota,
+    stallMs: dependencies.downloadStallMs,
+  });
   await app.register(modelRoutes, { baseModels });
   return app;
 }

@@ -21,7 +21,7 @@ import { openStores } from '@lorasmith/storage';
 import { createAccess } from './access/access.js';
 import { createKeyStore } from './access/key-store.js';
 import { checkListenAddress, withoutKeysAt } from './access/without-keys.js';
-import { checkRegistry } from './adapters/check-registry.js';
+import { createRegistryClient } from './adapters/registry-client.js';
 import { buildApp } from './app.js';
 import { createPreflight } from './jobs/preflight.js';
 import { createApiMetrics } from './metrics/api-metrics.js';
@@ -104,7 +104,7 @@ const app = await buildApp({
   downloadStallMs: config.http.downloadStallMs,
   readyChecks: {
     redis: () => redis.ping(),
-    registry: () => checkRegistry(config.registryUrl),
+    registry: () => createRegistryClient(config.registryUrl).check(),
     ...foldersReady(folders),
     store: () => stores.check(),
   },

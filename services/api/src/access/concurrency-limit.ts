@@ -1,4 +1,3 @@
-import type { ServerResponse } from 'node:http';
 import { type KeyId, ProductError } from '@lorasmith/contracts';
 
 /** How many calls may be open at a time. */
@@ -45,10 +44,4 @@ export function createConcurrencyLimit(what: string): ConcurrencyLimit {
       };
     },
   };
-}
-
-/** Runs when the answer has ended; at once when its client disconnected before anything was answered. */
-export function onceClosed(response: ServerResponse, run: () => void): void {
-  if (response.destroyed) run();
-  else response.once('close', run);
 }

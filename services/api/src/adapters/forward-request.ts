@@ -3,11 +3,11 @@ import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import replyFrom from '@fastify/reply-from';
 import { AdapterId, ProductError } from '@lorasmith/contracts';
-import { callerHeaders, drainBody, errorBody, type HttpApp, type Tracing } from '@lorasmith/service-kit';
+import { callerHeaders, drainBody, errorBody, type HttpApp, type Tracing, untilClosed } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Compile } from 'typebox/compile';
-import { onceClosed } from '../access/concurrency-limit.js';
 import { createRegistryCalls, type ForwardingPool } from './registry-calls.js';
+import { registryUnavailable } from './registry-client.js';
 
 export interface ForwardingOptions {
   /** Address of the registry, which answers these calls. */
@@ -55,16 +55,7 @@ export async function createForwarding(
   const calls = createRegistryCalls(pool);
   await app.register(replyFrom, { base: registryUrl, disableRequestLogging: true, destroyAgent: true, undici: calls });
   return (request, reply, options) =>
-    calls.endedBy(untilClosed(reply), () => forwardRequest(request, reply, tracing, options));
-}
-
-/** Aborted when the client leaves before it is answered: then nothing of its call is to go on in the registry. */
-function untilClosed({ raw }: FastifyReply): AbortSignal {
-  const closed = new AbortController();
-  onceClosed(raw, () => {
-    if (!raw.headersSent) closed.abort();
-  });
-  return closed.signal;
+    calls.endedBy(untilClosed(reply.raw), () => forwardRequest(request, reply, tracing, options));
 }
 
 /** The path is put together anew from its decoded parts, so that no part can become a path of its own. */
@@ -159,5 +150,5 @@ function encoded(part = ''): string {
 
 function registryError(cause: Error & { statusCode?: number }): ProductError {
   if (cause.statusCode === 504) return new ProductError('timeout', 'The registry did not answer in time.', { cause });
-  return new ProductError('registry_unavailable', 'The registry cannot be reached. Try again in a moment.', { cause });
+  return registryUnavailable(cause);
 }

@@ -1,12 +1,11 @@
 import { Readable } from 'node:stream';
 import { Adapter, type AdapterId, ProductError } from '@lorasmith/contracts';
-import type { FreeBytes } from '@lorasmith/service-kit';
+import { type FreeBytes, onceClosed } from '@lorasmith/service-kit';
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import { Compile } from 'typebox/compile';
 import type { ByteQuota } from '../access/byte-quota.js';
-import { onceClosed } from '../access/concurrency-limit.js';
 import { adapterLimits } from '../access/limits.js';
-import { removeAdapter } from './stored-adapter-bytes.js';
+import type { RegistryClient } from './registry-client.js';
 
 /** An import, as far as its bytes go. Its tar is held until the answer is over; the call to the registry ends with it. */
 export interface CountedImport {
@@ -28,9 +27,9 @@ export interface ImportQuota {
 
 const adapterSchema = Compile(Adapter);
 
-export function createImportQuota({ quota, registryUrl }: { quota: ByteQuota; registryUrl: string }): ImportQuota {
+export function createImportQuota({ quota, registry }: { quota: ByteQuota; registry: RegistryClient }): ImportQuota {
   const removed = async (id: AdapterId, log: FastifyBaseLogger) => {
-    await removeAdapter(registryUrl, id).catch((error: unknown) => {
+    await registry.removeAdapter(id).catch((error: unknown) => {
       log.error({ err: error, adapter: id }, 'an adapter that exceeds the quota of its key could not be removed');
     });
   };

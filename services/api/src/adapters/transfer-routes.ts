@@ -7,16 +7,18 @@ import {
   ImportAdapterQuery,
   TAR_MEDIA_TYPES,
 } from '@lorasmith/contracts';
-import { endUpload, freeBytesHeaders, type HttpApp } from '@lorasmith/service-kit';
+import { endUpload, freeBytesHeaders, type HttpApp, onceClosed } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type TSchema, Type } from 'typebox';
 import type { ByteQuota } from '../access/byte-quota.js';
-import { createConcurrencyLimit, onceClosed } from '../access/concurrency-limit.js';
+import { createConcurrencyLimit } from '../access/concurrency-limit.js';
 import { type Answer, answer, errorAnswers, noBody } from '../openapi/answers.js';
 import { createForwarding, type ForwardingOptions } from './forward-request.js';
 import { createImportQuota } from './import-quota.js';
+import type { RegistryClient } from './registry-client.js';
 
 export interface TransferRoutesOptions extends ForwardingOptions {
+  registry: RegistryClient;
   quota: ByteQuota;
   /** A download of which the client takes nothing for so long is ended. */
   stallMs: number;

@@ -1,21 +1,15 @@
 import multipart from '@fastify/multipart';
 import { Dataset, DatasetPage, PageQuery, ProductError } from '@lorasmith/contracts';
-import type { JobStore } from '@lorasmith/job-store';
-import type { ExampleStore } from '@lorasmith/planning';
 import { endUpload, type HttpApp } from '@lorasmith/service-kit';
-import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
-import type { ByteQuota } from '../access/byte-quota.js';
-import { createConcurrencyLimit } from '../access/concurrency-limit.js';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
+import type { DatasetChanges } from './change-datasets.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
 import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
 
 export interface DatasetRoutesOptions {
   catalog: DatasetCatalog;
-  jobs: Pick<JobStore, 'datasets'>;
-  examples: Pick<ExampleStore, 'removeDataset'>;
-  quota: ByteQuota;
+  changes: DatasetChanges;
   maxBytes: number;
 }
 
@@ -42,11 +36,8 @@ const UPLOAD_BODY = {
   },
 };
 
-export async function datasetRoutes(
-  app: HttpApp,
-  { catalog, jobs, examples, quota, maxBytes }: DatasetRoutesOptions,
-): Promise<void> {
-  await app.register(uploadRoute, { catalog, jobs, quota, maxBytes });
+export async function datasetRoutes(app: HttpApp, { catalog, changes, maxBytes }: DatasetRoutesOptions): Promise<void> {
+  await app.register(uploadRoute, { changes, maxBytes });
 
   app.get(
     '/datasets',
@@ -88,15 +79,7 @@ export async function datasetRoutes(
       },
     },
     async ({ params, log }, reply) => {
-      const { id } = await catalog.get(params.id);
-      const users = await jobs.datasets.beginDeletion(id);
-      if (users.length > 0) {
-        const message = `${id} is used by ${users.slice(0, 5).join(', ')}. Cancel these jobs, or wait for them, first.`;
-        throw new ProductError('in_use', message, { param: 'id' });
-      }
-      await catalog.delete(id);
-      // What stays is removed by a worker's next sweep.
-      await examples.removeDataset(id).catch((error: unknown) => log.warn({ err: error }, 'tokens were not removed'));
+      await changes.delete(params.id, log);
       return reply.code(204).send();
     },
   );
@@ -105,7 +88,7 @@ export async function datasetRoutes(
 /** In a scope of its own: elsewhere a body is JSON and nothing else. */
 async function uploadRoute(
   app: HttpApp,
-  { catalog, jobs, quota, maxBytes }: Omit<DatasetRoutesOptions, 'examples'>,
+  { changes, maxBytes }: Pick<DatasetRoutesOptions, 'changes' | 'maxBytes'>,
 ): Promise<void> {
   app.removeAllContentTypeParsers();
   await app.register(multipart);
@@ -114,33 +97,6 @@ async function uploadRoute(
     const message = `Send the file as multipart/form-data or with the content type ${RAW_CONTENT_TYPES.slice(0, 3).join(', ')}.`;
     done(new ProductError('unsupported_media_type', message));
   });
-  const uploads = createConcurrencyLimit('uploads of datasets');
-
-  const store = async (request: FastifyRequest, name: string | null) => {
-    const { caller, identity, limits } = request;
-    const close = uploads.acquire(identity.key?.id ?? null, { own: limits.uploads, total: limits.totalUploads });
-    const upload = quota.begin(caller.owner, {
-      own: limits.datasetBytes,
-      total: limits.totalDatasetBytes,
-      things: { own: limits.datasets, total: limits.totalDatasets },
-    });
-    try {
-      refuseEncodings(request.headers['content-encoding']);
-      const source = uploadSourceOf(request, name, maxBytes);
-      const chunks = upload.metered(source.chunks, source.declaredBytes);
-      const stored = await catalog.add({ ...source, chunks }, caller.owner, upload.checkOneMore);
-      // Without Redis no job can be made either, and in a minute it is allowed by itself.
-      if (stored.created) await jobs.datasets.allow(stored.dataset.id).catch(ignoreWithoutRedis);
-      return stored;
-    } finally {
-      close();
-      await upload
-        .end()
-        .catch(() =>
-          request.log.warn("an upload's reservation of the quota could not be released now; it expires later"),
-        );
-    }
-  };
 
   app.post(
     '/datasets',
@@ -163,7 +119,10 @@ async function uploadRoute(
       },
     },
     async (request, reply) => {
-      const { dataset, created } = await store(request, request.query.name ?? null).catch(async (error: unknown) => {
+      const { caller, identity, limits, log, query } = request;
+      const source = () => uploadSourceOf(request, query.name ?? null, maxBytes);
+      const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
+      const { dataset, created } = await changes.upload(source, uploader).catch(async (error: unknown) => {
         await endUpload(request, reply);
         throw error;
       });
@@ -173,13 +132,4 @@ async function uploadRoute(
         .send(dataset);
     },
   );
-}
-
-function ignoreWithoutRedis(error: unknown): void {
-  if (!(error instanceof ProductError) || error.code !== 'redis_unavailable') throw error;
-}
-
-function refuseEncodings(encoding: string | undefined): void {
-  if (encoding === undefined || encoding === 'identity') return;
-  throw new ProductError('unsupported_media_type', `Send the file uncompressed, without content-encoding ${encoding}.`);
 }

@@ -34,6 +34,7 @@ const WHAT = 'file';
  * the form is not what is described.
  */
 export function uploadSourceOf(request: FastifyRequest, name: string | null, maxBytes: number): UploadSource {
+  refuseEncodings(request.headers['content-encoding']);
   if (request.isMultipart()) return formSource(request, name, maxBytes);
   const { 'content-length': length } = request.headers;
   const declaredBytes = length === undefined ? undefined : Number(length);
@@ -106,4 +107,9 @@ function unknownPart(name = ''): ProductError {
   const param = name.slice(0, 100);
   const message = `There is no part ${JSON.stringify(param)}: a form has one \`file\`, and may have a \`name\`.`;
   return new ProductError('unknown_field', message, { param });
+}
+
+function refuseEncodings(encoding = 'identity'): void {
+  if (encoding === 'identity') return;
+  throw new ProductError('unsupported_media_type', `Send the file uncompressed, without content-encoding ${encoding}.`);
 }

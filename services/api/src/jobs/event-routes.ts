@@ -1,9 +1,9 @@
 import { JobEvent, JobEventList } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
-import type { HttpApp } from '@lorasmith/service-kit';
+import { type HttpApp, onceClosed } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { type Authenticator, watchRevocation } from '../access/authenticate.js';
-import { createConcurrencyLimit, onceClosed } from '../access/concurrency-limit.js';
+import { createConcurrencyLimit } from '../access/concurrency-limit.js';
 import { errorAnswers, noBody } from '../openapi/answers.js';
 import { eventStreamOf } from './event-answer.js';
 import { jobIdOf } from './job-routes.js';

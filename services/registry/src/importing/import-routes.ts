@@ -6,8 +6,9 @@ import {
   drainBody,
   freeBytesOfHeaders,
   type HttpApp,
+  untilClosed,
 } from '@lorasmith/service-kit';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyRequest } from 'fastify';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
 import type { AdapterImport } from './adapter-import.js';
 
@@ -31,7 +32,10 @@ export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): 
     try {
       const { owner } = callerOfHeaders(request.headers);
       const room = freeBytesOfHeaders(request.headers);
-      const signal = untilGone(reply);
+      const signal = untilClosed(
+        reply.raw,
+        new ProductError('invalid_request', 'The caller disconnected before the end.'),
+      );
       const id = await imports.import(bodyOf(request, maxImportBytes), { baseModel, name, owner, room, signal });
       // Reads all of it once more.
       const summary = await library.summary(id);
@@ -45,15 +49,6 @@ export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): 
       throw error;
     }
   });
-}
-
-/** Aborted when the connection of the answer closes before it is sent. */
-function untilGone({ raw }: FastifyReply): AbortSignal {
-  const gone = new AbortController();
-  raw.once('close', () => {
-    if (!raw.writableFinished) gone.abort(new ProductError('invalid_request', 'The caller disconnected.'));
-  });
-  return gone.signal;
 }
 
 function bodyOf(request: FastifyRequest, maxBytes: number): AsyncIterable<Buffer> {

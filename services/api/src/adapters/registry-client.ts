@@ -1,0 +1,59 @@
+import { type AdapterId, AdapterUsage, type Owner, ProductError } from '@lorasmith/contracts';
+import { callerHeaders, EVERYTHING } from '@lorasmith/service-kit';
+import { Value } from 'typebox/value';
+import type { StoredBytes } from '../access/byte-quota.js';
+
+/** The calls that the api itself makes to the registry. Each throws ProductError `registry_unavailable`. */
+export interface RegistryClient {
+  /** Whether the registry answers. */
+  check(): Promise<void>;
+  /** The bytes of the owner's adapters, and of all adapters. */
+  storedBytes(owner: Owner): Promise<StoredBytes>;
+  removeAdapter(id: AdapterId): Promise<void>;
+}
+
+const CHECK_TIMEOUT_MS = 2_000;
+const TIMEOUT_MS = 5_000;
+
+export function createRegistryClient(registryUrl: string): RegistryClient {
+  const ask = async (path: string, init: RequestInit, timeoutMs = TIMEOUT_MS): Promise<string> => {
+    try {
+      const answer = await fetch(new URL(path, registryUrl), { ...init, signal: AbortSignal.timeout(timeoutMs) });
+      const text = await answer.text();
+      if (answer.ok) return text;
+    } catch (cause) {
+      throw registryUnavailable(cause);
+    }
+    throw invalidAnswer(new Error(`the answer to ${path} has an error status`));
+  };
+  return {
+    async check() {
+      await ask('/live', {}, CHECK_TIMEOUT_MS);
+    },
+    async storedBytes(owner) {
+      const text = await ask('/usage', { headers: callerHeaders({ sees: 'all', owner }) });
+      const usage = asUsage(text);
+      const things = { own: usage.own_adapters, total: usage.total_adapters };
+      return { own: usage.own_bytes, total: usage.total_bytes, things };
+    },
+    async removeAdapter(id) {
+      await ask(`/adapters/${id}`, { method: 'DELETE', headers: callerHeaders(EVERYTHING) });
+    },
+  };
+}
+
+export function registryUnavailable(cause: unknown): ProductError {
+  return new ProductError('registry_unavailable', 'The registry cannot be reached. Try again in a moment.', { cause });
+}
+
+function invalidAnswer(cause: unknown): ProductError {
+  return new ProductError('registry_unavailable', "The registry's answer is not valid.", { cause });
+}
+
+function asUsage(text: string): AdapterUsage {
+  try {
+    return Value.Parse(AdapterUsage, JSON.parse(text));
+  } catch (cause) {
+    throw invalidAnswer(cause);
+  }
+}
