@@ -6,7 +6,7 @@ import { create } from 'tar';
 const NAMES = [ADAPTER_FILES.config, ADAPTER_FILES.weights];
 
 /**
- * The two files of a PEFT folder as a plain tar; nothing else of the folder leaves this machine.
+ * Packs the two files of a PEFT folder into a plain tar. No other file of the folder is sent.
  * @throws ProductError `invalid_request` when one is missing
  */
 export async function tarOfAdapter(folder: string): Promise<AsyncIterable<Uint8Array>> {

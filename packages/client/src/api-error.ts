@@ -1,9 +1,9 @@
 import { ERROR_STATUS, type ErrorBody, type ErrorCode, ProductError } from '@lorasmith/contracts';
 
-/** An answer with status 4xx or 5xx. What never got an answer is a plain {@link ProductError}. */
+/** An answer with status 4xx or 5xx. A request without an answer fails with a plain {@link ProductError}. */
 export class ApiError extends ProductError {
   readonly #status: number;
-  /** Names the request in the log of the server; null where the answer did not come from the product. */
+  /** The id of the request in the server's log; null if the answer did not come from Lorasmith. */
   readonly requestId: string | null;
 
   constructor(status: number, error: ErrorBody['error']) {
@@ -20,7 +20,7 @@ export class ApiError extends ProductError {
   }
 }
 
-/** Reads the error out of an answer with status 4xx or 5xx, also one that a proxy made and that is not ours. */
+/** Reads the error from an answer with status 4xx or 5xx, including answers of a proxy in another format. */
 export async function apiErrorOf(response: Response): Promise<ApiError> {
   const text = await response.text().catch(() => '');
   const answered = errorOf(text);

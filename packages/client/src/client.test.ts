@@ -15,7 +15,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true }));
 
 describe('uploadDataset', () => {
-  it('streams a file, a text, and chunks as they come', async () => {
+  it('streams a file, a text and chunks', async () => {
     const server = await serve(json(201, { id: 'ds_1' }));
     const client = createClient({ baseUrl: server.baseUrl });
     await writeFile(join(folder, 'rows.jsonl'), '{"text":"grün"}\n');
@@ -43,7 +43,7 @@ describe('uploadDataset', () => {
     expect(sent).toEqual([17]);
   });
 
-  it('says which file cannot be read, and sends nothing', async () => {
+  it('names a file that cannot be read, and sends nothing', async () => {
     const server = await serve(json(201, {}));
     const client = createClient({ baseUrl: server.baseUrl });
     await expect(client.uploadDataset({ file: join(folder, 'none') })).rejects.toThrow(/Cannot read .*none: ENOENT/);
@@ -54,7 +54,7 @@ describe('uploadDataset', () => {
 describe('jobs', () => {
   const request = { base_model: 'tiny', dataset: 'ds_1', lora: { r: 4 } };
 
-  it('asks for a dry run by the query', async () => {
+  it('requests a dry run by a query parameter', async () => {
     const server = await serve(json(200, { family: 'llama' }));
     expect(await createClient({ baseUrl: server.baseUrl }).dryRun(request)).toEqual({ family: 'llama' });
     expect(server.requests[0]?.url).toBe('/jobs?dry_run=true');
@@ -64,14 +64,14 @@ describe('jobs', () => {
   const keysOf = ({ requests }: { requests: ReceivedRequest[] }) =>
     requests.map(({ headers }) => headers['idempotency-key']);
 
-  it('repeats the creation of a job with the same idempotency key', async () => {
+  it('retries the creation of a job with the same idempotency key', async () => {
     const server = await serve(hangUp, json(202, { id: 'job_1' }));
     const client = createClient({ baseUrl: server.baseUrl });
     expect(await client.createJob(request, { idempotencyKey: 'k' })).toEqual({ id: 'job_1' });
     expect(keysOf(server)).toEqual(['k', 'k']);
   });
 
-  it('gives each creation a key of its own where it has none', async () => {
+  it('creates a new idempotency key for each call without one', async () => {
     const server = await serve(hangUp, json(202, { id: 'job_1' }));
     const client = createClient({ baseUrl: server.baseUrl });
     await client.createJob(request);
@@ -82,7 +82,7 @@ describe('jobs', () => {
     expect(second).not.toBe(first);
   });
 
-  it('asks again, with the same key, while a job is planned for longer than a call may take', async () => {
+  it('retries with the same key while planning a job exceeds the time limit of a call', async () => {
     const never = () => {};
     const server = await serve(never, json(504, 'a proxy gave up'), json(202, { id: 'job_1' }));
     expect(await createClient({ baseUrl: server.baseUrl, timeoutMs: 2_000 }).createJob(request)).toEqual({
@@ -92,13 +92,13 @@ describe('jobs', () => {
     expect(server.requests).toHaveLength(3);
   });
 
-  it('does not ask for hours what is answered at once', async () => {
+  it('does not retry an immediate 504 for hours', async () => {
     const server = await serve(json(504, 'a proxy gave up'));
     await expect(createClient({ baseUrl: server.baseUrl }).createJob(request)).rejects.toMatchObject({ status: 504 });
     expect(server.requests).toHaveLength(3);
   });
 
-  it('does not ask again once the caller has given up', async () => {
+  it('does not retry after the caller has aborted', async () => {
     const server = await serve(() => {});
     const reason = new ProductError('timeout', 'The caller waited long enough.');
     const giveUp = new AbortController();
@@ -108,14 +108,14 @@ describe('jobs', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('does not ask again where planning took too long for the api', async () => {
+  it('does not retry when the api reports that planning timed out', async () => {
     const server = await serve(failure(504, 'timeout'));
     const failed = createClient({ baseUrl: server.baseUrl }).createJob(request);
     await expect(failed).rejects.toMatchObject({ code: 'timeout' });
     expect(server.requests).toHaveLength(1);
   });
 
-  it('waits for the last event, then answers with the job', async () => {
+  it('waits for the last event, then returns the job', async () => {
     const event = { id: '1-0', job: 'job_1', created_at: '', type: 'job-cancelled', data: {} };
     const server = await serve(
       (response) => {
@@ -133,7 +133,7 @@ describe('jobs', () => {
     expect(events).toEqual([event]);
   });
 
-  it('reports the events of a job that was resumed after its last one, and none of them twice', async () => {
+  it('reports the events of a job that was resumed after its last event, each once', async () => {
     const typed = (id: string, type: string) => ({ id, job: 'job_1', created_at: '', type, data: {} });
     const cancelled = typed('1-0', 'job-cancelled');
     const resumed = typed('2-0', 'job-resumed');
@@ -156,13 +156,13 @@ describe('jobs', () => {
     expect(server.requests[2]?.headers['last-event-id']).toBe('1-0');
   });
 
-  it('keeps an id from leading to another address', async () => {
+  it('encodes ids in paths', async () => {
     const server = await serve(json(200, {}));
     await createClient({ baseUrl: server.baseUrl }).getJob('../datasets?x=1');
     expect(server.requests[0]?.url).toBe('/jobs/..%2Fdatasets%3Fx%3D1');
   });
 
-  it('cancels without a body and deletes without an answer', async () => {
+  it('cancels without a body, and deletes without a body in the answer', async () => {
     const server = await serve(json(202, { status: 'running' }), (response) => {
       response.writeHead(204).end();
     });
@@ -189,7 +189,7 @@ describe('downloadAdapter', () => {
     return (response) => void response.writeHead(200, { 'content-length': bytes.length, etag: '"1"' }).end(bytes);
   }
 
-  it('unpacks the adapter where its files are what the registry says', async () => {
+  it('unpacks an adapter whose files match the digests of the registry', async () => {
     const files = json(200, { data: [{ name: 'adapter_model.safetensors', bytes: 7, sha256 }] });
     const server = await serve(await tarOf('weights'), files);
     const client = createClient({ baseUrl: server.baseUrl });
@@ -208,7 +208,7 @@ describe('downloadAdapter', () => {
     expect(await readdir(folder)).toEqual([]);
   });
 
-  it('fetches the merged model as a tar, and overwrites only when told to', async () => {
+  it('downloads the merged model as a tar, and overwrites only on request', async () => {
     const server = await serve(await tarOf('merged'));
     const client = createClient({ baseUrl: server.baseUrl });
     const file = join(folder, 'merged.tar');

@@ -24,13 +24,13 @@ export interface CallOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** The text of a JSONL file, a file that a browser has open, or bytes as they come. */
+/** The text of a JSONL file, a `Blob` (such as a file chosen in a browser), or a stream of chunks. */
 export type UploadSource = { text: string } | { blob: Blob } | { chunks: AsyncIterable<Uint8Array | string> };
 
 export interface UploadOptions extends CallOptions {
-  /** A name to know the dataset by. */
+  /** A name for the dataset. */
   name?: string | undefined;
-  /** Called with the bytes sent so far, and only for `chunks`: `fetch` does not report the progress of others. */
+  /** Called with the number of bytes sent so far. Only for `chunks`: `fetch` reports no progress of other bodies. */
   onProgress?: ((sentBytes: number) => void) | undefined;
 }
 
@@ -41,14 +41,14 @@ export interface ImportAdapterOptions extends ImportAdapterQuery, Omit<UploadOpt
 
 export interface CreateJobOptions extends CallOptions {
   /**
-   * Makes the call safe to repeat: the same key with the same request answers with the same job.
-   * @defaultValue a new one, with which the client itself repeats what was not answered
+   * Makes the call safe to repeat: the same key with the same request returns the same job.
+   * @defaultValue a new key, which the client also uses for its own retries
    */
   idempotencyKey?: string | undefined;
 }
 
 export interface PublishCheckpointOptions extends CreateJobOptions {
-  /** Of the adapter. @defaultValue the job's */
+  /** Name of the adapter. @defaultValue the name of the job */
   name?: string | undefined;
 }
 
@@ -60,21 +60,21 @@ export interface WaitForJobOptions extends FollowOptions {
   onEvent?: ((event: JobEvent) => void) | undefined;
 }
 
-/** Longer than the api plans for a dataset of the largest size that it takes. */
-const PLANNING_PATIENCE_MS = 4 * 3_600_000;
+/** Longer than the api takes to plan a job with the largest dataset that it accepts. */
+const PLANNING_TIMEOUT_MS = 4 * 3_600_000;
 
 export type Client = ReturnType<typeof clientOver>;
 
 /**
  * A client of the public API, typed by its contracts. Every method throws `ApiError` for an answer with status 4xx or
- * 5xx, `ProductError` (`service_unavailable`, `timeout`) when there was none, and the reason of an aborted `signal`.
- * Only reads, and writes that have an idempotency key, are repeated.
+ * 5xx, `ProductError` (`service_unavailable`, `timeout`) when there is no answer, and the reason of an aborted `signal`.
+ * Only reads and writes with an idempotency key are retried.
  */
 export function createClient(options: HttpTransportOptions): Client {
   return clientOver(createHttpTransport(options));
 }
 
-/** The methods of the client that need nothing but HTTP. */
+/** The methods of the client that need only HTTP. */
 export function clientOver(transport: HttpTransport) {
   const get = <Answer>(path: string, { signal }: CallOptions, query: object = {}) =>
     transport.json<Answer>({ method: 'GET', path, query: { ...query }, signal });
@@ -93,7 +93,7 @@ export function clientOver(transport: HttpTransport) {
       body: JSON.stringify(body),
       signal: call.signal,
       repeatable: true,
-      patienceMs: PLANNING_PATIENCE_MS,
+      retryTimeoutsForMs: PLANNING_TIMEOUT_MS,
     });
 
   const upload = <Answer>(
@@ -110,25 +110,25 @@ export function clientOver(transport: HttpTransport) {
       headers: { 'content-type': contentType },
       body: bodyOf(source, onProgress),
       signal,
-      // As long as the connection of the sender takes.
+      // An upload takes as long as the sender's connection needs.
       timeoutMs: null,
     });
 
-  /** Uploads a dataset; the same bytes again answer with the same dataset. */
+  /** Uploads a dataset. Uploading the same bytes again returns the same dataset. */
   async function uploadDataset(source: UploadSource, call: UploadOptions = {}): Promise<Dataset> {
     return await upload<Dataset>('/datasets', { name: call.name }, 'application/x-ndjson', source, call);
   }
 
   /**
-   * Imports an adapter of PEFT. `base_model` names the model it is for; without it, the adapter's own config must name one
-   * that is there.
+   * Imports a PEFT adapter. `base_model` names its base model. Without it, the adapter's own config must name a base
+   * model on the host.
    */
   async function importAdapter(source: AdapterSource, call: ImportAdapterOptions = {}): Promise<Adapter> {
     const { base_model, name, ...options } = call;
     return await upload<Adapter>('/adapters', { base_model, name }, 'application/x-tar', source, options);
   }
 
-  /** Makes an adapter of a checkpoint of an ended job. @returns the job that does so; its `adapter` is the result */
+  /** Publishes a checkpoint of an ended job as an adapter. @returns the job that does so; its `adapter` is the result */
   async function publishCheckpoint(
     id: string,
     step: number | 'best' | 'last',
@@ -148,7 +148,7 @@ export function clientOver(transport: HttpTransport) {
     });
   }
 
-  /** The job at its end, however it ended: look at `status`. */
+  /** Waits until the job ends and returns it. It may have failed: check its `status`. */
   async function waitForJob(id: string, { onEvent, ...follow }: WaitForJobOptions = {}): Promise<Job> {
     let { after } = follow;
     for (;;) {
@@ -173,14 +173,14 @@ export function clientOver(transport: HttpTransport) {
     deleteDataset: (id: string, call: CallOptions = {}) => remove(`/datasets/${encodeURIComponent(id)}`, call),
 
     createJob: (request: JobRequest, call: CreateJobOptions = {}) => postJob<Job>(request, call),
-    /** What the job would do; nothing is queued. */
+    /** Reports what the job would do, without queuing it. */
     dryRun: (request: JobRequest, call: CallOptions = {}) => postJob<Report>(request, call, { dry_run: true }),
     listJobs: (query: ListJobsQuery = {}, call: CallOptions = {}) => get<Paged<Job>>('/jobs', call, query),
     getJob: (id: string, call: CallOptions = {}) => get<Job>(`/jobs/${encodeURIComponent(id)}`, call),
-    /** The job as it is then: a waiting one is `cancelled`, a running one will be when its worker has stopped. */
+    /** Returns the job: a queued one is `cancelled` at once, a running one when its worker has stopped it. */
     cancelJob: (id: string, { signal }: CallOptions = {}) =>
       transport.json<Job>({ method: 'POST', path: `/jobs/${encodeURIComponent(id)}/cancel`, signal }),
-    /** Puts a failed or cancelled job back among the waiting; it goes on from its last checkpoint. */
+    /** Queues a failed or cancelled job again. It continues from its last checkpoint. */
     resumeJob: (id: string, { signal }: CallOptions = {}) =>
       transport.json<Job>({ method: 'POST', path: `/jobs/${encodeURIComponent(id)}/resume`, signal }),
     /** Newest first. */
@@ -188,7 +188,7 @@ export function clientOver(transport: HttpTransport) {
       (await get<{ data: Checkpoint[] }>(`/jobs/${encodeURIComponent(id)}/checkpoints`, call)).data,
     publishCheckpoint,
     deleteJob: (id: string, call: CallOptions = {}) => remove(`/jobs/${encodeURIComponent(id)}`, call),
-    /** Events past and to come until the job's last one, across lost connections. */
+    /** Past and future events up to the job's last one. Reconnects when a connection is lost. */
     events: (id: string, follow: FollowOptions = {}) => followJobEvents(transport, id, follow),
     waitForJob,
 
@@ -209,7 +209,7 @@ function bodyOf(source: UploadSource, onProgress: UploadOptions['onProgress']) {
   return 'blob' in source ? source.blob : countedStream(source.chunks, onProgress);
 }
 
-/** A random UUID. `crypto.randomUUID` would do, but a browser has it in secure contexts only. */
+/** A random UUID. Browsers offer `crypto.randomUUID` only in secure contexts. */
 function newIdempotencyKey(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6]! & 0x0f) | 0x40;

@@ -1,4 +1,4 @@
-// What runs in a browser, too: no module of Node and no global of Node alone.
+// The part of the client that also runs in a browser: it uses no Node modules and no Node-only globals.
 export type * from '@lorasmith/contracts';
 export * from './api-error.js';
 export * from './client.js';

@@ -5,7 +5,7 @@ import { pipeline } from 'node:stream/promises';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 
 /**
- * Compares files of a downloaded folder with the digests that the registry names.
+ * Compares the files of a downloaded folder with the digests of the registry.
  *
  * @throws ProductError `invalid_adapter` naming the first file that is missing or differs
  */
@@ -18,7 +18,7 @@ export async function checkDownloadedFiles(folder: string, expected: AdapterFile
     if (hash.digest('hex') !== sha256) {
       throw new ProductError(
         'invalid_adapter',
-        `${name} arrived damaged: its sha256 is not the registry's. Download it again.`,
+        `${name} is damaged: its sha256 differs from the registry's. Download it again.`,
       );
     }
   }

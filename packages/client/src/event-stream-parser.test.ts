@@ -18,7 +18,7 @@ describe('parseEventStream', () => {
     ]);
   });
 
-  it('skips comments, keeps the last id until another or an empty one comes', async () => {
+  it('skips comments, and keeps the last id until another or an empty one', async () => {
     const stream =
       ': test stream\n\ndata: first event\nid: 1\n\ndata:second event\n\ndata: third\nid\n\ndata:  fourth event\nid: 7\n\n';
     expect(await parse(stream)).toEqual([
@@ -29,7 +29,7 @@ describe('parseEventStream', () => {
     ]);
   });
 
-  it('gives out empty data, and drops the event that the end cut off', async () => {
+  it('returns empty data, and drops an incomplete last event', async () => {
     expect(await parse('data\n\ndata\ndata\n\ndata:')).toEqual([
       { id: '', event: 'message', data: '' },
       { id: '', event: 'message', data: '\n' },
@@ -61,7 +61,7 @@ describe('parseEventStream', () => {
     expect(await parse('id: a\0b\ndata: x\n\n')).toEqual([{ id: '', event: 'message', data: 'x' }]);
   });
 
-  it('refuses an event without end instead of collecting it', async () => {
+  it('refuses an endless event instead of buffering it', async () => {
     const megabyte = 'x'.repeat(1024 * 1024);
     await expect(parse('data: ', ...Array.from({ length: 17 }, () => megabyte))).rejects.toThrow(
       /longer than 16777216/,

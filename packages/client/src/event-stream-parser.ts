@@ -2,20 +2,20 @@ import { ProductError } from '@lorasmith/contracts';
 
 /** One dispatched event of a `text/event-stream`. */
 export interface ServerSentEvent {
-  /** The last event id so far; empty when the stream gave none. */
+  /** The last event id so far; empty if the stream had none. */
   id: string;
-  /** The event's type; `message` when the stream gave none. */
+  /** The event's type; `message` if the stream had none. */
   event: string;
   data: string;
 }
 
-/** A report names every adapted module of a model: kilobytes. Beyond this the stream is not one of ours. */
+/** The longest event is a report, with some kilobytes of module names. A longer one is not from the api. */
 const MAX_EVENT_CHARACTERS = 16 * 1024 * 1024;
 
 /**
- * Parses `text/event-stream` as the HTML standard says (https://html.spec.whatwg.org/multipage/server-sent-events.html):
- * lines end in CR, LF or CRLF also across chunks, comments are skipped, an event cut off by the end is dropped.
- * `retry` is not reported: the client keeps to its own delays.
+ * Parses `text/event-stream` as specified in https://html.spec.whatwg.org/multipage/server-sent-events.html: lines end
+ * in CR, LF or CRLF, also across chunks; comments are skipped; an incomplete last event is dropped. `retry` is ignored,
+ * because the client has its own delays.
  *
  * @throws ProductError `invalid_request` when an event is longer than 16 Mi characters
  */
@@ -51,7 +51,7 @@ async function* linesOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<strin
   for await (const chunk of chunks) {
     let text = decoder.decode(chunk, { stream: true });
     if (text === '') continue;
-    // The LF of a CRLF that the chunks cut in two: its line was given out at the CR.
+    // The LF of a CRLF that was split between two chunks: its line has already been yielded at the CR.
     if (afterCarriageReturn && text[0] === '\n') text = text.slice(1);
     afterCarriageReturn = text === '' ? false : text.endsWith('\r');
     const lines = (rest + text).split(/\r\n|\r|\n/);

@@ -8,7 +8,7 @@ const read: HttpCall = { method: 'GET', path: '/jobs' };
 const write: HttpCall = { method: 'POST', path: '/jobs', body: '{}' };
 
 describe('createHttpTransport', () => {
-  it('sends key and query, keeps a prefix of the address', async () => {
+  it('sends key and query, and keeps the path prefix of the address', async () => {
     const server = await serve(json(200, { data: [] }));
     const transport = createHttpTransport({ baseUrl: `${server.baseUrl}/lorasmith/`, apiKey: 'secret' });
     const answer = await transport.json({ ...read, query: { limit: 5, after: undefined, status: 'a&b' } });
@@ -19,7 +19,7 @@ describe('createHttpTransport', () => {
     });
   });
 
-  it('throws the error of the answer with all that it says', async () => {
+  it('throws the error of the answer with all its fields', async () => {
     const details = [{ code: 'unknown_field', message: 'No such field.', param: 'lora.rank' }];
     const server = await serve(failure(400, 'unknown_field', details));
     const error = await createHttpTransport({ baseUrl: server.baseUrl })
@@ -45,7 +45,7 @@ describe('createHttpTransport', () => {
     await expect(failed).rejects.toMatchObject({ code, status, requestId: null });
   });
 
-  it('keeps the status of a code that it is too old to know', async () => {
+  it('keeps the status of an unknown error code', async () => {
     const server = await serve(failure(409, 'from_the_future'));
     const failed = createHttpTransport({ baseUrl: server.baseUrl }).request(read);
     await expect(failed).rejects.toMatchObject({ code: 'conflict', status: 409, message: 'It is from_the_future.' });
@@ -59,7 +59,7 @@ describe('createHttpTransport', () => {
     await expect(failed).rejects.toMatchObject({ code: 'service_unavailable' });
   });
 
-  it('repeats a read twice, and a write only where it is marked', async () => {
+  it('retries a read twice, and a write only if it is repeatable', async () => {
     const server = await serve(hangUp, failure(503, 'redis_unavailable'), json(200, 'read'));
     const transport = createHttpTransport({ baseUrl: server.baseUrl });
     expect(await transport.json(read)).toBe('read');
@@ -72,21 +72,21 @@ describe('createHttpTransport', () => {
     expect(away.requests).toHaveLength(1 + 3);
   });
 
-  it('names the address and the cause when nothing listens there', async () => {
+  it('names the address and the cause if nothing listens there', async () => {
     const server = await serve(hangUp);
     await server.close();
     const failed = createHttpTransport({ baseUrl: server.baseUrl }).request({ ...read, repeatable: false });
     await expect(failed).rejects.toThrow(`No answer from ${server.baseUrl} (ECONNREFUSED)`);
   });
 
-  it('gives up when no answer comes in time, without repeating', async () => {
+  it('fails after the time limit without a retry', async () => {
     const server = await serve(() => {});
     const failed = createHttpTransport({ baseUrl: server.baseUrl, timeoutMs: 50 }).request(read);
     await expect(failed).rejects.toMatchObject({ code: 'timeout' });
     expect(server.requests).toHaveLength(1);
   });
 
-  it('ends with the reason of the signal', async () => {
+  it('rejects with the reason of the signal', async () => {
     const server = await serve(() => {});
     const signal = AbortSignal.timeout(50);
     await expect(createHttpTransport({ baseUrl: server.baseUrl }).request({ ...read, signal })).rejects.toBe(
@@ -94,7 +94,7 @@ describe('createHttpTransport', () => {
     );
   });
 
-  it('does not follow a redirect with the key', async () => {
+  it('does not send the key to the target of a redirect', async () => {
     const other = await serve(json(200, {}));
     const server = await serve((response) => {
       response.writeHead(302, { location: other.baseUrl }).end();

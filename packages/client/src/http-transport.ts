@@ -4,32 +4,32 @@ import { bodyText } from './response-body.js';
 import { sleep } from './sleep.js';
 
 export interface HttpTransportOptions {
-  /** Address of the api, for instance `http://127.0.0.1:8080`. A path in it is kept as a prefix. */
+  /** Address of the api, for example `http://127.0.0.1:8080`. A path in it is used as a prefix. */
   baseUrl: string;
   /** Sent as `Authorization: Bearer …`. */
   apiKey?: string | undefined;
   /** @defaultValue the global `fetch` */
   fetch?: typeof globalThis.fetch | undefined;
   /**
-   * How long a call may take until its answer is there. Planning a job, which may take longer for a large dataset, is asked
-   * for again and again. @defaultValue 120000
+   * Time limit for an answer. Planning a job with a large dataset may take longer; the client then repeats the request.
+   * @defaultValue 120000
    */
   timeoutMs?: number | undefined;
 }
 
 export interface HttpCall {
   method: 'GET' | 'POST' | 'DELETE';
-  /** From the root of the api, its segments already encoded. */
+  /** Relative to the root of the api, with encoded segments. */
   path: string;
   query?: Record<string, string | number | boolean | undefined>;
   headers?: Record<string, string>;
   body?: string | Blob | ReadableStream<Uint8Array>;
   signal?: AbortSignal | undefined;
-  /** Null: no limit of ours. */
+  /** Null: no limit. */
   timeoutMs?: number | null;
-  /** For so long a repeatable call is made again where no answer came within the time limit. @defaultValue 0 */
-  patienceMs?: number;
-  /** Whether the call may be made again when no answer came: true for a GET, or where an Idempotency-Key makes it safe. */
+  /** How long a repeatable call is retried after time-outs. @defaultValue 0 */
+  retryTimeoutsForMs?: number;
+  /** Whether the call may be retried. @defaultValue true for a GET; others need an Idempotency-Key to be safe */
   repeatable?: boolean;
 }
 
@@ -37,25 +37,24 @@ export interface HttpTransport {
   /** Scheme, host and port of the api. */
   readonly origin: string;
   /**
-   * Resolves with the answer, its body unread, if the status is below 400. From then on it is for the reader of the body
-   * to heed `signal`.
+   * Resolves with the answer, its body unread, if the status is 2xx. The reader of the body must then observe `signal`.
    *
-   * @throws ApiError with the code of the answer; ProductError `service_unavailable` when none came, `timeout` when it
-   * took too long; the reason of `signal` when that is aborted.
+   * @throws ApiError with the code of the answer; ProductError `service_unavailable` when there was none, `timeout` when
+   * it took too long; the reason of `signal` when that is aborted.
    */
   request(call: HttpCall): Promise<Response>;
-  /** The same, and reads the answer as JSON. */
+  /** Like `request`, and reads the answer as JSON. */
   json<Answer>(call: HttpCall): Promise<Answer>;
 }
 
 const DEFAULT_TIMEOUT_MS = 120_000;
 const REPEAT_DELAYS_MS = [200, 1000];
-/** A call of which no answer came has been waited for when it took so long. */
-const WAITED_MS = 5_000;
+/** A time-out after at least this long is retried at once. */
+const LONG_WAIT_MS = 5_000;
 const REPEATED_STATUSES = new Set([502, 503, 504]);
 
 /**
- * The HTTP of the client: addresses, the key, time limits, errors, and repetition of what may be repeated.
+ * The HTTP layer of the client: addresses, the API key, time limits, errors and retries.
  *
  * @throws ProductError `invalid_request` when the address is not http or https
  */
@@ -100,7 +99,7 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
     }
     const repeatable = call.repeatable ?? call.method === 'GET';
     const delays = repeatable ? [...REPEAT_DELAYS_MS] : [];
-    const patientUntil = repeatable ? performance.now() + (call.patienceMs ?? 0) : 0;
+    const retryTimeoutsUntil = repeatable ? performance.now() + (call.retryTimeoutsForMs ?? 0) : 0;
     for (;;) {
       const begin = performance.now();
       try {
@@ -109,13 +108,13 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
         throw await apiErrorOf(response);
       } catch (error) {
         call.signal?.throwIfAborted();
-        const unanswered = isUnanswered(error) && performance.now() < patientUntil;
-        // What was waited for is asked for again at once; who says 504 sooner may go on saying so.
-        if (unanswered && performance.now() - begin >= WAITED_MS) continue;
-        const passing =
+        const unanswered = isUnanswered(error) && performance.now() < retryTimeoutsUntil;
+        // A proxy that answers 504 sooner may do so again at once, so that takes one of the delayed retries.
+        if (unanswered && performance.now() - begin >= LONG_WAIT_MS) continue;
+        const temporary =
           unanswered ||
           (error instanceof ProductError && REPEATED_STATUSES.has(error.status) && error.code !== 'timeout');
-        const delayMs = passing ? delays.shift() : undefined;
+        const delayMs = temporary ? delays.shift() : undefined;
         if (delayMs === undefined) throw error;
         await sleep(delayMs, call.signal);
       }
@@ -145,13 +144,13 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
   return { origin: new URL(base).origin, request, json };
 }
 
-/** Whether nobody answered in time, or a proxy said so of the api; the api itself says it of planning that it has ended. */
+/** Whether there was no answer in time, or a proxy reported 504. A 504 of the api itself means that planning has ended. */
 function isUnanswered(error: unknown): boolean {
   if (error instanceof ApiError) return error.status === 504 && error.requestId === null;
   return error instanceof ProductError && error.code === 'timeout';
 }
 
-/** What `fetch` or a body threw, as an error that names the host and the cause. */
+/** Converts an error of `fetch` or of a body to one that names the host and the cause. */
 export function unreachable(origin: string, error: unknown): ProductError {
   if (error instanceof ProductError) return error;
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;

@@ -1,4 +1,4 @@
-/** `1.4 GB`, decimal as disks and networks count. */
+/** `1.4 GB`, in decimal units. */
 export function bytesText(bytes: number): string {
   const units = ['bytes', 'kB', 'MB', 'GB', 'TB'];
   let value = bytes;

@@ -10,13 +10,13 @@ const event = (id: string, type: string, data: object = {}) =>
 const checkpoint = (id: string) => event(id, 'checkpoint-saved', { step: 1 });
 const cancelled = (id: string) => event(id, 'job-cancelled');
 
-/** Of the test that runs. */
+/** Ids of the events that the running test has received. */
 let received: string[];
 beforeEach(() => {
   received = [];
 });
 
-/** Streams the text, then ends, cuts, or leaves the connection as it is. */
+/** Streams the text, then ends, cuts or keeps the connection. */
 const stream =
   (text: string, then: 'end' | 'cut' | 'stay'): Answer =>
   async (response) => {
@@ -24,7 +24,7 @@ const stream =
     await new Promise((resolve) => response.write(text, resolve));
     if (then === 'end') response.end();
     if (then !== 'cut') return;
-    // What the client has not read by then is lost with the connection.
+    // Data that the client has not read is lost with the connection.
     const [, last] = [...text.slice(0, text.lastIndexOf('\n\n')).matchAll(/^id: (.+)$/gm)].at(-1) ?? [];
     await vi.waitUntil(() => received.includes(last ?? ''), { timeout: 20_000 });
     response.destroy();
@@ -37,10 +37,10 @@ async function follow(baseUrl: string, options: FollowOptions = {}): Promise<str
 }
 
 describe('followJobEvents', () => {
-  it('goes on behind the last event when connections are cut or end early, and stops at the last event', async () => {
+  it('continues after the last received event when a connection is cut or ends early, and stops at the last event', async () => {
     const server = await serve(
       stream(event('1-0', 'job-queued') + checkpoint('2-0'), 'cut'),
-      // Cut within an event: that one must come again, whole.
+      // Cut within an event, which must be sent again.
       stream(`${checkpoint('3-0')}id: 4-0\ndata: {"id":"4-`, 'cut'),
       stream(': heartbeat\n\n', 'end'),
       stream(checkpoint('4-0') + cancelled('5-0') + checkpoint('6-0'), 'stay'),
@@ -50,7 +50,7 @@ describe('followJobEvents', () => {
     expect(server.requests[0]).toMatchObject({ url: `/jobs/${JOB}/events`, headers: { accept: 'text/event-stream' } });
   });
 
-  it('goes on past the end of a job that was resumed', async () => {
+  it('continues after the last event of a job that was resumed', async () => {
     const server = await serve(
       stream(cancelled('1-0') + event('2-0', 'job-resumed') + checkpoint('3-0') + cancelled('4-0'), 'end'),
     );
@@ -58,13 +58,13 @@ describe('followJobEvents', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('begins after the event it is told', async () => {
+  it('starts after a given event', async () => {
     const server = await serve(stream(cancelled('9-0'), 'end'));
     expect(await follow(server.baseUrl, { after: '8-0' })).toEqual(['9-0']);
     expect(server.requests[0]?.headers['last-event-id']).toBe('8-0');
   });
 
-  it('ends without an event where the job has ended and nothing comes after the place', async () => {
+  it('ends without an event if the job has ended and has no later events', async () => {
     const server = await serve((response) => {
       response.writeHead(204).end();
     });
@@ -72,7 +72,7 @@ describe('followJobEvents', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('rides out an api that is away or overloaded', async () => {
+  it('retries while the api is unavailable or overloaded', async () => {
     const server = await serve(
       failure(503, 'redis_unavailable'),
       failure(429, 'too_many_requests'),
@@ -82,25 +82,25 @@ describe('followJobEvents', () => {
     expect(await follow(server.baseUrl)).toEqual(['1-0']);
   });
 
-  it('throws at once what waiting cannot mend', async () => {
+  it('throws errors that a retry cannot fix at once', async () => {
     const server = await serve(failure(404, 'job_not_found'));
     await expect(follow(server.baseUrl)).rejects.toMatchObject({ code: 'job_not_found', status: 404 });
     expect(server.requests).toHaveLength(1);
   });
 
-  it('gives up after as many failures in a row as it is told; a sign of life begins the count anew', async () => {
+  it('fails after the maximum number of consecutive failures; any received data resets the count', async () => {
     const server = await serve(hangUp, hangUp, stream(': alive\n\n', 'end'), hangUp, hangUp);
     await expect(follow(server.baseUrl, { maxFailures: 3 })).rejects.toMatchObject({ code: 'service_unavailable' });
     expect(server.requests).toHaveLength(5);
   });
 
-  it('leaves a connection that has gone silent', async () => {
+  it('closes a silent connection and reconnects', async () => {
     const server = await serve(stream(checkpoint('1-0'), 'stay'), stream(cancelled('2-0'), 'end'));
     expect(await follow(server.baseUrl, { idleTimeoutMs: 100 })).toEqual(['1-0', '2-0']);
     expect(server.requests[1]?.headers['last-event-id']).toBe('1-0');
   });
 
-  it('passes over kinds of events it does not know, without losing its place', async () => {
+  it('skips unknown event types and keeps its position', async () => {
     const server = await serve(stream(event('1-0', 'moon-risen') + cancelled('2-0'), 'end'));
     expect(await follow(server.baseUrl)).toEqual(['2-0']);
   });
@@ -110,7 +110,7 @@ describe('followJobEvents', () => {
     await expect(follow(server.baseUrl)).rejects.toMatchObject({ code: 'invalid_request' });
   });
 
-  it('ends with the reason of the signal, while it reads and while it waits', async () => {
+  it('rejects with the reason of the signal, while reading and while waiting', async () => {
     const server = await serve(stream(checkpoint('1-0'), 'stay'));
     const reading = new AbortController();
     const events: JobEvent[] = [];
@@ -143,7 +143,7 @@ describe('followJobEvents', () => {
     await isClosed;
   });
 
-  it('refuses an answer that is no event stream', async () => {
+  it('refuses an answer that is not an event stream', async () => {
     const server = await serve(json(200, { data: [] }));
     await expect(follow(server.baseUrl)).rejects.toThrow(/answered with application\/json, not with events/);
     expect(server.requests).toHaveLength(1);

@@ -5,26 +5,25 @@ import { bodyChunks } from './response-body.js';
 import { sleep } from './sleep.js';
 
 export interface FollowOptions {
-  /** Id of an event: only what came after it. @defaultValue from the job's first event */
+  /** Id of an event: only later events are returned. @defaultValue all events of the job */
   after?: string | undefined;
   signal?: AbortSignal | undefined;
-  /** Pause before the first reconnection; doubled with each failure in a row, to 10 s at most. @defaultValue 500 */
+  /** Delay before the first reconnection. It doubles with each consecutive failure, up to 10 s. @defaultValue 500 */
   reconnectDelayMs?: number | undefined;
-  /** Silence, without even a heartbeat, after which the connection counts as dead. @defaultValue 60000 */
+  /** Time without data or heartbeat after which the connection counts as lost. @defaultValue 60000 */
   idleTimeoutMs?: number | undefined;
-  /** Connections in a row that fail before this gives up. @defaultValue 10 */
+  /** Maximum number of consecutive failed connections. @defaultValue 10 */
   maxFailures?: number | undefined;
 }
 
 const MAX_DELAY_MS = 10_000;
 
 /**
- * The events of a job, those already past and then those to come, until its last one; where the job was resumed after
- * that, on to the next last one. Goes on behind the last event
- * seen when the connection is lost.
+ * Past and future events of a job, up to its last one. If the job was resumed after that, continues to the next last
+ * one. When the connection is lost, continues after the last event received.
  *
- * @throws ApiError `job_not_found` and what else the caller must mend at once; what failed last after `maxFailures`
- * connections in a row; the reason of `signal`
+ * @throws ApiError `job_not_found` and other errors that a retry cannot fix, at once; the last error after `maxFailures`
+ * consecutive failures; the reason of `signal`
  */
 export async function* followJobEvents(
   transport: HttpTransport,
@@ -32,7 +31,7 @@ export async function* followJobEvents(
   options: FollowOptions = {},
 ): AsyncGenerator<JobEvent, void, undefined> {
   const { signal, reconnectDelayMs = 500, idleTimeoutMs = 60_000, maxFailures = 10 } = options;
-  const place: Place = { after: options.after, isOver: false };
+  const position: Position = { after: options.after, isOver: false };
   let failures = 0;
   const onAlive = () => {
     failures = 0;
@@ -41,11 +40,11 @@ export async function* followJobEvents(
     signal?.throwIfAborted();
     let failure: unknown = new ProductError('service_unavailable', `The events of ${jobId} ended before its last one.`);
     try {
-      yield* connect({ transport, jobId, place, idleTimeoutMs, signal, onAlive });
-      if (place.isOver) return;
+      yield* connect({ transport, jobId, position, idleTimeoutMs, signal, onAlive });
+      if (position.isOver) return;
     } catch (error) {
       signal?.throwIfAborted();
-      if (!isPassing(error)) throw error;
+      if (!isTemporary(error)) throw error;
       failure = error;
     }
     failures += 1;
@@ -55,27 +54,27 @@ export async function* followJobEvents(
   }
 }
 
-/** How far the caller has come in the stream. */
-interface Place {
-  /** Id of the last event seen. */
+/** The caller's position in the stream. */
+interface Position {
+  /** Id of the last event received. */
   after: string | undefined;
-  /** The last event seen is one after which the job has ended. */
+  /** Whether the job had ended with that event. */
   isOver: boolean;
 }
 
 interface Connection {
   transport: HttpTransport;
   jobId: string;
-  /** Moved on with each event. */
-  place: Place;
+  /** Updated with each event. */
+  position: Position;
   idleTimeoutMs: number;
   signal: AbortSignal | undefined;
-  /** Called for everything that arrives, heartbeats too. */
+  /** Called for all received data, including heartbeats. */
   onAlive: () => void;
 }
 
 async function* connect(options: Connection): AsyncGenerator<JobEvent, void, undefined> {
-  const { transport, jobId, place, idleTimeoutMs, signal, onAlive } = options;
+  const { transport, jobId, position, idleTimeoutMs, signal, onAlive } = options;
   const connection = new AbortController();
   const aborted = AbortSignal.any(signal === undefined ? [connection.signal] : [connection.signal, signal]);
   const onSilence = () =>
@@ -85,14 +84,17 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
     const response = await transport.request({
       method: 'GET',
       path: `/jobs/${encodeURIComponent(jobId)}/events`,
-      headers: { accept: 'text/event-stream', ...(place.after === undefined ? {} : { 'last-event-id': place.after }) },
+      headers: {
+        accept: 'text/event-stream',
+        ...(position.after === undefined ? {} : { 'last-event-id': position.after }),
+      },
       signal: aborted,
       timeoutMs: null,
       repeatable: false,
     });
-    // The job has ended, and there is nothing after this place.
+    // The job has ended, and there are no events after this position.
     if (response.status === 204) {
-      place.isOver = true;
+      position.isOver = true;
       return;
     }
     const contentType = response.headers.get('content-type') ?? 'nothing';
@@ -110,10 +112,10 @@ async function* connect(options: Connection): AsyncGenerator<JobEvent, void, und
     for await (const { data } of parseEventStream(chunks)) {
       const event = eventOf(data);
       if (event === undefined) continue;
-      // After its last event a job may have been resumed; nothing else comes then.
-      if (place.isOver && event.type !== 'job-resumed') return;
-      place.after = event.id;
-      place.isOver = LAST_EVENT_TYPES.includes(event.type);
+      // Only a resumed job has events after its last one.
+      if (position.isOver && event.type !== 'job-resumed') return;
+      position.after = event.id;
+      position.isOver = LAST_EVENT_TYPES.includes(event.type);
       yield event;
     }
   } catch (error) {
@@ -132,7 +134,7 @@ async function* watched(chunks: AsyncIterable<Uint8Array>, onChunk: () => void):
   }
 }
 
-/** The event, or undefined for a kind that this client is too old to know. */
+/** The event, or undefined for a type that this version of the client does not know. */
 function eventOf(data: string): JobEvent | undefined {
   try {
     const event = JSON.parse(data) as JobEvent;
@@ -144,7 +146,7 @@ function eventOf(data: string): JobEvent | undefined {
   }
 }
 
-/** Whether a further connection may do better: the server is away or busy, not the request wrong. */
-function isPassing(error: unknown): boolean {
+/** Whether a retry may succeed: the server is unavailable or busy, and the request is not at fault. */
+function isTemporary(error: unknown): boolean {
   return error instanceof ProductError && (error.status >= 500 || error.status === 429);
 }

@@ -21,7 +21,7 @@ function capture(terminal: { isTTY?: boolean; columns?: number }) {
 }
 
 describe('stepText', () => {
-  it('shows place, loss, speed and time left', () => {
+  it('shows step, loss, speed and remaining time', () => {
     expect(stepText(stepData(42), 100)).toBe(
       ' 42/150 [████████······················]  28 %  loss 0.412  612 tokens/s  1 min 20 s left',
     );
@@ -33,7 +33,7 @@ describe('stepText', () => {
 });
 
 describe('createJobProgress', () => {
-  it('draws one bar on a terminal, over itself, and lets other news follow below it', () => {
+  it('redraws one bar on a terminal, and prints other events below it', () => {
     const output = capture({ isTTY: true, columns: 100 });
     const progress = createJobProgress(output);
     progress.handle(step(1));
@@ -54,7 +54,7 @@ describe('createJobProgress', () => {
     expect(output.text.endsWith('left\n')).toBe(true);
   });
 
-  it('writes a line every ten seconds where there is no terminal, and always the last step', () => {
+  it('without a terminal, writes a line every ten seconds, and always the last step', () => {
     let clock = 0;
     const output = capture({});
     const progress = createJobProgress(output, () => clock);
@@ -72,7 +72,7 @@ describe('createJobProgress', () => {
     expect(output.text).not.toContain('\x1b');
   });
 
-  it('tells every fault of a failed job', () => {
+  it('prints every fault of a failed job', () => {
     const output = capture({});
     const error = {
       code: 'row_too_long',

@@ -2,7 +2,7 @@ import type { EventData, JobEvent } from '@lorasmith/contracts';
 import { durationText } from './human-units.js';
 import { reportText } from './report-text.js';
 
-/** Output for text: a terminal, whose last line can be redrawn, or a file or pipe. */
+/** An output for text: a terminal, whose last line can be redrawn, or a file or pipe. */
 export interface TextOutput {
   isTTY?: boolean;
   columns?: number;
@@ -11,14 +11,14 @@ export interface TextOutput {
 
 export interface JobProgressDisplay {
   handle(event: JobEvent): void;
-  /** Ends the line of the bar when no further event follows. */
+  /** Ends the line of an open bar. Call it after the last event. */
   end(): void;
 }
 
-/** Time between lines about steps in a file or pipe. A terminal's bar is redrawn at every event. */
+/** Time between step lines in a file or pipe. On a terminal, the bar is redrawn at every event. */
 const PLAIN_LINE_INTERVAL_MS = 10_000;
 
-/** Shows the events of a job: as a bar with loss, speed and remaining time on a terminal, elsewhere as lines. */
+/** Shows the events of a job: on a terminal as a bar with loss, speed and remaining time, elsewhere as lines. */
 export function createJobProgress(output: TextOutput, now: () => number = Date.now): JobProgressDisplay {
   let barIsOpen = false;
   let plainLineAt = Number.NEGATIVE_INFINITY;
@@ -43,7 +43,7 @@ export function createJobProgress(output: TextOutput, now: () => number = Date.n
   return {
     handle(event) {
       if (event.type === 'step-finished') return step(event.data);
-      // The bar stays visible above what follows.
+      // The bar stays visible above the next lines.
       if (barIsOpen && event.type !== 'checkpoint-saved') output.write('\n');
       if (event.type !== 'checkpoint-saved') barIsOpen = false;
       for (const text of eventText(event)) line(text);

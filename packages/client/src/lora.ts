@@ -4,7 +4,7 @@ import { EXIT, runCommandLine } from './command-line/run-command-line.js';
 const interruption = new AbortController();
 process.once('SIGINT', () => interruption.abort());
 process.once('SIGTERM', () => interruption.abort());
-// `lora jobs list | head` closes the pipe early, which is not a failure.
+// `lora jobs list | head` closes the pipe early. That is not an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) =>
   process.exit(error.code === 'EPIPE' ? EXIT.done : EXIT.failed),
 );
@@ -12,7 +12,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) =>
 process.exitCode = await runCommandLine({
   args: process.argv.slice(2),
   baseUrl: process.env.LORASMITH_URL ?? 'http://127.0.0.1:8080',
-  // An empty variable, as some tools set it, means no key.
+  // Some tools set an empty variable. It means no key.
   apiKey: process.env.LORASMITH_API_KEY || undefined,
   serverKey: process.env.OPENAI_API_KEY || undefined,
   output: process.stdout,

@@ -14,32 +14,32 @@ import { createHttpTransport, type HttpTransportOptions } from './http-transport
 import { type DownloadOptions, downloadToFile } from './resumable-download.js';
 import { refuseExisting, unpackFolder } from './unpack-folder.js';
 
-/** A tar file, or the folder that is in it. */
+/** A tar file, or a folder to unpack it into. */
 export type DownloadDestination = { file: string } | { folder: string };
 
 export interface DownloadAdapterOptions extends DownloadOptions {
-  /** `adapter`: the PEFT folder. `merged`: the whole model with the adapter in it. @defaultValue 'adapter' */
+  /** `adapter`: the PEFT folder. `merged`: the complete model with the adapter merged in. @defaultValue 'adapter' */
   weights?: 'adapter' | 'merged' | undefined;
-  /** Replace what is at the destination; otherwise that is refused. @defaultValue false */
+  /** Whether to replace an existing destination. @defaultValue false */
   overwrite?: boolean | undefined;
 }
 
-/** The client of Node. */
+/** The client for Node. */
 export type Client = ReturnType<typeof createClient>;
 
-/** {@link clientOver} HTTP, with uploads from this disk and downloads to it. */
+/** Like {@link clientOver}, and also uploads files from the local disk and downloads to it. */
 export function createClient(options: HttpTransportOptions) {
   const transport = createHttpTransport(options);
   const client = clientOver(transport);
 
-  /** The name of a dataset is by default that of its file. */
+  /** By default, a dataset has the name of its file. */
   async function uploadDataset(source: UploadSource | { file: string }, call: UploadOptions = {}): Promise<Dataset> {
     if (!('file' in source)) return await client.uploadDataset(source, call);
     const chunks = await openFile(source.file);
     return await client.uploadDataset({ chunks }, { ...call, name: call.name ?? basename(source.file) });
   }
 
-  /** As in {@link clientOver}; from a tar file or a PEFT folder, too. */
+  /** As in {@link clientOver}, and also from a tar file or a PEFT folder. */
   async function importAdapter(
     source: AdapterSource | { file: string } | { folder: string },
     call: ImportAdapterOptions = {},
@@ -50,8 +50,8 @@ export function createClient(options: HttpTransportOptions) {
   }
 
   /**
-   * Downloads an adapter, or the model merged with it, as a tar file or unpacked. Continues an earlier download that was
-   * interrupted; the destination appears complete or not at all.
+   * Downloads an adapter, or the model merged with it, as a tar file or unpacked. Continues an interrupted download. The
+   * destination is never visible incomplete.
    *
    * @throws ProductError `conflict` when the destination exists; `invalid_adapter` when the download is damaged
    */

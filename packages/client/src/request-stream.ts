@@ -1,6 +1,6 @@
 /**
- * Chunks as the body of a request, read as fast as it is sent. Text is sent as UTF-8.
- * @param onProgress called with the bytes handed over so far
+ * Converts chunks to the body of a request, with backpressure. Text is sent as UTF-8.
+ * @param onProgress called with the number of bytes passed on so far
  */
 export function countedStream(
   chunks: AsyncIterable<Uint8Array | string>,
@@ -16,7 +16,7 @@ export function countedStream(
         const { done, value } = await iterator.next();
         if (done) return controller.close();
         const bytes = typeof value === 'string' ? encoder.encode(value) : value;
-        // Nothing would read an empty chunk and ask for the next one.
+        // After an empty chunk, the stream would not be pulled again.
         if (bytes.byteLength === 0) continue;
         sentBytes += bytes.byteLength;
         return controller.enqueue(bytes);

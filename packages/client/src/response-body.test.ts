@@ -9,24 +9,24 @@ import { bodyChunks, bodyText } from './response-body.js';
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
-/** Sends one event and then nothing more; tells when the client has gone. */
-function oneEvent(): { answer: Answer; gone: Promise<void> } {
-  let left = () => {};
-  const gone = new Promise<void>((resolve) => {
-    left = resolve;
+/** Sends one event and then nothing more. `closed` resolves when the client has closed the connection. */
+function oneEvent(): { answer: Answer; closed: Promise<void> } {
+  let onClose = () => {};
+  const closed = new Promise<void>((resolve) => {
+    onClose = resolve;
   });
   const data = JSON.stringify({ id: '1-0', job: 'job_1', created_at: '', type: 'job-queued', data: {} });
   return {
-    gone,
+    closed,
     answer(response) {
-      response.on('close', () => left());
+      response.on('close', () => onClose());
       response.writeHead(200, { 'content-type': 'text/event-stream' }).write(`id: 1-0\ndata: ${data}\n\n`);
     },
   };
 }
 
-/** What connects the signal of a fetch to its body is lost to the collector only after a while. */
-async function letGarbageBeCollected() {
+/** The link between the signal of a fetch and its body is collected only after a while. */
+async function collectGarbageRepeatedly() {
   for (let round = 0; round < 10; round += 1) {
     await new Promise((resolve) => setTimeout(resolve, 10));
     collectGarbage();
@@ -34,8 +34,8 @@ async function letGarbageBeCollected() {
 }
 
 describe('bodyChunks', () => {
-  it('ends with the reason of the signal and closes the connection, garbage collected or not', async () => {
-    const { answer, gone } = oneEvent();
+  it('rejects with the reason of the signal and closes the connection, also after garbage collection', async () => {
+    const { answer, closed } = oneEvent();
     const server = await serve(answer);
     const controller = new AbortController();
     const { signal } = controller;
@@ -43,27 +43,27 @@ describe('bodyChunks', () => {
       const transport = createHttpTransport({ baseUrl: server.baseUrl });
       for await (const _ of followJobEvents(transport, 'job_1', { signal }));
     })();
-    await letGarbageBeCollected();
+    await collectGarbageRepeatedly();
     controller.abort(new Error('enough'));
     await expect(reading).rejects.toThrow('enough');
-    await gone;
+    await closed;
   });
 
   it('closes the connection when the reader leaves', async () => {
-    const { answer, gone } = oneEvent();
+    const { answer, closed } = oneEvent();
     const server = await serve(answer);
     for await (const _ of bodyChunks(await fetch(server.baseUrl))) break;
-    await gone;
+    await closed;
   });
 
-  it('does not begin when the signal is aborted already', async () => {
-    const { answer, gone } = oneEvent();
+  it('reads nothing if the signal is already aborted', async () => {
+    const { answer, closed } = oneEvent();
     const server = await serve(answer);
     await expect(bodyText(await fetch(server.baseUrl), AbortSignal.abort(new Error('late')))).rejects.toThrow('late');
-    await gone;
+    await closed;
   });
 
-  it('joins characters that the chunks cut', async () => {
+  it('joins characters that are split between chunks', async () => {
     const server = await serve(async (response) => {
       const bytes = Buffer.from('grün');
       for (const byte of bytes) await new Promise((resolve) => response.write(Buffer.of(byte), resolve));

@@ -1,8 +1,8 @@
 /**
- * The chunks of a body. Leaving the loop, and the abort of `signal`, close the connection. The signal that `fetch` was
- * given is not enough for that: once the headers are there, Node 20 may collect as garbage what connects it to the body.
+ * The chunks of a body. Leaving the loop or aborting `signal` closes the connection. The signal passed to `fetch` is not
+ * enough: after the headers, Node 20 may garbage-collect the link between that signal and the body.
  *
- * @throws the reason of `signal`; what the connection fails with
+ * @throws the reason of `signal`; errors of the connection
  */
 export async function* bodyChunks(
   response: Response,

@@ -11,13 +11,13 @@ const CONTENT = Buffer.from(Array.from({ length: 300_000 }, (_, index) => (index
 const OTHER_CONTENT = Buffer.from(CONTENT.map((byte) => 255 - byte));
 const etagOf = (content: Buffer) => `"${createHash('sha256').update(content).digest('hex')}"`;
 
-/** What the client has not written when its connection is cut is lost. */
+/** Data that the client has not written when its connection is cut is lost. */
 const isWritten = (bytes: number) =>
   vi.waitUntil(async () => (await stat(join(folder, 'a.tar.part')).catch(() => null))?.size === bytes, {
     timeout: 20_000,
   });
 
-/** Serves content as RFC 9110 says for Range and If-Range; cuts the connection after `cutAfter` bytes of the body. */
+/** Serves content with Range and If-Range as in RFC 9110. Cuts the connection after `cutAfter` bytes of the body. */
 const file =
   (
     content: Buffer,
@@ -63,7 +63,7 @@ async function download(baseUrl: string, options: DownloadOptions = {}): Promise
 }
 
 describe('downloadToFile', () => {
-  it('goes on where connections were cut, and tells the progress', async () => {
+  it('continues where connections were cut, and reports the progress', async () => {
     const server = await serve(file(CONTENT, { cutAfter: 100_000 }), file(CONTENT, { cutAfter: 1 }), file(CONTENT));
     const progress: DownloadProgress[] = [];
     const bytes = await download(server.baseUrl, { onProgress: (one) => progress.push(one) });
@@ -77,7 +77,7 @@ describe('downloadToFile', () => {
     expect(progress.at(-1)).toEqual({ receivedBytes: CONTENT.length, totalBytes: CONTENT.length });
   });
 
-  it('goes on after a process that died', async () => {
+  it('continues the download of a process that died', async () => {
     const server = await serve(
       file(CONTENT, { cutAfter: 100_000 }),
       failure(503, 'registry_unavailable'),
@@ -89,12 +89,12 @@ describe('downloadToFile', () => {
     expect(server.requests[2]?.headers).toMatchObject({ range: 'bytes=100000-', 'if-range': etagOf(CONTENT) });
   });
 
-  it('begins anew when the bytes behind the address are others now', async () => {
+  it('restarts when the content has changed', async () => {
     const server = await serve(file(CONTENT, { cutAfter: 200_000 }), file(OTHER_CONTENT.subarray(0, 150_000)));
     expect((await download(server.baseUrl)).equals(OTHER_CONTENT.subarray(0, 150_000))).toBe(true);
   });
 
-  it('begins anew without a strong ETag, for what follows could be other bytes', async () => {
+  it('restarts without a strong ETag, since the content may have changed', async () => {
     for (const etag of [null, 'W/"weak"']) {
       const server = await serve(file(CONTENT, { cutAfter: 100_000, etag }), file(CONTENT, { etag }));
       expect((await download(server.baseUrl)).equals(CONTENT)).toBe(true);
@@ -103,7 +103,7 @@ describe('downloadToFile', () => {
     }
   });
 
-  it('does not go on with the part of another download, or one whose note is damaged', async () => {
+  it('does not continue the part of another download, or one with a damaged note', async () => {
     const server = await serve(file(CONTENT));
     for (const note of ['{"source":"/adapters/ad_2?","etag":"\\"x\\"","totalBytes":3}', '{"sou']) {
       await writeFile(join(folder, 'a.tar.part'), 'abc');
@@ -114,7 +114,7 @@ describe('downloadToFile', () => {
     }
   });
 
-  it('asks for nothing when all was there but the last rename', async () => {
+  it('sends no request if only the last rename is missing', async () => {
     const server = await serve(file(OTHER_CONTENT));
     const source = '/adapters/ad_1?weights=merged';
     await writeFile(join(folder, 'a.tar.part'), CONTENT);
@@ -124,7 +124,7 @@ describe('downloadToFile', () => {
     expect(server.requests).toHaveLength(0);
   });
 
-  it('begins anew when the part is longer than what the server has', async () => {
+  it('restarts when the part is longer than the content on the server', async () => {
     const server = await serve(file(CONTENT));
     const note = { source: '/adapters/ad_1?weights=merged', etag: etagOf(CONTENT), totalBytes: null };
     await writeFile(join(folder, 'a.tar.part'), Buffer.concat([CONTENT, CONTENT]));
@@ -133,12 +133,12 @@ describe('downloadToFile', () => {
     expect(server.requests.map(({ headers }) => headers.range)).toEqual(['bytes=600000-', undefined]);
   });
 
-  it('takes an answer of unknown length', async () => {
+  it('accepts an answer of unknown length', async () => {
     const server = await serve(file(CONTENT, { length: false }));
     expect((await download(server.baseUrl)).equals(CONTENT)).toBe(true);
   });
 
-  it('leaves nothing under the name while it is incomplete, and gives up in the end', async () => {
+  it('leaves no incomplete file under the final name, and fails after the maximum number of tries', async () => {
     const server = await serve(file(CONTENT, { cutAfter: 10, etag: null }));
     await expect(download(server.baseUrl, { maxFailures: 3, signal: AbortSignal.timeout(300) })).rejects.toThrow();
     expect(await readdir(folder)).not.toContain('a.tar');
@@ -148,14 +148,14 @@ describe('downloadToFile', () => {
     expect(away.requests).toHaveLength(3);
   });
 
-  it('throws at once what the server refuses', async () => {
+  it('throws at once when the server refuses', async () => {
     const server = await serve(failure(404, 'adapter_not_found'));
     await expect(download(server.baseUrl)).rejects.toMatchObject({ code: 'adapter_not_found' });
     expect(server.requests).toHaveLength(1);
     expect(await readdir(folder)).toEqual([]);
   });
 
-  it('leaves a connection that has gone silent', async () => {
+  it('closes a silent connection and reconnects', async () => {
     const silent: Answer = (response) => {
       response.writeHead(200, { 'content-length': CONTENT.length, etag: etagOf(CONTENT) });
       response.write(CONTENT.subarray(0, 1000));
@@ -165,7 +165,7 @@ describe('downloadToFile', () => {
     expect(server.requests[1]?.headers.range).toBe('bytes=1000-');
   });
 
-  it('two at once into one file leave the right bytes', async () => {
+  it('leaves the right bytes after two concurrent downloads into one file', async () => {
     const atOnce = async () => true as const;
     const server = await serve(
       file(CONTENT, { cutAfter: 100_000, cut: atOnce }),

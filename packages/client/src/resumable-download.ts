@@ -7,18 +7,18 @@ import { sleep } from './sleep.js';
 
 export interface DownloadProgress {
   receivedBytes: number;
-  /** Null while the server has not said. */
+  /** Null if unknown. */
   totalBytes: number | null;
 }
 
 export interface DownloadOptions {
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: DownloadProgress) => void) | undefined;
-  /** Silence after which a connection counts as dead. @defaultValue 60000 */
+  /** Time without data after which a connection counts as lost. @defaultValue 60000 */
   idleTimeoutMs?: number | undefined;
-  /** Pause before a further try; doubled with each failure in a row, to 10 s at most. @defaultValue 500 */
+  /** Delay before the first retry. It doubles with each consecutive failure, up to 10 s. @defaultValue 500 */
   retryDelayMs?: number | undefined;
-  /** Tries in a row that bring not one byte before this gives up. @defaultValue 5 */
+  /** Maximum number of consecutive tries without a single byte. @defaultValue 5 */
   maxFailures?: number | undefined;
 }
 
@@ -30,11 +30,11 @@ export interface DownloadSource {
 const MAX_DELAY_MS = 10_000;
 
 /**
- * Downloads into `file`, which appears whole or not at all. What has arrived is kept in `<file>.part`, with the ETag it
- * belongs to in `<file>.part.json`, and a later call goes on from there. Of two calls at once for one file, one may fail.
+ * Downloads into `file`, which is never visible incomplete. Received bytes are stored in `<file>.part`, and their ETag
+ * in `<file>.part.json`, so that a later call continues the download. Of two concurrent calls for one file, one may fail.
  *
- * @throws ApiError when the server refuses; ProductError `service_unavailable` when `maxFailures` tries in a row brought
- * nothing, `conflict` when another call took the file over; the reason of `signal`. The part is kept in each case.
+ * @throws ApiError when the server refuses; ProductError `service_unavailable` when `maxFailures` consecutive tries
+ * received nothing, `conflict` when another call took over the file; the reason of `signal`. The part is always kept.
  */
 export async function downloadToFile(
   transport: HttpTransport,
@@ -55,10 +55,10 @@ export async function downloadToFile(
     } catch (error) {
       signal?.throwIfAborted();
       failures = received > 0 ? 1 : failures + 1;
-      const passing = error instanceof ProductError && (error.status >= 500 || error.status === 416);
-      // The part is not a beginning of what the server has now: begin anew.
-      if (passing && error.status === 416) await rm(`${file}.part.json`, { force: true });
-      if (!passing || failures >= maxFailures) throw error;
+      const temporary = error instanceof ProductError && (error.status >= 500 || error.status === 416);
+      // The content on the server has changed: restart the download.
+      if (temporary && error.status === 416) await rm(`${file}.part.json`, { force: true });
+      if (!temporary || failures >= maxFailures) throw error;
     }
     const delayMs = Math.min(retryDelayMs * 2 ** (failures - 1), MAX_DELAY_MS);
     await sleep(delayMs, signal);
@@ -80,8 +80,8 @@ interface Receiving {
 /** One connection; returns when `<file>.part` is complete and on the disk. */
 async function receive({ transport, source, file, options, onBytes }: Receiving): Promise<void> {
   const { signal, onProgress, idleTimeoutMs = 60_000 } = options;
-  const begun = await readBegun(file, source);
-  if (begun !== undefined && begun.bytes === begun.totalBytes) return;
+  const stored = await readPart(file, source);
+  if (stored !== undefined && stored.bytes === stored.totalBytes) return;
   const connection = new AbortController();
   const aborted = AbortSignal.any(signal === undefined ? [connection.signal] : [connection.signal, signal]);
   let idle: NodeJS.Timeout | undefined;
@@ -91,12 +91,12 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
       method: 'GET',
       ...source,
       headers: {
-        // Any coding would make Content-Length and Range those of other bytes.
+        // With a content coding, Content-Length and Range would refer to the encoded bytes.
         'accept-encoding': 'identity',
-        ...(begun === undefined ? {} : { range: `bytes=${begun.bytes}-`, 'if-range': begun.etag }),
+        ...(stored === undefined ? {} : { range: `bytes=${stored.bytes}-`, 'if-range': stored.etag }),
       },
       signal: aborted,
-      // A merged model is computed before the first byte comes.
+      // The registry computes a merged model before it sends the first byte.
       timeoutMs: null,
       repeatable: false,
     });
@@ -104,13 +104,13 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
       () => connection.abort(new ProductError('timeout', `The download was silent for ${idleTimeoutMs} ms.`)),
       idleTimeoutMs,
     );
-    const { start, totalBytes } = placeOf(response, begun);
+    const { start, totalBytes } = rangeOf(response, stored);
     part = await openPart(file, start, { source: nameOf(source), etag: response.headers.get('etag'), totalBytes });
     let position = start;
     onProgress?.({ receivedBytes: position, totalBytes });
     for await (const chunk of bodyChunks(response, aborted)) {
       idle?.refresh();
-      await writeWhole(part, chunk, position);
+      await writeFully(part, chunk, position);
       position += chunk.byteLength;
       onBytes(chunk.byteLength);
       onProgress?.({ receivedBytes: position, totalBytes });
@@ -123,7 +123,7 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
     await checkStillOurs(part, file);
   } catch (error) {
     aborted.throwIfAborted();
-    // A full disk is ours, not the connection's.
+    // A local error such as a full disk, not one of the connection.
     if (typeof (error as NodeJS.ErrnoException).syscall === 'string') throw error;
     throw unreachable(transport.origin, error);
   } finally {
@@ -133,24 +133,24 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
   }
 }
 
-/** What `<file>.part.json` says of the part. */
+/** The content of `<file>.part.json`. */
 interface PartNote {
   source: string;
   etag: string | null;
   totalBytes: number | null;
 }
 
-interface Begun {
+interface StoredPart {
   bytes: number;
   etag: string;
   totalBytes: number | null;
 }
 
-async function readBegun(file: string, source: DownloadSource): Promise<Begun | undefined> {
+async function readPart(file: string, source: DownloadSource): Promise<StoredPart | undefined> {
   try {
     const { etag, totalBytes, ...note } = JSON.parse(await readFile(`${file}.part.json`, 'utf8')) as PartNote;
     const { size } = await stat(`${file}.part`);
-    // A weak tag does not promise the same bytes, so nothing can be continued by it (RFC 9110, 13.1.5).
+    // A weak ETag does not guarantee the same bytes, so it cannot continue a download (RFC 9110, 13.1.5).
     if (note.source !== nameOf(source) || size === 0 || etag === null || etag.startsWith('W/')) return undefined;
     return { bytes: size, etag, totalBytes };
   } catch {
@@ -158,11 +158,11 @@ async function readBegun(file: string, source: DownloadSource): Promise<Begun | 
   }
 }
 
-/** Opens the part for writing at `start`. At 0 whatever it held before is gone, and the note tells of the new bytes. */
+/** Opens the part for writing at `start`. A start at 0 replaces an earlier part and its note. */
 async function openPart(file: string, start: number, note: PartNote): Promise<FileHandle> {
   if (start > 0) return await open(`${file}.part`, 'r+');
   await rm(`${file}.part.json`, { force: true });
-  // A new file, not the old one emptied: another call may be about to give that one its final name.
+  // Creates a new file instead of truncating the old one: another call may be about to rename that one.
   await rm(`${file}.part`, { force: true });
   const part = await open(`${file}.part`, 'wx');
   await writeFile(`${file}.part.json`, JSON.stringify(note));
@@ -170,25 +170,25 @@ async function openPart(file: string, start: number, note: PartNote): Promise<Fi
 }
 
 async function checkStillOurs(part: FileHandle, file: string): Promise<void> {
-  const [ours, there] = [await part.stat(), await stat(`${file}.part`).catch(() => undefined)];
-  if (ours.ino !== there?.ino) {
-    throw new ProductError('conflict', `Another download into ${file} took the place of this one.`);
+  const [ours, current] = [await part.stat(), await stat(`${file}.part`).catch(() => undefined)];
+  if (ours.ino !== current?.ino) {
+    throw new ProductError('conflict', `Another download into ${file} has replaced this one.`);
   }
 }
 
-function placeOf(response: Response, begun: Begun | undefined): { start: number; totalBytes: number | null } {
+function rangeOf(response: Response, stored: StoredPart | undefined): { start: number; totalBytes: number | null } {
   if (response.status !== 206) {
     const length = response.headers.get('content-length');
     return { start: 0, totalBytes: length === null ? null : Number(length) };
   }
   const range = /^bytes (\d+)-\d+\/(\d+)$/.exec(response.headers.get('content-range') ?? '');
-  if (begun === undefined || range === null || Number(range[1]) !== begun.bytes) {
-    throw new ProductError('range_not_satisfiable', 'The server answered with another range than the one asked for.');
+  if (stored === undefined || range === null || Number(range[1]) !== stored.bytes) {
+    throw new ProductError('range_not_satisfiable', 'The server answered with a different range than requested.');
   }
-  return { start: begun.bytes, totalBytes: Number(range[2]) };
+  return { start: stored.bytes, totalBytes: Number(range[2]) };
 }
 
-async function writeWhole(part: FileHandle, chunk: Uint8Array, position: number): Promise<void> {
+async function writeFully(part: FileHandle, chunk: Uint8Array, position: number): Promise<void> {
   for (let written = 0; written < chunk.byteLength; ) {
     const { bytesWritten } = await part.write(chunk, written, chunk.byteLength - written, position + written);
     written += bytesWritten;

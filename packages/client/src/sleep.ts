@@ -1,4 +1,4 @@
-/** Resolves after `ms`. @throws the reason of `signal` as soon as that is aborted */
+/** Resolves after `ms`. @throws the reason of `signal` as soon as it is aborted */
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   signal?.throwIfAborted();
   await new Promise<void>((resolve, reject) => {

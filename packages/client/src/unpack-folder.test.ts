@@ -16,7 +16,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-/** A tar with one empty entry, its header written as it is. */
+/** A tar with one empty entry and an unchecked header. */
 async function writeEntry(path: string, type: 'File' | 'SymbolicLink' | 'Link' | 'CharacterDevice', linkpath = '') {
   const header = new Header({ path, type, linkpath, mode: 0o644, size: 0, mtime: new Date(0) });
   const block = Buffer.alloc(512);
@@ -25,7 +25,7 @@ async function writeEntry(path: string, type: 'File' | 'SymbolicLink' | 'Link' |
 }
 
 describe('unpackFolder', () => {
-  it('unpacks files and folders under the name', async () => {
+  it('unpacks files and folders into the destination', async () => {
     await mkdir(join(folder, 'source', 'sub'));
     await writeFile(join(folder, 'source', 'adapter_config.json'), '{}');
     await writeFile(join(folder, 'source', 'sub', 'weights'), 'abc');
@@ -36,7 +36,7 @@ describe('unpackFolder', () => {
     expect((await readdir(folder)).sort()).toEqual(['a.tar', 'adapter', 'source']);
   });
 
-  it('refuses a place that is taken, and replaces it when told to', async () => {
+  it('refuses an existing destination, and replaces it on request', async () => {
     await writeFile(join(folder, 'source', 'new'), '');
     await create({ file: tarFile, cwd: join(folder, 'source') }, ['new']);
     await mkdir(target);
@@ -64,10 +64,10 @@ describe('unpackFolder', () => {
     await writeFile(join(folder, 'source', 'a'), '');
     await symlink('/etc/passwd', join(folder, 'source', 'b'));
     await create({ file: tarFile, cwd: join(folder, 'source') }, ['a', 'b']);
-    await expect(unpackFolder(tarFile, target)).rejects.toThrow(/holds b \(SymbolicLink\)/);
+    await expect(unpackFolder(tarFile, target)).rejects.toThrow(/contains b \(SymbolicLink\)/);
   });
 
-  it('refuses a compressed tar, one cut off, and what is no tar', async () => {
+  it('refuses a compressed tar, a truncated one, and other files', async () => {
     await writeFile(join(folder, 'source', 'a'), 'x'.repeat(5000));
     const unpacks = () => unpackFolder(tarFile, target);
     await create({ file: tarFile, cwd: join(folder, 'source'), gzip: true }, ['a']);
@@ -80,7 +80,7 @@ describe('unpackFolder', () => {
     expect((await readdir(folder)).sort()).toEqual(['a.tar', 'source']);
   });
 
-  it('does not let a folder appear that the check refuses', async () => {
+  it('leaves no folder that the check refuses', async () => {
     await writeFile(join(folder, 'source', 'a'), '');
     await create({ file: tarFile, cwd: join(folder, 'source') }, ['a']);
     const check = async (unpacked: string) => {

@@ -6,22 +6,22 @@ import { extract } from 'tar';
 export interface UnpackOptions {
   /** Replace the folder if it exists. @defaultValue false */
   overwrite?: boolean;
-  /** Looks at the unpacked folder before it appears under its name; throws to refuse it. */
+  /** Checks the unpacked folder before it is visible at its destination. Throws to refuse it. */
   check?: (folder: string) => Promise<void>;
 }
 
 /**
- * Unpacks a plain tar into `folder`, which appears whole or not at all. Only files and folders are taken.
+ * Unpacks a plain tar into `folder`, which is never visible incomplete. Only files and folders are accepted.
  *
- * @throws ProductError `conflict` when the folder exists and `overwrite` is not set; `invalid_adapter` for what is not a
- * plain tar, and for links, devices, and names that lead out of the folder
+ * @throws ProductError `conflict` when the folder exists and `overwrite` is not set; `invalid_adapter` when the file is
+ * not a plain tar, or contains links, devices, or names that lead out of the folder
  */
 export async function unpackFolder(tarFile: string, folder: string, options: UnpackOptions = {}): Promise<void> {
   const target = resolve(folder);
   await refuseExisting(target, options.overwrite ?? false);
   await checkPlainTar(tarFile);
   const staging = await mkdtemp(join(dirname(target), `.${basename(target)}.`));
-  // mkdtemp makes its folder private; what is in it is an ordinary one.
+  // mkdtemp makes its folder private. A folder inside it has ordinary permissions.
   const content = join(staging, 'content');
   try {
     await mkdir(content);
@@ -35,14 +35,14 @@ export async function unpackFolder(tarFile: string, folder: string, options: Unp
   }
 }
 
-/** @throws ProductError `conflict` when there is something at `folder` */
+/** @throws ProductError `conflict` when `folder` exists */
 export async function refuseExisting(folder: string, overwrite: boolean): Promise<void> {
   if (overwrite) return;
   const found = await stat(folder).then(
     () => true,
     () => false,
   );
-  if (found) throw new ProductError('conflict', `${folder} exists; name another place, or ask to overwrite it.`);
+  if (found) throw new ProductError('conflict', `${folder} exists. Choose another destination, or overwrite it.`);
 }
 
 async function unpack(tarFile: string, folder: string): Promise<void> {
@@ -56,17 +56,17 @@ async function unpack(tarFile: string, folder: string): Promise<void> {
   try {
     await extract({ file: tarFile, cwd: folder, filter, strict: true, preserveOwner: false, noMtime: true });
   } catch (cause) {
-    // Of the file system here, not of the tar: a full disk, say.
+    // A local error such as a full disk, not one of the tar.
     if (typeof (cause as NodeJS.ErrnoException).syscall === 'string') throw cause;
     throw new ProductError('invalid_adapter', `The download cannot be unpacked: ${(cause as Error).message}`, {
       cause,
     });
   }
   if (refused !== undefined)
-    throw new ProductError('invalid_adapter', `The download holds ${refused}, which is refused.`);
+    throw new ProductError('invalid_adapter', `The download contains ${refused}, which is not allowed.`);
 }
 
-/** The library would also unpack compressed tars, whose size nothing bounds. */
+/** The library would also unpack compressed tars, whose unpacked size has no limit. */
 async function checkPlainTar(tarFile: string): Promise<void> {
   const handle = await open(tarFile, 'r');
   try {

@@ -21,14 +21,14 @@ describe('examples/dates', () => {
   });
   afterAll(() => rm(folder, { recursive: true }));
 
-  it('is what its generator writes, byte for byte', async () => {
+  it('equals the output of its generator, byte for byte', async () => {
     await generate('--out', folder);
     for (const name of ['train.jsonl', 'heldout.jsonl']) {
       expect(await readFile(join(folder, name), 'utf8')).toBe(await readFile(join(EXAMPLE, name), 'utf8'));
     }
   });
 
-  it('holds out dates that are in no training row', async () => {
+  it('holds out dates that no training row contains', async () => {
     const [train, heldout] = await Promise.all(
       ['train.jsonl', 'heldout.jsonl'].map(async (name) => rowsOf(await readFile(join(EXAMPLE, name), 'utf8'))),
     );
@@ -39,9 +39,9 @@ describe('examples/dates', () => {
     expect(datesOf(heldout).filter((date) => trained.has(date))).toEqual([]);
   });
 
-  it('answers the date that the words say', async () => {
+  it('has the correct date for each text', async () => {
     const rows = rowsOf(await readFile(join(EXAMPLE, 'train.jsonl'), 'utf8'));
-    // JavaScript reads the styles with a number for day and year, which makes it an independent witness.
+    // JavaScript can parse the styles with numbers for day and year, which gives an independent check.
     const readable = rows.filter(({ messages }) =>
       /^([A-Z][a-z]+ \d+, \d{4}|\d+ [A-Z][a-z]+,? \d{4})$/.test(messages[1]!.content),
     );
@@ -61,7 +61,7 @@ describe('examples/dates', () => {
     [2009, 'two thousand nine'],
     [2010, 'twenty ten'],
     [2049, 'twenty forty-nine'],
-  ])('says the year %i as %s', async (year, words) => {
+  ])('writes the year %i as %s', async (year, words) => {
     const { DATE_STYLES } = await import('../../../examples/dates/date-styles.mjs');
     const said = DATE_STYLES.map((style) => style({ year, month: 3, day: 21, weekday: 6 }));
     expect(said).toContain(`the twenty-first of March, ${words}`);
@@ -79,7 +79,7 @@ describe('examples/dates', () => {
     [21, '21st'],
     [30, '30th'],
     [31, '31st'],
-  ])('says the day %i as %s', async (day, ordinal) => {
+  ])('writes the day %i as %s', async (day, ordinal) => {
     const { DATE_STYLES } = await import('../../../examples/dates/date-styles.mjs');
     const said = DATE_STYLES.map((style) => style({ year: 1950, month: 1, day, weekday: 0 }));
     expect(said).toContain(`Jan ${ordinal} 1950`);

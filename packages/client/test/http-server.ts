@@ -15,12 +15,12 @@ export interface TestServer {
   baseUrl: string;
   /** Every request so far, in order. */
   requests: ReceivedRequest[];
-  /** Called at the end of the test in any case. */
+  /** Also called at the end of the test. */
   close(): Promise<void>;
 }
 
 /**
- * An HTTP server on a free port, until the end of the test. Each request gets the next of `answers`, and the last one again when they are used up.
+ * An HTTP server on a free port, until the end of the test. Each request gets the next of `answers`; the last one repeats.
  */
 export async function serve(...answers: Answer[]): Promise<TestServer> {
   const requests: ReceivedRequest[] = [];
@@ -58,7 +58,7 @@ export function failure(status: number, code: string, details: object[] = []): A
   return json(status, { error: { code, message: `It is ${code}.`, param: null, request_id: 'req_1', details } });
 }
 
-/** Cuts the connection without an answer. */
+/** Closes the connection without an answer. */
 export const hangUp: Answer = (response) => {
   response.destroy();
 };

@@ -44,19 +44,19 @@ export const ADAPTER_COMMANDS: Command[] = [
       output: { type: 'string', short: 'o' },
     },
     help: [
-      '--merged                    the whole model with the adapter in it, as transformers loads it',
-      '-o, --output PATH           where to [./ID, or ./ID-merged]',
-      '--tar                       keep it as a tar file instead of unpacking it',
-      '--force                     replace what is there',
+      '--merged                    the complete model with the adapter merged in, as transformers loads it',
+      '-o, --output PATH           destination [./ID, or ./ID-merged]',
+      '--tar                       save a tar file instead of unpacking it',
+      '--force                     replace an existing destination',
     ],
     async run(context) {
       const { client, values, signal, output } = context;
       const id = context.positionals[0]!;
-      const place =
+      const target =
         (values.output as string | undefined) ?? `${id}${values.merged ? '-merged' : ''}${values.tar ? '.tar' : ''}`;
       const progress = createDownloadProgress(output);
       try {
-        await client.downloadAdapter(id, values.tar ? { file: place } : { folder: place }, {
+        await client.downloadAdapter(id, values.tar ? { file: target } : { folder: target }, {
           weights: values.merged ? 'merged' : 'adapter',
           overwrite: values.force === true,
           signal,
@@ -65,7 +65,7 @@ export const ADAPTER_COMMANDS: Command[] = [
       } finally {
         progress.end();
       }
-      return print(context, { id, path: place }, `${id} is in ${place}`);
+      return print(context, { id, path: target }, `${id} is in ${target}`);
     },
   },
   {
@@ -74,16 +74,16 @@ export const ADAPTER_COMMANDS: Command[] = [
     summary: 'Import a PEFT adapter: its folder, or a plain tar of it',
     options: { 'base-model': { type: 'string' }, name: { type: 'string' } },
     help: [
-      '--base-model NAME           the model it is for [the one that its config names]',
-      '--name NAME                 a name to know it by',
+      '--base-model NAME           its base model [the one that its config names]',
+      '--name NAME                 a name for it',
     ],
     async run(context) {
       const { client, values, signal } = context;
-      const place = context.positionals[0]!;
-      const isFolder = (await stat(place).catch(() => null))?.isDirectory() === true;
+      const source = context.positionals[0]!;
+      const isFolder = (await stat(source).catch(() => null))?.isDirectory() === true;
       const base_model = values['base-model'] as string | undefined;
       const name = values.name as string | undefined;
-      const adapter = await client.importAdapter(isFolder ? { folder: place } : { file: place }, {
+      const adapter = await client.importAdapter(isFolder ? { folder: source } : { file: source }, {
         ...(base_model === undefined ? {} : { base_model }),
         ...(name === undefined ? {} : { name }),
         signal,
@@ -122,7 +122,7 @@ function trainingText({ dataset, result }: TrainedOrigin | PublishedCheckpointOr
 
 const REDRAW_INTERVAL_MS = 100;
 
-/** Shows the progress of a download on a terminal; elsewhere only its end. */
+/** Shows the progress of a download on a terminal, and nothing elsewhere. */
 function createDownloadProgress(output: TextOutput, now: () => number = Date.now) {
   let drawnAt = Number.NEGATIVE_INFINITY;
   return {

@@ -23,8 +23,8 @@ export const JOB_COMMANDS: Command[] = [
       ...Object.fromEntries(JOB_FLAGS.map(({ flag }) => [flag, { type: 'string' as const }])),
     },
     help: [
-      '--model NAME --dataset ID     what to train, on what',
-      '--request FILE                the request as JSON; the flags go over it',
+      '--model NAME --dataset ID     the base model and the dataset to train it on',
+      '--request FILE                the request as JSON; flags override it',
       '--idempotency-key KEY         makes the call safe to repeat',
       ...JOB_FLAGS.map(({ flag, description }) => `--${flag.padEnd(27)} ${description}`),
     ],
@@ -33,7 +33,7 @@ export const JOB_COMMANDS: Command[] = [
   {
     name: 'jobs list',
     positionals: [],
-    summary: 'Jobs, newest first; --status STATUS only those',
+    summary: 'Jobs, newest first; --status STATUS filters them',
     options: { ...PAGE_OPTIONS, status: { type: 'string' } },
     async run(context) {
       const status = context.values.status as JobStatus | undefined;
@@ -154,7 +154,7 @@ async function createJob(context: CommandContext): Promise<number> {
 function checkpointOf(step: string): number | 'best' | 'last' {
   if (step === 'best' || step === 'last') return step;
   if (/^\d{1,10}$/.test(step)) return Number(step);
-  throw new ProductError('invalid_request', `${JSON.stringify(step)} is no step; give a number, best or last.`);
+  throw new ProductError('invalid_request', `${JSON.stringify(step)} is not a step; give a number, best or last.`);
 }
 
 async function readRequest(file: string): Promise<Partial<JobRequest>> {

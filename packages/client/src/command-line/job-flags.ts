@@ -6,7 +6,7 @@ import {
   ValidationSettings,
 } from '@lorasmith/contracts';
 
-/** The settings of a job that have a flag, derived from the contracts: a new setting there is a new flag here. */
+/** The job settings that have flags. They are derived from the contracts: each new setting gets a flag. */
 const SECTIONS = { lora: LoraSettings, training: TrainingSettings, validation: ValidationSettings } as const;
 
 export interface JobFlag {
@@ -26,7 +26,7 @@ export const JOB_FLAGS: readonly JobFlag[] = Object.entries(SECTIONS).flatMap(([
     const isEmpty = preset === undefined || (typeof preset === 'object' && preset !== null && !Array.isArray(preset));
     const usual = isEmpty ? '' : ` [${String(preset)}]`;
     return {
-      // With its section where the property alone is not clear.
+      // The section is added where the property name alone is ambiguous.
       flag: (section === 'validation' ? `validation_${property}` : property).replaceAll('_', '-'),
       section: section as keyof typeof SECTIONS,
       property,
@@ -36,7 +36,7 @@ export const JOB_FLAGS: readonly JobFlag[] = Object.entries(SECTIONS).flatMap(([
 );
 
 /**
- * The request in `base`, overridden by the flags. The server checks the values and names every fault.
+ * The request in `base`, overridden by the flags. The server validates the values.
  *
  * @throws ProductError `invalid_request` when model or dataset are missing
  */
@@ -61,7 +61,7 @@ export function jobRequestOf(values: Record<string, unknown>, base: Partial<JobR
   return request as JobRequest;
 }
 
-/** Settings that are a list of names, or an expression. */
+/** Settings that are a list of module names, or a regular expression. */
 const MODULE_LISTS = ['target_modules', 'exclude_modules'];
 
 /** `a,b` is a list of suffixes; `all-linear`, and text that cannot be a list, is sent as it is. */
@@ -71,7 +71,7 @@ function moduleListOf(text: string): string | string[] {
 
 function settingOf(text: string): unknown {
   if (text === 'true' || text === 'false' || text === 'null') return JSON.parse(text);
-  // Tables and lists: `{"q_proj": 4}`, `[0, 2]`.
+  // Objects and arrays: `{"q_proj": 4}`, `[0, 2]`.
   if (/^[[{]/.test(text)) {
     try {
       return JSON.parse(text);

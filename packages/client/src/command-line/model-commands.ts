@@ -23,7 +23,7 @@ export const MODEL_COMMANDS: Command[] = [
   {
     name: 'models show',
     positionals: ['NAME'],
-    summary: 'One base model with every layer that can be adapted',
+    summary: 'One base model and the layers that LoRA can adapt',
     async run(context) {
       const model = await context.client.model(context.positionals[0]!, context);
       const rows = model.modules.map((module) => [module.name, module.in_features, module.out_features]);

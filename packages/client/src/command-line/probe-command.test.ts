@@ -36,19 +36,19 @@ async function probe(told: Record<string, number>, args: string[] = []) {
   return { exitCode, ...written, api: api.requests, server: server.requests };
 }
 
-it('ends with 0 for a server that has the adapter, and says so', async () => {
+it('reports a server that has the adapter, and exits with 0', async () => {
   const { exitCode, output, api, server } = await probe({ ' 2021': -0.21, ' March': -2.38 });
   expect(exitCode).toBe(EXIT.done);
   expect(output).toContain('match: the server answers as the adapter does');
   expect(output).toMatch(/"The date is" +" 2021" +" 2021" +" March"/);
   expect(api.map(({ url }) => url)).toEqual([`/adapters/${ID}/manifest`]);
-  // Each key goes to its own server.
+  // Each key is sent only to its own server.
   expect(api[0]!.headers.authorization).toBe('Bearer lsk_secret');
   expect(server[0]!.headers.authorization).toBe('Bearer sk-other');
   expect(JSON.parse(server[0]!.body)).toMatchObject({ model: 'mine', temperature: 0, max_tokens: 1 });
 });
 
-it('ends with 1 for one that has the base, or something else', async () => {
+it('exits with 1 for a server that has the base model or another model', async () => {
   expect(await probe({ ' March': -0.3, ' 2021': -3.0 })).toMatchObject({
     exitCode: EXIT.failed,
     output: expect.stringContaining('as the base model does, without the adapter'),
@@ -59,7 +59,7 @@ it('ends with 1 for one that has the base, or something else', async () => {
   });
 });
 
-it('prints the result as JSON, and refuses a tolerance that is none', async () => {
+it('prints the result as JSON, and refuses an invalid tolerance', async () => {
   const { output } = await probe({ ' 2021': -0.2, ' March': -2.4 }, ['--json']);
   expect(JSON.parse(output)).toMatchObject({ adapter: ID, model: 'mine', verdict: 'adapter' });
   const refused = await probe({ ' 2021': -0.2 }, ['--tolerance', 'much']);

@@ -4,7 +4,7 @@ import { type ProbeResult, probeServer } from '../probe/probe-server.js';
 import { type Command, print } from './command.js';
 import { textTable } from './text-table.js';
 
-/** Characters of a prompt's end that are shown. */
+/** How many characters of a prompt are shown, from its end. */
 const SHOWN_CHARACTERS = 32;
 
 export const PROBE_COMMAND: Command = {
@@ -14,11 +14,11 @@ export const PROBE_COMMAND: Command = {
   options: { model: { type: 'string' }, tolerance: { type: 'string' } },
   help: [
     'SERVER                      its OpenAI-compatible address, for example http://127.0.0.1:8000/v1',
-    '--model NAME                what the server calls the adapter [the only model, or the one with its id or name]',
+    '--model NAME                model name on the server [the only model, or the one with its id or name]',
     `--tolerance N               how far log-probabilities may be off, as a root mean square [${DEFAULT_TOLERANCE}]`,
-    'OPENAI_API_KEY              is sent to the server if it is set',
+    'OPENAI_API_KEY              if set, is sent to the server',
     '',
-    'Exit code 0 when it answers as the adapter does, 1 otherwise.',
+    'Exits with 0 if the server answers as the adapter does, with 1 otherwise.',
   ],
   async run(context) {
     const { client, values, positionals, signal, serverKey } = context;
@@ -45,7 +45,7 @@ const VERDICTS: Record<ProbeVerdict, string> = {
   adapter: 'match: the server answers as the adapter does',
   base: 'no match: the server answers as the base model does, without the adapter',
   neither: 'no match: the server answers neither as the adapter nor as its base model does',
-  undecided: 'undecided: adapter and base model are too alike on the probe to tell which one the server has',
+  undecided: 'undecided: adapter and base model are too similar on the probe to distinguish them',
 };
 
 function resultText({ model, verdict, adapter_distance, base_distance, cases }: ProbeResult): string {

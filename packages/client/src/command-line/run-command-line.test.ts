@@ -28,7 +28,7 @@ async function lora(args: string[], ...answers: Answer[]) {
 const bodyOf = (requests: { body: string }[]) => JSON.parse(requests[0]?.body ?? 'null') as unknown;
 
 describe('lora', () => {
-  it('explains itself, and fails on a command that there is not', async () => {
+  it('prints its usage, and fails on an unknown command', async () => {
     expect(await lora(['--help'])).toMatchObject({
       exitCode: EXIT.done,
       output: expect.stringContaining('jobs create'),
@@ -39,7 +39,7 @@ describe('lora', () => {
     for (const { flag } of JOB_FLAGS) expect(help.output).toContain(`--${flag}`);
   });
 
-  it('fails on missing arguments and on options that there are not, before any call', async () => {
+  it('fails on missing arguments and unknown options before any request', async () => {
     for (const args of [
       ['jobs', 'watch'],
       ['datasets', 'upload', 'a', 'b'],
@@ -80,7 +80,7 @@ describe('lora', () => {
     expect((await lora(['jobs', 'publish', 'job_1', 'worst'], answer)).requests).toEqual([]);
   });
 
-  it('imports a folder of PEFT or a tar of it', async () => {
+  it('imports a PEFT folder or a tar of it', async () => {
     const adapter = { id: 'ad_1', base_model: 'tiny' };
     for (const name of ['adapter_config.json', 'adapter_model.safetensors', 'README.md']) {
       await writeFile(join(folder, name), `content of ${name}`);
@@ -106,7 +106,7 @@ describe('lora', () => {
     expect(without.errorOutput).toContain('has no adapter_model.safetensors');
   });
 
-  it('takes tables and lists of settings as JSON', async () => {
+  it('accepts objects and arrays as JSON', async () => {
     const args = ['--model', 'tiny', '--dataset', 'ds_1', '--rank-pattern', '{"q_proj": 4}'];
     const more = ['--layers-to-transform', '[0, 2]', '--exclude-modules', 'k_proj,o_proj', '--alpha-pattern', '{'];
     const { requests } = await lora(['jobs', 'create', ...args, ...more], json(202, { id: 'job_1', status: 'queued' }));
@@ -115,13 +115,13 @@ describe('lora', () => {
         rank_pattern: { q_proj: 4 },
         layers_to_transform: [0, 2],
         exclude_modules: ['k_proj', 'o_proj'],
-        // What is no JSON goes as it is, for the server to name.
+        // Invalid JSON is sent as text, so that the server reports it.
         alpha_pattern: '{',
       },
     });
   });
 
-  it('turns flags into the request that the contracts describe', async () => {
+  it('converts flags to a request', async () => {
     const args =
       '--model tiny --dataset ds_1 --r 4 --target-modules q_proj,v_proj --learning-rate 5e-4 --use-rslora true --max-grad-norm null --lr-scheduler cosine --validation-split 0.1 --name 7';
     const { exitCode, requests, output } = await lora(
@@ -144,7 +144,7 @@ describe('lora', () => {
     ['all-linear', 'all-linear'],
     ['q_proj', ['q_proj']],
     ['.*layers\\.[01]\\..*(q|v)_proj', '.*layers\\.[01]\\..*(q|v)_proj'],
-  ])('understands the targets %s', async (typed, sent) => {
+  ])('accepts the target modules %s', async (typed, sent) => {
     const { requests } = await lora(
       ['jobs', 'create', '--model', 'm', '--dataset', 'd', '--target-modules', typed],
       json(202, {}),
@@ -152,7 +152,7 @@ describe('lora', () => {
     expect(bodyOf(requests)).toMatchObject({ lora: { target_modules: sent } });
   });
 
-  it('lays flags over a request from a file', async () => {
+  it('overrides a request from a file with flags', async () => {
     const file = join(folder, 'job.json');
     await writeFile(file, '{"base_model":"tiny","dataset":"ds_1","lora":{"r":4,"alpha":8},"metadata":{"a":"b"}}');
     const { requests } = await lora(['jobs', 'create', '--request', file, '--r', '16'], json(202, {}));
@@ -166,7 +166,7 @@ describe('lora', () => {
     expect(await lora(['jobs', 'create', '--request', file])).toMatchObject({ exitCode: EXIT.failed });
   });
 
-  it('prints every fault with its place', async () => {
+  it('prints every fault with its location', async () => {
     const file = join(folder, 'rows.jsonl');
     await writeFile(file, '{}');
     const details = [
@@ -183,7 +183,7 @@ describe('lora', () => {
     );
   });
 
-  it('lists, as text and as JSON', async () => {
+  it('lists as text and as JSON', async () => {
     const page = {
       data: [{ id: 'ds_1', name: null, format: 'text', rows: 12, bytes: 3400 }],
       has_more: true,
@@ -196,7 +196,7 @@ describe('lora', () => {
     expect(JSON.parse(asJson.output)).toEqual(page);
   });
 
-  it('watches a job to its end, and fails when that failed', async () => {
+  it('watches a job until it ends, and fails if the job failed', async () => {
     const error = { code: 'non_finite_loss', message: 'The loss is not finite.', details: [] };
     const event = { id: '1-0', job: 'job_1', created_at: '', type: 'job-failed', data: { error } };
     const { exitCode, output } = await lora(

@@ -13,7 +13,7 @@ import { PROBE_COMMAND } from './probe-command.js';
 export interface CommandLineOptions {
   /** The arguments after `lora`. */
   args: string[];
-  /** Address of the api without `--url`. */
+  /** Address of the api if `--url` is not given. */
   baseUrl: string;
   apiKey?: string | undefined;
   /** Key for the server of `lora probe`. */
@@ -75,9 +75,9 @@ export async function runCommandLine(options: CommandLineOptions): Promise<numbe
   }
 }
 
-/** The command with the most words among those that `args` starts with. */
+/** The longest command whose words `args` starts with. */
 function commandOf(args: string[]): Command | undefined {
-  const fits = ({ name }: Command) => name.split(' ').every((word, place) => args[place] === word);
+  const fits = ({ name }: Command) => name.split(' ').every((word, index) => args[index] === word);
   return COMMANDS.filter(fits).sort((one, other) => other.name.length - one.name.length)[0];
 }
 
@@ -93,12 +93,12 @@ function parse(command: Command, args: string[]) {
 
 function errorText(error: unknown): string {
   if (!(error instanceof ProductError)) return error instanceof Error ? error.message : String(error);
-  const places = error.details.map(({ line, param, message }) => {
-    const place = line === undefined ? param : `line ${line}`;
-    return `\n  ${place === undefined ? '' : `${place}: `}${message}`;
+  const details = error.details.map(({ line, param, message }) => {
+    const location = line === undefined ? param : `line ${line}`;
+    return `\n  ${location === undefined ? '' : `${location}: `}${message}`;
   });
   const request = error instanceof ApiError && error.requestId !== null ? ` [request ${error.requestId}]` : '';
-  return `${error.code}: ${error.message}${request}${places.join('')}`;
+  return `${error.code}: ${error.message}${request}${details.join('')}`;
 }
 
 function usage(): string {
@@ -108,9 +108,9 @@ function usage(): string {
     '',
     ...lines,
     '',
-    '  --url URL    address of the api [LORASMITH_URL, else http://127.0.0.1:8080]; LORASMITH_API_KEY is its key',
-    '  --json       print what the API answered',
-    '  --help       with a command: its options',
+    '  --url URL    address of the api [LORASMITH_URL, or http://127.0.0.1:8080]; LORASMITH_API_KEY is its key',
+    '  --json       print the answer of the API as JSON',
+    '  --help       after a command: list its options',
     '',
   ].join('\n');
 }

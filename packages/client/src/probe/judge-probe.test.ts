@@ -23,15 +23,18 @@ const CASES: ProbeCase[] = [
   },
 ];
 
-type Told = 'base' | 'adapter';
+type Served = 'base' | 'adapter';
 
-/** What a server with this model tells, off by `noise` this way and that. */
-function answersOf(told: Told, { noise = 0, ids = true, spelled = (text: string) => text } = {}): NextTokenAnswer[] {
+/** The answers of a server with this model. Its log-probabilities alternately differ by `noise` and `-noise`. */
+function answersOf(
+  served: Served,
+  { noise = 0, ids = true, spelled = (text: string) => text } = {},
+): NextTokenAnswer[] {
   return CASES.map(({ next_tokens }) => {
     const tokens = next_tokens.map(({ id, text, ...logprobs }, i) => ({
       id: ids ? id : null,
       text: spelled(text),
-      logprob: logprobs[`${told}_logprob`] + (i % 2 === 0 ? noise : -noise),
+      logprob: logprobs[`${served}_logprob`] + (i % 2 === 0 ? noise : -noise),
     }));
     tokens.sort((one, other) => other.logprob - one.logprob);
     return { text: tokens[0]!.text, tokens };
@@ -49,15 +52,15 @@ describe('with log-probabilities', () => {
     ['adapter', { ids: false }],
     ['adapter', { ids: false, spelled: (text: string) => text.replace(' ', '▁') }],
     ['base', { ids: false, spelled: (text: string) => text.trim() }],
-  ] as const)('knows the %s with %o', (told, how) => {
-    const { verdict, adapter_distance, base_distance } = judgeProbe(CASES, answersOf(told, how));
-    expect(verdict).toBe(told);
-    const own = told === 'adapter' ? adapter_distance! : base_distance!;
+  ] as const)('recognizes the %s with %o', (served, how) => {
+    const { verdict, adapter_distance, base_distance } = judgeProbe(CASES, answersOf(served, how));
+    expect(verdict).toBe(served);
+    const own = served === 'adapter' ? adapter_distance! : base_distance!;
     expect(own).toBeCloseTo('noise' in how ? how.noise : 0, 6);
     expect(Math.max(adapter_distance!, base_distance!)).toBeGreaterThan(1);
   });
 
-  describe('of tokens that differ in a space alone, where the server tells texts alone', () => {
+  describe('of tokens that differ only in a space, from a server that returns only texts', () => {
     const pairs: ProbeCase[] = [
       {
         prompt: 'Who?',
@@ -70,12 +73,12 @@ describe('with log-probabilities', () => {
         ],
       },
     ];
-    const answers = (told: Told, spelled: (text: string) => string, most = 4): NextTokenAnswer[] =>
+    const answers = (served: Served, spelled: (text: string) => string, most = 4): NextTokenAnswer[] =>
       pairs.map(({ next_tokens }) => {
         const tokens = next_tokens.map((token) => ({
           id: null,
           text: spelled(token.text),
-          logprob: token[`${told}_logprob`],
+          logprob: token[`${served}_logprob`],
         }));
         tokens.sort((one, other) => other.logprob - one.logprob);
         return { text: tokens[0]!.text, tokens: tokens.slice(0, most) };
@@ -87,14 +90,14 @@ describe('with log-probabilities', () => {
       ['base', 'the first two', (text: string) => text, 2],
       ['adapter', 'all of them without spaces', (text: string) => text.trim(), 4],
       ['base', 'the first two without spaces', (text: string) => text.trim(), 2],
-    ] as const)('knows the %s by %s', (told, _, spelled, most) => {
-      const judged = judgeProbe(pairs, answers(told, spelled, most));
-      expect(judged.verdict).toBe(told);
-      expect(told === 'adapter' ? judged.adapter_distance : judged.base_distance).toBeCloseTo(0, 6);
+    ] as const)('recognizes the %s by %s', (served, _, spelled, most) => {
+      const judged = judgeProbe(pairs, answers(served, spelled, most));
+      expect(judged.verdict).toBe(served);
+      expect(served === 'adapter' ? judged.adapter_distance : judged.base_distance).toBeCloseTo(0, 6);
     });
   });
 
-  it('takes another model for neither', () => {
+  it('recognizes another model as neither', () => {
     const other = answersOf('adapter').map(({ tokens }) => ({
       text: 'x',
       tokens: tokens!.map((token, i) => ({ ...token, id: 1000 + i, text: `other ${i}` })),
@@ -104,7 +107,7 @@ describe('with log-probabilities', () => {
     expect(judgeProbe(CASES, answersOf('adapter', { noise: 0.8 }), 1).verdict).toBe('adapter');
   });
 
-  it('does not decide where adapter and base hardly differ', () => {
+  it('is undecided if adapter and base hardly differ', () => {
     const alike = CASES.map((one) => ({
       ...one,
       next_tokens: one.next_tokens.map((token) => ({ ...token, base_logprob: token.adapter_logprob + 0.01 })),
@@ -112,7 +115,7 @@ describe('with log-probabilities', () => {
     expect(judgeProbe(alike, answersOf('adapter', { noise: 0.05 })).verdict).toBe('undecided');
   });
 
-  it('holds a token that is not in the list of the probe against neither, where it is less likely than those', () => {
+  it('adds no distance for a token that the probe lacks if it is less likely than those of the probe', () => {
     const others = ['I', 'The', 'It', 'You'].map((text, i) => {
       return { id: 40 + i, text, base_logprob: -1 - i, adapter_logprob: -9 - i };
     });
@@ -126,7 +129,7 @@ describe('with log-probabilities', () => {
     expect(judgeProbe(long, [answer]).base_distance).toBeLessThan(0.2);
   });
 
-  it('holds it against a model that likely tokens are missing from its list', () => {
+  it('adds distance for likely tokens that the server does not return', () => {
     const short = answersOf('base').map(({ text, tokens }) => ({ text, tokens: tokens!.slice(0, 1) }));
     const { verdict, adapter_distance } = judgeProbe(CASES, short);
     expect(verdict).toBe('base');
@@ -134,8 +137,8 @@ describe('with log-probabilities', () => {
   });
 });
 
-describe('with words alone', () => {
-  it('looks at the places where adapter and base clearly say something else', () => {
+describe('with words only', () => {
+  it('compares the cases in which adapter and base clearly differ', () => {
     expect(judgeProbe(CASES, words(answersOf('adapter')))).toMatchObject({
       verdict: 'adapter',
       adapter_distance: null,
@@ -147,7 +150,7 @@ describe('with words alone', () => {
     );
   });
 
-  it('does not decide without such a place', () => {
+  it('is undecided without such a case', () => {
     const [, alike] = CASES;
     expect(judgeProbe([alike!], [{ text: 'sorry', tokens: null }]).verdict).toBe('undecided');
     expect(judgeProbe([alike!], [{ text: 'glad', tokens: null }]).verdict).toBe('neither');

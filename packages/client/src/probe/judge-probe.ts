@@ -45,9 +45,9 @@ export function judgeProbe(
   tolerance: number = DEFAULT_TOLERANCE,
 ): ProbeJudgement {
   const judged = cases.map((one, index) => judgedCase(one, answers[index]!));
-  const told = answers.map(({ tokens }) => tokens);
-  if (told.every((tokens) => tokens !== null)) {
-    const distance = (of: LogprobOf) => rootMeanSquare(cases.flatMap((one, i) => differences(one, told[i]!, of)));
+  const returned = answers.map(({ tokens }) => tokens);
+  if (returned.every((tokens) => tokens !== null)) {
+    const distance = (of: LogprobOf) => rootMeanSquare(cases.flatMap((one, i) => differences(one, returned[i]!, of)));
     const adapter_distance = distance((token) => token.adapter_logprob);
     const base_distance = distance((token) => token.base_logprob);
     const verdict = nearest(adapter_distance, base_distance, tolerance);
@@ -76,21 +76,26 @@ function nearest(adapter: number, base: number, tolerance: number): ProbeVerdict
   return 'undecided';
 }
 
-/** One per token of either side. Of a token that one side lacks, only that it is less likely than the side's last is known. */
-function differences({ next_tokens: expected }: ProbeCase, told: readonly NextToken[], of: LogprobOf): number[] {
-  const leastTold = Math.min(...told.map(({ logprob }) => logprob));
-  // The list has the top tokens of base and of adapter. Below a model's own last token, its others are there by chance.
+/**
+ * One difference per token of either side. A token that one side lacks is known only to be less likely there than the
+ * last token of that side.
+ */
+function differences({ next_tokens: expected }: ProbeCase, returned: readonly NextToken[], of: LogprobOf): number[] {
+  const leastReturned = Math.min(...returned.map(({ logprob }) => logprob));
+  // The list has the top tokens of base and adapter. A model's tokens below its own top ones are not its next most likely.
   const leastExpected = expected.map(of).sort((one, other) => other - one)[Math.min(TOP_TOKENS, expected.length) - 1]!;
-  const pairs = pairsOf(expected, told, of);
+  const pairs = pairsOf(expected, returned, of);
   const own = expected.flatMap((token) => {
     const match = pairs.get(token);
     if (match !== undefined) return [match.logprob - of(token)];
     // Hidden by another token with the same text, if the server returns only texts.
-    if (told.some(({ id, text }) => id === null && plain(text) === plain(token.text))) return [];
-    return [Math.max(0, of(token) - leastTold)];
+    if (returned.some(({ id, text }) => id === null && plain(text) === plain(token.text))) return [];
+    return [Math.max(0, of(token) - leastReturned)];
   });
   const paired = new Set(pairs.values());
-  const others = told.filter((token) => !paired.has(token)).map(({ logprob }) => Math.max(0, logprob - leastExpected));
+  const others = returned
+    .filter((token) => !paired.has(token))
+    .map(({ logprob }) => Math.max(0, logprob - leastExpected));
   return [...own, ...others];
 }
 
@@ -100,11 +105,11 @@ function differences({ next_tokens: expected }: ProbeCase, told: readonly NextTo
  */
 function pairsOf(
   expected: readonly ProbeToken[],
-  told: readonly NextToken[],
+  returned: readonly NextToken[],
   of: LogprobOf,
 ): Map<ProbeToken, NextToken> {
-  // Some servers omit spaces; then texts with and without one are the same.
-  const bothSpaced = [expected, told].every((tokens) => tokens.some(({ text }) => spaced(text).startsWith(' ')));
+  // Some servers omit spaces. Then texts with and without one match.
+  const bothSpaced = [expected, returned].every((tokens) => tokens.some(({ text }) => spaced(text).startsWith(' ')));
   const same: ((one: NextToken, token: ProbeToken) => boolean)[] = [
     ({ id }, token) => id === token.id,
     ({ id, text }, token) => bothSpaced && id === null && spaced(text) === spaced(token.text),
@@ -112,7 +117,7 @@ function pairsOf(
   ];
   const pairs = new Map<ProbeToken, NextToken>();
   for (const isSame of same) {
-    const free = told.filter((one) => ![...pairs.values()].includes(one));
+    const free = returned.filter((one) => ![...pairs.values()].includes(one));
     const alike = expected
       .filter((token) => !pairs.has(token))
       .flatMap((token) => free.filter((one) => isSame(one, token)).map((one) => ({ token, one })))
@@ -127,7 +132,7 @@ function pairsOf(
   return pairs;
 }
 
-/** With spaces instead of their marks in vocabularies. */
+/** Replaces the marks for spaces in vocabularies with spaces. */
 function spaced(text: string): string {
   return text.replace(/[▁Ġ]/g, ' ');
 }
@@ -139,15 +144,15 @@ function plain(text: string): string {
 function byWords(cases: readonly ProbeCase[], judged: readonly JudgedCase[]): ProbeVerdict {
   const says = (what: 'adapter' | 'base') => judged.map((one) => plain(one.answered) === plain(one[what]));
   const [asAdapter, asBase] = [says('adapter'), says('base')];
-  const telling = cases.flatMap((one, index) => (tells(one) ? [index] : []));
-  if (telling.length === 0) return asAdapter.some(Boolean) ? 'undecided' : 'neither';
-  if (telling.every((index) => asAdapter[index])) return 'adapter';
-  if (telling.every((index) => asBase[index])) return 'base';
+  const decisive = cases.flatMap((one, index) => (isDecisive(one) ? [index] : []));
+  if (decisive.length === 0) return asAdapter.some(Boolean) ? 'undecided' : 'neither';
+  if (decisive.every((index) => asAdapter[index])) return 'adapter';
+  if (decisive.every((index) => asBase[index])) return 'base';
   return 'neither';
 }
 
 /** Whether base and adapter clearly differ. */
-function tells({ next_tokens: tokens }: ProbeCase): boolean {
+function isDecisive({ next_tokens: tokens }: ProbeCase): boolean {
   const byAdapter = firstBy(tokens, (token) => token.adapter_logprob);
   const byBase = firstBy(tokens, (token) => token.base_logprob);
   const leadOfAdapter = byAdapter.adapter_logprob - byBase.adapter_logprob;

@@ -39,7 +39,7 @@ interface CompletionsRequest {
 
 type Served = 'adapter' | 'base';
 
-/** What a server with this model must say to a request, or undefined when the prompt is none of the probe's. */
+/** The expected answer of a server with this model, or undefined if the prompt is not from the probe. */
 function saysOf(served: Served, { prompt }: CompletionsRequest) {
   const found = PROBE.cases.find(
     (one) => one.prompt === prompt || JSON.stringify(one.token_ids) === JSON.stringify(prompt),
@@ -54,7 +54,7 @@ function saysOf(served: Served, { prompt }: CompletionsRequest) {
 
 const refuse = (message: string): Answer => json(400, { object: 'error', message, type: 'BadRequestError', code: 400 });
 
-/** Answers as a kind of server does. */
+/** Answers in the format of one kind of server. */
 function completions(kind: 'vllm' | 'llama.cpp' | 'ollama', served: Served): Answer {
   return (response, request) => {
     const answer = (() => {
@@ -80,7 +80,7 @@ const bodies = (requests: ReceivedRequest[]) =>
   requests.filter(({ method }) => method === 'POST').map(({ body }) => JSON.parse(body) as CompletionsRequest);
 
 describe.each(['vllm', 'llama.cpp'] as const)('a server like %s', (kind) => {
-  it.each(['adapter', 'base'] as const)('that has the %s is known by its log-probabilities', async (served) => {
+  it.each(['adapter', 'base'] as const)('that has the %s is recognized by its log-probabilities', async (served) => {
     const server = await serve(completions(kind, served));
     const result = await probeServer(manifestWith(PROBE), { url: `${server.baseUrl}/v1` });
     expect(result).toMatchObject({ verdict: served, model: ID, adapter: ID });
@@ -92,11 +92,11 @@ describe.each(['vllm', 'llama.cpp'] as const)('a server like %s', (kind) => {
 });
 
 describe('a server like Ollama', () => {
-  it.each(['adapter', 'base'] as const)('that has the %s is known by its words', async (served) => {
+  it.each(['adapter', 'base'] as const)('that has the %s is recognized by its words', async (served) => {
     const server = await serve(completions('ollama', served));
     const result = await probeServer(manifestWith(PROBE), { url: `${server.baseUrl}/v1/`, model: 'dates' });
     expect(result).toMatchObject({ verdict: served, model: 'dates', adapter_distance: null });
-    // Token ids were refused once; after that it is asked by text.
+    // The server refused token ids once; later requests use text.
     expect(bodies(server.requests).map(({ prompt }) => prompt)).toEqual([
       PROBE.cases[0]!.token_ids,
       PROBE.cases[0]!.prompt,
@@ -105,7 +105,7 @@ describe('a server like Ollama', () => {
   });
 });
 
-it('asks for no probabilities where those are refused', async () => {
+it('requests no probabilities from a server that refuses them', async () => {
   const server = await serve((response, request) => {
     const { logprobs } = JSON.parse(request.body) as CompletionsRequest;
     const answer = logprobs === undefined ? completions('vllm', 'adapter') : refuse('logprobs is not supported');
@@ -122,11 +122,11 @@ it('sends the key', async () => {
 });
 
 describe('fails', () => {
-  it('when it cannot be told which model is meant', async () => {
+  it('when the server has several models and none is selected', async () => {
     const server = await serve(json(200, { data: [{ id: 'one' }, { id: 'other' }] }));
     await expect(probeServer(manifestWith(PROBE), { url: server.baseUrl })).rejects.toMatchObject({
       code: 'invalid_request',
-      message: 'The server has one, other: say which is meant with --model.',
+      message: 'The server has one, other: select one with --model.',
     });
   });
 
@@ -135,7 +135,7 @@ describe('fails', () => {
     [json(200, { choices: [{ message: { content: 'hi' } }] }), 'service_unavailable', /completions API/],
     [json(404, { detail: 'Not Found' }), 'not_found', /404/],
     [refuse('the model does not exist'), 'invalid_request', /400/],
-  ] as const)('when the server answers otherwise (%#)', async (answer, code, message) => {
+  ] as const)('when the server answers in another format (%#)', async (answer, code, message) => {
     const server = await serve(answer);
     await expect(probeServer(manifestWith(PROBE), { url: server.baseUrl, model: ID })).rejects.toMatchObject({
       code,
@@ -147,9 +147,9 @@ describe('fails', () => {
     [{ kind: 'imported' }, /imported/],
     [{ kind: 'trained', probe: { kind: 'class-scores', precision: 'float32', cases: [] } }, /classifier/],
     [{ kind: 'trained', probe: { kind: 'next-token', precision: 'float32', cases: [] } }, /no probe/],
-  ] as const)('without a probe of text (%#)', async (origin, message) => {
+  ] as const)('without a probe for text generation (%#)', async (origin, message) => {
     const manifest = { ...manifestWith(PROBE), origin } as unknown as AdapterManifest;
-    const asked = probeServer(manifest, { url: 'http://127.0.0.1:9/v1' });
-    await expect(asked).rejects.toMatchObject({ code: 'not_found', message: expect.stringMatching(message) });
+    const result = probeServer(manifest, { url: 'http://127.0.0.1:9/v1' });
+    await expect(result).rejects.toMatchObject({ code: 'not_found', message: expect.stringMatching(message) });
   });
 });

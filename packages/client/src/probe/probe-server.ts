@@ -48,5 +48,5 @@ async function onlyModel(models: readonly string[], { id, name }: AdapterManifes
   if (named !== undefined) return named;
   if (models.length === 1) return models[0]!;
   const served = models.length === 0 ? 'The server lists no models' : `The server has ${models.join(', ')}`;
-  throw new ProductError('invalid_request', `${served}: say which is meant with --model.`, { param: 'model' });
+  throw new ProductError('invalid_request', `${served}: select one with --model.`, { param: 'model' });
 }
