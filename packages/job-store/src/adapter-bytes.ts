@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis';
 import type { JobKeys } from './keys.js';
 import { luaScript } from './scripts/lua-script.js';
 
-/** Answers the bytes reserved for an owner ('' for nobody), and for all, as decimal text. */
+/** Returns the bytes reserved for an owner ('' for none) and for all owners, as decimal text. */
 const reservedScript = luaScript({
   keys: ['reserved_bytes'],
   arguments: ['owner'],
@@ -18,11 +18,11 @@ return {string.format('%.0f', own), string.format('%.0f', total)}
 `,
 });
 
-/** The size of adapters that jobs will make. */
+/** The sizes of the adapters that unfinished jobs will produce. */
 export interface AdapterBytes {
-  /** The limit of the size of the job's adapter; 0 where there is no job. */
+  /** The maximum size of the job's adapter; 0 if there is no job. */
   of(id: JobId): Promise<number>;
-  /** The sum of the limits of all unfinished jobs: of the owner, and of everybody. */
+  /** The sum of the maximum sizes over the unfinished jobs: of the owner, and of all owners. */
   reserved(owner: Owner): Promise<{ own: number; total: number }>;
 }
 

@@ -5,7 +5,7 @@ import { luaScript } from './scripts/lua-script.js';
 
 const DELETION_SECONDS = 60;
 
-/** Answers the unfinished jobs that read the dataset. If there are none, no job can start to read it for some seconds. */
+/** Returns the unfinished jobs that read the dataset. If there are none, no job can start to read it for `seconds`. */
 const beginDeletionScript = luaScript({
   keys: ['dataset_jobs', 'dataset_deletion'],
   arguments: ['seconds'],
@@ -16,17 +16,17 @@ return readers
 `,
 });
 
-/** Which jobs read a dataset, and whether new ones can. */
+/** Which jobs read a dataset, and whether new jobs can. */
 export interface DatasetJobs {
   /** The unfinished jobs that read the dataset. */
   active(id: DatasetId): Promise<JobId[]>;
   /**
-   * Call it before a dataset is deleted. For the next minute no job on it can be created, which is longer than a request
-   * that still saw the dataset takes to create one.
-   * @returns the unfinished jobs that read it. If there are any, nothing has changed
+   * Call this before a dataset is deleted. No job on the dataset can be created for the next minute, which is longer than
+   * a request that still saw the dataset takes to create one.
+   * @returns the unfinished jobs that read it. If there are any, nothing was changed
    */
   beginDeletion(id: DatasetId): Promise<JobId[]>;
-  /** Allows jobs on the dataset again, after it was stored again. */
+  /** Allows jobs on the dataset again after it was uploaded again. */
   allow(id: DatasetId): Promise<void>;
 }
 

@@ -3,9 +3,9 @@ import { Cluster, type ClusterOptions, type Redis } from 'ioredis';
 
 /** Notices that a job has a new event. */
 export interface Notice {
-  /** Resolves once subscribed, or after that failed. From then on no notice is missed while the connection lasts. */
+  /** Resolves once subscribed, or once subscribing failed. No later notice is missed while the connection lasts. */
   ready: Promise<void>;
-  /** Resolves at the first notice since `listen`, after the timeout, or at the signal. Never rejects. */
+  /** Resolves at the first notice since `listen`, on timeout, or when the signal aborts. Never rejects. */
   wait(timeoutMs: number, signal?: AbortSignal): Promise<void>;
   close(): void;
 }
@@ -16,8 +16,8 @@ export interface EventNotices {
 }
 
 /**
- * One subscription serves every listener of the process. Its connection is opened for the first listener. A notice is only
- * a hint to read now: readers also read after their timeout, so a lost notice costs time and no event.
+ * One subscription serves every listener of the process. Its connection is opened for the first listener. A notice only
+ * says that it is time to read: readers also read after their timeout, so a lost notice delays an event and loses none.
  */
 export function createEventNotices({ redis, channel }: { redis: Redis; channel: string }): EventNotices {
   const listeners = new Map<JobId, Set<() => void>>();
@@ -27,7 +27,7 @@ export function createEventNotices({ redis, channel }: { redis: Redis; channel: 
 
   const subscribe = () => {
     subscriber = copyOf(redis);
-    // The connection that this is a copy of reports the same errors.
+    // The original connection reports the same errors.
     subscriber.on('error', () => {});
     subscriber.on('message', (_channel, id: string) => {
       for (const wake of listeners.get(id) ?? []) wake();
@@ -44,7 +44,7 @@ export function createEventNotices({ redis, channel }: { redis: Redis; channel: 
 
   return {
     listen(id) {
-      // After `close` no connection is opened; listeners wait for their timeout.
+      // After `close` no connection is opened, and listeners wait until their timeout.
       subscribed ??= closed ? Promise.resolve() : subscribe();
       let noticed = false;
       let wakeUp = () => {};
@@ -82,7 +82,7 @@ export function createEventNotices({ redis, channel }: { redis: Redis; channel: 
   };
 }
 
-/** A connection with the same settings. It connects when it is first used. */
+/** A connection with the same settings that connects on first use. */
 function copyOf(redis: Redis): Redis {
   const connection: unknown = redis;
   const options = { enableOfflineQueue: true, lazyConnect: true };

@@ -7,13 +7,13 @@ import { repliesOf } from './redis-errors.js';
 const EVENT_ID = /^\d{1,19}(-\d{1,19})?$/;
 
 export interface ReadEventsOptions {
-  /** Only events after the one with this id. @defaultValue from the first one */
+  /** Returns only events after the one with this id. @defaultValue all events */
   after?: string | undefined;
   /** @defaultValue 100 */
   limit?: number | undefined;
-  /** How long to wait for an event if there is none. @defaultValue 0 */
+  /** How long to wait if there is no event yet. @defaultValue 0 */
   blockMs?: number | undefined;
-  /** Ends the waiting. */
+  /** Ends the wait. */
   signal?: AbortSignal | undefined;
 }
 
@@ -23,7 +23,7 @@ export interface EventStream {
   close(): void;
 }
 
-/** Reads the events of jobs. All waiting readers share one additional connection. */
+/** Reads the events of jobs. All waiting readers share one extra connection. */
 export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys }): EventStream {
   const notices = createEventNotices({ redis, channel: keys.eventChannel });
 
@@ -33,7 +33,7 @@ export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys
       await redis
         .multi()
         .exists(keys.job(id))
-        // One more than requested, to know whether there are more.
+        // One more than requested shows whether there are more.
         .xrange(keys.events(id), start, '+', 'COUNT', limit + 1)
         .exec(),
     ) as [number, [string, string[]][]];
@@ -51,7 +51,7 @@ export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys
       }
       const first = await readNow(id, after, limit);
       if (first.data.length > 0 || blockMs <= 0) return first;
-      // Listens before it reads again, so that no event between the two is missed.
+      // Subscribe before the second read, so that no event in between is missed.
       const notice = notices.listen(id);
       try {
         await notice.ready;

@@ -17,7 +17,7 @@ import { cancelled, changeRecord, failed, type RecordChange } from './record-cha
 import { recordKeys } from './scripts/record-part.js';
 import { startAttemptScript } from './scripts/start-attempt.js';
 
-/** The right of one worker to write to a job, until another one takes the job. */
+/** The right of one worker to write to a job until another worker takes the job. */
 export interface JobAttempt {
   job: Job;
   origin: JobOrigin;
@@ -27,30 +27,30 @@ export interface JobAttempt {
   token: string;
 }
 
-/** `resumed`: the job was resumed since, and has a newer queue entry. */
+/** `resumed`: the job was resumed later and has a newer queue entry. */
 export type NotNeeded = 'missing' | 'resumed' | JobStatus;
 
 export type AttemptStart =
   | { outcome: 'started'; attempt: JobAttempt }
-  /** There is nothing to do: the job was deleted, has ended, or had a requested cancel that is now done. */
+  /** There is nothing to do: the job was deleted, has ended, or had a pending cancel that is now done. */
   | { outcome: 'not-needed'; reason: NotNeeded };
 
 /**
- * The outcome of a write. `stale`: another attempt has the job, or the job was deleted. `cancel-requested`: nothing was
- * written, because a cancel was requested.
+ * The outcome of a write. `stale`: another attempt holds the job, or the job was deleted. `cancel-requested`: nothing was
+ * written because a cancel was requested.
  */
 export type AttemptWrite = 'done' | 'stale' | 'cancel-requested';
 
-/** What a worker does with the record of a job that it holds. */
+/** The writes of a worker to the record of a job that it holds. */
 export interface JobAttempts {
   /**
    * Takes the job for this worker: status `preparing`, event `job-started`.
-   * @param resumes - Of the queue entry. @defaultValue any
+   * @param resumes - The number of resumes in the queue entry. @defaultValue any
    */
   start(id: JobId, worker: string, resumes?: number): Promise<AttemptStart>;
   /**
-   * Appends an event and makes its changes: `report-ready` makes the job `running`, a step updates its progress.
-   * @param checkpoints - The stored ones, if they may have changed.
+   * Appends an event and applies its changes: `report-ready` sets the status `running`, a step updates the progress.
+   * @param checkpoints - The stored checkpoints, if they may have changed.
    */
   record(attempt: JobAttempt, event: NewJobEvent, checkpoints?: Checkpoint[]): Promise<AttemptWrite>;
   /** Records which checkpoints are stored. */
@@ -59,9 +59,9 @@ export interface JobAttempts {
   check(attempt: JobAttempt): Promise<AttemptWrite>;
   /** Queues the job again, for another attempt. */
   release(attempt: JobAttempt): Promise<AttemptWrite>;
-  /** Call it right before the adapter is published: after `done` the job can no longer be cancelled. */
+  /** Call this right before the adapter is published: after `done` the job can no longer be cancelled. */
   beginPublishing(attempt: JobAttempt): Promise<AttemptWrite>;
-  /** @param step - The training step whose state the adapter is. */
+  /** @param step - The training step whose state became the adapter. */
   succeed(attempt: JobAttempt, adapter: AdapterId, step?: number): Promise<AttemptWrite>;
   fail(attempt: JobAttempt, failure: JobFailure): Promise<AttemptWrite>;
   /** Confirms a cancel. */
@@ -72,7 +72,7 @@ export function createJobAttempts({ redis, keys }: { redis: Redis; keys: JobKeys
   const update = async (attempt: JobAttempt, change: RecordChange): Promise<AttemptWrite> => {
     const { to } = change;
     const answer = await changeRecord({ redis, keys }, attempt.job, attempt.token, ['preparing', 'running'], change);
-    // The change is already made if the connection broke after the write and the command was sent again.
+    // If the connection broke after the write and the command was sent again, the change is already made.
     if (answer === 'done' || (to !== undefined && answer === to)) return 'done';
     return answer === 'cancel-requested' ? answer : 'stale';
   };

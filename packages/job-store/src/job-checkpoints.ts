@@ -14,13 +14,13 @@ import { repliesOf } from './redis-errors.js';
 /** Records read at once. */
 const BATCH = 1_000;
 
-/** Which checkpoints are stored, as the records say. */
+/** Which checkpoints are stored, according to the records. */
 export interface JobCheckpoints {
   /** Newest first. @throws ProductError `job_not_found` */
   list(id: JobId): Promise<Checkpoint[]>;
-  /** Records that an ended job has no checkpoints any more. @returns false, and nothing changed, if it has not ended */
+  /** Records that an ended job has no checkpoints any more. @returns false, without a change, if it has not ended */
   forget(id: JobId): Promise<boolean>;
-  /** The jobs whose checkpoints unfinished jobs publish. */
+  /** The jobs whose checkpoints are being published by unfinished jobs. */
   jobsBeingPublished(): Promise<Set<JobId>>;
 }
 

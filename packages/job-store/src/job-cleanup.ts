@@ -9,8 +9,8 @@ const CLEANUP_SECONDS = 60;
 const RENEWAL_MS = 15_000;
 
 /**
- * Starts a cleanup, during which the job cannot be resumed, unless the job has another status or a cleanup is running. It
- * expires after `seconds`, should the process die. Answers 1, or 0 if it was not started.
+ * Starts a cleanup, unless the job has another status or a cleanup is running. The job cannot be resumed during a cleanup,
+ * which expires after `seconds` if the process dies. Returns 1, or 0 if no cleanup was started.
  */
 const startCleanupScript = luaScript({
   keys: ['record', 'cleanup'],

@@ -24,10 +24,10 @@ export interface ListJobsOptions {
   limit?: number | undefined;
 }
 
-/** How many jobs there are, and how long they wait. */
+/** The number of jobs by status, and how long they wait. */
 export interface QueueStatus {
   jobs: Record<JobStatus, number>;
-  /** When the job that has waited longest was sent; null when none waits. */
+  /** When the job that has waited longest was created; null if no job waits. */
   oldestQueuedAt: Date | null;
 }
 
@@ -38,10 +38,10 @@ interface Deps {
 
 /** Ids read at once from an index. */
 const ID_BATCH = 500;
-/** Ended jobs looked at in one go, and the most that are returned. */
+/** How many ended jobs are read at once, and the maximum that is returned. */
 const ENDED_BATCH = 100;
 
-/** A page of jobs, newest first. @throws ProductError `invalid_request` when there is no job `after` in the list */
+/** A page of jobs, newest first. @throws ProductError `invalid_request` if the list has no job `after` */
 export async function listJobs(
   { redis, keys }: Deps,
   { status, owner, after, limit = 20 }: ListJobsOptions,
@@ -65,7 +65,7 @@ export async function listJobs(
   const pipeline = redis.pipeline();
   for (const id of page) pipeline.hgetall(keys.job(id));
   const records = repliesOf(await pipeline.exec()) as Record<string, string>[];
-  // A job deleted since the index was read has no record any more. One that changed its status is shown as it is.
+  // A job deleted since the index was read has no record. A job whose status has changed is returned with the new one.
   const data = records.flatMap((record, i) => jobOfRecord(page[i] as JobId, record) ?? []);
   const has_more = ids.length > limit;
   return { data, has_more, next: has_more ? (data.at(-1)?.id ?? null) : null };
@@ -82,14 +82,14 @@ async function idsInBoth(redis: Redis, index: string, other: string, before: str
     const entries = await redis.zrevrangebyscore(index, from, '-inf', 'WITHSCORES', 'LIMIT', 0, ID_BATCH);
     const ids = entries.filter((_, i) => i % 2 === 0);
     if (ids.length === 0) return found;
-    const places = await redis.zmscore(other, ...ids);
-    found.push(...ids.filter((_, i) => places[i] !== null));
+    const scores = await redis.zmscore(other, ...ids);
+    found.push(...ids.filter((_, i) => scores[i] !== null));
     if (found.length >= count || ids.length < ID_BATCH) return found.slice(0, count);
     from = `(${entries.at(-1)}`;
   }
 }
 
-/** The oldest ended jobs of the index (all, or an owner's) beyond the `limit` that are stored. */
+/** The oldest ended jobs of an index that exceed its `limit` of ended jobs. */
 export async function endedBeyond({ redis, keys }: Deps, index: string, limit: number): Promise<JobId[]> {
   const count = redis.pipeline().zcard(index);
   for (const status of UNFINISHED_STATUSES) count.zintercard(2, index, keys.withStatus(status));
@@ -107,7 +107,7 @@ export async function endedBeyond({ redis, keys }: Deps, index: string, limit: n
   return found.slice(0, Math.max(excess, 0));
 }
 
-/** Reads counts that Redis keeps anyway: the cost does not grow with the number of jobs. */
+/** Reads counts that Redis maintains, so the cost does not grow with the number of jobs. */
 export async function readQueueStatus({ redis, keys }: Deps): Promise<QueueStatus> {
   const pipeline = redis.pipeline();
   for (const status of JOB_STATUSES) pipeline.zcard(keys.withStatus(status));

@@ -5,7 +5,7 @@ import type { Redis } from 'ioredis';
 /** BullMQ's name for the queue of training jobs. */
 export const QUEUE_NAME = 'training';
 
-/** How often a job whose trainer crashes is tried, each time from its last checkpoint. */
+/** How often a job is attempted if its trainer crashes. Each attempt continues from the last checkpoint. */
 export const MAX_ATTEMPTS = 3;
 
 const WEEK_SECONDS = 7 * 24 * 3600;
@@ -14,25 +14,25 @@ const JOB_OPTIONS: JobsOptions = {
   attempts: MAX_ATTEMPTS,
   backoff: { type: 'exponential', delay: 2_000 },
   removeOnComplete: true,
-  // An entry that BullMQ gave up must stay until the record says so, too.
+  // An entry that BullMQ gave up must stay until the record says so too.
   removeOnFail: { age: WEEK_SECONDS },
 };
 
 export interface QueuedState {
   state: 'absent' | 'failed' | 'alive';
-  /** Why BullMQ gave it up, when it did. */
+  /** Why BullMQ gave up the entry; empty if it did not. */
   reason: string;
 }
 
 export interface WaitingEntry {
   entry: string;
-  /** When it was put into the queue; a retry does not change it. */
+  /** When the entry was added; a retry does not change it. */
   addedAt: Date;
 }
 
 /**
- * The queue entry of a job. It has another name after each resume, so that what the queue still has of the time before, a
- * failed entry or one that a worker has yet to release, is not taken for it.
+ * The name of a job's queue entry. Each resume changes it, so that an older entry that failed, or that a worker has not
+ * released yet, is not taken for the new one.
  */
 export function queueEntryOf({ id, resumes }: Pick<Job, 'id' | 'resumes'>): string {
   return resumes === 0 ? id : `${id}.${resumes}`;
@@ -44,23 +44,23 @@ export function jobOfQueueEntry(entry: string): { id: JobId; resumes: number } {
   return { id, resumes: Number(resumes) };
 }
 
-/** Decides which job goes to which worker, and when. Of a job it only knows the name of its entry. */
+/** Decides which worker gets which job, and when. It knows a job only by the name of its entry. */
 export interface JobQueue {
   /** Adds an entry, or does nothing if it exists. */
   add(entry: string): Promise<void>;
   /** Removes an entry, unless a worker holds it. */
   remove(entry: string): Promise<void>;
   stateOf(entry: string): Promise<QueuedState>;
-  /** The entries that workers get next, in that order. */
+  /** The entries that workers receive next, in this order. */
   nextEntries(count: number): Promise<WaitingEntry[]>;
-  /** Makes a waiting entry the one that a worker gets next. One that no longer waits stays where it is. */
+  /** Makes a waiting entry the next one. Does nothing if the entry no longer waits. */
   moveToFront(entry: string): Promise<void>;
   close(): Promise<void>;
 }
 
 /**
- * The queue on a connection that the caller closes. BullMQ's object connects when it is made and is useless if that fails,
- * so it is made when first needed, and again after a failure.
+ * The queue on a connection that the caller closes. BullMQ's `Queue` connects when it is constructed and is unusable if
+ * that fails, so it is constructed on first use, and again after a failure.
  */
 export function createJobQueue(options: { redis: Redis; prefix: string }): JobQueue {
   let current: Queue | undefined;
@@ -68,7 +68,7 @@ export function createJobQueue(options: { redis: Redis; prefix: string }): JobQu
   const withQueue = async <Result>(run: (queue: Queue) => Promise<Result>): Promise<Result> => {
     if (current === undefined) {
       current = new Queue(QUEUE_NAME, { connection: options.redis, prefix: options.prefix });
-      // The caller sees the failure of its call. Failures of the connection are reported by its owner.
+      // The call that fails rejects, and the owner of the connection reports its errors.
       current.on('error', () => {});
     }
     const queue = current;
@@ -108,7 +108,7 @@ export function createJobQueue(options: { redis: Redis; prefix: string }): JobQu
     moveToFront: (entry) =>
       withQueue(async (queue) => {
         const job = await queue.getJob(entry);
-        // One script, which takes the entry out of the waiting list and adds it at the end where workers take.
+        // One script: it removes the entry from the waiting list and adds it at the end from which workers take.
         await job?.changePriority({ priority: 0, lifo: true });
       }),
     close: async () => {

@@ -14,7 +14,7 @@ import {
   type Report,
 } from '@lorasmith/contracts';
 
-/** The fields of a job's hash. Those that a script reads are plain, the rest is JSON. A missing field is null. */
+/** The fields of a job's hash. Fields that a script reads are plain text; the others are JSON. A missing field is null. */
 interface RecordFields {
   version: string;
   kind: Job['kind'];
@@ -34,11 +34,11 @@ interface RecordFields {
   error?: string;
 }
 
-/** Where a job came from, so that the work of its worker can be traced to the request that sent it. */
+/** The request that created a job. Logs and traces of the worker refer to it. */
 export interface JobOrigin {
-  /** Id of the HTTP request; null when it is not known. */
+  /** Id of the HTTP request; null if unknown. */
   requestId: string | null;
-  /** Headers that name the span of the request (W3C Trace Context); empty when nothing was traced. */
+  /** Headers that name the span of the request (W3C Trace Context); empty without tracing. */
   trace: Readonly<Record<string, string>>;
 }
 
@@ -46,12 +46,12 @@ export interface NewRecordOptions {
   owner: Owner;
   origin: JobOrigin | undefined;
   idempotencyKey: string | undefined;
-  /** The limit of the size of the job's adapter. */
+  /** The maximum size of the job's adapter. */
   adapterBytes: number;
   task: JobTask;
 }
 
-/** Fields and values of a new record. The script adds status, sequence, attempts and resumes. */
+/** Fields and values of a new record, without status, sequence, attempts and resumes, which the script adds. */
 export function newRecordFields(
   spec: JobSpec,
   createdAt: Date,
@@ -72,7 +72,7 @@ export function originOfRecord(hash: Readonly<Record<string, string>>): JobOrigi
   return { requestId, trace: trace === undefined ? {} : (JSON.parse(trace) as Record<string, string>) };
 }
 
-/** The job of a hash as Redis returns it; null when there is none. */
+/** The job in a hash as Redis returns it; null if the hash is empty. */
 export function jobOfRecord(id: JobId, hash: Record<string, string>): Job | null {
   if (hash.status === undefined) return null;
   const fields = hash as unknown as RecordFields;

@@ -32,47 +32,48 @@ import { recordKeys } from './scripts/record-part.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
 import { resumeJobScript } from './scripts/resume-job.js';
 
-/** How long an idempotency key is remembered. */
+/** How long an idempotency key is stored. */
 const IDEMPOTENCY_SECONDS = 24 * 3600;
+
 export interface JobStoreOptions {
   /** The caller closes it. Its settings decide how long calls wait while Redis is unavailable. */
   redis: Redis;
   /** Every key starts with it. @defaultValue `lorasmith:` */
   prefix?: string;
-  /** Called when a job was recorded but could not be queued. A worker's {@link JobStore.reconcile} queues it. */
+  /** Called if a job was recorded but could not be queued. A worker's {@link JobStore.reconcile} queues it later. */
   onQueueError?: (id: JobId, error: unknown) => void;
 }
 
 export interface JobLimits {
-  /** The limit of unfinished jobs of the owner, including this one. @defaultValue no limit */
+  /** Maximum number of unfinished jobs of the owner, including this one. @defaultValue no limit */
   maxOfOwner?: number | undefined;
-  /** The limit of jobs that wait for a worker, including this one. @defaultValue no limit */
+  /** Maximum number of jobs that wait for a worker, including this one. @defaultValue no limit */
   maxWaiting?: number | undefined;
 }
 
 export interface CreateJobOptions extends JobLimits {
-  /** The limit of stored ended jobs of the owner; older ones are removed. @defaultValue no limit */
+  /** Maximum number of stored ended jobs of the owner; older ones are removed. @defaultValue no limit */
   keptOfOwner?: number | undefined;
-  /** The limit of stored ended jobs of everybody. @defaultValue no limit */
+  /** Maximum number of stored ended jobs of all owners. @defaultValue no limit */
   keptInAll?: number | undefined;
-  /** The same key with the same hash returns the job that it created before. Remembered for a day. */
+  /** The same key with the same hash returns the job of the first request. Stored for a day. */
   idempotencyKey?: string | undefined;
-  /** Digest of the request, to distinguish a repeated request from another one with the same key. */
+  /** Digest of the request. It distinguishes a repeated request from a different one with the same key. */
   requestHash: string;
   /** For logs and traces. @defaultValue unknown */
   origin?: JobOrigin | undefined;
-  /** @defaultValue it trains */
+  /** @defaultValue `{ kind: 'train' }` */
   task?: JobTask | undefined;
-  /** @defaultValue null: nobody's */
+  /** @defaultValue null: no owner */
   owner?: Owner | undefined;
-  /** The limit of the size of its adapter, reserved until the job has ended. @defaultValue 0 */
+  /** Maximum size of its adapter, reserved until the job has ended. @defaultValue 0 */
   adapterBytes?: number | undefined;
 }
 
 /**
- * The jobs: their records, which are the source of truth, their events, and the queue that gives them to workers.
+ * Jobs: their records, which are the source of truth, their events, and the queue that hands them to workers.
  *
- * Every call throws ProductError `redis_unavailable` when Redis does not answer.
+ * Every call throws ProductError `redis_unavailable` if Redis cannot be reached.
  */
 export interface JobStore {
   /** @throws ProductError `idempotency_conflict`, `dataset_not_found`, `quota_exceeded`, `queue_full` */
@@ -80,17 +81,17 @@ export interface JobStore {
   getJob(id: JobId): Promise<Job | null>;
   /**
    * The job that an earlier request with this key created; null for a new key.
-   * @throws ProductError `idempotency_conflict` when it was another request
+   * @throws ProductError `idempotency_conflict` if that was a different request
    */
   repeatedJob(
     options: Pick<CreateJobOptions, 'requestHash' | 'owner'> & { idempotencyKey: string },
   ): Promise<Job | null>;
   /** The owner of the job; undefined if there is no job. */
   ownerOf(id: JobId): Promise<Owner | undefined>;
-  /** Newest first. @throws ProductError `invalid_request` when there is no job `after` */
+  /** Newest first. @throws ProductError `invalid_request` if there is no job `after` */
   listJobs(options?: ListJobsOptions): Promise<Paged<Job>>;
   /**
-   * A waiting job is cancelled when this returns. A running one is cancelled once its worker has confirmed it.
+   * A waiting job is cancelled when this returns. A running job is cancelled once its worker confirms.
    * @throws ProductError `job_not_found`, `job_not_cancellable`
    */
   requestCancel(id: JobId): Promise<Job>;
@@ -100,19 +101,19 @@ export interface JobStore {
    */
   resumeJob(id: JobId, limits?: JobLimits): Promise<Job>;
   /**
-   * Does work on the files of a job that has one of these statuses, with which it ended. The job cannot be resumed
-   * meanwhile, unless this process hangs for a minute.
-   * @returns null, and nothing was done, if the job has another status or another process works on its files
+   * Runs `work` on the files of an ended job with one of these statuses. The job cannot be resumed meanwhile, unless this
+   * process hangs for a minute.
+   * @returns null, without running `work`, if the job has another status or another process works on its files
    */
   whileEnded<Result>(id: JobId, statuses: readonly JobStatus[], work: () => Promise<Result>): Promise<Result | null>;
   /** @throws ProductError `job_not_found`, `job_still_active` */
   deleteJob(id: JobId): Promise<void>;
-  /** Events oldest first. @throws ProductError `job_not_found`, `invalid_request` */
+  /** Oldest first. @throws ProductError `job_not_found`, `invalid_request` */
   readEvents(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
   /** For monitoring. */
   queueStatus(): Promise<QueueStatus>;
   /**
-   * For workers: makes the first waiting job on a base model the next one, unless a job before it has waited too long.
+   * For workers: makes the first waiting job on a base model the next job, unless a job before it has waited too long.
    * @returns the job that was moved; null if the order is unchanged
    */
   preferBaseModel(preference: BaseModelPreference): Promise<JobId | null>;
@@ -122,9 +123,9 @@ export interface JobStore {
   /** For workers. */
   attempts: JobAttempts;
   machines: MachineBoard;
-  /** Repairs what a process that died left inconsistent between records and queue. Workers call it regularly. */
+  /** Makes records and queue consistent again after a process died. Workers call it regularly. */
   reconcile(): Promise<Reconciled>;
-  /** Closes the connections that the store opened itself. */
+  /** Closes the connections that the store has opened. */
   close(): Promise<void>;
 }
 
@@ -151,7 +152,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     }
   };
 
-  /** A failure here does not concern the job that was created; the next one removes them. */
+  /** A failure does not affect the new job; the next job removes the old ones. */
   const removeOldest = async (index: string, limit: number | undefined) => {
     if (limit === undefined) return;
     const removed = endedBeyond({ redis, keys }, index, limit).then((ids) =>
@@ -194,7 +195,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       if (answer === 'queue-full') throw queueFull(maxWaiting);
       const created = answer === 'created';
       const job = await existingJob(created ? newId : String(answer));
-      // Also for a repeated request: the first one may have died before it came here.
+      // Also for a repeated request: the process of the first one may have died before this line.
       if (job.status === 'queued') await onQueue(job.id, queue.add(queueEntryOf(job)));
       if (created) {
         await removeOldest(keys.ofOwner(owner), keptOfOwner);
@@ -210,7 +211,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       if (!id) return null;
       if (hash !== requestHash) throw idempotencyConflict();
       const job = await getJob(id);
-      // As after a creation: the first request may have died between the two.
+      // As in createJob: the process of the first request may have died before it queued the job.
       if (job?.status === 'queued') await onQueue(job.id, queue.add(queueEntryOf(job)));
       return job;
     },
@@ -308,7 +309,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       await queue.close();
     },
   };
-  // What `work` throws is not an error of Redis.
+  // An error thrown by `work` is not an error of Redis.
   return { ...guarded(store), whileEnded: store.whileEnded, close: store.close };
 }
 
@@ -343,7 +344,7 @@ function queueFull(limit: number | undefined): ProductError {
   return new ProductError('queue_full', `The queue has reached its limit of ${limit} waiting jobs. Try again later.`);
 }
 
-/** The same methods, those of its groups too, with every failure of Redis turned into `redis_unavailable`. */
+/** The same methods, including those of nested groups, with every failure of Redis turned into `redis_unavailable`. */
 function guarded<Methods extends object>(methods: Methods): Methods {
   const entries = Object.entries(methods).map(([name, member]): [string, unknown] => [
     name,

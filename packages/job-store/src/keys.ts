@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { DatasetId, JobId, JobStatus, Owner } from '@lorasmith/contracts';
 
-/** The names of all Redis keys of the job store. All start with the prefix; for a cluster it needs a `{hash tag}`. */
+/** The names of all Redis keys of the job store. All start with the prefix, which needs a `{hash tag}` for a cluster. */
 export interface JobKeys {
   /** Hash: the record of a job. */
   job(id: JobId): string;
@@ -11,25 +11,25 @@ export interface JobKeys {
   withStatus(status: JobStatus): string;
   /** Sorted set by sequence number: every job. */
   all: string;
-  /** Sorted set by sequence number: the jobs that belong to this API key, or to none. */
+  /** Sorted set by sequence number: the jobs of this API key, or those without an owner. */
   ofOwner(owner: Owner): string;
-  /** Hash by unfinished job: `bytes:owner`, where the bytes are the limit of its adapter's size. */
+  /** Hash by unfinished job: `bytes:owner`, where the bytes are the maximum size of its adapter. */
   reservedBytes: string;
-  /** Counter: the order of the jobs in the lists. */
+  /** Counter: the order of jobs in lists. */
   sequence: string;
   /** Set: the unfinished jobs that read this dataset. */
   activeOfDataset(id: DatasetId): string;
   /** String, for a minute: the dataset is being deleted, and no job can start to read it. */
   datasetDeletion(id: DatasetId): string;
-  /** String, for a minute unless it is renewed: the files of the ended job are being removed, it cannot be resumed. */
+  /** String, for a minute unless renewed: the files of the ended job are being removed, and it cannot be resumed. */
   cleanup(id: JobId): string;
   /** Hash: the job that an idempotency key of this owner created. */
   idempotency(key: string, owner: Owner): string;
-  /** Channel on which the id of a job is published when it has a new event. */
+  /** Channel that receives the id of a job when it has a new event. */
   eventChannel: string;
   /** Hash by worker name: the measured profiles of the workers' machines. */
   machines: string;
-  /** BullMQ's own keys start with it. */
+  /** Prefix of BullMQ's own keys. */
   queuePrefix: string;
 }
 

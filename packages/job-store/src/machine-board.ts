@@ -4,7 +4,7 @@ import { Value } from 'typebox/value';
 import type { JobKeys } from './keys.js';
 import { onRedis } from './redis-errors.js';
 
-/** What the workers have measured of their machines. */
+/** The profiles that workers have measured of their machines. */
 export interface MachineBoard {
   /** Replaces the earlier profile of this worker. */
   publish(profile: MachineProfile): Promise<void>;
@@ -12,7 +12,7 @@ export interface MachineBoard {
   latest(): Promise<MachineProfile | null>;
 }
 
-/** @throws ProductError `redis_unavailable` from every call when Redis does not answer */
+/** @throws ProductError `redis_unavailable` from every call if Redis cannot be reached */
 export function createMachineBoard({ redis, keys }: { redis: Redis; keys: JobKeys }): MachineBoard {
   const key = keys.machines;
   return {
@@ -26,7 +26,7 @@ export function createMachineBoard({ redis, keys }: { redis: Redis; keys: JobKey
   };
 }
 
-/** A profile that a worker of another version wrote can have another shape. It is ignored. */
+/** A worker of another version may have written a profile of another shape. Such a profile is ignored. */
 function parsed(text: string): MachineProfile[] {
   const profile: unknown = JSON.parse(text);
   return Value.Check(MachineProfile, profile) ? [profile] : [];

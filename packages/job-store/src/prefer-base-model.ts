@@ -3,21 +3,21 @@ import type { Redis } from 'ioredis';
 import { type JobQueue, jobOfQueueEntry } from './job-queue.js';
 import type { JobKeys } from './keys.js';
 
-/** How many waiting jobs are looked at. */
+/** How many waiting jobs are considered. */
 const LOOK_AHEAD = 100;
 
 export interface BaseModelPreference {
   baseModel: ModelName;
-  /** A job that has waited for so long is not passed over. */
+  /** A job that has waited this long is not passed over. */
   maxPassedOverMs: number;
 }
 
 /**
- * Makes the first waiting job on a base model the one that a worker gets next, unless a job before it has waited too long
- * to be passed over. It only reorders the queue, by one script: which worker gets the job is decided as always, and if
- * this process dies here, the queue is in one order or the other.
+ * Makes the first waiting job on a base model the next one, unless a job before it has waited too long to be passed over.
+ * It only reorders the queue, in one script: which worker gets the job is decided as always. If this process dies here,
+ * the queue has either the old order or the new one.
  *
- * @returns the job that was moved; null where the order stays
+ * @returns the job that was moved; null if the order is unchanged
  */
 export async function preferBaseModel(
   { redis, keys, queue }: { redis: Redis; keys: JobKeys; queue: JobQueue },

@@ -5,18 +5,18 @@ import type { JobKeys } from './keys.js';
 import { cancelled, changeRecord, failed } from './record-change.js';
 
 export interface Reconciled {
-  /** Jobs that were missing in the queue and are in it again. */
+  /** Jobs that were missing from the queue and were added again. */
   requeued: JobId[];
-  /** Jobs that the queue had given up and that have now failed. */
+  /** Jobs that the queue had given up and that are now failed. */
   ended: JobId[];
 }
 
 /**
- * Makes the queue agree with the records, which are the source of truth, after a process died between writing one and the
- * other: an unfinished job that BullMQ lacks is added again, and one that BullMQ gave up fails.
+ * Makes the queue agree with the records, which are the source of truth, after a process died between the two writes: an
+ * unfinished job that is missing from BullMQ is added again, and one that BullMQ gave up fails.
  *
- * Both are harmless if the job ends meanwhile: its record no longer allows the change, and a worker that receives an ended
- * job does nothing.
+ * Both are safe if the job ends meanwhile: its record no longer allows the change, and a worker that receives an ended job
+ * does nothing.
  */
 export async function reconcileQueue(deps: { redis: Redis; keys: JobKeys; queue: JobQueue }): Promise<Reconciled> {
   const { redis, keys, queue } = deps;
@@ -41,7 +41,7 @@ export async function reconcileQueue(deps: { redis: Redis; keys: JobKeys; queue:
   return reconciled;
 }
 
-/** @param token - Of the attempt that was given up. A job that was resumed meanwhile has none. */
+/** @param token - Of the attempt that was given up; a job that was resumed meanwhile has none. */
 async function endAbandoned(
   deps: { redis: Redis; keys: JobKeys },
   job: { id: JobId; dataset: DatasetId },

@@ -4,7 +4,7 @@ import type { JobKeys } from './keys.js';
 import { recordKeys } from './scripts/record-part.js';
 import { updateJobScript } from './scripts/update-job.js';
 
-/** A change of a record, made as a whole or not at all. */
+/** An atomic change of a record. */
 export interface RecordChange {
   to?: JobStatus;
   /** Whether a requested cancel forbids the change. */
@@ -16,8 +16,8 @@ export interface RecordChange {
 export type RecordAnswer = 'done' | 'missing' | 'stale' | 'cancel-requested' | JobStatus;
 
 /**
- * Changes a record if its status is one of `from`, and `token`, unless it is null, is that of its newest attempt.
- * @returns `done`, or why not: a status is the current one, which is not among `from`
+ * Changes a record if its status is one of `from` and `token` is null or belongs to the newest attempt.
+ * @returns `done`, or why nothing was changed; a status is the current one, which is not in `from`
  */
 export async function changeRecord(
   { redis, keys }: { redis: Redis; keys: JobKeys },

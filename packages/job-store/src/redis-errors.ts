@@ -1,11 +1,11 @@
 import { ProductError } from '@lorasmith/contracts';
 
-/** Errors that are about the state of the server, not about the command. */
+/** Errors caused by the state of the server, not by the command. */
 const SERVER_ERROR =
   /^(LOADING|READONLY|OOM|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|WRONGPASS|BUSY)\b/;
 
 /**
- * Runs Redis commands, and turns every failure of an unavailable Redis into one error.
+ * Runs Redis commands and turns every failure of an unavailable Redis into one error.
  *
  * @throws ProductError `redis_unavailable`; an error in the command itself is thrown unchanged
  */
@@ -22,7 +22,7 @@ export async function onRedis<Result>(run: () => Promise<Result>): Promise<Resul
   }
 }
 
-/** The replies of a pipeline or transaction. @throws the first error among them */
+/** The replies of a pipeline or transaction. @throws the first error in it */
 export function repliesOf(results: [Error | null, unknown][] | null): unknown[] {
   if (results === null) throw new Error('The transaction was not run.');
   return results.map(([error, reply]) => {

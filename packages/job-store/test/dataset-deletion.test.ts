@@ -10,7 +10,7 @@ const create = async (options: Partial<CreateJobOptions> = {}) =>
   (await store.createJob(spec, { requestHash: 'h', ...options })).job;
 
 describe('a dataset that is being deleted', () => {
-  test('gets no new jobs until it is stored again', async () => {
+  test('accepts no new jobs until it is uploaded again', async () => {
     expect(await store.datasets.beginDeletion(spec.dataset)).toEqual([]);
     await expect(create()).rejects.toMatchObject({ code: 'dataset_not_found', param: 'dataset' });
     expect((await store.listJobs()).data).toEqual([]);
@@ -18,20 +18,20 @@ describe('a dataset that is being deleted', () => {
     expect((await create()).status).toBe('queued');
   });
 
-  test('is allowed again by itself, should who deletes it die', async () => {
+  test('accepts jobs again after a minute if the deleting process dies', async () => {
     await store.datasets.beginDeletion(spec.dataset);
     const seconds = await redis.ttl(jobKeys(prefix).datasetDeletion(spec.dataset));
     expect(seconds).toBeGreaterThan(0);
     expect(seconds).toBeLessThanOrEqual(60);
   });
 
-  test('is not, while unfinished jobs read it', async () => {
+  test('is not deleted while unfinished jobs read it', async () => {
     const job = await create();
     expect(await store.datasets.beginDeletion(spec.dataset)).toEqual([job.id]);
     expect((await create()).status).toBe('queued');
   });
 
-  test('is not read by a job that is resumed, but a checkpoint can be published without it', async () => {
+  test('prevents resuming a training job, but not publishing a checkpoint', async () => {
     const job = await create();
     await store.requestCancel(job.id);
     await store.datasets.beginDeletion(spec.dataset);
@@ -43,13 +43,13 @@ describe('a dataset that is being deleted', () => {
     expect((await store.resumeJob(publishing.id)).status).toBe('queued');
   });
 
-  test('whatever comes first: there is never a job of a dataset that is deleted', async () => {
+  test('whichever comes first, a job never reads a deleted dataset', async () => {
     const outcomes = new Set<string>();
     for (let attempt = 0; attempt < 40; attempt++) {
       const own = aJobSpec({ dataset: `ds_${String(attempt).padStart(24, '0')}` });
       const creating = () =>
         store.createJob(own, { requestHash: 'h' }).then(
-          () => 'made',
+          () => 'created',
           (error: { code: string }) => error.code,
         );
       const deleting = () => store.datasets.beginDeletion(own.dataset);
@@ -62,16 +62,16 @@ describe('a dataset that is being deleted', () => {
       const isDeleted = users.length === 0;
       expect(active.length > 0).toBe(!isDeleted);
       for (const outcome of [first, second]) outcomes.add(outcome);
-      if (isDeleted) expect([first, second]).not.toContain('made');
+      if (isDeleted) expect([first, second]).not.toContain('created');
     }
-    expect(outcomes).toContain('made');
+    expect(outcomes).toContain('created');
   });
 });
 
-describe('the job that a request made before', () => {
+describe('the job of a repeated request', () => {
   const idempotencyKey = 'once';
 
-  test('is found by its key and the digest of its request, and is not created again', async () => {
+  test('is found by its idempotency key and request digest, and is not created again', async () => {
     expect(await store.repeatedJob({ idempotencyKey, requestHash: 'h' })).toBeNull();
     const job = await create({ idempotencyKey });
     expect(await store.repeatedJob({ idempotencyKey, requestHash: 'h' })).toEqual(job);
@@ -80,14 +80,14 @@ describe('the job that a request made before', () => {
     await expect(conflict).rejects.toMatchObject({ code: 'idempotency_conflict' });
   });
 
-  test("is its owner's", async () => {
+  test('is found only by its owner', async () => {
     const owner = `key_${'0'.repeat(24)}`;
     const job = await create({ idempotencyKey, owner });
     expect(await store.repeatedJob({ idempotencyKey, requestHash: 'h' })).toBeNull();
     expect(await store.repeatedJob({ idempotencyKey, requestHash: 'h', owner })).toEqual(job);
   });
 
-  test('is queued, should the first request have died before that', async () => {
+  test('is queued if the first request failed before it could queue the job', async () => {
     const job = await create({ idempotencyKey });
     await queue.remove((await queue.getWaiting())[0]!.id!);
     expect(await queue.getWaitingCount()).toBe(0);
@@ -95,7 +95,7 @@ describe('the job that a request made before', () => {
     expect((await queue.getWaiting()).map(({ id }) => id)).toEqual([expect.stringContaining(job.id)]);
   });
 
-  test('is none once it is deleted', async () => {
+  test('is not found once it is deleted', async () => {
     const job = await create({ idempotencyKey });
     await store.requestCancel(job.id);
     await store.deleteJob(job.id);

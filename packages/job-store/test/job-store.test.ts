@@ -34,8 +34,8 @@ const step = (number: number): NewJobEvent => ({
   },
 });
 
-describe('creating', () => {
-  test('a new job is recorded, listed, announced and queued', async () => {
+describe('createJob', () => {
+  test('records, lists and queues the job and appends its first event', async () => {
     const { job, created: isNew } = await store.createJob(aJobSpec({ metadata: {} }), { requestHash: 'h' });
     expect(isNew).toBe(true);
     expect(Value.Check(JobSchema, job)).toBe(true);
@@ -57,7 +57,7 @@ describe('creating', () => {
     await expect(store.listJobs()).rejects.toMatchObject(error);
   });
 
-  test('the same idempotency key makes one job, however many ask at once', async () => {
+  test('concurrent requests with the same idempotency key create one job', async () => {
     const options = { idempotencyKey: 'a key: with/anything', requestHash: 'one' };
     const results = await Promise.all(Array.from({ length: 8 }, () => store.createJob(aJobSpec(), options)));
     expect(results.filter(({ created: isNew }) => isNew)).toHaveLength(1);
@@ -66,21 +66,21 @@ describe('creating', () => {
     expect(await queue.getWaitingCount()).toBe(1);
   });
 
-  test('the same key with another request is refused and leaves nothing', async () => {
+  test('the same key with another request is refused and writes nothing', async () => {
     await store.createJob(aJobSpec(), { idempotencyKey: 'k', requestHash: 'one' });
     const again = store.createJob(aJobSpec(), { idempotencyKey: 'k', requestHash: 'two' });
     expect(await again.catch(codeOf)).toBe('idempotency_conflict');
     expect((await store.listJobs()).data).toHaveLength(1);
   });
 
-  test('a key is free again when its job is deleted', async () => {
+  test('a key can be used again once its job is deleted', async () => {
     const { job } = await store.createJob(aJobSpec(), { idempotencyKey: 'k', requestHash: 'one' });
     await store.requestCancel(job.id);
     await store.deleteJob(job.id);
     expect((await store.createJob(aJobSpec(), { idempotencyKey: 'k', requestHash: 'two' })).created).toBe(true);
   });
 
-  test('a job recorded by a process that died before it could queue it is queued by reconcile, once', async () => {
+  test('reconcile queues, once, a job that was recorded but not queued', async () => {
     const job = await created();
     await queue.remove(job.id);
     expect(await queue.getJobState(job.id)).toBe('unknown');
@@ -91,7 +91,7 @@ describe('creating', () => {
     expect(await store.reconcile()).toEqual({ requeued: [], ended: [] });
   });
 
-  test('a repeated request queues what the first could not', async () => {
+  test('a repeated request queues the job if the first request could not', async () => {
     const options = { idempotencyKey: 'k', requestHash: 'one' };
     const { job } = await store.createJob(aJobSpec(), options);
     await queue.remove(job.id);
@@ -108,8 +108,8 @@ describe('creating', () => {
   });
 });
 
-describe('listing', () => {
-  test('newest first, page by page, each once', async () => {
+describe('listJobs', () => {
+  test('returns the newest first, page by page, each job once', async () => {
     const ids: string[] = [];
     for (let i = 0; i < 5; i++) ids.unshift((await created()).id);
     const first = await store.listJobs({ limit: 2 });
@@ -120,7 +120,7 @@ describe('listing', () => {
     expect(third.next).toBeNull();
   });
 
-  test('by status, also after a job that has another status by now', async () => {
+  test('filters by status, also after a job whose status has changed', async () => {
     const [old, middle, young] = [await created(), await created(), await created()];
     await started(middle.id);
     const queued = await store.listJobs({ status: 'queued' });
@@ -130,13 +130,13 @@ describe('listing', () => {
     expect((await store.listJobs({ status: 'succeeded' })).data).toEqual([]);
   });
 
-  test('an unknown place is refused', async () => {
+  test('refuses an unknown job in `after`', async () => {
     expect(await store.listJobs({ after: 'job_nothere' }).catch(codeOf)).toBe('invalid_request');
   });
 });
 
 describe('attempts', () => {
-  test('a whole run', async () => {
+  test('a complete run', async () => {
     const job = await created();
     const attempt = await started(job.id);
     expect(attempt).toMatchObject({ number: 1, job: { status: 'preparing' } });
@@ -173,7 +173,7 @@ describe('attempts', () => {
     expect(await eventTypes(job.id)).toEqual(['job-queued', 'job-started', 'job-started']);
   });
 
-  test('a write whose reply was lost may be repeated', async () => {
+  test('a write whose reply was lost can be repeated', async () => {
     const job = await created();
     const attempt = await started(job.id);
     expect(await store.attempts.succeed(attempt, 'ad_0123456789abcdef01234567')).toBe('done');
@@ -181,7 +181,7 @@ describe('attempts', () => {
     expect((await eventTypes(job.id)).filter((type) => type === 'adapter-published')).toHaveLength(1);
   });
 
-  test('a released job waits again and its old attempt is over', async () => {
+  test('a released job waits again, and its old attempt is stale', async () => {
     const job = await created();
     const attempt = await started(job.id);
     expect(await store.attempts.release(attempt)).toBe('done');
@@ -190,7 +190,7 @@ describe('attempts', () => {
     expect((await started(job.id)).number).toBe(2);
   });
 
-  test('a release whose reply was lost may be repeated, until another attempt has the job', async () => {
+  test('a release whose reply was lost can be repeated until another attempt holds the job', async () => {
     const job = await created();
     const attempt = await started(job.id);
     expect(await store.attempts.release(attempt)).toBe('done');
@@ -202,7 +202,7 @@ describe('attempts', () => {
     expect(await store.attempts.release(attempt)).toBe('stale');
   });
 
-  test('a failure is in the record and in the events', async () => {
+  test('a failure is written to the record and to the events', async () => {
     const job = await created();
     const error = { code: 'non_finite_loss', message: 'The loss is not finite.', details: [] };
     await store.attempts.fail(await started(job.id), error);
@@ -219,7 +219,7 @@ describe('attempts', () => {
     await expect(async () => store.attempts.record(attempt, event)).rejects.toThrow('job-cancelled');
   });
 
-  test('a job that the queue gave up is failed by reconcile', async () => {
+  test('reconcile fails a job that the queue gave up', async () => {
     const job = await created();
     await started(job.id);
     const held = await queue.getJob(job.id);
@@ -233,8 +233,8 @@ describe('attempts', () => {
   });
 });
 
-describe('cancelling', () => {
-  test('a waiting job is cancelled at once and leaves the queue', async () => {
+describe('requestCancel', () => {
+  test('cancels a waiting job at once and removes it from the queue', async () => {
     const job = await created();
     expect((await store.requestCancel(job.id)).status).toBe('cancelled');
     expect(await queue.getJobState(job.id)).toBe('unknown');
@@ -243,7 +243,7 @@ describe('cancelling', () => {
     expect(await store.requestCancel(job.id).catch(codeOf)).toBe('job_not_cancellable');
   });
 
-  test('a running job is cancelled when its worker confirms', async () => {
+  test('cancels a running job when its worker confirms', async () => {
     const job = await created();
     const attempt = await started(job.id);
     expect((await store.requestCancel(job.id)).status).toBe('preparing');
@@ -256,7 +256,7 @@ describe('cancelling', () => {
     expect((await eventTypes(job.id)).at(-1)).toBe('job-cancelled');
   });
 
-  test('a job whose worker died with the request unanswered is cancelled by the next one', async () => {
+  test('a job whose worker died before it confirmed is cancelled by the next attempt', async () => {
     const job = await created();
     await started(job.id);
     await store.requestCancel(job.id);
@@ -264,7 +264,7 @@ describe('cancelling', () => {
     expect((await store.getJob(job.id))?.status).toBe('cancelled');
   });
 
-  test('not once the adapter is being published, unless that attempt died', async () => {
+  test('is refused while the adapter is being published, unless that attempt died', async () => {
     const job = await created();
     const attempt = await started(job.id);
     await store.attempts.beginPublishing(attempt);
@@ -273,7 +273,7 @@ describe('cancelling', () => {
     expect((await store.requestCancel(job.id)).status).toBe('preparing');
   });
 
-  test('against a worker that takes the job in the same moment, one of the two wins whole', async () => {
+  test('if a worker takes the job at the same moment, exactly one of the two takes effect', async () => {
     for (let i = 0; i < 30; i++) {
       const job = await created();
       const other = redis.duplicate();
@@ -296,13 +296,13 @@ describe('cancelling', () => {
     }
   });
 
-  test('an unknown job is not found', async () => {
+  test('reports an unknown job as not found', async () => {
     expect(await store.requestCancel('job_nothere').catch(codeOf)).toBe('job_not_found');
   });
 });
 
-describe('deleting', () => {
-  test('an ended job goes with all it had', async () => {
+describe('deleteJob', () => {
+  test('removes an ended job with all its keys', async () => {
     const before = await redis.keys(`${server.prefix}*`);
     const { job } = await store.createJob(aJobSpec(), { idempotencyKey: 'k', requestHash: 'one' });
     await store.requestCancel(job.id);
@@ -314,7 +314,7 @@ describe('deleting', () => {
     expect(left.filter((key) => key.includes(job.id))).toEqual([]);
   });
 
-  test('an unfinished job stays', async () => {
+  test('refuses an unfinished job', async () => {
     const job = await created();
     expect(await store.deleteJob(job.id).catch(codeOf)).toBe('job_still_active');
     await started(job.id);
@@ -322,8 +322,8 @@ describe('deleting', () => {
   });
 });
 
-describe('events', () => {
-  test('are read on after any of them', async () => {
+describe('readEvents', () => {
+  test('continues after any event', async () => {
     const attempt = await started((await created()).id);
     for (let i = 1; i <= 5; i++) await store.attempts.record(attempt, step(i));
     const { id } = attempt.job;
@@ -336,7 +336,7 @@ describe('events', () => {
     expect(await store.readEvents(id, { after: all.next ?? '' })).toEqual({ data: [], has_more: false, next: null });
   });
 
-  test('who waits gets an event as soon as it is there, from another process too', async () => {
+  test('a waiting reader receives an event at once, also from another process', async () => {
     const attempt = await started((await created()).id);
     const { next } = await store.readEvents(attempt.job.id);
     const other = redis.duplicate();
@@ -352,7 +352,7 @@ describe('events', () => {
     await other.quit();
   });
 
-  test('waiting ends at its time, at the signal and when the store is closed', async () => {
+  test('a wait ends on timeout, on the signal and when the store is closed', async () => {
     const job = await created();
     const { next } = await store.readEvents(job.id);
     const after = next ?? '';
@@ -365,7 +365,7 @@ describe('events', () => {
     expect((await waiting).data).toEqual([]);
   });
 
-  test('an unknown job and a place that is none are refused', async () => {
+  test('refuses an unknown job and an invalid event id', async () => {
     expect(await store.readEvents('job_nothere').catch(codeOf)).toBe('job_not_found');
     const job = await created();
     for (const after of ['abc', '1-2-3', '-', '+', '(1-1', `${'9'.repeat(30)}-1`]) {
@@ -374,11 +374,11 @@ describe('events', () => {
   });
 });
 
-test('with Redis away every call says so at once', async () => {
+test('every call fails at once while Redis is unavailable', async () => {
   const away = new Redis(await absentRedisUrl(), {
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
-    // Longer than this test may take.
+    // Longer than the timeout of this test.
     commandTimeout: 60_000,
   });
   away.on('error', () => {});

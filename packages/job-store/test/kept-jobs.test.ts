@@ -21,27 +21,27 @@ async function createCancelled(owner: KeyId, kept: Kept = {}) {
 const ids = async (owner: KeyId) => (await store.listJobs({ owner, limit: 100 })).data.map(({ id }) => id);
 const keysOf = async () => (await redis.keys(`${prefix.replaceAll(/[{}]/g, '?')}job:*`)).length;
 
-test('of an owner the newest ended jobs are kept, and nothing is left of older ones', async () => {
+test('the newest ended jobs of an owner are stored, and older ones are removed with all their keys', async () => {
   const theirs = await createCancelled(other);
   const waiting = await create(one);
   const kept = { keptOfOwner: 3 };
   const ended: string[] = [];
   for (let i = 0; i < 8; i++) ended.unshift(await createCancelled(one, { ...kept, idempotencyKey: `k${i}` }));
   const newest = await create(one, kept);
-  // An unfinished job stays, however old it is.
+  // An unfinished job is not removed, however old it is.
   expect(await ids(one)).toEqual([newest, ...ended.slice(0, 3), waiting]);
   expect(await ids(other)).toEqual([theirs]);
-  // Record and events of six jobs.
+  // The records and events of six jobs.
   expect(await keysOf()).toBe(12);
   expect(await redis.zcard(`${prefix}jobs:cancelled`)).toBe(4);
-  // The first key is free again, the last is not.
+  // The first idempotency key can be used again, the last one cannot.
   expect(await store.repeatedJob({ idempotencyKey: 'k0', requestHash: 'h', owner: one })).toBe(null);
   expect(await store.repeatedJob({ idempotencyKey: 'k7', requestHash: 'h', owner: one })).toMatchObject({
     id: ended[0],
   });
 });
 
-test('of all together, too; unfinished ones do not count', async () => {
+test('the limit over all owners holds too, and unfinished jobs do not count', async () => {
   const oldest = await createCancelled(one);
   const later = await createCancelled(other);
   for (let i = 0; i < 5; i++) await create(one, { keptInAll: 2 });
@@ -52,7 +52,7 @@ test('of all together, too; unfinished ones do not count', async () => {
   expect(await ids(other)).toContain(later);
 });
 
-test('more than a few are removed in some steps', async () => {
+test('a large excess is removed over several calls', async () => {
   for (let i = 0; i < 130; i++) await createCancelled(one);
   for (let i = 0; i < 2; i++) await create(one, { keptOfOwner: 5 });
   expect((await store.listJobs({ owner: one, status: 'cancelled', limit: 100 })).data).toHaveLength(5);

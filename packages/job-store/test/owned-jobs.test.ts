@@ -17,7 +17,7 @@ const ids = async (options: Parameters<JobStore['listJobs']>[0]) =>
   (await store.listJobs(options)).data.map(({ id }) => id);
 const codeOf = (error: unknown) => (error instanceof ProductError ? error.code : error);
 
-test('a job keeps its owner', async () => {
+test('a job stores its owner', async () => {
   const id = await create(one);
   expect((await store.getJob(id))?.owner).toBe(one);
   expect(await store.ownerOf(id)).toBe(one);
@@ -25,7 +25,7 @@ test('a job keeps its owner', async () => {
   expect(await store.ownerOf('job_000000000000000000000000')).toBe(undefined);
 });
 
-test("lists of an owner have that owner's jobs, page by page, of one status or all", async () => {
+test("an owner's list contains only that owner's jobs, page by page, of one status or all", async () => {
   const mine: JobId[] = [];
   for (let i = 0; i < 5; i++) {
     mine.unshift(await create(one));
@@ -45,7 +45,7 @@ test("lists of an owner have that owner's jobs, page by page, of one status or a
   expect(await ids({ owner: one })).toEqual(mine.filter((_, i) => i !== 1));
 });
 
-test("another owner's job is no place in a list", async () => {
+test("another owner's job is refused as `after` of a list", async () => {
   await create(one);
   const theirs = await create(other);
   const absent = 'job_000000000000000000000000';
@@ -56,7 +56,7 @@ test("another owner's job is no place in a list", async () => {
   expect((errors[0] as Error).message.replace(theirs, absent)).toBe((errors[1] as Error).message);
 });
 
-test('the same idempotency key of two owners makes two jobs', async () => {
+test('the same idempotency key of two owners creates two jobs', async () => {
   const options = { idempotencyKey: 'k', requestHash: 'h' };
   const first = await store.createJob(aJobSpec(), { ...options, owner: one });
   const second = await store.createJob(aJobSpec(), { ...options, owner: other });
@@ -68,23 +68,23 @@ test('the same idempotency key of two owners makes two jobs', async () => {
   expect((await store.createJob(aJobSpec(), { ...options, owner: one })).created).toBe(true);
 });
 
-test('an owner has no more unfinished jobs than may be, however many are sent at once', async () => {
+test('concurrent requests cannot exceed the limit of unfinished jobs of an owner', async () => {
   const sent = await Promise.allSettled(Array.from({ length: 20 }, () => create(one, { maxOfOwner: 3 })));
   const made = sent.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
   expect(made).toHaveLength(3);
   const refusals = sent.flatMap((result) => (result.status === 'rejected' ? [codeOf(result.reason)] : []));
   expect(new Set(refusals)).toEqual(new Set(['quota_exceeded']));
-  // Others are not touched, and who cancels has room again.
+  // Other owners are not affected, and a cancelled job no longer counts.
   await create(other, { maxOfOwner: 3 });
   await store.requestCancel(made[0]!);
   await create(one, { maxOfOwner: 3 });
-  // One that runs counts.
+  // A running job counts.
   const start = await store.attempts.start(made[1]!, 'worker');
   expect(start.outcome).toBe('started');
   expect(codeOf(await create(one, { maxOfOwner: 3 }).catch((error: unknown) => error))).toBe('quota_exceeded');
 });
 
-test('the queue has no more waiting jobs than may be; one that was sent before is found all the same', async () => {
+test('the limit of waiting jobs holds, and a repeated request still finds its job', async () => {
   const options = { idempotencyKey: 'k', requestHash: 'h', maxWaiting: 2 };
   const { job } = await store.createJob(aJobSpec(), options);
   await create(one, { maxWaiting: 2 });

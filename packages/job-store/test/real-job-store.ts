@@ -4,15 +4,15 @@ import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { createJobStore, type JobStore, jobKeys, QUEUE_NAME } from '../src/index.js';
 
-/** A real Redis, one for the tests of a file. */
+/** A real Redis, one per test file. */
 export let server: RealRedis;
 export let redis: Redis;
-/** Of the test that runs: a store that is empty, the prefix of its keys, and its queue as BullMQ has it. */
+/** For the current test: an empty store, the prefix of its keys, and its BullMQ queue. */
 export let store: JobStore;
 export let prefix: string;
 export let queue: Queue;
 
-/** Has {@link store} and the others made for the tests of this file, and closed after them. @param name - Of the file */
+/** Creates {@link store} and the others before each test of the file and closes them after it. @param name - Of the file */
 export function useJobStore(name: string): void {
   let round = 0;
   beforeAll(async () => {

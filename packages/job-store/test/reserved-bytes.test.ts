@@ -19,7 +19,7 @@ async function started(id: JobId): Promise<JobAttempt> {
   return start.attempt;
 }
 
-test('an unfinished job has the bytes of its adapter reserved, for its owner and in all', async () => {
+test('the bytes of an unfinished job count for its owner and in the total', async () => {
   const first = await create(one, 2 ** 40);
   await create(one, 10);
   await create(other, 100);
@@ -38,15 +38,15 @@ test.each<[string, (id: JobId) => Promise<unknown>]>([
   [
     'fails',
     async (id) =>
-      store.attempts.fail(await started(id), { code: 'trainer_crashed', message: 'It went away.', details: [] }),
+      store.attempts.fail(await started(id), { code: 'trainer_crashed', message: 'It crashed.', details: [] }),
   ],
   ['succeeds', async (id) => store.attempts.succeed(await started(id), newIdentifier('ad'))],
-])('they are free again when it %s', async (_, end) => {
+])('the reservation is released when the job %s', async (_, end) => {
   await end(await create(one, 10));
   expect(await store.adapterBytes.reserved(one)).toEqual({ own: 0, total: 0 });
 });
 
-test('a job that is resumed has them reserved again', async () => {
+test('a resumed job has its bytes reserved again', async () => {
   const id = await create(one, 10);
   await store.requestCancel(id);
   await store.resumeJob(id);

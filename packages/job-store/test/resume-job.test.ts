@@ -24,7 +24,7 @@ async function failed(): Promise<string> {
   return id;
 }
 
-test('a cancelled job waits again under its id, its events go on, and the dataset is held', async () => {
+test('a cancelled job is queued again with the same id and event stream, and reads its dataset again', async () => {
   const { id, dataset } = await created();
   await store.requestCancel(id);
   const before = (await store.readEvents(id)).data;
@@ -40,7 +40,7 @@ test('a cancelled job waits again under its id, its events go on, and the datase
   expect(after.map(({ type }) => type)).toEqual(['job-queued', 'job-cancelled', 'job-resumed']);
 });
 
-test('a failed job is resumed with its error forgotten, and the attempt before may write no more', async () => {
+test('resuming a failed job clears its error, and the previous attempt can no longer write', async () => {
   const { id } = await created();
   const old = await started(id);
   await store.attempts.fail(old, { code: 'trainer_crashed', message: 'It went away.', details: [] });
@@ -52,7 +52,7 @@ test('a failed job is resumed with its error forgotten, and the attempt before m
   expect(await store.attempts.check(attempt)).toBe('done');
 });
 
-test('a job that waits, runs or has succeeded is not resumed, one that is not there neither', async () => {
+test('a job that waits, runs, has succeeded or does not exist cannot be resumed', async () => {
   const { id } = await created();
   expect(await store.resumeJob(id).catch(codeOf)).toBe('job_not_resumable');
   const attempt = await started(id);
@@ -63,7 +63,7 @@ test('a job that waits, runs or has succeeded is not resumed, one that is not th
   expect(await store.resumeJob('job_ffffffffffffffffffffffff').catch(codeOf)).toBe('job_not_found');
 });
 
-test('of many calls at once one resumes', async () => {
+test('of many concurrent calls exactly one resumes the job', async () => {
   const id = await failed();
   const calls = await Promise.all(Array.from({ length: 10 }, () => store.resumeJob(id).catch(codeOf)));
   expect(calls.filter((answer) => answer !== 'job_not_resumable')).toHaveLength(1);
@@ -72,18 +72,18 @@ test('of many calls at once one resumes', async () => {
   expect(await queue.getWaitingCount()).toBe(2);
 });
 
-test('the queue entry of the time before starts nothing, and is not taken for a job given up', async () => {
+test('an old queue entry starts nothing, and reconcile does not take it for an abandoned job', async () => {
   const id = await failed();
   await store.resumeJob(id);
   expect(await store.attempts.start(id, 'late', 0)).toEqual({ outcome: 'not-needed', reason: 'resumed' });
-  // BullMQ knows that an entry failed by its being only in the list of the failed ones.
+  // For BullMQ an entry has failed if it is only in the list of failed entries.
   await redis.lrem(queue.toKey('wait'), 0, id);
   await redis.zadd(queue.toKey('failed'), Date.now(), id);
   expect(await store.reconcile()).toEqual({ requeued: [], ended: [] });
   expect((await store.getJob(id))?.status).toBe('queued');
 });
 
-test('a resumed job that its process could not queue before it died is queued by reconcile', async () => {
+test('reconcile queues a job that was resumed but not queued', async () => {
   const id = await failed();
   const job = await store.resumeJob(id);
   await queue.remove(queueEntryOf(job));
@@ -91,14 +91,14 @@ test('a resumed job that its process could not queue before it died is queued by
   expect(await queue.getJobState(queueEntryOf(job))).toBe('waiting');
 });
 
-test('the checkpoints of an ended job are forgotten, those of a resumed job are not', async () => {
+test('forget removes the checkpoints of an ended job, but not of a resumed job', async () => {
   const id = await failed();
   expect(await store.checkpoints.forget(id)).toBe(true);
   await store.resumeJob(id);
   expect(await store.checkpoints.forget(id)).toBe(false);
 });
 
-test('it may be cancelled and resumed again, and deleted with all that it has', async () => {
+test('a resumed job can be cancelled and resumed again, and deleted with all its keys', async () => {
   const { id } = await created();
   for (const resumes of [1, 2]) {
     await store.requestCancel(id);
@@ -110,7 +110,7 @@ test('it may be cancelled and resumed again, and deleted with all that it has', 
   expect(await store.getJob(id)).toBeNull();
 });
 
-test('limits hold for it as for a new job', async () => {
+test('the limits for new jobs also hold for resumed jobs', async () => {
   const id = await failed();
   await created();
   expect(await store.resumeJob(id, { maxWaiting: 1 }).catch(codeOf)).toBe('queue_full');
@@ -119,7 +119,7 @@ test('limits hold for it as for a new job', async () => {
   expect((await store.resumeJob(id, { maxWaiting: 2, maxOfOwner: 2 })).status).toBe('queued');
 });
 
-test('a job is not resumed while what it left is being removed, and can be afterwards', async () => {
+test('a job cannot be resumed while its files are being removed, and can be afterwards', async () => {
   const id = await failed();
   const work = async () => {
     const refusal = await store.resumeJob(id).catch(codeOf);
@@ -130,7 +130,7 @@ test('a job is not resumed while what it left is being removed, and can be after
   expect(await store.resumeJob(id)).toMatchObject({ status: 'queued' });
 });
 
-test('the jobs of whose checkpoints an adapter is being made are known until it is made', async () => {
+test('jobsBeingPublished returns a job until the adapter from its checkpoint is published', async () => {
   const id = await failed();
   const checkpoint = { job: id, step: 3 };
   const { job } = await store.createJob(aJobSpec(), {
@@ -144,7 +144,7 @@ test('the jobs of whose checkpoints an adapter is being made are known until it 
   expect(await store.checkpoints.jobsBeingPublished()).toEqual(new Set());
 });
 
-test('nothing is removed of a job that continues, or ended otherwise; an error meanwhile is thrown as it is', async () => {
+test('whileEnded does not run for a job that continues or has another status, and rethrows errors of its work', async () => {
   const { id } = await created();
   const work = async () => 'done';
   expect(await store.whileEnded(id, ['failed', 'cancelled'], work)).toBeNull();

@@ -8,11 +8,11 @@ test.each<[string, Caller]>([
   ['the operator', EVERYTHING],
   ['an admin', { owner: ONE, sees: 'all' }],
   ['a key', { owner: ONE, sees: 'own' }],
-])('%s is told in headers', (_name, caller) => {
+])('%s is passed in headers', (_name, caller) => {
   expect(callerOfHeaders(callerHeaders(caller))).toEqual(caller);
 });
 
-test('what did not come through the api sees all', () => {
+test('a request that did not come through the api sees everything', () => {
   expect(callerOfHeaders({})).toEqual(EVERYTHING);
 });
 
@@ -22,13 +22,13 @@ test.each([
   { 'x-lorasmith-owner': 'key_', 'x-lorasmith-sees': 'own' },
   { 'x-lorasmith-owner': ONE, 'x-lorasmith-sees': 'everything' },
   { 'x-lorasmith-owner': '', 'x-lorasmith-sees': 'own' },
-  // Two headers of one name come joined.
+  // Two headers of the same name arrive joined.
   { 'x-lorasmith-owner': `${ONE}, ${OTHER}`, 'x-lorasmith-sees': 'own' },
 ])('%j is refused', (headers) => {
   expect(() => callerOfHeaders(headers)).toThrowError(expect.objectContaining({ code: 'invalid_request' }));
 });
 
-test("what is another key's or nobody's is not there", () => {
+test('a caller cannot use the things of another key or those without an owner', () => {
   const own: Caller = { owner: ONE, sees: 'own' };
   expect(mayUse(own, ONE)).toBe(true);
   for (const owner of [OTHER, null, undefined]) expect(mayUse(own, owner)).toBe(false);

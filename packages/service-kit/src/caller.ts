@@ -2,15 +2,15 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { KeyId, type Owner, ProductError } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 
-/** On whose behalf a request is made: what it may see, and who owns what it creates. */
+/** The identity behind a request: which things it may see, and who owns the things that it creates. */
 export type Caller =
-  /** `owner` null: what the request creates has no owner, so only callers that see everything see it. */
+  /** `owner` null: the things that the request creates have no owner, and only callers that see everything see them. */
   { readonly sees: 'all'; readonly owner: Owner } | { readonly sees: 'own'; readonly owner: KeyId };
 
-/** May do everything: the operator of a service without keys, and the services among themselves. */
+/** A caller with every permission: the operator of a service without keys, and the services themselves. */
 export const EVERYTHING: Caller = Object.freeze({ owner: null, sees: 'all' });
 
-/** Whether the caller may use something with this owner. If not, the answer is the same as if it did not exist. */
+/** Whether the caller may use a thing with this owner. If not, the answer is the same as for one that does not exist. */
 export function mayUse(caller: Caller, owner: Owner | undefined): boolean {
   return caller.sees === 'all' || owner === caller.owner;
 }
@@ -19,15 +19,15 @@ const OWNER_HEADER = 'x-lorasmith-owner';
 const SEES_HEADER = 'x-lorasmith-sees';
 
 /**
- * The headers by which the api passes the caller to the registry. They replace any that a client sent, and only the api
- * can reach the registry.
+ * The headers in which the api passes the caller to the registry. They replace headers of the same name from the client.
+ * Only the api can reach the registry.
  */
 export function callerHeaders({ owner, sees }: Caller): Record<string, string> {
   return { [OWNER_HEADER]: owner ?? '', [SEES_HEADER]: sees };
 }
 
 /**
- * Reads {@link callerHeaders}; {@link EVERYTHING} for a request that did not come through the api.
+ * Reads {@link callerHeaders}; returns {@link EVERYTHING} for a request that did not come through the api.
  * @throws ProductError `invalid_request`
  */
 export function callerOfHeaders(headers: IncomingHttpHeaders): Caller {

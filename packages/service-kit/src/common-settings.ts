@@ -17,7 +17,7 @@ export const redisUrl = setting({
   schema: Type.String({ pattern: '^(rediss?|unix)://' }),
   fallback: 'redis://127.0.0.1:6379',
   example: 'redis://127.0.0.1:6379',
-  // It may hold a password.
+  // It may contain a password.
   secret: true,
   fault: 'is not an address that begins with redis://, rediss:// or unix://',
   description:

@@ -18,7 +18,7 @@ const timeout = setting({
 });
 const tree = { http: { port, timeout }, redis: { url: redisUrl }, logLevel };
 
-test('defaults and given values come out typed, in the same shape, frozen', () => {
+test('defaults and values are typed, in the shape of the tree, and frozen', () => {
   const config = readConfig(tree, { WAIT_MS: '250', API_PORT: '', LOG_LEVEL: 'warn' });
   expect(config).toEqual({
     http: { port: 8080, timeout: 250 },
@@ -29,7 +29,7 @@ test('defaults and given values come out typed, in the same shape, frozen', () =
   expect(() => Object.assign(config.http, { port: 1 })).toThrow(TypeError);
 });
 
-test('every wrong variable is told with its fault and an example, a secret without its value', () => {
+test('the error lists every invalid variable with its fault and an example, but no secret value', () => {
   const environment = { API_PORT: '80x', REDIS_URL: 'http://user:hunter2@host' };
   expect(() => readConfig(tree, environment)).toThrowError(
     expect.objectContaining({
@@ -45,17 +45,17 @@ test('every wrong variable is told with its fault and an example, a secret witho
   );
 });
 
-test.each(['65536', '-1', '1.5', '1e3.', 'NaN', 'Infinity'])('%s is no port', (API_PORT) => {
+test.each(['65536', '-1', '1.5', '1e3.', 'NaN', 'Infinity'])('%s is not a port', (API_PORT) => {
   expect(() => readConfig({ port }, { API_PORT })).toThrowError(
     expect.objectContaining({ code: 'invalid_configuration' }),
   );
 });
 
-test('a folder is made absolute', () => {
+test('a folder becomes an absolute path', () => {
   expect(readConfig({ dataDir }, { DATA_DIR: 'some/where' }).dataDir).toBe(`${process.cwd()}/some/where`);
 });
 
-test('the documentation of the environment is made from the same settings', () => {
+test('the documentation of the environment is generated from the same settings', () => {
   expect(configurationTable({ port, timeout })).toBe(
     [
       '| Variable | Default | Unit | What it does |',

@@ -12,7 +12,7 @@ interface FrameworkError extends Error {
   validation?: ErrorObject[];
 }
 
-/** Unless the error has its own. */
+/** Default; an error can have its own value. */
 const RETRY_AFTER_SECONDS: Partial<Record<number, number>> = { 429: 30, 503: 2 };
 
 /** The only place that turns an error into HTTP. */
@@ -35,12 +35,12 @@ export function answerError(thrown: unknown, request: FastifyRequest, reply: Fas
 }
 
 export function answerExpectation(_request: IncomingMessage, response: ServerResponse): void {
-  const message = 'The only value that the header expect may have is 100-continue.';
+  const message = 'The only supported value of the header expect is 100-continue.';
   const body = JSON.stringify(errorBody(new ProductError('invalid_request', message), null));
   response.writeHead(417, { 'content-type': 'application/json; charset=utf-8', connection: 'close' }).end(body);
 }
 
-/** Answers on the socket when what arrived is not an HTTP request, or arrived too slowly. */
+/** Answers on the socket if the received bytes are not an HTTP request, or arrived too slowly. */
 export function answerBrokenHttp(error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();
@@ -59,7 +59,7 @@ export function answerBrokenHttp(error: Error & { code?: string }, socket: Socke
   );
 }
 
-/** Turns whatever was thrown into the error to answer with. */
+/** Turns any thrown value into the error of the answer. */
 export function productErrorOf(thrown: unknown, request: FastifyRequest): ProductError {
   if (thrown instanceof ProductError) return thrown;
   if (!(thrown instanceof Error)) return internalError(thrown);
@@ -112,7 +112,7 @@ const BODY_TYPES = [
   ['application/x-tar', 'a plain tar (tar -cf)'],
 ] as const;
 
-/** The body types that the route accepts, by the parsers of its scope. */
+/** Names the body types that the route accepts, from the parsers of its scope. */
 function takenTypes({ server }: FastifyRequest): string {
   const taken = BODY_TYPES.filter(([type]) => server.hasContentTypeParser(type));
   const forms = taken.map(([type, what]) => `${what}, with the header content-type: ${type}`);
@@ -121,7 +121,7 @@ function takenTypes({ server }: FastifyRequest): string {
 
 const OUT_OF_FILES = 'The service has reached its limit of open files and connections. Try again in a moment.';
 
-/** Also by the message, because errors lose their code between threads. */
+/** Checks the message too, because errors lose their code between threads. */
 function isOutOfFiles(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   return /\bE[MN]FILE\b/.test((error as FrameworkError).code ?? error.message) || isOutOfFiles(error.cause);
@@ -142,7 +142,7 @@ function refusal(code: ErrorCode, message: string, cause: unknown): ProductError
   return new ProductError(code, message, { cause });
 }
 
-/** Reveals nothing internal; the log has the cause under the request's id. */
+/** Reveals no internals; the log has the cause under the id of the request. */
 function internalError(cause: unknown): ProductError {
   const message = 'An internal error occurred. The service log has the details under this request_id.';
   return new ProductError('internal_error', message, { cause });

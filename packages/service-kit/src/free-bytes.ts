@@ -1,11 +1,11 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { ProductError } from '@lorasmith/contracts';
 
-/** Bytes that an import may still store. */
+/** Bytes that an import may store. */
 export interface FreeBytes {
-  /** Of its owner's quota. */
+  /** Free bytes in the quota of its owner. */
   own: number;
-  /** Of the quota that all owners share. */
+  /** Free bytes in the quota that all owners share. */
   total: number;
 }
 
@@ -13,7 +13,7 @@ const OWN_HEADER = 'x-lorasmith-own-free-bytes';
 const TOTAL_HEADER = 'x-lorasmith-total-free-bytes';
 const UNLIMITED: FreeBytes = Object.freeze({ own: Number.MAX_SAFE_INTEGER, total: Number.MAX_SAFE_INTEGER });
 
-/** The headers by which the api passes the free bytes to the registry. They replace any that a client sent. */
+/** The headers in which the api passes the free bytes to the registry. They replace headers of the same name from the client. */
 export function freeBytesHeaders({ own, total }: FreeBytes): Record<string, string> {
   return { [OWN_HEADER]: String(own), [TOTAL_HEADER]: String(total) };
 }

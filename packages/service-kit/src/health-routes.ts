@@ -2,11 +2,11 @@ import { ErrorBody, type Fault, ProductError } from '@lorasmith/contracts';
 import { type Static, Type } from 'typebox';
 import type { HttpApp } from './http-app.js';
 
-/** Resolves when a dependency is available; rejects with the reason when it is not. */
+/** Resolves if a dependency is available; otherwise rejects with the reason. */
 export type ReadyCheck = () => Promise<unknown>;
 
 export interface HealthRoutesOptions {
-  /** By the name that `/ready` shows, for instance `redis`. */
+  /** By the name in the answer of `/ready`, for instance `redis`. */
   checks: Readonly<Record<string, ReadyCheck>>;
 }
 
@@ -17,7 +17,7 @@ const Health = Type.Object(
 
 const CHECK_TIMEOUT_MS = 2_500;
 
-/** `/live`: the process answers. `/ready`: everything it needs is available; otherwise 503 names what is not. */
+/** `/live`: the process answers. `/ready`: all its dependencies are available; otherwise 503 names the others. */
 export async function healthRoutes(app: HttpApp, { checks }: HealthRoutesOptions): Promise<void> {
   const names = Object.keys(checks);
   const tags = ['health'];

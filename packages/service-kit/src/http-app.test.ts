@@ -49,11 +49,11 @@ async function post(payload: string | object, headers: Record<string, string> = 
 const good = { base_model: 'tiny', dataset: `ds_${'0'.repeat(24)}` };
 
 describe('a body', () => {
-  test('that is right arrives as it was sent, with nothing added', async () => {
+  test('that is valid arrives as sent, without added fields', async () => {
     expect(await post(good)).toMatchObject({ status: 200, body: good });
   });
 
-  test('has every fault listed with its path', async () => {
+  test('with several faults has each listed with its path', async () => {
     const { status, body } = await post({
       base_model: '../etc',
       lora: { r: 0, alpha: '16', target_modules: 7, rank: 4 },
@@ -79,7 +79,7 @@ describe('a body', () => {
     expect(faults).toHaveLength(10);
   });
 
-  test('with only an unknown field is told so', async () => {
+  test('with only an unknown field is refused with unknown_field', async () => {
     const { status, body } = await post({ ...good, lora: { bias: 'none' } });
     expect(status).toBe(400);
     expect(body.error).toMatchObject({ code: 'unknown_field', param: 'lora.bias' });
@@ -109,7 +109,7 @@ describe('a body', () => {
   });
 });
 
-describe('what a body is refused with says what to do:', () => {
+describe('the message for a refused body says what to do:', () => {
   const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
   const MODEL = 'the name of a folder in MODELS_DIR, without a slash';
   const LONG = `{"name": "${'s'.repeat(200)}secret${'s'.repeat(200)}",}`;
@@ -140,7 +140,7 @@ describe('what a body is refused with says what to do:', () => {
     expect(body.error.message).toMatch(message);
   });
 
-  test('at most a few characters of it are shown', async () => {
+  test('the message quotes only a few characters of the body', async () => {
     const { body } = await post(LONG);
     expect(body.error.message).toMatch(/^The body is not JSON/);
     expect(body.error.message).not.toContain('secret');
@@ -151,7 +151,7 @@ describe('what a body is refused with says what to do:', () => {
     ['JSON', 'application/json'],
     ['JSON in UTF-8', 'application/json; charset=utf-8'],
     ['a form', FORM['content-type']],
-  ])('an empty one that would be %s is as good as none', async (_name, type) => {
+  ])('an empty body with the type of %s counts as none', async (_name, type) => {
     app.post('/without', async ({ body }) => ({ body: body ?? null }));
     const answer = await app.inject({
       method: 'POST',
@@ -164,7 +164,7 @@ describe('what a body is refused with says what to do:', () => {
 });
 
 describe('a query string', () => {
-  test('is made numbers and booleans, and given its defaults', async () => {
+  test('is converted to numbers and booleans and given its defaults', async () => {
     expect((await app.inject('/items/1?flag=true')).json()).toEqual({ limit: 20, flag: true });
     expect((await app.inject('/items/1?limit=3')).json()).toEqual({ limit: 3 });
   });
@@ -179,7 +179,7 @@ describe('a query string', () => {
 });
 
 describe('a path', () => {
-  test('that is unknown is 404, one with other methods 405', async () => {
+  test('that is unknown is 404, and with other methods 405', async () => {
     const unknown = await app.inject('/nothing');
     expect([unknown.statusCode, unknown.json().error.code]).toEqual([404, 'not_found']);
     expect(unknown.json().error.message).toContain('GET /openapi.json');
@@ -202,7 +202,7 @@ describe('a path', () => {
 });
 
 describe('an error', () => {
-  test('of ours is a 500 that tells nothing, logged once with its cause', async () => {
+  test('of the service is a 500 that reveals nothing, logged once with its cause', async () => {
     const answer = await app.inject('/broken');
     expect(answer.statusCode).toBe(500);
     expect(answer.json().error).toMatchObject({ code: 'internal_error', request_id: answer.headers['x-request-id'] });
@@ -210,19 +210,19 @@ describe('an error', () => {
     expect(lines).toMatchObject([{ level: 'error', err: { message: 'a bug with a secret in its text' } }]);
   });
 
-  test("of the caller's is logged once, at info", async () => {
+  test('of the client is logged once, at info', async () => {
     const answer = await app.inject('/refused');
     expect(answer.json().error).toMatchObject({ code: 'in_use', message: 'It is used.', param: 'id', details: [] });
     expect(lines).toMatchObject([{ level: 'info', msg: 'It is used.' }]);
   });
 
-  test('is cut to what can be read, whatever came to be in it', () => {
+  test('with a very long message is truncated', () => {
     const error = new ProductError('in_use', 'x'.repeat(1_000_000), { param: 'y'.repeat(1_000_000) });
     const { message, param } = errorBody(error, null).error;
     expect([message.length, param?.length]).toEqual([4_000, 1_000]);
   });
 
-  test('carries the id that the caller gave, unless it is no plain word', async () => {
+  test('has the request id of the client, unless it has special characters', async () => {
     const given = async (id: string) =>
       (await app.inject({ url: '/refused', headers: { 'x-request-id': id } })).json().error.request_id;
     expect(await given('my-id.1')).toBe('my-id.1');
@@ -230,7 +230,7 @@ describe('an error', () => {
   });
 });
 
-test('bytes that are no HTTP get an answer that says so', async () => {
+test('bytes that are not HTTP are answered with an error', async () => {
   await app.listen({ host: '127.0.0.1', port: 0 });
   const { port } = app.server.address() as { port: number };
   const socket = connect(port, '127.0.0.1');
@@ -241,7 +241,7 @@ test('bytes that are no HTTP get an answer that says so', async () => {
   expect(Value.Check(ErrorBody, JSON.parse(answer.split('\r\n\r\n')[1]!))).toBe(true);
 });
 
-test('a process without files left answers 503 with a time to try again', async () => {
+test('a process without free file handles answers 503 with a time to retry', async () => {
   const code = 'EMFILE';
   app.get('/direct', async () => {
     throw Object.assign(new Error("EMFILE: too many open files, open '/models'"), { code });
@@ -257,7 +257,7 @@ test('a process without files left answers 503 with a time to try again', async 
   }
 });
 
-test('closing does not wait for connections that have sent nothing', async () => {
+test('closing does not wait for connections without a request', async () => {
   const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }));
   const socket = connect({ host: '127.0.0.1', port: Number(url.port) });
   await once(socket, 'connect');
@@ -265,11 +265,11 @@ test('closing does not wait for connections that have sent nothing', async () =>
   const began = performance.now();
   await app.close();
   await ended;
-  // Node would wait for a minute.
+  // Node would wait a minute.
   expect(performance.now() - began).toBeLessThan(20_000);
 });
 
-test('closing waits for the requests under way and not for their connections', async () => {
+test('closing waits for running requests but not for their connections', async () => {
   const { promise: mayAnswer, resolve: answerNow } = promiseWithResolvers();
   const { promise: hasArrived, resolve: arrive } = promiseWithResolvers();
   app.get('/slow', async () => {
@@ -297,7 +297,7 @@ function promiseWithResolvers() {
   return { promise, resolve };
 }
 
-test('/ready names what is not there, /live does not care', async () => {
+test('/ready names an unavailable dependency, /live ignores it', async () => {
   const failing = async () => {
     throw new ProductError('redis_unavailable', 'Redis cannot be reached.');
   };

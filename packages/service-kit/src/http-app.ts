@@ -34,16 +34,16 @@ export interface HttpAppOptions {
   requestTimeoutMs?: number;
 }
 
-/** How often slow senders are looked for: headers must arrive within Node's 60 s, a request within `requestTimeoutMs`. */
+/** How often Node checks for slow senders: headers must arrive within its 60 s, a request within `requestTimeoutMs`. */
 const SLOW_SENDER_CHECK_MS = 5_000;
 
-/** A caller's own id goes into logs and answers, so only plain words are accepted. */
+/** A client's own request id appears in logs and answers, so only simple characters are accepted. */
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 
 /**
- * A Fastify application with what every service needs: bodies are validated as sent and no field is dropped, every error
- * is answered as an `ErrorBody` and logged once, each request has an id (`x-request-id`), and a wrong method is 405
- * instead of 404. It neither listens nor reads the environment.
+ * The Fastify application that all services share. It validates bodies as sent and drops no field, answers every error as
+ * an `ErrorBody` and logs it once, gives each request an id (`x-request-id`), and answers a wrong method with 405 instead
+ * of 404. It neither listens nor reads the environment.
  */
 export function createHttpApp(options: HttpAppOptions): HttpApp {
   const { logger, bodyLimitBytes = 1024 * 1024, requestTimeoutMs = 300_000 } = options;
@@ -54,15 +54,15 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
     genReqId: requestIdOf,
     logController: new LogController({ requestIdLogLabel: 'request_id', disableRequestLogging: true }),
     routerOptions: { maxParamLength: 512 },
-    // A missing host is refused below, with a body that says so.
+    // A missing host is refused below, with an ErrorBody.
     http: { requireHostHeader: false, connectionsCheckingInterval: SLOW_SENDER_CHECK_MS },
     frameworkErrors: answerError,
     clientErrorHandler: answerBrokenHttp,
   }).withTypeProvider<TypeBoxTypeProvider>();
 
   app.setValidatorCompiler(createRequestValidator());
-  // Response schemas are documentation, and tests compare answers with them. Compiled serializers would silently drop
-  // fields that a schema lacks.
+  // Response schemas are documentation, and tests compare answers with them. Compiled serializers would silently drop the
+  // fields that are missing from a schema.
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   app.setErrorHandler(answerError);
   // A body is JSON unless the route says otherwise.
@@ -75,7 +75,7 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
   const refusePath = (request: FastifyRequest, reply: FastifyReply): never => {
     const [pathname = ''] = request.url.split('?', 1);
     const allowed = methods.allowedFor(pathname);
-    // A route that serves files may find none, although its method is right.
+    // A route that serves files may not find one, although the method is correct.
     if (allowed.length > 0 && !allowed.includes(request.method)) {
       reply.header('allow', allowed.join(', '));
       throw new ProductError('method_not_allowed', `This path takes ${allowed.join(', ')}, not ${request.method}.`);
@@ -104,8 +104,8 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
     closeUnused();
   });
   app.addHook('onResponse', async (request, reply) => {
-    // A closing server closes only the connections that are idle at that moment. It would wait for the others until
-    // their keep-alive time is over.
+    // A closing server closes only the connections that are idle at that moment. It would wait for the keep-alive timeout
+    // of the others.
     if (isClosing) setImmediate(() => app.server.closeIdleConnections());
     request.log.debug(
       { method: request.method, url: request.url, status: reply.statusCode, ms: Math.round(reply.elapsedTime) },
@@ -149,7 +149,7 @@ class RouteMethods {
     for (const method of [methods].flat()) this.#routes.push({ path: new RegExp(`^${source}$`), method });
   }
 
-  /** Methods of the routes that match a path, sorted; empty when none matches. */
+  /** Methods of the routes that match a path, sorted; empty if no route matches. */
   allowedFor(pathname: string): string[] {
     const methods = this.#routes.filter(({ path }) => path.test(pathname)).map(({ method }) => method);
     return [...new Set(methods)].sort();

@@ -14,7 +14,7 @@ test.each([
   expect(withoutSecrets(text)).toBe(expected);
 });
 
-test('whatever is logged has none, wherever it stands', () => {
+test('secrets are removed from every part of a log line', () => {
   const lines: string[] = [];
   const logger = createLogger({ service: 'a', level: 'info', destination: { write: (line) => void lines.push(line) } });
   logger.info({ url: `/jobs/${KEY}`, err: new Error(`no ${KEY}`), nested: { list: [KEY] } }, KEY);

@@ -10,7 +10,7 @@ export interface LoggerOptions {
   destination?: DestinationStream;
 }
 
-/** A logger that writes one JSON object a line. */
+/** A logger that writes one JSON object per line. */
 export function createLogger({ service, level, destination }: LoggerOptions): Logger {
   const options = {
     level,
@@ -23,17 +23,17 @@ export function createLogger({ service, level, destination }: LoggerOptions): Lo
   return pino(options, destination ?? standardOutput());
 }
 
-/** Limit for lines that could not be written yet. Further ones are dropped, so that a full disk does not fill memory too. */
+/** Limit for buffered lines. Further lines are dropped, so that a full disk does not fill the memory too. */
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
 
 /**
- * Standard output for log lines. A closed pipe or a full disk must neither end the process nor keep it from ending:
- * pino's own destination would retry the last lines forever when the process exits.
+ * Standard output for log lines. A closed pipe or a full disk must neither end the process nor prevent its exit: pino's own
+ * destination would retry the last lines forever when the process exits.
  */
 function standardOutput(): DestinationStream {
   const output = pino.destination({ dest: 1, sync: true, maxLength: MAX_BUFFERED_BYTES });
   output.on('error', () => {});
-  // Each line is written when it is logged. Flushing lines that failed then would block the exit.
+  // Each line is written when it is logged. Retrying failed lines at the exit would block it.
   output.flushSync = () => {};
   return output;
 }
@@ -43,8 +43,7 @@ const API_KEY = /lsk_[0-9a-f]{24}_[A-Za-z0-9_-]*/g;
 const CREDENTIALS = /\b((?:rediss?|https?|s3):\/\/)[^\s/@"\\]*@/g;
 
 /**
- * Removes secrets from a text for the log: an API key that somebody put into an address or a name, the password in the
- * address of Redis.
+ * Removes secrets from a text for the log: an API key in an address or a name, the password in the address of Redis.
  */
 export function withoutSecrets(text: string): string {
   return text.replaceAll(API_KEY, 'lsk_…').replaceAll(CREDENTIALS, '$1…@');

@@ -9,15 +9,15 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-test('a fail-fast connection to an absent Redis fails each command at once', async () => {
+test('a fail-fast connection to an unavailable Redis fails each command at once', async () => {
   const redis = connectRedis({ url: await absentRedisUrl(), whenUnavailable: 'fail-fast', name: 'test', logger });
   cleanups.push(() => redis.disconnect());
   expect(await redisReady(redis, 50)).toBe(false);
-  // Not by its time-out.
+  // Sooner than its timeout.
   await expect(redis.get('key')).rejects.toThrow('enableOfflineQueue');
 });
 
-test('a waiting connection does the command once Redis is there', async () => {
+test('a waiting connection runs the command once Redis is available', async () => {
   const server = await startRealRedis();
   cleanups.push(() => server.stop());
   const redis = connectRedis({ url: server.url, whenUnavailable: 'wait', name: 'test', logger });

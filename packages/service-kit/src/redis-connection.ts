@@ -9,8 +9,8 @@ export interface RedisConnectionOptions {
   /** Whether `url` is a node of a cluster. @defaultValue false */
   cluster?: boolean;
   /**
-   * What a command does while Redis is unavailable. `fail-fast`: it fails at once, or 2 s after it was sent; for services
-   * that answer requests. `wait`: it waits until Redis is back; for workers, as BullMQ requires.
+   * Behaviour of a command while Redis is unavailable. `fail-fast`: it fails at once, or 2 s after it was sent; for
+   * services that answer requests. `wait`: it waits until Redis is available; for workers, as BullMQ requires.
    */
   whenUnavailable: 'fail-fast' | 'wait';
   /** Shown in Redis' CLIENT LIST. */
@@ -28,7 +28,7 @@ export function connectRedis(options: RedisConnectionOptions): Redis {
     ? clusterOf(options)
     : new Redis(options.url, { ...connectionOf(options), ...reconnecting(options) });
   let unavailable = false;
-  // One line when the connection is lost, not one for every attempt to reconnect.
+  // Logged once per lost connection, not for every attempt to reconnect.
   redis.on('error', (error: Error) => {
     if (!unavailable) logger.error({ err: error }, 'Redis cannot be reached');
     unavailable = true;
@@ -59,7 +59,7 @@ function reconnectDelayMs(attempt: number): number {
   return Math.min(50 * 2 ** Math.min(attempt, 10), RECONNECT_MAX_MS);
 }
 
-/** Takes the same commands as a single Redis, as long as all keys of a command are on one shard. */
+/** Accepts the same commands as a single Redis, provided that all keys of a command are on one shard. */
 function clusterOf(options: RedisConnectionOptions): Redis {
   const { hostname, port, username, password, protocol } = new URL(options.url);
   const host = hostname.replace(/^\[|\]$/g, '');
@@ -76,11 +76,11 @@ function clusterOf(options: RedisConnectionOptions): Redis {
       ...(protocol === 'rediss:' ? { tls: options.ca ? { ca: options.ca } : {} } : {}),
     },
   });
-  // The types differ only in `duplicate`; callers of that check which one they have.
+  // The types differ only in `duplicate`, and its callers check which one they have.
   return cluster as unknown as Redis;
 }
 
-/** Waits until Redis takes commands. @returns false when it did not within `timeoutMs` */
+/** Waits until Redis accepts commands. @returns false if it did not within `timeoutMs` */
 export async function redisReady(redis: Redis, timeoutMs: number): Promise<boolean> {
   if (redis.status === 'ready') return true;
   return await new Promise((resolve) => {

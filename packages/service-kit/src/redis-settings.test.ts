@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-test('without a word there is one Redis on this host, unencrypted', () => {
+test('the default is a single unencrypted Redis on this host', () => {
   const config = readConfig(redisSettings, {});
   expect(config).toEqual({ url: 'redis://127.0.0.1:6379', prefix: 'lorasmith:', ca: null, cluster: false });
   expect(() => checkRedisSettings(config)).not.toThrow();
@@ -40,14 +40,14 @@ test.each([
   [{ REDIS_CLUSTER: 'true', REDIS_PREFIX: 'a{}:' }, 'REDIS_PREFIX has no hash tag'],
   [{ REDIS_CLUSTER: 'true', REDIS_PREFIX: '{a}:', REDIS_URL: 'unix:///run/redis.sock' }, 'REDIS_URL is a socket'],
   [{ REDIS_CA_FILE: 'file' }, 'REDIS_CA_FILE needs an encrypted connection'],
-])('%j do not go together', (environment: Record<string, string>, fault) => {
+])('%j contradict each other', (environment: Record<string, string>, fault) => {
   const named = 'REDIS_CA_FILE' in environment ? { ...environment, REDIS_CA_FILE: caFile } : environment;
   expect(() => checkRedisSettings(readConfig(redisSettings, named))).toThrowError(
     expect.objectContaining({ code: 'invalid_configuration', message: expect.stringContaining(fault) }),
   );
 });
 
-test('a cluster with a hash tag, and an encrypted connection with certificates, are right', () => {
+test('a cluster with a hash tag, and an encrypted connection with certificates, are accepted', () => {
   for (const environment of [
     { REDIS_CLUSTER: 'true', REDIS_PREFIX: '{lorasmith}:', REDIS_URL: 'rediss://host' },
     { REDIS_URL: 'rediss://user:secret@host:6380/2', REDIS_CA_FILE: caFile },

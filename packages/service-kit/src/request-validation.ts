@@ -31,7 +31,7 @@ export function createRequestValidator(): FastifySchemaCompiler<TSchema> {
   };
 }
 
-/** Ajv converts `Infinity` and `1e400` to numbers, and then checks them against no bound. */
+/** Ajv converts `Infinity` and `1e400` to numbers and does not check bounds for them. */
 function infiniteNumbers(texts: Record<string, unknown>): ErrorObject[] {
   const infinite = Object.entries(texts).filter(([, value]) => typeof value === 'number' && !Number.isFinite(value));
   return infinite.map(([name]) => ({
@@ -54,10 +54,10 @@ function withoutIds(node: unknown): unknown {
   );
 }
 
-/** Limit for the parser's message, which quotes some ten characters before and after the fault. */
+/** Limit for the parser's message, which quotes about ten characters before and after the fault. */
 const MAX_REASON = 200;
 
-/** Parses JSON bodies. An empty one counts as none, because many clients send one where they have nothing to send. */
+/** Parses JSON bodies. An empty body counts as none, because many clients send the content type without a body. */
 export function addJsonParser(app: Pick<FastifyInstance, 'addContentTypeParser' | 'getDefaultJsonParser'>): void {
   const parse = app.getDefaultJsonParser('error', 'error');
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {

@@ -50,7 +50,7 @@ export function setting<Schema extends TSchema>(options: SettingOptions<Schema>)
 
 const NUMBER = /^-?\d+(\.\d+)?(e[+-]?\d+)?$/i;
 
-/** Converts text to the schema's type if it is a valid one as a whole; TypeBox's conversion would truncate 1.5 to 1. */
+/** Converts text to the schema's type if the complete text is valid; TypeBox's conversion would truncate 1.5 to 1. */
 function typedValue(schema: TSchema, text: string): unknown {
   const type = 'type' in schema ? schema.type : undefined;
   if ((type === 'integer' || type === 'number') && NUMBER.test(text)) return Number(text);

@@ -7,7 +7,7 @@ const logger = pino({ level: 'silent' });
 let listeners: Map<string, unknown[]>;
 let exitCode: Promise<number>;
 
-// The real process stays: only its end is observed instead of suffered.
+// The test process must survive, so `process.exit` is replaced.
 beforeEach(() => {
   listeners = new Map(SIGNALS.map((name) => [name, process.rawListeners(name as 'SIGTERM')]));
   exitCode = new Promise((resolve) => {
@@ -23,7 +23,7 @@ afterEach(() => {
   }
 });
 
-test('a signal closes first, once, and then ends the process', async () => {
+test('a signal calls close once and then ends the process', async () => {
   const order: string[] = [];
   shutDownInOrder({
     logger,
@@ -41,26 +41,26 @@ test('a signal closes first, once, and then ends the process', async () => {
   expect(order).toEqual(['close', 'closed']);
 });
 
-test('a close that hangs is ended after the time', async () => {
+test('a close that hangs is ended after the timeout', async () => {
   shutDownInOrder({ logger, timeoutMs: 30, close: () => new Promise(() => {}) });
   process.emit('SIGTERM');
   expect(await exitCode).toBe(1);
 });
 
-test('a close that fails is told by the exit code', async () => {
+test('a close that fails sets the exit code', async () => {
   shutDownInOrder({ logger, timeoutMs: 5_000, close: () => Promise.reject(new Error('no')) });
   process.emit('SIGTERM');
   expect(await exitCode).toBe(1);
 });
 
-test('a second Ctrl-C does not wait', async () => {
+test('a second Ctrl-C ends the process at once', async () => {
   shutDownInOrder({ logger, timeoutMs: 5_000, close: () => new Promise(() => {}) });
   process.emit('SIGINT');
   process.emit('SIGINT');
   expect(await exitCode).toBe(1);
 });
 
-test('an error that nobody caught closes too, and is told by the exit code', async () => {
+test('an uncaught error also calls close and sets the exit code', async () => {
   let closed = false;
   shutDownInOrder({
     logger,

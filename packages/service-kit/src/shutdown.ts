@@ -2,15 +2,15 @@ import type { Logger } from 'pino';
 
 export interface ShutdownOptions {
   logger: Logger;
-  /** After this time the process ends without finishing, with exit code 1. */
+  /** After this time the process exits with code 1, without waiting for the work to finish. */
   timeoutMs: number;
-  /** Stops taking work, finishes what it can, closes connections. Called once. */
+  /** Stops accepting work, finishes running work where possible, and closes connections. Called once. */
   close: () => Promise<void>;
 }
 
 /**
- * Shuts the process down in order on SIGTERM, on SIGINT, and when the parent that forked it has ended; at once on a
- * second SIGINT. An uncaught error ends it too, with exit code 1, because its state is unknown then.
+ * Shuts the process down gracefully on SIGTERM, on SIGINT, and when the parent that forked it has ended; at once on a
+ * second SIGINT. An uncaught error also shuts it down, with exit code 1, because its state is then unknown.
  *
  * @returns a function that starts the same shutdown
  */
@@ -40,8 +40,8 @@ export function shutDownInOrder({
     );
   };
   process.on('SIGTERM', () => shutDown('SIGTERM'));
-  // Ctrl-C reaches every process of a terminal, and the parent may send a SIGTERM as well. Only a second Ctrl-C means that
-  // the user does not want to wait.
+  // Ctrl-C reaches every process of a terminal, and the parent may send a SIGTERM too. Only a second Ctrl-C means that the
+  // user does not want to wait.
   let interrupts = 0;
   process.on('SIGINT', () => {
     if (++interrupts > 1) process.exit(1);

@@ -47,7 +47,7 @@ export const storeSettings = {
     fallback: '',
     example: 'lorasmith/',
     fault: 'is neither empty nor a path that ends with /',
-    description: "Prefix of every object's name, for a bucket that holds other things too.",
+    description: "Prefix of every object's name, for a bucket with other contents.",
   }),
   forcePathStyle: setting({
     variable: 'S3_FORCE_PATH_STYLE',

@@ -1,14 +1,14 @@
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 
-/** A request that is arriving when the server starts to close still gets its answer. */
+/** A request that arrives while the server starts to close is still answered. */
 const GRACE_MS = 500;
 
 /**
- * Tracks connections that have never sent a request; clients open such connections ahead of use. Node does not count
- * them as idle, so a closing server would wait for them until the time limit for headers.
+ * Tracks connections without a request so far, which clients open in advance. Node does not count them as idle, so a
+ * closing server would wait for them until the timeout for headers.
  *
- * @returns closes them, now and while the server is closing
+ * @returns a function that closes them, now and while the server is closing
  */
 export function trackUnusedConnections(server: Server): () => void {
   const unused = new Set<Socket>();

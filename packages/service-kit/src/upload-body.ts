@@ -3,16 +3,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
-/** Limit for reading the rest of a refused body, so that the sender can read the answer. */
+/** Maximum bytes that are read of the rest of a refused body, so that the sender can read the answer. */
 const DRAIN_BYTES = 32 * 1024 * 1024;
-/** A sender that announced more than it sends waits this long for its answer. */
+/** Maximum time to read the rest. A sender that announced more than it sends waits this long for its answer. */
 const DRAIN_MS = 1_500;
 
 /**
  * The body of an upload as it arrives.
  *
- * @param what the body is, for the message: file, tar
- * @throws ProductError `body_too_large` beyond `maxBytes`, `invalid_request` when the sender disconnects
+ * @param what - The kind of body, for messages: file, tar
+ * @throws ProductError `body_too_large` beyond `maxBytes`, `invalid_request` if the sender disconnects
  */
 export async function* boundedChunks(stream: Readable, maxBytes: number, what: string): AsyncGenerator<Buffer> {
   let bytes = 0;
@@ -38,7 +38,7 @@ export function bodyTooLarge(maxBytes: number, what: string): ProductError {
   return new ProductError('body_too_large', `The ${what} is larger than the limit of ${maxBytes} bytes.`);
 }
 
-/** Reads the rest of a refused body for a while: many senders read the answer only after they have sent everything. */
+/** Reads the rest of a refused body for a limited time: many senders read the answer only after they have sent the body. */
 export async function drainBody(raw: Readable): Promise<void> {
   if (raw.readableEnded || raw.destroyed) return;
   let bytes = 0;
@@ -53,7 +53,7 @@ export async function drainBody(raw: Readable): Promise<void> {
   await sleep(DRAIN_MS, undefined, { signal: enough.signal }).catch(() => {});
 }
 
-/** Drains the body of a call that is refused before its body was read, and closes the connection after the answer. */
+/** Drains the body of a request that was refused before its body was read, and closes the connection after the answer. */
 export async function endUpload(request: FastifyRequest, reply: FastifyReply): Promise<void> {
   await drainBody(request.raw);
   reply.header('connection', 'close');

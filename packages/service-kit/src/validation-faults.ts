@@ -1,10 +1,10 @@
 import { type Fault, fieldHint, patternHint } from '@lorasmith/contracts';
 import type { ErrorObject } from 'ajv';
 
-/** More would not help the reader, and a crafted body can have a million. */
+/** More faults would not help the reader, and a crafted body can have a million. */
 export const MAX_FAULTS = 100;
 
-/** Ajv's errors as faults with the field's path (`lora.r`). Of a union, only the faults of the branch that was meant. */
+/** Ajv's errors as faults with the path of the field (`lora.r`). For a union, only those of the branches of the same type. */
 export function validationFaults(errors: readonly ErrorObject[]): Fault[] {
   const unions = errors.filter(({ keyword }) => keyword === 'anyOf');
   const faults: Fault[] = [];
@@ -28,7 +28,7 @@ function isWithin(union: ErrorObject, error: ErrorObject): boolean {
   return error !== union && error.schemaPath.startsWith(`${union.schemaPath}/`);
 }
 
-/** The errors of the branches whose type matches the value; empty when no branch matches. */
+/** The errors of the branches whose type matches the value; empty if no branch matches. */
 function meantBranch(union: ErrorObject, errors: readonly ErrorObject[]): ErrorObject[] {
   const within = errors.filter((error) => isWithin(union, error) && error.instancePath.startsWith(union.instancePath));
   const branchOf = (error: ErrorObject) => error.schemaPath.slice(union.schemaPath.length + 1).split('/', 1)[0];

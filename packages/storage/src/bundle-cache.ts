@@ -7,11 +7,11 @@ import type { HeldBundle, Staging } from './bundle-store.js';
 import { type LocalStagings, openLocalStagings, syncTree } from './local-staging.js';
 import { isAbsent } from './storage-error.js';
 
-/** A process that holds a bundle renews its lease this often. */
+/** How often a process renews the lease of a bundle that it holds. */
 const LEASE_RENEWAL_MS = 60_000;
 /** After this time without a renewal, the process is considered dead. */
 const LEASE_LASTS_MS = 300_000;
-/** Age of a download that a process that died has left. */
+/** Age at which a download of a process that died is removed. */
 const ABANDONED_MS = 24 * 3_600_000;
 
 export interface CachedBundle {
@@ -24,11 +24,11 @@ export interface CachedBundle {
   fetch(staging: Staging): Promise<void>;
 }
 
-/** Copies of bundles on this host, with a limit in bytes. The least recently used are removed first, those in use never. */
+/** Copies of bundles on this host, with a limit in bytes. The least recently used are removed first; copies in use never. */
 export interface BundleCache {
   /**
    * The bundle on this host. Fetches it if necessary, once for concurrent calls in this process.
-   * @throws ProductError `storage_full` when it does not fit beside the copies in use; errors of fetching
+   * @throws ProductError `storage_full` if it does not fit beside the copies in use; errors of fetching
    */
   hold(bundle: CachedBundle): Promise<HeldBundle>;
   /** Path of the bundle's folder, if it is on this host. It may be removed at any time. */
@@ -163,7 +163,7 @@ async function copies(folder: string): Promise<Copy[]> {
 async function sizeOf(content: string): Promise<number> {
   let bytes = 0;
   for (const entry of await readdir(content, { withFileTypes: true, recursive: true })) {
-    // Blocks, not length: an outline has the length of its model without its bytes.
+    // Blocks, not length: an outline has the length of its model, but not its bytes.
     if (entry.isFile()) bytes += (await stat(path.join(entry.parentPath, entry.name))).blocks * 512;
   }
   return bytes;

@@ -3,15 +3,15 @@ import { ProductError } from '@lorasmith/contracts';
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const FILE_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$/;
 
-/** Limit for JSON files. Even the manifest of a large model, with every module and loss, is smaller. */
+/** Limit for JSON files. Even the manifest of an adapter for a large model, with every module and loss, is smaller. */
 export const MAX_JSON_BYTES = 16 * 1024 * 1024;
 
-/** Whether it is a valid id of a bundle: never a path. */
+/** Whether this is a valid id of a bundle, which is never a path. */
 export function isBundleId(id: string): boolean {
   return ID.test(id);
 }
 
-/** Whether it is a valid name of a file in a bundle: never a path, never hidden. */
+/** Whether this is a valid name of a file in a bundle, which is never a path and never hidden. */
 export function isBundleFileName(name: string): boolean {
   return FILE_NAME.test(name);
 }

@@ -78,8 +78,8 @@ export interface BundleStore {
    */
   sweepStaging(olderThanMs: number): Promise<number>;
   /**
-   * Removes what crashed publishers and deleters left in a store that several hosts share; always 0 for a local one. It is
-   * enough if one process does so from time to time.
+   * Removes the leftovers of crashed publishers and deleters in a store that several hosts share. One process that calls
+   * it from time to time is enough. A local store has none, and returns 0.
    * @returns the number of removed uploads
    */
   sweepOrphans(olderThanMs: number): Promise<number>;

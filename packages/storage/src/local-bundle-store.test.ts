@@ -16,7 +16,7 @@ afterEach(() => rm(root, { recursive: true, force: true }));
 
 describeBundleStore(() => ({ root, store, openOther: (kind) => openBundleStore({ root, kind }) }));
 
-test('a name that climbs has no path', async () => {
+test('a name that leaves the folder has no path', async () => {
   await writeFile(path.join(root, 'secret'), 'secret');
   expect(() => store.path('..', 'secret')).toThrowError(expect.objectContaining({ code: 'not_found' }));
   expect(() => store.path('ds_1', '../../secret')).toThrowError(expect.objectContaining({ code: 'not_found' }));

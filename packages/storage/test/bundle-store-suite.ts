@@ -22,12 +22,12 @@ export async function publish(store: BundleStore, id: string, files: Record<stri
   }
 }
 
-/** What every {@link BundleStore} promises, wherever it keeps its bundles. @param get of the running test */
+/** The contract of every {@link BundleStore}. @param get - Returns the stores of the current test */
 export function describeBundleStore(get: () => StoreUnderTest): void {
   const stagings = async () => await readdir(path.join(get().root, '.staging'));
 
   describe('a bundle', () => {
-    test('is not seen before it is published, then whole', async () => {
+    test('is invisible until it is published, and then complete', async () => {
       const { store } = get();
       const staging = await store.stage();
       const digest = await staging.write('data.jsonl', [Buffer.from('a'), Buffer.from('bc')]);
@@ -44,7 +44,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       expect(await store.has('ds_1')).toBe(true);
     });
 
-    test('may have empty files and many, sorted by name', async () => {
+    test('can have empty files and many files, sorted by name', async () => {
       const { store } = get();
       const names = Array.from({ length: 12 }, (_, n) => `part-${21 - n}.txt`);
       await publish(store, 'ds_1', { 'empty.txt': '', ...Object.fromEntries(names.map((name) => [name, name])) });
@@ -60,7 +60,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       expect(await text(await store.read('ds_1', 'a.txt'))).toBe('first');
     });
 
-    test('published by many at once is published by one', async () => {
+    test('is published by exactly one of many concurrent publishers', async () => {
       const { store } = get();
       const outcomes = await Promise.all(
         Array.from({ length: 8 }, (_, n) => publish(store, 'ds_1', { 'a.txt': `${n}` })),
@@ -75,7 +75,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       expect((await buffer(await store.read('ds_1', 'a.txt', { start: 2, end: 4 }))).toString()).toBe('234');
     });
 
-    test('that is deleted is gone, yet read to its end by who had opened it', async () => {
+    test('that is deleted is missing, but a stream that was opened before can be read completely', async () => {
       const { store } = get();
       const content = 'x'.repeat(3_000_000);
       await publish(store, 'ds_1', { 'a.txt': content });
@@ -89,7 +89,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       expect(await store.list()).toEqual([]);
     });
 
-    test('may be published again once it is deleted, with other bytes', async () => {
+    test('can be published again with other bytes once it is deleted', async () => {
       const { store } = get();
       await publish(store, 'ds_1', { 'a.txt': 'first' });
       await store.delete('ds_1');
@@ -100,7 +100,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       held.release();
     });
 
-    test('is held as a local folder of its own name', async () => {
+    test('is held as a local folder whose name is its id', async () => {
       const { store } = get();
       await publish(store, 'ds_1', { 'a.txt': 'a', 'b.txt': 'b' });
       const held = await store.hold('ds_1');
@@ -112,7 +112,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       held.release();
     });
 
-    test('gives JSON, and says which file is broken', async () => {
+    test('returns JSON, and names a file that is broken', async () => {
       const { store } = get();
       await publish(store, 'ds_1', { 'good.json': '{"a":1}', 'bad.json': '{"a":' });
       expect(await store.readJson('ds_1', 'good.json')).toEqual({ a: 1 });
@@ -123,7 +123,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       await expect(store.readJson('ds_1', 'none.json')).rejects.toMatchObject({ code: 'not_found' });
     });
 
-    test('is listed by how its id begins', async () => {
+    test('is listed by the prefix of its id', async () => {
       const { store } = get();
       for (const id of ['job_1.b', 'job_1.a', 'job_2.a']) await publish(store, id, { 'a.txt': 'a' });
       expect(await store.list('job_1.')).toEqual(['job_1.a', 'job_1.b']);
@@ -131,7 +131,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       expect(await store.list()).toHaveLength(3);
     });
 
-    test('of one kind is none of another', async () => {
+    test('of one kind does not exist in another', async () => {
       const { store, openOther } = get();
       const adapters = await openOther('adapters');
       await publish(store, 'ds_1', { 'a.txt': 'a' });
@@ -158,7 +158,7 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
   });
 
   describe('a staging', () => {
-    test('whose source fails leaves nothing once discarded', async () => {
+    test('whose source fails leaves no files once discarded', async () => {
       const { store } = get();
       const staging = await store.stage();
       async function* failing() {
@@ -178,13 +178,13 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       expect(await store.has('ds_1')).toBe(false);
     });
 
-    test('is swept when nothing was written to it for long, and only of its own kind', async () => {
+    test('is swept after a long time without a write, and only in its own kind', async () => {
       const { store, openOther } = get();
       const adapters = await openOther('adapters');
       const [old, fresh, other] = [await store.stage(), await store.stage(), await adapters.stage()];
       const longAgo = new Date(Date.now() - 3_600_000);
       for (const { path: folder } of [old, fresh, other]) await utimes(folder, longAgo, longAgo);
-      // A large file that grows does not touch its folder's time: the file's own counts.
+      // Writing to a file does not change the time of its folder, so the time of the file counts.
       await fresh.write('a.txt', [Buffer.from('a')]);
       await utimes(fresh.path, longAgo, longAgo);
       expect(await store.sweepStaging(60_000)).toBe(1);

@@ -41,7 +41,7 @@ describeBundleStore(() => ({
   openOther: (kind) => openS3BundleStore({ objects, cache, root, kind }),
 }));
 
-/** The same store as another host has it, with nothing in common but S3. */
+/** The same store on another host, which shares nothing but S3. */
 async function otherHost(maxBytes = 64 * MEBIBYTE) {
   const otherRoot = await mkdtemp(path.join(root, 'other-host-'));
   const otherCache = await openBundleCache({ root: otherRoot, maxBytes });
@@ -63,12 +63,12 @@ describe('on another host', () => {
     expect(new Set(held.map(({ folder }) => folder)).size).toBe(1);
     expect(await readdir(held[0]!.folder)).toEqual(['a.txt', 'b.txt']);
     for (const { release } of held) release();
-    // Its files are gone from S3: only the copy can give them.
+    // Its files are deleted from S3, so they can only come from the copy.
     for (const key of await keysUnder('datasets/files/')) await objects.remove(key);
     expect(await text(await other.store.read('ds_1', 'a.txt'))).toBe('aaa');
   });
 
-  test('a file that is not what was put there is refused', async () => {
+  test('a file that has changed in the store is refused', async () => {
     await publish(store, 'ds_1', { 'a.txt': 'aaa' });
     const [key] = await keysUnder('datasets/files/');
     await writeFile(path.join(server.objectsDir, `test-${tests - 1}`, key!), 'bbb');
@@ -80,19 +80,19 @@ describe('on another host', () => {
     expect(await other.cache.usedBytes()).toBe(0);
   });
 
-  test('what is deleted there is gone here, though a copy lies here', async () => {
+  test('a bundle deleted there is missing here, although a copy is stored here', async () => {
     await publish(store, 'ds_1', { 'a.txt': 'a' });
     const other = await otherHost();
     const held = await other.store.hold('ds_1');
     await store.delete('ds_1');
     expect(await other.store.has('ds_1')).toBe(false);
     await expect(other.store.read('ds_1', 'a.txt')).rejects.toMatchObject({ code: 'not_found' });
-    // Who holds it goes on.
+    // A holder can still read it.
     expect(await readdir(held.folder)).toEqual(['a.txt']);
     held.release();
   });
 
-  test('copies are bounded: the least recently used goes, one in use stays', async () => {
+  test('copies have a limit: the least recently used one is removed, those in use are not', async () => {
     const mebibyte = 'x'.repeat(MEBIBYTE);
     for (const id of ['ds_1', 'ds_2', 'ds_3', 'ds_4']) await publish(store, id, { 'a.txt': mebibyte + id });
     const other = await otherHost(3.5 * MEBIBYTE);
@@ -110,7 +110,7 @@ describe('on another host', () => {
     fourth.release();
   });
 
-  test('what does not fit beside what is in use is refused, and says what to raise', async () => {
+  test('a bundle that does not fit beside the copies in use is refused with the setting to raise', async () => {
     await publish(store, 'ds_1', { 'a.txt': 'x'.repeat(MEBIBYTE) });
     await publish(store, 'ds_2', { 'a.txt': 'y'.repeat(MEBIBYTE) });
     const other = await otherHost(1.5 * MEBIBYTE);
@@ -125,7 +125,7 @@ describe('on another host', () => {
   });
 });
 
-test('two hosts that publish the same id: one does, and nothing of the other stays', async () => {
+test('if two hosts publish the same id, one succeeds and the files of the other are removed', async () => {
   const other = await otherHost();
   const outcomes = await Promise.all([
     publish(store, 'ds_1', { 'a.txt': 'first' }),
@@ -138,7 +138,7 @@ test('two hosts that publish the same id: one does, and nothing of the other sta
   expect(await keysUnder('datasets/files/')).toHaveLength(1);
 });
 
-test('a file of many parts arrives whole, from a folder that stays', async () => {
+test('a file of many parts arrives complete, and its source folder is unchanged', async () => {
   const folder = await mkdtemp(path.join(root, 'model-'));
   const hash = createHash('sha256');
   for (let part = 0; part < 20; part++) {
@@ -157,12 +157,12 @@ test('a file of many parts arrives whole, from a folder that stays', async () =>
   expect(await readdir(folder)).toEqual(['weights.bin']);
 });
 
-test('files to which no record refers are swept once they are old; a bundle never is', async () => {
+test('old files without a record are swept, but never a bundle', async () => {
   const swept = await openS3BundleStore({ objects, cache, root, kind: 'datasets', orphanAgeMs: 1 });
   const keys = bundleKeys('datasets');
   await publish(store, 'ds_1', { 'a.txt': 'a' });
   await publish(store, 'ds_2', { 'a.txt': 'a' });
-  // A publisher that died before its record, of an id that nobody has, and of one that is there.
+  // Publishers that died before they wrote the record: of a new id, and of an existing one.
   await objects.write(keys.file('ds_0', 'dead1', 'a.txt'), await store.read('ds_1', 'a.txt'), 1);
   await objects.write(keys.file('ds_1', 'dead2', 'a.txt'), await store.read('ds_1', 'a.txt'), 1);
   expect(await store.sweepOrphans(0)).toBe(0);
@@ -174,7 +174,7 @@ test('files to which no record refers are swept once they are old; a bundle neve
   expect(await text(await store.read('ds_2', 'a.txt'))).toBe('a');
 });
 
-test('a record that is no record is a fault that names it', async () => {
+test('an invalid record is an error that names it', async () => {
   await objects.create('datasets/records/ds_1.json', '{"version": 1}');
   await expect(store.read('ds_1', 'a.txt')).rejects.toMatchObject({
     code: 'internal_error',
@@ -182,8 +182,8 @@ test('a record that is no record is a fault that names it', async () => {
   });
 });
 
-describe('a store that fails', () => {
-  test('for want of the bucket says so', async () => {
+describe('a failing store', () => {
+  test('reports a missing bucket', async () => {
     const noBucket = openS3Objects({ ...server.settings, bucket: 'no-such-bucket' });
     await expect(noBucket.readWhole('key', 10)).rejects.toMatchObject({
       code: 'storage_unavailable',
@@ -194,7 +194,7 @@ describe('a store that fails', () => {
     await expect(objects.check()).resolves.toBeUndefined();
   });
 
-  test('by being away is storage_unavailable, and works again once it is back', async () => {
+  test('is storage_unavailable, and works again once it is reachable', async () => {
     await publish(store, 'ds_1', { 'a.txt': 'a' });
     await server.pause();
     try {

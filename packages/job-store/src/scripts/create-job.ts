@@ -2,14 +2,14 @@ import { luaScript } from './lua-script.js';
 import { RECORD_PART } from './record-part.js';
 
 /**
- * Writes a new record with its first event and its place in every index, unless the idempotency key was used before, a
- * limit is reached, or the dataset of a job that trains is being deleted.
+ * Writes a new record with its first event and adds it to every index, unless the idempotency key was used before, a limit
+ * is reached, or the dataset of a job that trains is being deleted.
  *
- * `idempotency_seconds` is '' without an idempotency key; a limit that is '' allows any number. `rest` holds the fields of
- * the record and their values.
+ * `idempotency_seconds` is '' without an idempotency key; '' as a limit means no limit. `rest` holds the fields of the
+ * record and their values.
  *
- * Answers `created`, `conflict`, `no-dataset`, `queue-full`, `owner-full`, or the id of the job that an earlier request
- * with the idempotency key made.
+ * Returns `created`, `conflict`, `no-dataset`, `queue-full`, `owner-full`, or the id of the job that an earlier request
+ * with the same idempotency key created.
  */
 export const createJobScript = luaScript(
   {

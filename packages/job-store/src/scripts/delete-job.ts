@@ -1,7 +1,7 @@
 import { luaScript } from './lua-script.js';
 import { RECORD_PART } from './record-part.js';
 
-/** Removes an ended job with its events. Answers `done`, `missing` or `active`. */
+/** Removes an ended job and its events. Returns `done`, `missing` or `active`. */
 export const deleteJobScript = luaScript(
   {
     keys: ['all_jobs', 'owner_jobs', 'idempotency'],
@@ -14,7 +14,7 @@ redis.call('ZREM', jobs_with[status], id)
 redis.call('ZREM', all_jobs, id)
 redis.call('ZREM', owner_jobs, id)
 redis.call('DEL', record, events)
--- The idempotency key may have expired and made another job since.
+-- The idempotency key may have expired and created another job since.
 if redis.call('HGET', idempotency, 'job') == id then redis.call('DEL', idempotency) end
 return 'done'
 `,

@@ -8,7 +8,7 @@ export type RedisScript = (
   args: readonly (string | number)[],
 ) => Promise<unknown>;
 
-/** Sends the digest of the script, and its text only to a server that does not have it yet. */
+/** Sends the digest of the script, and its text only if the server does not have it yet. */
 export function redisScript(lua: string): RedisScript {
   const digest = createHash('sha1').update(lua).digest('hex');
   return async (redis, keys, args) => {
@@ -21,14 +21,14 @@ export function redisScript(lua: string): RedisScript {
   };
 }
 
-/** Lua with the names of its keys and arguments. Each is a local of this name in the Lua code. */
+/** Lua code with the names of its keys and arguments. Each is a local of this name in the code. */
 export interface LuaSource<Key extends string = string, Argument extends string = string> {
   keys: readonly Key[];
   arguments: readonly Argument[];
   lua: string;
 }
 
-/** A script whose keys and arguments are passed by name. `rest` is the table `rest` in the script. */
+/** A script that receives its keys and arguments by name. `rest` is the table `rest` in the script. */
 export type LuaScript<Key extends string, Argument extends string> = (
   redis: Redis,
   keys: Readonly<Record<Key, string>>,
@@ -39,9 +39,9 @@ export type LuaScript<Key extends string, Argument extends string> = (
 const NO_PART: LuaSource<never, never> = { keys: [], arguments: [], lua: '' };
 
 /**
- * A script from its source, the one place that lists its keys and arguments.
+ * Builds a script from its source, which alone lists its keys and arguments.
  *
- * @param included - Functions that the script uses; their keys and arguments are also the script's. @defaultValue none
+ * @param included - Functions that the script uses. Their keys and arguments are added to its own. @defaultValue none
  */
 export function luaScript<
   const Key extends string,

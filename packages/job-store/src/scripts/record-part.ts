@@ -2,7 +2,7 @@ import type { DatasetId, JobId, JobStatus } from '@lorasmith/contracts';
 import type { JobKeys } from '../keys.js';
 import type { LuaSource } from './lua-script.js';
 
-/** About so many events of a job are stored: at one step a second, the last five and a half hours. */
+/** Approximate maximum of stored events per job: at one step a second, the last five and a half hours. */
 const MAX_EVENTS = 20_000;
 
 type RecordKey = 'record' | 'events' | 'dataset_jobs' | `${JobStatus}_jobs` | 'reserved_bytes';
@@ -24,8 +24,9 @@ export function recordKeys(keys: JobKeys, id: JobId, dataset: DatasetId): Record
 }
 
 /**
- * Functions for every script about one job. A status and the sets that index jobs by it change together; an event is
- * written together with the change that it reports. The bytes of its adapter are reserved while a job is unfinished.
+ * Functions for every script that changes one job. The status changes together with the sets that index jobs by status,
+ * and an event is written together with the change that it reports. While a job is unfinished, the bytes of its adapter
+ * are reserved.
  */
 export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel'> = {
   keys: [
@@ -73,7 +74,7 @@ local function append_event(event_type, data)
   redis.call('PUBLISH', event_channel, id)
 end
 
--- Which limit another unfinished job would exceed, if any. A limit that is nil allows any number.
+-- The limit that another unfinished job would exceed, if any. A limit of nil means no limit.
 local function exceeded_limit(owner_jobs, max_waiting, max_of_owner)
   if max_waiting and redis.call('ZCARD', queued_jobs) >= max_waiting then return 'queue-full' end
   if not max_of_owner then return nil end

@@ -2,10 +2,10 @@ import { luaScript } from './lua-script.js';
 import { RECORD_PART } from './record-part.js';
 
 /**
- * Cancels a waiting job at once, and asks the worker of a running one to cancel it. A worker that takes the job at the
- * same moment does so before or after all of this.
+ * Cancels a waiting job at once, and requests a cancel of a running job from its worker. A worker that takes the job at the
+ * same moment does so entirely before or after this script.
  *
- * Answers `cancelled` (by this call), `requested`, `publishing`, `ended` (it had ended before), or `missing`.
+ * Returns `cancelled` (by this call), `requested`, `publishing`, `ended` (before this call), or `missing`.
  */
 export const requestCancelScript = luaScript(
   {

@@ -5,8 +5,8 @@ import { RECORD_PART } from './record-part.js';
  * Queues a failed or cancelled job again, unless a limit is reached, the dataset of a job that trains is being deleted, or
  * the files of the job are being removed. Of two concurrent calls one resumes the job and the other finds it queued.
  *
- * A limit that is '' allows any number. Answers `done`, `missing`, `in-cleanup`, `no-dataset`, `queue-full`, `owner-full`,
- * or the status that does not allow it.
+ * '' as a limit means no limit. Returns `done`, `missing`, `in-cleanup`, `no-dataset`, `queue-full`, `owner-full`, or the
+ * status that does not allow a resume.
  */
 export const resumeJobScript = luaScript(
   {

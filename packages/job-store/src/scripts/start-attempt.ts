@@ -2,12 +2,12 @@ import { luaScript } from './lua-script.js';
 import { RECORD_PART } from './record-part.js';
 
 /**
- * Gives an unfinished job to the worker that received it from BullMQ. From here on only the new token may write to the
- * record; the worker that had the job before has lost it.
+ * Assigns an unfinished job to the worker that received it from BullMQ. From here on only the new token may write to the
+ * record; the token of the previous worker is stale.
  *
- * `expected_resumes` is how often the job had been resumed when it was queued ('' for any). `worker` is JSON. Answers the
- * number of the attempt, or `missing`, `resumed` (the job has a newer queue entry), `cancelled` (a requested cancel is now
- * done), or the status the job ended with.
+ * `expected_resumes` is how often the job had been resumed when it was queued ('' for any). `worker` is JSON. Returns the
+ * number of the attempt, or `missing`, `resumed` (the job has a newer queue entry), `cancelled` (a pending cancel is now
+ * done), or the status with which the job ended.
  */
 export const startAttemptScript = luaScript(
   {

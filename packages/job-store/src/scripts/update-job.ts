@@ -4,12 +4,12 @@ import { RECORD_PART } from './record-part.js';
 /**
  * Changes a record: its status, its fields, and the event that reports the change.
  *
- * `attempt_token` is '' for anyone; `allowed_statuses` are joined by commas; `new_status` is '' to keep the status; a
- * requested cancel forbids the change if `heed_cancel` is 'yes'; `event_type` is '' for no event. `rest` holds fields and
+ * `attempt_token` is '' for any attempt; `allowed_statuses` are joined by commas; `new_status` is '' to keep the status; a
+ * requested cancel prevents the change if `heed_cancel` is 'yes'; `event_type` is '' for no event. `rest` holds fields and
  * their values.
  *
- * Answers `done`, `missing`, `stale` (another attempt has the job), `cancel-requested`, or the status that does not allow
- * the change. A release that is sent again, because its reply was lost, is `done` again.
+ * Returns `done`, `missing`, `stale` (another attempt holds the job), `cancel-requested`, or the status that does not allow
+ * the change. A release that is repeated because its reply was lost is `done` again.
  */
 export const updateJobScript = luaScript(
   {

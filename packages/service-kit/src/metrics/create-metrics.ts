@@ -19,7 +19,7 @@ export function createMetrics({ service }: MetricsOptions): Registry {
   collectDefaultMetrics({ register: registry });
   new Gauge({
     name: 'lorasmith_build_info',
-    help: 'Always 1; its labels say what runs.',
+    help: 'Always 1; the labels contain the version.',
     labelNames: ['service', 'version', 'node'],
     registers: [registry],
   }).set({ service, version: PRODUCT_VERSION, node: process.versions.node }, 1);
@@ -49,10 +49,10 @@ export async function metricsRoute(app: HttpApp, { metrics }: MetricsRouteOption
   );
 }
 
-/** Far less than the time between two scrapes, and more than the time that one takes. */
+/** Far less than the time between two scrapes, and more than the duration of one. */
 const SCRAPE_MS = 1_000;
 
-/** Reads once for all metrics of a scrape: calls within a second share one result. */
+/** Reads once per scrape: all calls within a second share one result. */
 export function oncePerScrape<Found>(read: () => Promise<Found>): () => Promise<Found> {
   let current: { at: number; found: Promise<Found> } | undefined;
   return () => {

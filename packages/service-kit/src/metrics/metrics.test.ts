@@ -42,7 +42,7 @@ test('the version is that of the package', async () => {
   expect(JSON.parse(await readFile(file, 'utf8')).version).toBe(PRODUCT_VERSION);
 });
 
-test('the text is what Prometheus reads, with the process and the version in it', async () => {
+test('the answer has the format of Prometheus and contains the process and the version', async () => {
   const answer = await app.inject('/metrics');
   expect(answer.headers['content-type']).toMatch(/^text\/plain; version=0\.0\.4/);
   expect(answer.body).toContain(
@@ -51,7 +51,7 @@ test('the text is what Prometheus reads, with the process and the version in it'
   expect(answer.body).toMatch(/^process_resident_memory_bytes \d+/m);
 });
 
-test('requests are counted and timed by the pattern of their route, whatever their path is', async () => {
+test('requests are counted and timed by the pattern of their route, not by their path', async () => {
   for (const id of ['one', 'two', 'a%2Fb']) await app.inject(`/things/${id}`);
   await app.inject('/broken');
   await app.inject('/things/one/more');
@@ -69,7 +69,7 @@ test('requests are counted and timed by the pattern of their route, whatever the
   expect(text).toContain('lorasmith_http_answer_seconds_count{method="GET",route="/things/:id"} 3');
 });
 
-test('a folder has the size of its file system; one that is away has no figures', async () => {
+test('a folder has the size of its file system; an unavailable folder has no figures', async () => {
   observeFolders(metrics, { here: '.', away: '/nowhere/at/all' });
   const lines = linesOf(await scrape(), 'lorasmith_folder_bytes');
   expect(lines.filter((line) => line.includes('"away"'))).toEqual([]);
@@ -84,7 +84,7 @@ test('a folder has the size of its file system; one that is away has no figures'
   expect(total).toBeGreaterThan(free ?? Number.NaN);
 });
 
-test('Redis is up with its memory, or down without', async () => {
+test('Redis is up with its memory, or down without it', async () => {
   const server = await startRealRedis();
   const redis = new Redis(server.url);
   observeRedis(metrics, redis);
@@ -97,7 +97,7 @@ test('Redis is up with its memory, or down without', async () => {
   }
 });
 
-test('an absent Redis holds no scrape up', async () => {
+test('an unavailable Redis does not delay a scrape', async () => {
   const redis = new Redis(await absentRedisUrl(), { maxRetriesPerRequest: null });
   redis.on('error', () => {});
   observeRedis(metrics, redis);
@@ -110,7 +110,7 @@ test('an absent Redis holds no scrape up', async () => {
   }
 });
 
-test('one look serves all who ask at the same time', async () => {
+test('concurrent calls share one read', async () => {
   let looks = 0;
   const look = oncePerScrape(async () => ++looks);
   expect(await Promise.all([look(), look(), look()])).toEqual([1, 1, 1]);

@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify';
 import type { HttpApp } from '../http-app.js';
 import { Counter, Histogram, type Registry } from './create-metrics.js';
 
-/** From a read in Redis to a merge that the client waits for. */
+/** From a read in Redis to a merge during a request. */
 const ANSWER_SECONDS = [0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300];
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 
@@ -24,7 +24,7 @@ export function observeHttp(app: HttpApp, metrics: Registry): void {
     buckets: ANSWER_SECONDS,
     registers: [metrics],
   });
-  // Not at the end of the answer: a stream of events lasts as long as its job.
+  // The end of the answer would not do: a stream of events lasts as long as its job.
   app.addHook('onSend', (request, reply, payload, done) => {
     seconds.observe(labelsOf(request), reply.elapsedTime / 1000);
     done(null, payload);

@@ -7,7 +7,7 @@ import type { ReadyCheck } from '../health-routes.js';
 
 export interface FolderChecks {
   dataDir: string;
-  /** Null when base models are not in a folder of this host. */
+  /** Null if base models are not in a folder of this host. */
   modelsDir: string | null;
   logger: Logger;
 }
@@ -16,7 +16,7 @@ export interface FolderChecks {
  * Checks the folders of a service before it starts. The data folder is created if it is missing, and must be writable.
  * A models folder without a model and a full disk are only warnings, because both can be fixed while the service runs.
  *
- * @throws ProductError `invalid_configuration` when the data folder is not writable
+ * @throws ProductError `invalid_configuration` if the data folder is not writable
  */
 export async function checkFolders({ dataDir, modelsDir, logger }: FolderChecks): Promise<void> {
   const probe = path.join(dataDir, `.write-test-${randomUUID()}`);

@@ -12,7 +12,7 @@ export interface ListenAddress {
   maxConnections: number;
 }
 
-/** @throws ProductError `invalid_configuration` when the port is in use, or the host is not one of this machine */
+/** @throws ProductError `invalid_configuration` if the port is in use, or the host is not an address of this machine */
 export async function listen(app: HttpApp, { maxConnections, ...address }: ListenAddress): Promise<void> {
   const { host, port, hostVariable, portVariable } = address;
   await limitConnections(app, maxConnections);
@@ -46,8 +46,8 @@ function refused(message: string): ProductError {
 const LOG_EVERY_MS = 60_000;
 
 /**
- * Limits the connections of the server. Without a limit, a process that reaches its limit of open files can no longer
- * answer anyone, not even clients that are connected.
+ * Limits the connections of the server. Without it, a process that reaches its limit of open files can no longer answer any
+ * client, not even a connected one.
  */
 async function limitConnections(app: HttpApp, limit: number): Promise<void> {
   const { server } = app;

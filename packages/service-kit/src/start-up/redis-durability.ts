@@ -3,9 +3,9 @@ import type { Logger } from 'pino';
 
 type Askable = Pick<Redis, 'info' | 'config'>;
 
-/** Whether Redis keeps its data; each message says what to do. */
+/** Findings about the durability of Redis; each message says what to do. */
 export interface RedisDurability {
-  /** A message when Redis would evict jobs. */
+  /** A message if Redis would evict jobs; otherwise null. */
   evicting: string | null;
   warnings: string[];
 }
@@ -53,13 +53,13 @@ function infoValue(info: string, name: string): string | null {
 export interface WatchRedisDurabilityOptions {
   redis: Askable & Pick<Redis, 'status' | 'on'>;
   logger: Logger;
-  /** Called at most once: when the first Redis that answers evicts keys. */
+  /** Called at most once, if the first Redis that answers evicts keys. */
   onEvicting: (message: string) => void;
 }
 
 /**
- * Checks as soon as Redis is available, which may be long after the start, and again after every reconnect, because it
- * may be another Redis then. A service that is already running is not ended for it; the log reports it each time.
+ * Checks as soon as Redis is available, which may be long after the start, and again after every reconnect, which may reach
+ * another Redis. A later finding does not end a running service; it is only logged.
  */
 export function watchRedisDurability({ redis, logger, onEvicting }: WatchRedisDurabilityOptions): void {
   let isFirst = true;

@@ -31,7 +31,7 @@ beforeEach(() => {
   lines = [];
 });
 
-describe('folders', () => {
+describe('checkFolders', () => {
   let root: string;
   beforeAll(async () => {
     root = await mkdtemp(path.join(tmpdir(), 'lorasmith-start-'));
@@ -41,14 +41,14 @@ describe('folders', () => {
   });
   afterAll(() => rm(root, { recursive: true, force: true }));
 
-  test('that are right are made where missing and left as they were', async () => {
+  test('creates missing folders and changes nothing else', async () => {
     const dataDir = path.join(root, 'new/data');
     await checkFolders({ dataDir, modelsDir: path.join(root, 'models'), logger });
     expect(await readdir(dataDir)).toEqual([]);
     expect(lines).toEqual([]);
   });
 
-  test('without a base model are told of', async () => {
+  test('warns of a models folder without a base model', async () => {
     for (const modelsDir of ['no-models', 'nowhere']) {
       await checkFolders({ dataDir: root, modelsDir: path.join(root, modelsDir), logger });
     }
@@ -58,11 +58,11 @@ describe('folders', () => {
     ]);
   });
 
-  test('that cannot be written are refused in one line that says what to do', async () => {
+  test('refuses a folder that is not writable, in one line that says what to do', async () => {
     const file = path.join(root, 'a-file');
     await writeFile(file, '');
     const folders = [path.join(file, 'data')];
-    // Root may write everywhere, whatever the mode says.
+    // Root may write everywhere, whatever the mode.
     if (process.getuid?.() !== 0) {
       await mkdir(path.join(root, 'locked'));
       await chmod(path.join(root, 'locked'), 0o500);
@@ -76,8 +76,8 @@ describe('folders', () => {
   });
 });
 
-describe('readiness of folders', () => {
-  test('is asked of the models folder only where base models are in it, as before the start', async () => {
+describe('the readiness check of folders', () => {
+  test('includes the models folder only if base models are in it, as before the start', async () => {
     const ready = async (modelsDir: string | null) => {
       const app = createHttpApp({ logger });
       await app.register(healthRoutes, { checks: foldersReady({ dataDir: tmpdir(), modelsDir }) });
@@ -92,10 +92,10 @@ describe('readiness of folders', () => {
   });
 });
 
-describe('an address', () => {
+describe('listen', () => {
   const address = { host: '127.0.0.1', hostVariable: 'API_HOST', portVariable: 'API_PORT', maxConnections: 100 };
 
-  test('that is taken is refused by the name of its variable', async () => {
+  test('refuses an address in use and names its variable', async () => {
     const other = createServer().listen(0, '127.0.0.1');
     await new Promise((resolve) => other.once('listening', resolve));
     const { port } = other.address() as { port: number };
@@ -107,7 +107,7 @@ describe('an address', () => {
     other.close();
   });
 
-  test('that is not of this machine is refused, too', async () => {
+  test('refuses an address of another machine', async () => {
     const app = createHttpApp({ logger });
     const elsewhere = { ...address, host: '192.0.2.1', port: 0 };
     await expect(listen(app, elsewhere)).rejects.toThrow(/^API_HOST 192\.0\.2\.1: this machine has no such address/);
@@ -115,7 +115,7 @@ describe('an address', () => {
   });
 });
 
-test('no more connections are taken than may be, and those that are there are served', async () => {
+test('connections beyond the limit are refused, and open ones are served', async () => {
   const app = createHttpApp({ logger });
   app.get('/', async () => ({ ok: true }));
   const address = { host: '127.0.0.1', port: 0, hostVariable: 'API_HOST', portVariable: 'API_PORT' };
@@ -130,7 +130,7 @@ test('no more connections are taken than may be, and those that are there are se
   await app.close();
 });
 
-test('however many are allowed, connections leave half of the files to what they ask for', async () => {
+test('connections use at most half of the open files, whatever the setting', async () => {
   const app = createHttpApp({ logger });
   await listen(app, { host: '127.0.0.1', port: 0, hostVariable: '', portVariable: '', maxConnections: 2 ** 50 });
   const limits = await readFile('/proc/self/limits', 'utf8');
@@ -139,7 +139,7 @@ test('however many are allowed, connections leave half of the files to what they
   await app.close();
 });
 
-// Its settings are changed, which others who use the same server would not expect.
+// An own server, because the tests change its settings.
 const isShared = Boolean(process.env.REDIS_URL);
 if (isShared) console.log('Skipped, since REDIS_URL names a Redis that others may use: what is said of its settings.');
 
@@ -168,13 +168,13 @@ describe.skipIf(isShared)('Redis', () => {
     await server.stop();
   });
 
-  test('that keeps every job is not spoken of', async () => {
+  test('that persists every write causes no warning', async () => {
     await withSettings({ ...safe, appendonly: 'yes' }, async () => {
       expect(await redisDurability(redis)).toEqual({ evicting: null, warnings: [] });
     });
   });
 
-  test('that keeps nothing, or not all, on disk is warned of', async () => {
+  test('that persists nothing, or only snapshots, causes a warning', async () => {
     await withSettings(safe, async () => {
       expect((await redisDurability(redis)).warnings).toEqual([expect.stringMatching(/^Redis persists nothing/)]);
     });
@@ -185,7 +185,7 @@ describe.skipIf(isShared)('Redis', () => {
     });
   });
 
-  test('that hides its settings is asked by what it does say', async () => {
+  test('that disables CONFIG is checked with INFO', async () => {
     const hidden = {
       info: (section: string) => redis.info(section),
       config: () => Promise.reject(new Error("ERR unknown command 'CONFIG'")),
@@ -197,7 +197,7 @@ describe.skipIf(isShared)('Redis', () => {
     });
   });
 
-  test('that evicts is refused once it is there; one that only could is warned of', async () => {
+  test('that evicts keys is refused once it is available; one that only could evict causes a warning', async () => {
     const refusals: string[] = [];
     const watched = new Redis(server.url, { lazyConnect: true });
     await withSettings({ ...safe, appendonly: 'yes', 'maxmemory-policy': 'volatile-lru' }, async () => {

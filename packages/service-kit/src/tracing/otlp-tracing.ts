@@ -31,9 +31,8 @@ const textMap = {
 };
 
 /**
- * Sends spans in batches to an OTLP/HTTP collector, as JSON. Spans that the collector does not accept in time are
- * dropped, because a trace is worth less than the work it describes. The library itself reads `OTEL_TRACES_SAMPLER` and
- * `OTEL_EXPORTER_OTLP_HEADERS`.
+ * Sends spans in batches to an OTLP/HTTP collector, as JSON. Spans that the collector does not accept in time are dropped:
+ * tracing must not delay the traced work. The library itself reads `OTEL_TRACES_SAMPLER` and `OTEL_EXPORTER_OTLP_HEADERS`.
  */
 export function openOtlpTracing({ endpoint, service, logger }: OtlpTracingOptions): Tracing {
   let warnedAt = Number.NEGATIVE_INFINITY;

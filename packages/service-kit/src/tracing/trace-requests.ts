@@ -16,12 +16,12 @@ export interface RequestSpans {
   run(context: Context, work: () => void): void;
 }
 
-/** Polled all the time, and not worth a trace. */
+/** Polled constantly, and not traced. */
 const UNTRACED = new Set(['/live', '/ready', '/metrics']);
 
 /**
- * Creates a span for every request, as a child of the one in its `traceparent`, and runs the request in its context.
- * Events of the socket have no request's context, so it is entered again once the body has arrived.
+ * Creates a span for every request, as a child of the span in its `traceparent`, and runs the request in its context.
+ * Events of the socket run outside this context, so it is entered again once the body has arrived.
  */
 export function traceRequests(app: HttpApp, spans: RequestSpans): void {
   const traced = new WeakMap<FastifyRequest, ReturnType<RequestSpans['start']>>();

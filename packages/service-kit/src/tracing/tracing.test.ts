@@ -6,7 +6,7 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createHttpApp, openTracing, type Tracing } from '../index.js';
 
-// A collector that speaks OTLP over HTTP with JSON, which is all that a real one needs to.
+// A collector that accepts OTLP over HTTP with JSON, as a real one does.
 interface SentSpan {
   traceId: string;
   spanId: string;
@@ -55,7 +55,7 @@ afterEach(async () => {
 
 const named = (name: string) => spans.find((span) => span.name === name);
 
-test('work within work, and work done elsewhere, is one trace', async () => {
+test('nested work, and work in another process, is one trace', async () => {
   let carried = {};
   await tracing.span('outer', { attributes: { job: 'job_1', attempt: 2 } }, async () => {
     await tracing.span('inner', { kind: 'producer' }, async () => {
@@ -72,7 +72,7 @@ test('work within work, and work done elsewhere, is one trace', async () => {
   expect(outer?.attributes).toContainEqual({ key: 'job', value: { stringValue: 'job_1' } });
 });
 
-test('what goes wrong is noted and thrown on', async () => {
+test('an error is recorded in the span and rethrown', async () => {
   const failing = tracing.span('failing', {}, async () => {
     throw new Error('no room');
   });
@@ -81,7 +81,7 @@ test('what goes wrong is noted and thrown on', async () => {
   expect(named('failing')?.status).toEqual({ code: 2, message: 'no room' });
 });
 
-test('a request is a span below its caller, and what it does is below it, also after its body has arrived', async () => {
+test('a request is a child span of its caller, and its work is below it, also after the body has arrived', async () => {
   const app = createHttpApp({ logger: pino({ level: 'silent' }) });
   tracing.traceRequests(app);
   app.post('/things/:id', async () => tracing.span('work', {}, async () => tracing.carry()));
@@ -112,7 +112,7 @@ test('a request is a span below its caller, and what it does is below it, also a
   expect(spans).toHaveLength(4);
 });
 
-test('a collector that is away costs neither the work nor the end', async () => {
+test('an unavailable collector delays neither the work nor the shutdown', async () => {
   collector.closeAllConnections();
   collector.close();
   expect(await tracing.span('lost', {}, async () => 7)).toBe(7);

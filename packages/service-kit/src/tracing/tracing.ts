@@ -12,11 +12,11 @@ export interface SpanOptions {
   attributes?: Readonly<Record<string, string | number>>;
 }
 
-/** Reports spans to a collector: which work was part of which, and how long it took. */
+/** Reports spans to a collector: the nesting of the work and its duration. */
 export interface Tracing {
-  /** Runs the work in a span of its own. An error of the work is recorded there and rethrown. */
+  /** Runs the work in a new span. An error of the work is recorded in the span and rethrown. */
   span<Result>(name: string, options: SpanOptions, work: () => Promise<Result>): Promise<Result>;
-  /** The current span, for work that is done elsewhere; empty without tracing. */
+  /** The current span, to pass to other processes; empty without tracing. */
   carry(): TraceCarrier;
   /** Creates a span for every request of the application. Call it before the routes are registered. */
   traceRequests(app: HttpApp): void;
@@ -39,7 +39,7 @@ export interface TracingOptions {
   logger: Logger;
 }
 
-/** Tracing by OpenTelemetry, whose packages are loaded only when there is a collector. */
+/** Tracing with OpenTelemetry. Its packages are loaded only if there is a collector. */
 export async function openTracing({ endpoint, ...options }: TracingOptions): Promise<Tracing> {
   if (endpoint === null) return NO_TRACING;
   const { openOtlpTracing } = await import('./otlp-tracing.js');

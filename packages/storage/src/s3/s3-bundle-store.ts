@@ -49,7 +49,7 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
   const { objects, cache, root, kind, orphanAgeMs = DAY_MS } = options;
   const keys = bundleKeys(kind);
   const stagings = await openLocalStagings({ root, kind });
-  // Left by crashed processes.
+  // Leftovers of crashed processes.
   await stagings.sweep(orphanAgeMs);
 
   const record = async (id: string): Promise<BundleRecord> => {
@@ -85,7 +85,7 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
     }
     const made: BundleRecord = { version: 1, id, upload, created_at: new Date().toISOString(), files };
     if ((await objects.create(keys.record(id), JSON.stringify(made))) === 'created') return made;
-    // A try whose answer was lost may have been ours.
+    // It may be our own: an attempt whose answer was lost.
     const there = await readBundleRecord(objects, keys.record(id));
     if (there?.upload === upload) return made;
     await removeFiles(made);
@@ -102,7 +102,7 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
       checkBundleId(kind, id);
       const made = await store(staging.path, await fileNames(staging.path), id);
       if (made === null) return false;
-      // The copy saves fetching what is here already; the bundle is there without it, too.
+      // The copy only saves a later download. The bundle exists without it.
       await cache.adopt(copyOf(made), staging).catch(() => {});
       return true;
     },
