@@ -4,7 +4,7 @@ import type { ErrorObject } from 'ajv';
 /** More faults would not help the reader, and a crafted body can have a million. */
 export const MAX_FAULTS = 100;
 
-/** Ajv's errors as faults with the path of the field (`lora.r`). For a union, only those of the branches of the same type. */
+/** Ajv's errors as faults with the path of the field (`lora.r`). For a union, only those of the branches whose type matches. */
 export function validationFaults(errors: readonly ErrorObject[]): Fault[] {
   const unions = errors.filter(({ keyword }) => keyword === 'anyOf');
   const faults: Fault[] = [];
@@ -12,7 +12,7 @@ export function validationFaults(errors: readonly ErrorObject[]): Fault[] {
   for (const error of errors) {
     if (faults.length === MAX_FAULTS) break;
     if (unions.some((union) => isWithin(union, error))) continue;
-    const branch = error.keyword === 'anyOf' ? meantBranch(error, errors) : [error];
+    const branch = error.keyword === 'anyOf' ? matchingBranches(error, errors) : [error];
     const found =
       branch.length > 0 ? branch.map(faultOf) : [{ ...faultOf(error), message: `${nameOf(error)} ${types(error)}.` }];
     for (const fault of found) {
@@ -29,7 +29,7 @@ function isWithin(union: ErrorObject, error: ErrorObject): boolean {
 }
 
 /** The errors of the branches whose type matches the value; empty if no branch matches. */
-function meantBranch(union: ErrorObject, errors: readonly ErrorObject[]): ErrorObject[] {
+function matchingBranches(union: ErrorObject, errors: readonly ErrorObject[]): ErrorObject[] {
   const within = errors.filter((error) => isWithin(union, error) && error.instancePath.startsWith(union.instancePath));
   const branchOf = (error: ErrorObject) => error.schemaPath.slice(union.schemaPath.length + 1).split('/', 1)[0];
   const unfit = new Set(

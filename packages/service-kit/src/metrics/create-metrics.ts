@@ -19,7 +19,7 @@ export function createMetrics({ service }: MetricsOptions): Registry {
   collectDefaultMetrics({ register: registry });
   new Gauge({
     name: 'lorasmith_build_info',
-    help: 'Always 1; the labels contain the version.',
+    help: 'Always 1; the labels name the service and its version.',
     labelNames: ['service', 'version', 'node'],
     registers: [registry],
   }).set({ service, version: PRODUCT_VERSION, node: process.versions.node }, 1);
