@@ -93,6 +93,16 @@ describe('the worker', () => {
     starting.signal('SIGTERM');
     expect(await starting.exited).toBe('exited with 0');
   });
+
+  test('in the last moment of its start', async () => {
+    const preload = new URL('equipment/sigterm-at-handler-change.mjs', import.meta.url);
+    const starting = await stand.startWorker('started', {
+      awaitReady: false,
+      env: { NODE_OPTIONS: `--import=${preload}` },
+    });
+    expect(await starting.exited).toBe('exited with 0');
+    expect(starting.messages).toContain('shutting down');
+  });
 });
 
 test('the trainer alone, as from a terminal: it continues', async () => {

@@ -105,8 +105,6 @@ const worker = await startWorker({
 });
 takesJobs = true;
 
-process.off('SIGTERM', endAtOnce);
-process.off('disconnect', endAtOnce);
 end = shutDownInOrder({
   logger,
   timeoutMs: config.shutdownTimeoutMs,
@@ -118,3 +116,6 @@ end = shutDownInOrder({
     await tracing.close();
   },
 });
+// Only now: a signal that came since the last turn of the event loop is lost when it has no listener for a moment.
+process.off('SIGTERM', endAtOnce);
+process.off('disconnect', endAtOnce);
