@@ -1,67 +1,68 @@
-/** How rope changes the frequencies or the size of the rotation, with every default of transformers filled in. */
+/** How RoPE scaling changes the frequencies or the magnitude. Absent settings have the defaults of transformers. */
 export type RopeScaling =
   /** All positions are divided by `factor`. */
   | { type: 'linear'; factor: number }
-  /** NTK: beyond `maxPositions` the base grows with the length of the text. */
+  /** NTK: the base grows with the length of the text once it exceeds `maxPositions`. */
   | { type: 'dynamic'; factor: number; maxPositions: number }
-  /** As in Llama 3.1: low frequencies are slowed by `factor`, high ones kept, those between blended. */
+  /** As in Llama 3.1: low frequencies are divided by `factor`, high ones unchanged, those between interpolated. */
   | { type: 'llama3'; factor: number; lowFreqFactor: number; highFreqFactor: number; originalMaxPositions: number }
   /** YaRN (Peng et al. 2023, arXiv:2309.00071). */
   | {
       type: 'yarn';
       factor: number;
       originalMaxPositions: number;
-      /** Turns within the original context from which a frequency is kept, and below which it is slowed in full. */
+      /** Frequencies with at least this many rotations within the original context are unchanged. */
       betaFast: number;
+      /** Frequencies with fewer rotations are divided by the full `factor`. */
       betaSlow: number;
-      /** Whether the range between them begins and ends at whole dimensions. */
+      /** Whether the bounds of the range between them are rounded to integer dimensions. */
       truncate: boolean;
       attentionFactor: number;
     }
-  /** LongRoPE (Ding et al. 2024, arXiv:2402.13753): each frequency has its own divisor, of two sets by the length. */
+  /** LongRoPE (Ding et al. 2024, arXiv:2402.13753): each frequency has its own divisor; the length selects the set. */
   | {
       type: 'longrope';
-      /** Up to `originalMaxPositions`. */
+      /** For texts up to `originalMaxPositions`. */
       shortFactors: readonly number[];
       longFactors: readonly number[];
       originalMaxPositions: number;
       attentionFactor: number;
     };
 
-/** Rotary position embedding (Su et al. 2021, arXiv:2104.09864), with the scaling the config asks for. */
+/** Rotary position embedding (Su et al. 2021, arXiv:2104.09864), with the scaling of the config. */
 export interface RopeSettings {
   /** Base of the frequencies. */
   theta: number;
-  /** Share of each head that rotates: its first dimensions. */
+  /** Fraction of each head's dimensions that rotates, from the first. */
   partialRotaryFactor: number;
   scaling: RopeScaling | null;
 }
 
-/** `y = n · (weightOffset + weight) + bias`: n is x over its root mean square, or for `layer` what is so of x less its mean. */
+/** `y = n · (weightOffset + weight) + bias`, where n is x, for `layer` minus its mean, divided by its root mean square. */
 export interface NormSettings {
   /** Root mean square norm (arXiv:1910.07467) without bias, or layer norm (arXiv:1607.06450) with one. */
   kind: 'rms' | 'layer';
   epsilon: number;
-  /** 1 where a checkpoint keeps what is added to one. */
+  /** 1 if the stored weights are offsets from one, as in Gemma. */
   weightOffset: 0 | 1;
 }
 
-/** What may differ from layer to layer. */
+/** The attention settings that can differ between layers. */
 export interface LayerAttention {
-  /** Of the scores. */
+  /** The factor of the scores. */
   scale: number;
   /** Query i sees keys j with i - window < j ≤ i; null: all j ≤ i. */
   window: number | null;
 }
 
-/** Functions of one number; in brackets what transformers calls them. */
+/** Activation functions; in parentheses their other names in transformers. */
 export type Activation =
   | 'relu'
   /** max(x, 0)² */
   | 'relu2'
   /** x Φ(x) */
   | 'gelu'
-  /** Its approximation by tanh (`gelu_new`, `gelu_pytorch_tanh`, `gelu_fast`). */
+  /** The tanh approximation of gelu (`gelu_new`, `gelu_pytorch_tanh`, `gelu_fast`). */
   | 'gelu_tanh'
   /** x · sigmoid(1.702 x) */
   | 'quick_gelu'
@@ -71,39 +72,39 @@ export type Activation =
   | 'sigmoid';
 
 /**
- * Where the parts of a decoder are: module paths as transformers and PEFT have them. Those from `attentionNorm` on are
- * within a layer. What a family does not have, has no name.
+ * The module paths of a decoder's parts, as in transformers and PEFT. Paths from `attentionNorm` to `mlpBranchNorm` are
+ * relative to a layer. A part that the family lacks is null.
  */
 export interface DecoderNames {
   embedding: string;
-  /** Learned positions. */
+  /** The learned position embedding. */
   positions: string | null;
   /** A layer is at `<layers>.<index>`. */
   layers: string;
   finalNorm: string;
   head: string;
   attentionNorm: string;
-  /** Of queries, keys and values; one that is all three where they are fused. */
+  /** Query, key and value projections; a single path if they are fused. */
   queryKeyValue: readonly string[];
-  /** Norm of each head's query and key. */
+  /** Norms of each head's query and key. */
   queryNorm: string | null;
   keyNorm: string | null;
   attentionOutput: string;
-  /** Norm of what attention adds to the residual stream. */
+  /** Norm of the attention output, before it is added to the residual stream. */
   attentionBranchNorm: string | null;
   mlpNorm: string;
-  /** Gate and up; one that is both where they are fused, up alone where there is no gate. */
+  /** Gate and up projections; a single path if they are fused or there is no gate. */
   gateUp: readonly string[];
   down: string;
-  /** Norm of what the MLP adds to the residual stream. */
+  /** Norm of the MLP output, before it is added to the residual stream. */
   mlpBranchNorm: string | null;
-  /** Begins module paths and is left out of the names of tensors, where a checkpoint was saved without its head. */
+  /** Prefix of the module paths that the tensor names lack, if the weights were saved without the head; else empty. */
   omittedPrefix: string;
 }
 
 export type DecoderFamily = 'llama' | 'mistral' | 'qwen2' | 'qwen3' | 'gemma2' | 'phi3' | 'gpt2';
 
-/** A decoder as configuration: what its config.json says, every default filled in. */
+/** The settings of a decoder, from its config.json and the defaults of transformers. */
 export interface DecoderArchitecture {
   kind: 'decoder';
   family: DecoderFamily;
@@ -112,35 +113,35 @@ export interface DecoderArchitecture {
   hiddenSize: number;
   intermediateSize: number;
   layerCount: number;
-  /** Query heads. */
+  /** The number of query heads. */
   headCount: number;
-  /** Heads of keys and values; divides `headCount` (grouped-query attention, arXiv:2305.13245). */
+  /** The number of key and value heads; divides `headCount` (grouped-query attention, arXiv:2305.13245). */
   keyValueHeadCount: number;
   headDim: number;
-  /** Embeddings are multiplied by it. */
+  /** The factor of the embeddings. */
   embeddingScale: number;
   norm: NormSettings;
-  /** null where positions are learned. */
+  /** null if positions are learned. */
   rope: RopeSettings | null;
   attention: {
-    /** A scaled score s becomes softcap · tanh(s / softcap); null: stays. */
+    /** A scaled score s becomes softcap · tanh(s / softcap); null: unchanged. */
     softcap: number | null;
-    /** One for each layer. */
+    /** One entry per layer. */
     layers: readonly LayerAttention[];
   };
-  /** `down(activation(gate x) · up x)`, or without a gate `down(activation(up x))`. */
+  /** `down(activation(gate x) · up x)`; without a gate, `down(activation(up x))`. */
   mlp: { gated: boolean; activation: Activation };
-  /** Which linear layers have a bias. */
+  /** The linear layers that have a bias. */
   bias: { queryKeyValue: boolean; attentionOutput: boolean; mlp: boolean };
-  /** Linear weights lie as `[in, out]`, as in transformers' Conv1D; the head's does not. */
+  /** Linear weights, except the head's, are stored as `[in, out]`, as in transformers' Conv1D. */
   transposedWeights: boolean;
-  /** A logit l becomes logitSoftcap · tanh(l / logitSoftcap); null: stays. */
+  /** A logit l becomes logitSoftcap · tanh(l / logitSoftcap); null: unchanged. */
   logitSoftcap: number | null;
   /** The output head is the embedding matrix. */
   tiedHead: boolean;
-  /** Tokens of a text at most: with what the rope scaling adds to the positions that the config names. */
+  /** The maximum tokens of a text, including the positions that RoPE scaling adds. */
   maxPositions: number;
-  /** Fields of config.json with a dropout above 0; it is not applied. */
+  /** Fields of config.json that set a dropout above 0. It is not applied. */
   ignoredDropout: readonly string[];
   bosTokenId: number | null;
   /** Any of these ends a generated text. */
@@ -152,7 +153,7 @@ export interface DecoderArchitecture {
 export interface ClassifierArchitecture {
   kind: 'classifier';
   family: 'classifier';
-  /** In order; `name` is the index in the sequence, so the weights are `<name>.weight` and `<name>.bias`. */
+  /** In order. `name` is the index in the sequence; the tensors are `<name>.weight` and `<name>.bias`. */
   layers: { name: string; inFeatures: number; outFeatures: number; bias: boolean }[];
   /** Between the layers; none after the last. */
   activation: Activation;
@@ -161,7 +162,7 @@ export interface ClassifierArchitecture {
 export type Architecture = DecoderArchitecture | ClassifierArchitecture;
 
 /**
- * Logits that a decoder computes at once. Beyond it computes them in further chunks, so memory does not grow with
- * tokens × vocabulary.
+ * The number of logits that a decoder computes at a time. It computes more in chunks, so memory does not grow with tokens ×
+ * vocabulary.
  */
 export const LOGITS_PER_CHUNK = 16 * 2 ** 20;

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { mayBacktrackWithoutEnd } from './backtracking-regex.js';
+import { mayBacktrackExponentially } from './backtracking-regex.js';
 
 test.each([
   ['GPT-2', "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"],
@@ -15,8 +15,8 @@ test.each([
   ['Kimi', '[\\p{Han}]+|[\\p{Lu}\\p{Lt}&&[^\\p{Han}]]*[\\p{Ll}\\p{Lm}&&[^\\p{Han}]]+'],
   ['a group that is there or not', '(?:a+|b)?c'],
   ['brackets and bars that are escaped', '\\(a+\\)+|\\[\\|]+'],
-])('%s is let through', (_, source) => {
-  expect(mayBacktrackWithoutEnd(source)).toBe(false);
+])('%s is accepted', (_, source) => {
+  expect(mayBacktrackExponentially(source)).toBe(false);
 });
 
 test.each([
@@ -31,6 +31,6 @@ test.each([
   '(.*)*x',
   '[(](b+)+',
   '([a-z]+)+b',
-])('%s is told', (source) => {
-  expect(mayBacktrackWithoutEnd(source)).toBe(true);
+])('%s is detected', (source) => {
+  expect(mayBacktrackExponentially(source)).toBe(true);
 });

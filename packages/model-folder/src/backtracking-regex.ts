@@ -1,20 +1,20 @@
 /**
- * Whether a regular expression may take time without bounds on some text: it repeats a group that itself repeats
- * something, such as `(\w+\s?)+`, or that has alternatives, such as `(a|a)*`. JavaScript matches by backtracking, and the
- * expressions of a tokenizer cannot use a linear matcher, because nearly all look ahead (`\s+(?!\S)`).
+ * Whether a regular expression can take exponential time: it repeats a group that contains another repetition, such as
+ * `(\w+\s?)+`, or alternatives, such as `(a|a)*`. JavaScript's matcher backtracks. A linear-time matcher is no substitute,
+ * because nearly all expressions of tokenizers use lookahead (`\s+(?!\S)`).
  *
- * No known tokenizer has one. What is left can be slow only by a power of the text's length.
+ * No known tokenizer contains such an expression. All others take polynomial time at worst.
  *
- * @param source in the syntax of Oniguruma, in which tokenizer.json has them; broken ones are for the compiler to refuse
+ * @param source in the syntax of Oniguruma, as in tokenizer.json; it may be invalid, since the compiler checks it later
  */
-export function mayBacktrackWithoutEnd(source: string): boolean {
-  /** For each open group whether something in it makes its repetition ambiguous; the whole is the first. */
+export function mayBacktrackExponentially(source: string): boolean {
+  /** For each open group, whether repeating it is ambiguous. The first entry is the complete expression. */
   const groups = [false];
   let inClass = 0;
   for (let i = 0; i < source.length; i++) {
     const character = source[i];
     if (character === '\\') i++;
-    // Classes nest: `[a-z&&[^b]]`.
+    // Classes can be nested: `[a-z&&[^b]]`.
     else if (character === '[') inClass++;
     else if (character === ']' && inClass > 0) inClass--;
     if (inClass > 0) continue;
@@ -23,7 +23,7 @@ export function mayBacktrackWithoutEnd(source: string): boolean {
     else if (character === ')') {
       const isAmbiguous = groups.length > 1 ? groups.pop()! : false;
       if (isAmbiguous && repeats(source, i + 1)) return true;
-      // Alternatives in a group count for the group around it: `((a|a))*`.
+      // An ambiguous group makes the enclosing group ambiguous: `((a|a))*`.
       if (isAmbiguous) groups[groups.length - 1] = true;
     }
     if (character !== '(' && repeats(source, i + 1)) groups[groups.length - 1] = true;
@@ -31,11 +31,11 @@ export function mayBacktrackWithoutEnd(source: string): boolean {
   return false;
 }
 
-/** Whether a quantifier that allows more than one stands here. */
+/** Whether a quantifier at this index allows more than one repetition. */
 function repeats(source: string, at: number): boolean {
   const quantifier = /^(?:[*+]|\{(\d*)(,?)(\d*)\})/.exec(source.slice(at, at + 24));
   if (quantifier === null) return false;
-  const [whole, least = '', comma, most = ''] = quantifier;
-  if (!whole.startsWith('{')) return true;
+  const [text, least = '', comma, most = ''] = quantifier;
+  if (!text.startsWith('{')) return true;
   return comma === '' ? Number(least) > 1 : most === '' || Number(most) > 1;
 }

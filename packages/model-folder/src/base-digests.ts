@@ -28,7 +28,7 @@ const IGNORED_FIELDS = ['bosTokenId', 'eosTokenIds', 'padTokenId', 'maxPositions
  * A digest of the settings that affect the model's outputs, such as the norm's epsilon or the rotary positions.
  *
  * Checkpoints and manifests store the digest, so every release must compute the same one. Keys are sorted, and null counts
- * as absent: when you add a field, let null mean the previous behavior.
+ * as absent: when you add a field, let null mean the previous behaviour.
  *
  * @returns sha256, hexadecimal
  */

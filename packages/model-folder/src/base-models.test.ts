@@ -20,10 +20,10 @@ beforeAll(async () => {
 });
 afterAll(() => rm(modelsDir, { recursive: true }));
 
-/** The fields the contract has, no more and no fewer. */
+/** Exactly the fields of the contract. */
 const fieldsOf = (schema: { properties: object }) => Object.keys(schema.properties).sort();
 
-test('lists folders and links to folders; a broken one says why', async () => {
+test('lists folders and links to folders; an invalid model has a problem', async () => {
   const models = await listModelFolders(modelsDir);
   expect(models.map(({ name }) => name)).toEqual(['broken', 'linked', 'tiny-qwen']);
   for (const model of models) expect(Object.keys(model).sort()).toEqual(fieldsOf(BaseModel));
@@ -44,11 +44,11 @@ test('lists folders and links to folders; a broken one says why', async () => {
   });
 });
 
-test('a models folder that is not there holds none', async () => {
+test('a missing models folder has no models', async () => {
   expect(await listModelFolders(join(modelsDir, 'none'))).toEqual([]);
 });
 
-test('describes one with its modules, also a broken one', async () => {
+test('describes a model with its modules, and an invalid one with its problem', async () => {
   const detail = await describeModel(modelsDir, 'tiny-qwen');
   expect(Object.keys(detail).sort()).toEqual(fieldsOf(BaseModelDetail));
   expect(detail.modules).toHaveLength(21);
@@ -58,7 +58,7 @@ test('describes one with its modules, also a broken one', async () => {
   });
 });
 
-test('opens one', async () => {
+test('opens a model', async () => {
   expect(await openBaseModel(modelsDir, 'tiny-qwen')).toMatchObject({ name: 'tiny-qwen', parameterCount: 68_160 });
   await expect(openBaseModel(modelsDir, 'broken')).rejects.toMatchObject({ code: 'model_not_supported' });
 });
@@ -76,8 +76,8 @@ test.each([
   'tiny-qwen\0',
   '',
   'a'.repeat(5000),
-])('%j is not found, and those that exist are named', async (name) => {
-  // Each is started when it is awaited: a rejection that waits for its turn ends the whole run as unhandled.
+])('%j is not found, and the error lists the existing models', async (name) => {
+  // Start each call only when it is awaited: a rejection without a handler would end the test run.
   for (const open of [openBaseModel, describeModel]) {
     await expect(open(modelsDir, name)).rejects.toMatchObject({
       code: 'model_not_found',

@@ -7,10 +7,10 @@ import { type ModelFolder, readModelFolder } from './model-folder.js';
 
 const NAME_PATTERN = new RegExp(MODEL_NAME_PATTERN);
 
-/** Names that an error lists before it says how many more there are. */
+/** The number of names that an error lists before it counts the rest. */
 const LISTED_NAMES = 20;
 
-/** Every folder of the models folder that could be a base model, by name; a broken one says what is wrong with it. */
+/** Every folder of the models folder with a valid model name, sorted by name. An invalid model has a `problem`. */
 export async function listModelFolders(modelsDir: string): Promise<BaseModel[]> {
   const models: BaseModel[] = [];
   for (const name of await modelNames(modelsDir)) {
@@ -21,7 +21,7 @@ export async function listModelFolders(modelsDir: string): Promise<BaseModel[]> 
 }
 
 /**
- * One base model with every module; a broken one with its problem and no modules.
+ * One base model with all its modules. An invalid model has a `problem` and no modules.
  *
  * @throws ProductError model_not_found
  */
@@ -31,9 +31,9 @@ export async function describeModel(modelsDir: string, name: string): Promise<Ba
 }
 
 /**
- * The base model of this name, checked.
+ * Reads and checks the base model of this name.
  *
- * @throws ProductError model_not_found (names the ones that exist), and what readModelFolder throws
+ * @throws ProductError model_not_found (lists the existing names), and the errors of readModelFolder
  */
 export async function openBaseModel(modelsDir: string, name: string): Promise<ModelFolder> {
   await requireName(modelsDir, name);
@@ -78,14 +78,14 @@ function describeFolder(folder: ModelFolder): BaseModelDetail {
 }
 
 async function requireName(modelsDir: string, name: string): Promise<void> {
-  // A name that is a path must not be looked up.
+  // The pattern prevents path traversal.
   if (NAME_PATTERN.test(name) && (await isFolder(join(modelsDir, name)))) return;
   const names = await modelNames(modelsDir);
   const more = names.length > LISTED_NAMES ? ` and ${names.length - LISTED_NAMES} more` : '';
   const existing =
     names.length === 0
-      ? 'There is none on this host: put a folder in Hugging Face layout into the models folder.'
-      : `On this host: ${names.slice(0, LISTED_NAMES).join(', ')}${more}.`;
+      ? 'This host has none: copy a folder in Hugging Face layout into the models folder.'
+      : `This host has: ${names.slice(0, LISTED_NAMES).join(', ')}${more}.`;
   const shown = JSON.stringify(name.slice(0, 100));
   throw new ProductError('model_not_found', `There is no base model ${shown}. ${existing}`, { param: 'base_model' });
 }
@@ -101,7 +101,7 @@ async function modelNames(modelsDir: string): Promise<string[]> {
   const names: string[] = [];
   for (const entry of entries) {
     if (!NAME_PATTERN.test(entry.name)) continue;
-    // Models are often links to a larger disk.
+    // Models are often symbolic links to a larger disk.
     const linked = entry.isSymbolicLink() && (await isFolder(join(modelsDir, entry.name)));
     if (entry.isDirectory() || linked) names.push(entry.name);
   }
@@ -124,7 +124,7 @@ async function weightBytes(path: string): Promise<number> {
       if (name.endsWith('.safetensors')) bytes += (await stat(join(path, name))).size;
     }
   } catch {
-    // Why the folder cannot be read is in the problem that is reported with it.
+    // The `problem` of the model says why the folder cannot be read.
   }
   return bytes;
 }

@@ -1,6 +1,6 @@
 import * as library from '@huggingface/jinja';
 
-/** What a template's expressions and statements evaluate to. */
+/** The result of an expression or statement of a template. */
 export interface JinjaValue {
   readonly type: string;
   value: unknown;
@@ -28,7 +28,7 @@ interface JinjaLibrary {
 }
 
 /**
- * `@huggingface/jinja` 0.5 with the types of what is used of it: its own type files import each other without file
- * endings, which TypeScript does not find in an ES module.
+ * The parts of `@huggingface/jinja` 0.5 that Lorasmith uses, with their types. The library's own type files import each
+ * other without file extensions, which TypeScript cannot resolve in an ES module.
  */
 export const { Environment, Interpreter, tokenize, parse } = library as unknown as JinjaLibrary;

@@ -10,11 +10,11 @@ const compile = (source: string) => compileChatTemplate(source, { tokens: {}, mo
 const render = (source: string) => compile(source).render(conversation, { addGenerationPrompt: false });
 const failure = { name: 'ProductError', code: 'chat_template_failed' };
 
-describe('against transformers', async () => {
+describe('compared with transformers', async () => {
   const path = join(import.meta.dirname, 'fixtures/chat-templates/cases.json');
   const { templates, tokens, cases } = JSON.parse(await readFile(path, 'utf8'));
 
-  it.each(Object.keys(templates))('%s: character for character', (name) => {
+  it.each(Object.keys(templates))('%s: the same text', (name) => {
     const template = compileChatTemplate(templates[name], { tokens, model: 'tiny' });
     const ofTemplate = cases.filter((item: { template: string }) => item.template === name);
     expect(ofTemplate.length).toBe(12);
@@ -27,7 +27,7 @@ describe('against transformers', async () => {
 });
 
 describe('compileChatTemplate', () => {
-  it('gives strftime_now in English', () => {
+  it('formats strftime_now in English', () => {
     const source = "{{ strftime_now('%d %b %Y, %A %B %H:%M:%S 100%%') }}";
     const now = new Date(2024, 6, 5, 4, 3, 2);
     const text = compileChatTemplate(source, { tokens: {}, model: 'tiny', now }).render([], {
@@ -36,17 +36,17 @@ describe('compileChatTemplate', () => {
     expect(text).toBe('05 Jul 2024, Friday July 04:03:02 100%');
   });
 
-  it('leaves a token that there is not undefined', () => {
+  it('leaves a missing token undefined', () => {
     expect(render('{{ bos_token }}{{ bos_token is defined }}')).toBe('false');
   });
 
-  it('counts with range as Python does', () => {
+  it('range counts as in Python', () => {
     expect(render('{{ range(3) | list }}{{ range(5, 1, -2) | list }}{{ range(3, 1) | list }}')).toBe(
       '[0, 1, 2][5, 3][]',
     );
   });
 
-  it('says what raise_exception said, and whose template it is', () => {
+  it('reports the message of raise_exception and the model', () => {
     expect(() => render("{{ raise_exception('Only user please') }}")).toThrow(/"tiny" failed: Only user please/);
   });
 
@@ -58,16 +58,19 @@ describe('compileChatTemplate', () => {
     ['nested loops', '{% for i in range(9999) %}{% for j in range(9999) %}{{ j }}{% endfor %}{% endfor %}'],
     ['endless recursion', '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}'],
     [
-      'a text that doubles',
+      'a text that doubles in a loop',
       "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
     ],
-    ['a list that has itself twice', `{% set l = ['a'] %}${'{% set l = [l, l] %}'.repeat(40)}{{ l | tojson }}`],
     [
-      'a namespace that has itself',
+      'a list that contains the previous one twice',
+      `{% set l = ['a'] %}${'{% set l = [l, l] %}'.repeat(40)}{{ l | tojson }}`,
+    ],
+    [
+      'a namespace that contains itself',
       '{% set ns = namespace(l=[]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns }}',
     ],
     ['half a character', "{{ '🚀'[0] }}"],
-  ])('ends %s with an error of the product', (_, source) => {
+  ])('reports chat_template_failed for %s', (_, source) => {
     expect(() => render(source)).toThrow(expect.objectContaining(failure));
   });
 });
@@ -82,13 +85,13 @@ describe('loadChatTemplate', () => {
   const writeConfig = (config: object) => writeFile(join(folder, 'tokenizer_config.json'), JSON.stringify(config));
   const rendered = async () => (await loadChatTemplate(folder))?.render(conversation, { addGenerationPrompt: false });
 
-  it('is null where there is none', async () => {
+  it('is null if the folder has no template', async () => {
     expect(await loadChatTemplate(folder)).toBeNull();
     await writeConfig({ bos_token: '<s>' });
     expect(await loadChatTemplate(folder)).toBeNull();
   });
 
-  it('reads both places, the file before the config, and the named tokens', async () => {
+  it('prefers the file to the config, and reads the named tokens', async () => {
     await writeConfig({
       chat_template: '{{ bos_token }}config{{ eos_token }}',
       bos_token: '<s>',
@@ -99,7 +102,7 @@ describe('loadChatTemplate', () => {
     expect(await rendered()).toBe('<s>file');
   });
 
-  it('takes the default one of several', async () => {
+  it('uses the template named "default"', async () => {
     const named = (name: string) => ({ name, template: name });
     await writeConfig({ chat_template: [named('tool_use'), named('default')] });
     expect(await rendered()).toBe('default');
@@ -111,7 +114,7 @@ describe('loadChatTemplate', () => {
     await expect(rendered()).rejects.toMatchObject({ code: 'model_file_corrupt' });
   });
 
-  it('names a file that is not text', async () => {
+  it('names a file that is not UTF-8', async () => {
     await writeFile(join(folder, 'chat_template.jinja'), Uint8Array.of(0xff, 0xfe));
     await expect(rendered()).rejects.toMatchObject({
       code: 'model_file_corrupt',

@@ -15,39 +15,39 @@ import { isStripCall, stripCharacters } from './template-strip.js';
 import { TemplateValueWeights } from './template-value-weight.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 
-/** Writes a conversation as the text that the model was taught to continue. */
+/** Renders a conversation in the text format that the model was trained on. */
 export interface ChatTemplate {
   /**
    * @param messages - The conversation.
-   * @param options - `addGenerationPrompt`: end with what opens the assistant's next turn.
-   * @throws ProductError `chat_template_failed` when the template refuses the conversation, works beyond its bounds or
-   * is wrong.
+   * @param options - `addGenerationPrompt`: append the start of the assistant's next turn.
+   * @throws ProductError `chat_template_failed` when the template rejects the conversation, exceeds a limit or is invalid.
    */
   render(messages: readonly Message[], options: { addGenerationPrompt: boolean }): string;
 }
 
 export interface ChatTemplateOptions {
-  /** What `strftime_now` in a template calls now. @defaultValue the time of the call */
+  /** The time for `strftime_now`. @defaultValue the current time */
   now?: Date;
 }
 
 const TEMPLATE_FILE = 'chat_template.jinja';
-/** The largest seen have some 30 KB. */
+/** The largest known templates have about 30 KB. */
 const MAX_TEMPLATE_BYTES = 2 ** 20;
-/** A template is code from elsewhere. A conversation takes some 50 steps a message; this many take a second or two. */
+/** Templates are untrusted code. A conversation takes about 50 steps per message; this limit takes one or two seconds. */
 const MAX_STEPS = 200_000;
-/** Of a text or list that a step makes: it takes as long as a step of nothing. */
+/** Creating this many characters of text or lists takes about as long as one step, so it counts as one. */
 const CHARACTERS_PER_STEP = 4_096;
-/** Twice the longest line a dataset may have. */
+/** Twice the longest line of a dataset. */
 const MAX_OUTPUT_CHARACTERS = 32 * 1024 * 1024;
-/** Templates count messages or tools with `range`, never more. */
+/** Templates use `range` only to count messages or tools. */
 const MAX_RANGE = 10_000;
 
 /**
  * Loads the chat template of a base-model folder: chat_template.jinja, else `chat_template` in tokenizer_config.json
- * (a string, or a list of which the one named "default" is taken). Null when the folder has none.
+ * (a string, or a list with a template named "default").
  *
- * @throws ProductError `model_file_corrupt` naming the file, `chat_template_failed` when it is no valid template.
+ * @returns null if the folder has no chat template
+ * @throws ProductError `model_file_corrupt` naming the file; `chat_template_failed` when the template is invalid
  */
 export async function loadChatTemplate(
   folder: string,
@@ -58,7 +58,7 @@ export async function loadChatTemplate(
   if (source === null) return null;
   const { bos, eos, pad, unk } = namedTokensOf(config);
   const tokens: JsonObject = { bos_token: bos, eos_token: eos, pad_token: pad, unk_token: unk };
-  // A token that there is not must be undefined to the template, not null: null would be written out as "None".
+  // A missing token must be undefined, not null: templates print null as "None".
   for (const [name, token] of Object.entries(tokens)) if (token === null) delete tokens[name];
   return compileChatTemplate(source, { tokens, model: basename(folder), ...options });
 }
@@ -69,7 +69,7 @@ async function readTemplateFile(folder: string): Promise<string | null> {
     const status = await stat(path);
     if (!status.isFile()) throw corruptTokenizerFile(folder, TEMPLATE_FILE, 'it is not a file');
     if (status.size > MAX_TEMPLATE_BYTES) {
-      const what = `it has ${status.size} bytes; at most ${MAX_TEMPLATE_BYTES} are read`;
+      const what = `it has ${status.size} bytes; the limit is ${MAX_TEMPLATE_BYTES}`;
       throw corruptTokenizerFile(folder, TEMPLATE_FILE, what);
     }
     return new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path));
@@ -89,7 +89,7 @@ function templateInConfig(folder: string, { chat_template: template }: JsonObjec
     throw corruptTokenizerFile(
       folder,
       'tokenizer_config.json',
-      'of its several chat templates none is named "default"',
+      'it has several chat templates, but none is named "default"',
     );
   }
   throw corruptTokenizerFile(
@@ -100,7 +100,7 @@ function templateInConfig(folder: string, { chat_template: template }: JsonObjec
 }
 
 interface CompileOptions extends ChatTemplateOptions {
-  /** Variables of the template beside the conversation, for instance `bos_token`. */
+  /** Variables of the template besides the conversation, for instance `bos_token`. */
   tokens: JsonObject;
   /** Name of the base model, for messages. */
   model: string;
@@ -115,7 +115,7 @@ export function compileChatTemplate(source: string, { tokens, model, now }: Comp
   };
   let program: JinjaProgram;
   try {
-    // The two options are those with which transformers compiles chat templates.
+    // transformers compiles chat templates with the same two options.
     program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
   } catch (cause) {
     throw failed(cause);
@@ -124,14 +124,14 @@ export function compileChatTemplate(source: string, { tokens, model, now }: Comp
     render(messages, { addGenerationPrompt }) {
       try {
         const environment = new Environment();
-        // transformers always passes tools and documents, as none when there are none.
+        // transformers always passes tools and documents, as none if there are none.
         const absent = { tools: null, documents: null };
         const variables = { messages, add_generation_prompt: addGenerationPrompt };
         const globals = { ...tokens, ...builtIns(now), ...absent, ...variables };
         for (const [name, value] of Object.entries(globals)) environment.set(name, value);
         const text: unknown = new BoundedInterpreter(environment).run(program).value;
-        if (typeof text !== 'string') throw new Error('it made no text');
-        if (/\p{Surrogate}/u.test(text)) throw new Error('it cut a character in two');
+        if (typeof text !== 'string') throw new Error('its result is not a string');
+        if (/\p{Surrogate}/u.test(text)) throw new Error('it split a character in the middle');
         return text;
       } catch (cause) {
         throw failed(cause);
@@ -140,7 +140,7 @@ export function compileChatTemplate(source: string, { tokens, model, now }: Comp
   };
 }
 
-/** Jinja's interpreter with an end to its work: the language has loops and recursion, so a template may never end. */
+/** Jinja's interpreter with limits: a template can contain loops and recursion that never end. */
 class BoundedInterpreter extends Interpreter {
   #steps = 0;
   readonly #weights = new TemplateValueWeights();
@@ -154,14 +154,14 @@ class BoundedInterpreter extends Interpreter {
     const result = stripped ?? super.evaluate(statement, environment);
     const { weight, isNew } = this.#weights.of(result);
     if (weight > MAX_OUTPUT_CHARACTERS) {
-      throw new Error(`it made a text, list or object of more than ${MAX_OUTPUT_CHARACTERS} characters.`);
+      throw new Error(`it created a text, list or object of more than ${MAX_OUTPUT_CHARACTERS} characters.`);
     }
     if (isNew) this.#steps += weight / CHARACTERS_PER_STEP;
     return result;
   }
 }
 
-/** The globals of chat templates, as transformers has them. */
+/** The globals of chat templates in transformers. */
 function builtIns(now: Date | undefined): JsonObject {
   return {
     true: true,
@@ -185,7 +185,7 @@ function boundedRange(first: number, second?: number, step = 1): number[] {
   return Array.from({ length: Math.max(0, length) }, (_, index) => start + index * step);
 }
 
-/** Python's strftime in English, whatever the locale of this machine, for the directives that templates use. */
+/** Python's strftime for the directives that templates use. Names are English, independent of the machine's locale. */
 function formatTime(time: Date, format: string): string {
   const two = (value: number) => String(value).padStart(2, '0');
   const name = (options: Intl.DateTimeFormatOptions) => new Intl.DateTimeFormat('en-US', options).format(time);
@@ -204,8 +204,8 @@ function formatTime(time: Date, format: string): string {
     '%%': () => '%',
   };
   return format.replace(/%./g, (directive) => {
-    const written = directives[directive]?.();
-    if (written === undefined) throw new Error(`strftime_now: the directive ${directive} is not supported.`);
-    return written;
+    const formatted = directives[directive]?.();
+    if (formatted === undefined) throw new Error(`strftime_now: the directive ${directive} is not supported.`);
+    return formatted;
   });
 }

@@ -2,20 +2,23 @@ import { ProductError } from '@lorasmith/contracts';
 import type { Activation } from './architecture.js';
 import type { JsonObject } from './json-file.js';
 
-/** No size in a model's configuration comes near; a larger one is a mistake or an attack on memory. */
+/** Far above any size in a real configuration. A larger value is a mistake, or an attempt to exhaust memory. */
 const MAX_SIZE = 2 ** 24;
 
 /**
- * Typed access to a configuration file. A field that is null counts as absent, as in transformers.
+ * Typed access to a configuration file. A null field counts as absent, as in transformers.
  *
- * Every method throws ProductError model_file_corrupt, naming file and field, where a value has the wrong type.
+ * Every method throws ProductError model_file_corrupt, naming file and field, for a value of the wrong type.
  */
 export class ConfigFields {
   readonly #values: JsonObject;
   readonly #label: string;
   readonly #prefix: string;
 
-  /** @param label how messages name the file @param prefix path of the object within the file, with a dot after it */
+  /**
+   * @param label the file's name in messages
+   * @param prefix the object's path within the file, with a trailing dot
+   */
   constructor(values: JsonObject, label: string, prefix = '') {
     this.#values = values;
     this.#label = label;
@@ -26,7 +29,7 @@ export class ConfigFields {
     return this.value(name) !== undefined;
   }
 
-  /** Whether the field is there and says null, where that means something else than its absence. */
+  /** Whether the field is present and null, for fields where null and absent differ. */
   isNull(name: string): boolean {
     return Object.hasOwn(this.#values, name) && this.#values[name] === null;
   }
@@ -39,7 +42,7 @@ export class ConfigFields {
     return Object.hasOwn(this.#values, name) ? (this.#values[name] ?? undefined) : undefined;
   }
 
-  /** From 1 to `max` (default 2^24). Without a `fallback` the field must be there. */
+  /** An integer from 1 to `max` (default 2^24). Without a `fallback`, the field is required. */
   size(name: string, { fallback, max = MAX_SIZE }: { fallback?: number; max?: number } = {}): number {
     const value = this.value(name) ?? fallback;
     if (value === undefined) throw this.corrupt(name, 'is missing');
@@ -49,12 +52,12 @@ export class ConfigFields {
     return value as number;
   }
 
-  /** {@link size}, or null where the field says null. */
+  /** As {@link size}, but null if the field is null. */
   sizeOrNull(name: string, fallback: number): number | null {
     return this.isNull(name) ? null : this.size(name, { fallback });
   }
 
-  /** From 0. */
+  /** An integer from 0. */
   count(name: string, fallback: number): number {
     const value = this.value(name) ?? fallback;
     if (!Number.isSafeInteger(value) || (value as number) < 0) throw this.corrupt(name, 'must be an integer from 0');
@@ -67,7 +70,7 @@ export class ConfigFields {
     return value;
   }
 
-  /** Exactly `length` numbers, each above 0. The field must be there. */
+  /** Exactly `length` numbers above 0. The field is required. */
   positiveNumbers(name: string, length: number): number[] {
     const values = this.value(name);
     const isPositive = (value: unknown) => typeof value === 'number' && Number.isFinite(value) && value > 0;
@@ -77,12 +80,12 @@ export class ConfigFields {
     return values;
   }
 
-  /** {@link positiveNumber}, or null where the field says null. */
+  /** As {@link positiveNumber}, but null if the field is null. */
   positiveNumberOrNull(name: string, fallback: number): number | null {
     return this.isNull(name) ? null : this.positiveNumber(name, fallback);
   }
 
-  /** Above 0. Without a `fallback` the field must be there. */
+  /** A number above 0. Without a `fallback`, the field is required. */
   positiveNumber(name: string, fallback?: number): number {
     const value = this.value(name) ?? fallback;
     if (value === undefined) throw this.corrupt(name, 'is missing');
@@ -104,7 +107,7 @@ export class ConfigFields {
     return value;
   }
 
-  /** Token ids: one, a list, or none where the field is absent. */
+  /** One token id or a list of them; empty if the field is absent. */
   tokenIds(name: string, vocabSize: number): number[] {
     const value = this.value(name);
     if (value === undefined) return [];
@@ -112,7 +115,7 @@ export class ConfigFields {
     if (
       !ids.every((id): id is number => Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) < vocabSize)
     ) {
-      throw this.corrupt(name, `must hold token ids from 0 to ${vocabSize - 1}`);
+      throw this.corrupt(name, `must contain token ids from 0 to ${vocabSize - 1}`);
     }
     return ids;
   }
@@ -124,19 +127,19 @@ export class ConfigFields {
     return new ConfigFields(value as JsonObject, this.#label, `${this.#prefix}${name}.`);
   }
 
-  /** The error for a value that no file of this kind can have. */
+  /** The error for an invalid value. */
   corrupt(name: string, what: string): ProductError {
     return new ProductError('model_file_corrupt', `${this.#label}: ${this.#prefix}${name} ${what}.`);
   }
 
-  /** The error for a value that is fine and that this product cannot train. */
+  /** The error for a valid value that Lorasmith does not support. */
   unsupported(name: string, what: string): ProductError {
     const shown = JSON.stringify(this.value(name) ?? null).slice(0, 200);
     return new ProductError('model_not_supported', `${this.#label}: ${this.#prefix}${name} ${shown} ${what}.`);
   }
 }
 
-/** By their names in transformers. */
+/** The activations by their names in transformers. */
 const ACTIVATIONS: ReadonlyMap<string, Activation> = new Map([
   ['relu', 'relu'],
   ['relu2', 'relu2'],

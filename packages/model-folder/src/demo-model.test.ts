@@ -13,7 +13,7 @@ if (!imported) console.warn(`skipped: ${model} is not there; \`npm test\` import
 
 const readJson = async (folder: string, file: string) => JSON.parse(await readFile(join(folder, file), 'utf8'));
 
-/** Marks of the program that wrote a file, not settings. */
+/** Fields that record the program that wrote the file; they are not settings. */
 const provenance = ['transformers_version', 'backend', 'is_local', 'local_files_only', 'tokenizer_class'];
 
 async function settingsOf(file: string) {
@@ -22,18 +22,18 @@ async function settingsOf(file: string) {
 }
 
 describe.skipIf(!imported)('the demo model, imported from its GGUF', () => {
-  test('has the config transformers makes of it', async () => {
+  test('has the same config as in transformers', async () => {
     expect(await readJson(model, 'config.json')).toMatchObject(await settingsOf('config.json'));
   });
 
-  test('generates as transformers says', async () => {
-    // What is false by default is left out.
+  test('has the same generation config as in transformers', async () => {
+    // Fields that are false by default are omitted.
     const { output_attentions: _, output_hidden_states: __, ...settings } = await settingsOf('generation_config.json');
     expect(await readJson(model, 'generation_config.json')).toMatchObject(settings);
   });
 
   test('has its special tokens and chat template', async () => {
-    // The length stands for "no limit", which is what leaving it out means.
+    // This length means "no limit", the same as omitting the field.
     const { model_max_length: _, ...settings } = await settingsOf('tokenizer_config.json');
     expect(await readJson(model, 'tokenizer_config.json')).toMatchObject(settings);
     const template = await readFile(join(reference, 'chat_template.jinja'), 'utf8');
@@ -41,12 +41,12 @@ describe.skipIf(!imported)('the demo model, imported from its GGUF', () => {
     expect((await readJson(model, 'tokenizer_config.json')).chat_template).toBe(template);
   });
 
-  test('has 134,515,008 parameters, bit for bit those that gguf-py gives', async () => {
+  test('has 134,515,008 parameters, bit for bit the same as in gguf-py', async () => {
     const folder = await readModelFolder(model);
     expect(folder).toMatchObject({ parameterCount: 134_515_008, dtype: 'bfloat16', headModule: { name: 'lm_head' } });
     expect(folder.modules).toHaveLength(210);
-    // Every tensor behind this digest was compared with gguf-py 0.19.0's dequantization, q and k put back into order
-    // and rounded to bfloat16 with numpy.
+    // Every tensor of this digest was compared with the dequantization of gguf-py 0.19.0, with q and k unpermuted and
+    // rounded to bfloat16 by numpy.
     expect(await digestWeights(folder)).toBe('7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b');
   });
 });

@@ -4,15 +4,15 @@ import { ProductError } from '@lorasmith/contracts';
 
 export type JsonObject = Record<string, unknown>;
 
-/** How messages name a file of a model: `<model>/<file>`, without the host's own path. */
+/** A file's name in messages: `<model>/<file>`. It does not reveal the path on the host. */
 export function modelFileLabel(folder: string, file: string): string {
   return `${basename(folder)}/${file}`;
 }
 
 /**
- * Reads a JSON object of a model folder.
+ * Reads a JSON object from a file of a model folder.
  *
- * @param maxBytes longest file that is read
+ * @param maxBytes the maximum size of the file
  * @throws ProductError model_file_missing, model_file_corrupt (naming the file)
  */
 export async function readJsonFile(folder: string, file: string, maxBytes: number): Promise<JsonObject> {
@@ -26,7 +26,7 @@ export async function readJsonFile(folder: string, file: string, maxBytes: numbe
   return value;
 }
 
-/** As {@link readJsonFile}, with null for a file that is not there. */
+/** As {@link readJsonFile}, but null for a missing file. */
 export async function readOptionalJsonFile(folder: string, file: string, maxBytes: number): Promise<JsonObject | null> {
   const path = join(folder, file);
   const label = modelFileLabel(folder, file);
@@ -35,7 +35,7 @@ export async function readOptionalJsonFile(folder: string, file: string, maxByte
     const status = await stat(path);
     if (!status.isFile()) throw new ProductError('model_file_corrupt', `${label} is not a file.`);
     if (status.size > maxBytes) {
-      throw new ProductError('model_file_corrupt', `${label} has ${status.size} bytes; at most ${maxBytes} are read.`);
+      throw new ProductError('model_file_corrupt', `${label} has ${status.size} bytes; the limit is ${maxBytes}.`);
     }
     bytes = await readFile(path);
   } catch (error) {
@@ -49,7 +49,7 @@ export async function readOptionalJsonFile(folder: string, file: string, maxByte
     throw new ProductError('model_file_corrupt', `${label} is not valid JSON in UTF-8. Copy it again.`, { cause });
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new ProductError('model_file_corrupt', `${label} does not hold a JSON object.`);
+    throw new ProductError('model_file_corrupt', `${label} does not contain a JSON object.`);
   }
   return value as JsonObject;
 }
@@ -59,7 +59,7 @@ export function isMissing(error: unknown): boolean {
   return code === 'ENOENT' || code === 'ENOTDIR';
 }
 
-/** A failure of the system while reading a file of a model, as the product's error; a ProductError is passed on. */
+/** Converts a system error of reading a model file to a ProductError; returns a ProductError unchanged. */
 export function unreadable(error: unknown, label: string): ProductError {
   if (error instanceof ProductError) return error;
   const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';

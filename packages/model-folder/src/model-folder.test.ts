@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(root, { recursive: true }));
 
-/** A copy of a reference model, with fields of its config changed or (undefined) left out. */
+/** A copy of a reference model, with fields of its config changed or, if undefined, removed. */
 async function modelWith(change: Record<string, unknown>, base = 'llama-tied'): Promise<string> {
   const folder = join(await mkdtemp(join(root, 'model-')), 'Copy');
   await cp(join(reference, base, 'base'), folder, { recursive: true });
@@ -24,7 +24,7 @@ async function modelWith(change: Record<string, unknown>, base = 'llama-tied'): 
   return folder;
 }
 
-/** Rewrites the weights of a folder: each tensor as `change` returns it, or left out. */
+/** Rewrites the weights of a folder: `change` returns each tensor, or null to remove it. */
 async function rewriteWeights(folder: string, change: (tensor: Tensor) => Tensor | null): Promise<void> {
   const path = join(folder, 'model.safetensors');
   const source = await openSafetensors(path);
@@ -56,7 +56,7 @@ async function classifier(config: Record<string, unknown>, tensors: [string, num
 
 const decoder = ({ architecture }: ModelFolder) => architecture as DecoderArchitecture;
 
-describe('models that transformers wrote', () => {
+describe('reference models of transformers', () => {
   test('llama with a tied head', async () => {
     const folder = await readModelFolder(join(reference, 'llama-tied', 'base'));
     expect(folder).toMatchObject({ name: 'base', parameterCount: 67_920, dtype: 'float32' });
@@ -99,20 +99,20 @@ describe('models that transformers wrote', () => {
     expect(folder.headModule).toEqual({ name: 'lm_head', in_features: 48, out_features: 160 });
   });
 
-  test('llama with a head of its own', async () => {
+  test('llama with an untied head', async () => {
     const folder = await readModelFolder(join(reference, 'llama-untied-all-linear', 'base'));
     expect(folder.parameterCount).toBe(67_920 + 160 * 48);
     expect(decoder(folder).tiedHead).toBe(false);
   });
 
-  test('qwen2, with a bias on q, k and v', async () => {
+  test('qwen2 with biases on q, k and v', async () => {
     const folder = await readModelFolder(join(reference, 'qwen2', 'base'));
     expect(folder.parameterCount).toBe(67_920 + 3 * (48 + 16 + 16));
     expect(decoder(folder).bias).toEqual({ queryKeyValue: true, attentionOutput: false, mlp: false });
     expect(decoder(folder).rope?.theta).toBe(1_000_000);
   });
 
-  test('every module has its weight, and every weight can be read', async () => {
+  test('every module has its tensor, and every tensor can be read', async () => {
     const folder = await readModelFolder(join(reference, 'qwen2', 'base'));
     const weights = await openModelWeights(folder);
     for (const { name, in_features, out_features } of folder.modules) {
@@ -148,7 +148,7 @@ describe('config.json', () => {
       { rope_parameters: { rope_type: 'llama3', rope_theta: 5e5, ...llama3 } },
       { theta: 5e5, scaling },
     ],
-    ['both, agreeing', { rope_theta: 1e5, rope_scaling: null }, { theta: 1e5, scaling: null }],
+    ['both, with the same values', { rope_theta: 1e5, rope_scaling: null }, { theta: 1e5, scaling: null }],
   ])('rope: %s', async (_, change, expected) => {
     expect(decoder(await readModelFolder(await modelWith(change))).rope).toEqual({
       partialRotaryFactor: 1,
@@ -156,7 +156,7 @@ describe('config.json', () => {
     });
   });
 
-  test('what may be left out has the value transformers gives it', async () => {
+  test('missing fields have the defaults of transformers', async () => {
     const change = {
       head_dim: undefined,
       rms_norm_eps: undefined,
@@ -167,7 +167,7 @@ describe('config.json', () => {
     expect(decoder(folder)).toMatchObject({ headDim: 8, norm: { epsilon: 1e-6 }, maxPositions: 2048 });
   });
 
-  test('every token that ends a text, of both files', async () => {
+  test('eos tokens from both files', async () => {
     const folder = await modelWith({ eos_token_id: [2, 5], pad_token_id: -1, bos_token_id: null });
     await writeFile(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: [5, 7] }));
     expect(decoder(await readModelFolder(folder))).toMatchObject({
@@ -195,7 +195,7 @@ describe('config.json', () => {
     ['rope_parameters.full_attention', { rope_parameters: { full_attention: { rope_type: 'default' } } }],
     ['partial_rotary_factor', { partial_rotary_factor: 0.5 }],
     ['rope_parameters.partial_rotary_factor', { rope_parameters: { partial_rotary_factor: 0.5 } }],
-  ])('%s is refused by its name: %j', async (field, change) => {
+  ])('%s is not supported, by name: %j', async (field, change) => {
     await expect(readModelFolder(await modelWith(change))).rejects.toMatchObject({
       code: 'model_not_supported',
       message: expect.stringContaining(`Copy/config.json: ${field} `),
@@ -219,7 +219,7 @@ describe('config.json', () => {
     ['rope_scaling', { rope_scaling: 'llama3' }],
     ['rope_scaling.factor', { rope_scaling: { rope_type: 'llama3' } }],
     ['rope_scaling.high_freq_factor', { rope_scaling: { rope_type: 'llama3', ...llama3, high_freq_factor: 1 } }],
-  ])('%s makes no sense: %j', async (field, change) => {
+  ])('%s is invalid, by name: %j', async (field, change) => {
     await expect(readModelFolder(await modelWith(change))).rejects.toMatchObject({
       code: 'model_file_corrupt',
       message: expect.stringContaining(`Copy/config.json: ${field} `),
@@ -240,7 +240,7 @@ describe('config.json', () => {
     });
   });
 
-  test('missing', async () => {
+  test('a missing file is named', async () => {
     const folder = await modelWith({});
     await unlink(join(folder, 'config.json'));
     await expect(readModelFolder(folder)).rejects.toMatchObject({
@@ -251,12 +251,12 @@ describe('config.json', () => {
 });
 
 describe('weights', () => {
-  describe('a head in the files that config.json ties to the embedding', () => {
+  describe('a head in the files although config.json ties it', () => {
     const EMBEDDING = 'model.embed_tokens.weight';
     const HEAD = 'lm_head.weight';
     const tied = { tie_word_embeddings: true };
 
-    /** What the folder says with its head made from the embedding. */
+    /** The folder, with a head computed from the embedding. */
     async function withHead(head: (embedding: Tensor) => Tensor) {
       const folder = await modelWith(tied, 'llama-untied-all-linear');
       const source = await openSafetensors(join(folder, 'model.safetensors'));
@@ -267,7 +267,7 @@ describe('weights', () => {
       return await readModelFolder(folder);
     }
 
-    test('is the embedding, and not counted, when it is the same', async () => {
+    test('is tied and not counted if it equals the embedding', async () => {
       const folder = await withHead((embedding) => embedding);
       expect(folder).toMatchObject({ architecture: { tiedHead: true }, untiedByFiles: false });
       expect(folder.parameterCount).toBe(67_920);
@@ -276,11 +276,11 @@ describe('weights', () => {
 
     test.each<[string, (embedding: Tensor) => Tensor]>([
       [
-        'in one number, the last',
+        'in the last number only',
         ({ data, ...head }) => ({ ...head, data: data.map((byte, i) => (i === data.length - 1 ? byte ^ 1 : byte)) }),
       ],
       ['in its dtype', ({ data, ...head }) => ({ ...head, dtype: 'BF16', data: data.slice(data.length / 2) })],
-    ])('is its own, as in transformers, when it differs %s', async (_, head) => {
+    ])('is untied, as in transformers, if it differs %s', async (_, head) => {
       const folder = await withHead(head);
       expect(decoder(folder).tiedHead).toBe(false);
       expect(folder.untiedByFiles).toBe(true);
@@ -288,21 +288,21 @@ describe('weights', () => {
       expect(folder.parameterCount).toBe(67_920 + 160 * 48);
     });
 
-    test('is looked at again when the file has changed', async () => {
+    test('is compared again after the file has changed', async () => {
       const folder = await modelWith(tied, 'llama-untied-all-linear');
       expect(decoder(await readModelFolder(folder)).tiedHead).toBe(false);
       await rewriteWeights(folder, (tensor) => (tensor.name === HEAD ? null : tensor));
       expect(decoder(await readModelFolder(folder)).tiedHead).toBe(true);
     });
 
-    test('of another shape is named', async () => {
+    test('is named if its shape differs', async () => {
       await expect(withHead((embedding) => ({ ...embedding, shape: [48, 160] }))).rejects.toMatchObject({
         code: 'model_file_corrupt',
         message: expect.stringContaining(HEAD),
       });
     });
 
-    test('is the embedding too where there is no other', async () => {
+    test('is the embedding too if the files have no embedding', async () => {
       const folder = await modelWith(tied, 'llama-untied-all-linear');
       await rewriteWeights(folder, (tensor) => (tensor.name === EMBEDDING ? null : tensor));
       const read = await readModelFolder(folder);
@@ -311,7 +311,7 @@ describe('weights', () => {
     });
   });
 
-  test('attention and mlp biases are asked for where the config says so', async () => {
+  test('attention and MLP biases are required if the config sets them', async () => {
     const folder = await modelWith({ attention_bias: true, mlp_bias: true });
     await expect(readModelFolder(folder)).rejects.toMatchObject({
       code: 'model_file_missing',
@@ -319,7 +319,7 @@ describe('weights', () => {
     });
   });
 
-  test('the dtype is the one most parameters have', async () => {
+  test('the dtype is that of most parameters', async () => {
     const folder = await modelWith({});
     await rewriteWeights(folder, (tensor) =>
       tensor.shape.length === 1
@@ -354,7 +354,7 @@ describe('weights', () => {
     await expect(readModelFolder(folder)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
   });
 
-  test('a file that was cut is named', async () => {
+  test('a truncated file is named', async () => {
     const folder = await modelWith({});
     await truncate(join(folder, 'model.safetensors'), 100_000);
     await expect(readModelFolder(folder)).rejects.toMatchObject({
@@ -368,13 +368,13 @@ describe('weights', () => {
     ['pytorch_model-00001-of-00002.bin', 'model_not_supported', 'pickle'],
     ['model.Q4_1.gguf', 'model_not_supported', 'import-gguf'],
     ['notes.txt', 'model_file_missing', 'Copy/model.safetensors is missing'],
-  ])('with %s instead of safetensors: %s', async (file, code, message) => {
+  ])('%s instead of safetensors: %s', async (file, code, message) => {
     const folder = await modelWith({});
     await rename(join(folder, 'model.safetensors'), join(folder, file));
     await expect(readModelFolder(folder)).rejects.toMatchObject({ code, message: expect.stringContaining(message) });
   });
 
-  test('a link to a file elsewhere is followed, as the hub cache has them', async () => {
+  test('follows links to files elsewhere, as in the hub cache', async () => {
     const folder = await modelWith({});
     await rename(join(folder, 'model.safetensors'), join(folder, '..', 'blob'));
     await symlink(join('..', 'blob'), join(folder, 'model.safetensors'));
@@ -385,7 +385,7 @@ describe('weights', () => {
 describe('weights in several files', () => {
   const index = 'model.safetensors.index.json';
 
-  /** Splits the weights of a copy into two shards, with an index that `change` may spoil. */
+  /** Splits the weights of a copy into two shards; `change` modifies the index. */
   async function sharded(change: (weightMap: Record<string, string>) => Record<string, unknown> = (map) => map) {
     const folder = await modelWith({});
     const source = await openSafetensors(join(folder, 'model.safetensors'));
@@ -403,7 +403,7 @@ describe('weights in several files', () => {
     return folder;
   }
 
-  test('are read as one', async () => {
+  test('are read like a single file', async () => {
     const whole = await readModelFolder(join(reference, 'llama-tied', 'base'));
     const folder = await readModelFolder(await sharded());
     expect(folder.files.map(({ name }) => name)).toEqual([
@@ -418,7 +418,7 @@ describe('weights in several files', () => {
     await expected.close();
   });
 
-  test('a missing part is named', async () => {
+  test('a missing shard is named', async () => {
     const folder = await sharded();
     await unlink(join(folder, 'model-00002-of-00002.safetensors'));
     await expect(readModelFolder(folder)).rejects.toMatchObject({
@@ -432,16 +432,16 @@ describe('weights in several files', () => {
     ['an absolute path', '/etc/passwd', (map) => ({ ...map, 'model.norm.weight': '/etc/passwd' })],
     ['a number', '7', (map) => ({ ...map, 'model.norm.weight': 7 })],
     [
-      'a tensor that is elsewhere',
+      'a tensor of another shard',
       'model.norm.weight',
       (map) => ({ ...map, 'model.norm.weight': 'model-00002-of-00002.safetensors' }),
     ],
     [
-      'a tensor that is nowhere',
+      'a tensor that no shard has',
       'ghost.weight',
       (map) => ({ ...map, 'ghost.weight': 'model-00001-of-00002.safetensors' }),
     ],
-  ])('an index that names %s is corrupt', async (_, named, change) => {
+  ])('an index with %s is corrupt', async (_, named, change) => {
     await expect(readModelFolder(await sharded(change))).rejects.toMatchObject({
       code: 'model_file_corrupt',
       message: expect.stringContaining(named),
@@ -450,7 +450,7 @@ describe('weights in several files', () => {
 });
 
 describe('a file that changes after it was read', () => {
-  test('is noticed when it is opened', async () => {
+  test('is detected when it is opened', async () => {
     const path = await modelWith({});
     const folder = await readModelFolder(path);
     await rewriteWeights(path, (tensor) =>
@@ -471,7 +471,7 @@ describe('classifier', () => {
     ['2.weight', [10, 256]],
   ];
 
-  test('is a stack of linear layers, each with the bias it has', async () => {
+  test('is a stack of linear layers, with or without bias', async () => {
     const folder = await readModelFolder(await classifier({ layers, activation: 'relu' }, weights));
     expect(folder.architecture).toEqual({
       kind: 'classifier',

@@ -11,14 +11,14 @@ import { type LocatedTensor, readWeightFiles, type WeightFile } from './weight-f
 
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 
-/** Names of the weight dtypes as the API and PyTorch have them. */
+/** The names of the weight dtypes in the API and in PyTorch. */
 export const DTYPE_NAMES = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const satisfies Record<
   FloatDtype,
   string
 >;
 export type DtypeName = (typeof DTYPE_NAMES)[FloatDtype];
 
-/** A base model as its folder in Hugging Face layout describes it, without its weights in memory. */
+/** A base-model folder in Hugging Face layout, read without loading the weights. */
 export interface ModelFolder {
   /** Absolute. */
   path: string;
@@ -26,27 +26,27 @@ export interface ModelFolder {
   name: string;
   architecture: Architecture;
   files: WeightFile[];
-  /** Every tensor of the weight files, also one that the architecture does not use. */
+  /** Every tensor of the weight files, including those that the architecture does not use. */
   tensors: ReadonlyMap<string, LocatedTensor>;
-  /** Every linear layer, the output head too, by its full name as PEFT sees it: where its numbers lie. */
+  /** Every linear layer, including the output head, by its full name in PEFT. */
   linears: ReadonlyMap<string, LinearLayer>;
-  /** Every linear layer but the output head, as the API shows them. */
+  /** Every linear layer except the output head, as the API lists them. */
   modules: AdaptableModule[];
   /** The output head (`lm_head`), tied or not; null for a classifier. */
   headModule: AdaptableModule | null;
-  /** config.json ties the head to the embedding, but the files have another, which then is the model's. */
+  /** Whether config.json ties the head to the embedding, but the files have a different head. The model uses that head. */
   untiedByFiles: boolean;
-  /** Numbers in the weights; a tied head counts once. */
+  /** A tied head counts once. */
   parameterCount: number;
-  /** Of the weight files. */
+  /** Total size of the weight files. */
   weightBytes: number;
-  /** The dtype that most parameters have. */
+  /** The dtype of most parameters. */
   dtype: DtypeName;
 }
 
 /**
- * Reads and checks a base-model folder: config.json, generation_config.json, and the headers of the weight files. Every
- * tensor the architecture needs is there with its shape and a float dtype.
+ * Reads and checks a base-model folder: config.json, generation_config.json, and the headers of the weight files. The
+ * check ensures that every tensor of the architecture exists, with the expected shape and a float dtype.
  *
  * @throws ProductError model_file_missing, model_file_corrupt (naming the file and the tensor), model_not_supported
  *   (naming the field)
@@ -97,14 +97,14 @@ function chooseFamily(config: ConfigFields) {
     throw config.unsupported('model_type', `is not supported; ${[...FAMILIES.keys()].join(', ')} are`);
   }
   if (config.has('auto_map')) {
-    throw config.unsupported('auto_map', 'is not supported: code that comes with a model is never run');
+    throw config.unsupported('auto_map', 'is not supported: Lorasmith never runs the code of a model');
   }
-  // As in transformers even null makes attention look both ways.
+  // As in transformers, null too makes attention bidirectional.
   if (config.isNull('is_causal') || (config.has('is_causal') && config.value('is_causal') !== true)) {
     throw config.unsupported('is_causal', 'is not supported: attention is causal');
   }
   if (config.has('per_layer_config')) {
-    throw config.unsupported('per_layer_config', 'is not supported: one config must serve every layer');
+    throw config.unsupported('per_layer_config', 'is not supported: all layers must have the same config');
   }
   if (config.has('quantization_config')) {
     throw config.unsupported(
@@ -121,14 +121,17 @@ function checkTensors(folder: string, required: RequiredTensor[], tensors: Reado
   for (const { name, shape } of required) {
     const located = tensors.get(name);
     if (!located) {
-      throw new ProductError('model_file_missing', `${basename(folder)}: no weight file has the tensor ${name}.`);
+      throw new ProductError('model_file_missing', `${basename(folder)}: no weight file contains the tensor ${name}.`);
     }
     const { file, entry } = located;
     const label = `${modelFileLabel(folder, file)}: tensor ${name}`;
     if (entry.shape.length !== shape.length || entry.shape.some((size, index) => size !== shape[index])) {
       const found = `[${entry.shape.join(', ')}]`;
-      const wanted = `[${shape.join(', ')}]`;
-      throw new ProductError('model_file_corrupt', `${label} has the shape ${found}; config.json asks for ${wanted}.`);
+      const expected = `[${shape.join(', ')}]`;
+      throw new ProductError(
+        'model_file_corrupt',
+        `${label} has the shape ${found}; config.json requires ${expected}.`,
+      );
     }
     if (!isFloatDtype(entry.dtype)) {
       throw new ProductError('model_not_supported', `${label} is ${entry.dtype}; F32, F16 and BF16 are supported.`);

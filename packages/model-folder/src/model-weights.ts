@@ -3,9 +3,9 @@ import { openSafetensors, type SafetensorsFile, type TensorEntry } from '@lorasm
 import type { ModelFolder } from './model-folder.js';
 import { asModelError } from './weight-files.js';
 
-/** The open weight files of a base model, read tensor by tensor whatever file it is in. */
+/** The open weight files of a base model. Tensors are read by name, one at a time, from any of the files. */
 export interface ModelWeights {
-  /** @throws ProductError model_file_missing for a name that no file has */
+  /** @throws ProductError model_file_missing for a tensor that no file has */
   entry(name: string): TensorEntry;
 
   /**
@@ -18,9 +18,9 @@ export interface ModelWeights {
 }
 
 /**
- * Opens every weight file of a model; `close` gives them back.
+ * Opens every weight file of a model; `close` closes them.
  *
- * @throws ProductError model_file_corrupt, also when a file has changed since the folder was read
+ * @throws ProductError model_file_corrupt when a file is invalid, or has changed since the folder was read
  */
 export async function openModelWeights(folder: ModelFolder): Promise<ModelWeights> {
   const open = new Map<string, SafetensorsFile>();
@@ -50,7 +50,7 @@ export async function openModelWeights(folder: ModelFolder): Promise<ModelWeight
   const locate = (name: string) => {
     const located = folder.tensors.get(name);
     if (!located)
-      throw new ProductError('model_file_missing', `${folder.name}: no weight file has the tensor ${name}.`);
+      throw new ProductError('model_file_missing', `${folder.name}: no weight file contains the tensor ${name}.`);
     return located;
   };
   return {

@@ -1,19 +1,20 @@
 import { RE2JS } from 're2js';
 
 /**
- * RE2 takes time in proportion to the length of the name times the size of the compiled expression, and each is matched
- * with every layer. A real one has some dozen instructions, one that lists a hundred layers a thousand.
+ * Limit for a compiled expression. RE2 takes time proportional to the length of the name times this size, and every
+ * expression is matched against every layer. Real ones have a few dozen instructions; a list of a hundred layers has about
+ * a thousand.
  */
 const MAX_PROGRAM_SIZE = 5_000;
-/** Of keys that are more than a name. */
+/** Limit for the keys of a table that are not plain names. */
 const MAX_EXPRESSIONS = 64;
 
 const PLAIN_NAME = /^[\w.-]+$/;
 
-/** A number for the modules that a key selects; undefined for the others. */
+/** The number for a module; undefined if no key matches it. */
 export type ModulePattern = (moduleName: string) => number | undefined;
 
-/** A regular expression that cannot be used here: `what` says why. */
+/** A regular expression that is not supported; `what` is the reason. */
 export class PatternError extends Error {
   readonly what: string;
   constructor(source: string, what: string, cause?: unknown) {
@@ -26,8 +27,8 @@ export class PatternError extends Error {
 }
 
 /**
- * Compiles an expression that must match a whole name. It comes from outside, so it is matched in linear time (RE2),
- * never by backtracking; what RE2 lacks (look-around, back-references) is refused.
+ * Compiles an expression that must match a complete name. Expressions are untrusted, so RE2 matches them in linear time,
+ * without backtracking. Lookaround and back-references, which RE2 lacks, are rejected.
  * @throws PatternError
  */
 export function wholeNameMatcher(source: string): (moduleName: string) => boolean {
@@ -36,17 +37,17 @@ export function wholeNameMatcher(source: string): (moduleName: string) => boolea
 }
 
 /**
- * Compiles a key of PEFT's `rank_pattern` or `alpha_pattern`, which selects the modules that `^(.*\.)?(KEY)$` matches.
+ * Compiles a key of PEFT's `rank_pattern` or `alpha_pattern`. It selects the modules that `^(.*\.)?(KEY)$` matches.
  * @throws PatternError
  */
 export function patternKeyMatcher(key: string): (moduleName: string) => boolean {
-  // Nearly every key is a plain name, in which a dot as "any character" would select the same modules.
+  // Nearly every key is a plain name. Reading its dots as "any character" would select the same modules.
   if (PLAIN_NAME.test(key)) return (moduleName) => hasSuffix(moduleName, key);
   const expression = compile(`(?:.*\\.)?(?:${key})`, key);
   return (moduleName) => expression.matches(moduleName);
 }
 
-/** The table as PEFT reads it: of several keys that select a module the first counts. @throws PatternError */
+/** Compiles a table as PEFT reads it: the first key that matches a module applies. @throws PatternError */
 export function compileModulePattern(table: Readonly<Record<string, number>>): ModulePattern {
   const expressions = Object.keys(table).filter((key) => !PLAIN_NAME.test(key));
   if (expressions.length > MAX_EXPRESSIONS) {
@@ -56,14 +57,14 @@ export function compileModulePattern(table: Readonly<Record<string, number>>): M
   return (moduleName) => compiled.find(({ matches }) => matches(moduleName))?.value;
 }
 
-/** `q_proj` of `model.layers.0.self_attn.q_proj`. */
+/** For instance `q_proj` for `model.layers.0.self_attn.q_proj`. */
 export function lastPartOf(moduleName: string): string {
   return moduleName.slice(moduleName.lastIndexOf('.') + 1);
 }
 
 /**
- * The shortest list of `target_modules` that selects exactly these modules: the last parts of their names when no other
- * linear layer of the base ends in one of them, else the full names.
+ * The shortest list of `target_modules` that selects exactly these modules: the last parts of their names, or the full
+ * names if another linear layer of the base has the same last part.
  */
 export function targetModulesOf(adapted: Iterable<string>, linearModules: Iterable<string>): string[] {
   const names = new Set(adapted);
@@ -72,7 +73,7 @@ export function targetModulesOf(adapted: Iterable<string>, linearModules: Iterab
   return [...(selectsMore ? names : suffixes)].sort();
 }
 
-/** Whether a name is the suffix, or ends in it from a dot on. */
+/** Whether a name equals the suffix, or ends with a dot and the suffix. */
 export function hasSuffix(moduleName: string, suffix: string): boolean {
   return moduleName === suffix || moduleName.endsWith(`.${suffix}`);
 }

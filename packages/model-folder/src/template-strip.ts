@@ -19,8 +19,9 @@ export function isStripCall(statement: unknown): statement is StripCall {
 }
 
 /**
- * The text without these characters at its ends, of which the library takes no notice: it takes away white space. Null
- * where they are no text.
+ * Evaluates such a call. The library ignores the argument and strips whitespace.
+ *
+ * @returns null if the object or the argument is not a string
  */
 export function stripCharacters(
   { callee, args }: StripCall,

@@ -1,17 +1,18 @@
 import type { JinjaValue } from './chat-template-jinja.js';
 
-/** What an element takes besides its own text: to make one costs as much as to copy this many characters. */
+/** The weight of an element besides its text: creating one takes as long as copying this many characters. */
 const ELEMENT_WEIGHT = 512;
 
 /**
- * How large a value of a template would be when written out, in characters, about. A list that has itself twice, forty
- * times over, takes a few bytes here and 2^40 characters in `tojson`: so a value is weighed before it is written.
+ * The approximate length of a template's values when they are printed, in characters. A list that contains the previous
+ * list twice, nested forty times, takes little memory but 2^40 characters in `tojson`. So a value is weighed before it is
+ * printed.
  */
 export class TemplateValueWeights {
-  /** Lists and objects never change once they are made; a namespace does, and is weighed anew. */
+  /** Weights of lists and objects, which never change. A namespace can change, so it is weighed each time. */
   readonly #known = new WeakMap<object, number>();
 
-  /** @returns a weight, Infinity for a value that contains itself; and whether it is not known from before */
+  /** @returns the weight, Infinity for a value that contains itself; and whether this is the first time */
   of(value: JinjaValue): { weight: number; isNew: boolean } {
     const known = this.#known.get(value);
     return known === undefined
@@ -27,7 +28,7 @@ export class TemplateValueWeights {
     if (parts === null) return 1;
     const known = isNamespace ? namespaces.get(value) : this.#known.get(value);
     if (known !== undefined) return known;
-    // Found again while it is weighed, it contains itself.
+    // If a namespace is found again while it is weighed, it contains itself.
     if (isNamespace) namespaces.set(value, Number.POSITIVE_INFINITY);
     let weight = ELEMENT_WEIGHT;
     let holdsNamespace = isNamespace;

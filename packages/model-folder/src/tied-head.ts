@@ -5,12 +5,12 @@ import type { DecoderArchitecture } from './architecture.js';
 import { tensorName } from './families/decoder-layout.js';
 import { asModelError, type LocatedTensor } from './weight-files.js';
 
-/** Of each of two tensors that are compared. */
+/** Bytes of each tensor in memory during a comparison. */
 const PIECE_BYTES = 4 * 2 ** 20;
 
 /**
- * The architecture with the head that the files have, where config.json ties it to the embedding; as transformers 5 has
- * it. A head of its own that is not the same is not tied, and where there is only a head, it is the embedding too.
+ * Corrects the architecture if config.json ties the head to the embedding but the files disagree, as transformers 5 does:
+ * a head that differs from the embedding is untied, and if the files have only a head, it is the embedding too.
  *
  * @throws ProductError model_file_corrupt when a file cannot be read
  */
@@ -27,7 +27,7 @@ export async function withHeadOfFiles(
   return (await areEqual(folder, embedding, head)) ? architecture : { ...architecture, tiedHead: false };
 }
 
-/** What was found of files as they were then, since a model is looked at often: to list it, to plan, to train. */
+/** Results of comparisons by the state of the files, since a model is read often: to list it, to plan, to train. */
 const known = new Map<string, boolean>();
 
 async function areEqual(folder: string, one: LocatedTensor, other: LocatedTensor): Promise<boolean> {
@@ -41,7 +41,7 @@ async function areEqual(folder: string, one: LocatedTensor, other: LocatedTensor
   return equal;
 }
 
-/** Whether two tensors are the same byte for byte; a little of each is in memory. Most that differ do so at once. */
+/** Whether two tensors are equal, byte for byte. It reads piece by piece and stops at the first difference. */
 async function compare(folder: string, both: [LocatedTensor, LocatedTensor]): Promise<boolean> {
   const [one, other] = both;
   const { dtype, shape, byteLength } = one.entry;

@@ -1,10 +1,10 @@
 import { ProductError } from '@lorasmith/contracts';
 import { type JsonObject, modelFileLabel, readOptionalJsonFile } from './json-file.js';
 
-/** Tokenizer settings may hold several chat templates; the largest seen have some 100 KB. */
+/** Tokenizer settings can contain several chat templates; the largest known files have about 100 KB. */
 const MAX_CONFIG_BYTES = 16 * 2 ** 20;
 
-/** The special tokens that the settings name, as text. */
+/** The text of the special tokens that the settings name. */
 export interface NamedTokens {
   bos: string | null;
   eos: string | null;
@@ -13,8 +13,8 @@ export interface NamedTokens {
 }
 
 /**
- * The settings of tokenizer_config.json; empty without the file. As in transformers, the named tokens of an older
- * folder are those of special_tokens_map.json, unless the config has `added_tokens_decoder`.
+ * Reads tokenizer_config.json; empty if the file is missing. As in transformers, special_tokens_map.json overrides the named
+ * tokens, unless the config has `added_tokens_decoder`.
  */
 export async function readTokenizerConfig(folder: string): Promise<JsonObject> {
   const config = (await readOptionalJsonFile(folder, 'tokenizer_config.json', MAX_CONFIG_BYTES)) ?? {};
@@ -24,7 +24,7 @@ export async function readTokenizerConfig(folder: string): Promise<JsonObject> {
   return { ...config, ...Object.fromEntries(named) };
 }
 
-/** The tokens with a name: each is a string, or an object with the string as `content`. */
+/** Reads the named tokens: each is a string, or an object with the string as `content`. */
 export function namedTokensOf(config: JsonObject): NamedTokens {
   const tokenOf = (key: string): string | null => {
     const value = config[key];
@@ -39,7 +39,7 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A fault in a file of the tokenizer: which model and file, what is wrong, what to do. */
+/** The error for an invalid tokenizer file; `what` completes a sentence about the file. */
 export function corruptTokenizerFile(folder: string, file: string, what: string, cause?: unknown): ProductError {
   const message = `${modelFileLabel(folder, file)} is corrupt: ${what}. Copy it into the folder again.`;
   return new ProductError('model_file_corrupt', message, { cause });

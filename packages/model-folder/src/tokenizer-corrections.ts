@@ -1,19 +1,19 @@
-import { mayBacktrackWithoutEnd } from './backtracking-regex.js';
+import { mayBacktrackExponentially } from './backtracking-regex.js';
 import type { JsonObject } from './json-file.js';
 import { isObject } from './tokenizer-config.js';
 
-/** Sequences may hold sequences; real ones are two or three deep. */
+/** Limit for nested sequences; real ones are two or three levels deep. */
 const MAX_PART_DEPTH = 64;
 
-/** GPT-2's pattern, which `ByteLevel` with `use_regex` stands for. */
+/** GPT-2's pattern, which `ByteLevel` applies with `use_regex`. */
 const GPT2_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 /**
- * Rewrites a pre-tokenizer so that `@huggingface/tokenizers` 0.2.0 cuts text as the reference (the Rust crate) does.
+ * Rewrites a pre-tokenizer so that `@huggingface/tokenizers` 0.2.0 splits text like the reference (the Rust crate).
  *
- * That library translates the patterns of `Split` from Oniguruma's meaning to JavaScript's, but keeps two patterns of
- * its own that it does not translate: `\d` for `Digits`, where the reference takes every numeric character (½, ², Ⅷ),
- * and `\s` in `ByteLevel`, which in JavaScript has U+FEFF and lacks U+0085. Written as `Split` both are translated.
+ * The library translates the patterns of `Split` from Oniguruma to JavaScript, but not two built-in patterns: `\d` for
+ * `Digits`, where the reference matches every numeric character (½, ², Ⅷ), and `\s` in `ByteLevel`, which in JavaScript
+ * includes U+FEFF and lacks U+0085. Rewritten as `Split`, both are translated.
  */
 export function correctPreTokenizer(preTokenizer: unknown): unknown {
   if (!isObject(preTokenizer)) return preTokenizer;
@@ -21,7 +21,7 @@ export function correctPreTokenizer(preTokenizer: unknown): unknown {
     return { ...preTokenizer, pretokenizers: preTokenizer.pretokenizers.map(correctPreTokenizer) };
   }
   if (preTokenizer.type === 'Digits') return isolate(preTokenizer.individual_digits === true ? '\\p{N}' : '\\p{N}+');
-  // With add_prefix_space the space comes before the pattern is applied, which a Split in front cannot imitate.
+  // With add_prefix_space, the space is added before the pattern applies, which a preceding Split cannot do.
   if (preTokenizer.type === 'ByteLevel' && preTokenizer.use_regex !== false && preTokenizer.add_prefix_space !== true) {
     return { type: 'Sequence', pretokenizers: [isolate(GPT2_PATTERN), { ...preTokenizer, use_regex: false }] };
   }
@@ -33,31 +33,31 @@ function isolate(pattern: string): JsonObject {
 }
 
 /**
- * What of a tokenizer.json the library would read otherwise than the reference, by name; null when there is nothing.
- * Wrong token ids train a wrong adapter without a sign, so such a tokenizer must be refused.
+ * The name of the first part of a tokenizer.json that the library handles differently from the reference; null if none.
+ * Such a tokenizer must be rejected: wrong token ids would train a wrong adapter without any error.
  */
 export function unsupportedPart(tokenizer: JsonObject): string | null {
   const model = isObject(tokenizer.model) ? tokenizer.model : {};
-  // Files from before the field existed have no type, and are BPE when they have merges.
+  // Older files have no type; they are BPE if they have merges.
   const type = model.type ?? (Array.isArray(model.merges) ? 'BPE' : undefined);
   if (type !== 'BPE') return `model.type ${JSON.stringify(type ?? null)} (only "BPE" is supported)`;
   if (model.dropout !== undefined && model.dropout !== null && model.dropout !== 0) return 'model.dropout';
   if (Array.isArray(tokenizer.added_tokens)) {
-    const whole = tokenizer.added_tokens.find((token) => isObject(token) && token.single_word === true);
-    if (whole) return `an added token with single_word (${JSON.stringify(whole.content)})`;
+    const singleWord = tokenizer.added_tokens.find((token) => isObject(token) && token.single_word === true);
+    if (singleWord) return `an added token with single_word (${JSON.stringify(singleWord.content)})`;
   }
   const backtracking = backtrackingRegex([tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder]);
   if (backtracking !== null) {
-    return `the regular expression ${JSON.stringify(backtracking.slice(0, 100))}, which may take time without bounds`;
+    return `the regular expression ${JSON.stringify(backtracking.slice(0, 100))}, which can take exponential time`;
   }
   return unsupportedSplit(tokenizer.pre_tokenizer);
 }
 
-/** The first such expression in the parts of a tokenizer, however deep; null when there is none. */
+/** The first expression in these parts, at any depth, that can take exponential time; null if none. */
 function backtrackingRegex(part: unknown, depth = 0): string | null {
   if (typeof part !== 'object' || part === null || depth > MAX_PART_DEPTH) return null;
   for (const [key, value] of Object.entries(part)) {
-    if (key === 'Regex' && typeof value === 'string' && mayBacktrackWithoutEnd(value)) return value;
+    if (key === 'Regex' && typeof value === 'string' && mayBacktrackExponentially(value)) return value;
     const found = backtrackingRegex(value, depth + 1);
     if (found !== null) return found;
   }

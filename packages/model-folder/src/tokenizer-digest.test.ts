@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { digestTokenizer } from './tokenizer-digest.js';
 
-test('changes with each file that has a say in tokens, and with nothing else', async () => {
+test('changes with every file that affects tokens, and with no other', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'tokenizer-digest-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   const seen: string[] = [await digestTokenizer(folder)];
@@ -19,7 +19,7 @@ test('changes with each file that has a say in tokens, and with nothing else', a
   expect(await digestTokenizer(folder)).toBe(seen.at(-1));
 });
 
-test('says which file cannot be read', async () => {
+test('names a file that cannot be read', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'tokenizer-digest-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   await mkdir(join(folder, 'tokenizer.json'));

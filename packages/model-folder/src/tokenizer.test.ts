@@ -15,8 +15,8 @@ interface Expected {
 const fixtures = join(import.meta.dirname, 'fixtures/tokenizers');
 const readJson = async (path: string) => JSON.parse(await readFile(path, 'utf8'));
 
-describe('against the Rust tokenizers', () => {
-  it.each(['llama3', 'qwen2', 'smollm', 'llama2-legacy', 'llama2-metaspace'])('%s: id for id', async (name) => {
+describe('compared with the Rust crate tokenizers', () => {
+  it.each(['llama3', 'qwen2', 'smollm', 'llama2-legacy', 'llama2-metaspace'])('%s: the same ids', async (name) => {
     const texts: string[] = await readJson(join(fixtures, 'texts.json'));
     const expected: Expected[] = await readJson(join(fixtures, name, 'expected.json'));
     const tokenizer = await loadTokenizer(join(fixtures, name));
@@ -25,7 +25,7 @@ describe('against the Rust tokenizers', () => {
       const { ids, ids_with_special, decoded, decoded_without_special } = expected[index]!;
       expect([...tokenizer.encode(text)], text).toEqual(ids);
       expect([...tokenizer.encodeWithSpecialTokens(text)], text).toEqual(ids_with_special);
-      // The library's decoder takes a byte order mark away where bytes stand for it.
+      // The library's decoder removes a byte order mark that is encoded as bytes.
       if (name.startsWith('llama2') && text.includes('\ufeff')) continue;
       expect(tokenizer.decode(ids)).toBe(decoded);
       expect(tokenizer.decode(ids, { skipSpecialTokens: true })).toBe(decoded_without_special);
@@ -47,7 +47,7 @@ describe('loadTokenizer', () => {
     await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(file));
   }
 
-  it('knows its special tokens and its size', async () => {
+  it('reports its special tokens and vocabulary size', async () => {
     const tokenizer = await loadTokenizer(folder);
     expect(tokenizer).toMatchObject({ bosTokenId: 0, eosTokenId: 4, padTokenId: null, vocabSize: 420 });
     expect(tokenizer.specialTokens.get(4)).toBe('<|eot_id|>');
@@ -55,14 +55,14 @@ describe('loadTokenizer', () => {
     expect(tokenizer.decode([])).toBe('');
   });
 
-  it('does without tokenizer_config.json, and reads tokens written as objects', async () => {
+  it('works without tokenizer_config.json, and reads tokens that are objects', async () => {
     await writeFile(join(folder, 'tokenizer_config.json'), '{"eos_token": {"content": "<|eot_id|>"}}');
     expect(await loadTokenizer(folder)).toMatchObject({ bosTokenId: null, eosTokenId: 4 });
     await rm(join(folder, 'tokenizer_config.json'));
     expect(await loadTokenizer(folder)).toMatchObject({ bosTokenId: null, eosTokenId: null });
   });
 
-  it('finds named tokens in special_tokens_map.json where transformers does', async () => {
+  it('reads named tokens from special_tokens_map.json as transformers does', async () => {
     const { template, cases } = await readJson(join(fixtures, '../special-tokens-map/cases.json'));
     await writeFile(join(folder, 'chat_template.jinja'), template);
     expect(cases.length).toBe(5);
@@ -86,19 +86,19 @@ describe('loadTokenizer', () => {
   });
 
   it.each([
-    ['no JSON', '{"model":'],
-    ['no object', '[]'],
+    ['invalid JSON', '{"model":'],
+    ['a list instead of an object', '[]'],
     ['no model', '{}'],
     ['no vocabulary', '{"model": {"type": "BPE", "merges": []}}'],
-    ['an id that is no number', '{"model": {"type": "BPE", "vocab": {"a": "x"}, "merges": []}}'],
-    ['an id far too large', '{"model": {"type": "BPE", "vocab": {"a": 4294967296}, "merges": []}}'],
-    ['merges that are no pairs', '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [7]}}'],
+    ['an id that is not a number', '{"model": {"type": "BPE", "vocab": {"a": "x"}, "merges": []}}'],
+    ['an id above the limit', '{"model": {"type": "BPE", "vocab": {"a": 4294967296}, "merges": []}}'],
+    ['merges that are not pairs', '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [7]}}'],
     ['an added token without id', '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "added_tokens": [{}]}'],
     [
       'an unknown pre-tokenizer',
       '{"model": {"type": "BPE", "vocab": {}, "merges": []}, "pre_tokenizer": {"type": "X"}}',
     ],
-  ])('refuses a tokenizer.json with %s as corrupt', async (_, text) => {
+  ])('reports model_file_corrupt for a tokenizer.json with %s', async (_, text) => {
     await writeFile(join(folder, 'tokenizer.json'), text);
     await expect(loadTokenizer(folder)).rejects.toMatchObject({
       code: 'model_file_corrupt',
@@ -109,12 +109,12 @@ describe('loadTokenizer', () => {
   it.each([
     ['another model', { model: { type: 'Unigram', vocab: [['a', 0]] } }, 'Unigram'],
     [
-      'a split that the library gets wrong',
+      'a split that the library handles incorrectly',
       { pre_tokenizer: { type: 'Split', pattern: { String: 'a' }, behavior: 'MergedWithNext' } },
       'MergedWithNext',
     ],
     ['whole-word tokens', { added_tokens: [{ id: 0, content: 'a', single_word: true }] }, 'single_word'],
-  ])('refuses %s by name', async (_, part, name) => {
+  ])('reports model_not_supported for %s, by name', async (_, part, name) => {
     await change((file) => Object.assign(file, part));
     await expect(loadTokenizer(folder)).rejects.toMatchObject({
       code: 'model_not_supported',
@@ -122,7 +122,7 @@ describe('loadTokenizer', () => {
     });
   });
 
-  it('does not make token 0 of a token that is not there', async () => {
+  it('does not encode a missing token as token 0', async () => {
     await writeFile(
       join(folder, 'tokenizer.json'),
       JSON.stringify({

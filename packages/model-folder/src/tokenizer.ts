@@ -4,25 +4,25 @@ import { ProductError } from '@lorasmith/contracts';
 import { type JsonObject, readJsonFile } from './json-file.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 import { correctPreTokenizer, unsupportedPart } from './tokenizer-corrections.js';
-import { type LibraryModel, rememberWords, withoutByteLevel } from './word-memory.js';
+import { cacheWords, type LibraryModel, withoutByteLevel } from './word-cache.js';
 
-/** Text to token ids and back, id for id as the Rust crate `tokenizers` does it for the same tokenizer.json. */
+/** Converts text to token ids and back, with the same ids as the Rust crate `tokenizers` for the same tokenizer.json. */
 export interface Tokenizer {
-  /** Ids of the text alone. A special token written out in the text becomes that token, as in the reference. */
+  /** The ids of the text alone. The text of a special token becomes that token, as in the reference. */
   encode(text: string): Int32Array;
-  /** The same with what the tokenizer's own post-processor adds around a text, for instance the BOS token. */
+  /** The ids of the text, with the tokens that the tokenizer's post-processor adds, for instance BOS. */
   encodeWithSpecialTokens(text: string): Int32Array;
   decode(ids: Iterable<number>, options?: { skipSpecialTokens?: boolean }): string;
   bosTokenId: number | null;
   eosTokenId: number | null;
   padTokenId: number | null;
-  /** Ids of tokens that are no text, such as the marks of a turn, with what they look like when written. */
+  /** The special tokens, such as the markers of a turn, by id. */
   specialTokens: ReadonlyMap<number, string>;
-  /** One more than the highest id, added tokens included. */
+  /** The highest id plus one, including added tokens. */
   vocabSize: number;
 }
 
-/** What is used of the library's class; its own types import each other in a way TypeScript does not find. */
+/** The parts of the library's class that Lorasmith uses. TypeScript cannot resolve the imports of its own type files. */
 interface LibraryTokenizer {
   model: LibraryModel;
   encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
@@ -31,13 +31,13 @@ interface LibraryTokenizer {
 }
 const LibraryTokenizer = library.Tokenizer as unknown as new (file: JsonObject, config: JsonObject) => LibraryTokenizer;
 
-/** Among the largest there are is Gemma's, with 33 MB. */
+/** One of the largest is Gemma's, with 33 MB. */
 const MAX_TOKENIZER_BYTES = 128 * 2 ** 20;
-/** Far above any vocabulary there is (about 262,000), far below what makes a sparse array of ids expensive. */
+/** Far above the largest vocabularies (about 262,000), and low enough that an array indexed by id stays cheap. */
 const MAX_TOKEN_ID = 16_777_215;
 
 /**
- * Loads the tokenizer of a base-model folder from tokenizer.json and, where there are any, tokenizer_config.json and
+ * Loads the tokenizer of a base-model folder from tokenizer.json and the optional tokenizer_config.json and
  * special_tokens_map.json.
  *
  * @throws ProductError `model_file_missing`, `model_file_corrupt` (naming the file) or `model_not_supported` (naming
@@ -55,17 +55,17 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   }
   let inner: LibraryTokenizer;
   try {
-    // Only tokenizer.json decides how text is cut, so of the config the library gets nothing.
+    // The library receives an empty config: only tokenizer.json determines how text is split.
     const { before, byteLevel } = withoutByteLevel(correctPreTokenizer(file.pre_tokenizer ?? null), file.model);
     inner = new LibraryTokenizer({ ...emptyParts, ...file, pre_tokenizer: before }, {});
-    if (byteLevel !== null) inner.model = rememberWords(inner.model, byteLevel);
+    if (byteLevel !== null) inner.model = cacheWords(inner.model, byteLevel);
   } catch (cause) {
     throw corruptTokenizerFile(folder, 'tokenizer.json', (cause as Error).message.slice(0, 200), cause);
   }
   return wrap(folder, inner, file, config);
 }
 
-/** The library wants every part named, files often leave out those they do not have. */
+/** The library requires every part; files often omit those that they do not use. */
 const emptyParts = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
 
 function wrap(folder: string, inner: LibraryTokenizer, file: JsonObject, config: JsonObject): Tokenizer {
@@ -74,12 +74,12 @@ function wrap(folder: string, inner: LibraryTokenizer, file: JsonObject, config:
   const toIds = (text: string, addSpecialTokens: boolean): Int32Array => {
     if (text === '' && !addSpecialTokens) return new Int32Array(0);
     const { ids } = inner.encode(text, { add_special_tokens: addSpecialTokens });
-    // An Int32Array would turn a missing id into 0, which is some token.
+    // An Int32Array would convert a missing id to 0, which is a valid token.
     if (!ids.every((id) => id !== undefined)) {
       throw corruptTokenizerFile(
         folder,
         'tokenizer.json',
-        'its vocabulary lacks a token that its post-processor or model makes',
+        'its vocabulary lacks a token that its model or post-processor produces',
       );
     }
     return Int32Array.from(ids);
@@ -90,7 +90,7 @@ function wrap(folder: string, inner: LibraryTokenizer, file: JsonObject, config:
     decode: (ids, { skipSpecialTokens = false } = {}) => {
       const list = [...ids];
       if (list.length === 0) return '';
-      // Cleaning would take away spaces that the text had.
+      // Clean-up would remove spaces of the original text.
       return inner.decode(list, { skip_special_tokens: skipSpecialTokens, clean_up_tokenization_spaces: false });
     },
     bosTokenId: idOf(named.bos),
@@ -114,11 +114,11 @@ function highestId(file: JsonObject): number {
   return highest;
 }
 
-/** The fault of the parts that are read before the library sees them, or null. */
+/** A fault in the parts that are read directly, without the library; null if none. */
 function shapeFault(file: JsonObject): string | null {
   if (!isObject(file.model)) return 'it has no "model"';
   const { vocab, merges } = file.model;
-  // A vocabulary as a list is another kind of model; that is refused by its name.
+  // A list belongs to another type of model, which `unsupportedPart` reports.
   if (isObject(vocab)) {
     for (const id of Object.values(vocab)) {
       if (!isTokenId(id)) return `its vocabulary has ${JSON.stringify(id)} as a token id`;

@@ -16,7 +16,7 @@ afterAll(() => rm(root, { recursive: true }));
 
 async function copy(): Promise<string> {
   const folder = join(await mkdtemp(join(root, 'copy-')), 'Model');
-  // Without the note that another test may have left beside the reference.
+  // Without the sidecar file that another test may have left in the reference folder.
   await cp(base, folder, { recursive: true, filter: (path) => !path.endsWith('.lorasmith-digest.json') });
   return folder;
 }
@@ -26,13 +26,13 @@ const sha256 = async (path: string) =>
     .digest('hex');
 const sidecar = (folder: string) => join(folder, '.lorasmith-digest.json');
 
-test('of one file it is that file’s sha256', async () => {
+test('of one file is the sha256 of the file', async () => {
   const folder = await copy();
   const expected = await sha256(join(folder, 'model.safetensors'));
   expect(await digestWeights(await readModelFolder(folder))).toBe(expected);
 });
 
-test('of several it is the sha256 of their list as sha256sum prints it', async () => {
+test('of several files is the sha256 of the output of sha256sum', async () => {
   const folder = await copy();
   const source = await openSafetensors(join(folder, 'model.safetensors'));
   const weight_map: Record<string, string> = {};
@@ -51,7 +51,7 @@ test('of several it is the sha256 of their list as sha256sum prints it', async (
   expect(await digestWeights(await readModelFolder(folder))).toBe(createHash('sha256').update(list).digest('hex'));
 });
 
-test('is taken from beside the weights the next time', async () => {
+test('is read from the sidecar file the next time', async () => {
   const folder = await copy();
   const model = await readModelFolder(folder);
   await digestWeights(model);
@@ -60,7 +60,7 @@ test('is taken from beside the weights the next time', async () => {
   expect(await digestWeights(model)).toBe('a'.repeat(64));
 });
 
-test('is made anew when the file has changed, even with its size and modification time put back', async () => {
+test('is computed again after the file has changed, even if its size and modification time are restored', async () => {
   const folder = await copy();
   const path = join(folder, 'model.safetensors');
   const model = await readModelFolder(folder);
@@ -75,7 +75,7 @@ test('is made anew when the file has changed, even with its size and modificatio
   expect(after).toBe(await sha256(path));
 });
 
-test('a spoiled note is not believed', async () => {
+test('an invalid sidecar file is ignored', async () => {
   const folder = await copy();
   const model = await readModelFolder(folder);
   const expected = await digestWeights(model);
@@ -91,7 +91,7 @@ test('a spoiled note is not believed', async () => {
   }
 });
 
-test('where the note cannot be written the digest is made all the same, and nothing is left behind', async () => {
+test('is computed even if the sidecar file cannot be written, and no temporary file remains', async () => {
   const folder = await copy();
   const expected = await sha256(join(folder, 'model.safetensors'));
   await mkdir(sidecar(folder));

@@ -6,22 +6,22 @@ import { ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from './model-folder.js';
 import { asModelError, type WeightFile } from './weight-files.js';
 
-/** Beside the weights, so that every process and every job finds it; a folder that cannot be written does without. */
+/** Beside the weights, where every process and job finds it. A read-only folder has none. */
 const SIDECAR = '.lorasmith-digest.json';
 
 interface FileDigest {
   name: string;
-  /** Size and times when it was hashed: any change asks for a new hash. */
+  /** Size and times of the file when it was hashed. If they change, it is hashed again. */
   state: string;
   sha256: string;
 }
 
 /**
- * sha256 of a model's weights, hexadecimal: what `sha256sum` says of its one weight file (and the hub of its download),
- * and for several what `sha256sum FILE… | sha256sum` says with the files sorted by name.
+ * The sha256 of a model's weights, hexadecimal. For a single file, it is the file's sha256, as the Hugging Face hub shows it.
+ * For several, it is the output of `sha256sum FILE… | sha256sum` with the files sorted by name.
  *
- * A file's hash is kept in `.lorasmith-digest.json` in the model's folder and taken from there while the file has the
- * same size, modification and change time.
+ * Hashes are stored in `.lorasmith-digest.json` in the model's folder. A stored hash is used if the file's size, modification
+ * time and change time are the same.
  *
  * @throws ProductError model_file_corrupt when a file cannot be read; cancelled when the signal is aborted
  */
@@ -45,8 +45,8 @@ export async function digestWeights(folder: ModelFolder, { signal }: { signal?: 
 async function digestFile({ name, path }: WeightFile, known: FileDigest[], signal?: AbortSignal): Promise<FileDigest> {
   const status = await stat(path);
   const state = `${status.size} ${status.mtimeMs} ${status.ctimeMs}`;
-  const before = known.find((digest) => digest.name === name && digest.state === state);
-  if (before) return before;
+  const stored = known.find((digest) => digest.name === name && digest.state === state);
+  if (stored) return stored;
   const hash = createHash('sha256');
   for await (const piece of createReadStream(path, { highWaterMark: 2 ** 20, signal })) hash.update(piece as Buffer);
   return { name, state, sha256: hash.digest('hex') };
@@ -73,7 +73,7 @@ async function writeSidecar(folder: string, digests: FileDigest[]): Promise<void
     await writeFile(temporary, JSON.stringify(digests));
     await rename(temporary, path);
   } catch {
-    // A read-only models folder is fine: the next process hashes again.
+    // In a read-only models folder, the next process hashes the files again.
     await rm(temporary, { force: true }).catch(() => {});
   }
 }

@@ -18,7 +18,7 @@ export interface WeightFile {
   bytes: number;
 }
 
-/** Where a tensor lies: the name of its file in the folder, and its entry there. */
+/** The location of a tensor: the name of its file in the folder, and its entry in that file. */
 export interface LocatedTensor {
   file: string;
   entry: TensorEntry;
@@ -31,14 +31,14 @@ export interface WeightFiles {
 }
 
 /**
- * Finds the weights of a folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names. Headers
- * are read and checked, data is not.
+ * Finds the weights of a folder: `model.safetensors`, or the shards in `model.safetensors.index.json`. It reads and checks
+ * the headers only.
  *
  * @throws ProductError model_file_missing, model_file_corrupt (naming the file), model_not_supported (pickles only)
  */
 export async function readWeightFiles(folder: string): Promise<WeightFiles> {
-  // As in transformers the single file goes before an index that was left behind.
-  const single = await openIfThere(folder, SINGLE_FILE);
+  // As in transformers, the single file takes precedence over an index.
+  const single = await openIfPresent(folder, SINGLE_FILE);
   if (single) {
     const tensors = new Map<string, LocatedTensor>();
     for (const [name, entry] of single.entries) tensors.set(name, { file: SINGLE_FILE, entry });
@@ -53,15 +53,15 @@ async function readShards(folder: string, weightMap: ReadonlyMap<string, string>
   const files: WeightFile[] = [];
   const entriesOfFile = new Map<string, ReadonlyMap<string, TensorEntry>>();
   for (const name of [...new Set(weightMap.values())].sort()) {
-    const shard = await openIfThere(folder, name);
-    if (!shard) throw missing(folder, name, ` It is a part of the weights that ${INDEX_FILE} names.`);
+    const shard = await openIfPresent(folder, name);
+    if (!shard) throw missing(folder, name, ` ${INDEX_FILE} lists it.`);
     files.push(shard.file);
     entriesOfFile.set(name, shard.entries);
   }
   const tensors = new Map<string, LocatedTensor>();
   for (const [name, file] of weightMap) {
     const entry = entriesOfFile.get(file)?.get(name);
-    if (!entry) throw corrupt(folder, file, `lacks the tensor ${name} that ${INDEX_FILE} says it has`);
+    if (!entry) throw corrupt(folder, file, `lacks the tensor ${name}, which ${INDEX_FILE} assigns to it`);
     tensors.set(name, { file, entry });
   }
   return { files, tensors };
@@ -77,7 +77,7 @@ function readWeightMap(folder: string, value: unknown): Map<string, string> {
       throw corrupt(
         folder,
         INDEX_FILE,
-        `names ${JSON.stringify(file).slice(0, 200)}, which is no safetensors file beside it`,
+        `names ${JSON.stringify(file).slice(0, 200)}, which is not the name of a safetensors file in the folder`,
       );
     }
     weightMap.set(tensor, file);
@@ -87,7 +87,7 @@ function readWeightMap(folder: string, value: unknown): Map<string, string> {
   return weightMap;
 }
 
-async function openIfThere(folder: string, name: string) {
+async function openIfPresent(folder: string, name: string) {
   const path = join(folder, name);
   const label = modelFileLabel(folder, name);
   let opened: SafetensorsFile | undefined;
@@ -104,7 +104,7 @@ async function openIfThere(folder: string, name: string) {
   }
 }
 
-/** Maps an error of the safetensors reader to a product error that names the file. */
+/** Converts an error of the safetensors reader to a ProductError that names the file. */
 export function asModelError(error: unknown, folder: string, file: string): ProductError {
   if (error instanceof SafetensorsError) {
     const message = `${modelFileLabel(folder, file)} is not a valid safetensors file: ${error.message}. Copy it again.`;
@@ -117,15 +117,18 @@ async function missingWeights(folder: string): Promise<ProductError> {
   const names = await readdir(folder).catch(() => []);
   const pickle = names.find((name) => /^pytorch_model.*\.bin$|\.(pt|pth|ckpt)$/.test(name));
   if (pickle) {
-    const advice = 'a pickle can run any code; convert it to safetensors';
-    return new ProductError('model_not_supported', `${modelFileLabel(folder, pickle)} is not loaded: ${advice}.`);
+    const reason = 'a pickle can run arbitrary code. Convert it to safetensors';
+    return new ProductError('model_not_supported', `${modelFileLabel(folder, pickle)} is not supported: ${reason}.`);
   }
   const gguf = names.find((name) => name.endsWith('.gguf'));
   if (gguf) {
-    const advice = `import it with: npm run import-gguf -- ${gguf} --name NAME`;
-    return new ProductError('model_not_supported', `${modelFileLabel(folder, gguf)} is not loaded as it is: ${advice}`);
+    const advice = `Import it with: npm run import-gguf -- ${gguf} --name NAME`;
+    return new ProductError(
+      'model_not_supported',
+      `${modelFileLabel(folder, gguf)} is not in safetensors format. ${advice}`,
+    );
   }
-  return missing(folder, SINGLE_FILE, ` A base model has it, or ${INDEX_FILE} and the files that it names.`);
+  return missing(folder, SINGLE_FILE, ` A base model needs it, or ${INDEX_FILE} and the files that it lists.`);
 }
 
 function missing(folder: string, file: string, more: string): ProductError {

@@ -7,7 +7,7 @@ const MAX_LAYERS = 1_000;
 const MAX_WIDTH = 2 ** 24;
 
 /**
- * A stack of linear layers, as `nn.Sequential(Linear, activation, Linear, …)` saves it: every second index has weights.
+ * A stack of linear layers, as saved by `nn.Sequential(Linear, activation, Linear, …)`: every second index has weights.
  *
  * config.json: `{"model_type": "classifier", "layers": [128, 256, 10], "activation": "relu"}`.
  */

@@ -4,11 +4,11 @@ import { namesInFiles } from './decoder-names.js';
 import type { FamilySource } from './family.js';
 import { type RopeContext, readRope, usablePositions } from './rope.js';
 
-/** More layers than any model has; each one is a dozen entries in memory. */
+/** Far above the layers of any known model. Each layer takes a dozen entries in memory. */
 const MAX_LAYERS = 1_000;
 const MAX_POSITIONS = 2 ** 31 - 1;
 
-/** What a family has in place of a field that is not there; transformers' defaults. */
+/** A family's values for missing fields, as in transformers. */
 export interface DecoderDefaults {
   family: DecoderFamily;
   /** The `…ForCausalLM` of `architectures`. */
@@ -19,7 +19,7 @@ export interface DecoderDefaults {
   eosTokenIds: number[];
   /** @defaultValue 1e-6 */
   normEpsilon?: number;
-  /** @defaultValue as many as there are queries */
+  /** @defaultValue num_attention_heads */
   keyValueHeadCount?: number;
   /** @defaultValue hidden_size / num_attention_heads */
   headDim?: number;
@@ -27,14 +27,14 @@ export interface DecoderDefaults {
   activation?: { field: string; fallback: string };
   /** @defaultValue false */
   tiedHead?: boolean;
-  /** Fields that have a dropout. @defaultValue attention_dropout */
+  /** The fields that set a dropout. @defaultValue attention_dropout */
   dropout?: readonly string[];
   rope?: Omit<RopeContext, 'headDim' | 'maxPositions'>;
 }
 
 /**
- * The fields that llama-like decoders share, as a decoder that is no more than Llama: gated MLP, RMS norms, no bias, every
- * layer sees everything. Sizes must be given; the rest has the defaults of transformers.
+ * Reads the fields that Llama-like decoders share. The result has Llama's structure: gated MLP, RMS norms, no biases, and no
+ * attention window. Sizes are required; other fields have the defaults of transformers.
  *
  * @throws ProductError model_file_corrupt, model_not_supported
  */
@@ -89,12 +89,12 @@ export function readDecoderConfig(source: FamilySource, defaults: DecoderDefault
   };
 }
 
-/** Those of these fields whose dropout is not 0. */
+/** The fields whose dropout is not 0. */
 export function dropoutFields(config: ConfigFields, fields: readonly string[], fallback: number): string[] {
   return fields.filter((field) => (config.value(field) ?? fallback) !== 0);
 }
 
-/** The same attention, with a window for each layer. */
+/** Sets the attention window of each layer. */
 export function withWindows(
   { softcap, layers }: DecoderArchitecture['attention'],
   windows: readonly (number | null)[],
@@ -102,7 +102,7 @@ export function withWindows(
   return { softcap, layers: layers.map(({ scale }, layer) => ({ scale, window: windows[layer]! })) };
 }
 
-/** @throws ProductError model_not_supported for a model that is trained for something else */
+/** @throws ProductError model_not_supported for a model with another task */
 export function checkCausalLm({ config }: FamilySource, causalLm: string): void {
   const architectures = config.value('architectures');
   if (Array.isArray(architectures) && !architectures.includes(causalLm)) {
@@ -125,13 +125,13 @@ function readHeadDim(
 ): number {
   if (config.has('head_dim') || (defaults.headDim !== undefined && !config.isNull('head_dim'))) {
     const headDim = config.size('head_dim', defaults.headDim === undefined ? {} : { fallback: defaults.headDim });
-    if (headDim % 2 !== 0) throw config.corrupt('head_dim', `${headDim} is odd; positions rotate pairs`);
+    if (headDim % 2 !== 0) throw config.corrupt('head_dim', `${headDim} is odd, but RoPE rotates pairs of dimensions`);
     return headDim;
   }
   return headSize({ config }, 'hidden_size', { hiddenSize, headCount });
 }
 
-/** The size of a head where the heads share out the model's width. */
+/** The size of a head, if the heads divide the hidden size. */
 export function headSize(
   { config }: Pick<FamilySource, 'config'>,
   field: string,
@@ -141,11 +141,11 @@ export function headSize(
     throw config.corrupt(field, `${hiddenSize} is not a multiple of the number of heads, ${headCount}`);
   }
   const headDim = hiddenSize / headCount;
-  if (headDim % 2 !== 0) throw config.unsupported(field, `is not supported: it gives heads of an odd size, ${headDim}`);
+  if (headDim % 2 !== 0) throw config.unsupported(field, `is not supported: the size of a head, ${headDim}, is odd`);
   return headDim;
 }
 
-/** What generation_config.json names ends a text too: chat models keep their end-of-turn token there. */
+/** Reads the token ids. Those in generation_config.json end a text too: chat models list their end-of-turn token there. */
 export function readTokenIds(
   { config, generation }: Pick<FamilySource, 'config' | 'generation'>,
   vocabSize: number,
@@ -161,7 +161,7 @@ export function readTokenIds(
   const bos = config.has('bos_token_id')
     ? config.tokenIds('bos_token_id', vocabSize)
     : withinVocabulary(defaults.bosTokenId === null ? [] : [defaults.bosTokenId]);
-  // Older configs write -1, or an id that was never added, for "none".
+  // In older configs, -1 or an id outside the vocabulary means "none".
   const pad = config.value('pad_token_id') ?? generation?.value('pad_token_id');
   const hasPad = Number.isSafeInteger(pad) && (pad as number) >= 0 && (pad as number) < vocabSize;
   return {

@@ -1,7 +1,7 @@
 import type { DecoderArchitecture, DecoderNames } from '../architecture.js';
 import { type LinearLayer, linearTensors, type ModelLayout, type RequiredTensor } from './family.js';
 
-/** The linear layers of one layer of a decoder; those that share an input, in the order in which they are stacked. */
+/** The linear layers of one decoder layer. Those with the same input are in the order in which they are stacked. */
 export interface LayerLinears {
   queryKeyValue: LinearLayer[];
   attentionOutput: LinearLayer;
@@ -9,12 +9,12 @@ export interface LayerLinears {
   down: LinearLayer;
 }
 
-/** The name of a tensor in the weight files, by its module path and `.weight` or `.bias`. */
+/** The name of a tensor in the weight files; `path` is the module path with `.weight` or `.bias`. */
 export function tensorName({ omittedPrefix }: DecoderNames, path: string): string {
   return path.startsWith(omittedPrefix) ? path.slice(omittedPrefix.length) : path;
 }
 
-/** @returns in the layer of this index */
+/** The linear layers of the decoder layer with this index. */
 export function layerLinears(architecture: DecoderArchitecture, index: number): LayerLinears {
   const { names, hiddenSize, intermediateSize, headCount, keyValueHeadCount, headDim, bias, mlp } = architecture;
   const linear = (path: string, inFeatures: number, outFeatures: number, hasBias: boolean): LinearLayer => {
@@ -28,7 +28,7 @@ export function layerLinears(architecture: DecoderArchitecture, index: number): 
       transposed: architecture.transposedWeights,
     };
   };
-  /** Where parts are fused into one layer, it has the rows of them all. */
+  /** A fused layer has the rows of all its parts. */
   const stacked = (paths: readonly string[], outFeatures: number[], hasBias: boolean) => {
     if (paths.length === outFeatures.length) {
       return paths.map((path, i) => linear(path, hiddenSize, outFeatures[i]!, hasBias));
@@ -46,7 +46,7 @@ export function layerLinears(architecture: DecoderArchitecture, index: number): 
   };
 }
 
-/** Names and shapes of a decoder's tensors, and its linear layers. */
+/** The tensors and linear layers of a decoder. */
 export function decoderLayout(architecture: DecoderArchitecture): ModelLayout {
   const { names, vocabSize, hiddenSize, headDim, layerCount, maxPositions, norm, tiedHead } = architecture;
   const tensors: RequiredTensor[] = [];

@@ -1,7 +1,7 @@
 import type { DecoderNames } from '../architecture.js';
 import type { FamilySource } from './family.js';
 
-/** Names that Llama gave the parts of a decoder, and most families took over. */
+/** The names of a decoder's parts in Llama and most other families. */
 export const LLAMA_NAMES: DecoderNames = {
   embedding: 'model.embed_tokens',
   positions: null,
@@ -22,8 +22,8 @@ export const LLAMA_NAMES: DecoderNames = {
 };
 
 /**
- * The same names, without the prefix of the whole model where the weight files lack it: OpenAI's own GPT-2 has
- * `wte.weight` for `transformer.wte.weight`, and transformers reads both.
+ * Sets `omittedPrefix` if the tensor names lack the model's prefix: OpenAI's GPT-2 has `wte.weight` instead of
+ * `transformer.wte.weight`. transformers reads both.
  */
 export function namesInFiles(names: DecoderNames, { hasTensor }: Pick<FamilySource, 'hasTensor'>): DecoderNames {
   const prefix = names.embedding.slice(0, names.embedding.indexOf('.') + 1);

@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(root, { recursive: true }));
 
-/** The architecture of a case that transformers wrote, with fields of its config changed or (undefined) left out. */
+/** The architecture of a reference case of transformers, with fields of its config changed or, if undefined, removed. */
 async function architectureOf(name: string, change: Record<string, unknown> = {}): Promise<DecoderArchitecture> {
   const config = JSON.parse(await readFile(join(CASES, name, 'base/config.json'), 'utf8'));
   const changed = JSON.parse(JSON.stringify({ ...config, ...change }));
@@ -25,7 +25,7 @@ async function architectureOf(name: string, change: Record<string, unknown> = {}
 
 const windowsOf = ({ attention }: DecoderArchitecture) => attention.layers.map(({ window }) => window);
 
-describe('what PEFT sees as linear layers', () => {
+describe('the linear layers of', () => {
   test.each<[string, string[]]>([
     ['mistral-window', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']],
     ['qwen3', ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']],
@@ -38,7 +38,7 @@ describe('what PEFT sees as linear layers', () => {
     expect(folder.headModule?.name).toBe('lm_head');
   });
 
-  test('gpt2, whose weights lie as [in, out]', async () => {
+  test('gpt2, with weights stored as [in, out]', async () => {
     const folder = await readModelFolder(join(CASES, 'gpt2/base'));
     expect(folder.modules.slice(4, 8)).toEqual([
       { name: 'transformer.h.1.attn.c_attn', in_features: 24, out_features: 72 },
@@ -67,7 +67,7 @@ describe('what PEFT sees as linear layers', () => {
   });
 });
 
-test('OpenAI wrote GPT-2 without the prefix of its modules: names of modules have it, names of tensors do not', async () => {
+test("OpenAI's GPT-2: module names have the prefix, tensor names do not", async () => {
   const base = join(CASES, 'gpt2/base');
   const source = await openSafetensors(join(base, 'model.safetensors'));
   const tensors: { name: string; dtype: Dtype; shape: readonly number[]; data: Uint8Array }[] = [];
@@ -75,7 +75,7 @@ test('OpenAI wrote GPT-2 without the prefix of its modules: names of modules hav
     tensors.push({ name: name.replace('transformer.', ''), dtype, shape, data: await source.read(name) });
   }
   await source.close();
-  // A buffer with the causal mask that old checkpoints carry along.
+  // A buffer of old checkpoints with the causal mask.
   tensors.push({ name: 'h.0.attn.bias', dtype: 'U8', shape: [1, 1, 2, 2], data: Uint8Array.of(1, 0, 1, 1) });
   await writeSafetensors(join(root, 'model.safetensors'), tensors);
   await writeFile(join(root, 'config.json'), await readFile(join(base, 'config.json')));
@@ -107,7 +107,7 @@ describe('windows', () => {
   });
 });
 
-describe('what a config leaves out, and what it sets to null', () => {
+describe('missing and null fields of', () => {
   test('gemma2', async () => {
     const change = {
       attn_logit_softcapping: undefined,
@@ -130,7 +130,7 @@ describe('what a config leaves out, and what it sets to null', () => {
     expect(uncapped.bias).toEqual({ queryKeyValue: true, attentionOutput: true, mlp: false });
   });
 
-  test('qwen3: heads are 128 wide whatever the model is', async () => {
+  test('qwen3: heads have size 128, whatever the hidden size', async () => {
     expect(await architectureOf('qwen3', { head_dim: undefined })).toMatchObject({ headDim: 128 });
   });
 
@@ -152,7 +152,7 @@ describe('what a config leaves out, and what it sets to null', () => {
     expect(attention.layers.map(({ scale }) => scale)).toEqual([1, 1 / 2, 1 / 3]);
   });
 
-  test("no end of a text is not the family's default end", async () => {
+  test('an empty eos_token_id does not fall back to the default', async () => {
     expect((await architectureOf('mistral-window', { eos_token_id: null })).eosTokenIds).toEqual([]);
     expect((await architectureOf('mistral-window', { eos_token_id: undefined })).eosTokenIds).toEqual([2]);
   });
@@ -231,13 +231,13 @@ describe('rope scaling', () => {
     expect(await scalingOf(parameters)).toEqual(expected);
   });
 
-  test('the original positions at the top go before those beside the type', async () => {
+  test('the top-level original positions take precedence over the nested ones', async () => {
     const parameters = { type: 'longrope', ...longrope, original_max_position_embeddings: 16 };
     const scaling = await scalingOf(parameters, { original_max_position_embeddings: 8 });
     expect(scaling).toMatchObject({ originalMaxPositions: 8 });
   });
 
-  test('phi3 calls longrope "su" and "yarn" as well, has 4096 original positions, and rotates a part', async () => {
+  test('phi3 accepts "su" and "yarn" for longrope, has 4096 original positions, and rotates a part of each head', async () => {
     const factors = { short_factor: [1, 1], long_factor: [2, 2] };
     for (const type of ['su', 'yarn', 'longrope']) {
       const { rope } = await architectureOf('phi3-window', {
@@ -262,12 +262,12 @@ test.each<[Record<string, unknown>, number]>([
   [{ type: 'yarn', factor: 2, original_max_position_embeddings: 16 }, 64],
   [{ type: 'yarn', factor: 8, original_max_position_embeddings: 16 }, 128],
   [{ type: 'dynamic', factor: 1e12 }, 2 ** 31 - 1],
-])('a text may have the positions that a scaling leads to: %j of 64 has %i', async (rope_scaling, positions) => {
+])('scaling extends the maximum positions: %j of 64 gives %i', async (rope_scaling, positions) => {
   const { maxPositions } = await architectureOf('rope-linear-legacy', { rope_parameters: undefined, rope_scaling });
   expect(maxPositions).toBe(positions);
 });
 
-test('gpt2 by the names that other families have for its sizes, which go before its own', async () => {
+test('gpt2 accepts the common names of its sizes, which take precedence over its own', async () => {
   const own = { n_embd: undefined, n_layer: undefined, n_head: undefined, n_positions: undefined };
   const named = { hidden_size: 24, num_hidden_layers: 3, num_attention_heads: 4, max_position_embeddings: 40 };
   const plain = await architectureOf('gpt2');
@@ -281,11 +281,11 @@ test.each<[string, Record<string, unknown>, string[]]>([
   ['rope-linear-legacy', { attention_dropout: 0.2 }, ['attention_dropout']],
   ['phi3-window', { resid_pdrop: 0.1, embd_pdrop: undefined }, ['resid_pdrop']],
   ['gpt2', { attn_pdrop: 0, resid_pdrop: 0.1, embd_pdrop: undefined }, ['resid_pdrop', 'embd_pdrop']],
-])('%s with %j has dropout that is not applied: %j', async (name, change, fields) => {
+])('%s with %j reports the ignored dropout %j', async (name, change, fields) => {
   expect((await architectureOf(name, change)).ignoredDropout).toEqual(fields);
 });
 
-describe('refused by the name of the field', () => {
+describe('reports model_not_supported with the name of the field', () => {
   const rope = (parameters: Record<string, unknown>) => ({ rope_parameters: parameters });
   test.each<[string, string, Record<string, unknown>]>([
     ['mistral-window', 'layer_types', { layer_types: ['sliding_attention', 'full_attention'] }],
@@ -307,7 +307,7 @@ describe('refused by the name of the field', () => {
   });
 });
 
-describe('makes no sense', () => {
+describe('reports model_file_corrupt with the name of the field', () => {
   const rope = (parameters: Record<string, unknown>) => ({ rope_parameters: parameters });
   test.each<[string, string, Record<string, unknown>]>([
     ['mistral-window', 'sliding_window', { sliding_window: 0 }],

@@ -8,7 +8,7 @@ import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
 import { qwen3 } from './qwen3.js';
 
-/** The families by their `model_type`. A family is asked for the layout of no architecture but its own. */
+/** The families by their `model_type`. Call `layout` only with an architecture of the same family. */
 export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['llama', llama as Family],
   ['mistral', mistral as Family],

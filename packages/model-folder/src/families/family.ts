@@ -1,49 +1,49 @@
 import type { Architecture } from '../architecture.js';
 import type { ConfigFields } from '../config-fields.js';
 
-/** What a family reads its architecture from. */
+/** The input from which a family reads its architecture. */
 export interface FamilySource {
   /** config.json. */
   config: ConfigFields;
-  /** generation_config.json, where there is one. */
+  /** generation_config.json, if present. */
   generation: ConfigFields | undefined;
   hasTensor(name: string): boolean;
 }
 
-/** A weight the architecture cannot do without. */
+/** A tensor that the architecture requires. */
 export interface RequiredTensor {
   name: string;
   shape: readonly number[];
 }
 
-/** A linear layer, and where its numbers lie. */
+/** A linear layer and its tensors. */
 export interface LinearLayer {
-  /** Its module path, as PEFT sees it. */
+  /** Its module path in PEFT. */
   name: string;
   inFeatures: number;
   outFeatures: number;
-  /** Name of the tensor `[out, in]`, or `[in, out]` where `transposed`. */
+  /** Name of the tensor `[out, in]`, or `[in, out]` if `transposed`. */
   weight: string;
   /** Name of the tensor `[out]`; null for a layer without bias. */
   bias: string | null;
   transposed: boolean;
 }
 
-/** What an architecture is made of. */
+/** The tensors and linear layers of an architecture. */
 export interface ModelLayout {
-  /** Every weight, in the order of the forward pass. */
+  /** Every tensor, in the order of the forward pass. */
   tensors: RequiredTensor[];
-  /** Every linear layer but the output head. */
+  /** Every linear layer except the output head. */
   linears: LinearLayer[];
-  /** The output head, tied or not; null where the last layer is one like the others. */
+  /** The output head, tied or not; null if the last layer is not special. */
   head: LinearLayer | null;
 }
 
-/** One `model_type` of config.json. A new family is a file beside this one and a line in family-registry.ts. */
+/** A `model_type` of config.json. To add a family, add a file to this folder and a line to family-registry.ts. */
 export interface Family<Kind extends Architecture = Architecture> {
   /**
-   * @throws ProductError model_file_corrupt for a value that makes no sense, model_not_supported for one that this
-   *   product cannot train, by the field's name
+   * @throws ProductError naming the field: model_file_corrupt for an invalid value, model_not_supported for a value that
+   *   Lorasmith cannot train
    */
   readArchitecture(source: FamilySource): Kind;
   layout(architecture: Kind): ModelLayout;

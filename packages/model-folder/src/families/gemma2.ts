@@ -6,8 +6,8 @@ import type { Family } from './family.js';
 import { readLayerTypes, windowsOf } from './layer-windows.js';
 
 /**
- * Gemma 2 (arXiv:2408.00118): norms before and after each part of a layer, scores and logits capped, every second layer
- * with a window; transformers' `Gemma2Config`.
+ * Gemma 2 (arXiv:2408.00118): norms before and after each part of a layer, soft-capped scores and logits, a window in every
+ * second layer; transformers' `Gemma2Config`.
  */
 export const gemma2: Family<DecoderArchitecture> = {
   readArchitecture(source) {

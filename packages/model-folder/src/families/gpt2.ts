@@ -33,17 +33,17 @@ const NAMES: DecoderNames = {
 
 /**
  * GPT-2 (Radford et al. 2019): learned positions, layer norms, biases everywhere, an MLP without gate; transformers'
- * `GPT2Config`. Its `resid_pdrop`, `embd_pdrop` and `attn_pdrop` are not applied, nor is the dropout of any other base.
+ * `GPT2Config`. As for every base model, its dropout (`resid_pdrop`, `embd_pdrop`, `attn_pdrop`) is not applied.
  */
 export const gpt2: Family<DecoderArchitecture> = {
   readArchitecture(source) {
     const { config } = source;
     checkCausalLm(source, 'GPT2LMHeadModel');
     if (config.flag('add_cross_attention', false)) {
-      throw config.unsupported('add_cross_attention', 'is not supported: there is no encoder to attend to');
+      throw config.unsupported('add_cross_attention', 'is not supported: the model has no encoder');
     }
     const vocabSize = config.size('vocab_size');
-    /** As transformers' `attribute_map` has it: the name that other families give a size goes before GPT-2's own. */
+    /** As in transformers' `attribute_map`: the common name of a size takes precedence over GPT-2's own. */
     const named = (own: string, alias: string) => (config.has(alias) ? alias : own);
     const width = named('n_embd', 'hidden_size');
     const hiddenSize = config.size(width);

@@ -1,14 +1,14 @@
 import type { ConfigFields } from '../config-fields.js';
 
-/** As `layer_types` names them. */
+/** The values of `layer_types`. */
 export const LAYER_TYPES = ['full_attention', 'sliding_attention'] as const;
 export type LayerType = (typeof LAYER_TYPES)[number];
 
 /**
- * `layer_types` of a config.json: how far each layer sees.
+ * Reads `layer_types` of a config.json: whether the attention of each layer has a window.
  *
- * @param fallback for a config that does not say
- * @throws ProductError model_not_supported for a type of another kind, model_file_corrupt for a wrong number of them
+ * @param fallback the type of a layer if the config has no `layer_types`
+ * @throws ProductError model_not_supported for another type, model_file_corrupt for a wrong number of types
  */
 export function readLayerTypes(
   config: ConfigFields,
@@ -18,7 +18,7 @@ export function readLayerTypes(
   const types = config.value('layer_types');
   if (types === undefined) return Array.from({ length: layerCount }, (_, layer) => fallback(layer));
   if (!Array.isArray(types) || types.length !== layerCount) {
-    throw config.corrupt('layer_types', `must name a type for each of the ${layerCount} layers`);
+    throw config.corrupt('layer_types', `must list a type for each of the ${layerCount} layers`);
   }
   if (!types.every((type): type is LayerType => (LAYER_TYPES as readonly unknown[]).includes(type))) {
     throw config.unsupported('layer_types', `is not supported; ${LAYER_TYPES.join(' and ')} are`);
@@ -27,21 +27,21 @@ export function readLayerTypes(
 }
 
 /**
- * The window of each layer.
+ * The window of each layer; null for full attention.
  *
- * @param window of the sliding layers; null when the config has none
- * @throws ProductError model_file_corrupt when a layer slides and there is no window
+ * @param window of the layers with sliding attention; null if the config has none
+ * @throws ProductError model_file_corrupt when a layer has sliding attention but the config has no window
  */
 export function windowsOf(config: ConfigFields, types: readonly LayerType[], window: number | null): (number | null)[] {
   if (window === null && types.includes('sliding_attention')) {
-    throw config.corrupt('layer_types', 'names "sliding_attention", but there is no sliding_window');
+    throw config.corrupt('layer_types', 'contains "sliding_attention", but sliding_window is missing');
   }
   return types.map((type) => (type === 'sliding_attention' ? window : null));
 }
 
 /**
- * As Qwen2 and Qwen3 have it: a window only with `use_sliding_window`, and then from layer `max_window_layers` on unless
- * `layer_types` says otherwise.
+ * The windows of Qwen2 and Qwen3: only with `use_sliding_window`, and then from layer `max_window_layers` on, unless
+ * `layer_types` overrides it.
  */
 export function readQwenWindows(config: ConfigFields, layerCount: number): (number | null)[] {
   const isUsed = config.flag('use_sliding_window', false);

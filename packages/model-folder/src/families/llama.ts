@@ -4,7 +4,7 @@ import { decoderLayout } from './decoder-layout.js';
 import { LLAMA_NAMES } from './decoder-names.js';
 import type { Family } from './family.js';
 
-/** Llama 1 to 3 and what was built like them (arXiv:2302.13971); transformers' `LlamaConfig`. */
+/** Llama 1 to 3 and models with the same architecture (arXiv:2302.13971); transformers' `LlamaConfig`. */
 export const llama: Family<DecoderArchitecture> = {
   readArchitecture(source) {
     const decoder = readDecoderConfig(source, {

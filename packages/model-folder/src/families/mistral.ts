@@ -5,7 +5,7 @@ import { LLAMA_NAMES } from './decoder-names.js';
 import type { Family } from './family.js';
 import { readLayerTypes } from './layer-windows.js';
 
-/** Mistral 7B and what was built like it (arXiv:2310.06825): one window for all layers; transformers' `MistralConfig`. */
+/** Mistral 7B and similar models (arXiv:2310.06825): the same window in all layers; transformers' `MistralConfig`. */
 export const mistral: Family<DecoderArchitecture> = {
   readArchitecture(source) {
     const { config } = source;
@@ -20,7 +20,7 @@ export const mistral: Family<DecoderArchitecture> = {
     });
     const window = config.sizeOrNull('sliding_window', 4096);
     const type = window === null ? 'full_attention' : 'sliding_attention';
-    // transformers takes a config with layers of both kinds for another family (ministral).
+    // transformers reads a config with layers of both types as another family (ministral).
     const types = readLayerTypes(config, decoder.layerCount, () => type);
     if (types.some((each) => each !== type)) throw config.unsupported('layer_types', `is not supported; ${type} is`);
     const windows = types.map(() => window);

@@ -5,8 +5,8 @@ import { LLAMA_NAMES } from './decoder-names.js';
 import type { Family } from './family.js';
 
 /**
- * Phi-3, 3.5 and 4 (arXiv:2404.14219): q, k, v in one layer, gate and up in one; transformers' `Phi3Config`. Its
- * `resid_pdrop` and `embd_pdrop` are not applied, nor is the dropout of any other base.
+ * Phi-3, 3.5 and 4 (arXiv:2404.14219): fused q, k, v and fused gate and up; transformers' `Phi3Config`. As for every base
+ * model, its dropout (`resid_pdrop`, `embd_pdrop`) is not applied.
  */
 export const phi3: Family<DecoderArchitecture> = {
   readArchitecture(source) {
@@ -22,7 +22,7 @@ export const phi3: Family<DecoderArchitecture> = {
       rope: {
         partial: true,
         originalMaxPositions: 4096,
-        // Its first releases wrote "su" and "yarn" for what is longrope.
+        // The first releases called longrope "su" and "yarn".
         types: new Map([
           ['default', 'default'],
           ['longrope', 'longrope'],

@@ -5,7 +5,7 @@ import { LLAMA_NAMES } from './decoder-names.js';
 import type { Family } from './family.js';
 import { readQwenWindows } from './layer-windows.js';
 
-/** Qwen2 and Qwen2.5 (arXiv:2407.10671): a bias on q, k and v and nowhere else; transformers' `Qwen2Config`. */
+/** Qwen2 and Qwen2.5 (arXiv:2407.10671): biases on q, k and v only; transformers' `Qwen2Config`. */
 export const qwen2: Family<DecoderArchitecture> = {
   readArchitecture(source) {
     const decoder = readDecoderConfig(source, {

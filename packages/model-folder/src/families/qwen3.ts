@@ -5,7 +5,7 @@ import { LLAMA_NAMES } from './decoder-names.js';
 import type { Family } from './family.js';
 import { readQwenWindows } from './layer-windows.js';
 
-/** Qwen3 (arXiv:2505.09388): each head's query and key has a norm; transformers' `Qwen3Config`. */
+/** Qwen3 (arXiv:2505.09388): norms of each head's query and key; transformers' `Qwen3Config`. */
 export const qwen3: Family<DecoderArchitecture> = {
   readArchitecture(source) {
     const decoder = readDecoderConfig(source, {

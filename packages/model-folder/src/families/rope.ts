@@ -8,11 +8,11 @@ export interface RopeContext {
   headDim: number;
   /** `max_position_embeddings`. */
   maxPositions: number;
-  /** Whether the family rotates a part of each head only, when `partial_rotary_factor` says so. */
+  /** Whether the family supports `partial_rotary_factor`: rotating only a part of each head. */
   partial?: boolean;
-  /** Default of `original_max_position_embeddings` at the top of config.json; null: there is none. */
+  /** Default of the top-level field `original_max_position_embeddings`; null: no default. */
   originalMaxPositions?: number | null;
-  /** Types the family takes, by the names its configs have for them; without it all of {@link SCALINGS}. */
+  /** The types that the family supports, by their names in its configs. @defaultValue all of {@link SCALINGS} */
   types?: ReadonlyMap<string, RopeType>;
 }
 
@@ -22,9 +22,9 @@ type ReadScaling = (parameters: ConfigFields, context: ScalingContext) => RopeSc
 
 interface ScalingContext {
   maxPositions: number;
-  /** Positions before the model was made to see further. */
+  /** The maximum positions before the context was extended. */
   originalMaxPositions: number;
-  /** Pairs of dimensions that rotate. */
+  /** The number of pairs of dimensions that rotate. */
   pairs: number;
 }
 
@@ -38,16 +38,17 @@ const SCALINGS: Readonly<Record<RopeType, ReadScaling | null>> = {
 };
 
 /**
- * Rotary embedding of a config.json in either of its two forms: `rope_theta` and `rope_scaling` at the top, or both in
- * `rope_parameters` (transformers 5). Where both are given `rope_scaling` wins, as in transformers.
+ * Reads the RoPE settings of a config.json in either form: `rope_theta` and `rope_scaling` at the top level, or both in
+ * `rope_parameters` (transformers 5). If both forms are present, `rope_scaling` takes precedence, as in transformers.
  *
- * @throws ProductError model_not_supported for a type that is not known, and for one rope per kind of layer
+ * @throws ProductError model_not_supported for an unknown type, and for settings that differ between types of layers
  */
 export function readRope(config: ConfigFields, context: RopeContext): RopeSettings {
   const own = config.nested('rope_scaling');
   const parameters = own !== undefined && !own.isEmpty ? own : config.nested('rope_parameters');
   for (const type of LAYER_TYPES) {
-    if (parameters?.has(type)) throw parameters.unsupported(type, 'is not supported: one rope must serve every layer');
+    if (parameters?.has(type))
+      throw parameters.unsupported(type, 'is not supported: all layers must have the same RoPE settings');
   }
   const source = parameters?.has('rope_theta') ? parameters : config;
   const theta = source.positiveNumber('rope_theta', DEFAULT_THETA);
@@ -56,7 +57,7 @@ export function readRope(config: ConfigFields, context: RopeContext): RopeSettin
   return { theta, partialRotaryFactor, scaling: parameters ? readScaling(config, parameters, context, pairs) : null };
 }
 
-/** Positions that a model with this rope is for: those it names, or those that a scaling which names the ones before it leads to. */
+/** The maximum positions with this scaling. Dynamic and YaRN scaling multiply the original ones, if that is more. */
 export function usablePositions({ scaling }: RopeSettings, maxPositions: number): number {
   switch (scaling?.type) {
     case 'dynamic':
@@ -74,7 +75,7 @@ function readPartialFactor(config: ConfigFields, parameters: ConfigFields | unde
     const factor = fields.positiveNumber('partial_rotary_factor');
     if (factor === 1) return factor;
     if (!context.partial) {
-      throw fields.unsupported('partial_rotary_factor', 'is not supported: all of a head must be rotated');
+      throw fields.unsupported('partial_rotary_factor', 'is not supported: the family rotates complete heads');
     }
     if (factor > 1) throw fields.corrupt('partial_rotary_factor', 'must not be above 1');
     if (Math.trunc(context.headDim * factor) < 1) throw fields.corrupt('partial_rotary_factor', 'rotates nothing');
@@ -96,7 +97,7 @@ function readScaling(
   if (type === undefined) {
     throw parameters.unsupported(typeField, `is not supported; ${[...known.keys()].join(', ')} are`);
   }
-  // As in transformers the field at the top goes before the one beside the type.
+  // As in transformers, the top-level field takes precedence over the nested one.
   const atTop = config.has('original_max_position_embeddings') || (original ?? null) !== null;
   const originalMaxPositions = atTop
     ? config.positiveNumber('original_max_position_embeddings', original ?? undefined)
@@ -105,7 +106,7 @@ function readScaling(
 }
 
 function readDynamic(parameters: ConfigFields, { maxPositions, pairs }: ScalingContext): RopeScaling {
-  // The base grows by a power of dimensions / (dimensions - 2).
+  // The base grows with the exponent dimensions / (dimensions - 2).
   if (pairs < 2) throw parameters.unsupported('rope_type', 'is not supported for heads that rotate two dimensions');
   return { type: 'dynamic', factor: parameters.positiveNumber('factor'), maxPositions };
 }
@@ -127,7 +128,7 @@ function readLlama3(parameters: ConfigFields, { originalMaxPositions }: ScalingC
 
 function readYarn(parameters: ConfigFields, { maxPositions, originalMaxPositions }: ScalingContext): RopeScaling {
   const factor = parameters.positiveNumber('factor', maxPositions / originalMaxPositions);
-  /** 0 counts as absent, as in transformers. */
+  /** As in transformers, 0 counts as absent. */
   const orDefault = (field: string, fallback: number) => parameters.number(field, 0) || fallback;
   const magnitude = (share: number) => (factor <= 1 ? 1 : 0.1 * share * Math.log(factor) + 1);
   const mscale = parameters.number('mscale', 0);

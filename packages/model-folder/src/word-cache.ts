@@ -2,35 +2,35 @@ import * as library from '@huggingface/tokenizers';
 import type { JsonObject } from './json-file.js';
 import { isObject } from './tokenizer-config.js';
 
-/** The library's model: called with words, it gives their tokens. Its fields are read by the tokenizer that has it. */
+/** The library's model: a function from words to tokens. Its fields are read by the library's tokenizer. */
 export type LibraryModel = (words: string[]) => string[];
 
 interface LibraryByteLevel {
   pre_tokenize_text(word: string): string[];
 }
-/** Its own types do not name what it exports. */
+/** The library exports this class, but its types do not. */
 const { ByteLevelPreTokenizer } = library as unknown as {
   ByteLevelPreTokenizer: new (config: JsonObject) => LibraryByteLevel;
 };
 
-/** Words of a language repeat, lines of code and numbers do not: about 10 MB. */
+/** Limits the cache to about 10 MB: common words repeat, but lines of code and numbers do not. */
 const MAX_WORDS = 50_000;
 const MAX_WORD_LENGTH = 64;
 
 /**
- * Takes a byte-level step that only maps a word's bytes to characters off the end of a pre-tokenizer, so that it can be
- * done together with the model's work, once per word.
+ * Separates a final byte-level step, which only maps the bytes of a word to characters, from a pre-tokenizer. The step can
+ * then run together with the model, once per word.
  *
  * @param preTokenizer of tokenizer.json, corrected
  * @param model of tokenizer.json
- * @returns what is left, and the step; null where the pre-tokenizer does not end so
+ * @returns the steps before it, and the byte-level step; null if the pre-tokenizer does not end with one
  */
 export function withoutByteLevel(
   preTokenizer: unknown,
   model: unknown,
 ): { before: unknown; byteLevel: JsonObject | null } {
   const unchanged = { before: preTokenizer, byteLevel: null };
-  // One that joins unknown tokens looks beyond a word.
+  // With fuse_unk, the tokens of a word depend on its neighbours.
   if (!isObject(preTokenizer) || !isObject(model) || model.fuse_unk === true) return unchanged;
   if (preTokenizer.type === 'ByteLevel') {
     const mapsOnly = preTokenizer.use_regex === false && preTokenizer.add_prefix_space !== true;
@@ -44,15 +44,15 @@ export function withoutByteLevel(
 }
 
 /**
- * The model with a byte-level step before it and a memory for the tokens of words. Mapping the bytes of every word anew
- * took most of the time of tokenizing; a model's tokens of one word never depend on its neighbours.
+ * Combines the byte-level step and the model, with a cache of the tokens of words. Mapping the bytes of every occurrence took
+ * most of the tokenization time. The tokens of a word never depend on its neighbours.
  */
-export function rememberWords(model: LibraryModel, byteLevel: JsonObject): LibraryModel {
+export function cacheWords(model: LibraryModel, byteLevel: JsonObject): LibraryModel {
   const bytes = new ByteLevelPreTokenizer(byteLevel);
   const known = new Map<string, string[]>();
   const tokensOf = (word: string): string[] => {
-    const remembered = known.get(word);
-    if (remembered !== undefined) return remembered;
+    const stored = known.get(word);
+    if (stored !== undefined) return stored;
     const tokens = model(bytes.pre_tokenize_text(word));
     if (word.length <= MAX_WORD_LENGTH) {
       if (known.size === MAX_WORDS) known.clear();
@@ -60,10 +60,10 @@ export function rememberWords(model: LibraryModel, byteLevel: JsonObject): Libra
     }
     return tokens;
   };
-  const remembering = (words: string[]): string[] => {
+  const cached = (words: string[]): string[] => {
     const tokens: string[] = [];
     for (const word of words) for (const token of tokensOf(word)) tokens.push(token);
     return tokens;
   };
-  return Object.assign(remembering, model);
+  return Object.assign(cached, model);
 }
