@@ -1,4 +1,5 @@
-// npm run audit: known vulnerabilities among the dependencies of the product. Exit code 1: there are some, 2: the registry did not answer.
+// npm run audit: checks the product's dependencies for known vulnerabilities. Exits with 1 if there are some, with 2 if the
+// registry did not answer.
 import { cacheDir } from './setup/locations.mjs';
 import { runAsCommand } from './setup.mjs';
 import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mjs';

@@ -1,9 +1,9 @@
-// npm run check-alerts: what Prometheus' own checker says of docker/monitoring. Needs promtool on the PATH, or PROMTOOL.
+// npm run check-alerts: checks docker/monitoring with promtool, which must be on the PATH or named by PROMTOOL.
 import { checkMonitoring, findPromtool } from './monitoring/promtool.mjs';
 
 const promtool = findPromtool(process.env);
 if (promtool === null) {
-  console.error('There is no promtool. It comes with Prometheus; put it on the PATH, or name it by PROMTOOL.');
+  console.error('promtool was not found. It is part of Prometheus. Add it to the PATH, or set PROMTOOL to its path.');
   process.exit(1);
 }
 const results = await checkMonitoring(promtool);

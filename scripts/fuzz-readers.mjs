@@ -1,4 +1,4 @@
-// npm run fuzz:readers -- --seconds N [--reader NAME] [--seed N]: coverage-guided fuzzing of what reads files from outside.
+// npm run fuzz:readers -- --seconds N [--reader NAME] [--seed N]: coverage-guided fuzzing of the readers of external files.
 
 import path from 'node:path';
 import { parseArgs } from 'node:util';

@@ -1,5 +1,5 @@
-// npm run keys -- create --name NAME --role ROLE | list | revoke KEY: the API keys of the stack that npm start runs,
-// whether it runs now or not.
+// npm run keys -- create --name NAME --role ROLE | list | revoke KEY: manages the API keys of the stack of `npm start`,
+// also while it is stopped.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
@@ -16,7 +16,7 @@ await runAsCommand(async () => {
     const program = path.join(ROOT_DIR, 'services/api/dist/keys.js');
     const child = spawn(process.execPath, [program, ...process.argv.slice(2)], {
       env: { ...process.env, REDIS_URL: redisUrl },
-      // In a group of its own, so that Ctrl-C reaches it once, from here.
+      // In its own process group, so that Ctrl-C reaches it once, from here.
       detached: true,
       stdio: ['ignore', 'inherit', 'inherit'],
     });

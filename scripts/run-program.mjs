@@ -1,4 +1,4 @@
-// Set-up, then one of the repository's compiled programs: node scripts/run-program.mjs PROGRAM [ARGUMENT…]
+// Runs set-up, then one of the repository's compiled programs: node scripts/run-program.mjs PROGRAM [ARGUMENT…]
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
@@ -10,10 +10,10 @@ await runAsCommand(async () => {
   const [program = '', ...args] = process.argv.slice(2);
   const { modelsDir } = await setUp({ redis: false, demoModel: false });
   const child = spawn(process.execPath, [path.join(ROOT_DIR, program), ...args], {
-    // npm runs scripts in the repository's root; file names are meant from where the user typed them.
+    // npm runs scripts in the repository's root, but file names are relative to the user's current folder.
     cwd: process.env.INIT_CWD ?? process.cwd(),
     env: { TF_CPP_MIN_LOG_LEVEL: '2', ...process.env, MODELS_DIR: modelsDir },
-    // In a group of its own, so that Ctrl-C reaches it once, from here.
+    // In its own process group, so that Ctrl-C reaches it once, from here.
     detached: true,
     stdio: ['ignore', 'inherit', 'inherit'],
   });

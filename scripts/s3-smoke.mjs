@@ -1,6 +1,6 @@
-// npm run s3-smoke: the images on a real engine as two hosts that share a bucket and a Redis, set up by the commands of
-// docs/operations.md, "Several hosts". Each host is a project of its own with a worker; the busy worker is removed with
-// its volume, and that of the other host continues. It leaves nothing behind.
+// npm run s3-smoke: runs the images on the Docker engine as two hosts that share a bucket and a Redis, set up by the commands
+// of docs/operations.md, "Several hosts". Each host is a Compose project with a worker. The busy worker is removed with its
+// volume, and the worker of the other host continues the job. Nothing remains afterwards.
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { networkInterfaces, tmpdir } from 'node:os';
 import path from 'node:path';
@@ -14,7 +14,7 @@ import { findS3Server } from './setup/s3-server.mjs';
 import { runAsCommand } from './setup.mjs';
 import { availablePort } from './stack/ports.mjs';
 
-// Made up, for a server that only this test reaches.
+// Invented credentials, for a server that only this test can reach.
 const ACCESS_KEY = 'smoke-access';
 const SECRET_KEY = 'smoke-secret';
 const BUCKET = 'lorasmith-smoke';
@@ -26,18 +26,18 @@ const JOB = {
   training: { epochs: 60, batch_size: 2, max_seq_length: 64, checkpoint_every_steps: 20 },
 };
 const PASSWORD = 'a-password-of-the-smoke';
-/** The job must be far from its end when its worker is removed. */
+/** Long enough that the job is still running when its worker is removed. */
 const INTERRUPTED_AT_STEP = 60;
 
 const stop = new AbortController();
 for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) process.once(signal, () => stop.abort());
 const { signal } = stop;
 
-/** @param {string} name @param {() => Promise<string>} work what it says is shown */
+/** @param {string} name @param {() => Promise<string>} work its result is printed */
 async function step(name, work) {
   const begin = Date.now();
-  const said = await work();
-  console.log(`ok  ${name} (${((Date.now() - begin) / 1000).toFixed(1)} s): ${said}`);
+  const result = await work();
+  console.log(`ok  ${name} (${((Date.now() - begin) / 1000).toFixed(1)} s): ${result}`);
 }
 
 await runAsCommand(async () => {
@@ -91,16 +91,16 @@ await runAsCommand(async () => {
       });
       return 'api, registry, worker-cpu';
     });
-    await step('the first host comes up, and a base model is put into the bucket', async () => {
+    await step('the first host starts, and a base model is pushed to the bucket', async () => {
       await first.compose('up', '--detach', '--no-deps', 's3');
       const { writeTinyLlama } = await import(new URL('../test/tiny-llama.mjs', import.meta.url).href);
       await writeTinyLlama(path.join(folder, 'first/models', MODEL));
-      const said = await first.run(await documented('Then, with `DNS:`'));
-      return said.trim().split('\n').at(-1) ?? '';
+      const output = await first.run(await documented('Then, with `DNS:`'));
+      return output.trim().split('\n').at(-1) ?? '';
     });
-    /** By the name of its worker, which is that of its container. @type {Map<string, typeof first>} */
+    /** The host of each worker, by the worker's name, which is that of its container. @type {Map<string, typeof first>} */
     const workers = new Map();
-    await step('a second host brings its worker, by TLS and with a password', async () => {
+    await step('the worker of a second host connects with TLS and a password', async () => {
       await cp(path.join(folder, 'first/redis-tls/redis.crt'), path.join(folder, 'second/redis-tls/redis.crt'));
       await second.run(await documented('Start the worker alone'));
       for (const host of hosts) {
@@ -108,20 +108,20 @@ await runAsCommand(async () => {
         workers.set(JSON.parse(stdout).ID.slice(0, 12), host);
       }
       const running = (await second.compose('ps', '--services')).stdout.trim().split('\n');
-      if (running.join() !== 'worker') throw new Error(`on the second host there are ${running.join(', ')}`);
+      if (running.join() !== 'worker') throw new Error(`the second host runs ${running.join(', ')}, not only a worker`);
       return [...workers.keys()].join(', ');
     });
     let job = '';
     let adapter = '';
-    let taken = '';
+    let removed = '';
     await step('the busy worker is removed with its volume', async () => {
       const dataset = await api.uploadDataset(Buffer.from(ROWS));
       job = await api.createJob({ ...JOB, dataset });
       const { progress } = await api.waitForJob(job, (found) => found.progress?.step >= INTERRUPTED_AT_STEP);
-      taken = (await api.events(job)).find(({ type }) => type === 'job-started').data.worker;
-      await docker(['rm', '--force', taken], { signal });
-      await docker(['volume', 'rm', `${workers.get(taken)?.project}_worker`], { signal });
-      return `${taken} at step ${progress.step} of ${progress.total_steps}`;
+      removed = (await api.events(job)).find(({ type }) => type === 'job-started').data.worker;
+      await docker(['rm', '--force', removed], { signal });
+      await docker(['volume', 'rm', `${workers.get(removed)?.project}_worker`], { signal });
+      return `${removed} at step ${progress.step} of ${progress.total_steps}`;
     });
     await step("the other host's worker resumes from the checkpoint in the bucket", async () => {
       const done = await api.waitForJob(job, ({ status }) => status === 'succeeded');
@@ -129,10 +129,10 @@ await runAsCommand(async () => {
       const events = await api.events(job);
       const last = events.findLastIndex(({ type }) => type === 'job-started');
       const { worker } = events[last].data;
-      const begun = events.slice(last).find(({ type }) => type === 'step-finished').data.step;
-      if (worker === taken || !workers.has(worker) || begun <= JOB.training.checkpoint_every_steps)
-        throw new Error(`${worker} at step ${begun}`);
-      return `${worker} from step ${begun}`;
+      const firstStep = events.slice(last).find(({ type }) => type === 'step-finished').data.step;
+      if (worker === removed || !workers.has(worker) || firstStep <= JOB.training.checkpoint_every_steps)
+        throw new Error(`${worker} at step ${firstStep}`);
+      return `${worker} from step ${firstStep}`;
     });
     await step('both kinds of weights are downloaded', async () => {
       const peft = tarEntries(await api.download(`/adapters/${adapter}`));
@@ -150,21 +150,21 @@ await runAsCommand(async () => {
   }
 });
 
-/** An address of this machine at which every container reaches it; that of the engine's bridge if it has its usual name. */
+/** An address of this machine that every container can reach: that of the engine's bridge if it has its usual name. */
 function hostAddress() {
   const { docker0 = [], ...others } = networkInterfaces();
   const all = [docker0, ...Object.values(others)].flatMap((addresses) => addresses ?? []);
   const found = all.find(({ family, internal }) => family === 'IPv4' && !internal);
-  if (found === undefined) throw new Error('this machine has no IPv4 address but the loopback');
+  if (found === undefined) throw new Error('this machine has no IPv4 address other than the loopback');
   return found.address;
 }
 
 /**
- * Replaces the bucket: an S3 server in a container, at an address of the engine's host.
+ * An S3 server in a container, at an address of the engine's host, in place of a real bucket.
  *
  * @param {{ serverFile: string, bucket: string, address: string, port: number }} options `serverFile`: the server's program,
- *   which needs no library
- * @returns {{ composeFile: object, settings: string }} `settings`: the lines of .env with which every host finds it
+ *   which is statically linked
+ * @returns {{ composeFile: object, settings: string }} `settings`: the lines of .env by which every host finds it
  */
 function s3Service({ serverFile, bucket, address, port }) {
   const start = `mkdir -p /tmp/objects/${bucket} /tmp/metadata && exec /versitygw --quiet --port :7070 posix --sidecar /tmp/metadata /tmp/objects`;

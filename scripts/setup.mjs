@@ -12,11 +12,11 @@ import { describeFailure, runSteps } from './setup/run-steps.mjs';
 import { findTensorflowLibrary } from './setup/tensorflow-library.mjs';
 
 /**
- * Makes a clone ready to run, from nothing but Node, Python with pip, a C++ compiler and make. Every step finds out first
- * whether it is done; when all are, this takes about a second.
+ * Makes a clone ready to run. Needs only Node, Python with pip, a C++ compiler and make. Each step first checks whether it
+ * is already done; if all are, this takes about a second.
  *
  * @param {{ env?: NodeJS.ProcessEnv, redis?: boolean, demoModel?: boolean }} [options] `redis`, `demoModel`: whether they
- *   are wanted, default true
+ *   are needed, default true
  * @returns {Promise<{ modelsDir: string, redis: import('./setup/redis-server.mjs').RedisSource | undefined }>}
  * @throws {import('./setup/setup-error.mjs').SetupError} naming the step
  */
@@ -70,7 +70,7 @@ export async function setUp({ env = process.env, redis = true, demoModel = true 
 }
 
 /**
- * Compiles every package and service; only what changed since the last time.
+ * Compiles every package and service that has changed since the last time.
  *
  * @param {{ env: NodeJS.ProcessEnv, progress: import('./setup/run-steps.mjs').Progress }} options
  * @returns {Promise<string>} one line for the report
@@ -81,15 +81,15 @@ async function compilePackages({ env, progress }) {
     cwd: ROOT_DIR,
     env,
     onTick: (seconds) => progress.update(`compiling, ${seconds} s`),
-    remedy: 'the compiler names file and line above. In an unchanged clone this is a bug: please report it.',
+    remedy: 'see the compiler errors above. In an unchanged clone this is a bug: please report it.',
   });
   return 'compiled';
 }
 
 /**
- * Runs a command's main part; a failure of set-up is shown as text instead of a stack, and the process exits with 1.
+ * Runs the main function of a command. A failure of set-up is shown without a stack trace, and the process exits with 1.
  *
- * @param {() => Promise<number | undefined>} main may give the exit code
+ * @param {() => Promise<number | undefined>} main may return the exit code
  */
 export async function runAsCommand(main) {
   try {

@@ -1,4 +1,4 @@
-// npm run test:faults: set-up, then the fault suite. The last line is the count.
+// npm run test:faults: runs set-up, then the fault suite. The last line is the count.
 import { runAsCommand, setUp } from './setup.mjs';
 import { runVitest } from './test-run/run-vitest.mjs';
 import { countsLine } from './test-run/test-counts.mjs';

@@ -1,4 +1,4 @@
-// npm run test:s3: set-up, then what uses a real S3 server. The first run compiles the server from its Go module.
+// npm run test:s3: runs set-up, then the tests with a real S3 server. The first run compiles the server from its Go module.
 import { cacheDir } from './setup/locations.mjs';
 import { runSteps } from './setup/run-steps.mjs';
 import { findS3Server } from './setup/s3-server.mjs';

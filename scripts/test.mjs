@@ -1,6 +1,6 @@
-// npm test: set-up, then lint, type check and all tests. All of them run even if one fails, and the last line is the count.
-// With --faults the fault suite comes after them, and is in the count; with --audit the dependencies are looked up among the
-// known vulnerable ones. Continuous integration runs it with both.
+// npm test: runs set-up, then lint, type check and all tests. All of them run even if one fails. The last line is the count.
+// --faults adds the fault suite, which is included in the count; --audit checks the dependencies for known vulnerabilities.
+// Continuous integration uses both.
 import { formatNative } from './native-format.mjs';
 import { cacheDir } from './setup/locations.mjs';
 import { runAsCommand, setUp } from './setup.mjs';
@@ -8,7 +8,7 @@ import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mj
 import { runProgram, runVitest } from './test-run/run-vitest.mjs';
 import { countsLine, sumOfCounts } from './test-run/test-counts.mjs';
 
-/** Everything is checked as the repository has it; the arguments of `npm test -- …` choose tests only. */
+/** These always check the complete repository; the arguments of `npm test -- …` only select tests. */
 const CHECKS = [
   { name: 'format and lint', program: '@biomejs/biome/bin/biome', args: ['check', '.'] },
   {

@@ -1,4 +1,4 @@
-// npm run docs: writes what the documentation takes from the code. A test fails while the two differ.
+// npm run docs: writes the parts of the documentation that come from the code. A test fails while they differ.
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ERROR_STATUS } from '../packages/contracts/dist/index.js';

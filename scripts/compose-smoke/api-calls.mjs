@@ -5,7 +5,7 @@ const REQUEST_TIMEOUT_MS = 30_000;
 const STEP_TIMEOUT_MS = 600_000;
 
 /**
- * The public API, by nothing but fetch: what this checks is not the client.
+ * Calls of the public API with `fetch` alone, because this test is not about the client.
  *
  * @param {string} apiUrl
  * @param {AbortSignal} stopped
@@ -36,12 +36,12 @@ export function createApiCalls(apiUrl, stopped) {
       return /** @type {{ id: string }} */ (await response.json()).id;
     },
     /**
-     * Polls through what a restart interrupts.
+     * Polls a job, also while a restart interrupts the api.
      *
      * @param {string} id
      * @param {(job: any) => boolean} isEnough
      * @returns {Promise<any>} the job
-     * @throws {Error} when it failed, or did not come so far in time
+     * @throws {Error} when it failed, or did not reach the condition in time
      */
     async waitForJob(id, isEnough) {
       const deadline = Date.now() + STEP_TIMEOUT_MS;
@@ -58,7 +58,7 @@ export function createApiCalls(apiUrl, stopped) {
         }
         await sleep(POLL_MS);
       }
-      throw new Error(`job ${id} did not come so far within ${STEP_TIMEOUT_MS / 1000} s; last: ${last}`);
+      throw new Error(`job ${id} did not reach the condition within ${STEP_TIMEOUT_MS / 1000} s; last: ${last}`);
     },
     /** @param {string} id @returns {Promise<any[]>} every event of the job */
     async events(id) {
@@ -70,7 +70,7 @@ export function createApiCalls(apiUrl, stopped) {
         after = `?after=${page.data.at(-1).id}`;
       }
     },
-    /** @param {string} call @returns {Promise<Buffer>} a download, whole; merging may take its time first */
+    /** @param {string} call @returns {Promise<Buffer>} a complete download; a merge may come first */
     download: async (call) => Buffer.from(await (await request(call, {}, STEP_TIMEOUT_MS)).arrayBuffer()),
   };
   return calls;
@@ -78,7 +78,7 @@ export function createApiCalls(apiUrl, stopped) {
 
 /**
  * @param {Buffer} tar
- * @returns {Map<string, number>} the size of each file in it, by name
+ * @returns {Map<string, number>} the size of each file by name
  */
 export function tarEntries(tar) {
   const BLOCK = 512;

@@ -5,11 +5,10 @@ import { docker, neutralEnvironment } from './docker.mjs';
 import { runCommands } from './documented-commands.mjs';
 
 /**
- * A host as far as Compose can tell: a folder with the compose files and an .env of its own, and a project with networks and
- * volumes that no other has.
+ * Simulates a host: a folder with the compose files and its own .env, and a Compose project with its own networks and volumes.
  *
  * @param {{ folder: string, project: string, settings: string, files?: Record<string, string>, signal: AbortSignal }} options
- *   `settings`: its .env; `files`: more of them, by name
+ *   `settings`: content of .env; `files`: contents of further files by name
  */
 export async function createComposeHost({ folder, project, settings, files = {}, signal }) {
   await mkdir(folder, { recursive: true });
@@ -22,9 +21,9 @@ export async function createComposeHost({ folder, project, settings, files = {},
     project,
     /** @param {string[]} args */
     compose: (...args) => docker(['compose', ...args], { ...options, signal }),
-    /** Commands of the documentation, in its folder. @param {string} commands */
+    /** Runs commands of the documentation in its folder. @param {string} commands */
     run: (commands) => runCommands(commands, { ...options, signal }),
-    /** The last lines of its services. */
+    /** The last log lines of its services. */
     logs: async () => (await docker(['compose', 'logs', '--tail', '20'], { ...options, expectFailure: true })).output,
     remove: () =>
       docker(['compose', 'down', '--volumes', '--remove-orphans', '--timeout', '10'], {

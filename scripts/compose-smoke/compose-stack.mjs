@@ -5,7 +5,7 @@ import { ROOT_DIR } from '../setup/locations.mjs';
 import { BUILD_ENVIRONMENT, CPU_FILES, docker, neutralEnvironment, removeImages } from './docker.mjs';
 
 /**
- * A stack of its own name, images and volumes: what else runs on this engine is left alone.
+ * A stack with its own name, images and volumes. It does not affect other containers of the engine.
  *
  * @typedef {Awaited<ReturnType<typeof createComposeStack>>} ComposeStack
  */
@@ -36,18 +36,18 @@ export async function createComposeStack({ apiPort, modelsDir, signal }) {
     modelsDir,
     apiUrl: `http://127.0.0.1:${apiPort}`,
     compose,
-    /** With which `docker compose` in a shell means this stack, wherever it is called. */
+    /** The environment in which `docker compose` uses this stack, in any folder. */
     shellEnvironment: {
       ...env,
       COMPOSE_PROJECT_NAME: project,
       COMPOSE_ENV_FILES: envFile,
       COMPOSE_FILE: CPU_FILES.map((file) => path.join(ROOT_DIR, file)).join(':'),
     },
-    /** @param {string} name of `api`, `registry`, `worker-cpu`, `worker-gpu` */
+    /** @param {string} name `api`, `registry`, `worker-cpu` or `worker-gpu` */
     image: (name) => `lorasmith-${name}:${project}`,
-    /** Starts what does not run and waits until all of it is healthy. @param {string[]} args */
+    /** Starts all stopped services and waits until they are healthy. @param {string[]} args */
     up: (...args) => compose(['up', '--detach', '--wait', '--wait-timeout', '300', '--no-build', ...args]),
-    /** @returns {Promise<{ service: string, id: string }[]>} what runs */
+    /** @returns {Promise<{ service: string, id: string }[]>} the running containers */
     async containers() {
       const { stdout } = await compose(['ps', '--format', 'json']);
       return stdout
@@ -56,7 +56,7 @@ export async function createComposeStack({ apiPort, modelsDir, signal }) {
         .map((line) => JSON.parse(line))
         .map(({ Service, ID }) => ({ service: Service, id: ID }));
     },
-    /** The last lines of every service, for whoever looks into a failure. */
+    /** The last log lines of every service, to explain a failure. */
     async logs() {
       return (await docker([...onCpu, 'logs', '--tail', '15'], { cwd: ROOT_DIR, env, expectFailure: true })).output;
     },

@@ -1,7 +1,7 @@
 import { docker } from './docker.mjs';
 
 /**
- * Every container as it runs: nobody is root, nothing but the api's port is open, and that on the loopback alone.
+ * Checks every running container: none runs as root, and only the api has an open port, on the loopback interface.
  *
  * @param {import('./compose-stack.mjs').ComposeStack} stack
  * @returns {Promise<string>} a line for the report
@@ -28,7 +28,7 @@ export async function checkContainers(stack) {
       host.SecurityOpt?.some((/** @type {string} */ option) => option.startsWith('no-new-privileges')),
       'may gain privileges',
     );
-    must(host.LogConfig.Config['max-size'], 'has a log without bound');
+    must(host.LogConfig.Config['max-size'], 'has a log without a size limit');
     must(host.RestartPolicy.Name === 'unless-stopped', 'is not restarted');
     const open = Object.values(network.Ports ?? {}).flatMap((bindings) => bindings ?? []);
     if (service === 'api') {
@@ -37,7 +37,7 @@ export async function checkContainers(stack) {
       must(open.length === 0, `has an open port: ${JSON.stringify(open)}`);
       must(
         Object.keys(network.Networks).every((name) => name.endsWith('_inside')),
-        'is on a network that reaches outside',
+        'is on a network with access to the outside',
       );
     }
     users.push(`${service} ${[...new Set(uids)].join(',')}`);

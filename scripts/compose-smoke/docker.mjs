@@ -1,15 +1,15 @@
 import { spawn } from 'node:child_process';
 
-/** Of a stack without a GPU; relative to the repository. */
+/** Compose files of a stack without a GPU, relative to the repository. */
 export const CPU_FILES = ['docker-compose.yml', 'docker/compose.cpu.yml'];
 
 /** Images are built one at a time. */
 export const BUILD_ENVIRONMENT = { DOCKER_BUILDKIT: '1', COMPOSE_PARALLEL_LIMIT: '1' };
 
-/** What a shell would set for Compose or its files, before an .env. */
+/** Variables of the shell that would override those of .env. */
 const OF_COMPOSE = /^(COMPOSE|REDIS|S3|AWS|API)_|^(STORE|DEVICE|MODELS_DIR|DATA_DIR|LORASMITH_TAG)$/;
 
-/** The environment of this process without what would win over the settings of a stack. @returns {NodeJS.ProcessEnv} */
+/** The environment of this process without variables that would override the settings of a stack. @returns {NodeJS.ProcessEnv} */
 export function neutralEnvironment() {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !OF_COMPOSE.test(name)));
 }
@@ -22,16 +22,16 @@ export function neutralEnvironment() {
  */
 
 /**
- * Runs docker and keeps what it writes.
+ * Runs docker and returns its output.
  *
  * @param {string[]} args
  * @param {{ env?: NodeJS.ProcessEnv, cwd?: string, expectFailure?: boolean, signal?: AbortSignal | undefined }} [options]
- *   `expectFailure`: its exit code is for the caller to judge
+ *   `expectFailure`: do not throw if it fails
  * @returns {Promise<CommandResult>}
- * @throws {Error} with its last lines, when it fails
+ * @throws {Error} with its last output lines, when it fails
  */
 export async function docker(args, { env = process.env, cwd, expectFailure = false, signal } = {}) {
-  // In a group of its own, so that Ctrl-C reaches this script alone, which then takes everything down in order.
+  // In its own process group, so that Ctrl-C reaches only this script, which then stops everything in order.
   const child = spawn('docker', args, { env, cwd, signal, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   const kept = { stdout: '', output: '' };
   child.stdout.on('data', (/** @type {Buffer} */ chunk) => {
@@ -52,7 +52,7 @@ export async function docker(args, { env = process.env, cwd, expectFailure = fal
   return { code, ...kept };
 }
 
-/** Removes the images of a stack; the engine's build cache keeps what was built. @param {string} tag */
+/** Removes the images of a stack. The engine's build cache remains. @param {string} tag */
 export async function removeImages(tag) {
   const list = ['image', 'ls', '--quiet', '--filter', `reference=lorasmith-*:${tag}`];
   const { stdout } = await docker(list, { expectFailure: true });

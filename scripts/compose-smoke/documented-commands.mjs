@@ -7,9 +7,9 @@ import { ROOT_DIR } from '../setup/locations.mjs';
 const FENCE = /^```sh\n([\s\S]*?)^```$/gm;
 
 /**
- * The commands of docs/operations.md under a text, as they stand there.
+ * The first block of commands after a text in docs/operations.md.
  *
- * @param {string} after what stands before them
+ * @param {string} after the text before the commands
  * @returns {Promise<string>}
  * @throws {Error} when there are none
  */
@@ -22,11 +22,11 @@ export async function documentedCommands(after) {
 }
 
 /**
- * Runs commands as whoever follows the page would, in a folder of their own; the first that fails ends them.
+ * Runs commands in bash, in the given folder. The first failure stops them.
  *
  * @param {string} commands
  * @param {{ cwd: string, env: NodeJS.ProcessEnv, signal: AbortSignal }} options
- * @returns {Promise<string>} what they wrote
+ * @returns {Promise<string>} their standard output
  */
 export async function runCommands(commands, options) {
   const script = `set -o errexit -o pipefail\n${commands}`;

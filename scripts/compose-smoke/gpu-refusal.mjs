@@ -5,11 +5,11 @@ const EXIT_NO_GPU = 69;
 const HEALTHY_TIMEOUT_MS = 180_000;
 
 /**
- * The GPU worker on a host without a GPU: it names what is missing, and trains when told to use the CPU.
+ * Checks the GPU worker on a host without a GPU: it names what is missing, and trains with DEVICE=cpu.
  *
  * @param {import('./compose-stack.mjs').ComposeStack} stack
- * @param {() => Promise<string>} train trains a job and resolves with the name of the worker that had it
- * @returns {Promise<string>} what it said
+ * @param {() => Promise<string>} train trains a job and resolves with the name of its worker
+ * @returns {Promise<string>} lines for the report
  */
 export async function checkGpuRefusal(stack, train) {
   const image = stack.image('worker-gpu');
@@ -19,7 +19,7 @@ export async function checkGpuRefusal(stack, train) {
   if (code !== EXIT_NO_GPU || !output.includes('driver:')) {
     throw new Error(`without a GPU the worker exited with ${code}, not ${EXIT_NO_GPU}:\n${output}`);
   }
-  if (output.includes('library:')) throw new Error(`the image lacks a library of CUDA:\n${output}`);
+  if (output.includes('library:')) throw new Error(`the image lacks a CUDA library:\n${output}`);
 
   const network = `${stack.project}_inside`;
   const name = `${stack.project}-gpu-image-on-cpu`;
@@ -33,7 +33,7 @@ export async function checkGpuRefusal(stack, train) {
     '--volume',
     `${stack.modelsDir}:/models:ro`,
   ];
-  // The job is for that one.
+  // So that the other worker takes the job.
   await stack.compose(['stop', 'worker']);
   await docker([
     'run',
@@ -65,12 +65,12 @@ export async function checkGpuRefusal(stack, train) {
   }
 
   const composed = await stack.compose(['run', '--rm', '--no-deps', 'worker'], { gpu: true, expectFailure: true });
-  if (composed.code === 0) throw new Error('docker compose started a worker with a GPU that is not there');
+  if (composed.code === 0) throw new Error('docker compose started a GPU worker on a host without a GPU');
   const indent = (/** @type {string} */ text) =>
     text
       .trim()
       .split('\n')
       .map((line) => `      ${line}`)
       .join('\n');
-  return `exit code ${code}; with DEVICE=cpu it trains a job\n${indent(output)}\n      docker compose, which hands over the GPU: ${composed.output.trim().split('\n').at(-1)}`;
+  return `exit code ${code}; with DEVICE=cpu it trains a job\n${indent(output)}\n      docker compose, which passes on the GPU: ${composed.output.trim().split('\n').at(-1)}`;
 }

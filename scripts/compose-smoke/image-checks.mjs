@@ -1,13 +1,13 @@
 import { docker } from './docker.mjs';
 
-/** What no image may hold; and TensorFlow, which the api must not. */
+/** Programs that no image may contain. The api image must not contain TensorFlow either. */
 const BUILD_TOOLS = ['npm', 'npx', 'pnpm', 'pip', 'pip3', 'python3', 'gcc', 'g++', 'cc', 'make'];
 
 /**
  * @param {string} image
  * @param {{ engine: boolean }} expected
  * @returns {Promise<string>} a line for the report
- * @throws {Error} saying what is wrong with it
+ * @throws {Error} naming the fault
  */
 export async function checkImage(image, { engine }) {
   const [details] = JSON.parse((await docker(['image', 'inspect', image])).stdout);
@@ -23,11 +23,14 @@ export async function checkImage(image, { engine }) {
     .filter(Boolean);
   const tools = found.filter((file) => !file.includes('libtensorflow'));
   must(tools.length === 0, `holds ${tools.join(', ')}`);
-  must(found.length > tools.length === engine, engine ? 'lacks TensorFlow' : `holds TensorFlow: ${found.join(', ')}`);
+  must(
+    found.length > tools.length === engine,
+    engine ? 'lacks TensorFlow' : `contains TensorFlow: ${found.join(', ')}`,
+  );
   const sbom = JSON.parse(
     (await docker(['run', '--rm', '--network', 'none', image, 'cat', '/usr/share/doc/lorasmith/sbom.cdx.json'])).stdout,
   );
-  must(sbom.bomFormat === 'CycloneDX' && sbom.components.length > 100, 'has no list of contents');
+  must(sbom.bomFormat === 'CycloneDX' && sbom.components.length > 100, 'has no SBOM');
   return `${image}: ${toMegabytes(sizeBytes)} MB, user ${config.User}, ${sbom.components.length} components listed\n${await layers(image)}`;
 
   /** @param {unknown} condition @param {string} fault */

@@ -3,13 +3,13 @@ import path from 'node:path';
 import { documentedCommands, runCommands } from './documented-commands.mjs';
 
 /**
- * Backs the stack up, removes its volumes and restores it, with the commands of docs/operations.md.
+ * Backs up the stack, removes its volumes and restores them, with the commands of docs/operations.md.
  *
  * @param {import('./compose-stack.mjs').ComposeStack} stack
- * @param {{ folder: string, everything: () => Promise<string>, signal: AbortSignal }} options `folder`: an empty one for the
- *   backup; `everything`: what must be the same after it
+ * @param {{ folder: string, everything: () => Promise<string>, signal: AbortSignal }} options `folder`: an empty folder
+ *   for the backup; `everything`: the data that must be unchanged after it
  * @returns {Promise<string>} a line for the report
- * @throws {Error} when a command fails, or something is not the same
+ * @throws {Error} when a command fails or data differ
  */
 export async function checkBackup(stack, { folder, everything, signal }) {
   const options = { cwd: folder, env: stack.shellEnvironment, signal };
@@ -26,12 +26,12 @@ export async function checkBackup(stack, { folder, everything, signal }) {
       async (name) => `${name} ${(await stat(path.join(folder, 'backup', name))).size} bytes`,
     ),
   );
-  return `the same, byte for byte, out of ${sizes.join(' and ')}`;
+  return `identical, byte for byte, restored from ${sizes.join(' and ')}`;
 }
 
 /**
- * Checks the answers to the Prometheus of docker/compose.monitoring.yml: without keys for its empty file, and with the key
- * that the commands of docs/operations.md create.
+ * Checks the access of the Prometheus of docker/compose.monitoring.yml to the metrics: with its empty key file while there
+ * are no API keys, and with the key that the commands of docs/operations.md create.
  *
  * @param {import('./compose-stack.mjs').ComposeStack} stack
  * @param {{ folder: string, signal: AbortSignal }} options
@@ -48,6 +48,6 @@ export async function checkMetricsKey(stack, { folder, signal }) {
   await runCommands(commands, { cwd: folder, env: stack.shellEnvironment, signal });
   const key = (await readFile(path.join(folder, 'metrics-key'), 'utf8')).trim();
   const answers = [open, await ask(key), await ask('')];
-  if (answers.join() !== '200,200,401') throw new Error(`it was answered ${answers.join(', ')}`);
-  return 'without keys 200, with one 200 for it, and 401 for none';
+  if (answers.join() !== '200,200,401') throw new Error(`the answers were ${answers.join(', ')}`);
+  return '200 while there are no API keys; then 200 with a key and 401 without one';
 }

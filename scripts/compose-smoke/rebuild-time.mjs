@@ -4,17 +4,17 @@ import path from 'node:path';
 import { ROOT_DIR } from '../setup/locations.mjs';
 import { docker } from './docker.mjs';
 
-/** Relative to the repository: what git does not keep, which may be large. */
+/** Folders that are not in git and may be large, relative to the repository. */
 const NOT_COPIED = /(^|\/)(node_modules|dist)$|^(\.git|data|models)$/;
 const LIMIT_SECONDS = 30;
 
 /**
- * Builds each image again after a change of one source file that all of them hold, from a copy of the repository.
+ * Rebuilds each image in a copy of the repository, after a change of one source file that all images contain.
  *
  * @param {string[]} targets of the Dockerfile
  * @param {AbortSignal} signal
  * @returns {Promise<string>} a line for the report
- * @throws {Error} when one takes longer than it may
+ * @throws {Error} when one exceeds the time limit
  */
 export async function checkRebuildTime(targets, signal) {
   const copy = await mkdtemp(path.join(tmpdir(), 'lorasmith-source-'));
@@ -32,7 +32,7 @@ export async function checkRebuildTime(targets, signal) {
       await docker(args, { cwd: copy, env: { ...process.env, DOCKER_BUILDKIT: '1' }, signal });
       const seconds = (Date.now() - startedAt) / 1000;
       if (seconds > LIMIT_SECONDS)
-        throw new Error(`${target} was built again in ${seconds} s, more than ${LIMIT_SECONDS}`);
+        throw new Error(`the rebuild of ${target} took ${seconds} s; the limit is ${LIMIT_SECONDS} s`);
       times.push(`${target} ${seconds.toFixed(1)} s`);
     }
     return times.join(', ');

@@ -32,7 +32,7 @@ the services they start. They read the variables below themselves, and pass all 
 \`npm run import-gguf\` reads \`MODELS_DIR\`. The command \`lora\` reads \`LORASMITH_URL\` (default \`http://127.0.0.1:8080\`).`;
 
 /**
- * docs/configuration.md: what several services read first, then what each reads alone.
+ * Writes docs/configuration.md: first the settings that several services read, then those of each service.
  *
  * @param {ServiceSettings} services
  * @param {Pick<typeof import('../../packages/service-kit/dist/index.js'), 'configurationTable' | 'settingsOf'>} serviceKit
@@ -62,10 +62,10 @@ export function configurationPage(services, { configurationTable, settingsOf }) 
   return `${[INTRODUCTION, `## Settings of several services\n\n${table([...shared.values()])}`, ...sections, COMMANDS].join('\n\n')}\n`;
 }
 
-/** What a default is on the machine that writes the page is no news to its readers. @param {Setting} setting */
+/** Replaces defaults that depend on the machine. @param {Setting} setting */
 function asDocumented(setting) {
   if (setting.variable === 'WORKER_NAME') return { ...setting, fallback: 'name of the host' };
-  // Its values may hold a password; its default has none.
+  // Its value may contain a password; its default does not.
   return { ...setting, secret: setting.secret && setting.fallback === undefined };
 }
 

@@ -1,4 +1,4 @@
-/** When each error code is answered, and what to do about it; Markdown for a cell of a table. @type {Record<string, string>} */
+/** When each error code occurs and what to do about it, in Markdown for a table cell. @type {Record<string, string>} */
 export const ERROR_MEANINGS = {
   invalid_request: 'A field, parameter or header is missing, or its value is not allowed. `details` lists all of them.',
   invalid_json:

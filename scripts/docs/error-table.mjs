@@ -8,13 +8,15 @@ const END = '<!-- end of errors -->';
  *
  * @param {Readonly<Record<string, number>>} statusOfCode
  * @returns {string} Markdown
- * @throws {Error} when a code has no meaning written down, or a meaning no code
+ * @throws {Error} when a code has no text, or a text has no code
  */
 export function errorTable(statusOfCode) {
   const unknown = Object.keys(ERROR_MEANINGS).filter((code) => !(code in statusOfCode));
   const missing = Object.keys(statusOfCode).filter((code) => !(code in ERROR_MEANINGS));
   if (unknown.length + missing.length > 0) {
-    throw new Error(`scripts/docs/error-meanings.mjs lacks [${missing}] and has [${unknown}], which are no codes`);
+    throw new Error(
+      `scripts/docs/error-meanings.mjs lacks the codes [${missing}] and has the unknown codes [${unknown}]`,
+    );
   }
   const rows = Object.entries(statusOfCode).map(
     ([code, status]) => `| \`${code}\` | ${status} | ${ERROR_MEANINGS[code]} |`,
@@ -23,7 +25,7 @@ export function errorTable(statusOfCode) {
 }
 
 /**
- * The page with the table between its two marks replaced.
+ * Replaces the table between the two marks of the page.
  *
  * @param {string} page
  * @param {string} table

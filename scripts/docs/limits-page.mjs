@@ -7,7 +7,7 @@ import { ROOT_DIR } from '../setup/locations.mjs';
  *
  * @typedef {{ setting: string }} OfSetting the default of a setting
  * @typedef {{ file: string, constant: string, unit: string }} OfConstant a constant in a source file
- * @typedef {[what: string, bound: OfSetting | OfConstant | string, beyond: string]} Row `beyond`: what is answered, or happens
+ * @typedef {[what: string, bound: OfSetting | OfConstant | string, beyond: string]} Row `beyond`: the answer or the effect
  */
 
 const API = 'services/api/src';
@@ -15,7 +15,7 @@ const MODEL = 'packages/model-folder/src';
 /** @param {string} file @param {string} constant @param {string} unit @returns {OfConstant} */
 const fixed = (file, constant, unit) => ({ file, constant, unit });
 
-/** Every limit on what comes from outside. Its value comes from the code. @type {Record<string, Row[]>} */
+/** Every limit on external input. The values are read from the code. @type {Record<string, Row[]>} */
 const LIMITS = {
   Requests: [
     ['Body that is JSON', fixed(`${API}/app.ts`, 'JSON_BODY_LIMIT_BYTES', 'bytes'), '413 `body_too_large`'],
@@ -209,7 +209,7 @@ Everything that comes from outside has a limit. If a limit has a variable, the t
 (\`npm run keys -- create … --active-jobs 5\`). The other limits are constants in the code, which says why they have their values.`;
 
 /**
- * docs/limits.md.
+ * Writes docs/limits.md.
  *
  * @param {Record<string, SettingTree>} services
  * @param {Pick<typeof import('../../packages/service-kit/dist/index.js'), 'settingsOf'>} serviceKit
@@ -241,7 +241,7 @@ export async function limitsPage(services, { settingsOf }) {
   return `${[INTRODUCTION, ...(await Promise.all(sections))].join('\n\n')}\n`;
 }
 
-/** The value of `const NAME = …`, a number or a product of some. @param {OfConstant} constant @returns {Promise<number>} */
+/** The value of `const NAME = …`, a number or a product of numbers. @param {OfConstant} constant @returns {Promise<number>} */
 async function constantOf({ file, constant }) {
   const source = await readFile(path.join(ROOT_DIR, file), 'utf8');
   const text = new RegExp(`^(?:export )?const ${constant} = ([\\d_]+(?: \\*\\*? [\\d_]+)*);`, 'm').exec(source)?.[1];

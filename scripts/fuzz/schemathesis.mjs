@@ -8,7 +8,7 @@ import { runCommand } from '../setup/run-command.mjs';
 const REQUIREMENTS = path.join(ROOT_DIR, 'scripts/fuzz/requirements.txt');
 
 /**
- * Schemathesis, an API fuzzer, in a Python environment of its own below the cache; installed the first time.
+ * Installs Schemathesis, an API fuzzer, into its own Python environment in the cache, once.
  *
  * @param {string} cache
  * @returns {Promise<string>} its program
@@ -21,7 +21,7 @@ export async function schemathesisProgram(cache) {
     .slice(0, 12);
   const folder = path.join(cache, `schemathesis-${digest}`);
   const python = path.join(folder, 'bin/python');
-  // An environment cannot be moved, so it is made in place, and its mark comes last.
+  // A virtual environment cannot be moved. It is created in place, and its mark is written last.
   const mark = path.join(folder, 'installed');
   if (existsSync(mark)) return path.join(folder, 'bin/schemathesis');
   console.log('Installing Schemathesis (once)');

@@ -1,4 +1,4 @@
-"""What Schemathesis cannot know of Lorasmith: how its bodies are written, and what is there to ask for."""
+"""Shows Schemathesis how to serialize Lorasmith's request bodies, and which resources exist."""
 
 import os
 from zlib import crc32
@@ -6,7 +6,7 @@ from zlib import crc32
 import schemathesis
 from hypothesis import strategies as st
 
-THINGS = {
+RESOURCES = {
     "/datasets/": os.environ["FUZZ_DATASET"],
     "/jobs/": os.environ["FUZZ_JOB"],
     "/adapters/": os.environ["FUZZ_ADAPTER"],
@@ -17,11 +17,11 @@ with open(os.environ["FUZZ_TAR"], "rb") as file:
 
 
 @schemathesis.serializer("application/x-ndjson", "application/jsonl", "application/octet-stream", "application/x-tar")
-def as_it_is(ctx, value):
+def unchanged(ctx, value):
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
 
 
-# A tar of a PEFT folder, a part of it, rows, or whatever.
+# A tar of a PEFT folder, a part of it, rows, or any bytes.
 schemathesis.openapi.format(
     "binary",
     st.one_of(
@@ -34,7 +34,7 @@ schemathesis.openapi.format(
 
 
 def chosen(value, share):
-    """The same for the same value, so that a run can be repeated."""
+    """Deterministic for a value, so that a run can be repeated."""
     return crc32(repr(value).encode("utf-8", "surrogatepass")) % share == 0
 
 
@@ -43,10 +43,10 @@ def map_path_parameters(ctx, path_parameters):
     operation = ctx.operation
     if operation.method.upper() == "DELETE" or not path_parameters or not chosen(path_parameters, 2):
         return path_parameters
-    for begin, thing in THINGS.items():
+    for begin, resource in RESOURCES.items():
         name = "name" if begin == "/models/" else "id"
         if operation.path.startswith(begin) and name in path_parameters:
-            return {**path_parameters, name: thing}
+            return {**path_parameters, name: resource}
     return path_parameters
 
 
@@ -54,4 +54,4 @@ def map_path_parameters(ctx, path_parameters):
 def map_body(ctx, body):
     if ctx.operation.path != "/jobs" or not isinstance(body, dict) or chosen(body, 3):
         return body
-    return {**body, "base_model": "tiny-llama", "dataset": THINGS["/datasets/"]}
+    return {**body, "base_model": "tiny-llama", "dataset": RESOURCES["/datasets/"]}

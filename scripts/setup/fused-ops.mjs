@@ -12,8 +12,8 @@ const BUILD_DIR = path.join(NATIVE_DIR, 'build');
 const KEY_FILE = '.lorasmith-key';
 
 /**
- * One library for each instruction set: an image may be built on another machine than it runs on, so all are made and
- * packages/tensor chooses when it starts.
+ * One library for each instruction set. An image may run on another machine than the one that built it, so all are compiled
+ * and packages/tensor selects one when it starts.
  *
  * @type {Partial<Record<NodeJS.Architecture, Record<string, string[]>>>}
  */
@@ -90,7 +90,7 @@ async function compile(target, { sources, library, variants, env, progress }) {
           cwd: NATIVE_DIR,
           env,
           onTick: (seconds) => progress.update(`compiling for ${names.join(', ')}, ${seconds} s of about 30`),
-          remedy: 'the compiler says above what it lacks. A C++17 compiler is needed: g++ 11 or later.',
+          remedy: 'see the compiler errors above. A C++17 compiler is required: g++ 11 or later.',
         },
       );
     }),

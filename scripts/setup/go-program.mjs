@@ -8,11 +8,11 @@ import { runCommand } from './run-command.mjs';
 import { SetupError } from './setup-error.mjs';
 
 /**
- * A program that is compiled from its Go module, of one version, once.
+ * A program that is compiled once from a fixed version of its Go module.
  *
  * @typedef {object} GoProgram
  * @property {string} name of the program
- * @property {string} modulePackage what `go install` is given, without the version
+ * @property {string} modulePackage the argument of `go install`, without the version
  * @property {string} version
  * @property {[number, number]} goVersion the oldest Go that compiles it
  */
@@ -21,7 +21,7 @@ import { SetupError } from './setup-error.mjs';
  * @param {GoProgram} program
  * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
  * @returns {Promise<{ file: string, origin: string }>}
- * @throws {SetupError} when there is no Go, or it does not compile
+ * @throws {SetupError} when Go is missing, or the program does not compile
  */
 export async function findGoProgram(program, { cache, env, progress }) {
   const { name, modulePackage, version, goVersion } = program;
@@ -43,7 +43,7 @@ export async function findGoProgram(program, { cache, env, progress }) {
 function findGo(atLeast, env) {
   const wanted = `Go ${atLeast.join('.')} or later`;
   const go = findOnPath('go', env.PATH ?? '') ?? findOnPath('go', '/usr/local/go/bin');
-  if (go === undefined) throw new SetupError('there is no Go on the PATH', `install ${wanted}.`);
+  if (go === undefined) throw new SetupError('Go was not found on the PATH', `install ${wanted}.`);
   const [, major, minor] = /go(\d+)\.(\d+)/.exec(execFileSync(go, ['version'], { encoding: 'utf8' })) ?? [];
   const isOlder = Number(major) < atLeast[0] || (Number(major) === atLeast[0] && Number(minor) < atLeast[1]);
   if (isOlder) throw new SetupError(`${go} is Go ${major}.${minor}`, `install ${wanted}.`);

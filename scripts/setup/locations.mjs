@@ -8,11 +8,11 @@ import { SetupError } from './setup-error.mjs';
 export const ROOT_DIR = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 
 /**
- * Where downloads and compiled parts are kept between runs and between clones: `LORASMITH_CACHE_DIR`, else
- * `$XDG_CACHE_HOME/lorasmith`, else `~/.cache/lorasmith`. The folder is made.
+ * The folder for downloads and compiled parts, shared between runs and clones: `LORASMITH_CACHE_DIR`, else
+ * `$XDG_CACHE_HOME/lorasmith`, else `~/.cache/lorasmith`. It is created if it is missing.
  *
  * @param {NodeJS.ProcessEnv} env
- * @throws {SetupError} when the folder cannot be made or written
+ * @throws {SetupError} when the folder cannot be created or written
  */
 export function cacheDir(env) {
   const chosen =
@@ -25,7 +25,7 @@ export function cacheDir(env) {
   } catch (cause) {
     throw new SetupError(
       `the cache folder ${folder} cannot be written (${/** @type {Error} */ (cause).message})`,
-      'set LORASMITH_CACHE_DIR to a folder that you may write.',
+      'set LORASMITH_CACHE_DIR to a folder that you can write.',
       { cause },
     );
   }
@@ -33,8 +33,8 @@ export function cacheDir(env) {
 }
 
 /**
- * The environment for npm, pnpm, pip and node-gyp. They keep files in the home folder; a user without one that can be
- * written (a container's, a sandbox's) gets one inside the cache.
+ * The environment for npm, pnpm, pip and node-gyp. They store files in the home folder. A user without a writable one, as in
+ * some containers, gets one inside the cache.
  *
  * @param {NodeJS.ProcessEnv} env
  * @returns {NodeJS.ProcessEnv}

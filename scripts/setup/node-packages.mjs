@@ -36,7 +36,7 @@ export async function installNodePackages({ cache, env, progress }) {
       env: { ...toolEnvironment(env), CI: 'true' },
       onTick: (seconds) => progress.update(`installing, ${seconds} s`),
       remedy:
-        'if the lockfile is said not to match, restore pnpm-lock.yaml and the package.json files. If a download failed, make sure that npm can download; behind a proxy or mirror, set npm up for it. Then run the same command again.',
+        'if the lockfile does not match, restore pnpm-lock.yaml and the package.json files. If a download failed, make sure that npm can download; behind a proxy or mirror, set npm up for it. Then run the same command again.',
     },
   );
   await writeFile(STAMP_FILE, wanted);

@@ -6,12 +6,12 @@ import { publishFolder } from './publish-folder.mjs';
 import { runCommand } from './run-command.mjs';
 import { SetupError } from './setup-error.mjs';
 
-/** The content of the pnpm that package.json's `packageManager` names; to be changed together with it. */
+/** The digest of the pnpm that package.json's `packageManager` names. Change both together. */
 const PNPM_INTEGRITY =
   'sha512-9JtajqD97bRLs8DB1ldQkqU8KVDZW3rRXfEfF5dId6LeOgHAfpNOmyjOcW5RwJqUlixzBtCb4uHksYqMh2L9Mg==';
 
 /**
- * The pinned pnpm, brought by npm into the cache once. A pnpm of the machine is not used: its version may be another one.
+ * Downloads the pinned pnpm into the cache once, with npm. A pnpm of the machine is not used, since its version may differ.
  *
  * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
  * @returns {Promise<string>} the script to run with Node
@@ -23,7 +23,7 @@ export async function pinnedPnpm({ cache, env, progress }) {
   await publishFolder(folder, async (partial) => {
     const dependencies = { pnpm: version };
     await writeFile(path.join(partial, 'package.json'), JSON.stringify({ private: true, dependencies }));
-    // A lockfile without addresses: npm asks whatever registry it is set up for, and refuses other content than this.
+    // A lockfile without URLs: npm uses the configured registry and refuses any other content.
     const packages = { '': { dependencies }, 'node_modules/pnpm': { version, integrity: PNPM_INTEGRITY } };
     await writeFile(path.join(partial, 'package-lock.json'), JSON.stringify({ lockfileVersion: 3, packages }));
     await runCommand('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], {

@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises';
 
 /**
- * When a process started, in clock ticks since boot: together with its number this tells it from a later process that has
- * the same number.
+ * When a process started, in clock ticks since boot. Together with its id, this identifies it even if a later process has
+ * the same id.
  *
  * @param {number | string} pid
- * @returns {Promise<string>} empty when there is no such process, or it has ended and its parent has not collected it yet
+ * @returns {Promise<string>} empty when there is no such process, or it is a zombie
  */
 export async function processStartTime(pid) {
   const stat = await readFile(`/proc/${Number(pid)}/stat`, 'utf8').catch(() => '');

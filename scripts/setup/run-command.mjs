@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { SetupError } from './setup-error.mjs';
 
-/** Limit for the shown output of a failed command: enough for a compiler's error, too little to flood a terminal. */
+/** Maximum output shown of a failed command: enough for a compiler error, without flooding a terminal. */
 const OUTPUT_TAIL_BYTES = 6_000;
 
 /** How often a silent command is reported as still running. */
@@ -12,17 +12,18 @@ const TICK_MS = 1_000;
  * @property {string} [cwd]
  * @property {NodeJS.ProcessEnv} [env] the whole environment of the command; default: this process's
  * @property {(elapsedSeconds: number) => void} [onTick] called every second while the command runs
- * @property {boolean} [passThrough] hand the terminal to the command instead of keeping its output
+ * @property {boolean} [passThrough] lets the command write to the terminal instead of capturing its output
  * @property {string} [remedy] what to do when the command fails
  */
 
 /**
- * Runs a command to its end. It ends with this process: a set-up that is interrupted leaves no compiler or download behind.
+ * Runs a command until it finishes. It is ended with this process, so that an interrupted set-up leaves no compiler or
+ * download running.
  *
  * @param {string} command
  * @param {string[]} args
  * @param {CommandOptions} [options]
- * @returns {Promise<string>} what it wrote to standard output and standard error, the last {@link OUTPUT_TAIL_BYTES}
+ * @returns {Promise<string>} the last {@link OUTPUT_TAIL_BYTES} of its standard output and standard error
  * @throws {SetupError} when it cannot be started or exits with anything but 0
  */
 export function runCommand(command, args, options = {}) {

@@ -2,14 +2,14 @@ import { SetupError } from './setup-error.mjs';
 
 /**
  * @typedef {object} Progress
- * @property {(text: string) => void} update shows how far the step is; call it as often as you like
+ * @property {(text: string) => void} update shows the progress of the step; may be called often
  *
  * @typedef {object} Step
  * @property {string} name a few words, shown before the step's result and in its failure
- * @property {(progress: Progress) => Promise<string>} run does the step, or finds it done, and says which in one line
+ * @property {(progress: Progress) => Promise<string>} run performs the step unless it is already done, and returns one line about it
  */
 
-/** Without a terminal every update is a line in a log: more often than this would drown the log. */
+/** Without a terminal, every update is a line in a log. This limits their number. */
 const LINE_INTERVAL_MS = 5_000;
 
 /**
@@ -17,7 +17,7 @@ const LINE_INTERVAL_MS = 5_000;
  *
  * @param {Step[]} steps
  * @param {{ output?: NodeJS.WritableStream & { isTTY?: boolean }, now?: () => number }} [options] `output` defaults to
- *   standard error, so that standard output stays with the command that set-up runs for
+ *   standard error, so that standard output belongs to the command after set-up
  * @throws {SetupError} the first failure, its message naming the step; later steps do not run
  */
 export async function runSteps(steps, { output = process.stderr, now = Date.now } = {}) {
@@ -37,7 +37,7 @@ export async function runSteps(steps, { output = process.stderr, now = Date.now 
 }
 
 /**
- * The text shown for a failed set-up: the last output of the command behind it, which step, why, and what to do.
+ * The text shown for a failed set-up: the last output of the failed command, the step, the reason and the remedy.
  *
  * @param {unknown} error
  */
@@ -50,10 +50,7 @@ export function describeFailure(error) {
 /** @param {string} stepName @param {unknown} error */
 function failureOf(stepName, error) {
   const why = error instanceof Error ? error.message : String(error);
-  const remedy =
-    error instanceof SetupError
-      ? error.remedy
-      : 'this failure is not one that set-up knows; please report it as a bug.';
+  const remedy = error instanceof SetupError ? error.remedy : 'this failure is unexpected; please report it as a bug.';
   const output = error instanceof SetupError ? error.output : error instanceof Error ? (error.stack ?? '') : '';
   return new SetupError(`Set-up failed at the step "${stepName}": ${why}`, remedy, { cause: error, output });
 }

@@ -1,7 +1,8 @@
 import { findGoProgram } from './go-program.mjs';
 
 /**
- * A real S3 server for tests: it keeps objects as files, knows conditional puts and multipart uploads, and needs no rights.
+ * A real S3 server for tests. It stores objects as files, supports conditional puts and multipart uploads, and needs no
+ * special permissions.
  *
  * @type {import('./go-program.mjs').GoProgram}
  */

@@ -28,14 +28,14 @@ if missing:
 `;
 
 /**
- * Downloads a pinned wheel and unpacks the wanted members into the cache, once: a folder that is there is complete and is
- * not looked at again. The wheel itself is not kept.
+ * Downloads a pinned wheel and unpacks the selected members into the cache, once. An existing folder is complete and is not
+ * checked again. The wheel itself is not stored.
  *
  * @param {import('./pinned-wheels.mjs').Wheel} wheel
  * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress, wheelFile?: string }} options
- *   `wheelFile`: use this file instead of downloading one; its hash is checked all the same
+ *   `wheelFile`: use this file instead of a download; its hash is checked, too
  * @returns {Promise<{ folder: string, fresh: boolean }>} the folder, and whether it had to be downloaded
- * @throws {SetupError} when the download fails, its hash is another one, or a member is missing
+ * @throws {SetupError} when the download fails, its hash differs, or a member is missing
  */
 export async function unpackWheel(wheel, { cache, env, progress, wheelFile }) {
   const title = `${wheel.project} ${wheel.version}`;
@@ -48,7 +48,7 @@ export async function unpackWheel(wheel, { cache, env, progress, wheelFile }) {
     if (digest !== wheel.sha256) {
       throw new SetupError(
         `the wheel ${title} has the SHA-256 ${digest}, not the pinned ${wheel.sha256}`,
-        'do not use that file. Try again; if it stays so, the package index or a proxy in between serves altered files.',
+        'do not use that file. Try again. If the hash still differs, the package index or a proxy serves altered files.',
       );
     }
     await runCommand('python3', ['-c', UNPACK_PROGRAM, file, partial, ...wheel.members], {
@@ -109,7 +109,7 @@ function toMegabytes(bytes) {
   return Math.round(bytes / 1e6);
 }
 
-/** @param {string} folder @returns {Promise<number>} bytes; entries that vanish meanwhile count nothing */
+/** @param {string} folder @returns {Promise<number>} bytes; entries that are removed meanwhile count as 0 */
 async function folderSize(folder) {
   let total = 0;
   for (const entry of await readdir(folder, { withFileTypes: true }).catch(() => [])) {

@@ -1,4 +1,4 @@
-/** How the services name what belongs on the terminal; what is below stays in the log files. */
+/** The names of the log levels that are shown on the terminal. Lower levels appear only in the log files. */
 const SHOWN_LEVELS = new Map([
   ['warn', 'warning'],
   ['error', 'error'],
@@ -7,7 +7,7 @@ const SHOWN_LEVELS = new Map([
 const LONGEST_MESSAGE = 300;
 
 /**
- * Short lines for a terminal: each change of a part's state, and the warnings and errors that a part logs.
+ * Prints short lines to a terminal: each change of a part's state, and the warnings and errors that a part logs.
  *
  * @param {NodeJS.WritableStream} output
  * @returns {(event: import('./start-stack.mjs').StackEvent) => void}
@@ -19,7 +19,7 @@ export function consoleReport(output) {
   };
 }
 
-/** @param {string} line @returns {string | undefined} the message of a logged warning or error, or a line that is no JSON */
+/** @param {string} line @returns {string | undefined} the message of a logged warning or error, or a line that is not JSON */
 function warningIn(line) {
   let entry;
   try {

@@ -6,10 +6,10 @@ import { SetupError } from '../setup/setup-error.mjs';
 const LOCK_NAME = 'stack.lock';
 
 /**
- * Keeps a second stack off the same data: two Redis servers on one append-only file destroy it.
+ * Locks the data folder against a second stack: two Redis servers on one append-only file would destroy it.
  *
- * @param {string} dataDir is made when it is missing
- * @returns {Promise<() => Promise<void>>} gives the lock back
+ * @param {string} dataDir is created if it is missing
+ * @returns {Promise<() => Promise<void>>} releases the lock
  * @throws {SetupError} when a running stack holds it, or the folder is not writable
  */
 export async function lockDataDir(dataDir) {
@@ -24,9 +24,9 @@ export async function lockDataDir(dataDir) {
         'stop that one first, or set DATA_DIR to another folder.',
       );
     }
-    // Its holder ended without removing it.
+    // The holder has ended without removing the file.
     if (holder) await rm(lockFile, { force: true });
-    // Written beside it and linked: a lock file that exists always names its holder.
+    // Written to another file and then linked, so that an existing lock file always names its holder.
     const ownFile = `${lockFile}-${process.pid}`;
     await writeFile(ownFile, `${process.pid} ${await processStartTime(process.pid)}`);
     await link(ownFile, lockFile).finally(() => rm(ownFile, { force: true }));
@@ -34,7 +34,7 @@ export async function lockDataDir(dataDir) {
     if (cause instanceof SetupError) throw cause;
     throw new SetupError(
       `the data folder ${dataDir} cannot be used: ${/** @type {Error} */ (cause).message}`,
-      'set DATA_DIR to a folder that you may write.',
+      'set DATA_DIR to a folder that you can write.',
       { cause },
     );
   }

@@ -9,14 +9,14 @@ import { waitUntil } from './wait-until.mjs';
 
 const GUARD_PROGRAM = fileURLToPath(new URL('redis-guard.mjs', import.meta.url));
 
-/** A long append-only file is read before the first answer: about a second for 100 MB. */
+/** Redis reads its append-only file before it answers: about a second per 100 MB. */
 const READY_TIMEOUT_MS = 60_000;
 const PING_TIMEOUT_MS = 1_000;
 
 /**
- * Starts a Redis server for this stack alone: on a free port of the loopback interface, with a password made for this run,
- * its data in `<dataDir>/redis`. Every write is in the append-only file within a second, and nothing is ever evicted:
- * a queue that loses jobs is worse than one that refuses them.
+ * Starts a Redis server for this stack only: on a free port of the loopback interface, with a new password for each run and
+ * its data in `<dataDir>/redis`. Every write is in the append-only file within a second. Nothing is ever evicted: a full
+ * queue must refuse jobs, not lose them.
  *
  * @param {{ serverFile: string, dataDir: string, env: NodeJS.ProcessEnv, signal?: AbortSignal | undefined }} options
  * @returns {Promise<{ url: string, process: import('./managed-process.mjs').ManagedProcess }>} once it answers
@@ -61,7 +61,7 @@ function configuration({ redisDir, port, password }) {
   ].join('\n');
 }
 
-/** For its owner alone: it has the password. @param {string} file @param {string} content */
+/** Readable only by its owner, because it contains the password. @param {string} file @param {string} content */
 async function writePrivately(file, content) {
   const handle = await open(file, 'w', 0o600);
   try {

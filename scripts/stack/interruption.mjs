@@ -1,13 +1,13 @@
 /**
- * Ctrl-C under npm arrives twice: from the terminal, and forwarded by npm. A second signal within this time is a repetition.
+ * Under npm, Ctrl-C arrives twice: from the terminal, and forwarded by npm. A second signal within this time is a duplicate.
  */
 const REPETITION_MS = 1_000;
 
 const SIGNALS = /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP']);
 
 /**
- * Aborted by the first signal that asks this process to stop. A later one ends it at once; the parts of a stack notice
- * that.
+ * A signal that is aborted when this process is first asked to stop. A later request ends the process at once; the parts of
+ * a stack then end by themselves.
  *
  * @returns {AbortSignal}
  */

@@ -3,16 +3,16 @@ import { createWriteStream, existsSync, mkdirSync, renameSync, statSync } from '
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 
-/** A log file that is larger when its process starts is put aside as `.1`, in place of the one put aside before. */
+/** A log file that is larger when its process starts is renamed to `.1` and replaces the previous one. */
 const LOG_ROTATION_BYTES = 50_000_000;
 
-/** Lines kept in memory, to be shown when the process dies. */
+/** Number of lines kept in memory, to be shown when the process dies. */
 const TAIL_LINES = 25;
 
-/** How long after its end the output of a process is still waited for. */
+/** How long to wait for the remaining output of a process that has ended. */
 const LAST_WORDS_MS = 1_000;
 
-/** A line of a log is at most shown to this length. */
+/** Maximum length of a shown log line. */
 const TAIL_LINE_CHARACTERS = 500;
 
 /**
@@ -21,17 +21,16 @@ const TAIL_LINE_CHARACTERS = 500;
  * @property {number} pid
  * @property {Promise<string>} exited resolves, and never rejects, with how it ended, such as `exited with 1`
  * @property {boolean} running
- * @property {() => string} tail the last lines it wrote
- * @property {(timeoutMs: number) => Promise<void>} stop SIGTERM; past the timeout SIGKILL, to its own children too
+ * @property {() => string} tail its last output lines
+ * @property {(timeoutMs: number) => Promise<void>} stop sends SIGTERM, and after the timeout SIGKILL, also to its children
  */
 
 /**
- * Starts a Node program as part of the stack. It is the leader of a process group of its own, so that Ctrl-C in a terminal
- * reaches only the stack, which then stops its parts in order. It has an IPC channel, whose end tells it that the stack
- * is gone, however that came about.
+ * Starts a Node program as part of the stack. It leads its own process group, so that Ctrl-C in a terminal reaches only the
+ * stack, which then stops its parts in order. It has an IPC channel, which closes when the stack ends for any reason.
  *
  * @param {{ name: string, program: string, args?: string[], env: NodeJS.ProcessEnv, logFile: string,
- *   onLine?: (line: string) => void }} options `program`: a JavaScript file; `onLine`: called with each line it writes
+ *   onLine?: (line: string) => void }} options `program`: a JavaScript file; `onLine`: called with each output line
  * @returns {ManagedProcess}
  */
 export function startProcess({ name, program, args = [], env, logFile, onLine }) {
@@ -68,7 +67,7 @@ export function startProcess({ name, program, args = [], env, logFile, onLine })
         child.once('error', (error) => end(`could not be started: ${error.message}`));
         child.once('exit', (code, signal) => {
           const how = signal ? `was ended by ${signal}` : `exited with ${code}`;
-          // Its last words may still be in the pipes; a grandchild that outlives it may hold them open for long.
+          // Its last output may still be in the pipes. A grandchild that outlives it may keep them open for long.
           const timer = setTimeout(end, LAST_WORDS_MS, how);
           child.once('close', () => {
             clearTimeout(timer);
@@ -85,7 +84,7 @@ export function startProcess({ name, program, args = [], env, logFile, onLine })
         await started.exited;
         clearTimeout(timer);
       }
-      // What it left behind, such as a trainer that did not notice.
+      // Children that are still running, such as a hung trainer.
       killGroup(started.pid);
     },
   };
@@ -97,7 +96,7 @@ function openLog(logFile) {
   mkdirSync(path.dirname(logFile), { recursive: true });
   if (existsSync(logFile) && statSync(logFile).size > LOG_ROTATION_BYTES) renameSync(logFile, `${logFile}.1`);
   const log = createWriteStream(logFile, { flags: 'a' });
-  // A full disk must not take the stack down; the tail in memory still says what happened.
+  // A full disk must not stop the stack. The lines in memory still show what happened.
   log.on('error', () => {});
   return log;
 }
@@ -108,6 +107,6 @@ function killGroup(pid) {
   try {
     process.kill(-pid, 'SIGKILL');
   } catch {
-    // ESRCH: nobody is left.
+    // ESRCH: no process is left.
   }
 }

@@ -3,8 +3,8 @@ import { createServer } from 'node:net';
 import { SetupError } from '../setup/setup-error.mjs';
 
 /**
- * Where a free port is looked for: below those that the system gives to outgoing connections, of which one could take the
- * port between this look and the service's own start.
+ * The range in which free ports are chosen. It is below the ephemeral ports, so that no outgoing connection takes the port
+ * before the service starts.
  */
 const FREE_PORTS = { first: 20_000, count: 12_000 };
 const TRIES = 20;
@@ -15,8 +15,8 @@ const TRIES = 20;
  * @param {string} host
  * @param {number} port 0 for any free one
  * @param {string} setting the environment variable that chooses it, for the message
- * @returns {Promise<number>} a port that nobody listens on at this moment
- * @throws {SetupError} when somebody does, or the host is not one of this machine
+ * @returns {Promise<number>} a port that is currently free
+ * @throws {SetupError} when the port is in use, or the host is not an address of this machine
  */
 export async function availablePort(host, port, setting) {
   if (port !== 0) return await checkedPort(host, port, setting);

@@ -1,5 +1,5 @@
-// Runs the Redis server given by the arguments and stops it on a signal, or when the stack has ended: the server itself
-// would not notice that, and keep its files open.
+// Runs the Redis server given by the arguments. Stops it on a signal, or when the stack has ended: the server itself would
+// not notice that and would keep its files open.
 import { spawn } from 'node:child_process';
 
 const [serverFile = '', ...args] = process.argv.slice(2);

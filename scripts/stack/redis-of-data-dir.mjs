@@ -7,8 +7,8 @@ import { startEmbeddedRedis } from './embedded-redis.mjs';
 const STOP_TIMEOUT_MS = 15_000;
 
 /**
- * Runs something with the Redis of a data folder: that of the stack that uses the folder now, else one that is started
- * for it and stopped afterwards.
+ * Calls `run` with the Redis of a data folder: that of a running stack, or else one that is started for this call and stopped
+ * afterwards.
  *
  * @template Result
  * @param {{ dataDir: string, redis: import('../setup/redis-server.mjs').RedisSource, env: NodeJS.ProcessEnv }} options
@@ -35,7 +35,7 @@ export async function withRedisOf({ dataDir, redis, env }, run) {
   }
 }
 
-/** The address of the Redis that a running stack has started, which is in the configuration that it wrote. @param {string} dataDir */
+/** Reads the address of a running stack's Redis from the configuration that the stack wrote. @param {string} dataDir */
 async function addressInUse(dataDir) {
   const file = path.join(dataDir, 'redis', 'redis.conf');
   const text = await readFile(file, 'utf8').catch(() => '');

@@ -7,14 +7,14 @@ import { ROOT_DIR } from '../setup/locations.mjs';
  * @typedef {object} ServiceProgram
  * @property {string} name
  * @property {string} program its compiled main file
- * @property {(addresses: Addresses) => string | undefined} readyUrl answers 200 once it can work; none: nothing to ask
- * @property {number} stopTimeoutMs what it may take to end by itself
+ * @property {(addresses: Addresses) => string | undefined} readyUrl answers 200 once the service is ready; undefined: it has no such URL
+ * @property {number} stopTimeoutMs time limit for a graceful stop
  *
  * @typedef {{ apiUrl: string, registryUrl: string }} Addresses
  */
 
 /**
- * In the order in which they start: the api is last, since its readiness depends on the others.
+ * In the order in which they start. The api is last, since its readiness depends on the others.
  *
  * @type {ServiceProgram[]}
  */
@@ -29,7 +29,7 @@ export const SERVICE_PROGRAMS = [
     name: 'worker',
     program: path.join(ROOT_DIR, 'services/worker/dist/main.js'),
     readyUrl: () => undefined,
-    // It lets the trainer write a checkpoint first.
+    // It first lets the trainer write a checkpoint.
     stopTimeoutMs: 60_000,
   },
   {
@@ -40,5 +40,5 @@ export const SERVICE_PROGRAMS = [
   },
 ];
 
-/** The api first, so that nothing new arrives; the registry after the worker, which publishes to it. */
+/** The api stops first, so that no requests arrive; the registry stops after the worker, which publishes to it. */
 export const STOP_ORDER = ['api', 'worker', 'registry', 'redis'];

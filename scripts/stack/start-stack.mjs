@@ -13,14 +13,14 @@ const REDIS_STOP_TIMEOUT_MS = 15_000;
 
 /**
  * @typedef {object} StackOptions
- * @property {string} dataDir absolute; data, logs and Redis files of this stack, and of no other at the same time
+ * @property {string} dataDir absolute; data, logs and Redis files; used by one stack at a time
  * @property {string} modelsDir absolute; a folder per base model
  * @property {string} [apiHost] default 127.0.0.1
  * @property {number} [apiPort] default 0: any free one
  * @property {number} [registryPort] default 0: any free one
  * @property {import('../setup/redis-server.mjs').RedisSource} [redis] default: as set-up finds it
- * @property {NodeJS.ProcessEnv} [env] what the services get besides; default: this process's environment
- * @property {AbortSignal} [signal] gives up starting; once the stack runs, use `stop`
+ * @property {NodeJS.ProcessEnv} [env] further variables for the services; default: this process's environment
+ * @property {AbortSignal} [signal] cancels the start; once the stack runs, use `stop`
  * @property {(event: StackEvent) => void} [onEvent]
  * @property {import('./service-programs.mjs').ServiceProgram[]} [services] default: those of Lorasmith
  *
@@ -32,14 +32,14 @@ const REDIS_STOP_TIMEOUT_MS = 15_000;
  * @property {string} registryUrl
  * @property {string} redisUrl
  * @property {string} logsDir
- * @property {Promise<import('../setup/setup-error.mjs').SetupError>} failed resolves, and never rejects, when a part ended
- *   by itself; by then all others are stopped. Nothing is restarted.
- * @property {() => Promise<void>} stop stops the parts in order and within their time limits; further calls wait for the first
+ * @property {Promise<import('../setup/setup-error.mjs').SetupError>} failed resolves, and never rejects, when a part has
+ *   ended by itself and all others have been stopped. Nothing is restarted.
+ * @property {() => Promise<void>} stop stops the parts in order, within their time limits; further calls wait for the first
  */
 
 /**
- * Starts Redis (unless one is given by address), registry, worker and api as processes of their own, and waits until the
- * api is ready. The packages must have been compiled.
+ * Starts Redis (unless its address is given), registry, worker and api as separate processes, and waits until the api is
+ * ready. The packages must be compiled.
  *
  * @param {StackOptions} options
  * @returns {Promise<Stack>}
@@ -84,7 +84,7 @@ export async function startStack(options) {
     };
     const logsDir = path.join(dataDir, 'logs');
     const serviceEnv = {
-      // TensorFlow's notices about the processor would otherwise be in every log.
+      // Hides TensorFlow's messages about the processor in every log.
       TF_CPP_MIN_LOG_LEVEL: '2',
       ...env,
       DATA_DIR: dataDir,
@@ -124,7 +124,7 @@ export async function startStack(options) {
 }
 
 /**
- * Resolves when a part ends while the others run. A stop by the caller ends it too, with nobody looking any more.
+ * Resolves when a part ends while the others run. A stop by the caller resolves it, too, which nobody awaits by then.
  *
  * @param {Map<string, { process: import('./managed-process.mjs').ManagedProcess }>} parts
  */
@@ -154,7 +154,7 @@ async function findInstalledRedis(env) {
   return source;
 }
 
-/** Where a service that listens on every interface is asked from this machine. @param {string} host */
+/** The address at which this machine reaches a service that may listen on every interface. @param {string} host */
 function reachableHost(host) {
   if (host === '0.0.0.0') return '127.0.0.1';
   if (host === '::') return '[::1]';

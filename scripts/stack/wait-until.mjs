@@ -5,12 +5,12 @@ const POLL_MS = 100;
 const REQUEST_TIMEOUT_MS = 5_000;
 
 /**
- * Waits for a part of the stack.
+ * Waits until a part of the stack is ready.
  *
  * @param {() => Promise<boolean>} isReady
  * @param {{ process: import('./managed-process.mjs').ManagedProcess, timeoutMs: number, signal?: AbortSignal | undefined }} options
- * @throws {SetupError} with the last lines of its log, when the process ends first or the time is up; the reason of
- *   `signal` once that is aborted
+ * @throws {SetupError} with its last log lines, when the process ends first or the time is up; the reason of `signal` once
+ *   that is aborted
  */
 export async function waitUntil(isReady, { process: part, timeoutMs, signal }) {
   const deadline = Date.now() + timeoutMs;
@@ -20,7 +20,7 @@ export async function waitUntil(isReady, { process: part, timeoutMs, signal }) {
     if (Date.now() > deadline) {
       throw new SetupError(
         `${part.name} was not ready within ${timeoutMs / 1000} s`,
-        'its last log lines above may say why; a very busy machine may need another try.',
+        'see its last log lines above. On a very busy machine, try again.',
         { output: part.tail() },
       );
     }
@@ -33,7 +33,7 @@ export async function waitUntil(isReady, { process: part, timeoutMs, signal }) {
  * @param {string} how
  */
 export function endedError(part, how) {
-  return new SetupError(`${part.name} ${how}`, 'its last log lines above say why.', { output: part.tail() });
+  return new SetupError(`${part.name} ${how}`, 'see its last log lines above.', { output: part.tail() });
 }
 
 /** @param {string} url @returns {Promise<boolean>} whether it answers with 200 */

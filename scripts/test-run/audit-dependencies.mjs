@@ -4,20 +4,20 @@ import { ROOT_DIR, toolEnvironment } from '../setup/locations.mjs';
 import { pinnedPnpm } from '../setup/pnpm-package.mjs';
 
 /**
- * What an audit found. `unknown`: the registry's audit service did not answer, so that nobody looked; that is no reason
- * to stop a build, and none to call it audited.
+ * The result of an audit. `unknown`: the registry's audit service did not answer. That does not stop a build, but the
+ * dependencies do not count as audited.
  *
  * @typedef {{ result: 'clean' } | { result: 'vulnerable', advisories: string[] } | { result: 'unknown', why: string }} Audit
  */
 
 const AUDIT_TIMEOUT_MS = 60_000;
-/** Of a vulnerability; a lower one is for the next update of the dependencies. */
+/** The lowest severity that fails. Lesser vulnerabilities can wait for the next update of the dependencies. */
 const FAILING = ['high', 'critical'];
 
 /**
- * Asks the registry what is known to be wrong with the versions in the lockfile that are installed with the product.
+ * Requests the known vulnerabilities of the product's dependencies, in the versions of the lockfile, from the registry.
  *
- * @param {{ cache: string, env: NodeJS.ProcessEnv, registry?: string }} options `registry`: default, what npm is set up for
+ * @param {{ cache: string, env: NodeJS.ProcessEnv, registry?: string }} options `registry`: default, that of npm's settings
  * @returns {Promise<Audit>}
  */
 export async function auditDependencies({ cache, env, registry }) {
@@ -62,7 +62,7 @@ function auditOf(output, errors) {
 }
 
 /**
- * Says it as loud as it is.
+ * Prints the result.
  *
  * @param {Audit} audit
  * @returns {boolean} whether a build may continue

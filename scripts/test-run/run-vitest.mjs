@@ -12,8 +12,8 @@ import { readTestCounts } from './test-counts.mjs';
  *
  * @param {string[]} args after `vitest run`
  * @param {NodeJS.ProcessEnv} env
- * @returns {Promise<{ passed: boolean, counts: import('./test-counts.mjs').TestCounts }>} a run that left no report counts
- *   as one failed test
+ * @returns {Promise<{ passed: boolean, counts: import('./test-counts.mjs').TestCounts }>} a run without a report
+ *   counts as one failed test
  */
 export async function runVitest(args, env) {
   const reportDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-test-'));

@@ -8,7 +8,7 @@ import { readFile } from 'node:fs/promises';
  * Reads vitest's JSON report.
  *
  * @param {string} reportFile
- * @returns {Promise<TestCounts>} a test file that could not be loaded, and so reports no test, counts as one failed test
+ * @returns {Promise<TestCounts>} a test file that could not be loaded, and therefore reports no tests, counts as one failed test
  */
 export async function readTestCounts(reportFile) {
   const report = JSON.parse(await readFile(reportFile, 'utf8'));

@@ -1,14 +1,14 @@
-/** Runs of a place are told apart as 1, 2, 3, 4 to 7, 8 to 15, … times, as AFL does. @param {number} runs */
+/** The bucket of a hit count: 1, 2, 3, 4 to 7, 8 to 15, …, as in AFL. @param {number} runs */
 const bucketOf = (runs) => (runs < 4 ? runs : 2 + Math.floor(Math.log2(runs)));
 
-/** Which places of the measured modules were reached by any input, and how often at most. */
+/** Which locations of the instrumented modules any input has reached, and how often. */
 export class CoverageMap {
-  /** @type {Map<Counters, Uint8Array>} of each array of counters the buckets seen, as bits */
+  /** @type {Map<Counters, Uint8Array>} for each array of counters, the buckets seen so far, as bits */
   #seen = new Map();
-  #places = 0;
+  #locations = 0;
 
-  get places() {
-    return this.#places;
+  get locations() {
+    return this.#locations;
   }
 
   /** Sets every counter to 0. */
@@ -16,7 +16,7 @@ export class CoverageMap {
     for (const counters of allCounters()) counters.fill(0);
   }
 
-  /** @returns {boolean} whether the input reached a place, or reached one as often, as none did before */
+  /** @returns {boolean} whether the input reached a new location, or a known one in a new bucket of hit counts */
   end() {
     let isNew = false;
     for (const counters of allCounters()) {
@@ -30,7 +30,7 @@ export class CoverageMap {
         if (runs === 0) continue;
         const bit = 1 << Math.min(bucketOf(runs) - 1, 7);
         if ((seen[i] ?? 0) & bit) continue;
-        if (seen[i] === 0) this.#places++;
+        if (seen[i] === 0) this.#locations++;
         seen[i] = (seen[i] ?? 0) | bit;
         isNew = true;
       }
@@ -42,7 +42,7 @@ export class CoverageMap {
 /** @type {{ files: number, counters: Counters[] }} */
 const cached = { files: 0, counters: [] };
 
-/** @typedef {{ fill(value: number): void, length: number, [place: number]: number | undefined }} Counters */
+/** @typedef {{ fill(value: number): void, length: number, [location: number]: number | undefined }} Counters */
 
 /** @returns {Counters[]} */
 function allCounters() {
@@ -57,7 +57,7 @@ function allCounters() {
   return cached.counters;
 }
 
-/** Statements are counted in an object with numbers as keys. @param {object} counts */
+/** The counts of statements are an object with numbers as keys. @param {object} counts */
 function countersOf(counts) {
   const keys = Object.keys(counts);
   return Object.assign(counts, {

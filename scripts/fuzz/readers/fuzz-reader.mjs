@@ -1,4 +1,4 @@
-// One reader under the fuzzer, in a process of its own: node fuzz-reader.mjs READER SECONDS SEED CORPUS FINDS
+// Fuzzes one reader in its own process: node fuzz-reader.mjs READER SECONDS SEED CORPUS FINDS
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { register } from 'node:module';
@@ -10,9 +10,9 @@ import { mutate, randomFrom } from './mutate.mjs';
 register('./instrument-hooks.mjs', import.meta.url);
 
 const MAX_INPUT_BYTES = 16_384;
-/** Inputs that grew out of the seeds; the oldest of them go. */
+/** Maximum number of inputs derived from the seeds. The oldest are dropped. */
 const MAX_INPUTS = 4_000;
-/** No input of this size needs so long; a machine under load is waited for. */
+/** A slower input counts as a finding. Generous, because the machine may be busy. */
 const SLOW_MS = 5_000;
 
 const [reader = '', seconds = '', seed = '', corpusFolder = '', findsFolder = ''] = process.argv.slice(2);
@@ -41,15 +41,15 @@ async function tryInput(input) {
   }
   const ms = performance.now() - begin;
   if (fault === '' && ms > SLOW_MS) fault = `it took ${Math.round(ms)} ms`;
-  if (fault !== '') await keepFind(input, fault);
+  if (fault !== '') await storeFinding(input, fault);
   return map.end();
 }
 
-/** @type {Set<string>} one find is kept of each kind */
+/** @type {Set<string>} one finding of each kind is stored */
 const kinds = new Set();
 
 /** @param {Buffer} input @param {string} fault */
-async function keepFind(input, fault) {
+async function storeFinding(input, fault) {
   const kind = fault.split('\n', 2).join(' ').replaceAll(/\d+/g, '#');
   if (kinds.has(kind)) return;
   kinds.add(kind);
@@ -57,7 +57,7 @@ async function keepFind(input, fault) {
   const name = `${reader}-${createHash('sha256').update(input).digest('hex').slice(0, 12)}`;
   await mkdir(findsFolder, { recursive: true });
   await writeFile(path.join(findsFolder, name), input);
-  console.log(`\n${reader}: a find, kept as ${path.join(findsFolder, name)}\n${fault}`);
+  console.log(`\n${reader}: a finding, stored as ${path.join(findsFolder, name)}\n${fault}`);
 }
 
 for (const name of (await readdir(corpusFolder)).sort()) {
@@ -68,7 +68,7 @@ for (const name of (await readdir(corpusFolder)).sort()) {
 const seeds = inputs.length;
 const deadline = Date.now() + Number(seconds) * 1_000;
 while (Date.now() < deadline) {
-  // Half of the time what is newest, which has been tried least.
+  // Half of the time one of the newest, which have been tried least.
   const newest = inputs.length > 64 && random(2) === 0;
   const index = newest ? inputs.length - 1 - random(64) : random(inputs.length);
   const mutated = mutate(inputs[index] ?? Buffer.alloc(0), {
@@ -85,6 +85,6 @@ while (Date.now() < deadline) {
 }
 await rm(folder, { recursive: true, force: true });
 console.log(
-  `${reader}: ${runs} inputs in ${seconds} s, ${refused} refused, ${map.places} places reached, ${inputs.length - seeds} inputs kept beside ${seeds} seeds, ${finds} finds`,
+  `${reader}: ${runs} inputs in ${seconds} s, ${refused} refused, ${map.locations} locations reached, ${inputs.length - seeds} inputs stored beside ${seeds} seeds, ${finds} findings`,
 );
 process.exitCode = finds > 0 ? 1 : 0;

@@ -1,15 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-// @ts-expect-error It has no declarations.
+// @ts-expect-error The package has no declarations.
 import { createInstrumenter } from 'istanbul-lib-instrument';
 
-/** The readers and the library that reads tars for us. */
+/** The readers, and the library that reads tars. */
 const MEASURED =
   /\/(packages\/(safetensors|model-folder|planning)\/dist|services\/api\/dist\/datasets|services\/registry\/dist\/importing|node_modules\/tar\/dist\/esm)\/.*\.js$/;
 
 /**
- * A hook of Node's module loader: measured modules count, in the global `__coverage__`, which of their statements and
- * branches ran.
+ * A hook of Node's module loader. Instrumented modules count the runs of their statements and branches in the global
+ * `__coverage__`.
  *
  * @type {import('node:module').LoadHook}
  */

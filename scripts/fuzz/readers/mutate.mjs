@@ -1,4 +1,4 @@
-/** Numbers at which readers go wrong. */
+/** Boundary values that often break readers. */
 const INTERESTING = [
   0,
   1,
@@ -38,7 +38,7 @@ export function randomFrom(seed) {
 }
 
 /**
- * A changed copy of an input: some bytes, numbers, words of the format, or a part of another input.
+ * Mutates a copy of an input: changes bytes or numbers, or inserts words of the format or a part of another input.
  *
  * @param {Buffer} input
  * @param {{ random: Random, words: Buffer[], others: Buffer[], maxBytes: number }} options

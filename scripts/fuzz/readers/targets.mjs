@@ -3,14 +3,13 @@ import path from 'node:path';
 import { ROOT_DIR } from '../../setup/locations.mjs';
 
 /**
- * A reader under test. It resolves for what it reads and throws a refusal for what it does not; anything else it throws
- * is a find.
+ * A reader under test. It resolves for valid input and throws a refusal for other input. Any other error is a finding.
  *
  * @typedef {object} Target
  * @property {(input: Buffer) => Promise<void>} read
  * @property {(error: unknown) => boolean} isRefusal
  * @property {string[]} words of the format
- * @property {(input: Buffer) => Buffer} [repair] makes a length or a checksum true, without which nothing behind it is looked at
+ * @property {(input: Buffer) => Buffer} [repair] corrects a length or a checksum, so that the reader continues after it
  */
 
 /** @param {string} file */
@@ -19,7 +18,7 @@ const compiled = async (file) => await import(path.join(ROOT_DIR, file));
 /** @param {unknown} error @param {string[]} names */
 const isNamed = (error, names) => error instanceof Error && names.includes(error.constructor.name);
 
-/** @type {Record<string, (folder: string) => Promise<Target>>} each is given an empty folder of its own */
+/** @type {Record<string, (folder: string) => Promise<Target>>} each receives its own empty folder */
 export const TARGETS = {
   async safetensors(folder) {
     const { openSafetensors } = await compiled('packages/safetensors/dist/index.js');
@@ -64,7 +63,7 @@ export const TARGETS = {
     const { bpeTokenizerFiles } = await compiled('packages/gguf/dist/bpe-tokenizer.js');
     return {
       async read(input) {
-        // As if all data were there, so that what comes after the header is reached.
+        // Pretends that all data exist, so that the checks after the header are reached.
         const header = parseGgufHeader(input, 2 ** 40, 'x.gguf');
         const metadata = new GgufMetadata(header.metadata, 'x.gguf');
         const settings = readLlamaSettings(metadata, header.tensors);
@@ -142,17 +141,18 @@ export const TARGETS = {
         const checker = new DatasetChecker({ maxBytes: 1e6, maxLineBytes: 4_000, maxRows: 100 });
         for await (const piece of piecesOf(input)) checker.push(piece);
         const { rows, format } = checker.finish();
-        // What an upload takes, planning must read the same.
+        // Planning must read the same rows that an upload accepts.
         await writeFile(location, input);
         let read = 0;
         for await (const row of readRows(location)) {
-          if ('fault' in row) throw new Error(`line ${row.line} was taken, and then: ${row.fault}`);
+          if ('fault' in row)
+            throw new Error(`line ${row.line} was accepted at upload but has a fault in planning: ${row.fault}`);
           const checked = checkRow(row.value);
           if (checked.row === null || checked.format !== format)
-            throw new Error(`line ${row.line} was taken, and then not`);
+            throw new Error(`line ${row.line} was accepted at upload but not in planning`);
           read++;
         }
-        if (read !== rows) throw new Error(`${rows} rows were taken, ${read} were read`);
+        if (read !== rows) throw new Error(`${rows} rows were accepted at upload, ${read} were read in planning`);
         await rm(location);
       },
       isRefusal: (error) => isNamed(error, ['ProductError']),
@@ -183,7 +183,7 @@ export const TARGETS = {
   },
 };
 
-/** The length that safetensors begin with, made that of the JSON behind it. @param {Buffer} input */
+/** Corrects the length at the start of a safetensors file to that of the JSON after it. @param {Buffer} input */
 function withTrueHeaderLength(input) {
   const end = input.lastIndexOf('}') + 1;
   if (end <= 8) return input;
@@ -192,7 +192,7 @@ function withTrueHeaderLength(input) {
   return repaired;
 }
 
-/** The checksum of every block that says it is a header of a tar. @param {Buffer} input */
+/** Corrects the checksum of every block that claims to be a tar header. @param {Buffer} input */
 function withTrueChecksums(input) {
   const repaired = Buffer.from(input);
   for (let at = 0; at + 512 <= repaired.length; at += 512) {
@@ -205,7 +205,7 @@ function withTrueChecksums(input) {
   return repaired;
 }
 
-/** In pieces that fall within lines and blocks. @param {Buffer} input */
+/** Splits the input into pieces that end within lines and blocks. @param {Buffer} input */
 async function* piecesOf(input) {
   const length = 1 + (input.length % 700);
   for (let at = 0; at < input.length; at += length) yield input.subarray(at, at + length);
