@@ -4,18 +4,23 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { DecoderArchitecture } from './architecture.js';
-import { baseDifference, digestArchitecture } from './base-digests.js';
+import { type BaseIdentity, baseMismatch, digestArchitecture } from './base-digests.js';
 import { readModelFolder } from './model-folder.js';
 
 const [A, B] = ['a'.repeat(64), 'b'.repeat(64)];
+const made = { name: 'tiny', weights_sha256: A, architecture_sha256: A };
 
-test.each([
-  [{ weights_sha256: A, architecture_sha256: A }, null],
-  [{ weights_sha256: B, architecture_sha256: A }, 'weights'],
-  [{ weights_sha256: A, architecture_sha256: B }, 'config.json'],
-  [{ weights_sha256: B, architecture_sha256: B }, 'weights'],
-])('%o differs in: %s', (recorded, difference) => {
-  expect(baseDifference(recorded, { weights_sha256: A, architecture_sha256: A })).toBe(difference);
+test.each<[Partial<BaseIdentity>, string | null]>([
+  [made, null],
+  [{}, null],
+  [{ name: 'tiny' }, null],
+  [{ name: 'small' }, 'It was made for the base model tiny, not for small.'],
+  [{ ...made, weights_sha256: B }, 'It was made for other weights of tiny'],
+  [{ ...made, architecture_sha256: B }, 'It was made for another config.json of tiny'],
+  [{ ...made, weights_sha256: B, architecture_sha256: B }, 'It was made for other weights of tiny'],
+  [{ architecture_sha256: B }, 'It was made for another config.json of tiny'],
+])('what was made for a base fits %o: %o', (now, sentence) => {
+  expect(baseMismatch('It', made, now)).toEqual(sentence === null ? null : expect.stringContaining(sentence));
 });
 
 describe('digestArchitecture', () => {

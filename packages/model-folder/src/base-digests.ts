@@ -15,10 +15,25 @@ export async function digestBase(model: ModelFolder, options: { signal?: AbortSi
   };
 }
 
-/** Which part of the base model differs from `recorded`; null if none. */
-export function baseDifference(recorded: BaseDigests, current: BaseDigests): 'weights' | 'config.json' | null {
-  if (recorded.weights_sha256 !== current.weights_sha256) return 'weights';
-  return recorded.architecture_sha256 === current.architecture_sha256 ? null : 'config.json';
+/** A base model by its name and digests. */
+export interface BaseIdentity extends BaseDigests {
+  name: string;
+}
+
+/**
+ * Why something made for one base model does not fit another: a sentence with the name, the weights or config.json that
+ * differ, or null if it fits. Only what is known of the other one is compared.
+ *
+ * @param what - Begins the sentence, for instance `ad_…` or `The checkpoint of step 50`.
+ */
+export function baseMismatch(what: string, made: BaseIdentity, now: Partial<BaseIdentity>): string | null {
+  const differs = (field: keyof BaseIdentity) => now[field] !== undefined && now[field] !== made[field];
+  if (differs('name')) return `${what} was made for the base model ${made.name}, not for ${now.name}.`;
+  if (differs('weights_sha256')) {
+    return `${what} was made for other weights of ${made.name}, with the sha256 ${made.weights_sha256}; those on this host have ${now.weights_sha256}. Restore the original weights.`;
+  }
+  if (!differs('architecture_sha256')) return null;
+  return `${what} was made for another config.json of ${made.name}, which describes another architecture. Restore the original config.json.`;
 }
 
 /** Fields that do not change the model's outputs: they affect tokenization, the end of a text, or warnings. */

@@ -10,7 +10,7 @@ export type {
   RopeSettings,
 } from './architecture.js';
 export { LOGITS_PER_CHUNK } from './architecture.js';
-export { type BaseDigests, baseDifference, digestArchitecture, digestBase } from './base-digests.js';
+export { type BaseDigests, type BaseIdentity, baseMismatch, digestArchitecture, digestBase } from './base-digests.js';
 export { describeModel, listModelFolders, openBaseModel } from './base-models.js';
 export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from './chat-template.js';
 export { type LayerLinears, layerLinears, tensorName } from './families/decoder-layout.js';

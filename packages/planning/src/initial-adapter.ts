@@ -1,5 +1,5 @@
 import type { AdaptableModule, AdapterManifest, JobRequest, LoraSettings } from '@lorasmith/contracts';
-import { type BaseDigests, baseDifference, targetModulesOf } from '@lorasmith/model-folder';
+import { type BaseIdentity, baseMismatch, targetModulesOf } from '@lorasmith/model-folder';
 import type { CodedFault } from './fault-list.js';
 import { FaultList } from './fault-list.js';
 import { type Target, withRanks } from './target-ranks.js';
@@ -31,30 +31,14 @@ export function inheritLora(
   return { ...shape, ...selection, ...given };
 }
 
-/** A base model as it is on this host. */
-export interface InitialBase extends BaseDigests {
-  name: string;
-}
-
 /** Why a job cannot continue an adapter: another base, other layers, other ranks or scales. */
 export function initialAdapterFaults(
-  job: { lora: LoraSettings; base: InitialBase; targets: readonly Target[] },
+  job: { lora: LoraSettings; base: BaseIdentity; targets: readonly Target[] },
   initial: AdapterManifest,
 ): CodedFault[] {
-  const other = otherBase(initial.base_model, job.base);
-  if (other !== null) {
-    const message = `${initial.id} was made for ${other}, so it does not fit ${job.base.name} as it is on this host.`;
-    return [{ code: 'invalid_adapter', message, param: 'lora.init_from' }];
-  }
+  const mismatch = baseMismatch(initial.id, initial.base_model, job.base);
+  if (mismatch !== null) return [{ code: 'invalid_adapter', message: mismatch, param: 'lora.init_from' }];
   return [...layerFaults(job.targets, initial), ...shapeFaults(job, initial)];
-}
-
-/** What an adapter was made for, where that is not this base; null where it is. */
-function otherBase(made: AdapterManifest['base_model'], base: InitialBase): string | null {
-  if (made.name !== base.name) return made.name;
-  const difference = baseDifference(made, base);
-  if (difference === null) return null;
-  return `${difference === 'weights' ? 'other weights' : 'another config.json'} of ${made.name}`;
 }
 
 /** Why no job can continue this adapter, whatever its settings. */

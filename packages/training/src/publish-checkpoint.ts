@@ -1,7 +1,7 @@
-import { type Checkpoint, type CheckpointAdapter, readCheckpoint } from '@lorasmith/checkpoints';
+import { type Checkpoint, readCheckpoint } from '@lorasmith/checkpoints';
 import { type JobSpec, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { type BaseDigests, baseDifference, digestBase, readModelFolder } from '@lorasmith/model-folder';
+import { baseMismatch, digestBase, readModelFolder } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
 import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
@@ -40,7 +40,9 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
   const checkpoint = await readCheckpoint(options.checkpointFolder, step);
   const made = checkpoint.progress.adapter;
   const model = await readModelFolder(options.modelFolder);
-  checkBase(made, await digestBase(model, { signal }), step);
+  const now = await digestBase(model, { signal });
+  const mismatch = baseMismatch(`The checkpoint of step ${step}`, made.base_model, now);
+  if (mismatch !== null) throw new ProductError('invalid_job', mismatch, { param: 'base_model' });
   onEvent({ type: 'report-ready', data: { report: made.report } });
 
   const cache = options.cache ?? new BaseModelCache();
@@ -78,16 +80,4 @@ function resultAt({ step, losses, progress }: Checkpoint): RunResult {
     adapter_step: step,
     stopped_early: false,
   };
-}
-
-function checkBase({ base_model: base }: CheckpointAdapter, now: BaseDigests, step: number): void {
-  const param = 'base_model';
-  const difference = baseDifference(base, now);
-  if (difference === null) return;
-  if (difference === 'weights') {
-    const message = `The base model ${base.name} has other weights than when the checkpoint of step ${step} was trained. Restore them, or train again.`;
-    throw new ProductError('invalid_job', message, { param });
-  }
-  const message = `The config.json of the base model ${base.name} has changed since the checkpoint of step ${step} was trained. Restore it, or train again.`;
-  throw new ProductError('invalid_job', message, { param });
 }

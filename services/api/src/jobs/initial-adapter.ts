@@ -1,5 +1,6 @@
 import { readManifest } from '@lorasmith/adapter-store';
 import { type AdapterManifest, type BaseModelDetail, JobRequest, ProductError } from '@lorasmith/contracts';
+import { baseMismatch } from '@lorasmith/model-folder';
 import { inheritLora } from '@lorasmith/planning';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
@@ -24,15 +25,12 @@ export async function readInitialAdapter(adapters: BundleStore, id: string, call
  * @throws ProductError `invalid_adapter` for one of another base, or with settings that no job may have
  */
 export function continuing(request: JobRequest, initial: AdapterManifest, model: BaseModelDetail): JobRequest {
-  const { id, base_model: base } = initial;
-  if (base.name !== request.base_model) {
-    const message = `${id} was made for ${base.name}, not for ${request.base_model}.`;
-    throw new ProductError('invalid_adapter', message, { param });
-  }
+  const mismatch = baseMismatch(initial.id, initial.base_model, { name: request.base_model });
+  if (mismatch !== null) throw new ProductError('invalid_adapter', mismatch, { param });
   const names = model.modules.map(({ name }) => name);
   const whole: JobRequest = { ...request, lora: inheritLora(request.lora ?? {}, initial, names) };
   if (Value.Check(JobRequest, whole)) return whole;
   const [fault] = Value.Errors(JobRequest, whole);
-  const message = `${id} cannot be trained further: its ${fault?.instancePath.slice(1).replaceAll('/', '.')} ${fault?.message}.`;
+  const message = `${initial.id} cannot be trained further: its ${fault?.instancePath.slice(1).replaceAll('/', '.')} ${fault?.message}.`;
   throw new ProductError('invalid_adapter', message, { param });
 }

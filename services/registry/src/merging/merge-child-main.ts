@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { answerParent } from '@lorasmith/engine-host';
 import { mergeModel } from '@lorasmith/lora';
-import { type BaseDigests, baseDifference, digestBase, readModelFolder } from '@lorasmith/model-folder';
+import { baseMismatch, digestBase, readModelFolder } from '@lorasmith/model-folder';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
@@ -16,7 +16,8 @@ answerParent<MergeRequest, AdapterFile[], MergeProgress>('merge', merge);
 async function merge(request: MergeRequest, report: (progress: MergeProgress) => void): Promise<AdapterFile[]> {
   const adapter = await readPeftFolder(request.adapterFolder);
   const model = await readModelFolder(request.modelFolder);
-  checkBase(request, model.name, await digestBase(model));
+  const mismatch = baseMismatch(request.adapter, request.base, await digestBase(model));
+  if (mismatch !== null) throw new ProductError('conflict', mismatch);
   let reportedAtMs = Number.NEGATIVE_INFINITY;
   await mergeModel({
     model,
@@ -33,17 +34,4 @@ async function merge(request: MergeRequest, report: (progress: MergeProgress) =>
     files.push({ name, ...(await digestFile(join(request.outputFolder, name))) });
   }
   return files;
-}
-
-function checkBase({ base, adapter }: MergeRequest, name: string, now: BaseDigests): void {
-  const difference = baseDifference(base, now);
-  if (difference === null) return;
-  const what =
-    difference === 'weights'
-      ? `its weights have the sha256 ${now.weights_sha256}, but the adapter needs ${base.weights_sha256}. Put the original weights back.`
-      : 'its config.json now describes another architecture. Put the original config.json back.';
-  throw new ProductError(
-    'conflict',
-    `The base model ${name} on this host differs from the one that ${adapter} was trained on: ${what}`,
-  );
 }
