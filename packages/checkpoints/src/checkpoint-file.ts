@@ -110,6 +110,7 @@ async function reading<Result>(
 function headOf({ metadata }: SafetensorsFile): { step: number; progress: CheckpointProgress } {
   const step = Number(metadata.get('step'));
   const version = metadata.get('version');
-  if (version !== undefined) checkRecordVersion({ version: Number(version) }, `The checkpoint of step ${step}`);
+  if (version === undefined) throw new SyntaxError('the header has no version');
+  checkRecordVersion({ version: Number(version) }, `The checkpoint of step ${step}`);
   return { step, progress: JSON.parse(metadata.get('progress') ?? '') as CheckpointProgress };
 }

@@ -195,6 +195,16 @@ test('a checkpoint of another version is an error, not a damaged file', async ()
   await expect(listCheckpoints(folder)).rejects.toMatchObject(error);
 });
 
+test('a file that does not say its version is damaged', async () => {
+  await saveCheckpoint(folder, checkpointAt(2));
+  const bytes = await readFile(path(2));
+  bytes.write('"versiom"', bytes.indexOf('"version":"1"'));
+  await writeFile(path(2), bytes);
+  expect(await latestCheckpoint(folder, 'run')).toBeNull();
+  await saveCheckpoint(folder, checkpointAt(1));
+  expect(await readdir(folder)).toEqual([fileOf(1)]);
+});
+
 test('what killed writers left is removed, and nothing else', async () => {
   await saveCheckpoint(folder, checkpointAt(1));
   await writeFile(`${path(2)}.0123456789ab.tmp`, 'half');

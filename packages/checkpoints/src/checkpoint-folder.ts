@@ -42,7 +42,7 @@ export async function saveCheckpoint(
   const ahead = ofRun.filter(({ step }) => step > checkpoint.step);
   const newest = ofRun.filter(({ step }) => step <= checkpoint.step).slice(0, 1 + before);
   const retained = new Set(
-    [...ahead, ...newest].flatMap(({ step, progress }) => [step, progress.evaluations?.best?.step ?? step]),
+    [...ahead, ...newest].flatMap(({ step, progress }) => [step, progress.evaluations.best?.step ?? step]),
   );
   for (const step of all) if (!retained.has(step)) await rm(join(folder, nameOf(step)), { force: true });
 }

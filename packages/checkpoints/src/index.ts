@@ -1,5 +1,5 @@
 export * from './checkpoint.js';
-export { type CheckpointDescription, describeCheckpoint } from './checkpoint-file.js';
+export type { CheckpointDescription } from './checkpoint-file.js';
 export {
   checkpointBytes,
   checkpointSteps,

@@ -1,4 +1,4 @@
-export { type CommonForm, commonForm, commonFormBytes, cutRank, manifestLora, withScale } from './common-scale.js';
+export { type CommonForm, commonFormBytes, cutRank, manifestLora, withScale } from './common-scale.js';
 export { checkFitsBase } from './fits-base.js';
 export type { PeftAdapter, PeftModule } from './peft-adapter.js';
 export { type AdapterBase, readPeftFolder, writePeftFolder } from './peft-folder.js';

@@ -51,7 +51,7 @@ function damaged(what: string): ProductError {
 
 /** @returns what is wrong with the row */
 function addRow(converter: RowConverter, dataset: Dataset, raw: RawRow, index: number): CodedFault[] {
-  if ('fault' in raw) return [{ code: 'invalid_dataset', message: raw.fault }];
+  if (raw.fault !== null) return [{ code: 'invalid_dataset', message: raw.fault }];
   const { format, row, faults } = checkRow(raw.value);
   if (row === null) return faults;
   if (format !== dataset.format) {

@@ -8,11 +8,6 @@ export type CheckedRow =
 
 const FORMATS = OBJECTIVES.flatMap(({ formats }) => formats);
 
-/** The format of a row by its keys, whether or not the rest of it is valid; null when no key is known. */
-export function detectFormat(row: unknown): DatasetFormat | null {
-  return formatOf(row)?.name ?? null;
-}
-
 /**
  * Checks one parsed row of a dataset: the schema of its format, and what a schema cannot say (something to learn from,
  * text that is valid Unicode, numbers that float32 holds).
@@ -35,6 +30,7 @@ export function checkRow(row: unknown): CheckedRow {
 
 const KNOWN_KEYS = FORMATS.map(({ keys }) => keys).join('; ');
 
+/** By its keys, whether or not the rest of the row is valid; null when no key is known. */
 function formatOf(row: unknown): RowFormat | null {
   if (typeof row !== 'object' || row === null || Array.isArray(row)) return null;
   return FORMATS.find(({ tellingKeys }) => tellingKeys.some((key) => Object.hasOwn(row, key))) ?? null;

@@ -1,14 +1,12 @@
-export { chooseTargets, type TargetSelection } from './choose-targets.js';
 export { checkRow } from './dataset-row.js';
-export { batchLoad } from './estimate/batch-load.js';
 export { type DecoderWork, secondsPerStep, stepWork } from './estimate/estimate-time.js';
 export { type ExampleStore, type ExampleStoreOptions, openExampleStore } from './example-file/example-store.js';
-export { inheritLora, initialAdapterFaults } from './initial-adapter.js';
+export { inheritLora } from './initial-adapter.js';
 export { type Line, LineSplitter, MAX_LINE_BYTES, textOfLine } from './jsonl/line-splitter.js';
 export type { FeatureExamples } from './objectives/classification/feature-examples.js';
 export type { TokenExamples } from './objectives/next-token/token-examples.js';
 export type { Examples } from './objectives/objectives.js';
 export { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 export { type ChosenPrecision, choosePrecision, precisionOn } from './precision.js';
-export { RowOrder, type StepRows } from './row-order.js';
+export { RowOrder } from './row-order.js';
 export type { Target } from './target-ranks.js';

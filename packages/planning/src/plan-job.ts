@@ -83,13 +83,12 @@ export async function planJob(options: PlanJobOptions): Promise<Plan> {
   const { split } = spec.validation;
   const heldOut =
     collect(faults, () => heldOutRows(dataset.rows, split, spec.training.seed)) ?? new BitSet(dataset.rows);
-  const objective = objectiveFor(model, dataset);
-  if ('code' in objective) faults.add(objective);
-  const examples = 'code' in objective ? null : await prepareExamples({ ...options, objective, faults });
+  const objective = collect(faults, () => objectiveFor(model, dataset));
+  const examples = objective && (await prepareExamples({ ...options, objective, faults }));
   try {
     faults.throwIfAny();
     // Without faults there are an objective and examples.
-    return await planWith(options, { targets, heldOut, objective: objective as Objective }, examples!);
+    return await planWith(options, { targets, heldOut, objective: objective! }, examples!);
   } catch (error) {
     await examples?.close();
     throw error;

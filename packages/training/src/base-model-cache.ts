@@ -3,6 +3,11 @@ import { type BaseModel, type LoadOptions, loadClassifier, loadDecoder } from '@
 import type { FloatDType } from '@lorasmith/tensor';
 import { throwIfStopped } from './stop.js';
 
+const LOADERS: { readonly [Kind in BaseModel['kind']]: typeof loadDecoder | typeof loadClassifier } = {
+  decoder: loadDecoder,
+  classifier: loadClassifier,
+};
+
 /** The base model that a process has in memory: consecutive jobs on the same model load it once. */
 export class BaseModelCache {
   #loaded: { key: string; model: BaseModel } | null = null;
@@ -17,8 +22,7 @@ export class BaseModelCache {
     const key = `${dtype} ${weightsSha256} ${JSON.stringify(folder.architecture)}`;
     if (this.#loaded?.key === key) return this.#loaded.model;
     this.dispose();
-    const load = folder.architecture.kind === 'decoder' ? loadDecoder : loadClassifier;
-    const model = await load(folder, dtype, options);
+    const model = await LOADERS[folder.architecture.kind](folder, dtype, options);
     this.#loaded = { key, model };
     return model;
   }

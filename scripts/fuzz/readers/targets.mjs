@@ -145,7 +145,7 @@ export const TARGETS = {
         await writeFile(location, input);
         let read = 0;
         for await (const row of readRows(location)) {
-          if ('fault' in row)
+          if (row.fault !== null)
             throw new Error(`line ${row.line} was accepted at upload but has a fault in planning: ${row.fault}`);
           const checked = checkRow(row.value);
           if (checked.row === null || checked.format !== format)

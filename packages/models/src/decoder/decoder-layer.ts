@@ -4,7 +4,7 @@ import type { ActingAdapter } from '../pass.js';
 import { type Block, type BlockContext, freeStream, type SavedBlock, type Stream, streamSum } from './block.js';
 
 /** What a layer keeps for its backward pass: all that its blocks need, or the input to compute that from again. */
-export type SavedLayer = { blocks: readonly SavedBlock[] } | { input: Tensor };
+export type SavedLayer = { kind: 'blocks'; blocks: readonly SavedBlock[] } | { kind: 'input'; input: Tensor };
 
 /** Some blocks of a decoder, of which it has many alike: attention, then feed-forward. The unit that is computed again. */
 export class DecoderLayer {
@@ -30,12 +30,12 @@ export class DecoderLayer {
   forward(stream: Stream, context: BlockContext, recompute = false): { stream: Stream; saved: SavedLayer | null } {
     if (!context.record || !recompute) {
       const { stream: after, saved } = this.#forward(stream, context);
-      return { stream: after, saved: context.record ? { blocks: saved } : null };
+      return { stream: after, saved: context.record ? { kind: 'blocks', blocks: saved } : null };
     }
     const input = streamSum(stream);
     freeStream(stream, input);
     const start = { x: input, branch: null, ownsX: false };
-    return { stream: this.#forward(start, { ...context, record: false }).stream, saved: { input } };
+    return { stream: this.#forward(start, { ...context, record: false }).stream, saved: { kind: 'input', input } };
   }
 
   #forward(stream: Stream, context: BlockContext): { stream: Stream; saved: SavedBlock[] } {
@@ -60,7 +60,7 @@ export class DecoderLayer {
     context: BlockContext,
     wantInputGradient: boolean,
   ): StreamGradient | null {
-    const kept = 'blocks' in saved ? saved.blocks : this.#recomputed(saved.input, context);
+    const kept = saved.kind === 'blocks' ? saved.blocks : this.#recomputed(saved.input, context);
     let current: StreamGradient | null = gradient;
     for (let index = kept.length - 1; index >= 0 && current !== null; index--) {
       const want = wantInputGradient || this.blocks.slice(0, index).some((block) => block.isTrained(context.adapters));

@@ -45,7 +45,6 @@ export interface TokenStream {
 
 /** What a recorded forward pass keeps for the backward pass. Its tensors live until then, or to the end of the scope. */
 export interface SavedDecoder {
-  pass: Pass;
   context: BlockContext;
   /** null for layers below the lowest trained one. */
   layers: readonly (SavedLayer | null)[];
@@ -115,7 +114,7 @@ export class Decoder {
     const last = streamSum(after); // [wanted, hidden]
     freeStream(after, last);
     const { output, inverseRms } = this.weights.finalNorm.forward(last, this.dtype);
-    if (pass.record) return { hidden: output, saved: { pass, context, layers, last, inverseRms } };
+    if (pass.record) return { hidden: output, saved: { context, layers, last, inverseRms } };
     dispose([last, inverseRms]);
     return { hidden: output, saved: null };
   }

@@ -51,14 +51,23 @@ export class OutputHead {
    * @returns `[n, hidden]` by the hidden states
    */
   backward(gradient: Tensor, logits: Tensor): Tensor {
-    const softcap = this.#softcap;
-    if (softcap === null) logits.dispose();
-    const byHidden = scope(() => {
-      if (softcap === null) return matMul(gradient, this.#weight); // [n, vocab] x [vocab, hidden]
-      const slope = subtract(constant(1), square(multiply(logits, constant(1 / softcap))));
-      return matMul(cast(multiply(gradient, slope), this.#weight.dtype), this.#weight);
-    });
-    dispose([gradient, logits]);
+    const byProduct = this.#softcap === null ? gradient : this.#uncapped(gradient, logits, this.#softcap);
+    // Logits are the largest tensors of a pass: only one of their size is alive during the product.
+    if (byProduct !== gradient) dispose(gradient);
+    dispose(logits);
+    const byHidden = matMul(byProduct, this.#weight); // [n, vocab] x [vocab, hidden]
+    dispose(byProduct);
     return byHidden;
+  }
+
+  /** Gradient by the logits before they are capped, in the dtype of the weight. */
+  #uncapped(gradient: Tensor, capped: Tensor, softcap: number): Tensor {
+    const exact = scope(() => {
+      const slope = subtract(constant(1), square(multiply(capped, constant(1 / softcap))));
+      return multiply(gradient, slope);
+    });
+    const rounded = cast(exact, this.#weight.dtype);
+    if (rounded !== exact) dispose(exact);
+    return rounded;
   }
 }

@@ -25,8 +25,8 @@ describe('readRows', () => {
 
   it('numbers lines from 1, blank ones too, with any line end', async () => {
     expect(await read('\ufeff{"a":1}\r\n\n  \n{"b":"é"}')).toEqual([
-      { line: 1, value: { a: 1 } },
-      { line: 4, value: { b: 'é' } },
+      { line: 1, fault: null, value: { a: 1 } },
+      { line: 4, fault: null, value: { b: 'é' } },
     ]);
     expect(await read('')).toEqual([]);
   });
@@ -34,7 +34,7 @@ describe('readRows', () => {
   it('reads lines that are longer than what the file system gives at once', async () => {
     const texts = [300_000, 10, 70_000].map((length, index) => String(index).repeat(length));
     const rows = await read(texts.map((text) => JSON.stringify({ text })).join('\n'));
-    expect(rows).toEqual(texts.map((text, index) => ({ line: index + 1, value: { text } })));
+    expect(rows).toEqual(texts.map((text, index) => ({ line: index + 1, fault: null, value: { text } })));
   });
 
   it('reports what is wrong with a line and continues', async () => {

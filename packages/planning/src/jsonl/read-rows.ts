@@ -4,7 +4,7 @@ import { ProductError } from '@lorasmith/contracts';
 import { type Line, LineSplitter, MAX_LINE_BYTES, textOfLine } from './line-splitter.js';
 
 /** A line of a JSONL file that is not blank: what it holds, or what is wrong with it. */
-export type RawRow = { line: number; value: unknown } | { line: number; fault: string };
+export type RawRow = { line: number; fault: null; value: unknown } | { line: number; fault: string };
 
 /**
  * Reads a JSONL file line by line; never more than a line of it is in memory.
@@ -22,7 +22,7 @@ export async function* readRows(path: string, hash?: Hash): AsyncGenerator<RawRo
     if (text === null) yield { line, fault: 'The line is not valid UTF-8.' };
     if (text === null || text === '') continue;
     try {
-      yield { line, value: JSON.parse(text) };
+      yield { line, fault: null, value: JSON.parse(text) };
     } catch (error) {
       yield { line, fault: `The line is not valid JSON: ${(error as Error).message.slice(0, 200)}.` };
     }

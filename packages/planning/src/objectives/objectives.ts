@@ -1,6 +1,5 @@
-import type { Dataset } from '@lorasmith/contracts';
+import { type Dataset, ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
-import type { CodedFault } from '../fault-list.js';
 import { classification } from './classification/classification.js';
 import type { FeatureExamples } from './classification/feature-examples.js';
 import { nextToken } from './next-token/next-token.js';
@@ -13,12 +12,12 @@ export const OBJECTIVES: readonly Objective[] = [nextToken, classification];
 /** The `kind` is that of the objective. */
 export type Examples = TokenExamples | FeatureExamples;
 
-/** The objective for this model and dataset, or the fault that there is none. */
-export function objectiveFor({ architecture, name }: ModelFolder, { format }: Dataset): Objective | CodedFault {
+/** The objective for this model and dataset. @throws ProductError `dataset_format_mismatch` when there is none */
+export function objectiveFor({ architecture, name }: ModelFolder, { format }: Dataset): Objective {
   const ofModel = OBJECTIVES.filter(({ modelKind }) => modelKind === architecture.kind);
   const found = ofModel.find(({ formats }) => formats.some((one) => one.name === format));
   if (found !== undefined) return found;
   const rows = ofModel.map((one) => one.rows).join(', or ');
   const message = `The dataset has the format ${format}; the base model "${name}" is trained on rows of ${rows}.`;
-  return { code: 'dataset_format_mismatch', message, param: 'dataset' };
+  throw new ProductError('dataset_format_mismatch', message, { param: 'dataset' });
 }

@@ -2,9 +2,10 @@ import { afterEach, expect, test } from 'vitest';
 import { scope } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
 import { FusedAttention } from './fused-attention.js';
+import { processorHasAmx } from './fused-library.js';
 import { GroupedAttention } from './grouped-attention.js';
 import { configureKernels, kernelsFor, kernelsInUse } from './kernel-table.js';
-import { rawMatMul } from './product.js';
+import { fusedMatMul, rawMatMul } from './product.js';
 import { fusedRmsNorm, rawRmsNorm } from './rms-norm.js';
 
 afterEach(() => void configureKernels('raw'));
@@ -25,6 +26,8 @@ test('fused kernels are chosen for the dtypes that they compute in', () => {
   for (const dtype of ['float32', 'bfloat16'] as const) expect(kernelsFor(dtype).rmsNorm).toBe(fusedRmsNorm);
   expect(kernelsFor('float16').rmsNorm).toBe(rawRmsNorm);
   expect(kernelsFor('float32').matMul).toBe(rawMatMul);
+  const hasProducts = kernelsInUse() === 'avx512bf16' && !processorHasAmx;
+  expect(kernelsFor('bfloat16').matMul).toBe(hasProducts ? fusedMatMul : rawMatMul);
   expect(configureKernels('raw')).toBeNull();
   expect(kernelsFor('bfloat16').rmsNorm).toBe(rawRmsNorm);
 });

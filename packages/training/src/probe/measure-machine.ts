@@ -36,7 +36,7 @@ export async function measureMachine(): Promise<Omit<MachineProfile, 'worker' | 
 }
 
 /** The container's limit, or the machine's memory where there is none. */
-export function memoryForTrainer(): number {
+function memoryForTrainer(): number {
   const limit = process.constrainedMemory();
   return limit > 0 && limit < totalmem() ? limit : totalmem();
 }
