@@ -138,7 +138,7 @@ test('its id leads through the logs of api, worker and registry, and from the re
     const ids = { job: job.id, adapter: job.adapter, request_id: REQUEST_ID };
     expect(worker).toContainEqual(expect.objectContaining({ msg, service: 'worker', ...ids }));
   }
-  const downloads = registry!.filter(({ msg }) => msg === 'download begun');
+  const downloads = registry!.filter(({ msg }) => msg === 'download started');
   expect(downloads).toEqual(
     ['adapter', 'merged'].map((weights) =>
       expect.objectContaining({

@@ -17,7 +17,7 @@ export interface AppDependencies extends Omit<AdapterRoutesOptions, 'onDownload'
   logger: FastifyBaseLogger;
   metrics: Registry;
   tracing: Tracing;
-  /** What `/ready` looks at. */
+  /** The checks of `/ready`. */
   readyChecks: Readonly<Record<string, ReadyCheck>>;
 }
 
@@ -31,7 +31,7 @@ export async function buildApp({
   readyChecks,
   ...routes
 }: AppDependencies): Promise<HttpApp> {
-  // An adapter is uploaded through the api, which has a limit of its own for slow senders.
+  // Adapters are uploaded through the api, which has its own limit for slow senders.
   const app = createHttpApp({ logger, requestTimeoutMs: UPLOAD_TIMEOUT_MS });
   observeHttp(app, metrics);
   observeMergedModels(metrics, routes.models);
@@ -43,7 +43,7 @@ export async function buildApp({
     ...routes,
     onDownload(event, log) {
       count(event);
-      log.info(event, 'download begun');
+      log.info(event, 'download started');
     },
   });
   await app.register(importRoutes, routes);

@@ -1,7 +1,7 @@
 import { type ErrorCode, ProductError } from '@lorasmith/contracts';
 import type { AskOptions } from '@lorasmith/engine-host';
 
-/** Why child processes are stopped when the registry is. */
+/** The reason to stop child processes when the registry shuts down. */
 export function shuttingDown(): ProductError {
   return new ProductError('service_unavailable', 'The registry is shutting down. Try again later.');
 }

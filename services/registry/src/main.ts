@@ -36,11 +36,11 @@ observeFolders(metrics, { data: dataDir, models: modelsDir });
 const stores = await openStores({ dataDir, s3 });
 const baseModels = await openModelSource({ modelsDir, stores });
 const adapters = await stores.open('adapters');
-// What can be computed again stays on this host.
+// Merged models can be computed again, so they stay on this host.
 const merged = await openBundleStore({ root: config.dataDir, kind: 'merged' });
 const library = new AdapterLibrary({
   store: adapters,
-  onBroken: (adapter, error) => logger.warn({ adapter, err: error }, 'an adapter is left out of lists'),
+  onBroken: (adapter, error) => logger.warn({ adapter, err: error }, 'lists omit a damaged adapter'),
 });
 const childProgram = (file: string) => ({
   file: fileURLToPath(new URL(file, import.meta.url)),
@@ -93,7 +93,7 @@ shutDownInOrder({
   logger,
   timeoutMs: config.shutdownTimeoutMs,
   close: async () => {
-    // First, so that whoever waits for a merge is answered.
+    // First, so that requests that wait for a merge are answered.
     imports.close();
     await models.close();
     await app.close();

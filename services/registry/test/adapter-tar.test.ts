@@ -9,7 +9,7 @@ const TAR = tarOf([
   { name: 'adapter_model.safetensors', content: Buffer.alloc(700, 'w') },
 ]);
 
-/** Reads to the end and keeps nothing. */
+/** Discards everything it reads. */
 const NOWHERE = {
   async write(_name: string, source: AsyncIterable<Uint8Array>) {
     for await (const _ of source);
@@ -20,7 +20,7 @@ async function* piecesOf(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
   for (let from = 0; from < bytes.length; from += size) yield bytes.subarray(from, from + size);
 }
 
-test.each([17, 100, 512])('cut off at any byte, in pieces of %i bytes, it is refused', async (size) => {
+test.each([17, 100, 512])('a tar in chunks of %i bytes is refused if truncated at any byte', async (size) => {
   const outcomeOf = async (bytes: number) => {
     const error: unknown = await unpackAdapterTar(piecesOf(TAR.subarray(0, bytes), size), NOWHERE).catch((one) => one);
     if (error === undefined) return 'taken';
@@ -29,7 +29,7 @@ test.each([17, 100, 512])('cut off at any byte, in pieces of %i bytes, it is ref
   const wholeFiles = TAR.length - 2 * 512;
   for (let bytes = 1; bytes < wholeFiles; bytes += 3)
     expect([bytes, await outcomeOf(bytes)]).toEqual([bytes, 'refused']);
-  // The zeros at the end may be left out; within them it may be refused, and not otherwise.
+  // The zeros at the end are optional. A tar that is truncated within them may be refused, but only with the right error.
   for (let bytes = wholeFiles + 1; bytes < TAR.length; bytes += 3)
     expect(['taken', 'refused']).toContain(await outcomeOf(bytes));
   for (const bytes of [wholeFiles, TAR.length]) expect(await outcomeOf(bytes)).toBe('taken');

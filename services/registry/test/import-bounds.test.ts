@@ -22,10 +22,10 @@ import { faultyProgram, importProgram } from './merge-program.js';
 import { tarOf } from './tar-bytes.js';
 import { storedBytesOf, unevenAdapter } from './uneven-adapter.js';
 
-// Real processes, on a machine that may be busy with much else.
+// Real processes, possibly on a busy machine.
 vi.setConfig({ testTimeout: 120_000 });
 
-// What an import may come to, and when it ends.
+// The size limits of an import, and imports whose client disconnects.
 
 useImportingRegistry();
 
@@ -34,38 +34,38 @@ const RANK = 128;
 const uneven = () => unevenAdapter(JSON.parse(config), RANK);
 
 describe('an adapter that is larger once it is stored', () => {
-  test('is taken within the bound and the room, and takes what was computed', async () => {
-    const room = storedBytesOf(RANK) + 20_000;
-    const { status, body } = await post(uneven(), QUERY, freeBytesHeaders({ own: room, total: room }));
+  test('is accepted within the limit and the free bytes, and has the computed size', async () => {
+    const free = storedBytesOf(RANK) + 20_000;
+    const { status, body } = await post(uneven(), QUERY, freeBytesHeaders({ own: free, total: free }));
     expect(status).toBe(201);
     const { files } = (await (await fetch(`${url}/adapters/${body.id}/manifest`)).json()) as AdapterManifest;
     const stored = files.find(({ name }) => name.endsWith('.safetensors'))!.bytes;
     expect(stored).toBeGreaterThan(storedBytesOf(RANK));
-    expect(stored).toBeLessThan(room);
+    expect(stored).toBeLessThan(free);
   });
 
-  test('is refused beyond the bound', async () => {
+  test('is refused beyond the limit', async () => {
     await listen({ maxStoredBytes: storedBytesOf(RANK) - 1 });
     const { status, body } = await post(uneven());
     expect([status, body.error.code]).toEqual([422, 'invalid_adapter']);
-    expect(body.error.message).toContain(`takes ${storedBytesOf(RANK)} bytes; the limit is ${storedBytesOf(RANK) - 1}`);
+    expect(body.error.message).toContain(`needs ${storedBytesOf(RANK)} bytes; the limit is ${storedBytesOf(RANK) - 1}`);
     expect(body.error.message).toContain('Use more similar ranks');
     await nothingIsLeft();
   });
 
-  test('is refused beyond the room of its key, and of all', async () => {
+  test('is refused beyond the free bytes of its key, and of all keys', async () => {
     const [enough, less] = [2 ** 40, storedBytesOf(RANK) - 1];
     const ofKey = await post(uneven(), QUERY, freeBytesHeaders({ own: less, total: enough }));
     expect([ofKey.status, ofKey.body.error.code]).toEqual([429, 'quota_exceeded']);
     const ofAll = await post(uneven(), QUERY, freeBytesHeaders({ own: enough, total: less }));
     expect([ofAll.status, ofAll.body.error.code]).toEqual([507, 'storage_full']);
-    // The tensors have room, but not what is beside them.
+    // The tensors fit, but not the other files.
     const almost = await post(uneven(), QUERY, freeBytesHeaders({ own: less + 1, total: enough }));
     expect([almost.status, almost.body.error.code]).toEqual([429, 'quota_exceeded']);
     await nothingIsLeft();
   });
 
-  test('rooms that are no numbers are refused', async () => {
+  test('free bytes that are not numbers are refused', async () => {
     for (const own of ['', 'x', '-1', '1.5', '1e400']) {
       const headers = { ...freeBytesHeaders({ own: 0, total: 2 ** 40 }), 'x-lorasmith-own-free-bytes': own };
       expect([own, (await post(uneven(), QUERY, headers)).body.error.code]).toEqual([own, 'invalid_request']);
@@ -73,10 +73,10 @@ describe('an adapter that is larger once it is stored', () => {
   });
 });
 
-describe('an import whose caller leaves', () => {
+describe('an import whose client disconnects', () => {
   const stagings = () => readdir(join(root, 'data/.staging'));
 
-  test('ends at once: while it is checked, and while it waits for its turn', async () => {
+  test('ends at once, while it is checked and while it waits', async () => {
     await listen({ program: faultyProgram('hang') });
     const callers = Array.from({ length: 6 }, () => new AbortController());
     const calls = callers.map(async ({ signal }) => {
@@ -89,9 +89,9 @@ describe('an import whose caller leaves', () => {
       });
     });
     const ended = Promise.allSettled(calls);
-    // Two folders each: as it came, and as it will be stored.
+    // Two folders each: as received, and as it will be stored.
     await expect.poll(async () => (await stagings()).length, { timeout: 20_000 }).toBe(12);
-    // Those who wait leave first, so that no place becomes free for them.
+    // The waiting ones disconnect first, so that no check starts for them.
     for (const caller of callers.toReversed()) {
       caller.abort();
       await sleep(50);
@@ -110,14 +110,14 @@ describe('an import whose caller leaves', () => {
       timeoutMs: 60_000,
       maxStoredBytes: 2 ** 30,
     });
-    const room = { own: 2 ** 30, total: 2 ** 30 };
+    const freeBytes = { own: 2 ** 30, total: 2 ** 30 };
     async function* chunks() {
       yield tarOf(peftFiles());
     }
-    return await imports.import(chunks(), { baseModel: 'llama-tied', name: null, owner: null, room, signal });
+    return await imports.import(chunks(), { baseModel: 'llama-tied', name: null, owner: null, freeBytes, signal });
   };
 
-  test('publishes nothing after it left', async () => {
+  test('publishes nothing after that', async () => {
     const caller = new AbortController();
     const publish = vi.fn();
     const stage = async () => {
@@ -134,7 +134,7 @@ describe('an import whose caller leaves', () => {
     await nothingIsLeft();
   });
 
-  test('takes back what was being published when it left', async () => {
+  test('is deleted again if it was being published at that moment', async () => {
     const caller = new AbortController();
     const publish: BundleStore['publish'] = async (staging, id) => {
       const published = await adapters.publish(staging, id);

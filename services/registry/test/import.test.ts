@@ -32,7 +32,7 @@ const run = promisify(execFile);
 useImportingRegistry();
 
 describe('an adapter of PEFT', () => {
-  test('is published, listed, and comes back key for key', async () => {
+  test('is published, listed, and downloaded with the same tensors', async () => {
     const { status, headers, body } = await post(await tarOfFolder(INITIAL), '?base_model=llama-tied&name=from-peft');
     expect(status).toBe(201);
     expect(Value.Errors(Adapter, body)).toEqual([]);
@@ -60,7 +60,7 @@ describe('an adapter of PEFT', () => {
     expect(await readdir(join(root, 'data/.staging'))).toEqual([]);
   });
 
-  test('is merged as one that was trained here', async () => {
+  test('is merged like one that was trained here', async () => {
     const { body } = await post(await tarOfFolder(join(REFERENCE, 'llama-tied/adapter_trained')));
     const response = await fetch(`${url}/adapters/${body.id}?weights=merged&format=safetensors`);
     expect(response.status).toBe(200);
@@ -81,7 +81,7 @@ describe('an adapter of PEFT', () => {
     expect(greatest).toBeLessThan(1e-5);
   });
 
-  test('may lie in a folder, with files beside it that are left behind', async () => {
+  test('can be in a folder, and other files beside it are ignored', async () => {
     await cp(INITIAL, join(root, 'my-adapter'), { recursive: true });
     await writeFile(join(root, 'my-adapter/README.md'), '# An adapter');
     await writeFile(join(root, 'my-adapter/optimizer.pt'), 'pickled');
@@ -93,7 +93,7 @@ describe('an adapter of PEFT', () => {
     expect(names).toEqual(['adapter_config.json', 'adapter_model.safetensors', 'manifest.json']);
   });
 
-  test('names its base: by a path or a name of the hub, whose last part counts', async () => {
+  test('names its base model with the last part of a path or of a name of the Hugging Face Hub', async () => {
     for (const base of ['llama-tied', 'some-org/llama-tied', '/home/me/models/llama-tied/', 'C:\\models\\llama-tied']) {
       const { status, body } = await post(withConfig({ base_model_name_or_path: base }), '');
       expect([base, status]).toEqual([base, 201]);
@@ -109,7 +109,7 @@ describe('an adapter of PEFT', () => {
     });
   });
 
-  test('with patterns has one rank and one scale in its files, and its own in the manifest', async () => {
+  test('with patterns gets one rank and one scale in its files, and the original ones in the manifest', async () => {
     const options = join(REFERENCE, '../lora-options/patterns');
     await cp(join(options, 'base'), join(root, 'models/options'), { recursive: true });
     const { status, body } = await post(await tarOfFolder(join(options, 'adapter_init')), '?base_model=options');
@@ -126,14 +126,14 @@ describe('an adapter of PEFT', () => {
     }
   });
 
-  test('the same bytes twice are two adapters', async () => {
+  test('imported twice becomes two adapters', async () => {
     const tar = tarOf(peftFiles());
     const [one, other] = [await post(tar), await post(tar)];
     expect([one.status, other.status]).toEqual([201, 201]);
     expect(one.body.id).not.toBe(other.body.id);
   });
 
-  test('keeps nothing of its config that could do something', async () => {
+  test('loses all fields of its config that are not known', async () => {
     const auto_mapping = { base_model_class: 'X', parent_library: 'os' };
     const { body } = await post(withConfig({ auto_mapping, revision: 'evil' }));
     const kept = JSON.parse(await readFile(adapters.path(body.id, 'adapter_config.json'), 'utf8'));
@@ -141,7 +141,7 @@ describe('an adapter of PEFT', () => {
   });
 });
 
-describe('an adapter that does not fit', () => {
+describe('an invalid adapter is refused:', () => {
   test.each([
     [{ use_dora: true }, 'use_dora'],
     [{ peft_type: 'LOHA' }, 'peft_type'],
@@ -212,7 +212,7 @@ describe('an adapter that does not fit', () => {
     await nothingIsLeft();
   });
 
-  test('bytes that are no safetensors', async () => {
+  test('bytes that are not safetensors', async () => {
     for (const content of ['', 'x', Buffer.alloc(64, 0xff), gzipSync(weights), weights.subarray(0, -1)]) {
       const { status, body } = await post(tarOf([peftFiles()[0]!, { name: 'adapter_model.safetensors', content }]));
       expect([status, body.error.code]).toEqual([422, 'invalid_adapter']);
@@ -220,7 +220,7 @@ describe('an adapter that does not fit', () => {
     await nothingIsLeft();
   });
 
-  test('queries that are not right', async () => {
+  test('invalid queries', async () => {
     const tar = tarOf(peftFiles());
     expect(await post(tar, '?base_model=none')).toMatchObject({
       status: 404,
@@ -233,14 +233,14 @@ describe('an adapter that does not fit', () => {
   });
 });
 
-describe('the process that checks', () => {
-  test('dies: an error of ours, and nothing is left', async () => {
+describe('the import process', () => {
+  test('crashes: the answer is a 500, and no files are left', async () => {
     await listen({ program: faultyProgram('crash') });
     expect(await post(tarOf(peftFiles()))).toMatchObject({ status: 500, body: { error: { code: 'import_crashed' } } });
     await nothingIsLeft();
   });
 
-  test('takes too long: it is ended', async () => {
+  test('takes too long: it is stopped', async () => {
     await listen({ program: faultyProgram('hang'), timeoutMs: 500 });
     expect(await post(tarOf(peftFiles()))).toMatchObject({ status: 504, body: { error: { code: 'timeout' } } });
     await nothingIsLeft();

@@ -30,7 +30,7 @@ export let url: string;
 export let config: string;
 export let weights: Buffer;
 
-/** A registry with one base model, new for each test of the file that calls this. */
+/** Starts a new registry with one base model before each test of the file. */
 export function useImportingRegistry(): void {
   beforeEach(async () => {
     root = await mkdtemp(join(tmpdir(), 'registry-import-'));
@@ -46,7 +46,7 @@ export function useImportingRegistry(): void {
   });
 }
 
-/** Starts it again, with another process that checks, or other bounds. */
+/** Restarts it with another import process, or other limits. */
 export async function listen({
   program = importProgram(),
   timeoutMs = 60_000,
@@ -104,7 +104,7 @@ export async function post(
   };
 }
 
-/** The tar that the system's tar makes of a folder. */
+/** The tar that the system's `tar` creates from a folder. */
 export async function tarOfFolder(folder: string, ...what: string[]): Promise<Buffer> {
   await runFile('tar', ['-cf', join(root, 'adapter.tar'), '-C', folder, ...(what.length > 0 ? what : ['.'])]);
   return await readFile(join(root, 'adapter.tar'));
@@ -125,7 +125,7 @@ export async function nothingIsLeft(): Promise<void> {
   expect(await readdir(join(root, 'data/.staging'))).toEqual([]);
 }
 
-/** Every tensor of the file, as it lies there. */
+/** The raw bytes of every tensor of the file. */
 export async function tensorsOf(file: string): Promise<Map<string, Buffer>> {
   const opened = await openSafetensors(file);
   const tensors = new Map<string, Buffer>();

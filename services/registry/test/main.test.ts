@@ -10,7 +10,7 @@ import { openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { adapterId, addBaseModel, publishReferenceAdapter } from './published-adapter.js';
 
-// The process as it is deployed. Node runs no TypeScript, so it is the built one.
+// The compiled process, as it is deployed.
 const MAIN = fileURLToPath(new URL('../dist/main.js', import.meta.url));
 
 let root: string;
@@ -47,7 +47,7 @@ async function addressOf({ stdout }: ChildProcess): Promise<string> {
   throw new Error('it ended without listening');
 }
 
-test('it serves what was published, merged too, and ends in order on SIGTERM', async () => {
+test('it serves published adapters and merged models, and shuts down gracefully on SIGTERM', async () => {
   const adapters = await openBundleStore({ root: join(root, 'data'), kind: 'adapters' });
   await addBaseModel(join(root, 'models'), 'llama-tied');
   await publishReferenceAdapter(adapters, { id: adapterId(1), name: 'llama-tied' });
@@ -63,7 +63,7 @@ test('it serves what was published, merged too, and ends in order on SIGTERM', a
   expect(await exit).toEqual([0, null]);
 });
 
-test('it is not ready without its models folder, and says so', async () => {
+test('without its models folder it reports that it is not ready', async () => {
   await rm(join(root, 'models'), { recursive: true });
   const url = await addressOf(start());
   const response = await fetch(`${url}/ready`);
@@ -71,7 +71,7 @@ test('it is not ready without its models folder, and says so', async () => {
   expect(await response.text()).toContain('models');
 });
 
-test('a wrong environment stops it before it listens', async () => {
+test('an invalid environment stops it before it listens', async () => {
   const child = start({ MERGED_CACHE_BYTES: 'much' });
   let stderr = '';
   child.stderr!.setEncoding('utf8').on('data', (text: string) => {

@@ -12,14 +12,14 @@ export function importProgram(): ChildProgram {
   return builtProgram('importing/import-child-main.js');
 }
 
-/** Node runs no TypeScript, so it is the built one. */
+/** The compiled program: Node cannot run TypeScript. */
 function builtProgram(name: string): ChildProgram {
   const file = fileURLToPath(new URL(`../dist/${name}`, import.meta.url));
   if (!existsSync(file)) throw new Error(`${file} is not built: run "pnpm build" first`);
   return { file, environment: { PATH: process.env.PATH, TF_CPP_MIN_LOG_LEVEL: '2', CUDA_VISIBLE_DEVICES: '-1' } };
 }
 
-/** A program that stands in for the merge process where it must fail. */
+/** A program that fails, in place of the merge process. */
 export function faultyProgram(name: 'crash' | 'hang'): ChildProgram {
   const file = fileURLToPath(new URL(`fixtures/merge-${name}.mjs`, import.meta.url));
   return { file, environment: { PATH: process.env.PATH } };

@@ -57,7 +57,7 @@ async function publish(number: number, name = 'llama-tied') {
 const merges = () => events.filter(({ type }) => type === 'merge-started').length;
 const stagings = () => readdir(join(root, 'data/.staging'));
 
-test('asked for at once by many it is computed once, and is what PEFT merges', async () => {
+test('for concurrent requests a merged model is computed once, with the same weights as from PEFT', async () => {
   const adapter = await publish(1);
   const models = await openModels();
   const leases = await Promise.all(Array.from({ length: 8 }, () => models.acquire(adapter)));
@@ -81,13 +81,13 @@ test('asked for at once by many it is computed once, and is what PEFT merges', a
   }
   await Promise.all([ours.close(), theirs.close()]);
   (await models.acquire(adapter)).release();
-  // Also by the next process.
+  // The next process finds it too.
   (await (await openModels()).acquire(adapter)).release();
   expect(merges()).toBe(1);
   expect(await stagings()).toEqual([]);
 });
 
-test('a base model whose config.json says something else by now is named', async () => {
+test('the error names a base model whose config.json has changed', async () => {
   const { architecture } = await readModelFolder(join(root, 'models/llama-tied'));
   for (const [number, digest] of [digestArchitecture(architecture), 'f'.repeat(64)].entries()) {
     await publishReferenceAdapter(adapters, {
@@ -106,12 +106,12 @@ test('a base model whose config.json says something else by now is named', async
   });
 });
 
-test('the least recently used is evicted, one in use never', async () => {
+test('the least recently used model is evicted, one in use never', async () => {
   const [first, second, third] = [await publish(1), await publish(2), await publish(3)];
   const one = await (await openModels()).acquire(first);
   const bytes = (await merged.files(first.id)).reduce((sum, file) => sum + file.bytes, 0);
   one.release();
-  // Room for two, by the estimate made before a merge.
+  // Space for two, by the estimate before a merge.
   const models = await openModels({ cacheBytes: Math.ceil(2.2 * bytes) });
   (await models.acquire(second)).release();
   const held = await models.acquire(first);
@@ -126,7 +126,7 @@ test('the least recently used is evicted, one in use never', async () => {
   alsoHeld.release();
 });
 
-test('after a restart the order of use still counts, and the bound', async () => {
+test('after a restart the order of use and the limit still apply', async () => {
   const models = await openModels();
   for (const number of [1, 2, 3]) (await models.acquire(await publish(number))).release();
   await utimes(merged.folder(adapterId(2)), new Date(), new Date(Date.now() + 60_000));
@@ -148,7 +148,7 @@ test('a model that can never fit is refused before it is computed', async () => 
   expect(merges()).toBe(0);
 });
 
-test('a merged model that lost a part is computed anew', async () => {
+test('a merged model with a missing file is computed again', async () => {
   const adapter = await publish(1);
   const models = await openModels();
   (await models.acquire(adapter)).release();
@@ -158,7 +158,7 @@ test('a merged model that lost a part is computed anew', async () => {
   expect((await stat(merged.path(adapter.id, 'model.safetensors'))).size).toBeGreaterThan(1000);
 });
 
-test('a missing and a changed base model are named', async () => {
+test('the error names a missing or changed base model', async () => {
   const adapter = await publish(1);
   const models = await openModels();
   const base = join(root, 'models/llama-tied');
@@ -194,7 +194,7 @@ test('an adapter whose merge is not finite is refused', async () => {
   expect(await stagings()).toEqual([]);
 });
 
-test('a merge process that dies is an error of ours, and the next try works', async () => {
+test('a crash of the merge process is reported, and the next attempt works', async () => {
   const adapter = await publish(1);
   const crashing = await openModels({ program: faultyProgram('crash') });
   const asked = await Promise.allSettled([crashing.acquire(adapter), crashing.acquire(adapter)]);
@@ -208,13 +208,13 @@ test('a merge process that dies is an error of ours, and the next try works', as
   (await (await openModels()).acquire(adapter)).release();
 });
 
-test('a merge that takes too long is ended', async () => {
+test('a merge that takes too long is stopped', async () => {
   const models = await openModels({ program: faultyProgram('hang'), mergeTimeoutMs: 300 });
   await expect(models.acquire(await publish(1))).rejects.toMatchObject({ code: 'timeout' });
   expect(await stagings()).toEqual([]);
 });
 
-test('who waits too long is told so, and the work goes on', async () => {
+test('a request that waits too long gets a timeout, and the merge continues', async () => {
   const adapter = await publish(1);
   const models = await openModels({ waitTimeoutMs: 1 });
   await expect(models.acquire(adapter)).rejects.toMatchObject({ code: 'timeout', status: 504 });
@@ -223,7 +223,7 @@ test('who waits too long is told so, and the work goes on', async () => {
   expect(merges()).toBe(1);
 });
 
-test('closing ends what runs and what waits', async () => {
+test('closing ends running and waiting merges', async () => {
   const [first, second] = [await publish(1), await publish(2)];
   const models = await openModels({ program: faultyProgram('hang') });
   const answers = Promise.allSettled([models.acquire(first), models.acquire(second)]);
@@ -235,7 +235,7 @@ test('closing ends what runs and what waits', async () => {
   expect(await stagings()).toEqual([]);
 });
 
-test('an adapter deleted while it is merged leaves no merged model behind', async () => {
+test('an adapter that is deleted while it is merged leaves no merged model', async () => {
   const adapter = await publish(1);
   const models = await openModels({
     onEvent: (event) => event.type === 'merge-progressed' && void adapters.delete(adapter.id),

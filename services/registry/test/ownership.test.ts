@@ -5,7 +5,7 @@ import { adapters, peftFiles, post, url, useImportingRegistry } from './importin
 import { adapterId, publishReferenceAdapter } from './published-adapter.js';
 import { tarOf } from './tar-bytes.js';
 
-// Real processes and threads, on a machine that may be busy with much else.
+// Real processes and threads, possibly on a busy machine.
 vi.setConfig({ testTimeout: 120_000 });
 
 const ONE: KeyId = 'key_000000000000000000000001';
@@ -30,7 +30,7 @@ const publish = (number: number, owner: KeyId | null) =>
     },
   });
 
-test('an adapter is there for its owner and for who sees all, and for nobody else', async () => {
+test('an adapter exists only for its owner and for callers that see everything', async () => {
   await publish(1, ONE);
   await publish(2, OTHER);
   await publish(3, null);
@@ -54,7 +54,7 @@ test('an adapter is there for its owner and for who sees all, and for nobody els
     expect((await call(`/adapters/${adapterId(number)}`, one, 'DELETE')).status).toBe(404);
   }
   expect(await adapters.list()).toHaveLength(4);
-  // The place of another's adapter in the list is no place.
+  // The id of another owner's adapter is refused as `after`.
   const [theirs, nothing] = await Promise.all(
     [2, 9].map(async (number) => (await call(`/adapters?after=${adapterId(number)}`, one)).status),
   );
@@ -62,7 +62,7 @@ test('an adapter is there for its owner and for who sees all, and for nobody els
   expect((await call(`/adapters/${adapterId(1)}`, one, 'DELETE')).status).toBe(204);
 });
 
-test('an imported adapter belongs to who brought it in', async () => {
+test('an imported adapter belongs to the caller that imported it', async () => {
   const { body } = await post(tarOf(peftFiles()), undefined, callerHeaders(one));
   expect(body).toMatchObject({ origin: { kind: 'imported' }, owner: ONE });
   const manifest = (await (await call(`/adapters/${body.id}/manifest`, one)).json()) as AdapterManifest;
@@ -70,7 +70,7 @@ test('an imported adapter belongs to who brought it in', async () => {
   expect(await listed(other)).toEqual([]);
 });
 
-test('how much there is is told of an owner and of all', async () => {
+test('the usage is reported for the owner and in total', async () => {
   await publish(1, ONE);
   await publish(2, OTHER);
   await publish(3, null);
@@ -86,7 +86,7 @@ test('how much there is is told of an owner and of all', async () => {
   });
 });
 
-test('headers that the api would not send are refused', async () => {
+test('headers with values that the api never sends are refused', async () => {
   for (const headers of [{ 'x-lorasmith-owner': ONE }, { 'x-lorasmith-sees': 'all' }] as Record<string, string>[]) {
     expect((await fetch(`${url}/adapters`, { headers })).status).toBe(400);
     expect((await fetch(`${url}/usage`, { headers })).status).toBe(400);

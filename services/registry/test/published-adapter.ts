@@ -12,7 +12,7 @@ export function adapterId(number: number): string {
   return `ad_${String(number).padStart(24, '0')}`;
 }
 
-/** Puts the base model of a reference case into the models folder, under the name of the case. */
+/** Copies the base model of a reference case into the models folder, under the name of the case. */
 export async function addBaseModel(modelsDir: string, name: string): Promise<void> {
   await mkdir(modelsDir, { recursive: true });
   await cp(join(REFERENCE, name, 'base'), join(modelsDir, name), { recursive: true });
@@ -20,7 +20,7 @@ export async function addBaseModel(modelsDir: string, name: string): Promise<voi
 
 export interface PublishOptions {
   id: string;
-  /** The reference case whose trained adapter it is. */
+  /** The reference case of the trained adapter. */
   name: string;
   createdAt?: string;
   /** Changes the PEFT files before their digests are taken. */

@@ -88,7 +88,7 @@ async function listen(program: ChildProgram): Promise<void> {
 }
 
 const get = (path: string, headers: Record<string, string> = {}) => fetch(`${url}${path}`, { headers });
-/** With the body read: a connection with an unread body would keep the server from closing. */
+/** Reads the body: a connection with an unread body would prevent the server from closing. */
 const statusOf = async (path: string) => {
   const response = await get(path);
   await response.arrayBuffer();
@@ -130,7 +130,7 @@ describe('an adapter', () => {
     }
   });
 
-  test('is downloaded as its weights alone, as single files, and described', async () => {
+  test('is downloaded as weights only and as single files, and described by its manifest', async () => {
     const weights = await readFile(join(TRAINED, 'adapter_model.safetensors'));
     const sha256 = createHash('sha256').update(weights).digest('hex');
     for (const path of [`/adapters/${ID}?format=safetensors`, `/adapters/${ID}/files/adapter_model.safetensors`]) {
@@ -147,7 +147,7 @@ describe('an adapter', () => {
     expect(await (await get(`/adapters/${ID}/manifest`)).json()).toMatchObject({ id: ID, object: 'adapter' });
   });
 
-  test('is listed newest first, page by page, without the broken ones', async () => {
+  test('is listed newest first, page by page, without broken ones', async () => {
     for (const number of [2, 3, 4]) {
       const createdAt = `2026-05-0${number + 3}T00:00:00.000Z`;
       const id = adapterId(number);
@@ -188,7 +188,7 @@ describe('an adapter', () => {
     expect(await statusOf('/adapters?limit=2&colour=red')).toBe(400);
   });
 
-  test('is deleted for good', async () => {
+  test('is deleted permanently', async () => {
     await get(`/adapters/${ID}?weights=merged`).then(bytesOf);
     expect((await fetch(`${url}/adapters/${ID}`, { method: 'DELETE' })).status).toBe(204);
     expect(await errorOf(await get(`/adapters/${ID}`))).toMatchObject({ status: 404, code: 'adapter_not_found' });
@@ -197,7 +197,7 @@ describe('an adapter', () => {
     expect(await (await get('/adapters')).json()).toMatchObject({ data: [] });
   });
 
-  test('broken on disk is refused by the name of its file', async () => {
+  test('that is damaged on disk is refused with the name of the file', async () => {
     const spoils = {
       'adapter_model.safetensors': (folder: string) => writeFile(join(folder, 'adapter_model.safetensors'), 'spoilt'),
       'adapter_config.json': (folder: string) => rm(join(folder, 'adapter_config.json')),
@@ -215,8 +215,8 @@ describe('an adapter', () => {
   });
 });
 
-describe('merged', () => {
-  test('asked for at once by several it is computed once, and is a complete folder', async () => {
+describe('a merged model', () => {
+  test('is computed once for concurrent requests, and is a complete model folder', async () => {
     const responses = await Promise.all(Array.from({ length: 5 }, () => get(`/adapters/${ID}?weights=merged`)));
     const downloads = await Promise.all(responses.map(bytesOf));
     expect(merges()).toBe(1);
@@ -236,7 +236,7 @@ describe('merged', () => {
     expect(merges()).toBe(1);
   });
 
-  test('without its base model is an error that names it', async () => {
+  test('without its base model is an error that names the base model', async () => {
     await rm(join(root, 'models/llama-tied'), { recursive: true });
     const error = await errorOf(await get(`/adapters/${ID}?weights=merged`));
     expect(error).toMatchObject({
@@ -247,7 +247,7 @@ describe('merged', () => {
     expect(await statusOf(`/adapters/${ID}`)).toBe(200);
   });
 
-  test('by a process that dies is a 500, and asked again it works', async () => {
+  test('is a 500 if the merge process crashes, and works on the next request', async () => {
     await listen(faultyProgram('crash'));
     expect(await errorOf(await get(`/adapters/${ID}?weights=merged`))).toMatchObject({
       status: 500,
@@ -257,12 +257,12 @@ describe('merged', () => {
     expect(await statusOf(`/adapters/${ID}?weights=merged`)).toBe(200);
   });
 
-  test('for a client that goes away it is still there for the others', async () => {
-    const gone = new AbortController();
-    const first = fetch(`${url}/adapters/${ID}?weights=merged`, { signal: gone.signal });
+  test('is still computed for the others if one client disconnects', async () => {
+    const disconnect = new AbortController();
+    const first = fetch(`${url}/adapters/${ID}?weights=merged`, { signal: disconnect.signal });
     await expect.poll(merges).toBe(1);
     const second = get(`/adapters/${ID}?weights=merged`);
-    gone.abort();
+    disconnect.abort();
     await expect(first).rejects.toThrow();
     const response = await second;
     expect(response.status).toBe(200);
@@ -276,7 +276,7 @@ describe.each([
   ['the merged tar', `/adapters/${ID}?weights=merged`],
   ['a file', `/adapters/${ID}/files/adapter_model.safetensors`],
 ])('%s', (_, path) => {
-  test('is served from any place, byte for byte', async () => {
+  test('is served in ranges, byte for byte', async () => {
     const response = await get(path);
     const etag = response.headers.get('etag')!;
     const whole = await bytesOf(response);
@@ -306,7 +306,7 @@ describe.each([
     expect((await bytesOf(changed)).equals(whole)).toBe(true);
   });
 
-  test('is not sent again to who has it, nor to who asks with HEAD', async () => {
+  test('is not sent for a matching ETag or a HEAD request', async () => {
     const whole = await get(path);
     const etag = whole.headers.get('etag')!;
     const size = (await bytesOf(whole)).byteLength;
@@ -318,7 +318,7 @@ describe.each([
   });
 });
 
-describe('what is not there', () => {
+describe('a path that does not exist is 404:', () => {
   test.each([
     '/adapters/ad_nothing',
     `/adapters/${adapterId(99)}`,
@@ -336,7 +336,7 @@ describe('what is not there', () => {
     `/adapters/${'a'.repeat(5000)}`,
     '/nothing',
   ])('%s', async (path) => {
-    // fetch would resolve what looks like a path.
+    // `fetch` would normalize the path.
     const { status, body } = await rawGet(path);
     expect(status).toBe(404);
     expect(JSON.parse(body).error.code).toMatch(/not_found$/);
@@ -361,7 +361,7 @@ async function rawGet(path: string): Promise<{ status: number; body: string }> {
   });
 }
 
-test('who breaks off a wait or a download holds nothing open', async () => {
+test('a client that aborts a wait or a download holds no resources', async () => {
   const { port } = app.server.address() as AddressInfo;
   const openFiles = async () => (await readdir('/proc/self/fd')).length;
   const ask = () => {
@@ -386,7 +386,7 @@ test('who breaks off a wait or a download holds nothing open', async () => {
   await expect.poll(openFiles).toBeLessThanOrEqual(before);
 });
 
-test('metrics tell of downloads, of merges, of the room for merged models and of requests by route', async () => {
+test('metrics report downloads, merges, the cache of merged models and requests by route', async () => {
   const whole = await (await get(`/adapters/${ID}`)).arrayBuffer();
   for (const range of ['bytes=0-9', 'bytes=10-19']) {
     await (await get(`/adapters/${ID}?weights=merged`, { range })).arrayBuffer();

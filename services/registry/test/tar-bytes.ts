@@ -1,10 +1,10 @@
-/** An entry of a tar, with whatever its header shall say. */
+/** An entry of a tar with arbitrary values in its header. */
 export interface RawEntry {
   name: string;
   content?: Uint8Array | string;
   /** The type flag. @defaultValue '0', a file */
   type?: string;
-  /** What the header says instead of the content's size: a number, or the 12 bytes of the field. */
+  /** The size in the header, if it differs from that of the content: a number, or the 12 bytes of the field. */
   size?: number | Buffer;
   link?: string;
   /** Makes the checksum wrong. */
@@ -13,7 +13,7 @@ export interface RawEntry {
 
 const BLOCK = 512;
 
-/** A ustar archive, byte by byte, for what no tar program would write. */
+/** A ustar archive, byte by byte, for archives that no tar program would write. */
 export function tarOf(entries: readonly RawEntry[], { ended = true } = {}): Buffer {
   const blocks = entries.flatMap((entry) => {
     const content = Buffer.from(entry.content ?? '');
@@ -23,7 +23,7 @@ export function tarOf(entries: readonly RawEntry[], { ended = true } = {}): Buff
   return Buffer.concat([...blocks, ...(ended ? [Buffer.alloc(2 * BLOCK)] : [])]);
 }
 
-/** A pax header for the entry after it. */
+/** A pax header for the next entry. */
 export function pax(records: Record<string, string>): RawEntry {
   const content = Object.entries(records).map(([key, value]) => {
     const rest = ` ${key}=${value}\n`;

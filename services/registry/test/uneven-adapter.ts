@@ -11,14 +11,14 @@ const LAYERS: Record<string, [number, number]> = {
   'mlp.down_proj': [48, 96],
 };
 const WIDE = 'model.layers.0.self_attn.q_proj';
-/** Of `in + out` of all of them. */
+/** The sum of `in + out` over all layers. */
 const FEATURES = 3 * Object.values(LAYERS).reduce((sum, [out, width]) => sum + out + width, 0);
 
 /**
  * A tar of an adapter for `llama-tied` that is much larger once it is stored: one layer has the given rank, all others
  * have 1. All numbers are 0.
  *
- * @param config - Of any adapter; what it says of ranks is replaced
+ * @param config - The config of any adapter; its ranks are replaced
  */
 export function unevenAdapter(config: object, rank: number): Buffer {
   const header: Record<string, object> = {};
@@ -46,7 +46,7 @@ export function unevenAdapter(config: object, rank: number): Buffer {
   return tarOf(files);
 }
 
-/** Bytes of its tensors once it is stored. */
+/** Size of its tensors as they are stored. */
 export function storedBytesOf(rank: number): number {
   return 4 * rank * FEATURES;
 }

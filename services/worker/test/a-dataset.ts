@@ -9,7 +9,7 @@ export const ROWS = Array.from(
   (_, i) => `{"text":"the number ${i} follows the number ${i - 1}"}\n`,
 ).join('');
 
-/** The record of {@link ROWS}. */
+/** The record of a dataset with the rows {@link ROWS}. */
 export function aDataset(changes: Partial<Dataset> = {}): Dataset {
   return {
     id: DATASET,

@@ -5,7 +5,7 @@ import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createCheckpointMirror } from '../src/checkpoint-mirror.js';
 
-// Two hosts, each with a folder of its own, and one store for both.
+// Two hosts, each with its own folder, and one store for both.
 
 const JOB = 'job_0123456789abcdef01234567';
 const nameOf = (step: number) => `step-${String(step).padStart(10, '0')}.safetensors`;
@@ -23,7 +23,7 @@ afterEach(() => rm(root, { recursive: true, force: true }));
 
 const save = (folder: string, step: number) => writeFile(path.join(folder, nameOf(step)), `state of ${step}`);
 
-test('another host has what was stored, with the time it was written', async () => {
+test('another host restores the stored checkpoints with their times', async () => {
   await save(here, 1);
   await createCheckpointMirror(bundles).store(JOB, here);
   await createCheckpointMirror(bundles).restore(JOB, there);
@@ -33,7 +33,7 @@ test('another host has what was stored, with the time it was written', async () 
   expect(Math.trunc(second!.mtimeMs)).toBe(Math.trunc(first!.mtimeMs));
 });
 
-test('a restored checkpoint keeps its id, whatever the millisecond it was written in', async () => {
+test('a restored checkpoint has the same id, in whatever millisecond it was written', async () => {
   const start = Date.parse('2026-05-04T03:02:01Z');
   for (let step = 1; step <= 40; step++) {
     await save(here, step);
@@ -47,7 +47,7 @@ test('a restored checkpoint keeps its id, whatever the millisecond it was writte
   expect((await bundles.list()).sort()).toEqual(stored);
 });
 
-test('a checkpoint that its worker replaces while it is restored is left out', async () => {
+test('a checkpoint that its worker replaces while it is restored is skipped', async () => {
   const saving = createCheckpointMirror(bundles);
   await save(here, 1);
   await save(here, 2);
@@ -66,7 +66,7 @@ test('a checkpoint that its worker replaces while it is restored is left out', a
   expect(await readdir(there)).toEqual([nameOf(2)]);
 });
 
-test('restorations of one job at once give whole files, and leave nothing beside them', async () => {
+test('concurrent restores of one job give complete files and leave no others', async () => {
   for (const step of [1, 2, 3]) await writeFile(path.join(here, nameOf(step)), Buffer.alloc(4_000_000, step));
   await createCheckpointMirror(bundles).store(JOB, here);
   const mirrors = Array.from({ length: 4 }, () => createCheckpointMirror(bundles));
@@ -77,7 +77,7 @@ test('restorations of one job at once give whole files, and leave nothing beside
   }
 });
 
-test('what another host removed from the store is stored again', async () => {
+test('a checkpoint that another host removed from the store is stored again', async () => {
   const mirror = createCheckpointMirror(bundles);
   await save(here, 1);
   await mirror.store(JOB, here);

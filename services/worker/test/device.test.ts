@@ -9,7 +9,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { startRealRedis } from '../../../test/real-redis.js';
 import { gpuDeviceFiles, lookForGpu } from '../src/device/look-for-gpu.js';
 
-// The worker as it runs, with the real engine, on a machine without a GPU.
+// The compiled worker with the real engine, on a machine without a GPU.
 
 const PROGRAM = fileURLToPath(new URL('../dist/main.js', import.meta.url));
 const hasGpu = (await gpuDeviceFiles()).length > 0;
@@ -44,7 +44,7 @@ function startWorkerProcess(settings: NodeJS.ProcessEnv) {
 test.skipIf(hasGpu)(
   'a worker that must have a GPU says what is missing and ends with its own exit code',
   async () => {
-    // Nothing listens there: it is not asked for.
+    // Nothing listens there, because the worker ends before it connects.
     const { worker, written } = startWorkerProcess({ DEVICE: 'gpu', REDIS_URL: 'redis://127.0.0.1:1' });
     const [code] = await once(worker, 'close');
     expect(code).toBe(69);
@@ -62,10 +62,10 @@ test.skipIf(hasGpu)(
     const port = await freePort();
     const { worker, written } = startWorkerProcess({ REDIS_URL: redis.url, WORKER_HEALTH_PORT: String(port) });
     try {
-      // Its machine is measured first.
+      // The worker measures its machine first.
       await expect.poll(() => ready(port), { timeout: 200_000, interval: 200 }).toBe(200);
       expect(written.stdout).toContain('training on the CPU: this machine has no NVIDIA GPU');
-      // A supervisor relies on it ending when it is asked to.
+      // A supervisor relies on a graceful shutdown.
       worker.kill('SIGTERM');
       expect((await once(worker, 'exit'))[0]).toBe(0);
     } finally {
@@ -84,7 +84,7 @@ test.each([
   await expect(lookForGpu(probe, { ...process.env, HOW: how })).rejects.toThrow(`The engine cannot be loaded. ${why}`);
 });
 
-test('another device than these three is refused before anything is opened', async () => {
+test('an unknown device is refused before anything is opened', async () => {
   const { worker, written } = startWorkerProcess({ DEVICE: 'cuda' });
   const [code] = await once(worker, 'close');
   expect(code).toBe(78);

@@ -20,7 +20,7 @@ const inJob = (...parts: string[]) => path.join(dataDir, 'jobs', ID, ...parts);
 
 const endedOnly = (hoursAgo: number) => ({ ended_at: new Date(Date.now() - hoursAgo * HOUR_MS).toISOString() });
 
-/** As the record of the job says at the moment of a look. */
+/** The record of the job when the sweep reads it. */
 const endedJob = (hoursAgo: number): Job =>
   ({ id: ID, status: 'cancelled', attempts: 2, ...endedOnly(hoursAgo) }) as Job;
 
@@ -28,7 +28,7 @@ const ROOM = { ofKey: 1_000, inAll: 1_000 };
 
 const foldersOf = (quotas: CheckpointQuotas = ROOM) => createJobFolders({ dataDir, retentionMs: 24 * HOUR_MS, quotas });
 
-/** A sweep during which the job is resumed, right after the sweep has looked at it. */
+/** A sweep during which the job is resumed, right after the sweep has read its record. */
 async function sweepOvertaken(job: Job, resume: () => Promise<void>): Promise<void> {
   const getJob = async () => {
     await resume();
@@ -42,7 +42,7 @@ async function sweepOvertaken(job: Job, resume: () => Promise<void>): Promise<vo
   await foldersOf().sweep(store);
 }
 
-test('a sweep takes nothing from the attempt of a job that was resumed after its look', async () => {
+test('a sweep removes no files of an attempt that started after it read the record', async () => {
   const leftover = inJob('checkpoints', 'step-0000000001.safetensors.0123456789ab.tmp');
   await mkdir(inJob('checkpoints'), { recursive: true });
   await writeFile(leftover, 'half');
@@ -56,7 +56,7 @@ test('a sweep takes nothing from the attempt of a job that was resumed after its
   expect(await readdir(inJob('checkpoints'))).toEqual(['step-0000000002.safetensors.0123456789ab.tmp']);
 });
 
-test('the checkpoints of a job that was resumed at the end of their time stay', async () => {
+test('the checkpoints of a job that is resumed just before they expire are not removed', async () => {
   await mkdir(inJob('checkpoints'), { recursive: true });
   await sweepOvertaken(endedJob(48), async () => {
     await mkdir(inJob('attempt-3'));
@@ -64,7 +64,7 @@ test('the checkpoints of a job that was resumed at the end of their time stay', 
   expect((await readdir(inJob())).sort()).toEqual(['attempt-3', 'checkpoints']);
 });
 
-/** The jobs whose checkpoints are left after a sweep with a store that has these. */
+/** The jobs that still have checkpoints after a sweep, if the store contains these jobs. */
 async function retainedAfterSweep(
   jobs: (Partial<Job> & { bytes?: number })[],
   limits: CheckpointQuotas,
@@ -88,7 +88,7 @@ async function retainedAfterSweep(
   return left;
 }
 
-test('beyond the bytes of a key the checkpoints of its jobs that ended longest ago go', async () => {
+test('beyond the quota of a key, the checkpoints of its jobs that ended longest ago are removed', async () => {
   const left = await retainedAfterSweep(
     [
       { owner: 'key_a', ...endedOnly(3) },
@@ -102,13 +102,13 @@ test('beyond the bytes of a key the checkpoints of its jobs that ended longest a
   expect(left).toEqual(['job_1', 'job_2', 'job_3', 'job_4']);
 });
 
-test('those of an unfinished job count, and stay whatever their size', async () => {
+test('the checkpoints of an unfinished job count, but are never removed', async () => {
   const going: Partial<Job> = { owner: 'key_a', status: 'running', ended_at: null };
   const jobs = [going, { owner: 'key_a', ...endedOnly(1) }, going, { owner: 'key_a', ...endedOnly(2) }];
   expect(await retainedAfterSweep(jobs, { ofKey: 500, inAll: 1e9 })).toEqual(['job_0', 'job_1', 'job_2']);
 });
 
-test('beyond the bytes of all the oldest of anybody go', async () => {
+test('beyond the quota of all keys, the oldest checkpoints of any key are removed', async () => {
   const left = await retainedAfterSweep([endedOnly(1), { owner: 'key_a', ...endedOnly(3) }, endedOnly(2)], {
     ofKey: 1e9,
     inAll: 800,
@@ -116,7 +116,7 @@ test('beyond the bytes of all the oldest of anybody go', async () => {
   expect(left).toEqual(['job_0', 'job_2']);
 });
 
-test('what goes by the limit of its key takes nothing from others along', async () => {
+test('checkpoints removed for the quota of their key no longer count in the total', async () => {
   const left = await retainedAfterSweep(
     [
       { owner: 'key_a', bytes: 40, ...endedOnly(1) },
@@ -129,7 +129,7 @@ test('what goes by the limit of its key takes nothing from others along', async 
   expect(left).toEqual(['job_0', 'job_3']);
 });
 
-test('of the job of a key that ended last they stay, however many they are', async () => {
+test("the checkpoints of a key's last ended job are never removed for the quota of the key", async () => {
   const left = await retainedAfterSweep(
     [
       { owner: 'key_a', bytes: 60, ...endedOnly(1) },
@@ -140,7 +140,7 @@ test('of the job of a key that ended last they stay, however many they are', asy
   expect(left).toEqual(['job_0']);
 });
 
-test('a key whose unfinished jobs have more than it may takes nothing from others', async () => {
+test('a key whose unfinished jobs exceed its quota does not affect other keys', async () => {
   const left = await retainedAfterSweep(
     [
       { owner: 'key_a', bytes: 900, status: 'running', ended_at: null },
@@ -151,12 +151,12 @@ test('a key whose unfinished jobs have more than it may takes nothing from other
   expect(left).toEqual(['job_0', 'job_1']);
 });
 
-test('those that an adapter is being made of stay', async () => {
+test('checkpoints that are being published are not removed', async () => {
   const jobs = [1, 2, 3].map((hours) => ({ owner: 'key_a', ...endedOnly(hours) }));
   expect(await retainedAfterSweep(jobs, { ofKey: 500, inAll: 1e9 }, ['job_2'])).toEqual(['job_0', 'job_2']);
 });
 
-test('checkpoints on this host count where the record lists none of them, as after another host removed its own', async () => {
+test('checkpoints on this host count even if the record lists none, as after another host removed its own', async () => {
   const jobs = [endedOnly(1), endedOnly(2)].map((ended, i) => ({
     id: `job_${i}`,
     status: 'failed',
@@ -175,7 +175,7 @@ test('checkpoints on this host count where the record lists none of them, as aft
   expect(await readdir(path.join(dataDir, 'jobs'))).toEqual(['job_0']);
 });
 
-test('a preparation that comes late takes nothing from the attempt after it', async () => {
+test('a late prepare call removes no files of the next attempt', async () => {
   const folders = foldersOf();
   const attempt = (number: number) => ({ job: { id: ID }, number }) as JobAttempt;
   await mkdir(inJob('attempt-1'), { recursive: true });

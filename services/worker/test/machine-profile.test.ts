@@ -9,7 +9,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { RESERVED_BYTES } from '../src/device/read-gpus.js';
 import { profileMachine } from '../src/machine-profile.js';
 
-// A program on PATH stands in for the driver's nvidia-smi.
+// A program on PATH replaces the driver's nvidia-smi.
 
 const PROBE = fileURLToPath(new URL('fixtures/probe.mjs', import.meta.url));
 const A10G = '0, GPU-8f6b2c1e-5d0a-4a6e-9c3e-1f2d3c4b5a69, NVIDIA A10G, 3, 23028, 0';
@@ -51,7 +51,7 @@ const profile = (device: 'gpu' | 'cpu', environment: NodeJS.ProcessEnv = {}) =>
 
 const stored = async () => (await readdir(path.join(dataDir, 'machines'))).length;
 
-test('on a GPU jobs are planned with its memory, less what no tensor gets of it', async () => {
+test('on a GPU, jobs are planned with its memory minus the part that tensors cannot use', async () => {
   await putGpus(A10G, H100);
   const found = await profile('gpu');
   expect(found).toMatchObject({
@@ -66,7 +66,7 @@ test('on a GPU jobs are planned with its memory, less what no tensor gets of it'
   expect(warnings).toEqual([]);
 });
 
-test('on the CPU they are planned with that of the host, whatever GPU there is', async () => {
+test('on the CPU, they are planned with the memory of the host, whatever its GPU', async () => {
   await putGpus(A10G);
   expect(await profile('cpu')).toMatchObject(HOST);
   expect(warnings).toEqual([]);
@@ -84,7 +84,7 @@ test('another GPU is measured again, the same one is not', async () => {
   expect(await stored()).toBe(3);
 });
 
-test('where the driver reports nothing, the memory of the host counts, a warning says so, and the driver is asked again', async () => {
+test('if the driver reports nothing, a warning says that the memory of the host is used, and the driver is queried again', async () => {
   expect(await profile('gpu')).toMatchObject(HOST);
   await putGpus();
   expect(await profile('gpu')).toMatchObject(HOST);

@@ -11,7 +11,7 @@ import { DEFAULT_TRAINER_LIMITS, startTrainer } from '../src/trainer/trainer-pro
 import { aDataset, ROWS } from './a-dataset.js';
 import { aJobSpec } from './a-job-spec.js';
 
-// The compiled trainer, where each is to be replaced from its start.
+// The compiled trainer, with a lifetime so short that each trainer is due for replacement from its start.
 
 const PROGRAM = fileURLToPath(new URL('../dist/trainer/child-main.js', import.meta.url));
 
@@ -53,7 +53,7 @@ function stepsOf<Kind extends EventType>(events: NewJobEvent[], kind: Kind): num
   return events.filter(({ type }) => type === kind).map(({ data }) => (data as EventData<'checkpoint-saved'>).step);
 }
 
-test('trainers that are to be replaced from their start do a step each, and no evaluation twice', async () => {
+test('trainers that are replaced at once run one step each, and no evaluation twice', async () => {
   const pool = createTrainerPool({
     ...DEFAULT_POOL_TIMES,
     recycleAfterMs: 1,

@@ -14,7 +14,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { startOwnRedis } from '../../../test/real-redis.js';
 import { aJobSpec } from './a-job-spec.js';
 
-// Redis as services run it elsewhere: encrypted, with a user and a password, as a cluster.
+// Redis as managed services run it: encrypted, with a user and a password, as a cluster.
 
 const logger = pino({ level: 'silent' });
 const PASSWORD = 'p@ss/word:1';
@@ -33,7 +33,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-/** @returns false where there is no openssl */
+/** @returns false without openssl */
 function makeCertificate(): boolean {
   // biome-ignore format: an option and its value belong on one line
   const made = spawnSync('openssl', [
@@ -45,7 +45,7 @@ function makeCertificate(): boolean {
   return true;
 }
 
-/** A job is recorded, announced and taken from the queue. */
+/** Records a job, receives its events and takes it from the queue. */
 async function takeJob(options: { url: string; prefix: string; ca?: string; cluster?: boolean }): Promise<void> {
   const { prefix } = options;
   const open = (whenUnavailable: 'wait' | 'fail-fast') => {
@@ -60,7 +60,7 @@ async function takeJob(options: { url: string; prefix: string; ca?: string; clus
   const { job } = await store.createJob(aJobSpec(''), { requestHash: 'hash', idempotencyKey: 'key' });
   const events = await store.readEvents(job.id);
   expect(events.data.map(({ type }) => type)).toEqual(['job-queued']);
-  // A further connection listens for this one.
+  // Another connection subscribes to this event.
   const next = store.readEvents(job.id, { after: events.next ?? '', blockMs: PATIENCE_MS });
   next.catch(() => {});
 
@@ -100,7 +100,7 @@ const USERS = [
   ...['--user', 'default', 'off'],
 ];
 
-/** A Redis that takes encrypted connections only; where the server was built without TLS, something in front of it does. */
+/** A Redis that accepts only encrypted connections. If the server was built without TLS, a proxy in front of it does. */
 async function startEncryptedRedis(): Promise<{ host: string; prefix: string }> {
   try {
     const server = await startOwnRedis((port) => [
@@ -136,7 +136,7 @@ test('encrypted, with a user and a password', async (context) => {
   const ca = await readFile(certFile, 'utf8');
   await takeJob({ url: `rediss://${login}@${host}`, prefix: server.prefix, ca });
 
-  // Neither a server that nothing vouches for, nor a stranger.
+  // An untrusted certificate, a wrong password and an unencrypted connection are refused.
   for (const refused of [
     { url: `rediss://${login}@${host}` },
     { url: `rediss://lorasmith:wrong@${host}`, ca },
@@ -152,9 +152,9 @@ test('encrypted, with a user and a password', async (context) => {
 test('a cluster, with a hash tag in the prefix', async () => {
   const server = await startOwnRedis((port) => [
     ...['--port', String(port), '--cluster-enabled', 'yes', '--cluster-config-file', `nodes-${port}.conf`],
-    // The bus between nodes, which a cluster of one does not use, would be 10000 above the port.
+    // The bus between nodes, which a cluster of one node does not use, would be 10000 above the port.
     ...['--cluster-port', String(port > 40_000 ? port - 10_000 : port + 10_000)],
-    // A node that never met another one does not know its own address.
+    // A node that has never met another one does not know its own address.
     ...['--cluster-announce-ip', '127.0.0.1', '--requirepass', PASSWORD],
   ]);
   cleanups.push(() => server.stop());
@@ -165,7 +165,7 @@ test('a cluster, with a hash tag in the prefix', async () => {
   await admin.call('CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
   await expect.poll(() => admin.call('CLUSTER', 'INFO'), { timeout: PATIENCE_MS }).toContain('cluster_state:ok');
   await takeJob({ url, prefix: `{${server.prefix}}:`, cluster: true });
-  // Without a tag the keys of one script lie on several shards.
+  // Without a tag, the keys of one script are on several shards.
   const redis = connectRedis({ url, cluster: true, whenUnavailable: 'fail-fast', name: 'test', logger });
   cleanups.push(() => redis.disconnect());
   await redisReady(redis, PATIENCE_MS);

@@ -23,10 +23,10 @@ import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { putDataset } from './a-dataset.js';
 import { aJobSpec } from './a-job-spec.js';
 
-// The same job, interrupted in every way there is, by the compiled worker with the real trainer: the same adapter.
+// However the job is interrupted, the compiled worker with the real trainer makes the same adapter.
 
 const PROGRAM = fileURLToPath(new URL('../dist/main.js', import.meta.url));
-/** Of a busy machine. */
+/** Enough for a busy machine. */
 const PATIENCE_MS = 240_000;
 
 let server: RealRedis;
@@ -83,7 +83,7 @@ async function end(signal: NodeJS.Signals): Promise<number | null> {
   return (await exited)[0];
 }
 
-/** Dropout, accumulation, LoRA+, a cosine, evaluations, and the best state published: all that a resume must keep. */
+/** Everything that a resume must preserve: dropout, accumulation, LoRA+, a cosine schedule, evaluations, the best state. */
 async function send(): Promise<string> {
   const { lora, training, ...spec } = aJobSpec('', { base_model: 'tiny-llama' });
   const { job } = await store.createJob(
@@ -149,8 +149,8 @@ async function isAsUninterrupted(job: Job): Promise<void> {
   expect(mine!.report.precision.chosen).toBe(whole!.report.precision.chosen);
 }
 
-/** No more steps are done twice than lie between two checkpoints. */
-async function goesOnFromCheckpoints(id: string): Promise<void> {
+/** At most the steps between two checkpoints are repeated. */
+async function continuesFromCheckpoints(id: string): Promise<void> {
   const events = await eventsOf(id);
   const loaded = events.flatMap((event) => (event.type === 'checkpoint-loaded' ? [event.data.step] : []));
   expect(loaded.length).toBeGreaterThan(0);
@@ -169,23 +169,23 @@ test(
     await until(id, isUnderWay);
     process.kill(await trainerOf(worker.pid), 'SIGKILL');
     await isAsUninterrupted(await until(id, hasEnded));
-    // Where it was killed before the first checkpoint, it restarted.
+    // If it was killed before the first checkpoint, it restarted.
     const saved = (await eventsOf(id)).findIndex(({ type }) => type === 'checkpoint-saved');
     const again = (await eventsOf(id)).findLastIndex(({ type }) => type === 'job-started');
-    if (saved < again) await goesOnFromCheckpoints(id);
+    if (saved < again) await continuesFromCheckpoints(id);
   },
   PATIENCE_MS,
 );
 
 test(
-  'the worker asked to end, and another one started',
+  'the worker stopped with SIGTERM, and another one started',
   async () => {
     const id = await send();
     await until(id, isUnderWay);
     expect(await end('SIGTERM')).toBe(0);
     worker = startWorkerProcess();
     await isAsUninterrupted(await until(id, hasEnded));
-    await goesOnFromCheckpoints(id);
+    await continuesFromCheckpoints(id);
   },
   PATIENCE_MS,
 );
@@ -194,7 +194,7 @@ test(
   'cancelled and resumed; meanwhile its last checkpoint is published, and later the best',
   async () => {
     const id = await send();
-    // At once: it takes the worker up to a second to hear of it.
+    // At once, because the worker receives the request up to a second later.
     await until(id, ({ progress }) => (progress?.step ?? 0) > 0);
     await store.requestCancel(id);
     await until(id, ({ status }) => status === 'cancelled');
@@ -217,7 +217,7 @@ test(
     await store.resumeJob(id);
     const job = await until(id, ({ status }) => status === 'succeeded' || status === 'failed');
     await isAsUninterrupted(job);
-    await goesOnFromCheckpoints(id);
+    await continuesFromCheckpoints(id);
     const types = (await eventsOf(id)).map(({ type }) => type);
     expect(types.indexOf('job-resumed')).toBe(types.indexOf('job-cancelled') + 1);
     expect(types.at(-1)).toBe('adapter-published');
@@ -232,7 +232,7 @@ test(
 );
 
 test(
-  'a checkpoint that is missing when it is to be published fails the job that publishes it',
+  'a job that publishes a missing checkpoint fails',
   async () => {
     const job = await until(await publish(uninterrupted.id, 7), hasEnded);
     expect(job).toMatchObject({ status: 'failed', attempts: 1, error: { code: 'checkpoint_not_found' } });

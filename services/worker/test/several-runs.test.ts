@@ -10,7 +10,7 @@ import { createTrainerPool, DEFAULT_POOL_TIMES } from '../src/trainer/trainer-po
 import { DEFAULT_TRAINER_LIMITS, startTrainer, type TrainerProcess } from '../src/trainer/trainer-process.js';
 import { aJobSpec, DATASET } from './a-job-spec.js';
 
-// A real process with the compiled child side of the protocol, which does runs that wait.
+// A real process with the compiled child side of the protocol, whose runs wait.
 
 const PROGRAM = fileURLToPath(new URL('fixtures/waiting-trainer.mjs', import.meta.url));
 const COMPILED = fileURLToPath(new URL('../dist/trainer/serve-trainer.js', import.meta.url));
@@ -57,7 +57,7 @@ function order(job: JobId, behaviour: string, baseModel = 'one'): TrainOrder {
   };
 }
 
-/** Begins a run, and resolves once its first event has come. */
+/** Starts a run, and resolves at its first event. */
 async function begin(job: JobId, behaviour = 'wait', on: Pick<TrainerProcess, 'run'> = trainer) {
   const stopping = new AbortController();
   const recycling = new AbortController();
@@ -80,20 +80,20 @@ async function begin(job: JobId, behaviour = 'wait', on: Pick<TrainerProcess, 'r
 
 const stepsOf = (events: NewJobEvent[]) => events.map(({ data }) => (data as { step: number }).step);
 
-test('of two runs at once one is stopped and the other finishes, each with its own events and result', async () => {
+test('of two concurrent runs one is stopped and the other finishes, each with its own events and result', async () => {
   const first = await begin(FIRST);
   const second = await begin(SECOND);
   first.stop('cancel');
   expect(await first.result).toEqual({ type: 'stopped', reason: 'cancel' });
   expect(trainer.usable).toBe(true);
-  // The fixture ends the runs that wait when another one finishes.
+  // The fixture ends its waiting runs when another run finishes.
   const third = await begin(FIRST, 'finish-all');
   expect(await third.result).toMatchObject({ type: 'finished', outcome: { versions: { job: FIRST } } });
   expect(await second.result).toMatchObject({ type: 'finished', outcome: { versions: { job: SECOND } } });
   expect([first, second, third].map(({ events }) => stepsOf(events))).toEqual([[1], [2], [3]]);
 });
 
-test('each run can be recycled by itself', async () => {
+test('each run can be recycled separately', async () => {
   const first = await begin(FIRST);
   const second = await begin(SECOND);
   second.recycle();
@@ -120,7 +120,7 @@ test('a crash ends every run of the trainer, each with its failure', async () =>
   expect(lines).toContainEqual({ line: 'something broke', jobs: [FIRST, SECOND] });
 });
 
-test('a pool shares its trainer among the runs of a base model, and another model waits until they have ended', async () => {
+test('a pool shares its trainer among the runs of a base model, and a run of another model waits for their end', async () => {
   let started = 0;
   const pool = createTrainerPool({
     ...DEFAULT_POOL_TIMES,

@@ -11,7 +11,7 @@ import { aJobSpec, DATASET } from './a-job-spec.js';
 
 const PROGRAM = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
 const LIMITS: TrainerLimits = {
-  // More than a busy machine takes to start a process, or to stop a training.
+  // More than a busy machine needs to start a process or to stop a training.
   silenceMs: 30_000,
   stopMs: { cancel: 30_000, shutdown: 30_000, 'time-limit': 30_000, 'lost-lock': 30_000 },
   endMs: 2_000,
@@ -95,7 +95,7 @@ describe('a trainer', () => {
     expect(events.map(({ type }) => type)).toEqual(['report-ready', ...Array(200).fill('step-finished')]);
   });
 
-  test('serves the next job on the same model; another model gets another, and the first goes', async () => {
+  test('serves the next job on the same model; a job on another model replaces it', async () => {
     const first = pidOf(await run('finish'));
     expect(pidOf(await run('finish'))).toBe(first);
     const second = pidOf(await run('finish', { model: 'two' }));
@@ -105,7 +105,7 @@ describe('a trainer', () => {
     expect(isAlive(second)).toBe(false);
   });
 
-  test('goes when it has been idle for long', async () => {
+  test('ends after a long idle time', async () => {
     pool = makePool({ idleMs: 100 });
     const pid = pidOf(await run('finish'));
     expect(isAlive(pid)).toBe(true);
@@ -113,7 +113,7 @@ describe('a trainer', () => {
     expect(pidOf(await run('finish'))).not.toBe(pid);
   });
 
-  test('is replaced during a job that takes longer than a trainer may live', async () => {
+  test('is replaced during a job that takes longer than the lifetime of a trainer', async () => {
     pool = makePool({ recycleAfterMs: 300 });
     const events: NewJobEvent[] = [];
     const result = await run('stop-when-asked', {}, events);
@@ -127,8 +127,8 @@ describe('a trainer', () => {
   });
 });
 
-describe('a trainer that is to be replaced during an evaluation', () => {
-  test('finishes the evaluation, then another one continues', async () => {
+describe('a trainer that is due for replacement during an evaluation', () => {
+  test('finishes the evaluation, and another trainer continues', async () => {
     pool = makePool({ recycleAfterMs: 200 });
     const events: NewJobEvent[] = [];
     const result = await run('evaluate-long', {}, events);
@@ -145,7 +145,7 @@ describe('a trainer that is to be replaced during an evaluation', () => {
   });
 });
 
-describe('a trainer that goes wrong', () => {
+describe('a failing trainer', () => {
   test.each([
     ['crash', 'trainer_crashed', 'SIGABRT'],
     ['exit', 'trainer_crashed', 'exit code 3. Its last line: something broke'],
@@ -160,7 +160,7 @@ describe('a trainer that goes wrong', () => {
     expect((await run('finish')).type).toBe('finished');
   });
 
-  test('that is silent for too long is ended', async () => {
+  test('that is silent for too long is killed', async () => {
     pool = makePool({ silenceMs: 500 });
     expect(await run('hang')).toMatchObject({
       type: 'failed',
@@ -168,14 +168,14 @@ describe('a trainer that goes wrong', () => {
     });
   });
 
-  test('that cannot even start says so', async () => {
+  test('that cannot start is reported', async () => {
     pool = makePool({ program: path.join(folder, 'missing.js') });
     const result = await run('finish');
     expect(result).toMatchObject({ type: 'failed', failure: { code: 'trainer_crashed' } });
     expect(lines.join('\n')).toContain('missing.js');
   });
 
-  test('through a fault of the job serves the next one', async () => {
+  test('still serves the next job if the job was at fault', async () => {
     const pid = pidOf(await run('finish'));
     expect(await run('refuse')).toMatchObject({ type: 'failed', failure: { code: 'non_finite_loss' } });
     expect(pidOf(await run('finish'))).toBe(pid);
@@ -190,7 +190,7 @@ describe('a stop', () => {
     expect(await readdir(folder)).toEqual(reason === 'shutdown' ? ['step-1'] : []);
   });
 
-  test('that comes before the trainer has started is obeyed, too', async () => {
+  test('that arrives before the trainer has started is obeyed too', async () => {
     expect(await run('stop-when-asked', { signal: AbortSignal.abort('cancel') })).toEqual({
       type: 'stopped',
       reason: 'cancel',
@@ -205,7 +205,7 @@ describe('a stop', () => {
     expect((await run('finish')).type).toBe('finished');
   });
 
-  test('that comes too late finds the job finished', async () => {
+  test('that arrives too late has no effect on the finished job', async () => {
     const stopping = new AbortController();
     const running = run('finish', { signal: stopping.signal });
     const result = await running;

@@ -16,7 +16,7 @@ import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { putDataset } from './a-dataset.js';
 import { aJobSpec } from './a-job-spec.js';
 
-// The worker as it runs: the compiled program, the real trainer, a model of three layers.
+// The compiled worker with the real trainer and a model of three layers.
 
 const PROGRAM = fileURLToPath(new URL('../dist/main.js', import.meta.url));
 const SEES_A_GPU = fileURLToPath(new URL('fixtures/sees-a-gpu.mjs', import.meta.url));
@@ -100,7 +100,7 @@ async function until(id: string, enough: (job: Job) => boolean): Promise<Job> {
 const hasEnded = ({ status }: Job) => ['succeeded', 'failed', 'cancelled'].includes(status);
 const isUnderWay = ({ progress }: Job) => (progress?.step ?? 0) > 2;
 
-/** Processes that another one started. */
+/** The child processes of a process. */
 async function childrenOf(pid: number | undefined): Promise<number[]> {
   const tasks = await readdir(`/proc/${pid}/task`);
   const lists = await Promise.all(tasks.map((task) => readFile(`/proc/${pid}/task/${task}/children`, 'utf8')));
@@ -112,7 +112,7 @@ const isAlive = async (pid: number) => {
   return status !== null && !/^\d+ \(.*\) [ZX]/.test(status);
 };
 
-test('a job becomes an adapter with a whole manifest', async () => {
+test('a job becomes an adapter with a complete manifest', async () => {
   startWorkerProcess('one');
   const id = await send({ epochs: 2 });
   const job = await until(id, hasEnded);
@@ -121,7 +121,7 @@ test('a job becomes an adapter with a whole manifest', async () => {
   expect([...Value.Errors(AdapterManifest, manifest)]).toEqual([]);
 }, 300_000);
 
-test('bad data fails a job at once, by its code, and the trainer is there for the next', async () => {
+test('invalid data fails a job at once with its code, and the trainer serves the next job', async () => {
   startWorkerProcess('one');
   const id = await send({ max_seq_length: 4 });
   expect(await until(id, hasEnded)).toMatchObject({ status: 'failed', attempts: 1, error: { code: 'row_too_long' } });
@@ -135,11 +135,11 @@ test('a cancel stops the training at once', async () => {
   const begin = Date.now();
   await store.requestCancel(id);
   expect((await until(id, hasEnded)).status).toBe('cancelled');
-  // Two seconds; a busy machine takes longer. All its steps would take hours.
+  // About two seconds, longer on a busy machine. All the steps would take hours.
   expect(Date.now() - begin).toBeLessThan(30_000);
 }, 300_000);
 
-test('asked to end, a worker saves a checkpoint and releases its job; the next one continues from there', async () => {
+test('on SIGTERM a worker saves a checkpoint and releases its job, and the next worker continues from there', async () => {
   const first = startWorkerProcess('first');
   const id = await send({ max_steps: 400, checkpoint_every_steps: null });
   const { progress } = await until(id, isUnderWay);
@@ -155,7 +155,7 @@ test('asked to end, a worker saves a checkpoint and releases its job; the next o
   expect(next?.data.step).toBe((saved?.data.step ?? 0) + 1);
 }, 300_000);
 
-test('killed, a worker takes its trainer with it and loses the job to the next one', async () => {
+test('if a worker is killed, its trainer ends too and the next worker takes the job', async () => {
   const first = startWorkerProcess('first');
   const id = await send({ max_steps: 400, checkpoint_every_steps: 1 });
   await until(id, isUnderWay);
@@ -167,7 +167,7 @@ test('killed, a worker takes its trainer with it and loses the job to the next o
   expect(await until(id, hasEnded)).toMatchObject({ status: 'succeeded', attempts: 2 });
 }, 300_000);
 
-test('a trainer that is killed costs an attempt and no progress', async () => {
+test('a killed trainer costs an attempt but no progress', async () => {
   const worker = startWorkerProcess('one');
   const id = await send({ max_steps: 400, checkpoint_every_steps: 1 });
   await until(id, isUnderWay);
@@ -180,7 +180,7 @@ test('a trainer that is killed costs an attempt and no progress', async () => {
   expect(steps).toEqual([...steps].sort((a, b) => a - b));
 }, 300_000);
 
-test('a worker whose GPU goes after its start ends as one without a GPU does, and its jobs lose nothing', async () => {
+test('a worker that loses its GPU after the start ends like one without a GPU, and its jobs lose nothing', async () => {
   const [id, next] = [await send({}), await send({})];
   // The real trainer sees no GPU, here and on a machine that has one.
   const blind = startWorkerProcess('blind', { DEVICE: 'gpu', CUDA_VISIBLE_DEVICES: '-1' }, SEES_A_GPU);

@@ -115,7 +115,7 @@ const eventsOf = async (id: string): Promise<JobEvent[]> => (await store.readEve
 const typesOf = async (id: string) => (await eventsOf(id)).map(({ type }) => type);
 const foldersOfJobs = () => readdir(path.join(dataDir, 'jobs'));
 
-/** When a record has ended, the worker has yet to clean up and to report to the queue. */
+/** After a record has ended, the worker still has to clean up and to report to the queue. */
 async function eventually(check: () => Promise<void>): Promise<void> {
   for (let i = 0; i < 200; i++) {
     try {
@@ -128,7 +128,7 @@ async function eventually(check: () => Promise<void>): Promise<void> {
 }
 
 describe('a job', () => {
-  test('ends with an adapter in the store, announced and described', async () => {
+  test('publishes an adapter with a manifest and the event of it', async () => {
     await work();
     const id = await send('finish');
     const job = await ended(id);
@@ -159,7 +159,7 @@ describe('a job', () => {
     });
   });
 
-  test('has every field of the spec at its trainer, in its manifest and in the identity of its run, also a new one', async () => {
+  test('passes every field of the spec, also a new one, to its trainer, its manifest and the identity of its run', async () => {
     const properties: Record<string, TSchema> = JobSpec.properties;
     properties.loss_scale = Type.Number();
     try {
@@ -185,14 +185,14 @@ describe('a job', () => {
     const id = await send('go-on');
     const job = await ended(id);
     expect(job).toMatchObject({ status: 'failed', attempts: 1, error: { code: 'job_timed_out' } });
-    // It has its time again.
+    // A resumed job gets its complete time limit again.
     await store.resumeJob(id);
     await eventually(async () => {
       expect(await store.getJob(id)).toMatchObject({ status: 'failed', attempts: 2, error: { code: 'job_timed_out' } });
     });
   }, 60_000);
 
-  test('reports a step once a second at most, and the last one', async () => {
+  test('reports at most one step a second, and the last step', async () => {
     await work();
     const id = await send('finish');
     await ended(id);
@@ -209,7 +209,7 @@ describe('a job', () => {
     ]);
   });
 
-  test('whose adapter an attempt published before it died has succeeded', async () => {
+  test('succeeds if an attempt published its adapter before it died', async () => {
     const id = await send('crash');
     const staging = await adapters.stage();
     await staging.write('adapter_model.safetensors', [Buffer.from('by the attempt before')]);
@@ -218,7 +218,7 @@ describe('a job', () => {
     expect(await ended(id)).toMatchObject({ status: 'succeeded', adapter: `ad_${id.slice(4)}` });
   });
 
-  test('that starts while the store is unavailable says so', async () => {
+  test('that starts while the store is unavailable reports that', async () => {
     const stores = await openStores({ dataDir, s3: null });
     const unavailable = async () => {
       throw new ProductError('storage_unavailable', 'The store cannot be reached.');
@@ -249,7 +249,7 @@ describe('a crash', () => {
     ]);
   });
 
-  test('three times in all fails the job; its checkpoints stay', async () => {
+  test('for the third time fails the job, and its checkpoints are retained', async () => {
     await work();
     const id = await send('crash');
     const job = await ended(id);
@@ -281,7 +281,7 @@ describe('an adapter that is not the trained one', () => {
   });
 });
 
-describe('bad input', () => {
+describe('invalid input', () => {
   test.each<[string, string, Partial<JobSpec>]>([
     ['refuse', 'non_finite_loss', {}],
     ['finish', 'model_not_found', { base_model: 'nowhere' }],
@@ -303,7 +303,7 @@ describe('a cancel', () => {
     const begin = Date.now();
     await store.requestCancel(id);
     expect((await ended(id)).status).toBe('cancelled');
-    // A second or so; a busy machine takes longer.
+    // About a second, longer on a busy machine.
     expect(Date.now() - begin).toBeLessThan(20_000);
     expect((await typesOf(id)).at(-1)).toBe('job-cancelled');
     await eventually(async () => expect(await readdir(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']));
@@ -312,7 +312,7 @@ describe('a cancel', () => {
     expect((await ended(next)).status).toBe('succeeded');
   });
 
-  test('of a waiting job never lets it start', async () => {
+  test('of a waiting job prevents its start', async () => {
     await work();
     const running = await send('stop-when-asked');
     const waiting = await send('finish');
@@ -325,7 +325,7 @@ describe('a cancel', () => {
     expect(await typesOf(waiting)).toEqual(['job-queued', 'job-cancelled']);
   });
 
-  test('that finds the training just finished still publishes nothing', async () => {
+  test('right after the end of the training still prevents publishing', async () => {
     await work({ watchIntervalMs: 60_000 });
     const id = await send('finish-late');
     await until(id, 'running');
@@ -349,14 +349,14 @@ describe('jobs on two base models', () => {
       return startedAt!;
     });
 
-  test('start in the order in which they were sent', async () => {
+  test('start in the order of their creation', async () => {
     const jobs = await sendThree();
     await work();
     const times = await startTimes(jobs);
     expect(times).toEqual([...times].sort());
   });
 
-  test('start with those on the loaded model where the worker prefers it, for a bounded time', async () => {
+  test('start with those on the loaded model, for a limited time, if the worker prefers it', async () => {
     const jobs = await sendThree();
     await work({ preferLoadedModelMs: 600_000 });
     const [first, second, third] = await startTimes(jobs);
@@ -371,14 +371,14 @@ describe('jobs on two base models', () => {
   });
 });
 
-describe('a worker that goes', () => {
-  test('because it is asked to releases its job, and the next one continues from the checkpoint', async () => {
+describe('a worker that stops', () => {
+  test('on request releases its job, and the next worker continues from the checkpoint', async () => {
     const first = await work();
     const id = await send('stop-when-asked');
     await until(id, 'running');
     const begin = Date.now();
     await first.stop();
-    // A second or so; a busy machine takes longer.
+    // About a second, longer on a busy machine.
     expect(Date.now() - begin).toBeLessThan(20_000);
     expect((await store.getJob(id))?.status).toBe('queued');
     expect(await queue.getJobState(id)).toBe('waiting');
@@ -389,9 +389,9 @@ describe('a worker that goes', () => {
     expect(started?.data).toEqual({ attempt: 2, worker: 'worker-2' });
   });
 
-  test('because its GPU is lost releases its job without counting an attempt, and takes no other', async () => {
+  test('because its GPU is lost releases its job without counting an attempt, and takes no other job', async () => {
     const [id, waiting] = [await send('lose-gpu'), await send('lose-gpu')];
-    // More often than a job may crash.
+    // More often than the limit of attempts.
     for (let round = 1; round <= 4; round++) {
       let calls = 0;
       const worker = await work({ onGpuLost: () => calls++ });
@@ -405,8 +405,8 @@ describe('a worker that goes', () => {
     expect(await store.getJob(waiting)).toMatchObject({ status: 'queued', attempts: 0 });
   }, 60_000);
 
-  test('again and again costs no attempt', async () => {
-    // More often than a job may crash.
+  test('repeatedly costs no attempt', async () => {
+    // More often than the limit of attempts.
     const id = await send('go-on');
     for (let round = 1; round <= 4; round++) {
       const worker = await work();
@@ -417,7 +417,7 @@ describe('a worker that goes', () => {
     }
   }, 60_000);
 
-  test('with a job that was to be cancelled cancels it', async () => {
+  test('cancels its job if a cancel was requested', async () => {
     const first = await work({ watchIntervalMs: 60_000 });
     const id = await send('stop-when-asked');
     await until(id, 'running');
@@ -426,11 +426,11 @@ describe('a worker that goes', () => {
     expect((await store.getJob(id))?.status).toBe('cancelled');
   });
 
-  test('without a job goes at once', async () => {
+  test('without a job ends at once', async () => {
     const worker = await work();
     const begin = Date.now();
     await worker.stop();
-    // A second or so; a busy machine takes longer.
+    // About a second, longer on a busy machine.
     expect(Date.now() - begin).toBeLessThan(20_000);
   });
 });
@@ -440,10 +440,10 @@ describe('a lost job', () => {
     await work();
     const id = await send('stop-when-asked');
     await until(id, 'running');
-    // As if this worker had been unreachable for longer than the lock lasts.
+    // As if this worker had been unreachable for longer than the duration of the lock.
     await redis.del(`${queue.toKey(id)}:lock`);
     await eventually(async () => expect((await store.getJob(id))?.attempts).toBe(2));
-    // A stop for any other reason would have saved a checkpoint, with which the second attempt had finished.
+    // A stop for any other reason would have saved a checkpoint, and the second attempt would have finished.
     await until(id, 'running');
     expect(await typesOf(id)).not.toContain('checkpoint-saved');
     expect(await adapters.list()).toEqual([]);
@@ -451,7 +451,7 @@ describe('a lost job', () => {
     expect((await ended(id)).status).toBe('cancelled');
   });
 
-  test('that another attempt has taken is let go of', async () => {
+  test('that another attempt has taken is given up', async () => {
     await work();
     const id = await send('finish-late');
     await until(id, 'running');
@@ -465,7 +465,7 @@ describe('a lost job', () => {
 });
 
 describe('a resume', () => {
-  test('of a failed job gives it all its attempts again, under its id', async () => {
+  test('of a failed job keeps its id and restores all its attempts', async () => {
     await work();
     const id = await send('refuse');
     expect(await ended(id)).toMatchObject({ status: 'failed', attempts: 1 });
@@ -497,12 +497,12 @@ describe('a resume', () => {
     ]);
   });
 
-  test('at the moment at which the worker has yet to let go loses nothing', async () => {
+  test('before the worker has released the job loses nothing', async () => {
     await work();
     const id = await send('stop-when-asked');
     await until(id, 'running');
     await store.requestCancel(id);
-    // As soon as the record says so, whatever the queue still has.
+    // As soon as the record has ended, whatever the queue still contains.
     await until(id, 'cancelled');
     await store.resumeJob(id);
     await until(id, 'running');
@@ -511,7 +511,7 @@ describe('a resume', () => {
   });
 });
 
-test('every connection to Redis cut in the midst of a job costs nothing', async () => {
+test('losing every connection to Redis in the middle of a job costs nothing', async () => {
   await work();
   const id = await send('finish-late');
   await until(id, 'running');
@@ -520,7 +520,7 @@ test('every connection to Redis cut in the midst of a job costs nothing', async 
   expect((await ended(await send('finish'))).status).toBe('succeeded');
 });
 
-test('what it does is counted and timed, and every line of its log names the job and the request it came from', async () => {
+test('jobs are counted and timed, and every log line of a job names the job and its request', async () => {
   const metrics = createMetrics({ service: 'worker' });
   const lines: Record<string, unknown>[] = [];
   const destination = new Writable({
@@ -552,8 +552,8 @@ test('what it does is counted and timed, and every line of its log names the job
   expect(ofJob.slice(2).every((line) => line.job === broken && line.request_id === null)).toBe(true);
 });
 
-describe('what a died process left', () => {
-  test('a job in no queue is done', async () => {
+describe('after a process died', () => {
+  test('a job that is missing from the queue is still trained', async () => {
     const id = await send('finish');
     await queue.remove(id);
     await work();
@@ -586,7 +586,7 @@ describe('what a died process left', () => {
     });
   });
 
-  test('checkpoints of jobs that ended long ago go, and are listed no more', async () => {
+  test('checkpoints of jobs that ended long ago are removed from disk and from the list', async () => {
     const id = await send('finish');
     const start = await store.attempts.start(id, 'w');
     if (start.outcome !== 'started') throw new Error('not started');

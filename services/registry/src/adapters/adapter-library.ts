@@ -17,7 +17,7 @@ import { Compile } from 'typebox/compile';
 export interface AdapterLibraryDependencies {
   /** Published adapters. */
   store: BundleStore;
-  /** Told once of each adapter that lists leave out because its manifest cannot be read. */
+  /** Called once for each adapter that lists omit because its manifest cannot be read. */
   onBroken: (id: string, error: unknown) => void;
 }
 
@@ -25,22 +25,22 @@ export interface AdapterLibraryDependencies {
 export interface CheckedAdapter {
   id: string;
   manifest: AdapterManifest;
-  /** By name; the manifest itself among them. */
+  /** Sorted by name, including the manifest. */
   files: AdapterFile[];
 }
 
-/** Manifests being read; each is a request where the store is on other hosts. */
+/** Maximum manifests read concurrently. For a store on other hosts, each is a request. */
 const MANIFESTS_AT_ONCE = 32;
-/** Checked adapters remembered; one more is checked again when its turn comes. */
-const MAX_REMEMBERED = 1_000;
+/** Maximum checked adapters in memory. The oldest is dropped, and checked again on its next use. */
+const MAX_CHECKED = 1_000;
 
 const idSchema = Compile(AdapterId);
 
-/** The published adapters: listed, checked, deleted. */
+/** Lists, checks and deletes the published adapters. */
 export class AdapterLibrary {
   readonly #store: BundleStore;
   readonly #onBroken: AdapterLibraryDependencies['onBroken'];
-  /** Of adapters in the store; they never change, so each is read once. */
+  /** Adapters never change, so each summary is read once. */
   readonly #summaries = new Map<string, Adapter>();
   readonly #checked = new Map<string, Promise<CheckedAdapter>>();
   readonly #reported = new Set<string>();
@@ -51,8 +51,8 @@ export class AdapterLibrary {
   }
 
   /**
-   * Those that are the caller's, newest first. An adapter whose manifest is broken is left out.
-   * @throws ProductError invalid_request when `after` is not the id of an adapter
+   * The adapters that the caller may use, newest first, without those whose manifest is broken.
+   * @throws ProductError `invalid_request` if `after` is not the id of an adapter
    */
   async list({ after, limit }: { after?: string | undefined; limit: number }, caller: Caller): Promise<Paged<Adapter>> {
     const adapters = (await this.#summarise()).filter(({ owner }) => mayUse(caller, owner));
@@ -67,19 +67,19 @@ export class AdapterLibrary {
     return { data, has_more, next: has_more ? data.at(-1)!.id : null };
   }
 
-  /** As in the list. @throws ProductError adapter_not_found; invalid_adapter when it is broken on disk */
+  /** The item of the list. @throws ProductError `adapter_not_found`; `invalid_adapter` if it is damaged on disk */
   async summary(id: string): Promise<Adapter> {
     return summaryOf(await this.manifest(id));
   }
 
-  /** @throws ProductError adapter_not_found; invalid_adapter when it is broken on disk */
+  /** @throws ProductError `adapter_not_found`; `invalid_adapter` if it is damaged on disk */
   async manifest(id: string): Promise<AdapterManifest> {
     return (await this.check(id)).manifest;
   }
 
   /**
-   * Compares every file with its digest, once in the life of the process.
-   * @throws ProductError adapter_not_found; invalid_adapter naming the file that is not what the manifest says
+   * Compares every file with its digest, once in the lifetime of the process.
+   * @throws ProductError `adapter_not_found`; `invalid_adapter` naming the file that differs from the manifest
    */
   async check(id: string): Promise<CheckedAdapter> {
     if (!(await this.has(id))) {
@@ -90,23 +90,23 @@ export class AdapterLibrary {
     if (known !== undefined) return await known;
     const checking = this.#readAndCheck(id);
     this.#checked.set(id, checking);
-    // What failed is looked at again: the file may be put back, the disk may recover.
+    // A failed check is repeated on the next use: the file may be restored, or the disk may recover.
     checking.catch(() => this.#checked.delete(id));
     const [oldest] = this.#checked.keys();
-    if (this.#checked.size > MAX_REMEMBERED) this.#checked.delete(oldest!);
+    if (this.#checked.size > MAX_CHECKED) this.#checked.delete(oldest!);
     return await checking;
   }
 
   /**
-   * Does nothing where the adapter is there for the caller, or for nobody: then what is asked for next says so.
-   * @throws ProductError adapter_not_found as for one that is not there
+   * Checks that the caller may use the adapter. Accepts an adapter that does not exist: the handler reports that.
+   * @throws ProductError `adapter_not_found`, as for an adapter that does not exist
    */
   async checkOwner(id: string, caller: Caller): Promise<void> {
     if (caller.sees === 'all' || !(await this.has(id))) return;
     if (!mayUse(caller, await this.#ownerOf(id))) throw adapterNotFound(id);
   }
 
-  /** How many adapters the owner has, and all have, and the bytes of their files. */
+  /** Number and bytes of the adapters of the owner, and of all adapters. */
   async usage(owner: Owner): Promise<AdapterUsage> {
     const all = await this.#summarise();
     const own = all.filter((adapter) => adapter.owner === owner);
@@ -122,14 +122,14 @@ export class AdapterLibrary {
     return idSchema.Check(id) && (await this.#store.has(id));
   }
 
-  /** @throws ProductError adapter_not_found */
+  /** @throws ProductError `adapter_not_found` */
   async delete(id: string): Promise<void> {
     const deleted = idSchema.Check(id) && (await this.#store.delete(id));
     this.#forget(id);
     if (!deleted) throw adapterNotFound(id);
   }
 
-  /** Nobody's where it cannot be read. */
+  /** Null if the manifest cannot be read. */
   async #ownerOf(id: string): Promise<Owner> {
     const known = this.#summaries.get(id);
     if (known !== undefined) return known.owner;
@@ -163,7 +163,7 @@ export class AdapterLibrary {
 
   async #readAndCheck(id: string): Promise<CheckedAdapter> {
     const manifest = await readManifest(this.#store, id);
-    // With it on this host, downloads of it are read from here, too.
+    // This copies the adapter to this host, from where downloads are then read.
     const held = await this.#store.hold(id);
     try {
       const files: AdapterFile[] = [];

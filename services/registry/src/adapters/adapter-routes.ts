@@ -19,7 +19,7 @@ import type { AdapterLibrary } from './adapter-library.js';
 const closed = { additionalProperties: false };
 const DEFAULT_PAGE_SIZE = 20;
 
-/** Anything: what cannot be an id is answered like one that does not exist. */
+/** Any text is accepted, so that an invalid id is answered like one that does not exist. */
 const AdapterParams = Type.Object({ id: Type.String() }, closed);
 const FileParams = Type.Object({ id: Type.String(), name: Type.String() }, closed);
 
@@ -30,15 +30,15 @@ export interface AdapterRoutesOptions {
   models: MergedModels;
   /** @see answerDownload */
   downloadStallMs: number;
-  /** Told of each download as its first byte is read. */
+  /** Called for each download when its first byte is read. */
   onDownload: (event: DownloadEvent, log: FastifyBaseLogger) => void;
 }
 
-/** The calls under `/adapters`, with the paths the public api has. */
+/** The routes under `/adapters`, with the paths of the public api. */
 export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions): Promise<void> {
   const { library, adapters, merged, models, downloadStallMs, onDownload } = options;
 
-  /** Answers with a download out of an adapter or its merged model, which is held on disk until the last byte is read. */
+  /** Answers with a download from an adapter or its merged model, which is held on disk until the last byte is read. */
   const answer = async (
     request: FastifyRequest<{ Params: { id: string }; Querystring: { weights?: 'adapter' | 'merged' } }>,
     reply: FastifyReply,
@@ -47,7 +47,7 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
     const adapter = await library.check(request.params.id);
     const createdAt = new Date(adapter.manifest.created_at);
     const { weights = 'adapter' } = request.query;
-    const told = (download: Download): Download['open'] => {
+    const reported = (download: Download): Download['open'] => {
       return async ({ start, end }) => {
         const { id, manifest } = adapter;
         const { origin } = manifest;
@@ -58,14 +58,14 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
     };
     if (weights !== 'merged') {
       const download = choose({ store: adapters, ...adapter }, createdAt);
-      return await answerDownload(request, reply, { ...download, open: told(download) }, downloadStallMs);
+      return await answerDownload(request, reply, { ...download, open: reported(download) }, downloadStallMs);
     }
     const { files, release } = await models.acquire(adapter);
     let streaming = false;
     try {
       const download = choose({ store: merged, id: adapter.id, files }, createdAt);
       const open: Download['open'] = async (range) => {
-        const stream = await told(download)(range);
+        const stream = await reported(download)(range);
         streaming = true;
         return stream.once('close', release);
       };
@@ -80,7 +80,7 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
     if (id !== undefined) await library.checkOwner(id, callerOfHeaders(headers));
   });
 
-  // For the api, which does not forward it.
+  // Only for the api itself, which does not forward this path.
   app.get('/usage', async ({ headers }) => library.usage(callerOfHeaders(headers).owner));
 
   app.get('/adapters', { schema: { querystring: PageQuery } }, async ({ query, headers }) =>
@@ -89,9 +89,9 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
 
   app.get('/adapters/:id', { schema: { params: AdapterParams, querystring: DownloadQuery } }, (request, reply) =>
     answer(request, reply, (content, createdAt) => {
-      const { weights: which, format } = request.query;
+      const { weights, format } = request.query;
       if (format === 'safetensors') return fileDownload(content, weightsFile(content));
-      const suffix = which === 'merged' ? '-merged' : '';
+      const suffix = weights === 'merged' ? '-merged' : '';
       return tarDownload(content, createdAt, `${content.id}${suffix}.tar`);
     }),
   );
@@ -133,7 +133,7 @@ function namedFile({ id, files }: BundleContent, name: string): AdapterFile {
   const file = files.find((candidate) => candidate.name === name);
   if (file !== undefined) return file;
   const existing = files.map((candidate) => candidate.name).join(', ');
-  const message = `${id} has no file ${JSON.stringify(name.slice(0, 100))}; there are ${existing}.`;
+  const message = `${id} has no file ${JSON.stringify(name.slice(0, 100))}. Its files are ${existing}.`;
   throw new ProductError('not_found', message);
 }
 
@@ -141,7 +141,7 @@ function weightsFile({ id, files }: BundleContent): AdapterFile {
   const [first, ...more] = files.filter(({ name }) => name.endsWith('.safetensors'));
   if (first === undefined) throw new ProductError('invalid_adapter', `${id} has no safetensors file.`);
   if (more.length > 0) {
-    const message = `The merged model has ${more.length + 1} weight files: download the tar, or each under /adapters/${id}/files/NAME?weights=merged.`;
+    const message = `The merged model has ${more.length + 1} weight files. Download the tar, or each file from /adapters/${id}/files/NAME?weights=merged.`;
     throw new ProductError('conflict', message, { param: 'format' });
   }
   return first;

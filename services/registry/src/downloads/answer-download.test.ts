@@ -5,10 +5,10 @@ import { createHttpApp, createLogger } from '@lorasmith/service-kit';
 import { expect, onTestFinished, test } from 'vitest';
 import { answerDownload } from './answer-download.js';
 
-// More than the buffers of a connection hold.
+// More than the buffers of a connection.
 const BYTES = 64 * 2 ** 20;
 
-test('a download is ended by the limit for stalls, and by no other', async () => {
+test('only the limit for stalls ends a download', async () => {
   const app = createHttpApp({
     logger: createLogger({ service: 'registry', level: 'silent' }),
     requestTimeoutMs: 60_000,

@@ -4,24 +4,24 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type ByteRange, parseByteRange } from './byte-range.js';
 import { matchesIfNoneMatch, matchesIfRange } from './entity-tag.js';
 
-/** Something whose every byte is fixed before it is read. */
+/** Content whose bytes are fixed before they are read. */
 export interface Download {
-  /** Strong, with its quotes. */
+  /** A strong ETag, with its quotes. */
   etag: string;
   totalBytes: number;
   contentType: string;
-  /** Name it is saved under. ASCII without quotes. */
+  /** The suggested file name: ASCII without quotes. */
   fileName: string;
-  /** Called once, only when there are bytes to send. */
+  /** Called once, and only if bytes are sent. */
   open(range: ByteRange): Promise<Readable>;
 }
 
 /**
  * Answers GET and HEAD for a download: 200, 206, 304 or 416, with Content-Length, ETag and Accept-Ranges on each.
  *
- * @param stallMs the connection is closed if the caller takes no bytes for twice this long: the api, which ends a download
- *   after `stallMs`, may still hold bytes that its slow client has not taken
- * @throws ProductError range_not_satisfiable, with Content-Range set on the reply
+ * @param stallMs - The connection is closed if the api reads no bytes for twice this time. The api itself ends a download
+ *   after `stallMs`, but may have buffered bytes that its slow client has not read.
+ * @throws ProductError `range_not_satisfiable`, with Content-Range set on the reply
  */
 export async function answerDownload(
   request: FastifyRequest,
@@ -30,12 +30,12 @@ export async function answerDownload(
   stallMs: number,
 ): Promise<FastifyReply> {
   const { etag, totalBytes } = download;
-  // Revalidated at each use: an adapter can be deleted, though its bytes never change.
+  // Clients revalidate each use: the bytes of an adapter never change, but it can be deleted.
   reply.headers({ etag, 'accept-ranges': 'bytes', 'cache-control': 'private, no-cache' });
   if (matchesIfNoneMatch(request.headers['if-none-match'], etag)) return reply.code(304).send();
 
   const { headers, method } = request;
-  // Range is defined for GET alone.
+  // Range is defined only for GET.
   const asksForRange = method === 'GET' && matchesIfRange(headers['if-range'] as string | undefined, etag);
   const range = asksForRange ? parseByteRange(headers.range, totalBytes) : 'whole';
   if (range === 'unsatisfiable') {
@@ -43,8 +43,8 @@ export async function answerDownload(
     throw new ProductError('range_not_satisfiable', `The range starts past the end of ${totalBytes} bytes.`);
   }
   const { start, end } = range === 'whole' ? { start: 0, end: totalBytes - 1 } : range;
-  // Opened first: an error is not to be answered under the headers of the download. With no payload at all Fastify
-  // would answer HEAD with a Content-Length of 0.
+  // Opened before the headers are set, which must not appear on an error. Without a payload, Fastify would answer HEAD with
+  // a Content-Length of 0.
   const stream = method === 'HEAD' ? Readable.from([]) : await download.open({ start, end });
   if (range !== 'whole') reply.code(206).header('content-range', `bytes ${start}-${end}/${totalBytes}`);
   reply.headers({

@@ -18,7 +18,7 @@ export interface BundleContent {
   files: readonly AdapterFile[];
 }
 
-/** One file of a bundle as it is. */
+/** Downloads one file of a bundle. */
 export function fileDownload({ store, id }: BundleContent, { name, bytes, sha256 }: AdapterFile): Download {
   return {
     etag: `"${sha256}"`,
@@ -29,7 +29,7 @@ export function fileDownload({ store, id }: BundleContent, { name, bytes, sha256
   };
 }
 
-/** All files of a bundle as a tar, without a folder around them. @param mtime that all files have in it */
+/** Downloads all files of a bundle as a tar, at its top level. @param mtime - Modification time of all files in the tar */
 export function tarDownload({ store, id, files }: BundleContent, mtime: Date, fileName: string): Download {
   const entries = files.map(({ name, bytes }) => ({
     name,

@@ -27,7 +27,7 @@ test.each([
   expect(parseByteRange(header, 100)).toEqual(range);
 });
 
-test('of nothing nothing can be satisfied', () => {
+test('no range of empty content is satisfiable', () => {
   expect(parseByteRange('bytes=0-', 0)).toBe('unsatisfiable');
   expect(parseByteRange('bytes=-5', 0)).toBe('unsatisfiable');
 });

@@ -7,8 +7,8 @@ export interface ByteRange {
 /**
  * Reads a Range header (RFC 9110, 14.1.2) for content of this size.
  *
- * @returns the range; `whole` where there is none to follow (several ranges, another unit, broken syntax: a server may
- * ignore the header); `unsatisfiable` where no byte lies in it
+ * @returns the range; `whole` without a usable range (several ranges, another unit or invalid syntax, which a server may
+ * ignore); `unsatisfiable` if the range contains no byte
  */
 export function parseByteRange(header: string | undefined, sizeBytes: number): ByteRange | 'whole' | 'unsatisfiable' {
   const match = /^bytes=(?:(\d{1,16})-(\d{0,16})|-(\d{1,16}))$/i.exec(header?.replaceAll(/[ \t]/g, '') ?? '');

@@ -3,18 +3,18 @@ import { entityTag, matchesIfNoneMatch, matchesIfRange } from './entity-tag.js';
 
 const etag = entityTag('a.tar', 'sha');
 
-test('a tag is strong, quoted, and tells parts from their concatenation', () => {
+test('a tag is strong, quoted, and distinguishes parts from their concatenation', () => {
   expect(etag).toMatch(/^"[0-9a-f]{64}"$/);
   expect(entityTag('ab', 'c')).not.toBe(entityTag('a', 'bc'));
 });
 
-test('If-None-Match takes lists, weak tags and *', () => {
+test('If-None-Match accepts lists, weak tags and *', () => {
   for (const header of [etag, `W/${etag}`, `"other", ${etag}`, '*'])
     expect(matchesIfNoneMatch(header, etag)).toBe(true);
   for (const header of [undefined, '"other"', '', etag.slice(1)]) expect(matchesIfNoneMatch(header, etag)).toBe(false);
 });
 
-test('If-Range takes the strong tag alone', () => {
+test('If-Range accepts only the strong tag', () => {
   expect(matchesIfRange(undefined, etag)).toBe(true);
   expect(matchesIfRange(etag, etag)).toBe(true);
   expect(matchesIfRange(`W/${etag}`, etag)).toBe(false);

@@ -56,14 +56,14 @@ test('GNU tar unpacks it to the same files', async () => {
   }
 });
 
-test('it is as long as it says, the same each time, and in whole blocks', async () => {
+test('it has the announced size, the same bytes each time, and complete blocks', async () => {
   const bytes = await whole();
   expect(bytes.byteLength).toBe(archive().totalBytes);
   expect(bytes.byteLength % 512).toBe(0);
   expect(await whole()).toEqual(bytes);
 });
 
-test('any range of it is that range of the whole', async () => {
+test('any range equals the same range of the complete tar', async () => {
   const bytes = await whole();
   const places = [0, 1, 511, 512, 513, 514, 1023, 1024, 1536, 2000, 3000, bytes.byteLength - 1];
   for (const start of places) {
@@ -80,7 +80,7 @@ test('a file over 8 GiB keeps its size', async () => {
     MTIME,
   );
   expect(huge.totalBytes % 512).toBe(0);
-  // The headers before the content, and the end.
+  // The headers before the content, and the trailer.
   const headers = await huge.open({ start: 0, end: huge.totalBytes - bytes - 1024 - 1 }).then(buffer);
   const sizes: (number | undefined)[] = [];
   const parser = list({ onReadEntry: (entry) => sizes.push(entry.size) });
@@ -88,7 +88,7 @@ test('a file over 8 GiB keeps its size', async () => {
   expect(sizes).toEqual([bytes]);
 });
 
-test('what is open is closed when the reader goes away or another file cannot be opened', async () => {
+test('open files are closed if the reader stops or another file cannot be opened', async () => {
   const opened: Readable[] = [];
   const entry = (name: string): TarEntry => ({
     name,

@@ -4,26 +4,26 @@ import type { ByteRange } from './byte-range.js';
 
 const BLOCK_BYTES = 512;
 
-/** A file to put into an archive. */
+/** A file for an archive. */
 export interface TarEntry {
   name: string;
   bytes: number;
-  /** Opens a part of the file; the promise resolves when it is open, so that it can be read whatever becomes of it. */
+  /** Opens a range of the file. Once the promise resolves, it can be read completely even if the file is deleted. */
   open(range: ByteRange): Promise<Readable>;
 }
 
-/** A tar whose every byte is known before a file is read: it can be measured, and served from any place. */
+/** A tar whose layout is known before a file is read, so it has a size and can be served in ranges. */
 export interface TarArchive {
   totalBytes: number;
-  /** Opens every file that the range touches, then streams. */
+  /** Opens every file within the range, then streams. */
   open: (range: ByteRange) => Promise<Readable>;
 }
 
 type Segment = { start: number; bytes: number } & ({ content: Buffer } | { entry: TarEntry });
 
 /**
- * Lays out a POSIX tar (ustar; pax headers where a name is over 100 bytes or a file over 8 GiB): entries by name, owner
- * root, mode 0644, all of one time. The same entries give the same bytes everywhere.
+ * Lays out a POSIX tar (ustar, with pax headers for names over 100 bytes and files over 8 GiB): entries sorted by name,
+ * owner root, mode 0644, one modification time. The same entries always give the same bytes.
  */
 export function layOutTar(entries: readonly TarEntry[], mtime: Date): TarArchive {
   const segments: Segment[] = [];
@@ -45,7 +45,7 @@ export function layOutTar(entries: readonly TarEntry[], mtime: Date): TarArchive
 }
 
 function headerOf({ name, bytes }: TarEntry, mtime: Date): Buffer {
-  // Whole seconds: a fraction would not fit the header.
+  // Whole seconds, because a header has no fraction.
   const wholeSeconds = new Date(Math.floor(mtime.getTime() / 1000) * 1000);
   const fields = { path: name, size: bytes, mode: 0o644, uid: 0, gid: 0, mtime: wholeSeconds, type: 'File' } as const;
   const header = new Header(fields);
@@ -75,7 +75,7 @@ async function openSegments(segments: readonly Segment[], { start, end }: ByteRa
     throw error;
   }
   const stream = Readable.from(concatenate(parts), { objectMode: false });
-  // A generator that was never begun does not run its finally.
+  // A generator that was never started does not run its `finally`.
   stream.once('close', destroyAll);
   return stream;
 }

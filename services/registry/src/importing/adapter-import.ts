@@ -7,8 +7,8 @@ import type { BundleStore, Staging } from '@lorasmith/storage';
 import { crashError, shuttingDown } from '../child-processes.js';
 import { unpackAdapterTar } from './adapter-tar.js';
 import type { ImportRequest, ImportResult } from './import-messages.js';
-import { LimitedTurns } from './limited-turns.js';
 import { namedBaseModel } from './named-base-model.js';
+import { Semaphore } from './semaphore.js';
 import { checkStoredBytes, type StoredBounds } from './stored-bytes.js';
 
 export interface AdapterImportDependencies {
@@ -16,9 +16,9 @@ export interface AdapterImportDependencies {
   adapters: BundleStore;
   baseModels: ModelSource;
   program: ChildProgram;
-  /** After this a check is ended. */
+  /** Time limit of a check. */
   timeoutMs: number;
-  /** Of an adapter as it is stored. */
+  /** Maximum size of an adapter as it is stored. */
   maxStoredBytes: number;
 }
 
@@ -26,31 +26,31 @@ export interface ImportOptions {
   /** The base model; null: the one that the adapter's config names. */
   baseModel: string | null;
   name: string | null;
-  /** Whose adapter it will be. */
+  /** Owner of the new adapter. */
   owner: Owner;
-  /** For the adapter as it is stored. */
-  room: FreeBytes;
-  /** The caller is gone: nothing is published any more. Its reason is a ProductError. */
+  /** Free bytes for the adapter as it is stored. */
+  freeBytes: FreeBytes;
+  /** Aborted when the caller disconnects: nothing is published then. Its reason is a ProductError. */
   signal: AbortSignal;
 }
 
 interface RunningImport {
   options: ImportOptions;
   bounds: StoredBounds;
-  /** The caller is gone, or the registry closes. */
+  /** Aborted when the caller disconnects or the registry closes. */
   signal: AbortSignal;
 }
 
-/** Each takes the disk of an adapter while it arrives, however slowly; so a slow sender keeps nobody away. */
+/** An import needs disk space for an adapter while it arrives. The limit is high, so that slow senders do not block others. */
 const MAX_AT_ONCE = 64;
-/** Each is a process, and has the memory of an adapter. The others wait. */
+/** A check is a process with the memory of an adapter. Further checks wait. */
 const MAX_CHECKED_AT_ONCE = 4;
 
-/** Takes adapters from outside. */
+/** Imports adapters that were trained elsewhere. */
 export class AdapterImport {
   readonly #dependencies: AdapterImportDependencies;
   readonly #closing = new AbortController();
-  readonly #checks = new LimitedTurns(MAX_CHECKED_AT_ONCE);
+  readonly #checks = new Semaphore(MAX_CHECKED_AT_ONCE);
   #running = 0;
 
   constructor(dependencies: AdapterImportDependencies) {
@@ -58,13 +58,13 @@ export class AdapterImport {
   }
 
   /**
-   * Unpacks a tar, checks the adapter in a process of its own, and publishes it with a manifest by one rename. Where
-   * anything is wrong, nothing is published.
+   * Unpacks a tar, checks the adapter in a child process, and publishes it with a manifest in one step. After an error
+   * nothing is published.
    *
-   * @param chunks - Of a plain tar, bounded.
+   * @param chunks - An uncompressed tar of limited size
    * @throws ProductError `invalid_adapter`, `unsupported_media_type`, `model_not_found` and the other model errors,
-   * `invalid_request` when no base model is named, `storage_full`, `quota_exceeded`, `service_unavailable` when too many
-   * run, `timeout`; the reason of the signal
+   * `invalid_request` if no base model is named, `storage_full`, `quota_exceeded`, `service_unavailable` if too many
+   * imports run, `timeout`; the reason of the signal
    */
   async import(chunks: AsyncIterable<Uint8Array>, options: ImportOptions): Promise<AdapterId> {
     if (this.#running >= MAX_AT_ONCE) {
@@ -74,7 +74,7 @@ export class AdapterImport {
     const { adapters } = this.#dependencies;
     const running: RunningImport = {
       options,
-      bounds: { maxBytes: this.#dependencies.maxStoredBytes, room: options.room },
+      bounds: { maxBytes: this.#dependencies.maxStoredBytes, freeBytes: options.freeBytes },
       signal: AbortSignal.any([this.#closing.signal, options.signal]),
     };
     const stagings: Staging[] = [];
@@ -95,7 +95,7 @@ export class AdapterImport {
     }
   }
 
-  /** Ends the checks that run; those who wait for them get service_unavailable. */
+  /** Ends running and waiting checks. Their imports fail with `service_unavailable`. */
   close(): void {
     this.#closing.abort(shuttingDown());
   }
@@ -148,7 +148,8 @@ export class AdapterImport {
     signal.throwIfAborted();
     const published = await adapters.publish(checked, id);
     if (!published) throw new ProductError('internal_error', `The new id ${id} is already in use. Try again.`);
-    // Who was to be told its id is gone, and what was held for it: large ones take a while to be published in S3.
+    // Publishing a large adapter to S3 takes a while. If the caller has disconnected, nobody knows the id, and the
+    // reservation of its bytes has been released.
     if (options.signal.aborted) {
       await adapters.delete(id);
       throw options.signal.reason;

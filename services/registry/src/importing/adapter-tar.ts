@@ -3,17 +3,17 @@ import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
 import type { Staging } from '@lorasmith/storage';
 import { Parser, type ReadEntry } from 'tar';
 
-/** Entries of any kind; a PEFT folder has a dozen. */
+/** Maximum entries of any type. A PEFT folder has about a dozen. */
 const MAX_ENTRIES = 1_000;
-/** A long name or a pax header; ours have none. */
+/** Maximum size of a long name or a pax header. */
 const MAX_META_BYTES = 64 * 1024;
 const MAX_PATH_LENGTH = 1_024;
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 const BLOCK_BYTES = 512;
-/** Where a tar's header says that it is one. */
+/** Offset of `ustar` in the header of a tar. */
 const MAGIC_OFFSET = 257;
 
-/** How gzip, bzip2, xz, zstd and zip begin. */
+/** The first bytes of gzip, bzip2, xz, zstd and zip. */
 const COMPRESSED_MAGIC = [
   [0x1f, 0x8b],
   [0x42, 0x5a, 0x68],
@@ -26,14 +26,14 @@ const FILE_TYPES = ['File', 'OldFile', 'ContiguousFile'];
 const WANTED: ReadonlySet<string> = new Set([ADAPTER_FILES.config, ADAPTER_FILES.weights]);
 
 /**
- * Takes the two PEFT files out of a tar and writes them into the staged folder under their own names, whatever the tar
- * calls their folder. They lie at its top or in one folder; other files are read past. Nothing else is ever written.
+ * Writes the two PEFT files of a tar into the staged folder. They may be at the top level of the tar or in one folder of
+ * any name. Other files are skipped, and nothing else is ever written.
  *
- * The tar is from outside: an entry that is absolute, climbs, is a link or a device, a file that comes twice, a size that
- * is not true, and a compressed tar are refused.
+ * The tar is untrusted. Refused are absolute paths, paths with `..`, links, devices, duplicate files, false sizes, and
+ * compressed tars.
  *
- * @param chunks - Bounded by whoever gives them.
- * @throws ProductError `invalid_adapter`; `unsupported_media_type` for what is not a plain tar; `storage_full`
+ * @param chunks - The caller limits their total size.
+ * @throws ProductError `invalid_adapter`; `unsupported_media_type` if it is not an uncompressed tar; `storage_full`
  */
 export async function unpackAdapterTar(chunks: AsyncIterable<Uint8Array>, staging: Staging): Promise<void> {
   const reader = new AdapterTarReader(staging);
@@ -67,7 +67,7 @@ class AdapterTarReader {
     this.#failed.catch(() => {});
     const refuse = (entry: ReadEntry) => this.#fail(invalid(`${shown(entry.path)} is of the type ${entry.type}`));
     this.#parser.on('entry', (entry: ReadEntry) => this.#take(entry));
-    // Types that the library passes over, and headers that are too long.
+    // Types that the library skips, and headers that are too long.
     this.#parser.on('ignoredEntry', refuse);
     this.#parser.on('meta', () => this.#count());
     this.#parser.on('error', (error: Error) => this.#fail(invalid(error.message.split('\n', 1)[0]!, error)));
@@ -94,18 +94,18 @@ class AdapterTarReader {
     throw new ProductError('invalid_adapter', `The tar has no ${missing.join(' and no ')}.${pickle}`);
   }
 
-  /** Waits until no file is being written any more. */
+  /** Waits until all files that are being written are closed. */
   async abandon(): Promise<void> {
     this.#fail(new Error('abandoned'));
     await Promise.allSettled(this.#written.values());
   }
 
-  /** The library throws where it ends within a block while a file before that is still being written. */
+  /** The library throws if the tar ends within a block while an earlier file is still being written. */
   #parsed<Result>(step: () => Result): Result {
     try {
       return step();
     } catch (error) {
-      throw invalid('it is truncated, or its sizes are false', error);
+      throw invalid('it is truncated, or one of its sizes is wrong', error);
     }
   }
 
@@ -148,15 +148,15 @@ class AdapterTarReader {
   }
 }
 
-/** What is wrong with an entry; null when it may be passed over or taken. */
+/** The reason to refuse an entry; null if it can be written or skipped. */
 function faultOf({ path, type, size, header }: ReadEntry): string | null {
   if (path.length > MAX_PATH_LENGTH) return `a name has more than ${MAX_PATH_LENGTH} characters`;
   if (path.startsWith('/') || /^[A-Za-z]:/.test(path)) return `${shown(path)} is an absolute path`;
   if (path.includes('\0') || path.includes('\\')) return `${shown(path)} is not a file name`;
   if (path.split('/').includes('..')) return `${shown(path)} leaves its folder`;
   if (type !== 'Directory' && !FILE_TYPES.includes(type)) return `${shown(path)} is of the type ${type}`;
-  // The library reads a negative one as none.
-  if (header.size === undefined) return `${shown(path)} has a false size`;
+  // The library reads a negative size as undefined.
+  if (header.size === undefined) return `${shown(path)} has an invalid size`;
   if (type === 'Directory' && size > 0) return `${shown(path)} is a folder with content`;
   if (wantedName(path) === ADAPTER_FILES.config && size > MAX_CONFIG_BYTES) {
     return `${ADAPTER_FILES.config} has ${size} bytes; at most ${MAX_CONFIG_BYTES} are read`;
@@ -164,7 +164,7 @@ function faultOf({ path, type, size, header }: ReadEntry): string | null {
   return null;
 }
 
-/** The name that a file at the top or in one folder is kept under; null for one that is not wanted. */
+/** The name of a PEFT file at the top level or in one folder; null for any other file. */
 function wantedName(path: string): string | null {
   const parts = path.split('/').filter((part) => part !== '' && part !== '.');
   const name = parts.at(-1);
@@ -172,8 +172,8 @@ function wantedName(path: string): string | null {
 }
 
 /**
- * The bytes of a tar in whole blocks, but for what is left over at the end: given parts of blocks, the library takes some
- * whole tars for ones that are cut off. It would also unpack compressed tars, whose size nothing bounds.
+ * The bytes of a tar in complete blocks, except for a rest at the end: with parts of blocks, the library reports some
+ * complete tars as truncated. It would also unpack compressed tars, whose unpacked size is not limited.
  */
 async function* plainTar(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   let rest: Buffer = Buffer.alloc(0);
@@ -205,5 +205,5 @@ function shown(path: string): string {
 }
 
 function invalid(fault: string, cause?: unknown): ProductError {
-  return new ProductError('invalid_adapter', `The tar is not that of a PEFT folder: ${fault}.`, { cause });
+  return new ProductError('invalid_adapter', `The tar does not contain a valid PEFT folder: ${fault}.`, { cause });
 }

@@ -10,8 +10,8 @@ import { checkStoredBytes } from './stored-bytes.js';
 answerParent<ImportRequest, ImportResult>('import', importAdapter);
 
 /**
- * Checks an adapter against its base and writes it anew: only fields that are known, so that nothing in the config can
- * do what nobody looked at, and with one rank and one scale, which is all that other servers read.
+ * Checks an adapter against its base model and rewrites it. The config gets only known fields, so that no unchecked field
+ * has an effect. The weights get one rank and one scale, which is all that other servers support.
  */
 async function importAdapter(request: ImportRequest): Promise<ImportResult> {
   const adapter = await readPeftFolder(request.adapterFolder, (shapes) =>

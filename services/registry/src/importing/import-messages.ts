@@ -1,16 +1,16 @@
 import type { AdapterManifest } from '@lorasmith/contracts';
 import type { StoredBounds } from './stored-bytes.js';
 
-/** What the import process is asked, once in its life. All paths are absolute. */
+/** The only request to an import process. All paths are absolute. */
 export interface ImportRequest {
-  /** The two PEFT files as they came. */
+  /** Contains the two PEFT files as received. */
   adapterFolder: string;
-  /** Empty; filled with the two files as we write them. */
+  /** Empty; receives the two rewritten files. */
   outputFolder: string;
   modelsDir: string;
   baseModel: string;
   bounds: StoredBounds;
 }
 
-/** What it found and made. */
+/** Describes the rewritten adapter. */
 export type ImportResult = Pick<AdapterManifest, 'base_model' | 'lora' | 'files'>;

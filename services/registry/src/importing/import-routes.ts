@@ -15,7 +15,7 @@ import type { AdapterImport } from './adapter-import.js';
 export interface ImportRoutesOptions {
   imports: AdapterImport;
   library: AdapterLibrary;
-  /** Of the tar. */
+  /** Maximum size of the tar. */
   maxImportBytes: number;
 }
 
@@ -31,13 +31,14 @@ export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): 
     const { base_model: baseModel = null, name = null } = request.query;
     try {
       const { owner } = callerOfHeaders(request.headers);
-      const room = freeBytesOfHeaders(request.headers);
+      const freeBytes = freeBytesOfHeaders(request.headers);
       const signal = untilClosed(
         reply.raw,
         new ProductError('invalid_request', 'The caller disconnected before the end.'),
       );
-      const id = await imports.import(bodyOf(request, maxImportBytes), { baseModel, name, owner, room, signal });
-      // Reads all of it once more.
+      const body = bodyOf(request, maxImportBytes);
+      const id = await imports.import(body, { baseModel, name, owner, freeBytes, signal });
+      // This reads all files once more.
       const summary = await library.summary(id);
       if (signal.aborted) {
         await library.delete(id);
@@ -56,7 +57,7 @@ function bodyOf(request: FastifyRequest, maxBytes: number): AsyncIterable<Buffer
   if (encoding !== 'identity') {
     throw new ProductError('unsupported_media_type', 'The body is compressed. Send an uncompressed tar (tar -cf).');
   }
-  // A request without a body has no content type that could have been refused.
+  // A request without a body has no content type, so it has not been refused for that.
   if (request.body === undefined || request.body === null) {
     throw new ProductError(
       'unsupported_media_type',

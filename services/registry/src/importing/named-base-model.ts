@@ -3,11 +3,11 @@ import path from 'node:path';
 import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
 
 /**
- * The base model that an adapter's config names: PEFT writes a name of the hub (`org/model`) or a path of the machine it
- * ran on, of which the last part is ours. That the rest of the config is right finds out who checks the adapter.
+ * The base model named in an adapter's config. PEFT writes a name of the Hugging Face Hub (`org/model`) or a path of the
+ * training machine; the last part is the name here. The rest of the config is checked with the adapter.
  *
- * @param folder - With the config, whose size is bounded already.
- * @throws ProductError `invalid_adapter` when the config is not JSON; `invalid_request` when it names none
+ * @param folder - Contains the config, whose size was checked before
+ * @throws ProductError `invalid_adapter` if the config is not JSON; `invalid_request` if it names no base model
  */
 export async function namedBaseModel(folder: string): Promise<string> {
   let config: unknown;

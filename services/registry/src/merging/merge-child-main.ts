@@ -8,7 +8,7 @@ import { readPeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
 
-/** Progress is for the log: a few messages a second at most. */
+/** Progress is only logged, so it is reported at most twice a second. */
 const PROGRESS_INTERVAL_MS = 500;
 
 answerParent<MergeRequest, AdapterFile[], MergeProgress>('merge', merge);

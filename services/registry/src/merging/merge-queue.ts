@@ -1,14 +1,14 @@
 import { ProductError } from '@lorasmith/contracts';
 
-/** One merge at a time takes all cores and the memory of a whole tensor; this many may wait for it. */
+/** Maximum waiting merges. They run one at a time: a merge uses all cores and the memory of a complete tensor. */
 const MAX_WAITING = 16;
 
-/** Runs pieces of work one after the other. */
+/** Runs one piece of work at a time. */
 export class MergeQueue {
   #tail: Promise<unknown> = Promise.resolve();
   #waiting = 0;
 
-  /** @throws ProductError service_unavailable when too many wait; whatever the work throws */
+  /** @throws ProductError `service_unavailable` if too many wait; errors of the work */
   async run<Result>(work: () => Promise<Result>): Promise<Result> {
     if (this.#waiting >= MAX_WAITING) {
       throw new ProductError(

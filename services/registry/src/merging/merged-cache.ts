@@ -4,7 +4,7 @@ import type { LocalBundleStore, Staging } from '@lorasmith/storage';
 import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 
-/** Beside the files of a merged model; not served. */
+/** Stored beside the files of a merged model, and not served. */
 const RECORD_FILE = 'merged-files.json';
 
 const MergedRecord = Type.Object({ files: Type.Array(AdapterFile) }, { additionalProperties: false });
@@ -15,19 +15,19 @@ interface Entry {
   lastUsedMs: number;
 }
 
-/** Merged models on disk, under the ids of their adapters, bounded in bytes: the least recently used goes first. */
+/** Merged models on disk, by the id of their adapter, with a limit in bytes. The least recently used one is evicted first. */
 export class MergedCache {
   readonly #store: LocalBundleStore;
   readonly #maxBytes: number;
   readonly #onEvicted: (id: string, bytes: number) => void;
   readonly #entries = new Map<string, Entry>();
-  /** How many hold each id against eviction. */
+  /** Number of pins by id. A pinned model is not evicted. */
   readonly #pins = new Map<string, number>();
   readonly #removals = new Map<string, Promise<unknown>>();
 
   /**
-   * @param maxBytes of all merged models together
-   * @param onEvicted told of each that had to go for others
+   * @param maxBytes - Limit for all merged models together
+   * @param onEvicted - Called for each evicted model
    */
   constructor(store: LocalBundleStore, maxBytes: number, onEvicted: (id: string, bytes: number) => void) {
     this.#store = store;
@@ -39,12 +39,12 @@ export class MergedCache {
     return { models: this.#entries.size, bytes: this.#usedBytes(), limitBytes: this.#maxBytes };
   }
 
-  /** Learns what an earlier process left; removes what is broken and what is not wanted any more. */
+  /** Loads the models of an earlier process. Removes broken ones and those that are no longer wanted. */
   async load(isWanted: (id: string) => Promise<boolean>): Promise<void> {
     for (const id of await this.#store.list()) {
       const found = await this.#read(id);
       if (found === null || !(await isWanted(id))) await this.remove(id);
-      // The folder's time is set at each use.
+      // Each use sets the modification time of the folder.
       else this.#entries.set(id, { bytes: found.bytes, lastUsedMs: (await stat(this.#store.folder(id))).mtimeMs });
     }
     await this.#evict(this.#maxBytes);
@@ -63,7 +63,7 @@ export class MergedCache {
     };
   }
 
-  /** The files of a merged model, which counts as used now; null when it is not there. Pin it before. */
+  /** The files of a merged model, or null if it is missing. Counts as a use. Pin it before. */
   async files(id: string): Promise<AdapterFile[] | null> {
     await this.#removals.get(id);
     const found = await this.#read(id);
@@ -73,36 +73,36 @@ export class MergedCache {
     }
     const now = new Date();
     this.#entries.set(id, { bytes: found.bytes, lastUsedMs: now.getTime() });
-    // Only the order of eviction after a restart hangs on it.
+    // A failure affects only the order of eviction after a restart.
     await utimes(this.#store.folder(id), now, now).catch(() => {});
     return found.files;
   }
 
   /**
-   * Evicts until a new model of this size fits. Models in use stay.
-   * @throws ProductError storage_full when it can never fit; service_unavailable when models in use take the room
+   * Evicts models that are not in use until a new model of this size fits.
+   * @throws ProductError `storage_full` if it can never fit; `service_unavailable` if models in use take the space
    */
-  async makeRoom(bytes: number): Promise<void> {
+  async evictFor(bytes: number): Promise<void> {
     const mebibytes = (value: number) => `${(value / 2 ** 20).toFixed(1)} MiB`;
     if (bytes > this.#maxBytes) {
-      const message = `The merged model takes ${mebibytes(bytes)}, but the limit for merged models is ${mebibytes(this.#maxBytes)}. Raise MERGED_CACHE_BYTES.`;
+      const message = `The merged model needs ${mebibytes(bytes)}, but the limit for merged models is ${mebibytes(this.#maxBytes)}. Raise MERGED_CACHE_BYTES.`;
       throw new ProductError('storage_full', message);
     }
     await this.#evict(this.#maxBytes - bytes);
     if (this.#usedBytes() + bytes > this.#maxBytes) {
-      const message = 'Merged models that are being downloaded take all the space for merged models. Try again later.';
+      const message = 'Merged models that are being downloaded use all the space for merged models. Try again later.';
       throw new ProductError('service_unavailable', message);
     }
   }
 
-  /** Makes a staged folder the merged model `id`; when another process was faster, its model stays. */
+  /** Publishes a staged folder as the merged model `id`. If another process was faster, its model is used. */
   async publish(id: string, staging: Staging, files: AdapterFile[]): Promise<void> {
     const record: Static<typeof MergedRecord> = { files };
     await staging.write(RECORD_FILE, [Buffer.from(JSON.stringify(record))]);
     await this.#store.publish(staging, id);
   }
 
-  /** Also while it is in use: what is open can be read to its end. */
+  /** Also removes a model in use. Files that are open can still be read completely. */
   async remove(id: string): Promise<void> {
     this.#entries.delete(id);
     const removal = this.#store.delete(id);
@@ -129,7 +129,7 @@ export class MergedCache {
     return [...this.#entries.values()].reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
-  /** Null for what is not there, or not whole. */
+  /** Null if the model is missing or incomplete. */
   async #read(id: string): Promise<{ files: AdapterFile[]; bytes: number } | null> {
     try {
       const record = await this.#store.readJson(id, RECORD_FILE);

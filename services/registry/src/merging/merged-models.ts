@@ -12,12 +12,12 @@ import type { MergeProgress, MergeRequest } from './merge-messages.js';
 import { MergeQueue } from './merge-queue.js';
 import { MergedCache } from './merged-cache.js';
 
-/** A tensor's line in the index of a model in several files, and its share of our record. */
+/** Upper limit for a tensor's entries in the index of a model in several files and in the record of the cache. */
 const MAX_INDEX_ENTRY_BYTES = 512;
 
-/** What happens to merges, for the log. */
+/** Events of merges, for logs and metrics. */
 export type MergeEvent =
-  | { type: 'merged-model-asked'; adapter: string; found: boolean }
+  | { type: 'merged-model-requested'; adapter: string; found: boolean }
   | { type: 'merged-model-evicted'; adapter: string; bytes: number }
   | { type: 'merge-started'; adapter: string; model: string; bytes: number }
   | { type: 'merge-progressed'; adapter: string; doneBytes: number; totalBytes: number }
@@ -27,15 +27,15 @@ export type MergeEvent =
 export interface MergedModelsDependencies {
   /** Published adapters. */
   adapters: BundleStore;
-  /** Merged models, on the same file system or another. */
+  /** Merged models, on any file system of this host. */
   merged: LocalBundleStore;
   baseModels: ModelSource;
   program: ChildProgram;
-  /** Of all merged models on disk together. */
+  /** Limit for all merged models on disk together. */
   cacheBytes: number;
-  /** After this a merge is ended. */
+  /** Time limit of a merge. */
   mergeTimeoutMs: number;
-  /** How long one caller waits for a merge, which goes on without it. */
+  /** How long a request waits for a merge. The merge continues after that. */
   waitTimeoutMs: number;
   tracing: Tracing;
   onEvent: (event: MergeEvent) => void;
@@ -47,7 +47,7 @@ export interface MergedModelLease {
   release: () => void;
 }
 
-/** Adapters merged into their base models: computed when first asked for, once for all who ask, and kept on disk. */
+/** Adapters merged into their base models. Each is computed on its first request, once for all callers, and stored on disk. */
 export class MergedModels {
   readonly #dependencies: MergedModelsDependencies;
   readonly #cache: MergedCache;
@@ -62,7 +62,7 @@ export class MergedModels {
     );
   }
 
-  /** Takes over the merged models that an earlier process left, and clears up what it left half-made. */
+  /** Loads the merged models of an earlier process and removes its incomplete folders. */
   static async open(dependencies: MergedModelsDependencies): Promise<MergedModels> {
     const models = new MergedModels(dependencies);
     await dependencies.merged.sweepStaging(dependencies.mergeTimeoutMs);
@@ -71,17 +71,17 @@ export class MergedModels {
   }
 
   /**
-   * The merged model of an adapter, computed if need be. A caller that goes away or waits too long does not end the
-   * work for the others.
+   * The merged model of an adapter, computed if necessary. The merge continues for the other callers if one disconnects or
+   * stops waiting.
    *
-   * @throws ProductError model_not_found and the other model errors; conflict when the base is not the one trained on;
-   * invalid_adapter; merge_not_finite; merge_crashed; storage_full; service_unavailable; timeout
+   * @throws ProductError `model_not_found` and the other model errors; `conflict` if the base model has changed since the
+   * training; `invalid_adapter`, `merge_not_finite`, `merge_crashed`, `storage_full`, `service_unavailable`, `timeout`
    */
   async acquire(adapter: CheckedAdapter): Promise<MergedModelLease> {
     const release = this.#cache.pin(adapter.id);
     try {
       const found = await this.#cache.files(adapter.id);
-      this.#dependencies.onEvent({ type: 'merged-model-asked', adapter: adapter.id, found: found !== null });
+      this.#dependencies.onEvent({ type: 'merged-model-requested', adapter: adapter.id, found: found !== null });
       const files = found ?? (await this.#waitFor(this.#merge(adapter)));
       return { files, release };
     } catch (error) {
@@ -90,7 +90,7 @@ export class MergedModels {
     }
   }
 
-  /** How much there is of merged models, in bytes and in number, and how many merges run or wait. */
+  /** Number and bytes of the merged models, and the number of running and waiting merges. */
   usage(): { models: number; bytes: number; limitBytes: number; merging: number } {
     return { ...this.#cache.usage(), merging: this.#running.size };
   }
@@ -100,7 +100,7 @@ export class MergedModels {
     await this.#cache.remove(id);
   }
 
-  /** Ends the merges that run; those who wait for them get service_unavailable. */
+  /** Ends the merges. Requests that wait for them fail with `service_unavailable`. */
   async close(): Promise<void> {
     this.#closing.abort(shuttingDown());
     await Promise.allSettled(this.#running.values());
@@ -121,14 +121,14 @@ export class MergedModels {
         this.#running.delete(adapter.id);
       });
     this.#running.set(adapter.id, merging);
-    // Everybody may have stopped waiting by the time it fails.
+    // All callers may have stopped waiting when it fails.
     merging.catch(() => {});
     return merging;
   }
 
   async #mergeInTurn(adapter: CheckedAdapter): Promise<AdapterFile[]> {
     const { id, manifest } = adapter;
-    // It may have been finished between the look into the cache and this turn.
+    // An earlier merge may have finished since the cache was checked.
     const ready = await this.#cache.files(id);
     if (ready !== null) return ready;
     const { modelsDir, release } = await this.#dependencies.baseModels.hold(manifest.base_model.name);
@@ -142,7 +142,7 @@ export class MergedModels {
   async #mergeInto({ id, manifest }: CheckedAdapter, model: ModelFolder): Promise<AdapterFile[]> {
     const { adapters, merged, program, mergeTimeoutMs, onEvent } = this.#dependencies;
     const bytes = await mergedBytes(model);
-    await this.#cache.makeRoom(bytes);
+    await this.#cache.evictFor(bytes);
 
     const begin = performance.now();
     const seconds = () => (performance.now() - begin) / 1000;
@@ -158,7 +158,7 @@ export class MergedModels {
         outputFolder: staging.path,
       };
       const work = 'Merging';
-      // In a process of its own: the engine blocks, and its memory returns to the system when the process ends.
+      // In a child process: the engine blocks, and its memory is freed when the process ends.
       const made = await askChild<AdapterFile[], MergeProgress>(program, request, {
         signal: this.#closing.signal,
         timeoutMs: mergeTimeoutMs,
@@ -189,7 +189,7 @@ export class MergedModels {
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
-        const message = `The merge takes longer than ${waitTimeoutMs / 1000} s. It continues: ask again in a while.`;
+        const message = `The merge takes longer than ${waitTimeoutMs / 1000} s. It continues: send the request again later.`;
         reject(new ProductError('timeout', message));
       }, waitTimeoutMs);
     });
@@ -201,7 +201,7 @@ export class MergedModels {
   }
 }
 
-/** What the merged model will take at most: the weights keep their dtype, text files are copied, an index is added. */
+/** Maximum size of the merged model: the weights keep their dtype, text files are copied, an index is added. */
 async function mergedBytes(model: ModelFolder): Promise<number> {
   let bytes = model.weightBytes + model.tensors.size * MAX_INDEX_ENTRY_BYTES;
   for (const entry of await readdir(model.path, { withFileTypes: true })) {

@@ -2,10 +2,10 @@ import { ProductError } from '@lorasmith/contracts';
 import { Counter, Gauge, Histogram, type Registry } from '@lorasmith/service-kit';
 import type { MergedModels, MergeEvent } from '../merging/merged-models.js';
 
-/** What was sent of an adapter, or of the model merged with it. */
+/** A started download of an adapter or its merged model. */
 export interface DownloadEvent {
   adapter: string;
-  /** The job that made it; null for an imported one. */
+  /** The job that trained the adapter; null for an imported adapter. */
   job: string | null;
   weights: 'adapter' | 'merged';
   bytes: number;
@@ -14,7 +14,7 @@ export interface DownloadEvent {
 /** From a model of a few layers to hundreds of gigabytes. */
 const MERGE_SECONDS = [1, 5, 20, 60, 300, 1_200, 3_600];
 
-/** Counts what happens to merges. */
+/** Counts the events of merges. */
 export function countMerges(metrics: Registry): (event: MergeEvent) => void {
   const registers = [metrics];
   const merges = new Counter({
@@ -23,7 +23,7 @@ export function countMerges(metrics: Registry): (event: MergeEvent) => void {
     labelNames: ['outcome', 'code'],
     registers,
   });
-  // Prometheus sees no increase in a series that begins with 1.
+  // Prometheus sees no increase in a series that starts at 1.
   merges.inc({ outcome: 'succeeded', code: '' }, 0);
   for (const code of ['merge_crashed', 'internal_error', 'timeout', 'storage_full']) {
     merges.inc({ outcome: 'failed', code }, 0);
@@ -34,13 +34,13 @@ export function countMerges(metrics: Registry): (event: MergeEvent) => void {
     buckets: MERGE_SECONDS,
     registers,
   });
-  const asked = new Counter({
+  const requests = new Counter({
     name: 'lorasmith_merged_cache_requests_total',
     help: 'Requests for a merged model that was on disk (hit) or had to be merged (miss).',
     labelNames: ['result'],
     registers,
   });
-  for (const result of ['hit', 'miss']) asked.inc({ result }, 0);
+  for (const result of ['hit', 'miss']) requests.inc({ result }, 0);
   const evicted = new Counter({
     name: 'lorasmith_merged_cache_evictions_total',
     help: 'Merged models that were removed to free space for others.',
@@ -48,8 +48,8 @@ export function countMerges(metrics: Registry): (event: MergeEvent) => void {
   });
   return (event) => {
     switch (event.type) {
-      case 'merged-model-asked':
-        return asked.inc({ result: event.found ? 'hit' : 'miss' });
+      case 'merged-model-requested':
+        return requests.inc({ result: event.found ? 'hit' : 'miss' });
       case 'merged-model-evicted':
         return evicted.inc();
       case 'merge-finished':
@@ -63,7 +63,7 @@ export function countMerges(metrics: Registry): (event: MergeEvent) => void {
   };
 }
 
-/** Tells how full the room for merged models is, and what is being merged. */
+/** Reports the size of the cache of merged models and the number of unfinished merges. */
 export function observeMergedModels(metrics: Registry, models: Pick<MergedModels, 'usage'>): void {
   const registers = [metrics];
   new Gauge({
@@ -95,7 +95,7 @@ export function observeMergedModels(metrics: Registry, models: Pick<MergedModels
   });
 }
 
-/** Counts downloads. What a client breaks off counts in full. */
+/** Counts downloads. A download that a client aborts counts in full. */
 export function countDownloads(metrics: Registry): (event: DownloadEvent) => void {
   const options = { labelNames: ['weights'], registers: [metrics] };
   const downloads = new Counter({

@@ -1,32 +1,32 @@
-/** Runs at most so many pieces of work at the same time; the others wait for their turn in the order they came. */
-export class LimitedTurns {
-  readonly #atOnce: number;
+/** Limits concurrent calls. Further calls wait, first come, first served. */
+export class Semaphore {
+  readonly #permits: number;
   #running = 0;
   readonly #waiting = new Set<() => void>();
 
-  constructor(atOnce: number) {
-    this.#atOnce = atOnce;
+  constructor(permits: number) {
+    this.#permits = permits;
   }
 
   /**
-   * @param signal - Ends the wait for a turn; work that has begun looks at it itself
-   * @throws the reason of the signal; whatever the work throws
+   * @param signal - Ends the wait. Work that has started must observe it itself.
+   * @throws the reason of the signal; errors of the work
    */
   async run<Result>(signal: AbortSignal, work: () => Promise<Result>): Promise<Result> {
     signal.throwIfAborted();
-    if (this.#running < this.#atOnce) this.#running++;
-    else await this.#turn(signal);
+    if (this.#running < this.#permits) this.#running++;
+    else await this.#permit(signal);
     try {
       return await work();
     } finally {
-      // The place goes to the next one, so that nobody comes between.
+      // The permit passes directly to the next waiting call.
       const [next] = this.#waiting;
       if (next === undefined) this.#running--;
       else next();
     }
   }
 
-  async #turn(signal: AbortSignal): Promise<void> {
+  async #permit(signal: AbortSignal): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       const leave = () => {
         this.#waiting.delete(begin);
