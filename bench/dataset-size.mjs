@@ -1,5 +1,5 @@
-// Memory and time that datasets of growing size take: checked as by an upload, tokenized as by a job's planning, and read once
-// as by an epoch. Each runs in a process of its own with a limited heap.
+// Measures memory and time for datasets of growing size: checking as at upload, tokenizing as in planning, and reading once as
+// in an epoch. Each runs in its own process with a limited heap.
 //
 //   node bench/dataset-size.mjs --rows 200000,2000000 --model models/SmolLM2-135M-Instruct
 //   node bench/dataset-size.mjs --rows 200000,2000000            (rows of 32 numbers for a classifier)

@@ -49,7 +49,7 @@ function say(text) {
 }
 
 /**
- * Measures one part in a process of its own, with the environment of a trainer.
+ * Measures one part in its own process, with the environment of a trainer.
  *
  * @param {string} part
  * @param {object} options
@@ -168,7 +168,7 @@ async function growth() {
   return measuredSizes;
 }
 
-/** What dry_run estimates, and what a job takes. */
+/** The estimates of dry_run against measurements of real jobs. */
 async function estimate() {
   const { profile: machine } = await measured('machine', { precision: 'bfloat16', rows: 4, length: 128, repeats: 1 });
   Object.assign(machine, { worker: 'bench', measured_at: new Date().toISOString() });
@@ -207,7 +207,7 @@ async function estimate() {
       timeError: expected.seconds_per_step / seconds - 1,
     });
   }
-  say('Estimates: what dry_run says, and what the job took.');
+  say('Estimates of dry_run, and measurements of the job.');
   say(
     table(
       ['job', 'memory expected', 'memory', 'error', 's/step expected', 's/step', 'error'],

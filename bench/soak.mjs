@@ -1,6 +1,6 @@
 // npm run soak -- [--jobs 200] [--kills 0.3] [--seed 1] [--out FILE.json]
-// Runs small jobs through two workers and kills trainers and workers at random. Every job must be accounted for, and the
-// long-lived processes must not grow. See bench/README.md.
+// Runs small jobs on two workers and kills trainers and workers at random. Every job must end correctly, and the long-lived
+// processes must not grow. See bench/README.md.
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -106,7 +106,7 @@ function account(job) {
   if (job.status === 'failed' && !['out_of_memory', 'trainer_crashed'].includes(job.error?.code ?? '')) wrong++;
 }
 
-/** @param {import('../packages/client/dist/index.js').Job} job @returns {Promise<string>} of its weights, as they are served */
+/** @param {import('../packages/client/dist/index.js').Job} job @returns {Promise<string>} digest of the weights that the api serves */
 async function digestOf(job) {
   const answer = await fetch(`${stand.apiUrl}/adapters/${job.adapter}/files/adapter_model.safetensors`);
   return createHash('sha256')

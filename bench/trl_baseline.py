@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The peer: the same rows trained by TRL's SFTTrainer with PEFT's LoRA on the CPU, timed over one pass.
+"""Trains the same rows with TRL's SFTTrainer and PEFT's LoRA on the CPU, and measures the time of one pass.
 
-Rows are JSONL in the formats the product takes: {"messages": [...]} (the last turn is trained), {"prompt", "completion"},
+Rows are JSONL in the formats that Lorasmith accepts: {"messages": [...]} (the last turn is trained), {"prompt", "completion"},
 {"instruction", "input"?, "output"}; also {"question", "answer"}. Prints one JSON line that `bench/run.mjs` reads.
 """
 
@@ -24,7 +24,7 @@ from trl import SFTConfig, SFTTrainer
 
 
 def conversation(row):
-    """The row as TRL's prompt and completion, both conversational, so that the model's own template renders them."""
+    """Converts a row to TRL's conversational prompt and completion, which the model's chat template renders."""
     if "messages" in row:
         return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}
     if "prompt" in row:
@@ -50,7 +50,7 @@ def parse_arguments():
     parser.add_argument(
         "--packing",
         action="store_true",
-        help="fill sequences of --max-length with rows that then see each other, two a batch: other mathematics",
+        help="pack rows into sequences of --max-length, two per batch; packed rows attend to each other, so results differ",
     )
     parser.add_argument("--targets", default="q_proj,v_proj", help="comma-separated suffixes, or all-linear")
     parser.add_argument("--rank", type=int, default=8)
@@ -75,7 +75,7 @@ def main():
             ),
             args=SFTConfig(
                 output_dir=output,
-                # The weights have the precision already; autocast on top would be another computation.
+                # The weights already have this precision. Autocast would change the computation.
                 use_cpu=True,
                 bf16=False,
                 gradient_checkpointing=False,
@@ -93,7 +93,7 @@ def main():
         )
         tokens = sum(len(row["input_ids"]) for row in trainer.train_dataset)
         started = time.perf_counter()
-        # Its log lines would mix with the result.
+        # Log lines would mix with the result.
         with contextlib.redirect_stdout(sys.stderr):
             trainer.train()
         seconds = time.perf_counter() - started
@@ -108,7 +108,7 @@ def main():
                 "tokens": tokens,
                 "seconds": round(seconds, 2),
                 "tokens_per_second": round(tokens / seconds, 1),
-                # Linux gives kilobytes.
+                # Linux reports kilobytes.
                 "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
                 "losses": [round(float(loss), 4) for loss in losses],
             }

@@ -8,7 +8,7 @@ import type { JobEvent } from '../packages/contracts/src/index.js';
 
 const ROOT = join(import.meta.dirname, '..');
 
-/** What a browser has and this code may use; everything else of Node's globals is missing in the context. */
+/** Globals of a browser that this code may use. Node's other globals are missing in the context. */
 const WEB_GLOBALS = [
   'AbortController',
   'AbortSignal',
@@ -26,7 +26,7 @@ const WEB_GLOBALS = [
   'setTimeout',
 ] as const;
 
-/** Bundles an entry of a package for browsers. @returns what it imports from outside, and its code as one script */
+/** Bundles an entry of a package for browsers. @returns its external imports, and its code as one script */
 async function bundleFor(input: string): Promise<{ imports: string[]; code: string }> {
   const bundle = await rolldown({
     input: join(ROOT, input),
@@ -56,7 +56,7 @@ test('contracts load in a browser', async () => {
   expect(contracts.JobRequest).toMatchObject({ type: 'object' });
 });
 
-test('the core of the client loads in a browser, and works there', async () => {
+test('the core of the client loads and works in a browser', async () => {
   const { imports, code } = await bundleFor('packages/client/src/core.ts');
   expect(imports).toEqual([]);
   const core = runInBrowserLikeContext(code) as unknown as typeof import('../packages/client/src/core.js');
@@ -94,7 +94,7 @@ test('the core of the client loads in a browser, and works there', async () => {
   });
 });
 
-test('what needs Node is noticed', async () => {
+test('the check detects a module that needs Node', async () => {
   const { imports } = await bundleFor('packages/client/src/index.ts');
   expect(imports).toContain('node:fs/promises');
 });

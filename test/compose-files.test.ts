@@ -11,8 +11,8 @@ import { API_SETTINGS } from '../services/api/src/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/src/config.js';
 import { WORKER_SETTINGS } from '../services/worker/src/settings.js';
 
-// What every compose file must keep to, read as YAML: that needs no Docker. Whether Compose takes them is asked of
-// Compose itself where it is installed. scripts/compose-smoke.mjs runs them.
+// The rules for all compose files. They are checked as YAML, which needs no Docker, and with Compose itself if it is
+// installed. scripts/compose-smoke.mjs runs the files.
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const hasCompose = spawnSync('docker', ['compose', 'version']).status === 0;
@@ -47,7 +47,7 @@ beforeAll(async () => {
   dockerfile = await readFile(path.join(ROOT, 'docker/Dockerfile'), 'utf8');
 });
 
-test('every service is restarted, bounded, and may do no more than it needs', () => {
+test('every service restarts, has limits, and has no unnecessary privileges', () => {
   expect(Object.keys(services).slice(0, 4)).toEqual(['redis', 'api', 'registry', 'worker']);
   for (const service of Object.values(services)) {
     expect(service).toMatchObject({
@@ -61,7 +61,7 @@ test('every service is restarted, bounded, and may do no more than it needs', ()
   }
 });
 
-test('the api alone has a port, on the loopback by default, and a network that reaches outside', () => {
+test('only the api has a port, on the loopback by default, and a network with access to the outside', () => {
   for (const [name, { ports, networks: of }] of Object.entries(services)) {
     expect(ports).toEqual(name === 'api' ? [expect.stringMatching(/^\$\{API_BIND:-127\.0\.0\.1\}:/)] : undefined);
     expect(Array.isArray(of) ? of : Object.keys(of)).toEqual(name === 'api' ? ['inside', 'outside'] : ['inside']);
@@ -69,7 +69,7 @@ test('the api alone has a port, on the loopback by default, and a network that r
   expect(networks.inside?.internal).toBe(true);
 });
 
-test('each worker has one GPU of its own, and runs from as many GPUs on as it has to', () => {
+test('each worker has its own GPU, and starts only in profiles with enough GPUs', () => {
   const workers = Object.entries(services).filter(([name]) => name.startsWith('worker'));
   expect(workers.map(([, { deploy }]) => deploy.resources.reservations?.devices[0]?.device_ids)).toEqual(
     [0, 1, 2, 3, 4, 5, 6, 7].map((gpu) => [String(gpu)]),
@@ -80,19 +80,19 @@ test('each worker has one GPU of its own, and runs from as many GPUs on as it ha
   }
 });
 
-test('Redis keeps every job', () => {
+test('Redis persists jobs and never evicts them', () => {
   const { command } = services.redis as unknown as { command: string[] };
   expect(command.join(' ')).toMatch(/--appendonly yes .*--maxmemory-policy noeviction/);
 });
 
-test('the api has room for a planning thread at its limit, and the engine for its threads on a large host', () => {
+test('the memory limit of the api covers a planning thread at its maximum, and the process limit covers the engine on a large host', () => {
   const { api, registry, worker } = services;
   const apiGigabytes = /:-(\d+)g\}$/.exec(api?.deploy.resources.limits.memory ?? '')?.[1];
   expect(Number(apiGigabytes) * 1024).toBeGreaterThanOrEqual(MAX_HEAP_MB + 1024);
   for (const service of [registry, worker]) expect(service?.deploy.resources.limits.pids).toBeGreaterThan(2 * 1024);
 });
 
-test('what is built is a target of the Dockerfile, with a user that is not root and a health check', () => {
+test('every built service is a target of the Dockerfile, with an unprivileged user and a health check', () => {
   const targets = [...Object.values(services).flatMap(({ build }) => build?.target ?? []), 'worker-cpu'];
   for (const target of new Set(targets)) {
     const stage = new RegExp(`^FROM \\S+ AS ${target}\\n([\\s\\S]*?)(?=^FROM |$(?![\\s\\S]))`, 'm').exec(
@@ -103,7 +103,7 @@ test('what is built is a target of the Dockerfile, with a user that is not root 
   }
 });
 
-test('the services know every variable that is set for them', () => {
+test('every variable that is set for a service is one of its settings', () => {
   const known = new Set(
     [API_SETTINGS, REGISTRY_SETTINGS, WORKER_SETTINGS].flatMap(settingsOf).map(({ variable }) => variable),
   );
@@ -126,10 +126,10 @@ test('.env.example names every variable of the compose files with its default', 
   for (const [, name, value] of used) {
     expect([name, shown.get(name)]).toEqual([name, value?.replace('/dev/null', '')]);
   }
-  for (const name of needed) expect([...shown.keys()], 'what must be set').toContain(name);
+  for (const name of needed) expect([...shown.keys()], 'required variables').toContain(name);
 });
 
-test('all workers have one name, by which Prometheus finds them, and listen beyond their loopback for it', async () => {
+test('all workers share a network alias for Prometheus, and serve metrics on all interfaces', async () => {
   const workers = Object.entries(services).filter(([name]) => name.startsWith('worker'));
   for (const [, { networks: of, environment }] of workers) {
     expect(of).toEqual({ inside: { aliases: ['workers'] } });
@@ -142,7 +142,7 @@ test('all workers have one name, by which Prometheus finds them, and listen beyo
 const CPU = ['-f', 'docker/compose.cpu.yml'];
 const MONITORING = ['-f', 'docker/compose.monitoring.yml'];
 test.skipIf(!hasCompose).each([[[]], [CPU], [MONITORING], [[...CPU, ...MONITORING]]])(
-  'Compose takes them (with %j)',
+  'Compose accepts them (with %j)',
   (more) => {
     const args = [
       'compose',
@@ -184,7 +184,7 @@ interface Project {
   secrets: Record<string, { file: string }>;
 }
 
-/** What Compose makes of the files, with nothing of the shell's environment but what is given. */
+/** The configuration that Compose derives from the files, with only the given environment variables. */
 function configured(files: string[], environment: NodeJS.ProcessEnv, folder = ROOT): { stderr: string } & Project {
   const named = ['docker-compose.yml', ...files].flatMap((file) => ['-f', path.join(ROOT, file)]);
   const args = ['compose', '--project-directory', folder, ...named, 'config', '--format', 'json'];
@@ -195,7 +195,7 @@ function configured(files: string[], environment: NodeJS.ProcessEnv, folder = RO
 const S3 = 'docker/compose.s3.yml';
 
 test.skipIf(!hasCompose)(
-  "another Redis takes the place of the stack's own: nothing waits for that, and all can reach the other",
+  "an external Redis replaces the stack's own: no service waits for the stack's Redis, and all can reach the external one",
   () => {
     const files = ['docker/compose.external-redis.yml'];
     const REDIS_URL = 'rediss://user:secret@redis.example:6380';
@@ -222,7 +222,7 @@ test.skipIf(!hasCompose)(
 );
 
 test.skipIf(!hasCompose)(
-  "the first of several hosts opens its Redis by TLS and with a password, and the stack's own services know it",
+  'the first of several hosts opens its Redis with TLS and a password, and its own services use the password',
   () => {
     const files = [S3, 'docker/compose.several-hosts.yml'];
     const settings = { S3_BUCKET: 'a-bucket', REDIS_PASSWORD: 'a-password', REDIS_BIND: '10.0.0.1' };
@@ -251,7 +251,7 @@ test.skipIf(!hasCompose)(
 );
 
 test.skipIf(!hasCompose)(
-  'the services are handed what is in .env, but no password of others',
+  'the services receive the variables of .env, except the passwords of others',
   async () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-env-'));
     await writeFile(
@@ -270,7 +270,7 @@ test.skipIf(!hasCompose)(
 );
 
 test.skipIf(!hasCompose)(
-  'with S3 every service has a volume of its own, and no folder of base models',
+  'with S3 every service has its own volume, and no folder of base models',
   () => {
     const files = [S3, 'docker/compose.cpu.yml'];
     const { stderr, services } = configured(files, { S3_BUCKET: 'a-bucket', COMPOSE_PROFILES: 'gpus-8' });

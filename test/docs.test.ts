@@ -12,28 +12,28 @@ import { WORKER_SETTINGS } from '../services/worker/src/settings.js';
 const ROOT = new URL('../', import.meta.url);
 const page = (name: string) => readFile(new URL(name, ROOT), 'utf8');
 
-describe('what the documentation takes from the code ("npm run docs" writes it)', () => {
-  test('docs/configuration.md has the settings of the services', async () => {
+describe('generated parts of the documentation (by "npm run docs")', () => {
+  test('docs/configuration.md lists the settings of the services', async () => {
     const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS };
     expect(await page('docs/configuration.md')).toBe(configurationPage(services, serviceKit));
   });
 
-  test('docs/limits.md has the bounds of the settings and of the code', async () => {
+  test('docs/limits.md lists the limits of the settings and the code', async () => {
     const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS };
     expect(await page('docs/limits.md')).toBe(await limitsPage(services, serviceKit));
   });
 
-  test('docs/api.md has every error code with its status', async () => {
+  test('docs/api.md lists every error code with its status', async () => {
     const text = await page('docs/api.md');
     expect(text).toBe(withErrorTable(text, errorTable(ERROR_STATUS)));
   });
 
-  test('a code without a meaning is not left out silently', () => {
+  test('a code without a text is an error', () => {
     expect(() => errorTable({ ...ERROR_STATUS, made_up: 400 })).toThrow('made_up');
   });
 });
 
-describe('what the documentation says by hand', () => {
+describe('handwritten parts of the documentation', () => {
   test('docs/api.md lists every call of the OpenAPI document', async () => {
     const { paths } = JSON.parse(await page('openapi/openapi.json')) as { paths: Record<string, object> };
     const text = await page('docs/api.md');
@@ -51,7 +51,7 @@ describe('what the documentation says by hand', () => {
     expect(records.filter((name) => !index.includes(`(${name})`))).toEqual([]);
   });
 
-  test('the links of every page lead to files and headings that exist', async () => {
+  test('all links lead to existing files and headings', async () => {
     const pages = [
       ...['README.md', 'CHANGELOG.md', 'bench/README.md', 'test/fixtures/README.md'],
       ...(await readdir(new URL('docs', ROOT), { recursive: true })).map((name) => `docs/${name}`),
@@ -69,7 +69,7 @@ describe('what the documentation says by hand', () => {
   });
 });
 
-/** As GitHub makes them from headings. */
+/** The anchors that GitHub derives from headings. */
 function anchorsOf(markdown: string): Set<string> {
   const headings = [...markdown.matchAll(/^#+ (.+)$/gm)].map(([, text = '']) => text.toLowerCase());
   return new Set(headings.map((text) => text.replaceAll(/[^\p{L}\p{N}\s_-]/gu, '').replaceAll(' ', '-')));

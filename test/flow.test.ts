@@ -8,7 +8,7 @@ import type { Job, JobEvent, JobRequest, TrainedOrigin } from '../packages/contr
 import { openSafetensors, toFloat32 } from '../packages/safetensors/src/index.js';
 import { writeTinyLlama } from './tiny-llama.js';
 
-// The whole of the product as it is run: compiled services, each its own process, a real Redis, a real trainer.
+// The complete product: compiled services as separate processes, a real Redis and a real trainer.
 
 interface Stack {
   apiUrl: string;
@@ -40,7 +40,7 @@ beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-flow-'));
   await mkdir(path.join(folder, 'data'));
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
-  // Plain JavaScript without declarations, hence the computed specifier.
+  // The specifier is computed because the file is JavaScript without declarations.
   const { startStack } = await import(new URL('../scripts/stack/start-stack.mjs', import.meta.url).href);
   stack = await startStack({ dataDir: path.join(folder, 'data'), modelsDir: path.join(folder, 'models') });
   client = createClient({ baseUrl: stack.apiUrl });
@@ -61,11 +61,11 @@ async function until(id: string, ...statuses: Job['status'][]): Promise<Job> {
   }
 }
 
-describe('the main job', () => {
+describe('a job', () => {
   let job: Job;
   const events: JobEvent[] = [];
 
-  test('a dataset goes up, once', async () => {
+  test('a dataset is uploaded, and a second upload returns the same one', async () => {
     const post = () =>
       fetch(`${stack.apiUrl}/datasets`, {
         method: 'POST',
@@ -80,7 +80,7 @@ describe('the main job', () => {
     expect(await (await post()).json()).toEqual(record);
   });
 
-  test('a dry run says what would be done and queues nothing', async () => {
+  test('a dry run reports the plan and queues nothing', async () => {
     const report = await client.dryRun(request());
     expect(report).toMatchObject({ rows: { total: 24, training: 18, validation: 6 }, steps: { total: 20 } });
     expect(report.parameters.modules).toHaveLength(6);
@@ -88,7 +88,7 @@ describe('the main job', () => {
     expect((await client.listJobs()).data).toEqual([]);
   });
 
-  test('a job with a fault is refused with its place and queues nothing', async () => {
+  test('an invalid job is refused with the location of the fault, and nothing is queued', async () => {
     const answer = await fetch(`${stack.apiUrl}/jobs`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
@@ -99,7 +99,7 @@ describe('the main job', () => {
     expect((await client.listJobs()).data).toEqual([]);
   });
 
-  test('it trains, and tells of it from the first event to the last', async () => {
+  test('it trains and reports all its events', async () => {
     job = await client.createJob(request(), { idempotencyKey: 'main-job' });
     expect(job.status).toBe('queued');
     for await (const event of client.events(job.id)) events.push(event);
@@ -120,7 +120,7 @@ describe('the main job', () => {
     expect((await client.listJobs()).data).toHaveLength(1);
   }, 120_000);
 
-  test('its events are replayed after any of them, as a stream and as JSON', async () => {
+  test('its events can be read from any position, as a stream and as JSON', async () => {
     const middle = events[2]?.id ?? '';
     const stream = await fetch(`${stack.apiUrl}/jobs/${job.id}/events`, {
       headers: { accept: 'text/event-stream', 'last-event-id': middle },
@@ -134,7 +134,7 @@ describe('the main job', () => {
     expect(await list.json()).toMatchObject({ data: events, has_more: false });
   });
 
-  test('its manifest says how it came to be', async () => {
+  test('the manifest of its adapter describes the training', async () => {
     const manifest = await client.manifest(job.adapter ?? '');
     expect(manifest).toMatchObject({
       id: job.adapter,
@@ -147,7 +147,7 @@ describe('the main job', () => {
     expect(result.evaluation_after?.loss).toBeLessThan(result.evaluation_before?.loss ?? 0);
   });
 
-  test('the adapter comes down as a PEFT folder, the merged model as W + (alpha / r) B A', async () => {
+  test('the adapter is downloaded as a PEFT folder, the merged model as W + (alpha / r) B A', async () => {
     const adapterFolder = path.join(folder, 'adapter');
     const mergedFolder = path.join(folder, 'merged');
     await client.downloadAdapter(job.adapter ?? '', { folder: adapterFolder });
@@ -176,14 +176,14 @@ describe('the main job', () => {
   }, 60_000);
 });
 
-describe('a cancel', () => {
-  test('of a running and of a waiting job', async () => {
+describe('cancelling', () => {
+  test('stops a running and a queued job', async () => {
     const long = request({ max_steps: 1_000_000, epochs: 1 });
     const running = await client.createJob(long);
     const waiting = await client.createJob(long);
     await until(running.id, 'running');
     expect((await client.cancelJob(waiting.id)).status).toBe('cancelled');
-    // All its steps would take hours.
+    // The complete training would take hours.
     await client.cancelJob(running.id);
     await until(running.id, 'cancelled');
     const types = async (id: string) => {

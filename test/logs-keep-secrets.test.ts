@@ -10,11 +10,10 @@ import type { Job } from '../packages/contracts/src/index.js';
 import { startStack } from '../scripts/stack/start-stack.mjs';
 import { writeTinyLlama } from './tiny-llama.js';
 
-// What users send and the secrets of the installation, in the logs of every process of a real stack that says as much as
-// it can.
+// User data and secrets must not appear in any log of a real stack, even at the log level `trace`.
 
 const KEYS = fileURLToPath(new URL('../services/api/dist/keys.js', import.meta.url));
-/** In rows of datasets; in capitals it is no word of any message. */
+/** In rows of datasets. No message contains this word. */
 const TEXT = 'ZQXTRAININGTEXT';
 
 let folder: string;
@@ -26,7 +25,7 @@ beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-logs-'));
   await mkdir(path.join(folder, 'data'));
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
-  // A Redis of the stack's own: it has a password, which no log may have.
+  // The stack's own Redis has a password, which no log may contain.
   const { REDIS_URL: _, ...rest } = process.env;
   stack = await startStack({
     dataDir: path.join(folder, 'data'),
@@ -43,14 +42,14 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 }, 120_000);
 
-test('no log has training text, API keys or the password of Redis', async () => {
+test('no log contains training text, API keys or the password of Redis', async () => {
   const client = createClient({ baseUrl: stack.apiUrl, apiKey: token });
   const rows = (count: number, more = '') =>
     Array.from({ length: count }, (_, i) => `${JSON.stringify({ text: `${TEXT} ${i}${more}` })}\n`).join('');
   const good = await client.uploadDataset({ text: rows(12) });
   const long = await client.uploadDataset({ text: rows(3, ` ${'a b c '.repeat(200)}`) });
 
-  // Lines that are wrong in every way the reader knows, and bodies that are no JSON.
+  // Lines with every fault that the reader detects, and bodies that are not JSON.
   const bad = [`{"text": "${TEXT}`, `{"text": ${TEXT}}`, `{"${TEXT}": 1}`, `["${TEXT}"]`, `{"prompt": "${TEXT}"}`].join(
     '\n',
   );
@@ -60,7 +59,7 @@ test('no log has training text, API keys or the password of Redis', async () => 
     return (await fetch(`${stack.apiUrl}/jobs`, { method: 'POST', headers, body })).status;
   };
   expect(await post(`{"base_model": "${TEXT}`)).toBe(400);
-  // Keys where they do not belong.
+  // API keys in wrong places.
   for (const url of [`/jobs?api_key=${token}`, `/jobs/${token}`, `/${token}`, `/adapters/${token}`]) {
     const answer = await fetch(`${stack.apiUrl}${url}`, { headers: { authorization: `Bearer ${token}` } });
     expect(answer.status).toBeGreaterThanOrEqual(400);
@@ -79,7 +78,7 @@ test('no log has training text, API keys or the password of Redis', async () => 
   const { id } = await client.createJob(request(good.id));
   const job = await until(() => client.getJob(id), hasEnded);
   expect(job.status).toBe('succeeded');
-  // A job that ends in the worker, by the death of its trainer.
+  // A job that fails in the worker because its trainer dies.
   const loss = await client.createJob(request(good.id, { learning_rate: 10, max_steps: 40, max_grad_norm: null }));
   await until(() => client.getJob(loss.id), hasEnded);
   await client.manifest(job.adapter ?? '');
@@ -87,7 +86,7 @@ test('no log has training text, API keys or the password of Redis', async () => 
   const logs = await logsOf(stack.logsDir);
   expect(logs.map(({ name }) => name).sort()).toEqual(['api.log', 'redis.log', 'registry.log', 'worker.log']);
   for (const { name, text } of logs) {
-    // Each has said something.
+    // Each log has content.
     expect([name, text.length > 100]).toEqual([name, true]);
     for (const [what, secret] of [
       ['training text', TEXT],

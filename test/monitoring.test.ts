@@ -15,13 +15,13 @@ import { countDownloads, countMerges, observeMergedModels } from '../services/re
 import { observeMachine } from '../services/worker/src/metrics/machine-metrics.js';
 import { createWorkerMetrics } from '../services/worker/src/metrics/worker-metrics.js';
 
-// What dashboard and alerts ask for must be what the services tell. Whether Prometheus takes them is asked of Prometheus'
-// own checker where it is installed.
+// The dashboard and the alerts must query only metrics that the services export. promtool checks their syntax if it is
+// installed.
 
 const ROOT = new URL('../', import.meta.url);
 const promtool = findPromtool(process.env);
 if (promtool === null) {
-  console.log('Skipped, since promtool is not installed (npm run check-alerts): what it says of docker/monitoring.');
+  console.log('Skipped, since promtool is not installed: its check of docker/monitoring (npm run check-alerts).');
 }
 
 interface Rule {
@@ -34,9 +34,9 @@ const alertRules = async (): Promise<Rule[]> =>
     ({ rules }: { rules: Rule[] }) => rules,
   );
 
-/** Names of all series that the services serve, without those that a scrape adds. */
+/** Names of all series that the services export, without those that a scrape adds. */
 async function servedSeries(): Promise<Set<string>> {
-  // Nothing is asked of these: only what there is to ask.
+  // These are never used: only the names of the metrics are read.
   const redis = { status: 'end', info: async () => '' } as never;
   const api = createApiMetrics({ jobs: { queueStatus: () => Promise.reject(new Error()) }, redis, dataDir: '.' });
   observeHttp(createHttpApp({ logger: createLogger({ service: 'test', level: 'silent' }) }), api);
@@ -52,7 +52,7 @@ async function servedSeries(): Promise<Set<string>> {
   const metrics = [api, registry, worker].flatMap((one) => one.getMetricsAsArray());
   return new Set(
     metrics.flatMap(({ name, type }) =>
-      // By its number or its name, as the types have it or the library does.
+      // The library uses names of types, its declarations use numbers.
       String(type) === 'histogram' ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name],
     ),
   );
@@ -60,7 +60,7 @@ async function servedSeries(): Promise<Set<string>> {
 
 const seriesIn = (expression: string) => expression.match(/\b(lorasmith|process|nodejs)_[a-z0-9_]+\b/g) ?? [];
 
-test('every series in the dashboard and in the alerts is one that a service serves', async () => {
+test('the dashboard and the alerts query only series that a service exports', async () => {
   const served = await servedSeries();
   const asked = [
     ...(await dashboardQueries()).map(({ expression }) => expression),
@@ -68,7 +68,7 @@ test('every series in the dashboard and in the alerts is one that a service serv
   ].flatMap(seriesIn);
   expect(asked.length).toBeGreaterThan(50);
   expect([...new Set(asked.filter((name) => !served.has(name)))]).toEqual([]);
-  // The other way round: what nobody looks at need not be served.
+  // And vice versa: a series that nothing queries need not be exported.
   const unseen = [...served].filter((name) => name.startsWith('lorasmith_') && !/_(sum|count|bucket)$/.test(name));
   expect(unseen.filter((name) => !asked.includes(name))).toEqual([
     'lorasmith_build_info',
@@ -77,7 +77,7 @@ test('every series in the dashboard and in the alerts is one that a service serv
   ]);
 });
 
-test('docs/operations.md says of every alert what to do', async () => {
+test('docs/operations.md explains every alert', async () => {
   const text = await readFile(new URL('docs/operations.md', ROOT), 'utf8');
   expect((await alertRules()).map(({ alert }) => alert).filter((alert) => !text.includes(`\`${alert}\``))).toEqual([]);
 });
@@ -90,7 +90,7 @@ test('every alert is tested', async () => {
 });
 
 test.skipIf(promtool === null)(
-  'promtool takes configuration, alerts, their tests, and the queries of the dashboard',
+  'promtool accepts the configuration, the alerts, their tests and the queries of the dashboard',
   async () => {
     for (const { name, passed, output } of await checkMonitoring(promtool!))
       expect([name, passed, output]).toEqual([name, true, output]);

@@ -11,8 +11,8 @@ import { createClient } from '../packages/client/src/index.js';
 import type { Job } from '../packages/contracts/src/index.js';
 import { writeTinyLlama } from './tiny-llama.js';
 
-// What whoever runs the product relies on, with the product as it is run: one job seen in logs, figures and traces of all
-// services, and brought back from a backup.
+// The complete product from the operator's side: one job in the logs, metrics and traces of all services, and a restore from
+// a backup.
 
 interface Stack {
   apiUrl: string;
@@ -39,7 +39,7 @@ let spans: Span[];
 let stack: Stack | undefined;
 let workerPort: number;
 let job: Job;
-/** All that there was before the stack was stopped. */
+/** All data before the stack was stopped. */
 let before: string;
 let parts: { startStack: (options: object) => Promise<Stack>; availablePort: (...args: unknown[]) => Promise<number> };
 
@@ -63,7 +63,7 @@ beforeAll(async () => {
     response.setHeader('content-type', 'application/json').end('{}');
   }).listen(0, '127.0.0.1');
   await once(collector, 'listening');
-  // Plain JavaScript without declarations, hence the computed specifiers.
+  // The specifiers are computed because the files are JavaScript without declarations.
   const load = (file: string) => import(new URL(`../scripts/stack/${file}`, import.meta.url).href);
   parts = { ...(await load('start-stack.mjs')), ...(await load('ports.mjs')) };
   workerPort = await parts.availablePort('127.0.0.1', 0, 'WORKER_HEALTH_PORT');
@@ -89,7 +89,7 @@ async function until(id: string, enough: (job: Job) => boolean): Promise<Job> {
   for (;;) {
     const found = await client.getJob(id);
     if (enough(found)) return found;
-    if (Date.now() > deadline) throw new Error(`it did not come so far: ${JSON.stringify(found)}`);
+    if (Date.now() > deadline) throw new Error(`the condition was not reached: ${JSON.stringify(found)}`);
     await sleep(50);
   }
 }
@@ -129,7 +129,7 @@ test('a job is trained, downloaded and merged', async () => {
   }
 }, 300_000);
 
-test('its id leads through the logs of api, worker and registry, and from the request that sent it', async () => {
+test('its id, and the id of the request that created it, connect the logs of api, worker and registry', async () => {
   const [api, worker, registry] = await Promise.all(['api', 'worker', 'registry'].map(linesOf));
   expect(api).toContainEqual(
     expect.objectContaining({ msg: 'job accepted', service: 'api', job: job.id, request_id: REQUEST_ID }),
@@ -153,7 +153,7 @@ test('its id leads through the logs of api, worker and registry, and from the re
   expect(registry).toContainEqual(expect.objectContaining({ msg: 'merge-finished', adapter: job.adapter }));
 });
 
-test('each service tells Prometheus of its part', async () => {
+test('each service exports its metrics to Prometheus', async () => {
   const scrape = async (url: string) => {
     const answer = await fetch(`${url}/metrics`);
     expect(answer.status).toBe(200);
@@ -170,7 +170,7 @@ test('each service tells Prometheus of its part', async () => {
   expect(registry).toContain('lorasmith_merges_total{outcome="succeeded",code=""} 1');
 });
 
-test('it is one trace from the request over the queue to the adapter, and each download is one over both services', async () => {
+test('one trace covers the request, the queue and the adapter; one trace of each download covers both services', async () => {
   before = await lists();
   await stack!.stop();
   stack = undefined;
@@ -195,7 +195,7 @@ test('it is one trace from the request over the queue to the adapter, and each d
   expect([asked?.name, asked?.service, asked?.parentSpanId]).toEqual(['GET /adapters/:id', 'lorasmith-api', undefined]);
 }, 60_000);
 
-test('a backup of the stopped stack, as docs/operations.md has it, brings back all there was', async () => {
+test('a backup of the stopped stack, made as in docs/operations.md, restores all data', async () => {
   const backup = path.join(folder, 'backup');
   for (const name of ['datasets', 'adapters', 'jobs', 'redis']) {
     await cp(path.join(dataDir, name), path.join(backup, name), { recursive: true });
@@ -208,7 +208,7 @@ test('a backup of the stopped stack, as docs/operations.md has it, brings back a
   expect((await answer.arrayBuffer()).byteLength).toBeGreaterThan(1_000);
 }, 300_000);
 
-/** Everything that must come back, as the api tells it. */
+/** Everything that a backup must restore, as the api returns it. */
 async function lists(): Promise<string> {
   const calls = ['/jobs', '/datasets', '/adapters', `/jobs/${job.id}/events?limit=1000`];
   const answers = calls.map(async (call) => {

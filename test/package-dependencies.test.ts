@@ -4,7 +4,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 
-// An image has only what `dependencies` name; in the workspace a package of `devDependencies` is found as well.
+// An image contains only packages of `dependencies`, while the workspace also resolves those of `devDependencies`.
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const IMPORT =
@@ -19,7 +19,7 @@ async function packageFolders(): Promise<string[]> {
   return groups.flat();
 }
 
-test.each(await packageFolders())('%s imports only what its dependencies name', async (folder) => {
+test.each(await packageFolders())('%s imports only packages of its dependencies', async (folder) => {
   const { dependencies = {} } = JSON.parse(await readFile(path.join(ROOT, folder, 'package.json'), 'utf8'));
   const files = (await readdir(path.join(ROOT, folder, 'src'), { recursive: true })).filter(
     (file) => file.endsWith('.ts') && !file.endsWith('.test.ts'),

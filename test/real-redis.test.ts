@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 import { expect, test } from 'vitest';
 import { startRealRedis } from './real-redis.js';
 
-test('a real Redis keeps what it is given and leaves nothing behind', async () => {
+test('a real Redis stores keys, and removes them when it is stopped', async () => {
   const server = await startRealRedis();
   const redis = new Redis(server.url);
   await redis.set(`${server.prefix}greeting`, 'hello');

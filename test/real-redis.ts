@@ -11,9 +11,9 @@ import { availablePort } from '../scripts/stack/ports.mjs';
 /** A Redis for one test file. */
 export interface RealRedis {
   url: string;
-  /** Begin every key with it: the server may be one that other tests use as well (`REDIS_URL`). */
+  /** The prefix of every key of the test: other tests may use the same server (`REDIS_URL`). */
   prefix: string;
-  /** Stops the server; where it is not ours, removes the keys that begin with `prefix`. */
+  /** Stops the server. Removes the keys with `prefix` instead if the server is that of `REDIS_URL`. */
   stop(): Promise<void>;
 }
 
@@ -21,10 +21,10 @@ const START_ATTEMPTS = 5;
 const START_TIMEOUT_MS = 15_000;
 
 /**
- * A real Redis: the one of `REDIS_URL`, else a server of its own on a free port, from the program that set-up finds
+ * A real Redis: the one of `REDIS_URL`, or else a new server on a free port, from the program that set-up finds
  * (`redis-server` or `valkey-server` on the PATH, else the pinned Valkey in the cache).
  *
- * A server of its own ends with this process, however that ends.
+ * A new server ends with this process, even if the process is killed.
  */
 export async function startRealRedis(): Promise<RealRedis> {
   const source = await locateRedis(process.env);
@@ -36,8 +36,8 @@ export async function startRealRedis(): Promise<RealRedis> {
 }
 
 /**
- * A server of its own whatever `REDIS_URL` says, started with these options.
- * @param optionsOf - The options for a free port, the one to listen on among them.
+ * A new server with these options, regardless of `REDIS_URL`.
+ * @param optionsOf - Returns the options for a free port, including the one that sets the port.
  */
 export async function startOwnRedis(optionsOf: (port: number) => string[]): Promise<RealRedis> {
   const source = await locateRedis({ ...process.env, REDIS_URL: '' });
@@ -58,7 +58,7 @@ async function startServer(serverFile: string, optionsOf: (port: number) => stri
       };
       return { url: `redis://127.0.0.1:${port}`, prefix, stop };
     }
-    // The port was taken between our look and the server's; another one will do.
+    // Another program took the port before the server started. Try another port.
     if (attempt === START_ATTEMPTS) {
       await rm(folder, { recursive: true, force: true });
       throw new Error(`Redis did not start (${serverFile}):\n${server.output}`);
@@ -66,7 +66,7 @@ async function startServer(serverFile: string, optionsOf: (port: number) => stri
   }
 }
 
-/** An address at which nothing listens, for tests of what happens while Redis is away. */
+/** An address at which nothing listens, for tests with an unavailable Redis. */
 export async function absentRedisUrl(): Promise<string> {
   return `redis://127.0.0.1:${await availablePort('127.0.0.1', 0, 'REDIS_URL')}`;
 }
@@ -77,7 +77,7 @@ function newPrefix(): string {
 
 async function locateRedis(env: NodeJS.ProcessEnv): Promise<{ url: string } | { serverFile: string }> {
   const setup = new URL('../scripts/setup/', import.meta.url).href;
-  // The set-up scripts are plain JavaScript without declarations, hence the computed specifiers.
+  // The specifiers are computed because the set-up scripts are JavaScript without declarations.
   const { findRedis } = await import(`${setup}redis-server.mjs`);
   const { cacheDir } = await import(`${setup}locations.mjs`);
   const quiet = { update() {} };
@@ -87,7 +87,7 @@ async function locateRedis(env: NodeJS.ProcessEnv): Promise<{ url: string } | { 
 
 async function tryToStart(serverFile: string, listenOptions: string[], folder: string) {
   const options = [...listenOptions, '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'no'];
-  // The shell waits on a pipe from this process, so that the server goes away even if this process is killed.
+  // The shell waits on a pipe from this process, so that the server ends even if this process is killed.
   const script = '"$@" & server=$!; (cat <&3 >/dev/null; kill $server) & wait $server';
   const child = spawn('/bin/sh', ['-c', script, 'redis', serverFile, ...options, '--maxmemory-policy', 'noeviction'], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
@@ -109,7 +109,7 @@ async function tryToStart(serverFile: string, listenOptions: string[], folder: s
   return { started, child, output };
 }
 
-/** Closes the pipe the shell waits on; the shell ends after the server. */
+/** Closes the pipe that the shell waits on. The shell ends after the server. */
 async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const exited = once(child, 'exit');

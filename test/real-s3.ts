@@ -10,13 +10,13 @@ import { availablePort } from '../scripts/stack/ports.mjs';
 /** An S3 server for one test file, with one empty bucket. */
 export interface RealS3 {
   settings: S3Settings;
-  /** What a process needs to use it, as services read it. */
+  /** The environment variables by which services use it. */
   environment: Record<string, string>;
   /** Where the server keeps the objects as files: `objects/<bucket>/<key>`. */
   objectsDir: string;
-  /** Stops answering, as if it had gone away; the objects stay. */
+  /** Stops the server. The objects remain. */
   pause(): Promise<void>;
-  /** Answers again, at the same address. */
+  /** Starts the server again, at the same address. */
   resume(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -25,13 +25,13 @@ const BUCKET = 'lorasmith-test';
 const REGION = 'us-east-1';
 const START_TIMEOUT_MS = 60_000;
 const START_ATTEMPTS = 5;
-/** Made up, for a server that only this test reaches. */
+/** Invented credentials, for a server that only this test can reach. */
 const ACCESS_KEY = 'test-access';
 const SECRET_KEY = 'test-secret';
 
 /**
- * A real S3 server (Versity Gateway) on a free port of the loopback, from the program that set-up compiles.
- * The official client of this process finds the credentials in the environment, which this sets.
+ * A real S3 server (Versity Gateway) on a free port of the loopback interface, from the program that set-up compiles.
+ * Sets the environment variables in which the AWS client of this process finds the credentials.
  */
 export async function startRealS3(): Promise<RealS3> {
   const file = await locateServer();
@@ -83,7 +83,7 @@ export async function startRealS3(): Promise<RealS3> {
 
 async function locateServer(): Promise<string> {
   const setup = new URL('../scripts/setup/', import.meta.url).href;
-  // The set-up scripts are plain JavaScript without declarations, hence the computed specifiers.
+  // The specifiers are computed because the set-up scripts are JavaScript without declarations.
   const { findS3Server } = await import(`${setup}s3-server.mjs`);
   const { cacheDir } = await import(`${setup}locations.mjs`);
   const quiet = { update() {} };
@@ -96,9 +96,9 @@ async function tryToStart(
   port: number,
 ): Promise<{ child: ChildProcess | undefined; output: string }> {
   const options = ['--port', `127.0.0.1:${port}`, '--region', REGION, '--quiet', '--keep-alive'];
-  // Metadata beside the objects: not every file system has extended attributes.
+  // Stores metadata in files, because not every file system has extended attributes.
   const backend = ['posix', '--sidecar', path.join(folder, 'metadata'), path.join(folder, 'objects')];
-  // The shell waits on a pipe from this process, so that the server goes away even if this process is killed.
+  // The shell waits on a pipe from this process, so that the server ends even if this process is killed.
   const script = '"$@" & server=$!; (cat <&3 >/dev/null; kill $server) & wait $server';
   const child = spawn('/bin/sh', ['-c', script, 's3', file, ...options, ...backend], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
@@ -116,7 +116,7 @@ async function tryToStart(
   });
   const deadline = Date.now() + START_TIMEOUT_MS;
   while (!exited && Date.now() < deadline) {
-    // Refused as long as nobody listens; any answer, also an error, is the server's.
+    // Refused while nothing listens. Any answer, even an error, shows that the server runs.
     const answers = await fetch(`http://127.0.0.1:${port}/`).then(
       (answer) => answer.headers.get('server') === 'VERSITYGW',
       () => false,
@@ -128,7 +128,7 @@ async function tryToStart(
   return { child: undefined, output };
 }
 
-/** Closes the pipe the shell waits on; the shell ends after the server. */
+/** Closes the pipe that the shell waits on. The shell ends after the server. */
 async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const exited = once(child, 'exit');

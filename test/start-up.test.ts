@@ -10,8 +10,8 @@ import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from './real-redis.js';
 
-// What stops a service at its start, told by the processes as they are deployed: one line, and an exit code that says that
-// starting again will not help.
+// Errors that prevent a compiled service from starting: each prints one line, and the exit code shows that a restart will not
+// help.
 
 const SERVICES = ['api', 'registry', 'worker'] as const;
 const PORTS = { api: 'API_PORT', registry: 'REGISTRY_PORT', worker: 'WORKER_HEALTH_PORT' };
@@ -56,13 +56,13 @@ async function ending(service: string, environment: Record<string, string>) {
 }
 
 describe.each(SERVICES)('the %s', (service) => {
-  test('refuses a data folder that it cannot write', async () => {
+  test('refuses a data folder that is not writable', async () => {
     const { code, errors, lines } = await ending(service, { DATA_DIR: path.join(folder, 'a-file/data') });
     expect([code, lines]).toEqual([78, []]);
     expect(errors).toMatch(/^DATA_DIR ".*\/a-file\/data" is not writable.*set another folder\.\n$/);
   }, 240_000);
 
-  test('refuses a port that is taken, and warns of a models folder that is empty', async () => {
+  test('refuses a port in use, and warns about an empty models folder', async () => {
     const other = createServer().listen(0, '127.0.0.1');
     await once(other, 'listening');
     const { port } = other.address() as { port: number };
@@ -74,10 +74,10 @@ describe.each(SERVICES)('the %s', (service) => {
   }, 240_000);
 });
 
-// Its settings are changed, which others who use the same server would not expect.
+// This test changes the settings of Redis, so it must not use a shared server.
 const isShared = Boolean(process.env.REDIS_URL);
 if (isShared)
-  console.log('Skipped, since REDIS_URL names a Redis that others may use: services and a Redis that evicts.');
+  console.log('Skipped, since REDIS_URL names a Redis that may be shared: services and a Redis that evicts.');
 
 describe.skipIf(isShared)('a Redis that evicts', () => {
   beforeAll(async () => {

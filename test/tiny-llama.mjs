@@ -7,8 +7,8 @@ const REFERENCE = fileURLToPath(new URL('fixtures/reference/', import.meta.url))
 const SPECIAL_TOKENS = ['<|endoftext|>', '<|im_start|>', '<|im_end|>'];
 
 /**
- * Writes a base model that trains in no time: the weights of the reference `llama-tied`, with a tokenizer of its own
- * (every printable ASCII character a token) and SmolLM2's chat template.
+ * Writes a base model that trains very fast: the weights of the reference `llama-tied`, a tokenizer with one token per
+ * printable ASCII character, and SmolLM2's chat template.
  *
  * @param {string} folder
  */
@@ -25,7 +25,7 @@ export async function writeTinyLlama(folder) {
 
 function tokenizer() {
   const special = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
-  // GPT-2's byte alphabet: a printable byte is its own character, space and newline have a stand-in.
+  // GPT-2's byte alphabet: a printable byte stands for itself; space and newline have substitutes.
   const characters = Array.from({ length: 94 }, (_, i) => String.fromCharCode(33 + i));
   const tokens = [...SPECIAL_TOKENS, 'Ġ', 'Ċ', ...characters];
   const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };

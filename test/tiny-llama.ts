@@ -1,2 +1,2 @@
-// Plain JavaScript, since the benchmarks use it, too.
+// The implementation is JavaScript because the benchmarks use it, too.
 export { writeTinyLlama } from './tiny-llama.mjs';

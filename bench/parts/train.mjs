@@ -93,7 +93,7 @@ function wordRows({ rows, words }) {
   }));
 }
 
-/** Each is one token of the demo model's vocabulary, with the space before it. */
+/** Each word, with the space before it, is one token of the demo model's vocabulary. */
 const WORDS = ['the', 'time', 'of', 'water', 'and', 'light', 'in', 'house', 'is', 'green', 'to', 'people'];
 
 /** @param {number[]} values */

@@ -21,9 +21,9 @@ const READY_TIMEOUT_MS = 600_000;
  * @property {string} apiUrl
  * @property {string} redisUrl
  * @property {Map<string, ManagedProcess>} parts by name; a restarted worker has a new process
- * @property {(name: string) => Promise<void>} restart once its process has ended
+ * @property {(name: string) => Promise<void>} restart starts a part again after its process has ended
  * @property {(program: string) => Promise<{ pid: number, parent: number }[]>} processes those that run this program
- * @property {() => Promise<number>} stop ends all; gives the number of processes that did not end
+ * @property {() => Promise<number>} stop stops all; returns the number of processes that did not end
  */
 
 /**

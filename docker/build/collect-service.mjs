@@ -1,4 +1,4 @@
-// node collect-service.mjs SERVICE FOLDER: the compiled packages of one service, laid out as in the workspace.
+// node collect-service.mjs SERVICE FOLDER: copies the compiled packages of one service, in the layout of the workspace.
 import { cp } from 'node:fs/promises';
 import path from 'node:path';
 import { servicePackages } from './service-packages.mjs';
@@ -8,7 +8,7 @@ for (const folder of await servicePackages('.', service)) {
   await cp(path.join(folder, 'package.json'), path.join(target, folder, 'package.json'));
   await cp(path.join(folder, 'dist'), path.join(target, folder, 'dist'), {
     recursive: true,
-    // Types, maps and build state are for building.
+    // Types, source maps and build state are needed only for building.
     filter: (file) => !/\.(d\.ts|map|tsbuildinfo)$/.test(file),
   });
 }

@@ -1,5 +1,5 @@
-// node compile-addons.mjs FOLDER: TensorFlow's Node addon and the fused ops, compiled as set-up does it, for the library
-// of LIBTENSORFLOW_DIR. FOLDER/tfjs-node-gpu is copied over that package; the engine loads FOLDER/fused-ops.
+// node compile-addons.mjs FOLDER: compiles TensorFlow's Node addon and the fused ops as set-up does, for the library of
+// LIBTENSORFLOW_DIR. FOLDER/tfjs-node-gpu is copied over that package; the engine loads FOLDER/fused-ops.
 import { cp } from 'node:fs/promises';
 import path from 'node:path';
 import { installEngineAddon } from '../../scripts/setup/engine-addon.mjs';

@@ -27,9 +27,10 @@ export const GPU_TENSORFLOW = {
 };
 
 /**
- * What TensorFlow opens before it uses a GPU (cudart, cublas, cublasLt, cufft, cusolver, cusparse and cudnn; if one is
- * missing it uses the CPU), what these need, and ptxas. Left out, because nothing in a LoRA training calls it: cuDNN's convolutions (engines_precompiled, 450 MB) and recurrent layers (adv, 245 MB), curand,
- * NCCL, CUPTI, NVRTC, the multi-GPU cusolver and the headers; together 1.3 GB.
+ * The libraries that TensorFlow opens before it uses a GPU (cudart, cublas, cublasLt, cufft, cusolver, cusparse and cudnn; if
+ * one is missing it uses the CPU), their dependencies, and ptxas. Omitted, because LoRA training does not call them: cuDNN's
+ * convolutions (engines_precompiled, 450 MB) and recurrent layers (adv, 245 MB), curand, NCCL, CUPTI, NVRTC, the multi-GPU
+ * cusolver and the headers; together 1.3 GB.
  *
  * @type {Wheel[]}
  */

@@ -1,6 +1,6 @@
-// node prune-packages.mjs SERVICE: keeps only what the service needs to run. It removes unused packages of the workspace, and
-// types and source maps of node_modules. TensorFlow.js comes in many builds, 270 MB together; only the
-// files that loading it opens stay. The addon must be in place.
+// node prune-packages.mjs SERVICE: removes files that the service does not need to run: unused packages of the workspace, and
+// types and source maps in node_modules. TensorFlow.js contains many builds, 270 MB together; only the files that it opens
+// when it is loaded remain. The addon must be in place.
 import { existsSync, realpathSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -28,7 +28,7 @@ for (const entry of await readdir(STORE, { recursive: true, withFileTypes: true 
   if (isOtherBuild || NOT_FOR_RUNNING.test(file)) await rm(file);
 }
 
-/** @returns {string[]} what `require` of the engine opens; nothing where the service has no engine */
+/** @returns {string[]} the files that `require` of the engine opens; empty if the service has no engine */
 function engineFiles() {
   const tensorPackage = path.resolve('packages/tensor/package.json');
   if (!existsSync(path.join(path.dirname(tensorPackage), 'node_modules'))) return [];

@@ -36,8 +36,8 @@ async function place(folder, member, project) {
   } else if (member.startsWith(headers)) {
     await cp(file, path.join(target, 'include', member.slice(headers.length)), { recursive: true });
   } else {
-    const place = name.includes('.so') ? 'lib' : 'bin';
-    await mkdir(path.join(target, place), { recursive: true });
-    await cp(file, path.join(target, place, name));
+    const subfolder = name.includes('.so') ? 'lib' : 'bin';
+    await mkdir(path.join(target, subfolder), { recursive: true });
+    await cp(file, path.join(target, subfolder, name));
   }
 }

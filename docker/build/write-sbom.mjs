@@ -1,5 +1,5 @@
 // node write-sbom.mjs SERVICE cpu|gpu|none: lists the contents of the image on standard output, as CycloneDX 1.5.
-// Run in /app of the image, after its packages are there. The same content gives the same file: it has no date or serial.
+// Run in /app of the image, after its packages are installed. The file is reproducible: it has no date or serial number.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -82,7 +82,7 @@ function licenseOf(text) {
   return / (AND|OR|WITH) /.test(text) ? { expression: text } : { license: { name: text } };
 }
 
-/** @param {string} modules @returns {string[]} the packages that lie in it, without links */
+/** @param {string} modules @returns {string[]} the packages in it, without links */
 function packageFolders(modules) {
   return readdirSync(modules, { withFileTypes: true })
     .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))

@@ -4,9 +4,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createKey, type HostileStack, startHostileStack } from '../hostile/hostile-stack.js';
 import { runSchemathesis } from './run-schemathesis.js';
 
-// Schemathesis makes requests from the OpenAPI document, right and wrong ones, one after the other and in chains, and
-// looks at every answer: no 5xx, only statuses and content types that are documented, bodies and headers that the schemas
-// describe, nothing that is deleted still there. What is wrong about which requests is test/hostile's.
+// Schemathesis generates valid and invalid requests from the OpenAPI document, single ones and chains, and checks every
+// answer: no 5xx, only documented statuses and content types, bodies and headers that match the schemas, and no deleted
+// resource that can still be read. test/hostile checks the answer to each kind of invalid request.
 
 const NO_LIMIT = '1000000';
 
@@ -25,14 +25,14 @@ afterAll(async () => {
   await stack?.stop();
 });
 
-test('nothing is found without a key', async () => {
+test('finds no fault without an API key', async () => {
   const { requests, failed, report } = await runSchemathesis(stack, {});
   console.log(`${requests} requests without a key`);
   expect(failed, report).toBe(false);
   expect(stack.fallen()).toBeNull();
 });
 
-test('nothing is found with a key that may train', async () => {
+test('finds no fault with an API key of the role train', async () => {
   const token = await createKey(stack, 'train');
   const { requests, failed, report } = await runSchemathesis(stack, { authorization: `Bearer ${token}` });
   console.log(`${requests} requests with a key`);

@@ -18,12 +18,12 @@ const CHECKS = [
   'ensure_resource_availability',
 ];
 
-/** Runs Schemathesis on the api. @returns what it said; `requests` is what it counted */
+/** Runs Schemathesis on the api. @returns its report; `requests` is its count of requests */
 export async function runSchemathesis(stack: HostileStack, headers: Record<string, string>) {
   const { FUZZ_PROGRAM: program, FUZZ_EXAMPLES: examples = '650', FUZZ_SEED: seed = '1' } = process.env;
-  if (program === undefined) throw new Error('run it by: npm run fuzz:api');
+  if (program === undefined) throw new Error('run it with: npm run fuzz:api');
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-fuzz-'));
-  // An event stream has no end while its job waits; as JSON it has.
+  // The event stream of a waiting job never ends. As JSON, the answer ends.
   const all = { accept: 'application/json', ...headers };
   const args = [
     'run',

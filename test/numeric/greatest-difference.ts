@@ -1,6 +1,6 @@
 type Numbers = ArrayLike<number>;
 
-/** The greatest |actual - expected|; NaN where a number is none, and an error where the lengths differ: neither can pass. */
+/** The greatest |actual - expected|. NaN if any number is NaN. Throws if the lengths differ. */
 export function greatestDifference(actual: Numbers, expected: Numbers): number {
   if (actual.length !== expected.length) throw new Error(`${actual.length} numbers, ${expected.length} expected`);
   let greatest = 0;
@@ -12,7 +12,7 @@ export function greatestDifference(actual: Numbers, expected: Numbers): number {
   return greatest;
 }
 
-/** {@link greatestDifference} over the greatest |expected|. NaN when all are zero: nothing would be compared. */
+/** {@link greatestDifference} divided by the greatest |expected|. NaN if all are zero, so that the check fails. */
 export function differenceByLargest(actual: Numbers, expected: Numbers): number {
   const largest = Array.from(expected).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   return greatestDifference(actual, expected) / largest;

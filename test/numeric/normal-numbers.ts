@@ -1,6 +1,5 @@
 /**
- * Standard normal numbers, the same for the same seed: for test inputs, where any well-spread numbers do.
- * (mulberry32, then Box and Muller.)
+ * Standard normal numbers for test inputs, reproducible by their seed. (mulberry32 and the Box-Muller transform.)
  */
 export function normalNumbers(count: number, seed: number): Float32Array<ArrayBuffer> {
   let state = seed;

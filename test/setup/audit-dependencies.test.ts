@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { cacheDir } from '../../scripts/setup/locations.mjs';
 import { auditDependencies, reportAudit } from '../../scripts/test-run/audit-dependencies.mjs';
 
-/** The real pnpm asks a registry that answers so. */
+/** Runs the real pnpm against a registry with this answer. */
 async function auditWith(status: number, body: object) {
   const server = createServer((_request, response) => {
     response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
@@ -37,7 +37,7 @@ const advisory = (severity: string) => ({
   findings: [{ version: '1.0.0', paths: ['services/api>left-pad'] }],
 });
 
-test('an audit says what is vulnerable, and lets a lesser thing pass', async () => {
+test('an audit names vulnerable packages, and ignores low severities', async () => {
   const vulnerable = await auditWith(200, report({ 1: advisory('high') }));
   expect(vulnerable).toEqual({
     result: 'vulnerable',
@@ -47,7 +47,7 @@ test('an audit says what is vulnerable, and lets a lesser thing pass', async () 
   expect(await auditWith(200, report({ 1: advisory('low') }))).toEqual({ result: 'clean' });
 }, 120_000);
 
-test('where nobody answers, it is neither clean nor a failure', async () => {
+test('without an answer, the result is neither clean nor a failure', async () => {
   const audit = await auditWith(405, {});
   expect(audit).toMatchObject({ result: 'unknown', why: expect.stringContaining('405') });
   expect(reportAudit(audit)).toBe(true);

@@ -36,7 +36,7 @@ test('a failure leaves nothing behind', async () => {
   expect(await readdir(cache)).toEqual([]);
 });
 
-test('a run that is killed half-way leaves no folder of that name, and the next run clears its leavings', async () => {
+test('a killed run leaves no folder of that name, and the next run removes its partial folder', async () => {
   const program = fileURLToPath(new URL('fixtures/fill-forever.mjs', import.meta.url));
   const child = spawn(process.execPath, [program, folder], { stdio: ['ignore', 'pipe', 'inherit'] });
   await once(child.stdout, 'data');
@@ -49,10 +49,10 @@ test('a run that is killed half-way leaves no folder of that name, and the next 
   expect(await readdir(folder)).toEqual(['whole']);
 });
 
-test('of two runs at once, the later one takes what the earlier one published', async () => {
+test('of two concurrent runs, the later one uses the folder that the earlier one published', async () => {
   const overtaken = await publishFolder(folder, async (partial) => {
     await fill(partial);
-    // The other run publishes while this one still works.
+    // The other run publishes while this one is still filling its folder.
     await mkdir(folder);
     await writeFile(path.join(folder, 'whole'), 'of the other run');
   });

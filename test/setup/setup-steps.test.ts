@@ -26,7 +26,7 @@ test.each(['20.17.0', '20.20.2', '22.0.0', '22.19.1'])('Node %s is accepted', (v
   expect(() => checkNodeVersion(version)).not.toThrow();
 });
 
-test.each(['18.20.0', '20.16.9', '23.0.0', '24.1.0'])('Node %s is refused, with the versions that run', (version) => {
+test.each(['18.20.0', '20.16.9', '23.0.0', '24.1.0'])('Node %s is refused, with the supported versions', (version) => {
   expect(() => checkNodeVersion(version)).toThrow(`this is Node ${version}; Lorasmith runs on Node 20.17 to 22`);
 });
 
@@ -35,7 +35,7 @@ test('a platform without a pinned TensorFlow is refused', () => {
   expect(() => checkPlatform('darwin', 'arm64')).toThrow('this is darwin on arm64');
 });
 
-test('a failure says which step, why, what to do, and shows what the command wrote; later steps do not run', async () => {
+test('a failure shows the step, the reason, the remedy and the output of the command; later steps do not run', async () => {
   const ran: string[] = [];
   const remember = (step: string) => async () => {
     ran.push(step);
@@ -60,7 +60,7 @@ test('a failure says which step, why, what to do, and shows what the command wro
   );
 });
 
-test('progress goes to a log at most every five seconds', async () => {
+test('progress is written to a log at most every five seconds', async () => {
   const output = new PassThrough();
   let time = 0;
   const step = {
@@ -80,13 +80,13 @@ test('progress goes to a log at most every five seconds', async () => {
   ]);
 });
 
-test('a command that is not there is an error that says so', async () => {
+test('a missing command is an error that names it', async () => {
   await expect(runCommand('lorasmith-no-such-program', [])).rejects.toThrow(
     'lorasmith-no-such-program could not be started',
   );
 });
 
-test('the cache folder is the one of LORASMITH_CACHE_DIR, else of XDG_CACHE_HOME', async () => {
+test('the cache folder comes from LORASMITH_CACHE_DIR, else from XDG_CACHE_HOME', async () => {
   expect(cacheDir({ LORASMITH_CACHE_DIR: `${folder}/own`, XDG_CACHE_HOME: `${folder}/xdg` })).toBe(`${folder}/own`);
   expect(cacheDir({ XDG_CACHE_HOME: `${folder}/xdg` })).toBe(`${folder}/xdg/lorasmith`);
   await writeFile(`${folder}/file`, '');
@@ -105,7 +105,7 @@ test('Redis: REDIS_URL is checked and comes first, then the servers on the PATH'
   expect((await find({ PATH: `relative:${folder}` })).source).toEqual({ serverFile: `${folder}/valkey-server` });
 });
 
-test('LIBTENSORFLOW_DIR must be complete; what is missing is named', async () => {
+test('LIBTENSORFLOW_DIR must be complete; missing files are named', async () => {
   await mkdir(`${folder}/lib`);
   await mkdir(`${folder}/include/tensorflow/c`, { recursive: true });
   await writeFile(`${folder}/lib/libtensorflow.so.2`, '');

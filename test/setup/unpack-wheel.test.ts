@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { fileDigest, unpackWheel } from '../../scripts/setup/unpack-wheel.mjs';
 
-/** A real wheel, made here by Python: nothing is downloaded in these tests. */
+/** A real wheel, created with Python. These tests download nothing. */
 let base: string;
 let cache: string;
 let wheelFile: string;
@@ -39,7 +39,7 @@ afterEach(async () => {
   await rm(base, { recursive: true, force: true });
 });
 
-test('unpacks only the wanted members, keeps what is executable so, and does it once', async () => {
+test('unpacks only the selected members, keeps execute permissions, and unpacks once', async () => {
   const { folder, fresh } = await unpackWheel(wheel, options());
   expect(fresh).toBe(true);
   expect((await readdir(folder, { recursive: true })).sort()).toEqual([
@@ -55,7 +55,7 @@ test('unpacks only the wanted members, keeps what is executable so, and does it 
   expect(await unpackWheel(wheel, options())).toEqual({ folder, fresh: false });
 });
 
-test('a wheel with another hash is refused and nothing of it is kept', async () => {
+test('a wheel with another hash is refused, and nothing of it remains', async () => {
   const altered = await readFile(wheelFile);
   altered[altered.length - 1] = 1;
   await writeFile(wheelFile, altered);
@@ -63,7 +63,7 @@ test('a wheel with another hash is refused and nothing of it is kept', async () 
   expect(await readdir(path.join(cache, 'wheels'))).toEqual([]);
 });
 
-test('a wheel without a wanted member is refused, naming it', async () => {
+test('a wheel without a selected member is refused, with the name of the member', async () => {
   const incomplete = { ...wheel, members: [...wheel.members, 'tool/library.so'] };
   await expect(unpackWheel(incomplete, options())).rejects.toMatchObject({
     output: expect.stringContaining('not in the wheel: tool/library.so'),

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { createLogger } from '../../packages/service-kit/src/logger.js';
 import { consoleReport } from '../../scripts/stack/console-report.mjs';
 
-test('warnings and errors of a service reach the terminal, what is below stays in its log', () => {
+test('warnings and errors of a service are shown on the terminal, lower levels only in its log', () => {
   const shown: string[] = [];
   const report = consoleReport(
     new Writable({
@@ -21,14 +21,14 @@ test('warnings and errors of a service reach the terminal, what is below stays i
   });
   logger.info('started');
   logger.warn('slow');
-  logger.error({ err: new Error('no such host') }, 'the registry is away');
+  logger.error({ err: new Error('no such host') }, 'the registry is unavailable');
   report({ part: 'api', state: 'ready' });
   for (const line of lines) report({ part: 'api', line });
   report({ part: 'worker', line: 'not JSON' });
   expect(shown).toEqual([
     'api      ready\n',
     'api      warning: slow\n',
-    'api      error: the registry is away: no such host\n',
+    'api      error: the registry is unavailable: no such host\n',
     'worker   not JSON\n',
   ]);
 });

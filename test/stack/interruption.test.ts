@@ -6,7 +6,7 @@ let before: unknown[];
 beforeEach(() => {
   before = SIGNALS.flatMap((name) => process.rawListeners(name));
   vi.useFakeTimers({ toFake: ['performance'] });
-  // The real process stays: only its end is observed.
+  // Only records the call, so that the test process continues.
   vi.spyOn(process, 'exit').mockReturnValue(undefined as never);
 });
 afterEach(() => {
@@ -19,7 +19,7 @@ afterEach(() => {
   }
 });
 
-test('a signal that npm repeats counts once; one a while later ends the process at once', () => {
+test('a signal that npm repeats counts once; a later one ends the process at once', () => {
   const signal = interruption();
   process.emit('SIGINT');
   expect(signal.aborted).toBe(true);

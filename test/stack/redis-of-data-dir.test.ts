@@ -16,9 +16,9 @@ const idle = {
   stopTimeoutMs: 5_000,
 };
 
-test("the Redis of a data folder is the running stack's, or one that is started for it", async () => {
+test('the Redis of a data folder is that of the running stack, or else a new one', async () => {
   const dataDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-redis-of-'));
-  // The server of the stack's own, also where tests use one that runs already.
+  // The stack starts its own server, even if the tests use the one of REDIS_URL.
   const { REDIS_URL: _, ...env } = process.env;
   const { source: redis } = await findRedis({ cache: cacheDir(env), env, progress: { update() {} } });
   const run = <Result>(command: (client: Redis) => Promise<Result>) =>
@@ -41,7 +41,7 @@ test("the Redis of a data folder is the running stack's, or one that is started 
       await stack.stop();
     }
     expect(await run((client) => client.get('key'))).toBe('written while it runs');
-    // The folder is free again.
+    // The lock of the folder has been released.
     expect(await run((client) => client.get('key'))).toBe('written while it runs');
   } finally {
     await rm(dataDir, { recursive: true, force: true });

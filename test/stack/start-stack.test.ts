@@ -10,7 +10,7 @@ import { Redis } from 'ioredis';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
 
-/** Redis and the processes are real; the services are small programs that behave well or badly. */
+/** Redis and the processes are real. The services are small programs, some of which misbehave. */
 const fixture = (name: string) => fileURLToPath(new URL(`fixtures/${name}.mjs`, import.meta.url));
 const api = (name: string, stopTimeoutMs = 5_000) => ({
   name: 'api',
@@ -78,7 +78,7 @@ test('starts Redis, then the services with their addresses, and stops them in or
   expect(existsSync(path.join(dataDir, 'stack.lock'))).toBe(false);
 });
 
-test('the embedded Redis keeps what it was given, never evicts, and asks for its password', async () => {
+test('the embedded Redis persists its data, never evicts, and requires a password', async () => {
   const first = await startStack({ dataDir, modelsDir: dataDir, env, services: [] });
   const redis = new Redis(first.redisUrl);
   await redis.set('job', 'queued');
@@ -99,7 +99,7 @@ test('the embedded Redis keeps what it was given, never evicts, and asks for its
   await second.stop();
 });
 
-test('a service that dies at its start is named, with its last words, and everything is stopped again', async () => {
+test('a service that crashes at its start is named with its last output, and everything is stopped again', async () => {
   const starting = startStack({ dataDir, modelsDir: dataDir, env, onEvent, services: [api('crashing-service')] });
   await expect(starting).rejects.toMatchObject({
     message: 'api exited with 1',
@@ -108,10 +108,10 @@ test('a service that dies at its start is named, with its last words, and everyt
   expect(states.at(-1)).toBe('redis stopped');
 });
 
-test('a service that dies later stops all others and is reported', async () => {
+test('a service that crashes later is reported, and all others are stopped', async () => {
   const services = [worker('idle-service'), api('crash-on-request-service')];
   const stack = await startStack({ dataDir, modelsDir: dataDir, env, services });
-  // Stopped before it ran, it would write none.
+  // If it is stopped before it runs, it writes no log.
   const idle = await pidInLog('worker');
   await fetch(`${stack.apiUrl}/crash`).catch(() => undefined);
   expect(await stack.failed).toMatchObject({
@@ -122,16 +122,16 @@ test('a service that dies later stops all others and is reported', async () => {
   expect(await refusesConnections(stack.redisUrl)).toBe(true);
 });
 
-test('a service that ignores SIGTERM is killed within its bound, and its children with it', async () => {
+test('a service that ignores SIGTERM is killed after its time limit, with its children', async () => {
   const services = [worker('stubborn-service', 300)];
   const stack = await startStack({ dataDir, modelsDir: dataDir, env, services });
   const child = await pidInLog('worker');
-  // Without the bound it would not return.
+  // Without the limit it would not return.
   await stack.stop();
   await expect.poll(() => isRunning(child)).toBe(false);
 });
 
-test('nothing outlives a stack whose process was killed', async () => {
+test('no process outlives a stack whose process was killed', async () => {
   const stackProcess = spawn(process.execPath, [fixture('run-stack'), dataDir, fixture('idle-service')], {
     env,
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -145,12 +145,12 @@ test('nothing outlives a stack whose process was killed', async () => {
   await expect.poll(() => isRunning(service)).toBe(false);
   await expect.poll(() => refusesConnections(redisUrl)).toBe(true);
 
-  // Its lock names a process that is gone, and so does not keep the next stack off.
+  // Its lock names a process that has ended, so the next stack can start.
   const next = await startStack({ dataDir, modelsDir: dataDir, env, services: [] });
   await next.stop();
 });
 
-test('a second stack on the same data is refused while the first runs', async () => {
+test('a second stack on the same data folder is refused while the first runs', async () => {
   const first = await startStack({ dataDir, modelsDir: dataDir, env, services: [] });
   await expect(startStack({ dataDir, modelsDir: dataDir, env, services: [] })).rejects.toThrow(
     `${dataDir} is in use by another Lorasmith stack (process ${process.pid})`,
@@ -158,7 +158,7 @@ test('a second stack on the same data is refused while the first runs', async ()
   await first.stop();
 });
 
-test('a port that another program has is named before any service starts', async () => {
+test('a port in use is reported before any service starts', async () => {
   const other = createServer().listen(0, '127.0.0.1');
   await once(other, 'listening');
   const { port } = other.address() as { port: number };
@@ -178,7 +178,7 @@ test('a port that another program has is named before any service starts', async
   other.close();
 });
 
-test('an interruption while it starts stops what runs', async () => {
+test('an interruption during the start stops all started parts', async () => {
   const interruption = new AbortController();
   const never = { ...api('idle-service'), name: 'api' };
   const starting = startStack({
@@ -207,7 +207,7 @@ async function pidInLog(part: string): Promise<number> {
   return Number.parseInt(log, 10);
 }
 
-/** A process that has ended may stay in the table, in state Z, until its new parent looks. */
+/** An ended process may remain as a zombie (state Z) until its new parent collects it. */
 function isRunning(pid: number): boolean {
   try {
     return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
