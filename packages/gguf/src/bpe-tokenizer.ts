@@ -20,7 +20,7 @@ export interface TokenizerFiles {
   tokenizer: Record<string, unknown>;
   /** tokenizer_config.json. */
   tokenizerConfig: Record<string, unknown>;
-  /** chat_template.jinja; null for a model without one. */
+  /** chat_template.jinja; null if the model has none. */
   chatTemplate: string | null;
 }
 
@@ -28,7 +28,7 @@ export interface TokenizerFiles {
  * Builds the tokenizer files of a byte-level BPE (`tokenizer.ggml.model` "gpt2").
  *
  * @throws ProductError model_not_supported for another kind of tokenizer or an unknown `tokenizer.ggml.pre`;
- *   model_file_corrupt for tokens and merges that do not fit each other
+ *   model_file_corrupt for inconsistent tokens and merges
  */
 export function bpeTokenizerFiles(metadata: GgufMetadata): TokenizerFiles {
   const preTokenization = choosePreTokenization(metadata);
@@ -73,10 +73,10 @@ export function bpeTokenizerFiles(metadata: GgufMetadata): TokenizerFiles {
   };
   const tokenizerConfig = {
     ...Object.fromEntries(Object.entries(names).flatMap(([name, token]) => (token ? [[name, token.content]] : []))),
-    // Every release of transformers knows this name for "as tokenizer.json says".
+    // In every release of transformers, this class uses tokenizer.json as it is.
     tokenizer_class: 'PreTrainedTokenizerFast',
     clean_up_tokenization_spaces: false,
-    // Also beside the file of its own, for loaders from before there was one.
+    // Repeats the template for loaders that do not read chat_template.jinja.
     ...(chatTemplate === null ? {} : { chat_template: chatTemplate }),
   };
   return { tokenizer, tokenizerConfig, chatTemplate };
@@ -105,14 +105,14 @@ function choosePreTokenization(metadata: GgufMetadata): PreTokenization {
 function vocabularyOf(tokens: string[], metadata: GgufMetadata): Map<string, number> {
   const vocab = new Map<string, number>();
   tokens.forEach((token, id) => {
-    const before = vocab.get(token);
-    if (before !== undefined) throw metadata.corrupt(KEY.tokens, `has the same token at ${before} and ${id}`);
+    const otherId = vocab.get(token);
+    if (otherId !== undefined) throw metadata.corrupt(KEY.tokens, `has the same token at ${otherId} and ${id}`);
     vocab.set(token, id);
   });
   return vocab;
 }
 
-/** Tokens that are found in a text whole: control tokens are special, what the user defined is not. */
+/** Tokens that are matched in the text before it is split. Control tokens are special, user-defined tokens are not. */
 function addedTokens(tokens: string[], metadata: GgufMetadata) {
   if (!metadata.has(KEY.types)) return [];
   const types = metadata.integers(KEY.types);
@@ -127,7 +127,7 @@ function addedTokens(tokens: string[], metadata: GgufMetadata) {
   });
 }
 
-/** The loader of tokenizer.json refuses a merge of unknown parts without saying which: say it here. */
+/** Checks the merges, to name an invalid one: the loader of tokenizer.json would reject it without details. */
 function checkedMerges(vocab: ReadonlyMap<string, number>, metadata: GgufMetadata): string[] {
   const merges = metadata.texts(KEY.merges);
   merges.forEach((merge, index) => {
@@ -149,7 +149,7 @@ function postProcessor(begin: SpecialToken[], end: SpecialToken[], metadata: Ggu
   if (added.length === 0) return bytes;
   const known = added.filter((token) => token !== null);
   if (known.length < added.length) {
-    throw metadata.corrupt('tokenizer.ggml.add_bos_token', 'asks for a token that the file does not name');
+    throw metadata.corrupt('tokenizer.ggml.add_bos_token', 'requires a token that the file does not define');
   }
   const part = (token: SpecialToken, type_id: number) => ({ SpecialToken: { id: token!.content, type_id } });
   const text = (id: 'A' | 'B', type_id: number) => [

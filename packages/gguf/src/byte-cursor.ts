@@ -1,7 +1,7 @@
-/** Thrown where the bytes end before the value does: more of the file may help. */
+/** Thrown when the bytes end within a value. Read more of the file and try again. */
 export class OutOfBytes extends Error {}
 
-/** Reads little-endian values one after the other. Every read is checked; nothing is allocated on the file's word. */
+/** Reads consecutive little-endian values. It checks every read against the available bytes. */
 export class ByteCursor {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
@@ -53,7 +53,7 @@ export class ByteCursor {
     return this.#view.getFloat64(this.#advance(8), true);
   }
 
-  /** @throws TypeError for what is not UTF-8 */
+  /** @throws TypeError when the bytes are not UTF-8 */
   text(byteLength: number): string {
     const start = this.#advance(byteLength);
     return this.#decoder.decode(this.#bytes.subarray(start, start + byteLength));

@@ -1,10 +1,10 @@
 import { float16Value } from '@lorasmith/safetensors';
 
 /**
- * The block formats of 32 weights (ggml-quants.c, `dequantize_row_q4_0` and so on). Each function takes whole blocks
- * and fills 32 numbers for each; every product and sum is rounded to float32, as ggml computes them.
+ * The formats with blocks of 32 weights (ggml-quants.c, `dequantize_row_q4_0` etc.). Each function converts complete blocks
+ * to 32 numbers each. As in ggml, every product and sum is rounded to float32.
  *
- * Scale `d` and minimum `m` are half floats; a byte of `qs` holds weight j in its low four bits and j + 16 in its high.
+ * Scale `d` and minimum `m` are half floats. A byte of `qs` has weight j in its low four bits and weight j + 16 in its high.
  */
 export type Dequantize = (blocks: Uint8Array, values: Float32Array) => void;
 

@@ -2,8 +2,8 @@ import { float16Value } from '@lorasmith/safetensors';
 import type { Dequantize } from './dequantize-32.js';
 
 /**
- * The "k" formats: super-blocks of 256 weights whose scales are themselves quantised (ggml-quants.c,
- * `dequantize_row_q4_K` and so on). Every product and difference is rounded to float32, as ggml computes them.
+ * The "k" formats: super-blocks of 256 weights whose scales are quantised too (ggml-quants.c, `dequantize_row_q4_K` etc.).
+ * As in ggml, every product and difference is rounded to float32.
  */
 const WEIGHTS = 256;
 
@@ -50,7 +50,7 @@ export const dequantizeQ6_K: Dequantize = (blocks, values) => {
   for (let block = 0, at = 0; at < values.length; block += 210, at += WEIGHTS) {
     const d = half(blocks, block + 208);
     for (let group = 0; group < 8; group++) {
-      // Each half of the super-block has four groups of 32: in bits 0-3 of two runs of bytes, then in bits 4-7.
+      // Each half of a super-block has four groups of 32: two in bits 0-3 of 64 bytes, two in bits 4-7.
       const inHalf = group & 3;
       const low = block + (group >> 2) * 64 + (inHalf & 1) * 32;
       const lowShift = (inHalf >> 1) * 4;
@@ -66,13 +66,13 @@ export const dequantizeQ6_K: Dequantize = (blocks, values) => {
   }
 };
 
-/** Six-bit scale of a group: the first four lie in the low bits of a byte, the last four are put together from two. */
+/** The six-bit scale of a group. Groups 0 to 3 have it in one byte; for the others, it is combined from two bytes. */
 function scaleOf(bytes: Uint8Array, scales: number, group: number): number {
   if (group < 4) return bytes[scales + group]! & 63;
   return (bytes[scales + group + 4]! & 15) | ((bytes[scales + group - 4]! >> 6) << 4);
 }
 
-/** Six-bit minimum of a group, packed beside the scales. */
+/** The six-bit minimum of a group, packed like the scales. */
 function minimumOf(bytes: Uint8Array, scales: number, group: number): number {
   if (group < 4) return bytes[scales + group + 4]! & 63;
   return (bytes[scales + group + 4]! >> 4) | ((bytes[scales + group]! >> 6) << 4);

@@ -7,7 +7,7 @@ const cases = JSON.parse(readFileSync(new URL('./fixtures/dequantize.json', impo
   { blocks: string; values: string }
 >;
 
-describe('dequantization gives the numbers of gguf-py, bit for bit:', () => {
+describe('dequantization equals that of gguf-py, bit for bit:', () => {
   test.each([...TENSOR_TYPES.values()])('$name', ({ name, blockWeights, blockBytes, dequantize }) => {
     const { blocks, values } = cases[name]!;
     const stored = new Uint8Array(Buffer.from(blocks, 'base64'));

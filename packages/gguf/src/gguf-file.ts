@@ -5,7 +5,7 @@ import { isMissing, unreadable } from '@lorasmith/model-folder';
 import { OutOfBytes } from './byte-cursor.js';
 import { type GgufHeader, type GgufTensor, parseGgufHeader } from './gguf-header.js';
 
-/** Enough for the header of nearly every model at the first read. */
+/** Enough for the header of nearly every model. */
 const FIRST_READ_BYTES = 16 * 2 ** 20;
 const MAX_HEADER_BYTES = 256 * 2 ** 20;
 const MAX_TENSOR_BYTES = 2 ** 32;
@@ -14,7 +14,7 @@ const READ_PIECE_BYTES = 2 ** 28;
 /** An open GGUF file: its header in memory, its data on disk. */
 export interface GgufFile extends GgufHeader {
   readonly name: string;
-  /** The stored bytes of a tensor. */
+  /** Reads the stored bytes of a tensor. */
   read(tensor: GgufTensor): Promise<Uint8Array>;
   close(): Promise<void>;
 }
@@ -48,17 +48,17 @@ async function openFile(path: string, name: string): Promise<{ handle: FileHandl
     if (!status.isFile()) throw new ProductError('model_file_corrupt', `${name} is not a file.`);
     return { handle: await open(path, 'r'), size: status.size };
   } catch (error) {
-    if (isMissing(error)) throw new ProductError('model_file_missing', `There is no file ${path}.`);
+    if (isMissing(error)) throw new ProductError('model_file_missing', `The file ${path} does not exist.`);
     throw unreadable(error, name);
   }
 }
 
-/** The header does not say how long it is: read a beginning, and a longer one as long as it does not suffice. */
+/** The length of the header is unknown. Reads the start of the file, and doubles the length until it is enough. */
 async function readHeader(handle: FileHandle, fileBytes: number, name: string): Promise<GgufHeader> {
   for (let length = FIRST_READ_BYTES; ; length *= 2) {
-    const beginning = await readFully(handle, 0, Math.min(length, fileBytes), name);
+    const start = await readFully(handle, 0, Math.min(length, fileBytes), name);
     try {
-      return parseGgufHeader(beginning, fileBytes, name);
+      return parseGgufHeader(start, fileBytes, name);
     } catch (error) {
       if (!(error instanceof OutOfBytes)) throw error;
     }

@@ -8,7 +8,7 @@ export type GgufValue = GgufScalar | GgufScalar[];
 export interface GgufTensor {
   name: string;
   type: TensorType;
-  /** Row-major, as PyTorch has it: the reverse of the file's order. */
+  /** Row-major, as in PyTorch: the reverse of the order in the file. */
   shape: number[];
   /** From the start of the file. */
   byteOffset: number;
@@ -20,7 +20,7 @@ export interface GgufHeader {
   tensors: ReadonlyMap<string, GgufTensor>;
 }
 
-// Bounds on what a file may claim, each well above any known model. Without them a few bytes could ask for gigabytes.
+// Limits for the values in a header, all well above any known model. Without them, a few bytes could allocate gigabytes.
 const MAX_KEYS = 65_536;
 const MAX_KEY_BYTES = 65_535; // the specification's own limit
 const MAX_STRING_BYTES = 16 * 2 ** 20;
@@ -33,13 +33,13 @@ const DEFAULT_ALIGNMENT = 32;
 const ARRAY_TYPE = 9;
 
 /**
- * Parses the beginning of a GGUF file, version 2 or 3: metadata and the table of tensors.
+ * Parses the header of a GGUF file, version 2 or 3: metadata and the table of tensors.
  *
  * Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  *
- * @param bytes the file's beginning
- * @param fileBytes size of the whole file
- * @param label how messages name the file
+ * @param bytes the start of the file
+ * @param fileBytes size of the file
+ * @param label the file's name in messages
  * @throws OutOfBytes when the header is longer than `bytes`
  * @throws ProductError model_file_corrupt, model_not_supported
  */
@@ -76,7 +76,7 @@ interface DataLayout {
   fileBytes: number;
 }
 
-/** Turns the table into places in the file: aligned, inside it, and no two over each other. */
+/** Computes the locations of the tensors in the file. They must be aligned, inside the file, and must not overlap. */
 function locateTensors(infos: TensorInfo[], layout: DataLayout, reader: HeaderReader): Map<string, GgufTensor> {
   const tensors = new Map<string, GgufTensor>();
   for (const { name, type: typeNumber, shape, offset } of infos) {
@@ -88,11 +88,11 @@ function locateTensors(infos: TensorInfo[], layout: DataLayout, reader: HeaderRe
       throw reader.unsupported(`${label} has the type ${tensorTypeName(typeNumber)}; ${supported} are supported`);
     }
     if (shape.at(-1)! % type.blockWeights !== 0) {
-      throw reader.corrupt(`${label}: rows of ${shape.at(-1)} weights are no whole number of ${type.name} blocks`);
+      throw reader.corrupt(`${label}: rows of ${shape.at(-1)} weights are not a whole number of ${type.name} blocks`);
     }
     const weights = shape.reduce((product, size) => product * size, 1);
     const byteLength = (weights / type.blockWeights) * type.blockBytes;
-    // Products of at most four sizes are exact or far too large: both are told here.
+    // A product of at most four sizes is either exact or far too large, so this check is reliable.
     if (offset % BigInt(layout.alignment) !== 0n || byteLength > layout.fileBytes) {
       throw reader.corrupt(`${label} does not fit the file, or is not aligned`);
     }
@@ -105,13 +105,13 @@ function locateTensors(infos: TensorInfo[], layout: DataLayout, reader: HeaderRe
   inOrder.forEach(({ name, byteOffset }, index) => {
     const previous = inOrder[index - 1];
     if (previous && byteOffset < previous.byteOffset + previous.byteLength) {
-      throw reader.corrupt(`has tensor ${JSON.stringify(name)} over ${JSON.stringify(previous.name)}`);
+      throw reader.corrupt(`has overlapping tensors, ${JSON.stringify(previous.name)} and ${JSON.stringify(name)}`);
     }
   });
   return tensors;
 }
 
-/** The values of the header, each with its bound. */
+/** Reads the values of the header and checks their limits. */
 class HeaderReader {
   readonly #cursor: ByteCursor;
   readonly #label: string;
@@ -128,14 +128,14 @@ class HeaderReader {
   readMagic(): void {
     if (this.#cursor.uint32() !== 0x46554747) throw this.corrupt('is not a GGUF file: it does not begin with "GGUF"');
     const version = this.#cursor.uint32();
-    // A big-endian file has the version in the other end of the word.
+    // In a big-endian file, the version is in the upper bytes of the word.
     if (version !== 0 && (version & 0xffff) === 0) throw this.unsupported('is big-endian');
     if (version !== 2 && version !== 3) throw this.unsupported(`has GGUF version ${version}; 2 and 3 are supported`);
   }
 
   count(what: string, limit: number): number {
     const count = this.#cursor.uint64();
-    if (count > BigInt(limit)) throw this.corrupt(`claims ${count} ${what}; at most ${limit} are read`);
+    if (count > BigInt(limit)) throw this.corrupt(`claims ${count} ${what}; the limit is ${limit}`);
     return Number(count);
   }
 

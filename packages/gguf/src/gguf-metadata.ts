@@ -1,7 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { GgufValue } from './gguf-header.js';
 
-/** Typed access to the metadata of a GGUF file; every error names file and key. */
+/** Typed access to the metadata of a GGUF file. Every error names the file and the key. */
 export class GgufMetadata {
   readonly #values: ReadonlyMap<string, GgufValue>;
   readonly #label: string;
@@ -19,17 +19,17 @@ export class GgufMetadata {
     return [...this.#values.keys()];
   }
 
-  /** From 0. @throws ProductError model_file_corrupt */
+  /** An integer from 0. @throws ProductError model_file_corrupt */
   count(key: string): number {
     const value = this.#values.get(key);
     if (!Number.isSafeInteger(value) || (value as number) < 0) throw this.corrupt(key, 'must be an integer from 0');
     return value as number;
   }
 
-  /** Above 0; without `fallback` it must be there. @throws ProductError model_file_corrupt, model_not_supported */
+  /** An integer above 0. Without a `fallback`, the key is required. @throws ProductError model_file_corrupt, model_not_supported */
   size(key: string, fallback?: number): number {
     const value = this.#values.get(key) ?? fallback;
-    if (Array.isArray(value)) throw this.unsupported(key, 'differs from layer to layer, which is not supported');
+    if (Array.isArray(value)) throw this.unsupported(key, 'differs between layers, which is not supported');
     if (!Number.isSafeInteger(value) || (value as number) < 1) throw this.corrupt(key, 'must be an integer above 0');
     return value as number;
   }
@@ -62,7 +62,7 @@ export class GgufMetadata {
     const value = this.#values.get(key);
     if (!Array.isArray(value) || value.length === 0) throw this.corrupt(key, 'must be a list of strings');
     if (!value.every((element): element is string => typeof element === 'string')) {
-      throw this.corrupt(key, 'must hold strings');
+      throw this.corrupt(key, 'must contain only strings');
     }
     return value;
   }

@@ -6,8 +6,8 @@ import { importGguf } from './import-gguf.js';
 
 const USAGE = `Usage: import-gguf FILE --name NAME [--models-dir DIR]
 
-Turns a GGUF file (architecture llama) into a base-model folder DIR/NAME, with weights in bfloat16.
-DIR is ./models, or what MODELS_DIR says.`;
+Converts a GGUF file (architecture llama) to a base-model folder DIR/NAME, with weights in bfloat16.
+DIR defaults to MODELS_DIR, or ./models if that is not set.`;
 
 const PROGRESS_EVERY_MS = 1000;
 
@@ -54,13 +54,13 @@ function readArguments() {
   }
   const [file] = positionals;
   if (positionals.length !== 1 || !file || !values.name) throw new ProductError('invalid_request', USAGE);
-  // npm runs scripts at the root of the project: the file is meant from where the user typed the command.
-  const typedIn = process.env.INIT_CWD ?? process.cwd();
+  // npm runs scripts at the project's root, but the path is relative to the folder of the user's shell.
+  const userFolder = process.env.INIT_CWD ?? process.cwd();
   return {
-    file: resolve(typedIn, file),
+    file: resolve(userFolder, file),
     name: values.name,
     modelsDir: values['models-dir']
-      ? resolve(typedIn, values['models-dir'])
+      ? resolve(userFolder, values['models-dir'])
       : resolve(process.env.MODELS_DIR ?? 'models'),
   };
 }

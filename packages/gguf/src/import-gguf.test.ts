@@ -17,7 +17,7 @@ afterAll(() => rm(root, { recursive: true }));
 const modelsFolder = () => mkdtemp(join(root, 'models-'));
 const readJson = async (...path: string[]) => JSON.parse(await readFile(join(...path), 'utf8'));
 
-/** The fixture with one string in it replaced by another of the same length. */
+/** The fixture with a string replaced by another of the same length. */
 async function altered(from: string, to: string): Promise<string> {
   expect(to.length).toBe(from.length);
   const bytes = await readFile(file);
@@ -37,7 +37,7 @@ describe('a llama of gguf-py', () => {
     await importGguf({ file, name: 'Tiny', modelsDir, onProgress: ({ done }) => progress.push(done) });
   });
 
-  test('has every weight as gguf-py dequantises it, put back into order and rounded, bit for bit', async () => {
+  test('has the weights of gguf-py, unpermuted and rounded, bit for bit', async () => {
     const folder = await importGguf({ file, name: 'Again', modelsDir: await modelsFolder() });
     const expected = await readJson(fixtures, 'tiny-llama.json');
     const weights = await openModelWeights(folder);
@@ -56,7 +56,7 @@ describe('a llama of gguf-py', () => {
     expect(found).toEqual(expected);
   });
 
-  test('has the config that its metadata says, with the rope scaling found again', async () => {
+  test('has the config of its metadata, with the inferred RoPE scaling', async () => {
     expect(await readJson(modelsDir, 'Tiny', 'config.json')).toMatchObject({
       architectures: ['LlamaForCausalLM'],
       model_type: 'llama',
@@ -95,7 +95,7 @@ describe('a llama of gguf-py', () => {
     expect(tokenizer.model.ignore_merges).toBe(true);
     expect(tokenizer.model.merges).toEqual(['t h', 'th e', 'Ġ the', 'Ġ a']);
     expect(tokenizer.pre_tokenizer.pretokenizers[0].pattern.Regex).toContain('\\p{N}{1,3}');
-    // llama-bpe begins every text with BOS although the file does not say so.
+    // llama-bpe adds BOS by default.
     expect(tokenizer.post_processor.processors[1].single[0]).toEqual({ SpecialToken: { id: '<|user|>', type_id: 0 } });
     const config = await readJson(modelsDir, 'Tiny', 'tokenizer_config.json');
     expect(config).toMatchObject({ bos_token: '<|user|>', eos_token: '<|end|>', pad_token: '<|end|>' });
@@ -104,17 +104,17 @@ describe('a llama of gguf-py', () => {
     expect(config.chat_template).toBe(template);
   });
 
-  test('is told of tensor by tensor, and leaves no temporary folder', async () => {
+  test('reports progress per tensor, and leaves no temporary folder', async () => {
     expect(progress).toEqual(Array.from({ length: 20 }, (_, index) => index + 1));
     expect(await readdir(modelsDir)).toEqual(['Tiny']);
   });
 
-  test('is not written over', async () => {
+  test('is not overwritten', async () => {
     await expect(importGguf({ file, name: 'Tiny', modelsDir })).rejects.toMatchObject({ code: 'conflict' });
   });
 });
 
-describe('what cannot be imported is refused by name and leaves nothing:', () => {
+describe('an unsupported file is rejected by name, and no files remain:', () => {
   test.each<[string, string, string, string, RegExp]>([
     ['architecture', 'llama', 'gemma', 'model_not_supported', /general\.architecture "gemma"/],
     ['tokenizer', 'gpt2', 'bert', 'model_not_supported', /tokenizer\.ggml\.model "bert"/],
@@ -128,7 +128,7 @@ describe('what cannot be imported is refused by name and leaves nothing:', () =>
     ],
     ['tensor', 'blk.1.ffn_up.weight', 'blk.1.ffn_xx.weight', 'model_not_supported', /blk\.1\.ffn_xx\.weight/],
     [
-      'tensor of a layer too many',
+      'tensor of a layer beyond the last',
       'blk.1.ffn_up.weight',
       'blk.2.ffn_up.weight',
       'model_not_supported',
@@ -149,7 +149,7 @@ describe('what cannot be imported is refused by name and leaves nothing:', () =>
     }
   });
 
-  test('a file that is not there, a folder, and one that was cut', async () => {
+  test('a missing file, a folder, and a truncated file', async () => {
     const modelsDir = await modelsFolder();
     const attempt = (path: string) => importGguf({ file: path, name: 'Bad', modelsDir });
     await expect(attempt(join(root, 'none.gguf'))).rejects.toMatchObject({ code: 'model_file_missing' });
@@ -164,7 +164,7 @@ describe('what cannot be imported is refused by name and leaves nothing:', () =>
   });
 });
 
-test('an import that is stopped leaves nothing', async () => {
+test('after an aborted import, no files remain', async () => {
   const modelsDir = await modelsFolder();
   const stop = new AbortController();
   const onProgress = ({ done }: { done: number }) => done === 3 && stop.abort(new Error('stopped'));
@@ -173,7 +173,7 @@ test('an import that is stopped leaves nothing', async () => {
   expect(await readdir(modelsDir)).toEqual([]);
 });
 
-test('what a killed import left a day ago is removed, a running one is not', async () => {
+test('removes the temporary folder of a crashed import after a day, but not a recent one', async () => {
   const modelsDir = await modelsFolder();
   await mkdir(join(modelsDir, '.import-old'));
   await mkdir(join(modelsDir, '.import-new'));

@@ -11,38 +11,38 @@ import { generationConfigJson, type LlamaSettings, llamaConfigJson, readLlamaSet
 import { planLlamaTensors, ROPE_FACTORS, type TensorPlan, unpermuteRows } from './llama-tensors.js';
 import { inferLlama3Scaling } from './rope-factors.js';
 
-/** Weights that are turned into numbers at a time; a multiple of every block. */
+/** The number of weights that are dequantised at a time; a multiple of every block size. */
 const CHUNK_WEIGHTS = 2 ** 16;
 
-/** Begins with a dot, so that no listing takes it for a model. */
+/** Starts with a dot, so that it is not listed as a model. */
 const TEMPORARY_PREFIX = '.import-';
 
-/** What an import that died left behind is removed by a later one, after this long. */
+/** The age at which a later import removes the temporary folder of a crashed one. */
 const ABANDONED_AFTER_MS = 24 * 60 * 60 * 1000;
 
 export interface ImportRequest {
   /** Path of the GGUF file. */
   file: string;
-  /** Name of the base model to make; must not exist. */
+  /** Name of the new base model; must not exist. */
   name: string;
   modelsDir: string;
   /** Called after each tensor. */
   onProgress?: (progress: { tensor: string; done: number; total: number }) => void;
-  /** Ends the import between two tensors, leaving nothing behind. */
+  /** Stops the import before the next tensor; no files remain. */
   signal?: AbortSignal;
 }
 
 /**
- * Turns a GGUF file of architecture llama into a base-model folder: weights dequantised in float32 and rounded once to
- * bfloat16, config, tokenizer and chat template. The folder appears whole or not at all.
+ * Converts a GGUF file with the architecture llama to a base-model folder: config, tokenizer, chat template, and weights that
+ * are dequantised in float32 and rounded once to bfloat16. The folder is created atomically.
  *
- * @throws ProductError conflict (the name is taken), invalid_request (no name), model_file_missing, model_file_corrupt,
+ * @throws ProductError conflict (the name is in use), invalid_request (invalid name), model_file_missing, model_file_corrupt,
  *   model_not_supported (naming the key, tensor or type)
  */
 export async function importGguf(request: ImportRequest): Promise<ModelFolder> {
   const { file, name, modelsDir } = request;
   if (!new RegExp(MODEL_NAME_PATTERN).test(name)) {
-    const message = `${JSON.stringify(name.slice(0, 100))} is no name for a model: letters, digits, ".", "_" and "-".`;
+    const message = `${JSON.stringify(name.slice(0, 100))} is not a valid model name. Use letters, digits, ".", "_" and "-".`;
     throw new ProductError('invalid_request', message, { param: 'name' });
   }
   const target = join(modelsDir, name);
@@ -51,12 +51,12 @@ export async function importGguf(request: ImportRequest): Promise<ModelFolder> {
   try {
     await removeAbandoned(modelsDir);
     const temporary = join(modelsDir, `${TEMPORARY_PREFIX}${randomBytes(6).toString('hex')}`);
-    // Of the model's own name inside, so that what is wrong with it is told of that name.
+    // Named like the model, so that error messages contain that name.
     const folder = join(temporary, name);
     try {
       await mkdir(folder, { recursive: true });
       await writeModel(gguf, folder, request);
-      // Before it has its name it must be what a job could use.
+      // Check that a job can use the model before it is published.
       await readModelFolder(folder);
       await loadTokenizer(folder);
       await moveInto(folder, target, name);
@@ -72,7 +72,7 @@ export async function importGguf(request: ImportRequest): Promise<ModelFolder> {
 async function writeModel(gguf: GgufFile, folder: string, request: ImportRequest): Promise<void> {
   const metadata = new GgufMetadata(gguf.metadata, gguf.name);
   const settings = readLlamaSettings(metadata, gguf.tensors);
-  // Settings, names and tokenizer are looked at before the first weight is written; shapes when all are.
+  // Settings, names and tokenizer are checked before any weight is written; shapes are checked at the end.
   const plans = planLlamaTensors(gguf.tensors, settings, gguf.name);
   const scaling = await readRopeScaling(gguf, settings);
   const { tokenizer, tokenizerConfig, chatTemplate } = bpeTokenizerFiles(metadata);
@@ -98,15 +98,15 @@ async function writeModel(gguf: GgufFile, folder: string, request: ImportRequest
   await writeSafetensors(join(folder, 'model.safetensors'), tensors, { format: 'pt' });
 }
 
-/** One tensor in bfloat16, its rows in the order of transformers. */
+/** Converts a tensor to bfloat16, with its rows in the order of transformers. */
 async function convertTensor(gguf: GgufFile, plan: TensorPlan, settings: LlamaSettings): Promise<Uint8Array> {
   const { source, permutedHeads } = plan;
   const { type } = source;
   if (permutedHeads !== null && source.shape[0] !== permutedHeads * settings.headDim) {
-    const rows = `${permutedHeads} heads of ${settings.headDim}`;
+    const heads = `${permutedHeads} heads of size ${settings.headDim}`;
     throw new ProductError(
       'model_file_corrupt',
-      `${gguf.name}: tensor ${source.name} does not have ${rows} as its rows.`,
+      `${gguf.name}: the rows of tensor ${source.name} do not match ${heads}.`,
     );
   }
   const stored = await gguf.read(source);
@@ -133,7 +133,7 @@ async function readRopeScaling(gguf: GgufFile, { ropeTheta, headDim }: LlamaSett
     const scaling = inferLlama3Scaling(factors, ropeTheta);
     if (scaling) return scaling;
   }
-  const message = `${gguf.name}: the tensor ${ROPE_FACTORS} holds other factors than Llama 3's, which is not supported.`;
+  const message = `${gguf.name}: the tensor ${ROPE_FACTORS} contains factors that differ from Llama 3's, which is not supported.`;
   throw new ProductError('model_not_supported', message);
 }
 
@@ -148,7 +148,7 @@ async function requireFree(target: string, name: string): Promise<void> {
 }
 
 function taken(name: string): ProductError {
-  const message = `There is a model ${name} already. Choose another name, or remove the folder first.`;
+  const message = `A model named ${name} already exists. Choose another name, or remove the folder first.`;
   return new ProductError('conflict', message, { param: 'name' });
 }
 
@@ -175,7 +175,7 @@ function asJson(value: unknown): string {
   return `${JSON.stringify(value, null, 2)}\n`;
 }
 
-/** Synced, so that the rename that makes the folder appear never shows empty files after a power cut. */
+/** Writes and syncs a file. Without the sync, the renamed folder could contain empty files after a power failure. */
 async function writeText(folder: string, name: string, text: string): Promise<void> {
   const path = join(folder, name);
   await writeFile(path, text, { flag: 'wx' });

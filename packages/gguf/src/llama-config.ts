@@ -2,7 +2,7 @@ import type { GgufTensor } from './gguf-header.js';
 import type { GgufMetadata } from './gguf-metadata.js';
 import type { Llama3Scaling } from './rope-factors.js';
 
-/** Keys of the architecture that are read, or whose only accepted value changes nothing. Any other is refused. */
+/** Keys that are read, and keys that are accepted with a value that has no effect. Any other key is rejected. */
 const KNOWN_KEYS = new Set([
   'attention.causal',
   'attention.head_count',
@@ -25,7 +25,7 @@ const KNOWN_KEYS = new Set([
 
 const MAX_LAYERS = 1_000;
 
-/** What the import needs to know of a llama model to name and reorder its tensors, and to write its config.json. */
+/** The settings of a llama model that determine the names and order of its tensors and its config.json. */
 export interface LlamaSettings {
   vocabSize: number;
   hiddenSize: number;
@@ -43,9 +43,9 @@ export interface LlamaSettings {
 }
 
 /**
- * Reads `llama.*`.
+ * Reads the keys `llama.*`.
  *
- * @throws ProductError model_not_supported for another architecture or a setting this product cannot train, by its key;
+ * @throws ProductError naming the key: model_not_supported for another architecture or a setting that Lorasmith cannot train;
  *   model_file_corrupt
  */
 export function readLlamaSettings(metadata: GgufMetadata, tensors: ReadonlyMap<string, GgufTensor>): LlamaSettings {
@@ -63,7 +63,7 @@ export function readLlamaSettings(metadata: GgufMetadata, tensors: ReadonlyMap<s
   const tokens = metadata.texts('tokenizer.ggml.tokens').length;
   const vocabSize = metadata.size('llama.vocab_size', tokens);
   if (vocabSize !== tokens)
-    throw metadata.corrupt('llama.vocab_size', `is ${vocabSize}, and there are ${tokens} tokens`);
+    throw metadata.corrupt('llama.vocab_size', `is ${vocabSize}, but the file has ${tokens} tokens`);
   return {
     vocabSize,
     hiddenSize,
@@ -87,11 +87,11 @@ function refuseUnsupported(metadata: GgufMetadata): void {
     throw metadata.unsupported('general.architecture', `"${architecture?.slice(0, 100)}" is not supported; "llama" is`);
   }
   const type = metadata.text('general.type') ?? 'model';
-  if (type !== 'model') throw metadata.unsupported('general.type', `"${type.slice(0, 100)}" is no base model`);
+  if (type !== 'model') throw metadata.unsupported('general.type', `"${type.slice(0, 100)}" is not a base model`);
   if (metadata.has('split.count') && metadata.size('split.count') > 1) {
     throw metadata.unsupported(
       'split.count',
-      'says that this is one of several files; join them with llama-gguf-split',
+      'shows that the model is split into several files. Join them with llama-gguf-split',
     );
   }
   for (const key of metadata.keys()) {
@@ -106,17 +106,16 @@ function refuseUnsupported(metadata: GgufMetadata): void {
   if (scaling !== 'none') {
     throw metadata.unsupported('llama.rope.scaling.type', `"${scaling.slice(0, 100)}" is not supported`);
   }
-  // 0 is a model without experts.
+  // 0 means a model without experts.
   for (const key of ['llama.expert_count', 'llama.expert_used_count']) {
     if (metadata.has(key) && metadata.count(key) !== 0) throw metadata.unsupported(key, 'is not supported');
   }
 }
 
 /**
- * config.json as transformers writes it for `LlamaForCausalLM`.
+ * The config.json of `LlamaForCausalLM`, as written by transformers.
  *
- * Theta and dtype are there under their old names too: a transformers 4 that does not know the new ones would take
- * 10,000 for theta without a word.
+ * It contains theta and dtype under their old names too: older releases of transformers 4 would silently use 10,000 for theta.
  */
 export function llamaConfigJson(
   settings: LlamaSettings,
@@ -158,7 +157,7 @@ export function llamaConfigJson(
   };
 }
 
-/** generation_config.json: a text ends at the end-of-text token, and at the end-of-turn token where that is another. */
+/** The generation_config.json. Besides the end-of-text token, other end-of-turn and end-of-message tokens end a text. */
 export function generationConfigJson({ vocabSize }: LlamaSettings, metadata: GgufMetadata): Record<string, unknown> {
   const ends = ['eos_token_id', 'eot_token_id', 'eom_token_id']
     .map((key) => metadata.tokenId(`tokenizer.ggml.${key}`, vocabSize))

@@ -2,23 +2,23 @@ import { ProductError } from '@lorasmith/contracts';
 import type { GgufTensor } from './gguf-header.js';
 import type { LlamaSettings } from './llama-config.js';
 
-/** A tensor of the Hugging Face folder and where it comes from. */
+/** A tensor of the Hugging Face folder and its source in the GGUF file. */
 export interface TensorPlan {
   /** Name in the folder. */
   name: string;
   source: GgufTensor;
-  /** Heads whose rows have to be put back into order; null where the order is the same. */
+  /** The number of heads whose rows must be unpermuted; null if the order is the same. */
   permutedHeads: number | null;
 }
 
-/** Names outside the layers. */
+/** Hugging Face names of the tensors outside the layers, by GGUF name. */
 const TOP_NAMES: Readonly<Record<string, string>> = {
   'token_embd.weight': 'model.embed_tokens.weight',
   'output_norm.weight': 'model.norm.weight',
   'output.weight': 'lm_head.weight',
 };
 
-/** Modules of a layer by their GGUF name. */
+/** Hugging Face names of the modules of a layer, by GGUF name. */
 const LAYER_MODULES: Readonly<Record<string, string>> = {
   attn_norm: 'input_layernorm',
   attn_q: 'self_attn.q_proj',
@@ -31,13 +31,13 @@ const LAYER_MODULES: Readonly<Record<string, string>> = {
   ffn_down: 'mlp.down_proj',
 };
 
-/** Turned into rope_scaling; see rope-factors.ts. */
+/** Converted to rope_scaling; see rope-factors.ts. */
 export const ROPE_FACTORS = 'rope_freqs.weight';
 
 /**
- * Names every tensor as transformers does.
+ * Plans the tensors of the folder, named as in transformers.
  *
- * @throws ProductError model_not_supported for a tensor of no known name
+ * @throws ProductError model_not_supported for a tensor with an unknown name
  */
 export function planLlamaTensors(
   tensors: ReadonlyMap<string, GgufTensor>,
@@ -69,7 +69,7 @@ function planTensor(source: GgufTensor, settings: LlamaSettings): TensorPlan | n
   return { name, source, permutedHeads: permutedHeads(module, settings) };
 }
 
-/** Queries and keys are stored for a rotation of neighbouring rows instead of one of halves. */
+/** GGUF stores query and key rows for RoPE on adjacent pairs; transformers rotates the two halves of a head. */
 function permutedHeads(module: string, settings: LlamaSettings): number | null {
   if (module === 'attn_q') return settings.headCount;
   if (module === 'attn_k') return settings.keyValueHeadCount;
@@ -77,10 +77,10 @@ function permutedHeads(module: string, settings: LlamaSettings): number | null {
 }
 
 /**
- * Undoes the permutation of llama.cpp's converter: of each head, row 2j + s goes to s · headDim/2 + j.
+ * Undoes the permutation of llama.cpp's converter: in each head, row 2j + s moves to s · headDim/2 + j.
  *
- * @param rows bytes of a matrix [heads · headDim, …] or of a bias
- * @returns a copy in the order of transformers
+ * @param rows the bytes of a matrix [heads · headDim, …] or of a bias
+ * @returns a copy with the rows in the order of transformers
  */
 export function unpermuteRows(rows: Uint8Array, heads: number, headDim: number): Uint8Array {
   const rowBytes = rows.byteLength / (heads * headDim);

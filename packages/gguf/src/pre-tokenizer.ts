@@ -1,10 +1,10 @@
-/** How a byte-level BPE cuts text into words before it merges: parts of tokenizer.json. */
+/** The parts of tokenizer.json that determine how a byte-level BPE splits text into words before it applies merges. */
 export interface PreTokenization {
   normalizer: unknown;
   preTokenizer: unknown;
-  /** A word that is a token is taken whole, without merging. */
+  /** Whether a word that is a token becomes that token without merging. */
   ignoreMerges: boolean;
-  /** Whether a text begins with the BOS token where the file does not say. */
+  /** Whether BOS is added if the file does not specify it. */
   addBos: boolean;
 }
 
@@ -16,7 +16,7 @@ const split = (regex: string) => ({ type: 'Split', pattern: { Regex: regex }, be
 
 const sequence = (...pretokenizers: unknown[]) => ({ type: 'Sequence', pretokenizers });
 
-/** GPT-2's own regular expression is the one that ByteLevel has built in. */
+/** GPT-2's regular expression is built into ByteLevel. */
 const GPT2: PreTokenization = {
   normalizer: null,
   preTokenizer: byteLevel(true),
@@ -24,7 +24,7 @@ const GPT2: PreTokenization = {
   addBos: false,
 };
 
-/** Every digit alone, then as GPT-2. `\p{N}` is what the `Digits` pre-tokenizer of the original files splits on. */
+/** Splits digits into single characters, then as GPT-2. `\p{N}` is equivalent to the original `Digits` pre-tokenizer. */
 const SINGLE_DIGITS: PreTokenization = { ...GPT2, preTokenizer: sequence(split('\\p{N}'), byteLevel(true)) };
 
 const LLAMA3: PreTokenization = {
@@ -54,8 +54,8 @@ const QWEN2: PreTokenization = {
 };
 
 /**
- * By `tokenizer.ggml.pre`, as llama.cpp (src/llama-vocab.cpp) and transformers (gguf_tokenizer_mapping.py) read it.
- * "default" is GPT-2's, as in transformers.
+ * By the value of `tokenizer.ggml.pre`, as in llama.cpp (src/llama-vocab.cpp) and transformers (gguf_tokenizer_mapping.py).
+ * As in transformers, "default" is GPT-2's.
  */
 export const PRE_TOKENIZATIONS: ReadonlyMap<string, PreTokenization> = new Map([
   ['default', GPT2],

@@ -3,7 +3,7 @@ import { inferLlama3Scaling, llama3Factors } from './rope-factors.js';
 
 const released = { low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 };
 
-test.each([8, 32])('factor %i of a Llama 3 release is found again', (factor) => {
+test.each([8, 32])('infers factor %i of a Llama 3 release', (factor) => {
   const factors = Float32Array.from(llama3Factors({ factor, ...released }, 500_000, 128));
   expect(factors[0]).toBe(1);
   expect(factors.at(-1)).toBe(factor);
@@ -19,6 +19,6 @@ test.each([
   ['below 1', [0.5, 0.5]],
   ['NaN', [1, Number.NaN, 8, 8]],
   ['none', []],
-])('%s is not taken for one', (_, factors) => {
+])('%s is not recognised', (_, factors) => {
   expect(inferLlama3Scaling(Float32Array.from(factors), 500_000)).toBeNull();
 });

@@ -1,4 +1,4 @@
-/** The scaling of Llama 3.1 to 3.3 as `rope_scaling` has it. */
+/** The `rope_scaling` of Llama 3.1 to 3.3. */
 export interface Llama3Scaling {
   factor: number;
   low_freq_factor: number;
@@ -6,15 +6,14 @@ export interface Llama3Scaling {
   original_max_position_embeddings: number;
 }
 
-/** Every Llama 3 release has these three; only the factor differs (8, or 32 for the small ones). */
+/** The same in every Llama 3 release. Only the factor differs: 8, or 32 for the small models. */
 const RELEASED = { low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 };
 
 /**
- * Finds the scaling that the `rope_freqs.weight` of a GGUF was computed from: the file holds only its result, by how much
- * each frequency is slowed.
+ * Infers the scaling from the tensor `rope_freqs.weight`. A GGUF file stores only its result: the divisor of each frequency.
  *
- * @param factors one for each pair of a head's dimensions: 1 for high frequencies, the scaling's factor for low ones
- * @returns null when no scaling of Llama 3 gives these factors
+ * @param factors one per pair of a head's dimensions: 1 for high frequencies, the scaling's factor for low ones
+ * @returns null if no scaling of Llama 3 produces these factors
  */
 export function inferLlama3Scaling(factors: Float32Array, theta: number): Llama3Scaling | null {
   const factor = factors.reduce((largest, value) => Math.max(largest, value), 0);
@@ -24,7 +23,7 @@ export function inferLlama3Scaling(factors: Float32Array, theta: number): Llama3
   return Number.isFinite(factor) && factor >= 1 && agrees ? scaling : null;
 }
 
-/** By how much each frequency of a head is slowed; as in llama.cpp's convert_hf_to_gguf.py. */
+/** The divisors of a head's frequencies, computed as in llama.cpp's convert_hf_to_gguf.py. */
 export function llama3Factors(scaling: Llama3Scaling, theta: number, headDim: number): number[] {
   const { factor, low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: positions } = scaling;
   return Array.from({ length: headDim / 2 }, (_, pair) => {

@@ -9,10 +9,10 @@ import {
 } from './dequantize-32.js';
 import { dequantizeQ4_K, dequantizeQ5_K, dequantizeQ6_K } from './dequantize-k.js';
 
-/** A tensor type of GGUF that is read here. */
+/** A supported tensor type of GGUF. */
 export interface TensorType {
   name: string;
-  /** Weights that are stored together; a row holds a whole number of blocks. */
+  /** The number of weights in a block. A row is a whole number of blocks. */
   blockWeights: number;
   blockBytes: number;
   dequantize: Dequantize;
@@ -22,7 +22,7 @@ const plain = (dtype: 'F32' | 'F16' | 'BF16'): Dequantize => {
   return (bytes, values) => values.set(toFloat32(bytes, dtype));
 };
 
-/** By their number in the file (`enum ggml_type`). */
+/** The supported types by their number in the file (`enum ggml_type`). */
 export const TENSOR_TYPES: ReadonlyMap<number, TensorType> = new Map([
   [0, { name: 'F32', blockWeights: 1, blockBytes: 4, dequantize: plain('F32') }],
   [1, { name: 'F16', blockWeights: 1, blockBytes: 2, dequantize: plain('F16') }],
@@ -37,7 +37,7 @@ export const TENSOR_TYPES: ReadonlyMap<number, TensorType> = new Map([
   [30, { name: 'BF16', blockWeights: 1, blockBytes: 2, dequantize: plain('BF16') }],
 ]);
 
-/** Types that are known and not read, to refuse them by name. */
+/** The names of unsupported types, for error messages. */
 const OTHER_TYPE_NAMES: ReadonlyMap<number, string> = new Map([
   [9, 'Q8_1'],
   [10, 'Q2_K'],
