@@ -10,7 +10,7 @@ const [IN, TOKENS] = [6, 3];
 const named = (...names: string[]): LoraTarget[] => names.map((name) => ({ name, rank: 2, scale: 3 }));
 const OPTIONS: LoraOptions = { targets: named('q', 'v', 'down'), dropout: 0, seed: 5 };
 
-/** q, k and v stacked on 4, 2 and 2 rows; down by itself with 5. */
+/** A group of q, k and v with 4, 2 and 2 rows, a group of up with 3, and a group of down with 5. */
 function makeGroups(): LinearGroup[] {
   const group = (modules: [string, number][], seed: number) => {
     const outFeatures = modules.reduce((sum, [, rows]) => sum + rows, 0);
@@ -51,15 +51,15 @@ const outputsOf = (adapter: Adapter | null = null, dropoutSeed: DropoutSeed | nu
     }),
   );
 
-/** Numbers other than the initial ones: B is not zero. */
+/** Sets random parameters, so that B is not zero. */
 function setRandom(adapter: LoraAdapter, seed: number): Float32Array {
   const values = normalNumbers(adapter.parameterCount, seed);
   adapter.setParameters(tensorOf(Float32Array.from(values), [values.length]));
   return values;
 }
 
-describe('at the start', () => {
-  test('the model computes exactly as its base does', () => {
+describe('initially', () => {
+  test('the outputs equal those of the base exactly', () => {
     const base = outputsOf();
     const adapter = new LoraAdapter(groups, OPTIONS);
     expect(groups.map((group) => adapter.at(group)?.trained ?? false)).toEqual([true, false, true]);
@@ -69,7 +69,7 @@ describe('at the start', () => {
     adapter.dispose();
   });
 
-  test('B is zero, and A does not depend on what else is adapted', () => {
+  test('B is zero, and A does not depend on the other adapted layers', () => {
     const adapter = new LoraAdapter(groups, OPTIONS);
     const all = adapter.toPeft(null);
     adapter.dispose();
@@ -82,7 +82,7 @@ describe('at the start', () => {
     expect(all.modules.get('v')!.a.some((value) => value !== 0)).toBe(true);
   });
 
-  test('the same seed gives the same numbers, another seed others', () => {
+  test('the same seed gives the same parameters, another seed different ones', () => {
     const start = (seed: number) => {
       const adapter = new LoraAdapter(groups, { ...OPTIONS, seed });
       const values = toFloat32Array(adapter.parameters);
@@ -94,7 +94,7 @@ describe('at the start', () => {
   });
 });
 
-test('counts: a layer of 4096 × 4096 with r = 8 trains 65,536 of 16,777,216 numbers', () => {
+test('a layer of 4096 × 4096 with r = 8 has 65,536 trainable parameters, for 16,777,216 frozen ones', () => {
   const weight = keep(scope(() => fill([4096, 4096], 0, 'bfloat16')));
   const group = { modules: [{ name: 'layer', outFeatures: 4096 }], linear: new DenseLinear(weight, null) };
   const adapter = new LoraAdapter([group], { targets: [{ name: 'layer', rank: 8, scale: 2 }], dropout: 0, seed: 0 });
@@ -105,9 +105,9 @@ test('counts: a layer of 4096 × 4096 with r = 8 trains 65,536 of 16,777,216 num
   weight.dispose();
 });
 
-test("the update is multiplied with each layer's own scale", () => {
+test("the update is multiplied by each layer's own scale", () => {
   const base = outputsOf();
-  /** What the adapter adds to q, k, v and down, for one set of numbers. */
+  /** The adapter's updates of q, k, v and down, for the same parameters. */
   const added = (scales: Record<string, number>) => {
     const targets = Object.entries(scales).map(([name, scale]) => ({ name, rank: 2, scale }));
     const adapter = new LoraAdapter(groups, { ...OPTIONS, targets });
@@ -133,7 +133,7 @@ test("the update is multiplied with each layer's own scale", () => {
   ).toBeLessThan(1e-5);
 });
 
-describe('as PEFT lays it out', () => {
+describe('the layout of PEFT', () => {
   test('each layer has its A [rank, in] and B [out, rank]', () => {
     const adapter = new LoraAdapter(groups, OPTIONS);
     const values = setRandom(adapter, 4);
@@ -155,7 +155,7 @@ describe('as PEFT lays it out', () => {
     adapter.dispose();
   });
 
-  test('an adapter started from those matrices is the same adapter', () => {
+  test('an adapter with these initial matrices is the same adapter', () => {
     const first = new LoraAdapter(groups, OPTIONS);
     const values = setRandom(first, 4);
     const outputs = outputsOf(first);
@@ -168,7 +168,7 @@ describe('as PEFT lays it out', () => {
     second.dispose();
   });
 
-  test('layers of different rank and scale keep them', () => {
+  test('layers keep different ranks and scales', () => {
     const module = (rank: number, outFeatures: number, seed: number) => {
       const a = normalNumbers(rank * IN, seed);
       const b = normalNumbers(outFeatures * rank, seed + 1);
@@ -190,7 +190,7 @@ describe('as PEFT lays it out', () => {
     expect(() => new LoraAdapter(groups, { ...OPTIONS, initial })).toThrow('another rank or scale for q');
   });
 
-  test('a gradient has the same layout: it is B alone that learns at first', () => {
+  test('a gradient has the same layout; initially only B has a gradient', () => {
     const adapter = new LoraAdapter(groups, OPTIONS);
     for (const { linear, lora } of groups.flatMap((group) => {
       const lora = adapter.at(group);
@@ -215,7 +215,7 @@ describe('as PEFT lays it out', () => {
 });
 
 describe('dropout', () => {
-  test('depends on seed and pass alone, and differs between groups', () => {
+  test('depends only on seed and pass, and differs between groups', () => {
     const adapter = new LoraAdapter(groups, { ...OPTIONS, dropout: 0.5 });
     setRandom(adapter, 4);
     const at = (seed: number, pass: number) => outputsOf(adapter, [seed, pass]);
@@ -223,7 +223,7 @@ describe('dropout', () => {
     expect(at(3, 1)).not.toEqual(first);
     expect(at(4, 0)).not.toEqual(first);
     expect(at(3, 0)).toEqual(first);
-    // Layers of the same weights, each in a group of its own: only dropout can tell them apart.
+    // Layers with the same weights in separate groups: their outputs can differ only by dropout.
     const linear = groups[2]!.linear;
     const same = ['one', 'other'].map((name) => ({ modules: [{ name, outFeatures: 5 }], linear }));
     const both = new LoraAdapter(same, { ...OPTIONS, targets: named('one', 'other'), dropout: 0.5 });
@@ -249,9 +249,9 @@ describe('dropout', () => {
   });
 });
 
-test('disposing frees everything and leaves the base as it was', () => {
+test('dispose frees all tensors and leaves the base unchanged', () => {
   const base = outputsOf();
-  const warm = new LoraAdapter(groups, OPTIONS); // makes the constants it needs
+  const warm = new LoraAdapter(groups, OPTIONS); // creates the shared constants
   warm.dispose();
   const before = liveTensorCount();
   const adapter = new LoraAdapter(groups, OPTIONS);
@@ -262,7 +262,7 @@ test('disposing frees everything and leaves the base as it was', () => {
   expect(outputsOf()).toEqual(base);
 });
 
-test('new parameters replace the old ones, which are freed', () => {
+test('setParameters replaces the parameters and frees the old ones', () => {
   const adapter = new LoraAdapter(groups, OPTIONS);
   setRandom(adapter, 1);
   const before = liveTensorCount();
@@ -276,7 +276,7 @@ test('new parameters replace the old ones, which are freed', () => {
   adapter.dispose();
 });
 
-test('targets that are not there, or not in the adapter to start from', () => {
+test('reports targets that the model or the initial adapter lacks', () => {
   expect(() => new LoraAdapter(groups, { ...OPTIONS, targets: named('q', 'gate') })).toThrow('no layers gate');
   expect(() => new LoraAdapter(groups, { ...OPTIONS, targets: [] })).toThrow('no layer to adapt');
   const initial: PeftAdapter = { dropout: 0, modules: new Map(), baseModelNameOrPath: null };
@@ -284,9 +284,9 @@ test('targets that are not there, or not in the adapter to start from', () => {
 });
 
 test.each<[string, () => LoraOptions]>([
-  ['a target that is not there', () => ({ ...OPTIONS, targets: named('q', 'nowhere') })],
+  ['a missing target', () => ({ ...OPTIONS, targets: named('q', 'nowhere') })],
   [
-    'an initial adapter with too few numbers, seen only when they are put in place',
+    'an initial adapter with too few numbers',
     () => {
       const adapter = new LoraAdapter(groups, OPTIONS);
       const initial = adapter.toPeft(null);
@@ -297,7 +297,7 @@ test.each<[string, () => LoraOptions]>([
       return { ...OPTIONS, initial: { ...initial, modules: new Map(modules) } };
     },
   ],
-])('%s leaves the model as it was', (_, optionsOf) => {
+])('%s leaves the model unchanged', (_, optionsOf) => {
   const options = optionsOf();
   const [before, handles] = [outputsOf(), liveTensorCount()];
   expect(() => new LoraAdapter(groups, options)).toThrow();
@@ -305,7 +305,7 @@ test.each<[string, () => LoraOptions]>([
   expect(liveTensorCount()).toBe(handles);
 });
 
-test('LoRA+: what multiplies the learning rate is 1 where the vector holds A, and the ratio where it holds B', () => {
+test('LoRA+: the factor of the learning rate is 1 for A and the ratio for B', () => {
   const targets = [
     { name: 'q', rank: 2, scale: 1 },
     { name: 'v', rank: 1, scale: 1 },

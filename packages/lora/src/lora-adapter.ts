@@ -6,10 +6,10 @@ import { LoraGroup } from './lora-group.js';
 
 /** A layer to adapt. */
 export interface LoraTarget {
-  /** Full name. */
+  /** The layer's full name. */
   name: string;
   rank: number;
-  /** Its update is `scale · B A`. */
+  /** The weight update is `scale · B A`. */
   scale: number;
 }
 
@@ -17,7 +17,7 @@ export interface LoraOptions {
   targets: readonly LoraTarget[];
   dropout: number;
   seed: number;
-  /** Start from these matrices. It must hold the targets, with the same ranks and scales. */
+  /** The initial matrices. It must contain the targets, with the same ranks and scales. */
   initial?: PeftAdapter | undefined;
 }
 
@@ -28,8 +28,8 @@ interface AdaptedGroup {
 }
 
 /**
- * LoRA for a model's layers. All trained numbers are one float32 vector: for each group its layers' A `[Σ rank, in]`,
- * then each layer's B `[out, rank]`; the optimizer, clipping and checkpoints see only the vector.
+ * LoRA for a model's layers. All trainable parameters are one float32 vector: for each group, the layers' A `[Σ rank, in]`,
+ * then each layer's B `[out, rank]`. The optimizer, gradient clipping and checkpoints use only this vector.
  */
 export class LoraAdapter implements Adapter {
   readonly dropout: number;
@@ -38,7 +38,7 @@ export class LoraAdapter implements Adapter {
   readonly #shapes: number[][];
   #parameters: Tensor;
 
-  /** @param groups of the model, which is not changed */
+  /** @param groups the model's groups of linear layers; they are not changed */
   constructor(groups: readonly LinearGroup[], options: LoraOptions) {
     this.dropout = options.dropout;
     this.#adapted = adaptedGroups(groups, options);
@@ -61,7 +61,7 @@ export class LoraAdapter implements Adapter {
     return this.#byGroup.get(group) ?? null;
   }
 
-  /** `[parameterCount]` float32, the adapter's own. */
+  /** `[parameterCount]` float32; the adapter owns it. */
   get parameters(): Tensor {
     return this.#parameters;
   }
@@ -75,7 +75,7 @@ export class LoraAdapter implements Adapter {
     return this.#adapted.flatMap(({ modules }) => modules.map(({ name }) => name));
   }
 
-  /** Replaces all trained numbers; the adapter takes the tensor over. */
+  /** Replaces all parameters; the adapter takes ownership of the tensor. */
   setParameters(parameters: Tensor): void {
     if (parameters.size !== this.parameterCount) {
       throw new Error(`${parameters.size} numbers given for ${this.parameterCount} parameters`);
@@ -86,8 +86,8 @@ export class LoraAdapter implements Adapter {
   }
 
   /**
-   * Gradient of everything since the last call, as one vector `[parameterCount]` float32; the caller's to free. It is zero
-   * for layers that were reached by none of this adapter's tokens, as when it has no label in a pass of several adapters.
+   * The gradient since the last call, as one vector `[parameterCount]` float32; the caller disposes it. It is zero for groups
+   * that no backward pass has reached, for instance if this adapter has no labels in a pass of several adapters.
    */
   takeGradient(): Tensor {
     const isReached = this.#adapted.some(({ lora }) => lora.isReached);
@@ -104,14 +104,14 @@ export class LoraAdapter implements Adapter {
     return gradient;
   }
 
-  /** The matrices as they are now. */
+  /** The current matrices. */
   toPeft(baseModelNameOrPath: string | null): PeftAdapter {
     const modules = matrices(this.#adapted, toFloat32Array(this.#parameters));
     return { dropout: this.dropout, modules, baseModelNameOrPath };
   }
 
   /**
-   * For LoRA+ (Hayou et al. 2024, arXiv:2402.12354): what the learning rate of each number is multiplied with.
+   * The factor of each parameter's learning rate for LoRA+ (Hayou et al. 2024, arXiv:2402.12354).
    * @returns `[parameterCount]`: 1 for A, the ratio for B
    */
   learningRateFactors(ratioOfB: number): Float32Array {
@@ -130,12 +130,12 @@ export class LoraAdapter implements Adapter {
     return factors;
   }
 
-  /** The same for another vector of this adapter's layout, for instance a gradient. */
+  /** The matrices of a vector in this adapter's layout, for instance a gradient. */
   matricesOf(vector: Tensor): Map<string, PeftModule> {
     return matrices(this.#adapted, toFloat32Array(vector));
   }
 
-  /** Frees its tensors. */
+  /** Disposes the adapter's tensors. */
   dispose(): void {
     for (const { lora } of this.#adapted) lora.dispose();
     dispose(this.#parameters);

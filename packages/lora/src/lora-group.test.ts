@@ -34,7 +34,7 @@ interface Layer {
   seed?: [number, number];
 }
 
-/** The layer as the engine has it. */
+/** The layer as tensors of the engine. */
 interface Adapted {
   forward(x: Tensor, record: boolean): ReturnType<LoraGroup['forward']>;
   backward(gradient: Tensor, saved: ReturnType<LoraGroup['forward']>['saved'], want: boolean): Tensor | null;
@@ -83,7 +83,7 @@ function forward(layer: Layer, x: Numbers, options: { record?: boolean; dtype?: 
   );
 }
 
-/** Gradients by the input, by A and by each B. */
+/** The gradients of the input, of A and of each B. */
 function backward(layer: Layer, x: Numbers, byOutput: Numbers) {
   return withGroup(layer, (group) => {
     const tokens = x.length / layer.inFeatures;
@@ -97,7 +97,7 @@ function backward(layer: Layer, x: Numbers, byOutput: Numbers) {
   });
 }
 
-/** `y = W x + b + scale · B (A x)` layer by layer in float64. */
+/** Computes `y = W x + b + scale · B (A x)` layer by layer in float64. */
 function plain(layer: Layer, x: Numbers): Float64Array {
   const { weight, bias, inFeatures, adapted, a, b } = layer;
   const outFeatures = weight.length / inFeatures;
@@ -126,7 +126,7 @@ function plain(layer: Layer, x: Numbers): Float64Array {
 const IN = 5;
 const TOKENS = 4;
 
-/** Stacked layers of 3, 2, 4 and 2 rows, of which these are adapted. */
+/** A group of layers with 3, 2, 4 and 2 rows, of which `adapted` are adapted. */
 function layerOf(adapted: AdaptedRows[], further: Partial<Layer> = {}): Layer {
   const totalRank = adapted.reduce((sum, { rank }) => sum + rank, 0);
   return {
@@ -151,12 +151,12 @@ const CASES: [name: string, layer: Layer][] = [
   ['with dropout', layerOf([rows(2, 3, 0), rows(3, 4, 5)], { dropout: 0.4 })],
 ];
 
-/** Layers of different rank have different scales, as they do with one alpha. */
+/** Layers of different ranks have different scales, as with the same alpha. */
 function rows(rank: number, outFeatures: number, firstRow: number, scale = 3 / rank): AdaptedRows {
   return { rank, scale, outFeatures, firstRow };
 }
 
-test('the worked numbers of one layer', () => {
+test('a small example with known results', () => {
   const layer: Layer = {
     weight: Float32Array.of(1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4),
     bias: null,
@@ -168,21 +168,21 @@ test('the worked numbers of one layer', () => {
   expect([...forward(layer, Float32Array.of(1, 2, 3))]).toEqual([20, 12, 42, 50]);
 });
 
-test.each(CASES.filter(([, { dropout }]) => dropout === undefined))('%s: is what the formula says', (_, layer) => {
+test.each(CASES.filter(([, { dropout }]) => dropout === undefined))('%s: equals the formula', (_, layer) => {
   expect(greatestDifference(forward(layer, X), plain(layer, X))).toBeLessThan(1e-5);
   expect(greatestDifference(forward(layer, X, { record: false }), plain(layer, X))).toBeLessThan(1e-5);
 });
 
-describe.each(CASES)('%s: gradient against finite differences', (_, layer) => {
+describe.each(CASES)('%s: gradients compared with finite differences', (_, layer) => {
   const { byInput, byA, byB } = backward(layer, X, BY_OUTPUT);
   const loss = (changed: Layer, x: Numbers) => weightedSum(forward(changed, x), BY_OUTPUT);
 
-  test('by A', () => {
+  test('of A', () => {
     const numeric = centralDifferences((a) => loss({ ...layer, a }, X), layer.a);
     expect(differenceByLargest(byA, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
   });
 
-  test('by each B', () => {
+  test('of each B', () => {
     expect(byB).toHaveLength(layer.adapted.length);
     for (const [index, own] of layer.b.entries()) {
       const numeric = centralDifferences((b) => loss({ ...layer, b: layer.b.with(index, b) }, X), own);
@@ -190,13 +190,13 @@ describe.each(CASES)('%s: gradient against finite differences', (_, layer) => {
     }
   });
 
-  test('by the input', () => {
+  test('of the input', () => {
     const numeric = centralDifferences((x) => loss(layer, x), X);
     expect(differenceByLargest(byInput, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
   });
 });
 
-test('gradients of several passes add up; taken, they start again', () => {
+test('gradients accumulate over passes until they are taken', () => {
   const [, layer] = CASES[0]!;
   const once = backward(layer, X, BY_OUTPUT);
   withGroup(layer, (group) => {
@@ -217,10 +217,10 @@ test('gradients of several passes add up; taken, they start again', () => {
   });
 });
 
-test('in bfloat16: as near as its rounding allows, gradients in float32', () => {
+test('bfloat16 is within its rounding error; gradients are float32', () => {
   const [, layer] = CASES[0]!;
   const exact = forward(layer, X);
-  // Input, weights, A x, its product with B and two sums are rounded, each by at most 2⁻⁹ of the largest: 6 of them.
+  // Six roundings, each by at most 2⁻⁹ of the largest: input, weights, A x, its product with B and two sums.
   expect(differenceByLargest(forward(layer, X, { dtype: 'bfloat16' }), exact)).toBeLessThan(6 * 2 ** -9);
   withGroup(
     layer,
@@ -240,7 +240,7 @@ test('in bfloat16: as near as its rounding allows, gradients in float32', () => 
 });
 
 describe('dropout', () => {
-  /** Gives its input back through A and B alone, so that what dropout does is seen. */
+  /** A layer that returns its input through A and B only, which makes dropout visible. */
   const identity: Layer = {
     weight: new Float32Array(16),
     bias: null,
@@ -253,31 +253,31 @@ describe('dropout', () => {
   const count = 80_000;
   const ones: Numbers = new Float32Array(count).fill(1);
 
-  test('makes zeros of its share and raises the rest, so that the mean is kept', () => {
+  test('sets its share to zero and scales up the rest, so that the mean is unchanged', () => {
     const dropped = forward(identity, ones);
     const zeros = dropped.filter((value) => value === 0).length;
     expect(new Set(dropped)).toEqual(new Set([0, Math.fround(1 / 0.75)]));
-    // Five standard deviations: of the share √(p (1 - p) / n), of the mean √(p / (1 - p) / n).
+    // Allows five standard deviations: √(p (1 - p) / n) of the share, √(p / (1 - p) / n) of the mean.
     expect(Math.abs(zeros / count - 0.25)).toBeLessThan(5 * Math.sqrt((0.25 * 0.75) / count));
     const mean = dropped.reduce((sum, value) => sum + value, 0) / count;
     expect(Math.abs(mean - 1)).toBeLessThan(5 * Math.sqrt(0.25 / 0.75 / count));
   });
 
-  test('is the same for the same seed, and another for another', () => {
+  test('is the same for the same seed, and differs for another', () => {
     const first = forward(identity, ones);
     expect(forward(identity, ones)).toEqual(first);
     expect(forward({ ...identity, seed: [1, 3] }, ones)).not.toEqual(first);
     expect(forward({ ...identity, seed: [2, 2] }, ones)).not.toEqual(first);
   });
 
-  test('leaves alone what is not recorded for a backward pass, and the frozen path', () => {
+  test('does not apply to passes that are not recorded, nor to the frozen path', () => {
     expect(forward(identity, ones, { record: false })).toEqual(ones);
     const frozenOnly: Layer = { ...identity, weight: identity.a, b: [new Float32Array(16)] };
     expect(forward(frozenOnly, ones)).toEqual(ones);
   });
 });
 
-test('without weights it refuses to compute', () => {
+test('throws if it has no weights', () => {
   scope(() => {
     const linear = new DenseLinear(tensorOf(new Float32Array(6), [2, 3]), null);
     const described: LinearGroup = { modules: [], linear };
@@ -288,7 +288,7 @@ test('without weights it refuses to compute', () => {
   });
 });
 
-test('passes leave nothing alive', () => {
+test('passes leave no tensors behind', () => {
   const [, layer] = CASES[4]!;
   backward(layer, X, BY_OUTPUT);
   const before = liveTensorCount();

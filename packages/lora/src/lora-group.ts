@@ -19,18 +19,18 @@ import {
   type Tensor,
 } from '@lorasmith/tensor';
 
-/** One adapted layer of a group. */
+/** An adapted layer of a group. */
 export interface AdaptedRows {
   rank: number;
   /** The factor of B A: alpha / rank. */
   scale: number;
   outFeatures: number;
-  /** The first of its rows among those of the group. */
+  /** Index of its first row in the group. */
   firstRow: number;
 }
 
 type SavedLora = {
-  /** `[tokens, in]` as forward was given it; dropout is applied to it again in the backward pass */
+  /** `[tokens, in]` the input of forward, before dropout; the backward pass applies dropout again */
   x: Tensor;
   /** `[tokens, Σ rank]` A dropout(x) */
   low: Tensor;
@@ -39,9 +39,10 @@ type SavedLora = {
 
 /**
  * Low-rank adaptation of the linear layers of a group (Hu et al. 2021, arXiv:2106.09685):
- * `y = W x + b + scale · B (A dropout(x))`, W and b frozen, `scale = alpha / rank` of each layer.
- * The layers' A lie one below the other in `[Σ rank, in]`, their B on the diagonal of `[out, Σ rank]`, so that the
- * adaptation of all of them is two products.
+ * `y = W x + b + scale · B (A dropout(x))`, with frozen W and b and each layer's `scale = alpha / rank`.
+ *
+ * The matrices A are stacked in `[Σ rank, in]`, and the matrices B are on the diagonal of `[out, Σ rank]`. So two products
+ * compute all the layers.
  */
 export class LoraGroup implements GroupAdapter<SavedLora> {
   readonly trained = true;
@@ -53,7 +54,7 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
   #scaledB: Tensor | null = null; // [out, sum of rank], in the model's dtype
   #gradients: Tensor[] | null = null; // A's, then each B's, float32
 
-  /** @param options `index` of the group: groups with different indices have different dropout */
+  /** @param options `index` of the group: each index has its own dropout masks */
   constructor(group: LinearGroup, adapted: readonly AdaptedRows[], options: { dropout: number; index: number }) {
     this.#linear = group.linear;
     this.#adapted = adapted;
@@ -104,7 +105,7 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
         const input = mask === null ? x : multiply(x, mask);
         return matMul(lowGradient, input, { transposeA: true });
       });
-      this.#take(aGradient, matMul(gradient, low, { transposeA: true }));
+      this.#accumulate(aGradient, matMul(gradient, low, { transposeA: true }));
       if (!wantInputGradient) return null;
       if (mask === null) return addMatMul(base(), lowGradient, a); // [tokens, in]
       const throughA = scope(() => multiply(matMul(lowGradient, a), mask)); // [tokens, in]
@@ -116,8 +117,8 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
   }
 
   /**
-   * The gradients of all backward passes since the last call, summed, float32.
-   * @returns A's `[Σ rank, in]`, then each B's `[out, rank]`; the caller's to free
+   * The sum of the gradients of all backward passes since the last call, in float32.
+   * @returns A's `[Σ rank, in]`, then each B's `[out, rank]`; the caller disposes them
    */
   takeGradients(): Tensor[] {
     if (this.#gradients === null) throw new Error('no backward pass reached this group');
@@ -126,12 +127,12 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
     return taken;
   }
 
-  /** Whether a backward pass came here since the gradients were taken. */
+  /** Whether a backward pass has reached this group since the last {@link takeGradients}. */
   get isReached(): boolean {
     return this.#gradients !== null;
   }
 
-  /** As {@link takeGradients}, of no backward pass. */
+  /** Gradients of zero, in the form of {@link takeGradients}. */
   zeroGradients(): Tensor[] {
     const totalRank = this.#adapted.reduce((sum, { rank }) => sum + rank, 0);
     const ofB = this.#adapted.map(({ outFeatures, rank }) => fill([outFeatures, rank], 0));
@@ -147,8 +148,8 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
     return [this.#a, this.#scaledB];
   }
 
-  /** Adds up the gradients of A `[Σ rank, in]` and of the diagonal blocks of scale · B `[out, Σ rank]`. */
-  #take(aGradient: Tensor, scaledBGradient: Tensor): void {
+  /** Accumulates the gradients of A `[Σ rank, in]` and of the diagonal blocks of scale · B `[out, Σ rank]`. */
+  #accumulate(aGradient: Tensor, scaledBGradient: Tensor): void {
     const fresh = scope(() => {
       const blocks = this.#diagonalOf(cast(scaledBGradient, 'float32'));
       const ofB = blocks.map((block, i) => multiply(block, constant(this.#adapted[i]!.scale)));
@@ -183,7 +184,7 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
     return concat(bands, 0);
   }
 
-  /** The opposite of {@link #onDiagonal}: what lies off the diagonal is no parameter. */
+  /** The inverse of {@link #onDiagonal}. Numbers off the diagonal are not parameters. */
   #diagonalOf(stacked: Tensor): Tensor[] {
     const totalRows = stacked.shape[0]!;
     const ranks = this.#adapted.map(({ rank }) => rank);
@@ -202,8 +203,8 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
   }
 
   /**
-   * Inverted dropout (Srivastava et al. 2014), the same for the same seed.
-   * @returns like x, of 0 and 1 / (1 - dropout); null without dropout
+   * The mask of inverted dropout (Srivastava et al. 2014); the same seed gives the same mask.
+   * @returns shape and dtype of x, with values 0 and 1 / (1 - dropout); null without dropout
    */
   #dropoutMask({ shape, dtype }: Tensor, seed: DropoutSeed | null): Tensor | null {
     if (this.#dropout === 0 || seed === null) return null;

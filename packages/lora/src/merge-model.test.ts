@@ -58,7 +58,7 @@ function moduleOf(a: number[][], b: number[][], scale = 1): PeftModule {
   return { a: flat(a), b: flat(b), rank: a.length, scale, inFeatures: a[0]!.length, outFeatures: b.length };
 }
 
-test('the worked numbers of one layer', () => {
+test('a small example with known results', () => {
   const weight = Float32Array.of(1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4);
   const module = moduleOf(
     [
@@ -77,7 +77,7 @@ test('the worked numbers of one layer', () => {
   expect([...weight]).toEqual([3, 1, 5, 2, 2, 2, 3, 15, 3, 6, 10, 8]);
 });
 
-test('a weight that lies as [in, out] is merged as it lies', () => {
+test('a weight stored as [in, out] is merged in that layout', () => {
   const weight = Float32Array.of(1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4);
   const module = {
     a: Float32Array.of(1, 0, 2, 0, 3, 0),
@@ -99,7 +99,7 @@ test('a weight that lies as [in, out] is merged as it lies', () => {
   expect(() => mergeWeight(other, module)).toThrow(/layer of \[3, 4\], but w of the base model is \[4, 3\]/);
 });
 
-describe('as PEFT merges', () => {
+describe('the result of PEFT', () => {
   test.each(['llama-tied', 'llama-untied-all-linear', 'qwen2'])('%s, every tensor', async (name) => {
     const before = liveTensorCount();
     const model = await readModelFolder(join(REFERENCE, name, 'base'));
@@ -118,7 +118,7 @@ describe('as PEFT merges', () => {
       expect(ours.get(tensor)).toMatchObject({ dtype, shape });
       expect(greatestDifference(ours.get(tensor)!.values, values), tensor).toBeLessThan(1e-5);
     }
-    // Also that something was merged at all: the trained weights are further from the base's than the tolerance.
+    // Check that the merge has an effect: trained weights differ from the base by more than the tolerance.
     const [adapted] = adapter.modules.keys();
     const untouched = await readTensors(join(model.path, 'model.safetensors'));
     const weight = `${adapted}.weight`;
@@ -182,7 +182,7 @@ describe.each(['BF16', 'F16'] as const)('a base in %s', (dtype) => {
       expect(ours.dtype).toBe(dtype);
       const exact = module ? mergedInDouble(values, module) : values;
       const expected = toFloat32(fromFloat32(exact, dtype), dtype);
-      // Where the sum in another order falls on the other side of a rounding boundary, the neighbour comes out.
+      // A sum in a different order can round to the adjacent number.
       ours.values.forEach((value, index) => {
         numbers++;
         if (value !== expected[index]) inexact++;
@@ -190,7 +190,7 @@ describe.each(['BF16', 'F16'] as const)('a base in %s', (dtype) => {
         expect(Math.abs(value - expected[index]!)).toBeLessThanOrEqual(spacing);
       });
     }
-    // Rounding twice, or B A in bfloat16, would miss far more.
+    // Rounding twice, or computing B A in bfloat16, would differ far more often.
     expect(inexact / numbers).toBeLessThan(0.001);
   });
 });
@@ -205,7 +205,7 @@ function mergedInDouble(weight: Float32Array, module: PeftModule): Float32Array 
   });
 }
 
-test('weights over the limit are split into shards that read as one model', async () => {
+test('weights over the limit are split into shards, which are read as the same model', async () => {
   const model = await readModelFolder(join(REFERENCE, 'llama-untied-all-linear/base'));
   const adapter = await readPeftFolder(join(REFERENCE, 'llama-untied-all-linear/adapter_trained'));
   await mergeModel({ model, adapter, outputFolder: output, maxShardBytes: 100_000 });
@@ -225,7 +225,7 @@ test('weights over the limit are split into shards that read as one model', asyn
   }
 });
 
-test('a head that is not the embedding, although config.json ties them, keeps its weights, and the merged config says so', async () => {
+test('a separate head keeps its weights although config.json ties it, and the merged config unties it', async () => {
   const folder = new URL('../../../test/fixtures/families/tied-head-differs/', import.meta.url).pathname;
   const model = await readModelFolder(join(folder, 'base'));
   await mergeModel({ model, adapter: await readPeftFolder(join(folder, 'adapter_trained')), outputFolder: output });
@@ -237,7 +237,7 @@ test('a head that is not the embedding, although config.json ties them, keeps it
   expect(await config(output)).toEqual({ ...(await config(model.path)), tie_word_embeddings: false });
 });
 
-describe('refused', () => {
+describe('rejects', () => {
   const read = () => readPeftFolder(join(REFERENCE, 'llama-tied/adapter_trained'));
   const model = () => readModelFolder(join(REFERENCE, 'llama-tied/base'));
 
@@ -259,7 +259,7 @@ describe('refused', () => {
     await expect(merging).rejects.toMatchObject({ code: 'merge_not_finite' });
   });
 
-  test('an adapter for other layers, and one for the tied head', async () => {
+  test('an adapter for unknown layers or for the tied head', async () => {
     const adapter = await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_trained'));
     const [module] = adapter.modules.values();
     for (const name of ['model.layers.7.self_attn.q_proj', 'lm_head', 'model.norm']) {
@@ -277,7 +277,7 @@ describe('refused', () => {
     await expect(merging).rejects.toMatchObject({ code: 'invalid_adapter' });
   });
 
-  test('further work once aborted', async () => {
+  test('an aborted merge', async () => {
     const controller = new AbortController();
     const merging = mergeModel({
       model: await model(),

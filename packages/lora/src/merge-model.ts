@@ -8,8 +8,8 @@ import { mergeWeight } from './merge-weight.js';
 import { planShards, shardIndex } from './merged-shards.js';
 
 /**
- * What a Hugging Face folder holds besides weights: settings, tokenizer, chat template, and the licence, which goes
- * with the weights. Anything else (other formats of the weights, code) is left behind.
+ * The files of a Hugging Face folder that are copied with the weights: settings, tokenizer, chat template and licence. Other
+ * files, such as code or weights in other formats, are not copied.
  */
 const COMPANION_FILES = [
   /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template)\.json$/,
@@ -20,22 +20,22 @@ const COMPANION_FILES = [
 export interface MergeOptions {
   model: ModelFolder;
   adapter: PeftAdapter;
-  /** An empty folder that nobody reads yet. */
+  /** An empty folder that no other process reads yet. */
   outputFolder: string;
-  /** Weights beyond this are split into several files with an index. @defaultValue 5 GB, as Hugging Face's */
+  /** Larger weights are split into several files with an index. @defaultValue 5 GB, as in Hugging Face's libraries */
   maxShardBytes?: number;
-  /** Called after each tensor, with the bytes of weights written so far and in all. */
+  /** Called after each tensor, with the bytes written so far and the total bytes of the weights. */
   onProgress?(doneBytes: number, totalBytes: number): void;
   /** Checked before each tensor. */
   signal?: AbortSignal;
 }
 
 /**
- * Writes the base model with the adapter merged in, `W + scale · B A`, as a complete Hugging Face folder. Every
- * tensor keeps its dtype, tied embeddings stay tied, and one tensor at a time is in memory.
+ * Merges the adapter into the base model, `W + scale · B A`, and writes a complete Hugging Face folder. Every tensor keeps its
+ * dtype, and tied embeddings stay tied. Only one tensor at a time is in memory.
  *
- * @throws ProductError invalid_adapter when the adapter does not fit the model; merge_not_finite; model_file_corrupt;
- * the signal's reason when it is aborted. The content of the output folder must then be discarded.
+ * @throws ProductError invalid_adapter when the adapter does not fit the model; merge_not_finite; model_file_corrupt; the
+ * signal's reason when it is aborted. The output folder is then incomplete: discard it.
  */
 export async function mergeModel(options: MergeOptions): Promise<void> {
   const { model, adapter, outputFolder, maxShardBytes = 5e9, signal } = options;
@@ -51,7 +51,7 @@ export async function mergeModel(options: MergeOptions): Promise<void> {
       const bytes = await weights.read(name);
       const layer = adapted.get(name);
       if (layer !== undefined) {
-        // Reading the folder has checked that every linear layer has a float dtype.
+        // readModelFolder has checked that every linear layer has a float dtype.
         const { dtype, shape } = weights.entry(name);
         const weight = { name, transposed: layer.transposed, dtype: dtype as FloatDtype, shape, bytes };
         mergeWeight(weight, layer.module);
@@ -75,15 +75,15 @@ export async function mergeModel(options: MergeOptions): Promise<void> {
     await writeFile(join(outputFolder, 'model.safetensors.index.json'), index, { flush: true });
   }
   await copyCompanions(model.path, outputFolder);
-  if (model.untiedByFiles) await sayUntied(outputFolder);
+  if (model.untiedByFiles) await setUntied(outputFolder);
 }
 
-/** What to merge into each adapted tensor, by the tensor's name. */
+/** The module to merge into each adapted tensor, by the tensor's name. */
 function adaptedTensors(
   { name, architecture, linears, headModule }: ModelFolder,
   { modules }: PeftAdapter,
 ): Map<string, { module: PeftModule; transposed: boolean }> {
-  // A tied head is the embedding too: merging into it would change what the adapter never touched.
+  // A tied head is also the embedding. Merging into it would change the embedding, which the adapter does not adapt.
   const isTied = architecture.kind === 'decoder' && architecture.tiedHead;
   const layerOf = (module: string) => (isTied && module === headModule?.name ? undefined : linears.get(module));
   const unknown = [...modules.keys()].filter((module) => layerOf(module) === undefined);
@@ -101,8 +101,8 @@ function adaptedTensors(
   );
 }
 
-/** If config.json ties a head that the weights hold separately, some readers follow the config and others the weights. */
-async function sayUntied(folder: string): Promise<void> {
+/** Sets `tie_word_embeddings` to false, so that all readers use the separate head of the weights. */
+async function setUntied(folder: string): Promise<void> {
   const path = join(folder, 'config.json');
   const config = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
   await writeFile(path, `${JSON.stringify({ ...config, tie_word_embeddings: false }, null, 2)}\n`, { flush: true });

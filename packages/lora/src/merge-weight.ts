@@ -3,16 +3,16 @@ import type { PeftModule } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, toFloat32 } from '@lorasmith/safetensors';
 import { add, dispose, matMul, multiply, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 
-/** Size of a slice of rows in float32. Weights are merged slice by slice, so memory holds the weight once and little else. */
+/** Size of a slice of rows in float32. Merging slice by slice needs little memory besides the weight itself. */
 const SLICE_BYTES = 32 * 2 ** 20;
 
-/** A number with these bits all set is infinite or not a number. */
+/** If all these bits are set, a number is infinite or NaN. */
 const EXPONENT_BITS = { F32: 0x7f80_0000, F16: 0x7c00, BF16: 0x7f80 } as const;
 
-/** A weight as it lies in a safetensors file. */
+/** A weight in a safetensors file. */
 export interface StoredWeight {
   name: string;
-  /** Whether it is `[inFeatures, outFeatures]`, as GPT-2 has it, and not `[outFeatures, inFeatures]`. */
+  /** Whether it is stored as `[inFeatures, outFeatures]`, as in GPT-2, instead of `[outFeatures, inFeatures]`. */
   transposed: boolean;
   dtype: FloatDtype;
   shape: readonly number[];
@@ -21,10 +21,10 @@ export interface StoredWeight {
 }
 
 /**
- * Replaces a weight by `W + scale · B A`, in place and in its layout: each number is computed in float32 and rounded once to the dtype.
+ * Replaces a weight by `W + scale · B A`, in place and in its layout. It computes in float32 and rounds once to the dtype.
  *
- * @throws ProductError invalid_adapter when the shapes do not fit; merge_not_finite when a number is NaN or infinite
- * in that dtype (the bytes are then unusable)
+ * @throws ProductError invalid_adapter when the shapes do not match; merge_not_finite when a number is NaN or infinite in the
+ * dtype. The bytes are then only partly merged: discard them.
  */
 export function mergeWeight(weight: StoredWeight, module: PeftModule): void {
   const { name, transposed, dtype, shape, bytes } = weight;
@@ -37,7 +37,7 @@ export function mergeWeight(weight: StoredWeight, module: PeftModule): void {
   const rowBytes = bytes.byteLength / height;
   const sliceRows = Math.max(1, Math.floor(SLICE_BYTES / (4 * width)));
   // (B A)ᵀ is Aᵀ Bᵀ.
-  const left = transposed ? turned(a, rank, inFeatures) : b; // [height, rank]
+  const left = transposed ? transpose(a, rank, inFeatures) : b; // [height, rank]
   const right = transposed ? tensorOf(b, [outFeatures, rank]) : tensorOf(a, [rank, inFeatures]);
   const scaleTensor = tensorOf(Float32Array.of(scale), []);
   try {
@@ -63,7 +63,7 @@ export function mergeWeight(weight: StoredWeight, module: PeftModule): void {
 }
 
 /** `[rows, columns]` → `[columns, rows]` */
-function turned(matrix: Float32Array, rows: number, columns: number): Float32Array {
+function transpose(matrix: Float32Array, rows: number, columns: number): Float32Array {
   const result = new Float32Array(matrix.length);
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) result[column * rows + row] = matrix[row * columns + column]!;

@@ -5,10 +5,10 @@ export interface PlannedShard {
 }
 
 /**
- * Divides tensors among weight files as Hugging Face does: one `model.safetensors` where they fit, else
- * `model-00001-of-0000N.safetensors` and so on, filled in order; a tensor larger than the limit has a file of its own.
+ * Distributes tensors to weight files as Hugging Face does: a single `model.safetensors` if they fit, else
+ * `model-00001-of-0000N.safetensors` etc., filled in order. A tensor larger than the limit has its own file.
  *
- * @param maxShardBytes of tensor data in a file
+ * @param maxShardBytes the limit of tensor data per file
  */
 export function planShards(tensors: readonly { name: string; bytes: number }[], maxShardBytes: number): PlannedShard[] {
   const groups: string[][] = [[]];

@@ -6,10 +6,10 @@ export function isWeightFile(name: string): boolean {
   return name.endsWith('.safetensors');
 }
 
-/** Weights, settings, tokenizer, template, licence. No hidden files, no pickles. */
+/** Weights, settings, tokenizer, chat template and licence, but no hidden files and no pickles. */
 const WANTED = /^[A-Za-z0-9_][A-Za-z0-9_-]*$|^[A-Za-z0-9_][A-Za-z0-9._-]*\.(safetensors|json|txt|jinja|model|md)$/;
 
-/** Names of the files of a base-model folder that are stored, sorted; links to files count as files. */
+/** The names of the files that are stored, sorted. Links to files count as files. */
 export async function modelFileNames(folder: string): Promise<string[]> {
   const names: string[] = [];
   for (const name of await readdir(folder)) {

@@ -8,7 +8,7 @@ import { isWeightFile } from './model-files.js';
 const LENGTH_BYTES = 8;
 /** The limit of the safetensors reader. */
 const MAX_HEADER_BYTES = 100_000_000;
-/** Assumed size of a header until it is known; those of the largest models are about a mebibyte. */
+/** Assumed size of a header before it is known. The headers of the largest models have about 1 MiB. */
 const EXPECTED_HEADER_BYTES = 2 ** 20;
 
 /** Approximate size of an outline on disk. */
@@ -18,8 +18,8 @@ export function outlineBytes({ files }: BundleRecord): number {
 }
 
 /**
- * Fetches a model without its weights: of a weight file only the header, in a sparse file of the same length. Shapes and
- * names can be read from it, tensors cannot.
+ * Fetches a model without the values of its weights. Each weight file is a sparse file of the same size that contains only the
+ * header: names and shapes can be read, tensors cannot.
  *
  * @throws ProductError `internal_error` for a file that has changed; `model_file_corrupt`
  */

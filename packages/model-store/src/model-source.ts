@@ -5,7 +5,7 @@ import { describeModel, listModelFolders } from '@lorasmith/model-folder';
 import type { BundleCache, S3BundleStore, Stores } from '@lorasmith/storage';
 import { fetchOutline, outlineBytes } from './model-outline.js';
 
-/** A base model in a folder of this host, which is not removed before it is released. */
+/** A base model in a folder of this host. The folder stays until it is released. */
 export interface HeldModel {
   /** The parent folder of the model's folder, for `openBaseModel`. */
   modelsDir: string;
@@ -14,9 +14,9 @@ export interface HeldModel {
 
 /** The base models that this host can use. */
 export interface ModelSource {
-  /** By name; a broken one has its fault. */
+  /** All models, sorted by name. An invalid model has a `problem`. */
   list(): Promise<BaseModel[]>;
-  /** @throws ProductError `model_not_found` (names those that exist) */
+  /** @throws ProductError `model_not_found` (lists the existing names) */
   describe(name: string): Promise<BaseModelDetail>;
   /**
    * The complete model, fetched and checked if necessary.
@@ -51,14 +51,14 @@ export function localModels(modelsDir: string): ModelSource {
   return {
     list: () => listModelFolders(modelsDir),
     describe: (name) => describeModel(modelsDir, name),
-    // Opening it checks whether it exists.
+    // The caller opens the model, which checks that it exists.
     hold,
     holdOutline: hold,
   };
 }
 
 const NAME = new RegExp(MODEL_NAME_PATTERN);
-/** Names that an error lists before it says how many more there are. */
+/** The number of names that an error lists before it counts the rest. */
 const LISTED_NAMES = 20;
 
 function storedModels(options: {
@@ -101,7 +101,7 @@ function storedModels(options: {
     if (await isLocal(name)) return await local.holdOutline(name);
     await requireStored(name);
     const record = await store.record(name);
-    // The complete model, if it is here already, is as good.
+    // If the cache has the complete model already, use it.
     if ((await cache.peek(`${MODELS_KIND}-${record.upload}`, name)) !== null) return held(await store.hold(name));
     const outline = {
       key: `${MODELS_KIND}-outline-${record.upload}`,

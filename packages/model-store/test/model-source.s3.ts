@@ -31,7 +31,7 @@ afterEach(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
-/** A host with nothing of its own. */
+/** A host with an empty models folder. */
 async function host(name: string, hostModelsDir = path.join(root, name, 'no-models')) {
   const dataDir = path.join(root, name);
   const s3 = { ...server.settings, prefix: `test-${tests}/`, cacheBytes: 2 ** 30 };
@@ -41,7 +41,7 @@ async function host(name: string, hostModelsDir = path.join(root, name, 'no-mode
   return { dataDir, models, store: await stores.s3!.open(MODELS_KIND), cache: stores.s3!.cache };
 }
 
-test('a pushed model is listed, described and held whole on another host, bit for bit', async () => {
+test('another host lists, describes and holds a pushed model, bit for bit', async () => {
   const first = await host('first', modelsDir);
   const pushed = await pushModel({ store: first.store, modelsDir, name: NAME, replace: false });
   expect(pushed?.files.map(({ name }) => name)).toContain('model.safetensors');
@@ -58,7 +58,7 @@ test('a pushed model is listed, described and held whole on another host, bit fo
   held.release();
 });
 
-test('a model whose config.json ties a head that its weights have otherwise is not pushed: an outline could not tell', async () => {
+test('a model whose weights have a separate head although config.json ties it is not pushed', async () => {
   const { store } = await host('first', modelsDir);
   const folder = path.join(modelsDir, 'untied');
   await cp(new URL('../../../test/fixtures/families/tied-head-differs/base', import.meta.url), folder, {
@@ -71,7 +71,7 @@ test('a model whose config.json ties a head that its weights have otherwise is n
   expect(await push()).not.toBeNull();
 });
 
-test('an outline has every file in its length, but of the weights only the header', async () => {
+test('an outline has all files with their sizes, but only the headers of the weights', async () => {
   // The weights of a real model are far larger than their header.
   const file = path.join(modelsDir, NAME, 'model.safetensors');
   const weights = await readFile(file);
@@ -90,14 +90,14 @@ test('an outline has every file in its length, but of the weights only the heade
     const copy = await readFile(path.join(outline.modelsDir, NAME, name));
     expect(copy).toEqual(await readFile(path.join(modelsDir, NAME, name)));
   }
-  // What is fetched whole afterwards is not taken for the outline, nor the other way round.
+  // The complete model and the outline have separate entries in the cache.
   const whole = await other.models.hold(NAME);
   expect(await readFile(path.join(whole.modelsDir, NAME, 'model.safetensors'))).toEqual(weights);
   outline.release();
   whole.release();
 });
 
-test('a model of this host goes before one of the store, and needs no copy', async () => {
+test('a model of this host takes precedence over one in the store, and is not copied', async () => {
   const first = await host('first', modelsDir);
   await pushModel({ store: first.store, modelsDir, name: NAME, replace: false });
   const held = await first.models.hold(NAME);
@@ -105,7 +105,7 @@ test('a model of this host goes before one of the store, and needs no copy', asy
   expect(await first.cache.usedBytes()).toBe(0);
 });
 
-test('a name is taken once; to replace it is said, and who holds the old one keeps it', async () => {
+test('a name in use is replaced only on request, and a held model is kept', async () => {
   const first = await host('first', modelsDir);
   const push = (replace: boolean) => pushModel({ store: first.store, modelsDir, name: NAME, replace });
   expect(await push(false)).not.toBeNull();
@@ -122,7 +122,7 @@ test('a name is taken once; to replace it is said, and who holds the old one kee
   renewed.release();
 });
 
-test('a name that is not there is told with those that are; a path reaches nothing', async () => {
+test('an unknown name or a path is not found, and the error lists the existing names', async () => {
   const first = await host('first', modelsDir);
   await pushModel({ store: first.store, modelsDir, name: NAME, replace: false });
   const { models } = await host('other');
@@ -133,7 +133,7 @@ test('a name that is not there is told with those that are; a path reaches nothi
   }
 });
 
-test('a folder that is no base model is not pushed', async () => {
+test('a folder that is not a base model is not pushed', async () => {
   const first = await host('first', modelsDir);
   await cp(path.join(modelsDir, NAME), path.join(modelsDir, 'broken'), { recursive: true });
   await rm(path.join(modelsDir, 'broken', 'model.safetensors'));

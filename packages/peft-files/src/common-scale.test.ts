@@ -14,7 +14,7 @@ function adapterOf(modules: Record<string, PeftModule>): PeftAdapter {
   return { dropout: 0, modules: new Map(Object.entries(modules)), baseModelNameOrPath: null };
 }
 
-/** `scale · B A` as a file with one rank and scale is read by others: products and sum in float32, then the scale. */
+/** `scale · B A` as other readers compute it: products and sum in float32, then the scale. */
 function update({ a, b, rank, outFeatures }: PeftModule, scale: number): number[] {
   return Array.from({ length: outFeatures * IN }, (_, index) => {
     let sum = 0;
@@ -27,7 +27,7 @@ function update({ a, b, rank, outFeatures }: PeftModule, scale: number): number[
 }
 
 describe('commonForm', () => {
-  test('is exact, bit for bit, where scales are a power of two apart', () => {
+  test('is exact, bit for bit, if the scales differ by powers of two', () => {
     const adapter = adapterOf({ q: moduleOf(8, 2, 1), k: moduleOf(4, 4, 2), v: moduleOf(2, 0.25, 3) });
     const { r, alpha, modules } = commonForm(adapter);
     expect({ r, alpha }).toEqual({ r: 8, alpha: 16 });
@@ -38,7 +38,7 @@ describe('commonForm', () => {
     }
   });
 
-  test('rounds B once, and only in the modules that no power of two reaches', () => {
+  test('rounds B once, and only in modules whose factor is not a power of two', () => {
     const adapter = adapterOf({ q: moduleOf(8, 2, 1), k: moduleOf(8, 3, 2), v: moduleOf(8, 0.5, 3) });
     const { r, alpha, modules } = commonForm(adapter);
     expect(alpha / r).toBe(2);
@@ -47,24 +47,24 @@ describe('commonForm', () => {
     expect(modules.get('k')!.b).toEqual(adapter.modules.get('k')!.b.map((value) => Math.fround(value * 1.5)));
   });
 
-  test('takes the scale that leaves most numbers exact, not that of the greatest rank', () => {
+  test('chooses the scale that keeps most numbers exact, not that of the largest rank', () => {
     const adapter = adapterOf({ q: moduleOf(8, 3, 1), k: moduleOf(4, 1, 2, 40), v: moduleOf(4, 2, 3) });
     const { r, alpha } = commonForm(adapter);
     expect({ r, scale: alpha / r }).toEqual({ r: 8, scale: 1 });
   });
 
-  test('writes the alpha that was asked for, though alpha / r · r is another number', () => {
+  test('writes the requested alpha, although (alpha / r) · r is a different number', () => {
     expect((16 / 49) * 49).not.toBe(16);
     expect(commonForm(adapterOf({ q: moduleOf(49, 16 / 49, 1) }))).toMatchObject({ r: 49, alpha: 16 });
   });
 
-  test('a scale of 0 becomes a B of zeros', () => {
+  test('writes zeros for B if the scale is 0', () => {
     const { modules } = commonForm(adapterOf({ q: moduleOf(2, 0, 1), k: moduleOf(2, 2, 2) }));
     expect(modules.get('q')!.b.every((value) => value === 0)).toBe(true);
   });
 });
 
-test('what the manifest keeps undoes it', () => {
+test('the manifest allows reversing it', () => {
   const adapter = adapterOf({ q: moduleOf(8, 2, 1), k: moduleOf(4, 4, 2), v: moduleOf(2, 0.25, 3) });
   const common = commonForm(adapter);
   const lora = manifestLora(adapter, common);
@@ -73,7 +73,7 @@ test('what the manifest keeps undoes it', () => {
     alpha: 16,
     modules: ['q', 'k', 'v'],
     rank_pattern: { k: 4, v: 2 },
-    // k has alpha 16 as the others: its scale follows from its rank.
+    // k has alpha 16 like the others; only its rank differs.
     alpha_pattern: { v: 0.5 },
   });
   for (const [name, before] of adapter.modules) {
@@ -84,7 +84,7 @@ test('what the manifest keeps undoes it', () => {
 });
 
 describe('cutRank', () => {
-  test('cuts off zeros alone', () => {
+  test('removes only zeros', () => {
     const module = moduleOf(3, 1, 7);
     expect(cutRank(padRank(module, 5), 3)).toEqual(module);
     expect(cutRank(module, 3)).toBe(module);

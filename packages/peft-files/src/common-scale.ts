@@ -1,21 +1,21 @@
 import type { AdapterManifest } from '@lorasmith/contracts';
 import type { PeftAdapter, PeftModule } from './peft-adapter.js';
 
-/** An adapter as it is written: one rank, and one scale `alpha / r` for every module. */
+/** An adapter in the form in which it is written: all modules have the same rank and the same scale `alpha / r`. */
 export interface CommonForm {
   r: number;
   alpha: number;
-  /** All of rank `r`, all with the scale `alpha / r`. */
+  /** All with rank `r` and scale `alpha / r`. */
   modules: Map<string, PeftModule>;
 }
 
 /**
- * Puts every module on one rank and one scale, since vLLM and llama.cpp read nothing but `r` and `lora_alpha`. Lower
- * ranks are padded with zeros, which changes no result; another scale is folded into B.
+ * Converts all modules to the same rank and scale, since vLLM and llama.cpp read only `r` and `lora_alpha`. Lower ranks are
+ * padded with zeros, which changes no result. Different scales are folded into B.
  *
- * Multiplying by a power of two is exact in floating point. So the common scale is one that most numbers of B are a power
- * of two away from: where all scales are (alphas and ranks that are powers of two), no number is rounded; in each other
- * module, the entries of B are rounded once, to the nearest float32.
+ * In floating point, multiplication by a power of two is exact. So the common scale is the one for which most numbers of B are
+ * only multiplied by a power of two. If all alphas and ranks are powers of two, no number is rounded. In every other module,
+ * the numbers of B are rounded once, to the nearest float32.
  *
  * @throws RangeError when the adapter has no modules
  */
@@ -27,7 +27,7 @@ export function commonForm(adapter: PeftAdapter): CommonForm {
   return { r, alpha: alphaOf(scale, r), modules };
 }
 
-/** Bytes of the tensors that {@link commonForm} makes of modules with these ranks and sizes: float32, of the largest rank. */
+/** The size of the tensors of {@link commonForm} for modules with these ranks and sizes: float32, with the largest rank. */
 export function commonFormBytes(modules: Iterable<Pick<PeftModule, 'rank' | 'inFeatures' | 'outFeatures'>>): number {
   let rank = 0;
   let features = 0;
@@ -38,7 +38,7 @@ export function commonFormBytes(modules: Iterable<Pick<PeftModule, 'rank' | 'inF
   return Float32Array.BYTES_PER_ELEMENT * rank * features;
 }
 
-/** What the manifest says of an adapter written so: with it, {@link commonForm} can be undone. */
+/** The manifest's description of the adapter, from which {@link commonForm} can be reversed. */
 export function manifestLora(adapter: PeftAdapter, { r, alpha }: CommonForm): AdapterManifest['lora'] {
   const modules = [...adapter.modules];
   const alphas = modules.map(([name, { rank, scale }]) => [name, alphaOf(scale, rank)] as const);
@@ -51,13 +51,13 @@ export function manifestLora(adapter: PeftAdapter, { r, alpha }: CommonForm): Ad
   };
 }
 
-/** The alpha that gives this scale, without the noise of the division: 16 / 49 · 49 would be 15.999999999999998. */
+/** The alpha of this scale, without the rounding error of the division: (16 / 49) · 49 is 15.999999999999998. */
 function alphaOf(scale: number, rank: number): number {
-  const short = Number((scale * rank).toPrecision(15));
-  return short / rank === scale ? short : scale * rank;
+  const rounded = Number((scale * rank).toPrecision(15));
+  return rounded / rank === scale ? rounded : scale * rank;
 }
 
-/** The same update with another scale: B such that `scale · B A` does not change. */
+/** Changes the scale, and multiplies B so that `scale · B A` stays the same. */
 export function withScale(module: PeftModule, scale: number): PeftModule {
   if (module.scale === scale) return module;
   const factor = module.scale / scale;
@@ -65,8 +65,8 @@ export function withScale(module: PeftModule, scale: number): PeftModule {
 }
 
 /**
- * The same module with rows of zeros added to A and columns of zeros to B: B A does not change, and readers that
- * ignore `rank_pattern` find the one rank they expect.
+ * Adds rows of zeros to A and columns of zeros to B. B A stays the same, and readers that ignore `rank_pattern` find the same
+ * rank in every module.
  */
 export function padRank(module: PeftModule, rank: number): PeftModule {
   if (module.rank === rank) return module;
@@ -79,7 +79,7 @@ export function padRank(module: PeftModule, rank: number): PeftModule {
   return { ...module, a, b, rank };
 }
 
-/** The opposite of {@link padRank}; null when what would be cut off is not all zero. */
+/** The inverse of {@link padRank}; null if the removed numbers are not all zero. */
 export function cutRank(module: PeftModule, rank: number): PeftModule | null {
   if (module.rank === rank) return module;
   if (module.rank < rank) return null;
@@ -89,19 +89,19 @@ export function cutRank(module: PeftModule, rank: number): PeftModule | null {
     b.set(module.b.subarray(row * module.rank, row * module.rank + rank), row * rank);
   }
   const cut = { ...module, a, b, rank };
-  const again = padRank(cut, module.rank);
+  const padded = padRank(cut, module.rank);
   const same = (x: Float32Array, y: Float32Array) => x.every((value, i) => value === y[i]);
-  return same(again.a, module.a) && same(again.b, module.b) ? cut : null;
+  return same(padded.a, module.a) && same(padded.b, module.b) ? cut : null;
 }
 
-/** The scale with the most numbers of B a power of two away from it, and of those the one with the most of its own. */
+/** The scale for which most numbers of B change by a power of two. For ties, the one with the most numbers unchanged. */
 function commonScale(modules: readonly PeftModule[]): number {
   const byScale = new Map<number, number>();
   for (const { scale, b } of modules) byScale.set(scale, (byScale.get(scale) ?? 0) + b.length);
   const all = [...byScale].map(([scale, numbers]) => ({ scale, numbers }));
   const exact = ({ scale }: { scale: number }) =>
     all.reduce((sum, other) => sum + (isPowerOfTwo(other.scale / scale) ? other.numbers : 0), 0);
-  // A scale of 0 has no B for the others.
+  // With a scale of 0, no B would give the other modules' updates.
   const candidates = all.filter(({ scale }) => scale !== 0);
   const [best] = candidates.sort((one, other) => exact(other) - exact(one) || other.numbers - one.numbers);
   return best?.scale ?? 0;

@@ -4,8 +4,8 @@ import type { PeftAdapter } from './peft-adapter.js';
 import { shownName } from './shown.js';
 
 /**
- * Checks that an adapter is one for this base model: each of its modules is a linear layer of the model with these
- * sizes, ranks are within bounds, and every number is finite.
+ * Checks that an adapter fits a base model: every module is a linear layer of the model with the same sizes, ranks and scales
+ * are within limits, and every number is finite.
  *
  * @throws ProductError invalid_adapter naming the module
  */
@@ -19,11 +19,11 @@ export function checkFitsBase(adapter: PeftAdapter, model: ModelFolder): void {
     const layer = layers.get(name);
     if (layer === undefined) throw invalid(name, `is not a linear layer of the base model ${model.name}`);
     if (isTied && name === headModule?.name) {
-      throw invalid(name, `is the output head of ${model.name}, which is its embedding too and is not adapted`);
+      throw invalid(name, `is the output head of ${model.name}, which is tied to the embedding and cannot be adapted`);
     }
     if (layer.in_features !== inFeatures || layer.out_features !== outFeatures) {
-      const theirs = `[${layer.out_features}, ${layer.in_features}]`;
-      throw invalid(name, `is for a layer of [${outFeatures}, ${inFeatures}], but that of ${model.name} is ${theirs}`);
+      const actual = `[${layer.out_features}, ${layer.in_features}]`;
+      throw invalid(name, `is for a layer of [${outFeatures}, ${inFeatures}], but that of ${model.name} is ${actual}`);
     }
     if (rank > MAX_RANK) throw invalid(name, `has rank ${rank}; the maximum is ${MAX_RANK}`);
     if (!Number.isFinite(scale) || scale <= 0) throw invalid(name, `has the scale ${scale}, which must be above 0`);

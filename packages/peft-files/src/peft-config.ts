@@ -6,19 +6,19 @@ const MAX_RANK = 65_536;
 const MAX_PATTERNS = 4096;
 const MAX_PATTERN_LENGTH = 512;
 
-/** What of an `adapter_config.json` decides how the matrices of its adapter are used. */
+/** The fields of an `adapter_config.json` that affect what the adapter computes. */
 export interface PeftConfig {
   baseModelNameOrPath: string | null;
   dropout: number;
-  /** Rank of a module before its matrices are seen. */
+  /** The rank of a module according to the config. */
   rankOf(moduleName: string): number;
-  /** What B A of a module of this rank is multiplied with. */
+  /** The factor of B A for a module of this rank. */
   scaleOf(moduleName: string, rank: number): number;
 }
 
-// fan_in_fan_out says how the base's weights lie, which the base model's family knows; A and B are the same either way.
+// fan_in_fan_out is ignored: the base model's family determines the layout of the base weights, and A and B are the same.
 
-/** Fields that change what the adapter computes, in a way that is not supported here, unless null, false or empty. */
+/** Unsupported fields that change what the adapter computes, unless they are null, false or empty. */
 const UNSUPPORTED_WHEN_SET = [
   'use_dora',
   'lora_bias',
@@ -34,14 +34,14 @@ const UNSUPPORTED_WHEN_SET = [
   'monteclora_config',
 ] as const;
 
-/** Initialisations that leave the base weights as they were; the others (PiSSA, OLoRA, …) need a changed base. */
+/** Initialisations that leave the base weights unchanged. Others (PiSSA, OLoRA, …) require modified base weights. */
 const BASE_PRESERVING_INITIALISATIONS: unknown[] = [undefined, null, true, false, 'gaussian', 'eva', 'orthogonal'];
 
 /**
- * Reads the content of an `adapter_config.json` (PEFT 0.6 to 0.21).
+ * Parses an `adapter_config.json` (PEFT 0.6 to 0.21).
  *
- * @throws ProductError invalid_adapter naming the field: not JSON, not LoRA, a feature that is not supported (DoRA,
- * biases, `modules_to_save`, …), or a value out of range
+ * @throws ProductError invalid_adapter naming the field: not JSON, not LoRA, an unsupported feature (DoRA, biases,
+ * `modules_to_save`, …), or a value out of range
  */
 export function parsePeftConfig(text: string): PeftConfig {
   const config = parseObject(text);
@@ -73,19 +73,19 @@ export function parsePeftConfig(text: string): PeftConfig {
 
 export interface PeftConfigToWrite {
   r: number;
-  /** True alpha: the scale is `alpha / r`. */
+  /** The scale is `alpha / r`, without rsLoRA. */
   alpha: number;
   dropout: number;
   targetModules: readonly string[];
   baseModelName: string;
-  /** The base's weights lie as `[in, out]`. */
+  /** Whether the base weights are stored as `[in, out]`. */
   fanInFanOut: boolean;
   taskType: 'CAUSAL_LM' | null;
 }
 
 /**
- * The text of an `adapter_config.json`. Only fields that PEFT has had since 0.6, since it refuses what it does not
- * know; the scale is in `lora_alpha / r` alone, since vLLM and llama.cpp ignore the patterns.
+ * The text of an `adapter_config.json`. It contains only fields of PEFT 0.6, since PEFT rejects unknown fields. The scale is
+ * always `lora_alpha / r`, since vLLM and llama.cpp ignore the patterns.
  */
 export function formatPeftConfig(config: PeftConfigToWrite): string {
   const fields = {
@@ -148,7 +148,7 @@ function compilePattern(field: string, table: unknown, isValid: (value: number) 
     return compileModulePattern(table as Record<string, number>);
   } catch (error) {
     if (!(error instanceof PatternError)) throw error;
-    throw invalid(field, `has a key that cannot be matched here: ${error.message}`, error);
+    throw invalid(field, `has an unsupported key: ${error.message}`, error);
   }
 }
 

@@ -17,7 +17,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true }));
 
-/** A base in which q, k, v, o, gate, up and down of every layer can be adapted. */
+/** A base with linear layers q, k, v, o, gate, up and down in every layer. */
 function llamaBase(layers = 3): AdapterBase {
   const parts = ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj', 'self_attn.o_proj'];
   const names = Array.from({ length: layers }, (_, layer) =>
@@ -26,7 +26,7 @@ function llamaBase(layers = 3): AdapterBase {
   return baseWith('decoder', names);
 }
 
-/** What writing an adapter looks at of a base with these linear layers. */
+/** The properties that writing an adapter needs, for a base with these linear layers. */
 function baseWith(kind: 'decoder' | 'classifier', names: string[], transposed = false): AdapterBase {
   const linears = new Map(names.map((name) => [name, { name, transposed }]));
   return { name: 'tiny', architecture: { kind }, linears } as unknown as AdapterBase;
@@ -49,8 +49,8 @@ async function copyAdapter(change: Record<string, unknown> = {}): Promise<void> 
   await writeFile(join(folder, 'adapter_config.json'), JSON.stringify({ ...config, ...change }));
 }
 
-describe('an adapter that PEFT wrote', () => {
-  test.each(CASES)('%s comes back key for key and byte for byte', async (name) => {
+describe('an adapter of PEFT', () => {
+  test.each(CASES)('%s is written with the same keys and bytes', async (name) => {
     const source = join(REFERENCE, name, 'adapter_init');
     const adapter = await readPeftFolder(source);
     expect(adapter).toMatchObject({ dropout: 0, baseModelNameOrPath: null });
@@ -61,7 +61,7 @@ describe('an adapter that PEFT wrote', () => {
     );
     const theirs = JSON.parse(await readFile(join(source, 'adapter_config.json'), 'utf8'));
     const ours = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8'));
-    // What PEFT says of the same adapter, but for the base's name and the order of a set.
+    // PEFT's values, except the base's name and the order of a set.
     const { base_model_name_or_path, target_modules, ...rest } = ours;
     expect(theirs).toMatchObject(rest);
     expect(base_model_name_or_path).toBe('tiny');
@@ -72,7 +72,7 @@ describe('an adapter that PEFT wrote', () => {
 describe('ranks and scales', () => {
   const SELF_ATTENTION = 'model.layers.0.self_attn';
 
-  test('with rsLoRA: alpha / √r, written as the true alpha', async () => {
+  test('with rsLoRA, the scale is alpha / √r; it is written as alpha / r', async () => {
     await copyAdapter({ use_rslora: true });
     const adapter = await readPeftFolder(folder);
     for (const { scale } of adapter.modules.values()) expect(scale).toBe(8 / Math.sqrt(4));
@@ -83,9 +83,9 @@ describe('ranks and scales', () => {
     });
   });
 
-  test('of an alpha_pattern are those of the modules it selects, and folded into B when written', async () => {
+  test('alpha_pattern changes the scale of selected modules; it is folded into B when written', async () => {
     const plain = await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_init'));
-    // "proj" alone selects nothing: a key must match from a dot on.
+    // "proj" selects nothing: a key must match complete parts of the name.
     await copyAdapter({
       alpha_pattern: { proj: 1, 'layers\\.[12]\\.self_attn\\.v_proj': 32, 'layers.0.self_attn.v_proj': 2 },
     });
@@ -102,7 +102,7 @@ describe('ranks and scales', () => {
     }
   });
 
-  test('of a rank_pattern: lower ranks are padded when written, and put on the common scale', async () => {
+  test('with a rank_pattern, lower ranks are padded when written, and have the common scale', async () => {
     const low = { a: Float32Array.of(1, 2, 3), b: Float32Array.of(5, 7) };
     const high = { a: Float32Array.of(1, 0, 2, 0, 3, 0), b: Float32Array.of(1, 0, 0, 2) };
     const bytes = (values: Float32Array) => new Uint8Array(values.buffer);
@@ -126,7 +126,7 @@ describe('ranks and scales', () => {
     expect(adapter.modules.get(`${SELF_ATTENTION}.v_proj`)).toMatchObject({ rank: 2, scale: 2, ...high });
     expect(await writePeftFolder(folder, adapter, llamaBase(1))).toMatchObject({ r: 2, alpha: 4 });
     const written = await readPeftFolder(folder);
-    // q's B doubles, so that 4 / 2 gives the same.
+    // q's B is doubled to compensate for the scale 4 / 2.
     expect(written.modules.get(`${SELF_ATTENTION}.q_proj`)).toEqual({
       a: Float32Array.of(1, 2, 3, 0, 0, 0),
       b: Float32Array.of(10, 0, 14, 0),
@@ -140,14 +140,14 @@ describe('ranks and scales', () => {
 });
 
 describe('target_modules', () => {
-  test('are full names where a suffix would select more than is adapted', async () => {
+  test('are full names if a suffix would select other modules too', async () => {
     const adapter = await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_init'));
     await writePeftFolder(folder, adapter, llamaBase(4));
     const { target_modules } = JSON.parse(await readFile(join(folder, 'adapter_config.json'), 'utf8'));
     expect(target_modules).toEqual([...adapter.modules.keys()].sort());
   });
 
-  test('of a classifier go with no task type', async () => {
+  test('of a classifier are written without a task type', async () => {
     const adapter = await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_init'));
     const [module] = adapter.modules.values();
     await writePeftFolder(folder, { ...adapter, modules: new Map([['0', module!]]) }, baseWith('classifier', ['0']));
@@ -159,7 +159,7 @@ describe('target_modules', () => {
 describe('fan_in_fan_out', () => {
   const GPT2 = new URL('../../../test/fixtures/families/gpt2/adapter_init', import.meta.url).pathname;
 
-  test('is written for a base whose weights lie as [in, out], as PEFT has it; the matrices lie as always', async () => {
+  test('is true for a base with weights stored as [in, out], as in PEFT; A and B are the same', async () => {
     const adapter = await readPeftFolder(GPT2);
     expect(adapter.modules.get('transformer.h.0.attn.c_attn')).toMatchObject({ inFeatures: 24, outFeatures: 72 });
     await writePeftFolder(folder, adapter, baseWith('decoder', [...adapter.modules.keys()], true));
@@ -171,14 +171,14 @@ describe('fan_in_fan_out', () => {
     );
   });
 
-  test('changes nothing where it was set for weights that lie as [out, in]: PEFT corrects it too', async () => {
+  test('is ignored for weights stored as [out, in], as in PEFT', async () => {
     await copyAdapter({ fan_in_fan_out: true });
     const adapter = await readPeftFolder(folder);
     expect(adapter).toEqual(await readPeftFolder(join(REFERENCE, 'llama-tied/adapter_init')));
   });
 });
 
-describe('refused by name', () => {
+describe('rejected by name', () => {
   test.each([
     ['peft_type', 'IA3'],
     ['use_dora', true],
@@ -202,7 +202,7 @@ describe('refused by name', () => {
   });
 
   test.each(['peft_type', 'use_dora', 'bias', 'init_lora_weights', 'r', 'lora_dropout'])(
-    'lists in lists without end as %s',
+    'deeply nested lists as %s',
     async (field) => {
       await copyAdapter({ [field]: 'HERE' });
       const file = join(folder, 'adapter_config.json');
@@ -213,7 +213,7 @@ describe('refused by name', () => {
     },
   );
 
-  test('a tensor with a long name, which is cut', async () => {
+  test('a tensor with a long name, which is shortened', async () => {
     await copyAdapter();
     const name = 'x'.repeat(1_000);
     await writeSafetensors(join(folder, 'adapter_model.safetensors'), [
@@ -224,7 +224,7 @@ describe('refused by name', () => {
     expect(error.message.length).toBeLessThan(400);
   });
 
-  test('shapes that whoever reads it refuses, before any tensor is read', async () => {
+  test('shapes that the caller rejects, before any tensor is read', async () => {
     await copyAdapter();
     const refused = new Error('refused');
     const check = (shapes: PeftShapes) => {
@@ -234,12 +234,12 @@ describe('refused by name', () => {
     await expect(readPeftFolder(folder, check)).rejects.toBe(refused);
   });
 
-  test('a pattern made to backtrack for ever', async () => {
+  test('a pattern with exponential backtracking', async () => {
     await copyAdapter({ alpha_pattern: { '((a|_|[a-z])+)+!': 3 } });
     for (const { scale } of (await readPeftFolder(folder)).modules.values()) expect(scale).toBe(2);
   });
 
-  test('a rank that is not the one of the config', async () => {
+  test('a rank that differs from the config', async () => {
     await copyAdapter({ r: 8 });
     await expect(readPeftFolder(folder)).rejects.toMatchObject({ code: 'invalid_adapter' });
     await expect(readPeftFolder(folder)).rejects.toThrow(/q_proj.*rank 4.*8/);
@@ -274,7 +274,7 @@ describe('refused by name', () => {
     ['adapter_config.json', '[]'],
     ['adapter_config.json', Buffer.from([0x7b, 0xff, 0x7d])],
     ['adapter_model.safetensors', 'not a safetensors file'],
-  ])('a broken %s', async (name, content) => {
+  ])('an invalid %s', async (name, content) => {
     await copyAdapter();
     await writeFile(join(folder, name), content);
     await expect(readPeftFolder(folder)).rejects.toMatchObject({ code: 'invalid_adapter' });

@@ -8,18 +8,18 @@ import type { PeftAdapter, PeftModule } from './peft-adapter.js';
 import { formatPeftConfig, type PeftConfig, parsePeftConfig } from './peft-config.js';
 import { type PeftShapes, peftKeys, peftShapes, readFloat32, tensorsOfModule } from './peft-weights.js';
 
-/** A real config has a few kilobytes, one with long name lists some hundred. */
+/** A config has a few kilobytes, or a few hundred with long lists of names. */
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 
-/** An adapter is held in memory whole: 2 billion numbers, for instance r = 512 on every layer of an 8B model. */
+/** An adapter is read into memory completely. This is 2 billion numbers, for instance r = 512 on every layer of an 8B model. */
 const MAX_WEIGHTS_BYTES = 8 * 2 ** 30;
 
 /**
  * Reads a PEFT LoRA folder: `adapter_config.json` and `adapter_model.safetensors` in F32, F16 or BF16.
- * `use_rslora`, `rank_pattern` and `alpha_pattern` are in each module's rank and scale.
+ * The rank and scale of each module include `use_rslora`, `rank_pattern` and `alpha_pattern`.
  *
- * @param check - Of the ranks and sizes, before any tensor is read; throws where the adapter is not to be read
- * @throws ProductError invalid_adapter naming the file and the field or tensor; whatever `check` throws
+ * @param check - Called with the ranks and sizes before any tensor is read; may throw
+ * @throws ProductError invalid_adapter naming the file and the field or tensor; the errors of `check`
  */
 export async function readPeftFolder(folder: string, check?: (shapes: PeftShapes) => void): Promise<PeftAdapter> {
   const config = parsePeftConfig(await readConfigText(folder));
@@ -56,15 +56,15 @@ async function readModules(
   }
 }
 
-/** What must be known of the base to write an adapter for it; a `ModelFolder` has it. */
+/** The properties of the base model that are needed to write an adapter. */
 export type AdapterBase = Pick<ModelFolder, 'name' | 'architecture' | 'linears'>;
 
 /**
- * Writes an adapter as PEFT does: matrices in float32, a config that PEFT from 0.6 on, vLLM and llama.cpp read.
- * It has one rank and one scale: see {@link commonForm}. The folder must exist; files in it are replaced one by one, so
- * give a folder that nobody reads yet.
+ * Writes an adapter in PEFT's format: matrices in float32, and a config for PEFT from 0.6 on, vLLM and llama.cpp. All modules
+ * have the same rank and scale: see {@link commonForm}. The folder must exist. Files in it are replaced one by one, so use a
+ * folder that no other process reads yet.
  *
- * @returns what was written
+ * @returns the form in which the adapter was written
  */
 export async function writePeftFolder(folder: string, adapter: PeftAdapter, base: AdapterBase): Promise<CommonForm> {
   const common = commonForm(adapter);
@@ -99,7 +99,7 @@ async function readConfigText(folder: string): Promise<string> {
 
 async function checkSize(path: string, name: string, maxBytes: number): Promise<void> {
   const found = await stat(path).catch((cause: unknown) => {
-    const message = `The adapter has no readable ${name}; a folder with pickled weights (.bin) is not accepted.`;
+    const message = `The adapter has no readable ${name}. Pickled weights (.bin) are not supported.`;
     throw new ProductError('invalid_adapter', message, { cause });
   });
   if (!found.isFile()) throw new ProductError('invalid_adapter', `${name} is not a file.`);

@@ -18,7 +18,7 @@ export type PeftShapes = Map<string, Pick<PeftModule, 'rank' | 'inFeatures' | 'o
 /**
  * Checks that a file holds an A `[rank, in]` and a B `[out, rank]` for each of its modules, and nothing else.
  *
- * @param rankOf - The rank that the config says
+ * @param rankOf - The rank in the config
  * @throws ProductError invalid_adapter naming the tensor
  */
 export function peftShapes(file: SafetensorsFile, { rankOf }: Pick<PeftConfig, 'rankOf'>): PeftShapes {
@@ -50,12 +50,12 @@ export function peftShapes(file: SafetensorsFile, { rankOf }: Pick<PeftConfig, '
   return shapes;
 }
 
-/** One tensor of the file, as float32. */
+/** Reads a tensor of the file as float32. */
 export async function readFloat32(file: SafetensorsFile, key: string): Promise<Float32Array> {
   return toFloat32(await file.read(key), file.tensors.get(key)!.dtype);
 }
 
-/** The tensors of a module as they stand in `adapter_model.safetensors`. */
+/** The tensors of a module in `adapter_model.safetensors`. */
 export function tensorsOfModule(moduleName: string, module: PeftModule): TensorToWrite[] {
   const keys = peftKeys(moduleName);
   const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);

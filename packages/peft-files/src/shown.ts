@@ -1,12 +1,12 @@
 const MAX_NAME_CHARACTERS = 200;
 const MAX_TEXT_CHARACTERS = 120;
 
-/** A name from a file as messages have it: cut. */
+/** Shortens a name from a file for messages. */
 export function shownName(name: string): string {
   return name.slice(0, MAX_NAME_CHARACTERS);
 }
 
-/** A value of a config as messages have it. Of lists and objects only that they are: they may be nested without end. */
+/** Shortens a value of a config for messages. Lists and objects are not printed, since their nesting has no limit. */
 export function shownValue(value: unknown): string {
   if (value === undefined) return 'missing';
   if (typeof value === 'string') return JSON.stringify(value.slice(0, MAX_TEXT_CHARACTERS));

@@ -1,6 +1,7 @@
 /**
- * Bits of one element of every dtype of the format, in the reference implementation's order (`Dtype` in
- * https://github.com/huggingface/safetensors): from narrow to wide, so a file that begins with the last is aligned.
+ * The bits per element of every dtype of the format, in the order of the reference implementation (`Dtype` in
+ * https://github.com/huggingface/safetensors), from narrow to wide. Files are written in the reverse order, so that every
+ * tensor is aligned.
  */
 export const DTYPE_BITS = {
   BOOL: 8,
@@ -29,7 +30,7 @@ export type Dtype = keyof typeof DTYPE_BITS;
 
 const DTYPE_ORDER = Object.keys(DTYPE_BITS) as Dtype[];
 
-/** Index of a dtype in the reference implementation's order. */
+/** The index of a dtype in the order of the reference implementation. */
 export function dtypeRank(dtype: Dtype): number {
   return DTYPE_ORDER.indexOf(dtype);
 }
@@ -46,9 +47,9 @@ export function isFloatDtype(dtype: Dtype): dtype is FloatDtype {
 }
 
 /**
- * Bytes of a tensor, or null if they exceed a safe integer or are not a whole number.
+ * The bytes of a tensor; null if they exceed a safe integer or are not a whole number.
  *
- * The product is checked at every factor, so `[2^40, 2^40, 0]` is refused as in the reference implementation.
+ * Every partial product is checked, so `[2^40, 2^40, 0]` is rejected, as in the reference implementation.
  */
 export function tensorBytes(dtype: Dtype, shape: readonly number[]): number | null {
   let bits: number = DTYPE_BITS[dtype];

@@ -30,7 +30,7 @@ describe('bfloat16', () => {
     expect(words(float32ToBfloat16(float32OfBits(bits)))).toEqual([expected]);
   });
 
-  test('every word but signalling NaNs comes back', () => {
+  test('every word except signalling NaNs is restored', () => {
     const back = words(float32ToBfloat16(bfloat16ToFloat32(new Uint8Array(every16BitWord.buffer))));
     const isNaN16 = (word: number) => (word & 0x7fff) > 0x7f80;
     expect(back.filter((word, index) => word !== (isNaN16(index) ? index | 0x40 : index))).toEqual([]);
@@ -57,7 +57,7 @@ describe('float16', () => {
     ['just under the overflow', 65_519.99, 0x7bff],
     ['overflow', 65_520, 0x7c00],
     ['subnormal, middle to even', 1.5 * 2 ** -24, 0x0002],
-    ['half of the smallest goes to zero', 2 ** -25, 0x0000],
+    ['half of the smallest rounds to zero', 2 ** -25, 0x0000],
     ['more than half of the smallest', 2 ** -25 * 1.0001, 0x0001],
     ['a float32 subnormal', 1e-40, 0x0000],
     ['subnormal that rounds up to normal', 2 ** -14 - 2 ** -26, 0x0400],
@@ -66,13 +66,13 @@ describe('float16', () => {
     expect(words(float32ToFloat16(Float32Array.of(value)))).toEqual([expected]);
   });
 
-  test('every word comes back; a NaN comes back quiet', () => {
+  test('every word is restored; a NaN becomes quiet', () => {
     const back = words(float32ToFloat16(float16ToFloat32(new Uint8Array(every16BitWord.buffer))));
     const isNaN16 = (word: number) => (word & 0x7fff) > 0x7c00;
     expect(back.filter((word, index) => word !== (isNaN16(index) ? index | 0x200 : index))).toEqual([]);
   });
 
-  test('a value between two neighbours goes to the nearer one, over the whole range', () => {
+  test('a value between two neighbours rounds to the nearer one, over the whole range', () => {
     const neighbours = float16ToFloat32(new Uint8Array(every16BitWord.slice(0, 0x7c00).buffer));
     const between = neighbours.slice(1).map((high, index) => neighbours[index]! + (high - neighbours[index]!) * 0.49);
     const rounded = words(float32ToFloat16(between));
@@ -80,7 +80,7 @@ describe('float16', () => {
   });
 });
 
-test('toFloat32 and fromFloat32 go by the dtype', () => {
+test('toFloat32 and fromFloat32 convert by dtype', () => {
   const values = Float32Array.of(1.5, -3);
   for (const dtype of ['F32', 'F16', 'BF16'] as const) {
     expect([...toFloat32(fromFloat32(values, dtype), dtype)]).toEqual([1.5, -3]);
@@ -95,13 +95,13 @@ test('aligned bytes are viewed, not copied', () => {
   expect(view.buffer).toBe(bytes.buffer);
 });
 
-test('bytes at an odd offset are copied, of a Buffer too', () => {
+test('bytes at an odd offset are copied, including those of a Buffer', () => {
   const buffer = Buffer.from([9, 0, 0, 0x80, 0x3f]).subarray(1);
   expect([...viewAsFloat32(buffer)]).toEqual([1]);
   expect([...viewAs16Bit(buffer)]).toEqual([0, 0x3f80]);
 });
 
-test('an incomplete number is refused', () => {
+test('an incomplete number is rejected', () => {
   expect(() => viewAs16Bit(new Uint8Array(3))).toThrow(RangeError);
   expect(() => viewAsFloat32(new Uint8Array(6))).toThrow(RangeError);
 });

@@ -3,9 +3,9 @@ import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat1
 import { SafetensorsError } from './safetensors-error.js';
 
 /**
- * A tensor's bytes as float32; exact. For F32, the result shares the memory of `bytes` if they are aligned.
+ * Converts a tensor's bytes to float32, exactly. For F32, the result shares the memory of `bytes` if they are aligned.
  *
- * @throws SafetensorsError dtype_not_supported for anything but F32, F16 and BF16
+ * @throws SafetensorsError dtype_not_supported for dtypes other than F32, F16 and BF16
  */
 export function toFloat32(bytes: Uint8Array, dtype: Dtype): Float32Array {
   switch (dtype) {
@@ -20,7 +20,7 @@ export function toFloat32(bytes: Uint8Array, dtype: Dtype): Float32Array {
   }
 }
 
-/** float32 rounded once to a dtype. For F32, the result shares the memory of `values`. */
+/** Converts float32 to a dtype, rounding once. For F32, the result shares the memory of `values`. */
 export function fromFloat32(values: Float32Array, dtype: FloatDtype): Uint8Array {
   switch (dtype) {
     case 'F32':
@@ -32,7 +32,7 @@ export function fromFloat32(values: Float32Array, dtype: FloatDtype): Uint8Array
   }
 }
 
-/** Bytes as float32; without a copy if their offset allows it. */
+/** Views bytes as float32. They are copied only if their offset is not aligned. */
 export function viewAsFloat32(bytes: Uint8Array): Float32Array {
   if (bytes.byteLength % 4 !== 0) throw new RangeError(`${bytes.byteLength} bytes are not a whole number of float32`);
   const aligned = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes);

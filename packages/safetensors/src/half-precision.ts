@@ -94,7 +94,7 @@ function buildTable(): Uint32Array<ArrayBuffer> {
   return table;
 }
 
-/** Bytes as 16-bit words; without a copy if their offset allows it. */
+/** Views bytes as 16-bit words. They are copied only if their offset is not aligned. */
 export function viewAs16Bit(bytes: Uint8Array): Uint16Array {
   if (bytes.byteLength % 2 !== 0)
     throw new RangeError(`${bytes.byteLength} bytes are not a whole number of 16-bit words`);

@@ -1,4 +1,4 @@
-/** Stable codes of faults of a safetensors file, or of a request to read or write one. */
+/** Stable codes of errors in a safetensors file, or in a request to read or write one. */
 export type SafetensorsErrorCode =
   | 'file_truncated'
   | 'header_too_large'
@@ -11,7 +11,7 @@ export type SafetensorsErrorCode =
   | 'tensor_too_large'
   | 'dtype_not_supported';
 
-/** A fault of a file; the message names the tensor. Services map it to their own errors. */
+/** An error in a safetensors file. The message names the tensor. Services convert it to their own errors. */
 export class SafetensorsError extends Error {
   readonly code: SafetensorsErrorCode;
 

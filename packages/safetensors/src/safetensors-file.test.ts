@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-/** A file with this header text (or claimed header length) and this much data. */
+/** A file with this header text or header length, and this much data. */
 async function fileWith(header: string | Uint8Array, dataBytes: number, claimedBytes?: bigint): Promise<string> {
   const text = typeof header === 'string' ? Buffer.from(header) : header;
   const length = Buffer.alloc(8);
@@ -54,7 +54,7 @@ describe('a file of the reference implementation', () => {
 });
 
 describe('reading', () => {
-  test('goes into a given buffer', async () => {
+  test('fills a given buffer', async () => {
     const file = await openSafetensors(fixture);
     const buffer = new Uint8Array(100).fill(255);
     const bytes = await file.read('b.weight', buffer);
@@ -65,7 +65,7 @@ describe('reading', () => {
     await file.close();
   });
 
-  test('gives a piece of a tensor', async () => {
+  test('reads a piece of a tensor', async () => {
     const file = await openSafetensors(fixture);
     const piece = new Uint8Array(8);
     await file.readPiece('b.weight', 16, piece);
@@ -74,7 +74,7 @@ describe('reading', () => {
     await file.close();
   });
 
-  test('names a tensor that is not there', async () => {
+  test('names a missing tensor', async () => {
     const file = await openSafetensors(fixture);
     await expect(file.read('c.weight')).rejects.toMatchObject({
       code: 'tensor_not_found',
@@ -83,7 +83,7 @@ describe('reading', () => {
     await file.close();
   });
 
-  test('notices a file that was cut while it was open', async () => {
+  test('detects a file that is truncated while it is open', async () => {
     const path = await fileWith('{"a":{"dtype":"U8","shape":[64],"data_offsets":[0,64]}}', 64);
     const file = await openSafetensors(path);
     await truncate(path, 80);
@@ -91,7 +91,7 @@ describe('reading', () => {
     await file.close();
   });
 
-  test('takes __proto__ for a name like any other', async () => {
+  test('accepts __proto__ as a name', async () => {
     const file = await openSafetensors(
       await fileWith('{"__proto__":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 1),
     );
@@ -100,7 +100,7 @@ describe('reading', () => {
   });
 });
 
-describe('a hostile file is refused:', () => {
+describe('rejects a hostile file:', () => {
   const tensor = (name: string, begin: number, end: number, dtype = 'U8', shape = `[${end - begin}]`) =>
     `"${name}":{"dtype":"${dtype}","shape":${shape},"data_offsets":[${begin},${end}]}`;
 
@@ -118,14 +118,14 @@ describe('a hostile file is refused:', () => {
     ['the same range twice', 'range_invalid', `{${tensor('a', 0, 4)},${tensor('b', 0, 4)}}`, 4],
     ['hole between', 'range_invalid', `{${tensor('a', 0, 4)},${tensor('b', 6, 8)}}`, 8],
     ['hole at the beginning', 'range_invalid', `{${tensor('a', 4, 8)}}`, 8],
-    ['bytes left over', 'range_invalid', `{${tensor('a', 0, 4)}}`, 5],
+    ['trailing bytes', 'range_invalid', `{${tensor('a', 0, 4)}}`, 5],
     ['past the end', 'file_truncated', `{${tensor('a', 0, 400)}}`, 8],
     ['end before begin', 'size_mismatch', `{${tensor('a', 4, 0, 'U8', '[4]')}}`, 4],
     ['negative offset', 'entry_invalid', `{${tensor('a', -4, 0, 'U8', '[4]')}}`, 4],
     ['size that does not match', 'size_mismatch', `{${tensor('a', 0, 4, 'F32', '[2]')}}`, 4],
     ['product that overflows', 'size_mismatch', `{${tensor('a', 0, 0, 'F32', '[4294967296,4294967296,0]')}}`, 0],
     [
-      'product that overflows to the right size',
+      'product that overflows to the correct size',
       'size_mismatch',
       `{${tensor('a', 0, 0, 'U8', '[4294967296,4294967296]')}}`,
       0,
@@ -145,7 +145,7 @@ describe('a hostile file is refused:', () => {
     ['name of 1,001 characters', 'entry_invalid', `{${tensor('x'.repeat(1_001), 0, 1)}}`, 1],
     ['three offsets', 'entry_invalid', '{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,2,4]}}', 4],
     ['unknown key', 'entry_invalid', '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"extra":{"b":1}}}', 1],
-    ['metadata that is no string', 'entry_invalid', '{"__metadata__":{"x":1}}', 0],
+    ['metadata that is not a string', 'entry_invalid', '{"__metadata__":{"x":1}}', 0],
     ['a list', 'header_invalid', '[]', 0],
     ['great depth', 'entry_invalid', `{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`, 0],
     ['broken JSON', 'header_invalid', '{"a":', 0],
@@ -163,7 +163,7 @@ describe('a hostile file is refused:', () => {
     await expect(openSafetensors(await fileWith(header, 1))).rejects.toMatchObject({ code: 'header_invalid' });
   });
 
-  test('a header over the limit, without allocating it', async () => {
+  test('a header over the limit, without allocating memory for it', async () => {
     for (const claimed of [100_000_001n, 2n ** 63n, 2n ** 64n - 1n]) {
       const path = await fileWith('{}', 0, claimed);
       await expect(openSafetensors(path)).rejects.toMatchObject({ code: 'header_too_large' });
@@ -179,7 +179,7 @@ describe('a hostile file is refused:', () => {
 });
 
 describe('writing', () => {
-  test('leaves nothing behind when it fails', async () => {
+  test('removes the temporary file when it fails', async () => {
     const inside = await mkdtemp(join(folder, 'fail-'));
     const path = join(inside, 'x.safetensors');
     const failing = () => Promise.reject(new Error('no data'));
@@ -191,7 +191,7 @@ describe('writing', () => {
     expect(await readdir(inside)).toEqual([]);
   });
 
-  test('asks for one tensor at a time, in the order of the file', async () => {
+  test('requests one tensor at a time, in the order of the file', async () => {
     const asked: string[] = [];
     const tensor = (name: string) => ({
       name,
@@ -206,14 +206,14 @@ describe('writing', () => {
     expect(asked).toEqual(['a', 'b', 'c']);
   });
 
-  test('refuses two tensors of one name, a bad shape, and the name of the metadata', () => {
+  test('rejects duplicate names, an invalid shape, and the name of the metadata', () => {
     const named = (name: string, shape = [1]) => ({ name, dtype: 'F32' as const, shape });
     expect(() => safetensorsHeader([named('a'), named('a')])).toThrow(/"a"/);
     expect(() => safetensorsHeader([named('__metadata__')])).toThrow(/__metadata__/);
     expect(() => safetensorsHeader([named('a', [-1])])).toThrow(/shape/);
   });
 
-  test('the header says where each tensor goes and how long the file is', () => {
+  test('the header contains the location of each tensor and the size of the file', () => {
     const { header, totalBytes, entries } = safetensorsHeader([
       { name: 'b', dtype: 'BF16', shape: [3] },
       { name: 'a', dtype: 'F32', shape: [2, 2] },

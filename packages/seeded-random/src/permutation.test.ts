@@ -8,16 +8,16 @@ describe('a computed order', () => {
     return Int32Array.from({ length: count }, (_, place) => permutation.at(place));
   };
 
-  test.each([1, 2, 3, 4, 5, 16, 17, 1000, 65_536, 100_003])('of %i has every number once', (count) => {
+  test.each([1, 2, 3, 4, 5, 16, 17, 1000, 65_536, 100_003])('of %i contains every number once', (count) => {
     expect(orderOf(count).sort()).toEqual(Int32Array.from({ length: count }, (_, index) => index));
   });
 
-  test('is the same for the same seed and another for another', () => {
+  test('is the same for the same seed, and differs for another', () => {
     expect(orderOf(1000)).toEqual(orderOf(1000));
     expect(orderOf(1000)).not.toEqual(orderOf(1000, 2));
   });
 
-  test('moves numbers as far as chance does, and leaves no neighbours together', () => {
+  test('moves numbers as far as a random order does, and separates neighbours', () => {
     const count = 100_000;
     const order = orderOf(count);
     let distance = 0;
@@ -26,7 +26,7 @@ describe('a computed order', () => {
       distance += Math.abs(order[place]! - place) / count;
       if (place > 0 && Math.abs(order[place]! - order[place - 1]!) === 1) neighbours++;
     }
-    // A third of the length on average; two neighbours among a hundred thousand.
+    // Expected: an average distance of a third of the length, and two pairs of neighbours in a hundred thousand.
     expect(distance / count).toBeCloseTo(1 / 3, 2);
     expect(neighbours).toBeLessThan(20);
   });
@@ -46,7 +46,7 @@ describe('a computed order', () => {
   });
 });
 
-test('up to four million rows the order is the listed one of every release', () => {
+test('up to four million rows, the order is the same in every release', () => {
   const listed = new SeededRandom(42, 'order of epoch 0').permutation(50);
   const permutation = seededPermutation(42, 'order of epoch 0', 50);
   expect(Array.from({ length: 50 }, (_, place) => permutation.at(place))).toEqual([...listed]);

@@ -6,13 +6,13 @@ export interface Permutation {
   at(index: number): number;
 }
 
-/** Up to this count the order is a list of 4 bytes each (16 MiB). Beyond, it is computed, so that memory is bounded. */
+/** Up to this count, the order is a list with 4 bytes per number (16 MiB). Longer orders are computed, to limit memory. */
 export const MAX_LISTED = 2 ** 22;
 
-/** Few enough to be fast, many enough to separate neighbours. */
+/** Rounds of the network: few enough to be fast, enough to separate neighbours. */
 const ROUNDS = 6;
 
-/** @param stream what the order is for, for instance `order of epoch 3` */
+/** @param stream the purpose of the order, for instance `order of epoch 3` */
 export function seededPermutation(seed: number, stream: string, count: number): Permutation {
   const random = new SeededRandom(seed, stream);
   if (count > MAX_LISTED) return computedPermutation(random, count);
@@ -39,14 +39,14 @@ export function computedPermutation(random: SeededRandom, count: number): Permut
   return {
     at(index) {
       let number = once(index);
-      // Fewer than four times on average, since there are fewer than 4 × count numbers of so many bits.
+      // Fewer than four iterations on average, since the network has fewer than 4 × count numbers.
       while (number >= count) number = once(number);
       return number;
     },
   };
 }
 
-/** The end of MurmurHash3: every bit of the input affects every bit of the result. */
+/** The finalizer of MurmurHash3: every bit of the input affects every bit of the result. */
 function mixed(value: number, key: number): number {
   let hash = value ^ key;
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);

@@ -1,11 +1,11 @@
 /**
- * Reproducible random numbers: Blackman & Vigna's xoshiro128** (128 bits of state), seeded by a number and a name, so that
- * what is drawn for one purpose does not depend on what else is drawn.
+ * Reproducible random numbers: Blackman & Vigna's xoshiro128** (128 bits of state). The seed is a number and the name of a
+ * stream, so that the numbers for one purpose do not depend on those drawn for others.
  */
 export class SeededRandom {
   readonly #state: Uint32Array;
 
-  /** @param stream what the numbers are for, for instance `order of epoch 3` */
+  /** @param stream the purpose of the numbers, for instance `order of epoch 3` */
   constructor(seed: number, stream: string) {
     // FNV-1a of seed and stream, then splitmix32 to fill the state.
     let hash = 2166136261;
@@ -38,9 +38,9 @@ export class SeededRandom {
     const order = Int32Array.from({ length: count }, (_, index) => index);
     for (let last = count - 1; last > 0; last--) {
       const other = Math.floor(this.next() * (last + 1));
-      const held = order[last]!;
+      const swapped = order[last]!;
       order[last] = order[other]!;
-      order[other] = held;
+      order[other] = swapped;
     }
     return order;
   }
