@@ -1,7 +1,7 @@
 import { copyFile, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
-import { type ModelFolder, openModelWeights } from '@lorasmith/model-folder';
+import { hasTiedHead, type ModelFolder, openModelWeights } from '@lorasmith/model-folder';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import { type FloatDtype, type TensorToWrite, writeSafetensors } from '@lorasmith/safetensors';
 import { mergeWeight } from './merge-weight.js';
@@ -84,7 +84,7 @@ function adaptedTensors(
   { modules }: PeftAdapter,
 ): Map<string, { module: PeftModule; transposed: boolean }> {
   // A tied head is also the embedding. Merging into it would change the embedding, which the adapter does not adapt.
-  const isTied = architecture.kind === 'decoder' && architecture.tiedHead;
+  const isTied = hasTiedHead(architecture);
   const layerOf = (module: string) => (isTied && module === headModule?.name ? undefined : linears.get(module));
   const unknown = [...modules.keys()].filter((module) => layerOf(module) === undefined);
   if (unknown.length > 0) {

@@ -161,6 +161,11 @@ export interface ClassifierArchitecture {
 
 export type Architecture = DecoderArchitecture | ClassifierArchitecture;
 
+/** Whether the output head is the embedding matrix, so that a change to one changes both. */
+export function hasTiedHead(architecture: Architecture): boolean {
+  return architecture.kind === 'decoder' && architecture.tiedHead;
+}
+
 /**
  * The number of logits that a decoder computes at a time. It computes more in chunks, so memory does not grow with tokens ×
  * vocabulary.

@@ -9,7 +9,7 @@ export type {
   RopeScaling,
   RopeSettings,
 } from './architecture.js';
-export { LOGITS_PER_CHUNK } from './architecture.js';
+export { hasTiedHead, LOGITS_PER_CHUNK } from './architecture.js';
 export { type BaseDigests, type BaseIdentity, baseMismatch, digestArchitecture, digestBase } from './base-digests.js';
 export { describeModel, listModelFolders, openBaseModel } from './base-models.js';
 export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from './chat-template.js';

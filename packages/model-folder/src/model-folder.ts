@@ -1,7 +1,7 @@
 import { basename, resolve } from 'node:path';
 import { type AdaptableModule, ProductError } from '@lorasmith/contracts';
 import { type FloatDtype, isFloatDtype } from '@lorasmith/safetensors';
-import type { Architecture } from './architecture.js';
+import { type Architecture, hasTiedHead } from './architecture.js';
 import { ConfigFields } from './config-fields.js';
 import type { LinearLayer, RequiredTensor } from './families/family.js';
 import { FAMILIES } from './families/family-registry.js';
@@ -74,15 +74,11 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
     linears: new Map([...layout.linears, ...(layout.head ? [layout.head] : [])].map((linear) => [linear.name, linear])),
     modules: layout.linears.map(moduleOf),
     headModule: layout.head && moduleOf(layout.head),
-    untiedByFiles: isTied(read) && !isTied(architecture),
+    untiedByFiles: hasTiedHead(read) && !hasTiedHead(architecture),
     parameterCount,
     weightBytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
     dtype,
   };
-}
-
-function isTied(architecture: Architecture): boolean {
-  return architecture.kind === 'decoder' && architecture.tiedHead;
 }
 
 function moduleOf({ name, inFeatures, outFeatures }: LinearLayer): AdaptableModule {

@@ -41,7 +41,7 @@ export function linearForward(
     const { output, saved } = only.adapter.forward(x, base, { record, dropoutSeed: only.dropoutSeed });
     return { output, saved: record ? [saved] : null };
   }
-  // The product with the base is one for all; what adapters add is computed by their tokens.
+  // One product with the base for all tokens; each adapter then computes its own.
   const base = group.linear.forward(x);
   const saved: Saved[] = [];
   const output = byTokens(base, acting, ({ adapter, dropoutSeed }, rowsOf) => {

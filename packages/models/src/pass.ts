@@ -7,7 +7,7 @@ import type { LinearGroup } from './frozen-linear.js';
  */
 export type Saved = TensorTree;
 
-/** Decides the dropout of one pass and nothing else does: two integers, the seed of the training and the number of the pass. */
+/** The dropout of a pass follows from these two integers alone: the seed of the training and the number of the pass. */
 export type DropoutSeed = readonly [seed: number, pass: number];
 
 /** What an adapter does at one group of linear layers. */

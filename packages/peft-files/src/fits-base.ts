@@ -1,5 +1,5 @@
 import { MAX_RANK, ProductError } from '@lorasmith/contracts';
-import type { ModelFolder } from '@lorasmith/model-folder';
+import { hasTiedHead, type ModelFolder } from '@lorasmith/model-folder';
 import type { PeftAdapter } from './peft-adapter.js';
 import { shownName } from './shown.js';
 
@@ -12,7 +12,7 @@ import { shownName } from './shown.js';
 export function checkFitsBase(adapter: PeftAdapter, model: ModelFolder): void {
   const { architecture, modules, headModule } = model;
   const layers = new Map(modules.map((layer) => [layer.name, layer]));
-  const isTied = architecture.kind === 'decoder' && architecture.tiedHead;
+  const isTied = hasTiedHead(architecture);
   if (headModule !== null) layers.set(headModule.name, headModule);
   for (const [name, module] of adapter.modules) {
     const { a, b, rank, scale, inFeatures, outFeatures } = module;

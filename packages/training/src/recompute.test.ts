@@ -58,7 +58,7 @@ describe.each(CASES.map((folder) => ({ name: folder.slice(FIXTURES.length + 1), 
   );
 });
 
-/** An adapter that notes how many tensors are alive whenever a group is come to, forward and backward. */
+/** An adapter that notes how many tensors are alive whenever a pass reaches a group, forward and backward. */
 function counting(adapter: Adapter, counts: number[]): Adapter {
   const countingAt = (acting: GroupAdapter): GroupAdapter => ({
     trained: acting.trained,

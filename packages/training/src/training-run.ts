@@ -40,7 +40,7 @@ const RECENT_STEPS = 20;
 /** Parameters and two moments, float32. */
 const CHECKPOINT_BYTES_PER_PARAMETER = 12;
 
-/** The state of one training. It says what can be done with it; a loop decides what is done next: see runToEnd. */
+/** The state of one training, and what can be done with it. What is done next is the decision of a loop: see runToEnd. */
 export class TrainingRun {
   readonly #options: TrainingRunOptions;
   readonly #rows: RowOrder;

@@ -42,7 +42,7 @@ export class Classifier {
   }
 
   /**
-   * The tokens of a pass are rows here, and nothing is computed again. What is freed at last is freed by the caller's scope.
+   * The tokens of the pass are rows, and `recompute` has no effect. Call it in a scope, which frees the intermediate results.
    * @returns logits `[rows, classes]` float32; saved is null without `pass.record`
    */
   forward(

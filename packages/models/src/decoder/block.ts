@@ -66,7 +66,7 @@ export interface Sublayer<Kept extends Saved = Saved> {
   readonly groups: readonly LinearGroup[];
   /** Of x and the output. */
   readonly computeDtype: FloatDType;
-  /** Whether an output depends on other tokens. Only such a sublayer has to regard `wanted`. */
+  /** Whether an output depends on other tokens. Only such a sublayer is given `wanted`. */
   readonly mixesTokens: boolean;
   /**
    * @param x `[tokens, hidden]`, normed; taken over

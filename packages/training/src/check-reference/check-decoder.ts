@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LoraAdapter, mergeModel } from '@lorasmith/lora';
-import { readModelFolder } from '@lorasmith/model-folder';
+import { hasTiedHead, readModelFolder } from '@lorasmith/model-folder';
 import { type ActingAdapter, type Decoder, loadDecoder } from '@lorasmith/models';
 import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
 import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
@@ -211,7 +211,7 @@ async function compareMerged(
     const expected = await readWeights(join(folder, 'merged'));
     let greatest = 0;
     const { linears, headModule } = merged;
-    const tied = merged.architecture.kind === 'decoder' && merged.architecture.tiedHead;
+    const tied = hasTiedHead(merged.architecture);
     for (const [name, { data }] of expected) {
       // PEFT saves a tied head under the name of the embedding, whatever its name is in the base's files.
       const isElsewhere = !actual.has(name) && tied && EMBEDDING_OR_HEAD.test(name);

@@ -28,8 +28,8 @@ export interface Objective<Batch, Of extends Examples = Examples> {
   readonly kind: Of['kind'];
   /**
    * Reads some examples into one batch.
-   * @param span tokens of the longest of all examples whose results must not depend on how they are cut into batches: a
-   * rope that depends on the length is made for it
+   * @param span tokens of the longest example of the step or evaluation. A rope that depends on the length is made for it,
+   * so that results do not depend on the division into batches.
    */
   batch(examples: Of, indices: ArrayLike<number>, span: number): Batch;
   /** Forward only. */

@@ -26,7 +26,7 @@ const CONVERSATIONS = [
 const SENTENCES = ['On 3 May 2019 at 10:30 the most important thing was that it'];
 
 /** Positions compared in each text: the one before the answer and those that follow. */
-const PLACES_PER_TEXT = 8;
+const POSITIONS_PER_TEXT = 8;
 /** The longest text; templates with a long system prompt stay below, a tokenizer that spells out every letter does not. */
 const MOST_TOKENS = 512;
 
@@ -58,7 +58,7 @@ async function conversationTexts(model: ModelFolder, tokenizer: Tokenizer): Prom
       const opened = template.render([{ role: 'user', content: question }], { addGenerationPrompt: true });
       const before = tokenizer.encode(opened);
       const ids = Int32Array.of(...before, ...tokenizer.encode(answer));
-      const count = Math.min(PLACES_PER_TEXT, ids.length - before.length + 1);
+      const count = Math.min(POSITIONS_PER_TEXT, ids.length - before.length + 1);
       return { ids, positions: Array.from({ length: count }, (_, i) => before.length - 1 + i) };
     });
   } catch (error) {
@@ -69,7 +69,7 @@ async function conversationTexts(model: ModelFolder, tokenizer: Tokenizer): Prom
 }
 
 function lastPositions(length: number): number[] {
-  const count = Math.min(PLACES_PER_TEXT, length);
+  const count = Math.min(POSITIONS_PER_TEXT, length);
   return Array.from({ length: count }, (_, i) => length - count + i);
 }
 
