@@ -26,7 +26,10 @@ export class GgufMetadata {
     return value as number;
   }
 
-  /** An integer above 0. Without a `fallback`, the key is required. @throws ProductError model_file_corrupt, model_not_supported */
+  /**
+   * An integer above 0. Without a `fallback`, the key is required.
+   * @throws ProductError model_file_corrupt, model_not_supported
+   */
   size(key: string, fallback?: number): number {
     const value = this.#values.get(key) ?? fallback;
     if (Array.isArray(value)) throw this.unsupported(key, 'differs between layers, which is not supported');

@@ -51,7 +51,7 @@ export async function importGguf(request: ImportRequest): Promise<ModelFolder> {
   try {
     await removeAbandoned(modelsDir);
     const temporary = join(modelsDir, `${TEMPORARY_PREFIX}${randomBytes(6).toString('hex')}`);
-    // Named like the model, so that error messages contain that name.
+    // The folder has the model's name, which appears in error messages.
     const folder = join(temporary, name);
     try {
       await mkdir(folder, { recursive: true });

@@ -19,7 +19,7 @@ test.each<[Partial<BaseIdentity>, string | null]>([
   [{ ...made, architecture_sha256: B }, 'It was made for another config.json of tiny'],
   [{ ...made, weights_sha256: B, architecture_sha256: B }, 'It was made for other weights of tiny'],
   [{ architecture_sha256: B }, 'It was made for another config.json of tiny'],
-])('what was made for a base fits %o: %o', (now, sentence) => {
+])('compared with the base model %o: %o', (now, sentence) => {
   expect(baseMismatch('It', made, now)).toEqual(sentence === null ? null : expect.stringContaining(sentence));
 });
 

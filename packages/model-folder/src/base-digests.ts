@@ -21,10 +21,11 @@ export interface BaseIdentity extends BaseDigests {
 }
 
 /**
- * Why something made for one base model does not fit another: a sentence with the name, the weights or config.json that
- * differ, or null if it fits. Only what is known of the other one is compared.
+ * Explains why an adapter or checkpoint does not fit a base model: its name, weights or config.json differ. Properties that
+ * `now` lacks are not compared.
  *
- * @param what - Begins the sentence, for instance `ad_…` or `The checkpoint of step 50`.
+ * @param what - The subject of the sentence, for instance `ad_…` or `The checkpoint of step 50`.
+ * @returns a sentence, or null if it fits
  */
 export function baseMismatch(what: string, made: BaseIdentity, now: Partial<BaseIdentity>): string | null {
   const differs = (field: keyof BaseIdentity) => now[field] !== undefined && now[field] !== made[field];

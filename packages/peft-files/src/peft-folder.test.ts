@@ -226,12 +226,12 @@ describe('rejected by name', () => {
 
   test('shapes that the caller rejects, before any tensor is read', async () => {
     await copyAdapter();
-    const refused = new Error('refused');
+    const rejected = new Error('rejected');
     const check = (shapes: PeftShapes) => {
       expect(commonFormBytes(shapes.values())).toBe(4 * 4 * 480);
-      throw refused;
+      throw rejected;
     };
-    await expect(readPeftFolder(folder, check)).rejects.toBe(refused);
+    await expect(readPeftFolder(folder, check)).rejects.toBe(rejected);
   });
 
   test('a pattern with exponential backtracking', async () => {

@@ -16,7 +16,7 @@ export function peftKeys(moduleName: string): { a: string; b: string } {
 export type PeftShapes = Map<string, Pick<PeftModule, 'rank' | 'inFeatures' | 'outFeatures'>>;
 
 /**
- * Checks that a file holds an A `[rank, in]` and a B `[out, rank]` for each of its modules, and nothing else.
+ * Checks that a file contains an A `[rank, in]` and a B `[out, rank]` for each of its modules, and no other tensors.
  *
  * @param rankOf - The rank in the config
  * @throws ProductError invalid_adapter naming the tensor
