@@ -29,7 +29,7 @@ test('finds no fault without an API key', async () => {
   const { requests, failed, report } = await runSchemathesis(stack, {});
   console.log(`${requests} requests without a key`);
   expect(failed, report).toBe(false);
-  expect(stack.fallen()).toBeNull();
+  expect(stack.crashed()).toBeNull();
 });
 
 test('finds no fault with an API key of the role train', async () => {
@@ -37,7 +37,7 @@ test('finds no fault with an API key of the role train', async () => {
   const { requests, failed, report } = await runSchemathesis(stack, { authorization: `Bearer ${token}` });
   console.log(`${requests} requests with a key`);
   expect(failed, report).toBe(false);
-  expect(stack.fallen()).toBeNull();
+  expect(stack.crashed()).toBeNull();
   const logs = await Promise.all(
     ['api', 'registry'].map((name) => readFile(path.join(stack.root, `data/logs/${name}.log`), 'utf8')),
   );

@@ -8,10 +8,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ERROR_STATUS, type ErrorCode } from '../../packages/contracts/src/index.js';
 import type { HostileStack } from './hostile-stack.js';
 
-/** Text of a file beside the data, which no answer may ever contain. */
+/** Content of a file outside the data folder. No answer may contain it. */
 export const CANARY = 'canary-that-no-answer-may-show';
 
-/** Longer than any answer takes; where one does not come, the case says so. */
+/** Longer than any answer takes. A case without an answer fails. */
 const DEADLINE_MS = 60_000;
 
 export interface Answer {
@@ -20,54 +20,54 @@ export interface Answer {
   text: string;
 }
 
-export interface Question {
+export interface RequestContent {
   headers?: OutgoingHttpHeaders;
   body?: string | Uint8Array | AsyncIterable<string | Uint8Array>;
 }
 
 type Stack = Pick<HostileStack, 'apiUrl' | 'root' | 'token'>;
 
-/** Sends the request unchanged: `node:http` leaves paths with dots as they are, which `fetch` would normalize. */
-export async function ask(stack: Stack, method: string, path: string, question: Question = {}): Promise<Answer> {
-  const { body } = question;
-  const headers = { ...(stack.token === null ? {} : { authorization: `Bearer ${stack.token}` }), ...question.headers };
+/** Sends a request with an unchanged path. `fetch` would normalize dots in it; `node:http` does not. */
+export async function ask(stack: Stack, method: string, path: string, content: RequestContent = {}): Promise<Answer> {
+  const { body } = content;
+  const headers = { ...(stack.token === null ? {} : { authorization: `Bearer ${stack.token}` }), ...content.headers };
   const { hostname, port } = new URL(stack.apiUrl);
-  const asking = request({ hostname, port, method, path, headers, agent: false });
+  const outgoing = request({ hostname, port, method, path, headers, agent: false });
   const signal = AbortSignal.timeout(DEADLINE_MS);
-  const answered = once(asking, 'response', { signal });
+  const answered = once(outgoing, 'response', { signal });
   answered.catch(() => {});
   const sending =
     body === undefined || typeof body === 'string' || body instanceof Uint8Array
-      ? Promise.resolve(void asking.end(body))
-      : pipeline(Readable.from(body), asking);
-  // A server may answer before it has read everything, and then close.
+      ? Promise.resolve(void outgoing.end(body))
+      : pipeline(Readable.from(body), outgoing);
+  // A server may answer and close the connection before it has read the complete body.
   sending.catch(() => {});
-  asking.on('error', () => {});
+  outgoing.on('error', () => {});
   try {
     const [response] = await answered;
     const text = method === 'HEAD' ? '' : await textOf(response);
     return { status: response.statusCode, headers: response.headers, text };
   } finally {
-    asking.destroy();
+    outgoing.destroy();
   }
 }
 
-/** What came of a question, as a {@link HostileCase} has it. Every refusal must be an ErrorBody. */
-export async function outcomeOf(stack: Stack, ...question: [string, string, Question?]): Promise<string> {
-  const { status, text } = await ask(stack, ...question);
+/** The outcome of a request, in the form of a {@link HostileCase}. Every refusal must be an ErrorBody. */
+export async function outcomeOf(stack: Stack, ...content: [string, string, RequestContent?]): Promise<string> {
+  const { status, text } = await ask(stack, ...content);
   return outcome(stack, status, text);
 }
 
-/** A request that is written out, with the key of the stack if it has one and if it is a request at all. */
+/** Adds the API key of the stack, if it has one, to a request as text. Other text is unchanged. */
 export function withKey({ token }: Pick<Stack, 'token'>, head: string): string {
   return token === null ? head : head.replace(/^([A-Z]+ \S+ HTTP\/1\.1\r\n)/, `$1authorization: Bearer ${token}\r\n`);
 }
 
 /**
- * Sends bytes as they are over a connection of their own, and reads to its end.
+ * Sends raw bytes over a new connection, and reads until it is closed.
  *
- * @param pieces sent one after the other, each once the one before is on its way; null: the sender goes away
- * @returns every answer in the order it came, joined by ` + `; `closed` when there was none
+ * @param pieces sent one after the other, as separate packets; null closes the connection
+ * @returns the outcomes of all answers in their order, joined by ` + `; `closed` if there was none
  */
 export async function raw(stack: Stack, ...pieces: (string | Uint8Array | null)[]): Promise<string> {
   const { hostname, port } = new URL(stack.apiUrl);
@@ -81,7 +81,7 @@ export async function raw(stack: Stack, ...pieces: (string | Uint8Array | null)[
     if (socket.destroyed) break;
     if (piece === null) socket.destroy();
     else socket.write(typeof piece === 'string' ? withKey(stack, piece) : piece);
-    // So that each piece is a packet of its own.
+    // So that each piece is a separate packet.
     if (pieces.length > 1) await sleep(5);
   }
   await closed;
@@ -97,7 +97,7 @@ export async function raw(stack: Stack, ...pieces: (string | Uint8Array | null)[
 }
 
 function outcome({ root }: Stack, status: number, text: string): string {
-  if (text.includes(CANARY)) return `${status} with the content of a file that is not ours to show`;
+  if (text.includes(CANARY)) return `${status} with the content of a secret file`;
   if (status < 400) return String(status);
   if (text.includes(root)) return `${status} with a path of this host`;
   try {
@@ -105,7 +105,7 @@ function outcome({ root }: Stack, status: number, text: string): string {
     const isKnown = Object.hasOwn(ERROR_STATUS, code as ErrorCode);
     if (isKnown && Object.keys(others).join() === 'message,param,request_id,details') return `${status} ${code}`;
   } catch {
-    // Said below.
+    // Reported below.
   }
   return `${status} without an error body: ${text.slice(0, 100)}`;
 }

@@ -1,15 +1,15 @@
 import type { HostileStack } from './hostile-stack.js';
 
 /**
- * One hostile input. What came of it is a line of text, so that a table reads as one: `404 job_not_found` for a refusal,
- * `200` for what is harmless, only the code (`range_invalid`) where a reader was given a file.
+ * One hostile input. Its outcome is a short text: `404 job_not_found` for a refusal, `200` for a harmless request, and only
+ * the code (`range_invalid`) for a file that a reader refuses.
  */
 export interface HostileCase {
-  /** What the input is. */
+  /** Describes the input. */
   name: string;
-  /** What must come of it, to the letter. */
+  /** The expected outcome. */
   outcome: string;
-  /** Asks what everybody may ask, with a key or without. @defaultValue false */
+  /** Whether the request is allowed without an API key. @defaultValue false */
   open?: boolean;
   send(stack: HostileStack): Promise<string>;
 }

@@ -11,9 +11,9 @@ import { pathsAndIds } from './tables/paths-and-ids.js';
 import { queriesAndHeaders } from './tables/queries-and-headers.js';
 import { weightFiles } from './tables/weight-files.js';
 
-// The real api, registry and Redis, as processes of their own, under everything that the tables hold: without API keys, with
-// a key, and without one where there are keys. Each input has the one outcome that it must have; none is a 5xx, none takes
-// long, and none leaves a byte outside the data folders.
+// Sends all hostile inputs of the tables to the real api, registry and Redis: while there are no API keys, with a key, and
+// without the key. Each input must have exactly its expected outcome. None may cause a 5xx, take long, or write outside the
+// data folder.
 
 const OF_THE_SERVICES: HostileTable[] = [
   pathsAndIds,
@@ -28,20 +28,20 @@ const OF_THE_SERVICES: HostileTable[] = [
 const TABLES = [...OF_THE_SERVICES, weightFiles];
 const COUNT = TABLES.reduce((sum, { cases }) => sum + cases.length, 0);
 
-/** None takes more than 2 s on an idle machine, which the printed slowest shows; one under load may be twenty times slower. */
-const BOUND_MS = 45_000;
+/** On an idle machine no input takes more than 2 s (the slowest are printed). A busy machine may be twenty times slower. */
+const LIMIT_MS = 45_000;
 
-/** What is no request, or for no route, is refused before anybody asks whose it is. */
+/** Malformed requests, and those to unknown routes, are refused before the API key is checked. */
 const BEFORE_ACCESS = /^(closed|(400|417|431) invalid_request|404 not_found)$/;
 
-/** Calls of a key that come as fast as these. */
+/** The tests send more calls per minute than the default allows. */
 const NO_LIMIT = { KEY_REQUESTS_PER_MINUTE: '1000000' };
 
 const times: { name: string; ms: number }[] = [];
 
 /**
- * A refused body is read for a moment, then the connection is closed. A sender that still writes may notice that before it
- * has read the answer, and has to send again.
+ * The server reads a refused body for a moment, then closes the connection. A client that is still sending may get an error
+ * before it has read the answer, and must send the request again.
  */
 const CLOSED_WHILE_SENDING = ['EPIPE', 'ECONNRESET'];
 const MAX_TRIES = 5;
@@ -64,7 +64,7 @@ async function outcomeInTime(stack: HostileStack, one: HostileCase): Promise<str
   const ms = performance.now() - begin;
   times.push({ name, ms });
   expect(found).not.toMatch(/(^|\+ )5\d\d/);
-  expect(ms).toBeLessThan(BOUND_MS);
+  expect(ms).toBeLessThan(LIMIT_MS);
   return found;
 }
 
@@ -97,8 +97,8 @@ describe.each([
   });
 
   if (role !== null) {
-    // Slow ones are there for those who are answered beside them.
-    describe.each(tables.filter((table) => table !== slowSenders))('without it: $kind:', ({ cases }) => {
+    // The slow senders test only whether other requests are answered meanwhile.
+    describe.each(tables.filter((table) => table !== slowSenders))('without the key: $kind:', ({ cases }) => {
       test.each(named(cases))(
         '%s',
         async (_, one) => {
@@ -111,23 +111,23 @@ describe.each([
     });
   }
 
-  describe('after all of it', () => {
-    test('the services live and are ready', async () => {
-      expect(stack.fallen()).toBeNull();
+  describe('after all inputs', () => {
+    test('the services still run and are ready', async () => {
+      expect(stack.crashed()).toBeNull();
       expect(await outcomeOf(stack, 'GET', '/ready')).toBe('200');
     });
 
-    test('nothing outside the data folder is new, gone or changed', async () => {
+    test('nothing outside the data folder was added, removed or changed', async () => {
       expect(await treeOutsideData(stack)).toEqual(treeBefore);
     });
 
-    test('nothing half-made is left', async () => {
+    test('no incomplete files are left', async () => {
       await expect.poll(() => stagings(stack), { timeout: 20_000 }).toEqual([]);
     });
   });
 });
 
-test('there were enough of them', () => {
+test('the number of inputs is large enough', () => {
   const slowest = times.sort((a, b) => b.ms - a.ms).slice(0, 3);
   const shown = slowest.map(({ name, ms }) => `${name} (${Math.round(ms)} ms)`).join(', ');
   console.log(`${COUNT} hostile inputs, sent ${times.length} times; the slowest: ${shown}`);

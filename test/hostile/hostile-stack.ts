@@ -9,41 +9,41 @@ import { SERVICE_PROGRAMS } from '../../scripts/stack/service-programs.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
 import { tarOf } from '../../services/registry/test/tar-bytes.js';
 import { writeTinyLlama } from '../tiny-llama.js';
-import { ask, CANARY, type Question } from './ask.js';
+import { ask, CANARY, type RequestContent } from './ask.js';
 
 const run = promisify(execFile);
 const KEYS_PROGRAM = fileURLToPath(new URL('../../services/api/dist/keys.js', import.meta.url));
 
 const REFERENCE = new URL('../fixtures/reference/llama-tied/', import.meta.url);
 
-/** Limits of the stack under attack, low where a case must go past them. */
+/** Limits of the stack under attack, so low that cases can exceed them. */
 export const LIMITS = { datasetBytes: 120_000_000, lineBytes: 1_000_000, importBytes: 2_000_000 };
 
-/** Api, registry and Redis as they are run, on folders of their own, with something in them to attack. */
+/** The real api, registry and Redis with their own folders, which contain data to attack. */
 export interface HostileStack {
   apiUrl: string;
   redisUrl: string;
-  /** The API key that is sent where a case sends none of its own; null: none. */
+  /** The API key for cases that do not send another one; null: none. */
   token: string | null;
-  /** All the services may touch is below: `data`, `models`, and the home and temporary folders they are given. */
+  /** Contains all folders that the services may use: `data`, `models`, and their home and temporary folders. */
   root: string;
   modelsDir: string;
   /** A dataset of prompts and completions. */
   dataset: string;
   /** An imported adapter for `tiny-llama`. */
   adapter: string;
-  /** A job that nobody takes, for no worker runs. */
+  /** A job that stays queued, because no worker runs. */
   job: string;
-  /** What the adapter's two files hold, as they were brought in. */
+  /** The content of the adapter's two files before the import. */
   peft: { config: Record<string, unknown>; weights: Buffer };
-  /** How an api or registry ended that should have lived; null while all do. */
-  fallen(): string | null;
+  /** How a service that should still run has ended; null if all run. */
+  crashed(): string | null;
   stop(): Promise<void>;
 }
 
 /**
- * @param settings - Of the services, besides those that keep them to their folders
- * @param role - Of the key that is made, and whose the things in it are; null: there are no keys
+ * @param settings - Further settings of the services, in addition to those of their folders
+ * @param role - Role of the API key that owns the data; null: there are no API keys
  */
 export async function startHostileStack(
   settings: NodeJS.ProcessEnv = {},
@@ -68,9 +68,9 @@ export async function startHostileStack(
       ...settings,
     },
   });
-  let fallen: string | null = null;
+  let crashed: string | null = null;
   void running.failed.then((error) => {
-    fallen = String(error);
+    crashed = String(error);
   });
   const peft = {
     config: JSON.parse(await readFile(new URL('adapter_init/adapter_config.json', REFERENCE), 'utf8')),
@@ -86,7 +86,7 @@ export async function startHostileStack(
     adapter: '',
     job: '',
     peft,
-    fallen: () => fallen,
+    crashed: () => crashed,
     async stop() {
       await running.stop();
       await rm(root, { recursive: true, force: true });
@@ -102,7 +102,7 @@ export async function startHostileStack(
   return stack;
 }
 
-/** A key of the stack, made as an operator makes it. */
+/** Creates an API key with the operator's command. */
 export async function createKey({ redisUrl }: Pick<HostileStack, 'redisUrl'>, role: 'train'): Promise<string> {
   const { stdout } = await run(
     process.execPath,
@@ -115,9 +115,9 @@ export async function createKey({ redisUrl }: Pick<HostileStack, 'redisUrl'>, ro
 }
 
 async function fill(stack: HostileStack): Promise<void> {
-  const idOf = async (method: string, target: string, question: Question) => {
-    const { status, text } = await ask(stack, method, target, question);
-    if (status >= 300) throw new Error(`the stack could not be filled: ${status} ${text}`);
+  const idOf = async (method: string, target: string, content: RequestContent) => {
+    const { status, text } = await ask(stack, method, target, content);
+    if (status >= 300) throw new Error(`the data of the stack could not be created: ${status} ${text}`);
     return String((JSON.parse(text) as { id: unknown }).id);
   };
   const rows = Array.from({ length: 4 }, (_, i) => JSON.stringify({ prompt: `Say ${i}.`, completion: ` It is ${i}.` }));
@@ -135,7 +135,7 @@ async function fill(stack: HostileStack): Promise<void> {
   });
 }
 
-/** The tar of a good adapter. */
+/** The tar of a valid adapter. */
 export function adapterTarOf({ peft }: Pick<HostileStack, 'peft'>): Buffer {
   return tarOf([
     { name: 'adapter_config.json', content: JSON.stringify(peft.config) },
@@ -143,7 +143,7 @@ export function adapterTarOf({ peft }: Pick<HostileStack, 'peft'>): Buffer {
   ]);
 }
 
-/** Every file and folder that the attacks must leave as it is, with a digest: all of `root` but the data folder. */
+/** Digests of all files and folders of `root` that the attacks must not change: all except the data folder. */
 export async function treeOutsideData({ root }: HostileStack): Promise<Record<string, string>> {
   const tree: Record<string, string> = {};
   const look = async (folder: string) => {
@@ -158,7 +158,7 @@ export async function treeOutsideData({ root }: HostileStack): Promise<Record<st
   return tree;
 }
 
-/** Names of what is half-made in the data folder. */
+/** Names of incomplete files and folders in the data folder. */
 export async function stagings({ root }: HostileStack): Promise<string[]> {
   return await readdir(path.join(root, 'data/.staging'));
 }

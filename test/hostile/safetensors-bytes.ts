@@ -1,9 +1,9 @@
 /**
- * A safetensors file with whatever header it shall have, true or not.
+ * A safetensors file with any header, valid or not.
  *
- * @param header an object, or its text or bytes where JSON would not say it
- * @param dataBytes zeros behind it
- * @param claimedBytes what the file says of the header's length, when that is not true
+ * @param header an object, or text or bytes that `JSON.stringify` would not produce
+ * @param dataBytes number of zero bytes after the header
+ * @param claimedBytes a wrong length of the header
  */
 export function safetensorsOf(header: object | string | Uint8Array, dataBytes = 0, claimedBytes?: bigint): Buffer {
   const isText = typeof header === 'string' || header instanceof Uint8Array;

@@ -18,42 +18,42 @@ const post = (name: string, outcome: string, head: string, body: string) =>
   bytes(name, outcome, `POST /jobs HTTP/1.1\r\n${CLOSE}content-type: application/json\r\n${head}\r\n\r\n${body}`);
 
 const notHttp: HostileCase[] = [
-  bytes('no HTTP', INVALID, 'hello\r\n\r\n'),
-  bytes('the beginning of TLS', INVALID, Buffer.from('1603010200010001fc0303', 'hex')),
-  bytes('HTTP/2 without asking', INVALID, 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'),
-  bytes('a version that there is not', INVALID, `GET /live HTTP/9.9\r\n${CLOSE}\r\n`),
+  bytes('text that is not HTTP', INVALID, 'hello\r\n\r\n'),
+  bytes('a TLS handshake', INVALID, Buffer.from('1603010200010001fc0303', 'hex')),
+  bytes('HTTP/2 without negotiation', INVALID, 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'),
+  bytes('an unknown version', INVALID, `GET /live HTTP/9.9\r\n${CLOSE}\r\n`),
   bytes('HTTP/1.1 without a host', INVALID, 'GET /live HTTP/1.1\r\nconnection: close\r\n\r\n'),
   bytes('two hosts', '200', 'GET /live HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n'),
   bytes('zero bytes', INVALID, Buffer.alloc(1_000)),
-  bytes('a method that there is not', INVALID, `EVIL /live HTTP/1.1\r\n${CLOSE}\r\n`),
+  bytes('an unknown method', INVALID, `EVIL /live HTTP/1.1\r\n${CLOSE}\r\n`),
   bytes('a tunnel', 'closed', `CONNECT 169.254.169.254:80 HTTP/1.1\r\n${CLOSE}\r\n`),
   bytes('a header without a colon', INVALID, `GET /live HTTP/1.1\r\n${CLOSE}x\r\n\r\n`),
   bytes('a header with a space before its colon', INVALID, `GET /live HTTP/1.1\r\n${CLOSE}x : y\r\n\r\n`),
   bytes('a header with a zero byte', INVALID, `GET /live HTTP/1.1\r\n${CLOSE}x: a\0b\r\n\r\n`),
   bytes('a header over two lines', INVALID, `GET /live HTTP/1.1\r\n${CLOSE}x: a\r\n b\r\n\r\n`),
-  bytes('lines ended by LF alone', INVALID, 'GET /live HTTP/1.1\nhost: x\nconnection: close\n\n'),
+  bytes('lines that end in LF only', INVALID, 'GET /live HTTP/1.1\nhost: x\nconnection: close\n\n'),
   bytes('a header of 1 MB', '431 invalid_request', `GET /live HTTP/1.1\r\n${CLOSE}x: ${'a'.repeat(1_000_000)}\r\n\r\n`),
   bytes('5,000 headers', '200', `GET /live HTTP/1.1\r\n${CLOSE}${'a: b\r\n'.repeat(5_000)}\r\n`),
 ];
 
 const lengths: HostileCase[] = [
   post('two lengths', INVALID, 'content-length: 2\r\ncontent-length: 3', '{}x'),
-  post('a length below 0', INVALID, 'content-length: -1', '{}'),
-  post('a length that is no number', INVALID, 'content-length: 2x', '{}'),
+  post('a negative length', INVALID, 'content-length: -1', '{}'),
+  post('a length that is not a number', INVALID, 'content-length: 2x', '{}'),
   post('a length with a sign', INVALID, 'content-length: +2', '{}'),
   post('a length of 10^30', INVALID, `content-length: 1${'0'.repeat(30)}`, '{}'),
-  post('a length that is short of the body', '400 invalid_request', 'content-length: 1', `{}${hidden}`),
+  post('a length below that of the body', '400 invalid_request', 'content-length: 1', `{}${hidden}`),
   post('a length and chunks', INVALID, 'content-length: 2\r\ntransfer-encoding: chunked', '0\r\n\r\n'),
   post('chunks and a length', INVALID, 'transfer-encoding: chunked\r\ncontent-length: 6', `0\r\n\r\n${hidden}`),
   post('chunks under another name', INVALID, 'transfer-encoding: xchunked', '2\r\n{}\r\n0\r\n\r\n'),
-  post('chunks that are not last', INVALID, 'transfer-encoding: chunked, identity', '0\r\n\r\n'),
+  post('chunked as a coding that is not the last one', INVALID, 'transfer-encoding: chunked, identity', '0\r\n\r\n'),
   post('chunks twice', INVALID, 'transfer-encoding: chunked\r\ntransfer-encoding: chunked', `0\r\n\r\n${hidden}`),
   post('chunks hidden by a space', INVALID, 'transfer-encoding : chunked', '0\r\n\r\n'),
   post('chunks with a vertical tab', INVALID, 'transfer-encoding: \x0bchunked', '0\r\n\r\n'),
-  post('a chunk that is no number', INVALID, 'transfer-encoding: chunked', 'zz\r\n{}\r\n0\r\n\r\n'),
+  post('a chunk size that is not a number', INVALID, 'transfer-encoding: chunked', 'zz\r\n{}\r\n0\r\n\r\n'),
   post('a chunk of 2^64 bytes', INVALID, 'transfer-encoding: chunked', '10000000000000000\r\n{}'),
-  post('a chunk below 0', INVALID, 'transfer-encoding: chunked', '-1\r\n{}\r\n0\r\n\r\n'),
-  post('a chunk that is longer than it says', INVALID, 'transfer-encoding: chunked', '1\r\n{}\r\n0\r\n\r\n'),
+  post('a chunk with a negative size', INVALID, 'transfer-encoding: chunked', '-1\r\n{}\r\n0\r\n\r\n'),
+  post('a chunk longer than its size', INVALID, 'transfer-encoding: chunked', '1\r\n{}\r\n0\r\n\r\n'),
   post(
     'a chunk with an extension of 100 KB',
     INVALID,
@@ -67,19 +67,19 @@ const lengths: HostileCase[] = [
     `2\r\n{}\r\n0\r\n${'a: b\r\n'.repeat(20_000)}\r\n`,
   ),
   bytes(
-    'a body of a GET that is a request',
+    'a GET with another request as its body',
     '200',
     `GET /live HTTP/1.1\r\n${CLOSE}content-length: ${hidden.length}\r\n\r\n${hidden}`,
   ),
   bytes(
-    'a body of a DELETE',
+    'a DELETE with a body',
     '415 unsupported_media_type',
     `DELETE /jobs/x HTTP/1.1\r\n${CLOSE}content-type: text/plain\r\ncontent-length: 2\r\n\r\n{}`,
   ),
 ];
 
-/** Holds `count` connections that send a byte now and then, and asks meanwhile. */
-async function whileSlow(stack: HostileStack, count: number, head: string, question: () => Promise<string>) {
+/** Keeps `count` connections open that send a byte every 50 ms, and calls `probe` meanwhile. */
+async function whileSlow(stack: HostileStack, count: number, head: string, probe: () => Promise<string>) {
   const { hostname, port } = new URL(stack.apiUrl);
   const sockets: Socket[] = [];
   try {
@@ -93,7 +93,7 @@ async function whileSlow(stack: HostileStack, count: number, head: string, quest
       for (const socket of sockets) if (!socket.destroyed) socket.write('a');
     }, 50);
     try {
-      return await question();
+      return await probe();
     } finally {
       clearInterval(drip);
     }
@@ -106,17 +106,17 @@ const live = (stack: HostileStack) => () => outcomeOf(stack, 'GET', '/ready');
 
 const slow: HostileCase[] = [
   {
-    name: 'others are answered beside 200 connections that say nothing',
+    name: 'other requests are answered during 200 silent connections',
     outcome: '200',
     send: (stack) => whileSlow(stack, 200, '', live(stack)),
   },
   {
-    name: 'others are answered beside 200 requests whose headers drip',
+    name: 'other requests are answered during 200 requests with slow headers',
     outcome: '200',
     send: (stack) => whileSlow(stack, 200, 'GET /live HTTP/1.1\r\nx: ', live(stack)),
   },
   {
-    name: 'others are answered beside 100 uploads that drip',
+    name: 'other requests are answered during 100 slow uploads',
     outcome: '200',
     send: (stack) =>
       whileSlow(
@@ -127,13 +127,13 @@ const slow: HostileCase[] = [
       ),
   },
   {
-    name: 'others are answered beside 100 streams of events that nobody reads',
+    name: 'other requests are answered during 100 event streams that nobody reads',
     outcome: '200',
     send: (stack) =>
       whileSlow(stack, 100, `GET /jobs/${stack.job}/events HTTP/1.1\r\nhost: localhost\r\n\r\n`, live(stack)),
   },
   {
-    name: 'another adapter is taken beside 8 that drip',
+    name: 'another import is answered during 8 slow ones',
     outcome: '415 unsupported_media_type',
     send: (stack) =>
       whileSlow(

@@ -1,5 +1,5 @@
 import { gzipSync } from 'node:zlib';
-import { ask, outcomeOf, type Question, raw } from '../ask.js';
+import { ask, outcomeOf, type RequestContent, raw } from '../ask.js';
 import type { HostileCase, HostileTable } from '../hostile-case.js';
 import { LIMITS } from '../hostile-stack.js';
 
@@ -10,7 +10,7 @@ const good = row({ prompt: 'a', completion: 'b' });
 const upload = (
   name: string,
   outcome: string,
-  body: Question['body'],
+  body: RequestContent['body'],
   headers: Record<string, string> = {},
   query = '',
 ): HostileCase => ({
@@ -31,12 +31,12 @@ async function* repeated(piece: Uint8Array, times: number, end = ''): AsyncGener
 const MEGABYTE = Buffer.alloc(1_000_000, 0x61);
 
 const lines: HostileCase[] = [
-  upload('nothing', '422 dataset_empty', ''),
+  upload('empty', '422 dataset_empty', ''),
   upload('no body at all', '422 dataset_empty', undefined),
   upload('only line breaks', '422 dataset_empty', '\n'.repeat(100_000)),
   upload('only spaces', '422 dataset_empty', ' \t \r\n \n'),
   upload('a line over the limit', INVALID, row({ text: 'x'.repeat(LIMITS.lineBytes) })),
-  // A generator cannot be sent twice, so it is made when its turn comes.
+  // A generator can be sent only once, so each request creates a new one.
   {
     name: 'a line of 100 MB',
     outcome: INVALID,
@@ -47,7 +47,7 @@ const lines: HostileCase[] = [
       }),
   },
   {
-    name: 'more bytes than are taken, not announced',
+    name: 'a body above the limit, without content length',
     outcome: '413 body_too_large',
     send: (stack) =>
       outcomeOf(stack, 'POST', '/datasets', {
@@ -55,22 +55,22 @@ const lines: HostileCase[] = [
         body: repeated(MEGABYTE, 121),
       }),
   },
-  upload('more bytes than are taken, announced', '413 body_too_large', 'x', { 'content-length': '120000001' }),
+  upload('a content length above the limit', '413 body_too_large', 'x', { 'content-length': '120000001' }),
   upload('a content length of 2^53', '413 body_too_large', 'x', { 'content-length': '9007199254740993' }),
-  upload('bytes that are no UTF-8', INVALID, Buffer.from('{"text": "\xc3\x28"}', 'latin1')),
+  upload('invalid UTF-8', INVALID, Buffer.from('{"text": "\xc3\x28"}', 'latin1')),
   upload('overlong UTF-8', INVALID, Buffer.from('{"text": "\xc0\xaf"}', 'latin1')),
-  upload('half a character, as UTF-8', INVALID, Buffer.from('{"text": "\xed\xa0\x80"}', 'latin1')),
-  upload('half a character, as an escape', INVALID, '{"text": "\\ud800"}'),
+  upload('a lone surrogate as UTF-8', INVALID, Buffer.from('{"text": "\xed\xa0\x80"}', 'latin1')),
+  upload('a lone surrogate as an escape', INVALID, '{"text": "\\ud800"}'),
   upload('UTF-16', INVALID, Buffer.from(`\ufeff${good}`, 'utf16le')),
   upload('a byte order mark in the second line', INVALID, `${good}\n\ufeff${good}`),
   upload('a zero byte', INVALID, '{"text": "a\0b"}'),
-  upload('lines ended by CR alone', INVALID, `${good}\r${good}`),
+  upload('lines that end in CR only', INVALID, `${good}\r${good}`),
   upload('a JSON list of rows', INVALID, `[${good}]`),
   upload('CSV', INVALID, 'prompt,completion\na,b\n'),
   upload('null', INVALID, 'null'),
   upload('17 levels', INVALID, '{"messages": '.concat('['.repeat(17), ']'.repeat(17), '}')),
   upload('400,000 levels', INVALID, '['.repeat(400_000)),
-  upload('400,000 levels within a string, which are none', '201', row({ text: '['.repeat(400_000) })),
+  upload('400,000 brackets within a string', '201', row({ text: '['.repeat(400_000) })),
   upload('__proto__ as a key', INVALID, '{"__proto__": {"text": "x"}}'),
   upload('__proto__ beside a text', INVALID, '{"text": "x", "__proto__": {"y": 1}}'),
   upload('constructor as a key', INVALID, '{"text": "x", "constructor": {"prototype": 1}}'),
@@ -78,9 +78,9 @@ const lines: HostileCase[] = [
   upload('Infinity', INVALID, '{"features": [Infinity], "label": 0}'),
   upload('a number beyond float64', INVALID, '{"features": [1e400], "label": 0}'),
   upload('a number beyond float32', INVALID, '{"features": [1e39], "label": 0}'),
-  upload('a label below 0', INVALID, '{"features": [1], "label": -1}'),
-  upload('half a label', INVALID, '{"features": [1], "label": 0.5}'),
-  upload('a label that is not safe', INVALID, '{"features": [1], "label": 9007199254740993}'),
+  upload('a negative label', INVALID, '{"features": [1], "label": -1}'),
+  upload('a fractional label', INVALID, '{"features": [1], "label": 0.5}'),
+  upload('a label that is not a safe integer', INVALID, '{"features": [1], "label": 9007199254740993}'),
   upload('a label of 2^31', INVALID, '{"features": [1], "label": 2147483648}'),
   upload('no features', INVALID, '{"features": [], "label": 0}'),
   upload('rows of two widths', INVALID, '{"features": [1], "label": 0}\n{"features": [1, 2], "label": 0}'),
@@ -92,29 +92,29 @@ const lines: HostileCase[] = [
   ),
   upload('100,000 wrong messages', INVALID, row({ messages: Array.from({ length: 100_000 }, () => 0) })),
   upload('20,000 wrong lines', INVALID, 'x\n'.repeat(20_000)),
-  upload('a role that there is not', INVALID, row({ messages: [{ role: 'root', content: 'x' }] })),
-  upload('an assistant that says nothing', INVALID, row({ messages: [{ role: 'assistant', content: '' }] })),
+  upload('an unknown role', INVALID, row({ messages: [{ role: 'root', content: 'x' }] })),
+  upload('an empty assistant message', INVALID, row({ messages: [{ role: 'assistant', content: '' }] })),
   upload('a content that is an object', INVALID, row({ messages: [{ role: 'assistant', content: { text: 'x' } }] })),
   upload('50,000 keys', INVALID, row(Object.fromEntries(Array.from({ length: 50_000 }, (_, i) => [`k${i}`, 1])))),
   upload('an empty completion', INVALID, row({ prompt: 'x', completion: '' })),
 ];
 
 const encodings: HostileCase[] = [
-  upload('gzip that says so', '415 unsupported_media_type', gzipSync(good), { 'content-encoding': 'gzip' }),
-  upload('a gzip bomb that says so', '415 unsupported_media_type', gzipSync(Buffer.alloc(100_000_000)), {
+  upload('gzip with a content encoding', '415 unsupported_media_type', gzipSync(good), { 'content-encoding': 'gzip' }),
+  upload('a gzip bomb with a content encoding', '415 unsupported_media_type', gzipSync(Buffer.alloc(100_000_000)), {
     'content-encoding': 'gzip',
   }),
-  upload('an encoding that nobody knows', '415 unsupported_media_type', good, {
+  upload('an unknown content encoding', '415 unsupported_media_type', good, {
     'content-encoding': 'x'.repeat(3_000),
   }),
-  upload('gzip that does not say so', INVALID, gzipSync(good)),
+  upload('gzip without a content encoding', INVALID, gzipSync(good)),
   upload('Parquet', INVALID, Buffer.concat([Buffer.from('PAR1'), Buffer.alloc(100, 0xfe), Buffer.from('PAR1')])),
-  upload('a content type of a page', '415 unsupported_media_type', good, { 'content-type': 'text/html' }),
-  upload('a content type of nothing', '415 unsupported_media_type', good, { 'content-type': '' }),
+  upload('the content type of HTML', '415 unsupported_media_type', good, { 'content-type': 'text/html' }),
+  upload('an empty content type', '415 unsupported_media_type', good, { 'content-type': '' }),
   upload('a name of 129 characters', '400 invalid_request', good, {}, `?name=${'x'.repeat(129)}`),
   upload('a name twice', '400 invalid_request', good, {}, '?name=a&name=b'),
   upload('a name that is an object', '400 unknown_field', good, {}, '?name[a]=b'),
-  upload('a parameter that is not known', '400 unknown_field', good, {}, '?path=/etc/passwd'),
+  upload('an unknown parameter', '400 unknown_field', good, {}, '?path=/etc/passwd'),
 ];
 
 const boundary = 'bound';
@@ -131,14 +131,14 @@ const forms: HostileCase[] = [
     'content-type': `multipart/form-data; boundary=${'b'.repeat(1_000)}`,
   }),
   upload('a form without parts', '400 invalid_request', form(), FORM),
-  upload('a form that is nothing', '400 invalid_request', '', FORM),
-  upload('a form that is no form', '400 invalid_request', good.repeat(100), FORM),
+  upload('an empty form', '400 invalid_request', '', FORM),
+  upload('a body that is not a form', '400 invalid_request', good.repeat(100), FORM),
   upload('a form without its end', '400 invalid_request', part(FILE), FORM),
   upload('a form cut off within a header', '400 invalid_request', part(FILE).subarray(0, 30), FORM),
   upload('a form without a file', '400 invalid_request', form(field('name', 'x')), FORM),
   upload('two files', '400 invalid_request', form(part(FILE), part(FILE)), FORM),
   upload('a file under another name', '400 unknown_field', form(part(FILE.replace('"file"', '"upload"'))), FORM),
-  upload('a field that is not known', '400 unknown_field', form(field('owner', 'root'), part(FILE)), FORM),
+  upload('an unknown field', '400 unknown_field', form(field('owner', 'root'), part(FILE)), FORM),
   upload('a field named __proto__', '400 invalid_request', form(field('__proto__', 'x'), part(FILE)), FORM),
   upload('a field named like the file', '400 unknown_field', form(field('file', good)), FORM),
   upload(
@@ -147,7 +147,7 @@ const forms: HostileCase[] = [
     form(field('name', '😀'.repeat(129)), part(FILE)),
     FORM,
   ),
-  upload('a name of nothing', '400 invalid_request', form(field('name', ''), part(FILE)), FORM),
+  upload('an empty name', '400 invalid_request', form(field('name', ''), part(FILE)), FORM),
   upload('a name of 1 MB', '400 invalid_request', form(field('name', 'x'.repeat(1_000_000)), part(FILE)), FORM),
   upload(
     '1,000 fields',
@@ -157,30 +157,30 @@ const forms: HostileCase[] = [
   ),
   upload('a part with a header of 200 KB', '201', form(part(`${FILE}\r\nx-a: ${'x'.repeat(200_000)}`)), FORM),
   upload('a part without a name', '400 unknown_field', form(part('content-disposition: form-data')), FORM),
-  upload('a form whose file is wrong', INVALID, form(part(FILE, 'x')), FORM),
+  upload('a form with an invalid file', INVALID, form(part(FILE, 'x')), FORM),
 ];
 
-/** What may look hostile and is not. */
+/** Inputs that look hostile but are valid. */
 const harmless: HostileCase[] = [
   upload(
-    'a file name that climbs, which is not used',
+    'a file name with a path traversal, which is ignored',
     '201',
     form(part('content-disposition: form-data; name="file"; filename="../../../x.jsonl"', row({ text: 'climb' }))),
     FORM,
   ),
   upload(
-    'a file name with a zero byte, which is not used',
+    'a file name with a zero byte, which is ignored',
     '201',
     form(part('content-disposition: form-data; name="file"; filename="a%00b\\0.sh"', row({ text: 'zero' }))),
     FORM,
   ),
   upload(
-    'a text with the words of a shell, a query and a page',
+    'a text with shell, SQL and HTML code',
     '201',
     row({ text: "$(rm -rf /) `id` '; DROP TABLE jobs; -- <script>alert(1)</script> {{7*7}} #{7*7}" }),
   ),
   {
-    name: 'special tokens typed by a user, which the report of the job tells of',
+    name: 'special tokens in the text of a user, which cause a warning',
     outcome: '200 with a warning: special_token_in_text',
     async send(stack) {
       const typed = row({
@@ -202,17 +202,17 @@ const harmless: HostileCase[] = [
 
 const broken: HostileCase[] = [
   {
-    name: 'an upload that ends before its length',
+    name: 'an upload that is cut off',
     outcome: 'closed',
     async send(stack) {
-      // The sender is gone, so there is nobody to answer: what counts is that nothing stays behind.
+      // The client has closed the connection, so there is no answer. A later test checks that nothing is left.
       const head =
         'POST /datasets HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\ncontent-length: 1000\r\n\r\n';
       return await raw(stack, `${head}${good}\n`, null);
     },
   },
   {
-    name: 'a form that ends before its length',
+    name: 'a form that is cut off',
     outcome: 'closed',
     async send(stack) {
       const head = `POST /datasets HTTP/1.1\r\nhost: localhost\r\ncontent-type: ${FORM['content-type']}\r\ncontent-length: 100000\r\n\r\n`;

@@ -15,10 +15,10 @@ const post = (name: string, outcome: string, body: Body, headers: Record<string,
     }),
 });
 
-/** A request that is right but for these fields. */
+/** A request that is valid except for these fields. */
 const job = (name: string, outcome: string, fields: object) =>
   post(name, outcome, ({ dataset }) => JSON.stringify({ base_model: 'tiny-llama', dataset, ...fields }));
-/** As text, for what `JSON.stringify` would not write. */
+/** Fields as text, for JSON that `JSON.stringify` would not write. */
 const jobText = (name: string, outcome: string, fields: string) =>
   post(name, outcome, ({ dataset }) => `{"base_model": "tiny-llama", "dataset": "${dataset}", ${fields}}`);
 const lora = (name: string, outcome: string, fields: object) => job(`lora: ${name}`, outcome, { lora: fields });
@@ -30,9 +30,9 @@ const NOT_JSON = '400 invalid_json';
 const deep = (open: string, close: string, levels: number) => `${open.repeat(levels)}${close.repeat(levels)}`;
 
 const notJson: HostileCase[] = [
-  // An empty body counts as none, which is not what the call takes.
-  post('nothing', INVALID, ''),
-  post('half a JSON', NOT_JSON, '{"base_model": "tiny'),
+  // An empty body counts as a missing one.
+  post('empty', INVALID, ''),
+  post('incomplete JSON', NOT_JSON, '{"base_model": "tiny'),
   post('a trailing comma', NOT_JSON, '{"base_model": "x",}'),
   post('a comment', NOT_JSON, '{} // x'),
   post('single quotes', NOT_JSON, "{'a': 1}"),
@@ -45,11 +45,11 @@ const notJson: HostileCase[] = [
   post('an unknown escape', NOT_JSON, '{"name": "\\x41"}'),
   post('zero bytes', NOT_JSON, Buffer.alloc(64)),
   post('UTF-16', NOT_JSON, Buffer.from('{"a": 1}', 'utf16le')),
-  post('bytes that are no UTF-8', '400 invalid_request', Buffer.from('{"name": "\xff\xfe"}', 'latin1')),
-  post('gzip without saying so', NOT_JSON, gzipSync('{}')),
+  post('invalid UTF-8', '400 invalid_request', Buffer.from('{"name": "\xff\xfe"}', 'latin1')),
+  post('gzip without a content encoding', NOT_JSON, gzipSync('{}')),
   post('__proto__', NOT_JSON, '{"__proto__": {"isAdmin": true}}'),
   post('__proto__, written with an escape', NOT_JSON, '{"\\u005f_proto__": {"isAdmin": true}}'),
-  post('__proto__ within', NOT_JSON, '{"lora": {"rank_pattern": {"__proto__": 8}}}'),
+  post('a nested __proto__', NOT_JSON, '{"lora": {"rank_pattern": {"__proto__": 8}}}'),
   post('constructor.prototype', NOT_JSON, '{"constructor": {"prototype": {"x": 1}}}'),
 ];
 
@@ -58,8 +58,8 @@ const otherShapes: HostileCase[] = [
   post('a list', INVALID, '[]'),
   post('a string', INVALID, '"x"'),
   post('a number', INVALID, '1e999'),
-  post('100,000 lists within each other', INVALID, deep('[', ']', 100_000)),
-  post('50,000 objects within each other', '400 invalid_request', deep('{"a":', '}', 40_000).replace(':}', ':1}')),
+  post('100,000 nested lists', INVALID, deep('[', ']', 100_000)),
+  post('50,000 nested objects', '400 invalid_request', deep('{"a":', '}', 40_000).replace(':}', ':1}')),
   jobText('50,000 lists in a field', INVALID, `"metadata": ${deep('[', ']', 50_000)}`),
   post('10,000 fields', INVALID, `{${Array.from({ length: 10_000 }, (_, i) => `"f${i}":1`).join(',')}}`),
   post('a body over the limit', '413 body_too_large', `{"name": "${'x'.repeat(300_000)}"}`),
@@ -70,71 +70,73 @@ const otherShapes: HostileCase[] = [
   post('XML', '415 unsupported_media_type', '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>', {
     'content-type': 'application/xml',
   }),
-  post('a content type that is none', '415 unsupported_media_type', '{}', { 'content-type': ';;;' }),
+  post('an invalid content type', '415 unsupported_media_type', '{}', { 'content-type': ';;;' }),
   post('a content type of 8,000 characters', '415 unsupported_media_type', '{}', {
     'content-type': `application/${'x'.repeat(8_000)}`,
   }),
-  post('a gzip bomb that says so', '415 unsupported_media_type', gzipSync(Buffer.alloc(50_000_000, 0x20)), {
+  post('a gzip bomb with a content encoding', '415 unsupported_media_type', gzipSync(Buffer.alloc(50_000_000, 0x20)), {
     'content-encoding': 'gzip',
   }),
 ];
 
 const values: HostileCase[] = [
   job('a base model that is a path', INVALID, { base_model: '../../secret.txt' }),
-  job('a base model that is absolute', INVALID, { base_model: '/etc' }),
-  job('a base model that is hidden', INVALID, { base_model: '.hidden' }),
+  job('a base model that is an absolute path', INVALID, { base_model: '/etc' }),
+  job('a base model that begins with a dot', INVALID, { base_model: '.hidden' }),
   job('a base model of 97 characters', INVALID, { base_model: 'x'.repeat(97) }),
   job('a base model with a line break', INVALID, { base_model: 'tiny-llama\n' }),
-  job('a base model that is not there', '404 model_not_found', { base_model: 'constructor' }),
+  job('a missing base model', '404 model_not_found', { base_model: 'constructor' }),
   job('a dataset that is a path', INVALID, { dataset: 'ds_../../secret' }),
-  job('a dataset that is not there', '404 dataset_not_found', { dataset: `ds_${'f'.repeat(24)}` }),
+  job('a missing dataset', '404 dataset_not_found', { dataset: `ds_${'f'.repeat(24)}` }),
   job('an adapter as dataset', INVALID, { dataset: `ad_${'f'.repeat(24)}` }),
   job('a number as dataset', INVALID, { dataset: 7 }),
-  job('a name of nothing', INVALID, { name: '' }),
+  job('an empty name', INVALID, { name: '' }),
   job('a name of 129 characters', INVALID, { name: 'x'.repeat(129) }),
-  jobText('a name of half a character', '200', '"name": "\\ud800"'),
+  jobText('a name with a lone surrogate', '200', '"name": "\\ud800"'),
   job('a name of 128 emoji', '200', { name: '😀'.repeat(128) }),
   job('a name of 129 emoji', INVALID, { name: '😀'.repeat(129) }),
   job('a name that is an object', INVALID, { name: { toString: 'x' } }),
-  job('17 metadata', INVALID, { metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, 'v'])) }),
+  job('17 metadata entries', INVALID, {
+    metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, 'v'])),
+  }),
   job('a metadata key of 65 characters', '400 unknown_field', { metadata: { ['k'.repeat(65)]: 'v' } }),
   job('a metadata key of 33 emoji', '200', { metadata: { ['😀'.repeat(33)]: 'v' } }),
   job('a metadata key of 64 emoji', '200', { metadata: { ['😀'.repeat(64)]: 'v' } }),
   job('a metadata key of 65 emoji', '400 unknown_field', { metadata: { ['😀'.repeat(65)]: 'v' } }),
-  jobText('a metadata key of half a character', '200', '"metadata": {"\\udc00\\ud800": "v"}'),
+  jobText('a metadata key of lone surrogates', '200', '"metadata": {"\\udc00\\ud800": "v"}'),
   job('a metadata key with a line break', '400 unknown_field', { metadata: { 'a\nb': 'v' } }),
   job('a metadata value of 512 emoji', '200', { metadata: { k: '😀'.repeat(512) } }),
   job('a metadata value of 513 characters', INVALID, { metadata: { k: 'v'.repeat(513) } }),
-  job('metadata within metadata', INVALID, { metadata: { k: { k: 'v' } } }),
+  job('nested metadata', INVALID, { metadata: { k: { k: 'v' } } }),
   job('a split of 1', INVALID, { validation: { split: 1 } }),
-  job('a split below 0', INVALID, { validation: { split: -1e-9 } }),
-  job('a field that is not known', '400 unknown_field', { callback_url: 'http://169.254.169.254/' }),
-  job('a code to run', '400 unknown_field', { trust_remote_code: true }),
+  job('a negative split', INVALID, { validation: { split: -1e-9 } }),
+  job('an unknown field', '400 unknown_field', { callback_url: 'http://169.254.169.254/' }),
+  job('code to run', '400 unknown_field', { trust_remote_code: true }),
   lora('rank 0', INVALID, { r: 0 }),
   lora('rank 513', INVALID, { r: 513 }),
   lora('rank 2^53', INVALID, { r: 2 ** 53 }),
-  lora('a rank as text', INVALID, { r: '8' }),
-  lora('half a rank', INVALID, { r: 8.5 }),
+  lora('a rank as a string', INVALID, { r: '8' }),
+  lora('a fractional rank', INVALID, { r: 8.5 }),
   lora('alpha 0', INVALID, { alpha: 0 }),
-  jobText('lora: an alpha beyond every number', INVALID, '"lora": {"alpha": 1e400}'),
+  jobText('lora: an alpha that overflows to infinity', INVALID, '"lora": {"alpha": 1e400}'),
   lora('dropout 1', INVALID, { dropout: 1 }),
   lora('an expression that backtracks', '422 unmatched_target', { target_modules: '(a+)+$' }),
-  lora('another that backtracks', '422 unmatched_target', { target_modules: '(.*)*(.*)*(.*)*x' }),
-  lora('an expression that grows', '422 invalid_job', { target_modules: '((((a{9}){9}){9}){9}){9}' }),
+  lora('another expression that backtracks', '422 unmatched_target', { target_modules: '(.*)*(.*)*(.*)*x' }),
+  lora('an expression whose compiled size explodes', '422 invalid_job', { target_modules: '((((a{9}){9}){9}){9}){9}' }),
   lora('an expression with a look-ahead', '422 invalid_job', { target_modules: '(?=.*q)q_proj' }),
   lora('an expression with a back-reference', '422 invalid_job', { target_modules: '(q)\\1' }),
-  lora('an expression that does not close', '422 invalid_job', { target_modules: '((((' }),
+  lora('an expression with unclosed groups', '422 invalid_job', { target_modules: '((((' }),
   lora('1,000 brackets', '422 invalid_job', { target_modules: '('.repeat(1_000) }),
   lora('an expression of 1,025 characters', INVALID, { target_modules: 'x'.repeat(1_025) }),
   lora('no modules', INVALID, { target_modules: [] }),
   lora('4,097 modules', INVALID, { target_modules: Array.from({ length: 4_097 }, (_, i) => `m${i}`) }),
-  lora('4,096 modules that there are not', '422 unmatched_target', {
+  lora('4,096 missing modules', '422 unmatched_target', {
     target_modules: Array.from({ length: 4_096 }, (_, i) => `m${i}`),
   }),
   lora('the output head', '422 unmatched_target', { target_modules: ['lm_head'] }),
-  lora('a module of JavaScript', '422 unmatched_target', { target_modules: ['__proto__'] }),
+  lora('a module named like a JavaScript property', '422 unmatched_target', { target_modules: ['__proto__'] }),
   lora('a rank pattern that backtracks', '422 unmatched_target', { rank_pattern: { '(a|a)*b': 4 } }),
-  lora('a rank that is text, for a line break', '400 unknown_field', { rank_pattern: { 'q_proj|\n': 'x' } }),
+  lora('a pattern with a line break', '400 unknown_field', { rank_pattern: { 'q_proj|\n': 'x' } }),
   lora('65 rank patterns', '422 invalid_job', {
     rank_pattern: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`q_proj|x{${i + 1}}y`, 4])),
   }),
@@ -144,8 +146,8 @@ const values: HostileCase[] = [
   lora('a rank pattern of 600 characters', '422 invalid_job', { rank_pattern: { ['x'.repeat(600)]: 4 } }),
   lora('block -1', INVALID, { layers_to_transform: [-1] }),
   lora('block 4,096', INVALID, { layers_to_transform: [4_096] }),
-  lora('going on with a path', INVALID, { init_from: '../../etc' }),
-  lora('going on with nothing', '404 adapter_not_found', { init_from: `ad_${'0'.repeat(24)}` }),
+  lora('init_from as a path', INVALID, { init_from: '../../etc' }),
+  lora('init_from a missing adapter', '404 adapter_not_found', { init_from: `ad_${'0'.repeat(24)}` }),
   training('epochs 0', INVALID, { epochs: 0 }),
   training('1,001 epochs', INVALID, { epochs: 1_001 }),
   training('10^7 + 1 steps', INVALID, { max_steps: 10_000_001 }),
@@ -159,8 +161,8 @@ const values: HostileCase[] = [
   training('seed 2^32', INVALID, { seed: 2 ** 32 }),
   jobText('training: an integer that is not safe', INVALID, '"training": {"eval_every_steps": 9007199254740993}'),
   jobText('training: checkpoints every 10^300 steps', INVALID, '"training": {"checkpoint_every_steps": 1e300}'),
-  training('a schedule of JavaScript', INVALID, { lr_scheduler: 'constructor' }),
-  training('a precision that there is not', INVALID, { precision: 'float64' }),
+  training('a schedule named like a JavaScript property', INVALID, { lr_scheduler: 'constructor' }),
+  training('an unknown precision', INVALID, { precision: 'float64' }),
 ];
 
 export const jsonBodies: HostileTable = { kind: 'JSON bodies', cases: [...notJson, ...otherShapes, ...values] };

@@ -12,7 +12,7 @@ const TEMPLATE = '422 chat_template_failed';
 type Content = string | Uint8Array;
 let made = 0;
 
-/** A copy of the base model with one file changed; a job is asked for it. Null: the file is taken away. */
+/** Plans a job with a copy of the base model in which one file is changed. Null removes the file. */
 function changed(
   name: string,
   file: string,
@@ -63,67 +63,66 @@ interface TokenizerFile {
 }
 
 const configs: HostileCase[] = [
-  changed('not there', 'config.json', MISSING, () => null),
-  changed('nothing', 'config.json', CORRUPT, () => ''),
-  changed('half of it', 'config.json', CORRUPT, (text) => text.slice(0, 100)),
+  changed('missing', 'config.json', MISSING, () => null),
+  changed('empty', 'config.json', CORRUPT, () => ''),
+  changed('cut off', 'config.json', CORRUPT, (text) => text.slice(0, 100)),
   changed('a list', 'config.json', CORRUPT, () => '[]'),
-  changed('no UTF-8', 'config.json', CORRUPT, () => Buffer.from([0x7b, 0xff, 0x7d])),
+  changed('invalid UTF-8', 'config.json', CORRUPT, () => Buffer.from([0x7b, 0xff, 0x7d])),
   changed('200,000 levels', 'config.json', CORRUPT, () => '['.repeat(200_000)),
   changed('5 MB', 'config.json', CORRUPT, (text) => text.padEnd(5_000_000)),
-  changed('all of it in __proto__', 'config.json', CORRUPT, (text) => `{"__proto__": ${text}}`),
-  config('code that comes with it', { auto_map: { AutoModel: 'evil.Model' } }, UNSUPPORTED),
-  config('a kind that there is not', { model_type: 'constructor' }, UNSUPPORTED),
-  config('a kind that is an object', { model_type: {} }),
+  changed('all fields in __proto__', 'config.json', CORRUPT, (text) => `{"__proto__": ${text}}`),
+  config('code to load', { auto_map: { AutoModel: 'evil.Model' } }, UNSUPPORTED),
+  config('an unknown type', { model_type: 'constructor' }, UNSUPPORTED),
+  config('a type that is an object', { model_type: {} }),
   config('quantized', { quantization_config: { bits: 4 } }, UNSUPPORTED),
   config('no layers', { num_hidden_layers: 0 }),
   config('2^40 layers', { num_hidden_layers: 2 ** 40 }),
   config('a million layers', { num_hidden_layers: 1_000_000 }),
-  config('a width below 0', { hidden_size: -48 }),
-  config('half a width', { hidden_size: 48.5 }),
-  config('a width as text', { hidden_size: '48' }),
-  config('another width than the weights', { hidden_size: 96, head_dim: 24 }),
-  config('heads that do not go with it', { num_key_value_heads: 3 }),
+  config('a negative width', { hidden_size: -48 }),
+  config('a fractional width', { hidden_size: 48.5 }),
+  config('a width as a string', { hidden_size: '48' }),
+  config('a width that differs from the weights', { hidden_size: 96, head_dim: 24 }),
+  config('key-value heads that do not divide the attention heads', { num_key_value_heads: 3 }),
   config('a vocabulary of 2^31', { vocab_size: 2 ** 31 }),
-  config('an end beyond the vocabulary', { eos_token_id: 10 ** 9 }),
-  config('an end below 0', { eos_token_id: -1 }),
+  config('an end token outside the vocabulary', { eos_token_id: 10 ** 9 }),
+  config('a negative end token', { eos_token_id: -1 }),
   config('an epsilon of 0', { rms_norm_eps: 0 }),
-  config('a base of rotation below 0', { rope_theta: -1, rope_parameters: null }),
-  config('an activation that there is not', { hidden_act: '__proto__' }, UNSUPPORTED),
+  config('a negative rope theta', { rope_theta: -1, rope_parameters: null }),
+  config('an unknown activation', { hidden_act: '__proto__' }, UNSUPPORTED),
 ];
 
 const tokenizers: HostileCase[] = [
-  changed('not there', 'tokenizer.json', MISSING, () => null),
-  tokenizer('nothing', () => ''),
+  changed('missing', 'tokenizer.json', MISSING, () => null),
+  tokenizer('empty', () => ''),
   tokenizer('no model', () => ({})),
   tokenizer('100,000 levels', () => `{"model": ${'['.repeat(100_000)}`),
   tokenizer('a vocabulary that is a number', (file) => ({ ...file, model: { ...file.model, vocab: 7 } })),
-  tokenizer('an id that is not safe', (file) => ({ ...file, model: { ...file.model, vocab: { a: 2 ** 53 } } })),
-  tokenizer('an id below 0', (file) => ({ ...file, model: { ...file.model, vocab: { a: -1 } } })),
-  tokenizer('an id as text', (file) => ({ ...file, model: { ...file.model, vocab: { a: '1' } } })),
-  tokenizer('ids beyond the vocabulary of the model', (file) => {
+  tokenizer('an id that is not a safe integer', (file) => ({
+    ...file,
+    model: { ...file.model, vocab: { a: 2 ** 53 } },
+  })),
+  tokenizer('a negative id', (file) => ({ ...file, model: { ...file.model, vocab: { a: -1 } } })),
+  tokenizer('an id as a string', (file) => ({ ...file, model: { ...file.model, vocab: { a: '1' } } })),
+  tokenizer("ids outside the model's vocabulary", (file) => {
     const vocab = Object.fromEntries(Object.entries(file.model.vocab).map(([token, id]) => [token, id + 100_000]));
     return { ...file, model: { ...file.model, vocab } };
   }),
-  tokenizer('added tokens that are none', (file) => ({ ...file, added_tokens: [null] })),
-  tokenizer('an added token beyond the vocabulary', (file) => ({
+  tokenizer('an added token that is null', (file) => ({ ...file, added_tokens: [null] })),
+  tokenizer('an added token outside the vocabulary', (file) => ({
     ...file,
     added_tokens: [...file.added_tokens, { id: 99_999, content: 'S', special: true }],
   })),
   tokenizer(
-    'an added token of nothing',
+    'an empty added token',
     (file) => ({
       ...file,
       added_tokens: [...file.added_tokens, { id: 50, content: '', special: true }],
     }),
     '200',
   ),
-  tokenizer('merges that are none', (file) => ({ ...file, model: { ...file.model, merges: 'a b' } })),
+  tokenizer('merges that are not a list', (file) => ({ ...file, model: { ...file.model, merges: 'a b' } })),
   tokenizer('merges of numbers', (file) => ({ ...file, model: { ...file.model, merges: [1, 2] } })),
-  tokenizer(
-    'a kind that there is not',
-    (file) => ({ ...file, model: { ...file.model, type: '__proto__' } }),
-    UNSUPPORTED,
-  ),
+  tokenizer('an unknown type', (file) => ({ ...file, model: { ...file.model, type: '__proto__' } }), UNSUPPORTED),
   tokenizer(
     'an expression that backtracks',
     (file) => ({
@@ -137,7 +136,7 @@ const tokenizers: HostileCase[] = [
     }),
     UNSUPPORTED,
   ),
-  tokenizer('a step that there is not', (file) => ({ ...file, pre_tokenizer: { type: 'Evil' } })),
+  tokenizer('an unknown step', (file) => ({ ...file, pre_tokenizer: { type: 'Evil' } })),
   tokenizer('a step that is a number', (file) => ({ ...file, normalizer: 7 })),
   changed('130 levels of JSON', 'tokenizer_config.json', CORRUPT, () => '[]'),
   changed('a template that is a number', 'tokenizer_config.json', '200', () => '{"chat_template": 7}'),
@@ -147,14 +146,14 @@ const doubled = (times: number) => `{% set l = ["a"] %}${'{% set l = [l, l] %}'.
 
 const templates: HostileCase[] = [
   template('does not parse', '{% for'),
-  template('no UTF-8', Buffer.from([0xff, 0xfe]), CORRUPT),
+  template('invalid UTF-8', Buffer.from([0xff, 0xfe]), CORRUPT),
   template('2 MB', 'x'.repeat(2_000_000), CORRUPT),
   template('50,000 brackets', `{{ ${'('.repeat(50_000)} }}`),
   template(
-    'loops without end',
+    'endless loops',
     '{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a * b %}{% endfor %}{% endfor %}',
   ),
-  template('a range without end', '{% for a in range(1000000000000) %}{% endfor %}'),
+  template('an endless range', '{% for a in range(1000000000000) %}{% endfor %}'),
   template('calls itself', '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}'),
   template('a text that doubles', `{% set t = "aaaaaaaaaaaaaaaa" %}${'{% set t = t + t %}'.repeat(60)}{{ t }}`),
   template('a list that doubles, written out', `${doubled(40)}{{ l | tojson }}`),
@@ -164,18 +163,18 @@ const templates: HostileCase[] = [
     'a text that replaces itself',
     `{% set t = "aaaa" %}${'{% set t = t | replace("a", t) %}'.repeat(10)}{{ t }}`,
   ),
-  template('reaches for the process', "{{ ''.constructor.constructor('return process')().exit() }}"),
-  template('reaches for __class__', '{{ messages.__class__.__mro__[1].__subclasses__() }}'),
-  template('reaches for __proto__', "{{ messages.__proto__.constructor('return 1')() }}"),
+  template('accesses the process', "{{ ''.constructor.constructor('return process')().exit() }}"),
+  template('accesses __class__', '{{ messages.__class__.__mro__[1].__subclasses__() }}'),
+  template('accesses __proto__', "{{ messages.__proto__.constructor('return 1')() }}"),
   template('reads a file', "{% include '/etc/passwd' %}"),
-  template('says nothing of the messages', '{{ 7 }}', '422 no_trained_tokens'),
-  template('cuts a character in two', '{{ "\u{1f4a3}"[0] }}{{ messages[0].content }}'),
+  template('ignores the messages', '{{ 7 }}', '422 no_trained_tokens'),
+  template('splits a character', '{{ "\u{1f4a3}"[0] }}{{ messages[0].content }}'),
   template('refuses every conversation', "{{ raise_exception('no') }}"),
 ];
 
 const ofWeights: HostileCase[] = [
-  changed('not there', 'model.safetensors', MISSING, () => null),
-  weights('nothing', new Uint8Array()),
+  changed('missing', 'model.safetensors', MISSING, () => null),
+  weights('empty', new Uint8Array()),
   weights('a header of 2^63 bytes', safetensorsOf('{}', 0, 2n ** 63n)),
   weights('a header past the end', safetensorsOf('{}', 0, 1_000n)),
   weights('no tensors', safetensorsOf({}), MISSING),
@@ -210,10 +209,10 @@ const index = (name: string, outcome: string, content: string): HostileCase => {
 };
 
 const indexes: HostileCase[] = [
-  index('a shard that climbs', CORRUPT, '{"weight_map": {"a": "../../secret.txt"}}'),
-  index('a shard that is absolute', CORRUPT, '{"weight_map": {"a": "/etc/passwd"}}'),
+  index('a shard with a path traversal', CORRUPT, '{"weight_map": {"a": "../../secret.txt"}}'),
+  index('a shard that is an absolute path', CORRUPT, '{"weight_map": {"a": "/etc/passwd"}}'),
   index('a shard that is a number', CORRUPT, '{"weight_map": {"a": 7}}'),
-  index('a shard that is not there', MISSING, '{"weight_map": {"a": "b.safetensors"}}'),
+  index('a missing shard', MISSING, '{"weight_map": {"a": "b.safetensors"}}'),
   index('no map', CORRUPT, '{}'),
   index('a map that is a list', CORRUPT, '{"weight_map": []}'),
   index(

@@ -1,48 +1,48 @@
 import { outcomeOf, raw } from '../ask.js';
 import type { HostileCase, HostileTable } from '../hostile-case.js';
 
-/** Stands for the id of the job that there is. */
+/** Placeholder for the id of the existing job. */
 const JOB = 'THE-JOB';
 
-/** What stands where an id or a name belongs, as it is written in the request. */
+/** Hostile values for an id or a name, as written in the path. */
 const WRITTEN: [name: string, written: string][] = [
   ['two dots', '..'],
   ['two dots, encoded', '%2e%2e'],
   ['two dots, encoded twice', '%252e%252e'],
-  ['a path that climbs, encoded', '..%2f..%2fsecret.txt'],
-  ['a path that climbs, encoded twice', '..%252f..%252fsecret.txt'],
-  ['a path that climbs, by backslashes', '..%5c..%5csecret.txt'],
+  ['a path traversal, encoded', '..%2f..%2fsecret.txt'],
+  ['a path traversal, encoded twice', '..%252f..%252fsecret.txt'],
+  ['a path traversalwith backslashes', '..%5c..%5csecret.txt'],
   ['dots in overlong UTF-8', '%c0%ae%c0%ae%c0%af'],
   ['an absolute path, encoded', '%2fetc%2fpasswd'],
   ['a zero byte', 'x%00.json'],
   ['a line break', 'x%0d%0aset-cookie:%20a=b'],
-  ['a name of JavaScript', '__proto__'],
-  ['a name of every object', 'toString'],
+  ['a property of JavaScript', '__proto__'],
+  ['a method of every JavaScript object', 'toString'],
   ['a glob', '*'],
   ['the key of a stream in Redis', `${JOB}:events`],
-  ['the key of a mark in Redis', `${JOB}:cleanup`],
-  ['dollars, which replacements have', '$%26$%60$1'],
-  ['dots of full width', '%ef%bc%8e%ef%bc%8e%ef%bc%8f'],
+  ['the key of a cleanup mark in Redis', `${JOB}:cleanup`],
+  ['dollar signs of replacement patterns', '$%26$%60$1'],
+  ['full-width dots', '%ef%bc%8e%ef%bc%8e%ef%bc%8f'],
   ['emoji', '%f0%9f%92%a3'],
-  ['the id of nothing, in capitals', 'DS_0123456789ABCDEF01234567'],
+  ['a well-formed id in capitals', 'DS_0123456789ABCDEF01234567'],
   ['400 characters', 'x'.repeat(400)],
   ['9,000 characters', 'x'.repeat(9_000)],
 ];
 
-/** Not UTF-8, or no encoding at all: there is no path to look for. */
+/** Values that cannot be decoded as UTF-8. */
 const MALFORMED = ['dots in overlong UTF-8'];
 
-interface Place {
+interface Route {
   what: string;
   method: string;
   path: (written: string) => string;
-  /** Of an id that is well-formed or not, and of nothing. */
+  /** The error code for an unknown id. */
   absent: string;
-  /** From which length on a path is no longer looked for. */
+  /** Maximum length of an id. */
   maxLength: number;
 }
 
-const PLACES: Place[] = [
+const ROUTES: Route[] = [
   { what: 'dataset', method: 'GET', path: (id) => `/datasets/${id}`, absent: 'dataset_not_found', maxLength: 200 },
   {
     what: 'dataset to delete',
@@ -85,7 +85,7 @@ const PLACES: Place[] = [
   { what: 'base model', method: 'GET', path: (name) => `/models/${name}`, absent: 'model_not_found', maxLength: 200 },
 ];
 
-const inPlaces: HostileCase[] = PLACES.flatMap(({ what, method, path, absent, maxLength }) =>
+const inRoutes: HostileCase[] = ROUTES.flatMap(({ what, method, path, absent, maxLength }) =>
   WRITTEN.map(([name, written]) => ({
     name: `${name} as the ${what}`,
     outcome: MALFORMED.includes(name)
@@ -101,13 +101,13 @@ const inPlaces: HostileCase[] = PLACES.flatMap(({ what, method, path, absent, ma
 
 const fileNames: [string, string, string?][] = [
   ['two dots', '..'],
-  ['a path that climbs, encoded', '..%2f..%2f..%2fsecret.txt'],
-  ['a path that climbs, encoded twice', '..%252f..%252f..%252fsecret.txt'],
+  ['a path traversal, encoded', '..%2f..%2f..%2fsecret.txt'],
+  ['a path traversal, encoded twice', '..%252f..%252f..%252fsecret.txt'],
   ['an absolute path', '%2fetc%2fpasswd'],
   ['a zero byte', 'manifest.json%00.txt'],
   ['another case', 'MANIFEST.JSON'],
-  ['an ending of Windows', 'manifest.json::$DATA'],
-  ['a stream of the folder', '.%2fmanifest.json'],
+  ['a stream name of Windows', 'manifest.json::$DATA'],
+  ['a path within the folder', '.%2fmanifest.json'],
   ['a trailing dot', 'manifest.json.'],
 ];
 
@@ -118,15 +118,19 @@ const ofAdapter: HostileCase[] = fileNames.map(([name, written]) => ({
 }));
 
 const wholePaths: HostileCase[] = [
-  ['a path that climbs', '/../../../secret.txt', '404 not_found'],
-  ['a path that climbs below a route', '/datasets/../../secret.txt', '404 not_found'],
-  ['a climb back into the registry', '/adapters/../metrics', '404 not_found'],
+  ['a path traversal', '/../../../secret.txt', '404 not_found'],
+  ['a path traversal below a route', '/datasets/../../secret.txt', '404 not_found'],
+  ['a path traversal to the metrics', '/adapters/../metrics', '404 not_found'],
   ['a double slash', '//etc/passwd', '404 not_found'],
-  ['an escape that is none', '/datasets/%zz', '400 invalid_request'],
-  ['half an escape', '/datasets/%2', '400 invalid_request'],
-  ['a climb out of the documentation', '/docs/static/..%2f..%2f..%2fpackage.json', '404 not_found'],
-  ['a climb out of the documentation, encoded twice', '/docs/static/..%252f..%252fpackage.json', '404 not_found'],
-  ['no slash in front', 'datasets', '400 invalid_request'],
+  ['an invalid escape', '/datasets/%zz', '400 invalid_request'],
+  ['an incomplete escape', '/datasets/%2', '400 invalid_request'],
+  ['a path traversal from the documentation', '/docs/static/..%2f..%2f..%2fpackage.json', '404 not_found'],
+  [
+    'a path traversal from the documentation, encoded twice',
+    '/docs/static/..%252f..%252fpackage.json',
+    '404 not_found',
+  ],
+  ['no leading slash', 'datasets', '400 invalid_request'],
   ['an address of another host', 'http://169.254.169.254/latest/meta-data', '404 not_found'],
   ['a fragment', '/live#/../x', '200'],
   ['a matrix parameter', '/live;a=b', '404 not_found'],
@@ -158,5 +162,5 @@ const rawPaths: HostileCase[] = [
 
 export const pathsAndIds: HostileTable = {
   kind: 'paths and ids',
-  cases: [...inPlaces, ...ofAdapter, ...wholePaths, ...rawPaths],
+  cases: [...inRoutes, ...ofAdapter, ...wholePaths, ...rawPaths],
 };
