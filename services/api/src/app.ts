@@ -42,23 +42,23 @@ export interface AppDependencies {
   jobs: JobStore;
   datasets: BundleStore;
   adapters: BundleStore;
-  /** Datasets as tokens. */
+  /** Tokenized datasets. */
   examples: ExampleStore;
   preflight: Preflight;
   baseModels: ModelSource;
   registryUrl: string;
   datasetLimits: DatasetLimits;
-  /** Time for a request to arrive, an upload included. */
+  /** Time limit for a request to arrive, including uploads. */
   requestTimeoutMs: number;
-  /** Of event streams. */
+  /** Heartbeat interval of event streams. */
   heartbeatMs: number;
-  /** A download of which the client takes nothing for so long is ended. */
+  /** A download is ended if its client reads no bytes for this time. */
   downloadStallMs: number;
-  /** What `/ready` looks at. */
+  /** The checks of `/ready`. */
   readyChecks: Readonly<Record<string, ReadyCheck>>;
 }
 
-/** A job request is some hundred bytes; a list of target modules may make it more. */
+/** A job request has some hundred bytes; a list of target modules can add more. */
 const JSON_BODY_LIMIT_BYTES = 256 * 1024;
 
 /** The public HTTP application. It neither listens nor reads the environment. */
@@ -85,13 +85,13 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   tracing.traceRequests(app);
   const registry = createRegistryClient(registryUrl);
   const catalog = createDatasetCatalog(datasets, datasetLimits);
-  const { authenticator, holds } = access;
-  const datasetQuota = createByteQuota({ what: 'datasets', holds, stored: (owner) => catalog.stored(owner) });
+  const { authenticator, reservations } = access;
+  const datasetQuota = createByteQuota({ what: 'datasets', reservations, stored: (owner) => catalog.stored(owner) });
   const adapterQuota = createByteQuota({
     what: 'adapters',
-    holds,
+    reservations,
     stored: async (owner) => {
-      // In this order: a job that ends in between is counted twice, not left out.
+      // In this order, a job that ends in between is counted twice instead of not at all.
       const reserved = await jobs.adapterBytes.reserved(owner);
       const stored = await registry.storedBytes(owner);
       const { things } = stored;

@@ -30,7 +30,7 @@ import { startOrphanSweep } from './sweep-orphans.js';
 
 /** A staged folder without a write for this long belongs to a process that died. */
 const STALE_STAGING_MS = 24 * 3_600_000;
-/** The api also starts without Redis. Waiting only spares the first callers a 503. */
+/** The api also starts without Redis. This wait only avoids a 503 for the first requests. */
 const REDIS_WAIT_MS = 2_000;
 
 const config = readConfigOrExit(API_SETTINGS, process.env, ({ store, redis }) => {

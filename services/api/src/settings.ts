@@ -128,14 +128,14 @@ export const API_SETTINGS = {
       1_000,
       [1, 1_000_000],
       'jobs',
-      'Ended jobs kept of an API key. A new job removes the oldest ones beyond this number; adapters stay.',
+      'Stored ended jobs of an API key. A new job removes the oldest ones beyond this number, but not their adapters.',
     ),
     totalKeptJobs: count(
       'KEPT_JOBS_MAX',
       10_000,
       [1, 10_000_000],
       'jobs',
-      'Ended jobs kept in all. One takes some KB in Redis; with all events of a long training about 1 MB.',
+      'Stored ended jobs in all. A job needs some KB in Redis, and about 1 MB with all events of a long training.',
     ),
     datasetBytes: count(
       'KEY_DATASET_BYTES',
@@ -149,7 +149,7 @@ export const API_SETTINGS = {
       50 * 2 ** 30,
       [0, 2 ** 52],
       'bytes',
-      'Bytes of all adapters of an API key, including those that its unfinished jobs will make.',
+      'Bytes of all adapters of an API key, including those reserved by its unfinished jobs.',
     ),
     datasets: count('KEY_DATASETS', 10_000, [1, 10_000_000], 'datasets', 'Number of datasets of an API key.'),
     adapters: count('KEY_ADAPTERS', 10_000, [1, 10_000_000], 'adapters', 'Number of adapters of an API key.'),
@@ -211,7 +211,7 @@ export const API_SETTINGS = {
       2 ** 40,
       [1, 2 ** 52],
       'bytes',
-      'Bytes of all adapters together, including those that unfinished jobs will make.',
+      'Bytes of all adapters together, including those reserved by unfinished jobs.',
     ),
   },
   preflight: {
@@ -227,7 +227,7 @@ export const API_SETTINGS = {
       64,
       [0, 10_000],
       'jobs',
-      'Jobs waiting to be planned. Further ones are refused for the moment.',
+      'Maximum jobs that wait to be planned. Further ones are refused until there are fewer.',
     ),
     timeoutMs: count(
       'PREFLIGHT_TIMEOUT_MS',

@@ -3,13 +3,13 @@ import type { Stores } from '@lorasmith/storage';
 import type { FastifyBaseLogger } from 'fastify';
 
 const DAY_MS = 24 * 3_600_000;
-/** Random, so that several apis do not sweep at once; long, so that an api that restarts often does not sweep each time. */
+/** Random, so that several apis do not sweep at once. Long, so that an api that restarts often does not sweep each time. */
 const FIRST_AFTER_MS = 3_600_000;
 const KINDS = ['datasets', 'adapters', 'checkpoints', 'models'];
 
 /**
- * Removes once a day what publishers that died left in a store that several hosts share.
- * @returns stops it, once the current removal has finished
+ * Once a day, removes the leftovers of publishers that died from a store that several hosts share.
+ * @returns a function that stops it and waits for the current removal
  */
 export function startOrphanSweep({ stores, log }: { stores: Stores; log: FastifyBaseLogger }): () => Promise<void> {
   if (!stores.shared) return async () => {};

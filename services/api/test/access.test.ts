@@ -289,8 +289,8 @@ describe('what belongs to one key', () => {
   test('is not found by what other keys of Redis are named', async () => {
     const one = await holder();
     const job = (await one.send((await one.upload(promptRows(4))).json<Dataset>().id)).json<Job>();
-    await redis.set(`${prefix}job:${job.id}:tidying`, 'token');
-    for (const id of [`${job.id}:events`, `${job.id}:tidying`]) {
+    await redis.set(`${prefix}job:${job.id}:cleanup`, 'token');
+    for (const id of [`${job.id}:events`, `${job.id}:cleanup`]) {
       const calls: ['GET' | 'POST' | 'DELETE', string][] = [
         ['GET', ''],
         ['DELETE', ''],

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { type Authenticator, createAuthenticator } from './authenticate.js';
-import { type ByteHolds, createByteHolds } from './byte-holds.js';
+import { type ByteReservations, createByteReservations } from './byte-reservations.js';
 import type { KeyStore } from './key-store.js';
 import type { AccessLimits } from './limits.js';
 import { createRateLimit, type RateLimit } from './rate-limit.js';
@@ -12,7 +12,7 @@ export interface Access {
   /** Null: calls are not limited. */
   rateLimit: RateLimit | null;
   /** Null: concurrent uploads do not count against each other's quota. */
-  holds: ByteHolds | null;
+  reservations: ByteReservations | null;
   limits: AccessLimits;
 }
 
@@ -26,7 +26,7 @@ export interface AccessOptions {
   uploadTimeoutMs: number;
 }
 
-/** How much longer than its time limit the bytes of an upload stay reserved. */
+/** A reservation outlasts the time limit of its upload by this time. */
 const UPLOAD_GRACE_MS = 60_000;
 
 export function createAccess(options: AccessOptions): Access {
@@ -34,18 +34,18 @@ export function createAccess(options: AccessOptions): Access {
   return {
     authenticator: createAuthenticator({ keys, withoutKeys }),
     rateLimit: createRateLimit({ redis, prefix }),
-    holds: createByteHolds({ redis, prefix, lastMs: uploadTimeoutMs + UPLOAD_GRACE_MS }),
+    reservations: createByteReservations({ redis, prefix, durationMs: uploadTimeoutMs + UPLOAD_GRACE_MS }),
     limits,
   };
 }
 
 const NO_LIMIT = Number.MAX_SAFE_INTEGER;
 
-/** Everybody may do everything: for an application that does not listen. */
+/** Allows everything, for an application that does not listen. */
 export const OPEN_ACCESS: Access = Object.freeze({
   authenticator: createAuthenticator({ keys: null, withoutKeys: 'everything' }),
   rateLimit: null,
-  holds: null,
+  reservations: null,
   limits: {
     requestsPerMinute: NO_LIMIT,
     activeJobs: NO_LIMIT,

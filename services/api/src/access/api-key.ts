@@ -8,7 +8,7 @@ import { type KeyId, newIdentifier } from '@lorasmith/contracts';
 const TOKEN = /^lsk_([0-9a-f]{24})_([A-Za-z0-9_-]{43})$/;
 const SECRET_BYTES = 32;
 
-/** A new key for its holder. It is shown once and not stored. */
+/** A new key. It is shown once and never stored. */
 export interface NewApiKey {
   id: KeyId;
   token: string;

@@ -14,16 +14,16 @@ export interface AuthenticatorOptions {
 export interface Authenticator {
   /** @throws ProductError `unauthorized`, `forbidden`, `redis_unavailable` */
   identify(headers: IncomingHttpHeaders): Promise<Identity>;
-  /** Whether the key of an earlier request is still valid; true when that cannot be checked now. */
+  /** Whether the key of an earlier request is still valid; true if that cannot be checked now. */
   stillValid(headers: IncomingHttpHeaders): Promise<boolean>;
 }
 
 const BEARER = /^Bearer +(\S+) *$/i;
-/** Sent by clients with an empty key, such as Prometheus with an empty file. Treated as no key, not as a wrong one. */
+/** Sent by clients with an empty key, such as Prometheus with an empty file. It counts as no key. */
 const EMPTY_BEARER = /^Bearer *$/i;
 
 export function createAuthenticator({ keys, withoutKeys }: AuthenticatorOptions): Authenticator {
-  // Once there were keys, the service stays closed: a Redis that was emptied must not open it.
+  // Once there were keys, the service always requires one: losing the data of Redis must not open it.
   let known: 'nothing' | 'no-keys' | 'keys' = 'nothing';
 
   const check = async (token: string | undefined): Promise<KeyAnswer> => {
@@ -31,12 +31,12 @@ export function createAuthenticator({ keys, withoutKeys }: AuthenticatorOptions)
     try {
       const answer = await keys.check(token);
       if (answer.type === 'no-keys' && known === 'keys') return { type: 'invalid' };
-      // An invalid token does not show that there are keys.
+      // An invalid token does not prove that there are keys.
       if (answer.type === 'no-keys') known = 'no-keys';
       else if (answer.type === 'valid' || token === undefined) known = 'keys';
       return answer;
     } catch (error) {
-      // Nobody can have created a key since, because that needs Redis.
+      // No key can have been created since, because that needs Redis.
       if (known === 'no-keys' && error instanceof ProductError && error.code === 'redis_unavailable') {
         return { type: 'no-keys' };
       }
@@ -78,11 +78,11 @@ function unauthorized(headers: IncomingHttpHeaders): ProductError {
 
 const REVOCATION_CHECK_MS = 5_000;
 
-/** For long-lasting answers: aborted once the key of the request is revoked. Checks until `over` is aborted. */
+/** Returns a signal for a long answer, aborted once the key of the request is revoked. Checks until `ended` is aborted. */
 export function watchRevocation(
   authenticator: Authenticator,
   request: FastifyRequest,
-  over: AbortSignal,
+  ended: AbortSignal,
   checkMs = REVOCATION_CHECK_MS,
 ): AbortSignal {
   const revoked = new AbortController();
@@ -95,8 +95,8 @@ export function watchRevocation(
       () => {},
     );
   }, checkMs);
-  const end = () => clearInterval(timer);
-  for (const signal of [over, revoked.signal]) signal.addEventListener('abort', end, { once: true });
-  if (over.aborted) end();
+  const stop = () => clearInterval(timer);
+  for (const signal of [ended, revoked.signal]) signal.addEventListener('abort', stop, { once: true });
+  if (ended.aborted) stop();
   return revoked.signal;
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type Owner, ProductError } from '@lorasmith/contracts';
-import type { ByteHolds } from './byte-holds.js';
+import type { ByteReservations } from './byte-reservations.js';
 
 /** An amount, or a limit. */
 export interface Amount {
@@ -17,11 +17,11 @@ export interface StoredBytes extends Amount {
 }
 
 export interface ByteQuotaOptions {
-  /** What the bytes are of, in the plural: datasets, adapters. */
+  /** The kind of stored things, in the plural: datasets, adapters. */
   what: string;
   /** Null: only stored bytes count, not uploads in progress. */
-  holds: ByteHolds | null;
-  /** Called each time, because only the store knows. */
+  reservations: ByteReservations | null;
+  /** Reads the stored bytes. Called for each check, because only the store knows them. */
   stored: (owner: Owner) => Promise<StoredBytes>;
 }
 
@@ -32,13 +32,13 @@ export interface ByteLimits extends Amount {
 
 /** Enforces limits on stored bytes. */
 export interface ByteQuota {
-  /** Starts to meter an upload. Call `end` when it has been stored or has failed. */
+  /** Starts to meter an upload. Call `end` once it has been stored or has failed. */
   begin(owner: Owner, limits: ByteLimits): MeteredUpload;
 }
 
 export interface MeteredUpload {
   /**
-   * Bytes that are neither stored nor reserved by other uploads. Releases what this upload reserves.
+   * Bytes that are neither stored nor reserved by other uploads. Releases the reservation of this upload.
    * @throws ProductError `redis_unavailable`; errors of reading the store
    */
   freeBytes(): Promise<Amount>;
@@ -46,15 +46,15 @@ export interface MeteredUpload {
    * Reserves this many bytes in total, until `end`.
    * @throws ProductError `quota_exceeded`, `storage_full`, `redis_unavailable`; errors of reading the store
    */
-  hold(bytes: number): Promise<void>;
+  reserve(bytes: number): Promise<void>;
   /**
-   * Passes the chunks on while the quota allows it. If `declaredBytes` is known, they are reserved first.
+   * Passes the chunks on while the quota allows it. `declaredBytes`, if known, are reserved first.
    * The chunks throw ProductError `quota_exceeded`, `storage_full`, `redis_unavailable`.
    */
   metered(chunks: AsyncIterable<Buffer>, declaredBytes: number | undefined): AsyncGenerator<Buffer>;
   /**
-   * Checks the number of things before a new one is stored. It counts those of the last look at the store, so concurrent
-   * uploads may exceed the limit by their number.
+   * Checks the number of things before a new one is stored. It uses the number of the last read, so concurrent uploads can
+   * exceed the limit by their number.
    * @throws ProductError `quota_exceeded`, `storage_full`
    */
   checkOneMore(): void;
@@ -66,52 +66,52 @@ const STEP_BYTES = 64 * 1024 * 1024;
 
 const DELETE = 'Delete some that you no longer need first.';
 
-export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): ByteQuota {
+export function createByteQuota({ what, reservations, stored }: ByteQuotaOptions): ByteQuota {
   return {
     begin(owner, limits) {
       const upload = randomUUID();
       const pools = [`${what}:${owner ?? 'none'}`, `${what}:all`];
-      /** Number of things at the last look at the store. */
+      /** Number of things when the store was last read. */
       let things: Amount = { own: 0, total: 0 };
-      /** The bytes that all uploads reserve, once this one reserves `bytes`. */
-      const heldWith = async (bytes: number): Promise<Amount> => {
-        if (holds === null) return { own: bytes, total: bytes };
-        const [own = 0, total = 0] = await holds.hold(pools, upload, bytes).catch((error: unknown) => {
-          // Without a key there is no own quota, and uploads then work without Redis.
+      /** Sets the reservation of this upload. @returns the sum of all reservations */
+      const setReservation = async (bytes: number): Promise<Amount> => {
+        if (reservations === null) return { own: bytes, total: bytes };
+        const [own = 0, total = 0] = await reservations.reserve(pools, upload, bytes).catch((error: unknown) => {
+          // Without a key there is no quota of an owner, so uploads work without Redis.
           if (owner === null && isRedisUnavailable(error)) return [bytes, bytes];
           throw error;
         });
         return { own, total };
       };
-      const hold = async (bytes: number) => {
-        // Reserve first, then read the store: another upload is then counted as reserved or as stored.
-        const held = await heldWith(bytes);
+      const reserve = async (bytes: number) => {
+        // Reserve first, then read the store, so that any other upload counts as reserved or as stored.
+        const reserved = await setReservation(bytes);
         const used = await stored(owner);
-        if (used.own + held.own > limits.own) throw quotaExceeded(what, used.own, limits.own);
-        if (used.total + held.total > limits.total) throw storageFull(what, limits.total);
+        if (used.own + reserved.own > limits.own) throw quotaExceeded(what, used.own, limits.own);
+        if (used.total + reserved.total > limits.total) throw storageFull(what, limits.total);
         things = used.things;
       };
       return {
         async freeBytes() {
-          const held = await heldWith(0);
+          const reserved = await setReservation(0);
           const used = await stored(owner);
           things = used.things;
-          const left = (pool: keyof Amount) => Math.max(0, limits[pool] - used[pool] - held[pool]);
+          const left = (pool: keyof Amount) => Math.max(0, limits[pool] - used[pool] - reserved[pool]);
           return { own: left('own'), total: left('total') };
         },
-        hold,
+        reserve,
         async *metered(chunks, declaredBytes) {
-          let held = declaredBytes ?? 0;
-          if (held > 0) await hold(held);
+          let reserved = declaredBytes ?? 0;
+          if (reserved > 0) await reserve(reserved);
           let received = 0;
           for await (const chunk of chunks) {
             received += chunk.length;
-            if (received > held) {
-              held = received + Math.min(received, STEP_BYTES);
-              await hold(held).catch(async () => {
-                // The quota may still allow what has arrived, if not a whole step.
-                held = received;
-                await hold(held);
+            if (received > reserved) {
+              reserved = received + Math.min(received, STEP_BYTES);
+              await reserve(reserved).catch(async () => {
+                // The quota may still allow the received bytes, if not a complete step.
+                reserved = received;
+                await reserve(reserved);
               });
             }
             yield chunk;
@@ -132,7 +132,7 @@ export function createByteQuota({ what, holds, stored }: ByteQuotaOptions): Byte
             );
           }
         },
-        end: async () => holds?.release(pools, upload),
+        end: async () => reservations?.release(pools, upload),
       };
     },
   };
@@ -143,7 +143,7 @@ function isRedisUnavailable(error: unknown): boolean {
 }
 
 function quotaExceeded(what: string, used: number, limit: number): ProductError {
-  const message = `This exceeds the key's quota of ${limit} bytes of ${what}; ${used} are used or reserved. Delete some, or wait for jobs to end, first.`;
+  const message = `This exceeds the key's quota of ${limit} bytes of ${what}; ${used} are used or reserved. First delete some, or wait for jobs to end.`;
   return new ProductError('quota_exceeded', message);
 }
 

@@ -1,6 +1,6 @@
 import { type KeyId, ProductError } from '@lorasmith/contracts';
 
-/** How many calls may be open at a time. */
+/** Maximum concurrent calls. */
 export interface OpenLimits {
   /** Of one key. */
   own: number;
@@ -8,17 +8,17 @@ export interface OpenLimits {
   total: number;
 }
 
-/** Limits the long-lasting calls of one kind in this process: each keeps a connection and resources behind it. */
+/** Limits the long-running calls of one kind in this process. Each holds a connection and other resources. */
 export interface ConcurrencyLimit {
   /**
-   * Counts one more call.
-   * @returns ends the counting of this call; further calls do nothing
+   * Counts a new call.
+   * @returns a function that releases it; calling it again has no effect
    * @throws ProductError `quota_exceeded`, `service_unavailable`
    */
   acquire(key: KeyId | null, limits: OpenLimits): () => void;
 }
 
-/** @param what the calls are, in the plural: event streams, downloads, uploads */
+/** @param what - The kind of calls, in the plural: event streams, downloads, uploads */
 export function createConcurrencyLimit(what: string): ConcurrencyLimit {
   const ofKey = new Map<KeyId | null, number>();
   let total = 0;

@@ -9,10 +9,10 @@ import { accessOf } from './route-access.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Who sends the request; set before any handler runs. */
+    /** The sender of the request. Set before any handler runs. */
     identity: Identity;
     caller: Caller;
-    /** The limits of its sender. */
+    /** The limits of the sender. */
     limits: AccessLimits;
   }
 }
@@ -21,9 +21,9 @@ declare module 'fastify' {
 export interface OwnedThings {
   /** Route pattern of one of them: only its owner gets answers at it and below it. */
   path: string;
-  /** Undefined when it does not exist. @throws ProductError as `notFound` for an invalid id */
+  /** Undefined if it does not exist. @throws ProductError as `notFound` for an invalid id */
   ownerOf(id: string): Promise<Owner | undefined>;
-  /** The answer when it does not exist. */
+  /** The error for one that does not exist. */
   notFound(id: string): ProductError;
 }
 
@@ -36,8 +36,8 @@ export interface GuardOptions {
 }
 
 /**
- * Checks every request before any handler: who sends it, whether they may, whether they exceed their rate limit, and
- * whether they own what it names. Routes need no code for that, and a route that is not declared public is closed.
+ * Checks every request before its handler: authentication, rate limit, role, and ownership of the thing in the path. Routes
+ * need no code for that, and a route that is not declared public requires a key.
  */
 export function guardRequests(app: HttpApp, { authenticator, rateLimit, limits, owned }: GuardOptions): void {
   app.decorateRequest('identity');
@@ -71,7 +71,7 @@ export function guardRequests(app: HttpApp, { authenticator, rateLimit, limits, 
   });
 }
 
-/** Drains the body of a refused request for a moment, so that its sender can read the answer. */
+/** Drains the body of a refused request for a limited time, so that its sender can read the answer. */
 async function refuse(request: FastifyRequest, reply: FastifyReply, error: unknown): Promise<never> {
   const { 'content-length': length = '0', 'transfer-encoding': encoding } = request.headers;
   if (length !== '0' || encoding !== undefined) await endUpload(request, reply);

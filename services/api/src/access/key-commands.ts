@@ -46,7 +46,7 @@ const OPTIONS = {
 
 type Values = ReturnType<typeof parse>['values'];
 
-/** Runs one command; resolves with the exit code. @throws errors that are not faults of the input, such as an unavailable Redis */
+/** Runs one command and returns its exit code. @throws errors that the input did not cause, such as an unavailable Redis */
 export async function runKeyCommand({ args, keys, output, errorOutput }: KeyCommandOptions): Promise<number> {
   try {
     const { values, positionals } = parse(args);
@@ -91,7 +91,7 @@ function newKeyOf(values: Values) {
   if (!isRole(role)) throw invalid('role', `--role must be one of ${ROLES.join(', ')}.`);
   if (role === 'read' && owner === undefined) {
     const message =
-      'A key with --role read has nothing of its own. Say whose things it reads with --owner KEY, or --owner all.';
+      'A key with --role read owns nothing. Name the owner whose things it reads: --owner KEY, or --owner all.';
     throw invalid('owner', message);
   }
   if (owner === 'all' && role !== 'read') throw invalid('owner', '--owner all needs --role read.');
@@ -129,7 +129,7 @@ function table(keys: ListedKey[]): string {
     ['ID', 'NAME', 'ROLE', 'OWNER', 'CREATED', 'REVOKED'],
     ...keys.map((key) => [
       key.id,
-      // A name is untrusted text: remove line ends and escape sequences.
+      // A name is untrusted text, so line ends and escape sequences are removed.
       key.name.replaceAll(/\p{Cc}/gu, '?'),
       key.role,
       key.owner === key.id ? 'itself' : key.owner,

@@ -8,8 +8,8 @@ export const KeyLimits = Type.Partial(
   Type.Object({
     requests_per_minute: quota('Calls per minute.'),
     active_jobs: quota('Unfinished jobs.'),
-    dataset_bytes: quota('Of all its datasets.'),
-    adapter_bytes: quota('Of all its adapters.'),
+    dataset_bytes: quota('Bytes of all its datasets.'),
+    adapter_bytes: quota('Bytes of all its adapters.'),
   }),
   { additionalProperties: false },
 );
@@ -31,5 +31,5 @@ export const KeyRecord = Type.Object(
 );
 export type KeyRecord = Static<typeof KeyRecord>;
 
-/** A key as it is listed. */
+/** A key in a list. */
 export type ListedKey = Omit<KeyRecord, 'secret_sha256'> & { revoked_at: string | null };

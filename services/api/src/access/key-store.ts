@@ -17,31 +17,31 @@ export interface NewKeyOptions {
 export type KeyAnswer =
   | { type: 'valid'; key: KeyRecord }
   | { type: 'invalid' }
-  /** No key was ever created. */
+  /** No key has ever been created. */
   | { type: 'no-keys' };
 
 /**
- * The API keys, in Redis. Keys are revoked but never removed, so what they own keeps its owner, and a service that once
- * needed keys always does.
+ * The API keys, in Redis. Keys are revoked but never removed: what they own keeps its owner, and a service that once
+ * required keys always does.
  *
- * Every call throws ProductError `redis_unavailable` when Redis does not answer.
+ * Every call throws ProductError `redis_unavailable` if Redis cannot be reached.
  */
 export interface KeyStore {
-  /** @throws ProductError `conflict` when there are too many; `not_found` when `owner` is not a key */
+  /** @throws ProductError `conflict` if there are too many; `not_found` if `owner` is not a key */
   create(options: NewKeyOptions): Promise<{ key: ListedKey; token: string }>;
   /** Oldest first. */
   list(): Promise<ListedKey[]>;
   /** Takes effect at once. @throws ProductError `not_found` */
   revoke(id: KeyId): Promise<ListedKey>;
-  /** Looks the token up without a cache, so that a revocation takes effect with the next call. */
+  /** Checks the token without a cache, so that a revocation takes effect with the next call. */
   check(token: string | undefined): Promise<KeyAnswer>;
-  /** Whether any key was ever created. */
+  /** Whether any key has ever been created. */
   any(): Promise<boolean>;
 }
 
-/** Far more than anybody creates by hand; listing reads them all. */
+/** Far more than anyone creates by hand. A list reads all of them. */
 const MAX_KEYS = 10_000;
-/** Compared with when there is no record, so that an unknown id takes as long as a wrong secret. */
+/** Used for an unknown id, so that checking it takes as long as a wrong secret. */
 const UNKNOWN_KEY_SHA256 = '0'.repeat(64);
 
 export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string }): KeyStore {
@@ -84,7 +84,7 @@ export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string
     revoke: (id) =>
       onRedis(async () => {
         if (!(await redis.hexists(records, id))) throw noSuchKey(id);
-        // The first revocation counts.
+        // Only the first revocation counts.
         await redis.hsetnx(revocations, id, new Date().toISOString());
         const [text, revokedAt] = await Promise.all([redis.hget(records, id), redis.hget(revocations, id)]);
         return listed(recordOf(text ?? ''), revokedAt);

@@ -15,7 +15,7 @@ export interface RateLimit {
 const MINUTE_SECONDS = 60;
 
 export function createRateLimit({ redis, prefix }: { redis: Redis; prefix: string }): RateLimit {
-  // Limits differ between keys, so they are compared below.
+  // Limits differ between keys, so the count is compared below.
   const counter = new RateLimiterRedis({
     storeClient: redis,
     keyPrefix: `${prefix}api-keys:calls`,

@@ -1,6 +1,6 @@
 import { ROLES, type Role } from '@lorasmith/contracts';
 
-/** What a call needs: nothing, any key, a key with one of these roles, or a key that sees everything. */
+/** The access that a route requires: none, any key, a key with one of these roles, or a key that sees everything. */
 export type RouteAccess = 'public' | 'any-key' | 'sees-all' | readonly Role[];
 
 /** Health for supervisors, and the documentation, which browsers open without a key. */
@@ -11,8 +11,8 @@ const READING = ['GET', 'HEAD'];
 const CHANGING: readonly Role[] = ROLES.filter((role) => role !== 'read');
 
 /**
- * What a route needs, by its pattern and method. A route that is not listed here needs a key.
- * @param pattern - Of the route; undefined when none matched
+ * The required access of a route. A route that is not listed here requires a key.
+ * @param pattern - Pattern of the route; undefined if no route matched
  */
 export function accessOf(pattern: string | undefined, method: string): RouteAccess {
   if (pattern !== undefined && PUBLIC.test(pattern)) return 'public';

@@ -3,29 +3,29 @@ import { ProductError } from '@lorasmith/contracts';
 import type { KeyStore } from './key-store.js';
 
 /**
- * What is answered before any key has been created. `refuse`: nothing. `loopback`: requests from this machine that are not
- * sent by another site's page. `everything`: all requests, because something in front of the service authenticates them.
+ * The requests that are answered before any key has been created. `refuse`: none. `loopback`: those from this machine, except
+ * from pages of other sites. `everything`: all, because a proxy in front of the service authenticates them.
  */
 export type WithoutKeys = 'refuse' | 'loopback' | 'everything';
 
 export interface ListenAddress {
-  /** Where the process listens. */
+  /** The address on which the process listens. */
   host: string;
-  /** Where others reach it, if that is another address, such as a container's published port. Empty: the same. */
+  /** The address at which clients reach it, if it differs, such as a container's published port. Empty: the same. */
   publishedHost: string;
-  /** Something in front of the service authenticates requests. */
+  /** Whether a proxy in front of the service authenticates requests. */
   trustNetwork: boolean;
 }
 
-/** What a service at this address answers while there are no keys. */
+/** The policy of a service at this address while there are no keys. */
 export function withoutKeysAt({ host, publishedHost, trustNetwork }: ListenAddress): WithoutKeys {
   if (trustNetwork) return 'everything';
   return isLoopback(publishedHost || host) ? 'loopback' : 'refuse';
 }
 
 /**
- * Other machines are served only once there are keys. While Redis is unavailable that cannot be checked, and every request
- * is refused until it is back.
+ * Refuses to serve other machines without keys. While Redis is unavailable this cannot be checked, and every request is
+ * refused until then.
  *
  * @throws ProductError `invalid_configuration`
  */
@@ -55,9 +55,9 @@ export function isLoopback(host: string): boolean {
 }
 
 /**
- * Checks that a request that needs no key, because only this machine can send it, is not sent by a web page. A page of
- * another site could send some requests (cross-site request forgery), and all of them under a name that resolves to the
- * loopback address (DNS rebinding). Neither is addressed to one of this machine's own names.
+ * Checks that a request without a key is not sent by a web page of another site. On the loopback address such a page could
+ * send some requests (cross-site request forgery), or all requests under a name that resolves to the loopback address (DNS
+ * rebinding).
  *
  * @throws ProductError `forbidden`
  */
@@ -74,7 +74,7 @@ export function checkKeylessRequest({ host, origin, 'sec-fetch-site': site }: In
   }
 }
 
-/** A loopback name, or one without a dot, as containers use among themselves: no other site can have such a name. */
+/** A loopback name, or a name without a dot as containers use: no other site can have such a name. */
 function isOwnName(name: string): boolean {
   return isLoopback(name) || /^[a-z0-9_-]+$/i.test(name);
 }

@@ -4,7 +4,7 @@ import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 import { createForwarding, type ForwardingOptions } from './forward-request.js';
 
-/** The registry answers these at once. */
+/** The registry answers these calls at once. */
 const ANSWER_TIMEOUT_MS = 60_000;
 const CONNECTIONS = 128;
 
@@ -13,12 +13,12 @@ const closed = { additionalProperties: false };
 const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 
 /**
- * The calls under `/adapters` that neither take nor give an adapter. They have connections of their own to the registry, and
- * no answer keeps one until its client has read it, so that no download stands in their way.
+ * The fast routes under `/adapters`, which transfer no adapter. They have their own connections to the registry, and their
+ * answers are buffered, so that neither downloads nor slow clients block them.
  */
 export async function adapterRoutes(app: HttpApp, options: ForwardingOptions): Promise<void> {
   const forward = await createForwarding(app, options, { connections: CONNECTIONS, headersTimeout: ANSWER_TIMEOUT_MS });
-  const buffered = { readWhole: true };
+  const forwardOptions = { buffered: true };
 
   app.get(
     '/adapters',
@@ -31,7 +31,7 @@ export async function adapterRoutes(app: HttpApp, options: ForwardingOptions): P
         response: { 200: answer('One page.', AdapterPage), ...errorAnswers(400, 503) },
       },
     },
-    (request, reply) => forward(request, reply, buffered),
+    (request, reply) => forward(request, reply, forwardOptions),
   );
 
   app.removeContentTypeParser(['application/json', 'text/plain']);
@@ -41,13 +41,13 @@ export async function adapterRoutes(app: HttpApp, options: ForwardingOptions): P
     {
       schema: {
         operationId: 'getAdapterManifest',
-        summary: 'How an adapter was made',
+        summary: 'The manifest of an adapter: what it is and how it was made',
         tags,
         params,
         response: { 200: answer('The manifest.', AdapterManifest), ...errorAnswers(404, 503) },
       },
     },
-    (request, reply) => forward(request, reply, buffered),
+    (request, reply) => forward(request, reply, forwardOptions),
   );
 
   app.delete(
@@ -61,6 +61,6 @@ export async function adapterRoutes(app: HttpApp, options: ForwardingOptions): P
         response: { 204: noBody('Deleted.'), ...errorAnswers(404, 409, 503) },
       },
     },
-    (request, reply) => forward(request, reply, buffered),
+    (request, reply) => forward(request, reply, forwardOptions),
   );
 }

@@ -10,29 +10,29 @@ import { createRegistryCalls, type ForwardingPool } from './registry-calls.js';
 import { registryUnavailable } from './registry-client.js';
 
 export interface ForwardingOptions {
-  /** Address of the registry, which answers these calls. */
+  /** Address of the registry. */
   registryUrl: string;
   tracing: Tracing;
 }
 
 export interface ForwardOptions {
-  /** The answer is read whole before any of it is sent: its client cannot keep the connection to the registry. */
-  readWhole?: boolean;
-  /** The answer is ended when its client takes nothing of it for so long. */
+  /** Reads the complete answer before it is sent, so that a slow client does not hold a connection to the registry. */
+  buffered?: boolean;
+  /** Ends the answer if its client reads no bytes for this time. */
   stallMs?: number;
-  /** Written over those of the client. */
+  /** They replace headers of the same name from the client. */
   headers?: Record<string, string>;
-  /** Sees an answer that was read whole before it is sent. What it throws is answered instead. */
+  /** Checks a buffered answer before it is sent. An error that it throws is answered instead. */
   beforeSending?: (status: number, body: Buffer) => Promise<void>;
 }
 
-/** Answers with what the registry answers. */
+/** Forwards a request to the registry and answers with its answer. */
 export type Forward = (request: FastifyRequest, reply: FastifyReply, options: ForwardOptions) => FastifyReply;
 
 const adapterIdSchema = Compile(AdapterId);
 const FILE_NAME = /^\w[\w.-]{0,254}$/;
 
-/** They are of the client's connection (RFC 9110, 7.6.1), of which the registry has no part; undici refuses some of them. */
+/** Headers that concern only the client's connection (RFC 9110, 7.6.1). undici refuses some of them. */
 const OF_THE_CONNECTION = [
   'connection',
   'expect',
@@ -43,10 +43,10 @@ const OF_THE_CONNECTION = [
   'transfer-encoding',
   'upgrade',
 ];
-/** The registry asks for no key, so it is given none. */
+/** The registry needs no key, so it receives none. */
 const CREDENTIALS = ['authorization', 'cookie'];
 
-/** Forwards calls of this part of the application to the registry, as they are, over connections of its own. */
+/** Creates the forwarding of requests in this scope of the application, with its own connections to the registry. */
 export async function createForwarding(
   app: HttpApp,
   { registryUrl, tracing }: ForwardingOptions,
@@ -55,18 +55,18 @@ export async function createForwarding(
   const calls = createRegistryCalls(pool);
   await app.register(replyFrom, { base: registryUrl, disableRequestLogging: true, destroyAgent: true, undici: calls });
   return (request, reply, options) =>
-    calls.endedBy(untilClosed(reply.raw), () => forwardRequest(request, reply, tracing, options));
+    calls.abortedBy(untilClosed(reply.raw), () => forwardRequest(request, reply, tracing, options));
 }
 
-/** The path is put together anew from its decoded parts, so that no part can become a path of its own. */
+/** Builds the path from its decoded and encoded-again parts, so that no part can contain further segments. */
 function forwardRequest(
   request: FastifyRequest,
   reply: FastifyReply,
   tracing: Tracing,
-  { readWhole, stallMs, headers: own, beforeSending }: ForwardOptions,
+  { buffered, stallMs, headers: own, beforeSending }: ForwardOptions,
 ): FastifyReply {
   const { id, name } = request.params as { id?: string; name?: string };
-  refuseWhatIsNoName(id, name);
+  checkNames(id, name);
   const pattern = request.routeOptions.url ?? '/adapters';
   const path = pattern.replace(':id', encoded(id)).replace(':name', encoded(name));
   return reply.from(path, {
@@ -77,12 +77,12 @@ function forwardRequest(
       ...tracing.carry(),
       'x-request-id': request.id,
     }),
-    // Its own retries would multiply a client's.
+    // Retries here would multiply those of the client.
     retryDelay: () => null,
     onResponse(_request, _reply, response) {
       const { stream } = response as unknown as { stream: Readable };
       if (stallMs !== undefined) endWhenStalled(request, reply, stallMs);
-      if (readWhole && request.method !== 'HEAD') sendWhole(reply, stream, beforeSending);
+      if (buffered && request.method !== 'HEAD') sendBuffered(reply, stream, beforeSending);
       else reply.send(stream);
     },
     async onError(failed, { error }) {
@@ -90,7 +90,7 @@ function forwardRequest(
         request.log.info({ err: error }, 'a call to the registry was ended because its client disconnected');
         return;
       }
-      // What the body was refused for, or else the registry.
+      // Either the quota refused the body, or the registry failed.
       const answered = error.cause instanceof ProductError ? error.cause : registryError(error);
       if (answered === error.cause) await drainBody(request.raw);
       const level = answered.status >= 500 ? 'error' : 'info';
@@ -104,7 +104,7 @@ function forwardRequest(
   });
 }
 
-/** A client that stops reading would keep its download, the files behind it and its connections for ever. */
+/** A client that stops reading would hold its download, the open files and the connections forever. */
 function endWhenStalled(request: FastifyRequest, reply: FastifyReply, stallMs: number): void {
   reply.raw.setTimeout(stallMs, () => {
     request.log.info({ stall_ms: stallMs }, 'a download was ended because its client stopped reading');
@@ -112,12 +112,12 @@ function endWhenStalled(request: FastifyRequest, reply: FastifyReply, stallMs: n
   });
 }
 
-function sendWhole(reply: FastifyReply, stream: Readable, look: ForwardOptions['beforeSending']): void {
+function sendBuffered(reply: FastifyReply, stream: Readable, check: ForwardOptions['beforeSending']): void {
   const read = async () => {
     const bytes = await buffer(stream).catch((error: Error) => {
       throw registryError(error);
     });
-    await look?.(reply.statusCode, bytes);
+    await check?.(reply.statusCode, bytes);
     return bytes;
   };
   reply.removeHeader('transfer-encoding');
@@ -131,8 +131,8 @@ function without(headers: IncomingHttpHeaders, names: readonly string[]): Incomi
   return Object.fromEntries(Object.entries(headers).filter(([name]) => !names.includes(name)));
 }
 
-/** What cannot be an id or a file is answered like one that does not exist, without asking the registry. */
-function refuseWhatIsNoName(id?: string, name?: string): void {
+/** Answers an invalid id or file name like one that does not exist, without a call to the registry. */
+function checkNames(id?: string, name?: string): void {
   const shown = (part: string) => JSON.stringify(part.slice(0, 100));
   if (id !== undefined && !adapterIdSchema.Check(id)) {
     throw new ProductError('adapter_not_found', `There is no adapter ${shown(id)}.`);
@@ -143,7 +143,7 @@ function refuseWhatIsNoName(id?: string, name?: string): void {
 }
 
 function encoded(part = ''): string {
-  // A replacement string must not have `$` patterns, and dots alone would climb.
+  // `$` has a meaning in a replacement string, and a segment of dots would leave its folder.
   const text = encodeURIComponent(part).replaceAll('$', '%24');
   return /^\.+$/.test(text) ? text.replaceAll('.', '%2E') : text;
 }

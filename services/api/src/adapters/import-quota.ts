@@ -7,17 +7,18 @@ import type { ByteQuota } from '../access/byte-quota.js';
 import { adapterLimits } from '../access/limits.js';
 import type { RegistryClient } from './registry-client.js';
 
-/** An import, as far as its bytes go. Its tar is held until the answer is over; the call to the registry ends with it. */
+/** An import whose bytes count against the quota. Its tar is reserved until the answer has been sent. */
 export interface CountedImport {
-  /** For the adapter as the registry stores it, which may be much larger than its tar. */
-  room: FreeBytes;
-  /** The body, which ends with an error where there is no room for it. */
+  /** Free bytes for the adapter as the registry stores it, which may be much larger than its tar. */
+  freeBytes: FreeBytes;
+  /** The body, which ends with an error if it exceeds the quota. */
   metered: Readable;
   /**
-   * What the registry stored must have room beside what others stored meanwhile; else it is removed again.
+   * Checks the quota again after the registry has stored the adapter, and removes the adapter if it exceeds the quota
+   * together with other imports.
    * @throws ProductError `quota_exceeded`, `storage_full`
    */
-  keptWithin(status: number, answer: Buffer): Promise<void>;
+  checkStored(status: number, answer: Buffer): Promise<void>;
 }
 
 export interface ImportQuota {
@@ -43,23 +44,23 @@ export function createImportQuota({ quota, registry }: { quota: ByteQuota; regis
             request.log.warn("an import's reservation of the quota could not be released now; it expires later"),
           );
       });
-      const room = await upload.freeBytes();
+      const freeBytes = await upload.freeBytes();
       upload.checkOneMore();
       const { 'content-length': length } = request.headers;
-      // Destroying the request would take the connection along, and with it the answer.
+      // Destroying the request would close its connection before the answer is sent.
       const chunks = request.raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
       const metered = upload.metered(chunks, length === undefined ? undefined : Number(length));
       return {
-        room,
+        freeBytes,
         metered: Readable.from(metered, { objectMode: false }),
-        async keptWithin(status, answer) {
+        async checkStored(status, answer) {
           if (status !== 201) return;
           try {
-            // It is stored, and counted there.
-            await upload.hold(0);
+            // The stored adapter counts now, so nothing is reserved for it any more.
+            await upload.reserve(0);
           } catch (error) {
-            // Where nobody can say, the room that was found before counts.
-            if (!isBeyond(error)) return;
+            // If the registry or Redis is unavailable, the check before the import counts.
+            if (!isQuotaError(error)) return;
             const adapter: unknown = JSON.parse(answer.toString());
             if (adapterSchema.Check(adapter)) await removed(adapter.id, request.log);
             throw error;
@@ -70,6 +71,6 @@ export function createImportQuota({ quota, registry }: { quota: ByteQuota; regis
   };
 }
 
-function isBeyond(error: unknown): boolean {
+function isQuotaError(error: unknown): boolean {
   return error instanceof ProductError && (error.code === 'quota_exceeded' || error.code === 'storage_full');
 }

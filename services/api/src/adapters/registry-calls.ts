@@ -5,9 +5,9 @@ const BODY_TIMEOUT_MS = 120_000;
 const CONNECT_TIMEOUT_MS = 2_000;
 
 export interface ForwardingPool {
-  /** Connections to the registry; null: as many as there are calls. */
+  /** Maximum connections to the registry; null: no limit. */
   connections: number | null;
-  /** Time until the registry begins to answer. */
+  /** Maximum time until the registry starts to answer. */
   headersTimeout: number;
 }
 
@@ -15,8 +15,8 @@ export interface ForwardingPool {
 export interface RegistryCalls {
   request: Dispatcher['request'];
   destroy(): Promise<void>;
-  /** Calls that are made within `work` end when the signal is aborted: reply-from has no way to say so. */
-  endedBy<Result>(signal: AbortSignal, work: () => Result): Result;
+  /** Aborts calls made by `work` when the signal is aborted, because reply-from has no such option. */
+  abortedBy<Result>(signal: AbortSignal, work: () => Result): Result;
 }
 
 export function createRegistryCalls(pool: ForwardingPool): RegistryCalls {
@@ -32,7 +32,7 @@ export function createRegistryCalls(pool: ForwardingPool): RegistryCalls {
   return {
     request: request as Dispatcher['request'],
     destroy: () => agent.destroy(),
-    endedBy: (signal, work) => signals.run(signal, work),
+    abortedBy: (signal, work) => signals.run(signal, work),
   };
 }
 

@@ -3,7 +3,7 @@ import { callerHeaders, EVERYTHING } from '@lorasmith/service-kit';
 import { Value } from 'typebox/value';
 import type { StoredBytes } from '../access/byte-quota.js';
 
-/** The calls that the api itself makes to the registry. Each throws ProductError `registry_unavailable`. */
+/** The api's own calls to the registry. Each throws ProductError `registry_unavailable`. */
 export interface RegistryClient {
   /** Whether the registry answers. */
   check(): Promise<void>;
@@ -16,7 +16,7 @@ const CHECK_TIMEOUT_MS = 2_000;
 const TIMEOUT_MS = 5_000;
 
 export function createRegistryClient(registryUrl: string): RegistryClient {
-  const ask = async (path: string, init: RequestInit, timeoutMs = TIMEOUT_MS): Promise<string> => {
+  const call = async (path: string, init: RequestInit, timeoutMs = TIMEOUT_MS): Promise<string> => {
     try {
       const answer = await fetch(new URL(path, registryUrl), { ...init, signal: AbortSignal.timeout(timeoutMs) });
       const text = await answer.text();
@@ -28,16 +28,16 @@ export function createRegistryClient(registryUrl: string): RegistryClient {
   };
   return {
     async check() {
-      await ask('/live', {}, CHECK_TIMEOUT_MS);
+      await call('/live', {}, CHECK_TIMEOUT_MS);
     },
     async storedBytes(owner) {
-      const text = await ask('/usage', { headers: callerHeaders({ sees: 'all', owner }) });
+      const text = await call('/usage', { headers: callerHeaders({ sees: 'all', owner }) });
       const usage = asUsage(text);
       const things = { own: usage.own_adapters, total: usage.total_adapters };
       return { own: usage.own_bytes, total: usage.total_bytes, things };
     },
     async removeAdapter(id) {
-      await ask(`/adapters/${id}`, { method: 'DELETE', headers: callerHeaders(EVERYTHING) });
+      await call(`/adapters/${id}`, { method: 'DELETE', headers: callerHeaders(EVERYTHING) });
     },
   };
 }

@@ -20,7 +20,7 @@ import type { RegistryClient } from './registry-client.js';
 export interface TransferRoutesOptions extends ForwardingOptions {
   registry: RegistryClient;
   quota: ByteQuota;
-  /** A download of which the client takes nothing for so long is ended. */
+  /** A download is ended if its client reads no bytes for this time. */
   stallMs: number;
 }
 
@@ -46,12 +46,12 @@ function answerOf(contentTypes: string[], description: string, schema: TSchema):
   return { description, content: Object.fromEntries(contentTypes.map((type) => [type, { schema }])) };
 }
 
-/** A merge of a large model is waited for; the registry has the shorter limit. */
+/** Long enough for the merge of a large model. The registry has a shorter limit. */
 const HEADERS_TIMEOUT_MS = 60 * 60_000;
 
 /**
- * The calls under `/adapters` that last: downloads, imports, and what waits for a merge. They are counted, so their
- * connections to the registry need no bound of their own.
+ * The slow routes under `/adapters`: downloads, imports, and calls that wait for a merge. Their number is limited, so their
+ * connections to the registry need no limit.
  */
 export async function transferRoutes(app: HttpApp, options: TransferRoutesOptions): Promise<void> {
   const { stallMs } = options;
@@ -73,7 +73,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
     }
   });
 
-  // The body goes on to the registry as it comes, which knows its bounds.
+  // The body is streamed to the registry, which checks its size.
   app.removeContentTypeParser(['application/json', 'text/plain']);
   app.addContentTypeParser([...TAR_MEDIA_TYPES], (_request, payload, done) => done(null, payload));
   app.post(
@@ -97,13 +97,13 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
       },
     },
     async (request, reply) => {
-      const { room, metered, keptWithin } = await importQuota.begin(request, reply).catch(async (error: unknown) => {
+      const { freeBytes, metered, checkStored } = await importQuota.begin(request, reply).catch(async (error) => {
         await refuseUpload(request, reply);
         throw error;
       });
       if (request.body instanceof Readable) request.body = metered;
-      const headers = freeBytesHeaders(room);
-      return forwardCounted(request, reply, { readWhole: true, headers, beforeSending: keptWithin });
+      const headers = freeBytesHeaders(freeBytes);
+      return forwardCounted(request, reply, { buffered: true, headers, beforeSending: checkStored });
     },
   );
 
@@ -158,7 +158,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
   );
 }
 
-/** Of a call that may have a body. */
+/** Drains the body of a refused request, if it has one. */
 async function refuseUpload(request: FastifyRequest, reply: FastifyReply): Promise<void> {
   if (request.body instanceof Readable) await endUpload(request, reply);
 }

@@ -40,7 +40,7 @@ const source = (text: string): UploadSource => ({
   declaredBytes: Buffer.byteLength(text),
   name: async () => 'a name',
 });
-const redisUnavailable = new ProductError('redis_unavailable', 'Redis does not answer.');
+const redisUnavailable = new ProductError('redis_unavailable', 'Redis cannot be reached.');
 
 function changesWith(changes: Partial<DatasetChangesOptions & DatasetChangesOptions['jobs']['datasets']> = {}) {
   const { beginDeletion = async () => [], allow = async () => {}, ...rest } = changes;
@@ -48,13 +48,13 @@ function changesWith(changes: Partial<DatasetChangesOptions & DatasetChangesOpti
     catalog,
     jobs: { datasets: { beginDeletion, allow } },
     examples: { removeDataset: async () => {} },
-    quota: createByteQuota({ what: 'datasets', holds: null, stored: (owner) => catalog.stored(owner) }),
+    quota: createByteQuota({ what: 'datasets', reservations: null, stored: (owner) => catalog.stored(owner) }),
     ...rest,
   });
 }
 
 describe('an upload', () => {
-  test('is stored once, and jobs may use it again', async () => {
+  test('is stored once, and jobs can use it again', async () => {
     const allowed: string[] = [];
     const changes = changesWith({ allow: async (id) => void allowed.push(id) });
     const { dataset, created } = await changes.upload(() => source('{"text":"a"}\n'), uploader());
@@ -64,8 +64,12 @@ describe('an upload', () => {
     expect(allowed).toEqual([dataset.id]);
   });
 
-  test('is stored without Redis, and an unreleased reservation is reported, not answered', async () => {
-    const byteQuota = createByteQuota({ what: 'datasets', holds: null, stored: (owner) => catalog.stored(owner) });
+  test('is stored without Redis, and an unreleased reservation is logged, not answered', async () => {
+    const byteQuota = createByteQuota({
+      what: 'datasets',
+      reservations: null,
+      stored: (owner) => catalog.stored(owner),
+    });
     const quota: ByteQuota = {
       begin: (...of) => ({ ...byteQuota.begin(...of), end: () => Promise.reject(redisUnavailable) }),
     };
@@ -90,7 +94,7 @@ describe('an upload', () => {
     expect(isOpened).toBe(false);
     const { dataset } = await first;
     expect(await store.list()).toEqual([dataset.id]);
-    // The limit is of simultaneous ones.
+    // The limit applies to concurrent uploads.
     await changes.upload(() => source('{"text":"b"}\n'), uploader());
   });
 });
@@ -106,7 +110,7 @@ describe('a deletion', () => {
     expect(removed).toEqual([id]);
   });
 
-  test('is refused while jobs use the dataset, and of one that does not exist nothing is noted', async () => {
+  test('is refused while jobs use the dataset, and records nothing for a missing dataset', async () => {
     const id = await upload();
     const changes = changesWith({ beginDeletion: async () => ['job_1'] });
     const message = expect.stringContaining('job_1');
@@ -123,7 +127,7 @@ describe('a deletion', () => {
     expect(noted).toEqual([]);
   });
 
-  test('succeeds although its tokens stay, which are removed later', async () => {
+  test('succeeds even if its tokens cannot be removed; they are removed later', async () => {
     const id = await upload();
     const examples = { removeDataset: () => Promise.reject(new Error('busy')) };
     await changesWith({ examples }).delete(id, log);

@@ -27,9 +27,10 @@ export interface Uploader {
 export interface DatasetChanges {
   /**
    * Checks and stores a dataset within the limits of its uploader. The same bytes of the same owner are the same dataset.
-   * @param openSource - Called once the uploader may send.
-   * @throws ProductError `invalid_dataset`, `dataset_empty`, `quota_exceeded`, `storage_full`, `service_unavailable`, and
-   * what the source throws; then nothing is stored
+   * Stores nothing if it throws.
+   * @param openSource - Called once the upload is allowed to start
+   * @throws ProductError `invalid_dataset`, `dataset_empty`, `quota_exceeded`, `storage_full`, `service_unavailable`;
+   * errors of the source
    */
   upload(openSource: () => UploadSource, uploader: Uploader): Promise<{ dataset: Dataset; created: boolean }>;
   /**
@@ -53,8 +54,8 @@ export function createDatasetChanges({ catalog, jobs, examples, quota }: Dataset
         const source = openSource();
         const chunks = upload.metered(source.chunks, source.declaredBytes);
         const stored = await catalog.add({ ...source, chunks }, owner, upload.checkOneMore);
-        // An earlier deletion of the same dataset still keeps jobs from using it. Without Redis there are no jobs either,
-        // and that entry expires within a minute.
+        // An earlier deletion of the same dataset may still prevent new jobs on it. Without Redis no job can be created
+        // anyway, and that entry expires within a minute.
         if (stored.created) await jobs.datasets.allow(stored.dataset.id).catch(ignoreWithoutRedis);
         return stored;
       } finally {
@@ -66,7 +67,7 @@ export function createDatasetChanges({ catalog, jobs, examples, quota }: Dataset
     },
 
     async delete(id, log) {
-      // Of one that does not exist, nothing is noted.
+      // A missing dataset is reported before a deletion is recorded.
       await catalog.get(id);
       const users = await jobs.datasets.beginDeletion(id);
       if (users.length > 0) {
@@ -74,7 +75,7 @@ export function createDatasetChanges({ catalog, jobs, examples, quota }: Dataset
         throw new ProductError('in_use', message, { param: 'id' });
       }
       await catalog.delete(id);
-      // What stays is removed by a worker's next cleanup.
+      // The next cleanup of a worker removes tokens that remain.
       await examples
         .removeDataset(id)
         .catch((error: unknown) => log.warn({ err: error, dataset: id }, 'the tokens of a dataset were not removed'));

@@ -12,7 +12,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
-test('others get their turn while lines are checked that are there already', async () => {
+test('checking lines that have already arrived does not block the event loop', async () => {
   const store = await openBundleStore({ root, kind: 'datasets' });
   const catalog = createDatasetCatalog(store, { maxBytes: 2 ** 30, maxLineBytes: 1_000, maxRows: 10 });
   let turns = 0;

@@ -10,19 +10,19 @@ import type { UploadSource } from './upload-source.js';
 /** The datasets of the store, with their records. */
 export interface DatasetCatalog {
   /**
-   * Checks and stores an upload. The same bytes of the same owner again are the same dataset, with the record it had.
-   * @param checkOneMore - Asked before a dataset is stored that is not there already
-   * @throws ProductError `invalid_dataset`, `dataset_empty`, `storage_full`, and what source and `checkOneMore` throw; then
-   * nothing is stored
+   * Checks and stores an upload. The same bytes of the same owner return the existing dataset with its record. Stores
+   * nothing if it throws.
+   * @param checkOneMore - Called before a new dataset is stored
+   * @throws ProductError `invalid_dataset`, `dataset_empty`, `storage_full`; errors of the source and of `checkOneMore`
    */
   add(source: UploadSource, owner: Owner, checkOneMore: () => void): Promise<{ dataset: Dataset; created: boolean }>;
   /** @throws ProductError `dataset_not_found` */
   get(id: string): Promise<Dataset>;
-  /** Whose dataset it is; undefined where there is none. */
+  /** The owner of the dataset; undefined if it does not exist. */
   ownerOf(id: string): Promise<Owner | undefined>;
-  /** Bytes of the rows of the owner's datasets, and of all, and how many datasets those are. */
+  /** Number of datasets and bytes of their rows, of the owner and of all owners. */
   stored(owner: Owner): Promise<StoredBytes>;
-  /** Those that are the caller's, newest first. @throws ProductError `invalid_request` when there is no dataset `after` */
+  /** The datasets that the caller may use, newest first. @throws ProductError `invalid_request` if there is no dataset `after` */
   list(page: { after?: string | undefined; limit: number }, caller: Caller): Promise<Paged<Dataset>>;
   /** @throws ProductError `dataset_not_found` */
   delete(id: string): Promise<void>;
@@ -30,14 +30,14 @@ export interface DatasetCatalog {
   hold(id: string): Promise<HeldBundle>;
 }
 
-/** Records being read; each is a request where the store is on other hosts. */
+/** Maximum records read concurrently. For a store on other hosts, each is a request. */
 const RECORDS_AT_ONCE = 32;
 
-/** Checking lines keeps the process from all else for about so long at a time. */
+/** Approximate time for which checking lines blocks the event loop. */
 const WORK_MS = 20;
 
 export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits): DatasetCatalog {
-  // Records never change; which datasets exist is asked of the store every time.
+  // Records never change, but the store is asked every time which datasets exist.
   const records = new Map<string, Dataset>();
 
   const get = async (id: string): Promise<Dataset> => {
@@ -67,7 +67,7 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
     }
   };
 
-  /** One that is damaged is left out. */
+  /** Null for a damaged record, which lists omit. */
   const everyRecord = async (): Promise<Dataset[]> => {
     const found = await mapWithConcurrency(await store.list(), RECORDS_AT_ONCE, (id) => recordOf(id).catch(() => null));
     return found.filter((record) => record !== null);
@@ -107,14 +107,14 @@ function bytesOf(datasets: readonly Dataset[]): number {
   return datasets.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
-/** What the store says of anything that is not there, said of a dataset. */
+/** Turns the `not_found` of the store into `dataset_not_found`. */
 function missingDataset(id: string): (error: unknown) => never {
   return (error) => {
     throw error instanceof ProductError && error.code === 'not_found' ? datasetNotFound(id) : error;
   };
 }
 
-/** Passes on what is worth keeping: nothing once a line is bad, but the rest is read to find further bad lines. */
+/** Passes on the bytes until a line is invalid. Then it only reads the rest to find further invalid lines. */
 async function* checkedChunks(chunks: AsyncIterable<Buffer>, checker: DatasetChecker): AsyncGenerator<Buffer> {
   let workedMs = 0;
   for await (const chunk of chunks) {
@@ -147,7 +147,7 @@ function newRecord({ sha256, bytes }: Digest, owner: Owner, name: string | null,
   };
 }
 
-/** 96 bits of a digest name a dataset; other bytes with the same ones must not pass for it. */
+/** An id has only 96 bits of the digest. Other bytes with the same id must not be taken for the dataset. */
 async function sameDataset(existing: Dataset, sha256: string): Promise<Dataset> {
   if (existing.sha256 === sha256) return existing;
   throw new ProductError('conflict', `Another file has the id ${existing.id}.`);

@@ -4,7 +4,7 @@ import { DatasetChecker } from './dataset-checker.js';
 
 const LIMITS = { maxBytes: 1_000_000, maxLineBytes: 10_000, maxRows: 50 };
 
-/** What is said of the file, however its bytes come. */
+/** The message for a file, checked to be the same for any chunks. */
 function messageOf(text: string, limits = LIMITS): string {
   const messages = [1, 7, 1_000_000].map((chunkBytes) => {
     const checker = new DatasetChecker(limits);
@@ -57,7 +57,7 @@ test.each([
     '{"text":"a"}\n'.repeat(53),
     '1 faults: At least one line is wrong; checking stopped after line 51. Nothing was stored.',
   ],
-])('what is said of faults is true: %s', (_name, text, message) => {
+])('the message is correct for %s', (_name, text, message) => {
   expect(messageOf(text)).toBe(message);
 });
 

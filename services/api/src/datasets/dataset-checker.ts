@@ -9,12 +9,12 @@ export interface DatasetLimits {
   maxRows: number;
 }
 
-/** What the lines say of a dataset without faults. */
+/** The properties of a valid dataset. */
 export type DatasetSummary = Pick<Dataset, 'format' | 'rows' | 'features' | 'warnings'>;
 
-/** Enough to see what is wrong with a file; what comes after them is not looked at. */
+/** Enough to see what is wrong with a file. Later lines are not checked. */
 const MAX_LISTED_FAULTS = 100;
-/** Rows are objects of lists of objects; nothing deeper can be right. */
+/** Rows are objects of lists of objects; anything deeper is invalid. */
 const MAX_DEPTH = 16;
 
 const TAB = 0x09;
@@ -31,9 +31,9 @@ export class DatasetChecker {
   #rows = 0;
   /** Whether all lines so far were blank. */
   #isFirst = true;
-  /** The last line that is looked at, once further ones would tell nothing. */
+  /** The last line that is checked, once the limit of faults is reached. */
   #lastLine: number | undefined;
-  /** Whether anything came after it. */
+  /** Whether there are further lines. */
   #hasMore = false;
   #first: { format: DatasetFormat; width: number | null; line: number } | undefined;
   readonly #seen = new SeenRows();
@@ -45,7 +45,7 @@ export class DatasetChecker {
     this.#lines = new LineSplitter(limits.maxLineBytes);
   }
 
-  /** Whether something is wrong already; then there is no use in keeping the bytes. */
+  /** Whether there are faults, so that the bytes need not be stored. */
   get hasFaults(): boolean {
     return this.#faultCount > 0;
   }
@@ -56,8 +56,8 @@ export class DatasetChecker {
   }
 
   /**
-   * Call it after the last byte.
-   * @throws ProductError `invalid_dataset` with what is wrong with lines, up to 100 faults, in `details`; `dataset_empty`
+   * Call this after the last byte.
+   * @throws ProductError `invalid_dataset` with up to 100 faults in `details`; `dataset_empty`
    */
   finish(): DatasetSummary {
     this.#checkAll(this.#lines.end());
@@ -84,8 +84,8 @@ export class DatasetChecker {
     if (faults.length === 0) return;
     this.#faultyLines++;
     this.#faultCount += faults.length;
-    const room = MAX_LISTED_FAULTS - this.#faults.length;
-    this.#faults.push(...faults.slice(0, room).map((fault) => ({ ...fault, line: number })));
+    const remaining = MAX_LISTED_FAULTS - this.#faults.length;
+    this.#faults.push(...faults.slice(0, remaining).map((fault) => ({ ...fault, line: number })));
     if (this.#faultCount >= MAX_LISTED_FAULTS) this.#lastLine = number;
   }
 
@@ -165,7 +165,7 @@ export class DatasetChecker {
   }
 }
 
-/** Whether there is nothing but white space of ASCII. */
+/** Whether the line contains only ASCII white space. */
 function isBlank(bytes: Buffer): boolean {
   return bytes.every((byte) => byte === SPACE || (byte >= TAB && byte <= CARRIAGE_RETURN));
 }

@@ -85,7 +85,7 @@ export async function datasetRoutes(app: HttpApp, { catalog, changes, maxBytes }
   );
 }
 
-/** In a scope of its own: elsewhere a body is JSON and nothing else. */
+/** In its own scope, because all other routes accept only JSON. */
 async function uploadRoute(
   app: HttpApp,
   { changes, maxBytes }: Pick<DatasetRoutesOptions, 'changes' | 'maxBytes'>,
@@ -112,7 +112,7 @@ async function uploadRoute(
         tags,
         querystring: UploadQuery,
         response: {
-          200: answer('It was there already.', Dataset),
+          200: answer('It already existed.', Dataset),
           201: answer('Stored.', Dataset),
           ...errorAnswers(400, 413, 415, 422, 503, 507),
         },

@@ -6,8 +6,8 @@ const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 
 /**
- * Whether JSON text nests arrays and objects deeper than `limit`. Parsing ten megabytes of `[` takes seconds, during
- * which nobody else is served; this looks at each byte once and stops at the limit.
+ * Whether JSON text nests arrays and objects deeper than `limit`. Parsing ten megabytes of `[` blocks the event loop for
+ * seconds; this function reads each byte once and stops at the limit.
  */
 export function nestsDeeperThan(limit: number, json: Uint8Array): boolean {
   let depth = 0;

@@ -1,14 +1,14 @@
 import { expect, test } from 'vitest';
 import { MAX_REMEMBERED_ROWS, SeenRows } from './seen-rows.js';
 
-test('tells a row that came before, and no other', () => {
+test('recognizes repeated rows, and no others', () => {
   const rows = new SeenRows();
   for (let row = 0; row < 30_000; row++) expect(rows.seen(`row ${row}`)).toBe(false);
   for (let row = 0; row < 30_000; row += 7) expect(rows.seen(`row ${row}`)).toBe(true);
   expect(rows.seen('row -1')).toBe(false);
 });
 
-test('remembers as many as it says and goes on without the rest', () => {
+test('stores rows up to its limit and ignores further ones', () => {
   const rows = new SeenRows();
   for (let row = 0; row < MAX_REMEMBERED_ROWS + 10; row++) rows.seen(String(row));
   expect(rows.seen('0')).toBe(true);

@@ -1,17 +1,17 @@
 import { createHash } from 'node:crypto';
 
-/** Rows remembered; of a larger dataset equal rows are found among the first so many. */
+/** Maximum stored rows. In a larger dataset, only repetitions of these first rows are found. */
 export const MAX_REMEMBERED_ROWS = 200_000;
-/** At most two fifths are taken, so that a free place is near. */
+/** At most two fifths of the slots are used, so that a free slot is near. */
 const PLACES = 2 ** 19;
 
-/** Tells rows that came before by 64 bits of their digest, in 4 MB whatever the number of rows. */
+/** Recognizes repeated rows by 64 bits of their digest, in 4 MB for any number of rows. */
 export class SeenRows {
-  /** Two words a place; both 0: it is free. */
+  /** Two words per slot; a free slot has two zeros. */
   readonly #digests = new Uint32Array(2 * PLACES);
   #count = 0;
 
-  /** @returns whether the same row came before; if not, it is remembered */
+  /** @returns whether the row is a repetition; otherwise it is stored */
   seen(row: string): boolean {
     const digest = createHash('sha1').update(row).digest();
     const [first, second] = [digest.readUInt32LE(0), digest.readUInt32LE(4) || 1];

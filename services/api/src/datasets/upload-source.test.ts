@@ -8,7 +8,7 @@ import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
 const FORM = 'multipart/form-data; boundary=b';
 const PART = '--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n{"text":"a"}\n';
 
-/** While the folder is made that they are written to. */
+/** The sender disconnects while the staging folder is being created. */
 test.each([FORM, 'application/jsonl'])(
   'a sender that is gone before its chunks are read: they throw (%s)',
   async (contentType) => {

@@ -3,7 +3,7 @@ import { ProductError } from '@lorasmith/contracts';
 import { bodyTooLarge, boundedChunks, uploadBroken } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
 
-/** Content types of a body that is the file itself. */
+/** Content types of a body that consists of the file. */
 export const RAW_CONTENT_TYPES = [
   'application/jsonl',
   'application/x-jsonlines',
@@ -14,10 +14,10 @@ export const RAW_CONTENT_TYPES = [
   'text/plain',
 ];
 
-/** The bytes of an upload, and the name that came with them; the name of a form may follow its file, so ask for it last. */
+/** The bytes of an upload and its name. Read the name last, because in a form it may follow the file. */
 export interface UploadSource {
   chunks: AsyncIterable<Buffer>;
-  /** How many bytes there will be, where the sender has said so. */
+  /** The declared number of bytes; undefined if unknown. */
   declaredBytes: number | undefined;
   name(): Promise<string | null>;
 }
@@ -30,8 +30,8 @@ const WHAT = 'file';
 /**
  * The uploaded file of a request: its body, or the part `file` of a form.
  *
- * The chunks throw ProductError `body_too_large` beyond `maxBytes`, `invalid_request` when the sender goes away or
- * the form is not what is described.
+ * The chunks throw ProductError `body_too_large` beyond `maxBytes`, `invalid_request` if the sender disconnects or the form
+ * is invalid.
  */
 export function uploadSourceOf(request: FastifyRequest, name: string | null, maxBytes: number): UploadSource {
   refuseEncodings(request.headers['content-encoding']);
@@ -48,9 +48,9 @@ function formSource(request: FastifyRequest, nameOfQuery: string | null, maxByte
   let name = nameOfQuery;
   let file: MultipartFile | undefined;
 
-  /** Reads fields up to the file, or to the end. */
+  /** Reads the fields before the file, or all fields if there is no file. */
   const readOn = async (): Promise<MultipartFile | undefined> => {
-    // The parser would wait for a close that has been.
+    // The parser would wait for a close event that has already occurred.
     if (request.raw.destroyed && !request.raw.readableEnded) throw uploadBroken();
     for (;;) {
       const next = await parts.next().catch((error) => {
@@ -65,7 +65,7 @@ function formSource(request: FastifyRequest, nameOfQuery: string | null, maxByte
       }
       if (part.fieldname !== NAME_FIELD) throw unknownPart(part.fieldname);
       const { value, valueTruncated } = part;
-      // In characters, as the name in a query is counted.
+      // In characters, like the name in a query.
       if (typeof value !== 'string' || value === '' || valueTruncated || [...value].length > MAX_NAME_LENGTH) {
         const message = `name must be text of 1 to ${MAX_NAME_LENGTH} characters.`;
         throw new ProductError('invalid_request', message, { param: NAME_FIELD });
@@ -86,7 +86,7 @@ function formSource(request: FastifyRequest, nameOfQuery: string | null, maxByte
 
   return {
     chunks: chunks(),
-    // The length of a form says nothing of its file's.
+    // The length of a form is not that of its file.
     declaredBytes: undefined,
     async name() {
       await readOn();
@@ -95,7 +95,7 @@ function formSource(request: FastifyRequest, nameOfQuery: string | null, maxByte
   };
 }
 
-/** What the parser of forms throws, mostly plain errors and always about what was sent. */
+/** Maps errors of the form parser. All are caused by the request. */
 function formError(error: Error & { code?: string }, maxBytes: number): ProductError {
   if (error instanceof ProductError) return error;
   if (error.code === 'FST_REQ_FILE_TOO_LARGE') return bodyTooLarge(maxBytes, WHAT);

@@ -6,8 +6,8 @@ import { type AccessLimits, adapterLimits } from '../access/limits.js';
 export interface AdapterReservation {
   /**
    * Creates a job, which reserves the bytes of its adapter, if the quota allows it.
-   * @param bytes - The limit of the size of the adapter
-   * @throws ProductError `quota_exceeded`, `storage_full`, and what `create` throws
+   * @param bytes - The maximum size of the adapter
+   * @throws ProductError `quota_exceeded`, `storage_full`; errors of `create`
    */
   within<Result>(owner: Owner, bytes: number, limits: AccessLimits, create: () => Promise<Result>): Promise<Result>;
 }
@@ -15,18 +15,18 @@ export interface AdapterReservation {
 export function createAdapterReservation(quota: ByteQuota): AdapterReservation {
   return {
     async within(owner, bytes, limits, create) {
-      // Held until the job has reserved them, so that concurrent requests see each other.
-      const held = quota.begin(owner, adapterLimits(limits));
+      // The bytes are also reserved here until the job has reserved them, so that concurrent requests count.
+      const reservation = quota.begin(owner, adapterLimits(limits));
       try {
-        await held.hold(bytes).catch((error: unknown) => {
-          // Only the registry knows what is stored. Jobs do not need it otherwise, so they are accepted without it.
+        await reservation.reserve(bytes).catch((error: unknown) => {
+          // Only the registry knows the stored bytes. Jobs do not need it otherwise, so they are accepted without it.
           if (!(error instanceof ProductError) || error.code !== 'registry_unavailable') throw error;
         });
-        held.checkOneMore();
+        reservation.checkOneMore();
         return await create();
       } finally {
-        // If this fails, the hold expires.
-        await held.end().catch(() => {});
+        // If this fails, the reservation expires.
+        await reservation.end().catch(() => {});
       }
     },
   };

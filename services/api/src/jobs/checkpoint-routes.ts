@@ -40,7 +40,7 @@ export async function checkpointRoutes(app: HttpApp, { jobs, continuation }: Che
     {
       schema: {
         operationId: 'publishCheckpoint',
-        summary: 'Make an adapter of a checkpoint of an ended job',
+        summary: 'Publish a checkpoint of an ended job as an adapter',
         description:
           'Queues a new job that trains nothing. It makes an adapter of the checkpoint and checks it as at the end ' +
           'of a training. Its `adapter` is the result.',

@@ -24,7 +24,7 @@ export interface PublishOptions extends PublishCheckpointRequest {
   limits: AccessLimits;
 }
 
-/** What can be done with a job after it has ended. */
+/** Resumes ended jobs and publishes their checkpoints. */
 export interface JobContinuation {
   /**
    * @throws ProductError `job_not_found`, `job_not_resumable`, `dataset_not_found`, `quota_exceeded`, `queue_full`,
@@ -32,7 +32,7 @@ export interface JobContinuation {
    */
   resume(id: JobId, limits: AccessLimits): Promise<Job>;
   /**
-   * Queues a job that makes an adapter of a checkpoint.
+   * Queues a job that publishes a checkpoint as an adapter.
    * @param step - `best`, `last`, or a number
    * @throws ProductError `job_not_found`, `job_still_active`, `checkpoint_not_found`, `idempotency_conflict`,
    * `quota_exceeded`, `queue_full`, `storage_full`
@@ -53,7 +53,7 @@ export function createJobContinuation({ jobs, catalog, adapterReservation }: Job
       // Publishing a checkpoint reads no dataset.
       if (job.kind === 'train' && ENDED_STATUSES.includes(job.status)) await catalog.get(job.dataset);
       const resume = () => jobs.resumeJob(id, jobLimitsOf(limits));
-      // Refused for its status, whatever the quota.
+      // The job store refuses the status, so the quota does not matter.
       if (job.status !== 'failed' && job.status !== 'cancelled') return await resume();
       return await adapterReservation.within(job.owner, await jobs.adapterBytes.of(id), limits, resume);
     },
@@ -65,7 +65,7 @@ export function createJobContinuation({ jobs, catalog, adapterReservation }: Job
         .update(JSON.stringify([id, step, name ?? null]))
         .digest('hex');
       if (idempotencyKey !== undefined) {
-        // Before checks whose outcome can have changed: the checkpoint, the status of the job, the quota.
+        // Before checks whose outcome may have changed since: the checkpoint, the status of the job, the quota.
         const repeated = await jobs.repeatedJob({ idempotencyKey, requestHash, owner });
         if (repeated !== null) return repeated;
       }

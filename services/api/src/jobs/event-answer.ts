@@ -8,7 +8,7 @@ export interface EventAnswerOptions {
   after: string | undefined;
   /** Ends the stream: the client disconnected, or the service shuts down. */
   signal: AbortSignal;
-  /** After so long without an event a comment is sent, so that proxies and clients keep the connection open. */
+  /** A comment is sent after this time without an event, so that proxies and clients keep the connection open. */
   heartbeatMs: number;
 }
 
@@ -18,10 +18,10 @@ const RETRY = 'retry: 2000\n\n';
 const HEARTBEAT = ': still here\n\n';
 
 /**
- * The events of a job as server-sent events (the HTML standard, section 9.2): past ones, then new ones until the job's last
- * event, and further ones if the job was resumed after it. Reads from Redis only as fast as the client does.
+ * The events of a job as server-sent events (the HTML standard, section 9.2): past events, then new ones until the last event
+ * of the job, and further ones if the job is resumed. Reads from Redis only as fast as the client reads.
  *
- * @returns null when there is nothing after `after` and nothing will come
+ * @returns null if no event follows `after` and the job has ended
  * @throws ProductError `job_not_found`, `invalid_request`, `redis_unavailable`
  */
 export async function eventStreamOf(options: EventAnswerOptions): Promise<Readable | null> {
@@ -46,14 +46,14 @@ async function* textOf(options: EventAnswerOptions, first: JobEvent[]): AsyncGen
       }
       if (signal.aborted) return;
       if (isLast) {
-        // Unless the job was resumed after it.
+        // The job may have been resumed since.
         batch = (await jobs.readEvents(job, { after, limit: BATCH })).data;
         if (batch.length > 0) continue;
         if (await hasEnded(options)) return;
       }
       batch = (await jobs.readEvents(job, { after, limit: BATCH, blockMs: heartbeatMs, signal })).data;
       if (batch.length > 0) continue;
-      // Only so many events are stored: the last one can be missing, a status never.
+      // The number of stored events is limited, so the last one can be missing. The status always exists.
       if (signal.aborted || (await hasEnded(options))) return;
       yield HEARTBEAT;
     }

@@ -37,13 +37,13 @@ export async function eventRoutes(
 ): Promise<void> {
   const streams = createConcurrencyLimit('event streams');
   const closing = new AbortController();
-  // Streams have no end of their own for as long as a job runs; closing the server would wait for them.
+  // A stream lasts as long as its job, and closing the server would wait for it.
   app.addHook('preClose', async () => closing.abort());
 
   app.get(
     '/jobs/:id/events',
     {
-      // The answer to a HEAD request would be a stream that nobody reads.
+      // A HEAD request would start a stream that nobody reads.
       exposeHeadRoute: false,
       schema: {
         operationId: 'listJobEvents',
@@ -76,13 +76,13 @@ export async function eventRoutes(
 
       const { eventStreams: own, totalEventStreams: total } = request.limits;
       const close = streams.acquire(request.identity.key?.id ?? null, { own, total });
-      const gone = new AbortController();
+      const disconnected = new AbortController();
       onceClosed(reply.raw, () => {
         close();
-        gone.abort();
+        disconnected.abort();
       });
-      const revoked = watchRevocation(authenticator, request, gone.signal);
-      const signal = AbortSignal.any([gone.signal, closing.signal, revoked]);
+      const revoked = watchRevocation(authenticator, request, disconnected.signal);
+      const signal = AbortSignal.any([disconnected.signal, closing.signal, revoked]);
       const stream = await eventStreamOf({ jobs, job, after, signal, heartbeatMs });
       if (stream === null) return await reply.code(204).send();
       return await reply
@@ -94,7 +94,7 @@ export async function eventRoutes(
   );
 }
 
-/** A stream is what this path is for; JSON is for who asks for it and not for a stream. */
+/** The default is a stream. JSON is returned only to clients that accept JSON but no stream. */
 function wantsJson(accept = ''): boolean {
   return accept.includes('application/json') && !accept.includes('text/event-stream');
 }

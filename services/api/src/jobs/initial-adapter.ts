@@ -20,17 +20,17 @@ export async function readInitialAdapter(adapters: BundleStore, id: string, call
 }
 
 /**
- * The request with the rank, alpha, patterns and layers of the adapter that it continues, where it leaves them out.
- * Whether what it gives is the adapter's, planning finds out.
- * @throws ProductError `invalid_adapter` for one of another base, or with settings that no job may have
+ * Fills in the rank, alpha, patterns and layers of the adapter that the job continues. Planning checks that fields in the
+ * request have the same values as the adapter.
+ * @throws ProductError `invalid_adapter` for an adapter of another base model, or with settings that are invalid for a job
  */
 export function continuing(request: JobRequest, initial: AdapterManifest, model: BaseModelDetail): JobRequest {
   const mismatch = baseMismatch(initial.id, initial.base_model, { name: request.base_model });
   if (mismatch !== null) throw new ProductError('invalid_adapter', mismatch, { param });
   const names = model.modules.map(({ name }) => name);
-  const whole: JobRequest = { ...request, lora: inheritLora(request.lora ?? {}, initial, names) };
-  if (Value.Check(JobRequest, whole)) return whole;
-  const [fault] = Value.Errors(JobRequest, whole);
+  const complete: JobRequest = { ...request, lora: inheritLora(request.lora ?? {}, initial, names) };
+  if (Value.Check(JobRequest, complete)) return complete;
+  const [fault] = Value.Errors(JobRequest, complete);
   const message = `${initial.id} cannot be trained further: its ${fault?.instancePath.slice(1).replaceAll('/', '.')} ${fault?.message}.`;
   throw new ProductError('invalid_adapter', message, { param });
 }

@@ -20,7 +20,7 @@ const CreateJobQuery = Type.Object(
   { dry_run: Type.Optional(Type.Boolean({ description: 'Return the report and queue nothing.' })) },
   closed,
 );
-/** Of calls that make a job. */
+/** Headers of calls that create a job. */
 export const IdempotencyHeaders = Type.Object({
   'idempotency-key': Type.Optional(
     Type.String({
@@ -102,12 +102,12 @@ export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }
     {
       schema: {
         operationId: 'cancelJob',
-        summary: 'Cancel a job that waits or runs',
+        summary: 'Cancel a waiting or running job',
         tags,
         params,
         response: {
           200: answer('Cancelled.', Job),
-          202: answer('It runs: it will be cancelled once its worker has stopped.', Job),
+          202: answer('The job is running. It is cancelled once its worker has stopped.', Job),
           ...errorAnswers(404, 409, 503),
         },
       },
@@ -123,11 +123,11 @@ export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }
     {
       schema: {
         operationId: 'resumeJob',
-        summary: 'Go on with a failed or cancelled job from its last checkpoint',
+        summary: 'Resume a failed or cancelled job from its last checkpoint',
         tags,
         params,
         response: {
-          202: answer('It waits for a worker again.', Job),
+          202: answer('Queued again.', Job),
           ...errorAnswers(404, 409, 503, 507),
         },
       },
@@ -155,13 +155,13 @@ export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }
   );
 }
 
-/** What cannot be an id is answered like one that does not exist. @throws ProductError `job_not_found` */
+/** Answers an invalid id like one that does not exist. @throws ProductError `job_not_found` */
 export function jobIdOf(id: string): JobId {
   if (Value.Check(JobId, id)) return id;
   throw jobNotFound(id);
 }
 
-/** What is answered for a job that is not there, or not for the caller. */
+/** The error for a job that does not exist, or that the caller may not use. */
 export function jobNotFound(id: string): ProductError {
   return new ProductError('job_not_found', `There is no job ${JSON.stringify(id.slice(0, 100))}.`);
 }

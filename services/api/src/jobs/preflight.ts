@@ -11,7 +11,7 @@ import {
 import type { ExampleStoreOptions } from '@lorasmith/planning';
 import { Piscina } from 'piscina';
 
-/** What a preflight thread receives. */
+/** The message to a preflight thread. */
 export interface PreflightTask {
   spec: JobSpec;
   modelsDir: string;
@@ -19,11 +19,11 @@ export interface PreflightTask {
   rowsFile: string;
   /** The manifest of the adapter that the job continues to train. */
   initial: AdapterManifest | null;
-  /** What a worker measured of its machine; null: no estimate is made. */
+  /** The measured profile of a worker's machine; null: no estimate. */
   machine: MachineProfile | null;
 }
 
-/** What it answers. An error is plain data, because classes do not survive the transfer between threads. */
+/** Its answer. An error is plain data, because classes are lost in the transfer between threads. */
 export type PreflightAnswer =
   | { report: Report }
   | { error: { code: ErrorCode; message: string; param: string | undefined; details: Fault[] } };
@@ -31,9 +31,9 @@ export type PreflightAnswer =
 export interface PreflightOptions {
   /** Path of the compiled `preflight-thread.js`. */
   threadFile: string;
-  /** How many run at once. Each uses a core. */
+  /** Number of threads. Each uses a core. */
   threads: number;
-  /** The limit of waiting tasks. */
+  /** Maximum waiting tasks. */
   maxWaiting: number;
   /** Limit for waiting and planning together, plus a time that depends on the size of the dataset. Then the thread is ended. */
   timeoutMs: number;
@@ -41,17 +41,17 @@ export interface PreflightOptions {
   tokens: ExampleStoreOptions;
 }
 
-/** Plans jobs outside of the event loop: a chat template is code that comes with a model, and it can loop. */
+/** Plans jobs outside the event loop: a chat template is code of a model, and may loop forever. */
 export interface Preflight {
-  /** @throws ProductError what planning throws; `timeout`; `service_unavailable` when too many tasks wait */
+  /** @throws ProductError the errors of planning; `timeout`; `service_unavailable` if too many tasks wait */
   report(task: PreflightTask): Promise<Report>;
   close(): Promise<void>;
 }
 
-/** Of JavaScript objects. The tokens are not part of it. */
+/** Limit for JavaScript objects. The tokens do not count. */
 export const MAX_HEAP_MB = 2_048;
 const IDLE_MS = 60_000;
-/** Short rows in a chat template are tokenized at 0.25 MB/s; at less than half of that the thread hangs. */
+/** Short rows in a chat template are tokenized at 0.25 MB/s. Below half of that, the thread counts as hanging. */
 const MS_PER_MEGABYTE = 10_000;
 
 export function createPreflight(options: PreflightOptions): Preflight {
@@ -62,7 +62,7 @@ export function createPreflight(options: PreflightOptions): Preflight {
     maxThreads: threads,
     maxQueue: maxWaiting,
     idleTimeout: IDLE_MS,
-    // Not the flags of this process, for instance a debugger's port.
+    // Without the flags of this process, such as the port of a debugger.
     execArgv: [],
     resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
   });

@@ -34,7 +34,7 @@ export interface JobSubmissionOptions {
 
 export interface SubmitOptions {
   idempotencyKey: string | undefined;
-  /** Of the HTTP request; also in the log of the job's worker. */
+  /** Id of the HTTP request. The log of the worker contains it too. */
   requestId: string;
   /** The owner of the job. */
   caller: Caller;
@@ -43,13 +43,13 @@ export interface SubmitOptions {
 
 export interface JobSubmission {
   /**
-   * What the job would do; nothing is queued.
+   * Plans the job without queuing it.
    * @throws ProductError with every fault found: `model_not_found`, `dataset_not_found`, `adapter_not_found`,
-   * `invalid_adapter`, and what planning throws
+   * `invalid_adapter`, and the errors of planning
    */
   dryRun(request: JobRequest, caller: Caller): Promise<Report>;
   /**
-   * Queues the job if a dry run of it would succeed.
+   * Queues the job if a dry run would succeed.
    * @throws ProductError the same, and `idempotency_conflict`, `quota_exceeded`, `queue_full`, `storage_full`
    */
   submit(request: JobRequest, options: SubmitOptions): Promise<Job>;
@@ -94,7 +94,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
   ): Promise<Job> => {
     const { owner } = caller;
     if (idempotencyKey !== undefined) {
-      // Before the job is planned: that takes time, and can fail now where it did not then.
+      // Before the job is planned, which takes time and may fail now although it succeeded the first time.
       const repeated = await jobs.repeatedJob({ idempotencyKey, requestHash: hash, owner });
       if (repeated !== null) return repeated;
     }
@@ -119,7 +119,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
 
   const singleFlight = createSingleFlight();
   return {
-    // Without Redis a dry run has no estimate, and everything else.
+    // Without Redis, a dry run only lacks the estimate.
     dryRun: (request, caller) =>
       singleFlight(JSON.stringify([caller, requestHash(request)]), async () => {
         const { report } = await check(request, caller, jobs.machines.latest().catch(nullWithoutRedis));
@@ -129,7 +129,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
       const hash = requestHash(request);
       const { idempotencyKey, caller } = options;
       const submit = () => submitNow(request, hash, options);
-      // Without a key, two requests mean two jobs.
+      // Without an idempotency key, two requests create two jobs.
       return idempotencyKey === undefined
         ? submit()
         : singleFlight(JSON.stringify([caller, hash, idempotencyKey]), submit);

@@ -15,7 +15,7 @@ export interface ApiMetricsOptions {
   dataDir: string;
 }
 
-/** The metrics of the api, with those of the queue, which belongs to no process. */
+/** The metrics of the api and of the queue, which belongs to no single process. */
 export function createApiMetrics({ jobs, redis, dataDir }: ApiMetricsOptions): Registry {
   const metrics = createMetrics({ service: 'api' });
   observeFolders(metrics, { data: dataDir });
@@ -25,7 +25,7 @@ export function createApiMetrics({ jobs, redis, dataDir }: ApiMetricsOptions): R
 }
 
 function observeQueue(metrics: Registry, jobs: Pick<JobStore, 'queueStatus'>): void {
-  // Without Redis there are no figures; zero would mean that there are no jobs.
+  // Without Redis there are no figures, because zero would mean that there are no jobs.
   const readStatus = oncePerScrape(() => jobs.queueStatus().catch((): QueueStatus | null => null));
   new Gauge({
     name: 'lorasmith_jobs',
@@ -41,7 +41,7 @@ function observeQueue(metrics: Registry, jobs: Pick<JobStore, 'queueStatus'>): v
   });
   new Gauge({
     name: 'lorasmith_queue_oldest_seconds',
-    help: 'Age of the oldest job that waits for a worker; 0 when none waits.',
+    help: 'Age of the oldest job that waits for a worker; 0 if none waits.',
     // Only a gauge with a label can be removed while Redis is unavailable.
     labelNames: ['queue'],
     registers: [metrics],

@@ -31,7 +31,7 @@ const ERROR_DESCRIPTIONS = {
     '`Retry-After`.',
   503: 'Something that the service needs is unavailable. Try again.',
   504: 'The work took longer than its limit.',
-  507: 'Storage is full: the disk, or the limit of what may be stored.',
+  507: 'Storage is full: the disk, or a limit of the service.',
 } as const;
 
 /** Errors of any call. */

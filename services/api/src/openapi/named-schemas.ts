@@ -11,7 +11,7 @@ const MARK = 'x-named-schema';
 export class NamedSchemas {
   readonly #components = new Map<string, Node>();
 
-  /** Replaces each named schema by a mark. @throws Error when two different schemas have the same name */
+  /** Replaces each named schema by a placeholder. @throws Error if two different schemas have the same name */
   marked(node: Node): Node {
     if (Array.isArray(node)) return node.map((item) => this.marked(item));
     if (typeof node !== 'object' || node === null) return node;
@@ -27,7 +27,7 @@ export class NamedSchemas {
     return { [MARK]: name };
   }
 
-  /** Replaces the marks of a document by references, and adds the schemas. */
+  /** Replaces the placeholders in a document by references, and adds the schemas. */
   completed<Document extends object>(document: Document): Document {
     const schemas = Object.fromEntries([...this.#components].sort(([one], [other]) => (one < other ? -1 : 1)));
     const components = { ...('components' in document ? (document.components as object) : {}), schemas };

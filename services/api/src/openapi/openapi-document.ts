@@ -9,8 +9,8 @@ import { buildApp } from '../app.js';
 import { createApiMetrics } from '../metrics/api-metrics.js';
 
 /**
- * The OpenAPI document of the api as JSON text, from the routes of the real application, which neither listens nor
- * connects to anything.
+ * The OpenAPI document of the api as JSON text. It is generated from the routes of the real application, which here neither
+ * listens nor connects to anything.
  *
  * @param folder - An empty folder, for the stores.
  */

@@ -13,13 +13,13 @@ declare module 'fastify' {
   }
 }
 
-/** Of the public API. */
+/** Version of the public API. */
 const VERSION = '0.1.0';
 
 const DESCRIPTION = `Fine-tunes language models with LoRA: upload a dataset, queue a job, follow its events, download the adapter or the
 merged model. Every error has the body \`ErrorBody\` with a stable code. Unknown fields are refused.`;
 
-/** Collects the routes registered after it into an OpenAPI document: \`/openapi.json\`, and \`/docs\` to browse it. */
+/** Collects the routes that are registered after it into an OpenAPI document, at `/openapi.json` and, to browse, `/docs`. */
 export async function registerOpenapi(app: HttpApp): Promise<void> {
   const named = new NamedSchemas();
   await app.register(swagger, {
@@ -44,7 +44,7 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
           api_key: {
             type: 'http',
             scheme: 'bearer',
-            description: 'An API key, `lsk_…`. A service without any key serves its own machine alone.',
+            description: 'An API key, `lsk_…`. A service without any key serves only its own machine.',
           },
         },
       },
