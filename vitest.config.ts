@@ -7,14 +7,14 @@ export default defineConfig({
   ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },
   test: {
     include: ['packages/*/{src,test}/**/*.test.ts', 'services/*/{src,test}/**/*.test.ts', 'test/**/*.test.ts'],
-    // The fault suite and the API fuzzer have commands of their own.
+    // The fault suite and the API fuzzer have their own commands.
     exclude: ['**/node_modules/**', 'test/faults/**', 'test/fuzz-api/**'],
     env: { TF_CPP_MIN_LOG_LEVEL: '2' },
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    // A condition that holds sooner or later; vitest would give it one second.
+    // For conditions that become true eventually. Vitest's default is one second.
     expect: { poll: { timeout: 20_000 } },
   },
 });

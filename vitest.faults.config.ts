@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-// `npm run test:faults`: the compiled services as they are run, broken on purpose. It needs set-up and compiled packages.
+// `npm run test:faults`: breaks the compiled services on purpose. It needs set-up and compiled packages.
 export default defineConfig({
   resolve: { conditions: ['source'] },
   ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },
@@ -8,9 +8,9 @@ export default defineConfig({
     include: ['test/faults/**/*.test.ts'],
     globalSetup: 'test/faults/global-setup.ts',
     pool: 'forks',
-    // Much of each test is waiting for locks to run out and for processes to start.
+    // The tests mostly wait until locks expire and processes start.
     maxWorkers: 2,
-    // A busy machine may be ten times slower; what waits says itself what it waited for.
+    // A busy machine may be ten times slower. The waiting functions have their own time-outs with messages.
     testTimeout: 900_000,
     hookTimeout: 600_000,
   },

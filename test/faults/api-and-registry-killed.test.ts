@@ -8,7 +8,7 @@ import { anAdapter, mergedWeights, mergeUnderWay } from './stand/merging.js';
 import { continueProcess, isAlive } from './stand/processes.js';
 import { beginUpload } from './stand/slow-upload.js';
 
-// The two services that answer requests are killed during their work and started again.
+// The api and the registry are killed during their work and restarted.
 
 const undisturbed = inject('undisturbed');
 const ROWS = `${Array.from({ length: 20_000 }, (_, i) => JSON.stringify({ text: `row ${i}` })).join('\n')}\n`;
@@ -55,7 +55,7 @@ test('the api before an uploaded dataset appears, and after', async () => {
     expect(await upload.status).toBeNull();
     await api.exited;
     api = await stand.startApi();
-    // A repeated upload returns the one dataset.
+    // A repeated upload returns the same dataset.
     const first = await stand.client.uploadDataset({ text });
     expect(await stand.client.uploadDataset({ text })).toEqual(first);
   }

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { type FaultStand, SHORT_LOCK_MS, startStand } from './stand/fault-stand.js';
 
-// The clock of every service jumps while that of Redis does not, as on a host whose clock is corrected.
+// The clocks of all services jump, but not that of Redis, as on a host whose clock is corrected.
 
 const undisturbed = inject('undisturbed');
 const DAY_MS = 24 * 3_600_000;

@@ -51,7 +51,7 @@ test.skipIf(disk === null)(
   'a job fails clearly at whichever write the disk is full, and leaves nothing incomplete',
   async () => {
     const statuses: string[] = [];
-    // Folders, checkpoint, adapter, the copy that is published: each needs a few pages more than the one before.
+    // The disk becomes full at folders, the checkpoint, the adapter or its published copy: each needs a few pages more.
     for (const freeKibibytes of [0, 16, 40, 64, 1024]) {
       await disk?.free();
       const accepted = await submit(stand, 'short');

@@ -4,7 +4,7 @@ import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, startStand } from './stand/fault-stand.js';
 import { isAlive } from './stand/processes.js';
 
-// A trainer that hangs and reacts to no message: SIGSTOP does that to a process.
+// A trainer that hangs and does not respond to messages, simulated with SIGSTOP.
 
 /** Less than the 30 s after which a trainer that ignores a cancel is killed, so that the two can be distinguished. */
 const SILENCE_MS = 12_000;

@@ -10,8 +10,8 @@ import { eventually } from './stand/eventually.js';
 import { DATASET_TEXT, requestOf } from './stand/jobs-of-the-suite.js';
 import { processesWith } from './stand/processes.js';
 
-// The process that started everything, and reads the logs, is killed. Nothing may be left running, and the next start must
-// find everything as it was.
+// The process that started the stack and reads its logs is killed. No process may remain, and the next start must find all data
+// unchanged.
 
 let folder: string;
 beforeAll(async () => {

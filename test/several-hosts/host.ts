@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 export type Service = 'api' | 'registry' | 'worker';
 
-/** A host of its own: a data folder and a models folder that nobody else has, and one compiled service. */
+/** Simulates a host: one compiled service with its own data folder and models folder. */
 export interface Host {
   dataDir: string;
   /** Where the service listens; empty for a worker. */

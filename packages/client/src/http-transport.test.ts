@@ -64,12 +64,14 @@ describe('createHttpTransport', () => {
     const transport = createHttpTransport({ baseUrl: server.baseUrl });
     expect(await transport.json(read)).toBe('read');
 
-    const away = await serve(hangUp);
-    const toAway = createHttpTransport({ baseUrl: away.baseUrl });
-    await expect(toAway.request(write)).rejects.toMatchObject({ code: 'service_unavailable', status: 503 });
-    expect(away.requests).toHaveLength(1);
-    await expect(toAway.request({ ...write, repeatable: true })).rejects.toMatchObject({ code: 'service_unavailable' });
-    expect(away.requests).toHaveLength(1 + 3);
+    const unavailable = await serve(hangUp);
+    const toUnavailable = createHttpTransport({ baseUrl: unavailable.baseUrl });
+    await expect(toUnavailable.request(write)).rejects.toMatchObject({ code: 'service_unavailable', status: 503 });
+    expect(unavailable.requests).toHaveLength(1);
+    await expect(toUnavailable.request({ ...write, repeatable: true })).rejects.toMatchObject({
+      code: 'service_unavailable',
+    });
+    expect(unavailable.requests).toHaveLength(1 + 3);
   });
 
   it('names the address and the cause if nothing listens there', async () => {

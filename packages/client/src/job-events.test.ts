@@ -124,10 +124,12 @@ describe('followJobEvents', () => {
     await expect(promise).rejects.toThrow('enough');
     expect(events).toHaveLength(1);
 
-    const away = await serve(hangUp);
+    const unavailable = await serve(hangUp);
     const waiting = new AbortController();
     setTimeout(() => waiting.abort(new Error('enough')), 100);
-    await expect(follow(away.baseUrl, { signal: waiting.signal, reconnectDelayMs: 60_000 })).rejects.toThrow('enough');
+    await expect(follow(unavailable.baseUrl, { signal: waiting.signal, reconnectDelayMs: 60_000 })).rejects.toThrow(
+      'enough',
+    );
   });
 
   it('closes its connection when the caller stops reading', async () => {

@@ -1,7 +1,10 @@
-import { mkdir, open, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, open, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { type Adapter, type Dataset, ProductError } from '@lorasmith/contracts';
-import { tarOfAdapter } from './adapter-tar.js';
+import { pipeline } from 'node:stream/promises';
+import { ADAPTER_FILES, type Adapter, type AdapterFile, type Dataset, ProductError } from '@lorasmith/contracts';
+import { create } from 'tar';
 import {
   type AdapterSource,
   clientOver,
@@ -9,7 +12,6 @@ import {
   type UploadOptions,
   type UploadSource,
 } from './client.js';
-import { checkDownloadedFiles } from './downloaded-files.js';
 import { createHttpTransport, type HttpTransportOptions } from './http-transport.js';
 import { type DownloadOptions, downloadToFile } from './resumable-download.js';
 import { refuseExisting, unpackFolder } from './unpack-folder.js';
@@ -23,6 +25,8 @@ export interface DownloadAdapterOptions extends DownloadOptions {
   /** Whether to replace an existing destination. @defaultValue false */
   overwrite?: boolean | undefined;
 }
+
+const PEFT_FILES = [ADAPTER_FILES.config, ADAPTER_FILES.weights];
 
 /** The client for Node. */
 export type Client = ReturnType<typeof createClient>;
@@ -86,4 +90,38 @@ async function openFile(path: string): Promise<AsyncIterable<Uint8Array>> {
     throw new ProductError('invalid_request', `Cannot read ${path}: ${cause.message}`, { param: 'file', cause });
   });
   return file.createReadStream();
+}
+
+/**
+ * Packs the two files of a PEFT folder into a plain tar. No other file of the folder is sent.
+ * @throws ProductError `invalid_request` when one is missing
+ */
+async function tarOfAdapter(folder: string): Promise<AsyncIterable<Uint8Array>> {
+  for (const name of PEFT_FILES) {
+    const found = await stat(join(folder, name)).catch(() => null);
+    if (found?.isFile()) continue;
+    const message = `${folder} has no ${name}; it must be a PEFT folder with safetensors weights.`;
+    throw new ProductError('invalid_request', message, { param: 'folder' });
+  }
+  return create({ cwd: folder, portable: true }, PEFT_FILES) as AsyncIterable<Uint8Array>;
+}
+
+/**
+ * Compares the files of a downloaded folder with the digests of the registry.
+ *
+ * @throws ProductError `invalid_adapter` naming the first file that is missing or differs
+ */
+async function checkDownloadedFiles(folder: string, expected: AdapterFile[]): Promise<void> {
+  for (const { name, sha256 } of expected) {
+    const hash = createHash('sha256');
+    await pipeline(createReadStream(join(folder, name)), hash).catch((cause: unknown) => {
+      throw new ProductError('invalid_adapter', `${name} is missing from the download.`, { cause });
+    });
+    if (hash.digest('hex') !== sha256) {
+      throw new ProductError(
+        'invalid_adapter',
+        `${name} is damaged: its sha256 differs from the registry's. Download it again.`,
+      );
+    }
+  }
 }

@@ -143,9 +143,11 @@ describe('downloadToFile', () => {
     await expect(download(server.baseUrl, { maxFailures: 3, signal: AbortSignal.timeout(300) })).rejects.toThrow();
     expect(await readdir(folder)).not.toContain('a.tar');
 
-    const away = await serve(failure(503, 'registry_unavailable'));
-    await expect(download(away.baseUrl, { maxFailures: 3 })).rejects.toMatchObject({ code: 'registry_unavailable' });
-    expect(away.requests).toHaveLength(3);
+    const unavailable = await serve(failure(503, 'registry_unavailable'));
+    await expect(download(unavailable.baseUrl, { maxFailures: 3 })).rejects.toMatchObject({
+      code: 'registry_unavailable',
+    });
+    expect(unavailable.requests).toHaveLength(3);
   });
 
   it('throws at once when the server refuses', async () => {

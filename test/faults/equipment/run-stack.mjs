@@ -1,4 +1,4 @@
-// Test equipment: starts the whole stack as `npm start` does, says where it is, and waits to be killed.
+// Test equipment: starts the complete stack as `npm start` does, reports its address, and runs until it is killed.
 import { startStack } from '../../../scripts/stack/start-stack.mjs';
 
 const { DATA_DIR = '', MODELS_DIR = '' } = process.env;

@@ -69,7 +69,7 @@ if (planFile !== undefined && isMainThread) {
       pass('after', 'rename', to);
     },
   });
-  // What streams write goes through these; they know only the number of the file.
+  // Streams write through these functions, which receive only the file descriptor.
   const { open: openCallback, write: writeCallback } = fs;
   /** @type {Map<number, unknown>} */
   const files = new Map();

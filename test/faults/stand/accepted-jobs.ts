@@ -94,7 +94,7 @@ async function checkEnd(stand: FaultStand, job: Job, expected: Undisturbed[JobKi
     case 'failed':
       expect(job.adapter).toBeNull();
       expect(Object.keys(ERROR_STATUS)).toContain(job.error?.code);
-      // This code would explain nothing.
+      // This code would not explain the failure.
       expect(job.error?.code).not.toBe('internal_error');
       expect(job.error?.message.length).toBeGreaterThan(20);
       break;

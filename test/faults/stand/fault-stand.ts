@@ -19,7 +19,7 @@ const PATIENT_LOCK_MS = 300_000;
 /** For tests in which a dead worker must be noticed soon. */
 export const SHORT_LOCK_MS = 4_000;
 
-/** A service of the stand, as a process of its own. */
+/** A service of the stand, as a separate process. */
 export interface Part extends ManagedProcess {
   /** The messages that it logged so far. */
   messages: string[];
@@ -47,7 +47,7 @@ export interface Strike {
   signal?: NodeJS.Signals;
 }
 
-/** The whole product as it is deployed (compiled services, a real Redis, real trainers) and ways to break each part. */
+/** The complete product (compiled services, a real Redis, real trainers) and functions to break each part. */
 export interface FaultStand {
   folder: string;
   dataDir: string;
@@ -63,7 +63,7 @@ export interface FaultStand {
   processes(program: string): Promise<RunningProcess[]>;
   /** The trainer; waits until there is one. */
   trainer(): Promise<RunningProcess>;
-  /** @returns waits until it has struck */
+  /** Plans a strike. @returns `struck`, which waits until it has happened */
   plan(strike: Strike): Promise<{ struck: () => Promise<void> }>;
   shiftClock(byMs: number): Promise<void>;
   /** Ends everything. @throws an Error when something incomplete was visible, or a process outlived its parent */
@@ -80,7 +80,7 @@ export interface WorkerOfStand {
 
 export interface StandOptions {
   modelsDir: string;
-  /** What was measured of this machine before, so that no worker measures it again. */
+  /** Earlier measurements of this machine, so that no worker measures it again. */
   machinesDir?: string;
   /** @defaultValue longer than any test takes */
   jobLockMs?: number;

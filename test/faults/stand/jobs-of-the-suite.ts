@@ -1,6 +1,6 @@
 import type { DatasetId, JobRequest } from '../../../packages/contracts/src/index.js';
 
-/** `short`: done in a second. `long`: trains for some seconds, so that it can be met on its way, with many checkpoints. */
+/** `short`: takes a second. `long`: trains for some seconds with many checkpoints, so that a fault can interrupt it. */
 export type JobKind = 'short' | 'long';
 
 export const BASE_MODEL = 'tiny-llama';
@@ -13,7 +13,7 @@ const TRAINING = {
   long: { max_steps: 200, checkpoint_every_steps: 10 },
 } as const satisfies Record<JobKind, JobRequest['training']>;
 
-/** The same every time, so that every run of it, disturbed or not, must come to the same bytes. */
+/** Always the same request, so that every run, disturbed or not, must produce the same bytes. */
 export function requestOf(kind: JobKind, dataset: DatasetId): JobRequest {
   return {
     base_model: BASE_MODEL,

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 
-/** Whether this system has the program that sets a limit of another process. */
+/** Whether this system has `prlimit`, which limits another process. */
 export async function canLimitMemory(): Promise<boolean> {
   return await promisify(execFile)('prlimit', ['--version']).then(
     () => true,
@@ -10,7 +10,7 @@ export async function canLimitMemory(): Promise<boolean> {
   );
 }
 
-/** The process gets no more memory than it has: its next large allocation fails. */
+/** Limits a process to its current memory, so that its next large allocation fails. */
 export async function limitMemory(pid: number): Promise<void> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
   const bytes = Number(/VmSize:\s+(\d+) kB/.exec(status)?.[1]) * 1024;

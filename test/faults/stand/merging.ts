@@ -6,7 +6,7 @@ import { accountFor, submit, type Undisturbed } from './accepted-jobs.js';
 import { eventually } from './eventually.js';
 import type { FaultStand } from './fault-stand.js';
 
-/** Trains an adapter that has not been merged yet. All of them are equal, so their merged models are, too. */
+/** Trains a new adapter, which has not been merged yet. All adapters are equal, and so are their merged models. */
 export async function anAdapter(stand: FaultStand, undisturbed: Undisturbed): Promise<string> {
   const [job] = await accountFor(stand, [await submit(stand, 'short')], undisturbed);
   expect(job?.status).toBe('succeeded');

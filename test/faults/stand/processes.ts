@@ -1,14 +1,14 @@
 import { readdir, readFile } from 'node:fs/promises';
 
-/** A process as Linux shows it. */
+/** A process in /proc. */
 export interface RunningProcess {
   pid: number;
   parent: number;
-  /** Of its command line, the program. */
+  /** The program in its command line. */
   program: string;
 }
 
-/** The processes whose environment has this line, zombies left out. */
+/** The processes whose environment has this line, without zombies. */
 export async function processesWith(environmentLine: string): Promise<RunningProcess[]> {
   const found: RunningProcess[] = [];
   for (const name of await readdir('/proc')) {
@@ -30,7 +30,7 @@ export async function processesWith(environmentLine: string): Promise<RunningPro
   return found;
 }
 
-/** The processes that another one started. */
+/** The child processes of a process. */
 export async function childrenOf(pid: number): Promise<number[]> {
   const tasks = await readdir(`/proc/${pid}/task`).catch(() => []);
   const lists = await Promise.all(

@@ -54,7 +54,7 @@ export async function startRedisUnderFault(options: {
   };
 }
 
-/** Not one that REDIS_URL names: it must be killed. */
+/** Ignores REDIS_URL, because the tests kill the server. */
 async function ownServerFile(): Promise<string> {
   const { REDIS_URL: _, ...env } = process.env;
   const { source } = await findRedis({ cache: cacheDir(env), env, progress: { update() {} } });

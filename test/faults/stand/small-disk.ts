@@ -4,7 +4,7 @@ import { mkdtemp, open, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
-/** A small file system of its own. */
+/** A small separate file system. */
 export interface SmallDisk {
   folder: string;
   /** Fills it up to this many free bytes, in pages of 4,096 bytes. */
@@ -15,17 +15,17 @@ export interface SmallDisk {
 }
 
 const SIZE_BYTES = 16 * 2 ** 20;
-/** A namespace of its own: first in the way that needs no rights, then in the way that root may use. */
+/** Commands that create a mount namespace: the first needs no privileges, the second needs root. */
 const WAYS = [
   ['unshare', '--map-root-user', '--mount'],
   ['unshare', '--mount'],
 ];
 
 /**
- * A file system in memory, mounted where only one process sees it; everybody else reaches it through that process, so
- * nothing is left when it ends.
+ * A file system in memory, mounted in the namespace of one process. Others access it through that process, so it disappears
+ * when the process ends.
  *
- * @returns null where the system allows no mount in any way
+ * @returns null if the system does not allow the mount
  */
 export async function openSmallDisk(): Promise<SmallDisk | null> {
   const mountPoint = await mkdtemp(path.join(tmpdir(), 'lorasmith-small-disk-'));
@@ -45,7 +45,7 @@ export async function openSmallDisk(): Promise<SmallDisk | null> {
           const { bavail, bsize } = await statfs(folder);
           await handle.writeFile(Buffer.alloc(Math.max(0, bavail * bsize - leavingBytes)));
         } catch (error) {
-          // A service wrote meanwhile: it is full.
+          // A service wrote meanwhile, so the disk is full.
           if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
         } finally {
           await handle.close();
@@ -63,7 +63,7 @@ export async function openSmallDisk(): Promise<SmallDisk | null> {
   return null;
 }
 
-/** The process that has the file system, until its standard input ends. */
+/** Starts the process that mounts the file system. It runs until its standard input ends. */
 async function hold([program = '', ...args]: string[], mountPoint: string): Promise<ChildProcess | null> {
   const script = `mount -t tmpfs -o size=${SIZE_BYTES} tmpfs "$0" && echo mounted && exec cat`;
   const holder = spawn(program, [...args, 'sh', '-c', script, mountPoint], { stdio: ['pipe', 'pipe', 'ignore'] });

@@ -4,9 +4,9 @@ import { connect, createServer, type Socket } from 'node:net';
 /** A proxy between a service and Redis that can be blocked. */
 export interface TcpProxy {
   port: number;
-  /** Nothing gets through any more, but connections stay open, as when a cable is pulled. */
+  /** Stops all traffic but keeps connections open, as when a cable is pulled. */
   block(): void;
-  /** Delivers what was held back. */
+  /** Delivers the delayed data and resumes the traffic. */
   unblock(): void;
   close(): Promise<void>;
 }

@@ -19,10 +19,10 @@ const MANIFEST = {
   },
 };
 
-async function probe(told: Record<string, number>, args: string[] = []) {
+async function probe(logprobs: Record<string, number>, args: string[] = []) {
   const api = await serve(json(200, MANIFEST));
-  const text = Object.keys(told)[0]!;
-  const server = await serve(json(200, { choices: [{ text, logprobs: { top_logprobs: [told] } }] }));
+  const text = Object.keys(logprobs)[0]!;
+  const server = await serve(json(200, { choices: [{ text, logprobs: { top_logprobs: [logprobs] } }] }));
   const written = { output: '', errorOutput: '' };
   const exitCode = await runCommandLine({
     args: ['probe', ID, `${server.baseUrl}/v1`, '--model', 'mine', ...args],
