@@ -55,7 +55,7 @@ const published = {
 };
 const imported = { kind: Type.Literal('imported') };
 
-/** How an adapter was made: by a training job, from a checkpoint of one, or it was imported. */
+/** How an adapter was made: by a training job, from a checkpoint, or by an import. */
 const Origin = Type.Union(
   [Type.Object(trained, closed), Type.Object(published, closed), Type.Object(imported, closed)],
   { $id: 'AdapterOrigin' },
@@ -125,7 +125,7 @@ export const AdapterManifest = Type.Object(
 );
 export type AdapterManifest = Static<typeof AdapterManifest>;
 
-/** What a trainer reports of the adapter that it has made: its manifest without the job, the owner and the name. */
+/** The adapter that a trainer has made: its manifest without the job, the owner and the name. */
 export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'lora' | 'versions' | 'files'> &
   Pick<TrainedOrigin, 'dataset' | 'report' | 'result' | 'probe' | 'checks'>;
 
@@ -153,7 +153,7 @@ export const AdapterFile = Type.Object(
 export type AdapterFile = Static<typeof AdapterFile>;
 export const AdapterFileList = Type.Object({ data: Type.Array(AdapterFile) }, { $id: 'AdapterFileList', ...closed });
 
-/** How much is stored, as the registry reports it to the api. */
+/** Number and bytes of the stored adapters, as the registry reports them to the api. */
 export const AdapterUsage = Type.Object(
   {
     own_adapters: Type.Integer({ minimum: 0 }),

@@ -4,7 +4,7 @@ import { Nullable } from './nullable.js';
 
 const closed = { additionalProperties: false };
 
-/** A state of a training that is on disk. It can be resumed, and published as an adapter. */
+/** A stored state of a training. It can be resumed, and published as an adapter. */
 export const Checkpoint = Type.Object(
   {
     object: Type.Literal('checkpoint'),
@@ -30,7 +30,7 @@ export const CheckpointList = Type.Object(
 );
 export type CheckpointList = Static<typeof CheckpointList>;
 
-/** Which checkpoint of which job. */
+/** Identifies a checkpoint. */
 export const CheckpointReference = Type.Object(
   { job: JobId, step: Type.Integer({ minimum: 0 }) },
   { $id: 'CheckpointReference', ...closed },

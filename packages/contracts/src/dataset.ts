@@ -7,7 +7,7 @@ import { RecordVersion } from './record-version.js';
 
 const closed = { additionalProperties: false };
 
-/** The row formats. Their keys differ. */
+/** The row formats, which differ in their keys. */
 export const DATASET_FORMATS = ['messages', 'prompt_completion', 'instruction', 'text', 'features'] as const;
 export const DatasetFormat = Type.Enum(DATASET_FORMATS, {
   description:
@@ -38,7 +38,7 @@ export const Dataset = Type.Object(
 export type Dataset = Static<typeof Dataset>;
 export const DatasetPage = Page(Dataset, 'DatasetPage');
 
-/** What is stored of a dataset: `dataset.json` beside `data.jsonl`. */
+/** The stored record of a dataset: `dataset.json` beside `data.jsonl`. */
 export const DatasetRecord = Type.Object({ version: RecordVersion, ...Dataset.properties }, closed);
 export type DatasetRecord = Static<typeof DatasetRecord>;
 
@@ -49,7 +49,7 @@ export const MessageRole = Type.Enum(['system', 'user', 'assistant', 'tool']);
 export const Message = Type.Object({ role: MessageRole, content: Type.String() }, closed);
 export type Message = Static<typeof Message>;
 
-/** Planning renders a conversation once per turn, so the time grows with the square of this. */
+/** Maximum turns. Planning renders a conversation once per turn, so its time grows with the square. */
 const MAX_MESSAGES = 1000;
 
 /** The schema of one row of each format. The reader limits the length of a line. */

@@ -1,9 +1,8 @@
 import { type Static, Type } from 'typebox';
 
 /**
- * Every error code of the product with the HTTP status it answers with. A code, once released, keeps its meaning.
- * 4xx: the caller can fix it; 5xx: the operator must. A code that only ends jobs has the status that a synchronous check
- * would answer with.
+ * Every error code of the product with its HTTP status. A released code keeps its meaning. 4xx: the client can fix it. 5xx:
+ * the operator must. A code that only ends jobs has the status that a synchronous check would have.
  */
 export const ERROR_STATUS = {
   // the request
@@ -90,12 +89,12 @@ export const Fault = Type.Object(
 );
 export type Fault = Static<typeof Fault>;
 
-/** The body of every answer with status 4xx or 5xx. */
+/** The body of every answer with a status of 4xx or 5xx. */
 export const ErrorBody = Type.Object(
   {
     error: Type.Object(
       {
-        code: Type.String({ description: 'Stable; programs may rely on it.' }),
+        code: Type.String({ description: 'Stable code of the error.' }),
         message: Type.String({ description: 'Says what happened and what to do.' }),
         param: Type.Union([Type.String(), Type.Null()]),
         request_id: Type.Union([Type.String(), Type.Null()]),
@@ -113,16 +112,16 @@ export interface ProductErrorOptions {
   param?: string | undefined;
   /** Every fault, with its location. */
   details?: Fault[] | undefined;
-  /** When to try again, if that is known. */
+  /** When to try again, if known. */
   retryAfterSeconds?: number | undefined;
   cause?: unknown;
 }
 
-/** Messages can quote input of any length; answers and log lines stay readable. */
+/** Limits for answers and log lines, because messages can quote input of any length. */
 const MAX_MESSAGE_CHARACTERS = 4_000;
 const MAX_PARAM_CHARACTERS = 1_000;
 
-/** What clients and other processes receive of an error. */
+/** The message and param of an error as clients and other processes receive them. */
 export function publicText({ message, param }: ProductError): Pick<ProductError, 'message' | 'param'> {
   return { message: message.slice(0, MAX_MESSAGE_CHARACTERS), param: param?.slice(0, MAX_PARAM_CHARACTERS) };
 }

@@ -15,12 +15,12 @@ describe('fieldHint', () => {
     ['model', 'In a job it is base_model.'],
     ['training_file', 'In a job it is dataset.'],
     ['suffix', 'In a job it is name.'],
-    // What is known here, but at another place.
+    // A field that exists here, but at another location.
     ['gradient_accumulation_steps', 'In a job it is training.gradient_accumulation_steps.'],
     ['target_modules', 'In a job it is lora.target_modules.'],
     ['split', 'In a job it is validation.split.'],
     ['metadata', 'In a job it is metadata.'],
-  ])('knows what %s is here', (name, hint) => {
+  ])('returns the field for %s', (name, hint) => {
     expect(fieldHint(name)).toBe(hint);
   });
 
@@ -39,11 +39,11 @@ describe('fieldHint', () => {
     ['learning_rate_multiplier', 'training.learning_rate'],
     ['hyperparameters', 'into training and lora'],
     ['validation_file', 'validation.split'],
-  ])('says of %s what there is instead', (name, part) => {
+  ])('says what to do instead of %s', (name, part) => {
     expect(fieldHint(name)).toContain(part);
   });
 
-  test('names only fields that there are', () => {
+  test('names only existing fields', () => {
     const known = { '': JobRequest, lora: LoraSettings, training: TrainingSettings };
     const names = ['rank', 'rslora', 'loraplus_lr_ratio', 'random_state', 'torch_dtype', 'eval_steps', 'save_steps'];
     for (const name of names) {
@@ -52,7 +52,7 @@ describe('fieldHint', () => {
     }
   });
 
-  test.each(['callback_url', 'constructor', '__proto__', 'toString', ''])('knows nothing of %j', (name) => {
+  test.each(['callback_url', 'constructor', '__proto__', 'toString', ''])('returns undefined for %j', (name) => {
     expect(fieldHint(name)).toBeUndefined();
   });
 });
@@ -70,7 +70,7 @@ test.each([
   expect(pathHint(path)).toContain(part);
 });
 
-test.each(['/', '/v1', '/filesystem', '/v2/files', '/x/v1/files'])('pathHint knows nothing of %j', (path) => {
+test.each(['/', '/v1', '/filesystem', '/v2/files', '/x/v1/files'])('pathHint(%j) is undefined', (path) => {
   expect(pathHint(path)).toBeUndefined();
 });
 
@@ -84,7 +84,7 @@ test.each([
   expect(rowHint(row)).toContain(part);
 });
 
-test.each([{ txt: 'a' }, {}, null, 'text', 7])('rowHint knows nothing of %j', (row) => {
+test.each([{ txt: 'a' }, {}, null, 'text', 7])('rowHint(%j) is undefined', (row) => {
   expect(rowHint(row)).toBeUndefined();
 });
 
@@ -96,6 +96,6 @@ test.each([
   expect(fileHint(line)).toContain(part);
 });
 
-test.each(['{}', '{"text":"a"}', 'text', '"["'])('fileHint knows nothing of %j', (line) => {
+test.each(['{}', '{"text":"a"}', 'text', '"["'])('fileHint(%j) is undefined', (line) => {
   expect(fileHint(line)).toBeUndefined();
 });

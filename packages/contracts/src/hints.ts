@@ -1,9 +1,9 @@
 import { AdapterId, DatasetId, JobId, ModelName } from './identifier.js';
 import { JobRequest, LoraSettings, TrainingSettings, ValidationSettings } from './job.js';
 
-// What users of PEFT, Unsloth, TRL and the OpenAI API write, and what to write here instead. Errors contain these sentences.
+// Hints for error messages: fields, paths and rows of PEFT, Unsloth, TRL and the OpenAI API, and what to use here instead.
 
-/** Fields of other tools, and the field of a job that means the same. */
+/** Fields of other tools, and the job field with the same meaning. */
 const SAME_FIELD: Readonly<Record<string, string>> = {
   // PEFT, Unsloth
   rank: 'lora.r',
@@ -82,7 +82,7 @@ const FIELD_HINTS: ReadonlyMap<string, string> = new Map([
   ...Object.entries(NO_SUCH_FIELD),
 ]);
 
-/** What to write instead of a field that does not exist, or not at this place; undefined if unknown. */
+/** What to use instead of a field that does not exist, or not at this location; undefined if unknown. */
 export function fieldHint(name: string): string | undefined {
   return FIELD_HINTS.get(name);
 }
@@ -99,12 +99,12 @@ const PATTERN_HINTS: ReadonlyMap<unknown, string> = new Map([
   [patternOf(JobId), 'the id of a job, "job_" and 24 characters, which POST /jobs returns'],
 ]);
 
-/** What a text must be, in words instead of a regular expression; undefined if there are none. */
+/** Describes a pattern in words instead of a regular expression; undefined if unknown. */
 export function patternHint(pattern: string): string | undefined {
   return PATTERN_HINTS.get(pattern);
 }
 
-const GENERATES_NOTHING =
+const NO_INFERENCE =
   'This service trains models and does not serve them: download the adapter from GET /adapters/:id, or with ?weights=merged the merged model, and serve it with vLLM or llama.cpp.';
 
 /** Paths of the OpenAI API, with or without /v1, and what to use instead. */
@@ -112,7 +112,7 @@ const PATH_HINTS: readonly (readonly [path: RegExp, hint: string])[] = [
   [/^(\/v1)?\/(files|uploads)(\/|$)/, 'Rows are uploaded with POST /datasets.'],
   [/^(\/v1)?\/fine_tuning(\/|$)/, 'Training is POST /jobs, with a dataset of POST /datasets.'],
   [/^(\/v1)?\/fine-tunes(\/|$)/, 'Training is POST /jobs, with a dataset of POST /datasets.'],
-  [/^(\/v1)?\/(chat|completions|responses|embeddings)(\/|$)/, GENERATES_NOTHING],
+  [/^(\/v1)?\/(chat|completions|responses|embeddings)(\/|$)/, NO_INFERENCE],
   [/^\/v1\/(models|datasets|jobs|adapters)(\/|$)/, 'Paths here do not start with /v1.'],
 ];
 
@@ -143,7 +143,7 @@ const ROW_HINTS: Readonly<Record<string, string>> = {
   input_ids: SEND_TEXT,
 };
 
-/** How to send a row that has the format of another tool; undefined if unknown. */
+/** How to send a row in the format of another tool; undefined if unknown. */
 export function rowHint(row: unknown): string | undefined {
   if (typeof row !== 'object' || row === null) return undefined;
   if (Array.isArray(row)) return ONE_ROW_A_LINE;
@@ -151,7 +151,7 @@ export function rowHint(row: unknown): string | undefined {
   return hint;
 }
 
-/** Where other formats have a list and the formats here have text. */
+/** Fields that are lists in other formats and text here. */
 const TEXT_HINTS: Readonly<Record<string, string>> = {
   content: 'It is a list of parts: send their text as one string.',
   prompt: 'It is a list of messages: send prompt and completion together as {"messages": […]}.',
@@ -165,7 +165,7 @@ export function listHint(key: string): string | undefined {
 
 const ONE_ROW_A_LINE = "This is a JSON array. Send its rows as JSONL, one per line: jq -c '.[]' FILE.";
 
-/** What to do with a file that does not have one row per line, as its first line shows; undefined if it may have. */
+/** What to do with a file whose first line shows that it is not JSONL; undefined if it may be. */
 export function fileHint(firstLine: string): string | undefined {
   const line = firstLine.trim();
   if (line.startsWith('[')) return ONE_ROW_A_LINE;

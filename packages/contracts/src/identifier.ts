@@ -9,8 +9,8 @@ export const DatasetId = identifier(
 );
 export const JobId = identifier('job', 'Opaque.');
 export const AdapterId = identifier('ad', 'Opaque; never reused for other bytes.');
-/** The id of an API key. What is made with the key belongs to this id. */
-export const KeyId = identifier('key', 'Of an API key. It is no secret.');
+/** The id of an API key. Everything that is created with the key belongs to this id. */
+export const KeyId = identifier('key', 'Id of an API key. Not a secret.');
 
 export type DatasetId = Static<typeof DatasetId>;
 export type JobId = Static<typeof JobId>;

@@ -9,16 +9,16 @@ import { Report } from './report.js';
 
 const closed = { additionalProperties: false };
 
-/** The highest rank that a job can train, and so that an imported adapter can have. */
+/** The maximum rank of a job, and of an imported adapter. */
 export const MAX_RANK = 512;
 const rankBounds = { minimum: 1, maximum: MAX_RANK };
-/** Of a whole job, and so of every interval in steps. */
+/** Maximum steps of a job, and of every interval in steps. */
 const MAX_STEPS = 10_000_000;
 export const MAX_ACCUMULATION_STEPS = 4096;
 const alphaBounds = { exclusiveMinimum: 0, maximum: 4096 };
 
 const moduleNames = [
-  // The largest models have so many layers, and a job that continues an adapter can have to name each.
+  // The number of layers in the largest models: a job that continues an adapter may have to name each of them.
   Type.Array(Type.String({ minLength: 1, maxLength: 256 }), { minItems: 1, maxItems: 4096 }),
   Type.String({ minLength: 1, maxLength: 1024 }),
 ] as const;
@@ -30,11 +30,11 @@ const TargetModules = Type.Union([...moduleNames], {
     'expression that must match the whole module name.',
 });
 
-/** A key with a line break is refused: the pattern of the schema does not match it, so its value would not be checked. */
+/** `additionalProperties: false` refuses keys with line breaks, which the pattern of a record does not match. */
 const modulePattern = <Value extends TSchema>(value: Value, description: string) =>
   Type.Record(Type.String(), value, { ...closed, maxProperties: 4096, default: {}, description });
 
-/** LoRA settings (Hu et al. 2021, arXiv:2106.09685); names and defaults as PEFT's LoraConfig where it has one. */
+/** LoRA settings (Hu et al. 2021, arXiv:2106.09685). Names and defaults are those of PEFT's LoraConfig, if it has them. */
 export const LoraSettings = Type.Object(
   {
     r: Type.Integer({ ...rankBounds, default: 8, description: 'Rank of A and B.' }),
@@ -83,7 +83,7 @@ export const LoraSettings = Type.Object(
 );
 export type LoraSettings = Static<typeof LoraSettings>;
 
-/** As in Keras and Lightning: an evaluation is an improvement if its loss is more than min_delta below the last one that was. */
+/** As in Keras and Lightning: an evaluation improves if its loss is more than min_delta below that of the last improvement. */
 export const EarlyStopping = Type.Object(
   {
     patience: Type.Integer({
@@ -227,7 +227,7 @@ const TrainingRequest = Type.Partial(
   { $id: 'TrainingRequest', ...closed },
 );
 
-/** The body of `POST /jobs`: everything but the model and the dataset has a default. */
+/** The body of `POST /jobs`. Everything except the model and the dataset has a default. */
 export const JobRequest = Type.Object(
   {
     base_model: ModelName,
@@ -259,26 +259,26 @@ export type JobRequest = Static<typeof JobRequest>;
 export const JobSpec = Type.Object(jobSpecFields, { $id: 'JobSpec', ...closed });
 export type JobSpec = Static<typeof JobSpec>;
 
-/** The spec of a job, without what the job adds to it. */
+/** The spec of a job, without the fields that the job adds. */
 export function specOf(job: JobSpec): JobSpec {
   return pick(job, Object.keys(JobSpec.properties) as (keyof JobSpec)[]);
 }
 
 /**
- * Fields of a spec that do not change what is trained. The base model and the dataset are in the identity of a run by
- * the digests of their contents: under another name they are the same training.
+ * Fields of a spec that do not affect the training. The identity of a run contains the digests of the base model and the
+ * dataset instead of their names.
  */
-const NOT_TRAINED_ON = ['base_model', 'dataset', 'name', 'metadata'] as const satisfies (keyof JobSpec)[];
+const NOT_IN_IDENTITY = ['base_model', 'dataset', 'name', 'metadata'] as const satisfies (keyof JobSpec)[];
 
-/** The settings that a training depends on: every field of the spec but those that are known not to matter. */
-export function trainedSettings(spec: JobSpec): Omit<JobSpec, (typeof NOT_TRAINED_ON)[number]> {
-  const ignored: readonly string[] = NOT_TRAINED_ON;
+/** The settings that affect a training: every field of the spec except those. */
+export function trainedSettings(spec: JobSpec): Omit<JobSpec, (typeof NOT_IN_IDENTITY)[number]> {
+  const ignored: readonly string[] = NOT_IN_IDENTITY;
   const fields = Object.keys(JobSpec.properties).filter((field) => !ignored.includes(field));
-  return pick(spec, fields as Exclude<keyof JobSpec, (typeof NOT_TRAINED_ON)[number]>[]);
+  return pick(spec, fields as Exclude<keyof JobSpec, (typeof NOT_IN_IDENTITY)[number]>[]);
 }
 
-function pick<Whole extends object, Field extends keyof Whole>(whole: Whole, fields: Field[]): Pick<Whole, Field> {
-  return Object.fromEntries(fields.map((field) => [field, whole[field]])) as Pick<Whole, Field>;
+function pick<Source extends object, Field extends keyof Source>(source: Source, fields: Field[]): Pick<Source, Field> {
+  return Object.fromEntries(fields.map((field) => [field, source[field]])) as Pick<Source, Field>;
 }
 
 export const JOB_STATUSES = ['queued', 'preparing', 'running', 'succeeded', 'failed', 'cancelled'] as const;
@@ -294,7 +294,7 @@ export const JobFailure = Type.Object(
 );
 export type JobFailure = Static<typeof JobFailure>;
 
-/** Where a running job is. */
+/** The progress of a running job. */
 export const JobProgress = Type.Object(
   {
     step: Type.Integer({ minimum: 0 }),
@@ -329,22 +329,22 @@ const jobFields = {
 export const TrainJob = Type.Object({ kind: Type.Literal('train'), ...jobFields }, { $id: 'TrainJob', ...closed });
 export type TrainJob = Static<typeof TrainJob>;
 
-/** A job that makes an adapter of a checkpoint of another job and trains nothing. Its spec is that of the other job. */
+/** A job that publishes a checkpoint of another job as an adapter, without training. Its spec is that of the other job. */
 export const PublishCheckpointJob = Type.Object(
   { kind: Type.Literal('publish-checkpoint'), checkpoint: CheckpointReference, ...jobFields },
   { $id: 'PublishCheckpointJob', ...closed },
 );
 export type PublishCheckpointJob = Static<typeof PublishCheckpointJob>;
 
-/** The kinds of jobs differ in `kind` and in the fields that only one of them has. */
+/** Every kind of job. `kind` distinguishes them. */
 export const Job = Type.Union([TrainJob, PublishCheckpointJob], { $id: 'Job' });
 export type Job = TrainJob | PublishCheckpointJob;
 export const JobPage = Page(Job, 'JobPage');
 
-/** The kind of a job, with the fields that only this kind has. */
+/** The kind of a job with the fields of this kind only. */
 export type JobTask = Pick<TrainJob, 'kind'> | Pick<PublishCheckpointJob, 'kind' | 'checkpoint'>;
 
-/** What B A is multiplied with: `alpha / rank`, or with rsLoRA `alpha / √rank` (arXiv:2312.03732). */
+/** The scale of B A: `alpha / rank`, or with rsLoRA `alpha / √rank` (arXiv:2312.03732). */
 export function loraScale(settings: { rank: number; alpha: number; use_rslora: boolean }): number {
   return settings.alpha / (settings.use_rslora ? Math.sqrt(settings.rank) : settings.rank);
 }

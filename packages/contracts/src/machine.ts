@@ -2,7 +2,7 @@ import { type Static, Type } from 'typebox';
 
 const closed = { additionalProperties: false };
 
-/** What a machine does per second, in one precision. */
+/** The speed of a machine in one precision. */
 export const MachineRates = Type.Object(
   {
     matmul_gflops: Type.Number({ exclusiveMinimum: 0, description: 'Matrix products, 10⁹ operations a second.' }),
@@ -17,7 +17,7 @@ export const MachineRates = Type.Object(
 );
 export type MachineRates = Static<typeof MachineRates>;
 
-/** What was measured of a worker's machine; estimates are based on it. */
+/** The measured profile of a worker's machine, on which estimates are based. */
 export const MachineProfile = Type.Object(
   {
     worker: Type.String(),

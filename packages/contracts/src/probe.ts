@@ -9,7 +9,7 @@ export const ProbeToken = Type.Object(
     id: Type.Integer({ minimum: 0 }),
     text: Type.String(),
     base_logprob: Type.Number({ description: 'Natural logarithm of its probability without the adapter.' }),
-    adapter_logprob: Type.Number({ description: 'The same with the adapter.' }),
+    adapter_logprob: Type.Number({ description: 'Natural logarithm of its probability with the adapter.' }),
   },
   closed,
 );
@@ -27,7 +27,7 @@ export const ProbeCase = Type.Object(
 );
 export type ProbeCase = Static<typeof ProbeCase>;
 
-/** What a language model and its adapter predict next, to check a serving stack against. */
+/** Predictions of a language model and its adapter. Use them to check a serving stack. */
 export const TokenProbe = Type.Object(
   { kind: Type.Literal('next-token'), precision, cases: Type.Array(ProbeCase) },
   { $id: 'TokenProbe', ...closed },
@@ -36,7 +36,7 @@ export type TokenProbe = Static<typeof TokenProbe>;
 
 const scores = Type.Array(Type.Number());
 
-/** What a classifier and its adapter predict for some features. */
+/** Predictions of a classifier and its adapter for some features. */
 export const ClassProbe = Type.Object(
   {
     kind: Type.Literal('class-scores'),
@@ -60,8 +60,8 @@ export const AdapterProbe = Type.Union([TokenProbe, ClassProbe]);
 export type AdapterProbe = Static<typeof AdapterProbe>;
 
 /**
- * What was compared before the adapter was published. A difference is the root mean square over the log-probabilities of
- * a fixed probe.
+ * The checks before the adapter was published. A difference is the root mean square over the log-probabilities of a fixed
+ * probe.
  */
 export const AdapterChecks = Type.Object(
   {

@@ -1,12 +1,12 @@
 import { Type } from 'typebox';
 import { ProductError } from './error.js';
 
-/** The version of every stored record: job, dataset, manifest, checkpoint. A change that older code cannot read raises it. */
+/** The version of every stored record: job, dataset, manifest, checkpoint. It increases when older code cannot read a record. */
 export const RECORD_VERSION = 1;
 export const RecordVersion = Type.Literal(RECORD_VERSION);
 
 /**
- * Call it before the schema is checked: of a record of another version every field may be different.
+ * Call this before the schema check: every field of a record of another version may differ.
  * @param what - Names the record in the message, for instance `The manifest of ad_…`
  * @throws ProductError `unsupported_version`
  */

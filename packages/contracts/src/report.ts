@@ -5,7 +5,7 @@ import { Nullable } from './nullable.js';
 const closed = { additionalProperties: false };
 const count = (description: string) => Type.Integer({ minimum: 0, description });
 
-/** What a job will do, known before it starts. `POST /jobs?dry_run=true` answers with it. */
+/** The plan of a job, before it starts. `POST /jobs?dry_run=true` returns it. */
 export const Report = Type.Object(
   {
     base_model: Type.String(),
@@ -44,7 +44,7 @@ export const Report = Type.Object(
     tokens: Type.Object(
       {
         per_epoch: count('Tokens read in one pass over the training rows (for a classifier: rows).'),
-        trained_per_epoch: count('Those of them that are trained.'),
+        trained_per_epoch: count('Trained tokens in one pass.'),
         total: count('Tokens over the whole job.'),
         validation: count('Tokens of the held-out rows.'),
       },

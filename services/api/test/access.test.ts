@@ -12,7 +12,7 @@ import type { AccessLimits } from '../src/access/limits.js';
 import type { WithoutKeys } from '../src/access/without-keys.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 
-// Real processes and threads, on a machine that may be busy with much else.
+// Real processes and threads, possibly on a busy machine.
 vi.setConfig({ testTimeout: 120_000 });
 
 let server: RealRedis;
@@ -50,7 +50,7 @@ async function start(limits: Partial<AccessLimits> = {}, withoutKeys: WithoutKey
   });
 }
 
-/** A key and the calls that are made with it. */
+/** A key with functions for calls that use it. */
 async function holder(options: Partial<NewKeyOptions> = {}) {
   const { key, token } = await keys.create({ name: 'a name', role: 'train', ...options });
   return { ...callsWith(`Bearer ${token}`), key, token };
@@ -74,7 +74,7 @@ const coded = (answer: { statusCode: number; json(): { error: { code: string } }
 ];
 
 describe('without any key', () => {
-  test('a service that others reach refuses everything but health and documentation', async () => {
+  test('a service that other machines can reach answers only health and documentation', async () => {
     await start({}, 'refuse');
     const { get, call } = callsWith(undefined);
     for (const url of ['/live', '/ready', '/openapi.json', '/docs/']) expect((await get(url)).statusCode).toBe(200);
@@ -87,7 +87,7 @@ describe('without any key', () => {
     expect(coded(await call('DELETE', '/nothing'))).toEqual([401, 'unauthorized']);
   });
 
-  test('one on the loopback serves this machine, and no page of another site', async () => {
+  test('a service on the loopback answers this machine, but no page of another site', async () => {
     await start();
     const { call, upload } = callsWith(undefined);
     const dataset = (await upload('{"text":"a"}')).json<Dataset>();
@@ -114,13 +114,13 @@ describe('without any key', () => {
     expect((await call('GET', '/datasets', undefined, own)).statusCode).toBe(200);
   });
 
-  test('an empty key, as Prometheus sends it for an empty file, is none', async () => {
+  test('an empty key, as Prometheus sends it for an empty file, counts as no key', async () => {
     await start();
     for (const header of ['Bearer ', 'Bearer']) {
       const prometheus = callsWith(header);
       expect((await prometheus.call('GET', '/metrics', undefined, { host: 'api:8080' })).statusCode).toBe(200);
     }
-    // What is not empty is a key, and a wrong one.
+    // Anything else is a key, and an invalid one.
     for (const header of ['Bearer x', 'Basic ']) expect(coded(await callsWith(header).get('/jobs'))[0]).toBe(401);
     await holder();
     const refused = await callsWith('Bearer ').get('/metrics');
@@ -128,18 +128,18 @@ describe('without any key', () => {
     expect(refused.json().error.message).toContain('requires an API key');
   });
 
-  test('the first key closes it, also for what was made before, and no emptied Redis opens it again', async () => {
+  test('the first key closes the service, also for earlier things, and an emptied Redis does not open it again', async () => {
     await start();
-    const nobody = callsWith(undefined);
-    const { id } = (await nobody.upload('{"text":"before"}')).json<Dataset>();
+    const withoutKey = callsWith(undefined);
+    const { id } = (await withoutKey.upload('{"text":"before"}')).json<Dataset>();
     const user = await holder();
-    expect(coded(await nobody.get('/datasets'))).toEqual([401, 'unauthorized']);
+    expect(coded(await withoutKey.get('/datasets'))).toEqual([401, 'unauthorized']);
     expect((await user.get('/datasets')).json().data).toEqual([]);
     expect(coded(await user.get(`/datasets/${id}`))).toEqual([404, 'dataset_not_found']);
     const admin = await holder({ role: 'admin' });
     expect((await admin.get(`/datasets/${id}`)).statusCode).toBe(200);
     await redis.del(`${prefix}api-keys`);
-    expect(coded(await nobody.get('/datasets'))).toEqual([401, 'unauthorized']);
+    expect(coded(await withoutKey.get('/datasets'))).toEqual([401, 'unauthorized']);
     expect(coded(await admin.get('/datasets'))).toEqual([401, 'unauthorized']);
   });
 });
@@ -147,7 +147,7 @@ describe('without any key', () => {
 describe('a key', () => {
   beforeEach(() => start());
 
-  test('is kept as a hash, and nothing in Redis holds its secret', async () => {
+  test('is stored as a hash, and Redis never contains its secret', async () => {
     const { token } = await holder();
     const secret = token.slice(-43);
     const dump = await Promise.all([redis.hgetall(`${prefix}api-keys`), redis.keys(`${prefix}*`)]);
@@ -165,7 +165,7 @@ describe('a key', () => {
     ['nothing', () => 'Bearer '],
     ['two of them', (token: string) => `Bearer ${token}, Bearer ${token}`],
     ['a field of an object', () => 'Bearer __proto__'],
-  ])('with %s is none', async (_name, spoil) => {
+  ])('with %s is invalid', async (_name, spoil) => {
     const { token, get } = await holder();
     expect((await get('/jobs')).statusCode).toBe(200);
     const answer = await callsWith(spoil(token)).get('/jobs');
@@ -173,7 +173,7 @@ describe('a key', () => {
     expect(answer.body).not.toContain(token.slice(28));
   });
 
-  test('is refused with the next call once it is revoked, and event streams end', async () => {
+  test('that is revoked is refused on the next call, and its event streams end', async () => {
     const user = await holder();
     const { id } = (await user.send((await user.upload(promptRows(4))).json<Dataset>().id)).json<Job>();
     const url = await api.app.listen({ host: '127.0.0.1', port: 0 });
@@ -185,14 +185,14 @@ describe('a key', () => {
     expect(revoked.revoked_at).not.toBe(null);
     expect(coded(await user.get('/jobs'))).toEqual([401, 'unauthorized']);
     expect((await fetch(`${url}/jobs/${id}/events`, { headers })).status).toBe(401);
-    // The job waits for a worker that never comes: nothing but the revocation ends its stream.
+    // There is no worker, so only the revocation can end the stream.
     expect(await read).toContain('job-queued');
-    // The first revocation is the one that counts, and a revoked key stays one.
+    // Only the first revocation counts, and the key remains listed.
     expect((await keys.revoke(user.key.id)).revoked_at).toBe(revoked.revoked_at);
     expect(coded(await callsWith(undefined).get('/jobs'))).toEqual([401, 'unauthorized']);
   }, 30_000);
 
-  test('that is refused is answered, whatever body it sends', async () => {
+  test('that is refused gets an answer, whatever the body of the request', async () => {
     await holder();
     const url = await api.app.listen({ host: '127.0.0.1', port: 0 });
     const body = '{"text":"x"}\n'.repeat(500_000);
@@ -202,10 +202,10 @@ describe('a key', () => {
   });
 });
 
-describe('what belongs to one key', () => {
+describe('a thing that belongs to a key', () => {
   beforeEach(() => start());
 
-  test('is not there for another, in no call', async () => {
+  test('does not exist for another key, in any call', async () => {
     const [one, other] = [await holder(), await holder()];
     const dataset = (await one.upload(promptRows(4))).json<Dataset>();
     expect(dataset.owner).toBe(one.key.id);
@@ -227,7 +227,7 @@ describe('what belongs to one key', () => {
       ['GET', `/datasets?after=${dataset.id}`],
     ];
     for (const [method, url] of calls) {
-      // To the letter what is answered for a thing that is not there.
+      // Exactly the answer for a thing that does not exist.
       const theirs = await other.call(method, url);
       const nothing = await other.call(method, url.replace(dataset.id, absent.dataset).replace(job.id, absent.job));
       const plain = (body: string) =>
@@ -249,7 +249,7 @@ describe('what belongs to one key', () => {
     expect((await other.get('/datasets')).json().data).toEqual([]);
     expect((await other.get('/jobs')).json().data).toEqual([]);
     expect((await other.get('/jobs?status=queued')).json().data).toEqual([]);
-    // Its owner, and an admin, see it all the same.
+    // Its owner and an admin still see it.
     const admin = await holder({ role: 'admin' });
     for (const { get } of [one, admin]) {
       expect((await get('/datasets')).json().data).toEqual([dataset]);
@@ -259,7 +259,7 @@ describe('what belongs to one key', () => {
     expect((await one.call('POST', `/jobs/${job.id}/cancel`)).statusCode).toBe(200);
   });
 
-  test('is its own record, also where another has the same bytes', async () => {
+  test('has its own record, even if another key has uploaded the same bytes', async () => {
     const [one, other] = [await holder(), await holder()];
     const rows = promptRows(4, 'the same');
     const first = await one.upload(rows);
@@ -274,7 +274,7 @@ describe('what belongs to one key', () => {
     expect((await one.upload(rows)).statusCode).toBe(201);
   });
 
-  test('does not share its Idempotency-Key', async () => {
+  test('does not share its Idempotency-Key with other keys', async () => {
     const [one, other] = [await holder(), await holder()];
     const send = async ({ upload, call }: typeof one, rows: number) => {
       const dataset = (await upload(promptRows(rows))).json<Dataset>().id;
@@ -286,7 +286,7 @@ describe('what belongs to one key', () => {
     expect((await send(one, 4)).json().id).toBe(first.json().id);
   });
 
-  test('is not found by what other keys of Redis are named', async () => {
+  test('is not found by the names of other Redis keys', async () => {
     const one = await holder();
     const job = (await one.send((await one.upload(promptRows(4))).json<Dataset>().id)).json<Job>();
     await redis.set(`${prefix}job:${job.id}:cleanup`, 'token');
@@ -307,7 +307,7 @@ describe('what belongs to one key', () => {
     }
   });
 
-  test('is seen with a further key of the same owner, which takes the place of the first', async () => {
+  test('is seen with another key of the same owner, which can replace the first', async () => {
     const one = await holder();
     const dataset = (await one.upload('{"text":"kept"}')).json<Dataset>();
     const next = await holder({ owner: one.key.id });
@@ -316,7 +316,7 @@ describe('what belongs to one key', () => {
     expect((await next.upload('{"text":"new"}')).json<Dataset>().owner).toBe(one.key.id);
   });
 
-  test('cannot be gone on with by another', async () => {
+  test('cannot be trained further by another key', async () => {
     const [one, other] = [await holder(), await holder()];
     const adapter = 'ad_0123456789abcdef01234567';
     const staging = await api.adapters.stage();
@@ -326,7 +326,7 @@ describe('what belongs to one key', () => {
     const own = (await one.upload(promptRows(4))).json<Dataset>().id;
     const lora = { init_from: adapter };
     expect(coded(await other.send(dataset, { lora }))).toEqual([404, 'adapter_not_found']);
-    // Its owner gets as far as its manifest, which is none.
+    // For its owner the adapter exists, but its manifest is invalid.
     expect(coded(await one.send(own, { lora }))).toEqual([422, 'invalid_adapter']);
   });
 });
@@ -334,7 +334,7 @@ describe('what belongs to one key', () => {
 describe('a role', () => {
   beforeEach(() => start());
 
-  test('that reads changes nothing, and sees what its owner has', async () => {
+  test('that reads cannot change anything, and sees the things of its owner', async () => {
     const one = await holder();
     const dataset = (await one.upload(promptRows(4))).json<Dataset>();
     const job = (await one.send(dataset.id)).json<Job>();
@@ -354,7 +354,7 @@ describe('a role', () => {
     ];
     for (const [method, url] of changes) expect(coded(await reader.call(method, url))).toEqual([403, 'forbidden']);
     expect((await one.get(`/jobs/${job.id}`)).json().status).toBe('queued');
-    // Everybody's figures are not for it.
+    // It must not see the figures of all keys.
     expect(coded(await reader.get('/metrics'))).not.toEqual([200]);
     const watcher = await holder({ role: 'read', owner: 'all' });
     expect((await watcher.get(`/jobs/${job.id}`)).statusCode).toBe(200);
@@ -362,8 +362,8 @@ describe('a role', () => {
   });
 });
 
-describe('bounds of a key', () => {
-  test('on calls are counted for all of a minute, each key by itself', async () => {
+describe('limits of a key', () => {
+  test('on calls are counted per minute and per key', async () => {
     await start({ requestsPerMinute: 5 });
     const [one, other] = [await holder(), await holder({ limits: { requests_per_minute: 7 } })];
     const answers = await Promise.all(Array.from({ length: 9 }, () => one.get('/models')));
@@ -374,11 +374,11 @@ describe('bounds of a key', () => {
     expect(Number(refused.headers['retry-after'])).toBeLessThanOrEqual(60);
     const others = await Promise.all(Array.from({ length: 9 }, () => other.get('/models')));
     expect(others.filter(({ statusCode }) => statusCode === 200)).toHaveLength(7);
-    // Health is nobody's call.
+    // Health checks do not count.
     for (let i = 0; i < 10; i++) expect((await one.get('/live')).statusCode).toBe(200);
   });
 
-  test('on unfinished jobs, and of all on waiting ones', async () => {
+  test('on unfinished jobs, and on the waiting jobs of all keys', async () => {
     await start({ activeJobs: 2, waitingJobs: 3 });
     const [one, other] = [await holder(), await holder()];
     const dataset = (await one.upload(promptRows(4))).json<Dataset>().id;
@@ -394,7 +394,7 @@ describe('bounds of a key', () => {
     expect((await one.send(dataset)).statusCode).toBe(202);
   });
 
-  test('on ended jobs that are kept: the oldest go when another one is sent', async () => {
+  test('on stored ended jobs: a new job removes the oldest ones', async () => {
     await start({ keptJobs: 2 });
     const [one, other] = [await holder(), await holder()];
     const sendAndCancel = async (by: typeof one, dataset: string) => {
@@ -413,7 +413,7 @@ describe('bounds of a key', () => {
     expect((await other.get(`/jobs/${theirs}`)).statusCode).toBe(200);
   });
 
-  test('on event streams, which are free again once they are closed', async () => {
+  test('on event streams, which no longer count once they are closed', async () => {
     await start({ eventStreams: 2, totalEventStreams: 3 });
     const [one, other] = [await holder(), await holder()];
     const url = await api.app.listen({ host: '127.0.0.1', port: 0 });
@@ -433,12 +433,12 @@ describe('bounds of a key', () => {
     first.hangUp();
     const deadline = Date.now() + 20_000;
     while ((await mine()).status !== 200) {
-      if (Date.now() > deadline) throw new Error('the place was not free again');
+      if (Date.now() > deadline) throw new Error('the closed stream still counts');
       await sleep(50);
     }
   }, 60_000);
 
-  test('on uploads under way, which are free again once they are over', async () => {
+  test('on uploads in progress, which no longer count once they have ended', async () => {
     await start({ uploads: 2, totalUploads: 3 });
     const [one, other] = [await holder(), await holder()];
     const port = Number(new URL(await api.app.listen({ host: '127.0.0.1', port: 0 })).port);
@@ -466,12 +466,12 @@ describe('bounds of a key', () => {
     await expect
       .poll(async () => (await one.upload(promptRows(4))).statusCode, { timeout: 20_000, interval: 50 })
       .toBe(201);
-    // One that is refused for its rows frees its place, too.
+    // An upload that is refused for its rows no longer counts either.
     for (let i = 0; i < 3; i++) expect(coded(await one.upload('x'))).toEqual([422, 'invalid_dataset']);
     for (const socket of underWay) socket.destroy();
   }, 60_000);
 
-  test('on bytes of datasets hold for uploads at the same time', async () => {
+  test('on bytes of datasets hold for concurrent uploads', async () => {
     const rows = (label: string) => promptRows(20, label);
     const bytes = rows('a').length;
     await start({ datasetBytes: 3.5 * bytes, totalDatasetBytes: 5 * bytes });
@@ -481,19 +481,19 @@ describe('bounds of a key', () => {
     for (const answer of answers.filter(({ statusCode }) => statusCode !== 201)) {
       expect(coded(answer)).toEqual([429, 'quota_exceeded']);
     }
-    // Alone, each gets what there is room for: nothing is held any more.
+    // One after the other, uploads succeed up to the quota, because nothing is reserved any more.
     for (const label of 'ijk') await one.upload(rows(label));
     const mine = (await one.get('/datasets')).json<{ data: Dataset[] }>().data;
     expect(mine).toHaveLength(3);
     expect(coded(await one.upload(rows('l')))).toEqual([429, 'quota_exceeded']);
-    // Of all together there is room for two more.
+    // The limit of all keys allows two more.
     for (const label of 'mn') expect((await other.upload(rows(label))).statusCode).toBe(201);
     expect(coded(await other.upload(rows('o')))).toEqual([507, 'storage_full']);
     await one.call('DELETE', `/datasets/${mine[0]!.id}`);
     expect((await other.upload(rows('o'))).statusCode).toBe(201);
   });
 
-  test('on the number of datasets let through what is there already', async () => {
+  test('on the number of datasets allow uploading an existing dataset again', async () => {
     await start({ datasets: 2, totalDatasets: 3 });
     const [one, other] = [await holder(), await holder()];
     const mine = [await one.upload(promptRows(3)), await one.upload(promptRows(4))];
@@ -513,7 +513,7 @@ describe('bounds of a key', () => {
     expect((await one.upload(promptRows(5))).statusCode).toBe(201);
   });
 
-  test('on bytes hold where the length is not said', async () => {
+  test('on bytes hold for uploads without a declared length', async () => {
     await start({ datasetBytes: 3_000 });
     const one = await holder();
     const url = await api.app.listen({ host: '127.0.0.1', port: 0 });

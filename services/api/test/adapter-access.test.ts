@@ -17,10 +17,10 @@ import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
 import { promptRows, type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
 
-// Real processes and threads, on a machine that may be busy with much else.
+// Real processes and threads, possibly on a busy machine.
 vi.setConfig({ testTimeout: 120_000 });
 
-// Keys of the api over the adapters of a real registry process.
+// The api with keys, in front of a real registry process.
 
 const MODEL = 'llama-tied';
 
@@ -86,9 +86,9 @@ beforeEach(async () => {
   [one, other] = [await newKey(), await newKey()];
 });
 
-/** Sends the headers exactly as given, also those that fetch would not. */
+/** Sends the headers exactly as given, including those that `fetch` forbids. */
 async function call(token: string, method: string, path: string, headers: Record<string, string> = {}, body?: Buffer) {
-  // A connection each: with some of these headers one may not be used again.
+  // One connection per call, because some of these headers prevent its reuse.
   const sent = httpRequest(`${url}${path}`, {
     method,
     agent: false,
@@ -112,7 +112,7 @@ const importAs = async (token: string, headers = {}, tar = tarred) => {
 const listOf = async (token: string, headers = {}) =>
   ((await call(token, 'GET', '/adapters', headers)).json() as Paged<Adapter>).data.map(({ id }) => id);
 
-test('an adapter that a key brought in is there for it, and in no call for another', async () => {
+test('an imported adapter exists for its key, and in no call for another key', async () => {
   const { status, adapter } = await importAs(one.token);
   expect([status, adapter.owner]).toEqual([201, one.id]);
   expect(await listOf(one.token)).toEqual([adapter.id]);
@@ -134,7 +134,7 @@ test('an adapter that a key brought in is there for it, and in no call for anoth
   expect((await call(one.token, 'DELETE', `/adapters/${adapter.id}`)).status).toBe(204);
 }, 120_000);
 
-test('no header of a client has a say in whose request it is', async () => {
+test('no header of a client changes the caller of a request', async () => {
   await publishReferenceAdapter(folder.adapters, {
     id: adapterId(7),
     name: MODEL,
@@ -146,7 +146,7 @@ test('no header of a client has a say in whose request it is', async () => {
     { 'x-lorasmith-owner': one.id },
     { 'x-lorasmith-owner': one.id, 'x-lorasmith-sees': 'all' },
     { 'X-Lorasmith-Owner': '', 'X-Lorasmith-Sees': 'all' },
-    // Names in Connection are not passed on by a proxy.
+    // A proxy does not forward the headers named in Connection.
     { connection: 'close, x-lorasmith-owner, x-lorasmith-sees' },
     { connection: 'x-lorasmith-sees, x-lorasmith-owner', 'x-lorasmith-sees': 'all', 'x-lorasmith-owner': '' },
   ];
@@ -158,23 +158,23 @@ test('no header of a client has a say in whose request it is', async () => {
     expect(adapter.owner).toBe(other.id);
     expect((await call(other.token, 'DELETE', `/adapters/${adapter.id}`, headers)).status).toBe(204);
   }
-  // What the registry has for the api alone is not forwarded.
+  // Paths of the registry that are only for the api are not forwarded.
   expect((await call(other.token, 'GET', '/usage')).status).toBe(404);
   expect((await call(one.token, 'GET', `/adapters/${adapterId(7)}`)).status).toBe(200);
 }, 120_000);
 
-test('bytes of adapters are limited, where they are brought in and where a job would make them', async () => {
+test('the bytes of adapters are limited for imports', async () => {
   const key = await newKey({ limits: { adapter_bytes: 1.5 * adapterBytes } });
   expect((await importAs(key.token)).status).toBe(201);
   const second = await importAs(key.token);
   expect([second.status, second.adapter.error.code]).toEqual([429, 'quota_exceeded']);
-  // Without a declared length, too.
+  // Also without a declared length.
   const chunked = await importAs(key.token, { 'transfer-encoding': 'chunked' });
   expect([chunked.status, chunked.adapter.error.code]).toEqual([429, 'quota_exceeded']);
   expect(await listOf(key.token)).toHaveLength(1);
 });
 
-test('the number of adapters is limited, where they are brought in and where a job would make one', async () => {
+test('the number of adapters is limited for imports and for new jobs', async () => {
   const key = await newKey({});
   for (let i = 0; i < MOST_ADAPTERS; i++) expect((await importAs(key.token)).status).toBe(201);
   const beyond = await importAs(key.token);
@@ -192,7 +192,7 @@ test('the number of adapters is limited, where they are brought in and where a j
   expect((await send()).status).toBe(202);
 }, 120_000);
 
-test('an import counts as what is stored of it, which may be many times its tar', async () => {
+test('an import counts with its stored size, which can be many times that of its tar', async () => {
   const rank = 128;
   const tar = unevenAdapter(
     JSON.parse(await readFile(join(REFERENCE, MODEL, 'adapter_init', files[0]!), 'utf8')),
@@ -202,12 +202,12 @@ test('an import counts as what is stored of it, which may be many times its tar'
   const small = await newKey({ limits: { adapter_bytes: storedBytesOf(rank) - 1 } });
   const refused = await importAs(small.token, {}, tar);
   expect([refused.status, refused.adapter.error.code]).toEqual([429, 'quota_exceeded']);
-  // A client has no say in it.
+  // A client cannot set the free bytes.
   const forged = await importAs(small.token, { 'x-lorasmith-own-free-bytes': '1000000000000' }, tar);
   expect([forged.status, forged.adapter.error.code]).toEqual([429, 'quota_exceeded']);
   expect(await listOf(small.token)).toEqual([]);
 
-  // Of those that come at once none sees what the others will be.
+  // Concurrent imports do not know each other's stored size.
   const key = await newKey({ limits: { adapter_bytes: 2 * storedBytesOf(rank) - 1 } });
   const sent = await Promise.all(Array.from({ length: 3 }, () => importAs(key.token, {}, tar)));
   const taken = sent.filter(({ status }) => status === 201).map(({ adapter }) => adapter.id);
@@ -216,11 +216,11 @@ test('an import counts as what is stored of it, which may be many times its tar'
   }
   expect(taken.length).toBeLessThanOrEqual(1);
   expect(await listOf(key.token)).toEqual(taken);
-  // They may have stood in each other's way: alone there is room.
+  // If all were refused because of each other, a single one is accepted.
   if (taken.length === 0) expect((await importAs(key.token, {}, tar)).status).toBe(201);
 }, 120_000);
 
-test('room for the adapter of a job is reserved when it is sent and when it is resumed, until it ends', async () => {
+test('the bytes of the adapter are reserved when a job is created or resumed, until it ends', async () => {
   const upload = async ({ token }: { token: string }) => {
     const headers = { 'content-type': 'text/plain' };
     return (await call(token, 'POST', '/datasets', headers, Buffer.from(promptRows(4)))).json() as Dataset;
@@ -235,7 +235,7 @@ test('room for the adapter of a job is reserved when it is sent and when it is r
     const answer = await call(one.token, 'POST', '/jobs?dry_run=true', { 'content-type': 'application/json' }, body);
     return (answer.json() as Report).adapter_bytes!;
   };
-  // One layer with a larger rank makes every layer as large: the files have one rank.
+  // One layer with a larger rank makes every layer as large, because the files have one rank.
   const uneven = { r: 1, rank_pattern: { 'layers.0.self_attn.q_proj': 512 } };
   expect(await bytesOf(uneven)).toBeGreaterThanOrEqual(await bytesOf({ r: 512 }));
   const bytes = await bytesOf({ r: 64 });
@@ -247,17 +247,17 @@ test('room for the adapter of a job is reserved when it is sent and when it is r
   expect(new Set(codes)).toEqual(new Set(['quota_exceeded']));
   expect(codes.length).toBeGreaterThanOrEqual(4);
   const queued = sent.flatMap((answer) => (answer.status === 202 ? [(answer.json() as Job).id] : []));
-  // Two at once may have stood in each other's way: alone there is room.
+  // If concurrent jobs were refused because of each other, single ones are accepted.
   while (queued.length < 2) queued.push(((await send(small, { r: 64 })).json() as Job).id);
   const post = (path: string) => call(small.token, 'POST', path);
-  // What was cancelled has no room any more, and does not come back to it while another job has it.
+  // A cancelled job releases its bytes, and cannot be resumed while another job uses them.
   expect((await post(`/jobs/${queued[0]}/cancel`)).status).toBe(200);
   expect((await send(small, { r: 64 })).status).toBe(202);
   const resumed = await post(`/jobs/${queued[0]}/resume`);
   expect([resumed.status, resumed.json().error.code]).toEqual([429, 'quota_exceeded']);
   expect((await post(`/jobs/${queued[1]}/cancel`)).status).toBe(200);
   expect((await post(`/jobs/${queued[0]}/resume`)).status).toBe(202);
-  // What is reserved is not to be had by an import either.
+  // Reserved bytes are not available to an import either.
   const tight = await newKey({ limits: { adapter_bytes: bytes + adapterBytes / 2 } });
   expect((await send(tight, { r: 64 })).status).toBe(202);
   expect((await importAs(tight.token)).adapter.error.code).toBe('quota_exceeded');

@@ -15,7 +15,7 @@ import { type RealApi, startRealApi } from './real-api.js';
 import { startRegistry } from './registry-process.js';
 
 const MODEL = 'llama-tied';
-/** A case with a tokenizer: base model and adapters. */
+/** A reference case with a tokenizer, a base model and adapters. */
 const OPTIONS = join(REFERENCE, '../lora-options/lora-plus');
 
 let server: RealRedis;
@@ -26,7 +26,7 @@ const id = adapterId(1);
 
 beforeAll(async () => {
   server = await startRealRedis();
-  // The registry's address is known once it listens, and it needs the api's folder.
+  // The address of the registry is known once it listens, and it needs the folder of the api.
   const first = await startRealApi({ redisUrl: server.url, prefix: server.prefix });
   await addBaseModel(`${first.folder}/models`, MODEL);
   await cp(join(OPTIONS, 'base'), `${first.folder}/models/with-tokenizer`, { recursive: true });
@@ -64,8 +64,8 @@ async function dryRun(changes: object) {
   return await api.app.inject({ method: 'POST', url: '/jobs?dry_run=true', payload });
 }
 
-describe('what the registry answers', () => {
-  test('comes through: list, manifest, files', async () => {
+describe('the answer of the registry', () => {
+  test('is forwarded for list, manifest and files', async () => {
     const get = async (path: string) => jsonOf<Paged<Adapter>>(await fetch(`${url}${path}`));
     const page = await get('/adapters?limit=5');
     expect(Value.Check(AdapterPage, page)).toBe(true);
@@ -74,7 +74,7 @@ describe('what the registry answers', () => {
     expect(Value.Check(AdapterFileList, await get(`/adapters/${id}/files`))).toBe(true);
   });
 
-  test('comes through byte for byte, whole and in ranges, with its ETag', async () => {
+  test('is forwarded byte for byte, complete and in ranges, with its ETag', async () => {
     const path = `${url}/adapters/${id}/files/adapter_model.safetensors`;
     const whole = await fetch(path);
     const bytes = Buffer.from(await whole.arrayBuffer());
@@ -93,7 +93,7 @@ describe('what the registry answers', () => {
     ]);
   });
 
-  test("comes through when it is an error, under the caller's request id", async () => {
+  test('is forwarded if it is an error, with the request id of the client', async () => {
     const answer = await fetch(`${url}/adapters/${adapterId(9)}/manifest`, { headers: { 'x-request-id': 'mine' } });
     expect(answer.status).toBe(404);
     expect((await jsonOf(answer)).error).toMatchObject({ code: 'adapter_not_found', request_id: 'mine' });
@@ -104,7 +104,7 @@ describe('what the registry answers', () => {
     ['upgrade', 'h2c'],
     ['proxy-connection', 'keep-alive'],
     ['te', 'trailers'],
-  ])('whatever the client says of its connection: %s: %s', async (name, value) => {
+  ])('does not depend on the connection header %s: %s', async (name, value) => {
     const asking = request(`${url}/adapters`, { agent: false, headers: { [name]: value } }).end();
     const [answer] = (await once(asking, 'response')) as [IncomingMessage];
     answer.resume();
@@ -119,7 +119,7 @@ describe('what the registry answers', () => {
     `/adapters/${'ad_000000000000000000000001'}/files/%2e%2e`,
     '/adapters/a%3Fb/manifest',
     '/adapters/$&/manifest',
-  ])('%s reaches nothing else', async (path) => {
+  ])('%s reaches no other path', async (path) => {
     const answer = await fetch(`${url}${path}`);
     expect([400, 404]).toContain(answer.status);
     expect((await jsonOf(answer)).error.code).toMatch(/not_found$|^invalid_request$/);
@@ -142,14 +142,14 @@ describe('an adapter of PEFT', () => {
       body,
       duplex: 'half',
     } as RequestInit);
-  /** Of the adapter that training begins from, streamed without a length. */
+  /** The adapter from which training starts, streamed without a length. */
   const tar = () => {
     const folder = join(OPTIONS, 'adapter_init');
     const { stdout } = spawn('tar', ['-cf', '-', '-C', folder, '.'], { stdio: ['ignore', 'pipe', 'inherit'] });
     return ReadableStream.from(stdout);
   };
 
-  test('is brought in by a sender that waits for a 100 before its body, as curl does', async () => {
+  test('is imported from a sender that waits for a 100 before its body, like curl', async () => {
     const sent = request(`${url}/adapters?base_model=with-tokenizer`, {
       method: 'POST',
       headers: { 'content-type': 'application/x-tar', expect: '100-continue' },
@@ -162,7 +162,7 @@ describe('an adapter of PEFT', () => {
     expect(answer.statusCode).toBe(201);
   });
 
-  test('is brought in through the api, and gone on with', async () => {
+  test('is imported through the api and trained further', async () => {
     const imported = await importTar('?base_model=with-tokenizer&name=mine', tar());
     expect(imported.status).toBe(201);
     const adapter = await jsonOf<Adapter>(imported);
@@ -194,7 +194,7 @@ describe('an adapter of PEFT', () => {
     }
   });
 
-  test('that is refused gets the answer of the registry', async () => {
+  test('that is refused is answered with the error of the registry', async () => {
     const code = async (response: Response) => (await jsonOf<{ error: { code: string } }>(response)).error.code;
     expect(await code(await importTar('', tar()))).toBe('invalid_request');
     expect(await code(await importTar('?base_model=none', tar()))).toBe('model_not_found');
@@ -220,7 +220,7 @@ describe('init_from', () => {
   });
 });
 
-test('an absent registry is 503 at once', async () => {
+test('an unavailable registry is a 503 at once', async () => {
   const registryUrl = (await absentRedisUrl()).replace('redis:', 'http:');
   const alone = await startRealApi({ redisUrl: server.url, prefix: server.prefix, changes: { registryUrl } });
   try {

@@ -51,7 +51,7 @@ const checkpointAt = (step: number, marks: Partial<Checkpoint> = {}): Checkpoint
   ...marks,
 });
 
-/** A job that failed with two checkpoints kept. */
+/** A failed job with two stored checkpoints. */
 async function failWithCheckpoints(): Promise<Checkpoint[]> {
   const attempt = await attemptOf(job);
   const kept = [checkpointAt(20, { is_last: true }), checkpointAt(10, { is_best: true, eval_loss: 1.5 })];
@@ -61,7 +61,7 @@ async function failWithCheckpoints(): Promise<Checkpoint[]> {
 }
 
 describe('POST /jobs/:id/resume', () => {
-  test('puts a cancelled job back among the waiting, under its id', async () => {
+  test('queues a cancelled job again with the same id', async () => {
     await post(`/jobs/${job}/cancel`);
     const answer = await post(`/jobs/${job}/resume`);
     expect(answer.statusCode).toBe(202);
@@ -69,14 +69,14 @@ describe('POST /jobs/:id/resume', () => {
     expect(answer.json()).toMatchObject({ id: job, status: 'queued', resumes: 1 });
   });
 
-  test('refuses a job that waits, and one that is not there', async () => {
+  test('refuses a waiting job and one that does not exist', async () => {
     const waiting = await post(`/jobs/${job}/resume`);
     expect([waiting.statusCode, codeOf(waiting)]).toEqual([409, 'job_not_resumable']);
     expect(codeOf(await post('/jobs/job_ffffffffffffffffffffffff/resume'))).toBe('job_not_found');
     expect(codeOf(await post('/jobs/no-job/resume'))).toBe('job_not_found');
   });
 
-  test('refuses a job whose dataset is gone', async () => {
+  test('refuses a job whose dataset was deleted', async () => {
     for (const { id, status } of (await api.jobs.listJobs({ limit: 100 })).data) {
       if (status === 'queued') await post(`/jobs/${id}/cancel`);
     }
@@ -86,7 +86,7 @@ describe('POST /jobs/:id/resume', () => {
   });
 });
 
-test('a stream of events that begins at the first one goes on past the end that was not the last', async () => {
+test('a stream of all events continues past the end of the job if it was resumed', async () => {
   await post(`/jobs/${job}/cancel`);
   await post(`/jobs/${job}/resume`);
   await post(`/jobs/${job}/cancel`);
@@ -96,7 +96,7 @@ test('a stream of events that begins at the first one goes on past the end that 
 });
 
 describe('checkpoints', () => {
-  test('are listed as the worker told of them', async () => {
+  test('are listed as the worker reported them', async () => {
     expect((await api.app.inject(`/jobs/${job}/checkpoints`)).json()).toEqual({
       data: [],
       has_more: false,
@@ -113,7 +113,7 @@ describe('checkpoints', () => {
     ['10', 10],
     ['best', 10],
     ['last', 20],
-  ])('%s is published by a job of its own', async (which, step) => {
+  ])('%s is published by a new job', async (which, step) => {
     await failWithCheckpoints();
     const answer = await post(`/jobs/${job}/checkpoints/${which}/publish`, { name: 'the one' });
     expect(answer.statusCode).toBe(202);
@@ -130,12 +130,12 @@ describe('checkpoints', () => {
     });
   });
 
-  test('without a body the adapter has the name of the job', async () => {
+  test('published without a body become an adapter with the name of the job', async () => {
     await failWithCheckpoints();
     expect((await post(`/jobs/${job}/checkpoints/last/publish`)).json()).toMatchObject({ name: 'mine' });
   });
 
-  test('the same Idempotency-Key makes one job, and is refused for another checkpoint', async () => {
+  test('published twice with the same Idempotency-Key create one job, and the key is refused for another checkpoint', async () => {
     await failWithCheckpoints();
     const headers = { 'idempotency-key': `publish-${job}` };
     const first = await post(`/jobs/${job}/checkpoints/10/publish`, {}, headers);
@@ -146,7 +146,7 @@ describe('checkpoints', () => {
     expect(codeOf(renamed)).toBe('idempotency_conflict');
   });
 
-  test('a repeated Idempotency-Key gets its job, whatever became of the checkpoint and the job since', async () => {
+  test('a repeated Idempotency-Key returns its job, even if the checkpoint or the job has changed since', async () => {
     await failWithCheckpoints();
     const headers = { 'idempotency-key': `late-${job}` };
     const publish = () => post(`/jobs/${job}/checkpoints/last/publish`, {}, headers);
@@ -164,7 +164,7 @@ describe('checkpoints', () => {
     expect((await publish()).json()).toMatchObject({ id: first, checkpoint: { job, step: 20 } });
   });
 
-  test('of a job that has not ended are not published, nor those that are not there', async () => {
+  test('cannot be published before the job has ended, or if they do not exist', async () => {
     expect(codeOf(await post(`/jobs/${job}/checkpoints/last/publish`))).toBe('job_still_active');
     await failWithCheckpoints();
     for (const which of ['15', 'worst', '-1', '1e1', '../10']) {
@@ -175,7 +175,7 @@ describe('checkpoints', () => {
   });
 });
 
-test('an empty body that would be JSON is as good as none', async () => {
+test('an empty JSON body counts as none', async () => {
   const empty = (url: string) =>
     api.app.inject({ method: 'POST', url, payload: '', headers: { 'content-type': 'application/json' } });
   expect((await empty(`/jobs/${job}/cancel`)).statusCode).toBe(200);
@@ -185,7 +185,7 @@ test('an empty body that would be JSON is as good as none', async () => {
   expect([published.statusCode, published.json().name]).toEqual([202, 'mine']);
 });
 
-test('evaluations need rows to evaluate on', async () => {
+test('evaluations need validation rows', async () => {
   const training = { eval_every_steps: 2 };
   const dry = (changes: object) => post('/jobs?dry_run=true', { base_model: 'tiny-llama', dataset, ...changes });
   const refused = (await dry({ training })).json().error;
@@ -199,7 +199,7 @@ test('evaluations need rows to evaluate on', async () => {
   expect(warnings).toMatchObject([{ code: 'eval_every_steps_too_large' }]);
 });
 
-test('early stopping needs evaluations and rows to evaluate on', async () => {
+test('early stopping needs evaluations and validation rows', async () => {
   const training = { early_stopping: { patience: 2 } };
   const dry = (changes: object) => post('/jobs?dry_run=true', { base_model: 'tiny-llama', dataset, ...changes });
   const refused = await dry({ training });

@@ -33,7 +33,7 @@ async function upload(body: string | Uint8Array, headers: Record<string, string>
   return { status: answer.status, body: await jsonOf<Dataset & ErrorBody>(answer), headers: answer.headers };
 }
 
-/** The faults of a refused upload, and that it left nothing behind. */
+/** The faults of a refused upload. Checks that it left no files. */
 async function refused(body: string | Uint8Array, headers?: Record<string, string>) {
   const before = await stored();
   const answer = await upload(body, headers);
@@ -51,7 +51,7 @@ async function stored() {
 }
 
 describe('an upload', () => {
-  test('becomes a dataset with an id from its bytes; the same bytes again are the same dataset', async () => {
+  test('becomes a dataset with an id from its bytes, and the same bytes are the same dataset', async () => {
     const first = await upload(promptRows(5), {}, '?name=five');
     expect(first.status).toBe(201);
     expect(Value.Check(Dataset, first.body)).toBe(true);
@@ -69,7 +69,7 @@ describe('an upload', () => {
     expect(await (await fetch(`${url}/datasets/${first.body.id}`)).json()).toEqual(first.body);
   });
 
-  test('of the same bytes by several at once is one dataset', async () => {
+  test('of the same bytes, sent several times at once, is one dataset', async () => {
     const answers = await Promise.all(Array.from({ length: 5 }, () => upload(promptRows(7, 'at once'))));
     expect(answers.filter(({ status }) => status === 201)).toHaveLength(1);
     expect(answers.filter(({ status }) => status === 200)).toHaveLength(4);
@@ -88,19 +88,19 @@ describe('an upload', () => {
     ['features', '{"features":[1,2.5,-3e2],"label":1}', 'features', 3],
     ['a byte order mark and no last newline', '\ufeff{"text":"marked"}', 'text', null],
     ['CRLF and blank lines', '\r\n{"text":"a"}\r\n\r\n{"text":"b"}\r\n', 'text', null],
-  ])('with %s is taken', async (_name, body, format, features) => {
+  ])('with %s is accepted', async (_name, body, format, features) => {
     const answer = await upload(body);
     expect(answer.status).toBe(201);
     expect(answer.body).toMatchObject({ format, features });
   });
 
-  test('with equal rows is taken with a warning', async () => {
+  test('with duplicate rows is accepted with a warning', async () => {
     const { body } = await upload('{"text":"x"}\n{"text":"y"}\n{"text":"x"}\n{"text":"x"}\n');
     expect(body.rows).toBe(4);
     expect(body.warnings).toMatchObject([{ code: 'duplicate_rows', line: 3 }]);
   });
 
-  test('as a form, its name before or after the file', async () => {
+  test('can be a form with its name before or after the file', async () => {
     for (const [order, name] of [
       ['before', 'first'],
       ['after', 'last'],
@@ -115,7 +115,7 @@ describe('an upload', () => {
     }
   });
 
-  test('has a name of as many characters in a form as in a query', async () => {
+  test('has the same limit of characters for its name in a form as in a query', async () => {
     const named = async (name: string, inForm: boolean) => {
       const form = new FormData();
       if (inForm) form.set('name', name);
@@ -159,15 +159,15 @@ describe('an upload', () => {
     expect(await stored()).toEqual(before);
   });
 
-  test('that is a form cut short is refused', async () => {
+  test('that is a truncated form is refused', async () => {
     const body = '--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n{"text":"a"}';
     const answer = await refused(body, { 'content-type': 'multipart/form-data; boundary=b' });
     expect(answer.status).toBe(400);
   });
 });
 
-describe('what is wrong with lines', () => {
-  test('is listed for every line, by number and code', async () => {
+describe('the answer for invalid lines', () => {
+  test('lists every line with its number and code', async () => {
     const lines = [
       '{"text":"good"}',
       '{"text":',
@@ -202,23 +202,23 @@ describe('what is wrong with lines', () => {
     ['one line', '[{"text":"a"},{"text":"b"}]'],
     ['many lines', '[\n  {\n    "text": "a"\n  },\n  {\n    "text": "b"\n  }\n]\n'],
     ['many lines of a row', '{\n  "text": "a"\n}\n'],
-  ])('is told once for JSON of %s', async (_name, body) => {
+  ])('has one fault for JSON of %s', async (_name, body) => {
     const answer = await refused(body);
     expect([answer.code, answer.faults]).toEqual(['invalid_dataset', [[1, 'invalid_dataset']]]);
   });
 
-  test('is listed a hundred times, and what comes after is not looked at', async () => {
+  test('lists a hundred faults and checks no further lines', async () => {
     const answer = await refused('{"text":1}\n'.repeat(250));
     expect(answer.faults).toHaveLength(100);
     expect(answer.message).toBe('At least 100 lines are wrong; checking stopped after line 100. Nothing was stored.');
   });
 
-  test('is told for bytes that are no UTF-8', async () => {
+  test('reports bytes that are not UTF-8', async () => {
     const bytes = Buffer.concat([Buffer.from('{"text":"'), Buffer.from([0xc3, 0x28]), Buffer.from('"}\n{"text":"a"}')]);
     expect((await refused(bytes)).faults).toEqual([[1, 'invalid_dataset']]);
   });
 
-  test('is told for features of differing widths and labels that are none', async () => {
+  test('reports features of different widths and invalid labels', async () => {
     const rows = [
       '{"features":[1,2],"label":0}',
       '{"features":[1],"label":0}',
@@ -228,7 +228,7 @@ describe('what is wrong with lines', () => {
     expect((await refused(rows.join('\n'))).faults.map(([line]) => line)).toEqual([2, 3, 4]);
   });
 
-  test('is told for too many rows', async () => {
+  test('reports too many rows', async () => {
     expect((await refused('{"text":"a"}\n'.repeat(1_001))).faults).toEqual([[1_001, 'invalid_dataset']]);
   });
 });
@@ -245,7 +245,7 @@ describe('an upload is refused', () => {
     expect([answer.status, answer.code]).toEqual([status, code]);
   });
 
-  test('when it is too large and says nothing of its size', async () => {
+  test('when it is too large without a declared length', async () => {
     async function* endless() {
       for (let i = 0; i < 100; i++) yield Buffer.from(promptRows(200, `${i}`));
     }
@@ -260,7 +260,7 @@ describe('an upload is refused', () => {
     expect(await stored()).toEqual(before);
   });
 
-  test('when its sender goes away, and nothing stays', async () => {
+  test('when its sender disconnects, and no files are left', async () => {
     const before = await stored();
     const socket = connect(Number(new URL(url).port), '127.0.0.1');
     await once(socket, 'connect');
@@ -299,7 +299,7 @@ describe('datasets', () => {
     },
   );
 
-  test('are deleted, but not while an unfinished job uses them', async () => {
+  test('are deleted unless an unfinished job uses them', async () => {
     const { id } = (await upload(promptRows(4, 'delete'))).body;
     const queued = await fetch(`${url}/jobs`, {
       method: 'POST',

@@ -34,7 +34,7 @@ const post = (dataset: string, { key, query = '' }: { key?: string; query?: stri
 const tokensOf = async (dataset: string) =>
   (await readdir(path.join(api.folder, 'tokens'))).filter((name) => name.startsWith(`${dataset}-`));
 
-test('a dataset takes its tokens with it', async () => {
+test('deleting a dataset also deletes its tokens', async () => {
   const dataset = await upload('tokens');
   expect((await post(dataset, { query: '?dry_run=true' })).statusCode).toBe(200);
   expect(await tokensOf(dataset)).toHaveLength(1);
@@ -44,7 +44,7 @@ test('a dataset takes its tokens with it', async () => {
   expect(await tokensOf(dataset)).toEqual([]);
 });
 
-test('a repeated request is answered with its job before anything is planned', async () => {
+test('a repeated request returns its job before anything is planned', async () => {
   const dataset = await upload('repeated');
   const first = await post(dataset, { key: 'repeated' });
   expect(first.statusCode).toBe(202);
@@ -56,17 +56,17 @@ test('a repeated request is answered with its job before anything is planned', a
   expect((await post(dataset, { key: 'new' })).json().error.code).toBe('dataset_not_found');
 });
 
-test('a dataset stored anew has jobs at once', async () => {
-  const dataset = await upload('anew');
+test('a dataset that is uploaded again accepts jobs at once', async () => {
+  const dataset = await upload('again');
   expect((await remove(dataset)).statusCode).toBe(204);
-  expect(await upload('anew')).toBe(dataset);
+  expect(await upload('again')).toBe(dataset);
   expect((await post(dataset)).statusCode).toBe(202);
 });
 
-test('of a job and a deletion at once one is refused', async () => {
+test('of a concurrent job and deletion one is refused', async () => {
   for (let round = 0; round < 6; round++) {
     const dataset = await upload(`race ${round}`);
-    // So that planning is quick and the two meet; in every other round it is not.
+    // In every other round planning is fast, so that the two overlap.
     if (round % 2 === 0) await post(dataset, { query: '?dry_run=true' });
     const [job, deletion] = await Promise.all([post(dataset), remove(dataset)]);
     const stored = await api.app.inject(`/datasets/${dataset}`);

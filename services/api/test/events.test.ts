@@ -47,7 +47,7 @@ async function attemptOf(id: JobId): Promise<JobAttempt> {
 
 const checkpoint = (step: number): NewJobEvent => ({ type: 'checkpoint-saved', data: { step } });
 
-/** The fields of a stream's messages, as the HTML standard reads them. */
+/** The fields of the messages of a stream, parsed as in the HTML standard. */
 function messagesOf(text: string): Record<string, string>[] {
   const blocks = text
     .split('\n\n')
@@ -66,8 +66,8 @@ function open(headers: Record<string, string> = {}, signal?: AbortSignal) {
   });
 }
 
-describe('the stream of events', () => {
-  test('begins with what was, goes on with what comes, and ends after the last event', async () => {
+describe('the event stream', () => {
+  test('starts with past events, continues with new ones, and ends after the last event', async () => {
     const attempt = await attemptOf(job);
     const answer = await open();
     expect(answer.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
@@ -76,7 +76,7 @@ describe('the stream of events', () => {
     let isFailed = false;
     for await (const piece of answer.body!.pipeThrough(new TextDecoderStream())) {
       text += piece;
-      // Comments keep the connection alive while nothing happens.
+      // Comments keep the connection open while there are no events.
       if (isFailed || !text.includes(': still here\n\n')) continue;
       isFailed = true;
       await api.jobs.attempts.fail(attempt, { code: 'non_finite_loss', message: 'It broke.', details: [] });
@@ -93,7 +93,7 @@ describe('the stream of events', () => {
     for (const { id, event, data } of messages) expect(JSON.parse(data!)).toMatchObject({ id, type: event, job });
   });
 
-  test('is replayed after any event, and there is nothing after the last one', async () => {
+  test('can be replayed from any event, and is empty after the last one', async () => {
     const attempt = await attemptOf(job);
     for (let step = 1; step <= 5; step++) await api.jobs.attempts.record(attempt, checkpoint(step));
     await api.jobs.attempts.cancel(attempt);
@@ -108,7 +108,7 @@ describe('the stream of events', () => {
     expect(idsOf(await byQuery.text())).toEqual(all.slice(4));
   });
 
-  test('is seen by many at once, over few connections to Redis', async () => {
+  test('serves many clients at once, over few connections to Redis', async () => {
     const attempt = await attemptOf(job);
     const streams = await Promise.all(Array.from({ length: 30 }, () => open()));
     const texts = streams.map((answer) => answer.text());
@@ -124,7 +124,7 @@ describe('the stream of events', () => {
     }
   });
 
-  test('stops waiting when its client goes away, and when the job is deleted', async () => {
+  test('stops waiting when its client disconnects, and when the job is deleted', async () => {
     const leaving = new AbortController();
     const answer = await open({}, leaving.signal);
     leaving.abort();
@@ -146,14 +146,14 @@ describe('the stream of events', () => {
     const answer = await fetch(`${address}/jobs/${job}/events`, { headers: { accept: 'text/event-stream' } });
     const whole = answer.text();
     await sleep(50);
-    // Long before the next heartbeat.
+    // Much sooner than the next heartbeat.
     await other.stop();
     expect(messagesOf(await whole).at(-1)?.event).toBe('job-queued');
   });
 });
 
 describe('the events as JSON', () => {
-  test('come page by page', async () => {
+  test('are returned page by page', async () => {
     const attempt = await attemptOf(job);
     for (let step = 1; step <= 5; step++) await api.jobs.attempts.record(attempt, checkpoint(step));
     const page = async (query: string) => {

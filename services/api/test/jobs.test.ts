@@ -51,7 +51,7 @@ describe('POST /jobs', () => {
     expect((await api.app.inject(`/jobs/${job.id}`)).json()).toEqual(job);
   });
 
-  test('with dry_run tells what it would do and queues nothing', async () => {
+  test('with dry_run returns the report and queues nothing', async () => {
     const before = await count();
     const answer = await post(request({ validation: { split: 0.25 } }), { query: '?dry_run=true' });
     expect(answer.statusCode).toBe(200);
@@ -86,10 +86,10 @@ describe('POST /jobs', () => {
     for (const tooLong of fields(1)) expect((await post(request(tooLong))).statusCode).toBe(400);
   });
 
-  test('with the same Idempotency-Key is the same job, with another request a conflict', async () => {
+  test('with the same Idempotency-Key returns the same job, or a conflict for another request', async () => {
     const headers = { 'idempotency-key': 'key-1' };
     const first = (await post(request(), { headers })).json();
-    // What is left out counts as its default.
+    // A missing field counts as its default.
     const again = await post(request({ lora: { alpha: 16, r: 8 }, training: { seed: 42 } }), { headers });
     expect([again.statusCode, again.json().id]).toEqual([202, first.id]);
     const other = await post(request({ training: { seed: 43 } }), { headers });
@@ -97,7 +97,7 @@ describe('POST /jobs', () => {
     expect((await post(request(), { headers: { 'idempotency-key': 'a b' } })).statusCode).toBe(400);
   });
 
-  test('with the same key many times at once makes one job', async () => {
+  test('with the same key many times at once creates one job', async () => {
     const answers = await Promise.all(
       Array.from({ length: 4 }, () => post(request({ name: 'race' }), { headers: { 'idempotency-key': 'key-2' } })),
     );
@@ -133,7 +133,7 @@ describe('POST /jobs', () => {
     }
   });
 
-  test('names what exists when model or target do not', async () => {
+  test('names the existing models or targets if one does not exist', async () => {
     expect((await post(request({ base_model: 'nope' }))).json().error.message).toContain('tiny-llama');
     const targets = (await post(request({ lora: { target_modules: ['nope'] } }))).json().error.message;
     for (const name of ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']) {
@@ -141,12 +141,12 @@ describe('POST /jobs', () => {
     }
   });
 
-  test('lists all that is not there at once', async () => {
+  test('lists everything that does not exist at once', async () => {
     const { error } = (await post({ base_model: 'nope', dataset: `ds_${'0'.repeat(24)}` })).json();
     expect(error.details.map(({ code }: { code: string }) => code)).toEqual(['dataset_not_found', 'model_not_found']);
   });
 
-  test('lists every row that is too long by its line', async () => {
+  test('lists the line of every row that is too long', async () => {
     const { error } = (await post(request({ training: { max_seq_length: 4 } }))).json();
     expect(error.details).toHaveLength(20);
     expect(error.details[4]).toMatchObject({ code: 'row_too_long', line: 5 });
@@ -158,12 +158,12 @@ describe('POST /jobs', () => {
   });
 });
 
-describe('a chat template that takes its time', () => {
-  test('is ended with its thread while others are served', async () => {
+describe('a slow chat template', () => {
+  test('is ended with its thread while other requests are served', async () => {
     const slow = await startRealApi({ redisUrl: server.url, prefix: server.prefix, preflightTimeoutMs: 2_000 });
     try {
       const file = path.join(slow.folder, 'models/tiny-llama/chat_template.jinja');
-      // Within every bound of one rendering; a thousand rows of it take minutes.
+      // Within the limits of one rendering, but a thousand rows take minutes.
       const idle = '{% for a in range(600) %}{% for b in range(700) %}{% endfor %}{% endfor %}';
       await writeFile(file, idle + (await readFile(file, 'utf8')));
       const id = (await uploadTo(slow, promptRows(1_000, 'slow'))).json().id;
@@ -178,12 +178,12 @@ describe('a chat template that takes its time', () => {
       }
       await answered;
       expect([answer.statusCode, answer.json().error.code]).toEqual([504, 'timeout']);
-      // In the api's own thread it would hold up every call but the first.
+      // In the main thread it would block every call but the first.
       expect(served).toBeGreaterThan(2);
-      // The thread that was ended is replaced.
+      // The terminated thread is replaced.
       const text = (await uploadTo(slow, '{"text":"a b c"}')).json().id;
       const next = () => post(request({ dataset: text }), { query: '?dry_run=true', to: slow });
-      // A busy machine may take longer to start a thread than this api waits for it.
+      // A busy machine may need longer to start a thread than the timeout of this api.
       await expect.poll(async () => (await next()).statusCode, { timeout: 60_000 }).toBe(200);
     } finally {
       await slow.stop();
@@ -207,7 +207,7 @@ describe('jobs', () => {
     expect((await page('after=x')).error).toMatchObject({ code: 'invalid_request', param: 'after' });
   });
 
-  test('that wait are cancelled at once, and only once', async () => {
+  test('that wait are cancelled at once, but only once', async () => {
     const { id } = (await post(request())).json();
     const cancel = () => api.app.inject({ method: 'POST', url: `/jobs/${id}/cancel` });
     const first = await cancel();
@@ -216,7 +216,7 @@ describe('jobs', () => {
     expect([second.statusCode, second.json().error.code]).toEqual([409, 'job_not_cancellable']);
   });
 
-  test('that run are asked to stop', async () => {
+  test('that run are cancelled by their worker', async () => {
     const { id } = (await post(request())).json();
     const start = await api.jobs.attempts.start(id, 'worker');
     expect(start.outcome).toBe('started');
@@ -250,8 +250,8 @@ describe('jobs', () => {
   );
 });
 
-describe('while Redis is away', () => {
-  test('what needs it is 503 at once, datasets and models still work', async () => {
+describe('while Redis is unavailable', () => {
+  test('calls that need it are 503 at once, but datasets and models still work', async () => {
     const away = await startRealApi({ redisUrl: await absentRedisUrl() });
     try {
       const id = (await uploadTo(away, promptRows(3))).json().id;
@@ -270,7 +270,7 @@ describe('while Redis is away', () => {
         await away.app.inject({ method: 'POST', url: `/jobs/${job}/cancel` }),
         await away.app.inject({ method: 'DELETE', url: `/datasets/${id}` }),
       ];
-      // Each would take 2 s if it waited for Redis.
+      // Each call would take 2 s if it waited for Redis.
       expect(performance.now() - began).toBeLessThan(answers.length * 2_000);
       for (const answer of answers) {
         expect([answer.statusCode, answer.json().error.code]).toEqual([503, 'redis_unavailable']);

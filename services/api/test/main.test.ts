@@ -12,7 +12,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { absentRedisUrl, startRealRedis } from '../../../test/real-redis.js';
 import { jsonOf } from './json-of.js';
 
-// The process as it is deployed. Node runs no TypeScript, so it is the built one.
+// The compiled process, as it is deployed.
 const MAIN = fileURLToPath(new URL('../dist/main.js', import.meta.url));
 const KEYS = fileURLToPath(new URL('../dist/keys.js', import.meta.url));
 
@@ -43,7 +43,7 @@ async function addressOf(child: ChildProcess): Promise<string> {
   throw new Error('it did not listen');
 }
 
-test('it serves, and ends in order on SIGTERM', async () => {
+test('it serves requests, and shuts down gracefully on SIGTERM', async () => {
   const redis = await startRealRedis();
   const child = start({ REDIS_URL: redis.url, REDIS_PREFIX: redis.prefix });
   const url = await addressOf(child);
@@ -55,14 +55,14 @@ test('it serves, and ends in order on SIGTERM', async () => {
   await redis.stop();
 });
 
-test('it starts without Redis and says so when asked', async () => {
+test('it starts without Redis, and /ready reports that', async () => {
   const child = start({ REDIS_URL: await absentRedisUrl() });
   const url = await addressOf(child);
   expect((await fetch(`${url}/live`)).status).toBe(200);
   expect((await jsonOf(await fetch(`${url}/ready`))).error.details.map(({ param }) => param)).toContain('redis');
 });
 
-test('a wrong environment ends it before it listens, with every fault', async () => {
+test('an invalid environment ends it before it listens, with every fault', async () => {
   const child = start({ API_PORT: 'http', API_HOST: 'a host', REGISTRY_URL: 'somewhere' });
   const output = text(child.stderr!);
   expect(await once(child, 'exit')).toEqual([78, null]);
@@ -78,7 +78,7 @@ function makeKey(environment: Record<string, string>, ...more: string[]): string
   return (JSON.parse(stdout) as { token: string }).token;
 }
 
-test('it serves others than this machine only once there is a key', async () => {
+test('it serves other machines only once there is a key', async () => {
   const redis = await startRealRedis();
   const environment = { REDIS_URL: redis.url, REDIS_PREFIX: redis.prefix };
   try {
@@ -88,12 +88,12 @@ test('it serves others than this machine only once there is a key', async () => 
       expect(await once(refused, 'exit')).toEqual([78, null]);
       expect(await output).toMatch(/other machines can reach this address, and there is no API key/);
     }
-    // In a container whose port is published on the loopback.
+    // As in a container whose port is published on the loopback.
     const contained = start({ ...environment, API_HOST: '0.0.0.0', API_PUBLISHED_HOST: '127.0.0.1' });
     const open = `http://127.0.0.1:${new URL(await addressOf(contained)).port}`;
     expect((await fetch(`${open}/jobs`)).status).toBe(200);
     const token = makeKey(environment);
-    // With the next call, without a restart.
+    // On the next call, without a restart.
     expect((await fetch(`${open}/jobs`)).status).toBe(401);
     contained.kill('SIGTERM');
     await once(contained, 'exit');
@@ -108,7 +108,7 @@ test('it serves others than this machine only once there is a key', async () => 
   }
 }, 240_000);
 
-test('where it cannot see whether there are keys, it serves nobody from outside', async () => {
+test('while it cannot check whether there are keys, it does not serve other machines', async () => {
   const child = start({ REDIS_URL: await absentRedisUrl(), API_HOST: '0.0.0.0' });
   const url = `http://127.0.0.1:${new URL(await addressOf(child)).port}`;
   expect((await fetch(`${url}/live`)).status).toBe(200);

@@ -13,7 +13,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-test('the queue is told of: how many jobs there are in each state, and how long the first waits', async () => {
+test('metrics report the number of jobs in each state, and how long the first one waits', async () => {
   const upload = await api.app.inject({
     method: 'POST',
     url: '/datasets',
@@ -44,7 +44,7 @@ test('the queue is told of: how many jobs there are in each state, and how long 
   expect(text).not.toContain(first.json().id);
 });
 
-test('without Redis there are no figures of the queue, which is not the same as no jobs', async () => {
+test('without Redis the metrics of the queue are missing instead of zero', async () => {
   const alone = await startRealApi({ redisUrl: await absentRedisUrl() });
   try {
     const { statusCode, body } = await alone.app.inject('/metrics');

@@ -21,7 +21,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-test('the committed document is the one of the routes; "npm run openapi" writes it', async () => {
+test('the committed document is that of the routes; "npm run openapi" writes it', async () => {
   const committed = await readFile(new URL('../../../openapi/openapi.json', import.meta.url), 'utf8');
   expect(committed).toBe(text);
 });
@@ -34,7 +34,7 @@ test('it is valid OpenAPI 3.1 to an independent validator', async () => {
   expect(validator.version).toBe('3.1');
 });
 
-test('it has every call, each with an id of its own and its errors', () => {
+test('it has every call with a unique id and its errors', () => {
   const operations = Object.entries(document.paths).flatMap(([url, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({ call: `${method.toUpperCase()} ${url}`, operation })),
   );
@@ -76,12 +76,12 @@ test('it has every call, each with an id of its own and its errors', () => {
   }
 });
 
-test('it says of every call that stores something that there may be no room', () => {
+test('every call that stores something documents that storage can be full', () => {
   const storing = ['/datasets', '/adapters', '/jobs', '/jobs/{id}/resume', '/jobs/{id}/checkpoints/{step}/publish'];
   expect(storing.filter((url) => document.paths[url]?.post?.responses['507'] === undefined)).toEqual([]);
 });
 
-test('every reference leads to a schema, and every schema is referred to', () => {
+test('every reference has a schema, and every schema is referenced', () => {
   const referred = new Set([...text.matchAll(/"#\/components\/schemas\/(\w+)"/g)].map(([, name]) => name));
   expect([...referred].sort()).toEqual(Object.keys(document.components.schemas).sort());
   expect(text).not.toContain('x-named-schema');

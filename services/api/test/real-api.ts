@@ -14,14 +14,14 @@ import { type AppDependencies, buildApp } from '../src/app.js';
 import { createPreflight } from '../src/jobs/preflight.js';
 import { createApiMetrics } from '../src/metrics/api-metrics.js';
 
-// A thread runs JavaScript, so it is the built one.
+// The compiled file, because a thread cannot run TypeScript.
 const THREAD_FILE = fileURLToPath(new URL('../dist/jobs/preflight-thread.js', import.meta.url));
 
 export interface RealApi {
   app: HttpApp;
   jobs: JobStore;
   adapters: BundleStore;
-  /** Data and `models/tiny-llama`. */
+  /** Contains the data and `models/tiny-llama`. */
   folder: string;
   stop(): Promise<void>;
 }
@@ -33,7 +33,7 @@ export interface RealApiOptions {
   changes?: Partial<AppDependencies>;
 }
 
-/** The api as main.ts puts it together, on a real Redis, a folder of its own and a real preflight thread. It does not listen. */
+/** The api as in main.ts, with a real Redis, its own folder and a real preflight thread. It does not listen. */
 export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   if (!existsSync(THREAD_FILE)) throw new Error(`${THREAD_FILE} is not built: run "pnpm build" first`);
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-api-'));
@@ -88,7 +88,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   };
 }
 
-/** JSONL of `count` rows that a language model can be trained on. */
+/** JSONL of `count` rows for training a language model. */
 export function promptRows(count: number, label = 'row'): string {
   const rows = Array.from({ length: count }, (_, i) => ({ prompt: `${label} ${i}`, completion: `answer ${i}` }));
   return `${rows.map((row) => JSON.stringify(row)).join('\n')}\n`;

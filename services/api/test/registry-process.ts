@@ -2,10 +2,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-// The process as it is deployed. Node runs no TypeScript, so it is the built one.
+// The compiled process, as it is deployed.
 const REGISTRY_MAIN = fileURLToPath(new URL('../../registry/dist/main.js', import.meta.url));
 
-/** A registry on the data and models of the folder, once it listens. */
+/** Starts a registry with the data and models of the folder, and waits until it listens. */
 export async function startRegistry(folder: string): Promise<{ process: ChildProcess; url: string }> {
   const child = spawn(process.execPath, [REGISTRY_MAIN], {
     env: { PATH: process.env.PATH, DATA_DIR: folder, MODELS_DIR: `${folder}/models`, REGISTRY_PORT: '0' },

@@ -11,11 +11,11 @@ import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
 import type { AccessLimits } from '../src/access/limits.js';
 import { type RealApi, startRealApi } from './real-api.js';
 
-// Downloads of adapters that nobody reads, and imports whose sender leaves, with a registry that has enough to send and that
-// never answers an import.
+// Downloads that are not read, and imports whose sender disconnects, with a registry that sends large adapters and never
+// answers an import.
 
 const ADAPTER = `ad_${'1'.repeat(24)}`;
-/** More than the buffers between registry and client take. */
+/** More than the buffers between registry and client. */
 const BYTES = 64 * 2 ** 20;
 
 let server: RealRedis;
@@ -27,7 +27,7 @@ let port: number;
 const sockets: Socket[] = [];
 /** Downloads that the registry is sending. */
 let sending = 0;
-/** Imports that have come to the registry whole, and are not answered. */
+/** Imports that the registry has received completely and not answered. */
 let importing = 0;
 
 beforeAll(async () => {
@@ -99,7 +99,7 @@ const get = (path: string, token: string) =>
     signal: AbortSignal.timeout(10_000),
   });
 
-/** Asks for the adapter and reads no byte of the answer. */
+/** Requests the adapter and reads no byte of the answer. */
 function leaveUnread(token: string): Socket {
   const socket = connect(port, '127.0.0.1').pause();
   socket.on('error', () => {});
@@ -116,25 +116,25 @@ async function until(what: () => boolean | Promise<boolean>, label: string) {
   }
 }
 
-test('downloads that are not read do not stand in the way of other calls', async () => {
+test('downloads that are not read do not block other calls', async () => {
   await start();
   const token = await reader();
   for (let i = 0; i < 140; i++) leaveUnread(token);
-  await until(() => sending === 140, 'not all downloads began');
+  await until(() => sending === 140, 'not all downloads have started');
   for (const path of ['/adapters', `/adapters?limit=1`]) expect((await get(path, token)).status).toBe(200);
 }, 60_000);
 
-test('downloads are counted per key and in all, and are free again once they are closed', async () => {
+test('downloads count per key and in total, until they are closed', async () => {
   await start({ transfers: 2, totalTransfers: 3 });
   const [one, other] = [await reader(), await reader()];
   const first = leaveUnread(one);
   leaveUnread(one);
-  await until(() => sending === 2, 'the downloads did not begin');
+  await until(() => sending === 2, 'the downloads have not started');
   const refused = await get(`/adapters/${ADAPTER}`, one);
   expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '30']);
   expect(((await refused.json()) as ErrorBody).error.code).toBe('quota_exceeded');
   leaveUnread(other);
-  await until(() => sending === 3, 'the download did not begin');
+  await until(() => sending === 3, 'the download has not started');
   const full = await get(`/adapters/${ADAPTER}`, other);
   expect([full.status, full.headers.get('retry-after')]).toEqual([503, '2']);
   expect((await get('/adapters', one)).status).toBe(200);
@@ -143,29 +143,29 @@ test('downloads are counted per key and in all, and are free again once they are
     const again = await get(`/adapters/${ADAPTER}`, one);
     await again.body?.cancel();
     return again.status === 200;
-  }, 'the place was not free again');
+  }, 'the closed download still counts');
 }, 60_000);
 
-test('a download that is not read is ended, and one that is read slowly is not', async () => {
+test('a download that is not read is ended, but not one that is read slowly', async () => {
   await start({}, 1_000);
   const token = await reader();
   leaveUnread(token);
   const slow = await get(`/adapters/${ADAPTER}`, token);
   const body = slow.body!.getReader();
   let bytes = 0;
-  const began = Date.now();
-  // Longer than a stall may last, in small steps, then the rest.
+  const startedAt = Date.now();
+  // Reads in small steps for longer than the limit of a stall, then the rest.
   for (;;) {
     const { done, value } = await body.read();
     if (done) break;
     bytes += value.length;
-    if (Date.now() - began < 3_000) await sleep(10);
+    if (Date.now() - startedAt < 3_000) await sleep(10);
   }
   expect(bytes).toBe(BYTES);
-  await until(() => sending === 0, 'the download that nobody reads was not ended');
+  await until(() => sending === 0, 'the download that is not read was not ended');
 }, 60_000);
 
-test('an import whose sender leaves ends in the registry, and what it held is free', async () => {
+test('an import whose sender disconnects ends in the registry, and its reservation is released', async () => {
   const limits = { transfers: 1, adapterBytes: 1_000, totalAdapterBytes: 1_000 };
   await start(limits);
   const { token } = await keys.create({ name: 'sender', role: 'train', owner: 'all' });
@@ -176,20 +176,20 @@ test('an import whose sender leaves ends in the registry, and what it held is fr
       body: 'x'.repeat(900),
       signal,
     });
-  const leaving = new AbortController();
-  const first = send(leaving.signal);
+  const disconnect = new AbortController();
+  const first = send(disconnect.signal);
   first.catch(() => {});
-  await until(() => importing === 1, 'the import did not come');
+  await until(() => importing === 1, 'the import has not arrived');
   const refused = await get(`/adapters/${ADAPTER}`, token);
   await refused.body?.cancel();
   expect(refused.status).toBe(429);
-  leaving.abort();
-  await until(() => importing === 0, 'the import went on in the registry');
-  // There is room for one of them.
+  disconnect.abort();
+  await until(() => importing === 0, 'the import continues in the registry');
+  // The quota allows one import at a time.
   const again = new AbortController();
   const second = send(again.signal);
   second.catch(() => {});
-  await until(() => importing === 1, 'what the first import held was not free');
+  await until(() => importing === 1, 'the reservation of the first import was not released');
   again.abort();
-  await until(() => importing === 0, 'the second import went on in the registry');
+  await until(() => importing === 0, 'the second import continues in the registry');
 }, 60_000);

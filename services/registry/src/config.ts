@@ -30,7 +30,7 @@ export const REGISTRY_SETTINGS = {
       fallback: '127.0.0.1',
       example: '127.0.0.1',
       fault: 'is neither an address nor a host name',
-      description: 'Address to listen on. The registry asks for no key: only the api may be able to reach it.',
+      description: 'Address to listen on. The registry requires no key, so only the api must be able to reach it.',
     }),
     port: setting({
       variable: 'REGISTRY_PORT',

@@ -24,9 +24,9 @@ const endedOnly = (hoursAgo: number) => ({ ended_at: new Date(Date.now() - hours
 const endedJob = (hoursAgo: number): Job =>
   ({ id: ID, status: 'cancelled', attempts: 2, ...endedOnly(hoursAgo) }) as Job;
 
-const ROOM = { ofKey: 1_000, inAll: 1_000 };
+const QUOTAS = { ofKey: 1_000, inAll: 1_000 };
 
-const foldersOf = (quotas: CheckpointQuotas = ROOM) => createJobFolders({ dataDir, retentionMs: 24 * HOUR_MS, quotas });
+const foldersOf = (quotas: CheckpointQuotas = QUOTAS) => createJobFolders({ dataDir, retentionMs: 24 * HOUR_MS, quotas });
 
 /** A sweep during which the job is resumed, right after the sweep has read its record. */
 async function sweepOvertaken(job: Job, resume: () => Promise<void>): Promise<void> {

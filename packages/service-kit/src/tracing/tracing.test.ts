@@ -74,11 +74,11 @@ test('nested work, and work in another process, is one trace', async () => {
 
 test('an error is recorded in the span and rethrown', async () => {
   const failing = tracing.span('failing', {}, async () => {
-    throw new Error('no room');
+    throw new Error('no space');
   });
-  await expect(failing).rejects.toThrow('no room');
+  await expect(failing).rejects.toThrow('no space');
   await tracing.close();
-  expect(named('failing')?.status).toEqual({ code: 2, message: 'no room' });
+  expect(named('failing')?.status).toEqual({ code: 2, message: 'no space' });
 });
 
 test('a request is a child span of its caller, and its work is below it, also after the body has arrived', async () => {

@@ -32,7 +32,7 @@ async function run(...args: string[]) {
   return { code, output, errorOutput };
 }
 
-test('a key is made and shown once, listed without its secret, and revoked', async () => {
+test('a key is created and shown once, listed without its secret, and revoked', async () => {
   const made = await run('create', '--name', 'build server', '--role', 'train');
   expect([made.code, made.errorOutput]).toEqual([0, '']);
   const [token = ''] = /^lsk_\S+$/m.exec(made.output) ?? [];
@@ -45,7 +45,7 @@ test('a key is made and shown once, listed without its secret, and revoked', asy
   expect(await keys.check(token)).toEqual({ type: 'invalid' });
 });
 
-test('JSON is for programs', async () => {
+test('--json prints JSON', async () => {
   const made = JSON.parse((await run('create', '--name', 'a', '--role', 'admin', '--json')).output);
   expect(made).toMatchObject({
     role: 'admin',
@@ -76,14 +76,14 @@ test.each([
   [['revoke'], 'revoke KEY'],
   [['revoke', 'key_1'], 'not the id of a key'],
   [['forget', 'everything'], 'create --name'],
-])('%j is misused', async (args, told) => {
+])('%j is refused', async (args, message) => {
   const { code, output, errorOutput } = await run(...args);
   expect([code, output]).toEqual([2, '']);
-  expect(errorOutput).toContain(told);
+  expect(errorOutput).toContain(message);
   expect(await keys.list()).toEqual([]);
 });
 
-test('what is not there is said, and a secret in its place is not repeated', async () => {
+test('an unknown key is reported, and a secret in place of its id is not printed', async () => {
   const absent = await run('revoke', `key_${'0'.repeat(24)}`);
   expect([absent.code, absent.errorOutput]).toEqual([1, expect.stringContaining('no API key')]);
   const owner = await run('create', '--name', 'a', '--role', 'train', '--owner', `key_${'0'.repeat(24)}`);

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { isLoopback, withoutKeysAt } from './without-keys.js';
 
-test.each(['127.0.0.1', '127.9.9.9', 'localhost', '::1', '[::1]'])('%s is this machine alone', (host) => {
+test.each(['127.0.0.1', '127.9.9.9', 'localhost', '::1', '[::1]'])('%s is only this machine', (host) => {
   expect(isLoopback(host)).toBe(true);
   expect(withoutKeysAt({ host, publishedHost: '', trustNetwork: false })).toBe('loopback');
 });

@@ -25,7 +25,7 @@ const wrongMessages = `{"messages":[${Array.from({ length: 9 }, () => 0)}]}\n`;
 
 test.each([
   ['one', 'x', '1 faults: One line is wrong. Nothing was stored.'],
-  ['as many as are listed', 'x\n'.repeat(100), '100 faults: 100 lines are wrong. Nothing was stored.'],
+  ['the maximum of listed faults', 'x\n'.repeat(100), '100 faults: 100 lines are wrong. Nothing was stored.'],
   [
     'more',
     `\n${'x\n'.repeat(101)}`,
@@ -47,13 +47,13 @@ test.each([
     '100 faults: At least 13 lines are wrong; the first 100 of 104 faults are listed; checking stopped after line 13. Nothing was stored.',
   ],
   [
-    'a file that is no JSONL',
+    'a file that is not JSONL',
     '[\n1,\n2]\n',
     '1 faults: At least one line is wrong; checking stopped after line 1. Nothing was stored.',
   ],
-  ['one row more than may be', '{"text":"a"}\n'.repeat(51), '1 faults: One line is wrong. Nothing was stored.'],
+  ['one row beyond the limit', '{"text":"a"}\n'.repeat(51), '1 faults: One line is wrong. Nothing was stored.'],
   [
-    'many rows more',
+    'several rows beyond the limit',
     '{"text":"a"}\n'.repeat(53),
     '1 faults: At least one line is wrong; checking stopped after line 51. Nothing was stored.',
   ],

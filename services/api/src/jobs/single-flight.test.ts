@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { createSingleFlight } from './single-flight.js';
 
-test('concurrent calls with one key are executed once; a later call is executed again', async () => {
+test('concurrent calls with one key run once, and a later call runs again', async () => {
   const singleFlight = createSingleFlight();
   let made = 0;
   let finish = () => {};
@@ -19,7 +19,7 @@ test('concurrent calls with one key are executed once; a later call is executed 
   expect(await again).toBe(2);
 });
 
-test('a failure is the outcome of every waiting call, and the next call is executed again', async () => {
+test('a failure rejects every waiting call, and the next call runs again', async () => {
   const singleFlight = createSingleFlight();
   const fail = async () => {
     throw new Error('no');

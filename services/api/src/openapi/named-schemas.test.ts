@@ -5,7 +5,7 @@ import { NamedSchemas } from './named-schemas.js';
 const Inner = Type.Object({ n: Type.Integer() }, { $id: 'Inner' });
 const Outer = Type.Object({ inner: Inner, list: Type.Array(Inner) }, { $id: 'Outer' });
 
-test('schemas with a name get their own place and are referred to, nested ones too', () => {
+test('named schemas move to the components and are referenced, also nested ones', () => {
   const named = new NamedSchemas();
   const paths = named.marked({ body: Outer, other: Type.Union([Inner, Type.Null()]) });
   expect(named.completed({ paths })).toEqual({
@@ -29,7 +29,7 @@ test('schemas with a name get their own place and are referred to, nested ones t
   });
 });
 
-test('two different schemas with one name are refused', () => {
+test('two different schemas with the same name are refused', () => {
   const named = new NamedSchemas();
   named.marked(Inner);
   expect(() => named.marked(Type.String({ $id: 'Inner' }))).toThrow('two different schemas are named Inner');

@@ -31,9 +31,9 @@ test('only the limit for stalls ends a download', async () => {
     const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1').pause();
     onTestFinished(() => void socket.destroy());
     socket.on('error', () => {});
-    const begun = once(app.server, 'request');
+    const started = once(app.server, 'request');
     socket.write(`GET /${stallMs} HTTP/1.1\r\nhost: localhost\r\n\r\n`);
-    const [, response] = await begun;
+    const [, response] = await started;
     return response;
   };
   const patient = await leaveUnread(3_600_000);
