@@ -26,7 +26,8 @@ const endedJob = (hoursAgo: number): Job =>
 
 const QUOTAS = { ofKey: 1_000, inAll: 1_000 };
 
-const foldersOf = (quotas: CheckpointQuotas = QUOTAS) => createJobFolders({ dataDir, retentionMs: 24 * HOUR_MS, quotas });
+const foldersOf = (quotas: CheckpointQuotas = QUOTAS) =>
+  createJobFolders({ dataDir, retentionMs: 24 * HOUR_MS, quotas });
 
 /** A sweep during which the job is resumed, right after the sweep has read its record. */
 async function sweepOvertaken(job: Job, resume: () => Promise<void>): Promise<void> {
