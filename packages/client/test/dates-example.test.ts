@@ -63,9 +63,9 @@ describe('examples/dates', () => {
     [2049, 'twenty forty-nine'],
   ])('writes the year %i as %s', async (year, words) => {
     const { DATE_STYLES } = await import('../../../examples/dates/date-styles.mjs');
-    const said = DATE_STYLES.map((style) => style({ year, month: 3, day: 21, weekday: 6 }));
-    expect(said).toContain(`the twenty-first of March, ${words}`);
-    expect(said).toContain(`Saturday, March the twenty-first, ${words}`);
+    const texts = DATE_STYLES.map((style) => style({ year, month: 3, day: 21, weekday: 6 }));
+    expect(texts).toContain(`the twenty-first of March, ${words}`);
+    expect(texts).toContain(`Saturday, March the twenty-first, ${words}`);
   });
 
   it.each([
@@ -81,7 +81,7 @@ describe('examples/dates', () => {
     [31, '31st'],
   ])('writes the day %i as %s', async (day, ordinal) => {
     const { DATE_STYLES } = await import('../../../examples/dates/date-styles.mjs');
-    const said = DATE_STYLES.map((style) => style({ year: 1950, month: 1, day, weekday: 0 }));
-    expect(said).toContain(`Jan ${ordinal} 1950`);
+    const texts = DATE_STYLES.map((style) => style({ year: 1950, month: 1, day, weekday: 0 }));
+    expect(texts).toContain(`Jan ${ordinal} 1950`);
   });
 });

@@ -1,4 +1,4 @@
-// Test equipment, loaded into a program with `node --import`: it receives a SIGTERM right before it removes a handler of it.
+// Test equipment, loaded into a program with `node --import`: the program receives a SIGTERM right before it removes a handler for SIGTERM.
 import { execFileSync } from 'node:child_process';
 
 const off = process.off.bind(process);
