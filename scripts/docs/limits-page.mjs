@@ -182,7 +182,7 @@ const LIMITS = {
     ['Time of a merge', { setting: 'MERGE_TIMEOUT_MS' }, '504 `timeout`'],
     [
       'Waiting merges',
-      fixed('services/registry/src/merging/merge-queue.ts', 'MAX_WAITING', 'merges'),
+      fixed('services/registry/src/merging/merged-models.ts', 'MAX_WAITING', 'merges'),
       '503 `service_unavailable`',
     ],
     ['Merged models on disk', { setting: 'MERGED_CACHE_BYTES' }, 'the least recently used is removed'],

@@ -9,11 +9,19 @@ import {
   type Tracing,
 } from '@lorasmith/service-kit';
 import type { FastifyBaseLogger } from 'fastify';
+import type { AdapterLibrary } from './adapters/adapter-library.js';
 import { type AdapterRoutesOptions, adapterRoutes } from './adapters/adapter-routes.js';
+import { AdapterDownloads, type AdapterDownloadsOptions } from './downloads/adapter-downloads.js';
 import { type ImportRoutesOptions, importRoutes } from './importing/import-routes.js';
+import type { MergedModels } from './merging/merged-models.js';
 import { countDownloads, observeMergedModels } from './metrics/registry-metrics.js';
 
-export interface AppDependencies extends Omit<AdapterRoutesOptions, 'onDownload'>, ImportRoutesOptions {
+export interface AppDependencies
+  extends Omit<AdapterRoutesOptions, 'downloads' | 'onDownload'>,
+    AdapterDownloadsOptions,
+    ImportRoutesOptions {
+  library: AdapterLibrary;
+  models: MergedModels;
   logger: FastifyBaseLogger;
   metrics: Registry;
   tracing: Tracing;
@@ -41,6 +49,7 @@ export async function buildApp({
   await app.register(metricsRoute, { metrics });
   await app.register(adapterRoutes, {
     ...routes,
+    downloads: new AdapterDownloads(routes),
     onDownload(event, log) {
       count(event);
       log.info(event, 'download started');

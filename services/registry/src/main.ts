@@ -70,6 +70,7 @@ const models = await MergedModels.open({
 
 const imports = new AdapterImport({
   adapters,
+  library,
   baseModels,
   program: childProgram('./importing/import-child-main.js'),
   timeoutMs: config.importing.timeoutMs,

@@ -6,6 +6,7 @@ import { localModels } from '@lorasmith/model-store';
 import { freeBytesHeaders } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { describe, expect, test, vi } from 'vitest';
+import { AdapterLibrary } from '../src/adapters/adapter-library.js';
 import { AdapterImport } from '../src/importing/adapter-import.js';
 import {
   adapters,
@@ -105,6 +106,7 @@ describe('an import whose client disconnects', () => {
   const importWith = async (store: Partial<BundleStore>, signal: AbortSignal) => {
     const imports = new AdapterImport({
       adapters: { stage: () => adapters.stage(), delete: (id: string) => adapters.delete(id), ...store } as BundleStore,
+      library: new AdapterLibrary({ store: adapters, onBroken: () => {} }),
       baseModels: localModels(join(root, 'models')),
       program: importProgram(),
       timeoutMs: 60_000,

@@ -70,15 +70,16 @@ export async function listen({
     tracing: NO_TRACING,
     onEvent: () => {},
   });
+  const library = new AdapterLibrary({ store: adapters, onBroken: () => {} });
   app = await buildApp({
     logger: createLogger({ service: 'registry', level: 'silent' }),
     metrics: createMetrics({ service: 'registry' }),
     tracing: NO_TRACING,
-    library: new AdapterLibrary({ store: adapters, onBroken: () => {} }),
+    library,
     adapters,
     merged,
     models,
-    imports: new AdapterImport({ adapters, baseModels, program, timeoutMs, maxStoredBytes }),
+    imports: new AdapterImport({ adapters, library, baseModels, program, timeoutMs, maxStoredBytes }),
     readyChecks: {},
     maxImportBytes: MAX_BYTES,
     downloadStallMs: 60_000,

@@ -74,6 +74,7 @@ async function listen(program: ChildProgram): Promise<void> {
     models,
     imports: new AdapterImport({
       adapters,
+      library,
       baseModels: localModels(join(root, 'models')),
       program: importProgram(),
       timeoutMs: 60_000,

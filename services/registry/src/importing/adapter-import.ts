@@ -1,19 +1,22 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
 import { writeManifest } from '@lorasmith/adapter-store';
-import { type AdapterId, newIdentifier, type Owner, ProductError } from '@lorasmith/contracts';
+import { ADAPTER_FILES, type Adapter, newIdentifier, type Owner, ProductError } from '@lorasmith/contracts';
 import { askChild, type ChildProgram } from '@lorasmith/engine-host';
 import type { ModelSource } from '@lorasmith/model-store';
 import type { FreeBytes } from '@lorasmith/service-kit';
 import type { BundleStore, Staging } from '@lorasmith/storage';
+import type { AdapterLibrary } from '../adapters/adapter-library.js';
 import { crashError, shuttingDown } from '../child-processes.js';
+import { Semaphore } from '../semaphore.js';
 import { unpackAdapterTar } from './adapter-tar.js';
 import type { ImportRequest, ImportResult } from './import-messages.js';
-import { namedBaseModel } from './named-base-model.js';
-import { Semaphore } from './semaphore.js';
 import { checkStoredBytes, type StoredBounds } from './stored-bytes.js';
 
 export interface AdapterImportDependencies {
   /** Published adapters. */
   adapters: BundleStore;
+  library: Pick<AdapterLibrary, 'summary' | 'delete'>;
   baseModels: ModelSource;
   program: ChildProgram;
   /** Time limit of a check. */
@@ -66,7 +69,7 @@ export class AdapterImport {
    * `invalid_request` if no base model is named, `storage_full`, `quota_exceeded`, `service_unavailable` if too many
    * imports run, `timeout`; the reason of the signal
    */
-  async import(chunks: AsyncIterable<Uint8Array>, options: ImportOptions): Promise<AdapterId> {
+  async import(chunks: AsyncIterable<Uint8Array>, options: ImportOptions): Promise<Adapter> {
     if (this.#running >= MAX_AT_ONCE) {
       throw new ProductError('service_unavailable', 'Too many adapters are being imported. Try again in a moment.');
     }
@@ -125,8 +128,8 @@ export class AdapterImport {
     }
   }
 
-  async #publish(checked: Staging, result: ImportResult, running: RunningImport): Promise<AdapterId> {
-    const { adapters } = this.#dependencies;
+  async #publish(checked: Staging, result: ImportResult, running: RunningImport): Promise<Adapter> {
+    const { adapters, library } = this.#dependencies;
     const { options, bounds, signal } = running;
     const { name, owner } = options;
     const id = newIdentifier('ad');
@@ -148,12 +151,33 @@ export class AdapterImport {
     signal.throwIfAborted();
     const published = await adapters.publish(checked, id);
     if (!published) throw new ProductError('internal_error', `The new id ${id} is already in use. Try again.`);
-    // Publishing a large adapter to S3 takes a while. If the caller has disconnected, nobody knows the id, and the
-    // reservation of its bytes has been released.
-    if (options.signal.aborted) {
-      await adapters.delete(id);
-      throw options.signal.reason;
-    }
-    return id;
+    const adapter = await library.summary(id);
+    // Publishing a large adapter to S3, and reading its files once more, takes a while. If the caller has disconnected,
+    // nobody knows the id, and the reservation of its bytes has been released.
+    if (!options.signal.aborted) return adapter;
+    await library.delete(id);
+    throw options.signal.reason;
   }
+}
+
+/**
+ * The base model named in an adapter's config. PEFT writes a name of the Hugging Face Hub (`org/model`) or a path of the
+ * training machine; the last part is the name here. The rest of the config is checked with the adapter.
+ *
+ * @param folder - Contains the config, whose size was checked before
+ * @throws ProductError `invalid_adapter` if the config is not JSON; `invalid_request` if it names no base model
+ */
+async function namedBaseModel(folder: string): Promise<string> {
+  let config: unknown;
+  try {
+    config = JSON.parse(await readFile(path.join(folder, ADAPTER_FILES.config), 'utf8'));
+  } catch (cause) {
+    const message = `${ADAPTER_FILES.config} is not JSON (${(cause as Error).message}).`;
+    throw new ProductError('invalid_adapter', message, { cause });
+  }
+  const { base_model_name_or_path: named } = (config ?? {}) as { base_model_name_or_path?: unknown };
+  const name = typeof named === 'string' ? named.split(/[/\\]/).findLast((part) => part !== '') : undefined;
+  if (name !== undefined) return name;
+  const message = 'The adapter does not name its base model. Add ?base_model=NAME.';
+  throw new ProductError('invalid_request', message, { param: 'base_model' });
 }

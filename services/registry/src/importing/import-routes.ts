@@ -9,12 +9,10 @@ import {
   untilClosed,
 } from '@lorasmith/service-kit';
 import type { FastifyRequest } from 'fastify';
-import type { AdapterLibrary } from '../adapters/adapter-library.js';
 import type { AdapterImport } from './adapter-import.js';
 
 export interface ImportRoutesOptions {
   imports: AdapterImport;
-  library: AdapterLibrary;
   /** Maximum size of the tar. */
   maxImportBytes: number;
 }
@@ -23,7 +21,7 @@ const WHAT = 'tar';
 
 /** `POST /adapters`: a PEFT folder as a tar. */
 export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): Promise<void> {
-  const { imports, library, maxImportBytes } = options;
+  const { imports, maxImportBytes } = options;
   app.removeContentTypeParser(['application/json', 'text/plain']);
   app.addContentTypeParser([...TAR_MEDIA_TYPES], (_request, payload, done) => done(null, payload));
 
@@ -37,14 +35,8 @@ export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): 
         new ProductError('invalid_request', 'The caller disconnected before the end.'),
       );
       const body = bodyOf(request, maxImportBytes);
-      const id = await imports.import(body, { baseModel, name, owner, freeBytes, signal });
-      // This reads all files once more.
-      const summary = await library.summary(id);
-      if (signal.aborted) {
-        await library.delete(id);
-        throw signal.reason;
-      }
-      return await reply.code(201).header('location', `/adapters/${id}`).send(summary);
+      const adapter = await imports.import(body, { baseModel, name, owner, freeBytes, signal });
+      return await reply.code(201).header('location', `/adapters/${adapter.id}`).send(adapter);
     } catch (error) {
       await drainBody(request.raw);
       throw error;

@@ -8,12 +8,15 @@ import type { Tracing } from '@lorasmith/service-kit';
 import type { BundleStore, LocalBundleStore } from '@lorasmith/storage';
 import type { CheckedAdapter } from '../adapters/adapter-library.js';
 import { crashError, shuttingDown } from '../child-processes.js';
+import { Semaphore } from '../semaphore.js';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
-import { MergeQueue } from './merge-queue.js';
 import { MergedCache } from './merged-cache.js';
 
 /** Upper limit for a tensor's entries in the index of a model in several files and in the record of the cache. */
 const MAX_INDEX_ENTRY_BYTES = 512;
+
+/** Maximum waiting merges. */
+const MAX_WAITING = 16;
 
 /** Events of merges, for logs and metrics. */
 export type MergeEvent =
@@ -51,7 +54,8 @@ export interface MergedModelLease {
 export class MergedModels {
   readonly #dependencies: MergedModelsDependencies;
   readonly #cache: MergedCache;
-  readonly #queue = new MergeQueue();
+  /** One at a time: a merge uses all cores and the memory of a complete tensor. */
+  readonly #merges = new Semaphore(1);
   readonly #running = new Map<string, Promise<AdapterFile[]>>();
   readonly #closing = new AbortController();
 
@@ -109,9 +113,13 @@ export class MergedModels {
   #merge(adapter: CheckedAdapter): Promise<AdapterFile[]> {
     const running = this.#running.get(adapter.id);
     if (running !== undefined) return running;
+    if (this.#merges.waiting >= MAX_WAITING) {
+      const message = `${MAX_WAITING} merges are already waiting, which is the limit. Try again later.`;
+      throw new ProductError('service_unavailable', message);
+    }
     const unpin = this.#cache.pin(adapter.id);
-    const merging = this.#queue
-      .run(() =>
+    const merging = this.#merges
+      .run(this.#closing.signal, () =>
         this.#dependencies.tracing.span('merge adapter', { attributes: { 'lorasmith.adapter': adapter.id } }, () =>
           this.#mergeInTurn(adapter),
         ),

@@ -8,6 +8,11 @@ export class Semaphore {
     this.#permits = permits;
   }
 
+  /** How many calls wait. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
   /**
    * @param signal - Ends the wait. Work that has started must observe it itself.
    * @throws the reason of the signal; errors of the work
