@@ -168,6 +168,8 @@ export class Attempt {
 
   /** Ends the attempt after its run, or its preparation, was stopped. */
   async endStopped(reason: StopReason = this.#stopping.signal.reason): Promise<JobRun> {
+    // A trainer that did not stop when asked was killed, perhaps while it wrote a checkpoint. A lost job's is another's.
+    if (reason !== 'lost-lock') await this.#options.sources.folders.removeIncomplete(this.#attempt);
     switch (reason) {
       case 'cancel':
         return await this.cancel();

@@ -312,6 +312,15 @@ describe('a cancel', () => {
     expect((await ended(next)).status).toBe('succeeded');
   });
 
+  test('of a job whose trainer hangs while it saves leaves no incomplete checkpoint', async () => {
+    await work({ trainerSilenceMs: 3_000 });
+    const id = await send('hang-while-saving');
+    await until(id, 'running');
+    await store.requestCancel(id);
+    expect((await ended(id)).status).toBe('cancelled');
+    expect(await readdir(path.join(dataDir, 'jobs', id, 'checkpoints'))).toEqual([]);
+  });
+
   test('of a waiting job prevents its start', async () => {
     await work();
     const running = await send('stop-when-asked');
