@@ -57,6 +57,20 @@ test('in chunks it is what it is in one piece', () => {
   expect(greatestDifference(chunked.gradient, whole.gradient)).toBeLessThan(1e-5);
 });
 
+test('an error in a later chunk leaves no tensor alive', () => {
+  const weight = tensorOf(HEAD, [VOCAB, HIDDEN]);
+  const head = new OutputHead(weight, null, 3 * VOCAB);
+  const before = liveTensorCount();
+  const failing = () =>
+    scope(() => {
+      const labels = tensorOf(Int32Array.of(0, 8, 3, 3), [4]); // too few for the second chunk
+      nextTokenLoss(tensorOf(STATES, [PLACES, HIDDEN]), labels, head, { record: true });
+    });
+  expect(failing).toThrow();
+  expect(liveTensorCount()).toBe(before);
+  dispose(weight);
+});
+
 test('without a backward pass nothing is kept', () => {
   scope(() => {
     const states = tensorOf(STATES, [PLACES, HIDDEN]);

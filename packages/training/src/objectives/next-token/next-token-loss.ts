@@ -1,5 +1,5 @@
 import type { OutputHead } from '@lorasmith/models';
-import { keep, kernelsFor, scope, slice, sum, type Tensor, toFloat32Array, toNumber } from '@lorasmith/tensor';
+import { kernelsFor, scope, slice, sum, type Tensor, toFloat32Array, toNumber } from '@lorasmith/tensor';
 
 export interface NextTokenLossOptions {
   /** Whether the gradient is wanted. */
@@ -26,15 +26,16 @@ export function nextTokenLoss(
   let lossSum = 0;
   for (let first = 0; first < count; first += head.chunkSize) {
     const size = Math.min(head.chunkSize, count - first);
-    scope(() => {
+    const byHidden = scope(() => {
       const rows = size === count ? hidden : slice(hidden, [first, 0], [size, -1]);
       const chunkLabels = size === count ? labels : slice(labels, [first], [size]);
       const logits = head.logits(rows); // [size, vocab]
       const { loss, gradient } = kernelsFor(logits.dtype).crossEntropy(logits, chunkLabels);
       lossSum += toNumber(sum(loss, 'all'));
       tokenLosses?.set(toFloat32Array(loss), first);
-      if (record) gradientChunks.push(keep(head.backward(gradient, logits)));
+      return record ? head.backward(gradient, logits) : null;
     });
+    if (byHidden !== null) gradientChunks.push(byHidden);
   }
   return { lossSum, gradientChunks };
 }
