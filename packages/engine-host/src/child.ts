@@ -10,7 +10,7 @@ export interface ChildProgram {
   environment: NodeJS.ProcessEnv;
 }
 
-/** Messages are told apart by `type`. `heartbeat` is the host's own: it only proves that the child is alive. */
+/** Messages are distinguished by `type`. `heartbeat` is the host's own: it only proves that the child is alive. */
 export interface ChildMessage {
   type: string;
 }

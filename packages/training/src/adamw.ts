@@ -54,7 +54,7 @@ export class AdamW {
     this.#moments = keep({ first: fill([parameterCount], 0), second: fill([parameterCount], 0) });
   }
 
-  /** Goes on from an earlier run; the optimizer takes the tensors over. */
+  /** Continues an earlier run; the optimizer takes ownership of the tensors. */
   restore(step: number, moments: Moments): void {
     dispose(this.#moments);
     this.#moments = keep(moments);
