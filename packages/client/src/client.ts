@@ -15,7 +15,7 @@ import type {
   PageQuery,
   Report,
 } from '@lorasmith/contracts';
-import { ENDED_STATUSES } from '@lorasmith/contracts';
+import { ENDED_STATUSES, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
 import { createHttpTransport, type HttpTransport, type HttpTransportOptions } from './http-transport.js';
 import { type FollowOptions, followJobEvents } from './job-events.js';
 import { countedStream } from './request-stream.js';
@@ -125,7 +125,7 @@ export function clientOver(transport: HttpTransport) {
    */
   async function importAdapter(source: AdapterSource, call: ImportAdapterOptions = {}): Promise<Adapter> {
     const { base_model, name, ...options } = call;
-    return await upload<Adapter>('/adapters', { base_model, name }, 'application/x-tar', source, options);
+    return await upload<Adapter>('/adapters', { base_model, name }, TAR_MEDIA_TYPES[0], source, options);
   }
 
   /** Publishes a checkpoint of an ended job as an adapter. @returns the job that does so; its `adapter` is the result */

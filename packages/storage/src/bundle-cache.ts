@@ -4,6 +4,7 @@ import path from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import { isBundleFileName } from './bundle-names.js';
 import type { HeldBundle, Staging } from './bundle-store.js';
+import { totalBytes } from './digest-stream.js';
 import { type LocalStagings, openLocalStagings, syncTree } from './local-staging.js';
 import { isAbsent } from './storage-error.js';
 
@@ -137,7 +138,7 @@ export async function openBundleCache({ root, maxBytes }: BundleCacheOptions): P
       await place(bundle, staging);
     },
     remove: (key) => removeCopy(folder, stagings, key),
-    usedBytes: async () => (await copies(folder)).reduce((sum, { bytes }) => sum + bytes, 0),
+    usedBytes: async () => totalBytes(await copies(folder)),
   };
 }
 

@@ -9,6 +9,13 @@ export interface Digest {
   bytes: number;
 }
 
+/** The bytes of all files, records or bundles together. */
+export function totalBytes(sized: Iterable<{ readonly bytes: number }>): number {
+  let total = 0;
+  for (const { bytes } of sized) total += bytes;
+  return total;
+}
+
 /** Passes bytes through and computes their sha256 and number. */
 export class DigestStream extends Transform {
   readonly #hash = createHash('sha256');

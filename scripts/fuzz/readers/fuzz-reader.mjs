@@ -65,6 +65,8 @@ for (const name of (await readdir(corpusFolder)).sort()) {
   await tryInput(input);
   inputs.push(input);
 }
+// Without them every mutation is blind: instrument-hooks.mjs then does not name the folder of the reader.
+if (map.locations === 0) throw new Error(`${reader}: no module of it is instrumented`);
 const seeds = inputs.length;
 const deadline = Date.now() + Number(seconds) * 1_000;
 while (Date.now() < deadline) {

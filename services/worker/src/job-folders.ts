@@ -3,6 +3,7 @@ import path from 'node:path';
 import { type CheckpointDescription, checkpointBytes, listCheckpoints, removeIncomplete } from '@lorasmith/checkpoints';
 import { type Checkpoint, ENDED_STATUSES, type JobId, ProductError } from '@lorasmith/contracts';
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
+import { totalBytes } from '@lorasmith/storage';
 import type { CheckpointMirror } from './checkpoint-mirror.js';
 import { type CheckpointQuotas, checkpointsBeyond, type JobCheckpoints } from './checkpoint-quota.js';
 
@@ -164,7 +165,7 @@ async function recordedBytes(store: SweptStore, id: JobId): Promise<number> {
     if (error instanceof ProductError && error.code === 'job_not_found') return [];
     throw error;
   });
-  return checkpoints.reduce((sum, { bytes }) => sum + bytes, 0);
+  return totalBytes(checkpoints);
 }
 
 async function recordedCheckpoints(job: JobId, folder: string): Promise<Checkpoint[]> {

@@ -7,6 +7,7 @@ import { ProductError } from '@lorasmith/contracts';
 import type { BundleCache } from '../bundle-cache.js';
 import { bundleNotFound, checkBundleFileName, checkBundleId, isBundleId, MAX_JSON_BYTES } from '../bundle-names.js';
 import type { BundleStore } from '../bundle-store.js';
+import { totalBytes } from '../digest-stream.js';
 import { fileNames, openLocalStagings } from '../local-staging.js';
 import { mapWithConcurrency } from '../map-with-concurrency.js';
 import { isAbsent } from '../storage-error.js';
@@ -68,7 +69,7 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
   const copyOf = ({ id, upload, files }: BundleRecord) => ({
     key: `${kind}-${upload}`,
     id,
-    bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
+    bytes: totalBytes(files),
   });
   const removeFiles = async ({ id, upload, files }: BundleRecord) => {
     await mapWithConcurrency(files, FILES_AT_ONCE, ({ name }) => objects.remove(keys.file(id, upload, name)));

@@ -2,7 +2,7 @@ import { setImmediate as otherWork } from 'node:timers/promises';
 import { DATASET_FILES, type Dataset, type Owner, type Paged, ProductError } from '@lorasmith/contracts';
 import { datasetIdOf, datasetNotFound, readDataset, writeDataset } from '@lorasmith/dataset-store';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
-import { type BundleStore, type Digest, type HeldBundle, mapWithConcurrency } from '@lorasmith/storage';
+import { type BundleStore, type Digest, type HeldBundle, mapWithConcurrency, totalBytes } from '@lorasmith/storage';
 import type { StoredBytes } from '../access/byte-quota.js';
 import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
 import type { UploadSource } from './upload-source.js';
@@ -82,7 +82,7 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
     async stored(owner) {
       const all = await everyRecord();
       const own = all.filter((record) => record.owner === owner);
-      return { own: bytesOf(own), total: bytesOf(all), things: { own: own.length, total: all.length } };
+      return { own: totalBytes(own), total: totalBytes(all), things: { own: own.length, total: all.length } };
     },
     async list({ after, limit }, caller) {
       const all = (await everyRecord()).filter(({ owner }) => mayUse(caller, owner)).sort(newestFirst);
@@ -101,10 +101,6 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
     },
     hold: (id) => store.hold(id).catch(missingDataset(id)),
   };
-}
-
-function bytesOf(datasets: readonly Dataset[]): number {
-  return datasets.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 /** Turns the `not_found` of the store into `dataset_not_found`. */

@@ -11,7 +11,14 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
-import { type BundleStore, type Digest, digestFile, type HeldBundle, mapWithConcurrency } from '@lorasmith/storage';
+import {
+  type BundleStore,
+  type Digest,
+  digestFile,
+  type HeldBundle,
+  mapWithConcurrency,
+  totalBytes,
+} from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
 
 export interface AdapterLibraryDependencies {
@@ -112,9 +119,9 @@ export class AdapterLibrary {
     const own = all.filter((adapter) => adapter.owner === owner);
     return {
       own_adapters: own.length,
-      own_bytes: bytesOf(own),
+      own_bytes: totalBytes(own),
       total_adapters: all.length,
-      total_bytes: bytesOf(all),
+      total_bytes: totalBytes(all),
     };
   }
 
@@ -193,7 +200,7 @@ async function digestOf(held: HeldBundle, id: string, name: string): Promise<Dig
 
 function summaryOf(manifest: AdapterManifest): Adapter {
   const { id, object, origin, owner, name, base_model, files, created_at } = manifest;
-  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  const bytes = totalBytes(files);
   return { id, object, origin: shortOrigin(origin), owner, name, base_model: base_model.name, bytes, created_at };
 }
 
@@ -206,8 +213,4 @@ function shortOrigin(origin: AdapterManifest['origin']): Adapter['origin'] {
     case 'imported':
       return { kind: origin.kind };
   }
-}
-
-function bytesOf(adapters: readonly Adapter[]): number {
-  return adapters.reduce((sum, { bytes }) => sum + bytes, 0);
 }

@@ -5,7 +5,7 @@ import { ADAPTER_FILES, type Adapter, newIdentifier, type Owner, ProductError } 
 import { askChild, type ChildProgram } from '@lorasmith/engine-host';
 import type { ModelSource } from '@lorasmith/model-store';
 import type { FreeBytes } from '@lorasmith/service-kit';
-import type { BundleStore, Staging } from '@lorasmith/storage';
+import { type BundleStore, type Staging, totalBytes } from '@lorasmith/storage';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
 import { crashError, shuttingDown } from '../child-processes.js';
 import { Semaphore } from '../semaphore.js';
@@ -144,10 +144,7 @@ export class AdapterImport {
       versions: { node: process.versions.node },
       files,
     });
-    checkStoredBytes(
-      files.reduce((sum, file) => sum + file.bytes, manifest.bytes),
-      bounds,
-    );
+    checkStoredBytes(totalBytes([...files, manifest]), bounds);
     signal.throwIfAborted();
     const published = await adapters.publish(checked, id);
     if (!published) throw new ProductError('internal_error', `The new id ${id} is already in use. Try again.`);

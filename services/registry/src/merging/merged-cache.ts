@@ -1,6 +1,6 @@
 import { stat, utimes } from 'node:fs/promises';
 import { AdapterFile, ProductError } from '@lorasmith/contracts';
-import type { LocalBundleStore, Staging } from '@lorasmith/storage';
+import { type LocalBundleStore, type Staging, totalBytes } from '@lorasmith/storage';
 import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 
@@ -126,7 +126,7 @@ export class MergedCache {
   }
 
   #usedBytes(): number {
-    return [...this.#entries.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+    return totalBytes(this.#entries.values());
   }
 
   /** Null if the model is missing or incomplete. */
