@@ -5,10 +5,9 @@ import { fileURLToPath } from 'node:url';
 import type { JobId, NewJobEvent } from '@lorasmith/contracts';
 import type { StopReason } from '@lorasmith/training';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { TrainOrder } from '../src/trainer/messages.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES } from '../src/trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer, type TrainerProcess } from '../src/trainer/trainer-process.js';
-import { aJobSpec, DATASET } from './a-job-spec.js';
+import { aTrainOrder } from './a-train-order.js';
 
 // A real process with the compiled child side of the protocol, whose runs wait.
 
@@ -39,23 +38,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-function order(job: JobId, behaviour: string, baseModel = 'one'): TrainOrder {
-  return {
-    kind: 'train',
-    job,
-    spec: aJobSpec(behaviour, { base_model: baseModel }),
-    dataset: { id: DATASET } as never,
-    machine: null,
-    tokens: { dataDir: '/nowhere', maxBytes: 0 },
-    paths: {
-      modelFolder: folder,
-      rowsFile: path.join(folder, 'rows.jsonl'),
-      checkpointFolder: folder,
-      outputFolder: folder,
-      initialAdapterFolder: null,
-    },
-  };
-}
+const order = (job: JobId, behaviour: string, baseModel?: string) => aTrainOrder(folder, job, behaviour, baseModel);
 
 /** Starts a run, and resolves at its first event. */
 async function begin(job: JobId, behaviour = 'wait', on: Pick<TrainerProcess, 'run'> = trainer) {

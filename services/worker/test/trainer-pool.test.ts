@@ -4,10 +4,9 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { TrainOrder } from '../src/trainer/messages.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES, type TrainerPool } from '../src/trainer/trainer-pool.js';
 import { type RunResult, startTrainer, type TrainerLimits } from '../src/trainer/trainer-process.js';
-import { aJobSpec, DATASET } from './a-job-spec.js';
+import { aTrainOrder } from './a-train-order.js';
 
 const PROGRAM = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
 const LIMITS: TrainerLimits = {
@@ -45,23 +44,8 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-function order(behaviour: string, baseModel = 'one'): TrainOrder {
-  return {
-    kind: 'train',
-    job: 'job_0123456789abcdef01234567',
-    spec: aJobSpec(behaviour, { base_model: baseModel }),
-    dataset: { id: DATASET } as never,
-    machine: null,
-    tokens: { dataDir: '/nowhere', maxBytes: 0 },
-    paths: {
-      modelFolder: folder,
-      rowsFile: path.join(folder, 'rows.jsonl'),
-      checkpointFolder: folder,
-      outputFolder: folder,
-      initialAdapterFolder: null,
-    },
-  };
-}
+const order = (behaviour: string, baseModel?: string) =>
+  aTrainOrder(folder, 'job_0123456789abcdef01234567', behaviour, baseModel);
 
 const run = (
   behaviour: string,
