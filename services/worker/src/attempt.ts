@@ -121,7 +121,7 @@ export class Attempt {
       recorder.add(event);
       if (event.type === 'checkpoint-saved') storeCheckpoints();
     };
-    return await this.#span('train adapter', async () => {
+    const result = await this.#span('train adapter', async () => {
       try {
         return await pool.run(order, { signal: this.#stopping.signal, onEvent });
       } finally {
@@ -135,6 +135,10 @@ export class Attempt {
           .catch(this.#onUnreachable);
       }
     });
+    // A trainer that failed, or was killed on a stop, may have been writing a checkpoint. Those of a lost job are another's.
+    const hasIncomplete = result.type === 'failed' || (result.type === 'stopped' && result.reason !== 'lost-lock');
+    if (hasIncomplete) await sources.folders.removeIncomplete(attempt);
+    return result;
   }
 
   /** Publishes the adapter of a finished run, unless the job was cancelled or lost meanwhile. */
@@ -168,8 +172,6 @@ export class Attempt {
 
   /** Ends the attempt after its run, or its preparation, was stopped. */
   async endStopped(reason: StopReason = this.#stopping.signal.reason): Promise<JobRun> {
-    // A trainer that did not stop when asked was killed, perhaps while it wrote a checkpoint. A lost job's is another's.
-    if (reason !== 'lost-lock') await this.#options.sources.folders.removeIncomplete(this.#attempt);
     switch (reason) {
       case 'cancel':
         return await this.cancel();
@@ -184,7 +186,6 @@ export class Attempt {
 
   /** Ends the attempt after its trainer reported a failure, or died. */
   async endFailed(failure: JobFailure): Promise<JobRun> {
-    await this.#options.sources.folders.removeIncomplete(this.#attempt);
     if (failure.code !== 'gpu_unavailable') return await this.fail(failure);
     this.#options.onGpuLost();
     return await this.release();

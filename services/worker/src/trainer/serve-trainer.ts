@@ -1,20 +1,13 @@
-import { type JobFailure, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
+import { type JobFailure, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { serveParent } from '@lorasmith/engine-host';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
 import type { TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
+import type { TrainerRunOptions } from './trainer-process.js';
 
 const HEARTBEAT_MS = 5_000;
 /** How TensorFlow words that an allocation failed. */
 const OUT_OF_MEMORY = /OOM when allocating|RESOURCE_EXHAUSTED|Array buffer allocation failed/i;
-
-export interface RunCallbacks {
-  /** Aborted with a {@link StopReason} to stop the run. */
-  signal: AbortSignal;
-  /** Aborted when another trainer is to continue the run. */
-  recycle: AbortSignal;
-  onEvent: (event: NewJobEvent) => void;
-}
 
 /** A run that is under way in this process. */
 interface Run {
@@ -28,7 +21,7 @@ interface Run {
  * @param execute - Does one order. Throws ProductError `cancelled` when it was stopped or recycled.
  */
 export function serveTrainer(
-  execute: (order: TrainerOrder, callbacks: RunCallbacks) => Promise<TrainingOutcome>,
+  execute: (order: TrainerOrder, options: TrainerRunOptions) => Promise<TrainingOutcome>,
 ): void {
   const runs = new Map<number, Run>();
   const channel = serveParent<TrainerRequest, TrainerReply>({
