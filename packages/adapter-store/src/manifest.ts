@@ -4,12 +4,13 @@ import {
   ADAPTER_FILES,
   AdapterId,
   AdapterManifest,
+  checkNewRecord,
   checkRecordVersion,
   type Owner,
   ProductError,
   RECORD_VERSION,
 } from '@lorasmith/contracts';
-import { type BundleStore, type Digest, MAX_JSON_BYTES, type Staging } from '@lorasmith/storage';
+import { type BundleStore, type Digest, readJsonFrom, type Staging } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
 
 const idSchema = Compile(AdapterId);
@@ -56,9 +57,7 @@ export async function readManifestOfFolder(folder: string): Promise<AdapterManif
   const id = path.basename(folder);
   let manifest: unknown;
   try {
-    const { size } = await handle.stat();
-    if (size > MAX_JSON_BYTES) throw new Error(`${size} bytes; at most ${MAX_JSON_BYTES} are read`);
-    manifest = JSON.parse(await handle.readFile('utf8'));
+    manifest = await readJsonFrom(handle);
   } catch (cause) {
     throw brokenAdapter(id, `${ADAPTER_FILES.manifest} cannot be read (${(cause as Error).message})`, cause);
   } finally {
@@ -87,11 +86,7 @@ export async function writeManifest(
     created_at: new Date().toISOString(),
     ...rest,
   };
-  const [fault] = manifestSchema.Errors(written);
-  if (fault !== undefined) {
-    const message = `The manifest of ${id} cannot be written: ${fault.instancePath} ${fault.message}.`;
-    throw new ProductError('internal_error', message);
-  }
+  checkNewRecord(manifestSchema, written, `The manifest of ${id}`);
   return await staging.write(ADAPTER_FILES.manifest, [Buffer.from(`${JSON.stringify(written, null, 2)}\n`)]);
 }
 

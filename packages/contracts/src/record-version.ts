@@ -1,4 +1,5 @@
 import { Type } from 'typebox';
+import type { Validator } from 'typebox/compile';
 import { ProductError } from './error.js';
 
 /** The version of every stored record: job, dataset, manifest, checkpoint. It increases when older code cannot read a record. */
@@ -15,4 +16,16 @@ export function checkRecordVersion(record: unknown, what: string): void {
   if (record.version === RECORD_VERSION) return;
   const message = `${what} has version ${String(record.version)}, and this release reads version ${RECORD_VERSION}. Use the release that wrote it, or delete it.`;
   throw new ProductError('unsupported_version', message);
+}
+
+/**
+ * Checks a record that is about to be written as its readers will check it.
+ * @param schema - The compiled schema of the record.
+ * @param what - As in {@link checkRecordVersion}.
+ * @throws ProductError `internal_error`
+ */
+export function checkNewRecord(schema: Pick<Validator, 'Errors'>, record: unknown, what: string): void {
+  const [fault] = schema.Errors(record);
+  if (fault === undefined) return;
+  throw new ProductError('internal_error', `${what} cannot be written: ${fault.instancePath} ${fault.message}.`);
 }

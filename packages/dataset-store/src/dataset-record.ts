@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import {
+  checkNewRecord,
   checkRecordVersion,
   DATASET_FILES,
   type Dataset,
@@ -39,11 +40,7 @@ export async function readDataset(datasets: Pick<BundleStore, 'readJson'>, id: s
  */
 export async function writeDataset(staging: Staging, dataset: Dataset): Promise<void> {
   const record: DatasetRecord = { version: RECORD_VERSION, ...dataset };
-  const [fault] = recordSchema.Errors(record);
-  if (fault !== undefined) {
-    const message = `The record of ${dataset.id} cannot be written: ${fault.instancePath} ${fault.message}.`;
-    throw new ProductError('internal_error', message);
-  }
+  checkNewRecord(recordSchema, record, `The record of ${dataset.id}`);
   await staging.write(DATASET_FILES.record, [Buffer.from(`${JSON.stringify(record, null, 2)}\n`)]);
 }
 

@@ -3,9 +3,6 @@ import { ProductError } from '@lorasmith/contracts';
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const FILE_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$/;
 
-/** Limit for JSON files. Even the manifest of an adapter for a large model, with every module and loss, is smaller. */
-export const MAX_JSON_BYTES = 16 * 1024 * 1024;
-
 /** Whether this is a valid id of a bundle, which is never a path. */
 export function isBundleId(id: string): boolean {
   return ID.test(id);

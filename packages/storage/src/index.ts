@@ -1,10 +1,10 @@
 export * from './bundle-cache.js';
-export { MAX_JSON_BYTES } from './bundle-names.js';
 export * from './bundle-store.js';
 export * from './digest-stream.js';
 export * from './local-bundle-store.js';
 export * from './map-with-concurrency.js';
 export * from './open-stores.js';
+export { readJsonFrom } from './read-json.js';
 export type { BundleRecord } from './s3/bundle-record.js';
 export type { S3BundleStore } from './s3/s3-bundle-store.js';
 export type { S3Settings } from './s3/s3-objects.js';

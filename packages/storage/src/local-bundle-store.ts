@@ -2,16 +2,10 @@ import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
-import {
-  bundleNotFound,
-  checkBundleFileName,
-  checkBundleId,
-  isBundleFileName,
-  isBundleId,
-  MAX_JSON_BYTES,
-} from './bundle-names.js';
+import { bundleNotFound, checkBundleFileName, checkBundleId, isBundleFileName, isBundleId } from './bundle-names.js';
 import type { BundleFile, LocalBundleStore } from './bundle-store.js';
 import { openLocalStagings, syncTree } from './local-staging.js';
+import { readJsonFrom } from './read-json.js';
 import { asStorageError, isAbsent, systemErrorCode } from './storage-error.js';
 import { syncFolder } from './write-file-atomic.js';
 
@@ -131,9 +125,7 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
     async readJson(id, name) {
       const handle = await openFile(id, name);
       try {
-        const { size } = await handle.stat();
-        if (size > MAX_JSON_BYTES) throw new Error(`${size} bytes; at most ${MAX_JSON_BYTES} are read`);
-        return JSON.parse(await handle.readFile('utf8'));
+        return await readJsonFrom(handle);
       } catch (cause) {
         const message = `The file ${name} of ${id} in ${kind} cannot be read (${(cause as Error).message}).`;
         throw new ProductError('internal_error', message, { cause });

@@ -5,11 +5,12 @@ import path from 'node:path';
 import { Readable } from 'node:stream';
 import { ProductError } from '@lorasmith/contracts';
 import type { BundleCache } from '../bundle-cache.js';
-import { bundleNotFound, checkBundleFileName, checkBundleId, isBundleId, MAX_JSON_BYTES } from '../bundle-names.js';
+import { bundleNotFound, checkBundleFileName, checkBundleId, isBundleId } from '../bundle-names.js';
 import type { BundleStore } from '../bundle-store.js';
 import { totalBytes } from '../digest-stream.js';
 import { fileNames, openLocalStagings } from '../local-staging.js';
 import { mapWithConcurrency } from '../map-with-concurrency.js';
+import { checkJsonSize, MAX_JSON_BYTES } from '../read-json.js';
 import { isAbsent } from '../storage-error.js';
 import { type BundleRecord, bundleKeys, readBundleRecord } from './bundle-record.js';
 import { downloadFiles, FILES_AT_ONCE, uploadFiles } from './bundle-transfer.js';
@@ -167,7 +168,7 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
     async readJson(id, name) {
       const { of, file } = await fileOf(id, name);
       try {
-        if (file.bytes > MAX_JSON_BYTES) throw new Error(`${file.bytes} bytes; at most ${MAX_JSON_BYTES} are read`);
+        checkJsonSize(file.bytes);
         const content = await objects.readWhole(keys.file(id, of.upload, name), MAX_JSON_BYTES);
         if (content === null) throw new Error('it is missing');
         return JSON.parse(content.toString('utf8'));
