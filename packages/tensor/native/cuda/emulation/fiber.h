@@ -1,0 +1,144 @@
+// Fibers: functions with stacks of their own that give each other the processor, within one OS thread.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+namespace emulation {
+
+constexpr size_t kStackBytes = 256 * 1024;
+constexpr size_t kGuardBytes = 4096;
+
+// The bottom of a stack of kStackBytes, below which a page cannot be accessed.
+inline char* NewStack() {
+  auto* memory = static_cast<char*>(mmap(nullptr, kStackBytes + kGuardBytes, PROT_READ | PROT_WRITE,
+                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  if (memory == MAP_FAILED) __builtin_trap();
+  mprotect(memory, kGuardBytes, PROT_NONE);
+  return memory + kGuardBytes;
+}
+
+// Stacks that no fiber uses, the last one used on top, since it is in the cache.
+inline std::vector<char*>& FreeStacks() {
+  static std::vector<char*> stacks;
+  return stacks;
+}
+
+inline char* TakeStack() {
+  std::vector<char*>& stacks = FreeStacks();
+  if (stacks.empty()) return NewStack();
+  char* stack = stacks.back();
+  stacks.pop_back();
+  return stack;
+}
+
+// Where a suspended function continues.
+struct Suspended {
+#if defined(__x86_64__)
+  void* stack_pointer = nullptr;
+#else
+  ucontext_t context;
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  void* shadow = nullptr;
+  const void* bottom = nullptr;
+  size_t size = 0;
+#endif
+};
+
+#if defined(__x86_64__)
+
+extern "C" void EmulationSwitch(void** save, void* load);
+// Saves the registers that a call preserves.
+asm(R"(
+.text
+.weak EmulationSwitch
+.hidden EmulationSwitch
+.type EmulationSwitch,@function
+EmulationSwitch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size EmulationSwitch,.-EmulationSwitch
+)");
+
+inline void PrepareStack(Suspended& at, char* stack, void (*main)()) {
+  auto* top = reinterpret_cast<uint64_t*>(stack + kStackBytes);
+  *--top = 0;                                 // keeps the alignment that a call leaves
+  *--top = reinterpret_cast<uint64_t>(main);  // the return address
+  for (int i = 0; i < 6; i++) *--top = 0;     // the saved registers
+  at.stack_pointer = top;
+}
+
+inline void SwitchStacks(Suspended& from, Suspended& to) { EmulationSwitch(&from.stack_pointer, to.stack_pointer); }
+
+#else
+
+inline void PrepareStack(Suspended& at, char* stack, void (*main)()) {
+  getcontext(&at.context);
+  at.context.uc_stack.ss_sp = stack;
+  at.context.uc_stack.ss_size = kStackBytes;
+  at.context.uc_link = nullptr;
+  makecontext(&at.context, main, 0);
+}
+
+inline void SwitchStacks(Suspended& from, Suspended& to) { swapcontext(&from.context, &to.context); }
+
+#endif
+
+// Makes `main` start on `stack` when it is first switched to. It must never return.
+inline void Prepare(Suspended& at, char* stack, void (*main)()) {
+  PrepareStack(at, stack, main);
+#if defined(__SANITIZE_ADDRESS__)
+  ASAN_UNPOISON_MEMORY_REGION(stack, kStackBytes);
+  at.shadow = nullptr;
+  at.bottom = stack;
+  at.size = kStackBytes;
+#endif
+}
+
+// Suspends `from`, which ends here if `last`, and continues `to`.
+inline void Switch(Suspended& from, Suspended& to, bool last = false) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(last ? nullptr : &from.shadow, to.bottom, to.size);
+  SwitchStacks(from, to);
+  __sanitizer_finish_switch_fiber(from.shadow, nullptr, nullptr);
+#else
+  (void)last;
+  SwitchStacks(from, to);
+#endif
+}
+
+// The first thing that `main` calls: notes the stack of the function that switched to it.
+inline void Arrive(Suspended& from) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(nullptr, &from.bottom, &from.size);
+#else
+  (void)from;
+#endif
+}
+
+}  // namespace emulation
