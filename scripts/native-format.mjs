@@ -1,8 +1,9 @@
 // Checks the format of the C++ in packages/tensor/native; with --write, formats it.
+import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { NATIVE_DIR, nativeSources } from './setup/fused-ops.mjs';
 import { cacheDir } from './setup/locations.mjs';
+import { NATIVE_DIR } from './setup/native-build.mjs';
 import { CLANG_FORMAT_WHEELS } from './setup/pinned-wheels.mjs';
 import { runCommand } from './setup/run-command.mjs';
 import { describeFailure } from './setup/run-steps.mjs';
@@ -21,7 +22,7 @@ export async function formatNative({ write, env }) {
     }
     const { folder } = await unpackWheel(wheel, { cache: cacheDir(env), env, progress: { update: console.log } });
     const program = path.join(folder, /** @type {string} */ (wheel.members[0]));
-    await runCommand(program, [...(write ? ['-i'] : ['--dry-run', '--Werror']), ...(await nativeSources())], {
+    await runCommand(program, [...(write ? ['-i'] : ['--dry-run', '--Werror']), ...(await sources())], {
       cwd: NATIVE_DIR,
       env,
       remedy: 'run `npm run format`.',
@@ -31,6 +32,12 @@ export async function formatNative({ write, env }) {
     console.error(describeFailure(error));
     return false;
   }
+}
+
+/** @returns {Promise<string[]>} of C++ and CUDA C++, relative to NATIVE_DIR */
+async function sources() {
+  const names = await readdir(NATIVE_DIR, { recursive: true });
+  return names.filter((name) => /\.(cc|h|cu|cuh)$/.test(name) && !name.startsWith('build')).sort();
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {

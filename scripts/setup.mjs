@@ -1,5 +1,7 @@
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { installCublas } from './setup/cublas-library.mjs';
+import { installCudaKernels } from './setup/cuda-kernels.mjs';
 import { importDemoModel } from './setup/demo-model.mjs';
 import { installEngineAddon } from './setup/engine-addon.mjs';
 import { installFusedOps } from './setup/fused-ops.mjs';
@@ -15,12 +17,22 @@ import { findTensorflowLibrary } from './setup/tensorflow-library.mjs';
  * Makes a clone ready to run. Needs only Node, Python with pip, a C++ compiler and make. Each step first checks whether it
  * is already done; if all are, this takes about a second.
  *
- * @param {{ env?: NodeJS.ProcessEnv, redis?: boolean, demoModel?: boolean }} [options] `redis`, `demoModel`: whether they
- *   are needed, default true
+ * @param {object} [options] which parts are needed
+ * @param {NodeJS.ProcessEnv} [options.env]
+ * @param {boolean} [options.redis] default true
+ * @param {boolean} [options.demoModel] default true
+ * @param {boolean} [options.cudaKernels] the CUDA engine's kernels, which take minutes the first time; default false
+ * @param {boolean} [options.cublas] the library that the CUDA engine needs on a machine with a GPU; default false
  * @returns {Promise<{ modelsDir: string, redis: import('./setup/redis-server.mjs').RedisSource | undefined }>}
  * @throws {import('./setup/setup-error.mjs').SetupError} naming the step
  */
-export async function setUp({ env = process.env, redis = true, demoModel = true } = {}) {
+export async function setUp({
+  env = process.env,
+  redis = true,
+  demoModel = true,
+  cudaKernels = false,
+  cublas = false,
+} = {}) {
   const modelsDir = path.resolve(ROOT_DIR, env.MODELS_DIR || 'models');
   /** @type {import('./setup/redis-server.mjs').RedisSource | undefined} */
   let redisSource;
@@ -43,6 +55,24 @@ export async function setUp({ env = process.env, redis = true, demoModel = true 
         return `${origin}; addon ${addon}; fused ops ${fusedOps}`;
       },
     },
+    ...(cudaKernels
+      ? [
+          {
+            name: 'CUDA kernels',
+            run: (/** @type {import('./setup/run-steps.mjs').Progress} */ progress) =>
+              installCudaKernels({ cache, env, progress }),
+          },
+        ]
+      : []),
+    ...(cublas
+      ? [
+          {
+            name: 'cuBLAS',
+            run: async (/** @type {import('./setup/run-steps.mjs').Progress} */ progress) =>
+              (await installCublas({ cache, env, progress })).origin,
+          },
+        ]
+      : []),
     ...(redis
       ? [
           {
@@ -100,9 +130,11 @@ export async function runAsCommand(main) {
   }
 }
 
+// npm run setup; with `-- --gpu` also what the CUDA engine needs on a machine with a GPU.
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   await runAsCommand(async () => {
-    await setUp();
+    const gpu = process.argv.includes('--gpu');
+    await setUp({ cudaKernels: gpu, cublas: gpu });
     return 0;
   });
 }

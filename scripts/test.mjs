@@ -20,7 +20,7 @@ const CHECKS = [
 ];
 
 await runAsCommand(async () => {
-  const { modelsDir } = await setUp();
+  const { modelsDir } = await setUp({ cudaKernels: true });
   const env = { TF_CPP_MIN_LOG_LEVEL: '2', ...process.env, MODELS_DIR: modelsDir };
   const withFaults = process.argv.includes('--faults');
   const withAudit = process.argv.includes('--audit');

@@ -1,14 +1,11 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
-import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ROOT_DIR } from './locations.mjs';
+import { NATIVE_DIR, placeFiles } from './native-build.mjs';
 import { publishFolder } from './publish-folder.mjs';
 import { runCommand } from './run-command.mjs';
 
-/** The C++ of the fused ops. */
-export const NATIVE_DIR = path.join(ROOT_DIR, 'packages/tensor/native');
-const BUILD_DIR = path.join(NATIVE_DIR, 'build');
 const KEY_FILE = '.lorasmith-key';
 
 /**
@@ -54,7 +51,9 @@ export async function installFusedOps(library, { cache, env, progress }) {
   const compiled = await publishFolder(compiledDir, (partial) =>
     compile(partial, { sources, library, variants, env, progress }),
   );
-  const placed = await place(compiledDir, `${key} ${Object.keys(variants).join(' ')}`);
+  const names = Object.keys(variants).map((name) => `${name}.node`);
+  const files = Object.fromEntries(names.map((name) => [name, path.join(compiledDir, name)]));
+  const placed = await placeFiles({ files, key: `${key} ${names.join(' ')}`, keyFile: KEY_FILE });
   return compiled ? 'compiled' : placed ? 'taken from the cache' : 'in place';
 }
 
@@ -95,23 +94,4 @@ async function compile(target, { sources, library, variants, env, progress }) {
       );
     }),
   );
-}
-
-/**
- * @param {string} compiledDir
- * @param {string} key
- * @returns {Promise<boolean>} whether anything had to be placed
- */
-async function place(compiledDir, key) {
-  const keyFile = path.join(BUILD_DIR, KEY_FILE);
-  if (existsSync(keyFile) && readFileSync(keyFile, 'utf8') === key) return false;
-  // A new folder and a rename: a process that has the old libraries open keeps them.
-  const fresh = `${BUILD_DIR}-${process.pid}`;
-  await rm(fresh, { recursive: true, force: true });
-  await mkdir(fresh);
-  for (const name of await readdir(compiledDir)) await copyFile(path.join(compiledDir, name), path.join(fresh, name));
-  await writeFile(path.join(fresh, KEY_FILE), key);
-  await rm(BUILD_DIR, { recursive: true, force: true });
-  await rename(fresh, BUILD_DIR);
-  return true;
 }

@@ -26,6 +26,12 @@ const TENSORFLOW_MEMBERS = [
   'tensorflow/include/xla/tsl/c/',
 ];
 
+const NVRTC_MEMBERS = [
+  'nvidia/cuda_nvrtc/lib/libnvrtc.so.12',
+  'nvidia/cuda_nvrtc/lib/libnvrtc-builtins.so.12.9',
+  'nvidia_cuda_nvrtc_cu12-12.9.86.dist-info/licenses/',
+];
+
 /** By `process.arch`. There is no `tensorflow-cpu` for arm64; `tensorflow` is CPU-only there. @type {Record<string, Wheel>} */
 export const TENSORFLOW_WHEELS = {
   x64: {
@@ -84,6 +90,38 @@ export const CLANG_FORMAT_WHEELS = {
     tags: [...ANY_PYTHON, '--platform', 'manylinux_2_28_aarch64'],
     members: ['clang_format/data/bin/clang-format', 'clang_format-23.1.5.dist-info/licenses/'],
   },
+};
+
+/** The compiler of the CUDA kernels (NVRTC), by `process.arch`. @type {Record<string, Wheel>} */
+export const NVRTC_WHEELS = {
+  x64: {
+    project: 'nvidia-cuda-nvrtc-cu12',
+    version: '12.9.86',
+    sha256: '210cf05005a447e29214e9ce50851e83fc5f4358df8b453155d5e1918094dcb4',
+    sizeBytes: 89_568_129,
+    tags: [...ANY_PYTHON, '--platform', 'manylinux_2_12_x86_64'],
+    members: NVRTC_MEMBERS,
+  },
+  arm64: {
+    project: 'nvidia-cuda-nvrtc-cu12',
+    version: '12.9.86',
+    sha256: '096d4de6bda726415dfaf3198d4f5c522b8e70139c97feef5cd2ca6d4cd9cead',
+    sizeBytes: 44_528_905,
+    tags: [...ANY_PYTHON, '--platform', 'manylinux_2_17_aarch64'],
+    members: NVRTC_MEMBERS,
+  },
+};
+
+/**
+ * cuBLASLt, with which the CUDA engine multiplies matrices. CUDA 12.8 is the first that knows Blackwell cards. @type {Wheel}
+ */
+export const CUBLAS_WHEEL = {
+  project: 'nvidia-cublas-cu12',
+  version: '12.9.1.4',
+  sha256: '453611eb21a7c1f2c2156ed9f3a45b691deda0440ec550860290dc901af5b4c2',
+  sizeBytes: 581_242_350,
+  tags: [...ANY_PYTHON, '--platform', 'manylinux_2_27_x86_64'],
+  members: ['nvidia/cublas/lib/libcublasLt.so.12', 'nvidia_cublas_cu12-12.9.1.4.dist-info/licenses/'],
 };
 
 /** SmolLM2-135M-Instruct (Apache 2.0) as a GGUF file in Q4_1. @type {Wheel} */
