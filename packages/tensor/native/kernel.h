@@ -171,7 +171,7 @@ struct OpDefinition {
 
 // The ops of this library, each defined beside its kernels.
 std::vector<OpDefinition> NormOps();
-std::vector<OpDefinition> SwiGluOps();
+std::vector<OpDefinition> GatedUnitOps();
 std::vector<OpDefinition> AttentionOps();
 std::vector<OpDefinition> CrossEntropyOps();
 std::vector<OpDefinition> ProductOps();  // none where the processor multiplies no bfloat16

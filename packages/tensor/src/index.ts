@@ -1,3 +1,4 @@
+export { type Activation, activate, activationGradient } from './activation.js';
 export * from './arithmetic.js';
 export { engine } from './binding.js';
 export * from './dtype.js';

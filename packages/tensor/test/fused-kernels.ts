@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
+import { ACTIVATIONS } from '../src/activation.js';
 import { multiply, subtract } from '../src/arithmetic.js';
 import type { FloatDType } from '../src/dtype.js';
 import type { AttentionSettings, BatchAttention } from '../src/kernels/attention.js';
@@ -71,12 +72,16 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       });
     });
 
-    test('SwiGLU and its gradient, also where exp would overflow', () => {
-      bothWays(instructionSet, dtype, () => {
-        const gateUp = numbers([19, 2 * 33], 'gate and up', dtype, 120);
-        const { swiGlu, swiGluGradient } = kernelsFor(dtype);
-        return [swiGlu(gateUp), swiGluGradient(numbers([19, 33], 'gradient', dtype), gateUp)];
-      });
+    // Where functions are nearly linear, where they bend, and where exp would overflow.
+    test.each(ACTIVATIONS)('gated unit of %s and its gradient', (activation) => {
+      for (const spread of [0.1, 6, 120]) {
+        bothWays(instructionSet, dtype, () => {
+          const gateUp = numbers([19, 2 * 33], 'gate and up', dtype, spread);
+          const { gatedUnit, gatedUnitGradient } = kernelsFor(dtype);
+          const gradient = numbers([19, 33], 'gradient', dtype);
+          return [gatedUnit(gateUp, activation), gatedUnitGradient(gradient, gateUp, activation)];
+        });
+      }
     });
 
     test('cross entropy and its gradient, for probabilities from nearly 1 to nearly 0', () => {

@@ -1,6 +1,14 @@
 import type { ClassifierArchitecture } from '@lorasmith/model-folder';
-import { cast, dispose, type FloatDType, scope, type Tensor, tensorOf } from '@lorasmith/tensor';
-import { activate, activationGradient } from '../activation.js';
+import {
+  activate,
+  activationGradient,
+  cast,
+  dispose,
+  type FloatDType,
+  scope,
+  type Tensor,
+  tensorOf,
+} from '@lorasmith/tensor';
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import { type ActingAdapter, checkedAdapters, isTrained, type Pass } from '../pass.js';

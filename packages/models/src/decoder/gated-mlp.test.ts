@@ -1,4 +1,4 @@
-import { scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { activate, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import {
   centralDifferences,
@@ -7,7 +7,6 @@ import {
 } from '../../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { activate } from '../activation.js';
 import { mlpActivation, mlpActivationGradient } from './gated-mlp.js';
 
 const [TOKENS, INTERMEDIATE] = [3, 5];

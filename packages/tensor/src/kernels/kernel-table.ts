@@ -1,3 +1,4 @@
+import type { Activation } from '../activation.js';
 import { engine } from '../binding.js';
 import { type DType, type FloatDType, TF_DATA_TYPE } from '../dtype.js';
 import type { Tensor } from '../tensor.js';
@@ -5,6 +6,7 @@ import type { AttentionRows, BatchAttention } from './attention.js';
 import { type CrossEntropy, fusedCrossEntropy, rawCrossEntropy } from './cross-entropy.js';
 import { FusedAttention } from './fused-attention.js';
 import { type InstructionSet, loadFusedLibrary, processorHasAmx } from './fused-library.js';
+import { fusedGatedUnit, fusedGatedUnitGradient, rawGatedUnit, rawGatedUnitGradient } from './gated-unit.js';
 import { GroupedAttention } from './grouped-attention.js';
 import { fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './product.js';
 import {
@@ -17,7 +19,6 @@ import {
   rawRmsNormGradient,
   type StreamGradient,
 } from './rms-norm.js';
-import { fusedSwiGlu, fusedSwiGluGradient, rawSwiGlu, rawSwiGluGradient } from './swiglu.js';
 
 /** The ops that have several implementations. */
 export interface Kernels {
@@ -48,17 +49,17 @@ export interface Kernels {
     residual: Tensor | null,
   ): StreamGradient;
   /**
-   * SwiGLU (Shazeer 2020, arXiv:2002.05202): `silu(gate) · up`, in float32.
+   * A gated linear unit (Shazeer 2020, arXiv:2002.05202): `f(gate) · up`, in float32. SwiGLU is that of `silu`.
    * @param gateUp `[tokens, 2 × intermediate]`: gate, then up
    * @returns `[tokens, intermediate]`
    */
-  swiGlu(gateUp: Tensor): Tensor;
+  gatedUnit(gateUp: Tensor, activation: Activation): Tensor;
   /**
-   * Gradient of {@link swiGlu}.
+   * Gradient of {@link gatedUnit}.
    * @param gradient `[tokens, intermediate]`
    * @returns `[tokens, 2 × intermediate]`
    */
-  swiGluGradient(gradient: Tensor, gateUp: Tensor): Tensor;
+  gatedUnitGradient(gradient: Tensor, gateUp: Tensor, activation: Activation): Tensor;
   /** Lays out the rows of one batch for attention. */
   batchAttention(rows: AttentionRows): BatchAttention;
   /**
@@ -105,8 +106,8 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   rmsNorm: [fused(fusedRmsNorm), raw(rawRmsNorm)],
   addRmsNorm: [fused(fusedAddRmsNorm), raw(rawAddRmsNorm)],
   rmsNormGradient: [fused(fusedRmsNormGradient), raw(rawRmsNormGradient)],
-  swiGlu: [fused(fusedSwiGlu), raw(rawSwiGlu)],
-  swiGluGradient: [fused(fusedSwiGluGradient), raw(rawSwiGluGradient)],
+  gatedUnit: [fused(fusedGatedUnit), raw(rawGatedUnit)],
+  gatedUnitGradient: [fused(fusedGatedUnitGradient), raw(rawGatedUnitGradient)],
   batchAttention: [fused((rows) => new FusedAttention(rows)), raw((rows) => new GroupedAttention(rows))],
   crossEntropy: [fused(fusedCrossEntropy), raw(rawCrossEntropy)],
   matMul: [fused(fusedMatMul, PRODUCT), raw(rawMatMul)],

@@ -1,20 +1,11 @@
-import type { Activation } from '@lorasmith/model-folder';
-import {
-  add,
-  cast,
-  constant,
-  erf,
-  exponential,
-  greater,
-  multiply,
-  relu,
-  scope,
-  sigmoid,
-  square,
-  subtract,
-  type Tensor,
-  tanh,
-} from '@lorasmith/tensor';
+import { add, erf, exponential, greater, multiply, relu, sigmoid, square, subtract, tanh } from './arithmetic.js';
+import { scope, type Tensor } from './tensor.js';
+import { cast, constant } from './transfer.js';
+
+/** Names as transformers has them. The index of one is the attribute `activation` of a fused op: see native/activation.h. */
+export const ACTIVATIONS = ['relu', 'sigmoid', 'tanh', 'silu', 'gelu', 'relu2', 'gelu_tanh', 'quick_gelu'] as const;
+
+export type Activation = (typeof ACTIVATIONS)[number];
 
 const GELU_SCALE = Math.sqrt(2 / Math.PI);
 const GELU_CUBIC = 0.044715;

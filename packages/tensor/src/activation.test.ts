@@ -1,5 +1,3 @@
-import type { Activation } from '@lorasmith/model-folder';
-import { cast, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import {
   centralDifferences,
@@ -8,7 +6,9 @@ import {
 } from '../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
-import { activate, activationGradient } from './activation.js';
+import { type Activation, activate, activationGradient } from './activation.js';
+import { scope } from './tensor.js';
+import { cast, tensorOf, toFloat32Array } from './transfer.js';
 
 // torch.nn.functional.<name> of these inputs, in float64; relu2 and quick_gelu as transformers' ACT2FN has them.
 const INPUTS = Float32Array.of(-3, -1, -0.25, 0, 0.5, 2);

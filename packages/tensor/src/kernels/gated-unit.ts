@@ -1,0 +1,43 @@
+import { ACTIVATIONS, type Activation, activate, activationGradient } from '../activation.js';
+import { multiply } from '../arithmetic.js';
+import { elementType, execute, intAttribute } from '../execute.js';
+import { concat, split } from '../layout.js';
+import { scope, type Tensor } from '../tensor.js';
+import { cast } from '../transfer.js';
+
+// What the ops compute: see Kernels.
+
+const activationAttribute = (activation: Activation) => intAttribute('activation', ACTIVATIONS.indexOf(activation));
+
+export function fusedGatedUnit(gateUp: Tensor, activation: Activation): Tensor {
+  return execute('LorasmithGatedUnit', [elementType(gateUp), activationAttribute(activation)], [gateUp]);
+}
+
+export function rawGatedUnit(gateUp: Tensor, activation: Activation): Tensor {
+  return scope(() => {
+    const [gate, up] = halves(gateUp);
+    return cast(multiply(activate(gate, activation), up), gateUp.dtype);
+  });
+}
+
+export function fusedGatedUnitGradient(gradient: Tensor, gateUp: Tensor, activation: Activation): Tensor {
+  const attributes = [elementType(gateUp), activationAttribute(activation)];
+  return execute('LorasmithGatedUnitGradient', attributes, [gradient, gateUp]);
+}
+
+export function rawGatedUnitGradient(gradient: Tensor, gateUp: Tensor, activation: Activation): Tensor {
+  return scope(() => {
+    const [gate, up] = halves(gateUp);
+    const exact = cast(gradient, 'float32');
+    const byGate = activationGradient(multiply(exact, up), gate, activation);
+    const byUp = multiply(exact, activate(gate, activation));
+    return cast(concat([byGate, byUp], 1), gateUp.dtype);
+  });
+}
+
+/** Gate and up, `[tokens, intermediate]` float32 each. */
+function halves(gateUp: Tensor): [gate: Tensor, up: Tensor] {
+  const intermediate = gateUp.shape[1]! / 2;
+  const [gate, up] = split(cast(gateUp, 'float32'), [intermediate, intermediate], 1);
+  return [gate!, up!];
+}
