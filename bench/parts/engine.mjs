@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs';
 import { LoraAdapter } from '../../packages/lora/dist/index.js';
 import { openModelWeights, readModelFolder } from '../../packages/model-folder/dist/index.js';
 import { loadDecoder, tokenBatchOf } from '../../packages/models/dist/index.js';
-import { configureKernels, dispose, fill, observeOps } from '../../packages/tensor/dist/index.js';
+import { configureKernels, dispose, fill, observeOps, scope } from '../../packages/tensor/dist/index.js';
 import { NextToken } from '../../packages/training/dist/objectives/next-token/next-token.js';
 
 /**
@@ -157,7 +157,7 @@ async function engineStep(modelFolder, precision) {
      * @param {boolean} [recompute]
      */
     run(batch, recompute = false) {
-      objective.lossAndGradients(batch, { adapters: [{ adapter }], recompute });
+      scope(() => void objective.lossAndGradients(batch, { adapters: [{ adapter }], recompute })); // frees the losses
       adapter.takeGradient().dispose();
     },
   };

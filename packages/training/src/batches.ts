@@ -1,6 +1,6 @@
 import type { BaseModel } from '@lorasmith/models';
 import type { Examples } from '@lorasmith/planning';
-import type { BatchLoss, Objective, PassOptions } from './objectives/objective.js';
+import type { BatchLoss, Objective, PassLoss, PassOptions } from './objectives/objective.js';
 import { objectiveOn } from './objectives/objectives.js';
 
 /** A micro-batch that its model can be run on. */
@@ -8,7 +8,7 @@ export interface Batch {
   /** Tokens read; rows for a classifier. */
   tokens: number;
   /** Forward and backward; the adapters take up their gradients. */
-  lossAndGradients(options: PassOptions): BatchLoss;
+  lossAndGradients(options: PassOptions): PassLoss;
   /** Forward only. */
   loss(options: PassOptions): BatchLoss;
 }

@@ -132,7 +132,11 @@ describe('a step that cannot be made changes nothing', () => {
     const [good, bad] = batchesOf([[0], [1]]) as [Batch, Batch];
     const infinite: Batch = {
       ...bad,
-      lossAndGradients: (options) => ({ ...bad.lossAndGradients(options), lossSum: Number.NaN }),
+      lossAndGradients: (options) => {
+        const { losses, normaliser } = bad.lossAndGradients(options);
+        losses.dispose();
+        return { losses: tensorOf(Float32Array.of(Number.NaN), [1]), normaliser };
+      },
     };
     await unchangedBy([good, infinite], never, 'non_finite_loss');
   });

@@ -1,9 +1,10 @@
 import { ProductError, type TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
-import { add, dispose, keep, scope, type Tensor } from '@lorasmith/tensor';
+import { add, concat, dispose, keep, scope, type Tensor } from '@lorasmith/tensor';
 import type { AdamW } from './adamw.js';
 import type { Batch } from './batches.js';
 import { clippingFactor, normOf, scaled } from './gradient-norm.js';
+import { takeLossSum } from './objectives/objective.js';
 import { yieldToEventLoop } from './stop.js';
 
 export interface StepResult {
@@ -29,7 +30,7 @@ export async function optimizerStep(
   signal: AbortSignal,
 ): Promise<StepResult> {
   let gradientSum: Tensor | null = null;
-  let lossSum = 0;
+  const losses: Tensor[] = [];
   let trainedTokens = 0;
   let tokens = 0;
   let pass = 0;
@@ -37,7 +38,7 @@ export async function optimizerStep(
     for (const batch of batches) {
       const dropoutSeed = [settings.seed, optimizer.step * PASSES_PER_STEP + pass++] as const;
       const result = batch.lossAndGradients({ adapters: [{ adapter, dropoutSeed }], recompute: settings.recompute });
-      lossSum += result.lossSum;
+      losses.push(keep(result.losses));
       trainedTokens += result.normaliser;
       tokens += batch.tokens;
       const gradient = adapter.takeGradient();
@@ -46,7 +47,7 @@ export async function optimizerStep(
       if (before !== null) dispose([before, gradient]);
       await yieldToEventLoop(signal);
     }
-    const loss = lossSum / trainedTokens;
+    const loss = takeLossSum(keep(concat(losses, 0))) / trainedTokens;
     const gradient = keep(scaled(gradientSum!, 1 / trainedTokens));
     try {
       const gradNorm = normOf(gradient);
@@ -59,7 +60,7 @@ export async function optimizerStep(
       dispose(gradient);
     }
   } finally {
-    dispose(gradientSum);
+    dispose([gradientSum, losses]);
   }
 }
 

@@ -9,6 +9,7 @@ import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
 import { AdamW } from '../adamw.js';
 import { runnable } from '../batches.js';
 import { NextToken } from '../objectives/next-token/next-token.js';
+import { takeLossSum } from '../objectives/objective.js';
 import { optimizerStep, type StepResult } from '../optimizer-step.js';
 import { type Comparison, differenceByLargest, differenceByNorm, greatestDifference } from './comparison.js';
 import { ReferenceBatch, type ReferenceSteps, readJson, readTensors, readWeights } from './reference-case.js';
@@ -86,7 +87,8 @@ function compareGradients(
   tolerances: Tolerances,
 ): Comparison[] {
   const objective = new NextToken(model);
-  const { lossSum, normaliser: labels } = objective.lossAndGradients(batch.asTokenBatch(), { adapters: [{ adapter }] });
+  const { losses, normaliser: labels } = objective.lossAndGradients(batch.asTokenBatch(), { adapters: [{ adapter }] });
+  const lossSum = takeLossSum(losses);
   const gradient = adapter.takeGradient();
   const matrices = adapter.matricesOf(gradient);
   gradient.dispose();

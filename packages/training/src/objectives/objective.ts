@@ -1,6 +1,15 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import type { ActingAdapter } from '@lorasmith/models';
 import type { Examples } from '@lorasmith/planning';
+import { dispose, type Tensor, toFloat32Array } from '@lorasmith/tensor';
+
+/** The loss of a batch whose gradient was computed. It is still on the device: reading it waits for the whole pass. */
+export interface PassLoss {
+  /** `[chunks]` float32: sums over what the normaliser counts, one for each chunk of the batch. The caller's to free. */
+  losses: Tensor;
+  /** See {@link BatchLoss}. */
+  normaliser: number;
+}
 
 /** What a loss over a batch says. */
 export interface BatchLoss {
@@ -35,11 +44,18 @@ export interface Objective<Batch, Of extends Examples = Examples> {
   /** Forward only. */
   loss(batch: Batch, options: PassOptions): BatchLoss;
   /** Forward and backward: the adapters take up the gradient of the summed loss. */
-  lossAndGradients(batch: Batch, options: PassOptions): BatchLoss;
+  lossAndGradients(batch: Batch, options: PassOptions): PassLoss;
   /** The loss of each row, summed over its labels, in the order the rows were given in. */
   rowLosses(batch: Batch, options: PassOptions): Float32Array;
   /** Of an evaluation, from the losses of its batches. */
   metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'>;
+}
+
+/** The sum of some losses, in float64. Waits for them, and frees them. */
+export function takeLossSum(losses: Tensor): number {
+  const sum = toFloat32Array(losses).reduce((all, loss) => all + loss, 0);
+  dispose(losses);
+  return sum;
 }
 
 /** Mean of the losses over what their normalisers count. */

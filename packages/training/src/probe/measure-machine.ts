@@ -86,7 +86,7 @@ function stepSeconds(decoder: Decoder, adapter: LoraAdapter, size: typeof FULL):
   const seconds: number[] = [];
   for (let repeat = 0; repeat <= REPEATS; repeat++) {
     const start = process.hrtime.bigint();
-    objective.lossAndGradients(batch, { adapters: [{ adapter }] });
+    objective.lossAndGradients(batch, { adapters: [{ adapter }] }).losses.dispose();
     adapter.takeGradient().dispose();
     if (repeat > 0) seconds.push(Number(process.hrtime.bigint() - start) / 1e9);
   }

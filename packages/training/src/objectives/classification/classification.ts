@@ -1,18 +1,15 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import type { Classifier, FeatureBatch } from '@lorasmith/models';
 import type { FeatureExamples } from '@lorasmith/planning';
+import { argMax, kernelsFor, scope, sum, type Tensor, tensorOf, toFloat32Array, toInt32Array } from '@lorasmith/tensor';
 import {
-  argMax,
-  kernelsFor,
-  scope,
-  sum,
-  type Tensor,
-  tensorOf,
-  toFloat32Array,
-  toInt32Array,
-  toNumber,
-} from '@lorasmith/tensor';
-import { type BatchLoss, meanLoss, type Objective, type PassOptions } from '../objective.js';
+  type BatchLoss,
+  meanLoss,
+  type Objective,
+  type PassLoss,
+  type PassOptions,
+  takeLossSum,
+} from '../objective.js';
 
 /** Cross entropy of each row's class. */
 export class Classification implements Objective<FeatureBatch, FeatureExamples> {
@@ -36,15 +33,20 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
   }
 
   loss(batch: FeatureBatch, { adapters }: PassOptions): BatchLoss {
-    return scope(() => this.#loss(this.#model.logits(batch, adapters), batch).result);
+    return scope(() => {
+      const logits = this.#model.logits(batch, adapters);
+      const predicted = toInt32Array(argMax(logits));
+      const correct = predicted.reduce((count, label, row) => count + (label === batch.labels[row] ? 1 : 0), 0);
+      return { lossSum: takeLossSum(this.#loss(logits, batch).losses), normaliser: batch.labels.length, correct };
+    });
   }
 
-  lossAndGradients(batch: FeatureBatch, { adapters }: PassOptions): BatchLoss {
+  lossAndGradients(batch: FeatureBatch, { adapters }: PassOptions): PassLoss {
     return scope(() => {
       const { logits, saved } = this.#model.forward(batch, { adapters, record: true, recompute: false });
-      const { result, gradient } = this.#loss(logits, batch);
+      const { losses, gradient } = this.#loss(logits, batch);
       this.#model.backward(gradient, saved!);
-      return result;
+      return { losses, normaliser: batch.labels.length };
     });
   }
 
@@ -55,12 +57,10 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
     });
   }
 
-  #loss(logits: Tensor, batch: FeatureBatch): { result: BatchLoss; gradient: Tensor } {
-    const rows = batch.labels.length;
-    const { loss, gradient } = kernelsFor(logits.dtype).crossEntropy(logits, tensorOf(batch.labels, [rows]));
-    const predicted = toInt32Array(argMax(logits));
-    const correct = predicted.reduce((count, label, row) => count + (label === batch.labels[row] ? 1 : 0), 0);
-    return { result: { lossSum: toNumber(sum(loss, 'all')), normaliser: rows, correct }, gradient };
+  /** @returns losses `[1]`, their sum */
+  #loss(logits: Tensor, { labels }: FeatureBatch): { losses: Tensor; gradient: Tensor } {
+    const { loss, gradient } = kernelsFor(logits.dtype).crossEntropy(logits, tensorOf(labels, [labels.length]));
+    return { losses: sum(loss, 'all', { keepDims: true }), gradient };
   }
 
   metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'> {

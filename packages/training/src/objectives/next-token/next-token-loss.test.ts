@@ -1,5 +1,5 @@
 import { OutputHead } from '@lorasmith/models';
-import { dispose, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { dispose, liveTensorCount, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../../../test/numeric/greatest-difference.js';
@@ -13,16 +13,17 @@ const LABELS = Int32Array.of(0, 8, 3, 3, 5, 1, 7);
 
 function computed(states: Float32Array<ArrayBuffer>, logitsInChunk?: number, softcap: number | null = null) {
   return scope(() => {
-    const { lossSum, gradientChunks } = nextTokenLoss(
+    const chunks = nextTokenLoss(
       tensorOf(states, [PLACES, HIDDEN]),
       tensorOf(LABELS, [PLACES]),
       new OutputHead(tensorOf(HEAD, [VOCAB, HIDDEN]), softcap, logitsInChunk),
-      { record: true },
+      true,
     );
-    const gradient = Float32Array.from(gradientChunks.flatMap((chunk) => [...toFloat32Array(chunk)]));
-    const chunks = gradientChunks.map(({ shape }) => shape[0]);
-    dispose(gradientChunks);
-    return { lossSum, gradient, chunks };
+    const numbersOf = (tensors: readonly Tensor[]) => tensors.flatMap((tensor) => [...toFloat32Array(tensor)]);
+    const losses = numbersOf(chunks.map(({ loss }) => loss));
+    const gradient = Float32Array.from(numbersOf(chunks.map(({ gradient }) => gradient!)));
+    const lossSum = losses.reduce((sum, loss) => sum + loss, 0);
+    return { lossSum, gradient, chunks: chunks.map(({ gradient }) => gradient!.shape[0]) };
   });
 }
 
@@ -64,23 +65,23 @@ test('an error in a later chunk leaves no tensor alive', () => {
   const failing = () =>
     scope(() => {
       const labels = tensorOf(Int32Array.of(0, 8, 3, 3), [4]); // too few for the second chunk
-      nextTokenLoss(tensorOf(STATES, [PLACES, HIDDEN]), labels, head, { record: true });
+      nextTokenLoss(tensorOf(STATES, [PLACES, HIDDEN]), labels, head, true);
     });
   expect(failing).toThrow();
   expect(liveTensorCount()).toBe(before);
   dispose(weight);
 });
 
-test('without a backward pass nothing is kept', () => {
+test('without a backward pass only the losses are kept', () => {
   scope(() => {
     const states = tensorOf(STATES, [PLACES, HIDDEN]);
     const labels = tensorOf(LABELS, [PLACES]);
     const head = new OutputHead(tensorOf(HEAD, [VOCAB, HIDDEN]), null, 3 * VOCAB);
-    nextTokenLoss(states, labels, head, { record: false }); // makes the constants it needs
+    nextTokenLoss(states, labels, head, false); // makes the constants it needs
     const before = liveTensorCount();
-    const { gradientChunks } = nextTokenLoss(states, labels, head, { record: false });
-    expect(gradientChunks).toEqual([]);
-    expect(liveTensorCount()).toBe(before);
+    const chunks = nextTokenLoss(states, labels, head, false);
+    expect(chunks.map(({ gradient }) => gradient)).toEqual([null, null, null]);
+    expect(liveTensorCount()).toBe(before + chunks.length); // the losses
   });
 });
 

@@ -1,8 +1,15 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import { type Decoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import type { TokenExamples } from '@lorasmith/planning';
-import { concat, dispose, scope, tensorOf } from '@lorasmith/tensor';
-import { type BatchLoss, meanLoss, type Objective, type PassOptions } from '../objective.js';
+import { concat, dispose, scope, sum, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import {
+  type BatchLoss,
+  meanLoss,
+  type Objective,
+  type PassLoss,
+  type PassOptions,
+  takeLossSum,
+} from '../objective.js';
 import { nextTokenLoss } from './next-token-loss.js';
 
 /** Cross entropy of each trained token, given those before it in its row. */
@@ -20,12 +27,12 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
   }
 
   loss(batch: TokenBatch, options: PassOptions): BatchLoss {
-    return { lossSum: this.#run(batch, options, {}).lossSum, normaliser: batch.labels.length, correct: null };
+    const lossSum = scope(() => takeLossSum(sums(this.#run(batch, options, false))));
+    return { lossSum, normaliser: batch.labels.length, correct: null };
   }
 
-  lossAndGradients(batch: TokenBatch, options: PassOptions): BatchLoss {
-    const { lossSum } = this.#run(batch, options, { record: true });
-    return { lossSum, normaliser: batch.labels.length, correct: null };
+  lossAndGradients(batch: TokenBatch, options: PassOptions): PassLoss {
+    return scope(() => ({ losses: sums(this.#run(batch, options, true)), normaliser: batch.labels.length }));
   }
 
   rowLosses(batch: TokenBatch, options: PassOptions): Float32Array {
@@ -44,28 +51,27 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
 
   /** `[labels]`: the logarithm of the probability of each trained token, in the order of the batch's labels. */
   tokenLogProbabilities(batch: TokenBatch, options: PassOptions): Float32Array {
-    const tokenLosses = new Float32Array(batch.labels.length);
-    this.#run(batch, options, { tokenLosses });
-    return tokenLosses.map((loss) => -loss);
+    if (batch.labels.length === 0) return new Float32Array(0);
+    return scope(() => toFloat32Array(concat(this.#run(batch, options, false), 0)).map((loss) => -loss));
   }
 
-  /** @param tokenLosses filled with the loss of each label */
-  #run(
-    batch: TokenBatch,
-    { adapters, recompute = false }: PassOptions,
-    { record = false, tokenLosses = null }: { record?: boolean; tokenLosses?: Float32Array | null },
-  ): { lossSum: number } {
+  /**
+   * @param record whether the adapters take up gradients
+   * @returns the loss of each label, chunk by chunk
+   */
+  #run(batch: TokenBatch, { adapters, recompute = false }: PassOptions, record: boolean): Tensor[] {
     return scope(() => {
       const { hidden, saved } = this.#model.forward(batch, batch.predictors, { adapters, record, recompute });
       const labels = tensorOf(batch.labels, [batch.labels.length]);
-      const options = { record, tokenLosses };
-      const { lossSum, gradientChunks } = nextTokenLoss(hidden, labels, this.#model.head, options);
+      const chunks = nextTokenLoss(hidden, labels, this.#model.head, record);
       dispose(hidden);
-      if (saved === null) return { lossSum };
-      const gradient = concat(gradientChunks, 0);
-      dispose(gradientChunks);
+      const losses = chunks.map(({ loss }) => loss);
+      if (saved === null) return losses;
+      const gradients = chunks.map(({ gradient }) => gradient!);
+      const gradient = concat(gradients, 0);
+      dispose(gradients);
       this.#model.backward(gradient, saved);
-      return { lossSum };
+      return losses;
     });
   }
 
@@ -74,4 +80,13 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
     const perplexity = Math.exp(loss);
     return { loss, perplexity: Number.isFinite(perplexity) ? perplexity : null, accuracy: null };
   }
+}
+
+/** `[chunks]` float32: the sum of each chunk's losses. */
+function sums(chunks: readonly Tensor[]): Tensor {
+  if (chunks.length === 0) return tensorOf(new Float32Array(0), [0]);
+  return concat(
+    chunks.map((losses) => sum(losses, 'all', { keepDims: true })),
+    0,
+  );
 }
