@@ -10,7 +10,14 @@ export type {
 } from './kernels/attention.js';
 export { type InstructionSet, processorRuns } from './kernels/fused-library.js';
 export { adjustScores, GroupedAttention } from './kernels/grouped-attention.js';
-export { configureKernels, kernelsFor, kernelsInUse } from './kernels/kernel-table.js';
+export {
+  configureKernels,
+  HEAD_SIZES,
+  type KernelOptions,
+  type Kernels,
+  kernelsFor,
+  kernelsInUse,
+} from './kernels/kernel-table.js';
 export { batchMatMul } from './kernels/product.js';
 export type { Normed, StreamGradient } from './kernels/rms-norm.js';
 export { type RotaryAngles, type RotaryTable, rotaryTable, rotate } from './kernels/rotary.js';

@@ -39,7 +39,7 @@ function bothWays(instructionSet: InstructionSet | undefined, dtype: FloatDType,
   const run = () => scope(() => compute().map(toFloat32Array));
   configureKernels('raw');
   const expected = run();
-  const used = configureKernels('fused', instructionSet);
+  const used = configureKernels('fused', { instructionSet });
   expect(used, 'npm test compiles the fused libraries').toBe(instructionSet ?? used ?? 'one');
   const actual = run();
   for (const [index, values] of expected.entries()) {
@@ -134,7 +134,7 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
   });
 
   test('inputs that a fused op cannot compute are rejected with a message', () => {
-    configureKernels('fused', instructionSet);
+    configureKernels('fused', { instructionSet });
     const logits = numbers([2, 5], 'logits');
     const labels = tensorOf(Int32Array.of(1, 5), [2]);
     expect(() => kernelsFor('float32').crossEntropy(logits, labels)).toThrow(/a label is not among the classes/);

@@ -1,4 +1,6 @@
 import { afterEach, expect, test } from 'vitest';
+import { observeOps } from '../execute.js';
+import { fill } from '../layout.js';
 import { scope } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
 import { FusedAttention } from './fused-attention.js';
@@ -30,6 +32,45 @@ test('fused kernels are chosen for the dtypes that they compute in', () => {
   expect(kernelsFor('bfloat16').matMul).toBe(hasProducts ? fusedMatMul : rawMatMul);
   expect(configureKernels('raw')).toBeNull();
   expect(kernelsFor('bfloat16').rmsNorm).toBe(rawRmsNorm);
+});
+
+test('a fused kernel that is avoided is replaced in its dtype alone', () => {
+  configureKernels('fused', { avoid: ['rmsNorm:bfloat16', 'batchAttention:float32'] });
+  expect(kernelsFor('bfloat16').rmsNorm).toBe(rawRmsNorm);
+  expect(kernelsFor('float32').rmsNorm).toBe(fusedRmsNorm);
+  scope(() => {
+    expect(kernelsFor('float32').batchAttention(oneRow())).toBeInstanceOf(GroupedAttention);
+    expect(kernelsFor('bfloat16').batchAttention(oneRow())).toBeInstanceOf(FusedAttention);
+  });
+  configureKernels('fused');
+  expect(kernelsFor('bfloat16').rmsNorm).toBe(fusedRmsNorm);
+});
+
+test('attention that is avoided at one head size runs plain at those that share its compiled kernel', () => {
+  const opsAt = (headDim: number) => {
+    const ops: string[] = [];
+    scope(() => {
+      const half = tensorOf(new Float32Array(headDim / 2), [1, headDim / 2]);
+      const attention = kernelsFor('float32').batchAttention({
+        lengths: [1],
+        angles: { cosine: half, sine: half },
+        windows: [null],
+      });
+      const settings = { heads: 1, keyValueHeads: 1, headDim, scale: 1, window: null, softcap: null };
+      const qkv = fill([1, 3 * headDim], 0.5);
+      observeOps(({ name }) => ops.push(name));
+      const { output, saved } = attention.forward(qkv, settings, true);
+      attention.backward(output, saved!, settings);
+      observeOps(null);
+    });
+    return ops;
+  };
+  configureKernels('fused', { avoid: ['batchAttention:float32:80'] });
+  expect(opsAt(80)).not.toContain('LorasmithAttention');
+  expect(opsAt(72)).not.toContain('LorasmithAttention');
+  for (const headDim of [64, 96]) {
+    expect(opsAt(headDim)).toEqual(expect.arrayContaining(['LorasmithAttention', 'LorasmithAttentionGradient']));
+  }
 });
 
 test('rows that were laid out keep their attention when the configuration changes', () => {

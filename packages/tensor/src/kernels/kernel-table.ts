@@ -3,6 +3,7 @@ import { engine } from '../binding.js';
 import { type DType, type FloatDType, TF_DATA_TYPE } from '../dtype.js';
 import type { Tensor } from '../tensor.js';
 import type { AttentionRows, BatchAttention } from './attention.js';
+import { AttentionByHeadSize } from './attention-by-head-size.js';
 import { type CrossEntropy, fusedCrossEntropy, rawCrossEntropy } from './cross-entropy.js';
 import { FusedAttention } from './fused-attention.js';
 import { type InstructionSet, loadFusedLibrary, processorHasAmx } from './fused-library.js';
@@ -95,6 +96,9 @@ function raw<Kernel>(kernel: Kernel): Implementation<Kernel> {
   return { kernel, device: null, dtypes: null, inLibrary: null };
 }
 
+/** The head sizes that attention is compiled for on a GPU. Any other runs in the next larger one. */
+export const HEAD_SIZES: readonly number[] = [64, 80, 96, 128, 256];
+
 /** Only one library has products. On a processor with AMX, TensorFlow's are faster. */
 const PRODUCT: Pick<Implementation<unknown>, 'dtypes' | 'inLibrary'> = {
   dtypes: ['bfloat16'],
@@ -114,16 +118,30 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   addMatMul: [fused(fusedAddMatMul, PRODUCT), raw(rawAddMatMul)],
 };
 
+export interface KernelOptions {
+  /** Of the fused library. @defaultValue the best that the processor runs */
+  instructionSet?: InstructionSet | undefined;
+  /**
+   * Fused kernels that are not to be used, since they compute wrong numbers on this machine: `rmsNorm:bfloat16`, and
+   * `batchAttention:bfloat16:80` for one head size that attention is compiled for. @defaultValue none
+   */
+  avoid?: readonly string[];
+}
+
 let library: InstructionSet | null = null;
+let avoided: ReadonlySet<string> = new Set();
 let chosen = choose();
 
 /**
  * Sets what the table can choose from, for the whole process. Before the first call: TensorFlow's own ops only.
  * @param source `fused`: the compiled ops of native/ where the device, the dtype and the processor allow them; `raw`: TensorFlow's own
- * @param instructionSet of the fused library; default: the best that the processor runs
  * @returns the instruction set of the fused library in use; null if there is none: on a GPU, or if none was compiled
  */
-export function configureKernels(source: 'fused' | 'raw', instructionSet?: InstructionSet): InstructionSet | null {
+export function configureKernels(
+  source: 'fused' | 'raw',
+  { instructionSet, avoid = [] }: KernelOptions = {},
+): InstructionSet | null {
+  avoided = new Set(avoid);
   library = source === 'raw' || engine.onGpu ? null : loadFusedLibrary(instructionSet);
   chosen = choose();
   return library;
@@ -142,12 +160,26 @@ export function kernelsInUse(): string {
 function choose(): Record<DType, Kernels> {
   const device = engine.onGpu ? 'gpu' : 'cpu';
   const kernelsOf = (dtype: DType) => {
-    const fits = (one: Implementation<unknown>) =>
+    const fits = (op: string, one: Implementation<unknown>) =>
       (one.device ?? device) === device &&
       (one.dtypes?.includes(dtype) ?? true) &&
-      (one.inLibrary === null || (library !== null && one.inLibrary(library)));
-    return Object.fromEntries(Object.entries(TABLE).map(([op, all]) => [op, all.find(fits)!.kernel]));
+      (one.inLibrary === null || (library !== null && one.inLibrary(library) && !avoided.has(`${op}:${dtype}`)));
+    const chosenOf = (op: string, all: readonly Implementation<unknown>[]) => all.find((one) => fits(op, one))!.kernel;
+    const kernels = Object.fromEntries(Object.entries(TABLE).map(([op, all]) => [op, chosenOf(op, all)]));
+    return avoidingHeadSizes(kernels as unknown as Kernels, dtype);
   };
   const dtypes = Object.keys(TF_DATA_TYPE) as DType[];
-  return Object.fromEntries(dtypes.map((dtype) => [dtype, kernelsOf(dtype)])) as unknown as Record<DType, Kernels>;
+  return Object.fromEntries(dtypes.map((dtype) => [dtype, kernelsOf(dtype)])) as Record<DType, Kernels>;
+}
+
+/** Attention that is plain for the head sizes at which the fused kernel is avoided. */
+function avoidingHeadSizes(kernels: Kernels, dtype: DType): Kernels {
+  const plainSizes = HEAD_SIZES.filter((size) => avoided.has(`batchAttention:${dtype}:${size}`));
+  if (plainSizes.length === 0) return kernels;
+  const isPlain = (headDim: number) => plainSizes.includes(HEAD_SIZES.find((size) => headDim <= size) ?? headDim);
+  const { batchAttention } = kernels;
+  return {
+    ...kernels,
+    batchAttention: (rows) => new AttentionByHeadSize(rows, { isPlain, fused: batchAttention }),
+  };
 }
