@@ -39,7 +39,8 @@ await chmod(modelsDir, 0o755);
 const workDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-smoke-'));
 const stack = await createComposeStack({ apiPort: await availablePort('127.0.0.1', 0, 'API_PORT'), modelsDir, signal });
 const api = createApiCalls(stack.apiUrl, signal);
-const hasGpuImage = !process.argv.includes('--without-gpu-image');
+/** @type {('cuda' | 'tensorflow')[]} */
+const gpuImages = process.argv.includes('--without-gpu-image') ? [] : ['cuda', 'tensorflow'];
 
 let number = 0;
 /** @param {string} name @param {() => Promise<string | undefined>} work returns a line for the report */
@@ -71,19 +72,26 @@ try {
 
 async function smoke() {
   await step('docker and compose are available, the compose files are valid', async () => {
-    await stack.compose(['config', '--quiet'], { gpu: true });
+    await stack.compose(['config', '--quiet'], { gpu: 'cuda' });
+    await stack.compose(['config', '--quiet'], { gpu: 'tensorflow' });
     await stack.compose(['config', '--quiet']);
     const { stdout } = await docker(['version', '--format', 'engine {{.Server.Version}}, client {{.Client.Version}}']);
     return stdout.trim();
   });
+  /** @type {{ service: string, image: string, engine: import('./compose-smoke/image-checks.mjs').EngineOfImage }[]} */
   const images = [
-    { service: 'api', image: 'api', engine: false, gpu: false },
-    { service: 'registry', image: 'registry', engine: true, gpu: false },
-    { service: 'worker', image: 'worker-cpu', engine: true, gpu: false },
-    ...(hasGpuImage ? [{ service: 'worker', image: 'worker-gpu', engine: true, gpu: true }] : []),
+    { service: 'api', image: 'api', engine: 'none' },
+    { service: 'registry', image: 'registry', engine: 'cpu' },
+    { service: 'worker', image: 'worker-cpu', engine: 'cpu' },
+    ...gpuImages.map((engine) => ({
+      service: 'worker',
+      image: engine === 'cuda' ? 'worker-gpu' : 'worker-gpu-tensorflow',
+      engine,
+    })),
   ];
-  for (const { service, image, engine, gpu } of images) {
+  for (const { service, image, engine } of images) {
     await step(`the image ${image} is built and has the right contents`, async () => {
+      const gpu = gpuImages.find((name) => name === engine);
       await stack.compose(['build', service], { gpu });
       return await checkImage(stack.image(image), { engine });
     });
@@ -186,9 +194,9 @@ async function smoke() {
     if (workers[0] === workers[1]) throw new Error(`both jobs were taken by ${workers[0]}`);
     return workers.join(', ');
   });
-  if (hasGpuImage) {
-    await step('the GPU worker refuses a host without a GPU, and says why', () =>
-      checkGpuRefusal(stack, () => trainedBy(5)),
+  for (const gpu of gpuImages) {
+    await step(`the GPU worker (${gpu}) refuses a host without a GPU, and says why`, () =>
+      checkGpuRefusal(stack, gpu, () => trainedBy(5)),
     );
   }
   await step('metrics need no key until there are API keys', () => checkMetricsKey(stack, { folder: workDir, signal }));

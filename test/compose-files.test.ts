@@ -93,7 +93,11 @@ test('the memory limit of the api covers a planning thread at its maximum, and t
 });
 
 test('every built service is a target of the Dockerfile, with an unprivileged user and a health check', () => {
-  const targets = [...Object.values(services).flatMap(({ build }) => build?.target ?? []), 'worker-cpu'];
+  const targets = [
+    ...Object.values(services).flatMap(({ build }) => build?.target ?? []),
+    'worker-cpu',
+    'worker-gpu-tensorflow',
+  ];
   for (const target of new Set(targets)) {
     const stage = new RegExp(`^FROM \\S+ AS ${target}\\n([\\s\\S]*?)(?=^FROM |$(?![\\s\\S]))`, 'm').exec(
       dockerfile,
@@ -140,8 +144,9 @@ test('all workers share a network alias for Prometheus, and serve metrics on all
 });
 
 const CPU = ['-f', 'docker/compose.cpu.yml'];
+const TENSORFLOW = ['-f', 'docker/compose.tensorflow.yml'];
 const MONITORING = ['-f', 'docker/compose.monitoring.yml'];
-test.skipIf(!hasCompose).each([[[]], [CPU], [MONITORING], [[...CPU, ...MONITORING]]])(
+test.skipIf(!hasCompose).each([[[]], [CPU], [TENSORFLOW], [MONITORING], [[...CPU, ...MONITORING]]])(
   'Compose accepts them (with %j)',
   (more) => {
     const args = [
@@ -164,7 +169,8 @@ test.skipIf(!hasCompose).each([[[]], [CPU], [MONITORING], [[...CPU, ...MONITORIN
     expect(status).toBe(0);
     const { worker } = JSON.parse(stdout).services;
     const onCpu = more.includes('docker/compose.cpu.yml');
-    expect(worker.build.target).toBe(onCpu ? 'worker-cpu' : 'worker-gpu');
+    const gpuImage = more.includes('docker/compose.tensorflow.yml') ? 'worker-gpu-tensorflow' : 'worker-gpu';
+    expect(worker.build.target).toBe(onCpu ? 'worker-cpu' : gpuImage);
     expect(worker.deploy.resources.reservations?.devices === undefined).toBe(onCpu);
   },
   120_000,
@@ -193,6 +199,32 @@ function configured(files: string[], environment: NodeJS.ProcessEnv, folder = RO
   return { stderr, ...(stdout === '' ? { services: {}, secrets: {} } : JSON.parse(stdout)) };
 }
 const S3 = 'docker/compose.s3.yml';
+
+test.skipIf(!hasCompose)(
+  "every worker gets the image with TensorFlow's GPU build, and the engine of .env",
+  async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-env-'));
+    await writeFile(path.join(folder, '.env'), 'GPU_ENGINE=tensorflow\n');
+    const { stderr, services } = configured(
+      ['docker/compose.tensorflow.yml'],
+      { COMPOSE_PROFILES: 'gpus-8', LORASMITH_TAG: 'v1' },
+      folder,
+    );
+    await rm(folder, { recursive: true });
+    expect(stderr).toBe('');
+    const workers = Object.entries(services).filter(([name]) => name.startsWith('worker'));
+    expect(workers).toHaveLength(8);
+    for (const [, worker] of workers) {
+      expect(worker).toMatchObject({
+        image: 'lorasmith-worker-gpu-tensorflow:v1',
+        build: { target: 'worker-gpu-tensorflow' },
+        environment: { GPU_ENGINE: 'tensorflow', DEVICE: 'gpu' },
+        deploy: { resources: { reservations: { devices: [{ driver: 'nvidia' }] } } },
+      });
+    }
+  },
+  120_000,
+);
 
 test.skipIf(!hasCompose)(
   "an external Redis replaces the stack's own: no service waits for the stack's Redis, and all can reach the external one",

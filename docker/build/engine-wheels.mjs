@@ -1,10 +1,9 @@
 /**
- * The wheels with TensorFlow and CUDA for the images, each pinned by its hash. CUDA and cuDNN have the versions that
- * TensorFlow 2.20 was built with.
+ * The wheels with TensorFlow and CUDA for the images, each pinned by its hash.
  *
  * @typedef {import('../../scripts/setup/pinned-wheels.mjs').Wheel} Wheel
  */
-import { TENSORFLOW_WHEELS } from '../../scripts/setup/pinned-wheels.mjs';
+import { CUBLAS_WHEEL, TENSORFLOW_WHEELS } from '../../scripts/setup/pinned-wheels.mjs';
 
 const TENSORFLOW_LICENSES = ['tensorflow/THIRD_PARTY_NOTICES.txt', 'tensorflow/include/LICENSE'];
 
@@ -26,21 +25,21 @@ export const GPU_TENSORFLOW = {
   members: ['tensorflow/libtensorflow_cc.so.2', 'tensorflow/libtensorflow_framework.so.2', ...TENSORFLOW_LICENSES],
 };
 
+/** For both engines: the CUDA engine opens cublasLt, TensorFlow's GPU build cublas, too. @type {Wheel} */
+export const CUBLAS = { ...CUBLAS_WHEEL, members: [...CUBLAS_WHEEL.members, 'nvidia/cublas/lib/libcublas.so.12'] };
+
 /**
- * The libraries that TensorFlow opens before it uses a GPU (cudart, cublas, cublasLt, cufft, cusolver, cusparse and cudnn; if
- * one is missing it uses the CPU), their dependencies, and ptxas. Omitted, because LoRA training does not call them: cuDNN's
- * convolutions (engines_precompiled, 450 MB) and recurrent layers (adv, 245 MB), curand, NCCL, CUPTI, NVRTC, the multi-GPU
- * cusolver and the headers; together 1.3 GB.
+ * What else TensorFlow's GPU build needs, in the versions that it was built with: the libraries that it opens before it uses a
+ * GPU (cudart, cufft, cusolver, cusparse and cudnn; if one is missing it uses the CPU), their dependencies, ptxas, and
+ * libdevice, the functions of kernels that it compiles when they first run. Omitted, because LoRA training does not call them:
+ * cuDNN's convolutions (engines_precompiled, 450 MB) and recurrent layers (adv, 245 MB), curand, NCCL, CUPTI, NVRTC, the
+ * multi-GPU cusolver and the headers; together 1.3 GB.
  *
  * @type {Wheel[]}
  */
 export const CUDA = [
   cuda('cuda_runtime', '12.5.82', '3e79a060e126df40fd3a068f3f787eb000fa51b251ec6cd97d09579632687115', 895_707, [
     'libcudart.so.12',
-  ]),
-  cuda('cublas', '12.5.3.2', 'ca070ad70e9fa6654084575d01bd001f30cc4665e33d4bb9fc8e0f321caa034b', 363_313_169, [
-    'libcublas.so.12',
-    'libcublasLt.so.12',
   ]),
   cuda('cufft', '11.2.3.61', '9a6e8df162585750f61983a638104a48c756aa13f9f48e19ab079b38e3c828b8', 192_524_114, [
     'libcufft.so.11',
@@ -64,9 +63,29 @@ export const CUDA = [
   ]),
   {
     ...cuda('cuda_nvcc', '12.5.82', 'b03e545b8e8c3ce7ebcd7fc44063180ff52ff01d064ece2127ed90a04ef12cd0', 22_468_537, []),
-    members: ['nvidia/cuda_nvcc/bin/ptxas', 'nvidia_cuda_nvcc_cu12-12.5.82.dist-info/License.txt'],
+    members: [
+      'nvidia/cuda_nvcc/bin/ptxas',
+      'nvidia/cuda_nvcc/nvvm/libdevice/libdevice.10.bc',
+      'nvidia_cuda_nvcc_cu12-12.5.82.dist-info/License.txt',
+    ],
   },
 ];
+
+/**
+ * What the image of each engine contains, by the engine's name for write-sbom.mjs.
+ *
+ * @param {string} engine `cpu`, `cuda`, `cuda-and-tensorflow` or `none`
+ * @returns {Wheel[]}
+ */
+export function wheelsOfEngine(engine) {
+  const cpu = CPU_TENSORFLOW[process.arch];
+  if (engine === 'none') return [];
+  if (!cpu) throw new Error(`There is no pinned TensorFlow for ${process.arch}.`);
+  if (engine === 'cpu') return [cpu];
+  if (engine === 'cuda') return [cpu, CUBLAS];
+  if (engine === 'cuda-and-tensorflow') return [cpu, CUBLAS, GPU_TENSORFLOW, ...CUDA];
+  throw new Error(`There is no engine ${engine}.`);
+}
 
 /**
  * @param {string} part

@@ -1,8 +1,9 @@
-// node unpack-engine.mjs cpu|gpu|cuda FOLDER: unpacks the wheels of one kind into FOLDER/{lib,bin,include,licenses}.
+// node unpack-engine.mjs cpu|gpu|cublas|cuda FOLDER: unpacks the wheels of one kind into
+// FOLDER/{lib,bin,nvvm,include,licenses}.
 import { cp, mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { unpackWheel } from '../../scripts/setup/unpack-wheel.mjs';
-import { CPU_TENSORFLOW, CUDA, GPU_TENSORFLOW } from './engine-wheels.mjs';
+import { CPU_TENSORFLOW, CUBLAS, CUDA, GPU_TENSORFLOW } from './engine-wheels.mjs';
 
 const [kind = '', target = ''] = process.argv.slice(2);
 const cache = path.join(target, '.unpacked');
@@ -17,7 +18,8 @@ await rm(cache, { recursive: true });
 
 /** @param {string} name @returns {import('./engine-wheels.mjs').Wheel[]} */
 function wheelsOf(name) {
-  const wheels = { cpu: [CPU_TENSORFLOW[process.arch]], gpu: [GPU_TENSORFLOW], cuda: CUDA }[name] ?? [];
+  const wheels =
+    { cpu: [CPU_TENSORFLOW[process.arch]], gpu: [GPU_TENSORFLOW], cublas: [CUBLAS], cuda: CUDA }[name] ?? [];
   if (name !== 'cpu' && process.arch !== 'x64') throw new Error('The GPU engine exists for x64 only.');
   return wheels.map((wheel) => {
     if (!wheel) throw new Error(`There is no pinned TensorFlow for ${process.arch}.`);
@@ -36,7 +38,7 @@ async function place(folder, member, project) {
   } else if (member.startsWith(headers)) {
     await cp(file, path.join(target, 'include', member.slice(headers.length)), { recursive: true });
   } else {
-    const subfolder = name.includes('.so') ? 'lib' : 'bin';
+    const subfolder = name.includes('.so') ? 'lib' : name.endsWith('.bc') ? 'nvvm/libdevice' : 'bin';
     await mkdir(path.join(target, subfolder), { recursive: true });
     await cp(file, path.join(target, subfolder, name));
   }

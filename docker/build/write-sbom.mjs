@@ -1,12 +1,11 @@
-// node write-sbom.mjs SERVICE cpu|gpu|none: lists the contents of the image on standard output, as CycloneDX 1.5.
+// node write-sbom.mjs SERVICE cpu|cuda|cuda-and-tensorflow|none: lists the contents of the image on standard output, as CycloneDX 1.5.
 // Run in /app of the image, after its packages are installed. The file is reproducible: it has no date or serial number.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { CPU_TENSORFLOW, CUDA, GPU_TENSORFLOW } from './engine-wheels.mjs';
+import { wheelsOfEngine } from './engine-wheels.mjs';
 
 const [service = '', engine = 'none'] = process.argv.slice(2);
-const wheels = { cpu: [CPU_TENSORFLOW[process.arch]], gpu: [GPU_TENSORFLOW, ...CUDA] }[engine] ?? [];
 const { version } = JSON.parse(readFileSync(`services/${service}/package.json`, 'utf8'));
 
 const components = [
@@ -17,7 +16,7 @@ const components = [
     purl: `pkg:generic/node@${process.versions.node}`,
   },
   ...debianPackages(),
-  ...wheels.filter((wheel) => wheel !== undefined).map(wheelComponent),
+  ...wheelsOfEngine(engine).map(wheelComponent),
   ...npmPackages('node_modules/.pnpm'),
 ];
 const document = {

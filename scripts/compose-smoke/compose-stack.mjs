@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { ROOT_DIR } from '../setup/locations.mjs';
-import { BUILD_ENVIRONMENT, CPU_FILES, docker, neutralEnvironment, removeImages } from './docker.mjs';
+import { BUILD_ENVIRONMENT, CPU_FILES, docker, GPU_FILES, neutralEnvironment, removeImages } from './docker.mjs';
 
 /**
  * A stack with its own name, images and volumes. It does not affect other containers of the engine.
@@ -20,11 +20,16 @@ export async function createComposeStack({ apiPort, modelsDir, signal }) {
   await writeFile(envFile, `API_PORT=${apiPort}\nMODELS_DIR=${modelsDir}\nLORASMITH_TAG=${project}\n`);
   const env = { ...neutralEnvironment(), ...BUILD_ENVIRONMENT };
   const base = ['compose', '--project-name', project, '--env-file', envFile];
-  const onCpu = [...base, ...CPU_FILES.flatMap((file) => ['-f', file])];
+  const withFiles = (/** @type {string[]} */ files) => [...base, ...files.flatMap((file) => ['-f', file])];
+  const onCpu = withFiles(CPU_FILES);
 
-  /** @param {string[]} args @param {{ gpu?: boolean, expectFailure?: boolean, env?: NodeJS.ProcessEnv }} [options] */
-  const compose = (args, { gpu = false, ...rest } = {}) =>
-    docker([...(gpu ? [...base, '-f', 'docker-compose.yml'] : onCpu), ...args], {
+  /**
+   * @param {string[]} args
+   * @param {{ gpu?: 'cuda' | 'tensorflow' | undefined, expectFailure?: boolean, env?: NodeJS.ProcessEnv }} [options] `gpu`:
+   *   default, without one
+   */
+  const compose = (args, { gpu, ...rest } = {}) =>
+    docker([...(gpu ? withFiles(GPU_FILES[gpu]) : onCpu), ...args], {
       cwd: ROOT_DIR,
       signal,
       ...rest,
@@ -43,7 +48,7 @@ export async function createComposeStack({ apiPort, modelsDir, signal }) {
       COMPOSE_ENV_FILES: envFile,
       COMPOSE_FILE: CPU_FILES.map((file) => path.join(ROOT_DIR, file)).join(':'),
     },
-    /** @param {string} name `api`, `registry`, `worker-cpu` or `worker-gpu` */
+    /** @param {string} name `api`, `registry`, `worker-cpu`, `worker-gpu` or `worker-gpu-tensorflow` */
     image: (name) => `lorasmith-${name}:${project}`,
     /** Starts all stopped services and waits until they are healthy. @param {string[]} args */
     up: (...args) => compose(['up', '--detach', '--wait', '--wait-timeout', '300', '--no-build', ...args]),

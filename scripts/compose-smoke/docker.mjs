@@ -2,12 +2,17 @@ import { spawn } from 'node:child_process';
 
 /** Compose files of a stack without a GPU, relative to the repository. */
 export const CPU_FILES = ['docker-compose.yml', 'docker/compose.cpu.yml'];
+/** Those of a stack on GPUs, by the engines in the worker's image. */
+export const GPU_FILES = {
+  cuda: ['docker-compose.yml'],
+  tensorflow: ['docker-compose.yml', 'docker/compose.tensorflow.yml'],
+};
 
 /** Images are built one at a time. */
 export const BUILD_ENVIRONMENT = { DOCKER_BUILDKIT: '1', COMPOSE_PARALLEL_LIMIT: '1' };
 
 /** Variables of the shell that would override those of .env. */
-const OF_COMPOSE = /^(COMPOSE|REDIS|S3|AWS|API)_|^(STORE|DEVICE|MODELS_DIR|DATA_DIR|LORASMITH_TAG)$/;
+const OF_COMPOSE = /^(COMPOSE|REDIS|S3|AWS|API)_|^(STORE|DEVICE|GPU_ENGINE|MODELS_DIR|DATA_DIR|LORASMITH_TAG)$/;
 
 /** The environment of this process without variables that would override the settings of a stack. @returns {NodeJS.ProcessEnv} */
 export function neutralEnvironment() {

@@ -5,14 +5,15 @@ const EXIT_NO_GPU = 69;
 const HEALTHY_TIMEOUT_MS = 180_000;
 
 /**
- * Checks the GPU worker on a host without a GPU: it names what is missing, and trains with DEVICE=cpu.
+ * Checks an image of the GPU worker on a host without a GPU: it names what is missing, and trains with DEVICE=cpu.
  *
  * @param {import('./compose-stack.mjs').ComposeStack} stack
+ * @param {'cuda' | 'tensorflow'} gpu the engine that distinguishes the image
  * @param {() => Promise<string>} train trains a job and resolves with the name of its worker
  * @returns {Promise<string>} lines for the report
  */
-export async function checkGpuRefusal(stack, train) {
-  const image = stack.image('worker-gpu');
+export async function checkGpuRefusal(stack, gpu, train) {
+  const image = stack.image(gpu === 'cuda' ? 'worker-gpu' : 'worker-gpu-tensorflow');
   const hardened = ['--read-only', '--tmpfs', '/tmp', '--cap-drop', 'ALL'];
   const alone = ['--network', 'none', '--tmpfs', '/data:uid=1000,gid=1000'];
   const { code, output } = await docker(['run', '--rm', ...alone, ...hardened, image], { expectFailure: true });
@@ -64,7 +65,7 @@ export async function checkGpuRefusal(stack, train) {
     await docker(['rm', '--force', name], { expectFailure: true });
   }
 
-  const composed = await stack.compose(['run', '--rm', '--no-deps', 'worker'], { gpu: true, expectFailure: true });
+  const composed = await stack.compose(['run', '--rm', '--no-deps', 'worker'], { gpu, expectFailure: true });
   if (composed.code === 0) throw new Error('docker compose started a GPU worker on a host without a GPU');
   const indent = (/** @type {string} */ text) =>
     text

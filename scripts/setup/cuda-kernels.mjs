@@ -25,7 +25,8 @@ export const CUBIN_ARCHITECTURES = ['sm_80', 'sm_86', 'sm_89', 'sm_90', 'sm_100'
 export const PTX_ARCHITECTURE = 'compute_80';
 export const ARCHITECTURES = [...CUBIN_ARCHITECTURES, PTX_ARCHITECTURE];
 
-const OPTIONS = ['--std=c++17', '--include-path=.'];
+/** Functions without a mark are the device's: headers that the host's C++ shares have constexpr functions. */
+const OPTIONS = ['--std=c++17', '--include-path=.', '--device-as-default-execution-space'];
 /** Reports registers, spills and shared memory of each kernel, which test/setup/cuda-kernels.test.ts limits. */
 const CUBIN_OPTIONS = ['--ptxas-options=-v'];
 

@@ -121,7 +121,7 @@ export const CUBLAS_WHEEL = {
   sha256: '453611eb21a7c1f2c2156ed9f3a45b691deda0440ec550860290dc901af5b4c2',
   sizeBytes: 581_242_350,
   tags: [...ANY_PYTHON, '--platform', 'manylinux_2_27_x86_64'],
-  members: ['nvidia/cublas/lib/libcublasLt.so.12', 'nvidia_cublas_cu12-12.9.1.4.dist-info/licenses/'],
+  members: ['nvidia/cublas/lib/libcublasLt.so.12', 'nvidia_cublas_cu12-12.9.1.4.dist-info/licenses/License.txt'],
 };
 
 /** SmolLM2-135M-Instruct (Apache 2.0) as a GGUF file in Q4_1. @type {Wheel} */
