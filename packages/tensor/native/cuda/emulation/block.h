@@ -35,10 +35,11 @@ struct Fault : std::runtime_error {
 
 enum class Wait { kNothing, kBlock, kWarp };
 
-// 16 bytes on their way into shared memory (cp.async); null: the end of a group.
+// Bytes on their way into shared memory (cp.async); none: the end of a group.
 struct AsyncCopy {
   void* to;
   const void* from;
+  size_t bytes;
 };
 
 struct Thread {
@@ -103,7 +104,9 @@ inline void Yield() { Switch(thread->suspended, block->scheduler); }
 inline void ThreadMain() {
   Arrive(block->scheduler);
   (*body)();
-  if (!thread->copies.empty()) Fail("a thread ended before its asynchronous copies");
+  const auto unfinished = [](const AsyncCopy& copy) { return copy.bytes > 0; };
+  if (std::any_of(thread->copies.begin(), thread->copies.end(), unfinished))
+    Fail("a thread ended before its asynchronous copies");
   thread->finished = true;
   block->live--;
   block->warps[thread->warp].finished |= 1u << thread->lane;
@@ -287,26 +290,23 @@ class Shared {
 };
 
 // cp.async: the bytes arrive at the wait, and not before, as a GPU may have it.
-inline void StartCopy(void* to, const void* from) {
-  if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0)
-    Fail("an asynchronous copy is not aligned to 16 bytes");
-  memset(to, 0xff, 16);
-  thread->copies.push_back({to, from});
+inline void StartCopy(void* to, const void* from, size_t bytes) {
+  if (reinterpret_cast<uintptr_t>(to) % bytes != 0 || reinterpret_cast<uintptr_t>(from) % bytes != 0)
+    Fail("an asynchronous copy is not aligned to its size");
+  memset(to, 0xff, bytes);
+  thread->copies.push_back({to, from, bytes});
 }
 
-inline void EndCopyGroup() { thread->copies.push_back({nullptr, nullptr}); }
+inline void EndCopyGroup() { thread->copies.push_back({nullptr, nullptr, 0}); }
 
-// Waits until at most `pending` groups of this thread are on their way.
+// Waits until at most `pending` groups of this thread are on their way; -1: no copy at all.
 inline void WaitForCopies(int pending) {
   std::vector<AsyncCopy>& copies = thread->copies;
-  auto groups = std::count_if(copies.begin(), copies.end(), [](const AsyncCopy& c) { return c.to == nullptr; });
+  auto groups = std::count_if(copies.begin(), copies.end(), [](const AsyncCopy& c) { return c.bytes == 0; });
   auto next = copies.begin();
-  for (; groups > pending; next++) {
-    if (next->to == nullptr) {
-      groups--;
-    } else {
-      memcpy(next->to, next->from, 16);
-    }
+  for (; next != copies.end() && (pending < 0 || groups > pending); next++) {
+    if (next->bytes == 0) groups--;
+    memcpy(next->to, next->from, next->bytes);
   }
   copies.erase(copies.begin(), next);
 }

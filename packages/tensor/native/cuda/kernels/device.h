@@ -2,17 +2,9 @@
 // only file that distinguishes the two.
 #pragma once
 
-#if defined(__CUDACC_RTC__)
+#include "portable.h"
 
-typedef signed char int8_t;
-typedef unsigned char uint8_t;
-typedef short int16_t;
-typedef unsigned short uint16_t;
-typedef int int32_t;
-typedef unsigned int uint32_t;
-typedef long int64_t;
-typedef unsigned long uint64_t;
-typedef unsigned long uintptr_t;
+#if defined(__CUDACC_RTC__)
 
 #define INFINITY __int_as_float(0x7f800000)
 #define NAN __int_as_float(0x7fffffff)
@@ -107,6 +99,11 @@ __device__ __forceinline__ void CopyAsync16(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(SharedAddress(to)), "l"(from) : "memory");
 }
 
+// The same of 8 bytes.
+__device__ __forceinline__ void CopyAsync8(void* to, const void* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(SharedAddress(to)), "l"(from) : "memory");
+}
+
 // Ends a group of copies of this thread.
 __device__ __forceinline__ void EndCopyGroup() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
@@ -114,6 +111,16 @@ __device__ __forceinline__ void EndCopyGroup() { asm volatile("cp.async.commit_g
 template <int pending>
 __device__ __forceinline__ void WaitForCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+// Waits for all copies of this thread, also those that no group has.
+__device__ __forceinline__ void WaitForAllCopies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+// 2^x within 2 units in the last place.
+__device__ __forceinline__ float FastExp2(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
 }
 
 // Ends the kernel with an error unless the condition holds; checked in the emulation only.
@@ -134,12 +141,15 @@ inline void LoadMatrixX4(uint32_t* result, const bf16* row) { emulation::LoadMat
 inline void LoadMatrixX4Transposed(uint32_t* result, const bf16* row) { emulation::LoadMatrix<4, true>(result, row); }
 inline void LoadMatrixX2(uint32_t* result, const bf16* row) { emulation::LoadMatrix<2, false>(result, row); }
 inline void LoadMatrixX2Transposed(uint32_t* result, const bf16* row) { emulation::LoadMatrix<2, true>(result, row); }
-inline void CopyAsync16(void* to, const void* from) { emulation::StartCopy(to, from); }
+inline void CopyAsync16(void* to, const void* from) { emulation::StartCopy(to, from, 16); }
+inline void CopyAsync8(void* to, const void* from) { emulation::StartCopy(to, from, 8); }
 inline void EndCopyGroup() { emulation::EndCopyGroup(); }
 template <int pending>
 inline void WaitForCopies() {
   emulation::WaitForCopies(pending);
 }
+inline void WaitForAllCopies() { emulation::WaitForCopies(-1); }
+inline float FastExp2(float x) { return std::exp2(x); }
 #define EMULATED_CHECK(condition, message)      \
   do {                                          \
     if (!(condition)) emulation::Fail(message); \

@@ -1,0 +1,287 @@
+// Attention in float32, without tensor cores, which would round to TF32. A block of 16 x 16 threads has 64 queries (or
+// keys) and takes 64 of the others in a step. A thread has the rows y + 16 i and the columns x + 16 j of each product.
+#pragma once
+
+#include "attention.cuh"
+
+namespace attention {
+
+constexpr int kSide = 16;
+constexpr int kFloatThreads = kSide * kSide;
+constexpr int kOwn = kAttentionTile / kSide;
+// Columns of the operands, or rows, that are in shared memory at one time.
+constexpr int kChunk = 16;
+constexpr int kChunkPitch = kChunk + 4;
+constexpr int kWeightPitch = kAttentionTile + 4;
+
+// 64 rows of a head, zeros from `length` on.
+struct FloatRows {
+  const float* head;
+  int64_t stride;
+  int first;
+  int length;
+
+  __device__ __forceinline__ Vector<float> Load(int row, int column) const {
+    if (first + row >= length) return {};
+    return LoadVector(head + (first + row) * stride + column);
+  }
+};
+
+template <int D>
+struct FloatMemory {
+  static constexpr int kColumns = 2 * kAttentionTile * kChunkPitch, kRows = kChunk * D;
+  alignas(16) float operands[kColumns > kRows ? kColumns : kRows];
+  alignas(16) float weights[kAttentionTile * kWeightPitch];
+};
+
+// result [64, 64] = left [64, D] rightᵀ.
+template <int D>
+__device__ __forceinline__ void MultiplyTransposedFloat(const FloatRows& left, const FloatRows& right,
+                                                        FloatMemory<D>& memory, float (&result)[kOwn][kOwn]) {
+  const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
+  float* left_chunk = memory.operands;
+  float* right_chunk = left_chunk + kAttentionTile * kChunkPitch;
+  const int row = threadIdx.x / 4, column = threadIdx.x % 4 * 4;
+#pragma unroll
+  for (int i = 0; i < kOwn; i++)
+#pragma unroll
+    for (int j = 0; j < kOwn; j++) result[i][j] = 0;
+  Vector<float> next_left = left.Load(row, column), next_right = right.Load(row, column);
+#pragma unroll 1
+  for (int chunk = 0; chunk < D; chunk += kChunk) {
+    __syncthreads();
+    StoreVector(next_left, left_chunk + row * kChunkPitch + column);
+    StoreVector(next_right, right_chunk + row * kChunkPitch + column);
+    __syncthreads();
+    if (chunk + kChunk < D) {
+      next_left = left.Load(row, chunk + kChunk + column);
+      next_right = right.Load(row, chunk + kChunk + column);
+    }
+#pragma unroll
+    for (int c = 0; c < kChunk; c += 4) {
+      Vector<float> a[kOwn], b[kOwn];
+#pragma unroll
+      for (int i = 0; i < kOwn; i++) {
+        a[i] = LoadVector(left_chunk + (y + kSide * i) * kChunkPitch + c);
+        b[i] = LoadVector(right_chunk + (x + kSide * i) * kChunkPitch + c);
+      }
+#pragma unroll
+      for (int i = 0; i < kOwn; i++)
+#pragma unroll
+        for (int j = 0; j < kOwn; j++)
+#pragma unroll
+          for (int k = 0; k < 4; k++) result[i][j] += a[i].values[k] * b[j].values[k];
+    }
+  }
+}
+
+// result [64, D] += weights [64, 64] right [64, D].
+template <int D>
+__device__ __forceinline__ void AddProductFloat(const float (&weights)[kOwn][kOwn], const FloatRows& right,
+                                                FloatMemory<D>& memory, float (&result)[kOwn][D / kSide]) {
+  const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
+  __syncthreads();  // the weights of the product before may be in use
+#pragma unroll
+  for (int i = 0; i < kOwn; i++)
+#pragma unroll
+    for (int j = 0; j < kOwn; j++) memory.weights[(y + kSide * i) * kWeightPitch + x + kSide * j] = weights[i][j];
+#pragma unroll 1
+  for (int chunk = 0; chunk < kAttentionTile; chunk += kChunk) {
+    __syncthreads();
+    for (int i = threadIdx.x; i < kChunk * D / 4; i += kFloatThreads) {
+      const int row = i / (D / 4), column = i % (D / 4) * 4;
+      StoreVector(right.Load(chunk + row, column), memory.operands + row * D + column);
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (int k = 0; k < kChunk; k += 4) {
+      Vector<float> a[kOwn];
+#pragma unroll
+      for (int i = 0; i < kOwn; i++) a[i] = LoadVector(memory.weights + (y + kSide * i) * kWeightPitch + chunk + k);
+#pragma unroll
+      for (int l = 0; l < 4; l++)
+#pragma unroll
+        for (int j = 0; j < D / kSide; j++) {
+          const float b = memory.operands[(k + l) * D + x + kSide * j];
+#pragma unroll
+          for (int i = 0; i < kOwn; i++) result[i][j] += a[i].values[l] * b;
+        }
+    }
+  }
+}
+
+// Over the 16 threads that have a row.
+__device__ __forceinline__ float SideMax(float value) {
+#pragma unroll
+  for (int by = kSide / 2; by > 0; by >>= 1) value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, by));
+  return value;
+}
+__device__ __forceinline__ float SideSum(float value) {
+#pragma unroll
+  for (int by = kSide / 2; by > 0; by >>= 1) value += __shfl_xor_sync(kAllLanes, value, by);
+  return value;
+}
+
+template <int D>
+__device__ __forceinline__ void ForwardFloat32(const float* rotated, const float* values, int64_t value_stride,
+                                               const int32_t* offsets, const AttentionShape& shape, float* output,
+                                               float* log_sums) {
+  SHARED(FloatMemory<D>, memory);
+  const Tile tile = FindTile(offsets, shape, gridDim.x - 1 - blockIdx.x);
+  const int first = tile.first, length = tile.length;
+  if (first >= length) return;
+  const int head = blockIdx.y, key_head = head / (shape.heads / shape.key_value_heads);
+  const int64_t stride = static_cast<int64_t>(shape.heads + shape.key_value_heads) * D;
+  const float* row = rotated + tile.start * stride;
+  const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
+  const FloatRows queries{row + head * D, stride, first, length};
+  FloatRows keys{row + (shape.heads + key_head) * D, stride, 0, length};
+  FloatRows row_values{values + tile.start * value_stride + key_head * D, value_stride, 0, length};
+
+  float result[kOwn][D / kSide];
+  float greatest[kOwn], sum[kOwn];
+#pragma unroll
+  for (int i = 0; i < kOwn; i++) {
+    greatest[i] = -INFINITY;
+    sum[i] = 0;
+#pragma unroll
+    for (int j = 0; j < D / kSide; j++) result[i][j] = 0;
+  }
+  const int end = min(first + kAttentionTile, length);
+  for (int key = FirstSeen(first, shape) / kAttentionTile * kAttentionTile; key < end; key += kAttentionTile) {
+    keys.first = row_values.first = key;
+    float weights[kOwn][kOwn];
+    MultiplyTransposedFloat<D>(queries, keys, memory, weights);
+#pragma unroll
+    for (int i = 0; i < kOwn; i++) {
+      float top = greatest[i];
+#pragma unroll
+      for (int j = 0; j < kOwn; j++) {
+        const bool seen = Sees(first + y + kSide * i, key + x + kSide * j, length, shape);
+        weights[i][j] = seen ? ScaledScore(weights[i][j], shape) : -INFINITY;
+        top = fmaxf(top, weights[i][j]);
+      }
+      top = SideMax(top);
+      // A row that has not seen a key yet has no greatest score.
+      const float base = top == -INFINITY ? 0 : top;
+      const float shrink = FastExp2(greatest[i] - base);
+      greatest[i] = top;
+      sum[i] *= shrink;
+#pragma unroll
+      for (int j = 0; j < kOwn; j++) {
+        weights[i][j] = FastExp2(weights[i][j] - base);
+        sum[i] += weights[i][j];
+      }
+#pragma unroll
+      for (int j = 0; j < D / kSide; j++) result[i][j] *= shrink;
+    }
+    AddProductFloat<D>(weights, row_values, memory, result);
+  }
+#pragma unroll
+  for (int i = 0; i < kOwn; i++) {
+    const float total = SideSum(sum[i]);
+    const int at = first + y + kSide * i;
+    if (at >= length) continue;
+    const int64_t of_head = (tile.start + at) * shape.heads + head;
+#pragma unroll
+    for (int j = 0; j < D / kSide; j++) {
+      const int column = SourceColumn<D>(x + kSide * j, shape.head_dim);
+      if (column >= 0) output[of_head * shape.head_dim + column] = result[i][j] / total;
+    }
+    if (x == 0) log_sums[of_head] = (greatest[i] + log2f(total)) * kLn2;
+  }
+}
+
+template <int D>
+__device__ __forceinline__ void StoreGradientFloat(const float (&rows)[kOwn][D / kSide], int first, int length,
+                                                   int head_dim, int64_t stride, float* head) {
+  const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
+#pragma unroll
+  for (int i = 0; i < kOwn; i++) {
+    const int at = first + y + kSide * i;
+    if (at >= length) continue;
+#pragma unroll
+    for (int j = 0; j < D / kSide; j++) {
+      const int column = SourceColumn<D>(x + kSide * j, head_dim);
+      if (column >= 0) head[at * stride + column] = rows[i][j];
+    }
+  }
+}
+
+// As GradientBFloat16, but the gradients by queries and keys are those by the rotated ones: to be turned back
+// afterwards.
+template <int D, Gradients kGradients>
+__device__ __forceinline__ void GradientFloat32(const float* rotated, const float* values, int64_t value_stride,
+                                                const float* gradient, const float* sums, const int32_t* offsets,
+                                                const AttentionShape& shape, float* result) {
+  constexpr bool kOfQueries = kGradients == kQueryGradient;
+  constexpr bool kHasValue = kGradients == kValueGradient || kGradients == kKeyAndValueGradient;
+  constexpr bool kHasScore = kGradients != kValueGradient;
+  SHARED(FloatMemory<D>, memory);
+  const int slot = kOfQueries ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+  const Tile tile = FindTile(offsets, shape, slot);
+  const int first = tile.first, length = tile.length;
+  if (first >= length) return;
+  const int queries_per_key = shape.heads / shape.key_value_heads;
+  const int key_head = kOfQueries ? blockIdx.y / queries_per_key : blockIdx.y;
+  const int first_head = kOfQueries ? blockIdx.y : key_head * queries_per_key;
+  const int heads = kOfQueries ? 1 : queries_per_key;
+  const int64_t stride = static_cast<int64_t>(shape.heads + shape.key_value_heads) * D;
+  const int64_t output_stride = static_cast<int64_t>(shape.heads) * D;
+  const float* row = rotated + tile.start * stride;
+  const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
+  FloatRows keys{row + (shape.heads + key_head) * D, stride, first, length};
+  FloatRows row_values{values + tile.start * value_stride + key_head * D, value_stride, first, length};
+
+  float by_own[kOwn][D / kSide], by_value[kOwn][D / kSide];
+#pragma unroll
+  for (int i = 0; i < kOwn; i++)
+#pragma unroll
+    for (int j = 0; j < D / kSide; j++) by_own[i][j] = by_value[i][j] = 0;
+  const int last = min(first + kAttentionTile, length);
+  const int begin = (kOfQueries ? FirstSeen(first, shape) : first) / kAttentionTile * kAttentionTile;
+  const int end = kOfQueries ? last : EndOfQueries(last - 1, length, shape);
+  for (int head = first_head; head < first_head + heads; head++) {
+    FloatRows queries{row + head * D, stride, first, length};
+    FloatRows row_gradient{gradient + tile.start * output_stride + head * D, output_stride, first, length};
+    // [head][token]: log_sum and delta
+    const float2* row_sums = reinterpret_cast<const float2*>(sums) + head * shape.tokens + tile.start;
+    for (int other = begin; other < end; other += kAttentionTile) {
+      float weights[kOwn][kOwn], by_weight[kOwn][kOwn];
+      if (kOfQueries) {
+        keys.first = row_values.first = other;
+        MultiplyTransposedFloat<D>(queries, keys, memory, weights);
+        MultiplyTransposedFloat<D>(row_gradient, row_values, memory, by_weight);
+      } else {
+        queries.first = row_gradient.first = other;
+        MultiplyTransposedFloat<D>(keys, queries, memory, weights);
+        if (kHasScore) MultiplyTransposedFloat<D>(row_values, row_gradient, memory, by_weight);
+      }
+#pragma unroll
+      for (int i = 0; i < kOwn; i++)
+#pragma unroll
+        for (int j = 0; j < kOwn; j++) {
+          const int own = first + y + kSide * i, column = other + x + kSide * j;
+          const int query = kOfQueries ? own : column, key = kOfQueries ? column : own;
+          const bool seen = Sees(query, key, length, shape);
+          const float2 of_query = seen ? row_sums[query] : float2{0, 0};
+          const float scaled = ScaledScore(weights[i][j], shape);
+          const float weight = seen ? FastExp2(scaled - of_query.x * kLog2E) : 0;
+          weights[i][j] = weight;
+          if (!kHasScore) continue;
+          by_weight[i][j] = seen ? ScoreGradient(weight, scaled, by_weight[i][j], of_query.y, shape) : 0;
+        }
+      if (kHasValue) AddProductFloat<D>(weights, row_gradient, memory, by_value);
+      if (kHasScore) AddProductFloat<D>(by_weight, kOfQueries ? keys : queries, memory, by_own);
+    }
+  }
+
+  const int64_t result_stride = static_cast<int64_t>(shape.heads + 2 * shape.key_value_heads) * shape.head_dim;
+  float* head = result + tile.start * result_stride;
+  head += static_cast<int64_t>(kOfQueries ? first_head : shape.heads + key_head) * shape.head_dim;
+  if (kHasScore) StoreGradientFloat<D>(by_own, first, length, shape.head_dim, result_stride, head);
+  head += shape.key_value_heads * shape.head_dim;
+  if (kHasValue) StoreGradientFloat<D>(by_value, first, length, shape.head_dim, result_stride, head);
+}
+
+}  // namespace attention

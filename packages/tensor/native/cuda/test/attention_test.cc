@@ -1,0 +1,282 @@
+// Attention and its gradient at every head size and in both dtypes.
+#include "../kernels/attention_shape.h"
+#include "kernel_test.h"
+
+namespace {
+
+using namespace kernel_test;
+
+template <typename Number>
+constexpr bool kIsBFloat16 = std::is_same_v<Number, bf16>;
+
+// In bfloat16, weights, their gradients and results are rounded by up to 2⁻⁹ each. In float32, sums have up to 600
+// terms.
+template <typename Number>
+constexpr double kTolerance = kIsBFloat16<Number> ? 8e-3 : 5e-6;
+
+struct Case {
+  int head_size;  // of the kernel
+  int head_dim;
+  std::vector<int> lengths;
+  int heads, key_value_heads;
+  int window = 0;
+  float softcap = 0;
+};
+
+template <typename Number>
+struct Inputs {
+  explicit Inputs(const Case& c)
+      : shape{0,
+              static_cast<int>(c.lengths.size()),
+              c.heads,
+              c.key_value_heads,
+              c.head_dim,
+              c.window,
+              1.0f / std::sqrt(static_cast<float>(c.head_dim)),
+              c.softcap} {
+    for (int length : c.lengths) {
+      offsets.push_back(offsets.back() + length);
+      longest = std::max(longest, length);
+    }
+    shape.tokens = offsets.back();
+    qkv = Randoms<Number>(shape.tokens * width(), 2);
+    gradient = Randoms<Number>(shape.tokens * c.heads * c.head_dim);
+    const int half = c.head_dim / 2;
+    for (int position = 0; position < longest; position++)
+      for (int i = 0; i < half; i++) {
+        const double angle = position * std::pow(10000.0, -static_cast<double>(i) / half);
+        cosine.push_back(static_cast<float>(std::cos(angle)));
+        sine.push_back(static_cast<float>(std::sin(angle)));
+      }
+  }
+
+  int64_t width() const { return static_cast<int64_t>(shape.heads + 2 * shape.key_value_heads) * shape.head_dim; }
+
+  AttentionShape shape;
+  std::vector<int32_t> offsets{0};
+  int longest = 0;
+  std::vector<Number> qkv, gradient;
+  std::vector<float> cosine, sine;
+};
+
+template <typename Number>
+struct Results {
+  std::vector<Number> output, by_qkv;
+  std::vector<float> log_sums;
+};
+
+// As the host launches them.
+template <typename Number>
+Results<Number> Compute(const Inputs<Number>& in, int head_size) {
+  const AttentionShape& shape = in.shape;
+  const int64_t tokens = shape.tokens;
+  const int heads = shape.heads, key_heads = shape.key_value_heads, both = heads + key_heads;
+  const std::string type = kIsBFloat16<Number> ? "BFloat16" : "Float32";
+  const auto name = [&](const char* kernel) { return kernel + type + "_" + std::to_string(head_size); };
+  const int32_t* offsets = in.offsets.data();
+  const float *cosine = in.cosine.data(), *sine = in.sine.data(), *no_table = nullptr;
+  const auto prepare = [&](const Number* from, int64_t stride, int of_heads, bool rotated) {
+    std::vector<Number> to = Unwritten<Number>(tokens * of_heads * head_size);
+    Launch("AttentionRotate" + type, dim3(tokens), 128, 0, from, stride, of_heads, shape.head_dim, head_size, offsets,
+           shape.rows, rotated ? cosine : no_table, rotated ? sine : no_table, 1.0f, to.data(),
+           static_cast<int64_t>(of_heads) * head_size);
+    return to;
+  };
+  const std::vector<Number> rotated = prepare(in.qkv.data(), in.width(), both, true);
+  const Number* values = in.qkv.data() + both * shape.head_dim;
+  int64_t value_stride = in.width();
+  const Number* gradient = in.gradient.data();
+  std::vector<Number> packed_values, packed_gradient;
+  if (shape.head_dim != head_size) {
+    packed_values = prepare(values, value_stride, key_heads, false);
+    packed_gradient = prepare(gradient, heads * shape.head_dim, heads, false);
+    values = packed_values.data();
+    value_stride = key_heads * head_size;
+    gradient = packed_gradient.data();
+  }
+
+  Results<Number> r;
+  r.output = Unwritten<Number>(tokens * heads * shape.head_dim);
+  r.by_qkv = Unwritten<Number>(tokens * in.width());
+  r.log_sums = Unwritten<float>(tokens * heads);
+  const auto slots = static_cast<unsigned>(AttentionSlots(tokens, shape.rows));
+  const dim3 by_queries(slots, heads), by_keys(slots, key_heads);
+  const unsigned threads = kIsBFloat16<Number> ? 128 : 256;
+  const size_t forward_bytes = kIsBFloat16<Number> ? AttentionSharedBytes(head_size) : 0;
+  const size_t gradient_bytes = kIsBFloat16<Number> ? AttentionGradientSharedBytes(head_size) : 0;
+  Launch(name("Attention"), by_queries, threads, forward_bytes, rotated.data(), values, value_stride, offsets, shape,
+         r.output.data(), r.log_sums.data());
+  std::vector<float> sums = Unwritten<float>(2 * tokens * heads);
+  Launch("AttentionSums" + type, dim3((tokens * heads + 3) / 4), 128, 0, in.gradient.data(),
+         static_cast<const Number*>(r.output.data()), static_cast<const float*>(r.log_sums.data()), tokens, heads,
+         shape.head_dim, sums.data());
+  const auto launch = [&](const char* kernel, dim3 grid) {
+    const float* all_sums = sums.data();
+    if constexpr (kIsBFloat16<Number>) {
+      Launch(name(kernel), grid, threads, gradient_bytes, rotated.data(), values, value_stride, gradient, all_sums,
+             offsets, cosine, sine, shape, r.by_qkv.data());
+    } else {
+      Launch(name(kernel), grid, threads, gradient_bytes, rotated.data(), values, value_stride, gradient, all_sums,
+             offsets, shape, r.by_qkv.data());
+    }
+  };
+  launch("AttentionQueryGradient", by_queries);
+  if (kIsBFloat16<Number> && AttentionSplitsKeyGradient(head_size)) {
+    launch("AttentionKeyGradient", by_keys);
+    launch("AttentionValueGradient", by_keys);
+  } else {
+    launch("AttentionKeyAndValueGradient", by_keys);
+  }
+  if (!kIsBFloat16<Number>)
+    Launch("AttentionRotate" + type, dim3(tokens), 128, 0, static_cast<const Number*>(r.by_qkv.data()), in.width(),
+           both, shape.head_dim, shape.head_dim, offsets, shape.rows, cosine, sine, -1.0f, r.by_qkv.data(), in.width());
+  return r;
+}
+
+struct Expected {
+  std::vector<double> output, by_qkv, log_sums;
+};
+
+// One row and head at a time. What the kernels round on the way is rounded here, too: rotated queries and keys, and the
+// output that the gradient is given.
+template <typename Number>
+Expected Plain(const Inputs<Number>& in, const std::vector<Number>& given_output) {
+  const AttentionShape& s = in.shape;
+  const int D = s.head_dim, half = D / 2, H = s.heads, KV = s.key_value_heads;
+  const int64_t width = in.width();
+  Expected e{std::vector<double>(s.tokens * H * D), std::vector<double>(s.tokens * width),
+             std::vector<double>(s.tokens * H)};
+  for (int r = 0; r < s.rows; r++) {
+    const int64_t base = in.offsets[r];
+    const int length = in.offsets[r + 1] - in.offsets[r];
+    const auto rotate = [&](const auto& numbers, double direction, auto&& store) {
+      for (int t = 0; t < length; t++)
+        for (int i = 0; i < half; i++) {
+          const auto a = numbers(t, i), b = numbers(t, i + half);  // float, or double
+          const float c = in.cosine[t * half + i], d = static_cast<float>(direction) * in.sine[t * half + i];
+          store(t, i, a * c - b * d);
+          store(t, i + half, b * c + a * d);
+        }
+    };
+    const auto read = [&](int head) {
+      std::vector<double> to(length * D);
+      rotate([&](int t, int i) { return ToFloat(in.qkv[(base + t) * width + head * D + i]); }, 1,
+             [&](int t, int i, float value) {
+               Number rounded;
+               Store(value, &rounded);
+               to[t * D + i] = ToFloat(rounded);
+             });
+      return to;
+    };
+    for (int h = 0; h < H; h++) {
+      const int kh = h / (H / KV);
+      const std::vector<double> q = read(h), k = read(H + kh);
+      std::vector<double> v(length * D), g(length * D), dq(length * D), dk(length * D), dv(length * D);
+      for (int t = 0; t < length; t++)
+        for (int i = 0; i < D; i++) {
+          v[t * D + i] = ToFloat(in.qkv[(base + t) * width + (H + KV + kh) * D + i]);
+          g[t * D + i] = ToFloat(in.gradient[((base + t) * H + h) * D + i]);
+        }
+      for (int t = 0; t < length; t++) {
+        const int from = s.window == 0 ? 0 : std::max(0, t - s.window + 1);
+        std::vector<double> p(t + 1), slope(t + 1);
+        double total = 0;
+        for (int j = from; j <= t; j++) {
+          double score = 0;
+          for (int i = 0; i < D; i++) score += q[t * D + i] * k[j * D + i];
+          score *= s.scale;
+          slope[j] = s.scale;
+          if (s.softcap != 0) {
+            const double tanh = std::tanh(score / s.softcap);
+            score = s.softcap * tanh;
+            slope[j] *= 1 - tanh * tanh;
+          }
+          total += p[j] = std::exp(score);
+        }
+        e.log_sums[(base + t) * H + h] = std::log(total);
+        double* output = &e.output[((base + t) * H + h) * D];
+        double delta = 0;
+        for (int j = from; j <= t; j++) {
+          p[j] /= total;
+          for (int i = 0; i < D; i++) output[i] += p[j] * v[j * D + i];
+        }
+        for (int i = 0; i < D; i++) delta += ToFloat(given_output[((base + t) * H + h) * D + i]) * g[t * D + i];
+        for (int j = from; j <= t; j++) {
+          double by_weight = 0;
+          for (int i = 0; i < D; i++) {
+            by_weight += g[t * D + i] * v[j * D + i];
+            dv[j * D + i] += p[j] * g[t * D + i];
+          }
+          const double by_score = slope[j] * p[j] * (by_weight - delta);
+          for (int i = 0; i < D; i++) {
+            dq[t * D + i] += by_score * k[j * D + i];
+            dk[j * D + i] += by_score * q[t * D + i];
+          }
+        }
+      }
+      const auto add = [&](int head) {
+        return [&, head](int t, int i, double value) { e.by_qkv[(base + t) * width + head * D + i] += value; };
+      };
+      rotate([&](int t, int i) { return dq[t * D + i]; }, -1, add(h));
+      rotate([&](int t, int i) { return dk[t * D + i]; }, -1, add(H + kh));
+      for (int t = 0; t < length; t++)
+        for (int i = 0; i < D; i++) add(H + KV + kh)(t, i, dv[t * D + i]);
+    }
+  }
+  return e;
+}
+
+template <typename Number>
+void Check(const Case& c) {
+  const Inputs<Number> in(c);
+  const Results<Number> r = Compute(in, c.head_size);
+  Record(r.output);
+  Record(r.log_sums);
+  Record(r.by_qkv);
+  if (!run.compares) return;
+  const Expected e = Plain(in, r.output);
+  ExpectClose("output", r.output, e.output, c.head_dim, kTolerance<Number>);
+  ExpectClose("log_sums", r.log_sums, e.log_sums, 1, 5e-6);
+  ExpectClose("gradient", r.by_qkv, e.by_qkv, c.head_dim, kTolerance<Number>);
+}
+
+// A row's results are the same bytes whatever else is in the stream.
+template <typename Number>
+void CheckRowAlone(int head_size) {
+  Case c{head_size, head_size, {70, 90, 17}, 2, 1};
+  const Inputs<Number> in(c);
+  const Results<Number> all = Compute(in, head_size);
+  c.lengths = {90};
+  Inputs<Number> alone(c);
+  const auto part = [](const auto& numbers, int64_t width) {
+    return std::decay_t<decltype(numbers)>(numbers.begin() + 70 * width, numbers.begin() + 160 * width);
+  };
+  alone.qkv = part(in.qkv, in.width());
+  alone.gradient = part(in.gradient, 2 * head_size);
+  const Results<Number> own = Compute(alone, head_size);
+  const auto same = [](const auto& a, const auto& b) {
+    return a.size() == b.size() && memcmp(a.data(), b.data(), a.size() * sizeof(a[0])) == 0;
+  };
+  Expect(same(part(all.output, 2 * head_size), own.output), "another output among other rows");
+  Expect(same(part(all.by_qkv, in.width()), own.by_qkv), "another gradient among other rows");
+}
+
+}  // namespace
+
+#define ATTENTION_TESTS(D, narrow)                                                                 \
+  KERNEL_TEST(AttentionBFloat16Rows_##D) { Check<bf16>({D, D, {1, 64, 63, 65, 130}, 4, 2}); }      \
+  KERNEL_TEST(AttentionFloat32Rows_##D) { Check<float>({D, D, {1, 64, 63, 65, 130}, 2, 1}); }      \
+  KERNEL_TEST(AttentionBFloat16Window_##D) { Check<bf16>({D, D, {200, 33}, 2, 2, 50}); }           \
+  KERNEL_TEST(AttentionFloat32Window_##D) { Check<float>({D, D, {200, 33}, 1, 1, 50}); }           \
+  KERNEL_TEST(AttentionBFloat16Cap_##D) { Check<bf16>({D, D, {129}, 3, 1, 0, 3}); }                \
+  KERNEL_TEST(AttentionFloat32Cap_##D) { Check<float>({D, D, {129}, 1, 1, 0, 3}); }                \
+  KERNEL_TEST(AttentionBFloat16Narrow_##D) { Check<bf16>({D, narrow, {100, 2, 7}, 2, 1, 40, 5}); } \
+  KERNEL_TEST(AttentionFloat32Narrow_##D) { Check<float>({D, narrow, {100, 2, 7}, 2, 1, 40, 5}); } \
+  KERNEL_TEST(AttentionBFloat16Alone_##D) { CheckRowAlone<bf16>(D); }                              \
+  KERNEL_TEST(AttentionFloat32Alone_##D) { CheckRowAlone<float>(D); }
+
+ATTENTION_TESTS(64, 12)
+ATTENTION_TESTS(80, 72)
+ATTENTION_TESTS(96, 84)
+ATTENTION_TESTS(128, 100)
+ATTENTION_TESTS(256, 252)
