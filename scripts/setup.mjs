@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { installCublas } from './setup/cublas-library.mjs';
+import { installCudaEngine } from './setup/cuda-engine.mjs';
 import { installCudaKernels } from './setup/cuda-kernels.mjs';
 import { importDemoModel } from './setup/demo-model.mjs';
 import { installEngineAddon } from './setup/engine-addon.mjs';
@@ -21,7 +22,8 @@ import { findTensorflowLibrary } from './setup/tensorflow-library.mjs';
  * @param {NodeJS.ProcessEnv} [options.env]
  * @param {boolean} [options.redis] default true
  * @param {boolean} [options.demoModel] default true
- * @param {boolean} [options.cudaKernels] the CUDA engine's kernels, which take minutes the first time; default false
+ * @param {boolean} [options.cudaKernels] the CUDA engine with its kernels and the libraries that emulate a
+ *   GPU, which take minutes the first time; default false
  * @param {boolean} [options.cublas] the library that the CUDA engine needs on a machine with a GPU; default false
  * @returns {Promise<{ modelsDir: string, redis: import('./setup/redis-server.mjs').RedisSource | undefined }>}
  * @throws {import('./setup/setup-error.mjs').SetupError} naming the step
@@ -58,9 +60,12 @@ export async function setUp({
     ...(cudaKernels
       ? [
           {
-            name: 'CUDA kernels',
-            run: (/** @type {import('./setup/run-steps.mjs').Progress} */ progress) =>
-              installCudaKernels({ cache, env, progress }),
+            name: 'CUDA engine',
+            async run(/** @type {import('./setup/run-steps.mjs').Progress} */ progress) {
+              const { library } = await findTensorflowLibrary({ cache, env, progress });
+              const engine = await installCudaEngine(library, { cache, env, progress, emulated: true });
+              return `addon and emulated libraries ${engine}; ${await installCudaKernels({ cache, env, progress })}`;
+            },
           },
         ]
       : []),

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "number.h"
@@ -33,6 +34,31 @@ class Attributes {
     TF_OpKernelConstruction_GetAttrFloat(construction_, name, &value, status_);
     FailOnError();
     return value;
+  }
+
+  bool Bool(const char* name) const {
+    TF_Bool value = 0;
+    TF_OpKernelConstruction_GetAttrBool(construction_, name, &value, status_);
+    FailOnError();
+    return value != 0;
+  }
+
+  TF_DataType Type(const char* name) const {
+    TF_DataType value = TF_FLOAT;
+    TF_OpKernelConstruction_GetAttrType(construction_, name, &value, status_);
+    FailOnError();
+    return value;
+  }
+
+  std::vector<int64_t> Ints(const char* name) const {
+    int32_t count = 0, total = 0;
+    TF_OpKernelConstruction_GetAttrSize(construction_, name, &count, &total, status_);
+    std::vector<int64_t> values(count > 0 ? count : 0);
+    if (!values.empty()) {
+      TF_OpKernelConstruction_GetAttrInt64List(construction_, name, values.data(), count, status_);
+    }
+    FailOnError();
+    return values;
   }
 
  private:
@@ -72,6 +98,15 @@ class Context {
     return tensor == nullptr ? 0 : TF_TensorElementCount(tensor);
   }
 
+  int InputCount() const { return TF_NumInputs(context_); }
+
+  std::vector<int64_t> Shape(int index) {
+    TF_Tensor* tensor = Tensor(index);
+    std::vector<int64_t> shape(tensor == nullptr ? 0 : TF_NumDims(tensor));
+    for (size_t axis = 0; axis < shape.size(); axis++) shape[axis] = TF_Dim(tensor, static_cast<int>(axis));
+    return shape;
+  }
+
   template <typename Number>
   Number* Output(int index, const std::vector<int64_t>& shape) {
     int64_t elements = 1;
@@ -86,14 +121,39 @@ class Context {
     return static_cast<Number*>(TF_TensorData(tensor));
   }
 
+  // Memory for this op alone, where its outputs are; null after a failure.
+  template <typename Number>
+  Number* Scratch(int64_t elements) {
+    const int64_t bytes = elements * static_cast<int64_t>(sizeof(Number));
+    TF_AllocatorAttributes attributes{TF_ALLOCATOR_ATTRIBUTES_STRUCT_SIZE, 0};
+    TF_Tensor* tensor = TF_AllocateTemp(context_, TF_UINT8, &bytes, 1, &attributes, status_);
+    if (TF_GetCode(status_) != TF_OK || tensor == nullptr) {
+      Fail();
+      return nullptr;
+    }
+    tensors_.push_back(tensor);
+    return static_cast<Number*>(TF_TensorData(tensor));
+  }
+
+  // The output is the input, without a copy.
+  void Forward(int input, int output) {
+    TF_Tensor* tensor = Tensor(input);
+    if (tensor == nullptr) return;
+    TF_SetOutput(context_, output, tensor, status_);
+    if (TF_GetCode(status_) != TF_OK) Fail();
+  }
+
   // Ends the op with an error unless the condition holds.
   bool Check(bool condition, const char* message) {
-    if (condition) return !failed_;
-    if (!failed_) {
-      TF_SetStatus(status_, TF_INVALID_ARGUMENT, message);
-      Fail();
-    }
-    return false;
+    if (!condition) Fail(TF_INVALID_ARGUMENT, message);
+    return !failed_;
+  }
+
+  // Ends the op with an error. Later ones change nothing.
+  void Fail(TF_Code code, const std::string& message) {
+    if (failed_) return;
+    TF_SetStatus(status_, code, message.c_str());
+    Fail();
   }
 
   bool failed() const { return failed_; }
@@ -125,10 +185,18 @@ class Context {
   bool failed_ = false;
 };
 
-// An implementation of an op for one device and one element type T; the functions are TensorFlow's callbacks.
+// A type attribute of an op, such as T, and the type that a kernel takes.
+struct TypeConstraint {
+  const char* attribute;
+  TF_DataType type;
+};
+
+// An implementation of an op for one device and some element types; the functions are TensorFlow's callbacks.
 struct KernelDefinition {
   const char* device;
-  TF_DataType type;
+  std::vector<TypeConstraint> types;
+  // Inputs and outputs that are in the host's memory though the kernel runs on a GPU.
+  std::vector<const char*> host_memory;
   void* (*create)(TF_OpKernelConstruction*);
   void (*compute)(void* kernel, TF_OpKernelContext*);
   void (*destroy)(void* kernel);
@@ -136,8 +204,9 @@ struct KernelDefinition {
 
 // Makes a definition from a class with `void Compute(Context&) const`. Its constructor takes Attributes, or nothing.
 template <typename Kernel>
-KernelDefinition KernelOn(const char* device, TF_DataType type) {
-  KernelDefinition definition{device, type, nullptr, nullptr, nullptr};
+KernelDefinition KernelOn(const char* device, std::vector<TypeConstraint> types,
+                          std::vector<const char*> host_memory = {}) {
+  KernelDefinition definition{device, std::move(types), std::move(host_memory), nullptr, nullptr, nullptr};
   definition.create = [](TF_OpKernelConstruction* construction) -> void* {
     if constexpr (std::is_default_constructible_v<Kernel>) {
       return new Kernel();
@@ -151,6 +220,34 @@ KernelDefinition KernelOn(const char* device, TF_DataType type) {
   };
   definition.destroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
   return definition;
+}
+
+// A kernel for one element type T.
+template <typename Kernel>
+KernelDefinition KernelOn(const char* device, TF_DataType type) {
+  return KernelOn<Kernel>(device, std::vector<TypeConstraint>{{"T", type}});
+}
+
+// Registers a kernel. Empty on success, else what went wrong.
+inline std::string RegisterKernel(const char* op, const KernelDefinition& kernel) {
+  TF_Status* status = TF_NewStatus();
+  TF_KernelBuilder* builder = TF_NewKernelBuilder(op, kernel.device, kernel.create, kernel.compute, kernel.destroy);
+  std::string name = std::string(op) + kernel.device;
+  for (const TypeConstraint& constraint : kernel.types) {
+    TF_KernelBuilder_TypeConstraint(builder, constraint.attribute, constraint.type, status);
+    name += std::string("_") + constraint.attribute + std::to_string(constraint.type);
+    if (TF_GetCode(status) != TF_OK) break;
+  }
+  for (const char* argument : kernel.host_memory) TF_KernelBuilder_HostMemory(builder, argument);
+  std::string problem;
+  if (TF_GetCode(status) == TF_OK) {
+    TF_RegisterKernelBuilder(name.c_str(), builder, status);
+  } else {
+    TF_DeleteKernelBuilder(builder);
+  }
+  if (TF_GetCode(status) != TF_OK) problem = TF_Message(status);
+  TF_DeleteStatus(status);
+  return problem;
 }
 
 // The kernels of a class template for both element types, on the processor.

@@ -17,19 +17,6 @@ std::string Message(TF_Status* status) {
   return message;
 }
 
-std::string RegisterKernel(const OpDefinition& op, const KernelDefinition& kernel) {
-  TF_Status* status = TF_NewStatus();
-  TF_KernelBuilder* builder =
-      TF_NewKernelBuilder(op.name, kernel.device, kernel.create, kernel.compute, kernel.destroy);
-  TF_KernelBuilder_TypeConstraint(builder, "T", kernel.type, status);
-  if (TF_GetCode(status) == TF_OK) {
-    const std::string name =
-        std::string(op.name) + kernel.device + (kernel.type == TF_BFLOAT16 ? "BFloat16" : "Float32");
-    TF_RegisterKernelBuilder(name.c_str(), builder, status);
-  }
-  return Message(status);
-}
-
 // Registers the op and its kernels. Empty on success, else what went wrong.
 std::string Register(const OpDefinition& op) {
   TF_OpDefinitionBuilder* builder = TF_NewOpDefinitionBuilder(op.name);
@@ -42,7 +29,7 @@ std::string Register(const OpDefinition& op) {
   TF_RegisterOpDefinition(builder, status);
   std::string problem = Message(status);
   for (const KernelDefinition& kernel : op.kernels) {
-    if (problem.empty()) problem = RegisterKernel(op, kernel);
+    if (problem.empty()) problem = RegisterKernel(op.name, kernel);
   }
   return problem;
 }

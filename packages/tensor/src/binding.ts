@@ -1,4 +1,6 @@
 import { createRequire } from 'node:module';
+import { type CudaDevice, type CudaEngine, loadCudaAddon } from './cuda.js';
+import { loadFusedLibrary } from './kernels/fused-library.js';
 
 /** An attribute of an op in the addon's form; `type` is TensorFlow's TF_AttrType. */
 export interface OpAttribute {
@@ -24,13 +26,63 @@ interface Binding {
   TF_Version: string;
 }
 
-function loadBinding(): Binding {
+/** `cpu` and `tensorflow`: TensorFlow's library for processors or for GPUs. `cuda`: our kernels for GPUs, native/cuda. */
+export type EngineKind = 'cpu' | 'cuda' | 'tensorflow';
+
+export interface Engine {
+  /** The version of TensorFlow's C library. */
+  version: string;
+  kind: EngineKind;
+  /** Where ops run. */
+  device: 'cpu' | 'gpu';
+  onGpu: boolean;
+  /** The CUDA engine's addon and the card; null on other engines. */
+  cuda: (CudaEngine & { card: CudaDevice }) | null;
+}
+
+function loadTensorflow(): Binding {
   // Only the binding is used; tfjs around it is CommonJS and prints notices on import.
   const tf = createRequire(import.meta.url)('@tensorflow/tfjs-node-gpu') as { backend(): { binding: Binding } };
   return tf.backend().binding;
 }
 
-export const binding = loadBinding();
+/** Opens the card. TensorFlow's addon must not be loaded yet: it lists the devices once. */
+function startCuda(): NonNullable<Engine['cuda']> {
+  const addon = loadCudaAddon();
+  return { ...addon, card: addon.start() };
+}
 
-/** The version of TensorFlow's C library, and whether ops run on a GPU. */
-export const engine = { version: binding.TF_Version, onGpu: binding.isUsingGpuDevice() };
+/** A failed copy from the card cannot be reported by TensorFlow: what it reads is NaN, and the next call fails. */
+function failingReads(tensorflow: Binding, cuda: CudaEngine): Binding {
+  const tensorDataSync: Binding['tensorDataSync'] = (id) => {
+    const data = tensorflow.tensorDataSync(id);
+    const failure = cuda.failure();
+    if (failure !== null) throw new Error(failure);
+    return data;
+  };
+  return Object.create(tensorflow, { tensorDataSync: { value: tensorDataSync } }) as Binding;
+}
+
+/**
+ * ENGINE selects the engine of this process. Without it, TensorFlow's library decides.
+ * @throws Error if the CUDA engine is wanted and no card can be used: why
+ */
+function load(): { binding: Binding; engine: Engine } {
+  const { ENGINE: wanted } = process.env;
+  if (wanted === 'cuda') {
+    const cuda = startCuda();
+    const tensorflow = loadTensorflow();
+    if (!tensorflow.isUsingGpuDevice()) throw new Error("TensorFlow does not see the CUDA engine's device");
+    // The definitions of the fused ops.
+    if (loadFusedLibrary() === null) throw new Error('the fused ops are not compiled: run npm run setup');
+    const engine: Engine = { version: tensorflow.TF_Version, kind: 'cuda', device: 'gpu', onGpu: true, cuda };
+    return { binding: failingReads(tensorflow, cuda), engine };
+  }
+  if (wanted === 'cpu') process.env.CUDA_VISIBLE_DEVICES = '-1';
+  const binding = loadTensorflow();
+  const onGpu = binding.isUsingGpuDevice();
+  const kind = onGpu ? 'tensorflow' : 'cpu';
+  return { binding, engine: { version: binding.TF_Version, kind, device: onGpu ? 'gpu' : 'cpu', onGpu, cuda: null } };
+}
+
+export const { binding, engine } = load();

@@ -1,6 +1,7 @@
 export { type Activation, activate, activationGradient } from './activation.js';
 export * from './arithmetic.js';
-export { engine } from './binding.js';
+export { type Engine, type EngineKind, engine } from './binding.js';
+export * from './cuda.js';
 export * from './dtype.js';
 export { type OpObserver, observeOps } from './execute.js';
 export type {

@@ -1,5 +1,5 @@
 import type { Activation } from '../activation.js';
-import { engine } from '../binding.js';
+import { type EngineKind, engine } from '../binding.js';
 import { type DType, type FloatDType, TF_DATA_TYPE } from '../dtype.js';
 import type { Tensor } from '../tensor.js';
 import type { AttentionRows, BatchAttention } from './attention.js';
@@ -79,7 +79,7 @@ export interface Kernels {
 interface Implementation<Kernel> {
   kernel: Kernel;
   /** null: runs on any. */
-  device: 'cpu' | 'gpu' | null;
+  engines: readonly EngineKind[] | null;
   /** null: computes in any. */
   dtypes: readonly DType[] | null;
   /** Whether a fused library has it; null: it needs none, being made of TensorFlow's own ops. */
@@ -88,16 +88,20 @@ interface Implementation<Kernel> {
 
 const FLOATS: readonly FloatDType[] = ['float32', 'bfloat16'];
 
+/** A fused op that has kernels for processors only, unless `needs` says more. */
 function fused<Kernel>(kernel: Kernel, needs?: Partial<Implementation<Kernel>>): Implementation<Kernel> {
-  return { kernel, device: 'cpu', dtypes: FLOATS, inLibrary: () => true, ...needs };
+  return { kernel, engines: ['cpu'], dtypes: FLOATS, inLibrary: () => true, ...needs };
 }
 
 function raw<Kernel>(kernel: Kernel): Implementation<Kernel> {
-  return { kernel, device: null, dtypes: null, inLibrary: null };
+  return { kernel, engines: null, dtypes: null, inLibrary: null };
 }
 
 /** The head sizes that attention is compiled for on a GPU. Any other runs in the next larger one. */
 export const HEAD_SIZES: readonly number[] = [64, 80, 96, 128, 256];
+
+/** Needs of a fused op that has CUDA kernels, too. */
+const ALSO_CUDA: { engines: readonly EngineKind[] } = { engines: ['cpu', 'cuda'] };
 
 /** Only one library has products. On a processor with AMX, TensorFlow's are faster. */
 const PRODUCT: Pick<Implementation<unknown>, 'dtypes' | 'inLibrary'> = {
@@ -107,9 +111,9 @@ const PRODUCT: Pick<Implementation<unknown>, 'dtypes' | 'inLibrary'> = {
 
 /** Best first: the first that fits the device, the dtype and the library is chosen. The last one fits everywhere. */
 const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[Op]>[] } = {
-  rmsNorm: [fused(fusedRmsNorm), raw(rawRmsNorm)],
-  addRmsNorm: [fused(fusedAddRmsNorm), raw(rawAddRmsNorm)],
-  rmsNormGradient: [fused(fusedRmsNormGradient), raw(rawRmsNormGradient)],
+  rmsNorm: [fused(fusedRmsNorm, ALSO_CUDA), raw(rawRmsNorm)],
+  addRmsNorm: [fused(fusedAddRmsNorm, ALSO_CUDA), raw(rawAddRmsNorm)],
+  rmsNormGradient: [fused(fusedRmsNormGradient, ALSO_CUDA), raw(rawRmsNormGradient)],
   gatedUnit: [fused(fusedGatedUnit), raw(rawGatedUnit)],
   gatedUnitGradient: [fused(fusedGatedUnitGradient), raw(rawGatedUnitGradient)],
   batchAttention: [fused((rows) => new FusedAttention(rows)), raw((rows) => new GroupedAttention(rows))],
@@ -135,16 +139,16 @@ let chosen = choose();
 /**
  * Sets what the table can choose from, for the whole process. Before the first call: TensorFlow's own ops only.
  * @param source `fused`: the compiled ops of native/ where the device, the dtype and the processor allow them; `raw`: TensorFlow's own
- * @returns the instruction set of the fused library in use; null if there is none: on a GPU, or if none was compiled
+ * @returns `cuda`, or the instruction set of the fused library in use; null if there is none: TensorFlow's engine for GPUs, or none was compiled
  */
 export function configureKernels(
   source: 'fused' | 'raw',
   { instructionSet, avoid = [] }: KernelOptions = {},
-): InstructionSet | null {
+): InstructionSet | 'cuda' | null {
   avoided = new Set(avoid);
-  library = source === 'raw' || engine.onGpu ? null : loadFusedLibrary(instructionSet);
+  library = source === 'raw' || engine.kind === 'tensorflow' ? null : loadFusedLibrary(instructionSet);
   chosen = choose();
-  return library;
+  return library !== null && engine.kind === 'cuda' ? 'cuda' : library;
 }
 
 /** The implementations for tensors of a dtype on the engine's device. */
@@ -152,16 +156,15 @@ export function kernelsFor(dtype: DType): Kernels {
   return chosen[dtype];
 }
 
-/** Whose kernels compute between matrix products: `tensorflow`, or the instruction set of the fused library in use. */
+/** Whose kernels compute between matrix products: `tensorflow`, `cuda`, or the instruction set of the fused library in use. */
 export function kernelsInUse(): string {
-  return library ?? 'tensorflow';
+  return library !== null && engine.kind === 'cuda' ? 'cuda' : (library ?? 'tensorflow');
 }
 
 function choose(): Record<DType, Kernels> {
-  const device = engine.onGpu ? 'gpu' : 'cpu';
   const kernelsOf = (dtype: DType) => {
     const fits = (op: string, one: Implementation<unknown>) =>
-      (one.device ?? device) === device &&
+      (one.engines?.includes(engine.kind) ?? true) &&
       (one.dtypes?.includes(dtype) ?? true) &&
       (one.inLibrary === null || (library !== null && one.inLibrary(library) && !avoided.has(`${op}:${dtype}`)));
     const chosenOf = (op: string, all: readonly Implementation<unknown>[]) => all.find((one) => fits(op, one))!.kernel;

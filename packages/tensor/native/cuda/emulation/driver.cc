@@ -1,0 +1,644 @@
+// libcuda.so.1 without a card: memory is the host's, and kernels run in the emulation. What opens it cannot tell the
+// difference, so the code that a GPU will run is tested as it is.
+//
+// It refuses what the driver refuses: modules that are not for its architecture, launches beyond CUDA's limits, copies
+// beyond an allocation, calls from a thread without a context. And it notices what a card would not: pointers of
+// kernels that are not into its memory, and writes just beyond an allocation. Fresh and freed memory is NaN.
+//
+// How it behaves is set by the environment, which is read at cuInit:
+//   EMULATED_GPU_CAPABILITY=9.0       compute capability
+//   EMULATED_GPU_MEMORY=8589934592    bytes
+//   EMULATED_GPU_DRIVER_VERSION=12090 what cuDriverGetVersion returns
+//   EMULATED_GPU_COUNT=1              cards; CUDA_VISIBLE_DEVICES selects among them
+//   EMULATED_GPU_POOLS=1              0: without memory pools
+//   EMULATED_GPU_ORDER=0              of threads: 0 as numbered, 1 reversed, else the seed of a shuffle
+//   EMULATED_GPU_FAULT=17:700         launch 17 (from 1) ends with error 700; a list separated by commas
+//   EMULATED_GPU_BREAK=NAME:skip      kernels that are broken on purpose, separated by commas: `skip` does not run,
+//                                     `flip` flips the last bit of its first result every second time, `wrong` writes
+//                                     a wrong number there
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "registry.h"
+
+namespace {
+
+using Result = int;
+using Address = uint64_t;
+
+enum : Result {
+  kSuccess = 0,
+  kInvalidValue = 1,
+  kOutOfMemory = 2,
+  kNotInitialized = 3,
+  kNoDevice = 100,
+  kInvalidDevice = 101,
+  kInvalidImage = 200,
+  kInvalidContext = 201,
+  kNoBinary = 209,
+  kInvalidPtx = 218,
+  kUnsupportedPtx = 222,
+  kInvalidHandle = 400,
+  kNotFound = 500,
+  kIllegalAddress = 700,
+  kLaunchFailed = 719,
+  kNotSupported = 801,
+};
+
+const std::map<Result, std::pair<const char*, const char*>>& Errors() {
+  static const std::map<Result, std::pair<const char*, const char*>> errors{
+      {0, {"CUDA_SUCCESS", "no error"}},
+      {1, {"CUDA_ERROR_INVALID_VALUE", "invalid argument"}},
+      {2, {"CUDA_ERROR_OUT_OF_MEMORY", "out of memory"}},
+      {3, {"CUDA_ERROR_NOT_INITIALIZED", "initialization error"}},
+      {46, {"CUDA_ERROR_DEVICE_UNAVAILABLE", "CUDA-capable device(s) is/are busy or unavailable"}},
+      {100, {"CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"}},
+      {101, {"CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"}},
+      {200, {"CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"}},
+      {201, {"CUDA_ERROR_INVALID_CONTEXT", "invalid device context"}},
+      {209, {"CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"}},
+      {214, {"CUDA_ERROR_ECC_UNCORRECTABLE", "uncorrectable ECC error encountered"}},
+      {218, {"CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"}},
+      {222, {"CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain."}},
+      {400, {"CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"}},
+      {500, {"CUDA_ERROR_NOT_FOUND", "named symbol not found"}},
+      {600, {"CUDA_ERROR_NOT_READY", "device not ready"}},
+      {700, {"CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"}},
+      {701, {"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"}},
+      {702, {"CUDA_ERROR_LAUNCH_TIMEOUT", "the launch timed out and was terminated"}},
+      {716, {"CUDA_ERROR_MISALIGNED_ADDRESS", "misaligned address"}},
+      {719, {"CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"}},
+      {801, {"CUDA_ERROR_NOT_SUPPORTED", "operation not supported"}},
+      {999, {"CUDA_ERROR_UNKNOWN", "unknown error"}},
+  };
+  return errors;
+}
+
+// After these the context is lost, and every call returns them.
+bool IsSticky(Result error) {
+  return error == 46 || error == 214 || error == 999 || (error >= 700 && error <= 719 && error != 701);
+}
+
+std::string Setting(const char* name, const char* otherwise) {
+  const char* value = std::getenv((std::string("EMULATED_GPU_") + name).c_str());
+  return value == nullptr || *value == '\0' ? otherwise : value;
+}
+
+std::vector<std::string> Split(const std::string& text, char by) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, by);) parts.push_back(part);
+  return parts;
+}
+
+struct Settings {
+  int capability_major = 9;
+  int capability_minor = 0;
+  size_t memory_bytes = 0;
+  int count = 1;
+  bool pools = true;
+  // Launch → error.
+  std::map<uint64_t, Result> faults;
+  // Kernel → how it is broken.
+  std::map<std::string, std::string> broken;
+};
+
+struct Module {
+  std::string image;
+};
+
+struct Function {
+  const emulation::Kernel* kernel;
+  int dynamic_shared_bytes = 48 << 10;
+  uint64_t launches = 0;
+};
+
+constexpr int kSharedBytesOptin = 232448;  // of an H100
+constexpr size_t kGuardBytes = 64;
+constexpr unsigned char kGuard = 0x5a;
+constexpr unsigned char kUnset = 0xff;  // NaN in float32 and bfloat16
+
+std::mutex mutex;
+bool initialized = false;
+Settings settings;
+std::vector<int> visible;
+Result sticky = kSuccess;
+uint64_t launches = 0;
+uint64_t used = 0, used_high = 0, reserved = 0, reserved_high = 0;
+std::map<Address, size_t> allocations;
+std::map<std::pair<Module*, std::string>, Function> functions;
+char the_context;
+thread_local void* current_context = nullptr;
+
+void Say(const std::string& text) { std::fprintf(stderr, "emulated GPU: %s\n", text.c_str()); }
+
+// The card fails: this call and all later ones return the error.
+Result Lose(Result error, const std::string& why) {
+  Say(why);
+  sticky = error;
+  return error;
+}
+
+std::string UuidText(int card) {
+  char text[64];
+  std::snprintf(text, sizeof(text), "GPU-e0000000-0000-4000-8000-%012x", card);
+  return text;
+}
+
+// The cards that CUDA_VISIBLE_DEVICES leaves: a list of numbers or UUIDs that ends at the first wrong one.
+std::vector<int> VisibleDevices(int count) {
+  std::vector<int> devices;
+  const char* selection = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (selection == nullptr) {
+    for (int card = 0; card < count; card++) devices.push_back(card);
+    return devices;
+  }
+  for (const std::string& part : Split(selection, ',')) {
+    int found = -1;
+    for (int card = 0; card < count; card++) {
+      const bool is_uuid = part.rfind("GPU-", 0) == 0 && UuidText(card).rfind(part, 0) == 0;
+      if (part == std::to_string(card) || is_uuid) found = card;
+    }
+    if (found < 0 || std::find(devices.begin(), devices.end(), found) != devices.end()) break;
+    devices.push_back(found);
+  }
+  return devices;
+}
+
+void ReadSettings() {
+  settings = Settings();
+  const std::string capability = Setting("CAPABILITY", "9.0");
+  std::sscanf(capability.c_str(), "%d.%d", &settings.capability_major, &settings.capability_minor);
+  settings.memory_bytes = std::strtoull(Setting("MEMORY", "8589934592").c_str(), nullptr, 10);
+  settings.count = std::atoi(Setting("COUNT", "1").c_str());
+  settings.pools = Setting("POOLS", "1") != "0";
+  emulation::order = std::atoi(Setting("ORDER", "0").c_str());
+  for (const std::string& fault : Split(Setting("FAULT", ""), ',')) {
+    const std::vector<std::string> parts = Split(fault, ':');
+    if (parts.size() == 2) settings.faults[std::strtoull(parts[0].c_str(), nullptr, 10)] = std::atoi(parts[1].c_str());
+  }
+  for (const std::string& one : Split(Setting("BREAK", ""), ',')) {
+    const std::vector<std::string> parts = Split(one, ':');
+    if (parts.size() == 2) settings.broken[parts[0]] = parts[1];
+  }
+  visible = VisibleDevices(settings.count);
+}
+
+// What every call that uses the card begins with.
+Result Ready() {
+  if (!initialized) return kNotInitialized;
+  if (sticky != kSuccess) return sticky;
+  return current_context == nullptr ? kInvalidContext : kSuccess;
+}
+
+#define RETURN_UNLESS_READY()                    \
+  const std::lock_guard<std::mutex> lock(mutex); \
+  if (const Result ready = Ready(); ready != kSuccess) return ready
+
+// The allocation that holds all of the bytes; null if there is none.
+const std::pair<const Address, size_t>* Find(Address at, size_t bytes) {
+  auto after = allocations.upper_bound(at);
+  if (after == allocations.begin()) return nullptr;
+  const auto& found = *--after;
+  return at + bytes <= found.first + found.second ? &found : nullptr;
+}
+
+bool IsGuardIntact(Address at, size_t bytes) {
+  const auto* guard = reinterpret_cast<const unsigned char*>(at + bytes);
+  return std::all_of(guard, guard + kGuardBytes, [](unsigned char byte) { return byte == kGuard; });
+}
+
+// Machine code for this card? An ELF file for CUDA of its major version and no later minor one.
+Result CheckCubin(const std::string& image) {
+  if (image.size() < 64) return kInvalidImage;
+  uint16_t machine;
+  uint32_t flags;
+  std::memcpy(&machine, image.data() + 18, sizeof(machine));
+  std::memcpy(&flags, image.data() + 48, sizeof(flags));
+  if (machine != 190) return kInvalidImage;
+  // The architecture is in the lowest byte, since CUDA 12.8's new form in the second.
+  const unsigned abi = static_cast<unsigned char>(image[8]);
+  const int architecture = static_cast<int>(abi >= 8 ? flags >> 8 & 0xff : flags & 0xff);
+  const bool fits = architecture / 10 == settings.capability_major && architecture % 10 <= settings.capability_minor;
+  return fits ? kSuccess : kNoBinary;
+}
+
+// PTX that this driver compiles for this card? It knows the versions up to its own CUDA's.
+Result CheckPtx(const std::string& image, int driver_version) {
+  int major = 0, minor = 0, target = 0;
+  const size_t version_at = image.find(".version"), target_at = image.find(".target");
+  if (version_at == std::string::npos || target_at == std::string::npos) return kInvalidImage;
+  std::sscanf(image.c_str() + version_at, ".version %d.%d", &major, &minor);
+  std::sscanf(image.c_str() + target_at, ".target sm_%d", &target);
+  // PTX 8.0 … 8.5 came with CUDA 12.0 … 12.5, 8.6 with 12.7, 8.7 with 12.8, 8.8 with 12.9.
+  const int cuda = 12000 + 10 * (minor <= 5 ? minor : minor + 1);
+  if (major > 8 || (major == 8 && cuda > driver_version)) return kUnsupportedPtx;
+  return target <= settings.capability_major * 10 + settings.capability_minor ? kSuccess : kInvalidPtx;
+}
+
+int TheDriverVersion() { return std::atoi(Setting("DRIVER_VERSION", "12090").c_str()); }
+
+bool HasKernel(const std::string& image, const std::string& name) {
+  const bool is_cubin = image.compare(0, 4, "\177ELF") == 0;
+  const std::string text = is_cubin ? std::string("\0.text.", 7) + name + '\0' : ".entry " + name + "(";
+  return image.find(text) != std::string::npos;
+}
+
+// The first pointer to what a kernel writes, and the size of its elements.
+std::pair<unsigned char*, size_t> FirstOutput(const emulation::Kernel& kernel, void** arguments) {
+  for (size_t i = 0; i < kernel.parameters.size(); i++) {
+    void* at = nullptr;
+    if (!kernel.parameters[i].is_output) continue;
+    std::memcpy(&at, arguments[i], sizeof(at));
+    if (at != nullptr) return {static_cast<unsigned char*>(at), kernel.parameters[i].element_bytes};
+  }
+  return {nullptr, 0};
+}
+
+// Changes what a kernel wrote, if it is broken in that way.
+void Break(const Function& function, const std::string& how, void** arguments) {
+  const auto [at, bytes] = FirstOutput(*function.kernel, arguments);
+  if (at == nullptr) return;
+  if (how == "flip" && function.launches % 2 == 1) at[0] ^= 1;
+  // The highest bit of the mantissa: wrong by a quarter to a half.
+  if (how == "wrong") at[bytes < 4 ? 0 : bytes - 2] ^= 0x40;
+}
+
+// Pointers of a kernel must point into the card's memory.
+bool ArePointersValid(const emulation::Kernel& kernel, void** arguments) {
+  for (size_t i = 0; i < kernel.parameters.size(); i++) {
+    if (kernel.parameters[i].element_bytes == 0) continue;
+    Address at;
+    std::memcpy(&at, arguments[i], sizeof(at));
+    if (at == 0 || Find(at, 1) != nullptr) continue;
+    Say("kernel " + kernel.name + ": argument " + std::to_string(i) + " does not point into the card's memory");
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+#define API extern "C" __attribute__((visibility("default"))) Result
+
+API cuInit(unsigned flags) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (flags != 0) return kInvalidValue;
+  if (!initialized) ReadSettings();
+  if (visible.empty()) return kNoDevice;
+  initialized = true;
+  return kSuccess;
+}
+
+API cuDriverGetVersion(int* version) {
+  *version = TheDriverVersion();
+  return kSuccess;
+}
+
+API cuGetErrorName(Result error, const char** name) {
+  const auto found = Errors().find(error);
+  *name = found == Errors().end() ? nullptr : found->second.first;
+  return *name == nullptr ? kInvalidValue : kSuccess;
+}
+
+API cuGetErrorString(Result error, const char** text) {
+  const auto found = Errors().find(error);
+  *text = found == Errors().end() ? nullptr : found->second.second;
+  return *text == nullptr ? kInvalidValue : kSuccess;
+}
+
+API cuDeviceGetCount(int* count) {
+  if (!initialized) return kNotInitialized;
+  *count = static_cast<int>(visible.size());
+  return kSuccess;
+}
+
+API cuDeviceGet(int* device, int ordinal) {
+  if (!initialized) return kNotInitialized;
+  if (ordinal < 0 || ordinal >= static_cast<int>(visible.size())) return kInvalidDevice;
+  *device = ordinal;
+  return kSuccess;
+}
+
+API cuDeviceGetName(char* name, int size, int) {
+  std::snprintf(name, size, "Emulated GPU");
+  return kSuccess;
+}
+
+API cuDeviceGetUuid_v2(unsigned char* uuid, int device) {
+  if (device < 0 || device >= static_cast<int>(visible.size())) return kInvalidDevice;
+  const unsigned char bytes[16] = {0xe0, 0, 0, 0, 0, 0, 0x40, 0, 0x80, 0};
+  std::memcpy(uuid, bytes, sizeof(bytes));
+  uuid[15] = static_cast<unsigned char>(visible[device]);
+  return kSuccess;
+}
+
+API cuDeviceGetAttribute(int* value, int attribute, int) {
+  switch (attribute) {
+    case 16:  // multiprocessors
+      *value = 132;
+      return kSuccess;
+    case 36:  // memory clock, kHz
+      *value = 2619000;
+      return kSuccess;
+    case 37:  // memory bus, bits
+      *value = 5120;
+      return kSuccess;
+    case 75:
+      *value = settings.capability_major;
+      return kSuccess;
+    case 76:
+      *value = settings.capability_minor;
+      return kSuccess;
+    case 97:  // shared memory of a block on request
+      *value = kSharedBytesOptin;
+      return kSuccess;
+    case 115:  // memory pools
+      *value = settings.pools;
+      return kSuccess;
+    default:
+      return kInvalidValue;
+  }
+}
+
+API cuDeviceTotalMem_v2(size_t* bytes, int) {
+  *bytes = settings.memory_bytes;
+  return kSuccess;
+}
+
+API cuDevicePrimaryCtxRetain(void** context, int) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (!initialized) return kNotInitialized;
+  *context = &the_context;
+  return sticky;
+}
+
+API cuDevicePrimaryCtxRelease_v2(int) { return kSuccess; }
+
+API cuCtxSetCurrent(void* context) {
+  current_context = context;
+  return kSuccess;
+}
+
+API cuMemGetInfo_v2(size_t* free, size_t* total) {
+  RETURN_UNLESS_READY();
+  *total = settings.memory_bytes;
+  *free = settings.memory_bytes - std::min<size_t>(reserved, settings.memory_bytes);
+  return kSuccess;
+}
+
+API cuMemPoolCreate(void** pool, const void*) {
+  RETURN_UNLESS_READY();
+  if (!settings.pools) return kNotSupported;
+  *pool = &allocations;
+  return kSuccess;
+}
+
+API cuMemPoolSetAttribute(void* pool, int attribute, void* value) {
+  RETURN_UNLESS_READY();
+  if (pool != &allocations) return kInvalidHandle;
+  if (attribute == 4) return kSuccess;
+  if ((attribute != 6 && attribute != 8) || *static_cast<uint64_t*>(value) != 0) return kInvalidValue;
+  (attribute == 6 ? reserved_high : used_high) = attribute == 6 ? reserved : used;
+  return kSuccess;
+}
+
+API cuMemPoolGetAttribute(void* pool, int attribute, void* value) {
+  RETURN_UNLESS_READY();
+  if (pool != &allocations || attribute < 5 || attribute > 8) return kInvalidValue;
+  const uint64_t values[] = {reserved, reserved_high, used, used_high};
+  *static_cast<uint64_t*>(value) = values[attribute - 5];
+  return kSuccess;
+}
+
+API cuMemPoolTrimTo(void* pool, size_t bytes) {
+  RETURN_UNLESS_READY();
+  if (pool != &allocations) return kInvalidHandle;
+  reserved = std::max<uint64_t>(used, std::min<uint64_t>(reserved, bytes));
+  return kSuccess;
+}
+
+API cuMemAllocFromPoolAsync(Address* at, size_t bytes, void* pool, void* stream) {
+  RETURN_UNLESS_READY();
+  if (pool != &allocations || stream == nullptr || bytes == 0) return kInvalidValue;
+  // As a card, whole pieces of 512 bytes.
+  const size_t taken = (bytes + 511) / 512 * 512;
+  if (used + taken > settings.memory_bytes) return kOutOfMemory;
+  void* memory = std::aligned_alloc(512, (bytes + kGuardBytes + 511) / 512 * 512);
+  if (memory == nullptr) return kOutOfMemory;
+  std::memset(memory, kUnset, bytes);
+  std::memset(static_cast<char*>(memory) + bytes, kGuard, kGuardBytes);
+  *at = reinterpret_cast<Address>(memory);
+  allocations[*at] = bytes;
+  used += taken;
+  used_high = std::max(used_high, used);
+  reserved = std::max(reserved, used);
+  reserved_high = std::max(reserved_high, reserved);
+  return kSuccess;
+}
+
+API cuMemFreeAsync(Address at, void*) {
+  RETURN_UNLESS_READY();
+  const auto found = allocations.find(at);
+  if (found == allocations.end()) return kInvalidValue;
+  const size_t bytes = found->second;
+  if (!IsGuardIntact(at, bytes)) return Lose(kIllegalAddress, "a write beyond " + std::to_string(bytes) + " bytes");
+  std::memset(reinterpret_cast<void*>(at), kUnset, bytes);
+  std::free(reinterpret_cast<void*>(at));
+  used -= (bytes + 511) / 512 * 512;
+  allocations.erase(found);
+  return kSuccess;
+}
+
+API cuMemHostAlloc(void** at, size_t bytes, unsigned) {
+  RETURN_UNLESS_READY();
+  *at = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  return *at == nullptr ? kOutOfMemory : kSuccess;
+}
+
+API cuMemFreeHost(void* at) {
+  std::free(at);
+  return kSuccess;
+}
+
+API cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
+  RETURN_UNLESS_READY();
+  if (Find(to, bytes) == nullptr) return kInvalidValue;
+  std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+  return kSuccess;
+}
+
+API cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
+  RETURN_UNLESS_READY();
+  if (Find(from, bytes) == nullptr) return kInvalidValue;
+  std::memcpy(to, reinterpret_cast<void*>(from), bytes);
+  return kSuccess;
+}
+
+API cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void*) {
+  RETURN_UNLESS_READY();
+  if (Find(to, bytes) == nullptr || Find(from, bytes) == nullptr) return kInvalidValue;
+  std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
+  return kSuccess;
+}
+
+API cuMemsetD8Async(Address at, unsigned char value, size_t count, void*) {
+  RETURN_UNLESS_READY();
+  if (Find(at, count) == nullptr) return kInvalidValue;
+  std::memset(reinterpret_cast<void*>(at), value, count);
+  return kSuccess;
+}
+
+API cuMemsetD32Async(Address at, unsigned value, size_t count, void*) {
+  RETURN_UNLESS_READY();
+  if (Find(at, 4 * count) == nullptr || at % 4 != 0) return kInvalidValue;
+  std::fill_n(reinterpret_cast<unsigned*>(at), count, value);
+  return kSuccess;
+}
+
+API cuStreamCreate(void** stream, unsigned) {
+  RETURN_UNLESS_READY();
+  *stream = new char;
+  return kSuccess;
+}
+
+API cuStreamSynchronize(void*) {
+  RETURN_UNLESS_READY();
+  return kSuccess;
+}
+
+API cuEventCreate(void** event, unsigned) {
+  RETURN_UNLESS_READY();
+  *event = new char;
+  return kSuccess;
+}
+
+API cuEventDestroy_v2(void* event) {
+  delete static_cast<char*>(event);
+  return kSuccess;
+}
+
+API cuEventRecord(void*, void*) {
+  RETURN_UNLESS_READY();
+  return kSuccess;
+}
+
+API cuEventQuery(void*) {
+  RETURN_UNLESS_READY();
+  return kSuccess;
+}
+
+API cuEventSynchronize(void*) {
+  RETURN_UNLESS_READY();
+  return kSuccess;
+}
+
+API cuEventElapsedTime(float* milliseconds, void*, void*) {
+  RETURN_UNLESS_READY();
+  *milliseconds = 1;
+  return kSuccess;
+}
+
+// The sizes of ELF files and texts are not given: an ELF file says where its section headers end.
+API cuModuleLoadDataEx(void** module, const void* image, unsigned, const int*, void* const*) {
+  RETURN_UNLESS_READY();
+  const char* bytes = static_cast<const char*>(image);
+  std::string content;
+  Result result;
+  if (std::memcmp(bytes, "\177ELF", 4) == 0) {
+    uint64_t sections, programs;
+    uint16_t program_bytes, program_count, section_bytes, section_count;
+    std::memcpy(&programs, bytes + 32, 8);
+    std::memcpy(&sections, bytes + 40, 8);
+    std::memcpy(&program_bytes, bytes + 54, 2);
+    std::memcpy(&program_count, bytes + 56, 2);
+    std::memcpy(&section_bytes, bytes + 58, 2);
+    std::memcpy(&section_count, bytes + 60, 2);
+    content.assign(bytes, std::max(sections + section_bytes * section_count, programs + program_bytes * program_count));
+    result = CheckCubin(content);
+  } else {
+    content = bytes;
+    result = CheckPtx(content, TheDriverVersion());
+  }
+  if (result == kSuccess) *module = new Module{std::move(content)};
+  return result;
+}
+
+API cuModuleGetFunction(void** function, void* module, const char* name) {
+  RETURN_UNLESS_READY();
+  auto* loaded = static_cast<Module*>(module);
+  if (!HasKernel(loaded->image, name)) return kNotFound;
+  const auto kernel = emulation::Kernels().find(name);
+  if (kernel == emulation::Kernels().end()) {
+    Say(std::string("kernel ") + name + " is in a module, but not in the emulation (EXPORT_KERNEL?)");
+    return kNotFound;
+  }
+  Function& made = functions[{loaded, name}];
+  made.kernel = &kernel->second;
+  *function = &made;
+  return kSuccess;
+}
+
+// Since CUDA 12.4.
+API cuFuncGetParamInfo(void* function, size_t index, size_t* offset, size_t* bytes) {
+  RETURN_UNLESS_READY();
+  const auto& parameters = static_cast<Function*>(function)->kernel->parameters;
+  if (index >= parameters.size()) return kInvalidValue;
+  *offset = 0;
+  for (size_t i = 0; i <= index; i++) {
+    const size_t alignment = std::min<size_t>(parameters[i].bytes, 8);
+    *offset = (*offset + alignment - 1) / alignment * alignment;
+    if (i < index) *offset += parameters[i].bytes;
+  }
+  *bytes = parameters[index].bytes;
+  return kSuccess;
+}
+
+API cuFuncSetAttribute(void* function, int attribute, int value) {
+  RETURN_UNLESS_READY();
+  if (attribute != 8 || value < 0 || value > kSharedBytesOptin) return kInvalidValue;
+  static_cast<Function*>(function)->dynamic_shared_bytes = value;
+  return kSuccess;
+}
+
+API cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
+                   unsigned block_z, unsigned shared_bytes, void* stream, void** arguments, void**) {
+  RETURN_UNLESS_READY();
+  Function& function = *static_cast<Function*>(handle);
+  const uint64_t threads = uint64_t{block_x} * block_y * block_z;
+  const bool fits = uint64_t{grid_x} * grid_y * grid_z > 0 && grid_x <= INT32_MAX && grid_y <= 65535 &&
+                    grid_z <= 65535 && threads > 0 && threads <= 1024 && block_z <= 64;
+  if (!fits || stream == nullptr || static_cast<int>(shared_bytes) > function.dynamic_shared_bytes) {
+    return kInvalidValue;
+  }
+  function.launches++;
+  launches++;
+  const auto fault = settings.faults.find(launches);
+  if (fault != settings.faults.end()) {
+    // A kernel that fails is noticed by a later call.
+    if (!IsSticky(fault->second)) return fault->second;
+    sticky = fault->second;
+    return kSuccess;
+  }
+  if (!ArePointersValid(*function.kernel, arguments)) {
+    sticky = kIllegalAddress;
+    return kSuccess;
+  }
+  const auto broken = settings.broken.find(function.kernel->name);
+  if (broken != settings.broken.end() && broken->second == "skip") return kSuccess;
+  try {
+    function.kernel->launch(dim3(grid_x, grid_y, grid_z), dim3(block_x, block_y, block_z), shared_bytes, arguments);
+  } catch (const emulation::Fault& fault_of_kernel) {
+    Lose(kLaunchFailed, "kernel " + function.kernel->name + ": " + fault_of_kernel.what());
+    return kSuccess;
+  }
+  if (broken != settings.broken.end()) Break(function, broken->second, arguments);
+  return kSuccess;
+}

@@ -1,0 +1,108 @@
+// The GPU that this process computes on: its context, its one stream, its memory, and what has happened on it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "driver.h"
+#include "staging.h"
+
+namespace lorasmith::cuda {
+
+struct DeviceDescription {
+  int ordinal = 0;
+  std::string name;
+  std::string uuid;  // GPU-8-4-4-4-12 hexadecimal digits
+  int capability_major = 0;
+  int capability_minor = 0;
+  int multiprocessors = 0;
+  int shared_bytes_per_block = 0;
+  // What the memory's clock and width allow; 0 if the driver does not say.
+  int64_t memory_bytes_per_second = 0;
+  size_t total_bytes = 0;
+};
+
+// The devices that the driver shows (CUDA_VISIBLE_DEVICES selects them). Empty, and `problem` says why, if there is
+// none.
+std::vector<DeviceDescription> DescribeDevices(std::string* problem);
+
+// CUDA's version that the driver supports, such as 12040; 0 without a driver.
+int DriverVersion();
+
+struct MemoryUse {
+  uint64_t current_bytes = 0;
+  uint64_t peak_bytes = 0;
+  // Held by the pool, also for later use.
+  uint64_t reserved_bytes = 0;
+  size_t free_bytes = 0;
+  size_t total_bytes = 0;
+};
+
+struct Counters {
+  std::atomic<uint64_t> uploads{0};
+  std::atomic<uint64_t> uploaded_bytes{0};
+  std::atomic<uint64_t> downloads{0};
+  std::atomic<uint64_t> downloaded_bytes{0};
+  std::atomic<uint64_t> launches{0};
+};
+
+// Everything is enqueued on one stream in the order of the calls, so memory can be freed as soon as the last use is
+// enqueued, and no op waits for another one on the host.
+class Device {
+ public:
+  // Opens the first visible device. Empty on success, else what is wrong.
+  static std::string Open();
+  // Null before Open has succeeded.
+  static Device* Get();
+
+  const DeviceDescription& description() const { return description_; }
+  const Driver& driver() const { return driver_; }
+  void* stream() const { return stream_; }
+
+  // Lets this thread call the driver.
+  void Enter();
+
+  // Null when there is no memory left, after a retry without the memory that the pool holds for later.
+  void* Allocate(size_t bytes);
+  void Free(void* at);
+  MemoryUse Memory();
+  void ResetPeak();
+
+  // The source may change as soon as this returns.
+  Result Upload(void* to, const void* from, size_t bytes);
+  // Waits until the bytes are there.
+  Result Download(void* to, const void* from, size_t bytes);
+  Result Copy(void* to, const void* from, size_t bytes);
+  Result Synchronize();
+
+  // Records an error that loses the context. `during`: what the host was doing.
+  void Record(Result error, const std::string& during);
+  // The first such error with its circumstances; empty as long as there is none.
+  std::string failure();
+  bool has_failed() const { return failed_.load(std::memory_order_acquire); }
+
+  // A kernel's name, to say which ones an error may come from. It must stay valid.
+  void CountLaunch(const char* kernel);
+
+  Counters counters;
+
+ private:
+  Device(const Driver& driver, DeviceDescription description);
+  std::string Initialize();
+
+  const Driver& driver_;
+  DeviceDescription description_;
+  void* context_ = nullptr;
+  void* stream_ = nullptr;
+  void* pool_ = nullptr;
+  Staging staging_;
+  std::atomic<const char*> last_kernel_{nullptr};
+  std::atomic<bool> failed_{false};
+  std::mutex failure_mutex_;
+  std::string failure_;
+};
+
+}  // namespace lorasmith::cuda
