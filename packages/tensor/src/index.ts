@@ -22,7 +22,8 @@ export {
 export { batchMatMul } from './kernels/product.js';
 export type { Normed, StreamGradient } from './kernels/rms-norm.js';
 export { type RotaryAngles, type RotaryTable, rotaryTable, rotate } from './kernels/rotary.js';
-export { groupRows, MASKED } from './kernels/row-groups.js';
+export { groupRows } from './kernels/row-groups.js';
+export { MASKED } from './kernels/score-blocks.js';
 export * from './layout.js';
 export * from './matrix.js';
 export * from './random.js';

@@ -30,9 +30,13 @@ function largest(values: Float32Array): number {
   return values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 }
 
-function attentionOf(lengths: number[], { headDim, window }: AttentionSettings, dtype: FloatDType): BatchAttention {
+function attentionOf(
+  lengths: number[],
+  { heads, headDim, window }: AttentionSettings,
+  dtype: FloatDType,
+): BatchAttention {
   const angles = anglesOf(Math.max(...lengths), headDim);
-  return kernelsFor(dtype).batchAttention({ lengths, angles, windows: [window] });
+  return kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows: [window] });
 }
 
 function bothWays(instructionSet: InstructionSet | undefined, dtype: FloatDType, compute: () => Tensor[]): void {

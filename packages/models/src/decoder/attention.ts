@@ -6,6 +6,8 @@ export interface AttentionBatch {
   /** In the order of the stream; rows of similar length should be neighbours. */
   rowLengths: readonly number[];
   rotary: Rotary;
+  /** Of queries. */
+  heads: number;
   /** In which the model computes. */
   dtype: FloatDType;
   /** The windows of the layers. @defaultValue none has one */
@@ -15,10 +17,17 @@ export interface AttentionBatch {
 }
 
 /** Attention over the rows of a batch. Made once per batch, used by every layer. */
-export function batchAttention({ rowLengths, rotary, dtype, windows = [null], span }: AttentionBatch): BatchAttention {
+export function batchAttention({
+  rowLengths,
+  heads,
+  rotary,
+  dtype,
+  windows = [null],
+  span,
+}: AttentionBatch): BatchAttention {
   const positions = Math.max(...rowLengths);
   const angles = rotary.angles(positions, span);
-  return kernelsFor(dtype).batchAttention({ lengths: rowLengths, angles, windows });
+  return kernelsFor(dtype).batchAttention({ lengths: rowLengths, heads, angles, windows });
 }
 
 /** Attention as one layer of an architecture has it. */

@@ -172,7 +172,8 @@ export class Decoder {
   /** @param wanted null: all */
   #contextOf({ ids, rowLengths, span }: TokenStream, wanted: Int32Array | null, pass: Pass): BlockContext {
     const { rotary, dtype, windows } = this;
-    const attention = batchAttention({ rowLengths, rotary, dtype, windows, span });
+    const { headCount: heads } = this.architecture;
+    const attention = batchAttention({ rowLengths, heads, rotary, dtype, windows, span });
     const adapters = checkedAdapters(pass.adapters, ids.length);
     const isAll = wanted === null || wanted.length === ids.length;
     return {

@@ -103,7 +103,10 @@ export function generateGreedily(
   let pending = rows.filter(({ done }) => !done);
   while (pending.length > 0) {
     pending.sort((a, b) => b.length - a.length);
-    const groups = groupRows(pending.map(({ length }) => length));
+    const groups = groupRows(
+      pending.map(({ length }) => length),
+      decoder.architecture.headCount,
+    );
     for (const { length } of groups) continueRows(decoder, pending.splice(0, length));
     pending = rows.filter(({ done }) => !done);
   }
@@ -149,7 +152,12 @@ function prefill(
   const caches: Caches = new Map();
   const next = scope(() => {
     const angles = decoder.rotary.angles(Math.max(...lengths));
-    const attention = new GroupedAttention({ lengths, angles, windows: decoder.windows });
+    const attention = new GroupedAttention({
+      lengths,
+      heads: decoder.architecture.headCount,
+      angles,
+      windows: decoder.windows,
+    });
     const attend = forwardOnly((qkv, layer) => {
       const { output, saved } = attention.forward(qkv, layer.settings, true);
       const { key, value, ...rest } = saved![0]!;

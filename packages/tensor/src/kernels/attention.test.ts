@@ -23,9 +23,13 @@ function settingsOf(heads: number, keyValueHeads: number, further: Partial<Atten
 const widthsOf = ({ heads, keyValueHeads }: AttentionSettings) => {
   return { qkv: (heads + 2 * keyValueHeads) * HEAD_DIM, output: heads * HEAD_DIM };
 };
-function attentionOf(lengths: number[], { window }: AttentionSettings, dtype: FloatDType = 'float32'): BatchAttention {
+function attentionOf(
+  lengths: number[],
+  { heads, window }: AttentionSettings,
+  dtype: FloatDType = 'float32',
+): BatchAttention {
   const angles = anglesOf(Math.max(...lengths), HEAD_DIM, THETA);
-  return kernelsFor(dtype).batchAttention({ lengths, angles, windows: [window] });
+  return kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows: [window] });
 }
 const total = (rowLengths: readonly number[]) => rowLengths.reduce((sum, length) => sum + length, 0);
 

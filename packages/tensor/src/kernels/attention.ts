@@ -20,6 +20,8 @@ export interface AttentionSettings {
 export interface AttentionRows {
   /** In the order of the stream; rows of similar length should be neighbours. */
   lengths: readonly number[];
+  /** Of queries. */
+  heads: number;
   /** Of positions 0, 1, … at least to the end of the longest row. */
   angles: RotaryAngles;
   /** The windows of the layers. */

@@ -1,22 +1,26 @@
 import { add, multiply, softmax, square, subtract, sum, tanh } from '../arithmetic.js';
-import { concat, gather, reshape, slice, split, transpose } from '../layout.js';
+import { concat, gather, pad, reshape, slice, split, transpose } from '../layout.js';
 import { dispose, scope, type Tensor } from '../tensor.js';
 import { cast, constant } from '../transfer.js';
 import type { AttentionRows, AttentionSettings, BatchAttention, SavedAttention } from './attention.js';
 import { batchMatMul } from './product.js';
 import { rotate } from './rotary.js';
 import { layoutGroups, type RowGroup } from './row-groups.js';
+import { MOST_SCORES, type ScoreBlock } from './score-blocks.js';
 
 /** What the backward pass needs of one group of rows. */
 export type SavedGroup = {
-  /** `[rows, keyValueHeads, queriesPerKey × length, headDim]`, rotated */
+  /** `[rows, heads, length, headDim]`, rotated; with one block in the shape it computes with */
   query: Tensor;
   /** `[rows, keyValueHeads, length, headDim]`, rotated */
   key: Tensor;
   value: Tensor;
-  /** `[rows, keyValueHeads, queriesPerKey × length, length]` */
-  weights: Tensor;
+  /** Of each block, `[rows, keyValueHeads, queriesPerKey × queries, keys]`; null where they are computed again. */
+  weights: Tensor[] | null;
 };
+
+/** Weights of longer rows are computed again in the backward pass: those of a token are as many as its row has. */
+const MOST_TOKENS_WITH_WEIGHTS = 512;
 
 /** Tokens of the stream → the group's tokens with padding, `[rows × length, width]`. */
 function toPadded(x: Tensor, group: RowGroup, zeroPadding: boolean): Tensor {
@@ -34,12 +38,16 @@ function toStream(x: Tensor, group: RowGroup): Tensor {
   return group.padding === null ? x : gather(x, group.padding.toStream);
 }
 
-/** Attention in TensorFlow's own ops: rows of similar length at once, padded to the longest of them. */
+/**
+ * Attention in TensorFlow's own ops: rows of similar length at once, padded to the longest of them; scores in blocks of
+ * queries with all the keys that they see. Memory is linear in the length of the rows.
+ */
 export class GroupedAttention implements BatchAttention {
   readonly groups: readonly RowGroup[];
 
-  constructor(rows: AttentionRows) {
-    this.groups = layoutGroups(rows);
+  /** @param mostScores see {@link MOST_SCORES} */
+  constructor(rows: AttentionRows, mostScores: number = MOST_SCORES) {
+    this.groups = layoutGroups(rows, mostScores);
   }
 
   /** @returns saved has one entry for each group */
@@ -76,70 +84,249 @@ function attendGroup(
   const { heads: headCount, keyValueHeads: keyValueHeadCount, headDim } = settings;
   const { rows, length } = group;
   const allHeads = headCount + 2 * keyValueHeadCount;
-  const queriesPerKey = headCount / keyValueHeadCount;
 
   const padded = reshape(toPadded(qkv, group, false), [rows, length, allHeads, headDim]);
   const heads = transpose(padded, [0, 2, 1, 3]); // (rows, allHeads, length, headDim)
   const [queryAndKey, value] = split(heads, [headCount + keyValueHeadCount, keyValueHeadCount], 1);
   const rotated = rotate(queryAndKey!, group.rotary, 'forward');
   const [queryHeads, key] = split(rotated, [headCount, keyValueHeadCount], 1);
-  const query = reshape(queryHeads!, [rows, keyValueHeadCount, queriesPerKey * length, headDim]);
+  dispose([padded, heads, queryAndKey, rotated]);
 
-  const scores = cast(batchMatMul(query, key!, { transposeB: true }), 'float32'); // (rows, kv, queriesPerKey x length, length)
-  const adjusted = adjustScores(scores, settings);
-  const masked = add(reshape(adjusted, [rows * headCount, length, length]), group.masks.get(settings.window)!);
-  const weights = reshape(cast(softmax(masked), qkv.dtype), [rows, keyValueHeadCount, queriesPerKey * length, length]);
-  const mixed = batchMatMul(weights, value!); // (rows, kv, queriesPerKey x length, headDim)
-
-  const byToken = transpose(reshape(mixed, [rows, headCount, length, headDim]), [0, 2, 1, 3]); // (rows, length, heads, headDim)
+  const keepsWeights = record && length <= MOST_TOKENS_WITH_WEIGHTS;
+  const masks = group.masks.get(settings.window)!;
+  const [first] = masks.blocks;
+  const query = masks.blocks.length === 1 ? groupedQueries(queryHeads!, first!, settings) : queryHeads!;
+  const blocks = masks.blocks.map((block) =>
+    scope(() => {
+      const own = blockOf(block, query, key!, value!, settings);
+      const weights = softmaxOf(blockScores(own, settings), masks.of(block), own);
+      const mixed = batchMatMul(weights, own.value); // (rows, kv, queriesPerKey x queries, headDim)
+      const byHead = reshape(mixed, [rows, headCount, block.queries, headDim]);
+      return { mixed: byHead, weights: keepsWeights ? weights : null };
+    }),
+  );
+  const mixed = joined(blocks.map((block) => block.mixed)); // (rows, heads, length, headDim)
+  const byToken = transpose(mixed, [0, 2, 1, 3]); // (rows, length, heads, headDim)
   const output = toStream(reshape(byToken, [rows * length, headCount * headDim]), group);
-  return { output, saved: record ? { query, key: key!, value: value!, weights } : null };
+  if (!record) return { output, saved: null };
+  const weights = keepsWeights ? blocks.map((block) => block.weights!) : null;
+  return { output, saved: { query, key: key!, value: value!, weights } };
+}
+
+/** Along the positions. */
+function joined(blocks: Tensor[]): Tensor {
+  return blocks.length === 1 ? blocks[0]! : concat(blocks, 2);
+}
+
+/** A part of the positions of `[rows, heads, length, headDim]`. */
+function positionsOf(x: Tensor, first: number, count: number): Tensor {
+  return count === x.shape[2] ? x : slice(x, [0, 0, first, 0], [-1, -1, count, -1]);
+}
+
+/** What one block computes with. */
+interface BlockHeads {
+  /** `[rows, keyValueHeads, queriesPerKey × queries, headDim]` */
+  query: Tensor;
+  /** `[rows, keyValueHeads, keys, headDim]` */
+  key: Tensor;
+  value: Tensor;
+  block: ScoreBlock;
+}
+
+function blockOf(
+  block: ScoreBlock,
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  settings: AttentionSettings,
+): BlockHeads {
+  return {
+    query: groupedQueries(query, block, settings),
+    key: positionsOf(key, block.firstKey, block.keys),
+    value: positionsOf(value, block.firstKey, block.keys),
+    block,
+  };
+}
+
+/** `[rows, heads, length, headDim]` → a block's, `[rows, keyValueHeads, queriesPerKey × queries, headDim]`. */
+function groupedQueries(
+  x: Tensor,
+  { firstQuery, queries }: ScoreBlock,
+  { heads, keyValueHeads, headDim }: AttentionSettings,
+): Tensor {
+  const groupedCount = (heads / keyValueHeads) * queries;
+  const isGrouped = x.shape[1] === keyValueHeads && x.shape[2] === groupedCount;
+  if (isGrouped) return x;
+  return reshape(positionsOf(x, firstQuery, queries), [x.shape[0]!, keyValueHeads, groupedCount, headDim]);
+}
+
+/** An op on a tensor that nothing else needs. It is freed at once: scores are the largest tensors of a pass. */
+function through(x: Tensor, ...ops: readonly ((x: Tensor) => Tensor)[]): Tensor {
+  return ops.reduce((current, op) => {
+    const next = op(current);
+    if (next !== current) current.dispose();
+    return next;
+  }, x);
+}
+
+const exact = (x: Tensor): Tensor => cast(x, 'float32');
+
+/** `[rows, keyValueHeads, queriesPerKey × queries, keys]` float32, scaled and capped, before the mask. */
+function blockScores({ query, key }: BlockHeads, settings: AttentionSettings): Tensor {
+  return through(batchMatMul(query, key, { transposeB: true }), exact, (scores) => adjustScores(scores, settings));
+}
+
+/**
+ * Takes the scores over.
+ * @returns the weights in the shape of the scores, in the dtype of the query
+ */
+function softmaxOf(scores: Tensor, mask: Tensor, { query, block }: BlockHeads): Tensor {
+  const { shape } = scores;
+  const { queries, keys } = block;
+  return through(
+    scores,
+    (x) => reshape(x, [x.size / (queries * keys), queries, keys]), // (rows x heads, queries, keys)
+    (x) => add(x, mask),
+    softmax,
+    (x) => cast(x, query.dtype),
+    (x) => reshape(x, shape),
+  );
 }
 
 /** Scales scores and, with a softcap, caps them; float32. */
 export function adjustScores(scores: Tensor, { scale, softcap }: AttentionSettings): Tensor {
-  const scaled = multiply(scores, constant(scale));
-  return softcap === null ? scaled : multiply(tanh(multiply(scaled, constant(1 / softcap))), constant(softcap));
-}
-
-/** Gradient of {@link adjustScores}. */
-function adjustedGradient(gradient: Tensor, scores: Tensor, { scale, softcap }: AttentionSettings): Tensor {
-  const scaled = multiply(gradient, constant(scale));
-  if (softcap === null) return scaled;
-  const height = tanh(multiply(scores, constant(scale / softcap)));
-  return multiply(scaled, subtract(constant(1), square(height)));
+  if (softcap === null) return multiply(scores, constant(scale));
+  return through(multiply(scores, constant(scale / softcap)), tanh, (height) => multiply(height, constant(softcap)));
 }
 
 function groupGradient(gradient: Tensor, saved: SavedGroup, group: RowGroup, settings: AttentionSettings): Tensor {
-  const { heads: headCount, keyValueHeads: keyValueHeadCount, headDim } = settings;
+  const { heads: headCount, keyValueHeads: keyValueHeadCount, headDim, scale } = settings;
   const { rows, length } = group;
-  const { query, key, value, weights } = saved;
-  const dtype = gradient.dtype;
-  const grouped = [rows, keyValueHeadCount, (headCount / keyValueHeadCount) * length, headDim];
+  const { dtype } = gradient;
 
   // A padded query must not reach its keys: its gradient is zero.
   const padded = reshape(toPadded(gradient, group, true), [rows, length, headCount, headDim]);
-  const mixedGradient = reshape(transpose(padded, [0, 2, 1, 3]), grouped); // (rows, kv, queriesPerKey x length, headDim)
+  const mixedGradient = transpose(padded, [0, 2, 1, 3]); // (rows, heads, length, headDim)
+  const { query, key, value } = gradientInBlocks(mixedGradient, saved, group, settings);
 
-  const valueGradient = batchMatMul(weights, mixedGradient, { transposeA: true }); // (rows, kv, length, headDim)
-  const weightGradient = cast(batchMatMul(mixedGradient, value, { transposeB: true }), 'float32');
-  // Softmax: dS = P (dP - sum(P dP)).
-  const exactWeights = cast(weights, 'float32');
-  const product = multiply(exactWeights, weightGradient);
-  const scoreGradient = scope(() => {
-    const rowSums = sum(product, -1, { keepDims: true });
-    const byAdjusted = subtract(product, multiply(exactWeights, rowSums));
-    // Only a cap needs the scores again.
-    const scores =
-      settings.softcap === null ? byAdjusted : cast(batchMatMul(query, key, { transposeB: true }), 'float32');
-    return cast(adjustedGradient(byAdjusted, scores, settings), dtype);
-  });
-  const queryGradient = batchMatMul(scoreGradient, key); // (rows, kv, queriesPerKey x length, headDim)
-  const keyGradient = batchMatMul(scoreGradient, query, { transposeA: true }); // (rows, kv, length, headDim)
-
-  const queryHeads = reshape(queryGradient, [rows, headCount, length, headDim]);
-  const unrotated = rotate(concat([queryHeads, keyGradient], 1), group.rotary, 'inverse');
-  const heads = concat([unrotated, valueGradient], 1); // (rows, allHeads, length, headDim)
+  // All of a score's gradient has the scale as a factor; here it multiplies fewer numbers.
+  const scaled = through(concat([query, key], 1), exact, (x) => multiply(x, constant(scale)));
+  const unrotated = through(rotate(scaled, group.rotary, 'inverse'), (x) => cast(x, dtype));
+  scaled.dispose();
+  const heads = concat([unrotated, value], 1); // (rows, allHeads, length, headDim)
   const byToken = transpose(heads, [0, 2, 1, 3]);
   return toStream(reshape(byToken, [rows * length, (headCount + 2 * keyValueHeadCount) * headDim]), group);
+}
+
+/** Gradients by the rotated queries `[rows, heads, length, headDim]`, the rotated keys and the values, without the scale. */
+type HeadGradients = { query: Tensor; key: Tensor; value: Tensor };
+
+function gradientInBlocks(
+  mixedGradient: Tensor,
+  { query, key, value, weights }: SavedGroup,
+  group: RowGroup,
+  settings: AttentionSettings,
+): HeadGradients {
+  const masks = group.masks.get(settings.window)!;
+  const sums = new KeySums();
+  const queries: Tensor[] = [];
+  for (const [index, block] of [...masks.blocks.entries()].reverse()) {
+    const own = scope(() => {
+      const heads = blockOf(block, query, key, value, settings);
+      const byMixed = groupedQueries(mixedGradient, block, settings);
+      return blockGradient(byMixed, heads, masks.of(block), weights?.[index] ?? null, settings);
+    });
+    if (masks.blocks.length === 1) return own;
+    queries.unshift(own.query);
+    sums.add(block, own.key, own.value);
+  }
+  return { query: joined(queries), ...sums.take(settings.keyValueHeads, key.dtype) };
+}
+
+/**
+ * @param byMixed `[rows, keyValueHeads, queriesPerKey × queries, headDim]`
+ * @param saved the block's weights; null: they are computed again
+ */
+function blockGradient(
+  byMixed: Tensor,
+  heads: BlockHeads,
+  mask: Tensor,
+  saved: Tensor | null,
+  settings: AttentionSettings,
+): HeadGradients {
+  const { query, key, value, block } = heads;
+  const { heads: headCount, headDim, softcap } = settings;
+  // With a cap, the slope of a score follows from the score.
+  const scores = saved === null || softcap !== null ? blockScores(heads, settings) : null;
+  const slope = softcap === null ? null : slopeOf(scores!, softcap);
+  const weights = saved ?? softmaxOf(scores!, mask, heads);
+  if (scores !== null) scores.dispose();
+
+  const valueGradient = batchMatMul(weights, byMixed, { transposeA: true }); // (rows, kv, keys, headDim)
+  const exactWeights = exact(weights);
+  if (weights !== saved && weights !== exactWeights) weights.dispose();
+  const weightGradient = through(batchMatMul(byMixed, value, { transposeB: true }), exact);
+  // Softmax: dS = P (dP - sum(P dP)).
+  const product = multiply(exactWeights, weightGradient);
+  weightGradient.dispose();
+  const rowSums = sum(product, -1, { keepDims: true });
+  const shared = multiply(exactWeights, rowSums);
+  if (exactWeights !== saved) exactWeights.dispose();
+  const byAdjusted = subtract(product, shared);
+  dispose([product, shared]);
+  const scoreGradient = through(
+    byAdjusted,
+    (x) => (slope === null ? x : multiply(x, slope)),
+    (x) => cast(x, query.dtype),
+  );
+  const queryGradient = batchMatMul(scoreGradient, key); // (rows, kv, queriesPerKey x queries, headDim)
+  return {
+    query: reshape(queryGradient, [query.shape[0]!, headCount, block.queries, headDim]),
+    key: batchMatMul(scoreGradient, query, { transposeA: true }), // (rows, kv, keys, headDim)
+    value: valueGradient,
+  };
+}
+
+/** Of capped scores: 1 - tanh². */
+function slopeOf(capped: Tensor, softcap: number): Tensor {
+  return through(multiply(capped, constant(1 / softcap)), square, (height) => subtract(constant(1), height));
+}
+
+/**
+ * Adds up what blocks give to the same keys and values, from the last block to the first. A key that no earlier block sees
+ * is finished, so every sum is as long as one block's keys.
+ */
+class KeySums {
+  /** `[rows, 2 × keyValueHeads, keys, headDim]` float32: of the keys that earlier blocks may see. */
+  #open: { sum: Tensor; first: number; end: number } | null = null;
+  readonly #finished: Tensor[] = [];
+
+  /** Takes the gradients over. */
+  add({ firstKey, keys }: ScoreBlock, key: Tensor, value: Tensor): void {
+    const end = firstKey + keys;
+    const own = through(concat([key, value], 1), exact);
+    dispose([key, value]);
+    const before = this.#open;
+    this.#open = { sum: own, first: firstKey, end };
+    if (before === null) return;
+    if (before.first === end) {
+      this.#finished.unshift(before.sum);
+      return;
+    }
+    const [shared, finished] = split(before.sum, [end - before.first, before.end - end], 2);
+    this.#finished.unshift(finished!);
+    const none: [number, number] = [0, 0];
+    const aligned =
+      before.first === firstKey ? shared! : pad(shared!, [none, none, [before.first - firstKey, 0], none]);
+    this.#open.sum = add(own, aligned);
+    dispose([before.sum, shared, aligned, own]);
+  }
+
+  /** @returns `[rows, keyValueHeads, length, headDim]` each */
+  take(keyValueHeads: number, dtype: Tensor['dtype']): { key: Tensor; value: Tensor } {
+    const all = through(joined([this.#open!.sum, ...this.#finished]), (x) => cast(x, dtype));
+    const [key, value] = split(all, [keyValueHeads, keyValueHeads], 1);
+    dispose([all, this.#open!.sum, this.#finished]);
+    return { key: key!, value: value! };
+  }
 }

@@ -14,7 +14,7 @@ afterEach(() => void configureKernels('raw'));
 
 const oneRow = () => {
   const angle = tensorOf(new Float32Array(1), [1, 1]);
-  return { lengths: [1], angles: { cosine: angle, sine: angle }, windows: [null] };
+  return { lengths: [1], heads: 1, angles: { cosine: angle, sine: angle }, windows: [null] };
 };
 
 test("until it is configured, the table has TensorFlow's own ops", () => {

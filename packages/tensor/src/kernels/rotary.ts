@@ -1,6 +1,6 @@
 import { add, multiply } from '../arithmetic.js';
 import { concat, roll } from '../layout.js';
-import { scope, type Tensor } from '../tensor.js';
+import { dispose, scope, type Tensor } from '../tensor.js';
 import { cast, constant } from '../transfer.js';
 
 /** The angles by which positions turn pairs of dimensions (i, i + headDim / 2), `[positions, headDim / 2]` float32 each. */
@@ -41,6 +41,12 @@ export function rotate(x: Tensor, table: RotaryTable, direction: 'forward' | 'in
     const exact = cast(x, 'float32');
     const sine = direction === 'forward' ? table.sine : table.inverseSine;
     const halvesSwapped = roll(exact, exact.shape.at(-1)! / 2);
-    return cast(add(multiply(exact, table.cosine), multiply(halvesSwapped, sine)), x.dtype);
+    const own = multiply(exact, table.cosine);
+    if (exact !== x) exact.dispose();
+    const others = multiply(halvesSwapped, sine);
+    halvesSwapped.dispose();
+    const rotated = add(own, others);
+    dispose([own, others]);
+    return cast(rotated, x.dtype);
   });
 }

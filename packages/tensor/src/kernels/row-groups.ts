@@ -3,6 +3,7 @@ import { scope, type Tensor } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
 import type { AttentionRows } from './attention.js';
 import { type RotaryTable, rotaryTable } from './rotary.js';
+import { BlockMasks, MOST_SCORES, scoreBlocks } from './score-blocks.js';
 
 /** Neighbouring rows of the token stream that attention computes at once, padded to the longest of them. */
 export interface RowGroup {
@@ -27,23 +28,22 @@ export interface RowGroup {
   };
   /** For positions 0 … length - 1. */
   rotary: RotaryTable;
-  /** By a layer's window, `[length, length]` float32: 0 where query i may see key j, else a large negative number. */
-  masks: ReadonlyMap<number | null, Tensor>;
+  /** By a layer's window: the blocks in which its scores are computed. */
+  masks: ReadonlyMap<number | null, BlockMasks>;
 }
 
 /** The shortest row of a group is at least this share of its longest. Padding costs time in attention only. */
 const LEAST_SHARE = 0.8;
-/** Limit of `rows × length²` of one group: bounds the memory of its score matrices. */
-const MOST_SCORES_PER_HEAD = 4 * 1024 * 1024;
-/** Added to a score, it makes the weight zero in float32, without the NaN that an infinity could cause. */
-export const MASKED = -1e9;
+/** Long rows are together only as long as a block of their scores can have so many queries of each: keys are read once a block. */
+const LEAST_QUERIES = 128;
 
 /**
  * Cuts a batch into groups of rows of similar length.
  * @param lengths in the order of the stream; rows of similar length should be neighbours
+ * @param heads of queries
  * @returns the lengths of each group's rows
  */
-export function groupRows(lengths: readonly number[]): number[][] {
+export function groupRows(lengths: readonly number[], heads: number, mostScores: number = MOST_SCORES): number[][] {
   const groups: number[][] = [];
   let shortest = 0;
   let longest = 0;
@@ -52,7 +52,8 @@ export function groupRows(lengths: readonly number[]): number[][] {
     const nextShortest = Math.min(shortest, length);
     const nextLongest = Math.max(longest, length);
     const tooUneven = nextShortest < LEAST_SHARE * nextLongest && nextLongest > 32;
-    if (group === undefined || tooUneven || (group.length + 1) * nextLongest ** 2 > MOST_SCORES_PER_HEAD) {
+    const leastScores = heads * ((group?.length ?? 0) + 1) * nextLongest * Math.min(nextLongest, LEAST_QUERIES);
+    if (group === undefined || tooUneven || leastScores > mostScores) {
       groups.push([length]);
       shortest = longest = length;
     } else {
@@ -65,19 +66,25 @@ export function groupRows(lengths: readonly number[]): number[][] {
 }
 
 /** Lays out the rows of a batch for attention, by {@link groupRows}. */
-export function layoutGroups({ lengths, angles, windows }: AttentionRows): RowGroup[] {
-  const byLength = new Map<number, Pick<RowGroup, 'rotary' | 'masks'>>();
+export function layoutGroups(
+  { lengths, heads, angles, windows }: AttentionRows,
+  mostScores: number = MOST_SCORES,
+): RowGroup[] {
+  const bySize = new Map<string, Pick<RowGroup, 'rotary' | 'masks'>>();
   let start = 0;
-  return groupRows(lengths).map((rows) => {
+  return groupRows(lengths, heads, mostScores).map((rows) => {
     const longest = Math.max(...rows);
-    let shared = byLength.get(longest);
+    const size = `${rows.length} × ${longest}`;
+    let shared = bySize.get(size);
     if (shared === undefined) {
+      const masksOf = (window: number | null) =>
+        new BlockMasks(scoreBlocks(longest, window, rows.length * heads, mostScores), window);
       const upTo = (table: Tensor) => slice(table, [0, 0], [longest, -1]);
       shared = {
         rotary: scope(() => rotaryTable({ cosine: upTo(angles.cosine), sine: upTo(angles.sine) })),
-        masks: new Map(windows.map((window) => [window, visibilityMask(longest, window)])),
+        masks: new Map(windows.map((window) => [window, masksOf(window)])),
       };
-      byLength.set(longest, shared);
+      bySize.set(size, shared);
     }
     const tokens = rows.reduce((sum, length) => sum + length, 0);
     const padding = rows.every((length) => length === longest) ? null : paddingOf(rows, longest);
@@ -85,17 +92,6 @@ export function layoutGroups({ lengths, angles, windows }: AttentionRows): RowGr
     start += tokens;
     return group;
   });
-}
-
-/** Query i sees keys j ≤ i, with a window only those with j > i - window. */
-function visibilityMask(length: number, window: number | null): Tensor {
-  const mask = new Float32Array(length * length);
-  for (let query = 0; query < length; query++) {
-    const row = query * length;
-    if (window !== null) mask.fill(MASKED, row, row + Math.max(0, query - window + 1));
-    mask.fill(MASKED, row + query + 1, row + length);
-  }
-  return tensorOf(mask, [length, length]);
 }
 
 function paddingOf(lengths: readonly number[], longest: number): NonNullable<RowGroup['padding']> {

@@ -21,7 +21,7 @@ export function attentionRate(decoder: Decoder, { rows, length }: { rows: number
   const { heads, keyValueHeads, headDim } = settings;
   return scope(() => {
     const rowLengths = Array.from({ length: rows }, () => length);
-    const attention = batchAttention({ rowLengths, rotary: decoder.rotary, dtype: decoder.dtype });
+    const attention = batchAttention({ rowLengths, heads, rotary: decoder.rotary, dtype: decoder.dtype });
     const qkv = fill([rows * length, (heads + 2 * keyValueHeads) * headDim], 0.1, decoder.dtype);
     const seconds = bestSeconds(() => attention.forward(qkv, settings, false).output);
     const scores = (rows * length ** 2 * heads * headDim) / 2;
