@@ -53,6 +53,7 @@ test('attention that is avoided at one head size runs plain at those that share 
       const half = tensorOf(new Float32Array(headDim / 2), [1, headDim / 2]);
       const attention = kernelsFor('float32').batchAttention({
         lengths: [1],
+        heads: 1,
         angles: { cosine: half, sine: half },
         windows: [null],
       });
