@@ -1,7 +1,7 @@
 import type { Adapter, LinearGroup } from '@lorasmith/models';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import { SeededRandom } from '@lorasmith/seeded-random';
-import { concat, dispose, keep, reshape, scope, split, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { concat, dispose, keep, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { LoraGroup } from './lora-group.js';
 
 /** A layer to adapt. */
@@ -35,7 +35,6 @@ export class LoraAdapter implements Adapter {
   readonly dropout: number;
   readonly #adapted: readonly AdaptedGroup[];
   readonly #byGroup: ReadonlyMap<LinearGroup, LoraGroup>;
-  readonly #shapes: number[][];
   #parameters: Tensor;
 
   /** @param groups the model's groups of linear layers; they are not changed */
@@ -43,10 +42,6 @@ export class LoraAdapter implements Adapter {
     this.dropout = options.dropout;
     this.#adapted = adaptedGroups(groups, options);
     this.#byGroup = new Map(this.#adapted.map(({ group, lora }) => [group, lora]));
-    this.#shapes = this.#adapted.flatMap(({ group, modules }) => [
-      [modules.reduce((sum, { rank }) => sum + rank, 0), group.linear.inFeatures],
-      ...modules.map(({ outFeatures, rank }) => [outFeatures, rank]),
-    ]);
     const start = initialParameters(this.#adapted, options);
     this.#parameters = keep(tensorOf(start, [start.length]));
     try {
@@ -91,15 +86,10 @@ export class LoraAdapter implements Adapter {
    */
   takeGradient(): Tensor {
     const isReached = this.#adapted.some(({ lora }) => lora.isReached);
-    const pieces = this.#adapted.flatMap(({ lora }) =>
-      isReached && !lora.isReached ? lora.zeroGradients() : lora.takeGradients(),
+    const pieces = this.#adapted.map(({ lora }) =>
+      isReached && !lora.isReached ? lora.zeroGradient() : lora.takeGradient(),
     );
-    const gradient = scope(() =>
-      concat(
-        pieces.map((piece) => reshape(piece, [piece.size])),
-        0,
-      ),
-    );
+    const gradient = concat(pieces, 0);
     dispose(pieces);
     return gradient;
   }
@@ -142,13 +132,7 @@ export class LoraAdapter implements Adapter {
   }
 
   #distribute(): void {
-    scope(() => {
-      const sizes = this.#shapes.map((shape) => shape[0]! * shape[1]!);
-      const pieces = split(this.#parameters, sizes, 0).map((piece, i) => reshape(piece, this.#shapes[i]!));
-      for (const { lora, modules } of this.#adapted) {
-        lora.setWeights(pieces.shift()!, pieces.splice(0, modules.length));
-      }
-    });
+    for (const { lora } of this.#adapted) lora.setWeights(this.#parameters);
   }
 }
 
@@ -156,6 +140,7 @@ function adaptedGroups(groups: readonly LinearGroup[], options: LoraOptions): Ad
   const targets = new Map(options.targets.map((target) => [target.name, target]));
   for (const target of options.targets) checkInitial(target, options.initial);
   const adapted: AdaptedGroup[] = [];
+  let offset = 0;
   for (const group of groups) {
     let firstRow = 0;
     const modules: (AdaptedGroup['modules'][number] & { firstRow: number })[] = [];
@@ -166,7 +151,8 @@ function adaptedGroups(groups: readonly LinearGroup[], options: LoraOptions): Ad
       firstRow += outFeatures;
     }
     if (modules.length === 0) continue;
-    const lora = new LoraGroup(group, modules, { dropout: options.dropout, index: adapted.length });
+    const lora = new LoraGroup(group, modules, { dropout: options.dropout, index: adapted.length, offset });
+    offset += lora.parameterCount;
     adapted.push({ group, lora, modules });
   }
   if (targets.size > 0) throw new Error(`the model has no layers ${[...targets.keys()].join(', ')}`);

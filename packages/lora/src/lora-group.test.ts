@@ -1,10 +1,12 @@
 import { DenseLinear, type LinearGroup } from '@lorasmith/models';
 import {
+  type AdaptedRows,
   cast,
   dispose,
   type FloatDType,
   liveTensorCount,
   scope,
+  split,
   type Tensor,
   tensorOf,
   toFloat32Array,
@@ -17,7 +19,7 @@ import {
 } from '../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
-import { type AdaptedRows, LoraGroup } from './lora-group.js';
+import { LoraGroup } from './lora-group.js';
 
 type Numbers = Float32Array<ArrayBuffer>;
 
@@ -38,6 +40,7 @@ interface Layer {
 interface Adapted {
   forward(x: Tensor, record: boolean): ReturnType<LoraGroup['forward']>;
   backward(gradient: Tensor, saved: ReturnType<LoraGroup['forward']>['saved'], want: boolean): Tensor | null;
+  /** Of A and of each B. */
   takeGradients(): Tensor[];
 }
 
@@ -49,18 +52,23 @@ function withGroup<Result>(layer: Layer, use: (adapted: Adapted) => Result, dtyp
       cast(tensorOf(weight, [outFeatures, inFeatures]), dtype),
       bias && cast(tensorOf(bias, [outFeatures]), dtype),
     );
-    const group = new LoraGroup({ modules: [], linear }, adapted, { dropout, index: 0 });
-    group.setWeights(
-      tensorOf(a, [a.length / inFeatures, inFeatures]),
-      b.map((values, i) => tensorOf(values, [adapted[i]!.outFeatures, adapted[i]!.rank])),
-    );
+    const others = normalNumbers(7, 12);
+    const group = new LoraGroup({ modules: [], linear }, adapted, { dropout, index: 0, offset: others.length });
+    const sizes = [a.length, ...b.map(({ length }) => length)];
+    const parameters = Float32Array.from([others, a, ...b, others].flatMap((values) => [...values]));
+    group.setWeights(tensorOf(parameters, [parameters.length]));
     try {
       return use({
         forward: (x, record) =>
           group.forward(x, () => linear.forward(x), { record, dropoutSeed: record ? seed : null }),
         backward: (gradient, saved, want) =>
           group.backward(gradient, () => linear.backwardInput(gradient), saved!, want),
-        takeGradients: () => group.takeGradients(),
+        takeGradients: () => {
+          const gradient = group.takeGradient();
+          const pieces = split(gradient, sizes, 0);
+          gradient.dispose();
+          return pieces;
+        },
       });
     } finally {
       group.dispose();
@@ -281,7 +289,7 @@ test('throws if it has no weights', () => {
   scope(() => {
     const linear = new DenseLinear(tensorOf(new Float32Array(6), [2, 3]), null);
     const described: LinearGroup = { modules: [], linear };
-    const group = new LoraGroup(described, [rows(1, 2, 0)], { dropout: 0, index: 0 });
+    const group = new LoraGroup(described, [rows(1, 2, 0)], { dropout: 0, index: 0, offset: 0 });
     const x = tensorOf(new Float32Array(3), [1, 3]);
     const compute = () => group.forward(x, () => linear.forward(x), { record: false, dropoutSeed: null });
     expect(compute).toThrow('no A and B');

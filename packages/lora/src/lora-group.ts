@@ -1,33 +1,24 @@
 import type { DropoutSeed, GroupAdapter, LinearGroup } from '@lorasmith/models';
 import {
+  type AdaptedRows,
   add,
   addMatMul,
-  alias,
   cast,
-  concat,
   constant,
   dispose,
   fill,
   greaterEqual,
   keep,
+  kernelsFor,
+  type LoraLayout,
+  type LoraWeights,
   matMul,
   multiply,
-  pad,
+  parametersOf,
   randomUniform,
   scope,
-  split,
   type Tensor,
 } from '@lorasmith/tensor';
-
-/** An adapted layer of a group. */
-export interface AdaptedRows {
-  rank: number;
-  /** The factor of B A: alpha / rank. */
-  scale: number;
-  outFeatures: number;
-  /** Index of its first row in the group. */
-  firstRow: number;
-}
 
 type SavedLora = {
   /** `[tokens, in]` the input of forward, before dropout; the backward pass applies dropout again */
@@ -47,34 +38,39 @@ type SavedLora = {
 export class LoraGroup implements GroupAdapter<SavedLora> {
   readonly trained = true;
   readonly #linear: LinearGroup['linear'];
-  readonly #adapted: readonly AdaptedRows[];
+  readonly #layout: LoraLayout;
   readonly #dropout: number;
   readonly #index: number;
-  #a: Tensor | null = null; // [sum of rank, in], in the model's dtype
-  #scaledB: Tensor | null = null; // [out, sum of rank], in the model's dtype
-  #gradients: Tensor[] | null = null; // A's, then each B's, float32
+  #weights: LoraWeights | null = null;
+  #gradient: Tensor | null = null; // [parameterCount] float32
 
-  /** @param options `index` of the group: each index has its own dropout masks */
-  constructor(group: LinearGroup, adapted: readonly AdaptedRows[], options: { dropout: number; index: number }) {
+  /**
+   * @param options `index` of the group: each index has its own dropout masks. `offset` of the group's parameters in the
+   * vector of all
+   */
+  constructor(
+    group: LinearGroup,
+    adapted: readonly AdaptedRows[],
+    options: { dropout: number; index: number; offset: number },
+  ) {
+    const { inFeatures, outFeatures } = group.linear;
     this.#linear = group.linear;
-    this.#adapted = adapted;
+    this.#layout = { offset: options.offset, inFeatures, outFeatures, adapted };
     this.#dropout = options.dropout;
     this.#index = options.index;
   }
 
-  /**
-   * @param a `[Σ rank, in]` float32
-   * @param b for each adapted layer `[out, rank]` float32
-   */
-  setWeights(a: Tensor, b: readonly Tensor[]): void {
-    dispose([this.#a, this.#scaledB]);
+  /** How many parameters the group has: A `[Σ rank, in]`, then each layer's B `[out, rank]`. */
+  get parameterCount(): number {
+    return parametersOf(this.#layout);
+  }
+
+  /** @param parameters `[all]` float32, of all groups */
+  setWeights(parameters: Tensor): void {
     const dtype = this.#linear.computeDtype;
-    [this.#a, this.#scaledB] = keep(
-      scope(() => {
-        const scaled = b.map((one, i) => multiply(one, constant(this.#adapted[i]!.scale)));
-        return [cast(alias(a), dtype), cast(this.#onDiagonal(scaled), dtype)] as const;
-      }),
-    );
+    const weights = kernelsFor(dtype).loraWeights(parameters, this.#layout, dtype);
+    dispose(this.#weights);
+    this.#weights = keep(weights);
   }
 
   forward(
@@ -82,7 +78,7 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
     base: () => Tensor,
     { record, dropoutSeed }: { record: boolean; dropoutSeed: DropoutSeed | null },
   ): { output: Tensor; saved: SavedLora | null } {
-    const [a, scaledB] = this.#weights();
+    const { a, scaledB } = this.#currentWeights();
     const result = scope(() => {
       const frozen = base(); // [tokens, out]
       const mask = this.#dropoutMask(x, dropoutSeed);
@@ -96,7 +92,7 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
   }
 
   backward(gradient: Tensor, base: () => Tensor, saved: SavedLora, wantInputGradient: boolean): Tensor | null {
-    const [a, scaledB] = this.#weights();
+    const { a, scaledB } = this.#currentWeights();
     const { x, low, dropoutSeed } = saved;
     const byInput = scope(() => {
       const lowGradient = matMul(gradient, scaledB); // [tokens, out] x [out, sum of rank] -> [tokens, sum of rank]
@@ -117,89 +113,41 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
   }
 
   /**
-   * The sum of the gradients of all backward passes since the last call, in float32.
-   * @returns A's `[Σ rank, in]`, then each B's `[out, rank]`; the caller disposes them
+   * The sum of the gradients of all backward passes since the last call.
+   * @returns `[parameterCount]` float32; the caller disposes it
    */
-  takeGradients(): Tensor[] {
-    if (this.#gradients === null) throw new Error('no backward pass reached this group');
-    const taken = this.#gradients;
-    this.#gradients = null;
+  takeGradient(): Tensor {
+    if (this.#gradient === null) throw new Error('no backward pass reached this group');
+    const taken = this.#gradient;
+    this.#gradient = null;
     return taken;
   }
 
-  /** Whether a backward pass has reached this group since the last {@link takeGradients}. */
+  /** Whether a backward pass has reached this group since the last {@link takeGradient}. */
   get isReached(): boolean {
-    return this.#gradients !== null;
+    return this.#gradient !== null;
   }
 
-  /** Gradients of zero, in the form of {@link takeGradients}. */
-  zeroGradients(): Tensor[] {
-    const totalRank = this.#adapted.reduce((sum, { rank }) => sum + rank, 0);
-    const ofB = this.#adapted.map(({ outFeatures, rank }) => fill([outFeatures, rank], 0));
-    return [fill([totalRank, this.#linear.inFeatures], 0), ...ofB];
+  /** A gradient of zero, in the form of {@link takeGradient}. */
+  zeroGradient(): Tensor {
+    return fill([this.parameterCount], 0);
   }
 
   dispose(): void {
-    dispose([this.#a, this.#scaledB, this.#gradients]);
+    dispose([this.#weights, this.#gradient]);
   }
 
-  #weights(): [Tensor, Tensor] {
-    if (this.#a === null || this.#scaledB === null) throw new Error('the group has no A and B yet');
-    return [this.#a, this.#scaledB];
+  #currentWeights(): LoraWeights {
+    if (this.#weights === null) throw new Error('the group has no A and B yet');
+    return this.#weights;
   }
 
-  /** Accumulates the gradients of A `[Σ rank, in]` and of the diagonal blocks of scale · B `[out, Σ rank]`. */
-  #accumulate(aGradient: Tensor, scaledBGradient: Tensor): void {
-    const fresh = scope(() => {
-      const blocks = this.#diagonalOf(cast(scaledBGradient, 'float32'));
-      const ofB = blocks.map((block, i) => multiply(block, constant(this.#adapted[i]!.scale)));
-      return [cast(aGradient, 'float32'), ...ofB];
-    });
-    const before = this.#gradients;
-    this.#gradients = keep(
-      before === null ? fresh : scope(() => fresh.map((gradient, i) => add(before[i]!, gradient))),
-    );
+  /** @param byA `[Σ rank, in]` @param byScaledB `[out, Σ rank]` */
+  #accumulate(byA: Tensor, byScaledB: Tensor): void {
+    const fresh = kernelsFor(byA.dtype).loraGradient(byA, byScaledB, this.#layout);
+    const before = this.#gradient;
+    this.#gradient = keep(before === null ? fresh : scope(() => add(before, fresh)));
     if (before !== null) dispose([before, fresh]);
-  }
-
-  /** `[out, rank]` of each layer → `[out of all, Σ rank]`, zero off the diagonal. */
-  #onDiagonal(b: readonly Tensor[]): Tensor {
-    const totalRank = this.#adapted.reduce((sum, { rank }) => sum + rank, 0);
-    const totalRows = this.#linear.outFeatures;
-    const bands: Tensor[] = [];
-    let row = 0;
-    let column = 0;
-    for (const [i, { rank, outFeatures, firstRow }] of this.#adapted.entries()) {
-      if (firstRow > row) bands.push(fill([firstRow - row, totalRank], 0));
-      bands.push(
-        pad(b[i]!, [
-          [0, 0],
-          [column, totalRank - column - rank],
-        ]),
-      );
-      row = firstRow + outFeatures;
-      column += rank;
-    }
-    if (totalRows > row) bands.push(fill([totalRows - row, totalRank], 0));
-    return concat(bands, 0);
-  }
-
-  /** The inverse of {@link #onDiagonal}. Numbers off the diagonal are not parameters. */
-  #diagonalOf(stacked: Tensor): Tensor[] {
-    const totalRows = stacked.shape[0]!;
-    const ranks = this.#adapted.map(({ rank }) => rank);
-    const heights: number[] = [];
-    const bandOf: number[] = [];
-    let row = 0;
-    for (const { outFeatures, firstRow } of this.#adapted) {
-      if (firstRow > row) heights.push(firstRow - row);
-      bandOf.push(heights.length);
-      heights.push(outFeatures);
-      row = firstRow + outFeatures;
-    }
-    if (totalRows > row) heights.push(totalRows - row);
-    const bands = split(stacked, heights, 0);
-    return ranks.map((_, i) => split(bands[bandOf[i]!]!, ranks, 1)[i]!);
   }
 
   /**

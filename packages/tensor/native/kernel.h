@@ -51,17 +51,30 @@ class Attributes {
   }
 
   std::vector<int64_t> Ints(const char* name) const {
-    int32_t count = 0, total = 0;
-    TF_OpKernelConstruction_GetAttrSize(construction_, name, &count, &total, status_);
-    std::vector<int64_t> values(count > 0 ? count : 0);
-    if (!values.empty()) {
-      TF_OpKernelConstruction_GetAttrInt64List(construction_, name, values.data(), count, status_);
-    }
+    std::vector<int64_t> values(ListSize(name));
+    TF_OpKernelConstruction_GetAttrInt64List(construction_, name, values.data(), static_cast<int>(values.size()),
+                                             status_);
+    FailOnError();
+    return values;
+  }
+
+  std::vector<float> Floats(const char* name) const {
+    std::vector<float> values(ListSize(name));
+    TF_OpKernelConstruction_GetAttrFloatList(construction_, name, values.data(), static_cast<int>(values.size()),
+                                             status_);
     FailOnError();
     return values;
   }
 
  private:
+  int32_t ListSize(const char* name) const {
+    int32_t size = 0;
+    int32_t total_size = 0;
+    TF_OpKernelConstruction_GetAttrSize(construction_, name, &size, &total_size, status_);
+    FailOnError();
+    return size < 0 ? 0 : size;
+  }
+
   void FailOnError() const {
     if (TF_GetCode(status_) != TF_OK) TF_OpKernelConstruction_Failure(construction_, status_);
   }
@@ -267,10 +280,12 @@ struct OpDefinition {
 };
 
 // The ops of this library, each defined beside its kernels.
+std::vector<OpDefinition> AdamWOps();
 std::vector<OpDefinition> NormOps();
 std::vector<OpDefinition> GatedUnitOps();
 std::vector<OpDefinition> AttentionOps();
 std::vector<OpDefinition> CrossEntropyOps();
+std::vector<OpDefinition> LoraOps();
 std::vector<OpDefinition> ProductOps();  // none where the processor multiplies no bfloat16
 
 }  // namespace lorasmith

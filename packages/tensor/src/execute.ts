@@ -15,6 +15,8 @@ export const typeAttribute = (name: string, dtype: DType): OpAttribute => ({
 });
 export const boolAttribute = (name: string, value: boolean): OpAttribute => ({ name, type: ATTRIBUTE_BOOL, value });
 export const intAttribute = (name: string, value: number): OpAttribute => ({ name, type: ATTRIBUTE_INT, value });
+export const intsAttribute = (name: string, value: number[]): OpAttribute => ({ name, type: ATTRIBUTE_INT, value });
+export const floatsAttribute = (name: string, value: number[]): OpAttribute => ({ name, type: ATTRIBUTE_FLOAT, value });
 export const floatAttribute = (name: string, value: number): OpAttribute => ({ name, type: ATTRIBUTE_FLOAT, value });
 
 /** `T = dtype`, which most ops need; made once per dtype. */

@@ -4,6 +4,7 @@ export { type Engine, type EngineKind, engine } from './binding.js';
 export * from './cuda.js';
 export * from './dtype.js';
 export { type OpObserver, observeOps } from './execute.js';
+export type { AdamWState, AdamWStep, AdamWUpdate } from './kernels/adamw.js';
 export type {
   AttentionSettings,
   BatchAttention,
@@ -19,6 +20,7 @@ export {
   kernelsFor,
   kernelsInUse,
 } from './kernels/kernel-table.js';
+export { type AdaptedRows, type LoraLayout, type LoraWeights, parametersOf } from './kernels/lora.js';
 export { batchMatMul } from './kernels/product.js';
 export type { Normed, StreamGradient } from './kernels/rms-norm.js';
 export { type RotaryAngles, type RotaryTable, rotaryTable, rotate } from './kernels/rotary.js';

@@ -1,10 +1,12 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { ACTIVATIONS } from '../src/activation.js';
-import { multiply, subtract } from '../src/arithmetic.js';
+import { multiply, square, subtract } from '../src/arithmetic.js';
 import type { FloatDType } from '../src/dtype.js';
+import type { AdamWStep } from '../src/kernels/adamw.js';
 import type { AttentionSettings, BatchAttention } from '../src/kernels/attention.js';
 import type { InstructionSet } from '../src/kernels/fused-library.js';
 import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
+import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
 import { randomUniform } from '../src/random.js';
 import { dispose, scope, type Tensor } from '../src/tensor.js';
 import { cast, constant, tensorOf, toFloat32Array } from '../src/transfer.js';
@@ -39,7 +41,13 @@ function attentionOf(
   return kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows: [window] });
 }
 
-function bothWays(instructionSet: InstructionSet | undefined, dtype: FloatDType, compute: () => Tensor[]): void {
+/** @param tolerance relative to the largest number; 0: the same bits */
+function bothWays(
+  instructionSet: InstructionSet | undefined,
+  dtype: FloatDType,
+  compute: () => Tensor[],
+  tolerance = TOLERANCE[dtype],
+): void {
   const run = () => scope(() => compute().map(toFloat32Array));
   configureKernels('raw');
   const expected = run();
@@ -47,11 +55,59 @@ function bothWays(instructionSet: InstructionSet | undefined, dtype: FloatDType,
   expect(used, 'npm test compiles the fused libraries').toBe(instructionSet ?? used ?? 'one');
   const actual = run();
   for (const [index, values] of expected.entries()) {
-    const bound = TOLERANCE[dtype] * Math.max(1e-3, largest(values));
+    const bound = tolerance * Math.max(1e-3, largest(values));
     const difference = largest(values.map((value, i) => value - actual[index]![i]!));
     expect(difference, `result ${index}`).toBeLessThanOrEqual(bound);
   }
 }
+
+const LORA_LAYOUTS: { name: string; layout: LoraLayout }[] = [
+  {
+    name: 'all layers of a group, of different ranks',
+    layout: {
+      offset: 13,
+      inFeatures: 37,
+      outFeatures: 70,
+      adapted: [
+        { rank: 3, scale: 2, outFeatures: 32, firstRow: 0 },
+        { rank: 5, scale: 0.3, outFeatures: 19, firstRow: 32 },
+        { rank: 2, scale: 1 / 3, outFeatures: 19, firstRow: 51 },
+      ],
+    },
+  },
+  {
+    name: 'some layers, with others before, between and after',
+    layout: {
+      offset: 0,
+      inFeatures: 8,
+      outFeatures: 50,
+      adapted: [
+        { rank: 4, scale: 0.5, outFeatures: 10, firstRow: 7 },
+        { rank: 1, scale: 7, outFeatures: 3, firstRow: 40 },
+      ],
+    },
+  },
+  {
+    name: 'one wide layer',
+    layout: {
+      offset: 1,
+      inFeatures: 2100,
+      outFeatures: 1100,
+      adapted: [{ rank: 64, scale: 0.25, outFeatures: 1100, firstRow: 0 }],
+    },
+  },
+];
+
+const ADAMW_STEP: AdamWStep = {
+  gradientScale: 1 / 47,
+  maxNorm: null,
+  beta1: 0.9,
+  beta2: 0.999,
+  epsilon: 1e-8,
+  learningRate: 3e-4,
+  weightDecay: 0.1,
+  step: 7,
+};
 
 /** The suite for the library that suits the processor best, or for another that it can run. */
 export function testFusedKernels(instructionSet?: InstructionSet): void {
@@ -86,6 +142,22 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
           return [gatedUnit(gateUp, activation), gatedUnitGradient(gradient, gateUp, activation)];
         });
       }
+    });
+
+    test.each(LORA_LAYOUTS)('the matrices of LoRA and their gradient: $name, the same bits', ({ layout }) => {
+      bothWays(
+        instructionSet,
+        dtype,
+        () => {
+          const { loraWeights, loraGradient } = kernelsFor(dtype);
+          const parameters = numbers([layout.offset + parametersOf(layout) + 5], 'parameters');
+          const { a, scaledB } = loraWeights(parameters, layout, dtype);
+          const byA = numbers([...a.shape], 'by A', dtype);
+          const byScaledB = numbers([...scaledB.shape], 'by B', dtype);
+          return [a, scaledB, loraGradient(byA, byScaledB, layout)];
+        },
+        0,
+      );
     });
 
     test('cross entropy and its gradient, for probabilities from nearly 1 to nearly 0', () => {
@@ -137,11 +209,54 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     });
   });
 
+  describe('AdamW', () => {
+    const count = 40_003;
+    const update = (changed: Partial<AdamWStep>, hasFactors: boolean) => () => {
+      const { adamW, squareSum } = kernelsFor('float32');
+      const gradient = numbers([count], 'gradient', 'float32', 3);
+      const state = {
+        parameters: numbers([count], 'parameters'),
+        first: numbers([count], 'first', 'float32', 0.01),
+        second: square(numbers([count], 'second', 'float32', 0.01)),
+        rateFactors: hasFactors ? numbers([count], 'factors') : null,
+      };
+      const step = { ...ADAMW_STEP, ...changed };
+      const { parameters, first, second } = adamW(state, gradient, squareSum(gradient, step.gradientScale), step);
+      return [parameters, first, second];
+    };
+
+    test.each([
+      ['no decay, one rate', { weightDecay: 0 }, false],
+      ['decay, one rate', {}, false],
+      ['no decay, rates of their own', { weightDecay: 0 }, true],
+      ['decay, rates of their own', {}, true],
+      ['a norm below the limit', { maxNorm: 1e6 }, false],
+    ] as const)('%s: the same bits', (_, changed, hasFactors) => {
+      bothWays(instructionSet, 'float32', update(changed, hasFactors), 0);
+    });
+
+    test('clipped: the factor is rounded once, where the raw ops round each of its steps', () => {
+      bothWays(instructionSet, 'float32', update({ maxNorm: 0.5 }, false), 1e-6);
+    });
+  });
+
   test('inputs that a fused op cannot compute are rejected with a message', () => {
     configureKernels('fused', { instructionSet });
     const logits = numbers([2, 5], 'logits');
     const labels = tensorOf(Int32Array.of(1, 5), [2]);
     expect(() => kernelsFor('float32').crossEntropy(logits, labels)).toThrow(/a label is not among the classes/);
     dispose([logits, labels]);
+
+    const { layout } = LORA_LAYOUTS[0]!;
+    const { loraWeights, loraGradient, adamW } = kernelsFor('float32');
+    const parameters = numbers([layout.offset + parametersOf(layout)], 'parameters');
+    const beyond = { ...layout, offset: layout.offset + 1 };
+    expect(() => loraWeights(parameters, beyond, 'float32')).toThrow(/the group must lie in the parameters/);
+    const overlapping = { ...layout, adapted: layout.adapted.map((one) => ({ ...one, firstRow: 0 })) };
+    expect(() => loraWeights(parameters, overlapping, 'float32')).toThrow(/the layers must lie in the group/);
+    expect(() => loraGradient(parameters, parameters, layout)).toThrow(/must have the shape of A/);
+    const [long, short] = [numbers([4], 'long'), numbers([3], 'short')];
+    const state = { parameters: long, first: long, second: long, rateFactors: null };
+    expect(() => adamW(state, short, numbers([1], 'sum'), ADAMW_STEP)).toThrow(/must be equally many/);
   });
 }

@@ -1,4 +1,4 @@
-import { liveTensorCount, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { dispose, liveTensorCount, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
@@ -36,7 +36,8 @@ function run(optimizer: AdamW, start: number[], from: number, to: number): numbe
   let parameters = vector(start);
   for (let step = from; step < to; step++) {
     const gradient = vector(gradientAt(step));
-    const updated = optimizer.update(parameters, gradient, LEARNING_RATES[step]!);
+    const settings = { learningRate: LEARNING_RATES[step]!, gradientScale: 1, maxNorm: null };
+    const updated = optimizer.adopt(optimizer.compute(parameters, gradient, settings));
     parameters.dispose();
     gradient.dispose();
     parameters = updated;
@@ -95,4 +96,21 @@ test('handles are flat from step to step, and none is left', () => {
   expect(liveTensorCount()).toBe(afterOne);
   optimizer.dispose();
   expect(liveTensorCount()).toBe(before);
+});
+
+test('an update that is computed and not adopted changes nothing', () => {
+  const optimizer = new AdamW(5, { ...ADAMW_DEFAULTS, weightDecay: 0.1 });
+  run(optimizer, START, 0, 2);
+  const [parameters, gradient] = [vector(START), vector(gradientAt(2))];
+  const before = [...toFloat32Array(optimizer.moments.first), ...toFloat32Array(optimizer.moments.second)];
+  const compute = () => optimizer.compute(parameters, gradient, { learningRate: 0.01, gradientScale: 0.5, maxNorm: 1 });
+  dispose(compute()); // makes the constants it needs
+  const handles = liveTensorCount();
+  dispose(compute());
+  expect(liveTensorCount()).toBe(handles);
+  expect(optimizer.step).toBe(2);
+  expect([...toFloat32Array(optimizer.moments.first), ...toFloat32Array(optimizer.moments.second)]).toEqual(before);
+  expect([...toFloat32Array(parameters)]).toEqual(START);
+  dispose([parameters, gradient]);
+  optimizer.dispose();
 });

@@ -1,15 +1,11 @@
 import {
-  add,
-  constant,
+  type AdamWStep,
+  type AdamWUpdate,
   dispose,
-  divide,
   fill,
   keep,
-  multiply,
+  kernelsFor,
   scope,
-  square,
-  squareRoot,
-  subtract,
   type Tensor,
   tensorOf,
 } from '@lorasmith/tensor';
@@ -35,12 +31,16 @@ export type Moments = {
   second: Tensor;
 };
 
-const scalar = (value: number): Tensor => tensorOf(Float32Array.of(value), []);
+/** What one update depends on beside the optimizer's settings; see {@link AdamWStep}. */
+export type UpdateSettings = Pick<AdamWStep, 'learningRate' | 'gradientScale' | 'maxNorm'>;
 
-/**
- * AdamW with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101) as torch.optim.AdamW computes it:
- * `p ← p (1 - lr·decay)`, then `p ← p - lr / (1 - β1ᵗ) · m / (√v / √(1 - β2ᵗ) + ε)`.
- */
+/** An update that is computed and not yet made. Adopt it, or dispose it. */
+export type ComputedUpdate = AdamWUpdate & {
+  /** `[1]` of the scaled gradient, before clipping */
+  squareSum: Tensor;
+};
+
+/** The optimizer's state. What an update computes is in the kernel table: `adamW`. */
 export class AdamW {
   readonly #settings: AdamWSettings;
   readonly #rateFactors: Tensor | null;
@@ -71,39 +71,33 @@ export class AdamW {
   }
 
   /**
+   * Computes the next update. Nothing is changed or freed.
    * @param parameters `[parameters]` float32
    * @param gradient the same shape
-   * @returns the new parameters; neither input is freed
    */
-  update(parameters: Tensor, gradient: Tensor, learningRate: number): Tensor {
+  compute(parameters: Tensor, gradient: Tensor, update: UpdateSettings): ComputedUpdate {
     const { weightDecay, beta1, beta2, epsilon } = this.#settings;
-    this.#step += 1;
-    const before = this.#moments;
-    const { updated, ...moments } = scope(() => {
-      const first = add(multiply(before.first, constant(beta1)), multiply(gradient, constant(1 - beta1)));
-      const second = add(multiply(before.second, constant(beta2)), multiply(square(gradient), constant(1 - beta2)));
-      const rootCorrection = Math.sqrt(1 - beta2 ** this.#step);
-      const denominator = add(divide(squareRoot(second), scalar(rootCorrection)), constant(epsilon));
-      const stepSize = this.#perNumber(learningRate / (1 - beta1 ** this.#step));
-      const decayed = weightDecay === 0 ? parameters : multiply(parameters, this.#kept(learningRate * weightDecay));
-      return { updated: subtract(decayed, multiply(divide(first, denominator), stepSize)), first, second };
+    const step = { ...update, weightDecay, beta1, beta2, epsilon, step: this.#step + 1 };
+    const state = { parameters, ...this.#moments, rateFactors: this.#rateFactors };
+    const kernels = kernelsFor('float32');
+    return scope(() => {
+      const squareSum = kernels.squareSum(gradient, update.gradientScale);
+      return { ...kernels.adamW(state, gradient, squareSum, step), squareSum };
     });
-    this.#moments = keep(moments);
-    dispose(before);
-    return updated;
+  }
+
+  /**
+   * Makes a computed update.
+   * @returns the new parameters; the caller owns them
+   */
+  adopt({ parameters, first, second, squareSum }: ComputedUpdate): Tensor {
+    dispose([this.#moments, squareSum]);
+    this.#moments = keep({ first, second });
+    this.#step += 1;
+    return parameters;
   }
 
   dispose(): void {
     dispose([this.#rateFactors, this.#moments]);
-  }
-
-  /** A rate, `[]`, or where numbers have rates of their own, each one's, `[parameters]`. */
-  #perNumber(rate: number): Tensor {
-    return this.#rateFactors === null ? scalar(rate) : multiply(this.#rateFactors, scalar(rate));
-  }
-
-  /** What decay leaves of a number, 1 - rate. */
-  #kept(rate: number): Tensor {
-    return this.#rateFactors === null ? scalar(1 - rate) : subtract(constant(1), this.#perNumber(rate));
   }
 }

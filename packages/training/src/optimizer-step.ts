@@ -1,10 +1,8 @@
 import { ProductError, type TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
-import { add, concat, dispose, keep, scope, type Tensor } from '@lorasmith/tensor';
-import type { AdamW } from './adamw.js';
+import { add, concat, dispose, keep, scope, type Tensor, toFloat32Array } from '@lorasmith/tensor';
+import type { AdamW, ComputedUpdate } from './adamw.js';
 import type { Batch } from './batches.js';
-import { clippingFactor, normOf, scaled } from './gradient-norm.js';
-import { takeLossSum } from './objectives/objective.js';
 import { yieldToEventLoop } from './stop.js';
 
 export interface StepResult {
@@ -29,7 +27,9 @@ export async function optimizerStep(
   settings: Pick<TrainingSettings, 'seed' | 'max_grad_norm'> & { learningRate: number; recompute: boolean },
   signal: AbortSignal,
 ): Promise<StepResult> {
+  const maxNorm = settings.max_grad_norm;
   let gradientSum: Tensor | null = null;
+  let update: ComputedUpdate | null = null;
   const losses: Tensor[] = [];
   let trainedTokens = 0;
   let tokens = 0;
@@ -47,25 +47,29 @@ export async function optimizerStep(
       if (before !== null) dispose([before, gradient]);
       await yieldToEventLoop(signal);
     }
-    const loss = takeLossSum(keep(concat(losses, 0))) / trainedTokens;
-    const gradient = keep(scaled(gradientSum!, 1 / trainedTokens));
-    try {
-      const gradNorm = normOf(gradient);
-      checkFinite(loss, gradNorm, optimizer.step + 1);
-      const clipped = scaled(gradient, clippingFactor(gradNorm, settings.max_grad_norm));
-      adapter.setParameters(optimizer.update(adapter.parameters, clipped, settings.learningRate));
-      dispose(clipped);
-      return { loss, gradNorm, tokens, trainedTokens };
-    } finally {
-      dispose(gradient);
-    }
+    const settled = { learningRate: settings.learningRate, gradientScale: 1 / trainedTokens, maxNorm };
+    update = keep(optimizer.compute(adapter.parameters, gradientSum!, settled));
+    const { lossSum, gradNorm } = readOnce(losses, update.squareSum);
+    const loss = lossSum / trainedTokens;
+    checkFinite(loss, gradNorm, optimizer.step + 1);
+    const adopted = update;
+    update = null;
+    adapter.setParameters(optimizer.adopt(adopted));
+    return { loss, gradNorm, tokens, trainedTokens };
   } finally {
-    dispose([gradientSum, losses]);
+    dispose([gradientSum, losses, update]);
   }
 }
 
 /** Exceeds the limit of gradient_accumulation_steps, so that each pass has its own dropout. */
 const PASSES_PER_STEP = 4096;
+
+/** The only read of a step, which waits for the device: sums of losses, and the square of the gradient's norm. */
+function readOnce(losses: readonly Tensor[], squareSum: Tensor): { lossSum: number; gradNorm: number } {
+  const numbers = scope(() => toFloat32Array(concat([...losses, squareSum], 0)));
+  const lossSum = numbers.subarray(0, -1).reduce((sum, loss) => sum + loss, 0);
+  return { lossSum, gradNorm: Math.sqrt(numbers.at(-1)!) };
+}
 
 function checkFinite(loss: number, gradNorm: number, step: number): void {
   if (Number.isFinite(loss) && Number.isFinite(gradNorm)) return;

@@ -2,6 +2,7 @@ import type { Activation } from '../activation.js';
 import { type EngineKind, engine } from '../binding.js';
 import { type DType, type FloatDType, TF_DATA_TYPE } from '../dtype.js';
 import type { Tensor } from '../tensor.js';
+import { type AdamWState, type AdamWStep, type AdamWUpdate, fusedAdamW, rawAdamW, rawSquareSum } from './adamw.js';
 import type { AttentionRows, BatchAttention } from './attention.js';
 import { AttentionByHeadSize } from './attention-by-head-size.js';
 import { type CrossEntropy, fusedCrossEntropy, rawCrossEntropy } from './cross-entropy.js';
@@ -9,6 +10,14 @@ import { FusedAttention } from './fused-attention.js';
 import { type InstructionSet, loadFusedLibrary, processorHasAmx } from './fused-library.js';
 import { fusedGatedUnit, fusedGatedUnitGradient, rawGatedUnit, rawGatedUnitGradient } from './gated-unit.js';
 import { GroupedAttention } from './grouped-attention.js';
+import {
+  fusedLoraGradient,
+  fusedLoraWeights,
+  type LoraLayout,
+  type LoraWeights,
+  rawLoraGradient,
+  rawLoraWeights,
+} from './lora.js';
 import { fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './product.js';
 import {
   fusedAddRmsNorm,
@@ -61,6 +70,31 @@ export interface Kernels {
    * @returns `[tokens, 2 × intermediate]`
    */
   gatedUnitGradient(gradient: Tensor, gateUp: Tensor, activation: Activation): Tensor;
+  /**
+   * A group's matrices for LoRA's products, of the vector of all parameters.
+   * @param parameters `[all]` float32
+   */
+  loraWeights(parameters: Tensor, layout: LoraLayout, dtype: FloatDType): LoraWeights;
+  /**
+   * Gradient by a group's parameters, of that by {@link loraWeights}.
+   * @param byA `[Σ rank, in]`
+   * @param byScaledB `[out, Σ rank]`; what is not on the diagonal is ignored
+   * @returns `[parameters of the group]` float32
+   */
+  loraGradient(byA: Tensor, byScaledB: Tensor, layout: LoraLayout): Tensor;
+  /**
+   * AdamW with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101) as torch.optim.AdamW computes it:
+   * `p ← p (1 - lr·decay)`, then `p ← p - lr / (1 - β1ᵗ) · m / (√v / √(1 - β2ᵗ) + ε)`. Inputs stay as they are.
+   * @param gradient `[n]` float32, still to be scaled and clipped
+   * @param squareSum `[1]` as {@link squareSum} has it, of the scaled gradient
+   */
+  adamW(state: AdamWState, gradient: Tensor, squareSum: Tensor, step: AdamWStep): AdamWUpdate;
+  /**
+   * The square of the Euclidean norm of `factor · x`.
+   * @param x `[n]` float32
+   * @returns `[1]` float32
+   */
+  squareSum(x: Tensor, factor: number): Tensor;
   /** Lays out the rows of one batch for attention. */
   batchAttention(rows: AttentionRows): BatchAttention;
   /**
@@ -116,6 +150,10 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   rmsNormGradient: [fused(fusedRmsNormGradient, ALSO_CUDA), raw(rawRmsNormGradient)],
   gatedUnit: [fused(fusedGatedUnit), raw(rawGatedUnit)],
   gatedUnitGradient: [fused(fusedGatedUnitGradient), raw(rawGatedUnitGradient)],
+  loraWeights: [fused(fusedLoraWeights), raw(rawLoraWeights)],
+  loraGradient: [fused(fusedLoraGradient), raw(rawLoraGradient)],
+  adamW: [fused(fusedAdamW), raw(rawAdamW)],
+  squareSum: [raw(rawSquareSum)],
   batchAttention: [fused((rows) => new FusedAttention(rows)), raw((rows) => new GroupedAttention(rows))],
   crossEntropy: [fused(fusedCrossEntropy), raw(rawCrossEntropy)],
   matMul: [fused(fusedMatMul, PRODUCT), raw(rawMatMul)],

@@ -1,0 +1,102 @@
+// AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with clipping, in one pass over the parameters.
+//
+// Every result is rounded after each operation and in this order, as when each is an op of its own: so no product and
+// sum become one instruction here.
+#pragma GCC optimize("-ffp-contract=off")
+
+#include <algorithm>
+#include <cmath>
+
+#include "adamw_step.h"
+#include "kernel.h"
+#include "parallel.h"
+
+namespace lorasmith {
+namespace {
+
+constexpr int64_t kNumbersPerPiece = 1 << 14;
+
+struct Vectors {
+  const float* parameters;
+  const float* gradient;
+  const float* first;
+  const float* second;
+  const float* rate_factors;
+  float* new_parameters;
+  float* new_first;
+  float* new_second;
+};
+
+// As torch.nn.utils.clip_grad_norm_ has it.
+float ClippingFactor(float square_sum, float max_norm) {
+  const double norm = std::sqrt(static_cast<double>(square_sum));
+  return static_cast<float>(std::min(1.0, max_norm / (norm + 1e-6)));
+}
+
+template <bool kHasFactors, bool kDecays>
+void Update(const Vectors& v, const AdamWStep& step, float clipping, int64_t begin, int64_t end) {
+#pragma omp simd
+  for (int64_t i = begin; i < end; i++) {
+    const float gradient = v.gradient[i] * step.gradient_scale * clipping;
+    const float first = v.first[i] * step.beta1 + gradient * step.one_minus_beta1;
+    const float second = v.second[i] * step.beta2 + gradient * gradient * step.one_minus_beta2;
+    const float denominator = std::sqrt(second) / step.root_correction + step.epsilon;
+    float step_size = step.step_size;
+    float decayed = v.parameters[i];
+    if constexpr (kHasFactors) {
+      step_size = v.rate_factors[i] * step_size;
+      if constexpr (kDecays) decayed = decayed * (1.0f - v.rate_factors[i] * step.decay_rate);
+    } else if constexpr (kDecays) {
+      decayed = decayed * step.kept;
+    }
+    v.new_parameters[i] = decayed - first / denominator * step_size;
+    v.new_first[i] = first;
+    v.new_second[i] = second;
+  }
+}
+
+// parameters, gradient, first, second [n], rate_factors [n] or [0], square_sum [1] of the scaled gradient, step → what
+// parameters and moments become, [n] each
+struct AdamW {
+  void Compute(Context& context) const {
+    const int64_t count = context.Size(0);
+    const int64_t factors = context.Size(4);
+    const bool fits = context.Size(1) == count && context.Size(2) == count && context.Size(3) == count &&
+                      (factors == 0 || factors == count);
+    if (!context.Check(fits, "parameters, gradient, moments and rate factors must be equally many")) return;
+    if (!context.Check(context.Size(5) == 1, "the square sum must be one number")) return;
+    if (!context.Check(context.Size(6) == AdamWStep::kCount, "step must have the numbers of AdamWStep")) return;
+    Vectors v;
+    v.parameters = context.Input<float>(0);
+    v.gradient = context.Input<float>(1);
+    v.first = context.Input<float>(2);
+    v.second = context.Input<float>(3);
+    v.rate_factors = context.Input<float>(4);
+    const float* square_sum = context.Input<float>(5);
+    const float* numbers = context.Input<float>(6);
+    v.new_parameters = context.Output<float>(0, {count});
+    v.new_first = context.Output<float>(1, {count});
+    v.new_second = context.Output<float>(2, {count});
+    if (context.failed()) return;
+    AdamWStep step;
+    std::copy(numbers, numbers + AdamWStep::kCount, reinterpret_cast<float*>(&step));
+    const float clipping = ClippingFactor(*square_sum, step.max_norm);
+    const auto update = factors > 0 ? (step.decay_rate == 0 ? &Update<true, false> : &Update<true, true>)
+                                    : (step.decay_rate == 0 ? &Update<false, false> : &Update<false, true>);
+    ParallelRanges(count, kNumbersPerPiece, [&](int64_t begin, int64_t end) { update(v, step, clipping, begin, end); });
+  }
+};
+
+}  // namespace
+
+std::vector<OpDefinition> AdamWOps() {
+  return {
+      {"LorasmithAdamW",
+       {"parameters: T", "gradient: T", "first: T", "second: T", "rate_factors: T", "square_sum: T", "step: T"},
+       {"new_parameters: T", "new_first: T", "new_second: T"},
+       {},
+       {KernelOn<AdamW>("CPU", TF_FLOAT)}},
+  };
+}
+
+}  // namespace lorasmith

@@ -1,0 +1,109 @@
+import { add, divide, minimum, multiply, square, squareRoot, subtract, sum } from '../arithmetic.js';
+import { elementType, executeMany } from '../execute.js';
+import { scope, type Tensor } from '../tensor.js';
+import { constant, tensorOf } from '../transfer.js';
+
+// What the op computes: see Kernels.
+
+/** What an AdamW update reads: `[n]` float32 each. */
+export interface AdamWState {
+  parameters: Tensor;
+  /** Running means of the gradient and of its square. */
+  first: Tensor;
+  second: Tensor;
+  /** What the learning rate of each number is multiplied with; null: 1. */
+  rateFactors: Tensor | null;
+}
+
+/** The numbers of one update. */
+export interface AdamWStep {
+  /** What the given gradient is multiplied with: 1 / normaliser. */
+  gradientScale: number;
+  /** The scaled gradient is clipped to this norm, as by torch.nn.utils.clip_grad_norm_; null: never. */
+  maxNorm: number | null;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  learningRate: number;
+  weightDecay: number;
+  /** Counted from 1. */
+  step: number;
+}
+
+/** What the state becomes. */
+export type AdamWUpdate = {
+  parameters: Tensor;
+  first: Tensor;
+  second: Tensor;
+};
+
+/** The numbers of a step as ops use them, rounded to float32. */
+function numbersOf({ beta1, beta2, epsilon, learningRate, weightDecay, step, ...gradient }: AdamWStep) {
+  return {
+    gradientScale: gradient.gradientScale,
+    maxNorm: gradient.maxNorm ?? Number.POSITIVE_INFINITY,
+    beta1,
+    oneMinusBeta1: 1 - beta1,
+    beta2,
+    oneMinusBeta2: 1 - beta2,
+    rootCorrection: Math.sqrt(1 - beta2 ** step),
+    epsilon,
+    stepSize: learningRate / (1 - beta1 ** step),
+    decayRate: learningRate * weightDecay,
+    kept: 1 - learningRate * weightDecay,
+  };
+}
+
+/** As native/adamw_step.h has them. On the CUDA engine they stay on the host. */
+function stepTensor(step: AdamWStep): Tensor {
+  const numbers = Float32Array.from(Object.values(numbersOf(step)));
+  return tensorOf(numbers, [numbers.length]);
+}
+
+export function fusedAdamW(state: AdamWState, gradient: Tensor, squareSum: Tensor, step: AdamWStep): AdamWUpdate {
+  return scope(() => {
+    const rateFactors = state.rateFactors ?? tensorOf(new Float32Array(0), [0]);
+    const inputs = [state.parameters, gradient, state.first, state.second, rateFactors, squareSum, stepTensor(step)];
+    const [parameters, first, second] = executeMany('LorasmithAdamW', [elementType(gradient)], inputs, 3);
+    return { parameters: parameters!, first: first!, second: second! };
+  });
+}
+
+export function rawAdamW(state: AdamWState, gradient: Tensor, squareSum: Tensor, step: AdamWStep): AdamWUpdate {
+  const numbers = numbersOf(step);
+  return scope(() => {
+    const clipped = multiply(
+      multiply(gradient, scalar(numbers.gradientScale)),
+      clippingFactor(squareSum, step.maxNorm),
+    );
+    const first = add(
+      multiply(state.first, constant(numbers.beta1)),
+      multiply(clipped, constant(numbers.oneMinusBeta1)),
+    );
+    const second = add(
+      multiply(state.second, constant(numbers.beta2)),
+      multiply(square(clipped), constant(numbers.oneMinusBeta2)),
+    );
+    const denominator = add(divide(squareRoot(second), scalar(numbers.rootCorrection)), constant(numbers.epsilon));
+    const perNumber = (rate: number) =>
+      state.rateFactors === null ? scalar(rate) : multiply(state.rateFactors, scalar(rate));
+    const kept = () =>
+      state.rateFactors === null ? scalar(numbers.kept) : subtract(constant(1), perNumber(numbers.decayRate));
+    const decayed = numbers.decayRate === 0 ? state.parameters : multiply(state.parameters, kept());
+    const parameters = subtract(decayed, multiply(divide(first, denominator), perNumber(numbers.stepSize)));
+    return { parameters, first, second };
+  });
+}
+
+/** What to multiply a gradient with so that its norm is at most `maxNorm`, as torch.nn.utils.clip_grad_norm_ has it; `[1]`. */
+function clippingFactor(squareSum: Tensor, maxNorm: number | null): Tensor {
+  if (maxNorm === null) return constant(1);
+  return minimum(constant(1), divide(constant(maxNorm), add(squareRoot(squareSum), constant(1e-6))));
+}
+
+export function rawSquareSum(x: Tensor, factor: number): Tensor {
+  return scope(() => sum(square(multiply(x, scalar(factor))), 'all', { keepDims: true }));
+}
+
+/** Of a number that changes from step to step; others are {@link constant}. */
+const scalar = (value: number): Tensor => tensorOf(Float32Array.of(value), []);
