@@ -7,8 +7,8 @@ export default defineConfig({
   ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },
   test: {
     include: ['packages/*/{src,test}/**/*.test.ts', 'services/*/{src,test}/**/*.test.ts', 'test/**/*.test.ts'],
-    // The fault suite and the API fuzzer have their own commands.
-    exclude: ['**/node_modules/**', 'test/faults/**', 'test/fuzz-api/**'],
+    // The fault suite, the API fuzzer and the emulated card have their own commands.
+    exclude: ['**/node_modules/**', 'test/faults/**', 'test/fuzz-api/**', 'test/emulated/**'],
     env: { TF_CPP_MIN_LOG_LEVEL: '2' },
     pool: 'forks',
     maxWorkers: 2,

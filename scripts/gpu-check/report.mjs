@@ -1,0 +1,70 @@
+import { renameSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+
+/**
+ * One line of `results.json` under `parts`.
+ *
+ * @typedef {object} PartReport
+ * @property {string} name
+ * @property {string} title
+ * @property {import('./run-part.mjs').Ending | 'not run'} ending
+ * @property {string} how why it was not run, or how its process ended
+ * @property {number} seconds
+ * @property {string[]} lines Markdown
+ * @property {unknown} result
+ */
+
+const FENCE = '```';
+/** Of the log of a part that ended badly. */
+const SHOWN_LOG_LINES = 25;
+
+/** Keeps `results.json` and `report.md` in a folder up to date: what was measured is there even if the machine goes away. */
+export class Report {
+  #out;
+  #header;
+  /** @type {PartReport[]} */
+  #parts = [];
+
+  /** @param {string} out folder @param {Record<string, unknown>} header */
+  constructor(out, header) {
+    this.#out = out;
+    this.#header = header;
+    this.#write();
+  }
+
+  /** Whether every part that ran was done. */
+  get isGood() {
+    return this.#parts.every(({ ending }) => ending === 'done' || ending === 'not run');
+  }
+
+  /** @param {PartReport & { log?: string }} part */
+  add({ log = '', ...part }) {
+    const isBad = part.ending !== 'done' && part.ending !== 'not run';
+    const tail = log.trimEnd().split('\n').slice(-SHOWN_LOG_LINES).join('\n');
+    const shown = isBad && tail !== '' ? ['', `The end of its log:`, '', FENCE, tail, FENCE] : [];
+    this.#parts.push({ ...part, lines: [...part.lines, ...shown] });
+    this.#write();
+  }
+
+  #write() {
+    this.#replace('results.json', `${JSON.stringify({ ...this.#header, parts: this.#parts }, null, 2)}\n`);
+    const header = Object.entries(this.#header).map(([name, value]) => `- ${name}: ${value}`);
+    const parts = this.#parts.flatMap(({ title, ending, how, seconds, lines }) => [
+      '',
+      `## ${title}`,
+      '',
+      ending === 'not run'
+        ? `Not run: ${how}.`
+        : `${ending === 'done' ? 'Done' : `**${ending}** (${how})`} in ${seconds.toFixed(1)} s.`,
+      ...(lines.length > 0 ? ['', ...lines] : []),
+    ]);
+    this.#replace('report.md', `${['# Check of a GPU', '', ...header, ...parts].join('\n')}\n`);
+  }
+
+  /** @param {string} name @param {string} text */
+  #replace(name, text) {
+    const file = path.join(this.#out, name);
+    writeFileSync(`${file}.partial`, text);
+    renameSync(`${file}.partial`, file);
+  }
+}

@@ -1,0 +1,148 @@
+// Trains a base model on rows of one length, size by size, and writes seconds per step, peak memory and the estimate to RESULT_FILE.
+// node training-main.mjs --model FOLDER --sizes 4x512,4x2048 --steps 8 [--data-dir FOLDER] [--precision bfloat16]
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { datasetOf } from '../../bench/rows.mjs';
+import { LoraSettings, TrainingSettings } from '../../packages/contracts/dist/index.js';
+import { openExampleStore } from '../../packages/planning/dist/index.js';
+import { BaseModelCache, configureKernels, engine } from '../../packages/training/dist/index.js';
+import { prepareRun } from '../../packages/training/dist/prepare-run.js';
+import { writePartResult } from './part-result.mjs';
+import { parseSizes, textRows } from './text-rows.mjs';
+
+/** Steps that start threads, fill caches and choose products. */
+const WARM_UP_STEPS = 2;
+const RANK = 16;
+
+const { values } = parseArgs({
+  options: {
+    model: { type: 'string', default: '' },
+    sizes: { type: 'string', default: '4x512' },
+    steps: { type: 'string', default: '8' },
+    'data-dir': { type: 'string' },
+    precision: { type: 'string', default: 'bfloat16' },
+  },
+});
+const model = path.resolve(values.model);
+const steps = Number(values.steps);
+const machine = await measuredMachine(values['data-dir']);
+
+const kernels = configureKernels('fused');
+const cache = new BaseModelCache();
+const startedAt = performance.now();
+let loadedAt = 0;
+/** @type {object[]} */
+const sizes = [];
+for (const size of parseSizes(values.sizes)) {
+  sizes.push({ ...size, ...(await measured(size)) });
+  const load_seconds = (loadedAt - startedAt) / 1e3;
+  writePartResult({ lines: [], engine: engine.kind, kernels, model: path.basename(model), load_seconds, sizes });
+}
+cache.dispose();
+
+/**
+ * @param {{ rows: number, length: number }} size
+ * @returns {Promise<object>} `error` where the size does not fit
+ */
+async function measured({ rows, length }) {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-gpu-check-'));
+  const signal = new AbortController().signal;
+  /** @type {any} */
+  let prepared;
+  try {
+    const { text, dataset } = datasetOf(textRows({ rows: rows * steps, length }), 'text');
+    const rowsFile = path.join(folder, 'rows.jsonl');
+    await writeFile(rowsFile, text);
+    /** @type {import('../../packages/contracts/dist/index.js').JobSpec} */
+    const spec = {
+      base_model: path.basename(model),
+      dataset: dataset.id,
+      validation: { split: 0 },
+      lora: {
+        .../** @type {any} */ (defaultsOf(LoraSettings)),
+        r: RANK,
+        alpha: 2 * RANK,
+        target_modules: 'all-linear',
+      },
+      training: {
+        .../** @type {any} */ (defaultsOf(TrainingSettings)),
+        epochs: 1,
+        batch_size: rows,
+        max_seq_length: length,
+        on_overflow: 'truncate',
+        precision: values.precision,
+        learning_rate: 1e-4,
+      },
+      name: null,
+      metadata: {},
+    };
+    /** @type {any} */
+    let report = null;
+    /** @type {number[]} */
+    const losses = [];
+    prepared = await prepareRun({
+      spec,
+      modelFolder: model,
+      dataset,
+      rowsFile,
+      // The type check sees the sources of one package and the build of the other.
+      examples: /** @type {any} */ (await openExampleStore({ dataDir: folder, maxBytes: 0 })),
+      checkpointFolder: path.join(folder, 'checkpoints'),
+      outputFolder: folder,
+      initialAdapterFolder: null,
+      machine,
+      signal,
+      cache,
+      onEvent(event) {
+        if (event.type === 'report-ready') report = event.data.report;
+        if (event.type === 'step-finished') losses.push(event.data.loss);
+      },
+    });
+    loadedAt ||= performance.now();
+    engine.cuda?.resetPeakMemory();
+    /** @type {number[]} */
+    const seconds = [];
+    while (!prepared.run.isOver) {
+      const start = performance.now();
+      await prepared.run.step(signal);
+      seconds.push((performance.now() - start) / 1e3);
+    }
+    const median = seconds.slice(Math.min(WARM_UP_STEPS, seconds.length - 1)).sort((a, b) => a - b)[
+      Math.floor(Math.max(0, seconds.length - WARM_UP_STEPS - 1) / 2)
+    ];
+    return {
+      first_step_seconds: seconds[0],
+      seconds_per_step: median,
+      tokens_per_second: (rows * length) / (median ?? Number.NaN),
+      peak_memory_bytes: engine.cuda?.memory().peakBytes ?? null,
+      recompute: report?.estimate?.recompute ?? false,
+      estimate: report?.estimate ?? null,
+      losses,
+    };
+  } catch (error) {
+    return { error: error instanceof Error ? error.message.slice(0, 600) : String(error) };
+  } finally {
+    await prepared?.dispose();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * What a worker measured of this machine, on which estimates are based; null: no worker did.
+ *
+ * @param {string | undefined} dataDir its data folder
+ */
+async function measuredMachine(dataDir) {
+  const folder = path.join(dataDir ?? '', 'machines');
+  const [name] = await readdir(folder).catch(() => []);
+  return name === undefined ? null : JSON.parse(await readFile(path.join(folder, name), 'utf8'));
+}
+
+/** @param {{ properties: object }} schema */
+function defaultsOf({ properties }) {
+  return Object.fromEntries(
+    Object.entries(properties).flatMap(([name, property]) => ('default' in property ? [[name, property.default]] : [])),
+  );
+}

@@ -1,0 +1,11 @@
+// npm run test:emulated [-- [--all] FILES…]: the engine's suites on the CUDA engine with an emulated card. --all: the slow ones, too.
+import { runAsCommand, setUp } from './setup.mjs';
+import { runEmulatedTests } from './test-run/emulated-tests.mjs';
+import { countsLine } from './test-run/test-counts.mjs';
+
+await runAsCommand(async () => {
+  const { modelsDir } = await setUp({ cudaKernels: true, redis: false });
+  const { passed, counts } = await runEmulatedTests(process.argv.slice(2), { ...process.env, MODELS_DIR: modelsDir });
+  console.log(countsLine(counts));
+  return passed ? 0 : 1;
+});

@@ -1,0 +1,24 @@
+/** Tests that only this engine can have. */
+const OWN = ['test/emulated/**/*.test.ts'];
+
+/** The engine's suites. What they expect of an engine holds for every one. */
+const SUITES = ['packages/{tensor,models,lora,training}/{src,test}/**/*.test.ts'];
+
+/** The CPU's own libraries, and what no engine is needed for. */
+const NOT_OF_THIS_ENGINE = [
+  'packages/tensor/test/fused-kernels-*.test.ts',
+  'packages/tensor/src/tensor.test.ts',
+  'packages/training/src/evaluation-watch.test.ts',
+  'packages/training/src/learning-rate.test.ts',
+  'packages/training/src/save-policy.test.ts',
+  'packages/training/src/publishing/probe-texts.test.ts',
+];
+
+/** Too slow for every `npm test`: `npm run test:emulated -- --all` runs them. */
+const SLOW = ['packages/training/src/smollm2.test.ts', 'packages/training/src/resume.test.ts'];
+
+const isAll = process.env.EMULATED_TESTS === 'all';
+
+/** Patterns for vitest's `include` and `exclude`. */
+export const EMULATED_FILES = [...OWN, ...SUITES];
+export const EXCLUDED_FILES = ['**/node_modules/**', ...NOT_OF_THIS_ENGINE, ...(isAll ? [] : SLOW)];

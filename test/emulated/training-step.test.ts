@@ -1,0 +1,123 @@
+import { readdirSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { LoraAdapter } from '../../packages/lora/src/index.js';
+import { readModelFolder } from '../../packages/model-folder/src/index.js';
+import { type Decoder, loadDecoder, tokenBatchOf } from '../../packages/models/src/index.js';
+import { configureKernels, type FloatDType } from '../../packages/tensor/src/index.js';
+import { ADAMW_DEFAULTS, AdamW } from '../../packages/training/src/adamw.js';
+import { runnable } from '../../packages/training/src/batches.js';
+import { NextToken } from '../../packages/training/src/objectives/next-token/next-token.js';
+import { optimizerStep } from '../../packages/training/src/optimizer-step.js';
+import { watchDevice } from './device-watch.js';
+import { writeRandomLlama } from './random-llama.js';
+
+// Where the ops of a training step run, and what is copied between host and device.
+
+const FIXTURES = fileURLToPath(new URL('../fixtures/', import.meta.url));
+const FAMILIES = readdirSync(path.join(FIXTURES, 'families')).filter((name) => !name.includes('.'));
+const never = new AbortController().signal;
+
+let root: string;
+beforeAll(async () => {
+  root = await mkdtemp(path.join(tmpdir(), 'emulated-step-'));
+});
+afterAll(() => rm(root, { recursive: true }));
+
+interface StepOptions {
+  dtype?: FloatDType;
+  dropout?: number;
+  recompute?: boolean;
+  microBatches?: number;
+}
+
+/** An adapter on every linear layer, and steps of it over rows of unlike length. */
+function trainerOf(model: Decoder, { dropout = 0, recompute = false, microBatches = 1 }: StepOptions) {
+  const targets = model.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 4, scale: 2 })));
+  const adapter = new LoraAdapter(model.groups, { targets, dropout, seed: 1 });
+  const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, weightDecay: 0.01 });
+  const objective = new NextToken(model);
+  const batchOf = (lengths: number[]) => {
+    const rows = lengths.map((length, row) => ({
+      ids: Int32Array.from({ length }, (_, i) => (3 + row * 31 + i * 17) % model.architecture.vocabSize),
+      trained: Uint8Array.from({ length }, (_, i) => Number(i > 1)),
+    }));
+    const batch = tokenBatchOf(rows);
+    return runnable(objective, batch, batch.ids.length);
+  };
+  return {
+    step() {
+      const batches = Array.from({ length: microBatches }, () => batchOf([13, 9, 5]));
+      return optimizerStep(
+        adapter,
+        optimizer,
+        batches,
+        { seed: 1, max_grad_norm: 1, learningRate: 1e-3, recompute },
+        never,
+      );
+    },
+    dispose() {
+      optimizer.dispose();
+      adapter.dispose();
+    },
+  };
+}
+
+/** What the second step copies, and which of its ops do not run on the device; the first makes constants. */
+async function secondStep(folder: string, options: StepOptions) {
+  const model = await loadDecoder(await readModelFolder(folder), options.dtype ?? 'float32');
+  const trainer = trainerOf(model, options);
+  try {
+    const first = await watchDevice(() => trainer.step());
+    const second = await watchDevice(() => trainer.step());
+    return { ...second, offDevice: [...first.offDevice, ...second.offDevice] };
+  } finally {
+    trainer.dispose();
+    model.dispose();
+  }
+}
+
+describe.each(['fused', 'raw'] as const)('%s kernels', (kernels) => {
+  beforeAll(() => void configureKernels(kernels));
+  afterAll(() => void configureKernels('raw'));
+
+  test.each(FAMILIES.flatMap((family) => (['float32', 'bfloat16'] as const).map((dtype) => ({ family, dtype }))))(
+    'every op of a step of $family in $dtype runs on the device',
+    async ({ family, dtype }) => {
+      const options = { dtype, dropout: 0.1, microBatches: 2, recompute: true };
+      const { offDevice, result } = await secondStep(path.join(FIXTURES, 'families', family, 'base'), options);
+      expect(offDevice).toEqual([]);
+      expect(Number.isFinite(result.loss)).toBe(true);
+    },
+  );
+});
+
+describe('copies between host and device', () => {
+  beforeAll(() => void configureKernels('fused'));
+  afterAll(() => void configureKernels('raw'));
+
+  const copies = async (layers: number, options: StepOptions) => {
+    const folder = path.join(root, `layers-${layers}`);
+    await writeRandomLlama(folder, { layers });
+    return (await secondStep(folder, options)).statistics;
+  };
+
+  const OPTIONS: StepOptions[] = (['float32', 'bfloat16'] as const).flatMap((dtype) => [
+    { dtype },
+    { dtype, dropout: 0.1, recompute: true, microBatches: 3 },
+  ]);
+  test.each(OPTIONS)('a step of %o reads once, and copies as much with two layers as with four', async (options) => {
+    const two = await copies(2, options);
+    const four = await copies(4, options);
+    expect(four.launches).toBeGreaterThan(two.launches);
+    expect({ ...four, launches: 0 }).toEqual({ ...two, launches: 0 });
+    expect(two.downloads).toBe(1);
+    // The losses of the chunks and the norm.
+    expect(two.downloadedBytes).toBeLessThan(64);
+    // Ids, labels, positions and scalars of each micro-batch.
+    expect(two.uploads).toBeLessThanOrEqual(12 * (options.microBatches ?? 1) + 4);
+  });
+});

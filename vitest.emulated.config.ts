@@ -1,0 +1,23 @@
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+import { EMULATED_FILES, EXCLUDED_FILES } from './test/emulated/emulated-files.js';
+
+// `npm run test:emulated`: the engine's suites on the CUDA engine, with an emulated driver and cuBLASLt. Each kernel is the one
+// that a GPU gets, run by the CPU, which takes ten to a hundred times as long as the CPU's own ops. The engine reads its
+// environment in C++, so it is set here, before processes for tests start.
+process.env.ENGINE = 'cuda';
+process.env.CUDA_LIBRARY_DIR ??= fileURLToPath(new URL('packages/tensor/native/build/emulated', import.meta.url));
+process.env.TF_CPP_MIN_LOG_LEVEL ??= '2';
+
+export default defineConfig({
+  resolve: { conditions: ['source'] },
+  ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },
+  test: {
+    include: EMULATED_FILES,
+    exclude: EXCLUDED_FILES,
+    pool: 'forks',
+    maxWorkers: 2,
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
+  },
+});
