@@ -1,0 +1,128 @@
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import { ROOT_DIR } from './locations.mjs';
+import { NATIVE_DIR } from './native-build.mjs';
+import { publishFolder } from './publish-folder.mjs';
+import { runCommand } from './run-command.mjs';
+
+/** Node's C API, as a folder for `-I`. Paths in flags are relative to {@link NATIVE_DIR}, so that clones share the cache. */
+export const NODE_HEADERS = path.relative(NATIVE_DIR, path.join(ROOT_DIR, 'node_modules/node-api-headers/include'));
+
+/**
+ * A library or addon and how it is made.
+ *
+ * @typedef {object} Target
+ * @property {string} file where it is placed, relative to native/build
+ * @property {string[]} sources relative to {@link NATIVE_DIR}
+ * @property {string[]} flags of the compiler
+ * @property {string[]} libraries flags of the linker
+ */
+
+/**
+ * Compiles targets in the cache. A source is compiled once for its flags, its text and that of the headers it includes, so a
+ * changed file is compiled alone.
+ *
+ * @param {Target[]} targets
+ * @param {{ identity: string, cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
+ *   `identity`: of the TensorFlow library, whose headers all may include
+ * @returns {Promise<{ files: Record<string, string>, key: string, compiled: number }>} `files`: each target's file in the
+ *   cache; `key`: changes whenever one does; `compiled`: how many sources were
+ * @throws {import('./setup-error.mjs').SetupError} when one does not compile
+ */
+export async function compileNative(targets, { identity, cache, env, progress }) {
+  const compiler = env.CXX || 'g++';
+  /** @type {Map<string, () => Promise<void>>} by folder: targets may share an object */
+  const missing = new Map();
+  const planned = [];
+  for (const target of targets) {
+    const objects = [];
+    for (const source of target.sources) {
+      const texts = await withIncludes(path.join(NATIVE_DIR, source), target.flags);
+      const key = shortHash(JSON.stringify([compiler, identity, process.arch, target.flags, texts]));
+      const folder = path.join(cache, 'native-objects', `${path.basename(source)}-${key}`);
+      objects.push({ key, file: path.join(folder, 'object.o') });
+      if (existsSync(folder)) continue;
+      missing.set(folder, async () => {
+        const args = [...target.flags, '-x', 'c++', '-c', source, '-o'];
+        await publishFolder(folder, async (partial) => {
+          await runCommand(compiler, [...args, path.join(partial, 'object.o')], {
+            cwd: NATIVE_DIR,
+            env,
+            remedy: 'see the compiler errors above. A C++17 compiler is required: g++ 11 or later.',
+          });
+        });
+      });
+    }
+    planned.push({ target, objects });
+  }
+  const compiled = missing.size;
+  await runAll([...missing.values()], (done) => progress.update(`compiling C++, ${done} of ${compiled} files`));
+
+  /** @type {Record<string, string>} */
+  const files = {};
+  const keys = [];
+  for (const { target, objects } of planned) {
+    const key = shortHash(JSON.stringify([compiler, target.libraries, objects.map((object) => object.key)]));
+    const name = path.basename(target.file);
+    const folder = path.join(cache, 'addons', `${name}-${key}`);
+    await publishFolder(folder, async (partial) => {
+      const inputs = [...objects.map(({ file }) => file), ...target.libraries];
+      await runCommand(compiler, ['-shared', '-pthread', ...inputs, '-o', path.join(partial, name)], {
+        env,
+        remedy: 'see the linker errors above.',
+      });
+    });
+    files[target.file] = path.join(folder, name);
+    keys.push(`${target.file} ${key}`);
+  }
+  return { files, key: keys.join('\n'), compiled };
+}
+
+/**
+ * Runs them on every core. All that were started have ended before a failure is reported, so that none writes into the cache
+ * after it.
+ *
+ * @param {(() => Promise<void>)[]} tasks
+ * @param {(done: number) => void} report
+ */
+async function runAll(tasks, report) {
+  const waiting = [...tasks];
+  let done = 0;
+  const worker = async () => {
+    for (let task = waiting.shift(); task !== undefined; task = waiting.shift()) {
+      report(done);
+      await task().catch((error) => {
+        waiting.length = 0;
+        throw error;
+      });
+      done += 1;
+    }
+  };
+  const results = await Promise.allSettled(Array.from({ length: availableParallelism() }, worker));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}
+
+/**
+ * @param {string} file
+ * @param {string[]} flags `-I.`: {@link NATIVE_DIR} is searched after the file's own folder
+ * @param {Map<string, string>} [found]
+ * @returns {Promise<[string, string][]>} name and text of the file and of what it includes from {@link NATIVE_DIR}
+ */
+async function withIncludes(file, flags, found = new Map()) {
+  const text = await readFile(file, 'utf8');
+  found.set(path.relative(NATIVE_DIR, file), text);
+  const folders = flags.includes('-I.') ? [NATIVE_DIR] : [];
+  for (const [, name = ''] of text.matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)) {
+    const included = [path.dirname(file), ...folders].map((folder) => path.join(folder, name)).find(existsSync);
+    if (included && !found.has(path.relative(NATIVE_DIR, included))) await withIncludes(included, flags, found);
+  }
+  return [...found];
+}
+
+/** @param {string} text */
+function shortHash(text) {
+  return createHash('sha256').update(text).digest('hex').slice(0, 16);
+}
