@@ -29,5 +29,5 @@ export { MASKED } from './kernels/score-blocks.js';
 export * from './layout.js';
 export * from './matrix.js';
 export * from './random.js';
-export { dispose, keep, liveTensorCount, scope, Tensor, type TensorTree } from './tensor.js';
+export { alias, dispose, keep, liveTensorCount, scope, Tensor, type TensorTree } from './tensor.js';
 export * from './transfer.js';

@@ -1,6 +1,6 @@
 import type { DType } from './dtype.js';
 import { elementType, execute, executeMany, intAttribute, typeAttribute } from './execute.js';
-import type { Tensor } from './tensor.js';
+import { alias, type Tensor } from './tensor.js';
 import { constant, tensorOf } from './transfer.js';
 
 const INDEX = typeAttribute('Tidx', 'int32');
@@ -20,11 +20,6 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
   return withVectors([shape], (vector) =>
     execute('Reshape', [elementType(x), typeAttribute('Tshape', 'int32')], [x, vector]),
   );
-}
-
-/** Another handle to the same memory. */
-export function alias(x: Tensor): Tensor {
-  return execute('Identity', [elementType(x)], [x]);
 }
 
 /** Reorders axes: axis i of the result is axis `order[i]` of `x`. */

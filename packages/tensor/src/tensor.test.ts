@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { add, square } from './arithmetic.js';
 import { split } from './layout.js';
 import { matMul } from './matrix.js';
-import { dispose, keep, liveTensorCount, scope, type Tensor } from './tensor.js';
+import { alias, dispose, keep, liveTensorCount, scope, type Tensor } from './tensor.js';
 import { constant, tensorOf, toFloat32Array } from './transfer.js';
 
 const vector = (...values: number[]) => tensorOf(Float32Array.from(values), [values.length]);
@@ -164,4 +164,23 @@ test('a tensor knows its size', () => {
     expect(tensor).toMatchObject({ shape: [2, 3, 4], dtype: 'float32', size: 24, sizeBytes: 96 });
     expect(constant(1, 'bfloat16')).toMatchObject({ shape: [], size: 1, sizeBytes: 2 });
   });
+});
+
+test('an alias outlives its original; the last of the handles frees the memory', () => {
+  const before = liveTensorCount();
+  const x = vector(0, 1, 2);
+  const other = alias(x);
+  const third = alias(other);
+  expect(liveTensorCount()).toBe(before + 1);
+  x.dispose();
+  x.dispose();
+  expect([...toFloat32Array(other)]).toEqual([0, 1, 2]);
+  expect(() => alias(x)).toThrow('already been freed');
+  expect(() => square(x)).toThrow('already been freed');
+  scope(() => void alias(third));
+  dispose([other]);
+  expect([...toFloat32Array(third)]).toEqual([0, 1, 2]);
+  expect(liveTensorCount()).toBe(before + 1);
+  third.dispose();
+  expect(liveTensorCount()).toBe(before);
 });

@@ -6,12 +6,17 @@ export class Tensor {
   readonly id: number;
   readonly shape: readonly number[];
   readonly dtype: DType;
+  /** How many handles have this id: the last one frees the memory. */
+  readonly #handles: { count: number };
   #disposed = false;
 
-  constructor(id: number, shape: readonly number[], dtype: DType) {
+  /** @param of the tensor that this one is another handle to */
+  constructor(id: number, shape: readonly number[], dtype: DType, of?: Tensor) {
     this.id = id;
     this.shape = shape;
     this.dtype = dtype;
+    this.#handles = of === undefined ? { count: 0 } : of.#handles;
+    this.#handles.count += 1;
     scopes.at(-1)?.add(this);
   }
 
@@ -27,12 +32,19 @@ export class Tensor {
     return this.#disposed;
   }
 
-  /** Frees the memory now. A second call does nothing. */
+  /** Frees the memory now, unless an {@link alias} needs it. A second call does nothing. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    binding.deleteTensor(this.id);
+    this.#handles.count -= 1;
+    if (this.#handles.count === 0) binding.deleteTensor(this.id);
   }
+}
+
+/** Another handle to the same memory, which is freed with the last of them. No op runs. */
+export function alias(x: Tensor): Tensor {
+  if (x.disposed) throw new Error('the tensor has already been freed');
+  return new Tensor(x.id, x.shape, x.dtype, x);
 }
 
 /** Plain data that holds tensors: no instances of classes. */

@@ -1,7 +1,6 @@
 import type { OpAttribute } from '../binding.js';
 import { elementType, execute, executeMany, floatAttribute, intAttribute } from '../execute.js';
-import { alias } from '../layout.js';
-import { dispose, type Tensor } from '../tensor.js';
+import { alias, dispose, type Tensor } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
 import type { AttentionRows, AttentionSettings, BatchAttention, SavedAttention } from './attention.js';
 import type { RotaryAngles } from './rotary.js';

@@ -1,8 +1,8 @@
 import { add, mean, multiply, reciprocalSquareRoot, square, subtract } from '../arithmetic.js';
 import type { FloatDType } from '../dtype.js';
 import { elementType, executeMany, floatAttribute, typeAttribute } from '../execute.js';
-import { alias, fill } from '../layout.js';
-import { scope, type Tensor } from '../tensor.js';
+import { fill } from '../layout.js';
+import { alias, scope, type Tensor } from '../tensor.js';
 import { cast, constant } from '../transfer.js';
 
 // What the ops compute: see Kernels.

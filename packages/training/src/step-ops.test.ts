@@ -1,0 +1,123 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { LoraAdapter } from '@lorasmith/lora';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { loadDecoder, tokenBatchOf } from '@lorasmith/models';
+import { writeSafetensors } from '@lorasmith/safetensors';
+import { configureKernels, observeOps } from '@lorasmith/tensor';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
+import { runnable } from './batches.js';
+import { NextToken } from './objectives/next-token/next-token.js';
+import { optimizerStep } from './optimizer-step.js';
+
+/**
+ * Small models are bound by the time that each op costs, whatever it computes, so the ops of a layer and step are counted:
+ * forward and backward, all linear layers adapted. Where products have no sum of their own, it is an op more for each.
+ */
+const CASES = [
+  { recompute: false, most: 56 },
+  { recompute: true, most: 78 },
+];
+
+const HIDDEN = 64;
+const KEY_VALUE = 32;
+const INTERMEDIATE = 128;
+const VOCABULARY = 128;
+
+beforeAll(() => void configureKernels('fused'));
+afterAll(() => void configureKernels('raw'));
+
+test.each(CASES)('a layer has at most $most ops a step, recompute: $recompute', async ({ recompute, most }) => {
+  const [three, four] = [await opsOfStep(3, recompute), await opsOfStep(4, recompute)];
+  const ofLayer = [...four].map(([name, count]): [string, number] => [name, count - (three.get(name) ?? 0)]);
+  const ops = ofLayer.reduce((sum, [, count]) => sum + count, 0);
+  expect(ops, JSON.stringify(ofLayer)).toBeLessThanOrEqual(most);
+  // Each of four linear groups has two products forward and four backward, and half of those are added to another.
+  expect(ops).toBeGreaterThan(24);
+});
+
+test('beside its layers, a step has few ops', async () => {
+  const [three, four] = [total(await opsOfStep(3, false)), total(await opsOfStep(4, false))];
+  expect(four - 4 * (four - three)).toBeLessThanOrEqual(26);
+});
+
+function total(counts: ReadonlyMap<string, number>): number {
+  return [...counts.values()].reduce((sum, count) => sum + count, 0);
+}
+
+/** Ops by name of the third step of a Llama in bfloat16, with all its linear layers adapted. */
+async function opsOfStep(layers: number, recompute: boolean): Promise<Map<string, number>> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-ops-'));
+  try {
+    await writeLlama(folder, layers);
+    const model = await readModelFolder(folder);
+    const decoder = await loadDecoder(model, 'bfloat16');
+    const targets = model.modules
+      .filter(({ name }) => name.endsWith('_proj'))
+      .map(({ name }) => ({ name, rank: 8, scale: 2 }));
+    const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
+    const optimizer = new AdamW(adapter.parameterCount, { ...ADAMW_DEFAULTS, weightDecay: 0.01 });
+    const rows = Array.from({ length: 4 }, (_, row) => ({
+      ids: Int32Array.from({ length: 24 }, (_, i) => (row * 31 + i * 17) % VOCABULARY),
+      trained: new Uint8Array(24).fill(1),
+    }));
+    const batch = tokenBatchOf(rows);
+    const settings = { seed: 1, max_grad_norm: 1, learningRate: 1e-3, recompute };
+    const signal = new AbortController().signal;
+    const step = () =>
+      optimizerStep(adapter, optimizer, [runnable(new NextToken(decoder), batch, batch.ids.length)], settings, signal);
+    // The first steps make constants.
+    await step();
+    await step();
+    const counts = new Map<string, number>();
+    observeOps(({ name }) => counts.set(name, (counts.get(name) ?? 0) + 1));
+    await step();
+    observeOps(null);
+    for (const part of [optimizer, adapter, decoder]) part.dispose();
+    return counts;
+  } finally {
+    observeOps(null);
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function writeLlama(folder: string, layers: number): Promise<void> {
+  const config = {
+    model_type: 'llama',
+    hidden_size: HIDDEN,
+    intermediate_size: INTERMEDIATE,
+    num_hidden_layers: layers,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    vocab_size: VOCABULARY,
+    max_position_embeddings: 256,
+    tie_word_embeddings: true,
+  };
+  await writeFile(path.join(folder, 'config.json'), JSON.stringify(config));
+  const shapes: [string, number[]][] = [['model.embed_tokens.weight', [VOCABULARY, HIDDEN]]];
+  for (let layer = 0; layer < layers; layer++) {
+    const of: [string, number[]][] = [
+      ['input_layernorm', [HIDDEN]],
+      ['self_attn.q_proj', [HIDDEN, HIDDEN]],
+      ['self_attn.k_proj', [KEY_VALUE, HIDDEN]],
+      ['self_attn.v_proj', [KEY_VALUE, HIDDEN]],
+      ['self_attn.o_proj', [HIDDEN, HIDDEN]],
+      ['post_attention_layernorm', [HIDDEN]],
+      ['mlp.gate_proj', [INTERMEDIATE, HIDDEN]],
+      ['mlp.up_proj', [INTERMEDIATE, HIDDEN]],
+      ['mlp.down_proj', [HIDDEN, INTERMEDIATE]],
+    ];
+    for (const [name, shape] of of) shapes.push([`model.layers.${layer}.${name}.weight`, shape]);
+  }
+  shapes.push(['model.norm.weight', [HIDDEN]]);
+  const tensors = shapes.map(([name, shape]) => ({ name, dtype: 'F32' as const, shape, data: () => numbers(shape) }));
+  await writeSafetensors(path.join(folder, 'model.safetensors'), tensors);
+}
+
+async function numbers(shape: number[]): Promise<Uint8Array> {
+  const size = shape.reduce((product, dimension) => product * dimension, 1);
+  const values = Float32Array.from({ length: size }, (_, i) => ((i * 7919) % 1009) / 20_000 - 0.025);
+  return new Uint8Array(values.buffer);
+}
