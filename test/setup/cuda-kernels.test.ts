@@ -1,0 +1,130 @@
+import { existsSync } from 'node:fs';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { expect, test } from 'vitest';
+import {
+  ARCHITECTURES,
+  CUBIN_ARCHITECTURES,
+  compiledKernels,
+  KERNELS_KEY_FILE,
+  kernelExtension,
+  keyOfKernels,
+  PTX_ARCHITECTURE,
+} from '../../scripts/setup/cuda-kernels.mjs';
+import { BUILD_DIR } from '../../scripts/setup/native-build.mjs';
+import limits from './cuda-kernel-limits.json' with { type: 'json' };
+
+// The kernels as NVRTC compiled them for every architecture: `npm test` has done it; after a change,
+// `node scripts/setup/cuda-kernels.mjs` does.
+
+interface Resources {
+  registers: number;
+  /** Shared memory that the kernel declares; what its launch adds is not in it. */
+  sharedBytes: number;
+  /** Written to and read from local memory because the registers did not suffice. */
+  spillBytes: number;
+}
+/** The greatest value on any architecture. `spillBytes`: by architecture; 0 for those that are not named. */
+interface Limits {
+  registers: number;
+  sharedBytes: number;
+  spillBytes?: Record<string, number>;
+}
+
+const folderOf = (architecture: string) => path.join(BUILD_DIR, 'cuda', architecture);
+const kernels = await compiledKernels(ARCHITECTURES);
+const fileNames = [...new Set(kernels.map(({ name }) => name))];
+
+test.each(ARCHITECTURES)('every kernel file is compiled for %s, from the sources as they are', async (architecture) => {
+  expect(fileNames.length).toBeGreaterThan(0);
+  const keyFile = path.join(folderOf(architecture), KERNELS_KEY_FILE);
+  expect(existsSync(keyFile), `${keyFile} exists (node scripts/setup/cuda-kernels.mjs)`).toBe(true);
+  const expected = keyOfKernels(kernels.filter((kernel) => kernel.architecture === architecture));
+  expect(await readFile(keyFile, 'utf8')).toBe(expected);
+  for (const name of fileNames) {
+    const file = path.join(folderOf(architecture), `${name}.${kernelExtension(architecture)}`);
+    expect((await stat(file)).size).toBeGreaterThan(0);
+  }
+});
+
+test('no kernel uses more registers or shared memory than its limit, and spills only where that is known', async () => {
+  const found = new Map<string, Limits>();
+  const beyond: string[] = [];
+  for (const architecture of CUBIN_ARCHITECTURES) {
+    for (const name of fileNames) {
+      for (const [kernel, used] of await resourcesOf(name, architecture)) {
+        const limit: Limits | undefined = (limits as Record<string, Limits>)[kernel];
+        const allowedSpill = limit?.spillBytes?.[architecture] ?? 0;
+        if (limit === undefined || used.registers > limit.registers || used.sharedBytes > limit.sharedBytes) {
+          beyond.push(`${kernel} on ${architecture}: ${JSON.stringify(used)}`);
+        } else if (used.spillBytes > allowedSpill) {
+          beyond.push(`${kernel} on ${architecture} spills ${used.spillBytes} bytes; allowed are ${allowedSpill}`);
+        }
+        const before = found.get(kernel) ?? { registers: 0, sharedBytes: 0 };
+        found.set(kernel, {
+          registers: Math.max(before.registers, used.registers),
+          sharedBytes: Math.max(before.sharedBytes, used.sharedBytes),
+          ...(used.spillBytes > 0 || before.spillBytes !== undefined
+            ? { spillBytes: { ...before.spillBytes, ...(used.spillBytes > 0 && { [architecture]: used.spillBytes }) } }
+            : {}),
+        });
+      }
+    }
+  }
+  const lines = [...found].map(([kernel, used]) => `  ${JSON.stringify(kernel)}: ${JSON.stringify(used)}`);
+  expect(beyond, `limits in test/setup/cuda-kernel-limits.json; now used:\n${lines.sort().join(',\n')}\n`).toEqual([]);
+  const gone = Object.keys(limits).filter((kernel) => !found.has(kernel));
+  expect(gone, 'kernels with a limit that do not exist').toEqual([]);
+});
+
+test('the intermediate code has the same kernels, and no kernel adds atomically', async () => {
+  const names: string[] = [];
+  for (const name of fileNames) {
+    const ptx = await readFile(path.join(folderOf(PTX_ARCHITECTURE), `${name}.ptx`), 'utf8');
+    const entries = [...ptx.matchAll(/^\.visible \.entry (\w+)\(/gm)].map(([, entry = '']) => entry);
+    expect(entries.length, name).toBeGreaterThan(0);
+    const compiled = [...(await resourcesOf(name, 'sm_80')).keys()];
+    expect(entries.sort(), name).toEqual(compiled.sort());
+    // Sums in the order of arrival would make two runs of a job differ.
+    expect(ptx.match(/^.*\b(atom|red)\.\w.*$/gm), name).toBeNull();
+    names.push(...entries);
+  }
+  expect(names.length, 'names are unique').toBe(new Set(names).size);
+});
+
+test('the compiler has no warnings', async () => {
+  for (const { name, architecture } of kernels) {
+    const log = await readFile(path.join(folderOf(architecture), `${name}.log`), 'utf8');
+    expect(log, `${name} for ${architecture}`).not.toMatch(/warning/i);
+  }
+});
+
+test('all of it takes less than 40 MB of an image', async () => {
+  let bytes = 0;
+  for (const architecture of ARCHITECTURES) {
+    for (const file of await readdir(folderOf(architecture))) {
+      bytes += (await stat(path.join(folderOf(architecture), file))).size;
+    }
+  }
+  expect(bytes).toBeLessThan(40e6);
+});
+
+/** What ptxas reported of each kernel of a file. */
+async function resourcesOf(name: string, architecture: string): Promise<Map<string, Resources>> {
+  const log = await readFile(path.join(folderOf(architecture), `${name}.log`), 'utf8');
+  const [, ...parts] = log.split(/Compiling entry function '/);
+  return new Map(
+    parts.map((part) => {
+      const number = (pattern: RegExp) => Number(pattern.exec(part)?.[1] ?? 0);
+      const spills = /(\d+) bytes spill stores, (\d+) bytes spill loads/.exec(part);
+      const kernel = part.slice(0, part.indexOf("'"));
+      expect(spills && /Used \d+ registers/.test(part), `${kernel} for ${architecture}: ${part}`).toBeTruthy();
+      const resources = {
+        registers: number(/Used (\d+) registers/),
+        sharedBytes: number(/(\d+) bytes smem/),
+        spillBytes: Number(spills?.[1]) + Number(spills?.[2]),
+      };
+      return [kernel, resources];
+    }),
+  );
+}
