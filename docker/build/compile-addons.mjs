@@ -3,6 +3,7 @@
 // FOLDER/cuda-engine.
 import { cp, mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
+import { installCudaEngine } from '../../scripts/setup/cuda-engine.mjs';
 import { installEngineAddon } from '../../scripts/setup/engine-addon.mjs';
 import { installFusedOps } from '../../scripts/setup/fused-ops.mjs';
 import { cacheDir, ROOT_DIR } from '../../scripts/setup/locations.mjs';
@@ -16,6 +17,7 @@ const options = { cache: cacheDir(env), env, progress: { update: (/** @type {str
 const { library } = await findTensorflowLibrary(options);
 await installEngineAddon(library, options);
 await installFusedOps(library, options);
+await installCudaEngine(library, { ...options, emulated: false });
 
 const enginePackage = path.join(ROOT_DIR, 'packages/tensor/node_modules/@tensorflow/tfjs-node-gpu');
 for (const folder of ['lib', 'deps/lib']) {
