@@ -1,8 +1,9 @@
-import type { OpAttribute } from '../binding.js';
+import { engine, type OpAttribute } from '../binding.js';
 import { elementType, execute, executeMany, floatAttribute, intAttribute } from '../execute.js';
 import { alias, dispose, type Tensor } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
 import type { AttentionRows, AttentionSettings, BatchAttention, SavedAttention } from './attention.js';
+import { GroupedAttention } from './grouped-attention.js';
 import type { RotaryAngles } from './rotary.js';
 
 type Saved = {
@@ -11,6 +12,16 @@ type Saved = {
   /** `[tokens, heads]` float32: the logarithm of each query's sum */
   logSums: Tensor;
 };
+
+/** On a GPU: of the largest kernel. */
+const GREATEST_HEAD_DIM = 256;
+
+/** {@link FusedAttention}, where the engine has kernels for heads of this size. */
+export function fusedAttention(rows: AttentionRows): BatchAttention {
+  const headDim = 2 * rows.angles.cosine.shape[1]!;
+  const hasKernel = engine.kind !== 'cuda' || (headDim <= GREATEST_HEAD_DIM && headDim % 4 === 0);
+  return hasKernel ? new FusedAttention(rows) : new GroupedAttention(rows);
+}
 
 /** Attention in one fused op: rows of any lengths, without padding. */
 export class FusedAttention implements BatchAttention {

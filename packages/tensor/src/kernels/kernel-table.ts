@@ -6,7 +6,7 @@ import { type AdamWState, type AdamWStep, type AdamWUpdate, fusedAdamW, rawAdamW
 import type { AttentionRows, BatchAttention } from './attention.js';
 import { AttentionByHeadSize } from './attention-by-head-size.js';
 import { type CrossEntropy, fusedCrossEntropy, rawCrossEntropy } from './cross-entropy.js';
-import { FusedAttention } from './fused-attention.js';
+import { fusedAttention } from './fused-attention.js';
 import { type InstructionSet, loadFusedLibrary, processorHasAmx } from './fused-library.js';
 import { fusedGatedUnit, fusedGatedUnitGradient, rawGatedUnit, rawGatedUnitGradient } from './gated-unit.js';
 import { GroupedAttention } from './grouped-attention.js';
@@ -154,7 +154,7 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   loraGradient: [fused(fusedLoraGradient), raw(rawLoraGradient)],
   adamW: [fused(fusedAdamW), raw(rawAdamW)],
   squareSum: [raw(rawSquareSum)],
-  batchAttention: [fused((rows) => new FusedAttention(rows)), raw((rows) => new GroupedAttention(rows))],
+  batchAttention: [fused(fusedAttention, ALSO_CUDA), raw((rows) => new GroupedAttention(rows))],
   crossEntropy: [fused(fusedCrossEntropy), raw(rawCrossEntropy)],
   matMul: [fused(fusedMatMul, PRODUCT), raw(rawMatMul)],
   addMatMul: [fused(fusedAddMatMul, PRODUCT), raw(rawAddMatMul)],

@@ -86,17 +86,22 @@ inline Thread* thread = nullptr;
 inline uint3 block_index{0, 0, 0};
 inline dim3 block_dim, grid_dim;
 inline const std::function<void()>* body = nullptr;
-// Identifies a block of a launch.
-inline uint64_t block_serial = 0;
+// Identifies a launch, and a block of one.
+inline uint64_t launch_serial = 0, block_serial = 0;
 // Set by a thread that did something undefined; it is never continued.
-inline const char* fault = nullptr;
+inline std::string fault;
+// Set by races.cc in a program that looks for races. on_access is called for each access of a thread; watch_memory and
+// forget_memory name where races are looked for.
+inline void (*on_access)(const void* at, size_t bytes, bool writes) = nullptr;
+inline void (*watch_memory)(const void* at, size_t bytes, bool shared) = nullptr;
+inline void (*forget_memory)(const void* at, size_t bytes) = nullptr;
 // In what order threads run. 0: as they are numbered, 1: reversed, else the seed of a shuffle.
 inline int order = 0;
 
 inline void Yield() { Switch(thread->suspended, block->scheduler); }
 
 // Ends the launch with an error.
-[[noreturn]] inline void Fail(const char* message) {
+[[noreturn]] inline void Fail(const std::string& message) {
   fault = message;
   for (;;) Yield();
 }
@@ -204,7 +209,7 @@ inline bool RunWarp(Block& b, int warp) {
       while (CanRun(t)) {
         any = again = true;
         Run(t);
-        if (fault != nullptr) return true;
+        if (!fault.empty()) return true;
       }
     }
   }
@@ -228,7 +233,7 @@ inline void RunBlock(Block& b, const std::vector<int>& turns) {
     // happens.
     for (int warp : turns) {
       any |= RunWarp(b, warp);
-      if (fault != nullptr) throw Fault(std::exchange(fault, nullptr));
+      if (!fault.empty()) throw Fault(std::exchange(fault, {}));
     }
     if (!any) throw Fault(DescribeDeadlock(b));
   }
@@ -250,13 +255,16 @@ inline void Launch(const std::function<void()>& kernel, dim3 grid, dim3 threads,
   }
   for (int i = 0; i < warps; i++) b.warps[i].lanes = std::min(kWarpSize, static_cast<int>(count) - i * kWarpSize);
   if (b.shared_bytes != shared_bytes) {
+    if (forget_memory != nullptr) forget_memory(b.shared.get(), b.shared_bytes);
     // Of just this size, so that AddressSanitizer notices an access beyond it.
     void* memory = nullptr;
     if (shared_bytes > 0 && posix_memalign(&memory, kSharedAlignment, shared_bytes) != 0) throw std::bad_alloc();
     b.shared.reset(static_cast<uint8_t*>(memory));
     b.shared_bytes = shared_bytes;
+    if (watch_memory != nullptr) watch_memory(memory, shared_bytes, true);
   }
   const std::vector<int> turns = WarpOrder(warps);
+  launch_serial++;
   block = &b;
   body = &kernel;
   block_dim = threads;
@@ -273,6 +281,10 @@ inline void Launch(const std::function<void()>& kernel, dim3 grid, dim3 threads,
 template <typename Value>
 class Shared {
  public:
+  Shared() {
+    if (watch_memory != nullptr) watch_memory(memory_.get(), sizeof(Memory), true);
+  }
+
   Value& Use() {
     if (used_by_ != block_serial) {
       used_by_ = block_serial;
@@ -294,6 +306,7 @@ inline void StartCopy(void* to, const void* from, size_t bytes) {
   if (reinterpret_cast<uintptr_t>(to) % bytes != 0 || reinterpret_cast<uintptr_t>(from) % bytes != 0)
     Fail("an asynchronous copy is not aligned to its size");
   memset(to, 0xff, bytes);
+  if (on_access != nullptr) on_access(to, bytes, true);
   thread->copies.push_back({to, from, bytes});
 }
 
@@ -306,6 +319,7 @@ inline void WaitForCopies(int pending) {
   auto next = copies.begin();
   for (; next != copies.end() && (pending < 0 || groups > pending); next++) {
     if (next->bytes == 0) groups--;
+    if (next->bytes > 0 && on_access != nullptr) on_access(next->to, next->bytes, true);
     memcpy(next->to, next->from, next->bytes);
   }
   copies.erase(copies.begin(), next);

@@ -77,6 +77,7 @@ template <int count, bool transposed>
 inline void LoadMatrix(uint32_t* result, const void* row) {
   Warp& warp = block->warps[thread->warp];
   warp.address[thread->lane] = row;
+  if (on_access != nullptr && thread->lane < 8 * count) on_access(row, 16, false);
   const auto load = [](Warp& w, uint32_t mask) {
     if (mask != 0xffffffffu) Fail("ldmatrix needs a whole warp");
     for (int i = 0; i < 8 * count; i++)

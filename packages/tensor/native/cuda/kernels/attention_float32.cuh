@@ -57,7 +57,7 @@ __device__ __forceinline__ void MultiplyTransposedFloat(const FloatRows& left, c
       next_left = left.Load(row, chunk + kChunk + column);
       next_right = right.Load(row, chunk + kChunk + column);
     }
-#pragma unroll
+#pragma unroll 1
     for (int c = 0; c < kChunk; c += 4) {
       Vector<float> a[kOwn], b[kOwn];
 #pragma unroll

@@ -53,16 +53,16 @@ struct Inputs {
   int64_t width() const { return static_cast<int64_t>(shape.heads + 2 * shape.key_value_heads) * shape.head_dim; }
 
   AttentionShape shape;
-  std::vector<int32_t> offsets{0};
+  Numbers<int32_t> offsets{0};
   int longest = 0;
-  std::vector<Number> qkv, gradient;
-  std::vector<float> cosine, sine;
+  Numbers<Number> qkv, gradient;
+  Numbers<float> cosine, sine;
 };
 
 template <typename Number>
 struct Results {
-  std::vector<Number> output, by_qkv;
-  std::vector<float> log_sums;
+  Numbers<Number> output, by_qkv;
+  Numbers<float> log_sums;
 };
 
 // As the host launches them.
@@ -76,17 +76,17 @@ Results<Number> Compute(const Inputs<Number>& in, int head_size) {
   const int32_t* offsets = in.offsets.data();
   const float *cosine = in.cosine.data(), *sine = in.sine.data(), *no_table = nullptr;
   const auto prepare = [&](const Number* from, int64_t stride, int of_heads, bool rotated) {
-    std::vector<Number> to = Unwritten<Number>(tokens * of_heads * head_size);
+    Numbers<Number> to = Unwritten<Number>(tokens * of_heads * head_size);
     Launch("AttentionRotate" + type, dim3(tokens), 128, 0, from, stride, of_heads, shape.head_dim, head_size, offsets,
            shape.rows, rotated ? cosine : no_table, rotated ? sine : no_table, 1.0f, to.data(),
            static_cast<int64_t>(of_heads) * head_size);
     return to;
   };
-  const std::vector<Number> rotated = prepare(in.qkv.data(), in.width(), both, true);
+  const Numbers<Number> rotated = prepare(in.qkv.data(), in.width(), both, true);
   const Number* values = in.qkv.data() + both * shape.head_dim;
   int64_t value_stride = in.width();
   const Number* gradient = in.gradient.data();
-  std::vector<Number> packed_values, packed_gradient;
+  Numbers<Number> packed_values, packed_gradient;
   if (shape.head_dim != head_size) {
     packed_values = prepare(values, value_stride, key_heads, false);
     packed_gradient = prepare(gradient, heads * shape.head_dim, heads, false);
@@ -106,7 +106,7 @@ Results<Number> Compute(const Inputs<Number>& in, int head_size) {
   const size_t gradient_bytes = kIsBFloat16<Number> ? AttentionGradientSharedBytes(head_size) : 0;
   Launch(name("Attention"), by_queries, threads, forward_bytes, rotated.data(), values, value_stride, offsets, shape,
          r.output.data(), r.log_sums.data());
-  std::vector<float> sums = Unwritten<float>(2 * tokens * heads);
+  Numbers<float> sums = Unwritten<float>(2 * tokens * heads);
   Launch("AttentionSums" + type, dim3((tokens * heads + 3) / 4), 128, 0, in.gradient.data(),
          static_cast<const Number*>(r.output.data()), static_cast<const float*>(r.log_sums.data()), tokens, heads,
          shape.head_dim, sums.data());
@@ -140,7 +140,7 @@ struct Expected {
 // One row and head at a time. What the kernels round on the way is rounded here, too: rotated queries and keys, and the
 // output that the gradient is given.
 template <typename Number>
-Expected Plain(const Inputs<Number>& in, const std::vector<Number>& given_output) {
+Expected Plain(const Inputs<Number>& in, const Numbers<Number>& given_output) {
   const AttentionShape& s = in.shape;
   const int D = s.head_dim, half = D / 2, H = s.heads, KV = s.key_value_heads;
   const int64_t width = in.width();

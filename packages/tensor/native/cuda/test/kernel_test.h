@@ -53,24 +53,47 @@ inline float Random() {
   return static_cast<float>(static_cast<double>(run.random >> 11) / (1ull << 53) * 2 - 1);
 }
 
+// Memory where races are looked for.
 template <typename Number>
-std::vector<Number> Randoms(size_t count, float spread = 1) {
-  std::vector<Number> numbers(count);
+struct Watched : std::allocator<Number> {
+  template <typename Other>
+  struct rebind {
+    using other = Watched<Other>;
+  };
+
+  Number* allocate(size_t count) {
+    Number* at = std::allocator<Number>::allocate(count);
+    if (emulation::watch_memory != nullptr) emulation::watch_memory(at, count * sizeof(Number), false);
+    return at;
+  }
+  void deallocate(Number* at, size_t count) {
+    if (emulation::forget_memory != nullptr) emulation::forget_memory(at, count * sizeof(Number));
+    std::allocator<Number>::deallocate(at, count);
+  }
+};
+
+// What kernels read and write.
+template <typename Number>
+using Numbers = std::vector<Number, Watched<Number>>;
+
+template <typename Number>
+Numbers<Number> Randoms(size_t count, float spread = 1) {
+  Numbers<Number> numbers(count);
   for (Number& number : numbers) Store(spread * Random(), &number);
   return numbers;
 }
 
 // What a kernel is to write begins as NaN.
 template <typename Number>
-std::vector<Number> Unwritten(size_t count) {
-  std::vector<Number> numbers(count);
+Numbers<Number> Unwritten(size_t count) {
+  Numbers<Number> numbers(count);
   if (count > 0) memset(static_cast<void*>(numbers.data()), 0xff, count * sizeof(Number));
   return numbers;
 }
 
 // A result: its bytes must not depend on the order of threads.
 template <typename Number>
-void Record(const std::vector<Number>& result) {
+void Record(const Numbers<Number>& result) {
   run.hash = AddToHash(run.hash, result.data(), result.size() * sizeof(Number));
 }
 
@@ -83,7 +106,7 @@ inline void Expect(bool condition, const std::string& what) {
 // Compares in groups of `width` numbers: of each group, the length of the difference may be `tolerance` times the
 // length of what is expected, or of the usual group if that is longer.
 template <typename Number>
-void ExpectClose(const char* what, const std::vector<Number>& actual, const std::vector<double>& expected, size_t width,
+void ExpectClose(const char* what, const Numbers<Number>& actual, const std::vector<double>& expected, size_t width,
                  double tolerance) {
   if (!run.compares) return;
   Expect(actual.size() == expected.size(), std::string(what) + ": another size");
