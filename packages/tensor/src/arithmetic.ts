@@ -1,6 +1,6 @@
 import { boolAttribute, elementType, execute, typeAttribute } from './execute.js';
 import type { Tensor } from './tensor.js';
-import { tensorOf } from './transfer.js';
+import { constant, parameterVector } from './transfer.js';
 
 // Element by element, with NumPy's broadcasting.
 const binary =
@@ -42,17 +42,13 @@ export function greaterEqual(a: Tensor, b: Tensor): Tensor {
 
 function reduction(name: string) {
   return (x: Tensor, axis: number | 'all', options: { keepDims?: boolean } = {}): Tensor => {
-    const axes =
-      axis === 'all' ? Int32Array.from(x.shape.keys()) : Int32Array.of(axis < 0 ? axis + x.shape.length : axis);
-    const axesTensor = tensorOf(axes, [axes.length]);
+    const axes = axis === 'all' ? [...x.shape.keys()] : [axis < 0 ? axis + x.shape.length : axis];
     const attributes = [
       elementType(x),
       typeAttribute('Tidx', 'int32'),
       boolAttribute('keep_dims', options.keepDims ?? false),
     ];
-    const result = execute(name, attributes, [x, axesTensor]);
-    axesTensor.dispose();
-    return result;
+    return execute(name, attributes, [x, parameterVector(axes)]);
   };
 }
 
@@ -62,9 +58,6 @@ export const max = reduction('Max');
 
 /** Index of the largest number along the last axis, int32; the first of equal ones. */
 export function argMax(x: Tensor): Tensor {
-  const axis = tensorOf(Int32Array.of(x.shape.length - 1), []);
   const attributes = [elementType(x), typeAttribute('Tidx', 'int32'), typeAttribute('output_type', 'int32')];
-  const result = execute('ArgMax', attributes, [x, axis]);
-  axis.dispose();
-  return result;
+  return execute('ArgMax', attributes, [x, constant(x.shape.length - 1, 'int32')]);
 }

@@ -1,32 +1,20 @@
 import type { DType } from './dtype.js';
 import { elementType, execute, executeMany, intAttribute, typeAttribute } from './execute.js';
 import { alias, type Tensor } from './tensor.js';
-import { constant, tensorOf } from './transfer.js';
+import { constant, parameterVector, tensorOf } from './transfer.js';
 
 const INDEX = typeAttribute('Tidx', 'int32');
-
-/** Some ops take parameters as int32 vectors: makes these, calls `use` and frees them. */
-function withVectors<Result>(vectors: readonly (readonly number[])[], use: (...tensors: Tensor[]) => Result): Result {
-  const tensors = vectors.map((vector) => tensorOf(Int32Array.from(vector), [vector.length]));
-  try {
-    return use(...tensors);
-  } finally {
-    for (const tensor of tensors) tensor.dispose();
-  }
-}
+const SHAPE = typeAttribute('Tshape', 'int32');
+const ORDER = typeAttribute('Tperm', 'int32');
 
 /** The same elements in another shape, in the same memory. One dimension can be -1: it follows from the others. */
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {
-  return withVectors([shape], (vector) =>
-    execute('Reshape', [elementType(x), typeAttribute('Tshape', 'int32')], [x, vector]),
-  );
+  return execute('Reshape', [elementType(x), SHAPE], [x, parameterVector(shape)]);
 }
 
 /** Reorders axes: axis i of the result is axis `order[i]` of `x`. */
 export function transpose(x: Tensor, order: readonly number[]): Tensor {
-  return withVectors([order], (vector) =>
-    execute('Transpose', [elementType(x), typeAttribute('Tperm', 'int32')], [x, vector]),
-  );
+  return execute('Transpose', [elementType(x), ORDER], [x, parameterVector(order)]);
 }
 
 /** Joins tensors along an axis. */
@@ -42,20 +30,20 @@ export function concat(tensors: Tensor[], axis: number): Tensor {
 /** Splits a tensor along an axis into pieces of these sizes. */
 export function split(x: Tensor, sizes: readonly number[], axis: number): Tensor[] {
   if (sizes.length === 1) return [alias(x)];
-  return withVectors([sizes], (vector) =>
-    executeMany(
-      'SplitV',
-      [elementType(x), typeAttribute('Tlen', 'int32'), intAttribute('num_split', sizes.length)],
-      [x, vector, constant(axis, 'int32')],
-      sizes.length,
-    ),
+  return executeMany(
+    'SplitV',
+    [elementType(x), typeAttribute('Tlen', 'int32'), intAttribute('num_split', sizes.length)],
+    [x, parameterVector(sizes), constant(axis, 'int32')],
+    sizes.length,
   );
 }
 
 /** A box of a tensor. A size of -1 extends to the end. */
 export function slice(x: Tensor, begin: readonly number[], size: readonly number[]): Tensor {
-  return withVectors([begin, size], (beginVector, sizeVector) =>
-    execute('Slice', [elementType(x), typeAttribute('Index', 'int32')], [x, beginVector!, sizeVector!]),
+  return execute(
+    'Slice',
+    [elementType(x), typeAttribute('Index', 'int32')],
+    [x, parameterVector(begin), parameterVector(size)],
   );
 }
 
@@ -92,8 +80,11 @@ export function gather(x: Tensor, indices: Tensor): Tensor {
  */
 export function scatter(indices: Tensor, updates: Tensor, rows: number): Tensor {
   const column = reshape(indices, [indices.size, 1]);
-  const result = withVectors([[rows, ...updates.shape.slice(1)]], (shape) =>
-    execute('ScatterNd', [elementType(updates), typeAttribute('Tindices', 'int32')], [column, updates, shape!]),
+  const shape = parameterVector([rows, ...updates.shape.slice(1)]);
+  const result = execute(
+    'ScatterNd',
+    [elementType(updates), typeAttribute('Tindices', 'int32')],
+    [column, updates, shape],
   );
   column.dispose();
   return result;
@@ -110,11 +101,9 @@ export function roll(x: Tensor, by: number): Tensor {
 
 /** A tensor filled with one value. */
 export function fill(shape: readonly number[], value: number, dtype: DType = 'float32'): Tensor {
-  return withVectors([shape], (vector) =>
-    execute(
-      'Fill',
-      [typeAttribute('T', dtype), typeAttribute('index_type', 'int32')],
-      [vector, constant(value, dtype)],
-    ),
+  return execute(
+    'Fill',
+    [typeAttribute('T', dtype), typeAttribute('index_type', 'int32')],
+    [parameterVector(shape), constant(value, dtype)],
   );
 }

@@ -105,9 +105,24 @@ export function dispose(held: TensorTree): void {
   }
 }
 
-/** The number of live tensors. If it grows from step to step, something leaks. */
+/** Constants, which are made once and stay. */
+const shared = new Set<Tensor>();
+
+/** Makes a tensor a constant of the process: no scope frees it, and it does not count as live. */
+export function share(tensor: Tensor): Tensor {
+  shared.add(keep(tensor));
+  return tensor;
+}
+
+/** Frees what {@link share} made a constant. */
+export function unshare(tensor: Tensor): void {
+  shared.delete(tensor);
+  tensor.dispose();
+}
+
+/** The number of live tensors, without constants. If it grows from step to step, something leaks. */
 export function liveTensorCount(): number {
-  return binding.getNumOfTensors();
+  return binding.getNumOfTensors() - shared.size;
 }
 
 function collectTensors(value: unknown, into: Set<Tensor>): void {

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { dtypeOf } from './dtype.js';
 import { liveTensorCount, scope } from './tensor.js';
-import { cast, tensorOf, tensorOfBytes, toFloat32Array, toInt32Array, toNumber } from './transfer.js';
+import { cast, parameterVector, tensorOf, tensorOfBytes, toFloat32Array, toInt32Array, toNumber } from './transfer.js';
 
 let before = 0;
 beforeEach(() => {
@@ -102,4 +102,18 @@ test('content whose length differs from the shape is rejected', () => {
 test('a data type that the engine does not support is rejected', () => {
   expect(dtypeOf(14)).toBe('bfloat16');
   expect(() => dtypeOf(7)).toThrow('data type 7');
+});
+
+test('a parameter of an op is made once per content, is no live tensor, and is freed when many others were used since', () => {
+  const handles = liveTensorCount();
+  const first = scope(() => parameterVector([0, -1, 70_000]));
+  expect([...toInt32Array(first)]).toEqual([0, -1, 70_000]);
+  expect(parameterVector([0, -1, 70_000])).toBe(first);
+  expect(parameterVector([0, -17, 70_000])).not.toBe(first);
+  expect(parameterVector([]).shape).toEqual([0]);
+  for (let i = 0; i < 4000; i++) parameterVector([i, 1]);
+  expect(parameterVector([0, -1, 70_000])).toBe(first);
+  for (let i = 0; i < 4200; i++) parameterVector([i, 2]);
+  expect(first.disposed).toBe(true);
+  expect(liveTensorCount()).toBe(handles);
 });

@@ -1,7 +1,7 @@
 import { binding } from './binding.js';
 import { type DType, TF_DATA_TYPE } from './dtype.js';
 import { boolAttribute, execute, typeAttribute } from './execute.js';
-import { keep, scope, Tensor } from './tensor.js';
+import { scope, share, Tensor, unshare } from './tensor.js';
 
 /**
  * A tensor with this content. An aligned buffer is shared, not copied: do not write to it afterwards.
@@ -62,8 +62,34 @@ export function constant(value: number, dtype: DType = 'float32'): Tensor {
   let tensor = scalars.get(key);
   if (tensor === undefined) {
     const data = dtype === 'int32' ? Int32Array.of(value) : Float32Array.of(value);
-    tensor = scope(() => keep(cast(tensorOf(data, []), dtype)));
+    tensor = scope(() => share(cast(tensorOf(data, []), dtype)));
     scalars.set(key, tensor);
   }
   return tensor;
+}
+
+const vectors = new Map<string, Tensor>();
+/** More than the ops of a step take. */
+const MOST_VECTORS = 4096;
+
+/**
+ * `[n]` int32: a parameter of an op, such as a shape. It is made once per content, and freed when many others have been
+ * used since; so it is for the op at hand only.
+ */
+export function parameterVector(values: readonly number[]): Tensor {
+  const key = values.join(' ');
+  let vector = vectors.get(key);
+  if (vector === undefined) {
+    vector = share(tensorOf(Int32Array.from(values), [values.length]));
+    const [oldest] = vectors;
+    if (vectors.size === MOST_VECTORS && oldest !== undefined) {
+      vectors.delete(oldest[0]);
+      unshare(oldest[1]);
+    }
+  } else {
+    // The last in the map is the one used last.
+    vectors.delete(key);
+  }
+  vectors.set(key, vector);
+  return vector;
 }
