@@ -269,14 +269,14 @@ std::vector<KernelDefinition> CpuKernels() {
   return {KernelOn<Kernel<float>>("CPU", TF_FLOAT), KernelOn<Kernel<BFloat16>>("CPU", TF_BFLOAT16)};
 }
 
-// An op of TensorFlow's registry. Inputs, outputs and attributes are in TensorFlow's form ("x: T", "epsilon: float"); T
-// is float or bfloat16.
+// An op of TensorFlow's registry. Inputs, outputs and attributes are in TensorFlow's form ("x: T", "epsilon: float").
 struct OpDefinition {
   const char* name;
   std::vector<const char*> inputs;
   std::vector<const char*> outputs;
   std::vector<const char*> attributes;
   std::vector<KernelDefinition> kernels;
+  const char* element_types = "T: {float, bfloat16}";
 };
 
 // The ops of this library, each defined beside its kernels.
@@ -286,6 +286,7 @@ std::vector<OpDefinition> GatedUnitOps();
 std::vector<OpDefinition> AttentionOps();
 std::vector<OpDefinition> CrossEntropyOps();
 std::vector<OpDefinition> LoraOps();
-std::vector<OpDefinition> ProductOps();  // none where the processor multiplies no bfloat16
+std::vector<OpDefinition> ProductOps();  // without kernels where the processor multiplies no bfloat16
+std::vector<OpDefinition> ToDeviceOps();
 
 }  // namespace lorasmith

@@ -20,7 +20,7 @@ std::string Message(TF_Status* status) {
 // Registers the op and its kernels. Empty on success, else what went wrong.
 std::string Register(const OpDefinition& op) {
   TF_OpDefinitionBuilder* builder = TF_NewOpDefinitionBuilder(op.name);
-  TF_OpDefinitionBuilderAddAttr(builder, "T: {float, bfloat16}");
+  TF_OpDefinitionBuilderAddAttr(builder, op.element_types);
   for (const char* attribute : op.attributes) TF_OpDefinitionBuilderAddAttr(builder, attribute);
   for (const char* input : op.inputs) TF_OpDefinitionBuilderAddInput(builder, input);
   for (const char* output : op.outputs) TF_OpDefinitionBuilderAddOutput(builder, output);
@@ -35,8 +35,8 @@ std::string Register(const OpDefinition& op) {
 }
 
 napi_value Init(napi_env env, napi_value exports) {
-  for (const auto& family :
-       {NormOps(), GatedUnitOps(), AttentionOps(), CrossEntropyOps(), LoraOps(), AdamWOps(), ProductOps()}) {
+  for (const auto& family : {NormOps(), GatedUnitOps(), AttentionOps(), CrossEntropyOps(), LoraOps(), AdamWOps(),
+                             ProductOps(), ToDeviceOps()}) {
     for (const OpDefinition& op : family) {
       const std::string problem = Register(op);
       if (problem.empty()) continue;

@@ -201,29 +201,34 @@ struct Product {
   bool transposed;
 };
 
-}  // namespace
-
-std::vector<OpDefinition> ProductOps() {
-  return {
-      {"LorasmithProduct",
-       {"a: T", "b: T"},
-       {"result: T"},
-       {"transpose_b: int"},
-       {KernelOn<Product<false>>("CPU", TF_BFLOAT16)}},
-      {"LorasmithProductAdd",
-       {"a: T", "b: T", "addend: T"},
-       {"result: T"},
-       {"transpose_b: int"},
-       {KernelOn<Product<true>>("CPU", TF_BFLOAT16)}},
-  };
+std::vector<KernelDefinition> ProcessorKernels(bool with_addend) {
+  return {with_addend ? KernelOn<Product<true>>("CPU", TF_BFLOAT16) : KernelOn<Product<false>>("CPU", TF_BFLOAT16)};
 }
 
+}  // namespace
 }  // namespace lorasmith
 
 #else
 
 namespace lorasmith {
-std::vector<OpDefinition> ProductOps() { return {}; }
+namespace {
+std::vector<KernelDefinition> ProcessorKernels(bool) { return {}; }
+}  // namespace
 }  // namespace lorasmith
 
 #endif
+
+namespace lorasmith {
+
+std::vector<OpDefinition> ProductOps() {
+  return {
+      {"LorasmithProduct", {"a: T", "b: T"}, {"result: T"}, {"transpose_b: int"}, ProcessorKernels(false)},
+      {"LorasmithProductAdd",
+       {"a: T", "b: T", "addend: T"},
+       {"result: T"},
+       {"transpose_b: int"},
+       ProcessorKernels(true)},
+  };
+}
+
+}  // namespace lorasmith

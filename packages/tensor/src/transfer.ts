@@ -1,4 +1,4 @@
-import { binding } from './binding.js';
+import { binding, engine } from './binding.js';
 import { type DType, TF_DATA_TYPE } from './dtype.js';
 import { boolAttribute, execute, typeAttribute } from './execute.js';
 import { scope, share, Tensor, unshare } from './tensor.js';
@@ -52,6 +52,15 @@ export function toInt32Array(tensor: Tensor): Int32Array {
 export function toNumber(tensor: Tensor): number {
   if (tensor.size !== 1) throw new Error(`a tensor of shape [${tensor.shape.join(',')}] is not one number`);
   return toFloat32Array(tensor)[0]!;
+}
+
+/**
+ * An int32 tensor that many ops read, where they compute. TensorFlow keeps those of {@link tensorOf} in the host's memory, and
+ * on the CUDA engine each op would copy them to the card.
+ * @returns on other engines the tensor itself
+ */
+export function onDevice(tensor: Tensor): Tensor {
+  return engine.kind === 'cuda' ? execute('LorasmithToDevice', [typeAttribute('T', 'int32')], [tensor]) : tensor;
 }
 
 const scalars = new Map<string, Tensor>();

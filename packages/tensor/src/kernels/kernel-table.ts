@@ -18,7 +18,7 @@ import {
   rawLoraGradient,
   rawLoraWeights,
 } from './lora.js';
-import { fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './product.js';
+import { cudaAddMatMul, fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './product.js';
 import {
   fusedAddRmsNorm,
   fusedRmsNorm,
@@ -157,7 +157,7 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   batchAttention: [fused(fusedAttention, ALSO_CUDA), raw((rows) => new GroupedAttention(rows))],
   crossEntropy: [fused(fusedCrossEntropy), raw(rawCrossEntropy)],
   matMul: [fused(fusedMatMul, PRODUCT), raw(rawMatMul)],
-  addMatMul: [fused(fusedAddMatMul, PRODUCT), raw(rawAddMatMul)],
+  addMatMul: [fused(fusedAddMatMul, PRODUCT), fused(cudaAddMatMul, { engines: ['cuda'] }), raw(rawAddMatMul)],
 };
 
 export interface KernelOptions {

@@ -34,6 +34,12 @@ export function fusedAddMatMul(addend: Tensor, a: Tensor, b: Tensor, transposeB:
   return execute('LorasmithProductAdd', attributes, [a, b, addend]);
 }
 
+/** On the CUDA engine, where the fused product takes any shape. */
+export function cudaAddMatMul(addend: Tensor, a: Tensor, b: Tensor, transposeB: boolean): Tensor {
+  const attributes = [elementType(a), intAttribute('transpose_b', Number(transposeB))];
+  return execute('LorasmithProductAdd', attributes, [a, b, addend]);
+}
+
 export function rawAddMatMul(addend: Tensor, a: Tensor, b: Tensor, transposeB: boolean): Tensor {
   return scope(() => add(addend, rawMatMul(a, b, false, transposeB)));
 }

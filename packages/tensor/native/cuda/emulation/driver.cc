@@ -13,6 +13,7 @@
 //   EMULATED_GPU_POOLS=1              0: without memory pools
 //   EMULATED_GPU_ORDER=0              of threads: 0 as numbered, 1 reversed, else the seed of a shuffle
 //   EMULATED_GPU_FAULT=17:700         launch 17 (from 1) ends with error 700; a list separated by commas
+//   EMULATED_GPU_LOST_FILE=PATH       made when a fault happens; as long as it exists, no process finds a card
 //   EMULATED_GPU_BREAK=NAME:skip      kernels that are broken on purpose, separated by commas: `skip` does not run,
 //                                     `flip` flips the last bit of its first result every second time, `wrong` writes
 //                                     a wrong number there
@@ -20,6 +21,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <mutex>
 #include <sstream>
@@ -138,6 +140,13 @@ char the_context;
 thread_local void* current_context = nullptr;
 
 void Say(const std::string& text) { std::fprintf(stderr, "emulated GPU: %s\n", text.c_str()); }
+
+std::string LostFile() { return Setting("LOST_FILE", ""); }
+
+bool IsLost() {
+  const std::string file = LostFile();
+  return !file.empty() && std::ifstream(file).good();
+}
 
 // The card fails: this call and all later ones return the error.
 Result Lose(Result error, const std::string& why) {
@@ -271,6 +280,19 @@ void Break(const Function& function, const std::string& how, void** arguments) {
   if (how == "wrong") at[bytes < 4 ? 0 : bytes - 2] ^= 0x40;
 }
 
+// Counts a launch. If it is to fail, `runs` becomes false, or the error is returned at once.
+Result CountLaunch(bool* runs) {
+  launches++;
+  const auto fault = settings.faults.find(launches);
+  if (fault == settings.faults.end()) return kSuccess;
+  *runs = false;
+  if (!IsSticky(fault->second)) return fault->second;
+  // A kernel that fails is noticed by a later call.
+  sticky = fault->second;
+  if (const std::string file = LostFile(); !file.empty()) std::ofstream(file) << sticky;
+  return kSuccess;
+}
+
 // Pointers of a kernel must point into the card's memory.
 bool ArePointersValid(const emulation::Kernel& kernel, void** arguments) {
   for (size_t i = 0; i < kernel.parameters.size(); i++) {
@@ -292,7 +314,7 @@ API cuInit(unsigned flags) {
   const std::lock_guard<std::mutex> lock(mutex);
   if (flags != 0) return kInvalidValue;
   if (!initialized) ReadSettings();
-  if (visible.empty()) return kNoDevice;
+  if (visible.empty() || IsLost()) return kNoDevice;
   initialized = true;
   return kSuccess;
 }
@@ -619,14 +641,8 @@ API cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned grid
     return kInvalidValue;
   }
   function.launches++;
-  launches++;
-  const auto fault = settings.faults.find(launches);
-  if (fault != settings.faults.end()) {
-    // A kernel that fails is noticed by a later call.
-    if (!IsSticky(fault->second)) return fault->second;
-    sticky = fault->second;
-    return kSuccess;
-  }
+  bool runs = true;
+  if (const Result result = CountLaunch(&runs); result != kSuccess || !runs) return result;
   if (!ArePointersValid(*function.kernel, arguments)) {
     sticky = kIllegalAddress;
     return kSuccess;
@@ -641,4 +657,26 @@ API cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned grid
   }
   if (broken != settings.broken.end()) Break(function, broken->second, arguments);
   return kSuccess;
+}
+
+// For the emulated cuBLASLt: whether a product may run, with these ranges of memory. As cuLaunchKernel, it counts as a
+// launch. `how`: how products are broken on purpose; empty if they are not.
+extern "C" __attribute__((visibility("default"))) bool EmulatedProduct(size_t ranges, const void* const* addresses,
+                                                                       const size_t* bytes, Result* result,
+                                                                       const char** how) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  *how = "";
+  *result = Ready();
+  bool runs = true;
+  if (*result == kSuccess) *result = CountLaunch(&runs);
+  if (*result != kSuccess || !runs) return false;
+  for (size_t i = 0; i < ranges; i++) {
+    if (Find(reinterpret_cast<Address>(addresses[i]), bytes[i]) != nullptr) continue;
+    Say("cublasLtMatmul: matrix " + std::to_string(i) + " is not in the card's memory");
+    sticky = kIllegalAddress;
+    return false;
+  }
+  const auto broken = settings.broken.find("cublasLtMatmul");
+  if (broken != settings.broken.end()) *how = broken->second.c_str();
+  return true;
 }

@@ -4,6 +4,7 @@
 
 #include "device.h"
 #include "launch.h"
+#include "multiply.h"
 #include "plugin.h"
 
 namespace lorasmith::cuda {
@@ -145,6 +146,7 @@ napi_value Statistics(napi_env env, napi_callback_info) {
   for (const KernelBase* kernel : AllKernels()) {
     if (kernel->launches() > 0) kernels.Set(kernel->name().c_str(), static_cast<double>(kernel->launches()));
   }
+  if (ProductCount() > 0) kernels.Set("cublasLtMatmul", static_cast<double>(ProductCount()));
   object.Set("kernels", kernels.value());
   return object.value();
 }

@@ -1,0 +1,31 @@
+// Products of matrices by cuBLASLt.
+#pragma once
+
+#include <cstdint>
+
+#include "kernel.h"
+
+namespace lorasmith::cuda {
+
+// result [batch, rows, columns] = a [batch, rows, depth] · b [batch, depth, columns], all row-major; a transposed one
+// is stored with its last two axes swapped. Sums are in float32 and in the same order every time.
+struct Product {
+  TF_DataType type = TF_FLOAT;
+  int64_t batch = 1;
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int64_t depth = 0;
+  bool transpose_a = false;
+  bool transpose_b = false;
+  // One matrix for the whole batch.
+  bool share_a = false;
+  bool share_b = false;
+};
+
+// `addend`: of the result's shape, added before the result is rounded; null for none. Any size may be 0.
+void Multiply(Context& context, const Product& product, const void* a, const void* b, const void* addend, void* result);
+
+// Products that were computed.
+uint64_t ProductCount();
+
+}  // namespace lorasmith::cuda
