@@ -156,6 +156,17 @@ class Context {
     if (TF_GetCode(status_) != TF_OK) Fail();
   }
 
+  // The output has the input's bytes, without a copy, as another type and shape of the same size.
+  void ForwardAs(int input, int output, TF_DataType type, const std::vector<int64_t>& shape) {
+    TF_Tensor* tensor = Tensor(input);
+    if (tensor == nullptr) return;
+    TF_Tensor* result = TF_AllocateTensor(type, nullptr, 0, 0);
+    TF_TensorBitcastFrom(tensor, type, result, shape.data(), static_cast<int>(shape.size()), status_);
+    if (TF_GetCode(status_) == TF_OK) TF_SetOutput(context_, output, result, status_);
+    TF_DeleteTensor(result);
+    if (TF_GetCode(status_) != TF_OK) Fail();
+  }
+
   // Ends the op with an error unless the condition holds.
   bool Check(bool condition, const char* message) {
     if (!condition) Fail(TF_INVALID_ARGUMENT, message);

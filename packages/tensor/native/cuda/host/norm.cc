@@ -4,20 +4,35 @@
 namespace lorasmith::cuda {
 namespace {
 
-constexpr unsigned kThreads = 256;
+constexpr int64_t kMaxThreads = 256;
+constexpr int64_t kPack = 4;
+
+// How a row is divided among the threads of its block.
+struct Row {
+  unsigned threads;
+  bool packed;
+};
+
+// `addresses`: of every tensor that is read or written in packs.
+Row RowOf(int64_t width, std::initializer_list<const void*> addresses) {
+  bool packed = width % kPack == 0;
+  for (const void* address : addresses) packed = packed && reinterpret_cast<uintptr_t>(address) % 16 == 0;
+  const int64_t warps = DivideUp(packed ? width / kPack : width, 32);
+  return {static_cast<unsigned>(std::min(32 * std::max<int64_t>(warps, 1), kMaxThreads)), packed};
+}
 
 template <typename Number>
-const Kernel<void(const float* x, const float* weight, int64_t width, float epsilon, Number* y, float* inverse_rms)>
+const Kernel<void(const float* x, const float* weight, int32_t width, float epsilon, int32_t packed, Number* y, float* inverse_rms)>
     kRmsNorm{"norm", "RmsNorm" + TypeName<Number>()};
 
 template <typename Number>
-const Kernel<void(const float* x, const Number* branch, const float* weight, int64_t width, float epsilon, float* sum,
+const Kernel<void(const float* x, const Number* branch, const float* weight, int32_t width, float epsilon, int32_t packed, float* sum,
                   Number* y, float* inverse_rms)>
     kAddRmsNorm{"norm", "AddRmsNorm" + TypeName<Number>()};
 
 template <typename Number>
 const Kernel<void(const Number* gradient, const float* x, const float* weight, const float* inverse_rms,
-                  const float* residual, int64_t width, float* result, Number* rounded)>
+                  const float* residual, int32_t width, int32_t packed, float* result, Number* rounded)>
     kRmsNormGradient{"norm", "RmsNormGradient" + TypeName<Number>()};
 
 // x [tokens, hidden], weight [hidden] → y [tokens, hidden], inverse_rms [tokens, 1]
@@ -33,7 +48,8 @@ struct RmsNorm {
     if (!context.Check(context.Size(1) == width, "weight must be as long as a row of x")) return;
     Number* y = context.Output<Number>(0, {rows, width});
     float* inverse_rms = context.Output<float>(1, {rows, 1});
-    kRmsNorm<Number>.Launch(context, {rows}, kThreads, 0, x, weight, width, epsilon, y, inverse_rms);
+    const Row row = RowOf(width, {x, weight, y});
+    kRmsNorm<Number>.Launch(context, {rows}, row.threads, 0, x, weight, width, epsilon, row.packed, y, inverse_rms);
   }
 
   float epsilon;
@@ -55,7 +71,9 @@ struct AddRmsNorm {
     float* sum = context.Output<float>(0, {rows, width});
     Number* y = context.Output<Number>(1, {rows, width});
     float* inverse_rms = context.Output<float>(2, {rows, 1});
-    kAddRmsNorm<Number>.Launch(context, {rows}, kThreads, 0, x, branch, weight, width, epsilon, sum, y, inverse_rms);
+    const Row row = RowOf(width, {x, branch, weight, sum, y});
+    kAddRmsNorm<Number>.Launch(context, {rows}, row.threads, 0, x, branch, weight, width, epsilon, row.packed, sum, y,
+                               inverse_rms);
   }
 
   float epsilon;
@@ -77,8 +95,9 @@ struct RmsNormGradient {
     if (!context.Check(fits, "gradient, x and residual must have one shape")) return;
     float* result = context.Output<float>(0, {rows, width});
     Number* rounded = context.Output<Number>(1, {rows, width});
-    kRmsNormGradient<Number>.Launch(context, {rows}, kThreads, 0, gradient, x, weight, inverse_rms, residual, width,
-                                    result, rounded);
+    const Row row = RowOf(width, {gradient, x, weight, residual, result, rounded});
+    kRmsNormGradient<Number>.Launch(context, {rows}, row.threads, 0, gradient, x, weight, inverse_rms, residual, width,
+                                    row.packed, result, rounded);
   }
 };
 
