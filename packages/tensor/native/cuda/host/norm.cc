@@ -22,12 +22,13 @@ Row RowOf(int64_t width, std::initializer_list<const void*> addresses) {
 }
 
 template <typename Number>
-const Kernel<void(const float* x, const float* weight, int32_t width, float epsilon, int32_t packed, Number* y, float* inverse_rms)>
+const Kernel<void(const float* x, const float* weight, int32_t width, float epsilon, int32_t packed, Number* y,
+                  float* inverse_rms)>
     kRmsNorm{"norm", "RmsNorm" + TypeName<Number>()};
 
 template <typename Number>
-const Kernel<void(const float* x, const Number* branch, const float* weight, int32_t width, float epsilon, int32_t packed, float* sum,
-                  Number* y, float* inverse_rms)>
+const Kernel<void(const float* x, const Number* branch, const float* weight, int32_t width, float epsilon,
+                  int32_t packed, float* sum, Number* y, float* inverse_rms)>
     kAddRmsNorm{"norm", "AddRmsNorm" + TypeName<Number>()};
 
 template <typename Number>
