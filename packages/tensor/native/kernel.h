@@ -160,7 +160,7 @@ class Context {
   void ForwardAs(int input, int output, TF_DataType type, const std::vector<int64_t>& shape) {
     TF_Tensor* tensor = Tensor(input);
     if (tensor == nullptr) return;
-    TF_Tensor* result = TF_AllocateTensor(type, nullptr, 0, 0);
+    TF_Tensor* result = TF_AllocateTensor(type, nullptr, 0, TF_DataTypeSize(type));
     TF_TensorBitcastFrom(tensor, type, result, shape.data(), static_cast<int>(shape.size()), status_);
     if (TF_GetCode(status_) == TF_OK) TF_SetOutput(context_, output, result, status_);
     TF_DeleteTensor(result);
