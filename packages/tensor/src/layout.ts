@@ -59,7 +59,8 @@ export function pad(x: Tensor, paddings: readonly (readonly [number, number])[])
  * Slices of the first axis.
  * @param x `[n, …]`
  * @param indices `[m]` int32, each in 0 … n - 1
- * @returns `[m, …]`
+ * @returns `[m, …]`; on the CUDA engine a slice of NaN for an index that does not exist
+ * @throws Error for an index that does not exist, on the other engines
  */
 export function gather(x: Tensor, indices: Tensor): Tensor {
   const attributes = [
@@ -73,7 +74,7 @@ export function gather(x: Tensor, indices: Tensor): Tensor {
 
 /**
  * Zeros, with slices of the first axis set. Slices with the same index are added.
- * @param indices `[m]` int32
+ * @param indices `[m]` int32, each in 0 … n - 1. On a GPU an index that does not exist is left out, else it is an error.
  * @param updates `[m, …]`
  * @param rows n
  * @returns `[n, …]`

@@ -98,7 +98,8 @@ export interface Kernels {
   /** Lays out the rows of one batch for attention. */
   batchAttention(rows: AttentionRows): BatchAttention;
   /**
-   * Cross entropy of the label's class and its gradient, computed in float32.
+   * Cross entropy of the label's class and its gradient, computed in float32. A label that is not among the classes is an
+   * error; on a GPU its loss and gradient are NaN.
    * @param logits `[n, classes]`
    * @param labels `[n]` int32
    */
@@ -155,7 +156,7 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   adamW: [fused(fusedAdamW), raw(rawAdamW)],
   squareSum: [raw(rawSquareSum)],
   batchAttention: [fused(fusedAttention, ALSO_CUDA), raw((rows) => new GroupedAttention(rows))],
-  crossEntropy: [fused(fusedCrossEntropy), raw(rawCrossEntropy)],
+  crossEntropy: [fused(fusedCrossEntropy, ALSO_CUDA), raw(rawCrossEntropy)],
   matMul: [fused(fusedMatMul, PRODUCT), raw(rawMatMul)],
   addMatMul: [fused(fusedAddMatMul, PRODUCT), fused(cudaAddMatMul, { engines: ['cuda'] }), raw(rawAddMatMul)],
 };
