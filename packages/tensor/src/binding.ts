@@ -52,15 +52,37 @@ function startCuda(): NonNullable<Engine['cuda']> {
   return { ...addon, card: addon.start() };
 }
 
-/** A failed copy from the card cannot be reported by TensorFlow: what it reads is NaN, and the next call fails. */
-function failingReads(tensorflow: Binding, cuda: CudaEngine): Binding {
+/**
+ * TensorFlow's binding with what TensorFlow cannot report: a copy from the card that failed (it reads NaN), and that a copy to
+ * the card found no memory ("Dst tensor is not initialized").
+ */
+function reportingFailures(tensorflow: Binding, cuda: CudaEngine): Binding {
+  const outOfMemory = <Result>(call: () => Result): Result => {
+    try {
+      return call();
+    } catch (error) {
+      const bytes = cuda.takeFailedAllocation();
+      const failure = cuda.failure();
+      if (failure !== null) throw new Error(failure, { cause: error });
+      if (bytes === 0 || (error instanceof Error && error.message.includes('OOM when allocating'))) throw error;
+      const { currentBytes, totalBytes } = cuda.memory();
+      const use = `${currentBytes} of the card's ${totalBytes} bytes are in tensors`;
+      throw new Error(`OOM when allocating ${bytes} bytes: CUDA_ERROR_OUT_OF_MEMORY (2); ${use}`, { cause: error });
+    }
+  };
+  const createTensor: Binding['createTensor'] = (...args) => outOfMemory(() => tensorflow.createTensor(...args));
+  const executeOp: Binding['executeOp'] = (...args) => outOfMemory(() => tensorflow.executeOp(...args));
   const tensorDataSync: Binding['tensorDataSync'] = (id) => {
-    const data = tensorflow.tensorDataSync(id);
+    const data = outOfMemory(() => tensorflow.tensorDataSync(id));
     const failure = cuda.failure();
     if (failure !== null) throw new Error(failure);
     return data;
   };
-  return Object.create(tensorflow, { tensorDataSync: { value: tensorDataSync } }) as Binding;
+  return Object.create(tensorflow, {
+    createTensor: { value: createTensor },
+    executeOp: { value: executeOp },
+    tensorDataSync: { value: tensorDataSync },
+  }) as Binding;
 }
 
 /**
@@ -76,7 +98,7 @@ function load(): { binding: Binding; engine: Engine } {
     // The definitions of the fused ops.
     if (loadFusedLibrary() === null) throw new Error('the fused ops are not compiled: run npm run setup');
     const engine: Engine = { version: tensorflow.TF_Version, kind: 'cuda', device: 'gpu', onGpu: true, cuda };
-    return { binding: failingReads(tensorflow, cuda), engine };
+    return { binding: reportingFailures(tensorflow, cuda), engine };
   }
   if (wanted === 'cpu') process.env.CUDA_VISIBLE_DEVICES = '-1';
   const binding = loadTensorflow();

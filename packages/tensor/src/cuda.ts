@@ -69,6 +69,8 @@ export interface CudaEngine {
   start(): CudaDevice;
   memory(): DeviceMemory;
   resetPeakMemory(): void;
+  /** The bytes of the last allocation that failed since the last call; 0: none did. */
+  takeFailedAllocation(): number;
   statistics(): CudaStatistics;
   /** The first failure after which the device cannot be used in this process; null: none. Every later op ends with this text. */
   failure(): string | null;

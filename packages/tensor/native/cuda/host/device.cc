@@ -50,12 +50,6 @@ DeviceDescription Describe(const Driver& driver, int ordinal, int device) {
 
 }  // namespace
 
-int DriverVersion() {
-  const Driver* driver = OpenDriver(nullptr);
-  int version = 0;
-  return driver != nullptr && driver->cuDriverGetVersion(&version) == kSuccess ? version : 0;
-}
-
 std::vector<DeviceDescription> DescribeDevices(std::string* problem) {
   std::vector<DeviceDescription> devices;
   const Driver* driver = OpenDriver(problem);
@@ -146,7 +140,8 @@ void* Device::Allocate(size_t bytes) {
     if (result == kSuccess) result = driver_.cuMemAllocFromPoolAsync(&at, bytes, pool_, stream_);
   }
   if (result == kSuccess) return reinterpret_cast<void*>(at);
-  if (result != kOutOfMemory) Record(result, "allocating memory");
+  failed_allocation_.store(bytes);
+  Record(result, "allocating memory");
   return nullptr;
 }
 

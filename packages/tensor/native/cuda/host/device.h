@@ -29,9 +29,6 @@ struct DeviceDescription {
 // none.
 std::vector<DeviceDescription> DescribeDevices(std::string* problem);
 
-// CUDA's version that the driver supports, such as 12040; 0 without a driver.
-int DriverVersion();
-
 struct MemoryUse {
   uint64_t current_bytes = 0;
   uint64_t peak_bytes = 0;
@@ -68,6 +65,8 @@ class Device {
   // Null when there is no memory left, after a retry without the memory that the pool holds for later.
   void* Allocate(size_t bytes);
   void Free(void* at);
+  // The bytes of the last allocation that failed since the last call; 0: none.
+  size_t TakeFailedAllocation() { return failed_allocation_.exchange(0); }
   MemoryUse Memory();
   void ResetPeak();
 
@@ -100,6 +99,7 @@ class Device {
   void* pool_ = nullptr;
   Staging staging_;
   std::atomic<const char*> last_kernel_{nullptr};
+  std::atomic<size_t> failed_allocation_{0};
   std::atomic<bool> failed_{false};
   std::mutex failure_mutex_;
   std::string failure_;

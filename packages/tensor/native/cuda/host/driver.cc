@@ -16,6 +16,7 @@ std::string VersionText(int version) {
 struct Opened {
   Driver table;
   const Driver* driver = nullptr;
+  int version = 0;
   std::string problem;
 
   Opened() {
@@ -25,7 +26,6 @@ struct Opened {
       return;
     }
     table.cuDriverGetVersion = reinterpret_cast<Result (*)(int*)>(dlsym(library, "cuDriverGetVersion"));
-    int version = 0;
     if (table.cuDriverGetVersion == nullptr || table.cuDriverGetVersion(&version) != kSuccess) {
       problem = "libcuda.so.1 is not NVIDIA's driver: it has no version";
       return;
@@ -64,6 +64,8 @@ const Driver* OpenDriver(std::string* problem) {
   if (problem != nullptr) *problem = opened.problem;
   return opened.driver;
 }
+
+int DriverVersion() { return TheDriver().version; }
 
 void* OpenLibrary(const std::string& name) {
   const char* folder = std::getenv("CUDA_LIBRARY_DIR");

@@ -125,6 +125,9 @@ struct Driver {
 // Opens the driver once. Null when there is none, or a function is missing; `problem` says why.
 const Driver* OpenDriver(std::string* problem);
 
+// CUDA's version that the driver supports, such as 12040; 0 without a driver.
+int DriverVersion();
+
 // Opens a library of NVIDIA: in the folder that CUDA_LIBRARY_DIR names if it is there, else where the system has it.
 void* OpenLibrary(const std::string& name);
 

@@ -127,6 +127,12 @@ napi_value Memory(napi_env env, napi_callback_info) {
   return object.value();
 }
 
+// The bytes of the last allocation that failed since the last call, or 0.
+napi_value TakeFailedAllocation(napi_env env, napi_callback_info) {
+  Device* device = StartedDevice(env);
+  return device == nullptr ? nullptr : Object::Number(env, static_cast<double>(device->TakeFailedAllocation()));
+}
+
 napi_value ResetPeakMemory(napi_env env, napi_callback_info) {
   if (Device* device = StartedDevice(env)) device->ResetPeak();
   return nullptr;
@@ -185,10 +191,15 @@ napi_value LoadKernels(napi_env env, napi_callback_info) {
 
 napi_value Init(napi_env env, napi_value exports) {
   const std::pair<const char*, napi_callback> functions[] = {
-      {"describe", Describe},       {"start", Start},
-      {"memory", Memory},           {"resetPeakMemory", ResetPeakMemory},
-      {"statistics", Statistics},   {"failure", Failure},
-      {"synchronize", Synchronize}, {"ops", Ops},
+      {"describe", Describe},
+      {"start", Start},
+      {"memory", Memory},
+      {"resetPeakMemory", ResetPeakMemory},
+      {"takeFailedAllocation", TakeFailedAllocation},
+      {"statistics", Statistics},
+      {"failure", Failure},
+      {"synchronize", Synchronize},
+      {"ops", Ops},
       {"loadKernels", LoadKernels},
   };
   for (const auto& [name, function] : functions) {

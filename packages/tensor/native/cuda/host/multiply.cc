@@ -177,9 +177,12 @@ class Plans {
   std::map<Key, std::shared_ptr<const Plan>> plans_;
 };
 
-// Memory for all products: one stream, so they never use it at once.
+// Memory for all products: one stream, so they never use it at once. Null as long as there is none left.
 void* Workspace() {
-  static void* const workspace = Device::Get()->Allocate(kWorkspaceBytes);
+  static std::mutex mutex;
+  static void* workspace = nullptr;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (workspace == nullptr) workspace = Device::Get()->Allocate(kWorkspaceBytes);
   return workspace;
 }
 
@@ -206,7 +209,8 @@ void Multiply(Context& context, const Product& product, const void* a, const voi
   if (!context.Check(product.batch <= INT32_MAX, "too many matrices for one product")) return;
   void* workspace = Workspace();
   if (workspace == nullptr) {
-    return context.Fail(TF_RESOURCE_EXHAUSTED, "OOM when allocating the workspace of products: " + ErrorText(2));
+    return context.Fail(TF_RESOURCE_EXHAUSTED,
+                        "OOM when allocating the workspace of products: " + ErrorText(kOutOfMemory));
   }
   const Key key{
       product,
