@@ -4,10 +4,12 @@ import { createHash } from 'node:crypto';
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { writeTinyLlama } from '../test/tiny-llama.mjs';
 import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
 import { createComposeStack } from './compose-smoke/compose-stack.mjs';
 import { checkContainers } from './compose-smoke/container-checks.mjs';
 import { docker } from './compose-smoke/docker.mjs';
+import { checkEmulatedGpu } from './compose-smoke/emulated-gpu.mjs';
 import { checkGpuRefusal } from './compose-smoke/gpu-refusal.mjs';
 import { checkImage } from './compose-smoke/image-checks.mjs';
 import { checkBackup, checkMetricsKey } from './compose-smoke/operations-checks.mjs';
@@ -199,11 +201,19 @@ async function smoke() {
       checkGpuRefusal(stack, gpu, () => trainedBy(5)),
     );
   }
+  if (gpuImages.length > 0) {
+    await step('the GPU worker tests its engine on an emulated card, and trains on it', async () => {
+      const model = 'tiny-llama';
+      await writeTinyLlama(path.join(modelsDir, model));
+      return await checkEmulatedGpu(stack, { signal, train: () => trainedBy(5, model) });
+    });
+  }
   await step('metrics need no key until there are API keys', () => checkMetricsKey(stack, { folder: workDir, signal }));
 
   /** Trains a short job. @param {number} steps @returns {Promise<string>} the worker that trained it */
-  async function trainedBy(steps) {
-    const id = await api.createJob({ ...JOB, training: { ...JOB.training, max_steps: steps }, dataset });
+  async function trainedBy(steps, model = DEMO_MODEL_NAME) {
+    const training = { ...JOB.training, max_steps: steps };
+    const id = await api.createJob({ ...JOB, base_model: model, training, dataset });
     await api.waitForJob(id, ({ status }) => status === 'succeeded');
     return (await api.events(id)).find(({ type }) => type === 'job-started').data.worker;
   }
