@@ -124,12 +124,18 @@ void Put(const Layout& layout, char* data, int64_t row, int64_t column, float va
   reinterpret_cast<uint16_t*>(data)[at] = static_cast<uint16_t>(value != value ? 0x7fff : rounded);
 }
 
+// Compiled for several processors; the one at hand selects.
+#if defined(__x86_64__)
+#define EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define EACH_PROCESSOR
+#endif
+
 constexpr int64_t kTileColumns = 4;  // of d
 constexpr int64_t kTileRows = 64;
 
 // sums [columns, kTileRows] += first [depth, kTileRows] times second [columns, depth]
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void MultiplyTile(
-    const float* first, const float* second, int64_t depth, int64_t columns, float* sums) {
+EACH_PROCESSOR void MultiplyTile(const float* first, const float* second, int64_t depth, int64_t columns, float* sums) {
   float own[kTileColumns][kTileRows] = {};
   if (columns == kTileColumns) {
     for (int64_t k = 0; k < depth; k++) {

@@ -1,9 +1,10 @@
 // libcuda.so.1 without a card: memory is the host's, and kernels run in the emulation. What opens it cannot tell the
 // difference, so the code that a GPU will run is tested as it is.
 //
-// It refuses what the driver refuses: modules that are not for its architecture, launches beyond CUDA's limits, copies
-// beyond an allocation, calls from a thread without a context. And it notices what a card would not: pointers of
-// kernels that are not into its memory, and writes just beyond an allocation. Fresh and freed memory is NaN.
+// It refuses what the driver refuses: modules that are not for its architecture, launches beyond CUDA's limits or a
+// kernel's launch bounds, copies beyond an allocation, calls from a thread without a context. Copies from pinned memory
+// run as late as they may. And it notices what a card would not: pointers of kernels that are not into its memory, and
+// writes just beyond an allocation. Fresh and freed memory is NaN.
 //
 // How it behaves is set by the environment, which is read at cuInit:
 //   EMULATED_GPU_CAPABILITY=9.0       compute capability
@@ -28,6 +29,7 @@
 #include <string>
 #include <vector>
 
+#include "cubin.h"
 #include "registry.h"
 
 namespace {
@@ -49,6 +51,7 @@ enum : Result {
   kUnsupportedPtx = 222,
   kInvalidHandle = 400,
   kNotFound = 500,
+  kNotReady = 600,
   kIllegalAddress = 700,
   kLaunchFailed = 719,
   kNotSupported = 801,
@@ -118,11 +121,20 @@ struct Module {
 
 struct Function {
   const emulation::Kernel* kernel;
-  int dynamic_shared_bytes = 48 << 10;
+  emulation::LaunchLimits limits;
+  int64_t dynamic_shared_bytes = 0;
   uint64_t launches = 0;
 };
 
-constexpr int kSharedBytesOptin = 232448;  // of an H100
+// A copy from pinned memory that has not run: a card may read the host's memory as late as it needs what is copied.
+struct Upload {
+  Address to;
+  const void* from;
+  size_t bytes;
+};
+
+constexpr int kSharedBytes = 48 << 10;     // of a block, for any kernel
+constexpr int kSharedBytesOptin = 232448;  // on request, of an H100
 constexpr size_t kGuardBytes = 64;
 constexpr unsigned char kGuard = 0x5a;
 constexpr unsigned char kUnset = 0xff;  // NaN in float32 and bfloat16
@@ -135,6 +147,8 @@ Result sticky = kSuccess;
 uint64_t launches = 0;
 uint64_t used = 0, used_high = 0, reserved = 0, reserved_high = 0;
 std::map<Address, size_t> allocations;
+std::map<Address, size_t> pinned;
+std::vector<Upload> uploads;
 std::map<std::pair<Module*, std::string>, Function> functions;
 char the_context;
 thread_local void* current_context = nullptr;
@@ -211,30 +225,35 @@ Result Ready() {
   const std::lock_guard<std::mutex> lock(mutex); \
   if (const Result ready = Ready(); ready != kSuccess) return ready
 
-// The allocation that holds all of the bytes; null if there is none.
-const std::pair<const Address, size_t>* Find(Address at, size_t bytes) {
-  auto after = allocations.upper_bound(at);
-  if (after == allocations.begin()) return nullptr;
-  const auto& found = *--after;
-  return at + bytes <= found.first + found.second ? &found : nullptr;
+// What is enqueued after uploads, or waits for them.
+#define RETURN_UNLESS_READY_WITH_UPLOADS() \
+  RETURN_UNLESS_READY();                   \
+  RunUploads()
+
+// Whether one of the ranges of memory holds all of the bytes.
+bool Holds(const std::map<Address, size_t>& ranges, Address at, size_t bytes) {
+  auto after = ranges.upper_bound(at);
+  if (after == ranges.begin()) return false;
+  const auto& [first, length] = *--after;
+  return at + bytes <= first + length;
 }
+
+bool IsOnCard(Address at, size_t bytes) { return Holds(allocations, at, bytes); }
 
 bool IsGuardIntact(Address at, size_t bytes) {
   const auto* guard = reinterpret_cast<const unsigned char*>(at + bytes);
   return std::all_of(guard, guard + kGuardBytes, [](unsigned char byte) { return byte == kGuard; });
 }
 
-// Machine code for this card? An ELF file for CUDA of its major version and no later minor one.
+void RunUploads() {
+  for (const Upload& upload : uploads) std::memcpy(reinterpret_cast<void*>(upload.to), upload.from, upload.bytes);
+  uploads.clear();
+}
+
+// Machine code runs on cards of its major version with the same or a later minor one.
 Result CheckCubin(const std::string& image) {
-  if (image.size() < 64) return kInvalidImage;
-  uint16_t machine;
-  uint32_t flags;
-  std::memcpy(&machine, image.data() + 18, sizeof(machine));
-  std::memcpy(&flags, image.data() + 48, sizeof(flags));
-  if (machine != 190) return kInvalidImage;
-  // The architecture is in the lowest byte, since CUDA 12.8's new form in the second.
-  const unsigned abi = static_cast<unsigned char>(image[8]);
-  const int architecture = static_cast<int>(abi >= 8 ? flags >> 8 & 0xff : flags & 0xff);
+  const int architecture = emulation::CubinArchitecture(image);
+  if (architecture == 0) return kInvalidImage;
   const bool fits = architecture / 10 == settings.capability_major && architecture % 10 <= settings.capability_minor;
   return fits ? kSuccess : kNoBinary;
 }
@@ -254,10 +273,11 @@ Result CheckPtx(const std::string& image, int driver_version) {
 
 int TheDriverVersion() { return std::atoi(Setting("DRIVER_VERSION", "12090").c_str()); }
 
+bool IsCubin(const std::string& image) { return image.compare(0, 4, "\177ELF") == 0; }
+
 bool HasKernel(const std::string& image, const std::string& name) {
-  const bool is_cubin = image.compare(0, 4, "\177ELF") == 0;
-  const std::string text = is_cubin ? std::string("\0.text.", 7) + name + '\0' : ".entry " + name + "(";
-  return image.find(text) != std::string::npos;
+  if (IsCubin(image)) return emulation::FindSection(image, ".text." + name).found;
+  return image.find(".entry " + name + "(") != std::string::npos;
 }
 
 // The first pointer to what a kernel writes, and the size of its elements.
@@ -299,7 +319,7 @@ bool ArePointersValid(const emulation::Kernel& kernel, void** arguments) {
     if (kernel.parameters[i].element_bytes == 0) continue;
     Address at;
     std::memcpy(&at, arguments[i], sizeof(at));
-    if (at == 0 || Find(at, 1) != nullptr) continue;
+    if (at == 0 || IsOnCard(at, 1)) continue;
     Say("kernel " + kernel.name + ": argument " + std::to_string(i) + " does not point into the card's memory");
     return false;
   }
@@ -467,7 +487,7 @@ API cuMemAllocFromPoolAsync(Address* at, size_t bytes, void* pool, void* stream)
 }
 
 API cuMemFreeAsync(Address at, void*) {
-  RETURN_UNLESS_READY();
+  RETURN_UNLESS_READY_WITH_UPLOADS();
   const auto found = allocations.find(at);
   if (found == allocations.end()) return kInvalidValue;
   const size_t bytes = found->second;
@@ -482,45 +502,56 @@ API cuMemFreeAsync(Address at, void*) {
 API cuMemHostAlloc(void** at, size_t bytes, unsigned) {
   RETURN_UNLESS_READY();
   *at = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
-  return *at == nullptr ? kOutOfMemory : kSuccess;
+  if (*at == nullptr) return kOutOfMemory;
+  pinned[reinterpret_cast<Address>(*at)] = bytes;
+  return kSuccess;
 }
 
 API cuMemFreeHost(void* at) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (pinned.erase(reinterpret_cast<Address>(at)) == 0) return kInvalidValue;
+  RunUploads();
   std::free(at);
   return kSuccess;
 }
 
 API cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
   RETURN_UNLESS_READY();
-  if (Find(to, bytes) == nullptr) return kInvalidValue;
+  if (!IsOnCard(to, bytes)) return kInvalidValue;
+  const auto source = reinterpret_cast<Address>(from);
+  if (Holds(pinned, source, bytes)) {
+    uploads.push_back({to, from, bytes});
+    return kSuccess;
+  }
+  RunUploads();
   std::memcpy(reinterpret_cast<void*>(to), from, bytes);
   return kSuccess;
 }
 
 API cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
-  RETURN_UNLESS_READY();
-  if (Find(from, bytes) == nullptr) return kInvalidValue;
+  RETURN_UNLESS_READY_WITH_UPLOADS();
+  if (!IsOnCard(from, bytes)) return kInvalidValue;
   std::memcpy(to, reinterpret_cast<void*>(from), bytes);
   return kSuccess;
 }
 
 API cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void*) {
-  RETURN_UNLESS_READY();
-  if (Find(to, bytes) == nullptr || Find(from, bytes) == nullptr) return kInvalidValue;
+  RETURN_UNLESS_READY_WITH_UPLOADS();
+  if (!IsOnCard(to, bytes) || !IsOnCard(from, bytes)) return kInvalidValue;
   std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
   return kSuccess;
 }
 
 API cuMemsetD8Async(Address at, unsigned char value, size_t count, void*) {
-  RETURN_UNLESS_READY();
-  if (Find(at, count) == nullptr) return kInvalidValue;
+  RETURN_UNLESS_READY_WITH_UPLOADS();
+  if (!IsOnCard(at, count)) return kInvalidValue;
   std::memset(reinterpret_cast<void*>(at), value, count);
   return kSuccess;
 }
 
 API cuMemsetD32Async(Address at, unsigned value, size_t count, void*) {
-  RETURN_UNLESS_READY();
-  if (Find(at, 4 * count) == nullptr || at % 4 != 0) return kInvalidValue;
+  RETURN_UNLESS_READY_WITH_UPLOADS();
+  if (!IsOnCard(at, 4 * count) || at % 4 != 0) return kInvalidValue;
   std::fill_n(reinterpret_cast<unsigned*>(at), count, value);
   return kSuccess;
 }
@@ -532,7 +563,7 @@ API cuStreamCreate(void** stream, unsigned) {
 }
 
 API cuStreamSynchronize(void*) {
-  RETURN_UNLESS_READY();
+  RETURN_UNLESS_READY_WITH_UPLOADS();
   return kSuccess;
 }
 
@@ -554,41 +585,28 @@ API cuEventRecord(void*, void*) {
 
 API cuEventQuery(void*) {
   RETURN_UNLESS_READY();
-  return kSuccess;
+  if (uploads.empty()) return kSuccess;
+  RunUploads();
+  return kNotReady;
 }
 
 API cuEventSynchronize(void*) {
-  RETURN_UNLESS_READY();
+  RETURN_UNLESS_READY_WITH_UPLOADS();
   return kSuccess;
 }
 
 API cuEventElapsedTime(float* milliseconds, void*, void*) {
-  RETURN_UNLESS_READY();
+  RETURN_UNLESS_READY_WITH_UPLOADS();
   *milliseconds = 1;
   return kSuccess;
 }
 
-// The sizes of ELF files and texts are not given: an ELF file says where its section headers end.
 API cuModuleLoadDataEx(void** module, const void* image, unsigned, const int*, void* const*) {
   RETURN_UNLESS_READY();
   const char* bytes = static_cast<const char*>(image);
-  std::string content;
-  Result result;
-  if (std::memcmp(bytes, "\177ELF", 4) == 0) {
-    uint64_t sections, programs;
-    uint16_t program_bytes, program_count, section_bytes, section_count;
-    std::memcpy(&programs, bytes + 32, 8);
-    std::memcpy(&sections, bytes + 40, 8);
-    std::memcpy(&program_bytes, bytes + 54, 2);
-    std::memcpy(&program_count, bytes + 56, 2);
-    std::memcpy(&section_bytes, bytes + 58, 2);
-    std::memcpy(&section_count, bytes + 60, 2);
-    content.assign(bytes, std::max(sections + section_bytes * section_count, programs + program_bytes * program_count));
-    result = CheckCubin(content);
-  } else {
-    content = bytes;
-    result = CheckPtx(content, TheDriverVersion());
-  }
+  const bool is_elf = std::memcmp(bytes, "\177ELF", 4) == 0;
+  std::string content = is_elf ? std::string(bytes, emulation::ElfBytes(bytes)) : std::string(bytes);
+  const Result result = is_elf ? CheckCubin(content) : CheckPtx(content, TheDriverVersion());
   if (result == kSuccess) *module = new Module{std::move(content)};
   return result;
 }
@@ -604,6 +622,8 @@ API cuModuleGetFunction(void** function, void* module, const char* name) {
   }
   Function& made = functions[{loaded, name}];
   made.kernel = &kernel->second;
+  if (IsCubin(loaded->image)) made.limits = emulation::ReadLaunchLimits(loaded->image, name);
+  made.dynamic_shared_bytes = kSharedBytes - static_cast<int64_t>(made.limits.static_shared_bytes);
   *function = &made;
   return kSuccess;
 }
@@ -625,21 +645,21 @@ API cuFuncGetParamInfo(void* function, size_t index, size_t* offset, size_t* byt
 
 API cuFuncSetAttribute(void* function, int attribute, int value) {
   RETURN_UNLESS_READY();
-  if (attribute != 8 || value < 0 || value > kSharedBytesOptin) return kInvalidValue;
-  static_cast<Function*>(function)->dynamic_shared_bytes = value;
+  auto& own = *static_cast<Function*>(function);
+  const auto most = kSharedBytesOptin - static_cast<int64_t>(own.limits.static_shared_bytes);
+  if (attribute != 8 || value < 0 || value > most) return kInvalidValue;
+  own.dynamic_shared_bytes = value;
   return kSuccess;
 }
 
 API cuLaunchKernel(void* handle, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
                    unsigned block_z, unsigned shared_bytes, void* stream, void** arguments, void**) {
-  RETURN_UNLESS_READY();
+  RETURN_UNLESS_READY_WITH_UPLOADS();
   Function& function = *static_cast<Function*>(handle);
   const uint64_t threads = uint64_t{block_x} * block_y * block_z;
   const bool fits = uint64_t{grid_x} * grid_y * grid_z > 0 && grid_x <= INT32_MAX && grid_y <= 65535 &&
-                    grid_z <= 65535 && threads > 0 && threads <= 1024 && block_z <= 64;
-  if (!fits || stream == nullptr || static_cast<int>(shared_bytes) > function.dynamic_shared_bytes) {
-    return kInvalidValue;
-  }
+                    grid_z <= 65535 && threads > 0 && threads <= function.limits.threads && block_z <= 64;
+  if (!fits || stream == nullptr || shared_bytes > function.dynamic_shared_bytes) return kInvalidValue;
   function.launches++;
   bool runs = true;
   if (const Result result = CountLaunch(&runs); result != kSuccess || !runs) return result;
@@ -668,10 +688,13 @@ extern "C" __attribute__((visibility("default"))) bool EmulatedProduct(size_t ra
   *how = "";
   *result = Ready();
   bool runs = true;
-  if (*result == kSuccess) *result = CountLaunch(&runs);
+  if (*result == kSuccess) {
+    RunUploads();
+    *result = CountLaunch(&runs);
+  }
   if (*result != kSuccess || !runs) return false;
   for (size_t i = 0; i < ranges; i++) {
-    if (Find(reinterpret_cast<Address>(addresses[i]), bytes[i]) != nullptr) continue;
+    if (IsOnCard(reinterpret_cast<Address>(addresses[i]), bytes[i])) continue;
     Say("cublasLtMatmul: matrix " + std::to_string(i) + " is not in the card's memory");
     sticky = kIllegalAddress;
     return false;

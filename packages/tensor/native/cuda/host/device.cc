@@ -135,14 +135,17 @@ void* Device::Allocate(size_t bytes) {
   Result result = driver_.cuMemAllocFromPoolAsync(&at, bytes, pool_, stream_);
   if (result == kOutOfMemory) {
     // Memory that is free but in use by enqueued work, or in pieces, becomes free as a whole.
-    result = Synchronize();
-    if (result == kSuccess) result = driver_.cuMemPoolTrimTo(pool_, 0);
-    if (result == kSuccess) result = driver_.cuMemAllocFromPoolAsync(&at, bytes, pool_, stream_);
+    Trim();
+    result = driver_.cuMemAllocFromPoolAsync(&at, bytes, pool_, stream_);
   }
   if (result == kSuccess) return reinterpret_cast<void*>(at);
   failed_allocation_.store(bytes);
   Record(result, "allocating memory");
   return nullptr;
+}
+
+void Device::Trim() {
+  if (Synchronize() == kSuccess) driver_.cuMemPoolTrimTo(pool_, 0);
 }
 
 void Device::Free(void* at) {

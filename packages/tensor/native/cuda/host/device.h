@@ -65,6 +65,8 @@ class Device {
   // Null when there is no memory left, after a retry without the memory that the pool holds for later.
   void* Allocate(size_t bytes);
   void Free(void* at);
+  // Gives back the memory that the pool holds for later: the driver needs some for kernels. Waits for the GPU.
+  void Trim();
   // The bytes of the last allocation that failed since the last call; 0: none.
   size_t TakeFailedAllocation() { return failed_allocation_.exchange(0); }
   MemoryUse Memory();

@@ -80,10 +80,17 @@ void KernelBase::LaunchWith(Context& context, const Grid& grid, unsigned threads
   if (problem.empty()) problem = AllowSharedBytes(shared_bytes);
   if (!problem.empty()) return context.Fail(TF_INTERNAL, problem);
   Device& device = *Device::Get();
-  const Result result =
-      device.driver().cuLaunchKernel(function_.load(std::memory_order_relaxed), static_cast<unsigned>(grid.x),
-                                     static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z), threads, 1, 1,
-                                     static_cast<unsigned>(shared_bytes), device.stream(), arguments, nullptr);
+  const auto launch = [&] {
+    return device.driver().cuLaunchKernel(function_.load(std::memory_order_relaxed), static_cast<unsigned>(grid.x),
+                                          static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z), threads, 1, 1,
+                                          static_cast<unsigned>(shared_bytes), device.stream(), arguments, nullptr);
+  };
+  Result result = launch();
+  if (result == kOutOfMemory) {
+    // The driver needs memory of its own for some kernels.
+    device.Trim();
+    result = launch();
+  }
   if (result != kSuccess) {
     device.Record(result, "launching kernel " + name_);
     const std::string failure = device.failure();

@@ -66,7 +66,7 @@ class KernelBase {
   std::string name_;
   std::vector<size_t> parameter_bytes_;
   mutable std::atomic<void*> function_{nullptr};
-  mutable std::atomic<size_t> allowed_shared_bytes_{48 << 10};  // what any kernel may use
+  mutable std::atomic<size_t> allowed_shared_bytes_{0};
   mutable std::atomic<uint64_t> launches_{0};
 };
 

@@ -64,7 +64,14 @@ void* Load(const std::string& name, std::string* problem) {
   const int options[] = {kJitErrorLogBuffer, kJitErrorLogBytes};
   void* const values[] = {log, reinterpret_cast<void*>(sizeof(log) - 1)};
   void* module = nullptr;
-  const Result result = device.driver().cuModuleLoadDataEx(&module, image.content.data(), 2, options, values);
+  const auto load = [&] {
+    return device.driver().cuModuleLoadDataEx(&module, image.content.data(), 2, options, values);
+  };
+  Result result = load();
+  if (result == kOutOfMemory) {
+    device.Trim();
+    result = load();
+  }
   device.Record(result, "loading kernel module " + name);
   if (result == kSuccess) return module;
   *problem = "kernel module " + name + " does not load (" + image.path + "): " + ErrorText(result);

@@ -221,6 +221,11 @@ void Multiply(Context& context, const Product& product, const void* a, const voi
   const std::shared_ptr<const Plan> plan = plans->Find(*library, key, &status);
   Device& device = *Device::Get();
   if (plan != nullptr) status = plan->Run(a, b, addend, result, workspace, device.stream());
+  if (plan != nullptr && status != cublas::kSuccess && !device.has_failed()) {
+    // cuBLASLt loads its kernels when they are needed, for which the card may have no memory left.
+    device.Trim();
+    status = plan->Run(a, b, addend, result, workspace, device.stream());
+  }
   if (status != cublas::kSuccess) return Fail(context, product, status);
   product_count.fetch_add(1, std::memory_order_relaxed);
   device.CountLaunch(kName);
