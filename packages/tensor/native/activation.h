@@ -4,12 +4,10 @@
 #include <cmath>
 #include <cstdint>
 
+#include "cuda/kernels/activation_kind.h"
 #include "number.h"
 
 namespace lorasmith {
-
-// In the order of ACTIVATIONS in src/activation.ts, whose index is the attribute `activation`.
-enum class Activation : int64_t { kRelu, kSigmoid, kTanh, kSilu, kGelu, kRelu2, kGeluTanh, kQuickGelu, kCount };
 
 inline float Sigmoid(float x) { return 1.0f / (1.0f + Exp(-x)); }
 

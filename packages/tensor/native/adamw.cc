@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "adamw_step.h"
+#include "cuda/kernels/adamw_step.h"
 #include "kernel.h"
 #include "parallel.h"
 
@@ -65,7 +65,7 @@ struct AdamW {
                       (factors == 0 || factors == count);
     if (!context.Check(fits, "parameters, gradient, moments and rate factors must be equally many")) return;
     if (!context.Check(context.Size(5) == 1, "the square sum must be one number")) return;
-    if (!context.Check(context.Size(6) == AdamWStep::kCount, "step must have the numbers of AdamWStep")) return;
+    if (!context.Check(context.Size(6) == kAdamWStepNumbers, "step must have the numbers of AdamWStep")) return;
     Vectors v;
     v.parameters = context.Input<float>(0);
     v.gradient = context.Input<float>(1);
@@ -79,7 +79,7 @@ struct AdamW {
     v.new_second = context.Output<float>(2, {count});
     if (context.failed()) return;
     AdamWStep step;
-    std::copy(numbers, numbers + AdamWStep::kCount, reinterpret_cast<float*>(&step));
+    std::copy(numbers, numbers + kAdamWStepNumbers, reinterpret_cast<float*>(&step));
     const float clipping = ClippingFactor(*square_sum, step.max_norm);
     const auto update = factors > 0 ? (step.decay_rate == 0 ? &Update<true, false> : &Update<true, true>)
                                     : (step.decay_rate == 0 ? &Update<false, false> : &Update<false, true>);
@@ -91,6 +91,8 @@ struct AdamW {
 
 std::vector<OpDefinition> AdamWOps() {
   return {
+      // On a processor, TensorFlow's own ops compute it.
+      {"LorasmithSquareSum", {"x: T", "factor: T"}, {"result: T"}, {}, {}},
       {"LorasmithAdamW",
        {"parameters: T", "gradient: T", "first: T", "second: T", "rate_factors: T", "square_sum: T", "step: T"},
        {"new_parameters: T", "new_first: T", "new_second: T"},

@@ -1,5 +1,5 @@
 import { add, divide, minimum, multiply, square, squareRoot, subtract, sum } from '../arithmetic.js';
-import { elementType, executeMany } from '../execute.js';
+import { elementType, execute, executeMany } from '../execute.js';
 import { scope, type Tensor } from '../tensor.js';
 import { constant, tensorOf } from '../transfer.js';
 
@@ -99,6 +99,10 @@ export function rawAdamW(state: AdamWState, gradient: Tensor, squareSum: Tensor,
 function clippingFactor(squareSum: Tensor, maxNorm: number | null): Tensor {
   if (maxNorm === null) return constant(1);
   return minimum(constant(1), divide(constant(maxNorm), add(squareRoot(squareSum), constant(1e-6))));
+}
+
+export function fusedSquareSum(x: Tensor, factor: number): Tensor {
+  return scope(() => execute('LorasmithSquareSum', [elementType(x)], [x, scalar(factor)]));
 }
 
 export function rawSquareSum(x: Tensor, factor: number): Tensor {

@@ -2,7 +2,15 @@ import type { Activation } from '../activation.js';
 import { type EngineKind, engine } from '../binding.js';
 import { type DType, type FloatDType, TF_DATA_TYPE } from '../dtype.js';
 import type { Tensor } from '../tensor.js';
-import { type AdamWState, type AdamWStep, type AdamWUpdate, fusedAdamW, rawAdamW, rawSquareSum } from './adamw.js';
+import {
+  type AdamWState,
+  type AdamWStep,
+  type AdamWUpdate,
+  fusedAdamW,
+  fusedSquareSum,
+  rawAdamW,
+  rawSquareSum,
+} from './adamw.js';
 import type { AttentionRows, BatchAttention } from './attention.js';
 import { AttentionByHeadSize } from './attention-by-head-size.js';
 import { type CrossEntropy, fusedCrossEntropy, rawCrossEntropy } from './cross-entropy.js';
@@ -149,12 +157,12 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   rmsNorm: [fused(fusedRmsNorm, ALSO_CUDA), raw(rawRmsNorm)],
   addRmsNorm: [fused(fusedAddRmsNorm, ALSO_CUDA), raw(rawAddRmsNorm)],
   rmsNormGradient: [fused(fusedRmsNormGradient, ALSO_CUDA), raw(rawRmsNormGradient)],
-  gatedUnit: [fused(fusedGatedUnit), raw(rawGatedUnit)],
-  gatedUnitGradient: [fused(fusedGatedUnitGradient), raw(rawGatedUnitGradient)],
-  loraWeights: [fused(fusedLoraWeights), raw(rawLoraWeights)],
-  loraGradient: [fused(fusedLoraGradient), raw(rawLoraGradient)],
-  adamW: [fused(fusedAdamW), raw(rawAdamW)],
-  squareSum: [raw(rawSquareSum)],
+  gatedUnit: [fused(fusedGatedUnit, ALSO_CUDA), raw(rawGatedUnit)],
+  gatedUnitGradient: [fused(fusedGatedUnitGradient, ALSO_CUDA), raw(rawGatedUnitGradient)],
+  loraWeights: [fused(fusedLoraWeights, ALSO_CUDA), raw(rawLoraWeights)],
+  loraGradient: [fused(fusedLoraGradient, ALSO_CUDA), raw(rawLoraGradient)],
+  adamW: [fused(fusedAdamW, ALSO_CUDA), raw(rawAdamW)],
+  squareSum: [fused(fusedSquareSum, { engines: ['cuda'] }), raw(rawSquareSum)],
   batchAttention: [fused(fusedAttention, ALSO_CUDA), raw((rows) => new GroupedAttention(rows))],
   crossEntropy: [fused(fusedCrossEntropy, ALSO_CUDA), raw(rawCrossEntropy)],
   matMul: [fused(fusedMatMul, PRODUCT), raw(rawMatMul)],

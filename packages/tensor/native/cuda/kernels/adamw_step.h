@@ -1,9 +1,5 @@
-// The numbers of one AdamW step, in the order in which the input `step` has them.
+// The numbers of one AdamW step, in the order in which the op's input `step` has them.
 #pragma once
-
-#include <cstdint>
-
-namespace lorasmith {
 
 struct AdamWStep {
   // What the summed gradient is multiplied with: 1 / normaliser.
@@ -23,10 +19,7 @@ struct AdamWStep {
   float decay_rate;
   // 1 - learning rate · weight decay
   float kept;
-
-  static constexpr int64_t kCount = 11;
 };
 
-static_assert(sizeof(AdamWStep) == AdamWStep::kCount * sizeof(float), "the input is read as this struct");
-
-}  // namespace lorasmith
+constexpr int kAdamWStepNumbers = 11;
+static_assert(sizeof(AdamWStep) == kAdamWStepNumbers * sizeof(float), "the input is copied into it");
