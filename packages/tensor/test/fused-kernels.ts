@@ -235,6 +235,11 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       bothWays(instructionSet, 'float32', update(changed, hasFactors), 0);
     });
 
+    test.each([0, 1, 1023, 300_001])('the square sum of %i numbers', (size) => {
+      const compute = () => [kernelsFor('float32').squareSum(numbers([size], 'gradient', 'float32', 3), 1 / 47)];
+      bothWays(instructionSet, 'float32', compute, 1e-6);
+    });
+
     test('clipped: the factor is rounded once, where the raw ops round each of its steps', () => {
       bothWays(instructionSet, 'float32', update({ maxNorm: 0.5 }, false), 1e-6);
     });
@@ -246,7 +251,10 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     const labels = tensorOf(Int32Array.of(1, 5), [2]);
     expect(() => kernelsFor('float32').crossEntropy(logits, labels)).toThrow(/a label is not among the classes/);
     dispose([logits, labels]);
+  });
 
+  test('sizes of LoRA and AdamW that do not fit are rejected with a message', () => {
+    configureKernels('fused', { instructionSet });
     const { layout } = LORA_LAYOUTS[0]!;
     const { loraWeights, loraGradient, adamW } = kernelsFor('float32');
     const parameters = numbers([layout.offset + parametersOf(layout)], 'parameters');

@@ -46,7 +46,7 @@ struct AdamW {
     if (context.failed()) return;
     AdamWStep step;
     std::memcpy(&step, numbers, sizeof(step));
-    const int64_t blocks = std::min(kMaxBlocks, DivideUp(count, kThreads * 4));
+    const int64_t blocks = std::min(kMaxBlocks, DivideUp(count, kThreads));
     kAdamW.Launch(context, {blocks}, kThreads, 0, parameters, gradient, first, second, rate_factors, square_sum, step,
                   count, new_parameters, new_first, new_second);
   }
@@ -60,8 +60,8 @@ struct SquareSum {
     const float* x = context.Input<float>(0);
     const float* factor = context.Input<float>(1);
     float* result = context.Output<float>(0, {1});
-    const int blocks = SquareSumBlocks(count);
-    float* sums = context.Scratch<float>(blocks);
+    const int blocks = count == 0 ? 0 : SquareSumBlocks(count);
+    float* sums = context.Scratch<float>(SquareSumBlocks(count));
     if (context.failed()) return;
     kSquareSumOfBlocks.Launch(context, {blocks}, kSquareSumThreads, 0, x, *factor, count, sums);
     kSumOfBlocks.Launch(context, {1}, kSquareSumThreads, 0, sums, blocks, result);

@@ -40,7 +40,8 @@ struct GatedUnit {
     const Number* gate_up = context.Input<Number>(0);
     if (!CheckActivation(context, activation)) return;
     Number* result = context.Output<Number>(0, {rows, width});
-    kGatedUnit<Number>.Launch(context, {rows}, ThreadsFor<Number>(width), 0, gate_up, width, activation, result);
+    kGatedUnit<Number>.Launch(context, {width == 0 ? 0 : rows}, ThreadsFor<Number>(width), 0, gate_up, width,
+                              activation, result);
   }
 
   Activation activation;
@@ -59,8 +60,8 @@ struct GatedUnitGradient {
     if (!context.Check(context.Size(0) == rows * width, "gradient must be half as wide as gate_up")) return;
     if (!CheckActivation(context, activation)) return;
     Number* result = context.Output<Number>(0, {rows, 2 * width});
-    kGatedUnitGradient<Number>.Launch(context, {rows}, ThreadsFor<Number>(width), 0, gradient, gate_up, width,
-                                      activation, result);
+    kGatedUnitGradient<Number>.Launch(context, {width == 0 ? 0 : rows}, ThreadsFor<Number>(width), 0, gradient, gate_up,
+                                      width, activation, result);
   }
 
   Activation activation;
