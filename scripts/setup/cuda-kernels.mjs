@@ -46,10 +46,11 @@ export function kernelExtension(architecture) {
 
 /**
  * @param {string[]} architectures
+ * @param {string} [only] a source; default, all
  * @returns {Promise<CompiledKernel[]>} every kernel source for each of the architectures
  */
-export async function compiledKernels(architectures) {
-  const sources = existsSync(KERNELS_DIR) ? (await readdir(KERNELS_DIR)).filter((file) => file.endsWith('.cu')) : [];
+export async function compiledKernels(architectures, only) {
+  const sources = only === undefined ? (await readdir(KERNELS_DIR)).filter((file) => file.endsWith('.cu')) : [only];
   const program = await readFile(COMPILE_PROGRAM, 'utf8');
   const kernels = [];
   for (const source of sources.sort()) {
@@ -83,8 +84,7 @@ export const KERNELS_KEY_FILE = '.lorasmith-key';
  * @throws {SetupError} when one does not compile
  */
 export async function installCudaKernels({ cache, env, progress, architectures = ARCHITECTURES }) {
-  const { folder: nvrtc } = await unpackWheel(nvrtcWheel(), { cache, env, progress });
-  const library = path.join(nvrtc, /** @type {string} */ (nvrtcWheel().members[0]));
+  const library = await nvrtcLibrary({ cache, env, progress });
   const kernels = await compiledKernels(architectures);
   const folderOf = (/** @type {CompiledKernel} */ { name, architecture, key }) =>
     path.join(cache, 'cuda-kernels', `${name}-${architecture}-${key}`);
@@ -93,7 +93,13 @@ export async function installCudaKernels({ cache, env, progress, architectures =
   let done = 0;
   await forEachInParallel(missing, async (kernel) => {
     progress.update(`compiling CUDA kernels, ${done} of ${missing.length}`);
-    await publishFolder(folderOf(kernel), (partial) => compile(kernel, { library, folder: partial, env }));
+    await publishFolder(folderOf(kernel), async (partial) => {
+      await compileKernel(kernel, { library, folder: partial, env });
+      const [now] = await compiledKernels([kernel.architecture], `${kernel.name}.cu`);
+      if (now?.key !== kernel.key) {
+        throw new SetupError(`${kernel.name}.cu changed while it was compiled`, 'run the same command again.');
+      }
+    });
     done += 1;
   });
   let placed = false;
@@ -114,6 +120,15 @@ export async function installCudaKernels({ cache, env, progress, architectures =
   return missing.length > 0
     ? `${total}, ${missing.length} compiled`
     : `${total} ${placed ? 'from the cache' : 'in place'}`;
+}
+
+/**
+ * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
+ * @returns {Promise<string>} the file of the compiler's library
+ */
+export async function nvrtcLibrary(options) {
+  const { folder } = await unpackWheel(nvrtcWheel(), options);
+  return path.join(folder, /** @type {string} */ (nvrtcWheel().members[0]));
 }
 
 function nvrtcWheel() {
@@ -139,18 +154,22 @@ async function withIncludes(source, found = new Map()) {
 }
 
 /**
- * @param {CompiledKernel} kernel
- * @param {{ library: string, folder: string, env: NodeJS.ProcessEnv }} options
+ * Compiles one kernel source.
+ *
+ * @param {{ name: string, architecture: string }} kernel
+ * @param {{ library: string, folder: string, env: NodeJS.ProcessEnv, sources?: string }} options `library`: NVRTC's;
+ *   `folder`: for the result and the compiler's log; `sources`: the source's folder
+ * @throws {SetupError} with the compiler's errors
  */
-async function compile({ name, architecture }, { library, folder, env }) {
+export async function compileKernel({ name, architecture }, { library, folder, env, sources = KERNELS_DIR }) {
   const extension = kernelExtension(architecture);
   const files = [`${name}.cu`, path.join(folder, `${name}.${extension}`), path.join(folder, `${name}.log`)];
   const options = [...OPTIONS, ...(extension === 'cubin' ? CUBIN_OPTIONS : [])];
   // Relative names, so that no path of this machine is in the result.
   await runCommand('python3', [COMPILE_PROGRAM, library, ...files, `--gpu-architecture=${architecture}`, ...options], {
-    cwd: KERNELS_DIR,
+    cwd: sources,
     env,
-    remedy: 'see the errors of the CUDA compiler above.',
+    remedy: `see the errors of the CUDA compiler for ${architecture} above.`,
   });
 }
 

@@ -1,17 +1,23 @@
 import { existsSync } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import {
   ARCHITECTURES,
   CUBIN_ARCHITECTURES,
   compiledKernels,
+  compileKernel,
   KERNELS_KEY_FILE,
   kernelExtension,
   keyOfKernels,
+  nvrtcLibrary,
   PTX_ARCHITECTURE,
 } from '../../scripts/setup/cuda-kernels.mjs';
+import { cacheDir } from '../../scripts/setup/locations.mjs';
 import { BUILD_DIR } from '../../scripts/setup/native-build.mjs';
+import { describeFailure } from '../../scripts/setup/run-steps.mjs';
+import { SetupError } from '../../scripts/setup/setup-error.mjs';
 import limits from './cuda-kernel-limits.json' with { type: 'json' };
 
 // The kernels as NVRTC compiled them for every architecture: `npm test` has done it; after a change,
@@ -107,6 +113,35 @@ test('all of it takes less than 40 MB of an image', async () => {
     }
   }
   expect(bytes).toBeLessThan(40e6);
+});
+
+test('an error of the compiler has file, line and architecture, and the same source gives the same code', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-kernel-'));
+  try {
+    const { env } = process;
+    const library = await nvrtcLibrary({ cache: cacheDir(env), env, progress: { update() {} } });
+    const kernel = (name: string) =>
+      compileKernel({ name, architecture: 'sm_90' }, { library, folder, env, sources: folder });
+    await writeFile(path.join(folder, 'header.h'), '#pragma once\ntypedef float Number;\n');
+    await writeFile(
+      path.join(folder, 'good.cu'),
+      '#include "header.h"\nextern "C" __global__ void Good(Number* x) { x[threadIdx.x] += 1; }\n',
+    );
+    await writeFile(
+      path.join(folder, 'bad.cu'),
+      '#include "header.h"\nextern "C" __global__ void Bad(Number* x) { y = 1; }\n',
+    );
+    await kernel('good');
+    const once = await readFile(path.join(folder, 'good.cubin'));
+    await kernel('good');
+    expect(await readFile(path.join(folder, 'good.cubin'))).toEqual(once);
+    const failure = await kernel('bad').catch((error: SetupError) => error);
+    expect(failure).toBeInstanceOf(SetupError);
+    expect(describeFailure(failure)).toMatch(/bad\.cu\(2\): error: identifier "y" is undefined[\s\S]*sm_90/);
+    expect(existsSync(path.join(folder, 'bad.cubin'))).toBe(false);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 });
 
 /** What ptxas reported of each kernel of a file. */
