@@ -11,6 +11,14 @@ test('the same seed gives the same numbers, whatever was drawn in between', () =
   expect(drawn([4, 5], [7, 1])).toEqual(first);
 });
 
+test('the numbers are those of every engine, bit for bit', () => {
+  expect([...drawn([2, 2], [7, 1])]).toEqual([
+    0.040120720863342285, 0.5423469543457031, 0.4399822950363159, 0.9085369110107422,
+  ]);
+  const bits = new Int32Array(drawn([10_001], [-3, 2 ** 31 - 1]).buffer);
+  expect(bits.reduce((hash, number) => Math.imul(hash ^ number, 16777619), 1)).toBe(-1089096527);
+});
+
 test('another seed in either place gives other numbers', () => {
   const first = drawn([20], [7, 1]);
   expect(drawn([20], [8, 1])).not.toEqual(first);
