@@ -14,6 +14,8 @@ const FLAGS = ['-std=c++17', '-Wall', '-Wno-unknown-pragmas', '-fPIC', '-pthread
 
 /** From native/build/cuda.node to the TensorFlow that tfjs's addon loads, so that this addon can be loaded before it. */
 const TENSORFLOW_FOLDER = '$ORIGIN/../../node_modules/@tensorflow/tfjs-node-gpu/deps/lib';
+/** Where cublas-library.mjs puts cuBLAS outside a container. */
+const CUBLAS_FOLDER = '$ORIGIN/cuda/lib';
 
 /**
  * Compiles the CUDA engine's addon, and for tests the emulated libraries of NVIDIA, into native/build. The kernels
@@ -37,7 +39,7 @@ async function addon(library) {
     file: 'cuda.node',
     sources: await sourcesIn('host', '.cc'),
     flags: [...FLAGS, '-O2', '-I.', `-I${library.includeDir}`, `-I${NODE_HEADERS}`],
-    libraries: [library.cApiFile, library.frameworkFile, `-Wl,-rpath,${TENSORFLOW_FOLDER}`, '-ldl'],
+    libraries: [library.cApiFile, library.frameworkFile, `-Wl,-rpath,${TENSORFLOW_FOLDER}:${CUBLAS_FOLDER}`, '-ldl'],
   };
 }
 
