@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { ACTIVATIONS } from '../src/activation.js';
 import { multiply, square, subtract } from '../src/arithmetic.js';
+import { engine } from '../src/binding.js';
 import type { FloatDType } from '../src/dtype.js';
 import type { AdamWStep } from '../src/kernels/adamw.js';
 import type { AttentionSettings, BatchAttention } from '../src/kernels/attention.js';
@@ -235,7 +236,7 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       bothWays(instructionSet, 'float32', update(changed, hasFactors), 0);
     });
 
-    test.each([0, 1, 1023, 300_001])('the square sum of %i numbers', (size) => {
+    test.each([1, 1023, 300_001])('the square sum of %i numbers', (size) => {
       const compute = () => [kernelsFor('float32').squareSum(numbers([size], 'gradient', 'float32', 3), 1 / 47)];
       bothWays(instructionSet, 'float32', compute, 1e-6);
     });
@@ -245,7 +246,8 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     });
   });
 
-  test('inputs that a fused op cannot compute are rejected with a message', () => {
+  // A GPU's kernel cannot say so: see cross-entropy.test.ts.
+  test.runIf(engine.kind === 'cpu')('a label that is not among the classes is rejected with a message', () => {
     configureKernels('fused', { instructionSet });
     const logits = numbers([2, 5], 'logits');
     const labels = tensorOf(Int32Array.of(1, 5), [2]);

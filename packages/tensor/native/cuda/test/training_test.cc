@@ -1,0 +1,215 @@
+// Gated units, LoRA's matrices, AdamW and the square sum of its gradient.
+#include "../kernels/activation_kind.h"
+#include "../kernels/adamw_step.h"
+#include "../kernels/lora_blocks.h"
+#include "../kernels/square_sum.h"
+#include "guarded.h"
+
+using namespace kernel_test;
+
+namespace {
+
+double Function(Activation activation, double x) {
+  const double gelu_tanh = std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x));
+  switch (activation) {
+    case Activation::kRelu:
+      return std::max(x, 0.0);
+    case Activation::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+    case Activation::kTanh:
+      return std::tanh(x);
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kGelu:
+      return x / 2 * (1 + std::erf(x / std::sqrt(2.0)));
+    case Activation::kRelu2:
+      return std::max(x, 0.0) * std::max(x, 0.0);
+    case Activation::kGeluTanh:
+      return x / 2 * (1 + gelu_tanh);
+    case Activation::kQuickGelu:
+      return x / (1 + std::exp(-1.702 * x));
+    case Activation::kCount:
+      break;
+  }
+  return NAN;
+}
+
+// By central differences in double: right to 1e-9. Not at a corner.
+double Slope(Activation activation, double x) {
+  const double step = 1e-5;
+  return (Function(activation, x + step) - Function(activation, x - step)) / (2 * step);
+}
+
+template <typename T>
+void TestGatedUnit(Activation activation, int64_t rows, int64_t width, unsigned threads, int64_t shift) {
+  Memory<T> gate_up(rows * 2 * width + shift), gradient(rows * width + shift), result(rows * width + shift),
+      by_gate_up(rows * 2 * width + shift);
+  gate_up.FillRandom(-6, 6), gradient.FillRandom();
+  const dim3 grid(static_cast<unsigned>(rows));
+  const T* from = gate_up.data() + shift;
+  Launch("GatedUnit" + kTypeName<T>, grid, threads, 0, from, width, activation, result.data() + shift);
+  Launch("GatedUnitGradient" + kTypeName<T>, grid, threads, 0, static_cast<const T*>(gradient.data() + shift), from,
+         width, activation, by_gate_up.data() + shift);
+  const std::string what = "gated unit " + std::to_string(static_cast<int>(activation)) + kTypeName<T> +
+                           NameOf({rows, width}) + " at " + std::to_string(shift);
+  const double relative = sizeof(T) == 2 ? 1.01 * kUnit<T> : 3e-6;
+  for (int64_t row = 0; row < rows; row++) {
+    for (int64_t i = 0; i < width; i++) {
+      const double gate = ToFloat(from[row * 2 * width + i]), up = ToFloat(from[row * 2 * width + width + i]);
+      const double by_output = ToFloat(gradient[shift + row * width + i]);
+      const auto expect = [&](const char* of, double expected, T actual) {
+        if (!Near(expected, ToFloat(actual), relative, 3e-6)) Differs(of + what, expected, ToFloat(actual));
+      };
+      expect("", Function(activation, gate) * up, result[shift + row * width + i]);
+      expect("by the gate of ", by_output * up * Slope(activation, gate), by_gate_up[shift + row * 2 * width + i]);
+      expect("by up of ", by_output * Function(activation, gate), by_gate_up[shift + row * 2 * width + width + i]);
+    }
+  }
+}
+
+// Three layers of five: rows before, between and after them have no B.
+template <typename T>
+void TestLora(int in, const std::vector<int>& ranks, int64_t rows_of_each) {
+  LoraBlocks blocks{};
+  blocks.layers = static_cast<int>(ranks.size());
+  for (int rank : ranks) blocks.total_rank += rank;
+  blocks.a_size = static_cast<int64_t>(blocks.total_rank) * in;
+  int64_t parameters = blocks.a_size;
+  for (int i = 0, column = 0; i < blocks.layers; column += ranks[i++]) {
+    blocks.layer[i] = {2 + i * (rows_of_each + 3), rows_of_each, parameters, ranks[i], column, 0.5f + i};
+    parameters += rows_of_each * ranks[i];
+  }
+  blocks.out = 2 + blocks.layers * (rows_of_each + 3) + 1;
+  const int64_t b_size = blocks.out * blocks.total_rank;
+  const dim3 grid(
+      static_cast<unsigned>(LoraBlocksOfA(blocks.a_size) + (blocks.out + LoraRowsPerBlock(blocks.total_rank) - 1) /
+                                                               LoraRowsPerBlock(blocks.total_rank)));
+  Memory<float> given(parameters), gradient(parameters);
+  Memory<T> a(blocks.a_size), scaled_b(b_size), by_a(blocks.a_size), by_scaled_b(b_size);
+  given.FillRandom(), by_a.FillRandom(), by_scaled_b.FillRandom();
+  Launch("LoraWeights" + kTypeName<T>, grid, 256, 0, static_cast<const float*>(given.data()), blocks, a.data(),
+         scaled_b.data());
+  Launch("LoraGradient" + kTypeName<T>, grid, 256, 0, static_cast<const T*>(by_a.data()),
+         static_cast<const T*>(by_scaled_b.data()), blocks, gradient.data());
+  const auto same = [&](float expected, T actual) {
+    T rounded;
+    Store(expected, &rounded);
+    Expect(memcmp(&rounded, &actual, sizeof(T)) == 0, "the matrices of LoRA");
+  };
+  for (int64_t i = 0; i < blocks.a_size; i++) {
+    same(given[i], a[i]);
+    Expect(gradient[i] == ToFloat(by_a[i]), "the gradient by A");
+  }
+  std::vector<float> expected(b_size, 0.0f);
+  for (int i = 0; i < blocks.layers; i++) {
+    const LoraLayer& layer = blocks.layer[i];
+    for (int64_t row = 0; row < layer.rows; row++) {
+      for (int k = 0; k < layer.rank; k++) {
+        const int64_t at = (layer.first_row + row) * blocks.total_rank + layer.first_column + k;
+        const int64_t of = layer.b_offset + row * layer.rank + k;
+        expected[at] = given[of] * layer.scale;
+        Expect(gradient[of] == ToFloat(by_scaled_b[at]) * layer.scale, "the gradient by B");
+      }
+    }
+  }
+  for (int64_t i = 0; i < b_size; i++) same(expected[i], scaled_b[i]);
+}
+
+AdamWStep StepOf(float max_norm, float decay) {
+  return {1 / 47.0f, max_norm, 0.9f, 0.1f, 0.999f, 0.001f, 0.0836f, 1e-8f, 5e-4f, 3e-4f * decay, 1 - 3e-4f * decay};
+}
+
+void TestAdamW(int64_t count, const AdamWStep& step, bool has_factors) {
+  Memory<float> parameters(count), gradient(count), first(count), second(count), factors(count), square_sum(1);
+  Memory<float> new_parameters(count), new_first(count), new_second(count);
+  parameters.FillRandom(), gradient.FillRandom(), first.FillRandom(-0.01f, 0.01f), second.FillRandom(0, 1e-4f);
+  factors.FillRandom(1, 16);
+  square_sum[0] = 7.25f;
+  Launch("AdamWFloat32", GridOf(count), 256, 0, static_cast<const float*>(parameters.data()),
+         static_cast<const float*>(gradient.data()), static_cast<const float*>(first.data()),
+         static_cast<const float*>(second.data()), static_cast<const float*>(has_factors ? factors.data() : nullptr),
+         static_cast<const float*>(square_sum.data()), step, count, new_parameters.data(), new_first.data(),
+         new_second.data());
+  const double clipping = std::min(1.0, step.max_norm / (std::sqrt(7.25) + 1e-6));
+  for (int64_t i = 0; i < count; i++) {
+    const double g = gradient[i] * static_cast<double>(step.gradient_scale) * clipping;
+    const double m = first[i] * static_cast<double>(step.beta1) + g * step.one_minus_beta1;
+    const double v = second[i] * static_cast<double>(step.beta2) + g * g * step.one_minus_beta2;
+    const double rate = has_factors ? factors[i] : 1;
+    const double kept = 1 - rate * step.decay_rate;
+    const double p =
+        parameters[i] * kept - m / (std::sqrt(v) / step.root_correction + step.epsilon) * step.step_size * rate;
+    const auto expect = [&](const char* of, double expected, double actual, double absolute) {
+      if (!Near(expected, actual, 1e-6, absolute)) Differs(of + NameOf({count}), expected, actual);
+    };
+    expect("first moment of ", m, new_first[i], 1e-9);
+    expect("second moment of ", v, new_second[i], 1e-12);
+    expect("parameters ", p, new_parameters[i], 5e-7);
+  }
+}
+
+// Of the numbers of x from `shift` on.
+template <typename Floats>
+void TestSquareSum(const Floats& x, int64_t shift) {
+  const float factor = 1 / 47.0f;
+  const int64_t count = static_cast<int64_t>(x.size()) - shift;
+  const int blocks = SquareSumBlocks(count);
+  auto sums = Unwritten<float>(blocks), result = Unwritten<float>(1);
+  double expected = 0;
+  for (int64_t i = 0; i < count; i++) expected += static_cast<double>(x[shift + i]) * x[shift + i];
+  expected *= static_cast<double>(factor) * factor;
+  Launch("SquareSumOfBlocksFloat32", dim3(blocks), kSquareSumThreads, 0, x.data() + shift, factor, count, sums.data());
+  Launch("SumOfBlocksFloat32", dim3(1), kSquareSumThreads, 0, static_cast<const float*>(sums.data()), blocks,
+         result.data());
+  Record(sums), Record(result);
+  if (!Near(expected, result[0], 2e-6)) Differs("square sum of " + NameOf({count}), expected, result[0]);
+}
+
+template <typename T>
+void TestGatedUnits() {
+  for (int i = 0; i < static_cast<int>(Activation::kCount); i++) {
+    TestGatedUnit<T>(static_cast<Activation>(i), 2, 40, 32, 0);
+  }
+  TestGatedUnit<T>(Activation::kSilu, 3, 1, 32, 0);
+  TestGatedUnit<T>(Activation::kSilu, 2, 37, 32, 0);     // no whole vectors
+  TestGatedUnit<T>(Activation::kSilu, 2, 40, 32, 1);     // not aligned
+  TestGatedUnit<T>(Activation::kGelu, 1, 2200, 256, 0);  // several vectors a thread
+}
+
+}  // namespace
+
+KERNEL_TEST(GatedUnitFloat32) { TestGatedUnits<float>(); }
+KERNEL_TEST(GatedUnitBFloat16) { TestGatedUnits<bf16>(); }
+
+KERNEL_TEST(LoraFloat32) {
+  TestLora<float>(37, {3, 5, 2}, 19);
+  TestLora<float>(1, {1}, 1);
+  TestLora<float>(1100, {8, 8, 8}, 700);
+}
+KERNEL_TEST(LoraBFloat16) {
+  TestLora<bf16>(37, {3, 5, 2}, 19);
+  TestLora<bf16>(1100, {8, 8, 8, 8, 8, 8, 8, 8}, 300);
+}
+
+KERNEL_TEST(AdamW) {
+  for (bool has_factors : {false, true}) {
+    for (float decay : {0.0f, 0.1f}) TestAdamW(1003, StepOf(INFINITY, decay), has_factors);
+  }
+  TestAdamW(5000, StepOf(0.5f, 0.1f), false);
+  TestAdamW(1, StepOf(0.5f, 0.1f), true);
+}
+
+KERNEL_TEST(SquareSum) {
+  for (int64_t count : {1, 3, 4, 1023, 4097, 300'001}) TestSquareSum(Randoms<float>(count, 2), 0);
+  TestSquareSum(Randoms<float>(4098, 2), 1);
+}
+
+// As many parameters as a large adapter has. One order of threads: the others take seconds more.
+KERNEL_TEST(SquareSumOfManyNumbers) {
+  const uint64_t hash = run.hash;
+  if (!run.compares) return;
+  std::vector<float> x(100'000'003);
+  for (size_t i = 0; i < x.size(); i++) x[i] = static_cast<float>(i % 1009) / 300 - 1.5f;
+  TestSquareSum(x, 0);
+  run.hash = hash;
+}
