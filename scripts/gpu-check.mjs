@@ -52,7 +52,7 @@ await runAsCommand(async () => {
   const out = fromUser(values.out);
   for (const folder of ['logs', 'parts', 'data']) await mkdir(path.join(out, folder), { recursive: true });
   const { emulated: isEmulated, model, python } = values;
-  const { modelsDir } = await setUp({ cudaKernels: true, cublas: !isEmulated });
+  const { modelsDir } = await setUp({ cuda: isEmulated ? 'emulated' : 'gpu' });
   // Only now: it imports compiled packages.
   const { prepareCheck } = await import('./gpu-check/prepare-check.mjs');
   const check = await prepareCheck({

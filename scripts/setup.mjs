@@ -22,19 +22,12 @@ import { findTensorflowLibrary } from './setup/tensorflow-library.mjs';
  * @param {NodeJS.ProcessEnv} [options.env]
  * @param {boolean} [options.redis] default true
  * @param {boolean} [options.demoModel] default true
- * @param {boolean} [options.cudaKernels] the CUDA engine with its kernels and the libraries that emulate a
- *   GPU, which take minutes the first time; default false
- * @param {boolean} [options.cublas] the library that the CUDA engine needs on a machine with a GPU; default false
+ * @param {'none' | 'emulated' | 'gpu'} [options.cuda] the CUDA engine with its kernels, which take minutes the first time:
+ *   `emulated`, with the libraries that emulate a GPU; `gpu`, with cuBLAS, for a machine that has one; default `none`
  * @returns {Promise<{ modelsDir: string, redis: import('./setup/redis-server.mjs').RedisSource | undefined }>}
  * @throws {import('./setup/setup-error.mjs').SetupError} naming the step
  */
-export async function setUp({
-  env = process.env,
-  redis = true,
-  demoModel = true,
-  cudaKernels = false,
-  cublas = false,
-} = {}) {
+export async function setUp({ env = process.env, redis = true, demoModel = true, cuda = 'none' } = {}) {
   const modelsDir = path.resolve(ROOT_DIR, env.MODELS_DIR || 'models');
   /** @type {import('./setup/redis-server.mjs').RedisSource | undefined} */
   let redisSource;
@@ -57,19 +50,19 @@ export async function setUp({
         return `${origin}; addon ${addon}; fused ops ${fusedOps}`;
       },
     },
-    ...(cudaKernels
+    ...(cuda !== 'none'
       ? [
           {
             name: 'CUDA engine',
             async run(/** @type {import('./setup/run-steps.mjs').Progress} */ progress) {
               const { library } = await findTensorflowLibrary({ cache, env, progress });
-              const engine = await installCudaEngine(library, { cache, env, progress, emulated: true });
-              return `addon and emulated libraries ${engine}; ${await installCudaKernels({ cache, env, progress })}`;
+              const engine = await installCudaEngine(library, { cache, env, progress, emulated: cuda === 'emulated' });
+              return `addon ${engine}; ${await installCudaKernels({ cache, env, progress })}`;
             },
           },
         ]
       : []),
-    ...(cublas
+    ...(cuda === 'gpu'
       ? [
           {
             name: 'cuBLAS',
@@ -138,8 +131,7 @@ export async function runAsCommand(main) {
 // npm run setup; with `-- --gpu` also what the CUDA engine needs on a machine with a GPU.
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   await runAsCommand(async () => {
-    const gpu = process.argv.includes('--gpu');
-    await setUp({ cudaKernels: gpu, cublas: gpu });
+    await setUp({ cuda: process.argv.includes('--gpu') ? 'gpu' : 'none' });
     return 0;
   });
 }

@@ -4,7 +4,7 @@ import { runEmulatedTests } from './test-run/emulated-tests.mjs';
 import { countsLine } from './test-run/test-counts.mjs';
 
 await runAsCommand(async () => {
-  const { modelsDir } = await setUp({ cudaKernels: true, redis: false });
+  const { modelsDir } = await setUp({ cuda: 'emulated', redis: false });
   const { passed, counts } = await runEmulatedTests(process.argv.slice(2), { ...process.env, MODELS_DIR: modelsDir });
   console.log(countsLine(counts));
   return passed ? 0 : 1;
