@@ -46,7 +46,10 @@ async function servedSeries(): Promise<Set<string>> {
   observeMergedModels(registry, { usage: () => ({ models: 0, bytes: 0, limitBytes: 0, merging: 0 }) });
   const worker = createMetrics({ service: 'worker' });
   createWorkerMetrics(worker);
-  observeMachine(worker, { workerName: 'w', device: 'gpu', trainerPid: () => undefined });
+  const card = { name: 'A10G', uuid: 'GPU-1', compute_capability: '8.6', driver: '550.54.15', memory_bytes: 1 };
+  const tested = { tested_at: '2026-11-26T00:00:00Z', seconds: 9, cases: 2, failed: [], distrust: null };
+  const engine = { kind: 'cuda' as const, card, self_test: { ...tested, avoided_kernels: ['rmsNorm:bfloat16'] } };
+  observeMachine(worker, { workerName: 'w', engine, trainerPid: () => undefined });
   observeFolders(worker, {});
   observeRedis(worker, redis);
   const metrics = [api, registry, worker].flatMap((one) => one.getMetricsAsArray());
@@ -74,6 +77,8 @@ test('the dashboard and the alerts query only series that a service exports', as
     'lorasmith_build_info',
     'lorasmith_merged_models',
     'lorasmith_checkpoints_total',
+    'lorasmith_engine_info',
+    'lorasmith_avoided_kernel_info',
   ]);
 });
 

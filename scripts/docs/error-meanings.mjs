@@ -68,7 +68,7 @@ export const ERROR_MEANINGS = {
   out_of_memory:
     'The trainer was killed because memory ran out. Use a smaller `batch_size` with more accumulation, or shorter rows.',
   gpu_unavailable:
-    'Never the error of a job. A worker with `DEVICE=gpu` that sees no GPU does not start; one that loses its GPU releases its job and ends.',
+    'Never the error of a job. A worker that must use a GPU and cannot does not start; one that loses its GPU releases its job and ends.',
   cancelled: 'The work was cancelled on request.',
   invalid_configuration:
     'A service does not start because an environment variable is wrong. The message names it and gives an example.',

@@ -31,7 +31,7 @@ export const TrainingResult = Type.Object(
     seconds: Type.Number({ description: 'Time of training, evaluation and checkpoints.' }),
     peak_memory_bytes: Type.Integer({
       description:
-        'Peak resident set of the trainer process during the job, in the memory of the host. It includes what TensorFlow keeps of an earlier job on the same base, and does not include the memory of a GPU.',
+        "On the CUDA engine, the most memory of the card that tensors took during the job. On another engine, the peak resident set of the trainer process in the memory of the host: it includes what TensorFlow keeps of an earlier job on the same base, and not what TensorFlow's engine for GPUs uses of a card.",
     }),
     first_loss: Type.Number(),
     last_loss: Type.Number(),

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { Nullable } from './nullable.js';
 
 const closed = { additionalProperties: false };
 
@@ -17,6 +18,60 @@ export const MachineRates = Type.Object(
 );
 export type MachineRates = Static<typeof MachineRates>;
 
+/** The comparison of the CUDA engine on a card with the CPU. */
+export const SelfTest = Type.Object(
+  {
+    tested_at: Type.String(),
+    seconds: Type.Number({ minimum: 0 }),
+    cases: Type.Integer({ minimum: 0, description: 'Computations that were compared with the CPU.' }),
+    failed: Type.Array(
+      Type.Object(
+        {
+          case: Type.String({ description: 'What was computed.' }),
+          fault: Type.String({ description: 'How it differs.' }),
+        },
+        closed,
+      ),
+    ),
+    avoided_kernels: Type.Array(Type.String(), {
+      description: 'Fused kernels that are wrong on this card and replaced by plain ops, such as `rmsNorm:bfloat16`.',
+    }),
+    distrust: Nullable(Type.String(), { description: 'Why nothing is trained with this engine; null: it is trusted.' }),
+  },
+  { $id: 'SelfTest', ...closed },
+);
+export type SelfTest = Static<typeof SelfTest>;
+
+/** The GPU that a worker trains on. */
+export const Card = Type.Object(
+  {
+    name: Type.String({ description: 'Such as `NVIDIA A10G`.' }),
+    uuid: Type.String({ description: 'Such as `GPU-8f6b2c1e-…`.' }),
+    compute_capability: Nullable(Type.String(), { description: 'Such as `8.6`; null where the driver does not say.' }),
+    driver: Nullable(Type.String(), { description: 'Version of the driver; null where it does not say.' }),
+    memory_bytes: Type.Integer({ minimum: 0 }),
+  },
+  { $id: 'Card', ...closed },
+);
+export type Card = Static<typeof Card>;
+
+export const ENGINE_KINDS = ['cpu', 'cuda', 'tensorflow'] as const;
+
+/** What a worker computes with. */
+export const MachineEngine = Type.Object(
+  {
+    kind: Type.Enum([...ENGINE_KINDS], {
+      description:
+        "cpu; cuda: Lorasmith's own kernels on the GPU; tensorflow: the GPU build of TensorFlow, without fused kernels.",
+    }),
+    card: Nullable(Card),
+    self_test: Nullable(SelfTest, { description: 'Of the CUDA engine on this card.' }),
+  },
+  { $id: 'MachineEngine', ...closed },
+);
+export type MachineEngine = Static<typeof MachineEngine>;
+export type EngineKind = MachineEngine['kind'];
+
 /** The measured profile of a worker's machine, on which estimates are based. */
 export const MachineProfile = Type.Object(
   {
@@ -33,7 +88,12 @@ export const MachineProfile = Type.Object(
       description: 'Memory that a trainer takes before it loads a model.',
     }),
     rates: Type.Object({ float32: MachineRates, bfloat16: MachineRates }, closed),
+    engine: MachineEngine,
   },
   { $id: 'MachineProfile', ...closed },
 );
 export type MachineProfile = Static<typeof MachineProfile>;
+
+/** Answer of `GET /machines`. */
+export const MachineList = Type.Object({ data: Type.Array(MachineProfile) }, { $id: 'MachineList', ...closed });
+export type MachineList = Static<typeof MachineList>;

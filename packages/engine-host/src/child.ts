@@ -56,6 +56,11 @@ export interface Child<Sent extends object> {
   end(patienceMs: number): Promise<void>;
 }
 
+/**
+ * A process that the kernel waits for, for instance in the driver of a GPU that no longer answers, does not end when it is
+ * killed. After so long it counts as ended.
+ */
+const UNKILLABLE_MS = 30_000;
 const KEPT_LINES = 20;
 const MAX_LINE_CHARACTERS = 2_000;
 
@@ -86,11 +91,13 @@ export function startChild<Sent extends object, Received extends ChildMessage>(
   let silenceMs: number | null = null;
   let silence: NodeJS.Timeout | undefined;
 
+  let abandon = () => {};
   const kill = (cause: KillCause) => {
     usable = false;
     killedFor ??= cause;
     // SIGKILL, since a child that is blocked in the engine handles no signal.
     child.kill('SIGKILL');
+    setTimeout(() => abandon(), UNKILLABLE_MS).unref();
   };
   const restartSilence = () => {
     clearTimeout(silence);
@@ -113,6 +120,7 @@ export function startChild<Sent extends object, Received extends ChildMessage>(
     child.once('exit', (code, signal) => {
       if (isDisconnected) settle(code, signal, null);
     });
+    abandon = () => settle(null, 'SIGKILL', null);
   });
   child.on('message', (message: Received) => {
     hasSpoken = true;

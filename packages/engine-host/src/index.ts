@@ -9,4 +9,5 @@ export {
   startChild,
 } from './child.js';
 export { answerParent, type ParentChannel, type ServeParentOptions, serveParent } from './child-side.js';
+export { type CudaError, cudaErrorIn, endsCudaContext, isUnloadableKernel } from './cuda-error.js';
 export { type ExitExplanation, explainExit, NO_GPU_EXIT_CODE } from './explain-exit.js';

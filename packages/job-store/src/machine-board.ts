@@ -10,18 +10,25 @@ export interface MachineBoard {
   publish(profile: MachineProfile): Promise<void>;
   /** The most recent one; null if no worker has measured its machine yet. */
   latest(): Promise<MachineProfile | null>;
+  /** Of every worker that has measured its machine, also of one that does not run now; by name. */
+  list(): Promise<MachineProfile[]>;
 }
 
 /** @throws ProductError `redis_unavailable` from every call if Redis cannot be reached */
 export function createMachineBoard({ redis, keys }: { redis: Redis; keys: JobKeys }): MachineBoard {
   const key = keys.machines;
+  const all = async () => Object.values(await onRedis(() => redis.hgetall(key))).flatMap(parsed);
   return {
     async publish(profile) {
       await onRedis(() => redis.hset(key, profile.worker, JSON.stringify(profile)));
     },
     async latest() {
-      const profiles = Object.values(await onRedis(() => redis.hgetall(key))).flatMap(parsed);
+      const profiles = await all();
       return profiles.sort((a, b) => b.measured_at.localeCompare(a.measured_at))[0] ?? null;
+    },
+    async list() {
+      const profiles = await all();
+      return profiles.sort((a, b) => a.worker.localeCompare(b.worker));
     },
   };
 }

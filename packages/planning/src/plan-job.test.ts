@@ -185,7 +185,8 @@ describe('planJob for a decoder', () => {
       memory_bytes: 16e9,
       base_memory_bytes: 0.4e9,
       rates: { float32: rates, bfloat16: { ...rates, matmul_gflops: rate } },
-    };
+      engine: { kind: 'cpu', card: null, self_test: null },
+    } as const;
     const model = await tinyDecoder('qwen2', null);
     const auto = await plan(model, 'text', texts('ab'), {}, { machine });
     expect(auto.report.precision).toMatchObject({ chosen, reason: expect.stringContaining(reason) });

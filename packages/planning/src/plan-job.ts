@@ -13,6 +13,7 @@ import { BitSet } from './bit-set.js';
 import { chooseTargets } from './choose-targets.js';
 import { countSteps, type StepCounts, warmupWarnings } from './count-steps.js';
 import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate/estimate-job.js';
+import { settingsForLessMemory } from './estimate/settings-for-less-memory.js';
 import { evaluationFaults, evaluationWarnings } from './evaluation-faults.js';
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
 import type { ExampleNotes } from './example-file/example-summary.js';
@@ -53,6 +54,8 @@ export interface Plan {
   /** Null without a validation split. */
   validation: Examples | null;
   steps: StepCounts;
+  /** What to change if memory runs out all the same, as a sentence; null if no machine was measured. */
+  settingsForLessMemory(): string | null;
   /** Digest of all examples: what a tokenizer and a chat template make of the dataset. */
   examplesSha256: string;
   /** Closes the examples. */
@@ -111,9 +114,12 @@ async function planWith(
   const sources = { spec, model, dataset, targets, training, validation: held, notes, steps, warnings, precision };
   const report = reportOf(sources);
   const validation = split > 0 ? held : null;
-  const estimate = estimateOn(machine, { spec, model, targets, training, validation, steps });
+  const planned = { spec, model, targets, training, validation, steps };
+  const estimate = estimateOn(machine, planned);
   const examplesSha256 = createHash('sha256').update(JSON.stringify(file.summary.files)).digest('hex');
-  return { report: { ...report, estimate }, targets, training, validation, steps, examplesSha256, close };
+  const onLess = () => (machine === null ? null : settingsForLessMemory({ ...planned, machine }));
+  const outcome = { targets, training, validation, steps, examplesSha256, settingsForLessMemory: onLess, close };
+  return { report: { ...report, estimate }, ...outcome };
 }
 
 function estimateOn(machine: MachineProfile | null, planned: Omit<JobToEstimate, 'machine'>): Report['estimate'] {

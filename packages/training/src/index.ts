@@ -1,6 +1,11 @@
 export { configureKernels, engine } from '@lorasmith/tensor';
 export { BaseModelCache } from './base-model-cache.js';
+export { cardFailure } from './engine-error.js';
 export { measureMachine } from './probe/measure-machine.js';
+export { tryGpu } from './probe/try-engine.js';
 export { type PublishCheckpointOptions, publishCheckpoint } from './publish-checkpoint.js';
+export type { ComputedCase, SelfTestValues } from './self-test/compute-cases.js';
+export { computeSelfTest, type SelfTestOptions, type SelfTestPart } from './self-test/self-test.js';
+export type { SelfTestSizes, SelfTestSubject, SelfTestTolerance } from './self-test/self-test-case.js';
 export type { StopReason } from './stop.js';
 export { type TrainOptions, train } from './train.js';

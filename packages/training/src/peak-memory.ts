@@ -1,10 +1,12 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { engine } from '@lorasmith/tensor';
 
 /**
  * Resets {@link peakMemoryBytes}, so that it no longer counts what this process did before. In a sandbox without
  * /proc/self/clear_refs nothing is reset.
  */
 export function resetPeakMemory(): void {
+  engine.cuda?.resetPeakMemory();
   try {
     // 5: the high-water mark of the resident set becomes what is resident now (proc_pid_clear_refs(5)).
     writeFileSync('/proc/self/clear_refs', '5');
@@ -14,12 +16,15 @@ export function resetPeakMemory(): void {
 }
 
 /**
- * Most memory of the host that was resident since {@link resetPeakMemory}; since the process started if that could not
- * reset it, or if there is no /proc/self/status. Freed memory that allocators hold is resident too: TensorFlow's (of oneDNN)
- * holds all that its tensors ever had. Memory of a GPU is not counted: neither TensorFlow's C API nor its addon reports it.
+ * The most memory that was in use since {@link resetPeakMemory}.
+ *
+ * On the CUDA engine that of the card, in tensors. On another, that of the host, as was resident; since the process started
+ * if that could not be reset, or if there is no /proc/self/status. Freed memory that allocators hold is resident too:
+ * TensorFlow's (of oneDNN) holds all that its tensors ever had. What TensorFlow's engine for GPUs uses of a card is not
+ * counted: neither TensorFlow's C API nor its addon reports it.
  */
 export function peakMemoryBytes(): number {
-  return (highWaterKilobytes() ?? process.resourceUsage().maxRSS) * 1024;
+  return engine.cuda?.memory().peakBytes ?? (highWaterKilobytes() ?? process.resourceUsage().maxRSS) * 1024;
 }
 
 function highWaterKilobytes(): number | null {

@@ -8,6 +8,7 @@ import type { FloatDType } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
 import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
 import { batchSource } from './batches.js';
+import { engineError } from './engine-error.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
 import { choosePrecision, precisionOfCheckpoint } from './precision.js';
 import { type RunIdentity, restartWarning, runIdentity } from './run-parts.js';
@@ -22,6 +23,8 @@ export interface PreparedRun {
   adapter: LoraAdapter;
   /** What the manifest will say of what was trained on. */
   described: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'report'>;
+  /** See Plan. */
+  settingsForLessMemory: Plan['settingsForLessMemory'];
   /** Frees all that belongs to the run; the base model belongs to the cache of the options, if there is one. */
   dispose(): Promise<void>;
 }
@@ -32,12 +35,14 @@ export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
   const dispose = async () => {
     for (const one of disposals.splice(0).reverse()) await one();
   };
+  let settingsForLessMemory: Plan['settingsForLessMemory'] = () => null;
   try {
     const { spec, dataset, initialAdapterFolder: initialFolder, signal } = options;
     const model = await readModelFolder(options.modelFolder);
     const initialManifest = initialFolder === null ? null : await readInitialManifest(initialFolder);
     const plan = await planJob({ ...options, model, initial: initialManifest });
     disposals.push(() => plan.close());
+    settingsForLessMemory = plan.settingsForLessMemory;
     const weightsSha256 = await digestWeights(model, { signal });
     const { identity, resumeFrom, report } = await startOf(options, { model, plan, weightsSha256 });
     options.onEvent({ type: 'report-ready', data: { report } });
@@ -84,10 +89,10 @@ export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
       onEvent: options.onEvent,
     });
     if (resumeFrom !== null) run.resume(resumeFrom);
-    return { run, model, base, adapter, described, dispose };
+    return { run, model, base, adapter, described, settingsForLessMemory, dispose };
   } catch (error) {
     await dispose();
-    throw error;
+    throw engineError(error, settingsForLessMemory());
   }
 }
 

@@ -5,6 +5,7 @@ import { baseMismatch, digestBase, readModelFolder } from '@lorasmith/model-fold
 import type { LoadOptions } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
 import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
+import { engineError } from './engine-error.js';
 import { resetPeakMemory } from './peak-memory.js';
 import { type RunResult, trainedOutcome } from './trained-outcome.js';
 
@@ -60,6 +61,8 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
     } finally {
       adapter.dispose();
     }
+  } catch (error) {
+    throw engineError(error);
   } finally {
     if (options.cache === undefined) cache.dispose();
   }

@@ -260,6 +260,7 @@ test('a resumed run keeps its precision, whatever is measured by then', async ()
     memory_bytes: 2 ** 40,
     base_memory_bytes: 1,
     rates,
+    engine: { kind: 'cpu' as const, card: null, self_test: null },
   };
   const outputFolder = join(root, `output-${++folders}`);
   await mkdir(outputFolder);

@@ -340,6 +340,7 @@ test('auto trains in the precision that a dry run says for the machine', async (
     processor: 'a test',
     memory_bytes: 16e9,
     base_memory_bytes: 4e8,
+    engine: { kind: 'cpu' as const, card: null, self_test: null },
   };
   const spec = aJob({ training: { precision: 'auto', max_steps: 1 } });
   const model = await readModelFolder(llama.modelFolder);

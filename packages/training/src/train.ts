@@ -2,6 +2,7 @@ import type { Dataset, JobSpec, MachineProfile, NewJobEvent, TrainingOutcome } f
 import type { LoadOptions } from '@lorasmith/models';
 import type { ExampleStore } from '@lorasmith/planning';
 import type { BaseModelCache } from './base-model-cache.js';
+import { engineError } from './engine-error.js';
 import { resetPeakMemory } from './peak-memory.js';
 import { prepareRun } from './prepare-run.js';
 import { runToEnd } from './run-loop.js';
@@ -46,18 +47,20 @@ export interface TrainOptions {
  * Runs in a process of its own: the engine's calls block. The event loop gets a turn between micro-batches. The process
  * calls configureKernels before.
  *
- * @throws ProductError cancelled, non_finite_loss, invalid_adapter, model_*, checkpoint_not_found, what
+ * @throws ProductError cancelled, non_finite_loss, out_of_memory, invalid_adapter, model_*, checkpoint_not_found, what
  * trainedOutcome throws, and what planning finds wrong with the data
  */
 export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   resetPeakMemory();
   const { outputFolder, signal, pause } = options;
   const { checkpoint_every_steps: saveEverySteps, eval_every_steps: evaluateEverySteps } = options.spec.training;
-  const { run, base, model, adapter, described, dispose } = await prepareRun(options);
+  const { run, base, model, adapter, described, settingsForLessMemory, dispose } = await prepareRun(options);
   try {
     await runToEnd(run, { savePolicy: new SavePolicy(saveEverySteps), evaluateEverySteps, stop: signal, pause });
     const result = await run.finish(described.report.publish);
     return await trainedOutcome({ base, model, adapter, outputFolder, signal, trained: { ...described, result } });
+  } catch (error) {
+    throw engineError(error, settingsForLessMemory());
   } finally {
     await dispose();
   }

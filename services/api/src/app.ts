@@ -31,6 +31,7 @@ import { eventRoutes } from './jobs/event-routes.js';
 import { jobIdOf, jobNotFound, jobRoutes } from './jobs/job-routes.js';
 import type { Preflight } from './jobs/preflight.js';
 import { createJobSubmission } from './jobs/submit-job.js';
+import { machineRoutes } from './machines/machine-routes.js';
 import { modelRoutes } from './models/model-routes.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
 
@@ -135,5 +136,6 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     stallMs: dependencies.downloadStallMs,
   });
   await app.register(modelRoutes, { baseModels });
+  await app.register(machineRoutes, { machines: jobs.machines });
   return app;
 }

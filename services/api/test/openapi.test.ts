@@ -54,6 +54,7 @@ test('it has every call with a unique id and its errors', () => {
     'GET /jobs/{id}/checkpoints',
     'GET /jobs/{id}/events',
     'GET /live',
+    'GET /machines',
     'GET /metrics',
     'GET /models',
     'GET /models/{name}',

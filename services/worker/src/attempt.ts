@@ -1,4 +1,5 @@
 import {
+  type ErrorCode,
   type JobFailure,
   type JobId,
   type NewJobEvent,
@@ -36,8 +37,10 @@ export interface AttemptOptions {
   signal: AbortSignal;
   /** Whether a crash fails the job instead of releasing it for another attempt. */
   isLast: boolean;
-  /** Called when the trainer did not see the GPU that it was to use: no other job would get further. */
-  onGpuLost: () => void;
+  /** What is wrong with the GPU that trainers use; null when it computes, or when they use none. */
+  findGpuFault: () => Promise<string | null>;
+  /** Called when the GPU does not compute: no other job would get further. */
+  onGpuLost: (fault: string) => void;
 }
 
 /**
@@ -56,6 +59,9 @@ export type JobRun =
   | { outcome: 'lost' };
 
 const LOST: JobRun = { outcome: 'lost' };
+
+/** How a trainer fails whose GPU has failed: an error of the driver ends it, or a call of the driver never returns. */
+const GPU_MAY_BE_WHY: ReadonlySet<string> = new Set<ErrorCode>(['trainer_crashed', 'trainer_hung']);
 
 /**
  * One attempt at a job that this worker holds. Each verb writes to the job's record with the token of the attempt: where
@@ -186,8 +192,9 @@ export class Attempt {
 
   /** Ends the attempt after its trainer reported a failure, or died. */
   async endFailed(failure: JobFailure): Promise<JobRun> {
-    if (failure.code !== 'gpu_unavailable') return await this.fail(failure);
-    this.#options.onGpuLost();
+    const fault = await this.#gpuFaultBehind(failure);
+    if (fault === null) return await this.fail(failure);
+    this.#options.onGpuLost(fault);
     return await this.release();
   }
 
@@ -227,6 +234,12 @@ export class Attempt {
     this.#stopping.close();
     this.#prepared?.release();
     await this.#options.sources.folders.removeAttempt(this.#attempt);
+  }
+
+  /** A trainer that ended by itself may have ended because of its GPU, which is then no fault of the job. */
+  async #gpuFaultBehind({ code, message }: JobFailure): Promise<string | null> {
+    if (code === 'gpu_unavailable') return message;
+    return GPU_MAY_BE_WHY.has(code) ? await this.#options.findGpuFault() : null;
   }
 
   async #removeOrphanedAdapter(): Promise<void> {

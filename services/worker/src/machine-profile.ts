@@ -4,21 +4,21 @@ import { cpus, totalmem } from 'node:os';
 import path from 'node:path';
 import { MachineProfile } from '@lorasmith/contracts';
 import { askChild } from '@lorasmith/engine-host';
+import { PRODUCT_VERSION } from '@lorasmith/service-kit';
 import { writeFileAtomic } from '@lorasmith/storage';
 import type { Logger } from 'pino';
 import { Value } from 'typebox/value';
-import type { Device } from './device/choose-device.js';
-import { type GpuReading, gpuInUse, RESERVED_BYTES, readGpus } from './device/read-gpus.js';
-import { trainerEnvironment } from './trainer/trainer-environment.js';
+import type { ChosenEngine } from './device/choose-engine.js';
+import { CUDA_RESERVED_BYTES, gpuInUse, readGpus, TENSORFLOW_RESERVED_BYTES } from './device/read-gpus.js';
+import { trainerProgram } from './trainer/trainer-environment.js';
 
 export interface MachineProfileOptions {
   dataDir: string;
   workerName: string;
   /** What trainers compute with. */
-  device: Device;
+  engine: ChosenEngine;
   /** The program that measures, `probe-main`. */
   probeProgram: string;
-  environment: NodeJS.ProcessEnv;
   log: Logger;
 }
 
@@ -33,13 +33,14 @@ const PROBE_TIMEOUT_MS = 120_000;
  */
 export async function profileMachine(options: MachineProfileOptions): Promise<MachineProfile | null> {
   const { dataDir, workerName, log } = options;
+  const { environment: _, ...engine } = options.engine;
   const gpu = await findGpu(options);
-  const file = path.join(dataDir, 'machines', `${machineKey(options.environment, gpu)}.json`);
+  const file = path.join(dataDir, 'machines', `${machineKey(options.engine, gpu)}.json`);
   const known = await readKnown(file);
-  if (known !== null) return { ...known, worker: workerName };
+  if (known !== null) return { ...known, worker: workerName, engine };
   try {
     const measured = await runProbe(options);
-    const profile = { worker: workerName, measured_at: new Date().toISOString(), ...onGpu(measured, gpu) };
+    const profile = { worker: workerName, measured_at: new Date().toISOString(), ...onGpu(measured, gpu), engine };
     await mkdir(path.dirname(file), { recursive: true });
     await writeFileAtomic(file, `${JSON.stringify(profile, null, 2)}\n`);
     log.info({ profile }, 'the machine was measured');
@@ -50,31 +51,42 @@ export async function profileMachine(options: MachineProfileOptions): Promise<Ma
   }
 }
 
-/** The GPU whose memory jobs are planned with; undefined: they are planned with the host's. */
-async function findGpu({ device, environment, log }: MachineProfileOptions): Promise<GpuReading | undefined> {
-  if (device === 'cpu') return undefined;
-  const gpu = gpuInUse(await readGpus(), environment.CUDA_VISIBLE_DEVICES);
-  if (gpu === undefined) {
-    log.warn("nvidia-smi does not report the memory of the GPU: jobs are planned with the host's, and may not fit");
-  }
-  return gpu;
+/** The GPU whose memory jobs are planned with. */
+interface PlannedGpu {
+  name: string;
+  totalBytes: number;
+  /** What tensors cannot use. */
+  reservedBytes: number;
 }
 
-type Measured = Omit<MachineProfile, 'worker' | 'measured_at'>;
+/** @returns undefined: jobs are planned with the memory of the host */
+async function findGpu({ engine, log }: MachineProfileOptions): Promise<PlannedGpu | undefined> {
+  const { kind, card, environment } = engine;
+  if (kind === 'cpu') return undefined;
+  if (kind === 'cuda' && card !== null) {
+    return { name: card.name, totalBytes: card.memory_bytes, reservedBytes: CUDA_RESERVED_BYTES };
+  }
+  const gpu = gpuInUse(await readGpus(), environment.CUDA_VISIBLE_DEVICES);
+  if (gpu !== undefined) return { ...gpu, reservedBytes: TENSORFLOW_RESERVED_BYTES };
+  log.warn("nvidia-smi does not report the memory of the GPU: jobs are planned with the host's, and may not fit");
+  return undefined;
+}
+
+type Measured = Omit<MachineProfile, 'worker' | 'measured_at' | 'engine'>;
 
 /** The reserve covers what a trainer takes before it has a model. */
-function onGpu(measured: Measured, gpu: GpuReading | undefined): Measured {
+function onGpu(measured: Measured, gpu: PlannedGpu | undefined): Measured {
   if (gpu === undefined) return measured;
   return {
     ...measured,
     processor: `${gpu.name}; ${measured.processor}`,
-    memory_bytes: Math.max(0, gpu.totalBytes - RESERVED_BYTES),
+    memory_bytes: Math.max(0, gpu.totalBytes - gpu.reservedBytes),
     base_memory_bytes: 0,
   };
 }
 
 /** Changes with the machine and its device, but not with the name of the worker, which differs in every container. */
-function machineKey({ CUDA_VISIBLE_DEVICES: devices }: NodeJS.ProcessEnv, gpu: GpuReading | undefined): string {
+function machineKey({ kind, card, self_test, environment }: ChosenEngine, gpu: PlannedGpu | undefined): string {
   const [processor] = cpus();
   const memory = [totalmem(), process.constrainedMemory()];
   const machine = [
@@ -82,7 +94,11 @@ function machineKey({ CUDA_VISIBLE_DEVICES: devices }: NodeJS.ProcessEnv, gpu: G
     cpus().length,
     ...memory,
     process.versions.node,
-    devices,
+    kind,
+    environment.CUDA_VISIBLE_DEVICES,
+    PRODUCT_VERSION,
+    card?.driver,
+    self_test?.avoided_kernels,
     gpu?.name,
     gpu?.totalBytes,
   ];
@@ -100,8 +116,8 @@ async function readKnown(file: string): Promise<MachineProfile | null> {
   }
 }
 
-async function runProbe({ probeProgram, environment, device, log }: MachineProfileOptions): Promise<Measured> {
-  const program = { file: probeProgram, arguments: [device], environment: trainerEnvironment(environment) };
+async function runProbe({ probeProgram, engine, log }: MachineProfileOptions): Promise<Measured> {
+  const program = trainerProgram(probeProgram, engine);
   const options = {
     work: 'Measuring the machine',
     timeoutMs: PROBE_TIMEOUT_MS,

@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { NO_GPU_EXIT_CODE } from '@lorasmith/engine-host';
 import {
@@ -17,13 +18,18 @@ import {
   watchRedisDurability,
 } from '@lorasmith/service-kit';
 import { openStores } from '@lorasmith/storage';
-import { chooseDevice, NoGpuError } from './device/choose-device.js';
+import { chooseEngine } from './device/choose-engine.js';
+import { holdCard } from './device/hold-card.js';
+import { NoGpuError } from './device/no-gpu-error.js';
+import { rememberedSelfTest } from './self-test/stored-self-test.js';
 import { WORKER_SETTINGS } from './settings.js';
 import { startWorker } from './start-worker.js';
 import { buildWorkerHealth } from './worker-health.js';
 
 /** A supervisor and Prometheus use one or two. */
 const HEALTH_CONNECTIONS = 100;
+/** How long /ready says why the worker cannot train, before it ends. */
+const SHOWN_BEFORE_END_MS = 10_000;
 const config = readConfigOrExit(WORKER_SETTINGS, process.env, ({ store, redis }) => {
   checkRedisSettings(redis);
   s3StoreOf(store);
@@ -37,16 +43,6 @@ process.on('disconnect', endAtOnce);
 const { dataDir, modelsDir } = config;
 const folders = { dataDir, modelsDir: s3 === null ? modelsDir : null };
 await checkFolders({ ...folders, logger }).catch(exitOnWrongConfiguration);
-const device = await chooseDevice({
-  requested: config.device,
-  environment: process.env,
-  probeProgram: fileURLToPath(new URL('device/probe-gpu-main.js', import.meta.url)),
-  log: logger,
-}).catch((error: unknown) => {
-  if (!(error instanceof NoGpuError)) throw error;
-  process.stderr.write(`${error.message}\n`);
-  process.exit(error.exitCode);
-});
 const redis = connectRedis({ ...config.redis, whenUnavailable: 'wait', name: `worker:${config.workerName}`, logger });
 let end: (reason: string, code: number) => void = (_reason, code) => process.exit(code);
 watchRedisDurability({
@@ -63,11 +59,11 @@ observeFolders(metrics, { data: dataDir, models: modelsDir });
 observeRedis(metrics, redis);
 const stores = await openStores({ dataDir, s3 });
 // Before the machine is measured, which takes a while: a port that is in use is reported at once.
-let takesJobs = false;
+let hindrance: string | null = 'it is still starting';
 const health =
   config.health.port === 0
     ? null
-    : await buildWorkerHealth({ redis, folders, stores, log: logger, metrics, takesJobs: () => takesJobs });
+    : await buildWorkerHealth({ redis, folders, stores, log: logger, metrics, hindrance: () => hindrance });
 if (health !== null) {
   const address = {
     ...config.health,
@@ -77,6 +73,37 @@ if (health !== null) {
   };
   await listen(health, address).catch(exitOnWrongConfiguration);
 }
+const programIn = (folder: string, name: string) => fileURLToPath(new URL(`${folder}/${name}.js`, import.meta.url));
+const engine = await chooseEngine({
+  device: config.device,
+  engine: config.gpuEngine,
+  environment: process.env,
+  programs: {
+    describeDriver: programIn('device', 'describe-driver-main'),
+    probeGpu: programIn('device', 'probe-gpu-main'),
+  },
+  hold: (uuid) =>
+    holdCard({ dataDir, uuid, workerName: config.workerName }).catch((error: unknown) => {
+      if (error instanceof NoGpuError) throw error;
+      logger.warn({ err: error }, 'DATA_DIR holds no locks: a second worker on the same GPU is not noticed');
+    }),
+  selfTest: async (tested) => {
+    hindrance = 'it is comparing its engine on the GPU with the CPU, which takes up to a minute';
+    return await rememberedSelfTest(
+      { dataDir, log: logger, program: programIn('self-test', 'self-test-main') },
+      tested,
+    );
+  },
+  log: logger,
+}).catch(async (error: unknown) => {
+  if (!(error instanceof NoGpuError)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  hindrance = error.message;
+  // Meanwhile /ready says why, and a supervisor that restarts the worker at once does not do so in a tight loop.
+  if (health !== null) await setTimeout(SHOWN_BEFORE_END_MS);
+  process.exit(error.exitCode);
+});
+hindrance = 'it is measuring its machine';
 const worker = await startWorker({
   redis,
   prefix: config.redis.prefix,
@@ -85,9 +112,10 @@ const worker = await startWorker({
   stores,
   tokenCacheBytes: config.tokenCacheBytes,
   workerName: config.workerName,
-  trainerProgram: fileURLToPath(new URL('trainer/child-main.js', import.meta.url)),
-  probeProgram: fileURLToPath(new URL('trainer/probe-main.js', import.meta.url)),
-  device,
+  trainerProgram: programIn('trainer', 'child-main'),
+  probeProgram: programIn('trainer', 'probe-main'),
+  tryGpuProgram: programIn('device', 'try-gpu-main'),
+  engine,
   environment: process.env,
   log: logger,
   metrics,
@@ -101,16 +129,21 @@ const worker = await startWorker({
   checkpointQuotas: config.checkpointBytes,
   shutdownTimeoutMs: config.shutdownTimeoutMs,
   // Started again, the worker looks for the GPU again and says what is missing.
-  onGpuLost: () => end('the GPU is no longer seen', NO_GPU_EXIT_CODE),
+  onGpuLost(fault) {
+    hindrance = `its GPU is lost: ${fault}`;
+    end('the GPU is lost', NO_GPU_EXIT_CODE);
+  },
 });
-takesJobs = true;
+hindrance = null;
 
 end = shutDownInOrder({
   logger,
   timeoutMs: config.shutdownTimeoutMs,
   close: async () => {
-    await health?.close();
+    // Until it has stopped, /ready says that it takes no jobs.
+    hindrance ??= 'it is stopping';
     await worker.stop();
+    await health?.close();
     redis.disconnect();
     stores.close();
     await tracing.close();

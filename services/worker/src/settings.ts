@@ -124,6 +124,18 @@ const device = setting({
     'exit code 69. `auto`: the GPU if the engine sees one, otherwise the CPU.',
 });
 
+const gpuEngine = setting({
+  variable: 'GPU_ENGINE',
+  schema: Type.Enum(['auto', 'cuda', 'tensorflow']),
+  fallback: 'auto',
+  example: 'cuda',
+  description:
+    "What computes on the GPU. `cuda`: Lorasmith's own kernels, for compute capability 8.0 and later. `tensorflow`: " +
+    'the GPU build of TensorFlow, which only the image `lorasmith-worker-gpu-tensorflow` has, for 6.0 to 9.x. `auto`: ' +
+    '`cuda`, and `tensorflow` where that cannot be used, or fails its self-test, and the installation has both. Where ' +
+    'the engine computes wrong numbers, the worker ends with exit code 69.',
+});
+
 const healthPort = setting({
   variable: 'WORKER_HEALTH_PORT',
   schema: Port,
@@ -160,6 +172,7 @@ export const WORKER_SETTINGS = {
   checkpointsKeptHours,
   checkpointBytes: { ofKey: keyCheckpointBytes, inAll: checkpointsMaxBytes },
   device,
+  gpuEngine,
   health: { host: healthHost, port: healthPort },
   shutdownTimeoutMs,
   tracingEndpoint,

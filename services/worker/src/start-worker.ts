@@ -7,8 +7,8 @@ import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { createCheckpointMirror } from './checkpoint-mirror.js';
 import type { CheckpointQuotas } from './checkpoint-quota.js';
-import type { Device } from './device/choose-device.js';
-import { COUNT_AS_DRIVER } from './device/read-gpus.js';
+import { type ChosenEngine, cpuEngine } from './device/choose-engine.js';
+import { gpuFault } from './device/try-gpu.js';
 import { createJobFolders } from './job-folders.js';
 import { profileMachine } from './machine-profile.js';
 import { startMaintenance } from './maintenance.js';
@@ -16,7 +16,7 @@ import { observeMachine } from './metrics/machine-metrics.js';
 import { createWorkerMetrics } from './metrics/worker-metrics.js';
 import { runJob } from './run-job.js';
 import { startTrainQueue } from './train-queue.js';
-import { trainerEnvironment } from './trainer/trainer-environment.js';
+import { trainerProgram } from './trainer/trainer-environment.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES } from './trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer } from './trainer/trainer-process.js';
 
@@ -39,9 +39,11 @@ export interface WorkerOptions {
   trainerProgram: string;
   /** The program that measures the machine; null: it is not measured. */
   probeProgram: string | null;
-  /** What trainers compute with. @defaultValue cpu */
-  device?: Device;
-  /** The environment that the trainer inherits. */
+  /** What trainers compute with. @defaultValue the CPU */
+  engine?: ChosenEngine;
+  /** The program that tries the GPU after a trainer has failed on it, `try-gpu-main`. @defaultValue it is not tried */
+  tryGpuProgram?: string;
+  /** What trainers inherit without an `engine`, which has an environment. */
   environment: NodeJS.ProcessEnv;
   log: Logger;
   /** Where its metrics are registered. @defaultValue a registry of its own */
@@ -68,7 +70,7 @@ export interface WorkerOptions {
    */
   preferLoadedModelMs?: number;
   /** Called when the GPU is lost: the worker releases its job and stops. Its process should end. @defaultValue none */
-  onGpuLost?: () => void;
+  onGpuLost?: (fault: string) => void;
   /** What a stop may take; a tenth of it is kept for killing what did not end by itself. */
   shutdownTimeoutMs: number;
 }
@@ -80,12 +82,7 @@ export interface WorkerService {
 
 /** Takes jobs from the queue until it is stopped. While Redis is unavailable, it waits. */
 export async function startWorker(options: WorkerOptions): Promise<WorkerService> {
-  const { redis, prefix, dataDir, modelsDir, workerName, log, device = 'cpu' } = options;
-  // Without this TensorFlow would take a GPU that it is not to use, and nearly all of its memory.
-  const environment =
-    device === 'gpu'
-      ? { ...COUNT_AS_DRIVER, ...options.environment }
-      : { ...options.environment, CUDA_VISIBLE_DEVICES: '-1' };
+  const { redis, prefix, dataDir, modelsDir, workerName, log, engine = cpuEngine(options.environment) } = options;
   const store = createJobStore({ redis, prefix });
   const stores = options.stores ?? (await openStores({ dataDir, s3: null }));
   const adapters = await stores.open('adapters');
@@ -110,11 +107,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     ...(options.trainerIdleMs === undefined ? {} : { idleMs: options.trainerIdleMs }),
     start: () =>
       startTrainer({
-        program: {
-          file: options.trainerProgram,
-          arguments: [device],
-          environment: trainerEnvironment(environment),
-        },
+        program: trainerProgram(options.trainerProgram, engine),
         limits,
         onLine: (line, jobs) => log.info({ from: 'trainer', job: jobs.length > 1 ? jobs : jobs[0] }, line),
       }),
@@ -122,9 +115,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   // Before the first job, so that the two do not compete for the machine.
   const { probeProgram } = options;
   const machine =
-    probeProgram === null
-      ? null
-      : await profileMachine({ dataDir, workerName, device, probeProgram, environment, log });
+    probeProgram === null ? null : await profileMachine({ dataDir, workerName, engine, probeProgram, log });
   if (machine !== null) {
     store.machines
       .publish(machine)
@@ -135,13 +126,16 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const { watchIntervalMs = 1_000, jobLockMs = 120_000, jobTimeoutMs = 604_800_000 } = options;
   const { metrics: registry = createMetrics({ service: 'worker' }), tracing = NO_TRACING } = options;
   const metrics = createWorkerMetrics(registry);
-  observeMachine(registry, { workerName, device, trainerPid: () => pool.trainerPid });
+  observeMachine(registry, { workerName, engine, trainerPid: () => pool.trainerPid });
   const examples = await openExampleStore(tokens);
-  const onGpuLost = () => {
-    log.error('the GPU is no longer seen: the job is released to the queue, and this worker takes no more jobs');
+  const onGpuLost = (fault: string) => {
+    log.error({ fault }, 'the GPU is lost: the job is released to the queue, and this worker takes no more jobs');
     void stop();
-    options.onGpuLost?.();
+    options.onGpuLost?.(fault);
   };
+  const { tryGpuProgram } = options;
+  const findGpuFault = async () =>
+    engine.kind === 'cpu' || tryGpuProgram === undefined ? null : await gpuFault(tryGpuProgram, engine.environment);
   const { preferLoadedModelMs = 0 } = options;
   const preferLoadedModel = async () => {
     const baseModel = pool.loadedModel;
@@ -156,7 +150,19 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     lockMs: jobLockMs,
     run: (id, runOptions) =>
       runJob(
-        { store, sources, pool, log, metrics, tracing, workerName, watchIntervalMs, jobTimeoutMs, onGpuLost },
+        {
+          store,
+          sources,
+          pool,
+          log,
+          metrics,
+          tracing,
+          workerName,
+          watchIntervalMs,
+          jobTimeoutMs,
+          findGpuFault,
+          onGpuLost,
+        },
         id,
         runOptions,
       ),

@@ -17,17 +17,18 @@ export interface WorkerHealthOptions {
   stores: Pick<Stores, 'check'>;
   log: Logger;
   metrics: Registry;
-  /** False while it is still starting. */
-  takesJobs: () => boolean;
+  /** Why the worker takes no jobs: it is starting, or has no GPU; null when it does. */
+  hindrance: () => string | null;
 }
 
 /** `/live`, `/ready` and `/metrics` of the worker, for a supervisor and Prometheus. The app does not listen yet. */
 export async function buildWorkerHealth(options: WorkerHealthOptions): Promise<HttpApp> {
-  const { redis, folders, stores, log, metrics, takesJobs } = options;
+  const { redis, folders, stores, log, metrics, hindrance } = options;
   const app = createHttpApp({ logger: log });
   const checks = {
     worker: async () => {
-      if (!takesJobs()) throw new Error('it is still starting');
+      const reason = hindrance();
+      if (reason !== null) throw new Error(reason);
     },
     redis: async () => {
       // A ping would wait in the client until Redis is back, and each check would add another.

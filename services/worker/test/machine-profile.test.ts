@@ -6,7 +6,9 @@ import { MachineProfile } from '@lorasmith/contracts';
 import { pino } from 'pino';
 import { Value } from 'typebox/value';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { RESERVED_BYTES } from '../src/device/read-gpus.js';
+import { type ChosenEngine, cpuEngine } from '../src/device/choose-engine.js';
+import { engineEnvironment } from '../src/device/engine-environment.js';
+import { CUDA_RESERVED_BYTES, TENSORFLOW_RESERVED_BYTES } from '../src/device/read-gpus.js';
 import { profileMachine } from '../src/machine-profile.js';
 
 // A program on PATH replaces the driver's nvidia-smi.
@@ -39,13 +41,20 @@ const putGpus = (...lines: string[]) =>
     { mode: 0o755 },
   );
 
+const engineOn = (device: 'gpu' | 'cpu', environment: NodeJS.ProcessEnv): ChosenEngine =>
+  device === 'cpu'
+    ? cpuEngine(environment)
+    : { kind: 'tensorflow', card: null, self_test: null, environment: engineEnvironment('tensorflow', environment) };
+
 const profile = (device: 'gpu' | 'cpu', environment: NodeJS.ProcessEnv = {}) =>
+  profileOf(engineOn(device, { ...process.env, ...environment }));
+
+const profileOf = (engine: ChosenEngine) =>
   profileMachine({
     dataDir,
     workerName: 'one',
-    device,
+    engine,
     probeProgram: PROBE,
-    environment: { ...process.env, ...environment },
     log: pino({ level: 'warn' }, { write: (line: string) => void warnings.push(JSON.parse(line).msg) }),
   });
 
@@ -56,12 +65,12 @@ test('on a GPU, jobs are planned with its memory minus the part that tensors can
   const found = await profile('gpu');
   expect(found).toMatchObject({
     processor: 'NVIDIA A10G; a processor, for the gpu',
-    memory_bytes: 23_028 * 2 ** 20 - RESERVED_BYTES,
+    memory_bytes: 23_028 * 2 ** 20 - TENSORFLOW_RESERVED_BYTES,
     base_memory_bytes: 0,
   });
   expect(Value.Check(MachineProfile, found)).toBe(true);
   expect(await profile('gpu', { CUDA_VISIBLE_DEVICES: '1' })).toMatchObject({
-    memory_bytes: 81_559 * 2 ** 20 - RESERVED_BYTES,
+    memory_bytes: 81_559 * 2 ** 20 - TENSORFLOW_RESERVED_BYTES,
   });
   expect(warnings).toEqual([]);
 });
@@ -78,7 +87,7 @@ test('another GPU is measured again, the same one is not', async () => {
   await profile('gpu');
   expect(await stored()).toBe(1);
   await putGpus(H100);
-  expect(await profile('gpu')).toMatchObject({ memory_bytes: 81_559 * 2 ** 20 - RESERVED_BYTES });
+  expect(await profile('gpu')).toMatchObject({ memory_bytes: 81_559 * 2 ** 20 - TENSORFLOW_RESERVED_BYTES });
   await putGpus(H100.replace('81559', '40960'));
   await profile('gpu');
   expect(await stored()).toBe(3);
@@ -90,5 +99,38 @@ test('if the driver reports nothing, a warning says that the memory of the host 
   expect(await profile('gpu')).toMatchObject(HOST);
   expect(warnings).toEqual(Array(2).fill(expect.stringContaining('nvidia-smi does not report the memory of the GPU')));
   await putGpus(A10G);
-  expect((await profile('gpu'))?.memory_bytes).toBe(23_028 * 2 ** 20 - RESERVED_BYTES);
+  expect((await profile('gpu'))?.memory_bytes).toBe(23_028 * 2 ** 20 - TENSORFLOW_RESERVED_BYTES);
+});
+
+test('on the CUDA engine the driver has said what the card has, and the profile says what is avoided', async () => {
+  const card = {
+    name: 'NVIDIA L4',
+    uuid: 'GPU-1',
+    compute_capability: '8.9',
+    driver: '550.54.15, CUDA 12.4',
+    memory_bytes: 24e9,
+  };
+  const self_test = {
+    tested_at: '2026-11-26T00:00:00.000Z',
+    seconds: 9,
+    cases: 171,
+    failed: [],
+    avoided_kernels: ['rmsNorm:bfloat16'],
+    distrust: null,
+  };
+  const engine: ChosenEngine = { kind: 'cuda', card, self_test, environment: engineEnvironment('cuda', process.env) };
+  const found = await profileOf(engine);
+  expect(found).toMatchObject({
+    processor: 'NVIDIA L4; a processor, for the gpu without rmsNorm:bfloat16',
+    memory_bytes: 24e9 - CUDA_RESERVED_BYTES,
+    engine: { kind: 'cuda', card, self_test },
+  });
+  expect(Value.Check(MachineProfile, found)).toBe(true);
+  // The measurements are stored, the engine is what it is now.
+  const again = { ...engine, self_test: { ...self_test, seconds: 10 } };
+  expect(await profileOf(again)).toEqual({ ...found, engine: { kind: 'cuda', card, self_test: again.self_test } });
+  expect(await stored()).toBe(1);
+  // With another driver everything is measured again.
+  await profileOf({ ...engine, card: { ...card, driver: '570.86.10, CUDA 12.8' } });
+  expect(await stored()).toBe(2);
 });

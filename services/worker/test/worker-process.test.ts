@@ -183,13 +183,17 @@ test('a killed trainer costs an attempt but no progress', async () => {
 test('a worker that loses its GPU after the start ends like one without a GPU, and its jobs lose nothing', async () => {
   const [id, next] = [await send({}), await send({})];
   // The real trainer sees no GPU, here and on a machine that has one.
-  const blind = startWorkerProcess('blind', { DEVICE: 'gpu', CUDA_VISIBLE_DEVICES: '-1' }, SEES_A_GPU);
+  const blind = startWorkerProcess(
+    'blind',
+    { DEVICE: 'gpu', GPU_ENGINE: 'tensorflow', CUDA_VISIBLE_DEVICES: '-1' },
+    SEES_A_GPU,
+  );
   let log = '';
   blind.stdout?.on('data', (chunk: Buffer) => {
     log += chunk;
   });
   expect((await once(blind, 'close'))[0]).toBe(69);
-  expect(log.match(/the GPU is no longer seen: the job is released/g)).toHaveLength(1);
+  expect(log.match(/the GPU is lost: the job is released/g)).toHaveLength(1);
   expect(await store.getJob(id)).toMatchObject({ status: 'queued', attempts: 1, error: null });
   expect(await store.getJob(next)).toMatchObject({ status: 'queued', attempts: 0 });
   startWorkerProcess('other');

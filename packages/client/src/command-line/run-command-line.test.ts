@@ -52,6 +52,43 @@ describe('lora', () => {
     }
   });
 
+  it('lists what the workers train on, with what their self-tests found', async () => {
+    const rates = { matmul_gflops: 125_400, attention_gflops: 9_000, pass_gbytes: 500, layer_overhead_ms: 0.5 };
+    const machine = {
+      worker: 'gpu-1',
+      measured_at: '2026-11-26T00:00:00.000Z',
+      processor: 'NVIDIA L4; a processor',
+      memory_bytes: 23e9,
+      base_memory_bytes: 0,
+      rates: { float32: rates, bfloat16: rates },
+    };
+    const card = { name: 'NVIDIA L4', uuid: 'GPU-1', compute_capability: '8.9', driver: '550.54.15, CUDA 12.4' };
+    const tested = {
+      tested_at: '2026-11-26T00:00:00.000Z',
+      seconds: 9,
+      cases: 171,
+      failed: [{ case: 'rmsNorm bfloat16 [3, 37]', fault: 'two runs on the card differ' }],
+      avoided_kernels: ['rmsNorm:bfloat16'],
+      distrust: null,
+    };
+    const onGpu = { kind: 'cuda', card: { ...card, memory_bytes: 24e9 }, self_test: tested };
+    const onCpu = { kind: 'cpu', card: null, self_test: null };
+    const listed = await lora(
+      ['machines'],
+      json(200, {
+        data: [
+          { ...machine, engine: onGpu },
+          { ...machine, worker: 'w-2', engine: onCpu },
+        ],
+      }),
+    );
+    expect(listed.requests[0]).toMatchObject({ method: 'GET', url: '/machines' });
+    expect(listed.output).toMatch(
+      /gpu-1 +cuda +NVIDIA L4 +8\.9 +550\.54\.15, CUDA 12\.4 +23 GB +125\.4 TFLOP\/s +170 of 171 right; avoided: rmsNorm:bfloat16/,
+    );
+    expect(listed.output).toMatch(/w-2 +cpu +NVIDIA L4; a processor +- +- +23 GB +125\.4 TFLOP\/s +-/);
+  });
+
   it('resumes a job, lists its checkpoints, and publishes one', async () => {
     const resumed = await lora(['jobs', 'resume', 'job_1'], json(202, { id: 'job_1', status: 'queued' }));
     expect([resumed.exitCode, resumed.output]).toEqual([EXIT.done, 'job_1  queued\n']);

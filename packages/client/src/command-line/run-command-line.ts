@@ -7,6 +7,7 @@ import { ADAPTER_COMMANDS } from './adapter-commands.js';
 import type { Command } from './command.js';
 import { DATASET_COMMANDS } from './dataset-commands.js';
 import { JOB_COMMANDS } from './job-commands.js';
+import { MACHINE_COMMANDS } from './machine-commands.js';
 import { MODEL_COMMANDS } from './model-commands.js';
 import { PROBE_COMMAND } from './probe-command.js';
 
@@ -28,6 +29,7 @@ export const EXIT = { done: 0, failed: 1, misused: 2, interrupted: 130 } as cons
 
 const COMMANDS: readonly Command[] = [
   ...MODEL_COMMANDS,
+  ...MACHINE_COMMANDS,
   ...DATASET_COMMANDS,
   ...JOB_COMMANDS,
   ...ADAPTER_COMMANDS,

@@ -15,6 +15,7 @@ const MACHINE: MachineProfile = {
   memory_bytes: 16e9,
   base_memory_bytes: 0.4e9,
   rates: { float32: RATES, bfloat16: { ...RATES, matmul_gflops: 200 } },
+  engine: { kind: 'cpu', card: null, self_test: null },
 };
 
 function examples(rows: number, length: number): TokenExamples {

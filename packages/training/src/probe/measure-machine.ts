@@ -20,7 +20,7 @@ const RANK = 8;
  * Measures the speed of this machine in a few seconds: matrix products and attention by themselves, and a whole training
  * step of a small model. What remains of the step is the time of the passes over memory between them.
  */
-export async function measureMachine(): Promise<Omit<MachineProfile, 'worker' | 'measured_at'>> {
+export async function measureMachine(): Promise<Omit<MachineProfile, 'worker' | 'measured_at' | 'engine'>> {
   const baseMemoryBytes = process.memoryUsage.rss();
   const rates = await withProbeModel(async (folder) => ({
     float32: await measureRates(folder, 'float32'),

@@ -4,27 +4,45 @@ import { join } from 'node:path';
 import { type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
 import { writeSafetensors } from '@lorasmith/safetensors';
 
-/** A small llama in the proportions of real ones. */
-const CONFIG = {
-  model_type: 'llama',
-  hidden_size: 512,
-  intermediate_size: 1408,
-  num_hidden_layers: 3,
-  num_attention_heads: 8,
-  num_key_value_heads: 4,
-  vocab_size: 2048,
-  max_position_embeddings: 1024,
-  tie_word_embeddings: true,
+const LLAMA = { model_type: 'llama', max_position_embeddings: 1024, tie_word_embeddings: true };
+
+/** `realistic`: a small llama in the proportions of real ones. `tiny`: for the emulation of a GPU. */
+const CONFIGS = {
+  realistic: {
+    ...LLAMA,
+    hidden_size: 512,
+    intermediate_size: 1408,
+    num_hidden_layers: 3,
+    num_attention_heads: 8,
+    num_key_value_heads: 4,
+    vocab_size: 2048,
+  },
+  tiny: {
+    ...LLAMA,
+    hidden_size: 64,
+    intermediate_size: 96,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    vocab_size: 128,
+  },
 };
 
+export type ProbeModelSize = keyof typeof CONFIGS;
+type ProbeConfig = (typeof CONFIGS)[ProbeModelSize];
+
 /** Writes a base model with arbitrary weights and removes it after `use`. The code that is timed is the one that trains real models. */
-export async function withProbeModel<Result>(use: (folder: ModelFolder) => Promise<Result>): Promise<Result> {
+export async function withProbeModel<Result>(
+  use: (folder: ModelFolder) => Promise<Result>,
+  size: ProbeModelSize = 'realistic',
+): Promise<Result> {
+  const config = CONFIGS[size];
   const path = await mkdtemp(join(tmpdir(), 'lorasmith-probe-'));
   try {
-    await writeFile(join(path, 'config.json'), JSON.stringify(CONFIG));
+    await writeFile(join(path, 'config.json'), JSON.stringify(config));
     await writeSafetensors(
       join(path, 'model.safetensors'),
-      tensorShapes().map(([name, shape]) => ({ name, dtype: 'F32' as const, shape, data: () => weights(shape) })),
+      tensorShapes(config).map(([name, shape]) => ({ name, dtype: 'F32' as const, shape, data: () => weights(shape) })),
     );
     return await use(await readModelFolder(path));
   } finally {
@@ -32,10 +50,10 @@ export async function withProbeModel<Result>(use: (folder: ModelFolder) => Promi
   }
 }
 
-function tensorShapes(): [string, number[]][] {
-  const { hidden_size: hidden, intermediate_size: intermediate, vocab_size: vocab } = CONFIG;
-  const keyValue = (hidden / CONFIG.num_attention_heads) * CONFIG.num_key_value_heads;
-  const layers = Array.from({ length: CONFIG.num_hidden_layers }, (_, index): [string, number[]][] => [
+function tensorShapes(config: ProbeConfig): [string, number[]][] {
+  const { hidden_size: hidden, intermediate_size: intermediate, vocab_size: vocab } = config;
+  const keyValue = (hidden / config.num_attention_heads) * config.num_key_value_heads;
+  const layers = Array.from({ length: config.num_hidden_layers }, (_, index): [string, number[]][] => [
     [`model.layers.${index}.input_layernorm.weight`, [hidden]],
     [`model.layers.${index}.self_attn.q_proj.weight`, [hidden, hidden]],
     [`model.layers.${index}.self_attn.k_proj.weight`, [keyValue, hidden]],

@@ -37,6 +37,7 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
         { name: 'jobs', description: 'Training jobs.' },
         { name: 'adapters', description: 'The results of training.' },
         { name: 'models', description: 'The models that are trained.' },
+        { name: 'machines', description: 'What the workers train on.' },
         { name: 'health', description: 'Health and metrics, for operators.' },
       ],
       components: {

@@ -1,4 +1,4 @@
-/** What is known about the GPU of this machine, or of this container. */
+/** What is known about the GPU of this machine, or of this container, for TensorFlow's GPU build. */
 export interface GpuFindings {
   /** `/dev/nvidia…`, or its equivalent under WSL. */
   deviceFiles: string[];
@@ -25,33 +25,41 @@ export const CUDA_LIBRARIES = [
   'libcudnn.so.9',
 ];
 
-/** What is missing for training on a GPU and what to do about it, a sentence or two each; empty when nothing is. */
+/** The other image, for cards that the CUDA engine does not have kernels for. */
+export const TENSORFLOW_IMAGE = 'the image lorasmith-worker-gpu-tensorflow';
+
+export const NO_DEVICE_FAULT =
+  'device: there is no /dev/nvidia*. Load the driver on the host (nvidia-smi must work there); a container needs ' +
+  'access to a GPU.';
+
+export function missingDriverFault(hasDevice: boolean): string {
+  if (!hasDevice) {
+    return (
+      `driver: there is neither /dev/nvidia* nor ${DRIVER_LIBRARY}. The host needs the NVIDIA driver (nvidia-smi must ` +
+      'work there); a container also needs the NVIDIA Container Toolkit on the host, and access to a GPU.'
+    );
+  }
+  return (
+    `toolkit: ${DRIVER_LIBRARY}, the driver's library, is not found. In a container the NVIDIA Container Toolkit of the ` +
+    'host adds it, if NVIDIA_DRIVER_CAPABILITIES includes "compute".'
+  );
+}
+
+/**
+ * What is missing for TensorFlow's GPU build and what to do about it, a sentence or two each; empty when nothing is.
+ */
 export function gpuFaults(findings: GpuFindings): string[] {
   if (findings.engineOnGpu) return [];
   const { deviceFiles, missingLibraries, visibleDevices, engineLines } = findings;
   const faults: string[] = [];
   const hasDevice = deviceFiles.length > 0;
   const hasDriver = !missingLibraries.includes(DRIVER_LIBRARY);
-  if (!hasDevice && !hasDriver) {
-    faults.push(
-      `driver: there is neither /dev/nvidia* nor ${DRIVER_LIBRARY}. The host needs the NVIDIA driver (nvidia-smi must ` +
-        'work there); a container also needs the NVIDIA Container Toolkit on the host, and access to a GPU.',
-    );
-  } else if (!hasDevice) {
-    faults.push(
-      'device: there is no /dev/nvidia*. Load the driver on the host (nvidia-smi must work there); a container needs ' +
-        'access to a GPU.',
-    );
-  } else if (!hasDriver) {
-    faults.push(
-      `toolkit: ${DRIVER_LIBRARY}, the driver's library, is not found. In a container the NVIDIA Container Toolkit of the ` +
-        'host adds it, if NVIDIA_DRIVER_CAPABILITIES includes "compute".',
-    );
-  }
+  if (!hasDriver) faults.push(missingDriverFault(hasDevice));
+  else if (!hasDevice) faults.push(NO_DEVICE_FAULT);
   const missingCuda = missingLibraries.filter((library) => library !== DRIVER_LIBRARY);
   if (missingCuda.length > 0) {
     faults.push(
-      `library: not found: ${missingCuda.join(', ')}. The image of the GPU worker has them in /opt/cuda/lib, which ` +
+      `library: not found: ${missingCuda.join(', ')}. ${TENSORFLOW_IMAGE.replace('the', 'The')} has them in /opt/cuda/lib, which ` +
         'LD_LIBRARY_PATH must name.',
     );
   }

@@ -25,7 +25,10 @@ export const COUNT_AS_DRIVER = { CUDA_DEVICE_ORDER: 'PCI_BUS_ID' };
  * The memory of a GPU that tensors cannot use: TensorFlow leaves 1.5 GiB to the system from compute capability 8 on (1 GiB
  * at 7, half a GiB below), and the context with its kernels takes some hundred MB before TensorFlow looks what is free.
  */
-export const RESERVED_BYTES = 2 * 1024 ** 3;
+export const TENSORFLOW_RESERVED_BYTES = 2 * 1024 ** 3;
+
+/** The same for the CUDA engine: the driver's context, its kernels, and the workspace of cuBLASLt. */
+export const CUDA_RESERVED_BYTES = 1024 ** 3;
 
 /**
  * The GPU that trainers compute with: the first that `CUDA_VISIBLE_DEVICES` names, by number or by UUID, else the first.

@@ -1,19 +1,21 @@
 import { readFile } from 'node:fs/promises';
 import { totalmem } from 'node:os';
+import type { MachineEngine } from '@lorasmith/contracts';
 import { Gauge, oncePerScrape, type Registry } from '@lorasmith/service-kit';
 import { readGpus } from '../device/read-gpus.js';
 
 export interface MachineMetricsOptions {
-  /** Name of the worker, and what it trains on. */
   workerName: string;
-  device: string;
+  /** What it trains with. */
+  engine: MachineEngine;
   /** Process number of the trainer that there is now. */
   trainerPid: () => number | undefined;
 }
 
 /** Reports what the machine of a worker has and uses: memory of the host, of the trainer, and of its GPUs. */
-export function observeMachine(metrics: Registry, { workerName, device, trainerPid }: MachineMetricsOptions): void {
+export function observeMachine(metrics: Registry, { workerName, engine, trainerPid }: MachineMetricsOptions): void {
   const registers = [metrics];
+  const device = engine.kind === 'cpu' ? 'cpu' : 'gpu';
   new Gauge({
     name: 'lorasmith_worker_info',
     help: 'Always 1; its labels say which worker this is and what it trains on.',
@@ -39,7 +41,41 @@ export function observeMachine(metrics: Registry, { workerName, device, trainerP
       this.set(pid === undefined ? 0 : await residentBytes(pid));
     },
   });
+  observeEngine(registers, engine);
   if (device === 'gpu') observeGpus(registers);
+}
+
+function observeEngine(registers: Registry[], { kind, card, self_test: tested }: MachineEngine): void {
+  new Gauge({
+    name: 'lorasmith_engine_info',
+    help: 'Always 1; its labels say what the worker computes with, on which card.',
+    labelNames: ['engine', 'card', 'compute_capability', 'driver'],
+    registers,
+  }).set(
+    {
+      engine: kind,
+      card: card?.name ?? '',
+      compute_capability: card?.compute_capability ?? '',
+      driver: card?.driver ?? '',
+    },
+    1,
+  );
+  if (tested === null) return;
+  const cases = new Gauge({
+    name: 'lorasmith_self_test_cases',
+    help: 'Computations of the CUDA engine that were compared with the CPU, by result.',
+    labelNames: ['result'],
+    registers,
+  });
+  cases.set({ result: 'right' }, tested.cases - tested.failed.length);
+  cases.set({ result: 'wrong' }, tested.failed.length);
+  const avoided = new Gauge({
+    name: 'lorasmith_avoided_kernel_info',
+    help: 'Always 1; one series for each fused kernel that is wrong on this card and replaced by plain ops.',
+    labelNames: ['kernel'],
+    registers,
+  });
+  for (const kernel of tested.avoided_kernels) avoided.set({ kernel }, 1);
 }
 
 function observeGpus(registers: Registry[]): void {

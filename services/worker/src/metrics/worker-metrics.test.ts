@@ -1,9 +1,11 @@
 import { totalmem } from 'node:os';
-import type { EventData } from '@lorasmith/contracts';
+import type { EventData, MachineEngine } from '@lorasmith/contracts';
 import { createMetrics, type Registry } from '@lorasmith/service-kit';
 import { beforeEach, expect, test } from 'vitest';
 import { observeMachine } from './machine-metrics.js';
 import { createWorkerMetrics, type WorkerMetrics } from './worker-metrics.js';
+
+const CPU: MachineEngine = { kind: 'cpu', card: null, self_test: null };
 
 let registry: Registry;
 let metrics: WorkerMetrics;
@@ -82,7 +84,7 @@ test('the first step, before which the model is loaded, has no time; those after
 
 test('the machine is reported with the memory of its trainer', async () => {
   let trainerPid: number | undefined = process.pid;
-  observeMachine(registry, { workerName: 'gpu-1', device: 'cpu', trainerPid: () => trainerPid });
+  observeMachine(registry, { workerName: 'gpu-1', engine: CPU, trainerPid: () => trainerPid });
   expect(await value('lorasmith_worker_info{worker="gpu-1",device="cpu"}')).toBe(1);
   expect(await value('lorasmith_trainer_memory_bytes')).toBeGreaterThan(10_000_000);
   const total = await value('lorasmith_host_memory_bytes{state="total"}');
@@ -90,4 +92,35 @@ test('the machine is reported with the memory of its trainer', async () => {
   expect(total).toBeLessThanOrEqual(totalmem());
   trainerPid = undefined;
   expect(await value('lorasmith_trainer_memory_bytes')).toBe(0);
+});
+
+test('the engine is reported with its card, and what its self-test found', async () => {
+  const card = {
+    name: 'NVIDIA A10G',
+    uuid: 'GPU-8f6b2c1e',
+    compute_capability: '8.6',
+    driver: '550.54.15, CUDA 12.4',
+    memory_bytes: 2 ** 34,
+  };
+  const tested = {
+    tested_at: '2026-11-26T00:00:00.000Z',
+    seconds: 9,
+    cases: 171,
+    failed: [{ case: 'rmsNorm bfloat16 [3, 37]', fault: 'two runs on the card differ' }],
+    avoided_kernels: ['rmsNorm:bfloat16'],
+    distrust: null,
+  };
+  observeMachine(registry, {
+    workerName: 'gpu-1',
+    engine: { kind: 'cuda', card, self_test: tested },
+    trainerPid: () => undefined,
+  });
+  expect(await value('lorasmith_worker_info{worker="gpu-1",device="gpu"}')).toBe(1);
+  const lines = await registry.metrics();
+  expect(lines).toContain(
+    'lorasmith_engine_info{engine="cuda",card="NVIDIA A10G",compute_capability="8.6",driver="550.54.15, CUDA 12.4"} 1',
+  );
+  expect(await value('lorasmith_self_test_cases{result="right"}')).toBe(170);
+  expect(await value('lorasmith_self_test_cases{result="wrong"}')).toBe(1);
+  expect(await value('lorasmith_avoided_kernel_info{kernel="rmsNorm:bfloat16"}')).toBe(1);
 });

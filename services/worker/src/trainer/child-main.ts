@@ -1,15 +1,16 @@
 import { openExampleStore } from '@lorasmith/planning';
-import { BaseModelCache, configureKernels, publishCheckpoint, train } from '@lorasmith/training';
+import { BaseModelCache, cardFailure, configureKernels, publishCheckpoint, train } from '@lorasmith/training';
+import { avoidedKernels } from './avoided-kernels.js';
 import { endWithoutGpu } from './end-without-gpu.js';
 import { loadingLog } from './loading-log.js';
 import { serveTrainer } from './serve-trainer.js';
 
 endWithoutGpu();
-configureKernels('fused');
+configureKernels('fused', { avoid: avoidedKernels() });
 const cache = new BaseModelCache();
 const onLoading = loadingLog(console.log);
 
-serveTrainer(async (order, { signal, recycle, onEvent }) => {
+const execute: Parameters<typeof serveTrainer>[0] = async (order, { signal, recycle, onEvent }) => {
   switch (order.kind) {
     case 'train': {
       const { spec, dataset, machine, tokens, paths } = order;
@@ -23,4 +24,7 @@ serveTrainer(async (order, { signal, recycle, onEvent }) => {
       return await publishCheckpoint({ spec, checkpointFolder, step, ...paths, signal, onEvent, onLoading, cache });
     }
   }
-});
+};
+
+// Once the card has failed, every further call of the driver fails in this process.
+serveTrainer(execute, { isSpent: () => cardFailure() !== null });

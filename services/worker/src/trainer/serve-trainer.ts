@@ -1,13 +1,11 @@
 import { type JobFailure, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
-import { serveParent } from '@lorasmith/engine-host';
+import { cudaErrorIn, endsCudaContext, isUnloadableKernel, serveParent } from '@lorasmith/engine-host';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
 import type { TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
 import type { TrainerRunOptions } from './trainer-process.js';
 
 const HEARTBEAT_MS = 5_000;
-/** How TensorFlow words that an allocation failed. */
-const OUT_OF_MEMORY = /OOM when allocating|RESOURCE_EXHAUSTED|Array buffer allocation failed/i;
 
 /** A run that is under way in this process. */
 interface Run {
@@ -16,12 +14,18 @@ interface Run {
   recycling: AbortController;
 }
 
+export interface ServeTrainerOptions {
+  /** Whether nothing can be computed in this process any more. It then ends after its run. @defaultValue never */
+  isSpent?: () => boolean;
+}
+
 /**
  * Turns this process into a trainer, which takes orders from its parent until that ends.
  * @param execute - Does one order. Throws ProductError `cancelled` when it was stopped or recycled.
  */
 export function serveTrainer(
   execute: (order: TrainerOrder, options: TrainerRunOptions) => Promise<TrainingOutcome>,
+  { isSpent = () => false }: ServeTrainerOptions = {},
 ): void {
   const runs = new Map<number, Run>();
   const channel = serveParent<TrainerRequest, TrainerReply>({
@@ -49,6 +53,8 @@ export function serveTrainer(
       channel.send(endOf(number, run, error));
     } finally {
       runs.delete(number);
+      // What was sent before arrives before the parent sees that the channel is closed.
+      if (isSpent() && process.connected) process.disconnect();
     }
   };
 }
@@ -61,22 +67,25 @@ function endOf(number: number, { stopping, recycling }: Run, error: unknown): Tr
   }
   if (wasAsked && recycling.signal.aborted) return { type: 'recycled', run: number };
   const known = asStorageError(error);
-  // The log gets the stack, the user only the message.
-  if (!(known instanceof ProductError)) console.error(error);
+  // The log gets the stack and the engine's own words, the user only the message.
+  if (!(known instanceof ProductError) || known.code === 'out_of_memory') console.error(error);
   return { type: 'failed', run: number, failure: failureOf(known) };
 }
 
 function failureOf(error: unknown): JobFailure {
   if (error instanceof ProductError) return { code: error.code, message: error.message, details: error.details };
   const text = error instanceof Error ? error.message : String(error);
-  if (OUT_OF_MEMORY.test(text)) {
+  const said = text.slice(0, 500);
+  const cuda = cudaErrorIn(text);
+  if (cuda !== null && isUnloadableKernel(cuda)) {
     return {
-      code: 'out_of_memory',
-      message:
-        'The engine could not get the memory it needs. Use a smaller batch_size (with more gradient_accumulation_steps) ' +
-        'or a smaller max_seq_length.',
+      code: 'gpu_unavailable',
+      message: `A kernel of the CUDA engine could not be loaded: ${said}`,
       details: [],
     };
   }
-  return { code: 'internal_error', message: `Training failed: ${text.slice(0, 500)}`, details: [] };
+  if (cuda !== null && endsCudaContext(cuda)) {
+    return { code: 'trainer_crashed', message: `The GPU stopped computing for the trainer: ${said}`, details: [] };
+  }
+  return { code: 'internal_error', message: `Training failed: ${said}`, details: [] };
 }

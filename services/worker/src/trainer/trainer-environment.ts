@@ -1,3 +1,6 @@
+import type { ChildProgram } from '@lorasmith/engine-host';
+import type { ChosenEngine } from '../device/choose-engine.js';
+
 const GIBIBYTE = 1024 ** 3;
 
 /**
@@ -14,4 +17,14 @@ export function trainerEnvironment(base: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
     MALLOC_TOP_PAD_: String(GIBIBYTE / 4),
     ...base,
   };
+}
+
+/**
+ * A program that computes as a trainer does: with this engine, and without the kernels that are wrong on its card. Its
+ * arguments say for which device it was started, and what it avoids.
+ */
+export function trainerProgram(file: string, { kind, self_test: tested, environment }: ChosenEngine): ChildProgram {
+  const device = kind === 'cpu' ? 'cpu' : 'gpu';
+  const avoided = tested?.avoided_kernels ?? [];
+  return { file, arguments: [device, ...avoided], environment: trainerEnvironment(environment) };
 }

@@ -1,0 +1,37 @@
+import type { MachineProfile } from '@lorasmith/contracts';
+import { bytesText } from '../human-units.js';
+import { type Command, print } from './command.js';
+import { textTable } from './text-table.js';
+
+export const MACHINE_COMMANDS: Command[] = [
+  {
+    name: 'machines',
+    positionals: [],
+    summary: 'What the workers train on, and what their self-tests found',
+    async run(context) {
+      const machines = await context.client.machines(context);
+      const rows = machines.map(({ worker, engine, ...machine }) => [
+        worker,
+        engine.kind,
+        engine.card?.name ?? machine.processor,
+        engine.card?.compute_capability ?? '-',
+        engine.card?.driver ?? '-',
+        bytesText(machine.memory_bytes),
+        rateText(machine.rates.bfloat16.matmul_gflops),
+        selfTestText(engine.self_test),
+      ]);
+      const columns = ['WORKER', 'ENGINE', 'DEVICE', 'CAPABILITY', 'DRIVER', 'MEMORY', 'BFLOAT16', 'SELF-TEST'];
+      return print(context, machines, textTable(columns, rows));
+    },
+  },
+];
+
+function rateText(gflops: number): string {
+  return gflops < 1000 ? `${Math.round(gflops)} GFLOP/s` : `${(gflops / 1000).toFixed(1)} TFLOP/s`;
+}
+
+function selfTestText(tested: MachineProfile['engine']['self_test']): string {
+  if (tested === null) return '-';
+  const right = `${tested.cases - tested.failed.length} of ${tested.cases} right`;
+  return tested.avoided_kernels.length === 0 ? right : `${right}; avoided: ${tested.avoided_kernels.join(', ')}`;
+}

@@ -1,0 +1,44 @@
+import { type JobSpec, MAX_ACCUMULATION_STEPS } from '@lorasmith/contracts';
+import { estimateJob, type JobToEstimate } from './estimate-job.js';
+
+/** The estimate was too low by an unknown amount; what is named must be lower by this factor at least. */
+const LOWER_BY = 0.8;
+
+/**
+ * What to change in a job that ran out of memory although it was expected to fit: the gentlest change that lowers the estimate
+ * of its memory by a fifth.
+ */
+export function settingsForLessMemory(job: JobToEstimate): string {
+  const estimate = estimateJob(job);
+  if (estimate === null) return 'Use a smaller batch_size, with more gradient_accumulation_steps.';
+  const { training } = job.spec;
+  const limit = LOWER_BY * Math.min(estimate.peak_memory_bytes, estimate.available_memory_bytes);
+  const fits = (changed: Partial<JobSpec['training']>) => {
+    const spec = { ...job.spec, training: { ...training, ...changed } };
+    const changedEstimate = estimateJob({ ...job, spec });
+    return changedEstimate !== null && changedEstimate.peak_memory_bytes <= limit;
+  };
+  if (!estimate.recompute && fits({ recompute: 'always' })) return 'Use recompute: "always", which trains the same.';
+  const rowsPerStep = training.batch_size * training.gradient_accumulation_steps;
+  for (const batch_size of smallerBatchSizes(training)) {
+    const gradient_accumulation_steps = rowsPerStep / batch_size;
+    const same = `batch_size ${batch_size} and gradient_accumulation_steps ${gradient_accumulation_steps}`;
+    const smaller = { batch_size, gradient_accumulation_steps };
+    if (fits(smaller)) return `Use ${same}, which train the same.`;
+    if (fits({ ...smaller, recompute: 'always' })) return `Use ${same}, and recompute: "always", which train the same.`;
+  }
+  if (training.precision === 'float32' && fits({ batch_size: 1, precision: 'bfloat16', recompute: 'always' })) {
+    return 'Use batch_size 1, recompute: "always" and precision: "bfloat16".';
+  }
+  return 'Use batch_size 1, recompute: "always" and a smaller max_seq_length, a smaller base model, or a GPU with more memory.';
+}
+
+/** Those that make steps of the same rows, the largest first. */
+function smallerBatchSizes(training: JobSpec['training']): number[] {
+  const rowsPerStep = training.batch_size * training.gradient_accumulation_steps;
+  const sizes: number[] = [];
+  for (let size = Math.floor(training.batch_size / 2); size >= rowsPerStep / MAX_ACCUMULATION_STEPS; size--) {
+    if (training.batch_size % size === 0) sizes.push(size);
+  }
+  return sizes;
+}

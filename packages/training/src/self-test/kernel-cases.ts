@@ -1,0 +1,177 @@
+import {
+  type Activation,
+  type AttentionSettings,
+  type FloatDType,
+  HEAD_SIZES,
+  type Kernels,
+  kernelsFor,
+  type RotaryAngles,
+  tensorOf,
+} from '@lorasmith/tensor';
+import { seededIndices, seededTensor } from './seeded-inputs.js';
+import type { SelfTestCase, SelfTestSizes, SelfTestSubject } from './self-test-case.js';
+import { ATTENTION, SINGLE_OP, SUM } from './tolerances.js';
+
+const DTYPES: readonly FloatDType[] = ['float32', 'bfloat16'];
+const ACTIVATIONS: readonly Activation[] = [
+  ...(['silu', 'gelu', 'gelu_tanh', 'quick_gelu', 'relu', 'relu2', 'sigmoid', 'tanh'] as const),
+];
+const EPSILON = 1e-5;
+const THETA = 10_000;
+
+/** Every fused kernel in every dtype that it has, attention at every head size. */
+export function kernelCases(sizes: SelfTestSizes): SelfTestCase[] {
+  return DTYPES.flatMap((dtype) => [
+    ...normCases(dtype, sizes),
+    ...gatedUnitCases(dtype, sizes),
+    ...crossEntropyCases(dtype, sizes),
+    ...HEAD_SIZES.flatMap((headDim) => attentionCases(dtype, headDim, sizes)),
+  ]);
+}
+
+/** @returns the subject of a kernel of the table, named as `configureKernels` avoids it */
+export function kernelSubject(kernel: keyof Kernels, dtype: FloatDType, headDim?: number): SelfTestSubject {
+  return { kind: 'kernel', name: [kernel, dtype, ...(headDim === undefined ? [] : [headDim])].join(':') };
+}
+
+/** `[tokens, hidden]`: an odd width that no vector load divides, one of a small model, one of a large model. */
+function normShapes(sizes: SelfTestSizes): [number, number][] {
+  return sizes === 'small' ? [[3, 37], [5, 576]] : [[3, 37], [5, 576], [511, 4096]]; // biome-ignore format: a list
+}
+
+function normCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
+  const kernels = () => kernelsFor(dtype);
+  return normShapes(sizes).flatMap(([tokens, hidden]) => {
+    const x = () => seededTensor([tokens, hidden], 1);
+    const weight = () => seededTensor([hidden], 2);
+    const branch = (seed = 3) => seededTensor([tokens, hidden], seed, dtype);
+    const name = `${dtype} [${tokens}, ${hidden}]`;
+    const tolerance = SINGLE_OP[dtype];
+    return [
+      {
+        name: `rmsNorm ${name}`,
+        subject: kernelSubject('rmsNorm', dtype),
+        tolerance,
+        compute: () => ({ ...kernels().rmsNorm(x(), weight(), EPSILON, dtype) }),
+      },
+      {
+        name: `addRmsNorm ${name}`,
+        subject: kernelSubject('addRmsNorm', dtype),
+        tolerance,
+        compute: () => ({ ...kernels().addRmsNorm(x(), branch(), weight(), EPSILON) }),
+      },
+      ...[true, false].map((hasResidual) => ({
+        name: `rmsNormGradient ${name}${hasResidual ? '' : ', no residual'}`,
+        subject: kernelSubject('rmsNormGradient', dtype),
+        // Its sum over the row cancels most of a number that is a multiple of the norm's output.
+        tolerance: SUM[dtype],
+        compute: () => {
+          const inverseRms = seededTensor([tokens, 1], 4);
+          const residual = hasResidual ? seededTensor([tokens, hidden], 5) : null;
+          return { ...kernels().rmsNormGradient(branch(), x(), weight(), inverseRms, residual) };
+        },
+      })),
+    ];
+  });
+}
+
+function gatedUnitCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
+  const shapes = sizes === 'small' ? [[3, 37], [7, 96]] : [[3, 37], [7, 96], [257, 11_008]]; // biome-ignore format: a list
+  return shapes.flatMap(([tokens = 0, intermediate = 0]) => {
+    const gateUp = () => seededTensor([tokens, 2 * intermediate], 6, dtype);
+    // The large shape is about the kernel's blocks, for which one activation is enough.
+    return (tokens * intermediate > 1_000_000 ? ACTIVATIONS.slice(0, 1) : ACTIVATIONS).flatMap((activation) => {
+      const name = `${activation} ${dtype} [${tokens}, ${intermediate}]`;
+      return [
+        {
+          name: `gatedUnit ${name}`,
+          subject: kernelSubject('gatedUnit', dtype),
+          tolerance: SINGLE_OP[dtype],
+          compute: () => ({ output: kernelsFor(dtype).gatedUnit(gateUp(), activation) }),
+        },
+        {
+          name: `gatedUnitGradient ${name}`,
+          subject: kernelSubject('gatedUnitGradient', dtype),
+          tolerance: SUM[dtype],
+          compute: () => {
+            const gradient = seededTensor([tokens, intermediate], 7, dtype);
+            return { gradient: kernelsFor(dtype).gatedUnitGradient(gradient, gateUp(), activation) };
+          },
+        },
+      ];
+    });
+  });
+}
+
+/** `[rows, classes]`: fewer classes than a block has threads, and the vocabularies of GPT-2 and Llama 3. */
+function crossEntropyCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
+  const shapes = sizes === 'small' ? [[3, 7], [5, 1_031]] : [[3, 7], [5, 1_031], [31, 50_257], [8, 128_256]]; // biome-ignore format: a list
+  return shapes.map(([rows = 0, classes = 0]) => ({
+    name: `crossEntropy ${dtype} [${rows}, ${classes}]`,
+    subject: kernelSubject('crossEntropy', dtype),
+    tolerance: SUM[dtype],
+    compute: () => {
+      const logits = seededTensor([rows, classes], 8, dtype);
+      return { ...kernelsFor(dtype).crossEntropy(logits, seededIndices(rows, classes, 9)) };
+    },
+  }));
+}
+
+interface AttentionShape {
+  name: string;
+  heads: number;
+  keyValueHeads: number;
+  lengths: number[];
+  window?: number;
+  softcap?: number;
+}
+
+/** Rows that end within a tile, at its end and after it; each a length of its own, so that no row hides another's offset. */
+function attentionShapes(sizes: SelfTestSizes): AttentionShape[] {
+  const small: AttentionShape[] = [
+    { name: 'two heads to a key', heads: 2, keyValueHeads: 1, lengths: [65, 7, 1] },
+    { name: 'window and soft cap', heads: 1, keyValueHeads: 1, lengths: [33, 64], window: 9, softcap: 4 },
+  ];
+  if (sizes === 'small') return small;
+  return [
+    ...small,
+    { name: 'a key to each head', heads: 3, keyValueHeads: 3, lengths: [1, 63, 64, 65, 127, 128, 129] },
+    { name: 'a long row', heads: 8, keyValueHeads: 2, lengths: [1_000, 24] },
+    { name: 'a long row with a window', heads: 4, keyValueHeads: 1, lengths: [700], window: 256 },
+  ];
+}
+
+function attentionCases(dtype: FloatDType, headDim: number, sizes: SelfTestSizes): SelfTestCase[] {
+  return attentionShapes(sizes).map((shape) => {
+    const { heads, keyValueHeads, lengths, window = null, softcap = null } = shape;
+    const settings: AttentionSettings = {
+      ...{ heads, keyValueHeads, headDim, window, softcap },
+      scale: 1 / Math.sqrt(headDim),
+    };
+    const tokens = lengths.reduce((sum, length) => sum + length, 0);
+    return {
+      name: `attention ${dtype}, head size ${headDim}, ${shape.name}`,
+      subject: kernelSubject('batchAttention', dtype, headDim),
+      tolerance: ATTENTION[dtype],
+      compute: () => {
+        const angles = anglesOf(Math.max(...lengths), headDim);
+        const attention = kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows: [window] });
+        const qkv = seededTensor([tokens, (heads + 2 * keyValueHeads) * headDim], 10, dtype);
+        const { output, saved } = attention.forward(qkv, settings, true);
+        const byOutput = seededTensor([tokens, heads * headDim], 11, dtype);
+        return { output, gradient: attention.backward(byOutput, saved!, settings) };
+      },
+    };
+  });
+}
+
+function anglesOf(positions: number, headDim: number): RotaryAngles {
+  const half = headDim / 2;
+  const [cosine, sine] = [new Float32Array(positions * half), new Float32Array(positions * half)];
+  for (let i = 0; i < positions * half; i++) {
+    const angle = Math.floor(i / half) * THETA ** -((i % half) / half);
+    cosine[i] = Math.cos(angle);
+    sine[i] = Math.sin(angle);
+  }
+  return { cosine: tensorOf(cosine, [positions, half]), sine: tensorOf(sine, [positions, half]) };
+}

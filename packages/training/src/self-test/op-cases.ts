@@ -1,0 +1,182 @@
+import {
+  add,
+  addMatMul,
+  alias,
+  argMax,
+  batchMatMul,
+  cast,
+  concat,
+  divide,
+  erf,
+  exponential,
+  type FloatDType,
+  fill,
+  gather,
+  greater,
+  greaterEqual,
+  matMul,
+  max,
+  maximum,
+  mean,
+  minimum,
+  multiply,
+  pad,
+  randomUniform,
+  reciprocalSquareRoot,
+  relu,
+  reshape,
+  roll,
+  scatter,
+  sigmoid,
+  slice,
+  softmax,
+  split,
+  square,
+  squareRoot,
+  subtract,
+  sum,
+  type Tensor,
+  tanh,
+  tensorOfBytes,
+  transpose,
+} from '@lorasmith/tensor';
+import { positiveTensor, seededIndices, seededNumbers, seededTensor } from './seeded-inputs.js';
+import type { SelfTestCase, SelfTestSizes, SelfTestSubject, SelfTestTolerance } from './self-test-case.js';
+import { EXACT, SINGLE_OP, SUM } from './tolerances.js';
+
+// The ops that everything else is made of, also the plain variants that replace a fused kernel: without one of them the
+// engine is of no use. One case computes an op on several shapes.
+
+const DTYPES: readonly FloatDType[] = ['float32', 'bfloat16'];
+
+export function opCases(sizes: SelfTestSizes): SelfTestCase[] {
+  return [
+    ...DTYPES.flatMap((dtype) => [...elementCases(dtype), ...reductionCases(dtype, sizes), ...layoutCases(dtype)]),
+    ...DTYPES.flatMap((dtype) => productCases(dtype, sizes)),
+    ...conversionCases(),
+  ];
+}
+
+function opCase(
+  op: string,
+  dtype: FloatDType,
+  tolerance: SelfTestTolerance,
+  compute: () => readonly Tensor[],
+  subject: SelfTestSubject = { kind: 'op', name: op },
+): SelfTestCase {
+  const compared = () => Object.fromEntries(compute().map((tensor, index) => [String(index), tensor]));
+  return { name: `${op} ${dtype}`, subject, tolerance, compute: compared };
+}
+
+/** The second operand has the same shape, or is repeated along rows, columns or everywhere. */
+const BROADCASTS: readonly (readonly number[])[] = [[5, 67], [67], [5, 1], []];
+
+function elementCases(dtype: FloatDType): SelfTestCase[] {
+  const a = () => seededTensor([5, 67], 21, dtype);
+  const pairs = (op: (a: Tensor, b: Tensor) => Tensor) => () =>
+    BROADCASTS.flatMap((shape) => [
+      op(a(), positiveTensor(shape, 22, dtype)),
+      op(positiveTensor(shape, 22, dtype), a()),
+    ]);
+  const single = SINGLE_OP[dtype];
+  const binary = { add, subtract, multiply };
+  const comparing = { greater, greaterEqual };
+  const unary = { exponential, sigmoid, tanh, erf };
+  return [
+    ...Object.entries(binary).map(([name, op]) => opCase(name, dtype, single, pairs(op))),
+    opCase('divide', dtype, single, () => BROADCASTS.map((shape) => divide(a(), positiveTensor(shape, 22, dtype)))),
+    opCase('maximum', dtype, EXACT, pairs(maximum)),
+    opCase('minimum', dtype, EXACT, pairs(minimum)),
+    ...Object.entries(comparing).map(([name, op]) =>
+      opCase(name, dtype, EXACT, () => pairs(op)().map((found) => cast(found, 'float32'))),
+    ),
+    ...Object.entries(unary).map(([name, op]) => opCase(name, dtype, single, () => [op(a())])),
+    opCase('square', dtype, single, () => [square(a())]),
+    opCase('squareRoot', dtype, single, () => [squareRoot(positiveTensor([333], 23, dtype))]),
+    opCase('reciprocalSquareRoot', dtype, single, () => [reciprocalSquareRoot(positiveTensor([333], 23, dtype))]),
+    opCase('relu', dtype, EXACT, () => [relu(a())]),
+  ];
+}
+
+function reductionCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
+  const shapes = sizes === 'small' ? [[5, 67]] : [[5, 67], [300, 5_000]]; // biome-ignore format: a list
+  const over = (op: typeof sum) => () =>
+    shapes.flatMap((shape) => {
+      const x = seededTensor(shape, 24, dtype);
+      return [op(x, -1), op(x, 0), op(x, 'all'), op(x, -1, { keepDims: true })];
+    });
+  return [
+    opCase('sum', dtype, SUM[dtype], over(sum)),
+    opCase('mean', dtype, SUM[dtype], over(mean)),
+    opCase('max', dtype, EXACT, over(max)),
+    opCase('argMax', dtype, EXACT, () => shapes.map((shape) => argMax(seededTensor(shape, 25, dtype)))),
+    opCase('softmax', dtype, SUM[dtype], () => shapes.map((shape) => softmax(seededTensor(shape, 26, dtype)))),
+  ];
+}
+
+function layoutCases(dtype: FloatDType): SelfTestCase[] {
+  const x = () => seededTensor([3, 5, 22], 27, dtype);
+  const exact = (op: string, compute: () => readonly Tensor[]) => opCase(op, dtype, EXACT, compute);
+  return [
+    exact('reshape', () => [reshape(x(), [15, -1]), alias(x())]),
+    exact('transpose', () => [transpose(x(), [0, 2, 1]), transpose(x(), [2, 0, 1]), transpose(x(), [1, 0, 2])]),
+    exact('concat', () => [concat([x(), x()], 0), concat([x(), x(), x()], 1), concat([x(), x()], 2)]),
+    exact('split', () => [...split(x(), [1, 2], 0), ...split(x(), [7, 15], 2)]),
+    exact('slice', () => [slice(x(), [1, 0, 3], [2, -1, 7])]),
+    exact('pad', () => [pad(x(), [[1, 0], [0, 2], [3, 1]])]), // biome-ignore format: a list
+    exact('gather', () => [
+      gather(x(), seededIndices(9, 3, 28)),
+      gather(reshape(x(), [330]), seededIndices(99, 330, 29)),
+    ]),
+    opCase('scatter', dtype, SUM[dtype], () => [
+      // Indices that occur several times, whose slices are added.
+      scatter(seededIndices(15, 4, 30), seededTensor([15, 22], 31, dtype), 6),
+    ]),
+    exact('roll', () => [roll(x(), 11), roll(x(), -3)]),
+    exact('fill', () => [fill([3, 7], 0.5, dtype), fill([65], 0, dtype)]),
+  ];
+}
+
+function productCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
+  const product = (name: string, compute: () => readonly Tensor[]) =>
+    opCase(name, dtype, SUM[dtype], compute, { kind: 'product', name });
+  // `[m, k, n]`: a column, sizes that no tile divides, ones that a tensor core takes, and a layer of a real model.
+  const shapes = [[1, 5, 1], [7, 33, 19], [64, 96, 128], ...(sizes === 'small' ? [] : [[512, 2_048, 1_536]])];
+  const of = (compute: (m: number, k: number, n: number) => Tensor) => () =>
+    shapes.map(([m = 0, k = 0, n = 0]) => compute(m, k, n));
+  const a = (...shape: number[]) => seededTensor(shape, 32, dtype);
+  const b = (...shape: number[]) => seededTensor(shape, 33, dtype);
+  return [
+    product('matMul', of((m, k, n) => matMul(a(m, k), b(k, n)))),
+    product('matMul, second transposed', of((m, k, n) => matMul(a(m, k), b(n, k), { transposeB: true }))),
+    product('matMul, first transposed', of((m, k, n) => matMul(a(k, m), b(k, n), { transposeA: true }))),
+    product('addMatMul', of((m, k, n) => addMatMul(seededTensor([m, n], 34, dtype), a(m, k), b(k, n)))),
+    product('addMatMul, second transposed', of((m, k, n) =>
+      addMatMul(seededTensor([m, n], 34, dtype), a(m, k), b(n, k), { transposeB: true }),
+    )),
+    product('batchMatMul', () => [
+      batchMatMul(a(3, 5, 17), b(3, 17, 9)),
+      batchMatMul(a(2, 2, 5, 16), b(2, 1, 9, 16), { transposeB: true }),
+      batchMatMul(a(2, 2, 16, 5), b(2, 2, 16, 9), { transposeA: true }),
+    ]),
+  ]; // biome-ignore format: one product a line
+}
+
+function conversionCases(): SelfTestCase[] {
+  const x = () => seededTensor([4, 83], 35);
+  const bytes = () => new Uint8Array(seededNumbers([166], 36).buffer);
+  return [
+    opCase('cast', 'float32', EXACT, () => [
+      cast(x(), 'bfloat16'),
+      cast(cast(x(), 'bfloat16'), 'float32'),
+      cast(cast(x(), 'int32'), 'float32'),
+      cast(greater(x(), fill([], 0)), 'bfloat16'),
+    ]),
+    opCase('bitcast', 'float32', EXACT, () => [
+      tensorOfBytes(bytes(), [166], 'float32'),
+      tensorOfBytes(bytes(), [2, 166], 'bfloat16'),
+    ]),
+    // Dropout: the same mask on every device.
+    opCase('randomUniform', 'float32', EXACT, () => [randomUniform([3, 71], [7, 9]), randomUniform([1_025], [1, 2])]),
+  ];
+}

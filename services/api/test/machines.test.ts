@@ -1,0 +1,63 @@
+import type { MachineProfile } from '@lorasmith/contracts';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { absentRedisUrl, type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { type RealApi, startRealApi } from './real-api.js';
+
+let server: RealRedis;
+let api: RealApi;
+beforeAll(async () => {
+  server = await startRealRedis();
+  api = await startRealApi({ redisUrl: server.url, prefix: server.prefix });
+});
+afterAll(async () => {
+  await api.stop();
+  await server.stop();
+});
+
+const rates = { matmul_gflops: 1000, attention_gflops: 100, pass_gbytes: 10, layer_overhead_ms: 1 };
+const profile = (worker: string, engine: MachineProfile['engine']): MachineProfile => ({
+  worker,
+  measured_at: '2026-11-26T00:00:00.000Z',
+  processor: 'a processor',
+  memory_bytes: 24e9,
+  base_memory_bytes: 0,
+  rates: { float32: rates, bfloat16: rates },
+  engine,
+});
+
+test('what the workers train on is listed by their names, as they published it last', async () => {
+  expect((await api.app.inject('/machines')).json()).toEqual({ data: [] });
+  const onCpu = profile('b', { kind: 'cpu', card: null, self_test: null });
+  const onGpu = profile('a', {
+    kind: 'cuda',
+    card: {
+      name: 'NVIDIA L4',
+      uuid: 'GPU-1',
+      compute_capability: '8.9',
+      driver: '550.54.15, CUDA 12.4',
+      memory_bytes: 25e9,
+    },
+    self_test: {
+      tested_at: '2026-11-26T00:00:00.000Z',
+      seconds: 9,
+      cases: 171,
+      failed: [{ case: 'rmsNorm bfloat16 [3, 37]', fault: 'two runs on the card differ' }],
+      avoided_kernels: ['rmsNorm:bfloat16'],
+      distrust: null,
+    },
+  });
+  await api.jobs.machines.publish(onCpu);
+  await api.jobs.machines.publish({ ...onGpu, memory_bytes: 1 });
+  await api.jobs.machines.publish(onGpu);
+  expect((await api.app.inject('/machines')).json()).toEqual({ data: [onGpu, onCpu] });
+});
+
+test('without Redis they are not known', async () => {
+  const alone = await startRealApi({ redisUrl: await absentRedisUrl() });
+  try {
+    const answer = await alone.app.inject('/machines');
+    expect([answer.statusCode, answer.json().error.code]).toEqual([503, 'redis_unavailable']);
+  } finally {
+    await alone.stop();
+  }
+});

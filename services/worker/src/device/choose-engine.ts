@@ -1,0 +1,155 @@
+import type { EngineKind, MachineEngine, SelfTest } from '@lorasmith/contracts';
+import { type CudaInstallation, cudaInstallation } from '@lorasmith/training/cuda-installation';
+import type { Logger } from 'pino';
+import { cardOf } from './card-of.js';
+import { cudaFaults, tensorflowCardFault } from './cuda-faults.js';
+import { engineEnvironment, TENSORFLOW_GPU_DIR } from './engine-environment.js';
+import { gpuFaults } from './gpu-faults.js';
+import { type DriverFindings, lookAtDriver } from './look-at-driver.js';
+import { gpuDeviceFiles, lookForGpu } from './look-for-gpu.js';
+import { NoGpuError } from './no-gpu-error.js';
+
+/** What to train on: `auto` is the GPU where an engine can use one. */
+export type RequestedDevice = 'auto' | 'gpu' | 'cpu';
+/** With what, on a GPU: `auto` is the CUDA engine where it can be used, else TensorFlow's. */
+export type RequestedEngine = 'auto' | GpuEngineKind;
+type GpuEngineKind = Exclude<EngineKind, 'cpu'>;
+
+/** What trainers compute with, decided once when the worker starts. */
+export interface ChosenEngine extends MachineEngine {
+  /** Of every process that computes with it. */
+  environment: NodeJS.ProcessEnv;
+}
+
+export interface ChooseEngineOptions {
+  device: RequestedDevice;
+  engine: RequestedEngine;
+  /** What trainers will inherit. */
+  environment: NodeJS.ProcessEnv;
+  programs: {
+    /** The compiled `describe-driver-main`. */
+    describeDriver: string;
+    /** The compiled `probe-gpu-main`. */
+    probeGpu: string;
+  };
+  /** Holds a card for this worker. @throws NoGpuError when another worker has it */
+  hold: (uuid: string) => Promise<unknown>;
+  /** Compares the CUDA engine with the CPU, or remembers that. */
+  selfTest: (card: SelfTestedCard) => Promise<SelfTest>;
+  log: Logger;
+  /** @defaultValue those of this installation */
+  installation?: CudaInstallation | null;
+}
+
+/** What the result of a self-test is true for. */
+export interface SelfTestedCard {
+  card: NonNullable<MachineEngine['card']>;
+  installation: CudaInstallation;
+  environment: NodeJS.ProcessEnv;
+}
+
+/** The CPU, as an engine. */
+export function cpuEngine(environment: NodeJS.ProcessEnv): ChosenEngine {
+  return { kind: 'cpu', card: null, self_test: null, environment: engineEnvironment('cpu', environment) };
+}
+
+/**
+ * Decides what the trainers of this worker compute with. TensorFlow itself silently falls back to the CPU, and a job would
+ * then take a hundred times as long; and an engine that computes wrong numbers would make wrong adapters.
+ *
+ * @throws NoGpuError when the GPU must be used and cannot be, and when this machine has one whose engine is not to be trusted
+ */
+export async function chooseEngine(options: ChooseEngineOptions): Promise<ChosenEngine> {
+  const { device, environment, log } = options;
+  if (device === 'cpu') return cpuEngine(environment);
+  // Loading the engine takes seconds, which a machine without a GPU is spared.
+  if (device === 'auto' && (await gpuDeviceFiles()).length === 0) {
+    log.info({ device: 'cpu' }, 'training on the CPU: this machine has no NVIDIA GPU');
+    return cpuEngine(environment);
+  }
+  const search = await searchGpu(options);
+  if (search.chosen !== null) {
+    const { kind, card } = search.chosen;
+    if (search.faults.length > 0) log.warn({ engine: kind, faults: search.faults }, 'another engine would be faster');
+    log.info({ device: 'gpu', engine: kind, card }, 'training on the GPU');
+    return search.chosen;
+  }
+  const { faults, isDistrusted } = search;
+  if (device === 'gpu' || isDistrusted) {
+    const first = isDistrusted
+      ? 'The engine cannot be trusted on this GPU.'
+      : 'The engine sees no GPU, and DEVICE is gpu.';
+    const list = faults.map((fault) => `  ${fault}\n`).join('');
+    throw new NoGpuError(`${first}\n${list}DEVICE=cpu trains on the CPU instead.`);
+  }
+  log.warn({ device: 'cpu', faults }, 'training on the CPU: the engine does not see the GPU of this machine');
+  return cpuEngine(environment);
+}
+
+interface GpuSearch {
+  chosen: ChosenEngine | null;
+  /** Of the engines that were not chosen. */
+  faults: string[];
+  /** A card is there, and the CUDA engine computes wrong numbers on it. */
+  isDistrusted: boolean;
+}
+
+async function searchGpu(options: ChooseEngineOptions): Promise<GpuSearch> {
+  const { engine, environment, installation = cudaInstallation() } = options;
+  const driver = await driverOf(options, installation);
+  const card = cardOf(driver);
+  // Before anything computes on it: what another worker does there would be disturbed, and its memory is not free.
+  if (card !== null) await options.hold(card.uuid);
+  const search: GpuSearch = { chosen: null, faults: [], isDistrusted: false };
+  if (engine !== 'tensorflow') {
+    const found = await tryCuda(options, installation, driver);
+    if ('chosen' in found) return { ...search, chosen: found.chosen };
+    search.faults.push(...found.faults);
+    search.isDistrusted = found.isDistrusted;
+  }
+  // An installation that has both names the folder of the second one. One that has neither may be linked to the GPU build.
+  const hasTensorflow = Boolean(environment[TENSORFLOW_GPU_DIR]) || engine === 'tensorflow' || installation === null;
+  if (engine === 'cuda' || !hasTensorflow) return search;
+  const found = await tryTensorflow(options, driver);
+  if ('chosen' in found) return { ...search, chosen: found.chosen };
+  return { ...search, faults: [...new Set([...search.faults, ...found.faults])] };
+}
+
+type Found = { chosen: ChosenEngine } | { faults: string[]; isDistrusted: boolean };
+
+async function driverOf(
+  { environment, programs }: ChooseEngineOptions,
+  installation: CudaInstallation | null,
+): Promise<DriverFindings | Error | null> {
+  if (installation === null) return null;
+  const numbered = engineEnvironment('cuda', environment);
+  return await lookAtDriver(programs.describeDriver, installation, numbered).catch((error: Error) => error);
+}
+
+async function tryCuda(
+  { environment: base, selfTest }: ChooseEngineOptions,
+  installation: CudaInstallation | null,
+  driver: DriverFindings | Error | null,
+): Promise<Found> {
+  const deviceFiles = await gpuDeviceFiles();
+  const faults = cudaFaults({ installation, driver, deviceFiles, visibleDevices: base.CUDA_VISIBLE_DEVICES });
+  const card = cardOf(driver);
+  if (faults.length > 0 || card === null || installation === null) return { faults, isDistrusted: false };
+  const environment = engineEnvironment('cuda', base);
+  const tested = await selfTest({ card, installation, environment });
+  if (tested.distrust !== null) return { faults: [`self-test: ${tested.distrust}.`], isDistrusted: true };
+  return { chosen: { kind: 'cuda', card, self_test: tested, environment } };
+}
+
+async function tryTensorflow(
+  { environment: base, programs }: ChooseEngineOptions,
+  driver: DriverFindings | Error | null,
+): Promise<Found> {
+  const description = driver === null || driver instanceof Error ? undefined : driver.devices[0];
+  const cardFault = description === undefined ? null : tensorflowCardFault(description);
+  if (cardFault !== null) return { faults: [cardFault], isDistrusted: false };
+  const environment = engineEnvironment('tensorflow', base);
+  const faults = gpuFaults(await lookForGpu(programs.probeGpu, environment));
+  if (faults.length > 0) return { faults, isDistrusted: false };
+  return { chosen: { kind: 'tensorflow', card: cardOf(driver), self_test: null, environment } };
+}

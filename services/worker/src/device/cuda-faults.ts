@@ -1,0 +1,90 @@
+import type { CudaInstallation } from '@lorasmith/training/cuda-installation';
+import {
+  DRIVER_LIBRARY,
+  type GpuFindings,
+  missingDriverFault,
+  NO_DEVICE_FAULT,
+  TENSORFLOW_IMAGE,
+} from './gpu-faults.js';
+import type { DriverFindings } from './look-at-driver.js';
+
+/** What is known about it for the CUDA engine. */
+export interface CudaFindings extends Pick<GpuFindings, 'deviceFiles' | 'visibleDevices'> {
+  installation: CudaInstallation | null;
+  /** What the driver says; the error where it could not be asked; null where the engine is not installed. */
+  driver: DriverFindings | Error | null;
+}
+
+/** CUDA 12.0, which the driver of version 525 was the first to support. */
+const LEAST_DRIVER = 12_000;
+/** Kernels for Blackwell are known to drivers from version 570 on. */
+const LEAST_DRIVER_FOR_BLACKWELL = 12_080;
+/** Ampere: the first with bfloat16 in its tensor cores, and the first that kernels are compiled for. */
+const LEAST_CAPABILITY = 8;
+const BLACKWELL = 10;
+/** What TensorFlow's GPU build is compiled for: Pascal to Hopper. */
+const TENSORFLOW_CAPABILITIES = { from: 6, below: 10 };
+
+/**
+ * What is missing for the CUDA engine and what to do about it, a sentence or two each; empty when nothing is. The engine
+ * takes the first of the cards.
+ */
+export function cudaFaults({ installation, driver, deviceFiles, visibleDevices }: CudaFindings): string[] {
+  if (installation === null) {
+    return ['installation: packages/tensor/native/build/cuda.node is missing. Run `npm run setup -- --gpu`.'];
+  }
+  if (installation.architectures.length === 0) {
+    return ['kernels: packages/tensor/native/build/cuda is empty. Run `npm run setup -- --gpu`, which compiles them.'];
+  }
+  if (driver === null) return [];
+  if (driver instanceof Error) return [`installation: ${driver.message}`];
+  const [card] = driver.devices;
+  if (card === undefined) return [noCardFault(driver, deviceFiles, visibleDevices)];
+  const faults: string[] = [];
+  const [major, minor] = card.capability;
+  const least = major >= BLACKWELL ? LEAST_DRIVER_FOR_BLACKWELL : LEAST_DRIVER;
+  if (driver.driverVersion < least) {
+    faults.push(
+      `driver: it is too old${driver.version === null ? '' : ` (${driver.version})`}: it supports CUDA ` +
+        `${cudaVersion(driver.driverVersion)}, and ${card.name} needs ${cudaVersion(least)}. Install version ` +
+        `${least === LEAST_DRIVER ? 525 : 570} or later on the host.`,
+    );
+  }
+  if (major < LEAST_CAPABILITY) {
+    faults.push(
+      `card: ${card.name} has compute capability ${major}.${minor}, and the CUDA engine has kernels for 8.0 and later. ` +
+        `Use ${TENSORFLOW_IMAGE}, or another card.`,
+    );
+  }
+  return faults;
+}
+
+/** 12040 is 12.4. */
+export function cudaVersion(version: number): string {
+  return `${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`;
+}
+
+function noCardFault(driver: DriverFindings, deviceFiles: string[], visibleDevices: string | undefined): string {
+  if (driver.hidden.length > 0) return hiddenFault(driver.hidden, visibleDevices ?? '');
+  const error = driver.error ?? 'it lists no GPU';
+  const isMissing = error.includes(DRIVER_LIBRARY);
+  if (isMissing) return missingDriverFault(deviceFiles.length > 0);
+  if (deviceFiles.length === 0) return NO_DEVICE_FAULT;
+  return `driver: ${error}. nvidia-smi on the host says more; the kernel log (dmesg) names a card that has failed (Xid).`;
+}
+
+function hiddenFault(hidden: DriverFindings['devices'], visibleDevices: string): string {
+  const cards = hidden.map(({ ordinal, name, uuid }) => `${ordinal} (${name}, ${uuid})`).join(', ');
+  return (
+    `CUDA_VISIBLE_DEVICES=${JSON.stringify(visibleDevices)} names no GPU. Set it to the number or the UUID of one: ` +
+    `${cards}.`
+  );
+}
+
+/** Why TensorFlow's GPU build has no kernels for a card; null where it has. */
+export function tensorflowCardFault({ name, capability }: DriverFindings['devices'][number]): string | null {
+  const [major, minor] = capability;
+  const { from, below } = TENSORFLOW_CAPABILITIES;
+  if (major >= from && major < below) return null;
+  return `card: ${name} has compute capability ${major}.${minor}, and TensorFlow's GPU build is for ${from}.0 to ${below - 1}.x.`;
+}

@@ -1,0 +1,6 @@
+import { NO_GPU_EXIT_CODE } from '@lorasmith/engine-host';
+
+/** A GPU is to be used and none can be; the message says why. */
+export class NoGpuError extends Error {
+  readonly exitCode = NO_GPU_EXIT_CODE;
+}

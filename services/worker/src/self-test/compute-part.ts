@@ -1,0 +1,108 @@
+import {
+  type ChildExit,
+  type ChildProgram,
+  cudaErrorIn,
+  endsCudaContext,
+  explainExit,
+  startChild,
+} from '@lorasmith/engine-host';
+import type { ComputedCase } from '@lorasmith/training';
+import type { SelfTestOrder, SelfTestReply } from './messages.js';
+
+export interface ComputePartOptions {
+  /** `self-test-main`, with the environment of the engine. */
+  program: ChildProgram;
+  order: Omit<SelfTestOrder, 'type' | 'skip'>;
+  /** A process that has computed nothing for so long hangs. */
+  silenceMs: number;
+  onLine: (line: string) => void;
+  signal: AbortSignal;
+}
+
+/** What became of a case: `values` is null, too, where its process died in it. */
+export type PartResult = Pick<ComputedCase, 'name' | 'values' | 'isRepeatable' | 'error'>;
+
+/** Beyond this many dead processes, it is not single kernels that are at fault. */
+const MOST_DEATHS = 12;
+
+/** The engine could not be started, or does not stay alive. The message says why. */
+export class SelfTestError extends Error {}
+
+/**
+ * Computes one part of the self-test. A case in which the process dies or hangs, or after which the card takes no further
+ * work from it, is a failed case; another process computes the others.
+ *
+ * @returns the cases by name
+ * @throws SelfTestError
+ */
+export async function computePart(options: ComputePartOptions): Promise<Map<string, PartResult>> {
+  const results = new Map<string, PartResult>();
+  for (let deaths = 0; deaths <= MOST_DEATHS; deaths++) {
+    if (await computeInOneProcess(options, results)) return results;
+  }
+  throw new SelfTestError(`${MOST_DEATHS + 1} processes died while they computed on the card.`);
+}
+
+/** @returns whether all cases are done */
+async function computeInOneProcess(
+  { program, order, silenceMs, onLine, signal }: ComputePartOptions,
+  results: Map<string, PartResult>,
+): Promise<boolean> {
+  signal.throwIfAborted();
+  let current: string | null = null;
+  let end: 'finished' | 'context-lost' | null = null;
+  let failure: string | null = null;
+  const child = startChild<SelfTestOrder, SelfTestReply>({
+    program,
+    onLine,
+    onMessage(reply) {
+      switch (reply.type) {
+        case 'started':
+          current = reply.name;
+          return;
+        case 'computed': {
+          // Once the context is lost, every further case fails, whatever it computes.
+          if (end !== null) return;
+          current = null;
+          const { computed } = reply;
+          results.set(computed.name, computed);
+          const error = cudaErrorIn(computed.error ?? '');
+          if (error === null || !endsCudaContext(error)) return;
+          end = 'context-lost';
+          return child.kill('stop');
+        }
+        case 'finished':
+          end ??= 'finished';
+          return void child.end(END_MS);
+        case 'failed':
+          failure = reply.message;
+          return void child.end(END_MS);
+      }
+    },
+  });
+  const abort = () => child.kill('stop');
+  signal.addEventListener('abort', abort, { once: true });
+  child.watchSilence(silenceMs);
+  child.send({ type: 'compute', ...order, skip: [...results.keys()] });
+  const exit = await child.ended;
+  signal.removeEventListener('abort', abort);
+  signal.throwIfAborted();
+  return outcomeOf({ end, failure, current, exit }, results);
+}
+
+/** How long a process may take to end once it has nothing to do. */
+const END_MS = 5_000;
+
+function outcomeOf(
+  ended: { end: 'finished' | 'context-lost' | null; failure: string | null; current: string | null; exit: ChildExit },
+  results: Map<string, PartResult>,
+): boolean {
+  const { end, failure, current, exit } = ended;
+  if (end !== null) return end === 'finished';
+  if (failure !== null) throw new SelfTestError(failure);
+  const { how, cause, lastLine } = explainExit(exit);
+  if (current === null) throw new SelfTestError(`Its process ${how}.${lastLine === null ? '' : ` ${lastLine}`}`);
+  const error = cause === 'silence' ? 'its process hung and was killed' : `its process ${how}`;
+  results.set(current, { name: current, values: null, isRepeatable: false, error });
+  return false;
+}

@@ -1,0 +1,21 @@
+// Types alone: the worker must not load the engine.
+import type { ComputedCase, SelfTestPart, SelfTestSizes } from '@lorasmith/training';
+
+/** To a process of the self-test: what to compute. It has an engine of its own, which its environment decides. */
+export interface SelfTestOrder {
+  type: 'compute';
+  part: SelfTestPart;
+  sizes: SelfTestSizes;
+  runs: 1 | 2;
+  /** Cases to leave out. */
+  skip: string[];
+  /** Fused kernels not to use. */
+  avoid: string[];
+}
+
+/** From it. Nothing follows the last two. */
+export type SelfTestReply =
+  | { type: 'started'; name: string }
+  | { type: 'computed'; computed: ComputedCase }
+  | { type: 'finished' }
+  | { type: 'failed'; message: string };

@@ -1,0 +1,69 @@
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { NO_GPU_EXIT_CODE } from '@lorasmith/engine-host';
+import { createLogger } from '@lorasmith/service-kit';
+import { writeFileAtomic } from '@lorasmith/storage';
+import { cudaInstallation } from '@lorasmith/training/cuda-installation';
+import { cardOf } from '../device/card-of.js';
+import { cudaFaults } from '../device/cuda-faults.js';
+import { engineEnvironment } from '../device/engine-environment.js';
+import { lookAtDriver } from '../device/look-at-driver.js';
+import { gpuDeviceFiles } from '../device/look-for-gpu.js';
+import type { CaseVerdict } from './compare-results.js';
+import { runSelfTest } from './run-self-test.js';
+import { storeSelfTest } from './stored-self-test.js';
+
+// The self-test of a worker as a command, for a look at a card without a worker: self-test-cli --out FILE [--sizes small]
+// [--data-dir DIR]. FILE has each case as soon as it is judged; DIR is that of a worker, which then does not repeat the test.
+
+const { values } = parseArgs({
+  options: { out: { type: 'string' }, sizes: { type: 'string', default: 'full' }, 'data-dir': { type: 'string' } },
+});
+const { out, sizes, 'data-dir': dataDir } = values;
+if (out === undefined || (sizes !== 'small' && sizes !== 'full')) {
+  process.stderr.write('Usage: self-test-cli --out FILE [--sizes small|full] [--data-dir DIR]\n');
+  process.exit(2);
+}
+const log = createLogger({ service: 'worker', level: 'info' });
+const programIn = (name: string) => fileURLToPath(new URL(`../${name}.js`, import.meta.url));
+const environment = engineEnvironment('cuda', process.env);
+
+const installation = cudaInstallation();
+const driver =
+  installation === null
+    ? null
+    : await lookAtDriver(programIn('device/describe-driver-main'), installation, environment).catch(
+        (error: Error) => error,
+      );
+const { CUDA_VISIBLE_DEVICES: visibleDevices } = process.env;
+const faults = cudaFaults({ installation, driver, deviceFiles: await gpuDeviceFiles(), visibleDevices });
+const card = cardOf(driver);
+const cases: (CaseVerdict & { seconds: number })[] = [];
+const startMs = performance.now();
+const seconds = () => (performance.now() - startMs) / 1000;
+const write = (changes: object) =>
+  writeFileAtomic(out, `${JSON.stringify({ engine: 'cuda', card, faults, cases, ...changes }, null, 2)}\n`);
+
+await write({ done: false });
+if (faults.length > 0 || card === null || installation === null) {
+  log.error({ faults }, 'the CUDA engine cannot be tested');
+  await write({ done: true, trusted: false });
+  process.exit(NO_GPU_EXIT_CODE);
+}
+let writing: Promise<void> = Promise.resolve();
+const result = await runSelfTest({
+  program: programIn('self-test/self-test-main'),
+  environments: { card: environment, cpu: engineEnvironment('cpu', process.env) },
+  sizes,
+  onLine: (line) => log.info({ from: 'self-test' }, line),
+  onVerdict(verdict) {
+    cases.push({ ...verdict, seconds: seconds() });
+    writing = writing.then(() => write({ done: false }));
+  },
+});
+await writing;
+const trusted = result.distrust === null;
+await write({ done: true, trusted, avoided: result.avoided_kernels, seconds: result.seconds, self_test: result });
+if (dataDir !== undefined) await storeSelfTest(dataDir, { card, installation, environment }, result);
+log.info({ card, self_test: result }, trusted ? 'the engine is trusted' : 'the engine is not trusted');
+process.exit(trusted ? 0 : NO_GPU_EXIT_CODE);

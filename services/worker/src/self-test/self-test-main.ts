@@ -1,0 +1,37 @@
+import { serveParent } from '@lorasmith/engine-host';
+import type { SelfTestOrder, SelfTestReply } from './messages.js';
+
+// One process of the self-test: computes cases on the engine that its environment names, and says what it computed.
+
+const HEARTBEAT_MS = 5_000;
+
+const channel = serveParent<SelfTestOrder, SelfTestReply>({
+  heartbeatMs: HEARTBEAT_MS,
+  onMessage: (order) => void compute(order).then(channel.send),
+});
+
+/** A turn of the event loop, in which what was sent leaves this process. */
+const sent = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+async function compute({ avoid, type: _, ...order }: SelfTestOrder): Promise<SelfTestReply> {
+  try {
+    // Only now: an engine that cannot be loaded is a result.
+    const { computeSelfTest, configureKernels } = await import('@lorasmith/training');
+    configureKernels('fused', { avoid });
+    await computeSelfTest({
+      ...order,
+      async onStart(name) {
+        channel.send({ type: 'started', name });
+        await sent();
+      },
+      async onComputed(computed) {
+        channel.send({ type: 'computed', computed });
+        await sent();
+      },
+    });
+    return { type: 'finished' };
+  } catch (error) {
+    console.error(error);
+    return { type: 'failed', message: error instanceof Error ? error.message : String(error) };
+  }
+}
