@@ -89,10 +89,8 @@ const engine = await chooseEngine({
     }),
   selfTest: async (tested) => {
     hindrance = 'it is comparing its engine on the GPU with the CPU, which takes up to a minute';
-    return await rememberedSelfTest(
-      { dataDir, log: logger, program: programIn('self-test', 'self-test-main') },
-      tested,
-    );
+    const options = { dataDir, log: logger, program: programIn('self-test', 'self-test-main') };
+    return await rememberedSelfTest({ ...options, sizes: config.gpuSelfTest }, tested);
   },
   log: logger,
 }).catch(async (error: unknown) => {

@@ -136,6 +136,16 @@ const gpuEngine = setting({
     'the engine computes wrong numbers, the worker ends with exit code 69.',
 });
 
+const gpuSelfTest = setting({
+  variable: 'GPU_SELF_TEST',
+  schema: Type.Enum(['full', 'small']),
+  fallback: 'full',
+  example: 'small',
+  description:
+    'The shapes on which the CUDA engine is compared with the CPU at the first start on a card. `full`: also those of ' +
+    'real trainings, which takes up to a minute. `small`: only small ones, for an emulated GPU.',
+});
+
 const healthPort = setting({
   variable: 'WORKER_HEALTH_PORT',
   schema: Port,
@@ -173,6 +183,7 @@ export const WORKER_SETTINGS = {
   checkpointBytes: { ofKey: keyCheckpointBytes, inAll: checkpointsMaxBytes },
   device,
   gpuEngine,
+  gpuSelfTest,
   health: { host: healthHost, port: healthPort },
   shutdownTimeoutMs,
   tracingEndpoint,

@@ -40,9 +40,10 @@ import {
   tensorOfBytes,
   transpose,
 } from '@lorasmith/tensor';
+import { kernelSubject } from './kernel-cases.js';
 import { positiveTensor, seededIndices, seededNumbers, seededTensor } from './seeded-inputs.js';
 import type { SelfTestCase, SelfTestSizes, SelfTestSubject, SelfTestTolerance } from './self-test-case.js';
-import { EXACT, SINGLE_OP, SUM } from './tolerances.js';
+import { ADDED_PRODUCT, EXACT, ROUNDED_IN_STEPS, SINGLE_OP, SUM } from './tolerances.js';
 
 // The ops that everything else is made of, also the plain variants that replace a fused kernel: without one of them the
 // engine is of no use. One case computes an op on several shapes.
@@ -110,7 +111,9 @@ function reductionCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[]
     opCase('mean', dtype, SUM[dtype], over(mean)),
     opCase('max', dtype, EXACT, over(max)),
     opCase('argMax', dtype, EXACT, () => shapes.map((shape) => argMax(seededTensor(shape, 25, dtype)))),
-    opCase('softmax', dtype, SUM[dtype], () => shapes.map((shape) => softmax(seededTensor(shape, 26, dtype)))),
+    opCase('softmax', dtype, ROUNDED_IN_STEPS[dtype], () =>
+      shapes.map((shape) => softmax(seededTensor(shape, 26, dtype))),
+    ),
   ];
 }
 
@@ -128,7 +131,7 @@ function layoutCases(dtype: FloatDType): SelfTestCase[] {
       gather(x(), seededIndices(9, 3, 28)),
       gather(reshape(x(), [330]), seededIndices(99, 330, 29)),
     ]),
-    opCase('scatter', dtype, SUM[dtype], () => [
+    opCase('scatter', dtype, ROUNDED_IN_STEPS[dtype], () => [
       // Indices that occur several times, whose slices are added.
       scatter(seededIndices(15, 4, 30), seededTensor([15, 22], 31, dtype), 6),
     ]),
@@ -140,26 +143,43 @@ function layoutCases(dtype: FloatDType): SelfTestCase[] {
 function productCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
   const product = (name: string, compute: () => readonly Tensor[]) =>
     opCase(name, dtype, SUM[dtype], compute, { kind: 'product', name });
+  const added = (name: string, compute: () => readonly Tensor[]) =>
+    opCase(name, dtype, ADDED_PRODUCT[dtype], compute, kernelSubject('addMatMul', dtype));
   // `[m, k, n]`: a column, sizes that no tile divides, ones that a tensor core takes, and a layer of a real model.
-  const shapes = [[1, 5, 1], [7, 33, 19], [64, 96, 128], ...(sizes === 'small' ? [] : [[512, 2_048, 1_536]])];
+  const shapes = [[1, 5, 1], [7, 33, 19], [64, 96, 128], ...(sizes === 'small' ? [] : [[512, 2_048, 1_536]])]; // biome-ignore format: a list
   const of = (compute: (m: number, k: number, n: number) => Tensor) => () =>
     shapes.map(([m = 0, k = 0, n = 0]) => compute(m, k, n));
   const a = (...shape: number[]) => seededTensor(shape, 32, dtype);
   const b = (...shape: number[]) => seededTensor(shape, 33, dtype);
+  const addend = (...shape: number[]) => seededTensor(shape, 34, dtype);
+  const transposeB = { transposeB: true };
   return [
-    product('matMul', of((m, k, n) => matMul(a(m, k), b(k, n)))),
-    product('matMul, second transposed', of((m, k, n) => matMul(a(m, k), b(n, k), { transposeB: true }))),
-    product('matMul, first transposed', of((m, k, n) => matMul(a(k, m), b(k, n), { transposeA: true }))),
-    product('addMatMul', of((m, k, n) => addMatMul(seededTensor([m, n], 34, dtype), a(m, k), b(k, n)))),
-    product('addMatMul, second transposed', of((m, k, n) =>
-      addMatMul(seededTensor([m, n], 34, dtype), a(m, k), b(n, k), { transposeB: true }),
-    )),
+    product(
+      'matMul',
+      of((m, k, n) => matMul(a(m, k), b(k, n))),
+    ),
+    product(
+      'matMul, second transposed',
+      of((m, k, n) => matMul(a(m, k), b(n, k), transposeB)),
+    ),
+    product(
+      'matMul, first transposed',
+      of((m, k, n) => matMul(a(k, m), b(k, n), { transposeA: true })),
+    ),
+    added(
+      'addMatMul',
+      of((m, k, n) => addMatMul(addend(m, n), a(m, k), b(k, n))),
+    ),
+    added(
+      'addMatMul, second transposed',
+      of((m, k, n) => addMatMul(addend(m, n), a(m, k), b(n, k), transposeB)),
+    ),
     product('batchMatMul', () => [
       batchMatMul(a(3, 5, 17), b(3, 17, 9)),
-      batchMatMul(a(2, 2, 5, 16), b(2, 1, 9, 16), { transposeB: true }),
+      batchMatMul(a(2, 2, 5, 16), b(2, 1, 9, 16), transposeB),
       batchMatMul(a(2, 2, 16, 5), b(2, 2, 16, 9), { transposeA: true }),
     ]),
-  ]; // biome-ignore format: one product a line
+  ];
 }
 
 function conversionCases(): SelfTestCase[] {

@@ -2,7 +2,8 @@ import { type ProbeModelSize, withProbeModel } from '../probe/probe-model.js';
 import { type ComputedCase, computeCase } from './compute-cases.js';
 import { kernelCases } from './kernel-cases.js';
 import { opCases } from './op-cases.js';
-import type { SelfTestSizes } from './self-test-case.js';
+import { parameterCases } from './parameter-cases.js';
+import type { SelfTestCase, SelfTestSizes } from './self-test-case.js';
 import { trainingCases } from './training-cases.js';
 
 /** `kernels`: each fused kernel, simple op and product by itself. `training`: whole steps, with the kernels that are in use. */
@@ -24,12 +25,17 @@ const PROBE_MODELS: Record<SelfTestSizes, ProbeModelSize> = { small: 'tiny', ful
 
 /** Computes the cases of one part on the engine of this process. What they mean is decided where two processes are compared. */
 export async function computeSelfTest({ part, sizes, ...options }: SelfTestOptions): Promise<void> {
-  if (part === 'kernels') return await computeAll([...opCases(sizes), ...kernelCases(sizes)], options);
+  if (part === 'kernels') return await computeAll(casesOf(sizes), options);
   await withProbeModel((folder) => computeAll(trainingCases(folder), options), PROBE_MODELS[sizes]);
 }
 
+function casesOf(sizes: SelfTestSizes): SelfTestCase[] {
+  const parameters = (['float32', 'bfloat16'] as const).flatMap((dtype) => parameterCases(dtype, sizes));
+  return [...opCases(sizes), ...kernelCases(sizes), ...parameters];
+}
+
 async function computeAll(
-  cases: readonly Parameters<typeof computeCase>[0][],
+  cases: readonly SelfTestCase[],
   { runs, skip, onStart, onComputed }: Omit<SelfTestOptions, 'part' | 'sizes'>,
 ): Promise<void> {
   const skipped = new Set(skip);

@@ -28,6 +28,24 @@ export const SUM: Record<FloatDType, SelfTestTolerance> = {
 };
 
 /**
+ * Softmax, and a scatter that adds slices: in bfloat16 TensorFlow's kernels for the CPU round each exponential, sum and addition
+ * to it, a few times 2⁻⁹ of what it is; the card computes them in float32.
+ */
+export const ROUNDED_IN_STEPS: Record<FloatDType, SelfTestTolerance> = {
+  float32: SUM.float32,
+  bfloat16: { kind: 'elements', relative: 2 ** -5, absolute: 2 ** -6 },
+};
+
+/**
+ * A product that is added to what is there: rounded once, or, where a kernel does it in two steps, twice, first the product
+ * by 2⁻⁹ of itself. What is there may cancel most of it.
+ */
+export const ADDED_PRODUCT: Record<FloatDType, SelfTestTolerance> = {
+  float32: SUM.float32,
+  bfloat16: { kind: 'elements', relative: 2 ** -7, absolute: 2 ** -6 },
+};
+
+/**
  * Attention, and its gradient: in bfloat16 queries, keys, weights and the gradients of scores are rounded on the way, each by
  * up to 2⁻⁹ of itself, and the two sides need not round the same intermediate numbers.
  */

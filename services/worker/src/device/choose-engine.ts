@@ -1,3 +1,4 @@
+import { mkdir } from 'node:fs/promises';
 import type { EngineKind, MachineEngine, SelfTest } from '@lorasmith/contracts';
 import { type CudaInstallation, cudaInstallation } from '@lorasmith/training/cuda-installation';
 import type { Logger } from 'pino';
@@ -149,6 +150,8 @@ async function tryTensorflow(
   const cardFault = description === undefined ? null : tensorflowCardFault(description);
   if (cardFault !== null) return { faults: [cardFault], isDistrusted: false };
   const environment = engineEnvironment('tensorflow', base);
+  // Where the driver keeps the kernels that it compiles for a card that TensorFlow has none for.
+  if (base.CUDA_CACHE_PATH) await mkdir(base.CUDA_CACHE_PATH, { recursive: true }).catch(() => {});
   const faults = gpuFaults(await lookForGpu(programs.probeGpu, environment));
   if (faults.length > 0) return { faults, isDistrusted: false };
   return { chosen: { kind: 'tensorflow', card: cardOf(driver), self_test: null, environment } };

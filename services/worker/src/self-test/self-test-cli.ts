@@ -64,6 +64,6 @@ const result = await runSelfTest({
 await writing;
 const trusted = result.distrust === null;
 await write({ done: true, trusted, avoided: result.avoided_kernels, seconds: result.seconds, self_test: result });
-if (dataDir !== undefined) await storeSelfTest(dataDir, { card, installation, environment }, result);
+if (dataDir !== undefined) await storeSelfTest(dataDir, { card, installation, environment }, sizes, result);
 log.info({ card, self_test: result }, trusted ? 'the engine is trusted' : 'the engine is not trusted');
 process.exit(trusted ? 0 : NO_GPU_EXIT_CODE);

@@ -4,13 +4,14 @@ import path from 'node:path';
 import { SelfTest } from '@lorasmith/contracts';
 import { PRODUCT_VERSION } from '@lorasmith/service-kit';
 import { writeFileAtomic } from '@lorasmith/storage';
+import type { SelfTestSizes } from '@lorasmith/training';
 import type { Logger } from 'pino';
 import { Value } from 'typebox/value';
 import type { SelfTestedCard } from '../device/choose-engine.js';
 import { engineEnvironment } from '../device/engine-environment.js';
 import { runSelfTest, type SelfTestRunOptions } from './run-self-test.js';
 
-export interface RememberedSelfTestOptions extends Pick<SelfTestRunOptions, 'program' | 'sizes'> {
+export interface RememberedSelfTestOptions extends Required<Pick<SelfTestRunOptions, 'program' | 'sizes'>> {
   dataDir: string;
   log: Logger;
 }
@@ -24,7 +25,7 @@ export async function rememberedSelfTest(
   tested: SelfTestedCard,
 ): Promise<SelfTest> {
   const { dataDir, log, program, sizes } = options;
-  const file = path.join(dataDir, 'machines', `self-test-${keyOf(tested)}.json`);
+  const file = path.join(dataDir, 'machines', `self-test-${keyOf(tested, sizes)}.json`);
   const known = await readKnown(file);
   if (known !== null) {
     log.info(summaryOf(tested, known), 'the CUDA engine passed its self-test on this GPU before');
@@ -35,25 +36,33 @@ export async function rememberedSelfTest(
   const result = await runSelfTest({
     program,
     environments,
-    ...(sizes === undefined ? {} : { sizes }),
+    sizes,
     onLine: (line) => log.info({ from: 'self-test' }, line),
   });
-  await storeSelfTest(dataDir, tested, result);
+  await storeSelfTest(dataDir, tested, sizes, result);
   report(log, tested, result);
   return result;
 }
 
 /** Stores a result for the next start of a worker with this data folder. */
-export async function storeSelfTest(dataDir: string, tested: SelfTestedCard, result: SelfTest): Promise<void> {
+export async function storeSelfTest(
+  dataDir: string,
+  tested: SelfTestedCard,
+  sizes: SelfTestSizes,
+  result: SelfTest,
+): Promise<void> {
   const folder = path.join(dataDir, 'machines');
   await mkdir(folder, { recursive: true });
-  await writeFileAtomic(path.join(folder, `self-test-${keyOf(tested)}.json`), `${JSON.stringify(result, null, 2)}\n`);
+  await writeFileAtomic(
+    path.join(folder, `self-test-${keyOf(tested, sizes)}.json`),
+    `${JSON.stringify(result, null, 2)}\n`,
+  );
 }
 
 /** Changes with the card, its driver and everything of this product that computes on it. */
-function keyOf({ card, installation }: SelfTestedCard): string {
+function keyOf({ card, installation }: SelfTestedCard, sizes: SelfTestSizes): string {
   const { uuid, name, driver, memory_bytes: bytes } = card;
-  const parts = [uuid, name, driver, bytes, PRODUCT_VERSION, installation.digest];
+  const parts = [uuid, name, driver, bytes, PRODUCT_VERSION, installation.digest, sizes];
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);
 }
 

@@ -1,0 +1,106 @@
+import { type AdamWStep, type FloatDType, kernelsFor, type LoraLayout, parametersOf } from '@lorasmith/tensor';
+import { kernelSubject } from './kernel-cases.js';
+import { positiveTensor, seededTensor } from './seeded-inputs.js';
+import type { SelfTestCase, SelfTestSizes } from './self-test-case.js';
+import { SINGLE_OP, SUM } from './tolerances.js';
+
+// What is computed with the vector of all parameters of an adapter.
+
+/** Two adapted layers of a group of three, and one of a real model: its ranks differ, and nothing is a multiple of 4. */
+function layouts(sizes: SelfTestSizes): LoraLayout[] {
+  const small: LoraLayout = {
+    offset: 5,
+    inFeatures: 37,
+    outFeatures: 71,
+    adapted: [
+      { rank: 3, scale: 2, outFeatures: 20, firstRow: 0 },
+      { rank: 8, scale: 0.5, outFeatures: 33, firstRow: 38 },
+    ],
+  };
+  const full: LoraLayout = {
+    offset: 64,
+    inFeatures: 4096,
+    outFeatures: 6144,
+    adapted: [
+      { rank: 16, scale: 2, outFeatures: 4096, firstRow: 0 },
+      { rank: 16, scale: 2, outFeatures: 1024, firstRow: 4096 },
+      { rank: 16, scale: 2, outFeatures: 1024, firstRow: 5120 },
+    ],
+  };
+  return sizes === 'small' ? [small] : [small, full];
+}
+
+const STEP: AdamWStep = {
+  gradientScale: 0.125,
+  maxNorm: 0.5,
+  beta1: 0.9,
+  beta2: 0.999,
+  epsilon: 1e-8,
+  learningRate: 1e-3,
+  weightDecay: 0.01,
+  step: 100,
+};
+
+export function parameterCases(dtype: FloatDType, sizes: SelfTestSizes): SelfTestCase[] {
+  const loraCases = layouts(sizes).flatMap((layout): SelfTestCase[] => {
+    const { inFeatures, outFeatures, adapted } = layout;
+    const rank = adapted.reduce((sum, each) => sum + each.rank, 0);
+    const name = `${dtype} [${outFeatures}, ${inFeatures}]`;
+    return [
+      {
+        name: `loraWeights ${name}`,
+        subject: kernelSubject('loraWeights', dtype),
+        tolerance: SINGLE_OP[dtype],
+        compute: () => {
+          const parameters = seededTensor([layout.offset + parametersOf(layout) + 7], 61);
+          return kernelsFor(dtype).loraWeights(parameters, layout, dtype);
+        },
+      },
+      {
+        name: `loraGradient ${name}`,
+        subject: kernelSubject('loraGradient', dtype),
+        // Float32 of one product of each number.
+        tolerance: SINGLE_OP.float32,
+        compute: () => {
+          const byA = seededTensor([rank, inFeatures], 62, dtype);
+          const byScaledB = seededTensor([outFeatures, rank], 63, dtype);
+          return { gradient: kernelsFor(dtype).loraGradient(byA, byScaledB, layout) };
+        },
+      },
+    ];
+  });
+  return dtype === 'float32' ? [...loraCases, ...optimizerCases(sizes)] : loraCases;
+}
+
+/** AdamW keeps its state in float32, whatever the model's dtype. */
+function optimizerCases(sizes: SelfTestSizes): SelfTestCase[] {
+  const counts = sizes === 'small' ? [1, 2_053] : [1, 2_053, 3_000_001];
+  const kernels = kernelsFor('float32');
+  return counts.flatMap((count): SelfTestCase[] => [
+    {
+      name: `squareSum float32 [${count}]`,
+      subject: kernelSubject('squareSum', 'float32'),
+      tolerance: SUM.float32,
+      compute: () => ({ squareSum: kernels.squareSum(seededTensor([count], 64), 0.125) }),
+    },
+    ...[true, false].map(
+      (hasFactors): SelfTestCase => ({
+        name: `adamW float32 [${count}]${hasFactors ? ', rates of its own' : ''}`,
+        subject: kernelSubject('adamW', 'float32'),
+        // The moments are sums of two numbers, which may cancel.
+        tolerance: SUM.float32,
+        compute: () => {
+          const state = {
+            parameters: seededTensor([count], 65),
+            first: seededTensor([count], 66),
+            second: positiveTensor([count], 67),
+            rateFactors: hasFactors ? positiveTensor([count], 68) : null,
+          };
+          const gradient = seededTensor([count], 69);
+          // Given, so that this case is about the update alone.
+          return { ...kernels.adamW(state, gradient, positiveTensor([1], 70), STEP) };
+        },
+      }),
+    ),
+  ]);
+}
