@@ -12,13 +12,15 @@ import { runCommand } from './run-command.mjs';
 export const NODE_HEADERS = path.relative(NATIVE_DIR, path.join(ROOT_DIR, 'node_modules/node-api-headers/include'));
 
 /**
- * A library or addon and how it is made.
+ * A library, addon or program and how it is made.
  *
  * @typedef {object} Target
  * @property {string} file where it is placed, relative to native/build
  * @property {string[]} sources relative to {@link NATIVE_DIR}
  * @property {string[]} flags of the compiler
+ * @property {Record<string, string[]>} [flagsOf] of the sources that have others
  * @property {string[]} libraries flags of the linker
+ * @property {boolean} [isProgram]
  */
 
 /**
@@ -40,13 +42,14 @@ export async function compileNative(targets, { identity, cache, env, progress })
   for (const target of targets) {
     const objects = [];
     for (const source of target.sources) {
-      const texts = await withIncludes(path.join(NATIVE_DIR, source), target.flags);
-      const key = shortHash(JSON.stringify([compiler, identity, process.arch, target.flags, texts]));
+      const flags = target.flagsOf?.[source] ?? target.flags;
+      const texts = await withIncludes(path.join(NATIVE_DIR, source), flags);
+      const key = shortHash(JSON.stringify([compiler, identity, process.arch, flags, texts]));
       const folder = path.join(cache, 'native-objects', `${path.basename(source)}-${key}`);
       objects.push({ key, file: path.join(folder, 'object.o') });
       if (existsSync(folder)) continue;
       missing.set(folder, async () => {
-        const args = [...target.flags, '-x', 'c++', '-c', source, '-o'];
+        const args = [...flags, '-x', 'c++', '-c', source, '-o'];
         await publishFolder(folder, async (partial) => {
           await runCommand(compiler, [...args, path.join(partial, 'object.o')], {
             cwd: NATIVE_DIR,
@@ -70,7 +73,8 @@ export async function compileNative(targets, { identity, cache, env, progress })
     const folder = path.join(cache, 'addons', `${name}-${key}`);
     await publishFolder(folder, async (partial) => {
       const inputs = [...objects.map(({ file }) => file), ...target.libraries];
-      await runCommand(compiler, ['-shared', '-pthread', ...inputs, '-o', path.join(partial, name)], {
+      const kind = target.isProgram ? [] : ['-shared'];
+      await runCommand(compiler, [...kind, '-pthread', ...inputs, '-o', path.join(partial, name)], {
         env,
         remedy: 'see the linker errors above.',
       });

@@ -10,7 +10,8 @@ import { findTensorflowLibrary } from './tensorflow-library.mjs';
 
 const KEY_FILE = '.cuda-engine-key';
 
-const FLAGS = ['-std=c++17', '-Wall', '-Wno-unknown-pragmas', '-fPIC', '-pthread', '-fvisibility=hidden'];
+/** Of the compiler, for every file. */
+export const FLAGS = ['-std=c++17', '-Wall', '-Wno-unknown-pragmas', '-fPIC', '-pthread', '-fvisibility=hidden'];
 
 /** From native/build/cuda.node to the TensorFlow that tfjs's addon loads, so that this addon can be loaded before it. */
 const TENSORFLOW_FOLDER = '$ORIGIN/../../node_modules/@tensorflow/tfjs-node-gpu/deps/lib';
@@ -43,12 +44,15 @@ async function addon(library) {
   };
 }
 
+/** Of the kernels in the emulated driver. */
+export const EMULATION_FLAGS = [...FLAGS, '-O2'];
+
 /** @returns {Promise<import('./compile-native.mjs').Target[]>} */
 async function emulatedLibraries() {
   const cuda = {
     file: 'emulated/libcuda.so.1',
     sources: ['cuda/emulation/driver.cc', ...(await sourcesIn('kernels', '.cu'))],
-    flags: [...FLAGS, '-O2'],
+    flags: EMULATION_FLAGS,
     libraries: ['-Wl,-soname,libcuda.so.1'],
   };
   const cublas = {
@@ -60,8 +64,12 @@ async function emulatedLibraries() {
   return [cuda, cublas].filter(({ sources }) => sources.every((source) => existsSync(path.join(NATIVE_DIR, source))));
 }
 
-/** @param {string} folder @param {string} extension */
-async function sourcesIn(folder, extension) {
+/**
+ * @param {string} folder of native/cuda
+ * @param {string} extension
+ * @returns {Promise<string[]>} its files, relative to {@link NATIVE_DIR}
+ */
+export async function sourcesIn(folder, extension) {
   const names = await readdir(path.join(NATIVE_DIR, 'cuda', folder));
   return names
     .filter((name) => name.endsWith(extension))

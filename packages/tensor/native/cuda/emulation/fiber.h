@@ -111,13 +111,13 @@ inline void SwitchStacks(Suspended& from, Suspended& to) { swapcontext(&from.con
 
 // Makes `main` start on `stack` when it is first switched to. It must never return.
 inline void Prepare(Suspended& at, char* stack, void (*main)()) {
-  PrepareStack(at, stack, main);
 #if defined(__SANITIZE_ADDRESS__)
-  ASAN_UNPOISON_MEMORY_REGION(stack, kStackBytes);
+  ASAN_UNPOISON_MEMORY_REGION(stack, kStackBytes);  // what was on it before
   at.shadow = nullptr;
   at.bottom = stack;
   at.size = kStackBytes;
 #endif
+  PrepareStack(at, stack, main);
 }
 
 // Suspends `from`, which ends here if `last`, and continues `to`.

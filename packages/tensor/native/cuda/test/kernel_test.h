@@ -28,6 +28,9 @@ struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// For programs in which kernels are slow: tests may take fewer rows, as long as all of a kernel's code runs.
+inline bool small = false;
+
 // Of the run in progress.
 struct Run {
   uint64_t random;

@@ -17,10 +17,16 @@ std::vector<int> OrdersOf(const char* list) {
   return orders;
 }
 
-bool Chosen(const std::string& name, const std::vector<std::string>& filters) {
-  for (const std::string& filter : filters)
-    if (name.find(filter) != std::string::npos) return true;
-  return filters.empty();
+bool ContainsOneOf(const std::string& name, const std::vector<std::string>& parts) {
+  for (const std::string& part : parts)
+    if (name.find(part) != std::string::npos) return true;
+  return false;
+}
+
+// What follows `option` in the argument; null: it is another one.
+const char* ValueOf(const char* argument, const char* option) {
+  const size_t length = strlen(option);
+  return strncmp(argument, option, length) == 0 ? argument + length : nullptr;
 }
 
 // Throws if the test fails.
@@ -43,18 +49,22 @@ void RunInOrders(const kernel_test::Test& test, const std::vector<int>& orders) 
 
 int main(int count, char** arguments) {
   std::vector<int> orders{0, 1, 7};
-  std::vector<std::string> filters;
+  std::vector<std::string> wanted, unwanted;
   for (int i = 1; i < count; i++) {
-    const std::string argument = arguments[i];
-    if (argument.rfind("--orders=", 0) == 0) {
-      orders = OrdersOf(argument.c_str() + strlen("--orders="));
+    const char* argument = arguments[i];
+    if (const char* list = ValueOf(argument, "--orders=")) {
+      orders = OrdersOf(list);
+    } else if (const char* part = ValueOf(argument, "--without=")) {
+      unwanted.push_back(part);
+    } else if (strcmp(argument, "--small") == 0) {
+      kernel_test::small = true;
     } else {
-      filters.push_back(argument);
+      wanted.push_back(argument);
     }
   }
   int passed = 0, failed = 0;
   for (const kernel_test::Test& test : kernel_test::Tests()) {
-    if (!Chosen(test.name, filters)) continue;
+    if (ContainsOneOf(test.name, unwanted) || (!wanted.empty() && !ContainsOneOf(test.name, wanted))) continue;
     const auto start = std::chrono::steady_clock::now();
     try {
       RunInOrders(test, orders);
