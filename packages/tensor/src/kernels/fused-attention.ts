@@ -1,7 +1,7 @@
 import { engine, type OpAttribute } from '../binding.js';
 import { elementType, execute, executeMany, floatAttribute, intAttribute } from '../execute.js';
-import { alias, dispose, type Tensor } from '../tensor.js';
-import { tensorOf } from '../transfer.js';
+import { alias, dispose, scope, type Tensor } from '../tensor.js';
+import { onDevice, tensorOf } from '../transfer.js';
 import type { AttentionRows, AttentionSettings, BatchAttention, SavedAttention } from './attention.js';
 import { GroupedAttention } from './grouped-attention.js';
 import type { RotaryAngles } from './rotary.js';
@@ -28,15 +28,23 @@ export class FusedAttention implements BatchAttention {
   /** `[rows + 1]` int32: where each row begins in the stream, and where the last ends */
   readonly offsets: Tensor;
   readonly angles: RotaryAngles;
+  readonly #tokens: number;
 
   constructor({ lengths, angles }: AttentionRows) {
+    const positions = angles.cosine.shape[0]!;
     const offsets = new Int32Array(lengths.length + 1);
-    for (const [row, length] of lengths.entries()) offsets[row + 1] = offsets[row]! + length;
-    this.offsets = tensorOf(offsets, [offsets.length]);
+    for (const [row, length] of lengths.entries()) {
+      // On a GPU the op cannot check it: the offsets are on the card.
+      if (length < 1 || length > positions) throw new Error(`a row of ${length} tokens; there are ${positions} angles`);
+      offsets[row + 1] = offsets[row]! + length;
+    }
+    this.#tokens = offsets[lengths.length]!;
+    this.offsets = scope(() => onDevice(tensorOf(offsets, [offsets.length])));
     this.angles = angles;
   }
 
   forward(qkv: Tensor, settings: AttentionSettings, record: boolean): { output: Tensor; saved: Saved | null } {
+    if (qkv.shape[0] !== this.#tokens) throw new Error(`${qkv.shape[0]} tokens in rows of ${this.#tokens}`);
     const inputs = [qkv, this.offsets, this.angles.cosine, this.angles.sine];
     const [output, logSums] = executeMany('LorasmithAttention', attributesOf(qkv, settings), inputs, 2);
     if (record) return { output: output!, saved: { qkv: alias(qkv), output: alias(output!), logSums: logSums! } };

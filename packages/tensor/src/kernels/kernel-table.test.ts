@@ -13,7 +13,7 @@ import { fusedRmsNorm, rawRmsNorm } from './rms-norm.js';
 afterEach(() => void configureKernels('raw'));
 
 const oneRow = () => {
-  const angle = tensorOf(new Float32Array(1), [1, 1]);
+  const angle = tensorOf(new Float32Array(2), [1, 2]);
   return { lengths: [1], heads: 1, angles: { cosine: angle, sine: angle }, windows: [null] };
 };
 
