@@ -1,15 +1,17 @@
+import { randomBytes } from 'node:crypto';
 import { existsSync, rmSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { processStartTime } from './process-life.mjs';
 
-/** Unfinished folders are `.partial-<pid>-<number>`, beside the finished ones, so that publishing is one rename. */
-const PARTIAL_NAME = /^\.partial-(\d+)-\d+$/;
+/** Unfinished folders are `.partial-<pid>-<random>`, beside the finished ones, so that publishing is one rename. */
+const PARTIAL_NAME = /^\.partial-(\d+)-\w+$/;
 
 /** Programs of a killed run may still write for a moment, so removing a folder may need retries. */
 const REMOVAL = { recursive: true, force: true, maxRetries: 5, retryDelay: 100 };
 
-let partialCount = 0;
+/** Those of this process. In a container the next run may have the same process id as a killed one. @type {Set<string>} */
+const ownPartials = new Set();
 
 /**
  * Fills a folder of the cache once. An existing folder is complete, because it is published with one rename after `fill`
@@ -24,8 +26,9 @@ export async function publishFolder(folder, fill) {
   await mkdir(parent, { recursive: true });
   await removeAbandoned(parent);
   if (existsSync(folder)) return false;
-  partialCount += 1;
-  const partial = path.join(parent, `.partial-${process.pid}-${partialCount}`);
+  const name = `.partial-${process.pid}-${randomBytes(4).toString('hex')}`;
+  ownPartials.add(name);
+  const partial = path.join(parent, name);
   await mkdir(partial);
   const removePartial = () => rmSync(partial, REMOVAL);
   process.once('exit', removePartial);
@@ -39,6 +42,7 @@ export async function publishFolder(folder, fill) {
     throw error;
   } finally {
     process.off('exit', removePartial);
+    ownPartials.delete(name);
   }
   return true;
 }
@@ -47,6 +51,8 @@ export async function publishFolder(folder, fill) {
 async function removeAbandoned(parent) {
   for (const name of await readdir(parent)) {
     const owner = PARTIAL_NAME.exec(name)?.[1];
-    if (owner && (await processStartTime(owner)) === '') await rm(path.join(parent, name), REMOVAL);
+    if (owner === undefined || ownPartials.has(name)) continue;
+    const isAbandoned = owner === String(process.pid) || (await processStartTime(owner)) === '';
+    if (isAbandoned) await rm(path.join(parent, name), REMOVAL);
   }
 }

@@ -60,3 +60,14 @@ test('of two concurrent runs, the later one uses the folder that the earlier one
   expect(await readdir(cache)).toEqual(['library']);
   expect(await readFile(path.join(folder, 'whole'), 'utf8')).toBe('of the other run');
 });
+
+test('a partial folder that a killed run with the same process id left, as in a container, is removed; own ones are not', async () => {
+  await mkdir(path.join(cache, `.partial-${process.pid}-1`));
+  const other = path.join(cache, 'other');
+  const published = await publishFolder(folder, async (partial) => {
+    await fill(partial);
+    await publishFolder(other, fill);
+  });
+  expect(published).toBe(true);
+  expect((await readdir(cache)).sort()).toEqual(['library', 'other']);
+});
