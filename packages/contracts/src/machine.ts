@@ -87,7 +87,15 @@ export const MachineProfile = Type.Object(
       minimum: 0,
       description: 'Memory that a trainer takes before it loads a model.',
     }),
-    rates: Type.Object({ float32: MachineRates, bfloat16: MachineRates }, closed),
+    rates: Type.Object(
+      {
+        float32: MachineRates,
+        bfloat16: Nullable(MachineRates, {
+          description: 'null: the GPU has no bfloat16, which it has from compute capability 8.0 on.',
+        }),
+      },
+      closed,
+    ),
     engine: MachineEngine,
   },
   { $id: 'MachineProfile', ...closed },

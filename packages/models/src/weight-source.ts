@@ -22,6 +22,8 @@ import { DenseLinear, type LinearGroup } from './frozen-linear.js';
 export interface LoadOptions {
   /** Called as bytes arrive. */
   onProgress?: ((progress: { readBytes: number; totalBytes: number }) => void) | undefined;
+  /** See OutputHead. @defaultValue LOGITS_PER_CHUNK */
+  logitsInChunk?: number | undefined;
 }
 
 /** One typed array holds at most this on Node 20. */

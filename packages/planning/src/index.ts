@@ -1,4 +1,6 @@
 export { checkRow } from './dataset-row.js';
+export { type EngineMemory, engineMemory, logitsPerChunk } from './estimate/engine-memory.js';
+export { decoderMemory, passBytes, SCORES_PER_BLOCK } from './estimate/estimate-memory.js';
 export { type DecoderWork, secondsPerStep, stepWork } from './estimate/estimate-time.js';
 export { type ExampleStore, type ExampleStoreOptions, openExampleStore } from './example-file/example-store.js';
 export { inheritLora } from './initial-adapter.js';

@@ -195,6 +195,26 @@ describe('planJob for a decoder', () => {
     expect(auto.report.estimate).toEqual(asked.report.estimate);
   });
 
+  it.each([['auto'], ['bfloat16']] as const)('plans in float32 on a GPU without bfloat16: %s', async (precision) => {
+    const rates = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
+    const machine: MachineProfile = {
+      worker: 'gpu-1',
+      measured_at: '2026-01-01T00:00:00Z',
+      processor: 'a test',
+      memory_bytes: 16e9,
+      base_memory_bytes: 0,
+      rates: { float32: rates, bfloat16: null },
+      engine: { kind: 'tensorflow', card: null, self_test: null },
+    };
+    const model = await tinyDecoder('qwen2', null);
+    const { report } = await plan(model, 'text', texts('ab'), { training: { precision } }, { machine });
+    expect(report.precision).toMatchObject({
+      chosen: 'float32',
+      reason: expect.stringMatching(/compute capability 8\.0/),
+    });
+    expect(report.estimate!.seconds_per_step).toBeGreaterThan(0);
+  });
+
   it("says what of the model's config is not done", async () => {
     const model = await tinyDecoder('qwen2', null, { ignoredDropout: ['attn_pdrop', 'resid_pdrop'] });
     const { report } = await plan({ ...model, untiedByFiles: true }, 'text', texts('ab'));

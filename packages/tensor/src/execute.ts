@@ -26,8 +26,13 @@ const T_ATTRIBUTE = Object.fromEntries(
 
 export const elementType = (tensor: Tensor): OpAttribute => T_ATTRIBUTE[tensor.dtype];
 
-/** Receives each op with its outputs and its duration, for a profile. */
-export type OpObserver = (op: { name: string; outputs: readonly Tensor[]; seconds: number }) => void;
+/** Receives each op with its tensors and its duration, for a profile. */
+export type OpObserver = (op: {
+  name: string;
+  inputs: readonly Tensor[];
+  outputs: readonly Tensor[];
+  seconds: number;
+}) => void;
 
 let observer: OpObserver | null = null;
 
@@ -52,7 +57,7 @@ export function executeMany(name: string, attributes: OpAttribute[], inputs: Ten
     const outputs = binding
       .executeOp(name, attributes, ids, outputCount)
       .map((output) => new Tensor(output.id, output.shape, dtypeOf(output.dtype)));
-    observer?.({ name, outputs, seconds: (performance.now() - start) / 1e3 });
+    observer?.({ name, inputs, outputs, seconds: (performance.now() - start) / 1e3 });
     return outputs;
   } catch (error) {
     const shapes = inputs.map((input) => `${input.dtype}[${input.shape.join(',')}]`).join(' ');

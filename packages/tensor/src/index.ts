@@ -25,7 +25,7 @@ export { batchMatMul } from './kernels/product.js';
 export type { Normed, StreamGradient } from './kernels/rms-norm.js';
 export { type RotaryAngles, type RotaryTable, rotaryTable, rotate } from './kernels/rotary.js';
 export { groupRows } from './kernels/row-groups.js';
-export { MASKED } from './kernels/score-blocks.js';
+export { MASKED, MOST_SCORES } from './kernels/score-blocks.js';
 export * from './layout.js';
 export * from './matrix.js';
 export * from './random.js';

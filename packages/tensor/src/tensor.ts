@@ -32,6 +32,11 @@ export class Tensor {
     return this.#disposed;
   }
 
+  /** Whether an {@link alias} of a disposed tensor, or the tensor itself, still needs the memory. */
+  get isLive(): boolean {
+    return this.#handles.count > 0;
+  }
+
   /** Frees the memory now, unless an {@link alias} needs it. A second call does nothing. */
   dispose(): void {
     if (this.#disposed) return;

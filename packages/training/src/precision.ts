@@ -1,6 +1,6 @@
 import type { MachineProfile, TrainingSettings } from '@lorasmith/contracts';
 import { type ChosenPrecision, choosePrecision as chooseByRates, precisionOn } from '@lorasmith/planning';
-import type { FloatDType } from '@lorasmith/tensor';
+import { engine, type FloatDType } from '@lorasmith/tensor';
 import { matMulRate } from './probe/kernel-rates.js';
 
 /** As planning reports it. @param machine what was measured of it; null: it is measured now */
@@ -9,7 +9,18 @@ export function choosePrecision(
   family: string,
   machine: MachineProfile | null,
 ): ChosenPrecision {
-  return machine === null ? chooseByRates(setting, family, matMulRate) : precisionOn(machine, setting, family);
+  return machine === null ? chooseByRates(setting, family, rateHere) : precisionOn(machine, setting, family);
+}
+
+/** GFLOP/s of matrix products; null where the GPU has none in this type. */
+function rateHere(precision: FloatDType): number | null {
+  try {
+    return matMulRate(precision);
+  } catch (error) {
+    // TensorFlow's GPU build says so of bfloat16 on a card that is too old.
+    if (precision === 'bfloat16' && engine.kind === 'tensorflow') return null;
+    throw error;
+  }
 }
 
 /** A run keeps its precision, whichever is faster on the machine of the next worker. */

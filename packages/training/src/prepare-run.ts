@@ -3,7 +3,7 @@ import type { Report, TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
 import type { BaseModel } from '@lorasmith/models';
-import { type Plan, planJob } from '@lorasmith/planning';
+import { logitsPerChunk, type Plan, planJob } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
 import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
@@ -51,7 +51,9 @@ export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
     const cache = options.cache ?? new BaseModelCache();
     if (options.cache === undefined) disposals.push(() => cache.dispose());
     const precision = report.precision.chosen!;
-    const base = await cache.get(model, precision, weightsSha256, stoppableLoading(options));
+    const logitsInChunk = logitsPerChunk(options.machine ?? null, precision);
+    const loading = { ...stoppableLoading(options), logitsInChunk };
+    const base = await cache.get(model, precision, weightsSha256, loading);
     const { targets } = plan;
     const { dropout, lora_plus_ratio: ratio } = spec.lora;
     const adapter = new LoraAdapter(base.groups, { targets, dropout, seed: spec.training.seed, initial });
@@ -104,7 +106,10 @@ async function startOf(
   const identityIn = (precision: FloatDType) => runIdentity({ spec, model, plan, weightsSha256, precision });
   const identities = { float32: identityIn('float32'), bfloat16: identityIn('bfloat16') };
   await removeIncomplete(checkpointFolder);
-  const resumeFrom = await latestCheckpoint(checkpointFolder, [identities.float32.id, identities.bfloat16.id]);
+  // A GPU without bfloat16 cannot resume what was trained in it.
+  const usable = machine?.rates.bfloat16 === null ? [identities.float32] : [identities.float32, identities.bfloat16];
+  const ids = usable.map(({ id }) => id);
+  const resumeFrom = await latestCheckpoint(checkpointFolder, ids);
   const precision =
     resumeFrom === null
       ? choosePrecision(spec.training.precision, model.architecture.family, machine)

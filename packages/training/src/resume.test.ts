@@ -3,7 +3,14 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { listCheckpoints } from '@lorasmith/checkpoints';
-import { type Dataset, type JobSpec, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
+import {
+  type Dataset,
+  type JobSpec,
+  type MachineProfile,
+  type NewJobEvent,
+  ProductError,
+  type TrainingOutcome,
+} from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -282,6 +289,36 @@ test('a resumed run keeps its precision, whatever is measured by then', async ()
   expect(resumed.report.precision.chosen).toBe(before!.chosen);
   const afresh = await train({ ...options, checkpointFolder: newFolder(), signal, onEvent: () => {} });
   expect(afresh.report.precision.chosen).toBe(other);
+}, 120_000);
+
+test('what was trained in bfloat16 restarts on a GPU that has none', async () => {
+  const spec = aJob({ training: { precision: 'bfloat16' } });
+  const checkpointFolder = newFolder();
+  await attempt(spec, { checkpointFolder, stop: { reason: 'shutdown', at: 2 } });
+  const rates = { matmul_gflops: 1, attention_gflops: 1, pass_gbytes: 1, layer_overhead_ms: 1 };
+  const machine: MachineProfile = {
+    worker: 'older',
+    measured_at: '2026-01-01T00:00:00Z',
+    processor: 'a card',
+    memory_bytes: 2 ** 40,
+    base_memory_bytes: 1,
+    rates: { float32: rates, bfloat16: null },
+    engine: { kind: 'tensorflow', card: null, self_test: null },
+  };
+  const outputFolder = join(root, `output-${++folders}`);
+  await mkdir(outputFolder);
+  const events: NewJobEvent[] = [];
+  const { report } = await train({
+    ...{ spec, modelFolder, dataset, rowsFile, examples, outputFolder, cache, machine, checkpointFolder },
+    initialAdapterFolder: null,
+    signal: new AbortController().signal,
+    onEvent: (event) => events.push(event),
+  });
+  expect(stepsOf(events)[0]).toBe(1);
+  expect(report.precision).toMatchObject({ chosen: 'float32', reason: expect.stringContaining('no bfloat16') });
+  expect(warningsOf(events)).toMatchObject([
+    { code: 'training_restarted', message: expect.stringContaining('the precision changed') },
+  ]);
 }, 120_000);
 
 /** Turns a bit of the file's last tensor. */

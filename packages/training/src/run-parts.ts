@@ -66,9 +66,9 @@ export async function restartWarning(checkpointFolder: string, parts: RunParts):
 
 function unfit(saved: Record<string, string>, parts: RunParts): string {
   const names = Object.keys(PARTS) as (keyof RunParts)[];
-  // A checkpoint is resumed in the precision that it was saved in.
+  // A checkpoint is resumed in the precision that it was saved in, if the machine has it.
   const changed = names.filter((name) => name !== 'precision' && saved[name] !== parts[name]);
-  if (changed.length === 0) return 'it is damaged';
+  if (changed.length === 0) return saved.precision === parts.precision ? 'it is damaged' : `${PARTS.precision} changed`;
   return `${changed.map((name) => PARTS[name]).join(', ')} changed`;
 }
 

@@ -24,6 +24,8 @@ export interface MachineProfileOptions {
 
 /** A machine is measured again after so long, or when it has changed. */
 const KEPT_MS = 30 * 24 * 3600 * 1000;
+/** Compute capability. */
+const FIRST_WITH_BFLOAT16 = 8;
 const PROBE_TIMEOUT_MS = 120_000;
 
 /**
@@ -124,5 +126,11 @@ async function runProbe({ probeProgram, engine, log }: MachineProfileOptions): P
     crashed: (how: string) => new Error(`the probe ${how}`),
     onLine: (line: string) => log.info({ from: 'probe' }, line),
   };
-  return await askChild<Measured>(program, {}, options);
+  return await askChild<Measured>(program, { hasBfloat16: hasBfloat16(engine) }, options);
+}
+
+/** Products in bfloat16 fail on older cards. Where the driver does not say how old one is, it is tried. */
+function hasBfloat16({ card }: ChosenEngine): boolean {
+  const capability = card?.compute_capability ?? null;
+  return capability === null || Number(capability) >= FIRST_WITH_BFLOAT16;
 }

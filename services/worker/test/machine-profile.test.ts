@@ -134,3 +134,15 @@ test('on the CUDA engine the driver has said what the card has, and the profile 
   await profileOf({ ...engine, card: { ...card, driver: '570.86.10, CUDA 12.8' } });
   expect(await stored()).toBe(2);
 });
+
+test.each([
+  ['7.5', false],
+  ['8.0', true],
+  ['12.0', true],
+  [null, true],
+])('with compute capability %s, bfloat16 is measured: %s', async (compute_capability, measured) => {
+  const card = { name: 'NVIDIA T4', uuid: 'GPU-1', compute_capability, driver: '550.54.15', memory_bytes: 16e9 };
+  const found = await profileOf({ ...engineOn('gpu', process.env), card });
+  expect(Value.Check(MachineProfile, found)).toBe(true);
+  expect(found!.rates.bfloat16 !== null).toBe(measured);
+});

@@ -17,7 +17,7 @@ export const MACHINE_COMMANDS: Command[] = [
         engine.card?.compute_capability ?? '-',
         engine.card?.driver ?? '-',
         bytesText(machine.memory_bytes),
-        rateText(machine.rates.bfloat16.matmul_gflops),
+        machine.rates.bfloat16 === null ? '-' : rateText(machine.rates.bfloat16.matmul_gflops),
         selfTestText(engine.self_test),
       ]);
       const columns = ['WORKER', 'ENGINE', 'DEVICE', 'CAPABILITY', 'DRIVER', 'MEMORY', 'BFLOAT16', 'SELF-TEST'];

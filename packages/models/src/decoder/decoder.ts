@@ -69,7 +69,7 @@ export class Decoder {
     architecture: DecoderArchitecture,
     dtype: FloatDType,
     weights: DecoderWeights,
-    options: { logitsInChunk?: number } = {},
+    options: { logitsInChunk?: number | undefined } = {},
   ) {
     this.architecture = architecture;
     this.dtype = dtype;

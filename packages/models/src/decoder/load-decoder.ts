@@ -21,7 +21,8 @@ export async function loadDecoder(folder: ModelFolder, dtype: FloatDType, option
     for (let index = 0; index < layerCount; index++) layers.push(await loadLayer(source, architecture, index));
     const finalNorm = await loadNorm(source, architecture, names.finalNorm);
     const head = tiedHead ? embedding : await weightOf(names.head);
-    return new Decoder(architecture, dtype, { embedding, positions, layers, finalNorm, head });
+    const weights = { embedding, positions, layers, finalNorm, head };
+    return new Decoder(architecture, dtype, weights, { logitsInChunk: options.logitsInChunk });
   });
 }
 

@@ -1,10 +1,11 @@
 import { fileURLToPath } from 'node:url';
 import { JobSpec, type MachineProfile, ProductError } from '@lorasmith/contracts';
-import { readModelFolder } from '@lorasmith/model-folder';
+import { LOGITS_PER_CHUNK, readModelFolder } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { chooseTargets } from '../choose-targets.js';
 import type { TokenExamples } from '../objectives/next-token/token-examples.js';
+import { logitsPerChunk } from './engine-memory.js';
 import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate-job.js';
 
 const RATES = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
@@ -85,6 +86,74 @@ describe('memory', () => {
     expect(roomy.recompute).toBe(false);
     const tight = { ...MACHINE, memory_bytes: Math.round(roomy.peak_memory_bytes * 0.99) };
     expect(estimateJob(job(rows, { batch_size: 512 }, tight))!.recompute).toBe(true);
+  });
+});
+
+describe('memory on a GPU', () => {
+  type Engine = MachineProfile['engine'];
+  const engineOf = (kind: Engine['kind'], avoided: string[] = []): Engine => ({
+    kind,
+    card: null,
+    self_test: {
+      tested_at: '2026-01-01T00:00:00Z',
+      seconds: 1,
+      cases: 1,
+      failed: [],
+      avoided_kernels: avoided,
+      distrust: null,
+    },
+  });
+  const onGpu = (engine: Engine, memory_bytes = 80e9): MachineProfile => {
+    return { ...MACHINE, engine, memory_bytes, base_memory_bytes: 0 };
+  };
+  const cuda = onGpu(engineOf('cuda'));
+  const tensorflow = onGpu(engineOf('tensorflow'));
+  const settings = { precision: 'bfloat16', recompute: 'never' } as const;
+
+  test("with TensorFlow's own ops is more than with fused ones, by scores of a bounded number", () => {
+    const beyond = (length: number) => {
+      const rows = examples(16, length);
+      const planned = (machine: MachineProfile) =>
+        peakOf(job(rows, { ...settings, batch_size: 16_384 / length }, machine));
+      return planned(tensorflow) - planned(cuda);
+    };
+    const [short, long, longest] = [beyond(1024), beyond(4096), beyond(16_384)] as [number, number, number];
+    expect(short).toBeGreaterThan(0);
+    // The same tokens in longer rows: no more than a block of scores.
+    expect(longest - long).toBeLessThan(0.01 * long);
+    expect(long - short).toBeLessThan(1.1 * 12 * 2 ** 25);
+  });
+
+  test('with fused ops is linear in the tokens, whatever the length of the rows', () => {
+    const at = (batch_size: number, length: number) =>
+      peakOf(job(examples(16, length), { ...settings, batch_size }, cuda));
+    expect(at(1, 16_384)).toBe(at(16, 1024));
+    expect(at(2, 16_384) / at(1, 16_384)).toBeLessThan(2);
+  });
+
+  test('a fused op that is wrong on a card is counted as what replaces it', () => {
+    const machine = onGpu(engineOf('cuda', ['batchAttention']));
+    const rows = examples(16, 1024);
+    expect(peakOf(job(rows, { ...settings, batch_size: 16 }, machine))).toBeGreaterThan(
+      peakOf(job(rows, { ...settings, batch_size: 16 }, cuda)),
+    );
+  });
+
+  test('a job that fits with fused ops may have to compute layers again without them', () => {
+    const rows = examples(16, 1024);
+    const training = { precision: 'bfloat16', batch_size: 16 } as const;
+    const fused = estimateJob(job(rows, training, cuda))!;
+    const memory = Math.ceil(fused.peak_memory_bytes / 0.95) + 1e6;
+    expect(estimateJob(job(rows, training, onGpu(cuda.engine, memory)))!.recompute).toBe(false);
+    expect(estimateJob(job(rows, training, onGpu(tensorflow.engine, memory)))!.recompute).toBe(true);
+  });
+
+  test('logits in a chunk are what a small share of the card takes, and on the CPU a fixed number', () => {
+    expect(logitsPerChunk(MACHINE, 'bfloat16')).toBe(LOGITS_PER_CHUNK);
+    expect(logitsPerChunk(null, 'bfloat16')).toBe(LOGITS_PER_CHUNK);
+    expect(logitsPerChunk(cuda, 'bfloat16') * 4).toBeCloseTo(80e9 / 64, -2);
+    expect(logitsPerChunk(tensorflow, 'bfloat16') * 12).toBeCloseTo(80e9 / 64, -2);
+    expect(logitsPerChunk(onGpu(tensorflow.engine, 8e9), 'bfloat16')).toBe(LOGITS_PER_CHUNK);
   });
 });
 

@@ -11,6 +11,7 @@ import type { Examples } from '../objectives/objectives.js';
 import { precisionOn } from '../precision.js';
 import type { Target } from '../target-ranks.js';
 import { type BatchLoad, batchLoad } from './batch-load.js';
+import { engineMemory, logitsPerChunk } from './engine-memory.js';
 import { decoderMemory } from './estimate-memory.js';
 import { secondsPerStep } from './estimate-time.js';
 
@@ -41,7 +42,7 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const peak = (recompute: boolean) => peakMemory(job, architecture, precision, recompute, load);
   const recompute =
     spec.training.recompute === 'always' || (spec.training.recompute === 'auto' && peak(false) > available);
-  const rates = machine.rates[precision];
+  const rates = machine.rates[precision] ?? machine.rates.float32;
   const work = { architecture, modules: model.modules, targets: job.targets, recompute };
   const perStep = secondsPerStep(work, load, rates);
   return {
@@ -107,7 +108,10 @@ function peakMemory(
   );
   const { parameterCount } = model;
   const { dropout } = spec.lora;
-  const memory = { architecture, parameterCount, targets, trainedParameters, precision, recompute, dropout };
+  const engine = engineMemory(machine.engine);
+  const logitsInChunk = logitsPerChunk(machine, precision);
+  const job = { architecture, parameterCount, targets, trainedParameters, precision, recompute, dropout };
+  const memory = { ...job, engine, logitsInChunk };
   return machine.base_memory_bytes + decoderMemory(memory, load);
 }
 

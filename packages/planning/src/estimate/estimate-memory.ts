@@ -1,7 +1,8 @@
 import type { AdaptableModule } from '@lorasmith/contracts';
-import { type DecoderArchitecture, LOGITS_PER_CHUNK } from '@lorasmith/model-folder';
+import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import { layerIndexOf } from './adapted-layers.js';
 import type { BatchLoad } from './batch-load.js';
+import { bytesPerLogit, type EngineMemory } from './engine-memory.js';
 
 type Precision = 'float32' | 'bfloat16';
 
@@ -13,28 +14,43 @@ export interface MemoryOfDecoder {
   precision: Precision;
   recompute: boolean;
   dropout: number;
+  engine: EngineMemory;
+  logitsInChunk: number;
 }
+
+type PassLoad = Pick<BatchLoad, 'mostTokens' | 'mostLabels' | 'longestRow'>;
 
 /** Vectors of all trained parameters in memory at once: parameters, two moments, gradients, and AdamW's intermediate results. */
 const PARAMETER_VECTORS = 10;
 /** Tokenizer, plan and the rest of the JavaScript heap. */
 const PLANNING_BYTES = 100e6;
-/** What the allocator holds beyond what is requested. */
-const ALLOCATOR_SLACK = 1.08;
+/** Of one block of attention in TensorFlow's own ops: MOST_SCORES of packages/tensor. */
+export const SCORES_PER_BLOCK = 32 * 2 ** 20;
+/** Rows up to this length keep the weights of such attention; those of longer ones are computed again. */
+const LONGEST_WITH_WEIGHTS = 512;
 
-/** Expected peak of a trainer process in bytes, beyond what it takes before it has a model. */
-export function decoderMemory(memory: MemoryOfDecoder, load: BatchLoad): number {
-  const { architecture } = memory;
-  const width = bytesPerNumber(memory.precision);
-  const layers = adaptedLayers(architecture, memory.targets);
-  const saved = memory.recompute
-    ? layers * 4 * architecture.hiddenSize + savedByLayer(architecture, memory.targets, width)
-    : layers * savedByLayer(architecture, memory.targets, width);
-  const tokens = load.mostTokens * (saved + passingBytes(memory, width));
-  const logits = Math.min(LOGITS_PER_CHUNK, load.mostLabels * architecture.vocabSize) * 2 * width;
+/** Expected peak of a trainer in bytes, beyond what it takes before it has a model. */
+export function decoderMemory(memory: MemoryOfDecoder, load: PassLoad): number {
   const weights = memory.parameterCount * bytesPerWeight(memory.precision);
   const vectors = PARAMETER_VECTORS * 4 * memory.trainedParameters;
-  return PLANNING_BYTES + (weights + vectors + logits + tokens) * ALLOCATOR_SLACK;
+  const process = memory.engine.holdsProcess ? PLANNING_BYTES : 0;
+  return process + (weights + vectors + passBytes(memory, load)) * memory.engine.slack;
+}
+
+/** Expected bytes that the tensors of a forward and a backward pass hold at most. */
+export function passBytes(memory: MemoryOfDecoder, load: PassLoad): number {
+  const { architecture, engine } = memory;
+  const width = bytesPerNumber(memory.precision);
+  const layers = adaptedLayers(architecture, memory.targets);
+  const ofLayer = savedByLayer(architecture, memory.targets, width) + savedWeights(memory, load, width);
+  const saved = memory.recompute ? layers * 4 * architecture.hiddenSize + ofLayer : layers * ofLayer;
+  const passing = load.mostTokens * passingBytes(memory, width);
+  const scores = engine.fused ? 0 : scoresBytes(architecture, load, width);
+  const logits = Math.min(memory.logitsInChunk, load.mostLabels * architecture.vocabSize);
+  const ofLogits = logits * bytesPerLogit(engine, memory.precision);
+  const ofLayers = Math.max(passing, scores);
+  // Logits are gone when the layers' backward pass begins.
+  return load.mostTokens * saved + (engine.reuses ? Math.max(ofLayers, ofLogits) : ofLayers + ofLogits);
 }
 
 function bytesPerNumber(precision: Precision): number {
@@ -73,12 +89,28 @@ function gateUpWidth({ gated }: DecoderArchitecture['mlp'], intermediateSize: nu
   return gated ? 2 * intermediateSize : intermediateSize;
 }
 
+/** Bytes per token of the weights of attention that a layer keeps: none with the fused op, and none of long rows. */
+function savedWeights({ architecture, engine }: MemoryOfDecoder, { longestRow }: PassLoad, width: number): number {
+  return engine.fused || longestRow > LONGEST_WITH_WEIGHTS ? 0 : width * architecture.headCount * longestRow;
+}
+
 /** Bytes per token of tensors that live within one layer's backward pass. */
-function passingBytes({ architecture, targets, dropout }: MemoryOfDecoder, width: number): number {
+function passingBytes({ architecture, targets, dropout, engine }: MemoryOfDecoder, width: number): number {
   const { hiddenSize, intermediateSize, mlp } = architecture;
-  const gated = width * (gateUpWidth(mlp, intermediateSize) + intermediateSize);
+  const gateUp = gateUpWidth(mlp, intermediateSize);
+  const gated = width * (gateUp + intermediateSize);
+  // Gate, up, their activation, its slope and their gradients are float32.
+  const copies = engine.fused ? 0 : 4 * (gateUp + 6 * intermediateSize);
   // No layer keeps a mask. It is drawn in float32, compared, rounded and scaled, for one layer at a time.
   const widest = Math.max(...targets.map(({ in_features: inFeatures }) => inFeatures));
   const drawn = dropout > 0 ? (4 + 1 + 2 * width) * widest : 0;
-  return Math.max(gated, drawn) + (4 + width) * 2 * hiddenSize;
+  return Math.max(gated + copies, drawn) + (4 + width) * 2 * hiddenSize;
+}
+
+/** Of the attention of one layer's backward pass in TensorFlow's own ops: three float32 numbers of each score of a block. */
+function scoresBytes(architecture: DecoderArchitecture, { mostTokens, longestRow }: PassLoad, width: number): number {
+  const { headCount, keyValueHeadCount, headDim } = architecture;
+  const scores = Math.min(SCORES_PER_BLOCK, headCount * mostTokens * longestRow);
+  const heads = (headCount + 2 * keyValueHeadCount) * headDim;
+  return 12 * scores + 2 * width * mostTokens * heads;
 }

@@ -2,7 +2,7 @@ import { ACTIVATIONS, type Activation, activate, activationGradient } from '../a
 import { multiply } from '../arithmetic.js';
 import { elementType, execute, intAttribute } from '../execute.js';
 import { concat, split } from '../layout.js';
-import { scope, type Tensor } from '../tensor.js';
+import { dispose, scope, type Tensor } from '../tensor.js';
 import { cast } from '../transfer.js';
 
 // What the ops compute: see Kernels.
@@ -26,18 +26,27 @@ export function fusedGatedUnitGradient(gradient: Tensor, gateUp: Tensor, activat
 }
 
 export function rawGatedUnitGradient(gradient: Tensor, gateUp: Tensor, activation: Activation): Tensor {
+  // Each is freed as soon as it is used: these are the largest tensors of a layer.
   return scope(() => {
     const [gate, up] = halves(gateUp);
     const exact = cast(gradient, 'float32');
-    const byGate = activationGradient(multiply(exact, up), gate, activation);
-    const byUp = multiply(exact, activate(gate, activation));
-    return cast(concat([byGate, byUp], 1), gateUp.dtype);
+    const activated = activate(gate, activation);
+    const byUp = multiply(exact, activated);
+    const byActivated = multiply(exact, up);
+    dispose([activated, up, exact === gradient ? null : exact]);
+    const byGate = activationGradient(byActivated, gate, activation);
+    dispose([byActivated, gate]);
+    const both = concat([byGate, byUp], 1);
+    dispose([byGate, byUp]);
+    return cast(both, gateUp.dtype);
   });
 }
 
 /** Gate and up, `[tokens, intermediate]` float32 each. */
 function halves(gateUp: Tensor): [gate: Tensor, up: Tensor] {
   const intermediate = gateUp.shape[1]! / 2;
-  const [gate, up] = split(cast(gateUp, 'float32'), [intermediate, intermediate], 1);
+  const exact = cast(gateUp, 'float32');
+  const [gate, up] = split(exact, [intermediate, intermediate], 1);
+  if (exact !== gateUp) exact.dispose();
   return [gate!, up!];
 }

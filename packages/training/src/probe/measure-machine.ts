@@ -19,12 +19,17 @@ const RANK = 8;
 /**
  * Measures the speed of this machine in a few seconds: matrix products and attention by themselves, and a whole training
  * step of a small model. What remains of the step is the time of the passes over memory between them.
+ * @param options `hasBfloat16`: false for a GPU whose compute capability is below 8.0; then nothing is tried in it
  */
-export async function measureMachine(): Promise<Omit<MachineProfile, 'worker' | 'measured_at' | 'engine'>> {
+export async function measureMachine({
+  hasBfloat16 = true,
+}: {
+  hasBfloat16?: boolean;
+} = {}): Promise<Omit<MachineProfile, 'worker' | 'measured_at' | 'engine'>> {
   const baseMemoryBytes = process.memoryUsage.rss();
   const rates = await withProbeModel(async (folder) => ({
     float32: await measureRates(folder, 'float32'),
-    bfloat16: await measureRates(folder, 'bfloat16'),
+    bfloat16: hasBfloat16 ? await measureRates(folder, 'bfloat16') : null,
   }));
   const [processor] = cpus();
   return {

@@ -1,12 +1,10 @@
 import type { Architecture } from '@lorasmith/model-folder';
-import { type DType, engine, type FloatDType } from '@lorasmith/tensor';
+import type { DType, FloatDType } from '@lorasmith/tensor';
 import { roundingsPerLayer } from '../check-reference/tolerances.js';
 import type { MergeRounding } from './merged-model.js';
 
 /** How much rounding to nearest changes a number, as a share of it, at most at the upper end of a binade. */
 const ROUNDING = { float32: 2 ** -25, float16: 2 ** -12, bfloat16: 2 ** -9 };
-/** TensorFlow lets a GPU multiply float32 numbers as TF32, which has 11 significant bits. */
-const TF32_ROUNDING = 2 ** -12;
 
 /** Roundings of an adapted layer's output: its A, its scaled B, what each of the three products gives, and the sum. */
 const ROUNDINGS_OF_A_LAYER = 6;
@@ -40,7 +38,7 @@ export function roundingBound(architecture: Architecture, dtypes: readonly DType
  * together; in bfloat16 the sums are float32's and do not count.
  */
 function computingRounding(dtypes: readonly DType[], inFeatures: number): number {
-  const sums = engine.onGpu ? TF32_ROUNDING : ROUNDING.float32 * Math.sqrt(inFeatures);
+  const sums = ROUNDING.float32 * Math.sqrt(inFeatures);
   return Math.max(sums, ...dtypes.map((dtype) => ROUNDING[dtype as keyof typeof ROUNDING]));
 }
 

@@ -5,4 +5,4 @@ import { endWithoutGpu } from './end-without-gpu.js';
 
 endWithoutGpu();
 configureKernels('fused', { avoid: avoidedKernels() });
-answerParent('measurement', () => measureMachine());
+answerParent('measurement', (order: { hasBfloat16: boolean }) => measureMachine(order));

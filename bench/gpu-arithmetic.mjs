@@ -1,0 +1,189 @@
+// node bench/gpu-arithmetic.mjs
+// What a training step takes of a GPU, computed and not measured: operations and bytes are the estimate's own
+// (packages/planning), rates are those that NVIDIA publishes, and the shares of them that a step reaches are assumed.
+import { LLAMA_NAMES, layerLinears } from '../packages/model-folder/dist/index.js';
+import { decoderMemory, engineMemory, logitsPerChunk, stepWork } from '../packages/planning/dist/index.js';
+import { gigabytes, table } from './tables.mjs';
+
+/** Of SmolLM2-135M, Llama 3.2 1B and Llama 3.1 8B. */
+const MODELS = [
+  shape('135M', { hidden: 576, intermediate: 1536, layers: 30, heads: 9, keyValue: 3, headDim: 64, vocab: 49_152 }),
+  shape('1B', { hidden: 2048, intermediate: 8192, layers: 16, heads: 32, keyValue: 8, headDim: 64, vocab: 128_256 }),
+  shape('8B', { hidden: 4096, intermediate: 14_336, layers: 32, heads: 32, keyValue: 8, headDim: 128, vocab: 128_256 }),
+];
+const BATCHES = [
+  { rows: 4, length: 512 },
+  { rows: 4, length: 2048 },
+  { rows: 1, length: 8192 },
+];
+/** Dense bfloat16 products with float32 sums, bandwidth, and memory as the driver reports it. */
+const CARDS = [
+  { name: 'H100 SXM', teraflops: 989, terabytes: 3.35, memory: 81_559 * 2 ** 20 },
+  { name: 'RTX 4090', teraflops: 165, terabytes: 1.01, memory: 24_564 * 2 ** 20 },
+  { name: 'L4', teraflops: 121, terabytes: 0.3, memory: 23_034 * 2 ** 20 },
+];
+const RANK = 8;
+/** Shares of the published rates. */
+const REACHED = { products: 0.6, attention: 0.25, passes: 0.7 };
+/** As packages/training/src/step-ops.test.ts bounds them. */
+const OPS = { ofLayer: 56, recomputed: 78, beside: 26 };
+/** Of calling one op from JavaScript. It runs beside the GPU's work, so only the longer of the two counts. */
+const SECONDS_PER_OP = 13.6e-6;
+/** See services/worker/src/device: what the driver, the kernels and cuBLASLt take of the card, and what is kept free. */
+const RESERVED = 2 ** 30;
+const KEPT_FREE = 0.05;
+
+/**
+ * @param {string} name
+ * @param {{
+ *   hidden: number;
+ *   intermediate: number;
+ *   layers: number;
+ *   heads: number;
+ *   keyValue: number;
+ *   headDim: number;
+ *   vocab: number;
+ * }} sizes
+ */
+function shape(name, { hidden, intermediate, layers, heads, keyValue, headDim, vocab }) {
+  /** @type {import('../packages/model-folder/dist/index.js').DecoderArchitecture} */
+  const architecture = {
+    kind: 'decoder',
+    family: 'llama',
+    names: LLAMA_NAMES,
+    vocabSize: vocab,
+    hiddenSize: hidden,
+    intermediateSize: intermediate,
+    layerCount: layers,
+    headCount: heads,
+    keyValueHeadCount: keyValue,
+    headDim,
+    embeddingScale: 1,
+    norm: { kind: 'rms', epsilon: 1e-5, weightOffset: 0 },
+    rope: { theta: 10_000, partialRotaryFactor: 1, scaling: null },
+    attention: {
+      softcap: null,
+      layers: Array.from({ length: layers }, () => ({ scale: headDim ** -0.5, window: null })),
+    },
+    mlp: { gated: true, activation: 'silu' },
+    bias: { queryKeyValue: false, attentionOutput: false, mlp: false },
+    transposedWeights: false,
+    logitSoftcap: null,
+    tiedHead: name !== '8B',
+    maxPositions: 8192,
+    ignoredDropout: [],
+    bosTokenId: null,
+    eosTokenIds: [],
+    padTokenId: null,
+  };
+  const modules = Array.from({ length: layers }, (_, index) => layerLinears(architecture, index)).flatMap(
+    ({ queryKeyValue, attentionOutput, gateUp, down }) =>
+      [...queryKeyValue, attentionOutput, ...gateUp, down].map(({ name: module, inFeatures, outFeatures }) => ({
+        name: module,
+        in_features: inFeatures,
+        out_features: outFeatures,
+      })),
+  );
+  const embeddings = (architecture.tiedHead ? 1 : 2) * vocab * hidden;
+  const parameterCount =
+    embeddings + modules.reduce((sum, module) => sum + module.in_features * module.out_features, 0);
+  return { name, architecture, modules, parameterCount };
+}
+
+/**
+ * @param {(typeof MODELS)[number]} model
+ * @param {(typeof BATCHES)[number]} batch
+ * @param {(typeof CARDS)[number]} card
+ */
+function step({ architecture, modules, parameterCount }, { rows, length }, card) {
+  const tokens = rows * length;
+  const labels = tokens - rows;
+  const targets = modules.map((module) => ({ ...module, rank: RANK, scale: 2 }));
+  const trainedParameters = modules.reduce((sum, module) => sum + RANK * (module.in_features + module.out_features), 0);
+  /** @type {import('../packages/contracts/dist/index.js').MachineProfile} */
+  const machine = {
+    worker: card.name,
+    measured_at: '',
+    processor: card.name,
+    memory_bytes: card.memory - RESERVED,
+    base_memory_bytes: 0,
+    rates: { float32: noRates(), bfloat16: noRates() },
+    engine: { kind: 'cuda', card: null, self_test: null },
+  };
+  const fixed = {
+    architecture,
+    parameterCount,
+    targets,
+    trainedParameters,
+    precision: /** @type {const} */ ('bfloat16'),
+  };
+  const engine = { engine: engineMemory(machine.engine), logitsInChunk: logitsPerChunk(machine, 'bfloat16') };
+  /** @param {boolean} recompute */
+  const peak = (recompute) =>
+    decoderMemory(
+      { ...fixed, ...engine, recompute, dropout: 0 },
+      { mostTokens: tokens, mostLabels: labels, longestRow: length },
+    );
+  const available = machine.memory_bytes * (1 - KEPT_FREE);
+  const recompute = peak(false) > available;
+  const work = stepWork(
+    { architecture, modules, targets, recompute },
+    { tokensPerStep: tokens, labelsPerStep: labels, squaresPerStep: rows * length ** 2, microBatchesPerStep: 1 },
+  );
+  // The logits are written, read, replaced by their gradient, and read again.
+  const logitBytes = 4 * 2 * labels * architecture.vocabSize;
+  const bytes = work.passes * 1e9 + logitBytes;
+  const seconds = {
+    products: (work.products * 1e9) / (card.teraflops * 1e12 * REACHED.products),
+    attention: (work.attention * 1e9) / (card.teraflops * 1e12 * REACHED.attention),
+    passes: bytes / (card.terabytes * 1e12 * REACHED.passes),
+  };
+  const ops = (recompute ? OPS.recomputed : OPS.ofLayer) * architecture.layerCount + OPS.beside;
+  const onCard = seconds.products + seconds.attention + seconds.passes;
+  const dispatch = ops * SECONDS_PER_OP;
+  return {
+    ...{ tokens, recompute, ops, bytes, seconds, onCard, dispatch, work },
+    fits: peak(recompute) <= available,
+    peak: peak(recompute),
+    total: Math.max(onCard, dispatch),
+  };
+}
+
+function noRates() {
+  return { matmul_gflops: 1, attention_gflops: 1, pass_gbytes: 1, layer_overhead_ms: 0 };
+}
+
+/** @param {number} seconds */
+const milliseconds = (seconds) => (seconds * 1e3).toFixed(seconds < 0.1 ? 1 : 0);
+
+/** @param {ReturnType<typeof step>} of what binds, with its share of the step */
+function binding({ seconds, onCard, dispatch }) {
+  if (dispatch > onCard) return `dispatch (the card has work for ${milliseconds(onCard)} ms)`;
+  const parts = Object.entries(seconds).sort(([, a], [, b]) => b - a);
+  return parts.map(([name, own]) => `${name} ${Math.round((100 * own) / onCard)} %`).join(', ');
+}
+
+const rows = MODELS.flatMap((model) =>
+  BATCHES.flatMap((batch) =>
+    CARDS.map((card) => {
+      const result = step(model, batch, card);
+      const { work, bytes, ops, dispatch, recompute, peak, fits, total, tokens } = result;
+      const needed = `${gigabytes(peak)}${recompute ? ', recompute' : ''}`;
+      const head = [model.name, `${batch.rows} × ${batch.length}`, card.name];
+      if (!fits) return [...head, `${needed}: does not fit`, '', '', '', '', '', ''];
+      return [
+        ...head,
+        needed,
+        `${((work.products + work.attention) / 1e3).toFixed(1)}`,
+        (bytes / 1e9).toFixed(0),
+        `${ops} in ${milliseconds(dispatch)} ms`,
+        `${milliseconds(total)} ms`,
+        `${(tokens / total / 1e3).toFixed(1)}k`,
+        binding(result),
+      ];
+    }),
+  ),
+);
+process.stdout.write(
+  `${table(['model', 'rows', 'card', 'memory', 'TFLOP', 'GB of passes', 'ops', 'step', 'tokens/s', 'what binds'], rows)}\n`,
+);

@@ -1,0 +1,77 @@
+import { LoraAdapter } from '@lorasmith/lora';
+import type { DecoderArchitecture } from '@lorasmith/model-folder';
+import { loadDecoder, tokenBatchOf } from '@lorasmith/models';
+import { passBytes, SCORES_PER_BLOCK } from '@lorasmith/planning';
+import { configureKernels, MOST_SCORES } from '@lorasmith/tensor';
+import { afterAll, describe, expect, test } from 'vitest';
+import { peakBytes } from '../../../test/numeric/live-bytes.js';
+import { NextToken } from './objectives/next-token/next-token.js';
+import { withProbeModel } from './probe/probe-model.js';
+
+afterAll(() => void configureKernels('raw'));
+
+test('the estimate knows the blocks of attention in raw ops', () => {
+  expect(SCORES_PER_BLOCK).toBe(MOST_SCORES);
+});
+
+const SIZES = [
+  { rows: 4, length: 64 },
+  { rows: 2, length: 128 },
+  { rows: 1, length: 640 }, // too long to keep weights of attention
+];
+
+// A GPU's memory cannot be watched here, but the same ops ask for the same bytes everywhere.
+describe.each([
+  ['fused', 'bfloat16'],
+  ['fused', 'float32'],
+  ['raw', 'bfloat16'],
+  ['raw', 'float32'],
+] as const)('with %s kernels in %s', (kernels, precision) => {
+  test.each([
+    ['all layers adapted, computed again', /_proj$/, true],
+    ['all layers adapted', /_proj$/, false],
+    ['two layers adapted', /[qv]_proj$/, false],
+  ] as const)(
+    '%s: a pass holds as many bytes as the estimate says, or a little less',
+    async (_, adapted, recompute) => {
+      configureKernels(kernels);
+      await withProbeModel(async (folder) => {
+        const decoder = await loadDecoder(folder, precision);
+        const targets = folder.modules
+          .filter(({ name }) => adapted.test(name))
+          .map((module) => ({ ...module, rank: 8, scale: 1 }));
+        const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
+        const objective = new NextToken(decoder);
+        for (const { rows, length } of SIZES) {
+          const batch = tokenBatchOf(
+            Array.from({ length: rows }, (_row, row) => ({
+              ids: Int32Array.from({ length }, (_token, i) => (row * 31 + i * 17) % decoder.architecture.vocabSize),
+              trained: new Uint8Array(length).fill(1),
+            })),
+          );
+          const held = peakBytes(() => {
+            objective.lossAndGradients(batch, { adapters: [{ adapter }], recompute }).losses.dispose();
+            adapter.takeGradient().dispose();
+          });
+          const memory = {
+            architecture: folder.architecture as DecoderArchitecture,
+            parameterCount: 0,
+            targets,
+            trainedParameters: 0,
+            precision,
+            recompute,
+            dropout: 0,
+            engine: { fused: kernels === 'fused', holdsProcess: false, reuses: true, slack: 1 },
+            logitsInChunk: decoder.head.chunkSize * decoder.architecture.vocabSize,
+          };
+          const load = { mostTokens: rows * length, mostLabels: batch.labels.length, longestRow: length };
+          const share = passBytes(memory, load) / held;
+          expect(share, `${rows} rows of ${length}`).toBeGreaterThan(1);
+          expect(share, `${rows} rows of ${length}`).toBeLessThan(1.25);
+        }
+        adapter.dispose();
+        decoder.dispose();
+      });
+    },
+  );
+});
