@@ -47,7 +47,7 @@ const memory = cuda.memory();
 const kernels = cuda.loadKernels();
 const missing = kernels.filter(({ error }) => error !== null);
 lines.push(
-  `- engine: ${card.name} (${card.uuid}), compute capability ${card.capability.join('.')}, ${card.multiprocessors} multiprocessors, the driver supports CUDA ${driverVersion / 1000}`,
+  `- engine: ${card.name} (${card.uuid}), compute capability ${card.capability.join('.')}, ${card.multiprocessors} multiprocessors, the driver supports CUDA ${Math.floor(driverVersion / 1000)}.${(driverVersion % 1000) / 10}`,
   `- memory: ${gigabytes(memory.freeBytes)} of ${gigabytes(memory.totalBytes)} free, ${gigabytes(card.memoryBytesPerSecond)}/s by clock and width`,
   `- kernels: ${kernels.length - missing.length} of ${kernels.length} load`,
   ...missing.map(({ module, name, error }) => `  - ${module} ${name}: ${error}`),

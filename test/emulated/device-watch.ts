@@ -38,7 +38,7 @@ export async function watchDevice<Result>(work: () => Promise<Result> | Result):
     if (further > 0) offDevice.add(`${name}: ${further} downloads, attributes ${JSON.stringify(rest[0])}`);
     return outputs;
   };
-  Object.defineProperty(binding, 'executeOp', { value: watched, configurable: true });
+  binding.executeOp = watched;
   const before = cuda().statistics();
   try {
     const result = await work();
@@ -47,7 +47,6 @@ export async function watchDevice<Result>(work: () => Promise<Result> | Result):
     const statistics = Object.fromEntries(names.map((name) => [name, after[name] - before[name]]));
     return { result, offDevice: [...offDevice], ops, statistics: statistics as Watched<Result>['statistics'] };
   } finally {
-    // What it hides is that of TensorFlow's addon.
-    Reflect.deleteProperty(binding, 'executeOp');
+    binding.executeOp = executeOp;
   }
 }

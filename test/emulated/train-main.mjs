@@ -18,7 +18,7 @@ const defaults = (/** @type {any} */ { properties }) =>
 await mkdir(folder, { recursive: true });
 configureKernels('fused');
 await writeTinyLlama(path.join(folder, 'base'));
-const rows = Array.from({ length: 16 }, (_, i) => ({
+const rows = Array.from({ length: 12 }, (_, i) => ({
   prompt: `count to ${i % 6}`,
   completion: Array.from({ length: (i % 6) + 1 }, (_number, number) => number).join(' '),
 }));

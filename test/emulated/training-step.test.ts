@@ -89,7 +89,7 @@ describe.each(['fused', 'raw'] as const)('%s kernels', (kernels) => {
     async ({ family, dtype }) => {
       const options = { dtype, dropout: 0.1, microBatches: 2, recompute: true };
       const { offDevice, result } = await secondStep(path.join(FIXTURES, 'families', family, 'base'), options);
-      expect(offDevice).toEqual([]);
+      expect(offDevice.join('\n')).toBe('');
       expect(Number.isFinite(result.loss)).toBe(true);
     },
   );

@@ -54,7 +54,7 @@ function numbersOf({ beta1, beta2, epsilon, learningRate, weightDecay, step, ...
   };
 }
 
-/** As native/adamw_step.h has them. On the CUDA engine they stay on the host. */
+/** As native/cuda/kernels/adamw_step.h has them. */
 function stepTensor(step: AdamWStep): Tensor {
   const numbers = Float32Array.from(Object.values(numbersOf(step)));
   return tensorOf(numbers, [numbers.length]);

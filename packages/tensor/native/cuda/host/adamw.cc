@@ -1,6 +1,5 @@
 // AdamW on a GPU: kernels/adamw.cu. What it computes is in native/adamw.cc.
 #include <algorithm>
-#include <cstring>
 
 #include "../kernels/adamw_step.h"
 #include "../kernels/square_sum.h"
@@ -13,16 +12,16 @@ constexpr unsigned kThreads = 256;
 constexpr int64_t kMaxBlocks = 1 << 16;
 
 const Kernel<void(const float* parameters, const float* gradient, const float* first, const float* second,
-                  const float* rate_factors, const float* square_sum, AdamWStep step, int64_t n, float* new_parameters,
-                  float* new_first, float* new_second)>
+                  const float* rate_factors, const float* square_sum, const AdamWStep* step, int64_t n,
+                  float* new_parameters, float* new_first, float* new_second)>
     kAdamW{"adamw", "AdamWFloat32"};
 
-const Kernel<void(const float* x, float factor, int64_t n, float* sums)> kSquareSumOfBlocks{"adamw",
-                                                                                            "SquareSumOfBlocksFloat32"};
+const Kernel<void(const float* x, const float* factor, int64_t n, float* sums)> kSquareSumOfBlocks{
+    "adamw", "SquareSumOfBlocksFloat32"};
 
 const Kernel<void(const float* sums, int count, float* result)> kSumOfBlocks{"adamw", "SumOfBlocksFloat32"};
 
-// parameters, gradient, first, second [n], rate_factors [n] or [0], square_sum [1], step (on the host) → what
+// parameters, gradient, first, second [n], rate_factors [n] or [0], square_sum [1], step → what
 // parameters and moments become, [n] each
 struct AdamW {
   void Compute(Context& context) const {
@@ -44,15 +43,14 @@ struct AdamW {
     float* new_first = context.Output<float>(1, {count});
     float* new_second = context.Output<float>(2, {count});
     if (context.failed()) return;
-    AdamWStep step;
-    std::memcpy(&step, numbers, sizeof(step));
+    const auto* step = reinterpret_cast<const AdamWStep*>(numbers);
     const int64_t blocks = std::min(kMaxBlocks, DivideUp(count, kThreads));
     kAdamW.Launch(context, {blocks}, kThreads, 0, parameters, gradient, first, second, rate_factors, square_sum, step,
                   count, new_parameters, new_first, new_second);
   }
 };
 
-// x [n], factor (on the host) → the sum of (factor x)², [1]
+// x [n], factor [1] → the sum of (factor x)², [1]
 struct SquareSum {
   void Compute(Context& context) const {
     const int64_t count = context.Size(0);
@@ -63,14 +61,14 @@ struct SquareSum {
     const int blocks = count == 0 ? 0 : SquareSumBlocks(count);
     float* sums = context.Scratch<float>(SquareSumBlocks(count));
     if (context.failed()) return;
-    kSquareSumOfBlocks.Launch(context, {blocks}, kSquareSumThreads, 0, x, *factor, count, sums);
+    kSquareSumOfBlocks.Launch(context, {blocks}, kSquareSumThreads, 0, x, factor, count, sums);
     kSumOfBlocks.Launch(context, {1}, kSquareSumThreads, 0, sums, blocks, result);
   }
 };
 
 const GpuOps kOps{
-    {"LorasmithAdamW", {GpuKernelOn<AdamW>({{"T", TF_FLOAT}}, {"step"})}},
-    {"LorasmithSquareSum", {GpuKernelOn<SquareSum>({{"T", TF_FLOAT}}, {"factor"})}},
+    {"LorasmithAdamW", {GpuKernelOn<AdamW>({{"T", TF_FLOAT}})}},
+    {"LorasmithSquareSum", {GpuKernelOn<SquareSum>({{"T", TF_FLOAT}})}},
 };
 
 }  // namespace

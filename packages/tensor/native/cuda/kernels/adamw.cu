@@ -45,11 +45,12 @@ __device__ __forceinline__ float ScaledSquare(float x, float factor) {
 }  // namespace
 
 // [n] each; rate_factors null: 1. square_sum [1] of the scaled gradient. Each thread has seven numbers on their way at
-// once, so vectors would not make it faster.
+// once, so vectors would not make it faster. The step's numbers are read from the card: the host would have to wait.
 extern "C" __global__ void __launch_bounds__(256)
     AdamWFloat32(const float* parameters, const float* gradient, const float* first, const float* second,
-                 const float* rate_factors, const float* square_sum, AdamWStep step, int64_t n, float* new_parameters,
-                 float* new_first, float* new_second) {
+                 const float* rate_factors, const float* square_sum, const AdamWStep* step_numbers, int64_t n,
+                 float* new_parameters, float* new_first, float* new_second) {
+  const AdamWStep step = *step_numbers;
   const float clipping = ClippingFactor(*square_sum, step.max_norm);
   const bool has_factors = rate_factors != nullptr;
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -64,10 +65,11 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 EXPORT_KERNEL(AdamWFloat32)
 
-// The sum of one block's numbers of (factor x)², for each block: x [n] → sums [blocks]. Which numbers are a block's and
-// a thread's follows from n alone, and so do the order of the sums and their bits.
+// The sum of one block's numbers of (factor x)², for each block: x [n], factor [1] → sums [blocks]. Which numbers are a
+// block's and a thread's follows from n alone, and so do the order of the sums and their bits.
 extern "C" __global__ void __launch_bounds__(kSquareSumThreads)
-    SquareSumOfBlocksFloat32(const float* x, float factor, int64_t n, float* sums) {
+    SquareSumOfBlocksFloat32(const float* x, const float* factors, int64_t n, float* sums) {
+  const float factor = *factors;
   constexpr int kSize = Vector<float>::kSize;
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;

@@ -128,7 +128,7 @@ void TestAdamW(int64_t count, const AdamWStep& step, bool has_factors) {
   Launch("AdamWFloat32", GridOf(count), 256, 0, static_cast<const float*>(parameters.data()),
          static_cast<const float*>(gradient.data()), static_cast<const float*>(first.data()),
          static_cast<const float*>(second.data()), static_cast<const float*>(has_factors ? factors.data() : nullptr),
-         static_cast<const float*>(square_sum.data()), step, count, new_parameters.data(), new_first.data(),
+         static_cast<const float*>(square_sum.data()), &step, count, new_parameters.data(), new_first.data(),
          new_second.data());
   const double clipping = std::min(1.0, step.max_norm / (std::sqrt(7.25) + 1e-6));
   for (int64_t i = 0; i < count; i++) {
@@ -158,7 +158,7 @@ void TestSquareSum(const Floats& x, int64_t shift) {
   double expected = 0;
   for (int64_t i = 0; i < count; i++) expected += static_cast<double>(x[shift + i]) * x[shift + i];
   expected *= static_cast<double>(factor) * factor;
-  Launch("SquareSumOfBlocksFloat32", dim3(blocks), kSquareSumThreads, 0, x.data() + shift, factor, count, sums.data());
+  Launch("SquareSumOfBlocksFloat32", dim3(blocks), kSquareSumThreads, 0, x.data() + shift, &factor, count, sums.data());
   Launch("SumOfBlocksFloat32", dim3(1), kSquareSumThreads, 0, static_cast<const float*>(sums.data()), blocks,
          result.data());
   Record(sums), Record(result);
