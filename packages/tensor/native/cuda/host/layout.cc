@@ -235,6 +235,7 @@ struct Scatter {
     if (!context.Check(context.Size(1) == m * width, "every index needs one slice")) return;
     Number* result = context.Output<Number>(0, shape);
     if (context.failed()) return;
+    if (m == 0) return Clear(context, result, SizeOf(shape) * static_cast<int64_t>(sizeof(Number)));
     kScatter<Number>.Launch(context, {shape[0], DivideUp(width, kElementThreads)}, kElementThreads, 0, indices, updates,
                             m, width, result);
   }

@@ -117,6 +117,7 @@ struct Reduction {
     }
     Number* result = context.Output<Number>(0, kept);
     if (context.failed() || SizeOf(kept) == 0) return;
+    if (SizeOf(shape) == 0) x = result;  // An empty tensor has no address, and nothing is read.
     const float scale = kMean ? 1.0f / static_cast<float>(count) : 1.0f;
     ReduceAxes<Operation>(context, axes, x, scale, result);
   }

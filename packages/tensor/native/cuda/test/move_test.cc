@@ -2,6 +2,7 @@
 #include <array>
 
 #include "../host/strides.h"
+#include "../kernels/strided.cuh"
 #include "guarded.h"
 
 using namespace kernel_test;
@@ -118,3 +119,18 @@ KERNEL_TEST(Transposes) {
   TestTranspose<uint4>(16);
 }
 KERNEL_TEST(GatherAndScatter) { TestGatherAndScatter(); }
+
+// Elements beyond 2^31 are found by another path, which no test has the memory to run.
+KERNEL_TEST(PlacesInHugeTensors) {
+  StridedPair pair;
+  const Shape axes{5, 3, 300'000'001};
+  Expect(lorasmith::JoinAxes(axes, lorasmith::StridesOf(axes), {3 * 300'000'007L, 300'000'007L, 1}, &pair), "axes");
+  Expect(pair.rank == 2 && pair.size > int64_t{1} << 32, "the tensor is huge");
+  for (const int64_t row : {0, 7, 14}) {
+    for (const int64_t column : {0, 299'999'999, 300'000'000}) {
+      int64_t left, right;
+      Locate(pair, row * axes[2] + column, &left, &right);
+      Expect(left == row * axes[2] + column && right == row * 300'000'007 + column, "place in a huge tensor");
+    }
+  }
+}
