@@ -30,8 +30,10 @@ const OPS = { ofLayer: 56, recomputed: 78, beside: 26 };
 /** Of calling one op from JavaScript. It runs beside the GPU's work, so only the longer of the two counts. */
 const SECONDS_PER_OP = 13.6e-6;
 /** See services/worker/src/device: what the driver, the kernels and cuBLASLt take of the card, and what is kept free. */
-const RESERVED = 2 ** 30;
+const RESERVED = { cuda: 2 ** 30, tensorflow: 2 ** 31, cpu: 0 };
 const KEPT_FREE = 0.05;
+/** Times follow from the published rates instead. */
+const NO_RATES = { matmul_gflops: 1, attention_gflops: 1, pass_gbytes: 1, layer_overhead_ms: 0 };
 
 /**
  * @param {string} name
@@ -90,42 +92,59 @@ function shape(name, { hidden, intermediate, layers, heads, keyValue, headDim, v
   return { name, architecture, modules, parameterCount };
 }
 
+/** @typedef {import('../packages/contracts/dist/index.js').MachineProfile} MachineProfile */
+
+/**
+ * What the estimate expects of memory.
+ *
+ * @param {MachineProfile['engine']['kind']} kind
+ * @param {(typeof MODELS)[number]} model
+ * @param {(typeof BATCHES)[number]} batch
+ * @param {(typeof CARDS)[number]} card
+ */
+function memory(kind, { architecture, modules, parameterCount }, { rows, length }, card) {
+  /** @type {MachineProfile} */
+  const machine = {
+    worker: card.name,
+    measured_at: '',
+    processor: card.name,
+    memory_bytes: card.memory - RESERVED[kind],
+    base_memory_bytes: 0,
+    rates: { float32: NO_RATES, bfloat16: NO_RATES },
+    engine: { kind, card: null, self_test: null },
+  };
+  const trainedParameters = modules.reduce((sum, module) => sum + RANK * (module.in_features + module.out_features), 0);
+  /** @param {boolean} recompute */
+  const peakOf = (recompute) =>
+    decoderMemory(
+      {
+        ...{ architecture, parameterCount, targets: modules, trainedParameters, recompute },
+        precision: 'bfloat16',
+        dropout: 0,
+        engine: engineMemory(machine.engine),
+        logitsInChunk: logitsPerChunk(machine, 'bfloat16'),
+      },
+      { mostTokens: rows * length, mostLabels: rows * (length - 1), longestRow: length },
+    );
+  const available = machine.memory_bytes * (1 - KEPT_FREE);
+  const recompute = peakOf(false) > available;
+  const peak = peakOf(recompute);
+  return { recompute, peak, fits: peak <= available, text: `${gigabytes(peak)}${recompute ? ', recompute' : ''}` };
+}
+
 /**
  * @param {(typeof MODELS)[number]} model
  * @param {(typeof BATCHES)[number]} batch
  * @param {(typeof CARDS)[number]} card
  */
-function step({ architecture, modules, parameterCount }, { rows, length }, card) {
+function step(model, batch, card) {
+  const { architecture, modules } = model;
+  const { rows, length } = batch;
   const tokens = rows * length;
   const labels = tokens - rows;
   const targets = modules.map((module) => ({ ...module, rank: RANK, scale: 2 }));
-  const trainedParameters = modules.reduce((sum, module) => sum + RANK * (module.in_features + module.out_features), 0);
-  /** @type {import('../packages/contracts/dist/index.js').MachineProfile} */
-  const machine = {
-    worker: card.name,
-    measured_at: '',
-    processor: card.name,
-    memory_bytes: card.memory - RESERVED,
-    base_memory_bytes: 0,
-    rates: { float32: noRates(), bfloat16: noRates() },
-    engine: { kind: 'cuda', card: null, self_test: null },
-  };
-  const fixed = {
-    architecture,
-    parameterCount,
-    targets,
-    trainedParameters,
-    precision: /** @type {const} */ ('bfloat16'),
-  };
-  const engine = { engine: engineMemory(machine.engine), logitsInChunk: logitsPerChunk(machine, 'bfloat16') };
-  /** @param {boolean} recompute */
-  const peak = (recompute) =>
-    decoderMemory(
-      { ...fixed, ...engine, recompute, dropout: 0 },
-      { mostTokens: tokens, mostLabels: labels, longestRow: length },
-    );
-  const available = machine.memory_bytes * (1 - KEPT_FREE);
-  const recompute = peak(false) > available;
+  const held = memory('cuda', model, batch, card);
+  const { recompute } = held;
   const work = stepWork(
     { architecture, modules, targets, recompute },
     { tokensPerStep: tokens, labelsPerStep: labels, squaresPerStep: rows * length ** 2, microBatchesPerStep: 1 },
@@ -142,15 +161,9 @@ function step({ architecture, modules, parameterCount }, { rows, length }, card)
   const onCard = seconds.products + seconds.attention + seconds.passes;
   const dispatch = ops * SECONDS_PER_OP;
   return {
-    ...{ tokens, recompute, ops, bytes, seconds, onCard, dispatch, work },
-    fits: peak(recompute) <= available,
-    peak: peak(recompute),
+    ...{ tokens, held, ops, bytes, seconds, onCard, dispatch, work },
     total: Math.max(onCard, dispatch),
   };
-}
-
-function noRates() {
-  return { matmul_gflops: 1, attention_gflops: 1, pass_gbytes: 1, layer_overhead_ms: 0 };
 }
 
 /** @param {number} seconds */
@@ -167,23 +180,33 @@ const rows = MODELS.flatMap((model) =>
   BATCHES.flatMap((batch) =>
     CARDS.map((card) => {
       const result = step(model, batch, card);
-      const { work, bytes, ops, dispatch, recompute, peak, fits, total, tokens } = result;
-      const needed = `${gigabytes(peak)}${recompute ? ', recompute' : ''}`;
-      const head = [model.name, `${batch.rows} × ${batch.length}`, card.name];
-      if (!fits) return [...head, `${needed}: does not fit`, '', '', '', '', '', ''];
+      const { held, work, bytes, ops, dispatch, total, tokens } = result;
+      const plain = memory('tensorflow', model, batch, card);
       return [
-        ...head,
-        needed,
-        `${((work.products + work.attention) / 1e3).toFixed(1)}`,
+        ...[model.name, `${batch.rows} × ${batch.length}`, card.name],
+        held.fits ? held.text : 'does not fit',
+        plain.fits ? plain.text : 'does not fit',
+        ((work.products + work.attention) / 1e3).toFixed(1),
         (bytes / 1e9).toFixed(0),
         `${ops} in ${milliseconds(dispatch)} ms`,
-        `${milliseconds(total)} ms`,
-        `${(tokens / total / 1e3).toFixed(1)}k`,
-        binding(result),
+        ...(held.fits
+          ? [`${milliseconds(total)} ms`, `${(tokens / total / 1e3).toFixed(1)}k`, binding(result)]
+          : ['', '', '']),
       ];
     }),
   ),
 );
-process.stdout.write(
-  `${table(['model', 'rows', 'card', 'memory', 'TFLOP', 'GB of passes', 'ops', 'step', 'tokens/s', 'what binds'], rows)}\n`,
-);
+const columns = [
+  'model',
+  'rows',
+  'card',
+  'memory',
+  'with TensorFlow',
+  'TFLOP',
+  'GB',
+  'ops',
+  'step',
+  'tokens/s',
+  'what binds',
+];
+process.stdout.write(table(columns, rows));
