@@ -7,6 +7,7 @@ import { ROOT_DIR } from './locations.mjs';
 import { NATIVE_DIR } from './native-build.mjs';
 import { publishFolder } from './publish-folder.mjs';
 import { runCommand } from './run-command.mjs';
+import { SetupError } from './setup-error.mjs';
 
 /** Node's C API, as a folder for `-I`. Paths in flags are relative to {@link NATIVE_DIR}, so that clones share the cache. */
 export const NODE_HEADERS = path.relative(NATIVE_DIR, path.join(ROOT_DIR, 'node_modules/node-api-headers/include'));
@@ -43,8 +44,11 @@ export async function compileNative(targets, { identity, cache, env, progress })
     const objects = [];
     for (const source of target.sources) {
       const flags = target.flagsOf?.[source] ?? target.flags;
-      const texts = await withIncludes(path.join(NATIVE_DIR, source), flags);
-      const key = shortHash(JSON.stringify([compiler, identity, process.arch, flags, texts]));
+      const keyOf = async () => {
+        const texts = await withIncludes(path.join(NATIVE_DIR, source), flags);
+        return shortHash(JSON.stringify([compiler, identity, process.arch, flags, texts]));
+      };
+      const key = await keyOf();
       const folder = path.join(cache, 'native-objects', `${path.basename(source)}-${key}`);
       objects.push({ key, file: path.join(folder, 'object.o') });
       if (existsSync(folder)) continue;
@@ -56,6 +60,9 @@ export async function compileNative(targets, { identity, cache, env, progress })
             env,
             remedy: 'see the compiler errors above. A C++17 compiler is required: g++ 11 or later.',
           });
+          if ((await keyOf()) !== key) {
+            throw new SetupError(`${source} changed while it was compiled`, 'run the same command again.');
+          }
         });
       });
     }

@@ -93,11 +93,11 @@ class Context {
   }
   Context(const Context&) = delete;
 
-  // The input's data; null after a failure.
+  // The input's data; null if it has no elements, or after a failure.
   template <typename Number>
   const Number* Input(int index) {
     TF_Tensor* tensor = Tensor(index);
-    return tensor == nullptr ? nullptr : static_cast<const Number*>(TF_TensorData(tensor));
+    return tensor == nullptr ? nullptr : static_cast<const Number*>(DataOf(tensor));
   }
 
   int64_t Dim(int index, int axis) {
@@ -131,7 +131,7 @@ class Context {
       return nullptr;
     }
     tensors_.push_back(tensor);
-    return static_cast<Number*>(TF_TensorData(tensor));
+    return static_cast<Number*>(DataOf(tensor));
   }
 
   // Memory for this op alone, where its outputs are; null after a failure.
@@ -145,7 +145,7 @@ class Context {
       return nullptr;
     }
     tensors_.push_back(tensor);
-    return static_cast<Number*>(TF_TensorData(tensor));
+    return static_cast<Number*>(DataOf(tensor));
   }
 
   // The output is the input, without a copy.
@@ -183,6 +183,9 @@ class Context {
   bool failed() const { return failed_; }
 
  private:
+  // TensorFlow has an address for an empty tensor, too, which is nobody's.
+  static void* DataOf(TF_Tensor* tensor) { return TF_TensorByteSize(tensor) == 0 ? nullptr : TF_TensorData(tensor); }
+
   TF_Tensor* Tensor(int index) {
     if (static_cast<size_t>(index) >= inputs_.size()) inputs_.resize(index + 1, nullptr);
     if (inputs_[index] == nullptr && !failed_) {

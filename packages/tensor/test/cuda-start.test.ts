@@ -65,6 +65,11 @@ const REASONS: { name: string; env: Record<string, string>; error: RegExp; versi
     error: /^Emulated GPU \(GPU-.+\) has compute capability 7\.5, and at least 8\.0 is needed$/,
   },
   {
+    name: 'no cuBLASLt',
+    env: { CUDA_LIBRARY_DIR: '/nowhere', LD_PRELOAD: `${BUILD}emulated/libcuda.so.1` },
+    error: /^cuBLASLt is not found \(libcublasLt\.so\.12\)$/,
+  },
+  {
     name: 'a card without memory pools',
     env: { EMULATED_GPU_POOLS: '0' },
     error: /has no memory pools: its driver or virtual GPU does not support cuMemAllocAsync$/,

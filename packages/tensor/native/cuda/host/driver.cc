@@ -68,12 +68,17 @@ const Driver* OpenDriver(std::string* problem) {
 int DriverVersion() { return TheDriver().version; }
 
 void* OpenLibrary(const std::string& name) {
+  const auto open = [](const std::string& file) { return dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL); };
+  void* library = nullptr;
   const char* folder = std::getenv("CUDA_LIBRARY_DIR");
-  if (folder != nullptr && *folder != '\0') {
-    void* library = dlopen((std::string(folder) + "/" + name).c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library != nullptr) return library;
+  if (folder != nullptr && *folder != '\0') library = open(std::string(folder) + "/" + name);
+  if (library == nullptr) library = open(name);
+  Dl_info own;
+  if (library == nullptr && dladdr(reinterpret_cast<void*>(&OpenLibrary), &own) != 0) {
+    const std::string addon = own.dli_fname;
+    library = open(addon.substr(0, addon.rfind('/') + 1) + "cuda/lib/" + name);
   }
-  return dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  return library;
 }
 
 std::string ErrorText(Result error) {

@@ -128,7 +128,8 @@ const Driver* OpenDriver(std::string* problem);
 // CUDA's version that the driver supports, such as 12040; 0 without a driver.
 int DriverVersion();
 
-// Opens a library of NVIDIA: in the folder that CUDA_LIBRARY_DIR names if it is there, else where the system has it.
+// Opens a library of NVIDIA: in the folder that CUDA_LIBRARY_DIR names if it is there, else where the system has it,
+// else in `cuda/lib` beside this addon.
 void* OpenLibrary(const std::string& name);
 
 // "CUDA_ERROR_ILLEGAL_ADDRESS (700): an illegal memory access was encountered"

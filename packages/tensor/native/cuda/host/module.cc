@@ -2,6 +2,7 @@
 // lists its devices once.
 #include <node_api.h>
 
+#include "cublas_lt.h"
 #include "device.h"
 #include "launch.h"
 #include "multiply.h"
@@ -97,6 +98,7 @@ napi_value Start(napi_env env, napi_callback_info) {
   std::string problem;
   if (!started) {
     problem = Device::Open();
+    if (problem.empty()) cublas::OpenCublas(&problem);
     if (problem.empty()) problem = LoadPlugin();
     if (problem.empty()) problem = RegisterKernels();
     started = problem.empty();
