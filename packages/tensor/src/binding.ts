@@ -35,7 +35,6 @@ export interface Engine {
   kind: EngineKind;
   /** Where ops run. */
   device: 'cpu' | 'gpu';
-  onGpu: boolean;
   /** The CUDA engine's addon and the card; null on other engines. */
   cuda: (CudaEngine & { card: CudaDevice }) | null;
 }
@@ -98,14 +97,13 @@ function load(): { binding: Binding; engine: Engine } {
     if (!tensorflow.isUsingGpuDevice()) throw new Error("TensorFlow does not see the CUDA engine's device");
     // The definitions of the fused ops.
     if (loadFusedLibrary() === null) throw new Error('the fused ops are not compiled: run npm run setup');
-    const engine: Engine = { version: tensorflow.TF_Version, kind: 'cuda', device: 'gpu', onGpu: true, cuda };
+    const engine: Engine = { version: tensorflow.TF_Version, kind: 'cuda', device: 'gpu', cuda };
     return { binding: reportingFailures(tensorflow, cuda), engine };
   }
   if (wanted === 'cpu') process.env.CUDA_VISIBLE_DEVICES = '-1';
   const binding = loadTensorflow();
-  const onGpu = binding.isUsingGpuDevice();
-  const kind = onGpu ? 'tensorflow' : 'cpu';
-  return { binding, engine: { version: binding.TF_Version, kind, device: onGpu ? 'gpu' : 'cpu', onGpu, cuda: null } };
+  const [kind, device] = binding.isUsingGpuDevice() ? (['tensorflow', 'gpu'] as const) : (['cpu', 'cpu'] as const);
+  return { binding, engine: { version: binding.TF_Version, kind, device, cuda: null } };
 }
 
 export const { binding, engine } = load();

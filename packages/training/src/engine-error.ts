@@ -19,7 +19,8 @@ export function engineError(error: unknown, advice: string | null = null): unkno
   if (error instanceof ProductError || !OUT_OF_MEMORY.test(error instanceof Error ? error.message : String(error))) {
     return error;
   }
-  const where = engine.onGpu ? 'The memory of the GPU ran out.' : 'The engine could not get the memory it needs.';
+  const where =
+    engine.device === 'gpu' ? 'The memory of the GPU ran out.' : 'The engine could not get the memory it needs.';
   return new ProductError('out_of_memory', `${where} ${advice ?? GENERAL_ADVICE}`, { cause: error });
 }
 

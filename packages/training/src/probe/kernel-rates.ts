@@ -35,7 +35,7 @@ function bestSeconds(compute: () => Tensor): number {
     const start = process.hrtime.bigint();
     const result = compute();
     // A GPU computes asynchronously; reading a number back waits for it.
-    if (engine.onGpu) scope(() => toNumber(sum(cast(result, 'float32'), 'all')));
+    if (engine.device === 'gpu') scope(() => toNumber(sum(cast(result, 'float32'), 'all')));
     result.dispose();
     // The first run also starts threads and selects kernels.
     if (repeat > 0) best = Math.min(best, Number(process.hrtime.bigint() - start) / 1e9);

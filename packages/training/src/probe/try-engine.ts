@@ -6,7 +6,7 @@ import { seededTensor } from '../self-test/seeded-inputs.js';
  * @throws Error when the engine has no GPU, or cannot compute on it
  */
 export function tryGpu(): void {
-  if (!engine.onGpu) throw new Error('The engine sees no GPU.');
+  if (engine.device !== 'gpu') throw new Error('The engine sees no GPU.');
   const found = scope(() => toNumber(sum(matMul(seededTensor([16, 16], 1), seededTensor([16, 16], 2)), 'all')));
   if (!Number.isFinite(found)) throw new Error(`The GPU computed ${found} where a number was expected.`);
 }

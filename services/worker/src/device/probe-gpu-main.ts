@@ -18,5 +18,5 @@ answerParent('search for a GPU', async (): Promise<EngineFindings> => {
   const missingLibraries = [DRIVER_LIBRARY, ...CUDA_LIBRARIES].filter((library) => !isFound(library));
   // Only now: the engine opens libraries itself when it is loaded.
   const { engine } = await import('@lorasmith/training');
-  return { missingLibraries, engineOnGpu: engine.onGpu };
+  return { missingLibraries, engineOnGpu: engine.device === 'gpu' };
 });

@@ -6,7 +6,7 @@ import { engine } from '@lorasmith/training';
  * TensorFlow would silently continue on the CPU.
  */
 export function endWithoutGpu(): void {
-  if (process.argv[2] !== 'gpu' || engine.onGpu) return;
+  if (process.argv[2] !== 'gpu' || engine.device === 'gpu') return;
   console.error('The engine no longer sees the GPU.');
   process.exit(NO_GPU_EXIT_CODE);
 }
