@@ -3,19 +3,14 @@ import {
   type AdaptedRows,
   add,
   addMatMul,
-  cast,
-  constant,
   dispose,
   fill,
-  greaterEqual,
   keep,
   kernelsFor,
   type LoraLayout,
   type LoraWeights,
   matMul,
-  multiply,
   parametersOf,
-  randomUniform,
   scope,
   type Tensor,
 } from '@lorasmith/tensor';
@@ -81,8 +76,7 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
     const { a, scaledB } = this.#currentWeights();
     const result = scope(() => {
       const frozen = base(); // [tokens, out]
-      const mask = this.#dropoutMask(x, dropoutSeed);
-      const input = mask === null ? x : multiply(x, mask);
+      const input = this.#dropped(x, dropoutSeed);
       const low = matMul(input, a, { transposeB: true }); // [tokens, in] x [sum of rank, in]ᵀ -> [tokens, sum of rank]
       const output = addMatMul(frozen, low, scaledB, { transposeB: true }); // [tokens, out]
       return { output, saved: record ? { x, low, dropoutSeed } : null };
@@ -96,16 +90,11 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
     const { x, low, dropoutSeed } = saved;
     const byInput = scope(() => {
       const lowGradient = matMul(gradient, scaledB); // [tokens, out] x [out, sum of rank] -> [tokens, sum of rank]
-      const mask = this.#dropoutMask(x, dropoutSeed);
-      const aGradient = scope(() => {
-        const input = mask === null ? x : multiply(x, mask);
-        return matMul(lowGradient, input, { transposeA: true });
-      });
+      const aGradient = scope(() => matMul(lowGradient, this.#dropped(x, dropoutSeed), { transposeA: true }));
       this.#accumulate(aGradient, matMul(gradient, low, { transposeA: true }));
       if (!wantInputGradient) return null;
-      if (mask === null) return addMatMul(base(), lowGradient, a); // [tokens, in]
-      const throughA = scope(() => multiply(matMul(lowGradient, a), mask)); // [tokens, in]
-      dispose(mask);
+      if (this.#seedOf(dropoutSeed) === null) return addMatMul(base(), lowGradient, a); // [tokens, in]
+      const throughA = scope(() => this.#dropped(matMul(lowGradient, a), dropoutSeed)); // [tokens, in]
       return add(base(), throughA);
     });
     dispose(saved);
@@ -150,16 +139,15 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
     if (before !== null) dispose([before, fresh]);
   }
 
-  /**
-   * The mask of inverted dropout (Srivastava et al. 2014); the same seed gives the same mask.
-   * @returns shape and dtype of x, with values 0 and 1 / (1 - dropout); null without dropout
-   */
-  #dropoutMask({ shape, dtype }: Tensor, seed: DropoutSeed | null): Tensor | null {
+  /** x where dropout leaves it, the same numbers for the same seed; x itself without dropout. Its own gradient. */
+  #dropped(x: Tensor, dropoutSeed: DropoutSeed | null): Tensor {
+    const seed = this.#seedOf(dropoutSeed);
+    return seed === null ? x : kernelsFor(x.dtype).dropout(x, this.#dropout, seed);
+  }
+
+  /** The group's own seed; null without dropout. */
+  #seedOf(seed: DropoutSeed | null): [number, number] | null {
     if (this.#dropout === 0 || seed === null) return null;
-    const own = [(seed[0] ^ Math.imul(this.#index + 1, 0x9e3779b1)) & 0x7fffffff, seed[1] & 0x7fffffff] as const;
-    return scope(() => {
-      const kept = greaterEqual(randomUniform(shape, own), constant(this.#dropout));
-      return multiply(cast(kept, dtype), constant(1 / (1 - this.#dropout), dtype));
-    });
+    return [(seed[0] ^ Math.imul(this.#index + 1, 0x9e3779b1)) & 0x7fffffff, seed[1] & 0x7fffffff];
   }
 }

@@ -299,6 +299,7 @@ std::vector<OpDefinition> NormOps();
 std::vector<OpDefinition> GatedUnitOps();
 std::vector<OpDefinition> AttentionOps();
 std::vector<OpDefinition> CrossEntropyOps();
+std::vector<OpDefinition> DropoutOps();
 std::vector<OpDefinition> LoraOps();
 std::vector<OpDefinition> ProductOps();  // without kernels where the processor multiplies no bfloat16
 std::vector<OpDefinition> ToDeviceOps();

@@ -161,6 +161,18 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       );
     });
 
+    test.each([0.05, 0.5])('dropout of %d, the same bits', (rate) => {
+      bothWays(
+        instructionSet,
+        dtype,
+        () =>
+          [[1], [3, 67], [37, 300]].map((shape) =>
+            kernelsFor(dtype).dropout(numbers(shape, 'x', dtype), rate, [5, 77]),
+          ),
+        0,
+      );
+    });
+
     test('cross entropy and its gradient, for probabilities from nearly 1 to nearly 0', () => {
       bothWays(instructionSet, dtype, () => {
         const logits = numbers([23, 301], 'logits', dtype, 40);

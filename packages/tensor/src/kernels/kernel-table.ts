@@ -14,6 +14,7 @@ import {
 import type { AttentionRows, BatchAttention } from './attention.js';
 import { AttentionByHeadSize } from './attention-by-head-size.js';
 import { type CrossEntropy, fusedCrossEntropy, rawCrossEntropy } from './cross-entropy.js';
+import { fusedDropout, rawDropout } from './dropout.js';
 import { fusedAttention } from './fused-attention.js';
 import { type InstructionSet, loadFusedLibrary, processorHasAmx } from './fused-library.js';
 import { fusedGatedUnit, fusedGatedUnitGradient, rawGatedUnit, rawGatedUnitGradient } from './gated-unit.js';
@@ -91,6 +92,13 @@ export interface Kernels {
    */
   loraGradient(byA: Tensor, byScaledB: Tensor, layout: LoraLayout): Tensor;
   /**
+   * Inverted dropout (Srivastava et al. 2014): each number becomes 0 with the probability `rate`, else it is divided by
+   * 1 - rate. Which are dropped follows from the seed and their place.
+   * @param rate in 0 … 1, without 1
+   * @param seed two integers below 2^31
+   */
+  dropout(x: Tensor, rate: number, seed: readonly [number, number]): Tensor;
+  /**
    * AdamW with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101) as torch.optim.AdamW computes it:
    * `p ← p (1 - lr·decay)`, then `p ← p - lr / (1 - β1ᵗ) · m / (√v / √(1 - β2ᵗ) + ε)`. Inputs stay as they are.
    * @param gradient `[n]` float32, still to be scaled and clipped
@@ -161,6 +169,7 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   gatedUnitGradient: [fused(fusedGatedUnitGradient, ALSO_CUDA), raw(rawGatedUnitGradient)],
   loraWeights: [fused(fusedLoraWeights, ALSO_CUDA), raw(rawLoraWeights)],
   loraGradient: [fused(fusedLoraGradient, ALSO_CUDA), raw(rawLoraGradient)],
+  dropout: [fused(fusedDropout, ALSO_CUDA), raw(rawDropout)],
   adamW: [fused(fusedAdamW, ALSO_CUDA), raw(rawAdamW)],
   squareSum: [fused(fusedSquareSum, { engines: ['cuda'] }), raw(rawSquareSum)],
   batchAttention: [fused(fusedAttention, ALSO_CUDA), raw((rows) => new GroupedAttention(rows))],

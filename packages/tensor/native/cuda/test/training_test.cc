@@ -1,7 +1,8 @@
-// Gated units, LoRA's matrices, AdamW and the square sum of its gradient.
+// Gated units, dropout, LoRA's matrices, AdamW and the square sum of its gradient.
 #include "../kernels/activation_kind.h"
 #include "../kernels/adamw_step.h"
 #include "../kernels/lora_blocks.h"
+#include "../kernels/philox.h"
 #include "../kernels/square_sum.h"
 #include "guarded.h"
 
@@ -115,6 +116,25 @@ void TestLora(int in, const std::vector<int>& ranks, int64_t rows_of_each) {
   for (int64_t i = 0; i < b_size; i++) same(expected[i], scaled_b[i]);
 }
 
+template <typename T>
+void TestDropout(int64_t size) {
+  const UniformSeed seed = MixSeeds(5, 77);
+  Memory<T> x(size), result(size);
+  x.FillRandom(1, 2);
+  Launch("Dropout" + kTypeName<T>, GridOf(size), 256, 0, static_cast<const T*>(x.data()), seed, 0.25f, 1.25f, size,
+         result.data());
+  int64_t dropped = 0;
+  for (int64_t i = 0; i < size; i++) {
+    const float uniform = __uint_as_float(UniformPlusOne(UniformBits(seed, i / 4).at[i % 4])) - 1.0f;
+    dropped += uniform < 0.25f;
+    T expected;
+    Store(uniform < 0.25f ? 0.0f : ToFloat(x[i]) * 1.25f, &expected);
+    Expect(memcmp(&expected, &result[i], sizeof(T)) == 0, "dropout of " + NameOf({size}));
+  }
+  // Five standard deviations.
+  Expect(std::abs(dropped - 0.25 * size) <= 5 * std::sqrt(0.25 * 0.75 * size), "the share that is dropped");
+}
+
 AdamWStep StepOf(float max_norm, float decay) {
   return {1 / 47.0f, max_norm, 0.9f, 0.1f, 0.999f, 0.001f, 0.0836f, 1e-8f, 5e-4f, 3e-4f * decay, 1 - 3e-4f * decay};
 }
@@ -189,6 +209,10 @@ KERNEL_TEST(LoraFloat32) {
 KERNEL_TEST(LoraBFloat16) {
   TestLora<bf16>(37, {3, 5, 2}, 19);
   TestLora<bf16>(1100, {8, 8, 8, 8, 8, 8, 8, 8}, 300);
+}
+
+KERNEL_TEST(Dropout) {
+  for (int64_t size : {1, 7, 4099}) TestDropout<float>(size), TestDropout<bf16>(size);
 }
 
 KERNEL_TEST(AdamW) {

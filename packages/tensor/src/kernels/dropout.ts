@@ -1,0 +1,24 @@
+import { greaterEqual, multiply } from '../arithmetic.js';
+import { elementType, execute, floatAttribute } from '../execute.js';
+import { randomUniform } from '../random.js';
+import { scope, type Tensor } from '../tensor.js';
+import { cast, constant, tensorOf } from '../transfer.js';
+
+// What the op computes: see Kernels.
+
+export function fusedDropout(x: Tensor, rate: number, seed: readonly [number, number]): Tensor {
+  return scope(() => {
+    const attributes = [elementType(x), floatAttribute('rate', rate), floatAttribute('scale', scaleOf(rate))];
+    return execute('LorasmithDropout', attributes, [x, tensorOf(Int32Array.from(seed), [2])]);
+  });
+}
+
+export function rawDropout(x: Tensor, rate: number, seed: readonly [number, number]): Tensor {
+  return scope(() => {
+    const kept = greaterEqual(randomUniform(x.shape, seed), constant(rate));
+    return multiply(x, multiply(cast(kept, x.dtype), constant(scaleOf(rate), x.dtype)));
+  });
+}
+
+/** What is kept becomes so much larger that the mean stays. */
+const scaleOf = (rate: number): number => 1 / (1 - rate);
