@@ -32,7 +32,7 @@ export class Tensor {
     return this.#disposed;
   }
 
-  /** Whether an {@link alias} of a disposed tensor, or the tensor itself, still needs the memory. */
+  /** Whether the memory is still there: for this handle, or for an {@link alias} of it. */
   get isLive(): boolean {
     return this.#handles.count > 0;
   }
