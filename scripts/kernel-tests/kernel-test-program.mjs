@@ -47,7 +47,7 @@ export const VARIANTS = {
   },
 };
 
-/** @param {Variant} variant @returns {string[]} arguments of the program that {@link buildKernelTests} compiles */
+/** @param {Variant} variant @returns {string[]} arguments of the program that {@link compileKernelTests} compiles */
 export function argumentsOf(variant) {
   return [...variant.args, ...variant.withoutHeadSizes.map((size) => `--without=_${size}`)];
 }
@@ -57,10 +57,10 @@ export function argumentsOf(variant) {
  *
  * @param {Variant} variant
  * @param {{ identity: string, cache: string, env: NodeJS.ProcessEnv, progress: import('../setup/run-steps.mjs').Progress }} options
- * @returns {Promise<string>} the program
+ * @returns {Promise<{ program: string, objects: Record<string, string> }>} `objects`: by source
  * @throws {import('../setup/setup-error.mjs').SetupError} when it does not compile
  */
-export async function buildKernelTests(variant, options) {
+export async function compileKernelTests(variant, options) {
   const without = variant.withoutHeadSizes.map((size) => `cuda/kernels/attention_${size}.cu`);
   const kernels = (await sourcesIn('kernels', '.cu')).filter((source) => !without.includes(source));
   // Tests of kernels that take strides compute these with the host's code.
@@ -75,6 +75,6 @@ export async function buildKernelTests(variant, options) {
     libraries: variant.linkFlags,
     isProgram: true,
   };
-  const { files } = await compileNative([target], options);
-  return /** @type {string} */ (files[target.file]);
+  const { files, objects } = await compileNative([target], options);
+  return { program: /** @type {string} */ (files[target.file]), objects };
 }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { cacheDir } from '../setup/locations.mjs';
 import { findTensorflowLibrary } from '../setup/tensorflow-library.mjs';
-import { argumentsOf, buildKernelTests } from './kernel-test-program.mjs';
+import { argumentsOf, compileKernelTests } from './kernel-test-program.mjs';
 
 /**
  * Compiles and runs the kernel tests.
@@ -15,7 +15,7 @@ export async function runKernelTests(variant, { env, names = [] }) {
   const progress = { update: () => {} };
   const cache = cacheDir(env);
   const { library } = await findTensorflowLibrary({ cache, env, progress });
-  const program = await buildKernelTests(variant, { identity: library.identity, cache, env, progress });
+  const { program } = await compileKernelTests(variant, { identity: library.identity, cache, env, progress });
   return await runProgram(program, [...argumentsOf(variant), ...names], { ...env, ...variant.env });
 }
 

@@ -31,8 +31,9 @@ export const NODE_HEADERS = path.relative(NATIVE_DIR, path.join(ROOT_DIR, 'node_
  * @param {Target[]} targets
  * @param {{ identity: string, cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
  *   `identity`: of the TensorFlow library, whose headers all may include
- * @returns {Promise<{ files: Record<string, string>, key: string, compiled: number }>} `files`: each target's file in the
- *   cache; `key`: changes whenever one does; `compiled`: how many sources were
+ * @returns {Promise<{ files: Record<string, string>, objects: Record<string, string>, key: string, compiled: number }>}
+ *   `files`: each target's file in the cache; `objects`: that of each source of the last target; `key`: changes whenever a
+ *   target does; `compiled`: how many sources were
  * @throws {import('./setup-error.mjs').SetupError} when one does not compile
  */
 export async function compileNative(targets, { identity, cache, env, progress }) {
@@ -50,7 +51,7 @@ export async function compileNative(targets, { identity, cache, env, progress })
       };
       const key = await keyOf();
       const folder = path.join(cache, 'native-objects', `${path.basename(source)}-${key}`);
-      objects.push({ key, file: path.join(folder, 'object.o') });
+      objects.push({ source, key, file: path.join(folder, 'object.o') });
       if (existsSync(folder)) continue;
       missing.set(folder, async () => {
         const args = [...flags, '-x', 'c++', '-c', source, '-o'];
@@ -89,7 +90,8 @@ export async function compileNative(targets, { identity, cache, env, progress })
     files[target.file] = path.join(folder, name);
     keys.push(`${target.file} ${key}`);
   }
-  return { files, key: keys.join('\n'), compiled };
+  const objects = Object.fromEntries(planned.at(-1)?.objects.map(({ source, file }) => [source, file]) ?? []);
+  return { files, objects, key: keys.join('\n'), compiled };
 }
 
 /**

@@ -272,7 +272,7 @@ void CheckRowAlone(int head_size) {
   }                                                                                                                   \
   KERNEL_TEST(Attention##Type##Window_##D) { Check<Number>({D, D, {small ? 100 : 200, 33}, 1, 1, small ? 20 : 50}); } \
   KERNEL_TEST(Attention##Type##Cap_##D) { Check<Number>({D, D, {small ? 66 : 129}, 3, 1, 0, 3}); }                    \
-  KERNEL_TEST(Attention##Type##Narrow_##D) { Check<Number>({D, narrow, {small ? 68 : 100, 2, 7}, 2, 1, 40, 5}); }     \
+  KERNEL_TEST(Attention##Type##Narrow_##D) { Check<Number>({D, narrow, {small ? 68 : 100, 2, 7}, 4, 2, 40, 5}); }     \
   KERNEL_TEST(Attention##Type##Alone_##D) { CheckRowAlone<Number>(D); }
 
 #define ATTENTION_TESTS(D, narrow)              \
