@@ -61,9 +61,8 @@ __device__ __forceinline__ void CrossEntropy(const T* __restrict__ logits, const
     StorePack(result, to + i);
   }
   if (threadIdx.x == 0) {
-    const float value = own > kTiny ? log1pf(sum_of_others / own) : greatest + logf(sum) - of_label;
-    // A NaN or an infinity among the logits makes the sum NaN.
-    loss[row] = sum <= kLargest ? value : NAN;
+    // A NaN or an infinity among the logits has made the sum NaN.
+    loss[row] = own > kTiny ? log1pf(sum_of_others / own) : greatest + logf(sum) - of_label;
   }
 }
 
