@@ -23,5 +23,6 @@ export function cudaEnvironment({ env, isEmulated }) {
  */
 export function stackEnvironment({ env, isEmulated, engine }) {
   const { ENGINE: _, ...base } = cudaEnvironment({ env, isEmulated });
-  return engine === 'cpu' ? { ...base, DEVICE: 'cpu' } : { ...base, DEVICE: 'gpu', GPU_ENGINE: 'cuda' };
+  if (engine === 'cpu') return { ...base, DEVICE: 'cpu' };
+  return { ...base, DEVICE: 'gpu', GPU_ENGINE: 'cuda', ...(isEmulated ? { GPU_SELF_TEST: 'small' } : {}) };
 }

@@ -144,7 +144,7 @@ function linesOfSelfTest({ result }) {
   if (result === null) return [];
   const faults = result.cases.filter((/** @type {any} */ { fault }) => fault !== null);
   return [
-    `${result.card}, driver ${result.driver}: ${result.cases.length} cases, ${faults.length} with a fault; the engine is ${result.trusted ? '' : 'NOT '}trusted${result.done ? '' : ' so far; it did not end'}.`,
+    `${result.card?.name}, ${result.card?.driver}: ${result.cases.length} cases, ${faults.length} with a fault; the engine is ${result.trusted ? '' : 'NOT '}trusted${result.done ? '' : ' so far; it did not end'}.`,
     ...faults.map((/** @type {any} */ { name, fault }) => `- ${name}: ${fault}`),
   ];
 }

@@ -7,7 +7,7 @@ const USAGE = `check-reference FOLDER… [--precision float32|bfloat16] [--kerne
 
 Computes what PyTorch and PEFT computed for each folder (logits, loss, gradients, AdamW steps, the trained adapter,
 merged weights and logits) and prints the largest error of each part. Exits 1 if an error exceeds its tolerance.
---kernels raw uses TensorFlow's own ops instead of the fused ones, as on a GPU.`;
+--kernels raw uses TensorFlow's own ops instead of the fused ones.`;
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
