@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 // What a process can know of the CUDA engine without loading an engine: importing this loads neither TensorFlow nor the driver.
 
@@ -37,11 +37,14 @@ export interface DriverDescription {
   devices: CardDescription[];
 }
 
-/** @returns null where the addon was not compiled */
-export function cudaInstallation(folder: URL = BUILD_FOLDER): CudaInstallation | null {
-  const addonFile = fileURLToPath(new URL('cuda.node', folder));
+/**
+ * @param kernelDir where the kernels are, if not beside the addon: `CUDA_KERNEL_DIR`
+ * @returns null where the addon was not compiled
+ */
+export function cudaInstallation(kernelDir?: string): CudaInstallation | null {
+  const addonFile = fileURLToPath(new URL('cuda.node', BUILD_FOLDER));
   if (!existsSync(addonFile)) return null;
-  const kernelFolder = new URL(`${KERNELS}/`, folder);
+  const kernelFolder = kernelDir === undefined ? new URL(`${KERNELS}/`, BUILD_FOLDER) : pathToFileURL(`${kernelDir}/`);
   const files = (existsSync(kernelFolder) ? readdirSync(kernelFolder, { recursive: true, encoding: 'utf8' }) : [])
     .filter((name) => /^\w+\/[^/]+\.(cubin|ptx)$/.test(name))
     .sort();

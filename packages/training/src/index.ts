@@ -1,7 +1,7 @@
 export { configureKernels, engine } from '@lorasmith/tensor';
 export { BaseModelCache } from './base-model-cache.js';
 export { cardFailure } from './engine-error.js';
-export { measureMachine } from './probe/measure-machine.js';
+export { type MeasureOptions, measureMachine } from './probe/measure-machine.js';
 export { tryGpu } from './probe/try-engine.js';
 export { type PublishCheckpointOptions, publishCheckpoint } from './publish-checkpoint.js';
 export type { ComputedCase, SelfTestValues } from './self-test/compute-cases.js';

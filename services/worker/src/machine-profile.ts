@@ -6,6 +6,7 @@ import { MachineProfile } from '@lorasmith/contracts';
 import { askChild } from '@lorasmith/engine-host';
 import { PRODUCT_VERSION } from '@lorasmith/service-kit';
 import { writeFileAtomic } from '@lorasmith/storage';
+import type { MeasureOptions } from '@lorasmith/training';
 import type { Logger } from 'pino';
 import { Value } from 'typebox/value';
 import type { ChosenEngine } from './device/choose-engine.js';
@@ -19,6 +20,8 @@ export interface MachineProfileOptions {
   engine: ChosenEngine;
   /** The program that measures, `probe-main`. */
   probeProgram: string;
+  /** The shapes that are measured on a GPU. @defaultValue full */
+  sizes?: MeasureOptions['sizes'];
   log: Logger;
 }
 
@@ -118,7 +121,7 @@ async function readKnown(file: string): Promise<MachineProfile | null> {
   }
 }
 
-async function runProbe({ probeProgram, engine, log }: MachineProfileOptions): Promise<Measured> {
+async function runProbe({ probeProgram, engine, sizes = 'full', log }: MachineProfileOptions): Promise<Measured> {
   const program = trainerProgram(probeProgram, engine);
   const options = {
     work: 'Measuring the machine',
@@ -126,7 +129,8 @@ async function runProbe({ probeProgram, engine, log }: MachineProfileOptions): P
     crashed: (how: string) => new Error(`the probe ${how}`),
     onLine: (line: string) => log.info({ from: 'probe' }, line),
   };
-  return await askChild<Measured>(program, { hasBfloat16: hasBfloat16(engine) }, options);
+  const order: MeasureOptions = { hasBfloat16: hasBfloat16(engine), sizes };
+  return await askChild<Measured>(program, order, options);
 }
 
 /** Products in bfloat16 fail on older cards. Where the driver does not say how old one is, it is tried. */

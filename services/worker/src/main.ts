@@ -88,9 +88,11 @@ const engine = await chooseEngine({
       logger.warn({ err: error }, 'DATA_DIR holds no locks: a second worker on the same GPU is not noticed');
     }),
   selfTest: async (tested) => {
-    hindrance = 'it is comparing its engine on the GPU with the CPU, which takes up to a minute';
+    const onStart = () => {
+      hindrance = 'it is comparing its engine on the GPU with the CPU, which takes up to a minute';
+    };
     const options = { dataDir, log: logger, program: programIn('self-test', 'self-test-main') };
-    return await rememberedSelfTest({ ...options, sizes: config.gpuSelfTest }, tested);
+    return await rememberedSelfTest({ ...options, sizes: config.gpuSelfTest, onStart }, tested);
   },
   log: logger,
 }).catch(async (error: unknown) => {
@@ -112,6 +114,7 @@ const worker = await startWorker({
   workerName: config.workerName,
   trainerProgram: programIn('trainer', 'child-main'),
   probeProgram: programIn('trainer', 'probe-main'),
+  probeSizes: config.gpuSelfTest,
   tryGpuProgram: programIn('device', 'try-gpu-main'),
   engine,
   environment: process.env,

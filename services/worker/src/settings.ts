@@ -143,7 +143,8 @@ const gpuSelfTest = setting({
   example: 'small',
   description:
     'The shapes on which the CUDA engine is compared with the CPU at the first start on a card. `full`: also those of ' +
-    'real trainings, which takes up to a minute. `small`: only small ones, for an emulated GPU.',
+    'real trainings, which takes up to a minute. `small`: only small ones, for an emulated GPU, whose rates are then ' +
+    'measured on small ones, too.',
 });
 
 const healthPort = setting({

@@ -3,6 +3,7 @@ import { openModelSource } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
 import { createMetrics, NO_TRACING, type Registry, type Tracing } from '@lorasmith/service-kit';
 import { openStores, type Stores } from '@lorasmith/storage';
+import type { MeasureOptions } from '@lorasmith/training';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { createCheckpointMirror } from './checkpoint-mirror.js';
@@ -39,6 +40,8 @@ export interface WorkerOptions {
   trainerProgram: string;
   /** The program that measures the machine; null: it is not measured. */
   probeProgram: string | null;
+  /** The shapes that are measured on a GPU. @defaultValue full */
+  probeSizes?: MeasureOptions['sizes'];
   /** What trainers compute with. @defaultValue the CPU */
   engine?: ChosenEngine;
   /** The program that tries the GPU after a trainer has failed on it, `try-gpu-main`. @defaultValue it is not tried */
@@ -115,7 +118,9 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   // Before the first job, so that the two do not compete for the machine.
   const { probeProgram } = options;
   const machine =
-    probeProgram === null ? null : await profileMachine({ dataDir, workerName, engine, probeProgram, log });
+    probeProgram === null
+      ? null
+      : await profileMachine({ dataDir, workerName, engine, probeProgram, sizes: options.probeSizes ?? 'full', log });
   if (machine !== null) {
     store.machines
       .publish(machine)

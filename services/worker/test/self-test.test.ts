@@ -53,8 +53,8 @@ test('fused kernels that are broken are named and avoided, and training is right
 }, 120_000);
 
 test('a launch that ends the context fails its own case alone', async () => {
-  const result = await testCard({ EMULATED_GPU_FAULT: '40:719' });
-  // The fault is in every process at its 40th launch, so that each process fails one case.
+  const result = await testCard({ EMULATED_GPU_FAULT: '900:719' });
+  // The fault is in every process at its 900th launch, so that each process fails one case.
   expect(result.failed.length).toBeGreaterThan(0);
   for (const { fault } of result.failed) expect(fault).toContain('CUDA_ERROR_LAUNCH_FAILED (719)');
 }, 120_000);

@@ -1,12 +1,38 @@
-import { attentionSettings, batchAttention, type Decoder } from '@lorasmith/models';
-import { cast, engine, type FloatDType, fill, matMul, scope, sum, type Tensor, toNumber } from '@lorasmith/tensor';
+import {
+  type AttentionSettings,
+  add,
+  cast,
+  engine,
+  type FloatDType,
+  fill,
+  kernelsFor,
+  matMul,
+  scope,
+  sum,
+  type Tensor,
+  toNumber,
+} from '@lorasmith/tensor';
 
 const REPEATS = 5;
-const PRODUCT = { inFeatures: 768, outFeatures: 768 };
+
+export interface ProductShape {
+  tokens: number;
+  inFeatures: number;
+  outFeatures: number;
+}
+/** Large enough for a processor to be at its rate. */
+export const PRODUCT: ProductShape = { tokens: 512, inFeatures: 768, outFeatures: 768 };
+
+export interface AttentionShape {
+  rows: number;
+  length: number;
+  heads: number;
+  keyValueHeads: number;
+  headDim: number;
+}
 
 /** Rate of a matrix product in 10⁹ operations per second, the best of several runs. */
-export function matMulRate(dtype: FloatDType, tokens = 512): number {
-  const { inFeatures, outFeatures } = PRODUCT;
+export function matMulRate(dtype: FloatDType, { tokens, inFeatures, outFeatures }: ProductShape = PRODUCT): number {
   return scope(() => {
     const x = fill([tokens, inFeatures], 1, dtype);
     const weight = fill([outFeatures, inFeatures], 1, dtype);
@@ -16,29 +42,48 @@ export function matMulRate(dtype: FloatDType, tokens = 512): number {
 }
 
 /** The same for the forward pass of attention over rows of one length. */
-export function attentionRate(decoder: Decoder, { rows, length }: { rows: number; length: number }): number {
-  const settings = attentionSettings(decoder.architecture, 0);
-  const { heads, keyValueHeads, headDim } = settings;
+export function attentionRate(dtype: FloatDType, shape: AttentionShape): number {
+  const { rows, length, heads, keyValueHeads, headDim } = shape;
+  const settings: AttentionSettings = {
+    ...{ heads, keyValueHeads, headDim, window: null, softcap: null },
+    scale: 1 / Math.sqrt(headDim),
+  };
   return scope(() => {
-    const rowLengths = Array.from({ length: rows }, () => length);
-    const attention = batchAttention({ rowLengths, heads, rotary: decoder.rotary, dtype: decoder.dtype });
-    const qkv = fill([rows * length, (heads + 2 * keyValueHeads) * headDim], 0.1, decoder.dtype);
+    const lengths = Array.from({ length: rows }, () => length);
+    const angles = { cosine: fill([length, headDim / 2], 1), sine: fill([length, headDim / 2], 0) };
+    const attention = kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows: [null] });
+    const qkv = fill([rows * length, (heads + 2 * keyValueHeads) * headDim], 0.1, dtype);
     const seconds = bestSeconds(() => attention.forward(qkv, settings, false).output);
     const scores = (rows * length ** 2 * heads * headDim) / 2;
     return (2 * 2 * scores) / seconds / 1e9;
   });
 }
 
+/** 10⁹ bytes per second that a pass over memory reads and writes. */
+export function passRate(dtype: FloatDType, count: number): number {
+  return scope(() => {
+    const x = fill([count], 1, dtype);
+    const bytes = 3 * x.sizeBytes;
+    return bytes / bestSeconds(() => add(x, x)) / 1e9;
+  });
+}
+
 function bestSeconds(compute: () => Tensor): number {
   let best = Number.POSITIVE_INFINITY;
   for (let repeat = 0; repeat <= REPEATS; repeat++) {
+    waitForGpu();
     const start = process.hrtime.bigint();
     const result = compute();
-    // A GPU computes asynchronously; reading a number back waits for it.
-    if (engine.device === 'gpu') scope(() => toNumber(sum(cast(result, 'float32'), 'all')));
+    waitForGpu(result);
     result.dispose();
     // The first run also starts threads and selects kernels.
     if (repeat > 0) best = Math.min(best, Number(process.hrtime.bigint() - start) / 1e9);
   }
   return best;
+}
+
+/** A GPU computes asynchronously. TensorFlow's engine can only be waited for by reading a number that it computes. */
+export function waitForGpu(result: Tensor | null = null): void {
+  if (engine.cuda !== null) engine.cuda.synchronize();
+  else if (engine.device === 'gpu' && result !== null) scope(() => toNumber(sum(cast(result, 'float32'), 'all')));
 }

@@ -4,9 +4,9 @@ import { LoraAdapter } from '@lorasmith/lora';
 import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import { type DecoderWork, stepWork } from '@lorasmith/planning';
-import { type FloatDType, kernelsInUse } from '@lorasmith/tensor';
+import { engine, type FloatDType, kernelsInUse } from '@lorasmith/tensor';
 import { NextToken } from '../objectives/next-token/next-token.js';
-import { attentionRate, matMulRate } from './kernel-rates.js';
+import { attentionRate, matMulRate, PRODUCT, passRate, waitForGpu } from './kernel-rates.js';
 import { withProbeModel } from './probe-model.js';
 
 /** A realistic batch: rows as long as many conversations. */
@@ -14,23 +14,46 @@ const FULL = { rows: 8, length: 192 };
 /** So small that its time is the cost of calling the ops. */
 const TINY = { rows: 1, length: 8 };
 const REPEATS = 3;
+
+/** What is measured on a GPU, which small shapes do not fill: those of a model of 7 to 8 billion parameters. */
+const ON_GPU = {
+  full: {
+    product: { tokens: 4096, inFeatures: 4096, outFeatures: 4096 },
+    attention: { rows: 4, length: 1024, heads: 32, keyValueHeads: 8, headDim: 128 },
+    passCount: 2 ** 26,
+  },
+  /** For an emulated GPU. */
+  small: {
+    product: { tokens: 64, inFeatures: 64, outFeatures: 64 },
+    attention: { rows: 1, length: 16, heads: 2, keyValueHeads: 1, headDim: 64 },
+    passCount: 2 ** 10,
+  },
+};
+
+export interface MeasureOptions {
+  /** False for a GPU whose compute capability is below 8.0: then nothing is tried in bfloat16. @defaultValue true */
+  hasBfloat16?: boolean;
+  /** @defaultValue full */
+  sizes?: 'small' | 'full';
+}
 const RANK = 8;
 
 /**
  * Measures the speed of this machine in a few seconds: matrix products and attention by themselves, and a whole training
  * step of a small model. What remains of the step is the time of the passes over memory between them.
- * @param options `hasBfloat16`: false for a GPU whose compute capability is below 8.0; then nothing is tried in it
  */
 export async function measureMachine({
   hasBfloat16 = true,
-}: {
-  hasBfloat16?: boolean;
-} = {}): Promise<Omit<MachineProfile, 'worker' | 'measured_at' | 'engine'>> {
+  sizes = 'full',
+}: MeasureOptions = {}): Promise<Omit<MachineProfile, 'worker' | 'measured_at' | 'engine'>> {
   const baseMemoryBytes = process.memoryUsage.rss();
-  const rates = await withProbeModel(async (folder) => ({
-    float32: await measureRates(folder, 'float32'),
-    bfloat16: hasBfloat16 ? await measureRates(folder, 'bfloat16') : null,
-  }));
+  const rates = await withProbeModel(
+    async (folder) => ({
+      float32: await measureRates(folder, 'float32', sizes),
+      bfloat16: hasBfloat16 ? await measureRates(folder, 'bfloat16', sizes) : null,
+    }),
+    sizes === 'small' ? 'tiny' : 'realistic',
+  );
   const [processor] = cpus();
   return {
     processor: `${processor?.model.trim() ?? 'unknown'}, ${cpus().length} cores, kernels: ${kernelsInUse()}`,
@@ -46,7 +69,11 @@ function memoryForTrainer(): number {
   return limit > 0 && limit < totalmem() ? limit : totalmem();
 }
 
-async function measureRates(folder: ModelFolder, precision: FloatDType): Promise<MachineRates> {
+async function measureRates(
+  folder: ModelFolder,
+  precision: FloatDType,
+  sizes: 'small' | 'full',
+): Promise<MachineRates> {
   const decoder = await loadDecoder(folder, precision);
   const targets = folder.modules
     .filter(({ name }) => /[qv]_proj$/.test(name))
@@ -54,10 +81,14 @@ async function measureRates(folder: ModelFolder, precision: FloatDType): Promise
   const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0 });
   try {
     const tinySeconds = stepSeconds(decoder, adapter, TINY);
+    const layer_overhead_ms = (1e3 * tinySeconds) / decoder.architecture.layerCount;
+    if (engine.device === 'gpu') return { ...gpuRates(precision, sizes), layer_overhead_ms };
     const fullSeconds = stepSeconds(decoder, adapter, FULL);
-    const matmul = matMulRate(precision, FULL.rows * FULL.length);
-    const attention = attentionRate(decoder, FULL);
     const architecture = folder.architecture as DecoderArchitecture;
+    const { headCount: heads, keyValueHeadCount: keyValueHeads, headDim } = architecture;
+    const { inFeatures, outFeatures } = PRODUCT;
+    const matmul = matMulRate(precision, { tokens: FULL.rows * FULL.length, inFeatures, outFeatures });
+    const attention = attentionRate(precision, { ...FULL, heads, keyValueHeads, headDim });
     const work: DecoderWork = { architecture, modules: folder.modules, targets, recompute: false };
     const { products, attention: scores, passes } = stepWork(work, loadOf(FULL));
     const passSeconds = fullSeconds - tinySeconds - products / matmul - scores / attention;
@@ -66,12 +97,22 @@ async function measureRates(folder: ModelFolder, precision: FloatDType): Promise
       attention_gflops: attention,
       // If the parts alone take as long as the whole step, assume a small share: passes are never faster than a copy.
       pass_gbytes: passes / Math.max(passSeconds, 0.02 * fullSeconds),
-      layer_overhead_ms: (1e3 * tinySeconds) / architecture.layerCount,
+      layer_overhead_ms,
     };
   } finally {
     adapter.dispose();
     decoder.dispose();
   }
+}
+
+/** Each by itself: the step of a small model is bound by the calls, so its passes cannot be told from them. */
+function gpuRates(precision: FloatDType, sizes: 'small' | 'full'): Omit<MachineRates, 'layer_overhead_ms'> {
+  const { product, attention, passCount } = ON_GPU[sizes];
+  return {
+    matmul_gflops: matMulRate(precision, product),
+    attention_gflops: attentionRate(precision, attention),
+    pass_gbytes: passRate(precision, passCount),
+  };
 }
 
 function loadOf({ rows, length }: typeof FULL) {
@@ -92,7 +133,9 @@ function stepSeconds(decoder: Decoder, adapter: LoraAdapter, size: typeof FULL):
   for (let repeat = 0; repeat <= REPEATS; repeat++) {
     const start = process.hrtime.bigint();
     objective.lossAndGradients(batch, { adapters: [{ adapter }] }).losses.dispose();
-    adapter.takeGradient().dispose();
+    const gradient = adapter.takeGradient();
+    waitForGpu(gradient);
+    gradient.dispose();
     if (repeat > 0) seconds.push(Number(process.hrtime.bigint() - start) / 1e9);
   }
   return seconds.sort((a, b) => a - b)[Math.floor(REPEATS / 2)]!;

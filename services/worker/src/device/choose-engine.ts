@@ -96,7 +96,7 @@ interface GpuSearch {
 }
 
 async function searchGpu(options: ChooseEngineOptions): Promise<GpuSearch> {
-  const { engine, environment, installation = cudaInstallation() } = options;
+  const { engine, environment, installation = cudaInstallation(environment.CUDA_KERNEL_DIR) } = options;
   const driver = await driverOf(options, installation);
   const card = cardOf(driver);
   // Before anything computes on it: what another worker does there would be disturbed, and its memory is not free.

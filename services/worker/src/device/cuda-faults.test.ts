@@ -47,8 +47,10 @@ test('a missing driver, device or library of the driver is told apart', () => {
 test('a driver that is too old is named with its version and the one that is needed', () => {
   const [old] = faultsOf({ driver: driver({ driverVersion: 11_080, version: '520.61.05' }) });
   expect(old).toMatch(
-    /^driver: it is too old \(520\.61\.05\): it supports CUDA 11\.8, and NVIDIA A10G needs 12\.0\..*525/,
+    /^driver: it is too old \(520\.61\.05\): it supports CUDA 11\.8, and the CUDA engine needs 12\.0\..*525/,
   );
+  const unasked = driver({ driverVersion: 11_080, version: null, devices: [], error: 'it is too old' });
+  expect(faultsOf({ driver: unasked, deviceFiles: [] })).toEqual([expect.stringMatching(/^driver: it is too old: /)]);
   const blackwell = driver({ devices: [cardOf('NVIDIA B200', [10, 0])] });
   expect(faultsOf({ driver: blackwell })[0]).toMatch(/^driver: .* NVIDIA B200 needs 12\.8\. .*570/);
   expect(faultsOf({ driver: { ...blackwell, driverVersion: 12_080 } })).toEqual([]);

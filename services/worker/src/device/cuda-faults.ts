@@ -39,17 +39,13 @@ export function cudaFaults({ installation, driver, deviceFiles, visibleDevices }
   if (driver === null) return [];
   if (driver instanceof Error) return [`installation: ${driver.message}`];
   const [card] = driver.devices;
-  if (card === undefined) return [noCardFault(driver, deviceFiles, visibleDevices)];
+  // The driver of such a version may not even be asked for its cards.
+  const isOld = driver.driverVersion > 0 && driver.driverVersion < LEAST_DRIVER;
+  if (card === undefined) return [isOld ? oldDriverFault(driver) : noCardFault(driver, deviceFiles, visibleDevices)];
   const faults: string[] = [];
   const [major, minor] = card.capability;
-  const least = major >= BLACKWELL ? LEAST_DRIVER_FOR_BLACKWELL : LEAST_DRIVER;
-  if (driver.driverVersion < least) {
-    faults.push(
-      `driver: it is too old${driver.version === null ? '' : ` (${driver.version})`}: it supports CUDA ` +
-        `${cudaVersion(driver.driverVersion)}, and ${card.name} needs ${cudaVersion(least)}. Install version ` +
-        `${least === LEAST_DRIVER ? 525 : 570} or later on the host.`,
-    );
-  }
+  const isOldForCard = major >= BLACKWELL && driver.driverVersion < LEAST_DRIVER_FOR_BLACKWELL;
+  if (isOld || isOldForCard) faults.push(oldDriverFault(driver, isOldForCard ? card : undefined));
   if (major < LEAST_CAPABILITY) {
     faults.push(
       `card: ${card.name} has compute capability ${major}.${minor}, and the CUDA engine has kernels for 8.0 and later. ` +
@@ -57,6 +53,16 @@ export function cudaFaults({ installation, driver, deviceFiles, visibleDevices }
     );
   }
   return faults;
+}
+
+/** @param card that needs a newer driver than the engine itself */
+function oldDriverFault({ driverVersion, version }: DriverFindings, card?: DriverFindings['devices'][number]): string {
+  const [needs, least, release] =
+    card === undefined ? ['the CUDA engine', LEAST_DRIVER, 525] : [card.name, LEAST_DRIVER_FOR_BLACKWELL, 570];
+  return (
+    `driver: it is too old${version === null ? '' : ` (${version})`}: it supports CUDA ${cudaVersion(driverVersion)}, ` +
+    `and ${needs} needs ${cudaVersion(least)}. Install version ${release} or later on the host.`
+  );
 }
 
 /** 12040 is 12.4. */

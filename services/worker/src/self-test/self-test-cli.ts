@@ -28,7 +28,7 @@ const log = createLogger({ service: 'worker', level: 'info' });
 const programIn = (name: string) => fileURLToPath(new URL(`../${name}.js`, import.meta.url));
 const environment = engineEnvironment('cuda', process.env);
 
-const installation = cudaInstallation();
+const installation = cudaInstallation(process.env.CUDA_KERNEL_DIR);
 const driver =
   installation === null
     ? null

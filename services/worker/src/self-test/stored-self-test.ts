@@ -14,6 +14,8 @@ import { runSelfTest, type SelfTestRunOptions } from './run-self-test.js';
 export interface RememberedSelfTestOptions extends Required<Pick<SelfTestRunOptions, 'program' | 'sizes'>> {
   dataDir: string;
   log: Logger;
+  /** Called where the test is not remembered, before it. */
+  onStart: () => void;
 }
 
 /**
@@ -31,6 +33,7 @@ export async function rememberedSelfTest(
     log.info(summaryOf(tested, known), 'the CUDA engine passed its self-test on this GPU before');
     return known;
   }
+  options.onStart();
   log.info({ card: tested.card }, 'comparing the CUDA engine on this GPU with the CPU, which takes up to a minute');
   const environments = { card: tested.environment, cpu: engineEnvironment('cpu', tested.environment) };
   const result = await runSelfTest({
