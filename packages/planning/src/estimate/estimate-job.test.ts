@@ -7,6 +7,7 @@ import { chooseTargets } from '../choose-targets.js';
 import type { TokenExamples } from '../objectives/next-token/token-examples.js';
 import { logitsPerChunk } from './engine-memory.js';
 import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate-job.js';
+import { settingsForLessMemory } from './settings-for-less-memory.js';
 
 const RATES = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
 const MACHINE: MachineProfile = {
@@ -218,5 +219,38 @@ describe('a job that cannot fit', () => {
   test('one that fits is not', () => {
     const planned = job(examples(64, 64));
     expect(() => refuseWhatDoesNotFit(planned, estimateJob(planned)!)).not.toThrow();
+  });
+});
+
+describe('when memory ran out although the job was expected to fit, what is named lowers the estimate by a fifth', () => {
+  const rows = examples(512, 256);
+
+  test('recompute first, which trains the same', () => {
+    const settings = { batch_size: 256, precision: 'bfloat16', recompute: 'never' } as const;
+    // In a model of two layers it saves little.
+    const architecture = { ...model.architecture, layerCount: 12 } as typeof model.architecture;
+    const deep = (recompute: 'never' | 'always') => ({
+      ...job(rows, { ...settings, recompute }),
+      model: { ...model, architecture },
+    });
+    expect(settingsForLessMemory(deep('never'))).toBe('Use recompute: "always", which trains the same.');
+    expect(peakOf(deep('always'))).toBeLessThan(0.8 * peakOf(deep('never')));
+  });
+
+  test('then smaller micro-batches of the same steps', () => {
+    const settings = { batch_size: 256, precision: 'bfloat16', recompute: 'always' } as const;
+    const advice = settingsForLessMemory(job(rows, settings));
+    const named = /^Use batch_size (\d+) and gradient_accumulation_steps (\d+), which train the same\.$/.exec(advice);
+    const [batch_size = 0, gradient_accumulation_steps = 0] = named?.slice(1).map(Number) ?? [];
+    expect(batch_size * gradient_accumulation_steps).toBe(256);
+    const smaller = { ...settings, batch_size, gradient_accumulation_steps };
+    expect(peakOf(job(rows, smaller))).toBeLessThanOrEqual(0.8 * peakOf(job(rows, settings)));
+  });
+
+  test('where nothing of that is left, shorter rows, another model or another card', () => {
+    const settings = { batch_size: 1, precision: 'bfloat16', recompute: 'always' } as const;
+    expect(settingsForLessMemory(job(rows, settings))).toMatch(
+      /^Use batch_size 1, .*smaller max_seq_length.*GPU with more/,
+    );
   });
 });
