@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, unlink } from 'node:fs/promises';
+import { closeSync, openSync } from 'node:fs';
+import { mkdir, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -44,9 +45,10 @@ export async function holdCard({
 }: HoldCardOptions): Promise<() => Promise<void>> {
   const folder = path.join(dataDir, 'machines');
   await mkdir(folder, { recursive: true });
-  const handle = await open(folder, 'r');
+  // A number, which stays open with the card; Node would close a FileHandle that nothing refers to.
+  const descriptor = openSync(folder, 'r');
   // The address of a socket has 107 bytes at most, which a data folder may exceed: the descriptor stands for it.
-  const address = `/proc/self/fd/${handle.fd}/${uuid.replace(/[^A-Za-z0-9-]/g, '')}.sock`;
+  const address = `/proc/self/fd/${descriptor}/${uuid.replace(/[^A-Za-z0-9-]/g, '')}.sock`;
   const token = `${randomUUID()} ${workerName}`;
   const deadline = Date.now() + patienceMs;
   try {
@@ -56,7 +58,7 @@ export async function holdCard({
         return async () => {
           await unlink(address).catch(() => {});
           await new Promise((resolve) => server.close(resolve));
-          await handle.close();
+          closeSync(descriptor);
         };
       }
       server?.close();
@@ -67,7 +69,7 @@ export async function holdCard({
       await sleep(PAUSE_MS * (0.5 + Math.random()));
     }
   } catch (error) {
-    await handle.close();
+    closeSync(descriptor);
     throw error;
   }
 }
