@@ -5,6 +5,7 @@ import { formatNative } from './native-format.mjs';
 import { cacheDir } from './setup/locations.mjs';
 import { runAsCommand, setUp } from './setup.mjs';
 import { auditDependencies, reportAudit } from './test-run/audit-dependencies.mjs';
+import { runEmulatedTests } from './test-run/emulated-tests.mjs';
 import { runProgram, runVitest } from './test-run/run-vitest.mjs';
 import { countsLine, sumOfCounts } from './test-run/test-counts.mjs';
 
@@ -40,9 +41,13 @@ await runAsCommand(async () => {
   }
   const tests = await runVitest(chosen, env);
   if (!tests.passed) failures.push('tests');
+  // Arguments that select tests select among those of the CPU.
+  const emulated = chosen.length === 0 ? await runEmulatedTests([], env) : null;
+  if (emulated?.passed === false) failures.push('tests on the emulated card');
   const faults = withFaults ? await runVitest(['--config', 'vitest.faults.config.ts'], env) : null;
   if (faults?.passed === false) failures.push('faults');
   if (failures.length > 0) console.log(`\nFailed: ${failures.join(', ')}`);
-  console.log(countsLine(sumOfCounts([tests.counts, ...(faults === null ? [] : [faults.counts])])));
+  const runs = [tests, emulated, faults].flatMap((run) => (run === null ? [] : [run.counts]));
+  console.log(countsLine(sumOfCounts(runs)));
   return failures.length > 0 ? 1 : 0;
 });

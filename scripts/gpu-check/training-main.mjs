@@ -37,7 +37,7 @@ let loadedAt = 0;
 const sizes = [];
 for (const size of parseSizes(values.sizes)) {
   sizes.push({ ...size, ...(await measured(size)) });
-  const load_seconds = (loadedAt - startedAt) / 1e3;
+  const load_seconds = Math.max(0, loadedAt - startedAt) / 1e3;
   writePartResult({ lines: [], engine: engine.kind, kernels, model: path.basename(model), load_seconds, sizes });
 }
 cache.dispose();
@@ -122,6 +122,8 @@ async function measured({ rows, length }) {
       losses,
     };
   } catch (error) {
+    // A size that the card has no memory for is a result.
+    if (!/out of memory|OUT_OF_MEMORY|OOM/i.test(String(error))) process.exitCode = 1;
     return { error: error instanceof Error ? error.message.slice(0, 600) : String(error) };
   } finally {
     await prepared?.dispose();
@@ -136,7 +138,8 @@ async function measured({ rows, length }) {
  */
 async function measuredMachine(dataDir) {
   const folder = path.join(dataDir ?? '', 'machines');
-  const [name] = await readdir(folder).catch(() => []);
+  const files = await readdir(folder).catch(() => /** @type {string[]} */ ([]));
+  const name = files.find((file) => /^[0-9a-f]+\.json$/.test(file));
   return name === undefined ? null : JSON.parse(await readFile(path.join(folder, name), 'utf8'));
 }
 

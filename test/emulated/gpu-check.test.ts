@@ -9,9 +9,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 // `npm run gpu-check` on the emulated card, with a tiny model: what one starts on the day that a card is at hand.
 
 const PROGRAM = fileURLToPath(new URL('../../scripts/gpu-check.mjs', import.meta.url));
-const PARTS = [
-  ...['card', 'self-test', 'reference-float32', 'reference-bfloat16', 'demo', 'lost-card', 'speed-tiny', 'demo-cpu'],
-];
+/** The others start whole stacks, which takes minutes on an emulated card. */
+const PARTS = ['card', 'self-test', 'reference-float32', 'reference-bfloat16', 'speed-tiny'];
 
 let out: string;
 beforeAll(async () => {
@@ -19,8 +18,10 @@ beforeAll(async () => {
 });
 afterAll(() => rm(out, { recursive: true }));
 
-test('every part is done and reported', async () => {
-  const child = spawn(process.execPath, [PROGRAM, '--emulated', '--out', out], { stdio: ['ignore', 'pipe', 'pipe'] });
+test('parts that need no stack are done and reported', async () => {
+  const child = spawn(process.execPath, [PROGRAM, '--emulated', '--out', out, '--only', PARTS.join()], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let written = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk: Buffer) => {
@@ -34,6 +35,6 @@ test('every part is done and reported', async () => {
   expect(code).toBe(0);
   const report = await readFile(path.join(out, 'report.md'), 'utf8');
   expect(report).toContain('EMULATED on the CPU');
-  expect(report).toContain('Losses step by step');
+  expect(report).toContain('the engine is trusted');
   expect(report).not.toContain('**no**');
 }, 600_000);
