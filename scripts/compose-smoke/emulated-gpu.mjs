@@ -20,7 +20,7 @@ export async function checkEmulatedGpu(stack, { signal, train }) {
   // The self-test at full size takes too long on an emulated card.
   const env = { GPU_SELF_TEST: 'small' };
   const log = await trainWithImage(stack, { image, name: `${stack.project}-emulated-gpu`, env }, train);
-  const aboutTheEngine = log.split('\n').filter((line) => /engine/i.test(line));
+  const aboutTheEngine = log.split('\n').filter((line) => /self-test on this GPU|training on the GPU/.test(line));
   if (!aboutTheEngine.some((line) => line.includes('cuda'))) throw new Error(`it did not use the CUDA engine:\n${log}`);
   return aboutTheEngine.map((line) => line.slice(0, 300)).join('\n    ');
 }
