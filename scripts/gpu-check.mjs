@@ -27,6 +27,7 @@ const USAGE = `npm run gpu-check -- --out FOLDER [options]
   --emulated         on an emulated card, with small models: everything but speed
   --model FOLDER     base model of the demo's job (default: the demo's; with --emulated a tiny one)
   --max-steps N      of the demo's job (default: all; with --emulated 6)
+  --precision NAME   of the demo's job, float32 or bfloat16 (default: bfloat16)
   --models-dir FOLDER  where models with random weights are written (default: FOLDER of --out)`;
 
 const { values } = parseArgs({
@@ -37,6 +38,7 @@ const { values } = parseArgs({
     emulated: { type: 'boolean', default: false },
     model: { type: 'string' },
     'max-steps': { type: 'string' },
+    precision: { type: 'string', default: 'bfloat16' },
     'models-dir': { type: 'string' },
     help: { type: 'boolean' },
   },
@@ -60,6 +62,7 @@ await runAsCommand(async () => {
     randomModelsDir: fromUser(values['models-dir'] ?? out),
     model: model === undefined ? undefined : fromUser(model),
     maxSteps: values['max-steps'] === undefined ? undefined : Number(values['max-steps']),
+    precision: values.precision,
     python: python === undefined ? undefined : fromUser(python),
     log: console.log,
   });

@@ -1,5 +1,5 @@
 // Trains the demo's job through the whole service, and writes losses, rate and memory to RESULT_FILE.
-// node demo-main.mjs --engine cuda|cpu --model FOLDER --rows FILE.jsonl --data-dir FOLDER [--count N] [--max-steps N] [--answers FILE.jsonl]
+// node demo-main.mjs --engine cuda|cpu --model FOLDER --rows FILE.jsonl --data-dir FOLDER --precision float32|bfloat16 [--count N] [--max-steps N] [--answers FILE.jsonl]
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -13,6 +13,7 @@ const { values } = parseArgs({
     model: { type: 'string', default: '' },
     rows: { type: 'string', default: '' },
     'data-dir': { type: 'string', default: '' },
+    precision: { type: 'string', default: 'bfloat16' },
     count: { type: 'string' },
     'max-steps': { type: 'string' },
     answers: { type: 'string' },
@@ -35,6 +36,7 @@ await withStack({ dataDir, model, env: process.env, log }, async (_, client) => 
   const request = demoJob({
     model: path.basename(path.resolve(model)),
     dataset,
+    precision: values.precision,
     maxSteps: numberOf(values['max-steps']),
   });
   const { id } = await client.createJob(request);

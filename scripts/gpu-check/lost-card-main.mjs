@@ -56,7 +56,11 @@ process.exitCode = isGood ? 0 : 1;
 /** @param {import('../../packages/client/dist/index.js').Client} client */
 async function createJob(client) {
   const dataset = await uploadRows(client, { rows: values.rows, count: ROWS });
-  return (await client.createJob(demoJob({ model: path.basename(model), dataset, maxSteps: MAX_STEPS }))).id;
+  return (
+    await client.createJob(
+      demoJob({ model: path.basename(model), dataset, precision: 'bfloat16', maxSteps: MAX_STEPS }),
+    )
+  ).id;
 }
 
 /**

@@ -13,6 +13,7 @@ import { cudaEnvironment, stackEnvironment } from './engine-environment.mjs';
  * @property {string} demoModel folder
  * @property {string} rows JSONL of the demo
  * @property {number | undefined} maxSteps of the demo
+ * @property {string} precision of the demo, on the card and on the CPU
  * @property {string[]} references folders with results of PyTorch
  * @property {Measured[]} models whose speed and memory are measured
  * @property {string} textRows JSONL of the rows they are trained on
@@ -53,6 +54,7 @@ export function partsOf(check) {
       OWN('demo-main.mjs'),
       [
         ...['--engine', engine, '--model', check.demoModel, '--rows', check.rows],
+        ...['--precision', check.precision],
         ...['--data-dir', engine === 'cuda' ? dataDir : path.join(check.out, 'data-cpu')],
         ...(check.maxSteps === undefined ? [] : ['--max-steps', String(check.maxSteps)]),
         ...extra,

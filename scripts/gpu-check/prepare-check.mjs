@@ -20,7 +20,7 @@ const LEAST_FREE_BYTES = 4e9;
 /**
  * Writes what parts read and needs no card: models with random weights, rows.
  *
- * @param {{ out: string, modelsDir: string, randomModelsDir: string, env: NodeJS.ProcessEnv, isEmulated: boolean, model: string | undefined, maxSteps: number | undefined, python: string | undefined,
+ * @param {{ out: string, modelsDir: string, randomModelsDir: string, env: NodeJS.ProcessEnv, isEmulated: boolean, model: string | undefined, maxSteps: number | undefined, precision: string, python: string | undefined,
  *   log: (line: string) => void }} options `model`: folder of the demo's base model; undefined: the usual one
  * @returns {Promise<import('./parts.mjs').Check>}
  */
@@ -38,6 +38,7 @@ export async function prepareCheck(options) {
     ...{ out, env, isEmulated, demoModel, python },
     rows: path.join(ROOT_DIR, 'examples/dates/train.jsonl'),
     maxSteps: options.maxSteps ?? (isEmulated ? 6 : undefined),
+    precision: options.precision,
     references: isEmulated
       ? [path.join(reference, 'llama-tied'), path.join(reference, 'linear')]
       : [...(await casesIn(reference)), ...(await casesIn(path.join(FIXTURES, 'families')))],

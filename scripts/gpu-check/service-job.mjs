@@ -18,10 +18,10 @@ import { startStack } from '../stack/start-stack.mjs';
 /**
  * The job of `npm run demo`, by default with all its rows.
  *
- * @param {{ model: string, dataset: string, maxSteps?: number | undefined }} options `model`: name of the base model
+ * @param {{ model: string, dataset: string, precision: string, maxSteps?: number | undefined }} options `model`: name of the base model
  * @returns {import('../../packages/client/dist/index.js').JobRequest}
  */
-export function demoJob({ model, dataset, maxSteps }) {
+export function demoJob({ model, dataset, precision, maxSteps }) {
   return {
     base_model: model,
     name: 'gpu-check',
@@ -34,6 +34,7 @@ export function demoJob({ model, dataset, maxSteps }) {
       learning_rate: 1e-3,
       warmup_ratio: 0.05,
       max_seq_length: 128,
+      precision,
       ...(maxSteps === undefined ? {} : { max_steps: maxSteps }),
     },
   };

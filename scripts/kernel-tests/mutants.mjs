@@ -32,6 +32,11 @@ const FILES = {
   'reduce.cu': { kernel: 'reduce', tests: ['Reductions'] },
   'copy.cu': { kernel: 'copy', tests: ['Copies', 'Transposes', 'Gather', 'Scatter'] },
   'cross_entropy.cu': { kernel: 'cross_entropy', tests: ['CrossEntropy'] },
+  'elementwise.cu': { kernel: 'elementwise', tests: ['Broadcasting', 'Functions'] },
+  'random.cu': { kernel: 'random', tests: ['RandomNumbers'] },
+  'gated_unit.cu': { kernel: 'gated_unit', tests: ['GatedUnit'] },
+  'lora.cu': { kernel: 'lora', tests: ['Lora', 'Dropout'] },
+  'adamw.cu': { kernel: 'adamw', tests: ['AdamW'] },
 };
 
 /**
@@ -233,6 +238,32 @@ const BY_HAND = [
     'for (int by = 8; by > 0; by >>= 1) value += ',
     'the sum of half a warp',
   ],
+  ['elementwise.cu', 'a > b || a != a ? a : b', 'a > b ? a : b', 'the maximum of NaN and a number is the number'],
+  ['elementwise.cu', 'x > 0.0f || x != x ?', 'x > 0.0f ?', 'ReLU of NaN is 0'],
+  ['random.cu', '4 * i + k < size', '4 * i + k <= size', 'a number after the end is written', { variant: 'addresses' }],
+  [
+    'gated_unit.cu',
+    'i < width; i += blockDim.x * kSize',
+    'i + kSize < width; i += blockDim.x * kSize',
+    'the last vector is left out',
+  ],
+  ['gated_unit.cu', 'Store(d * f.value, by_up)', 'Store(d, by_up)', 'the gradient by up has no gate'],
+  ['lora.cu', 'of_rank < layer->rank', 'of_rank <= layer->rank', "a layer's B reaches into the next layer's columns"],
+  ['lora.cu', '* layer->scale', '', 'B is not scaled'],
+  [
+    'lora.cu',
+    'row < layer.first_row + layer.rows',
+    'row <= layer.first_row + layer.rows',
+    'a layer has a row of the next one',
+  ],
+  ['adamw.cu', 'step.one_minus_beta1', 'step.one_minus_beta2', 'the first moment has the share of the second'],
+  [
+    'adamw.cu',
+    '__fdiv_rn(__fsqrt_rn(to.second), step.root_correction)',
+    '__fsqrt_rn(to.second)',
+    'the second moment is not corrected',
+  ],
+  ['adamw.cu', 'min(1.0, max_norm', 'max(1.0, max_norm', 'small gradients are enlarged'],
 ];
 
 /** Barriers whose removal nothing notices: [file, occurrence, why]. @type {[string, number, string][]} */
