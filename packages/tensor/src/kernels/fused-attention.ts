@@ -1,7 +1,7 @@
 import { engine, type OpAttribute } from '../binding.js';
 import { elementType, execute, executeMany, floatAttribute, intAttribute } from '../execute.js';
 import { alias, dispose, scope, type Tensor } from '../tensor.js';
-import { onDevice, tensorOf } from '../transfer.js';
+import { cast, onDevice, tensorOf } from '../transfer.js';
 import type { AttentionRows, AttentionSettings, BatchAttention, SavedAttention } from './attention.js';
 import { GroupedAttention } from './grouped-attention.js';
 import type { RotaryAngles } from './rotary.js';
@@ -20,7 +20,30 @@ const GREATEST_HEAD_DIM = 256;
 export function fusedAttention(rows: AttentionRows): BatchAttention {
   const headDim = 2 * rows.angles.cosine.shape[1]!;
   const hasKernel = engine.kind !== 'cuda' || (headDim <= GREATEST_HEAD_DIM && headDim % 4 === 0);
-  return hasKernel ? new FusedAttention(rows) : new GroupedAttention(rows);
+  return hasKernel ? new FusedAttention(rows) : new PlainAttentionInFloat32(rows);
+}
+
+/**
+ * Attention in TensorFlow's ops, where there is no kernel: in float32, so that scores are rounded no more often than a kernel
+ * rounds them.
+ */
+class PlainAttentionInFloat32 implements BatchAttention {
+  readonly #plain: GroupedAttention;
+
+  constructor(rows: AttentionRows) {
+    this.#plain = new GroupedAttention(rows);
+  }
+
+  forward(qkv: Tensor, settings: AttentionSettings, record: boolean): { output: Tensor; saved: SavedAttention | null } {
+    return scope(() => {
+      const { output, saved } = this.#plain.forward(cast(qkv, 'float32'), settings, record);
+      return { output: cast(output, qkv.dtype), saved };
+    });
+  }
+
+  backward(gradient: Tensor, saved: SavedAttention, settings: AttentionSettings): Tensor {
+    return scope(() => cast(this.#plain.backward(cast(gradient, 'float32'), saved, settings), gradient.dtype));
+  }
 }
 
 /** Attention in one fused op: rows of any lengths, without padding. */
