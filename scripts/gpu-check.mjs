@@ -45,7 +45,7 @@ const { values } = parseArgs({
 });
 
 await runAsCommand(async () => {
-  if (values.help || values.out === undefined) {
+  if (values.help || values.out === undefined || !['float32', 'bfloat16'].includes(values.precision)) {
     console.error(USAGE);
     return values.help ? 0 : 2;
   }

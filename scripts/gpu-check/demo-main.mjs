@@ -36,7 +36,7 @@ await withStack({ dataDir, model, env: process.env, log }, async (_, client) => 
   const request = demoJob({
     model: path.basename(path.resolve(model)),
     dataset,
-    precision: values.precision,
+    precision: values.precision === 'float32' ? 'float32' : 'bfloat16',
     maxSteps: numberOf(values['max-steps']),
   });
   const { id } = await client.createJob(request);

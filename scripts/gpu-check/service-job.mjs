@@ -18,7 +18,7 @@ import { startStack } from '../stack/start-stack.mjs';
 /**
  * The job of `npm run demo`, by default with all its rows.
  *
- * @param {{ model: string, dataset: string, precision: string, maxSteps?: number | undefined }} options `model`: name of the base model
+ * @param {{ model: string, dataset: string, precision: 'float32' | 'bfloat16', maxSteps?: number | undefined }} options `model`: name of the base model
  * @returns {import('../../packages/client/dist/index.js').JobRequest}
  */
 export function demoJob({ model, dataset, precision, maxSteps }) {
