@@ -2,16 +2,19 @@
 // Prints tables, and writes everything as JSON when --out is given. bench/README.md says what is measured and how.
 import { execFile, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
-import { cpus, totalmem } from 'node:os';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cpus, tmpdir, totalmem } from 'node:os';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { trainerEnvironment } from '../services/worker/dist/trainer/trainer-environment.js';
+import { writeLargeLlama } from './large-llama.mjs';
+import { around as aroundTraining, copyWithDigest, writeChats } from './parts/around.mjs';
+import { readBenchRows } from './rows.mjs';
 import { gigabytes, percent, table } from './tables.mjs';
 
 const run = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname ?? '.', '..');
-const BENCHES = { speed, share, growth, estimate, loading, profile };
+const BENCHES = { speed, share, growth, estimate, loading, profile, around };
 
 const { values } = parseArgs({
   options: {
@@ -19,6 +22,8 @@ const { values } = parseArgs({
     count: { type: 'string', default: '64' },
     model: { type: 'string', default: path.join(ROOT, 'models/SmolLM2-135M-Instruct') },
     'peer-python': { type: 'string' },
+    'large-model': { type: 'string' },
+    before: { type: 'string' },
     quick: { type: 'boolean', default: false },
     only: { type: 'string', default: Object.keys(BENCHES).join(',') },
     out: { type: 'string' },
@@ -69,12 +74,16 @@ async function measured(part, options) {
   return result;
 }
 
-/** @param {string[]} extra */
-async function peer(extra) {
-  const script = path.join(ROOT, 'bench/trl_baseline.py');
-  const parameters = [script, model, values.rows, '--rows', String(count), ...extra];
-  const { stdout } = await run(/** @type {string} */ (values['peer-python']), parameters, { maxBuffer: 2 ** 26 });
+/** @param {string} script @param {string[]} parameters */
+async function peer(script, parameters) {
+  const python = /** @type {string} */ (values['peer-python']);
+  const { stdout } = await run(python, [path.join(ROOT, 'bench', script), ...parameters], { maxBuffer: 2 ** 26 });
   return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
+}
+
+/** @param {string[]} extra */
+async function trl(extra) {
+  return await peer('trl_baseline.py', [model, values.rows, '--rows', String(count), ...extra]);
 }
 
 /** Our trainer and TRL's over the same rows, one after the other. */
@@ -99,7 +108,7 @@ async function speed() {
     const training = { precision, batch_size: 8, max_seq_length: 512 };
     const ours = await measured('train', { rows: values.rows, count, targets, training });
     const key = peerOptions.join(' ');
-    if (values['peer-python'] !== undefined && !peers.has(key)) peers.set(key, await peer(peerOptions));
+    if (values['peer-python'] !== undefined && !peers.has(key)) peers.set(key, await trl(peerOptions));
     const theirs = peers.get(key);
     rows.push({ name, ours, theirs, ratio: theirs && ours.tokens_per_second / theirs.tokens_per_second });
   }
@@ -259,4 +268,102 @@ async function profile() {
     );
   }
   return { before, after };
+}
+
+/** What lies around a training, of this checkout and, with --before, of another one, by turns. */
+async function around() {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'lorasmith-around-'));
+  try {
+    const largeModel = path.resolve(values['large-model'] ?? path.join(scratch, 'llama-1b'));
+    if (values['large-model'] === undefined) await writeLargeLlama(largeModel, model);
+    const chats = path.join(scratch, 'chats.jsonl');
+    const { text } = await readBenchRows(values.rows, 100_000);
+    const rows = text
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    await writeChats({ rows, bytes: quick ? 3e6 : 30e6, file: chats });
+
+    /** @type {Record<string, any[]>} */
+    const runs = { now: [], before: [] };
+    const adapter = path.join(scratch, 'adapter');
+    for (let turn = 0; turn < (quick ? 1 : 3); turn++) {
+      for (const [name, root] of [
+        ['before', values.before],
+        ['now', ROOT],
+      ]) {
+        if (root === undefined) continue;
+        const folder = path.join(scratch, 'stack');
+        const options = { root: path.resolve(root), folder, model, largeModel, chats };
+        const first = runs.now?.length === 0 && name === 'now';
+        runs[/** @type {string} */ (name)]?.push(
+          await aroundTraining({ ...options, ...(first ? { adapterTo: adapter } : {}) }),
+        );
+        await rm(folder, { recursive: true });
+      }
+    }
+    const load = await measured('loading', { model: largeModel, precision: 'bfloat16' });
+    const copy = await copyWithDigest({ from: largeModel, to: path.join(scratch, 'copy') });
+    await rm(path.join(scratch, 'copy'), { recursive: true });
+    const hasPeer = values['peer-python'] !== undefined;
+    const peft = hasPeer ? await peer('peft_merge.py', [largeModel, adapter, path.join(scratch, 'merged')]) : null;
+    const tokenized = hasPeer ? await peer('tokenize_baseline.py', [model, chats]) : null;
+    sayAround({ now: runs.now ?? [], before: runs.before ?? [], load, copy, peft, tokenized });
+    return { ...runs, load, copy, peft, tokenized };
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+/** @param {{ now: any[], before: any[], load: any, copy: any, peft: any, tokenized: any }} results */
+function sayAround({ now, before, load, copy, peft, tokenized }) {
+  /** @type {[name: string, of: (run: any) => number, unit: string, peer?: string][]} */
+  const lines = [
+    ['merged model, first time', (run) => run.mergeSeconds, 's', peft && `${peft.seconds.toFixed(1)} s, PEFT`],
+    ['downloading it again', (run) => run.download.bytes / run.download.seconds / 1e6, 'MB/s'],
+    ['processor time of api and registry', (run) => run.download.cpuSeconds / (run.download.bytes / 1e9), 's/GB'],
+    ['large model, cold: POST /jobs to the end of the first step', (run) => run.coldJob.firstStep, 's'],
+    ['one step of it', (run) => run.warmJob.step, 's'],
+    [
+      'large model, warm: POST /jobs until the first step begins',
+      (run) => run.warmJob.firstStep - run.warmJob.step,
+      's',
+    ],
+    ['large model: last step to published', (run) => (run.coldJob.published + run.warmJob.published) / 2, 's'],
+    ['small model: last step to published', (run) => run.smallJob.published, 's'],
+    ['small model, warm: a job of one step', (run) => run.smallJob.whole, 's'],
+    ['uploading the chats', (run) => run.rows.bytes / run.rows.uploadSeconds / 1e6, 'MB/s'],
+    ['POST /jobs on them answers after', (run) => run.rows.answerSeconds, 's'],
+    [
+      'tokenizing them',
+      (run) => run.rows.bytes / run.rows.tokenizedSeconds / 1e6,
+      'MB/s',
+      tokenized && `${(tokenized.bytes / tokenized.seconds / 1e6).toFixed(1)} MB/s, transformers`,
+    ],
+  ];
+  say(
+    'Around a training. The large model has 1.07 billion parameters in bfloat16 (2.15 GB), r = 16 on all linear layers.',
+  );
+  say(
+    table(
+      ['what', 'before', 'now', 'peer'],
+      lines.map(([name, of, unit, theirs]) => [
+        name,
+        medianText(before.map(of), unit),
+        medianText(now.map(of), unit),
+        theirs ?? '',
+      ]),
+    ),
+  );
+  say(`Copying its files with their sha256: ${copy.seconds.toFixed(1)} s.`);
+  say(
+    `Loading it: ${gigabytes(load.load_bytes_per_second)}/s, ${(load.bytes / load.load_bytes_per_second).toFixed(1)} s; a plain read ${gigabytes(load.plain_bytes_per_second)}/s.\n`,
+  );
+}
+
+/** @param {number[]} values @param {string} unit */
+function medianText(values, unit) {
+  const sorted = [...values].sort((one, other) => one - other);
+  const middle = sorted[Math.floor(sorted.length / 2)];
+  return middle === undefined ? '' : `${middle < 10 ? middle.toFixed(2) : middle.toFixed(0)} ${unit}`;
 }
