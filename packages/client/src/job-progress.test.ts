@@ -45,6 +45,19 @@ describe('createJobProgress', () => {
     );
   });
 
+  it('shows how far the rows are tokenized', () => {
+    const tokenized = (rows: number) => event({ type: 'tokenizing-progressed', data: { rows, total_rows: 46_864 } });
+    const [terminal, file] = [capture({ isTTY: true, columns: 60 }), capture({})];
+    for (const output of [terminal, file]) {
+      const progress = createJobProgress(output, () => 0);
+      for (const rows of [9_728, 20_000, 46_864]) progress.handle(tokenized(rows));
+    }
+    const bars = terminal.text.split('\r\x1b[2K').slice(1);
+    expect(bars[0]).toBe(' 9,728/46,864 rows tokenized [████·················]  20 %');
+    expect(bars).toHaveLength(3);
+    expect(file.text.split('\n').map((line) => line.slice(0, 13))).toEqual([' 9,728/46,864', '46,864/46,864', '']);
+  });
+
   it('ends the line of an open bar, once', () => {
     const output = capture({ isTTY: true });
     const progress = createJobProgress(output);

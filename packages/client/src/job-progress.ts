@@ -1,5 +1,5 @@
 import type { EventData, JobEvent } from '@lorasmith/contracts';
-import { durationText } from './human-units.js';
+import { countText, durationText } from './human-units.js';
 import { reportText } from './report-text.js';
 
 /** An output for text: a terminal, whose last line can be redrawn, or a file or pipe. */
@@ -29,20 +29,26 @@ export function createJobProgress(output: TextOutput, now: () => number = Date.n
     output.write(`${text}\n`);
   };
 
-  const step = (data: EventData<'step-finished'>) => {
-    const isLast = data.step === data.total_steps;
+  const progress = (isLast: boolean, textOf: (columns: number) => string) => {
     if (output.isTTY) {
-      output.write(`\r\x1b[2K${stepText(data, output.columns || 80)}`);
+      output.write(`\r\x1b[2K${textOf(output.columns || 80)}`);
       barIsOpen = true;
     } else if (isLast || now() - plainLineAt >= PLAIN_LINE_INTERVAL_MS) {
       plainLineAt = now();
-      line(stepText(data, 100));
+      line(textOf(100));
     }
   };
 
   return {
     handle(event) {
-      if (event.type === 'step-finished') return step(event.data);
+      if (event.type === 'tokenizing-progressed') {
+        const { rows, total_rows } = event.data;
+        return progress(rows === total_rows, (columns) => tokenizingText(event.data, columns));
+      }
+      if (event.type === 'step-finished') {
+        const { step, total_steps } = event.data;
+        return progress(step === total_steps, (columns) => stepText(event.data, columns));
+      }
       // The bar stays visible above the next lines.
       if (barIsOpen && event.type !== 'checkpoint-saved') output.write('\n');
       if (event.type !== 'checkpoint-saved') barIsOpen = false;
@@ -58,11 +64,20 @@ export function createJobProgress(output: TextOutput, now: () => number = Date.n
 /** ` 42/150 [███████·········]  28 %  loss 0.412  612 tokens/s  1 min 20 s left`, fitted to `columns`. */
 export function stepText(data: EventData<'step-finished'>, columns: number): string {
   const { step, total_steps, loss, tokens_per_second, seconds_left } = data;
-  const share = step / total_steps;
   const count = `${String(step).padStart(String(total_steps).length)}/${total_steps}`;
-  const figures =
-    `${String(Math.floor(100 * share)).padStart(3)} %  loss ${loss.toFixed(3)}  ` +
-    `${Math.round(tokens_per_second)} tokens/s  ${durationText(seconds_left)} left`;
+  const figures = `loss ${loss.toFixed(3)}  ${Math.round(tokens_per_second)} tokens/s  ${durationText(seconds_left)} left`;
+  return barText(count, step / total_steps, figures, columns);
+}
+
+/** ` 9,728/46,864 rows tokenized [██····]  20 %`, fitted to `columns`. */
+export function tokenizingText(data: EventData<'tokenizing-progressed'>, columns: number): string {
+  const { rows, total_rows } = data;
+  const total = countText(total_rows);
+  return barText(`${countText(rows).padStart(total.length)}/${total} rows tokenized`, rows / total_rows, '', columns);
+}
+
+function barText(count: string, share: number, more: string, columns: number): string {
+  const figures = `${String(Math.floor(100 * share)).padStart(3)} %  ${more}`.trimEnd();
   // A full last column makes some terminals wrap.
   const width = Math.min(30, columns - count.length - figures.length - 6);
   if (width < 5) return `${count} ${figures}`.slice(0, columns - 1);
@@ -70,7 +85,7 @@ export function stepText(data: EventData<'step-finished'>, columns: number): str
   return `${count} [${'█'.repeat(filled)}${'·'.repeat(width - filled)}] ${figures}`;
 }
 
-function eventText(event: Exclude<JobEvent, { type: 'step-finished' }>): string[] {
+function eventText(event: Exclude<JobEvent, { type: 'step-finished' | 'tokenizing-progressed' }>): string[] {
   switch (event.type) {
     case 'job-queued':
       return [`${event.job} is queued`];

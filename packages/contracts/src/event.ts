@@ -10,6 +10,13 @@ const closed = { additionalProperties: false };
 export const EVENT_DATA = {
   'job-queued': Type.Object({}, closed),
   'job-started': Type.Object({ attempt: Type.Integer({ minimum: 1 }), worker: Type.String() }, closed),
+  'tokenizing-progressed': Type.Object(
+    {
+      rows: Type.Integer({ minimum: 0, description: 'Rows of the dataset that are tokenized.' }),
+      total_rows: Type.Integer({ minimum: 1 }),
+    },
+    closed,
+  ),
   'report-ready': Type.Object({ report: Report }, closed),
   'step-finished': Type.Object(
     {
@@ -84,6 +91,7 @@ export const JobEvent = Type.Union(
   [
     eventOf('job-queued'),
     eventOf('job-started'),
+    eventOf('tokenizing-progressed'),
     eventOf('report-ready'),
     eventOf('step-finished'),
     eventOf('evaluation-finished'),

@@ -137,6 +137,7 @@ function changeOf(event: NewJobEvent): Pick<RecordChange, 'to' | 'fields'> {
       const progress: JobProgress = { step, total_steps, epoch, loss, tokens_per_second, seconds_left };
       return { fields: [['progress', JSON.stringify(progress)]] };
     }
+    case 'tokenizing-progressed':
     case 'evaluation-finished':
     case 'checkpoint-saved':
     case 'checkpoint-loaded':

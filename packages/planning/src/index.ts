@@ -8,7 +8,9 @@ export { type Line, LineSplitter, MAX_LINE_BYTES, textOfLine } from './jsonl/lin
 export type { FeatureExamples } from './objectives/classification/feature-examples.js';
 export type { TokenExamples } from './objectives/next-token/token-examples.js';
 export type { Examples } from './objectives/objectives.js';
+export { type JobOutline, type OutlineJobOptions, outlineJob } from './outline-job.js';
 export { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 export { type ChosenPrecision, choosePrecision, precisionOn } from './precision.js';
 export { RowOrder } from './row-order.js';
 export type { Target } from './target-ranks.js';
+export type { TokenizingProgress } from './tokenizing-progress.js';

@@ -31,9 +31,9 @@ export function inheritLora(
   return { ...shape, ...selection, ...given };
 }
 
-/** Why a job cannot continue an adapter: another base, other layers, other ranks or scales. */
+/** Why a job cannot continue an adapter: another base, other layers, other ranks or scales. Digests that are not known are not compared. */
 export function initialAdapterFaults(
-  job: { lora: LoraSettings; base: BaseIdentity; targets: readonly Target[] },
+  job: { lora: LoraSettings; base: Partial<BaseIdentity>; targets: readonly Target[] },
   initial: AdapterManifest,
 ): CodedFault[] {
   const mismatch = baseMismatch(initial.id, initial.base_model, job.base);

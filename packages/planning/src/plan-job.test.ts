@@ -20,6 +20,7 @@ import { openExampleStore } from './example-file/example-store.js';
 import type { FeatureExamples } from './objectives/classification/feature-examples.js';
 import type { TokenExamples } from './objectives/next-token/token-examples.js';
 import type { Examples } from './objectives/objectives.js';
+import { outlineJob } from './outline-job.js';
 import { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 
 let folder: string;
@@ -38,13 +39,19 @@ interface Settings {
   validation?: object;
 }
 
-async function plan(
+async function plan(...job: Parameters<typeof jobOf>) {
+  const planned = await planJob(await jobOf(...job));
+  open.push(planned);
+  return planned;
+}
+
+async function jobOf(
   model: ModelFolder,
   format: Dataset['format'],
   rows: (object | string)[],
   settings: Settings = {},
   options: Pick<PlanJobOptions, 'signal' | 'initial' | 'machine'> = {},
-) {
+): Promise<PlanJobOptions> {
   const rowsFile = join(folder, 'data.jsonl');
   const content = rows.map((row) => (typeof row === 'string' ? row : JSON.stringify(row))).join('\n');
   await writeFile(rowsFile, content);
@@ -65,9 +72,7 @@ async function plan(
   const spec = Value.Default(JobSpec, { ...request, validation: {}, lora: {}, training: {}, ...settings }) as JobSpec;
   expect(Value.Errors(JobSpec, spec)).toEqual([]);
   const examples = await openExampleStore({ dataDir: join(folder, 'data'), maxBytes: 2 ** 30 });
-  const planned = await planJob({ spec, model, dataset, rowsFile, examples, ...options });
-  open.push(planned);
-  return planned;
+  return { spec, model, dataset, rowsFile, examples, ...options };
 }
 
 const numbersOf = (examples: Examples) => Array.from({ length: examples.count }, (_, number) => number);
@@ -351,6 +356,32 @@ describe('planJob for a decoder', () => {
       ['invalid_dataset', 6],
     ]);
     expect(error.message).toContain('6 faults');
+  });
+
+  it('finds what is wrong without rows in its outline, too, and reserves the same bytes', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const rows = [{ text: 'ab' }, textOf(30)];
+    const wrong = {
+      training: { max_seq_length: 16, early_stopping: { patience: 1 } },
+      lora: { target_modules: ['q_proj', 'gate'], rank_pattern: { v_proj: 2 } },
+      validation: { split: 0.9 },
+    };
+    const job = await jobOf(model, 'features', rows, wrong);
+    const ofOutline = await refusal((async () => outlineJob(job))());
+    expect(ofOutline.details.map(({ param }) => param)).toEqual([
+      'lora.target_modules.1',
+      'training.early_stopping',
+      'validation.split',
+      'dataset',
+    ]);
+    const ofPlan = await refusal(planJob(job));
+    expect(ofPlan).toMatchObject({ code: ofOutline.code, message: ofOutline.message, details: ofOutline.details });
+
+    const right = await jobOf(model, 'text', rows, { lora: { target_modules: 'all-linear', r: 4 } });
+    expect(outlineJob(right)).toEqual({
+      adapterBytes: (await plan(model, 'text', rows, { lora: { target_modules: 'all-linear', r: 4 } })).report
+        .adapter_bytes,
+    });
   });
 
   it('lists a hundred faults and counts the rest', async () => {

@@ -1,47 +1,40 @@
 import { createHash } from 'node:crypto';
-import {
-  type AdapterManifest,
-  type Dataset,
-  type Fault,
-  type JobSpec,
-  type MachineProfile,
-  ProductError,
-  type Report,
-} from '@lorasmith/contracts';
-import { digestBase, type ModelFolder } from '@lorasmith/model-folder';
-import { BitSet } from './bit-set.js';
-import { chooseTargets } from './choose-targets.js';
+import { type Fault, type MachineProfile, ProductError, type Report } from '@lorasmith/contracts';
+import type { ModelFolder } from '@lorasmith/model-folder';
 import { countSteps, type StepCounts, warmupWarnings } from './count-steps.js';
 import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate/estimate-job.js';
 import { settingsForLessMemory } from './estimate/settings-for-less-memory.js';
-import { evaluationFaults, evaluationWarnings } from './evaluation-faults.js';
+import { evaluationWarnings } from './evaluation-faults.js';
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
 import type { ExampleNotes } from './example-file/example-summary.js';
 import { splitExamples } from './example-file/split-examples.js';
-import { type CodedFault, FaultList } from './fault-list.js';
-import { adaptedHeadFault, initialAdapterFaults } from './initial-adapter.js';
+import { FaultList } from './fault-list.js';
 import type { Objective } from './objectives/objective.js';
-import { type Examples, objectiveFor } from './objectives/objectives.js';
+import type { Examples } from './objectives/objectives.js';
+import { checkWithoutRows, type OutlineJobOptions } from './outline-job.js';
 import { knownPrecision } from './precision.js';
 import { prepareExamples } from './prepare-examples.js';
 import { reportOf } from './report-of.js';
-import { type Target, withRanks } from './target-ranks.js';
+import type { Target } from './target-ranks.js';
+import type { TokenizingProgress } from './tokenizing-progress.js';
 import { heldOutRows } from './validation-split.js';
 
-export interface PlanJobOptions {
-  spec: JobSpec;
-  model: ModelFolder;
-  dataset: Dataset;
+export interface PlanJobOptions extends OutlineJobOptions {
   /** The dataset's rows, JSONL. */
   rowsFile: string;
   /** Where the rows are stored as tokens. */
   examples: ExampleStore;
-  /** The manifest of the adapter that `lora.init_from` names. */
-  initial?: AdapterManifest | null;
   /** What was measured of the machine that will train; null or left out: no estimate is made. */
   machine?: MachineProfile | null;
   /** Ends the planning. */
   signal?: AbortSignal;
+  /**
+   * Called while rows are tokenized, at most twice a second, and once all of them are. Never called if the tokens are
+   * stored.
+   */
+  onProgress?: (progress: TokenizingProgress) => void;
+  /** Most threads that tokenize. @defaultValue one for each core */
+  threads?: number;
 }
 
 /** What a job will do, and its examples. They are read from an open file: close the plan. */
@@ -74,24 +67,13 @@ export interface Plan {
  * for the tokenizer; `cancelled` when the signal is aborted.
  */
 export async function planJob(options: PlanJobOptions): Promise<Plan> {
-  const { spec, model, dataset, initial = null } = options;
   const faults = new FaultList();
-  const ofHead = initial === null ? null : adaptedHeadFault(initial, model.headModule);
-  if (ofHead !== null) faults.add(ofHead);
-  // Otherwise each of its layers, which the job takes over, would be a fault too.
-  const layers = ofHead ? [] : (collect(faults, () => chooseTargets(model.modules, spec.lora, model)) ?? []);
-  const targets = withRanks(layers, spec.lora, faults);
-  faults.add(...evaluationFaults(spec));
-  if (initial && targets.length > 0) faults.add(...(await faultsOfInitial(options, initial, targets)));
-  const { split } = spec.validation;
-  const heldOut =
-    collect(faults, () => heldOutRows(dataset.rows, split, spec.training.seed)) ?? new BitSet(dataset.rows);
-  const objective = collect(faults, () => objectiveFor(model, dataset));
+  const { targets, objective } = checkWithoutRows(options, faults);
   const examples = objective && (await prepareExamples({ ...options, objective, faults }));
   try {
     faults.throwIfAny();
     // Without faults there are an objective and examples.
-    return await planWith(options, { targets, heldOut, objective: objective! }, examples!);
+    return await planWith(options, { targets, objective: objective! }, examples!);
   } catch (error) {
     await examples?.close();
     throw error;
@@ -100,11 +82,12 @@ export async function planJob(options: PlanJobOptions): Promise<Plan> {
 
 async function planWith(
   { spec, model, dataset, machine = null, signal }: PlanJobOptions,
-  { targets, heldOut, objective }: { targets: Target[]; heldOut: BitSet; objective: Objective },
+  { targets, objective }: { targets: Target[]; objective: Objective },
   { file, close }: OpenExamples,
 ): Promise<Plan> {
   const { split } = spec.validation;
   const { notes } = file.summary;
+  const heldOut = heldOutRows(dataset.rows, split, spec.training.seed);
   const { training, validation: held } = await splitExamples(file, heldOut, { objective, model }, signal);
   refuseEmptySides(training, held, notes, split);
   const steps = countSteps(training.count, spec.training);
@@ -128,25 +111,6 @@ function estimateOn(machine: MachineProfile | null, planned: Omit<JobToEstimate,
   const estimate = estimateJob(job);
   if (estimate !== null) refuseWhatDoesNotFit(job, estimate);
   return estimate;
-}
-
-async function faultsOfInitial(
-  { spec, model }: PlanJobOptions,
-  initial: AdapterManifest,
-  targets: Target[],
-): Promise<CodedFault[]> {
-  const base = { name: model.name, ...(await digestBase(model)) };
-  return initialAdapterFaults({ lora: spec.lora, base, targets }, initial);
-}
-
-function collect<Value>(faults: FaultList, work: () => Value): Value | null {
-  try {
-    return work();
-  } catch (error) {
-    if (!(error instanceof ProductError)) throw error;
-    faults.addError(error);
-    return null;
-  }
 }
 
 function refuseEmptySides(training: Examples, validation: Examples, { counts }: ExampleNotes, split: number): void {

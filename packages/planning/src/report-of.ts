@@ -1,5 +1,6 @@
 import type { Dataset, Fault, JobSpec, Report } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
+import { adapterBytes } from './adapter-bytes.js';
 import { epochsOf, type StepCounts } from './count-steps.js';
 import { publishedState } from './evaluation-faults.js';
 import type { ExampleNotes } from './example-file/example-summary.js';
@@ -48,18 +49,4 @@ export function reportOf(sources: ReportSources): Report {
     adapter_bytes: adapterBytes(spec, targets),
     warnings: [...warnings, ...notes.warnings],
   };
-}
-
-const BYTES_PER_NUMBER = 4;
-/** Of the manifest: up to 1,000 losses, evaluations, checks, the probe, digests. */
-const MANIFEST_BYTES = 64 * 1024;
-/** Of the manifest and the header of the weights: names and shapes of a layer. */
-const BYTES_PER_LAYER = 640;
-
-/** The most that a published adapter takes: in its files lower ranks are padded with zeros to the largest. */
-function adapterBytes(spec: JobSpec, targets: readonly Target[]): number {
-  const rank = targets.reduce((most, layer) => Math.max(most, layer.rank), 0);
-  const sizes = targets.reduce((sum, layer) => sum + layer.in_features + layer.out_features, 0);
-  const beside = MANIFEST_BYTES + BYTES_PER_LAYER * targets.length + 2 * JSON.stringify(spec).length;
-  return BYTES_PER_NUMBER * rank * sizes + beside;
 }

@@ -3,7 +3,7 @@ import type { Report, TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
 import type { BaseModel } from '@lorasmith/models';
-import { logitsPerChunk, type Plan, planJob } from '@lorasmith/planning';
+import { logitsPerChunk, type Plan, planJob, type TokenizingProgress } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
 import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
 import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
@@ -40,10 +40,19 @@ export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
     const { spec, dataset, initialAdapterFolder: initialFolder, signal } = options;
     const model = await readModelFolder(options.modelFolder);
     const initialManifest = initialFolder === null ? null : await readInitialManifest(initialFolder);
-    const plan = await planJob({ ...options, model, initial: initialManifest });
+    const onProgress = ({ rows, totalRows }: TokenizingProgress) =>
+      options.onEvent({ type: 'tokenizing-progressed', data: { rows, total_rows: totalRows } });
+    const knownWeights = initialManifest === null ? null : await digestWeights(model, { signal });
+    const plan = await planJob({
+      ...options,
+      model,
+      initial: initialManifest,
+      weightsSha256: knownWeights,
+      onProgress,
+    });
     disposals.push(() => plan.close());
     settingsForLessMemory = plan.settingsForLessMemory;
-    const weightsSha256 = await digestWeights(model, { signal });
+    const weightsSha256 = knownWeights ?? (await digestWeights(model, { signal }));
     const { identity, resumeFrom, report } = await startOf(options, { model, plan, weightsSha256 });
     options.onEvent({ type: 'report-ready', data: { report } });
 

@@ -31,7 +31,7 @@ export interface TrainOptions {
    * end are completed: the next process would have to repeat them. @defaultValue never
    */
   pause?: AbortSignal;
-  /** report-ready, checkpoint-loaded, step-finished, evaluation-finished, training-stopped-early, checkpoint-saved. */
+  /** tokenizing-progressed, report-ready, checkpoint-loaded, step-finished, evaluation-finished, training-stopped-early, checkpoint-saved. */
   onEvent(event: NewJobEvent): void;
   /** What was measured of this machine; null: no estimate is made. */
   machine?: MachineProfile | null;

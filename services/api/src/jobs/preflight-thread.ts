@@ -1,5 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import { openBaseModel } from '@lorasmith/model-folder';
+import { digestWeights, openBaseModel } from '@lorasmith/model-folder';
 import { type ExampleStoreOptions, openExampleStore, planJob } from '@lorasmith/planning';
 import type { PreflightAnswer, PreflightTask } from './preflight.js';
 
@@ -11,7 +11,8 @@ export default async function preflight(
     const model = await openBaseModel(task.modelsDir, task.spec.base_model);
     const { spec, dataset, rowsFile, initial, machine, tokens } = task;
     const examples = await openExampleStore(tokens);
-    const plan = await planJob({ spec, model, dataset, rowsFile, examples, initial, machine });
+    const weightsSha256 = initial === null ? null : await digestWeights(model);
+    const plan = await planJob({ spec, model, dataset, rowsFile, examples, initial, weightsSha256, machine });
     await plan.close();
     return { report: plan.report };
   } catch (error) {

@@ -1,0 +1,16 @@
+import type { JobSpec } from '@lorasmith/contracts';
+import type { Target } from './target-ranks.js';
+
+const BYTES_PER_NUMBER = 4;
+/** Of the manifest: up to 1,000 losses, evaluations, checks, the probe, digests. */
+const MANIFEST_BYTES = 64 * 1024;
+/** Of the manifest and the header of the weights: names and shapes of a layer. */
+const BYTES_PER_LAYER = 640;
+
+/** The most that a published adapter takes: in its files lower ranks are padded with zeros to the largest. */
+export function adapterBytes(spec: JobSpec, targets: readonly Target[]): number {
+  const rank = targets.reduce((most, layer) => Math.max(most, layer.rank), 0);
+  const sizes = targets.reduce((sum, layer) => sum + layer.in_features + layer.out_features, 0);
+  const beside = MANIFEST_BYTES + BYTES_PER_LAYER * targets.length + 2 * JSON.stringify(spec).length;
+  return BYTES_PER_NUMBER * rank * sizes + beside;
+}

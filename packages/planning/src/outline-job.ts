@@ -1,0 +1,78 @@
+import { type AdapterManifest, type Dataset, type JobSpec, ProductError } from '@lorasmith/contracts';
+import { digestArchitecture, type ModelFolder } from '@lorasmith/model-folder';
+import { adapterBytes } from './adapter-bytes.js';
+import { chooseTargets } from './choose-targets.js';
+import { evaluationFaults } from './evaluation-faults.js';
+import { FaultList } from './fault-list.js';
+import { adaptedHeadFault, initialAdapterFaults } from './initial-adapter.js';
+import type { Objective } from './objectives/objective.js';
+import { objectiveFor } from './objectives/objectives.js';
+import { type Target, withRanks } from './target-ranks.js';
+import { heldOutCount } from './validation-split.js';
+
+export interface OutlineJobOptions {
+  spec: JobSpec;
+  model: ModelFolder;
+  dataset: Dataset;
+  /** The manifest of the adapter that `lora.init_from` names. */
+  initial?: AdapterManifest | null;
+  /** Of the base model, hexadecimal, to be compared with that of `initial`. Null if it is not known: it is then not compared. */
+  weightsSha256?: string | null;
+}
+
+/** What a job will do, as far as it is known without its rows. */
+export interface JobOutline {
+  /** The most bytes that the adapter takes once it is published. */
+  adapterBytes: number;
+}
+
+/**
+ * Checks everything of a job that needs no rows: layers, ranks, settings, the adapter to start from, the format of the rows and
+ * the size of the validation split. It takes some milliseconds whatever the size of the dataset.
+ *
+ * @throws ProductError as {@link planJob} does for these faults
+ */
+export function outlineJob(options: OutlineJobOptions): JobOutline {
+  const faults = new FaultList();
+  const { targets } = checkWithoutRows(options, faults);
+  faults.throwIfAny();
+  return { adapterBytes: adapterBytes(options.spec, targets) };
+}
+
+/**
+ * The parts of a plan that need no rows.
+ *
+ * @param faults - Receives what is wrong.
+ * @returns `objective` is null if none fits.
+ */
+export function checkWithoutRows(
+  { spec, model, dataset, initial = null, weightsSha256 = null }: OutlineJobOptions,
+  faults: FaultList,
+): { targets: Target[]; objective: Objective | null } {
+  const ofHead = initial === null ? null : adaptedHeadFault(initial, model.headModule);
+  if (ofHead !== null) faults.add(ofHead);
+  // Otherwise each of its layers, which the job takes over, would be a fault too.
+  const layers = ofHead ? [] : (collect(faults, () => chooseTargets(model.modules, spec.lora, model)) ?? []);
+  const targets = withRanks(layers, spec.lora, faults);
+  faults.add(...evaluationFaults(spec));
+  if (initial && targets.length > 0) {
+    const base = {
+      name: model.name,
+      architecture_sha256: digestArchitecture(model.architecture),
+      ...(weightsSha256 === null ? {} : { weights_sha256: weightsSha256 }),
+    };
+    faults.add(...initialAdapterFaults({ lora: spec.lora, base, targets }, initial));
+  }
+  collect(faults, () => heldOutCount(dataset.rows, spec.validation.split));
+  return { targets, objective: collect(faults, () => objectiveFor(model, dataset)) };
+}
+
+function collect<Value>(faults: FaultList, work: () => Value): Value | null {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof ProductError)) throw error;
+    faults.addError(error);
+    return null;
+  }
+}
