@@ -1,9 +1,8 @@
-// Checks the format of the C++ in packages/tensor/native; with --write, formats it.
+// Checks the format of the C++ in packages/*/native; with --write, formats it.
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { cacheDir } from './setup/locations.mjs';
-import { NATIVE_DIR } from './setup/native-build.mjs';
+import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
 import { CLANG_FORMAT_WHEELS } from './setup/pinned-wheels.mjs';
 import { runCommand } from './setup/run-command.mjs';
 import { describeFailure } from './setup/run-steps.mjs';
@@ -23,7 +22,7 @@ export async function formatNative({ write, env }) {
     const { folder } = await unpackWheel(wheel, { cache: cacheDir(env), env, progress: { update: console.log } });
     const program = path.join(folder, /** @type {string} */ (wheel.members[0]));
     await runCommand(program, [...(write ? ['-i'] : ['--dry-run', '--Werror']), ...(await sources())], {
-      cwd: NATIVE_DIR,
+      cwd: ROOT_DIR,
       env,
       remedy: 'run `npm run format`.',
     });
@@ -34,10 +33,15 @@ export async function formatNative({ write, env }) {
   }
 }
 
-/** @returns {Promise<string[]>} of C++ and CUDA C++, relative to NATIVE_DIR */
+/** @returns {Promise<string[]>} of C++ and CUDA C++, relative to the root */
 async function sources() {
-  const names = await readdir(NATIVE_DIR, { recursive: true });
-  return names.filter((name) => /\.(cc|h|cu|cuh)$/.test(name) && !name.startsWith('build')).sort();
+  const found = [];
+  for (const folder of ['packages/tensor/native', 'packages/weight-io/native']) {
+    const names = await readdir(path.join(ROOT_DIR, folder), { recursive: true });
+    const ours = names.filter((name) => /\.(cc|h|cu|cuh)$/.test(name) && !name.startsWith('build'));
+    found.push(...ours.sort().map((name) => `${folder}/${name}`));
+  }
+  return found;
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {

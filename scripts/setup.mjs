@@ -13,6 +13,7 @@ import { findRedis } from './setup/redis-server.mjs';
 import { runCommand } from './setup/run-command.mjs';
 import { describeFailure, runSteps } from './setup/run-steps.mjs';
 import { findTensorflowLibrary } from './setup/tensorflow-library.mjs';
+import { installWeightIo } from './setup/weight-io.mjs';
 
 /**
  * Makes a clone ready to run. Needs only Node, Python with pip, a C++ compiler and make. Each step first checks whether it
@@ -50,6 +51,7 @@ export async function setUp({ env = process.env, redis = true, demoModel = true,
         return `${origin}; addon ${addon}; fused ops ${fusedOps}`;
       },
     },
+    { name: 'Addon for weights', run: (progress) => installWeightIo({ cache, env, progress }) },
     ...(cuda !== 'none'
       ? [
           {

@@ -27,7 +27,7 @@ const ENGINE_FILES = {
 };
 /** Names each library of the engines for which another one is not found. */
 const MISSING_LIBRARIES =
-  'for file in /opt/*/lib/*.so* /app/packages/tensor/native/build/*.node; do [ -e "$file" ] || continue; ' +
+  'for file in /opt/*/lib/*.so* /app/packages/*/native/build/*.node; do [ -e "$file" ] || continue; ' +
   'LD_LIBRARY_PATH="$(dirname "$file"):/opt/tensorflow/lib:$LD_LIBRARY_PATH" ldd "$file" 2>&1 | grep "not found" | sed "s|^|$file:|"; done; true';
 
 /**

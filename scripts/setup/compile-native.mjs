@@ -9,7 +9,10 @@ import { publishFolder } from './publish-folder.mjs';
 import { runCommand } from './run-command.mjs';
 import { SetupError } from './setup-error.mjs';
 
-/** Node's C API, as a folder for `-I`. Paths in flags are relative to {@link NATIVE_DIR}, so that clones share the cache. */
+/**
+ * Node's C API, as a folder for `-I`. Paths in flags are relative to the `native` folder of a package, so that clones share
+ * the cache.
+ */
 export const NODE_HEADERS = path.relative(NATIVE_DIR, path.join(ROOT_DIR, 'node_modules/node-api-headers/include'));
 
 /**
@@ -17,7 +20,7 @@ export const NODE_HEADERS = path.relative(NATIVE_DIR, path.join(ROOT_DIR, 'node_
  *
  * @typedef {object} Target
  * @property {string} file where it is placed, relative to native/build
- * @property {string[]} sources relative to {@link NATIVE_DIR}
+ * @property {string[]} sources relative to the folder of the sources
  * @property {string[]} flags of the compiler
  * @property {Record<string, string[]>} [flagsOf] of the sources that have others
  * @property {string[]} libraries flags of the linker
@@ -29,14 +32,16 @@ export const NODE_HEADERS = path.relative(NATIVE_DIR, path.join(ROOT_DIR, 'node_
  * changed file is compiled alone.
  *
  * @param {Target[]} targets
- * @param {{ identity: string, cache: string, env: NodeJS.ProcessEnv, progress: import('./run-steps.mjs').Progress }} options
- *   `identity`: of the TensorFlow library, whose headers all may include
+ * @param {{ sourceDir?: string, identity: string, cache: string, env: NodeJS.ProcessEnv,
+ *   progress: import('./run-steps.mjs').Progress }} options
+ *   `sourceDir`: the `native` folder of a package, default {@link NATIVE_DIR}; `identity`: of the TensorFlow library, whose
+ *   headers all may include
  * @returns {Promise<{ files: Record<string, string>, objects: Record<string, string>, key: string, compiled: number }>}
  *   `files`: each target's file in the cache; `objects`: that of each source of the last target; `key`: changes whenever a
  *   target does; `compiled`: how many sources were
  * @throws {import('./setup-error.mjs').SetupError} when one does not compile
  */
-export async function compileNative(targets, { identity, cache, env, progress }) {
+export async function compileNative(targets, { sourceDir = NATIVE_DIR, identity, cache, env, progress }) {
   const compiler = env.CXX || 'g++';
   /** @type {Map<string, () => Promise<void>>} by folder: targets may share an object */
   const missing = new Map();
@@ -46,7 +51,7 @@ export async function compileNative(targets, { identity, cache, env, progress })
     for (const source of target.sources) {
       const flags = target.flagsOf?.[source] ?? target.flags;
       const keyOf = async () => {
-        const texts = await withIncludes(path.join(NATIVE_DIR, source), flags);
+        const texts = await withIncludes(path.join(sourceDir, source), flags);
         return shortHash(JSON.stringify([compiler, identity, process.arch, flags, texts]));
       };
       const key = await keyOf();
@@ -57,7 +62,7 @@ export async function compileNative(targets, { identity, cache, env, progress })
         const args = [...flags, '-x', 'c++', '-c', source, '-o'];
         await publishFolder(folder, async (partial) => {
           await runCommand(compiler, [...args, path.join(partial, 'object.o')], {
-            cwd: NATIVE_DIR,
+            cwd: sourceDir,
             env,
             remedy: 'see the compiler errors above. A C++17 compiler is required: g++ 11 or later.',
           });

@@ -9,19 +9,20 @@ export const NATIVE_DIR = path.join(ROOT_DIR, 'packages/tensor/native');
 export const BUILD_DIR = path.join(NATIVE_DIR, 'build');
 
 /**
- * Places compiled files into {@link BUILD_DIR}, or a folder in it, unless those of the same key are there. Each file is renamed
+ * Places compiled files into {@link BUILD_DIR}, a folder in it, or that of another package, unless those of the same key are there. Each file is renamed
  * into place, so a process that has the old one open keeps it.
  *
  * @param {object} options
- * @param {string} [options.folder] relative to BUILD_DIR, with `/`
+ * @param {string} [options.buildDir] default BUILD_DIR
+ * @param {string} [options.folder] relative to buildDir, with `/`
  * @param {Record<string, string>} options.files the source file of each name in `folder`
  * @param {string} options.key changes whenever the files do
  * @param {string} options.keyFile its name; one for each step that shares `folder`
  * @param {boolean} [options.alone] the folder is not shared: other files in it are removed
  * @returns {Promise<boolean>} whether anything had to be placed
  */
-export async function placeFiles({ folder = '.', files, key, keyFile, alone = false }) {
-  const target = path.join(BUILD_DIR, folder);
+export async function placeFiles({ buildDir = BUILD_DIR, folder = '.', files, key, keyFile, alone = false }) {
+  const target = path.join(buildDir, folder);
   const keyPath = path.join(target, keyFile);
   if (existsSync(keyPath) && readFileSync(keyPath, 'utf8') === key) return false;
   await mkdir(target, { recursive: true });

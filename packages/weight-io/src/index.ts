@@ -1,0 +1,2 @@
+export { allocate } from './allocate.js';
+export { hashFile } from './hash-file.js';
