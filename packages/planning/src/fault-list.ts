@@ -15,8 +15,9 @@ export class FaultList {
     return this.#listed;
   }
 
-  get isEmpty(): boolean {
-    return this.#count === 0;
+  /** Of all, listed or not. */
+  get count(): number {
+    return this.#count;
   }
 
   add(...faults: CodedFault[]): void {
@@ -25,9 +26,9 @@ export class FaultList {
   }
 
   /** Adds the faults of another list, also those that it only counted. */
-  addAll(other: FaultList): void {
-    this.add(...other.#listed);
-    this.#count += other.#count - other.#listed.length;
+  addAll({ listed, count }: { listed: readonly CodedFault[]; count: number }): void {
+    this.add(...listed);
+    this.#count += count - listed.length;
   }
 
   /** Adds the faults of an error, or the error itself as one. */

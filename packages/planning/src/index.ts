@@ -2,7 +2,12 @@ export { checkRow } from './dataset-row.js';
 export { type EngineMemory, engineMemory, logitsPerChunk } from './estimate/engine-memory.js';
 export { decoderMemory, passBytes, SCORES_PER_BLOCK } from './estimate/estimate-memory.js';
 export { type DecoderWork, secondsPerStep, stepWork } from './estimate/estimate-time.js';
-export { type ExampleStore, type ExampleStoreOptions, openExampleStore } from './example-file/example-store.js';
+export {
+  type ExampleStore,
+  type ExampleStoreOptions,
+  openExampleStore,
+  type StoredExamples,
+} from './example-file/example-store.js';
 export { inheritLora } from './initial-adapter.js';
 export { type Line, LineSplitter, MAX_LINE_BYTES, textOfLine } from './jsonl/line-splitter.js';
 export type { FeatureExamples } from './objectives/classification/feature-examples.js';
@@ -11,6 +16,7 @@ export type { Examples } from './objectives/objectives.js';
 export { type JobOutline, type OutlineJobOptions, outlineJob } from './outline-job.js';
 export { type Plan, type PlanJobOptions, planJob } from './plan-job.js';
 export { type ChosenPrecision, choosePrecision, precisionOn } from './precision.js';
+export { type PrepareTokensOptions, prepareTokens, storedTokens } from './prepare-examples.js';
 export { RowOrder } from './row-order.js';
 export type { Target } from './target-ranks.js';
 export type { TokenizingProgress } from './tokenizing-progress.js';

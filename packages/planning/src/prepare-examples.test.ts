@@ -9,9 +9,9 @@ import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'v
 import { CHATML, tinyDecoder } from '../test/tiny-model.js';
 import { type ExampleStore, openExampleStore } from './example-file/example-store.js';
 import { RowEncoder } from './objectives/next-token/encode-row.js';
-import { fitRow } from './objectives/next-token/fit-row.js';
 import type { TokenExamples } from './objectives/next-token/token-examples.js';
 import { planJob } from './plan-job.js';
+import { prepareTokens, storedTokens } from './prepare-examples.js';
 
 let folder: string;
 let examples: ExampleStore;
@@ -70,14 +70,17 @@ function sequencesOf(side: unknown) {
   return Array.from({ length: all.count }, (_, number) => all.sequence(number));
 }
 
-/** What planning made of the rows when it held them in memory. */
+/** The rows as the encoder makes them tokens, cut into pieces of a length. */
 async function inMemory(model: ModelFolder, rows: readonly TextualRow[], maxLength: number) {
   const tokenizer = await loadTokenizer(model.path);
   const template = await loadChatTemplate(model.path);
   const encoder = new RowEncoder({ tokenizer, template, endTokenIds: [tokenizer.eosTokenId!] });
   return rows.flatMap((row) => {
-    const fitted = fitRow(encoder.encode(row), maxLength, 'split');
-    return 'sequences' in fitted ? fitted.sequences : [];
+    const { ids, trained } = encoder.encode(row);
+    return Array.from({ length: Math.ceil(ids.length / maxLength) }, (_, piece) => {
+      const [start, end] = [piece * maxLength, (piece + 1) * maxLength];
+      return { ids: ids.slice(start, end), trained: trained.slice(start, end).fill(0, 0, 1) };
+    }).filter((piece) => piece.trained.includes(1));
   });
 }
 
@@ -108,18 +111,57 @@ describe('rows are made tokens once', () => {
     expect(lines.sort((a, b) => a - b)).toEqual(ROWS.map((_, row) => row + 1));
   });
 
+  test('whatever cuts them, with what the report says of that', async () => {
+    const model = await tinyDecoder('qwen2', CHATML);
+    const data = await stored(ROWS);
+    const fresh = async (training: Partial<JobSpec['training']>) => {
+      const { report, training: side, examplesSha256 } = await plan(model, data, { training });
+      return { rows: report.rows, warnings: report.warnings, sequences: sequencesOf(side), examplesSha256 };
+    };
+    const all: Partial<JobSpec['training']>[] = [
+      { max_seq_length: 40, on_overflow: 'split' },
+      { max_seq_length: 90, on_overflow: 'truncate' },
+      { max_seq_length: 100, on_overflow: 'drop' },
+      { max_seq_length: 4000 },
+    ];
+    const made = [];
+    for (const training of all) {
+      made.push(await fresh(training));
+      await examples.removeDataset(data.dataset.id);
+    }
+    expect(made[0]!.rows).toMatchObject({ overflowed: made[0]!.rows.split, longest: made[3]!.rows.longest });
+    expect(new Set(made.map(({ examplesSha256 }) => examplesSha256)).size).toBe(4);
+    await prepareTokens({ model, ...data, examples });
+    await rm(data.rowsFile);
+    for (const [index, training] of all.entries()) expect(await fresh(training)).toEqual(made[index]);
+    const error = await fresh({ max_seq_length: 40, on_overflow: 'error' }).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: 'row_too_long', details: { length: made[0]!.rows.overflowed } });
+    expect(await readdir(join(folder, 'tokens'))).toHaveLength(1);
+    expect(await readdir(join(folder, '.staging'))).toEqual([]);
+  });
+
+  test('before any job, and whether they are is known without reading them', async () => {
+    const model = await tinyDecoder('qwen2', CHATML);
+    const data = await stored(ROWS);
+    expect(await storedTokens({ model, ...data, examples })).toBeNull();
+    const seen: object[] = [];
+    await prepareTokens({ model, ...data, examples, onProgress: (progress) => seen.push(progress) });
+    expect(seen).toEqual([{ rows: 60, totalRows: 60 }]);
+    expect((await storedTokens({ model, ...data, examples }))!.bytes).toBeGreaterThan(60 * 24);
+    await prepareTokens({ model, ...data, examples, onProgress: (progress) => seen.push(progress) });
+    expect(seen).toHaveLength(1);
+  });
+
   test.each([
-    ['another length', {}, { max_seq_length: 500 }],
-    ['another way with rows too long', {}, { on_overflow: 'drop' }],
-    ['another time of upload', { created_at: '2026-01-02T00:00:00Z' }, {}],
-    ['another file', { sha256: 'f'.repeat(64) }, {}],
-    ['another dataset', { id: `ds_${'1'.repeat(24)}` }, {}],
-  ] as const)('but made again for %s', async (_, changes, training) => {
+    ['another time of upload', { created_at: '2026-01-02T00:00:00Z' }],
+    ['another file', { sha256: 'f'.repeat(64) }],
+    ['another dataset', { id: `ds_${'1'.repeat(24)}` }],
+  ] as const)('but made again for %s', async (_, changes) => {
     const model = await tinyDecoder('qwen2', CHATML);
     const data = await stored(ROWS);
     await plan(model, data);
     await rm(data.rowsFile);
-    const other = plan(model, { ...data, dataset: { ...data.dataset, ...changes } }, { training });
+    const other = plan(model, { ...data, dataset: { ...data.dataset, ...changes } });
     await expect(other).rejects.toMatchObject({ code: 'dataset_not_found' });
   });
 
@@ -134,7 +176,6 @@ describe('rows are made tokens once', () => {
       { ...model, path: (await tinyDecoder('smollm', CHATML)).path },
       { ...model, path: (await tinyDecoder('qwen2', `${CHATML} `)).path },
       { ...model, architecture: { ...architecture, vocabSize: 2048 } },
-      { ...model, architecture: { ...architecture, maxPositions: 300 } },
       { ...model, architecture: { ...architecture, eosTokenIds: [5] } },
     ];
     for (const other of others) await expect(plan(other, data)).rejects.toMatchObject({ code: 'dataset_not_found' });
@@ -143,7 +184,9 @@ describe('rows are made tokens once', () => {
   test('and nothing is stored of rows with faults', async () => {
     const model = await tinyDecoder('qwen2', CHATML);
     const rows = [...ROWS, { prompt: 'a', completion: 'b', more: 1 }];
-    await expect(plan(model, await stored(rows))).rejects.toMatchObject({ code: 'unknown_field' });
+    const data = await stored(rows);
+    await expect(plan(model, data)).rejects.toMatchObject({ code: 'unknown_field' });
+    await expect(prepareTokens({ model, ...data, examples })).rejects.toMatchObject({ code: 'unknown_field' });
     expect(await readdir(join(folder, 'tokens'))).toEqual([]);
     expect(await readdir(join(folder, '.staging'))).toEqual([]);
   });
@@ -174,13 +217,13 @@ test('a template that asks for the date gets that of the upload', async () => {
 // prepare-examples.ts. When this fails because rows are to become other tokens, raise it together with this digest.
 test('rows become the tokens that examples of this conversion have', async () => {
   const model = await tinyDecoder('qwen2', CHATML);
-  await plan(model, await stored(ROWS), { training: { max_seq_length: 40, on_overflow: 'split' } });
+  await plan(model, await stored(ROWS));
   const [name] = await readdir(join(folder, 'tokens'));
   const words = await readFile(join(folder, 'tokens', name!, 'words.bin'));
   expect([words.length, createHash('sha256').update(words).digest('hex')]).toMatchInlineSnapshot(`
     [
-      12688,
-      "8159a99941cf8ac995571bee8011780b332d5dcc6d6a820894d9781149ff950f",
+      22292,
+      "fcca997f85805af7a682f68107e8c5190b9fdde680b0bd4f477fb4d14a53e891",
     ]
   `);
 });

@@ -1,50 +1,109 @@
 import { createHash } from 'node:crypto';
-import { convertRows } from './convert-rows.js';
-import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
-import type { ExampleWriter } from './example-file/example-writer.js';
+import type { ExampleStore, OpenExamples, StoredExamples } from './example-file/example-store.js';
 import { FaultList } from './fault-list.js';
-import type { Objective, ObjectiveJob } from './objectives/objective.js';
+import { fitExamples } from './fit-examples.js';
+import type { LengthLimit } from './objectives/next-token/length-limit.js';
+import type { Objective, ObjectiveJob, RowsOfModel } from './objectives/objective.js';
+import { objectiveFor } from './objectives/objectives.js';
+import { convertRows } from './row-conversion/convert-rows.js';
+import type { TokenizingProgress } from './tokenizing-progress.js';
 
-export interface PrepareExamplesOptions extends ObjectiveJob {
-  objective: Objective;
+interface RowSources {
   rowsFile: string;
   examples: ExampleStore;
+  /** Called while rows are tokenized, at most twice a second, and once at the end; not when their tokens are stored. */
+  onProgress?: ((progress: TokenizingProgress) => void) | undefined;
+  /** Most threads that tokenize. @defaultValue one for each core */
+  threads?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export interface PrepareTokensOptions extends RowsOfModel, RowSources {}
+
+export interface PrepareExamplesOptions extends ObjectiveJob, RowSources {
+  objective: Objective;
   /** Receives what is wrong with rows. */
   faults: FaultList;
-  signal?: AbortSignal | undefined;
 }
 
 /**
  * Raise it with every change to what becomes of a row: stored examples are then made again. A test compares the examples of
  * known rows with what they were.
  */
-const CONVERSION = 2;
+const CONVERSION = 3;
 
 /**
- * The examples of a job's dataset, from the store, or made in one pass over the rows and stored there.
+ * The examples of a job's dataset. Its rows are stored as tokens, whole; if they are not yet, they are made in one pass.
+ * Then they are fitted into the length that the job allows.
  *
- * @returns null when rows have faults; those are in the list then, and nothing is stored
+ * @returns null when rows have faults; those are in the list then
  * @throws ProductError of the tokenizer and the chat template, and what {@link convertRows} throws
  */
 export async function prepareExamples(options: PrepareExamplesOptions): Promise<OpenExamples | null> {
-  const { objective, dataset, rowsFile, examples, faults, signal } = options;
-  const id = { dataset: dataset.id, digest: await digestOf(options) };
-  const known = await examples.open(id, signal);
-  if (known !== null) return known;
-  const fill = async (writer: ExampleWriter) => {
-    const converter = await objective.createConverter(options, writer);
-    const found = new FaultList();
-    await convertRows({ dataset, rowsFile, converter, faults: found, signal });
-    faults.addAll(found);
-    return found.isEmpty ? { counts: converter.counts, warnings: converter.warnings() } : null;
-  };
-  return await examples.make(id, fill, signal);
+  const { objective, examples: store, faults, signal } = options;
+  const limit = objective.lengthLimit(options);
+  const rows = await openRows(options, limit);
+  if (rows === null || limit === null) return rows;
+  let fitted: OpenExamples | null = null;
+  try {
+    fitted = await fitExamples(rows, { limit, store, faults, signal });
+    return fitted;
+  } finally {
+    if (fitted === null) await rows.close();
+  }
 }
 
-/** Of everything that the examples are made from. What only splits or orders them is not in it. */
-async function digestOf(options: PrepareExamplesOptions): Promise<string> {
-  const { sha256, format, created_at } = options.dataset;
-  const dependsOn = await options.objective.examplesDependOn(options);
+/**
+ * Stores the rows of a dataset as tokens of a model, unless they are stored. A job on both then reads them.
+ *
+ * @throws ProductError like {@link prepareExamples}; with the code of the first fault of the rows, and up to 100 of them in
+ * `details`; `dataset_format_mismatch` when the model is not trained on such rows
+ */
+export async function prepareTokens(options: PrepareTokensOptions): Promise<void> {
+  const faults = new FaultList();
+  const objective = objectiveFor(options.model, options.dataset);
+  const rows = await openRows({ ...options, objective, faults }, null);
+  await rows?.close();
+  faults.throwIfAny();
+}
+
+/**
+ * Whether the rows of a dataset are stored as tokens of a model. They are not read.
+ *
+ * @returns null when they are not
+ * @throws ProductError `dataset_format_mismatch` when the model is not trained on such rows
+ */
+export async function storedTokens({
+  examples,
+  ...rows
+}: RowsOfModel & { examples: ExampleStore }): Promise<StoredExamples | null> {
+  return await examples.find(await idOf({ ...rows, objective: objectiveFor(rows.model, rows.dataset) }));
+}
+
+async function openRows(
+  options: Omit<PrepareExamplesOptions, 'spec'>,
+  limit: LengthLimit | null,
+): Promise<OpenExamples | null> {
+  const { examples, faults, signal } = options;
+  const id = await idOf(options);
+  const known = await examples.open(id, signal);
+  if (known !== null) return known;
+  const lengthFault = limit === null ? undefined : (tokens: number) => limit.faultOf(tokens);
+  return await examples.make(
+    id,
+    async (writer) => {
+      const converted = await convertRows({ ...options, writer, lengthFault });
+      if (converted.faults !== null) faults.addAll(converted.faults);
+      return converted.notes;
+    },
+    signal,
+  );
+}
+
+/** Its digest covers everything that the examples are made from. What only cuts, splits or orders them is not in it. */
+async function idOf({ objective, model, dataset }: RowsOfModel & { objective: Objective }) {
+  const { id, sha256, format, created_at } = dataset;
+  const dependsOn = await objective.examplesDependOn({ model, dataset });
   const all = JSON.stringify([CONVERSION, { sha256, format, created_at }, dependsOn]);
-  return createHash('sha256').update(all).digest('hex');
+  return { dataset: id, digest: createHash('sha256').update(all).digest('hex') };
 }

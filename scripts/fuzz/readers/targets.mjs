@@ -133,7 +133,8 @@ export const TARGETS = {
 
   async jsonl(folder) {
     const { DatasetChecker } = await compiled('services/api/dist/datasets/dataset-checker.js');
-    const { readRows } = await compiled('packages/planning/dist/jsonl/read-rows.js');
+    const { readLines } = await compiled('packages/planning/dist/jsonl/read-lines.js');
+    const { parseLine } = await compiled('packages/planning/dist/jsonl/parse-line.js');
     const { checkRow } = await compiled('packages/planning/dist/dataset-row.js');
     const location = path.join(folder, 'x.jsonl');
     return {
@@ -144,7 +145,10 @@ export const TARGETS = {
         // Planning must read the same rows that an upload accepts.
         await writeFile(location, input);
         let read = 0;
-        for await (const row of readRows(location)) {
+        const rowsRead = [];
+        for await (const lines of readLines(location)) rowsRead.push(...lines.map(parseLine));
+        for (const row of rowsRead) {
+          if (row === null) continue;
           if (row.fault !== null)
             throw new Error(`line ${row.line} was accepted at upload but has a fault in planning: ${row.fault}`);
           const checked = checkRow(row.value);

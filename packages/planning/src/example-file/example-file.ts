@@ -52,6 +52,11 @@ export class ExampleFile {
     return content;
   }
 
+  /** Other examples in the same words. It is read from the same open file. */
+  withIndex(index: FileHandle, summary: ExampleSummary): ExampleFile {
+    return new ExampleFile({ summary, index, words: this.#words });
+  }
+
   async close(): Promise<void> {
     await Promise.all([this.#index.close(), this.#words.close()]);
   }
@@ -86,12 +91,12 @@ export async function openExampleFile(folder: string, signal?: AbortSignal): Pro
   try {
     const summary: unknown = JSON.parse(await readFile(join(folder, EXAMPLE_FILES.summary), 'utf8'));
     if (!isExampleSummary(summary)) return null;
-    for (const name of ['index', 'words'] as const) {
-      const handle = await open(join(folder, EXAMPLE_FILES[name]), 'r');
-      handles.push(handle);
-      if (!(await isWhole(handle, summary.files[name], signal))) return null;
-    }
+    const names = ['index', 'words'] as const;
+    for (const name of names) handles.push(await open(join(folder, EXAMPLE_FILES[name]), 'r'));
     const [index, words] = handles;
+    const digests = names.map((name) => summary.files[name]);
+    const checks = await Promise.all(handles.map((handle, at) => isWhole(handle, digests[at]!, signal)));
+    if (checks.includes(false)) return null;
     file = new ExampleFile({ summary, index: index!, words: words! });
     return file;
   } catch (error) {

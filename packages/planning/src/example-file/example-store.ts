@@ -1,9 +1,11 @@
-import { readdir, stat, utimes } from 'node:fs/promises';
+import { open, readdir, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { type ExampleFile, openExampleFile } from './example-file.js';
+import type { ExampleRecord } from './example-record.js';
 import { EXAMPLE_FILES, type ExampleNotes, type ExampleSummary } from './example-summary.js';
 import { ExampleWriter } from './example-writer.js';
+import { RecordWriter } from './record-writer.js';
 
 export interface ExampleStoreOptions {
   /** Examples are in its folder `tokens`. */
@@ -18,6 +20,12 @@ export interface OpenExamples {
   close(): Promise<void>;
 }
 
+/** What is known of examples without reading them. */
+export interface StoredExamples {
+  /** Of their files. */
+  bytes: number;
+}
+
 /** Identifies the examples of a dataset. The digest changes with everything that changes them. */
 export interface ExampleId {
   dataset: string;
@@ -30,6 +38,8 @@ export interface ExampleId {
  * made again. Safe with several processes on the same folder.
  */
 export interface ExampleStore {
+  /** Null when they are missing. Whether they are damaged is only known when they are opened. */
+  find(id: ExampleId): Promise<StoredExamples | null>;
   /** Null when they are missing or damaged. @throws ProductError `cancelled` */
   open(id: ExampleId, signal?: AbortSignal): Promise<OpenExamples | null>;
   /**
@@ -43,6 +53,17 @@ export interface ExampleStore {
     fill: (writer: ExampleWriter) => Promise<ExampleNotes | null>,
     signal?: AbortSignal,
   ): Promise<OpenExamples | null>;
+  /**
+   * Examples that are parts of others. Only their index is written, to a file that is gone once it is closed.
+   *
+   * @param from belongs to the result, and is closed with it
+   * @param fill adds the record of every example: some of the words of one of those
+   * @throws ProductError `storage_full`; what `fill` throws
+   */
+  select(
+    from: OpenExamples,
+    fill: (add: (record: ExampleRecord) => void) => Promise<ExampleNotes>,
+  ): Promise<OpenExamples>;
   /** Removes all examples of a dataset, for instance because it was deleted. */
   removeDataset(dataset: string): Promise<void>;
   /** Removes the examples of datasets that no longer exist. @returns how many */
@@ -60,6 +81,11 @@ export async function openExampleStore({ dataDir, maxBytes }: ExampleStoreOption
   const bundles = await openBundleStore({ root: dataDir, kind: 'tokens' });
 
   return {
+    async find(id) {
+      const found = await sizeOf(bundles, bundleName(id));
+      return found && { bytes: found.bytes };
+    },
+
     async open(id, signal) {
       const name = bundleName(id);
       if (!(await bundles.has(name))) return null;
@@ -89,6 +115,31 @@ export async function openExampleStore({ dataDir, maxBytes }: ExampleStoreOption
         await bundles.publish(staging, name);
         await evict(bundles, maxBytes);
         return heldOpen(bundles, name, file);
+      } finally {
+        await staging.discard();
+      }
+    },
+
+    async select(from, fill) {
+      const staging = await bundles.stage();
+      try {
+        const path = join(staging.path, EXAMPLE_FILES.index);
+        const writer = new RecordWriter(path);
+        try {
+          const notes = await fill((record) => writer.add(record));
+          const { words } = from.file.summary.files;
+          const summary = { count: writer.count, notes, files: { index: writer.finish(), words } };
+          const index = await open(path, 'r');
+          return {
+            file: from.file.withIndex(index, summary),
+            close: async () => {
+              await index.close();
+              await from.close();
+            },
+          };
+        } finally {
+          writer.close();
+        }
       } finally {
         await staging.discard();
       }

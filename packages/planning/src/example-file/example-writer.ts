@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import type { Digest } from '@lorasmith/storage';
 import { BlockWriter } from './block-writer.js';
-import { type ExampleRecord, RECORD_BYTES, writeRecord } from './example-record.js';
+import type { ExampleRecord } from './example-record.js';
 import { EXAMPLE_FILES } from './example-summary.js';
+import { RecordWriter } from './record-writer.js';
 
 /** An example as it is written. */
 export interface NewExample extends Omit<ExampleRecord, 'start' | 'words'> {
@@ -11,31 +12,37 @@ export interface NewExample extends Omit<ExampleRecord, 'start' | 'words'> {
 
 /** Writes examples one after the other, with at most one block of them in memory. */
 export class ExampleWriter {
-  readonly #index: BlockWriter;
+  readonly #index: RecordWriter;
   readonly #words: BlockWriter;
-  readonly #record = new DataView(new ArrayBuffer(RECORD_BYTES));
   #start = 0;
-  #count = 0;
 
   /**
    * @param folder an empty one
    * @throws ProductError `storage_full`, as the other calls do
    */
   constructor(folder: string) {
-    this.#index = new BlockWriter(join(folder, EXAMPLE_FILES.index));
+    this.#index = new RecordWriter(join(folder, EXAMPLE_FILES.index));
     this.#words = new BlockWriter(join(folder, EXAMPLE_FILES.words));
   }
 
   get count(): number {
-    return this.#count;
+    return this.#index.count;
   }
 
-  add({ words, trained, row, line }: NewExample): void {
-    writeRecord(this.#record, 0, { start: this.#start, words: words.length, trained, row, line });
-    this.#index.write(new Uint8Array(this.#record.buffer));
-    this.#words.write(new Uint8Array(words.buffer, words.byteOffset, words.byteLength));
-    this.#start += words.length;
-    this.#count++;
+  add({ words, ...record }: NewExample): void {
+    this.addRecord({ words: words.length, ...record });
+    this.addWords(words);
+  }
+
+  /** Of the next example; its words are added apart, in the same order. */
+  addRecord(record: Omit<ExampleRecord, 'start'>): void {
+    this.#index.add({ start: this.#start, ...record });
+    this.#start += record.words;
+  }
+
+  /** Of one example or several. */
+  addWords({ buffer, byteOffset, byteLength }: Int32Array): void {
+    this.#words.write(new Uint8Array(buffer, byteOffset, byteLength));
   }
 
   finish(): { index: Digest; words: Digest } {

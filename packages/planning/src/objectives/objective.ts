@@ -4,8 +4,9 @@ import type { Validator } from 'typebox/compile';
 import type { ExampleRecord } from '../example-file/example-record.js';
 import type { SideSource } from '../example-file/example-side.js';
 import type { RowCounts } from '../example-file/example-summary.js';
-import type { ExampleWriter } from '../example-file/example-writer.js';
 import type { CodedFault } from '../fault-list.js';
+import type { RemarkCount, RowRemark } from '../row-conversion/row-remarks.js';
+import type { LengthLimit } from './next-token/length-limit.js';
 import type { Examples } from './objectives.js';
 
 /** A fault within one row; the reader of the file adds the line. */
@@ -26,11 +27,15 @@ export interface RowFormat {
   faults(row: unknown): RowFault[];
 }
 
-/** What a job trains, and on what. */
-export interface ObjectiveJob {
-  spec: JobSpec;
+/** The rows of a dataset for a model. What they become depends on nothing else, so every job on both has the same. */
+export interface RowsOfModel {
   model: ModelFolder;
   dataset: Dataset;
+}
+
+/** What a job trains, and on what. */
+export interface ObjectiveJob extends RowsOfModel {
+  spec: JobSpec;
 }
 
 /**
@@ -45,10 +50,14 @@ export interface Objective {
   /** Its rows, in words. */
   readonly rows: string;
   /** All that examples depend on besides the dataset. Stored examples are used again only where it is the same. */
-  examplesDependOn(job: ObjectiveJob): Promise<object>;
-  createConverter(job: ObjectiveJob, writer: ExampleWriter): Promise<RowConverter>;
+  examplesDependOn(rows: RowsOfModel): Promise<object>;
+  createConverter(rows: RowsOfModel): Promise<RowConverter>;
+  /** The warning for each kind of remark that the converter makes, in the order of the report. */
+  readonly remarkWarnings: Readonly<Record<string, (remark: RemarkCount) => Fault>>;
+  /** What a job does with long rows; null where rows have no length. */
+  lengthLimit(job: ObjectiveJob): LengthLimit | null;
   /** How many tokens a stored example counts for. */
-  tokensOf(record: ExampleRecord): number;
+  tokensOf(record: Pick<ExampleRecord, 'words'>): number;
   /** Examples as the loss reads them. */
   examples(source: SideSource, model: ModelFolder): Examples;
   /** What the report warns of, once all rows are converted. */
@@ -56,16 +65,20 @@ export interface Objective {
 }
 
 /**
- * Converts rows to examples, one after the other. A row becomes any number of examples. What the words of an example mean
- * only its objective knows: one sequence with its mask, for instance, or several.
+ * Converts rows to examples: each becomes one, whole. What the words of an example mean only its objective knows: one
+ * sequence with its mask, for instance, or several.
  */
 export interface RowConverter<Row extends TextualRow | FeaturesRow = TextualRow | FeaturesRow> {
-  readonly counts: RowCounts;
   /**
-   * @param location of the row: its line, from 1, and its index among the rows, from 0
-   * @returns What is wrong with the row for this model and these settings; the caller adds the line.
-   * @throws ProductError of which each is a fault of this row; `storage_full`
+   * @returns Its example, or what is wrong with the row for this model; the caller adds the line.
+   * @throws ProductError of which each is a fault of this row
    */
-  add(row: Row, location: { line: number; row: number }): CodedFault[];
-  warnings(): Fault[];
+  convert(row: Row): ConvertedRow | CodedFault[];
+}
+
+export interface ConvertedRow {
+  words: Int32Array;
+  /** Targets of the loss. */
+  trained: number;
+  remarks: RowRemark[];
 }

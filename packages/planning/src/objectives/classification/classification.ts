@@ -1,9 +1,7 @@
 import type { FeaturesRow } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
-import type { RowCounts } from '../../example-file/example-summary.js';
-import type { ExampleWriter } from '../../example-file/example-writer.js';
 import type { CodedFault } from '../../fault-list.js';
-import type { Objective, RowConverter } from '../objective.js';
+import type { ConvertedRow, Objective, RowConverter } from '../objective.js';
 import { StoredFeatures, wordsOfFeatures } from './feature-examples.js';
 import { FEATURES_FORMAT } from './row-format.js';
 
@@ -14,7 +12,9 @@ export const classification: Objective = {
   formats: [FEATURES_FORMAT],
   rows: FEATURES_FORMAT.keys,
   examplesDependOn: async ({ model }) => widthsOf(model),
-  createConverter: async ({ model }, writer) => new FeatureRowConverter(widthsOf(model), writer),
+  createConverter: async ({ model }) => new FeatureRowConverter(widthsOf(model)),
+  remarkWarnings: {},
+  lengthLimit: () => null,
   tokensOf: () => 1,
   examples: (source, model) => new StoredFeatures(source, widthsOf(model).width),
   warnings: () => [],
@@ -32,18 +32,15 @@ function widthsOf({ architecture }: ModelFolder): Widths {
 }
 
 class FeatureRowConverter implements RowConverter<FeaturesRow> {
-  readonly counts: RowCounts = { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: 1 };
   readonly #width: number;
   readonly #classes: number;
-  readonly #writer: ExampleWriter;
 
-  constructor({ width, classes }: Widths, writer: ExampleWriter) {
+  constructor({ width, classes }: Widths) {
     this.#width = width;
     this.#classes = classes;
-    this.#writer = writer;
   }
 
-  add(row: FeaturesRow, location: { line: number; row: number }): CodedFault[] {
+  convert(row: FeaturesRow): ConvertedRow | CodedFault[] {
     const faults: CodedFault[] = [];
     if (row.features.length !== this.#width) {
       const message = `The row has ${row.features.length} features, but the model takes ${this.#width}.`;
@@ -53,13 +50,7 @@ class FeatureRowConverter implements RowConverter<FeaturesRow> {
       const message = `The label is ${row.label}, but the model has the classes 0 to ${this.#classes - 1}.`;
       faults.push({ code: 'label_out_of_range', message, param: 'label' });
     }
-    if (faults.length === 0) {
-      this.#writer.add({ words: wordsOfFeatures(row.features, row.label), trained: 1, ...location });
-    }
-    return faults;
-  }
-
-  warnings(): [] {
-    return [];
+    if (faults.length > 0) return faults;
+    return { words: wordsOfFeatures(row.features, row.label), trained: 1, remarks: [] };
   }
 }

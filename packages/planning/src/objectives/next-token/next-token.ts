@@ -7,12 +7,12 @@ import {
   type ModelFolder,
 } from '@lorasmith/model-folder';
 import type { RowCounts } from '../../example-file/example-summary.js';
-import type { ExampleWriter } from '../../example-file/example-writer.js';
-import type { Objective, ObjectiveJob } from '../objective.js';
+import type { Objective, ObjectiveJob, RowsOfModel } from '../objective.js';
 import { RowEncoder } from './encode-row.js';
+import { LengthLimit } from './length-limit.js';
 import { TEXT_FORMATS } from './row-formats.js';
 import { StoredTokens } from './token-examples.js';
-import { TokenRowConverter } from './token-row-converter.js';
+import { REMARK_WARNINGS, TokenRowConverter } from './token-row-converter.js';
 
 /** Each token is predicted from those before it; the loss counts the tokens that a row's mask selects. */
 export const nextToken: Objective = {
@@ -22,22 +22,20 @@ export const nextToken: Objective = {
   rows: 'text, for instance "messages"',
   examplesDependOn,
   createConverter,
+  remarkWarnings: REMARK_WARNINGS,
+  lengthLimit,
   tokensOf: ({ words }) => words,
   examples: (source) => new StoredTokens(source),
   warnings: lengthWarnings,
 };
 
-async function examplesDependOn({ spec, model }: ObjectiveJob): Promise<object> {
-  const { eosTokenIds: endTokenIds, vocabSize, maxPositions } = decoderOf(model);
-  const { max_seq_length: maxLength, on_overflow: onOverflow } = spec.training;
-  return { tokenizer: await digestTokenizer(model.path), endTokenIds, vocabSize, maxPositions, maxLength, onOverflow };
+async function examplesDependOn({ model }: RowsOfModel): Promise<object> {
+  const { eosTokenIds: endTokenIds, vocabSize } = decoderOf(model);
+  return { tokenizer: await digestTokenizer(model.path), endTokenIds, vocabSize };
 }
 
-async function createConverter(
-  { spec, model, dataset }: ObjectiveJob,
-  writer: ExampleWriter,
-): Promise<TokenRowConverter> {
-  const { eosTokenIds, vocabSize, maxPositions } = decoderOf(model);
+async function createConverter({ model, dataset }: RowsOfModel): Promise<TokenRowConverter> {
+  const { eosTokenIds, vocabSize } = decoderOf(model);
   const tokenizer = await loadTokenizer(model.path);
   // Rows of text have no turns, so a broken template does not matter to them. A template that asks for the date gets that
   // of the upload: the tokens are the same on whatever day a job is planned, trained or resumed.
@@ -45,8 +43,12 @@ async function createConverter(
   const template = dataset.format === 'text' ? null : await loadChatTemplate(model.path, { now });
   const endTokenIds = [tokenizer.eosTokenId, ...eosTokenIds].filter((id) => id !== null);
   const encoder = new RowEncoder({ tokenizer, template, endTokenIds });
+  return new TokenRowConverter({ encoder, tokenizer, vocabSize });
+}
+
+function lengthLimit({ spec, model }: ObjectiveJob): LengthLimit {
   const { max_seq_length: maxLength, on_overflow: onOverflow } = spec.training;
-  return new TokenRowConverter({ encoder, tokenizer, vocabSize, maxLength, maxPositions, onOverflow }, writer);
+  return new LengthLimit({ maxLength, maxPositions: decoderOf(model).maxPositions, onOverflow });
 }
 
 /** A max_seq_length beyond the model's positions, the default for instance, matters only if a row is that long. */

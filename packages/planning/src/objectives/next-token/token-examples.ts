@@ -24,9 +24,23 @@ const TRAINED = 0x80000000;
 
 /** A sequence in words of 4 bytes, one for each token. */
 export function wordsOfSequence({ ids, trained }: EncodedRow): Int32Array {
-  return ids.map((id, token) => (trained[token] === 1 ? id | TRAINED : id));
+  const words = new Int32Array(ids.length);
+  for (let token = 0; token < ids.length; token++) words[token] = ids[token]! | (trained[token] === 1 ? TRAINED : 0);
+  return words;
 }
 
+export function isTrainedWord(word: number): boolean {
+  return word < 0;
+}
+
+/** The words may be a piece of a row: its first token is no target then, although it is one in the row. */
 function sequenceOfWords(words: Int32Array): EncodedRow {
-  return { ids: words.map((word) => word & ~TRAINED), trained: Uint8Array.from(words, (word) => word >>> 31) };
+  const ids = new Int32Array(words.length);
+  const trained = new Uint8Array(words.length);
+  for (let token = 0; token < words.length; token++) {
+    ids[token] = words[token]! & ~TRAINED;
+    trained[token] = words[token]! >>> 31;
+  }
+  trained[0] = 0;
+  return { ids, trained };
 }

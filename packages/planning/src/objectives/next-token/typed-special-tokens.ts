@@ -1,4 +1,4 @@
-import type { Fault, TextualRow } from '@lorasmith/contracts';
+import type { TextualRow } from '@lorasmith/contracts';
 import type { Tokenizer } from '@lorasmith/model-folder';
 
 /**
@@ -7,8 +7,6 @@ import type { Tokenizer } from '@lorasmith/model-folder';
  */
 export class TypedSpecialTokens {
   readonly #pattern: RegExp | null;
-  #first: { line: number; token: string } | null = null;
-  #rows = 0;
 
   constructor(tokenizer: Tokenizer) {
     const tokens = [...tokenizer.specialTokens.values()].filter((token) => token !== '');
@@ -16,24 +14,14 @@ export class TypedSpecialTokens {
     this.#pattern = escaped.length > 0 ? new RegExp(escaped.join('|')) : null;
   }
 
-  look(row: TextualRow, line: number): void {
-    if (this.#pattern === null) return;
+  /** The first in a row; null if there is none. */
+  firstIn(row: TextualRow): string | null {
+    if (this.#pattern === null) return null;
     const texts = 'messages' in row ? row.messages.map(({ content }) => content) : Object.values(row);
     for (const text of texts) {
       const match = this.#pattern.exec(text);
-      if (match === null) continue;
-      this.#rows++;
-      this.#first ??= { line, token: match[0] };
-      return;
+      if (match !== null) return match[0];
     }
-  }
-
-  warnings(): Fault[] {
-    if (this.#first === null) return [];
-    const { line, token } = this.#first;
-    const message =
-      `${this.#rows} rows contain a special token of the model as text, the first ${JSON.stringify(token)} ` +
-      `in line ${line}. It becomes that token. Remove it unless you intend this.`;
-    return [{ code: 'special_token_in_text', message, line }];
+    return null;
   }
 }

@@ -3,18 +3,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MAX_LINE_BYTES } from './line-splitter.js';
-import { type RawRow, readRows } from './read-rows.js';
+import { parseLine, type RawRow } from './parse-line.js';
+import { readLines } from './read-lines.js';
 
 async function all(path: string): Promise<RawRow[]> {
   const rows: RawRow[] = [];
-  for await (const row of readRows(path)) rows.push(row);
+  for await (const lines of readLines(path)) rows.push(...lines.map(parseLine).filter((row) => row !== null));
   return rows;
 }
 
-describe('readRows', () => {
+describe('readLines and parseLine', () => {
   let folder: string;
   beforeEach(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'read-rows-'));
+    folder = await mkdtemp(join(tmpdir(), 'read-lines-'));
   });
   afterEach(() => rm(folder, { recursive: true }));
 

@@ -1,0 +1,85 @@
+import type { TrainingSettings } from '@lorasmith/contracts';
+import type { CodedFault } from '../../fault-list.js';
+import { isTrainedWord } from './token-examples.js';
+
+/** What is left of a row that is too long. */
+export interface FittedRow {
+  outcome: 'dropped' | 'truncated' | 'split';
+  pieces: Piece[];
+  /** Pieces of a split row without a trained token. */
+  leftOut: Piece[];
+}
+
+/** Consecutive tokens of a row. */
+export interface Piece {
+  /** Within the row. */
+  start: number;
+  tokens: number;
+  /** Targets of the loss; the first token is none, since nothing predicts it. */
+  trained: number;
+}
+
+/** How many tokens a sequence may have, and what becomes of a row that has more. */
+export class LengthLimit {
+  readonly maxTokens: number;
+  readonly #maxPositions: number;
+  readonly #onOverflow: TrainingSettings['on_overflow'];
+
+  /**
+   * @param limits `maxLength`: as the job sets it; `maxPositions`: as the model allows it
+   */
+  constructor(limits: { maxLength: number; maxPositions: number; onOverflow: TrainingSettings['on_overflow'] }) {
+    this.maxTokens = Math.min(limits.maxLength, limits.maxPositions);
+    this.#maxPositions = limits.maxPositions;
+    this.#onOverflow = limits.onOverflow;
+  }
+
+  /** The fault of a row that is too long, with `on_overflow: error`; null for any other row. */
+  faultOf(tokens: number): CodedFault | null {
+    if (this.#onOverflow !== 'error' || tokens <= this.maxTokens) return null;
+    const message = `The row has ${tokens} tokens; the limit is ${this.maxTokens}. ${this.#advice(tokens)}`;
+    return { code: 'row_too_long', message };
+  }
+
+  #advice(tokens: number): string {
+    const overflow = 'set training.on_overflow to drop, truncate or split';
+    if (tokens <= this.#maxPositions) return `Raise training.max_seq_length, or ${overflow}.`;
+    return `The model has ${this.#maxPositions} positions: shorten the row, or ${overflow}.`;
+  }
+
+  /**
+   * Fits a row that is too long. Every piece has a trained token: `truncate` drops the row when all its trained tokens are
+   * beyond the cut, `split` leaves out pieces without any.
+   *
+   * @param words `[tokens]` of the row
+   */
+  fit(words: Int32Array): FittedRow {
+    switch (this.#onOverflow) {
+      case 'error':
+        throw new Error('a row that is too long is a fault');
+      case 'drop':
+        return DROPPED;
+      case 'truncate': {
+        const piece = pieceOf(words, 0, this.maxTokens);
+        return piece.trained > 0 ? { outcome: 'truncated', pieces: [piece], leftOut: [] } : DROPPED;
+      }
+      case 'split': {
+        const pieces: Piece[] = [];
+        const leftOut: Piece[] = [];
+        for (let start = 0; start < words.length; start += this.maxTokens) {
+          const piece = pieceOf(words, start, Math.min(start + this.maxTokens, words.length));
+          (piece.trained > 0 ? pieces : leftOut).push(piece);
+        }
+        return pieces.length > 0 ? { outcome: 'split', pieces, leftOut } : DROPPED;
+      }
+    }
+  }
+}
+
+const DROPPED: FittedRow = { outcome: 'dropped', pieces: [], leftOut: [] };
+
+function pieceOf(words: Int32Array, start: number, end: number): Piece {
+  let trained = 0;
+  for (let token = start + 1; token < end; token++) if (isTrainedWord(words[token]!)) trained++;
+  return { start, tokens: end - start, trained };
+}

@@ -1,0 +1,89 @@
+import { type Dataset, type FeaturesRow, ProductError, type TextualRow } from '@lorasmith/contracts';
+import { checkRow } from '../dataset-row.js';
+import { type CodedFault, FaultList } from '../fault-list.js';
+import type { Line } from '../jsonl/line-splitter.js';
+import { parseLine, type RawRow } from '../jsonl/parse-line.js';
+import type { ConvertedRow, RowConverter } from '../objectives/objective.js';
+import { type RemarkCount, RemarkCounts } from './row-remarks.js';
+
+/** What becomes of some consecutive lines of a dataset. Plain data, so that threads can send it. */
+export interface ConvertedBatch {
+  /** Rows among the lines: those that are not blank. */
+  rows: number;
+  /** `[examples, 4]`: words, targets of the loss, index of the row among these rows, line of the file. */
+  records: Uint32Array<ArrayBuffer>;
+  /** Of all examples, one after the other. */
+  words: Int32Array<ArrayBuffer>;
+  faults: { listed: CodedFault[]; count: number };
+  remarks: RemarkCount[];
+}
+
+/** Numbers of a record in {@link ConvertedBatch}. */
+export const RECORD_NUMBERS = 4;
+
+/** Converts lines of a dataset to examples. */
+export class BatchConverter {
+  readonly #dataset: Dataset;
+  readonly #converter: RowConverter;
+
+  constructor(dataset: Dataset, converter: RowConverter) {
+    this.#dataset = dataset;
+    this.#converter = converter;
+  }
+
+  /** @param beforeRow called before each row; null: go on at once */
+  async convert(lines: readonly Line[], beforeRow: () => Promise<void> | null): Promise<ConvertedBatch> {
+    const records: number[] = [];
+    const examples: Int32Array[] = [];
+    const faults = new FaultList();
+    const remarks = new RemarkCounts();
+    let rows = 0;
+    for (const bytes of lines) {
+      await beforeRow();
+      const raw = parseLine(bytes);
+      if (raw === null) continue;
+      const { line } = raw;
+      const converted = this.#convertRow(raw);
+      if (Array.isArray(converted)) faults.add(...converted.map((fault) => ({ ...fault, line })));
+      else {
+        records.push(converted.words.length, converted.trained, rows, line);
+        examples.push(converted.words);
+        for (const { code, detail = '' } of converted.remarks) remarks.add({ code, rows: 1, line, detail });
+      }
+      rows++;
+    }
+    const { listed, count } = faults;
+    const ofRows = { rows, faults: { listed, count }, remarks: remarks.all };
+    return { ...ofRows, records: Uint32Array.from(records), words: concatenate(examples) };
+  }
+
+  /** @returns its example, or what is wrong with the row */
+  #convertRow(raw: RawRow): ConvertedRow | CodedFault[] {
+    if (raw.fault !== null) return [{ code: 'invalid_dataset', message: raw.fault }];
+    const { format, row, faults } = checkRow(raw.value);
+    if (row === null) return faults;
+    if (format !== this.#dataset.format) {
+      const message = `The row has the format ${format}, but the dataset has ${this.#dataset.format}.`;
+      return [{ code: 'invalid_dataset', message }];
+    }
+    try {
+      // The objective was chosen for the format of the dataset, and so of this row.
+      return this.#converter.convert(row as TextualRow & FeaturesRow);
+    } catch (error) {
+      if (!(error instanceof ProductError)) throw error;
+      const found = new FaultList();
+      found.addError(error);
+      return found.listed;
+    }
+  }
+}
+
+function concatenate(parts: readonly Int32Array[]): Int32Array<ArrayBuffer> {
+  const all = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let position = 0;
+  for (const part of parts) {
+    all.set(part, position);
+    position += part.length;
+  }
+  return all;
+}

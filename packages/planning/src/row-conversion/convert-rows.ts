@@ -1,0 +1,128 @@
+import { createHash } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
+import { ProductError } from '@lorasmith/contracts';
+import type { ExampleNotes } from '../example-file/example-summary.js';
+import type { ExampleWriter } from '../example-file/example-writer.js';
+import { type CodedFault, FaultList } from '../fault-list.js';
+import { readLines } from '../jsonl/read-lines.js';
+import type { Objective, RowsOfModel } from '../objectives/objective.js';
+import { throwIfPlanningStopped } from '../planning-stopped.js';
+import type { TokenizingProgress } from '../tokenizing-progress.js';
+import { BatchConverter, type ConvertedBatch, RECORD_NUMBERS } from './batch-converter.js';
+import { RemarkCounts } from './row-remarks.js';
+
+export interface ConvertRowsOptions extends RowsOfModel {
+  objective: Objective;
+  /** JSONL. */
+  rowsFile: string;
+  /** Receives the examples. */
+  writer: ExampleWriter;
+  /** What is wrong with a row of so many tokens, for the job; it is listed with what is wrong with other rows. */
+  lengthFault?: ((tokens: number) => CodedFault | null) | undefined;
+  /** Called at most twice a second, and once at the end. */
+  onProgress?: ((progress: TokenizingProgress) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** What came of the rows. With faults, the examples are not complete. */
+export type ConvertedRows = { notes: ExampleNotes; faults: null } | { notes: null; faults: FaultList };
+
+/** How long rows are converted before the event loop gets a turn. */
+const YIELD_EVERY_MS = 20;
+const PROGRESS_EVERY_MS = 500;
+
+/**
+ * Converts every row of a dataset.
+ *
+ * @throws ProductError `invalid_dataset` when the file is not the one that was uploaded; `dataset_not_found`, `cancelled`,
+ * `storage_full`
+ */
+export async function convertRows(options: ConvertRowsOptions): Promise<ConvertedRows> {
+  const { dataset, objective, rowsFile, signal } = options;
+  const converter = new BatchConverter(dataset, await objective.createConverter(options));
+  const results = new ConversionResults(options);
+  const hash = createHash('sha256');
+  let yieldedAt = performance.now();
+  const giveTurn = async () => {
+    await setImmediate();
+    throwIfPlanningStopped(signal);
+    yieldedAt = performance.now();
+  };
+  const beforeRow = () => (performance.now() - yieldedAt > YIELD_EVERY_MS ? giveTurn() : null);
+  for await (const lines of readLines(rowsFile, hash)) results.add(await converter.convert(lines, beforeRow));
+  return results.finish(hash.digest('hex'));
+}
+
+/** Collects what becomes of batches, in the order of the file. */
+class ConversionResults {
+  readonly #options: ConvertRowsOptions;
+  readonly #faults = new FaultList();
+  #hasFaultyRows = false;
+  readonly #remarks = new RemarkCounts();
+  #rows = 0;
+  #longest = 0;
+  #reportedAt = performance.now();
+
+  constructor(options: ConvertRowsOptions) {
+    this.#options = options;
+  }
+
+  add(batch: ConvertedBatch): void {
+    this.#write(batch);
+    this.#addFaults(batch);
+    for (const remark of batch.remarks) this.#remarks.add(remark);
+    this.#rows += batch.rows;
+    if (performance.now() - this.#reportedAt > PROGRESS_EVERY_MS) this.#report();
+  }
+
+  /** @param sha256 of the file */
+  finish(sha256: string): ConvertedRows {
+    const { dataset, objective } = this.#options;
+    if (this.#rows !== dataset.rows) {
+      throw damaged(`the file has ${this.#rows} rows, the upload had ${dataset.rows}`);
+    }
+    if (sha256 !== dataset.sha256) throw damaged('their sha256 differs');
+    this.#report();
+    if (this.#hasFaultyRows) return { notes: null, faults: this.#faults };
+    const remarks = this.#remarks.all;
+    const warnings = Object.entries(objective.remarkWarnings).flatMap(([code, warningOf]) =>
+      remarks.filter((remark) => remark.code === code).map(warningOf),
+    );
+    const counts = { overflowed: 0, dropped: 0, truncated: 0, split: 0, longest: this.#longest };
+    return { notes: { counts, warnings }, faults: null };
+  }
+
+  #write({ records, words }: ConvertedBatch): void {
+    const { writer } = this.#options;
+    for (let at = 0; at < records.length; at += RECORD_NUMBERS) {
+      const row = this.#rows + records[at + 2]!;
+      writer.addRecord({ words: records[at]!, trained: records[at + 1]!, row, line: records[at + 3]! });
+    }
+    writer.addWords(words);
+  }
+
+  /** Of rows that cannot be converted, and of rows that are too long, in the order of their lines. */
+  #addFaults({ faults, records }: ConvertedBatch): void {
+    const { objective, lengthFault } = this.#options;
+    const ofLength = new FaultList();
+    for (let at = 0; at < records.length; at += RECORD_NUMBERS) {
+      const tokens = objective.tokensOf({ words: records[at]! });
+      this.#longest = Math.max(this.#longest, tokens);
+      const fault = lengthFault?.(tokens) ?? null;
+      if (fault !== null) ofLength.add({ ...fault, line: records[at + 3]! });
+    }
+    this.#hasFaultyRows ||= faults.count > 0;
+    const listed = [...faults.listed, ...ofLength.listed].sort((a, b) => a.line! - b.line!);
+    this.#faults.addAll({ listed, count: faults.count + ofLength.count });
+  }
+
+  #report(): void {
+    this.#reportedAt = performance.now();
+    this.#options.onProgress?.({ rows: this.#rows, totalRows: this.#options.dataset.rows });
+  }
+}
+
+function damaged(what: string): ProductError {
+  const message = `The stored rows are damaged: ${what}. Upload the dataset again.`;
+  return new ProductError('invalid_dataset', message, { param: 'dataset' });
+}
