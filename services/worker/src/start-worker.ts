@@ -105,17 +105,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     // Where the data folder is the store, hosts that share it share the checkpoints in it.
     mirror: stores.shared ? createCheckpointMirror(await stores.open('checkpoints')) : null,
   });
-  const pool = createTrainerPool({
-    ...DEFAULT_POOL_TIMES,
-    ...(options.trainerIdleMs === undefined ? {} : { idleMs: options.trainerIdleMs }),
-    start: () =>
-      startTrainer({
-        program: trainerProgram(options.trainerProgram, engine),
-        limits,
-        onLine: (line, jobs) => log.info({ from: 'trainer', job: jobs.length > 1 ? jobs : jobs[0] }, line),
-      }),
-  });
-  // Before the first job, so that the two do not compete for the machine.
+  // Before the first trainer and the first job, so that they do not compete for the machine.
   const { probeProgram } = options;
   const machine =
     probeProgram === null
@@ -131,7 +121,6 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const { watchIntervalMs = 1_000, jobLockMs = 120_000, jobTimeoutMs = 604_800_000 } = options;
   const { metrics: registry = createMetrics({ service: 'worker' }), tracing = NO_TRACING } = options;
   const metrics = createWorkerMetrics(registry);
-  observeMachine(registry, { workerName, engine, trainerPid: () => pool.trainerPid });
   const examples = await openExampleStore(tokens);
   const onGpuLost = (fault: string) => {
     log.error({ fault }, 'the GPU is lost: the job is released to the queue, and this worker takes no more jobs');
@@ -141,6 +130,17 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const { tryGpuProgram } = options;
   const findGpuFault = async () =>
     engine.kind === 'cpu' || tryGpuProgram === undefined ? null : await gpuFault(tryGpuProgram, engine.environment);
+  const pool = createTrainerPool({
+    ...DEFAULT_POOL_TIMES,
+    ...(options.trainerIdleMs === undefined ? {} : { idleMs: options.trainerIdleMs }),
+    start: () =>
+      startTrainer({
+        program: trainerProgram(options.trainerProgram, engine),
+        limits,
+        onLine: (line, jobs) => log.info({ from: 'trainer', job: jobs.length > 1 ? jobs : jobs[0] }, line),
+      }),
+  });
+  observeMachine(registry, { workerName, engine, trainerPid: () => pool.trainerPid });
   const { preferLoadedModelMs = 0 } = options;
   const preferLoadedModel = async () => {
     const baseModel = pool.loadedModel;

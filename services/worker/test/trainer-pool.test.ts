@@ -18,12 +18,13 @@ const LIMITS: TrainerLimits = {
 
 let folder: string;
 let pool: TrainerPool;
+let pools: TrainerPool[];
 let lines: string[];
 
 const makePool = (
   changes: Partial<TrainerLimits> & { program?: string; idleMs?: number; recycleAfterMs?: number } = {},
-) =>
-  createTrainerPool({
+) => {
+  const made = createTrainerPool({
     ...DEFAULT_POOL_TIMES,
     ...changes,
     start: () =>
@@ -33,14 +34,18 @@ const makePool = (
         onLine: (line) => lines.push(line),
       }),
   });
+  pools.push(made);
+  return made;
+};
 
 beforeEach(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-pool-'));
   lines = [];
+  pools = [];
   pool = makePool();
 });
 afterEach(async () => {
-  await pool.close();
+  await Promise.all(pools.map((made) => made.close()));
   await rm(folder, { recursive: true, force: true });
 });
 
@@ -80,20 +85,34 @@ describe('a trainer', () => {
   });
 
   test('serves the next job on the same model; a job on another model replaces it', async () => {
+    const started = pool.trainerPid;
     const first = pidOf(await run('finish'));
+    // It was there before the job.
+    expect(first).toBe(started);
     expect(pidOf(await run('finish'))).toBe(first);
+    expect(pool.loadedModel).toBe('one');
     const second = pidOf(await run('finish', { model: 'two' }));
     expect(second).not.toBe(first);
     expect(isAlive(first)).toBe(false);
     await pool.close();
-    expect(isAlive(second)).toBe(false);
+    expect([isAlive(second), pool.trainerPid]).toEqual([false, undefined]);
   });
 
-  test('ends after a long idle time', async () => {
+  test('is replaced after a long idle time by one without a base model', async () => {
     pool = makePool({ idleMs: 100 });
     const pid = pidOf(await run('finish'));
     expect(isAlive(pid)).toBe(true);
     await expect.poll(() => isAlive(pid)).toBe(false);
+    await expect.poll(() => pool.trainerPid).toBeDefined();
+    const { trainerPid: next, loadedModel } = pool;
+    expect(loadedModel).toBeNull();
+    expect(pidOf(await run('finish', { model: 'two' }))).toBe(next);
+  });
+
+  test('that ended while it had no job is replaced at the next one', async () => {
+    const pid = pool.trainerPid!;
+    process.kill(pid, 'SIGKILL');
+    await expect.poll(() => pool.trainerPid).toBeUndefined();
     expect(pidOf(await run('finish'))).not.toBe(pid);
   });
 

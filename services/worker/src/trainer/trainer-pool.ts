@@ -20,12 +20,13 @@ export interface TrainerPoolOptions {
 export const DEFAULT_POOL_TIMES = { idleMs: 600_000, recycleAfterMs: 7_200_000 };
 
 /**
- * The trainer of one base model at a time: the next job on the same model finds it loaded. Runs on that model can share
- * the trainer; a run on another model waits until they have ended.
+ * One trainer at a time. It is started before it is needed, and has the engine loaded but no base model. The first run gives
+ * it one; the next job on the same model finds that loaded. Runs on that model can share the trainer; a run on another
+ * model waits until they have ended, and gets a new trainer.
  */
 export interface TrainerPool {
   readonly trainerPid: number | undefined;
-  /** The base model that the trainer has, or is about to have, in memory. */
+  /** The base model that the trainer has, or is about to have, in memory; null: it has none yet, or can take no run. */
   readonly loadedModel: ModelName | null;
   /** Does one run, in more than one trainer if it takes longer than one may live. */
   run(order: TrainerOrder, options: RunOptions): Promise<RunResult>;
@@ -34,32 +35,38 @@ export interface TrainerPool {
 
 interface WarmTrainer {
   process: TrainerProcess;
-  baseModel: ModelName;
+  /** Null: it was started before it is needed, and has none yet. */
+  baseModel: ModelName | null;
   /** One for each run that it has or is about to get; settles when that run has ended. */
   slots: Set<Promise<void>>;
   /** Something went wrong in it: it takes no further run. */
   isSuspect: boolean;
 }
 
+/** Starts the first trainer at once. */
 export function createTrainerPool({ start, idleMs, recycleAfterMs }: TrainerPoolOptions): TrainerPool {
-  let warm: WarmTrainer | undefined;
+  const startWarm = (): WarmTrainer => ({ process: start(), baseModel: null, slots: new Set(), isSuspect: false });
+  let warm: WarmTrainer | undefined = startWarm();
   /** Set while a trainer ends. */
   let ending: Promise<void> | null = null;
+  let isClosed = false;
   let idleTimer: NodeJS.Timeout | undefined;
 
+  const isFit = ({ process, isSuspect }: WarmTrainer) =>
+    process.usable && !isSuspect && process.trainedMs < recycleAfterMs;
   const isFitFor = (trainer: WarmTrainer, baseModel: ModelName) =>
-    trainer.baseModel === baseModel &&
-    trainer.process.usable &&
-    !trainer.isSuspect &&
-    trainer.process.trainedMs < recycleAfterMs;
+    isFit(trainer) && (trainer.baseModel ?? baseModel) === baseModel;
 
-  const endWarm = async () => {
+  /** Ends the trainer. The next one starts only then: two base models at once may not fit into memory. */
+  const replaceWarm = async () => {
     clearTimeout(idleTimer);
     const leaving = warm?.process;
     warm = undefined;
     if (leaving !== undefined) {
       const current = Promise.all([ending, leaving.end()]).then(() => {
-        if (ending === current) ending = null;
+        if (ending !== current) return;
+        ending = null;
+        if (!isClosed) warm ??= startWarm();
       });
       ending = current;
     }
@@ -70,17 +77,17 @@ export function createTrainerPool({ start, idleMs, recycleAfterMs }: TrainerPool
   const takeSlot = async (baseModel: ModelName, signal: AbortSignal) => {
     clearTimeout(idleTimer);
     for (;;) {
+      if (signal.aborted) return null;
       if (ending !== null) {
         await ending;
         continue;
       }
-      if (warm === undefined || isFitFor(warm, baseModel)) {
-        warm ??= { process: start(), baseModel, slots: new Set(), isSuspect: false };
+      warm ??= startWarm();
+      if (isFitFor(warm, baseModel)) {
+        warm.baseModel = baseModel;
         return slotIn(warm);
       }
-      if (signal.aborted) return null;
-      // It ends before the next one starts: two base models at once may not fit into memory.
-      if (warm.slots.size === 0) await endWarm();
+      if (warm.slots.size === 0) await replaceWarm();
       else await unlessStopped(Promise.race(warm.slots), signal, () => {});
     }
   };
@@ -95,8 +102,8 @@ export function createTrainerPool({ start, idleMs, recycleAfterMs }: TrainerPool
       trainer.slots.delete(slot);
       settle();
       if (trainer !== warm || trainer.slots.size > 0) return;
-      if (trainer.isSuspect) await endWarm();
-      else idleTimer = setTimeout(() => void endWarm(), idleMs).unref();
+      if (isFit(trainer)) idleTimer = setTimeout(() => void replaceWarm(), idleMs).unref();
+      else await replaceWarm();
     };
     return { trainer, leave };
   };
@@ -121,7 +128,7 @@ export function createTrainerPool({ start, idleMs, recycleAfterMs }: TrainerPool
       return warm?.process.usable ? warm.process.pid : undefined;
     },
     get loadedModel() {
-      return warm !== undefined && isFitFor(warm, warm.baseModel) ? warm.baseModel : null;
+      return warm !== undefined && isFit(warm) ? warm.baseModel : null;
     },
     async run(order, options) {
       const { signal } = options;
@@ -133,6 +140,9 @@ export function createTrainerPool({ start, idleMs, recycleAfterMs }: TrainerPool
         return isStopped ? { type: 'stopped', reason: signal.reason } : result;
       }
     },
-    close: endWarm,
+    close() {
+      isClosed = true;
+      return replaceWarm();
+    },
   };
 }

@@ -148,6 +148,10 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
         else signal.addEventListener('abort', stop, { once: true });
       });
     },
-    end: () => child.end(limits.endMs),
+    async end() {
+      // It has nothing to finish, and would first load the engine if it is still at that.
+      if (lastRun === 0) child.kill('stop');
+      await child.end(limits.endMs);
+    },
   };
 }
