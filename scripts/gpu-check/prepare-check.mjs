@@ -2,7 +2,6 @@ import { execFile } from 'node:child_process';
 import { readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { digestWeights, readModelFolder } from '../../packages/model-folder/dist/index.js';
 import { writeTinyLlama } from '../../test/tiny-llama.mjs';
 import { DEMO_MODEL_NAME } from '../setup/demo-model.mjs';
 import { ROOT_DIR } from '../setup/locations.mjs';
@@ -68,8 +67,6 @@ async function randomModels({ randomModelsDir, demoModel, log }) {
     const folder = path.join(randomModelsDir, `random-${name}`);
     log(`Writing ${folder}, ${(bytes / 1e9).toFixed(1)} GB of random weights`);
     await writeRandomModel({ folder, shape, tokenizerFrom: demoModel });
-    // Stored beside the weights, so that a trainer does not hash them while it is timed.
-    await digestWeights(await readModelFolder(folder));
     models.push({ name, folder, sizes: SIZES });
   }
   return models;

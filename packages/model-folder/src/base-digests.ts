@@ -2,15 +2,19 @@ import { createHash } from 'node:crypto';
 import type { AdapterManifest } from '@lorasmith/contracts';
 import type { Architecture } from './architecture.js';
 import type { ModelFolder } from './model-folder.js';
-import { digestWeights } from './weight-digest.js';
+import type { WeightDigests } from './weight-digests.js';
 
 /** Identifies a base model in manifests and checkpoints. */
 export type BaseDigests = Pick<AdapterManifest['base_model'], 'weights_sha256' | 'architecture_sha256'>;
 
-/** @throws as {@link digestWeights} */
-export async function digestBase(model: ModelFolder, options: { signal?: AbortSignal } = {}): Promise<BaseDigests> {
+/** @throws as WeightDigests.compute */
+export async function digestBase(
+  model: ModelFolder,
+  digests: WeightDigests,
+  options: { signal?: AbortSignal } = {},
+): Promise<BaseDigests> {
   return {
-    weights_sha256: await digestWeights(model, options),
+    weights_sha256: await digests.compute(model, options),
     architecture_sha256: digestArchitecture(model.architecture),
   };
 }

@@ -31,5 +31,5 @@ export {
 } from './module-pattern.js';
 export { loadTokenizer, type Tokenizer } from './tokenizer.js';
 export { digestTokenizer } from './tokenizer-digest.js';
-export { digestWeights } from './weight-digest.js';
+export { digestOfFiles, WEIGHT_DIGESTS_FOLDER, WeightDigests, type WeightsState } from './weight-digests.js';
 export type { LocatedTensor, WeightFile } from './weight-files.js';

@@ -1,30 +1,40 @@
-import type { ModelFolder } from '@lorasmith/model-folder';
-import { type BaseModel, type LoadOptions, loadClassifier, loadDecoder } from '@lorasmith/models';
+import type { ModelFolder, WeightDigests, WeightsState } from '@lorasmith/model-folder';
+import { type LoadedBase, type LoadOptions, loadBaseModel } from '@lorasmith/models';
 import type { FloatDType } from '@lorasmith/tensor';
 import { throwIfStopped } from './stop.js';
 
-const LOADERS: { readonly [Kind in BaseModel['kind']]: typeof loadDecoder | typeof loadClassifier } = {
-  decoder: loadDecoder,
-  classifier: loadClassifier,
-};
+interface InMemory extends LoadedBase {
+  /** Dtype and architecture. */
+  form: string;
+  state: WeightsState;
+}
 
 /** The base model that a process has in memory: consecutive jobs on the same model load it once. */
 export class BaseModelCache {
-  #loaded: { key: string; model: BaseModel } | null = null;
+  #loaded: InMemory | null = null;
 
-  /** The model in `dtype`, loaded unless it is the one in memory; the one before is freed first. */
+  /**
+   * The model in `dtype` with the digest of its weights, loaded unless it is the one in memory; the one before is freed first.
+   * Nothing is read of weights that are in memory, if their files have not changed or their digest is remembered.
+   */
   async get(
     folder: ModelFolder,
     dtype: FloatDType,
-    weightsSha256: string,
-    options: LoadOptions = {},
-  ): Promise<BaseModel> {
-    const key = `${dtype} ${weightsSha256} ${JSON.stringify(folder.architecture)}`;
-    if (this.#loaded?.key === key) return this.#loaded.model;
+    options: LoadOptions & { digests: WeightDigests },
+  ): Promise<LoadedBase> {
+    const { digests } = options;
+    const form = `${dtype} ${JSON.stringify(folder.architecture)}`;
+    const state = await digests.state(folder);
+    if (this.#loaded?.form === form && (await this.#hasWeightsOf(this.#loaded, state, digests))) return this.#loaded;
     this.dispose();
-    const model = await LOADERS[folder.architecture.kind](folder, dtype, options);
-    this.#loaded = { key, model };
-    return model;
+    const loaded = await loadBaseModel(folder, dtype, options);
+    this.#loaded = { ...loaded, form, state };
+    return this.#loaded;
+  }
+
+  async #hasWeightsOf(loaded: InMemory, state: WeightsState, digests: WeightDigests): Promise<boolean> {
+    if (loaded.state.settled && loaded.state.key === state.key) return true;
+    return (await digests.recall(state)) === loaded.weightsSha256;
   }
 
   dispose(): void {

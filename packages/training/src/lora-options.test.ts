@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { AdapterManifest, Dataset, JobSpec, LoraSettings, NewJobEvent } from '@lorasmith/contracts';
-import { digestBase, readModelFolder } from '@lorasmith/model-folder';
+import { digestBase, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import { manifestLora, type PeftAdapter, readPeftFolder, writePeftFolder } from '@lorasmith/peft-files';
 import { type ExampleStore, inheritLora, openExampleStore, planJob, type Target } from '@lorasmith/planning';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -112,7 +112,7 @@ async function published(folder: string, spec: JobSpec): Promise<Begun> {
     name: null,
     created_at: '2026-01-01T00:00:00Z',
     origin: { kind: 'imported' },
-    base_model: { name: model.name, family: 'llama', ...(await digestBase(model)) },
+    base_model: { name: model.name, family: 'llama', ...(await digestBase(model, new WeightDigests(null))) },
     lora: manifestLora(adapter, written),
     versions: {},
     files: [],

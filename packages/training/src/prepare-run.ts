@@ -1,7 +1,7 @@
 import { type Checkpoint, latestCheckpoint, removeIncomplete } from '@lorasmith/checkpoints';
 import type { Report, TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { digestWeights, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
+import { type ModelFolder, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import type { BaseModel } from '@lorasmith/models';
 import { logitsPerChunk, type Plan, planJob, type TokenizingProgress } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
@@ -42,7 +42,8 @@ export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
     const initialManifest = initialFolder === null ? null : await readInitialManifest(initialFolder);
     const onProgress = ({ rows, totalRows }: TokenizingProgress) =>
       options.onEvent({ type: 'tokenizing-progressed', data: { rows, total_rows: totalRows } });
-    const knownWeights = initialManifest === null ? null : await digestWeights(model, { signal });
+    const digests = options.digests ?? new WeightDigests(null);
+    const knownWeights = initialManifest === null ? null : await digests.compute(model, { signal });
     const plan = await planJob({
       ...options,
       model,
@@ -52,7 +53,7 @@ export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
     });
     disposals.push(() => plan.close());
     settingsForLessMemory = plan.settingsForLessMemory;
-    const weightsSha256 = knownWeights ?? (await digestWeights(model, { signal }));
+    const weightsSha256 = knownWeights ?? (await digests.compute(model, { signal }));
     const { identity, resumeFrom, report } = await startOf(options, { model, plan, weightsSha256 });
     options.onEvent({ type: 'report-ready', data: { report } });
 
@@ -61,8 +62,8 @@ export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
     if (options.cache === undefined) disposals.push(() => cache.dispose());
     const precision = report.precision.chosen!;
     const logitsInChunk = logitsPerChunk(options.machine ?? null, precision);
-    const loading = { ...stoppableLoading(options), logitsInChunk };
-    const base = await cache.get(model, precision, weightsSha256, loading);
+    const loading = { ...stoppableLoading(options), logitsInChunk, digests };
+    const { model: base } = await cache.get(model, precision, loading);
     const { targets } = plan;
     const { dropout, lora_plus_ratio: ratio } = spec.lora;
     const adapter = new LoraAdapter(base.groups, { targets, dropout, seed: spec.training.seed, initial });

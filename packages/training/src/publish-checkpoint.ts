@@ -1,7 +1,7 @@
 import { type Checkpoint, readCheckpoint } from '@lorasmith/checkpoints';
 import { type JobSpec, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { baseMismatch, digestBase, readModelFolder } from '@lorasmith/model-folder';
+import { baseMismatch, digestBase, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
 import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
@@ -26,6 +26,8 @@ export interface PublishCheckpointOptions {
   onLoading?: NonNullable<LoadOptions['onProgress']>;
   /** Keeps the base model for the next job. @defaultValue the model is freed at the end */
   cache?: BaseModelCache;
+  /** Remembers the digests of base models. @defaultValue one that remembers nothing */
+  digests?: WeightDigests;
 }
 
 /**
@@ -41,7 +43,8 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
   const checkpoint = await readCheckpoint(options.checkpointFolder, step);
   const made = checkpoint.progress.adapter;
   const model = await readModelFolder(options.modelFolder);
-  const now = await digestBase(model, { signal });
+  const digests = options.digests ?? new WeightDigests(null);
+  const now = await digestBase(model, digests, { signal });
   const mismatch = baseMismatch(`The checkpoint of step ${step}`, made.base_model, now);
   if (mismatch !== null) throw new ProductError('invalid_job', mismatch, { param: 'base_model' });
   onEvent({ type: 'report-ready', data: { report: made.report } });
@@ -49,7 +52,7 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
   const cache = options.cache ?? new BaseModelCache();
   try {
     const precision = made.report.precision.chosen ?? 'float32';
-    const base = await cache.get(model, precision, made.base_model.weights_sha256, stoppableLoading(options));
+    const { model: base } = await cache.get(model, precision, { ...stoppableLoading(options), digests });
     const { dropout } = spec.lora;
     const adapter = new LoraAdapter(base.groups, { targets: made.targets, dropout, seed: spec.training.seed });
     try {

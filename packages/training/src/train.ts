@@ -1,4 +1,5 @@
 import type { Dataset, JobSpec, MachineProfile, NewJobEvent, TrainingOutcome } from '@lorasmith/contracts';
+import type { WeightDigests } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import type { ExampleStore } from '@lorasmith/planning';
 import type { BaseModelCache } from './base-model-cache.js';
@@ -39,6 +40,8 @@ export interface TrainOptions {
   onLoading?: NonNullable<LoadOptions['onProgress']>;
   /** Keeps the base model for the next job. @defaultValue the model is freed at the end */
   cache?: BaseModelCache;
+  /** Remembers the digests of base models. @defaultValue one that remembers nothing */
+  digests?: WeightDigests;
 }
 
 /**

@@ -1,4 +1,6 @@
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { WEIGHT_DIGESTS_FOLDER } from '@lorasmith/model-folder';
 import { openModelSource } from '@lorasmith/model-store';
 import {
   checkFolders,
@@ -36,6 +38,7 @@ observeFolders(metrics, { data: dataDir, models: modelsDir });
 const stores = await openStores({ dataDir, s3 });
 const baseModels = await openModelSource({ modelsDir, stores });
 const adapters = await stores.open('adapters');
+const weightDigests = path.join(dataDir, WEIGHT_DIGESTS_FOLDER);
 // Merged models can be computed again, so they stay on this host.
 const merged = await openBundleStore({ root: config.dataDir, kind: 'merged' });
 const library = new AdapterLibrary({
@@ -57,6 +60,7 @@ const models = await MergedModels.open({
   adapters,
   merged,
   baseModels,
+  weightDigests,
   program: childProgram('./merging/merge-child-main.js'),
   cacheBytes: config.merging.cacheBytes,
   mergeTimeoutMs: config.merging.timeoutMs,
@@ -72,6 +76,7 @@ const imports = new AdapterImport({
   adapters,
   library,
   baseModels,
+  weightDigests,
   program: childProgram('./importing/import-child-main.js'),
   timeoutMs: config.importing.timeoutMs,
   maxStoredBytes: config.importing.maxBytes,

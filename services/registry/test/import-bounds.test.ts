@@ -108,6 +108,7 @@ describe('an import whose client disconnects', () => {
       adapters: { stage: () => adapters.stage(), delete: (id: string) => adapters.delete(id), ...store } as BundleStore,
       library: new AdapterLibrary({ store: adapters, onBroken: () => {} }),
       baseModels: localModels(join(root, 'models')),
+      weightDigests: join(root, 'data/weight-digests'),
       program: importProgram(),
       timeoutMs: 60_000,
       maxStoredBytes: 2 ** 30,

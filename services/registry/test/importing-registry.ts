@@ -58,11 +58,13 @@ export async function listen({
 } = {}): Promise<void> {
   await app?.close();
   const baseModels = localModels(join(root, 'models'));
+  const weightDigests = join(root, 'data/weight-digests');
   const merged = await openBundleStore({ root: join(root, 'data'), kind: 'merged' });
   const models = await MergedModels.open({
     adapters,
     merged,
     baseModels,
+    weightDigests,
     program: mergeProgram(),
     cacheBytes: 2 ** 30,
     mergeTimeoutMs: 60_000,
@@ -79,7 +81,7 @@ export async function listen({
     adapters,
     merged,
     models,
-    imports: new AdapterImport({ adapters, library, baseModels, program, timeoutMs, maxStoredBytes }),
+    imports: new AdapterImport({ adapters, library, baseModels, weightDigests, program, timeoutMs, maxStoredBytes }),
     readyChecks: {},
     maxImportBytes: MAX_BYTES,
     downloadStallMs: 60_000,

@@ -37,6 +37,7 @@ async function openModels(change: Partial<MergedModelsDependencies> = {}): Promi
     adapters,
     merged,
     baseModels: localModels(join(root, 'models')),
+    weightDigests: join(root, 'data/weight-digests'),
     program: mergeProgram(),
     cacheBytes: 2 ** 30,
     mergeTimeoutMs: 60_000,

@@ -1,7 +1,7 @@
 import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ADAPTER_FILES, type AdapterManifest, JobSpec } from '@lorasmith/contracts';
-import { type BaseDigests, digestBase, readModelFolder } from '@lorasmith/model-folder';
+import { type BaseDigests, digestBase, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import { type BundleStore, digestFile } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
 
@@ -42,7 +42,7 @@ export async function publishReferenceAdapter(adapters: BundleStore, options: Pu
     files.push({ name: file, ...(await digestFile(join(staging.path, file))) });
   }
   const model = await readModelFolder(join(REFERENCE, name, 'base'));
-  const manifest = manifestOf(id, name, await digestBase(model), files);
+  const manifest = manifestOf(id, name, await digestBase(model, new WeightDigests(null)), files);
   if (options.createdAt !== undefined) manifest.created_at = options.createdAt;
   options.change?.(manifest);
   await staging.write(ADAPTER_FILES.manifest, [Buffer.from(JSON.stringify(manifest))]);

@@ -25,6 +25,8 @@ export interface OrderSources {
   machine: MachineProfile | null;
   /** Where datasets are stored as tokens. */
   tokens: ExampleStoreOptions;
+  /** Folder in which digests of weights are remembered. */
+  weightDigests: string;
 }
 
 /** An order, and what keeps the files that it names on this host. */
@@ -68,7 +70,7 @@ export async function prepareOrder(sources: OrderSources, attempt: JobAttempt): 
 }
 
 async function trainOrder(
-  { datasets, adapters, folders, machine, tokens }: OrderSources,
+  { datasets, adapters, folders, machine, tokens, weightDigests }: OrderSources,
   attempt: JobAttempt,
   { spec, modelFolder, hold }: { spec: JobSpec; modelFolder: string; hold: Hold },
 ): Promise<TrainOrder> {
@@ -84,12 +86,13 @@ async function trainOrder(
     dataset,
     machine,
     tokens,
+    weightDigests,
     paths: { modelFolder, rowsFile, initialAdapterFolder, checkpointFolder, outputFolder },
   };
 }
 
 async function publishOrder(
-  { folders }: OrderSources,
+  { folders, weightDigests }: OrderSources,
   attempt: JobAttempt,
   options: { spec: JobSpec; modelFolder: string; checkpoint: CheckpointReference },
 ): Promise<PublishCheckpointOrder> {
@@ -101,6 +104,7 @@ async function publishOrder(
     job: attempt.job.id,
     spec,
     checkpoint: { folder, step: checkpoint.step },
+    weightDigests,
     paths: { modelFolder, outputFolder },
   };
 }

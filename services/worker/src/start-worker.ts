@@ -1,4 +1,6 @@
+import path from 'node:path';
 import { createJobStore } from '@lorasmith/job-store';
+import { WEIGHT_DIGESTS_FOLDER } from '@lorasmith/model-folder';
 import { openModelSource } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
 import { createMetrics, NO_TRACING, type Registry, type Tracing } from '@lorasmith/service-kit';
@@ -117,7 +119,8 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
       .catch((error: unknown) => log.warn({ err: error }, 'the measurements of the machine could not be published'));
   }
   const tokens = { dataDir, maxBytes: options.tokenCacheBytes ?? 20 * 2 ** 30 };
-  const sources = { models, datasets, adapters, folders, machine, tokens };
+  const weightDigests = path.join(dataDir, WEIGHT_DIGESTS_FOLDER);
+  const sources = { models, datasets, adapters, folders, machine, tokens, weightDigests };
   const { watchIntervalMs = 1_000, jobLockMs = 120_000, jobTimeoutMs = 604_800_000 } = options;
   const { metrics: registry = createMetrics({ service: 'worker' }), tracing = NO_TRACING } = options;
   const metrics = createWorkerMetrics(registry);

@@ -12,6 +12,7 @@ export function aTrainOrder(folder: string, job: JobId, behaviour: string, baseM
     dataset: { id: DATASET } as never,
     machine: null,
     tokens: { dataDir: '/nowhere', maxBytes: 0 },
+    weightDigests: '/nowhere',
     paths: {
       modelFolder: folder,
       rowsFile: path.join(folder, 'rows.jsonl'),

@@ -45,6 +45,7 @@ async function orderOf(steps: number): Promise<TrainOrder> {
     dataset: aDataset(),
     machine: null,
     tokens: { dataDir: folder, maxBytes: 2 ** 30 },
+    weightDigests: path.join(folder, 'weight-digests'),
     paths,
   };
 }

@@ -18,6 +18,8 @@ export interface AdapterImportDependencies {
   adapters: BundleStore;
   library: Pick<AdapterLibrary, 'summary' | 'delete'>;
   baseModels: ModelSource;
+  /** Folder in which digests of weights are remembered; see WeightDigests. */
+  weightDigests: string;
   program: ChildProgram;
   /** Time limit of a check. */
   timeoutMs: number;
@@ -113,6 +115,7 @@ export class AdapterImport {
       outputFolder: checked.path,
       modelsDir,
       baseModel: name,
+      weightDigests: this.#dependencies.weightDigests,
       bounds,
     };
     try {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { ADAPTER_FILES, type AdapterManifest } from '@lorasmith/contracts';
 import { answerParent } from '@lorasmith/engine-host';
-import { digestBase, openBaseModel } from '@lorasmith/model-folder';
+import { digestBase, openBaseModel, WeightDigests } from '@lorasmith/model-folder';
 import { checkFitsBase, commonFormBytes, manifestLora, readPeftFolder, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import type { ImportRequest, ImportResult } from './import-messages.js';
@@ -28,7 +28,7 @@ async function importAdapter(request: ImportRequest): Promise<ImportResult> {
     base_model: {
       name: model.name,
       family: model.architecture.family,
-      ...(await digestBase(model)),
+      ...(await digestBase(model, new WeightDigests(request.weightDigests))),
     },
     lora: manifestLora(adapter, written),
     files,

@@ -9,6 +9,8 @@ export interface ImportRequest {
   outputFolder: string;
   modelsDir: string;
   baseModel: string;
+  /** Where digests of weights are remembered; see WeightDigests. */
+  weightDigests: string;
   bounds: StoredBounds;
 }
 

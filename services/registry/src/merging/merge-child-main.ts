@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { answerParent } from '@lorasmith/engine-host';
 import { mergeModel } from '@lorasmith/lora';
-import { baseMismatch, digestBase, readModelFolder } from '@lorasmith/model-folder';
+import { baseMismatch, digestBase, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
@@ -16,7 +16,8 @@ answerParent<MergeRequest, AdapterFile[], MergeProgress>('merge', merge);
 async function merge(request: MergeRequest, report: (progress: MergeProgress) => void): Promise<AdapterFile[]> {
   const adapter = await readPeftFolder(request.adapterFolder);
   const model = await readModelFolder(request.modelFolder);
-  const mismatch = baseMismatch(request.adapter, request.base, await digestBase(model));
+  const digests = new WeightDigests(request.weightDigests);
+  const mismatch = baseMismatch(request.adapter, request.base, await digestBase(model, digests));
   if (mismatch !== null) throw new ProductError('conflict', mismatch);
   let reportedAtMs = Number.NEGATIVE_INFINITY;
   await mergeModel({

@@ -10,6 +10,8 @@ export interface MergeRequest {
   adapter: string;
   /** A PEFT folder. */
   adapterFolder: string;
+  /** Where digests of weights are remembered; see WeightDigests. */
+  weightDigests: string;
   /** Empty; receives the merged model. */
   outputFolder: string;
 }

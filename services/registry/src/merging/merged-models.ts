@@ -33,6 +33,8 @@ export interface MergedModelsDependencies {
   /** Merged models, on any file system of this host. */
   merged: LocalBundleStore;
   baseModels: ModelSource;
+  /** Folder in which digests of weights are remembered; see WeightDigests. */
+  weightDigests: string;
   program: ChildProgram;
   /** Limit for all merged models on disk together. */
   cacheBytes: number;
@@ -163,6 +165,7 @@ export class MergedModels {
         base: manifest.base_model,
         adapter: id,
         adapterFolder: held.folder,
+        weightDigests: this.#dependencies.weightDigests,
         outputFolder: staging.path,
       };
       const work = 'Merging';

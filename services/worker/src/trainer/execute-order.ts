@@ -1,4 +1,5 @@
 import type { TrainingOutcome } from '@lorasmith/contracts';
+import { WeightDigests } from '@lorasmith/model-folder';
 import { openExampleStore } from '@lorasmith/planning';
 import { BaseModelCache, cardFailure, configureKernels, publishCheckpoint, train } from '@lorasmith/training';
 import { avoidedKernels } from './avoided-kernels.js';
@@ -19,17 +20,19 @@ export async function executeOrder(
   order: TrainerOrder,
   { signal, recycle, onEvent }: TrainerRunOptions,
 ): Promise<TrainingOutcome> {
+  const digests = new WeightDigests(order.weightDigests);
   switch (order.kind) {
     case 'train': {
       const { spec, dataset, machine, tokens, paths } = order;
       const examples = await openExampleStore(tokens);
       const callbacks = { signal, pause: recycle, onEvent, onLoading };
-      return await train({ spec, dataset, machine, examples, ...paths, ...callbacks, cache });
+      return await train({ spec, dataset, machine, examples, ...paths, ...callbacks, cache, digests });
     }
     case 'publish-checkpoint': {
       const { spec, checkpoint, paths } = order;
       const { folder: checkpointFolder, step } = checkpoint;
-      return await publishCheckpoint({ spec, checkpointFolder, step, ...paths, signal, onEvent, onLoading, cache });
+      const callbacks = { signal, onEvent, onLoading };
+      return await publishCheckpoint({ spec, checkpointFolder, step, ...paths, ...callbacks, cache, digests });
     }
   }
 }

@@ -31,6 +31,8 @@ export interface TrainOrder {
   machine: MachineProfile | null;
   /** Where the dataset is stored as tokens. */
   tokens: ExampleStoreOptions;
+  /** Folder in which digests of weights are remembered; see WeightDigests. */
+  weightDigests: string;
   paths: TrainingPaths;
 }
 
@@ -41,6 +43,8 @@ export interface PublishCheckpointOrder {
   spec: JobSpec;
   /** Of the job that trained. */
   checkpoint: { folder: string; step: number };
+  /** As in TrainOrder. */
+  weightDigests: string;
   paths: Pick<TrainingPaths, 'modelFolder' | 'outputFolder'>;
 }
 

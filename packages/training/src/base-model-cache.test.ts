@@ -1,0 +1,49 @@
+import { cp, mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readModelFolder, WeightDigests } from '@lorasmith/model-folder';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { BaseModelCache } from './base-model-cache.js';
+
+const BASE = new URL('../../../test/fixtures/reference/llama-tied/base', import.meta.url).pathname;
+
+let folder: string;
+let cache: BaseModelCache;
+beforeEach(async () => {
+  folder = join(await mkdtemp(join(tmpdir(), 'base-model-cache-')), 'model');
+  await cp(BASE, folder, { recursive: true });
+  cache = new BaseModelCache();
+});
+afterEach(async () => {
+  cache.dispose();
+  await rm(join(folder, '..'), { recursive: true });
+});
+
+/** In a minute, when the files have settled. */
+const digests = new WeightDigests(null, { now: () => Date.now() + 60_000 });
+const get = async () => await cache.get(await readModelFolder(folder), 'float32', { digests });
+
+test('a model whose files are unchanged is not loaded again', async () => {
+  const first = await get();
+  expect((await get()).model).toBe(first.model);
+});
+
+test('a model whose weights were changed in place is loaded again, though size and modification time are the same', async () => {
+  const first = await get();
+  const file = join(folder, 'model.safetensors');
+  const { atime, mtime } = await stat(file);
+  const bytes = await readFile(file);
+  bytes[bytes.length - 1]! ^= 1;
+  await writeFile(file, bytes);
+  await utimes(file, atime, mtime);
+  const second = await get();
+  expect(second.model).not.toBe(first.model);
+  expect(second.weightsSha256).not.toBe(first.weightsSha256);
+});
+
+test('a model that was loaded just after its files were written is loaded again: they may have changed unseen', async () => {
+  const model = await readModelFolder(folder);
+  const options = { digests: new WeightDigests(null) };
+  const first = await cache.get(model, 'float32', options);
+  expect((await cache.get(model, 'float32', options)).model).not.toBe(first.model);
+});
