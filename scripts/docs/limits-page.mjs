@@ -99,12 +99,12 @@ const LIMITS = {
     ],
     [
       'Rendering of a chat template',
-      fixed(`${MODEL}/chat-template.ts`, 'MAX_STEPS', 'steps'),
+      fixed(`${MODEL}/bounded-interpreter.ts`, 'MAX_STEPS', 'steps'),
       '422 `chat_template_failed`',
     ],
     [
       'Output of a chat template',
-      fixed(`${MODEL}/chat-template.ts`, 'MAX_OUTPUT_CHARACTERS', 'characters'),
+      fixed(`${MODEL}/bounded-interpreter.ts`, 'MAX_OUTPUT_CHARACTERS', 'characters'),
       '422 `chat_template_failed`',
     ],
     ['Planning of a job', { setting: 'PREFLIGHT_TIMEOUT_MS' }, '504 `timeout`'],

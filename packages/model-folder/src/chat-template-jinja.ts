@@ -4,27 +4,40 @@ import * as library from '@huggingface/jinja';
 export interface JinjaValue {
   readonly type: string;
   value: unknown;
+  /** What a template can call on it or read of it. */
+  readonly builtins: ReadonlyMap<string, JinjaValue>;
+  /** How long it may be, of a text that is not known. The library's values have none. */
+  readonly weight?: number;
+  /** As a template prints it. */
+  toString(): string;
 }
 
 export interface JinjaEnvironment {
+  /** Declares a variable with a JavaScript value. */
   set(name: string, value: unknown): JinjaValue;
 }
 
-export interface JinjaInterpreter {
-  run(program: JinjaProgram): JinjaValue;
-  /** Called for every statement and expression. */
-  evaluate(statement: unknown, environment: JinjaEnvironment): JinjaValue;
-}
-
-export interface JinjaProgram {
+/** A statement or an expression. */
+export interface JinjaNode {
   readonly type: string;
 }
 
+export interface JinjaInterpreter {
+  run(program: JinjaNode): JinjaValue;
+  /** Called for every statement and expression. */
+  evaluate(statement: JinjaNode | undefined, environment: JinjaEnvironment): JinjaValue;
+  /** Evaluates statements and joins what they print. */
+  evaluateBlock(statements: readonly JinjaNode[], environment: JinjaEnvironment): JinjaValue;
+}
+
 interface JinjaLibrary {
-  Environment: new () => JinjaEnvironment;
+  /** Looks names up in its parent that it does not know. */
+  Environment: new (
+    parent?: JinjaEnvironment,
+  ) => JinjaEnvironment;
   Interpreter: new (environment: JinjaEnvironment) => JinjaInterpreter;
   tokenize: (source: string, options: { lstrip_blocks: boolean; trim_blocks: boolean }) => unknown[];
-  parse: (tokens: unknown[]) => JinjaProgram;
+  parse: (tokens: unknown[]) => JinjaNode;
 }
 
 /**

@@ -1,18 +1,10 @@
 import { readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { type Message, ProductError } from '@lorasmith/contracts';
-import {
-  Environment,
-  Interpreter,
-  type JinjaEnvironment,
-  type JinjaProgram,
-  type JinjaValue,
-  parse,
-  tokenize,
-} from './chat-template-jinja.js';
+import { BoundedInterpreter } from './bounded-interpreter.js';
+import { Environment, type JinjaEnvironment, type JinjaNode, parse, tokenize } from './chat-template-jinja.js';
 import { isMissing, type JsonObject, modelFileLabel, unreadable } from './json-file.js';
-import { isStripCall, stripCharacters } from './template-strip.js';
-import { TemplateValueWeights } from './template-value-weight.js';
+import { OutlineCache } from './outline-cache.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 
 /** Renders a conversation in the text format that the model was trained on. */
@@ -33,12 +25,6 @@ export interface ChatTemplateOptions {
 const TEMPLATE_FILE = 'chat_template.jinja';
 /** The largest known templates have about 30 KB. */
 const MAX_TEMPLATE_BYTES = 2 ** 20;
-/** Templates are untrusted code. A conversation takes about 50 steps per message; this limit takes one or two seconds. */
-const MAX_STEPS = 200_000;
-/** Creating this many characters of text or lists takes about as long as one step, so it counts as one. */
-const CHARACTERS_PER_STEP = 4_096;
-/** Twice the longest line of a dataset. */
-const MAX_OUTPUT_CHARACTERS = 32 * 1024 * 1024;
 /** Templates use `range` only to count messages or tools. */
 const MAX_RANGE = 10_000;
 
@@ -113,25 +99,28 @@ export function compileChatTemplate(source: string, { tokens, model, now }: Comp
     const message = `The chat template of the base model "${model}" failed: ${what.slice(0, 500)}`;
     return new ProductError('chat_template_failed', message, { cause });
   };
-  let program: JinjaProgram;
+  let program: JinjaNode;
   try {
     // transformers compiles chat templates with the same two options.
     program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
   } catch (cause) {
     throw failed(cause);
   }
+  // transformers always passes tools and documents, as none if there are none.
+  const globals = environmentOf({ ...tokens, ...builtIns(now), tools: null, documents: null });
+  const [unasked, asked] = [false, true].map((isAsked) => {
+    const variables = environmentOf({ add_generation_prompt: isAsked }, globals);
+    return { variables, outlines: new OutlineCache(program, variables) };
+  });
+  // An outline holds what the clock said when it was made.
+  const canOutline = now !== undefined || !source.includes('strftime_now');
   return {
     render(messages, { addGenerationPrompt }) {
       try {
-        const environment = new Environment();
-        // transformers always passes tools and documents, as none if there are none.
-        const absent = { tools: null, documents: null };
-        const variables = { messages, add_generation_prompt: addGenerationPrompt };
-        const globals = { ...tokens, ...builtIns(now), ...absent, ...variables };
-        for (const [name, value] of Object.entries(globals)) environment.set(name, value);
-        const text: unknown = new BoundedInterpreter(environment).run(program).value;
-        if (typeof text !== 'string') throw new Error('its result is not a string');
-        if (/\p{Surrogate}/u.test(text)) throw new Error('it split a character in the middle');
+        const { variables, outlines } = (addGenerationPrompt ? asked : unasked)!;
+        const outline = canOutline ? outlines.find(messages) : null;
+        const text = outline?.fill(messages) ?? interpret(program, environmentOf({ messages }, variables));
+        if (!text.isWellFormed()) throw new Error('it split a character in the middle');
         return text;
       } catch (cause) {
         throw failed(cause);
@@ -140,25 +129,17 @@ export function compileChatTemplate(source: string, { tokens, model, now }: Comp
   };
 }
 
-/** Jinja's interpreter with limits: a template can contain loops and recursion that never end. */
-class BoundedInterpreter extends Interpreter {
-  #steps = 0;
-  readonly #weights = new TemplateValueWeights();
+function interpret(program: JinjaNode, variables: JinjaEnvironment): string {
+  const { value } = new BoundedInterpreter(variables).run(program);
+  if (typeof value !== 'string') throw new Error('its result is not a string');
+  return value;
+}
 
-  override evaluate(statement: unknown, environment: JinjaEnvironment): JinjaValue {
-    this.#steps++;
-    if (this.#steps > MAX_STEPS) throw new Error(`it did not end within ${MAX_STEPS} steps.`);
-    const stripped = isStripCall(statement)
-      ? stripCharacters(statement, (expression) => this.evaluate(expression, environment))
-      : null;
-    const result = stripped ?? super.evaluate(statement, environment);
-    const { weight, isNew } = this.#weights.of(result);
-    if (weight > MAX_OUTPUT_CHARACTERS) {
-      throw new Error(`it created a text, list or object of more than ${MAX_OUTPUT_CHARACTERS} characters.`);
-    }
-    if (isNew) this.#steps += weight / CHARACTERS_PER_STEP;
-    return result;
-  }
+/** Templates cannot change the values of a parent, so many renderings share it. */
+function environmentOf(values: JsonObject, parent?: JinjaEnvironment): JinjaEnvironment {
+  const environment = new Environment(parent);
+  for (const [name, value] of Object.entries(values)) environment.set(name, value);
+  return environment;
 }
 
 /** The globals of chat templates in transformers. */

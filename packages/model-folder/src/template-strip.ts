@@ -1,7 +1,6 @@
-import type { JinjaValue } from './chat-template-jinja.js';
+import type { JinjaNode, JinjaValue } from './chat-template-jinja.js';
 
-interface Expression {
-  type: string;
+interface Expression extends JinjaNode {
   value?: unknown;
 }
 
@@ -25,7 +24,7 @@ export function isStripCall(statement: unknown): statement is StripCall {
  */
 export function stripCharacters(
   { callee, args }: StripCall,
-  evaluate: (expression: unknown) => JinjaValue,
+  evaluate: (expression: JinjaNode) => JinjaValue,
 ): JinjaValue | null {
   const text = evaluate(callee.object);
   const characters = evaluate(args[0]);

@@ -21,6 +21,7 @@ export class TemplateValueWeights {
   }
 
   #weigh(value: JinjaValue, namespaces: Map<object, number>): number {
+    if (value.weight !== undefined) return value.weight;
     const content = value.value;
     if (typeof content === 'string') return content.length;
     const isNamespace = value.type === 'NamespaceValue';
@@ -42,6 +43,7 @@ export class TemplateValueWeights {
   }
 
   #isFixed(value: JinjaValue): boolean {
+    if (value.weight !== undefined) return true;
     const content = value.value;
     return !(Array.isArray(content) || content instanceof Map) || this.#known.has(value);
   }

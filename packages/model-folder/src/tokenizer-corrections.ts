@@ -46,11 +46,24 @@ export function unsupportedPart(tokenizer: JsonObject): string | null {
     const singleWord = tokenizer.added_tokens.find((token) => isObject(token) && token.single_word === true);
     if (singleWord) return `an added token with single_word (${JSON.stringify(singleWord.content)})`;
   }
+  const texts = textsIn(tokenizer.post_processor);
+  if (texts !== 1) return `a post-processor that writes the text ${texts} times`;
   const backtracking = backtrackingRegex([tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder]);
   if (backtracking !== null) {
     return `the regular expression ${JSON.stringify(backtracking.slice(0, 100))}, which can take exponential time`;
   }
   return unsupportedSplit(tokenizer.pre_tokenizer);
+}
+
+/** How often a post-processor writes the text. */
+function textsIn(postProcessor: unknown): number {
+  if (!isObject(postProcessor)) return 1;
+  const { type, processors, single } = postProcessor;
+  if (type === 'Sequence' && Array.isArray(processors)) {
+    return processors.map(textsIn).reduce((product, texts) => product * texts, 1);
+  }
+  if (type !== 'TemplateProcessing' || !Array.isArray(single)) return 1;
+  return single.filter((item) => isObject(item) && 'Sequence' in item).length;
 }
 
 /** The first expression in these parts, at any depth, that can take exponential time; null if none. */

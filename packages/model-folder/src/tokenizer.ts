@@ -4,7 +4,7 @@ import { ProductError } from '@lorasmith/contracts';
 import { type JsonObject, readJsonFile } from './json-file.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 import { correctPreTokenizer, unsupportedPart } from './tokenizer-corrections.js';
-import { cacheWords, type LibraryModel, withoutByteLevel } from './word-cache.js';
+import { type EncodingParts, MissingTokenError, WordEncoder } from './word-encoder.js';
 
 /** Converts text to token ids and back, with the same ids as the Rust crate `tokenizers` for the same tokenizer.json. */
 export interface Tokenizer {
@@ -23,8 +23,7 @@ export interface Tokenizer {
 }
 
 /** The parts of the library's class that Lorasmith uses. TypeScript cannot resolve the imports of its own type files. */
-interface LibraryTokenizer {
-  model: LibraryModel;
+interface LibraryTokenizer extends EncodingParts {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
   decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
   token_to_id(token: string): number | undefined;
@@ -56,9 +55,8 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   let inner: LibraryTokenizer;
   try {
     // The library receives an empty config: only tokenizer.json determines how text is split.
-    const { before, byteLevel } = withoutByteLevel(correctPreTokenizer(file.pre_tokenizer ?? null), file.model);
-    inner = new LibraryTokenizer({ ...emptyParts, ...file, pre_tokenizer: before }, {});
-    if (byteLevel !== null) inner.model = cacheWords(inner.model, byteLevel);
+    const preTokenizer = correctPreTokenizer(file.pre_tokenizer ?? null);
+    inner = new LibraryTokenizer({ ...emptyParts, ...file, pre_tokenizer: preTokenizer }, {});
   } catch (cause) {
     throw corruptTokenizerFile(folder, 'tokenizer.json', (cause as Error).message.slice(0, 200), cause);
   }
@@ -71,22 +69,25 @@ const emptyParts = { added_tokens: [], normalizer: null, pre_tokenizer: null, po
 function wrap(folder: string, inner: LibraryTokenizer, file: JsonObject, config: JsonObject): Tokenizer {
   const named = namedTokensOf(config);
   const idOf = (token: string | null) => (token === null ? null : (inner.token_to_id(token) ?? null));
-  const toIds = (text: string, addSpecialTokens: boolean): Int32Array => {
-    if (text === '' && !addSpecialTokens) return new Int32Array(0);
-    const { ids } = inner.encode(text, { add_special_tokens: addSpecialTokens });
-    // An Int32Array would convert a missing id to 0, which is a valid token.
-    if (!ids.every((id) => id !== undefined)) {
-      throw corruptTokenizerFile(
-        folder,
-        'tokenizer.json',
-        'its vocabulary lacks a token that its model or post-processor produces',
-      );
-    }
-    return Int32Array.from(ids);
+  const lacking = (cause?: unknown) => {
+    const what = 'its vocabulary lacks a token that its model or post-processor produces';
+    return corruptTokenizerFile(folder, 'tokenizer.json', what, cause);
   };
+  const encoder = new WordEncoder(inner);
   return {
-    encode: (text) => toIds(text, false),
-    encodeWithSpecialTokens: (text) => toIds(text, true),
+    encode(text) {
+      try {
+        return encoder.encode(text);
+      } catch (error) {
+        throw error instanceof MissingTokenError ? lacking(error) : error;
+      }
+    },
+    encodeWithSpecialTokens(text) {
+      const { ids } = inner.encode(text, { add_special_tokens: true });
+      // An Int32Array would convert a missing id to 0, which is a valid token.
+      if (!ids.every((id) => id !== undefined)) throw lacking();
+      return Int32Array.from(ids);
+    },
     decode: (ids, { skipSpecialTokens = false } = {}) => {
       const list = [...ids];
       if (list.length === 0) return '';

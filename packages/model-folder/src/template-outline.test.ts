@@ -1,0 +1,63 @@
+import type { Message } from '@lorasmith/contracts';
+import { expect, test } from 'vitest';
+import { BoundedInterpreter } from './bounded-interpreter.js';
+import { Environment, parse, tokenize } from './chat-template-jinja.js';
+import { outlineTemplate } from './template-outline.js';
+
+const conversation = (...contents: string[]): Message[] =>
+  contents.map((content, index) => ({ role: index % 2 === 0 ? 'user' : 'assistant', content }));
+const conversations = [
+  conversation('one', 'two', 'three'),
+  conversation('', ' \n', 'hello'),
+  conversation(' a ', 'hello', '{{ x }}'),
+  conversation('\0', '🚀', 'None'),
+];
+const compiled = (source: string) => parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+
+test.each([
+  ['printed', '{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}'],
+  ['joined', "{% for m in messages %}{{ '<' + m['content'] ~ '>' + 1 | string }}{% endfor %}"],
+  ['stripped', "{% for m in messages %}{{ (' ' + m.content) | trim }}|{{ m.content.strip() }}{% endfor %}"],
+  ['kept in variables', '{% set x %}[{{ messages[0].content }}]{% endset %}{% set y = x ~ x %}{{ y }}{{ y | trim }}'],
+  [
+    'kept in a namespace',
+    "{% set n = namespace(t='') %}{% for m in messages %}{% set n.t = n.t + m.content %}{% endfor %}{{ n.t }}",
+  ],
+  ['given to a macro', '{% macro f(x) %}({{ x }}){% endmacro %}{% for m in messages %}{{ f(m.content) }}{% endfor %}'],
+  [
+    'printed by a nested loop',
+    '{% for m in messages %}{% for k, v in m.items() %}{{ k }}{{ v }}{% endfor %}{% endfor %}',
+  ],
+  ['tested for their type', '{{ messages[0].content is string }}{{ messages[0].content is defined }}'],
+])('contents that are %s have an outline', (_, source) => {
+  const program = compiled(source);
+  const outline = outlineTemplate(program, conversations[0]!, new Environment());
+  for (const messages of conversations) {
+    const environment = new Environment();
+    environment.set('messages', messages);
+    expect(outline!.fill(messages)).toBe(new BoundedInterpreter(environment).run(program).value);
+  }
+});
+
+test.each([
+  ['compared', "{{ messages[0].content == 'one' }}"],
+  ['searched', "{{ 'n' in messages[0].content }}"],
+  ['searched in a list', "{{ messages[0].content in ['one'] }}"],
+  ['measured', '{% set x %}{{ messages[0].content }}{% endset %}{{ x | length }}'],
+  ['tested', '{% if messages[0].content %}x{% endif %}{{ not messages[0].content }}'],
+  ['cut', '{{ messages[0].content[1:] }}'],
+  ['changed', '{{ messages[0].content | upper }}'],
+  ['changed in a block', '{% filter upper %}{{ messages[0].content }}{% endfilter %}'],
+  ['stripped of other characters', "{{ messages[0].content.strip('o') }}"],
+  ['split', "{{ messages[0].content.split('n') | first }}"],
+  ['printed in JSON', '{{ messages | tojson }}'],
+  ['printed in a list', '{{ [messages[0].content] }}'],
+  ['joined by a filter', "{{ messages | map(attribute='content') | join }}"],
+  ['given to a function', '{{ raise_exception(messages[0].content) }}'],
+  ['repeated beyond a limit', '{% for i in range(9999) %}{{ messages[0].content }}{% endfor %}'],
+])('contents that are %s have none', (_, source) => {
+  const variables = new Environment();
+  variables.set('range', (length: number) => Array.from({ length }, () => 0));
+  variables.set('raise_exception', () => null);
+  expect(outlineTemplate(compiled(source), conversations[0]!, variables)).toBeNull();
+});

@@ -1,0 +1,25 @@
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { loadTokenizer } from './tokenizer.js';
+
+const fixture = (name: string) => join(import.meta.dirname, 'fixtures/tokenizers', name);
+test.each(['smollm', 'qwen2', 'llama3'])('%s: cached and uncached words have the same tokens', async (name) => {
+  const folder = await mkdtemp(join(tmpdir(), 'word-cache-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  await cp(fixture(name), folder, { recursive: true });
+  const file = JSON.parse(await readFile(join(folder, 'tokenizer.json'), 'utf8'));
+  const cached = await loadTokenizer(folder);
+  // The same tokenizer without a cache. fuse_unk has no effect, since a byte-level model has no unknown tokens.
+  await writeFile(
+    join(folder, 'tokenizer.json'),
+    JSON.stringify({ ...file, model: { ...file.model, fuse_unk: true } }),
+  );
+  const plain = await loadTokenizer(folder);
+  const words = Array.from({ length: 1000 }, (_, i) => `word${i} Ünïcode${i % 50} ${'x'.repeat(i % 90)} 漢字${i}🙂\n`);
+  for (const text of [words.join(' '), words.slice(0, 20).join(''), words.join('')]) {
+    expect(cached.encode(text)).toEqual(plain.encode(text));
+    expect(cached.decode(cached.encode(text))).toBe(text);
+  }
+});
