@@ -6,6 +6,7 @@ import type {
   BaseModelDetail,
   Checkpoint,
   Dataset,
+  DatasetTokens,
   ImportAdapterQuery,
   Job,
   JobEvent,
@@ -31,6 +32,8 @@ export type UploadSource = { text: string } | { blob: Blob } | { chunks: AsyncIt
 export interface UploadOptions extends CallOptions {
   /** A name for the dataset. */
   name?: string | undefined;
+  /** Has the rows tokenized for this base model in the background, so that a first job on it starts sooner. */
+  baseModel?: string | undefined;
   /** Called with the number of bytes sent so far. Only for `chunks`: `fetch` reports no progress of other bodies. */
   onProgress?: ((sentBytes: number) => void) | undefined;
 }
@@ -38,7 +41,7 @@ export interface UploadOptions extends CallOptions {
 /** A plain tar of a PEFT folder. */
 export type AdapterSource = Exclude<UploadSource, { text: string }>;
 
-export interface ImportAdapterOptions extends ImportAdapterQuery, Omit<UploadOptions, 'name'> {}
+export interface ImportAdapterOptions extends ImportAdapterQuery, Omit<UploadOptions, 'name' | 'baseModel'> {}
 
 export interface CreateJobOptions extends CallOptions {
   /**
@@ -117,7 +120,8 @@ export function clientOver(transport: HttpTransport) {
 
   /** Uploads a dataset. Uploading the same bytes again returns the same dataset. */
   async function uploadDataset(source: UploadSource, call: UploadOptions = {}): Promise<Dataset> {
-    return await upload<Dataset>('/datasets', { name: call.name }, 'application/x-ndjson', source, call);
+    const query = { name: call.name, base_model: call.baseModel };
+    return await upload<Dataset>('/datasets', query, 'application/x-ndjson', source, call);
   }
 
   /**
@@ -171,6 +175,9 @@ export function clientOver(transport: HttpTransport) {
     uploadDataset,
     listDatasets: (query: PageQuery = {}, call: CallOptions = {}) => get<Paged<Dataset>>('/datasets', call, query),
     getDataset: (id: string, call: CallOptions = {}) => get<Dataset>(`/datasets/${encodeURIComponent(id)}`, call),
+    /** Whether the rows are stored as tokens of this base model. */
+    datasetTokens: (id: string, baseModel: string, call: CallOptions = {}) =>
+      get<DatasetTokens>(`/datasets/${encodeURIComponent(id)}/tokens`, call, { base_model: baseModel }),
     deleteDataset: (id: string, call: CallOptions = {}) => remove(`/datasets/${encodeURIComponent(id)}`, call),
 
     createJob: (request: JobRequest, call: CreateJobOptions = {}) => postJob<Job>(request, call),

@@ -90,9 +90,12 @@ describe('createJobProgress', () => {
     const error = {
       code: 'row_too_long',
       message: 'Two rows are too long.',
-      details: [{ code: 'x', message: 'Row 7.' }],
+      details: [
+        { code: 'x', message: 'Row 7.' },
+        { code: 'x', message: 'Too long.', line: 8 },
+      ],
     };
     createJobProgress(output).handle(event({ type: 'job-failed', data: { error } }));
-    expect(output.text).toBe('failed (row_too_long): Two rows are too long.\n  Row 7.\n');
+    expect(output.text).toBe('failed (row_too_long): Two rows are too long.\n  Row 7.\n  line 8: Too long.\n');
   });
 });

@@ -1,4 +1,5 @@
 import type { EventData, JobEvent } from '@lorasmith/contracts';
+import { faultLines } from './fault-lines.js';
 import { countText, durationText } from './human-units.js';
 import { reportText } from './report-text.js';
 
@@ -114,7 +115,7 @@ function eventText(event: Exclude<JobEvent, { type: 'step-finished' | 'tokenizin
     case 'job-failed':
       return [
         `failed (${event.data.error.code}): ${event.data.error.message}`,
-        ...event.data.error.details.map((fault) => `  ${fault.message}`),
+        ...faultLines(event.data.error.details),
       ];
     case 'job-cancelled':
       return ['cancelled'];

@@ -1,6 +1,8 @@
 import { type Static, Type } from 'typebox';
 import { Fault } from './error.js';
-import { DatasetId } from './identifier.js';
+import { DatasetId, ModelName } from './identifier.js';
+import { JobFailure } from './job.js';
+import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
 import { Page } from './page.js';
 import { RecordVersion } from './record-version.js';
@@ -37,6 +39,35 @@ export const Dataset = Type.Object(
 );
 export type Dataset = Static<typeof Dataset>;
 export const DatasetPage = Page(Dataset, 'DatasetPage');
+
+/**
+ * Where the tokens of a dataset for a base model stand.
+ *
+ * - `none`: they are not stored. The first job makes them.
+ * - `waiting`, `preparing`: they are prepared after an upload with `base_model`.
+ * - `ready`: they are stored. Jobs start with them at once.
+ * - `failed`: the preparation failed, for the reason in `error`; so will a job.
+ */
+export const DATASET_TOKENS_STATUSES = ['none', 'waiting', 'preparing', 'ready', 'failed'] as const;
+
+/** `GET /datasets/:id/tokens`: the rows of a dataset as tokens of a base model. */
+export const DatasetTokens = Type.Object(
+  {
+    object: Type.Literal('dataset_tokens'),
+    dataset: DatasetId,
+    base_model: ModelName,
+    status: Type.Enum(DATASET_TOKENS_STATUSES, {
+      description:
+        'none: not stored, the first job makes them. waiting, preparing: after an upload with base_model. ready: stored. ' +
+        'failed: see error; a job would fail for the same reason.',
+    }),
+    rows: Type.Integer({ minimum: 0, description: 'Rows that are tokenized.' }),
+    total_rows: Type.Integer({ minimum: 1 }),
+    error: Nullable(JobFailure, { description: 'Why the preparation failed, with every fault of the rows.' }),
+  },
+  { $id: 'DatasetTokens', ...closed },
+);
+export type DatasetTokens = Static<typeof DatasetTokens>;
 
 /** The stored record of a dataset: `dataset.json` beside `data.jsonl`. */
 export const DatasetRecord = Type.Object({ version: RecordVersion, ...Dataset.properties }, closed);

@@ -24,6 +24,7 @@ import { createDatasetChanges } from './datasets/change-datasets.js';
 import { createDatasetCatalog } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { datasetRoutes } from './datasets/dataset-routes.js';
+import { createTokenPreparations } from './datasets/token-preparations.js';
 import { createAdapterReservation } from './jobs/adapter-reservation.js';
 import { checkpointRoutes } from './jobs/checkpoint-routes.js';
 import { createJobContinuation } from './jobs/continue-job.js';
@@ -100,12 +101,16 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     },
   });
   const adapterReservation = createAdapterReservation(adapterQuota);
+  const { examples } = dependencies;
+  const preparations = createTokenPreparations({ catalog, baseModels, preflight, examples, log: logger });
+  app.addHook('onClose', () => preparations.close());
   const submission = createJobSubmission({
     jobs,
     catalog,
     adapters,
     baseModels,
     preflight,
+    preparations,
     adapterReservation,
     tracing,
   });
@@ -122,8 +127,8 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   await registerOpenapi(app);
   await app.register(healthRoutes, { checks: dependencies.readyChecks });
   await app.register(metricsRoute, { metrics });
-  const changes = createDatasetChanges({ catalog, jobs, examples: dependencies.examples, quota: datasetQuota });
-  await app.register(datasetRoutes, { catalog, changes, maxBytes: datasetLimits.maxBytes });
+  const changes = createDatasetChanges({ catalog, jobs, examples, quota: datasetQuota });
+  await app.register(datasetRoutes, { catalog, changes, preparations, maxBytes: datasetLimits.maxBytes });
   await app.register(jobRoutes, { jobs, submission, continuation });
   await app.register(checkpointRoutes, { jobs, continuation });
   await app.register(eventRoutes, { jobs, authenticator, heartbeatMs: dependencies.heartbeatMs });

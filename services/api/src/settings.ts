@@ -220,7 +220,7 @@ export const API_SETTINGS = {
       1,
       [1, 64],
       'threads',
-      'Threads that plan jobs before they are queued, one job each.',
+      'Jobs that are planned at once before they are queued. Each takes a thread, and a dry run of a large dataset up to four.',
     ),
     maxWaiting: count(
       'PREFLIGHT_MAX_WAITING',
@@ -234,7 +234,15 @@ export const API_SETTINGS = {
       60_000,
       [100, 3_600_000],
       'ms',
-      'Time limit for planning a job, waiting included. Each MB of its dataset adds 10 s.',
+      'Time limit for planning a job in a dry run, waiting included. Each MB of its dataset adds 10 s.',
+    ),
+    budgetMs: count(
+      'PREFLIGHT_BUDGET_MS',
+      400,
+      [0, 3_600_000],
+      'ms',
+      'How long `POST /jobs` may tokenize rows before it answers. A job whose rows take longer is queued after the other ' +
+        'checks, and its trainer tokenizes them first. 0: always.',
     ),
   },
 };

@@ -1,9 +1,9 @@
 import { once } from 'node:events';
-import { readdir } from 'node:fs/promises';
+import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Dataset, DatasetPage, ErrorBody, type Job, type Paged } from '@lorasmith/contracts';
+import { Dataset, DatasetPage, DatasetTokens, ErrorBody, type Job, type Paged } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
@@ -163,6 +163,67 @@ describe('an upload', () => {
     const body = '--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n{"text":"a"}';
     const answer = await refused(body, { 'content-type': 'multipart/form-data; boundary=b' });
     expect(answer.status).toBe(400);
+  });
+});
+
+describe('an upload with base_model', () => {
+  const tokensOf = async (id: string, model = 'tiny-llama') => {
+    const answer = await fetch(`${url}/datasets/${id}/tokens?base_model=${model}`);
+    return await jsonOf<DatasetTokens & ErrorBody>(answer);
+  };
+  const prepared = (id: string, model?: string) =>
+    expect.poll(async () => (await tokensOf(id, model)).status, { timeout: 30_000 }).toMatch(/ready|failed/);
+
+  test('is tokenized in the background', async () => {
+    const { status, body } = await upload(promptRows(5, 'tokens'), {}, '?base_model=tiny-llama&name=five');
+    expect([status, body.name]).toEqual([201, 'five']);
+    await prepared(body.id);
+    const tokens = await tokensOf(body.id);
+    expect(Value.Check(DatasetTokens, tokens)).toBe(true);
+    expect(tokens).toEqual({
+      object: 'dataset_tokens',
+      dataset: body.id,
+      base_model: 'tiny-llama',
+      status: 'ready',
+      rows: 5,
+      total_rows: 5,
+      error: null,
+    });
+    const again = await upload(promptRows(5, 'tokens'), {}, '?base_model=tiny-llama');
+    expect([again.status, (await tokensOf(body.id)).status]).toEqual([200, 'ready']);
+    await fetch(`${url}/datasets/${body.id}`, { method: 'DELETE' });
+    expect((await tokensOf(body.id)).error.code).toBe('dataset_not_found');
+  });
+
+  test('shows what is wrong with its rows for this model, which a job reports, too', async () => {
+    const models = path.join(api.folder, 'models');
+    await cp(path.join(models, 'tiny-llama'), path.join(models, 'strict'), { recursive: true });
+    const template = path.join(models, 'strict/chat_template.jinja');
+    const refuse = "{% if 'row 1' in messages[0].content %}{{ raise_exception('No row 1.') }}{% endif %}";
+    await writeFile(template, refuse + (await readFile(template, 'utf8')));
+
+    const { status, body } = await upload(promptRows(12), {}, '?base_model=strict');
+    expect(status).toBe(201);
+    await prepared(body.id, 'strict');
+    const tokens = (await tokensOf(body.id, 'strict')) as DatasetTokens;
+    const lines = tokens.error?.details.map(({ line }) => line);
+    expect([tokens.status, tokens.error?.code, lines]).toEqual(['failed', 'chat_template_failed', [2, 11, 12]]);
+    const answer = await fetch(`${url}/jobs`, {
+      method: 'POST',
+      body: JSON.stringify({ base_model: 'strict', dataset: body.id }),
+      headers: { 'content-type': 'application/json' },
+    });
+    expect((await jsonOf(answer)).error).toMatchObject({ ...tokens.error });
+  });
+
+  test('that names no model is refused before it is stored', async () => {
+    const before = await stored();
+    const answer = await upload(promptRows(2, 'no model'), {}, '?base_model=nope');
+    expect([answer.status, answer.body.error.code]).toEqual([404, 'model_not_found']);
+    expect(await stored()).toEqual(before);
+    const { body } = await upload(promptRows(2, 'no model'));
+    expect((await tokensOf(body.id, 'nope')).error.code).toBe('model_not_found');
+    expect((await tokensOf(body.id)).status).toBe('none');
   });
 });
 

@@ -158,6 +158,35 @@ describe('POST /jobs', () => {
   });
 });
 
+describe('a job whose rows take longer than PREFLIGHT_BUDGET_MS', () => {
+  test('is checked without its rows, and queued', async () => {
+    const hasty = await startRealApi({ redisUrl: server.url, prefix: server.prefix, preflightBudgetMs: 0 });
+    try {
+      const dataset = (await uploadTo(hasty, promptRows(20))).json().id;
+      const ask = (changes: object, query = '') =>
+        post({ base_model: 'tiny-llama', dataset, ...changes }, { query, to: hasty });
+      // What needs no rows is answered as a dry run answers it.
+      const wrong = { lora: { target_modules: ['q_proj', 'qq_proj'] }, training: { eval_every_steps: 2 } };
+      const { error } = (await ask(wrong)).json();
+      const { error: complete } = (await ask(wrong, '?dry_run=true')).json();
+      expect(error.details).toHaveLength(2);
+      expect({ ...error, request_id: '' }).toEqual({ ...complete, request_id: '' });
+
+      const tooLong = { training: { max_seq_length: 4 } };
+      expect((await ask(tooLong, '?dry_run=true')).json().error.code).toBe('row_too_long');
+      const queued = await ask(tooLong);
+      expect([queued.statusCode, queued.json().status]).toEqual([202, 'queued']);
+
+      const right = { lora: { target_modules: 'all-linear', rank_pattern: { q_proj: 16 } } };
+      const { adapter_bytes } = (await ask(right, '?dry_run=true')).json();
+      const job = (await ask(right)).json();
+      expect(await hasty.jobs.adapterBytes.of(job.id)).toBe(adapter_bytes);
+    } finally {
+      await hasty.stop();
+    }
+  });
+});
+
 describe('a slow chat template', () => {
   test('is ended with its thread while other requests are served', async () => {
     const slow = await startRealApi({ redisUrl: server.url, prefix: server.prefix, preflightTimeoutMs: 2_000 });

@@ -30,6 +30,8 @@ export interface RealApiOptions {
   redisUrl: string;
   prefix?: string;
   preflightTimeoutMs?: number;
+  /** @defaultValue enough for every dataset of the tests, on a busy machine, too */
+  preflightBudgetMs?: number;
   changes?: Partial<AppDependencies>;
 }
 
@@ -51,6 +53,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     threads: 1,
     maxWaiting: 4,
     timeoutMs: options.preflightTimeoutMs ?? 20_000,
+    budgetMs: options.preflightBudgetMs ?? 20_000,
     tokens,
   });
   const app = await buildApp({

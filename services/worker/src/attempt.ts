@@ -270,7 +270,7 @@ function timedOut(jobTimeoutMs: number): JobFailure {
   return {
     code: 'job_timed_out',
     message:
-      `The job took longer than the ${jobTimeoutMs / 1000} s that JOB_TIMEOUT_MS allows and was stopped with a checkpoint. ` +
+      `The job took longer than the ${jobTimeoutMs / 1000} s that JOB_TIMEOUT_MS allows and was stopped, with a checkpoint if it trained. ` +
       'Resume it to continue from there, or train fewer steps.',
     details: [],
   };

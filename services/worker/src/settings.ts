@@ -45,8 +45,8 @@ const jobTimeoutMs = setting({
   unit: 'ms',
   example: '86400000',
   description:
-    'How long a job may train without interruption. After that it is stopped with a checkpoint and fails with ' +
-    '`job_timed_out`; it can be resumed.',
+    'How long a job may run without interruption, tokenizing included. After that it is stopped, with a checkpoint if it ' +
+    'trained, and fails with `job_timed_out`; it can be resumed.',
 });
 
 const trainerIdleMs = setting({

@@ -1,4 +1,5 @@
-import type { Dataset } from '@lorasmith/contracts';
+import type { Dataset, DatasetTokens } from '@lorasmith/contracts';
+import { faultLines } from '../fault-lines.js';
 import { bytesText, countText } from '../human-units.js';
 import { type Command, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 import { textTable } from './text-table.js';
@@ -8,11 +9,16 @@ export const DATASET_COMMANDS: Command[] = [
     name: 'datasets upload',
     positionals: ['FILE'],
     summary: 'Upload a JSONL file; prints the id for jobs',
-    options: { name: { type: 'string' } },
+    options: { name: { type: 'string' }, 'base-model': { type: 'string' } },
+    help: [
+      '--name NAME                   a name for the dataset; default: that of the file',
+      '--base-model NAME             tokenizes the rows for this base model in the background',
+    ],
     async run(context) {
       const file = context.positionals[0]!;
       const name = context.values.name as string | undefined;
-      const dataset = await context.client.uploadDataset({ file }, { name, signal: context.signal });
+      const baseModel = context.values['base-model'] as string | undefined;
+      const dataset = await context.client.uploadDataset({ file }, { name, baseModel, signal: context.signal });
       const warnings = dataset.warnings.map(
         ({ line, message }) => `\nwarning: ${line ? `line ${line}: ` : ''}${message}`,
       );
@@ -39,9 +45,16 @@ export const DATASET_COMMANDS: Command[] = [
   {
     name: 'datasets show',
     positionals: ['ID'],
-    summary: 'One dataset',
+    summary: 'One dataset; --base-model NAME shows whether its tokens for that model are ready',
+    options: { 'base-model': { type: 'string' } },
     async run(context) {
-      const dataset = await context.client.getDataset(context.positionals[0]!, context);
+      const id = context.positionals[0]!;
+      const baseModel = context.values['base-model'] as string | undefined;
+      if (baseModel !== undefined) {
+        const tokens = await context.client.datasetTokens(id, baseModel, context);
+        return print(context, tokens, tokensText(tokens));
+      }
+      const dataset = await context.client.getDataset(id, context);
       return print(context, dataset, lineOf(dataset));
     },
   },
@@ -56,6 +69,12 @@ export const DATASET_COMMANDS: Command[] = [
     },
   },
 ];
+
+function tokensText({ dataset, base_model, status, rows, total_rows, error }: DatasetTokens): string {
+  const progress = status === 'preparing' ? `, ${countText(rows)} of ${countText(total_rows)} rows` : '';
+  const line = `${dataset}  tokens for ${base_model}: ${status}${progress}`;
+  return error === null ? line : [line, `${error.code}: ${error.message}`, ...faultLines(error.details)].join('\n');
+}
 
 function lineOf({ id, rows, format, bytes }: Dataset): string {
   return `${id}  ${countText(rows)} rows, ${format}, ${bytesText(bytes)}`;

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { type Job, type JobRequest, type JobStatus, ProductError } from '@lorasmith/contracts';
+import { faultLines } from '../fault-lines.js';
 import { bytesText } from '../human-units.js';
 import { createJobProgress } from '../job-progress.js';
 import { reportText } from '../report-text.js';
@@ -188,6 +189,8 @@ function jobText(job: Job): string {
     `dataset       ${job.dataset}`,
     ...(job.report === null ? [`base model    ${job.base_model}`] : reportText(job.report)),
     ...(job.adapter === null ? [] : [`adapter       ${job.adapter}`]),
-    ...(job.error === null ? [] : [`error         ${job.error.code}: ${job.error.message}`]),
+    ...(job.error === null
+      ? []
+      : [`error         ${job.error.code}: ${job.error.message}`, ...faultLines(job.error.details)]),
   ].join('\n');
 }

@@ -220,6 +220,25 @@ describe('lora', () => {
     );
   });
 
+  it('has an upload tokenized for a base model, and shows how far that is', async () => {
+    const file = join(folder, 'rows.jsonl');
+    await writeFile(file, '{"text":"a"}');
+    const dataset = { id: 'ds_1', name: 'rows.jsonl', format: 'text', rows: 1, bytes: 12, warnings: [] };
+    const { requests } = await lora(['datasets', 'upload', file, '--base-model', 'tiny'], json(201, dataset));
+    expect(requests[0]?.url).toBe('/datasets?name=rows.jsonl&base_model=tiny');
+    const show = async (tokens: object) => {
+      const answer = { dataset: 'ds_1', base_model: 'tiny', rows: 9_728, total_rows: 46_864, error: null, ...tokens };
+      return await lora(['datasets', 'show', 'ds_1', '--base-model', 'tiny'], json(200, answer));
+    };
+    const preparing = await show({ status: 'preparing' });
+    expect(preparing.requests[0]?.url).toBe('/datasets/ds_1/tokens?base_model=tiny');
+    expect(preparing.output).toBe('ds_1  tokens for tiny: preparing, 9,728 of 46,864 rows\n');
+    const error = { code: 'x', message: 'One row is wrong.', details: [{ code: 'x', message: 'Empty.', line: 3 }] };
+    expect((await show({ status: 'failed', error })).output).toBe(
+      'ds_1  tokens for tiny: failed\nx: One row is wrong.\n  line 3: Empty.\n',
+    );
+  });
+
   it('lists as text and as JSON', async () => {
     const page = {
       data: [{ id: 'ds_1', name: null, format: 'text', rows: 12, bytes: 3400 }],

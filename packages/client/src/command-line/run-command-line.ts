@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { ProductError } from '@lorasmith/contracts';
 import { ApiError } from '../api-error.js';
+import { faultLines } from '../fault-lines.js';
 import type { TextOutput } from '../job-progress.js';
 import { createClient } from '../node-client.js';
 import { ADAPTER_COMMANDS } from './adapter-commands.js';
@@ -95,12 +96,8 @@ function parse(command: Command, args: string[]) {
 
 function errorText(error: unknown): string {
   if (!(error instanceof ProductError)) return error instanceof Error ? error.message : String(error);
-  const details = error.details.map(({ line, param, message }) => {
-    const location = line === undefined ? param : `line ${line}`;
-    return `\n  ${location === undefined ? '' : `${location}: `}${message}`;
-  });
   const request = error instanceof ApiError && error.requestId !== null ? ` [request ${error.requestId}]` : '';
-  return `${error.code}: ${error.message}${request}${details.join('')}`;
+  return [`${error.code}: ${error.message}${request}`, ...faultLines(error.details)].join('\n');
 }
 
 function usage(): string {

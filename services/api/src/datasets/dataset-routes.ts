@@ -1,15 +1,17 @@
 import multipart from '@fastify/multipart';
-import { Dataset, DatasetPage, PageQuery, ProductError } from '@lorasmith/contracts';
+import { Dataset, DatasetPage, DatasetTokens, ModelName, PageQuery, ProductError } from '@lorasmith/contracts';
 import { endUpload, type HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 import type { DatasetChanges } from './change-datasets.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
+import type { TokenPreparations } from './token-preparations.js';
 import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
 
 export interface DatasetRoutesOptions {
   catalog: DatasetCatalog;
   changes: DatasetChanges;
+  preparations: Pick<TokenPreparations, 'checkModel' | 'start' | 'status'>;
   maxBytes: number;
 }
 
@@ -17,9 +19,19 @@ const tags = ['datasets'];
 const closed = { additionalProperties: false };
 const DatasetParams = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
 const UploadQuery = Type.Object(
-  { name: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'A name of your choice.' })) },
+  {
+    name: Type.Optional(Type.String({ minLength: 1, maxLength: 128, description: 'A name of your choice.' })),
+    base_model: Type.Optional(
+      Type.String({
+        ...ModelName,
+        description:
+          'Tokenize the rows for this base model in the background, so that a first job on it starts sooner.',
+      }),
+    ),
+  },
   closed,
 );
+const TokensQuery = Type.Object({ base_model: ModelName }, closed);
 
 const rows = Type.String({
   description: 'One JSON object per line.',
@@ -36,8 +48,11 @@ const UPLOAD_BODY = {
   },
 };
 
-export async function datasetRoutes(app: HttpApp, { catalog, changes, maxBytes }: DatasetRoutesOptions): Promise<void> {
-  await app.register(uploadRoute, { changes, maxBytes });
+export async function datasetRoutes(
+  app: HttpApp,
+  { catalog, changes, preparations, maxBytes }: DatasetRoutesOptions,
+): Promise<void> {
+  await app.register(uploadRoute, { changes, preparations, maxBytes });
 
   app.get(
     '/datasets',
@@ -67,6 +82,21 @@ export async function datasetRoutes(app: HttpApp, { catalog, changes, maxBytes }
     ({ params }) => catalog.get(params.id),
   );
 
+  app.get(
+    '/datasets/:id/tokens',
+    {
+      schema: {
+        operationId: 'getDatasetTokens',
+        summary: 'Whether a dataset is stored as tokens of a base model',
+        tags,
+        params: DatasetParams,
+        querystring: TokensQuery,
+        response: { 200: answer('Its state.', DatasetTokens), ...errorAnswers(400, 404, 422, 503, 504) },
+      },
+    },
+    ({ params, query }) => preparations.status(params.id, query.base_model),
+  );
+
   app.delete(
     '/datasets/:id',
     {
@@ -88,7 +118,7 @@ export async function datasetRoutes(app: HttpApp, { catalog, changes, maxBytes }
 /** In its own scope, because all other routes accept only JSON. */
 async function uploadRoute(
   app: HttpApp,
-  { changes, maxBytes }: Pick<DatasetRoutesOptions, 'changes' | 'maxBytes'>,
+  { changes, preparations, maxBytes }: Omit<DatasetRoutesOptions, 'catalog'>,
 ): Promise<void> {
   app.removeAllContentTypeParsers();
   await app.register(multipart);
@@ -114,7 +144,7 @@ async function uploadRoute(
         response: {
           200: answer('It already existed.', Dataset),
           201: answer('Stored.', Dataset),
-          ...errorAnswers(400, 413, 415, 422, 503, 507),
+          ...errorAnswers(400, 404, 413, 415, 422, 503, 507),
         },
       },
     },
@@ -122,10 +152,16 @@ async function uploadRoute(
       const { caller, identity, limits, log, query } = request;
       const source = () => uploadSourceOf(request, query.name ?? null, maxBytes);
       const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
-      const { dataset, created } = await changes.upload(source, uploader).catch(async (error: unknown) => {
+      const { base_model: baseModel } = query;
+      const upload = async () => {
+        if (baseModel !== undefined) await preparations.checkModel(baseModel);
+        return await changes.upload(source, uploader);
+      };
+      const { dataset, created } = await upload().catch(async (error: unknown) => {
         await endUpload(request, reply);
         throw error;
       });
+      if (baseModel !== undefined) preparations.start(dataset, baseModel);
       return await reply
         .code(created ? 201 : 200)
         .header('location', `/datasets/${dataset.id}`)

@@ -1,26 +1,137 @@
 import { join } from 'node:path';
-import { ProductError } from '@lorasmith/contracts';
-import { openBaseModel, WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
-import { type ExampleStoreOptions, openExampleStore, planJob } from '@lorasmith/planning';
-import type { PreflightAnswer, PreflightTask } from './preflight.js';
+import type { MessagePort } from 'node:worker_threads';
+import { ProductError, type Report } from '@lorasmith/contracts';
+import { type ModelFolder, openBaseModel, WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
+import {
+  type ExampleStoreOptions,
+  type JobOutline,
+  openExampleStore,
+  outlineJob,
+  planJob,
+  prepareTokens,
+  storedTokens,
+} from '@lorasmith/planning';
+import type { PlannedJob, PreflightRows, ThreadAnswer } from './preflight.js';
 
-/** Runs in a worker thread: plans the job as its trainer will, and returns the report. */
-export default async function preflight(
-  task: PreflightTask & { tokens: ExampleStoreOptions },
-): Promise<PreflightAnswer> {
-  try {
-    const model = await openBaseModel(task.modelsDir, task.spec.base_model);
-    const { spec, dataset, rowsFile, initial, machine, tokens } = task;
+// What the api runs in worker threads: each function is a task, called by its name.
+
+interface Shared {
+  /** Where datasets are stored as tokens. */
+  tokens: ExampleStoreOptions;
+}
+
+export interface ReportTask extends Shared {
+  job: PlannedJob;
+  threads: number;
+  /** Planning gives up at this time (`Date.now()`); null: it takes as long as it needs. */
+  deadlineMs: number | null;
+}
+
+/** Plans a job as its trainer will. @returns null if it was not done by the deadline */
+export async function report({ job, tokens, threads, deadlineMs }: ReportTask): Promise<ThreadAnswer<Report | null>> {
+  const late = deadlineMs === null ? null : AbortSignal.timeout(Math.max(0, deadlineMs - Date.now()));
+  return await answering(async () => {
+    try {
+      const { modelsDir, ...rest } = job;
+      const model = await openBaseModel(modelsDir, job.spec.base_model);
+      const weightsSha256 = await knownWeights(model, job, tokens);
+      const examples = await openExampleStore(tokens);
+      const signal = late === null ? {} : { signal: late };
+      const plan = await planJob({ ...rest, model, weightsSha256, examples, threads, ...signal });
+      await plan.close();
+      return plan.report;
+    } catch (error) {
+      if (late?.aborted) return null;
+      throw error;
+    }
+  });
+}
+
+export interface OutlineTask extends Shared {
+  job: PlannedJob;
+  /** The largest dataset, and the most bytes of stored tokens, that are planned before the answer. */
+  quick: { rowBytes: number; tokenBytes: number };
+}
+
+/** What is known of a job without its rows, and whether planning it completely is quick. */
+export interface Outline {
+  outline: ThreadAnswer<JobOutline>;
+  isQuick: boolean;
+}
+
+export async function outline({ job, tokens, quick }: OutlineTask): Promise<ThreadAnswer<Outline>> {
+  return await answering(async () => {
+    const { spec, modelsDir, dataset, initial } = job;
+    const model = await openBaseModel(modelsDir, spec.base_model);
+    const weightsSha256 = await knownWeights(model, job, tokens);
+    const checked = await answering(async () => outlineJob({ spec, model, dataset, initial, weightsSha256 }));
     const examples = await openExampleStore(tokens);
-    // Only where it is remembered: the trainer compares it, too, once it has read the weights.
-    const digests = new WeightDigests(join(tokens.dataDir, WEIGHT_DIGESTS_FOLDER));
-    const weightsSha256 = initial === null ? null : await digests.known(model);
-    const plan = await planJob({ spec, model, dataset, rowsFile, examples, initial, weightsSha256, machine });
-    await plan.close();
-    return { report: plan.report };
+    const stored = await storedTokens({ model, dataset, examples }).catch(nullIfNotTrainable);
+    const isQuick = stored === null ? dataset.bytes <= quick.rowBytes : stored.bytes <= quick.tokenBytes;
+    return { outline: checked, isQuick };
+  });
+}
+
+export interface TokensTask extends Shared {
+  rows: PreflightRows;
+}
+
+/** Whether the rows are stored as tokens. */
+export async function hasTokens({ rows, tokens }: TokensTask): Promise<ThreadAnswer<boolean>> {
+  return await answering(async () => {
+    const model = await openBaseModel(rows.modelsDir, rows.baseModel);
+    const examples = await openExampleStore(tokens);
+    return (await storedTokens({ model, dataset: rows.dataset, examples }).catch(nullIfNotTrainable)) !== null;
+  });
+}
+
+export interface PrepareTask extends TokensTask {
+  threads: number;
+  /** Receives the progress. */
+  port: MessagePort;
+}
+
+/** Stores the rows as tokens. */
+export async function prepare({ rows, tokens, threads, port }: PrepareTask): Promise<ThreadAnswer<null>> {
+  return await answering(async () => {
+    const { dataset, rowsFile } = rows;
+    const model = await openBaseModel(rows.modelsDir, rows.baseModel);
+    const examples = await openExampleStore(tokens);
+    await prepareTokens({
+      model,
+      dataset,
+      rowsFile,
+      examples,
+      threads,
+      onProgress: (progress) => port.postMessage(progress),
+    });
+    return null;
+  });
+}
+
+/** Only where it is remembered: the trainer compares it, too, once it has read the weights. */
+async function knownWeights(
+  model: ModelFolder,
+  { initial }: PlannedJob,
+  { dataDir }: ExampleStoreOptions,
+): Promise<string | null> {
+  if (initial === null) return null;
+  return await new WeightDigests(join(dataDir, WEIGHT_DIGESTS_FOLDER)).known(model);
+}
+
+/** An error as plain data, because classes are lost in the transfer between threads. */
+async function answering<Result>(work: () => Promise<Result>): Promise<ThreadAnswer<Result>> {
+  try {
+    return { result: await work() };
   } catch (error) {
     if (!(error instanceof ProductError)) throw error;
     const { code, message, param, details } = error;
     return { error: { code, message, param, details } };
   }
+}
+
+/** No model has tokens of rows that it is not trained on. */
+function nullIfNotTrainable(error: unknown): null {
+  if (error instanceof ProductError && error.code === 'dataset_format_mismatch') return null;
+  throw error;
 }

@@ -1,3 +1,6 @@
+import { availableParallelism } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import {
   type AdapterManifest,
   type Dataset,
@@ -8,11 +11,12 @@ import {
   ProductError,
   type Report,
 } from '@lorasmith/contracts';
-import type { ExampleStoreOptions } from '@lorasmith/planning';
+import type { ExampleStoreOptions, JobOutline, TokenizingProgress } from '@lorasmith/planning';
 import { Piscina } from 'piscina';
+import type { Outline, OutlineTask, PrepareTask, ReportTask, TokensTask } from './preflight-thread.js';
 
-/** The message to a preflight thread. */
-export interface PreflightTask {
+/** A job, and the files that it names. */
+export interface PlannedJob {
   spec: JobSpec;
   modelsDir: string;
   dataset: Dataset;
@@ -23,63 +27,158 @@ export interface PreflightTask {
   machine: MachineProfile | null;
 }
 
-/** Its answer. An error is plain data, because classes are lost in the transfer between threads. */
-export type PreflightAnswer =
-  | { report: Report }
+/** A dataset, and a base model that may be trained on it. */
+export interface PreflightRows {
+  modelsDir: string;
+  baseModel: string;
+  dataset: Dataset;
+  rowsFile: string;
+}
+
+/** What a thread answers. */
+export type ThreadAnswer<Result> =
+  | { result: Result }
   | { error: { code: ErrorCode; message: string; param: string | undefined; details: Fault[] } };
 
 export interface PreflightOptions {
   /** Path of the compiled `preflight-thread.js`. */
   threadFile: string;
-  /** Number of threads. Each uses a core. */
+  /** Jobs that are planned at once. */
   threads: number;
   /** Maximum waiting tasks. */
   maxWaiting: number;
   /** Limit for waiting and planning together, plus a time that depends on the size of the dataset. Then the thread is ended. */
   timeoutMs: number;
+  /** How long {@link Preflight.check} may tokenize rows. 0: never. */
+  budgetMs: number;
   /** Where datasets are stored as tokens. */
   tokens: ExampleStoreOptions;
 }
 
 /** Plans jobs outside the event loop: a chat template is code of a model, and may loop forever. */
 export interface Preflight {
-  /** @throws ProductError the errors of planning; `timeout`; `service_unavailable` if too many tasks wait */
-  report(task: PreflightTask): Promise<Report>;
+  /** Plans a job completely. @throws ProductError the errors of planning; `timeout`; `service_unavailable` if too many tasks wait */
+  report(job: PlannedJob): Promise<Report>;
+  /**
+   * Checks a job in a short time, whatever the size of its dataset: completely if its rows are few or stored as tokens.
+   * Otherwise without its rows, which its trainer checks first.
+   *
+   * @throws ProductError the errors of planning; `timeout`; `service_unavailable`
+   */
+  check(job: PlannedJob): Promise<JobOutline>;
+  /** Whether the rows are stored as tokens. @throws as {@link check} */
+  hasTokens(rows: PreflightRows): Promise<boolean>;
+  /**
+   * Stores the rows as tokens, unless they are stored. One dataset at a time.
+   * @throws ProductError the faults of the rows; `timeout`
+   */
+  prepare(rows: PreflightRows, onProgress: (progress: TokenizingProgress) => void): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Limit for JavaScript objects. The tokens do not count. */
+/** Limit for JavaScript objects of a thread that plans. The tokens do not count. */
 export const MAX_HEAP_MB = 2_048;
+/** The same of a thread that outlines jobs or prepares tokens. */
+const OTHER_HEAP_MB = 1_024;
+/** Tokens are prepared with what others leave of the processor. */
+const PREPARING_NICE = 10;
 const IDLE_MS = 60_000;
 /** Short rows in a chat template are tokenized at 0.25 MB/s. Below half of that, the thread counts as hanging. */
 const MS_PER_MEGABYTE = 10_000;
+/** Rows that a core tokenizes in a millisecond, at best. */
+const ROW_BYTES_PER_MS = 2_000;
+/** Stored tokens that are checked and read in a millisecond. */
+const TOKEN_BYTES_PER_MS = 200_000;
+/** Each thread that tokenizes holds a tokenizer, up to some hundred MB. */
+const MAX_TOKENIZING_THREADS = 4;
 
 export function createPreflight(options: PreflightOptions): Preflight {
-  const { threadFile, threads, maxWaiting, timeoutMs, tokens } = options;
-  const pool = new Piscina<PreflightTask & { tokens: ExampleStoreOptions }, PreflightAnswer>({
-    filename: threadFile,
-    minThreads: 0,
-    maxThreads: threads,
-    maxQueue: maxWaiting,
-    idleTimeout: IDLE_MS,
-    // Without the flags of this process, such as the port of a debugger.
-    execArgv: [],
-    resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
-  });
+  const { threadFile, threads, maxWaiting, timeoutMs, budgetMs, tokens } = options;
+  const poolOf = (heapMb: number, size: { minThreads?: number; maxThreads: number; niceIncrement?: number }) =>
+    new Piscina({
+      filename: threadFile,
+      minThreads: 0,
+      ...size,
+      maxQueue: maxWaiting,
+      idleTimeout: IDLE_MS,
+      // Without the flags of this process, such as the port of a debugger.
+      execArgv: [],
+      resourceLimits: { maxOldGenerationSizeMb: heapMb },
+    });
+  const planning = poolOf(MAX_HEAP_MB, { maxThreads: threads });
+  // No task of it reads a dataset, and its thread is always there.
+  const outlining = poolOf(OTHER_HEAP_MB, { minThreads: 1, maxThreads: 1 });
+  const preparing = poolOf(OTHER_HEAP_MB, { maxThreads: 1, niceIncrement: PREPARING_NICE });
+
+  const cores = Math.min(availableParallelism(), MAX_TOKENIZING_THREADS);
+  const limitOf = ({ bytes }: Dataset) => timeoutMs + Math.ceil((bytes / 1e6) * MS_PER_MEGABYTE);
+
+  const report = (job: PlannedJob, deadlineMs: number | null): Promise<Report | null> => {
+    const task: ReportTask = { job, tokens, deadlineMs, threads: deadlineMs === null ? cores : 1 };
+    return run(planning, 'report', task, limitOf(job.dataset));
+  };
+  /** Null if planning takes longer, or could not begin. */
+  const reportInBudget = async (job: PlannedJob): Promise<Report | null> => {
+    const reporting = report(job, Date.now() + budgetMs).catch((error: unknown) => {
+      if (error instanceof ProductError && error.code === 'service_unavailable') return null;
+      throw error;
+    });
+    const late = new AbortController();
+    try {
+      return await Promise.race([reporting, sleep(budgetMs, null, { signal: late.signal })]);
+    } finally {
+      late.abort();
+      // What it finds later, the trainer finds, too.
+      reporting.catch(() => {});
+    }
+  };
+
   return {
-    async report(task) {
-      const limitMs = timeoutMs + Math.ceil((task.dataset.bytes / 1e6) * MS_PER_MEGABYTE);
-      const answer = await pool.run({ ...task, tokens }, { signal: AbortSignal.timeout(limitMs) }).catch((error) => {
-        throw poolError(error, limitMs);
-      });
-      if ('report' in answer) return answer.report;
-      const { code, message, param, details } = answer.error;
-      throw new ProductError(code, message, { param, details });
+    report: async (job) => (await report(job, null))!,
+    async check(job) {
+      const quick = { rowBytes: budgetMs * ROW_BYTES_PER_MS, tokenBytes: budgetMs * TOKEN_BYTES_PER_MS };
+      const task: OutlineTask = { job, tokens, quick };
+      const { outline, isQuick } = await run<Outline>(outlining, 'outline', task, timeoutMs);
+      const planned = isQuick ? await reportInBudget(job) : null;
+      return planned === null ? resultOf(outline) : { adapterBytes: planned.adapter_bytes };
     },
-    close: () => pool.destroy(),
+    hasTokens: (rows) => run(outlining, 'hasTokens', { rows, tokens } satisfies TokensTask, timeoutMs),
+    async prepare(rows, onProgress) {
+      const { port1, port2 } = new MessageChannel();
+      port1.on('message', onProgress);
+      const task: PrepareTask = { rows, tokens, threads: cores, port: port2 };
+      try {
+        await run<null>(preparing, 'prepare', task, limitOf(rows.dataset), [port2]);
+      } finally {
+        port1.close();
+      }
+    },
+    close: async () => {
+      await Promise.all([planning, outlining, preparing].map((pool) => pool.destroy()));
+    },
   };
 }
 
+/** @throws ProductError of the task; `timeout`, `service_unavailable`, `does_not_fit` */
+async function run<Result>(
+  pool: Piscina,
+  name: string,
+  task: object,
+  limitMs: number,
+  transferList: MessagePort[] = [],
+): Promise<Result> {
+  const signal = AbortSignal.timeout(limitMs);
+  const answer: ThreadAnswer<Result> = await pool.run(task, { name, signal, transferList }).catch((error) => {
+    throw poolError(error, limitMs);
+  });
+  return resultOf(answer);
+}
+
+function resultOf<Result>(answer: ThreadAnswer<Result>): Result {
+  if ('result' in answer) return answer.result;
+  const { code, message, param, details } = answer.error;
+  throw new ProductError(code, message, { param, details });
+}
 function poolError(error: Error & { code?: string }, limitMs: number): unknown {
   if (error.name === 'AbortError') {
     const message = `Planning the job took longer than ${limitMs / 1000} s and was stopped. Check the chat template of the base model, or raise PREFLIGHT_TIMEOUT_MS.`;

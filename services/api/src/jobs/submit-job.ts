@@ -16,10 +16,11 @@ import { type Caller, mayUse, type Tracing } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
+import type { TokenPreparations } from '../datasets/token-preparations.js';
 import type { AdapterReservation } from './adapter-reservation.js';
 import { continuing, readInitialAdapter } from './initial-adapter.js';
 import { jobSpecOf, requestHash } from './job-spec.js';
-import type { Preflight } from './preflight.js';
+import type { PlannedJob, Preflight } from './preflight.js';
 import { createSingleFlight } from './single-flight.js';
 
 export interface JobSubmissionOptions {
@@ -27,7 +28,8 @@ export interface JobSubmissionOptions {
   catalog: DatasetCatalog;
   adapters: BundleStore;
   baseModels: ModelSource;
-  preflight: Preflight;
+  preflight: Pick<Preflight, 'report' | 'check'>;
+  preparations: Pick<TokenPreparations, 'running'>;
   adapterReservation: AdapterReservation;
   tracing: Tracing;
 }
@@ -43,26 +45,28 @@ export interface SubmitOptions {
 
 export interface JobSubmission {
   /**
-   * Plans the job without queuing it.
+   * Plans the job completely, without queuing it.
    * @throws ProductError with every fault found: `model_not_found`, `dataset_not_found`, `adapter_not_found`,
    * `invalid_adapter`, and the errors of planning
    */
   dryRun(request: JobRequest, caller: Caller): Promise<Report>;
   /**
-   * Queues the job if a dry run would succeed.
+   * Queues the job after the checks that take a short time; see {@link Preflight.check}. What remains, its trainer checks first.
    * @throws ProductError the same, and `idempotency_conflict`, `quota_exceeded`, `queue_full`, `storage_full`
    */
   submit(request: JobRequest, options: SubmitOptions): Promise<Job>;
 }
 
 export function createJobSubmission(options: JobSubmissionOptions): JobSubmission {
-  const { jobs, catalog, adapters, baseModels, preflight, adapterReservation, tracing } = options;
+  const { jobs, catalog, adapters, baseModels, preflight, preparations, adapterReservation, tracing } = options;
 
-  const check = async (
+  /** Has the preflight plan the job, with everything that it names. */
+  const preflightOf = async <Result>(
     request: JobRequest,
     caller: Caller,
     knownMachine: Promise<MachineProfile | null>,
-  ): Promise<{ spec: JobSpec; report: Report }> => {
+    plan: (job: PlannedJob) => Promise<Result>,
+  ): Promise<{ spec: JobSpec; result: Result }> => {
     const [dataset, machine, model, initial] = await allOf(
       ownDataset(catalog, request.dataset, caller),
       knownMachine,
@@ -77,10 +81,8 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     });
     try {
       const rowsFile = held.path(DATASET_FILES.rows);
-      const report = await tracing.span('plan job', {}, () =>
-        preflight.report({ spec, modelsDir, dataset, rowsFile, initial, machine }),
-      );
-      return { spec, report };
+      const job = { spec, modelsDir, dataset, rowsFile, initial, machine };
+      return { spec, result: await tracing.span('plan job', {}, () => plan(job)) };
     } finally {
       held.release();
       releaseModel();
@@ -98,10 +100,10 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
       const repeated = await jobs.repeatedJob({ idempotencyKey, requestHash: hash, owner });
       if (repeated !== null) return repeated;
     }
-    const { spec, report } = await check(request, caller, jobs.machines.latest());
-    // Planning may have taken minutes. The job store detects a deletion after this check.
+    const { spec, result } = await preflightOf(request, caller, jobs.machines.latest(), preflight.check);
+    const { adapterBytes } = result;
+    // The dataset may have been deleted meanwhile. The job store detects a deletion after this check.
     await ownDataset(catalog, request.dataset, caller);
-    const { adapter_bytes: adapterBytes } = report;
     return await adapterReservation.within(owner, adapterBytes, limits, () =>
       tracing.span('queue job', { kind: 'producer' }, async () => {
         const { job } = await jobs.createJob(spec, {
@@ -122,8 +124,13 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     // Without Redis, a dry run only lacks the estimate.
     dryRun: (request, caller) =>
       singleFlight(JSON.stringify([caller, requestHash(request)]), async () => {
-        const { report } = await check(request, caller, jobs.machines.latest().catch(nullWithoutRedis));
-        return report;
+        const machine = jobs.machines.latest().catch(nullWithoutRedis);
+        const { result } = await preflightOf(request, caller, machine, async (job) => {
+          // It makes the tokens that planning would make at the same time.
+          await preparations.running(job.dataset.id, job.spec.base_model);
+          return await preflight.report(job);
+        });
+        return result;
       }),
     submit(request, options) {
       const hash = requestHash(request);

@@ -8,6 +8,8 @@ import { OPEN_ACCESS } from '../access/access.js';
 import { buildApp } from '../app.js';
 import { createApiMetrics } from '../metrics/api-metrics.js';
 
+const absent = () => Promise.reject(new Error('not available'));
+
 /**
  * The OpenAPI document of the api as JSON text. It is generated from the routes of the real application, which here neither
  * listens nor connects to anything.
@@ -26,7 +28,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     datasets: await openBundleStore({ root: folder, kind: 'datasets' }),
     adapters: await openBundleStore({ root: folder, kind: 'adapters' }),
     examples: await openExampleStore({ dataDir: folder, maxBytes: 0 }),
-    preflight: { report: () => Promise.reject(new Error('not available')), close: async () => {} },
+    preflight: { report: absent, check: absent, hasTokens: absent, prepare: absent, close: async () => {} },
     baseModels: localModels(folder),
     registryUrl: 'http://127.0.0.1',
     datasetLimits: { maxBytes: 1, maxLineBytes: 1, maxRows: 1 },
