@@ -196,9 +196,9 @@ function initialParameters(adapted: readonly AdaptedGroup[], options: LoraOption
  * @returns `[rank, in]`
  */
 export function initialA(rank: number, inFeatures: number, seed: number, module: string): Float32Array {
-  const random = new SeededRandom(seed, `lora_A of ${module}`);
-  const bound = 1 / Math.sqrt(inFeatures);
-  return Float32Array.from({ length: rank * inFeatures }, () => (2 * random.next() - 1) * bound);
+  const values = new Float32Array(rank * inFeatures);
+  new SeededRandom(seed, `lora_A of ${module}`).fillUniform(values, 1 / Math.sqrt(inFeatures));
+  return values;
 }
 
 function matrices(adapted: readonly AdaptedGroup[], vector: Float32Array): Map<string, PeftModule> {

@@ -17,6 +17,15 @@ test('the numbers are the same in every release', () => {
   expect([...new SeededRandom(7, 'order of epoch 1').permutation(8)]).toEqual([2, 1, 3, 6, 4, 5, 7, 0]);
 });
 
+test('an array is filled with the next numbers', () => {
+  const [filling, drawing] = [new SeededRandom(1, 'fill'), new SeededRandom(1, 'fill')];
+  for (const count of [1000, 1]) {
+    const values = new Float32Array(count);
+    filling.fillUniform(values, 0.3);
+    expect(values).toEqual(Float32Array.from({ length: count }, () => (2 * drawing.next() - 1) * 0.3));
+  }
+});
+
 test('numbers are uniform in [0, 1) and uncorrelated', () => {
   const count = 100_000;
   const values = drawn(new SeededRandom(1, 'uniform'), count);

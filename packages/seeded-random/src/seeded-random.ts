@@ -33,6 +33,25 @@ export class SeededRandom {
     return result / 2 ** 32;
   }
 
+  /** Fills an array with numbers uniform in [-bound, bound): `(2 · next() - 1) · bound`, rounded to float32. */
+  fillUniform(values: Float32Array, bound: number): void {
+    // As `next`, with the state in local variables, which is ten times as fast.
+    let [s0 = 0, s1 = 0, s2 = 0, s3 = 0] = Int32Array.from(this.#state);
+    for (let i = 0; i < values.length; i++) {
+      const product = Math.imul(s1, 5);
+      const result = Math.imul((product << 7) | (product >>> 25), 9) >>> 0;
+      const shifted = s1 << 9;
+      s2 ^= s0;
+      s3 ^= s1;
+      s1 ^= s2;
+      s0 ^= s3;
+      s2 ^= shifted;
+      s3 = (s3 << 11) | (s3 >>> 21);
+      values[i] = (2 * (result / 2 ** 32) - 1) * bound;
+    }
+    this.#state.set([s0, s1, s2, s3]);
+  }
+
   /** The numbers 0 … count - 1 in random order (Fisher and Yates). */
   permutation(count: number): Int32Array {
     const order = Int32Array.from({ length: count }, (_, index) => index);
