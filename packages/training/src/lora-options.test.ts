@@ -178,3 +178,25 @@ describe.each(['patterns', 'lora-plus'])('%s', (name) => {
     expect(trainedNumbers).toBe(numbers);
   });
 });
+
+test('an adapter of other weights is not trained on, also where their digest becomes known only as they are loaded', async () => {
+  const folder = fixture('patterns');
+  const { spec, initialAdapterFolder } = await published(folder, (await jobOf(folder)).spec);
+  const file = join(initialAdapterFolder, 'manifest.json');
+  const manifest = JSON.parse(await readFile(file, 'utf8'));
+  manifest.base_model.weights_sha256 = 'f'.repeat(64);
+  await writeFile(file, JSON.stringify(manifest));
+  const training = train({
+    spec,
+    modelFolder: join(folder, 'base'),
+    examples,
+    ...(await rowsOf(folder)),
+    checkpointFolder: join(root, 'checkpoints'),
+    outputFolder: root,
+    initialAdapterFolder,
+    signal: new AbortController().signal,
+    onEvent: () => {},
+  });
+  const message = expect.stringContaining(`was made for other weights of ${manifest.base_model.name}`);
+  await expect(training).rejects.toMatchObject({ code: 'invalid_adapter', param: 'lora.init_from', message });
+});

@@ -1,7 +1,6 @@
-import { type Checkpoint, latestCheckpoint, removeIncomplete } from '@lorasmith/checkpoints';
-import type { Report, TrainingOutcome } from '@lorasmith/contracts';
+import { type AdapterManifest, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { type ModelFolder, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
+import { baseMismatch, type ModelFolder, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import type { BaseModel } from '@lorasmith/models';
 import { logitsPerChunk, type Plan, planJob, type TokenizingProgress } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
@@ -9,9 +8,9 @@ import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
 import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
 import { batchSource } from './batches.js';
 import { engineError } from './engine-error.js';
+import { findStart } from './find-start.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
-import { choosePrecision, precisionOfCheckpoint } from './precision.js';
-import { type RunIdentity, restartWarning, runIdentity } from './run-parts.js';
+import { runIdentity } from './run-parts.js';
 import type { TrainOptions } from './train.js';
 import { TrainingRun } from './training-run.js';
 
@@ -43,7 +42,7 @@ export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
     const onProgress = ({ rows, totalRows }: TokenizingProgress) =>
       options.onEvent({ type: 'tokenizing-progressed', data: { rows, total_rows: totalRows } });
     const digests = options.digests ?? new WeightDigests(null);
-    const knownWeights = initialManifest === null ? null : await digests.compute(model, { signal });
+    const knownWeights = await digests.known(model);
     const plan = await planJob({
       ...options,
       model,
@@ -53,17 +52,25 @@ export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
     });
     disposals.push(() => plan.close());
     settingsForLessMemory = plan.settingsForLessMemory;
-    const weightsSha256 = knownWeights ?? (await digests.compute(model, { signal }));
-    const { identity, resumeFrom, report } = await startOf(options, { model, plan, weightsSha256 });
+    const identityIn = (precision: FloatDType, weightsSha256: string) =>
+      runIdentity({ spec, model, plan, weightsSha256, precision });
+    const weightsOfCheckpoints = async () => knownWeights ?? (await digests.compute(model, { signal }));
+    const start = await findStart(options, { model, weightsOfCheckpoints, identityIn });
+    const { precision, resumeFrom } = start;
+    const report = { ...plan.report, precision, warnings: [...plan.report.warnings, ...start.warnings] };
     options.onEvent({ type: 'report-ready', data: { report } });
 
     const initial = initialFolder === null ? undefined : await readInitialAdapter(initialFolder, plan.targets);
     const cache = options.cache ?? new BaseModelCache();
     if (options.cache === undefined) disposals.push(() => cache.dispose());
-    const precision = report.precision.chosen!;
-    const logitsInChunk = logitsPerChunk(options.machine ?? null, precision);
+    const logitsInChunk = logitsPerChunk(options.machine ?? null, precision.chosen);
     const loading = { ...stoppableLoading(options), logitsInChunk, digests };
-    const { model: base } = await cache.get(model, precision, loading);
+    const { model: base, weightsSha256 } = await cache.get(model, precision.chosen, loading);
+    if (initialManifest !== null) requireWeightsOf(initialManifest, model, weightsSha256);
+    const identity = identityIn(precision.chosen, weightsSha256);
+    if (resumeFrom !== null && resumeFrom.progress.run !== identity.id) {
+      throw new ProductError('model_file_corrupt', `${model.name} has changed while it was in use. Start again.`);
+    }
     const { targets } = plan;
     const { dropout, lora_plus_ratio: ratio } = spec.lora;
     const adapter = new LoraAdapter(base.groups, { targets, dropout, seed: spec.training.seed, initial });
@@ -108,24 +115,8 @@ export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
   }
 }
 
-/** The newest checkpoint of this run, in whichever precision it began; a new run takes the precision of this machine. */
-async function startOf(
-  { spec, machine = null, checkpointFolder }: TrainOptions,
-  { model, plan, weightsSha256 }: { model: ModelFolder; plan: Plan; weightsSha256: string },
-): Promise<{ identity: RunIdentity; resumeFrom: Checkpoint | null; report: Report }> {
-  const identityIn = (precision: FloatDType) => runIdentity({ spec, model, plan, weightsSha256, precision });
-  const identities = { float32: identityIn('float32'), bfloat16: identityIn('bfloat16') };
-  await removeIncomplete(checkpointFolder);
-  // A GPU without bfloat16 cannot resume what was trained in it.
-  const usable = machine?.rates.bfloat16 === null ? [identities.float32] : [identities.float32, identities.bfloat16];
-  const ids = usable.map(({ id }) => id);
-  const resumeFrom = await latestCheckpoint(checkpointFolder, ids);
-  const precision =
-    resumeFrom === null
-      ? choosePrecision(spec.training.precision, model.architecture.family, machine)
-      : precisionOfCheckpoint(resumeFrom.progress.run === identities.bfloat16.id ? 'bfloat16' : 'float32');
-  const identity = identities[precision.chosen];
-  const restarted = resumeFrom === null ? await restartWarning(checkpointFolder, identity.parts) : [];
-  const report = { ...plan.report, precision, warnings: [...plan.report.warnings, ...restarted] };
-  return { identity, resumeFrom, report };
+/** The weights of the base model are those with which the initial adapter was made. Planning could compare them only if their digest was known. */
+function requireWeightsOf(initial: AdapterManifest, { name }: ModelFolder, weightsSha256: string): void {
+  const mismatch = baseMismatch(initial.id, initial.base_model, { name, weights_sha256: weightsSha256 });
+  if (mismatch !== null) throw new ProductError('invalid_adapter', mismatch, { param: 'lora.init_from' });
 }

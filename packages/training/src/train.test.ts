@@ -121,7 +121,12 @@ describe.each([
 
   test('reports what happens, in order', () => {
     const types = whole.events.map(({ type }) => type);
-    expect(types.slice(0, 3)).toEqual(['report-ready', 'evaluation-finished', 'step-finished']);
+    expect(types.slice(0, 4)).toEqual([
+      'tokenizing-progressed',
+      'report-ready',
+      'evaluation-finished',
+      'step-finished',
+    ]);
     expect(types.slice(-2)).toEqual(['evaluation-finished', 'checkpoint-saved']);
     const steps = stepsOf(whole.events);
     expect(steps.map(({ step }) => step)).toEqual(Array.from({ length: 2 * stepsPerEpoch }, (_, i) => i + 1));
