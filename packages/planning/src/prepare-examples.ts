@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import type { ExampleStore, OpenExamples, StoredExamples } from './example-file/example-store.js';
 import { FaultList } from './fault-list.js';
 import { fitExamples } from './fit-examples.js';
@@ -31,6 +32,9 @@ export interface PrepareExamplesOptions extends ObjectiveJob, RowSources {
  * known rows with what they were.
  */
 const CONVERSION = 3;
+
+/** A thread first loads the tokenizer and meets every word anew, which takes about as long as converting so much. */
+const BYTES_PER_THREAD = 4_000_000;
 
 /**
  * The examples of a job's dataset. Its rows are stored as tokens, whole; if they are not yet, they are made in one pass.
@@ -92,12 +96,19 @@ async function openRows(
   return await examples.make(
     id,
     async (writer) => {
-      const converted = await convertRows({ ...options, writer, lengthFault });
+      const converted = await convertRows({ ...options, writer, lengthFault, threads: threadsFor(options) });
       if (converted.faults !== null) faults.addAll(converted.faults);
       return converted.notes;
     },
     signal,
   );
+}
+
+function threadsFor({
+  dataset,
+  threads = availableParallelism(),
+}: Pick<PrepareExamplesOptions, 'dataset' | 'threads'>) {
+  return Math.max(1, Math.min(threads, Math.floor(dataset.bytes / BYTES_PER_THREAD)));
 }
 
 /** Its digest covers everything that the examples are made from. What only cuts, splits or orders them is not in it. */

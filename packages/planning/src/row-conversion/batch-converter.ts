@@ -31,15 +31,15 @@ export class BatchConverter {
     this.#converter = converter;
   }
 
-  /** @param beforeRow called before each row; null: go on at once */
-  async convert(lines: readonly Line[], beforeRow: () => Promise<void> | null): Promise<ConvertedBatch> {
+  /** @param beforeRow called before each row, which then waits for what it returns */
+  async convert(lines: readonly Line[], beforeRow?: () => Promise<void> | null): Promise<ConvertedBatch> {
     const records: number[] = [];
     const examples: Int32Array[] = [];
     const faults = new FaultList();
     const remarks = new RemarkCounts();
     let rows = 0;
     for (const bytes of lines) {
-      await beforeRow();
+      await beforeRow?.();
       const raw = parseLine(bytes);
       if (raw === null) continue;
       const { line } = raw;

@@ -4,11 +4,13 @@ import { ProductError } from '@lorasmith/contracts';
 import type { ExampleNotes } from '../example-file/example-summary.js';
 import type { ExampleWriter } from '../example-file/example-writer.js';
 import { type CodedFault, FaultList } from '../fault-list.js';
+import type { Line } from '../jsonl/line-splitter.js';
 import { readLines } from '../jsonl/read-lines.js';
 import type { Objective, RowsOfModel } from '../objectives/objective.js';
-import { throwIfPlanningStopped } from '../planning-stopped.js';
+import { planningStopped, throwIfPlanningStopped } from '../planning-stopped.js';
 import type { TokenizingProgress } from '../tokenizing-progress.js';
 import { BatchConverter, type ConvertedBatch, RECORD_NUMBERS } from './batch-converter.js';
+import { ConversionThreads } from './conversion-threads.js';
 import { RemarkCounts } from './row-remarks.js';
 
 export interface ConvertRowsOptions extends RowsOfModel {
@@ -21,36 +23,74 @@ export interface ConvertRowsOptions extends RowsOfModel {
   lengthFault?: ((tokens: number) => CodedFault | null) | undefined;
   /** Called at most twice a second, and once at the end. */
   onProgress?: ((progress: TokenizingProgress) => void) | undefined;
+  /** How many threads convert, this one included. */
+  threads: number;
   signal?: AbortSignal | undefined;
 }
 
 /** What came of the rows. With faults, the examples are not complete. */
 export type ConvertedRows = { notes: ExampleNotes; faults: null } | { notes: null; faults: FaultList };
 
-/** How long rows are converted before the event loop gets a turn. */
+/** How long rows are converted in this thread before the event loop gets a turn. */
 const YIELD_EVERY_MS = 20;
 const PROGRESS_EVERY_MS = 500;
+/** Of lines that are read ahead: more than the threads convert while one of them is slow. */
+const MAX_BYTES_READ_AHEAD = 4 * 2 ** 20;
 
 /**
- * Converts every row of a dataset.
+ * Converts every row of a dataset. The result does not depend on the number of threads.
  *
  * @throws ProductError `invalid_dataset` when the file is not the one that was uploaded; `dataset_not_found`, `cancelled`,
- * `storage_full`
+ * `storage_full`, `does_not_fit`
  */
 export async function convertRows(options: ConvertRowsOptions): Promise<ConvertedRows> {
-  const { dataset, objective, rowsFile, signal } = options;
+  const { dataset, model, objective, rowsFile, threads, signal } = options;
   const converter = new BatchConverter(dataset, await objective.createConverter(options));
-  const results = new ConversionResults(options);
-  const hash = createHash('sha256');
-  let yieldedAt = performance.now();
+  const rows = { model, dataset };
+  const converting = new ConversionThreads({ rows, converter, beforeRow: turnGiver(signal), threads });
+  const stop = () => void converting.stop(planningStopped(signal));
+  signal?.addEventListener('abort', stop);
+  try {
+    const results = new ConversionResults(options);
+    const hash = createHash('sha256');
+    const ahead: { batch: Promise<ConvertedBatch>; bytes: number }[] = [];
+    let bytesAhead = 0;
+    const addFirst = async () => {
+      const { batch, bytes } = ahead.shift()!;
+      results.add(await batch);
+      bytesAhead -= bytes;
+    };
+    for await (const lines of readLines(rowsFile, hash)) {
+      throwIfPlanningStopped(signal);
+      const batch = converting.convert(lines);
+      // It is awaited in the order of the file; until then, its failure is not unhandled.
+      batch.catch(() => {});
+      const bytes = bytesOf(lines);
+      ahead.push({ batch, bytes });
+      bytesAhead += bytes;
+      while (ahead.length > 0 && bytesAhead > MAX_BYTES_READ_AHEAD) await addFirst();
+    }
+    while (ahead.length > 0) await addFirst();
+    return results.finish(hash.digest('hex'));
+  } finally {
+    signal?.removeEventListener('abort', stop);
+    await converting.stop(new Error('converting has ended'));
+  }
+}
+
+/** Gives the event loop a turn now and then. */
+function turnGiver(signal: AbortSignal | undefined): () => Promise<void> | null {
+  let gaveAt = performance.now();
   const giveTurn = async () => {
     await setImmediate();
     throwIfPlanningStopped(signal);
-    yieldedAt = performance.now();
+    gaveAt = performance.now();
   };
-  const beforeRow = () => (performance.now() - yieldedAt > YIELD_EVERY_MS ? giveTurn() : null);
-  for await (const lines of readLines(rowsFile, hash)) results.add(await converter.convert(lines, beforeRow));
-  return results.finish(hash.digest('hex'));
+  return () => (performance.now() - gaveAt > YIELD_EVERY_MS ? giveTurn() : null);
+}
+
+function bytesOf(lines: readonly Line[]): number {
+  return lines.reduce((sum, { bytes }) => sum + (bytes?.length ?? 0), 0);
 }
 
 /** Collects what becomes of batches, in the order of the file. */

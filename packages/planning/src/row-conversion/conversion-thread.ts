@@ -1,0 +1,28 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import type { Line } from '../jsonl/line-splitter.js';
+import type { RowsOfModel } from '../objectives/objective.js';
+import { objectiveFor } from '../objectives/objectives.js';
+import { BatchConverter, type ConvertedBatch } from './batch-converter.js';
+
+/** Sent to a thread. */
+export interface ThreadTask {
+  id: number;
+  /** A Buffer arrives as a Uint8Array. */
+  lines: readonly { number: number; bytes: Uint8Array | null }[];
+}
+
+/** Sent by a thread: what becomes of a task; first of all, without an id, that it has loaded the tokenizer. */
+export type ThreadMessage = { id: null } | { id: number; batch: ConvertedBatch };
+
+const port = parentPort!;
+const { model, dataset } = workerData as RowsOfModel;
+const converter = new BatchConverter(dataset, await objectiveFor(model, dataset).createConverter({ model, dataset }));
+port.on('message', async ({ id, lines }: ThreadTask) => {
+  const batch = await converter.convert(lines.map(lineOf));
+  port.postMessage({ id, batch } satisfies ThreadMessage, [batch.records.buffer, batch.words.buffer]);
+});
+port.postMessage({ id: null } satisfies ThreadMessage);
+
+function lineOf({ number, bytes }: ThreadTask['lines'][number]): Line {
+  return { number, bytes: bytes && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength) };
+}
