@@ -14,6 +14,12 @@ export interface ModelWeights {
    */
   read(name: string, into?: Uint8Array): Promise<Uint8Array>;
 
+  /** Where its bytes are, for readers that are not in JavaScript. The file descriptor is open until `close`. */
+  location(name: string): { fd: number; offset: number; bytes: number };
+
+  /** The error for a tensor that such a reader could not read. */
+  readFailure(name: string, error: unknown): ProductError;
+
   close(): Promise<void>;
 }
 
@@ -63,6 +69,13 @@ export async function openModelWeights(folder: ModelFolder): Promise<ModelWeight
         throw error instanceof RangeError ? error : asModelError(error, folder.path, file);
       }
     },
+    location: (name) => {
+      const { file } = locate(name);
+      const opened = open.get(file)!;
+      const { byteOffset, byteLength } = opened.tensors.get(name)!;
+      return { fd: opened.fd, offset: byteOffset, bytes: byteLength };
+    },
+    readFailure: (name, error) => asModelError(error, folder.path, locate(name).file),
     close,
   };
 }

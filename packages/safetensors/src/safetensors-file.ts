@@ -11,6 +11,8 @@ const READ_PIECE_BYTES = 2 ** 28;
 /** An open safetensors file: its header in memory, its data on disk. */
 export interface SafetensorsFile {
   readonly path: string;
+  /** File descriptor, open until `close`. */
+  readonly fd: number;
   readonly tensors: ReadonlyMap<string, TensorEntry>;
   readonly metadata: ReadonlyMap<string, string>;
 
@@ -58,6 +60,7 @@ export async function openSafetensors(path: string, options: OpenOptions = {}): 
     };
     return {
       path,
+      fd: handle.fd,
       tensors,
       metadata,
       read: async (name, into) => await readEntry(handle, entryOf(name), into),

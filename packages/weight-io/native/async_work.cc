@@ -13,15 +13,25 @@ struct Started {
   napi_async_work handle = nullptr;
 };
 
+napi_value StringOf(napi_env env, const std::string& text) {
+  napi_value value;
+  napi_create_string_utf8(env, text.c_str(), text.size(), &value);
+  return value;
+}
+
 napi_value ErrorOf(napi_env env, const Failure& failure) {
-  napi_value message, error, number, call;
-  napi_create_string_utf8(env, failure.what.c_str(), NAPI_AUTO_LENGTH, &message);
-  napi_create_error(env, nullptr, message, &error);
+  napi_value error, number, index;
+  napi_create_error(env, nullptr, StringOf(env, failure.what), &error);
   if (failure.error_number != 0) {
     napi_create_int32(env, -failure.error_number, &number);
     napi_set_named_property(env, error, "errno", number);
-    napi_create_string_utf8(env, failure.what.c_str(), NAPI_AUTO_LENGTH, &call);
-    napi_set_named_property(env, error, "syscall", call);
+    napi_set_named_property(env, error, "syscall", StringOf(env, failure.what));
+  } else {
+    napi_set_named_property(env, error, "code", StringOf(env, failure.code));
+  }
+  if (failure.index >= 0) {
+    napi_create_int64(env, failure.index, &index);
+    napi_set_named_property(env, error, "index", index);
   }
   return error;
 }

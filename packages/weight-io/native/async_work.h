@@ -3,15 +3,18 @@
 
 #include <node_api.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
 namespace lorasmith {
 
-// What went wrong: a call of the system with its errno, or a message.
+// What went wrong: a call of the system with its errno, or a message with a code.
 struct Failure {
   int error_number = 0;
-  std::string what;  // the call or the message; empty where nothing went wrong
+  std::string what;    // the call or the message; empty where nothing went wrong
+  std::string code;    // empty for calls of the system
+  int64_t index = -1;  // of what was worked on, among several things
 
   explicit operator bool() const { return !what.empty(); }
 };

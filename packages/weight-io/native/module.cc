@@ -3,6 +3,7 @@
 
 #include "hash_file.h"
 #include "memory.h"
+#include "write_merged.h"
 
 namespace lorasmith {
 namespace {
@@ -11,6 +12,8 @@ napi_value Init(napi_env env, napi_value exports) {
   const napi_property_descriptor functions[] = {
       {"allocate", nullptr, &Allocate, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"hashFile", nullptr, &HashFile, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"writeMerged", nullptr, &WriteMerged, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"mergeInstructions", nullptr, &GetMergeInstructions, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
   };
   napi_define_properties(env, exports, sizeof functions / sizeof functions[0], functions);
   return exports;

@@ -2,10 +2,39 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorMap, getSystemErrorName } from 'node:util';
 
+export type MergeInstructions = 'avx512' | 'avx2' | 'generic';
+
+/** A tensor to copy from a file, or to merge. Sizes fit together: the addon does not check them. */
+export interface NativeTensor {
+  fd: number;
+  offset: number;
+  bytes: number;
+  update?: {
+    dtype: 'F32' | 'F16' | 'BF16';
+    rows: number;
+    width: number;
+    a: Float32Array;
+    b: Float32Array;
+    rank: number;
+    scale: number;
+    transposed: boolean;
+  };
+}
+
 /** What native/module.cc exports. */
 interface Addon {
   allocate(bytes: number): ArrayBuffer;
   hashFile(fd: number): Promise<string>;
+  /** `control`: [bytes that are done, whether to stop]; `instructions`: empty for the best. Returns the sha256. */
+  writeMerged(options: {
+    output: number;
+    header: Uint8Array;
+    tensors: NativeTensor[];
+    control: BigInt64Array;
+    threads: number;
+    instructions: MergeInstructions | '';
+  }): Promise<string>;
+  mergeInstructions(): MergeInstructions[];
 }
 
 const FILE = fileURLToPath(new URL('../native/build/weight-io.node', import.meta.url));

@@ -47,12 +47,7 @@ const library = new AdapterLibrary({
 });
 const childProgram = (file: string) => ({
   file: fileURLToPath(new URL(file, import.meta.url)),
-  environment: {
-    ...process.env,
-    // TensorFlow would take all memory of the GPU from the trainer.
-    CUDA_VISIBLE_DEVICES: '-1',
-    TF_CPP_MIN_LOG_LEVEL: process.env.TF_CPP_MIN_LOG_LEVEL ?? '2',
-  },
+  environment: process.env,
 });
 const logMergeEvent = logMergeEvents(logger);
 const countMergeEvent = countMerges(metrics);

@@ -16,7 +16,7 @@ export function importProgram(): ChildProgram {
 function builtProgram(name: string): ChildProgram {
   const file = fileURLToPath(new URL(`../dist/${name}`, import.meta.url));
   if (!existsSync(file)) throw new Error(`${file} is not built: run "pnpm build" first`);
-  return { file, environment: { PATH: process.env.PATH, TF_CPP_MIN_LOG_LEVEL: '2', CUDA_VISIBLE_DEVICES: '-1' } };
+  return { file, environment: { PATH: process.env.PATH } };
 }
 
 /** A program that fails, in place of the merge process. */

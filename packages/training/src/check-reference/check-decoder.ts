@@ -1,7 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LoraAdapter, mergeModel } from '@lorasmith/lora';
+import { LoraAdapter } from '@lorasmith/lora';
+import { mergeModel } from '@lorasmith/merging';
 import { hasTiedHead, readModelFolder } from '@lorasmith/model-folder';
 import { type ActingAdapter, type Decoder, loadDecoder } from '@lorasmith/models';
 import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';

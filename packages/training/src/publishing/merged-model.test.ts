@@ -1,7 +1,8 @@
 import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LoraAdapter, mergeModel } from '@lorasmith/lora';
+import { LoraAdapter } from '@lorasmith/lora';
+import { mergeModel } from '@lorasmith/merging';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type Adapter, type Decoder, loadDecoder } from '@lorasmith/models';
 import { type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';

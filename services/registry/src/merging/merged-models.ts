@@ -56,7 +56,7 @@ export interface MergedModelLease {
 export class MergedModels {
   readonly #dependencies: MergedModelsDependencies;
   readonly #cache: MergedCache;
-  /** One at a time: a merge uses all cores and the memory of a complete tensor. */
+  /** One at a time: a merge uses all cores and the disk. */
   readonly #merges = new Semaphore(1);
   readonly #running = new Map<string, Promise<AdapterFile[]>>();
   readonly #closing = new AbortController();
@@ -169,7 +169,7 @@ export class MergedModels {
         outputFolder: staging.path,
       };
       const work = 'Merging';
-      // In a child process: the engine blocks, and its memory is freed when the process ends.
+      // In a child process: a crash of native code, or an adapter too large for the memory, ends that alone.
       const made = await askChild<AdapterFile[], MergeProgress>(program, request, {
         signal: this.#closing.signal,
         timeoutMs: mergeTimeoutMs,

@@ -1,14 +1,13 @@
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readModelFolder } from '@lorasmith/model-folder';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
-import { liveTensorCount } from '@lorasmith/tensor';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { mergeModel } from './merge-model.js';
-import { mergeWeight } from './merge-weight.js';
 
 const REFERENCE = new URL('../../../test/fixtures/reference/', import.meta.url).pathname;
 
@@ -53,59 +52,12 @@ async function rewriteBase(name: string, dtype: FloatDtype): Promise<void> {
   );
 }
 
-function moduleOf(a: number[][], b: number[][], scale = 1): PeftModule {
-  const flat = (rows: number[][]) => Float32Array.from(rows.flat());
-  return { a: flat(a), b: flat(b), rank: a.length, scale, inFeatures: a[0]!.length, outFeatures: b.length };
-}
-
-test('a small example with known results', () => {
-  const weight = Float32Array.of(1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4);
-  const module = moduleOf(
-    [
-      [1, 0, 2],
-      [0, 3, 0],
-    ],
-    [
-      [1, 0],
-      [0, 0],
-      [0, 2],
-      [1, 1],
-    ],
-    4 / 2,
-  );
-  mergeWeight({ name: 'w', transposed: false, dtype: 'F32', shape: [4, 3], bytes: fromFloat32(weight, 'F32') }, module);
-  expect([...weight]).toEqual([3, 1, 5, 2, 2, 2, 3, 15, 3, 6, 10, 8]);
-});
-
-test('a weight stored as [in, out] is merged in that layout', () => {
-  const weight = Float32Array.of(1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4);
-  const module = {
-    a: Float32Array.of(1, 0, 2, 0, 3, 0),
-    b: Float32Array.of(1, 0, 0, 0, 0, 2, 1, 1),
-    rank: 2,
-    scale: 4 / 2,
-    inFeatures: 3,
-    outFeatures: 4,
-  };
-  mergeWeight({ name: 'w', transposed: true, dtype: 'F32', shape: [3, 4], bytes: fromFloat32(weight, 'F32') }, module);
-  expect([...weight]).toEqual([3, 2, 3, 6, 1, 2, 15, 10, 5, 2, 3, 8]);
-  const other = {
-    name: 'w',
-    transposed: true,
-    dtype: 'F32',
-    shape: [4, 3],
-    bytes: fromFloat32(weight, 'F32'),
-  } as const;
-  expect(() => mergeWeight(other, module)).toThrow(/layer of \[3, 4\], but w of the base model is \[4, 3\]/);
-});
-
 describe('the result of PEFT', () => {
   test.each(['llama-tied', 'llama-untied-all-linear', 'qwen2'])('%s, every tensor', async (name) => {
-    const before = liveTensorCount();
     const model = await readModelFolder(join(REFERENCE, name, 'base'));
     const adapter = await readPeftFolder(join(REFERENCE, name, 'adapter_trained'));
     const progress: number[] = [];
-    await mergeModel({
+    const files = await mergeModel({
       model,
       adapter,
       outputFolder: output,
@@ -127,9 +79,10 @@ describe('the result of PEFT', () => {
     for (const companion of ['config.json', 'generation_config.json']) {
       expect(await readFile(join(output, companion))).toEqual(await readFile(join(model.path, companion)));
     }
-    expect(progress).toHaveLength(theirs.size);
+    const written = await readFile(join(output, 'model.safetensors'));
+    const sha256 = createHash('sha256').update(written).digest('hex');
+    expect(files).toEqual([{ name: 'model.safetensors', bytes: written.byteLength, sha256 }]);
     expect(progress.at(-1)).toBe(1);
-    expect(liveTensorCount()).toBe(before);
   });
 
   test('the classifier of linear/', async () => {
@@ -208,9 +161,14 @@ function mergedInDouble(weight: Float32Array, module: PeftModule): Float32Array 
 test('weights over the limit are split into shards, which are read as the same model', async () => {
   const model = await readModelFolder(join(REFERENCE, 'llama-untied-all-linear/base'));
   const adapter = await readPeftFolder(join(REFERENCE, 'llama-untied-all-linear/adapter_trained'));
-  await mergeModel({ model, adapter, outputFolder: output, maxShardBytes: 100_000 });
+  const files = await mergeModel({ model, adapter, outputFolder: output, maxShardBytes: 100_000 });
   const sharded = await readModelFolder(output);
   expect(sharded.files.length).toBeGreaterThan(1);
+  for (const { name, sha256 } of files) {
+    const written = await readFile(join(output, name));
+    expect(createHash('sha256').update(written).digest('hex')).toBe(sha256);
+  }
+  expect(files.map(({ name }) => name)).toEqual(sharded.files.map(({ name }) => name));
   expect([...sharded.tensors.keys()].sort()).toEqual([...model.tensors.keys()].sort());
   const count = String(sharded.files.length).padStart(5, '0');
   expect(sharded.files[0]!.name).toBe(`model-00001-of-${count}.safetensors`);
@@ -277,16 +235,29 @@ describe('rejects', () => {
     await expect(merging).rejects.toMatchObject({ code: 'invalid_adapter' });
   });
 
-  test('an aborted merge', async () => {
+  test('an aborted merge, before a file and in it', async () => {
     const controller = new AbortController();
+    const options = { model: await model(), adapter: await read(), outputFolder: output, signal: controller.signal };
     const merging = mergeModel({
-      model: await model(),
-      adapter: await read(),
-      outputFolder: output,
-      signal: controller.signal,
+      ...options,
+      maxShardBytes: 100_000,
       onProgress: () => controller.abort(new Error('enough')),
     });
     await expect(merging).rejects.toThrow('enough');
+    expect(await readdir(output)).toEqual(['model-00001-of-00003.safetensors']);
+    await rm(join(output, 'model-00001-of-00003.safetensors'));
+    await expect(mergeModel(options)).rejects.toThrow('enough');
+    expect(await readdir(output)).toEqual([]);
+  });
+
+  test('a base that was cut while it is merged, and one that cannot be read', async () => {
+    await cp(join(REFERENCE, 'llama-tied/base'), base, { recursive: true });
+    const folder = await readModelFolder(base);
+    const weights = join(base, 'model.safetensors');
+    const { size } = await stat(weights);
+    const merging = mergeModel({ model: folder, adapter: await read(), outputFolder: output });
+    await truncate(weights, size - 1);
+    await expect(merging).rejects.toMatchObject({ code: 'model_file_corrupt' });
     expect(await readdir(output)).toEqual([]);
   });
 });

@@ -2,6 +2,8 @@
 export interface PlannedShard {
   file: string;
   tensors: string[];
+  /** Of the tensors. */
+  bytes: number;
 }
 
 /**
@@ -11,21 +13,21 @@ export interface PlannedShard {
  * @param maxShardBytes the limit of tensor data per file
  */
 export function planShards(tensors: readonly { name: string; bytes: number }[], maxShardBytes: number): PlannedShard[] {
-  const groups: string[][] = [[]];
-  let groupBytes = 0;
+  const groups: { tensors: string[]; bytes: number }[] = [{ tensors: [], bytes: 0 }];
   for (const { name, bytes } of tensors) {
-    if (groupBytes > 0 && groupBytes + bytes > maxShardBytes) {
-      groups.push([]);
-      groupBytes = 0;
+    const last = groups.at(-1)!;
+    if (last.bytes > 0 && last.bytes + bytes > maxShardBytes) {
+      groups.push({ tensors: [name], bytes });
+    } else {
+      last.tensors.push(name);
+      last.bytes += bytes;
     }
-    groups.at(-1)!.push(name);
-    groupBytes += bytes;
   }
   const number = (value: number) => String(value).padStart(5, '0');
-  return groups.map((names, index) => ({
+  return groups.map((group, index) => ({
     file:
       groups.length === 1 ? 'model.safetensors' : `model-${number(index + 1)}-of-${number(groups.length)}.safetensors`,
-    tensors: names,
+    ...group,
   }));
 }
 

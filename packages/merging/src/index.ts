@@ -1,0 +1,1 @@
+export { type MergeOptions, mergeModel, type WeightFileDigest } from './merge-model.js';

@@ -1,0 +1,171 @@
+import { copyFile, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ProductError } from '@lorasmith/contracts';
+import { hasTiedHead, type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
+import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
+import { type FloatDtype, SafetensorsError, safetensorsHeader, type TensorEntry } from '@lorasmith/safetensors';
+import { TensorFault, type TensorSource, type WeightUpdate, writeMerged } from '@lorasmith/weight-io';
+import { type PlannedShard, planShards, shardIndex } from './merged-shards.js';
+
+/**
+ * The files of a Hugging Face folder that are copied with the weights: settings, tokenizer, chat template and licence. Other
+ * files, such as code or weights in other formats, are not copied.
+ */
+const COMPANION_FILES = [
+  /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template)\.json$/,
+  /^(tokenizer\.model|vocab\.txt|merges\.txt|chat_template\.jinja)$/,
+  /^(licen[cs]e|notice|use_policy)(\.(txt|md))?$/i,
+];
+
+export interface MergeOptions {
+  model: ModelFolder;
+  adapter: PeftAdapter;
+  /** An empty folder that no other process reads yet. */
+  outputFolder: string;
+  /** Larger weights are split into several files with an index. @defaultValue 5 GB, as in Hugging Face's libraries */
+  maxShardBytes?: number;
+  /** Called about twice a second and after each file, with the bytes written so far and the total bytes of the weights. */
+  onProgress?(doneBytes: number, totalBytes: number): void;
+  /** Stops within a megabyte. */
+  signal?: AbortSignal;
+}
+
+/** A weight file of a merged model. */
+export interface WeightFileDigest {
+  name: string;
+  bytes: number;
+  /** Hexadecimal. */
+  sha256: string;
+}
+
+/** A module of an adapter, and how its weight is stored. */
+interface AdaptedTensor {
+  module: PeftModule;
+  transposed: boolean;
+}
+
+/**
+ * Merges the adapter into the base model, `W + scale · B A`, and writes a complete Hugging Face folder. It computes in float32
+ * and rounds once: every tensor keeps its dtype, and tied embeddings stay tied. Memory holds some megabytes of the weights.
+ *
+ * @returns its weight files
+ * @throws ProductError invalid_adapter when the adapter does not fit the model; merge_not_finite; model_file_corrupt; the
+ * signal's reason when it is aborted. The output folder is then incomplete: discard it.
+ */
+export async function mergeModel(options: MergeOptions): Promise<WeightFileDigest[]> {
+  const { model, adapter, outputFolder, maxShardBytes = 5e9, signal } = options;
+  const adapted = adaptedTensors(model, adapter);
+  const sizes = [...model.tensors].map(([name, { entry }]) => ({ name, bytes: entry.byteLength }));
+  const totalBytes = sizes.reduce((sum, { bytes }) => sum + bytes, 0);
+  const shards = planShards(sizes, maxShardBytes);
+  const files: WeightFileDigest[] = [];
+  let doneBytes = 0;
+  const weights = await openModelWeights(model);
+  try {
+    for (const shard of shards) {
+      const onProgress = (bytes: number) => options.onProgress?.(doneBytes + bytes, totalBytes);
+      files.push(await writeShard(shard, { weights, adapted, outputFolder, onProgress, signal }));
+      doneBytes += shard.bytes;
+    }
+  } finally {
+    await weights.close();
+  }
+  if (shards.length > 1) {
+    const index = `${JSON.stringify(shardIndex(shards, totalBytes), null, 2)}\n`;
+    await writeFile(join(outputFolder, 'model.safetensors.index.json'), index, { flush: true });
+  }
+  await copyCompanions(model.path, outputFolder);
+  if (model.untiedByFiles) await setUntied(outputFolder);
+  return files;
+}
+
+interface ShardOptions {
+  weights: ModelWeights;
+  adapted: ReadonlyMap<string, AdaptedTensor>;
+  outputFolder: string;
+  onProgress: (doneBytes: number) => void;
+  signal: AbortSignal | undefined;
+}
+
+async function writeShard(shard: PlannedShard, options: ShardOptions): Promise<WeightFileDigest> {
+  const { weights, adapted, outputFolder, onProgress, signal } = options;
+  const { header, entries, totalBytes } = safetensorsHeader(
+    shard.tensors.map((name) => weights.entry(name)),
+    { format: 'pt' },
+  );
+  const tensors = entries.map(({ name }): TensorSource => {
+    const layer = adapted.get(name);
+    const entry = weights.entry(name);
+    return { ...weights.location(name), ...(layer && { update: updateOf(entry, layer) }) };
+  });
+  const path = join(outputFolder, shard.file);
+  const handle = await open(path, 'wx');
+  try {
+    await handle.write(header);
+    const sha256 = await writeMerged({ output: handle.fd, header, tensors, onProgress, ...(signal && { signal }) });
+    await handle.sync();
+    return { name: shard.file, bytes: totalBytes, sha256 };
+  } catch (error) {
+    await rm(path, { force: true });
+    throw error instanceof TensorFault ? productError(error, entries[error.index]!, weights) : error;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** @throws ProductError invalid_adapter when the shapes do not match */
+function updateOf({ name, dtype, shape }: TensorEntry, { module, transposed }: AdaptedTensor): WeightUpdate {
+  const { a, b, rank, scale, inFeatures, outFeatures } = module;
+  const [height, width] = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
+  if (shape.length !== 2 || shape[0] !== height || shape[1] !== width) {
+    const message = `The adapter is for a layer of [${height}, ${width}], but ${name} of the base model is [${shape.join(', ')}].`;
+    throw new ProductError('invalid_adapter', message);
+  }
+  // readModelFolder has checked that every linear layer has a float dtype.
+  return { dtype: dtype as FloatDtype, shape: [height, width], transposed, a, b, rank, scale };
+}
+
+function productError({ fault, cause }: TensorFault, entry: TensorEntry, weights: ModelWeights): ProductError {
+  if (fault !== 'not-finite') {
+    const truncated = new SafetensorsError('file_truncated', 'the file ended while it was read');
+    return weights.readFailure(entry.name, fault === 'truncated' ? truncated : cause);
+  }
+  const message = `Merging ${entry.name} gives numbers that are not finite in ${entry.dtype}; the adapter or the base model is damaged, or its scale too large.`;
+  return new ProductError('merge_not_finite', message);
+}
+
+/** The module to merge into each adapted tensor, by the tensor's name. */
+function adaptedTensors(
+  { name, architecture, linears, headModule }: ModelFolder,
+  { modules }: PeftAdapter,
+): Map<string, AdaptedTensor> {
+  // A tied head is also the embedding. Merging into it would change the embedding, which the adapter does not adapt.
+  const isTied = hasTiedHead(architecture);
+  const layerOf = (module: string) => (isTied && module === headModule?.name ? undefined : linears.get(module));
+  const unknown = [...modules.keys()].filter((module) => layerOf(module) === undefined);
+  if (unknown.length > 0) {
+    const listed =
+      unknown.length > 5 ? `${unknown.slice(0, 5).join(', ')} and ${unknown.length - 5} more` : unknown.join(', ');
+    const message = `The adapter does not fit the base model ${name}, which has no layer for ${listed}.`;
+    throw new ProductError('invalid_adapter', message);
+  }
+  return new Map(
+    [...modules].map(([path, module]) => {
+      const { weight, transposed } = layerOf(path)!;
+      return [weight, { module, transposed }];
+    }),
+  );
+}
+
+/** Sets `tie_word_embeddings` to false, so that all readers use the separate head of the weights. */
+async function setUntied(folder: string): Promise<void> {
+  const path = join(folder, 'config.json');
+  const config = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
+  await writeFile(path, `${JSON.stringify({ ...config, tie_word_embeddings: false }, null, 2)}\n`, { flush: true });
+}
+
+async function copyCompanions(from: string, to: string): Promise<void> {
+  for (const name of await readdir(from)) {
+    if (COMPANION_FILES.some((pattern) => pattern.test(name))) await copyFile(join(from, name), join(to, name));
+  }
+}

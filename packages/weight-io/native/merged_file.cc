@@ -1,0 +1,226 @@
+#include "merged_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <thread>
+
+namespace lorasmith {
+namespace {
+
+// Small enough for the cache of a core, large enough for the system.
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+// Pieces for each thread, so that the others continue while one hashes.
+constexpr int kPiecesPerThread = 8;
+// The system begins to store this many bytes at once, long before they are synced.
+constexpr int64_t kWriteBackBytes = int64_t{16} << 20;
+
+Failure ReadAll(int file, char* to, int64_t bytes, int64_t offset, int64_t tensor) {
+  while (bytes > 0) {
+    const ssize_t count = pread(file, to, static_cast<size_t>(bytes), offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return Failure{errno, "read", "", tensor};
+    if (count == 0) return Failure{0, "the file ended while it was read", "ERR_TRUNCATED", tensor};
+    to += count;
+    bytes -= count;
+    offset += count;
+  }
+  return {};
+}
+
+Failure WriteAll(int file, const char* from, int64_t bytes, int64_t offset) {
+  while (bytes > 0) {
+    const ssize_t count = pwrite(file, from, static_cast<size_t>(bytes), offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return Failure{errno, "write"};
+    from += count;
+    bytes -= count;
+    offset += count;
+  }
+  return {};
+}
+
+}  // namespace
+
+// A tensor with the right factor of its update, from the first of its pieces to the last.
+struct MergedFile::Tensor {
+  const SourceTensor* source;
+  std::once_flag packed;
+  std::vector<float> panels;
+  merging::Update update{};
+
+  // Once, by the thread that needs it first.
+  void Pack() {
+    std::call_once(packed, [this] {
+      const TensorUpdate& from = *source->update;
+      const int64_t in = from.transposed ? from.rows : from.width;
+      panels.resize(static_cast<size_t>(merging::PanelFloats(from.rank, from.width)));
+      update = merging::Update{from.b, from.rank, 1, panels.data(), from.rank, from.width, from.scale};
+      if (from.transposed) {
+        update.left = from.a;  // Aᵀ
+        update.row_stride = 1;
+        update.rank_stride = in;
+        merging::PackPanels(from.b, 1, from.rank, from.rank, from.width, panels.data());
+      } else {
+        merging::PackPanels(from.a, in, 1, from.rank, from.width, panels.data());
+      }
+    });
+  }
+};
+
+// Some rows of a tensor, or some bytes of one that is copied. Its memory is used again for later pieces.
+struct MergedFile::Piece {
+  std::vector<char> memory;
+  Tensor* tensor;
+  int64_t tensor_index;
+  int64_t first_row;
+  int64_t rows;
+  int64_t bytes;
+  int64_t input;
+  int64_t output;
+  bool is_last_of_tensor;
+  bool produced = false;
+};
+
+MergedFile::MergedFile(MergedFileOptions options)
+    : options_(std::move(options)), next_output_(static_cast<int64_t>(options_.header_bytes)) {
+  for (const SourceTensor& source : options_.tensors) {
+    auto tensor = std::make_unique<Tensor>();
+    tensor->source = &source;
+    tensors_.push_back(std::move(tensor));
+  }
+  for (int i = 0; i < options_.threads * kPiecesPerThread; i++) ring_.push_back(std::make_unique<Piece>());
+}
+
+MergedFile::~MergedFile() = default;
+
+Failure MergedFile::Run() {
+  sha256_.Update(options_.header, options_.header_bytes);
+  std::vector<std::thread> others;
+  for (int i = 1; i < options_.threads; i++) others.emplace_back([this] { RunThread(); });
+  RunThread();
+  for (std::thread& other : others) other.join();
+  if (!failure_) digest_ = sha256_.Finish();
+  return failure_;
+}
+
+napi_value MergedFile::Result(napi_env env) {
+  napi_value text;
+  napi_create_string_utf8(env, digest_.c_str(), digest_.size(), &text);
+  return text;
+}
+
+// Each thread hashes the next piece if nobody does: pieces are hashed in order, so that is what the others would wait
+// for. Else it produces the next piece.
+void MergedFile::RunThread() {
+  try {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (!failure_ && !(all_begun_ && hashed_ == produced_)) {
+      const int64_t size = static_cast<int64_t>(ring_.size());
+      if (!hashing_ && hashed_ < produced_ && ring_[hashed_ % size]->produced) {
+        Hash(&lock);
+        continue;
+      }
+      Piece* piece = ring_[produced_ % size].get();
+      if (produced_ - hashed_ < size && NextPiece(piece)) {
+        produced_++;
+        lock.unlock();
+        Produce(piece);
+        lock.lock();
+        piece->produced = true;
+        changed_.notify_all();
+        continue;
+      }
+      if (all_begun_ && hashed_ == produced_) break;
+      changed_.wait(lock);
+    }
+  } catch (const std::exception& error) {
+    Fail(Failure{0, error.what()});
+  }
+  changed_.notify_all();
+}
+
+// The next piece in the order of the file; false where there is none.
+bool MergedFile::NextPiece(Piece* piece) {
+  while (next_tensor_ < tensors_.size()) {
+    Tensor* tensor = tensors_[next_tensor_].get();
+    const SourceTensor& source = *tensor->source;
+    // A tensor that is copied is a column of bytes.
+    const int64_t height = source.update ? source.update->rows : source.bytes;
+    if (source.bytes == 0 || next_row_ == height) {
+      next_tensor_++;
+      next_row_ = 0;
+      continue;
+    }
+    const int64_t row_bytes = source.bytes / height;
+    const int64_t rows = std::min(height - next_row_, std::max<int64_t>(1, kPieceBytes / row_bytes));
+    piece->tensor = tensor;
+    piece->tensor_index = static_cast<int64_t>(next_tensor_);
+    piece->first_row = next_row_;
+    piece->rows = rows;
+    piece->bytes = rows * row_bytes;
+    piece->input = source.offset + next_row_ * row_bytes;
+    piece->output = next_output_;
+    piece->is_last_of_tensor = next_row_ + rows == height;
+    piece->produced = false;
+    next_row_ += rows;
+    next_output_ += piece->bytes;
+    return true;
+  }
+  all_begun_ = true;
+  return false;
+}
+
+// Reads, merges and writes a piece.
+void MergedFile::Produce(Piece* piece) {
+  if (__atomic_load_n(options_.stop, __ATOMIC_RELAXED) != 0) return Fail(Failure{0, "stopped", "ERR_STOPPED"});
+  if (piece->memory.size() < static_cast<size_t>(piece->bytes)) piece->memory.resize(static_cast<size_t>(piece->bytes));
+  char* memory = piece->memory.data();
+  const SourceTensor& source = *piece->tensor->source;
+  if (Failure failure = ReadAll(source.file, memory, piece->bytes, piece->input, piece->tensor_index)) {
+    return Fail(failure);
+  }
+  if (source.update) {
+    piece->tensor->Pack();
+    if (!options_.merge(piece->tensor->update, source.update->dtype, piece->first_row, piece->rows, memory, memory)) {
+      return Fail(Failure{0, "a merged number is not finite", "ERR_NOT_FINITE", piece->tensor_index});
+    }
+  }
+  if (Failure failure = WriteAll(options_.output, memory, piece->bytes, piece->output)) return Fail(failure);
+  const int64_t end = piece->output + piece->bytes;
+  if (end / kWriteBackBytes != piece->output / kWriteBackBytes) {
+    // Advice: where the file system has no such call, syncing takes longer.
+    sync_file_range(options_.output, end / kWriteBackBytes * kWriteBackBytes - kWriteBackBytes, kWriteBackBytes,
+                    SYNC_FILE_RANGE_WRITE);
+  }
+}
+
+// Hashes the pieces that are ready, without the lock.
+void MergedFile::Hash(std::unique_lock<std::mutex>* lock) {
+  hashing_ = true;
+  const int64_t size = static_cast<int64_t>(ring_.size());
+  while (!failure_ && hashed_ < produced_ && ring_[hashed_ % size]->produced) {
+    const Piece* piece = ring_[hashed_ % size].get();
+    lock->unlock();
+    sha256_.Update(piece->memory.data(), static_cast<size_t>(piece->bytes));
+    if (piece->is_last_of_tensor) {
+      // Every piece before is done, too.
+      std::vector<float>().swap(piece->tensor->panels);
+    }
+    __atomic_fetch_add(options_.done_bytes, piece->bytes, __ATOMIC_RELAXED);
+    lock->lock();
+    hashed_++;
+    changed_.notify_all();
+  }
+  hashing_ = false;
+}
+
+void MergedFile::Fail(Failure failure) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!failure_) failure_ = std::move(failure);
+  changed_.notify_all();
+}
+
+}  // namespace lorasmith

@@ -1,0 +1,91 @@
+// Writes the tensors of one weight file, some of them merged with an adapter, in one pass: each piece is read, merged,
+// written and hashed while it is in the processor's cache.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "async_work.h"
+#include "merge_kernel.h"
+#include "merge_rows.h"
+#include "sha256.h"
+
+namespace lorasmith {
+
+// scale · B A, which is added to a tensor of [rows, width]. A is [rank, in], B [out, rank].
+struct TensorUpdate {
+  StoredDtype dtype;
+  int64_t rows;
+  int64_t width;
+  const float* a;
+  const float* b;
+  int64_t rank;
+  float scale;
+  // Whether the tensor is [in, out] instead of [out, in].
+  bool transposed;
+};
+
+struct SourceTensor {
+  int file;
+  int64_t offset;
+  int64_t bytes;
+  std::unique_ptr<TensorUpdate> update;
+};
+
+struct MergedFileOptions {
+  int output;
+  // It is in the file already, and is hashed first.
+  const void* header;
+  size_t header_bytes;
+  std::vector<SourceTensor> tensors;
+  int threads;
+  MergeKernel merge;
+  // Bytes of tensors that are done; and, set by the caller, whether to stop.
+  int64_t* done_bytes;
+  const int64_t* stop;
+};
+
+class MergedFile : public AsyncWork {
+ public:
+  explicit MergedFile(MergedFileOptions options);
+  ~MergedFile() override;
+
+  Failure Run() override;
+  napi_value Result(napi_env env) override;
+
+ private:
+  struct Tensor;
+  struct Piece;
+
+  void RunThread();
+  bool NextPiece(Piece* piece);
+  void Produce(Piece* piece);
+  void Hash(std::unique_lock<std::mutex>* lock);
+  void Fail(Failure failure);
+
+  const MergedFileOptions options_;
+  std::vector<std::unique_ptr<Tensor>> tensors_;
+  std::vector<std::unique_ptr<Piece>> ring_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  // All below are guarded by mutex_.
+  size_t next_tensor_ = 0;
+  int64_t next_row_ = 0;
+  int64_t next_output_;
+  int64_t produced_ = 0;  // pieces that were begun
+  int64_t hashed_ = 0;    // pieces that are done
+  bool hashing_ = false;
+  bool all_begun_ = false;
+  Failure failure_;
+
+  // Of the thread that hashes.
+  Sha256 sha256_;
+  std::string digest_;
+};
+
+}  // namespace lorasmith

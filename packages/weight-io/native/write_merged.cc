@@ -1,0 +1,134 @@
+#include "write_merged.h"
+
+#include <utility>
+
+#include "merged_file.h"
+
+namespace lorasmith {
+namespace {
+
+// Reads the fields of an object. The caller, src/write-merged.ts, has checked that they are there and fit together.
+class Fields {
+ public:
+  Fields(napi_env env, napi_value object) : env_(env), object_(object) {}
+
+  napi_value Get(const char* name) const {
+    napi_value value = nullptr;
+    napi_get_named_property(env_, object_, name, &value);
+    return value;
+  }
+
+  int64_t Integer(const char* name) const {
+    int64_t value = 0;
+    napi_get_value_int64(env_, Get(name), &value);
+    return value;
+  }
+
+  float Float(const char* name) const {
+    double value = 0;
+    napi_get_value_double(env_, Get(name), &value);
+    return static_cast<float>(value);
+  }
+
+  bool Boolean(const char* name) const {
+    bool value = false;
+    napi_get_value_bool(env_, Get(name), &value);
+    return value;
+  }
+
+  std::string Text(const char* name) const {
+    char text[64];
+    size_t size = 0;
+    napi_get_value_string_utf8(env_, Get(name), text, sizeof text, &size);
+    return std::string(text, size);
+  }
+
+  // The memory of a typed array, and its number of elements.
+  template <typename Element>
+  std::pair<Element*, size_t> Array(const char* name) const {
+    void* data = nullptr;
+    size_t count = 0;
+    napi_get_typedarray_info(env_, Get(name), nullptr, &count, &data, nullptr, nullptr);
+    return {static_cast<Element*>(data), count};
+  }
+
+  bool Has(const char* name) const {
+    napi_valuetype type = napi_undefined;
+    napi_typeof(env_, Get(name), &type);
+    return type == napi_object;
+  }
+
+ private:
+  napi_env env_;
+  napi_value object_;
+};
+
+std::unique_ptr<TensorUpdate> UpdateOf(const Fields& fields) {
+  const std::string dtype = fields.Text("dtype");
+  auto update = std::make_unique<TensorUpdate>();
+  update->dtype = dtype == "F32"   ? StoredDtype::kFloat32
+                  : dtype == "F16" ? StoredDtype::kFloat16
+                                   : StoredDtype::kBFloat16;
+  update->rows = fields.Integer("rows");
+  update->width = fields.Integer("width");
+  update->a = fields.Array<float>("a").first;
+  update->b = fields.Array<float>("b").first;
+  update->rank = fields.Integer("rank");
+  update->scale = fields.Float("scale");
+  update->transposed = fields.Boolean("transposed");
+  return update;
+}
+
+std::vector<SourceTensor> TensorsOf(napi_env env, napi_value list) {
+  uint32_t count = 0;
+  napi_get_array_length(env, list, &count);
+  std::vector<SourceTensor> tensors;
+  for (uint32_t i = 0; i < count; i++) {
+    napi_handle_scope scope;
+    napi_open_handle_scope(env, &scope);
+    napi_value element;
+    napi_get_element(env, list, i, &element);
+    const Fields fields(env, element);
+    SourceTensor tensor{static_cast<int>(fields.Integer("fd")), fields.Integer("offset"), fields.Integer("bytes"), {}};
+    if (fields.Has("update")) tensor.update = UpdateOf(Fields(env, fields.Get("update")));
+    tensors.push_back(std::move(tensor));
+    napi_close_handle_scope(env, scope);
+  }
+  return tensors;
+}
+
+}  // namespace
+
+napi_value WriteMerged(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
+  const Fields fields(env, argument);
+  const auto [header, header_bytes] = fields.Array<char>("header");
+  int64_t* control = fields.Array<int64_t>("control").first;
+  MergedFileOptions options{
+      static_cast<int>(fields.Integer("output")),
+      header,
+      header_bytes,
+      TensorsOf(env, fields.Get("tensors")),
+      static_cast<int>(fields.Integer("threads")),
+      MergeKernelOf(fields.Text("instructions")),
+      control,
+      control + 1,
+  };
+  return StartWork(env, std::make_unique<MergedFile>(std::move(options)), argument);
+}
+
+napi_value GetMergeInstructions(napi_env env, napi_callback_info) {
+  napi_value list;
+  napi_create_array(env, &list);
+  uint32_t index = 0;
+  for (const std::string& name : MergeInstructions()) {
+    napi_value text;
+    napi_create_string_utf8(env, name.c_str(), name.size(), &text);
+    napi_set_element(env, list, index++, text);
+  }
+  return list;
+}
+
+}  // namespace lorasmith

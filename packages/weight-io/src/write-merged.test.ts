@@ -1,0 +1,149 @@
+import { createHash } from 'node:crypto';
+import { type FileHandle, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { mergeInstructions, type WeightUpdate, type WriteMergedOptions, writeMerged } from './write-merged.js';
+
+let folder: string;
+let handles: FileHandle[];
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'write-merged-'));
+  handles = [];
+});
+afterEach(async () => {
+  for (const handle of handles) await handle.close();
+  await rm(folder, { recursive: true });
+});
+
+const opened = async (name: string, flags: string) => {
+  const handle = await open(join(folder, name), flags);
+  handles.push(handle);
+  return handle.fd;
+};
+
+/** Bytes that differ from each other, and with them an infinity or NaN only where a test wants one. */
+const numbers = (count: number) => Float32Array.from({ length: count }, (_, i) => Math.sin(i) * 2 ** (i % 7));
+
+/** Writes these tensors from one file, and returns the file behind the header. */
+async function merged(
+  tensors: { bytes: Uint8Array; update?: WeightUpdate }[],
+  options: Partial<WriteMergedOptions> = {},
+): Promise<Uint8Array> {
+  await writeFile(join(folder, 'base'), Buffer.concat(tensors.map(({ bytes }) => bytes)));
+  const fd = await opened('base', 'r');
+  const header = Buffer.from('a header');
+  await writeFile(join(folder, 'merged'), header);
+  let offset = 0;
+  const sources = tensors.map(({ bytes, update }) => {
+    const source = { fd, offset, bytes: bytes.byteLength, ...(update && { update }) };
+    offset += bytes.byteLength;
+    return source;
+  });
+  const output = await opened('merged', 'r+');
+  const sha256 = await writeMerged({ output, header, tensors: sources, ...options });
+  const written = await readFile(join(folder, 'merged'));
+  expect(createHash('sha256').update(written).digest('hex')).toBe(sha256);
+  expect(written.subarray(0, header.byteLength)).toEqual(header);
+  return Uint8Array.from(written.subarray(header.byteLength));
+}
+
+const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+
+test('a small example with known results, in both layouts', async () => {
+  const update = {
+    dtype: 'F32',
+    a: Float32Array.of(1, 0, 2, 0, 3, 0),
+    b: Float32Array.of(1, 0, 0, 0, 0, 2, 1, 1),
+  } as const;
+  const sizes = { rank: 2, scale: 4 / 2 };
+  const result = await merged([
+    {
+      bytes: bytesOf(Float32Array.of(1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4)),
+      update: { ...update, ...sizes, shape: [4, 3], transposed: false },
+    },
+    {
+      bytes: bytesOf(Float32Array.of(1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4)),
+      update: { ...update, ...sizes, shape: [3, 4], transposed: true },
+    },
+  ]);
+  expect([...new Float32Array(result.buffer)]).toEqual([
+    ...[3, 1, 5, 2, 2, 2, 3, 15, 3, 6, 10, 8],
+    ...[3, 2, 3, 6, 1, 2, 15, 10, 5, 2, 3, 8],
+  ]);
+});
+
+test.each([1, 2, 7])('tensors of many pieces keep their order with %d threads', async (threads) => {
+  const large = numbers(1_300_001);
+  const update: WeightUpdate = {
+    ...{ dtype: 'F32', shape: [1_300, 1_000], transposed: false, rank: 1, scale: 1 },
+    ...{ a: new Float32Array(1_000).fill(1), b: Float32Array.from({ length: 1_300 }, (_, row) => row) },
+  };
+  const weight = numbers(1_300_000);
+  const progress: number[] = [];
+  const result = await merged(
+    [
+      { bytes: bytesOf(large) },
+      { bytes: bytesOf(weight), update },
+      { bytes: new Uint8Array() },
+      { bytes: Buffer.from('end') },
+    ],
+    { threads, onProgress: (bytes) => progress.push(bytes) },
+  );
+  const expected = weight.map((value, index) => value + Math.floor(index / 1_000));
+  expect(Buffer.compare(result, Buffer.concat([bytesOf(large), bytesOf(expected), Buffer.from('end')]))).toBe(0);
+  expect(progress.at(-1)).toBe(result.byteLength);
+});
+
+test.each(['F32', 'F16', 'BF16'] as const)('every set of instructions gives the same bytes in %s', async (dtype) => {
+  const [height, width, rank] = [67, 131, 9];
+  const weight = Uint8Array.from(
+    { length: height * width * (dtype === 'F32' ? 4 : 2) },
+    (_, i) => (i * 37 + (i >> 8)) & 0x3b,
+  );
+  for (const transposed of [false, true]) {
+    const [a, b] = [numbers(rank * (transposed ? height : width)), numbers(rank * (transposed ? width : height))];
+    const update = { dtype, shape: [height, width] as const, transposed, a, b, rank, scale: 1 / 3 };
+    const results = [];
+    for (const instructions of mergeInstructions())
+      results.push(await merged([{ bytes: weight, update }], { instructions }));
+    expect(results[0]).not.toEqual(weight);
+    for (const result of results) expect(Buffer.compare(result, results[0]!)).toBe(0);
+  }
+});
+
+test('what is wrong: the tensor whose numbers are not finite, a file that ends, an output that cannot be written', async () => {
+  const update: WeightUpdate = {
+    ...{ dtype: 'F32', shape: [1, 1], transposed: false, rank: 1, scale: 1 },
+    ...{ a: Float32Array.of(3e38), b: Float32Array.of(1) },
+  };
+  const good = { bytes: bytesOf(Float32Array.of(1)), update };
+  const fault = (tensors: Parameters<typeof merged>[0]) => merged(tensors).catch((error: unknown) => error);
+  expect(await fault([good, { ...good, bytes: bytesOf(Float32Array.of(3e38)) }])).toMatchObject({
+    index: 1,
+    fault: 'not-finite',
+  });
+  expect(await fault([{ ...good, bytes: bytesOf(Float32Array.of(Number.NaN)) }])).toMatchObject({ index: 0 });
+  const half = (bits: number) => new Uint8Array(Uint16Array.of(bits).buffer);
+  for (const [dtype, bits] of [
+    ['BF16', 0x7f7f],
+    ['F16', 0x7bff],
+  ] as const) {
+    const added = { ...update, dtype, a: Float32Array.of(dtype === 'F16' ? 16 : 2 ** 119) };
+    expect(await fault([{ bytes: half(bits), update: added }])).toMatchObject({ index: 0, fault: 'not-finite' });
+  }
+  const fd = await opened('base', 'r');
+  const header = Buffer.alloc(0);
+  const writing = (output: number, offset: number) =>
+    writeMerged({ output, header, tensors: [{ fd, offset, bytes: 2 }] });
+  await expect(writing(await opened('merged', 'r+'), 9)).rejects.toMatchObject({ index: 0, fault: 'truncated' });
+  await expect(writing(await opened('merged', 'r'), 0)).rejects.toMatchObject({ code: 'EBADF', syscall: 'write' });
+  await expect(merged([{ ...good, update: { ...update, rank: 2 } }])).rejects.toThrow(RangeError);
+});
+
+test('stops when it is aborted', async () => {
+  const controller = new AbortController();
+  const writing = merged([{ bytes: new Uint8Array(64 * 2 ** 20) }], { signal: controller.signal, threads: 1 });
+  setTimeout(() => controller.abort(new Error('enough')), 60);
+  await expect(writing).rejects.toThrow('enough');
+});
