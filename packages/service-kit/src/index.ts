@@ -2,6 +2,7 @@ export * from './caller.js';
 export * from './common-settings.js';
 export * from './config.js';
 export * from './error-answer.js';
+export * from './file-answer.js';
 export * from './free-bytes.js';
 export * from './health-routes.js';
 export * from './http-app.js';

@@ -27,6 +27,21 @@ export interface ByteRange {
   end: number;
 }
 
+/** A file of a bundle on this host. */
+export interface LocalFile {
+  path: string;
+  bytes: number;
+}
+
+/** What the answer to a temporary address says of the file. */
+export interface TemporaryUrlOptions {
+  /** How long a download may start there. */
+  seconds: number;
+  contentType: string;
+  /** ASCII without quotes. */
+  fileName: string;
+}
+
 /** A bundle as a local folder, which is not removed before it is released. */
 export interface HeldBundle {
   /** Its last part is the id of the bundle. */
@@ -68,6 +83,18 @@ export interface BundleStore {
   hold(id: string): Promise<HeldBundle>;
   /** The file is open once the promise resolves, so it can be read completely even if the bundle is deleted meanwhile. @throws ProductError `not_found` */
   read(id: string, name: string, range?: ByteRange): Promise<Readable>;
+  /**
+   * Where the file is on this host, without opening it: it may be deleted at any time.
+   * @returns null when it is only on other hosts
+   * @throws ProductError `not_found`
+   */
+  localFile(id: string, name: string): Promise<LocalFile | null>;
+  /**
+   * An address at which everyone can download the file for a short time.
+   * @returns null when the store is not on the network
+   * @throws ProductError `not_found`
+   */
+  temporaryUrl(id: string, name: string, options: TemporaryUrlOptions): Promise<string | null>;
   /** @throws ProductError `not_found`; `internal_error` when it is larger than 16 MiB or not JSON */
   readJson(id: string, name: string): Promise<unknown>;
   /** Hides the bundle from readers at once, then removes it. @returns false when it did not exist */

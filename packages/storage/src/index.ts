@@ -1,6 +1,7 @@
 export * from './bundle-cache.js';
 export * from './bundle-store.js';
 export * from './digest-stream.js';
+export * from './folder-token.js';
 export * from './local-bundle-store.js';
 export * from './map-with-concurrency.js';
 export * from './open-stores.js';

@@ -122,6 +122,13 @@ export async function openBundleStore({ root, kind }: LocalBundleStoreOptions): 
       return handle.createReadStream({ ...range, highWaterMark: 256 * 1024 });
     },
 
+    async localFile(id, name) {
+      const { bytes } = await describe(id, name);
+      return { path: file(id, name), bytes };
+    },
+
+    temporaryUrl: async () => null,
+
     async readJson(id, name) {
       const handle = await openFile(id, name);
       try {

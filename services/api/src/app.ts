@@ -56,6 +56,8 @@ export interface AppDependencies {
   heartbeatMs: number;
   /** A download is ended if its client reads no bytes for this time. */
   downloadStallMs: number;
+  /** The data folder, which the registry may share. */
+  dataDir: string;
   /** The checks of `/ready`. */
   readyChecks: Readonly<Record<string, ReadyCheck>>;
 }
@@ -139,6 +141,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     registry,
     quota: adapterQuota,
     stallMs: dependencies.downloadStallMs,
+    dataDir: dependencies.dataDir,
   });
   await app.register(modelRoutes, { baseModels });
   await app.register(machineRoutes, { machines: jobs.machines });

@@ -102,6 +102,7 @@ const app = await buildApp({
   requestTimeoutMs: config.http.requestTimeoutMs,
   heartbeatMs: config.http.heartbeatMs,
   downloadStallMs: config.http.downloadStallMs,
+  dataDir,
   readyChecks: {
     redis: () => redis.ping(),
     registry: () => createRegistryClient(config.registryUrl).check(),

@@ -36,7 +36,12 @@ beforeAll(async () => {
   const app = await startRealApi({
     redisUrl: server.url,
     prefix: server.prefix,
-    changes: { registryUrl: started.url, adapters: first.adapters, baseModels: localModels(`${first.folder}/models`) },
+    changes: {
+      registryUrl: started.url,
+      adapters: first.adapters,
+      baseModels: localModels(`${first.folder}/models`),
+      dataDir: first.folder,
+    },
   });
   api = {
     ...app,

@@ -72,6 +72,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     requestTimeoutMs: 60_000,
     heartbeatMs: 200,
     downloadStallMs: 60_000,
+    dataDir: folder,
     readyChecks: { redis: () => redis.ping() },
     ...options.changes,
   });

@@ -1,8 +1,11 @@
 import { once } from 'node:events';
+import { mkdir, readdir, readlink, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ErrorBody } from '@lorasmith/contracts';
+import { writeFolderToken } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
@@ -11,8 +14,8 @@ import { createKeyStore, type KeyStore } from '../src/access/key-store.js';
 import type { AccessLimits } from '../src/access/limits.js';
 import { type RealApi, startRealApi } from './real-api.js';
 
-// Downloads that are not read, and imports whose sender disconnects, with a registry that sends large adapters and never
-// answers an import.
+// Downloads that are not read, and imports whose sender disconnects, with a registry that sends large adapters, or names their
+// file, and never answers an import.
 
 const ADAPTER = `ad_${'1'.repeat(24)}`;
 /** More than the buffers between registry and client. */
@@ -25,8 +28,10 @@ let keys: KeyStore;
 let api: RealApi;
 let port: number;
 const sockets: Socket[] = [];
-/** Downloads that the registry is sending. */
+/** Downloads that the registry is sending, or whose file it keeps. */
 let sending = 0;
+/** What the registry answers to an api that shares its data folder; null: the bytes. */
+let fileAnswer: string | null = null;
 /** Imports that the registry has received completely and not answered. */
 let importing = 0;
 
@@ -48,9 +53,14 @@ beforeAll(async () => {
       response.end('{"data":[],"has_more":false,"next":null}');
       return;
     }
-    response.setHeader('content-length', BYTES);
     sending++;
     response.once('close', () => sending--);
+    response.setHeader('etag', '"1"');
+    if (fileAnswer !== null && request.headers['x-lorasmith-data-folder']) {
+      response.setHeader('x-lorasmith-files', '1').write(fileAnswer);
+      return;
+    }
+    response.setHeader('content-length', BYTES);
     const chunk = Buffer.alloc(2 ** 16);
     let left = BYTES / chunk.length;
     const send = () => {
@@ -70,6 +80,7 @@ afterAll(async () => {
 });
 beforeEach(() => {
   sockets.length = 0;
+  fileAnswer = null;
 });
 afterEach(async () => {
   for (const socket of sockets) socket.destroy();
@@ -106,6 +117,26 @@ function leaveUnread(token: string): Socket {
   socket.write(`GET /adapters/${ADAPTER} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ${token}\r\n\r\n`);
   sockets.push(socket);
   return socket;
+}
+
+const FILE = `adapters/${ADAPTER}/adapter_model.safetensors`;
+const answerOf = (...segments: object[]) => `${JSON.stringify({ segments })}\n`;
+
+/** Lets the registry name a file of the data folder of the api. @returns its content */
+async function shareFile(): Promise<Buffer> {
+  const content = Buffer.alloc(BYTES);
+  for (let place = 0; place < BYTES; place += 2 ** 16) content.writeUInt32LE(place, place);
+  await mkdir(path.join(api.folder, 'adapters', ADAPTER), { recursive: true });
+  await writeFile(path.join(api.folder, FILE), content);
+  await writeFolderToken(api.folder);
+  fileAnswer = answerOf({ file: FILE, fileBytes: BYTES, start: 0, end: BYTES - 1 });
+  return content;
+}
+
+/** Number of open files of the adapter. */
+async function openFiles(): Promise<number> {
+  const links = (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ''));
+  return (await Promise.all(links)).filter((link) => link.includes(ADAPTER)).length;
 }
 
 async function until(what: () => boolean | Promise<boolean>, label: string) {
@@ -146,24 +177,93 @@ test('downloads count per key and in total, until they are closed', async () => 
   }, 'the closed download still counts');
 }, 60_000);
 
-test('a download that is not read is ended, but not one that is read slowly', async () => {
-  await start({}, 1_000);
+test.each(['from the registry', 'from its file'])(
+  'a download %s that is not read is ended, but not one that is read slowly',
+  async (from) => {
+    await start({}, 1_000);
+    if (from === 'from its file') await shareFile();
+    const token = await reader();
+    leaveUnread(token);
+    const slow = await get(`/adapters/${ADAPTER}`, token);
+    const body = slow.body!.getReader();
+    let bytes = 0;
+    const startedAt = Date.now();
+    // Reads in small steps for longer than the limit of a stall, then the rest.
+    for (;;) {
+      const { done, value } = await body.read();
+      if (done) break;
+      bytes += value.length;
+      if (Date.now() - startedAt < 3_000) await sleep(10);
+    }
+    expect(bytes).toBe(BYTES);
+    await until(() => sending === 0, 'the download that is not read was not ended');
+    await until(async () => (await openFiles()) === 0, 'files are still open');
+  },
+  60_000,
+);
+
+test('a file that the registry names is sent even if the registry dies and the file is deleted', async () => {
+  await start();
+  const content = await shareFile();
+  const parts = [
+    { content: Buffer.from('head').toString('base64') },
+    { file: FILE, fileBytes: BYTES, start: 3, end: BYTES - 5 },
+  ];
+  fileAnswer = answerOf(...parts);
+  const answer = await get(`/adapters/${ADAPTER}`, await reader());
+  expect(answer.headers.get('content-length')).toBe(String(4 + BYTES - 7));
+  expect([answer.headers.get('etag'), answer.headers.get('x-lorasmith-files')]).toEqual(['"1"', null]);
+  registry.closeAllConnections();
+  await rm(path.join(api.folder, FILE));
+  const expected = Buffer.concat([Buffer.from('head'), content.subarray(3, BYTES - 4)]);
+  expect(Buffer.from(await answer.arrayBuffer()).equals(expected)).toBe(true);
+});
+
+test('a file that becomes shorter ends its download', async () => {
+  await start();
+  await shareFile();
+  const answer = await get(`/adapters/${ADAPTER}`, await reader());
+  await truncate(path.join(api.folder, FILE), 1_000);
+  await expect(answer.arrayBuffer()).rejects.toThrow();
+  await until(() => sending === 0, 'the registry still keeps the file');
+});
+
+test('files of anything else, and answers that are not valid, are not sent: the registry sends the bytes', async () => {
+  await start();
+  await shareFile();
   const token = await reader();
-  leaveUnread(token);
-  const slow = await get(`/adapters/${ADAPTER}`, token);
-  const body = slow.body!.getReader();
-  let bytes = 0;
-  const startedAt = Date.now();
-  // Reads in small steps for longer than the limit of a stall, then the rest.
-  for (;;) {
-    const { done, value } = await body.read();
-    if (done) break;
-    bytes += value.length;
-    if (Date.now() - startedAt < 3_000) await sleep(10);
+  const folder = path.join(api.folder, 'adapters', ADAPTER);
+  await symlink(path.join(api.folder, FILE), path.join(folder, 'link'));
+  await mkdir(path.join(folder, 'folder'));
+  await mkdir(path.join(api.folder, 'datasets', ADAPTER), { recursive: true });
+  await writeFile(path.join(api.folder, 'datasets', ADAPTER, 'data.jsonl'), '0123456789');
+  const segment = { file: FILE, fileBytes: BYTES, start: 0, end: 9 };
+  const wrong = [
+    ...[
+      `datasets/${ADAPTER}/data.jsonl`,
+      `adapters/${ADAPTER.replaceAll('1', '2')}/adapter_model.safetensors`,
+      `adapters/../datasets/${ADAPTER}/data.jsonl`,
+      `../${path.basename(api.folder)}/${FILE}`,
+      path.join(api.folder, FILE),
+      `adapters/${ADAPTER}/link`,
+      `adapters/${ADAPTER}/folder`,
+      `adapters/${ADAPTER}/missing`,
+      `adapters/${ADAPTER}/..`,
+    ].map((file) => answerOf({ ...segment, file })),
+    ...[{ fileBytes: BYTES - 1 }, { end: BYTES }, { start: 10 }, { start: -1 }].map((change) =>
+      answerOf(segment, { ...segment, ...change }),
+    ),
+    '{"segments":[{}]}\n',
+    'no JSON\n',
+  ];
+  for (const answer of wrong) {
+    fileAnswer = answer;
+    const response = await get(`/adapters/${ADAPTER}`, token);
+    expect([answer, response.status, response.headers.get('content-length')]).toEqual([answer, 200, String(BYTES)]);
+    await response.body?.cancel();
   }
-  expect(bytes).toBe(BYTES);
-  await until(() => sending === 0, 'the download that is not read was not ended');
-}, 60_000);
+  await until(async () => (await openFiles()) === 0, 'files are still open');
+});
 
 test('an import whose sender disconnects ends in the registry, and its reservation is released', async () => {
   const limits = { transfers: 1, adapterBytes: 1_000, totalAdapterBytes: 1_000 };

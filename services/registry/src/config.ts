@@ -23,6 +23,15 @@ export const REGISTRY_SETTINGS = {
   maxConnections,
   downloadStallMs,
   tracingEndpoint,
+  redirectDownloads: setting({
+    variable: 'S3_REDIRECT_DOWNLOADS',
+    schema: Type.Boolean(),
+    fallback: 'false',
+    example: 'true',
+    description:
+      '`true`, with `STORE=s3`: a download of a single file of an adapter is answered with 307 and an address in the ' +
+      'bucket that is valid for 60 s, so clients must reach `S3_ENDPOINT`. Tars and merged models are sent by the api.',
+  }),
   http: {
     host: setting({
       variable: 'REGISTRY_HOST',

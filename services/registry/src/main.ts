@@ -15,7 +15,7 @@ import {
   s3StoreOf,
   shutDownInOrder,
 } from '@lorasmith/service-kit';
-import { openBundleStore, openStores } from '@lorasmith/storage';
+import { openBundleStore, openStores, writeFolderToken } from '@lorasmith/storage';
 import { AdapterLibrary } from './adapters/adapter-library.js';
 import { buildApp } from './app.js';
 import { REGISTRY_SETTINGS } from './config.js';
@@ -89,6 +89,9 @@ const app = await buildApp({
   readyChecks: { ...foldersReady(folders), store: () => stores.check() },
   maxImportBytes: config.importing.maxBytes,
   downloadStallMs: config.downloadStallMs,
+  dataDir,
+  folderToken: await writeFolderToken(dataDir),
+  redirectDownloads: config.redirectDownloads,
 });
 shutDownInOrder({
   logger,

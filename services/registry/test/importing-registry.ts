@@ -85,6 +85,9 @@ export async function listen({
     readyChecks: {},
     maxImportBytes: MAX_BYTES,
     downloadStallMs: 60_000,
+    dataDir: join(root, 'data'),
+    folderToken: 'a token',
+    redirectDownloads: false,
   });
   await app.listen({ host: '127.0.0.1', port: 0 });
   url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`;

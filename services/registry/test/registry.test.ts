@@ -8,7 +8,14 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { ChildProgram } from '@lorasmith/engine-host';
 import { localModels } from '@lorasmith/model-store';
-import { createLogger, createMetrics, type HttpApp, NO_TRACING } from '@lorasmith/service-kit';
+import {
+  createLogger,
+  createMetrics,
+  type FileAnswer,
+  type FileSegment,
+  type HttpApp,
+  NO_TRACING,
+} from '@lorasmith/service-kit';
 import { type LocalBundleStore, openBundleStore } from '@lorasmith/storage';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { AdapterLibrary } from '../src/adapters/adapter-library.js';
@@ -21,6 +28,7 @@ import { adapterId, addBaseModel, publishReferenceAdapter, REFERENCE } from './p
 
 const run = promisify(execFile);
 const ID = adapterId(1);
+const TOKEN = 'the token of the data folder';
 const TRAINED = join(REFERENCE, 'llama-tied/adapter_trained');
 
 let root: string;
@@ -44,7 +52,7 @@ afterEach(async () => {
   await rm(root, { recursive: true });
 });
 
-async function listen(program: ChildProgram): Promise<void> {
+async function listen(program: ChildProgram, cacheBytes = 2 ** 30): Promise<void> {
   await app?.close();
   events = [];
   const metrics = createMetrics({ service: 'registry' });
@@ -55,7 +63,7 @@ async function listen(program: ChildProgram): Promise<void> {
     baseModels: localModels(join(root, 'models')),
     weightDigests: join(root, 'data/weight-digests'),
     program,
-    cacheBytes: 2 ** 30,
+    cacheBytes,
     mergeTimeoutMs: 60_000,
     waitTimeoutMs: 60_000,
     tracing: NO_TRACING,
@@ -85,6 +93,9 @@ async function listen(program: ChildProgram): Promise<void> {
     readyChecks: {},
     maxImportBytes: 2 ** 20,
     downloadStallMs: 60_000,
+    dataDir: join(root, 'data'),
+    folderToken: TOKEN,
+    redirectDownloads: false,
   });
   await app.listen({ host: '127.0.0.1', port: 0 });
   url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`;
@@ -103,6 +114,26 @@ const errorOf = async (response: Response) => ({
   ...((await response.json()) as { error: { code: string; message: string } }).error,
 });
 const merges = () => events.filter(({ type }) => type === 'merge-started').length;
+
+/** A request of an api that shares the data folder. @returns the segments, and the reader of the answer, which stays open */
+async function getFiles(path: string, headers: Record<string, string> = {}) {
+  const response = await get(path, { ...headers, 'x-lorasmith-data-folder': TOKEN });
+  expect(response.headers.get('x-lorasmith-files')).toBe('1');
+  const reader = response.body!.getReader();
+  const { segments } = JSON.parse(Buffer.from((await reader.read()).value!).toString()) as FileAnswer;
+  return { response, reader, segments };
+}
+
+/** The bytes that a file answer describes. */
+async function bytesOfFiles(segments: FileSegment[]): Promise<Buffer> {
+  const parts = segments.map(async (part) => {
+    if ('content' in part) return Buffer.from(part.content, 'base64');
+    const bytes = await readFile(join(root, 'data', part.file));
+    expect(bytes.length).toBe(part.fileBytes);
+    return bytes.subarray(part.start, part.end + 1);
+  });
+  return Buffer.concat(await Promise.all(parts));
+}
 
 async function unpack(bytes: Buffer): Promise<string> {
   const folder = join(root, `unpacked-${createHash('sha256').update(bytes).digest('hex').slice(0, 8)}`);
@@ -260,6 +291,21 @@ describe('a merged model', () => {
     expect(await statusOf(`/adapters/${ID}?weights=merged`)).toBe(200);
   });
 
+  test('is not evicted while the api reads its files, which does not delay a shutdown', async () => {
+    const ofOther = `/adapters/${adapterId(2)}?weights=merged`;
+    await publishReferenceAdapter(adapters, { id: adapterId(2), name: 'llama-tied' });
+    const { segments } = await getFiles(`/adapters/${ID}?weights=merged`);
+    const bytes = (await bytesOfFiles(segments)).length;
+    await listen(mergeProgram(), Math.ceil(1.5 * bytes));
+    const { reader } = await getFiles(`/adapters/${ID}?weights=merged`);
+    expect(await errorOf(await get(ofOther))).toMatchObject({ status: 503, code: 'service_unavailable' });
+    await reader.cancel();
+    await expect.poll(() => statusOf(ofOther)).toBe(200);
+    const open = await getFiles(ofOther);
+    await app.close();
+    expect((await open.reader.read()).done).toBe(true);
+  });
+
   test('is still computed for the others if one client disconnects', async () => {
     const disconnect = new AbortController();
     const first = fetch(`${url}/adapters/${ID}?weights=merged`, { signal: disconnect.signal });
@@ -300,8 +346,15 @@ describe.each([
       expect(part.headers.get('content-length')).toBe(String(end - start + 1));
       expect(part.headers.get('etag')).toBe(etag);
       expect((await bytesOf(part)).equals(whole.subarray(start, end + 1))).toBe(true);
+      const files = await getFiles(path, { range, 'if-range': etag });
+      expect(files.response.status).toBe(206);
+      for (const name of ['content-range', 'etag', 'content-type', 'content-disposition', 'accept-ranges']) {
+        expect(files.response.headers.get(name)).toBe(part.headers.get(name));
+      }
+      expect((await bytesOfFiles(files.segments)).equals(whole.subarray(start, end + 1))).toBe(true);
+      await files.reader.cancel();
     }
-    const beyond = await get(path, { range: `bytes=${size}-` });
+    const beyond = await get(path, { range: `bytes=${size}-`, 'x-lorasmith-data-folder': TOKEN });
     expect(beyond.headers.get('content-range')).toBe(`bytes */${size}`);
     expect(await errorOf(beyond)).toMatchObject({ status: 416, code: 'range_not_satisfiable' });
     const changed = await get(path, { range: 'bytes=5-9', 'if-range': '"other"' });
@@ -313,9 +366,10 @@ describe.each([
     const whole = await get(path);
     const etag = whole.headers.get('etag')!;
     const size = (await bytesOf(whole)).byteLength;
-    const same = await get(path, { 'if-none-match': `"x", W/${etag}` });
+    const token = { 'x-lorasmith-data-folder': TOKEN };
+    const same = await get(path, { ...token, 'if-none-match': `"x", W/${etag}` });
     expect([same.status, same.headers.get('etag'), await same.text()]).toEqual([304, etag, '']);
-    const head = await fetch(`${url}${path}`, { method: 'HEAD', headers: { range: 'bytes=0-0' } });
+    const head = await fetch(`${url}${path}`, { method: 'HEAD', headers: { ...token, range: 'bytes=0-0' } });
     expect([head.status, head.headers.get('content-length'), await head.text()]).toEqual([200, String(size), '']);
     expect(head.headers.get('etag')).toBe(etag);
   });
@@ -394,6 +448,7 @@ test('metrics report downloads, merges, the cache of merged models and requests 
   for (const range of ['bytes=0-9', 'bytes=10-19']) {
     await (await get(`/adapters/${ID}?weights=merged`, { range })).arrayBuffer();
   }
+  await (await getFiles(`/adapters/${ID}`)).reader.cancel();
   expect(await statusOf(`/adapters/${adapterId(9)}?weights=merged`)).toBe(404);
   const lines = (await (await get('/metrics')).text()).split('\n');
   const value = (series: string) =>
@@ -403,8 +458,8 @@ test('metrics report downloads, merges, the cache of merged models and requests 
         ?.split(' ')
         .at(-1),
     );
-  expect(value('lorasmith_downloads_total{weights="adapter"}')).toBe(1);
-  expect(value('lorasmith_download_bytes_total{weights="adapter"}')).toBe(whole.byteLength);
+  expect(value('lorasmith_downloads_total{weights="adapter"}')).toBe(2);
+  expect(value('lorasmith_download_bytes_total{weights="adapter"}')).toBe(2 * whole.byteLength);
   expect(value('lorasmith_downloads_total{weights="merged"}')).toBe(2);
   expect(value('lorasmith_download_bytes_total{weights="merged"}')).toBe(20);
   expect(value('lorasmith_merged_cache_requests_total{result="miss"}')).toBe(1);

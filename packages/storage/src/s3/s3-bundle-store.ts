@@ -165,6 +165,17 @@ export async function openS3BundleStore(options: S3BundleStoreOptions): Promise<
       return body;
     },
 
+    async localFile(id, name) {
+      const { of, file } = await fileOf(id, name);
+      const copy = await cache.peek(copyOf(of).key, id);
+      return copy === null ? null : { path: path.join(copy, name), bytes: file.bytes };
+    },
+
+    async temporaryUrl(id, name, temporary) {
+      const { of } = await fileOf(id, name);
+      return await objects.temporaryUrl(keys.file(id, of.upload, name), temporary);
+    },
+
     async readJson(id, name) {
       const { of, file } = await fileOf(id, name);
       try {

@@ -11,7 +11,8 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3';
 import { Upload } from '@aws-sdk/lib-storage';
-import type { ByteRange } from '../bundle-store.js';
+import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
+import type { ByteRange, TemporaryUrlOptions } from '../bundle-store.js';
 import { asS3Error, isMissing, isPreconditionFailed } from './s3-error.js';
 
 export interface S3Settings {
@@ -45,6 +46,8 @@ export interface S3Objects {
   read(key: string, range?: ByteRange): Promise<Readable | null>;
   /** Null when it is missing. @throws when it is larger */
   readWhole(key: string, maxBytes: number): Promise<Buffer | null>;
+  /** A signed address of the object, for GET alone. It need not exist. */
+  temporaryUrl(key: string, options: TemporaryUrlOptions): Promise<string>;
   /** In parts of limited size, whatever its length. */
   write(key: string, source: Readable, bytes: number): Promise<void>;
   /** In one step, and only if it does not exist: of concurrent calls one succeeds. */
@@ -130,6 +133,15 @@ export function openS3Objects({ endpoint, region, bucket, prefix, forcePathStyle
         }
         return Buffer.concat(chunks);
       });
+    },
+
+    temporaryUrl(key, { seconds, contentType, fileName }) {
+      const command = new GetObjectCommand({
+        ...at(key),
+        ResponseContentType: contentType,
+        ResponseContentDisposition: `attachment; filename="${fileName}"`,
+      });
+      return onS3(() => getSignedUrl(client, command, { expiresIn: seconds }));
     },
 
     async write(key, source, bytes) {

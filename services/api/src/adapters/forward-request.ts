@@ -3,9 +3,20 @@ import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import replyFrom from '@fastify/reply-from';
 import { AdapterId, ProductError } from '@lorasmith/contracts';
-import { callerHeaders, drainBody, errorBody, type HttpApp, type Tracing, untilClosed } from '@lorasmith/service-kit';
+import {
+  callerHeaders,
+  drainBody,
+  errorBody,
+  FILE_ANSWER_HEADER,
+  folderTokenHeaders,
+  type HttpApp,
+  type Tracing,
+  untilClosed,
+} from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Compile } from 'typebox/compile';
+import { openFileAnswer, segmentBytes } from './file-answer.js';
+import { FileStream } from './file-stream.js';
 import { createRegistryCalls, type ForwardingPool } from './registry-calls.js';
 import { registryUnavailable } from './registry-client.js';
 
@@ -20,6 +31,8 @@ export interface ForwardOptions {
   buffered?: boolean;
   /** Ends the answer if its client reads no bytes for this time. */
   stallMs?: number;
+  /** The data folder and its token: if the registry shares it, it names the files to send. */
+  files?: { dataDir: string; token: string };
   /** They replace headers of the same name from the client. */
   headers?: Record<string, string>;
   /** Checks a buffered answer before it is sent. An error that it throws is answered instead. */
@@ -63,8 +76,9 @@ function forwardRequest(
   request: FastifyRequest,
   reply: FastifyReply,
   tracing: Tracing,
-  { buffered, stallMs, headers: own, beforeSending }: ForwardOptions,
+  options: ForwardOptions,
 ): FastifyReply {
+  const { buffered, stallMs, files, headers: own, beforeSending } = options;
   const { id, name } = request.params as { id?: string; name?: string };
   checkNames(id, name);
   const pattern = request.routeOptions.url ?? '/adapters';
@@ -73,6 +87,7 @@ function forwardRequest(
     rewriteRequestHeaders: (_request, headers) => ({
       ...without(headers, [...OF_THE_CONNECTION, ...CREDENTIALS]),
       ...callerHeaders(request.caller),
+      ...folderTokenHeaders(files?.token ?? null),
       ...own,
       ...tracing.carry(),
       'x-request-id': request.id,
@@ -81,6 +96,15 @@ function forwardRequest(
     retryDelay: () => null,
     onResponse(_request, _reply, response) {
       const { stream } = response as unknown as { stream: Readable };
+      if (files !== undefined && reply.hasHeader(FILE_ANSWER_HEADER)) {
+        sendFiles(request, reply, stream, files.dataDir, stallMs).catch((error: unknown) => {
+          request.log.warn({ err: error }, 'the registry sends a download because its files cannot be opened');
+          for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name);
+          const { files: _, ...withoutFiles } = options;
+          forwardRequest(request, reply, tracing, withoutFiles);
+        });
+        return;
+      }
       if (stallMs !== undefined) endWhenStalled(request, reply, stallMs);
       if (buffered && request.method !== 'HEAD') sendBuffered(reply, stream, beforeSending);
       else reply.send(stream);
@@ -102,6 +126,25 @@ function forwardRequest(
         .send(errorBody(answered, request.id));
     },
   });
+}
+
+/** Answers with the files that the registry names. Sends nothing if it throws. */
+async function sendFiles(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  answer: Readable,
+  dataDir: string,
+  stallMs: number | undefined,
+): Promise<void> {
+  const { id = '' } = request.params as { id?: string };
+  const opened = await openFileAnswer(answer, dataDir, id);
+  const stream = new FileStream(opened);
+  stream.once('error', (error) => {
+    if (!reply.raw.destroyed) request.log.error({ err: error }, 'a download was ended because a file cannot be read');
+  });
+  if (stallMs !== undefined) endWhenStalled(request, reply, stallMs);
+  reply.removeHeader(FILE_ANSWER_HEADER).removeHeader('transfer-encoding');
+  reply.header('content-length', segmentBytes(opened.segments)).send(stream);
 }
 
 /** A client that stops reading would hold its download, the open files and the connections forever. */

@@ -8,6 +8,7 @@ import {
   TAR_MEDIA_TYPES,
 } from '@lorasmith/contracts';
 import { endUpload, freeBytesHeaders, type HttpApp, onceClosed } from '@lorasmith/service-kit';
+import { readFolderToken } from '@lorasmith/storage';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type TSchema, Type } from 'typebox';
 import type { ByteQuota } from '../access/byte-quota.js';
@@ -22,6 +23,8 @@ export interface TransferRoutesOptions extends ForwardingOptions {
   quota: ByteQuota;
   /** A download is ended if its client reads no bytes for this time. */
   stallMs: number;
+  /** The data folder, which the registry may share. */
+  dataDir: string;
 }
 
 const tags = ['adapters'];
@@ -39,6 +42,7 @@ const download = (description: string, ...contentTypes: string[]) => ({
   200: answerOf(contentTypes, description, bytes('Strong ETag, Content-Length, Accept-Ranges.')),
   206: answerOf(contentTypes, 'The requested range.', bytes('With Content-Range.')),
   304: noBody('Unchanged.'),
+  307: noBody('A single file, where `S3_REDIRECT_DOWNLOADS` is set: it is in the bucket, at `Location`, for 60 s.'),
   ...errorAnswers(400, 404, 409, 416, 422, 503, 504),
 });
 
@@ -54,14 +58,18 @@ const HEADERS_TIMEOUT_MS = 60 * 60_000;
  * connections to the registry need no limit.
  */
 export async function transferRoutes(app: HttpApp, options: TransferRoutesOptions): Promise<void> {
-  const { stallMs } = options;
+  const { stallMs, dataDir } = options;
   const importQuota = createImportQuota(options);
   const transfers = createConcurrencyLimit('downloads and imports');
   const forwardCounted = await createForwarding(app, options, {
     connections: null,
     headersTimeout: HEADERS_TIMEOUT_MS,
   });
-  const forward = (request: FastifyRequest, reply: FastifyReply) => forwardCounted(request, reply, { stallMs });
+  const forward = async (request: FastifyRequest, reply: FastifyReply) => {
+    // Read each time: a registry that restarts writes a new one.
+    const token = await readFolderToken(dataDir);
+    return forwardCounted(request, reply, token === null ? { stallMs } : { stallMs, files: { dataDir, token } });
+  };
 
   app.addHook('preHandler', async (request, reply) => {
     const { transfers: own, totalTransfers: total } = request.limits;

@@ -35,6 +35,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     requestTimeoutMs: 1_000,
     heartbeatMs: 1_000,
     downloadStallMs: 1_000,
+    dataDir: '.',
     readyChecks: {},
   });
   try {

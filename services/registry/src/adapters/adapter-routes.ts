@@ -19,22 +19,27 @@ export interface AdapterRoutesOptions {
   library: AdapterLibrary;
   downloads: AdapterDownloads;
   models: MergedModels;
-  /** @see answerDownload */
+  /** @see AnswerDownloadOptions */
   downloadStallMs: number;
+  /** @see AnswerDownloadOptions */
+  folderToken: string;
   /** Called for each download when its first byte is read. */
   onDownload: (event: DownloadEvent, log: FastifyBaseLogger) => void;
 }
 
 /** The routes under `/adapters`, with the paths of the public api. */
 export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions): Promise<void> {
-  const { library, downloads, models, downloadStallMs, onDownload } = options;
+  const { library, downloads, models, onDownload } = options;
+  const answerOptions = { stallMs: options.downloadStallMs, folderToken: options.folderToken };
 
   const answer = (request: FastifyRequest, reply: FastifyReply, wanted: WantedDownload) => {
     const onStarted = (event: DownloadEvent) => onDownload(event, request.log);
     return downloads.answer({ ...wanted, onStarted }, (download) =>
-      answerDownload(request, reply, download, downloadStallMs),
+      answerDownload(request, reply, download, answerOptions),
     );
   };
+
+  app.addHook('preClose', async () => downloads.close());
 
   app.addHook('preHandler', async ({ params, headers }) => {
     const { id } = (params ?? {}) as { id?: string };
@@ -56,7 +61,7 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
   app.get('/adapters/:id/manifest', { schema: { params: AdapterParams } }, (request, reply) =>
     // Not counted as a download.
     downloads.answer({ id: request.params.id, what: { name: ADAPTER_FILES.manifest } }, (download) =>
-      answerDownload(request, reply, download, downloadStallMs),
+      answerDownload(request, reply, download, answerOptions),
     ),
   );
 

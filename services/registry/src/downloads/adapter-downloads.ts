@@ -1,30 +1,43 @@
+import type { Readable } from 'node:stream';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
+import type { FileSegment } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
 import type { MergedModels } from '../merging/merged-models.js';
 import type { DownloadEvent } from '../metrics/registry-metrics.js';
 import type { Download } from './answer-download.js';
-import { type BundleContent, fileDownload, tarDownload } from './bundle-downloads.js';
+import { type BundleContent, type DownloadContent, fileContent, tarContent } from './bundle-downloads.js';
+import { locateParts, openParts } from './download-parts.js';
+import { FileAnswerStream } from './file-answer.js';
 
 export interface AdapterDownloadsOptions {
   library: Pick<AdapterLibrary, 'check'>;
   adapters: BundleStore;
   merged: BundleStore;
   models: Pick<MergedModels, 'acquire'>;
+  /** The data folder, which an api may share. */
+  dataDir: string;
+  /** Whether single files of adapters are downloaded from the store itself, if it is on the network. */
+  redirectDownloads: boolean;
 }
+
+/** How long a download may start at the address of a redirection. */
+const REDIRECTION_SECONDS = 60;
 
 export interface WantedDownload {
   id: string;
   weights?: DownloadEvent['weights'] | undefined;
   /** All files as a tar, the one safetensors file, or the file of a name. */
   what: 'tar' | 'safetensors' | { name: string };
-  /** Called when the first byte is read. */
+  /** Called when its bytes, or the places where they are, are about to be sent. */
   onStarted?: (event: DownloadEvent) => void;
 }
 
 /** Downloads of adapters and of the models merged with them. */
 export class AdapterDownloads {
   readonly #options: AdapterDownloadsOptions;
+  /** Answers whose files are being read by the api. */
+  readonly #reading = new Set<FileAnswerStream>();
 
   constructor(options: AdapterDownloadsOptions) {
     this.#options = options;
@@ -39,18 +52,38 @@ export class AdapterDownloads {
     { id, weights = 'adapter', what, onStarted }: WantedDownload,
     answer: (download: Download) => Promise<Answer>,
   ): Promise<Answer> {
-    const { content, origin, createdAt, release } = await this.#acquire(id, weights);
+    const { bundle, origin, createdAt, release } = await this.#acquire(id, weights);
     let isStreaming = false;
+    /** Keeps a merged model until the stream is closed. */
+    const streamed = <Stream extends Readable>(stream: Stream): Stream => {
+      isStreaming = true;
+      return stream.once('close', release);
+    };
+    const started = (bytes: number) => {
+      onStarted?.({ adapter: id, job: origin.kind === 'imported' ? null : origin.job, weights, bytes });
+    };
     try {
-      const download = downloadOf(what, content, createdAt, weights === 'merged' ? `${id}-merged.tar` : `${id}.tar`);
+      const { store } = bundle;
+      const content = contentOf(what, bundle, createdAt, weights === 'merged' ? `${id}-merged.tar` : `${id}.tar`);
       return await answer({
-        ...download,
-        async open(range) {
-          const job = origin.kind === 'imported' ? null : origin.job;
-          onStarted?.({ adapter: id, job, weights, bytes: range.end - range.start + 1 });
-          const stream = await download.open(range);
-          isStreaming = true;
-          return stream.once('close', release);
+        ...content,
+        open: async (range) => {
+          started(range.end - range.start + 1);
+          return streamed(await openParts(store, id, content.parts(range)));
+        },
+        openFileAnswer: async (range) => {
+          const segments = await locateParts(store, id, content.parts(range), this.#options.dataDir);
+          if (segments === null) return null;
+          started(range.end - range.start + 1);
+          return streamed(this.#fileAnswer(segments, weights));
+        },
+        redirection: async () => {
+          if (!this.#options.redirectDownloads || what === 'tar') return null;
+          const { contentType, fileName, totalBytes } = content;
+          const file = { seconds: REDIRECTION_SECONDS, contentType, fileName };
+          const url = await store.temporaryUrl(id, fileName, file);
+          if (url !== null) started(totalBytes);
+          return url;
         },
       });
     } finally {
@@ -58,11 +91,24 @@ export class AdapterDownloads {
     }
   }
 
+  /** Ends the answers whose files are being read: the api has opened them, so the downloads continue. */
+  close(): void {
+    for (const answer of this.#reading) answer.end();
+  }
+
+  #fileAnswer(segments: FileSegment[], weights: DownloadEvent['weights']): FileAnswerStream {
+    const answer = new FileAnswerStream(segments);
+    // Nothing is kept for an adapter: it is not evicted, and one that is deleted can be read by whoever has opened it.
+    if (weights === 'adapter') answer.end();
+    else this.#reading.add(answer.once('close', () => this.#reading.delete(answer)));
+    return answer;
+  }
+
   /** The files of an adapter, or of its merged model. @throws as {@link answer} */
   async files(id: string, weights: DownloadEvent['weights'] = 'adapter'): Promise<readonly AdapterFile[]> {
-    const { content, release } = await this.#acquire(id, weights);
+    const { bundle, release } = await this.#acquire(id, weights);
     release();
-    return content.files;
+    return bundle.files;
   }
 
   async #acquire(id: string, weights: DownloadEvent['weights']) {
@@ -70,15 +116,20 @@ export class AdapterDownloads {
     const adapter = await library.check(id);
     const { origin, created_at } = adapter.manifest;
     const of = { origin, createdAt: new Date(created_at) };
-    if (weights === 'adapter') return { ...of, content: { store: adapters, ...adapter }, release: () => {} };
+    if (weights === 'adapter') return { ...of, bundle: { store: adapters, ...adapter }, release: () => {} };
     const { files, release } = await models.acquire(adapter);
-    return { ...of, content: { store: merged, id, files }, release };
+    return { ...of, bundle: { store: merged, id, files }, release };
   }
 }
 
-function downloadOf(what: WantedDownload['what'], content: BundleContent, createdAt: Date, tarName: string): Download {
-  if (what === 'tar') return tarDownload(content, createdAt, tarName);
-  return fileDownload(content, what === 'safetensors' ? weightsFile(content) : namedFile(content, what.name));
+function contentOf(
+  what: WantedDownload['what'],
+  bundle: BundleContent,
+  createdAt: Date,
+  tarName: string,
+): DownloadContent {
+  if (what === 'tar') return tarContent(bundle.files, createdAt, tarName);
+  return fileContent(what === 'safetensors' ? weightsFile(bundle) : namedFile(bundle, what.name));
 }
 
 function namedFile({ id, files }: BundleContent, name: string): AdapterFile {

@@ -22,8 +22,9 @@ test('only the limit for stalls ends a download', async () => {
       sent[stallMs] = Readable.from(Array.from({ length: BYTES / chunk.length }, () => chunk));
       return sent[stallMs];
     };
-    const download = { etag: '"1"', totalBytes: BYTES, contentType: 'application/x-tar', fileName: 'a.tar', open };
-    return await answerDownload(request, reply, download, Number(stallMs));
+    const content = { etag: '"1"', totalBytes: BYTES, contentType: 'application/x-tar', fileName: 'a.tar' };
+    const download = { ...content, open, openFileAnswer: async () => null, redirection: async () => null };
+    return await answerDownload(request, reply, download, { stallMs: Number(stallMs), folderToken: 'a token' });
   });
   await app.listen({ host: '127.0.0.1', port: 0 });
 

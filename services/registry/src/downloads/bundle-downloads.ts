@@ -1,6 +1,7 @@
 import { type AdapterFile, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
 import type { BundleStore } from '@lorasmith/storage';
-import type { Download } from './answer-download.js';
+import type { ByteRange } from './byte-range.js';
+import type { DownloadPart } from './download-parts.js';
 import { entityTag } from './entity-tag.js';
 import { layOutTar } from './tar-archive.js';
 
@@ -18,25 +19,32 @@ export interface BundleContent {
   files: readonly AdapterFile[];
 }
 
-/** Downloads one file of a bundle. */
-export function fileDownload({ store, id }: BundleContent, { name, bytes, sha256 }: AdapterFile): Download {
+/** Content whose bytes are fixed before they are read. */
+export interface DownloadContent {
+  /** A strong ETag, with its quotes. */
+  etag: string;
+  totalBytes: number;
+  contentType: string;
+  /** The suggested file name: ASCII without quotes. */
+  fileName: string;
+  /** What the range consists of, in order. */
+  parts(range: ByteRange): DownloadPart[];
+}
+
+/** One file of a bundle. */
+export function fileContent({ name, bytes, sha256 }: AdapterFile): DownloadContent {
   return {
     etag: `"${sha256}"`,
     totalBytes: bytes,
     contentType: CONTENT_TYPES[name.slice(name.lastIndexOf('.') + 1)] ?? 'application/octet-stream',
     fileName: name,
-    open: (range) => store.read(id, name, range),
+    parts: (range) => (bytes === 0 ? [] : [{ name, ...range }]),
   };
 }
 
-/** Downloads all files of a bundle as a tar, at its top level. @param mtime - Modification time of all files in the tar */
-export function tarDownload({ store, id, files }: BundleContent, mtime: Date, fileName: string): Download {
-  const entries = files.map(({ name, bytes }) => ({
-    name,
-    bytes,
-    open: (range: { start: number; end: number }) => store.read(id, name, range),
-  }));
-  const { totalBytes, open } = layOutTar(entries, mtime);
+/** All files of a bundle as a tar, at its top level. @param mtime - Modification time of all files in the tar */
+export function tarContent(files: readonly AdapterFile[], mtime: Date, fileName: string): DownloadContent {
+  const { totalBytes, parts } = layOutTar(files, mtime);
   const etag = entityTag('tar', mtime.getTime(), ...files.flatMap(({ name, sha256 }) => [name, sha256]));
-  return { etag, totalBytes, contentType: TAR_MEDIA_TYPES[0], fileName, open };
+  return { etag, totalBytes, contentType: TAR_MEDIA_TYPES[0], fileName, parts };
 }

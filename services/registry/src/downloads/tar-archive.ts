@@ -1,6 +1,6 @@
-import { Readable } from 'node:stream';
 import { Header, Pax } from 'tar';
 import type { ByteRange } from './byte-range.js';
+import type { DownloadPart } from './download-parts.js';
 
 const BLOCK_BYTES = 512;
 
@@ -8,18 +8,16 @@ const BLOCK_BYTES = 512;
 export interface TarEntry {
   name: string;
   bytes: number;
-  /** Opens a range of the file. Once the promise resolves, it can be read completely even if the file is deleted. */
-  open(range: ByteRange): Promise<Readable>;
 }
 
 /** A tar whose layout is known before a file is read, so it has a size and can be served in ranges. */
 export interface TarArchive {
   totalBytes: number;
-  /** Opens every file within the range, then streams. */
-  open: (range: ByteRange) => Promise<Readable>;
+  /** What the range consists of, in order. */
+  parts: (range: ByteRange) => DownloadPart[];
 }
 
-type Segment = { start: number; bytes: number } & ({ content: Buffer } | { entry: TarEntry });
+type Segment = { start: number; bytes: number } & ({ content: Buffer } | { name: string });
 
 /**
  * Lays out a POSIX tar (ustar, with pax headers for names over 100 bytes and files over 8 GiB): entries sorted by name,
@@ -28,20 +26,20 @@ type Segment = { start: number; bytes: number } & ({ content: Buffer } | { entry
 export function layOutTar(entries: readonly TarEntry[], mtime: Date): TarArchive {
   const segments: Segment[] = [];
   let totalBytes = 0;
-  const append = (bytes: number, what: { content: Buffer } | { entry: TarEntry }) => {
+  const append = (bytes: number, what: { content: Buffer } | { name: string }) => {
     if (bytes > 0) segments.push({ start: totalBytes, bytes, ...what });
     totalBytes += bytes;
   };
   const appendContent = (content: Buffer) => append(content.byteLength, { content });
 
   const byName = [...entries].sort((a, b) => (a.name < b.name ? -1 : 1));
-  for (const entry of byName) {
-    appendContent(headerOf(entry, mtime));
-    append(entry.bytes, { entry });
-    appendContent(Buffer.alloc((BLOCK_BYTES - (entry.bytes % BLOCK_BYTES)) % BLOCK_BYTES));
+  for (const { name, bytes } of byName) {
+    appendContent(headerOf({ name, bytes }, mtime));
+    append(bytes, { name });
+    appendContent(Buffer.alloc((BLOCK_BYTES - (bytes % BLOCK_BYTES)) % BLOCK_BYTES));
   }
   appendContent(Buffer.alloc(2 * BLOCK_BYTES));
-  return { totalBytes, open: (range) => openSegments(segments, range) };
+  return { totalBytes, parts: (range) => partsWithin(segments, range) };
 }
 
 function headerOf({ name, bytes }: TarEntry, mtime: Date): Buffer {
@@ -55,34 +53,15 @@ function headerOf({ name, bytes }: TarEntry, mtime: Date): Buffer {
   return Buffer.concat([pax, header.block!]);
 }
 
-async function openSegments(segments: readonly Segment[], { start, end }: ByteRange): Promise<Readable> {
-  const parts: (Buffer | Readable)[] = [];
-  const destroyAll = () => {
-    for (const part of parts) if (part instanceof Readable) part.destroy();
-  };
-  try {
-    for (const segment of segments) {
-      const from = Math.max(0, start - segment.start);
-      const to = Math.min(segment.bytes - 1, end - segment.start);
-      if (from > to) continue;
-      const isContent = 'content' in segment;
-      parts.push(
-        isContent ? segment.content.subarray(from, to + 1) : await segment.entry.open({ start: from, end: to }),
-      );
-    }
-  } catch (error) {
-    destroyAll();
-    throw error;
+function partsWithin(segments: readonly Segment[], { start, end }: ByteRange): DownloadPart[] {
+  const parts: DownloadPart[] = [];
+  for (const segment of segments) {
+    const from = Math.max(0, start - segment.start);
+    const to = Math.min(segment.bytes - 1, end - segment.start);
+    if (from > to) continue;
+    parts.push(
+      'content' in segment ? segment.content.subarray(from, to + 1) : { name: segment.name, start: from, end: to },
+    );
   }
-  const stream = Readable.from(concatenate(parts), { objectMode: false });
-  // A generator that was never started does not run its `finally`.
-  stream.once('close', destroyAll);
-  return stream;
-}
-
-async function* concatenate(parts: readonly (Buffer | Readable)[]): AsyncGenerator<Uint8Array> {
-  for (const part of parts) {
-    if (part instanceof Readable) yield* part as AsyncIterable<Uint8Array>;
-    else yield part;
-  }
+  return parts;
 }
