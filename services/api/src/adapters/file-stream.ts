@@ -6,7 +6,7 @@ const BLOCK_BYTES = 512 * 1024;
 
 /**
  * Sends open files, with one block of memory for the whole download: a block is read again only after the connection has taken
- * it, so a slow client holds no more than one. Streams of files allocate each block anew, which takes twice the processor time.
+ * it, so a slow client holds no more than one. Streams of files allocate each block anew, which takes about twice the processor time.
  *
  * Only `pipe` reads it.
  */
