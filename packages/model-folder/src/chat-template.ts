@@ -118,8 +118,8 @@ export function compileChatTemplate(source: string, { tokens, model, now }: Comp
     render(messages, { addGenerationPrompt }) {
       try {
         const { variables, outlines } = (addGenerationPrompt ? asked : unasked)!;
-        const outline = canOutline ? outlines.find(messages) : null;
-        const text = outline?.fill(messages) ?? interpret(program, environmentOf({ messages }, variables));
+        const outlined = canOutline ? outlines.render(messages) : null;
+        const text = outlined ?? interpret(program, environmentOf({ messages }, variables));
         if (!text.isWellFormed()) throw new Error('it split a character in the middle');
         return text;
       } catch (cause) {

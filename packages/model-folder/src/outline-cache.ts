@@ -6,12 +6,15 @@ import { MAX_OUTLINED_CONTENT, outlineTemplate, type TemplateOutline } from './t
 const MAX_OUTLINED_MESSAGES = 64;
 /** A few MB at most. */
 const MAX_OUTLINES = 1_000;
+/** Of conversations with the same roles. */
+const MAX_OUTLINES_PER_ROLES = 16;
 
 /** The outlines of a template by the roles of the messages. */
 export class OutlineCache {
   readonly #program: JinjaNode;
   readonly #variables: JinjaEnvironment;
-  readonly #outlines = new Map<string, TemplateOutline | null>();
+  readonly #outlines = new Map<string, TemplateOutline[]>();
+  #count = 0;
 
   /** @param variables besides the messages; they never change */
   constructor(program: JinjaNode, variables: JinjaEnvironment) {
@@ -19,8 +22,8 @@ export class OutlineCache {
     this.#variables = variables;
   }
 
-  /** Null when these messages have to be rendered by the interpreter. */
-  find(messages: readonly Message[]): TemplateOutline | null {
+  /** The text for these messages; null when the interpreter has to render it. */
+  render(messages: readonly Message[]): string | null {
     if (messages.length > MAX_OUTLINED_MESSAGES) return null;
     let key = '';
     for (const message of messages) {
@@ -30,11 +33,21 @@ export class OutlineCache {
       // A template can print the fields of a message in their order.
       key += `${fields} ${message.role};`;
     }
-    const known = this.#outlines.get(key);
-    if (known !== undefined) return known;
+    const outlines = this.#outlines.get(key) ?? [];
+    const outline = outlines.find((known) => known.fits(messages)) ?? this.#add(key, outlines, messages);
+    return outline?.fill(messages) ?? null;
+  }
+
+  #add(key: string, outlines: TemplateOutline[], messages: readonly Message[]): TemplateOutline | null {
+    if (outlines.length === MAX_OUTLINES_PER_ROLES) return null;
+    if (this.#count === MAX_OUTLINES) {
+      this.#outlines.clear();
+      this.#count = 0;
+      outlines = [];
+    }
     const outline = outlineTemplate(this.#program, messages, this.#variables);
-    if (this.#outlines.size === MAX_OUTLINES) this.#outlines.clear();
-    this.#outlines.set(key, outline);
+    this.#outlines.set(key, [...outlines, outline]);
+    this.#count++;
     return outline;
   }
 }

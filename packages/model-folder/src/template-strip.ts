@@ -4,8 +4,10 @@ interface Expression extends JinjaNode {
   value?: unknown;
 }
 
+type Strip = 'strip' | 'lstrip' | 'rstrip';
+
 interface StripCall {
-  callee: { object: Expression; property: { value: 'strip' | 'lstrip' | 'rstrip' } };
+  callee: { object: Expression; property: { value: Strip } };
   args: [Expression];
 }
 
@@ -14,7 +16,11 @@ export function isStripCall(statement: unknown): statement is StripCall {
   const call = statement as (Expression & { callee: unknown; args: unknown[] }) | undefined;
   if (call?.type !== 'CallExpression' || call.args.length !== 1) return false;
   const { type, computed, property } = call.callee as Expression & { computed: boolean; property: Expression };
-  return type === 'MemberExpression' && !computed && /^[lr]?strip$/.test(String(property.value));
+  return type === 'MemberExpression' && !computed && isStrip(String(property.value));
+}
+
+export function isStrip(name: string): name is Strip {
+  return /^[lr]?strip$/.test(name);
 }
 
 /**
@@ -33,7 +39,8 @@ export function stripCharacters(
   return new StringValue(stripped(text.value, new Set(characters.value), callee.property.value));
 }
 
-function stripped(text: string, characters: ReadonlySet<string>, which: 'strip' | 'lstrip' | 'rstrip'): string {
+/** A text without these characters at its start, its end, or both. */
+export function stripped(text: string, characters: ReadonlySet<string>, which: Strip): string {
   let start = 0;
   let end = text.length;
   while (which !== 'rstrip' && start < end) {
