@@ -302,6 +302,7 @@ std::vector<OpDefinition> CrossEntropyOps();
 std::vector<OpDefinition> DropoutOps();
 std::vector<OpDefinition> LoraOps();
 std::vector<OpDefinition> ProductOps();  // without kernels where the processor multiplies no bfloat16
+std::vector<OpDefinition> MergedWeightOps();
 std::vector<OpDefinition> ToDeviceOps();
 
 }  // namespace lorasmith

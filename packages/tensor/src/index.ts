@@ -21,6 +21,7 @@ export {
   kernelsInUse,
 } from './kernels/kernel-table.js';
 export { type AdaptedRows, type LoraLayout, type LoraWeights, parametersOf } from './kernels/lora.js';
+export type { MergedWeight, MergeSettings } from './kernels/merged-weight.js';
 export { batchMatMul } from './kernels/product.js';
 export type { Normed, StreamGradient } from './kernels/rms-norm.js';
 export { type RotaryAngles, type RotaryTable, rotaryTable, rotate } from './kernels/rotary.js';

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { ACTIVATIONS } from '../src/activation.js';
 import { multiply, square, subtract } from '../src/arithmetic.js';
 import { engine } from '../src/binding.js';
-import type { FloatDType } from '../src/dtype.js';
+import type { DType, FloatDType } from '../src/dtype.js';
 import type { AdamWStep } from '../src/kernels/adamw.js';
 import type { AttentionSettings, BatchAttention } from '../src/kernels/attention.js';
 import type { InstructionSet } from '../src/kernels/fused-library.js';
@@ -161,6 +161,21 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       );
     });
 
+    test.each(LORA_LAYOUTS)('a merged weight: $name, the same bits; its output and norms', ({ layout }) => {
+      const merge = (result: FloatDType, stored: readonly DType[]) => {
+        const parameters = numbers([layout.offset + parametersOf(layout) + 5], 'parameters');
+        const base = numbers([layout.outFeatures, layout.inFeatures], 'base', dtype, 0.3);
+        const tokens = numbers([5, layout.inFeatures], 'tokens');
+        const settings = { layout, stored: layout.adapted.map((_, i) => stored[i % stored.length]!), dtype: result };
+        return kernelsFor(dtype).mergedWeight(base, parameters, tokens, settings);
+      };
+      for (const stored of [['float16', 'bfloat16', 'float32'], ['bfloat16']] as const) {
+        const result = stored.length === 1 ? dtype : 'float32';
+        bothWays(instructionSet, dtype, () => [merge(result, stored).weight], 0);
+        bothWays(instructionSet, dtype, () => [merge(result, stored).output, merge(result, stored).norms], 1e-5);
+      }
+    });
+
     test.each([0.05, 0.5])('dropout of %d, the same bits', (rate) => {
       bothWays(
         instructionSet,
@@ -277,6 +292,15 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     const overlapping = { ...layout, adapted: layout.adapted.map((one) => ({ ...one, firstRow: 0 })) };
     expect(() => loraWeights(parameters, overlapping, 'float32')).toThrow(/the layers must lie in the group/);
     expect(() => loraGradient(parameters, parameters, layout)).toThrow(/must have the shape of A/);
+    const { mergedWeight } = kernelsFor('bfloat16');
+    const base = numbers([layout.outFeatures, layout.inFeatures], 'base', 'bfloat16');
+    const tokens = numbers([2, layout.inFeatures], 'tokens');
+    const merge = (stored: DType[], dtype: FloatDType) => () =>
+      mergedWeight(base, parameters, tokens, { layout, stored, dtype });
+    if (engine.kind === 'cpu') {
+      expect(merge(['bfloat16'], 'bfloat16')).toThrow(/each layer must have the dtype of its file/);
+      expect(merge(['float16', 'bfloat16', 'bfloat16'], 'bfloat16')).toThrow(/must hold the numbers of the files/);
+    }
     const [long, short] = [numbers([4], 'long'), numbers([3], 'short')];
     const state = { parameters: long, first: long, second: long, rateFactors: null };
     expect(() => adamW(state, short, numbers([1], 'sum'), ADAMW_STEP)).toThrow(/must be equally many/);

@@ -27,6 +27,7 @@ import {
   rawLoraGradient,
   rawLoraWeights,
 } from './lora.js';
+import { fusedMergedWeight, type MergedWeight, type MergeSettings, rawMergedWeight } from './merged-weight.js';
 import { cudaAddMatMul, fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './product.js';
 import {
   fusedAddRmsNorm,
@@ -91,6 +92,14 @@ export interface Kernels {
    * @returns `[parameters of the group]` float32
    */
   loraGradient(byA: Tensor, byScaledB: Tensor, layout: LoraLayout): Tensor;
+  /**
+   * A group's frozen weight with an adapter merged into it: `W + scale · B A`, computed in float32 and rounded once to the
+   * dtype of the base's files, as in the merged download. Where the fused library is in use, it is the same bits.
+   * @param base `[out, in]`
+   * @param parameters `[all]` float32, as for {@link loraWeights}
+   * @param tokens `[tokens, in]` float32
+   */
+  mergedWeight(base: Tensor, parameters: Tensor, tokens: Tensor, settings: MergeSettings): MergedWeight;
   /**
    * Inverted dropout (Srivastava et al. 2014): each number becomes 0 with the probability `rate`, else it is divided by
    * 1 - rate. Which are dropped follows from the seed and their place.
@@ -169,6 +178,7 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   gatedUnitGradient: [fused(fusedGatedUnitGradient, ALSO_CUDA), raw(rawGatedUnitGradient)],
   loraWeights: [fused(fusedLoraWeights, ALSO_CUDA), raw(rawLoraWeights)],
   loraGradient: [fused(fusedLoraGradient, ALSO_CUDA), raw(rawLoraGradient)],
+  mergedWeight: [fused(fusedMergedWeight), raw(rawMergedWeight)],
   dropout: [fused(fusedDropout, ALSO_CUDA), raw(rawDropout)],
   adamW: [fused(fusedAdamW, ALSO_CUDA), raw(rawAdamW)],
   squareSum: [fused(fusedSquareSum, { engines: ['cuda'] }), raw(rawSquareSum)],

@@ -59,7 +59,7 @@ export function parametersOf(layout: LoraLayout): number {
 }
 
 export function fusedLoraWeights(parameters: Tensor, layout: LoraLayout, dtype: FloatDType): LoraWeights {
-  const attributes = [typeAttribute('T', dtype), ...attributesOf(layout)];
+  const attributes = [typeAttribute('T', dtype), ...layoutAttributes(layout)];
   const [a, scaledB] = executeMany('LorasmithLoraWeights', attributes, [parameters], 2);
   return { a: a!, scaledB: scaledB! };
 }
@@ -81,7 +81,7 @@ export function rawLoraWeights(parameters: Tensor, layout: LoraLayout, dtype: Fl
 }
 
 export function fusedLoraGradient(byA: Tensor, byScaledB: Tensor, layout: LoraLayout): Tensor {
-  return execute('LorasmithLoraGradient', [elementType(byA), ...attributesOf(layout)], [byA, byScaledB]);
+  return execute('LorasmithLoraGradient', [elementType(byA), ...layoutAttributes(layout)], [byA, byScaledB]);
 }
 
 export function rawLoraGradient(byA: Tensor, byScaledB: Tensor, layout: LoraLayout): Tensor {
@@ -96,7 +96,7 @@ export function rawLoraGradient(byA: Tensor, byScaledB: Tensor, layout: LoraLayo
   });
 }
 
-function attributesOf({ offset, inFeatures, outFeatures, adapted }: LoraLayout): OpAttribute[] {
+export function layoutAttributes({ offset, inFeatures, outFeatures, adapted }: LoraLayout): OpAttribute[] {
   return [
     intAttribute('offset', offset),
     intAttribute('in', inFeatures),

@@ -7,7 +7,7 @@ import { readModelFolder } from '@lorasmith/model-folder';
 import { type Adapter, type Decoder, loadDecoder } from '@lorasmith/models';
 import { type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
-import { type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
+import { configureKernels, type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { MergedModel, mergedLayers } from './merged-model.js';
 
@@ -16,6 +16,7 @@ const IDS = Int32Array.from({ length: 12 }, (_, i) => (7 * i + 3) % 40);
 
 let root: string;
 beforeAll(async () => {
+  configureKernels('fused');
   root = await mkdtemp(join(tmpdir(), 'merged-projection-'));
 });
 afterAll(() => rm(root, { recursive: true }));

@@ -7,10 +7,10 @@ import {
   add,
   alias,
   cast,
-  concat,
   constant,
   type DType,
-  type FloatDType,
+  kernelsFor,
+  type LoraLayout,
   matMul,
   multiply,
   scope,
@@ -20,13 +20,12 @@ import {
   sum,
   type Tensor,
   tensorOf,
+  toFloat32Array,
   toNumber,
 } from '@lorasmith/tensor';
 import { checkFailed } from './check-failed.js';
 import { layerBound } from './rounding-bounds.js';
 
-/** Size of a slice of rows in float32. Weights are merged slice by slice, so memory holds the merged weight and little else. */
-const SLICE_BYTES = 32 * 2 ** 20;
 /** Tokens on which a merged layer is compared with the adapted one. */
 const COMPARED_TOKENS = 8;
 
@@ -46,14 +45,10 @@ export interface MergedLayer {
   storedDtype: DType;
 }
 
-/** Some rows of a merged weight, and their output for some tokens before rounding. */
-interface MergedRows {
-  /** `[rows, in]` */
-  weight: Tensor;
-  /** `[tokens, rows]` float32, W x + scale · B A x */
-  output: Tensor;
-  /** `[tokens, rows]` float32, scale · B A x alone */
-  update: Tensor;
+/** A layer with its place in its group. */
+interface PlacedLayer extends MergedLayer {
+  name: string;
+  firstRow: number;
 }
 
 /** The update of each layer, and the dtype of its weight in the base's files. */
@@ -97,7 +92,8 @@ class MergedGroup implements GroupAdapter {
   readonly trained = false;
   readonly #group: LinearGroup;
   readonly #adapter: GroupAdapter | null;
-  readonly #layers: ReadonlyMap<string, MergedLayer>;
+  /** The adapted ones of the group, in the order of their rows. */
+  readonly #layers: readonly PlacedLayer[];
   readonly #rounding: MergeRounding;
 
   /** @param rounding - Added to in every forward pass. */
@@ -109,36 +105,29 @@ class MergedGroup implements GroupAdapter {
   ) {
     this.#group = group;
     this.#adapter = adapter;
-    this.#layers = layers;
+    this.#layers = placedLayers(group, layers);
     this.#rounding = rounding;
   }
 
   /** @throws ProductError merge_not_finite, adapter_check_failed; both name the layer */
   forward(x: Tensor): { output: Tensor; saved: null } {
-    const { modules, linear } = this.#group;
+    const { linear } = this.#group;
     const own = linear.computeDtype;
-    const stored = modules.flatMap(({ name }) => this.#layers.get(name)?.storedDtype ?? []);
+    const stored = this.#layers.map(({ storedDtype }) => storedDtype);
     // Weights that the model's dtype cannot hold are used in float32, or the model's rounding would be blamed on merging.
     const dtype = stored.every((other) => other === own) ? own : 'float32';
     const output = scope(() => {
       const some = slice(x, [0, 0], [Math.min(COMPARED_TOKENS, x.shape[0]!), -1]);
       const adapted = this.#adapted(some); // [tokens, out]
-      const parts: Tensor[] = [];
-      let firstRow = 0;
-      for (const { name, outFeatures } of modules) {
-        const layer = this.#layers.get(name);
-        if (layer === undefined) {
-          parts.push(cast(linear.weightRows(firstRow, outFeatures), dtype));
-        } else {
-          const rows = this.#mergedRows(name, layer, firstRow, cast(some, 'float32'), dtype);
-          this.#compare(name, rows, adapted, firstRow);
-          parts.push(...rows.map(({ weight }) => weight));
-        }
-        firstRow += outFeatures;
-      }
+      const tokens = cast(some, 'float32');
+      const { parameters, layout } = this.#parameters();
+      const base = linear.weightRows(0, linear.outFeatures);
+      const merged = kernelsFor(own).mergedWeight(base, parameters, tokens, { layout, stored, dtype });
+      this.#takeNorms(toFloat32Array(merged.norms));
+      for (const layer of this.#layers) this.#compare(layer, tokens, merged.output, adapted);
       const bias = linear.biasRows(0, linear.outFeatures);
-      const merged = new DenseLinear(joined(parts, 0), bias && cast(bias, dtype));
-      return cast(merged.forward(cast(x, dtype)), own);
+      const mergedLinear = new DenseLinear(merged.weight, bias && cast(bias, dtype));
+      return cast(mergedLinear.forward(cast(x, dtype)), own);
     });
     x.dispose();
     return { output, saved: null };
@@ -158,72 +147,52 @@ class MergedGroup implements GroupAdapter {
     throw new Error('a merged model is not trained through');
   }
 
-  #mergedRows(name: string, layer: MergedLayer, firstRow: number, tokens: Tensor, dtype: FloatDType): MergedRows[] {
-    const { inFeatures, outFeatures } = layer.module;
-    const sliceRows = Math.max(1, Math.floor(SLICE_BYTES / (4 * inFeatures)));
-    const all: MergedRows[] = [];
-    for (let row = 0; row < outFeatures; row += sliceRows) {
-      const rows = Math.min(sliceRows, outFeatures - row);
-      const base = this.#group.linear.weightRows(firstRow + row, rows);
-      all.push(scope(() => this.#merged(name, layer, base, row, tokens, dtype)));
+  /** The numbers of the layers as a kernel takes them: all A, then all B. */
+  #parameters(): { parameters: Tensor; layout: LoraLayout } {
+    const { inFeatures, outFeatures } = this.#group.linear;
+    const modules = this.#layers.map(({ module }) => module);
+    const numbers = joined([...modules.map(({ a }) => a), ...modules.map(({ b }) => b)]);
+    const adapted = this.#layers.map(({ module: { rank, scale, outFeatures: rows }, firstRow }) => {
+      return { rank, scale, outFeatures: rows, firstRow };
+    });
+    return { parameters: tensorOf(numbers, [numbers.length]), layout: { offset: 0, inFeatures, outFeatures, adapted } };
+  }
+
+  /** @param norms - `[layers, 3]`: of the rounding errors, the updates, and the frozen weights */
+  #takeNorms(norms: Float32Array): void {
+    for (const [i, { name, storedDtype }] of this.#layers.entries()) {
+      const [error, update, base] = norms.subarray(3 * i, 3 * i + 3) as unknown as [number, number, number];
+      if (!Number.isFinite(error)) {
+        const message = `Merging ${name} gives numbers that are not finite in ${storedDtype}, the dtype of the base. Train with a lower learning_rate or alpha.`;
+        throw new ProductError('merge_not_finite', message);
+      }
+      this.#rounding.errorSquares += error ** 2;
+      this.#rounding.updateSquares += update ** 2;
+      this.#rounding.baseSquares += base ** 2;
     }
-    return all;
   }
 
   /**
-   * @param base - `[rows, in]`, those of the layer from `row` on
+   * Merged and adapted layer are the same function, up to the rounding of the dtype that the model computes in.
+   *
    * @param tokens - `[tokens, in]` float32
+   * @param output - `[tokens, out]` float32, of the merged group before its weight is rounded and without its bias
+   * @param adapted - `[tokens, out]` float32
    */
-  #merged(
-    name: string,
-    { module, storedDtype }: MergedLayer,
-    base: Tensor,
-    row: number,
-    tokens: Tensor,
-    dtype: FloatDType,
-  ): MergedRows {
-    const { a, b, rank, scale, inFeatures } = module;
-    const rows = base.shape[0]!;
-    const bRows = tensorOf(b.slice(row * rank, (row + rows) * rank), [rows, rank]);
-    const scaleTensor = tensorOf(Float32Array.of(scale), []);
-    const update = multiply(matMul(bRows, tensorOf(a, [rank, inFeatures])), scaleTensor); // [rows, in]
-    const exactBase = cast(base, 'float32');
-    const exact = add(exactBase, update);
-    const weight = cast(cast(exact, storedDtype), dtype);
-    const errorSquares = sumOfSquares(subtract(cast(weight, 'float32'), exact));
-    if (!Number.isFinite(errorSquares)) {
-      const message = `Merging ${name} gives numbers that are not finite in ${storedDtype}, the dtype of the base. Train with a lower learning_rate or alpha.`;
-      throw new ProductError('merge_not_finite', message);
-    }
-    this.#rounding.errorSquares += errorSquares;
-    this.#rounding.updateSquares += sumOfSquares(update);
-    this.#rounding.baseSquares += sumOfSquares(exactBase);
-    return {
-      weight,
-      output: matMul(tokens, exact, { transposeB: true }),
-      update: matMul(tokens, update, { transposeB: true }),
-    };
-  }
-
-  /** Merged and adapted layer are the same function, up to the rounding of the dtype that the model computes in. */
-  #compare(name: string, rows: readonly MergedRows[], adapted: Tensor, firstRow: number): void {
+  #compare({ name, module, firstRow }: PlacedLayer, tokens: Tensor, output: Tensor, adapted: Tensor): void {
     const { linear } = this.#group;
+    const { a, b, rank, scale, inFeatures, outFeatures } = module;
     const { difference, size } = scope(() => {
-      const output = joined(
-        rows.map((some) => some.output),
-        1,
-      ); // [tokens, out]
-      const update = joined(
-        rows.map((some) => some.update),
-        1,
-      );
-      const count = output.shape[1]!;
-      const bias = linear.biasRows(firstRow, count);
-      const own = bias === null ? constant(0) : cast(bias, 'float32');
-      const merged = add(output, own);
-      const difference = norm(subtract(slice(adapted, [0, firstRow], [-1, count]), merged));
+      const rowsOf = (x: Tensor) => slice(x, [0, firstRow], [-1, outFeatures]);
+      const bias = linear.biasRows(firstRow, outFeatures);
+      const merged = add(rowsOf(output), bias === null ? constant(0) : cast(bias, 'float32'));
+      const low = matMul(tokens, tensorOf(a, [rank, inFeatures]), { transposeB: true }); // [tokens, rank]
+      const update = matMul(low, tensorOf(b, [outFeatures, rank]), { transposeB: true }); // [tokens, out], not scaled
       // Base and update may cancel each other; each is rounded by its own size.
-      return { difference, size: norm(merged) + 2 * norm(update) };
+      return {
+        difference: norm(subtract(rowsOf(adapted), merged)),
+        size: norm(merged) + 2 * Math.abs(scale) * norm(update),
+      };
     });
     const bound = layerBound(linear.computeDtype, linear.inFeatures, size);
     // Not `>`: NaN must fail.
@@ -233,15 +202,28 @@ class MergedGroup implements GroupAdapter {
   }
 }
 
-function joined(parts: Tensor[], axis: number): Tensor {
-  return parts.length === 1 ? parts[0]! : concat(parts, axis);
+function placedLayers({ modules }: LinearGroup, layers: ReadonlyMap<string, MergedLayer>): PlacedLayer[] {
+  let next = 0;
+  return modules.flatMap(({ name, outFeatures }) => {
+    const firstRow = next;
+    next += outFeatures;
+    const layer = layers.get(name);
+    return layer === undefined ? [] : [{ ...layer, name, firstRow }];
+  });
 }
 
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((total, { length }) => total + length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    all.set(part, offset);
+    offset += part.length;
+  }
+  return all;
+}
+
+/** The Frobenius norm. The numbers are scaled up first, so that the squares of tiny ones do not underflow. */
 function norm(x: Tensor): number {
-  return Math.sqrt(sumOfSquares(x));
-}
-
-/** The numbers are scaled up first, so that the squares of tiny ones do not underflow. */
-function sumOfSquares(x: Tensor): number {
-  return scope(() => toNumber(sum(square(multiply(x, constant(2 ** 20))), 'all'))) * 2 ** -40;
+  const squares = scope(() => toNumber(sum(square(multiply(x, constant(2 ** 20))), 'all')));
+  return Math.sqrt(squares) * 2 ** -20;
 }

@@ -8,7 +8,7 @@ import { loadTokenizer, type ModelFolder, readModelFolder } from '@lorasmith/mod
 import { type ActingAdapter, type Classifier, type Decoder, loadClassifier, loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
-import { type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { configureKernels, type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { Value } from 'typebox/value';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
@@ -20,6 +20,7 @@ import { writeCheckedAdapter } from './write-checked-adapter.js';
 let root: string;
 let folders = 0;
 beforeAll(async () => {
+  configureKernels('fused');
   root = await mkdtemp(join(tmpdir(), 'checked-adapter-'));
   await writeTinyLlama(join(root, 'llama'));
   await mkdir(join(root, 'classifier'));

@@ -1,0 +1,256 @@
+// A group's weight with an adapter merged into it, for the check of an adapter before it is published: everything that
+// the check needs of a weight, in one pass over its rows.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "../../weight-io/native/merge_rows.h"
+#include "gemm.h"
+#include "kernel.h"
+#include "lora_layout.h"
+#include "parallel.h"
+
+namespace lorasmith {
+namespace {
+
+using merging::Float16Bits;
+using merging::kPanelColumns;
+constexpr int64_t kStripRows = merging::kTileRows;
+constexpr int64_t kTile = kStripRows * kPanelColumns;
+
+// Rows that a thread computes together: a panel of A and of the tokens is read from the first-level cache for them.
+constexpr int64_t kBlockRows = 4 * kStripRows;
+
+float Rounded(float value, float) { return value; }
+
+float Rounded(float value, BFloat16 rounded) {
+  Store(value, &rounded);
+  return ToFloat(rounded);
+}
+
+float Rounded(float value, Float16Bits rounded) {
+  rounded.bits = merging::ToFloat16(value);
+  return merging::ToFloat(rounded);
+}
+
+struct SquareSums {
+  double error = 0;
+  double update = 0;
+  double base = 0;
+};
+
+double SquareSum(const float* values) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < kTile; i++) sum += static_cast<double>(values[i]) * values[i];
+  return sum;
+}
+
+// Some rows of one layer of the group, or of one that is not adapted.
+struct Block {
+  int64_t first_row;  // in the group
+  int64_t rows;
+  int64_t layer;      // -1: not adapted
+  int64_t layer_row;  // of first_row, in the layer
+};
+
+// What all blocks read, and where they write.
+template <typename Base, typename Result>
+struct Matrices {
+  const Base* base;     // [out, in]
+  const float* tokens;  // [in, token_width]: the transposed tokens, with zeros beyond the last one
+  Result* weight;       // [out, in]
+  float* products;      // [out, token_width], 0 at first
+  int64_t in;
+  int64_t token_width;
+};
+
+// Tiles of kRows rows from `row` of the group on, in the columns of one panel. Exact is W + scale * B A before it is
+// rounded to the dtype Stored of the base's files.
+template <int kRows, typename Stored, typename Base, typename Result>
+void MergeTiles(const Matrices<Base, Result>& all, const merging::Update* update, int64_t layer_row, int64_t row,
+                int64_t panel, SquareSums* sums) {
+  const int64_t first = panel * kPanelColumns;
+  const int64_t columns = std::min(kPanelColumns, all.in - first);
+  alignas(64) float updates[kTile] = {};
+  alignas(64) float bases[kTile] = {};
+  alignas(64) float exact[kTile];
+  alignas(64) float errors[kTile] = {};
+  if (update != nullptr) merging::UpdateTile<kRows>(*update, layer_row, panel, updates);
+  for (int r = 0; r < kRows; r++) {
+    const int64_t at = (row + r) * all.in + first;
+    const int64_t to = r * kPanelColumns;
+#pragma omp simd
+    for (int64_t i = 0; i < columns; i++) {
+      const float value = ToFloat(all.base[at + i]);
+      const float sum = value + updates[to + i];
+      const float rounded = Rounded(sum, Stored{});
+      bases[to + i] = value;
+      exact[to + i] = sum;
+      errors[to + i] = rounded - sum;
+      Store(rounded, all.weight + at + i);
+    }
+    // Beyond the last column there are none, even if B is infinite.
+    std::fill(updates + to + columns, updates + to + kPanelColumns, 0.0f);
+  }
+  if (update != nullptr) {
+    sums->error += SquareSum(errors);
+    sums->update += SquareSum(updates);
+    sums->base += SquareSum(bases);
+  }
+  Multiply({exact, kPanelColumns, 1}, all.tokens + first * all.token_width, all.token_width,
+           all.products + row * all.token_width, all.token_width, kRows, all.token_width, columns, true);
+}
+
+template <typename Stored, typename Base, typename Result>
+SquareSums MergeBlock(const Matrices<Base, Result>& all, const merging::Update* update, const Block& block) {
+  // As TensorFlow's threads do.
+  const merging::FlushSubnormals flush;
+  SquareSums sums;
+  for (int64_t panel = 0; panel * kPanelColumns < all.in; panel++) {
+    int64_t done = 0;
+    for (; done + kStripRows <= block.rows; done += kStripRows) {
+      MergeTiles<kStripRows, Stored>(all, update, block.layer_row + done, block.first_row + done, panel, &sums);
+    }
+    for (; done < block.rows; done++) {
+      MergeTiles<1, Stored>(all, update, block.layer_row + done, block.first_row + done, panel, &sums);
+    }
+  }
+  return sums;
+}
+
+// base [out, in], parameters [all], tokens [tokens, in] →
+//   weight [out, in]: base + scale * B A in the rows of the adapted layers, rounded to the dtype `stored` of each;
+//   output [tokens, out]: tokens times the transposed weight before it is rounded;
+//   norms [layers, 3]: Frobenius norms of the rounding errors, of the updates, and of what they are added to.
+template <typename Base, typename Result>
+struct MergedWeight {
+  explicit MergedWeight(const Attributes& attributes) : layout(attributes), stored(attributes.Ints("stored")) {}
+
+  void Compute(Context& context) const {
+    const Base* base = context.Input<Base>(0);
+    const float* parameters = context.Input<float>(1);
+    const float* tokens = context.Input<float>(2);
+    const int64_t count = context.Dim(2, 0);
+    if (!context.Check(layout.IsValid(), "the layers must lie in the group, in their order")) return;
+    if (!context.Check(layout.offset + layout.numbers <= context.Size(1), "the group must lie in the parameters")) {
+      return;
+    }
+    if (!context.Check(context.Size(0) == layout.out * layout.in, "the weight must be that of the group")) return;
+    if (!context.Check(context.Size(2) == count * layout.in, "the tokens must be the group's input")) return;
+    if (!context.Check(stored.size() == layout.ranks.size(), "each layer must have the dtype of its file")) return;
+    for (int64_t dtype : stored) {
+      const bool is_known = dtype == TF_FLOAT || dtype == TF_HALF || dtype == TF_BFLOAT16;
+      const bool is_held = std::is_same_v<Result, float> || dtype == TF_BFLOAT16;
+      if (!context.Check(is_known && is_held, "the result must hold the numbers of the files")) return;
+    }
+    const int64_t width = RoundUp(count, kLanes);
+    Result* weight = context.Output<Result>(0, {layout.out, layout.in});
+    float* output = context.Output<float>(1, {count, layout.out});
+    float* norms = context.Output<float>(2, {static_cast<int64_t>(stored.size()), 3});
+    float* transposed = context.Scratch<float>(layout.in * width);
+    float* products = context.Scratch<float>(layout.out * width);
+    float* panels = context.Scratch<float>(merging::PanelFloats(layout.total_rank, layout.in));
+    if (context.failed()) return;
+    for (int64_t column = 0; column < layout.in; column++) {
+      for (int64_t token = 0; token < width; token++) {
+        transposed[column * width + token] = token < count ? tokens[token * layout.in + column] : 0.0f;
+      }
+    }
+    std::fill(products, products + layout.out * width, 0.0f);
+    const std::vector<merging::Update> updates = Updates(parameters + layout.offset, panels);
+    const std::vector<Block> blocks = Blocks();
+    std::vector<SquareSums> sums(blocks.size());
+    const Matrices<Base, Result> all{base, transposed, weight, products, layout.in, width};
+    ParallelFor(static_cast<int64_t>(blocks.size()), [&](int64_t index) {
+      const Block& block = blocks[index];
+      sums[index] = block.layer < 0 ? MergeBlock<Base>(all, nullptr, block)
+                                    : MergeAs(stored[block.layer], all, &updates[block.layer], block);
+      for (int64_t row = block.first_row; row < block.first_row + block.rows; row++) {
+        for (int64_t token = 0; token < count; token++)
+          output[token * layout.out + row] = products[row * width + token];
+      }
+    });
+    StoreNorms(blocks, sums, norms);
+  }
+
+ private:
+  static SquareSums MergeAs(int64_t dtype, const Matrices<Base, Result>& all, const merging::Update* update,
+                            const Block& block) {
+    if constexpr (std::is_same_v<Result, float>) {
+      if (dtype == TF_FLOAT) return MergeBlock<float>(all, update, block);
+      if (dtype == TF_HALF) return MergeBlock<Float16Bits>(all, update, block);
+    }
+    return MergeBlock<BFloat16>(all, update, block);
+  }
+
+  // The update of each layer, with its A packed into `panels`.
+  std::vector<merging::Update> Updates(const float* a, float* panels) const {
+    const float* b = a + layout.total_rank * layout.in;
+    std::vector<merging::Update> updates;
+    for (size_t layer = 0; layer < layout.ranks.size(); layer++) {
+      const int64_t rank = layout.ranks[layer];
+      merging::PackPanels(a, layout.in, 1, rank, layout.in, panels);
+      updates.push_back({b, rank, 1, panels, rank, layout.in, layout.scales[layer]});
+      a += rank * layout.in;
+      b += layout.rows[layer] * rank;
+      panels += merging::PanelFloats(rank, layout.in);
+    }
+    return updates;
+  }
+
+  std::vector<Block> Blocks() const {
+    std::vector<Block> blocks;
+    int64_t next = 0;
+    const auto add = [&](int64_t layer, int64_t first, int64_t end) {
+      for (int64_t row = first; row < end; row += kBlockRows) {
+        blocks.push_back({row, std::min(kBlockRows, end - row), layer, row - first});
+      }
+      next = end;
+    };
+    for (size_t layer = 0; layer < layout.ranks.size(); layer++) {
+      const int64_t first = layout.first_rows[layer];
+      add(-1, next, first);
+      add(static_cast<int64_t>(layer), first, first + layout.rows[layer]);
+    }
+    add(-1, next, layout.out);
+    return blocks;
+  }
+
+  void StoreNorms(const std::vector<Block>& blocks, const std::vector<SquareSums>& sums, float* norms) const {
+    std::vector<SquareSums> totals(layout.ranks.size());
+    for (size_t i = 0; i < blocks.size(); i++) {
+      if (blocks[i].layer < 0) continue;
+      SquareSums& total = totals[blocks[i].layer];
+      total.error += sums[i].error;
+      total.update += sums[i].update;
+      total.base += sums[i].base;
+    }
+    for (const SquareSums& total : totals) {
+      for (double square : {total.error, total.update, total.base}) *norms++ = static_cast<float>(std::sqrt(square));
+    }
+  }
+
+  LoraLayout layout;
+  std::vector<int64_t> stored;
+};
+
+template <typename Base, typename Result>
+KernelDefinition Definition(TF_DataType base, TF_DataType result) {
+  return KernelOn<MergedWeight<Base, Result>>("CPU", {{"T", base}, {"Result", result}});
+}
+
+}  // namespace
+
+std::vector<OpDefinition> MergedWeightOps() {
+  std::vector<const char*> attributes = LoraLayout::AttributeNames();
+  attributes.insert(attributes.end(), {"stored: list(int)", "Result: {float, bfloat16}"});
+  return {{"LorasmithMergedWeight",
+           {"base: T", "parameters: float", "tokens: float"},
+           {"weight: Result", "output: float", "norms: float"},
+           attributes,
+           {Definition<float, float>(TF_FLOAT, TF_FLOAT), Definition<BFloat16, float>(TF_BFLOAT16, TF_FLOAT),
+            Definition<BFloat16, BFloat16>(TF_BFLOAT16, TF_BFLOAT16)}}};
+}
+
+}  // namespace lorasmith
