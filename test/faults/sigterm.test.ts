@@ -55,7 +55,10 @@ describe('the worker', () => {
   });
 
   test.each<[string, Omit<Strike, 'program' | 'signal'>]>([
-    ['while it copies the adapter', { call: 'write', when: 'after', path: '/\\.staging/adapters-[^/]*/adapter_model' }],
+    [
+      'while it stages the adapter',
+      { call: 'rename', when: 'after', path: '/\\.staging/adapters-[^/]*/adapter_model' },
+    ],
     ['before the adapter appears', { call: 'rename', when: 'before', path: '/adapters/ad_' }],
     ['after the adapter appeared', { call: 'rename', when: 'after', path: '/adapters/ad_' }],
   ])('%s', async (_, strike) => {

@@ -30,7 +30,14 @@ afterAll(() => stand?.close());
 
 describe('SIGKILL at an exact file operation of the worker', () => {
   test.each<[string, Omit<Strike, 'program'>]>([
-    ['copying the adapter', { call: 'write', when: 'after', path: '/\\.staging/adapters-[^/]*/adapter_model' }],
+    [
+      'before the adapter is staged',
+      { call: 'rename', when: 'before', path: '/\\.staging/adapters-[^/]*/adapter_model' },
+    ],
+    [
+      'after the adapter is staged',
+      { call: 'rename', when: 'after', path: '/\\.staging/adapters-[^/]*/adapter_model' },
+    ],
     ['before the adapter appears', { call: 'rename', when: 'before', path: '/adapters/ad_' }],
     ['after the adapter appeared, before it is recorded', { call: 'rename', when: 'after', path: '/adapters/ad_' }],
   ])('%s', async (_, strike) => {

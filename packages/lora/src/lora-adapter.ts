@@ -94,6 +94,17 @@ export class LoraAdapter implements Adapter {
     return gradient;
   }
 
+  /** Whether a pass without dropout is the same computation with either adapter, bit for bit. Both are of the same model. */
+  computesAs(other: LoraAdapter): boolean {
+    return (
+      this.#byGroup.size === other.#byGroup.size &&
+      [...this.#byGroup].every(([group, lora]) => {
+        const theirs = other.at(group);
+        return theirs !== null && lora.hasWeightsOf(theirs);
+      })
+    );
+  }
+
   /** The current matrices. */
   toPeft(baseModelNameOrPath: string | null): PeftAdapter {
     const modules = matrices(this.#adapted, toFloat32Array(this.#parameters));

@@ -13,6 +13,7 @@ import {
   parametersOf,
   scope,
   type Tensor,
+  toFloat32Array,
 } from '@lorasmith/tensor';
 
 type SavedLora = {
@@ -66,6 +67,12 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
     const weights = kernelsFor(dtype).loraWeights(parameters, this.#layout, dtype);
     dispose(this.#weights);
     this.#weights = keep(weights);
+  }
+
+  /** Whether both compute with the same matrices, bit for bit. */
+  hasWeightsOf(other: LoraGroup): boolean {
+    const [own, others] = [this.#currentWeights(), other.#currentWeights()];
+    return isSame(own.a, others.a) && isSame(own.scaledB, others.scaledB);
   }
 
   forward(
@@ -150,4 +157,14 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
     if (this.#dropout === 0 || seed === null) return null;
     return [(seed[0] ^ Math.imul(this.#index + 1, 0x9e3779b1)) & 0x7fffffff, seed[1] & 0x7fffffff];
   }
+}
+
+function isSame(one: Tensor, other: Tensor): boolean {
+  const isAlike = one.dtype === other.dtype && one.shape.join() === other.shape.join();
+  return isAlike && Buffer.compare(bytesOf(one), bytesOf(other)) === 0;
+}
+
+function bytesOf(x: Tensor): Uint8Array {
+  const { buffer, byteOffset, byteLength } = toFloat32Array(x);
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }

@@ -17,6 +17,12 @@ export interface Staging {
    * @throws ProductError `storage_full`; errors of the source
    */
   write(name: string, source: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<Digest>;
+  /**
+   * Moves a file of this host, which nothing writes to any more, into the folder.
+   * @returns its digest, computed where it now is
+   * @throws ProductError `storage_full`, where it must be copied from another file system
+   */
+  take(name: string, file: string): Promise<Digest>;
   /** Removes the folder; harmless when it has been published or removed. */
   discard(): Promise<void>;
 }

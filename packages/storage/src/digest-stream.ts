@@ -50,5 +50,5 @@ export async function digestStream(source: Readable): Promise<Digest> {
 
 /** sha256 and size of a file, read in pieces. */
 export async function digestFile(file: string): Promise<Digest> {
-  return await digestStream(createReadStream(file));
+  return await digestStream(createReadStream(file, { highWaterMark: 2 ** 20 }));
 }

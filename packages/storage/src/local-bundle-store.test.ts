@@ -1,4 +1,5 @@
-import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -29,3 +30,23 @@ test('a link is not followed', async () => {
   await expect(store.read('ds_1', 'link')).rejects.toMatchObject({ code: 'not_found' });
   expect((await store.files('ds_1')).map(({ name }) => name)).toEqual(['a.txt']);
 });
+
+/** `/dev/shm` is another file system, so the file is copied. */
+test.each([tmpdir(), ...(existsSync('/dev/shm') ? ['/dev/shm'] : [])])(
+  'a file of %s is taken into a bundle',
+  async (from) => {
+    const folder = await mkdtemp(path.join(from, 'lorasmith-taken-'));
+    try {
+      const file = path.join(folder, 'made');
+      await writeFile(file, 'abc');
+      const staging = await store.stage();
+      const sha256 = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad';
+      expect(await staging.take('a.txt', file)).toEqual({ sha256, bytes: 3 });
+      expect(existsSync(file)).toBe(false);
+      expect(await readFile(path.join(staging.path, 'a.txt'), 'utf8')).toBe('abc');
+      await expect(staging.take('../b.txt', file)).rejects.toThrow(/not a file name/);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  },
+);

@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { constants, createWriteStream } from 'node:fs';
+import { copyFile, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { isBundleFileName } from './bundle-names.js';
 import type { Staging } from './bundle-store.js';
-import { DigestStream } from './digest-stream.js';
-import { asStorageError, isAbsent } from './storage-error.js';
+import { DigestStream, digestFile } from './digest-stream.js';
+import { asStorageError, isAbsent, systemErrorCode } from './storage-error.js';
 import { syncFolder } from './write-file-atomic.js';
 
 /** Incomplete bundles of one kind, in `root/.staging`. */
@@ -53,17 +53,33 @@ export async function sweepStagings(root: string, olderThanMs: number, prefix = 
 }
 
 function localStaging(location: string): Staging {
+  const pathOf = (name: string) => {
+    if (!isBundleFileName(name)) throw new Error(`Staging: ${JSON.stringify(name)} is not a file name`);
+    return path.join(location, name);
+  };
   return {
     path: location,
     async write(name, source) {
-      if (!isBundleFileName(name)) throw new Error(`Staging.write: ${JSON.stringify(name)} is not a file name`);
       const digesting = new DigestStream();
       try {
-        await pipeline(source, digesting, createWriteStream(path.join(location, name), { flags: 'wx' }));
+        await pipeline(source, digesting, createWriteStream(pathOf(name), { flags: 'wx' }));
       } catch (error) {
         throw asStorageError(error);
       }
       return digesting.digest;
+    },
+    async take(name, file) {
+      const taken = pathOf(name);
+      try {
+        await rename(file, taken);
+      } catch (error) {
+        if (systemErrorCode(error) !== 'EXDEV') throw asStorageError(error);
+        await copyFile(file, taken, constants.COPYFILE_EXCL).catch((cause: unknown) => {
+          throw asStorageError(cause);
+        });
+        await rm(file);
+      }
+      return await digestFile(taken);
     },
     discard: () => rm(location, { recursive: true, force: true }),
   };

@@ -2,6 +2,7 @@
 // the check needs of a weight, in one pass over its rows.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "../../weight-io/native/merge_rows.h"
@@ -21,17 +22,18 @@ constexpr int64_t kTile = kStripRows * kPanelColumns;
 // Rows that a thread computes together: a panel of A and of the tokens is read from the first-level cache for them.
 constexpr int64_t kBlockRows = 4 * kStripRows;
 
-float Rounded(float value, float) { return value; }
+// Rounds to nearest even. What becomes of a number that is not finite does not matter: its error is NaN.
+inline void Round(float value, float* to) { *to = value; }
 
-float Rounded(float value, BFloat16 rounded) {
-  Store(value, &rounded);
-  return ToFloat(rounded);
+inline void Round(float value, BFloat16* to) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  to->bits = static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-float Rounded(float value, Float16Bits rounded) {
-  rounded.bits = merging::ToFloat16(value);
-  return merging::ToFloat(rounded);
-}
+inline void Round(float value, Float16Bits* to) { to->bits = merging::ToFloat16(value); }
+
+inline Vector LoadVector(const float* from) { return *reinterpret_cast<const Vector*>(from); }
 
 struct SquareSums {
   double error = 0;
@@ -39,11 +41,13 @@ struct SquareSums {
   double base = 0;
 };
 
+// Of a tile. The numbers are scaled up first, so that the squares of tiny ones do not underflow.
 double SquareSum(const float* values) {
-  double sum = 0;
+  constexpr float kScale = 1 << 20;
+  float sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < kTile; i++) sum += static_cast<double>(values[i]) * values[i];
-  return sum;
+  for (int64_t i = 0; i < kTile; i++) sum += (kScale * values[i]) * (kScale * values[i]);
+  return static_cast<double>(sum) / kScale / kScale;
 }
 
 // Some rows of one layer of the group, or of one that is not adapted.
@@ -58,39 +62,73 @@ struct Block {
 template <typename Base, typename Result>
 struct Matrices {
   const Base* base;     // [out, in]
-  const float* tokens;  // [in, token_width]: the transposed tokens, with zeros beyond the last one
+  const float* tokens;  // [token_count, panels of in]
   Result* weight;       // [out, in]
-  float* products;      // [out, token_width], 0 at first
+  float* output;        // [token_count, out]
   int64_t in;
-  int64_t token_width;
+  int64_t out;
+  int64_t token_count;
 };
 
+int64_t Panels(int64_t in) { return (in + kPanelColumns - 1) / kPanelColumns; }
+
+// Adds what a panel gives to kTokens products of kRows rows; the sums of a product are kLanes apart.
+template <int kRows, int kTokens>
+inline void AddProducts(const float* exact, const float* tokens, int64_t token_stride, float* sums,
+                        int64_t row_stride) {
+  constexpr int kVectors = kPanelColumns / kLanes;
+  Vector factors[kTokens][kVectors];
+  for (int token = 0; token < kTokens; token++) {
+    for (int v = 0; v < kVectors; v++) factors[token][v] = LoadVector(tokens + token * token_stride + v * kLanes);
+  }
+  for (int row = 0; row < kRows; row++) {
+    for (int token = 0; token < kTokens; token++) {
+      float* place = sums + row * row_stride + token * kLanes;
+      Vector sum = LoadVector(place);
+      for (int v = 0; v < kVectors; v++)
+        sum += factors[token][v] * LoadVector(exact + row * kPanelColumns + v * kLanes);
+      *reinterpret_cast<Vector*>(place) = sum;
+    }
+  }
+}
+
 // Tiles of kRows rows from `row` of the group on, in the columns of one panel. Exact is W + scale * B A before it is
-// rounded to the dtype Stored of the base's files.
+// rounded to the dtype Stored of the base's files. `products` [kRows, token_count, kLanes] are added to.
 template <int kRows, typename Stored, typename Base, typename Result>
 void MergeTiles(const Matrices<Base, Result>& all, const merging::Update* update, int64_t layer_row, int64_t row,
-                int64_t panel, SquareSums* sums) {
+                int64_t panel, float* products, SquareSums* sums) {
   const int64_t first = panel * kPanelColumns;
   const int64_t columns = std::min(kPanelColumns, all.in - first);
-  alignas(64) float updates[kTile] = {};
-  alignas(64) float bases[kTile] = {};
+  alignas(64) float updates[kTile];
+  alignas(64) float bases[kTile];
   alignas(64) float exact[kTile];
-  alignas(64) float errors[kTile] = {};
-  if (update != nullptr) merging::UpdateTile<kRows>(*update, layer_row, panel, updates);
+  alignas(64) float errors[kTile];
+  // Beyond the last row and column there is nothing.
+  if (columns < kPanelColumns || kRows < kStripRows) {
+    for (float* tile : {updates, bases, exact, errors}) std::fill(tile, tile + kTile, 0.0f);
+  }
+  if (update == nullptr) {
+    std::fill(updates, updates + kTile, 0.0f);
+  } else {
+    merging::UpdateTile<kRows>(*update, layer_row, panel, updates);
+  }
   for (int r = 0; r < kRows; r++) {
-    const int64_t at = (row + r) * all.in + first;
+    const Base* base = all.base + (row + r) * all.in + first;
+    Result* weight = all.weight + (row + r) * all.in + first;
     const int64_t to = r * kPanelColumns;
 #pragma omp simd
     for (int64_t i = 0; i < columns; i++) {
-      const float value = ToFloat(all.base[at + i]);
+      const float value = ToFloat(base[i]);
       const float sum = value + updates[to + i];
-      const float rounded = Rounded(sum, Stored{});
+      Stored stored;
+      Round(sum, &stored);
+      const float rounded = ToFloat(stored);
       bases[to + i] = value;
       exact[to + i] = sum;
       errors[to + i] = rounded - sum;
-      Store(rounded, all.weight + at + i);
+      Round(rounded, weight + i);
     }
-    // Beyond the last column there are none, even if B is infinite.
+    // Zero times an infinite B would be NaN.
     std::fill(updates + to + columns, updates + to + kPanelColumns, 0.0f);
   }
   if (update != nullptr) {
@@ -98,22 +136,43 @@ void MergeTiles(const Matrices<Base, Result>& all, const merging::Update* update
     sums->update += SquareSum(updates);
     sums->base += SquareSum(bases);
   }
-  Multiply({exact, kPanelColumns, 1}, all.tokens + first * all.token_width, all.token_width,
-           all.products + row * all.token_width, all.token_width, kRows, all.token_width, columns, true);
+  const int64_t token_stride = Panels(all.in) * kPanelColumns;
+  const int64_t row_stride = all.token_count * kLanes;
+  int64_t token = 0;
+  for (; token + 2 <= all.token_count; token += 2) {
+    AddProducts<kRows, 2>(exact, all.tokens + token * token_stride + first, token_stride, products + token * kLanes,
+                          row_stride);
+  }
+  if (token < all.token_count) {
+    AddProducts<kRows, 1>(exact, all.tokens + token * token_stride + first, token_stride, products + token * kLanes,
+                          row_stride);
+  }
 }
 
 template <typename Stored, typename Base, typename Result>
 SquareSums MergeBlock(const Matrices<Base, Result>& all, const merging::Update* update, const Block& block) {
   // As TensorFlow's threads do.
   const merging::FlushSubnormals flush;
+  const int64_t row_stride = all.token_count * kLanes;
+  std::vector<float> products(block.rows * row_stride, 0.0f);
   SquareSums sums;
-  for (int64_t panel = 0; panel * kPanelColumns < all.in; panel++) {
+  for (int64_t panel = 0; panel < Panels(all.in); panel++) {
     int64_t done = 0;
     for (; done + kStripRows <= block.rows; done += kStripRows) {
-      MergeTiles<kStripRows, Stored>(all, update, block.layer_row + done, block.first_row + done, panel, &sums);
+      MergeTiles<kStripRows, Stored>(all, update, block.layer_row + done, block.first_row + done, panel,
+                                     products.data() + done * row_stride, &sums);
     }
     for (; done < block.rows; done++) {
-      MergeTiles<1, Stored>(all, update, block.layer_row + done, block.first_row + done, panel, &sums);
+      MergeTiles<1, Stored>(all, update, block.layer_row + done, block.first_row + done, panel,
+                            products.data() + done * row_stride, &sums);
+    }
+  }
+  for (int64_t row = 0; row < block.rows; row++) {
+    for (int64_t token = 0; token < all.token_count; token++) {
+      const float* lanes = products.data() + row * row_stride + token * kLanes;
+      float sum = 0;
+      for (int64_t lane = 0; lane < kLanes; lane++) sum += lanes[lane];
+      all.output[token * all.out + block.first_row + row] = sum;
     }
   }
   return sums;
@@ -144,32 +203,25 @@ struct MergedWeight {
       const bool is_held = std::is_same_v<Result, float> || dtype == TF_BFLOAT16;
       if (!context.Check(is_known && is_held, "the result must hold the numbers of the files")) return;
     }
-    const int64_t width = RoundUp(count, kLanes);
+    const int64_t width = Panels(layout.in) * kPanelColumns;
     Result* weight = context.Output<Result>(0, {layout.out, layout.in});
     float* output = context.Output<float>(1, {count, layout.out});
     float* norms = context.Output<float>(2, {static_cast<int64_t>(stored.size()), 3});
-    float* transposed = context.Scratch<float>(layout.in * width);
-    float* products = context.Scratch<float>(layout.out * width);
+    float* padded = context.Scratch<float>(count * width);
     float* panels = context.Scratch<float>(merging::PanelFloats(layout.total_rank, layout.in));
     if (context.failed()) return;
-    for (int64_t column = 0; column < layout.in; column++) {
-      for (int64_t token = 0; token < width; token++) {
-        transposed[column * width + token] = token < count ? tokens[token * layout.in + column] : 0.0f;
-      }
+    for (int64_t token = 0; token < count; token++) {
+      float* end = std::copy(tokens + token * layout.in, tokens + (token + 1) * layout.in, padded + token * width);
+      std::fill(end, padded + (token + 1) * width, 0.0f);
     }
-    std::fill(products, products + layout.out * width, 0.0f);
     const std::vector<merging::Update> updates = Updates(parameters + layout.offset, panels);
     const std::vector<Block> blocks = Blocks();
     std::vector<SquareSums> sums(blocks.size());
-    const Matrices<Base, Result> all{base, transposed, weight, products, layout.in, width};
+    const Matrices<Base, Result> all{base, padded, weight, output, layout.in, layout.out, count};
     ParallelFor(static_cast<int64_t>(blocks.size()), [&](int64_t index) {
       const Block& block = blocks[index];
       sums[index] = block.layer < 0 ? MergeBlock<Base>(all, nullptr, block)
                                     : MergeAs(stored[block.layer], all, &updates[block.layer], block);
-      for (int64_t row = block.first_row; row < block.first_row + block.rows; row++) {
-        for (int64_t token = 0; token < count; token++)
-          output[token * layout.out + row] = products[row * width + token];
-      }
     });
     StoreNorms(blocks, sums, norms);
   }

@@ -130,7 +130,7 @@ describe('an import whose client disconnects', () => {
         if (name === 'manifest.json') caller.abort(left);
         return digest;
       };
-      return { path: staging.path, write, discard: () => staging.discard() };
+      return { ...staging, write };
     };
     await expect(importWith({ stage, publish }, caller.signal)).rejects.toBe(left);
     expect(publish).not.toHaveBeenCalled();

@@ -1,4 +1,3 @@
-import { createReadStream } from 'node:fs';
 import path from 'node:path';
 import { writeManifest } from '@lorasmith/adapter-store';
 import {
@@ -33,7 +32,7 @@ export interface PublishAdapterOptions {
 }
 
 /**
- * Publishes the PEFT files with their manifest, by one rename.
+ * Moves the PEFT files into the store and publishes them with their manifest, by one rename.
  * @returns the answer of {@link PublishAdapterOptions.beginPublishing}; after `done` the adapter is published
  * @throws ProductError `storage_full`; `adapter_check_failed` when the files are not those that the trainer checked
  */
@@ -44,7 +43,7 @@ export async function publishAdapter(options: PublishAdapterOptions): Promise<At
   try {
     const files: AdapterManifest['files'] = [];
     for (const name of [ADAPTER_FILES.config, ADAPTER_FILES.weights]) {
-      const digest = await staging.write(name, createReadStream(path.join(outputFolder, name)));
+      const digest = await staging.take(name, path.join(outputFolder, name));
       checkDigest({ name, ...digest }, outcome.files);
       files.push({ name, ...digest });
     }

@@ -1,10 +1,14 @@
+import { scope, tensorOf } from '@lorasmith/tensor';
 import { expect, test } from 'vitest';
-import { logSoftmax, rmsDifference, rmsSpread, topColumns } from './log-probabilities.js';
+import { logProbabilities, rmsDifference, rmsSpread, topColumns } from './log-probabilities.js';
 
 const matrix = (width: number, ...values: number[]) => ({ values: Float32Array.from(values), width });
 
 test('probabilities of each row add up to 1, however large its numbers', () => {
-  const { values, width } = logSoftmax(matrix(3, 1, 2, 3, 1000, 1000, -1000));
+  const logits = Float32Array.of(1, 2, 3, 1000, 1000, -1000);
+  const found = scope(() => logProbabilities(tensorOf(logits, [2, 3])));
+  expect(found.logits).toEqual({ values: logits, width: 3 });
+  const { values, width } = found.logprobs;
   expect(width).toBe(3);
   for (const start of [0, 3]) {
     const sum = [...values.subarray(start, start + 3)].reduce((total, value) => total + Math.exp(value), 0);

@@ -10,6 +10,7 @@ import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetens
 import { configureKernels, type FloatDType, liveTensorCount, scope, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { MergedModel, mergedLayers } from './merged-model.js';
+import { RecordedAdapter } from './recorded-adapter.js';
 
 const FAMILIES = new URL('../../../../test/fixtures/families/', import.meta.url).pathname;
 const IDS = Int32Array.from({ length: 12 }, (_, i) => (7 * i + 3) % 40);
@@ -64,9 +65,10 @@ describe.each(await readdir(FAMILIES))('%s', (name) => {
 
     const decoder = await loadDecoder(model, dtype);
     const lora = loraOf(decoder, adapter);
-    const before = logitsOf(decoder, lora);
+    const adapted = new RecordedAdapter(lora);
+    const before = logitsOf(decoder, adapted);
     const layers = mergedLayers(adapter, model);
-    const asMerged = new MergedModel(lora, layers);
+    const asMerged = new MergedModel(adapted, layers);
     const merge = () => logitsOf(decoder, asMerged);
     expect(merge()).toEqual(expected);
     // The first time has made the constants it needs.
@@ -105,7 +107,9 @@ describe('what is merged as another layer than the adapted one', () => {
       );
       const spoilt = new Map(adapter.modules).set(victim, spoil(module, alike));
       const layers = mergedLayers({ ...adapter, modules: spoilt }, model);
-      const merge = () => logitsOf(decoder, new MergedModel(lora, layers));
+      const adapted = new RecordedAdapter(lora);
+      logitsOf(decoder, adapted);
+      const merge = () => logitsOf(decoder, new MergedModel(adapted, layers));
       expect(merge).toThrow(
         expect.objectContaining({ code: 'adapter_check_failed', message: expect.stringContaining(victim) }),
       );

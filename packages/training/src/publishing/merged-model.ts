@@ -5,7 +5,6 @@ import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';
 import type { FloatDtype } from '@lorasmith/safetensors';
 import {
   add,
-  alias,
   cast,
   constant,
   type DType,
@@ -24,10 +23,8 @@ import {
   toNumber,
 } from '@lorasmith/tensor';
 import { checkFailed } from './check-failed.js';
+import type { RecordedAdapter, RecordedGroup } from './recorded-adapter.js';
 import { layerBound } from './rounding-bounds.js';
-
-/** Tokens on which a merged layer is compared with the adapted one. */
-const COMPARED_TOKENS = 8;
 
 /** Sizes of all updates merged so far, and of the rounding errors. */
 export interface MergeRounding {
@@ -65,33 +62,33 @@ export function mergedLayers({ modules }: PeftAdapter, { linears, tensors }: Mod
 /**
  * The model as it is in the merged download: `W + scale · B A`, computed in float32 and rounded once to the dtype of the
  * base's files. A merged weight is made for a forward pass and freed after it: the base's is not touched, and no second
- * model is in memory. Before it is rounded, it is compared with the adapter.
+ * model is in memory. Before it is rounded, it is compared with what the adapted layers computed in a pass.
  */
 export class MergedModel implements Adapter {
   /** Of all forward passes. */
   readonly rounding: MergeRounding = { errorSquares: 0, updateSquares: 0, baseSquares: 0 };
-  readonly #adapter: Adapter;
+  readonly #adapted: RecordedAdapter;
   readonly #layers: ReadonlyMap<string, MergedLayer>;
 
   /**
-   * @param adapter - What the merged layers are compared with.
+   * @param adapted - What the merged layers are compared with. A pass has used it.
    * @param layers - By name.
    */
-  constructor(adapter: Adapter, layers: ReadonlyMap<string, MergedLayer>) {
-    this.#adapter = adapter;
+  constructor(adapted: RecordedAdapter, layers: ReadonlyMap<string, MergedLayer>) {
+    this.#adapted = adapted;
     this.#layers = layers;
   }
 
   at(group: LinearGroup): GroupAdapter | null {
     if (!group.modules.some(({ name }) => this.#layers.has(name))) return null;
-    return new MergedGroup(group, this.#adapter.at(group), this.#layers, this.rounding);
+    return new MergedGroup(group, this.#adapted.recordOf(group), this.#layers, this.rounding);
   }
 }
 
 class MergedGroup implements GroupAdapter {
   readonly trained = false;
   readonly #group: LinearGroup;
-  readonly #adapter: GroupAdapter | null;
+  readonly #adapted: RecordedGroup;
   /** The adapted ones of the group, in the order of their rows. */
   readonly #layers: readonly PlacedLayer[];
   readonly #rounding: MergeRounding;
@@ -99,12 +96,12 @@ class MergedGroup implements GroupAdapter {
   /** @param rounding - Added to in every forward pass. */
   constructor(
     group: LinearGroup,
-    adapter: GroupAdapter | null,
+    adapted: RecordedGroup,
     layers: ReadonlyMap<string, MergedLayer>,
     rounding: MergeRounding,
   ) {
     this.#group = group;
-    this.#adapter = adapter;
+    this.#adapted = adapted;
     this.#layers = placedLayers(group, layers);
     this.#rounding = rounding;
   }
@@ -117,9 +114,9 @@ class MergedGroup implements GroupAdapter {
     // Weights that the model's dtype cannot hold are used in float32, or the model's rounding would be blamed on merging.
     const dtype = stored.every((other) => other === own) ? own : 'float32';
     const output = scope(() => {
-      const some = slice(x, [0, 0], [Math.min(COMPARED_TOKENS, x.shape[0]!), -1]);
-      const adapted = this.#adapted(some); // [tokens, out]
-      const tokens = cast(some, 'float32');
+      const { tokens: count, input, output: adaptedOutput } = this.#adapted;
+      const tokens = tensorOf(input, [count, linear.inFeatures]);
+      const adapted = tensorOf(adaptedOutput, [count, linear.outFeatures]);
       const { parameters, layout } = this.#parameters();
       const base = linear.weightRows(0, linear.outFeatures);
       const merged = kernelsFor(own).mergedWeight(base, parameters, tokens, { layout, stored, dtype });
@@ -131,16 +128,6 @@ class MergedGroup implements GroupAdapter {
     });
     x.dispose();
     return { output, saved: null };
-  }
-
-  /** `[tokens, out]` float32 */
-  #adapted(x: Tensor): Tensor {
-    const { linear } = this.#group;
-    const output =
-      this.#adapter === null
-        ? linear.forward(x)
-        : this.#adapter.forward(alias(x), () => linear.forward(x), { record: false, dropoutSeed: null }).output;
-    return cast(output, 'float32');
   }
 
   backward(): never {

@@ -1,17 +1,23 @@
 import type { AdapterProbe } from '@lorasmith/contracts';
 import { loadTokenizer, type ModelFolder, type Tokenizer } from '@lorasmith/model-folder';
-import type { ActingAdapter, BaseModel, Classifier, Decoder } from '@lorasmith/models';
+import type { ActingAdapter, Adapter, BaseModel, Classifier, Decoder } from '@lorasmith/models';
 import { SeededRandom } from '@lorasmith/seeded-random';
-import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
-import { logSoftmax, type Matrix, topColumns } from './log-probabilities.js';
+import { type FloatDType, scope, slice, type Tensor } from '@lorasmith/tensor';
+import { logProbabilities, type Matrix, topColumns } from './log-probabilities.js';
 import { type ProbePrompt, type ProbeText, probeTexts, promptAt } from './probe-texts.js';
 
 /** A fixed input for a model, to compare its results before and after a step that must not change them. */
 export interface ProbeRun {
-  /** `[positions, classes]` of the base with these adapters. */
-  logits(adapters: readonly ActingAdapter[]): Matrix;
+  /** The base with each of these adapters, or with none (null): one pass over a stream that has the input once for each. */
+  run(adapters: readonly (Adapter | null)[]): ProbeResult[];
   /** The part of it that the manifest holds. */
-  record(base: Matrix, adapter: Matrix): AdapterProbe;
+  record(base: ProbeResult, adapter: ProbeResult): AdapterProbe;
+}
+
+/** `[positions, classes]` */
+export interface ProbeResult {
+  logits: Matrix;
+  logprobs: Matrix;
 }
 
 /** Next tokens in the manifest, of base and adapter each. */
@@ -41,18 +47,24 @@ function decoderProbe(base: Decoder, texts: readonly ProbeText[], tokenizer: Tok
     }
     start += text.ids.length;
   }
-  const stream = { ids, rowLengths: lengths };
   return {
-    logits: (adapters) => ({
-      values: scope(() => toFloat32Array(base.logitsAt(Int32Array.from(inStream), stream, adapters))),
-      width: base.architecture.vocabSize,
-    }),
-    record: (baseLogits, adapterLogits) => {
+    run: (adapters) => {
+      const stream = {
+        ids: repeated(ids, adapters.length),
+        rowLengths: adapters.flatMap(() => lengths),
+      };
+      const wanted = Int32Array.from(adapters.flatMap((_, i) => inStream.map((token) => i * ids.length + token)));
+      return scope(() => {
+        const logits = base.logitsAt(wanted, stream, onTheirTokens(adapters, ids.length));
+        return resultsOf(logits, adapters.length);
+      });
+    },
+    record: ({ logprobs: ofBase }, { logprobs: ofAdapter }) => {
       const candidates = positions.flatMap(({ text, position }, row) => {
         const prompt = promptAt(text, position, tokenizer);
         return prompt === null ? [] : [{ row, prompt }];
       });
-      return tokenProbe(candidates, logSoftmax(baseLogits), logSoftmax(adapterLogits), tokenizer, base.dtype);
+      return tokenProbe(candidates, ofBase, ofAdapter, tokenizer, base.dtype);
     },
   };
 }
@@ -90,25 +102,41 @@ function classifierProbe(base: Classifier): ProbeRun {
   const width = base.groups[0]!.linear.inFeatures;
   const rows = Math.max(1, Math.min(FEATURE_ROWS, Math.floor(MOST_KEPT_FEATURES / width)));
   const features = spreadFeatures(rows * width);
-  const classes = base.groups.at(-1)!.linear.outFeatures;
   const row = ({ values, width: columns }: Matrix, index: number) => [
     ...values.subarray(index * columns, (index + 1) * columns),
   ];
   return {
-    logits: (adapters) => ({
-      values: scope(() => toFloat32Array(base.logits({ features, width }, adapters))),
-      width: classes,
-    }),
-    record: (baseLogits, adapterLogits) => ({
+    run: (adapters) => {
+      const all = { features: repeated(features, adapters.length), width };
+      return scope(() => resultsOf(base.logits(all, onTheirTokens(adapters, rows)), adapters.length));
+    },
+    record: ({ logits: ofBase }, { logits: ofAdapter }) => ({
       kind: 'class-scores',
       precision: base.dtype,
       cases: Array.from({ length: rows * width > MOST_KEPT_FEATURES ? 0 : rows }, (_, index) => ({
         features: row({ values: features, width }, index),
-        base_scores: row(baseLogits, index),
-        adapter_scores: row(adapterLogits, index),
+        base_scores: row(ofBase, index),
+        adapter_scores: row(ofAdapter, index),
       })),
     }),
   };
+}
+
+function repeated<Numbers extends Int32Array | Float32Array>(numbers: Numbers, times: number): Numbers {
+  const all = new (numbers.constructor as new (length: number) => Numbers)(times * numbers.length);
+  for (let i = 0; i < times; i++) all.set(numbers, i * numbers.length);
+  return all;
+}
+
+/** Each acts on its repetition of the input, which has so many tokens. */
+function onTheirTokens(adapters: readonly (Adapter | null)[], count: number): ActingAdapter[] {
+  return adapters.flatMap((adapter, i) => (adapter === null ? [] : [{ adapter, tokens: { first: i * count, count } }]));
+}
+
+/** @param logits `[parts × positions, classes]` */
+function resultsOf(logits: Tensor, parts: number): ProbeResult[] {
+  const positions = logits.shape[0]! / parts;
+  return Array.from({ length: parts }, (_, i) => logProbabilities(slice(logits, [i * positions, 0], [positions, -1])));
 }
 
 /** Numbers of mean 0 and variance 1, multiples of 1/64: short in a manifest, and exact in every dtype. */

@@ -38,7 +38,7 @@ export async function readBack(folder: string, trained: PeftAdapter, meant: Comm
   return {
     written,
     trained: { ...trained, modules: new Map(modules) },
-    exact: modules.every(([name, { b }]) => b.every((value, i) => value === trained.modules.get(name)!.b[i])),
+    exact: modules.every(([name, { b }]) => isSame(b, trained.modules.get(name)!.b)),
   };
 }
 
@@ -53,13 +53,28 @@ function compare(name: string, meant: PeftModule, found: PeftModule | undefined)
     ['A', 'a'],
     ['B', 'b'],
   ] as const) {
-    if (!meant[of].every(Number.isFinite)) {
+    if (!allFinite(meant[of])) {
       const message = `The trained matrix ${matrix} of ${name} contains a number that is not finite. Train with a lower learning_rate.`;
       throw new ProductError('non_finite_loss', message);
     }
-    const index = meant[of].findIndex((value, i) => value !== found[of][i]);
-    if (found[of].length === meant[of].length && index === -1) continue;
+    if (isSame(meant[of], found[of])) continue;
+    const index = meant[of].findIndex((value, i) => !Object.is(value, found[of][i]));
     const difference = `${found[of][index]} was read where ${meant[of][index]} was written`;
     throw checkFailed(`Matrix ${matrix} of ${name} differs when read back: ${difference}.`);
   }
+}
+
+/** Bit for bit. */
+function isSame(one: Float32Array, other: Float32Array): boolean {
+  return Buffer.compare(bytesOf(one), bytesOf(other)) === 0;
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+/** Much faster than `every` with a function. */
+export function allFinite(values: Float32Array): boolean {
+  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return false;
+  return true;
 }

@@ -7,11 +7,12 @@ import type { BaseModel } from '@lorasmith/models';
 import { manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
 import { yieldToEventLoop } from '../stop.js';
-import { checkDifference } from './check-failed.js';
-import { logSoftmax, type Matrix, rmsDifference, rmsSpread } from './log-probabilities.js';
+import { checkDifference, checkFailed } from './check-failed.js';
+import { type Matrix, rmsDifference, rmsSpread } from './log-probabilities.js';
 import { MergedModel, mergedLayers } from './merged-model.js';
-import { type ProbeRun, prepareProbe } from './probe-run.js';
-import { readBack } from './read-back.js';
+import { type ProbeResult, prepareProbe } from './probe-run.js';
+import { allFinite, readBack } from './read-back.js';
+import { RecordedAdapter } from './recorded-adapter.js';
 import { mergedBound, roundingBound } from './rounding-bounds.js';
 
 export interface CheckedAdapterOptions {
@@ -44,37 +45,43 @@ export interface CheckedAdapter {
  * cancelled. The content of the output folder must then be discarded.
  */
 export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promise<CheckedAdapter> {
-  const { base, model, adapter, outputFolder, signal } = options;
+  const { base, model, adapter, signal } = options;
   const { architecture } = base;
   const trained = adapter.toPeft(model.name);
-  const meant = await writePeftFolder(outputFolder, trained, model);
-  const files = await digests(outputFolder);
-  const read = await readBack(outputFolder, trained, meant);
-  const probe = await prepareProbe(base, model);
+  const [{ meant, files, read }, probe] = await allOf(writeAndRead(options, trained), prepareProbe(base, model));
   await yieldToEventLoop(signal);
 
-  const inMemory = finite(probe.logits([{ adapter }]), 'The base with the trained adapter');
+  const recorded = new RecordedAdapter(adapter);
+  const asRead = adapterOf(read.trained, base);
+  let results: [ProbeResult, ProbeResult, ProbeResult?];
+  try {
+    if (read.exact && !adapter.computesAs(asRead)) {
+      throw checkFailed('The adapter read from its files does not compute with the matrices of the trained one.');
+    }
+    await yieldToEventLoop(signal);
+    // Of the same matrices, a pass gives the same numbers.
+    const acting = read.exact ? [null, recorded] : [null, recorded, asRead];
+    results = probe.run(acting) as typeof results;
+  } finally {
+    asRead.dispose();
+  }
   await yieldToEventLoop(signal);
-  const alone = probe.logits([]);
-  await yieldToEventLoop(signal);
-  const logprobs = logSoftmax(inMemory);
-  const adapterDifference = rmsDifference(logSoftmax(alone), logprobs);
-  const size = rmsSpread(alone) + adapterDifference;
+  const [alone, inMemory, fromFiles] = results;
+  checkFinite(inMemory.logits, 'The base with the trained adapter');
+  const adapterDifference = rmsDifference(alone.logprobs, inMemory.logprobs);
+  const size = rmsSpread(alone.logits) + adapterDifference;
 
-  const fromFiles = logitsWith(read.trained, base, probe);
-  await yieldToEventLoop(signal);
-  const readBackBound = read.exact ? 0 : roundingBound(architecture, [base.dtype], size);
-  const readBackDifference = read.exact
-    ? bitDifference(fromFiles, inMemory)
-    : rmsDifference(logSoftmax(fromFiles), logprobs);
+  const readBackBound = fromFiles === undefined ? 0 : roundingBound(architecture, [base.dtype], size);
+  const readBackDifference = fromFiles === undefined ? 0 : rmsDifference(fromFiles.logprobs, inMemory.logprobs);
   checkDifference('read from its files', readBackDifference, readBackBound);
 
   const stored = mergedLayers(read.written, model);
-  const asMerged = new MergedModel(adapter, stored);
-  const merged = finite(probe.logits([{ adapter: asMerged }]), 'The merged model');
+  const asMerged = new MergedModel(recorded, stored);
+  const [merged] = probe.run([asMerged]) as [ProbeResult];
   await yieldToEventLoop(signal);
+  checkFinite(merged.logits, 'The merged model');
   const dtypes = new Set([...stored.values()].map(({ storedDtype }) => storedDtype));
-  const mergedDifference = rmsDifference(logSoftmax(merged), logprobs);
+  const mergedDifference = rmsDifference(merged.logprobs, inMemory.logprobs);
   const bound = mergedBound(
     roundingBound(architecture, [base.dtype, ...dtypes], size),
     asMerged.rounding,
@@ -87,7 +94,7 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
     probe: probe.record(alone, inMemory),
     files,
     checks: {
-      logprobs: inMemory.values.length,
+      logprobs: inMemory.logprobs.values.length,
       adapter_difference: adapterDifference,
       read_back_difference: readBackDifference,
       read_back_bound: readBackBound,
@@ -98,35 +105,29 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
   };
 }
 
-async function digests(folder: string): Promise<AdapterManifest['files']> {
+/** Writes the files, and reads them again: their digests, and the adapter that they hold. */
+async function writeAndRead({ model, outputFolder }: CheckedAdapterOptions, trained: PeftAdapter) {
+  const meant = await writePeftFolder(outputFolder, trained, model);
   const files: AdapterManifest['files'] = [];
   for (const name of [ADAPTER_FILES.config, ADAPTER_FILES.weights]) {
-    files.push({ name, ...(await digestFile(join(folder, name))) });
+    files.push({ name, ...(await digestFile(join(outputFolder, name))) });
   }
-  return files;
+  return { meant, files, read: await readBack(outputFolder, trained, meant) };
 }
 
-function logitsWith(adapter: PeftAdapter, base: BaseModel, probe: ProbeRun): Matrix {
+/** Waits for both also where one fails, so that nothing is written afterwards. */
+async function allOf<One, Other>(one: Promise<One>, other: Promise<Other>): Promise<[One, Other]> {
+  await Promise.allSettled([one, other]);
+  return await Promise.all([one, other]);
+}
+
+function adapterOf(adapter: PeftAdapter, base: BaseModel): LoraAdapter {
   const targets = [...adapter.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
-  const again = new LoraAdapter(base.groups, { targets, dropout: 0, seed: 0, initial: adapter });
-  try {
-    return probe.logits([{ adapter: again }]);
-  } finally {
-    again.dispose();
-  }
+  return new LoraAdapter(base.groups, { targets, dropout: 0, seed: 0, initial: adapter });
 }
 
-function finite(logits: Matrix, what: string): Matrix {
-  if (logits.values.every(Number.isFinite)) return logits;
+function checkFinite({ values }: Matrix, what: string): void {
+  if (allFinite(values)) return;
   const message = `${what} gives numbers that are not finite for the probe. Train with a lower learning_rate.`;
   throw new ProductError('non_finite_loss', message);
-}
-
-/** 0 when all numbers are the same; otherwise the greatest difference. */
-function bitDifference(one: Matrix, other: Matrix): number {
-  let greatest = 0;
-  for (let i = 0; i < one.values.length; i++) {
-    greatest = Math.max(greatest, Math.abs(one.values[i]! - other.values[i]!));
-  }
-  return greatest;
 }
