@@ -19,6 +19,8 @@ export interface ConversionThreadsOptions {
 const THREAD_FILE = new URL('../../dist/row-conversion/conversion-thread.js', import.meta.url);
 /** A tokenizer takes some 60 MB, and a chat template at most a few hundred. */
 const MAX_THREAD_HEAP_MB = 2_048;
+/** For values that live for a row. */
+const YOUNG_HEAP_MB = 12;
 /** One that is converted, and one that waits in the thread, so that it need not wait for this one. */
 const TASKS_PER_THREAD = 2;
 
@@ -96,7 +98,7 @@ class Thread {
       workerData: rows,
       // Without the flags of this process, such as the port of a debugger.
       execArgv: [],
-      resourceLimits: { maxOldGenerationSizeMb: MAX_THREAD_HEAP_MB },
+      resourceLimits: { maxOldGenerationSizeMb: MAX_THREAD_HEAP_MB, maxYoungGenerationSizeMb: YOUNG_HEAP_MB },
     });
     this.#worker.on('message', (message: ThreadMessage) => {
       this.#isReady = true;

@@ -35,7 +35,7 @@ export type ConvertedRows = { notes: ExampleNotes; faults: null } | { notes: nul
 const YIELD_EVERY_MS = 20;
 const PROGRESS_EVERY_MS = 500;
 /** Of lines that are read ahead: more than the threads convert while one of them is slow. */
-const MAX_BYTES_READ_AHEAD = 4 * 2 ** 20;
+const MAX_BYTES_READ_AHEAD = 2 * 2 ** 20;
 
 /**
  * Converts every row of a dataset. The result does not depend on the number of threads.
