@@ -23,3 +23,22 @@ test.each(['smollm', 'qwen2', 'llama3'])('%s: cached and uncached words have the
     expect(cached.decode(cached.encode(text))).toBe(text);
   }
 });
+
+test('a merge that joins a space to what is before it is applied', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'word-encoder-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const vocab = { a: 0, b: 1, '▁': 2, 'a▁': 3, '▁b': 4 };
+  const pre_tokenizer = { type: 'Metaspace', replacement: '▁', prepend_scheme: 'never', split: false };
+  const idsWith = async (merges: string[][]) => {
+    const model = { type: 'BPE', vocab, merges };
+    await writeFile(join(folder, 'tokenizer.json'), JSON.stringify({ model, pre_tokenizer }));
+    return [...(await loadTokenizer(folder)).encode('a b a')];
+  };
+  expect(await idsWith([['▁', 'b']])).toEqual([0, 4, 2, 0]);
+  expect(
+    await idsWith([
+      ['a', '▁'],
+      ['▁', 'b'],
+    ]),
+  ).toEqual([3, 1, 2, 0]);
+});

@@ -18,16 +18,28 @@ interface AddedToken {
   normalized: boolean;
 }
 
+/** Byte-pair encoding: from words to tokens. */
+export interface LibraryModel {
+  (words: string[]): string[];
+  tokens_to_ids: ReadonlyMap<string, number>;
+  unk_token: string | null | undefined;
+  unk_token_id: number | undefined;
+  /** Whether unknown tokens that follow each other become one. */
+  fuse_unk: boolean;
+  merges: readonly (readonly [string, string])[];
+  /** Whether unknown characters become the tokens of their bytes. */
+  byte_fallback: boolean;
+  /** Whether a word that is a token is not made by merges. */
+  ignore_merges: boolean;
+  end_of_word_suffix: string | null | undefined;
+  continuing_subword_suffix: string | null | undefined;
+}
+
 /** The parts of the library's tokenizer that turn text into tokens. */
 export interface EncodingParts {
   normalizer: ((text: string) => string) | null;
   pre_tokenizer: LibraryPreTokenizer | null;
-  /** From words to tokens. */
-  model: ((words: string[]) => string[]) & {
-    tokens_to_ids: ReadonlyMap<string, number>;
-    unk_token_id: number | undefined;
-    fuse_unk: boolean;
-  };
+  model: LibraryModel;
   added_tokens: readonly AddedToken[];
   /** By its content, and by its normalized content. */
   added_tokens_map: ReadonlyMap<string, AddedToken>;
@@ -54,6 +66,8 @@ export class WordEncoder {
   readonly #steps: readonly LibraryPreTokenizer[];
   /** The last step, if it only maps the bytes of a word to characters: it then runs once per word. */
   readonly #byteLevel: LibraryPreTokenizer | null;
+  /** Whether texts with `▁` for spaces can be cut before these. */
+  readonly #cutsAtSpaces: boolean;
   readonly #known = new Map<string, number | readonly number[]>();
   #ids = new Int32Array(1024);
   #count = 0;
@@ -69,6 +83,7 @@ export class WordEncoder {
     const last = steps.at(-1);
     this.#byteLevel = last !== undefined && !parts.model.fuse_unk && onlyMapsBytes(last) ? last : null;
     this.#steps = this.#byteLevel === null ? steps : steps.slice(0, -1);
+    this.#cutsAtSpaces = this.#byteLevel === null && canCutAtSpaces(parts.model);
   }
 
   /**
@@ -100,8 +115,12 @@ export class WordEncoder {
         ? isolate(words, step.pattern)
         : step.pre_tokenize(words, { section_index: section });
     }
-    if (this.#parts.model.fuse_unk) for (const id of this.#idsOf(words)) this.#add(id);
-    else for (const word of words) this.#addWord(word);
+    if (this.#cutsAtSpaces) words = words.flatMap((word) => word.match(WITH_SPACES_BEFORE) ?? []);
+    else if (this.#parts.model.fuse_unk) {
+      for (const id of this.#idsOf(words)) this.#add(id);
+      return;
+    }
+    for (const word of words) this.#addWord(word);
   }
 
   #addAddedToken(text: string): boolean {
@@ -215,6 +234,28 @@ function isolateWithGaps(text: string, pattern: RegExp, words: string[]): void {
   }
   if (end < text.length) words.push(text.slice(end));
 }
+
+/** A space of SentencePiece's vocabularies. */
+const SPACE = '\u2581';
+const WITH_SPACES_BEFORE = new RegExp(`${SPACE}*[^${SPACE}]+|${SPACE}+`, 'gu');
+
+/**
+ * Whether the tokens of a text are those of its parts, cut before every space after another character. Models in the
+ * form of SentencePiece see a text as one word, which takes long and cannot be remembered. Byte-pair encoding joins
+ * neighbours only, so a cut changes nothing where no merge joins a space to what is before it.
+ */
+function canCutAtSpaces(model: LibraryModel): boolean {
+  if (model.ignore_merges || model.end_of_word_suffix || model.continuing_subword_suffix) return false;
+  const hasUnknown = !model.byte_fallback || !BYTE_TOKENS.every((token) => model.tokens_to_ids.has(token));
+  if (model.fuse_unk && hasUnknown) return false;
+  const afterAnother = new RegExp(`[^${SPACE}]${SPACE}`, 'u');
+  return model.merges.every((pair) => {
+    const merged = pair.join('');
+    return merged !== model.unk_token && !afterAnother.test(merged);
+  });
+}
+
+const BYTE_TOKENS = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`);
 
 /** Not a slice, which would keep the whole text that it was cut from. */
 function copied(word: string): string {
