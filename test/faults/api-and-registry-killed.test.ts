@@ -4,8 +4,7 @@ import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 import { accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, startStand } from './stand/fault-stand.js';
-import { anAdapter, mergedWeights, mergeUnderWay } from './stand/merging.js';
-import { continueProcess, isAlive } from './stand/processes.js';
+import { anAdapter } from './stand/merging.js';
 import { beginUpload } from './stand/slow-upload.js';
 
 // The api and the registry are killed during their work and restarted.
@@ -86,32 +85,6 @@ test('the api while jobs run and are followed: they finish, and a follower misse
   const all: string[] = [];
   for await (const { id } of stand.client.events(accepted[0]!.id)) all.push(id);
   expect(followed).toEqual(all);
-});
-
-test('the registry during a merge: there is no merged model, and the next request makes the right one', async () => {
-  const [one, other] = [await anAdapter(stand, undisturbed), await anAdapter(stand, undisturbed)];
-  const expected = await mergedWeights(stand, one);
-  const merge = await mergeUnderWay(stand, other);
-  registry.signal('SIGKILL');
-  await registry.exited;
-  continueProcess(merge.pid);
-  await eventually('its merge process ends, too', async () => !(await isAlive(merge.pid)));
-  expect(await merge.answer).not.toBe(200);
-  expect(await readdir(path.join(stand.dataDir, 'merged'))).toEqual([one]);
-  await age();
-  registry = await stand.startRegistry();
-  expect(await stagingsOf('merged')).toEqual([]);
-  expect(await mergedWeights(stand, other)).toBe(expected);
-});
-
-test('the merge process itself: a clear answer, nothing left, and the next request makes the right model', async () => {
-  const [one, other] = [await anAdapter(stand, undisturbed), await anAdapter(stand, undisturbed)];
-  const expected = await mergedWeights(stand, one);
-  const merge = await mergeUnderWay(stand, other);
-  process.kill(merge.pid, 'SIGKILL');
-  expect(await merge.answer).toBe(500);
-  expect(await stagingsOf('merged')).toEqual([]);
-  expect(await mergedWeights(stand, other)).toBe(expected);
 });
 
 test('the registry while the api forwards to it: 503 at once, and the right answer after a restart', async () => {

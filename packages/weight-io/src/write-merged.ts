@@ -86,6 +86,8 @@ export async function writeMerged(options: WriteMergedOptions): Promise<string> 
     control[1] = 1n;
   };
   signal?.addEventListener('abort', stop);
+  // A process that exits waits for the threads of libuv.
+  process.once('exit', stop);
   const reportProgress = () => onProgress?.(Number(control[0]));
   const timer = setInterval(reportProgress, PROGRESS_INTERVAL_MS);
   try {
@@ -99,6 +101,7 @@ export async function writeMerged(options: WriteMergedOptions): Promise<string> 
   } finally {
     clearInterval(timer);
     signal?.removeEventListener('abort', stop);
+    process.off('exit', stop);
   }
 }
 

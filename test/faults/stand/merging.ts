@@ -24,7 +24,7 @@ export async function mergedWeights(stand: FaultStand, adapter: string): Promise
   return digest;
 }
 
-/** Starts a merge and stops its process while it writes, until it receives a SIGCONT. */
+/** Starts a merge and stops its process when it has begun to write, until it receives a SIGCONT. */
 export async function mergeUnderWay(
   stand: FaultStand,
   adapter: string,
@@ -34,7 +34,6 @@ export async function mergeUnderWay(
     call: 'write',
     when: 'after',
     path: '/\\.staging/merged-',
-    skip: 1,
     signal: 'SIGSTOP',
   });
   const answer = fetch(`${stand.apiUrl}/adapters/${adapter}?weights=merged`).then(
