@@ -9,6 +9,9 @@ import { DigestStream, digestFile } from './digest-stream.js';
 import { asStorageError, isAbsent, systemErrorCode } from './storage-error.js';
 import { syncFolder } from './write-file-atomic.js';
 
+/** Chunks that arrive during a write are written together, up to this size: each write is a turn of a thread. */
+const WRITE_OPTIONS = { flags: 'wx', highWaterMark: 512 * 1024 };
+
 /** Incomplete bundles of one kind, in `root/.staging`. */
 export interface LocalStagings {
   stage(): Promise<Staging>;
@@ -62,7 +65,7 @@ function localStaging(location: string): Staging {
     async write(name, source) {
       const digesting = new DigestStream();
       try {
-        await pipeline(source, digesting, createWriteStream(pathOf(name), { flags: 'wx' }));
+        await pipeline(source, digesting, createWriteStream(pathOf(name), WRITE_OPTIONS));
       } catch (error) {
         throw asStorageError(error);
       }

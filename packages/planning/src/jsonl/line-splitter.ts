@@ -13,6 +13,8 @@ export interface Line {
   bytes: Buffer | null;
 }
 
+const VISIBLE = /\S/;
+
 const NOTHING = Buffer.alloc(0);
 
 /** Cuts a stream of bytes into lines and holds at most one line of it. */
@@ -79,5 +81,5 @@ export function textOfLine(number: number, bytes: Buffer): string | null {
   if (!isUtf8(bytes)) return null;
   const decoded = bytes.toString();
   const text = number === 1 && decoded.startsWith(BYTE_ORDER_MARK) ? decoded.slice(1) : decoded;
-  return text.trim() === '' ? '' : text;
+  return VISIBLE.test(text) ? text : '';
 }

@@ -71,3 +71,11 @@ test.each([
 ])('lines with %s', (_name, text, message) => {
   expect(messageOf(text)).toBe(message);
 });
+
+test('a repeated row is found whatever white space is around it, after a byte order mark, too', () => {
+  const checker = new DatasetChecker(LIMITS);
+  checker.push(Buffer.from('\ufeff {"text":"a"}\n{"text": "a"}\n{"text":"é"}\n\t{"text":"a"} \r\n{"text":"é"}'));
+  expect(checker.finish().warnings).toMatchObject([
+    { code: 'duplicate_rows', line: 4, message: expect.stringMatching(/^2 rows/) },
+  ]);
+});

@@ -100,7 +100,7 @@ export class DatasetChecker {
       this.#lastLine = line;
       return [invalid(hint)];
     }
-    if (nestsDeeperThan(MAX_DEPTH, bytes)) return [invalid(`The line is nested deeper than ${MAX_DEPTH} levels.`)];
+    if (nestsDeeperThan(MAX_DEPTH, text)) return [invalid(`The line is nested deeper than ${MAX_DEPTH} levels.`)];
     let value: unknown;
     try {
       value = JSON.parse(text);
@@ -114,7 +114,7 @@ export class DatasetChecker {
       this.#lastLine = line;
       return [invalid(`The file has more than ${this.#limits.maxRows} rows, the limit.`)];
     }
-    this.#lookForRepetition(line, text);
+    this.#lookForRepetition(line, bytes);
     const width = 'features' in row ? row.features.length : null;
     this.#first ??= { format, width, line };
     return this.#differences(format, width);
@@ -134,8 +134,8 @@ export class DatasetChecker {
     return [];
   }
 
-  #lookForRepetition(line: number, text: string): void {
-    if (!this.#seen.seen(text.trim())) return;
+  #lookForRepetition(line: number, bytes: Buffer): void {
+    if (!this.#seen.seen(rowOf(line, bytes))) return;
     this.#repeatedRows++;
     this.#firstRepeatedLine ??= line;
   }
@@ -167,7 +167,20 @@ export class DatasetChecker {
 
 /** Whether the line contains only ASCII white space. */
 function isBlank(bytes: Buffer): boolean {
-  return bytes.every((byte) => byte === SPACE || (byte >= TAB && byte <= CARRIAGE_RETURN));
+  return bytes.every(isSpace);
+}
+
+/** The JSON of a valid row, without white space around it and the byte order mark of a file. */
+function rowOf(line: number, bytes: Buffer): Buffer {
+  let start = line === 1 && bytes[0] === 0xef ? 3 : 0;
+  let end = bytes.length;
+  while (isSpace(bytes[start]!)) start++;
+  while (isSpace(bytes[end - 1]!)) end--;
+  return start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end);
+}
+
+function isSpace(byte: number): boolean {
+  return byte === SPACE || (byte >= TAB && byte <= CARRIAGE_RETURN);
 }
 
 function invalid(message: string): Fault {

@@ -30,12 +30,12 @@ export const TEXT_FORMATS: readonly RowFormat[] = [
   { name: 'text', tellingKeys: ['text'], keys: '"text"', schema: Compile(DatasetRow.text), faults },
 ];
 
-const LONE_SURROGATE = /\p{Surrogate}/u;
-
 /** A lone surrogate (`\ud800` in JSON) has no UTF-8 form, so every tokenizer would make something else of it. */
 function unicodeFaults(row: TextualRow): RowFault[] {
+  const texts = 'messages' in row ? row.messages.map(({ content }) => content) : Object.values(row);
+  if (texts.every((text) => text.isWellFormed())) return [];
   return textsOf(row)
-    .filter(([, text]) => LONE_SURROGATE.test(text))
+    .filter(([, text]) => !text.isWellFormed())
     .map(([param]) => ({
       code: 'invalid_dataset',
       message: 'The text has a lone surrogate (\\ud800 to \\udfff).',
@@ -58,17 +58,13 @@ function assistantFaults({ messages }: MessagesRow): RowFault[] {
     const message = 'There is no message with the role "assistant", so there is nothing to train.';
     return [{ code: 'no_trained_tokens', message, param: 'messages' }];
   }
-  return messages.flatMap(({ role, content }, index): RowFault[] =>
-    role === 'assistant' && content === ''
-      ? [
-          {
-            code: 'no_trained_tokens',
-            message: "The assistant's message is empty.",
-            param: `messages.${index}.content`,
-          },
-        ]
-      : [],
-  );
+  const faults: RowFault[] = [];
+  for (const [index, { role, content }] of messages.entries()) {
+    if (role !== 'assistant' || content !== '') continue;
+    const message = "The assistant's message is empty.";
+    faults.push({ code: 'no_trained_tokens', message, param: `messages.${index}.content` });
+  }
+  return faults;
 }
 
 function textsOf(row: TextualRow): [param: string, text: string][] {
