@@ -1,8 +1,9 @@
-import { cp, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { createClient } from '../../packages/client/src/index.js';
 import type { Job, JobEvent, Paged } from '../../packages/contracts/src/index.js';
 import { MODELS_KIND, pushModel } from '../../packages/model-store/src/index.js';
 import { openStores } from '../../packages/storage/src/index.js';
@@ -61,7 +62,7 @@ beforeAll(async () => {
   });
   await pushModel({ store: await stores.s3!.open(MODELS_KIND), modelsDir, name: MODEL, replace: false });
   stores.close();
-  registry = await start('registry', 'registry-host');
+  registry = await start('registry', 'registry-host', { S3_REDIRECT_DOWNLOADS: 'true' });
   api = await start('api', 'api-host', { REGISTRY_URL: registry.url });
 });
 afterAll(async () => {
@@ -155,6 +156,24 @@ test('a host that dies during a job: another one, without its disk, continues fr
   expect(whole.status).toBe('succeeded');
   const weights = (adapter: string | null) => bytesOf(`/adapters/${adapter}?format=safetensors`);
   expect(await weights(done.adapter)).toEqual(await weights(whole.adapter));
+
+  // Single files come from the bucket itself.
+  const file = `${api.url}/adapters/${done.adapter}/files/adapter_model.safetensors`;
+  const redirect = await fetch(file, { redirect: 'manual' });
+  expect([redirect.status, redirect.headers.get('cache-control')]).toEqual([307, 'no-store']);
+  expect(redirect.headers.get('location')).toContain(s3.settings.endpoint);
+  expect((await fetch(file)).url).toContain(s3.settings.endpoint);
+  const part = await fetch(file, { headers: { range: 'bytes=8-15' } });
+  const bytes = await weights(done.adapter);
+  expect([part.status, Buffer.from(await part.arrayBuffer())]).toEqual([206, bytes.subarray(8, 16)]);
+  const head = await fetch(file, { method: 'HEAD' });
+  expect([head.status, head.url, head.headers.get('content-length')]).toEqual([200, file, String(bytes.length)]);
+  const etag = head.headers.get('etag')!;
+  expect((await fetch(file, { headers: { 'if-none-match': etag } })).status).toBe(304);
+  const client = createClient({ baseUrl: api.url });
+  await client.downloadAdapter(done.adapter!, { folder: path.join(root, 'downloaded') });
+  expect(await readFile(path.join(root, 'downloaded/adapter_model.safetensors'))).toEqual(bytes);
+  expect((await fetch(`${api.url}/adapters/${done.adapter}`)).url).toContain(api.url);
 
   // The registry merges them, though its host has neither the model nor the adapter.
   const merged = await bytesOf(`/adapters/${done.adapter}?weights=merged`);

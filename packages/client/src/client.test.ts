@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
-import { create } from 'tar';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Answer, failure, hangUp, json, type ReceivedRequest, serve } from '../test/http-server.js';
 import { createClient } from './node-client.js';
+import type { DownloadProgress } from './resumable-download.js';
 
 let folder: string;
 beforeEach(async () => {
@@ -177,39 +177,96 @@ describe('jobs', () => {
 });
 
 describe('downloadAdapter', () => {
-  const sha256 = createHash('sha256').update('weights').digest('hex');
+  const CONTENT: Record<string, string> = { 'adapter_config.json': '{}', 'adapter_model.safetensors': 'weights' };
+  const list = json(200, {
+    data: Object.entries(CONTENT).map(([name, content]) => ({
+      name,
+      bytes: content.length,
+      sha256: createHash('sha256').update(content).digest('hex'),
+    })),
+  });
+  const content =
+    (bytes: string): Answer =>
+    (response) =>
+      void response.writeHead(200, { 'content-length': bytes.length, etag: '"1"' }).end(bytes);
+  const [config, weights] = Object.values(CONTENT).map(content) as [Answer, Answer];
 
-  async function tarOf(content: string): Promise<Answer> {
-    await writeFile(join(folder, 'adapter_model.safetensors'), content);
-    const tarFile = join(folder, 'served.tar');
-    create({ file: tarFile, cwd: folder, sync: true }, ['adapter_model.safetensors']);
-    const bytes = await readFile(tarFile);
-    await rm(tarFile);
-    await rm(join(folder, 'adapter_model.safetensors'));
-    return (response) => void response.writeHead(200, { 'content-length': bytes.length, etag: '"1"' }).end(bytes);
-  }
-
-  it('unpacks an adapter whose files match the digests of the registry', async () => {
-    const files = json(200, { data: [{ name: 'adapter_model.safetensors', bytes: 7, sha256 }] });
-    const server = await serve(await tarOf('weights'), files);
+  it('downloads the files of an adapter that match the digests of the registry', async () => {
+    const server = await serve(list, config, weights);
     const client = createClient({ baseUrl: server.baseUrl });
-    await client.downloadAdapter('ad_1', { folder: join(folder, 'deep', 'adapter') });
-    expect(await readFile(join(folder, 'deep', 'adapter', 'adapter_model.safetensors'), 'utf8')).toBe('weights');
+    const target = join(folder, 'deep', 'adapter');
+    const progress: DownloadProgress[] = [];
+    await client.downloadAdapter('ad_1', { folder: target }, { onProgress: (one) => progress.push(one) });
+    for (const [name, text] of Object.entries(CONTENT)) expect(await readFile(join(target, name), 'utf8')).toBe(text);
     expect(await readdir(join(folder, 'deep'))).toEqual(['adapter']);
-    expect(server.requests.map(({ url }) => url)).toEqual(['/adapters/ad_1', '/adapters/ad_1/files']);
+    const files = '/adapters/ad_1/files';
+    expect(server.requests.map(({ url }) => url)).toEqual([
+      files,
+      `${files}/adapter_config.json`,
+      `${files}/adapter_model.safetensors`,
+    ]);
+    expect(progress.at(-1)).toEqual({ receivedBytes: 9, totalBytes: 9 });
   });
 
-  it.each(['damaged', 'missing'])('refuses an adapter with a %s file', async (fault) => {
-    const name = fault === 'missing' ? 'adapter_config.json' : 'adapter_model.safetensors';
-    const server = await serve(await tarOf('other'), json(200, { data: [{ name, bytes: 7, sha256 }] }));
+  it('continues with the files that an earlier call has not received, and replaces the folder on request', async () => {
+    const server = await serve(list, config, failure(404, 'not_found'), list, weights);
+    const client = createClient({ baseUrl: server.baseUrl });
+    const target = join(folder, 'merged');
+    await mkdir(target);
+    await writeFile(join(target, 'old'), '');
+    const options = { weights: 'merged', overwrite: true } as const;
+    await expect(client.downloadAdapter('ad_1', { folder: target }, options)).rejects.toThrow();
+    expect(await readdir(target)).toEqual(['old']);
+    await writeFile(join(folder, '.merged.ad_1.merged', 'no-longer-listed'), '');
+    await client.downloadAdapter('ad_1', { folder: target }, options);
+    expect((await readdir(target)).sort()).toEqual(Object.keys(CONTENT));
+    expect(await readdir(folder)).toEqual(['merged']);
+    expect(server.requests.map(({ url }) => url).slice(3)).toEqual([
+      '/adapters/ad_1/files?weights=merged',
+      '/adapters/ad_1/files/adapter_model.safetensors?weights=merged',
+    ]);
+  });
+
+  it('refuses a damaged file, and receives it again in the next call', async () => {
+    const server = await serve(list, config, content('damaged'), list, weights);
+    const client = createClient({ baseUrl: server.baseUrl });
+    const download = () => client.downloadAdapter('ad_1', { folder: join(folder, 'adapter') });
+    const message = expect.stringContaining('adapter_model.safetensors');
+    await expect(download()).rejects.toMatchObject({ code: 'invalid_adapter', message });
+    expect(await readdir(folder)).toEqual(['.adapter.ad_1.adapter']);
+    await download();
+    expect(await readdir(folder)).toEqual(['adapter']);
+  });
+
+  it.each(['../a', 'a/b', '.hidden', '', '..'])('refuses a file with the name %j', async (name) => {
+    const server = await serve(json(200, { data: [{ name, bytes: 7, sha256: 'a'.repeat(64) }] }));
     const client = createClient({ baseUrl: server.baseUrl });
     const failed = client.downloadAdapter('ad_1', { folder: join(folder, 'adapter') });
     await expect(failed).rejects.toMatchObject({ code: 'invalid_adapter', message: expect.stringContaining(name) });
     expect(await readdir(folder)).toEqual([]);
   });
 
+  it('follows a redirect to another origin without the key, and no second one', async () => {
+    const bucket = await serve(config, weights);
+    const elsewhere: Answer = (response) =>
+      void response.writeHead(307, { location: `${bucket.baseUrl}/object?signature=s` }).end();
+    const server = await serve(list, elsewhere);
+    const client = createClient({ baseUrl: server.baseUrl, apiKey: 'lora_secret' });
+    await client.downloadAdapter('ad_1', { folder: join(folder, 'adapter') });
+    expect(server.requests[1]?.headers.authorization).toBe('Bearer lora_secret');
+    expect(bucket.requests.map(({ url, headers }) => [url, headers.authorization])).toEqual([
+      ['/object?signature=s', undefined],
+      ['/object?signature=s', undefined],
+    ]);
+    const redirecting = await serve(elsewhere);
+    const twice: Answer = (response) => void response.writeHead(307, { location: `${redirecting.baseUrl}/` }).end();
+    const other = createClient({ baseUrl: (await serve(list, twice)).baseUrl });
+    const options = { maxFailures: 1 };
+    await expect(other.downloadAdapter('ad_1', { folder: join(folder, 'other') }, options)).rejects.toThrow();
+  });
+
   it('downloads the merged model as a tar, and overwrites only on request', async () => {
-    const server = await serve(await tarOf('merged'));
+    const server = await serve(content('tar'));
     const client = createClient({ baseUrl: server.baseUrl });
     const file = join(folder, 'merged.tar');
     await client.downloadAdapter('ad_1', { file }, { weights: 'merged' });

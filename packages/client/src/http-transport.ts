@@ -31,6 +31,8 @@ export interface HttpCall {
   retryTimeoutsForMs?: number;
   /** Whether the call may be retried. @defaultValue true for a GET; others need an Idempotency-Key to be safe */
   repeatable?: boolean;
+  /** Whether one redirect is followed, without the API key on another origin. Not in a browser. @defaultValue false */
+  followsRedirect?: boolean;
 }
 
 export interface HttpTransport {
@@ -75,15 +77,16 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
           );
     const headers = new Headers(call.headers);
     if (apiKey !== undefined) headers.set('authorization', `Bearer ${apiKey}`);
+    const body = call.body === undefined ? {} : { body: call.body, duplex: 'half' };
+    // A redirect could carry the key to another host.
+    const redirect = call.followsRedirect ? 'manual' : 'error';
     try {
-      return await fetch(url, {
-        method: call.method,
-        headers,
-        // A redirect could carry the key to another host.
-        redirect: 'error',
-        signal,
-        ...(call.body === undefined ? {} : { body: call.body, duplex: 'half' }),
-      } as RequestInit);
+      const response = await fetch(url, { method: call.method, headers, redirect, signal, ...body } as RequestInit);
+      const location = redirect === 'manual' ? redirectionOf(response, url) : null;
+      if (location === null) return response;
+      await response.body?.cancel();
+      if (location.origin !== url.origin) headers.delete('authorization');
+      return await fetch(location, { method: call.method, headers, redirect: 'error', signal });
     } catch (error) {
       signal.throwIfAborted();
       throw unreachable(url.origin, error);
@@ -142,6 +145,12 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
   }
 
   return { origin: new URL(base).origin, request, json };
+}
+
+/** Where a redirect leads; null for another answer. */
+function redirectionOf({ status, headers }: Response, url: URL): URL | null {
+  const location = headers.get('location');
+  return [302, 307].includes(status) && location !== null ? new URL(location, url) : null;
 }
 
 /** Whether there was no answer in time, or a proxy reported 504. A 504 of the api itself means that planning has ended. */

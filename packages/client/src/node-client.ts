@@ -1,9 +1,6 @@
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { mkdir, open, rm, stat } from 'node:fs/promises';
+import { mkdir, open, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
-import { ADAPTER_FILES, type Adapter, type AdapterFile, type Dataset, ProductError } from '@lorasmith/contracts';
+import { ADAPTER_FILES, type Adapter, type Dataset, ProductError } from '@lorasmith/contracts';
 import { create } from 'tar';
 import {
   type AdapterSource,
@@ -12,11 +9,11 @@ import {
   type UploadOptions,
   type UploadSource,
 } from './client.js';
+import { downloadFolder, refuseExisting } from './folder-download.js';
 import { createHttpTransport, type HttpTransportOptions } from './http-transport.js';
 import { type DownloadOptions, downloadToFile } from './resumable-download.js';
-import { refuseExisting, unpackFolder } from './unpack-folder.js';
 
-/** A tar file, or a folder to unpack it into. */
+/** A tar file, or a folder for the files. */
 export type DownloadDestination = { file: string } | { folder: string };
 
 export interface DownloadAdapterOptions extends DownloadOptions {
@@ -54,10 +51,10 @@ export function createClient(options: HttpTransportOptions) {
   }
 
   /**
-   * Downloads an adapter, or the model merged with it, as a tar file or unpacked. Continues an interrupted download. The
-   * destination is never visible incomplete.
+   * Downloads an adapter, or the model merged with it, as a tar file or as a folder, whose files are compared with the digests
+   * of the registry. Continues an interrupted download. The destination is never visible incomplete.
    *
-   * @throws ProductError `conflict` when the destination exists; `invalid_adapter` when the download is damaged
+   * @throws ProductError `conflict` when the destination exists; `invalid_adapter` when a file is damaged
    */
   async function downloadAdapter(
     id: string,
@@ -68,18 +65,11 @@ export function createClient(options: HttpTransportOptions) {
     const target = 'file' in destination ? destination.file : destination.folder;
     await refuseExisting(target, overwrite);
     await mkdir(dirname(target), { recursive: true });
-    const path = `/adapters/${encodeURIComponent(id)}`;
-    const query: Record<string, string> = weights === 'merged' ? { weights } : {};
-    if ('file' in destination) return await downloadToFile(transport, { path, query }, target, call);
-
-    const tarFile = join(dirname(target), `.${basename(target)}.${id}.tar`);
-    await downloadToFile(transport, { path, query }, tarFile, call);
-    try {
-      const expected = weights === 'adapter' ? await client.adapterFiles(id, call) : [];
-      await unpackFolder(tarFile, target, { overwrite, check: (folder) => checkDownloadedFiles(folder, expected) });
-    } finally {
-      await rm(tarFile, { force: true });
+    if ('folder' in destination) {
+      return await downloadFolder(transport, destination.folder, { ...call, id, weights, overwrite });
     }
+    const query: Record<string, string> = weights === 'merged' ? { weights } : {};
+    await downloadToFile(transport, { path: `/adapters/${encodeURIComponent(id)}`, query }, destination.file, call);
   }
 
   return { ...client, uploadDataset, importAdapter, downloadAdapter };
@@ -104,24 +94,4 @@ async function tarOfAdapter(folder: string): Promise<AsyncIterable<Uint8Array>> 
     throw new ProductError('invalid_request', message, { param: 'folder' });
   }
   return create({ cwd: folder, portable: true }, PEFT_FILES) as AsyncIterable<Uint8Array>;
-}
-
-/**
- * Compares the files of a downloaded folder with the digests of the registry.
- *
- * @throws ProductError `invalid_adapter` naming the first file that is missing or differs
- */
-async function checkDownloadedFiles(folder: string, expected: AdapterFile[]): Promise<void> {
-  for (const { name, sha256 } of expected) {
-    const hash = createHash('sha256');
-    await pipeline(createReadStream(join(folder, name)), hash).catch((cause: unknown) => {
-      throw new ProductError('invalid_adapter', `${name} is missing from the download.`, { cause });
-    });
-    if (hash.digest('hex') !== sha256) {
-      throw new ProductError(
-        'invalid_adapter',
-        `${name} is damaged: its sha256 differs from the registry's. Download it again.`,
-      );
-    }
-  }
 }

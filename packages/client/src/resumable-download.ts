@@ -1,6 +1,10 @@
+import { createHash, type Hash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { type FileHandle, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { ProductError } from '@lorasmith/contracts';
+import { BlockWriter } from './block-writer.js';
 import { type HttpTransport, unreachable } from './http-transport.js';
 import { bodyChunks } from './response-body.js';
 import { sleep } from './sleep.js';
@@ -27,6 +31,12 @@ export interface DownloadSource {
   query?: Record<string, string>;
 }
 
+/** What is only known of a single file. */
+export interface FileDownloadOptions extends DownloadOptions {
+  /** The digest of the content, in hexadecimal. */
+  sha256?: string | undefined;
+}
+
 const MAX_DELAY_MS = 10_000;
 
 /**
@@ -34,13 +44,14 @@ const MAX_DELAY_MS = 10_000;
  * in `<file>.part.json`, so that a later call continues the download. Of two concurrent calls for one file, one may fail.
  *
  * @throws ApiError when the server refuses; ProductError `service_unavailable` when `maxFailures` consecutive tries
- * received nothing, `conflict` when another call took over the file; the reason of `signal`. The part is always kept.
+ * received nothing, `conflict` when another call took over the file; `invalid_adapter` when the content differs from `sha256`; the
+ * reason of `signal`. The part is kept, except if it differs.
  */
 export async function downloadToFile(
   transport: HttpTransport,
   source: DownloadSource,
   file: string,
-  options: DownloadOptions = {},
+  options: FileDownloadOptions = {},
 ): Promise<void> {
   const { signal, retryDelayMs = 500, maxFailures = 5 } = options;
   let failures = 0;
@@ -73,19 +84,22 @@ interface Receiving {
   transport: HttpTransport;
   source: DownloadSource;
   file: string;
-  options: DownloadOptions;
+  options: FileDownloadOptions;
   onBytes: (count: number) => void;
 }
 
 /** One connection; returns when `<file>.part` is complete and on the disk. */
 async function receive({ transport, source, file, options, onBytes }: Receiving): Promise<void> {
-  const { signal, onProgress, idleTimeoutMs = 60_000 } = options;
+  const { signal, onProgress, idleTimeoutMs = 60_000, sha256 } = options;
   const stored = await readPart(file, source);
-  if (stored !== undefined && stored.bytes === stored.totalBytes) return;
+  if (stored !== undefined && stored.bytes === stored.totalBytes) return await checkDigest(file, sha256);
   const connection = new AbortController();
   const aborted = AbortSignal.any(signal === undefined ? [connection.signal] : [connection.signal, signal]);
   let idle: NodeJS.Timeout | undefined;
   let part: FileHandle | undefined;
+  let writer: BlockWriter | undefined;
+  /** Of everything from the beginning; a continued download is read again instead. */
+  let hash: Hash | undefined;
   try {
     const response = await transport.request({
       method: 'GET',
@@ -99,6 +113,7 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
       // The registry computes a merged model before it sends the first byte.
       timeoutMs: null,
       repeatable: false,
+      followsRedirect: true,
     });
     idle = setTimeout(
       () => connection.abort(new ProductError('timeout', `The download was silent for ${idleTimeoutMs} ms.`)),
@@ -106,22 +121,29 @@ async function receive({ transport, source, file, options, onBytes }: Receiving)
     );
     const { start, totalBytes } = rangeOf(response, stored);
     part = await openPart(file, start, { source: nameOf(source), etag: response.headers.get('etag'), totalBytes });
+    writer = new BlockWriter(part, start);
+    if (sha256 !== undefined && start === 0) hash = createHash('sha256');
     let position = start;
     onProgress?.({ receivedBytes: position, totalBytes });
     for await (const chunk of bodyChunks(response, aborted)) {
       idle?.refresh();
-      await writeFully(part, chunk, position);
+      await writer.add(chunk);
+      hash?.update(chunk);
       position += chunk.byteLength;
       onBytes(chunk.byteLength);
       onProgress?.({ receivedBytes: position, totalBytes });
     }
+    await writer.end();
     if (totalBytes !== null && position !== totalBytes) {
       throw new ProductError('service_unavailable', `The download ended after ${position} of ${totalBytes} bytes.`);
     }
     await part.truncate(position);
     await part.sync();
     await checkStillOurs(part, file);
+    await checkDigest(file, sha256, hash?.digest('hex'));
   } catch (error) {
+    // What has arrived is not received again.
+    await writer?.end().catch(() => {});
     aborted.throwIfAborted();
     // A local error such as a full disk, not one of the connection.
     if (typeof (error as NodeJS.ErrnoException).syscall === 'string') throw error;
@@ -188,11 +210,20 @@ function rangeOf(response: Response, stored: StoredPart | undefined): { start: n
   return { start: stored.bytes, totalBytes: Number(range[2]) };
 }
 
-async function writeFully(part: FileHandle, chunk: Uint8Array, position: number): Promise<void> {
-  for (let written = 0; written < chunk.byteLength; ) {
-    const { bytesWritten } = await part.write(chunk, written, chunk.byteLength - written, position + written);
-    written += bytesWritten;
-  }
+/** @param found - The digest of the part, if it is known. @throws ProductError `invalid_adapter`, and removes the part */
+async function checkDigest(file: string, expected: string | undefined, found?: string): Promise<void> {
+  if (expected === undefined || (found ?? (await digestOf(`${file}.part`))) === expected) return;
+  await rm(`${file}.part.json`, { force: true });
+  await rm(`${file}.part`, { force: true });
+  const message = `${basename(file)} is damaged: its sha256 differs from the registry's. Download it again.`;
+  throw new ProductError('invalid_adapter', message);
+}
+
+/** The sha256 of a file, in hexadecimal. */
+export async function digestOf(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(file, { highWaterMark: 2 ** 20 }), hash);
+  return hash.digest('hex');
 }
 
 function nameOf({ path, query }: DownloadSource): string {

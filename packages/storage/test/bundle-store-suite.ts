@@ -1,4 +1,4 @@
-import { mkdir, readdir, utimes } from 'node:fs/promises';
+import { mkdir, readdir, readFile, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
 import { describe, expect, test } from 'vitest';
@@ -80,9 +80,13 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       const content = 'x'.repeat(3_000_000);
       await publish(store, 'ds_1', { 'a.txt': content });
       const opened = await store.read('ds_1', 'a.txt');
+      const local = await store.localFile('ds_1', 'a.txt');
+      expect(local).toEqual({ path: expect.stringMatching(/\/ds_1\/a\.txt$/), bytes: content.length });
+      expect(await readFile(local!.path, 'utf8')).toBe(content);
       expect(await store.delete('ds_1')).toBe(true);
       expect(await store.delete('ds_1')).toBe(false);
       await expect(store.read('ds_1', 'a.txt')).rejects.toMatchObject({ code: 'not_found' });
+      await expect(store.localFile('ds_1', 'a.txt')).rejects.toMatchObject({ code: 'not_found' });
       await expect(store.hold('ds_1')).rejects.toMatchObject({ code: 'not_found' });
       expect(await text(opened)).toBe(content);
       expect(await stagings()).toEqual([]);
@@ -148,7 +152,9 @@ export function describeBundleStore(get: () => StoreUnderTest): void {
       async (name) => {
         const { store } = get();
         await publish(store, 'ds_1', { 'a.txt': 'a' });
-        await expect(store.read('ds_1', name)).rejects.toMatchObject({ code: 'not_found' });
+        for (const read of [store.read, store.localFile]) {
+          await expect(read('ds_1', name)).rejects.toMatchObject({ code: 'not_found' });
+        }
         await expect(store.read(name, 'a.txt')).rejects.toMatchObject({ code: 'not_found' });
         await expect(store.hold(name)).rejects.toMatchObject({ code: 'not_found' });
         expect(await store.has(name)).toBe(false);

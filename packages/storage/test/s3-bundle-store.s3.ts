@@ -55,6 +55,35 @@ async function keysUnder(prefix: string): Promise<string[]> {
   return keys;
 }
 
+test('a file can be downloaded at its temporary address, for a short time and by GET alone', async () => {
+  await publish(store, 'ds_1', { 'a.txt': 'abcdef' });
+  const options = { seconds: 2, contentType: 'application/json', fileName: 'b.json' };
+  const url = (await store.temporaryUrl('ds_1', 'a.txt', options)) ?? '';
+  const whole = await fetch(url);
+  expect([whole.status, await whole.text()]).toEqual([200, 'abcdef']);
+  expect(whole.headers.get('content-type')).toBe('application/json');
+  expect(whole.headers.get('content-disposition')).toBe('attachment; filename="b.json"');
+  const headers = { range: 'bytes=2-3', 'if-range': whole.headers.get('etag')! };
+  const part = await fetch(url, { headers });
+  expect([part.status, await part.text()]).toEqual([206, 'cd']);
+  for (const [method, other] of [
+    ['PUT', url],
+    ['DELETE', url],
+    ['GET', url.replace('a.txt', 'b.txt')],
+  ] as const) {
+    expect((await fetch(other, { method })).status).toBe(403);
+  }
+  await expect.poll(async () => (await fetch(url)).status, { timeout: 10_000, interval: 500 }).toBe(403);
+  const missing = store.temporaryUrl('ds_1', 'missing.txt', options);
+  await expect(missing).rejects.toMatchObject({ code: 'not_found' });
+});
+
+test('a file without a copy on this host has no local path', async () => {
+  await publish(store, 'ds_1', { 'a.txt': 'a' });
+  const other = await otherHost();
+  expect(await other.store.localFile('ds_1', 'a.txt')).toBeNull();
+});
+
 describe('on another host', () => {
   test('a bundle is fetched once, checked, and read from there', async () => {
     await publish(store, 'ds_1', { 'a.txt': 'aaa', 'b.txt': '' });
@@ -62,6 +91,7 @@ describe('on another host', () => {
     const held = await Promise.all(Array.from({ length: 5 }, () => other.store.hold('ds_1')));
     expect(new Set(held.map(({ folder }) => folder)).size).toBe(1);
     expect(await readdir(held[0]!.folder)).toEqual(['a.txt', 'b.txt']);
+    expect((await other.store.localFile('ds_1', 'a.txt'))?.path).toBe(path.join(held[0]!.folder, 'a.txt'));
     for (const { release } of held) release();
     // Its files are deleted from S3, so they can only come from the copy.
     for (const key of await keysUnder('datasets/files/')) await objects.remove(key);
