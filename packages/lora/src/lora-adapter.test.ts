@@ -341,3 +341,25 @@ test('the initial A depends on the seed and on the name of the layer', () => {
   expect(initialA(4, 8, 43, 'a')).not.toEqual(first);
   expect(initialA(4, 8, 42, 'b')).not.toEqual(first);
 });
+
+test('adapters differ at the layers whose matrices differ by a bit', () => {
+  const one = new LoraAdapter(groups, OPTIONS);
+  const numbers = normalNumbers(one.parameterCount, 3);
+  const withNumbers = (values: Float32Array, options = OPTIONS) => {
+    const adapter = new LoraAdapter(groups, options);
+    adapter.setParameters(tensorOf(values, [values.length]));
+    return adapter;
+  };
+  one.setParameters(tensorOf(numbers, [numbers.length]));
+  const turned = numbers.slice();
+  new Uint32Array(turned.buffer)[turned.length - 1]! ^= 1;
+  const others = [
+    withNumbers(numbers),
+    withNumbers(turned),
+    withNumbers(numbers, { ...OPTIONS, targets: OPTIONS.targets.map((target) => ({ ...target, scale: 3.001 })) }),
+    withNumbers(numbers.slice(0, 4 * IN + 2 * 6), { ...OPTIONS, targets: named('q', 'v') }),
+  ];
+  const together = ['q', 'k', 'v'];
+  expect(others.map((other) => one.differingModules(other))).toEqual([[], ['down'], together, ['down']]);
+  for (const adapter of [one, ...others]) adapter.dispose();
+});

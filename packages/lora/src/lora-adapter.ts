@@ -94,15 +94,19 @@ export class LoraAdapter implements Adapter {
     return gradient;
   }
 
-  /** Whether a pass without dropout is the same computation with either adapter, bit for bit. Both are of the same model. */
-  computesAs(other: LoraAdapter): boolean {
-    return (
-      this.#byGroup.size === other.#byGroup.size &&
-      [...this.#byGroup].every(([group, lora]) => {
-        const theirs = other.at(group);
-        return theirs !== null && lora.hasWeightsOf(theirs);
-      })
-    );
+  /**
+   * Layers at which a pass without dropout is another computation with the other adapter: their matrices in the engine, in the
+   * model's dtype, are not the same bits.
+   * @param other of the same model
+   * @returns names of the first such layers, which are computed together; empty if there are none
+   */
+  differingModules(other: LoraAdapter): string[] {
+    const groups = new Set([...this.#byGroup.keys(), ...other.#byGroup.keys()]);
+    for (const group of groups) {
+      const [own, theirs] = [this.at(group), other.at(group)];
+      if (own === null || theirs === null || !own.hasWeightsOf(theirs)) return group.modules.map(({ name }) => name);
+    }
+    return [];
   }
 
   /** The current matrices. */

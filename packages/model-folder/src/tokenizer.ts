@@ -45,7 +45,9 @@ const MAX_TOKEN_ID = 16_777_215;
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const file = await readJsonFile(folder, 'tokenizer.json', MAX_TOKENIZER_BYTES);
   const config = await readTokenizerConfig(folder);
-  const fault = shapeFault(file);
+  // Listing the values of an object as large as a vocabulary takes long, so it is done once.
+  const vocabIds = isObject(file.model) && isObject(file.model.vocab) ? Object.values(file.model.vocab) : null;
+  const fault = shapeFault(file, vocabIds);
   if (fault !== null) throw corruptTokenizerFile(folder, 'tokenizer.json', fault);
   const unsupported = unsupportedPart(file);
   if (unsupported !== null) {
@@ -60,13 +62,19 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   } catch (cause) {
     throw corruptTokenizerFile(folder, 'tokenizer.json', (cause as Error).message.slice(0, 200), cause);
   }
-  return wrap(folder, inner, file, config);
+  return wrap(folder, inner, file, config, highestId(file, vocabIds as number[]) + 1);
 }
 
 /** The library requires every part; files often omit those that they do not use. */
 const emptyParts = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
 
-function wrap(folder: string, inner: LibraryTokenizer, file: JsonObject, config: JsonObject): Tokenizer {
+function wrap(
+  folder: string,
+  inner: LibraryTokenizer,
+  file: JsonObject,
+  config: JsonObject,
+  vocabSize: number,
+): Tokenizer {
   const named = namedTokensOf(config);
   const idOf = (token: string | null) => (token === null ? null : (inner.token_to_id(token) ?? null));
   const lacking = (cause?: unknown) => {
@@ -98,7 +106,7 @@ function wrap(folder: string, inner: LibraryTokenizer, file: JsonObject, config:
     eosTokenId: idOf(named.eos),
     padTokenId: idOf(named.pad),
     specialTokens: specialTokensIn(file),
-    vocabSize: highestId(file) + 1,
+    vocabSize,
   };
 }
 
@@ -107,21 +115,20 @@ function specialTokensIn(file: JsonObject): Map<number, string> {
   return new Map(added.filter(({ special }) => special === true).map(({ id, content }) => [id, content]));
 }
 
-function highestId(file: JsonObject): number {
+function highestId(file: JsonObject, vocabIds: readonly number[]): number {
   let highest = -1;
-  for (const id of Object.values((file.model as { vocab: Record<string, number> }).vocab))
-    highest = Math.max(highest, id);
+  for (const id of vocabIds) highest = Math.max(highest, id);
   for (const { id } of (file.added_tokens ?? []) as { id: number }[]) highest = Math.max(highest, id);
   return highest;
 }
 
 /** A fault in the parts that are read directly, without the library; null if none. */
-function shapeFault(file: JsonObject): string | null {
+function shapeFault(file: JsonObject, vocabIds: readonly unknown[] | null): string | null {
   if (!isObject(file.model)) return 'it has no "model"';
   const { vocab, merges } = file.model;
   // A list belongs to another type of model, which `unsupportedPart` reports.
-  if (isObject(vocab)) {
-    for (const id of Object.values(vocab)) {
+  if (vocabIds !== null) {
+    for (const id of vocabIds) {
       if (!isTokenId(id)) return `its vocabulary has ${JSON.stringify(id)} as a token id`;
     }
   } else if (!Array.isArray(vocab)) {

@@ -230,6 +230,27 @@ describe('fails', () => {
     freed(made);
   });
 
+  test('with the layer, where the files hold other numbers than the engine computes with, by one bit', async () => {
+    class WrongAdapter extends LoraAdapter {
+      override toPeft(name: string | null) {
+        const peft = super.toPeft(name);
+        new Uint32Array(peft.modules.get('model.layers.1.mlp.down_proj')!.b.buffer)[7]! ^= 1;
+        return peft;
+      }
+    }
+    const made = await llama();
+    const targets = made.model.modules.map(({ name }) => ({ name, rank: 4, scale: 2 }));
+    const adapter = new WrongAdapter(made.base.groups, { targets, dropout: 0, seed: 0 });
+    const numbers = normalNumbers(adapter.parameterCount, 5);
+    adapter.setParameters(tensorOf(numbers, [numbers.length]));
+    await expect(check({ ...made, adapter })).rejects.toMatchObject({
+      code: 'adapter_check_failed',
+      message: expect.stringContaining('other matrices at model.layers.1.mlp.down_proj'),
+    });
+    adapter.dispose();
+    freed(made);
+  });
+
   test('with the layer, where the dtype of the base cannot hold the merged weight', async () => {
     const made = await classifier(await baseIn('classifier', 'F16'), { size: 300 });
     await expect(check(made)).rejects.toMatchObject({
