@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { access, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -11,7 +12,7 @@ import { DEFAULT_TRAINER_LIMITS, startTrainer } from '../src/trainer/trainer-pro
 import { aDataset, ROWS } from './a-dataset.js';
 import { aJobSpec } from './a-job-spec.js';
 
-// The compiled trainer, with a lifetime so short that each trainer is due for replacement from its start.
+// The compiled trainer.
 
 const PROGRAM = fileURLToPath(new URL('../dist/trainer/child-main.js', import.meta.url));
 
@@ -22,7 +23,12 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-async function orderOf(steps: number): Promise<TrainOrder> {
+function datasetOf(rows: string) {
+  const sha256 = createHash('sha256').update(rows).digest('hex');
+  return aDataset({ sha256, rows: rows.split('\n').length - 1, bytes: Buffer.byteLength(rows) });
+}
+
+async function orderOf(steps: number, rows = ROWS): Promise<TrainOrder> {
   const paths = {
     modelFolder: path.join(folder, 'tiny-llama'),
     rowsFile: path.join(folder, 'rows.jsonl'),
@@ -31,7 +37,7 @@ async function orderOf(steps: number): Promise<TrainOrder> {
     initialAdapterFolder: null,
   };
   await writeTinyLlama(paths.modelFolder);
-  await writeFile(paths.rowsFile, ROWS);
+  await writeFile(paths.rowsFile, rows);
   await mkdir(paths.outputFolder);
   const { training, ...spec } = aJobSpec('', { base_model: 'tiny-llama' });
   return {
@@ -42,7 +48,7 @@ async function orderOf(steps: number): Promise<TrainOrder> {
       validation: { split: 0.25 },
       training: { ...training, max_steps: steps, batch_size: 2, max_seq_length: 64, eval_every_steps: 1 },
     },
-    dataset: aDataset(),
+    dataset: datasetOf(rows),
     machine: null,
     tokens: { dataDir: folder, maxBytes: 2 ** 30 },
     weightDigests: path.join(folder, 'weight-digests'),
@@ -54,10 +60,10 @@ function stepsOf<Kind extends EventType>(events: NewJobEvent[], kind: Kind): num
   return events.filter(({ type }) => type === kind).map(({ data }) => (data as EventData<'checkpoint-saved'>).step);
 }
 
-test('trainers that are replaced at once run one step each, and no evaluation twice', async () => {
-  const pool = createTrainerPool({
+const makePool = (changes: Partial<typeof DEFAULT_POOL_TIMES> = {}) =>
+  createTrainerPool({
     ...DEFAULT_POOL_TIMES,
-    recycleAfterMs: 1,
+    ...changes,
     start: () =>
       startTrainer({
         program: { file: PROGRAM, environment: process.env },
@@ -65,6 +71,10 @@ test('trainers that are replaced at once run one step each, and no evaluation tw
         onLine: () => {},
       }),
   });
+
+test('trainers that are replaced at once run one step each, and no evaluation twice', async () => {
+  // A lifetime so short that each trainer is due for replacement from its start.
+  const pool = makePool({ recycleAfterMs: 1 });
   const events: NewJobEvent[] = [];
   const order = await orderOf(3);
   const signal = new AbortController().signal;
@@ -75,3 +85,35 @@ test('trainers that are replaced at once run one step each, and no evaluation tw
   expect(stepsOf(events, 'checkpoint-loaded')).toEqual([1, 2, 3]);
   expect(stepsOf(events, 'evaluation-finished')).toEqual([0, 1, 2, 3]);
 }, 120_000);
+
+test('while rows are tokenized, their number is reported, and a stop is obeyed', async () => {
+  const rows = Array.from({ length: 200_000 }, (_, i) => `{"text":"${i} ${(i * i).toString(36)} ${i * 7919}"}\n`).join(
+    '',
+  );
+  const order = await orderOf(1, rows);
+  const pool = makePool();
+  const stopping = new AbortController();
+  const events: NewJobEvent[] = [];
+  const result = await pool.run(order, {
+    signal: stopping.signal,
+    onEvent(event) {
+      events.push(event);
+      stopping.abort('cancel');
+    },
+  });
+  // It stopped by itself: the next order is done by the same process.
+  const pid = pool.trainerPid;
+  const emptyLast = `${ROWS}{"text":""}\n`;
+  await writeFile(order.paths.rowsFile, emptyLast);
+  const dataset = datasetOf(emptyLast);
+  const next = await pool.run({ ...order, dataset }, { signal: new AbortController().signal, onEvent: () => {} });
+  const { trainerPid } = pool;
+  await pool.close();
+  expect(result).toEqual({ type: 'stopped', reason: 'cancel' });
+  expect(events.map(({ type }) => type)).toEqual(['tokenizing-progressed']);
+  const { rows: done, total_rows: total } = events[0]!.data as EventData<'tokenizing-progressed'>;
+  expect(done).toBeLessThan(total);
+  expect(total).toBe(200_000);
+  expect(next).toMatchObject({ type: 'failed', failure: { code: 'no_trained_tokens', details: [{ line: 17 }] } });
+  expect(trainerPid).toBe(pid);
+}, 60_000);
