@@ -89,7 +89,7 @@ async function mergeStoppedAt(share: number): ReturnType<typeof mergeUnderWay> {
 describe('the merge process', () => {
   test.each<[string, Omit<Strike, 'program'>]>([
     ['before it reads the weights', { call: 'open', when: 'before', path: 'tiny-llama/model\\.safetensors$', skip: 1 }],
-    ['before it merges', { call: 'write', when: 'after', path: '/\\.staging/merged-' }],
+    ['before it merges', { call: 'open', when: 'after', path: '/\\.staging/merged-' }],
     ['before it syncs', { call: 'sync', when: 'before', path: '/\\.staging/merged-' }],
     ['after it has synced', { call: 'sync', when: 'after', path: '/\\.staging/merged-' }],
   ])('%s', async (_, strike) => {

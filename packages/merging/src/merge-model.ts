@@ -101,7 +101,6 @@ async function writeShard(shard: PlannedShard, options: ShardOptions): Promise<W
   const path = join(outputFolder, shard.file);
   const handle = await open(path, 'wx');
   try {
-    await handle.write(header);
     const sha256 = await writeMerged({ output: handle.fd, header, tensors, onProgress, ...(signal && { signal }) });
     await handle.sync();
     return { name: shard.file, bytes: totalBytes, sha256 };

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <system_error>
 #include <thread>
 
 namespace lorasmith {
@@ -97,9 +98,15 @@ MergedFile::MergedFile(MergedFileOptions options)
 MergedFile::~MergedFile() = default;
 
 Failure MergedFile::Run() {
+  const int64_t header_bytes = static_cast<int64_t>(options_.header_bytes);
+  if (Failure failure = WriteAll(options_.output, options_.header, header_bytes, 0)) return failure;
   sha256_.Update(options_.header, options_.header_bytes);
   std::vector<std::thread> others;
-  for (int i = 1; i < options_.threads; i++) others.emplace_back([this] { RunThread(); });
+  try {
+    for (int i = 1; i < options_.threads; i++) others.emplace_back([this] { RunThread(); });
+  } catch (const std::system_error&) {
+    // The system allows no more threads. Fewer do the same.
+  }
   RunThread();
   for (std::thread& other : others) other.join();
   if (!failure_) digest_ = sha256_.Finish();

@@ -38,8 +38,7 @@ struct SourceTensor {
 
 struct MergedFileOptions {
   int output;
-  // It is in the file already, and is hashed first.
-  const void* header;
+  const char* header;
   size_t header_bytes;
   std::vector<SourceTensor> tensors;
   int threads;

@@ -27,8 +27,9 @@ export interface TensorSource {
 }
 
 export interface WriteMergedOptions {
-  /** File descriptor of the new file, open for writing. It contains `header` already. */
+  /** File descriptor of the new file, open for writing and empty. */
   output: number;
+  /** The beginning of the file. */
   header: Uint8Array;
   /** They are written one after the other behind the header. */
   tensors: readonly TensorSource[];

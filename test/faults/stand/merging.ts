@@ -31,7 +31,7 @@ export async function mergeUnderWay(
 ): Promise<{ pid: number; answer: Promise<number | null> }> {
   const { struck } = await stand.plan({
     program: 'merging/merge-child-main.js',
-    call: 'write',
+    call: 'open',
     when: 'after',
     path: '/\\.staging/merged-',
     signal: 'SIGSTOP',
