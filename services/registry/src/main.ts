@@ -77,6 +77,11 @@ const imports = new AdapterImport({
   maxStoredBytes: config.importing.maxBytes,
 });
 
+const folderToken = await writeFolderToken(dataDir).catch((error: unknown) => {
+  logger.warn({ err: error }, 'downloads are sent by the registry: the token of the data folder cannot be written');
+  return null;
+});
+
 const app = await buildApp({
   logger,
   metrics,
@@ -90,7 +95,7 @@ const app = await buildApp({
   maxImportBytes: config.importing.maxBytes,
   downloadStallMs: config.downloadStallMs,
   dataDir,
-  folderToken: await writeFolderToken(dataDir),
+  folderToken,
   redirectDownloads: config.redirectDownloads,
 });
 shutDownInOrder({

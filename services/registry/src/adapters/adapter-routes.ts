@@ -22,7 +22,7 @@ export interface AdapterRoutesOptions {
   /** @see AnswerDownloadOptions */
   downloadStallMs: number;
   /** @see AnswerDownloadOptions */
-  folderToken: string;
+  folderToken: string | null;
   /** Called for each download when its first byte is read. */
   onDownload: (event: DownloadEvent, log: FastifyBaseLogger) => void;
 }

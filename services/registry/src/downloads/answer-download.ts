@@ -22,8 +22,8 @@ export interface AnswerDownloadOptions {
    * may have buffered bytes that its slow client has not read.
    */
   stallMs: number;
-  /** The token of the data folder: who sends it receives a {@link FileAnswer}. */
-  folderToken: string;
+  /** The token of the data folder: who sends it receives a {@link FileAnswer}. Null: nobody does. */
+  folderToken: string | null;
 }
 
 /**
