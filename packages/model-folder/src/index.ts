@@ -18,7 +18,7 @@ export { LLAMA_NAMES } from './families/decoder-names.js';
 export type { LinearLayer } from './families/family.js';
 export { isMissing, unreadable } from './json-file.js';
 export { DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
-export { type ModelWeights, openModelWeights } from './model-weights.js';
+export { locateTensor, type ModelWeights, openModelWeights } from './model-weights.js';
 export {
   compileModulePattern,
   hasSuffix,
@@ -29,6 +29,7 @@ export {
   targetModulesOf,
   wholeNameMatcher,
 } from './module-pattern.js';
+export { type ReadWeightsOptions, readWeights, type WeightTarget } from './read-weights.js';
 export { loadTokenizer, type Tokenizer } from './tokenizer.js';
 export { digestTokenizer } from './tokenizer-digest.js';
 export { digestOfFiles, WEIGHT_DIGESTS_FOLDER, WeightDigests, type WeightsState } from './weight-digests.js';

@@ -1,7 +1,7 @@
 import { ProductError } from '@lorasmith/contracts';
 import { openSafetensors, type SafetensorsFile, type TensorEntry } from '@lorasmith/safetensors';
 import type { ModelFolder } from './model-folder.js';
-import { asModelError } from './weight-files.js';
+import { asModelError, type LocatedTensor } from './weight-files.js';
 
 /** The open weight files of a base model. Tensors are read by name, one at a time, from any of the files. */
 export interface ModelWeights {
@@ -24,15 +24,12 @@ export interface ModelWeights {
 }
 
 /**
- * Opens every weight file of a model; `close` closes them.
+ * Opens every weight file of a model, for the caller to close.
  *
  * @throws ProductError model_file_corrupt when a file is invalid, or has changed since the folder was read
  */
-export async function openModelWeights(folder: ModelFolder): Promise<ModelWeights> {
+export async function openWeightFiles(folder: ModelFolder): Promise<Map<string, SafetensorsFile>> {
   const open = new Map<string, SafetensorsFile>();
-  const close = async () => {
-    for (const file of open.values()) await file.close();
-  };
   try {
     for (const { name, path } of folder.files) {
       try {
@@ -48,21 +45,31 @@ export async function openModelWeights(folder: ModelFolder): Promise<ModelWeight
         throw new ProductError('model_file_corrupt', message);
       }
     }
+    return open;
   } catch (error) {
-    await close();
+    for (const file of open.values()) await file.close();
     throw error;
   }
+}
 
-  const locate = (name: string) => {
-    const located = folder.tensors.get(name);
-    if (!located)
-      throw new ProductError('model_file_missing', `${folder.name}: no weight file contains the tensor ${name}.`);
-    return located;
-  };
+/** @throws ProductError model_file_missing for a tensor that no file has */
+export function locateTensor(folder: ModelFolder, name: string): LocatedTensor {
+  const located = folder.tensors.get(name);
+  if (located) return located;
+  throw new ProductError('model_file_missing', `${folder.name}: no weight file contains the tensor ${name}.`);
+}
+
+/**
+ * Opens every weight file of a model; `close` closes them.
+ *
+ * @throws as {@link openWeightFiles}
+ */
+export async function openModelWeights(folder: ModelFolder): Promise<ModelWeights> {
+  const open = await openWeightFiles(folder);
   return {
-    entry: (name) => locate(name).entry,
+    entry: (name) => locateTensor(folder, name).entry,
     read: async (name, into) => {
-      const { file } = locate(name);
+      const { file } = locateTensor(folder, name);
       try {
         return await open.get(file)!.read(name, into);
       } catch (error) {
@@ -70,12 +77,14 @@ export async function openModelWeights(folder: ModelFolder): Promise<ModelWeight
       }
     },
     location: (name) => {
-      const { file } = locate(name);
+      const { file } = locateTensor(folder, name);
       const opened = open.get(file)!;
       const { byteOffset, byteLength } = opened.tensors.get(name)!;
       return { fd: opened.fd, offset: byteOffset, bytes: byteLength };
     },
-    readFailure: (name, error) => asModelError(error, folder.path, locate(name).file),
-    close,
+    readFailure: (name, error) => asModelError(error, folder.path, locateTensor(folder, name).file),
+    close: async () => {
+      for (const file of open.values()) await file.close();
+    },
   };
 }

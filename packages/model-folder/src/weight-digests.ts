@@ -1,10 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
 import type { ModelFolder } from './model-folder.js';
-import { asModelError, type WeightFile } from './weight-files.js';
+import { readWeights } from './read-weights.js';
+import { asModelError } from './weight-files.js';
 
 /** The folder of DATA_DIR in which digests are remembered. */
 export const WEIGHT_DIGESTS_FOLDER = 'weight-digests';
@@ -111,17 +111,13 @@ export class WeightDigests {
     const state = await this.state(model);
     const recalled = await this.recall(state);
     if (recalled !== null) return recalled;
-    const digests: string[] = [];
-    for (const file of model.files) {
-      try {
-        digests.push(await digestFile(file, signal));
-      } catch (error) {
-        if (signal?.aborted) throw new ProductError('cancelled', `Hashing was stopped (${String(signal.reason)}).`);
-        throw asModelError(error, model.path, file.name);
-      }
-    }
+    const onRead = () => {
+      if (signal?.aborted) throw new ProductError('cancelled', `Hashing was stopped (${String(signal.reason)}).`);
+    };
+    onRead();
+    const digests = await readWeights(model, [], { hash: true, onRead });
     await this.requireUnchanged(model, state);
-    const digest = digestOfFiles(model, digests);
+    const digest = digestOfFiles(model, digests!);
     await this.remember(state, digest);
     return digest;
   }
@@ -148,10 +144,4 @@ export function digestOfFiles({ files }: Pick<ModelFolder, 'files'>, digests: re
   if (files.length === 1) return digests[0]!;
   const list = files.map(({ name }, i) => `${digests[i]!}  ${name}\n`).join('');
   return createHash('sha256').update(list).digest('hex');
-}
-
-async function digestFile({ path }: WeightFile, signal?: AbortSignal): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const piece of createReadStream(path, { highWaterMark: 2 ** 20, signal })) hash.update(piece as Buffer);
-  return hash.digest('hex');
 }

@@ -1,6 +1,7 @@
 import { truncate } from 'node:fs/promises';
 import path from 'node:path';
 import { ProductError } from '@lorasmith/contracts';
+import { digestOfFiles, readModelFolder, type WeightDigests } from '@lorasmith/model-folder';
 import type { BundleRecord, S3BundleStore, Staging } from '@lorasmith/storage';
 import { isWeightFile } from './model-files.js';
 
@@ -35,6 +36,23 @@ export async function fetchOutline(store: S3BundleStore, record: BundleRecord, s
       'internal_error',
       `The file ${name} of ${record.id} in the store has changed since it was stored.`,
     );
+  }
+}
+
+/** Remembers for an outline what the digest of the complete model's weights is, since it cannot be computed from the outline. */
+export async function rememberDigest(digests: WeightDigests, { files }: BundleRecord, staging: Staging): Promise<void> {
+  const sha256s = new Map(files.map(({ name, sha256 }) => [name, sha256]));
+  try {
+    const outline = await readModelFolder(staging.path);
+    const digest = digestOfFiles(
+      outline,
+      outline.files.map(({ name }) => sha256s.get(name)!),
+    );
+    // Nobody writes these files again.
+    await digests.remember({ ...(await digests.state(outline)), settled: true }, digest);
+  } catch (error) {
+    // Whoever uses an invalid model learns what is wrong with it.
+    if (!(error instanceof ProductError)) throw error;
   }
 }
 

@@ -1,9 +1,9 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type BaseModel, type BaseModelDetail, MODEL_NAME_PATTERN, ProductError } from '@lorasmith/contracts';
-import { describeModel, listModelFolders } from '@lorasmith/model-folder';
-import type { BundleCache, S3BundleStore, Stores } from '@lorasmith/storage';
-import { fetchOutline, outlineBytes } from './model-outline.js';
+import { describeModel, listModelFolders, type WeightDigests } from '@lorasmith/model-folder';
+import type { BundleCache, S3BundleStore, Staging, Stores } from '@lorasmith/storage';
+import { fetchOutline, outlineBytes, rememberDigest } from './model-outline.js';
 
 /** A base model in a folder of this host. The folder stays until it is released. */
 export interface HeldModel {
@@ -24,7 +24,7 @@ export interface ModelSource {
    */
   hold(name: string): Promise<HeldModel>;
   /**
-   * The model without the values of its weights: enough to plan a job.
+   * The model without the values of its weights: enough to plan a job. Its remembered digest is that of the complete model.
    * @throws ProductError as {@link hold}
    */
   holdOutline(name: string): Promise<HeldModel>;
@@ -37,12 +37,15 @@ export interface ModelSourceOptions {
   /** A model in this folder takes precedence over one of the same name in the store. */
   modelsDir: string;
   stores: Stores;
+  /** Receives the digests of outlined models. */
+  digests: WeightDigests;
 }
 
-export async function openModelSource({ modelsDir, stores }: ModelSourceOptions): Promise<ModelSource> {
+export async function openModelSource({ modelsDir, stores, digests }: ModelSourceOptions): Promise<ModelSource> {
   const local: ModelSource = localModels(modelsDir);
   if (stores.s3 === null) return local;
-  return storedModels({ local, modelsDir, store: await stores.s3.open(MODELS_KIND), cache: stores.s3.cache });
+  const { cache } = stores.s3;
+  return storedModels({ local, modelsDir, store: await stores.s3.open(MODELS_KIND), cache, digests });
 }
 
 /** The base models of a folder of this host. */
@@ -66,8 +69,9 @@ function storedModels(options: {
   modelsDir: string;
   store: S3BundleStore;
   cache: BundleCache;
+  digests: WeightDigests;
 }): ModelSource {
-  const { local, modelsDir, store, cache } = options;
+  const { local, modelsDir, store, cache, digests } = options;
 
   const isLocal = async (name: string): Promise<boolean> => {
     if (!NAME.test(name)) return false;
@@ -107,7 +111,10 @@ function storedModels(options: {
       key: `${MODELS_KIND}-outline-${record.upload}`,
       id: name,
       bytes: outlineBytes(record),
-      fetch: (staging: Parameters<typeof fetchOutline>[2]) => fetchOutline(store, record, staging),
+      fetch: async (staging: Staging) => {
+        await fetchOutline(store, record, staging);
+        await rememberDigest(digests, record, staging);
+      },
     };
     return held(await cache.hold(outline));
   };

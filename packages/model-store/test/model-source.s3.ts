@@ -37,8 +37,9 @@ async function host(name: string, hostModelsDir = path.join(root, name, 'no-mode
   const s3 = { ...server.settings, prefix: `test-${tests}/`, cacheBytes: 2 ** 30 };
   const stores = await openStores({ dataDir, s3 });
   opened.push(stores);
-  const models: ModelSource = await openModelSource({ modelsDir: hostModelsDir, stores });
-  return { dataDir, models, store: await stores.s3!.open(MODELS_KIND), cache: stores.s3!.cache };
+  const digests = new WeightDigests(path.join(dataDir, 'weight-digests'));
+  const models: ModelSource = await openModelSource({ modelsDir: hostModelsDir, stores, digests });
+  return { dataDir, models, digests, store: await stores.s3!.open(MODELS_KIND), cache: stores.s3!.cache };
 }
 
 test('another host lists, describes and holds a pushed model, bit for bit', async () => {
@@ -91,6 +92,8 @@ test('an outline has all files with their sizes, but only the headers of the wei
     const copy = await readFile(path.join(outline.modelsDir, NAME, name));
     expect(copy).toEqual(await readFile(path.join(modelsDir, NAME, name)));
   }
+  const digest = await new WeightDigests(null).compute(await openBaseModel(modelsDir, NAME));
+  expect(await other.digests.known(await openBaseModel(outline.modelsDir, NAME))).toBe(digest);
   // The complete model and the outline have separate entries in the cache.
   const whole = await other.models.hold(NAME);
   expect(await readFile(path.join(whole.modelsDir, NAME, 'model.safetensors'))).toEqual(weights);

@@ -1,4 +1,4 @@
-import type { ModelFolder, WeightDigests } from '@lorasmith/model-folder';
+import { digestOfFiles, type ModelFolder, type WeightDigests } from '@lorasmith/model-folder';
 import type { FloatDType } from '@lorasmith/tensor';
 import { loadClassifier } from './classifier/load-classifier.js';
 import { loadDecoder } from './decoder/load-decoder.js';
@@ -18,7 +18,7 @@ export interface LoadedBase {
 }
 
 /**
- * Loads a base model and computes the digest of its weights, unless that is remembered.
+ * Loads a base model with the digest of its weights, which is computed in the same pass unless it is remembered.
  * @throws ProductError model_file_missing; model_file_corrupt, also when a file changes meanwhile
  */
 export async function loadBaseModel(
@@ -28,11 +28,16 @@ export async function loadBaseModel(
 ): Promise<LoadedBase> {
   const { digests } = options;
   const state = await digests.state(folder);
-  const weightsSha256 = await digests.compute(folder);
-  const model = await LOADERS[folder.architecture.kind](folder, dtype, options);
+  let weightsSha256 = await digests.recall(state);
+  const onHashed = (sha256s: string[]) => {
+    weightsSha256 = digestOfFiles(folder, sha256s);
+  };
+  const hashing = weightsSha256 === null ? { onHashed } : {};
+  const model = await LOADERS[folder.architecture.kind](folder, dtype, { ...options, ...hashing });
   try {
     await digests.requireUnchanged(folder, state);
-    return { model, weightsSha256 };
+    await digests.remember(state, weightsSha256!);
+    return { model, weightsSha256: weightsSha256! };
   } catch (error) {
     model.dispose();
     throw error;

@@ -1,91 +1,101 @@
 import {
-  DTYPE_NAMES,
   type LinearLayer,
+  locateTensor,
   type ModelFolder,
-  type ModelWeights,
-  openModelWeights,
+  readWeights,
+  type WeightTarget,
 } from '@lorasmith/model-folder';
-import type { FloatDtype } from '@lorasmith/safetensors';
 import {
-  cast,
   concat,
   dispose,
   type FloatDType,
   keep,
   scope,
   type Tensor,
-  tensorOfBytes,
+  tensorOfMapping,
   transpose,
 } from '@lorasmith/tensor';
+import { giveAway, type Region } from '@lorasmith/weight-io';
 import { DenseLinear, type LinearGroup } from './frozen-linear.js';
 
 export interface LoadOptions {
-  /** Called as bytes arrive. */
+  /** Called as bytes arrive. Loading ends with what it throws. */
   onProgress?: ((progress: { readBytes: number; totalBytes: number }) => void) | undefined;
+  /** With it, each weight file is hashed as it is read. Called at the end with their sha256, in the order of the files. */
+  onHashed?: ((sha256s: string[]) => void) | undefined;
   /** See OutputHead. @defaultValue LOGITS_PER_CHUNK */
   logitsInChunk?: number | undefined;
 }
 
-/** One typed array holds at most this on Node 20. */
-const MAX_BUFFER_BYTES = 2 ** 32;
+const STORED_AS = { float32: 'F32', bfloat16: 'BF16' } as const;
 
-/** Reads a base model's tensors into the engine, one at a time. What it gives is out of every scope: the caller's to free. */
+/** Reads a base model's tensors into the engine. What it gives is out of every scope: the caller's to free. */
 export class WeightSource {
-  readonly #weights: ModelWeights;
+  readonly #folder: ModelFolder;
   readonly #dtype: FloatDType;
-  readonly #onRead: (bytes: number) => void;
+  readonly #targets: WeightTarget[] = [];
+  readonly #rejections: ((error: unknown) => void)[] = [];
   readonly #given: Tensor[] = [];
+  #isReading = false;
 
-  private constructor(weights: ModelWeights, dtype: FloatDType, onRead: (bytes: number) => void) {
-    this.#weights = weights;
+  private constructor(folder: ModelFolder, dtype: FloatDType) {
+    this.#folder = folder;
     this.#dtype = dtype;
-    this.#onRead = onRead;
   }
 
-  /** Opens the weights of a model for `use`, and closes them again. When `use` fails, what it was given is freed. */
+  /**
+   * The weights of a model for `use`. It asks for all tensors before it waits for the first one, so that each file is read once, in its
+   * order. When `use` or reading fails, what was given is freed.
+   */
   static async reading<Result>(
     folder: ModelFolder,
     dtype: FloatDType,
     options: LoadOptions,
     use: (source: WeightSource) => Promise<Result>,
   ): Promise<Result> {
-    const weights = await openModelWeights(folder);
-    let readBytes = 0;
-    const onRead = (bytes: number) => {
-      readBytes += bytes;
-      options.onProgress?.({ readBytes, totalBytes: folder.weightBytes });
-    };
-    const source = new WeightSource(weights, dtype, onRead);
+    const source = new WeightSource(folder, dtype);
+    const failures: unknown[] = [];
+    const used = use(source);
+    used.catch((error) => failures.push(error));
     try {
-      return await use(source);
+      await source.#read(options, () => {
+        if (failures.length > 0) throw failures[0];
+      });
+      return await used;
     } catch (error) {
+      for (const reject of source.#rejections) reject(error);
+      await used.catch(() => {});
       dispose(source.#given);
       throw error;
-    } finally {
-      await weights.close();
     }
   }
 
   /** @param dtype of the result; default: what the model computes in */
   async tensor(name: string, dtype: FloatDType = this.#dtype): Promise<Tensor> {
-    const { shape } = this.#weights.entry(name);
-    return await this.#stackedAs([name], shape, dtype);
+    return await this.#stacked([name], dtype);
   }
 
   /** Linear layers with the same input, stacked. Either all have a bias or none. */
   async linearGroup(layers: readonly LinearLayer[]): Promise<LinearGroup> {
     const biases = layers.flatMap(({ bias }) => bias ?? []);
     if (biases.length > 0 && biases.length < layers.length) throw new Error('stacked layers have a bias all or none');
-    const weight = await this.#weight(layers); // [sum of out, in]
-    const bias = biases.length === 0 ? null : await this.#stacked(biases); // [sum of out]
+    const [weight, bias] = await Promise.all([
+      this.#weight(layers), // [Σ out, in]
+      biases.length === 0 ? null : this.#stacked(biases), // [Σ out]
+    ]);
     return { modules: layers, linear: new DenseLinear(weight, bias) };
+  }
+
+  /** A tensor that was made of given ones, freed like them when loading fails. */
+  give(tensor: Tensor): Tensor {
+    this.#given.push(tensor);
+    return keep(tensor);
   }
 
   /** `[Σ out, in]` */
   async #weight(layers: readonly LinearLayer[]): Promise<Tensor> {
     if (layers.every(({ transposed }) => !transposed)) return await this.#stacked(layers.map(({ weight }) => weight));
-    const stored: Tensor[] = [];
-    for (const { weight } of layers) stored.push(await this.tensor(weight));
+    const stored = await Promise.all(layers.map(({ weight }) => this.tensor(weight)));
     const turned = scope(() =>
       concat(
         stored.map((one, i) => (layers[i]!.transposed ? transpose(one, [1, 0]) : one)),
@@ -93,53 +103,32 @@ export class WeightSource {
       ),
     );
     dispose(stored);
-    return this.#give(turned);
+    return this.give(turned);
   }
 
-  /** Tensors that differ in their first axis only, one below the other. */
-  async #stacked(names: readonly string[]): Promise<Tensor> {
-    const entries = names.map((name) => this.#weights.entry(name));
-    const [, ...others] = entries[0]!.shape;
-    const shape = [entries.reduce((rows, entry) => rows + entry.shape[0]!, 0), ...others];
-    const bytes = entries.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    if (bytes <= MAX_BUFFER_BYTES && entries.every(({ dtype }) => dtype === entries[0]!.dtype)) {
-      return await this.#stackedAs(names, shape, this.#dtype);
-    }
-    const parts: Tensor[] = [];
-    for (const name of names) parts.push(await this.tensor(name));
-    const whole = this.#give(scope(() => concat(parts, 0)));
-    dispose(parts);
-    return whole;
+  /** Tensors that differ in their first axis only, one below the other, in memory that the engine takes over without a copy. */
+  async #stacked(names: readonly string[], dtype: FloatDType = this.#dtype): Promise<Tensor> {
+    const shapes = names.map((name) => locateTensor(this.#folder, name).entry.shape);
+    const [first, ...others] = shapes[0]!;
+    const rows = shapes.reduce((sum, [own]) => sum + (own ?? 1), 0);
+    const shape = first === undefined ? [] : [rows, ...others];
+    if (this.#isReading) throw new Error(`${names.join()} is asked for too late`);
+    return await new Promise((resolve, reject) => {
+      this.#rejections.push(reject);
+      const onFilled = (region: Region) => resolve(this.give(tensorOfMapping(giveAway(region), shape, dtype)));
+      this.#targets.push({ names, dtype: STORED_AS[dtype], onFilled });
+    });
   }
 
-  /** The tensors' bytes one after the other, read into one buffer that the engine takes over without a copy. */
-  async #stackedAs(names: readonly string[], shape: readonly number[], dtype: FloatDType): Promise<Tensor> {
-    const entries = names.map((name) => this.#weights.entry(name));
-    const bytes = new Uint8Array(entries.reduce((sum, { byteLength }) => sum + byteLength, 0));
-    let offset = 0;
-    await settled(
-      entries.map(async ({ byteLength }, i) => {
-        const part = bytes.subarray(offset, offset + byteLength);
-        offset += byteLength;
-        await this.#weights.read(names[i]!, part);
-        this.#onRead(byteLength);
-      }),
-    );
-    return this.#give(
-      scope(() => cast(tensorOfBytes(bytes, shape, DTYPE_NAMES[entries[0]!.dtype as FloatDtype]), dtype)),
-    );
+  async #read({ onProgress, onHashed }: LoadOptions, throwIfFailed: () => void): Promise<void> {
+    this.#isReading = true;
+    let readBytes = 0;
+    const onRead = (bytes: number) => {
+      throwIfFailed();
+      readBytes += bytes;
+      onProgress?.({ readBytes, totalBytes: this.#folder.weightBytes });
+    };
+    const sha256s = await readWeights(this.#folder, this.#targets, { hash: onHashed !== undefined, onRead });
+    if (sha256s !== null) onHashed?.(sha256s);
   }
-
-  #give(tensor: Tensor): Tensor {
-    this.#given.push(tensor);
-    return keep(tensor);
-  }
-}
-
-/** All results, when nothing is under way any more. @throws the first error */
-export async function settled<const Results extends readonly unknown[]>(
-  promises: Results,
-): Promise<{ -readonly [Index in keyof Results]: Awaited<Results[Index]> }> {
-  await Promise.allSettled(promises);
-  return await Promise.all(promises);
 }

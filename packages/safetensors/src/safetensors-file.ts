@@ -13,6 +13,7 @@ export interface SafetensorsFile {
   readonly path: string;
   /** File descriptor, open until `close`. */
   readonly fd: number;
+  readonly sizeBytes: number;
   readonly tensors: ReadonlyMap<string, TensorEntry>;
   readonly metadata: ReadonlyMap<string, string>;
 
@@ -61,6 +62,7 @@ export async function openSafetensors(path: string, options: OpenOptions = {}): 
     return {
       path,
       fd: handle.fd,
+      sizeBytes: size,
       tensors,
       metadata,
       read: async (name, into) => await readEntry(handle, entryOf(name), into),

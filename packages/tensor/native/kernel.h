@@ -167,6 +167,13 @@ class Context {
     if (TF_GetCode(status_) != TF_OK) Fail();
   }
 
+  // The output is this tensor, which the context takes over.
+  void SetOutput(int output, TF_Tensor* tensor) {
+    TF_SetOutput(context_, output, tensor, status_);
+    TF_DeleteTensor(tensor);
+    if (TF_GetCode(status_) != TF_OK) Fail();
+  }
+
   // Ends the op with an error unless the condition holds.
   bool Check(bool condition, const char* message) {
     if (!condition) Fail(TF_INVALID_ARGUMENT, message);
@@ -295,6 +302,7 @@ struct OpDefinition {
 
 // The ops of this library, each defined beside its kernels.
 std::vector<OpDefinition> AdamWOps();
+std::vector<OpDefinition> AdoptOps();
 std::vector<OpDefinition> NormOps();
 std::vector<OpDefinition> GatedUnitOps();
 std::vector<OpDefinition> AttentionOps();

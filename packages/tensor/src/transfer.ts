@@ -1,6 +1,7 @@
 import { binding, engine } from './binding.js';
 import { type DType, TF_DATA_TYPE } from './dtype.js';
 import { boolAttribute, execute, typeAttribute } from './execute.js';
+import { loadFusedLibrary } from './kernels/fused-library.js';
 import { scope, share, Tensor, unshare } from './tensor.js';
 
 /**
@@ -12,21 +13,41 @@ export function tensorOf(data: Float32Array | Int32Array, shape: readonly number
   return new Tensor(binding.createTensor([...shape], TF_DATA_TYPE[dtype], data), shape, dtype);
 }
 
-/** A tensor from the little-endian bytes of a safetensors file. */
-export function tensorOfBytes(
-  bytes: Uint8Array,
+/**
+ * A tensor of memory that the caller has filled, which belongs to the tensor from then on: it is not copied, unless the engine
+ * computes elsewhere.
+ *
+ * @param address of a mapping; `munmap(address, bytes)` frees it
+ */
+export function tensorOfMapping(
+  { address, bytes }: { address: bigint; bytes: number },
   shape: readonly number[],
-  dtype: 'float32' | 'float16' | 'bfloat16',
+  dtype: keyof typeof STORED_WIDTH,
 ): Tensor {
-  const width = dtype === 'float32' ? 4 : 2;
+  if (loadFusedLibrary() === null) throw new Error('the fused ops are not compiled: run npm run setup');
+  const width = STORED_WIDTH[dtype];
   return scope(() => {
-    const raw = binding.createTensor([...shape, width], TF_DATA_TYPE.uint8, bytes);
-    return execute(
-      'Bitcast',
-      [typeAttribute('T', 'uint8'), typeAttribute('type', dtype)],
-      [new Tensor(raw, [...shape, width], 'uint8')],
-    );
+    const place = new Int32Array(BigUint64Array.of(address, BigInt(bytes)).buffer);
+    const memory = Int32Array.of(...place, ...shape, width);
+    const raw = execute('LorasmithAdopt', [typeAttribute('T', 'uint8')], [tensorOf(memory, [memory.length])]);
+    return bitcast(raw, dtype);
   });
+}
+
+/** Bytes of an element of a weight file. */
+const STORED_WIDTH = { float32: 4, float16: 2, bfloat16: 2 } as const;
+
+/** A tensor from the little-endian bytes of a safetensors file. */
+export function tensorOfBytes(bytes: Uint8Array, shape: readonly number[], dtype: keyof typeof STORED_WIDTH): Tensor {
+  const stored = [...shape, STORED_WIDTH[dtype]];
+  return scope(() =>
+    bitcast(new Tensor(binding.createTensor(stored, TF_DATA_TYPE.uint8, bytes), stored, 'uint8'), dtype),
+  );
+}
+
+/** @param raw `[…, bytes of an element]` */
+function bitcast(raw: Tensor, dtype: keyof typeof STORED_WIDTH): Tensor {
+  return execute('Bitcast', [typeAttribute('T', 'uint8'), typeAttribute('type', dtype)], [raw]);
 }
 
 /** The tensor in another element type; the tensor itself if it has that type. */

@@ -1,10 +1,11 @@
 #pragma once
 
-#include <node_api.h>
+#include <cstddef>
 
 namespace lorasmith {
 
-// allocate(bytes: number): ArrayBuffer
-napi_value Allocate(napi_env env, napi_callback_info info);
+// Memory from the system, in huge pages where it has them: zeros, which cost nothing until they are used. It begins at
+// a multiple of the page size. Null if there is none. munmap(memory, bytes) returns it.
+void* MapMemory(size_t bytes);
 
 }  // namespace lorasmith

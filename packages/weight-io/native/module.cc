@@ -1,8 +1,8 @@
 // The addon weight-io.node: weights between files and memory, on threads of its own.
 #include <node_api.h>
 
-#include "hash_file.h"
-#include "memory.h"
+#include "read_pieces.h"
+#include "region.h"
 #include "write_merged.h"
 
 namespace lorasmith {
@@ -10,8 +10,11 @@ namespace {
 
 napi_value Init(napi_env env, napi_value exports) {
   const napi_property_descriptor functions[] = {
-      {"allocate", nullptr, &Allocate, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
-      {"hashFile", nullptr, &HashFile, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"createRegion", nullptr, &CreateRegion, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"giveAway", nullptr, &GiveAway, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"createSha256", nullptr, &CreateSha256, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"finishSha256", nullptr, &FinishSha256, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"readPieces", nullptr, &ReadPieces, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"writeMerged", nullptr, &WriteMerged, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"mergeInstructions", nullptr, &GetMergeInstructions, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
   };

@@ -23,8 +23,6 @@ export interface NativeTensor {
 
 /** What native/module.cc exports. */
 interface Addon {
-  allocate(bytes: number): ArrayBuffer;
-  hashFile(fd: number): Promise<string>;
   /** `control`: [bytes that are done, whether to stop]; `instructions`: empty for the best. Returns the sha256. */
   writeMerged(options: {
     output: number;
@@ -35,6 +33,19 @@ interface Addon {
     instructions: MergeInstructions | '';
   }): Promise<string>;
   mergeInstructions(): MergeInstructions[];
+  createRegion(bytes: number): object;
+  giveAway(region: object): bigint;
+  createSha256(): object;
+  finishSha256(sha256: object): string;
+  readPieces(
+    fd: number,
+    begin: number,
+    end: number,
+    pieces: Float64Array,
+    regions: object[],
+    sha256: object | null,
+    threads: number,
+  ): Promise<boolean>;
 }
 
 const FILE = fileURLToPath(new URL('../native/build/weight-io.node', import.meta.url));

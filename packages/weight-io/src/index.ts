@@ -1,5 +1,5 @@
-export { allocate } from './allocate.js';
-export { hashFile } from './hash-file.js';
+export { type Piece, readPieces, Sha256 } from './read-pieces.js';
+export { createRegion, giveAway, type Region } from './region.js';
 export {
   mergeInstructions,
   TensorFault,

@@ -1,5 +1,7 @@
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createJobStore } from '@lorasmith/job-store';
+import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openModelSource } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
 import {
@@ -70,6 +72,7 @@ const jobs = createJobStore({
   prefix: config.redis.prefix,
   onQueueError: (job, error) => logger.error({ job, err: error }, 'a job could not be queued; a worker will queue it'),
 });
+const digests = new WeightDigests(path.join(dataDir, WEIGHT_DIGESTS_FOLDER));
 const tokens = { dataDir, maxBytes: config.tokenCacheBytes };
 const examples = await openExampleStore(tokens);
 await examples.sweep((dataset) => datasets.has(dataset));
@@ -96,7 +99,7 @@ const app = await buildApp({
   adapters,
   examples,
   preflight,
-  baseModels: await openModelSource({ modelsDir, stores }),
+  baseModels: await openModelSource({ modelsDir, stores, digests }),
   registryUrl: config.registryUrl,
   datasetLimits: config.datasets,
   requestTimeoutMs: config.http.requestTimeoutMs,

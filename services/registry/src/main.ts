@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { WEIGHT_DIGESTS_FOLDER } from '@lorasmith/model-folder';
+import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openModelSource } from '@lorasmith/model-store';
 import {
   checkFolders,
@@ -36,9 +36,9 @@ const metrics = createMetrics({ service: 'registry' });
 observeFolders(metrics, { data: dataDir, models: modelsDir });
 
 const stores = await openStores({ dataDir, s3 });
-const baseModels = await openModelSource({ modelsDir, stores });
-const adapters = await stores.open('adapters');
 const weightDigests = path.join(dataDir, WEIGHT_DIGESTS_FOLDER);
+const baseModels = await openModelSource({ modelsDir, stores, digests: new WeightDigests(weightDigests) });
+const adapters = await stores.open('adapters');
 // Merged models can be computed again, so they stay on this host.
 const merged = await openBundleStore({ root: config.dataDir, kind: 'merged' });
 const library = new AdapterLibrary({

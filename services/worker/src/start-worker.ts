@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { createJobStore } from '@lorasmith/job-store';
-import { WEIGHT_DIGESTS_FOLDER } from '@lorasmith/model-folder';
+import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openModelSource } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
 import { createMetrics, NO_TRACING, type Registry, type Tracing } from '@lorasmith/service-kit';
@@ -92,7 +92,8 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const stores = options.stores ?? (await openStores({ dataDir, s3: null }));
   const adapters = await stores.open('adapters');
   const datasets = await stores.open('datasets');
-  const models = await openModelSource({ modelsDir, stores });
+  const weightDigests = path.join(dataDir, WEIGHT_DIGESTS_FOLDER);
+  const models = await openModelSource({ modelsDir, stores, digests: new WeightDigests(weightDigests) });
   // Enough for the trainer's checkpoint, and less than the time that this process itself has.
   const shutdownMs = Math.min(DEFAULT_TRAINER_LIMITS.stopMs.shutdown, options.shutdownTimeoutMs * 0.6);
   const limits = {
@@ -119,7 +120,6 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
       .catch((error: unknown) => log.warn({ err: error }, 'the measurements of the machine could not be published'));
   }
   const tokens = { dataDir, maxBytes: options.tokenCacheBytes ?? 20 * 2 ** 30 };
-  const weightDigests = path.join(dataDir, WEIGHT_DIGESTS_FOLDER);
   const sources = { models, datasets, adapters, folders, machine, tokens, weightDigests };
   const { watchIntervalMs = 1_000, jobLockMs = 120_000, jobTimeoutMs = 604_800_000 } = options;
   const { metrics: registry = createMetrics({ service: 'worker' }), tracing = NO_TRACING } = options;

@@ -1,6 +1,5 @@
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { FloatDType } from '@lorasmith/tensor';
-import type { LinearGroup } from '../frozen-linear.js';
 import { type LoadOptions, WeightSource } from '../weight-source.js';
 import { Classifier } from './classifier.js';
 
@@ -15,8 +14,9 @@ export async function loadClassifier(
     throw new Error(`model ${folder.name} is a ${architecture.kind}, not a classifier`);
   }
   return await WeightSource.reading(folder, dtype, options, async (source) => {
-    const groups: LinearGroup[] = [];
-    for (const { name } of architecture.layers) groups.push(await source.linearGroup([folder.linears.get(name)!]));
+    const groups = await Promise.all(
+      architecture.layers.map(({ name }) => source.linearGroup([folder.linears.get(name)!])),
+    );
     return new Classifier(architecture, dtype, groups);
   });
 }

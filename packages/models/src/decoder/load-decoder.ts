@@ -1,6 +1,6 @@
 import { type DecoderArchitecture, layerLinears, type ModelFolder, tensorName } from '@lorasmith/model-folder';
-import { add, constant, dispose, type FloatDType, keep, scope, type Tensor } from '@lorasmith/tensor';
-import { type LoadOptions, settled, WeightSource } from '../weight-source.js';
+import { add, constant, dispose, type FloatDType, scope, type Tensor } from '@lorasmith/tensor';
+import { type LoadOptions, WeightSource } from '../weight-source.js';
 import { Block } from './block.js';
 import { Decoder } from './decoder.js';
 import { DecoderLayer } from './decoder-layer.js';
@@ -15,13 +15,14 @@ export async function loadDecoder(folder: ModelFolder, dtype: FloatDType, option
   return await WeightSource.reading(folder, dtype, options, async (source) => {
     const { names, tiedHead, layerCount } = architecture;
     const weightOf = (path: string, as?: FloatDType) => source.tensor(tensorName(names, `${path}.weight`), as);
-    const embedding = await weightOf(names.embedding);
-    const positions = names.positions === null ? null : await weightOf(names.positions, 'float32');
-    const layers: DecoderLayer[] = [];
-    for (let index = 0; index < layerCount; index++) layers.push(await loadLayer(source, architecture, index));
-    const finalNorm = await loadNorm(source, architecture, names.finalNorm);
-    const head = tiedHead ? embedding : await weightOf(names.head);
-    const weights = { embedding, positions, layers, finalNorm, head };
+    const [embedding, positions, layers, finalNorm, ownHead] = await Promise.all([
+      weightOf(names.embedding),
+      names.positions === null ? null : weightOf(names.positions, 'float32'),
+      Promise.all(Array.from({ length: layerCount }, (_, index) => loadLayer(source, architecture, index))),
+      loadNorm(source, architecture, names.finalNorm),
+      tiedHead ? null : weightOf(names.head),
+    ]);
+    const weights = { embedding, positions, layers, finalNorm, head: ownHead ?? embedding };
     return new Decoder(architecture, dtype, weights, { logitsInChunk: options.logitsInChunk });
   });
 }
@@ -34,8 +35,7 @@ async function loadLayer(
   const { names } = architecture;
   const linears = layerLinears(architecture, index);
   const norm = (path: string) => loadNorm(source, architecture, `${names.layers}.${index}.${path}`);
-  const normIfAny = async (path: string | null) => (path === null ? null : await norm(path));
-  // Concurrently: the next tensor is read while the engine takes one over.
+  const normIfAny = (path: string | null) => (path === null ? null : norm(path));
   const [
     query,
     key,
@@ -47,7 +47,7 @@ async function loadLayer(
     gateUp,
     down,
     mlpBranchNorm,
-  ] = await settled([
+  ] = await Promise.all([
     normIfAny(names.queryNorm),
     normIfAny(names.keyNorm),
     norm(names.attentionNorm),
@@ -70,13 +70,12 @@ async function loadLayer(
 
 async function loadNorm(source: WeightSource, { names, norm }: DecoderArchitecture, path: string): Promise<Norm> {
   const read = (part: string) => source.tensor(tensorName(names, `${path}.${part}`), 'float32');
-  const weight = await read('weight');
-  const bias = norm.kind === 'layer' ? await read('bias') : null;
-  return new Norm(norm, norm.weightOffset === 0 ? weight : plusOne(weight), bias);
+  const [weight, bias] = await Promise.all([read('weight'), norm.kind === 'layer' ? read('bias') : null]);
+  return new Norm(norm, norm.weightOffset === 0 ? weight : source.give(plusOne(weight)), bias);
 }
 
 function plusOne(weight: Tensor): Tensor {
-  const sum = keep(scope(() => add(weight, constant(1))));
+  const sum = scope(() => add(weight, constant(1)));
   dispose(weight);
   return sum;
 }

@@ -1,0 +1,187 @@
+import { type FloatDtype, SafetensorsError, type SafetensorsFile } from '@lorasmith/safetensors';
+import { createRegion, type Piece, type Region, readPieces, Sha256 } from '@lorasmith/weight-io';
+import type { ModelFolder } from './model-folder.js';
+import { locateTensor, openWeightFiles } from './model-weights.js';
+import { asModelError, type WeightFile } from './weight-files.js';
+
+/** Tensors that are read into one region, one behind the other. */
+export interface WeightTarget {
+  names: readonly string[];
+  /** In memory. */
+  dtype: keyof typeof WIDTH;
+  /** Receives the region when it is complete. */
+  onFilled(region: Region): void;
+}
+
+export interface ReadWeightsOptions {
+  /** Whether to hash the files, whole and in the same pass. */
+  hash: boolean;
+  /** Called after each window, with the bytes of tensors that were read. Reading ends if it throws. */
+  onRead(bytes: number): void;
+  /** Bytes of a file that one call reads. @defaultValue 32 MiB: enough for all cores, and soon over when a job is stopped */
+  windowBytes?: number;
+}
+
+/** Bytes of an element. */
+const WIDTH = { F32: 4, BF16: 2 } as const;
+const STORED_WIDTH = { F32: 4, F16: 2, BF16: 2 } as const satisfies Record<FloatDtype, number>;
+
+/** Hashing is sequential within a file. Each file that is being read occupies one of libuv's four threads. */
+const MOST_FILES_AT_ONCE = 3;
+
+/** A target while it is being read. */
+interface Filling {
+  target: WeightTarget;
+  bytes: number;
+  missingBytes: number;
+  region: Region | null;
+}
+
+/** Where a tensor of a file goes. */
+interface Part {
+  filling: Filling;
+  fileOffset: number;
+  bytes: number;
+  regionOffset: number;
+  from: FloatDtype;
+}
+
+/**
+ * Reads tensors of a model, each file once and in its order, and converts them to other dtypes on the way. Beside the targets it
+ * needs a window for each of at most three files, where dtypes are converted and hashed.
+ *
+ * @returns with `hash` the sha256 of each file, in the order of the model's files; else null
+ * @throws ProductError model_file_missing, model_file_corrupt; what the callbacks throw
+ */
+export async function readWeights(
+  folder: ModelFolder,
+  targets: readonly WeightTarget[],
+  { hash, onRead, windowBytes = 2 ** 25 }: ReadWeightsOptions,
+): Promise<string[] | null> {
+  const files = await openWeightFiles(folder);
+  const digests = new Map<string, string>();
+  let parts: ReadonlyMap<string, Part[]>;
+  let failed = false;
+  const readFile = async ({ name }: WeightFile) => {
+    const file = files.get(name)!;
+    const sha256 = hash ? new Sha256() : null;
+    for (const window of windowsOf(parts.get(name) ?? [], windowBytes, hash ? file.sizeBytes : null)) {
+      if (failed) return;
+      onRead(await readWindow(file, window, sha256));
+    }
+    if (sha256 !== null) digests.set(name, sha256.finish());
+  };
+  const waiting = [...folder.files];
+  const readFiles = async () => {
+    for (let file = waiting.shift(); file !== undefined && !failed; file = waiting.shift()) {
+      try {
+        await readFile(file);
+      } catch (error) {
+        failed = true;
+        throw isOfFile(error) ? asModelError(error, folder.path, file.name) : error;
+      }
+    }
+  };
+  try {
+    parts = partsOfFiles(folder, files, targets);
+    const reading = await Promise.allSettled(Array.from({ length: MOST_FILES_AT_ONCE }, readFiles));
+    for (const one of reading) if (one.status === 'rejected') throw one.reason;
+  } finally {
+    for (const file of files.values()) await file.close();
+  }
+  return hash ? folder.files.map(({ name }) => digests.get(name)!) : null;
+}
+
+/** The parts of each file, in its order. */
+function partsOfFiles(
+  folder: ModelFolder,
+  files: ReadonlyMap<string, SafetensorsFile>,
+  targets: readonly WeightTarget[],
+): Map<string, Part[]> {
+  const parts = new Map<string, Part[]>();
+  for (const target of targets) {
+    const filling: Filling = { target, bytes: 0, missingBytes: 0, region: null };
+    for (const name of target.names) {
+      const { file } = locateTensor(folder, name);
+      const { byteOffset: fileOffset, byteLength: bytes, dtype } = files.get(file)!.tensors.get(name)!;
+      const from = dtype as FloatDtype;
+      const own = parts.get(file) ?? [];
+      if (bytes > 0) own.push({ filling, fileOffset, bytes, regionOffset: filling.bytes, from });
+      parts.set(file, own);
+      filling.bytes += (bytes / STORED_WIDTH[from]) * WIDTH[target.dtype];
+      filling.missingBytes += bytes;
+    }
+    if (filling.missingBytes === 0) target.onFilled(createRegion(0));
+  }
+  for (const own of parts.values()) own.sort((a, b) => a.fileOffset - b.fileOffset);
+  return parts;
+}
+
+interface Window {
+  begin: number;
+  end: number;
+  /** That reach into it. */
+  parts: Part[];
+}
+
+/** @param fileBytes the whole file is covered, whose size this is; null: only the parts */
+function* windowsOf(parts: readonly Part[], windowBytes: number, fileBytes: number | null): Generator<Window> {
+  const last = parts.at(-1);
+  const stop = fileBytes ?? (last === undefined ? 0 : last.fileOffset + last.bytes);
+  let next = 0;
+  let position = fileBytes === null ? (parts[0]?.fileOffset ?? 0) : 0;
+  while (position < stop) {
+    const begin = position;
+    let end = Math.min(begin + windowBytes, stop);
+    const inside: Part[] = [];
+    while (next < parts.length && parts[next]!.fileOffset < end) {
+      const part = parts[next]!;
+      inside.push(part);
+      if (part.fileOffset + part.bytes > end) {
+        // The next window continues the part with a whole element.
+        end -= (end - part.fileOffset) % STORED_WIDTH[part.from];
+        break;
+      }
+      next += 1;
+    }
+    yield { begin, end, parts: inside };
+    position = fileBytes === null ? Math.max(end, parts[next]?.fileOffset ?? stop) : end;
+  }
+}
+
+/** @returns the bytes of tensors that were read */
+async function readWindow(
+  file: SafetensorsFile,
+  { begin, end, parts }: Window,
+  sha256: Sha256 | null,
+): Promise<number> {
+  const pieces = parts.map((part): Piece => {
+    const { filling, from, regionOffset } = part;
+    filling.region ??= createRegion(filling.bytes);
+    const fileOffset = Math.max(begin, part.fileOffset);
+    const bytes = Math.min(end, part.fileOffset + part.bytes) - fileOffset;
+    const to = filling.target.dtype;
+    const done = ((fileOffset - part.fileOffset) / STORED_WIDTH[from]) * WIDTH[to];
+    return { fileOffset, bytes, region: filling.region, regionOffset: regionOffset + done, from, to };
+  });
+  if (!(await readPieces(file.fd, { begin, end }, pieces, sha256))) {
+    // The file was truncated after its size was checked.
+    throw new SafetensorsError('file_truncated', 'the file ended while it was read');
+  }
+  let readBytes = 0;
+  for (const [i, { filling }] of parts.entries()) {
+    const { bytes } = pieces[i]!;
+    readBytes += bytes;
+    filling.missingBytes -= bytes;
+    if (filling.missingBytes > 0) continue;
+    const region = filling.region!;
+    filling.region = null;
+    filling.target.onFilled(region);
+  }
+  return readBytes;
+}
+
+/** Whether the file is at fault, not a callback. */
+function isOfFile(error: unknown): boolean {
+  return error instanceof SafetensorsError || (error as NodeJS.ErrnoException).syscall !== undefined;
+}

@@ -1,0 +1,289 @@
+#include "read_pieces.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "async_work.h"
+#include "convert_floats.h"
+#include "region.h"
+#include "sha256.h"
+
+namespace lorasmith {
+namespace {
+
+// Read, hashed and converted while it is in the cache of a core.
+constexpr size_t kChunkBytes = size_t{512} << 10;
+constexpr size_t kAlignment = 64;
+constexpr size_t kNumbersPerPiece = 5;
+
+constexpr napi_type_tag kShaTag{0x6c6f7261736d6974, 0x682d736861323536};
+
+struct Conversion {
+  void (*convert)(const void* from, void* to, size_t count);  // null: the bytes are copied
+  size_t from_bytes;                                          // of an element
+  size_t to_bytes;
+};
+
+// In the order of CONVERSIONS in src/read-pieces.ts.
+constexpr Conversion kConversions[] = {
+    {nullptr, 1, 1},
+    {&ConvertAll<BFloat16ToFloat32>, 2, 4},
+    {&ConvertAll<Float16ToFloat32>, 2, 4},
+    {&ConvertAll<Float32ToBFloat16>, 4, 2},
+    {&ConvertAll<Float16ToBFloat16>, 2, 2},
+};
+
+struct Piece {
+  uint64_t offset;
+  size_t bytes;
+  std::shared_ptr<Region> region;
+  char* target;
+  const Conversion* conversion;
+};
+
+// A part of the file that one thread reads at once: of a piece, or of what lies between pieces.
+struct Chunk {
+  uint64_t offset;
+  size_t bytes;
+  char* target;                  // null: for the hash alone
+  const Conversion* conversion;  // null: the bytes are copied
+  char* staged;                  // where they wait for the hash until they are converted; null: nowhere
+};
+
+class Reading : public AsyncWork {
+ public:
+  Reading(int file, uint64_t begin, uint64_t end, std::vector<Piece> pieces, std::shared_ptr<Sha256> sha256,
+          int threads)
+      : file_(file), pieces_(std::move(pieces)), sha256_(std::move(sha256)), threads_(threads) {
+    uint64_t position = begin;
+    for (const Piece& piece : pieces_) {
+      if (sha256_ != nullptr) Split(position, piece.offset - position, nullptr, nullptr);
+      Split(piece.offset, piece.bytes, piece.target, piece.conversion->convert == nullptr ? nullptr : piece.conversion);
+      position = piece.offset + piece.bytes;
+    }
+    if (sha256_ != nullptr) Split(position, end - position, nullptr, nullptr);
+    is_read_.resize(chunks_.size());
+  }
+
+  Failure Run() override {
+    try {
+      if (sha256_ != nullptr) Stage();
+    } catch (const std::bad_alloc&) {
+      return Failure{0, "failed to allocate memory to read weights"};
+    }
+    const int others = std::min<int>(threads_, static_cast<int>(chunks_.size())) - 1;
+    std::vector<std::thread> threads;
+    try {
+      for (int i = 0; i < others; i++) threads.emplace_back([this] { ReadChunks(); });
+    } catch (const std::system_error&) {
+      // Those that could be started do it.
+    }
+    ReadChunks();
+    for (std::thread& thread : threads) thread.join();
+    return failure_;
+  }
+
+  napi_value Result(napi_env env) override {
+    napi_value complete;
+    napi_get_boolean(env, !ended_early_, &complete);
+    return complete;
+  }
+
+ private:
+  void Split(uint64_t offset, size_t bytes, char* target, const Conversion* conversion) {
+    for (size_t done = 0; done < bytes; done += kChunkBytes) {
+      char* to = target;
+      if (conversion != nullptr) {
+        to += done / conversion->from_bytes * conversion->to_bytes;
+      } else if (target != nullptr) {
+        to += done;
+      }
+      chunks_.push_back({offset + done, std::min(kChunkBytes, bytes - done), to, conversion, nullptr});
+    }
+  }
+
+  static size_t StagedBytes(const Chunk& chunk) {
+    return chunk.conversion == nullptr ? 0 : (chunk.bytes + kAlignment - 1) / kAlignment * kAlignment;
+  }
+
+  void Stage() {
+    size_t bytes = 0;
+    for (const Chunk& chunk : chunks_) bytes += StagedBytes(chunk);
+    if (bytes == 0) return;
+    staging_ = std::make_unique<Region>(bytes);
+    char* next = staging_->data();
+    for (Chunk& chunk : chunks_) {
+      if (chunk.conversion == nullptr) continue;
+      chunk.staged = next;
+      next += StagedBytes(chunk);
+    }
+  }
+
+  // On each of the threads.
+  void ReadChunks() {
+    std::vector<char> scratch(kChunkBytes);
+    for (size_t i = next_++; i < chunks_.size() && !stopped_; i = next_++) {
+      const Chunk& chunk = chunks_[i];
+      if (chunk.target == nullptr) {
+        // Read where it is hashed.
+      } else if (chunk.conversion == nullptr) {
+        Read(chunk, chunk.target);
+      } else {
+        char* bytes = chunk.staged == nullptr ? scratch.data() : chunk.staged;
+        if (Read(chunk, bytes)) {
+          chunk.conversion->convert(bytes, chunk.target, chunk.bytes / chunk.conversion->from_bytes);
+        }
+      }
+      if (sha256_ != nullptr) HashInOrder(i, scratch.data());
+    }
+  }
+
+  // A hash takes its bytes in order: one thread at a time hashes what has been read up to the first gap.
+  void HashInOrder(size_t read, char* scratch) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    is_read_[read] = true;
+    if (is_hashing_) return;
+    is_hashing_ = true;
+    while (hashed_ < chunks_.size() && is_read_[hashed_] && !stopped_) {
+      const Chunk& chunk = chunks_[hashed_];
+      lock.unlock();
+      const char* bytes = chunk.staged != nullptr ? chunk.staged : chunk.target;
+      if (bytes == nullptr && Read(chunk, scratch)) bytes = scratch;
+      if (bytes != nullptr) sha256_->Update(bytes, chunk.bytes);
+      lock.lock();
+      hashed_ += 1;
+    }
+    is_hashing_ = false;
+  }
+
+  bool Read(const Chunk& chunk, char* to) {
+    for (size_t done = 0; done < chunk.bytes;) {
+      const ssize_t count = pread(file_, to + done, chunk.bytes - done, static_cast<off_t>(chunk.offset + done));
+      if (count < 0 && errno == EINTR) continue;
+      if (count <= 0) {
+        const int error = errno;
+        const std::lock_guard<std::mutex> lock(failure_mutex_);
+        if (count < 0 && !failure_) failure_ = Failure{error, "read"};
+        if (count == 0) ended_early_ = true;
+        stopped_ = true;
+        return false;
+      }
+      done += static_cast<size_t>(count);
+    }
+    return true;
+  }
+
+  const int file_;
+  const std::vector<Piece> pieces_;
+  const std::shared_ptr<Sha256> sha256_;
+  const int threads_;
+  std::vector<Chunk> chunks_;
+  std::unique_ptr<Region> staging_;
+
+  std::atomic<size_t> next_{0};
+  std::atomic<bool> stopped_{false};
+  std::mutex failure_mutex_;
+  Failure failure_;
+  bool ended_early_ = false;
+
+  std::mutex mutex_;  // of what follows
+  std::vector<bool> is_read_;
+  size_t hashed_ = 0;
+  bool is_hashing_ = false;
+};
+
+std::shared_ptr<Sha256> Sha256Of(napi_env env, napi_value value) {
+  napi_valuetype type = napi_undefined;
+  bool is_sha256 = false;
+  void* data = nullptr;
+  if (napi_typeof(env, value, &type) != napi_ok || type != napi_external) return nullptr;
+  if (napi_check_object_type_tag(env, value, &kShaTag, &is_sha256) != napi_ok || !is_sha256) return nullptr;
+  napi_get_value_external(env, value, &data);
+  return *static_cast<std::shared_ptr<Sha256>*>(data);
+}
+
+}  // namespace
+
+napi_value CreateSha256(napi_env env, napi_callback_info) {
+  napi_value result;
+  auto* sha256 = new std::shared_ptr<Sha256>(std::make_shared<Sha256>());
+  const auto release = [](napi_env, void* data, void*) { delete static_cast<std::shared_ptr<Sha256>*>(data); };
+  napi_create_external(env, sha256, release, nullptr, &result);
+  napi_type_tag_object(env, result, &kShaTag);
+  return result;
+}
+
+napi_value FinishSha256(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument, result;
+  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
+  const std::shared_ptr<Sha256> sha256 = Sha256Of(env, argument);
+  if (sha256 == nullptr) {
+    napi_throw_type_error(env, nullptr, "no hash");
+    return nullptr;
+  }
+  const std::string digest = sha256->Finish();
+  napi_create_string_utf8(env, digest.c_str(), digest.size(), &result);
+  return result;
+}
+
+napi_value ReadPieces(napi_env env, napi_callback_info info) {
+  size_t count = 7;
+  napi_value arguments[7];
+  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
+  int32_t file = -1;
+  int64_t begin = 0;
+  int64_t end = 0;
+  int32_t threads = 1;
+  napi_get_value_int32(env, arguments[0], &file);
+  napi_get_value_int64(env, arguments[1], &begin);
+  napi_get_value_int64(env, arguments[2], &end);
+  napi_get_value_int32(env, arguments[6], &threads);
+  napi_typedarray_type type;
+  size_t length = 0;
+  void* data = nullptr;
+  napi_get_typedarray_info(env, arguments[3], &type, &length, &data, nullptr, nullptr);
+  const auto* numbers = static_cast<const double*>(data);
+
+  std::vector<Piece> pieces;
+  auto position = static_cast<uint64_t>(begin);
+  for (size_t i = 0; i + kNumbersPerPiece <= length; i += kNumbersPerPiece) {
+    napi_value value;
+    napi_get_element(env, arguments[4], static_cast<uint32_t>(numbers[i + 2]), &value);
+    const auto offset = static_cast<uint64_t>(numbers[i]);
+    const auto bytes = static_cast<size_t>(numbers[i + 1]);
+    const auto region_offset = static_cast<size_t>(numbers[i + 3]);
+    const auto conversion = static_cast<size_t>(numbers[i + 4]);
+    std::shared_ptr<Region> region = RegionOf(env, value);
+    const bool in_order = offset >= position && offset + bytes <= static_cast<uint64_t>(end);
+    bool fits = region != nullptr && region->data() != nullptr && in_order && conversion < std::size(kConversions);
+    if (fits) {
+      const auto& [convert, from_bytes, to_bytes] = kConversions[conversion];
+      fits = bytes % from_bytes == 0 && region_offset % to_bytes == 0 &&
+             region_offset + bytes / from_bytes * to_bytes <= region->bytes();
+    }
+    if (!fits) {
+      napi_throw_range_error(env, nullptr, "a piece is outside of the file or of its region, or out of order");
+      return nullptr;
+    }
+    char* target = region->data() + region_offset;
+    pieces.push_back({offset, bytes, std::move(region), target, &kConversions[conversion]});
+    position = offset + bytes;
+  }
+  auto reading = std::make_unique<Reading>(file, static_cast<uint64_t>(begin), static_cast<uint64_t>(end),
+                                           std::move(pieces), Sha256Of(env, arguments[5]), threads);
+  return StartWork(env, std::move(reading), arguments[4]);
+}
+
+}  // namespace lorasmith

@@ -1,0 +1,39 @@
+// Memory that weights are read into, until the engine takes it over.
+#pragma once
+
+#include <node_api.h>
+
+#include <cstddef>
+#include <memory>
+
+namespace lorasmith {
+
+// From MapMemory. Returned to the system with the last reference, unless it was given away.
+class Region {
+ public:
+  explicit Region(size_t bytes);  // throws std::bad_alloc
+  ~Region();
+  Region(const Region&) = delete;
+  Region& operator=(const Region&) = delete;
+
+  char* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+  // The caller returns the memory to the system.
+  void GiveAway() { data_ = nullptr; }
+
+ private:
+  size_t bytes_;
+  char* data_;
+};
+
+// Of a value of createRegion; null for another value.
+std::shared_ptr<Region> RegionOf(napi_env env, napi_value value);
+
+// createRegion(bytes: number): Region
+napi_value CreateRegion(napi_env env, napi_callback_info info);
+
+// giveAway(region: Region): bigint, the address of its memory. munmap(address, bytes) is then the caller's to call.
+napi_value GiveAway(napi_env env, napi_callback_info info);
+
+}  // namespace lorasmith
