@@ -176,6 +176,50 @@ describe('a job', () => {
   }, 60_000);
 });
 
+describe('a job whose rows take longer than the answer may', () => {
+  /** A conversation is rendered once for each answer, so such rows take long for their size. */
+  const conversations = (rows: number, turns: number, label: string) =>
+    Array.from({ length: rows }, (_, row) =>
+      JSON.stringify({
+        messages: Array.from({ length: 2 * turns }, (_, i) => ({
+          role: i % 2 === 0 ? 'user' : 'assistant',
+          content: `${label} ${row}, message ${i}`,
+        })),
+      }),
+    );
+
+  test('is queued at once, and tokenizes first; its faults are those of a dry run', async () => {
+    const rows = conversations(4_000, 2, 'row');
+    // Too long for the default of max_seq_length.
+    for (const index of [2, 3_999]) rows[index] = conversations(1, 60, 'long')[0]!;
+    const { id } = await client.uploadDataset({ text: rows.join('\n') });
+    const job = { ...request(), dataset: id };
+    const queued = await client.createJob(job);
+    const types: string[] = [];
+    for await (const event of client.events(queued.id)) {
+      types.push(event.type);
+      if (event.type === 'tokenizing-progressed') expect(event.data.total_rows).toBe(4_000);
+    }
+    expect([...new Set(types)]).toEqual(['job-queued', 'job-started', 'tokenizing-progressed', 'job-failed']);
+    const { error, report } = await client.getJob(queued.id);
+    expect(report).toBeNull();
+    expect(error?.details.map(({ line }) => line)).toEqual([3, 4_000]);
+    const refused = await client.dryRun(job).catch((reason: unknown) => reason);
+    expect(refused).toMatchObject({ code: error?.code, message: error?.message, details: error?.details });
+  }, 120_000);
+
+  test('is cancelled while it tokenizes', async () => {
+    const { id } = await client.uploadDataset({ text: conversations(600, 20, 'slow').join('\n') });
+    const { id: job } = await client.createJob({ ...request(), dataset: id });
+    const types: string[] = [];
+    for await (const { type } of client.events(job)) {
+      if (type === 'tokenizing-progressed' && !types.includes(type)) await client.cancelJob(job);
+      types.push(type);
+    }
+    expect([...new Set(types)]).toEqual(['job-queued', 'job-started', 'tokenizing-progressed', 'job-cancelled']);
+  }, 120_000);
+});
+
 describe('cancelling', () => {
   test('stops a running and a queued job', async () => {
     const long = request({ max_steps: 1_000_000, epochs: 1 });

@@ -46,7 +46,7 @@ test('no log contains training text, API keys or the password of Redis', async (
   const client = createClient({ baseUrl: stack.apiUrl, apiKey: token });
   const rows = (count: number, more = '') =>
     Array.from({ length: count }, (_, i) => `${JSON.stringify({ text: `${TEXT} ${i}${more}` })}\n`).join('');
-  const good = await client.uploadDataset({ text: rows(12) });
+  const good = await client.uploadDataset({ text: rows(12) }, { baseModel: 'tiny-llama' });
   const long = await client.uploadDataset({ text: rows(3, ` ${'a b c '.repeat(200)}`) });
 
   // Lines with every fault that the reader detects, and bodies that are not JSON.
@@ -73,7 +73,7 @@ test('no log contains training text, API keys or the password of Redis', async (
     lora: { r: 2 },
     training: { epochs: 1, batch_size: 4, precision: 'float32' as const, ...training },
   });
-  const refused = client.createJob(request(long.id, { max_seq_length: 32 }));
+  const refused = client.dryRun(request(long.id, { max_seq_length: 32 }));
   await expect(refused).rejects.toMatchObject({ code: 'row_too_long' });
   const { id } = await client.createJob(request(good.id));
   const job = await until(() => client.getJob(id), hasEnded);

@@ -14,7 +14,9 @@ if (!limitable) console.log('trainer-killed: memory is not limited, since this s
 let stand: FaultStand;
 
 beforeAll(async () => {
-  stand = await startStand({ modelsDir: inject('modelsDir'), machinesDir: inject('machinesDir') });
+  // The trainer tokenizes, not the api.
+  const env = { PREFLIGHT_BUDGET_MS: '0' };
+  stand = await startStand({ modelsDir: inject('modelsDir'), machinesDir: inject('machinesDir'), env });
   await Promise.all([stand.startRegistry(), stand.startWorker('one')]);
   await stand.startApi();
 });
@@ -22,6 +24,8 @@ afterAll(() => stand?.close());
 
 describe('SIGKILL at an exact file operation of the trainer', () => {
   test.each<[string, Omit<Strike, 'program'>]>([
+    ['tokenizing, before the tokens appear', { call: 'rename', when: 'before', path: '/tokens/ds_' }],
+    ['tokenizing, after the tokens appeared', { call: 'rename', when: 'after', path: '/tokens/ds_' }],
     ['reading the base model', { call: 'open', when: 'after', path: 'tiny-llama/model\\.safetensors$' }],
     ['writing a checkpoint', { call: 'write', when: 'after', path: '/checkpoints/', skip: 2 }],
     ['before a checkpoint appears', { call: 'rename', when: 'before', path: '/checkpoints/', skip: 1 }],
@@ -29,6 +33,7 @@ describe('SIGKILL at an exact file operation of the trainer', () => {
     ['writing the adapter', { call: 'write', when: 'after', path: '/attempt-1/adapter_model' }],
     ['when the adapter is written', { call: 'rename', when: 'after', path: '/attempt-1/adapter_model' }],
   ])('%s', async (_, strike) => {
+    await stand.removeTokens();
     const { struck } = await stand.plan({ ...trainer, ...strike });
     const accepted = await submit(stand, 'short');
     await struck();

@@ -19,7 +19,9 @@ const startNext = async () => {
 
 beforeAll(async () => {
   const folders = { modelsDir: inject('modelsDir'), machinesDir: inject('machinesDir') };
-  stand = await startStand({ ...folders, jobLockMs: SHORT_LOCK_MS });
+  // The trainer tokenizes, not the api.
+  const env = { PREFLIGHT_BUDGET_MS: '0' };
+  stand = await startStand({ ...folders, jobLockMs: SHORT_LOCK_MS, env });
   await Promise.all([stand.startRegistry(), startNext()]);
   await stand.startApi();
 });
@@ -52,14 +54,12 @@ describe('SIGKILL at an exact file operation of the worker', () => {
   });
 });
 
-test('SIGKILL while its trainer loads', async () => {
-  const { struck } = await stand.plan({
-    program: 'trainer/child-main.js',
-    call: 'open',
-    when: 'after',
-    path: 'model\\.safetensors$',
-    signal: 'SIGSTOP',
-  });
+test.each<[string, Pick<Strike, 'call' | 'when' | 'path'>]>([
+  ['tokenizes', { call: 'rename', when: 'before', path: '/tokens/ds_' }],
+  ['loads', { call: 'open', when: 'after', path: 'model\\.safetensors$' }],
+])('SIGKILL while its trainer %s', async (_, strike) => {
+  await stand.removeTokens();
+  const { struck } = await stand.plan({ program: 'trainer/child-main.js', ...strike, signal: 'SIGSTOP' });
   const accepted = await submit(stand, 'short');
   await struck();
   const trainer = await stand.trainer();

@@ -28,10 +28,7 @@ export interface PlanJobOptions extends OutlineJobOptions {
   machine?: MachineProfile | null;
   /** Ends the planning. */
   signal?: AbortSignal;
-  /**
-   * Called while rows are tokenized, at most twice a second, and once all of them are. Never called if the tokens are
-   * stored.
-   */
+  /** Called when rows begin to be tokenized, then at most twice a second, and at the end; not when their tokens are stored. */
   onProgress?: (progress: TokenizingProgress) => void;
   /** Most threads that tokenize. @defaultValue one for each core */
   threads?: number;

@@ -146,10 +146,10 @@ describe('rows are made tokens once', () => {
     expect(await storedTokens({ model, ...data, examples })).toBeNull();
     const seen: object[] = [];
     await prepareTokens({ model, ...data, examples, onProgress: (progress) => seen.push(progress) });
-    expect(seen).toEqual([{ rows: 60, totalRows: 60 }]);
+    expect(seen).toEqual([0, 60].map((rows) => ({ rows, totalRows: 60 })));
     expect((await storedTokens({ model, ...data, examples }))!.bytes).toBeGreaterThan(60 * 24);
     await prepareTokens({ model, ...data, examples, onProgress: (progress) => seen.push(progress) });
-    expect(seen).toHaveLength(1);
+    expect(seen).toHaveLength(2);
   });
 
   test.each([

@@ -12,7 +12,7 @@ import type { TokenizingProgress } from './tokenizing-progress.js';
 interface RowSources {
   rowsFile: string;
   examples: ExampleStore;
-  /** Called while rows are tokenized, at most twice a second, and once at the end; not when their tokens are stored. */
+  /** Called when rows begin to be tokenized, then at most twice a second, and at the end; not when their tokens are stored. */
   onProgress?: ((progress: TokenizingProgress) => void) | undefined;
   /** Most threads that tokenize. @defaultValue one for each core */
   threads?: number | undefined;

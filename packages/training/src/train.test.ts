@@ -121,7 +121,8 @@ describe.each([
 
   test('reports what happens, in order', () => {
     const types = whole.events.map(({ type }) => type);
-    expect(types.slice(0, 4)).toEqual([
+    expect(types.slice(0, 5)).toEqual([
+      'tokenizing-progressed',
       'tokenizing-progressed',
       'report-ready',
       'evaluation-finished',
@@ -336,6 +337,21 @@ test('the peak of memory is that of the job, not of what the process did before'
   const { outcome } = await attempt(classifier, aJob({ training: { max_steps: 1 } }));
   expect(outcome.result.peak_memory_bytes).toBeGreaterThan(0);
   expect(outcome.result.peak_memory_bytes).toBeLessThan(small);
+});
+
+test('faults of rows end a job before a weight is read, each with its line', async () => {
+  const rowsFile = join(root, 'faulty.jsonl');
+  const rows = [{ text: 'a b c' }, { text: 'a '.repeat(600) }, { text: 'b '.repeat(600) }];
+  const dataset = await writeRows(rowsFile, 'text', rows);
+  const cache = { get: () => Promise.reject(new Error('the base model was loaded')) } as unknown as BaseModelCache;
+  const events: NewJobEvent[] = [];
+  const onEvent = (event: NewJobEvent) => void events.push(event);
+  const training = attempt({ ...llama, rowsFile, dataset }, aJob({}), { cache, onEvent });
+  const error = await training.catch((reason: ProductError) => reason);
+  expect(error).toMatchObject({ code: 'row_too_long', details: [{ line: 2 }, { line: 3 }] });
+  expect(events).toEqual(
+    [0, 3].map((tokenized) => ({ type: 'tokenizing-progressed', data: { rows: tokenized, total_rows: 3 } })),
+  );
 });
 
 test('auto trains in the precision that a dry run says for the machine', async () => {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type Client, createClient } from '../../../packages/client/src/index.js';
@@ -66,6 +66,8 @@ export interface FaultStand {
   /** Plans a strike. @returns `struck`, which waits until it has happened */
   plan(strike: Strike): Promise<{ struck: () => Promise<void> }>;
   shiftClock(byMs: number): Promise<void>;
+  /** Removes the stored tokens of all datasets. */
+  removeTokens(): Promise<void>;
   /** Ends everything. @throws an Error when something incomplete was visible, or a process outlived its parent */
   close(): Promise<void>;
 }
@@ -181,6 +183,10 @@ export async function startStand({ modelsDir, machinesDir, ...options }: StandOp
       };
     },
     shiftClock: (byMs) => writeFile(clockFile, String(byMs)),
+    async removeTokens() {
+      const tokens = path.join(dataDir, 'tokens');
+      for (const name of await readdir(tokens)) await rm(path.join(tokens, name), { recursive: true });
+    },
     async close() {
       const seen = await watch.end();
       for (const part of parts) if (part.running) part.signal('SIGTERM');

@@ -114,6 +114,11 @@ const encodings: HostileCase[] = [
   upload('a name of 129 characters', '400 invalid_request', good, {}, `?name=${'x'.repeat(129)}`),
   upload('a name twice', '400 invalid_request', good, {}, '?name=a&name=b'),
   upload('a name that is an object', '400 unknown_field', good, {}, '?name[a]=b'),
+  upload('a base model that does not exist', '404 model_not_found', MEGABYTE, {}, '?base_model=constructor'),
+  upload('a base model that is a path', '400 invalid_request', good, {}, '?base_model=..%2f..%2fsecret'),
+  upload('a base model twice', '400 invalid_request', good, {}, '?base_model=tiny-llama&base_model=tiny-llama'),
+  upload('an empty base model', '400 invalid_request', good, {}, '?base_model='),
+  upload('an invalid file for a base model', INVALID, 'x', {}, '?base_model=tiny-llama'),
   upload('an unknown parameter', '400 unknown_field', good, {}, '?path=/etc/passwd'),
 ];
 

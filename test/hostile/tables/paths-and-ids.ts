@@ -51,6 +51,13 @@ const ROUTES: Route[] = [
     absent: 'dataset_not_found',
     maxLength: 200,
   },
+  {
+    what: 'dataset with tokens',
+    method: 'GET',
+    path: (id) => `/datasets/${id}/tokens?base_model=tiny-llama`,
+    absent: 'dataset_not_found',
+    maxLength: 200,
+  },
   { what: 'job', method: 'GET', path: (id) => `/jobs/${id}`, absent: 'job_not_found', maxLength: 200 },
   {
     what: 'job with events',

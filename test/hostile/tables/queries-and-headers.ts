@@ -8,7 +8,8 @@ const UNKNOWN = '400 unknown_field';
 const query = (path: string, text: string, outcome: string): HostileCase => ({
   name: `the query ${text.length > 60 ? `${text.slice(0, 40)}… (${text.length} characters)` : text} of ${path}`,
   outcome,
-  send: (stack) => outcomeOf(stack, 'GET', `${path.replace(':adapter', stack.adapter)}?${text}`),
+  send: (stack) =>
+    outcomeOf(stack, 'GET', `${path.replace(':adapter', stack.adapter).replace(':dataset', stack.dataset)}?${text}`),
 });
 
 const queries: HostileCase[] = [
@@ -38,6 +39,13 @@ const queries: HostileCase[] = [
   query('/datasets', 'after=%00', INVALID),
   query('/datasets', 'limit=-Infinity', INVALID),
   query('/datasets', 'sort=created_at', UNKNOWN),
+  query('/datasets/:dataset/tokens', '', INVALID),
+  query('/datasets/:dataset/tokens', 'base_model=..%2f..', INVALID),
+  query('/datasets/:dataset/tokens', 'base_model=tiny-llama%00', INVALID),
+  query('/datasets/:dataset/tokens', `base_model=${'x'.repeat(97)}`, INVALID),
+  query('/datasets/:dataset/tokens', 'base_model=tiny-llama&base_model=tiny-llama', INVALID),
+  query('/datasets/:dataset/tokens', 'base_model=tiny-llama&start=1', UNKNOWN),
+  query('/datasets/:dataset/tokens', 'base_model=constructor', '404 model_not_found'),
   query('/adapters', 'after=..%2f..', INVALID),
   query('/adapters', 'limit=1000', INVALID),
   query('/adapters', 'limit=Infinity', INVALID),

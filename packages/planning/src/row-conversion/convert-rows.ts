@@ -21,7 +21,7 @@ export interface ConvertRowsOptions extends RowsOfModel {
   writer: ExampleWriter;
   /** What is wrong with a row of so many tokens, for the job; it is listed with what is wrong with other rows. */
   lengthFault?: ((tokens: number) => CodedFault | null) | undefined;
-  /** Called at most twice a second, and once at the end. */
+  /** Called at the start, at most twice a second, and at the end. */
   onProgress?: ((progress: TokenizingProgress) => void) | undefined;
   /** How many threads convert, this one included. */
   threads: number;
@@ -45,6 +45,8 @@ const MAX_BYTES_READ_AHEAD = 2 * 2 ** 20;
  */
 export async function convertRows(options: ConvertRowsOptions): Promise<ConvertedRows> {
   const { dataset, model, objective, rowsFile, threads, signal } = options;
+  // Loading a large tokenizer takes a moment, and slow rows more.
+  options.onProgress?.({ rows: 0, totalRows: dataset.rows });
   const converter = new BatchConverter(dataset, await objective.createConverter(options));
   const rows = { model, dataset };
   const converting = new ConversionThreads({ rows, converter, beforeRow: turnGiver(signal), threads });

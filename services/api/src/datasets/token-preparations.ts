@@ -89,7 +89,9 @@ export function createTokenPreparations(options: TokenPreparationsOptions): Toke
       one.status = 'failed';
       one.error = failureOf(error);
       forgetOldFailures(known);
-      log.warn({ ...about, err: error }, 'the tokens of a dataset were not prepared');
+      // The message of a fault may quote a row, which belongs in no log.
+      const why = error instanceof ProductError ? { code: error.code } : { err: error };
+      log.warn({ ...about, ...why }, 'the tokens of a dataset were not prepared');
     }
     // It may have been deleted meanwhile, and its tokens before these were stored.
     const isThere = await catalog.get(dataset.id).then(

@@ -85,8 +85,8 @@ const PREPARING_NICE = 10;
 const IDLE_MS = 60_000;
 /** Short rows in a chat template are tokenized at 0.25 MB/s. Below half of that, the thread counts as hanging. */
 const MS_PER_MEGABYTE = 10_000;
-/** Rows that a core tokenizes in a millisecond, at best. */
-const ROW_BYTES_PER_MS = 2_000;
+/** Rows that a core tokenizes in a millisecond, beside loading the tokenizer. */
+const ROW_BYTES_PER_MS = 1_000;
 /** Stored tokens that are checked and read in a millisecond. */
 const TOKEN_BYTES_PER_MS = 200_000;
 /** Each thread that tokenizes holds a tokenizer, up to some hundred MB. */
