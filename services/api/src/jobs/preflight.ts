@@ -105,8 +105,9 @@ export function createPreflight(options: PreflightOptions): Preflight {
       execArgv: [],
       resourceLimits: { maxOldGenerationSizeMb: heapMb },
     });
-  const planning = poolOf(MAX_HEAP_MB, { maxThreads: threads });
-  // No task of it reads a dataset, and its thread is always there.
+  // A thread takes longer to start than an answer may take.
+  const planning = poolOf(MAX_HEAP_MB, { minThreads: 1, maxThreads: threads });
+  // No task of it reads a dataset.
   const outlining = poolOf(OTHER_HEAP_MB, { minThreads: 1, maxThreads: 1 });
   const preparing = poolOf(OTHER_HEAP_MB, { maxThreads: 1, niceIncrement: PREPARING_NICE });
 
