@@ -131,14 +131,46 @@ async function speed() {
   return rows;
 }
 
-/** The share of the rate of matrix products that a training step reaches. */
+/** The share of the rate of matrix products that a training step reaches, in each precision. */
 async function share() {
-  const result = await measured('machine', { precision: 'bfloat16', rows: 8, length: 225, repeats });
-  const { matmul_gflops_per_second: rate, model_gflops_per_second: reached, share: part } = result;
+  const results = [];
+  for (const precision of /** @type {const} */ (['bfloat16', 'float32'])) {
+    results.push({ precision, ...(await measured('machine', { precision, rows: 8, length: 225, repeats })) });
+  }
   say(
-    `Share of the machine: ${reached.toFixed(0)} GFLOP/s of the model's work in a step of ${result.tokens} tokens. bfloat16 products of its own shapes alone: TensorFlow's ${rate.tensorflow.toFixed(0)} GFLOP/s (the step has ${percent(part.tensorflow)} of it), our own ${rate.own.toFixed(0)} GFLOP/s (${percent(part.own)}).\n`,
+    `Share of the machine: the model's floating-point work per second in a step of ${results[0]?.tokens} tokens, and products of its own shapes with no work between them.`,
   );
-  return result;
+  say(
+    table(
+      [
+        'precision',
+        'tokens/s',
+        'model, GFLOP/s',
+        "TensorFlow's products, GFLOP/s",
+        'share',
+        'our own, GFLOP/s',
+        'share',
+      ],
+      results.map(
+        ({
+          precision,
+          tokens_per_second: tokens,
+          model_gflops_per_second: model,
+          matmul_gflops_per_second: rate,
+          share: part,
+        }) => [
+          precision,
+          tokens.toFixed(0),
+          model.toFixed(0),
+          rate.tensorflow.toFixed(0),
+          percent(part.tensorflow),
+          rate.own.toFixed(0),
+          percent(part.own),
+        ],
+      ),
+    ),
+  );
+  return results;
 }
 
 /** Tokens per second as batches and rows grow. */

@@ -33,10 +33,10 @@ void RoundRow(const float* from, int64_t size, BFloat16* to) {
 }
 
 // a [rows, depth] times a panel → sums [rows, 32], overwritten or added to.
-void MultiplyPanel(Matrix a, int64_t rows, const BFloat16* panel, int64_t depth, float* sums, int64_t stride,
+void MultiplyPanel(Matrix<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t depth, float* sums, int64_t stride,
                    bool add) {
   for (int64_t row = 0; row < rows; row += kTileRows) {
-    const Target to{nullptr, 0, nullptr, sums + row * stride, stride, !add, false};
+    const Target<BFloat16> to{nullptr, 0, nullptr, sums + row * stride, stride, !add, false};
     kTiles[std::min<int64_t>(kTileRows, rows - row)]({a.data + row * a.stride, a.stride}, panel, depth, to);
   }
 }
@@ -47,7 +47,7 @@ void TransposeNumbers(const BFloat16* from, int64_t slots, int64_t dim, BFloat16
     for (int64_t column = 0; column < dim; column += 32) {
       __m512i block[16];
       for (int i = 0; i < 16; i++) block[i] = Load(from + (slot + i) * dim + column);
-      TransposePairs(block);
+      Transpose16(block);
       for (int i = 0; i < 16; i++) {
         const __m256i even = _mm512_cvtepi32_epi16(block[i]);
         const __m256i odd = _mm512_cvtepi32_epi16(_mm512_srli_epi32(block[i], 16));
@@ -64,7 +64,7 @@ void TransposeSums(const float* from, int64_t dim, float* to) {
     for (int64_t column = 0; column < dim; column += 16) {
       __m512i block[16];
       for (int i = 0; i < 16; i++) block[i] = Load(from + (column + i) * kQueries + query);
-      TransposePairs(block);
+      Transpose16(block);
       for (int i = 0; i < 16; i++) _mm512_storeu_si512(to + (query + i) * dim + column, block[i]);
     }
   }

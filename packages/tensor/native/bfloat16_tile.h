@@ -3,6 +3,7 @@
 #pragma once
 
 #include "number.h"
+#include "tile.h"
 #include "vector_bfloat16.h"
 
 #if defined(__AVX512BF16__)
@@ -14,25 +15,13 @@
 
 namespace lorasmith {
 
-// Columns of the second matrix per panel.
-constexpr int64_t kPanelColumns = 32;
-
-// Rows of the first matrix per tile: with 32 columns, its sums are 28 vectors.
-constexpr int kTileRows = 14;
-
 // How many pairs of depth ahead of the arithmetic the panel is prefetched.
 constexpr int64_t kPrefetchPairs = 8;
 
-struct Matrix {
-  const BFloat16* data;
-  int64_t stride;
-};
-
-inline __m512i Load(const void* from) { return _mm512_loadu_si512(from); }
 inline __m512bh Pairs(__m512i bits) { return reinterpret_cast<__m512bh>(bits); }
 
 // Rows 2 k and 2 k + 1 of b → 32 pairs, for each k. [depth, 32] → [depth / 2, 32, 2]
-inline void PackPanel(Matrix b, int64_t depth, BFloat16* panel) {
+inline void PackPanel(Matrix<BFloat16> b, int64_t depth, BFloat16* panel) {
   alignas(64) uint16_t low[32], high[32];
   for (int i = 0; i < 16; i++) {
     low[2 * i] = static_cast<uint16_t>(i);
@@ -49,34 +38,8 @@ inline void PackPanel(Matrix b, int64_t depth, BFloat16* panel) {
   }
 }
 
-// Sixteen rows of sixteen pairs → sixteen columns of them.
-inline void TransposePairs(__m512i rows[16]) {
-  __m512i halves[16];
-  for (int i = 0; i < 16; i += 2) {
-    halves[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-    halves[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-  }
-  __m512i quarters[16];
-  for (int i = 0; i < 16; i += 4) {
-    quarters[i] = _mm512_unpacklo_epi64(halves[i], halves[i + 2]);
-    quarters[i + 1] = _mm512_unpackhi_epi64(halves[i], halves[i + 2]);
-    quarters[i + 2] = _mm512_unpacklo_epi64(halves[i + 1], halves[i + 3]);
-    quarters[i + 3] = _mm512_unpackhi_epi64(halves[i + 1], halves[i + 3]);
-  }
-  for (int i = 0; i < 4; i++) {
-    const __m512i even_low = _mm512_shuffle_i32x4(quarters[i], quarters[i + 4], 0x88);
-    const __m512i odd_low = _mm512_shuffle_i32x4(quarters[i], quarters[i + 4], 0xdd);
-    const __m512i even_high = _mm512_shuffle_i32x4(quarters[i + 8], quarters[i + 12], 0x88);
-    const __m512i odd_high = _mm512_shuffle_i32x4(quarters[i + 8], quarters[i + 12], 0xdd);
-    rows[i] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
-    rows[i + 4] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
-    rows[i + 8] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
-    rows[i + 12] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
-  }
-}
-
 // The same from the transposed matrix: [32, depth] → [depth / 2, 32, 2]
-inline void PackTransposedPanel(Matrix b, int64_t depth, BFloat16* panel) {
+inline void PackTransposedPanel(Matrix<BFloat16> b, int64_t depth, BFloat16* panel) {
   for (int64_t column = 0; column < kPanelColumns; column += 16) {
     for (int64_t k = 0; k < depth; k += 32) {
       const int64_t pairs = std::min<int64_t>(16, (depth - k) / 2);
@@ -85,7 +48,7 @@ inline void PackTransposedPanel(Matrix b, int64_t depth, BFloat16* panel) {
       for (int i = 0; i < 16; i++) {
         block[i] = _mm512_maskz_loadu_epi32(inside, b.data + (column + i) * b.stride + k);
       }
-      TransposePairs(block);
+      Transpose16(block);
       for (int64_t pair = 0; pair < pairs; pair++) {
         _mm512_storeu_si512(panel + (k + 2 * pair) * kPanelColumns + 2 * column, block[pair]);
       }
@@ -93,21 +56,9 @@ inline void PackTransposedPanel(Matrix b, int64_t depth, BFloat16* panel) {
   }
 }
 
-// Where the sums of a tile come from and go to. `sums` holds them between chunks of depth. The addend, null for none,
-// has the layout of the result and is added before rounding.
-struct Target {
-  BFloat16* result;
-  int64_t result_stride;
-  const BFloat16* addend;
-  float* sums;
-  int64_t sums_stride;
-  bool first_chunk;
-  bool last_chunk;
-};
-
 // a [kRows, depth] times a panel.
 template <int kRows>
-void Tile(Matrix a, const BFloat16* panel, int64_t depth, const Target& to) {
+void Tile(Matrix<BFloat16> a, const BFloat16* panel, int64_t depth, const Target<BFloat16>& to) {
   __m512 sums[kRows][2];
 #pragma GCC unroll 14
   for (int row = 0; row < kRows; row++) {
@@ -144,7 +95,7 @@ void Tile(Matrix a, const BFloat16* panel, int64_t depth, const Target& to) {
   }
 }
 
-using TileOf = void (*)(Matrix, const BFloat16*, int64_t, const Target&);
+using TileOf = void (*)(Matrix<BFloat16>, const BFloat16*, int64_t, const Target<BFloat16>&);
 inline constexpr TileOf kTiles[kTileRows + 1] = {nullptr,   &Tile<1>,  &Tile<2>,  &Tile<3>,  &Tile<4>,
                                                  &Tile<5>,  &Tile<6>,  &Tile<7>,  &Tile<8>,  &Tile<9>,
                                                  &Tile<10>, &Tile<11>, &Tile<12>, &Tile<13>, &Tile<14>};

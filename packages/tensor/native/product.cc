@@ -1,13 +1,12 @@
-// Products of large bfloat16 matrices on processors with AVX512-BF16, where they take most of a training step.
+// Products of large matrices, where they take most of a training step: in float32 on processors with AVX-512, in
+// bfloat16 on those with AVX512-BF16.
 //
-// The second matrix is packed into panels of 32 columns with pairs of depth side by side, as VDPBF16PS needs them. It
-// is packed again for every product, which costs less than 1 % of the product and no memory between products. A tile of
-// 14 rows by 32 columns stays in registers for the whole depth of a chunk (Goto and van de Geijn 2008, "Anatomy of
-// high-performance matrix multiplication"). The sum of an element has the same order for all sizes and numbers of
-// threads, so the result of a token does not depend on the tokens beside it.
+// The second matrix is packed into panels (tile.h), again for every product, which costs about 1 % of the product and
+// no memory between products. The sum of an element has the same order for all sizes and numbers of threads, so the
+// result of a token does not depend on the tokens beside it.
 #include "kernel.h"
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512F__)
 
 #include <algorithm>
 #include <atomic>
@@ -16,24 +15,79 @@
 #include <vector>
 
 #include "bfloat16_tile.h"
+#include "float32_tile.h"
 #include "parallel.h"
 
 namespace lorasmith {
 namespace {
 
-// Depth of a chunk: its panel and rows fit into the second-level cache together.
-constexpr int64_t kDepthChunk = 3072;
+// What is particular to an element type.
+template <typename Number>
+struct Blocking;
+
+template <>
+struct Blocking<float> {
+  // Depth of a chunk: its panel and rows fit into the second-level cache together.
+  static constexpr int64_t kDepthChunk = 768;
+  // The depth must be a multiple of this, and the columns of that.
+  static constexpr int64_t kDepthStep = 1;
+  static constexpr int64_t kColumnStep = 1;
+  // Rows at a multiple of this distance compete for the same cache lines.
+  static constexpr int64_t kSharedBytes = 4096;
+  // Whether the sums between chunks need memory of their own.
+  static constexpr bool kKeepsSums = false;
+
+  static void Pack(Matrix<float> b, bool transposed, int64_t depth, int64_t columns, float* panel) {
+    if (transposed) {
+      PackTransposedPanel(b, depth, columns, panel);
+    } else {
+      PackPanel(b, depth, columns, panel);
+    }
+  }
+
+  static void Multiply(Matrix<float> a, int64_t rows, const float* panel, int64_t depth, int64_t columns,
+                       const Target<float>& to) {
+    MultiplyTile(a, rows, panel, depth, columns, to);
+  }
+};
+
+#if defined(__AVX512BF16__)
+
+template <>
+struct Blocking<BFloat16> {
+  static constexpr int64_t kDepthChunk = 3072;
+  static constexpr int64_t kDepthStep = 2;
+  static constexpr int64_t kColumnStep = kPanelColumns;
+  static constexpr int64_t kSharedBytes = 2048;
+  static constexpr bool kKeepsSums = true;
+
+  static void Pack(Matrix<BFloat16> b, bool transposed, int64_t depth, int64_t, BFloat16* panel) {
+    if (transposed) {
+      PackTransposedPanel(b, depth, panel);
+    } else {
+      PackPanel(b, depth, panel);
+    }
+  }
+
+  static void Multiply(Matrix<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t depth, int64_t,
+                       const Target<BFloat16>& to) {
+    kTiles[rows](a, panel, depth, to);
+  }
+};
+
+#endif
 
 // Most tiles of rows in a piece. A piece is read again for every panel, so it must fit into the cache.
 constexpr int64_t kBlockTiles = 8;
 
-// Numbers that are packed at once: they fit into the third-level cache.
-constexpr int64_t kPackedNumbers = 2 << 20;
+// Bytes that are packed at once: they fit into the third-level cache.
+constexpr int64_t kPackedBytes = 4 << 20;
 
 struct Sizes {
   int64_t rows;
   int64_t columns;
   int64_t depth;
+  int64_t ColumnsOf(int64_t panel) const { return std::min(kPanelColumns, columns - panel * kPanelColumns); }
 };
 
 // Panels first_panel … first_panel + panels - 1, at depth from … from + depth - 1.
@@ -45,20 +99,19 @@ struct Chunk {
 };
 
 // Packs the panels of a chunk, shared by the threads. Help returns when all panels are packed.
+template <typename Number>
 class Packing {
  public:
-  Packing(Matrix b, bool transposed, const Chunk& chunk, BFloat16* packed)
-      : b_(b), transposed_(transposed), chunk_(chunk), packed_(packed) {}
+  Packing(Matrix<Number> b, bool transposed, const Sizes& sizes, const Chunk& chunk, Number* packed)
+      : b_(b), transposed_(transposed), sizes_(sizes), chunk_(chunk), packed_(packed) {}
 
   void Help() {
     for (int64_t panel = next_.fetch_add(1); panel < chunk_.panels; panel = next_.fetch_add(1)) {
       const int64_t column = (chunk_.first_panel + panel) * kPanelColumns;
-      BFloat16* to = packed_ + panel * kPanelColumns * chunk_.depth;
-      if (transposed_) {
-        PackTransposedPanel({b_.data + column * b_.stride + chunk_.from, b_.stride}, chunk_.depth, to);
-      } else {
-        PackPanel({b_.data + chunk_.from * b_.stride + column, b_.stride}, chunk_.depth, to);
-      }
+      const int64_t first = transposed_ ? column * b_.stride + chunk_.from : chunk_.from * b_.stride + column;
+      Blocking<Number>::Pack({b_.data + first, b_.stride}, transposed_, chunk_.depth,
+                             sizes_.ColumnsOf(chunk_.first_panel + panel),
+                             packed_ + panel * kPanelColumns * chunk_.depth);
       done_.fetch_add(1, std::memory_order_release);
     }
     // The wait is at most the time to pack one panel, too short to sleep.
@@ -66,24 +119,33 @@ class Packing {
   }
 
  private:
-  Matrix b_;
+  Matrix<Number> b_;
   bool transposed_;
+  const Sizes& sizes_;
   const Chunk& chunk_;
-  BFloat16* packed_;
+  Number* packed_;
   std::atomic<int64_t> next_{0};
   std::atomic<int64_t> done_{0};
 };
 
+constexpr int64_t kLineBytes = 64;
+
+// The next address where a cache line begins: a vector of a panel is then in one line.
+template <typename Number>
+Number* AlignedToLine(Number* address) {
+  return reinterpret_cast<Number*>((reinterpret_cast<uintptr_t>(address) + kLineBytes - 1) / kLineBytes * kLineBytes);
+}
+
 // Copies rows whose distance would make them compete for a few cache lines. Other rows are returned as they are.
-Matrix Apart(Matrix a, int64_t rows, int64_t depth) {
-  constexpr int64_t kSharedBytes = 2048;
-  constexpr int64_t kLine = 32;
-  if (a.stride * sizeof(BFloat16) % kSharedBytes != 0) return a;
-  static thread_local std::vector<BFloat16> copy;
-  const int64_t stride = (depth + kLine - 1) / kLine * kLine + kLine;
+template <typename Number>
+Matrix<Number> Apart(Matrix<Number> a, int64_t rows, int64_t depth) {
+  constexpr int64_t kLine = kLineBytes / sizeof(Number);
+  if (a.stride * sizeof(Number) % Blocking<Number>::kSharedBytes != 0) return a;
+  static thread_local std::vector<Number> copy;
+  const int64_t stride = RoundUp(depth, kLine) + kLine;
   copy.resize(rows * stride);
   for (int64_t row = 0; row < rows; row++) {
-    std::memcpy(&copy[row * stride], a.data + row * a.stride, depth * sizeof(BFloat16));
+    std::memcpy(&copy[row * stride], a.data + row * a.stride, depth * sizeof(Number));
   }
   return {copy.data(), stride};
 }
@@ -100,9 +162,11 @@ std::vector<int64_t> Pieces(int64_t tiles, int64_t threads) {
 }
 
 // Prefetches, step by step, the rows that this thread will probably take next into its second-level cache.
+template <typename Number>
 class Ahead {
  public:
-  Ahead(Matrix a, const Chunk& chunk, const std::vector<int64_t>& begins, int64_t piece, int64_t groups, int64_t rows) {
+  Ahead(Matrix<Number> a, const Chunk& chunk, const std::vector<int64_t>& begins, int64_t piece, int64_t groups,
+        int64_t rows) {
     if (groups > 1 || piece + 1 >= static_cast<int64_t>(begins.size())) return;
     const int64_t first = begins[piece] * kTileRows;
     from_ = a.data + first * a.stride + chunk.from;
@@ -120,44 +184,46 @@ class Ahead {
   }
 
  private:
-  static constexpr int64_t kLine = 32;
-  const BFloat16* from_ = nullptr;
+  static constexpr int64_t kLine = kLineBytes / sizeof(Number);
+  const Number* from_ = nullptr;
   int64_t stride_ = 0;
   int64_t rows_ = 0;
   int64_t lines_ = 0;
 };
 
-void MultiplyChunk(Matrix a, Matrix b, bool transposed, const Sizes& sizes, const Chunk& chunk, BFloat16* packed,
-                   const BFloat16* addend, BFloat16* result, float* sums) {
+template <typename Number>
+void MultiplyChunk(Matrix<Number> a, Matrix<Number> b, bool transposed, const Sizes& sizes, const Chunk& chunk,
+                   Number* packed, const Number* addend, Number* result, float* sums) {
   const int64_t threads = Threads();
   const std::vector<int64_t> begins = Pieces((sizes.rows + kTileRows - 1) / kTileRows, threads);
   const int64_t pieces = static_cast<int64_t>(begins.size()) - 1;
   // With few rows, the panels are divided among the threads as well.
   const int64_t groups = pieces >= 4 * threads ? 1 : std::min(chunk.panels, 4 * threads);
   const int64_t sums_stride = chunk.panels * kPanelColumns;
-  Packing packing(b, transposed, chunk, packed);
+  Packing<Number> packing(b, transposed, sizes, chunk, packed);
   ParallelFor(pieces * groups, [&](int64_t index) {
     packing.Help();
     const int64_t piece = index / groups, group = index % groups;
     const int64_t first_row = begins[piece] * kTileRows;
     const int64_t end_row = std::min(sizes.rows, begins[piece + 1] * kTileRows);
-    const Matrix rows = Apart({a.data + first_row * a.stride + chunk.from, a.stride}, end_row - first_row, chunk.depth);
-    const Ahead ahead(a, chunk, begins, piece + threads, groups, sizes.rows);
+    const Matrix<Number> rows =
+        Apart<Number>({a.data + first_row * a.stride + chunk.from, a.stride}, end_row - first_row, chunk.depth);
+    const Ahead<Number> ahead(a, chunk, begins, piece + threads, groups, sizes.rows);
     for (int64_t panel = chunk.panels * group / groups; panel < chunk.panels * (group + 1) / groups; panel++) {
       const int64_t column = (chunk.first_panel + panel) * kPanelColumns;
       ahead.Fetch(panel, chunk.panels);
       for (int64_t row = first_row; row < end_row; row += kTileRows) {
         const int64_t at = row * sizes.columns + column;
-        const Target to{result + at,
-                        sizes.columns,
-                        addend == nullptr ? nullptr : addend + at,
-                        sums == nullptr ? nullptr : sums + row * sums_stride + panel * kPanelColumns,
-                        sums_stride,
-                        chunk.from == 0,
-                        chunk.from + chunk.depth == sizes.depth};
-        kTiles[std::min<int64_t>(kTileRows, end_row - row)]({rows.data + (row - first_row) * rows.stride, rows.stride},
-                                                            packed + panel * kPanelColumns * chunk.depth, chunk.depth,
-                                                            to);
+        const Target<Number> to{result + at,
+                                sizes.columns,
+                                addend == nullptr ? nullptr : addend + at,
+                                sums == nullptr ? nullptr : sums + row * sums_stride + panel * kPanelColumns,
+                                sums_stride,
+                                chunk.from == 0,
+                                chunk.from + chunk.depth == sizes.depth};
+        Blocking<Number>::Multiply(
+            {rows.data + (row - first_row) * rows.stride, rows.stride}, std::min<int64_t>(kTileRows, end_row - row),
+            packed + panel * kPanelColumns * chunk.depth, chunk.depth, sizes.ColumnsOf(chunk.first_panel + panel), to);
       }
     }
   });
@@ -165,44 +231,54 @@ void MultiplyChunk(Matrix a, Matrix b, bool transposed, const Sizes& sizes, cons
 
 // a [rows, depth] · b [depth, columns], or b [columns, depth] with transpose_b → [rows, columns]. With kAddend, the
 // third input is an addend of the shape of the result.
-template <bool kAddend>
+template <typename Number, bool kAddend>
 struct Product {
   explicit Product(const Attributes& attributes) : transposed(attributes.Int("transpose_b") != 0) {}
 
   void Compute(Context& context) const {
     const Sizes sizes{context.Dim(0, 0), context.Dim(1, transposed ? 0 : 1), context.Dim(0, 1)};
-    const BFloat16* a = context.Input<BFloat16>(0);
-    const BFloat16* b = context.Input<BFloat16>(1);
+    const Number* a = context.Input<Number>(0);
+    const Number* b = context.Input<Number>(1);
     if (!context.Check(context.Dim(1, transposed ? 1 : 0) == sizes.depth, "the matrices must have the same depth"))
       return;
-    const bool whole = sizes.depth > 0 && sizes.depth % 2 == 0 && sizes.columns % kPanelColumns == 0;
-    if (!context.Check(whole, "the depth must be even and the columns whole panels of 32")) return;
-    const BFloat16* addend = kAddend ? context.Input<BFloat16>(2) : nullptr;
+    const bool whole =
+        sizes.depth > 0 && sizes.depth % Blocks::kDepthStep == 0 && sizes.columns % Blocks::kColumnStep == 0;
+    if (!context.Check(whole, "in bfloat16 the depth must be even and the columns whole panels of 32")) return;
+    const Number* addend = kAddend ? context.Input<Number>(2) : nullptr;
     const bool fits = !kAddend || (context.Dim(2, 0) == sizes.rows && context.Dim(2, 1) == sizes.columns);
     if (!context.Check(fits, "the addend must have the shape of the product")) return;
-    BFloat16* result = context.Output<BFloat16>(0, {sizes.rows, sizes.columns});
+    Number* result = context.Output<Number>(0, {sizes.rows, sizes.columns});
     if (context.failed()) return;
-    const int64_t depth = std::min(sizes.depth, kDepthChunk);
-    const int64_t all_panels = sizes.columns / kPanelColumns;
-    const int64_t panels = std::clamp<int64_t>(kPackedNumbers / (depth * kPanelColumns), 1, all_panels);
+    const int64_t depth = std::min(sizes.depth, Blocks::kDepthChunk);
+    const int64_t all_panels = RoundUp(sizes.columns, kPanelColumns) / kPanelColumns;
+    const int64_t panel_bytes = depth * kPanelColumns * static_cast<int64_t>(sizeof(Number));
+    const int64_t panels = std::min(all_panels, std::max<int64_t>(1, kPackedBytes / panel_bytes));
     // Reused by later products. TensorFlow runs one op at a time here.
-    static thread_local std::vector<BFloat16> packed;
-    packed.resize(panels * kPanelColumns * depth);
-    std::vector<float> sums(depth < sizes.depth ? sizes.rows * panels * kPanelColumns : 0);
+    static thread_local std::vector<Number> memory;
+    memory.resize(panels * kPanelColumns * depth + kLineBytes / sizeof(Number));
+    Number* packed = AlignedToLine(memory.data());
+    std::vector<float> sums(Blocks::kKeepsSums && depth < sizes.depth ? sizes.rows * panels * kPanelColumns : 0);
     for (int64_t panel = 0; panel < all_panels; panel += panels) {
-      for (int64_t from = 0; from < sizes.depth; from += kDepthChunk) {
-        const Chunk chunk{panel, std::min(panels, all_panels - panel), from, std::min(kDepthChunk, sizes.depth - from)};
-        MultiplyChunk({a, sizes.depth}, {b, transposed ? sizes.depth : sizes.columns}, transposed, sizes, chunk,
-                      packed.data(), addend, result, sums.empty() ? nullptr : sums.data());
+      for (int64_t from = 0; from < sizes.depth; from += depth) {
+        const Chunk chunk{panel, std::min(panels, all_panels - panel), from, std::min(depth, sizes.depth - from)};
+        MultiplyChunk<Number>({a, sizes.depth}, {b, transposed ? sizes.depth : sizes.columns}, transposed, sizes, chunk,
+                              packed, addend, result, sums.empty() ? nullptr : sums.data());
       }
     }
   }
 
+  using Blocks = Blocking<Number>;
   bool transposed;
 };
 
-std::vector<KernelDefinition> ProcessorKernels(bool with_addend) {
-  return {with_addend ? KernelOn<Product<true>>("CPU", TF_BFLOAT16) : KernelOn<Product<false>>("CPU", TF_BFLOAT16)};
+template <bool kAddend>
+std::vector<KernelDefinition> ProcessorKernels() {
+  return {
+#if defined(__AVX512BF16__)
+      KernelOn<Product<BFloat16, kAddend>>("CPU", TF_BFLOAT16),
+#endif
+      KernelOn<Product<float, kAddend>>("CPU", TF_FLOAT),
+  };
 }
 
 }  // namespace
@@ -212,7 +288,10 @@ std::vector<KernelDefinition> ProcessorKernels(bool with_addend) {
 
 namespace lorasmith {
 namespace {
-std::vector<KernelDefinition> ProcessorKernels(bool) { return {}; }
+template <bool kAddend>
+std::vector<KernelDefinition> ProcessorKernels() {
+  return {};
+}
 }  // namespace
 }  // namespace lorasmith
 
@@ -222,12 +301,12 @@ namespace lorasmith {
 
 std::vector<OpDefinition> ProductOps() {
   return {
-      {"LorasmithProduct", {"a: T", "b: T"}, {"result: T"}, {"transpose_b: int"}, ProcessorKernels(false)},
+      {"LorasmithProduct", {"a: T", "b: T"}, {"result: T"}, {"transpose_b: int"}, ProcessorKernels<false>()},
       {"LorasmithProductAdd",
        {"a: T", "b: T", "addend: T"},
        {"result: T"},
        {"transpose_b: int"},
-       ProcessorKernels(true)},
+       ProcessorKernels<true>()},
   };
 }
 

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
+import { add } from './arithmetic.js';
 import { processorRuns } from './kernels/fused-library.js';
 import { configureKernels } from './kernels/kernel-table.js';
 import { batchMatMul, fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './kernels/product.js';
@@ -144,6 +145,56 @@ describe.each(BFLOAT16_PRODUCTS)('large products in bfloat16, $name', ({ product
           productOf(cast(tensorOf(numbers.slice(0, rows * 640), [rows, 640]), 'bfloat16'), b, false, false),
         );
       expect(of(500).subarray(0, 90 * 320)).toEqual(of(90));
+    });
+  });
+});
+
+describe.runIf(processorRuns('avx512'))('float32 products of our own', () => {
+  beforeAll(() => void configureKernels('fused'));
+  afterAll(() => void configureKernels('raw'));
+
+  // Whole tiles and panels and partial ones, one chunk of depth and several, strides that share cache lines.
+  test.each([
+    [1, 1, 1],
+    [3, 5, 16],
+    [15, 768, 33],
+    [47, 1553, 70],
+    [300, 2048, 161],
+    [1000, 17, 48],
+  ])('[%d, %d] and %d columns', (rows, depth, columns) => {
+    scope(() => {
+      const a = tensorOf(normalNumbers(rows * depth, 3), [rows, depth]);
+      const b = tensorOf(normalNumbers(depth * columns, 4), [depth, columns]);
+      const expected = toFloat32Array(rawMatMul(a, b, false, false));
+      const c = toFloat32Array(fusedMatMul(a, b, false, false));
+      expect(differenceByLargest(c, expected)).toBeLessThan(1e-6);
+      expect(toFloat32Array(fusedMatMul(a, transpose(b, [1, 0]), false, true))).toEqual(c);
+      // The addend is added to the whole sum, as by an op of its own.
+      const addend = tensorOf(normalNumbers(rows * columns, 7), [rows, columns]);
+      const sum = toFloat32Array(add(addend, tensorOf(c, [rows, columns])));
+      for (const transposeB of [false, true]) {
+        const given = transposeB ? transpose(b, [1, 0]) : b;
+        expect(toFloat32Array(fusedAddMatMul(addend, a, given, transposeB))).toEqual(sum);
+      }
+    });
+  });
+
+  test("a row's result does not depend on the rows beside it, nor on how many there are", () => {
+    scope(() => {
+      const numbers = normalNumbers(500 * 900, 5);
+      const b = tensorOf(normalNumbers(900 * 100, 6), [900, 100]);
+      const of = (rows: number) =>
+        toFloat32Array(fusedMatMul(tensorOf(numbers.slice(0, rows * 900), [rows, 900]), b, false, false));
+      const all = of(500);
+      for (const rows of [1, 13, 14, 90]) expect(all.subarray(0, rows * 100)).toEqual(of(rows));
+    });
+  });
+
+  test('infinities and NaN spread as in the sum that they belong to, and no further', () => {
+    scope(() => {
+      const a = tensorOf(Float32Array.of(Number.NaN, 1, Number.POSITIVE_INFINITY, 1, 1, 2), [3, 2]);
+      const c = toFloat32Array(fusedMatMul(a, tensorOf(Float32Array.of(0, 1, 3, 4), [2, 2]), false, false));
+      expect([...c]).toEqual([Number.NaN, Number.NaN, Number.NaN, Number.POSITIVE_INFINITY, 6, 9]);
     });
   });
 });

@@ -115,6 +115,16 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
   afterEach(() => void configureKernels('raw'));
 
   describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
+    test('products, one of them added to a matrix', () => {
+      bothWays(instructionSet, dtype, () => {
+        const { matMul, addMatMul } = kernelsFor(dtype);
+        const a = numbers([45, 780], 'a', dtype);
+        const b = numbers([96, 780], 'b', dtype);
+        const c = matMul(a, b, false, true); // [45, 96]
+        return [c, addMatMul(numbers([45, 780], 'addend', dtype), c, b, false)];
+      });
+    });
+
     test('norm, norm with the residual sum, and their gradient', () => {
       bothWays(instructionSet, dtype, () => {
         const x = numbers([37, 48], 'x', 'float32', 3);

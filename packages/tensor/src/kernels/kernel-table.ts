@@ -163,8 +163,15 @@ export const HEAD_SIZES: readonly number[] = [64, 80, 96, 128, 256];
 /** Needs of a fused op that has CUDA kernels, too. */
 const ALSO_CUDA: { engines: readonly EngineKind[] } = { engines: ['cpu', 'cuda'] };
 
-/** Only one library has products. On a processor with AMX, TensorFlow's are faster. */
-const PRODUCT: Pick<Implementation<unknown>, 'dtypes' | 'inLibrary'> = {
+type Needs = Pick<Implementation<unknown>, 'dtypes' | 'inLibrary'>;
+
+const FLOAT32_PRODUCT: Needs = {
+  dtypes: ['float32'],
+  inLibrary: (instructionSet) => instructionSet === 'avx512' || instructionSet === 'avx512bf16',
+};
+
+/** Only one library has it. On a processor with AMX, TensorFlow's is faster. */
+const BFLOAT16_PRODUCT: Needs = {
   dtypes: ['bfloat16'],
   inLibrary: (instructionSet) => instructionSet === 'avx512bf16' && !processorHasAmx,
 };
@@ -184,8 +191,13 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   squareSum: [fused(fusedSquareSum, { engines: ['cuda'] }), raw(rawSquareSum)],
   batchAttention: [fused(fusedAttention, ALSO_CUDA), raw((rows) => new GroupedAttention(rows))],
   crossEntropy: [fused(fusedCrossEntropy, ALSO_CUDA), raw(rawCrossEntropy)],
-  matMul: [fused(fusedMatMul, PRODUCT), raw(rawMatMul)],
-  addMatMul: [fused(fusedAddMatMul, PRODUCT), fused(cudaAddMatMul, { engines: ['cuda'] }), raw(rawAddMatMul)],
+  matMul: [fused(fusedMatMul, FLOAT32_PRODUCT), fused(fusedMatMul, BFLOAT16_PRODUCT), raw(rawMatMul)],
+  addMatMul: [
+    fused(fusedAddMatMul, FLOAT32_PRODUCT),
+    fused(fusedAddMatMul, BFLOAT16_PRODUCT),
+    fused(cudaAddMatMul, { engines: ['cuda'] }),
+    raw(rawAddMatMul),
+  ],
 };
 
 export interface KernelOptions {

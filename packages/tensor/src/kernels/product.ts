@@ -4,13 +4,15 @@ import { scope, type Tensor } from '../tensor.js';
 
 // What the ops compute: see matrix.ts.
 
-/** With fewer rows, packing the second matrix costs more than the fused product saves. */
+/** In bfloat16. With fewer rows, packing the second matrix costs more than the fused product saves. */
 const LEAST_ROWS = 32;
 
-/** What the fused product takes: `b` in whole panels of 32 columns, and an even depth. */
+/** What the fused product takes: in bfloat16, `b` in whole panels of 32 columns, and an even depth. */
 function isFusable(a: Tensor, b: Tensor, transposeB: boolean): boolean {
   const [rows = 0, depth = 0] = a.shape;
   const columns = b.shape[transposeB ? 0 : 1] ?? 0;
+  // In float32 few rows are computed as many are, so that a row's result does not depend on how many there are.
+  if (a.dtype === 'float32') return rows > 0 && depth > 0 && columns > 0;
   return rows >= LEAST_ROWS && depth > 0 && depth % 2 === 0 && columns > 0 && columns % 32 === 0;
 }
 

@@ -1,0 +1,71 @@
+// A product's blocking for processors with AVX-512, the same for all element types. The second matrix is packed into
+// panels of 32 columns; a tile of 14 rows by 32 columns of the result stays in registers for the whole depth of a chunk
+// (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication").
+#pragma once
+
+#include "number.h"
+
+#if defined(__AVX512F__)
+
+#include <immintrin.h>
+
+namespace lorasmith {
+
+// Columns of the second matrix per panel.
+constexpr int64_t kPanelColumns = 32;
+
+// Rows of the first matrix per tile: with 32 columns, its sums are 28 vectors.
+constexpr int kTileRows = 14;
+
+// The rows are `stride` numbers apart.
+template <typename Number>
+struct Matrix {
+  const Number* data;
+  int64_t stride;
+};
+
+// Where the sums of a tile come from and go to. The addend, null for none, has the layout of the result and is added
+// with the last chunk of depth, before rounding. Between chunks, `sums` holds the sums in float32; where the result is
+// float32 itself, the result does, and `sums` is unused.
+template <typename Number>
+struct Target {
+  Number* result;
+  int64_t result_stride;
+  const Number* addend;
+  float* sums;
+  int64_t sums_stride;
+  bool first_chunk;
+  bool last_chunk;
+};
+
+inline __m512i Load(const void* from) { return _mm512_loadu_si512(from); }
+
+// Sixteen rows of sixteen 32-bit elements → their columns.
+inline void Transpose16(__m512i rows[16]) {
+  __m512i halves[16];
+  for (int i = 0; i < 16; i += 2) {
+    halves[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+    halves[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+  }
+  __m512i quarters[16];
+  for (int i = 0; i < 16; i += 4) {
+    quarters[i] = _mm512_unpacklo_epi64(halves[i], halves[i + 2]);
+    quarters[i + 1] = _mm512_unpackhi_epi64(halves[i], halves[i + 2]);
+    quarters[i + 2] = _mm512_unpacklo_epi64(halves[i + 1], halves[i + 3]);
+    quarters[i + 3] = _mm512_unpackhi_epi64(halves[i + 1], halves[i + 3]);
+  }
+  for (int i = 0; i < 4; i++) {
+    const __m512i even_low = _mm512_shuffle_i32x4(quarters[i], quarters[i + 4], 0x88);
+    const __m512i odd_low = _mm512_shuffle_i32x4(quarters[i], quarters[i + 4], 0xdd);
+    const __m512i even_high = _mm512_shuffle_i32x4(quarters[i + 8], quarters[i + 12], 0x88);
+    const __m512i odd_high = _mm512_shuffle_i32x4(quarters[i + 8], quarters[i + 12], 0xdd);
+    rows[i] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
+    rows[i + 4] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
+    rows[i + 8] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
+    rows[i + 12] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
+  }
+}
+
+}  // namespace lorasmith
+
+#endif
