@@ -4,8 +4,11 @@
 
 namespace lorasmith {
 
-// Memory from the system, in huge pages where it has them: zeros, which cost nothing until they are used. It begins at
-// a multiple of the page size. Null if there is none. munmap(memory, bytes) returns it.
+// Memory from the system: zeros, which cost nothing until they are used. It begins at a multiple of the page size. Null
+// if there is none. munmap(memory, bytes) returns it.
 void* MapMemory(size_t bytes);
+
+// Makes the pages of a part of it in one call, which is cheaper than a fault for each. It may do nothing.
+void Populate(void* memory, size_t bytes);
 
 }  // namespace lorasmith

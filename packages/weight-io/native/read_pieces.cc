@@ -16,6 +16,7 @@
 
 #include "async_work.h"
 #include "convert_floats.h"
+#include "memory.h"
 #include "region.h"
 #include "sha256.h"
 
@@ -138,6 +139,7 @@ class Reading : public AsyncWork {
       if (chunk.target == nullptr) {
         // Read where it is hashed.
       } else if (chunk.conversion == nullptr) {
+        Populate(chunk.target, chunk.bytes);
         Read(chunk, chunk.target);
       } else {
         char* bytes = chunk.staged == nullptr ? scratch.data() : chunk.staged;

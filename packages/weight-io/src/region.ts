@@ -8,7 +8,7 @@ export interface Region {
 }
 
 /**
- * Memory in huge pages where the system has them. It starts at a multiple of 64 bytes and costs nothing until it is filled.
+ * Memory that starts at a multiple of the page size and costs nothing until it is filled.
  * @throws RangeError when the system has no memory for it
  */
 export function createRegion(bytes: number): Region {
