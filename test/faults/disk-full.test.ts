@@ -56,8 +56,7 @@ test.skipIf(disk === null)(
     // The disk becomes full at folders, the checkpoint, the adapter or its published copy: each needs a few pages more.
     for (const freeKibibytes of [0, 16, 40, 64, 1024]) {
       await disk?.free();
-      const accepted = await submit(stand, 'short');
-      await disk?.fill(freeKibibytes * KIBIBYTE);
+      const accepted = await submit(stand, 'short', async () => disk?.fill(freeKibibytes * KIBIBYTE));
       const [job] = await accountFor(stand, [accepted], undisturbed);
       statuses.push(job?.status ?? '');
       if (job?.status === 'failed') {
@@ -72,8 +71,7 @@ test.skipIf(disk === null)(
 );
 
 test.skipIf(disk === null)('a job that has an attempt left succeeds once there is space', async () => {
-  const accepted = await submit(stand, 'short');
-  await disk?.fill(0);
+  const accepted = await submit(stand, 'short', async () => disk?.fill(0));
   await eventually('an attempt ends because the disk is full', async () => {
     const { attempts, status } = await stand.client.getJob(accepted.id);
     return attempts >= 1 && status === 'queued';

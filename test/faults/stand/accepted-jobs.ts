@@ -25,8 +25,14 @@ export interface AcceptedJob {
   kind: JobKind;
 }
 
-export async function submit(stand: FaultStand, kind: JobKind): Promise<AcceptedJob> {
+/** @param beforeQueued - Called when the rows are stored and the job is not yet queued. */
+export async function submit(
+  stand: FaultStand,
+  kind: JobKind,
+  beforeQueued: () => Promise<unknown> = async () => {},
+): Promise<AcceptedJob> {
   const dataset = await stand.client.uploadDataset({ text: DATASET_TEXT });
+  await beforeQueued();
   const { id } = await stand.client.createJob(requestOf(kind, dataset.id), { idempotencyKey: crypto.randomUUID() });
   return { id, kind };
 }
