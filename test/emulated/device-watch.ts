@@ -3,6 +3,8 @@ import { type CudaStatistics, engine } from '../../packages/tensor/src/index.js'
 
 /** TensorFlow's kernels for any device, which do not touch what tensors hold. */
 const OF_ANY_DEVICE = ['Identity', 'Reshape'];
+/** Makes a tensor of weights that were read, in the host's memory; the next op has it copied to the device. */
+const OF_THE_HOST = ['LorasmithAdopt'];
 
 /** The addon of the CUDA engine, whose tests these are. */
 export function cuda(): NonNullable<typeof engine.cuda> {
@@ -25,7 +27,7 @@ export interface Watched<Result> {
  * its inputs from the device.
  */
 export async function watchDevice<Result>(work: () => Promise<Result> | Result): Promise<Watched<Result>> {
-  const onDevice = new Set([...cuda().ops(), ...OF_ANY_DEVICE]);
+  const onDevice = new Set([...cuda().ops(), ...OF_ANY_DEVICE, ...OF_THE_HOST]);
   const offDevice = new Set<string>();
   let ops = 0;
   const { executeOp } = binding;

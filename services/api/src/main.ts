@@ -132,3 +132,5 @@ const { maxConnections } = config;
 await listen(app, { host, port, maxConnections, hostVariable: 'API_HOST', portVariable: 'API_PORT' }).catch(
   exitOnWrongConfiguration,
 );
+// Not before: a process that ends for a wrong configuration has no threads.
+preflight.start();

@@ -20,6 +20,9 @@ interface Shared {
   tokens: ExampleStoreOptions;
 }
 
+/** Does nothing: the thread has started. */
+export function ready(): void {}
+
 export interface ReportTask extends Shared {
   job: PlannedJob;
   threads: number;

@@ -73,6 +73,8 @@ export interface Preflight {
    * @throws ProductError the faults of the rows; `timeout`
    */
   prepare(rows: PreflightRows, onProgress: (progress: TokenizingProgress) => void): Promise<void>;
+  /** Starts the threads that answers wait for, before the first request comes: one takes longer to start than an answer may take. */
+  start(): void;
   close(): Promise<void>;
 }
 
@@ -94,8 +96,9 @@ const MAX_TOKENIZING_THREADS = 4;
 
 export function createPreflight(options: PreflightOptions): Preflight {
   const { threadFile, threads, maxWaiting, timeoutMs, budgetMs, tokens } = options;
-  const poolOf = (heapMb: number, size: { minThreads?: number; maxThreads: number; niceIncrement?: number }) =>
-    new Piscina({
+  const pools: Piscina[] = [];
+  const poolOf = (heapMb: number, size: { minThreads?: number; maxThreads: number; niceIncrement?: number }) => {
+    const pool = new Piscina({
       filename: threadFile,
       minThreads: 0,
       ...size,
@@ -105,18 +108,21 @@ export function createPreflight(options: PreflightOptions): Preflight {
       execArgv: [],
       resourceLimits: { maxOldGenerationSizeMb: heapMb },
     });
-  // A thread takes longer to start than an answer may take.
-  const planning = poolOf(MAX_HEAP_MB, { minThreads: 1, maxThreads: threads });
+    pools.push(pool);
+    return pool;
+  };
+  const planning = lazily(() => poolOf(MAX_HEAP_MB, { minThreads: 1, maxThreads: threads }));
   // No task of it reads a dataset.
-  const outlining = poolOf(OTHER_HEAP_MB, { minThreads: 1, maxThreads: 1 });
-  const preparing = poolOf(OTHER_HEAP_MB, { maxThreads: 1, niceIncrement: PREPARING_NICE });
+  const outlining = lazily(() => poolOf(OTHER_HEAP_MB, { minThreads: 1, maxThreads: 1 }));
+  const preparing = lazily(() => poolOf(OTHER_HEAP_MB, { maxThreads: 1, niceIncrement: PREPARING_NICE }));
+  let started: Promise<unknown> = Promise.resolve();
 
   const cores = Math.min(availableParallelism(), MAX_TOKENIZING_THREADS);
   const limitOf = ({ bytes }: Dataset) => timeoutMs + Math.ceil((bytes / 1e6) * MS_PER_MEGABYTE);
 
   const report = (job: PlannedJob, deadlineMs: number | null): Promise<Report | null> => {
     const task: ReportTask = { job, tokens, deadlineMs, threads: deadlineMs === null ? cores : 1 };
-    return run(planning, 'report', task, limitOf(job.dataset));
+    return run(planning(), 'report', task, limitOf(job.dataset));
   };
   /** Null if planning takes longer, or could not begin. */
   const reportInBudget = async (job: PlannedJob): Promise<Report | null> => {
@@ -139,24 +145,38 @@ export function createPreflight(options: PreflightOptions): Preflight {
     async check(job) {
       const quick = { rowBytes: budgetMs * ROW_BYTES_PER_MS, tokenBytes: budgetMs * TOKEN_BYTES_PER_MS };
       const task: OutlineTask = { job, tokens, quick };
-      const { outline, isQuick } = await run<Outline>(outlining, 'outline', task, timeoutMs);
+      const { outline, isQuick } = await run<Outline>(outlining(), 'outline', task, timeoutMs);
       const planned = isQuick ? await reportInBudget(job) : null;
       return planned === null ? resultOf(outline) : { adapterBytes: planned.adapter_bytes };
     },
-    hasTokens: (rows) => run(outlining, 'hasTokens', { rows, tokens } satisfies TokensTask, timeoutMs),
+    hasTokens: (rows) => run(outlining(), 'hasTokens', { rows, tokens } satisfies TokensTask, timeoutMs),
     async prepare(rows, onProgress) {
       const { port1, port2 } = new MessageChannel();
       port1.on('message', onProgress);
       const task: PrepareTask = { rows, tokens, threads: cores, port: port2 };
       try {
-        await run<null>(preparing, 'prepare', task, limitOf(rows.dataset), [port2]);
+        await run<null>(preparing(), 'prepare', task, limitOf(rows.dataset), [port2]);
       } finally {
         port1.close();
       }
     },
-    close: async () => {
-      await Promise.all([planning, outlining, preparing].map((pool) => pool.destroy()));
+    start() {
+      started = Promise.allSettled([planning(), outlining()].map((pool) => pool.run(null, { name: 'ready' })));
     },
+    async close() {
+      // Node 20 aborts the process when it ends a thread that is still loading its modules.
+      await started;
+      await Promise.all(pools.map((pool) => pool.destroy()));
+    },
+  };
+}
+
+/** What is made when it is first asked for. */
+function lazily<Made>(make: () => Made): () => Made {
+  let made: Made | undefined;
+  return () => {
+    made ??= make();
+    return made;
   };
 }
 
