@@ -1,4 +1,5 @@
 import { type Dataset, type FeaturesRow, ProductError, type TextualRow } from '@lorasmith/contracts';
+import { concatenate } from '../concatenate.js';
 import { checkRow } from '../dataset-row.js';
 import { type CodedFault, FaultList } from '../fault-list.js';
 import type { Line } from '../jsonl/line-splitter.js';
@@ -76,14 +77,4 @@ export class BatchConverter {
       return found.listed;
     }
   }
-}
-
-function concatenate(parts: readonly Int32Array[]): Int32Array<ArrayBuffer> {
-  const all = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let position = 0;
-  for (const part of parts) {
-    all.set(part, position);
-    position += part.length;
-  }
-  return all;
 }

@@ -1,6 +1,7 @@
 import { type Message, ProductError, type TextualRow } from '@lorasmith/contracts';
 import type { ChatTemplate, Tokenizer } from '@lorasmith/model-folder';
-import { concatenate, type EncodedRow, encodeSegments } from './encode-segments.js';
+import { concatenate } from '../../concatenate.js';
+import { type EncodedRow, encodeSegments } from './encode-segments.js';
 import { turnSegments } from './turn-segments.js';
 
 export interface RowEncoderOptions {

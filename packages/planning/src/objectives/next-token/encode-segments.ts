@@ -1,5 +1,6 @@
 import { ProductError } from '@lorasmith/contracts';
 import type { Tokenizer } from '@lorasmith/model-folder';
+import { concatenate } from '../../concatenate.js';
 import type { Segment } from './turn-segments.js';
 
 /** One row as tokens. */
@@ -70,14 +71,4 @@ function mark(ids: Int32Array, segments: readonly Segment[], lengths: readonly n
 
 function isPrefix(prefix: Int32Array, ids: Int32Array): boolean {
   return prefix.length <= ids.length && prefix.every((id, index) => id === ids[index]);
-}
-
-export function concatenate(parts: readonly Int32Array[]): Int32Array {
-  const all = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let position = 0;
-  for (const part of parts) {
-    all.set(part, position);
-    position += part.length;
-  }
-  return all;
 }
