@@ -14,5 +14,12 @@ export { OutputHead } from './decoder/output-head.js';
 export { DenseLinear, type FrozenLinear, type LinearGroup } from './frozen-linear.js';
 export { type LoadedBase, loadBaseModel } from './load-base-model.js';
 export type { ActingAdapter, Adapter, DropoutSeed, GroupAdapter, Pass, Saved, TokenRange } from './pass.js';
-export { joinTokenBatches, type TokenBatch, tokenBatchOf } from './token-batch.js';
+export {
+  type JoinedBatch,
+  joinTokenBatches,
+  type LabelRange,
+  rangesOf,
+  type TokenBatch,
+  tokenBatchOf,
+} from './token-batch.js';
 export type { LoadOptions } from './weight-source.js';

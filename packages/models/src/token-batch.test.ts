@@ -25,12 +25,19 @@ test('the span can be that of what the batch is a part of', () => {
   expect(tokenBatchOf([{ ids: Int32Array.of(1, 2), trained: Uint8Array.of(1, 1) }], 30).span).toBe(30);
 });
 
-test('joined batches lie one after the other, and say which tokens and rows are whose', () => {
+test('joined batches lie one after the other, and say which tokens, labels and rows are whose', () => {
   const row = (...ids: number[]) => ({ ids: Int32Array.from(ids), trained: new Uint8Array(ids.length).fill(1) });
-  const { batch, tokens } = joinTokenBatches([tokenBatchOf([row(1, 2), row(3, 4, 5)]), tokenBatchOf([row(6, 7)], 9)]);
+  const { batch, tokens, labels } = joinTokenBatches([
+    tokenBatchOf([row(1, 2), row(3, 4, 5)]),
+    tokenBatchOf([row(6, 7)], 9),
+  ]);
   expect(tokens).toEqual([
     { first: 0, count: 5 },
     { first: 5, count: 2 },
+  ]);
+  expect(labels).toEqual([
+    { first: 0, count: 3 },
+    { first: 3, count: 1 },
   ]);
   expect([...batch.ids]).toEqual([3, 4, 5, 1, 2, 6, 7]);
   expect(batch.rowLengths).toEqual([3, 2, 2]);

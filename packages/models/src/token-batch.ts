@@ -50,17 +50,24 @@ export function tokenBatchOf(rows: readonly { ids: Int32Array; trained: Uint8Arr
   };
 }
 
-/**
- * Lays batches one after the other into one, so that one pass serves several adapters: each acts on the tokens of its own.
- * @returns the tokens of each batch in `tokens`; its rows follow those of the batches before it
- */
-export function joinTokenBatches(batches: readonly TokenBatch[]): { batch: TokenBatch; tokens: TokenRange[] } {
-  const tokens: TokenRange[] = [];
-  let first = 0;
-  for (const { ids } of batches) {
-    tokens.push({ first, count: ids.length });
-    first += ids.length;
-  }
+/** Some labels of a batch that are next to each other. */
+export interface LabelRange {
+  first: number;
+  count: number;
+}
+
+/** Batches that lie one after the other in one, so that one pass serves several adapters: each acts on its own tokens. */
+export interface JoinedBatch<Batch> {
+  batch: Batch;
+  /** The tokens of each of the batches, in their order; for a classifier its rows. */
+  tokens: readonly TokenRange[];
+  /** The labels of each of the batches. */
+  labels: readonly LabelRange[];
+}
+
+/** Lays batches one after the other. The rows of each follow those of the batches before it. */
+export function joinTokenBatches(batches: readonly TokenBatch[]): JoinedBatch<TokenBatch> {
+  const tokens = rangesOf(batches.map(({ ids }) => ids.length));
   const firstRows = batches.map((_, i) => batches.slice(0, i).reduce((sum, { order }) => sum + order.length, 0));
   const batch: TokenBatch = {
     ids: Int32Array.from(batches.flatMap(({ ids }) => [...ids])),
@@ -72,5 +79,15 @@ export function joinTokenBatches(batches: readonly TokenBatch[]): { batch: Token
     labels: Int32Array.from(batches.flatMap(({ labels }) => [...labels])),
     order: batches.flatMap(({ order }, i) => order.map((row) => row + firstRows[i]!)),
   };
-  return { batch, tokens };
+  return { batch, tokens, labels: rangesOf(batches.map(({ labels }) => labels.length)) };
+}
+
+/** Ranges of these sizes, one after the other. */
+export function rangesOf(counts: readonly number[]): { first: number; count: number }[] {
+  let next = 0;
+  return counts.map((count) => {
+    const first = next;
+    next += count;
+    return { first, count };
+  });
 }

@@ -10,6 +10,7 @@ export type {
   BatchAttention,
   SavedAttention,
 } from './kernels/attention.js';
+export type { CrossEntropy } from './kernels/cross-entropy.js';
 export { type InstructionSet, processorRuns } from './kernels/fused-library.js';
 export { adjustScores, GroupedAttention } from './kernels/grouped-attention.js';
 export {

@@ -9,7 +9,7 @@ import type { FloatDType } from '@lorasmith/tensor';
  * Raise it with every change to what a checkpoint's numbers mean, or to what a step makes of them: random numbers, the
  * order of the rows, the optimizer, the layout of the parameters. Running trainings then restart.
  */
-const STATE_FORMAT = '1';
+const STATE_FORMAT = '2';
 
 /** What a run depends on, in words for a user. Two attempts are the same training if all of it is the same. */
 const PARTS = {

@@ -1,11 +1,11 @@
 import type { Evaluation } from '@lorasmith/contracts';
-import type { ActingAdapter } from '@lorasmith/models';
+import type { ActingAdapter, JoinedBatch } from '@lorasmith/models';
 import type { Examples } from '@lorasmith/planning';
 import { dispose, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 
 /** The loss of a batch whose gradient was computed. It is still on the device: reading it waits for the whole pass. */
 export interface PassLoss {
-  /** `[chunks]` float32: sums over what the normaliser counts, one for each chunk of the batch. The caller's to free. */
+  /** `[labels]` float32: the loss of each label, in the order of the batch. The caller's to free. */
   losses: Tensor;
   /** See {@link BatchLoss}. */
   normaliser: number;
@@ -41,6 +41,10 @@ export interface Objective<Batch, Of extends Examples = Examples> {
    * so that results do not depend on the division into batches.
    */
   batch(examples: Of, indices: ArrayLike<number>, span: number): Batch;
+  /** Batches of one class can be joined: a rope that depends on the length is the same for them. */
+  spanClass(batch: Batch): number;
+  /** One batch of several, all of one {@link spanClass}. */
+  join(batches: readonly Batch[]): JoinedBatch<Batch>;
   /** Forward only. */
   loss(batch: Batch, options: PassOptions): BatchLoss;
   /** Forward and backward: the adapters take up the gradient of the summed loss. */
@@ -51,9 +55,14 @@ export interface Objective<Batch, Of extends Examples = Examples> {
   metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'>;
 }
 
-/** The sum of some losses, in float64. Waits for them, and frees them. */
+/** The sum of some losses, in float64 and in their order. */
+export function sumOf(losses: Float32Array): number {
+  return losses.reduce((sum, loss) => sum + loss, 0);
+}
+
+/** {@link sumOf} losses on the device. Waits for them, and frees them. */
 export function takeLossSum(losses: Tensor): number {
-  const sum = toFloat32Array(losses).reduce((all, loss) => all + loss, 0);
+  const sum = sumOf(toFloat32Array(losses));
   dispose(losses);
   return sum;
 }

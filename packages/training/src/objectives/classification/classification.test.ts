@@ -85,6 +85,21 @@ test('the losses of rows are -log softmax at their labels, and sum up to the los
   model.dispose();
 });
 
+test('joined batches give the losses of each, in their order', () => {
+  const model = tinyClassifier('tanh');
+  const objective = new Classification(model);
+  const other = { features: normalNumbers(2 * 4, 2), width: 4, labels: Int32Array.of(1, 0) };
+  const { batch, tokens, labels } = objective.join([BATCH, other]);
+  expect(tokens).toEqual([
+    { first: 0, count: 7 },
+    { first: 7, count: 2 },
+  ]);
+  expect(labels).toEqual(tokens);
+  const own = [BATCH, other].flatMap((one) => [...objective.rowLosses(one, { adapters: [] })]);
+  expect([...objective.rowLosses(batch, { adapters: [] })]).toEqual(own);
+  model.dispose();
+});
+
 test('handles are flat over passes', () => {
   const model = tinyClassifier('gelu', 'bfloat16');
   const objective = new Classification(model);

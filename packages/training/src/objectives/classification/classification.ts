@@ -1,7 +1,16 @@
 import type { Evaluation } from '@lorasmith/contracts';
-import type { Classifier, FeatureBatch } from '@lorasmith/models';
+import { type Classifier, type FeatureBatch, type JoinedBatch, rangesOf } from '@lorasmith/models';
 import type { FeatureExamples } from '@lorasmith/planning';
-import { argMax, kernelsFor, scope, sum, type Tensor, tensorOf, toFloat32Array, toInt32Array } from '@lorasmith/tensor';
+import {
+  argMax,
+  type CrossEntropy,
+  kernelsFor,
+  scope,
+  type Tensor,
+  tensorOf,
+  toFloat32Array,
+  toInt32Array,
+} from '@lorasmith/tensor';
 import {
   type BatchLoss,
   meanLoss,
@@ -32,35 +41,39 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
     return { features, width, labels };
   }
 
+  spanClass(): number {
+    return 0;
+  }
+
+  join(batches: readonly FeatureBatch[]): JoinedBatch<FeatureBatch> {
+    const rows = rangesOf(batches.map(({ labels }) => labels.length));
+    const { width } = batches[0]!;
+    const features = new Float32Array(batches.reduce((size, batch) => size + batch.features.length, 0));
+    for (const [i, { first }] of rows.entries()) features.set(batches[i]!.features, first * width);
+    const labels = Int32Array.from(batches.flatMap((batch) => [...batch.labels]));
+    return { batch: { features, width, labels }, tokens: rows, labels: rows };
+  }
+
   loss(batch: FeatureBatch, { adapters }: PassOptions): BatchLoss {
     return scope(() => {
       const logits = this.#model.logits(batch, adapters);
       const predicted = toInt32Array(argMax(logits));
       const correct = predicted.reduce((count, label, row) => count + (label === batch.labels[row] ? 1 : 0), 0);
-      return { lossSum: takeLossSum(this.#loss(logits, batch).losses), normaliser: batch.labels.length, correct };
+      return { lossSum: takeLossSum(crossEntropyOf(logits, batch).loss), normaliser: batch.labels.length, correct };
     });
   }
 
   lossAndGradients(batch: FeatureBatch, { adapters }: PassOptions): PassLoss {
     return scope(() => {
       const { logits, saved } = this.#model.forward(batch, { adapters, record: true, recompute: false });
-      const { losses, gradient } = this.#loss(logits, batch);
+      const { loss: losses, gradient } = crossEntropyOf(logits, batch);
       this.#model.backward(gradient, saved!);
       return { losses, normaliser: batch.labels.length };
     });
   }
 
   rowLosses(batch: FeatureBatch, { adapters }: PassOptions): Float32Array {
-    return scope(() => {
-      const labels = tensorOf(batch.labels, [batch.labels.length]);
-      return toFloat32Array(kernelsFor('float32').crossEntropy(this.#model.logits(batch, adapters), labels).loss);
-    });
-  }
-
-  /** @returns losses `[1]`, their sum */
-  #loss(logits: Tensor, { labels }: FeatureBatch): { losses: Tensor; gradient: Tensor } {
-    const { loss, gradient } = kernelsFor(logits.dtype).crossEntropy(logits, tensorOf(labels, [labels.length]));
-    return { losses: sum(loss, 'all', { keepDims: true }), gradient };
+    return scope(() => toFloat32Array(crossEntropyOf(this.#model.logits(batch, adapters), batch).loss));
   }
 
   metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'> {
@@ -68,4 +81,9 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
     const rows = losses.reduce((total, loss) => total + loss.normaliser, 0);
     return { loss: meanLoss(losses), perplexity: null, accuracy: correct / rows };
   }
+}
+
+/** @param logits `[rows, classes]` */
+function crossEntropyOf(logits: Tensor, { labels }: FeatureBatch): CrossEntropy {
+  return kernelsFor(logits.dtype).crossEntropy(logits, tensorOf(labels, [labels.length]));
 }

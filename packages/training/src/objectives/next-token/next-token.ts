@@ -1,7 +1,7 @@
 import type { Evaluation } from '@lorasmith/contracts';
-import { type Decoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import { type Decoder, type JoinedBatch, joinTokenBatches, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import type { TokenExamples } from '@lorasmith/planning';
-import { concat, dispose, scope, sum, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { concat, dispose, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import {
   type BatchLoss,
   meanLoss,
@@ -26,13 +26,21 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
     return tokenBatchOf(sequences, span);
   }
 
+  spanClass({ span }: TokenBatch): number {
+    return this.#model.rotary.spanClass(span);
+  }
+
+  join(batches: readonly TokenBatch[]): JoinedBatch<TokenBatch> {
+    return joinTokenBatches(batches);
+  }
+
   loss(batch: TokenBatch, options: PassOptions): BatchLoss {
-    const lossSum = scope(() => takeLossSum(sums(this.#run(batch, options, false))));
+    const lossSum = scope(() => takeLossSum(this.#run(batch, options, false)));
     return { lossSum, normaliser: batch.labels.length, correct: null };
   }
 
   lossAndGradients(batch: TokenBatch, options: PassOptions): PassLoss {
-    return scope(() => ({ losses: sums(this.#run(batch, options, true)), normaliser: batch.labels.length }));
+    return { losses: this.#run(batch, options, true), normaliser: batch.labels.length };
   }
 
   rowLosses(batch: TokenBatch, options: PassOptions): Float32Array {
@@ -51,21 +59,20 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
 
   /** `[labels]`: the logarithm of the probability of each trained token, in the order of the batch's labels. */
   tokenLogProbabilities(batch: TokenBatch, options: PassOptions): Float32Array {
-    if (batch.labels.length === 0) return new Float32Array(0);
-    return scope(() => toFloat32Array(concat(this.#run(batch, options, false), 0)).map((loss) => -loss));
+    return scope(() => toFloat32Array(this.#run(batch, options, false)).map((loss) => -loss));
   }
 
   /**
    * @param record whether the adapters take up gradients
-   * @returns the loss of each label, chunk by chunk
+   * @returns `[labels]` float32, the loss of each
    */
-  #run(batch: TokenBatch, { adapters, recompute = false }: PassOptions, record: boolean): Tensor[] {
+  #run(batch: TokenBatch, { adapters, recompute = false }: PassOptions, record: boolean): Tensor {
     return scope(() => {
       const { hidden, saved } = this.#model.forward(batch, batch.predictors, { adapters, record, recompute });
       const labels = tensorOf(batch.labels, [batch.labels.length]);
       const chunks = nextTokenLoss(hidden, labels, this.#model.head, record);
       dispose(hidden);
-      const losses = chunks.map(({ loss }) => loss);
+      const losses = joined(chunks.map(({ loss }) => loss));
       if (saved === null) return losses;
       const gradients = chunks.map(({ gradient }) => gradient!);
       const gradient = concat(gradients, 0);
@@ -82,11 +89,11 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
   }
 }
 
-/** `[chunks]` float32: the sum of each chunk's losses. */
-function sums(chunks: readonly Tensor[]): Tensor {
+/** Takes over `[size]` float32 of each chunk. */
+function joined(chunks: Tensor[]): Tensor {
   if (chunks.length === 0) return tensorOf(new Float32Array(0), [0]);
-  return concat(
-    chunks.map((losses) => sum(losses, 'all', { keepDims: true })),
-    0,
-  );
+  if (chunks.length === 1) return chunks[0]!;
+  const all = concat(chunks, 0);
+  dispose(chunks);
+  return all;
 }
