@@ -35,17 +35,11 @@ const ROWS_PER_STEP = 2;
  * @returns {Promise<AroundResult>}
  */
 export async function around({ root, folder, model, largeModel, chats, adapterTo }) {
-  const { startStack } = await import(path.join(root, 'scripts/stack/start-stack.mjs'));
-  const { createClient } = await import(path.join(root, 'packages/client/dist/index.js'));
-  const modelsDir = path.join(folder, 'models');
-  // A folder of links: what a process remembers of a model beside its files is forgotten with the folder.
-  for (const source of [model, largeModel]) await linkFolder(source, path.join(modelsDir, path.basename(source)));
   const dataDir = path.join(folder, 'data');
-  const stack = await startStack({ dataDir, modelsDir, env: { ...process.env, MERGED_CACHE_BYTES: String(2 ** 34) } });
+  const env = { MERGED_CACHE_BYTES: String(2 ** 34) };
+  const stack = await startBenchStack({ root, folder, models: [model, largeModel], env });
+  const { client } = stack;
   try {
-    /** @type {ReturnType<typeof import('../../packages/client/dist/index.js').createClient>} */
-    const client = createClient({ baseUrl: stack.apiUrl });
-    await workerIsReady(client);
     const text = path.basename(largeModel);
     const small = path.basename(model);
     const dataset = await client.uploadDataset({ text: equalRows(STEPS * ROWS_PER_STEP) });
@@ -79,20 +73,33 @@ export async function around({ root, folder, model, largeModel, chats, adapterTo
   }
 }
 
-/** @param {any} client */
-async function workerIsReady(client) {
-  for (;;) {
-    const [machine] = await client.machines();
-    if (machine !== undefined) return;
-    await wait(100);
-  }
+/**
+ * A whole stack of a checkout, once its worker is ready, and a client for it.
+ *
+ * @param {{ root: string, folder: string, models: string[], env?: NodeJS.ProcessEnv }} options `folder`: an empty one
+ * @returns {Promise<{ apiUrl: string, client: ReturnType<typeof import('../../packages/client/dist/index.js').createClient>, stop(): Promise<void> }>}
+ */
+export async function startBenchStack({ root, folder, models, env = {} }) {
+  const { startStack } = await import(path.join(root, 'scripts/stack/start-stack.mjs'));
+  const { createClient } = await import(path.join(root, 'packages/client/dist/index.js'));
+  const modelsDir = path.join(folder, 'models');
+  // A folder of links: what a process remembers of a model beside its files is forgotten with the folder.
+  for (const source of models) await linkFolder(source, path.join(modelsDir, path.basename(source)));
+  const { apiUrl, stop } = await startStack({
+    dataDir: path.join(folder, 'data'),
+    modelsDir,
+    env: { ...process.env, ...env },
+  });
+  const client = createClient({ baseUrl: apiUrl });
+  while ((await client.machines()).length === 0) await wait(100);
+  return { apiUrl, client, stop };
 }
 
 /**
  * @param {any} client @param {object} request
  * @returns {Promise<{ adapter: string, times: JobTimes }>}
  */
-async function timedJob(client, request) {
+export async function timedJob(client, request) {
   const sent = performance.now();
   const since = () => (performance.now() - sent) / 1e3;
   const job = await client.createJob(request);
