@@ -18,6 +18,7 @@ export { LLAMA_NAMES } from './families/decoder-names.js';
 export type { LinearLayer } from './families/family.js';
 export { isMissing, unreadable } from './json-file.js';
 export { DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
+export { loadModelText, ModelText, ModelTexts, type Prompt, stopTokenIds } from './model-text.js';
 export { locateTensor, type ModelWeights, openModelWeights } from './model-weights.js';
 export {
   compileModulePattern,

@@ -1,13 +1,14 @@
 import { type Checkpoint, readCheckpoint } from '@lorasmith/checkpoints';
 import { type JobSpec, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { baseMismatch, digestBase, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
+import { baseMismatch, digestBase, ModelTexts, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
 import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
 import { engineError } from './engine-error.js';
 import { resetPeakMemory } from './peak-memory.js';
 import { type RunResult, trainedOutcome } from './trained-outcome.js';
+import { turnAlone } from './turn.js';
 
 export interface PublishCheckpointOptions {
   /** Of the job that trained. */
@@ -28,6 +29,8 @@ export interface PublishCheckpointOptions {
   cache?: BaseModelCache;
   /** Remembers the digests of base models. @defaultValue one that remembers nothing */
   digests?: WeightDigests;
+  /** Keeps the tokenizer for the next job. @defaultValue it is loaded for this job */
+  texts?: ModelTexts;
 }
 
 /**
@@ -60,7 +63,8 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
       onEvent({ type: 'checkpoint-loaded', data: { step } });
       const { base_model, dataset, report } = made;
       const trained = { base_model, dataset, report, result: resultAt(checkpoint) };
-      return await trainedOutcome({ base, model, adapter, outputFolder, signal, trained });
+      const { texts = new ModelTexts() } = options;
+      return await trainedOutcome({ base, model, adapter, outputFolder, texts, turn: turnAlone, signal, trained });
     } finally {
       adapter.dispose();
     }

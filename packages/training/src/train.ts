@@ -1,5 +1,5 @@
 import type { Dataset, JobSpec, MachineProfile, NewJobEvent, TrainingOutcome } from '@lorasmith/contracts';
-import type { WeightDigests } from '@lorasmith/model-folder';
+import { ModelTexts, type WeightDigests } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
 import type { ExampleStore } from '@lorasmith/planning';
 import type { BaseModelCache } from './base-model-cache.js';
@@ -9,6 +9,7 @@ import { prepareRun } from './prepare-run.js';
 import { runToEnd } from './run-loop.js';
 import { SavePolicy } from './save-policy.js';
 import { trainedOutcome } from './trained-outcome.js';
+import { turnAlone } from './turn.js';
 
 export interface TrainOptions {
   spec: JobSpec;
@@ -42,6 +43,8 @@ export interface TrainOptions {
   cache?: BaseModelCache;
   /** Remembers the digests of base models. @defaultValue one that remembers nothing */
   digests?: WeightDigests;
+  /** Keeps the tokenizer for the next job. @defaultValue it is loaded for this job */
+  texts?: ModelTexts;
 }
 
 /**
@@ -61,7 +64,9 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   try {
     await runToEnd(run, { savePolicy: new SavePolicy(saveEverySteps), evaluateEverySteps, stop: signal, pause });
     const result = await run.finish(described.report.publish);
-    return await trainedOutcome({ base, model, adapter, outputFolder, signal, trained: { ...described, result } });
+    const { texts = new ModelTexts() } = options;
+    const trained = { ...described, result };
+    return await trainedOutcome({ base, model, adapter, outputFolder, texts, turn: turnAlone, signal, trained });
   } catch (error) {
     throw engineError(error, settingsForLessMemory());
   } finally {

@@ -1,22 +1,12 @@
 import type { TrainingOutcome, TrainingResult } from '@lorasmith/contracts';
-import type { LoraAdapter } from '@lorasmith/lora';
-import type { ModelFolder } from '@lorasmith/model-folder';
-import type { BaseModel } from '@lorasmith/models';
 import { engine, kernelsInUse } from '@lorasmith/tensor';
 import { peakMemoryBytes } from './peak-memory.js';
-import { writeCheckedAdapter } from './publishing/write-checked-adapter.js';
+import { type CheckedAdapterOptions, writeCheckedAdapter } from './publishing/write-checked-adapter.js';
 
 /** What a run reached: all losses, and without the memory of its process. */
 export type RunResult = Omit<TrainingResult, 'peak_memory_bytes' | 'losses'> & { losses: ArrayLike<number> };
 
-export interface TrainedOutcomeOptions {
-  /** In memory. */
-  base: BaseModel;
-  model: ModelFolder;
-  adapter: LoraAdapter;
-  /** The PEFT files are written here; it must exist. */
-  outputFolder: string;
-  signal: AbortSignal;
+export interface TrainedOutcomeOptions extends CheckedAdapterOptions {
   trained: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'report'> & { result: RunResult };
 }
 

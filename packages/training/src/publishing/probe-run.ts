@@ -1,15 +1,20 @@
 import type { AdapterProbe } from '@lorasmith/contracts';
-import { loadTokenizer, type ModelFolder, type Tokenizer } from '@lorasmith/model-folder';
+import type { ModelFolder, ModelText, ModelTexts, Tokenizer } from '@lorasmith/model-folder';
 import type { ActingAdapter, Adapter, BaseModel, Classifier, Decoder } from '@lorasmith/models';
 import { SeededRandom } from '@lorasmith/seeded-random';
 import { type FloatDType, scope, slice, type Tensor } from '@lorasmith/tensor';
+import type { Turn } from '../turn.js';
 import { logProbabilities, type Matrix, topColumns } from './log-probabilities.js';
 import { type ProbePrompt, type ProbeText, probeTexts, promptAt } from './probe-texts.js';
 
 /** A fixed input for a model, to compare its results before and after a step that must not change them. */
 export interface ProbeRun {
-  /** The base with each of these adapters, or with none (null): one pass over a stream that has the input once for each. */
-  run(adapters: readonly (Adapter | null)[]): ProbeResult[];
+  /** Of the input; rows for a classifier. */
+  readonly tokens: number;
+  /** The base alone: computed in a turn when it is first asked for, and kept. */
+  alone(turn: Turn): Promise<ProbeResult>;
+  /** The base with each of these adapters: one pass over a stream that has the input once for each. */
+  run(adapters: readonly Adapter[]): ProbeResult[];
   /** The part of it that the manifest holds. */
   record(base: ProbeResult, adapter: ProbeResult): AdapterProbe;
 }
@@ -28,10 +33,30 @@ const KEPT_CASES = 4;
 const FEATURE_ROWS = 8;
 const MOST_KEPT_FEATURES = 16_384;
 
-export async function prepareProbe(base: BaseModel, model: ModelFolder): Promise<ProbeRun> {
+interface KeptProbe {
+  /** Null for a classifier. */
+  text: ModelText | null;
+  probe: Promise<ProbeRun>;
+}
+
+/** As long as the base model is in memory. */
+const kept = new WeakMap<BaseModel, KeptProbe>();
+
+/** The probe of a base model in memory, the same for all its adapters until a file of its tokenizer changes. */
+export async function prepareProbe(base: BaseModel, model: ModelFolder, texts: ModelTexts): Promise<ProbeRun> {
+  const text = base.kind === 'classifier' ? null : await texts.of(model.path);
+  const known = kept.get(base);
+  if (known !== undefined && known.text === text) return await known.probe;
+  const probe = newProbe(base, text);
+  kept.set(base, { text, probe });
+  // One that failed is made again.
+  probe.catch(() => kept.get(base)?.probe === probe && kept.delete(base));
+  return await probe;
+}
+
+async function newProbe(base: BaseModel, text: ModelText | null): Promise<ProbeRun> {
   if (base.kind === 'classifier') return classifierProbe(base);
-  const tokenizer = await loadTokenizer(model.path);
-  return decoderProbe(base, await probeTexts(model, base.architecture, tokenizer), tokenizer);
+  return decoderProbe(base, await probeTexts(base.architecture, text!), text!.tokenizer);
 }
 
 function decoderProbe(base: Decoder, texts: readonly ProbeText[], tokenizer: Tokenizer): ProbeRun {
@@ -47,18 +72,21 @@ function decoderProbe(base: Decoder, texts: readonly ProbeText[], tokenizer: Tok
     }
     start += text.ids.length;
   }
+  const run = (adapters: readonly (Adapter | null)[]) => {
+    const stream = {
+      ids: repeated(ids, adapters.length),
+      rowLengths: adapters.flatMap(() => lengths),
+    };
+    const wanted = Int32Array.from(adapters.flatMap((_, i) => inStream.map((token) => i * ids.length + token)));
+    return scope(() => {
+      const logits = base.logitsAt(wanted, stream, onTheirTokens(adapters, ids.length));
+      return resultsOf(logits, adapters.length);
+    });
+  };
   return {
-    run: (adapters) => {
-      const stream = {
-        ids: repeated(ids, adapters.length),
-        rowLengths: adapters.flatMap(() => lengths),
-      };
-      const wanted = Int32Array.from(adapters.flatMap((_, i) => inStream.map((token) => i * ids.length + token)));
-      return scope(() => {
-        const logits = base.logitsAt(wanted, stream, onTheirTokens(adapters, ids.length));
-        return resultsOf(logits, adapters.length);
-      });
-    },
+    tokens: ids.length,
+    alone: keptResult(ids.length, () => run([null])[0]!),
+    run,
     record: ({ logprobs: ofBase }, { logprobs: ofAdapter }) => {
       const candidates = positions.flatMap(({ text, position }, row) => {
         const prompt = promptAt(text, position, tokenizer);
@@ -105,11 +133,14 @@ function classifierProbe(base: Classifier): ProbeRun {
   const row = ({ values, width: columns }: Matrix, index: number) => [
     ...values.subarray(index * columns, (index + 1) * columns),
   ];
+  const run = (adapters: readonly (Adapter | null)[]) => {
+    const all = { features: repeated(features, adapters.length), width };
+    return scope(() => resultsOf(base.logits(all, onTheirTokens(adapters, rows)), adapters.length));
+  };
   return {
-    run: (adapters) => {
-      const all = { features: repeated(features, adapters.length), width };
-      return scope(() => resultsOf(base.logits(all, onTheirTokens(adapters, rows)), adapters.length));
-    },
+    tokens: rows,
+    alone: keptResult(rows, () => run([null])[0]!),
+    run,
     record: ({ logits: ofBase }, { logits: ofAdapter }) => ({
       kind: 'class-scores',
       precision: base.dtype,
@@ -119,6 +150,15 @@ function classifierProbe(base: Classifier): ProbeRun {
         adapter_scores: row(ofAdapter, index),
       })),
     }),
+  };
+}
+
+function keptResult(tokens: number, compute: () => ProbeResult): ProbeRun['alone'] {
+  let result: ProbeResult | null = null;
+  return async (turn) => {
+    // Another job may have computed it while this one waited.
+    result ??= await turn(tokens, () => result ?? compute());
+    return result;
   };
 }
 

@@ -1,5 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import { type DecoderArchitecture, loadChatTemplate, type ModelFolder, type Tokenizer } from '@lorasmith/model-folder';
+import type { DecoderArchitecture, ModelText, Tokenizer } from '@lorasmith/model-folder';
 
 /** One text of the probe, as the model reads it. */
 export interface ProbeText {
@@ -31,18 +31,14 @@ const POSITIONS_PER_TEXT = 8;
 const MOST_TOKENS = 512;
 
 /** The texts of a language model's probe: conversations, if its chat template accepts them. */
-export async function probeTexts(
-  model: ModelFolder,
-  architecture: DecoderArchitecture,
-  tokenizer: Tokenizer,
-): Promise<ProbeText[]> {
+export async function probeTexts(architecture: DecoderArchitecture, text: ModelText): Promise<ProbeText[]> {
   const most = Math.min(MOST_TOKENS, architecture.maxPositions);
   const isKnown = (id: number) => id < architecture.vocabSize;
   const sentences = SENTENCES.map((sentence) => {
-    const ids = tokenizer.encodeWithSpecialTokens(sentence);
+    const ids = text.tokenizer.encodeWithSpecialTokens(sentence);
     return { ids, positions: lastPositions(ids.length) };
   });
-  const texts = [...(await conversationTexts(model, tokenizer)), ...sentences];
+  const texts = [...(await conversationTexts(text)), ...sentences];
   const fitting = texts.filter(({ ids }) => ids.length > 0 && ids.length <= most && ids.every(isKnown));
   if (fitting.length > 0) return fitting;
   const known = sentences[0]!.ids.filter(isKnown).slice(0, most);
@@ -50,17 +46,17 @@ export async function probeTexts(
   return [{ ids, positions: lastPositions(ids.length) }];
 }
 
-async function conversationTexts(model: ModelFolder, tokenizer: Tokenizer): Promise<ProbeText[]> {
+async function conversationTexts(text: ModelText): Promise<ProbeText[]> {
+  const texts: ProbeText[] = [];
   try {
-    const template = await loadChatTemplate(model.path);
-    if (template === null) return [];
-    return CONVERSATIONS.map(({ question, answer }) => {
-      const opened = template.render([{ role: 'user', content: question }], { addGenerationPrompt: true });
-      const before = tokenizer.encode(opened);
-      const ids = Int32Array.of(...before, ...tokenizer.encode(answer));
+    for (const { question, answer } of CONVERSATIONS) {
+      const before = await text.tokensOf([{ role: 'user', content: question }]);
+      if (before === null) return [];
+      const ids = Int32Array.of(...before, ...text.tokenizer.encode(answer));
       const count = Math.min(POSITIONS_PER_TEXT, ids.length - before.length + 1);
-      return { ids, positions: Array.from({ length: count }, (_, i) => before.length - 1 + i) };
-    });
+      texts.push({ ids, positions: Array.from({ length: count }, (_, i) => before.length - 1 + i) });
+    }
+    return texts;
   } catch (error) {
     // A template that rejects a single question is not the adapter's fault; rows it rejects were reported in planning.
     if (error instanceof ProductError && error.code === 'chat_template_failed') return [];

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AdapterChecks, AdapterProbe } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { loadTokenizer, type ModelFolder, readModelFolder } from '@lorasmith/model-folder';
+import { loadTokenizer, type ModelFolder, ModelTexts, readModelFolder } from '@lorasmith/model-folder';
 import { type ActingAdapter, type Classifier, type Decoder, loadClassifier, loadDecoder } from '@lorasmith/models';
 import { readPeftFolder } from '@lorasmith/peft-files';
 import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetensors } from '@lorasmith/safetensors';
@@ -14,8 +14,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { writeTinyLlama } from '../../../../test/tiny-llama.js';
 import { writeTinyClassifier } from '../../test/tiny-classifier.js';
+import { type Turn, turnAlone } from '../turn.js';
 import { logProbabilities, topColumns } from './log-probabilities.js';
-import { writeCheckedAdapter } from './write-checked-adapter.js';
+import { type CheckedAdapterOptions, writeCheckedAdapter } from './write-checked-adapter.js';
 
 let root: string;
 let folders = 0;
@@ -89,9 +90,11 @@ async function classifier(
   return { base, model, adapter: adapterOn(base, model, settings) };
 }
 
-async function check(made: Made<Decoder | Classifier>, signal = new AbortController().signal) {
+async function check(made: Made<Decoder | Classifier>, options: Partial<CheckedAdapterOptions> = {}) {
   const outputFolder = await newFolder();
-  return { outputFolder, written: await writeCheckedAdapter({ ...made, outputFolder, signal }) };
+  const { signal } = new AbortController();
+  const alone = { texts: new ModelTexts(), turn: turnAlone, signal };
+  return { outputFolder, written: await writeCheckedAdapter({ ...made, outputFolder, ...alone, ...options }) };
 }
 
 function freed({ base, adapter }: Made<Decoder | Classifier>): void {
@@ -190,12 +193,29 @@ test('an adapter larger than its base is allowed what its size enlarges', async 
   freed(made);
 });
 
-test('leaves no tensor behind', async () => {
-  const made = await llama();
-  await check(made);
+test('the probe of the base is kept until its tokenizer changes, and no tensor is left behind', async () => {
+  const folder = await newFolder();
+  await writeTinyLlama(folder);
+  const made = await llama(folder);
+  let passes = 0;
+  const turn: Turn = async (tokens, work) => {
+    if (tokens > 0) passes++;
+    return await turnAlone(tokens, work);
+  };
+  const texts = new ModelTexts();
+  // Both ask for the results of the base before either has them.
+  const [first, beside] = await Promise.all([check(made, { texts, turn }), check(made, { texts, turn })]);
   const before = liveTensorCount();
-  await check(made);
+  passes = 0;
+  const second = await check(made, { texts, turn });
   expect(liveTensorCount()).toBe(before);
+  expect(passes).toBe(2);
+  expect(second.written).toEqual(first.written);
+  expect(beside.written).toEqual(first.written);
+  await writeFile(join(folder, 'chat_template.jinja'), '{{ messages[0].content }}!');
+  const { probe } = (await check(made, { texts, turn })).written;
+  expect(passes).toBe(5);
+  expect(JSON.stringify(probe)).toContain('!');
   freed(made);
 });
 
@@ -208,12 +228,11 @@ test('a classifier has its scores as the probe', async () => {
   expect(checks.read_back_difference).toBe(0);
   expect(checks.adapter_difference).toBeGreaterThan(checks.merged_bound);
   const rows = probe.cases.flatMap((one) => one.features);
-  // One pass has computed both: the base alone first.
-  const features = Float32Array.of(...rows, ...rows);
-  const second = { adapter: made.adapter, tokens: { first: 8, count: 8 } };
-  const scores = scope(() => [...toFloat32Array(made.base.logits({ features, width: 6 }, [second]))]);
-  const ofBase = probe.cases.flatMap((one) => one.base_scores);
-  expect(scores).toEqual([...ofBase, ...probe.cases.flatMap((one) => one.adapter_scores)]);
+  const features = Float32Array.from(rows);
+  const scoresOf = (adapters: ActingAdapter[]) =>
+    scope(() => [...toFloat32Array(made.base.logits({ features, width: 6 }, adapters))]);
+  expect(probe.cases.flatMap((one) => one.base_scores)).toEqual(scoresOf([]));
+  expect(probe.cases.flatMap((one) => one.adapter_scores)).toEqual(scoresOf([made]));
   freed(made);
 });
 
@@ -265,7 +284,7 @@ describe('fails', () => {
     const stream = { ids: Int32Array.of(5, 9, 14), rowLengths: [3] };
     const logits = () => scope(() => toFloat32Array(made.base.logits(stream, [made])));
     const before = logits();
-    await expect(check(made, AbortSignal.abort('cancel'))).rejects.toMatchObject({ code: 'cancelled' });
+    await expect(check(made, { signal: AbortSignal.abort('cancel') })).rejects.toMatchObject({ code: 'cancelled' });
     expect(logits()).toEqual(before);
     freed(made);
   });

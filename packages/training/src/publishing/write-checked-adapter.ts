@@ -2,11 +2,12 @@ import { join } from 'node:path';
 import type { AdapterChecks, AdapterManifest, AdapterProbe } from '@lorasmith/contracts';
 import { ADAPTER_FILES, ProductError } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import type { ModelFolder } from '@lorasmith/model-folder';
+import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import type { Adapter, BaseModel } from '@lorasmith/models';
 import { manifestLora, type PeftAdapter, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
-import { yieldToEventLoop } from '../stop.js';
+import { throwIfStopped } from '../stop.js';
+import type { Turn } from '../turn.js';
 import { checkDifference, checkFailed } from './check-failed.js';
 import { type Matrix, rmsDifference, rmsSpread } from './log-probabilities.js';
 import { MergedModel, mergedLayers } from './merged-model.js';
@@ -22,6 +23,9 @@ export interface CheckedAdapterOptions {
   adapter: LoraAdapter;
   /** Receives the PEFT files. It must exist, and nobody reads it yet. */
   outputFolder: string;
+  texts: ModelTexts;
+  /** Gives each pass its turn among what else the process computes. */
+  turn: Turn;
   signal: AbortSignal;
 }
 
@@ -39,25 +43,29 @@ export interface CheckedAdapter {
  * every number is finite; the files hold what was trained; the adapter as read from the files computes with the same matrices
  * as the one in memory; the merged model gives the same log-probabilities, up to rounding.
  *
- * Costs two forward passes of some 320 and 160 tokens and one merge. Between them the event loop gets its turn.
+ * Costs two forward passes of some 160 tokens and one merge. The first adapter of a base in memory costs one more pass, and
+ * the tokenizer is loaded for it. Each is one turn.
  *
  * @throws ProductError non_finite_loss, merge_not_finite, adapter_check_failed naming what differs and by how much;
  * cancelled. The content of the output folder must then be discarded.
  */
 export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promise<CheckedAdapter> {
-  const { base, model, adapter, signal } = options;
+  const { base, model, adapter, texts, signal } = options;
   const { architecture } = base;
+  const turn: Turn = (tokens, work) =>
+    options.turn(tokens, () => {
+      throwIfStopped(signal);
+      return work();
+    });
   const trained = adapter.toPeft(model.name);
-  const [{ meant, files, read }, probe] = await allOf(writeAndRead(options, trained), prepareProbe(base, model));
-  await yieldToEventLoop(signal);
-
-  if (read.exact) checkMatrices(adapter, read.trained, base);
-  await yieldToEventLoop(signal);
+  const [{ meant, files, read }, probe] = await allOf(writeAndRead(options, trained), prepareProbe(base, model, texts));
+  if (read.exact) await turn(0, () => checkMatrices(adapter, read.trained, base));
+  const alone = await probe.alone(turn);
   const recorded = new RecordedAdapter(adapter);
   // A pass gives the same numbers of the same matrices.
-  const results = read.exact ? probe.run([null, recorded]) : probeAsRead(probe, recorded, read.trained, base);
-  await yieldToEventLoop(signal);
-  const [alone, inMemory, fromFiles] = results as [ProbeResult, ProbeResult, ProbeResult?];
+  const [inMemory, fromFiles] = (await (read.exact
+    ? turn(probe.tokens, () => probe.run([recorded]))
+    : turn(2 * probe.tokens, () => probeAsRead(probe, recorded, read.trained, base)))) as [ProbeResult, ProbeResult?];
   checkFinite(inMemory.logits, 'The base with the trained adapter');
   const adapterDifference = rmsDifference(alone.logprobs, inMemory.logprobs);
   const size = rmsSpread(alone.logits) + adapterDifference;
@@ -68,8 +76,7 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
 
   const stored = mergedLayers(read.written, model);
   const asMerged = new MergedModel(recorded, stored);
-  const [merged] = probe.run([asMerged]) as [ProbeResult];
-  await yieldToEventLoop(signal);
+  const [merged] = (await turn(probe.tokens, () => probe.run([asMerged]))) as [ProbeResult];
   checkFinite(merged.logits, 'The merged model');
   const dtypes = new Set([...stored.values()].map(({ storedDtype }) => storedDtype));
   const mergedDifference = rmsDifference(merged.logprobs, inMemory.logprobs);
@@ -124,11 +131,11 @@ function checkMatrices(trained: LoraAdapter, read: PeftAdapter, base: BaseModel)
   }
 }
 
-/** The results of the base alone, with the trained adapter, and with the adapter as read. */
+/** The results of the base with the trained adapter, and with the adapter as read. */
 function probeAsRead(probe: ProbeRun, trained: Adapter, read: PeftAdapter, base: BaseModel): ProbeResult[] {
   const asRead = adapterOf(read, base);
   try {
-    return probe.run([null, trained, asRead]);
+    return probe.run([trained, asRead]);
   } finally {
     asRead.dispose();
   }

@@ -1,5 +1,5 @@
 import type { TrainingOutcome } from '@lorasmith/contracts';
-import { WeightDigests } from '@lorasmith/model-folder';
+import { ModelTexts, WeightDigests } from '@lorasmith/model-folder';
 import { openExampleStore } from '@lorasmith/planning';
 import { BaseModelCache, cardFailure, configureKernels, publishCheckpoint, train } from '@lorasmith/training';
 import { avoidedKernels } from './avoided-kernels.js';
@@ -13,6 +13,7 @@ import type { TrainerRunOptions } from './trainer-process.js';
 endWithoutGpu();
 configureKernels('fused', { avoid: avoidedKernels() });
 const cache = new BaseModelCache();
+const texts = new ModelTexts();
 const onLoading = loadingLog(console.log);
 
 /** Does one order. @throws as `train` and `publishCheckpoint` */
@@ -26,13 +27,13 @@ export async function executeOrder(
       const { spec, dataset, machine, tokens, paths } = order;
       const examples = await openExampleStore(tokens);
       const callbacks = { signal, pause: recycle, onEvent, onLoading };
-      return await train({ spec, dataset, machine, examples, ...paths, ...callbacks, cache, digests });
+      return await train({ spec, dataset, machine, examples, ...paths, ...callbacks, cache, digests, texts });
     }
     case 'publish-checkpoint': {
       const { spec, checkpoint, paths } = order;
       const { folder: checkpointFolder, step } = checkpoint;
       const callbacks = { signal, onEvent, onLoading };
-      return await publishCheckpoint({ spec, checkpointFolder, step, ...paths, ...callbacks, cache, digests });
+      return await publishCheckpoint({ spec, checkpointFolder, step, ...paths, ...callbacks, cache, digests, texts });
     }
   }
 }
