@@ -19,9 +19,9 @@ const SLOW = [
   // Finite differences of attention: kernels are tested against loops in double precision, ops against PyTorch's results.
   'packages/tensor/src/kernels/attention.test.ts',
   'packages/tensor/src/kernels/grouped-attention.test.ts',
-  'packages/models/src/decoder/generate.test.ts',
   // The same references as on the CPU: each op and each family is compared there and in the other suites.
   'packages/training/src/check-reference/check-folder.test.ts',
+  'packages/models/src/generation/generate-texts.test.ts',
   'packages/training/src/family-equality.test.ts',
   'packages/training/src/resume.test.ts',
   'packages/training/src/smollm2.test.ts',

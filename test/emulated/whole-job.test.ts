@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { mergeModel } from '../../packages/merging/src/index.js';
 import { readModelFolder } from '../../packages/model-folder/src/index.js';
-import { generateGreedily, loadDecoder } from '../../packages/models/src/index.js';
+import { generateTexts, loadDecoder } from '../../packages/models/src/index.js';
 import { readPeftFolder } from '../../packages/peft-files/src/index.js';
 import { type ExampleStore, openExampleStore } from '../../packages/planning/src/index.js';
 import { configureKernels, type FloatDType, liveTensorCount } from '../../packages/tensor/src/index.js';
@@ -98,7 +98,7 @@ describe.each(['float32', 'bfloat16'] as const)('a llama in %s', (precision) => 
       const decoder = await loadDecoder(await readModelFolder(path.join(root, 'llama')), precision);
       try {
         const prompts = [[5, 17, 50], [3], [7, 8, 9, 10, 11, 12, 13]].map((ids) => Int32Array.from(ids));
-        return generateGreedily(decoder, prompts, { maxNewTokens: 8, stopIds: [] });
+        return generateTexts(decoder, prompts, { maxNewTokens: 8, stopIds: [] });
       } finally {
         decoder.dispose();
       }

@@ -8,10 +8,21 @@ export { Classifier, type FeatureBatch } from './classifier/classifier.js';
 export { loadClassifier } from './classifier/load-classifier.js';
 export { attentionSettings, batchAttention } from './decoder/attention.js';
 export { Decoder, type TokenStream } from './decoder/decoder.js';
-export { type GenerateOptions, generateGreedily } from './decoder/generate.js';
 export { loadDecoder } from './decoder/load-decoder.js';
 export { OutputHead } from './decoder/output-head.js';
 export { DenseLinear, type FrozenLinear, type LinearGroup } from './frozen-linear.js';
+export { cacheBytes } from './generation/cached-pass.js';
+export { type GenerateOptions, generateTexts } from './generation/generate-texts.js';
+export { Generation, type GenerationOptions } from './generation/generation.js';
+export type {
+  GenerationEvent,
+  GenerationHandle,
+  GenerationListener,
+  GenerationRequest,
+  Sampling,
+  ScoredToken,
+  TokenLogprob,
+} from './generation/request.js';
 export { type LoadedBase, loadBaseModel } from './load-base-model.js';
 export type { ActingAdapter, Adapter, DropoutSeed, GroupAdapter, Pass, Saved, TokenRange } from './pass.js';
 export {

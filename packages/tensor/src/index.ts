@@ -21,6 +21,13 @@ export {
   kernelsFor,
   kernelsInUse,
 } from './kernels/kernel-table.js';
+export {
+  type CachedText,
+  type CacheShape,
+  type CacheStep,
+  type KeyValueCache,
+  PAGE_TOKENS,
+} from './kernels/key-value-cache.js';
 export { type AdaptedRows, type LoraLayout, type LoraWeights, parametersOf } from './kernels/lora.js';
 export type { MergedWeight, MergeSettings } from './kernels/merged-weight.js';
 export { batchMatMul } from './kernels/product.js';

@@ -2,7 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import type { Message } from '@lorasmith/contracts';
 import { loadChatTemplate, loadTokenizer, readModelFolder } from '@lorasmith/model-folder';
-import { generateGreedily, loadDecoder } from '@lorasmith/models';
+import { generateTexts, loadDecoder } from '@lorasmith/models';
 import { configureKernels } from '@lorasmith/tensor';
 import { choosePrecision } from './precision.js';
 
@@ -43,7 +43,7 @@ async function main(): Promise<number> {
   );
   configureKernels('fused');
   const decoder = await loadDecoder(folder, choosePrecision('auto', folder.architecture.family, null).chosen);
-  const answers = generateGreedily(decoder, prompts, { maxNewTokens });
+  const answers = generateTexts(decoder, prompts, { maxNewTokens });
   const written = conversations.map((messages, index) => {
     return JSON.stringify({ messages, text: tokenizer.decode(answers[index]!, { skipSpecialTokens: true }) });
   });

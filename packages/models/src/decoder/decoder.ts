@@ -20,7 +20,7 @@ import type { DecoderLayer, SavedLayer } from './decoder-layer.js';
 import type { Norm } from './norm.js';
 import { OutputHead } from './output-head.js';
 import { Rotary } from './rotary.js';
-import { attendWithin } from './self-attention.js';
+import { type Attend, attendWithin } from './self-attention.js';
 
 export interface DecoderWeights {
   /** `[vocab, hidden]` in the model's dtype */
@@ -110,7 +110,7 @@ export class Decoder {
    */
   forward(stream: TokenStream, wanted: Int32Array, pass: Pass): { hidden: Tensor; saved: SavedDecoder | null } {
     const context = this.#contextOf(stream, wanted, pass);
-    const { stream: after, layers } = this.#layersForward(stream, context, pass.recompute);
+    const { stream: after, layers } = this.#layersForward(this.#embedded(stream), context, pass.recompute);
     const last = streamSum(after); // [wanted, hidden]
     freeStream(after, last);
     const { output, inverseRms } = this.weights.finalNorm.forward(last, this.dtype);
@@ -132,6 +132,26 @@ export class Decoder {
       current = layers[index]!.backward(current, saved[index]!, this.#contextAt(index, context), index > lowest);
     }
     dispose(current);
+  }
+
+  /**
+   * Runs tokens that attend as the caller says, for generation. Nothing is recorded.
+   * @param tokens with the position of each in its text
+   * @param wanted as in {@link forward}
+   * @returns `[wanted, hidden]` after the final norm, in the model's dtype
+   */
+  forwardWith(
+    attend: Attend,
+    { ids, positions }: { ids: Int32Array; positions: Int32Array },
+    wanted: Int32Array,
+    adapters: readonly ActingAdapter[],
+  ): Tensor {
+    return scope(() => {
+      const pass = { adapters, record: false, recompute: false };
+      const context = this.#contextWith(attend, ids.length, wanted, pass);
+      const last = streamSum(this.#layersForward(this.embed(ids, positions), context, false).stream); // [wanted, hidden]
+      return this.weights.finalNorm.forward(last, this.dtype).output;
+    });
   }
 
   /**
@@ -165,8 +185,12 @@ export class Decoder {
   #lastHidden(stream: TokenStream, adapters: readonly ActingAdapter[]): Tensor {
     return scope(() => {
       const context = this.#contextOf(stream, null, { adapters, record: false, recompute: false });
-      return streamSum(this.#layersForward(stream, context, false).stream);
+      return streamSum(this.#layersForward(this.#embedded(stream), context, false).stream);
     });
+  }
+
+  #embedded({ ids, rowLengths }: TokenStream): Tensor {
+    return this.embed(ids, positionsInRows(rowLengths));
   }
 
   /** @param wanted null: all */
@@ -174,12 +198,17 @@ export class Decoder {
     const { rotary, dtype, windows } = this;
     const { headCount: heads } = this.architecture;
     const attention = batchAttention({ rowLengths, heads, rotary, dtype, windows, span });
-    const adapters = checkedAdapters(pass.adapters, ids.length);
-    const isAll = wanted === null || wanted.length === ids.length;
+    return this.#contextWith(attendWithin(attention), ids.length, wanted, pass);
+  }
+
+  /** @param wanted null: all */
+  #contextWith(attend: Attend, tokens: number, wanted: Int32Array | null, pass: Pass): BlockContext {
+    const adapters = checkedAdapters(pass.adapters, tokens);
+    const isAll = wanted === null || wanted.length === tokens;
     return {
       adapters,
       record: pass.record,
-      attend: attendWithin(attention),
+      attend,
       wanted: isAll ? null : { indices: tensorOf(wanted, [wanted.length]), adapters: adaptersAmong(adapters, wanted) },
     };
   }
@@ -189,14 +218,15 @@ export class Decoder {
     return index === this.weights.layers.length - 1 ? context : { ...context, wanted: null };
   }
 
+  /** @param x `[tokens, hidden]` float32, the embedded tokens; taken over */
   #layersForward(
-    { ids, rowLengths }: TokenStream,
+    x: Tensor,
     context: BlockContext,
     recompute: boolean,
   ): { stream: Stream; layers: (SavedLayer | null)[] } {
     const { layers } = this.weights;
     const lowest = context.record ? layers.findIndex((layer) => layer.isTrained(context.adapters)) : -1;
-    let stream: Stream = { x: this.embed(ids, positionsInRows(rowLengths)), branch: null, ownsX: true };
+    let stream: Stream = { x, branch: null, ownsX: true };
     const saved = layers.map((layer, index) => {
       const record = lowest !== -1 && index >= lowest;
       const result = layer.forward(stream, { ...this.#contextAt(index, context), record }, recompute);
@@ -216,7 +246,7 @@ export class Decoder {
 }
 
 /** `[tokens]`: 0, 1, 2, … in each row. */
-export function positionsInRows(rowLengths: readonly number[]): Int32Array {
+function positionsInRows(rowLengths: readonly number[]): Int32Array {
   const positions = new Int32Array(rowLengths.reduce((sum, length) => sum + length, 0));
   let token = 0;
   for (const length of rowLengths) {

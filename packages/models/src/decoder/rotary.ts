@@ -1,5 +1,5 @@
 import type { DecoderArchitecture, RopeSettings } from '@lorasmith/model-folder';
-import { type RotaryAngles, tensorOf } from '@lorasmith/tensor';
+import { concat, type RotaryAngles, tensorOf } from '@lorasmith/tensor';
 import { type Rotation, ropeRotation, spanClass } from './rope-frequencies.js';
 
 const NO_ROTATION: Rotation = { frequencies: new Float64Array(0), magnitude: 1 };
@@ -41,6 +41,29 @@ export class Rotary {
       }
     }
     return { cosine: tensorOf(cosine, [all.length, half]), sine: tensorOf(sine, [all.length, half]) };
+  }
+
+  /**
+   * Of texts one after the other.
+   * @returns `[all positions, headDim / 2]`
+   */
+  anglesOfTexts(texts: readonly { positions: Int32Array; span: number }[]): RotaryAngles {
+    const parts = texts.map(({ positions, span }) => this.angles(positions, span));
+    const joined = (part: keyof RotaryAngles) =>
+      concat(
+        parts.map((angles) => angles[part]),
+        0,
+      );
+    return { cosine: joined('cosine'), sine: joined('sine') };
+  }
+
+  /**
+   * Whether a text that grows from `before` to `after` tokens is read again from its start: longrope turns all positions by
+   * other angles once a text is longer than the original context, as transformers does for Phi-3. With dynamic scaling, the
+   * keys of earlier tokens stay as they are, as in transformers.
+   */
+  isReadAgain(before: number, after: number): boolean {
+    return this.#rope?.scaling?.type === 'longrope' && this.spanClass(before) !== this.spanClass(after);
   }
 
   #rotation(span: number): Rotation {

@@ -19,6 +19,7 @@ import { fusedAttention } from './fused-attention.js';
 import { type InstructionSet, loadFusedLibrary, processorHasAmx } from './fused-library.js';
 import { fusedGatedUnit, fusedGatedUnitGradient, rawGatedUnit, rawGatedUnitGradient } from './gated-unit.js';
 import { GroupedAttention } from './grouped-attention.js';
+import type { CacheShape, KeyValueCache } from './key-value-cache.js';
 import {
   fusedLoraGradient,
   fusedLoraWeights,
@@ -28,6 +29,7 @@ import {
   rawLoraWeights,
 } from './lora.js';
 import { fusedMergedWeight, type MergedWeight, type MergeSettings, rawMergedWeight } from './merged-weight.js';
+import { PageCache } from './page-cache.js';
 import { cudaAddMatMul, fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './product.js';
 import {
   fusedAddRmsNorm,
@@ -122,6 +124,8 @@ export interface Kernels {
   squareSum(x: Tensor, factor: number): Tensor;
   /** Lays out the rows of one batch for attention. */
   batchAttention(rows: AttentionRows): BatchAttention;
+  /** Makes an empty cache for generation, in this dtype. */
+  keyValueCache(shape: CacheShape): KeyValueCache;
   /**
    * Cross entropy of the label's class and its gradient, computed in float32. A label that is not among the classes is an
    * error; on a GPU its loss and gradient are NaN.
@@ -190,6 +194,7 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   adamW: [fused(fusedAdamW, ALSO_CUDA), raw(rawAdamW)],
   squareSum: [fused(fusedSquareSum, { engines: ['cuda'] }), raw(rawSquareSum)],
   batchAttention: [fused(fusedAttention, ALSO_CUDA), raw((rows) => new GroupedAttention(rows))],
+  keyValueCache: [raw((shape) => new PageCache(shape))],
   crossEntropy: [fused(fusedCrossEntropy, ALSO_CUDA), raw(rawCrossEntropy)],
   matMul: [fused(fusedMatMul, FLOAT32_PRODUCT), fused(fusedMatMul, BFLOAT16_PRODUCT), raw(rawMatMul)],
   addMatMul: [

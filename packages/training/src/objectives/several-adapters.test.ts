@@ -1,5 +1,5 @@
 import { LoraAdapter, type LoraTarget } from '@lorasmith/lora';
-import { type ActingAdapter, type Decoder, generateGreedily, joinTokenBatches, tokenBatchOf } from '@lorasmith/models';
+import { type ActingAdapter, type Decoder, generateTexts, joinTokenBatches, tokenBatchOf } from '@lorasmith/models';
 import { configureKernels, type FloatDType, liveTensorCount, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
@@ -158,10 +158,10 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
       const owners = [first, first, null, second, second, second];
       const options = { maxNewTokens: 6, stopIds: [] };
       const expected = prompts.map(
-        (prompt, i) => generateGreedily(decoder, [prompt], { ...options, adapters: [owners[i]!] })[0],
+        (prompt, i) => generateTexts(decoder, [prompt], { ...options, adapters: [owners[i]!] })[0],
       );
-      expect(generateGreedily(decoder, prompts, { ...options, adapters: owners })).toEqual(expected);
-      expect(generateGreedily(decoder, prompts, options)).not.toEqual(expected);
+      expect(generateTexts(decoder, prompts, { ...options, adapters: owners })).toEqual(expected);
+      expect(generateTexts(decoder, prompts, options)).not.toEqual(expected);
     });
 
     test('logits with an adapter are those its rows have alone', () => {

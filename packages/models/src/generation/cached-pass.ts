@@ -1,0 +1,164 @@
+import {
+  argMax,
+  type CachedText,
+  cast,
+  gather,
+  type KeyValueCache,
+  kernelsFor,
+  PAGE_TOKENS,
+  scope,
+  type Tensor,
+  tensorOf,
+  toFloat32Array,
+  toInt32Array,
+} from '@lorasmith/tensor';
+import type { Decoder } from '../decoder/decoder.js';
+import { SelfAttention } from '../decoder/self-attention.js';
+import type { ActingAdapter, Adapter } from '../pass.js';
+
+/** Tokens of a text that a pass reads. */
+export interface Piece extends CachedText {
+  /** `[tokens]` */
+  ids: Int32Array;
+  adapter: Adapter | null;
+  /** Positions that a rope depending on the length is made for. */
+  span: number;
+}
+
+/** Hidden states after some tokens, and what the model predicts there. Valid within {@link CachedDecoder.read}. */
+export class Predictions {
+  readonly #decoder: Decoder;
+  /** `[tokens, hidden]` in the model's dtype */
+  readonly #hidden: Tensor;
+  readonly #finite: boolean[];
+
+  constructor(decoder: Decoder, hidden: Tensor) {
+    this.#decoder = decoder;
+    this.#hidden = hidden;
+    const [tokens, width] = hidden.shape as [number, number];
+    const numbers = toFloat32Array(hidden);
+    this.#finite = Array.from({ length: tokens }, (_, token) =>
+      numbers.subarray(token * width, (token + 1) * width).every(Number.isFinite),
+    );
+  }
+
+  /** False where an adapter's numbers are not finite, or too large. */
+  isFinite(token: number): boolean {
+    return this.#finite[token]!;
+  }
+
+  /** The most probable next tokens. */
+  mostProbable(tokens: readonly number[]): Int32Array {
+    return scope(() => toInt32Array(argMax(this.#logits(tokens))));
+  }
+
+  /** Calls `use` with the `[vocab]` logits after each of the tokens. */
+  withLogits(tokens: readonly number[], use: (token: number, logits: Float32Array) => void): void {
+    const { chunkSize, vocabSize } = this.#decoder.head;
+    for (let first = 0; first < tokens.length; first += chunkSize) {
+      const chunk = tokens.slice(first, first + chunkSize);
+      const logits = scope(() => toFloat32Array(this.#logits(chunk)));
+      for (const [row, token] of chunk.entries()) use(token, logits.subarray(row * vocabSize, (row + 1) * vocabSize));
+    }
+  }
+
+  /** `[tokens, vocab]` float32 */
+  #logits(tokens: readonly number[]): Tensor {
+    const isAll = tokens.length === this.#hidden.shape[0];
+    const hidden = isAll ? this.#hidden : gather(this.#hidden, tensorOf(Int32Array.from(tokens), [tokens.length]));
+    return cast(this.#decoder.head.logits(hidden), 'float32');
+  }
+}
+
+/** A decoder with a key-value cache. */
+export class CachedDecoder {
+  readonly decoder: Decoder;
+  readonly #cache: KeyValueCache;
+  readonly #layers: ReadonlyMap<SelfAttention, number>;
+
+  /** @param pages of the cache */
+  constructor(decoder: Decoder, pages: number) {
+    const { keyValueHeadCount, headDim } = decoder.architecture;
+    const sublayers = decoder.weights.layers.flatMap(({ blocks }) => blocks.map(({ sublayer }) => sublayer));
+    const attentions = sublayers.filter((sublayer) => sublayer instanceof SelfAttention);
+    this.decoder = decoder;
+    this.#layers = new Map(attentions.map((attention, index) => [attention, index]));
+    this.#cache = kernelsFor(decoder.dtype).keyValueCache({
+      layers: attentions.length,
+      keyValueHeads: keyValueHeadCount,
+      headDim,
+      pages,
+      windows: decoder.windows,
+    });
+  }
+
+  /**
+   * Reads the next tokens of some texts.
+   * @param pieces those with the same adapter next to each other
+   * @param wanted the tokens, in the stream of all pieces, whose predictions are used; ascending, at least one
+   * @param use receives the predictions, in the order of `wanted`
+   */
+  read(pieces: readonly Piece[], wanted: Int32Array, use: (predictions: Predictions) => void): void {
+    const { decoder } = this;
+    scope(() => {
+      const positions = pieces.map(({ cached, tokens }) => Int32Array.from({ length: tokens }, (_, i) => cached + i));
+      const angles = decoder.rotary.anglesOfTexts(pieces.map(({ span }, i) => ({ positions: positions[i]!, span })));
+      const step = this.#cache.step(pieces, angles);
+      const hidden = decoder.forwardWith(
+        {
+          forward: (qkv, layer) => ({
+            output: step.attend(qkv, this.#layers.get(layer)!, layer.settings),
+            saved: null,
+          }),
+          backward: () => {
+            throw new Error('generation has no backward pass');
+          },
+        },
+        { ids: joined(pieces.map(({ ids }) => ids)), positions: joined(positions) },
+        wanted,
+        actingOn(pieces),
+      );
+      use(new Predictions(decoder, hidden));
+    });
+  }
+
+  /** Says that pages have nothing that is needed. */
+  clear(pages: readonly number[]): void {
+    this.#cache.clear(pages);
+  }
+
+  /** Frees the cache. The decoder is the caller's. */
+  dispose(): void {
+    this.#cache.dispose();
+  }
+}
+
+/** Bytes of a cache for so many tokens. */
+export function cacheBytes({ architecture, dtype }: Pick<Decoder, 'architecture' | 'dtype'>, tokens: number): number {
+  const { layerCount, keyValueHeadCount, headDim } = architecture;
+  const pages = Math.ceil(tokens / PAGE_TOKENS);
+  return pages * PAGE_TOKENS * layerCount * 2 * keyValueHeadCount * headDim * (dtype === 'bfloat16' ? 2 : 4);
+}
+
+function joined(arrays: readonly Int32Array[]): Int32Array {
+  const all = new Int32Array(arrays.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const array of arrays) {
+    all.set(array, at);
+    at += array.length;
+  }
+  return all;
+}
+
+/** One adapter for neighbouring pieces of the same. */
+function actingOn(pieces: readonly Piece[]): ActingAdapter[] {
+  const acting: { adapter: Adapter; tokens: { first: number; count: number } }[] = [];
+  let first = 0;
+  for (const { adapter, tokens } of pieces) {
+    const last = acting.at(-1);
+    if (adapter !== null && last?.adapter === adapter) last.tokens.count += tokens;
+    else if (adapter !== null) acting.push({ adapter, tokens: { first, count: tokens } });
+    first += tokens;
+  }
+  return acting;
+}

@@ -1,0 +1,318 @@
+import { PAGE_TOKENS } from '@lorasmith/tensor';
+import type { Decoder } from '../decoder/decoder.js';
+import { CachedDecoder, cacheBytes, type Piece, type Predictions } from './cached-pass.js';
+import { Pages } from './pages.js';
+import type { GenerationHandle, GenerationListener, GenerationRequest, ScoredToken } from './request.js';
+import { scored } from './sampling.js';
+import { pagesOf, type Running, sharedPages, Text } from './text.js';
+
+export interface GenerationOptions {
+  /** Tokens of all texts together that the cache has memory for. A request that does not fit now waits. */
+  cacheTokens: number;
+  /** Texts that are continued at once. */
+  maxTexts: number;
+  /** About how long a step may take while prompts are read. @defaultValue 100 */
+  stepMs?: number | undefined;
+}
+
+/** Of the pieces of prompts in a step, together. */
+const LEAST_PIECE = 16;
+const GREATEST_PIECE = 512;
+/** Before a step has been measured. */
+const FIRST_PIECE = 32;
+
+/**
+ * Continues several texts at once, each with an adapter of its own or none (continuous batching, Yu et al. 2022, "Orca"): a
+ * step is one pass with the next token of every text, and a piece of the prompts that are still to be read. Prompts are read
+ * in pieces (Agrawal et al. 2023, arXiv:2308.16369) of about as many tokens as `stepMs` allows by measurement.
+ *
+ * With the fused ops on a processor, the tokens of a request and their log-probabilities do not depend on what else is
+ * generated.
+ */
+export class Generation {
+  /** Of the cache. */
+  readonly sizeBytes: number;
+  readonly #model: CachedDecoder;
+  readonly #pages: Pages;
+  readonly #cachePages: number;
+  readonly #maxTexts: number;
+  readonly #stepMs: number;
+  /** Requests whose texts have no pages yet, the first to come first. */
+  readonly #waiting: Running[] = [];
+  readonly #texts: Text[] = [];
+  #msPerToken: number | null = null;
+
+  constructor(decoder: Decoder, { cacheTokens, maxTexts, stepMs = 100 }: GenerationOptions) {
+    this.#cachePages = Math.ceil(cacheTokens / PAGE_TOKENS);
+    this.#model = new CachedDecoder(decoder, this.#cachePages);
+    this.#pages = new Pages(this.#cachePages);
+    this.#maxTexts = maxTexts;
+    this.#stepMs = stepMs;
+    this.sizeBytes = cacheBytes(decoder, cacheTokens);
+  }
+
+  get hasWork(): boolean {
+    return this.#texts.length + this.#waiting.length > 0;
+  }
+
+  /**
+   * Takes a request; its events come from later calls of {@link step}.
+   * @throws RangeError for a prompt that is empty, is longer than the model has learned positions for, or has an id that the
+   *   model has not, and for more tokens or choices than can ever run at once
+   */
+  add(request: GenerationRequest, listener: GenerationListener): GenerationHandle {
+    const { promptIds, choices = 1 } = request;
+    const { architecture, weights } = this.#model.decoder;
+    const positions = weights.positions?.shape[0] ?? Number.POSITIVE_INFINITY;
+    const unknown = promptIds.find((id) => id < 0 || id >= architecture.vocabSize);
+    if (promptIds.length === 0) throw new RangeError('The prompt has no tokens.');
+    if (unknown !== undefined)
+      throw new RangeError(`The model has ${architecture.vocabSize} tokens, none with id ${unknown}.`);
+    if (promptIds.length > positions) {
+      throw new RangeError(`The prompt has ${promptIds.length} tokens; the model has ${positions} positions.`);
+    }
+    // The last position predicts one more token, which is not read again.
+    const maxNewTokens = Math.min(request.maxNewTokens, positions - promptIds.length + 1);
+    const stopIds = new Set(request.stopIds ?? architecture.eosTokenIds);
+    const running: Running = { request, listener, maxNewTokens, stopIds, texts: [] };
+    running.texts = Array.from({ length: choices }, (_, choice) => new Text(running, choice));
+    if (choices > this.#maxTexts)
+      throw new RangeError(`${choices} choices; at most ${this.#maxTexts} texts run at once.`);
+    const needed = this.#needs(running);
+    if (needed > this.#cachePages) {
+      const has = `${this.#cachePages * PAGE_TOKENS} tokens`;
+      throw new RangeError(`The request needs a cache for ${needed * PAGE_TOKENS} tokens; there is one for ${has}.`);
+    }
+    this.#waiting.push(running);
+    return {
+      cancel: (choice) => {
+        for (const text of [...running.texts]) if (choice === undefined || text.choice === choice) this.#end(text);
+      },
+    };
+  }
+
+  /**
+   * One pass: the next token of every text, and a piece of the prompts. It ends a request whose numbers are not finite, and
+   * all that take part if the engine fails.
+   */
+  step(): void {
+    this.#admit();
+    const turns = this.#turns();
+    if (turns.length === 0) return;
+    const start = performance.now();
+    let results: Result[];
+    try {
+      results = this.#read(turns);
+    } catch (error) {
+      for (const { text } of turns) this.#fail(text.running, error as Error);
+      return;
+    }
+    this.#measure(turns, performance.now() - start);
+    for (const { text, piece } of turns) text.cached += piece.tokens;
+    for (const result of results) if (!result.text.ended) this.#take(result);
+  }
+
+  /** Frees the cache and forgets all requests. */
+  dispose(): void {
+    this.#waiting.length = 0;
+    this.#texts.length = 0;
+    this.#model.dispose();
+  }
+
+  /** Pages that the choices of a request share. */
+  #shared({ request: { promptIds, choices = 1 }, maxNewTokens }: Running): number {
+    const { rotary } = this.#model.decoder;
+    // A text that is read again from its start must not write into the pages of others.
+    const isReadAgain = rotary.isReadAgain(promptIds.length, promptIds.length + maxNewTokens);
+    return choices === 1 || isReadAgain ? 0 : sharedPages(promptIds.length);
+  }
+
+  #needs(running: Running): number {
+    const shared = this.#shared(running);
+    const own = pagesOf(running.request.promptIds.length, running.maxNewTokens) - shared;
+    return shared + running.texts.length * own;
+  }
+
+  /** Gives pages to requests, in their order: a later one never passes an earlier one. */
+  #admit(): void {
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      const { texts, request, maxNewTokens } = next;
+      if (this.#texts.length + texts.length > this.#maxTexts || this.#needs(next) > this.#pages.free) return;
+      this.#waiting.shift();
+      const shared = this.#pages.take(this.#shared(next));
+      const own = pagesOf(request.promptIds.length, maxNewTokens) - shared.length;
+      const [leader] = texts;
+      for (const text of texts) {
+        if (text !== leader) this.#pages.share(shared);
+        text.pages = [...shared, ...this.#pages.take(own)];
+        text.sharedTokens = shared.length * PAGE_TOKENS;
+        text.waitsFor = text !== leader && shared.length > 0 ? leader! : null;
+        this.#texts.push(text);
+      }
+    }
+  }
+
+  /** What each text reads in the next pass, those with the same adapter next to each other. */
+  #turns(): Turn[] {
+    for (const text of this.#texts) text.followLeader();
+    const ready = this.#texts.filter(({ waitsFor }) => waitsFor === null);
+    const prompts = ready.filter(({ unread }) => unread > 1);
+    const single = ready.length - prompts.length;
+    const counts = divided(
+      this.#pieceTokens() - single,
+      prompts.map(({ unread }) => unread),
+    );
+    const tokensOf = new Map(prompts.map((text, i) => [text, counts[i]!]));
+    const turns = ready.flatMap((text) => {
+      const tokens = tokensOf.get(text) ?? 1;
+      return tokens === 0 ? [] : [{ text, piece: text.piece(tokens) }];
+    });
+    const adapters = [...new Set(turns.map(({ piece }) => piece.adapter))];
+    return adapters.flatMap((adapter) => turns.filter(({ piece }) => piece.adapter === adapter));
+  }
+
+  #pieceTokens(): number {
+    if (this.#msPerToken === null) return FIRST_PIECE;
+    return Math.min(GREATEST_PIECE, Math.floor(this.#stepMs / this.#msPerToken));
+  }
+
+  #measure(turns: readonly Turn[], ms: number): void {
+    const tokens = turns.reduce((sum, { piece }) => sum + piece.tokens, 0);
+    // Steps of few tokens say nothing about the time of many: they wait for the weights.
+    if (tokens < LEAST_PIECE) return;
+    const own = ms / tokens;
+    this.#msPerToken = this.#msPerToken === null ? own : (this.#msPerToken + own) / 2;
+  }
+
+  #read(turns: readonly Turn[]): Result[] {
+    const wanted = wantedOf(turns);
+    const results: Result[] = [];
+    // A pass computes at least one hidden state.
+    const tokens = wanted.length === 0 ? Int32Array.of(0) : Int32Array.from(wanted, ({ token }) => token);
+    this.#model.read(
+      turns.map(({ piece }) => piece),
+      tokens,
+      (predictions) => results.push(...resultsOf(wanted, predictions)),
+    );
+    return results;
+  }
+
+  #take({ text, position, next, scored: score }: Result): void {
+    const { running, choice } = text;
+    if (next === null) {
+      this.#fail(
+        running,
+        new Error('The numbers of the model with this adapter are not finite: it cannot be sampled from.'),
+      );
+      return;
+    }
+    if (position < text.promptTokens - 1) {
+      text.promptScored = position + 1;
+      running.listener({ kind: 'prompt-scored', position: position + 1, token: score! });
+      return;
+    }
+    if (running.stopIds.has(next)) {
+      this.#end(text);
+      running.listener({ kind: 'ended', choice, stopId: next });
+      return;
+    }
+    if (running.maxNewTokens > 0) {
+      text.ids.push(next);
+      const { rotary } = this.#model.decoder;
+      if (rotary.isReadAgain(text.ids.length - 1, text.ids.length)) text.cached = 0;
+      running.listener({ kind: 'token', choice, id: next, scored: score });
+    }
+    if (text.ended || text.produced < running.maxNewTokens) return;
+    this.#end(text);
+    running.listener({ kind: 'ended', choice, stopId: null });
+  }
+
+  #fail(running: Running, error: Error): void {
+    if (running.texts.length === 0) return;
+    for (const text of [...running.texts]) this.#end(text);
+    running.listener({ kind: 'failed', error });
+  }
+
+  /** Gives back what a text holds. */
+  #end(text: Text): void {
+    if (text.ended) return;
+    text.ended = true;
+    const { running } = text;
+    running.texts = running.texts.filter((other) => other !== text);
+    const waits = this.#waiting.indexOf(running);
+    if (waits !== -1 && running.texts.length === 0) this.#waiting.splice(waits, 1);
+    const place = this.#texts.indexOf(text);
+    if (place === -1) return;
+    this.#texts.splice(place, 1);
+    text.passLead(running.texts);
+    this.#model.clear(this.#pages.giveBack(text.pages));
+  }
+}
+
+/** What a text reads in a pass. */
+interface Turn {
+  text: Text;
+  piece: Piece;
+}
+
+/** A token whose prediction is used. */
+interface Wanted {
+  text: Text;
+  /** In its text. */
+  position: number;
+  /** In the stream of the pass. */
+  token: number;
+}
+
+interface Result extends Wanted {
+  /** The token chosen for the next position, or in the prompt that there; null: the numbers are not finite. */
+  next: number | null;
+  scored: ScoredToken | null;
+}
+
+function wantedOf(turns: readonly Turn[]): Wanted[] {
+  const wanted: Wanted[] = [];
+  let first = 0;
+  for (const { text, piece } of turns) {
+    for (let i = 0; i < piece.tokens; i++) {
+      const position = piece.cached + i;
+      if (text.wants(position)) wanted.push({ text, position, token: first + i });
+    }
+    first += piece.tokens;
+  }
+  return wanted;
+}
+
+/** Logits leave the engine only for texts that need more than the most probable token. */
+function resultsOf(wanted: readonly Wanted[], predictions: Predictions): Result[] {
+  const next = new Array<number | null>(wanted.length).fill(null);
+  const scores = new Array<ScoredToken | null>(wanted.length).fill(null);
+  const finite = [...wanted.keys()].filter((index) => predictions.isFinite(index));
+  const needsLogits = finite.filter((index) => wanted[index]!.text.needsLogits(wanted[index]!.position));
+  const greedy = finite.filter((index) => !wanted[index]!.text.needsLogits(wanted[index]!.position));
+  if (greedy.length > 0) for (const [i, id] of predictions.mostProbable(greedy).entries()) next[greedy[i]!] = id;
+  predictions.withLogits(needsLogits, (index, logits) => {
+    const { text, position } = wanted[index]!;
+    const id = text.chosen(position, logits);
+    next[index] = id;
+    const count = text.logprobsAt(position);
+    if (count !== null) scores[index] = scored(logits, id, count);
+  });
+  return wanted.map((one, index) => ({ ...one, next: next[index]!, scored: scores[index]! }));
+}
+
+/** Divides tokens among prompts: equal shares, and what is left to the first. At least {@link LEAST_PIECE} for the first. */
+function divided(tokens: number, unread: readonly number[]): number[] {
+  let left = Math.max(LEAST_PIECE, tokens);
+  const share = Math.max(LEAST_PIECE, Math.floor(left / unread.length));
+  const counts = unread.map((most) => {
+    const count = Math.min(most, share, left);
+    left -= count;
+    return count;
+  });
+  return counts.map((count, i) => {
+    const more = Math.min(unread[i]! - count, left);
+    left -= more;
+    return count + more;
+  });
+}

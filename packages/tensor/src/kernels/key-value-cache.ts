@@ -1,0 +1,50 @@
+import type { Tensor } from '../tensor.js';
+import type { AttentionSettings } from './attention.js';
+import type { RotaryAngles } from './rotary.js';
+
+/** Tokens of a page: the unit in which a cache is given to texts. */
+export const PAGE_TOKENS = 32;
+
+export interface CacheShape {
+  layers: number;
+  keyValueHeads: number;
+  headDim: number;
+  /** Of {@link PAGE_TOKENS} each. */
+  pages: number;
+  /** The windows of the layers. */
+  windows: readonly (number | null)[];
+}
+
+/** A text in one step: some tokens that follow those of it that the cache has. */
+export interface CachedText {
+  /** Where the text's keys and values are, in its order; enough for the tokens of the step, too. Texts can share whole pages. */
+  pages: readonly number[];
+  /** Tokens of the text in the cache before this step. */
+  cached: number;
+  /** Tokens of the text in this step. */
+  tokens: number;
+}
+
+/** Attention of one step, the same for all layers. */
+export interface CacheStep {
+  /**
+   * Puts keys and values into the cache; each query sees those of its text up to its own.
+   * @param qkv `[tokens, (heads + 2 × keyValueHeads) × headDim]`: the tokens of each text, one text after the other
+   * @returns `[tokens, heads × headDim]`
+   */
+  attend(qkv: Tensor, layer: number, settings: AttentionSettings): Tensor;
+}
+
+/** Keys (rotated) and values of earlier tokens, for generation. Its memory is divided into pages. */
+export interface KeyValueCache {
+  /**
+   * Lays out a step.
+   * @param texts in the order of the stream
+   * @param angles `[tokens, headDim / 2]`, of each token's position
+   */
+  step(texts: readonly CachedText[], angles: RotaryAngles): CacheStep;
+  /** Says that a page has nothing that is needed. */
+  clear(pages: readonly number[]): void;
+  /** Frees the memory. */
+  dispose(): void;
+}
