@@ -30,7 +30,7 @@ const training = await load('training');
 configureKernels('fused');
 const cache = new training.BaseModelCache();
 /** What shares passes; null in a checkout whose jobs train one after the other. */
-const scheduler = training.SharedPasses === undefined ? null : new training.SharedPasses({ passTokens: 1024 });
+const scheduler = training.PassScheduler === undefined ? null : new training.PassScheduler({ passTokens: 1024 });
 
 process.on('message', async (/** @type {Work} */ work) => {
   process.send?.(await trainAll(work));

@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import { datasetOf } from '../../bench/rows.mjs';
 import { LoraSettings, TrainingSettings } from '../../packages/contracts/dist/index.js';
 import { openExampleStore } from '../../packages/planning/dist/index.js';
-import { BaseModelCache, configureKernels, engine } from '../../packages/training/dist/index.js';
+import { BaseModelCache, configureKernels, engine, PassScheduler } from '../../packages/training/dist/index.js';
 import { prepareRun } from '../../packages/training/dist/prepare-run.js';
 import { writePartResult } from './part-result.mjs';
 import { parseSizes, textRows } from './text-rows.mjs';
@@ -82,7 +82,8 @@ async function measured({ rows, length }) {
     let report = null;
     /** @type {number[]} */
     const losses = [];
-    prepared = await prepareRun({
+    /** @type {Parameters<typeof prepareRun>[0]} */
+    const options = {
       spec,
       modelFolder: model,
       dataset,
@@ -99,14 +100,15 @@ async function measured({ rows, length }) {
         if (event.type === 'report-ready') report = event.data.report;
         if (event.type === 'step-finished') losses.push(event.data.loss);
       },
-    });
+    };
+    prepared = await prepareRun(options, new PassScheduler().join({ signal }));
     loadedAt ||= performance.now();
     engine.cuda?.resetPeakMemory();
     /** @type {number[]} */
     const seconds = [];
     while (!prepared.run.isOver) {
       const start = performance.now();
-      await prepared.run.step(signal);
+      await prepared.run.step();
       seconds.push((performance.now() - start) / 1e3);
     }
     const median = seconds.slice(Math.min(WARM_UP_STEPS, seconds.length - 1)).sort((a, b) => a - b)[

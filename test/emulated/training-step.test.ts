@@ -12,6 +12,7 @@ import { ADAMW_DEFAULTS, AdamW } from '../../packages/training/src/adamw.js';
 import { runnable } from '../../packages/training/src/batches.js';
 import { NextToken } from '../../packages/training/src/objectives/next-token/next-token.js';
 import { optimizerStep } from '../../packages/training/src/optimizer-step.js';
+import { PassScheduler } from '../../packages/training/src/shared-pass/pass-scheduler.js';
 import { watchDevice } from './device-watch.js';
 import { writeRandomLlama } from './random-llama.js';
 
@@ -19,7 +20,7 @@ import { writeRandomLlama } from './random-llama.js';
 
 const FIXTURES = fileURLToPath(new URL('../fixtures/', import.meta.url));
 const FAMILIES = readdirSync(path.join(FIXTURES, 'families')).filter((name) => !name.includes('.'));
-const never = new AbortController().signal;
+const passes = new PassScheduler().join();
 
 let root: string;
 beforeAll(async () => {
@@ -56,7 +57,7 @@ function trainerOf(model: Decoder, { dropout = 0, recompute = false, microBatche
         optimizer,
         batches,
         { seed: 1, max_grad_norm: 1, learningRate: 1e-3, recompute },
-        never,
+        passes,
       );
     },
     dispose() {

@@ -94,6 +94,11 @@ export class LoraAdapter implements Adapter {
     return gradient;
   }
 
+  /** Drops what backward passes have left since the last {@link takeGradient}: one of them was interrupted. */
+  dropGradient(): void {
+    for (const { lora } of this.#adapted) lora.dropGradient();
+  }
+
   /**
    * Layers at which a pass without dropout is another computation with the other adapter: their matrices in the engine, in the
    * model's dtype, are not the same bits.

@@ -119,6 +119,12 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
     return taken;
   }
 
+  /** See LoraAdapter. */
+  dropGradient(): void {
+    dispose(this.#gradient);
+    this.#gradient = null;
+  }
+
   /** Whether a backward pass has reached this group since the last {@link takeGradient}. */
   get isReached(): boolean {
     return this.#gradient !== null;

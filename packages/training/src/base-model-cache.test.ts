@@ -2,8 +2,10 @@ import { cp, mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/prom
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readModelFolder, WeightDigests } from '@lorasmith/model-folder';
+import type { FloatDType } from '@lorasmith/tensor';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { BaseModelCache } from './base-model-cache.js';
+import { JobDeferred } from './job-deferred.js';
 
 const BASE = new URL('../../../test/fixtures/reference/llama-tied/base', import.meta.url).pathname;
 
@@ -21,7 +23,15 @@ afterEach(async () => {
 
 /** In a minute, when the files have settled. */
 const digests = new WeightDigests(null, { now: () => Date.now() + 60_000 });
-const get = async () => await cache.get(await readModelFolder(folder), 'float32', { digests });
+const hold = async (dtype: FloatDType = 'float32') =>
+  await cache.hold(await readModelFolder(folder), dtype, { digests });
+
+/** As a run that has ended. */
+async function get() {
+  const held = await hold();
+  held.release();
+  return held;
+}
 
 test('a model whose files are unchanged is not loaded again', async () => {
   const first = await get();
@@ -44,6 +54,25 @@ test('a model whose weights were changed in place is loaded again, though size a
 test('a model that was loaded just after its files were written is loaded again: they may have changed unseen', async () => {
   const model = await readModelFolder(folder);
   const options = { digests: new WeightDigests(null) };
-  const first = await cache.get(model, 'float32', options);
-  expect((await cache.get(model, 'float32', options)).model).not.toBe(first.model);
+  const first = await cache.hold(model, 'float32', options);
+  first.release();
+  const second = await cache.hold(model, 'float32', options);
+  expect(second.model).not.toBe(first.model);
+  second.release();
+});
+
+test('runs on one model share it, and another one is loaded only when nobody holds it', async () => {
+  const [first, second] = await Promise.all([hold(), hold()]);
+  expect(second.model).toBe(first.model);
+  await expect(hold('bfloat16')).rejects.toBeInstanceOf(JobDeferred);
+  first.release();
+  await expect(hold('bfloat16')).rejects.toThrow(
+    /^model in bfloat16 cannot be loaded while model in float32 is in use\.$/,
+  );
+  const third = await hold();
+  expect(third.model).toBe(first.model);
+  for (const held of [second, third]) held.release();
+  const other = await hold('bfloat16');
+  expect(other.model.dtype).toBe('bfloat16');
+  other.release();
 });

@@ -1,35 +1,66 @@
 import type { ModelFolder, WeightDigests, WeightsState } from '@lorasmith/model-folder';
 import { type LoadedBase, type LoadOptions, loadBaseModel } from '@lorasmith/models';
 import type { FloatDType } from '@lorasmith/tensor';
+import { JobDeferred } from './job-deferred.js';
 import { throwIfStopped } from './stop.js';
 
 interface InMemory extends LoadedBase {
+  name: string;
+  dtype: FloatDType;
   /** Dtype and architecture. */
   form: string;
   state: WeightsState;
 }
 
-/** The base model that a process has in memory: consecutive jobs on the same model load it once. */
+/** A base model that stays in memory until it is released. */
+export interface HeldBase extends LoadedBase {
+  /** Call it once. The model may then be freed at any time. */
+  release(): void;
+}
+
+export type HoldOptions = LoadOptions & { digests: WeightDigests };
+
+/**
+ * The base model that a process has in memory. All runs on it share it, and it stays for the next one; it is freed when
+ * another model is asked for and nobody holds it.
+ */
 export class BaseModelCache {
   #loaded: InMemory | null = null;
+  #holders = 0;
+  #last: Promise<unknown> = Promise.resolve();
 
   /**
    * The model in `dtype` with the digest of its weights, loaded unless it is the one in memory; the one before is freed first.
-   * Nothing is read of weights that are in memory, if their files have not changed or their digest is remembered.
+   * Nothing is read of weights that are in memory, if their files have not changed or their digest is remembered. Of several
+   * calls at once, one loads and the others wait for it.
+   * @throws JobDeferred while another model, or this one in another dtype or with other weights, is held
    */
-  async get(
-    folder: ModelFolder,
-    dtype: FloatDType,
-    options: LoadOptions & { digests: WeightDigests },
-  ): Promise<LoadedBase> {
+  async hold(folder: ModelFolder, dtype: FloatDType, options: HoldOptions): Promise<HeldBase> {
+    const held = this.#last.then(() => this.#hold(folder, dtype, options));
+    this.#last = held.catch(() => {});
+    return await held;
+  }
+
+  async #hold(folder: ModelFolder, dtype: FloatDType, options: HoldOptions): Promise<HeldBase> {
     const { digests } = options;
     const form = `${dtype} ${JSON.stringify(folder.architecture)}`;
     const state = await digests.state(folder);
-    if (this.#loaded?.form === form && (await this.#hasWeightsOf(this.#loaded, state, digests))) return this.#loaded;
-    this.dispose();
-    const loaded = await loadBaseModel(folder, dtype, options);
-    this.#loaded = { ...loaded, form, state };
-    return this.#loaded;
+    let loaded = this.#loaded;
+    if (loaded?.form !== form || !(await this.#hasWeightsOf(loaded, state, digests))) {
+      if (this.#holders > 0) {
+        const { name, dtype: other } = this.#loaded!;
+        throw new JobDeferred(`${folder.name} in ${dtype} cannot be loaded while ${name} in ${other} is in use.`);
+      }
+      this.dispose();
+      loaded = { ...(await loadBaseModel(folder, dtype, options)), name: folder.name, dtype, form, state };
+      this.#loaded = loaded;
+    }
+    this.#holders += 1;
+    const { model, weightsSha256 } = loaded;
+    const release = () => {
+      this.#holders -= 1;
+    };
+    return { model, weightsSha256, release };
   }
 
   async #hasWeightsOf(loaded: InMemory, state: WeightsState, digests: WeightDigests): Promise<boolean> {
@@ -37,7 +68,9 @@ export class BaseModelCache {
     return (await digests.recall(state)) === loaded.weightsSha256;
   }
 
+  /** Frees the model, which nobody holds. */
   dispose(): void {
+    if (this.#holders > 0) throw new Error('a base model that is held cannot be freed');
     this.#loaded?.model.dispose();
     this.#loaded = null;
   }

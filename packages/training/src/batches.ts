@@ -1,4 +1,4 @@
-import type { BaseModel } from '@lorasmith/models';
+import type { BaseModel, JoinedBatch } from '@lorasmith/models';
 import type { Examples } from '@lorasmith/planning';
 import type { BatchLoss, Objective, PassLoss, PassOptions } from './objectives/objective.js';
 import { objectiveOn } from './objectives/objectives.js';
@@ -11,6 +11,10 @@ export interface Batch {
   lossAndGradients(options: PassOptions): PassLoss;
   /** Forward only. */
   loss(options: PassOptions): BatchLoss;
+  /** Whether one pass can run both. */
+  canJoin(other: Batch): boolean;
+  /** This batch, then the others, in one. All of them can join this one. */
+  join(others: readonly Batch[]): JoinedBatch<Batch>;
 }
 
 /** Joins a model with the examples it trains on. */
@@ -44,9 +48,41 @@ export function batchSource(model: BaseModel, examples: Examples): BatchSource {
 
 /** A batch with the objective it is run for. */
 export function runnable<Kind>(objective: Objective<Kind>, batch: Kind, tokens: number): Batch {
-  return {
-    tokens,
-    lossAndGradients: (options) => objective.lossAndGradients(batch, options),
-    loss: (options) => objective.loss(batch, options),
-  };
+  return new BatchWithObjective(objective, batch, tokens);
+}
+
+class BatchWithObjective<Kind> implements Batch {
+  readonly tokens: number;
+  readonly #objective: Objective<Kind>;
+  readonly #batch: Kind;
+
+  constructor(objective: Objective<Kind>, batch: Kind, tokens: number) {
+    this.tokens = tokens;
+    this.#objective = objective;
+    this.#batch = batch;
+  }
+
+  lossAndGradients(options: PassOptions): PassLoss {
+    return this.#objective.lossAndGradients(this.#batch, options);
+  }
+
+  loss(options: PassOptions): BatchLoss {
+    return this.#objective.loss(this.#batch, options);
+  }
+
+  canJoin(other: Batch): boolean {
+    return this.#isLike(other) && this.#objective.spanClass(this.#batch) === this.#objective.spanClass(other.#batch);
+  }
+
+  join(others: readonly Batch[]): JoinedBatch<Batch> {
+    const all = [this, ...others.filter((other) => this.#isLike(other))];
+    const { batch, ...ranges } = this.#objective.join(all.map((one) => one.#batch));
+    const tokens = all.reduce((sum, one) => sum + one.tokens, 0);
+    return { batch: runnable(this.#objective, batch, tokens), ...ranges };
+  }
+
+  /** Of the same objective over the same base model. */
+  #isLike(other: Batch): other is BatchWithObjective<Kind> {
+    return other instanceof BatchWithObjective && other.#objective === this.#objective;
+  }
 }

@@ -1,23 +1,25 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import type { BatchSource } from './batches.js';
 import type { BatchLoss, PassOptions } from './objectives/objective.js';
-import { yieldToEventLoop } from './stop.js';
+import type { Participant } from './shared-pass/pass-scheduler.js';
 
-/** Metrics over held-out examples, without dropout. */
+/** What a forward pass costs, as a part of what a pass that trains does. */
+const FORWARD_SHARE = 0.5;
+
+/** Metrics over held-out examples, without dropout. @throws ProductError cancelled before a batch */
 export async function evaluate(
   source: BatchSource,
   adapters: PassOptions['adapters'],
   batchSize: number,
-  signal: AbortSignal,
+  passes: Pick<Participant, 'turn'>,
 ): Promise<Evaluation> {
   const losses: BatchLoss[] = [];
   let tokens = 0;
   for (let first = 0; first < source.count; first += batchSize) {
     const indices = Array.from({ length: Math.min(batchSize, source.count - first) }, (_, i) => first + i);
     const batch = source.batch(indices, source.longest);
-    losses.push(batch.loss({ adapters }));
+    losses.push(await passes.turn(FORWARD_SHARE * batch.tokens, () => batch.loss({ adapters })));
     tokens += batch.tokens;
-    await yieldToEventLoop(signal);
   }
   return { ...source.metrics(losses), tokens };
 }

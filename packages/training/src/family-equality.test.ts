@@ -13,6 +13,7 @@ import { ReferenceBatch } from './check-reference/reference-case.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 import { takeLossSum } from './objectives/objective.js';
 import { optimizerStep } from './optimizer-step.js';
+import { PassScheduler } from './shared-pass/pass-scheduler.js';
 
 const CASES = new URL('../../../test/fixtures/families/', import.meta.url).pathname;
 
@@ -84,7 +85,7 @@ describe.each(
     const step = async (batches: readonly TokenBatch[]) => {
       // Nothing moves, so that both see the same adapter; loss and norm tell the gradients apart.
       const settings = { seed: 0, max_grad_norm: 1, learningRate: 0, recompute: false };
-      return await optimizerStep(adapter, optimizer, batches.map(run), settings, new AbortController().signal);
+      return await optimizerStep(adapter, optimizer, batches.map(run), settings, new PassScheduler().join());
     };
     const whole = await step([batch.asTokenBatch()]);
     const parts = await step(rowByRow());

@@ -1,11 +1,15 @@
 export { configureKernels, engine } from '@lorasmith/tensor';
-export { BaseModelCache } from './base-model-cache.js';
+export { BaseModelCache, type HeldBase } from './base-model-cache.js';
 export { cardFailure } from './engine-error.js';
+export { JobDeferred } from './job-deferred.js';
 export { type MeasureOptions, measureMachine } from './probe/measure-machine.js';
 export { tryGpu } from './probe/try-engine.js';
 export { type PublishCheckpointOptions, publishCheckpoint } from './publish-checkpoint.js';
 export type { ComputedCase, SelfTestValues } from './self-test/compute-cases.js';
 export { computeSelfTest, type SelfTestOptions, type SelfTestPart } from './self-test/self-test.js';
 export type { SelfTestSizes, SelfTestSubject, SelfTestTolerance } from './self-test/self-test-case.js';
+export type { Share } from './shared-pass/fair-shares.js';
+export { PassScheduler, type PassSchedulerOptions } from './shared-pass/pass-scheduler.js';
+export type { Speaker } from './shared-pass/speech-time.js';
 export type { StopReason } from './stop.js';
 export { type TrainOptions, train } from './train.js';

@@ -3,7 +3,8 @@ import type { LoraAdapter } from '@lorasmith/lora';
 import { add, concat, dispose, keep, scope, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 import type { AdamW, ComputedUpdate } from './adamw.js';
 import type { Batch } from './batches.js';
-import { yieldToEventLoop } from './stop.js';
+import { sumOf } from './objectives/objective.js';
+import type { Participant } from './shared-pass/pass-scheduler.js';
 
 export interface StepResult {
   /** Mean over the trained tokens of the step, before the update. */
@@ -18,14 +19,15 @@ export interface StepResult {
  * One optimizer step over some micro-batches. Loss and gradient are sums divided by the normaliser of the whole step, so
  * the division into micro-batches does not change them.
  * @param batches made one at a time, as needed
- * @throws ProductError non_finite_loss, before anything is changed; cancelled between micro-batches
+ * @param passes what runs the micro-batches
+ * @throws ProductError non_finite_loss, before anything is changed; cancelled before a micro-batch
  */
 export async function optimizerStep(
   adapter: LoraAdapter,
   optimizer: AdamW,
   batches: Iterable<Batch>,
   settings: Pick<TrainingSettings, 'seed' | 'max_grad_norm'> & { learningRate: number; recompute: boolean },
-  signal: AbortSignal,
+  passes: Pick<Participant, 'lossAndGradients'>,
 ): Promise<StepResult> {
   const maxNorm = settings.max_grad_norm;
   let gradientSum: Tensor | null = null;
@@ -37,15 +39,14 @@ export async function optimizerStep(
   try {
     for (const batch of batches) {
       const dropoutSeed = [settings.seed, optimizer.step * PASSES_PER_STEP + pass++] as const;
-      const result = batch.lossAndGradients({ adapters: [{ adapter, dropoutSeed }], recompute: settings.recompute });
-      losses.push(keep(result.losses));
+      const result = await passes.lossAndGradients({ batch, adapter, dropoutSeed, recompute: settings.recompute });
+      losses.push(result.losses);
       trainedTokens += result.normaliser;
       tokens += batch.tokens;
-      const gradient = adapter.takeGradient();
+      const { gradient } = result;
       const before: Tensor | null = gradientSum;
-      gradientSum = keep(before === null ? gradient : scope(() => add(before, gradient)));
+      gradientSum = before === null ? gradient : keep(scope(() => add(before, gradient)));
       if (before !== null) dispose([before, gradient]);
-      await yieldToEventLoop(signal);
     }
     const settled = { learningRate: settings.learningRate, gradientScale: 1 / trainedTokens, maxNorm };
     update = keep(optimizer.compute(adapter.parameters, gradientSum!, settled));
@@ -64,11 +65,10 @@ export async function optimizerStep(
 /** Exceeds the limit of gradient_accumulation_steps, so that each pass has its own dropout. */
 const PASSES_PER_STEP = 4096;
 
-/** The only read of a step, which waits for the device: sums of losses, and the square of the gradient's norm. */
+/** The only read of a step, which waits for the device: the losses, and the square of the gradient's norm. */
 function readOnce(losses: readonly Tensor[], squareSum: Tensor): { lossSum: number; gradNorm: number } {
   const numbers = scope(() => toFloat32Array(concat([...losses, squareSum], 0)));
-  const lossSum = numbers.subarray(0, -1).reduce((sum, loss) => sum + loss, 0);
-  return { lossSum, gradNorm: Math.sqrt(numbers.at(-1)!) };
+  return { lossSum: sumOf(numbers.subarray(0, -1)), gradNorm: Math.sqrt(numbers.at(-1)!) };
 }
 
 function checkFinite(loss: number, gradNorm: number, step: number): void {

@@ -1,11 +1,43 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { engine } from '@lorasmith/tensor';
 
-/**
- * Resets {@link peakMemoryBytes}, so that it no longer counts what this process did before. In a sandbox without
- * /proc/self/clear_refs nothing is reset.
- */
-export function resetPeakMemory(): void {
+/** The most memory that was in use while a job ran. */
+export class PeakMemory {
+  static readonly #open = new Set<PeakMemory>();
+  #bytes = 0;
+
+  private constructor() {}
+
+  /** Begins to watch. What this process had in use before no longer counts, if that can be reset. */
+  static watch(): PeakMemory {
+    // The process has one high-water mark: whoever watches already takes what it says before it is reset.
+    const peak = processPeakBytes();
+    for (const other of PeakMemory.#open) other.#bytes = Math.max(other.#bytes, peak);
+    resetProcessPeak();
+    const watch = new PeakMemory();
+    PeakMemory.#open.add(watch);
+    return watch;
+  }
+
+  /**
+   * On the CUDA engine that of the card, in tensors. On another, that of the host, as was resident; since the process started
+   * if that could not be reset, or if there is no /proc/self/status. Freed memory that allocators hold is resident too:
+   * TensorFlow's (of oneDNN) holds all that its tensors ever had. What TensorFlow's engine for GPUs uses of a card is not
+   * counted: neither TensorFlow's C API nor its addon reports it.
+   *
+   * It is that of the process: jobs that ran at the same time are in it, for tensors of a shared pass belong to all of them.
+   */
+  get bytes(): number {
+    return Math.max(this.#bytes, processPeakBytes());
+  }
+
+  close(): void {
+    PeakMemory.#open.delete(this);
+  }
+}
+
+/** In a sandbox without /proc/self/clear_refs nothing is reset. */
+function resetProcessPeak(): void {
   engine.cuda?.resetPeakMemory();
   try {
     // 5: the high-water mark of the resident set becomes what is resident now (proc_pid_clear_refs(5)).
@@ -15,15 +47,7 @@ export function resetPeakMemory(): void {
   }
 }
 
-/**
- * The most memory that was in use since {@link resetPeakMemory}.
- *
- * On the CUDA engine that of the card, in tensors. On another, that of the host, as was resident; since the process started
- * if that could not be reset, or if there is no /proc/self/status. Freed memory that allocators hold is resident too:
- * TensorFlow's (of oneDNN) holds all that its tensors ever had. What TensorFlow's engine for GPUs uses of a card is not
- * counted: neither TensorFlow's C API nor its addon reports it.
- */
-export function peakMemoryBytes(): number {
+function processPeakBytes(): number {
   return engine.cuda?.memory().peakBytes ?? (highWaterKilobytes() ?? process.resourceUsage().maxRSS) * 1024;
 }
 

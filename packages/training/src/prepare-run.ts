@@ -11,6 +11,7 @@ import { engineError } from './engine-error.js';
 import { findStart } from './find-start.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
 import { runIdentity } from './run-parts.js';
+import type { Participant } from './shared-pass/pass-scheduler.js';
 import type { TrainOptions } from './train.js';
 import { TrainingRun } from './training-run.js';
 
@@ -24,12 +25,12 @@ export interface PreparedRun {
   described: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'report'>;
   /** See Plan. */
   settingsForLessMemory: Plan['settingsForLessMemory'];
-  /** Frees all that belongs to the run; the base model belongs to the cache of the options, if there is one. */
+  /** Frees all that belongs to the run, and releases the base model. */
   dispose(): Promise<void>;
 }
 
 /** Plans the job, finds the checkpoint to resume, loads the base model and sets up adapter and optimizer. */
-export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
+export async function prepareRun(options: TrainOptions, passes: Participant): Promise<PreparedRun> {
   const disposals: (() => void | Promise<void>)[] = [];
   const dispose = async () => {
     for (const one of disposals.splice(0).reverse()) await one();
@@ -65,7 +66,9 @@ export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
     if (options.cache === undefined) disposals.push(() => cache.dispose());
     const logitsInChunk = logitsPerChunk(options.machine ?? null, precision.chosen);
     const loading = { ...stoppableLoading(options), logitsInChunk, digests };
-    const { model: base, weightsSha256 } = await cache.get(model, precision.chosen, loading);
+    const held = await cache.hold(model, precision.chosen, loading);
+    disposals.push(() => held.release());
+    const { model: base, weightsSha256 } = held;
     if (initialManifest !== null) requireWeightsOf(initialManifest, model, weightsSha256);
     const identity = identityIn(precision.chosen, weightsSha256);
     if (resumeFrom !== null && resumeFrom.progress.run !== identity.id) {
@@ -104,6 +107,7 @@ export async function prepareRun(options: TrainOptions): Promise<PreparedRun> {
         training: batchSource(base, plan.training),
         validation: plan.validation === null ? null : batchSource(base, plan.validation),
       },
+      passes,
       checkpoints: { folder: options.checkpointFolder, adapter: { ...described, targets: trained } },
       onEvent: options.onEvent,
     });

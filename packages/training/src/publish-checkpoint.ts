@@ -6,9 +6,10 @@ import type { LoadOptions } from '@lorasmith/models';
 import { tensorOf } from '@lorasmith/tensor';
 import { BaseModelCache, stoppableLoading } from './base-model-cache.js';
 import { engineError } from './engine-error.js';
-import { resetPeakMemory } from './peak-memory.js';
+import { PeakMemory } from './peak-memory.js';
+import type { Share } from './shared-pass/fair-shares.js';
+import { type Participant, PassScheduler } from './shared-pass/pass-scheduler.js';
 import { type RunResult, trainedOutcome } from './trained-outcome.js';
-import { turnAlone } from './turn.js';
 
 export interface PublishCheckpointOptions {
   /** Of the job that trained. */
@@ -31,17 +32,38 @@ export interface PublishCheckpointOptions {
   digests?: WeightDigests;
   /** Keeps the tokenizer for the next job. @defaultValue it is loaded for this job */
   texts?: ModelTexts;
+  /** As in TrainOptions. */
+  scheduler?: PassScheduler;
+  /** As in TrainOptions. */
+  share?: Share;
 }
 
 /**
  * Makes an adapter of a checkpoint as a completed training makes one of its last state, with the same checks. It trains
  * nothing and does not need the data.
  *
- * @throws ProductError checkpoint_not_found; invalid_job when the weights or the architecture of the base have changed;
+ * @throws JobDeferred when others use another base model; ProductError checkpoint_not_found; invalid_job when the weights or the architecture of the base have changed;
  * model_*; cancelled; and as trainedOutcome
  */
 export async function publishCheckpoint(options: PublishCheckpointOptions): Promise<TrainingOutcome> {
-  resetPeakMemory();
+  const { share, signal, scheduler = new PassScheduler() } = options;
+  const passes = scheduler.join({ share, signal });
+  const peakMemory = PeakMemory.watch();
+  try {
+    return await passes.beside(() => publish(options, passes, peakMemory));
+  } catch (error) {
+    throw engineError(error);
+  } finally {
+    peakMemory.close();
+    passes.leave();
+  }
+}
+
+async function publish(
+  options: PublishCheckpointOptions,
+  passes: Participant,
+  peakMemory: PeakMemory,
+): Promise<TrainingOutcome> {
   const { spec, step, outputFolder, signal, onEvent } = options;
   const checkpoint = await readCheckpoint(options.checkpointFolder, step);
   const made = checkpoint.progress.adapter;
@@ -53,9 +75,10 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
   onEvent({ type: 'report-ready', data: { report: made.report } });
 
   const cache = options.cache ?? new BaseModelCache();
+  const precision = made.report.precision.chosen ?? 'float32';
+  const held = await cache.hold(model, precision, { ...stoppableLoading(options), digests });
   try {
-    const precision = made.report.precision.chosen ?? 'float32';
-    const { model: base } = await cache.get(model, precision, { ...stoppableLoading(options), digests });
+    const { model: base } = held;
     const { dropout } = spec.lora;
     const adapter = new LoraAdapter(base.groups, { targets: made.targets, dropout, seed: spec.training.seed });
     try {
@@ -64,13 +87,13 @@ export async function publishCheckpoint(options: PublishCheckpointOptions): Prom
       const { base_model, dataset, report } = made;
       const trained = { base_model, dataset, report, result: resultAt(checkpoint) };
       const { texts = new ModelTexts() } = options;
-      return await trainedOutcome({ base, model, adapter, outputFolder, texts, turn: turnAlone, signal, trained });
+      const written = { base, model, adapter, outputFolder, texts, turn: passes.turn, signal, peakMemory, trained };
+      return await trainedOutcome(written);
     } finally {
       adapter.dispose();
     }
-  } catch (error) {
-    throw engineError(error);
   } finally {
+    held.release();
     if (options.cache === undefined) cache.dispose();
   }
 }

@@ -6,7 +6,7 @@ export interface RunLoopOptions {
   savePolicy: SavePolicy;
   /** Null: evaluations only before the first step and after the last one. */
   evaluateEverySteps: number | null;
-  /** Its reason is a StopReason. Takes effect between two micro-batches. */
+  /** Its reason is a StopReason. The run's passes end with it. */
   stop: AbortSignal;
   /** Takes effect between two steps, with a checkpoint: another process resumes the run. @defaultValue never */
   pause?: AbortSignal | undefined;
@@ -15,7 +15,7 @@ export interface RunLoopOptions {
 /**
  * Decides what a run does next, from wherever it is, until its last step or until evaluations bring no further gain.
  *
- * Several runs can share a process: each has a loop of its own.
+ * Several runs can share a process: each has a loop of its own, which awaits its passes.
  *
  * @throws ProductError cancelled (after the checkpoint that the save policy wants), non_finite_loss, storage_full
  */
@@ -23,17 +23,17 @@ export async function runToEnd(run: TrainingRun, options: RunLoopOptions): Promi
   const { savePolicy, stop, pause } = options;
   const save = () => run.save(savePolicy.retention(run));
   try {
-    if (run.stepsDone === 0) await run.evaluate(stop);
+    if (run.stepsDone === 0) await run.evaluate();
     for (;;) {
       // Not before a step of its own: every process brings the run further, however soon it has to pause.
       if (pause?.aborted && run.hasStepped) {
         if (!run.isSaved) await save();
         throw new ProductError('cancelled', 'Training paused after a step. Another trainer process resumes it.');
       }
-      if (isEvaluationDue(run, options.evaluateEverySteps)) await run.evaluate(stop);
+      if (isEvaluationDue(run, options.evaluateEverySteps)) await run.evaluate();
       if (savePolicy.isDue(run)) await save();
       if (run.isOver) return;
-      await run.step(stop);
+      await run.step();
     }
   } catch (error) {
     if (savePolicy.isDueOnStop(run, stop.reason)) await save();

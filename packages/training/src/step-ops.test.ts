@@ -11,6 +11,7 @@ import { ADAMW_DEFAULTS, AdamW } from './adamw.js';
 import { runnable } from './batches.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 import { optimizerStep } from './optimizer-step.js';
+import { PassScheduler } from './shared-pass/pass-scheduler.js';
 
 /**
  * Small models are bound by the time that each op costs, whatever it computes, so the ops of a layer and step are counted:
@@ -73,9 +74,9 @@ async function opsOfStep(
     }));
     const batch = tokenBatchOf(rows);
     const settings = { seed: 1, max_grad_norm: 1, learningRate: 1e-3, recompute };
-    const signal = new AbortController().signal;
+    const passes = new PassScheduler().join();
     const step = () =>
-      optimizerStep(adapter, optimizer, [runnable(new NextToken(decoder), batch, batch.ids.length)], settings, signal);
+      optimizerStep(adapter, optimizer, [runnable(new NextToken(decoder), batch, batch.ids.length)], settings, passes);
     // The first steps make constants.
     await step();
     await step();

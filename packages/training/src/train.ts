@@ -4,12 +4,13 @@ import type { LoadOptions } from '@lorasmith/models';
 import type { ExampleStore } from '@lorasmith/planning';
 import type { BaseModelCache } from './base-model-cache.js';
 import { engineError } from './engine-error.js';
-import { resetPeakMemory } from './peak-memory.js';
-import { prepareRun } from './prepare-run.js';
+import { PeakMemory } from './peak-memory.js';
+import { type PreparedRun, prepareRun } from './prepare-run.js';
 import { runToEnd } from './run-loop.js';
 import { SavePolicy } from './save-policy.js';
+import type { Share } from './shared-pass/fair-shares.js';
+import { PassScheduler } from './shared-pass/pass-scheduler.js';
 import { trainedOutcome } from './trained-outcome.js';
-import { turnAlone } from './turn.js';
 
 export interface TrainOptions {
   spec: JobSpec;
@@ -45,31 +46,41 @@ export interface TrainOptions {
   digests?: WeightDigests;
   /** Keeps the tokenizer for the next job. @defaultValue it is loaded for this job */
   texts?: ModelTexts;
+  /** Runs the passes of all trainings of this process. @defaultValue this one has its own */
+  scheduler?: PassScheduler;
+  /** What part of the machine it gets beside other trainings. @defaultValue the same as each of them */
+  share?: Share;
 }
 
 /**
  * Trains a LoRA adapter and writes it as a PEFT folder.
  *
- * Runs in a process of its own: the engine's calls block. The event loop gets a turn between micro-batches. The process
- * calls configureKernels before.
+ * Runs in a process of its own: the engine's calls block. The event loop gets a turn before each pass. The process calls
+ * configureKernels before. Several trainings can run in one process at the same time, if they have the cache and the scheduler
+ * in common: they share passes, and what each of them makes is the same as if it were alone.
  *
- * @throws ProductError cancelled, non_finite_loss, out_of_memory, invalid_adapter, model_*, checkpoint_not_found, what
+ * @throws JobDeferred when others use another base model; ProductError cancelled, non_finite_loss, out_of_memory, invalid_adapter, model_*, checkpoint_not_found, what
  * trainedOutcome throws, and what planning finds wrong with the data
  */
 export async function train(options: TrainOptions): Promise<TrainingOutcome> {
-  resetPeakMemory();
-  const { outputFolder, signal, pause } = options;
+  const { outputFolder, signal, pause, share, scheduler = new PassScheduler() } = options;
   const { checkpoint_every_steps: saveEverySteps, eval_every_steps: evaluateEverySteps } = options.spec.training;
-  const { run, base, model, adapter, described, settingsForLessMemory, dispose } = await prepareRun(options);
+  const passes = scheduler.join({ share, signal });
+  const peakMemory = PeakMemory.watch();
+  let prepared: PreparedRun | null = null;
   try {
+    prepared = await passes.beside(() => prepareRun(options, passes));
+    const { run, base, model, adapter, described } = prepared;
     await runToEnd(run, { savePolicy: new SavePolicy(saveEverySteps), evaluateEverySteps, stop: signal, pause });
-    const result = await run.finish(described.report.publish);
     const { texts = new ModelTexts() } = options;
-    const trained = { ...described, result };
-    return await trainedOutcome({ base, model, adapter, outputFolder, texts, turn: turnAlone, signal, trained });
+    const trained = { ...described, result: await run.finish(described.report.publish) };
+    const written = { base, model, adapter, outputFolder, texts, turn: passes.turn, signal, peakMemory, trained };
+    return await passes.beside(() => trainedOutcome(written));
   } catch (error) {
-    throw engineError(error, settingsForLessMemory());
+    throw engineError(error, prepared?.settingsForLessMemory() ?? null);
   } finally {
-    await dispose();
+    await prepared?.dispose();
+    peakMemory.close();
+    passes.leave();
   }
 }

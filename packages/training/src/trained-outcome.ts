@@ -1,18 +1,20 @@
 import type { TrainingOutcome, TrainingResult } from '@lorasmith/contracts';
 import { engine, kernelsInUse } from '@lorasmith/tensor';
-import { peakMemoryBytes } from './peak-memory.js';
+import type { PeakMemory } from './peak-memory.js';
 import { type CheckedAdapterOptions, writeCheckedAdapter } from './publishing/write-checked-adapter.js';
 
 /** What a run reached: all losses, and without the memory of its process. */
 export type RunResult = Omit<TrainingResult, 'peak_memory_bytes' | 'losses'> & { losses: ArrayLike<number> };
 
 export interface TrainedOutcomeOptions extends CheckedAdapterOptions {
+  /** Watches since the job began. */
+  peakMemory: PeakMemory;
   trained: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'report'> & { result: RunResult };
 }
 
 /** Writes and checks an adapter as it is in memory. @returns what its manifest will say @throws as writeCheckedAdapter */
 export async function trainedOutcome(options: TrainedOutcomeOptions): Promise<TrainingOutcome> {
-  const { trained, ...adapter } = options;
+  const { trained, peakMemory, ...adapter } = options;
   const written = await writeCheckedAdapter(adapter);
   return {
     ...trained,
@@ -20,7 +22,7 @@ export async function trainedOutcome(options: TrainedOutcomeOptions): Promise<Tr
     result: {
       ...trained.result,
       losses: thinnedLosses(trained.result.losses),
-      peak_memory_bytes: peakMemoryBytes(),
+      peak_memory_bytes: peakMemory.bytes,
     },
     versions: { tensorflow: engine.version, kernels: kernelsInUse(), node: process.versions.node },
   };

@@ -16,6 +16,7 @@ import { EvaluationWatch } from './evaluation-watch.js';
 import { learningRateAt } from './learning-rate.js';
 import { optimizerStep, type StepResult } from './optimizer-step.js';
 import type { RunIdentity } from './run-parts.js';
+import type { Participant } from './shared-pass/pass-scheduler.js';
 import type { RunResult } from './trained-outcome.js';
 
 export interface TrainingRunOptions {
@@ -29,6 +30,8 @@ export interface TrainingRunOptions {
   optimizer: AdamW;
   /** `validation` is null without a validation split. */
   data: { training: BatchSource; validation: BatchSource | null };
+  /** What runs its micro-batches and evaluations. When its signal is aborted, steps and evaluations end with `cancelled`. */
+  passes: Participant;
   /** Where checkpoints are written, and what each says of its adapter. */
   checkpoints: { folder: string; adapter: CheckpointAdapter };
   /** step-finished, evaluation-finished, training-stopped-early, checkpoint-saved, checkpoint-loaded. */
@@ -119,15 +122,15 @@ export class TrainingRun {
     onEvent({ type: 'checkpoint-loaded', data: { step } });
   }
 
-  /** @throws ProductError non_finite_loss; cancelled between micro-batches: then nothing of the step is done */
-  async step(stop: AbortSignal): Promise<void> {
-    const { settings, steps, adapter, optimizer, recompute, data, onEvent } = this.#options;
+  /** @throws ProductError non_finite_loss; cancelled before a micro-batch: then nothing of the step is done */
+  async step(): Promise<void> {
+    const { settings, steps, adapter, optimizer, recompute, data, passes, onEvent } = this.#options;
     const startedMs = performance.now();
     const { epoch, microBatches } = this.#rows.rowsOf(optimizer.step);
     const learningRate = learningRateAt(optimizer.step, settings, steps);
     const batches = inTurn(microBatches, data.training);
     const stepSettings = { ...settings, learningRate, recompute };
-    const result = await optimizerStep(adapter, optimizer, batches, stepSettings, stop);
+    const result = await optimizerStep(adapter, optimizer, batches, stepSettings, passes);
     const seconds = (performance.now() - startedMs) / 1000;
     this.#count(result, epoch, seconds);
     onEvent({
@@ -150,11 +153,11 @@ export class TrainingRun {
    * is only reported; later ones decide which state is the best, and when to stop early.
    * @throws ProductError cancelled
    */
-  async evaluate(stop: AbortSignal): Promise<void> {
-    const { data, settings, steps, adapter, onEvent } = this.#options;
+  async evaluate(): Promise<void> {
+    const { data, settings, steps, adapter, passes, onEvent } = this.#options;
     if (data.validation === null) return;
     const step = this.stepsDone;
-    const evaluation = await evaluate(data.validation, [{ adapter }], settings.batch_size, stop);
+    const evaluation = await evaluate(data.validation, [{ adapter }], settings.batch_size, passes);
     onEvent({ type: 'evaluation-finished', data: { step, ...evaluation } });
     if (step === 0) {
       this.#evaluationBefore = evaluation;
@@ -173,7 +176,7 @@ export class TrainingRun {
 
   /** Saves a checkpoint. @throws ProductError storage_full */
   async save(options: SaveOptions): Promise<void> {
-    const { identity, adapter, optimizer, checkpoints, onEvent } = this.#options;
+    const { identity, adapter, optimizer, passes, checkpoints, onEvent } = this.#options;
     const checkpoint: Checkpoint = {
       step: optimizer.step,
       parameters: toFloat32Array(adapter.parameters),
@@ -194,7 +197,7 @@ export class TrainingRun {
         adapter: checkpoints.adapter,
       },
     };
-    await saveCheckpoint(checkpoints.folder, checkpoint, options);
+    await passes.beside(() => saveCheckpoint(checkpoints.folder, checkpoint, options));
     this.#isSaved = true;
     onEvent({ type: 'checkpoint-saved', data: { step: optimizer.step } });
   }
@@ -204,10 +207,10 @@ export class TrainingRun {
    * @throws ProductError checkpoint_not_found when the best state is no longer stored
    */
   async finish(publish: 'last' | 'best'): Promise<RunResult> {
-    const { adapter, checkpoints } = this.#options;
+    const { adapter, passes, checkpoints } = this.#options;
     const { best } = this.#watch;
     if (publish !== 'best' || best === null || this.isBest) return this.#result(this.stepsDone, this.#evaluation);
-    const { parameters } = await readCheckpoint(checkpoints.folder, best.step);
+    const { parameters } = await passes.beside(() => readCheckpoint(checkpoints.folder, best.step));
     adapter.setParameters(vectorOf(parameters));
     return this.#result(best.step, best.evaluation);
   }

@@ -1,14 +1,6 @@
-import { setImmediate } from 'node:timers/promises';
-
 /**
  * Does one bounded call of the engine when it is this job's turn: other jobs of the process, and its messages, go on before it
  * and after it.
  * @param tokens that the call computes
  */
 export type Turn = <Result>(tokens: number, work: () => Result) => Promise<Result>;
-
-/** For a job that has its process for itself: messages get their turn before the call. */
-export const turnAlone: Turn = async (_tokens, work) => {
-  await setImmediate();
-  return work();
-};

@@ -12,6 +12,7 @@ import { AdamW } from '../adamw.js';
 import { runnable } from '../batches.js';
 import { Classification } from '../objectives/classification/classification.js';
 import { optimizerStep } from '../optimizer-step.js';
+import { PassScheduler } from '../shared-pass/pass-scheduler.js';
 import { type Comparison, greatestDifference } from './comparison.js';
 import { type ReferenceSteps, readJson, readTensors } from './reference-case.js';
 
@@ -66,9 +67,10 @@ async function compare(reference: ClassifierCase, tensors: Tensors, temporary: s
   });
   const run = runnable(new Classification(model), batch, batch.labels.length);
   const losses: number[] = [];
+  const passes = new PassScheduler().join();
   for (let step = 0; step < settings.steps; step++) {
     const stepSettings = { seed: 0, recompute: false, max_grad_norm: null, learningRate: settings.lr };
-    losses.push((await optimizerStep(adapter, optimizer, [run], stepSettings, new AbortController().signal)).loss);
+    losses.push((await optimizerStep(adapter, optimizer, [run], stepSettings, passes)).loss);
   }
   const logits = model.logits(batch, [{ adapter }]);
   const comparisons: Comparison[] = [

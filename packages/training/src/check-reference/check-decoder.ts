@@ -12,6 +12,7 @@ import { runnable } from '../batches.js';
 import { NextToken } from '../objectives/next-token/next-token.js';
 import { takeLossSum } from '../objectives/objective.js';
 import { optimizerStep, type StepResult } from '../optimizer-step.js';
+import { PassScheduler } from '../shared-pass/pass-scheduler.js';
 import { type Comparison, differenceByLargest, differenceByNorm, greatestDifference } from './comparison.js';
 import { ReferenceBatch, type ReferenceSteps, readJson, readTensors, readWeights } from './reference-case.js';
 import { type Tolerances, tolerancesOf } from './tolerances.js';
@@ -137,7 +138,7 @@ async function compareSteps(
   const optimizer = new AdamW(adapter.parameterCount, options);
   const run = runnable(new NextToken(model), tokenBatch, tokenBatch.ids.length);
   const results: StepResult[] = [];
-  const never = new AbortController().signal;
+  const passes = new PassScheduler().join();
   for (let step = 0; step < settings.steps; step++) {
     const stepSettings = {
       seed: 0,
@@ -145,7 +146,7 @@ async function compareSteps(
       max_grad_norm: settings.max_grad_norm,
       learningRate: settings.lr,
     };
-    results.push(await optimizerStep(adapter, optimizer, [run], stepSettings, never));
+    results.push(await optimizerStep(adapter, optimizer, [run], stepSettings, passes));
   }
   optimizer.dispose();
   const after = run.loss({ adapters: [{ adapter }] });

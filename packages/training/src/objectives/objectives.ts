@@ -10,9 +10,15 @@ const OBJECTIVES: { [Kind in Examples['kind']]: (base: BaseModel) => Objective<u
   classification: (base) => new Classification(ofKind(base, 'classifier')),
 };
 
-/** The objective of this kind over a base model. */
+const made = new WeakMap<BaseModel, Map<Examples['kind'], Objective<unknown>>>();
+
+/** The objective of this kind over a base model: the same one for all who ask, so that their batches can be joined. */
 export function objectiveOn(base: BaseModel, kind: Examples['kind']): Objective<unknown> {
-  return OBJECTIVES[kind](base);
+  const onBase = made.get(base) ?? new Map<Examples['kind'], Objective<unknown>>();
+  made.set(base, onBase);
+  const objective = onBase.get(kind) ?? OBJECTIVES[kind](base);
+  onBase.set(kind, objective);
+  return objective;
 }
 
 function ofKind<Kind extends BaseModel['kind']>(base: BaseModel, kind: Kind): Extract<BaseModel, { kind: Kind }> {

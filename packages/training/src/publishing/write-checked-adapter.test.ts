@@ -14,7 +14,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { writeTinyLlama } from '../../../../test/tiny-llama.js';
 import { writeTinyClassifier } from '../../test/tiny-classifier.js';
-import { type Turn, turnAlone } from '../turn.js';
+import { PassScheduler } from '../shared-pass/pass-scheduler.js';
+import type { Turn } from '../turn.js';
 import { logProbabilities, topColumns } from './log-probabilities.js';
 import { type CheckedAdapterOptions, writeCheckedAdapter } from './write-checked-adapter.js';
 
@@ -93,7 +94,7 @@ async function classifier(
 async function check(made: Made<Decoder | Classifier>, options: Partial<CheckedAdapterOptions> = {}) {
   const outputFolder = await newFolder();
   const { signal } = new AbortController();
-  const alone = { texts: new ModelTexts(), turn: turnAlone, signal };
+  const alone = { texts: new ModelTexts(), turn: new PassScheduler().join().turn, signal };
   return { outputFolder, written: await writeCheckedAdapter({ ...made, outputFolder, ...alone, ...options }) };
 }
 
@@ -198,9 +199,10 @@ test('the probe of the base is kept until its tokenizer changes, and no tensor i
   await writeTinyLlama(folder);
   const made = await llama(folder);
   let passes = 0;
+  const alone = new PassScheduler().join();
   const turn: Turn = async (tokens, work) => {
     if (tokens > 0) passes++;
-    return await turnAlone(tokens, work);
+    return await alone.turn(tokens, work);
   };
   const texts = new ModelTexts();
   // Both ask for the results of the base before either has them.

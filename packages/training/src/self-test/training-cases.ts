@@ -6,6 +6,7 @@ import { ADAMW_DEFAULTS, AdamW } from '../adamw.js';
 import { runnable } from '../batches.js';
 import { NextToken } from '../objectives/next-token/next-token.js';
 import { optimizerStep } from '../optimizer-step.js';
+import { PassScheduler } from '../shared-pass/pass-scheduler.js';
 import { seededNumbers } from './seeded-inputs.js';
 import type { SelfTestCase } from './self-test-case.js';
 import { TRAINING_STEP } from './tolerances.js';
@@ -52,7 +53,7 @@ async function trainingStep(folder: ModelFolder, dtype: FloatDType): Promise<Rec
     objective.lossAndGradients(batchOf(3, decoder.architecture.vocabSize), { adapters: [{ adapter }] });
     const gradient = takenFrom(adapter);
     const settings = { seed: 1, max_grad_norm: 0.5, learningRate: LEARNING_RATE, recompute: true };
-    const { loss, gradNorm } = await optimizerStep(adapter, optimizer, batches, settings, new AbortController().signal);
+    const { loss, gradNorm } = await optimizerStep(adapter, optimizer, batches, settings, new PassScheduler().join());
     const update = toFloat32Array(adapter.parameters).map((value, i) => value - before[i]!);
     const moments = {
       first: toFloat32Array(optimizer.moments.first),

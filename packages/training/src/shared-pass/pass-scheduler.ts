@@ -1,0 +1,190 @@
+import { setImmediate, setTimeout } from 'node:timers/promises';
+import { throwIfStopped } from '../stop.js';
+import type { Turn } from '../turn.js';
+import { type Claim, FairShares, type JobAccount, type Share } from './fair-shares.js';
+import { canJoin, type MicroBatch, type OwnLoss, runJoined } from './joined-pass.js';
+import { type Speaker, SpeechTime } from './speech-time.js';
+
+export interface PassSchedulerOptions {
+  /**
+   * Tokens of a pass that several jobs share; a micro-batch with more is a pass of its own. A pass of 1024 has nearly the
+   * speed of longer ones, and how long a pass takes is how long a cancel waits. @defaultValue 1024
+   */
+  passTokens?: number;
+  /** The share of the time that speech gets while jobs train and it has work. @defaultValue 0.25 */
+  speechShare?: number;
+}
+
+/** A job's access to the passes. */
+export interface Participant {
+  /**
+   * Takes part in the next pass that the job is chosen for.
+   * @throws ProductError cancelled when the job is stopped before it; and what the engine throws
+   */
+  lossAndGradients(microBatch: MicroBatch): Promise<OwnLoss>;
+  /**
+   * Does one call of the engine that is not shared, such as a batch of an evaluation, when it is the job's turn.
+   * @param tokens what it costs, in tokens of a pass that trains; a forward pass alone costs half of its own
+   * @param work synchronous, and bounded: nobody else computes meanwhile
+   * @throws as {@link lossAndGradients}
+   */
+  turn: Turn;
+  /**
+   * Does work that awaits files, threads and turns. While passes run, it would otherwise get on by one file operation per
+   * pass; with this the passes leave it some time between them.
+   */
+  beside<Result>(work: () => Promise<Result>): Promise<Result>;
+  /** The job needs no more passes. */
+  leave(): void;
+}
+
+export interface JoinOptions {
+  /** @defaultValue the same as any other job */
+  share?: Share | undefined;
+  /** Its reason is a StopReason. Whatever waits is then cancelled. @defaultValue never */
+  signal?: AbortSignal | undefined;
+}
+
+interface Waiting extends Claim {
+  work: { kind: 'micro-batch'; microBatch: MicroBatch } | { kind: 'turn'; run: () => unknown };
+  resolve(result: unknown): void;
+  reject(error: unknown): void;
+}
+
+const EQUAL: Share = { key: '', keyWeight: 1, jobWeight: 1 };
+const PASS_TOKENS = 1024;
+const SPEECH_SHARE = 0.25;
+/** The time that passes leave to work beside them, as a part of their own, and the most at once. */
+const BESIDE_SHARE = 0.1;
+const MOST_BESIDE_MS = 50;
+
+/**
+ * Has the jobs of a process compute in turns on the base model that they share. Each job has a loop of its own that awaits
+ * its passes: whoever waits when a pass begins is in it, by fair shares and up to a number of tokens. So a job joins and
+ * leaves between two passes, and what one waits for delays no other.
+ *
+ * A job that is alone waits for nothing but the event loop, which gets its turn before each pass.
+ */
+export class PassScheduler {
+  /** Speaks between the passes. Set it before the first {@link wake} for it. */
+  speaker: Speaker | null = null;
+  readonly #shares: FairShares;
+  readonly #speech: SpeechTime;
+  #passTokens: number;
+  #waiting: Waiting[] = [];
+  #besides = 0;
+  #isRunning = false;
+
+  constructor({ passTokens = PASS_TOKENS, speechShare = SPEECH_SHARE }: PassSchedulerOptions = {}) {
+    this.#passTokens = passTokens;
+    this.#shares = new FairShares(passTokens / 2);
+    this.#speech = new SpeechTime(speechShare);
+  }
+
+  join({ share = EQUAL, signal }: JoinOptions = {}): Participant {
+    const account = this.#shares.open(share);
+    const wait = <Result>(tokens: number, work: Waiting['work']): Promise<Result> =>
+      new Promise((resolve, reject) => {
+        if (signal !== undefined) throwIfStopped(signal);
+        this.#shares.wait(account);
+        this.#waiting.push({ account, tokens, work, resolve: resolve as Waiting['resolve'], reject });
+        this.wake();
+      });
+    const onStop = () => this.#cancel(account, signal!);
+    signal?.addEventListener('abort', onStop);
+    /** How much work of the job is beside the passes and waits for none. */
+    let besides = 0;
+    const setBesides = (count: number) => {
+      this.#besides += count - besides;
+      besides = count;
+    };
+    return {
+      lossAndGradients: (microBatch) => wait(microBatch.batch.tokens, { kind: 'micro-batch', microBatch }),
+      turn: async <Result>(tokens: number, run: () => Result) => {
+        const waiting = besides;
+        setBesides(0);
+        try {
+          return await wait<Result>(tokens, { kind: 'turn', run });
+        } finally {
+          setBesides(besides + waiting);
+        }
+      },
+      beside: async (work) => {
+        setBesides(besides + 1);
+        try {
+          return await work();
+        } finally {
+          setBesides(besides - 1);
+        }
+      },
+      leave: () => {
+        signal?.removeEventListener('abort', onStop);
+        this.#shares.close(account);
+      },
+    };
+  }
+
+  /** Called when the {@link speaker} has new work. */
+  wake(): void {
+    if (!this.#isRunning) void this.#run();
+  }
+
+  async #run(): Promise<void> {
+    this.#isRunning = true;
+    let passMs = 0;
+    while (this.#waiting.length > 0 || this.speaker?.hasWork()) {
+      // Whoever has just got a result asks again, and messages come in.
+      await setImmediate();
+      if (this.#besides > 0 && passMs > 0) await setTimeout(Math.min(BESIDE_SHARE * passMs, MOST_BESIDE_MS));
+      passMs = 0;
+      if (this.#speech.isDue(this.speaker, this.#waiting.length > 0))
+        this.#speech.speak(this.speaker!, this.#waiting.length > 0);
+      else passMs = this.#speech.train(this.speaker, () => this.#pass());
+    }
+    this.#isRunning = false;
+  }
+
+  /** Runs one pass, or one call that is not shared. */
+  #pass(): void {
+    const chosen = this.#shares.choose(this.#waiting, (those, next) => this.#joins(those, next));
+    this.#waiting = this.#waiting.filter((one) => !chosen.includes(one));
+    const [first] = chosen;
+    if (first?.work.kind === 'turn') {
+      try {
+        first.resolve(first.work.run());
+      } catch (error) {
+        first.reject(error);
+      }
+      return;
+    }
+    const microBatches = chosen.flatMap(({ work }) => (work.kind === 'micro-batch' ? [work.microBatch] : []));
+    if (microBatches.length === 0) return;
+    for (const [i, result] of runJoined(microBatches).entries()) {
+      if (result.status === 'fulfilled') chosen[i]!.resolve(result.value);
+      else chosen[i]!.reject(result.reason);
+    }
+  }
+
+  #joins(chosen: readonly Waiting[], next: Waiting): boolean {
+    const tokens = chosen.reduce((sum, one) => sum + one.tokens, next.tokens);
+    const first = chosen[0]!.work;
+    return (
+      tokens <= this.#passTokens &&
+      first.kind === 'micro-batch' &&
+      next.work.kind === 'micro-batch' &&
+      canJoin(first.microBatch, next.work.microBatch)
+    );
+  }
+
+  #cancel(account: JobAccount, signal: AbortSignal): void {
+    const stopped = this.#waiting.filter((one) => one.account === account);
+    this.#waiting = this.#waiting.filter((one) => one.account !== account);
+    for (const { reject } of stopped) {
+      try {
+        throwIfStopped(signal);
+      } catch (error) {
+        reject(error);
+      }
+    }
+  }
+}
