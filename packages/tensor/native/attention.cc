@@ -23,20 +23,17 @@ constexpr int64_t kQueryBlock = 24;
 // A multiple of the vector width in float32 and of the panel width in bfloat16.
 constexpr int64_t kPaddedTo = 32;
 
-// Splits the query heads of a key head if there are otherwise too few units for all threads. The longest units come
-// first.
+// The query heads of a key head are units of their own if there are otherwise too few for all threads. The longest
+// units come first.
 std::vector<Work> WorkOf(const int32_t* offsets, int64_t rows, const Shape& shape) {
-  const int64_t wanted = 4 * Threads();
-  const int64_t whole = rows * shape.key_value_heads;
-  const int64_t parts = std::min(shape.queries_per_key(), (wanted + whole - 1) / whole);
+  const int64_t parts = rows * shape.key_value_heads < 4 * Threads() ? shape.queries_per_key() : 1;
+  const int64_t heads = shape.queries_per_key() / parts;
   std::vector<Work> work;
   for (int64_t row = 0; row < rows; row++) {
     for (int64_t key_head = 0; key_head < shape.key_value_heads; key_head++) {
       for (int64_t part = 0; part < parts; part++) {
-        const int64_t begin = shape.queries_per_key() * part / parts;
-        const int64_t end = shape.queries_per_key() * (part + 1) / parts;
-        work.push_back({offsets[row], offsets[row + 1] - offsets[row], key_head,
-                        key_head * shape.queries_per_key() + begin, end - begin});
+        const int64_t first_head = key_head * shape.queries_per_key() + part * heads;
+        work.push_back({offsets[row], offsets[row + 1] - offsets[row], key_head, first_head, heads});
       }
     }
   }
@@ -176,8 +173,8 @@ void Attend(const Number* qkv, const Shape& shape, const Rotary& rotary, const W
 // sum over a query's keys is dO · O; dQ = dS K, dK = dSᵀ Q.
 template <typename Number>
 void AttendGradient(const Number* qkv, const Number* output, const float* log_sums, const Number* gradient,
-                    const Shape& shape, const Rotary& rotary, const Work& work, Number* result, float* by_key,
-                    float* by_value) {
+                    const Shape& shape, const Rotary& rotary, const Work& work, Number* result,
+                    KeyGradient* by_key_head) {
   Scratch& s = ThreadScratch();
   s.keys.Load(qkv, shape, rotary, work, true);
   const int64_t width = shape.all_heads() * shape.head_dim;
@@ -188,7 +185,9 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
   s.query_gradient.resize(kQueryBlock * dim);
   s.scores.resize(kQueryBlock * slots);
   s.score_gradient.resize(kQueryBlock * slots);
+  SumOfHeads sum_of_heads(work.length * dim, by_key_head);
   for (int64_t head = work.first_head; head < work.first_head + work.heads; head++) {
+    KeyGradient& by = sum_of_heads.Next();
     for (int64_t first = 0; first < work.length; first += kQueryBlock) {
       const int64_t queries = std::min(kQueryBlock, work.length - first);
       float row_sums[kQueryBlock];
@@ -230,9 +229,9 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
         ZeroOutside(by_score, begin, own_begin, own_end, begin + columns);
       }
       const int64_t seen = end - begin;
-      Multiply({s.scores.data() + begin, 1, slots}, s.output.data(), dim, by_value + begin * dim, dim, seen, dim,
+      Multiply({s.scores.data() + begin, 1, slots}, s.output.data(), dim, &by.value[begin * dim], dim, seen, dim,
                queries, true);
-      Multiply({s.score_gradient.data() + begin, 1, slots}, s.query.data(), dim, by_key + begin * dim, dim, seen, dim,
+      Multiply({s.score_gradient.data() + begin, 1, slots}, s.query.data(), dim, &by.key[begin * dim], dim, seen, dim,
                queries, true);
       Multiply({s.score_gradient.data() + begin, slots, 1}, &s.keys.key[begin * dim], dim, s.query_gradient.data(), dim,
                queries, dim, seen, false);
@@ -242,29 +241,22 @@ void AttendGradient(const Number* qkv, const Number* output, const float* log_su
       }
     }
   }
+  sum_of_heads.Finish();
 }
 
-// Writes the gradients by the keys and values of one row and key head: sums over the parts, always in the same order.
+// Writes the gradients by the keys and values of one row and key head.
 template <typename Number>
-void StoreKeyGradient(const std::vector<const float*>& by_key, const std::vector<const float*>& by_value,
-                      const Shape& shape, const Rotary& rotary, const Work& work, Number* result) {
+void StoreKeyGradient(const KeyGradient& by, const Shape& shape, const Rotary& rotary, const Work& work,
+                      Number* result) {
   const int64_t width = shape.all_heads() * shape.head_dim;
   const int64_t key_column = (shape.heads + work.key_head) * shape.head_dim;
   const int64_t value_column = key_column + shape.key_value_heads * shape.head_dim;
-  const auto sum = [&](const std::vector<const float*>& parts, int64_t token, float* to) {
-    for (int64_t c = 0; c < shape.head_dim; c++) {
-      to[c] = 0;
-      for (const float* part : parts) to[c] += part[token * shape.padded_dim + c];
-    }
-  };
-  std::vector<float> numbers(shape.head_dim);
   for (int64_t i = 0; i < work.length; i++) {
     Number* token = result + (work.start + i) * width;
-    sum(by_key, i, numbers.data());
-    RotateBack(numbers.data(), rotary, i, shape.head_dim, token + key_column);
-    sum(by_value, i, numbers.data());
+    RotateBack(&by.key[i * shape.padded_dim], rotary, i, shape.head_dim, token + key_column);
+    const float* values = &by.value[i * shape.padded_dim];
 #pragma omp simd
-    for (int64_t c = 0; c < shape.head_dim; c++) Store(numbers[c], token + value_column + c);
+    for (int64_t c = 0; c < shape.head_dim; c++) Store(values[c], token + value_column + c);
   }
 }
 
@@ -279,9 +271,9 @@ void Attend(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const
 
 template <>
 void AttendGradient(const BFloat16* qkv, const BFloat16* output, const float* log_sums, const BFloat16* gradient,
-                    const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* result, float* by_key,
-                    float* by_value) {
-  AttendGradientBFloat16(qkv, output, log_sums, gradient, shape, rotary, work, result, by_key, by_value);
+                    const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* result,
+                    KeyGradient* by_key_head) {
+  AttendGradientBFloat16(qkv, output, log_sums, gradient, shape, rotary, work, result, by_key_head);
 }
 
 #endif
@@ -377,29 +369,21 @@ struct AttentionGradient : AttentionKernel {
     const int64_t parts = static_cast<int64_t>(work.size()) / (rows * shape.key_value_heads);
     if (parts == 1) {
       ParallelFor(static_cast<int64_t>(work.size()), [&](int64_t i) {
-        static thread_local std::vector<float> by_key, by_value;
-        by_key.assign(work[i].length * shape.padded_dim, 0.0f);
-        by_value.assign(work[i].length * shape.padded_dim, 0.0f);
-        AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result, by_key.data(), by_value.data());
-        StoreKeyGradient({by_key.data()}, {by_value.data()}, shape, rotary, work[i], result);
+        static thread_local KeyGradient by;
+        AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result, &by);
+        StoreKeyGradient(by, shape, rotary, work[i], result);
       });
       return;
     }
-    // The sort is stable, so the parts of a row and key head are next to each other.
-    std::vector<std::vector<float>> by_key(work.size()), by_value(work.size());
+    // The sort is stable, so the heads of a row and key head are next to each other.
+    std::vector<KeyGradient> by(work.size());
     ParallelFor(static_cast<int64_t>(work.size()), [&](int64_t i) {
-      by_key[i].assign(work[i].length * shape.padded_dim, 0.0f);
-      by_value[i].assign(work[i].length * shape.padded_dim, 0.0f);
-      AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result, by_key[i].data(),
-                     by_value[i].data());
+      AttendGradient(qkv, output, log_sums, gradient, shape, rotary, work[i], result, &by[i]);
     });
     ParallelFor(static_cast<int64_t>(work.size()) / parts, [&](int64_t of_key) {
-      std::vector<const float*> key_parts, value_parts;
-      for (int64_t i = of_key * parts; i < (of_key + 1) * parts; i++) {
-        key_parts.push_back(by_key[i].data());
-        value_parts.push_back(by_value[i].data());
-      }
-      StoreKeyGradient(key_parts, value_parts, shape, rotary, work[of_key * parts], result);
+      const int64_t first = of_key * parts;
+      for (int64_t i = first + 1; i < first + parts; i++) by[first].Add(by[i]);
+      StoreKeyGradient(by[first], shape, rotary, work[first], result);
     });
   }
 };

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "number.h"
 
@@ -38,6 +39,54 @@ struct Work {
   int64_t key_head;
   int64_t first_head;
   int64_t heads;
+};
+
+// Gradients by the rotated keys and by the values of one row and key head, [length, padded_dim] each.
+struct KeyGradient {
+  std::vector<float> key;
+  std::vector<float> value;
+
+  void Clear(int64_t numbers) {
+    key.assign(numbers, 0.0f);
+    value.assign(numbers, 0.0f);
+  }
+
+  void Add(const KeyGradient& other) {
+    const int64_t numbers = static_cast<int64_t>(key.size());
+#pragma omp simd
+    for (int64_t i = 0; i < numbers; i++) key[i] += other.key[i];
+#pragma omp simd
+    for (int64_t i = 0; i < numbers; i++) value[i] += other.value[i];
+  }
+};
+
+// The sum of the query heads' gradients. That of each head is complete before it is added, so the result does not
+// depend on how heads are divided into units of work.
+class SumOfHeads {
+ public:
+  SumOfHeads(int64_t numbers, KeyGradient* sum) : numbers_(numbers), sum_(sum) {}
+
+  // Where the next head adds its gradients, which are zero.
+  KeyGradient& Next() {
+    static thread_local KeyGradient own;
+    Finish();
+    unfinished_ = heads_ == 0 ? nullptr : &own;
+    KeyGradient* next = heads_ == 0 ? sum_ : &own;
+    next->Clear(numbers_);
+    heads_++;
+    return *next;
+  }
+
+  void Finish() {
+    if (unfinished_ != nullptr) sum_->Add(*unfinished_);
+    unfinished_ = nullptr;
+  }
+
+ private:
+  int64_t numbers_;
+  KeyGradient* sum_;
+  KeyGradient* unfinished_ = nullptr;
+  int64_t heads_ = 0;
 };
 
 template <typename Number>
@@ -85,11 +134,11 @@ inline float Capped(float scaled, float cap) {
 void AttendBFloat16(const BFloat16* qkv, const Shape& shape, const Rotary& rotary, const Work& work, BFloat16* output,
                     float* log_sums);
 
-// Its gradient: gradient by the output → result [tokens, all heads head_dim], by the queries of `work` only. The
-// gradients by its rotated keys and by its values are added to by_key and by_value, [length, padded_dim] each.
+// Its gradient: gradient by the output → result [tokens, all heads head_dim], by the queries of `work` only, and
+// the sum over its heads of the gradients by keys and values.
 void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const float* log_sums,
                             const BFloat16* gradient, const Shape& shape, const Rotary& rotary, const Work& work,
-                            BFloat16* result, float* by_key, float* by_value);
+                            BFloat16* result, KeyGradient* by_key_head);
 
 #endif
 

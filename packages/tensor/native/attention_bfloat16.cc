@@ -110,10 +110,10 @@ struct Block {
   explicit Block(int64_t dim) : numbers(kQueries * dim), by_dim(kQueries * dim), by_query(kQueries * dim) {}
 
   void Clear(int64_t from, int64_t dim) { std::fill(numbers.begin() + from * dim, numbers.end(), BFloat16{0}); }
-  void PackByDim(int64_t dim) { PackTransposedPanel({numbers.data(), dim}, dim, by_dim.data()); }
+  void PackByDim(int64_t dim) { PackTransposedPanel({numbers.data(), dim}, dim, kQueries, by_dim.data()); }
   void PackByQuery(int64_t dim) {
     for (int64_t column = 0; column < dim; column += kPanelColumns) {
-      PackPanel({numbers.data() + column, dim}, kQueries, &by_query[column * kQueries]);
+      PackPanel({numbers.data() + column, dim}, kQueries, kPanelColumns, &by_query[column * kQueries]);
     }
   }
 };
@@ -285,7 +285,7 @@ void AttendBFloat16(const BFloat16* qkv, const Shape& shape, const Rotary& rotar
 
 void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const float* log_sums,
                             const BFloat16* gradient, const Shape& shape, const Rotary& rotary, const Work& work,
-                            BFloat16* result, float* by_key, float* by_value) {
+                            BFloat16* result, KeyGradient* by_key_head) {
   const int64_t dim = shape.padded_dim;
   const int64_t width = shape.all_heads() * shape.head_dim;
   static thread_local KeysAndValues keys;
@@ -296,7 +296,9 @@ void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const f
   std::vector<float> transposed(dim * kQueries), query_gradient(kQueries * dim), rotated(dim, 0.0f);
   Block queries(dim), by_output(dim);
   ScoreGradient by_scores;
+  SumOfHeads sum_of_heads(work.length * dim, by_key_head);
   for (int64_t head = work.first_head; head < work.first_head + work.heads; head++) {
+    KeyGradient& by = sum_of_heads.Next();
     for (int64_t first = 0; first < work.length; first += kQueries) {
       const Seen seen(shape, work, first);
       LoadQueries(qkv, shape, rotary, work, seen, head, dim, rotated.data(), &queries);
@@ -328,9 +330,9 @@ void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const f
                           panel.data());
         for (int64_t column = 0; column < dim; column += kPanelColumns) {
           MultiplyPanel({weights.data(), kQueries}, count, &by_output.by_query[column * kQueries], kQueries,
-                        by_value + key * dim + column, dim, true);
+                        &by.value[key * dim + column], dim, true);
           MultiplyPanel({by_score.data(), kQueries}, count, &queries.by_query[column * kQueries], kQueries,
-                        by_key + key * dim + column, dim, true);
+                        &by.key[key * dim + column], dim, true);
         }
         MultiplyPanel({&keys.key_transposed[key], keys.stride}, dim, panel.data(), RoundUp(count, 2), transposed.data(),
                       kQueries, key != seen.begin);
@@ -342,6 +344,7 @@ void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const f
       }
     }
   }
+  sum_of_heads.Finish();
 }
 
 }  // namespace lorasmith

@@ -20,8 +20,10 @@ constexpr int64_t kPrefetchPairs = 8;
 
 inline __m512bh Pairs(__m512i bits) { return reinterpret_cast<__m512bh>(bits); }
 
-// Rows 2 k and 2 k + 1 of b → 32 pairs, for each k. [depth, 32] → [depth / 2, 32, 2]
-inline void PackPanel(Matrix<BFloat16> b, int64_t depth, BFloat16* panel) {
+// Rows 2 k and 2 k + 1 of b → 32 pairs, for each k. [depth, columns] → [depth / 2, 32, 2]; columns beyond become zero,
+// and so does what an odd depth lacks.
+inline void PackPanel(Matrix<BFloat16> b, int64_t depth, int64_t columns, BFloat16* panel) {
+  const __mmask32 inside = FirstColumns(columns);
   alignas(64) uint16_t low[32], high[32];
   for (int i = 0; i < 16; i++) {
     low[2 * i] = static_cast<uint16_t>(i);
@@ -31,22 +33,25 @@ inline void PackPanel(Matrix<BFloat16> b, int64_t depth, BFloat16* panel) {
   }
   const __m512i first = Load(low), second = Load(high);
   for (int64_t k = 0; k < depth; k += 2) {
-    const __m512i even = Load(b.data + k * b.stride);
-    const __m512i odd = Load(b.data + (k + 1) * b.stride);
+    const __m512i even = _mm512_maskz_loadu_epi16(inside, b.data + k * b.stride);
+    const __m512i odd =
+        k + 1 < depth ? _mm512_maskz_loadu_epi16(inside, b.data + (k + 1) * b.stride) : _mm512_setzero_si512();
     _mm512_storeu_si512(panel + k * kPanelColumns, _mm512_permutex2var_epi16(even, first, odd));
     _mm512_storeu_si512(panel + k * kPanelColumns + 32, _mm512_permutex2var_epi16(even, second, odd));
   }
 }
 
-// The same from the transposed matrix: [32, depth] → [depth / 2, 32, 2]
-inline void PackTransposedPanel(Matrix<BFloat16> b, int64_t depth, BFloat16* panel) {
+// The same from the transposed matrix: [columns, depth] → [depth / 2, 32, 2]
+inline void PackTransposedPanel(Matrix<BFloat16> b, int64_t depth, int64_t columns, BFloat16* panel) {
   for (int64_t column = 0; column < kPanelColumns; column += 16) {
     for (int64_t k = 0; k < depth; k += 32) {
-      const int64_t pairs = std::min<int64_t>(16, (depth - k) / 2);
-      const __mmask16 inside = static_cast<__mmask16>((1u << pairs) - 1);
+      const int64_t steps = std::min<int64_t>(32, depth - k);
+      const int64_t pairs = (steps + 1) / 2;
+      const __mmask32 inside = FirstColumns(steps);
       __m512i block[16];
       for (int i = 0; i < 16; i++) {
-        block[i] = _mm512_maskz_loadu_epi32(inside, b.data + (column + i) * b.stride + k);
+        block[i] = column + i < columns ? _mm512_maskz_loadu_epi16(inside, b.data + (column + i) * b.stride + k)
+                                        : _mm512_setzero_si512();
       }
       Transpose16(block);
       for (int64_t pair = 0; pair < pairs; pair++) {
@@ -56,7 +61,7 @@ inline void PackTransposedPanel(Matrix<BFloat16> b, int64_t depth, BFloat16* pan
   }
 }
 
-// a [kRows, depth] times a panel.
+// a [kRows, depth] times a panel. With an odd depth, a has a zero behind each row.
 template <int kRows>
 void Tile(Matrix<BFloat16> a, const BFloat16* panel, int64_t depth, const Target<BFloat16>& to) {
   __m512 sums[kRows][2];
@@ -83,11 +88,13 @@ void Tile(Matrix<BFloat16> a, const BFloat16* panel, int64_t depth, const Target
   for (int row = 0; row < kRows; row++) {
     if (to.last_chunk) {
       if (to.addend != nullptr) {
-        sums[row][0] = _mm512_add_ps(sums[row][0], LoadNumbers(to.addend + row * to.result_stride));
-        sums[row][1] = _mm512_add_ps(sums[row][1], LoadNumbers(to.addend + row * to.result_stride + 16));
+        alignas(64) BFloat16 addend[kPanelColumns];
+        _mm512_store_si512(addend, _mm512_maskz_loadu_epi16(to.inside, to.addend + row * to.result_stride));
+        sums[row][0] = _mm512_add_ps(sums[row][0], LoadNumbers(addend));
+        sums[row][1] = _mm512_add_ps(sums[row][1], LoadNumbers(addend + 16));
       }
       const __m512bh rounded = _mm512_cvtne2ps_pbh(sums[row][1], sums[row][0]);
-      _mm512_storeu_si512(to.result + row * to.result_stride, reinterpret_cast<__m512i>(rounded));
+      _mm512_mask_storeu_epi16(to.result + row * to.result_stride, to.inside, reinterpret_cast<__m512i>(rounded));
     } else {
       _mm512_storeu_ps(to.sums + row * to.sums_stride, sums[row][0]);
       _mm512_storeu_ps(to.sums + row * to.sums_stride + 16, sums[row][1]);

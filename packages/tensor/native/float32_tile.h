@@ -12,9 +12,6 @@
 
 namespace lorasmith {
 
-// The bits of the first `count` of 32 columns.
-inline uint32_t FirstColumns(int64_t count) { return static_cast<uint32_t>((uint64_t{1} << count) - 1); }
-
 // [depth, columns] → [depth, 32]; columns beyond become zero.
 inline void PackPanel(Matrix<float> b, int64_t depth, int64_t columns, float* panel) {
   const uint32_t inside = FirstColumns(columns);
@@ -47,10 +44,10 @@ inline void PackTransposedPanel(Matrix<float> b, int64_t depth, int64_t columns,
 // How many steps of depth ahead of the arithmetic the panel is prefetched.
 constexpr int64_t kPrefetchSteps = 8;
 
-// a [kRows, depth] times the first 16 kVectors columns of a panel, of which `inside` are stored. The sum over this
-// depth is complete before it is added to that of the chunks before.
+// a [kRows, depth] times the first 16 kVectors columns of a panel. The sum over this depth is complete before it is
+// added to that of the chunks before.
 template <int kRows, int kVectors>
-void Tile(Matrix<float> a, const float* panel, int64_t depth, uint32_t inside, const Target<float>& to) {
+void Tile(Matrix<float> a, const float* panel, int64_t depth, const Target<float>& to) {
   __m512 sums[kRows][kVectors];
 #pragma GCC unroll 14
   for (int row = 0; row < kRows; row++) {
@@ -72,7 +69,7 @@ void Tile(Matrix<float> a, const float* panel, int64_t depth, uint32_t inside, c
 #pragma GCC unroll 14
   for (int row = 0; row < kRows; row++) {
     for (int v = 0; v < kVectors; v++) {
-      const __mmask16 stored = static_cast<__mmask16>(inside >> (16 * v));
+      const __mmask16 stored = static_cast<__mmask16>(to.inside >> (16 * v));
       const int64_t at = row * to.result_stride + 16 * v;
       __m512 sum = sums[row][v];
       if (!to.first_chunk) sum = _mm512_add_ps(_mm512_maskz_loadu_ps(stored, to.result + at), sum);
@@ -84,7 +81,7 @@ void Tile(Matrix<float> a, const float* panel, int64_t depth, uint32_t inside, c
   }
 }
 
-using Float32Tile = void (*)(Matrix<float>, const float*, int64_t, uint32_t, const Target<float>&);
+using Float32Tile = void (*)(Matrix<float>, const float*, int64_t, const Target<float>&);
 template <int kVectors>
 inline constexpr Float32Tile kFloat32Tiles[kTileRows + 1] = {nullptr,
                                                              &Tile<1, kVectors>,
@@ -105,17 +102,15 @@ inline constexpr Float32Tile kFloat32Tiles[kTileRows + 1] = {nullptr,
 // Steps of depth that are summed by themselves: the error of a long sum grows with the square root of this.
 constexpr int64_t kSummedSteps = 256;
 
-// a [rows, depth] times the first `columns` of a panel, at most a tile.
-inline void MultiplyTile(Matrix<float> a, int64_t rows, const float* panel, int64_t depth, int64_t columns,
-                         const Target<float>& to) {
-  const auto tile = columns > 16 ? kFloat32Tiles<2>[rows] : kFloat32Tiles<1>[rows];
-  const uint32_t inside = FirstColumns(columns);
+// a [rows, depth] times a panel, at most a tile.
+inline void MultiplyTile(Matrix<float> a, int64_t rows, const float* panel, int64_t depth, const Target<float>& to) {
+  const auto tile = to.inside >> 16 != 0 ? kFloat32Tiles<2>[rows] : kFloat32Tiles<1>[rows];
   for (int64_t from = 0; from < depth; from += kSummedSteps) {
     const int64_t steps = std::min(kSummedSteps, depth - from);
     Target<float> target = to;
     target.first_chunk = to.first_chunk && from == 0;
     target.last_chunk = to.last_chunk && from + steps == depth;
-    tile({a.data + from, a.stride}, panel + from * kPanelColumns, steps, inside, target);
+    tile({a.data + from, a.stride}, panel + from * kPanelColumns, steps, target);
   }
 }
 

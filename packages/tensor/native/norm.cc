@@ -9,24 +9,25 @@ namespace {
 
 constexpr int64_t kRowsPerPiece = 16;
 
+// 1 / rms(x). One function for all that need it: compiled twice, its last bit could differ, and a layer that is
+// computed again takes the norm of x where it took that of a sum.
+__attribute__((noinline)) float InverseRms(const float* x, int64_t width, float epsilon) {
+  float square_sum = 0;
+#pragma omp simd reduction(+ : square_sum)
+  for (int64_t i = 0; i < width; i++) square_sum += x[i] * x[i];
+  return 1.0f / std::sqrt(square_sum / static_cast<float>(width) + epsilon);
+}
+
 // sum = x + branch, y = sum / rms(sum) * weight. With a null branch, y is the norm of x and sum is not written.
 template <typename Number>
 void NormRow(const float* x, const Number* branch, const float* weight, int64_t width, float epsilon, float* sum,
              Number* y, float* inverse_rms) {
-  float square_sum = 0;
   if (branch != nullptr) {
-#pragma omp simd reduction(+ : square_sum)
-    for (int64_t i = 0; i < width; i++) {
-      const float value = x[i] + ToFloat(branch[i]);
-      sum[i] = value;
-      square_sum += value * value;
-    }
+#pragma omp simd
+    for (int64_t i = 0; i < width; i++) sum[i] = x[i] + ToFloat(branch[i]);
     x = sum;
-  } else {
-#pragma omp simd reduction(+ : square_sum)
-    for (int64_t i = 0; i < width; i++) square_sum += x[i] * x[i];
   }
-  const float inverse = 1.0f / std::sqrt(square_sum / static_cast<float>(width) + epsilon);
+  const float inverse = InverseRms(x, width, epsilon);
 #pragma omp simd
   for (int64_t i = 0; i < width; i++) Store(x[i] * inverse * weight[i], y + i);
   *inverse_rms = inverse;

@@ -29,9 +29,8 @@ template <>
 struct Blocking<float> {
   // Depth of a chunk: its panel and rows fit into the second-level cache together.
   static constexpr int64_t kDepthChunk = 768;
-  // The depth must be a multiple of this, and the columns of that.
+  // A depth is computed as the next multiple of this: zeros follow.
   static constexpr int64_t kDepthStep = 1;
-  static constexpr int64_t kColumnStep = 1;
   // Rows at a multiple of this distance compete for the same cache lines.
   static constexpr int64_t kSharedBytes = 4096;
   // Whether the sums between chunks need memory of their own.
@@ -45,9 +44,8 @@ struct Blocking<float> {
     }
   }
 
-  static void Multiply(Matrix<float> a, int64_t rows, const float* panel, int64_t depth, int64_t columns,
-                       const Target<float>& to) {
-    MultiplyTile(a, rows, panel, depth, columns, to);
+  static void Multiply(Matrix<float> a, int64_t rows, const float* panel, int64_t depth, const Target<float>& to) {
+    MultiplyTile(a, rows, panel, depth, to);
   }
 };
 
@@ -57,19 +55,18 @@ template <>
 struct Blocking<BFloat16> {
   static constexpr int64_t kDepthChunk = 3072;
   static constexpr int64_t kDepthStep = 2;
-  static constexpr int64_t kColumnStep = kPanelColumns;
   static constexpr int64_t kSharedBytes = 2048;
   static constexpr bool kKeepsSums = true;
 
-  static void Pack(Matrix<BFloat16> b, bool transposed, int64_t depth, int64_t, BFloat16* panel) {
+  static void Pack(Matrix<BFloat16> b, bool transposed, int64_t depth, int64_t columns, BFloat16* panel) {
     if (transposed) {
-      PackTransposedPanel(b, depth, panel);
+      PackTransposedPanel(b, depth, columns, panel);
     } else {
-      PackPanel(b, depth, panel);
+      PackPanel(b, depth, columns, panel);
     }
   }
 
-  static void Multiply(Matrix<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t depth, int64_t,
+  static void Multiply(Matrix<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t depth,
                        const Target<BFloat16>& to) {
     kTiles[rows](a, panel, depth, to);
   }
@@ -89,6 +86,12 @@ struct Sizes {
   int64_t depth;
   int64_t ColumnsOf(int64_t panel) const { return std::min(kPanelColumns, columns - panel * kPanelColumns); }
 };
+
+// Numbers of a panel of this depth.
+template <typename Number>
+constexpr int64_t PanelSize(int64_t depth) {
+  return kPanelColumns * RoundUp(depth, Blocking<Number>::kDepthStep);
+}
 
 // Panels first_panel … first_panel + panels - 1, at depth from … from + depth - 1.
 struct Chunk {
@@ -111,7 +114,7 @@ class Packing {
       const int64_t first = transposed_ ? column * b_.stride + chunk_.from : chunk_.from * b_.stride + column;
       Blocking<Number>::Pack({b_.data + first, b_.stride}, transposed_, chunk_.depth,
                              sizes_.ColumnsOf(chunk_.first_panel + panel),
-                             packed_ + panel * kPanelColumns * chunk_.depth);
+                             packed_ + panel * PanelSize<Number>(chunk_.depth));
       done_.fetch_add(1, std::memory_order_release);
     }
     // The wait is at most the time to pack one panel, too short to sleep.
@@ -136,16 +139,19 @@ Number* AlignedToLine(Number* address) {
   return reinterpret_cast<Number*>((reinterpret_cast<uintptr_t>(address) + kLineBytes - 1) / kLineBytes * kLineBytes);
 }
 
-// Copies rows whose distance would make them compete for a few cache lines. Other rows are returned as they are.
+// Copies rows whose distance would make them compete for a few cache lines, and rows that need a zero behind them.
+// Other rows are returned as they are.
 template <typename Number>
 Matrix<Number> Apart(Matrix<Number> a, int64_t rows, int64_t depth) {
   constexpr int64_t kLine = kLineBytes / sizeof(Number);
-  if (a.stride * sizeof(Number) % Blocking<Number>::kSharedBytes != 0) return a;
+  const bool compete = a.stride * sizeof(Number) % Blocking<Number>::kSharedBytes == 0;
+  if (!compete && depth % Blocking<Number>::kDepthStep == 0) return a;
   static thread_local std::vector<Number> copy;
   const int64_t stride = RoundUp(depth, kLine) + kLine;
   copy.resize(rows * stride);
   for (int64_t row = 0; row < rows; row++) {
     std::memcpy(&copy[row * stride], a.data + row * a.stride, depth * sizeof(Number));
+    copy[row * stride + depth] = Number{};
   }
   return {copy.data(), stride};
 }
@@ -220,10 +226,55 @@ void MultiplyChunk(Matrix<Number> a, Matrix<Number> b, bool transposed, const Si
                                 sums == nullptr ? nullptr : sums + row * sums_stride + panel * kPanelColumns,
                                 sums_stride,
                                 chunk.from == 0,
-                                chunk.from + chunk.depth == sizes.depth};
-        Blocking<Number>::Multiply(
-            {rows.data + (row - first_row) * rows.stride, rows.stride}, std::min<int64_t>(kTileRows, end_row - row),
-            packed + panel * kPanelColumns * chunk.depth, chunk.depth, sizes.ColumnsOf(chunk.first_panel + panel), to);
+                                chunk.from + chunk.depth == sizes.depth,
+                                FirstColumns(sizes.ColumnsOf(chunk.first_panel + panel))};
+        Blocking<Number>::Multiply({rows.data + (row - first_row) * rows.stride, rows.stride},
+                                   std::min<int64_t>(kTileRows, end_row - row),
+                                   packed + panel * PanelSize<Number>(chunk.depth), chunk.depth, to);
+      }
+    }
+  });
+}
+
+// Most rows for which each thread packs the panels that it multiplies: panel and rows stay in its own cache.
+constexpr int64_t kFewRows = kBlockTiles * kTileRows;
+
+// With as few rows as these, dividing them among the threads would gain nothing.
+constexpr int64_t kFewestRows = 2 * kTileRows;
+
+bool AreFew(const Sizes& sizes) {
+  return sizes.rows <= kFewestRows || (sizes.rows <= kFewRows && sizes.columns >= 4 * Threads() * kPanelColumns);
+}
+
+// Few rows: one panel after the other, for its whole depth.
+template <typename Number>
+void MultiplyFewRows(Matrix<Number> a, Matrix<Number> b, bool transposed, const Sizes& sizes, const Number* addend,
+                     Number* result) {
+  constexpr int64_t kChunk = Blocking<Number>::kDepthChunk;
+  const Matrix<Number> rows = Apart<Number>(a, sizes.rows, sizes.depth);
+  ParallelFor(RoundUp(sizes.columns, kPanelColumns) / kPanelColumns, [&](int64_t panel) {
+    static thread_local std::vector<Number> memory;
+    memory.resize(PanelSize<Number>(std::min(kChunk, sizes.depth)) + kLineBytes / sizeof(Number));
+    Number* packed = AlignedToLine(memory.data());
+    float sums[kFewRows * kPanelColumns];
+    const int64_t column = panel * kPanelColumns;
+    const int64_t columns = sizes.ColumnsOf(panel);
+    for (int64_t from = 0; from < sizes.depth; from += kChunk) {
+      const int64_t depth = std::min(kChunk, sizes.depth - from);
+      const int64_t first = transposed ? column * b.stride + from : from * b.stride + column;
+      Blocking<Number>::Pack({b.data + first, b.stride}, transposed, depth, columns, packed);
+      for (int64_t row = 0; row < sizes.rows; row += kTileRows) {
+        const int64_t at = row * sizes.columns + column;
+        const Target<Number> to{result + at,
+                                sizes.columns,
+                                addend == nullptr ? nullptr : addend + at,
+                                sums + row * kPanelColumns,
+                                kPanelColumns,
+                                from == 0,
+                                from + depth == sizes.depth,
+                                FirstColumns(columns)};
+        Blocking<Number>::Multiply({rows.data + row * rows.stride + from, rows.stride},
+                                   std::min<int64_t>(kTileRows, sizes.rows - row), packed, depth, to);
       }
     }
   });
@@ -241,28 +292,31 @@ struct Product {
     const Number* b = context.Input<Number>(1);
     if (!context.Check(context.Dim(1, transposed ? 1 : 0) == sizes.depth, "the matrices must have the same depth"))
       return;
-    const bool whole =
-        sizes.depth > 0 && sizes.depth % Blocks::kDepthStep == 0 && sizes.columns % Blocks::kColumnStep == 0;
-    if (!context.Check(whole, "in bfloat16 the depth must be even and the columns whole panels of 32")) return;
+    if (!context.Check(sizes.depth > 0, "the depth must be at least 1")) return;
     const Number* addend = kAddend ? context.Input<Number>(2) : nullptr;
     const bool fits = !kAddend || (context.Dim(2, 0) == sizes.rows && context.Dim(2, 1) == sizes.columns);
     if (!context.Check(fits, "the addend must have the shape of the product")) return;
     Number* result = context.Output<Number>(0, {sizes.rows, sizes.columns});
     if (context.failed()) return;
+    const Matrix<Number> left{a, sizes.depth}, right{b, transposed ? sizes.depth : sizes.columns};
+    if (AreFew(sizes)) {
+      MultiplyFewRows<Number>(left, right, transposed, sizes, addend, result);
+      return;
+    }
     const int64_t depth = std::min(sizes.depth, Blocks::kDepthChunk);
     const int64_t all_panels = RoundUp(sizes.columns, kPanelColumns) / kPanelColumns;
-    const int64_t panel_bytes = depth * kPanelColumns * static_cast<int64_t>(sizeof(Number));
+    const int64_t panel_bytes = PanelSize<Number>(depth) * static_cast<int64_t>(sizeof(Number));
     const int64_t panels = std::min(all_panels, std::max<int64_t>(1, kPackedBytes / panel_bytes));
     // Reused by later products. TensorFlow runs one op at a time here.
     static thread_local std::vector<Number> memory;
-    memory.resize(panels * kPanelColumns * depth + kLineBytes / sizeof(Number));
+    memory.resize(panels * PanelSize<Number>(depth) + kLineBytes / sizeof(Number));
     Number* packed = AlignedToLine(memory.data());
     std::vector<float> sums(Blocks::kKeepsSums && depth < sizes.depth ? sizes.rows * panels * kPanelColumns : 0);
     for (int64_t panel = 0; panel < all_panels; panel += panels) {
       for (int64_t from = 0; from < sizes.depth; from += depth) {
         const Chunk chunk{panel, std::min(panels, all_panels - panel), from, std::min(depth, sizes.depth - from)};
-        MultiplyChunk<Number>({a, sizes.depth}, {b, transposed ? sizes.depth : sizes.columns}, transposed, sizes, chunk,
-                              packed, addend, result, sums.empty() ? nullptr : sums.data());
+        MultiplyChunk<Number>(left, right, transposed, sizes, chunk, packed, addend, result,
+                              sums.empty() ? nullptr : sums.data());
       }
     }
   }

@@ -9,6 +9,8 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
+
 namespace lorasmith {
 
 // Columns of the second matrix per panel.
@@ -36,7 +38,14 @@ struct Target {
   int64_t sums_stride;
   bool first_chunk;
   bool last_chunk;
+  // The bits of the columns that the result has.
+  uint32_t inside = ~0u;
 };
+
+// The bits of the first `count` of 32 columns.
+inline uint32_t FirstColumns(int64_t count) {
+  return static_cast<uint32_t>((uint64_t{1} << std::min(count, kPanelColumns)) - 1);
+}
 
 inline __m512i Load(const void* from) { return _mm512_loadu_si512(from); }
 

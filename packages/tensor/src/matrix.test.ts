@@ -98,19 +98,20 @@ const BFLOAT16_PRODUCTS = [
   ...(processorRuns('avx512bf16') ? [{ name: 'fused', product: fusedMatMul, addProduct: fusedAddMatMul }] : []),
 ];
 
-describe.each(BFLOAT16_PRODUCTS)('large products in bfloat16, $name', ({ product: productOf, addProduct }) => {
+describe.each(BFLOAT16_PRODUCTS)('products in bfloat16, $name', ({ product: productOf, addProduct }) => {
   beforeAll(() => void configureKernels('fused'));
   afterAll(() => void configureKernels('raw'));
 
   // Whole tiles and partial ones, one chunk of depth and several, few rows and many, strides that share cache lines.
   test.each([
-    [32, 2, 32],
-    [33, 64, 96],
+    [1, 1, 1],
+    [3, 5, 17],
+    [28, 64, 96],
     [46, 3072, 32],
-    [47, 3106, 64],
+    [47, 3107, 65],
     [300, 2048, 160],
     [113, 6150, 704],
-    [1000, 18, 32],
+    [1000, 17, 33],
   ])('[%d, %d] and %d columns', (rows, depth, columns) => {
     scope(() => {
       const a = cast(tensorOf(normalNumbers(rows * depth, 3), [rows, depth]), 'bfloat16');
@@ -133,18 +134,6 @@ describe.each(BFLOAT16_PRODUCTS)('large products in bfloat16, $name', ({ product
           }
         }
       }
-    });
-  });
-
-  test("a row's result does not depend on the rows beside it", () => {
-    scope(() => {
-      const numbers = normalNumbers(500 * 640, 5);
-      const b = cast(tensorOf(normalNumbers(640 * 320, 6), [640, 320]), 'bfloat16');
-      const of = (rows: number) =>
-        toFloat32Array(
-          productOf(cast(tensorOf(numbers.slice(0, rows * 640), [rows, 640]), 'bfloat16'), b, false, false),
-        );
-      expect(of(500).subarray(0, 90 * 320)).toEqual(of(90));
     });
   });
 });
@@ -178,23 +167,63 @@ describe.runIf(processorRuns('avx512'))('float32 products of our own', () => {
       }
     });
   });
+});
 
-  test("a row's result does not depend on the rows beside it, nor on how many there are", () => {
+const OWN_PRODUCTS = [
+  ...(processorRuns('avx512') ? (['float32'] as const) : []),
+  ...(processorRuns('avx512bf16') ? (['bfloat16'] as const) : []),
+];
+
+describe.each(OWN_PRODUCTS)('a row of a product of our own in %s', (dtype) => {
+  beforeAll(() => void configureKernels('fused'));
+  afterAll(() => void configureKernels('raw'));
+
+  // Odd depths and columns, and as many panels as make few rows another branch than many.
+  test.each([
+    [1, 1],
+    [17, 31],
+    [901, 257],
+    [3109, 33],
+    [1024, 320],
+  ])('of depth %d with %d columns is the same alone, and first or last of any number', (depth, columns) => {
     scope(() => {
-      const numbers = normalNumbers(500 * 900, 5);
-      const b = tensorOf(normalNumbers(900 * 100, 6), [900, 100]);
-      const of = (rows: number) =>
-        toFloat32Array(fusedMatMul(tensorOf(numbers.slice(0, rows * 900), [rows, 900]), b, false, false));
-      const all = of(500);
-      for (const rows of [1, 13, 14, 90]) expect(all.subarray(0, rows * 100)).toEqual(of(rows));
+      const most = 300;
+      const numbers = normalNumbers(most * depth, 5);
+      const b = cast(tensorOf(normalNumbers(depth * columns, 6), [depth, columns]), dtype);
+      const addend = normalNumbers(most * columns, 7);
+      const of = (first: number, rows: number) => {
+        const given = cast(tensorOf(numbers.slice(first * depth, (first + rows) * depth), [rows, depth]), dtype);
+        const added = addend.slice(first * columns, (first + rows) * columns);
+        return [
+          fusedMatMul(given, b, false, false),
+          fusedMatMul(given, transpose(b, [1, 0]), false, true),
+          fusedAddMatMul(cast(tensorOf(added, [rows, columns]), dtype), given, b, false),
+        ].map(toFloat32Array);
+      };
+      const all = of(0, most);
+      const expected = (first: number, rows: number) =>
+        all.map((one) => one.slice(first * columns, (first + rows) * columns));
+      for (const rows of [1, 2, 13, 15, 29, 113]) {
+        for (const first of [0, most - rows]) {
+          const own = of(first, rows);
+          for (const [i, one] of expected(first, rows).entries()) {
+            expect(Buffer.compare(new Uint8Array(own[i]!.buffer), new Uint8Array(one.buffer))).toBe(0);
+          }
+        }
+      }
     });
   });
 
-  test('infinities and NaN spread as in the sum that they belong to, and no further', () => {
+  test('keeps its infinities and NaN: they spread as in the sum that they belong to, and no further', () => {
     scope(() => {
-      const a = tensorOf(Float32Array.of(Number.NaN, 1, Number.POSITIVE_INFINITY, 1, 1, 2), [3, 2]);
-      const c = toFloat32Array(fusedMatMul(a, tensorOf(Float32Array.of(0, 1, 3, 4), [2, 2]), false, false));
+      const a = cast(tensorOf(Float32Array.of(Number.NaN, 1, Number.POSITIVE_INFINITY, 1, 1, 2), [3, 2]), dtype);
+      const b = cast(tensorOf(Float32Array.of(0, 1, 3, 4), [2, 2]), dtype);
+      const c = toFloat32Array(fusedMatMul(a, b, false, false));
       expect([...c]).toEqual([Number.NaN, Number.NaN, Number.NaN, Number.POSITIVE_INFINITY, 6, 9]);
+      // With an odd depth, what is read behind a row must not count.
+      const odd = cast(tensorOf(Float32Array.of(2, Number.NaN), [2, 1]), dtype);
+      const three = cast(tensorOf(Float32Array.of(3), [1, 1]), dtype);
+      expect([...toFloat32Array(fusedMatMul(odd, three, false, false))]).toEqual([6, Number.NaN]);
     });
   });
 });

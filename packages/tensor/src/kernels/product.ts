@@ -4,20 +4,13 @@ import { scope, type Tensor } from '../tensor.js';
 
 // What the ops compute: see matrix.ts.
 
-/** In bfloat16. With fewer rows, packing the second matrix costs more than the fused product saves. */
-const LEAST_ROWS = 32;
-
-/** What the fused product takes: in bfloat16, `b` in whole panels of 32 columns, and an even depth. */
-function isFusable(a: Tensor, b: Tensor, transposeB: boolean): boolean {
-  const [rows = 0, depth = 0] = a.shape;
-  const columns = b.shape[transposeB ? 0 : 1] ?? 0;
-  // In float32 few rows are computed as many are, so that a row's result does not depend on how many there are.
-  if (a.dtype === 'float32') return rows > 0 && depth > 0 && columns > 0;
-  return rows >= LEAST_ROWS && depth > 0 && depth % 2 === 0 && columns > 0 && columns % 32 === 0;
+/** Whether the fused product has something to sum. Its result for a row does not depend on how many there are. */
+function isFusable(a: Tensor, b: Tensor): boolean {
+  return a.size > 0 && b.size > 0;
 }
 
 export function fusedMatMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean): Tensor {
-  if (transposeA || !isFusable(a, b, transposeB)) return rawMatMul(a, b, transposeA, transposeB);
+  if (transposeA || !isFusable(a, b)) return rawMatMul(a, b, transposeA, transposeB);
   return execute('LorasmithProduct', [elementType(a), intAttribute('transpose_b', Number(transposeB))], [a, b]);
 }
 
@@ -31,7 +24,7 @@ export function rawMatMul(a: Tensor, b: Tensor, transposeA: boolean, transposeB:
 }
 
 export function fusedAddMatMul(addend: Tensor, a: Tensor, b: Tensor, transposeB: boolean): Tensor {
-  if (!isFusable(a, b, transposeB)) return rawAddMatMul(addend, a, b, transposeB);
+  if (!isFusable(a, b)) return rawAddMatMul(addend, a, b, transposeB);
   const attributes = [elementType(a), intAttribute('transpose_b', Number(transposeB))];
   return execute('LorasmithProductAdd', attributes, [a, b, addend]);
 }
