@@ -34,6 +34,7 @@ export async function train({
     const spec = {
       base_model: path.basename(model),
       dataset: dataset.id,
+      priority: 'normal',
       validation: { split: 0 },
       lora: { .../** @type {any} */ (defaultsOf(LoraSettings)), r: rank, alpha: 2 * rank, target_modules: targets },
       training: {

@@ -129,7 +129,7 @@ const LIMITS = {
     ['Silence of a trainer', { setting: 'TRAINER_SILENCE_MS' }, 'it is killed: `trainer_hung`'],
     [
       'Attempts of a job whose trainer crashes',
-      fixed('packages/job-store/src/job-queue.ts', 'MAX_ATTEMPTS', 'attempts'),
+      fixed('packages/job-store/src/queue/job-queue.ts', 'MAX_ATTEMPTS', 'attempts'),
       'the job fails',
     ],
     [

@@ -59,6 +59,7 @@ async function measured({ rows, length }) {
     const spec = {
       base_model: path.basename(model),
       dataset: dataset.id,
+      priority: 'normal',
       validation: { split: 0 },
       lora: {
         .../** @type {any} */ (defaultsOf(LoraSettings)),

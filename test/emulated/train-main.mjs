@@ -29,6 +29,7 @@ const { result } = await train({
   spec: /** @type {any} */ ({
     base_model: 'base',
     dataset: dataset.id,
+    priority: 'normal',
     validation: { split: 0.2 },
     lora: { ...defaults(LoraSettings), r: 4, alpha: 8, dropout: 0.1, target_modules: 'all-linear' },
     training: {

@@ -203,9 +203,19 @@ const metadata = Type.Record(Type.String({ pattern: '^.{1,64}$' }), Type.String(
   description: 'Up to 16 strings of your own, returned unchanged.',
 });
 
+export const JOB_PRIORITIES = ['low', 'normal', 'high'] as const;
+export const JobPriority = Type.Enum([...JOB_PRIORITIES], {
+  default: 'normal',
+  description:
+    'Among the jobs of the same key: which of them start first, and their shares of the machine while they train together ' +
+    '(low 1/4, normal 1, high 4). It does not affect the adapter.',
+});
+export type JobPriority = (typeof JOB_PRIORITIES)[number];
+
 const jobSpecFields = {
   base_model: ModelName,
   dataset: DatasetId,
+  priority: JobPriority,
   validation: ValidationSettings,
   lora: LoraSettings,
   training: TrainingSettings,
@@ -232,6 +242,7 @@ export const JobRequest = Type.Object(
   {
     base_model: ModelName,
     dataset: DatasetId,
+    priority: Type.Optional(JobPriority),
     validation: Type.Optional(Type.Partial(ValidationSettings, { $id: 'ValidationRequest', ...closed })),
     lora: Type.Optional(Type.Partial(LoraSettings, { $id: 'LoraRequest', ...closed })),
     training: Type.Optional(TrainingRequest),
@@ -268,7 +279,7 @@ export function specOf(job: JobSpec): JobSpec {
  * Fields of a spec that do not affect the training. The identity of a run contains the digests of the base model and the
  * dataset instead of their names.
  */
-const NOT_IN_IDENTITY = ['base_model', 'dataset', 'name', 'metadata'] as const satisfies (keyof JobSpec)[];
+const NOT_IN_IDENTITY = ['base_model', 'dataset', 'priority', 'name', 'metadata'] as const satisfies (keyof JobSpec)[];
 
 /** The settings that affect a training: every field of the spec except those. */
 export function trainedSettings(spec: JobSpec): Omit<JobSpec, (typeof NOT_IN_IDENTITY)[number]> {
@@ -308,6 +319,25 @@ export const JobProgress = Type.Object(
 );
 export type JobProgress = Static<typeof JobProgress>;
 
+/** When an unfinished job is expected to start and to end, if no other job is sent. */
+export const JobQueueState = Type.Object(
+  {
+    ahead: Type.Integer({
+      minimum: 0,
+      description: 'Waiting jobs of all keys that start before this one; 0 once it has started.',
+    }),
+    estimated_start: Nullable(Type.String(), {
+      description: 'Null once it has started, and while no worker runs or the length of a job before it is unknown.',
+    }),
+    estimated_end: Nullable(Type.String(), {
+      description:
+        'Null while it is unknown how long the job, or one before it, takes. Loading and publishing do not count.',
+    }),
+  },
+  { $id: 'JobQueueState', ...closed },
+);
+export type JobQueueState = Static<typeof JobQueueState>;
+
 const jobFields = {
   id: JobId,
   object: Type.Literal('job'),
@@ -316,6 +346,9 @@ const jobFields = {
   ...JobSpec.properties,
   report: Nullable(Report, { description: 'What the job will do. Null until a worker has prepared it.' }),
   progress: Nullable(JobProgress),
+  queue: Type.Optional(
+    Nullable(JobQueueState, { description: 'Only in the answer of `GET /jobs/:id`; null once the job has ended.' }),
+  ),
   adapter: Nullable(AdapterId),
   error: Nullable(JobFailure),
   attempts: Type.Integer({ minimum: 0 }),

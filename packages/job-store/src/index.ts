@@ -4,7 +4,6 @@ export type { ReadEventsOptions } from './event-stream.js';
 export type { AttemptStart, AttemptWrite, JobAttempt, JobAttempts } from './job-attempts.js';
 export type { JobCheckpoints } from './job-checkpoints.js';
 export type { ListJobsOptions, QueueStatus } from './job-index.js';
-export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './job-queue.js';
 export type { JobOrigin } from './job-record.js';
 export {
   type CreateJobOptions,
@@ -15,6 +14,19 @@ export {
 } from './job-store.js';
 export { jobKeys } from './keys.js';
 export type { MachineBoard } from './machine-board.js';
-export type { Reconciled } from './reconcile-queue.js';
+export {
+  type Appetite,
+  type Choice,
+  type Chooser,
+  chooseNext,
+  fits,
+  type HeldJob,
+  isOnBase,
+  type LoadedBase,
+} from './queue/choose-next.js';
+export type { FairQueue, QueueSnapshot, WorkerPresence } from './queue/fair-queue.js';
+export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './queue/job-queue.js';
+export type { JobShare, PlannedWork, QueueEntry, WaitingJob } from './queue/queue-entry.js';
+export type { Reconciled } from './queue/reconcile-queue.js';
 export { onRedis, repliesOf } from './redis-errors.js';
 export { redisScript } from './scripts/lua-script.js';

@@ -10,12 +10,13 @@ import {
   type NewJobEvent,
   ProductError,
 } from '@lorasmith/contracts';
-import type { Redis } from 'ioredis';
 import { type JobOrigin, jobOfRecord, originOfRecord } from './job-record.js';
-import type { JobKeys } from './keys.js';
+import { JobUsage } from './queue/job-usage.js';
+import { type JobShare, PRIORITY_WEIGHTS } from './queue/queue-entry.js';
 import { cancelled, changeRecord, failed, type RecordChange } from './record-change.js';
 import { recordKeys } from './scripts/record-part.js';
 import { startAttemptScript } from './scripts/start-attempt.js';
+import type { StoreDeps } from './store-deps.js';
 
 /** The right of one worker to write to a job until another worker takes the job. */
 export interface JobAttempt {
@@ -25,6 +26,8 @@ export interface JobAttempt {
   number: number;
   /** Sent with every write. A write with the token of an older attempt changes nothing. */
   token: string;
+  /** Of the machine, among the jobs that train at the same time. */
+  share: JobShare;
 }
 
 /** `resumed`: the job was resumed later and has a newer queue entry. */
@@ -57,8 +60,11 @@ export interface JobAttempts {
   recordCheckpoints(attempt: JobAttempt, checkpoints: Checkpoint[]): Promise<AttemptWrite>;
   /** Whether the attempt still holds the job, and no cancel was requested. */
   check(attempt: JobAttempt): Promise<AttemptWrite>;
-  /** Queues the job again, for another attempt. */
-  release(attempt: JobAttempt): Promise<AttemptWrite>;
+  /**
+   * Queues the job again, for another attempt.
+   * @param how - `isPaused`: it has had a turn, and goes to the end of the line. @defaultValue it keeps its place
+   */
+  release(attempt: JobAttempt, how?: { isPaused?: boolean }): Promise<AttemptWrite>;
   /** Call this right before the adapter is published: after `done` the job can no longer be cancelled. */
   beginPublishing(attempt: JobAttempt): Promise<AttemptWrite>;
   /** @param step - The training step whose state became the adapter. */
@@ -68,10 +74,17 @@ export interface JobAttempts {
   cancel(attempt: JobAttempt): Promise<AttemptWrite>;
 }
 
-export function createJobAttempts({ redis, keys }: { redis: Redis; keys: JobKeys }): JobAttempts {
+export function createJobAttempts(deps: StoreDeps): JobAttempts {
+  const { redis, keys, now } = deps;
+  const usages = new WeakMap<JobAttempt, JobUsage>();
+  const usageOf = (attempt: JobAttempt): JobUsage => {
+    const usage = usages.get(attempt) ?? new JobUsage();
+    usages.set(attempt, usage);
+    return usage;
+  };
   const update = async (attempt: JobAttempt, change: RecordChange): Promise<AttemptWrite> => {
     const { to } = change;
-    const answer = await changeRecord({ redis, keys }, attempt.job, attempt.token, ['preparing', 'running'], change);
+    const answer = await changeRecord(deps, attempt.job, attempt.token, ['preparing', 'running'], change);
     // If the connection broke after the write and the command was sent again, the change is already made.
     if (answer === 'done' || (to !== undefined && answer === to)) return 'done';
     return answer === 'cancel-requested' ? answer : 'stale';
@@ -85,6 +98,7 @@ export function createJobAttempts({ redis, keys }: { redis: Redis; keys: JobKeys
       const answer = await startAttemptScript(redis, recordKeys(keys, id, dataset), {
         id,
         event_channel: keys.eventChannel,
+        now_ms: now(),
         token,
         worker: JSON.stringify(worker),
         now: new Date().toISOString(),
@@ -94,19 +108,26 @@ export function createJobAttempts({ redis, keys }: { redis: Redis; keys: JobKeys
       const record = await redis.hgetall(keys.job(id));
       const job = jobOfRecord(id, record);
       if (job === null) return { outcome: 'not-needed', reason: 'missing' };
-      return { outcome: 'started', attempt: { job, origin: originOfRecord(record), number: answer, token } };
+      const share = {
+        key: job.owner ?? '',
+        keyWeight: Number((await redis.hget(keys.keyWeights, job.owner ?? '')) ?? 1),
+        jobWeight: PRIORITY_WEIGHTS[job.priority],
+      };
+      return { outcome: 'started', attempt: { job, origin: originOfRecord(record), number: answer, token, share } };
     },
     record: (attempt, event, checkpoints) => {
       const { fields = [], ...change } = changeOf(event);
       if (checkpoints !== undefined) fields.push(['checkpoints', JSON.stringify(checkpoints)]);
-      return update(attempt, { event, ...change, fields });
+      return update(attempt, { event, ...change, fields, usedTokens: usageOf(attempt).tokensUntil(event) });
     },
     recordCheckpoints: (attempt, checkpoints) =>
       update(attempt, { fields: [['checkpoints', JSON.stringify(checkpoints)]] }),
     check: (attempt) => update(attempt, { heedCancel: true }),
-    release: (attempt) =>
+    release: (attempt, { isPaused = false } = {}) =>
       update(attempt, {
         to: 'queued',
+        isPaused,
+        seconds: usageOf(attempt).secondsLeft,
         heedCancel: true,
         fields: [
           ['attempt_token', ''],

@@ -6,10 +6,9 @@ import {
   ProductError,
   UNFINISHED_STATUSES,
 } from '@lorasmith/contracts';
-import type { Redis } from 'ioredis';
-import type { JobKeys } from './keys.js';
 import { changeRecord } from './record-change.js';
 import { repliesOf } from './redis-errors.js';
+import type { StoreDeps } from './store-deps.js';
 
 /** Records read at once. */
 const BATCH = 1_000;
@@ -24,7 +23,8 @@ export interface JobCheckpoints {
   jobsBeingPublished(): Promise<Set<JobId>>;
 }
 
-export function createJobCheckpoints({ redis, keys }: { redis: Redis; keys: JobKeys }): JobCheckpoints {
+export function createJobCheckpoints(deps: StoreDeps): JobCheckpoints {
+  const { redis, keys } = deps;
   return {
     async list(id) {
       const [dataset, checkpoints] = await redis.hmget(keys.job(id), 'dataset', 'checkpoints');
@@ -34,7 +34,7 @@ export function createJobCheckpoints({ redis, keys }: { redis: Redis; keys: JobK
     async forget(id) {
       const dataset = await redis.hget(keys.job(id), 'dataset');
       if (dataset === null) return false;
-      const answer = await changeRecord({ redis, keys }, { id, dataset }, null, ENDED_STATUSES, {
+      const answer = await changeRecord(deps, { id, dataset }, null, ENDED_STATUSES, {
         fields: [['checkpoints', '[]']],
       });
       return answer === 'done';

@@ -13,6 +13,7 @@ import {
   RECORD_VERSION,
   type Report,
 } from '@lorasmith/contracts';
+import { type PlannedWork, queueFacts } from './queue/queue-entry.js';
 
 /** The fields of a job's hash. Fields that a script reads are plain text; the others are JSON. A missing field is null. */
 interface RecordFields {
@@ -48,6 +49,7 @@ export interface NewRecordOptions {
   idempotencyKey: string | undefined;
   /** The maximum size of the job's adapter. */
   adapterBytes: number;
+  planned: PlannedWork;
   task: JobTask;
 }
 
@@ -55,10 +57,11 @@ export interface NewRecordOptions {
 export function newRecordFields(
   spec: JobSpec,
   createdAt: Date,
-  { owner, origin, idempotencyKey, adapterBytes, task }: NewRecordOptions,
+  { owner, origin, idempotencyKey, adapterBytes, planned, task }: NewRecordOptions,
 ): string[] {
   const fields = ['version', String(RECORD_VERSION), 'kind', task.kind, 'spec', JSON.stringify(spec)];
   fields.push('dataset', spec.dataset, 'adapter_bytes', String(adapterBytes), 'created_at', createdAt.toISOString());
+  fields.push('queue_facts', queueFacts(spec, planned));
   if (owner !== null) fields.push('owner', owner);
   if (task.kind === 'publish-checkpoint') fields.push('checkpoint', JSON.stringify(task.checkpoint));
   if (idempotencyKey !== undefined) fields.push('idempotency_key', idempotencyKey);

@@ -19,12 +19,13 @@ import { createJobAttempts, type JobAttempts } from './job-attempts.js';
 import { createJobCheckpoints, type JobCheckpoints } from './job-checkpoints.js';
 import { whileEnded } from './job-cleanup.js';
 import { endedBeyond, type ListJobsOptions, listJobs, type QueueStatus, readQueueStatus } from './job-index.js';
-import { createJobQueue, queueEntryOf } from './job-queue.js';
 import { type JobOrigin, jobOfRecord, newRecordFields } from './job-record.js';
 import { jobKeys } from './keys.js';
 import { createMachineBoard, type MachineBoard } from './machine-board.js';
-import { type BaseModelPreference, preferBaseModel } from './prefer-base-model.js';
-import { type Reconciled, reconcileQueue } from './reconcile-queue.js';
+import { createFairQueue, type FairQueue } from './queue/fair-queue.js';
+import { createJobQueue, queueEntryOf } from './queue/job-queue.js';
+import { type PlannedWork, UNPLANNED } from './queue/queue-entry.js';
+import { type Reconciled, reconcileQueue } from './queue/reconcile-queue.js';
 import { onRedis } from './redis-errors.js';
 import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
@@ -35,6 +36,8 @@ import { resumeJobScript } from './scripts/resume-job.js';
 /** How long an idempotency key is stored. */
 const IDEMPOTENCY_SECONDS = 24 * 3600;
 
+const DEFAULT_TURN_MS = 600_000;
+
 export interface JobStoreOptions {
   /** The caller closes it. Its settings decide how long calls wait while Redis is unavailable. */
   redis: Redis;
@@ -42,6 +45,10 @@ export interface JobStoreOptions {
   prefix?: string;
   /** Called if a job was recorded but could not be queued. A worker's {@link JobStore.reconcile} queues it later. */
   onQueueError?: (id: JobId, error: unknown) => void;
+  /** How long a worker may stay on its base model while others wait for another one. @defaultValue 600 000 */
+  turnMs?: number;
+  /** The time in milliseconds. @defaultValue the clock of this process */
+  now?: () => number;
 }
 
 export interface JobLimits {
@@ -68,6 +75,8 @@ export interface CreateJobOptions extends JobLimits {
   owner?: Owner | undefined;
   /** Maximum size of its adapter, reserved until the job has ended. @defaultValue 0 */
   adapterBytes?: number | undefined;
+  /** What it will do, for estimates. @defaultValue unknown */
+  planned?: PlannedWork | undefined;
 }
 
 /**
@@ -112,11 +121,8 @@ export interface JobStore {
   readEvents(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
   /** For monitoring. */
   queueStatus(): Promise<QueueStatus>;
-  /**
-   * For workers: makes the first waiting job on a base model the next job, unless a job before it has waited too long.
-   * @returns the job that was moved; null if the order is unchanged
-   */
-  preferBaseModel(preference: BaseModelPreference): Promise<JobId | null>;
+  /** In which order jobs start. */
+  queue: FairQueue;
   checkpoints: JobCheckpoints;
   datasets: DatasetJobs;
   adapterBytes: AdapterBytes;
@@ -130,8 +136,9 @@ export interface JobStore {
 }
 
 export function createJobStore(options: JobStoreOptions): JobStore {
-  const { redis, prefix = 'lorasmith:', onQueueError = () => {} } = options;
+  const { redis, prefix = 'lorasmith:', onQueueError = () => {}, turnMs = DEFAULT_TURN_MS, now = Date.now } = options;
   const keys = jobKeys(prefix);
+  const deps = { redis, keys, now };
   const queue = createJobQueue({ redis, prefix: keys.queuePrefix });
   const events = createEventStream({ redis, keys });
 
@@ -164,8 +171,9 @@ export function createJobStore(options: JobStoreOptions): JobStore {
   const store: JobStore = {
     async createJob(
       spec,
-      { idempotencyKey, requestHash, origin, owner = null, adapterBytes = 0, task = { kind: 'train' }, ...limits },
+      { idempotencyKey, requestHash, origin, owner = null, adapterBytes = 0, planned = UNPLANNED, ...options },
     ) {
+      const { task = { kind: 'train' }, ...limits } = options;
       const { maxOfOwner, maxWaiting, keptOfOwner, keptInAll } = limits;
       const newId = newIdentifier('job');
       const answer = await createJobScript(
@@ -181,13 +189,14 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         {
           id: newId,
           event_channel: keys.eventChannel,
+          now_ms: now(),
           kind: task.kind,
           request_hash: requestHash,
           idempotency_seconds: idempotencyKey === undefined ? '' : IDEMPOTENCY_SECONDS,
           max_waiting: maxWaiting ?? '',
           max_of_owner: maxOfOwner ?? '',
         },
-        newRecordFields(spec, new Date(), { owner, origin, idempotencyKey, adapterBytes, task }),
+        newRecordFields(spec, new Date(now()), { owner, origin, idempotencyKey, adapterBytes, planned, task }),
       );
       if (answer === 'conflict') throw idempotencyConflict();
       if (answer === 'no-dataset') throw datasetGone(spec.dataset);
@@ -228,7 +237,8 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const answer = await requestCancelScript(redis, recordKeys(keys, id, job.dataset), {
         id,
         event_channel: keys.eventChannel,
-        now: new Date().toISOString(),
+        now_ms: now(),
+        now: new Date(now()).toISOString(),
       });
       if (answer === 'publishing') {
         throw new ProductError('job_not_cancellable', 'The training has finished and the adapter is being published.');
@@ -256,6 +266,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         {
           id,
           event_channel: keys.eventChannel,
+          now_ms: now(),
           max_waiting: maxWaiting ?? '',
           max_of_owner: maxOfOwner ?? '',
         },
@@ -285,7 +296,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
           owner_jobs: keys.ofOwner(owner),
           idempotency: keys.idempotency(idempotencyKey ?? '', owner),
         },
-        { id, event_channel: keys.eventChannel },
+        { id, event_channel: keys.eventChannel, now_ms: now() },
       );
       if (answer === 'missing') throw new ProductError('job_not_found', `There is no job ${id}.`);
       if (answer === 'active') {
@@ -296,13 +307,13 @@ export function createJobStore(options: JobStoreOptions): JobStore {
 
     readEvents: (id, readOptions) => events.read(id, readOptions),
     queueStatus: () => readQueueStatus({ redis, keys }),
-    preferBaseModel: (preference) => preferBaseModel({ redis, keys, queue }, preference),
-    checkpoints: createJobCheckpoints({ redis, keys }),
+    queue: createFairQueue({ ...deps, queue, turnMs }),
+    checkpoints: createJobCheckpoints(deps),
     datasets: createDatasetJobs({ redis, keys }),
     adapterBytes: createAdapterBytes({ redis, keys }),
-    attempts: createJobAttempts({ redis, keys }),
+    attempts: createJobAttempts(deps),
     machines: createMachineBoard({ redis, keys }),
-    reconcile: () => reconcileQueue({ redis, keys, queue }),
+    reconcile: () => reconcileQueue({ ...deps, queue }),
 
     async close() {
       events.close();
@@ -310,7 +321,9 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     },
   };
   // An error thrown by `work` is not an error of Redis.
-  return { ...guarded(store), whileEnded: store.whileEnded, close: store.close };
+  const { whileEnded: ended, close } = store;
+  const guards = guarded(store);
+  return { ...guards, queue: { ...guards.queue, locked: store.queue.locked }, whileEnded: ended, close };
 }
 
 function idempotencyConflict(): ProductError {

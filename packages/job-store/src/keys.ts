@@ -25,6 +25,24 @@ export interface JobKeys {
   cleanup(id: JobId): string;
   /** Hash: the job that an idempotency key of this owner created. */
   idempotency(key: string, owner: Owner): string;
+  /** Hash by unfinished job: its QueueEntry, as JSON. */
+  queueEntries: string;
+  /** Hash by key ('' for none): how many unfinished jobs it has. */
+  keyJobs: string;
+  /** Hash by key: how many places its line has had. */
+  keyPlaces: string;
+  /** Hash by key: the tokens that its jobs have trained, divided by its weight. */
+  keyUsed: string;
+  /** Hash by key: when a worker last gave up one of its jobs, in milliseconds. */
+  keyServed: string;
+  /** Hash by key: its weight, where it is not 1. */
+  keyWeights: string;
+  /** Hash by job: the worker that has paused others for it, and until when that counts. */
+  queueTargets: string;
+  /** Hash by worker name: what it holds, as JSON, and when it said so. */
+  queueWorkers: string;
+  /** String, for some seconds: the worker that takes a job now. */
+  queueLock: string;
   /** Channel that receives the id of a job when it has a new event. */
   eventChannel: string;
   /** Hash by worker name: the measured profiles of the workers' machines. */
@@ -50,6 +68,15 @@ export function jobKeys(prefix: string): JobKeys {
       const own = owner === null ? key : `${owner} ${key}`;
       return `${prefix}idempotency:${createHash('sha256').update(own).digest('hex')}`;
     },
+    queueEntries: `${prefix}queue-entries`,
+    keyJobs: `${prefix}queue-key-jobs`,
+    keyPlaces: `${prefix}queue-key-places`,
+    keyUsed: `${prefix}queue-key-used`,
+    keyServed: `${prefix}queue-key-served`,
+    keyWeights: `${prefix}api-keys:weights`,
+    queueTargets: `${prefix}queue-targets`,
+    queueWorkers: `${prefix}queue-workers`,
+    queueLock: `${prefix}queue-lock`,
     eventChannel: `${prefix}job-events`,
     machines: `${prefix}machines`,
     queuePrefix: `${prefix}queue`,

@@ -1,8 +1,7 @@
 import type { DatasetId, JobFailure, JobId, JobStatus, NewJobEvent } from '@lorasmith/contracts';
-import type { Redis } from 'ioredis';
-import type { JobKeys } from './keys.js';
 import { recordKeys } from './scripts/record-part.js';
 import { updateJobScript } from './scripts/update-job.js';
+import type { StoreDeps } from './store-deps.js';
 
 /** An atomic change of a record. */
 export interface RecordChange {
@@ -11,6 +10,12 @@ export interface RecordChange {
   heedCancel?: boolean;
   fields?: [name: string, value: string][];
   event?: NewJobEvent;
+  /** Tokens that the job has read since the last change. @defaultValue 0 */
+  usedTokens?: number;
+  /** Of a job that returns to the queue: it had a turn and goes to the end of the line. @defaultValue false */
+  isPaused?: boolean;
+  /** Of a job that returns to the queue: the seconds of training that remain. @defaultValue as before */
+  seconds?: number | undefined;
 }
 
 export type RecordAnswer = 'done' | 'missing' | 'stale' | 'cancel-requested' | JobStatus;
@@ -20,11 +25,11 @@ export type RecordAnswer = 'done' | 'missing' | 'stale' | 'cancel-requested' | J
  * @returns `done`, or why nothing was changed; a status is the current one, which is not in `from`
  */
 export async function changeRecord(
-  { redis, keys }: { redis: Redis; keys: JobKeys },
+  { redis, keys, now }: StoreDeps,
   job: { id: JobId; dataset: DatasetId },
   token: string | null,
   from: readonly JobStatus[],
-  { to, heedCancel, fields = [], event }: RecordChange,
+  { to, heedCancel, fields = [], event, usedTokens = 0, isPaused = false, seconds }: RecordChange,
 ): Promise<RecordAnswer> {
   const answer = await updateJobScript(
     redis,
@@ -32,12 +37,16 @@ export async function changeRecord(
     {
       id: job.id,
       event_channel: keys.eventChannel,
+      now_ms: now(),
       attempt_token: token ?? '',
       allowed_statuses: from.join(),
       new_status: to ?? '',
       heed_cancel: heedCancel ? 'yes' : '',
       event_type: event?.type ?? '',
       event_data: event === undefined ? '' : JSON.stringify(event.data),
+      used_tokens: usedTokens,
+      is_paused: isPaused ? 'yes' : '',
+      seconds: seconds ?? '',
     },
     fields.flat(),
   );

@@ -5,6 +5,7 @@ export function aJobSpec(changes: Partial<JobSpec> = {}): JobSpec {
   return {
     base_model: 'tiny-llama',
     dataset: 'ds_0123456789abcdef01234567',
+    priority: 'normal',
     validation: { split: 0 },
     lora: {
       r: 8,

@@ -140,7 +140,7 @@ describe('attempts', () => {
     const job = await created();
     const attempt = await started(job.id);
     expect(attempt).toMatchObject({ number: 1, job: { status: 'preparing' } });
-    const report = { warnings: [], rows: { total: 3 } } as never;
+    const report = { warnings: [], tokens: { total: 300 }, steps: { total: 10 } } as never;
     expect(await store.attempts.record(attempt, { type: 'report-ready', data: { report } })).toBe('done');
     expect(await store.getJob(job.id)).toMatchObject({ status: 'running', report: { warnings: [] } });
     expect(await store.attempts.record(attempt, step(7))).toBe('done');

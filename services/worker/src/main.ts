@@ -125,7 +125,6 @@ const worker = await startWorker({
   jobTimeoutMs: config.jobTimeoutMs,
   trainerIdleMs: config.trainerIdleMs,
   trainerSilenceMs: config.trainerSilenceMs,
-  preferLoadedModelMs: config.preferLoadedModelMs,
   checkpointRetentionMs: config.checkpointsKeptHours * 3_600_000,
   checkpointQuotas: config.checkpointBytes,
   shutdownTimeoutMs: config.shutdownTimeoutMs,

@@ -69,17 +69,6 @@ const trainerSilenceMs = setting({
     'checkpoint. Raise it if one micro-batch takes longer.',
 });
 
-const preferLoadedModelMs = setting({
-  variable: 'PREFER_LOADED_MODEL_MS',
-  schema: Type.Integer({ minimum: 0, maximum: 604_800_000 }),
-  fallback: '0',
-  unit: 'ms',
-  example: '600000',
-  description:
-    'How long a waiting job may be passed over by later jobs on the base model that a worker has in memory, which saves ' +
-    'loading another one. 0: jobs start in the order in which they were sent.',
-});
-
 const checkpointsKeptHours = setting({
   variable: 'CHECKPOINTS_KEPT_HOURS',
   schema: Type.Integer({ minimum: 1, maximum: 87_600 }),
@@ -179,7 +168,6 @@ export const WORKER_SETTINGS = {
   jobTimeoutMs,
   trainerIdleMs,
   trainerSilenceMs,
-  preferLoadedModelMs,
   checkpointsKeptHours,
   checkpointBytes: { ofKey: keyCheckpointBytes, inAll: checkpointsMaxBytes },
   device,

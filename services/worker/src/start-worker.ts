@@ -69,11 +69,6 @@ export interface WorkerOptions {
   trainerIdleMs?: number;
   /** A trainer with a job that sends nothing for so long is killed. @defaultValue 120 000 */
   trainerSilenceMs?: number;
-  /**
-   * How long a waiting job may be passed over by later ones on the base model that is loaded; 0: jobs start in the order in
-   * which they were sent. @defaultValue 0
-   */
-  preferLoadedModelMs?: number;
   /** Called when the GPU is lost: the worker releases its job and stops. Its process should end. @defaultValue none */
   onGpuLost?: (fault: string) => void;
   /** What a stop may take; a tenth of it is kept for killing what did not end by itself. */
@@ -144,13 +139,6 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
       }),
   });
   observeMachine(registry, { workerName, engine, trainerPid: () => pool.trainerPid });
-  const { preferLoadedModelMs = 0 } = options;
-  const preferLoadedModel = async () => {
-    const baseModel = pool.loadedModel;
-    if (preferLoadedModelMs === 0 || baseModel === null) return;
-    const job = await store.preferBaseModel({ baseModel, maxPassedOverMs: preferLoadedModelMs });
-    if (job !== null) log.info({ job, base_model: baseModel }, 'this job is next: its base model is loaded');
-  };
   const queue = startTrainQueue({
     redis,
     prefix,
@@ -174,7 +162,6 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
         id,
         runOptions,
       ),
-    beforeNext: preferLoadedModel,
     log,
   });
   const endMaintenance = startMaintenance({

@@ -17,8 +17,6 @@ export interface TrainQueueOptions {
   /** How long the lock on a job lasts without being renewed. */
   lockMs: number;
   run: (id: string, options: RunJobOptions) => Promise<JobRun>;
-  /** Called after each job, before the next one is taken: it may reorder the queue. */
-  beforeNext: () => Promise<void>;
   log: Logger;
 }
 
@@ -32,7 +30,7 @@ export interface TrainQueue {
 
 /** Takes jobs from BullMQ, one at a time, and reports to it what became of each. */
 export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
-  const { redis, prefix, workerName, lockMs, run, beforeNext, log } = options;
+  const { redis, prefix, workerName, lockMs, run, log } = options;
   const worker = new Worker(
     QUEUE_NAME,
     async (job, token, signal) => {
@@ -40,10 +38,6 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
       const isLast = job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
       const { id, resumes } = jobOfQueueEntry(job.id);
       const result = await run(id, { signal, isLast, resumes });
-      // BullMQ takes the next job in the same step in which it hears of this one's end.
-      if (!signal.aborted) {
-        await beforeNext().catch((error: unknown) => log.warn({ err: error }, 'the queue keeps its order'));
-      }
       switch (result.outcome) {
         case 'ended':
           if (result.status === 'failed') throw new UnrecoverableError(result.failure.message);

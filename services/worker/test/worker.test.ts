@@ -364,20 +364,6 @@ describe('jobs on two base models', () => {
     const times = await startTimes(jobs);
     expect(times).toEqual([...times].sort());
   });
-
-  test('start with those on the loaded model, for a limited time, if the worker prefers it', async () => {
-    const jobs = await sendThree();
-    await work({ preferLoadedModelMs: 600_000 });
-    const [first, second, third] = await startTimes(jobs);
-    expect([first, third, second]).toEqual([first, second, third].sort());
-    await workers.pop()?.stop();
-
-    const others = await sendThree();
-    await sleep(50);
-    await work({ preferLoadedModelMs: 50 });
-    const times = await startTimes(others);
-    expect(times).toEqual([...times].sort());
-  });
 });
 
 describe('a worker that stops', () => {

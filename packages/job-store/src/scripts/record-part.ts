@@ -5,7 +5,21 @@ import type { LuaSource } from './lua-script.js';
 /** Approximate maximum of stored events per job: at one step a second, the last five and a half hours. */
 const MAX_EVENTS = 20_000;
 
-type RecordKey = 'record' | 'events' | 'dataset_jobs' | `${JobStatus}_jobs` | 'reserved_bytes';
+type QueueKey =
+  | 'queue_entries'
+  | 'key_jobs'
+  | 'key_places'
+  | 'key_used'
+  | 'key_served'
+  | 'key_weights'
+  | 'queue_targets';
+type RecordKey = 'record' | 'events' | 'dataset_jobs' | `${JobStatus}_jobs` | 'reserved_bytes' | QueueKey;
+
+/**
+ * Tokens that each start of a job counts for, besides those that it trains: a key whose jobs fail before their first step
+ * uses the machine, too.
+ */
+const TOKENS_OF_START = 1_000;
 
 /** The keys of {@link RECORD_PART} for one job. */
 export function recordKeys(keys: JobKeys, id: JobId, dataset: DatasetId): Record<RecordKey, string> {
@@ -20,15 +34,22 @@ export function recordKeys(keys: JobKeys, id: JobId, dataset: DatasetId): Record
     failed_jobs: keys.withStatus('failed'),
     cancelled_jobs: keys.withStatus('cancelled'),
     reserved_bytes: keys.reservedBytes,
+    queue_entries: keys.queueEntries,
+    key_jobs: keys.keyJobs,
+    key_places: keys.keyPlaces,
+    key_used: keys.keyUsed,
+    key_served: keys.keyServed,
+    key_weights: keys.keyWeights,
+    queue_targets: keys.queueTargets,
   };
 }
 
 /**
  * Functions for every script that changes one job. The status changes together with the sets that index jobs by status,
  * and an event is written together with the change that it reports. While a job is unfinished, the bytes of its adapter
- * are reserved.
+ * are reserved, and the queue has an entry for it (see QueueEntry). `now_ms` is the time in milliseconds.
  */
-export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel'> = {
+export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'> = {
   keys: [
     'record',
     'events',
@@ -40,33 +61,87 @@ export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel'> = {
     'failed_jobs',
     'cancelled_jobs',
     'reserved_bytes',
+    'queue_entries',
+    'key_jobs',
+    'key_places',
+    'key_used',
+    'key_served',
+    'key_weights',
+    'queue_targets',
   ],
-  arguments: ['id', 'event_channel'],
+  arguments: ['id', 'event_channel', 'now_ms'],
   lua: `
+local tokens_of_start = ${TOKENS_OF_START}
 local jobs_with = {
   queued = queued_jobs, preparing = preparing_jobs, running = running_jobs,
   succeeded = succeeded_jobs, failed = failed_jobs, cancelled = cancelled_jobs,
 }
 local is_ended = {succeeded = true, failed = true, cancelled = true}
 
+-- Counts tokens as used by a key.
+local function charge(key, tokens)
+  local weight = tonumber(redis.call('HGET', key_weights, key)) or 1
+  redis.call('HINCRBYFLOAT', key_used, key, string.format('%.6f', tokens / weight))
+end
+
+-- A key gets no credit for the time in which it had no jobs: it has used at least as much as the key that has used least.
+local function wake_key(key)
+  local least, least_text
+  for _, other in ipairs(redis.call('HKEYS', key_jobs)) do
+    local text = redis.call('HGET', key_used, other) or '0'
+    if other ~= key and (not least or tonumber(text) < least) then
+      least, least_text = tonumber(text), text
+    end
+  end
+  local own = tonumber(redis.call('HGET', key_used, key)) or 0
+  if least and least > own then redis.call('HSET', key_used, key, least_text) end
+end
+
+-- Puts the job into the line of its key, so many places before its end.
+local function join_line(entry, places_ahead)
+  entry.place = redis.call('HINCRBY', key_places, entry.key, 1) - places_ahead
+  entry.queued_at = tonumber(now_ms)
+  redis.call('HSET', queue_entries, id, cjson.encode(entry))
+end
+
 -- Adds an unfinished job to its indexes.
 local function enter(status)
-  local sequence, bytes, owner = unpack(redis.call('HMGET', record, 'sequence', 'adapter_bytes', 'owner'))
+  local sequence, bytes, owner, facts =
+    unpack(redis.call('HMGET', record, 'sequence', 'adapter_bytes', 'owner', 'queue_facts'))
   redis.call('HSET', record, 'status', status)
   redis.call('ZADD', jobs_with[status], sequence, id)
   redis.call('SADD', dataset_jobs, id)
   redis.call('HSET', reserved_bytes, id, bytes .. ':' .. (owner or ''))
+  local entry = cjson.decode(facts)
+  entry.key = owner or ''
+  if redis.call('HINCRBY', key_jobs, entry.key, 1) == 1 then wake_key(entry.key) end
+  join_line(entry, entry.ahead)
 end
 
 local function move(status)
-  local before, sequence = unpack(redis.call('HMGET', record, 'status', 'sequence'))
+  local before, sequence, owner = unpack(redis.call('HMGET', record, 'status', 'sequence', 'owner'))
+  local key = owner or ''
   redis.call('HSET', record, 'status', status)
   redis.call('ZREM', jobs_with[before], id)
   redis.call('ZADD', jobs_with[status], sequence, id)
+  redis.call('HDEL', queue_targets, id)
   if is_ended[status] then
     redis.call('SREM', dataset_jobs, id)
     redis.call('HDEL', reserved_bytes, id)
+    redis.call('HDEL', queue_entries, id)
+    if redis.call('HINCRBY', key_jobs, key, -1) <= 0 then redis.call('HDEL', key_jobs, key) end
   end
+  local was_held = before == 'preparing' or before == 'running'
+  if was_held and (is_ended[status] or status == 'queued') then redis.call('HSET', key_served, key, now_ms) end
+end
+
+-- What the queue must know of a job that a worker returns. A job that was paused goes to the end of the line.
+local function return_to_line(is_paused, seconds)
+  local entry = cjson.decode(redis.call('HGET', queue_entries, id))
+  entry.starts_alone = redis.call('HGET', record, 'starts_alone') == '1' or nil
+  if seconds ~= '' then entry.seconds = tonumber(seconds) end
+  if is_paused then return join_line(entry, 0) end
+  redis.call('HSET', queue_entries, id, cjson.encode(entry))
 end
 
 local function append_event(event_type, data)

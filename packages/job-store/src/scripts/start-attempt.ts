@@ -25,6 +25,7 @@ if redis.call('HEXISTS', record, 'cancel_requested_at') == 1 then
   return 'cancelled'
 end
 move('preparing')
+charge(redis.call('HGET', record, 'owner') or '', tokens_of_start)
 local attempt = redis.call('HINCRBY', record, 'attempts', 1)
 redis.call('HSET', record, 'attempt_token', token)
 redis.call('HSETNX', record, 'started_at', now)

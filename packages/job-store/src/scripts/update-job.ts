@@ -5,8 +5,9 @@ import { RECORD_PART } from './record-part.js';
  * Changes a record: its status, its fields, and the event that reports the change.
  *
  * `attempt_token` is '' for any attempt; `allowed_statuses` are joined by commas; `new_status` is '' to keep the status; a
- * requested cancel prevents the change if `heed_cancel` is 'yes'; `event_type` is '' for no event. `rest` holds fields and
- * their values.
+ * requested cancel prevents the change if `heed_cancel` is 'yes'; `event_type` is '' for no event; `used_tokens` are counted as
+ * used by the key of the job. A job that returns to the queue goes to the end of its line if `is_paused` is 'yes', and `seconds` of
+ * it remain ('' if that has not changed). `rest` holds fields and their values.
  *
  * Returns `done`, `missing`, `stale` (another attempt holds the job), `cancel-requested`, or the status that does not allow
  * the change. A release that is repeated because its reply was lost is `done` again.
@@ -14,7 +15,17 @@ import { RECORD_PART } from './record-part.js';
 export const updateJobScript = luaScript(
   {
     keys: [],
-    arguments: ['attempt_token', 'allowed_statuses', 'new_status', 'heed_cancel', 'event_type', 'event_data'],
+    arguments: [
+      'attempt_token',
+      'allowed_statuses',
+      'new_status',
+      'heed_cancel',
+      'event_type',
+      'event_data',
+      'used_tokens',
+      'is_paused',
+      'seconds',
+    ],
     lua: `
 local status, current_token = unpack(redis.call('HMGET', record, 'status', 'attempt_token'))
 if not status then return 'missing' end
@@ -27,8 +38,12 @@ if not string.find(',' .. allowed_statuses .. ',', ',' .. status .. ',', 1, true
 if heed_cancel == 'yes' and redis.call('HEXISTS', record, 'cancel_requested_at') == 1 then
   return 'cancel-requested'
 end
-if new_status ~= '' and new_status ~= status then move(new_status) end
 if #rest > 0 then redis.call('HSET', record, unpack(rest)) end
+if used_tokens ~= '0' then charge(redis.call('HGET', record, 'owner') or '', tonumber(used_tokens)) end
+if new_status ~= '' and new_status ~= status then
+  move(new_status)
+  if new_status == 'queued' then return_to_line(is_paused == 'yes', seconds) end
+end
 if event_type ~= '' then append_event(event_type, event_data) end
 return 'done'
 `,

@@ -1,8 +1,7 @@
 import { type DatasetId, type JobFailure, type JobId, UNFINISHED_STATUSES } from '@lorasmith/contracts';
-import type { Redis } from 'ioredis';
+import { cancelled, changeRecord, failed } from '../record-change.js';
+import type { StoreDeps } from '../store-deps.js';
 import { type JobQueue, queueEntryOf } from './job-queue.js';
-import type { JobKeys } from './keys.js';
-import { cancelled, changeRecord, failed } from './record-change.js';
 
 export interface Reconciled {
   /** Jobs that were missing from the queue and were added again. */
@@ -18,7 +17,7 @@ export interface Reconciled {
  * Both are safe if the job ends meanwhile: its record no longer allows the change, and a worker that receives an ended job
  * does nothing.
  */
-export async function reconcileQueue(deps: { redis: Redis; keys: JobKeys; queue: JobQueue }): Promise<Reconciled> {
+export async function reconcileQueue(deps: StoreDeps & { queue: JobQueue }): Promise<Reconciled> {
   const { redis, keys, queue } = deps;
   const reconciled: Reconciled = { requeued: [], ended: [] };
   for (const status of UNFINISHED_STATUSES) {
@@ -43,7 +42,7 @@ export async function reconcileQueue(deps: { redis: Redis; keys: JobKeys; queue:
 
 /** @param token - Of the attempt that was given up; a job that was resumed meanwhile has none. */
 async function endAbandoned(
-  deps: { redis: Redis; keys: JobKeys },
+  deps: StoreDeps,
   job: { id: JobId; dataset: DatasetId },
   token: string | null,
   reason: string,

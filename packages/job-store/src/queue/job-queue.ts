@@ -12,7 +12,6 @@ const WEEK_SECONDS = 7 * 24 * 3600;
 
 const JOB_OPTIONS: JobsOptions = {
   attempts: MAX_ATTEMPTS,
-  backoff: { type: 'exponential', delay: 2_000 },
   removeOnComplete: true,
   // An entry that BullMQ gave up must stay until the record says so too.
   removeOnFail: { age: WEEK_SECONDS },
@@ -22,12 +21,6 @@ export interface QueuedState {
   state: 'absent' | 'failed' | 'alive';
   /** Why BullMQ gave up the entry; empty if it did not. */
   reason: string;
-}
-
-export interface WaitingEntry {
-  entry: string;
-  /** When the entry was added; a retry does not change it. */
-  addedAt: Date;
 }
 
 /**
@@ -44,15 +37,15 @@ export function jobOfQueueEntry(entry: string): { id: JobId; resumes: number } {
   return { id, resumes: Number(resumes) };
 }
 
-/** Decides which worker gets which job, and when. It knows a job only by the name of its entry. */
+/** BullMQ: which entries wait, and which worker holds which. It knows a job only by the name of its entry. */
 export interface JobQueue {
   /** Adds an entry, or does nothing if it exists. */
   add(entry: string): Promise<void>;
   /** Removes an entry, unless a worker holds it. */
   remove(entry: string): Promise<void>;
   stateOf(entry: string): Promise<QueuedState>;
-  /** The entries that workers receive next, in this order. */
-  nextEntries(count: number): Promise<WaitingEntry[]>;
+  /** The entries that wait and those that workers hold, in no useful order. */
+  entries(): Promise<{ waiting: string[]; held: string[] }>;
   /** Makes a waiting entry the next one. Does nothing if the entry no longer waits. */
   moveToFront(entry: string): Promise<void>;
   close(): Promise<void>;
@@ -98,12 +91,13 @@ export function createJobQueue(options: { redis: Redis; prefix: string }): JobQu
         const job = await queue.getJob(entry);
         return { state: 'failed', reason: job?.failedReason ?? '' };
       }),
-    nextEntries: (count) =>
+    entries: () =>
       withQueue(async (queue) => {
-        const waiting = await queue.getWaiting(0, count - 1);
-        return waiting.flatMap(({ id, timestamp }) =>
-          id === undefined ? [] : [{ entry: id, addedAt: new Date(timestamp) }],
-        );
+        const [waiting, held] = await Promise.all([
+          queue.getRanges(['wait'], 0, -1),
+          queue.getRanges(['active'], 0, -1),
+        ]);
+        return { waiting, held };
       }),
     moveToFront: (entry) =>
       withQueue(async (queue) => {

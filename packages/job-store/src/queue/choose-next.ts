@@ -1,0 +1,179 @@
+import type { JobId, ModelName, TrainingSettings } from '@lorasmith/contracts';
+import { linesInOrder, type QueueState, useOf } from './fair-order.js';
+import type { QueueEntry, WaitingJob } from './queue-entry.js';
+
+/** What a worker has in memory. */
+export interface LoadedBase {
+  /** Null: nothing. */
+  baseModel: ModelName | null;
+  /** The requested precisions that train on it. */
+  precisions: readonly TrainingSettings['precision'][];
+}
+
+/** What a worker can take now. */
+export interface Appetite extends LoadedBase {
+  /** It holds no job, and takes any; otherwise only jobs on what it has in memory. */
+  isIdle: boolean;
+}
+
+/** A job that the worker holds. */
+export interface HeldJob {
+  id: JobId;
+  entry: QueueEntry;
+  /** When the worker took it, in milliseconds. */
+  since: number;
+  /** It was asked to give up its place. */
+  isPausing: boolean;
+}
+
+/** A worker that looks for its next job. */
+export interface Chooser {
+  /** Null: it can take nothing now. */
+  appetite: Appetite | null;
+  /** What it had in memory when it could last take a job beside those that it holds; null: it could not since. */
+  loaded: LoadedBase | null;
+  held: readonly HeldJob[];
+  /** How many jobs it may hold. */
+  slots: number;
+  /** When it took the first job on its present base model, in milliseconds. */
+  baseSince: number;
+  /** The job for which it has paused others; null: none. */
+  target: JobId | null;
+  /** The jobs for which other workers have paused some. */
+  targetsOfOthers: ReadonlySet<JobId>;
+}
+
+export type Choice =
+  | { action: 'take'; waiting: WaitingJob }
+  /** Pauses jobs that it holds, so that it can take the job `target`. */
+  | { action: 'pause'; held: readonly HeldJob[]; target: KnownJob }
+  /** @param untilMs - When to look again although nothing has happened; null: no need. */
+  | { action: 'wait'; untilMs: number | null };
+
+export type KnownJob = WaitingJob & { job: QueueEntry };
+
+/** A worker that is full gives a place to a key of which no worker holds a job after this part of a turn. */
+const SHORT_TURN = 1 / 20;
+
+/**
+ * What a worker does next. It takes the first job of the fair order that fits. A job on another base model is passed over by
+ * jobs on the one in memory for at most a turn, counted from when it was sent or from when the worker changed its base model;
+ * then the worker pauses what it holds. While it has no free place, a key of which no worker holds a job gets one after a
+ * twentieth of a turn, and every other one that has had less than the key whose job is paused, after a turn.
+ */
+export function chooseNext(
+  queue: Pick<QueueState, 'now' | 'keys'> & { waiting: readonly WaitingJob[] },
+  worker: Chooser,
+  turnMs: number,
+): Choice {
+  const { now } = queue;
+  const { appetite, held, target } = worker;
+  const stray = queue.waiting.find(({ job }) => job === null);
+  if (stray !== undefined && appetite !== null) return { action: 'take', waiting: stray };
+
+  const known = queue.waiting.filter((one): one is KnownJob => one.job !== null);
+  const ready = known.filter(({ job }) => (job.not_before ?? 0) <= now);
+  const soon = new Wakening(now);
+  for (const { job } of known) soon.at(job.not_before ?? 0);
+
+  const lines = linesInOrder({ ...queue, waiting: ready }, turnMs);
+  const first = lines[0]?.[0];
+  if (first === undefined) return soon.choice();
+
+  if (appetite !== null) {
+    const aimed = ready.find(({ id }) => id === target);
+    if (aimed !== undefined && fits(aimed, appetite)) return { action: 'take', waiting: aimed };
+    const turnEnds = Math.max(worker.baseSince, first.job.queued_at) + turnMs;
+    if (now < turnEnds) {
+      const fitting = firstOf(lines, (one) => isOnBase(one, appetite) && fits(one, appetite));
+      if (fitting !== undefined) return { action: 'take', waiting: fitting };
+    }
+    if (fits(first, appetite)) return { action: 'take', waiting: first };
+  }
+
+  // Nothing can be taken now. One change at a time: what it is pausing makes way for its target.
+  if (held.length === 0 || held.some(({ isPausing }) => isPausing)) return soon.choice();
+  const open = (one: KnownJob) => !worker.targetsOfOthers.has(one.id);
+  const { loaded } = worker;
+  const beside = (one: KnownJob) =>
+    !one.job.starts_alone &&
+    (loaded === null ? held.some(({ entry }) => isSameBase(entry, one.job)) : isOnBase(one, loaded));
+
+  if (!beside(first) && open(first)) {
+    if (soon.at(Math.max(worker.baseSince, first.job.queued_at) + turnMs)) {
+      return { action: 'pause', held, target: first };
+    }
+  }
+  const next = firstOf(lines, (one) => beside(one) && open(one));
+  if (next !== undefined && held.length >= worker.slots) {
+    const lacksAny = useOf(queue, next.job.key).held === 0;
+    const leastMs = lacksAny ? turnMs * SHORT_TURN : turnMs;
+    if (soon.at(next.job.queued_at + leastMs)) {
+      const givers = held.filter(({ entry }) => mayGive(queue, worker, entry.key, next.job.key));
+      const ripe = givers.filter(({ since }) => soon.at(since + leastMs));
+      const [giver] = ripe.sort(
+        (one, other) =>
+          countOf(held, other.entry.key) - countOf(held, one.entry.key) ||
+          useOf(queue, other.entry.key).used - useOf(queue, one.entry.key).used ||
+          one.since - other.since,
+      );
+      if (giver !== undefined) return { action: 'pause', held: [giver], target: next };
+    }
+  }
+  return soon.choice();
+}
+
+/** Whether a job of the key `from` may be paused for one of the key `to`. */
+function mayGive(queue: Pick<QueueState, 'keys'>, { held }: Chooser, from: string, to: string): boolean {
+  // A key takes turns with itself.
+  if (from === to) return true;
+  return (useOf(queue, to).held === 0 && countOf(held, from) > 1) || useOf(queue, from).used > useOf(queue, to).used;
+}
+
+function countOf(held: readonly HeldJob[], key: string): number {
+  return held.filter(({ entry }) => entry.key === key).length;
+}
+
+function firstOf(lines: KnownJob[][], isWanted: (waiting: KnownJob) => boolean): KnownJob | undefined {
+  for (const line of lines) {
+    const wanted = line.find(isWanted);
+    if (wanted !== undefined) return wanted;
+  }
+  return undefined;
+}
+
+/** Whether a worker with this appetite can take the job. */
+export function fits({ job }: WaitingJob, appetite: Appetite): boolean {
+  if (job === null || appetite.isIdle) return true;
+  return !job.starts_alone && isOnBase({ job }, appetite);
+}
+
+/** Whether the job trains on what a worker has in memory. */
+export function isOnBase({ job }: { job: QueueEntry }, { baseModel, precisions }: LoadedBase): boolean {
+  return job.base_model === baseModel && precisions.includes(job.precision);
+}
+
+function isSameBase(one: QueueEntry, other: QueueEntry): boolean {
+  return one.base_model === other.base_model && one.precision === other.precision;
+}
+
+/** Collects the next time at which waiting is over. */
+class Wakening {
+  readonly #nowMs: number;
+  #untilMs: number | null = null;
+
+  constructor(nowMs: number) {
+    this.#nowMs = nowMs;
+  }
+
+  /** Whether the time has come; otherwise it is one to wake up at. */
+  at(timeMs: number): boolean {
+    if (timeMs <= this.#nowMs) return true;
+    this.#untilMs = Math.min(this.#untilMs ?? timeMs, timeMs);
+    return false;
+  }
+
+  choice(): Choice {
+    return { action: 'wait', untilMs: this.#untilMs };
+  }
+}

@@ -1,0 +1,90 @@
+import type { QueueEntry } from './queue-entry.js';
+
+/** What a key uses of the machines. */
+export interface KeyUse {
+  /** Tokens that its jobs have trained, divided by its weight. */
+  used: number;
+  /** Jobs that workers hold now. */
+  held: number;
+  /** When a worker last gave up a job of it, in milliseconds; 0: never. */
+  servedAt: number;
+  weight: number;
+}
+
+/** A waiting job, of which only the entry matters here. */
+export interface InLine {
+  job: QueueEntry;
+}
+
+/** The state of the queue that the order depends on. */
+export interface QueueState<Waiting extends InLine = InLine> {
+  /** In milliseconds. */
+  now: number;
+  waiting: readonly Waiting[];
+  keys: ReadonlyMap<string, KeyUse>;
+}
+
+const UNUSED: KeyUse = { used: 0, held: 0, servedAt: 0, weight: 1 };
+
+/** The use of a key that the state may not know yet. */
+export function useOf({ keys }: Pick<QueueState, 'keys'>, key: string): KeyUse {
+  return keys.get(key) ?? UNUSED;
+}
+
+/**
+ * The lines of the keys, in the order in which the keys are served next; each line is in its own order.
+ *
+ * - Overdue keys are first: workers have held none of their jobs for as many turns as keys wait. The one that has waited
+ *   longest leads. So no key starves, however much it has used before.
+ * - Then come keys of which no worker holds a job, then the others, each by the tokens used, divided by the key's weight.
+ * - Of equals, the one with the job that has waited longest.
+ */
+export function linesInOrder<Waiting extends InLine>(state: QueueState<Waiting>, turnMs: number): Waiting[][] {
+  const lines = new Map<string, Waiting[]>();
+  for (const waiting of state.waiting) {
+    const line = lines.get(waiting.job.key);
+    if (line === undefined) lines.set(waiting.job.key, [waiting]);
+    else line.push(waiting);
+  }
+  const overdueMs = lines.size * turnMs;
+  return [...lines]
+    .map(([key, line]) => {
+      const { used, held, servedAt } = useOf(state, key);
+      const queuedAt = line.reduce((oldest, { job }) => Math.min(oldest, job.queued_at), Number.POSITIVE_INFINITY);
+      line.sort((one, other) => one.job.place - other.job.place);
+      const unservedMs = held > 0 ? 0 : state.now - Math.max(queuedAt, servedAt);
+      return { line, used, isHeld: held > 0, queuedAt, overdueMs: unservedMs >= overdueMs ? unservedMs : 0 };
+    })
+    .sort(
+      (one, other) =>
+        other.overdueMs - one.overdueMs ||
+        Number(one.isHeld) - Number(other.isHeld) ||
+        one.used - other.used ||
+        one.queuedAt - other.queuedAt,
+    )
+    .map(({ line }) => line);
+}
+
+/** Tokens that a job counts for while it is not planned. */
+const TYPICAL_TOKENS = 100_000;
+
+/**
+ * All waiting jobs in the order in which they are expected to start, if no worker prefers a base model and nothing is sent: a key
+ * is served again when its jobs before have used what the other keys have.
+ */
+export function expectedOrder<Waiting extends InLine>(state: QueueState<Waiting>, turnMs: number): Waiting[] {
+  const expected = linesInOrder(state, turnMs).flatMap((line, rank) => {
+    const { key } = line[0]!.job;
+    const { used, held, weight } = useOf(state, key);
+    let tag = used;
+    return line.map((waiting, index) => {
+      const before = tag;
+      tag += (waiting.job.tokens ?? TYPICAL_TOKENS) / weight;
+      // The order of the lines has the keys of which nothing is held before the others.
+      return { waiting, rank, tag: index === 0 && held === 0 ? Number.NEGATIVE_INFINITY : before };
+    });
+  });
+  return expected
+    .sort((one, other) => (one.tag === other.tag ? one.rank - other.rank : one.tag - other.tag))
+    .map(({ waiting }) => waiting);
+}

@@ -1,0 +1,218 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Job, JobId, JobProgress, JobQueueState } from '@lorasmith/contracts';
+import { ENDED_STATUSES } from '@lorasmith/contracts';
+import { repliesOf } from '../redis-errors.js';
+import { luaScript } from '../scripts/lua-script.js';
+import type { StoreDeps } from '../store-deps.js';
+import { type EstimatedTimes, type EstimatedWorker, estimateTimes } from './estimate-times.js';
+import { expectedOrder, type KeyUse } from './fair-order.js';
+import { type JobQueue, jobOfQueueEntry } from './job-queue.js';
+import type { QueueEntry, WaitingJob } from './queue-entry.js';
+
+/** Longer than taking a job takes. Where it takes longer still, the worst is that a worker gets another job than it chose. */
+const LOCK_MS = 5_000;
+/** Time between two tries to get the lock. */
+const LOCK_RETRY_MS = 20;
+/** How long paused jobs may take to make way for the job that they were paused for. */
+const TARGET_MS = 120_000;
+/** Workers say every few seconds that they run. */
+const WORKER_GONE_MS = 20_000;
+/** Positions and estimates are calculated once in this time, however many ask for them. */
+const FORECAST_MS = 1_000;
+
+/** Everything that workers choose by. */
+export interface QueueSnapshot {
+  /** In milliseconds. */
+  now: number;
+  waiting: WaitingJob[];
+  keys: Map<string, KeyUse>;
+  /** The jobs for which workers have paused others, and which worker. */
+  targets: Map<JobId, string>;
+}
+
+/** What a worker says of itself. */
+export interface WorkerPresence {
+  slots: number;
+  held: JobId[];
+}
+
+/** The order in which jobs start. */
+export interface FairQueue {
+  snapshot(): Promise<QueueSnapshot>;
+  /** Runs `work` while no other worker chooses. */
+  locked<Result>(work: () => Promise<Result>): Promise<Result>;
+  /** Makes a waiting entry the one that the next worker gets. */
+  moveToFront(entry: string): Promise<void>;
+  /** No worker takes the job within this time. */
+  delay(id: JobId, milliseconds: number): Promise<void>;
+  /** Records that this worker pauses jobs for that one, so that no other worker does. */
+  aim(id: JobId, worker: string): Promise<void>;
+  /** Records that a worker runs, and what it holds. It must be repeated within some seconds. */
+  announce(worker: string, presence: WorkerPresence): Promise<void>;
+  /** Records that a worker does not run any more. */
+  leave(worker: string): Promise<void>;
+  /** The position of the job and when it is expected to start and to end; null: it has ended. */
+  forecast(job: Pick<Job, 'id' | 'status'>): Promise<JobQueueState | null>;
+}
+
+const unlockScript = luaScript({
+  keys: ['queue_lock'],
+  arguments: ['token'],
+  lua: `
+if redis.call('GET', queue_lock) == token then redis.call('DEL', queue_lock) end
+return 1
+`,
+});
+
+const delayScript = luaScript({
+  keys: ['queue_entries'],
+  arguments: ['id', 'not_before'],
+  lua: `
+local text = redis.call('HGET', queue_entries, id)
+if not text then return 0 end
+local entry = cjson.decode(text)
+entry.not_before = tonumber(not_before)
+redis.call('HSET', queue_entries, id, cjson.encode(entry))
+return 1
+`,
+});
+
+export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: number }): FairQueue {
+  const { redis, keys, now, queue, turnMs } = deps;
+
+  const entriesOf = async (ids: JobId[]): Promise<(QueueEntry | null)[]> => {
+    if (ids.length === 0) return [];
+    const texts = await redis.hmget(keys.queueEntries, ...ids);
+    return texts.map((text) => (text === null ? null : (JSON.parse(text) as QueueEntry)));
+  };
+
+  const usesOf = async (names: string[], held: (QueueEntry | null)[]): Promise<Map<string, KeyUse>> => {
+    if (names.length === 0) return new Map();
+    const look = redis.pipeline();
+    for (const key of [keys.keyUsed, keys.keyServed, keys.keyWeights]) look.hmget(key, ...names);
+    const [used, served, weights] = repliesOf(await look.exec()) as (string | null)[][];
+    const uses = names.map((name, i): [string, KeyUse] => [
+      name,
+      { used: Number(used![i] ?? 0), servedAt: Number(served![i] ?? 0), weight: Number(weights![i] ?? 1), held: 0 },
+    ]);
+    const byName = new Map(uses);
+    for (const entry of held) if (entry !== null) byName.get(entry.key)!.held++;
+    return byName;
+  };
+
+  const snapshot = async (): Promise<QueueSnapshot> => {
+    const entries = await queue.entries();
+    const waiting = entries.waiting.map((entry) => ({ entry, ...jobOfQueueEntry(entry) }));
+    const held = entries.held.map((entry) => jobOfQueueEntry(entry).id);
+    const [found, targets] = await Promise.all([
+      entriesOf([...waiting.map(({ id }) => id), ...held]),
+      redis.hgetall(keys.queueTargets),
+    ]);
+    const names = new Set(found.flatMap((entry) => (entry === null ? [] : [entry.key])));
+    const at = now();
+    return {
+      now: at,
+      waiting: waiting.map(({ entry, id }, i) => ({ entry, id, job: found[i]! })),
+      keys: await usesOf([...names], found.slice(waiting.length)),
+      targets: new Map(
+        Object.entries(targets).flatMap(([id, text]) => {
+          const { worker, until } = JSON.parse(text) as { worker: string; until: number };
+          return until > at ? [[id as JobId, worker] as const] : [];
+        }),
+      ),
+    };
+  };
+
+  const runningWorkers = async (at: number): Promise<EstimatedWorker[]> => {
+    const present = Object.values(await redis.hgetall(keys.queueWorkers))
+      .map((text) => JSON.parse(text) as WorkerPresence & { seen_at: number })
+      .filter(({ seen_at }) => at - seen_at < WORKER_GONE_MS);
+    return await Promise.all(
+      present.map(async ({ slots, held }) => {
+        const entries = await entriesOf(held);
+        const look = redis.pipeline();
+        for (const id of held) look.hget(keys.job(id), 'progress');
+        const progress = held.length === 0 ? [] : (repliesOf(await look.exec()) as (string | null)[]);
+        return {
+          slots,
+          held: held.map((id, i) => {
+            const left = progress[i] ? (JSON.parse(progress[i]) as JobProgress).seconds_left : null;
+            // What it measures is its time beside the others.
+            return { id, seconds: left === null ? (entries[i]?.seconds ?? null) : left / held.length };
+          }),
+        };
+      }),
+    );
+  };
+
+  interface Forecast {
+    at: number;
+    places: Map<JobId, number>;
+    times: Map<string, EstimatedTimes>;
+    waiting: number;
+  }
+  let latest: { at: number; forecast: Promise<Forecast> } | null = null;
+  const calculate = async (at: number): Promise<Forecast> => {
+    const state = await snapshot();
+    const known = state.waiting.flatMap((one) => (one.job === null ? [] : [{ ...one, job: one.job }]));
+    const order = expectedOrder({ ...state, waiting: known }, turnMs);
+    const workers = await runningWorkers(at);
+    const times = estimateTimes(
+      workers,
+      order.map(({ id, job }) => ({ id, seconds: job.seconds })),
+    );
+    return { at, places: new Map(order.map(({ id }, place) => [id, place])), times, waiting: order.length };
+  };
+  const forecastWithin = (ageMs: number): Promise<Forecast> => {
+    const at = now();
+    if (latest === null || at - latest.at >= ageMs) {
+      const made = { at, forecast: calculate(at) };
+      latest = made;
+      made.forecast.catch(() => {
+        if (latest === made) latest = null;
+      });
+    }
+    return latest.forecast;
+  };
+
+  return {
+    snapshot,
+    async locked(work) {
+      const token = randomUUID();
+      while ((await redis.set(keys.queueLock, token, 'PX', LOCK_MS, 'NX')) === null) await sleep(LOCK_RETRY_MS);
+      try {
+        return await work();
+      } finally {
+        await unlockScript(redis, { queue_lock: keys.queueLock }, { token });
+      }
+    },
+    moveToFront: (entry) => queue.moveToFront(entry),
+    async delay(id, milliseconds) {
+      await delayScript(redis, { queue_entries: keys.queueEntries }, { id, not_before: now() + milliseconds });
+    },
+    async aim(id, worker) {
+      await redis.hset(keys.queueTargets, id, JSON.stringify({ worker, until: now() + TARGET_MS }));
+    },
+    async announce(worker, presence) {
+      await redis.hset(keys.queueWorkers, worker, JSON.stringify({ ...presence, seen_at: now() }));
+    },
+    async leave(worker) {
+      await redis.hdel(keys.queueWorkers, worker);
+    },
+    async forecast({ id, status }) {
+      if (ENDED_STATUSES.includes(status)) return null;
+      const recent = await forecastWithin(FORECAST_MS);
+      // A job that was sent a moment ago.
+      const isMissing = status === 'queued' && !recent.places.has(id);
+      const { at, places, times, waiting } = isMissing ? await forecastWithin(FORECAST_MS / 10) : recent;
+      const { start, end } = times.get(id) ?? { start: null, end: null };
+      const time = (seconds: number | null) => (seconds === null ? null : new Date(at + seconds * 1_000).toISOString());
+      return {
+        ahead: status === 'queued' ? (places.get(id) ?? waiting) : 0,
+        estimated_start: status === 'queued' ? time(start) : null,
+        estimated_end: time(end),
+      };
+    },
+  };
+}

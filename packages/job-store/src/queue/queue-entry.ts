@@ -1,0 +1,69 @@
+import type { JobId, JobPriority, JobSpec, ModelName, TrainingSettings } from '@lorasmith/contracts';
+
+/** The share of a job of the part of its key, relative to the other jobs of the key that train at the same time. */
+export const PRIORITY_WEIGHTS: Readonly<Record<JobPriority, number>> = { low: 1 / 4, normal: 1, high: 4 };
+
+/**
+ * So many jobs of its key that were sent earlier does a job of this priority go ahead of. So a job of a lower priority waits
+ * for at most 200 jobs that were sent later, however many are sent.
+ */
+export const PRIORITY_PLACES: Readonly<Record<JobPriority, number>> = { low: -100, normal: 0, high: 100 };
+
+/** What the queue knows of an unfinished job besides its status, as JSON in Redis. Scripts change it. */
+export interface QueueEntry {
+  /** The key that owns the job; '' without one. */
+  key: string;
+  base_model: ModelName;
+  precision: TrainingSettings['precision'];
+  /** Position in the line of its key: the smallest is next. */
+  place: number;
+  /** When it began to wait, in milliseconds. A job that a worker returns unserved keeps its time. */
+  queued_at: number;
+  /** A worker takes it only if it trains nothing else. */
+  starts_alone?: boolean;
+  /** Not taken before this time, in milliseconds. */
+  not_before?: number;
+  /** Tokens that it will read; null: it is not planned yet. */
+  tokens: number | null;
+  /** Seconds of training that remain, if it trains alone; null: unknown. */
+  seconds: number | null;
+}
+
+/** How much a job will do, as far as it is known. */
+export interface PlannedWork {
+  tokens: number | null;
+  seconds: number | null;
+}
+
+export const UNPLANNED: PlannedWork = { tokens: null, seconds: null };
+
+/** The fields of an entry that do not depend on when the job enters the queue, and the places that it goes ahead. */
+export function queueFacts(spec: JobSpec, { tokens, seconds }: PlannedWork): string {
+  const { base_model, priority, training } = spec;
+  return JSON.stringify({
+    base_model,
+    precision: training.precision,
+    ahead: PRIORITY_PLACES[priority],
+    tokens,
+    seconds,
+  });
+}
+
+/** The shares by which jobs that train at the same time divide a machine. */
+export interface JobShare {
+  /** The key that owns the job; '' without one. */
+  key: string;
+  /** Of the key among the keys. */
+  keyWeight: number;
+  /** Of the job among those of its key. */
+  jobWeight: number;
+}
+
+/** A job that waits in the queue. */
+export interface WaitingJob {
+  /** Its name in BullMQ. */
+  entry: string;
+  id: JobId;
+  /** Null: its job has ended or was deleted. A worker takes the entry to remove it. */
+  job: QueueEntry | null;
+}
