@@ -28,7 +28,19 @@ export interface JobAttempt {
   token: string;
   /** Of the machine, among the jobs that train at the same time. */
   share: JobShare;
+  /** The step at which a trainer of the job crashed that had several, or whose worker died with it; null: not suspected. */
+  suspectStep: number | null;
 }
+
+export interface ReleaseOptions {
+  /** It has had a turn, and goes to the end of the line. @defaultValue false: it keeps its place */
+  isPaused?: boolean;
+  /** The next attempt starts on a worker that has no other job. @defaultValue false */
+  startsAlone?: boolean;
+}
+
+/** One death of a worker says little about its jobs: hosts restart. */
+const DEATHS_OF_SUSPECT = 2;
 
 /** `resumed`: the job was resumed later and has a newer queue entry. */
 export type NotNeeded = 'missing' | 'resumed' | JobStatus;
@@ -60,11 +72,10 @@ export interface JobAttempts {
   recordCheckpoints(attempt: JobAttempt, checkpoints: Checkpoint[]): Promise<AttemptWrite>;
   /** Whether the attempt still holds the job, and no cancel was requested. */
   check(attempt: JobAttempt): Promise<AttemptWrite>;
-  /**
-   * Queues the job again, for another attempt.
-   * @param how - `isPaused`: it has had a turn, and goes to the end of the line. @defaultValue it keeps its place
-   */
-  release(attempt: JobAttempt, how?: { isPaused?: boolean }): Promise<AttemptWrite>;
+  /** Queues the job again, for another attempt. */
+  release(attempt: JobAttempt, options?: ReleaseOptions): Promise<AttemptWrite>;
+  /** Records that the job may crash its trainer at this step, or that it has passed it (null). */
+  recordSuspicion(attempt: JobAttempt, step: number | null): Promise<AttemptWrite>;
   /** Call this right before the adapter is published: after `done` the job can no longer be cancelled. */
   beginPublishing(attempt: JobAttempt): Promise<AttemptWrite>;
   /** @param step - The training step whose state became the adapter. */
@@ -113,7 +124,15 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
         keyWeight: Number((await redis.hget(keys.keyWeights, job.owner ?? '')) ?? 1),
         jobWeight: PRIORITY_WEIGHTS[job.priority],
       };
-      return { outcome: 'started', attempt: { job, origin: originOfRecord(record), number: answer, token, share } };
+      const attempt = {
+        job,
+        origin: originOfRecord(record),
+        number: answer,
+        token,
+        share,
+        suspectStep: suspectStepOf(record, job),
+      };
+      return { outcome: 'started', attempt };
     },
     record: (attempt, event, checkpoints) => {
       const { fields = [], ...change } = changeOf(event);
@@ -123,7 +142,7 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
     recordCheckpoints: (attempt, checkpoints) =>
       update(attempt, { fields: [['checkpoints', JSON.stringify(checkpoints)]] }),
     check: (attempt) => update(attempt, { heedCancel: true }),
-    release: (attempt, { isPaused = false } = {}) =>
+    release: (attempt, { isPaused = false, startsAlone = false } = {}) =>
       update(attempt, {
         to: 'queued',
         isPaused,
@@ -132,6 +151,16 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
         fields: [
           ['attempt_token', ''],
           ['released_token', attempt.token],
+          ['deaths', '0'],
+          ...(startsAlone ? [['starts_alone', '1'] satisfies [string, string]] : []),
+        ],
+      }),
+    recordSuspicion: (attempt, step) =>
+      update(attempt, {
+        fields: [
+          ['suspect_step', step === null ? '' : String(step)],
+          // Passed, it has nothing to do with the workers that died.
+          ...(step === null ? [['deaths', '0'] satisfies [string, string]] : []),
         ],
       }),
     beginPublishing: (attempt) => update(attempt, { heedCancel: true, fields: [['publishing', '1']] }),
@@ -147,6 +176,12 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
     fail: (attempt, error) => update(attempt, failed(error)),
     cancel: (attempt) => update(attempt, cancelled()),
   };
+}
+
+/** The recorded one; that of the last step known where the workers of the last attempts died with it, one after the other. */
+function suspectStepOf({ suspect_step: step, deaths }: Record<string, string>, job: Job): number | null {
+  if (step) return Number(step);
+  return Number(deaths ?? 0) >= DEATHS_OF_SUSPECT ? (job.progress?.step ?? 0) : null;
 }
 
 function changeOf(event: NewJobEvent): Pick<RecordChange, 'to' | 'fields'> {

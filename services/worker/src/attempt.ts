@@ -6,28 +6,28 @@ import {
   ProductError,
   type TrainingOutcome,
 } from '@lorasmith/contracts';
-import type { AttemptWrite, JobAttempt, JobStore } from '@lorasmith/job-store';
+import type { AttemptWrite, JobAttempt, JobStore, ReleaseOptions } from '@lorasmith/job-store';
 import type { Tracing } from '@lorasmith/service-kit';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
 import type { Logger } from 'pino';
 import { createEventRecorder } from './event-recorder.js';
-import type { WorkerMetrics } from './metrics/worker-metrics.js';
+import type { AttemptMetrics } from './metrics/worker-metrics.js';
 import { removeOrphanedAdapter } from './orphaned-adapters.js';
 import { type OrderSources, type PreparedOrder, prepareOrder } from './prepare-order.js';
 import { adapterIdOf, publishAdapter } from './publish-adapter.js';
 import { openStopSignal, type StopSignal, unlessStopped } from './stop-signal.js';
 import type { TrainerOrder } from './trainer/messages.js';
 import { isRetryable } from './trainer/trainer-failure.js';
-import type { TrainerPool } from './trainer/trainer-pool.js';
-import type { RunResult } from './trainer/trainer-process.js';
+import type { PoolPlace, RunResult } from './trainer/trainer-pool.js';
 
 export interface AttemptOptions {
   store: Pick<JobStore, 'attempts' | 'whileEnded'>;
   sources: OrderSources;
-  pool: TrainerPool;
+  /** Of the job in the trainer pool. */
+  place: PoolPlace;
   log: Logger;
-  metrics: WorkerMetrics;
+  metrics: AttemptMetrics;
   tracing: Tracing;
   /** Time between two looks at the record of the job. */
   watchIntervalMs: number;
@@ -35,6 +35,8 @@ export interface AttemptOptions {
   jobTimeoutMs: number;
   /** Aborted with a {@link StopReason} when the worker must stop. */
   signal: AbortSignal;
+  /** Aborted when the job must make room for another: it is released after a step, with a checkpoint. */
+  pause: AbortSignal;
   /** Whether a crash fails the job instead of releasing it for another attempt. */
   isLast: boolean;
   /** What is wrong with the GPU that trainers use; null when it computes, or when they use none. */
@@ -105,7 +107,7 @@ export class Attempt {
 
   /** Has a trainer do the order, and records the events of the run. */
   async train(order: TrainerOrder): Promise<RunResult> {
-    const { pool, metrics, store, sources, log } = this.#options;
+    const { place, pause, metrics, store, sources, log } = this.#options;
     const attempt = this.#attempt;
     // A job that publishes a checkpoint has none of its own.
     const listCheckpoints = async () => (order.kind === 'train' ? await sources.folders.list(this.#id) : undefined);
@@ -129,7 +131,9 @@ export class Attempt {
     };
     const result = await this.#span('train adapter', async () => {
       try {
-        return await pool.run(order, { signal: this.#stopping.signal, onEvent });
+        const { signal } = this.#stopping;
+        const { suspectStep } = attempt;
+        return await place.run(order, { signal, pause, onEvent, suspectStep, onSuspicion: this.#recordSuspicion });
       } finally {
         this.#stopping.close();
         // The worker that gets the job next may be on another host.
@@ -141,8 +145,8 @@ export class Attempt {
           .catch(this.#onUnreachable);
       }
     });
-    // A trainer that failed, or was killed on a stop, may have been writing a checkpoint. Those of a lost job are another's.
-    const hasIncomplete = result.type === 'failed' || (result.type === 'stopped' && result.reason !== 'lost-lock');
+    // A trainer that failed, or was killed, may have been writing a checkpoint. Those of a lost job are another's.
+    const hasIncomplete = result.type !== 'finished' && !(result.type === 'stopped' && result.reason === 'lost-lock');
     if (hasIncomplete) await sources.folders.removeIncomplete(attempt);
     return result;
   }
@@ -190,6 +194,17 @@ export class Attempt {
     }
   }
 
+  /** Ends the attempt after its run was paused: the job continues from its checkpoint when it is its turn. */
+  async endPaused(): Promise<JobRun> {
+    return await this.release({ isPaused: true });
+  }
+
+  /** Ends the attempt whose run could not begin beside the others of the trainer. */
+  async endDeferred(why: string): Promise<JobRun> {
+    this.#options.log.info({ why }, 'the job waits: it cannot share the trainer with the jobs that run');
+    return await this.release({ startsAlone: true });
+  }
+
   /** Ends the attempt after its trainer reported a failure, or died. */
   async endFailed(failure: JobFailure): Promise<JobRun> {
     const fault = await this.#gpuFaultBehind(failure);
@@ -206,8 +221,8 @@ export class Attempt {
   }
 
   /** Returns the job to the waiting ones. Where its user has cancelled it meanwhile, it is cancelled. */
-  async release(): Promise<JobRun> {
-    const released = await this.#options.store.attempts.release(this.#attempt);
+  async release(options?: ReleaseOptions): Promise<JobRun> {
+    const released = await this.#options.store.attempts.release(this.#attempt, options);
     return released === 'cancel-requested' ? await this.cancel() : written(released, { outcome: 'released' });
   }
 
@@ -232,6 +247,7 @@ export class Attempt {
   /** Lets go of everything that the attempt held on this host. */
   async close(): Promise<void> {
     this.#stopping.close();
+    this.#options.place.leave();
     this.#prepared?.release();
     await this.#options.sources.folders.removeAttempt(this.#attempt);
   }
@@ -251,6 +267,13 @@ export class Attempt {
   #span<Result>(name: string, work: () => Promise<Result>): Promise<Result> {
     return this.#options.tracing.span(name, {}, work);
   }
+
+  readonly #recordSuspicion = async (step: number | null): Promise<void> => {
+    const { store, log } = this.#options;
+    if (step === null) log.info('the job is no longer suspected of crashing its trainer');
+    else log.warn({ step }, 'the trainer crashed: the job continues alone until it has passed this step');
+    await store.attempts.recordSuspicion(this.#attempt, step).catch(this.#onUnreachable);
+  };
 
   readonly #onUnreachable = (error: unknown): void => {
     this.#options.log.warn({ err: error }, 'the record of a running job could not be reached');

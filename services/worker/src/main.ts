@@ -123,6 +123,8 @@ const worker = await startWorker({
   tracing,
   jobLockMs: config.jobLockMs,
   jobTimeoutMs: config.jobTimeoutMs,
+  jobsAtOnce: config.jobsAtOnce,
+  passTokens: config.passTokens,
   trainerIdleMs: config.trainerIdleMs,
   trainerSilenceMs: config.trainerSilenceMs,
   checkpointRetentionMs: config.checkpointsKeptHours * 3_600_000,

@@ -87,6 +87,7 @@ async function trainOrder(
     machine,
     tokens,
     weightDigests,
+    share: attempt.share,
     paths: { modelFolder, rowsFile, initialAdapterFolder, checkpointFolder, outputFolder },
   };
 }
@@ -105,6 +106,7 @@ async function publishOrder(
     spec,
     checkpoint: { folder, step: checkpoint.step },
     weightDigests,
+    share: attempt.share,
     paths: { modelFolder, outputFolder },
   };
 }

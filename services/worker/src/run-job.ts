@@ -1,22 +1,35 @@
 import type { JobId } from '@lorasmith/contracts';
 import type { JobAttempt, JobStore } from '@lorasmith/job-store';
 import { Attempt, type AttemptOptions, type JobRun } from './attempt.js';
+import type { AttemptMetrics, WorkerMetrics } from './metrics/worker-metrics.js';
 import { adapterIdOf } from './publish-adapter.js';
+import type { TrainerPool } from './trainer/trainer-pool.js';
 
-export interface RunJobDeps extends Omit<AttemptOptions, 'signal' | 'isLast'> {
+/** What differs between the attempts of a worker. */
+type OfOneAttempt = 'signal' | 'pause' | 'isLast' | 'place' | 'metrics';
+
+export interface RunJobDeps extends Omit<AttemptOptions, OfOneAttempt> {
   store: Pick<JobStore, 'attempts' | 'whileEnded'>;
+  pool: Pick<TrainerPool, 'place'>;
+  metrics: WorkerMetrics;
   /** Shown to users as the worker of an attempt. */
   workerName: string;
 }
 
-export interface RunJobOptions extends Pick<AttemptOptions, 'signal' | 'isLast'> {
+export interface RunJobOptions extends Pick<AttemptOptions, 'signal' | 'pause' | 'isLast'> {
   /** How often the job had been resumed when it was put into the queue. */
   resumes: number;
+  /** Called as soon as the trainer pool counts the job. Never called for a job that needs nothing. */
+  onPlaced: () => void;
 }
 
 /** Takes a job from its record to its end, or as far as this attempt gets. */
-export async function runJob(deps: RunJobDeps, id: JobId, { resumes, ...options }: RunJobOptions): Promise<JobRun> {
-  const { store, sources, workerName } = deps;
+export async function runJob(
+  deps: RunJobDeps,
+  id: JobId,
+  { resumes, onPlaced, ...options }: RunJobOptions,
+): Promise<JobRun> {
+  const { store, sources, pool, workerName } = deps;
   let log = deps.log.child({ job: id });
   const start = await store.attempts.start(id, workerName, resumes);
   if (start.outcome === 'not-needed') {
@@ -27,7 +40,11 @@ export async function runJob(deps: RunJobDeps, id: JobId, { resumes, ...options 
   const held = start.attempt;
   log = log.child({ adapter: adapterIdOf(id), request_id: held.origin.requestId });
   log.info({ attempt: held.number }, 'job started');
-  const run = await observe(deps, held, () => complete(new Attempt(held, { ...deps, log, ...options })));
+  const metrics = deps.metrics.started(held.job, held.number);
+  const place = pool.place(held.job);
+  onPlaced();
+  const attempt = () => new Attempt(held, { ...deps, ...options, log, metrics, place });
+  const run = await observe(deps, metrics, held, () => complete(attempt()));
   log.info({ attempt: held.number, ...run }, `job ${run.outcome}`);
   return run;
 }
@@ -44,6 +61,10 @@ async function complete(attempt: Attempt): Promise<JobRun> {
         return await attempt.publish(order, result.outcome);
       case 'stopped':
         return await attempt.endStopped(result.reason);
+      case 'paused':
+        return await attempt.endPaused();
+      case 'deferred':
+        return await attempt.endDeferred(result.why);
       case 'failed':
         return await attempt.endFailed(result.failure);
     }
@@ -56,12 +77,12 @@ async function complete(attempt: Attempt): Promise<JobRun> {
 
 /** Counts, times and traces an attempt. */
 async function observe(
-  { metrics, tracing, workerName }: RunJobDeps,
+  { tracing, workerName }: RunJobDeps,
+  metrics: AttemptMetrics,
   { job, number, origin }: JobAttempt,
   work: () => Promise<JobRun>,
 ): Promise<JobRun> {
   const startMs = performance.now();
-  metrics.started(job, number);
   // Where even the record cannot be reached, another worker will get the job.
   let run: JobRun = { outcome: 'lost' };
   try {

@@ -49,6 +49,27 @@ const jobTimeoutMs = setting({
     'trained, and fails with `job_timed_out`; it can be resumed.',
 });
 
+const jobsAtOnce = setting({
+  variable: 'JOBS_AT_ONCE',
+  schema: Type.Integer({ minimum: 1, maximum: 64 }),
+  fallback: '1',
+  example: '4',
+  description:
+    'The most jobs that a worker trains at once. They share one trainer and one base model in memory, as many as fit into ' +
+    'memory by the estimate; jobs on other base models, or in another precision, wait.',
+});
+
+const passTokens = setting({
+  variable: 'PASS_TOKENS',
+  schema: Type.Integer({ minimum: 64, maximum: 1_048_576 }),
+  fallback: '1024',
+  unit: 'tokens',
+  example: '2048',
+  description:
+    'How many tokens of several jobs share a pass through the base model. More take more memory, gain little on a processor, ' +
+    'and a cancel takes effect after a pass. A micro-batch that is larger has a pass of its own.',
+});
+
 const trainerIdleMs = setting({
   variable: 'TRAINER_IDLE_MS',
   schema: Type.Integer({ minimum: 0, maximum: 86_400_000 }),
@@ -166,6 +187,8 @@ export const WORKER_SETTINGS = {
   workerName,
   jobLockMs,
   jobTimeoutMs,
+  jobsAtOnce,
+  passTokens,
   trainerIdleMs,
   trainerSilenceMs,
   checkpointsKeptHours,

@@ -2,7 +2,7 @@ import path from 'node:path';
 import { createJobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openModelSource } from '@lorasmith/model-store';
-import { openExampleStore } from '@lorasmith/planning';
+import { openExampleStore, precisionOn } from '@lorasmith/planning';
 import { createMetrics, NO_TRACING, type Registry, type Tracing } from '@lorasmith/service-kit';
 import { openStores, type Stores } from '@lorasmith/storage';
 import type { MeasureOptions } from '@lorasmith/training';
@@ -65,6 +65,10 @@ export interface WorkerOptions {
   checkpointRetentionMs?: number;
   /** @defaultValue no limit */
   checkpointQuotas?: CheckpointQuotas;
+  /** The most jobs at once. @defaultValue 1 */
+  jobsAtOnce?: number;
+  /** Tokens of several jobs in one pass. @defaultValue 1 024 */
+  passTokens?: number;
   /** How long a trainer without a job is kept. @defaultValue 600 000 */
   trainerIdleMs?: number;
   /** A trainer with a job that sends nothing for so long is killed. @defaultValue 120 000 */
@@ -76,7 +80,7 @@ export interface WorkerOptions {
 }
 
 export interface WorkerService {
-  /** Releases the current job, with a checkpoint, and ends; never takes longer than the shutdown timeout. */
+  /** Releases the current jobs, with a checkpoint each, and ends; never takes longer than the shutdown timeout. */
   stop(): Promise<void>;
 }
 
@@ -121,19 +125,25 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const metrics = createWorkerMetrics(registry);
   const examples = await openExampleStore(tokens);
   const onGpuLost = (fault: string) => {
-    log.error({ fault }, 'the GPU is lost: the job is released to the queue, and this worker takes no more jobs');
+    log.error({ fault }, 'the GPU is lost: jobs are released to the queue, and this worker takes no more jobs');
     void stop();
     options.onGpuLost?.(fault);
   };
   const { tryGpuProgram } = options;
-  const findGpuFault = async () =>
-    engine.kind === 'cpu' || tryGpuProgram === undefined ? null : await gpuFault(tryGpuProgram, engine.environment);
+  const findGpuFault = shared(async () =>
+    engine.kind === 'cpu' || tryGpuProgram === undefined ? null : await gpuFault(tryGpuProgram, engine.environment),
+  );
+  const { jobsAtOnce = 1, passTokens = 1024 } = options;
+  const program = trainerProgram(options.trainerProgram, engine, { passTokens });
   const pool = createTrainerPool({
     ...DEFAULT_POOL_TIMES,
     ...(options.trainerIdleMs === undefined ? {} : { idleMs: options.trainerIdleMs }),
+    jobsAtOnce,
+    precisionOf: (setting) => (machine === null ? setting : precisionOn(machine, setting, 'decoder').chosen),
+    isMachineAtFault: async () => (await findGpuFault()) !== null,
     start: () =>
       startTrainer({
-        program: trainerProgram(options.trainerProgram, engine),
+        program,
         limits,
         onLine: (line, jobs) => log.info({ from: 'trainer', job: jobs.length > 1 ? jobs : jobs[0] }, line),
       }),
@@ -144,6 +154,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     prefix,
     workerName,
     lockMs: jobLockMs,
+    jobsAtOnce,
     run: (id, runOptions) =>
       runJob(
         {
@@ -186,7 +197,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const stop = () => {
     stopping ??= (async () => {
       if (!(await within(options.shutdownTimeoutMs * 0.9, stopAll()))) {
-        log.warn('the current job could not be released in time; it is found by its lock running out');
+        log.warn('the current jobs could not be released in time; they are found by their locks running out');
         void queue.abandon();
       }
       await pool.close();
@@ -195,6 +206,17 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     return stopping;
   };
   return { stop };
+}
+
+/** A call made while another one runs has the same result. */
+function shared<Result>(work: () => Promise<Result>): () => Promise<Result> {
+  let running: Promise<Result> | null = null;
+  return () => {
+    running ??= work().finally(() => {
+      running = null;
+    });
+    return running;
+  };
 }
 
 /** Whether the work was done in time. It continues if not. */

@@ -16,6 +16,8 @@ export interface TrainQueueOptions {
   workerName: string;
   /** How long the lock on a job lasts without being renewed. */
   lockMs: number;
+  /** The most jobs at once. */
+  jobsAtOnce: number;
   run: (id: string, options: RunJobOptions) => Promise<JobRun>;
   log: Logger;
 }
@@ -28,16 +30,17 @@ export interface TrainQueue {
   abandon(): Promise<void>;
 }
 
-/** Takes jobs from BullMQ, one at a time, and reports to it what became of each. */
+/** Takes jobs from BullMQ and reports to it what became of each. */
 export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
-  const { redis, prefix, workerName, lockMs, run, log } = options;
+  const { redis, prefix, workerName, lockMs, jobsAtOnce, run, log } = options;
+  const neverPaused = new AbortController().signal;
   const worker = new Worker(
     QUEUE_NAME,
     async (job, token, signal) => {
       if (job.id === undefined || signal === undefined) throw new UnrecoverableError('a job without an id');
       const isLast = job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
       const { id, resumes } = jobOfQueueEntry(job.id);
-      const result = await run(id, { signal, isLast, resumes });
+      const result = await run(id, { signal, pause: neverPaused, isLast, resumes, onPlaced: () => {} });
       switch (result.outcome) {
         case 'ended':
           if (result.status === 'failed') throw new UnrecoverableError(result.failure.message);
@@ -55,7 +58,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
       connection: redis,
       prefix: jobKeys(prefix).queuePrefix,
       name: workerName,
-      concurrency: 1,
+      concurrency: jobsAtOnce,
       // A trainer never blocks this process, so a renewal is late only when Redis is.
       lockDuration: lockMs,
       lockRenewTime: lockMs / 4,

@@ -13,6 +13,7 @@ export function aTrainOrder(folder: string, job: JobId, behaviour: string, baseM
     machine: null,
     tokens: { dataDir: '/nowhere', maxBytes: 0 },
     weightDigests: '/nowhere',
+    share: { key: '', keyWeight: 1, jobWeight: 1 },
     paths: {
       modelFolder: folder,
       rowsFile: path.join(folder, 'rows.jsonl'),

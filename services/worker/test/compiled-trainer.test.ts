@@ -52,6 +52,7 @@ async function orderOf(steps: number, rows = ROWS): Promise<TrainOrder> {
     machine: null,
     tokens: { dataDir: folder, maxBytes: 2 ** 30 },
     weightDigests: path.join(folder, 'weight-digests'),
+    share: { key: '', keyWeight: 1, jobWeight: 1 },
     paths,
   };
 }
@@ -62,6 +63,7 @@ function stepsOf<Kind extends EventType>(events: NewJobEvent[], kind: Kind): num
 
 const makePool = (changes: Partial<typeof DEFAULT_POOL_TIMES> = {}) =>
   createTrainerPool({
+    jobsAtOnce: 1,
     ...DEFAULT_POOL_TIMES,
     ...changes,
     start: () =>
@@ -78,7 +80,7 @@ test('trainers that are replaced at once run one step each, and no evaluation tw
   const events: NewJobEvent[] = [];
   const order = await orderOf(3);
   const signal = new AbortController().signal;
-  const result = await pool.run(order, { signal, onEvent: (event) => events.push(event) });
+  const result = await pool.place(order.spec).run(order, { signal, onEvent: (event) => events.push(event) });
   await pool.close();
   expect(result.type).toBe('finished');
   expect(stepsOf(events, 'step-finished')).toEqual([1, 2, 3]);
@@ -94,7 +96,7 @@ test('while rows are tokenized, their number is reported, and a stop is obeyed',
   const pool = makePool();
   const stopping = new AbortController();
   const events: NewJobEvent[] = [];
-  const result = await pool.run(order, {
+  const result = await pool.place(order.spec).run(order, {
     signal: stopping.signal,
     onEvent(event) {
       events.push(event);
@@ -106,7 +108,9 @@ test('while rows are tokenized, their number is reported, and a stop is obeyed',
   const emptyLast = `${ROWS}{"text":""}\n`;
   await writeFile(order.paths.rowsFile, emptyLast);
   const dataset = datasetOf(emptyLast);
-  const next = await pool.run({ ...order, dataset }, { signal: new AbortController().signal, onEvent: () => {} });
+  const next = await pool
+    .place(order.spec)
+    .run({ ...order, dataset }, { signal: new AbortController().signal, onEvent: () => {} });
   const { trainerPid } = pool;
   await pool.close();
   expect(result).toEqual({ type: 'stopped', reason: 'cancel' });

@@ -4,9 +4,20 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { JobId, NewJobEvent } from '@lorasmith/contracts';
 import type { StopReason } from '@lorasmith/training';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { createTrainerPool, DEFAULT_POOL_TIMES } from '../src/trainer/trainer-pool.js';
-import { DEFAULT_TRAINER_LIMITS, startTrainer, type TrainerProcess } from '../src/trainer/trainer-process.js';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import {
+  createTrainerPool,
+  DEFAULT_POOL_TIMES,
+  type RunResult,
+  type TrainerPool,
+  type TrainerPoolOptions,
+} from '../src/trainer/trainer-pool.js';
+import {
+  DEFAULT_TRAINER_LIMITS,
+  startTrainer,
+  type TrainerLimits,
+  type TrainerProcess,
+} from '../src/trainer/trainer-process.js';
 import { aTrainOrder } from './a-train-order.js';
 
 // A real process with the compiled child side of the protocol, whose runs wait.
@@ -20,10 +31,10 @@ let folder: string;
 let trainer: TrainerProcess;
 let lines: { line: string; jobs: JobId[] }[];
 
-const start = () =>
+const start = (limits: Partial<TrainerLimits> = {}) =>
   startTrainer({
     program: { file: PROGRAM, environment: process.env },
-    limits: DEFAULT_TRAINER_LIMITS,
+    limits: { ...DEFAULT_TRAINER_LIMITS, ...limits },
     onLine: (line, jobs) => lines.push({ line, jobs }),
   });
 
@@ -107,17 +118,19 @@ test('a pool shares its trainer among the runs of a base model, and a run of ano
   let started = 0;
   const pool = createTrainerPool({
     ...DEFAULT_POOL_TIMES,
+    jobsAtOnce: 8,
     start: () => {
       started++;
       return start();
     },
   });
   try {
-    const on = { run: pool.run as TrainerProcess['run'] };
+    const on = { run: ((order, options) => pool.place(order.spec).run(order, options)) as TrainerProcess['run'] };
     const first = await begin(FIRST, 'wait', on);
     const second = await begin(SECOND, 'wait', on);
     expect([started, pool.loadedModel]).toEqual([1, 'one']);
-    const other = pool.run(order(SECOND, 'finish-all', 'two'), {
+    const third = order(SECOND, 'finish-all', 'two');
+    const other = pool.place(third.spec).run(third, {
       signal: new AbortController().signal,
       onEvent: () => {},
     });
@@ -131,4 +144,189 @@ test('a pool shares its trainer among the runs of a base model, and a run of ano
   } finally {
     await pool.close();
   }
+});
+
+describe('a pool with several runs', () => {
+  const JOBS = [FIRST, SECOND, 'job_000000000000000000000003', 'job_000000000000000000000004'];
+  let pool: TrainerPool;
+  let started: number;
+  const makePool = (changes: Partial<TrainerPoolOptions & TrainerLimits> = {}) => {
+    started = 0;
+    pool = createTrainerPool({
+      ...DEFAULT_POOL_TIMES,
+      jobsAtOnce: 8,
+      start: () => {
+        started++;
+        return start(changes);
+      },
+      ...changes,
+    });
+  };
+  beforeEach(() => makePool());
+  afterEach(() => pool.close());
+
+  interface PoolRun {
+    result: Promise<RunResult>;
+    suspicions: (number | null)[];
+    steps: number[];
+    stop: (reason: StopReason) => void;
+    pause: () => void;
+  }
+  /** The job of each step, in the order in which they were done. */
+  let inOrder: JobId[];
+
+  /** Starts a run for each behaviour, and resolves when all have done a step. */
+  async function beginAll(behaviours: string[], suspectStep: number | null = null): Promise<PoolRun[]> {
+    inOrder = [];
+    const begun = behaviours.map((behaviour, index) => {
+      const given = order(JOBS[index]!, behaviour);
+      const stopping = new AbortController();
+      const pausing = new AbortController();
+      const suspicions: (number | null)[] = [];
+      const steps: number[] = [];
+      let onStep = () => {};
+      const stepped = new Promise<void>((resolve) => {
+        onStep = resolve;
+      });
+      const result = pool.place(given.spec).run(given, {
+        signal: stopping.signal,
+        pause: pausing.signal,
+        suspectStep: index === 0 ? suspectStep : null,
+        onSuspicion: async (step) => void suspicions.push(step),
+        onEvent(event) {
+          if (event.type !== 'step-finished') return;
+          steps.push(event.data.step);
+          inOrder.push(given.job);
+          onStep();
+        },
+      });
+      const run = {
+        result,
+        suspicions,
+        steps,
+        stop: (reason: StopReason) => stopping.abort(reason),
+        pause: () => pausing.abort(),
+      };
+      return { run, stepped: Promise.race([stepped, result]) };
+    });
+    await Promise.all(begun.map(({ stepped }) => stepped));
+    return begun.map(({ run }) => run);
+  }
+  const resultsOf = (runs: PoolRun[]) => Promise.all(runs.map(({ result }) => result));
+  const finished = { type: 'finished' };
+
+  test('that crash: each continues alone until the culprit is known, which alone fails', async () => {
+    const runs = await beginAll(['step', 'step-crash 20', 'step']);
+    expect(await resultsOf(runs)).toMatchObject([
+      finished,
+      { type: 'failed', failure: { code: 'trainer_crashed' } },
+      finished,
+    ]);
+    const [first, culprit, third] = runs.map(({ suspicions }) => suspicions);
+    // The first one passed the step at which it was; the third never had its turn before the culprit was known.
+    expect([first, third]).toEqual([
+      [expect.any(Number), null],
+      [expect.any(Number), null],
+    ]);
+    // Its next attempt is alone, too.
+    expect(culprit).toEqual([20, 20]);
+    // The crash of all, and the crash of the culprit.
+    expect(started).toBe(3);
+    expect(pool.appetite()).toMatchObject({ isIdle: true });
+  });
+
+  test('that crash only together: all pass alone, and at the next crash the pool takes half as many', async () => {
+    const runs = await beginAll(['step', 'step', 'step', 'step-crash-in-company 20']);
+    const results = await resultsOf(runs);
+    // Four are too many, and so are two, if the last one is among them; it is paused.
+    expect(results.map(({ type }) => type)).toEqual(['finished', 'finished', 'paused', 'paused']);
+    expect(runs.every(({ suspicions }) => suspicions.includes(null))).toBe(true);
+    // Once it is empty, it takes as many as before.
+    expect(pool.appetite()).toMatchObject({ isIdle: true });
+  });
+
+  test('of which one hangs: all are suspected', async () => {
+    await pool.close();
+    makePool({ silenceMs: 1_000 });
+    const runs = await beginAll(['step', 'step-hang 5']);
+    // It hangs again once both are together.
+    expect(await resultsOf(runs)).toMatchObject([finished, { type: 'paused' }]);
+    expect(runs[0]!.suspicions.slice(0, 2)).toEqual([expect.any(Number), null]);
+    expect(runs[1]!.suspicions.slice(0, 2)).toEqual([5, null]);
+  });
+
+  test('of which one runs out of memory: it goes on alone, and the others in another trainer', async () => {
+    const runs = await beginAll(['step', 'step-exhaust 10']);
+    // So it does again once both are together.
+    expect(await resultsOf(runs)).toMatchObject([finished, { type: 'paused' }]);
+    expect(runs.map(({ suspicions }) => suspicions)).toEqual([[], [10, null, 11]]);
+  });
+
+  test('a suspect of an earlier worker is alone until it has passed its step', async () => {
+    const runs = await beginAll(['step', 'step'], 30);
+    expect(await resultsOf(runs)).toMatchObject([finished, finished]);
+    expect(runs[0]!.suspicions).toEqual([null]);
+    expect(inOrder.slice(0, 31)).toEqual(Array(31).fill(FIRST));
+    expect(inOrder.slice(31, 80)).toContain(SECOND);
+  });
+
+  test('that do not stop in time are killed, and the others continue', async () => {
+    await pool.close();
+    makePool({ stopMs: { ...DEFAULT_TRAINER_LIMITS.stopMs, cancel: 200 } });
+    const runs = await beginAll(['step', 'step-ignore 1']);
+    runs[1]!.stop('cancel');
+    expect(await resultsOf(runs)).toMatchObject([finished, { type: 'stopped', reason: 'cancel' }]);
+    expect(runs[0]!.suspicions).toEqual([]);
+  });
+
+  test('that are paused have a checkpoint, and can be taken again', async () => {
+    const runs = await beginAll(['step', 'step']);
+    for (const { pause } of runs) pause();
+    expect(await resultsOf(runs)).toEqual([{ type: 'paused' }, { type: 'paused' }]);
+    const again = await beginAll(['step', 'step']);
+    expect(await resultsOf(again)).toMatchObject([finished, finished]);
+    expect(again[0]!.steps[0]).toBe(runs[0]!.steps.at(-1)! + 1);
+  });
+
+  test('of which one cannot begin beside the others: it is deferred, and no other is taken until one has ended', async () => {
+    const runs = await beginAll(['step', 'step-alone']);
+    expect(await runs[1]!.result).toEqual({ type: 'deferred', why: 'it is too large' });
+    expect(pool.appetite()).toBeNull();
+    await runs[0]!.result;
+    expect(pool.appetite()).toEqual({ isIdle: true, baseModel: 'one', precisions: ['auto'] });
+  });
+
+  test('takes what shares its base model and precision, up to the limit', async () => {
+    await pool.close();
+    makePool({ jobsAtOnce: 2, precisionOf: (setting) => (setting === 'auto' ? 'bfloat16' : setting) });
+    expect(pool.appetite()).toEqual({ isIdle: true, baseModel: null, precisions: [] });
+    const place = pool.place({ base_model: 'one', training: { precision: 'auto' } });
+    expect(pool.appetite()).toEqual({ isIdle: false, baseModel: 'one', precisions: ['auto', 'bfloat16'] });
+    let changes = 0;
+    pool.onAppetite(() => changes++);
+    const other = pool.place({ base_model: 'one', training: { precision: 'bfloat16' } });
+    expect(pool.appetite()).toBeNull();
+    other.leave();
+    expect(changes).toBeGreaterThan(0);
+    expect(pool.appetite()).toMatchObject({ isIdle: false });
+    place.leave();
+    expect(pool.appetite()).toMatchObject({ isIdle: true });
+  });
+
+  test('a conversation keeps the trainer, and is refused where it would stand in the way of a job', async () => {
+    const { signal } = new AbortController();
+    expect(pool.speakable()).toEqual({ baseModel: null });
+    const hold = (await pool.hold('two', signal))!;
+    expect(pool.speakable()).toEqual({ baseModel: 'two' });
+    expect(await pool.hold('one', signal)).toBeNull();
+    const running = beginAll(['step']);
+    await expect.poll(() => pool.speakable()).toBeNull();
+    expect(started).toBe(1);
+    hold.release();
+    const [run] = await running;
+    expect(pool.speakable()).toEqual({ baseModel: 'one' });
+    (await pool.hold('one', signal))!.release();
+    expect(await run!.result).toMatchObject(finished);
+    expect(started).toBe(2);
+  });
 });

@@ -4,8 +4,15 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createTrainerPool, DEFAULT_POOL_TIMES, type TrainerPool } from '../src/trainer/trainer-pool.js';
-import { type RunResult, startTrainer, type TrainerLimits } from '../src/trainer/trainer-process.js';
+import type { TrainOrder } from '../src/trainer/messages.js';
+import {
+  createTrainerPool,
+  DEFAULT_POOL_TIMES,
+  type PoolRunOptions,
+  type RunResult,
+  type TrainerPool,
+} from '../src/trainer/trainer-pool.js';
+import { startTrainer, type TrainerLimits } from '../src/trainer/trainer-process.js';
 import { aTrainOrder } from './a-train-order.js';
 
 const PROGRAM = fileURLToPath(new URL('fixtures/trainer.mjs', import.meta.url));
@@ -26,6 +33,7 @@ const makePool = (
 ) => {
   const made = createTrainerPool({
     ...DEFAULT_POOL_TIMES,
+    jobsAtOnce: 8,
     ...changes,
     start: () =>
       startTrainer({
@@ -57,13 +65,15 @@ const run = (
   options: { signal?: AbortSignal; model?: string; onEvent?: () => void } = {},
   events: NewJobEvent[] = [],
 ) =>
-  pool.run(order(behaviour, options.model), {
+  runIn(pool, order(behaviour, options.model), {
     signal: options.signal ?? new AbortController().signal,
     onEvent: (event) => {
       events.push(event);
       options.onEvent?.();
     },
   });
+
+const runIn = (on: TrainerPool, given: TrainOrder, options: PoolRunOptions) => on.place(given.spec).run(given, options);
 
 const pidOf = (result: RunResult) =>
   result.type === 'finished' ? Number(result.outcome.versions.trainer) : expect.fail(JSON.stringify(result));

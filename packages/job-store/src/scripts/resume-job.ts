@@ -24,7 +24,8 @@ redis.call('ZREM', jobs_with[status], id)
 enter('queued')
 redis.call(
   'HDEL', record,
-  'error', 'ended_at', 'cancel_requested_at', 'publishing', 'attempt_token', 'released_token'
+  'error', 'ended_at', 'cancel_requested_at', 'publishing', 'attempt_token', 'released_token',
+  'starts_alone', 'deaths'
 )
 redis.call('HINCRBY', record, 'resumes', 1)
 append_event('job-resumed', '{}')

@@ -24,12 +24,14 @@ if redis.call('HEXISTS', record, 'cancel_requested_at') == 1 then
   append_event('job-cancelled', '{}')
   return 'cancelled'
 end
+-- The worker of the attempt before has died, or was out of reach for too long, or the attempt would have been released.
+if status ~= 'queued' then redis.call('HINCRBY', record, 'deaths', 1) end
 move('preparing')
 charge(redis.call('HGET', record, 'owner') or '', tokens_of_start)
 local attempt = redis.call('HINCRBY', record, 'attempts', 1)
 redis.call('HSET', record, 'attempt_token', token)
 redis.call('HSETNX', record, 'started_at', now)
-redis.call('HDEL', record, 'publishing')
+redis.call('HDEL', record, 'publishing', 'starts_alone')
 append_event('job-started', '{"attempt":' .. attempt .. ',"worker":' .. worker .. '}')
 return attempt
 `,

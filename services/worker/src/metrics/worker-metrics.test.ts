@@ -3,7 +3,7 @@ import type { EventData, MachineEngine } from '@lorasmith/contracts';
 import { createMetrics, type Registry } from '@lorasmith/service-kit';
 import { beforeEach, expect, test } from 'vitest';
 import { observeMachine } from './machine-metrics.js';
-import { createWorkerMetrics, type WorkerMetrics } from './worker-metrics.js';
+import { type AttemptMetrics, createWorkerMetrics, type WorkerMetrics } from './worker-metrics.js';
 
 const CPU: MachineEngine = { kind: 'cpu', card: null, self_test: null };
 
@@ -24,8 +24,8 @@ async function value(series: string): Promise<number> {
   );
 }
 
-const step = (changes: Partial<EventData<'step-finished'>> = {}) =>
-  metrics.happened({
+const step = (attempt: AttemptMetrics, changes: Partial<EventData<'step-finished'>> = {}) =>
+  attempt.happened({
     type: 'step-finished',
     data: {
       step: 1,
@@ -43,11 +43,10 @@ const failure = (code: string) => ({ code, message: 'a message with job_1 in it'
 
 test('the wait is that of the first attempt, the run is that of each', async () => {
   const created_at = new Date(Date.now() - 100_000).toISOString();
-  metrics.started({ created_at }, 1);
+  const first = metrics.started({ created_at }, 1);
   expect(await value('lorasmith_jobs_running')).toBe(1);
-  metrics.ended({ outcome: 'retry', failure: failure('trainer_crashed') }, 30);
-  metrics.started({ created_at }, 2);
-  metrics.ended({ outcome: 'ended', status: 'succeeded' }, 40);
+  first.ended({ outcome: 'retry', failure: failure('trainer_crashed') }, 30);
+  metrics.started({ created_at }, 2).ended({ outcome: 'ended', status: 'succeeded' }, 40);
   expect(await value('lorasmith_jobs_running')).toBe(0);
   expect(await value('lorasmith_job_wait_seconds_count')).toBe(1);
   expect(await value('lorasmith_job_wait_seconds_sum')).toBeGreaterThanOrEqual(100);
@@ -59,27 +58,41 @@ test('the wait is that of the first attempt, the run is that of each', async () 
 
 test('whatever codes a trainer makes up, there is one more series', async () => {
   for (let i = 0; i < 50; i++) {
-    metrics.started({ created_at: new Date().toISOString() }, 1);
-    metrics.ended({ outcome: 'ended', status: 'failed', failure: failure(`made_up_${i}`) }, 1);
+    const attempt = metrics.started({ created_at: new Date().toISOString() }, 1);
+    attempt.ended({ outcome: 'ended', status: 'failed', failure: failure(`made_up_${i}`) }, 1);
   }
   expect(await value('lorasmith_job_attempts_total{outcome="failed",code="other"}')).toBe(50);
   expect((await registry.metrics()).match(/^lorasmith_job_attempts_total\{/gm)).toHaveLength(1 + 4 + 8);
 });
 
 test('the first step, before which the model is loaded, has no time; those after it have', async () => {
-  metrics.started({ created_at: new Date().toISOString() }, 1);
-  metrics.happened({ type: 'report-ready', data: { report: {} as never } });
-  step();
+  const attempt = metrics.started({ created_at: new Date().toISOString() }, 1);
+  attempt.happened({ type: 'report-ready', data: { report: {} as never } });
+  step(attempt);
   expect(await value('lorasmith_training_step_seconds_count')).toBe(0);
-  metrics.happened({ type: 'checkpoint-saved', data: { step: 1 } });
-  step({ step: 2, tokens_per_second: 700 });
-  step({ step: 3, tokens_per_second: 700 });
+  attempt.happened({ type: 'checkpoint-saved', data: { step: 1 } });
+  step(attempt, { step: 2, tokens_per_second: 700 });
+  step(attempt, { step: 3, tokens_per_second: 700 });
   expect(await value('lorasmith_training_step_seconds_count')).toBe(2);
   expect(await value('lorasmith_checkpoints_total')).toBe(1);
   expect(await value('lorasmith_training_tokens_per_second')).toBe(700);
   expect(await value('lorasmith_training_tokens_total')).toBeGreaterThan(0);
-  metrics.ended({ outcome: 'released' }, 1);
+  attempt.ended({ outcome: 'released' }, 1);
   expect(await value('lorasmith_training_tokens_per_second')).toBe(0);
+});
+
+test('of several jobs, each has its own steps, and their speeds add up', async () => {
+  const created_at = new Date().toISOString();
+  const [one, other] = [metrics.started({ created_at }, 1), metrics.started({ created_at }, 1)];
+  step(one, { tokens_per_second: 300 });
+  // The first of its job: what the other did before is not its time.
+  step(other, { tokens_per_second: 200 });
+  expect(await value('lorasmith_training_step_seconds_count')).toBe(0);
+  step(other, { step: 2, tokens_per_second: 250 });
+  expect(await value('lorasmith_training_step_seconds_count')).toBe(1);
+  expect(await value('lorasmith_training_tokens_per_second')).toBe(550);
+  one.ended({ outcome: 'released' }, 1);
+  expect(await value('lorasmith_training_tokens_per_second')).toBe(250);
 });
 
 test('the machine is reported with the memory of its trainer', async () => {

@@ -16,7 +16,11 @@ const KNOWN_CODES: ReadonlySet<string> = new Set(ERROR_CODES);
 /** Counts and times what a worker does to its jobs. */
 export interface WorkerMetrics {
   /** @param attempt - From 1. */
-  started(job: Pick<Job, 'created_at'>, attempt: number): void;
+  started(job: Pick<Job, 'created_at'>, attempt: number): AttemptMetrics;
+}
+
+/** Counts and times one attempt at a job. */
+export interface AttemptMetrics {
   happened(event: NewJobEvent): void;
   ended(run: JobRun, seconds: number): void;
 }
@@ -54,7 +58,7 @@ export function createWorkerMetrics(metrics: Registry): WorkerMetrics {
   });
   const tokensPerSecond = new Gauge({
     name: 'lorasmith_training_tokens_per_second',
-    help: 'Tokens per second in the last step; 0 between jobs.',
+    help: 'Tokens per second in the last step of each job, added up; 0 between jobs.',
     registers,
   });
   const tokens = new Counter({
@@ -63,37 +67,43 @@ export function createWorkerMetrics(metrics: Registry): WorkerMetrics {
     registers,
   });
   const saved = new Counter({ name: 'lorasmith_checkpoints_total', help: 'Checkpoints that were saved.', registers });
-  let lastEventMs: number | undefined;
 
   return {
     started({ created_at }, attempt) {
       running.inc();
-      lastEventMs = undefined;
       if (attempt === 1) wait.observe(Math.max(0, (Date.now() - Date.parse(created_at)) / 1000));
-    },
-    happened(event) {
-      const now = performance.now();
-      // Evaluations and checkpoints are events of their own, so what lies between one event and a step is the step; only
-      // before the first one the base model is loaded.
-      if (event.type === 'step-finished') {
-        tokensPerSecond.set(event.data.tokens_per_second);
-        if (lastEventMs !== undefined) {
-          const seconds = (now - lastEventMs) / 1000;
-          step.observe(seconds);
-          tokens.inc(event.data.tokens_per_second * seconds);
-        }
-      } else if (event.type === 'checkpoint-saved') {
-        saved.inc();
-      }
-      lastEventMs = event.type === 'report-ready' ? undefined : now;
-    },
-    ended(result, seconds) {
-      running.dec();
-      tokensPerSecond.set(0);
-      const outcome = result.outcome === 'ended' ? result.status : result.outcome;
-      run.observe({ outcome }, seconds);
-      const code = 'failure' in result ? result.failure.code : '';
-      attempts.inc({ outcome, code: code === '' || KNOWN_CODES.has(code) ? code : 'other' });
+      let lastEventMs: number | undefined;
+      let ownTokensPerSecond = 0;
+      const setTokensPerSecond = (value: number) => {
+        tokensPerSecond.inc(value - ownTokensPerSecond);
+        ownTokensPerSecond = value;
+      };
+      return {
+        happened(event) {
+          const now = performance.now();
+          // Evaluations and checkpoints are events of their own, so what lies between one event and a step is the step; only
+          // before the first one the base model is loaded.
+          if (event.type === 'step-finished') {
+            setTokensPerSecond(event.data.tokens_per_second);
+            if (lastEventMs !== undefined) {
+              const seconds = (now - lastEventMs) / 1000;
+              step.observe(seconds);
+              tokens.inc(event.data.tokens_per_second * seconds);
+            }
+          } else if (event.type === 'checkpoint-saved') {
+            saved.inc();
+          }
+          lastEventMs = event.type === 'report-ready' ? undefined : now;
+        },
+        ended(result, seconds) {
+          running.dec();
+          setTokensPerSecond(0);
+          const outcome = result.outcome === 'ended' ? result.status : result.outcome;
+          run.observe({ outcome }, seconds);
+          const code = 'failure' in result ? result.failure.code : '';
+          attempts.inc({ outcome, code: code === '' || KNOWN_CODES.has(code) ? code : 'other' });
+        },
+      };
     },
   };
 }

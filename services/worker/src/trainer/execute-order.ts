@@ -1,11 +1,20 @@
 import type { TrainingOutcome } from '@lorasmith/contracts';
 import { ModelTexts, WeightDigests } from '@lorasmith/model-folder';
 import { openExampleStore } from '@lorasmith/planning';
-import { BaseModelCache, cardFailure, configureKernels, publishCheckpoint, train } from '@lorasmith/training';
-import { avoidedKernels } from './avoided-kernels.js';
+import {
+  BaseModelCache,
+  cardFailure,
+  configureKernels,
+  JobDeferred,
+  PassScheduler,
+  publishCheckpoint,
+  train,
+} from '@lorasmith/training';
 import { endWithoutGpu } from './end-without-gpu.js';
 import { loadingLog } from './loading-log.js';
 import type { TrainerOrder } from './messages.js';
+import { RunDeferred } from './run-deferred.js';
+import { avoidedKernels, trainerSettings } from './trainer-arguments.js';
 import type { TrainerRunOptions } from './trainer-process.js';
 
 // Importing this file loads the engine, and on a GPU opens the card.
@@ -14,26 +23,38 @@ endWithoutGpu();
 configureKernels('fused', { avoid: avoidedKernels() });
 const cache = new BaseModelCache();
 const texts = new ModelTexts();
+const scheduler = new PassScheduler({ passTokens: trainerSettings().passTokens });
 const onLoading = loadingLog(console.log);
 
-/** Does one order. @throws as `train` and `publishCheckpoint` */
-export async function executeOrder(
+/** Does one order, beside others. @throws RunDeferred, and as `train` and `publishCheckpoint` */
+export async function executeOrder(order: TrainerOrder, options: TrainerRunOptions): Promise<TrainingOutcome> {
+  try {
+    return await execute(order, options);
+  } catch (error) {
+    if (error instanceof JobDeferred) throw new RunDeferred(error.message, { cause: error });
+    throw error;
+  }
+}
+
+async function execute(
   order: TrainerOrder,
   { signal, recycle, onEvent }: TrainerRunOptions,
 ): Promise<TrainingOutcome> {
+  const { share } = order;
   const digests = new WeightDigests(order.weightDigests);
+  const shared = { cache, scheduler, share, digests, texts };
   switch (order.kind) {
     case 'train': {
       const { spec, dataset, machine, tokens, paths } = order;
       const examples = await openExampleStore(tokens);
       const callbacks = { signal, pause: recycle, onEvent, onLoading };
-      return await train({ spec, dataset, machine, examples, ...paths, ...callbacks, cache, digests, texts });
+      return await train({ spec, dataset, machine, examples, ...paths, ...callbacks, ...shared });
     }
     case 'publish-checkpoint': {
       const { spec, checkpoint, paths } = order;
       const { folder: checkpointFolder, step } = checkpoint;
       const callbacks = { signal, onEvent, onLoading };
-      return await publishCheckpoint({ spec, checkpointFolder, step, ...paths, ...callbacks, cache, digests, texts });
+      return await publishCheckpoint({ spec, checkpointFolder, step, ...paths, ...callbacks, ...shared });
     }
   }
 }

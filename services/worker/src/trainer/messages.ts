@@ -22,6 +22,14 @@ export interface TrainingPaths {
   initialAdapterFolder: string | null;
 }
 
+/** What a run gets of a trainer that several runs share. */
+export interface RunShare {
+  /** Runs of the same key share what the key gets. */
+  key: string;
+  keyWeight: number;
+  jobWeight: number;
+}
+
 /** Train an adapter. */
 export interface TrainOrder {
   kind: 'train';
@@ -33,6 +41,7 @@ export interface TrainOrder {
   tokens: ExampleStoreOptions;
   /** Folder in which digests of weights are remembered; see WeightDigests. */
   weightDigests: string;
+  share: RunShare;
   paths: TrainingPaths;
 }
 
@@ -45,6 +54,7 @@ export interface PublishCheckpointOrder {
   checkpoint: { folder: string; step: number };
   /** As in TrainOrder. */
   weightDigests: string;
+  share: RunShare;
   paths: Pick<TrainingPaths, 'modelFolder' | 'outputFolder'>;
 }
 
@@ -55,18 +65,23 @@ export type TrainerOrder = TrainOrder | PublishCheckpointOrder;
  * From the worker to its trainer. A trainer may have several runs; `run` is the number of one, never used again by the
  * same trainer, so that a late message is not taken for one about another run.
  *
- * `recycle`: the trainer has used up its tensor handles. The run finishes its step, saves a checkpoint and stops, and
- * another trainer continues it. What no checkpoint holds, such as an evaluation, is finished first.
+ * `recycle`: the run finishes its step, saves a checkpoint and stops, and another trainer, or this one later, continues it.
+ * What no checkpoint holds, such as an evaluation, is finished first.
  */
 export type TrainerRequest =
   | { type: 'start'; run: number; order: TrainerOrder }
   | { type: 'recycle'; run: number }
   | { type: 'stop'; run: number; reason: StopReason };
 
-/** From the trainer to its worker. Nothing follows the outcome of a run: one of the last four. */
+/**
+ * From the trainer to its worker. Nothing follows the outcome of a run: one of the last five.
+ *
+ * `deferred`: the run cannot begin beside the others of this trainer, for the reason in `why`; nothing of it was done.
+ */
 export type TrainerReply =
   | { type: 'event'; run: number; event: NewJobEvent }
   | { type: 'finished'; run: number; outcome: TrainingOutcome }
   | { type: 'stopped'; run: number; reason: StopReason }
   | { type: 'recycled'; run: number }
+  | { type: 'deferred'; run: number; why: string }
   | { type: 'failed'; run: number; failure: JobFailure };

@@ -1,7 +1,7 @@
 import { answerParent } from '@lorasmith/engine-host';
 import { configureKernels, type MeasureOptions, measureMachine } from '@lorasmith/training';
-import { avoidedKernels } from './avoided-kernels.js';
 import { endWithoutGpu } from './end-without-gpu.js';
+import { avoidedKernels } from './trainer-arguments.js';
 
 endWithoutGpu();
 configureKernels('fused', { avoid: avoidedKernels() });

@@ -3,6 +3,7 @@ import { cudaErrorIn, endsCudaContext, isUnloadableKernel, serveParent } from '@
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
 import type { TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
+import { RunDeferred } from './run-deferred.js';
 import type { TrainerRunOptions } from './trainer-process.js';
 
 const HEARTBEAT_MS = 5_000;
@@ -21,7 +22,7 @@ export interface ServeTrainerOptions {
 
 /**
  * Turns this process into a trainer, which takes orders from its parent until that ends.
- * @param execute - Does one order. Throws ProductError `cancelled` when it was stopped or recycled.
+ * @param execute - Does one order. Throws ProductError `cancelled` when it was stopped or recycled, and RunDeferred.
  */
 export function serveTrainer(
   execute: (order: TrainerOrder, options: TrainerRunOptions) => Promise<TrainingOutcome>,
@@ -61,6 +62,7 @@ export function serveTrainer(
 
 /** What to reply when a run ended with this error. */
 function endOf(number: number, { stopping, recycling }: Run, error: unknown): TrainerReply {
+  if (error instanceof RunDeferred) return { type: 'deferred', run: number, why: error.message };
   const wasAsked = error instanceof ProductError && error.code === 'cancelled';
   if (wasAsked && stopping.signal.aborted) {
     return { type: 'stopped', run: number, reason: stopping.signal.reason as StopReason };

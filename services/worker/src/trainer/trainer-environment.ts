@@ -1,5 +1,6 @@
 import type { ChildProgram } from '@lorasmith/engine-host';
 import type { ChosenEngine } from '../device/choose-engine.js';
+import { settingsArgument, type TrainerSettings } from './trainer-arguments.js';
 
 const GIBIBYTE = 1024 ** 3;
 
@@ -21,10 +22,15 @@ export function trainerEnvironment(base: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
 
 /**
  * A program that computes as a trainer does: with this engine, and without the kernels that are wrong on its card. Its
- * arguments say for which device it was started, and what it avoids.
+ * arguments say for which device it was started, what it avoids, and its settings.
  */
-export function trainerProgram(file: string, { kind, self_test: tested, environment }: ChosenEngine): ChildProgram {
+export function trainerProgram(
+  file: string,
+  { kind, self_test: tested, environment }: ChosenEngine,
+  settings?: TrainerSettings,
+): ChildProgram {
   const device = kind === 'cpu' ? 'cpu' : 'gpu';
   const avoided = tested?.avoided_kernels ?? [];
-  return { file, arguments: [device, ...avoided], environment: trainerEnvironment(environment) };
+  const ofTrainer = settings === undefined ? [] : [settingsArgument(settings)];
+  return { file, arguments: [device, ...avoided, ...ofTrainer], environment: trainerEnvironment(environment) };
 }

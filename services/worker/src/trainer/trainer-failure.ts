@@ -10,8 +10,6 @@ export function exitFailure(exit: ChildExit, silenceMs: number): JobFailure {
   switch (cause) {
     case 'silence':
       return failure('trainer_hung', `The trainer gave no sign of life for ${silenceMs / 1000} s and was killed.`);
-    case 'stop':
-      return failure('trainer_hung', 'The trainer was killed because another of its jobs did not stop in time.');
     case 'gpu-lost':
       return failure('gpu_unavailable', 'The trainer no longer sees the GPU.');
     case 'out-of-memory':
@@ -27,6 +25,19 @@ export function exitFailure(exit: ChildExit, silenceMs: number): JobFailure {
 
 function failure(code: ErrorCode, message: string): JobFailure {
   return { code, message, details: [] };
+}
+
+/** Codes of failures that may be another run's fault where a trainer has several: it crashed, hung or ran out of memory. */
+const CRASH_CODES: ReadonlySet<string> = new Set<ErrorCode>([
+  'trainer_crashed',
+  'trainer_hung',
+  'out_of_memory',
+  'internal_error',
+]);
+
+/** Whether the process failed, or something of ours in it, rather than the job. */
+export function isCrash({ code }: JobFailure): boolean {
+  return CRASH_CODES.has(code);
 }
 
 /** Whether another attempt may succeed: not where the user must fix something, or where it would end the same. */

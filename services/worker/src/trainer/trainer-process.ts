@@ -41,13 +41,21 @@ export interface TrainerRunOptions extends RunOptions {
   recycle: AbortSignal;
 }
 
-export type RunResult =
+/**
+ * How a run ended in one trainer.
+ *
+ * - `failed`: `beside` is how many other runs the trainer had then.
+ * - `recycled`: another trainer can continue from where this one has stopped.
+ * - `displaced`: the trainer was killed for another of its runs, which did not stop.
+ * - `deferred`: it could not begin beside the others.
+ */
+export type TrainerRunResult =
   | { type: 'finished'; outcome: TrainingOutcome }
   | { type: 'stopped'; reason: StopReason }
-  | { type: 'failed'; failure: JobFailure };
-
-/** `recycled`: another trainer can continue from where this one has stopped. */
-export type TrainerRunResult = RunResult | { type: 'recycled' };
+  | { type: 'failed'; failure: JobFailure; beside: number }
+  | { type: 'recycled' }
+  | { type: 'displaced' }
+  | { type: 'deferred'; why: string };
 
 /** A process that does runs, several at a time if asked to, and is watched while it has any. */
 export interface TrainerProcess {
@@ -88,8 +96,14 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
     onMessage({ run: number, ...reply }) {
       const run = runs.get(number);
       if (reply.type === 'event') run?.onEvent(reply.event);
+      else if (reply.type === 'failed') run?.settle({ ...reply, beside: runs.size - 1 });
       else run?.settle(reply);
     },
+  });
+  // The first to hear of the end: the runs settle after this.
+  let runsAtEnd = 0;
+  void child.ended.then(() => {
+    runsAtEnd = runs.size;
   });
 
   const add = (number: number, run: Run) => {
@@ -139,7 +153,8 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
         void child.ended.then((exit) => {
           // A run that did not stop in time has been stopped all the same.
           if (stopReason !== null) settle({ type: 'stopped', reason: stopReason });
-          else settle({ type: 'failed', failure: exitFailure(exit, limits.silenceMs) });
+          else if (exit.killedFor === 'stop') settle({ type: 'displaced' });
+          else settle({ type: 'failed', failure: exitFailure(exit, limits.silenceMs), beside: runsAtEnd - 1 });
         });
         child.send({ type: 'start', run: number, order });
         if (recycle.aborted) endAfterStep();
