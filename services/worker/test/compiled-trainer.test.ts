@@ -7,6 +7,7 @@ import type { EventData, EventType, NewJobEvent } from '@lorasmith/contracts';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import type { TrainOrder } from '../src/trainer/messages.js';
+import { settingsArgument } from '../src/trainer/trainer-arguments.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES } from '../src/trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer } from '../src/trainer/trainer-process.js';
 import { aDataset, ROWS } from './a-dataset.js';
@@ -68,7 +69,11 @@ const makePool = (changes: Partial<typeof DEFAULT_POOL_TIMES> = {}) =>
     ...changes,
     start: () =>
       startTrainer({
-        program: { file: PROGRAM, environment: process.env },
+        program: {
+          file: PROGRAM,
+          arguments: ['cpu', settingsArgument({ passTokens: 1024 })],
+          environment: process.env,
+        },
         limits: DEFAULT_TRAINER_LIMITS,
         onLine: () => {},
       }),

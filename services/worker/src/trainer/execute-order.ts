@@ -36,10 +36,7 @@ export async function executeOrder(order: TrainerOrder, options: TrainerRunOptio
   }
 }
 
-async function execute(
-  order: TrainerOrder,
-  { signal, recycle, onEvent }: TrainerRunOptions,
-): Promise<TrainingOutcome> {
+async function execute(order: TrainerOrder, { signal, recycle, onEvent }: TrainerRunOptions): Promise<TrainingOutcome> {
   const { share } = order;
   const digests = new WeightDigests(order.weightDigests);
   const shared = { cache, scheduler, share, digests, texts };
