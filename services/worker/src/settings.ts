@@ -52,7 +52,7 @@ const jobTimeoutMs = setting({
 const jobsAtOnce = setting({
   variable: 'JOBS_AT_ONCE',
   schema: Type.Integer({ minimum: 1, maximum: 64 }),
-  fallback: '1',
+  fallback: '8',
   example: '4',
   description:
     'The most jobs that a worker trains at once. They share one trainer and one base model in memory, as many as fit into ' +

@@ -65,7 +65,7 @@ export interface WorkerOptions {
   checkpointRetentionMs?: number;
   /** @defaultValue no limit */
   checkpointQuotas?: CheckpointQuotas;
-  /** The most jobs at once. @defaultValue 1 */
+  /** The most jobs at once. @defaultValue 8 */
   jobsAtOnce?: number;
   /** Tokens of several jobs in one pass. @defaultValue 1 024 */
   passTokens?: number;
@@ -124,7 +124,11 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const { metrics: registry = createMetrics({ service: 'worker' }), tracing = NO_TRACING } = options;
   const metrics = createWorkerMetrics(registry);
   const examples = await openExampleStore(tokens);
+  let isGpuLost = false;
   const onGpuLost = (fault: string) => {
+    // Each of its jobs finds out.
+    if (isGpuLost) return;
+    isGpuLost = true;
     log.error({ fault }, 'the GPU is lost: jobs are released to the queue, and this worker takes no more jobs');
     void stop();
     options.onGpuLost?.(fault);
@@ -133,7 +137,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const findGpuFault = shared(async () =>
     engine.kind === 'cpu' || tryGpuProgram === undefined ? null : await gpuFault(tryGpuProgram, engine.environment),
   );
-  const { jobsAtOnce = 1, passTokens = 1024 } = options;
+  const { jobsAtOnce = 8, passTokens = 1024 } = options;
   const program = trainerProgram(options.trainerProgram, engine, { passTokens });
   const pool = createTrainerPool({
     ...DEFAULT_POOL_TIMES,

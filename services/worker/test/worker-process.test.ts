@@ -194,8 +194,8 @@ test('a worker that loses its GPU after the start ends like one without a GPU, a
   });
   expect((await once(blind, 'close'))[0]).toBe(69);
   expect(log.match(/the GPU is lost: jobs are released/g)).toHaveLength(1);
-  expect(await store.getJob(id)).toMatchObject({ status: 'queued', attempts: 1, error: null });
-  expect(await store.getJob(next)).toMatchObject({ status: 'queued', attempts: 0 });
+  expect(await store.getJob(id)).toMatchObject({ status: 'queued', error: null });
+  expect(await store.getJob(next)).toMatchObject({ status: 'queued', error: null });
   startWorkerProcess('other');
   expect((await until(id, hasEnded)).status).toBe('succeeded');
   expect((await until(next, hasEnded)).status).toBe('succeeded');
