@@ -52,6 +52,8 @@ export const ERROR_STATUS = {
   merge_not_finite: 422,
   merge_crashed: 500,
   import_crashed: 500,
+  // while generating text
+  context_length_exceeded: 400,
   // while training
   non_finite_loss: 422,
   job_timed_out: 422,

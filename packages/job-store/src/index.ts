@@ -1,5 +1,6 @@
 export type { AdapterBytes } from './adapter-bytes.js';
 export type { DatasetJobs } from './dataset-jobs.js';
+export { createEventNotices, type EventNotices, type Notice } from './event-notices.js';
 export type { ReadEventsOptions } from './event-stream.js';
 export type { AttemptStart, AttemptWrite, JobAttempt, JobAttempts, ReleaseOptions } from './job-attempts.js';
 export type { JobCheckpoints } from './job-checkpoints.js';
@@ -29,4 +30,4 @@ export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './queue
 export type { JobShare, PlannedWork, QueueEntry, WaitingJob } from './queue/queue-entry.js';
 export type { Reconciled } from './queue/reconcile-queue.js';
 export { onRedis, repliesOf } from './redis-errors.js';
-export { redisScript } from './scripts/lua-script.js';
+export { type LuaScript, luaScript, redisScript } from './scripts/lua-script.js';

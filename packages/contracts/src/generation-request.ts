@@ -1,0 +1,71 @@
+import { type TSchema, Type } from 'typebox';
+import { Nullable } from './nullable.js';
+
+// What the two calls of the OpenAI API that generate text have in common. As there, null means the default.
+
+/** The most alternatives of a token that are reported with their log-probabilities. */
+export const MAX_TOP_LOGPROBS = 20;
+/** The most answers of one request: prompts times `n`. */
+export const MAX_CHOICES = 16;
+const MAX_N = 8;
+const MAX_STOP_STRINGS = 4;
+const MAX_STOP_CHARACTERS = 256;
+
+const optional = (schema: TSchema, description: string) => Type.Optional(Nullable(schema, { description }));
+/** A field of the OpenAI API without an effect here: only the value that asks for nothing is taken. */
+const neutral = (schema: TSchema, value: string) => optional(schema, `Not supported: only ${value}.`);
+
+const StopString = Type.String({ minLength: 1, maxLength: MAX_STOP_CHARACTERS });
+
+/** Fields of both requests. */
+export const generationFields = {
+  model: Type.String({
+    minLength: 1,
+    maxLength: 200,
+    description: 'The id of an adapter (`ad_…`), or the name of a base model.',
+  }),
+  temperature: optional(
+    Type.Number({ minimum: 0, maximum: 2 }),
+    'Divides the logits before a token is drawn. 0: always the most likely token. Default: 1.',
+  ),
+  top_p: optional(
+    Type.Number({ exclusiveMinimum: 0, maximum: 1 }),
+    'Draws among the most likely tokens that together have this probability. Default: 1.',
+  ),
+  n: optional(Type.Integer({ minimum: 1, maximum: MAX_N }), 'Answers to each prompt. Default: 1.'),
+  seed: optional(
+    Type.Integer({ minimum: Number.MIN_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER }),
+    'The same request with the same seed has the same answer, whatever else the machine does. Default: random.',
+  ),
+  stop: Type.Optional(
+    Type.Union([StopString, Type.Array(StopString, { maxItems: MAX_STOP_STRINGS }), Type.Null()], {
+      description: 'Texts that end the answer. They are not part of it.',
+    }),
+  ),
+  stream: optional(Type.Boolean(), 'Whether the answer is sent in pieces, as server-sent events. Default: false.'),
+  stream_options: optional(
+    Type.Object(
+      {
+        include_usage: Type.Optional(
+          Type.Boolean({ description: 'Whether a last piece, without choices, has the counts of tokens.' }),
+        ),
+      },
+      { additionalProperties: false },
+    ),
+    'Only with `stream`.',
+  ),
+  user: optional(Type.String({ maxLength: 1_000 }), 'Ignored.'),
+  presence_penalty: neutral(Type.Literal(0), '0'),
+  frequency_penalty: neutral(Type.Literal(0), '0'),
+  logit_bias: neutral(Type.Object({}, { additionalProperties: false }), '{}'),
+};
+
+/** Numbers of tokens. */
+export const Usage = Type.Object(
+  {
+    prompt_tokens: Type.Integer({ minimum: 0 }),
+    completion_tokens: Type.Integer({ minimum: 0 }),
+    total_tokens: Type.Integer({ minimum: 0 }),
+  },
+  { $id: 'Usage', additionalProperties: false },
+);

@@ -1,0 +1,78 @@
+import { type Static, Type } from 'typebox';
+import { Message } from './dataset.js';
+import type { ErrorCode } from './error.js';
+import { AdapterId, ModelName } from './identifier.js';
+import { Nullable } from './nullable.js';
+
+const closed = { additionalProperties: false };
+
+/** A request for text, as the api sends it to a worker: checked, and with every default filled in. */
+export const SpeechRequest = Type.Object(
+  {
+    base_model: ModelName,
+    adapter: Nullable(AdapterId),
+    input: Type.Union([
+      Type.Object({ kind: Type.Literal('chat'), messages: Type.Array(Message) }, closed),
+      Type.Object(
+        {
+          kind: Type.Literal('text'),
+          prompts: Type.Array(Type.Union([Type.String(), Type.Array(Type.Integer({ minimum: 0 }))])),
+          /** Whether the answer starts with the prompt. */
+          echo: Type.Boolean(),
+        },
+        closed,
+      ),
+    ]),
+    /** Answers to each prompt. */
+    n: Type.Integer({ minimum: 1 }),
+    /** Of each answer. */
+    max_tokens: Type.Integer({ minimum: 0 }),
+    temperature: Type.Number({ minimum: 0 }),
+    top_p: Type.Number({ exclusiveMinimum: 0, maximum: 1 }),
+    seed: Type.Integer(),
+    stop: Type.Array(Type.String({ minLength: 1 })),
+    /** How many alternatives of each token are reported; null: no log-probabilities at all. */
+    logprobs: Nullable(Type.Integer({ minimum: 0 })),
+  },
+  closed,
+);
+export type SpeechRequest = Static<typeof SpeechRequest>;
+
+/** A token and its log-probability; -Infinity is sent as -9999, as the OpenAI API does. */
+export interface TokenLogprob {
+  text: string;
+  /** UTF-8; null for a part of a character. */
+  bytes: number[] | null;
+  /** null for the first token of a prompt. */
+  logprob: number | null;
+}
+
+export interface SpokenToken extends TokenLogprob {
+  /** The most likely tokens at this place. */
+  top: TokenLogprob[];
+}
+
+export type FinishReason = 'stop' | 'length';
+
+/**
+ * A part of the answer to a {@link SpeechRequest}. The last one is `end` or `failed`, and nothing follows it.
+ *
+ * - `text`: more of a choice, with the tokens that start in it if log-probabilities were asked for.
+ * - `finish`: a choice is complete.
+ * - `end`: the answer is complete.
+ * - `failed`: it will not be.
+ */
+export type SpeechPiece =
+  | { type: 'text'; choice: number; text: string; tokens: SpokenToken[] }
+  | { type: 'finish'; choice: number; reason: FinishReason }
+  | { type: 'end'; prompt_tokens: number; completion_tokens: number }
+  | { type: 'failed'; failure: SpeechFailure };
+
+export interface SpeechFailure {
+  code: ErrorCode;
+  message: string;
+  /** Field of the request. */
+  param?: string | undefined;
+  /** When to try again. */
+  retry_after_seconds?: number | undefined;
+}

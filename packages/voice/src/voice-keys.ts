@@ -1,0 +1,29 @@
+/** The names of all Redis keys of requests for text. All start with the prefix, which needs a `{hash tag}` for a cluster. */
+export interface VoiceKeys {
+  /** Sorted set by the time until which it may wait: the requests that no worker has claimed, as `id base`. */
+  waiting: string;
+  /** String, for a few seconds unless renewed by the api that asks: a request as JSON. Without it nobody wants an answer. */
+  request(id: string): string;
+  /** String, for a few seconds unless renewed by the worker that answers: its name. */
+  claim(id: string): string;
+  /** List: pieces of the answer that the api has not read yet, as JSON. */
+  pieces(id: string): string;
+  /** Channel on which a request is announced to the workers. */
+  requestChannel: string;
+  /** Channel that receives the id of a request when its answer has a new piece. */
+  pieceChannel: string;
+}
+
+export function voiceKeys(prefix: string): VoiceKeys {
+  return {
+    waiting: `${prefix}voice:waiting`,
+    request: (id) => `${prefix}voice:request:${id}`,
+    claim: (id) => `${prefix}voice:claim:${id}`,
+    pieces: (id) => `${prefix}voice:pieces:${id}`,
+    requestChannel: `${prefix}voice:requests`,
+    pieceChannel: `${prefix}voice:new-pieces`,
+  };
+}
+
+/** What is published on `requestChannel`. */
+export const NEW_REQUEST = 'new';

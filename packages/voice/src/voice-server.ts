@@ -1,0 +1,88 @@
+import { type ModelName, type SpeechPiece, SpeechRequest } from '@lorasmith/contracts';
+import { createEventNotices } from '@lorasmith/job-store';
+import type { Redis } from 'ioredis';
+import { Compile } from 'typebox/compile';
+import { CLAIM_LIFETIME_MS, createPieceWriter, type PieceWriter } from './piece-writer.js';
+import { NEW_REQUEST, voiceKeys } from './voice-keys.js';
+import { beginScript, claimScript, giveBackScript } from './voice-scripts.js';
+
+/** A request that this worker answers. */
+export interface ClaimedRequest {
+  /** For the log. */
+  id: string;
+  request: SpeechRequest;
+  /** Where the pieces of the answer go. */
+  answer: PieceWriter;
+  /** Returns the request to the waiting ones, for another worker, instead of answering it. */
+  giveBack(): Promise<void>;
+}
+
+/** The side of the worker. While Redis is unavailable, every call waits. */
+export interface VoiceServer {
+  /**
+   * Takes the request that has waited longest, of this base or of any (null); null if there is none.
+   * From then on no other worker has it.
+   */
+  claim(baseModel: ModelName | null): Promise<ClaimedRequest | null>;
+  /** Resolves when a request may have come, after `timeoutMs`, or when the signal aborts. */
+  untilRequest(timeoutMs: number, signal: AbortSignal): Promise<void>;
+  close(): void;
+}
+
+const requestSchema = Compile(SpeechRequest);
+
+export interface VoiceServerOptions {
+  /** Must wait for Redis as long as it takes (`maxRetriesPerRequest: null`). */
+  redis: Redis;
+  prefix: string;
+  workerName: string;
+}
+
+export function createVoiceServer({ redis, prefix, workerName }: VoiceServerOptions): VoiceServer {
+  const keys = voiceKeys(prefix);
+  const notices = createEventNotices({ redis, channel: keys.requestChannel });
+
+  /** One claim: null if nothing waits, `unwanted` for a request that is answered or needs no answer. */
+  const claimOne = async (baseModel: ModelName | null): Promise<ClaimedRequest | 'unwanted' | null> => {
+    const claimed = await claimScript(redis, { waiting: keys.waiting }, { base: baseModel ?? '' });
+    const [member, score] = claimed as [string?, string?];
+    if (member === undefined || score === undefined) return null;
+    const [id = ''] = member.split(' ', 1);
+    const own = { request: keys.request(id), claim: keys.claim(id), pieces: keys.pieces(id) };
+    const body = await beginScript(redis, own, { worker: workerName, lifetime_ms: CLAIM_LIFETIME_MS });
+    if (typeof body !== 'string') return 'unwanted';
+    const answer = createPieceWriter({ redis, id, keys: own, channel: keys.pieceChannel, workerName });
+    const request: unknown = JSON.parse(body);
+    if (!requestSchema.Check(request)) {
+      answer.write(ANOTHER_VERSION);
+      return 'unwanted';
+    }
+    const giveBack = async () => {
+      answer.abandon();
+      const args = { member, score, channel: keys.requestChannel, notice: NEW_REQUEST };
+      await giveBackScript(redis, { waiting: keys.waiting, ...own }, args);
+    };
+    return { id, request, answer, giveBack };
+  };
+
+  return {
+    async claim(baseModel) {
+      for (;;) {
+        const claimed = await claimOne(baseModel);
+        if (claimed !== 'unwanted') return claimed;
+      }
+    },
+    async untilRequest(timeoutMs, signal) {
+      const notice = notices.listen(NEW_REQUEST);
+      await notice.ready;
+      await notice.wait(timeoutMs, signal);
+      notice.close();
+    },
+    close: () => notices.close(),
+  };
+}
+
+const ANOTHER_VERSION: SpeechPiece = {
+  type: 'failed',
+  failure: { code: 'unsupported_version', message: 'The worker and the api are of different versions. Update both.' },
+};
