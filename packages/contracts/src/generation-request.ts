@@ -11,9 +11,11 @@ const MAX_N = 8;
 const MAX_STOP_STRINGS = 4;
 const MAX_STOP_CHARACTERS = 256;
 
-const optional = (schema: TSchema, description: string) => Type.Optional(Nullable(schema, { description }));
+const optional = <Schema extends TSchema>(schema: Schema, description: string) =>
+  Type.Optional(Nullable(schema, { description }));
 /** A field of the OpenAI API without an effect here: only the value that asks for nothing is taken. */
-const neutral = (schema: TSchema, value: string) => optional(schema, `Not supported: only ${value}.`);
+const neutral = <Schema extends TSchema>(schema: Schema, value: string) =>
+  optional(schema, `Not supported: only ${value}.`);
 
 const StopString = Type.String({ minLength: 1, maxLength: MAX_STOP_CHARACTERS });
 

@@ -63,9 +63,9 @@ test.each([
   ['/files', 'POST /datasets'],
   ['/v1/fine_tuning/jobs', 'POST /jobs'],
   ['/fine_tuning/jobs/ftjob-1/events', 'POST /jobs'],
-  ['/v1/chat/completions', 'GET /adapters/:id'],
-  ['/v1/completions', 'GET /adapters/:id'],
-  ['/v1/models', 'start with /v1'],
+  ['/chat/completions', 'POST /v1/chat/completions'],
+  ['/v1/responses', 'POST /v1/chat/completions'],
+  ['/v1/jobs', 'start with /v1'],
 ])('pathHint(%j) points to %s', (path, part) => {
   expect(pathHint(path)).toContain(part);
 });

@@ -104,16 +104,16 @@ export function patternHint(pattern: string): string | undefined {
   return PATTERN_HINTS.get(pattern);
 }
 
-const NO_INFERENCE =
-  'This service trains models and does not serve them: download the adapter from GET /adapters/:id, or with ?weights=merged the merged model, and serve it with vLLM or llama.cpp.';
+const TEXT_IS = 'Text comes from POST /v1/chat/completions and POST /v1/completions.';
 
 /** Paths of the OpenAI API, with or without /v1, and what to use instead. */
 const PATH_HINTS: readonly (readonly [path: RegExp, hint: string])[] = [
   [/^(\/v1)?\/(files|uploads)(\/|$)/, 'Rows are uploaded with POST /datasets.'],
   [/^(\/v1)?\/fine_tuning(\/|$)/, 'Training is POST /jobs, with a dataset of POST /datasets.'],
   [/^(\/v1)?\/fine-tunes(\/|$)/, 'Training is POST /jobs, with a dataset of POST /datasets.'],
-  [/^(\/v1)?\/(chat|completions|responses|embeddings)(\/|$)/, NO_INFERENCE],
-  [/^\/v1\/(models|datasets|jobs|adapters)(\/|$)/, 'Paths here do not start with /v1.'],
+  [/^(\/v1)?\/(chat|completions|responses|engines)(\/|$)/, TEXT_IS],
+  [/^(\/v1)?\/embeddings(\/|$)/, 'There are no embeddings here.'],
+  [/^\/v1\/(datasets|jobs|adapters)(\/|$)/, 'This path does not start with /v1.'],
 ];
 
 /** What to use instead of a path; undefined if unknown. */

@@ -48,6 +48,8 @@ export interface TokenLogprob {
 }
 
 export interface SpokenToken extends TokenLogprob {
+  /** Where it starts in the text of its choice, in characters (Unicode code points). */
+  offset: number;
   /** The most likely tokens at this place. */
   top: TokenLogprob[];
 }

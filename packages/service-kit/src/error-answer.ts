@@ -15,13 +15,37 @@ interface FrameworkError extends Error {
 /** Default; an error can have its own value. */
 const RETRY_AFTER_SECONDS: Partial<Record<number, number>> = { 429: 30, 503: 2 };
 
+/** How an error looks in an answer. */
+export interface ErrorForm {
+  statusOf(error: ProductError): number;
+  bodyOf(error: ProductError, requestId: string): object;
+}
+
 /** The only place that turns an error into HTTP. */
-export function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  const error = productErrorOf(thrown, request);
+export function createErrorHandler({ statusOf, bodyOf }: ErrorForm) {
+  return (thrown: unknown, request: FastifyRequest, reply: FastifyReply): void => {
+    const error = productErrorOf(thrown, request);
+    logError(error, thrown, request);
+    sendError(error, { status: statusOf(error), body: bodyOf(error, request.id) }, request, reply);
+  };
+}
+
+export const answerError = createErrorHandler({ statusOf: ({ status }) => status, bodyOf: errorBody });
+
+/** Logs an error once, with the request that it ended. */
+export function logError(error: ProductError, thrown: unknown, request: FastifyRequest): void {
   const where = { method: request.method, url: request.url, status: error.status, code: error.code };
-  const body = errorBody(error, request.id);
-  if (error.status >= 500) request.log.error({ ...where, err: thrown }, body.error.message);
-  else request.log.info(where, body.error.message);
+  const { message } = publicText(error);
+  if (error.status >= 500) request.log.error({ ...where, err: thrown }, message);
+  else request.log.info(where, message);
+}
+
+function sendError(
+  error: ProductError,
+  { status, body }: { status: number; body: object },
+  request: FastifyRequest,
+  reply: FastifyReply,
+): void {
   // The status is sent already. Closing the connection shows the client that the answer is incomplete.
   if (reply.raw.headersSent) {
     reply.raw.destroy();
@@ -31,7 +55,7 @@ export function answerError(thrown: unknown, request: FastifyRequest, reply: Fas
   if (retryAfterSeconds !== undefined) reply.header('retry-after', String(retryAfterSeconds));
   // RFC 6750, section 3.
   if (error.status === 401) reply.header('www-authenticate', 'Bearer');
-  reply.code(error.status).header('x-request-id', request.id).type('application/json; charset=utf-8').send(body);
+  reply.code(status).header('x-request-id', request.id).type('application/json; charset=utf-8').send(body);
 }
 
 export function answerExpectation(_request: IncomingMessage, response: ServerResponse): void {

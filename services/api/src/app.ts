@@ -13,6 +13,7 @@ import {
   type Tracing,
 } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
+import type { VoiceClient } from '@lorasmith/voice';
 import type { FastifyBaseLogger } from 'fastify';
 import type { Access } from './access/access.js';
 import { createByteQuota } from './access/byte-quota.js';
@@ -34,6 +35,9 @@ import type { Preflight } from './jobs/preflight.js';
 import { createJobSubmission } from './jobs/submit-job.js';
 import { machineRoutes } from './machines/machine-routes.js';
 import { modelRoutes } from './models/model-routes.js';
+import { createModelDirectory } from './openai/model-directory.js';
+import { openaiRoutes } from './openai/openai-routes.js';
+import type { SpeechLimits } from './openai/speech-request.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
 
 export interface AppDependencies {
@@ -56,6 +60,10 @@ export interface AppDependencies {
   heartbeatMs: number;
   /** A download is ended if its client reads no bytes for this time. */
   downloadStallMs: number;
+  /** Requests for text, to the workers. */
+  voice: VoiceClient;
+  /** Bounds of requests for text. */
+  voiceLimits: SpeechLimits & { waitMs: number };
   /** The data folder, which the registry may share. */
   dataDir: string;
   /** The checks of `/ready`. */
@@ -142,6 +150,14 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     quota: adapterQuota,
     stallMs: dependencies.downloadStallMs,
     dataDir: dependencies.dataDir,
+  });
+  await app.register(openaiRoutes, {
+    voice: dependencies.voice,
+    directory: createModelDirectory({ adapters, baseModels, registry }),
+    authenticator,
+    limits: dependencies.voiceLimits,
+    waitMs: dependencies.voiceLimits.waitMs,
+    stallMs: dependencies.downloadStallMs,
   });
   await app.register(modelRoutes, { baseModels });
   await app.register(machineRoutes, { machines: jobs.machines });

@@ -20,6 +20,7 @@ import {
   watchRedisDurability,
 } from '@lorasmith/service-kit';
 import { openStores } from '@lorasmith/storage';
+import { createVoiceClient } from '@lorasmith/voice';
 import { createAccess } from './access/access.js';
 import { createKeyStore } from './access/key-store.js';
 import { checkListenAddress, withoutKeysAt } from './access/without-keys.js';
@@ -72,6 +73,7 @@ const jobs = createJobStore({
   prefix: config.redis.prefix,
   onQueueError: (job, error) => logger.error({ job, err: error }, 'a job could not be queued; a worker will queue it'),
 });
+const voice = createVoiceClient({ redis, prefix: config.redis.prefix });
 const digests = new WeightDigests(path.join(dataDir, WEIGHT_DIGESTS_FOLDER));
 const tokens = { dataDir, maxBytes: config.tokenCacheBytes };
 const examples = await openExampleStore(tokens);
@@ -84,7 +86,7 @@ const preflight = createPreflight({
 
 const app = await buildApp({
   logger,
-  metrics: createApiMetrics({ jobs, redis, dataDir }),
+  metrics: createApiMetrics({ jobs, voice, redis, dataDir }),
   tracing,
   access: createAccess({
     redis,
@@ -105,6 +107,8 @@ const app = await buildApp({
   requestTimeoutMs: config.http.requestTimeoutMs,
   heartbeatMs: config.http.heartbeatMs,
   downloadStallMs: config.http.downloadStallMs,
+  voice,
+  voiceLimits: config.voice,
   dataDir,
   readyChecks: {
     redis: () => redis.ping(),
@@ -121,6 +125,7 @@ end = shutDownInOrder({
     await app.close();
     await preflight.close();
     await jobs.close();
+    voice.close();
     redis.disconnect();
     await endSweeping();
     stores.close();

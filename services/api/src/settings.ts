@@ -195,6 +195,20 @@ export const API_SETTINGS = {
       'uploads',
       'Uploads of datasets in progress, per api process. Each may hold one line of a dataset in memory.',
     ),
+    voiceRequests: count(
+      'KEY_VOICE_REQUESTS',
+      8,
+      [1, 100_000],
+      'requests',
+      'Requests to `/v1/chat/completions` and `/v1/completions` in progress of an API key, per api process.',
+    ),
+    totalVoiceRequests: count(
+      'VOICE_REQUESTS_MAX',
+      64,
+      [1, 100_000],
+      'requests',
+      'Requests to `/v1/chat/completions` and `/v1/completions` in progress, per api process. Each may take 2 MB in Redis.',
+    ),
     waitingJobs: count('QUEUE_MAX_JOBS', 10_000, [1, 1_000_000], 'jobs', 'Jobs waiting for a worker, in all.'),
     totalDatasets: count(
       'DATASETS_MAX',
@@ -212,6 +226,22 @@ export const API_SETTINGS = {
       [1, 2 ** 52],
       'bytes',
       'Bytes of all adapters together, including those reserved by unfinished jobs.',
+    ),
+  },
+  voice: {
+    maxTokens: count(
+      'VOICE_MAX_TOKENS',
+      4_096,
+      [1, 1_000_000],
+      'tokens',
+      'Maximum `max_tokens` of an answer under `/v1`, and its default for a chat.',
+    ),
+    waitMs: count(
+      'VOICE_WAIT_MS',
+      10_000,
+      [0, 600_000],
+      'ms',
+      'How long a request for text waits for a worker that can answer it, before 503.',
     ),
   },
   preflight: {

@@ -8,6 +8,7 @@ import { localModels } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
 import { connectRedis, createLogger, type HttpApp, NO_TRACING, redisReady } from '@lorasmith/service-kit';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
+import { createVoiceClient } from '@lorasmith/voice';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { OPEN_ACCESS } from '../src/access/access.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
@@ -45,6 +46,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   const redis = connectRedis({ url: options.redisUrl, whenUnavailable: 'fail-fast', name: 'test', logger });
   await redisReady(redis, 300);
   const jobs = createJobStore({ redis, ...(options.prefix === undefined ? {} : { prefix: options.prefix }) });
+  const voice = createVoiceClient({ redis, prefix: options.prefix ?? 'lorasmith:' });
   const datasets = await openBundleStore({ root: folder, kind: 'datasets' });
   const adapters = await openBundleStore({ root: folder, kind: 'adapters' });
   const tokens = { dataDir: folder, maxBytes: 2 ** 30 };
@@ -58,7 +60,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
   });
   const app = await buildApp({
     logger,
-    metrics: createApiMetrics({ jobs, redis, dataDir: folder }),
+    metrics: createApiMetrics({ jobs, voice, redis, dataDir: folder }),
     tracing: NO_TRACING,
     access: OPEN_ACCESS,
     jobs,
@@ -72,6 +74,8 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     requestTimeoutMs: 60_000,
     heartbeatMs: 200,
     downloadStallMs: 60_000,
+    voice,
+    voiceLimits: { maxTokens: 100, waitMs: 5_000 },
     dataDir: folder,
     readyChecks: { redis: () => redis.ping() },
     ...options.changes,
@@ -86,6 +90,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
       await app.close();
       await preflight.close();
       await jobs.close();
+      voice.close();
       redis.disconnect();
       await rm(folder, { recursive: true, force: true });
     },

@@ -63,6 +63,8 @@ export const OPEN_ACCESS: Access = Object.freeze({
     totalTransfers: NO_LIMIT,
     uploads: NO_LIMIT,
     totalUploads: NO_LIMIT,
+    voiceRequests: NO_LIMIT,
+    totalVoiceRequests: NO_LIMIT,
     waitingJobs: NO_LIMIT,
     totalDatasetBytes: NO_LIMIT,
     totalAdapterBytes: NO_LIMIT,

@@ -1,5 +1,13 @@
-import { type AdapterId, AdapterUsage, type Owner, ProductError } from '@lorasmith/contracts';
-import { callerHeaders, EVERYTHING } from '@lorasmith/service-kit';
+import {
+  type Adapter,
+  type AdapterId,
+  AdapterPage,
+  AdapterUsage,
+  type Owner,
+  ProductError,
+} from '@lorasmith/contracts';
+import { type Caller, callerHeaders, EVERYTHING } from '@lorasmith/service-kit';
+import type { Static, TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import type { StoredBytes } from '../access/byte-quota.js';
 
@@ -10,10 +18,14 @@ export interface RegistryClient {
   /** The bytes of the owner's adapters, and of all adapters. */
   storedBytes(owner: Owner): Promise<StoredBytes>;
   removeAdapter(id: AdapterId): Promise<void>;
+  /** The adapters that the caller sees, newest first, at most `count`. */
+  newestAdapters(caller: Caller, count: number): Promise<Adapter[]>;
 }
 
 const CHECK_TIMEOUT_MS = 2_000;
 const TIMEOUT_MS = 5_000;
+/** The most that the registry returns at once. */
+const PAGE_SIZE = 100;
 
 export function createRegistryClient(registryUrl: string): RegistryClient {
   const call = async (path: string, init: RequestInit, timeoutMs = TIMEOUT_MS): Promise<string> => {
@@ -32,12 +44,25 @@ export function createRegistryClient(registryUrl: string): RegistryClient {
     },
     async storedBytes(owner) {
       const text = await call('/usage', { headers: callerHeaders({ sees: 'all', owner }) });
-      const usage = asUsage(text);
+      const usage = asAnswer(AdapterUsage, text);
       const things = { own: usage.own_adapters, total: usage.total_adapters };
       return { own: usage.own_bytes, total: usage.total_bytes, things };
     },
     async removeAdapter(id) {
       await call(`/adapters/${id}`, { method: 'DELETE', headers: callerHeaders(EVERYTHING) });
+    },
+    async newestAdapters(caller, count) {
+      const adapters: Adapter[] = [];
+      let after = '';
+      while (adapters.length < count) {
+        const limit = Math.min(PAGE_SIZE, count - adapters.length);
+        const text = await call(`/adapters?limit=${limit}${after}`, { headers: callerHeaders(caller) });
+        const page = asAnswer(AdapterPage, text);
+        adapters.push(...page.data);
+        if (page.next === null || !page.has_more) break;
+        after = `&after=${encodeURIComponent(page.next)}`;
+      }
+      return adapters;
     },
   };
 }
@@ -50,9 +75,9 @@ function invalidAnswer(cause: unknown): ProductError {
   return new ProductError('registry_unavailable', "The registry's answer is not valid.", { cause });
 }
 
-function asUsage(text: string): AdapterUsage {
+function asAnswer<Schema extends TSchema>(schema: Schema, text: string): Static<Schema> {
   try {
-    return Value.Parse(AdapterUsage, JSON.parse(text));
+    return Value.Parse(schema, JSON.parse(text));
   } catch (cause) {
     throw invalidAnswer(cause);
   }

@@ -9,18 +9,22 @@ import {
   type Registry,
 } from '@lorasmith/service-kit';
 
+import type { VoiceClient } from '@lorasmith/voice';
+
 export interface ApiMetricsOptions {
   jobs: Pick<JobStore, 'queueStatus'>;
+  voice: Pick<VoiceClient, 'waiting'>;
   redis: Parameters<typeof observeRedis>[1];
   dataDir: string;
 }
 
 /** The metrics of the api and of the queue, which belongs to no single process. */
-export function createApiMetrics({ jobs, redis, dataDir }: ApiMetricsOptions): Registry {
+export function createApiMetrics({ jobs, voice, redis, dataDir }: ApiMetricsOptions): Registry {
   const metrics = createMetrics({ service: 'api' });
   observeFolders(metrics, { data: dataDir });
   observeRedis(metrics, redis);
   observeQueue(metrics, jobs);
+  observeVoice(metrics, voice);
   return metrics;
 }
 
@@ -51,6 +55,20 @@ function observeQueue(metrics: Registry, jobs: Pick<JobStore, 'queueStatus'>): v
       if (status === null) return;
       const since = status.oldestQueuedAt?.getTime() ?? Date.now();
       this.set({ queue: 'training' }, Math.max(0, (Date.now() - since) / 1000));
+    },
+  });
+}
+
+function observeVoice(metrics: Registry, voice: Pick<VoiceClient, 'waiting'>): void {
+  new Gauge({
+    name: 'lorasmith_voice_requests_waiting',
+    help: 'Requests for text that wait for a worker.',
+    labelNames: ['queue'],
+    registers: [metrics],
+    async collect() {
+      const waiting = await voice.waiting().catch(() => null);
+      this.reset();
+      if (waiting !== null) this.set({ queue: 'voice' }, waiting);
     },
   });
 }

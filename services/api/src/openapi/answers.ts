@@ -37,12 +37,20 @@ const ERROR_DESCRIPTIONS = {
 /** Errors of any call. */
 const EVERYWHERE = [400, 401, 403, 429] as const;
 
+type ErrorStatus = keyof typeof ERROR_DESCRIPTIONS;
+
 /** The errors of a call: these, and those of any call. */
-export function errorAnswers<Status extends keyof typeof ERROR_DESCRIPTIONS>(
-  ...statuses: Status[]
+export function errorAnswers<Status extends ErrorStatus>(...statuses: Status[]) {
+  return errorAnswersWith(ErrorBody, statuses);
+}
+
+/** {@link errorAnswers} with a body of another form. */
+export function errorAnswersWith<Status extends ErrorStatus>(
+  body: TSchema,
+  statuses: readonly Status[],
 ): Record<Status | (typeof EVERYWHERE)[number] | 500, Answer> {
-  const entries = [...statuses, ...EVERYWHERE].map((status) => [status, answer(ERROR_DESCRIPTIONS[status], ErrorBody)]);
-  const internal = answer('Internal error.', ErrorBody);
+  const entries = [...statuses, ...EVERYWHERE].map((status) => [status, answer(ERROR_DESCRIPTIONS[status], body)]);
+  const internal = answer('Internal error.', body);
   return Object.fromEntries([...entries, [500, internal]]) as Record<
     Status | (typeof EVERYWHERE)[number] | 500,
     Answer

@@ -3,6 +3,7 @@ import { localModels } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
 import { createLogger, NO_TRACING } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';
+import { createVoiceClient } from '@lorasmith/voice';
 import { Redis } from 'ioredis';
 import { OPEN_ACCESS } from '../access/access.js';
 import { buildApp } from '../app.js';
@@ -19,9 +20,10 @@ const absent = () => Promise.reject(new Error('not available'));
 export async function openapiDocument(folder: string): Promise<string> {
   const redis = new Redis({ lazyConnect: true });
   const jobs = createJobStore({ redis });
+  const voice = createVoiceClient({ redis, prefix: '' });
   const app = await buildApp({
     logger: createLogger({ service: 'openapi', level: 'silent' }),
-    metrics: createApiMetrics({ jobs, redis, dataDir: folder }),
+    metrics: createApiMetrics({ jobs, voice, redis, dataDir: folder }),
     tracing: NO_TRACING,
     access: OPEN_ACCESS,
     jobs,
@@ -42,6 +44,8 @@ export async function openapiDocument(folder: string): Promise<string> {
     requestTimeoutMs: 1_000,
     heartbeatMs: 1_000,
     downloadStallMs: 1_000,
+    voice,
+    voiceLimits: { maxTokens: 1, waitMs: 1 },
     dataDir: '.',
     readyChecks: {},
   });
@@ -51,6 +55,7 @@ export async function openapiDocument(folder: string): Promise<string> {
   } finally {
     await app.close();
     await jobs.close();
+    voice.close();
     redis.disconnect();
   }
 }

@@ -17,7 +17,7 @@ declare module 'fastify' {
 const VERSION = '0.1.0';
 
 const DESCRIPTION = `Fine-tunes language models with LoRA: upload a dataset, queue a job, follow its events, download the adapter or the
-merged model. Every error has the body \`ErrorBody\` with a stable code. Unknown fields are refused.`;
+merged model. Every error has the body \`ErrorBody\` with a stable code; under \`/v1\`, that of the OpenAI API. Unknown fields are refused.`;
 
 /** Collects the routes that are registered after it into an OpenAPI document, at `/openapi.json` and, to browse, `/docs`. */
 export async function registerOpenapi(app: HttpApp): Promise<void> {
@@ -37,6 +37,7 @@ export async function registerOpenapi(app: HttpApp): Promise<void> {
         { name: 'jobs', description: 'Training jobs.' },
         { name: 'adapters', description: 'The results of training.' },
         { name: 'models', description: 'The models that are trained.' },
+        { name: 'openai', description: 'Text from base models and adapters, with the calls of the OpenAI API.' },
         { name: 'machines', description: 'What the workers train on.' },
         { name: 'health', description: 'Health and metrics, for operators.' },
       ],

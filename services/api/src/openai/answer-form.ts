@@ -1,0 +1,30 @@
+import type { SpeechPiece, Usage } from '@lorasmith/contracts';
+import type { Static } from 'typebox';
+
+/** What every piece of an answer has. */
+export interface AnswerHead {
+  id: string;
+  created: number;
+  /** As in the request. */
+  model: string;
+}
+
+export type ChoicePiece = Extract<SpeechPiece, { type: 'text' | 'finish' }>;
+export type EndPiece = Extract<SpeechPiece, { type: 'end' }>;
+
+/** How one of the calls writes its answers. */
+export interface AnswerForm<Whole, Chunk> {
+  /** What a stream starts with. */
+  first(): Chunk[];
+  chunkOf(piece: ChoicePiece): Chunk;
+  /** The last chunk of a stream whose caller asks for the counts. */
+  usageChunk(end: EndPiece): Chunk;
+  /** Any other chunk of such a stream. */
+  withUsage(chunk: Chunk): Chunk;
+  whole(pieces: readonly ChoicePiece[], end: EndPiece): Whole;
+}
+
+export function usageOf(end: EndPiece): Static<typeof Usage> {
+  const { prompt_tokens: prompt, completion_tokens: completion } = end;
+  return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
+}

@@ -1,0 +1,158 @@
+import { Readable } from 'node:stream';
+import { ProductError, type SpeechFailure, type SpeechRequest } from '@lorasmith/contracts';
+import { logError, onceClosed, productErrorOf } from '@lorasmith/service-kit';
+import type { VoiceClient } from '@lorasmith/voice';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { type Authenticator, watchRevocation } from '../access/authenticate.js';
+import type { ConcurrencyLimit } from '../access/concurrency-limit.js';
+import type { AnswerForm, ChoicePiece, EndPiece } from './answer-form.js';
+import { openaiErrorBody } from './openai-errors.js';
+
+export interface SpeechAnswers {
+  voice: VoiceClient;
+  /** Of the requests that are being answered. */
+  open: ConcurrencyLimit;
+  authenticator: Authenticator;
+  /** How long a request waits for a worker. */
+  waitMs: number;
+  /** A client that reads nothing for so long is disconnected. */
+  stallMs: number;
+  /** Aborted when the service shuts down. */
+  closing: AbortSignal;
+}
+
+export interface StreamChoice {
+  stream: boolean;
+  includeUsage: boolean;
+}
+
+/**
+ * Has a worker answer a request, and sends the answer. The status waits for the first piece, so that whatever fails before
+ * is an error with its status. A caller who leaves ends the work.
+ */
+export async function answerSpeech<Whole, Chunk>(
+  answers: SpeechAnswers,
+  {
+    request,
+    reply,
+    speech,
+    form,
+    stream,
+    includeUsage,
+  }: StreamChoice & {
+    request: FastifyRequest;
+    reply: FastifyReply;
+    speech: SpeechRequest;
+    form: AnswerForm<Whole, Chunk>;
+  },
+): Promise<FastifyReply> {
+  const { voiceRequests: own, totalVoiceRequests: total } = request.limits;
+  const release = answers.open.acquire(request.identity.key?.id ?? null, { own, total });
+  const left = new AbortController();
+  onceClosed(reply.raw, () => {
+    release();
+    left.abort();
+  });
+  const revoked = watchRevocation(answers.authenticator, request, left.signal);
+  const signal = AbortSignal.any([left.signal, revoked, answers.closing]);
+  const pieces = answers.voice.ask(speech, { waitMs: answers.waitMs, signal });
+  try {
+    if (!stream) return await reply.send(await wholeAnswer(pieces, form));
+    const first = await nextPiece(pieces);
+    const events = eventsOf(pieces, first, { ...answers, request, reply, form, includeUsage });
+    return await reply
+      .type('text/event-stream; charset=utf-8')
+      .header('cache-control', 'no-store')
+      .header('x-accel-buffering', 'no')
+      .send(Readable.from(events, { objectMode: false, highWaterMark: STREAM_BUFFER_BYTES }));
+  } catch (error) {
+    await pieces.return(undefined);
+    // Nobody reads this; it ends the request.
+    if (left.signal.aborted) throw new ProductError('cancelled', 'The caller has left.', { cause: error });
+    throw error;
+  }
+}
+
+/** Text that waits for a client to read it, besides that in the connection. */
+const STREAM_BUFFER_BYTES = 16 * 1024;
+const DONE = 'data: [DONE]\n\n';
+
+async function wholeAnswer<Whole, Chunk>(
+  pieces: ReturnType<VoiceClient['ask']>,
+  form: AnswerForm<Whole, Chunk>,
+): Promise<Whole> {
+  const choices: ChoicePiece[] = [];
+  try {
+    for (;;) {
+      const piece = await nextPiece(pieces);
+      if (piece.type === 'end') return form.whole(choices, piece);
+      choices.push(piece);
+    }
+  } finally {
+    await pieces.return(undefined);
+  }
+}
+
+/** The rest of the answer as server-sent events. An error after the first piece is an event of its own, as in the OpenAI API. */
+async function* eventsOf<Whole, Chunk>(
+  pieces: ReturnType<VoiceClient['ask']>,
+  first: ChoicePiece | EndPiece,
+  options: {
+    form: AnswerForm<Whole, Chunk>;
+    includeUsage: boolean;
+    stallMs: number;
+    request: FastifyRequest;
+    reply: FastifyReply;
+  },
+): AsyncGenerator<string> {
+  const { form, includeUsage, request } = options;
+  const eventOf = (data: unknown) => `data: ${JSON.stringify(data)}\n\n`;
+  const chunkEvent = (chunk: Chunk) => eventOf(includeUsage ? form.withUsage(chunk) : chunk);
+  try {
+    for (const chunk of form.first()) yield chunkEvent(chunk);
+    for (let piece = first; ; piece = await nextPiece(pieces)) {
+      if (piece.type === 'end') {
+        if (includeUsage) yield eventOf(form.usageChunk(piece));
+        yield DONE;
+        return;
+      }
+      const stall = disconnectAfter(options);
+      yield chunkEvent(form.chunkOf(piece));
+      clearTimeout(stall);
+    }
+  } catch (thrown) {
+    const error = productErrorOf(thrown, request);
+    if (!options.reply.raw.destroyed) logError(error, thrown, request);
+    yield eventOf(openaiErrorBody(error));
+  } finally {
+    await pieces.return(undefined);
+  }
+}
+
+/** Runs until the client has taken what was sent. */
+function disconnectAfter({
+  stallMs,
+  request,
+  reply,
+}: {
+  stallMs: number;
+  request: FastifyRequest;
+  reply: FastifyReply;
+}) {
+  return setTimeout(() => {
+    request.log.info({ stall_ms: stallMs }, 'an answer was ended because its client stopped reading');
+    reply.raw.destroy();
+  }, stallMs);
+}
+
+/** @throws ProductError for an answer that failed, or that was ended from here */
+async function nextPiece(pieces: ReturnType<VoiceClient['ask']>): Promise<ChoicePiece | EndPiece> {
+  const { value: piece, done } = await pieces.next();
+  if (done) throw new ProductError('service_unavailable', 'The service is stopping. Send the request again.');
+  if (piece.type === 'failed') throw failed(piece.failure);
+  return piece;
+}
+
+function failed({ code, message, param, retry_after_seconds: retryAfterSeconds }: SpeechFailure): ProductError {
+  return new ProductError(code, message, { param, retryAfterSeconds });
+}

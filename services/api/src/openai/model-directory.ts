@@ -1,0 +1,105 @@
+import { readManifest } from '@lorasmith/adapter-store';
+import { AdapterId, type AdapterManifest, type ModelName, type OpenaiModel, ProductError } from '@lorasmith/contracts';
+import type { ModelSource } from '@lorasmith/model-store';
+import { type Caller, mayUse } from '@lorasmith/service-kit';
+import type { BundleStore } from '@lorasmith/storage';
+import { Compile } from 'typebox/compile';
+import type { RegistryClient } from '../adapters/registry-client.js';
+
+/** What a request's `model` names. */
+export interface NamedModel {
+  base_model: ModelName;
+  /** null: the base model itself. */
+  adapter: AdapterId | null;
+}
+
+/** The models that a caller can name in a request: base models, and its own adapters. */
+export interface ModelDirectory {
+  /**
+   * @throws ProductError `adapter_not_found`, also for one that the caller may not use; `model_not_found`;
+   * `model_not_supported` for one that generates no text; the codes of a broken one
+   */
+  resolve(name: string, caller: Caller): Promise<NamedModel>;
+  /** @throws ProductError as {@link resolve} */
+  describe(name: string, caller: Caller): Promise<OpenaiModel>;
+  /** The base models by name, then the newest adapters. @throws ProductError `registry_unavailable` */
+  list(caller: Caller): Promise<OpenaiModel[]>;
+}
+
+export interface ModelDirectoryOptions {
+  adapters: BundleStore;
+  baseModels: ModelSource;
+  registry: RegistryClient;
+}
+
+/** The list has no pages. `GET /adapters` lists all. */
+const MAX_LISTED_ADAPTERS = 1_000;
+/** The family whose models have features instead of text. */
+const WITHOUT_TEXT = 'classifier';
+const NOBODY = 'lorasmith';
+const param = 'model';
+
+const adapterIdSchema = Compile(AdapterId);
+
+export function createModelDirectory({ adapters, baseModels, registry }: ModelDirectoryOptions): ModelDirectory {
+  const adapterOf = async (id: AdapterId, caller: Caller): Promise<AdapterManifest> =>
+    await readManifest(adapters, id, { isAllowed: (owner) => mayUse(caller, owner) });
+
+  /** Checks that a base model can generate text. */
+  const checkBase = async (name: string): Promise<void> => {
+    const { problem, family } = await baseModels.describe(name);
+    if (problem !== null) throw new ProductError('model_not_supported', `${name} cannot be used: ${problem.message}`);
+    if (family === WITHOUT_TEXT) {
+      throw new ProductError('model_not_supported', `${name} is a classifier of features and generates no text.`);
+    }
+  };
+
+  return {
+    resolve: (name, caller) =>
+      atModel(async () => {
+        if (!adapterIdSchema.Check(name)) {
+          await checkBase(name);
+          return { base_model: name, adapter: null };
+        }
+        const { base_model: base } = await adapterOf(name, caller);
+        await checkBase(base.name);
+        return { base_model: base.name, adapter: name };
+      }),
+    describe: (name, caller) =>
+      atModel(async () => {
+        if (!adapterIdSchema.Check(name)) {
+          await checkBase(name);
+          return baseModelOf(name);
+        }
+        const { id, owner, created_at: createdAt, base_model: base } = await adapterOf(name, caller);
+        return adapterModelOf({ id, owner, created_at: createdAt, base_model: base.name });
+      }),
+    async list(caller) {
+      const bases = (await baseModels.list()).filter(
+        ({ problem, family }) => problem === null && family !== WITHOUT_TEXT,
+      );
+      const listed = await registry.newestAdapters(caller, MAX_LISTED_ADAPTERS);
+      return [...bases.map(({ name }) => baseModelOf(name)), ...listed.map(adapterModelOf)];
+    },
+  };
+}
+
+function baseModelOf(name: ModelName): OpenaiModel {
+  return { id: name, object: 'model', created: 0, owned_by: NOBODY, parent: null };
+}
+
+type ListedAdapter = Awaited<ReturnType<RegistryClient['newestAdapters']>>[number];
+
+function adapterModelOf(adapter: Pick<ListedAdapter, 'id' | 'owner' | 'created_at' | 'base_model'>): OpenaiModel {
+  const { id, owner, created_at: createdAt, base_model: parent } = adapter;
+  const created = Math.floor(Date.parse(createdAt) / 1000);
+  return { id, object: 'model', created, owned_by: owner ?? NOBODY, parent };
+}
+
+/** Errors about a model name the field that has it. */
+async function atModel<Result>(work: () => Promise<Result>): Promise<Result> {
+  return await work().catch((error: unknown) => {
+    if (!(error instanceof ProductError) || error.status >= 500) throw error;
+    throw new ProductError(error.code, error.message, { param, details: error.details, cause: error });
+  });
+}

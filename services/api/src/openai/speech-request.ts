@@ -1,0 +1,91 @@
+import { randomInt } from 'node:crypto';
+import {
+  type ChatCompletionRequest,
+  type CompletionRequest,
+  MAX_CHOICES,
+  ProductError,
+  type SpeechRequest,
+} from '@lorasmith/contracts';
+import type { NamedModel } from './model-directory.js';
+
+/** As in the OpenAI API. */
+const DEFAULT_COMPLETION_TOKENS = 16;
+/** Of a random seed, exclusive: `randomInt` draws 48 bits at most. */
+const SEEDS = 2 ** 48 - 1;
+
+export interface SpeechLimits {
+  /** Tokens of an answer. */
+  maxTokens: number;
+}
+
+/** What a chat asks for. @throws ProductError `invalid_request` for fields that contradict each other or exceed a limit */
+export function speechOfChat(body: ChatCompletionRequest, model: NamedModel, limits: SpeechLimits): SpeechRequest {
+  const { logprobs = false, top_logprobs: top } = body;
+  if (!logprobs && top) throw conflict('top_logprobs', 'top_logprobs needs logprobs: true.');
+  const [asked, name] =
+    body.max_completion_tokens == null
+      ? [body.max_tokens, 'max_tokens']
+      : [body.max_completion_tokens, 'max_completion_tokens'];
+  const messages = body.messages.map(({ role, content }) => ({
+    role: role === 'developer' ? ('system' as const) : role,
+    content: typeof content === 'string' ? content : content.map(({ text }) => text).join(''),
+  }));
+  return {
+    ...model,
+    ...samplingOf(body),
+    input: { kind: 'chat', messages },
+    max_tokens: withinLimit(asked ?? limits.maxTokens, name, limits),
+    logprobs: logprobs ? (top ?? 0) : null,
+  };
+}
+
+/** What a completion asks for. @throws ProductError as {@link speechOfChat} */
+export function speechOfCompletion(body: CompletionRequest, model: NamedModel, limits: SpeechLimits): SpeechRequest {
+  const prompts = promptsOf(body.prompt);
+  const echo = body.echo ?? false;
+  const maxTokens = body.max_tokens ?? DEFAULT_COMPLETION_TOKENS;
+  if (maxTokens === 0 && !echo) throw conflict('max_tokens', 'max_tokens: 0 needs echo: true, or there is no answer.');
+  const sampling = samplingOf(body);
+  if (prompts.length * sampling.n > MAX_CHOICES) {
+    throw conflict('n', `A request may have ${MAX_CHOICES} answers, which are its prompts times n.`);
+  }
+  return {
+    ...model,
+    ...sampling,
+    input: { kind: 'text', prompts, echo },
+    max_tokens: withinLimit(maxTokens, 'max_tokens', limits),
+    logprobs: body.logprobs ?? null,
+  };
+}
+
+function samplingOf(
+  body: Pick<ChatCompletionRequest, 'temperature' | 'top_p' | 'n' | 'seed' | 'stop' | 'stream' | 'stream_options'>,
+) {
+  const { stop, stream, stream_options: streamOptions } = body;
+  if (streamOptions != null && !stream) throw conflict('stream_options', 'stream_options needs stream: true.');
+  return {
+    temperature: body.temperature ?? 1,
+    top_p: body.top_p ?? 1,
+    n: body.n ?? 1,
+    seed: body.seed ?? randomInt(SEEDS),
+    stop: typeof stop === 'string' ? [stop] : (stop ?? []),
+  };
+}
+
+function promptsOf(prompt: CompletionRequest['prompt']): (string | number[])[] {
+  if (typeof prompt === 'string') return [prompt];
+  return isTokenIds(prompt) ? [prompt] : prompt;
+}
+
+function isTokenIds(prompt: string[] | number[] | number[][]): prompt is number[] {
+  return typeof prompt[0] === 'number';
+}
+
+function withinLimit(tokens: number, name: string, { maxTokens }: SpeechLimits): number {
+  if (tokens <= maxTokens) return tokens;
+  throw conflict(name, `${name} must be <= ${maxTokens}, the limit of this service.`);
+}
+
+function conflict(param: string, message: string): ProductError {
+  return new ProductError('invalid_request', message, { param });
+}

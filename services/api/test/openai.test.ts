@@ -1,0 +1,452 @@
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir } from 'node:fs/promises';
+import { request as httpRequest } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  ChatCompletion,
+  ChatCompletionChunk,
+  Completion,
+  type KeyId,
+  OpenaiErrorBody,
+  OpenaiModelList,
+  type SpeechPiece,
+  type SpeechRequest,
+} from '@lorasmith/contracts';
+import { localModels } from '@lorasmith/model-store';
+import { createVoiceServer, type VoiceServer } from '@lorasmith/voice';
+import { Redis } from 'ioredis';
+import OpenAI, { APIError } from 'openai';
+import type { TSchema } from 'typebox';
+import { Value } from 'typebox/value';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { writeTinyClassifier } from '../../../packages/training/test/tiny-classifier.js';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { adapterId, addBaseModel, publishReferenceAdapter } from '../../registry/test/published-adapter.js';
+import { createAccess, OPEN_ACCESS } from '../src/access/access.js';
+import { createKeyStore } from '../src/access/key-store.js';
+import { type RealApi, startRealApi } from './real-api.js';
+import { startRegistry } from './registry-process.js';
+
+// The api with keys, a real registry and OpenAI's own client. This file is the worker: it takes the requests from Redis.
+
+const MODEL = 'llama-tied';
+const [OWN, OTHERS] = [adapterId(1), adapterId(2)];
+
+let server: RealRedis;
+let redis: Redis;
+let folder: RealApi;
+let api: RealApi;
+let registry: ChildProcess;
+let url: string;
+let token: string;
+let readToken: string;
+let owner: KeyId;
+let worker: VoiceServer;
+let client: OpenAI;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  const { prefix } = server;
+  redis = new Redis(server.url, { maxRetriesPerRequest: null });
+  const keys = createKeyStore({ redis, prefix });
+  const [own, other] = [
+    await keys.create({ name: 'own', role: 'train' }),
+    await keys.create({ name: 'other', role: 'train' }),
+  ];
+  token = own.token;
+  owner = own.key.id;
+  readToken = (await keys.create({ name: 'read', role: 'read', owner })).token;
+  folder = await startRealApi({ redisUrl: server.url, prefix });
+  await addBaseModel(`${folder.folder}/models`, MODEL);
+  await mkdir(`${folder.folder}/models/classifier`);
+  await writeTinyClassifier(`${folder.folder}/models/classifier`);
+  for (const [id, key] of [
+    [OWN, owner],
+    [OTHERS, other.key.id],
+  ] as const) {
+    await publishReferenceAdapter(folder.adapters, {
+      id,
+      name: MODEL,
+      createdAt: '2026-01-02T03:04:05.000Z',
+      change(manifest) {
+        manifest.owner = key;
+      },
+    });
+  }
+  const started = await startRegistry(folder.folder);
+  registry = started.process;
+  const limits = { ...OPEN_ACCESS.limits, voiceRequests: 2 };
+  api = await startRealApi({
+    redisUrl: server.url,
+    prefix,
+    changes: {
+      access: createAccess({ redis, prefix, keys, withoutKeys: 'refuse', limits, uploadTimeoutMs: 60_000 }),
+      registryUrl: started.url,
+      adapters: folder.adapters,
+      baseModels: localModels(`${folder.folder}/models`),
+      voiceLimits: { maxTokens: 100, waitMs: 300 },
+      downloadStallMs: 500,
+    },
+  });
+  url = await api.app.listen({ host: '127.0.0.1', port: 0 });
+  client = new OpenAI({ baseURL: `${url}/v1`, apiKey: token, maxRetries: 0 });
+}, 60_000);
+afterAll(async () => {
+  registry?.kill('SIGKILL');
+  await api?.stop();
+  await folder?.stop();
+  await redis?.quit();
+  await server?.stop();
+});
+beforeEach(() => {
+  worker = createVoiceServer({ redis, prefix: server.prefix, workerName: 'this-file' });
+});
+afterEach(async () => {
+  worker.close();
+  // Nothing of a request stays, however it ended.
+  await expect.poll(() => redis.keys(`${server.prefix}voice:*`), { interval: 5 }).toEqual([]);
+});
+
+async function claimed() {
+  for (;;) {
+    const one = await worker.claim(MODEL);
+    if (one !== null) return one;
+    await worker.untilRequest(1_000, new AbortController().signal);
+  }
+}
+
+/** The client adds the request id to answers. */
+const faultsOf = (schema: TSchema, answer: unknown) => {
+  const { _request_id: _, ...rest } = answer as Record<string, unknown>;
+  return [...Value.Errors(schema, rest)];
+};
+
+/** Answers the next request with these pieces. */
+async function answering(...pieces: SpeechPiece[]): Promise<SpeechRequest> {
+  const { request, answer } = await claimed();
+  for (const piece of pieces) answer.write(piece);
+  await answer.done;
+  return request;
+}
+
+const token1 = {
+  text: 'Hi',
+  bytes: [72, 105],
+  logprob: -0.5,
+  offset: 0,
+  top: [{ text: 'Ho', bytes: [72, 111], logprob: -1 }],
+};
+const token2 = { text: '!', bytes: [33], logprob: -0.25, offset: 2, top: [] };
+const said = (choice = 0): SpeechPiece[] => [
+  { type: 'text', choice, text: 'Hi', tokens: [token1] },
+  { type: 'text', choice, text: '!', tokens: [token2] },
+  { type: 'finish', choice, reason: 'stop' },
+];
+const END: SpeechPiece = { type: 'end', prompt_tokens: 3, completion_tokens: 2 };
+const CHAT = { model: OWN, messages: [{ role: 'user' as const, content: 'Hello' }] };
+
+async function post(path: string, body: unknown, headers: Record<string, string> = {}) {
+  const answer = await fetch(`${url}/v1${path}`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json', ...headers },
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+  });
+  return { status: answer.status, headers: answer.headers, json: (await answer.json()) as OpenaiErrorBody };
+}
+
+describe('a chat', () => {
+  test('is answered by an adapter, with the defaults of the OpenAI API', async () => {
+    const asked = client.chat.completions.create(CHAT);
+    const request = await answering(...said(), END);
+    expect(request).toEqual({
+      base_model: MODEL,
+      adapter: OWN,
+      input: { kind: 'chat', messages: CHAT.messages },
+      n: 1,
+      max_tokens: 100,
+      temperature: 1,
+      top_p: 1,
+      seed: expect.any(Number),
+      stop: [],
+      logprobs: null,
+    });
+    const answer = await asked;
+    expect(faultsOf(ChatCompletion, answer)).toEqual([]);
+    expect(answer).toMatchObject({
+      object: 'chat.completion',
+      model: OWN,
+      choices: [{ message: { role: 'assistant', content: 'Hi!' }, logprobs: null, finish_reason: 'stop' }],
+      usage: { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 },
+    });
+  });
+
+  test('takes every setting, and returns several answers with their log-probabilities', async () => {
+    const asked = client.chat.completions.create({
+      model: MODEL,
+      messages: [
+        {
+          role: 'developer',
+          content: [
+            { type: 'text', text: 'Be ' },
+            { type: 'text', text: 'short.' },
+          ],
+        },
+        { role: 'user', content: 'Hello' },
+      ],
+      n: 2,
+      max_completion_tokens: 7,
+      temperature: 0,
+      top_p: 0.5,
+      seed: 42,
+      stop: ['a', 'b'],
+      logprobs: true,
+      top_logprobs: 1,
+      user: 'somebody',
+      presence_penalty: 0,
+      logit_bias: {},
+      response_format: { type: 'text' },
+    });
+    const request = await answering(...said(1), ...said(0), END);
+    expect(request).toMatchObject({
+      base_model: MODEL,
+      adapter: null,
+      input: {
+        messages: [
+          { role: 'system', content: 'Be short.' },
+          { role: 'user', content: 'Hello' },
+        ],
+      },
+      ...{ n: 2, max_tokens: 7, temperature: 0, top_p: 0.5, seed: 42, stop: ['a', 'b'], logprobs: 1 },
+    });
+    const answer = await asked;
+    expect(faultsOf(ChatCompletion, answer)).toEqual([]);
+    expect(answer.choices.map(({ index, message }) => [index, message.content])).toEqual([
+      [0, 'Hi!'],
+      [1, 'Hi!'],
+    ]);
+    expect(answer.choices[0]?.logprobs?.content).toEqual([
+      { token: 'Hi', logprob: -0.5, bytes: [72, 105], top_logprobs: [{ token: 'Ho', logprob: -1, bytes: [72, 111] }] },
+      { token: '!', logprob: -0.25, bytes: [33], top_logprobs: [] },
+    ]);
+  });
+
+  test('is streamed, with the counts in a last piece', async () => {
+    const asked = client.chat.completions.create({ ...CHAT, stream: true, stream_options: { include_usage: true } });
+    const answered = answering(...said(), END);
+    const chunks = [];
+    for await (const chunk of await asked) chunks.push(chunk);
+    await answered;
+    for (const chunk of chunks) expect(faultsOf(ChatCompletionChunk, chunk)).toEqual([]);
+    expect(chunks.map(({ choices }) => choices[0]?.delta)).toEqual([
+      { role: 'assistant', content: '' },
+      { content: 'Hi' },
+      { content: '!' },
+      {},
+      undefined,
+    ]);
+    expect(chunks.at(-2)?.choices[0]?.finish_reason).toBe('stop');
+    expect(chunks.map(({ usage }) => usage?.total_tokens)).toEqual([undefined, undefined, undefined, undefined, 5]);
+  });
+
+  test('that fails keeps its status before the first piece, and is an event after it', async () => {
+    const failure = { code: 'context_length_exceeded' as const, message: 'Too long.', param: 'messages' };
+    const asked = client.chat.completions.create({ ...CHAT, stream: true }).catch((error: unknown) => error);
+    await answering({ type: 'failed', failure });
+    expect(await asked).toMatchObject({ status: 400, code: 'context_length_exceeded', param: 'messages' });
+
+    const streamed = client.chat.completions.create({ ...CHAT, stream: true });
+    const answered = answering(said()[0]!, {
+      type: 'failed',
+      failure: { code: 'trainer_crashed', message: 'It died.' },
+    });
+    const texts: string[] = [];
+    const reading = (async () => {
+      for await (const chunk of await streamed) texts.push(chunk.choices[0]?.delta.content ?? '');
+    })();
+    await expect(reading).rejects.toThrow('It died.');
+    await answered;
+    expect(texts).toEqual(['', 'Hi']);
+  });
+
+  test('ends when its caller leaves, streamed or not', async () => {
+    for (const stream of [true, false]) {
+      const leaving = new AbortController();
+      const asked = client.chat.completions.create({ ...CHAT, stream }, { signal: leaving.signal });
+      asked.catch(() => {});
+      const { answer } = await claimed();
+      answer.write(said()[0]!);
+      if (stream) await asked;
+      leaving.abort();
+      await expect.poll(() => redis.keys(`${server.prefix}voice:request:*`), { interval: 5 }).toEqual([]);
+      answer.write(said()[1]!);
+      await answer.done;
+      expect(answer.signal.aborted).toBe(true);
+    }
+  });
+
+  test('whose client reads nothing is ended', async () => {
+    const sent = httpRequest(`${url}/v1/chat/completions`, {
+      method: 'POST',
+      agent: false,
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    });
+    sent.on('error', () => {});
+    sent.end(JSON.stringify({ ...CHAT, stream: true }));
+    const { answer } = await claimed();
+    answer.write(said()[0]!);
+    const [response] = await once(sent, 'response');
+    response.on('error', () => {});
+    for (let i = 0; i < 150; i++) answer.write({ type: 'text', choice: 0, text: 'x'.repeat(100_000), tokens: [] });
+    await answer.done;
+    expect(answer.signal.aborted).toBe(true);
+    response.destroy();
+  });
+});
+
+describe('a completion', () => {
+  test('scores a prompt of tokens', async () => {
+    const asked = client.completions.create({
+      model: OWN,
+      prompt: [5, 6],
+      max_tokens: 0,
+      echo: true,
+      logprobs: 1,
+      temperature: 0,
+    });
+    const request = await answering(
+      {
+        type: 'text',
+        choice: 0,
+        text: 'Hi!',
+        tokens: [
+          { ...token1, logprob: null, top: [] },
+          { ...token2, top: [token1] },
+        ],
+      },
+      { type: 'finish', choice: 0, reason: 'length' },
+      { type: 'end', prompt_tokens: 2, completion_tokens: 0 },
+    );
+    expect(request).toMatchObject({
+      input: { kind: 'text', prompts: [[5, 6]], echo: true },
+      max_tokens: 0,
+      logprobs: 1,
+    });
+    const answer = await asked;
+    expect(faultsOf(Completion, answer)).toEqual([]);
+    expect(answer.choices).toEqual([
+      {
+        index: 0,
+        text: 'Hi!',
+        logprobs: {
+          tokens: ['Hi', '!'],
+          token_logprobs: [null, -0.25],
+          top_logprobs: [null, { Hi: -0.5, '!': -0.25 }],
+          text_offset: [0, 2],
+        },
+        finish_reason: 'length',
+      },
+    ]);
+  });
+
+  test('of several prompts is streamed', async () => {
+    const asked = client.completions.create({ model: MODEL, prompt: ['a', 'b'], stream: true, stop: null });
+    const answered = answering(...said(1), ...said(0), END);
+    const chunks = [];
+    for await (const chunk of await asked) chunks.push(chunk);
+    expect(await answered).toMatchObject({ input: { prompts: ['a', 'b'] }, max_tokens: 16 });
+    for (const chunk of chunks) expect(faultsOf(Completion, chunk)).toEqual([]);
+    expect(chunks.map(({ choices: [choice] }) => [choice?.index, choice?.text, choice?.finish_reason])).toEqual([
+      [1, 'Hi', null],
+      [1, '!', null],
+      [1, '', 'stop'],
+      [0, 'Hi', null],
+      [0, '!', null],
+      [0, '', 'stop'],
+    ]);
+  });
+});
+
+test('models are the base models that generate text, and the adapters of the key', async () => {
+  const answer = await client.models.list();
+  expect(answer.data).toEqual([
+    { id: MODEL, object: 'model', created: 0, owned_by: 'lorasmith', parent: null },
+    { id: 'tiny-llama', object: 'model', created: 0, owned_by: 'lorasmith', parent: null },
+    { id: OWN, object: 'model', created: 1767323045, owned_by: owner, parent: MODEL },
+  ]);
+  const list = await fetch(`${url}/v1/models`, { headers: { authorization: `Bearer ${readToken}` } });
+  expect(faultsOf(OpenaiModelList, await list.json())).toEqual([]);
+  expect(await client.models.retrieve(OWN)).toEqual(answer.data[2]);
+  expect(await client.models.retrieve(MODEL)).toEqual(answer.data[0]);
+  const unknown = { status: 404, code: 'model_not_found', param: 'model' };
+  for (const id of [OTHERS, adapterId(3), 'nothing']) {
+    await expect(client.models.retrieve(id)).rejects.toMatchObject(unknown);
+  }
+});
+
+test.each([
+  ['the adapter of another key', { model: OTHERS }, 404, 'model_not_found', 'There is no adapter'],
+  ['an unknown base model', { model: 'nothing' }, 404, 'model_not_found', 'nothing'],
+  ['a classifier', { model: 'classifier' }, 400, 'model_not_supported', 'generates no text'],
+  ['an unsupported field', { tools: [] }, 400, 'unknown_field', 'The field tools is not supported.'],
+  ['a penalty', { frequency_penalty: 1 }, 400, 'invalid_request', 'frequency_penalty must be 0.'],
+  ['a part that is an image', { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] }, 400],
+  ['a thousand stop texts', { stop: Array(1_000).fill('x') }, 400, 'invalid_request', 'stop must NOT have more than 4'],
+  ['an empty stop text', { stop: '' }, 400, 'invalid_request', 'stop'],
+  ['too many tokens', { max_tokens: 101 }, 400, 'invalid_request', 'max_tokens must be <= 100'],
+  ['alternatives without log-probabilities', { top_logprobs: 2 }, 400, 'invalid_request', 'needs logprobs'],
+  [
+    'a temperature of another kind',
+    { temperature: '1' },
+    400,
+    'invalid_request',
+    'temperature must be number or null.',
+  ],
+  ['options of a stream without one', { stream_options: {} }, 400, 'invalid_request', 'needs stream'],
+])('%s is refused', async (_, change, status, code?: string, message = '') => {
+  const answer = await post('/chat/completions', { ...CHAT, ...change });
+  expect(faultsOf(OpenaiErrorBody, answer.json)).toEqual([]);
+  expect(answer.status).toBe(status);
+  if (code !== undefined) expect(answer.json.error.code).toBe(code);
+  expect(answer.json.error.message).toContain(message);
+});
+
+test('every error under /v1 has the form of the OpenAI API', async () => {
+  const errors = [
+    await post('/chat/completions', '{'),
+    await post('/completions', { model: MODEL, prompt: 'a', max_tokens: 0 }),
+    await post('/completions', { model: MODEL, prompt: Array(9).fill('a'), n: 2 }),
+    await post('/chat/completions', CHAT, { authorization: 'Bearer lsk_wrong' }),
+    await post('/chat/completions', CHAT, { authorization: `Bearer ${readToken}` }),
+    await post('/chat/completions', CHAT, { 'content-type': 'text/plain' }),
+    await post('/responses', {}),
+    await post('/models', {}),
+    await post('/completions', { model: MODEL, prompt: 'a'.repeat(1_100_000) }),
+  ];
+  for (const { json } of errors) expect(faultsOf(OpenaiErrorBody, json)).toEqual([]);
+  expect(errors.map(({ status, json }) => `${status} ${json.error.code}`)).toEqual([
+    '400 invalid_json',
+    '400 invalid_request',
+    '400 invalid_request',
+    '401 invalid_api_key',
+    '403 forbidden',
+    '415 unsupported_media_type',
+    '404 not_found',
+    '405 method_not_allowed',
+    '413 body_too_large',
+  ]);
+});
+
+test('without a worker the answer is 503 after the wait, and beyond the requests of a key 429', async () => {
+  const asked = [client.chat.completions.create(CHAT), client.chat.completions.create(CHAT)];
+  const failed = Promise.allSettled(asked);
+  await sleep(100);
+  const refused = await client.chat.completions.create(CHAT).catch((error: unknown) => error);
+  expect(refused).toMatchObject({ status: 429, code: 'rate_limit_exceeded', type: 'rate_limit_error' });
+  for (const result of await failed) {
+    const { reason } = result as PromiseRejectedResult;
+    expect(reason).toBeInstanceOf(APIError);
+    expect(reason).toMatchObject({ status: 503, code: 'service_unavailable', type: 'server_error' });
+    expect((reason as APIError).headers?.get('retry-after')).toBe('10');
+  }
+});
