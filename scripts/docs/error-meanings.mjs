@@ -57,6 +57,8 @@ export const ERROR_MEANINGS = {
   merge_not_finite: 'The merged weights would not be finite in the dtype of the base. Nothing was written.',
   merge_crashed: "The merge process died. Try again; the registry's log has its last lines.",
   import_crashed: "The process that checks an imported adapter died. Try again; the registry's log has its last lines.",
+  context_length_exceeded:
+    'The prompt is longer than the model or the service can read. The message has both lengths. Shorten it.',
   non_finite_loss:
     'Loss or gradient became NaN or infinite, so training stopped. Lower `learning_rate`, or check the rows.',
   adapter_check_failed:

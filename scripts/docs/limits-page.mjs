@@ -12,6 +12,8 @@ import { ROOT_DIR } from '../setup/locations.mjs';
 
 const API = 'services/api/src';
 const MODEL = 'packages/model-folder/src';
+const VOICE = 'packages/voice/src';
+const GENERATION = 'packages/contracts/src/generation-request.ts';
 /** @param {string} file @param {string} constant @param {string} unit @returns {OfConstant} */
 const fixed = (file, constant, unit) => ({ file, constant, unit });
 
@@ -48,6 +50,39 @@ const LIMITS = {
       'Faults in an answer',
       fixed('packages/service-kit/src/validation-faults.ts', 'MAX_FAULTS', 'faults'),
       'the rest are left out',
+    ],
+  ],
+  'Requests for text': [
+    ['Body', fixed(`${API}/openai/openai-routes.ts`, 'BODY_LIMIT_BYTES', 'bytes'), '413 `body_too_large`'],
+    ['Tokens of an answer', { setting: 'VOICE_MAX_TOKENS' }, '400 `invalid_request`'],
+    ['Answers of a request: prompts times `n`', fixed(GENERATION, 'MAX_CHOICES', 'answers'), '400 `invalid_request`'],
+    ['`n`', fixed(GENERATION, 'MAX_N', 'answers'), '400 `invalid_request`'],
+    ['Stop texts', fixed(GENERATION, 'MAX_STOP_STRINGS', 'texts'), '400 `invalid_request`'],
+    ['Length of a stop text', fixed(GENERATION, 'MAX_STOP_CHARACTERS', 'characters'), '400 `invalid_request`'],
+    ['Alternatives of a token', fixed(GENERATION, 'MAX_TOP_LOGPROBS', 'tokens'), '400 `invalid_request`'],
+    ['In progress of an API key, per api process', { setting: 'KEY_VOICE_REQUESTS' }, '429 `rate_limit_exceeded`'],
+    ['In progress, per api process', { setting: 'VOICE_REQUESTS_MAX' }, '503 `service_unavailable`'],
+    [
+      'Waiting for a worker, in all',
+      fixed(`${VOICE}/voice-client.ts`, 'MAX_WAITING', 'requests'),
+      '503 `service_unavailable`',
+    ],
+    ['Wait for a worker', { setting: 'VOICE_WAIT_MS' }, '503 `service_unavailable`'],
+    ['Stream from which the client takes nothing', { setting: 'DOWNLOAD_STALL_MS' }, 'the connection is closed'],
+    [
+      'Unread answer in Redis, before its worker holds the rest',
+      fixed(`${VOICE}/piece-writer.ts`, 'MAX_UNREAD_BYTES', 'bytes'),
+      'the worker waits',
+    ],
+    [
+      'Unread answer in its worker',
+      fixed(`${VOICE}/piece-writer.ts`, 'MAX_HELD_BYTES', 'bytes'),
+      'the answer is ended',
+    ],
+    [
+      'Adapters in `GET /v1/models`',
+      fixed(`${API}/openai/model-directory.ts`, 'MAX_LISTED_ADAPTERS', 'adapters'),
+      'the oldest are left out',
     ],
   ],
   Datasets: [

@@ -60,20 +60,25 @@ test('it has every call with a unique id and its errors', () => {
     'GET /models',
     'GET /models/{name}',
     'GET /ready',
+    'GET /v1/models',
+    'GET /v1/models/{model}',
     'POST /adapters',
     'POST /datasets',
     'POST /jobs',
     'POST /jobs/{id}/cancel',
     'POST /jobs/{id}/checkpoints/{step}/publish',
     'POST /jobs/{id}/resume',
+    'POST /v1/chat/completions',
+    'POST /v1/completions',
   ]);
   const ids = operations.map(({ operation }) => operation.operationId);
   expect(new Set(ids).size).toBe(ids.length);
   expect(ids).not.toContain(undefined);
-  for (const { operation } of operations) {
+  for (const { call, operation } of operations) {
+    const body = call.includes(' /v1/') ? 'OpenaiErrorBody' : 'ErrorBody';
     for (const [status, response] of Object.entries(operation.responses)) {
       if (Number(status) < 400) continue;
-      expect(response.content?.['application/json']?.schema).toEqual({ $ref: '#/components/schemas/ErrorBody' });
+      expect(response.content?.['application/json']?.schema).toEqual({ $ref: `#/components/schemas/${body}` });
     }
   }
 });
