@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { type Job, type JobRequest, type JobStatus, ProductError } from '@lorasmith/contracts';
 import { faultLines } from '../fault-lines.js';
-import { bytesText } from '../human-units.js';
+import { bytesText, durationText } from '../human-units.js';
 import { createJobProgress } from '../job-progress.js';
 import { reportText } from '../report-text.js';
 import { type Command, type CommandContext, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
@@ -17,6 +17,7 @@ export const JOB_COMMANDS: Command[] = [
       model: { type: 'string' },
       dataset: { type: 'string' },
       name: { type: 'string' },
+      priority: { type: 'string' },
       request: { type: 'string' },
       'idempotency-key': { type: 'string' },
       'dry-run': { type: 'boolean' },
@@ -26,6 +27,7 @@ export const JOB_COMMANDS: Command[] = [
     help: [
       '--model NAME --dataset ID     the base model and the dataset to train it on',
       '--request FILE                the request as JSON; flags override it',
+      '--priority PRIORITY           low, normal or high, among the jobs of the key [normal]',
       '--idempotency-key KEY         makes the call safe to repeat',
       ...JOB_FLAGS.map(({ flag, description }) => `--${flag.padEnd(27)} ${description}`),
     ],
@@ -168,6 +170,10 @@ async function readRequest(file: string): Promise<Partial<JobRequest>> {
 
 async function watch({ client, output, signal, json }: CommandContext, id: string): Promise<number> {
   const progress = createJobProgress(output);
+  if (!json) {
+    const queue = queueText(await client.getJob(id, { signal }));
+    if (queue !== null) output.write(`${queue}\n`);
+  }
   try {
     const job = await client.waitForJob(id, {
       signal,
@@ -179,6 +185,19 @@ async function watch({ client, output, signal, json }: CommandContext, id: strin
   }
 }
 
+/** `3 jobs wait before it, starts in about 5 min, ends in about 12 min`; null: nothing is known. */
+function queueText({ status, queue }: Job): string | null {
+  if (!queue) return null;
+  const { ahead, estimated_start: start, estimated_end: end } = queue;
+  const inTime = (time: string) => durationText(Math.max(0, (Date.parse(time) - Date.now()) / 1000));
+  const parts = [
+    ...(status === 'queued' ? [ahead === 1 ? '1 job waits before it' : `${ahead} jobs wait before it`] : []),
+    ...(start === null ? [] : [`starts in about ${inTime(start)}`]),
+    ...(end === null ? [] : [`ends in about ${inTime(end)}`]),
+  ];
+  return parts.length === 0 ? null : parts.join(', ');
+}
+
 function progressOf({ status, progress }: Job): string {
   return status === 'running' && progress !== null ? `${status} ${progress.step}/${progress.total_steps}` : status;
 }
@@ -186,6 +205,7 @@ function progressOf({ status, progress }: Job): string {
 function jobText(job: Job): string {
   return [
     `${job.id}  ${progressOf(job)}${job.name === null ? '' : `  ${job.name}`}`,
+    ...(queueText(job) === null ? [] : [`queue         ${queueText(job)}`]),
     `dataset       ${job.dataset}`,
     ...(job.report === null ? [`base model    ${job.base_model}`] : reportText(job.report)),
     ...(job.adapter === null ? [] : [`adapter       ${job.adapter}`]),

@@ -50,8 +50,10 @@ export function jobRequestOf(values: Record<string, unknown>, base: Partial<JobR
     });
   }
   const request: Record<string, unknown> = { ...base, base_model, dataset };
-  const name = given('name');
-  if (name !== undefined) request.name = name;
+  for (const field of ['name', 'priority']) {
+    const text = given(field);
+    if (text !== undefined) request[field] = text;
+  }
   for (const { flag, section, property } of JOB_FLAGS) {
     const text = given(flag);
     if (text === undefined) continue;

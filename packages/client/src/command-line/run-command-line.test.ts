@@ -255,14 +255,20 @@ describe('lora', () => {
   it('watches a job until it ends, and fails if the job failed', async () => {
     const error = { code: 'non_finite_loss', message: 'The loss is not finite.', details: [] };
     const event = { id: '1-0', job: 'job_1', created_at: '', type: 'job-failed', data: { error } };
+    const in90s = new Date(Date.now() + 90_400).toISOString();
+    const queue = { ahead: 2, estimated_start: in90s, estimated_end: null };
     const { exitCode, output } = await lora(
       ['jobs', 'watch', 'job_1'],
+      json(200, { id: 'job_1', status: 'queued', queue }),
       (response) => {
         response.writeHead(200, { 'content-type': 'text/event-stream' });
         response.end(`id: 1-0\ndata: ${JSON.stringify(event)}\n\n`);
       },
       json(200, { id: 'job_1', status: 'failed' }),
     );
-    expect([exitCode, output]).toEqual([EXIT.failed, 'failed (non_finite_loss): The loss is not finite.\n']);
+    expect([exitCode, output]).toEqual([
+      EXIT.failed,
+      '2 jobs wait before it, starts in about 1 min 30 s\nfailed (non_finite_loss): The loss is not finite.\n',
+    ]);
   });
 });

@@ -64,8 +64,27 @@ test('--json prints JSON', async () => {
   expect(JSON.parse((await run('list', '--json')).output)).toHaveLength(2);
 });
 
+test("a key has a weight, which can be changed; one that acts for another key has that key's", async () => {
+  const made = JSON.parse((await run('create', '--name', 'a', '--role', 'train', '--weight', '2.5', '--json')).output);
+  expect(made.weight).toBe(2.5);
+  const other = JSON.parse(
+    (await run('create', '--name', 'b', '--role', 'train', '--owner', made.id, '--json')).output,
+  );
+  expect((await run('weight', made.id, '0.01')).output).toMatch(/ itself {2}0\.01 /);
+  expect((await keys.list()).map(({ weight }) => weight)).toEqual([0.01, 0.01]);
+  const refused = await run('weight', other.id, '3');
+  expect([refused.code, refused.errorOutput]).toEqual([1, expect.stringContaining(`belongs to ${made.id}`)]);
+  for (const weight of ['0', '0.001', '100.5', '-1', '1e1', 'Infinity', '', '2,5']) {
+    const wrong = await run('weight', made.id, weight);
+    expect([wrong.code !== 0, (await keys.list())[0]!.weight]).toEqual([true, 0.01]);
+  }
+});
+
 test.each([
   [['create', '--role', 'train'], '--name'],
+  [['create', '--name', 'a', '--role', 'train', '--weight', '101'], 'from 0.01 to 100'],
+  [['create', '--name', 'a', '--role', 'train', '--owner', `key_${'0'.repeat(24)}`, '--weight', '2'], 'no --weight'],
+  [['weight', `key_${'0'.repeat(24)}`, '0'], 'from 0.01 to 100'],
   [['create', '--name', 'a'], '--role must be one of admin, train, read'],
   [['create', '--name', 'a', '--role', 'root'], '--role must be one of'],
   [['create', '--name', 'a', '--role', 'read'], '--owner KEY'],

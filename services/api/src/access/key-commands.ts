@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { KeyId, ProductError, ROLES, type Role } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
-import { KeyLimits, type KeyRecord, type ListedKey } from './key-record.js';
+import { KEY_WEIGHTS, KeyLimits, type KeyRecord, type ListedKey } from './key-record.js';
 import type { KeyStore } from './key-store.js';
 
 export interface KeyCommandOptions {
@@ -19,12 +19,15 @@ const USAGE = `Creates, lists and revokes the API keys of this Lorasmith.
   create --name NAME --role ROLE   creates a key and prints it; it is not shown again
   list                             every key, without its secret
   revoke KEY                       refuses a key from now on; what it created stays, and its jobs continue
+  weight KEY NUMBER                changes its share of the machines, relative to the other keys
 
   --role admin     sees and does everything
   --role train     uploads datasets, runs jobs and downloads adapters, and sees only its own
   --role read      sees what belongs to the key of --owner, and changes nothing
   --owner KEY      sees and creates things as the key KEY does, for example to replace it before you revoke it
   --owner all      with --role read: sees everything, and /metrics
+  --weight NUMBER  its share of the machines, from 0.01 to 100 [1]: a key of weight 2 trains twice as many tokens as one of
+                   weight 1 while both have jobs
   --requests-per-minute N, --active-jobs N, --dataset-bytes N, --adapter-bytes N
                    limits of this key, if they differ from the settings
   --json           prints JSON
@@ -40,6 +43,7 @@ const OPTIONS = {
   'active-jobs': { type: 'string' },
   'dataset-bytes': { type: 'string' },
   'adapter-bytes': { type: 'string' },
+  weight: { type: 'string' },
   json: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const;
@@ -71,6 +75,12 @@ export async function runKeyCommand({ args, keys, output, errorOutput }: KeyComm
       output.write(values.json ? `${JSON.stringify(key, null, 2)}\n` : table([key]));
       return EXIT.done;
     }
+    if (command === 'weight' && rest.length === 2) {
+      const [id = '', weight = ''] = rest;
+      const key = await keys.setWeight(keyIdOf(id), weightOf(weight));
+      output.write(values.json ? `${JSON.stringify(key, null, 2)}\n` : table([key]));
+      return EXIT.done;
+    }
     errorOutput.write(USAGE);
     return EXIT.misused;
   } catch (error) {
@@ -96,7 +106,11 @@ function newKeyOf(values: Values) {
   }
   if (owner === 'all' && role !== 'read') throw invalid('owner', '--owner all needs --role read.');
   const ownerId: KeyRecord['owner'] | undefined = owner === undefined || owner === 'all' ? owner : keyIdOf(owner);
-  return { name, role, owner: ownerId, limits: limitsOf(values) };
+  if (values.weight !== undefined && ownerId !== undefined) {
+    throw invalid('weight', 'A key with --owner has no --weight: its jobs belong to the owner, whose weight counts.');
+  }
+  const weight = values.weight === undefined ? undefined : weightOf(values.weight);
+  return { name, role, owner: ownerId, limits: limitsOf(values), weight };
 }
 
 function isRole(text: string): text is Role {
@@ -120,19 +134,27 @@ function limitsOf(values: Values): KeyLimits {
   return Value.Parse(KeyLimits, limits);
 }
 
+function weightOf(text: string): number {
+  const weight = /^\d{1,3}(\.\d{1,4})?$/.test(text) ? Number(text) : Number.NaN;
+  const { minimum, maximum } = KEY_WEIGHTS;
+  if (weight >= minimum && weight <= maximum) return weight;
+  throw invalid('weight', `The weight of a key is a number from ${minimum} to ${maximum}.`);
+}
+
 function invalid(param: string, message: string): ProductError {
   return new ProductError('invalid_request', message, { param });
 }
 
 function table(keys: ListedKey[]): string {
   const rows = [
-    ['ID', 'NAME', 'ROLE', 'OWNER', 'CREATED', 'REVOKED'],
+    ['ID', 'NAME', 'ROLE', 'OWNER', 'WEIGHT', 'CREATED', 'REVOKED'],
     ...keys.map((key) => [
       key.id,
       // A name is untrusted text, so line ends and escape sequences are removed.
       key.name.replaceAll(/\p{Cc}/gu, '?'),
       key.role,
       key.owner === key.id ? 'itself' : key.owner,
+      String(key.weight),
       key.created_at.slice(0, 19),
       key.revoked_at?.slice(0, 19) ?? '',
     ]),

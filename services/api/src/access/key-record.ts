@@ -31,5 +31,12 @@ export const KeyRecord = Type.Object(
 );
 export type KeyRecord = Static<typeof KeyRecord>;
 
+/** Bounds of the weight of a key. */
+export const KEY_WEIGHTS = { minimum: 0.01, maximum: 100 } as const;
+
 /** A key in a list. */
-export type ListedKey = Omit<KeyRecord, 'secret_sha256'> & { revoked_at: string | null };
+export type ListedKey = Omit<KeyRecord, 'secret_sha256'> & {
+  /** Its share of the machines, relative to the other keys; of a key that creates things for another one, that key's. */
+  weight: number;
+  revoked_at: string | null;
+};

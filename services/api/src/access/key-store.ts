@@ -1,5 +1,5 @@
 import { type KeyId, ProductError, type Role } from '@lorasmith/contracts';
-import { onRedis, repliesOf } from '@lorasmith/job-store';
+import { jobKeys, onRedis, repliesOf } from '@lorasmith/job-store';
 import type { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
 import { isSecret, newApiKey, parseToken } from './api-key.js';
@@ -11,6 +11,8 @@ export interface NewKeyOptions {
   /** @see KeyRecord */
   owner?: KeyRecord['owner'] | undefined;
   limits?: KeyLimits | undefined;
+  /** Only of a key that is its own owner. @defaultValue 1 */
+  weight?: number | undefined;
 }
 
 /** The result of checking a token. */
@@ -33,6 +35,11 @@ export interface KeyStore {
   list(): Promise<ListedKey[]>;
   /** Takes effect at once. @throws ProductError `not_found` */
   revoke(id: KeyId): Promise<ListedKey>;
+  /**
+   * Changes the share of the machines that the jobs of a key get; of running jobs when they start again.
+   * @throws ProductError `not_found`; `conflict` for a key whose jobs belong to another key
+   */
+  setWeight(id: KeyId, weight: number): Promise<ListedKey>;
   /** Checks the token without a cache, so that a revocation takes effect with the next call. */
   check(token: string | undefined): Promise<KeyAnswer>;
   /** Whether any key has ever been created. */
@@ -47,19 +54,29 @@ const UNKNOWN_KEY_SHA256 = '0'.repeat(64);
 export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string }): KeyStore {
   const records = `${prefix}api-keys`;
   const revocations = `${prefix}api-keys:revoked`;
+  // The scripts of the queue read them.
+  const weights = jobKeys(prefix).keyWeights;
 
   const list = async (): Promise<ListedKey[]> => {
-    const [texts, revoked] = repliesOf(await redis.multi().hvals(records).hgetall(revocations).exec()) as [
-      string[],
-      Record<string, string>,
-    ];
+    const [texts, revoked, weightOf] = repliesOf(
+      await redis.multi().hvals(records).hgetall(revocations).hgetall(weights).exec(),
+    ) as [string[], Record<string, string>, Record<string, string>];
     return texts
-      .map((text) => listed(recordOf(text), revoked[recordOf(text).id] ?? null))
+      .map(recordOf)
+      .map((key) => listed(key, { revokedAt: revoked[key.id], weight: weightOf[key.owner] }))
       .sort((one, other) => one.created_at.localeCompare(other.created_at) || one.id.localeCompare(other.id));
   };
 
+  const read = async (id: KeyId): Promise<ListedKey> => {
+    const text = await redis.hget(records, id);
+    if (text === null) throw noSuchKey(id);
+    const key = recordOf(text);
+    const [revokedAt, weight] = await Promise.all([redis.hget(revocations, id), redis.hget(weights, key.owner)]);
+    return listed(key, { revokedAt, weight });
+  };
+
   return {
-    create: ({ name, role, owner, limits = {} }) =>
+    create: ({ name, role, owner, limits = {}, weight }) =>
       onRedis(async () => {
         if ((await redis.hlen(records)) >= MAX_KEYS) {
           throw new ProductError('conflict', `There are ${MAX_KEYS} keys already, which is the limit.`);
@@ -75,8 +92,10 @@ export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string
           limits,
           created_at: new Date().toISOString(),
         };
-        await redis.hset(records, id, JSON.stringify(key));
-        return { key: listed(key, null), token };
+        const write = redis.multi().hset(records, id, JSON.stringify(key));
+        if (weight !== undefined) write.hset(weights, id, weight);
+        repliesOf(await write.exec());
+        return { key: await read(id), token };
       }),
 
     list: () => onRedis(list),
@@ -86,8 +105,18 @@ export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string
         if (!(await redis.hexists(records, id))) throw noSuchKey(id);
         // Only the first revocation counts.
         await redis.hsetnx(revocations, id, new Date().toISOString());
-        const [text, revokedAt] = await Promise.all([redis.hget(records, id), redis.hget(revocations, id)]);
-        return listed(recordOf(text ?? ''), revokedAt);
+        return await read(id);
+      }),
+
+    setWeight: (id, weight) =>
+      onRedis(async () => {
+        const { owner } = await read(id);
+        if (owner !== id) {
+          const message = `What this key creates belongs to ${owner === 'all' ? 'nobody' : owner}, so it has no weight of its own.`;
+          throw new ProductError('conflict', message, { param: 'key' });
+        }
+        await redis.hset(weights, id, weight);
+        return await read(id);
       }),
 
     check: (token) =>
@@ -115,8 +144,11 @@ function recordOf(text: string): KeyRecord {
   throw new ProductError('internal_error', 'The record of an API key in Redis is damaged.');
 }
 
-function listed({ secret_sha256: _hidden, ...key }: KeyRecord, revokedAt: string | null): ListedKey {
-  return { ...key, revoked_at: revokedAt };
+function listed(
+  { secret_sha256: _hidden, ...key }: KeyRecord,
+  { revokedAt, weight }: { revokedAt: string | null | undefined; weight: string | null | undefined },
+): ListedKey {
+  return { ...key, weight: Number(weight ?? 1), revoked_at: revokedAt ?? null };
 }
 
 function noSuchKey(id: string): ProductError {

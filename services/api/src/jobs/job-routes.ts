@@ -93,7 +93,7 @@ export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }
       const id = jobIdOf(request.params.id);
       const job = await jobs.getJob(id);
       if (job === null) throw jobNotFound(id);
-      return job;
+      return { ...job, queue: await jobs.queue.forecast(job) };
     },
   );
 

@@ -11,6 +11,7 @@ import {
   ProductError,
   type Report,
 } from '@lorasmith/contracts';
+import type { PlannedWork } from '@lorasmith/job-store';
 import type { ExampleStoreOptions, JobOutline, TokenizingProgress } from '@lorasmith/planning';
 import { Piscina } from 'piscina';
 import type { Outline, OutlineTask, PrepareTask, ReportTask, TokensTask } from './preflight-thread.js';
@@ -63,9 +64,10 @@ export interface Preflight {
    * Checks a job in a short time, whatever the size of its dataset: completely if its rows are few or stored as tokens.
    * Otherwise without its rows, which its trainer checks first.
    *
+   * @returns `planned` is known only if it was checked completely
    * @throws ProductError the errors of planning; `timeout`; `service_unavailable`
    */
-  check(job: PlannedJob): Promise<JobOutline>;
+  check(job: PlannedJob): Promise<JobOutline & { planned: PlannedWork | undefined }>;
   /** Whether the rows are stored as tokens. @throws as {@link check} */
   hasTokens(rows: PreflightRows): Promise<boolean>;
   /**
@@ -147,7 +149,9 @@ export function createPreflight(options: PreflightOptions): Preflight {
       const task: OutlineTask = { job, tokens, quick };
       const { outline, isQuick } = await run<Outline>(outlining(), 'outline', task, timeoutMs);
       const planned = isQuick ? await reportInBudget(job) : null;
-      return planned === null ? resultOf(outline) : { adapterBytes: planned.adapter_bytes };
+      if (planned === null) return { ...resultOf(outline), planned: undefined };
+      const { adapter_bytes: adapterBytes, estimate } = planned;
+      return { adapterBytes, planned: { tokens: planned.tokens.total, seconds: estimate?.total_seconds ?? null } };
     },
     hasTokens: (rows) => run(outlining(), 'hasTokens', { rows, tokens } satisfies TokensTask, timeoutMs),
     async prepare(rows, onProgress) {

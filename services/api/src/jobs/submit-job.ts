@@ -101,7 +101,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
       if (repeated !== null) return repeated;
     }
     const { spec, result } = await preflightOf(request, caller, jobs.machines.latest(), preflight.check);
-    const { adapterBytes } = result;
+    const { adapterBytes, planned } = result;
     // The dataset may have been deleted meanwhile. The job store detects a deletion after this check.
     await ownDataset(catalog, request.dataset, caller);
     return await adapterReservation.within(owner, adapterBytes, limits, () =>
@@ -112,6 +112,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
           origin: { requestId, trace: tracing.carry() },
           owner,
           adapterBytes,
+          planned,
           ...jobLimitsOf(limits),
         });
         return job;
