@@ -35,6 +35,8 @@ export interface JobKeys {
   keyUsed: string;
   /** Hash by key: when a worker last gave up one of its jobs, in milliseconds. */
   keyServed: string;
+  /** String: what the key had used whose job ended last, when no other was unfinished. */
+  keyClock: string;
   /** Hash by key: its weight, where it is not 1. */
   keyWeights: string;
   /** Hash by job: the worker that has paused others for it, and until when that counts. */
@@ -73,6 +75,7 @@ export function jobKeys(prefix: string): JobKeys {
     keyPlaces: `${prefix}queue-key-places`,
     keyUsed: `${prefix}queue-key-used`,
     keyServed: `${prefix}queue-key-served`,
+    keyClock: `${prefix}queue-key-clock`,
     keyWeights: `${prefix}api-keys:weights`,
     queueTargets: `${prefix}queue-targets`,
     queueWorkers: `${prefix}queue-workers`,

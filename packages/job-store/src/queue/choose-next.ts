@@ -1,5 +1,5 @@
 import type { JobId, ModelName, TrainingSettings } from '@lorasmith/contracts';
-import { linesInOrder, type QueueState, useOf } from './fair-order.js';
+import { type Line, linesInOrder, type QueueState, useOf } from './fair-order.js';
 import type { QueueEntry, WaitingJob } from './queue-entry.js';
 
 /** What a worker has in memory. */
@@ -52,14 +52,15 @@ export type Choice =
 
 export type KnownJob = WaitingJob & { job: QueueEntry };
 
-/** A worker that is full gives a place to a key of which no worker holds a job after this part of a turn. */
+/** After this part of a turn, a key of which the worker holds several jobs gives a place to a key of which no worker holds any. */
 const SHORT_TURN = 1 / 20;
 
 /**
  * What a worker does next. It takes the first job of the fair order that fits. A job on another base model is passed over by
  * jobs on the one in memory for at most a turn, counted from when it was sent or from when the worker changed its base model;
- * then the worker pauses what it holds. While it has no free place, a key of which no worker holds a job gets one after a
- * twentieth of a turn, and every other one that has had less than the key whose job is paused, after a turn.
+ * then the worker pauses what it holds. While it has no free place, it pauses one job: after a twentieth of a turn, of a key of
+ * which it holds several, for a key of which no worker holds any; after a turn, for the same key, for one that has used less, or for
+ * an overdue one.
  */
 export function chooseNext(
   queue: Pick<QueueState, 'now' | 'keys'> & { waiting: readonly WaitingJob[] },
@@ -77,7 +78,7 @@ export function chooseNext(
   for (const { job } of known) soon.at(job.not_before ?? 0);
 
   const lines = linesInOrder({ ...queue, waiting: ready }, turnMs);
-  const first = lines[0]?.[0];
+  const first = lines[0]?.jobs[0];
   if (first === undefined) return soon.choice();
 
   if (appetite !== null) {
@@ -106,37 +107,34 @@ export function chooseNext(
   }
   const next = firstOf(lines, (one) => beside(one) && open(one));
   if (next !== undefined && held.length >= worker.slots) {
-    const lacksAny = useOf(queue, next.job.key).held === 0;
-    const leastMs = lacksAny ? turnMs * SHORT_TURN : turnMs;
-    if (soon.at(next.job.queued_at + leastMs)) {
-      const givers = held.filter(({ entry }) => mayGive(queue, worker, entry.key, next.job.key));
-      const ripe = givers.filter(({ since }) => soon.at(since + leastMs));
-      const [giver] = ripe.sort(
-        (one, other) =>
-          countOf(held, other.entry.key) - countOf(held, one.entry.key) ||
-          useOf(queue, other.entry.key).used - useOf(queue, one.entry.key).used ||
-          one.since - other.since,
-      );
-      if (giver !== undefined) return { action: 'pause', held: [giver], target: next };
-    }
+    const { isOverdue } = lines.find(({ key }) => key === next.job.key)!;
+    const ripe = held.filter(({ entry: { key }, since }) => {
+      const isRich = useOf(queue, next.job.key).held === 0 && countOf(held, key) > 1;
+      const isNext = isRich || isOverdue || key === next.job.key || usesMore(queue, key, next.job.key);
+      return isNext && soon.at(Math.max(next.job.queued_at, since) + (isRich ? turnMs * SHORT_TURN : turnMs));
+    });
+    const [giver] = ripe.sort(
+      (one, other) =>
+        countOf(held, other.entry.key) - countOf(held, one.entry.key) ||
+        useOf(queue, other.entry.key).used - useOf(queue, one.entry.key).used ||
+        one.since - other.since,
+    );
+    if (giver !== undefined) return { action: 'pause', held: [giver], target: next };
   }
   return soon.choice();
 }
 
-/** Whether a job of the key `from` may be paused for one of the key `to`. */
-function mayGive(queue: Pick<QueueState, 'keys'>, { held }: Chooser, from: string, to: string): boolean {
-  // A key takes turns with itself.
-  if (from === to) return true;
-  return (useOf(queue, to).held === 0 && countOf(held, from) > 1) || useOf(queue, from).used > useOf(queue, to).used;
+function usesMore(queue: Pick<QueueState, 'keys'>, key: string, other: string): boolean {
+  return useOf(queue, key).used > useOf(queue, other).used;
 }
 
 function countOf(held: readonly HeldJob[], key: string): number {
   return held.filter(({ entry }) => entry.key === key).length;
 }
 
-function firstOf(lines: KnownJob[][], isWanted: (waiting: KnownJob) => boolean): KnownJob | undefined {
-  for (const line of lines) {
-    const wanted = line.find(isWanted);
+function firstOf(lines: Line<KnownJob>[], isWanted: (waiting: KnownJob) => boolean): KnownJob | undefined {
+  for (const { jobs } of lines) {
+    const wanted = jobs.find(isWanted);
     if (wanted !== undefined) return wanted;
   }
   return undefined;

@@ -31,38 +31,49 @@ export function useOf({ keys }: Pick<QueueState, 'keys'>, key: string): KeyUse {
   return keys.get(key) ?? UNUSED;
 }
 
+/** The waiting jobs of a key, in their order. */
+export interface Line<Waiting extends InLine> {
+  key: string;
+  jobs: Waiting[];
+  /** It has waited for its time limit without having any job held. */
+  isOverdue: boolean;
+}
+
+/** So many turns for each key that has jobs may a key wait without having any job held. */
+const OVERDUE_TURNS = 4;
+
 /**
- * The lines of the keys, in the order in which the keys are served next; each line is in its own order.
+ * The lines of the keys, in the order in which the keys are served next.
  *
- * - Overdue keys are first: workers have held none of their jobs for as many turns as keys wait. The one that has waited
- *   longest leads. So no key starves, however much it has used before.
+ * - Overdue keys are first; the one that has waited longest leads. So no key starves, however much it has used before.
  * - Then come keys of which no worker holds a job, then the others, each by the tokens used, divided by the key's weight.
  * - Of equals, the one with the job that has waited longest.
  */
-export function linesInOrder<Waiting extends InLine>(state: QueueState<Waiting>, turnMs: number): Waiting[][] {
+export function linesInOrder<Waiting extends InLine>(state: QueueState<Waiting>, turnMs: number): Line<Waiting>[] {
   const lines = new Map<string, Waiting[]>();
   for (const waiting of state.waiting) {
     const line = lines.get(waiting.job.key);
     if (line === undefined) lines.set(waiting.job.key, [waiting]);
     else line.push(waiting);
   }
-  const overdueMs = lines.size * turnMs;
+  const busyKeys = [...state.keys].filter(([key, { held }]) => held > 0 || lines.has(key)).length;
+  const limitMs = OVERDUE_TURNS * busyKeys * turnMs;
   return [...lines]
-    .map(([key, line]) => {
+    .map(([key, jobs]) => {
+      jobs.sort((one, other) => one.job.place - other.job.place);
+      const queuedAt = jobs.reduce((oldest, { job }) => Math.min(oldest, job.queued_at), Number.POSITIVE_INFINITY);
       const { used, held, servedAt } = useOf(state, key);
-      const queuedAt = line.reduce((oldest, { job }) => Math.min(oldest, job.queued_at), Number.POSITIVE_INFINITY);
-      line.sort((one, other) => one.job.place - other.job.place);
       const unservedMs = held > 0 ? 0 : state.now - Math.max(queuedAt, servedAt);
-      return { line, used, isHeld: held > 0, queuedAt, overdueMs: unservedMs >= overdueMs ? unservedMs : 0 };
+      return { key, jobs, used, queuedAt, isHeld: held > 0, unservedMs, isOverdue: unservedMs >= limitMs };
     })
     .sort(
       (one, other) =>
-        other.overdueMs - one.overdueMs ||
+        Number(other.isOverdue) - Number(one.isOverdue) ||
+        (one.isOverdue ? other.unservedMs - one.unservedMs : 0) ||
         Number(one.isHeld) - Number(other.isHeld) ||
         one.used - other.used ||
         one.queuedAt - other.queuedAt,
-    )
-    .map(({ line }) => line);
+    );
 }
 
 /** Tokens that a job counts for while it is not planned. */
@@ -73,11 +84,10 @@ const TYPICAL_TOKENS = 100_000;
  * is served again when its jobs before have used what the other keys have.
  */
 export function expectedOrder<Waiting extends InLine>(state: QueueState<Waiting>, turnMs: number): Waiting[] {
-  const expected = linesInOrder(state, turnMs).flatMap((line, rank) => {
-    const { key } = line[0]!.job;
+  const expected = linesInOrder(state, turnMs).flatMap(({ key, jobs }, rank) => {
     const { used, held, weight } = useOf(state, key);
     let tag = used;
-    return line.map((waiting, index) => {
+    return jobs.map((waiting, index) => {
       const before = tag;
       tag += (waiting.job.tokens ?? TYPICAL_TOKENS) / weight;
       // The order of the lines has the keys of which nothing is held before the others.

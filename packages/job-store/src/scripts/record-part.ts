@@ -7,12 +7,13 @@ const MAX_EVENTS = 20_000;
 
 type QueueKey =
   | 'queue_entries'
+  | 'queue_targets'
   | 'key_jobs'
   | 'key_places'
   | 'key_used'
   | 'key_served'
   | 'key_weights'
-  | 'queue_targets';
+  | 'key_clock';
 type RecordKey = 'record' | 'events' | 'dataset_jobs' | `${JobStatus}_jobs` | 'reserved_bytes' | QueueKey;
 
 /**
@@ -40,6 +41,7 @@ export function recordKeys(keys: JobKeys, id: JobId, dataset: DatasetId): Record
     key_used: keys.keyUsed,
     key_served: keys.keyServed,
     key_weights: keys.keyWeights,
+    key_clock: keys.keyClock,
     queue_targets: keys.queueTargets,
   };
 }
@@ -67,6 +69,7 @@ export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'
     'key_used',
     'key_served',
     'key_weights',
+    'key_clock',
     'queue_targets',
   ],
   arguments: ['id', 'event_channel', 'now_ms'],
@@ -84,7 +87,8 @@ local function charge(key, tokens)
   redis.call('HINCRBYFLOAT', key_used, key, string.format('%.6f', tokens / weight))
 end
 
--- A key gets no credit for the time in which it had no jobs: it has used at least as much as the key that has used least.
+-- A key gets no credit for the time in which it had no jobs: it counts as having used what the key that has used least has, or
+-- what the last one had used when all jobs had ended.
 local function wake_key(key)
   local least, least_text
   for _, other in ipairs(redis.call('HKEYS', key_jobs)) do
@@ -93,8 +97,12 @@ local function wake_key(key)
       least, least_text = tonumber(text), text
     end
   end
+  if not least then
+    least_text = redis.call('GET', key_clock) or '0'
+    least = tonumber(least_text)
+  end
   local own = tonumber(redis.call('HGET', key_used, key)) or 0
-  if least and least > own then redis.call('HSET', key_used, key, least_text) end
+  if least > own then redis.call('HSET', key_used, key, least_text) end
 end
 
 -- Puts the job into the line of its key, so many places before its end.
@@ -129,7 +137,12 @@ local function move(status)
     redis.call('SREM', dataset_jobs, id)
     redis.call('HDEL', reserved_bytes, id)
     redis.call('HDEL', queue_entries, id)
-    if redis.call('HINCRBY', key_jobs, key, -1) <= 0 then redis.call('HDEL', key_jobs, key) end
+    if redis.call('HINCRBY', key_jobs, key, -1) <= 0 then
+      redis.call('HDEL', key_jobs, key)
+      if redis.call('EXISTS', key_jobs) == 0 then
+        redis.call('SET', key_clock, redis.call('HGET', key_used, key) or '0')
+      end
+    end
   end
   local was_held = before == 'preparing' or before == 'running'
   if was_held and (is_ended[status] or status == 'queued') then redis.call('HSET', key_served, key, now_ms) end

@@ -1,0 +1,232 @@
+import type { JobId, JobPriority, KeyId, Owner } from '@lorasmith/contracts';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createJobStore, type JobStore, jobKeys } from '../src/index.js';
+import { aJobSpec } from './a-job-spec.js';
+import { prefix, redis, useJobStore } from './real-job-store.js';
+import { type DrivenClock, SimulatedWorker, type SimulatedWorkerOptions } from './simulated-worker.js';
+
+useJobStore('fair');
+
+const TURN_MS = 10_000;
+const TICK_MS = 1_000;
+
+let clock: DrivenClock;
+let store: JobStore;
+let workers: SimulatedWorker[];
+let stepsLeft: Map<JobId, number>;
+
+beforeEach(() => {
+  clock = { ms: 1_800_000_000_000 };
+  store = createJobStore({ redis, prefix, turnMs: TURN_MS, now: () => clock.ms });
+  workers = [];
+  stepsLeft = new Map();
+});
+afterEach(async () => {
+  await Promise.all(workers.map((worker) => worker.close()));
+  await store.close();
+});
+
+const keyOf = (letter: string): KeyId => `key_${letter.repeat(24)}` as KeyId;
+const [A, B, C, D] = ['a', 'b', 'c', 'd'].map(keyOf) as [KeyId, KeyId, KeyId, KeyId];
+
+interface Sent {
+  owner?: Owner;
+  base?: string;
+  priority?: JobPriority;
+  steps?: number;
+}
+
+async function send({ owner = null, base = 'one', priority = 'normal', steps = 10 }: Sent = {}): Promise<JobId> {
+  const spec = aJobSpec({ base_model: base, priority });
+  const { job } = await store.createJob(spec, { requestHash: 'h', owner });
+  stepsLeft.set(job.id, steps);
+  clock.ms++;
+  return job.id;
+}
+
+async function sendMany(count: number, sent: Sent): Promise<JobId[]> {
+  const ids: JobId[] = [];
+  for (let i = 0; i < count; i++) ids.push(await send(sent));
+  return ids;
+}
+
+/** One that trains 10 steps a second. */
+function aWorker(changes: Partial<SimulatedWorkerOptions> = {}): SimulatedWorker {
+  const name = `worker-${workers.length + 1}`;
+  const options = { redis, prefix, store, clock, turnMs: TURN_MS, slots: 1, speed: 1_000, stepsLeft, name };
+  const worker = new SimulatedWorker({ ...options, ...changes });
+  workers.push(worker);
+  return worker;
+}
+
+/** Lets all workers work. @returns the jobs in the order in which they were taken */
+async function drive(ticks: number, onTick: () => Promise<void> | void = () => {}): Promise<JobId[]> {
+  const taken: JobId[] = [];
+  for (let tick = 0; tick < ticks; tick++) {
+    for (const worker of workers) taken.push(...(await worker.look()));
+    await onTick();
+    clock.ms += TICK_MS;
+    for (const worker of workers) await worker.train(TICK_MS);
+  }
+  return taken;
+}
+
+/** The tokens that a key has used, by the queue's account, times its weight. */
+const used = async (owner: string) => Number(await redis.hget(jobKeys(prefix).keyUsed, owner));
+
+test('keys take turns by tokens, whatever each has sent first', async () => {
+  const ofA = await sendMany(6, { owner: A });
+  const ofB = await sendMany(2, { owner: B, steps: 20 });
+  const small = await send({ steps: 5 });
+  aWorker();
+  const order = await drive(30);
+  // The last ones of B are twice as long, so two of A go between them.
+  expect(order).toEqual([ofA[0], ofB[0], small, ofA[1], ofA[2], ofB[1], ...ofA.slice(3)]);
+});
+
+test('a key gets its share by its weight, also after all processes have restarted', async () => {
+  await redis.hset(jobKeys(prefix).keyWeights, B, 3);
+  await sendMany(30, { owner: A });
+  await sendMany(40, { owner: B });
+  const [worker] = [aWorker()];
+  const tokens = new Map([
+    [A as string, 0],
+    [B as string, 0],
+  ]);
+  const count = () => {
+    for (const { key } of worker!.jobs) tokens.set(key, tokens.get(key)! + 500);
+  };
+  await drive(30, count);
+  await store.close();
+  store = createJobStore({ redis, prefix, turnMs: TURN_MS, now: () => clock.ms });
+  await drive(34, count);
+  expect(tokens.get(B)! / tokens.get(A)!).toBeCloseTo(3, 0);
+  // A start counts for some tokens, too.
+  expect(Math.abs((await used(A)) - (await used(B)))).toBeLessThan(3_000);
+});
+
+test('a key that had no jobs for long has no credit, and one that used much is not punished for ever', async () => {
+  await sendMany(5, { owner: A, steps: 50 });
+  aWorker();
+  await drive(60);
+  expect(await used(A)).toBeGreaterThan(25_000);
+  const ofB = await sendMany(10, { owner: B, steps: 50 });
+  const ofA = await sendMany(2, { owner: A, steps: 50 });
+  const order = await drive(50);
+  expect(order.slice(0, 4)).toEqual([ofB[0], ofA[0], ofB[1], ofA[1]]);
+});
+
+describe('priority', () => {
+  test('orders the jobs of a key, and does nothing between keys', async () => {
+    const [low, normal, high] = [
+      await send({ owner: A, priority: 'low' }),
+      await send({ owner: A }),
+      await send({ owner: A, priority: 'high' }),
+    ];
+    const other = await send({ owner: B, priority: 'low' });
+    aWorker();
+    expect(await drive(20)).toEqual([high, other, normal, low]);
+  });
+
+  test('never lets more than 200 later jobs of the key go first', async () => {
+    const low = await send({ priority: 'low' });
+    const later: JobId[] = [];
+    for (let i = 0; i < 205; i++) later.push(await send({ priority: 'high' }));
+    const { waiting } = await store.queue.snapshot();
+    const line = waiting.sort((one, other) => one.job!.place - other.job!.place).map(({ id }) => id);
+    expect(line.indexOf(low)).toBe(200);
+    expect(await store.queue.forecast({ id: low, status: 'queued' })).toMatchObject({ ahead: 200 });
+  });
+});
+
+describe('base models', () => {
+  test('jobs on the loaded one go first, for a turn', async () => {
+    const ones = await sendMany(2, { owner: A });
+    const two = await send({ owner: B, base: 'two' });
+    const more = await sendMany(30, { owner: A });
+    const worker = aWorker();
+    const order = await drive(60);
+    // Ten of a second each, then the turn is over.
+    expect(order.slice(0, 11)).toEqual([...ones, ...more.slice(0, 8), two]);
+    expect(worker.changesOfBase).toBe(3);
+  });
+
+  test('a long job is paused after a turn, and continues after a turn of the other', async () => {
+    const long = await send({ owner: A, steps: 100_000 });
+    aWorker();
+    await drive(40);
+    const other = await send({ owner: B, base: 'two', steps: 100_000 });
+    // It has run for two turns by itself, and then has a turn from when the other was sent.
+    expect(await drive(20)).toEqual([]);
+    expect(await drive(2)).toEqual([other]);
+    expect(await store.getJob(long)).toMatchObject({ status: 'queued', attempts: 1 });
+    expect(await drive(20)).toEqual([long]);
+  });
+
+  test('one worker makes way for a job, not every one', async () => {
+    const long = await sendMany(3, { owner: A, steps: 100_000 });
+    for (const _ of long) aWorker();
+    await drive(1);
+    const other = await send({ owner: B, base: 'two', steps: 100_000 });
+    expect(await drive(45)).toEqual([other]);
+    const statuses = await Promise.all(long.map(async (id) => (await store.getJob(id))?.status));
+    expect(statuses.sort()).toEqual(['queued', 'running', 'running']);
+  });
+});
+
+describe('a worker without a free place', () => {
+  test('gives one to a key that has none, soon, and takes turns within a key', async () => {
+    const ofA = await sendMany(4, { owner: A, steps: 100_000 });
+    aWorker({ slots: 3 });
+    expect(await drive(10)).toEqual(ofA.slice(0, 3));
+    const ofB = await send({ owner: B, steps: 100_000 });
+    // After a twentieth of a turn.
+    expect(await drive(2)).toEqual([ofB]);
+    expect(await drive(10)).toEqual([ofA[3]]);
+  });
+});
+
+test('nobody starves, whatever base model, key, priority and load', async () => {
+  let seed = 7;
+  const random = (n: number) => {
+    seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31;
+    return Math.floor((seed / 2 ** 31) * n);
+  };
+  await redis.hset(jobKeys(prefix).keyWeights, A, 100, B, 0.01);
+  aWorker({ slots: 2, speed: 2_000 });
+  const owners = [A, B, C, D, null];
+  const unservedSince = new Map<string, number>();
+  let longest = 0;
+  for (const owner of owners) for (const base of ['one', 'two']) await send({ owner, base, steps: 5_000 });
+  await drive(500, async () => {
+    // More than the worker can do.
+    if (random(3) === 0) {
+      await send({
+        owner: owners[random(5)]!,
+        base: ['one', 'two', 'three'][random(3)]!,
+        priority: (['low', 'normal', 'high'] as const)[random(3)]!,
+        steps: 1 + random(200),
+      });
+    }
+    const { waiting } = await store.queue.snapshot();
+    const served = new Set(workers.flatMap((worker) => worker.jobs.map(({ key }) => key)));
+    for (const key of new Set(waiting.map(({ job }) => job!.key))) {
+      if (served.has(key)) unservedSince.delete(key);
+      else if (!unservedSince.has(key)) unservedSince.set(key, clock.ms);
+      longest = Math.max(longest, clock.ms - (unservedSince.get(key) ?? clock.ms));
+    }
+  });
+  expect(longest).toBeGreaterThan(TURN_MS);
+  // The stated bound for five keys.
+  expect(longest).toBeLessThanOrEqual((2 * 5 + 1) * TURN_MS);
+}, 60_000);
+
+test('thousands of jobs of one key delay another key by at most one of them', async () => {
+  const flood: Promise<JobId>[] = [];
+  for (let i = 0; i < 2_000; i++) flood.push(send({ owner: A, steps: 5 }));
+  await Promise.all(flood);
+  const other = await send({ owner: B });
+  expect(await store.queue.forecast({ id: other, status: 'queued' })).toMatchObject({ ahead: 1 });
+  aWorker();
+  expect((await drive(3))[1]).toBe(other);
+});
