@@ -71,7 +71,7 @@ async function drive(ticks: number, onTick: () => Promise<void> | void = () => {
   return taken;
 }
 
-/** The tokens that a key has used, by the queue's account, times its weight. */
+/** The tokens that a key has used, divided by its weight. */
 const used = async (owner: string) => Number(await redis.hget(jobKeys(prefix).keyUsed, owner));
 
 test('keys take turns by tokens, whatever each has sent first', async () => {
@@ -80,7 +80,7 @@ test('keys take turns by tokens, whatever each has sent first', async () => {
   const small = await send({ steps: 5 });
   aWorker();
   const order = await drive(30);
-  // The last ones of B are twice as long, so two of A go between them.
+  // Those of B are twice as long. A start counts for 1,000 tokens, as much as the steps of a job of A.
   expect(order).toEqual([ofA[0], ofB[0], small, ofA[1], ofA[2], ofB[1], ...ofA.slice(3)]);
 });
 
@@ -156,11 +156,12 @@ describe('base models', () => {
     aWorker();
     await drive(40);
     const other = await send({ owner: B, base: 'two', steps: 100_000 });
-    // It has run for two turns by itself, and then has a turn from when the other was sent.
-    expect(await drive(20)).toEqual([]);
-    expect(await drive(2)).toEqual([other]);
+    // It has run for four turns by itself, and then has a turn from when the other was sent.
+    expect(await drive(10)).toEqual([]);
+    expect(await drive(1)).toEqual([other]);
     expect(await store.getJob(long)).toMatchObject({ status: 'queued', attempts: 1 });
-    expect(await drive(20)).toEqual([long]);
+    expect(await drive(9)).toEqual([]);
+    expect(await drive(2)).toEqual([long]);
   });
 
   test('one worker makes way for a job, not every one', async () => {
@@ -168,7 +169,7 @@ describe('base models', () => {
     for (const _ of long) aWorker();
     await drive(1);
     const other = await send({ owner: B, base: 'two', steps: 100_000 });
-    expect(await drive(45)).toEqual([other]);
+    expect(await drive(15)).toEqual([other]);
     const statuses = await Promise.all(long.map(async (id) => (await store.getJob(id))?.status));
     expect(statuses.sort()).toEqual(['queued', 'running', 'running']);
   });
@@ -178,11 +179,12 @@ describe('a worker without a free place', () => {
   test('gives one to a key that has none, soon, and takes turns within a key', async () => {
     const ofA = await sendMany(4, { owner: A, steps: 100_000 });
     aWorker({ slots: 3 });
-    expect(await drive(10)).toEqual(ofA.slice(0, 3));
+    expect(await drive(5)).toEqual(ofA.slice(0, 3));
     const ofB = await send({ owner: B, steps: 100_000 });
     // After a twentieth of a turn.
     expect(await drive(2)).toEqual([ofB]);
-    expect(await drive(10)).toEqual([ofA[3]]);
+    expect(await drive(3)).toEqual([]);
+    expect(await drive(2)).toEqual([ofA[3]]);
   });
 });
 

@@ -124,6 +124,7 @@ const worker = await startWorker({
   jobLockMs: config.jobLockMs,
   jobTimeoutMs: config.jobTimeoutMs,
   jobsAtOnce: config.jobsAtOnce,
+  turnMs: config.turnMs,
   passTokens: config.passTokens,
   trainerIdleMs: config.trainerIdleMs,
   trainerSilenceMs: config.trainerSilenceMs,

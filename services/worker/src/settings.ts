@@ -59,6 +59,17 @@ const jobsAtOnce = setting({
     'memory by the estimate; jobs on other base models, or in another precision, wait.',
 });
 
+const turnMs = setting({
+  variable: 'TURN_MS',
+  schema: Type.Integer({ minimum: 1_000, maximum: 604_800_000 }),
+  fallback: '600000',
+  unit: 'ms',
+  example: '60000',
+  description:
+    'How long jobs on the base model in memory may go before one on another base model that is next; then they are paused, ' +
+    'with a checkpoint. Also how long a job keeps its place while others of its share wait for one. The same for every worker.',
+});
+
 const passTokens = setting({
   variable: 'PASS_TOKENS',
   schema: Type.Integer({ minimum: 64, maximum: 1_048_576 }),
@@ -188,6 +199,7 @@ export const WORKER_SETTINGS = {
   jobLockMs,
   jobTimeoutMs,
   jobsAtOnce,
+  turnMs,
   passTokens,
   trainerIdleMs,
   trainerSilenceMs,

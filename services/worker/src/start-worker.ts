@@ -67,6 +67,8 @@ export interface WorkerOptions {
   checkpointQuotas?: CheckpointQuotas;
   /** The most jobs at once. @defaultValue 8 */
   jobsAtOnce?: number;
+  /** How long the worker stays on a base model while jobs wait for another one. @defaultValue 600 000 */
+  turnMs?: number;
   /** Tokens of several jobs in one pass. @defaultValue 1 024 */
   passTokens?: number;
   /** How long a trainer without a job is kept. @defaultValue 600 000 */
@@ -87,7 +89,8 @@ export interface WorkerService {
 /** Takes jobs from the queue until it is stopped. While Redis is unavailable, it waits. */
 export async function startWorker(options: WorkerOptions): Promise<WorkerService> {
   const { redis, prefix, dataDir, modelsDir, workerName, log, engine = cpuEngine(options.environment) } = options;
-  const store = createJobStore({ redis, prefix });
+  const { turnMs = 600_000 } = options;
+  const store = createJobStore({ redis, prefix, turnMs });
   const stores = options.stores ?? (await openStores({ dataDir, s3: null }));
   const adapters = await stores.open('adapters');
   const datasets = await stores.open('datasets');
@@ -159,6 +162,9 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
     workerName,
     lockMs: jobLockMs,
     jobsAtOnce,
+    turnMs,
+    order: store.queue,
+    pool,
     run: (id, runOptions) =>
       runJob(
         {

@@ -1,13 +1,33 @@
-import { jobKeys, jobOfQueueEntry, QUEUE_NAME } from '@lorasmith/job-store';
+import type { JobId } from '@lorasmith/contracts';
+import {
+  type Appetite,
+  type Choice,
+  chooseNext,
+  type FairQueue,
+  fits,
+  type HeldJob,
+  isOnBase,
+  jobKeys,
+  jobOfQueueEntry,
+  type LoadedBase,
+  QUEUE_NAME,
+  type QueueEntry,
+  type QueueSnapshot,
+} from '@lorasmith/job-store';
 import type { StopReason } from '@lorasmith/training';
-import { UnrecoverableError, WaitingError, Worker } from 'bullmq';
+import { QueueEvents, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import type { JobRun } from './attempt.js';
 import type { RunJobOptions } from './run-job.js';
+import { TakenEntry } from './taken-entry.js';
+import { Wakening } from './wakening.js';
 
 /** How many workers of one job may die before it is given up. */
 const MAX_STALLED_COUNT = 3;
+/** A notice that a job waits can be lost, and no notice says that a wait has become too long. */
+const LOOK_EVERY_MS = 2_000;
+const ANNOUNCE_EVERY_MS = 5_000;
 
 export interface TrainQueueOptions {
   /** Must wait for Redis as long as it takes (`maxRetriesPerRequest: null`). */
@@ -18,69 +38,221 @@ export interface TrainQueueOptions {
   lockMs: number;
   /** The most jobs at once. */
   jobsAtOnce: number;
-  run: (id: string, options: RunJobOptions) => Promise<JobRun>;
+  /** How long a worker may stay on its base model while others wait for another one. */
+  turnMs: number;
+  order: FairQueue;
+  /** What the worker can take now, and notices that this has changed. */
+  pool: { appetite(): Appetite | null; onAppetite(listener: () => void): () => void };
+  run: (id: JobId, options: RunJobOptions) => Promise<JobRun>;
   log: Logger;
 }
 
 export interface TrainQueue {
   ready(): Promise<void>;
-  /** Takes no further job, stops the current one and releases it. */
+  /** Takes no further job, stops the current ones and releases them. */
   stop(): Promise<void>;
-  /** Drops everything at once; the current job is found by its lock running out. */
+  /** Drops everything at once; the current jobs are found by their locks running out. */
   abandon(): Promise<void>;
 }
 
-/** Takes jobs from BullMQ and reports to it what became of each. */
+/** A job that this worker holds. */
+interface Held {
+  id: JobId;
+  taken: TakenEntry;
+  /** Null: it is only taken to remove it from the queue. */
+  entry: QueueEntry | null;
+  /** When it was taken, in milliseconds. */
+  since: number;
+  stopping: AbortController;
+  pausing: AbortController;
+  ended: Promise<void>;
+}
+
+/**
+ * Takes jobs from BullMQ in the order of `chooseNext`, as many at the same time as fit, and reports to it what became of each.
+ *
+ * BullMQ has no such order, so the worker fetches by hand: while it has the lock of all workers, it chooses, moves the chosen entry to
+ * the front, and takes it. It also does what BullMQ does only while its own loop runs: it renews the locks of the jobs that it
+ * holds, looks for those whose worker has died, and completes, fails or returns each entry.
+ */
 export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
-  const { redis, prefix, workerName, lockMs, jobsAtOnce, run, log } = options;
-  const neverPaused = new AbortController().signal;
-  const worker = new Worker(
-    QUEUE_NAME,
-    async (job, token, signal) => {
-      if (job.id === undefined || signal === undefined) throw new UnrecoverableError('a job without an id');
-      const isLast = job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
-      const { id, resumes } = jobOfQueueEntry(job.id);
-      const result = await run(id, { signal, pause: neverPaused, isLast, resumes, onPlaced: () => {} });
-      switch (result.outcome) {
-        case 'ended':
-          if (result.status === 'failed') throw new UnrecoverableError(result.failure.message);
-          return;
-        case 'retry':
-          throw new Error(result.failure.message);
-        case 'released':
-          await job.moveToWait(token);
-          throw new WaitingError();
-        case 'lost':
-          throw new Error('another worker has the job');
-      }
-    },
-    {
-      connection: redis,
-      prefix: jobKeys(prefix).queuePrefix,
-      name: workerName,
-      concurrency: jobsAtOnce,
-      // A trainer never blocks this process, so a renewal is late only when Redis is.
-      lockDuration: lockMs,
-      lockRenewTime: lockMs / 4,
-      stalledInterval: lockMs / 4,
-      maxStalledCount: MAX_STALLED_COUNT,
-    },
-  );
-  worker.on('error', (error) => log.warn({ err: error }, 'queue trouble'));
-  worker.on('stalled', (id) => log.warn({ job: id }, 'the worker of this job has died; the job waits for another'));
-  worker.on('lockRenewalFailed', (ids) => {
-    for (const id of ids) worker.cancelJob(id, 'lost-lock' satisfies StopReason);
+  const { redis, prefix, workerName, lockMs, jobsAtOnce, turnMs, order, pool, run, log } = options;
+  const connection = { connection: redis, prefix: jobKeys(prefix).queuePrefix };
+  const worker = new Worker(QUEUE_NAME, null, {
+    ...connection,
+    name: workerName,
+    autorun: false,
+    lockDuration: lockMs,
+    stalledInterval: lockMs / 4,
+    maxStalledCount: MAX_STALLED_COUNT,
   });
+  const events = new QueueEvents(QUEUE_NAME, connection);
+  const onTrouble = (error: Error) => log.warn({ err: error }, 'queue trouble');
+  worker.on('error', onTrouble);
+  events.on('error', onTrouble);
+  worker.on('stalled', (id) => log.warn({ job: id }, 'the worker of this job has died; the job waits for another'));
+
+  /** By the name of the entry. */
+  const held = new Map<string, Held>();
+  const wakening = new Wakening();
+  let isClosing = false;
+  let tokens = 0;
+  /** The job for which others are paused. */
+  let target: JobId | null = null;
+  let loaded: LoadedBase | null = null;
+  let baseSince = 0;
+
+  /** What the worker can take; remembers what it has in memory beside the jobs that it holds. */
+  const appetiteNow = (): Appetite | null => {
+    const appetite = isClosing || held.size >= jobsAtOnce ? null : pool.appetite();
+    if (held.size === 0) loaded = null;
+    else if (appetite !== null) loaded = appetite;
+    return appetite;
+  };
+
+  const choose = (queue: QueueSnapshot): Choice => {
+    const targetsOfOthers = [...queue.targets].flatMap(([id, by]) => (by === workerName ? [] : [id]));
+    const chooser = {
+      appetite: appetiteNow(),
+      loaded,
+      held: [...held.values()].flatMap(heldJob),
+      slots: jobsAtOnce,
+      baseSince,
+      target,
+      targetsOfOthers: new Set(targetsOfOthers),
+    };
+    return chooseNext(queue, chooser, turnMs);
+  };
+
+  /** Takes the entry at the front, which is `wanted` unless another one got there meanwhile. */
+  const take = async (wanted: string, queue: QueueSnapshot): Promise<void> => {
+    await order.moveToFront(wanted);
+    const token = `${worker.id}:${tokens++}`;
+    const job = await worker.getNextJob(token, { block: false });
+    if (job?.id === undefined) return;
+    const taken = new TakenEntry({ job, token, order, log });
+    const found = queue.waiting.find(({ entry }) => entry === job.id);
+    const appetite = appetiteNow();
+    const isWelcome = job.id === wanted || (found !== undefined && appetite !== null && fits(found, appetite));
+    if (isClosing || !isWelcome) return await taken.putBack();
+    await hold(taken, found?.job ?? null, queue.now);
+  };
+
+  const hold = async (taken: TakenEntry, entry: QueueEntry | null, since: number): Promise<void> => {
+    const { id, resumes } = jobOfQueueEntry(taken.name);
+    const before = pool.appetite();
+    if (held.size === 0 && entry !== null && (before === null || !isOnBase({ job: entry }, before))) baseSince = since;
+    if (id === target) target = null;
+    const stopping = new AbortController();
+    const pausing = new AbortController();
+    await new Promise<void>((onPlaced) => {
+      const signals = { signal: stopping.signal, pause: pausing.signal };
+      const work = taken.settle(() => run(id, { ...signals, isLast: taken.isLast, resumes, onPlaced }));
+      const ended = work.finally(() => {
+        held.delete(taken.name);
+        onPlaced();
+        wakening.wake();
+      });
+      held.set(taken.name, { id, taken, entry, since, stopping, pausing, ended });
+    });
+    // The stop may have come while this job was taken.
+    if (isClosing) stopping.abort('shutdown' satisfies StopReason);
+  };
+
+  /** Does what `chooseNext` says until it says to wait. @returns for how long, in milliseconds */
+  const look = async (): Promise<number> => {
+    for (;;) {
+      const queue = await order.snapshot();
+      const choice = choose(queue);
+      if (choice.action === 'wait') {
+        const untilMs = choice.untilMs === null ? Number.POSITIVE_INFINITY : choice.untilMs - queue.now;
+        return Math.min(untilMs, LOOK_EVERY_MS);
+      }
+      await order.locked(async () => {
+        const current = await order.snapshot();
+        await act(choose(current), current);
+      });
+    }
+  };
+
+  const act = async (choice: Choice, queue: QueueSnapshot): Promise<void> => {
+    if (choice.action === 'take') await take(choice.waiting.entry, queue);
+    if (choice.action !== 'pause') return;
+    target = choice.target.id;
+    await order.aim(target, workerName);
+    const ids = choice.held.map(({ id }) => id);
+    log.info({ jobs: ids, for: target }, 'paused for a job that has waited for its turn');
+    for (const one of held.values()) if (ids.includes(one.id)) one.pausing.abort();
+  };
+
+  const announce = async (): Promise<void> => {
+    await order.announce(workerName, { slots: jobsAtOnce, held: [...held.values()].map(({ id }) => id) });
+  };
+
+  const loop = async (): Promise<void> => {
+    await worker.waitUntilReady();
+    await worker.startStalledCheckTimer();
+    while (!isClosing) {
+      const waitMs = await look().catch((error: unknown) => {
+        log.warn({ err: error }, 'no job could be taken; it will be tried again');
+        return LOOK_EVERY_MS;
+      });
+      if (!isClosing) await wakening.sleep(waitMs);
+    }
+  };
+
+  let isRenewing = false;
+  const renewLocks = async (): Promise<void> => {
+    if (held.size === 0 || isRenewing) return;
+    isRenewing = true;
+    try {
+      const mine = [...held].map(([name, { taken }]) => ({ name, token: taken.token }));
+      const lost = await worker.extendJobLocks(
+        mine.map(({ name }) => name),
+        mine.map(({ token }) => token),
+        lockMs,
+      );
+      for (const name of lost) held.get(name)?.stopping.abort('lost-lock' satisfies StopReason);
+    } catch (error) {
+      log.warn({ err: error }, 'the locks of the running jobs could not be renewed');
+    } finally {
+      isRenewing = false;
+    }
+  };
+
+  const wake = () => wakening.wake();
+  events.on('waiting', wake);
+  const stopListening = pool.onAppetite(wake);
+  // A trainer never blocks this process, so a renewal is late only when Redis is.
+  const renewal = setInterval(() => void renewLocks(), lockMs / 4);
+  const announcing = setInterval(() => void announce().catch(() => {}), ANNOUNCE_EVERY_MS);
+  const looping = loop();
+  looping.catch((error: unknown) => log.error({ err: error }, 'the queue could not be reached'));
+
+  const close = async (force: boolean): Promise<void> => {
+    clearInterval(renewal);
+    clearInterval(announcing);
+    stopListening();
+    await Promise.all([worker.close(force), events.close()]);
+  };
 
   return {
     ready: async () => {
       await worker.waitUntilReady();
     },
     async stop() {
-      await worker.pause(true);
-      worker.cancelAllJobs('shutdown' satisfies StopReason);
-      await worker.close();
+      isClosing = true;
+      wakening.wake();
+      for (const { stopping } of held.values()) stopping.abort('shutdown' satisfies StopReason);
+      await looping.catch(() => {});
+      await Promise.all([...held.values()].map(({ ended }) => ended));
+      await order.leave(workerName).catch(() => {});
+      await close(false);
     },
-    abandon: () => worker.close(true),
+    abandon: () => close(true),
   };
+}
+
+function heldJob({ id, entry, since, pausing }: Held): HeldJob[] {
+  return entry === null ? [] : [{ id, entry, since, isPausing: pausing.signal.aborted }];
 }
