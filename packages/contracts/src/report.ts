@@ -65,6 +65,9 @@ export const Report = Type.Object(
           peak_memory_bytes: count(
             "Expected peak of the trainer: of the GPU's memory if it trains on one, otherwise of the process.",
           ),
+          added_memory_bytes: count(
+            'What the job adds to a trainer that trains other jobs on the same base model, in shared passes of up to 1,024 tokens.',
+          ),
           available_memory_bytes: count(
             'Memory available to the trainer: of the GPU, otherwise of the container or the machine.',
           ),

@@ -1,6 +1,13 @@
 export { checkRow } from './dataset-row.js';
 export { type EngineMemory, engineMemory, logitsPerChunk } from './estimate/engine-memory.js';
-export { decoderMemory, passBytes, SCORES_PER_BLOCK } from './estimate/estimate-memory.js';
+export { availableMemory, SHARED_PASS_TOKENS } from './estimate/estimate-job.js';
+export {
+  decoderMemory,
+  jointMemory,
+  type MemoryNeeds,
+  passBytes,
+  SCORES_PER_BLOCK,
+} from './estimate/estimate-memory.js';
 export { type DecoderWork, secondsPerStep, stepWork } from './estimate/estimate-time.js';
 export {
   type ExampleStore,

@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { type Fault, type MachineProfile, ProductError, type Report } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import { countSteps, type StepCounts, warmupWarnings } from './count-steps.js';
-import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate/estimate-job.js';
+import { estimateJob, type JobToEstimate, memoryNeeds, refuseWhatDoesNotFit } from './estimate/estimate-job.js';
+import type { MemoryNeeds } from './estimate/estimate-memory.js';
 import { settingsForLessMemory } from './estimate/settings-for-less-memory.js';
 import { evaluationWarnings } from './evaluation-faults.js';
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
@@ -44,6 +45,8 @@ export interface Plan {
   /** Null without a validation split. */
   validation: Examples | null;
   steps: StepCounts;
+  /** What its memory depends on, as it is trained; null for a classifier, or if no machine was measured. */
+  memoryNeeds(trained: { precision: 'float32' | 'bfloat16'; recompute: boolean }): MemoryNeeds | null;
   /** What to change if memory runs out all the same, as a sentence; null if no machine was measured. */
   settingsForLessMemory(): string | null;
   /** Digest of all examples: what a tokenizer and a chat template make of the dataset. */
@@ -98,7 +101,18 @@ async function planWith(
   const estimate = estimateOn(machine, planned);
   const examplesSha256 = createHash('sha256').update(JSON.stringify(file.summary.files)).digest('hex');
   const onLess = () => (machine === null ? null : settingsForLessMemory({ ...planned, machine }));
-  const outcome = { targets, training, validation, steps, examplesSha256, settingsForLessMemory: onLess, close };
+  const needs: Plan['memoryNeeds'] = (trained) =>
+    machine === null ? null : memoryNeeds({ ...planned, machine }, trained);
+  const outcome = {
+    memoryNeeds: needs,
+    targets,
+    training,
+    validation,
+    steps,
+    examplesSha256,
+    settingsForLessMemory: onLess,
+    close,
+  };
   return { report: { ...report, estimate }, ...outcome };
 }
 

@@ -58,6 +58,9 @@ export async function prepareRun(options: TrainOptions, passes: Participant): Pr
     const weightsOfCheckpoints = async () => knownWeights ?? (await digests.compute(model, { signal }));
     const start = await findStart(options, { model, weightsOfCheckpoints, identityIn });
     const { precision, resumeFrom } = start;
+    const recompute = spec.training.recompute === 'always' || (plan.report.estimate?.recompute ?? false);
+    const leaveMemory = options.admit?.(plan.memoryNeeds({ precision: precision.chosen, recompute }));
+    if (leaveMemory !== undefined) disposals.push(leaveMemory);
     const report = { ...plan.report, precision, warnings: [...plan.report.warnings, ...start.warnings] };
     options.onEvent({ type: 'report-ready', data: { report } });
 
@@ -100,7 +103,7 @@ export async function prepareRun(options: TrainOptions, passes: Participant): Pr
       identity,
       settings: spec.training,
       steps: plan.steps,
-      recompute: spec.training.recompute === 'always' || (report.estimate?.recompute ?? false),
+      recompute,
       adapter,
       optimizer,
       data: {

@@ -1,7 +1,7 @@
 import type { Dataset, JobSpec, MachineProfile, NewJobEvent, TrainingOutcome } from '@lorasmith/contracts';
 import { ModelTexts, type WeightDigests } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
-import type { ExampleStore } from '@lorasmith/planning';
+import type { ExampleStore, MemoryNeeds } from '@lorasmith/planning';
 import type { BaseModelCache } from './base-model-cache.js';
 import { engineError } from './engine-error.js';
 import { PeakMemory } from './peak-memory.js';
@@ -42,6 +42,12 @@ export interface TrainOptions {
   onLoading?: NonNullable<LoadOptions['onProgress']>;
   /** Keeps the base model for the next job. @defaultValue the model is freed at the end */
   cache?: BaseModelCache;
+  /**
+   * Called once it is known what memory the run needs; null: it is not known.
+   * @returns called when the run has ended
+   * @throws JobDeferred where it does not fit beside what else is in memory. @defaultValue it fits
+   */
+  admit?(needs: MemoryNeeds | null): () => void;
   /** Remembers the digests of base models. @defaultValue one that remembers nothing */
   digests?: WeightDigests;
   /** Keeps the tokenizer for the next job. @defaultValue it is loaded for this job */

@@ -1,4 +1,5 @@
 import { hostname } from 'node:os';
+import { SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import {
   dataDir,
   logLevel,
@@ -73,7 +74,7 @@ const turnMs = setting({
 const passTokens = setting({
   variable: 'PASS_TOKENS',
   schema: Type.Integer({ minimum: 64, maximum: 1_048_576 }),
-  fallback: '1024',
+  fallback: String(SHARED_PASS_TOKENS),
   unit: 'tokens',
   example: '2048',
   description:

@@ -2,7 +2,7 @@ import path from 'node:path';
 import { createJobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
 import { openModelSource } from '@lorasmith/model-store';
-import { openExampleStore, precisionOn } from '@lorasmith/planning';
+import { openExampleStore, precisionOn, SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import { createMetrics, NO_TRACING, type Registry, type Tracing } from '@lorasmith/service-kit';
 import { openStores, type Stores } from '@lorasmith/storage';
 import type { MeasureOptions } from '@lorasmith/training';
@@ -140,7 +140,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const findGpuFault = shared(async () =>
     engine.kind === 'cpu' || tryGpuProgram === undefined ? null : await gpuFault(tryGpuProgram, engine.environment),
   );
-  const { jobsAtOnce = 8, passTokens = 1024 } = options;
+  const { jobsAtOnce = 8, passTokens = SHARED_PASS_TOKENS } = options;
   const program = trainerProgram(options.trainerProgram, engine, { passTokens });
   const pool = createTrainerPool({
     ...DEFAULT_POOL_TIMES,

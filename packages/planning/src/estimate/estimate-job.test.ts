@@ -6,7 +6,8 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { chooseTargets } from '../choose-targets.js';
 import type { TokenExamples } from '../objectives/next-token/token-examples.js';
 import { logitsPerChunk } from './engine-memory.js';
-import { estimateJob, type JobToEstimate, refuseWhatDoesNotFit } from './estimate-job.js';
+import { estimateJob, type JobToEstimate, memoryNeeds, refuseWhatDoesNotFit } from './estimate-job.js';
+import { decoderMemory, jointMemory } from './estimate-memory.js';
 import { settingsForLessMemory } from './settings-for-less-memory.js';
 
 const RATES = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
@@ -87,6 +88,41 @@ describe('memory', () => {
     expect(roomy.recompute).toBe(false);
     const tight = { ...MACHINE, memory_bytes: Math.round(roomy.peak_memory_bytes * 0.99) };
     expect(estimateJob(job(rows, { batch_size: 512 }, tight))!.recompute).toBe(true);
+  });
+});
+
+describe('memory of several jobs', () => {
+  const needs = (rows: number, length: number, training: Partial<JobSpec['training']> = {}) => {
+    const planned = job(examples(rows, length), { precision: 'bfloat16', recompute: 'never', ...training });
+    return memoryNeeds(planned, { precision: 'bfloat16', recompute: false })!;
+  };
+  const weights = () => 2 * model.parameterCount * 1.08;
+
+  test('has the base model once, and of one job is what it needs alone', () => {
+    const small = needs(64, 32, { batch_size: 4 });
+    const alone = decoderMemory(small.memory, small.load);
+    expect(jointMemory([small], 1024)).toBe(alone);
+    const eight = jointMemory(Array(8).fill(small), 1024);
+    expect(eight).toBeGreaterThan(alone);
+    expect(eight).toBeLessThan(8 * (alone - weights()));
+  });
+
+  test('has one pass of the tokens of all, up to the limit, or that of the largest micro-batch', () => {
+    const small = needs(64, 32, { batch_size: 4 });
+    const large = needs(512, 256, { batch_size: 16 });
+    const holding = jointMemory(Array(8).fill(small), 0);
+    const sharing = (tokens: number) => jointMemory(Array(8).fill(small), tokens) - holding;
+    // Of 128 tokens each.
+    expect(sharing(512)).toBeCloseTo((sharing(1024) * 3) / 7, -3);
+    expect(sharing(4096)).toBe(sharing(1024));
+    expect(jointMemory([small, large], 1024)).toBe(jointMemory([small, large], 0));
+  });
+
+  test('is reported as what a job adds', () => {
+    const small = estimateJob(job(examples(64, 32), { batch_size: 4 }))!;
+    expect(small.added_memory_bytes).toBeLessThan(small.peak_memory_bytes - MACHINE.base_memory_bytes - weights());
+    const large = estimateJob(job(examples(512, 256), { batch_size: 256 }))!;
+    expect(large.added_memory_bytes).toBeGreaterThan(small.added_memory_bytes);
   });
 });
 

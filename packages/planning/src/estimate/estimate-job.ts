@@ -10,9 +10,9 @@ import type { StepCounts } from '../count-steps.js';
 import type { Examples } from '../objectives/objectives.js';
 import { precisionOn } from '../precision.js';
 import type { Target } from '../target-ranks.js';
-import { type BatchLoad, batchLoad } from './batch-load.js';
+import { batchLoad } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
-import { decoderMemory } from './estimate-memory.js';
+import { addedMemory, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
 import { secondsPerStep } from './estimate-time.js';
 
 export interface JobToEstimate {
@@ -30,6 +30,24 @@ type Precision = 'float32' | 'bfloat16';
 
 /** Share of the memory that is left to the rest of the machine. */
 const KEPT_FREE = 0.05;
+/** Of a pass that several jobs share, unless a worker sets another number. */
+export const SHARED_PASS_TOKENS = 1024;
+
+/** The memory of a machine that a trainer may use. */
+export function availableMemory(machine: MachineProfile): number {
+  return Math.floor(machine.memory_bytes * (1 - KEPT_FREE));
+}
+
+/** What the memory of a job depends on, as it is trained; null for a classifier, which is small. */
+export function memoryNeeds(
+  job: JobToEstimate,
+  { precision, recompute }: { precision: Precision; recompute: boolean },
+): MemoryNeeds | null {
+  const { architecture } = job.model;
+  if (architecture.kind !== 'decoder') return null;
+  const load = batchLoad(job.training, job.spec.training, job.steps);
+  return { memory: memoryOf(job, architecture, precision, recompute), load };
+}
 
 /** What a job takes on a machine. Null for a classifier: it is small, and no rates are measured for it. */
 export function estimateJob(job: JobToEstimate): Estimate | null {
@@ -38,8 +56,9 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   if (architecture.kind !== 'decoder') return null;
   const { chosen: precision } = precisionOn(machine, spec.training.precision, architecture.family);
   const load = batchLoad(job.training, spec.training, steps);
-  const available = Math.floor(machine.memory_bytes * (1 - KEPT_FREE));
-  const peak = (recompute: boolean) => peakMemory(job, architecture, precision, recompute, load);
+  const available = availableMemory(machine);
+  const needs = (recompute: boolean) => ({ memory: memoryOf(job, architecture, precision, recompute), load });
+  const peak = (recompute: boolean) => machine.base_memory_bytes + decoderMemory(needs(recompute).memory, load);
   const recompute =
     spec.training.recompute === 'always' || (spec.training.recompute === 'auto' && peak(false) > available);
   const rates = machine.rates[precision] ?? machine.rates.float32;
@@ -48,6 +67,7 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   return {
     machine: machine.worker,
     peak_memory_bytes: Math.round(peak(recompute)),
+    added_memory_bytes: Math.round(addedMemory(needs(recompute), SHARED_PASS_TOKENS)),
     available_memory_bytes: available,
     seconds_per_step: perStep,
     total_seconds: perStep * steps.total + evaluationSeconds(job, perStep / load.tokensPerStep),
@@ -95,13 +115,12 @@ function gigabytes(bytes: number): string {
   return `${(bytes / 1e9).toFixed(1)} GB`;
 }
 
-function peakMemory(
+function memoryOf(
   { spec, model, targets, machine }: JobToEstimate,
   architecture: DecoderArchitecture,
   precision: Precision,
   recompute: boolean,
-  load: BatchLoad,
-): number {
+): MemoryNeeds['memory'] {
   const trainedParameters = targets.reduce(
     (sum, { rank, in_features: inFeatures, out_features: outFeatures }) => sum + rank * (inFeatures + outFeatures),
     0,
@@ -111,8 +130,7 @@ function peakMemory(
   const engine = engineMemory(machine.engine);
   const logitsInChunk = logitsPerChunk(machine, precision);
   const job = { architecture, parameterCount, targets, trainedParameters, precision, recompute, dropout };
-  const memory = { ...job, engine, logitsInChunk };
-  return machine.base_memory_bytes + decoderMemory(memory, load);
+  return { ...job, engine, logitsInChunk };
 }
 
 /** Before, during and after training. A forward pass takes a little less than half of a step. */

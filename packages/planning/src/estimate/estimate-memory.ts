@@ -18,23 +18,88 @@ export interface MemoryOfDecoder {
   logitsInChunk: number;
 }
 
-type PassLoad = Pick<BatchLoad, 'mostTokens' | 'mostLabels' | 'longestRow'>;
+export type PassLoad = Pick<BatchLoad, 'mostTokens' | 'mostLabels' | 'longestRow'>;
 
-/** Vectors of all trained parameters in memory at once: parameters, two moments, gradients, and AdamW's intermediate results. */
-const PARAMETER_VECTORS = 10;
+/** Vectors of all trained parameters that a job holds: parameters, two moments and gradients. */
+const HELD_VECTORS = 5;
+/** Those of AdamW's intermediate results, which one job has at a time. */
+const UPDATE_VECTORS = 5;
 /** Tokenizer, plan and the rest of the JavaScript heap. */
 const PLANNING_BYTES = 100e6;
+/** The part of that which each further job has for itself. */
+const FURTHER_PLAN_BYTES = 20e6;
 /** Of one block of attention in TensorFlow's own ops: MOST_SCORES of packages/tensor. */
 export const SCORES_PER_BLOCK = 32 * 2 ** 20;
 /** Rows up to this length keep the weights of such attention; those of longer ones are computed again. */
 const LONGEST_WITH_WEIGHTS = 512;
 
+/** What decides how much memory a training needs. */
+export interface MemoryNeeds {
+  memory: MemoryOfDecoder;
+  load: PassLoad;
+}
+
 /** Expected peak of a trainer in bytes, beyond what it takes before it has a model. */
 export function decoderMemory(memory: MemoryOfDecoder, load: PassLoad): number {
-  const weights = memory.parameterCount * bytesPerWeight(memory.precision);
-  const vectors = PARAMETER_VECTORS * 4 * memory.trainedParameters;
-  const process = memory.engine.holdsProcess ? PLANNING_BYTES : 0;
-  return process + (weights + vectors + passBytes(memory, load)) * memory.engine.slack;
+  return jointMemory([{ memory, load }], 0);
+}
+
+/**
+ * Expected peak in bytes of a trainer with several jobs on one base model in one precision, beyond what it takes before it
+ * has a model: the base model once, what each job holds, and the largest pass.
+ * @param passTokens Tokens of a pass that several jobs share. A job with a larger micro-batch has passes of its own.
+ */
+export function jointMemory(jobs: readonly MemoryNeeds[], passTokens: number): number {
+  const [first] = jobs;
+  if (first === undefined) return 0;
+  const { parameterCount, precision, engine } = first.memory;
+  const weights = parameterCount * bytesPerWeight(precision);
+  const trained = jobs.map(({ memory }) => memory.trainedParameters);
+  const vectors = 4 * (HELD_VECTORS * sum(trained) + UPDATE_VECTORS * Math.max(...trained));
+  const plans = engine.holdsProcess ? PLANNING_BYTES + FURTHER_PLAN_BYTES * (jobs.length - 1) : 0;
+  const passes = [true, false].map((recompute) =>
+    sharedPassBytes(
+      jobs.filter(({ memory }) => memory.recompute === recompute),
+      passTokens,
+    ),
+  );
+  return plans + (weights + vectors + Math.max(...passes)) * engine.slack;
+}
+
+/** Of the largest pass of jobs that all compute layers again, or none of which does: only such share passes. */
+function sharedPassBytes(jobs: readonly MemoryNeeds[], passTokens: number): number {
+  const [first] = jobs;
+  if (first === undefined) return 0;
+  const most = (of: (load: PassLoad) => number) => Math.max(...jobs.map(({ load }) => of(load)));
+  const inAll = (of: (load: PassLoad) => number) => sum(jobs.map(({ load }) => of(load)));
+  const mostTokens = Math.max(
+    most((load) => load.mostTokens),
+    Math.min(
+      passTokens,
+      inAll((load) => load.mostTokens),
+    ),
+  );
+  const mostLabels = Math.min(
+    mostTokens,
+    inAll((load) => load.mostLabels),
+  );
+  const targets = jobs.flatMap(({ memory }) => memory.targets);
+  const dropout = Math.max(...jobs.map(({ memory }) => memory.dropout));
+  return passBytes(
+    { ...first.memory, targets, dropout },
+    { mostTokens, mostLabels, longestRow: most((load) => load.longestRow) },
+  );
+}
+
+/** What a job adds to a trainer that trains others on the same base model, with adapters on the same layers. */
+export function addedMemory(job: MemoryNeeds, passTokens: number): number {
+  const load = { ...job.load, mostTokens: passTokens, mostLabels: passTokens };
+  const others = { ...job, load };
+  return jointMemory([others, job], passTokens) - jointMemory([others], passTokens);
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, one) => total + one, 0);
 }
 
 /** Expected bytes that the tensors of a forward and a backward pass hold at most. */

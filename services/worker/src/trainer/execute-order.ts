@@ -1,6 +1,6 @@
 import type { TrainingOutcome } from '@lorasmith/contracts';
 import { ModelTexts, WeightDigests } from '@lorasmith/model-folder';
-import { openExampleStore } from '@lorasmith/planning';
+import { type MemoryNeeds, openExampleStore } from '@lorasmith/planning';
 import {
   BaseModelCache,
   cardFailure,
@@ -12,6 +12,7 @@ import {
 } from '@lorasmith/training';
 import { endWithoutGpu } from './end-without-gpu.js';
 import { loadingLog } from './loading-log.js';
+import { MemoryLedger } from './memory-ledger.js';
 import type { TrainerOrder } from './messages.js';
 import { RunDeferred } from './run-deferred.js';
 import { avoidedKernels, trainerSettings } from './trainer-arguments.js';
@@ -23,7 +24,9 @@ endWithoutGpu();
 configureKernels('fused', { avoid: avoidedKernels() });
 const cache = new BaseModelCache();
 const texts = new ModelTexts();
-const scheduler = new PassScheduler({ passTokens: trainerSettings().passTokens });
+const { passTokens } = trainerSettings();
+const scheduler = new PassScheduler({ passTokens });
+const memory = new MemoryLedger(passTokens);
 const onLoading = loadingLog(console.log);
 
 /** Does one order, beside others. @throws RunDeferred, and as `train` and `publishCheckpoint` */
@@ -44,7 +47,8 @@ async function execute(order: TrainerOrder, { signal, recycle, onEvent }: Traine
     case 'train': {
       const { spec, dataset, machine, tokens, paths } = order;
       const examples = await openExampleStore(tokens);
-      const callbacks = { signal, pause: recycle, onEvent, onLoading };
+      const admit = (needs: MemoryNeeds | null) => memory.admit(needs, machine);
+      const callbacks = { signal, pause: recycle, onEvent, onLoading, admit };
       return await train({ spec, dataset, machine, examples, ...paths, ...callbacks, ...shared });
     }
     case 'publish-checkpoint': {
