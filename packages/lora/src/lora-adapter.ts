@@ -43,13 +43,10 @@ export class LoraAdapter implements Adapter {
     this.#adapted = adaptedGroups(groups, options);
     this.#byGroup = new Map(this.#adapted.map(({ group, lora }) => [group, lora]));
     const start = initialParameters(this.#adapted, options);
+    const count = this.#adapted.reduce((sum, { lora }) => sum + lora.parameterCount, 0);
+    if (start.length !== count) throw new Error(`${start.length} initial numbers given for ${count} parameters`);
     this.#parameters = keep(tensorOf(start, [start.length]));
-    try {
-      this.#distribute();
-    } catch (error) {
-      this.dispose();
-      throw error;
-    }
+    this.#distribute();
   }
 
   at(group: LinearGroup): LoraGroup | null {

@@ -1,16 +1,16 @@
-import type { DropoutSeed, GroupAdapter, LinearGroup } from '@lorasmith/models';
+import type { DropoutSeed, GroupAdapter, LinearGroup, LowRankAdapter } from '@lorasmith/models';
 import {
   type AdaptedRows,
   add,
-  addMatMul,
   dispose,
   fill,
   keep,
   kernelsFor,
   type LoraLayout,
+  type LoraPart,
   type LoraWeights,
-  matMul,
   parametersOf,
+  type RowRange,
   scope,
   type Tensor,
   toFloat32Array,
@@ -19,24 +19,23 @@ import {
 type SavedLora = {
   /** `[tokens, in]` the input of forward, before dropout; the backward pass applies dropout again */
   x: Tensor;
-  /** `[tokens, Σ rank]` A dropout(x) */
-  low: Tensor;
+  /** Of A dropout(x). */
+  low: Tensor[];
   dropoutSeed: DropoutSeed | null;
 };
 
 /**
  * Low-rank adaptation of the linear layers of a group (Hu et al. 2021, arXiv:2106.09685):
  * `y = W x + b + scale · B (A dropout(x))`, with frozen W and b and each layer's `scale = alpha / rank`.
- *
- * The matrices A are stacked in `[Σ rank, in]`, and the matrices B are on the diagonal of `[out, Σ rank]`. So two products
- * compute all the layers.
  */
-export class LoraGroup implements GroupAdapter<SavedLora> {
+export class LoraGroup implements GroupAdapter<SavedLora>, LowRankAdapter {
   readonly trained = true;
+  readonly lowRank = this;
   readonly #linear: LinearGroup['linear'];
   readonly #layout: LoraLayout;
   readonly #dropout: number;
   readonly #index: number;
+  #parameters: Tensor | null = null; // [all] float32, the adapter's
   #weights: LoraWeights | null = null;
   #gradient: Tensor | null = null; // [parameterCount] float32
 
@@ -61,18 +60,36 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
     return parametersOf(this.#layout);
   }
 
-  /** @param parameters `[all]` float32, of all groups */
+  /** @param parameters `[all]` float32, of all groups; they stay the caller's, and live until others are set */
   setWeights(parameters: Tensor): void {
-    const dtype = this.#linear.computeDtype;
-    const weights = kernelsFor(dtype).loraWeights(parameters, this.#layout, dtype);
     dispose(this.#weights);
-    this.#weights = keep(weights);
+    this.#weights = null;
+    this.#parameters = parameters;
   }
 
   /** Whether both compute with the same matrices, bit for bit. */
   hasWeightsOf(other: LoraGroup): boolean {
-    const [own, others] = [this.#currentWeights(), other.#currentWeights()];
-    return isSame(own.a, others.a) && isSame(own.scaledB, others.scaledB);
+    return scope(() => {
+      const [own, others] = [this.#makeWeights(), other.#makeWeights()];
+      return isSame(own.a, others.a) && isSame(own.scaledB, others.scaledB);
+    });
+  }
+
+  partOn(rows: RowRange, dropoutSeed: DropoutSeed | null): LoraPart {
+    const seed = this.#seedOf(dropoutSeed);
+    return {
+      rows,
+      parameters: this.#currentParameters(),
+      layout: this.#layout,
+      weights: () => (this.#weights ??= keep(this.#makeWeights())),
+      dropout: seed === null ? null : { rate: this.#dropout, seed },
+    };
+  }
+
+  addGradient(gradient: Tensor): void {
+    const before = this.#gradient;
+    this.#gradient = keep(before === null ? gradient : scope(() => add(before, gradient)));
+    if (before !== null) dispose([before, gradient]);
   }
 
   forward(
@@ -80,12 +97,9 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
     base: () => Tensor,
     { record, dropoutSeed }: { record: boolean; dropoutSeed: DropoutSeed | null },
   ): { output: Tensor; saved: SavedLora | null } {
-    const { a, scaledB } = this.#currentWeights();
+    const part = this.#partOnAll(x, dropoutSeed);
     const result = scope(() => {
-      const frozen = base(); // [tokens, out]
-      const input = this.#dropped(x, dropoutSeed);
-      const low = matMul(input, a, { transposeB: true }); // [tokens, in] x [sum of rank, in]ᵀ -> [tokens, sum of rank]
-      const output = addMatMul(frozen, low, scaledB, { transposeB: true }); // [tokens, out]
+      const { output, low } = kernelsFor(x.dtype).loraForward(base(), x, [part]);
       return { output, saved: record ? { x, low, dropoutSeed } : null };
     });
     if (!record) dispose(x);
@@ -93,19 +107,16 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
   }
 
   backward(gradient: Tensor, base: () => Tensor, saved: SavedLora, wantInputGradient: boolean): Tensor | null {
-    const { a, scaledB } = this.#currentWeights();
     const { x, low, dropoutSeed } = saved;
-    const byInput = scope(() => {
-      const lowGradient = matMul(gradient, scaledB); // [tokens, out] x [out, sum of rank] -> [tokens, sum of rank]
-      const aGradient = scope(() => matMul(lowGradient, this.#dropped(x, dropoutSeed), { transposeA: true }));
-      this.#accumulate(aGradient, matMul(gradient, low, { transposeA: true }));
-      if (!wantInputGradient) return null;
-      if (this.#seedOf(dropoutSeed) === null) return addMatMul(base(), lowGradient, a); // [tokens, in]
-      const throughA = scope(() => this.#dropped(matMul(lowGradient, a), dropoutSeed)); // [tokens, in]
-      return add(base(), throughA);
+    const part = this.#partOnAll(x, dropoutSeed);
+    const result = scope(() => {
+      const byFrozen = wantInputGradient ? base() : null;
+      const { byInput, byParameters } = kernelsFor(x.dtype).loraBackward(gradient, x, low, byFrozen, [part]);
+      this.addGradient(byParameters[0]!);
+      return byInput;
     });
     dispose(saved);
-    return byInput;
+    return result;
   }
 
   /**
@@ -139,23 +150,18 @@ export class LoraGroup implements GroupAdapter<SavedLora> {
     dispose([this.#weights, this.#gradient]);
   }
 
-  #currentWeights(): LoraWeights {
-    if (this.#weights === null) throw new Error('the group has no A and B yet');
-    return this.#weights;
+  #partOnAll(x: Tensor, dropoutSeed: DropoutSeed | null): LoraPart {
+    return this.partOn({ first: 0, count: x.shape[0]! }, dropoutSeed);
   }
 
-  /** @param byA `[Σ rank, in]` @param byScaledB `[out, Σ rank]` */
-  #accumulate(byA: Tensor, byScaledB: Tensor): void {
-    const fresh = kernelsFor(byA.dtype).loraGradient(byA, byScaledB, this.#layout);
-    const before = this.#gradient;
-    this.#gradient = keep(before === null ? fresh : scope(() => add(before, fresh)));
-    if (before !== null) dispose([before, fresh]);
+  #currentParameters(): Tensor {
+    if (this.#parameters === null) throw new Error('the group has no A and B yet');
+    return this.#parameters;
   }
 
-  /** x where dropout leaves it, the same numbers for the same seed; x itself without dropout. Its own gradient. */
-  #dropped(x: Tensor, dropoutSeed: DropoutSeed | null): Tensor {
-    const seed = this.#seedOf(dropoutSeed);
-    return seed === null ? x : kernelsFor(x.dtype).dropout(x, this.#dropout, seed);
+  #makeWeights(): LoraWeights {
+    const dtype = this.#linear.computeDtype;
+    return kernelsFor(dtype).loraWeights(this.#currentParameters(), this.#layout, dtype);
   }
 
   /** The group's own seed; null without dropout. */

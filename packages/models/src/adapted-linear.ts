@@ -1,25 +1,51 @@
-import { concat, dispose, scope, slice, type Tensor } from '@lorasmith/tensor';
+import { concat, dispose, kernelsFor, replaceRows, rowsOf, scope, type Tensor } from '@lorasmith/tensor';
 import type { LinearGroup } from './frozen-linear.js';
-import type { ActingAdapter, DropoutSeed, GroupAdapter, Saved, TokenRange } from './pass.js';
+import type { ActingAdapter, DropoutSeed, GroupAdapter, LowRankAdapter, Saved, TokenRange } from './pass.js';
 
-/** What a linear group keeps: what each adapter that acts at it saved, in their order. */
-export type SavedLinear = readonly Saved[];
+/** What a linear group keeps for its backward pass. */
+export type SavedLinear = {
+  lowRank: SavedLowRank | null;
+  /** Of each other adapter that acts here, in their order. */
+  others: readonly Saved[];
+};
+
+type SavedLowRank = {
+  /** `[tokens of the low-rank adapters, in]` */
+  x: Tensor;
+  low: Tensor[];
+};
 
 interface ActingHere {
   adapter: GroupAdapter;
-  tokens: TokenRange | undefined;
+  tokens: TokenRange;
   dropoutSeed: DropoutSeed | null;
 }
 
-function actingAt(group: LinearGroup, adapters: readonly ActingAdapter[]): ActingHere[] {
-  return adapters.flatMap(({ adapter, tokens, dropoutSeed = null }) => {
-    const here = tokens?.count === 0 ? null : adapter.at(group);
-    return here === null ? [] : [{ adapter: here, tokens, dropoutSeed }];
-  });
+type LowRankHere = ActingHere & { lowRank: LowRankAdapter };
+
+interface Acting {
+  lowRank: readonly LowRankHere[];
+  others: readonly ActingHere[];
+  /** One that is not low-rank and acts on all tokens: what the frozen layers compute is for it to ask for. */
+  alone: ActingHere | null;
+}
+
+function actingAt(group: LinearGroup, adapters: readonly ActingAdapter[], count: number): Acting {
+  const lowRank: LowRankHere[] = [];
+  const others: ActingHere[] = [];
+  for (const { adapter, tokens = { first: 0, count }, dropoutSeed = null } of adapters) {
+    const here = tokens.count === 0 ? null : adapter.at(group);
+    if (here === null) continue;
+    const one = { adapter: here, tokens, dropoutSeed };
+    if (here.lowRank === undefined) others.push(one);
+    else lowRank.push({ ...one, lowRank: here.lowRank });
+  }
+  const [only] = others;
+  return { lowRank, others, alone: only !== undefined && only.tokens.count === count ? only : null };
 }
 
 /**
- * A linear group with the adapters that act at it.
+ * A linear group with the adapters that act at it: one product with the base for all tokens, then each adapter on its own.
  * @param x `[tokens, in]`; taken over
  * @returns output `[tokens, out]`; saved is null without `record`
  */
@@ -29,28 +55,32 @@ export function linearForward(
   adapters: readonly ActingAdapter[],
   record: boolean,
 ): { output: Tensor; saved: SavedLinear | null } {
-  const acting = actingAt(group, adapters);
-  const [only] = acting;
-  if (only === undefined) {
-    const output = group.linear.forward(x);
-    dispose(x);
-    return { output, saved: record ? [] : null };
-  }
-  if (only.tokens === undefined) {
+  const { lowRank, others, alone } = actingAt(group, adapters, x.shape[0]!);
+  if (alone !== null) {
     const base = () => group.linear.forward(x);
-    const { output, saved } = only.adapter.forward(x, base, { record, dropoutSeed: only.dropoutSeed });
-    return { output, saved: record ? [saved] : null };
+    const { output, saved } = alone.adapter.forward(x, base, { record, dropoutSeed: alone.dropoutSeed });
+    return { output, saved: record ? { lowRank: null, others: [saved] } : null };
   }
-  // One product with the base for all tokens; each adapter then computes its own.
-  const base = group.linear.forward(x);
-  const saved: Saved[] = [];
-  const output = byTokens(base, acting, ({ adapter, dropoutSeed }, rowsOf) => {
-    const result = adapter.forward(rowsOf(x), () => rowsOf(base), { record, dropoutSeed });
-    saved.push(result.saved);
-    return result.output;
+  const result = scope(() => {
+    const saved: { lowRank: SavedLowRank | null; others: Saved[] } = { lowRank: null, others: [] };
+    let output = group.linear.forward(x);
+    if (lowRank.length > 0) {
+      const adapted = kernelsFor(x.dtype).loraForward(output, x, partsOf(lowRank));
+      output = adapted.output;
+      if (record) saved.lowRank = { x: ownRows(x, lowRank), low: adapted.low };
+    }
+    if (others.length > 0) {
+      output = replaceRows(output, rangesOf(others), (base, index) => {
+        const { adapter, tokens, dropoutSeed } = others[index]!;
+        const own = adapter.forward(rowsOf(x, tokens), () => base, { record, dropoutSeed });
+        if (record) saved.others.push(own.saved);
+        return own.output;
+      });
+    }
+    return { output, saved: record ? saved : null };
   });
-  dispose([x, base]);
-  return { output, saved: record ? saved : null };
+  dispose(x);
+  return result;
 }
 
 /**
@@ -65,54 +95,44 @@ export function linearBackward(
   adapters: readonly ActingAdapter[],
   wantInputGradient: boolean,
 ): Tensor | null {
-  const acting = actingAt(group, adapters);
-  const [only] = acting;
-  let result: Tensor | null;
-  if (only === undefined) {
-    result = wantInputGradient ? group.linear.backwardInput(gradient) : null;
-  } else if (only.tokens === undefined) {
-    const base = () => group.linear.backwardInput(gradient);
-    result = only.adapter.backward(gradient, base, saved[0]!, wantInputGradient);
-  } else {
-    const base = wantInputGradient ? group.linear.backwardInput(gradient) : null;
-    const backward = ({ adapter }: ActingHere, rowsOf: (x: Tensor) => Tensor, index: number) => {
-      const own = rowsOf(gradient);
-      const byInput = adapter.backward(own, () => rowsOf(base!), saved[index]!, wantInputGradient);
-      dispose(own);
-      return byInput;
+  const { lowRank, others, alone } = actingAt(group, adapters, gradient.shape[0]!);
+  const byInput = scope(() => {
+    if (alone !== null) {
+      const base = () => group.linear.backwardInput(gradient);
+      return alone.adapter.backward(gradient, base, saved.others[0]!, wantInputGradient);
+    }
+    let result = wantInputGradient ? group.linear.backwardInput(gradient) : null;
+    if (saved.lowRank !== null) {
+      const { x, low } = saved.lowRank;
+      const parts = partsOf(lowRank);
+      const { byInput, byParameters } = kernelsFor(gradient.dtype).loraBackward(gradient, x, low, result, parts);
+      for (const [index, own] of byParameters.entries()) lowRank[index]!.lowRank.addGradient(own);
+      result = byInput;
+    }
+    const backward = (base: Tensor | null, index: number) => {
+      const { adapter, tokens } = others[index]!;
+      return adapter.backward(rowsOf(gradient, tokens), () => base!, saved.others[index]!, wantInputGradient);
     };
-    if (base === null) for (const [index, one] of acting.entries()) backward(one, rowsIn(one.tokens!), index);
-    result = base && byTokens(base, acting, (one, rowsOf, index) => backward(one, rowsOf, index)!);
-    dispose(base);
-  }
+    if (result === null) for (const index of others.keys()) backward(null, index);
+    else if (others.length > 0) result = replaceRows(result, rangesOf(others), (base, i) => backward(base, i)!);
+    return result;
+  });
   dispose([gradient, saved]);
-  return result;
+  return byInput;
 }
 
-const rowsIn =
-  ({ first, count }: TokenRange) =>
-  (x: Tensor): Tensor =>
-    slice(x, [first, 0], [count, -1]);
+function partsOf(acting: readonly LowRankHere[]) {
+  return acting.map(({ lowRank, tokens, dropoutSeed }) => lowRank.partOn(tokens, dropoutSeed));
+}
 
-/** A stream of which each adapter computes its own tokens; the others are as they are in `base`. */
-function byTokens(
-  base: Tensor,
-  acting: readonly ActingHere[],
-  compute: (one: ActingHere, rowsOf: (x: Tensor) => Tensor, index: number) => Tensor,
-): Tensor {
-  const pieces: Tensor[] = [];
-  let next = 0;
-  const copyTo = (end: number) => {
-    if (end > next) pieces.push(rowsIn({ first: next, count: end - next })(base));
-  };
-  for (const [index, one] of acting.entries()) {
-    const { first, count } = one.tokens!;
-    copyTo(first);
-    pieces.push(compute(one, rowsIn({ first, count }), index));
-    next = first + count;
-  }
-  copyTo(base.shape[0]!);
-  const whole = scope(() => concat(pieces, 0));
-  dispose(pieces);
-  return whole;
+const rangesOf = (acting: readonly ActingHere[]) => acting.map(({ tokens }) => tokens);
+
+/** The rows of these adapters, one after the other: nothing is saved for tokens that none of them acts on. */
+function ownRows(x: Tensor, acting: readonly ActingHere[]): Tensor {
+  return scope(() =>
+    concat(
+      acting.map(({ tokens }) => rowsOf(x, tokens)),
+      0,
+    ),
+  );
 }

@@ -24,7 +24,16 @@ export type {
   TokenLogprob,
 } from './generation/request.js';
 export { type LoadedBase, loadBaseModel } from './load-base-model.js';
-export type { ActingAdapter, Adapter, DropoutSeed, GroupAdapter, Pass, Saved, TokenRange } from './pass.js';
+export type {
+  ActingAdapter,
+  Adapter,
+  DropoutSeed,
+  GroupAdapter,
+  LowRankAdapter,
+  Pass,
+  Saved,
+  TokenRange,
+} from './pass.js';
 export {
   type JoinedBatch,
   joinTokenBatches,

@@ -1,4 +1,4 @@
-import type { Tensor, TensorTree } from '@lorasmith/tensor';
+import type { LoraPart, RowRange, Tensor, TensorTree } from '@lorasmith/tensor';
 import type { LinearGroup } from './frozen-linear.js';
 
 /**
@@ -14,6 +14,8 @@ export type DropoutSeed = readonly [seed: number, pass: number];
 export interface GroupAdapter<Kept extends Saved = Saved> {
   /** Whether a backward pass has something to learn here. */
   readonly trained: boolean;
+  /** Of an adapter that is low-rank: several of them are computed in one op, without the functions below. */
+  readonly lowRank?: LowRankAdapter;
   /**
    * @param x `[tokens, in]`; taken over
    * @param base makes the output of the frozen layers, `[tokens, out]`, which is the caller's to free; called at most once
@@ -34,6 +36,13 @@ export interface GroupAdapter<Kept extends Saved = Saved> {
   backward(gradient: Tensor, base: () => Tensor, saved: Kept, wantInputGradient: boolean): Tensor | null;
 }
 
+/** A low-rank adapter as the ops for several of them take it. */
+export interface LowRankAdapter {
+  partOn(rows: RowRange, dropoutSeed: DropoutSeed | null): LoraPart;
+  /** Adds to the gradient of its numbers; takes the tensor over. */
+  addGradient(gradient: Tensor): void;
+}
+
 /** What changes a base model's linear layers for the time of a pass; the base itself is never changed. */
 export interface Adapter {
   /** What it does at this group; null: nothing, the frozen layers act alone. */
@@ -41,10 +50,7 @@ export interface Adapter {
 }
 
 /** Some tokens of a stream that are next to each other. */
-export interface TokenRange {
-  first: number;
-  count: number;
-}
+export type TokenRange = RowRange;
 
 /** An adapter in a pass. */
 export interface ActingAdapter {

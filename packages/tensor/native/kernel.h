@@ -309,6 +309,7 @@ std::vector<OpDefinition> AttentionOps();
 std::vector<OpDefinition> CrossEntropyOps();
 std::vector<OpDefinition> DropoutOps();
 std::vector<OpDefinition> LoraOps();
+std::vector<OpDefinition> LoraProductOps();
 std::vector<OpDefinition> ProductOps();  // without kernels on processors that have no AVX-512
 std::vector<OpDefinition> MergedWeightOps();
 std::vector<OpDefinition> ToDeviceOps();

@@ -100,6 +100,24 @@ int64_t Threads() { return SharedPool().threads(); }
 
 void ParallelFor(int64_t count, const std::function<void(int64_t)>& body) { SharedPool().Run(count, body); }
 
+void ParallelPhases(const std::vector<Phase>& phases, bool few) {
+  struct Progress {
+    std::atomic<int64_t> next{0};
+    std::atomic<int64_t> done{0};
+  };
+  std::vector<Progress> progress(phases.size());
+  ParallelFor(few ? 1 : Threads(), [&](int64_t) {
+    for (size_t i = 0; i < phases.size(); i++) {
+      const int64_t count = phases[i].count;
+      for (int64_t turn = progress[i].next.fetch_add(1); turn < count; turn = progress[i].next.fetch_add(1)) {
+        phases[i].body(turn);
+        progress[i].done.fetch_add(1, std::memory_order_release);
+      }
+      while (progress[i].done.load(std::memory_order_acquire) < count) std::this_thread::yield();
+    }
+  });
+}
+
 void ParallelRanges(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
   const int64_t ranges = std::max<int64_t>(1, count / std::max<int64_t>(1, grain));
   // Several ranges per core balance the load when other processes use some cores.

@@ -29,6 +29,7 @@ export {
   PAGE_TOKENS,
 } from './kernels/key-value-cache.js';
 export { type AdaptedRows, type LoraLayout, type LoraWeights, parametersOf } from './kernels/lora.js';
+export type { LoraGradients, LoraOutput, LoraPart } from './kernels/lora-products.js';
 export type { MergedWeight, MergeSettings } from './kernels/merged-weight.js';
 export { batchMatMul } from './kernels/product.js';
 export type { Normed, StreamGradient } from './kernels/rms-norm.js';

@@ -47,6 +47,50 @@ export function slice(x: Tensor, begin: readonly number[], size: readonly number
   );
 }
 
+/** Rows of a matrix that are next to each other. */
+export interface RowRange {
+  first: number;
+  count: number;
+}
+
+/**
+ * @param x `[rows, columns]`
+ * @returns `[count, columns]`
+ */
+export function rowsOf(x: Tensor, { first, count }: RowRange): Tensor {
+  return count === x.shape[0] ? alias(x) : slice(x, [first, 0], [count, -1]);
+}
+
+/**
+ * A matrix with some of its rows replaced.
+ * @param x `[rows, columns]`
+ * @param ranges ascending, without overlap
+ * @param replaced makes the new rows of a range of the old ones; called for each in turn. Both are freed here.
+ */
+export function replaceRows(
+  x: Tensor,
+  ranges: readonly RowRange[],
+  replaced: (rows: Tensor, index: number) => Tensor,
+): Tensor {
+  const pieces: Tensor[] = [];
+  let next = 0;
+  const copyTo = (end: number) => {
+    if (end > next) pieces.push(rowsOf(x, { first: next, count: end - next }));
+  };
+  for (const [index, { first, count }] of ranges.entries()) {
+    copyTo(first);
+    const rows = rowsOf(x, { first, count });
+    const piece = replaced(rows, index);
+    if (piece !== rows) rows.dispose();
+    pieces.push(piece);
+    next = first + count;
+  }
+  copyTo(x.shape[0]!);
+  const result = concat(pieces, 0);
+  for (const piece of pieces) piece.dispose();
+  return result;
+}
+
 /** Adds zeros around a tensor: `[before, after]` for each axis. */
 export function pad(x: Tensor, paddings: readonly (readonly [number, number])[]): Tensor {
   const vector = tensorOf(Int32Array.from(paddings.flat()), [paddings.length, 2]);

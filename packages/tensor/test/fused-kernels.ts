@@ -8,6 +8,8 @@ import type { AttentionSettings, BatchAttention } from '../src/kernels/attention
 import type { InstructionSet } from '../src/kernels/fused-library.js';
 import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
 import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
+import type { LoraPart } from '../src/kernels/lora-products.js';
+import { concat, rowsOf } from '../src/layout.js';
 import { randomUniform } from '../src/random.js';
 import { dispose, scope, type Tensor } from '../src/tensor.js';
 import { cast, constant, tensorOf, toFloat32Array } from '../src/transfer.js';
@@ -99,6 +101,100 @@ const LORA_LAYOUTS: { name: string; layout: LoraLayout }[] = [
   },
 ];
 
+/** Adapters of one group: other ranks, layers, rows and dropout. Ranks of 16, 17, 32 and 33 fill panels in different ways. */
+const LORA_PARTS: { name: string; inFeatures: number; outFeatures: number; parts: LoraPartShape[] }[] = [
+  {
+    name: 'several, with rows of none before, between and after',
+    inFeatures: 96,
+    outFeatures: 160,
+    parts: [
+      {
+        rows: [3, 30],
+        ranks: [
+          [8, 0, 96],
+          [5, 96, 32],
+        ],
+        rate: 0,
+      },
+      { rows: [33, 1], ranks: [[17, 96, 32]], rate: 0.3 },
+      {
+        rows: [40, 57],
+        ranks: [
+          [33, 0, 96],
+          [1, 128, 32],
+        ],
+        rate: 0.5,
+      },
+      {
+        rows: [97, 2],
+        ranks: [
+          [16, 0, 96],
+          [16, 96, 32],
+          [16, 128, 32],
+        ],
+        rate: 0,
+      },
+    ],
+  },
+  {
+    name: 'sizes that fill no panel',
+    inFeatures: 50,
+    outFeatures: 71,
+    parts: [
+      {
+        rows: [0, 61],
+        ranks: [
+          [3, 0, 13],
+          [4, 40, 31],
+        ],
+        rate: 0.1,
+      },
+      { rows: [61, 39], ranks: [[32, 13, 27]], rate: 0 },
+    ],
+  },
+  {
+    name: 'an odd depth',
+    inFeatures: 37,
+    outFeatures: 20,
+    parts: [{ rows: [0, 100], ranks: [[6, 0, 20]], rate: 0.2 }],
+  },
+  {
+    name: 'one of many rows',
+    inFeatures: 1024,
+    outFeatures: 64,
+    parts: [{ rows: [0, 1100], ranks: [[4, 0, 64]], rate: 0 }],
+  },
+];
+
+interface LoraPartShape {
+  rows: [first: number, count: number];
+  ranks: [rank: number, firstRow: number, outFeatures: number][];
+  rate: number;
+}
+
+type LoraGroupShape = (typeof LORA_PARTS)[number];
+
+const tokensOf = ({ parts }: LoraGroupShape) => parts.at(-1)!.rows[0] + parts.at(-1)!.rows[1] + 1;
+
+/** A part's adapter has the same numbers wherever its rows are. */
+function loraPart(group: LoraGroupShape, shape: LoraPartShape, dtype: FloatDType, first = shape.rows[0]): LoraPart {
+  const { inFeatures, outFeatures } = group;
+  const adapted = shape.ranks.map(([rank, firstRow, rows]) => ({
+    ...{ rank, firstRow, outFeatures: rows },
+    scale: 3 / (rank + 1),
+  }));
+  const layout = { offset: 5, inFeatures, outFeatures, adapted };
+  const name = `of ${shape.rows}`;
+  const parameters = numbers([5 + parametersOf(layout) + 3], name);
+  return {
+    rows: { first, count: shape.rows[1] },
+    parameters,
+    layout,
+    weights: () => kernelsFor(dtype).loraWeights(parameters, layout, dtype),
+    dropout: shape.rate === 0 ? null : { rate: shape.rate, seed: [shape.rows[0], 9] },
+  };
+}
+
 const ADAMW_STEP: AdamWStep = {
   gradientScale: 1 / 47,
   maxNorm: null,
@@ -169,6 +265,59 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
         },
         0,
       );
+    });
+
+    const loraStream = (group: LoraGroupShape) => ({
+      base: numbers([tokensOf(group), group.outFeatures], 'base', dtype),
+      x: numbers([tokensOf(group), group.inFeatures], 'x', dtype),
+      gradient: numbers([tokensOf(group), group.outFeatures], 'gradient', dtype, 0.1),
+      byFrozen: numbers([tokensOf(group), group.inFeatures], 'by frozen', dtype),
+    });
+    const ownRows = (x: Tensor, parts: readonly LoraPart[]) =>
+      concat(
+        parts.map(({ rows }) => rowsOf(x, rows)),
+        0,
+      );
+
+    test.each(LORA_PARTS)('LoRA of $name, and its gradients', (group) => {
+      bothWays(instructionSet, dtype, () => {
+        const { loraForward, loraBackward } = kernelsFor(dtype);
+        const parts = group.parts.map((shape) => loraPart(group, shape, dtype));
+        const { base, x, gradient, byFrozen } = loraStream(group);
+        const { output, low } = loraForward(base, x, parts);
+        const saved = ownRows(x, parts);
+        const { byInput, byParameters } = loraBackward(gradient, saved, low, byFrozen, parts);
+        const unwanted = loraBackward(gradient, saved, low, null, parts);
+        expect(unwanted.byInput).toBeNull();
+        return [output, byInput!, ...byParameters, ...unwanted.byParameters];
+      });
+    });
+
+    test.runIf(engine.kind === 'cpu').each(LORA_PARTS)('LoRA of $name: each has the bits it has alone', (group) => {
+      configureKernels('fused', { instructionSet });
+      const { loraForward, loraBackward } = kernelsFor(dtype);
+      const run = (stream: ReturnType<typeof loraStream>, parts: LoraPart[]) => {
+        const { output, low } = loraForward(stream.base, stream.x, parts);
+        const saved = ownRows(stream.x, parts);
+        const { byInput, byParameters } = loraBackward(stream.gradient, saved, low, stream.byFrozen, parts);
+        return parts.map(({ rows }, i) => [rowsOf(output, rows), rowsOf(byInput!, rows), byParameters[i]!]);
+      };
+      scope(() => {
+        const stream = loraStream(group);
+        const parts = group.parts.map((shape) => loraPart(group, shape, dtype));
+        const together = run(stream, parts).map((results) => results.map(toFloat32Array));
+        // NaN in the parameters of the first stays there.
+        const broken = { ...parts[0]!, parameters: multiply(parts[0]!.parameters, constant(Number.NaN)) };
+        const beside = run(stream, [broken, ...parts.slice(1)]).map((results) => results.map(toFloat32Array));
+        for (const [i, shape] of group.parts.entries()) {
+          const { rows } = parts[i]!;
+          const own = Object.fromEntries(Object.entries(stream).map(([name, x]) => [name, rowsOf(x, rows)]));
+          const [alone] = run(own as typeof stream, [loraPart(group, shape, dtype, 0)]);
+          expect(together[i]).toEqual(alone!.map(toFloat32Array));
+          if (i > 0) expect(beside[i]).toEqual(together[i]);
+          else expect(beside[0]!.every((values) => values.some(Number.isNaN))).toBe(true);
+        }
+      });
     });
 
     test.each(LORA_LAYOUTS)('a merged weight: $name, the same bits; its output and norms', ({ layout }) => {
@@ -302,6 +451,21 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
     const overlapping = { ...layout, adapted: layout.adapted.map((one) => ({ ...one, firstRow: 0 })) };
     expect(() => loraWeights(parameters, overlapping, 'float32')).toThrow(/the layers must lie in the group/);
     expect(() => loraGradient(parameters, parameters, layout)).toThrow(/must have the shape of A/);
+    if (engine.kind === 'cpu') {
+      const group = LORA_PARTS[1]!;
+      const [one, other] = group.parts.map((shape) => loraPart(group, shape, 'float32')) as [LoraPart, LoraPart];
+      const stream = [numbers([101, 71], 'base'), numbers([101, 50], 'x')] as const;
+      const forward =
+        (...parts: LoraPart[]) =>
+        () =>
+          kernelsFor('float32').loraForward(...stream, parts);
+      expect(forward(other, one)).toThrow(/rows must ascend/);
+      expect(forward(one, { ...other, rows: { first: 61, count: 41 } })).toThrow(/rows must ascend/);
+      expect(forward({ ...one, layout: { ...one.layout, offset: 9 } })).toThrow(/must lie in the parameters/);
+      expect(forward({ ...one, layout: { ...one.layout, adapted: one.layout.adapted.toReversed() } })).toThrow(
+        /the layers must lie in the group/,
+      );
+    }
     const { mergedWeight } = kernelsFor('bfloat16');
     const base = numbers([layout.outFeatures, layout.inFeatures], 'base', 'bfloat16');
     const tokens = numbers([2, layout.inFeatures], 'tokens');

@@ -15,16 +15,15 @@ import { PassScheduler } from './shared-pass/pass-scheduler.js';
 
 /**
  * Small models are bound by the time that each op costs, whatever it computes, so the ops of a layer and step are counted:
- * forward and backward, all linear layers adapted. `most` is of the CUDA engine, which adds LoRA's products in the product.
+ * forward and backward, all linear layers adapted. On a processor one op adapts a group, for all adapters; on the CUDA engine
+ * each of four linear groups has three products forward and five backward.
  */
 const CASES = [
-  { recompute: false, dropout: 0, most: 48 },
-  { recompute: true, dropout: 0, most: 66 },
-  { recompute: false, dropout: 0.1, most: 64 },
-  { recompute: true, dropout: 0.1, most: 86 },
+  { recompute: false, dropout: 0, most: { cpu: 24, cuda: 48 } },
+  { recompute: true, dropout: 0, most: { cpu: 38, cuda: 66 } },
+  { recompute: false, dropout: 0.1, most: { cpu: 24, cuda: 64 } },
+  { recompute: true, dropout: 0.1, most: { cpu: 38, cuda: 86 } },
 ];
-/** Most additions of LoRA's products that are ops of their own, on a processor. */
-const ADDITIONS = 12;
 
 const HIDDEN = 64;
 const KEY_VALUE = 32;
@@ -34,13 +33,13 @@ const VOCABULARY = 128;
 beforeAll(() => void configureKernels('fused'));
 afterAll(() => void configureKernels('raw'));
 
-test.each(CASES)('a layer has at most $most ops a step, recompute $recompute, dropout $dropout', async (one) => {
+test.each(CASES)('a layer has few ops a step, recompute $recompute, dropout $dropout', async (one) => {
   const [three, four] = [await opsOfStep(3, one), await opsOfStep(4, one)];
   const ofLayer = [...four].map(([name, count]): [string, number] => [name, count - (three.get(name) ?? 0)]);
   const ops = ofLayer.reduce((sum, [, count]) => sum + count, 0);
-  expect(ops, JSON.stringify(ofLayer)).toBeLessThanOrEqual(one.most + (engine.kind === 'cuda' ? 0 : ADDITIONS));
-  // Each of four linear groups has three products forward and five backward.
-  expect(ops).toBeGreaterThan(4 * 8);
+  expect(ops, JSON.stringify(ofLayer)).toBeLessThanOrEqual(engine.kind === 'cuda' ? one.most.cuda : one.most.cpu);
+  // Each of four linear groups has two ops forward and two backward.
+  expect(ops).toBeGreaterThan(4 * 4);
 });
 
 test('beside its layers, a step has few ops', async () => {

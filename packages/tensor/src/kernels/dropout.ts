@@ -8,7 +8,7 @@ import { cast, constant, tensorOf } from '../transfer.js';
 
 export function fusedDropout(x: Tensor, rate: number, seed: readonly [number, number]): Tensor {
   return scope(() => {
-    const attributes = [elementType(x), floatAttribute('rate', rate), floatAttribute('scale', scaleOf(rate))];
+    const attributes = [elementType(x), floatAttribute('rate', rate), floatAttribute('scale', keptScale(rate))];
     return execute('LorasmithDropout', attributes, [x, tensorOf(Int32Array.from(seed), [2])]);
   });
 }
@@ -16,9 +16,9 @@ export function fusedDropout(x: Tensor, rate: number, seed: readonly [number, nu
 export function rawDropout(x: Tensor, rate: number, seed: readonly [number, number]): Tensor {
   return scope(() => {
     const kept = greaterEqual(randomUniform(x.shape, seed), constant(rate));
-    return multiply(x, multiply(cast(kept, x.dtype), constant(scaleOf(rate), x.dtype)));
+    return multiply(x, multiply(cast(kept, x.dtype), constant(keptScale(rate), x.dtype)));
   });
 }
 
 /** What is kept becomes so much larger that the mean stays. */
-const scaleOf = (rate: number): number => 1 / (1 - rate);
+export const keptScale = (rate: number): number => 1 / (1 - rate);

@@ -28,6 +28,15 @@ import {
   rawLoraGradient,
   rawLoraWeights,
 } from './lora.js';
+import {
+  fusedLoraBackward,
+  fusedLoraForward,
+  type LoraGradients,
+  type LoraOutput,
+  type LoraPart,
+  rawLoraBackward,
+  rawLoraForward,
+} from './lora-products.js';
 import { fusedMergedWeight, type MergedWeight, type MergeSettings, rawMergedWeight } from './merged-weight.js';
 import { PageCache } from './page-cache.js';
 import { cudaAddMatMul, fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './product.js';
@@ -82,6 +91,28 @@ export interface Kernels {
    * @returns `[tokens, 2 × intermediate]`
    */
   gatedUnitGradient(gradient: Tensor, gateUp: Tensor, activation: Activation): Tensor;
+  /**
+   * Low-rank adaptation of a group of linear layers (Hu et al. 2021, arXiv:2106.09685) by several adapters, each on its own
+   * rows: `base + scale · B A dropout(x)`. An adapter's results depend on nothing of the others.
+   * @param base `[tokens, out]` of the frozen layers
+   * @param x `[tokens, in]`
+   * @param parts at least one, in the order of their rows, which do not overlap and are not empty
+   */
+  loraForward(base: Tensor, x: Tensor, parts: readonly LoraPart[]): LoraOutput;
+  /**
+   * Gradient of {@link loraForward}.
+   * @param gradient `[tokens, out]`
+   * @param x `[rows of the parts, in]` as forward had it, without the rows that no adapter acts on
+   * @param low as forward gave it
+   * @param base `[tokens, in]` gradient by the input of the frozen layers; null when the gradient by the input is not wanted
+   */
+  loraBackward(
+    gradient: Tensor,
+    x: Tensor,
+    low: readonly Tensor[],
+    base: Tensor | null,
+    parts: readonly LoraPart[],
+  ): LoraGradients;
   /**
    * A group's matrices for LoRA's products, of the vector of all parameters.
    * @param parameters `[all]` float32
@@ -187,6 +218,8 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   rmsNormGradient: [fused(fusedRmsNormGradient, ALSO_CUDA), raw(rawRmsNormGradient)],
   gatedUnit: [fused(fusedGatedUnit, ALSO_CUDA), raw(rawGatedUnit)],
   gatedUnitGradient: [fused(fusedGatedUnitGradient, ALSO_CUDA), raw(rawGatedUnitGradient)],
+  loraForward: [fused(fusedLoraForward), raw(rawLoraForward)],
+  loraBackward: [fused(fusedLoraBackward), raw(rawLoraBackward)],
   loraWeights: [fused(fusedLoraWeights, ALSO_CUDA), raw(rawLoraWeights)],
   loraGradient: [fused(fusedLoraGradient, ALSO_CUDA), raw(rawLoraGradient)],
   mergedWeight: [fused(fusedMergedWeight), raw(rawMergedWeight)],

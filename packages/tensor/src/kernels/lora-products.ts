@@ -1,0 +1,168 @@
+import { add } from '../arithmetic.js';
+import type { DType } from '../dtype.js';
+import { elementType, executeMany, intAttribute } from '../execute.js';
+import { fill, type RowRange, replaceRows, rowsOf } from '../layout.js';
+import { addMatMul, matMul } from '../matrix.js';
+import { scope, share, type Tensor } from '../tensor.js';
+import { tensorOf } from '../transfer.js';
+import { keptScale } from './dropout.js';
+import { kernelsFor } from './kernel-table.js';
+import type { LoraLayout, LoraWeights } from './lora.js';
+
+// What the ops compute: see Kernels.
+
+/** A low-rank adapter at a group of linear layers, and the rows of the stream that it acts on. */
+export interface LoraPart {
+  rows: RowRange;
+  /** `[all]` float32, of all groups; its layout says where this group's are. */
+  parameters: Tensor;
+  layout: LoraLayout;
+  /** The same as matrices, for ops that multiply with them. They belong to the adapter. */
+  weights(): LoraWeights;
+  /** `rate` in 0 … 1, without 1; `seed` two integers below 2^31. null: no dropout */
+  dropout: { rate: number; seed: readonly [number, number] } | null;
+}
+
+export type LoraOutput = {
+  /** `[tokens, out]` */
+  output: Tensor;
+  /** What {@link Kernels.loraBackward} needs of A dropout(x), in a form of the implementation's own. */
+  low: Tensor[];
+};
+
+export type LoraGradients = {
+  /** `[tokens, in]`; null when it is not wanted */
+  byInput: Tensor | null;
+  /** Of each adapter, `[parameters of the group]` float32. */
+  byParameters: Tensor[];
+};
+
+export function fusedLoraForward(base: Tensor, x: Tensor, parts: readonly LoraPart[]): LoraOutput {
+  return scope(() => {
+    const [output, low] = executeMany(
+      'LorasmithLoraForward',
+      [elementType(x), intAttribute('N', parts.length)],
+      [base, x, partsTensor(parts), ...parts.map(({ parameters }) => parameters)],
+      2,
+    );
+    return { output: output!, low: [low!] };
+  });
+}
+
+export function fusedLoraBackward(
+  gradient: Tensor,
+  x: Tensor,
+  low: readonly Tensor[],
+  base: Tensor | null,
+  parts: readonly LoraPart[],
+): LoraGradients {
+  return scope(() => {
+    const [byInput, ...byParameters] = executeMany(
+      'LorasmithLoraBackward',
+      [elementType(x), intAttribute('N', parts.length)],
+      [
+        ...[gradient, x, low[0]!, base ?? nothing(x.dtype), partsTensor(parts)],
+        ...parts.map(({ parameters }) => parameters),
+      ],
+      1 + parts.length,
+    );
+    return { byInput: base && byInput!, byParameters };
+  });
+}
+
+const nothings = new Map<DType, Tensor>();
+
+/** `[0]` of this type, made once. */
+function nothing(dtype: DType): Tensor {
+  const own = nothings.get(dtype) ?? share(fill([0], 0, dtype));
+  nothings.set(dtype, own);
+  return own;
+}
+
+/** As native/lora_products.cc has them. */
+function partsTensor(parts: readonly LoraPart[]): Tensor {
+  const fields: number[] = [];
+  for (const { rows, layout, dropout } of parts) {
+    const { rate, seed } = dropout ?? { rate: 0, seed: [0, 0] };
+    fields.push(rows.first, rows.count, layout.offset, layout.adapted.length);
+    fields.push(bitsOf(rate), bitsOf(keptScale(rate)), seed[0], seed[1]);
+    for (const { rank, firstRow, outFeatures, scale } of layout.adapted) {
+      fields.push(rank, firstRow, outFeatures, bitsOf(scale));
+    }
+  }
+  return tensorOf(Int32Array.from(fields), [fields.length]);
+}
+
+const float = new Float32Array(1);
+const bits = new Int32Array(float.buffer);
+
+/** The bits of a float32, as an integer. */
+function bitsOf(value: number): number {
+  float[0] = value;
+  return bits[0]!;
+}
+
+/** One adapter after the other, each in slices of the stream. */
+export function rawLoraForward(base: Tensor, x: Tensor, parts: readonly LoraPart[]): LoraOutput {
+  return scope(() => {
+    const low: Tensor[] = [];
+    const output = replaceRows(base, rangesOf(parts), (ownBase, index) => {
+      const part = parts[index]!;
+      const { a, scaledB } = part.weights();
+      // [rows, in] x [sum of rank, in]ᵀ -> [rows, sum of rank]
+      const own = scope(() => matMul(dropped(rowsOf(x, part.rows), part), a, { transposeB: true }));
+      low.push(own);
+      return addMatMul(ownBase, own, scaledB, { transposeB: true }); // [rows, out]
+    });
+    return { output, low };
+  });
+}
+
+export function rawLoraBackward(
+  gradient: Tensor,
+  x: Tensor,
+  low: readonly Tensor[],
+  base: Tensor | null,
+  parts: readonly LoraPart[],
+): LoraGradients {
+  return scope(() => {
+    const byParameters: Tensor[] = [];
+    let next = 0;
+    /** @returns by the rows of the input; null when it is not wanted */
+    const backward = (ownBase: Tensor | null, index: number): Tensor | null => {
+      const part = parts[index]!;
+      const { a, scaledB } = part.weights();
+      const saved = { first: next, count: part.rows.count };
+      next += part.rows.count;
+      const own = scope(() => {
+        const byOutput = rowsOf(gradient, part.rows);
+        const byLow = matMul(byOutput, scaledB); // [rows, out] x [out, sum of rank] -> [rows, sum of rank]
+        const byA = scope(() => matMul(byLow, dropped(rowsOf(x, saved), part), { transposeA: true }));
+        const byScaledB = matMul(byOutput, low[index]!, { transposeA: true });
+        const byOwn = kernelsFor(byA.dtype).loraGradient(byA, byScaledB, part.layout);
+        return { byOwn, byInput: ownBase && byInputOf(ownBase, byLow, a, part) };
+      });
+      byParameters.push(own.byOwn);
+      return own.byInput;
+    };
+    if (base !== null) {
+      const byInput = replaceRows(base, rangesOf(parts), (ownBase, index) => backward(ownBase, index)!);
+      return { byInput, byParameters };
+    }
+    for (const index of parts.keys()) backward(null, index);
+    return { byInput: null, byParameters };
+  });
+}
+
+/** `base + dropout(byLow A)`, `[rows, in]` */
+function byInputOf(base: Tensor, byLow: Tensor, a: Tensor, part: LoraPart): Tensor {
+  if (part.dropout === null) return addMatMul(base, byLow, a);
+  return scope(() => add(base, dropped(matMul(byLow, a), part)));
+}
+
+const rangesOf = (parts: readonly LoraPart[]) => parts.map(({ rows }) => rows);
+
+/** x where dropout leaves it, the same numbers for the same seed; x itself without dropout. Its own gradient. */
+function dropped(x: Tensor, { dropout }: LoraPart): Tensor {
+  return dropout === null ? x : kernelsFor(x.dtype).dropout(x, dropout.rate, dropout.seed);
+}
