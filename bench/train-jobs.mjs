@@ -101,7 +101,8 @@ async function trainOne({ tokens, targets, ranks, steps }, job, onStep) {
       signal: ended.signal,
       cache,
       ...(scheduler === null ? {} : { scheduler, share: { key: 'bench', keyWeight: 1, jobWeight: 1 } }),
-      onEvent: (/** @type {{ type: string }} */ { type }) => {
+      onEvent: (/** @type {any} */ { type, data }) => {
+        if (type === 'report-ready') requireTokens(data.report, tokens);
         if (type !== 'step-finished') return;
         onStep();
         done += 1;
@@ -117,23 +118,31 @@ async function trainOne({ tokens, targets, ranks, steps }, job, onStep) {
 }
 
 /**
- * Rows of so many tokens, half of them with a loss.
+ * Rows of so many tokens, about half of them with a loss.
  *
  * @param {number} tokens @param {number} count @param {number} seed
  */
 function rowsOf(tokens, count, seed) {
   const words = (/** @type {number} */ first, /** @type {number} */ howMany) =>
     Array.from({ length: howMany }, (_, i) => ` ${WORDS[(first * 7 + i * 3 + seed) % WORDS.length]}`).join('');
-  const prompt = Math.floor(tokens / 2);
-  // The end of the text is a token, too.
+  const completion = Math.floor(tokens / 2) - ENDS;
   return Array.from({ length: count }, (_, row) => ({
-    prompt: words(row, prompt),
-    completion: words(row + 1, tokens - prompt - 1),
+    prompt: words(row, tokens - completion - AROUND),
+    completion: words(row + 1, completion),
   }));
 }
 
+/** Tokens that the demo model's chat template puts around prompt and completion, and those of them that have a loss. */
+const [AROUND, ENDS] = [32, 2];
+
 /** Each word, with the space before it, is one token of the demo model's vocabulary. */
 const WORDS = ['the', 'time', 'of', 'water', 'and', 'light', 'in', 'house', 'is', 'green', 'to', 'people'];
+
+/** Another model has another template. @param {any} report @param {number} tokens */
+function requireTokens({ rows, tokens: found }, tokens) {
+  if (found.per_epoch === rows.training * tokens) return;
+  throw new Error(`a row has ${found.per_epoch / rows.training} tokens instead of ${tokens}`);
+}
 
 /** @param {number[]} values */
 function sum(values) {
