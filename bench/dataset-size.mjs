@@ -48,7 +48,16 @@ async function run(program, parameters) {
 function specOf() {
   const lora = { .../** @type {any} */ (defaultsOf(LoraSettings)), target_modules: 'all-linear' };
   const training = { .../** @type {any} */ (defaultsOf(TrainingSettings)), epochs: 1 };
-  return { base_model: 'bench', dataset: '', validation: { split: 0.1 }, lora, training, name: null, metadata: {} };
+  return {
+    base_model: 'bench',
+    dataset: '',
+    validation: { split: 0.1 },
+    lora,
+    training,
+    samples: null,
+    name: null,
+    metadata: {},
+  };
 }
 
 /** @param {any} schema a TypeBox object schema */

@@ -123,6 +123,7 @@ function memory(kind, { architecture, modules, parameterCount }, { rows, length 
         dropout: 0,
         engine: engineMemory(machine.engine),
         logitsInChunk: logitsPerChunk(machine, 'bfloat16'),
+        sampleCacheBytes: 0,
       },
       { mostTokens: rows * length, mostLabels: rows * (length - 1), longestRow: length },
     );

@@ -87,6 +87,7 @@ async function trainOne({ tokens, targets, ranks, steps }, job, onStep) {
         validation: { split: 0 },
         lora: { ...defaultsOf(LoraSettings), r: rank, alpha: 2 * rank, target_modules: targets },
         training: { ...training_, precision: 'bfloat16', seed: job },
+        samples: null,
         name: null,
         metadata: {},
       },

@@ -44,6 +44,7 @@ export async function train({
         checkpoint_every_steps: null,
         ...training,
       },
+      samples: null,
       name: null,
       metadata: {},
     };

@@ -126,6 +126,22 @@ const LIMITS = {
       '400 `invalid_request`; 422 `row_too_long` for a row that needs more, unless `on_overflow` says otherwise',
     ],
     ['Names in `target_modules`', '4,096 of up to 256 characters', '400 `invalid_request`'],
+    ['Prompts of samples', '8 of up to 16,384 characters or 64 messages', '400 `invalid_request`'],
+    [
+      'Prompt of a sample with its answer',
+      fixed('packages/contracts/src/samples.ts', 'MAX_SAMPLE_TOKENS', 'tokens'),
+      '422 `invalid_job`',
+    ],
+    [
+      'Answer of a sample',
+      '512 tokens and 2,048 characters',
+      'it is cut; 400 `invalid_request` for a higher `max_tokens`',
+    ],
+    [
+      'Times that a job answers its prompts',
+      fixed('packages/contracts/src/samples.ts', 'MAX_SAMPLE_ROUNDS', 'times'),
+      '422 `invalid_job`',
+    ],
     ['Regular expression in `target_modules`', '1,024 characters', '400 `invalid_request`'],
     [
       'Compiled size of a regular expression, which is matched in linear time',

@@ -76,6 +76,7 @@ async function measured({ rows, length }) {
         precision: values.precision,
         learning_rate: 1e-4,
       },
+      samples: null,
       name: null,
       metadata: {},
     };

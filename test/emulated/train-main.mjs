@@ -36,6 +36,7 @@ const { result } = await train({
       ...defaults(TrainingSettings),
       ...{ epochs: 2, batch_size: 2, gradient_accumulation_steps: 2, learning_rate: 1e-2, precision },
     },
+    samples: null,
     name: null,
     metadata: {},
   }),

@@ -44,6 +44,7 @@ function checkpointAt(step: number, run = 'run', best: number | null = null): Ch
               reference: 1 / best,
               withoutGain: 1,
             },
+      samples: [{ step: 0, samples: [{ prompt: 0, text: 'é', tokens: 1, finish_reason: 'stop' }] }],
       adapter: {
         base_model: {
           name: 'tiny',

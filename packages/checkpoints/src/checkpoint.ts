@@ -1,4 +1,4 @@
-import type { Evaluation, TrainingOutcome } from '@lorasmith/contracts';
+import type { Evaluation, SampleRound, TrainingOutcome } from '@lorasmith/contracts';
 
 /** Everything a run needs to continue as if it had not been interrupted. Random numbers follow from seed and step. */
 export interface Checkpoint {
@@ -29,6 +29,8 @@ export interface CheckpointProgress {
   /** At this step, if there was one. */
   evaluation: Evaluation | null;
   evaluations: EvaluationProgress;
+  /** The answers to the job's prompts so far. */
+  samples: SampleRound[];
   adapter: CheckpointAdapter;
 }
 

@@ -49,7 +49,7 @@ describe('createJobProgress', () => {
     const tokenized = (rows: number) => event({ type: 'tokenizing-progressed', data: { rows, total_rows: 46_864 } });
     const [terminal, file] = [capture({ isTTY: true, columns: 60 }), capture({})];
     for (const output of [terminal, file]) {
-      const progress = createJobProgress(output, () => 0);
+      const progress = createJobProgress(output, { now: () => 0 });
       for (const rows of [9_728, 20_000, 46_864]) progress.handle(tokenized(rows));
     }
     const bars = terminal.text.split('\r\x1b[2K').slice(1);
@@ -70,7 +70,7 @@ describe('createJobProgress', () => {
   it('without a terminal, writes a line every ten seconds, and always the last step', () => {
     let clock = 0;
     const output = capture({});
-    const progress = createJobProgress(output, () => clock);
+    const progress = createJobProgress(output, { now: () => clock });
     for (const [seconds, number] of [
       [0, 1],
       [9, 20],

@@ -1,4 +1,4 @@
-import type { EventData, JobEvent } from '@lorasmith/contracts';
+import type { EventData, JobEvent, SamplePrompt } from '@lorasmith/contracts';
 import { faultLines } from './fault-lines.js';
 import { countText, durationText } from './human-units.js';
 import { reportText } from './report-text.js';
@@ -19,8 +19,17 @@ export interface JobProgressDisplay {
 /** Time between step lines in a file or pipe. On a terminal, the bar is redrawn at every event. */
 const PLAIN_LINE_INTERVAL_MS = 10_000;
 
+export interface JobProgressOptions {
+  /** Of the job's samples, which are shown with the answers. @defaultValue only their numbers are shown */
+  prompts?: readonly SamplePrompt[] | undefined;
+  now?: () => number;
+}
+
 /** Shows the events of a job: on a terminal as a bar with loss, speed and remaining time, elsewhere as lines. */
-export function createJobProgress(output: TextOutput, now: () => number = Date.now): JobProgressDisplay {
+export function createJobProgress(
+  output: TextOutput,
+  { prompts = [], now = Date.now }: JobProgressOptions = {},
+): JobProgressDisplay {
   let barIsOpen = false;
   let plainLineAt = Number.NEGATIVE_INFINITY;
 
@@ -53,7 +62,7 @@ export function createJobProgress(output: TextOutput, now: () => number = Date.n
       // The bar stays visible above the next lines.
       if (barIsOpen && event.type !== 'checkpoint-saved') output.write('\n');
       if (event.type !== 'checkpoint-saved') barIsOpen = false;
-      for (const text of eventText(event)) line(text);
+      for (const text of eventText(event, prompts)) line(text);
     },
     end() {
       if (barIsOpen) output.write('\n');
@@ -86,7 +95,10 @@ function barText(count: string, share: number, more: string, columns: number): s
   return `${count} [${'█'.repeat(filled)}${'·'.repeat(width - filled)}] ${figures}`;
 }
 
-function eventText(event: Exclude<JobEvent, { type: 'step-finished' | 'tokenizing-progressed' }>): string[] {
+function eventText(
+  event: Exclude<JobEvent, { type: 'step-finished' | 'tokenizing-progressed' }>,
+  prompts: readonly SamplePrompt[],
+): string[] {
   switch (event.type) {
     case 'job-queued':
       return [`${event.job} is queued`];
@@ -102,6 +114,8 @@ function eventText(event: Exclude<JobEvent, { type: 'step-finished' | 'tokenizin
       ].join('');
       return [`evaluation ${step === 0 ? 'before training' : `after step ${step}`}: loss ${loss.toFixed(4)}${extra}`];
     }
+    case 'samples-generated':
+      return samplesText(event.data, prompts);
     case 'checkpoint-saved':
       return [];
     case 'checkpoint-loaded':
@@ -122,4 +136,25 @@ function eventText(event: Exclude<JobEvent, { type: 'step-finished' | 'tokenizin
     case 'job-resumed':
       return ['resumed: waiting for a worker'];
   }
+}
+
+/** Each prompt, in one line, and its answer below it. */
+function samplesText({ step, samples }: EventData<'samples-generated'>, prompts: readonly SamplePrompt[]): string[] {
+  const answers = samples.flatMap(({ prompt, text, finish_reason: reason }) => {
+    const answer = `${text}${reason === 'length' ? '…' : ''}`;
+    return [
+      `  > ${promptText(prompts[prompt]) ?? `prompt ${prompt}`}`,
+      ...answer.split('\n').map((one) => `    ${one}`),
+    ];
+  });
+  return [`samples ${step === 0 ? 'before training' : `after step ${step}`}:`, ...answers];
+}
+
+const PROMPT_LENGTH = 100;
+
+/** The last message of a conversation. */
+function promptText(prompt: SamplePrompt | undefined): string | undefined {
+  const text = typeof prompt === 'string' ? prompt : prompt?.at(-1)?.content;
+  const line = text?.replace(/\s+/g, ' ');
+  return line !== undefined && line.length > PROMPT_LENGTH ? `${line.slice(0, PROMPT_LENGTH)}…` : line;
 }

@@ -7,6 +7,7 @@ import { Page } from './page.js';
 import { AdapterChecks, AdapterProbe } from './probe.js';
 import { RecordVersion } from './record-version.js';
 import { Report } from './report.js';
+import { SampleRound } from './samples.js';
 
 const closed = { additionalProperties: false };
 const sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
@@ -42,6 +43,7 @@ export const TrainingResult = Type.Object(
     stopped_early: Type.Boolean({ description: 'Whether early_stopping ended training before the planned steps.' }),
     evaluation_before: Nullable(Evaluation),
     evaluation_after: Nullable(Evaluation),
+    samples: Type.Array(SampleRound, { description: 'Empty without `samples` in the job.' }),
   },
   { $id: 'TrainingResult', ...closed },
 );

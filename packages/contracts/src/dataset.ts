@@ -2,6 +2,7 @@ import { type Static, Type } from 'typebox';
 import { Fault } from './error.js';
 import { DatasetId, ModelName } from './identifier.js';
 import { JobFailure } from './job.js';
+import { Message } from './message.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
 import { Page } from './page.js';
@@ -75,10 +76,6 @@ export type DatasetRecord = Static<typeof DatasetRecord>;
 
 /** File names within a published dataset folder. */
 export const DATASET_FILES = { rows: 'data.jsonl', record: 'dataset.json' } as const;
-
-export const MessageRole = Type.Enum(['system', 'user', 'assistant', 'tool']);
-export const Message = Type.Object({ role: MessageRole, content: Type.String() }, closed);
-export type Message = Static<typeof Message>;
 
 /** Maximum turns. Planning renders a conversation once per turn, so its time grows with the square. */
 const MAX_MESSAGES = 1000;

@@ -3,6 +3,7 @@ import { AdapterId, JobId } from './identifier.js';
 import { JobFailure } from './job.js';
 import { Nullable } from './nullable.js';
 import { Report } from './report.js';
+import { SampleRound } from './samples.js';
 
 const closed = { additionalProperties: false };
 
@@ -41,6 +42,7 @@ export const EVENT_DATA = {
     },
     closed,
   ),
+  'samples-generated': SampleRound,
   'checkpoint-saved': Type.Object({ step: Type.Integer({ minimum: 0 }) }, closed),
   'checkpoint-loaded': Type.Object(
     { step: Type.Integer({ minimum: 0, description: 'Training continues after this step.' }) },
@@ -95,6 +97,7 @@ export const JobEvent = Type.Union(
     eventOf('report-ready'),
     eventOf('step-finished'),
     eventOf('evaluation-finished'),
+    eventOf('samples-generated'),
     eventOf('checkpoint-saved'),
     eventOf('checkpoint-loaded'),
     eventOf('training-stopped-early'),

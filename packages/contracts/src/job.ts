@@ -6,6 +6,7 @@ import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
 import { Page } from './page.js';
 import { Report } from './report.js';
+import { SampleRequest, SampleSettings } from './samples.js';
 
 const closed = { additionalProperties: false };
 
@@ -212,6 +213,13 @@ export const JobPriority = Type.Enum([...JOB_PRIORITIES], {
 });
 export type JobPriority = (typeof JOB_PRIORITIES)[number];
 
+const sampleOptions = {
+  default: null,
+  description:
+    'Prompts that the model answers before training, every so many steps and at the end. The answers are events, and in ' +
+    'the manifest of the adapter. They change nothing of the training.',
+};
+
 const jobSpecFields = {
   base_model: ModelName,
   dataset: DatasetId,
@@ -219,6 +227,7 @@ const jobSpecFields = {
   validation: ValidationSettings,
   lora: LoraSettings,
   training: TrainingSettings,
+  samples: Nullable(SampleSettings, sampleOptions),
   name: jobName,
   metadata,
 };
@@ -246,6 +255,7 @@ export const JobRequest = Type.Object(
     validation: Type.Optional(Type.Partial(ValidationSettings, { $id: 'ValidationRequest', ...closed })),
     lora: Type.Optional(Type.Partial(LoraSettings, { $id: 'LoraRequest', ...closed })),
     training: Type.Optional(TrainingRequest),
+    samples: Type.Optional(Nullable(SampleRequest, sampleOptions)),
     name: Type.Optional(jobName),
     metadata: Type.Optional(metadata),
   } satisfies Record<keyof typeof jobSpecFields, TSchema>,
@@ -279,7 +289,14 @@ export function specOf(job: JobSpec): JobSpec {
  * Fields of a spec that do not affect the training. The identity of a run contains the digests of the base model and the
  * dataset instead of their names.
  */
-const NOT_IN_IDENTITY = ['base_model', 'dataset', 'priority', 'name', 'metadata'] as const satisfies (keyof JobSpec)[];
+const NOT_IN_IDENTITY = [
+  'base_model',
+  'dataset',
+  'priority',
+  'samples',
+  'name',
+  'metadata',
+] as const satisfies (keyof JobSpec)[];
 
 /** The settings that affect a training: every field of the spec except those. */
 export function trainedSettings(spec: JobSpec): Omit<JobSpec, (typeof NOT_IN_IDENTITY)[number]> {

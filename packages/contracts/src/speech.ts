@@ -1,7 +1,7 @@
 import { type Static, Type } from 'typebox';
-import { Message } from './dataset.js';
 import type { ErrorCode } from './error.js';
 import { AdapterId, ModelName } from './identifier.js';
+import { Message } from './message.js';
 import { Nullable } from './nullable.js';
 
 const closed = { additionalProperties: false };

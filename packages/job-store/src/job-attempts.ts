@@ -195,6 +195,7 @@ function changeOf(event: NewJobEvent): Pick<RecordChange, 'to' | 'fields'> {
     }
     case 'tokenizing-progressed':
     case 'evaluation-finished':
+    case 'samples-generated':
     case 'checkpoint-saved':
     case 'checkpoint-loaded':
     case 'training-stopped-early':

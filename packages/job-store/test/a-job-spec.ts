@@ -41,6 +41,7 @@ export function aJobSpec(changes: Partial<JobSpec> = {}): JobSpec {
       checkpoint_every_steps: 50,
     },
     name: null,
+    samples: null,
     metadata: {},
     ...changes,
   };

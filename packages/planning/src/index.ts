@@ -9,6 +9,7 @@ export {
   SCORES_PER_BLOCK,
 } from './estimate/estimate-memory.js';
 export { type DecoderWork, secondsPerStep, stepWork } from './estimate/estimate-time.js';
+export { sampleCacheTokens } from './estimate/sampling.js';
 export {
   type ExampleStore,
   type ExampleStoreOptions,

@@ -1,5 +1,5 @@
 import { type AdapterManifest, type Dataset, type JobSpec, ProductError } from '@lorasmith/contracts';
-import { digestArchitecture, type ModelFolder } from '@lorasmith/model-folder';
+import { digestArchitecture, type ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import { adapterBytes } from './adapter-bytes.js';
 import { chooseTargets } from './choose-targets.js';
 import { evaluationFaults } from './evaluation-faults.js';
@@ -7,6 +7,7 @@ import { FaultList } from './fault-list.js';
 import { adaptedHeadFault, initialAdapterFaults } from './initial-adapter.js';
 import type { Objective } from './objectives/objective.js';
 import { objectiveFor } from './objectives/objectives.js';
+import { samplePrompts } from './sample-prompts.js';
 import { type Target, withRanks } from './target-ranks.js';
 import { heldOutCount } from './validation-split.js';
 
@@ -18,6 +19,8 @@ export interface OutlineJobOptions {
   initial?: AdapterManifest | null;
   /** Of the base model, hexadecimal, to be compared with that of `initial`. Null if it is not known: it is then not compared. */
   weightsSha256?: string | null;
+  /** Keeps the tokenizer for the next job. @defaultValue one that is needed is loaded for this job */
+  texts?: ModelTexts | undefined;
 }
 
 /** What a job will do, as far as it is known without its rows. */
@@ -28,13 +31,14 @@ export interface JobOutline {
 
 /**
  * Checks everything of a job that needs no rows: layers, ranks, settings, the adapter to start from, the format of the rows and
- * the size of the validation split. It takes some milliseconds whatever the size of the dataset.
+ * the size of the validation split, and the prompts of samples. Without those it takes some milliseconds, whatever the size of
+ * the dataset; for prompts, it loads the tokenizer.
  *
  * @throws ProductError as {@link planJob} does for these faults
  */
-export function outlineJob(options: OutlineJobOptions): JobOutline {
+export async function outlineJob(options: OutlineJobOptions): Promise<JobOutline> {
   const faults = new FaultList();
-  const { targets } = checkWithoutRows(options, faults);
+  const { targets } = await checkWithoutRows(options, faults);
   faults.throwIfAny();
   return { adapterBytes: adapterBytes(options.spec, targets) };
 }
@@ -45,10 +49,10 @@ export function outlineJob(options: OutlineJobOptions): JobOutline {
  * @param faults - Receives what is wrong.
  * @returns `objective` is null if none fits.
  */
-export function checkWithoutRows(
-  { spec, model, dataset, initial = null, weightsSha256 = null }: OutlineJobOptions,
+export async function checkWithoutRows(
+  { spec, model, dataset, initial = null, weightsSha256 = null, texts = new ModelTexts() }: OutlineJobOptions,
   faults: FaultList,
-): { targets: Target[]; objective: Objective | null } {
+): Promise<{ targets: Target[]; objective: Objective | null; prompts: Int32Array[] }> {
   const ofHead = initial === null ? null : adaptedHeadFault(initial, model.headModule);
   if (ofHead !== null) faults.add(ofHead);
   // Otherwise each of its layers, which the job takes over, would be a fault too.
@@ -64,7 +68,9 @@ export function checkWithoutRows(
     faults.add(...initialAdapterFaults({ lora: spec.lora, base, targets }, initial));
   }
   collect(faults, () => heldOutCount(dataset.rows, spec.validation.split));
-  return { targets, objective: collect(faults, () => objectiveFor(model, dataset)) };
+  const objective = collect(faults, () => objectiveFor(model, dataset));
+  const prompts = objective === null ? [] : await samplePrompts({ spec, model, dataset }, { objective, texts, faults });
+  return { targets, objective, prompts };
 }
 
 function collect<Value>(faults: FaultList, work: () => Value): Value | null {

@@ -37,6 +37,7 @@ interface Settings {
   lora?: object;
   training?: object;
   validation?: object;
+  samples?: object;
 }
 
 async function plan(...job: Parameters<typeof jobOf>) {
@@ -367,7 +368,7 @@ describe('planJob for a decoder', () => {
       validation: { split: 0.9 },
     };
     const job = await jobOf(model, 'features', rows, wrong);
-    const ofOutline = await refusal((async () => outlineJob(job))());
+    const ofOutline = await refusal(outlineJob(job));
     expect(ofOutline.details.map(({ param }) => param)).toEqual([
       'lora.target_modules.1',
       'training.early_stopping',
@@ -378,10 +379,72 @@ describe('planJob for a decoder', () => {
     expect(ofPlan).toMatchObject({ code: ofOutline.code, message: ofOutline.message, details: ofOutline.details });
 
     const right = await jobOf(model, 'text', rows, { lora: { target_modules: 'all-linear', r: 4 } });
-    expect(outlineJob(right)).toEqual({
+    expect(await outlineJob(right)).toEqual({
       adapterBytes: (await plan(model, 'text', rows, { lora: { target_modules: 'all-linear', r: 4 } })).report
         .adapter_bytes,
     });
+  });
+
+  it('makes tokens of the prompts of samples as rows have them', async () => {
+    const model = await tinyDecoder('qwen2', CHATML);
+    const tokenizer = await loadTokenizer(model.path);
+    const conversation = [
+      { role: 'system', content: 'Be brief.' },
+      { role: 'user', content: 'Count!' },
+    ];
+    const samples = { prompts: ['Count!', conversation] };
+    const asked = '<|im_start|>user\nCount!<|im_end|>\n<|im_start|>assistant\n';
+    const inTurns = [asked, `<|im_start|>system\nBe brief.<|im_end|>\n${asked}`].map((text) => tokenizer.encode(text));
+    const { prompts, training } = await plan(model, 'prompt_completion', [{ prompt: 'Count!', completion: 'One' }], {
+      samples,
+    });
+    expect(prompts).toEqual(inTurns);
+    const { ids, trained } = (training as TokenExamples).sequence(0);
+    expect(ids.slice(0, trained.indexOf(1))).toEqual(prompts[0]);
+    // A text is continued.
+    expect((await plan(model, 'text', texts('Count!'), { samples })).prompts).toEqual([
+      tokenizer.encode('Count!'),
+      inTurns[1],
+    ]);
+    const untemplated = await tinyDecoder('qwen2', null);
+    const rows = [{ instruction: 'Count!', output: 'One' }];
+    const instruction = await plan(untemplated, 'instruction', rows, { samples: { prompts: ['Count!'] } });
+    expect(tokenizer.decode(instruction.prompts[0]!)).toMatch(/Instruction:\nCount!\n\n### Response:\n$/);
+  });
+
+  it('reports what is wrong with each prompt of samples, without the rows, too', async () => {
+    const conversation = (content: string) => [{ role: 'user', content }];
+    const rows = [{ prompt: 'a', completion: 'b' }];
+    const faultsOf = async (template: string | null, prompts: unknown[], samples: object = {}) => {
+      const model = await tinyDecoder('qwen2', template);
+      const job = await jobOf(model, 'prompt_completion', rows, { samples: { prompts, max_tokens: 64, ...samples } });
+      const { details } = await refusal(outlineJob(job));
+      expect((await refusal(planJob(job))).details).toEqual(details);
+      return details.map(({ code, param, message }) => [param, code, message]);
+    };
+    const refusing = `{% if messages[0].content == 'no' %}{{ raise_exception('not this') }}{% endif %}${CHATML}`;
+    expect(await faultsOf(refusing, ['fine', 'no', 'x'.repeat(450), 'a\ud800', conversation('no')])).toEqual([
+      ['samples.prompts.1', 'chat_template_failed', expect.stringContaining('not this')],
+      [
+        'samples.prompts.2',
+        'invalid_job',
+        expect.stringMatching(/^The prompt has 4\d\d tokens.* 64 are more than 512/),
+      ],
+      ['samples.prompts.3', 'invalid_job', expect.stringContaining('lone surrogate')],
+      ['samples.prompts.4', 'chat_template_failed', expect.stringContaining('not this')],
+    ]);
+    expect(await faultsOf(null, ['fine', conversation('a')])).toEqual([
+      ['samples.prompts.1', 'invalid_job', expect.stringContaining('no chat template')],
+    ]);
+    const classifier = await jobOf(tinyClassifier(), 'features', [{ features: [1, 2, 3], label: 0 }], {
+      lora: { target_modules: 'all-linear' },
+      samples: { prompts: ['a'] },
+    });
+    expect(await refusal(outlineJob(classifier))).toMatchObject({ code: 'invalid_job', param: 'samples' });
+    const often = { samples: { prompts: ['a'], every_steps: 3 }, training: { max_steps: 1_000 } };
+    const tooOften = await refusal(plan(await tinyDecoder('qwen2', CHATML), 'prompt_completion', rows, often));
+    expect(tooOften).toMatchObject({ code: 'invalid_job', param: 'samples.every_steps' });
+    expect(tooOften.message).toContain('335 times; 100 is the most. Set samples.every_steps to 11 or more');
   });
 
   it('lists a hundred faults and counts the rest', async () => {

@@ -16,6 +16,7 @@ import { checkWithoutRows, type OutlineJobOptions } from './outline-job.js';
 import { knownPrecision } from './precision.js';
 import { prepareExamples } from './prepare-examples.js';
 import { reportOf } from './report-of.js';
+import { refuseTooManyRounds } from './sample-prompts.js';
 import type { Target } from './target-ranks.js';
 import type { TokenizingProgress } from './tokenizing-progress.js';
 import { heldOutRows } from './validation-split.js';
@@ -47,6 +48,8 @@ export interface Plan {
   steps: StepCounts;
   /** What its memory depends on, as it is trained; null for a classifier, or if no machine was measured. */
   memoryNeeds(trained: { precision: 'float32' | 'bfloat16'; recompute: boolean }): MemoryNeeds | null;
+  /** Of samples, as tokens; none without `samples`. */
+  prompts: Int32Array[];
   /** What to change if memory runs out all the same, as a sentence; null if no machine was measured. */
   settingsForLessMemory(): string | null;
   /** Digest of all examples: what a tokenizer and a chat template make of the dataset. */
@@ -68,12 +71,12 @@ export interface Plan {
  */
 export async function planJob(options: PlanJobOptions): Promise<Plan> {
   const faults = new FaultList();
-  const { targets, objective } = checkWithoutRows(options, faults);
+  const { targets, objective, prompts } = await checkWithoutRows(options, faults);
   const examples = objective && (await prepareExamples({ ...options, objective, faults }));
   try {
     faults.throwIfAny();
     // Without faults there are an objective and examples.
-    return await planWith(options, { targets, objective: objective! }, examples!);
+    return await planWith(options, { targets, objective: objective!, prompts }, examples!);
   } catch (error) {
     await examples?.close();
     throw error;
@@ -82,7 +85,7 @@ export async function planJob(options: PlanJobOptions): Promise<Plan> {
 
 async function planWith(
   { spec, model, dataset, machine = null, signal }: PlanJobOptions,
-  { targets, objective }: { targets: Target[]; objective: Objective },
+  { targets, objective, prompts }: { targets: Target[]; objective: Objective; prompts: Int32Array[] },
   { file, close }: OpenExamples,
 ): Promise<Plan> {
   const { split } = spec.validation;
@@ -91,13 +94,14 @@ async function planWith(
   const { training, validation: held } = await splitExamples(file, heldOut, { objective, model }, signal);
   refuseEmptySides(training, held, notes, split);
   const steps = countSteps(training.count, spec.training);
+  if (spec.samples !== null) refuseTooManyRounds(spec.samples, steps.total);
   const ofSteps = [...evaluationWarnings(spec, steps.total), ...warmupWarnings(steps)];
   const warnings = [...objective.warnings({ spec, model, dataset }, notes.counts), ...ofSteps, ...modelWarnings(model)];
   const precision = knownPrecision(spec.training.precision, model.architecture.family, machine);
   const sources = { spec, model, dataset, targets, training, validation: held, notes, steps, warnings, precision };
   const report = reportOf(sources);
   const validation = split > 0 ? held : null;
-  const planned = { spec, model, targets, training, validation, steps };
+  const planned = { spec, model, targets, training, validation, steps, prompts };
   const estimate = estimateOn(machine, planned);
   const examplesSha256 = createHash('sha256').update(JSON.stringify(file.summary.files)).digest('hex');
   const onLess = () => (machine === null ? null : settingsForLessMemory({ ...planned, machine }));
@@ -109,6 +113,7 @@ async function planWith(
     training,
     validation,
     steps,
+    prompts,
     examplesSha256,
     settingsForLessMemory: onLess,
     close,

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
+import { ModelTexts } from '@lorasmith/model-folder';
 import type { ExampleStore, OpenExamples, StoredExamples } from './example-file/example-store.js';
 import { FaultList } from './fault-list.js';
 import { fitExamples } from './fit-examples.js';
@@ -12,6 +13,8 @@ import type { TokenizingProgress } from './tokenizing-progress.js';
 interface RowSources {
   rowsFile: string;
   examples: ExampleStore;
+  /** @defaultValue the tokenizer is loaded for this call */
+  texts?: ModelTexts | undefined;
   /** Called when rows begin to be tokenized, then at most twice a second, and at the end; not when their tokens are stored. */
   onProgress?: ((progress: TokenizingProgress) => void) | undefined;
   /** Most threads that tokenize. @defaultValue one for each core */
@@ -88,7 +91,7 @@ async function openRows(
   options: Omit<PrepareExamplesOptions, 'spec'>,
   limit: LengthLimit | null,
 ): Promise<OpenExamples | null> {
-  const { examples, faults, signal } = options;
+  const { examples, faults, signal, texts = new ModelTexts() } = options;
   const id = await idOf(options);
   const known = await examples.open(id, signal);
   if (known !== null) return known;
@@ -96,7 +99,7 @@ async function openRows(
   return await examples.make(
     id,
     async (writer) => {
-      const converted = await convertRows({ ...options, writer, lengthFault, threads: threadsFor(options) });
+      const converted = await convertRows({ ...options, texts, writer, lengthFault, threads: threadsFor(options) });
       if (converted.faults !== null) faults.addAll(converted.faults);
       return converted.notes;
     },

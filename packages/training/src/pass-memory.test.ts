@@ -63,6 +63,7 @@ describe.each([
             dropout: 0,
             engine: { fused: kernels === 'fused', holdsProcess: false, reuses: true, slack: 1 },
             logitsInChunk: decoder.head.chunkSize * decoder.architecture.vocabSize,
+            sampleCacheBytes: 0,
           };
           const load = { mostTokens: rows * length, mostLabels: batch.labels.length, longestRow: length };
           const share = passBytes(memory, load) / held;

@@ -1,6 +1,6 @@
-import { type AdapterManifest, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
+import { type AdapterManifest, type JobSpec, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
-import { baseMismatch, type ModelFolder, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
+import { baseMismatch, type ModelFolder, ModelTexts, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import type { BaseModel } from '@lorasmith/models';
 import { logitsPerChunk, type Plan, planJob, type TokenizingProgress } from '@lorasmith/planning';
 import type { FloatDType } from '@lorasmith/tensor';
@@ -11,6 +11,7 @@ import { engineError } from './engine-error.js';
 import { findStart } from './find-start.js';
 import { readInitialAdapter, readInitialManifest } from './initial-adapter.js';
 import { runIdentity } from './run-parts.js';
+import { Sampler, type SamplerOptions } from './sampler.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
 import type { TrainOptions } from './train.js';
 import { TrainingRun } from './training-run.js';
@@ -37,7 +38,7 @@ export async function prepareRun(options: TrainOptions, passes: Participant): Pr
   };
   let settingsForLessMemory: Plan['settingsForLessMemory'] = () => null;
   try {
-    const { spec, dataset, initialAdapterFolder: initialFolder, signal } = options;
+    const { spec, dataset, initialAdapterFolder: initialFolder, signal, texts = new ModelTexts() } = options;
     const model = await readModelFolder(options.modelFolder);
     const initialManifest = initialFolder === null ? null : await readInitialManifest(initialFolder);
     const onProgress = ({ rows, totalRows }: TokenizingProgress) =>
@@ -46,6 +47,7 @@ export async function prepareRun(options: TrainOptions, passes: Participant): Pr
     const knownWeights = await digests.known(model);
     const plan = await planJob({
       ...options,
+      texts,
       model,
       initial: initialManifest,
       weightsSha256: knownWeights,
@@ -111,6 +113,7 @@ export async function prepareRun(options: TrainOptions, passes: Participant): Pr
         validation: plan.validation === null ? null : batchSource(base, plan.validation),
       },
       passes,
+      sampler: await samplerOf({ spec, model, base, adapter, prompts: plan.prompts, texts, turn: passes.turn }),
       checkpoints: { folder: options.checkpointFolder, adapter: { ...described, targets: trained } },
       onEvent: options.onEvent,
     });
@@ -120,6 +123,20 @@ export async function prepareRun(options: TrainOptions, passes: Participant): Pr
     await dispose();
     throw engineError(error, settingsForLessMemory());
   }
+}
+
+/** What answers the prompts of a job; null where it has none. */
+async function samplerOf({ spec, model, base, texts, ...rest }: SamplingRun): Promise<Sampler | null> {
+  if (spec.samples === null || base.kind !== 'decoder') return null;
+  const text = await texts.of(model.path);
+  return new Sampler({ base, text, settings: spec.samples, seed: spec.training.seed, ...rest });
+}
+
+interface SamplingRun extends Pick<SamplerOptions, 'adapter' | 'prompts' | 'turn'> {
+  spec: JobSpec;
+  model: ModelFolder;
+  base: BaseModel;
+  texts: ModelTexts;
 }
 
 /** The weights of the base model are those with which the initial adapter was made. Planning could compare them only if their digest was known. */

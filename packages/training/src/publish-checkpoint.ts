@@ -110,6 +110,7 @@ function resultAt({ step, losses, progress }: Checkpoint): RunResult {
     losses,
     evaluation_before: progress.evaluationBefore,
     evaluation_after: progress.evaluation,
+    samples: progress.samples,
     adapter_step: step,
     stopped_early: false,
   };

@@ -9,6 +9,7 @@ import {
   type MachineProfile,
   type NewJobEvent,
   ProductError,
+  type SampleSettings,
   type TrainingOutcome,
 } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
@@ -101,24 +102,28 @@ function storyOf(events: NewJobEvent[]): unknown[] {
       reported.set(`step ${step}`, { step, epoch, loss, learning_rate, grad_norm });
     }
     if (type === 'evaluation-finished') reported.set(`evaluation ${data.step}`, data);
+    if (type === 'samples-generated') reported.set(`samples ${data.step}`, data);
     if (type === 'training-stopped-early') reported.set(type, data);
   }
   return [...reported].sort(([one], [other]) => (one < other ? -1 : 1));
 }
 
 const EVERY_OTHER = { split: 0.2 };
+const PROMPTS: SampleSettings['prompts'] = ['count to 3', [{ role: 'user', content: 'count to 4' }]];
 const SPECS: [string, JobSpec][] = [
   [
-    'dropout, accumulation, LoRA+, weight decay, a cosine, evaluations',
+    'dropout, accumulation, LoRA+, weight decay, a cosine, evaluations, samples',
     aJob({
+      samples: { prompts: PROMPTS, every_steps: 2, max_tokens: 5, temperature: 0.8 },
       lora: { dropout: 0.2, lora_plus_ratio: 4 },
       validation: EVERY_OTHER,
       training: { epochs: 3, eval_every_steps: 2, checkpoint_every_steps: 3, weight_decay: 0.1, warmup_ratio: 0.3 },
     }),
   ],
   [
-    'the best state published, after early stopping',
+    'the best state published, after early stopping, samples',
     aJob({
+      samples: { prompts: PROMPTS, max_tokens: 3 },
       validation: EVERY_OTHER,
       training: {
         epochs: 20,
@@ -163,13 +168,31 @@ describe.each(SPECS)('%s', (_, spec) => {
       expect(await weightsOf(done!.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
       expect(storyOf(events)).toEqual(storyOf(whole.events));
       const { result } = done!.outcome!;
-      const same = ['steps', 'tokens', 'trained_tokens', 'evaluation_before', 'evaluation_after'] as const;
+      const same = ['steps', 'tokens', 'trained_tokens', 'evaluation_before', 'evaluation_after', 'samples'] as const;
       for (const field of same) expect(result[field], field).toEqual(whole.outcome!.result[field]);
       expect(result.adapter_step).toBe(whole.outcome!.result.adapter_step);
       expect(result.stopped_early).toBe(whole.outcome!.result.stopped_early);
     },
     180_000,
   );
+
+  test('samples before training, on the way and at the end, also of the published state, change nothing of it', async () => {
+    const { result } = whole.outcome!;
+    const everySteps = spec.samples!.every_steps ?? Number.POSITIVE_INFINITY;
+    const steps = Array.from({ length: result.steps + 1 }, (_, step) => step);
+    const due = steps.filter(
+      (step) => step % everySteps === 0 || step === result.steps || step === result.adapter_step,
+    );
+    expect(result.samples.map(({ step }) => step)).toEqual(due);
+    const generated = whole.events.flatMap((one) => (one.type === 'samples-generated' ? [one.data] : []));
+    expect(generated.toSorted((one, other) => one.step - other.step)).toEqual(result.samples);
+    for (const { samples } of result.samples) expect(samples.map(({ prompt }) => prompt)).toEqual([0, 1]);
+    // The model learns something.
+    expect(result.samples.at(-1)!.samples).not.toEqual(result.samples[0]!.samples);
+    const unasked = await attempt({ ...spec, samples: null }, { checkpointFolder: newFolder() });
+    expect(await weightsOf(unasked.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
+    expect(unasked.outcome!.result.samples).toEqual([]);
+  }, 60_000);
 });
 
 test('paused it stops after a step and never within an evaluation, and keeps its evaluations', async () => {
@@ -188,6 +211,8 @@ test('paused it stops after a step and never within an evaluation, and keeps its
   const evaluated = (all: NewJobEvent[]) =>
     all.flatMap((one) => (one.type === 'evaluation-finished' ? [one.data.step] : []));
   expect(evaluated(events)).toEqual(evaluated(whole.events));
+  const sampled = (all: NewJobEvent[]) => all.flatMap((one) => (one.type === 'samples-generated' ? [one.data] : []));
+  expect(sampled(events)).toEqual(sampled(whole.events));
   expect(storyOf(events)).toEqual(storyOf(whole.events));
   expect(await weightsOf(done.outputFolder)).toEqual(await weightsOf(whole.outputFolder));
 }, 120_000);

@@ -6,6 +6,8 @@ export interface RunLoopOptions {
   savePolicy: SavePolicy;
   /** Null: evaluations only before the first step and after the last one. */
   evaluateEverySteps: number | null;
+  /** The same for samples. */
+  sampleEverySteps: number | null;
   /** Its reason is a StopReason. The run's passes end with it. */
   stop: AbortSignal;
   /** Takes effect between two steps, with a checkpoint: another process resumes the run. @defaultValue never */
@@ -23,7 +25,10 @@ export async function runToEnd(run: TrainingRun, options: RunLoopOptions): Promi
   const { savePolicy, stop, pause } = options;
   const save = () => run.save(savePolicy.retention(run));
   try {
-    if (run.stepsDone === 0) await run.evaluate();
+    if (run.stepsDone === 0) {
+      await run.evaluate();
+      await run.sample();
+    }
     for (;;) {
       // Not before a step of its own: every process brings the run further, however soon it has to pause.
       if (pause?.aborted && run.hasStepped) {
@@ -31,6 +36,7 @@ export async function runToEnd(run: TrainingRun, options: RunLoopOptions): Promi
         throw new ProductError('cancelled', 'Training paused after a step. Another trainer process resumes it.');
       }
       if (isEvaluationDue(run, options.evaluateEverySteps)) await run.evaluate();
+      if (isSampleDue(run, options.sampleEverySteps)) await run.sample();
       if (savePolicy.isDue(run)) await save();
       if (run.isOver) return;
       await run.step();
@@ -43,4 +49,8 @@ export async function runToEnd(run: TrainingRun, options: RunLoopOptions): Promi
 
 function isEvaluationDue({ stepsDone, totalSteps, isEvaluated }: TrainingRun, everySteps: number | null): boolean {
   return stepsDone > 0 && !isEvaluated && (stepsDone === totalSteps || isDueEvery(everySteps, stepsDone));
+}
+
+function isSampleDue({ stepsDone, isOver, isSampled }: TrainingRun, everySteps: number | null): boolean {
+  return stepsDone > 0 && !isSampled && (isOver || isDueEvery(everySteps, stepsDone));
 }

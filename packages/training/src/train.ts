@@ -34,7 +34,7 @@ export interface TrainOptions {
    * end are completed: the next process would have to repeat them. @defaultValue never
    */
   pause?: AbortSignal;
-  /** tokenizing-progressed, report-ready, checkpoint-loaded, step-finished, evaluation-finished, training-stopped-early, checkpoint-saved. */
+  /** tokenizing-progressed, report-ready, checkpoint-loaded, step-finished, evaluation-finished, samples-generated, training-stopped-early, checkpoint-saved. */
   onEvent(event: NewJobEvent): void;
   /** What was measured of this machine; null: no estimate is made. */
   machine?: MachineProfile | null;
@@ -70,14 +70,17 @@ export interface TrainOptions {
  */
 export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const { outputFolder, signal, pause, share, scheduler = new PassScheduler() } = options;
-  const { checkpoint_every_steps: saveEverySteps, eval_every_steps: evaluateEverySteps } = options.spec.training;
+  const { samples, training } = options.spec;
+  const { checkpoint_every_steps: saveEverySteps, eval_every_steps: evaluateEverySteps } = training;
+  const sampleEverySteps = samples?.every_steps ?? null;
   const passes = scheduler.join({ share, signal });
   const peakMemory = PeakMemory.watch();
   let prepared: PreparedRun | null = null;
   try {
     prepared = await passes.beside(() => prepareRun(options, passes));
     const { run, base, model, adapter, described } = prepared;
-    await runToEnd(run, { savePolicy: new SavePolicy(saveEverySteps), evaluateEverySteps, stop: signal, pause });
+    const savePolicy = new SavePolicy(saveEverySteps);
+    await runToEnd(run, { savePolicy, evaluateEverySteps, sampleEverySteps, stop: signal, pause });
     const { texts = new ModelTexts() } = options;
     const trained = { ...described, result: await run.finish(described.report.publish) };
     const written = { base, model, adapter, outputFolder, texts, turn: passes.turn, signal, peakMemory, trained };

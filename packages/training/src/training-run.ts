@@ -5,7 +5,7 @@ import {
   type SaveOptions,
   saveCheckpoint,
 } from '@lorasmith/checkpoints';
-import type { Evaluation, NewJobEvent, TrainingSettings } from '@lorasmith/contracts';
+import type { Evaluation, NewJobEvent, SampleRound, TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import { type Plan, RowOrder } from '@lorasmith/planning';
 import { tensorOf, toFloat32Array } from '@lorasmith/tensor';
@@ -16,6 +16,7 @@ import { EvaluationWatch } from './evaluation-watch.js';
 import { learningRateAt } from './learning-rate.js';
 import { optimizerStep, type StepResult } from './optimizer-step.js';
 import type { RunIdentity } from './run-parts.js';
+import type { Sampler } from './sampler.js';
 import type { Participant } from './shared-pass/pass-scheduler.js';
 import type { RunResult } from './trained-outcome.js';
 
@@ -32,9 +33,11 @@ export interface TrainingRunOptions {
   data: { training: BatchSource; validation: BatchSource | null };
   /** What runs its micro-batches and evaluations. When its signal is aborted, steps and evaluations end with `cancelled`. */
   passes: Participant;
+  /** Answers the prompts of the job; null where it has none. */
+  sampler: Sampler | null;
   /** Where checkpoints are written, and what each says of its adapter. */
   checkpoints: { folder: string; adapter: CheckpointAdapter };
-  /** step-finished, evaluation-finished, training-stopped-early, checkpoint-saved, checkpoint-loaded. */
+  /** step-finished, evaluation-finished, samples-generated, training-stopped-early, checkpoint-saved, checkpoint-loaded. */
   onEvent(event: NewJobEvent): void;
 }
 
@@ -58,6 +61,7 @@ export class TrainingRun {
   #evaluationBefore: Evaluation | null = null;
   /** After the step at which the run is. */
   #evaluation: Evaluation | null = null;
+  #sampleRounds: SampleRound[] = [];
   #isSaved = false;
 
   constructor(options: TrainingRunOptions) {
@@ -90,6 +94,11 @@ export class TrainingRun {
     return this.#evaluation !== null;
   }
 
+  /** Whether the run has answered its prompts after the step at which it is, or has none. */
+  get isSampled(): boolean {
+    return this.#isSampledAt(this.stepsDone);
+  }
+
   /** Whether the best evaluation is that of the step at which the run is. */
   get isBest(): boolean {
     return this.#watch.best?.step === this.stepsDone;
@@ -118,6 +127,7 @@ export class TrainingRun {
     this.#evaluationBefore = progress.evaluationBefore;
     this.#evaluation = progress.evaluation;
     this.#watch.restore(progress.evaluations);
+    this.#sampleRounds = [...progress.samples];
     this.#isSaved = true;
     onEvent({ type: 'checkpoint-loaded', data: { step } });
   }
@@ -174,6 +184,11 @@ export class TrainingRun {
     });
   }
 
+  /** Answers the prompts of the job with the adapter as it is, unless it has. @throws ProductError cancelled */
+  async sample(): Promise<void> {
+    await this.#sampleAt(this.stepsDone);
+  }
+
   /** Saves a checkpoint. @throws ProductError storage_full */
   async save(options: SaveOptions): Promise<void> {
     const { identity, adapter, optimizer, passes, checkpoints, onEvent } = this.#options;
@@ -194,6 +209,7 @@ export class TrainingRun {
         evaluationBefore: this.#evaluationBefore,
         evaluation: this.#evaluation,
         evaluations: this.#watch.progress,
+        samples: this.#sampleRounds,
         adapter: checkpoints.adapter,
       },
     };
@@ -203,7 +219,7 @@ export class TrainingRun {
   }
 
   /**
-   * Puts the state to publish into the adapter, once the run is over.
+   * Puts the state to publish into the adapter, once the run is over, and has it answer the prompts unless it has.
    * @throws ProductError checkpoint_not_found when the best state is no longer stored
    */
   async finish(publish: 'last' | 'best'): Promise<RunResult> {
@@ -212,7 +228,22 @@ export class TrainingRun {
     if (publish !== 'best' || best === null || this.isBest) return this.#result(this.stepsDone, this.#evaluation);
     const { parameters } = await passes.beside(() => readCheckpoint(checkpoints.folder, best.step));
     adapter.setParameters(vectorOf(parameters));
+    await this.#sampleAt(best.step);
     return this.#result(best.step, best.evaluation);
+  }
+
+  /** @param step whose state the adapter has */
+  async #sampleAt(step: number): Promise<void> {
+    const { sampler, onEvent } = this.#options;
+    if (sampler === null || this.#isSampledAt(step)) return;
+    const round = { step, samples: await sampler.answers() };
+    this.#sampleRounds.push(round);
+    this.#isSaved = false;
+    onEvent({ type: 'samples-generated', data: round });
+  }
+
+  #isSampledAt(step: number): boolean {
+    return this.#options.sampler === null || this.#sampleRounds.some((round) => round.step === step);
   }
 
   #count(result: StepResult, epoch: number, seconds: number): void {
@@ -245,6 +276,7 @@ export class TrainingRun {
       losses: this.#losses,
       evaluation_before: this.#evaluationBefore,
       evaluation_after: evaluationAfter,
+      samples: this.#sampleRounds.toSorted((one, other) => one.step - other.step),
       adapter_step: adapterStep,
       stopped_early: this.stepsDone < this.totalSteps,
     };

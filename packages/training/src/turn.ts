@@ -1,6 +1,6 @@
 /**
  * Does one bounded call of the engine when it is this job's turn: other jobs of the process, and its messages, go on before it
  * and after it.
- * @param tokens that the call computes
+ * @param tokens what it costs, in tokens of a pass that trains: a forward pass alone costs half of its own
  */
 export type Turn = <Result>(tokens: number, work: () => Result) => Promise<Result>;

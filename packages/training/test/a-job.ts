@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
-import { type Dataset, JobSpec } from '@lorasmith/contracts';
+import { type Dataset, JobSpec, type SampleSettings } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 
 const DATASET_ID = `ds_${'0'.repeat(24)}`;
@@ -8,7 +8,9 @@ const DATASET_ID = `ds_${'0'.repeat(24)}`;
 type Part = 'lora' | 'training' | 'validation';
 
 /** A job that trains every linear layer for a few steps; what neither it nor `changes` name has its default. */
-export function aJob(changes: { [Name in Part]?: Partial<JobSpec[Name]> } = {}): JobSpec {
+export function aJob(
+  changes: { [Name in Part]?: Partial<JobSpec[Name]> } & { samples?: Partial<SampleSettings> } = {},
+): JobSpec {
   const training = {
     epochs: 2,
     batch_size: 2,
@@ -27,6 +29,7 @@ export function aJob(changes: { [Name in Part]?: Partial<JobSpec[Name]> } = {}):
     validation: { ...changes.validation },
     lora: { r: 4, alpha: 8, target_modules: 'all-linear', ...changes.lora },
     training: { ...training, ...changes.training },
+    ...(changes.samples ? { samples: changes.samples } : {}),
   });
   return Value.Parse(JobSpec, spec);
 }

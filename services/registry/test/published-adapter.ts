@@ -100,6 +100,7 @@ function manifestOf(id: string, model: string, base: BaseDigests, files: Adapter
         stopped_early: false,
         evaluation_before: null,
         evaluation_after: null,
+        samples: [],
       },
       probe: { kind: 'next-token', precision: 'float32', cases: [] },
       checks: {

@@ -18,6 +18,8 @@ export const JOB_COMMANDS: Command[] = [
       dataset: { type: 'string' },
       name: { type: 'string' },
       priority: { type: 'string' },
+      sample: { type: 'string', multiple: true },
+      'sample-every-steps': { type: 'string' },
       request: { type: 'string' },
       'idempotency-key': { type: 'string' },
       'dry-run': { type: 'boolean' },
@@ -28,6 +30,8 @@ export const JOB_COMMANDS: Command[] = [
       '--model NAME --dataset ID     the base model and the dataset to train it on',
       '--request FILE                the request as JSON; flags override it',
       '--priority PRIORITY           low, normal or high, among the jobs of the key [normal]',
+      '--sample PROMPT               a prompt that is answered before, during and after training; may be repeated',
+      '--sample-every-steps N        answers them every N steps too',
       '--idempotency-key KEY         makes the call safe to repeat',
       ...JOB_FLAGS.map(({ flag, description }) => `--${flag.padEnd(27)} ${description}`),
     ],
@@ -169,11 +173,10 @@ async function readRequest(file: string): Promise<Partial<JobRequest>> {
 }
 
 async function watch({ client, output, signal, json }: CommandContext, id: string): Promise<number> {
-  const progress = createJobProgress(output);
-  if (!json) {
-    const queue = queueText(await client.getJob(id, { signal }));
-    if (queue !== null) output.write(`${queue}\n`);
-  }
+  const watched = json ? null : await client.getJob(id, { signal });
+  const progress = createJobProgress(output, { prompts: watched?.samples?.prompts });
+  const queue = watched && queueText(watched);
+  if (queue !== null) output.write(`${queue}\n`);
   try {
     const job = await client.waitForJob(id, {
       signal,

@@ -54,6 +54,8 @@ export function jobRequestOf(values: Record<string, unknown>, base: Partial<JobR
     const text = given(field);
     if (text !== undefined) request[field] = text;
   }
+  const samples = samplesOf(values, base.samples ?? null);
+  if (samples !== null) request.samples = samples;
   for (const { flag, section, property } of JOB_FLAGS) {
     const text = given(flag);
     if (text === undefined) continue;
@@ -61,6 +63,23 @@ export function jobRequestOf(values: Record<string, unknown>, base: Partial<JobR
     request[section] = { ...(request[section] as object | undefined), [property]: value };
   }
   return request as JobRequest;
+}
+
+/** Prompts on the command line replace those of the request. @throws ProductError `invalid_request` */
+function samplesOf(values: Record<string, unknown>, base: NonNullable<JobRequest['samples']> | null) {
+  const prompts = (values.sample as string[] | undefined) ?? base?.prompts;
+  const everySteps = values['sample-every-steps'] as string | undefined;
+  if (prompts === undefined) {
+    if (everySteps === undefined) return null;
+    throw new ProductError('invalid_request', '--sample-every-steps needs a prompt: --sample PROMPT.', {
+      param: 'samples',
+    });
+  }
+  return {
+    ...base,
+    prompts,
+    ...(everySteps === undefined ? {} : { every_steps: settingOf(everySteps) as number | null }),
+  };
 }
 
 /** Settings that are a list of module names, or a regular expression. */

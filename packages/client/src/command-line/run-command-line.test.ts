@@ -254,21 +254,34 @@ describe('lora', () => {
 
   it('watches a job until it ends, and fails if the job failed', async () => {
     const error = { code: 'non_finite_loss', message: 'The loss is not finite.', details: [] };
-    const event = { id: '1-0', job: 'job_1', created_at: '', type: 'job-failed', data: { error } };
+    const sampled = { step: 0, samples: [{ prompt: 0, text: 'One,\ntwo', tokens: 2, finish_reason: 'length' }] };
+    const events = [
+      { id: '1-0', job: 'job_1', created_at: '', type: 'samples-generated', data: sampled },
+      { id: '2-0', job: 'job_1', created_at: '', type: 'job-failed', data: { error } },
+    ];
+    const conversation = [
+      { role: 'system', content: 'Be brief.' },
+      { role: 'user', content: 'Count\nto 3' },
+    ];
     const in90s = new Date(Date.now() + 90_400).toISOString();
     const queue = { ahead: 2, estimated_start: in90s, estimated_end: null };
     const { exitCode, output } = await lora(
       ['jobs', 'watch', 'job_1'],
-      json(200, { id: 'job_1', status: 'queued', queue }),
+      json(200, { id: 'job_1', status: 'queued', queue, samples: { prompts: [conversation] } }),
       (response) => {
         response.writeHead(200, { 'content-type': 'text/event-stream' });
-        response.end(`id: 1-0\ndata: ${JSON.stringify(event)}\n\n`);
+        response.end(events.map((event) => `id: ${event.id}\ndata: ${JSON.stringify(event)}\n\n`).join(''));
       },
       json(200, { id: 'job_1', status: 'failed' }),
     );
-    expect([exitCode, output]).toEqual([
-      EXIT.failed,
-      '2 jobs wait before it, starts in about 1 min 30 s\nfailed (non_finite_loss): The loss is not finite.\n',
-    ]);
+    const lines = [
+      '2 jobs wait before it, starts in about 1 min 30 s',
+      'samples before training:',
+      '  > Count to 3',
+      '    One,',
+      '    two…',
+      'failed (non_finite_loss): The loss is not finite.',
+    ];
+    expect([exitCode, output]).toEqual([EXIT.failed, lines.map((line) => `${line}\n`).join('')]);
   });
 });

@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { JobSpec, type MachineProfile, ProductError } from '@lorasmith/contracts';
-import { LOGITS_PER_CHUNK, readModelFolder } from '@lorasmith/model-folder';
+import { type DecoderArchitecture, LOGITS_PER_CHUNK, readModelFolder } from '@lorasmith/model-folder';
 import { Value } from 'typebox/value';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { chooseTargets } from '../choose-targets.js';
@@ -50,11 +50,31 @@ function job(rows: TokenExamples, training: Partial<JobSpec['training']> = {}, m
   const layers = chooseTargets(model.modules, spec.lora, model);
   const targets = layers.map((layer) => ({ ...layer, rank: spec.lora.r, scale: 2 }));
   const steps = { perEpoch: Math.ceil(rows.count / spec.training.batch_size), total: 10, warmup: 0 };
-  return { spec, model, targets, training: rows, validation: null, steps, machine };
+  return { spec, model, targets, training: rows, validation: null, steps, prompts: [], machine };
 }
 
 const peakOf = (planned: JobToEstimate) => estimateJob(planned)!.peak_memory_bytes;
 const secondsOf = (planned: JobToEstimate) => estimateJob(planned)!.seconds_per_step;
+
+test('samples take the memory of their cache where a pass takes less, and time for each round', () => {
+  const rows = examples(64, 16);
+  const unasked = job(rows, { batch_size: 1, precision: 'float32' });
+  const asked = (prompt: number, everySteps: number | null = null): JobToEstimate => {
+    const settings = { every_steps: everySteps, max_tokens: 32, temperature: 0, top_p: 1 };
+    const samples = { prompts: ['a'], ...settings };
+    return { ...unasked, spec: { ...unasked.spec, samples }, prompts: [new Int32Array(prompt)] };
+  };
+  expect(peakOf(asked(32))).toBe(peakOf(unasked));
+  // Both beyond what a pass takes. A cache has a key and a value for each layer and token, in float32.
+  const { layerCount, keyValueHeadCount, headDim } = unasked.model.architecture as DecoderArchitecture;
+  const perToken = 1.08 * 2 * layerCount * keyValueHeadCount * headDim * 4;
+  expect(peakOf(asked(160_000)) - peakOf(asked(80_000))).toBeCloseTo(perToken * 80_000, -2);
+  const secondsIn = (planned: JobToEstimate) => estimateJob(planned)!.total_seconds;
+  const round = (secondsIn(asked(32)) - secondsIn(unasked)) / 2;
+  expect(round).toBeGreaterThan(0);
+  // 10 steps: after 3, 6 and 9, too.
+  expect(secondsIn(asked(32, 3)) - secondsIn(unasked)).toBeCloseTo(5 * round, 9);
+});
 
 describe('memory', () => {
   test('grows linearly with the tokens of the largest micro-batch, whatever the accumulation', () => {

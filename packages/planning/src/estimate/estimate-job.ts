@@ -12,8 +12,9 @@ import { precisionOn } from '../precision.js';
 import type { Target } from '../target-ranks.js';
 import { batchLoad } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
-import { addedMemory, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
+import { addedMemory, bytesPerNumber, bytesPerWeight, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
 import { secondsPerStep } from './estimate-time.js';
+import { type SamplingLoad, sampleCacheBytes, sampleRounds, sampleSeconds } from './sampling.js';
 
 export interface JobToEstimate {
   spec: JobSpec;
@@ -22,6 +23,8 @@ export interface JobToEstimate {
   training: Examples;
   validation: Examples | null;
   steps: StepCounts;
+  /** Of samples, as tokens. */
+  prompts: readonly Int32Array[];
   machine: MachineProfile;
 }
 
@@ -70,7 +73,7 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
     added_memory_bytes: Math.round(addedMemory(needs(recompute), SHARED_PASS_TOKENS)),
     available_memory_bytes: available,
     seconds_per_step: perStep,
-    total_seconds: perStep * steps.total + evaluationSeconds(job, perStep / load.tokensPerStep),
+    total_seconds: perStep * steps.total + besideSteps(job, precision, perStep / load.tokensPerStep),
     recompute,
   };
 }
@@ -116,7 +119,7 @@ function gigabytes(bytes: number): string {
 }
 
 function memoryOf(
-  { spec, model, targets, machine }: JobToEstimate,
+  { spec, model, targets, prompts, machine }: JobToEstimate,
   architecture: DecoderArchitecture,
   precision: Precision,
   recompute: boolean,
@@ -130,7 +133,26 @@ function memoryOf(
   const engine = engineMemory(machine.engine);
   const logitsInChunk = logitsPerChunk(machine, precision);
   const job = { architecture, parameterCount, targets, trainedParameters, precision, recompute, dropout };
-  return { ...job, engine, logitsInChunk };
+  const sampling = samplingOf(spec, prompts);
+  const cacheBytes = sampling === null ? 0 : sampleCacheBytes(architecture, sampling, bytesPerNumber(precision));
+  return { ...job, engine, logitsInChunk, sampleCacheBytes: cacheBytes };
+}
+
+/** Seconds of evaluations and samples. */
+function besideSteps(job: JobToEstimate, precision: Precision, secondsPerToken: number): number {
+  const { spec, model, machine, prompts, steps } = job;
+  const evaluations = evaluationSeconds(job, secondsPerToken);
+  const sampling = samplingOf(spec, prompts);
+  if (sampling === null) return evaluations;
+  const weightBytes = model.parameterCount * bytesPerWeight(precision);
+  const { layerCount } = model.architecture as DecoderArchitecture;
+  const rates = machine.rates[precision] ?? machine.rates.float32;
+  const round = sampleSeconds(sampling, { secondsPerToken, weightBytes, layerCount }, rates);
+  return evaluations + sampleRounds(sampling.settings, steps.total) * round;
+}
+
+function samplingOf({ samples }: JobSpec, prompts: readonly Int32Array[]): SamplingLoad | null {
+  return samples === null ? null : { settings: samples, prompts };
 }
 
 /** Before, during and after training. A forward pass takes a little less than half of a step. */

@@ -16,6 +16,8 @@ export interface MemoryOfDecoder {
   dropout: number;
   engine: EngineMemory;
   logitsInChunk: number;
+  /** Of the key-value cache with which it answers the prompts of its samples; 0 without them. */
+  sampleCacheBytes: number;
 }
 
 export type PassLoad = Pick<BatchLoad, 'mostTokens' | 'mostLabels' | 'longestRow'>;
@@ -63,7 +65,10 @@ export function jointMemory(jobs: readonly MemoryNeeds[], passTokens: number): n
       passTokens,
     ),
   );
-  return plans + (weights + vectors + Math.max(...passes)) * engine.slack;
+  const caches = jobs.map(({ memory }) => memory.sampleCacheBytes);
+  // A job alone has no pass while it answers its prompts; others go on.
+  const beyond = jobs.length === 1 ? Math.max(...passes, ...caches) : Math.max(...passes) + sum(caches);
+  return plans + (weights + vectors + beyond) * engine.slack;
 }
 
 /** Of the largest pass of jobs that all compute layers again, or none of which does: only such share passes. */
@@ -94,7 +99,7 @@ function sharedPassBytes(jobs: readonly MemoryNeeds[], passTokens: number): numb
 /** What a job adds to a trainer that trains others on the same base model, with adapters on the same layers. */
 export function addedMemory(job: MemoryNeeds, passTokens: number): number {
   const load = { ...job.load, mostTokens: passTokens, mostLabels: passTokens };
-  const others = { ...job, load };
+  const others = { load, memory: { ...job.memory, sampleCacheBytes: 0 } };
   return jointMemory([others, job], passTokens) - jointMemory([others], passTokens);
 }
 
@@ -118,12 +123,12 @@ export function passBytes(memory: MemoryOfDecoder, load: PassLoad): number {
   return load.mostTokens * saved + (engine.reuses ? Math.max(ofLayers, ofLogits) : ofLayers + ofLogits);
 }
 
-function bytesPerNumber(precision: Precision): number {
+export function bytesPerNumber(precision: Precision): number {
   return precision === 'bfloat16' ? 2 : 4;
 }
 
 /** Of the frozen weights, which are stored as they are computed with. Quantized weights will be one more case. */
-function bytesPerWeight(storage: Precision): number {
+export function bytesPerWeight(storage: Precision): number {
   return bytesPerNumber(storage);
 }
 

@@ -1,5 +1,14 @@
-import type { Dataset, DatasetFormat, ErrorCode, Fault, FeaturesRow, JobSpec, TextualRow } from '@lorasmith/contracts';
-import type { ModelFolder } from '@lorasmith/model-folder';
+import type {
+  Dataset,
+  DatasetFormat,
+  ErrorCode,
+  Fault,
+  FeaturesRow,
+  JobSpec,
+  SamplePrompt,
+  TextualRow,
+} from '@lorasmith/contracts';
+import type { ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import type { Validator } from 'typebox/compile';
 import type { ExampleRecord } from '../example-file/example-record.js';
 import type { SideSource } from '../example-file/example-side.js';
@@ -51,7 +60,14 @@ export interface Objective {
   readonly rows: string;
   /** All that examples depend on besides the dataset. Stored examples are used again only where it is the same. */
   examplesDependOn(rows: RowsOfModel): Promise<object>;
-  createConverter(rows: RowsOfModel): Promise<RowConverter>;
+  createConverter(rows: RowsOfModel, texts: ModelTexts): Promise<RowConverter>;
+  /**
+   * Makes what encodes these prompts, as they stand in rows before what is trained; null where a model answers no prompts. The
+   * encoder throws ProductError for a prompt at fault.
+   */
+  createPromptEncoder:
+    | ((rows: RowsOfModel, prompts: readonly SamplePrompt[], texts: ModelTexts) => Promise<PromptEncoder>)
+    | null;
   /** The warning for each kind of remark that the converter makes, in the order of the report. */
   readonly remarkWarnings: Readonly<Record<string, (remark: RemarkCount) => Fault>>;
   /** What a job does with long rows; null where rows have no length. */
@@ -63,6 +79,9 @@ export interface Objective {
   /** What the report warns of, once all rows are converted. */
   warnings(job: ObjectiveJob, counts: RowCounts): Fault[];
 }
+
+/** @returns token ids */
+export type PromptEncoder = (prompt: SamplePrompt) => Int32Array;
 
 /**
  * Converts rows to examples: each becomes one, whole. What the words of an example mean only its objective knows: one

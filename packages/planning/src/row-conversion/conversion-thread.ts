@@ -1,4 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import { ModelTexts } from '@lorasmith/model-folder';
 import type { Line } from '../jsonl/line-splitter.js';
 import type { RowsOfModel } from '../objectives/objective.js';
 import { objectiveFor } from '../objectives/objectives.js';
@@ -16,7 +17,8 @@ export type ThreadMessage = { id: null } | { id: number; batch: ConvertedBatch }
 
 const port = parentPort!;
 const { model, dataset } = workerData as RowsOfModel;
-const converter = new BatchConverter(dataset, await objectiveFor(model, dataset).createConverter({ model, dataset }));
+const objective = objectiveFor(model, dataset);
+const converter = new BatchConverter(dataset, await objective.createConverter({ model, dataset }, new ModelTexts()));
 port.on('message', async ({ id, lines }: ThreadTask) => {
   const batch = await converter.convert(lines.map(lineOf));
   port.postMessage({ id, batch } satisfies ThreadMessage, [batch.records.buffer, batch.words.buffer]);

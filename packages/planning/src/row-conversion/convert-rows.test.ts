@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Dataset } from '@lorasmith/contracts';
-import type { ModelFolder } from '@lorasmith/model-folder';
+import { type ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { CHATML, tinyDecoder } from '../../test/tiny-model.js';
 import { ExampleWriter } from '../example-file/example-writer.js';
@@ -30,8 +30,8 @@ beforeEach(async () => {
 /** As the objective, but slow in this thread, so that others convert most rows. */
 function slowHere(beforeRow = () => {}): { objective: Objective; rows(): number } {
   let rows = 0;
-  const createConverter: Objective['createConverter'] = async (options) => {
-    const converter = await nextToken.createConverter(options);
+  const createConverter: Objective['createConverter'] = async (...options) => {
+    const converter = await nextToken.createConverter(...options);
     return {
       convert(row) {
         rows++;
@@ -58,7 +58,8 @@ async function convert(lines: readonly string[], changes: Partial<ConvertRowsOpt
   } as Dataset;
   const writer = new ExampleWriter(folder);
   try {
-    const { notes, faults } = await convertRows({ model, dataset, objective: nextToken, rowsFile, writer, ...changes });
+    const rows = { model, dataset, objective: nextToken, rowsFile, texts: new ModelTexts() };
+    const { notes, faults } = await convertRows({ ...rows, writer, ...changes });
     const files = writer.finish();
     const index = await readFile(join(folder, 'index.bin'));
     return { notes, faults: faults && { listed: faults.listed, count: faults.count }, files, index };
@@ -111,8 +112,8 @@ describe('several threads', () => {
 
   test('fail with the reason of the one that fails', async () => {
     const { objective } = slowHere();
-    const createConverter: Objective['createConverter'] = async (options) => {
-      const converter = await objective.createConverter(options);
+    const createConverter: Objective['createConverter'] = async (...options) => {
+      const converter = await objective.createConverter(...options);
       await rm(join(model.path, 'tokenizer.json'));
       return converter;
     };

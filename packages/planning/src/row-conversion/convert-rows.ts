@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
+import type { ModelTexts } from '@lorasmith/model-folder';
 import type { ExampleNotes } from '../example-file/example-summary.js';
 import type { ExampleWriter } from '../example-file/example-writer.js';
 import { type CodedFault, FaultList } from '../fault-list.js';
@@ -17,6 +18,8 @@ export interface ConvertRowsOptions extends RowsOfModel {
   objective: Objective;
   /** JSONL. */
   rowsFile: string;
+  /** For this thread. */
+  texts: ModelTexts;
   /** Receives the examples. */
   writer: ExampleWriter;
   /** What is wrong with a row of so many tokens, for the job; it is listed with what is wrong with other rows. */
@@ -44,10 +47,10 @@ const MAX_BYTES_READ_AHEAD = 2 * 2 ** 20;
  * `storage_full`, `does_not_fit`
  */
 export async function convertRows(options: ConvertRowsOptions): Promise<ConvertedRows> {
-  const { dataset, model, objective, rowsFile, threads, signal } = options;
+  const { dataset, model, objective, rowsFile, texts, threads, signal } = options;
   // Loading a large tokenizer takes a moment, and slow rows more.
   options.onProgress?.({ rows: 0, totalRows: dataset.rows });
-  const converter = new BatchConverter(dataset, await objective.createConverter(options));
+  const converter = new BatchConverter(dataset, await objective.createConverter({ model, dataset }, texts));
   const rows = { model, dataset };
   const converting = new ConversionThreads({ rows, converter, beforeRow: turnGiver(signal), threads });
   const stop = () => void converting.stop(planningStopped(signal));

@@ -157,7 +157,7 @@ function keptResult(tokens: number, compute: () => ProbeResult): ProbeRun['alone
   let result: ProbeResult | null = null;
   return async (turn) => {
     // Another job may have computed it while this one waited.
-    result ??= await turn(tokens, () => result ?? compute());
+    result ??= await turn(tokens / 2, () => result ?? compute());
     return result;
   };
 }

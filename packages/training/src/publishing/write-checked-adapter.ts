@@ -64,8 +64,8 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
   const recorded = new RecordedAdapter(adapter);
   // A pass gives the same numbers of the same matrices.
   const [inMemory, fromFiles] = (await (read.exact
-    ? turn(probe.tokens, () => probe.run([recorded]))
-    : turn(2 * probe.tokens, () => probeAsRead(probe, recorded, read.trained, base)))) as [ProbeResult, ProbeResult?];
+    ? turn(probe.tokens / 2, () => probe.run([recorded]))
+    : turn(probe.tokens, () => probeAsRead(probe, recorded, read.trained, base)))) as [ProbeResult, ProbeResult?];
   checkFinite(inMemory.logits, 'The base with the trained adapter');
   const adapterDifference = rmsDifference(alone.logprobs, inMemory.logprobs);
   const size = rmsSpread(alone.logits) + adapterDifference;
@@ -76,7 +76,7 @@ export async function writeCheckedAdapter(options: CheckedAdapterOptions): Promi
 
   const stored = mergedLayers(read.written, model);
   const asMerged = new MergedModel(recorded, stored);
-  const [merged] = (await turn(probe.tokens, () => probe.run([asMerged]))) as [ProbeResult];
+  const [merged] = (await turn(probe.tokens / 2, () => probe.run([asMerged]))) as [ProbeResult];
   checkFinite(merged.logits, 'The merged model');
   const dtypes = new Set([...stored.values()].map(({ storedDtype }) => storedDtype));
   const mergedDifference = rmsDifference(merged.logprobs, inMemory.logprobs);

@@ -67,7 +67,7 @@ export async function outline({ job, tokens, quick }: OutlineTask): Promise<Thre
     const { spec, modelsDir, dataset, initial } = job;
     const model = await openBaseModel(modelsDir, spec.base_model);
     const weightsSha256 = await knownWeights(model, job, tokens);
-    const checked = await answering(async () => outlineJob({ spec, model, dataset, initial, weightsSha256 }));
+    const checked = await answering(() => outlineJob({ spec, model, dataset, initial, weightsSha256 }));
     const examples = await openExampleStore(tokens);
     const stored = await storedTokens({ model, dataset, examples }).catch(nullIfNotTrainable);
     const isQuick = stored === null ? dataset.bytes <= quick.rowBytes : stored.bytes <= quick.tokenBytes;

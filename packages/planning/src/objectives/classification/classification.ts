@@ -13,6 +13,7 @@ export const classification: Objective = {
   rows: FEATURES_FORMAT.keys,
   examplesDependOn: async ({ model }) => widthsOf(model),
   createConverter: async ({ model }) => new FeatureRowConverter(widthsOf(model)),
+  createPromptEncoder: null,
   remarkWarnings: {},
   lengthLimit: () => null,
   tokensOf: () => 1,

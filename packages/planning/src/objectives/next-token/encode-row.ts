@@ -1,4 +1,10 @@
-import { type Message, ProductError, type TextualRow } from '@lorasmith/contracts';
+import {
+  type DatasetFormat,
+  type Message,
+  ProductError,
+  type SamplePrompt,
+  type TextualRow,
+} from '@lorasmith/contracts';
 import type { ChatTemplate, Tokenizer } from '@lorasmith/model-folder';
 import { concatenate } from '../../concatenate.js';
 import { type EncodedRow, encodeSegments } from './encode-segments.js';
@@ -42,6 +48,26 @@ export class RowEncoder {
     const encoded = this.#encode(row);
     encoded.trained[0] = 0;
     return encoded;
+  }
+
+  /**
+   * What a model reads before it answers: a text as rows of this format have it before what is trained, or a conversation.
+   * @throws ProductError `chat_template_failed`; `invalid_job` for a conversation without a chat template
+   */
+  encodePrompt(prompt: SamplePrompt, format: DatasetFormat): Int32Array {
+    if (typeof prompt !== 'string') return this.#encodeAsked(prompt);
+    if (format !== 'text' && this.#template !== null) return this.#encodeAsked([{ role: 'user', content: prompt }]);
+    const text = format === 'instruction' ? instructionPrompt({ instruction: prompt }, true) : prompt;
+    return concatenate([this.#affixes.before, this.#tokenizer.encode(text)]);
+  }
+
+  #encodeAsked(messages: readonly Message[]): Int32Array {
+    if (this.#template !== null) {
+      return this.#tokenizer.encode(this.#template.render(messages, { addGenerationPrompt: true }));
+    }
+    const message =
+      'The base model has no chat template, so it answers no list of messages. Send the prompt as a text.';
+    throw new ProductError('invalid_job', message);
   }
 
   #encode(row: TextualRow): EncodedRow {

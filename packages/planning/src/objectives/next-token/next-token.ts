@@ -1,18 +1,18 @@
-import type { Fault } from '@lorasmith/contracts';
+import { type Fault, ProductError, type SamplePrompt } from '@lorasmith/contracts';
 import {
   type DecoderArchitecture,
   digestTokenizer,
   loadChatTemplate,
-  loadTokenizer,
   type ModelFolder,
+  type ModelTexts,
 } from '@lorasmith/model-folder';
 import type { RowCounts } from '../../example-file/example-summary.js';
-import type { Objective, ObjectiveJob, RowsOfModel } from '../objective.js';
+import type { Objective, ObjectiveJob, PromptEncoder, RowsOfModel } from '../objective.js';
 import { RowEncoder } from './encode-row.js';
 import { LengthLimit } from './length-limit.js';
 import { TEXT_FORMATS } from './row-formats.js';
 import { StoredTokens } from './token-examples.js';
-import { REMARK_WARNINGS, TokenRowConverter } from './token-row-converter.js';
+import { REMARK_WARNINGS, TokenRowConverter, tokenOutside } from './token-row-converter.js';
 
 /** Each token is predicted from those before it; the loss counts the tokens that a row's mask selects. */
 export const nextToken: Objective = {
@@ -22,6 +22,7 @@ export const nextToken: Objective = {
   rows: 'text, for instance "messages"',
   examplesDependOn,
   createConverter,
+  createPromptEncoder,
   remarkWarnings: REMARK_WARNINGS,
   lengthLimit,
   tokensOf: ({ words }) => words,
@@ -34,16 +35,37 @@ async function examplesDependOn({ model }: RowsOfModel): Promise<object> {
   return { tokenizer: await digestTokenizer(model.path), endTokenIds, vocabSize };
 }
 
-async function createConverter({ model, dataset }: RowsOfModel): Promise<TokenRowConverter> {
-  const { eosTokenIds, vocabSize } = decoderOf(model);
-  const tokenizer = await loadTokenizer(model.path);
-  // Rows of text have no turns, so a broken template does not matter to them. A template that asks for the date gets that
-  // of the upload: the tokens are the same on whatever day a job is planned, trained or resumed.
+async function createConverter(rows: RowsOfModel, texts: ModelTexts): Promise<TokenRowConverter> {
+  const { vocabSize } = decoderOf(rows.model);
+  // Rows of text have no turns, so a broken template does not matter to them.
+  const parts = await rowEncoder(rows, texts, rows.dataset.format !== 'text');
+  return new TokenRowConverter({ ...parts, vocabSize });
+}
+
+async function createPromptEncoder(
+  rows: RowsOfModel,
+  prompts: readonly SamplePrompt[],
+  texts: ModelTexts,
+): Promise<PromptEncoder> {
+  const { vocabSize } = decoderOf(rows.model);
+  const hasTurns = rows.dataset.format !== 'text' || prompts.some((prompt) => typeof prompt !== 'string');
+  const { encoder } = await rowEncoder(rows, texts, hasTurns);
+  return (prompt) => {
+    const ids = encoder.encodePrompt(prompt, rows.dataset.format);
+    const outside = ids.find((id) => id >= vocabSize);
+    if (outside === undefined) return ids;
+    throw new ProductError('model_file_corrupt', tokenOutside(outside, vocabSize, 'prompt'));
+  };
+}
+
+async function rowEncoder({ model, dataset }: RowsOfModel, texts: ModelTexts, hasTurns: boolean) {
+  const { tokenizer } = await texts.of(model.path);
+  // A template that asks for the date gets that of the upload: the tokens are the same on whatever day a job is planned,
+  // trained or resumed.
   const now = new Date(dataset.created_at);
-  const template = dataset.format === 'text' ? null : await loadChatTemplate(model.path, { now });
-  const endTokenIds = [tokenizer.eosTokenId, ...eosTokenIds].filter((id) => id !== null);
-  const encoder = new RowEncoder({ tokenizer, template, endTokenIds });
-  return new TokenRowConverter({ encoder, tokenizer, vocabSize });
+  const template = hasTurns ? await loadChatTemplate(model.path, { now }) : null;
+  const endTokenIds = [tokenizer.eosTokenId, ...decoderOf(model).eosTokenIds].filter((id) => id !== null);
+  return { encoder: new RowEncoder({ tokenizer, template, endTokenIds }), tokenizer };
 }
 
 function lengthLimit({ spec, model }: ObjectiveJob): LengthLimit {

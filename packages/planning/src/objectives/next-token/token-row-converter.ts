@@ -29,8 +29,7 @@ export class TokenRowConverter implements RowConverter<TextualRow> {
     const encoded = encoder.encode(row);
     const outside = encoded.ids.find((id) => id >= vocabSize);
     if (outside !== undefined) {
-      const message = `The tokenizer gives the token ${outside} for this row, but the model has only ${vocabSize} tokens. Use the tokenizer that belongs to the model.`;
-      return [{ code: 'model_file_corrupt', message }];
+      return [{ code: 'model_file_corrupt', message: tokenOutside(outside, vocabSize, 'row') }];
     }
     const trained = encoded.trained.reduce((sum, flag) => sum + flag, 0);
     if (trained === 0) {
@@ -43,6 +42,11 @@ export class TokenRowConverter implements RowConverter<TextualRow> {
     if (encoded.isIncomplete) remarks.push({ code: 'message_content_dropped' });
     return { words: wordsOfSequence(encoded), trained, remarks };
   }
+}
+
+/** The message for a token that the model has not. */
+export function tokenOutside(id: number, vocabSize: number, what: 'row' | 'prompt'): string {
+  return `The tokenizer gives the token ${id} for this ${what}, but the model has only ${vocabSize} tokens. Use the tokenizer that belongs to the model.`;
 }
 
 export const REMARK_WARNINGS = {

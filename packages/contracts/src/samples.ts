@@ -1,0 +1,90 @@
+import { type Static, Type } from 'typebox';
+import { Message } from './message.js';
+import { Nullable } from './nullable.js';
+
+const closed = { additionalProperties: false };
+
+/** Rounds of samples in a job. All are in its manifest. */
+export const MAX_SAMPLE_ROUNDS = 100;
+/** Of a prompt with its answer. */
+export const MAX_SAMPLE_TOKENS = 4096;
+/** Of an answer, in UTF-16 units. It ends there. */
+export const MAX_SAMPLE_TEXT = 2048;
+
+const promptText = { minLength: 1, maxLength: 16_384 };
+const SamplePrompt = Type.Union([
+  Type.String(promptText),
+  Type.Array(
+    Type.Object({ ...Message.properties, content: Type.String({ maxLength: promptText.maxLength }) }, closed),
+    {
+      minItems: 1,
+      maxItems: 64,
+    },
+  ),
+]);
+/** A prompt as in the rows of the dataset, or a conversation whose next turn is wanted. */
+export type SamplePrompt = Static<typeof SamplePrompt>;
+
+const sampleFields = {
+  prompts: Type.Array(SamplePrompt, {
+    minItems: 1,
+    maxItems: 8,
+    description:
+      'A text is a prompt as in the rows of the dataset: of format `text` it is continued, otherwise it is the turn of a user. ' +
+      'A list of messages is a conversation whose next turn the model writes.',
+  }),
+  every_steps: Nullable(Type.Integer({ minimum: 1, maximum: 10_000_000 }), {
+    default: null,
+    description: `Null: samples only before and after training. At most ${MAX_SAMPLE_ROUNDS} times in a job.`,
+  }),
+  max_tokens: Type.Integer({ minimum: 1, maximum: 512, default: 64, description: 'Maximum tokens of an answer.' }),
+  temperature: Type.Number({ minimum: 0, maximum: 2, default: 0, description: '0: always the most probable token.' }),
+  top_p: Type.Number({
+    exclusiveMinimum: 0,
+    maximum: 1,
+    default: 1,
+    description: 'Only the most probable tokens that together have this probability. Draws depend on training.seed.',
+  }),
+};
+
+/** What the model is asked while it is trained. */
+export const SampleSettings = Type.Object(sampleFields, { $id: 'SampleSettings', ...closed });
+export type SampleSettings = Static<typeof SampleSettings>;
+
+export const SampleRequest = Type.Object(
+  {
+    prompts: sampleFields.prompts,
+    every_steps: Type.Optional(sampleFields.every_steps),
+    max_tokens: Type.Optional(sampleFields.max_tokens),
+    temperature: Type.Optional(sampleFields.temperature),
+    top_p: Type.Optional(sampleFields.top_p),
+  },
+  { $id: 'SampleRequest', ...closed },
+);
+
+/** An answer to a prompt of a job. */
+export const Sample = Type.Object(
+  {
+    prompt: Type.Integer({ minimum: 0, description: 'Index of the prompt in `samples.prompts` of the job.' }),
+    text: Type.String(),
+    tokens: Type.Integer({ minimum: 0, description: 'Tokens of the answer, without the one that ends it.' }),
+    finish_reason: Type.Enum(['stop', 'length'], {
+      description: 'stop: the model ended its answer. length: it reached a limit.',
+    }),
+  },
+  { $id: 'Sample', ...closed },
+);
+export type Sample = Static<typeof Sample>;
+
+/** The answers to all prompts at one step. */
+export const SampleRound = Type.Object(
+  {
+    step: Type.Integer({
+      minimum: 0,
+      description: '0: the base model, or the adapter of `init_from`, before training.',
+    }),
+    samples: Type.Array(Sample),
+  },
+  { $id: 'SampleRound', ...closed },
+);
+export type SampleRound = Static<typeof SampleRound>;

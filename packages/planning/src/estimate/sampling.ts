@@ -1,0 +1,49 @@
+import type { MachineRates, SampleSettings } from '@lorasmith/contracts';
+import type { DecoderArchitecture } from '@lorasmith/model-folder';
+
+export interface SamplingLoad {
+  settings: SampleSettings;
+  /** Tokens of each prompt. */
+  prompts: readonly Int32Array[];
+}
+
+/** Tokens that a key-value cache gets memory for at a time. */
+const PAGE_TOKENS = 32;
+/** Prompts beyond it wait until others are answered. */
+const MOST_CACHE_TOKENS = 8_192;
+
+/** Tokens that the cache for a round of samples has room for. */
+export function sampleCacheTokens({ settings, prompts }: SamplingLoad): number {
+  const needed = prompts.map(({ length }) => PAGE_TOKENS * Math.ceil((length + settings.max_tokens) / PAGE_TOKENS));
+  const all = needed.reduce((sum, tokens) => sum + tokens, 0);
+  return Math.min(all, Math.max(MOST_CACHE_TOKENS, ...needed));
+}
+
+/** Bytes of that cache. */
+export function sampleCacheBytes(
+  { keyValueHeadCount, headDim, layerCount }: DecoderArchitecture,
+  load: SamplingLoad,
+  bytesPerNumber: number,
+): number {
+  return sampleCacheTokens(load) * 2 * keyValueHeadCount * headDim * layerCount * bytesPerNumber;
+}
+
+/**
+ * Seconds of a round of samples. Reading the prompts is a forward pass. Each token after that reads all weights once, for all
+ * prompts together.
+ * @param secondsPerToken of an optimizer step
+ */
+export function sampleSeconds(
+  { settings, prompts }: SamplingLoad,
+  { secondsPerToken, weightBytes, layerCount }: { secondsPerToken: number; weightBytes: number; layerCount: number },
+  rates: MachineRates,
+): number {
+  const read = prompts.reduce((sum, { length }) => sum + length, 0);
+  const perNewToken = weightBytes / 1e9 / rates.pass_gbytes + (layerCount * rates.layer_overhead_ms) / 3e3;
+  return 0.45 * secondsPerToken * read + perNewToken * settings.max_tokens;
+}
+
+/** Before training, on the way and after it. */
+export function sampleRounds({ every_steps: everySteps }: SampleSettings, steps: number): number {
+  return 2 + (everySteps === null ? 0 : Math.floor((steps - 1) / everySteps));
+}
