@@ -31,8 +31,8 @@ export class BaseModelCache {
 
   /**
    * The model in `dtype` with the digest of its weights, loaded unless it is the one in memory; the one before is freed first.
-   * Nothing is read of weights that are in memory, if their files have not changed or their digest is remembered. Of several
-   * calls at once, one loads and the others wait for it.
+   * Nothing is read of weights that are in memory, if their files have not changed or their digest is remembered; the digest of
+   * a model that is held is computed. Of several calls at once, one loads and the others wait for it.
    * @throws JobDeferred while another model, or this one in another dtype or with other weights, is held
    */
   async hold(folder: ModelFolder, dtype: FloatDType, options: HoldOptions): Promise<HeldBase> {
@@ -46,7 +46,7 @@ export class BaseModelCache {
     const form = `${dtype} ${JSON.stringify(folder.architecture)}`;
     const state = await digests.state(folder);
     let loaded = this.#loaded;
-    if (loaded?.form !== form || !(await this.#hasWeightsOf(loaded, state, digests))) {
+    if (loaded?.form !== form || !(await this.#hasWeightsOf(loaded, state, folder, digests))) {
       if (this.#holders > 0) {
         const { name, dtype: other } = this.#loaded!;
         throw new JobDeferred(`${folder.name} in ${dtype} cannot be loaded while ${name} in ${other} is in use.`);
@@ -63,9 +63,19 @@ export class BaseModelCache {
     return { model, weightsSha256, release };
   }
 
-  async #hasWeightsOf(loaded: InMemory, state: WeightsState, digests: WeightDigests): Promise<boolean> {
+  async #hasWeightsOf(
+    loaded: InMemory,
+    state: WeightsState,
+    folder: ModelFolder,
+    digests: WeightDigests,
+  ): Promise<boolean> {
     if (loaded.state.settled && loaded.state.key === state.key) return true;
-    return (await digests.recall(state)) === loaded.weightsSha256;
+    const known = await digests.recall(state);
+    if (known !== null || this.#holders === 0) return known === loaded.weightsSha256;
+    // It cannot be loaded again now, but it can be compared.
+    if ((await digests.compute(folder)) !== loaded.weightsSha256) return false;
+    loaded.state = state;
+    return true;
   }
 
   /** Frees the model, which nobody holds. */

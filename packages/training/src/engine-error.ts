@@ -16,12 +16,15 @@ const GENERAL_ADVICE = 'Use a smaller batch_size (with more gradient_accumulatio
 export function engineError(error: unknown, advice: string | null = null): unknown {
   const failure = cardFailure();
   if (failure !== null) return new Error(failure, { cause: error });
-  if (error instanceof ProductError || !OUT_OF_MEMORY.test(error instanceof Error ? error.message : String(error))) {
-    return error;
-  }
+  if (error instanceof ProductError || !isOutOfMemory(error)) return error;
   const where =
     engine.device === 'gpu' ? 'The memory of the GPU ran out.' : 'The engine could not get the memory it needs.';
   return new ProductError('out_of_memory', `${where} ${advice ?? GENERAL_ADVICE}`, { cause: error });
+}
+
+/** Whether an error of the engine says that it could not get memory. */
+export function isOutOfMemory(error: unknown): boolean {
+  return OUT_OF_MEMORY.test(error instanceof Error ? error.message : String(error));
 }
 
 /** Why this process can no longer compute on its card; null while it can, and without a card. */

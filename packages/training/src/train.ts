@@ -58,6 +58,9 @@ export interface TrainOptions {
   share?: Share;
 }
 
+/** What a small job on a loaded base needs until its first step. Others wait for that long. */
+const PREPARING_MS = 300;
+
 /**
  * Trains a LoRA adapter and writes it as a PEFT folder.
  *
@@ -77,7 +80,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome> {
   const peakMemory = PeakMemory.watch();
   let prepared: PreparedRun | null = null;
   try {
-    prepared = await passes.beside(() => prepareRun(options, passes));
+    prepared = await passes.beside(() => prepareRun(options, passes), PREPARING_MS);
     const { run, base, model, adapter, described } = prepared;
     const savePolicy = new SavePolicy(saveEverySteps);
     await runToEnd(run, { savePolicy, evaluateEverySteps, sampleEverySteps, stop: signal, pause });

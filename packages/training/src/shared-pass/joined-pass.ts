@@ -32,16 +32,23 @@ export function canJoin(one: MicroBatch, other: MicroBatch): boolean {
 /**
  * Runs the micro-batches of several jobs in one pass: forward and backward. If the pass fails, for instance because its
  * memory ran out, each is run alone: then only those fail that cannot be run.
+ * @param onApart called with the reason when each is run alone
  * @returns for each micro-batch what was computed, or with what it failed
  */
-export function runJoined(microBatches: readonly MicroBatch[]): PromiseSettledResult<OwnLoss>[] {
+export function runJoined(
+  microBatches: readonly MicroBatch[],
+  onApart: (reason: unknown) => void,
+): PromiseSettledResult<OwnLoss>[] {
   try {
     return run(microBatches).map((value) => ({ status: 'fulfilled', value }));
   } catch (reason) {
     for (const { adapter } of microBatches) adapter.dropGradient();
     // Nothing can be computed on a card that has failed.
-    if (microBatches.length > 1 && cardFailure() === null) return microBatches.flatMap((one) => runJoined([one]));
-    return microBatches.map(() => ({ status: 'rejected', reason }));
+    if (microBatches.length === 1 || cardFailure() !== null) {
+      return microBatches.map(() => ({ status: 'rejected', reason }));
+    }
+    onApart(reason);
+    return microBatches.flatMap((one) => runJoined([one], onApart));
   }
 }
 

@@ -1,6 +1,8 @@
-import { setImmediate, setTimeout } from 'node:timers/promises';
+import { setImmediate } from 'node:timers/promises';
+import { isOutOfMemory } from '../engine-error.js';
 import { throwIfStopped } from '../stop.js';
 import type { Turn } from '../turn.js';
+import { BesideTime } from './beside-time.js';
 import { type Claim, FairShares, type JobAccount, type Share } from './fair-shares.js';
 import { canJoin, type MicroBatch, type OwnLoss, runJoined } from './joined-pass.js';
 import { type Speaker, SpeechTime } from './speech-time.js';
@@ -13,6 +15,15 @@ export interface PassSchedulerOptions {
   passTokens?: number;
   /** The share of the time that speech gets while jobs train and it has work. @defaultValue 0.25 */
   speechShare?: number;
+  /** Called after each pass that trains. */
+  onPass?: (pass: FinishedPass) => void;
+}
+
+export interface FinishedPass {
+  /** Jobs that took part. */
+  jobs: number;
+  tokens: number;
+  seconds: number;
 }
 
 /** A job's access to the passes. */
@@ -32,8 +43,9 @@ export interface Participant {
   /**
    * Does work that awaits files, threads and turns. While passes run, it would otherwise get on by one file operation per
    * pass; with this the passes leave it some time between them.
+   * @param headStartMs time that it gets at once. @defaultValue 0
    */
-  beside<Result>(work: () => Promise<Result>): Promise<Result>;
+  beside<Result>(work: () => Promise<Result>, headStartMs?: number): Promise<Result>;
   /** The job needs no more passes. */
   leave(): void;
 }
@@ -54,9 +66,6 @@ interface Waiting extends Claim {
 const EQUAL: Share = { key: '', keyWeight: 1, jobWeight: 1 };
 const PASS_TOKENS = 1024;
 const SPEECH_SHARE = 0.25;
-/** The time that passes leave to work beside them, as a part of their own, and the most at once. */
-const BESIDE_SHARE = 0.1;
-const MOST_BESIDE_MS = 50;
 
 /**
  * Has the jobs of a process compute in turns on the base model that they share. Each job has a loop of its own that awaits
@@ -70,15 +79,17 @@ export class PassScheduler {
   speaker: Speaker | null = null;
   readonly #shares: FairShares;
   readonly #speech: SpeechTime;
+  readonly #onPass: (pass: FinishedPass) => void;
+  readonly #beside = new BesideTime();
   #passTokens: number;
   #waiting: Waiting[] = [];
-  #besides = 0;
   #isRunning = false;
 
-  constructor({ passTokens = PASS_TOKENS, speechShare = SPEECH_SHARE }: PassSchedulerOptions = {}) {
+  constructor({ passTokens = PASS_TOKENS, speechShare = SPEECH_SHARE, onPass = () => {} }: PassSchedulerOptions = {}) {
     this.#passTokens = passTokens;
     this.#shares = new FairShares(passTokens / 2);
     this.#speech = new SpeechTime(speechShare);
+    this.#onPass = onPass;
   }
 
   join({ share = EQUAL, signal }: JoinOptions = {}): Participant {
@@ -92,31 +103,12 @@ export class PassScheduler {
       });
     const onStop = () => this.#cancel(account, signal!);
     signal?.addEventListener('abort', onStop);
-    /** How much work of the job is beside the passes and waits for none. */
-    let besides = 0;
-    const setBesides = (count: number) => {
-      this.#besides += count - besides;
-      besides = count;
-    };
+    const beside = this.#beside.open();
     return {
       lossAndGradients: (microBatch) => wait(microBatch.batch.tokens, { kind: 'micro-batch', microBatch }),
-      turn: async <Result>(tokens: number, run: () => Result) => {
-        const waiting = besides;
-        setBesides(0);
-        try {
-          return await wait<Result>(tokens, { kind: 'turn', run });
-        } finally {
-          setBesides(besides + waiting);
-        }
-      },
-      beside: async (work) => {
-        setBesides(besides + 1);
-        try {
-          return await work();
-        } finally {
-          setBesides(besides - 1);
-        }
-      },
+      turn: <Result>(tokens: number, run: () => Result) =>
+        beside.whileWaiting(() => wait<Result>(tokens, { kind: 'turn', run })),
+      beside: (work, headStartMs) => beside.during(work, headStartMs),
       leave: () => {
         signal?.removeEventListener('abort', onStop);
         this.#shares.close(account);
@@ -131,15 +123,13 @@ export class PassScheduler {
 
   async #run(): Promise<void> {
     this.#isRunning = true;
-    let passMs = 0;
     while (this.#waiting.length > 0 || this.speaker?.hasWork()) {
       // Whoever has just got a result asks again, and messages come in.
       await setImmediate();
-      if (this.#besides > 0 && passMs > 0) await setTimeout(Math.min(BESIDE_SHARE * passMs, MOST_BESIDE_MS));
-      passMs = 0;
-      if (this.#speech.isDue(this.speaker, this.#waiting.length > 0))
-        this.#speech.speak(this.speaker!, this.#waiting.length > 0);
-      else passMs = this.#speech.train(this.speaker, () => this.#pass());
+      await this.#beside.pause();
+      const trainingWaits = this.#waiting.length > 0;
+      if (this.#speech.isDue(this.speaker, trainingWaits)) this.#speech.speak(this.speaker!, trainingWaits);
+      else this.#beside.earn(this.#speech.train(this.speaker, () => this.#pass()));
     }
     this.#isRunning = false;
   }
@@ -148,18 +138,19 @@ export class PassScheduler {
   #pass(): void {
     const chosen = this.#shares.choose(this.#waiting, (those, next) => this.#joins(those, next));
     this.#waiting = this.#waiting.filter((one) => !chosen.includes(one));
-    const [first] = chosen;
-    if (first?.work.kind === 'turn') {
-      try {
-        first.resolve(first.work.run());
-      } catch (error) {
-        first.reject(error);
-      }
-      return;
+    const microBatches: MicroBatch[] = [];
+    for (const { work, resolve, reject } of chosen) {
+      if (work.kind === 'micro-batch') microBatches.push(work.microBatch);
+      else settle(resolve, reject, work.run);
     }
-    const microBatches = chosen.flatMap(({ work }) => (work.kind === 'micro-batch' ? [work.microBatch] : []));
     if (microBatches.length === 0) return;
-    for (const [i, result] of runJoined(microBatches).entries()) {
+    const startMs = performance.now();
+    const tokens = microBatches.reduce((sum, { batch }) => sum + batch.tokens, 0);
+    const results = runJoined(microBatches, (reason) => {
+      if (isOutOfMemory(reason)) this.#passTokens = Math.floor(tokens / 2);
+    });
+    this.#onPass({ jobs: microBatches.length, tokens, seconds: (performance.now() - startMs) / 1000 });
+    for (const [i, result] of results.entries()) {
       if (result.status === 'fulfilled') chosen[i]!.resolve(result.value);
       else chosen[i]!.reject(result.reason);
     }
@@ -186,5 +177,13 @@ export class PassScheduler {
         reject(error);
       }
     }
+  }
+}
+
+function settle(resolve: (result: unknown) => void, reject: (error: unknown) => void, work: () => unknown): void {
+  try {
+    resolve(work());
+  } catch (error) {
+    reject(error);
   }
 }

@@ -1,0 +1,221 @@
+import { setTimeout } from 'node:timers/promises';
+import { LoraAdapter } from '@lorasmith/lora';
+import { type Decoder, tokenBatchOf } from '@lorasmith/models';
+import { dispose, liveTensorCount, toFloat32Array } from '@lorasmith/tensor';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { TINY_ARCHITECTURE, tinyDecoder } from '../../../models/test/tiny-decoder.js';
+import { type Batch, runnable } from '../batches.js';
+import { NextToken } from '../objectives/next-token/next-token.js';
+import type { MicroBatch } from './joined-pass.js';
+import { type FinishedPass, type Participant, PassScheduler } from './pass-scheduler.js';
+import { type Speaker, SpeechTime } from './speech-time.js';
+
+describe('turns', () => {
+  test('everybody who asks gets one before anybody gets the next', async () => {
+    const scheduler = new PassScheduler();
+    const order: string[] = [];
+    const job = async (name: string, tokens: number, turns: number) => {
+      const passes = scheduler.join();
+      for (let i = 0; i < turns; i++) await passes.turn(tokens, () => order.push(name));
+      passes.leave();
+    };
+    await Promise.all([job('large', 300, 2), job('small', 100, 5), job('other', 100, 5)]);
+    expect(order.join(' ')).toBe('large small other small other small other large small other small other');
+  });
+
+  test('one that throws is over for its own job alone', async () => {
+    const scheduler = new PassScheduler();
+    const [bad, good] = [scheduler.join(), scheduler.join()];
+    const failed = bad.turn(1, () => {
+      throw new Error('mine');
+    });
+    const done = good.turn(1, () => 'yours');
+    await expect(failed).rejects.toThrow('mine');
+    expect(await done).toBe('yours');
+  });
+
+  test('a job that is stopped while it waits waits no longer', async () => {
+    const scheduler = new PassScheduler();
+    const stopping = new AbortController();
+    const [stopped, other] = [scheduler.join({ signal: stopping.signal }), scheduler.join()];
+    const all = other.turn(1, () => stopping.abort('cancel'));
+    const ran: string[] = [];
+    const waiting = stopped.turn(1, () => ran.push('stopped'));
+    await expect(waiting).rejects.toMatchObject({ code: 'cancelled' });
+    await all;
+    await expect(stopped.turn(1, () => ran.push('again'))).rejects.toMatchObject({ code: 'cancelled' });
+    expect(ran).toEqual([]);
+  });
+
+  test('work beside them gets on meanwhile, and waits for its own turns as anybody', async () => {
+    const scheduler = new PassScheduler();
+    const [busy, other] = [scheduler.join(), scheduler.join()];
+    let turns = 0;
+    const beside = other.beside(async () => {
+      // As many file operations as a checkpoint has.
+      for (let i = 0; i < 30; i++) await setTimeout(1);
+      return await other.turn(1, () => turns);
+    }, 300);
+    let needed: number | null = null;
+    void beside.then((count) => {
+      needed = count;
+    });
+    while (needed === null) await busy.turn(1, () => turns++);
+    expect(await beside).toBeLessThan(10);
+  });
+});
+
+describe('passes', () => {
+  let decoder: Decoder;
+  let objective: NextToken;
+  let adapters: LoraAdapter[];
+  beforeEach(() => {
+    decoder = tinyDecoder('float32');
+    objective = new NextToken(decoder);
+    const targets = decoder.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 1 })));
+    adapters = [0, 1, 2].map((seed) => new LoraAdapter(decoder.groups, { targets, dropout: 0, seed }));
+  });
+  afterEach(() => {
+    for (const adapter of adapters) adapter.dispose();
+    decoder.dispose();
+  });
+
+  function batchOf(length: number): Batch {
+    const ids = Int32Array.from({ length }, (_, i) => (7 * i + length) % TINY_ARCHITECTURE.vocabSize);
+    const batch = tokenBatchOf([{ ids, trained: new Uint8Array(length).fill(1) }]);
+    return runnable(objective, batch, batch.ids.length);
+  }
+  const microBatch = (job: number, batch: Batch, recompute = false): MicroBatch => {
+    return { batch, adapter: adapters[job]!, dropoutSeed: [0, 0], recompute };
+  };
+
+  /** @returns the sizes of the passes in which these go that wait at the same time */
+  async function passesOf(microBatches: MicroBatch[]): Promise<number[]> {
+    const passes: FinishedPass[] = [];
+    const scheduler = new PassScheduler({ passTokens: 100, onPass: (pass) => passes.push(pass) });
+    const results = await Promise.all(microBatches.map((one) => scheduler.join().lossAndGradients(one)));
+    for (const { losses, gradient } of results) dispose([losses, gradient]);
+    return passes.map(({ jobs }) => jobs);
+  }
+
+  test('are shared up to their tokens, by those with the same settings', async () => {
+    expect(await passesOf([0, 1, 2].map((job) => microBatch(job, batchOf(30))))).toEqual([3]);
+    expect(await passesOf([0, 1, 2].map((job) => microBatch(job, batchOf(40))))).toEqual([2, 1]);
+    expect(await passesOf([0, 1, 2].map((job) => microBatch(job, batchOf(30), job === 1)))).toEqual([2, 1]);
+    expect(await passesOf([microBatch(0, batchOf(120)), microBatch(1, batchOf(10))])).toEqual([1, 1]);
+  });
+
+  test('one that fails is repeated for each job alone, and only who fails again has failed', async () => {
+    const gradientOf = async (passes: Participant, one: MicroBatch) => {
+      const { losses, gradient } = await passes.lossAndGradients(one);
+      const numbers = toFloat32Array(gradient);
+      dispose([losses, gradient]);
+      return numbers;
+    };
+    const [first, culprit, second] = [batchOf(12), batchOf(20), batchOf(9)] as const;
+    const expected = [
+      await gradientOf(new PassScheduler().join(), microBatch(0, first)),
+      await gradientOf(new PassScheduler().join(), microBatch(2, second)),
+    ];
+    const live = liveTensorCount();
+    first.join = () => {
+      // The backward pass had begun.
+      second.lossAndGradients({ adapters: [{ adapter: adapters[2]! }] }).losses.dispose();
+      throw new Error('OOM when allocating tensor');
+    };
+    culprit.lossAndGradients = () => {
+      throw new Error('OOM when allocating tensor');
+    };
+    const passes: FinishedPass[] = [];
+    const scheduler = new PassScheduler({ onPass: (pass) => passes.push(pass) });
+    const all = [microBatch(0, first), microBatch(1, culprit), microBatch(2, second)];
+    const results = await Promise.allSettled(all.map((one) => gradientOf(scheduler.join(), one)));
+    expect(results).toEqual([
+      { status: 'fulfilled', value: expected[0] },
+      { status: 'rejected', reason: new Error('OOM when allocating tensor') },
+      { status: 'fulfilled', value: expected[1] },
+    ]);
+    expect(liveTensorCount()).toBe(live);
+    // The next ones are smaller.
+    const both = [microBatch(0, batchOf(12)), microBatch(2, second)];
+    await Promise.all(both.map((one) => gradientOf(scheduler.join(), one)));
+    expect(passes.map(({ jobs }) => jobs)).toEqual([3, 1, 1]);
+  });
+});
+
+describe('speech', () => {
+  /** Steps of 50 ms on a clock that is driven, while `work` lasts. */
+  function speaking(share: number, passMs: number) {
+    let nowMs = 0;
+    const time = new SpeechTime(share, () => nowMs);
+    const spent = { speech: 0, training: 0, longestWait: 0 };
+    let hasWork = true;
+    let waited = 0;
+    const speaker: Speaker = {
+      hasWork: () => hasWork,
+      step: () => {
+        nowMs += 50;
+        spent.speech += 50;
+        waited = 0;
+      },
+      fail: () => {},
+    };
+    const until = (endMs: number, work: boolean, trainingWaits = true) => {
+      hasWork = work;
+      while (nowMs < endMs) {
+        if (time.isDue(speaker, trainingWaits)) time.speak(speaker, trainingWaits);
+        else {
+          time.train(speaker, () => {
+            nowMs += passMs;
+          });
+          spent.training += passMs;
+          waited += passMs;
+          spent.longestWait = Math.max(spent.longestWait, waited);
+        }
+      }
+    };
+    const setWork = (work: boolean) => {
+      hasWork = work;
+    };
+    return { until, spent, now: () => nowMs, isDue: () => time.isDue(speaker, true), setWork };
+  }
+
+  test.each([0.1, 0.25, 0.5])('gets a share of %f while both have work', (share) => {
+    const { until, spent } = speaking(share, 700);
+    until(200_000, true);
+    expect(spent.speech / (spent.speech + spent.training)).toBeCloseTo(share, 2);
+  });
+
+  test('begins at once, but saves nothing up, and what it had beyond its share it still owes', () => {
+    const { until, spent, now, isDue, setWork } = speaking(0.25, 700);
+    until(100_000, false);
+    expect(spent.speech).toBe(0);
+    setWork(true);
+    expect(isDue()).toBe(true);
+    until(now() + 50, true);
+    setWork(false);
+    setWork(true);
+    expect(isDue()).toBe(false);
+  });
+
+  test('has all of the time while nothing trains', () => {
+    const { until, spent } = speaking(0.25, 700);
+    until(10_000, true, false);
+    expect(spent.training).toBe(0);
+  });
+
+  test('that breaks ends its conversations, and no training', async () => {
+    const scheduler = new PassScheduler();
+    const failed: unknown[] = [];
+    scheduler.speaker = {
+      hasWork: () => failed.length === 0,
+      step: () => {
+        throw new Error('broken');
+      },
+      fail: (error) => failed.push(error),
+    };
+    scheduler.wake();
+    expect(await scheduler.join().turn(1, () => 'done')).toBe('done');
+    expect(failed).toEqual([new Error('broken')]);
+  });
+});
