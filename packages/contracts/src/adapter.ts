@@ -29,10 +29,13 @@ export const TrainingResult = Type.Object(
     steps: Type.Integer(),
     tokens: Type.Integer({ description: 'Tokens read.' }),
     trained_tokens: Type.Integer(),
-    seconds: Type.Number({ description: 'Time of training, evaluation and checkpoints.' }),
+    seconds: Type.Number({
+      description:
+        'Time of training, evaluation and checkpoints, and in which the trainer computed for other jobs meanwhile.',
+    }),
     peak_memory_bytes: Type.Integer({
       description:
-        "On the CUDA engine, the most memory of the card that tensors took during the job. On another engine, the peak resident set of the trainer process in the memory of the host: it includes what TensorFlow keeps of an earlier job on the same base, and not what TensorFlow's engine for GPUs uses of a card.",
+        "On the CUDA engine, the most memory of the card that tensors took during the job. On another engine, the peak resident set of the trainer process in the memory of the host: it includes what TensorFlow keeps of an earlier job on the same base, and not what TensorFlow's engine for GPUs uses of a card. Jobs that trained in the same process at the same time are included.",
     }),
     first_loss: Type.Number(),
     last_loss: Type.Number(),

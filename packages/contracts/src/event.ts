@@ -27,8 +27,14 @@ export const EVENT_DATA = {
       loss: Type.Number({ description: 'Mean over the trained tokens of the step, before its update.' }),
       learning_rate: Type.Number(),
       grad_norm: Type.Number({ description: 'Global norm before clipping.' }),
-      tokens_per_second: Type.Number({ description: 'Tokens per second of this step; every token read counts.' }),
-      seconds_left: Type.Number(),
+      tokens_per_second: Type.Number({
+        description:
+          "This job's tokens in the step, per second that the step took; every token read counts. A step that shared the trainer with other jobs took longer.",
+      }),
+      seconds_left: Type.Number({
+        description:
+          'Until the last step, if the steps go on as the last 20 did, beside as many other jobs. Evaluations and publishing are not included.',
+      }),
     },
     closed,
   ),

@@ -126,7 +126,7 @@ function madeBy({ outcome, events, weights }: Ran) {
   return { steps, evaluations, tokens: outcome?.result.tokens, probe: outcome?.probe, weights };
 }
 
-describe.each(['bfloat16'] as const)('in %s', (precision) => {
+describe.each(['float32', 'bfloat16'] as const)('in %s', (precision) => {
   const specs = SPECS.map((spec) => ({ ...spec, training: { ...spec.training, precision } }));
   let alone: Ran[];
   beforeAll(async () => {
