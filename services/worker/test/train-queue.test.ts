@@ -1,0 +1,168 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { JobId, JobSpec, KeyId, Owner } from '@lorasmith/contracts';
+import { type Appetite, createJobStore, type JobAttempt, type JobStore } from '@lorasmith/job-store';
+import { Redis } from 'ioredis';
+import { pino } from 'pino';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { aJobSpec } from '../../../packages/job-store/test/a-job-spec.js';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { startTrainQueue, type TrainQueue, type TrainQueueOptions } from '../src/train-queue.js';
+
+const KEYS = ['a', 'b'].map((letter) => `key_${letter.repeat(24)}` as KeyId) as [KeyId, KeyId];
+
+let server: RealRedis;
+let redis: Redis;
+let prefix: string;
+let store: JobStore;
+let queues: TrainQueue[];
+/** Which worker has run each job, in this order. */
+let runs: { id: JobId; worker: string }[];
+let round = 0;
+
+beforeAll(async () => {
+  server = await startRealRedis();
+  redis = new Redis(server.url, { maxRetriesPerRequest: null });
+});
+afterAll(async () => {
+  await redis.quit();
+  await server.stop();
+});
+beforeEach(() => {
+  prefix = `${server.prefix}${round++}:`;
+  store = createJobStore({ redis, prefix });
+  queues = [];
+  runs = [];
+});
+afterEach(async () => {
+  await Promise.all(queues.map((queue) => queue.stop()));
+  await store.close();
+});
+
+/** The right to write to a job that a worker holds, and its signals. */
+interface Run {
+  attempt: JobAttempt;
+  signal: AbortSignal;
+  pause: AbortSignal;
+}
+
+/** A worker whose jobs do `work`, and that keeps the base model of its last job in memory. */
+function aWorker(
+  work: (run: Run) => Promise<void>,
+  { name = `worker-${queues.length + 1}`, ...changes }: Partial<TrainQueueOptions> & { name?: string } = {},
+): TrainQueue {
+  let running = 0;
+  let loaded: { baseModel: string | null; precisions: ['auto'] } = { baseModel: null, precisions: ['auto'] };
+  const queue = startTrainQueue({
+    redis,
+    prefix,
+    workerName: name,
+    lockMs: 4_000,
+    jobsAtOnce: 1,
+    turnMs: 60_000,
+    order: store.queue,
+    pool: { appetite: (): Appetite => ({ ...loaded, isIdle: running === 0 }), onAppetite: () => () => {} },
+    async run(id, { signal, pause, resumes, onPlaced }) {
+      const start = await store.attempts.start(id, name, resumes);
+      if (start.outcome !== 'started') return { outcome: 'ended', status: 'not-needed' };
+      const { attempt } = start;
+      running++;
+      loaded = { ...loaded, baseModel: attempt.job.base_model };
+      onPlaced();
+      runs.push({ id, worker: name });
+      try {
+        await work({ attempt, signal, pause });
+      } finally {
+        running--;
+      }
+      if (signal.reason === 'lost-lock') return { outcome: 'lost' };
+      if (pause.aborted || signal.aborted) {
+        await store.attempts.release(attempt, { isPaused: pause.aborted });
+        return { outcome: 'released' };
+      }
+      await store.attempts.succeed(attempt, 'ad_0123456789abcdef01234567');
+      return { outcome: 'ended', status: 'succeeded' };
+    },
+    log: pino({ level: 'silent' }),
+    ...changes,
+  });
+  queues.push(queue);
+  return queue;
+}
+
+async function send(owner: Owner, changes: Partial<JobSpec> = {}): Promise<JobId> {
+  return (await store.createJob(aJobSpec(changes), { requestHash: 'h', owner })).job.id;
+}
+
+async function until(check: () => Promise<boolean> | boolean): Promise<void> {
+  const deadline = Date.now() + 30_000;
+  while (!(await check())) {
+    if (Date.now() > deadline) throw new Error('this did not happen');
+    await sleep(20);
+  }
+}
+
+const allSucceeded = (count: number) => async () => (await store.queueStatus()).jobs.succeeded === count;
+
+test('several workers share the jobs of two keys: each job is run once, and no place is exceeded', async () => {
+  const sent: JobId[] = [];
+  for (let i = 0; i < 30; i++) sent.push(await send(KEYS[i % 3 === 0 ? 0 : 1]!));
+  const holding = new Map<string, number>();
+  let most = 0;
+  for (const name of ['one', 'two', 'three']) {
+    aWorker(
+      async () => {
+        holding.set(name, (holding.get(name) ?? 0) + 1);
+        most = Math.max(most, holding.get(name)!);
+        await sleep(20);
+        holding.set(name, holding.get(name)! - 1);
+      },
+      { name, jobsAtOnce: 3 },
+    );
+  }
+  await until(allSucceeded(30));
+  expect(runs.map(({ id }) => id).sort()).toEqual([...sent].sort());
+  expect(new Set(runs.map(({ worker }) => worker)).size).toBe(3);
+  expect(most).toBe(3);
+  // While both keys have jobs, they alternate.
+  const first = runs.slice(0, 12).filter(({ id }) => sent.indexOf(id) % 3 === 0);
+  expect(first.length).toBeGreaterThan(3);
+  expect(await store.reconcile()).toEqual({ requeued: [], ended: [] });
+});
+
+test('a job keeps its lock for as long as it runs, and one whose worker is gone goes to another', async () => {
+  const id = await send(null);
+  // It ignores that its worker has dropped it, as a process that hangs does.
+  let ends = () => {};
+  const hangs = new Promise<void>((resolve) => {
+    ends = resolve;
+  });
+  const first = aWorker(() => hangs, { lockMs: 1_000 });
+  await until(() => runs.length === 1);
+  aWorker(async () => {}, { lockMs: 1_000 });
+  await sleep(2_500);
+  expect(runs.length).toBe(1);
+  await first.abandon();
+  queues.shift();
+  await until(allSucceeded(1));
+  expect(runs).toEqual([
+    { id, worker: 'worker-1' },
+    { id, worker: 'worker-2' },
+  ]);
+  ends();
+});
+
+test('a job for another base model gets its turn: the others are paused, then continue', async () => {
+  const untilPaused = async ({ attempt, signal, pause }: Run) => {
+    if (attempt.job.base_model === 'one' && attempt.number === 1) {
+      await until(() => pause.aborted || signal.aborted);
+    }
+  };
+  const [first, second] = [await send(KEYS[0], { base_model: 'one' }), await send(KEYS[1], { base_model: 'one' })];
+  aWorker(untilPaused, { jobsAtOnce: 2, turnMs: 500 });
+  await until(() => runs.length === 2);
+  const other = await send(null, { base_model: 'two' });
+  await until(allSucceeded(3));
+  expect(runs.map(({ id }) => id)).toEqual([first, second, other, first, second]);
+  expect(await store.getJob(first)).toMatchObject({ attempts: 2 });
+  expect(await store.reconcile()).toEqual({ requeued: [], ended: [] });
+});
