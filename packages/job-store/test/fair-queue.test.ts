@@ -1,6 +1,7 @@
 import type { JobId, JobPriority, KeyId, Owner } from '@lorasmith/contracts';
+import { Worker } from 'bullmq';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createJobStore, type JobStore, jobKeys } from '../src/index.js';
+import { createJobStore, type JobStore, jobKeys, QUEUE_NAME } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
 import { prefix, redis, useJobStore } from './real-job-store.js';
 import { type DrivenClock, SimulatedWorker, type SimulatedWorkerOptions } from './simulated-worker.js';
@@ -179,6 +180,64 @@ describe('a worker without a free place', () => {
     expect(await drive(2)).toEqual([ofB]);
     expect(await drive(3)).toEqual([]);
     expect(await drive(2)).toEqual([ofA[3]]);
+  });
+});
+
+describe('a forecast', () => {
+  const at = (seconds: number) => new Date(clock.ms + seconds * 1_000).toISOString();
+  const planned = async (owner: Owner, seconds: number | null) =>
+    (await store.createJob(aJobSpec(), { requestHash: 'h', owner, planned: { tokens: 1_000, seconds } })).job;
+
+  test('says when the jobs start and end, from what workers hold and what was planned', async () => {
+    const [running, next, other, unknown, last] = [
+      await planned(A, 100),
+      await planned(A, 50),
+      await planned(B, 30),
+      await planned(A, null),
+      await planned(A, 10),
+    ];
+    // Nobody trains.
+    expect(await store.queue.forecast(next)).toEqual({ ahead: 2, estimated_start: null, estimated_end: null });
+    clock.ms += 2_000;
+    const start = await store.attempts.start(running.id, 'w');
+    if (start.outcome !== 'started') throw new Error(start.reason);
+    const taken = new Worker(QUEUE_NAME, null, {
+      connection: redis,
+      prefix: jobKeys(prefix).queuePrefix,
+      autorun: false,
+    });
+    await store.queue.moveToFront(running.id);
+    await taken.getNextJob('token', { block: false });
+    await taken.close();
+    await store.queue.announce('w', { slots: 1, held: [running.id] });
+    const preparing = { id: running.id, status: 'preparing' as const };
+    expect(await store.queue.forecast(preparing)).toEqual({
+      ahead: 0,
+      estimated_start: null,
+      estimated_end: at(100),
+    });
+    expect(await store.queue.forecast(other)).toEqual({
+      ahead: 0,
+      estimated_start: at(100),
+      estimated_end: at(130),
+    });
+    expect(await store.queue.forecast(next)).toEqual({ ahead: 1, estimated_start: at(130), estimated_end: at(180) });
+    // Nothing is invented for and after a job whose length nobody knows.
+    expect(await store.queue.forecast(unknown)).toEqual({ ahead: 2, estimated_start: at(180), estimated_end: null });
+    expect(await store.queue.forecast(last)).toEqual({ ahead: 3, estimated_start: null, estimated_end: null });
+
+    // Its trainer knows better than the plan.
+    const data = { step: 1, total_steps: 9, loss: 1, learning_rate: 1, grad_norm: 1, epoch: 1, tokens_per_second: 1 };
+    await store.attempts.record(start.attempt, { type: 'step-finished', data: { ...data, seconds_left: 40 } });
+    await store.queue.announce('w', { slots: 2, held: [running.id] });
+    clock.ms += 2_000;
+    expect(await store.queue.forecast(other)).toMatchObject({ estimated_start: at(0), estimated_end: at(60) });
+    // It shares the machine until the other one has ended.
+    expect(await store.queue.forecast(preparing)).toMatchObject({ estimated_end: at(70 + 10) });
+    // A worker that says nothing any more does not count.
+    clock.ms += 30_000;
+    expect(await store.queue.forecast(other)).toMatchObject({ estimated_start: null, estimated_end: null });
+    expect(await store.queue.forecast({ ...other, status: 'cancelled' })).toBeNull();
   });
 });
 
