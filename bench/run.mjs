@@ -9,13 +9,14 @@ import { parseArgs, promisify } from 'node:util';
 import { trainerEnvironment } from '../services/worker/dist/trainer/trainer-environment.js';
 import { writeLargeLlama } from './large-llama.mjs';
 import { around as aroundTraining, copyWithDigest, writeChats } from './parts/around.mjs';
+import { fairness as fairnessOfKeys } from './parts/fairness.mjs';
 import { TOGETHER, trainedTogether, wholeJobs } from './parts/jobs.mjs';
 import { readBenchRows } from './rows.mjs';
 import { gigabytes, percent, table } from './tables.mjs';
 
 const run = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname ?? '.', '..');
-const BENCHES = { speed, share, growth, estimate, loading, profile, around, jobs };
+const BENCHES = { speed, share, growth, estimate, loading, profile, around, jobs, fairness };
 
 const { values } = parseArgs({
   options: {
@@ -372,6 +373,37 @@ async function jobs() {
     return { together, whole };
   } finally {
     await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+/** Completion times of the jobs of two keys that send at the same time. */
+async function fairness() {
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-fairness-'));
+  try {
+    const result = await fairnessOfKeys({ root: ROOT, folder, model });
+    const seconds = (/** @type {number[]} */ ...all) => all.map((one) => one.toFixed(1)).join(', ');
+    const times = (/** @type {number} */ one) => `${(one / result.alone).toFixed(2)} ×`;
+    const last = (/** @type {number[]} */ all) => Math.max(...all);
+    const { alone, otherKey, sameKey, manyOfFirst, fewOfSecond } = result;
+    say(
+      'Jobs of 10 steps through the HTTP API, beside one of 10,000 steps of the first key: seconds until the adapter.',
+    );
+    say(
+      table(
+        ['jobs', 'seconds', 'the last of them'],
+        [
+          ['one alone', seconds(alone), ''],
+          ['one of the second key', seconds(otherKey), times(otherKey)],
+          ['one of the first key', seconds(sameKey), times(sameKey)],
+          ['2 of the second key, right after the 16', seconds(...fewOfSecond), times(last(fewOfSecond))],
+          ['16 of the first key', seconds(...manyOfFirst), times(last(manyOfFirst))],
+        ],
+      ),
+    );
+    say(`The long job had ${result.longSteps} steps by then.\n`);
+    return result;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
   }
 }
 
