@@ -22,9 +22,8 @@ export class ApiError extends ProductError {
 
 /** Reads the error from an answer with status 4xx or 5xx, including answers of a proxy in another format. */
 export async function apiErrorOf(response: Response): Promise<ApiError> {
-  const text = await response.text().catch(() => '');
-  const answered = errorOf(text);
-  if (answered !== undefined) return new ApiError(response.status, answered);
+  const answered = apiErrorOfText(response.status, await response.text().catch(() => ''));
+  if (answered !== null) return answered;
   return new ApiError(response.status, {
     code: codeOfStatus(response.status),
     message: `${response.url} answered ${response.status} ${response.statusText}, not in the form of this API; is it the right address?`,
@@ -32,6 +31,12 @@ export async function apiErrorOf(response: Response): Promise<ApiError> {
     request_id: null,
     details: [],
   });
+}
+
+/** The error that a text of the api says: of an answer, or within a stream. Null for any other text. */
+export function apiErrorOfText(status: number, text: string): ApiError | null {
+  const error = errorOf(text);
+  return error === undefined ? null : new ApiError(status, error);
 }
 
 function errorOf(text: string): ErrorBody['error'] | undefined {

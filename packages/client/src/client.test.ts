@@ -277,3 +277,58 @@ describe('downloadAdapter', () => {
     expect(await readdir(folder)).toEqual(['merged.tar']);
   });
 });
+
+describe('text', () => {
+  const events =
+    (...data: unknown[]): Answer =>
+    (response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.end(data.map((one) => `data: ${typeof one === 'string' ? one : JSON.stringify(one)}\n\n`).join(''));
+    };
+  const chunk = (content: string) => ({ choices: [{ index: 0, delta: { content }, finish_reason: null }] });
+  const messages = [{ role: 'user' as const, content: 'Hello' }];
+
+  it('is streamed to its end, and an error in it is that of the api', async () => {
+    const broken = {
+      error: { message: 'It is gone.', type: 'invalid_request_error', param: 'model', code: 'model_not_found' },
+    };
+    const server = await serve(
+      events(chunk('On'), chunk('e'), '[DONE]'),
+      events(chunk('On'), broken),
+      events(chunk('On')),
+    );
+    const client = createClient({ baseUrl: server.baseUrl });
+    const textOf = async () => {
+      const pieces: string[] = [];
+      const failure = await (async () => {
+        for await (const { choices } of client.streamChat({ model: 'ad_1', messages }))
+          pieces.push(choices[0]!.delta.content!);
+      })().catch((error: unknown) => error);
+      return { text: pieces.join(''), failure };
+    };
+    expect(await textOf()).toEqual({ text: 'One', failure: undefined });
+    expect(JSON.parse(server.requests[0]!.body)).toEqual({ model: 'ad_1', messages, stream: true });
+    expect(await textOf()).toMatchObject({ text: 'On', failure: { code: 'model_not_found', message: 'It is gone.' } });
+    expect(await textOf()).toMatchObject({ text: 'On', failure: { code: 'service_unavailable' } });
+  });
+
+  it('is scored token by token', async () => {
+    const logprobs = { tokens: ['<s>', 'a', 'b'], token_logprobs: [null, -1, -3], top_logprobs: [], text_offset: [] };
+    const server = await serve(json(200, { choices: [{ index: 0, text: 'ab', logprobs, finish_reason: 'length' }] }));
+    const score = await createClient({ baseUrl: server.baseUrl }).score('ad_1', 'ab');
+    expect(score).toEqual({
+      tokens: [
+        { token: '<s>', logprob: null },
+        { token: 'a', logprob: -1 },
+        { token: 'b', logprob: -3 },
+      ],
+      logprob: -4,
+      perplexity: Math.exp(2),
+    });
+    const [{ url, body }] = server.requests as [ReceivedRequest];
+    expect([url, JSON.parse(body)]).toEqual([
+      '/v1/completions',
+      { model: 'ad_1', prompt: 'ab', max_tokens: 0, echo: true, logprobs: 0 },
+    ]);
+  });
+});

@@ -21,6 +21,7 @@ import { ENDED_STATUSES, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
 import { createHttpTransport, type HttpTransport, type HttpTransportOptions } from './http-transport.js';
 import { type FollowOptions, followJobEvents } from './job-events.js';
 import { countedStream } from './request-stream.js';
+import { textCalls } from './text-calls.js';
 
 export interface CallOptions {
   signal?: AbortSignal | undefined;
@@ -211,6 +212,8 @@ export function clientOver(transport: HttpTransport) {
     /** What the workers train on. */
     machines: async (call: CallOptions = {}) => (await get<MachineList>('/machines', call)).data,
     model: (name: string, call: CallOptions = {}) => get<BaseModelDetail>(`/models/${encodeURIComponent(name)}`, call),
+
+    ...textCalls(transport),
   };
 }
 

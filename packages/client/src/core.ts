@@ -7,3 +7,4 @@ export * from './job-events.js';
 export type { JudgedCase, ProbeJudgement, ProbeVerdict } from './probe/judge-probe.js';
 export * from './probe/probe-server.js';
 export * from './report-text.js';
+export * from './text-calls.js';

@@ -1,6 +1,7 @@
 import type { EventData, JobEvent, SamplePrompt } from '@lorasmith/contracts';
 import { faultLines } from './fault-lines.js';
 import { countText, durationText } from './human-units.js';
+import { printable } from './printable.js';
 import { reportText } from './report-text.js';
 
 /** An output for text: a terminal, whose last line can be redrawn, or a file or pipe. */
@@ -141,7 +142,7 @@ function eventText(
 /** Each prompt, in one line, and its answer below it. */
 function samplesText({ step, samples }: EventData<'samples-generated'>, prompts: readonly SamplePrompt[]): string[] {
   const answers = samples.flatMap(({ prompt, text, finish_reason: reason }) => {
-    const answer = `${text}${reason === 'length' ? '…' : ''}`;
+    const answer = `${printable(text)}${reason === 'length' ? '…' : ''}`;
     return [
       `  > ${promptText(prompts[prompt]) ?? `prompt ${prompt}`}`,
       ...answer.split('\n').map((one) => `    ${one}`),

@@ -284,4 +284,44 @@ describe('lora', () => {
     ];
     expect([exitCode, output]).toEqual([EXIT.failed, lines.map((line) => `${line}\n`).join('')]);
   });
+
+  it('compares the answers of an adapter and its base, as they come, without control characters', async () => {
+    const answered =
+      (content: string): Answer =>
+      (response) => {
+        response.writeHead(200, { 'content-type': 'text/event-stream' });
+        response.end(`data: ${JSON.stringify({ choices: [{ delta: { content } }] })}\n\ndata: [DONE]\n\n`);
+      };
+    const args = [
+      'chat',
+      'ad_1',
+      'Hello',
+      '--compare',
+      '--system',
+      'Be brief.',
+      '--max-tokens',
+      '8',
+      '--stop',
+      'x',
+      '--stop',
+      'y',
+    ];
+    const model = { id: 'ad_1', parent: 'tiny' };
+    const { output, requests, exitCode } = await lora(
+      args,
+      json(200, model),
+      answered('Well,\n\u001b[2Jhm'),
+      answered('Hi'),
+    );
+    expect([exitCode, output]).toEqual([EXIT.done, 'tiny:\nWell,\n[2Jhm\n\nad_1:\nHi\n']);
+    expect(requests.map(({ url }) => url)).toEqual(['/v1/models/ad_1', '/v1/chat/completions', '/v1/chat/completions']);
+    expect(JSON.parse(requests[2]!.body)).toEqual({
+      model: 'ad_1',
+      messages: [
+        { role: 'system', content: 'Be brief.' },
+        { role: 'user', content: 'Hello' },
+      ],
+      ...{ temperature: 0, max_tokens: 8, stop: ['x', 'y'], stream: true },
+    });
+  });
 });

@@ -11,6 +11,7 @@ import { JOB_COMMANDS } from './job-commands.js';
 import { MACHINE_COMMANDS } from './machine-commands.js';
 import { MODEL_COMMANDS } from './model-commands.js';
 import { PROBE_COMMAND } from './probe-command.js';
+import { TEXT_COMMANDS } from './text-commands.js';
 
 export interface CommandLineOptions {
   /** The arguments after `lora`. */
@@ -34,6 +35,7 @@ const COMMANDS: readonly Command[] = [
   ...DATASET_COMMANDS,
   ...JOB_COMMANDS,
   ...ADAPTER_COMMANDS,
+  ...TEXT_COMMANDS,
   PROBE_COMMAND,
 ];
 const COMMON_OPTIONS = {
