@@ -1,8 +1,8 @@
 // Test equipment, loaded into a program with `node --import`: the program receives a signal at one exact file operation.
 //
 // The plan is a JSON file named by FAULT_PLAN_FILE, read again at every operation, so that one running program can be struck
-// more than once: {"program", "call", "when", "path", "skip", "signal", "struck"}. `struck` is a file that is made just
-// before the signal is sent; once it exists the plan is over, also for every other program.
+// more than once: {"program", "call", "when", "path", "skip", "signal", "isRepeated", "struck"}. `struck` is a file that is
+// made just before the signal is sent; once it exists the plan is over, also for every other program, unless it is repeated.
 import fs from 'node:fs';
 import fsp from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
@@ -13,7 +13,7 @@ const program = process.argv[1] ?? '';
 const { readFileSync, openSync, closeSync } = fs;
 let skipped = 0;
 
-/** @returns {{ program: string, call: string, when: string, path: string, skip: number, signal: NodeJS.Signals, struck: string } | null} */
+/** @returns {{ program: string, call: string, when: string, path: string, skip: number, signal: NodeJS.Signals, isRepeated: boolean, struck: string } | null} */
 function currentPlan() {
   try {
     return JSON.parse(readFileSync(/** @type {string} */ (planFile), 'utf8'));
@@ -30,7 +30,7 @@ function pass(when, call, file) {
   if (!program.endsWith(plan.program) || !new RegExp(plan.path).test(String(file))) return;
   if (skipped++ < plan.skip) return;
   try {
-    closeSync(openSync(plan.struck, 'wx'));
+    closeSync(openSync(plan.struck, plan.isRepeated ? 'w' : 'wx'));
   } catch {
     // It has struck already.
     return;

@@ -45,6 +45,8 @@ export interface Strike {
   skip?: number;
   /** @defaultValue SIGKILL */
   signal?: NodeJS.Signals;
+  /** Whether every process is struck that comes there. @defaultValue false: only the first */
+  isRepeated?: boolean;
 }
 
 /** The complete product (compiled services, a real Redis, real trainers) and functions to break each part. */
@@ -177,7 +179,7 @@ export async function startStand({ modelsDir, machinesDir, ...options }: StandOp
     trainer: () => eventually('there is a trainer', async () => (await processes('trainer/child-main.js')).at(-1)),
     async plan(strike) {
       const struck = path.join(folder, `struck-${++strikes}`);
-      await writeFile(planFile, JSON.stringify({ skip: 0, signal: 'SIGKILL', ...strike, struck }));
+      await writeFile(planFile, JSON.stringify({ skip: 0, signal: 'SIGKILL', isRepeated: false, ...strike, struck }));
       return {
         struck: async () => void (await eventually(`struck ${JSON.stringify(strike)}`, () => existsSync(struck))),
       };
