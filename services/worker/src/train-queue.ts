@@ -25,8 +25,10 @@ import { Wakening } from './wakening.js';
 
 /** How many workers of one job may die before it is given up. */
 const MAX_STALLED_COUNT = 3;
-/** A notice that a job waits can be lost, and no notice says that a wait has become too long. */
-const LOOK_EVERY_MS = 2_000;
+/** Of a turn: the time between two looks without a notice. One can be lost, and none says that a wait has become too long. */
+const LOOK_EVERY = 1 / 40;
+/** Its bounds: each look reads all that waits. */
+const LOOK_MS = { least: 100, most: 10_000 };
 const ANNOUNCE_EVERY_MS = 5_000;
 
 export interface TrainQueueOptions {
@@ -95,6 +97,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
   /** By the name of the entry. */
   const held = new Map<string, Held>();
   const wakening = new Wakening();
+  const lookEveryMs = Math.min(Math.max(turnMs * LOOK_EVERY, LOOK_MS.least), LOOK_MS.most);
   let isClosing = false;
   let tokens = 0;
   /** The job for which others are paused. */
@@ -124,18 +127,25 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
     return chooseNext(queue, chooser, turnMs);
   };
 
-  /** Takes the entry at the front, which is `wanted` unless another one got there meanwhile. */
-  const take = async (wanted: string, queue: QueueSnapshot): Promise<void> => {
+  /**
+   * Takes the entry at the front, which is `wanted` unless another one got there meanwhile.
+   * @returns the queue without it; null: the queue must be read again
+   */
+  const take = async (wanted: string, queue: QueueSnapshot): Promise<QueueSnapshot | null> => {
     await order.moveToFront(wanted);
     const token = `${worker.id}:${tokens++}`;
     const job = await worker.getNextJob(token, { block: false });
-    if (job?.id === undefined) return;
+    if (job?.id === undefined) return null;
     const taken = new TakenEntry({ job, token, order, log });
     const found = queue.waiting.find(({ entry }) => entry === job.id);
     const appetite = appetiteNow();
     const isWelcome = job.id === wanted || (found !== undefined && appetite !== null && fits(found, appetite));
-    if (isClosing || !isWelcome) return await taken.putBack();
+    if (isClosing || !isWelcome) {
+      await taken.putBack();
+      return null;
+    }
     await hold(taken, found?.job ?? null, queue.now);
+    return withoutTaken(queue, job.id);
   };
 
   const hold = async (taken: TakenEntry, entry: QueueEntry | null, since: number): Promise<void> => {
@@ -166,23 +176,25 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
       const choice = choose(queue);
       if (choice.action === 'wait') {
         const untilMs = choice.untilMs === null ? Number.POSITIVE_INFINITY : choice.untilMs - queue.now;
-        return Math.min(untilMs, LOOK_EVERY_MS);
+        return Math.min(untilMs, lookEveryMs);
       }
       await order.locked(async () => {
-        const current = await order.snapshot();
-        await act(choose(current), current);
+        let current: QueueSnapshot | null = await order.snapshot();
+        while (current !== null && !isClosing) current = await act(choose(current), current);
       });
     }
   };
 
-  const act = async (choice: Choice, queue: QueueSnapshot): Promise<void> => {
-    if (choice.action === 'take') await take(choice.waiting.entry, queue);
-    if (choice.action !== 'pause') return;
+  /** @returns the queue after that; null: there is nothing more to do, or it must be read again */
+  const act = async (choice: Choice, queue: QueueSnapshot): Promise<QueueSnapshot | null> => {
+    if (choice.action === 'take') return await take(choice.waiting.entry, queue);
+    if (choice.action === 'wait') return null;
     target = choice.target.id;
     await order.aim(target, workerName);
     const ids = choice.held.map(({ id }) => id);
     log.info({ jobs: ids, for: target }, 'paused for a job that has waited for its turn');
     for (const one of held.values()) if (ids.includes(one.id)) one.pausing.abort();
+    return null;
   };
 
   const announce = async (): Promise<void> => {
@@ -195,7 +207,7 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
     while (!isClosing) {
       const waitMs = await look().catch((error: unknown) => {
         log.warn({ err: error }, 'no job could be taken; it will be tried again');
-        return LOOK_EVERY_MS;
+        return lookEveryMs;
       });
       if (!isClosing) await wakening.sleep(waitMs);
     }
@@ -220,9 +232,11 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
     }
   };
 
-  const wake = () => wakening.wake();
-  events.on('waiting', wake);
-  const stopListening = pool.onAppetite(wake);
+  events.on('waiting', () => {
+    // A worker that can take nothing need not read the queue now.
+    if (appetiteNow() !== null) wakening.wake();
+  });
+  const stopListening = pool.onAppetite(() => wakening.wake());
   // A trainer never blocks this process, so a renewal is late only when Redis is.
   const renewal = setInterval(() => void renewLocks(), lockMs / 4);
   const announcing = setInterval(() => void announce().catch(() => {}), ANNOUNCE_EVERY_MS);
@@ -255,4 +269,12 @@ export function startTrainQueue(options: TrainQueueOptions): TrainQueue {
 
 function heldJob({ id, entry, since, pausing }: Held): HeldJob[] {
   return entry === null ? [] : [{ id, entry, since, isPausing: pausing.signal.aborted }];
+}
+
+function withoutTaken(queue: QueueSnapshot, name: string): QueueSnapshot {
+  const taken = queue.waiting.find(({ entry }) => entry === name);
+  const keys = new Map(queue.keys);
+  const use = taken?.job ? keys.get(taken.job.key) : undefined;
+  if (taken?.job && use) keys.set(taken.job.key, { ...use, held: use.held + 1 });
+  return { ...queue, keys, waiting: queue.waiting.filter(({ entry }) => entry !== name) };
 }

@@ -162,7 +162,9 @@ test('a job for another base model gets its turn: the others are paused, then co
   await until(() => runs.length === 2);
   const other = await send(null, { base_model: 'two' });
   await until(allSucceeded(3));
-  expect(runs.map(({ id }) => id)).toEqual([first, second, other, first, second]);
+  const ids = runs.map(({ id }) => id);
+  expect(ids.slice(0, 3)).toEqual([first, second, other]);
+  expect(ids.slice(3).sort()).toEqual([first, second].sort());
   expect(await store.getJob(first)).toMatchObject({ attempts: 2 });
   expect(await store.reconcile()).toEqual({ requeued: [], ended: [] });
 });
