@@ -39,7 +39,7 @@ const request = (changes: JobRequest['training'] = {}): JobRequest => ({
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-flow-'));
   await mkdir(path.join(folder, 'data'));
-  await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
+  for (const name of ['tiny-llama', 'other-llama']) await writeTinyLlama(path.join(folder, 'models', name));
   // The specifier is computed because the file is JavaScript without declarations.
   const { startStack } = await import(new URL('../scripts/stack/start-stack.mjs', import.meta.url).href);
   stack = await startStack({ dataDir: path.join(folder, 'data'), modelsDir: path.join(folder, 'models') });
@@ -210,13 +210,20 @@ describe('a job whose rows take longer than the answer may', () => {
 });
 
 describe('cancelling', () => {
-  test('stops a running and a queued job', async () => {
+  test('stops a running and a queued job; a small one beside them has ended by then', async () => {
     const long = request({ max_steps: 1_000_000, epochs: 1 });
     const running = await client.createJob(long);
-    const waiting = await client.createJob(long);
     await until(running.id, 'running');
+    // It waits for its turn: the worker stays on its base model for now.
+    const waiting = await client.createJob({ ...long, base_model: 'other-llama' });
+
+    // A job on the same base model trains at the same time, and ends although the other one would take hours.
+    const small = await client.createJob(request({ max_steps: 10 }));
+    expect(await until(small.id, 'succeeded', 'failed')).toMatchObject({ status: 'succeeded', queue: null });
+    const { status, queue } = await client.getJob(running.id);
+    expect([status, queue?.ahead, typeof queue?.estimated_end]).toEqual(['running', 0, 'string']);
+    expect((await client.getJob(waiting.id)).queue?.ahead).toBe(0);
     expect((await client.cancelJob(waiting.id)).status).toBe('cancelled');
-    // The complete training would take hours.
     await client.cancelJob(running.id);
     await until(running.id, 'cancelled');
     const types = async (id: string) => {
@@ -226,7 +233,7 @@ describe('cancelling', () => {
     };
     expect(await types(waiting.id)).toEqual(['job-queued', 'job-cancelled']);
     expect((await types(running.id)).at(-1)).toBe('job-cancelled');
-    expect((await client.listAdapters()).data).toHaveLength(1);
+    expect((await client.listAdapters()).data).toHaveLength(2);
     await expect(client.cancelJob(running.id)).rejects.toMatchObject({ code: 'job_not_cancellable' });
   }, 120_000);
 
