@@ -77,13 +77,6 @@ using RowsOf = Rows<F, Number>;
 
 #endif
 
-Activation ActivationOf(const Attributes& attributes) { return static_cast<Activation>(attributes.Int("activation")); }
-
-bool CheckActivation(Context& context, Activation activation) {
-  const bool known = activation >= Activation::kRelu && activation < Activation::kCount;
-  return context.Check(known, "activation must be the index of one");
-}
-
 // gate_up [tokens, 2 * intermediate] → [tokens, intermediate]
 template <typename Number>
 struct GatedUnit {

@@ -301,6 +301,7 @@ struct OpDefinition {
 };
 
 // The ops of this library, each defined beside its kernels.
+std::vector<OpDefinition> ActivationOps();
 std::vector<OpDefinition> AdamWOps();
 std::vector<OpDefinition> AdoptOps();
 std::vector<OpDefinition> NormOps();

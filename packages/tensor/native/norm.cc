@@ -1,4 +1,5 @@
-// Root mean square norm (Zhang & Sennrich 2019, arXiv:1910.07467), also of a sum, and its gradient.
+// Root mean square norm (Zhang & Sennrich 2019, arXiv:1910.07467), also of a sum, and its gradient; and what a layer
+// norm (Ba et al. 2016, arXiv:1607.06450) has besides it.
 #include <cmath>
 
 #include "kernel.h"
@@ -130,10 +131,34 @@ struct RmsNormGradient {
   }
 };
 
+// x [tokens, size] → each row less its mean
+struct Centred {
+  void Compute(Context& context) const {
+    const int64_t rows = context.Dim(0, 0);
+    const int64_t width = context.Dim(0, 1);
+    const float* x = context.Input<float>(0);
+    float* result = context.Output<float>(0, {rows, width});
+    if (context.failed()) return;
+    ParallelRanges(rows, kRowsPerPiece, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; row++) {
+        const float* from = x + row * width;
+        float* to = result + row * width;
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < width; i++) sum += from[i];
+        const float mean = sum / static_cast<float>(width);
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++) to[i] = from[i] - mean;
+      }
+    });
+  }
+};
+
 }  // namespace
 
 std::vector<OpDefinition> NormOps() {
   return {
+      {"LorasmithCentred", {"x: T"}, {"result: T"}, {}, {KernelOn<Centred>("CPU", TF_FLOAT)}},
       {"LorasmithRmsNorm",
        {"x: float", "weight: float"},
        {"y: T", "inverse_rms: float"},

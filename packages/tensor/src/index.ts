@@ -1,9 +1,9 @@
-export { type Activation, activate, activationGradient } from './activation.js';
 export * from './arithmetic.js';
 export { type Engine, type EngineKind, engine } from './binding.js';
 export * from './cuda.js';
 export * from './dtype.js';
 export { type OpObserver, observeOps } from './execute.js';
+export type { Activation } from './kernels/activation.js';
 export type { AdamWState, AdamWStep, AdamWUpdate } from './kernels/adamw.js';
 export type {
   AttentionSettings,

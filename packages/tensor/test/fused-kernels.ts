@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { ACTIVATIONS } from '../src/activation.js';
 import { multiply, square, subtract } from '../src/arithmetic.js';
 import { engine } from '../src/binding.js';
 import type { DType, FloatDType } from '../src/dtype.js';
+import { ACTIVATIONS } from '../src/kernels/activation.js';
 import type { AdamWStep } from '../src/kernels/adamw.js';
 import type { AttentionSettings, BatchAttention } from '../src/kernels/attention.js';
 import type { InstructionSet } from '../src/kernels/fused-library.js';
@@ -211,6 +211,18 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
   afterEach(() => void configureKernels('raw'));
 
   describe.each(['float32', 'bfloat16'] as const)('in %s', (dtype) => {
+    test('the norm of a sum is the same bits as that of a sum that was made before', () => {
+      configureKernels('fused', { instructionSet });
+      scope(() => {
+        const weight = numbers([83], 'weight');
+        const { rmsNorm, addRmsNorm } = kernelsFor(dtype);
+        const made = addRmsNorm(numbers([300, 83], 'x'), numbers([300, 83], 'branch', dtype), weight, 1e-5);
+        const again = rmsNorm(made.sum, weight, 1e-5, dtype);
+        expect(toFloat32Array(again.inverseRms)).toEqual(toFloat32Array(made.inverseRms));
+        expect(toFloat32Array(again.output)).toEqual(toFloat32Array(made.output));
+      });
+    });
+
     test('products, one of them added to a matrix', () => {
       bothWays(instructionSet, dtype, () => {
         const { matMul, addMatMul } = kernelsFor(dtype);
@@ -221,7 +233,7 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       });
     });
 
-    test('norm, norm with the residual sum, and their gradient', () => {
+    test('norm, norm with the residual sum, and their gradient; what is left of rows without their mean', () => {
       bothWays(instructionSet, dtype, () => {
         const x = numbers([37, 48], 'x', 'float32', 3);
         const weight = numbers([48], 'weight');
@@ -234,19 +246,25 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
         const without = rmsNormGradient(gradient, x, weight, first.inverseRms, null);
         return [
           ...[first.output, first.inverseRms, second.sum, second.output, second.inverseRms],
-          ...[withResidual.exact, withResidual.rounded, without.exact],
+          ...[withResidual.exact, withResidual.rounded, without.exact, kernelsFor('float32').centred(x)],
         ];
       });
     });
 
     // Where functions are nearly linear, where they bend, and where exp would overflow.
-    test.each(ACTIVATIONS)('gated unit of %s and its gradient', (activation) => {
+    test.each(ACTIVATIONS)('gated unit of %s and its gradient, and the activation alone', (activation) => {
       for (const spread of [0.1, 6, 120]) {
         bothWays(instructionSet, dtype, () => {
           const gateUp = numbers([19, 2 * 33], 'gate and up', dtype, spread);
-          const { gatedUnit, gatedUnitGradient } = kernelsFor(dtype);
+          const kernels = kernelsFor(dtype);
           const gradient = numbers([19, 33], 'gradient', dtype);
-          return [gatedUnit(gateUp, activation), gatedUnitGradient(gradient, gateUp, activation)];
+          const byGateUp = numbers([19, 66], 'by gate and up', dtype);
+          return [
+            kernels.gatedUnit(gateUp, activation),
+            kernels.gatedUnitGradient(gradient, gateUp, activation),
+            kernels.activation(gateUp, activation),
+            kernels.activationGradient(byGateUp, gateUp, activation),
+          ];
         });
       }
     });

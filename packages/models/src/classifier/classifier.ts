@@ -1,14 +1,5 @@
 import type { ClassifierArchitecture } from '@lorasmith/model-folder';
-import {
-  activate,
-  activationGradient,
-  cast,
-  dispose,
-  type FloatDType,
-  scope,
-  type Tensor,
-  tensorOf,
-} from '@lorasmith/tensor';
+import { cast, dispose, type FloatDType, kernelsFor, scope, type Tensor, tensorOf } from '@lorasmith/tensor';
 import { linearBackward, linearForward, type SavedLinear } from '../adapted-linear.js';
 import type { LinearGroup } from '../frozen-linear.js';
 import { type ActingAdapter, checkedAdapters, isTrained, type Pass } from '../pass.js';
@@ -64,7 +55,7 @@ export class Classifier {
     for (const [index, group] of this.groups.entries()) {
       if (index > 0) {
         saved.inputs.push(x);
-        x = activate(x, this.architecture.activation);
+        x = kernelsFor(this.dtype).activation(x, this.architecture.activation);
       }
       const result = linearForward(group, x, adapters, record); // [rows, in] -> [rows, out]
       saved.linears.push(result.saved);
@@ -83,6 +74,7 @@ export class Classifier {
       let current: Tensor | null = lowest === -1 ? null : cast(gradient, this.dtype);
       for (let index = this.groups.length - 1; index >= lowest && current !== null; index--) {
         const byInput = linearBackward(this.groups[index]!, current, linears[index]!, adapters, index > lowest);
+        const { activationGradient } = kernelsFor(this.dtype);
         current = byInput && activationGradient(byInput, inputs[index - 1]!, this.architecture.activation);
       }
     });

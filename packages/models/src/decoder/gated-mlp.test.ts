@@ -1,4 +1,4 @@
-import { activate, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { kernelsFor, scope, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { describe, expect, test } from 'vitest';
 import {
   centralDifferences,
@@ -26,7 +26,7 @@ describe.each([
   test('is the activation of the gate times up, or of up alone', () => {
     scope(() => {
       const output = toFloat32Array(mlpActivation(inputOf(input), mlp));
-      const activated = toFloat32Array(activate(inputOf(input), mlp.activation));
+      const activated = toFloat32Array(kernelsFor('float32').activation(inputOf(input), mlp.activation));
       const expected = Float32Array.from({ length: TOKENS * INTERMEDIATE }, (_, i) => {
         const place = Math.floor(i / INTERMEDIATE) * width + (i % INTERMEDIATE);
         return activated[place]! * (mlp.gated ? input[place + INTERMEDIATE]! : 1);

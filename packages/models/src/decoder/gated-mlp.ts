@@ -1,5 +1,5 @@
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
-import { activate, activationGradient, kernelsFor, type Tensor } from '@lorasmith/tensor';
+import { kernelsFor, type Tensor } from '@lorasmith/tensor';
 
 /**
  * What an MLP does between its linear layers: the activation, with a gate that of the first half times the second half.
@@ -7,7 +7,8 @@ import { activate, activationGradient, kernelsFor, type Tensor } from '@lorasmit
  * @returns `[tokens, intermediate]`
  */
 export function mlpActivation(gateUp: Tensor, { gated, activation }: DecoderArchitecture['mlp']): Tensor {
-  return gated ? kernelsFor(gateUp.dtype).gatedUnit(gateUp, activation) : activate(gateUp, activation);
+  const kernels = kernelsFor(gateUp.dtype);
+  return gated ? kernels.gatedUnit(gateUp, activation) : kernels.activation(gateUp, activation);
 }
 
 /**
@@ -19,6 +20,7 @@ export function mlpActivationGradient(
   gateUp: Tensor,
   { gated, activation }: DecoderArchitecture['mlp'],
 ): Tensor {
-  if (!gated) return activationGradient(gradient, gateUp, activation);
-  return kernelsFor(gateUp.dtype).gatedUnitGradient(gradient, gateUp, activation);
+  const kernels = kernelsFor(gateUp.dtype);
+  const gradientOf = gated ? kernels.gatedUnitGradient : kernels.activationGradient;
+  return gradientOf(gradient, gateUp, activation);
 }

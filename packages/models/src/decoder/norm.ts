@@ -6,11 +6,9 @@ import {
   dispose,
   type FloatDType,
   kernelsFor,
-  mean,
   type Normed,
   type StreamGradient,
   scope,
-  subtract,
   type Tensor,
 } from '@lorasmith/tensor';
 
@@ -40,7 +38,8 @@ export class Norm {
   forward(x: Tensor, dtype: FloatDType): Normed {
     if (this.#kind === 'rms') return kernelsFor(dtype).rmsNorm(x, this.weight, this.#epsilon, dtype);
     return scope(() => {
-      const { output, inverseRms } = kernelsFor('float32').rmsNorm(centred(x), this.weight, this.#epsilon, 'float32');
+      const { centred, rmsNorm } = kernelsFor('float32');
+      const { output, inverseRms } = rmsNorm(centred(x), this.weight, this.#epsilon, 'float32');
       return { output: cast(this.bias === null ? alias(output) : add(output, this.bias), dtype), inverseRms };
     });
   }
@@ -67,6 +66,7 @@ export class Norm {
     const { rmsNormGradient } = kernelsFor(gradient.dtype);
     if (this.#kind === 'rms') return rmsNormGradient(gradient, x, this.weight, inverseRms, residual);
     return scope(() => {
+      const { centred } = kernelsFor('float32');
       const byCentred = rmsNormGradient(gradient, centred(x), this.weight, inverseRms, null);
       dispose(byCentred.rounded);
       const own = centred(byCentred.exact);
@@ -79,9 +79,4 @@ export class Norm {
   dispose(): void {
     dispose([this.weight, this.bias]);
   }
-}
-
-/** Each row less its mean; its own transpose, so its gradient too. */
-function centred(x: Tensor): Tensor {
-  return subtract(x, mean(x, -1, { keepDims: true }));
 }

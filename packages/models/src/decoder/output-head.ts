@@ -3,13 +3,13 @@ import {
   cast,
   constant,
   dispose,
+  kernelsFor,
   matMul,
   multiply,
   scope,
   square,
   subtract,
   type Tensor,
-  tanh,
 } from '@lorasmith/tensor';
 
 /** From hidden states to the logits of the next token: `W h`, in some families bounded to ±softcap. */
@@ -37,9 +37,13 @@ export class OutputHead {
     const softcap = this.#softcap;
     const logits = matMul(hidden, this.#weight, { transposeB: true });
     if (softcap === null) return logits;
-    const capped = scope(() =>
-      multiply(tanh(multiply(cast(logits, 'float32'), constant(1 / softcap))), constant(softcap)),
-    );
+    const capped = scope(() => {
+      const heights = kernelsFor('float32').activation(
+        multiply(cast(logits, 'float32'), constant(1 / softcap)),
+        'tanh',
+      );
+      return multiply(heights, constant(softcap));
+    });
     logits.dispose();
     return capped;
   }

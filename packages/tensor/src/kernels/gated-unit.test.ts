@@ -6,9 +6,9 @@ import {
 } from '../../../../test/numeric/central-differences.js';
 import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
-import { ACTIVATIONS } from '../activation.js';
 import { scope, type Tensor } from '../tensor.js';
 import { cast, tensorOf, toFloat32Array } from '../transfer.js';
+import { ACTIVATIONS } from './activation.js';
 import { rawGatedUnit, rawGatedUnitGradient } from './gated-unit.js';
 
 const [TOKENS, INTERMEDIATE] = [3, 5];

@@ -1,13 +1,11 @@
-import { ACTIVATIONS, type Activation, activate, activationGradient } from '../activation.js';
 import { multiply } from '../arithmetic.js';
-import { elementType, execute, intAttribute } from '../execute.js';
+import { elementType, execute } from '../execute.js';
 import { concat, split } from '../layout.js';
 import { dispose, scope, type Tensor } from '../tensor.js';
 import { cast } from '../transfer.js';
+import { type Activation, activationAttribute, rawActivation, rawActivationGradient } from './activation.js';
 
 // What the ops compute: see Kernels.
-
-const activationAttribute = (activation: Activation) => intAttribute('activation', ACTIVATIONS.indexOf(activation));
 
 export function fusedGatedUnit(gateUp: Tensor, activation: Activation): Tensor {
   return execute('LorasmithGatedUnit', [elementType(gateUp), activationAttribute(activation)], [gateUp]);
@@ -16,7 +14,7 @@ export function fusedGatedUnit(gateUp: Tensor, activation: Activation): Tensor {
 export function rawGatedUnit(gateUp: Tensor, activation: Activation): Tensor {
   return scope(() => {
     const [gate, up] = halves(gateUp);
-    return cast(multiply(activate(gate, activation), up), gateUp.dtype);
+    return cast(multiply(rawActivation(gate, activation), up), gateUp.dtype);
   });
 }
 
@@ -30,11 +28,11 @@ export function rawGatedUnitGradient(gradient: Tensor, gateUp: Tensor, activatio
   return scope(() => {
     const [gate, up] = halves(gateUp);
     const exact = cast(gradient, 'float32');
-    const activated = activate(gate, activation);
+    const activated = rawActivation(gate, activation);
     const byUp = multiply(exact, activated);
     const byActivated = multiply(exact, up);
     dispose([activated, up, exact === gradient ? null : exact]);
-    const byGate = activationGradient(byActivated, gate, activation);
+    const byGate = rawActivationGradient(byActivated, gate, activation);
     dispose([byActivated, gate]);
     const both = concat([byGate, byUp], 1);
     dispose([byGate, byUp]);

@@ -1,7 +1,13 @@
-import type { Activation } from '../activation.js';
 import { type EngineKind, engine } from '../binding.js';
 import { type DType, type FloatDType, TF_DATA_TYPE } from '../dtype.js';
 import type { Tensor } from '../tensor.js';
+import {
+  type Activation,
+  fusedActivation,
+  fusedActivationGradient,
+  rawActivation,
+  rawActivationGradient,
+} from './activation.js';
 import {
   type AdamWState,
   type AdamWStep,
@@ -42,10 +48,12 @@ import { PageCache } from './page-cache.js';
 import { cudaAddMatMul, fusedAddMatMul, fusedMatMul, rawAddMatMul, rawMatMul } from './product.js';
 import {
   fusedAddRmsNorm,
+  fusedCentred,
   fusedRmsNorm,
   fusedRmsNormGradient,
   type Normed,
   rawAddRmsNorm,
+  rawCentred,
   rawRmsNorm,
   rawRmsNormGradient,
   type StreamGradient,
@@ -79,6 +87,18 @@ export interface Kernels {
     inverseRms: Tensor,
     residual: Tensor | null,
   ): StreamGradient;
+  /**
+   * Each row less its mean, as a layer norm has it (Ba et al. 2016, arXiv:1607.06450). Its own transpose, so its gradient too.
+   * @param x `[tokens, size]` float32
+   */
+  centred(x: Tensor): Tensor;
+  /** The activation of each number, computed in float32, in the dtype of x. */
+  activation(x: Tensor, activation: Activation): Tensor;
+  /**
+   * Gradient of {@link activation}.
+   * @param gradient by its output, in the dtype of x
+   */
+  activationGradient(gradient: Tensor, x: Tensor, activation: Activation): Tensor;
   /**
    * A gated linear unit (Shazeer 2020, arXiv:2002.05202): `f(gate) · up`, in float32. SwiGLU is that of `silu`.
    * @param gateUp `[tokens, 2 × intermediate]`: gate, then up
@@ -216,6 +236,9 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   rmsNorm: [fused(fusedRmsNorm, ALSO_CUDA), raw(rawRmsNorm)],
   addRmsNorm: [fused(fusedAddRmsNorm, ALSO_CUDA), raw(rawAddRmsNorm)],
   rmsNormGradient: [fused(fusedRmsNormGradient, ALSO_CUDA), raw(rawRmsNormGradient)],
+  centred: [fused(fusedCentred, { dtypes: ['float32'] }), raw(rawCentred)],
+  activation: [fused(fusedActivation), raw(rawActivation)],
+  activationGradient: [fused(fusedActivationGradient), raw(rawActivationGradient)],
   gatedUnit: [fused(fusedGatedUnit, ALSO_CUDA), raw(rawGatedUnit)],
   gatedUnitGradient: [fused(fusedGatedUnitGradient, ALSO_CUDA), raw(rawGatedUnitGradient)],
   loraForward: [fused(fusedLoraForward), raw(rawLoraForward)],

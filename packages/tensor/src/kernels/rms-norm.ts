@@ -1,6 +1,6 @@
 import { add, mean, multiply, reciprocalSquareRoot, square, subtract } from '../arithmetic.js';
 import type { FloatDType } from '../dtype.js';
-import { elementType, executeMany, floatAttribute, typeAttribute } from '../execute.js';
+import { elementType, execute, executeMany, floatAttribute, typeAttribute } from '../execute.js';
 import { fill } from '../layout.js';
 import { alias, scope, type Tensor } from '../tensor.js';
 import { cast, constant } from '../transfer.js';
@@ -19,6 +19,14 @@ export type StreamGradient = {
   exact: Tensor;
   rounded: Tensor;
 };
+
+export function fusedCentred(x: Tensor): Tensor {
+  return execute('LorasmithCentred', [elementType(x)], [x]);
+}
+
+export function rawCentred(x: Tensor): Tensor {
+  return scope(() => subtract(x, mean(x, -1, { keepDims: true })));
+}
 
 export function fusedRmsNorm(x: Tensor, weight: Tensor, epsilon: number, dtype: FloatDType): Normed {
   const attributes = [typeAttribute('T', dtype), floatAttribute('epsilon', epsilon)];

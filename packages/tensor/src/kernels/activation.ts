@@ -1,6 +1,7 @@
-import { add, erf, exponential, greater, multiply, relu, sigmoid, square, subtract, tanh } from './arithmetic.js';
-import { scope, type Tensor } from './tensor.js';
-import { cast, constant } from './transfer.js';
+import { add, erf, exponential, greater, multiply, relu, sigmoid, square, subtract, tanh } from '../arithmetic.js';
+import { elementType, execute, intAttribute } from '../execute.js';
+import { scope, type Tensor } from '../tensor.js';
+import { cast, constant } from '../transfer.js';
 
 /** Names as transformers has them. The index of one is the attribute `activation` of a fused op: see native/activation.h. */
 export const ACTIVATIONS = ['relu', 'sigmoid', 'tanh', 'silu', 'gelu', 'relu2', 'gelu_tanh', 'quick_gelu'] as const;
@@ -67,17 +68,25 @@ function normalCumulative(x: Tensor): Tensor {
   return multiply(add(erf(multiply(x, constant(Math.SQRT1_2))), constant(1)), constant(0.5));
 }
 
-/** The activation of each number, in the dtype of `x`. */
-export function activate(x: Tensor, activation: Activation): Tensor {
+// What the ops compute: see Kernels.
+
+/** The attribute of the fused ops that have one. */
+export const activationAttribute = (activation: Activation) =>
+  intAttribute('activation', ACTIVATIONS.indexOf(activation));
+
+export function fusedActivation(x: Tensor, activation: Activation): Tensor {
+  return execute('LorasmithActivation', [elementType(x), activationAttribute(activation)], [x]);
+}
+
+export function fusedActivationGradient(gradient: Tensor, x: Tensor, activation: Activation): Tensor {
+  return execute('LorasmithActivationGradient', [elementType(x), activationAttribute(activation)], [gradient, x]);
+}
+
+export function rawActivation(x: Tensor, activation: Activation): Tensor {
   return scope(() => cast(FUNCTIONS[activation].value(cast(x, 'float32')), x.dtype));
 }
 
-/**
- * Gradient by the activation's input.
- * @param gradient by its output
- * @param x its input, the same shape
- */
-export function activationGradient(gradient: Tensor, x: Tensor, activation: Activation): Tensor {
+export function rawActivationGradient(gradient: Tensor, x: Tensor, activation: Activation): Tensor {
   return scope(() => {
     const slope = FUNCTIONS[activation].slope(cast(x, 'float32'));
     return cast(multiply(cast(gradient, 'float32'), slope), gradient.dtype);

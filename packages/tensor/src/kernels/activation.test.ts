@@ -1,14 +1,19 @@
-import { describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   centralDifferences,
   FINITE_DIFFERENCE_TOLERANCE,
   weightedSum,
-} from '../../../test/numeric/central-differences.js';
-import { differenceByLargest, greatestDifference } from '../../../test/numeric/greatest-difference.js';
-import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
-import { type Activation, activate, activationGradient } from './activation.js';
-import { scope } from './tensor.js';
-import { cast, tensorOf, toFloat32Array } from './transfer.js';
+} from '../../../../test/numeric/central-differences.js';
+import { differenceByLargest, greatestDifference } from '../../../../test/numeric/greatest-difference.js';
+import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
+import { scope, type Tensor } from '../tensor.js';
+import { cast, tensorOf, toFloat32Array } from '../transfer.js';
+import type { Activation } from './activation.js';
+import { configureKernels, kernelsFor } from './kernel-table.js';
+
+const activate = (x: Tensor, activation: Activation) => kernelsFor(x.dtype).activation(x, activation);
+const activationGradient = (gradient: Tensor, x: Tensor, activation: Activation) =>
+  kernelsFor(x.dtype).activationGradient(gradient, x, activation);
 
 // torch.nn.functional.<name> of these inputs, in float64; relu2 and quick_gelu as transformers' ACT2FN has them.
 const INPUTS = Float32Array.of(-3, -1, -0.25, 0, 0.5, 2);
@@ -27,7 +32,15 @@ const OUTPUTS: Record<Activation, number[]> = {
   gelu: [-0.00404969409489031, -0.15865525393145702, -0.10032341857926907, 0, 0.34573123063700656, 1.9544997361036416],
 };
 
-describe.each(Object.keys(OUTPUTS) as Activation[])('%s', (activation) => {
+const CASES = (Object.keys(OUTPUTS) as Activation[]).flatMap((activation) => [
+  { activation, kernels: 'raw' as const },
+  { activation, kernels: 'fused' as const },
+]);
+
+describe.each(CASES)('$activation, $kernels', ({ activation, kernels }) => {
+  beforeAll(() => void configureKernels(kernels));
+  afterAll(() => void configureKernels('raw'));
+
   test("is PyTorch's", () => {
     const outputs = scope(() => toFloat32Array(activate(tensorOf(INPUTS, [2, 3]), activation)));
     expect(greatestDifference(outputs, OUTPUTS[activation])).toBeLessThan(1e-6);

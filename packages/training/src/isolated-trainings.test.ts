@@ -1,0 +1,148 @@
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Dataset, type JobSpec, ProductError } from '@lorasmith/contracts';
+import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
+import { configureKernels } from '@lorasmith/tensor';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import { aJob, writeRows } from '../test/a-job.js';
+import { BaseModelCache } from './base-model-cache.js';
+import { NextToken } from './objectives/next-token/next-token.js';
+import { PassScheduler } from './shared-pass/pass-scheduler.js';
+import { train } from './train.js';
+
+// An adapter's file has the same bytes whoever it was trained with, whenever they came and went, and however often it was stopped.
+
+/** Each differs from the others in what it trains, and in how. */
+const JOBS: Parameters<typeof aJob>[0][] = [
+  { lora: { r: 4 } },
+  { lora: { r: 8, dropout: 0.2, target_modules: ['q_proj', 'v_proj'] }, training: { seed: 5 } },
+  { lora: { r: 16, target_modules: ['down_proj'] }, training: { gradient_accumulation_steps: 1 } },
+  { lora: { r: 1, lora_plus_ratio: 4 }, training: { batch_size: 5, gradient_accumulation_steps: 1 } },
+  { validation: { split: 0.3 }, training: { eval_every_steps: 2, seed: 7 } },
+  { lora: { r: 3, dropout: 0.5 }, training: { gradient_accumulation_steps: 3, max_grad_norm: 0.1 } },
+  { lora: { r: 2, target_modules: ['o_proj', 'gate_proj'] }, training: { batch_size: 1, lr_scheduler: 'linear' } },
+  { lora: { r: 5 }, training: { batch_size: 3, checkpoint_every_steps: 2, seed: 11 } },
+];
+
+let root: string;
+let dataset: Dataset;
+let examples: ExampleStore;
+let folders = 0;
+
+beforeAll(async () => {
+  configureKernels('fused');
+  root = await mkdtemp(join(tmpdir(), 'isolated-'));
+  examples = await openExampleStore({ dataDir: join(root, 'data'), maxBytes: 2 ** 30 });
+  await writeTinyLlama(join(root, 'llama'));
+  const rows = Array.from({ length: 10 }, (_, i) => ({
+    prompt: `count to ${i % 5}`,
+    completion: Array.from({ length: 2 * (i % 5) + 1 }, (_, number) => number).join(' '),
+  }));
+  dataset = await writeRows(join(root, 'rows.jsonl'), 'prompt_completion', rows);
+});
+afterAll(async () => {
+  configureKernels('raw');
+  await rm(root, { recursive: true });
+});
+
+/** Trainings of one process. */
+class Trainer {
+  readonly #cache = new BaseModelCache();
+  readonly #scheduler = new PassScheduler();
+  readonly #atStep: { step: number; begin: () => void }[] = [];
+  #steps = 0;
+
+  /** Resolves when the trainings together have done so many steps. */
+  async afterSteps(step: number): Promise<void> {
+    if (this.#steps < step) await new Promise<void>((begin) => this.#atStep.push({ step, begin }));
+  }
+
+  /**
+   * @param stops how often it is stopped after a step, as by a shutdown or by a kill, and then resumed
+   * @returns the digest of the adapter's numbers
+   */
+  async train(spec: JobSpec, stops: readonly ('shutdown' | 'killed')[] = []): Promise<string> {
+    const checkpointFolder = join(root, `checkpoints-${++folders}`);
+    for (const stop of [...stops, null]) {
+      const outputFolder = join(root, `output-${++folders}`);
+      await mkdir(outputFolder);
+      const controller = new AbortController();
+      const options = { spec, modelFolder: join(root, 'llama'), dataset, examples, checkpointFolder, outputFolder };
+      try {
+        await train({
+          ...options,
+          rowsFile: join(root, 'rows.jsonl'),
+          initialAdapterFolder: null,
+          cache: this.#cache,
+          scheduler: this.#scheduler,
+          signal: controller.signal,
+          onEvent: ({ type }) => {
+            if (type !== 'step-finished') return;
+            this.#steps++;
+            for (const { step, begin } of this.#atStep) if (this.#steps >= step) begin();
+            if (stop !== null) controller.abort(stop);
+          },
+        });
+        const file = await readFile(join(outputFolder, 'adapter_model.safetensors'));
+        return createHash('sha256').update(file).digest('hex');
+      } catch (error) {
+        if (!(error instanceof ProductError && error.code === 'cancelled')) throw error;
+      }
+    }
+    throw new Error('it was stopped once more than was asked for');
+  }
+
+  close(): void {
+    this.#cache.dispose();
+  }
+}
+
+describe.each(['float32', 'bfloat16'] as const)('in %s', (precision) => {
+  const specs = JOBS.map(({ lora, validation, training } = {}) => {
+    return aJob({ ...(lora && { lora }), ...(validation && { validation }), training: { ...training, precision } });
+  });
+  const alone: string[] = [];
+  beforeAll(async () => {
+    const trainer = new Trainer();
+    for (const spec of specs) alone.push(await trainer.train(spec));
+    trainer.close();
+    expect(new Set(alone).size).toBe(JOBS.length);
+  });
+
+  test('in pairs', async () => {
+    const trainer = new Trainer();
+    for (const pair of [
+      [0, 3],
+      [1, 4],
+    ]) {
+      const digests = await Promise.all(pair.map((job) => trainer.train(specs[job]!)));
+      expect(digests).toEqual(pair.map((job) => alone[job]));
+    }
+    trainer.close();
+  });
+
+  test('in eights, who come one after the other, are stopped and resumed, beside one that is not finite', async () => {
+    const joins = vi.spyOn(NextToken.prototype, 'join');
+    const trainer = new Trainer();
+    // Its decay turns each number into -99 times itself in a step, until one overflows.
+    const overflowing = { learning_rate: 10, weight_decay: 10, max_grad_norm: null, epochs: 60, precision } as const;
+    const broken = trainer.train(aJob({ training: overflowing }));
+    const failed = expect(broken).rejects.toMatchObject({ code: 'non_finite_loss' });
+    const digests = await Promise.all(
+      specs.map(async (spec, job) => {
+        await trainer.afterSteps(job);
+        const stops =
+          job === 3 ? (['shutdown', 'killed'] as const) : job === 5 ? (['killed', 'shutdown'] as const) : [];
+        return trainer.train(spec, stops);
+      }),
+    );
+    await failed;
+    expect(digests).toEqual(alone);
+    expect(Math.max(...joins.mock.calls.map(([batches]) => batches.length))).toBeGreaterThan(4);
+    joins.mockRestore();
+    trainer.close();
+  });
+});

@@ -1,0 +1,160 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { LoraAdapter } from '@lorasmith/lora';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { type ActingAdapter, type Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
+import { configureKernels, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
+import { NextToken } from './objectives/next-token/next-token.js';
+
+// What a job gets from a pass is the same bits whoever shares the pass with it, in any order.
+
+const FIXTURES = fileURLToPath(new URL('../../../test/fixtures', import.meta.url));
+const CASES = [
+  ...['llama-tied', 'llama-untied-all-linear', 'qwen2'].map((name) => `reference/${name}`),
+  ...readdirSync(join(FIXTURES, 'families')).map((name) => `families/${name}`),
+];
+
+interface JobShape {
+  /** Tokens of each row, and how many of them are no labels. */
+  rows: readonly (readonly [length: number, prompt: number])[];
+  rank: number;
+  dropout: number;
+  adapts: (module: number, modules: number) => boolean;
+}
+
+const everywhere = () => true;
+/** Of different ranks, layers, dropout, and rows from 3 tokens to more than the windows and original positions. */
+const JOBS: readonly JobShape[] = [
+  {
+    rows: [
+      [9, 3],
+      [21, 11],
+    ],
+    rank: 3,
+    dropout: 0.3,
+    adapts: everywhere,
+  },
+  { rows: [[8, 1]], rank: 8, dropout: 0, adapts: (module, modules) => module >= modules - 3 },
+  {
+    rows: [
+      [4, 1],
+      [7, 2],
+      [20, 15],
+    ],
+    rank: 1,
+    dropout: 0.1,
+    adapts: (module) => module % 2 === 1,
+  },
+  { rows: [[33, 5]], rank: 5, dropout: 0, adapts: everywhere },
+  { rows: [[3, 1]], rank: 2, dropout: 0, adapts: (module) => module === 0 },
+  {
+    rows: [
+      [16, 3],
+      [16, 8],
+      [16, 1],
+    ],
+    rank: 16,
+    dropout: 0.5,
+    adapts: (module) => module % 3 === 0,
+  },
+  { rows: [[30, 29]], rank: 4, dropout: 0, adapts: everywhere },
+  {
+    rows: [
+      [13, 2],
+      [38, 4],
+    ],
+    rank: 4,
+    dropout: 0,
+    adapts: everywhere,
+  },
+];
+/** The last job's parameters are NaN. */
+const BROKEN = JOBS.length - 1;
+const LONGEST = 38;
+
+interface Job {
+  adapter: LoraAdapter;
+  batch: TokenBatch;
+  dropoutSeed: [seed: number, pass: number];
+}
+
+function jobsOn(decoder: Decoder): Job[] {
+  const modules = decoder.groups.flatMap((group) => group.modules);
+  const { vocabSize } = decoder.architecture;
+  return JOBS.map(({ rows, rank, dropout, adapts }, index) => {
+    const targets = modules
+      .filter((_, module) => adapts(module, modules.length))
+      .map(({ name }, module) => ({ name, rank, scale: 0.5 + (module % 3) }));
+    const adapter = new LoraAdapter(decoder.groups, { targets, dropout, seed: index });
+    const numbers = normalNumbers(adapter.parameterCount, index).map((value) => 0.3 * value);
+    if (index === BROKEN) numbers.fill(Number.NaN);
+    adapter.setParameters(tensorOf(numbers, [numbers.length]));
+    const sequences = rows.map(([length, prompt], row) => ({
+      ids: Int32Array.from({ length }, (_, i) => (3 + 11 * index + 5 * row + 7 * i) % vocabSize),
+      trained: Uint8Array.from({ length }, (_, i) => Number(i >= prompt)),
+    }));
+    return { adapter, batch: tokenBatchOf(sequences, LONGEST), dropoutSeed: [index, 10 + index] };
+  });
+}
+
+/** Losses and gradient of each of these jobs, as bytes. */
+function passOf(objective: NextToken, jobs: readonly Job[], recompute = false): { losses: Buffer; gradient: Buffer }[] {
+  const joined = objective.join(jobs.map(({ batch }) => batch));
+  const adapters = jobs.map(({ adapter, dropoutSeed }, i): ActingAdapter => {
+    return { adapter, dropoutSeed, tokens: joined.tokens[i] };
+  });
+  const { losses } = objective.lossAndGradients(joined.batch, { adapters, recompute });
+  const all = toFloat32Array(losses);
+  losses.dispose();
+  return jobs.map(({ adapter }, i) => {
+    const { first, count } = joined.labels[i]!;
+    const gradient = adapter.takeGradient();
+    const numbers = toFloat32Array(gradient);
+    gradient.dispose();
+    return { losses: bytesOf(all.slice(first, first + count)), gradient: bytesOf(numbers) };
+  });
+}
+
+const bytesOf = (numbers: Float32Array) => Buffer.from(numbers.buffer, numbers.byteOffset, numbers.byteLength);
+const numbersOf = ({ buffer, byteOffset, length }: Buffer) => new Float32Array(buffer, byteOffset, length / 4);
+
+describe.each(CASES)('%s', (name) => {
+  beforeAll(() => void configureKernels('fused'));
+  afterAll(() => void configureKernels('raw'));
+
+  test.each(['float32', 'bfloat16'] as const)('in %s a job in company learns what it learns alone', async (dtype) => {
+    const decoder = await loadDecoder(await readModelFolder(join(FIXTURES, name, 'base')), dtype);
+    const objective = new NextToken(decoder);
+    const jobs = jobsOn(decoder);
+    const alone = jobs.map((job) => passOf(objective, [job])[0]!);
+    expect(numbersOf(alone[BROKEN]!.gradient).every(Number.isNaN)).toBe(true);
+    for (const { gradient } of alone.slice(0, BROKEN)) {
+      expect(numbersOf(gradient).every(Number.isFinite)).toBe(true);
+      expect(numbersOf(gradient).some((value) => value !== 0)).toBe(true);
+    }
+
+    const differing = (order: readonly number[], recompute: boolean) => {
+      const company = order.map((index) => jobs[index]!);
+      return passOf(objective, company, recompute).flatMap(({ losses, gradient }, place) => {
+        const own = alone[order[place]!]!;
+        if (order[place] === BROKEN) return [];
+        return [
+          ...(losses.equals(own.losses) ? [] : [`losses of job ${order[place]} in ${order}`]),
+          ...(gradient.equals(own.gradient) ? [] : [`gradient of job ${order[place]} in ${order}`]),
+        ];
+      });
+    };
+    const all = [...jobs.keys()];
+    expect([
+      ...differing([0, 1], false),
+      ...differing([BROKEN, 2], false),
+      ...differing(all, false),
+      ...differing(all.toReversed(), true),
+    ]).toEqual([]);
+    for (const { adapter } of jobs) adapter.dispose();
+    decoder.dispose();
+  });
+});
