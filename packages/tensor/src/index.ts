@@ -20,6 +20,7 @@ export {
   type Kernels,
   kernelsFor,
   kernelsInUse,
+  rowsAreIndependent,
 } from './kernels/kernel-table.js';
 export {
   type CachedText,

@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Dataset, type JobSpec, ProductError } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
-import { configureKernels } from '@lorasmith/tensor';
+import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { aJob, writeRows } from '../test/a-job.js';
 import { BaseModelCache } from './base-model-cache.js';
 import { NextToken } from './objectives/next-token/next-token.js';
-import { PassScheduler } from './shared-pass/pass-scheduler.js';
+import { type JoinOptions, type Participant, PassScheduler } from './shared-pass/pass-scheduler.js';
 import { train } from './train.js';
 
 // An adapter's file has the same bytes whoever it was trained with, whenever they came and went, and however often it was stopped.
@@ -48,16 +48,43 @@ afterAll(async () => {
   await rm(root, { recursive: true });
 });
 
-/** Trainings of one process. */
+/** The first pass begins when so many trainings wait for one. */
+class GatheringScheduler extends PassScheduler {
+  #missing: number;
+  #open = () => {};
+  readonly #gathered = new Promise<void>((open) => {
+    this.#open = open;
+  });
+
+  constructor(trainings: number) {
+    super({ passTokens: 4096 });
+    this.#missing = trainings;
+  }
+
+  override join(options: JoinOptions): Participant {
+    const participant = super.join(options);
+    let arrives = () => {
+      if (--this.#missing === 0) this.#open();
+      arrives = () => {};
+    };
+    return {
+      ...participant,
+      lossAndGradients: async (microBatch) => {
+        arrives();
+        await this.#gathered;
+        return participant.lossAndGradients(microBatch);
+      },
+    };
+  }
+}
+
+/** Trainings of one process, which begin together. */
 class Trainer {
   readonly #cache = new BaseModelCache();
-  readonly #scheduler = new PassScheduler();
-  readonly #atStep: { step: number; begin: () => void }[] = [];
-  #steps = 0;
+  readonly #scheduler: PassScheduler;
 
-  /** Resolves when the trainings together have done so many steps. */
-  async afterSteps(step: number): Promise<void> {
-    if (this.#steps < step) await new Promise<void>((begin) => this.#atStep.push({ step, begin }));
+  constructor(trainings: number) {
+    this.#scheduler = new GatheringScheduler(trainings);
   }
 
   /**
@@ -80,10 +107,7 @@ class Trainer {
           scheduler: this.#scheduler,
           signal: controller.signal,
           onEvent: ({ type }) => {
-            if (type !== 'step-finished') return;
-            this.#steps++;
-            for (const { step, begin } of this.#atStep) if (this.#steps >= step) begin();
-            if (stop !== null) controller.abort(stop);
+            if (type === 'step-finished' && stop !== null) controller.abort(stop);
           },
         });
         const file = await readFile(join(outputFolder, 'adapter_model.safetensors'));
@@ -105,43 +129,44 @@ describe.each(['float32', 'bfloat16'] as const)('in %s', (precision) => {
     return aJob({ ...(lora && { lora }), ...(validation && { validation }), training: { ...training, precision } });
   });
   const alone: string[] = [];
+  const reason = `The products of this processor in ${precision} depend on the number of rows.`;
   beforeAll(async () => {
-    const trainer = new Trainer();
+    if (!rowsAreIndependent(precision)) return;
+    const trainer = new Trainer(1);
     for (const spec of specs) alone.push(await trainer.train(spec));
     trainer.close();
     expect(new Set(alone).size).toBe(JOBS.length);
   });
 
-  test('in pairs', async () => {
-    const trainer = new Trainer();
+  test('in pairs', async ({ skip }) => {
+    if (!rowsAreIndependent(precision)) skip(reason);
     for (const pair of [
       [0, 3],
       [1, 4],
     ]) {
+      const trainer = new Trainer(2);
       const digests = await Promise.all(pair.map((job) => trainer.train(specs[job]!)));
       expect(digests).toEqual(pair.map((job) => alone[job]));
+      trainer.close();
     }
-    trainer.close();
   });
 
-  test('in eights, who come one after the other, are stopped and resumed, beside one that is not finite', async () => {
+  test('in eights, of whom some are stopped and resumed, beside one that is not finite', async ({ skip }) => {
+    if (!rowsAreIndependent(precision)) skip(reason);
     const joins = vi.spyOn(NextToken.prototype, 'join');
-    const trainer = new Trainer();
+    const trainer = new Trainer(9);
     // Its decay turns each number into -99 times itself in a step, until one overflows.
     const overflowing = { learning_rate: 10, weight_decay: 10, max_grad_norm: null, epochs: 60, precision } as const;
     const broken = trainer.train(aJob({ training: overflowing }));
     const failed = expect(broken).rejects.toMatchObject({ code: 'non_finite_loss' });
-    const digests = await Promise.all(
-      specs.map(async (spec, job) => {
-        await trainer.afterSteps(job);
-        const stops =
-          job === 3 ? (['shutdown', 'killed'] as const) : job === 5 ? (['killed', 'shutdown'] as const) : [];
-        return trainer.train(spec, stops);
-      }),
-    );
+    const stops = new Map([
+      [3, ['shutdown', 'killed'] as const],
+      [5, ['killed', 'shutdown'] as const],
+    ]);
+    const digests = await Promise.all(specs.map((spec, job) => trainer.train(spec, stops.get(job))));
     await failed;
     expect(digests).toEqual(alone);
-    expect(Math.max(...joins.mock.calls.map(([batches]) => batches.length))).toBeGreaterThan(4);
+    expect(Math.max(...joins.mock.calls.map(([batches]) => batches.length))).toBe(9);
     joins.mockRestore();
     trainer.close();
   });

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type ActingAdapter, type Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
-import { configureKernels, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { configureKernels, rowsAreIndependent, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { NextToken } from './objectives/next-token/next-token.js';
@@ -125,36 +125,40 @@ describe.each(CASES)('%s', (name) => {
   beforeAll(() => void configureKernels('fused'));
   afterAll(() => void configureKernels('raw'));
 
-  test.each(['float32', 'bfloat16'] as const)('in %s a job in company learns what it learns alone', async (dtype) => {
-    const decoder = await loadDecoder(await readModelFolder(join(FIXTURES, name, 'base')), dtype);
-    const objective = new NextToken(decoder);
-    const jobs = jobsOn(decoder);
-    const alone = jobs.map((job) => passOf(objective, [job])[0]!);
-    expect(numbersOf(alone[BROKEN]!.gradient).every(Number.isNaN)).toBe(true);
-    for (const { gradient } of alone.slice(0, BROKEN)) {
-      expect(numbersOf(gradient).every(Number.isFinite)).toBe(true);
-      expect(numbersOf(gradient).some((value) => value !== 0)).toBe(true);
-    }
+  test.for(['float32', 'bfloat16'] as const)(
+    'in %s a job in company learns what it learns alone',
+    async (dtype, { skip }) => {
+      if (!rowsAreIndependent(dtype)) skip(`The products of this processor in ${dtype} depend on the number of rows.`);
+      const decoder = await loadDecoder(await readModelFolder(join(FIXTURES, name, 'base')), dtype);
+      const objective = new NextToken(decoder);
+      const jobs = jobsOn(decoder);
+      const alone = jobs.map((job) => passOf(objective, [job])[0]!);
+      expect(numbersOf(alone[BROKEN]!.gradient).every(Number.isNaN)).toBe(true);
+      for (const { gradient } of alone.slice(0, BROKEN)) {
+        expect(numbersOf(gradient).every(Number.isFinite)).toBe(true);
+        expect(numbersOf(gradient).some((value) => value !== 0)).toBe(true);
+      }
 
-    const differing = (order: readonly number[], recompute: boolean) => {
-      const company = order.map((index) => jobs[index]!);
-      return passOf(objective, company, recompute).flatMap(({ losses, gradient }, place) => {
-        const own = alone[order[place]!]!;
-        if (order[place] === BROKEN) return [];
-        return [
-          ...(losses.equals(own.losses) ? [] : [`losses of job ${order[place]} in ${order}`]),
-          ...(gradient.equals(own.gradient) ? [] : [`gradient of job ${order[place]} in ${order}`]),
-        ];
-      });
-    };
-    const all = [...jobs.keys()];
-    expect([
-      ...differing([0, 1], false),
-      ...differing([BROKEN, 2], false),
-      ...differing(all, false),
-      ...differing(all.toReversed(), true),
-    ]).toEqual([]);
-    for (const { adapter } of jobs) adapter.dispose();
-    decoder.dispose();
-  });
+      const differing = (order: readonly number[], recompute: boolean) => {
+        const company = order.map((index) => jobs[index]!);
+        return passOf(objective, company, recompute).flatMap(({ losses, gradient }, place) => {
+          const own = alone[order[place]!]!;
+          if (order[place] === BROKEN) return [];
+          return [
+            ...(losses.equals(own.losses) ? [] : [`losses of job ${order[place]} in ${order}`]),
+            ...(gradient.equals(own.gradient) ? [] : [`gradient of job ${order[place]} in ${order}`]),
+          ];
+        });
+      };
+      const all = [...jobs.keys()];
+      expect([
+        ...differing([0, 1], false),
+        ...differing([BROKEN, 2], false),
+        ...differing(all, false),
+        ...differing(all.toReversed(), true),
+      ]).toEqual([]);
+      for (const { adapter } of jobs) adapter.dispose();
+      decoder.dispose();
+    },
+  );
 });

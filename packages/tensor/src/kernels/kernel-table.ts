@@ -300,6 +300,14 @@ export function kernelsInUse(): string {
   return library !== null && engine.kind === 'cuda' ? 'cuda' : (library ?? 'tensorflow');
 }
 
+/**
+ * Whether the kernels in use compute each row of a stream by itself: its result is the same bits whatever rows are beside it,
+ * and on any number of cores. TensorFlow's products choose how they sum by the number of rows.
+ */
+export function rowsAreIndependent(dtype: FloatDType): boolean {
+  return kernelsFor(dtype).matMul === fusedMatMul;
+}
+
 function choose(): Record<DType, Kernels> {
   const kernelsOf = (dtype: DType) => {
     const fits = (op: string, one: Implementation<unknown>) =>
