@@ -78,6 +78,11 @@ export class BaseModelCache {
     return true;
   }
 
+  /** The dtype in which the model of this name is in memory; null if it is not. */
+  dtypeOf(name: string): FloatDType | null {
+    return this.#loaded?.name === name ? this.#loaded.dtype : null;
+  }
+
   /** Frees the model, which nobody holds. */
   dispose(): void {
     if (this.#holders > 0) throw new Error('a base model that is held cannot be freed');

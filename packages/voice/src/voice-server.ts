@@ -1,5 +1,5 @@
 import { type ModelName, type SpeechPiece, SpeechRequest } from '@lorasmith/contracts';
-import { createEventNotices } from '@lorasmith/job-store';
+import { createEventNotices, type Notice } from '@lorasmith/job-store';
 import type { Redis } from 'ioredis';
 import { Compile } from 'typebox/compile';
 import { CLAIM_LIFETIME_MS, createPieceWriter, type PieceWriter } from './piece-writer.js';
@@ -24,8 +24,8 @@ export interface VoiceServer {
    * From then on no other worker has it.
    */
   claim(baseModel: ModelName | null): Promise<ClaimedRequest | null>;
-  /** Resolves when a request may have come, after `timeoutMs`, or when the signal aborts. */
-  untilRequest(timeoutMs: number, signal: AbortSignal): Promise<void>;
+  /** Notices new requests from now on. Ask for it before a claim, so that no request in between is missed. */
+  listen(): Notice;
   close(): void;
 }
 
@@ -72,12 +72,7 @@ export function createVoiceServer({ redis, prefix, workerName }: VoiceServerOpti
         if (claimed !== 'unwanted') return claimed;
       }
     },
-    async untilRequest(timeoutMs, signal) {
-      const notice = notices.listen(NEW_REQUEST);
-      await notice.ready;
-      await notice.wait(timeoutMs, signal);
-      notice.close();
-    },
+    listen: () => notices.listen(NEW_REQUEST),
     close: () => notices.close(),
   };
 }

@@ -62,9 +62,12 @@ function ask(base: string, waitMs = 20_000) {
 
 async function claimed(base: string | null = null) {
   for (;;) {
+    const notice = worker.listen();
+    await notice.ready;
     const one = await worker.claim(base);
+    if (one === null) await notice.wait(1_000);
+    notice.close();
     if (one !== null) return one;
-    await worker.untilRequest(1_000, new AbortController().signal);
   }
 }
 

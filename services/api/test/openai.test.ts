@@ -110,9 +110,12 @@ afterEach(async () => {
 
 async function claimed() {
   for (;;) {
+    const notice = worker.listen();
+    await notice.ready;
     const one = await worker.claim(MODEL);
+    if (one === null) await notice.wait(1_000);
+    notice.close();
     if (one !== null) return one;
-    await worker.untilRequest(1_000, new AbortController().signal);
   }
 }
 

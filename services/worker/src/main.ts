@@ -126,6 +126,7 @@ const worker = await startWorker({
   jobsAtOnce: config.jobsAtOnce,
   turnMs: config.turnMs,
   passTokens: config.passTokens,
+  voice: config.voice,
   trainerIdleMs: config.trainerIdleMs,
   trainerSilenceMs: config.trainerSilenceMs,
   checkpointRetentionMs: config.checkpointsKeptHours * 3_600_000,

@@ -102,6 +102,56 @@ const trainerSilenceMs = setting({
     'checkpoint. Raise it if one micro-batch takes longer.',
 });
 
+const voiceShare = setting({
+  variable: 'VOICE_SHARE',
+  schema: Type.Number({ minimum: 0.01, maximum: 0.9 }),
+  fallback: '0.25',
+  example: '0.1',
+  description:
+    'The share of the time that answers under `/v1` get while jobs train. It slows the trainings by as much, and changes ' +
+    'none of their numbers.',
+});
+
+const voiceAtOnce = setting({
+  variable: 'VOICE_AT_ONCE',
+  schema: Type.Integer({ minimum: 1, maximum: 1_000 }),
+  fallback: '16',
+  unit: 'requests',
+  example: '16',
+  description: 'Requests to `/v1/chat/completions` and `/v1/completions` that a worker answers at once.',
+});
+
+const voiceCacheBytes = setting({
+  variable: 'VOICE_CACHE_BYTES',
+  schema: Type.Integer({ minimum: 2 ** 20, maximum: 2 ** 44 }),
+  fallback: String(512 * 2 ** 20),
+  unit: 'bytes',
+  example: String(2 ** 30),
+  description:
+    'Memory of a trainer for the keys and values of the texts that it generates, from the first request to a minute after ' +
+    'the last. It limits how long prompt and answer may be together, and a request that finds no space waits.',
+});
+
+const voiceAdapterBytes = setting({
+  variable: 'VOICE_ADAPTER_BYTES',
+  schema: Type.Integer({ minimum: 2 ** 20, maximum: 2 ** 44 }),
+  fallback: String(256 * 2 ** 20),
+  unit: 'bytes',
+  example: String(2 ** 30),
+  description:
+    'Memory of a trainer for the adapters with which it generates text. Beyond it, the least recently used one is removed; a ' +
+    'single adapter may be larger.',
+});
+
+const voiceTimeoutMs = setting({
+  variable: 'VOICE_TIMEOUT_MS',
+  schema: Type.Integer({ minimum: 1_000, maximum: 86_400_000 }),
+  fallback: '600000',
+  unit: 'ms',
+  example: '600000',
+  description: 'How long a worker may take for a request under `/v1`, loading the base model included.',
+});
+
 const checkpointsKeptHours = setting({
   variable: 'CHECKPOINTS_KEPT_HOURS',
   schema: Type.Integer({ minimum: 1, maximum: 87_600 }),
@@ -204,6 +254,13 @@ export const WORKER_SETTINGS = {
   passTokens,
   trainerIdleMs,
   trainerSilenceMs,
+  voice: {
+    share: voiceShare,
+    atOnce: voiceAtOnce,
+    cacheBytes: voiceCacheBytes,
+    adapterBytes: voiceAdapterBytes,
+    timeoutMs: voiceTimeoutMs,
+  },
   checkpointsKeptHours,
   checkpointBytes: { ofKey: keyCheckpointBytes, inAll: checkpointsMaxBytes },
   device,

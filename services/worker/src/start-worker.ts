@@ -6,6 +6,7 @@ import { openExampleStore, precisionOn, SHARED_PASS_TOKENS } from '@lorasmith/pl
 import { createMetrics, NO_TRACING, type Registry, type Tracing } from '@lorasmith/service-kit';
 import { openStores, type Stores } from '@lorasmith/storage';
 import type { MeasureOptions } from '@lorasmith/training';
+import { createVoiceServer } from '@lorasmith/voice';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { createCheckpointMirror } from './checkpoint-mirror.js';
@@ -22,6 +23,8 @@ import { startTrainQueue } from './train-queue.js';
 import { trainerProgram } from './trainer/trainer-environment.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES } from './trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer } from './trainer/trainer-process.js';
+import { answerRequests } from './voice/answer-requests.js';
+import { createVoiceMetrics } from './voice/voice-metrics.js';
 
 const WEEK_MS = 7 * 24 * 3600 * 1000;
 
@@ -71,6 +74,8 @@ export interface WorkerOptions {
   turnMs?: number;
   /** Tokens of several jobs in one pass. @defaultValue 1 024 */
   passTokens?: number;
+  /** How requests for text are answered. @defaultValue that of the settings */
+  voice?: VoiceOptions;
   /** How long a trainer without a job is kept. @defaultValue 600 000 */
   trainerIdleMs?: number;
   /** A trainer with a job that sends nothing for so long is killed. @defaultValue 120 000 */
@@ -80,6 +85,27 @@ export interface WorkerOptions {
   /** What a stop may take; a tenth of it is kept for killing what did not end by itself. */
   shutdownTimeoutMs: number;
 }
+
+export interface VoiceOptions {
+  /** The share of the time that answers get while jobs train. */
+  share: number;
+  /** The most requests at once. */
+  atOnce: number;
+  /** Memory for keys and values. */
+  cacheBytes: number;
+  /** Memory for adapters. */
+  adapterBytes: number;
+  /** Of a request. */
+  timeoutMs: number;
+}
+
+const DEFAULT_VOICE: VoiceOptions = {
+  share: 0.25,
+  atOnce: 16,
+  cacheBytes: 512 * 2 ** 20,
+  adapterBytes: 256 * 2 ** 20,
+  timeoutMs: 600_000,
+};
 
 export interface WorkerService {
   /** Releases the current jobs, with a checkpoint each, and ends; never takes longer than the shutdown timeout. */
@@ -140,8 +166,12 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   const findGpuFault = shared(async () =>
     engine.kind === 'cpu' || tryGpuProgram === undefined ? null : await gpuFault(tryGpuProgram, engine.environment),
   );
-  const { jobsAtOnce = 8, passTokens = SHARED_PASS_TOKENS } = options;
-  const program = trainerProgram(options.trainerProgram, engine, { passTokens });
+  const { jobsAtOnce = 8, passTokens = SHARED_PASS_TOKENS, voice = DEFAULT_VOICE } = options;
+  const program = trainerProgram(options.trainerProgram, engine, {
+    passTokens,
+    speechShare: voice.share,
+    speechMemory: { cacheBytes: voice.cacheBytes, adapterBytes: voice.adapterBytes },
+  });
   const pool = createTrainerPool({
     ...DEFAULT_POOL_TIMES,
     ...(options.trainerIdleMs === undefined ? {} : { idleMs: options.trainerIdleMs }),
@@ -185,6 +215,18 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
       ),
     log,
   });
+  const stopAnswers = answerRequests({
+    server: createVoiceServer({ redis, prefix, workerName }),
+    pool,
+    models,
+    adapters,
+    machine,
+    weightDigests,
+    log,
+    metrics: createVoiceMetrics(registry),
+    atOnce: voice.atOnce,
+    timeoutMs: voice.timeoutMs,
+  });
   const endMaintenance = startMaintenance({
     store,
     folders,
@@ -200,7 +242,7 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerService
   );
 
   const stopAll = async () => {
-    await queue.stop();
+    await Promise.all([queue.stop(), stopAnswers()]);
     await endMaintenance();
   };
   let stopping: Promise<void> | undefined;

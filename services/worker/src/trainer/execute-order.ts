@@ -13,8 +13,9 @@ import {
 import { endWithoutGpu } from './end-without-gpu.js';
 import { loadingLog } from './loading-log.js';
 import { MemoryLedger } from './memory-ledger.js';
-import type { TrainerOrder } from './messages.js';
+import type { SpeakOrder, TrainerOrder } from './messages.js';
 import { RunDeferred } from './run-deferred.js';
+import { type SpeakOptions, SpeechHost, type SpokenTokens } from './speech/speech-host.js';
 import { avoidedKernels, trainerSettings } from './trainer-arguments.js';
 import type { TrainerRunOptions } from './trainer-process.js';
 
@@ -24,10 +25,19 @@ endWithoutGpu();
 configureKernels('fused', { avoid: avoidedKernels() });
 const cache = new BaseModelCache();
 const texts = new ModelTexts();
-const { passTokens } = trainerSettings();
-const scheduler = new PassScheduler({ passTokens });
+const { passTokens, speechShare, speechMemory } = trainerSettings();
+const scheduler = new PassScheduler({ passTokens, speechShare });
 const memory = new MemoryLedger(passTokens);
 const onLoading = loadingLog(console.log);
+const speech = new SpeechHost({
+  cache,
+  texts,
+  memory: speechMemory,
+  ledger: memory,
+  onLoading,
+  onWork: () => scheduler.wake(),
+});
+scheduler.speaker = speech;
 
 /** Does one order, beside others. @throws RunDeferred, and as `train` and `publishCheckpoint` */
 export async function executeOrder(order: TrainerOrder, options: TrainerRunOptions): Promise<TrainingOutcome> {
@@ -47,7 +57,10 @@ async function execute(order: TrainerOrder, { signal, recycle, onEvent }: Traine
     case 'train': {
       const { spec, dataset, machine, tokens, paths } = order;
       const examples = await openExampleStore(tokens);
-      const admit = (needs: MemoryNeeds | null) => memory.admit(needs, machine);
+      const admit = (needs: MemoryNeeds | null) => {
+        speech.yieldMemory();
+        return memory.admit(needs, machine);
+      };
       const callbacks = { signal, pause: recycle, onEvent, onLoading, admit };
       return await train({ spec, dataset, machine, examples, ...paths, ...callbacks, ...shared });
     }
@@ -58,6 +71,11 @@ async function execute(order: TrainerOrder, { signal, recycle, onEvent }: Traine
       return await publishCheckpoint({ spec, checkpointFolder, step, ...paths, ...callbacks, ...shared });
     }
   }
+}
+
+/** Answers a request for text, beside the runs. @throws as {@link SpeechHost.speak} */
+export function speak(order: SpeakOrder, options: SpeakOptions): Promise<SpokenTokens | null> {
+  return speech.speak(order, options);
 }
 
 /** Whether nothing can be computed in this process any more: once its card has failed, every further call of the driver fails. */

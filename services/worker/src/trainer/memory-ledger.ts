@@ -38,8 +38,21 @@ export class MemoryLedger {
     return () => void this.#runs.delete(needs);
   }
 
-  /** Counts memory for something else than runs. @returns no longer counts it; call it once */
-  reserve(bytes: number): () => void {
+  /**
+   * Counts memory for something else than runs.
+   * @returns no longer counts it; call it once
+   * @throws JobDeferred where it does not fit beside the runs
+   */
+  reserve(bytes: number, machine: MachineProfile | null): () => void {
+    if (machine !== null && this.#runs.size > 0) {
+      const together = machine.base_memory_bytes + jointMemory([...this.#runs], this.#passTokens) + bytes;
+      const available = availableMemory(machine);
+      if (together > available) {
+        throw new JobDeferred(
+          `With the ${this.#runs.size} jobs that run, ${gigabytes(together)} would be needed of ${gigabytes(available)}.`,
+        );
+      }
+    }
     this.#reservedBytes += bytes;
     return () => {
       this.#reservedBytes -= bytes;

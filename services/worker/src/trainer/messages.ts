@@ -5,6 +5,9 @@ import type {
   JobSpec,
   MachineProfile,
   NewJobEvent,
+  SpeechFailure,
+  SpeechPiece,
+  SpeechRequest,
   TrainingOutcome,
 } from '@lorasmith/contracts';
 import type { ExampleStoreOptions } from '@lorasmith/planning';
@@ -58,6 +61,17 @@ export interface PublishCheckpointOrder {
   paths: Pick<TrainingPaths, 'modelFolder' | 'outputFolder'>;
 }
 
+/** Answer a request for text. */
+export interface SpeakOrder {
+  request: SpeechRequest;
+  modelFolder: string;
+  /** null: the base model alone. */
+  adapterFolder: string | null;
+  machine: MachineProfile | null;
+  /** As in TrainOrder. */
+  weightDigests: string;
+}
+
 /** Everything that a trainer needs for one run. */
 export type TrainerOrder = TrainOrder | PublishCheckpointOrder;
 
@@ -67,11 +81,15 @@ export type TrainerOrder = TrainOrder | PublishCheckpointOrder;
  *
  * `recycle`: the run finishes its step, saves a checkpoint and stops, and another trainer, or this one later, continues it.
  * What no checkpoint holds, such as an evaluation, is finished first.
+ *
+ * An answer to a request for text counts as a run; `hush` ends it.
  */
 export type TrainerRequest =
   | { type: 'start'; run: number; order: TrainerOrder }
   | { type: 'recycle'; run: number }
-  | { type: 'stop'; run: number; reason: StopReason };
+  | { type: 'stop'; run: number; reason: StopReason }
+  | { type: 'speak'; run: number; order: SpeakOrder }
+  | { type: 'hush'; run: number };
 
 /**
  * From the trainer to its worker. Nothing follows the outcome of a run: one of the last five.
@@ -84,4 +102,12 @@ export type TrainerReply =
   | { type: 'stopped'; run: number; reason: StopReason }
   | { type: 'recycled'; run: number }
   | { type: 'deferred'; run: number; why: string }
-  | { type: 'failed'; run: number; failure: JobFailure };
+  | { type: 'failed'; run: number; failure: JobFailure }
+  | SpeechReply;
+
+/** About an answer to a request for text. Nothing follows one of the last three. */
+export type SpeechReply =
+  | { type: 'spoken'; run: number; piece: SpeechPiece }
+  | { type: 'speech-ended'; run: number; tokens: { prompt: number; completion: number } }
+  | { type: 'hushed'; run: number }
+  | { type: 'speech-failed'; run: number; failure: SpeechFailure };

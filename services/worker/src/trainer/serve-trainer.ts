@@ -1,9 +1,10 @@
-import { type JobFailure, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
+import { type JobFailure, ProductError, type SpeechFailure, type TrainingOutcome } from '@lorasmith/contracts';
 import { cudaErrorIn, endsCudaContext, isUnloadableKernel, serveParent } from '@lorasmith/engine-host';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
-import type { TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
+import type { SpeakOrder, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
 import { RunDeferred } from './run-deferred.js';
+import type { SpeakOptions, SpokenTokens } from './speech/speech-host.js';
 import type { TrainerRunOptions } from './trainer-process.js';
 
 const HEARTBEAT_MS = 5_000;
@@ -18,6 +19,8 @@ interface Run {
 export interface ServeTrainerOptions {
   /** Whether nothing can be computed in this process any more. It then ends after its run. @defaultValue never */
   isSpent?: () => boolean;
+  /** Answers one request for text; null once its signal is aborted. @defaultValue none is answered */
+  speak?: (order: SpeakOrder, options: SpeakOptions) => Promise<SpokenTokens | null>;
 }
 
 /**
@@ -26,13 +29,17 @@ export interface ServeTrainerOptions {
  */
 export function serveTrainer(
   execute: (order: TrainerOrder, options: TrainerRunOptions) => Promise<TrainingOutcome>,
-  { isSpent = () => false }: ServeTrainerOptions = {},
+  { isSpent = () => false, speak }: ServeTrainerOptions = {},
 ): void {
   const runs = new Map<number, Run>();
+  /** The answers that are under way. */
+  const speeches = new Map<number, AbortController>();
   const channel = serveParent<TrainerRequest, TrainerReply>({
     heartbeatMs: HEARTBEAT_MS,
     onMessage(request) {
       if (request.type === 'start') return void start(request.run, request.order);
+      if (request.type === 'speak') return void startSpeech(request.run, request.order);
+      if (request.type === 'hush') return speeches.get(request.run)?.abort();
       const run = runs.get(request.run);
       if (run === undefined) return;
       if (request.type === 'recycle') return run.recycling.abort();
@@ -54,10 +61,43 @@ export function serveTrainer(
       channel.send(endOf(number, run, error));
     } finally {
       runs.delete(number);
-      // What was sent before arrives before the parent sees that the channel is closed.
-      if (isSpent() && process.connected) process.disconnect();
+      endIfSpent();
     }
   };
+
+  const startSpeech = async (number: number, order: SpeakOrder) => {
+    const hushing = new AbortController();
+    speeches.set(number, hushing);
+    try {
+      const tokens = await speak?.(order, {
+        signal: hushing.signal,
+        onPiece: (piece) => channel.send({ type: 'spoken', run: number, piece }),
+      });
+      if (tokens == null) channel.send({ type: 'hushed', run: number });
+      else channel.send({ type: 'speech-ended', run: number, tokens });
+    } catch (error) {
+      channel.send({ type: 'speech-failed', run: number, failure: speechFailureOf(error) });
+    } finally {
+      speeches.delete(number);
+      endIfSpent();
+    }
+  };
+
+  const endIfSpent = () => {
+    // What was sent before arrives before the parent sees that the channel is closed.
+    if (isSpent() && process.connected) process.disconnect();
+  };
+}
+
+function speechFailureOf(error: unknown): SpeechFailure {
+  const known = asStorageError(error);
+  if (known instanceof ProductError) {
+    const { code, param, retryAfterSeconds } = known;
+    return { code, message: known.message, param, retry_after_seconds: retryAfterSeconds };
+  }
+  console.error(error);
+  const said = error instanceof Error ? error.message : String(error);
+  return { code: 'internal_error', message: `The answer could not be generated: ${said.slice(0, 500)}` };
 }
 
 /** What to reply when a run ended with this error. */

@@ -1,7 +1,12 @@
+import type { SpeechMemory } from './speech/speaking-base.js';
+
 /** What a trainer is started with, whatever it trains. */
 export interface TrainerSettings {
   /** Tokens of several runs in one pass. */
   passTokens: number;
+  /** The share of the time that answers to requests for text get while jobs train. */
+  speechShare: number;
+  speechMemory: SpeechMemory;
 }
 
 const SETTINGS = '--settings=';

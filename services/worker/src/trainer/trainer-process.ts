@@ -1,7 +1,7 @@
-import type { JobFailure, JobId, NewJobEvent, TrainingOutcome } from '@lorasmith/contracts';
+import type { JobFailure, JobId, NewJobEvent, SpeechFailure, SpeechPiece, TrainingOutcome } from '@lorasmith/contracts';
 import { type ChildProgram, startChild } from '@lorasmith/engine-host';
 import type { StopReason } from '@lorasmith/training';
-import type { TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
+import type { SpeakOrder, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
 import { exitFailure } from './trainer-failure.js';
 
 export interface TrainerLimits {
@@ -57,6 +57,19 @@ export type TrainerRunResult =
   | { type: 'displaced' }
   | { type: 'deferred'; why: string };
 
+export interface SpeechOptions {
+  /** Aborted when nobody wants the answer any more. */
+  signal: AbortSignal;
+  /** Gets the pieces of the choices. */
+  onPiece: (piece: SpeechPiece) => void;
+}
+
+/** How an answer ended in a trainer. `hushed`: it was not wanted any more. */
+export type SpeechResult =
+  | { type: 'spoken'; tokens: { prompt: number; completion: number } }
+  | { type: 'hushed' }
+  | { type: 'failed'; failure: SpeechFailure };
+
 /** A process that does runs, several at a time if asked to, and is watched while it has any. */
 export interface TrainerProcess {
   readonly pid: number | undefined;
@@ -69,15 +82,17 @@ export interface TrainerProcess {
    * result of every run that the trainer has.
    */
   run(order: TrainerOrder, options: TrainerRunOptions): Promise<TrainerRunResult>;
+  /** Answers a request for text, beside the runs. Never rejects, as {@link run}. */
+  speak(order: SpeakOrder, options: SpeechOptions): Promise<SpeechResult>;
   /** Lets it end, then kills it; resolves when it has ended. */
   end(): Promise<void>;
 }
 
-/** A run that is under way in the trainer. */
+/** A run, or an answer to a request for text, that is under way in the trainer. */
 interface Run {
-  job: JobId;
-  onEvent: (event: NewJobEvent) => void;
-  settle: (result: TrainerRunResult) => void;
+  /** null: an answer. */
+  job: JobId | null;
+  onReply: (reply: TrainerReply) => void;
 }
 
 export function startTrainer({ program, limits, onLine }: TrainerProcessOptions): TrainerProcess {
@@ -91,14 +106,9 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
     onLine: (line) =>
       onLine(
         line,
-        [...runs.values()].map(({ job }) => job),
+        [...runs.values()].flatMap(({ job }) => job ?? []),
       ),
-    onMessage({ run: number, ...reply }) {
-      const run = runs.get(number);
-      if (reply.type === 'event') run?.onEvent(reply.event);
-      else if (reply.type === 'failed') run?.settle({ ...reply, beside: runs.size - 1 });
-      else run?.settle(reply);
-    },
+    onMessage: (reply) => runs.get(reply.run)?.onReply(reply),
   });
   // The first to hear of the end: the runs settle after this.
   let runsAtEnd = 0;
@@ -149,7 +159,12 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
           recycle.removeEventListener('abort', endAfterStep);
           resolve(result);
         };
-        add(number, { job: order.job, onEvent, settle });
+        const onReply = ({ run: _, ...reply }: TrainerReply) => {
+          if (reply.type === 'event') onEvent(reply.event);
+          else if (reply.type === 'failed') settle({ ...reply, beside: runs.size - 1 });
+          else settle(reply as TrainerRunResult);
+        };
+        add(number, { job: order.job, onReply });
         void child.ended.then((exit) => {
           // A run that did not stop in time has been stopped all the same.
           if (stopReason !== null) settle({ type: 'stopped', reason: stopReason });
@@ -163,6 +178,29 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
         else signal.addEventListener('abort', stop, { once: true });
       });
     },
+    speak(order, { signal, onPiece }) {
+      const number = ++lastRun;
+      return new Promise((resolve) => {
+        const hush = () => child.send({ type: 'hush', run: number });
+        const settle = (result: SpeechResult) => {
+          if (!runs.has(number)) return;
+          remove(number);
+          signal.removeEventListener('abort', hush);
+          resolve(result);
+        };
+        const onReply = (reply: TrainerReply) => {
+          if (reply.type === 'spoken') onPiece(reply.piece);
+          else if (reply.type === 'speech-ended') settle({ type: 'spoken', tokens: reply.tokens });
+          else if (reply.type === 'hushed') settle({ type: 'hushed' });
+          else if (reply.type === 'speech-failed') settle({ type: 'failed', failure: reply.failure });
+        };
+        add(number, { job: null, onReply });
+        void child.ended.then(() => settle({ type: 'failed', failure: TRAINER_ENDED }));
+        child.send({ type: 'speak', run: number, order });
+        if (signal.aborted) hush();
+        else signal.addEventListener('abort', hush, { once: true });
+      });
+    },
     async end() {
       // It has nothing to finish, and would first load the engine if it is still at that.
       if (lastRun === 0) child.kill('stop');
@@ -170,3 +208,9 @@ export function startTrainer({ program, limits, onLine }: TrainerProcessOptions)
     },
   };
 }
+
+const TRAINER_ENDED: SpeechFailure = {
+  code: 'service_unavailable',
+  message: 'The trainer that was answering has ended. Send the request again.',
+  retry_after_seconds: 2,
+};

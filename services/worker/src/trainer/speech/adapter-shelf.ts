@@ -1,0 +1,97 @@
+import { readManifestOfFolder } from '@lorasmith/adapter-store';
+import { type AdapterId, ProductError } from '@lorasmith/contracts';
+import { LoraAdapter } from '@lorasmith/lora';
+import { baseMismatch } from '@lorasmith/model-folder';
+import type { Decoder } from '@lorasmith/models';
+import { readPeftFolder } from '@lorasmith/peft-files';
+
+export interface HeldAdapter {
+  adapter: LoraAdapter;
+  release(): void;
+}
+
+interface Shelved {
+  adapter: LoraAdapter;
+  bytes: number;
+  holders: number;
+}
+
+export interface AdapterShelfOptions {
+  decoder: Decoder;
+  /** Of the loaded base. */
+  base: { name: string; weights_sha256: string };
+  /** Of all adapters in memory together. */
+  maxBytes: number;
+}
+
+/** Parameters are float32; a copy in the model's dtype is made of them. */
+const BYTES_PER_PARAMETER = 8;
+
+/** The adapters of a base model that are in memory, the least recently used removed first. An id always has the same bytes. */
+export class AdapterShelf {
+  readonly #options: AdapterShelfOptions;
+  /** In the order of their last use. */
+  readonly #shelved = new Map<AdapterId, Shelved>();
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(options: AdapterShelfOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The adapter in this folder, loaded unless it is in memory.
+   * @throws ProductError `invalid_adapter` for one of another base model; `service_unavailable` where too many are in use
+   */
+  async hold(id: AdapterId, folder: string): Promise<HeldAdapter> {
+    // One at a time, so that two requests do not load the same one.
+    const held = this.#last.then(() => this.#hold(id, folder));
+    this.#last = held.catch(() => {});
+    return await held;
+  }
+
+  async #hold(id: AdapterId, folder: string): Promise<HeldAdapter> {
+    const shelved = this.#shelved.get(id) ?? (await this.#load(id, folder));
+    this.#shelved.delete(id);
+    this.#shelved.set(id, shelved);
+    shelved.holders++;
+    let isHeld = true;
+    const release = () => {
+      if (isHeld) shelved.holders--;
+      isHeld = false;
+    };
+    return { adapter: shelved.adapter, release };
+  }
+
+  async #load(id: AdapterId, folder: string): Promise<Shelved> {
+    const { decoder, base } = this.#options;
+    const manifest = await readManifestOfFolder(folder);
+    const mismatch = manifest === null ? null : baseMismatch(id, manifest.base_model, base);
+    if (mismatch !== null) throw new ProductError('invalid_adapter', mismatch, { param: 'model' });
+    const initial = await readPeftFolder(folder);
+    const targets = [...initial.modules].map(([name, { rank, scale }]) => ({ name, rank, scale }));
+    const parameters = [...initial.modules.values()].reduce((sum, { a, b }) => sum + a.length + b.length, 0);
+    const bytes = parameters * BYTES_PER_PARAMETER;
+    this.#makeSpace(bytes);
+    const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0, initial });
+    return { adapter, bytes, holders: 0 };
+  }
+
+  #makeSpace(bytes: number): void {
+    const used = () => [...this.#shelved.values()].reduce((sum, one) => sum + one.bytes, 0);
+    for (const [id, { adapter, holders }] of this.#shelved) {
+      if (used() + bytes <= this.#options.maxBytes) return;
+      if (holders > 0) continue;
+      this.#shelved.delete(id);
+      adapter.dispose();
+    }
+    if (this.#shelved.size === 0 || used() + bytes <= this.#options.maxBytes) return;
+    const message = `The adapter needs ${bytes} bytes, which are not free while others are in use. Try again later.`;
+    throw new ProductError('service_unavailable', message, { retryAfterSeconds: 10 });
+  }
+
+  /** Frees all adapters, which nobody uses any more. */
+  dispose(): void {
+    for (const { adapter } of this.#shelved.values()) adapter.dispose();
+    this.#shelved.clear();
+  }
+}

@@ -1,0 +1,116 @@
+import type { FinishReason, SpeechPiece, SpokenToken } from '@lorasmith/contracts';
+import type { Tokenizer } from '@lorasmith/model-folder';
+import type { ScoredToken } from '@lorasmith/models';
+import { StopTexts } from './stop-texts.js';
+import { TextStream } from './text-stream.js';
+import type { TokenTexts } from './token-texts.js';
+
+export interface ChoiceTextOptions {
+  choice: number;
+  promptIds: Int32Array;
+  tokenizer: Tokenizer;
+  tokenTexts: TokenTexts;
+  stop: readonly string[];
+  onPiece: (piece: SpeechPiece) => void;
+}
+
+/** Tokens of a prompt in one piece. */
+const PROMPT_TOKENS_IN_PIECE = 64;
+
+/** Turns the tokens of one choice into the pieces of its text. */
+export class ChoiceText {
+  readonly #options: ChoiceTextOptions;
+  readonly #stream: TextStream;
+  readonly #stop: StopTexts;
+  /** Tokens whose text is not sent yet. */
+  #tokens: SpokenToken[] = [];
+  /** Characters of the text so far: those that were sent, and all that came. */
+  #sentLength = 0;
+  #length = 0;
+  #echo: { stream: TextStream; text: string } | null = null;
+
+  constructor(options: ChoiceTextOptions) {
+    this.#options = options;
+    this.#stream = new TextStream(options.tokenizer, options.promptIds);
+    this.#stop = new StopTexts(options.stop);
+  }
+
+  /** Starts the text with that of the prompt, which has no log-probabilities. */
+  echo(text: string): void {
+    this.#send(text);
+    this.#length = this.#sentLength;
+  }
+
+  /** Starts the text with the next token of the prompt, in their order. */
+  echoToken(id: number, scored: ScoredToken | null): void {
+    this.#echo ??= { stream: new TextStream(this.#options.tokenizer, []), text: '' };
+    this.#record(id, scored);
+    const text = this.#echo.stream.push(id);
+    this.#echo.text += text;
+    this.#length += lengthOf(text);
+    if (this.#tokens.length >= PROMPT_TOKENS_IN_PIECE) this.#sendEcho();
+  }
+
+  /** @returns whether a stop text ends the choice */
+  push(id: number, scored: ScoredToken | null): boolean {
+    this.#endEcho();
+    if (scored !== null) this.#record(id, scored);
+    const piece = this.#stream.push(id);
+    this.#length += lengthOf(piece);
+    const { text, stopped } = this.#stop.push(piece);
+    this.#send(text);
+    if (stopped) this.#sendFinish('stop');
+    return stopped;
+  }
+
+  /** No more tokens come. */
+  finish(reason: FinishReason): void {
+    this.#endEcho();
+    const last = this.#stream.end();
+    this.#length += lengthOf(last);
+    const { text, stopped } = this.#stop.push(last);
+    this.#send(stopped ? text : text + this.#stop.end(), !stopped);
+    this.#sendFinish(stopped ? 'stop' : reason);
+  }
+
+  #record(id: number, scored: ScoredToken | null): void {
+    const { tokenTexts } = this.#options;
+    const top = scored?.top.map((one) => tokenTexts.logprobOf(one.id, one.logprob)) ?? [];
+    this.#tokens.push({ ...tokenTexts.logprobOf(id, scored?.logprob ?? null), offset: this.#length, top });
+  }
+
+  #endEcho(): void {
+    if (this.#echo === null) return;
+    const last = this.#echo.stream.end();
+    this.#echo.text += last;
+    this.#length += lengthOf(last);
+    this.#sendEcho();
+    this.#echo = null;
+  }
+
+  #sendEcho(): void {
+    const { text } = this.#echo!;
+    this.#echo!.text = '';
+    this.#send(text, true);
+  }
+
+  /** Sends text with the tokens that start in it, or with all tokens. */
+  #send(text: string, withAllTokens = false): void {
+    this.#sentLength += lengthOf(text);
+    const tokens = this.#tokens.filter(({ offset }) => withAllTokens || offset < this.#sentLength);
+    this.#tokens = this.#tokens.slice(tokens.length);
+    if (text === '' && tokens.length === 0) return;
+    this.#options.onPiece({ type: 'text', choice: this.#options.choice, text, tokens });
+  }
+
+  #sendFinish(reason: FinishReason): void {
+    this.#options.onPiece({ type: 'finish', choice: this.#options.choice, reason });
+  }
+}
+
+/** In characters, as most languages count them: code points. */
+function lengthOf(text: string): number {
+  let length = 0;
+  for (const _ of text) length++;
+  return length;
+}

@@ -1,0 +1,68 @@
+import type { ModelText } from '@lorasmith/model-folder';
+import { cacheBytes, type Decoder, Generation } from '@lorasmith/models';
+import { AdapterShelf } from './adapter-shelf.js';
+import { TokenTexts } from './token-texts.js';
+
+export interface SpeechMemory {
+  /** Bytes of keys and values. */
+  cacheBytes: number;
+  /** Bytes of adapters. */
+  adapterBytes: number;
+}
+
+/** Texts that are generated at once; further ones wait. */
+const MAX_TEXTS = 16;
+/** The cache has pages of so many tokens. */
+const PAGE_TOKENS = 32;
+
+/** How many tokens the cache for a model has space for. */
+export function cacheTokensOf(decoder: Decoder, memory: SpeechMemory): number {
+  const pages = Math.max(1, Math.floor(memory.cacheBytes / cacheBytes(decoder, PAGE_TOKENS)));
+  // More than all texts at their longest would never be used.
+  const mostPages = MAX_TEXTS * Math.ceil((decoder.architecture.maxPositions + 1) / PAGE_TOKENS);
+  return PAGE_TOKENS * Math.min(pages, mostPages);
+}
+
+export interface SpeakingBaseOptions {
+  decoder: Decoder;
+  /** What the loaded model is. */
+  base: { name: string; weights_sha256: string };
+  /** @see cacheTokensOf */
+  cacheTokens: number;
+  /** Bytes of adapters in memory. */
+  adapterBytes: number;
+}
+
+/** All that answers need besides the base model in memory. */
+export class SpeakingBase {
+  readonly decoder: Decoder;
+  readonly generation: Generation;
+  readonly adapters: AdapterShelf;
+  readonly #cacheTokens: number;
+  #texts: { text: ModelText; tokenTexts: TokenTexts } | null = null;
+
+  constructor({ decoder, base, cacheTokens, adapterBytes }: SpeakingBaseOptions) {
+    this.decoder = decoder;
+    this.#cacheTokens = cacheTokens;
+    this.generation = new Generation(decoder, { cacheTokens, maxTexts: MAX_TEXTS });
+    this.adapters = new AdapterShelf({ decoder, base, maxBytes: adapterBytes });
+  }
+
+  /** Tokens that each of `n` answers to a prompt may have, those of the prompt included. */
+  spaceFor(n: number): number {
+    const ofCache = PAGE_TOKENS * Math.floor(this.#cacheTokens / PAGE_TOKENS / n);
+    return Math.min(this.decoder.architecture.maxPositions, ofCache);
+  }
+
+  /** The texts of single tokens with this tokenizer. */
+  tokenTextsOf(text: ModelText): TokenTexts {
+    if (this.#texts?.text !== text) this.#texts = { text, tokenTexts: new TokenTexts(text.tokenizer) };
+    return this.#texts.tokenTexts;
+  }
+
+  /** Frees everything but the base model. Nobody may be generating. */
+  dispose(): void {
+    this.generation.dispose();
+    this.adapters.dispose();
+  }
+}

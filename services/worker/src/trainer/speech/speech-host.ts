@@ -1,0 +1,297 @@
+import { type MachineProfile, ProductError, type SpeechPiece, type SpeechRequest } from '@lorasmith/contracts';
+import {
+  type ModelFolder,
+  type ModelText,
+  type ModelTexts,
+  readModelFolder,
+  stopTokenIds,
+  WeightDigests,
+} from '@lorasmith/model-folder';
+import { cacheBytes, Decoder, type GenerationHandle } from '@lorasmith/models';
+import {
+  type BaseModelCache,
+  choosePrecision,
+  engineError,
+  type HeldBase,
+  JobDeferred,
+  type Speaker,
+} from '@lorasmith/training';
+import type { MemoryLedger } from '../memory-ledger.js';
+import type { SpeakOrder } from '../messages.js';
+import { ChoiceText } from './choice-text.js';
+import { cacheTokensOf, SpeakingBase, type SpeechMemory } from './speaking-base.js';
+
+export interface SpeechHostOptions {
+  cache: BaseModelCache;
+  texts: ModelTexts;
+  memory: SpeechMemory;
+  /** Where this memory is counted. */
+  ledger: Pick<MemoryLedger, 'reserve'>;
+  onLoading: (progress: { readBytes: number; totalBytes: number }) => void;
+  /** Called when there is something to generate: {@link SpeechHost.step} is then wanted. */
+  onWork: () => void;
+}
+
+export interface SpeakOptions {
+  /** Aborted when nobody wants the answer any more. */
+  signal: AbortSignal;
+  /** Gets the pieces of the choices. */
+  onPiece: (piece: SpeechPiece) => void;
+}
+
+export interface SpokenTokens {
+  prompt: number;
+  completion: number;
+}
+
+/** How long cache and adapters stay in memory after the last answer. */
+const IDLE_MS = 60_000;
+
+/** Answers requests for text with the base model that this process has in memory, a step at a time. */
+export class SpeechHost implements Speaker {
+  readonly #options: SpeechHostOptions;
+  #speaking: SpeakingBase | null = null;
+  /** No longer counts its memory. */
+  #release = () => {};
+  #answers = 0;
+  #idle: NodeJS.Timeout | undefined;
+  #opening: Promise<unknown> = Promise.resolve();
+  /** Ends each answer that is being generated. */
+  readonly #failures = new Set<(error: unknown) => void>();
+
+  constructor(options: SpeechHostOptions) {
+    this.#options = options;
+  }
+
+  hasWork(): boolean {
+    return this.#speaking?.generation.hasWork ?? false;
+  }
+
+  step(): void {
+    this.#speaking?.generation.step();
+  }
+
+  fail(error: unknown): void {
+    for (const fail of [...this.#failures]) fail(error);
+  }
+
+  /**
+   * Answers one request.
+   * @returns the numbers of tokens; null once the signal is aborted
+   * @throws ProductError for a request that cannot be answered, and what the engine throws
+   */
+  async speak(order: SpeakOrder, { signal, onPiece }: SpeakOptions): Promise<SpokenTokens | null> {
+    const { request } = order;
+    const folder = await readModelFolder(order.modelFolder);
+    const releases: (() => void)[] = [];
+    this.#answers++;
+    clearTimeout(this.#idle);
+    try {
+      const { speaking, held } = await this.#open(folder, order);
+      releases.push(held.release);
+      const text = await this.#options.texts.of(order.modelFolder);
+      const prompts = await promptsOf(request, text, folder);
+      if (signal.aborted) return null;
+      let adapter = null;
+      if (request.adapter !== null) {
+        const shelved = await speaking.adapters.hold(request.adapter, order.adapterFolder ?? '');
+        releases.push(shelved.release);
+        adapter = shelved.adapter;
+      }
+      if (signal.aborted) return null;
+      return await this.#generate({ request, prompts, speaking, text, adapter, signal, onPiece });
+    } catch (error) {
+      if (error instanceof JobDeferred) throw busy(error);
+      throw engineError(error, 'Try again when less is running.');
+    } finally {
+      for (const release of releases.reverse()) release();
+      this.#answers--;
+      if (this.#answers === 0) this.#idle = setTimeout(() => this.yieldMemory(), IDLE_MS).unref();
+    }
+  }
+
+  /** What answers need, on the base model in memory or on the one that is then loaded. One call at a time. */
+  #open(folder: ModelFolder, order: SpeakOrder): Promise<{ speaking: SpeakingBase; held: HeldBase }> {
+    const opened = this.#opening.then(() => this.#openNow(folder, order));
+    this.#opening = opened.catch(() => {});
+    return opened;
+  }
+
+  async #openNow(folder: ModelFolder, { weightDigests, machine }: SpeakOrder) {
+    const { cache, onLoading } = this.#options;
+    const dtype = cache.dtypeOf(folder.name) ?? precisionOf(folder, machine);
+    const held = await cache.hold(folder, dtype, { digests: new WeightDigests(weightDigests), onProgress: onLoading });
+    try {
+      if (!(held.model instanceof Decoder)) {
+        throw new ProductError('model_not_supported', `${folder.name} generates no text.`, { param: 'model' });
+      }
+      if (this.#speaking?.decoder !== held.model) {
+        // The model before was freed, since nobody held it: nobody generates with it.
+        this.#close();
+        this.#speaking = this.#speakingOn(held.model, { name: folder.name, weights_sha256: held.weightsSha256 }, machine);
+      }
+      return { speaking: this.#speaking, held };
+    } catch (error) {
+      held.release();
+      throw error;
+    }
+  }
+
+  #speakingOn(
+    decoder: Decoder,
+    base: { name: string; weights_sha256: string },
+    machine: MachineProfile | null,
+  ): SpeakingBase {
+    const { memory, ledger } = this.#options;
+    const { adapterBytes } = memory;
+    const cacheTokens = cacheTokensOf(decoder, memory);
+    this.#release = ledger.reserve(cacheBytes(decoder, cacheTokens) + adapterBytes, machine);
+    return new SpeakingBase({ decoder, base, cacheTokens, adapterBytes });
+  }
+
+  /** Frees cache and adapters if nothing is being answered: a job may need the memory. */
+  yieldMemory(): void {
+    if (this.#answers === 0) this.#close();
+  }
+
+  #close(): void {
+    this.#speaking?.dispose();
+    this.#speaking = null;
+    this.#release();
+    this.#release = () => {};
+  }
+
+  #generate(options: {
+    request: SpeechRequest;
+    prompts: readonly { ids: Int32Array; text: string | null }[];
+    speaking: SpeakingBase;
+    text: ModelText;
+    adapter: Parameters<SpeakingBase['generation']['add']>[0]['adapter'];
+    signal: AbortSignal;
+    onPiece: (piece: SpeechPiece) => void;
+  }): Promise<SpokenTokens | null> {
+    const { request, prompts, speaking, text, adapter, signal, onPiece } = options;
+    const { tokenizer } = text;
+    const space = speaking.spaceFor(request.n);
+    for (const { ids } of prompts) checkLength(ids.length, request, space);
+    const stopIds = stopTokenIds(speaking.decoder.architecture, tokenizer);
+    const isEcho = request.input.kind === 'text' && request.input.echo;
+    const tokens: SpokenTokens = { prompt: prompts.reduce((sum, { ids }) => sum + ids.length, 0), completion: 0 };
+    const handles: GenerationHandle[] = [];
+
+    return new Promise((resolve, reject) => {
+      const end = (settle: () => void) => {
+        signal.removeEventListener('abort', onAbort);
+        this.#failures.delete(fail);
+        for (const handle of handles) handle.cancel();
+        settle();
+      };
+      const fail = (error: unknown) => end(() => reject(error));
+      const onAbort = () => end(() => resolve(null));
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#failures.add(fail);
+      let open = prompts.length * request.n;
+      const finished = () => {
+        open--;
+        if (open === 0) end(() => resolve(tokens));
+      };
+      try {
+        for (const [index, prompt] of prompts.entries()) {
+          const choices = Array.from({ length: request.n }, (_, choice) => {
+            return new ChoiceText({
+              choice: index * request.n + choice,
+              promptIds: prompt.ids,
+              tokenizer,
+              tokenTexts: speaking.tokenTextsOf(text),
+              stop: request.stop,
+              onPiece,
+            });
+          });
+          if (isEcho) {
+            for (const choice of choices) {
+              if (request.logprobs === null) choice.echo(prompt.text ?? tokenizer.decode(prompt.ids));
+              else choice.echoToken(prompt.ids[0]!, null);
+            }
+          }
+          const handle = speaking.generation.add(
+            {
+              promptIds: prompt.ids,
+              adapter,
+              maxNewTokens: Math.min(request.max_tokens, space - prompt.ids.length),
+              sampling: { temperature: request.temperature, topP: request.top_p, seed: request.seed },
+              stopIds,
+              choices: request.n,
+              logprobs: request.logprobs,
+              promptLogprobs: isEcho ? request.logprobs : null,
+            },
+            (event) => {
+              switch (event.kind) {
+                case 'prompt-scored':
+                  for (const choice of choices) choice.echoToken(event.token.id, event.token);
+                  break;
+                case 'token':
+                  tokens.completion++;
+                  if (!choices[event.choice]!.push(event.id, event.scored)) break;
+                  handle.cancel(event.choice);
+                  finished();
+                  break;
+                case 'ended':
+                  choices[event.choice]!.finish(event.stopId === null ? 'length' : 'stop');
+                  finished();
+                  break;
+                case 'failed':
+                  fail(event.error);
+              }
+            },
+          );
+          handles.push(handle);
+        }
+      } catch (error) {
+        fail(error instanceof RangeError ? impossible(error) : error);
+        return;
+      }
+      this.#options.onWork();
+    });
+  }
+}
+
+function precisionOf({ architecture }: ModelFolder, machine: MachineProfile | null) {
+  return choosePrecision('auto', architecture.family, machine).chosen;
+}
+
+/** @throws ProductError `invalid_request` without a chat template; `chat_template_failed` */
+async function promptsOf(
+  { input }: SpeechRequest,
+  text: ModelText,
+  { name }: ModelFolder,
+): Promise<{ ids: Int32Array; text: string | null }[]> {
+  if (input.kind === 'chat') {
+    const ids = await text.tokensOf(input.messages);
+    if (ids !== null) return [{ ids, text: null }];
+    const message = `The base model ${name} has no chat template. Use POST /v1/completions.`;
+    throw new ProductError('invalid_request', message, { param: 'messages' });
+  }
+  return await Promise.all(
+    input.prompts.map(async (prompt) => {
+      const ids = typeof prompt === 'string' ? await text.tokensOf(prompt) : Int32Array.from(prompt);
+      return { ids: ids!, text: typeof prompt === 'string' ? prompt : null };
+    }),
+  );
+}
+
+function checkLength(length: number, { input, max_tokens: maxTokens, n }: SpeechRequest, space: number): void {
+  const param = input.kind === 'chat' ? 'messages' : 'prompt';
+  if (length === 0) throw new ProductError('invalid_request', 'The prompt has no tokens.', { param });
+  if (length + Math.min(maxTokens, 1) <= space) return;
+  const answers = n === 1 ? '' : ` for each of ${n} answers`;
+  const message = `The prompt has ${length} tokens; there is space for ${space}${answers}, with what is generated. Shorten it.`;
+  throw new ProductError('context_length_exceeded', message, { param });
+}
+
+function impossible(error: RangeError): ProductError {
+  return new ProductError('invalid_request', error.message, { param: 'prompt', cause: error });
+}
+
+function busy(cause: JobDeferred): ProductError {
+  return new ProductError('service_unavailable', `${cause.message} Try again later.`, { retryAfterSeconds: 10, cause });
+}

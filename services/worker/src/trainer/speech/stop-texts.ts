@@ -1,0 +1,36 @@
+/** Looks for texts that end an answer, also where they are spread over several pieces. */
+export class StopTexts {
+  readonly #stops: readonly string[];
+  /** Text that may be the start of a stop text. */
+  #held = '';
+
+  constructor(stops: readonly string[]) {
+    this.#stops = stops;
+  }
+
+  /** @returns the text that can be no part of a stop text, and whether one has come; the text before it is then all */
+  push(piece: string): { text: string; stopped: boolean } {
+    const text = this.#held + piece;
+    const places = this.#stops.map((stop) => text.indexOf(stop)).filter((place) => place !== -1);
+    if (places.length > 0) {
+      this.#held = '';
+      return { text: text.slice(0, Math.min(...places)), stopped: true };
+    }
+    const held = Math.max(0, ...this.#stops.map((stop) => startAtEnd(text, stop)));
+    this.#held = text.slice(text.length - held);
+    return { text: text.slice(0, text.length - held), stopped: false };
+  }
+
+  /** What is held, once no more text comes. */
+  end(): string {
+    return this.#held;
+  }
+}
+
+/** How many characters at the end of the text are the start of the stop text. */
+function startAtEnd(text: string, stop: string): number {
+  for (let length = Math.min(stop.length - 1, text.length); length > 0; length--) {
+    if (text.endsWith(stop.slice(0, length))) return length;
+  }
+  return 0;
+}

@@ -1,0 +1,189 @@
+import { type MachineProfile, ProductError, type SpeechFailure } from '@lorasmith/contracts';
+import { openBaseModel } from '@lorasmith/model-folder';
+import type { ModelSource } from '@lorasmith/model-store';
+import { asStorageError, type BundleStore } from '@lorasmith/storage';
+import type { ClaimedRequest, VoiceServer } from '@lorasmith/voice';
+import type { Logger } from 'pino';
+import type { SpeakOrder } from '../trainer/messages.js';
+import type { TrainerPool } from '../trainer/trainer-pool.js';
+import type { SpeechResult } from '../trainer/trainer-process.js';
+import type { VoiceMetrics, VoiceOutcome } from './voice-metrics.js';
+
+export interface AnswerRequestsOptions {
+  server: VoiceServer;
+  pool: Pick<TrainerPool, 'speakable' | 'onSpeakable' | 'hold'>;
+  models: ModelSource;
+  adapters: BundleStore;
+  machine: MachineProfile | null;
+  /** Folder in which digests of weights are remembered. */
+  weightDigests: string;
+  log: Logger;
+  metrics: VoiceMetrics;
+  /** The most requests at once. */
+  atOnce: number;
+  /** Of a request, loading the base model included. */
+  timeoutMs: number;
+}
+
+/** How often requests are looked for without a notice. */
+const LOOK_MS = 1_000;
+/** After an error of Redis. */
+const PAUSE_MS = 1_000;
+
+/**
+ * Answers requests for text of the base model that the trainer has, or, while it has no job, of any. Each holds the trainer
+ * only while it is answered, and none is taken while a job waits for another base model.
+ *
+ * @returns ends all answers and takes no more
+ */
+export function answerRequests(options: AnswerRequestsOptions): () => Promise<void> {
+  const { server, pool, log, atOnce } = options;
+  const stopping = new AbortController();
+  const open = new Set<Promise<void>>();
+  let wake = () => {};
+  const endListening = pool.onSpeakable(() => wake());
+
+  const claim = async (): Promise<ClaimedRequest | null> => {
+    const now = open.size < atOnce ? pool.speakable() : null;
+    return now === null ? null : await server.claim(now.baseModel);
+  };
+  const look = async () => {
+    const woken = new AbortController();
+    wake = () => woken.abort();
+    const notice = server.listen();
+    try {
+      await notice.ready;
+      const claimed = await claim();
+      if (claimed === null) return await notice.wait(LOOK_MS, AbortSignal.any([stopping.signal, woken.signal]));
+      const answered: Promise<void> = answer(claimed, options, stopping.signal).finally(() => {
+        open.delete(answered);
+        wake();
+      });
+      open.add(answered);
+    } finally {
+      notice.close();
+    }
+  };
+  const run = async () => {
+    while (!stopping.signal.aborted) {
+      await look().catch(async (error: unknown) => {
+        log.warn({ err: error }, 'requests for text could not be looked for');
+        await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      });
+    }
+  };
+  void run();
+
+  return async () => {
+    endListening();
+    stopping.abort();
+    await Promise.all(open);
+    server.close();
+  };
+}
+
+/** Answers one request. Never rejects. */
+async function answer(
+  claimed: ClaimedRequest,
+  { pool, log: workerLog, metrics, timeoutMs, ...sources }: AnswerRequestsOptions,
+  stopping: AbortSignal,
+): Promise<void> {
+  const { id, request, answer } = claimed;
+  const log = workerLog.child({ voice: id, base_model: request.base_model, adapter: request.adapter });
+  const startMs = performance.now();
+  const timeout = AbortSignal.timeout(timeoutMs);
+  const signal = AbortSignal.any([answer.signal, stopping, timeout]);
+  const releases: (() => void)[] = [];
+  metrics.started();
+  let outcome: VoiceOutcome = 'failed';
+  let tokens: { prompt: number; completion: number } | undefined;
+  const fail = (failure: SpeechFailure) => {
+    log.info({ failure }, 'a request for text failed');
+    answer.write({ type: 'failed', failure });
+  };
+  try {
+    const order = await prepare(claimed, sources, releases);
+    const hold = await pool.hold(request.base_model, signal);
+    if (hold === null && !signal.aborted) {
+      outcome = 'given-back';
+      return await claimed.giveBack();
+    }
+    if (hold !== null) releases.push(hold.release);
+    let isFirst = true;
+    const result: SpeechResult =
+      hold === null
+        ? { type: 'hushed' }
+        : await hold.process.speak(order, {
+            signal,
+            onPiece(piece) {
+              if (isFirst) metrics.began((performance.now() - startMs) / 1000);
+              isFirst = false;
+              answer.write(piece);
+            },
+          });
+    switch (result.type) {
+      case 'spoken':
+        outcome = 'answered';
+        ({ tokens } = result);
+        answer.write({ type: 'end', prompt_tokens: tokens.prompt, completion_tokens: tokens.completion });
+        break;
+      case 'failed':
+        fail(result.failure);
+        break;
+      case 'hushed':
+        if (answer.signal.aborted) outcome = 'left';
+        else fail(stopping.aborted ? STOPPED : timedOut(timeoutMs));
+    }
+  } catch (error) {
+    const known = asStorageError(error);
+    if (!(known instanceof ProductError)) log.error({ err: error }, 'a request for text failed');
+    fail(failureOf(known));
+  } finally {
+    for (const release of releases.reverse()) release();
+    metrics.ended(outcome, tokens);
+  }
+  await answer.done;
+}
+
+/** Brings to this host what the request names, and keeps it there. */
+async function prepare(
+  { request }: ClaimedRequest,
+  {
+    models,
+    adapters,
+    machine,
+    weightDigests,
+  }: Pick<AnswerRequestsOptions, 'models' | 'adapters' | 'machine' | 'weightDigests'>,
+  releases: (() => void)[],
+): Promise<SpeakOrder> {
+  const model = await models.hold(request.base_model);
+  releases.push(() => model.release());
+  const { path: modelFolder } = await openBaseModel(model.modelsDir, request.base_model);
+  let adapterFolder: string | null = null;
+  if (request.adapter !== null) {
+    // It may have been deleted since the api looked.
+    if (!(await adapters.has(request.adapter))) {
+      throw new ProductError('adapter_not_found', `There is no adapter ${request.adapter}.`, { param: 'model' });
+    }
+    const held = await adapters.hold(request.adapter);
+    releases.push(() => held.release());
+    adapterFolder = held.folder;
+  }
+  return { request, modelFolder, adapterFolder, machine, weightDigests };
+}
+
+function failureOf(error: unknown): SpeechFailure {
+  if (error instanceof ProductError) return { code: error.code, message: error.message, param: error.param };
+  return { code: 'internal_error', message: 'The request failed; the log of the worker says why. Try again.' };
+}
+
+const STOPPED: SpeechFailure = {
+  code: 'service_unavailable',
+  message: 'The worker that was answering stops. Send the request again.',
+  retry_after_seconds: 2,
+};
+
+function timedOut(timeoutMs: number): SpeechFailure {
+  const message = `The answer took longer than the ${timeoutMs / 1000} s that VOICE_TIMEOUT_MS allows. Ask for fewer tokens.`;
+  return { code: 'timeout', message };
+}
