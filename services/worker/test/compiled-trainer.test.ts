@@ -62,6 +62,12 @@ function stepsOf<Kind extends EventType>(events: NewJobEvent[], kind: Kind): num
   return events.filter(({ type }) => type === kind).map(({ data }) => (data as EventData<'checkpoint-saved'>).step);
 }
 
+const TRAINER_SETTINGS = {
+  passTokens: 1024,
+  speechShare: 0.25,
+  speechMemory: { cacheBytes: 2 ** 24, adapterBytes: 2 ** 24 },
+};
+
 const makePool = (changes: Partial<typeof DEFAULT_POOL_TIMES> = {}) =>
   createTrainerPool({
     jobsAtOnce: 1,
@@ -71,7 +77,7 @@ const makePool = (changes: Partial<typeof DEFAULT_POOL_TIMES> = {}) =>
       startTrainer({
         program: {
           file: PROGRAM,
-          arguments: ['cpu', settingsArgument({ passTokens: 1024 })],
+          arguments: ['cpu', settingsArgument(TRAINER_SETTINGS)],
           environment: process.env,
         },
         limits: DEFAULT_TRAINER_LIMITS,

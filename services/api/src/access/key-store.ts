@@ -121,9 +121,9 @@ export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string
 
     check: (token) =>
       onRedis(async () => {
-        if (token === undefined) return (await redis.hlen(records)) === 0 ? { type: 'no-keys' } : { type: 'invalid' };
-        const parsed = parseToken(token);
-        if (parsed === null) return { type: 'invalid' };
+        const parsed = token === undefined ? null : parseToken(token);
+        // Clients of the OpenAI API always send a token, so one that is no key counts as none.
+        if (parsed === null) return (await redis.hlen(records)) === 0 ? { type: 'no-keys' } : { type: 'invalid' };
         const { id, secret } = parsed;
         const [text, revoked] = repliesOf(await redis.multi().hget(records, id).hexists(revocations, id).exec()) as [
           string | null,
