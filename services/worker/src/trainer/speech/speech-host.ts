@@ -128,7 +128,11 @@ export class SpeechHost implements Speaker {
       if (this.#speaking?.decoder !== held.model) {
         // The model before was freed, since nobody held it: nobody generates with it.
         this.#close();
-        this.#speaking = this.#speakingOn(held.model, { name: folder.name, weights_sha256: held.weightsSha256 }, machine);
+        this.#speaking = this.#speakingOn(
+          held.model,
+          { name: folder.name, weights_sha256: held.weightsSha256 },
+          machine,
+        );
       }
       return { speaking: this.#speaking, held };
     } catch (error) {
