@@ -11,10 +11,14 @@ export class StopTexts {
   /** @returns the text that can be no part of a stop text, and whether one has come; the text before it is then all */
   push(piece: string): { text: string; stopped: boolean } {
     const text = this.#held + piece;
-    const places = this.#stops.map((stop) => text.indexOf(stop)).filter((place) => place !== -1);
-    if (places.length > 0) {
+    // The first that is complete counts, however the text is divided into pieces; of two, the longer one.
+    const [found] = this.#stops
+      .map((stop) => ({ start: text.indexOf(stop), length: stop.length }))
+      .filter(({ start }) => start !== -1)
+      .sort((one, other) => one.start + one.length - (other.start + other.length) || one.start - other.start);
+    if (found !== undefined) {
       this.#held = '';
-      return { text: text.slice(0, Math.min(...places)), stopped: true };
+      return { text: text.slice(0, found.start), stopped: true };
     }
     const held = Math.max(0, ...this.#stops.map((stop) => startAtEnd(text, stop)));
     this.#held = text.slice(text.length - held);
