@@ -2,8 +2,9 @@ import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createClient } from '../packages/client/src/index.js';
+import { createClient, probeServer } from '../packages/client/src/index.js';
 import type { Job, JobEvent, JobRequest, TrainedOrigin } from '../packages/contracts/src/index.js';
 import { openSafetensors, toFloat32 } from '../packages/safetensors/src/index.js';
 import { writeTinyLlama } from './tiny-llama.js';
@@ -176,6 +177,74 @@ describe('a job', () => {
   }, 60_000);
 });
 
+describe('text', () => {
+  let openai: OpenAI;
+  let adapter: string;
+  beforeAll(async () => {
+    openai = new OpenAI({ baseURL: `${stack.apiUrl}/v1`, apiKey: 'none', maxRetries: 0 });
+    adapter = (await client.listAdapters()).data[0]?.id ?? '';
+  });
+  const asked = (model: string) => ({
+    model,
+    messages: [{ role: 'user' as const, content: 'Say 3.' }],
+    temperature: 0,
+    max_tokens: 12,
+  });
+
+  test('of the adapter has the log-probabilities with which it was published', async () => {
+    const url = `${stack.apiUrl}/v1`;
+    const probe = await probeServer(await client.manifest(adapter), { url, model: adapter });
+    expect(probe).toMatchObject({ verdict: 'adapter', adapter_distance: expect.closeTo(0, 4) });
+    const ofBase = await probeServer(await client.manifest(adapter), { url, model: 'tiny-llama' });
+    expect(ofBase).toMatchObject({ verdict: 'base', base_distance: expect.closeTo(0, 4) });
+  }, 60_000);
+
+  test('is the same streamed, in company and again, and another one of the base model', async () => {
+    const models = [adapter, 'tiny-llama', adapter, 'tiny-llama'];
+    const [first, base, again, baseAgain] = await Promise.all(
+      models.map((model) => openai.chat.completions.create(asked(model))),
+    );
+    expect(again!.choices).toEqual(first!.choices);
+    expect(baseAgain!.choices).toEqual(base!.choices);
+    expect(first!.choices[0]!.message.content).not.toBe(base!.choices[0]!.message.content);
+    let streamed = '';
+    for await (const { choices } of await openai.chat.completions.create({ ...asked(adapter), stream: true })) {
+      streamed += choices[0]?.delta.content ?? '';
+    }
+    expect(streamed).toBe(first!.choices[0]!.message.content);
+    expect(first!.usage!.completion_tokens).toBeGreaterThan(0);
+  }, 60_000);
+
+  test('of a seed is the same, and several answers differ', async () => {
+    const ask = async (seed: number) =>
+      (await openai.completions.create({ model: adapter, prompt: 'It is', max_tokens: 24, n: 3, seed })).choices;
+    const choices = await ask(5);
+    expect(new Set(choices.map(({ text }) => text)).size).toBe(3);
+    expect(await ask(5)).toEqual(choices);
+    expect(await ask(6)).not.toEqual(choices);
+  }, 60_000);
+
+  test('scores: the sum over a text is higher with the adapter that was trained on it', async () => {
+    const prompt = '<|im_start|>user\nSay 3.<|im_end|>\n<|im_start|>assistant\nIt is 3.<|im_end|>';
+    const scoreOf = async (model: string) => {
+      const answer = await openai.completions.create({ model, prompt, max_tokens: 0, echo: true, logprobs: 1 });
+      const [choice] = answer.choices;
+      expect(choice).toMatchObject({ text: prompt, finish_reason: 'length' });
+      const { token_logprobs: scores = [], text_offset: offsets = [] } = choice!.logprobs!;
+      expect(scores).toHaveLength(answer.usage!.prompt_tokens);
+      expect([scores[0], offsets[0]]).toEqual([null, 0]);
+      return scores.slice(1).reduce((sum, score) => sum + score, 0);
+    };
+    expect(await scoreOf(adapter)).toBeGreaterThan(await scoreOf('tiny-llama'));
+  }, 60_000);
+
+  test('too long is refused with its length', async () => {
+    const asking = openai.completions.create({ model: adapter, prompt: 'a'.repeat(3_000) });
+    await expect(asking).rejects.toMatchObject({ status: 400, code: 'context_length_exceeded' });
+    await expect(asking).rejects.toThrow('3000 tokens');
+  }, 60_000);
+});
+
 describe('a job whose rows take longer than the answer may', () => {
   /** Rows whose size alone says that they take too long. */
   const conversations = (rows: number, turns: number, label: string) =>
@@ -210,10 +279,23 @@ describe('a job whose rows take longer than the answer may', () => {
 });
 
 describe('cancelling', () => {
-  test('stops a running and a queued job; a small one beside them has ended by then', async () => {
+  test('stops a running and a queued job; an adapter answers beside them, and a small one beside them has ended by then', async () => {
     const long = request({ max_steps: 1_000_000, epochs: 1 });
     const running = await client.createJob(long);
     await until(running.id, 'running');
+    // The adapter of the first job answers, and is deleted while it does.
+    const openai = new OpenAI({ baseURL: `${stack.apiUrl}/v1`, apiKey: 'none', maxRetries: 0 });
+    const [adapter] = (await client.listAdapters()).data;
+    const ask = { model: adapter?.id ?? '', messages: [{ role: 'user' as const, content: 'Say 3.' }] };
+    const stream = await openai.chat.completions.create({ ...ask, max_tokens: 60, stream: true });
+    let finish: string | null | undefined;
+    for await (const { choices } of stream) {
+      if (finish === undefined) await client.deleteAdapter(ask.model);
+      finish = choices[0]?.finish_reason ?? null;
+    }
+    expect(finish).toMatch(/^(stop|length)$/);
+    await expect(openai.chat.completions.create(ask)).rejects.toMatchObject({ status: 404, code: 'model_not_found' });
+
     // It waits for its turn: the worker stays on its base model for now.
     const waiting = await client.createJob({ ...long, base_model: 'other-llama' });
 
@@ -233,7 +315,7 @@ describe('cancelling', () => {
     };
     expect(await types(waiting.id)).toEqual(['job-queued', 'job-cancelled']);
     expect((await types(running.id)).at(-1)).toBe('job-cancelled');
-    expect((await client.listAdapters()).data).toHaveLength(2);
+    expect((await client.listAdapters()).data).toHaveLength(1);
     await expect(client.cancelJob(running.id)).rejects.toMatchObject({ code: 'job_not_cancellable' });
   }, 120_000);
 

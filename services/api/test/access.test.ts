@@ -120,9 +120,13 @@ describe('without any key', () => {
       const prometheus = callsWith(header);
       expect((await prometheus.call('GET', '/metrics', undefined, { host: 'api:8080' })).statusCode).toBe(200);
     }
-    // Anything else is a key, and an invalid one.
-    for (const header of ['Bearer x', 'Basic ']) expect(coded(await callsWith(header).get('/jobs'))[0]).toBe(401);
+    // So does a token that cannot be a key, as clients of the OpenAI API send it. Anything else is a key, and an invalid one.
+    expect((await callsWith('Bearer none').get('/jobs')).statusCode).toBe(200);
+    for (const header of [`Bearer lsk_${'0'.repeat(24)}_${'x'.repeat(43)}`, 'Basic ']) {
+      expect(coded(await callsWith(header).get('/jobs'))[0]).toBe(401);
+    }
     await holder();
+    expect(coded(await callsWith('Bearer none').get('/jobs'))[0]).toBe(401);
     const refused = await callsWith('Bearer ').get('/metrics');
     expect(coded(refused)).toEqual([401, 'unauthorized']);
     expect(refused.json().error.message).toContain('requires an API key');

@@ -122,7 +122,8 @@ export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string
     check: (token) =>
       onRedis(async () => {
         const parsed = token === undefined ? null : parseToken(token);
-        // Clients of the OpenAI API always send a token, so one that is no key counts as none.
+        // Clients of the OpenAI API always send a token, so one that is no key counts as none. Other credentials do not.
+        if (token === '') return { type: 'invalid' };
         if (parsed === null) return (await redis.hlen(records)) === 0 ? { type: 'no-keys' } : { type: 'invalid' };
         const { id, secret } = parsed;
         const [text, revoked] = repliesOf(await redis.multi().hget(records, id).hexists(revocations, id).exec()) as [

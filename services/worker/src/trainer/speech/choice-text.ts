@@ -41,11 +41,14 @@ export class ChoiceText {
     this.#length = this.#sentLength;
   }
 
-  /** Starts the text with the next token of the prompt, in their order. */
-  echoToken(id: number, scored: ScoredToken | null): void {
-    this.#echo ??= { stream: new TextStream(this.#options.tokenizer, []), text: '' };
+  /**
+   * Starts the text with the next token of the prompt, in their order.
+   * @param isText - Whether it is a part of the text, and not one that the tokenizer has added.
+   */
+  echoToken(id: number, scored: ScoredToken | null, isText: boolean): void {
+    this.#echo ??= { stream: new TextStream(this.#options.tokenizer, [], { skipSpecialTokens: false }), text: '' };
     this.#record(id, scored);
-    const text = this.#echo.stream.push(id);
+    const text = isText ? this.#echo.stream.push(id) : '';
     this.#echo.text += text;
     this.#length += lengthOf(text);
     if (this.#tokens.length >= PROMPT_TOKENS_IN_PIECE) this.#sendEcho();

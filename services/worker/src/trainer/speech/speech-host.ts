@@ -167,7 +167,7 @@ export class SpeechHost implements Speaker {
 
   #generate(options: {
     request: SpeechRequest;
-    prompts: readonly { ids: Int32Array; text: string | null }[];
+    prompts: readonly PromptTokens[];
     speaking: SpeakingBase;
     text: ModelText;
     adapter: Parameters<SpeakingBase['generation']['add']>[0]['adapter'];
@@ -214,7 +214,7 @@ export class SpeechHost implements Speaker {
           if (isEcho) {
             for (const choice of choices) {
               if (request.logprobs === null) choice.echo(prompt.text ?? tokenizer.decode(prompt.ids));
-              else choice.echoToken(prompt.ids[0]!, null);
+              else choice.echoToken(prompt.ids[0]!, null, prompt.isText(0));
             }
           }
           const handle = speaking.generation.add(
@@ -231,7 +231,9 @@ export class SpeechHost implements Speaker {
             (event) => {
               switch (event.kind) {
                 case 'prompt-scored':
-                  for (const choice of choices) choice.echoToken(event.token.id, event.token);
+                  for (const choice of choices) {
+                    choice.echoToken(event.token.id, event.token, prompt.isText(event.position));
+                  }
                   break;
                 case 'token':
                   tokens.completion++;
@@ -263,24 +265,40 @@ function precisionOf({ architecture }: ModelFolder, machine: MachineProfile | nu
   return choosePrecision('auto', architecture.family, machine).chosen;
 }
 
+interface PromptTokens {
+  ids: Int32Array;
+  /** null: it was sent as tokens, or as a conversation. */
+  text: string | null;
+  /** Whether the token at this position is a part of the text, and not one that the tokenizer has added. */
+  isText(position: number): boolean;
+}
+
 /** @throws ProductError `invalid_request` without a chat template; `chat_template_failed` */
 async function promptsOf(
-  { input }: SpeechRequest,
+  { input, logprobs }: SpeechRequest,
   text: ModelText,
   { name }: ModelFolder,
-): Promise<{ ids: Int32Array; text: string | null }[]> {
+): Promise<PromptTokens[]> {
+  const isText = () => true;
   if (input.kind === 'chat') {
     const ids = await text.tokensOf(input.messages);
-    if (ids !== null) return [{ ids, text: null }];
+    if (ids !== null) return [{ ids, text: null, isText }];
     const message = `The base model ${name} has no chat template. Use POST /v1/completions.`;
     throw new ProductError('invalid_request', message, { param: 'messages' });
   }
-  return await Promise.all(
-    input.prompts.map(async (prompt) => {
-      const ids = typeof prompt === 'string' ? await text.tokensOf(prompt) : Int32Array.from(prompt);
-      return { ids: ids!, text: typeof prompt === 'string' ? prompt : null };
-    }),
-  );
+  const isScored = input.echo && logprobs !== null;
+  return input.prompts.map((prompt) => {
+    if (typeof prompt !== 'string') return { ids: Int32Array.from(prompt), text: null, isText };
+    const ids = text.tokenizer.encodeWithSpecialTokens(prompt);
+    return { ids, text: prompt, isText: isScored ? textWithin(ids, text.tokenizer.encode(prompt)) : isText };
+  });
+}
+
+/** Which tokens are those of the text alone. */
+function textWithin(ids: Int32Array, alone: Int32Array): (position: number) => boolean {
+  let first = 0;
+  while (first < ids.length - alone.length && !alone.every((id, i) => ids[first + i] === id)) first++;
+  return (position) => position >= first && position < first + alone.length;
 }
 
 function checkLength(length: number, { input, max_tokens: maxTokens, n }: SpeechRequest, space: number): void {

@@ -9,7 +9,7 @@ const CONTEXT_TOKENS = 5;
 
 /**
  * Turns tokens into text as they come. A token may be a part of a character, so some text comes only with later tokens. All
- * pieces together are what the tokens decode to at once, without special tokens.
+ * pieces together are what the tokens decode to at once.
  */
 export class TextStream {
   readonly #tokenizer: Tokenizer;
@@ -19,9 +19,16 @@ export class TextStream {
   /** Where the tokens start whose text is not returned yet. */
   #undecided: number;
 
+  readonly #options: { skipSpecialTokens: boolean };
+
   /** @param before - The tokens that the text continues. */
-  constructor(tokenizer: Tokenizer, before: ArrayLike<number> & Iterable<number>) {
+  constructor(
+    tokenizer: Tokenizer,
+    before: ArrayLike<number> & Iterable<number>,
+    options: { skipSpecialTokens: boolean } = { skipSpecialTokens: true },
+  ) {
     this.#tokenizer = tokenizer;
+    this.#options = options;
     this.#ids = Array.from(before).slice(-CONTEXT_TOKENS);
     this.#undecided = this.#ids.length;
   }
@@ -53,6 +60,6 @@ export class TextStream {
   }
 
   #decode(ids: number[]): string {
-    return this.#tokenizer.decode(ids, { skipSpecialTokens: true });
+    return this.#tokenizer.decode(ids, this.#options);
   }
 }
