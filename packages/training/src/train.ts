@@ -59,7 +59,7 @@ export interface TrainOptions {
 }
 
 /** What a small job on a loaded base needs until its first step. Others wait for that long. */
-const PREPARING_MS = 300;
+const PREPARING_MS = 500;
 
 /**
  * Trains a LoRA adapter and writes it as a PEFT folder.
