@@ -395,8 +395,8 @@ async function fairness() {
           ['one alone', seconds(alone), ''],
           ['one of the second key', seconds(otherKey), times(otherKey)],
           ['one of the first key', seconds(sameKey), times(sameKey)],
-          ['2 of the second key, right after the 16', seconds(...fewOfSecond), times(last(fewOfSecond))],
-          ['16 of the first key', seconds(...manyOfFirst), times(last(manyOfFirst))],
+          ['2 of the second key, right after the 10', seconds(...fewOfSecond), times(last(fewOfSecond))],
+          ['10 of the first key', seconds(...manyOfFirst), times(last(manyOfFirst))],
         ],
       ),
     );

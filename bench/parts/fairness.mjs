@@ -13,7 +13,7 @@ const run = promisify(execFile);
  * @property {number} alone a job of 10 steps, with nothing else
  * @property {number} otherKey the same, of another key
  * @property {number} sameKey the same, of the key of the long job
- * @property {number[]} manyOfFirst 16 such jobs of the first key, sent at once: more than the worker trains at the same time
+ * @property {number[]} manyOfFirst 10 such jobs of the first key, sent at once: more than the worker trains at the same time
  * @property {number[]} fewOfSecond 2 of the second key, sent right after them
  * @property {number} longSteps of the long job until then
  */
@@ -41,7 +41,7 @@ export async function fairness({ root, folder, model }) {
       const request = (/** @type {number} */ steps, /** @type {number} */ seed) => ({
         base_model: path.basename(model),
         dataset: dataset.id,
-        training: { batch_size: 2, max_steps: steps, seed, checkpoint_every_steps: null },
+        training: { batch_size: 2, max_steps: steps, seed, checkpoint_every_steps: null, on_overflow: 'truncate' },
       });
       const small = async (/** @type {number} */ seed) => (await timedJob(client, request(STEPS, seed))).times.whole;
       return { client, request, small };
@@ -56,7 +56,7 @@ export async function fairness({ root, folder, model }) {
     for await (const event of first.client.events(long.id)) if (event.type === 'step-finished') break;
     const otherKey = await second.small(4);
     const sameKey = await first.small(5);
-    const many = Promise.all(Array.from({ length: 16 }, (_, seed) => first.small(10 + seed)));
+    const many = Promise.all(Array.from({ length: 10 }, (_, seed) => first.small(10 + seed)));
     const few = Promise.all([second.small(30), second.small(31)]);
     const [manyOfFirst, fewOfSecond] = await Promise.all([many, few]);
     const { progress } = await first.client.getJob(long.id);
