@@ -86,7 +86,7 @@ export interface JobAttempts {
 }
 
 export function createJobAttempts(deps: StoreDeps): JobAttempts {
-  const { redis, keys, now } = deps;
+  const { redis, keys, clock } = deps;
   const usages = new WeakMap<JobAttempt, JobUsage>();
   const usageOf = (attempt: JobAttempt): JobUsage => {
     const usage = usages.get(attempt) ?? new JobUsage();
@@ -109,7 +109,7 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
       const answer = await startAttemptScript(redis, recordKeys(keys, id, dataset), {
         id,
         event_channel: keys.eventChannel,
-        now_ms: now(),
+        now_ms: clock?.() ?? '',
         token,
         worker: JSON.stringify(worker),
         now: new Date().toISOString(),

@@ -47,8 +47,8 @@ export interface JobStoreOptions {
   onQueueError?: (id: JobId, error: unknown) => void;
   /** How long a worker may stay on its base model while others wait for another one. @defaultValue 600 000 */
   turnMs?: number;
-  /** The time in milliseconds. @defaultValue the clock of this process */
-  now?: () => number;
+  /** The clock of the queue, in milliseconds. @defaultValue that of Redis */
+  clock?: (() => number) | undefined;
 }
 
 export interface JobLimits {
@@ -136,9 +136,9 @@ export interface JobStore {
 }
 
 export function createJobStore(options: JobStoreOptions): JobStore {
-  const { redis, prefix = 'lorasmith:', onQueueError = () => {}, turnMs = DEFAULT_TURN_MS, now = Date.now } = options;
+  const { redis, prefix = 'lorasmith:', onQueueError = () => {}, turnMs = DEFAULT_TURN_MS, clock } = options;
   const keys = jobKeys(prefix);
-  const deps = { redis, keys, now };
+  const deps = { redis, keys, clock };
   const queue = createJobQueue({ redis, prefix: keys.queuePrefix });
   const events = createEventStream({ redis, keys });
 
@@ -189,14 +189,14 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         {
           id: newId,
           event_channel: keys.eventChannel,
-          now_ms: now(),
+          now_ms: clock?.() ?? '',
           kind: task.kind,
           request_hash: requestHash,
           idempotency_seconds: idempotencyKey === undefined ? '' : IDEMPOTENCY_SECONDS,
           max_waiting: maxWaiting ?? '',
           max_of_owner: maxOfOwner ?? '',
         },
-        newRecordFields(spec, new Date(now()), { owner, origin, idempotencyKey, adapterBytes, planned, task }),
+        newRecordFields(spec, new Date(), { owner, origin, idempotencyKey, adapterBytes, planned, task }),
       );
       if (answer === 'conflict') throw idempotencyConflict();
       if (answer === 'no-dataset') throw datasetGone(spec.dataset);
@@ -237,8 +237,8 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const answer = await requestCancelScript(redis, recordKeys(keys, id, job.dataset), {
         id,
         event_channel: keys.eventChannel,
-        now_ms: now(),
-        now: new Date(now()).toISOString(),
+        now_ms: clock?.() ?? '',
+        now: new Date().toISOString(),
       });
       if (answer === 'publishing') {
         throw new ProductError('job_not_cancellable', 'The training has finished and the adapter is being published.');
@@ -266,7 +266,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         {
           id,
           event_channel: keys.eventChannel,
-          now_ms: now(),
+          now_ms: clock?.() ?? '',
           max_waiting: maxWaiting ?? '',
           max_of_owner: maxOfOwner ?? '',
         },
@@ -296,7 +296,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
           owner_jobs: keys.ofOwner(owner),
           idempotency: keys.idempotency(idempotencyKey ?? '', owner),
         },
-        { id, event_channel: keys.eventChannel, now_ms: now() },
+        { id, event_channel: keys.eventChannel, now_ms: clock?.() ?? '' },
       );
       if (answer === 'missing') throw new ProductError('job_not_found', `There is no job ${id}.`);
       if (answer === 'active') {

@@ -25,7 +25,7 @@ export type RecordAnswer = 'done' | 'missing' | 'stale' | 'cancel-requested' | J
  * @returns `done`, or why nothing was changed; a status is the current one, which is not in `from`
  */
 export async function changeRecord(
-  { redis, keys, now }: StoreDeps,
+  { redis, keys, clock }: StoreDeps,
   job: { id: JobId; dataset: DatasetId },
   token: string | null,
   from: readonly JobStatus[],
@@ -37,7 +37,7 @@ export async function changeRecord(
     {
       id: job.id,
       event_channel: keys.eventChannel,
-      now_ms: now(),
+      now_ms: clock?.() ?? '',
       attempt_token: token ?? '',
       allowed_statuses: from.join(),
       new_status: to ?? '',

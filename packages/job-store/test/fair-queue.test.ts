@@ -18,7 +18,7 @@ let stepsLeft: Map<JobId, number>;
 
 beforeEach(() => {
   clock = { ms: 1_800_000_000_000 };
-  store = createJobStore({ redis, prefix, turnMs: TURN_MS, now: () => clock.ms });
+  store = createJobStore({ redis, prefix, turnMs: TURN_MS, clock: () => clock.ms });
   workers = [];
   stepsLeft = new Map();
 });
@@ -91,7 +91,7 @@ test('a key gets its share by its weight, also after all processes have restarte
   aWorker();
   const before = await drive(20);
   await store.close();
-  store = createJobStore({ redis, prefix, turnMs: TURN_MS, now: () => clock.ms });
+  store = createJobStore({ redis, prefix, turnMs: TURN_MS, clock: () => clock.ms });
   aWorker();
   await workers.shift()!.close();
   const order = [...before, ...(await drive(20))];

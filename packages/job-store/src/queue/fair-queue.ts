@@ -4,7 +4,7 @@ import type { Job, JobId, JobProgress, JobQueueState } from '@lorasmith/contract
 import { ENDED_STATUSES } from '@lorasmith/contracts';
 import { repliesOf } from '../redis-errors.js';
 import { luaScript } from '../scripts/lua-script.js';
-import type { StoreDeps } from '../store-deps.js';
+import { queueTime, type StoreDeps } from '../store-deps.js';
 import { type EstimatedTimes, type EstimatedWorker, estimateTimes } from './estimate-times.js';
 import { expectedOrder, type KeyUse } from './fair-order.js';
 import { type JobQueue, jobOfQueueEntry } from './job-queue.js';
@@ -79,7 +79,7 @@ return 1
 });
 
 export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: number }): FairQueue {
-  const { redis, keys, now, queue, turnMs } = deps;
+  const { redis, keys, clock, queue, turnMs } = deps;
 
   const entriesOf = async (ids: JobId[]): Promise<(QueueEntry | null)[]> => {
     if (ids.length === 0) return [];
@@ -110,7 +110,7 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
       redis.hgetall(keys.queueTargets),
     ]);
     const names = new Set(found.flatMap((entry) => (entry === null ? [] : [entry.key])));
-    const at = now();
+    const at = await queueTime(deps);
     return {
       now: at,
       waiting: waiting.map(({ entry, id }, i) => ({ entry, id, job: found[i]! })),
@@ -153,21 +153,21 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
     waiting: number;
   }
   let latest: { at: number; forecast: Promise<Forecast> } | null = null;
-  const calculate = async (at: number): Promise<Forecast> => {
+  const calculate = async (): Promise<Forecast> => {
     const state = await snapshot();
     const known = state.waiting.flatMap((one) => (one.job === null ? [] : [{ ...one, job: one.job }]));
     const order = expectedOrder({ ...state, waiting: known }, turnMs);
-    const workers = await runningWorkers(at);
+    const workers = await runningWorkers(state.now);
     const times = estimateTimes(
       workers,
       order.map(({ id, job }) => ({ id, seconds: job.seconds })),
     );
-    return { at, places: new Map(order.map(({ id }, place) => [id, place])), times, waiting: order.length };
+    return { at: state.now, places: new Map(order.map(({ id }, place) => [id, place])), times, waiting: order.length };
   };
   const forecastWithin = (ageMs: number): Promise<Forecast> => {
-    const at = now();
+    const at = clock?.() ?? performance.now();
     if (latest === null || at - latest.at >= ageMs) {
-      const made = { at, forecast: calculate(at) };
+      const made = { at, forecast: calculate() };
       latest = made;
       made.forecast.catch(() => {
         if (latest === made) latest = null;
@@ -189,13 +189,17 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
     },
     moveToFront: (entry) => queue.moveToFront(entry),
     async delay(id, milliseconds) {
-      await delayScript(redis, { queue_entries: keys.queueEntries }, { id, not_before: now() + milliseconds });
+      await delayScript(
+        redis,
+        { queue_entries: keys.queueEntries },
+        { id, not_before: (await queueTime(deps)) + milliseconds },
+      );
     },
     async aim(id, worker) {
-      await redis.hset(keys.queueTargets, id, JSON.stringify({ worker, until: now() + TARGET_MS }));
+      await redis.hset(keys.queueTargets, id, JSON.stringify({ worker, until: (await queueTime(deps)) + TARGET_MS }));
     },
     async announce(worker, presence) {
-      await redis.hset(keys.queueWorkers, worker, JSON.stringify({ ...presence, seen_at: now() }));
+      await redis.hset(keys.queueWorkers, worker, JSON.stringify({ ...presence, seen_at: await queueTime(deps) }));
     },
     async leave(worker) {
       await redis.hdel(keys.queueWorkers, worker);

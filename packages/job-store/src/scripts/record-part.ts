@@ -49,7 +49,8 @@ export function recordKeys(keys: JobKeys, id: JobId, dataset: DatasetId): Record
 /**
  * Functions for every script that changes one job. The status changes together with the sets that index jobs by status,
  * and an event is written together with the change that it reports. While a job is unfinished, the bytes of its adapter
- * are reserved, and the queue has an entry for it (see QueueEntry). `now_ms` is the time in milliseconds.
+ * are reserved, and the queue has an entry for it (see QueueEntry). `now_ms` is the time in milliseconds,
+ * '' for the clock of Redis.
  */
 export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'> = {
   keys: [
@@ -75,6 +76,10 @@ export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'
   arguments: ['id', 'event_channel', 'now_ms'],
   lua: `
 local tokens_of_start = ${TOKENS_OF_START}
+if now_ms == '' then
+  local time = redis.call('TIME')
+  now_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+end
 local jobs_with = {
   queued = queued_jobs, preparing = preparing_jobs, running = running_jobs,
   succeeded = succeeded_jobs, failed = failed_jobs, cancelled = cancelled_jobs,
