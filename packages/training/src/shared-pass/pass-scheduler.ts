@@ -116,6 +116,11 @@ export class PassScheduler {
     };
   }
 
+  /** As a participant's: for work that belongs to no job, such as preparing what the {@link speaker} shall do. */
+  beside<Result>(work: () => Promise<Result>, headStartMs?: number): Promise<Result> {
+    return this.#beside.open().during(work, headStartMs);
+  }
+
   /** Called when the {@link speaker} has new work. */
   wake(): void {
     if (!this.#isRunning) void this.#run();

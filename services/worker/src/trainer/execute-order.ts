@@ -29,6 +29,8 @@ const { passTokens, speechShare, speechMemory } = trainerSettings();
 const scheduler = new PassScheduler({ passTokens, speechShare });
 const memory = new MemoryLedger(passTokens);
 const onLoading = loadingLog(console.log);
+/** What preparing an answer needs, with an adapter that is read from its files. Jobs that train wait for that long. */
+const PREPARING_SPEECH_MS = 100;
 const speech = new SpeechHost({
   cache,
   texts,
@@ -36,6 +38,7 @@ const speech = new SpeechHost({
   ledger: memory,
   onLoading,
   onWork: () => scheduler.wake(),
+  beside: (work) => scheduler.beside(work, PREPARING_SPEECH_MS),
 });
 scheduler.speaker = speech;
 

@@ -30,6 +30,8 @@ export interface SpeechHostOptions {
   onLoading: (progress: { readBytes: number; totalBytes: number }) => void;
   /** Called when there is something to generate: {@link SpeechHost.step} is then wanted. */
   onWork: () => void;
+  /** Does work that awaits files beside jobs that train. @defaultValue as if none trained */
+  beside?: <Result>(work: () => Promise<Result>) => Promise<Result>;
 }
 
 export interface SpeakOptions {
@@ -37,6 +39,13 @@ export interface SpeakOptions {
   signal: AbortSignal;
   /** Gets the pieces of the choices. */
   onPiece: (piece: SpeechPiece) => void;
+}
+
+interface PreparedAnswer {
+  speaking: SpeakingBase;
+  text: ModelText;
+  prompts: readonly PromptTokens[];
+  adapter: Parameters<SpeakingBase['generation']['add']>[0]['adapter'];
 }
 
 export interface SpokenTokens {
@@ -82,24 +91,14 @@ export class SpeechHost implements Speaker {
    */
   async speak(order: SpeakOrder, { signal, onPiece }: SpeakOptions): Promise<SpokenTokens | null> {
     const { request } = order;
-    const folder = await readModelFolder(order.modelFolder);
+    const { beside = (work) => work() } = this.#options;
     const releases: (() => void)[] = [];
     this.#answers++;
     clearTimeout(this.#idle);
     try {
-      const { speaking, held } = await this.#open(folder, order);
-      releases.push(held.release);
-      const text = await this.#options.texts.of(order.modelFolder);
-      const prompts = await promptsOf(request, text, folder);
+      const prepared = await beside(() => this.#prepare(order, releases));
       if (signal.aborted) return null;
-      let adapter = null;
-      if (request.adapter !== null) {
-        const shelved = await speaking.adapters.hold(request.adapter, order.adapterFolder ?? '');
-        releases.push(shelved.release);
-        adapter = shelved.adapter;
-      }
-      if (signal.aborted) return null;
-      return await this.#generate({ request, prompts, speaking, text, adapter, signal, onPiece });
+      return await this.#generate({ request, ...prepared, signal, onPiece });
     } catch (error) {
       if (error instanceof JobDeferred) throw busy(error);
       throw engineError(error, 'Try again when less is running.');
@@ -108,6 +107,20 @@ export class SpeechHost implements Speaker {
       this.#answers--;
       if (this.#answers === 0) this.#idle = setTimeout(() => this.yieldMemory(), IDLE_MS).unref();
     }
+  }
+
+  /** @param releases gets what frees each thing that is held for the answer */
+  async #prepare(order: SpeakOrder, releases: (() => void)[]): Promise<PreparedAnswer> {
+    const { request, modelFolder, adapterFolder } = order;
+    const folder = await readModelFolder(modelFolder);
+    const { speaking, held } = await this.#open(folder, order);
+    releases.push(held.release);
+    const text = await this.#options.texts.of(modelFolder);
+    const prompts = await promptsOf(request, text, folder);
+    if (request.adapter === null) return { speaking, text, prompts, adapter: null };
+    const { adapter, release } = await speaking.adapters.hold(request.adapter, adapterFolder ?? '');
+    releases.push(release);
+    return { speaking, text, prompts, adapter };
   }
 
   /** What answers need, on the base model in memory or on the one that is then loaded. One call at a time. */
@@ -165,15 +178,9 @@ export class SpeechHost implements Speaker {
     this.#release = () => {};
   }
 
-  #generate(options: {
-    request: SpeechRequest;
-    prompts: readonly PromptTokens[];
-    speaking: SpeakingBase;
-    text: ModelText;
-    adapter: Parameters<SpeakingBase['generation']['add']>[0]['adapter'];
-    signal: AbortSignal;
-    onPiece: (piece: SpeechPiece) => void;
-  }): Promise<SpokenTokens | null> {
+  #generate(
+    options: PreparedAnswer & { request: SpeechRequest; signal: AbortSignal; onPiece: (piece: SpeechPiece) => void },
+  ): Promise<SpokenTokens | null> {
     const { request, prompts, speaking, text, adapter, signal, onPiece } = options;
     const { tokenizer } = text;
     const space = speaking.spaceFor(request.n);
