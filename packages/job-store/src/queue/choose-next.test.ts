@@ -1,0 +1,65 @@
+import type { JobId } from '@lorasmith/contracts';
+import { expect, test } from 'vitest';
+import { type Chooser, chooseNext, type HeldJob, type KnownJob } from './choose-next.js';
+import type { QueueEntry } from './queue-entry.js';
+
+const TURN_MS = 1_000;
+
+const entry = (changes: Partial<QueueEntry> = {}): QueueEntry => ({
+  key: 'a',
+  base_model: 'one',
+  precision: 'auto',
+  place: 1,
+  queued_at: 0,
+  tokens: null,
+  seconds: null,
+  ...changes,
+});
+const waiting = (id: string, changes: Partial<QueueEntry> = {}): KnownJob => ({
+  entry: id,
+  id: id as JobId,
+  job: entry(changes),
+});
+const held = (id: string, changes: Partial<HeldJob> = {}): HeldJob => ({
+  id: id as JobId,
+  entry: entry(),
+  since: 0,
+  isPausing: false,
+  ...changes,
+});
+const worker = (changes: Partial<Chooser> = {}): Chooser => {
+  const loaded = { baseModel: 'one', precisions: ['auto', 'float32'] as const };
+  const appetite = { ...loaded, isIdle: false };
+  const nobody = { baseSince: 0, target: null, targetsOfOthers: new Set<JobId>() };
+  return { appetite, loaded, held: [held('held')], slots: 4, ...nobody, ...changes };
+};
+const at = (now: number, ...jobs: KnownJob[]) => ({ now, keys: new Map(), waiting: jobs });
+
+test('a job that must start alone waits while others run, for a turn; then they make way', () => {
+  const alone = waiting('alone', { starts_alone: true });
+  const behind = waiting('behind', { place: 2 });
+  expect(chooseNext(at(900, alone, behind), worker(), TURN_MS)).toMatchObject({ action: 'take', waiting: behind });
+  expect(chooseNext(at(900, alone), worker(), TURN_MS)).toEqual({ action: 'wait', untilMs: 1_000 });
+  expect(chooseNext(at(1_000, alone, behind), worker(), TURN_MS)).toMatchObject({ action: 'pause', target: alone });
+  // While they stop, nothing else gets their places; then it is taken, although the other would fit, too.
+  const target = { target: alone.id };
+  const stopping = worker({ ...target, held: [held('held', { isPausing: true })] });
+  expect(chooseNext(at(1_001, alone, behind), stopping, TURN_MS).action).toBe('wait');
+  const idle = worker({ ...target, held: [], appetite: { ...worker().appetite!, isIdle: true } });
+  expect(chooseNext(at(1_002, alone, behind), idle, TURN_MS)).toMatchObject({ action: 'take', waiting: alone });
+});
+
+test('a job of another precision is one of another base model; one for which another worker has paused is left to it', () => {
+  const other = waiting('other', { precision: 'bfloat16' });
+  expect(chooseNext(at(10, other), worker(), TURN_MS).action).toBe('wait');
+  expect(chooseNext(at(10, waiting('same', { precision: 'float32' })), worker(), TURN_MS).action).toBe('take');
+  expect(chooseNext(at(2_000, other), worker(), TURN_MS).action).toBe('pause');
+  expect(chooseNext(at(2_000, other), worker({ targetsOfOthers: new Set([other.id]) }), TURN_MS).action).toBe('wait');
+});
+
+test('a retry is not taken before its time; a worker that can take nothing takes nothing', () => {
+  const retry = waiting('retry', { not_before: 500 });
+  expect(chooseNext(at(400, retry), worker(), TURN_MS)).toEqual({ action: 'wait', untilMs: 500 });
+  expect(chooseNext(at(500, retry), worker(), TURN_MS).action).toBe('take');
+  expect(chooseNext(at(500, retry), worker({ appetite: null }), TURN_MS).action).toBe('wait');
+});
