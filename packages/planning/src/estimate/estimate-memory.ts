@@ -22,14 +22,14 @@ export interface MemoryOfDecoder {
 
 export type PassLoad = Pick<BatchLoad, 'mostTokens' | 'mostLabels' | 'longestRow'>;
 
-/** Vectors of all trained parameters that a job holds: parameters, two moments and gradients. */
-const HELD_VECTORS = 5;
+/** Vectors of all trained parameters that a job holds: parameters, two moments, the gradients of a pass and of a step, a copy. */
+const HELD_VECTORS = 6;
 /** Those of AdamW's intermediate results, which one job has at a time. */
-const UPDATE_VECTORS = 5;
+const UPDATE_VECTORS = 4;
 /** Tokenizer, plan and the rest of the JavaScript heap. */
 const PLANNING_BYTES = 100e6;
 /** The part of that which each further job has for itself. */
-const FURTHER_PLAN_BYTES = 20e6;
+const FURTHER_PLAN_BYTES = 25e6;
 /** Of one block of attention in TensorFlow's own ops: MOST_SCORES of packages/tensor. */
 export const SCORES_PER_BLOCK = 32 * 2 ** 20;
 /** Rows up to this length keep the weights of such attention; those of longer ones are computed again. */
