@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Dataset, JobSpec, NewJobEvent, TrainingOutcome } from '@lorasmith/contracts';
 import { type ExampleStore, openExampleStore } from '@lorasmith/planning';
-import { configureKernels } from '@lorasmith/tensor';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { configureKernels, rowsAreIndependent } from '@lorasmith/tensor';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../../test/tiny-llama.js';
 import { aJob, writeRows } from '../../test/a-job.js';
 import { BaseModelCache } from '../base-model-cache.js';
@@ -126,48 +126,35 @@ function madeBy({ outcome, events, weights }: Ran) {
   return { steps, evaluations, tokens: outcome?.result.tokens, probe: outcome?.probe, weights };
 }
 
-describe.each(['float32', 'bfloat16'] as const)('in %s', (precision) => {
-  const specs = SPECS.map((spec) => ({ ...spec, training: { ...spec.training, precision } }));
-  let alone: Ran[];
-  beforeAll(async () => {
-    alone = [];
-    for (const spec of specs) alone.push(await inCompany((company) => run(spec, company)));
-    for (const { error } of alone) expect(error).toBeNull();
-  });
+test('whatever happens to others, a job reports and makes what it does alone, to the last bit', async ({ skip }) => {
+  const alone: Ran[] = [];
+  for (const spec of SPECS) alone.push(await inCompany((company) => run(spec, company)));
+  for (const { error } of alone) expect(error).toBeNull();
 
-  test('each job makes what it makes alone, to the last bit, whatever happens to the others', async () => {
-    const ends = aJob({ training: { precision, epochs: 20, seed: 9 } });
-    const diverges = {
-      ...ends,
-      training: { ...ends.training, learning_rate: 1e30, lr_scheduler: 'constant' as const },
-    };
-    const passes: FinishedPass[] = [];
-    const { cancelled, unsaved, diverged, together } = await inCompany(
-      async (company) => {
-        const others = {
-          cancelled: run(ends, company, { onEvent: atStep(3, (controller) => controller.abort('cancel')) }),
-          unsaved: run({ ...ends, training: { ...ends.training, checkpoint_every_steps: 2 } }, company, {
-            onEvent: atStep(1, (_, checkpointFolder) => {
-              // A checkpoint cannot be renamed to the name of a folder.
-              mkdirSync(join(checkpointFolder, 'step-0000000002.safetensors', 'in the way'), { recursive: true });
-            }),
+  const ends = aJob({ training: { epochs: 20, seed: 9 } });
+  const saves = { ...ends, training: { ...ends.training, checkpoint_every_steps: 2 } };
+  const diverges = { ...ends, training: { ...ends.training, learning_rate: 1e30, lr_scheduler: 'constant' as const } };
+  const passes: FinishedPass[] = [];
+  const [cancelled, unsaved, diverged, ...together] = await inCompany(
+    (company) =>
+      Promise.all([
+        run(ends, company, { onEvent: atStep(3, (controller) => controller.abort('cancel')) }),
+        run(saves, company, {
+          onEvent: atStep(1, (_, checkpointFolder) => {
+            // A checkpoint cannot be renamed to the name of a folder.
+            mkdirSync(join(checkpointFolder, 'step-0000000002.safetensors', 'in the way'), { recursive: true });
           }),
-          diverged: run(diverges, company),
-        };
-        const together = await Promise.all(specs.map((spec) => run(spec, company)));
-        return {
-          together,
-          cancelled: await others.cancelled,
-          unsaved: await others.unsaved,
-          diverged: await others.diverged,
-        };
-      },
-      { onPass: (pass) => passes.push(pass) },
-    );
-    expect(cancelled.error).toMatchObject({ code: 'cancelled' });
-    expect(unsaved.error).toMatchObject({ message: expect.stringMatching(/step-0000000002/) });
-    expect(diverged.error).toMatchObject({ code: 'non_finite_loss' });
-    expect(Math.max(...passes.map(({ jobs }) => jobs))).toBeGreaterThan(3);
-    expect(together.map(madeBy)).toEqual(alone.map(madeBy));
-  });
+        }),
+        run(diverges, company),
+        ...SPECS.map((spec) => run(spec, company)),
+      ]),
+    { onPass: (pass) => passes.push(pass) },
+  );
+  expect(cancelled.error).toMatchObject({ code: 'cancelled' });
+  expect(unsaved.error).toMatchObject({ message: expect.stringMatching(/step-0000000002/) });
+  expect(diverged.error).toMatchObject({ code: 'non_finite_loss' });
+  for (const { error } of together) expect(error).toBeNull();
+  expect(Math.max(...passes.map(({ jobs }) => jobs))).toBeGreaterThan(1);
+  if (!rowsAreIndependent('float32')) skip('The products of this processor in float32 depend on the number of rows.');
+  expect(together.map(madeBy)).toEqual(alone.map(madeBy));
 });
