@@ -44,9 +44,10 @@ test('a job that must start alone waits while others run, for a turn; then they 
   // While they stop, nothing else gets their places; then it is taken, although the other would fit, too.
   const target = { target: alone.id };
   const stopping = worker({ ...target, held: [held('held', { isPausing: true })] });
-  expect(chooseNext(at(1_001, alone, behind), stopping, TURN_MS).action).toBe('wait');
+  const urgent = waiting('urgent', { place: 0, queued_at: 1_001 });
+  expect(chooseNext(at(1_001, alone, urgent), stopping, TURN_MS).action).toBe('wait');
   const idle = worker({ ...target, held: [], appetite: { ...worker().appetite!, isIdle: true } });
-  expect(chooseNext(at(1_002, alone, behind), idle, TURN_MS)).toMatchObject({ action: 'take', waiting: alone });
+  expect(chooseNext(at(1_002, alone, urgent), idle, TURN_MS)).toMatchObject({ action: 'take', waiting: alone });
 });
 
 test('a job of another precision is one of another base model; one for which another worker has paused is left to it', () => {

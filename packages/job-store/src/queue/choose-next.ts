@@ -81,9 +81,12 @@ export function chooseNext(
   const first = lines[0]?.jobs[0];
   if (first === undefined) return soon.choice();
 
+  const aimed = ready.find(({ id }) => id === target);
+  const isPausing = held.some((one) => one.isPausing);
   if (appetite !== null) {
-    const aimed = ready.find(({ id }) => id === target);
     if (aimed !== undefined && fits(aimed, appetite)) return { action: 'take', waiting: aimed };
+    // What it is pausing makes way for its target alone.
+    if (aimed !== undefined && isPausing) return soon.choice();
     const turnEnds = Math.max(worker.baseSince, first.job.queued_at) + turnMs;
     if (now < turnEnds) {
       const fitting = firstOf(lines, (one) => isOnBase(one, appetite) && fits(one, appetite));
@@ -92,8 +95,8 @@ export function chooseNext(
     if (fits(first, appetite)) return { action: 'take', waiting: first };
   }
 
-  // Nothing can be taken now. One change at a time: what it is pausing makes way for its target.
-  if (held.length === 0 || held.some(({ isPausing }) => isPausing)) return soon.choice();
+  // Nothing can be taken now. One change at a time.
+  if (held.length === 0 || isPausing) return soon.choice();
   const open = (one: KnownJob) => !worker.targetsOfOthers.has(one.id);
   const { loaded } = worker;
   const beside = (one: KnownJob) =>
