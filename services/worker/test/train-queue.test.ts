@@ -113,6 +113,8 @@ test('several workers share the jobs of two keys: each job is run once, and no p
       async () => {
         holding.set(name, (holding.get(name) ?? 0) + 1);
         most = Math.max(most, holding.get(name)!);
+        // None ends before each worker has some.
+        await until(() => holding.size === 3);
         await sleep(20);
         holding.set(name, holding.get(name)! - 1);
       },
