@@ -14,14 +14,15 @@ export { DenseLinear, type FrozenLinear, type LinearGroup } from './frozen-linea
 export { cacheBytes } from './generation/cached-pass.js';
 export { type GenerateOptions, generateTexts } from './generation/generate-texts.js';
 export { Generation, type GenerationOptions } from './generation/generation.js';
-export type {
-  GenerationEvent,
-  GenerationHandle,
-  GenerationListener,
-  GenerationRequest,
-  Sampling,
-  ScoredToken,
-  TokenLogprob,
+export {
+  type GenerationEvent,
+  type GenerationHandle,
+  type GenerationListener,
+  type GenerationRequest,
+  NotFiniteError,
+  type Sampling,
+  type ScoredToken,
+  type TokenLogprob,
 } from './generation/request.js';
 export { type LoadedBase, loadBaseModel } from './load-base-model.js';
 export type {

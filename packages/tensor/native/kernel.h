@@ -307,6 +307,7 @@ std::vector<OpDefinition> AdoptOps();
 std::vector<OpDefinition> NormOps();
 std::vector<OpDefinition> GatedUnitOps();
 std::vector<OpDefinition> AttentionOps();
+std::vector<OpDefinition> CachedAttentionOps();
 std::vector<OpDefinition> CrossEntropyOps();
 std::vector<OpDefinition> DropoutOps();
 std::vector<OpDefinition> LoraOps();

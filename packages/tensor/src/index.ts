@@ -26,6 +26,7 @@ export {
   type CachedText,
   type CacheShape,
   type CacheStep,
+  cacheSizeBytes,
   type KeyValueCache,
   PAGE_TOKENS,
 } from './kernels/key-value-cache.js';

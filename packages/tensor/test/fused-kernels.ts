@@ -6,7 +6,7 @@ import { ACTIVATIONS } from '../src/kernels/activation.js';
 import type { AdamWStep } from '../src/kernels/adamw.js';
 import type { AttentionSettings, BatchAttention } from '../src/kernels/attention.js';
 import type { InstructionSet } from '../src/kernels/fused-library.js';
-import { configureKernels, kernelsFor } from '../src/kernels/kernel-table.js';
+import { configureKernels, kernelsFor, kernelsInUse } from '../src/kernels/kernel-table.js';
 import { type LoraLayout, parametersOf } from '../src/kernels/lora.js';
 import type { LoraPart } from '../src/kernels/lora-products.js';
 import { concat, rowsOf } from '../src/layout.js';
@@ -42,6 +42,54 @@ function attentionOf(
 ): BatchAttention {
   const angles = anglesOf(Math.max(...lengths), headDim);
   return kernelsFor(dtype).batchAttention({ lengths, heads, angles, windows: [window] });
+}
+
+/**
+ * Texts that are read in steps, into a cache whose pages they have in turn.
+ * @param texts `[tokens, width]`
+ * @param steps how many tokens of each text
+ * @param samePages every text has the same pages
+ * @returns of each text `[tokens, heads × headDim]`
+ */
+function attendInSteps(
+  texts: readonly Tensor[],
+  steps: readonly (readonly number[])[],
+  settings: AttentionSettings,
+  dtype: FloatDType,
+  samePages = false,
+): Tensor[] {
+  const { keyValueHeads, headDim, window } = settings;
+  const shape = { layers: 2, keyValueHeads, headDim, pages: 3 * texts.length, windows: [window], dtype };
+  const cache = kernelsFor(dtype).keyValueCache(shape);
+  const outputs = texts.map((): Tensor[] => []);
+  const cached = texts.map(() => 0);
+  const angles = anglesOf(128, headDim);
+  for (const step of steps) {
+    const pieces = step.flatMap((tokens, text) => (tokens === 0 ? [] : [{ text, tokens, cached: cached[text]! }]));
+    const angle = (x: Tensor) =>
+      concat(
+        pieces.map((piece) => rowsOf(x, { first: piece.cached, count: piece.tokens })),
+        0,
+      );
+    const pagesOf = (text: number) => [0, 1, 2].map((page) => (samePages ? page : page * texts.length + text));
+    const laidOut = cache.step(
+      pieces.map((piece) => ({ ...piece, pages: pagesOf(piece.text) })),
+      { cosine: angle(angles.cosine), sine: angle(angles.sine) },
+    );
+    const qkv = concat(
+      pieces.map((piece) => rowsOf(texts[piece.text]!, { first: piece.cached, count: piece.tokens })),
+      0,
+    );
+    const output = laidOut.attend(qkv, 1, settings);
+    let first = 0;
+    for (const { text, tokens } of pieces) {
+      outputs[text]!.push(rowsOf(output, { first, count: tokens }));
+      cached[text]! += tokens;
+      first += tokens;
+    }
+  }
+  cache.dispose();
+  return outputs.map((pieces) => concat(pieces, 0));
 }
 
 /** @param tolerance relative to the largest number; 0: the same bits */
@@ -400,6 +448,78 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
         const { output, saved } = attention.forward(qkv, settings, true);
         const gradient = numbers([tokens, shape.heads * shape.headDim], 'gradient', dtype);
         return [output, attention.backward(gradient, saved!, settings)];
+      });
+    });
+
+    test.each(cases)('attention to a cache: $name, window $window, softcap $softcap', ({ name: _, ...shape }) => {
+      const settings: AttentionSettings = { ...shape, scale: 1 / Math.sqrt(shape.headDim) };
+      const width = (shape.heads + 2 * shape.keyValueHeads) * shape.headDim;
+      const texts = [70, 41, 3, 64].map((length, text) => ({ length, name: `qkv ${text}` }));
+      const inPieces = [
+        [20, 0, 2, 1],
+        [33, 40, 1, 63],
+        [17, 1, 0, 0],
+      ];
+      const read = (which: readonly number[], steps: readonly (readonly number[])[]) => {
+        const qkv = which.map((i) => numbers([texts[i]!.length, width], texts[i]!.name, dtype, 2));
+        return attendInSteps(qkv, steps, settings, dtype);
+      };
+      bothWays(instructionSet, dtype, () => [concat(read([0, 1, 2, 3], inPieces), 0)]);
+      // Against the attention of trainings, in TensorFlow's own ops.
+      bothWays(instructionSet, dtype, () => {
+        if (kernelsInUse() !== 'tensorflow') return [concat(read([0, 1, 2, 3], inPieces), 0)];
+        const qkv = concat(
+          texts.map(({ length, name }) => numbers([length, width], name, dtype, 2)),
+          0,
+        );
+        return [
+          attentionOf(
+            texts.map(({ length }) => length),
+            settings,
+            dtype,
+          ).forward(qkv, settings, false).output,
+        ];
+      });
+      if (engine.kind !== 'cpu') return;
+      scope(() => {
+        for (const [text, together] of read([0, 1, 2, 3], inPieces).entries()) {
+          const [alone] = read([text], [[texts[text]!.length]]);
+          expect(toFloat32Array(alone!), 'the same bits alone and at once').toEqual(toFloat32Array(together));
+        }
+      });
+    });
+
+    test('a text in a cache reads nothing of another: not a NaN of one beside it, nor of one before it', () => {
+      const settings: AttentionSettings = {
+        ...{ heads: 4, keyValueHeads: 2, headDim: 16, scale: 0.25 },
+        ...{ window: null, softcap: null },
+      };
+      configureKernels('fused', { instructionSet });
+      scope(() => {
+        const own = numbers([50, 128], 'qkv', dtype, 2);
+        const broken = cast(tensorOf(new Float32Array(70 * 128).fill(Number.NaN), [70, 128]), dtype);
+        const [expected] = attendInSteps([own], [[50]], settings, dtype);
+        const [, beside] = attendInSteps(
+          [broken, own],
+          [
+            [40, 40],
+            [30, 10],
+          ],
+          settings,
+          dtype,
+        );
+        const [, after] = attendInSteps(
+          [broken, own],
+          [
+            [70, 0],
+            [0, 50],
+          ],
+          settings,
+          dtype,
+          true,
+        );
+        expect(toFloat32Array(beside!)).toEqual(toFloat32Array(expected!));
+        expect(toFloat32Array(after!)).toEqual(toFloat32Array(expected!));
       });
     });
 

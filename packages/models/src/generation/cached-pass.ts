@@ -1,6 +1,7 @@
 import {
   argMax,
   type CachedText,
+  cacheSizeBytes,
   cast,
   gather,
   type KeyValueCache,
@@ -78,16 +79,12 @@ export class CachedDecoder {
 
   /** @param pages of the cache */
   constructor(decoder: Decoder, pages: number) {
-    const { keyValueHeadCount, headDim } = decoder.architecture;
     const sublayers = decoder.weights.layers.flatMap(({ blocks }) => blocks.map(({ sublayer }) => sublayer));
     const attentions = sublayers.filter((sublayer) => sublayer instanceof SelfAttention);
     this.decoder = decoder;
     this.#layers = new Map(attentions.map((attention, index) => [attention, index]));
     this.#cache = kernelsFor(decoder.dtype).keyValueCache({
-      layers: attentions.length,
-      keyValueHeads: keyValueHeadCount,
-      headDim,
-      pages,
+      ...cacheShape(decoder, pages),
       windows: decoder.windows,
     });
   }
@@ -133,11 +130,14 @@ export class CachedDecoder {
   }
 }
 
-/** Bytes of a cache for so many tokens. */
-export function cacheBytes({ architecture, dtype }: Pick<Decoder, 'architecture' | 'dtype'>, tokens: number): number {
+/** Bytes of a cache for so many tokens, in whole pages. */
+export function cacheBytes(decoder: Pick<Decoder, 'architecture' | 'dtype'>, tokens: number): number {
+  return cacheSizeBytes(cacheShape(decoder, Math.ceil(tokens / PAGE_TOKENS)));
+}
+
+function cacheShape({ architecture, dtype }: Pick<Decoder, 'architecture' | 'dtype'>, pages: number) {
   const { layerCount, keyValueHeadCount, headDim } = architecture;
-  const pages = Math.ceil(tokens / PAGE_TOKENS);
-  return pages * PAGE_TOKENS * layerCount * 2 * keyValueHeadCount * headDim * (dtype === 'bfloat16' ? 2 : 4);
+  return { layers: layerCount, keyValueHeads: keyValueHeadCount, headDim, pages, dtype };
 }
 
 function joined(arrays: readonly Int32Array[]): Int32Array {

@@ -2,7 +2,13 @@ import { PAGE_TOKENS } from '@lorasmith/tensor';
 import type { Decoder } from '../decoder/decoder.js';
 import { CachedDecoder, cacheBytes, type Piece, type Predictions } from './cached-pass.js';
 import { Pages } from './pages.js';
-import type { GenerationHandle, GenerationListener, GenerationRequest, ScoredToken } from './request.js';
+import {
+  type GenerationHandle,
+  type GenerationListener,
+  type GenerationRequest,
+  NotFiniteError,
+  type ScoredToken,
+} from './request.js';
 import { scored } from './sampling.js';
 import { pagesOf, type Running, sharedPages, Text } from './text.js';
 
@@ -15,16 +21,14 @@ export interface GenerationOptions {
   stepMs?: number | undefined;
 }
 
-/** Of the pieces of prompts in a step, together. */
-const LEAST_PIECE = 16;
+/** Tokens of prompts in a step. Fewer would read the weights too often for what they compute. */
+const LEAST_PIECE = 32;
 const GREATEST_PIECE = 512;
-/** Before a step has been measured. */
-const FIRST_PIECE = 32;
 
 /**
  * Continues several texts at once, each with an adapter of its own or none (continuous batching, Yu et al. 2022, "Orca"): a
  * step is one pass with the next token of every text, and a piece of the prompts that are still to be read. Prompts are read
- * in pieces (Agrawal et al. 2023, arXiv:2308.16369) of about as many tokens as `stepMs` allows by measurement.
+ * in pieces (Agrawal et al. 2023, arXiv:2308.16369) of about as many tokens as fit into `stepMs`, as measured.
  *
  * With the fused ops on a processor, the tokens of a request and their log-probabilities do not depend on what else is
  * generated.
@@ -40,7 +44,8 @@ export class Generation {
   /** Requests whose texts have no pages yet, the first to come first. */
   readonly #waiting: Running[] = [];
   readonly #texts: Text[] = [];
-  #msPerToken: number | null = null;
+  /** Tokens in a step that takes about `stepMs`, while prompts are read. */
+  #pieceTokens = LEAST_PIECE;
 
   constructor(decoder: Decoder, { cacheTokens, maxTexts, stepMs = 100 }: GenerationOptions) {
     this.#cachePages = Math.ceil(cacheTokens / PAGE_TOKENS);
@@ -159,7 +164,7 @@ export class Generation {
     const prompts = ready.filter(({ unread }) => unread > 1);
     const single = ready.length - prompts.length;
     const counts = divided(
-      this.#pieceTokens() - single,
+      this.#pieceTokens - single,
       prompts.map(({ unread }) => unread),
     );
     const tokensOf = new Map(prompts.map((text, i) => [text, counts[i]!]));
@@ -171,17 +176,12 @@ export class Generation {
     return adapters.flatMap((adapter) => turns.filter(({ piece }) => piece.adapter === adapter));
   }
 
-  #pieceTokens(): number {
-    if (this.#msPerToken === null) return FIRST_PIECE;
-    return Math.min(GREATEST_PIECE, Math.floor(this.#stepMs / this.#msPerToken));
-  }
-
+  /** A step that was too long makes the next pieces shorter; one that was short, though it was full, longer. */
   #measure(turns: readonly Turn[], ms: number): void {
     const tokens = turns.reduce((sum, { piece }) => sum + piece.tokens, 0);
-    // Steps of few tokens say nothing about the time of many: they wait for the weights.
-    if (tokens < LEAST_PIECE) return;
-    const own = ms / tokens;
-    this.#msPerToken = this.#msPerToken === null ? own : (this.#msPerToken + own) / 2;
+    if (tokens < LEAST_PIECE || (ms < this.#stepMs && tokens < this.#pieceTokens)) return;
+    const factor = Math.min(2, Math.max(0.5, this.#stepMs / ms));
+    this.#pieceTokens = Math.min(GREATEST_PIECE, Math.max(LEAST_PIECE, Math.round(tokens * factor)));
   }
 
   #read(turns: readonly Turn[]): Result[] {
@@ -200,10 +200,7 @@ export class Generation {
   #take({ text, position, next, scored: score }: Result): void {
     const { running, choice } = text;
     if (next === null) {
-      this.#fail(
-        running,
-        new Error('The numbers of the model with this adapter are not finite: it cannot be sampled from.'),
-      );
+      this.#fail(running, new NotFiniteError());
       return;
     }
     if (position < text.promptTokens - 1) {
@@ -211,12 +208,12 @@ export class Generation {
       running.listener({ kind: 'prompt-scored', position: position + 1, token: score! });
       return;
     }
-    if (running.stopIds.has(next)) {
-      this.#end(text);
-      running.listener({ kind: 'ended', choice, stopId: next });
-      return;
-    }
     if (running.maxNewTokens > 0) {
+      if (running.stopIds.has(next)) {
+        this.#end(text);
+        running.listener({ kind: 'ended', choice, stopId: next });
+        return;
+      }
       text.ids.push(next);
       const { rotary } = this.#model.decoder;
       if (rotary.isReadAgain(text.ids.length - 1, text.ids.length)) text.cached = 0;

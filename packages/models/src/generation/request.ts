@@ -47,8 +47,16 @@ export type GenerationEvent =
   | { kind: 'token'; choice: number; id: number; scored: ScoredToken | null }
   /** `stopId`: the token that ended it; null: it has reached `maxNewTokens`, or the model's last position. */
   | { kind: 'ended'; choice: number; stopId: number | null }
-  /** Ends all choices. */
+  /** Ends all choices. {@link NotFiniteError}, or an error of the engine. */
   | { kind: 'failed'; error: Error };
+
+/** A request's own fault: its adapter's numbers, or the activations that follow from them, are not finite. */
+export class NotFiniteError extends Error {
+  constructor() {
+    super('The model computes numbers with this adapter that are not finite, so no token can be chosen.');
+    this.name = 'NotFiniteError';
+  }
+}
 
 /** Receives what happens to a request, from within {@link Generation.step}; must not throw. */
 export type GenerationListener = (event: GenerationEvent) => void;

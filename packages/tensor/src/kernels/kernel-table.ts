@@ -22,6 +22,7 @@ import { AttentionByHeadSize } from './attention-by-head-size.js';
 import { type CrossEntropy, fusedCrossEntropy, rawCrossEntropy } from './cross-entropy.js';
 import { fusedDropout, rawDropout } from './dropout.js';
 import { fusedAttention } from './fused-attention.js';
+import { FusedCache } from './fused-cache.js';
 import { type InstructionSet, loadFusedLibrary, processorHasAmx } from './fused-library.js';
 import { fusedGatedUnit, fusedGatedUnitGradient, rawGatedUnit, rawGatedUnitGradient } from './gated-unit.js';
 import { GroupedAttention } from './grouped-attention.js';
@@ -175,7 +176,7 @@ export interface Kernels {
   squareSum(x: Tensor, factor: number): Tensor;
   /** Lays out the rows of one batch for attention. */
   batchAttention(rows: AttentionRows): BatchAttention;
-  /** Makes an empty cache for generation, in this dtype. */
+  /** Makes an empty cache for generation. */
   keyValueCache(shape: CacheShape): KeyValueCache;
   /**
    * Cross entropy of the label's class and its gradient, computed in float32. A label that is not among the classes is an
@@ -250,7 +251,7 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   adamW: [fused(fusedAdamW, ALSO_CUDA), raw(rawAdamW)],
   squareSum: [fused(fusedSquareSum, { engines: ['cuda'] }), raw(rawSquareSum)],
   batchAttention: [fused(fusedAttention, ALSO_CUDA), raw((rows) => new GroupedAttention(rows))],
-  keyValueCache: [raw((shape) => new PageCache(shape))],
+  keyValueCache: [fused((shape) => new FusedCache(shape)), raw((shape) => new PageCache(shape))],
   crossEntropy: [fused(fusedCrossEntropy, ALSO_CUDA), raw(rawCrossEntropy)],
   matMul: [fused(fusedMatMul, FLOAT32_PRODUCT), fused(fusedMatMul, BFLOAT16_PRODUCT), raw(rawMatMul)],
   addMatMul: [

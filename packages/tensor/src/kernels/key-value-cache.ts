@@ -1,3 +1,4 @@
+import { BYTES_PER_ELEMENT, type FloatDType } from '../dtype.js';
 import type { Tensor } from '../tensor.js';
 import type { AttentionSettings } from './attention.js';
 import type { RotaryAngles } from './rotary.js';
@@ -13,6 +14,17 @@ export interface CacheShape {
   pages: number;
   /** The windows of the layers. */
   windows: readonly (number | null)[];
+  dtype: FloatDType;
+}
+
+/** The fused op computes in whole vectors. */
+export function paddedHeadDim(headDim: number): number {
+  return Math.ceil(headDim / 32) * 32;
+}
+
+/** Of a cache that is full. */
+export function cacheSizeBytes({ layers, keyValueHeads, headDim, pages, dtype }: Omit<CacheShape, 'windows'>): number {
+  return pages * PAGE_TOKENS * layers * 2 * keyValueHeads * paddedHeadDim(headDim) * BYTES_PER_ELEMENT[dtype];
 }
 
 /** A text in one step: some tokens that follow those of it that the cache has. */

@@ -1,0 +1,120 @@
+// Tokens per second of generation, and of transformers' `generate` on the same machine: see README.md.
+import { execFile } from 'node:child_process';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs, promisify } from 'node:util';
+import { readModelFolder } from '../packages/model-folder/dist/index.js';
+import { Generation, loadDecoder } from '../packages/models/dist/index.js';
+import { configureKernels, kernelsInUse, observeOps } from '../packages/tensor/dist/index.js';
+
+const { values } = parseArgs({
+  options: {
+    model: { type: 'string', default: fileURLToPath(new URL('../models/SmolLM2-135M-Instruct', import.meta.url)) },
+    dtype: { type: 'string', default: 'bfloat16' },
+    'peer-python': { type: 'string' },
+    repeats: { type: 'string', default: '3' },
+    profile: { type: 'boolean', default: false },
+  },
+});
+const dtype = /** @type {'float32' | 'bfloat16'} */ (values.dtype);
+const repeats = Number(values.repeats);
+
+/** Prompts of one length, of ids that are spread over the vocabulary. */
+const promptsOf = (/** @type {number} */ count, /** @type {number} */ length) =>
+  Array.from({ length: count }, (_, row) =>
+    Array.from({ length }, (_, i) => 100 + ((i * 7919 + row * 104_729) % 40_000)),
+  );
+
+const CASES = [
+  { requests: 1, promptTokens: 128, newTokens: 64 },
+  { requests: 8, promptTokens: 128, newTokens: 64 },
+  { requests: 1, promptTokens: 1024, newTokens: 32 },
+];
+const cases = CASES.map((one) => ({ ...one, prompts: promptsOf(one.requests, one.promptTokens) }));
+
+const median = (/** @type {number[]} */ numbers) => numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0;
+
+/** @param {Generation} generation @param {{ prompts: number[][], newTokens: number }} one */
+function measure(generation, { prompts, newTokens }) {
+  let first = 0;
+  let longestStep = 0;
+  for (const prompt of prompts) {
+    const request = { promptIds: Int32Array.from(prompt), adapter: null, maxNewTokens: newTokens + 1, stopIds: [] };
+    let isFirst = true;
+    generation.add(request, ({ kind }) => {
+      if (kind === 'token' && isFirst) {
+        isFirst = false;
+        first++;
+      }
+    });
+  }
+  const start = performance.now();
+  let promptEnd = start;
+  while (generation.hasWork) {
+    const stepStart = performance.now();
+    generation.step();
+    const now = performance.now();
+    longestStep = Math.max(longestStep, now - stepStart);
+    if (first < prompts.length) promptEnd = now;
+    else if (first === prompts.length) {
+      promptEnd = now;
+      first++;
+    }
+  }
+  return {
+    promptSeconds: (promptEnd - start) / 1e3,
+    decodeSeconds: (performance.now() - promptEnd) / 1e3,
+    longestStep,
+  };
+}
+
+configureKernels('fused');
+const decoder = await loadDecoder(await readModelFolder(values.model), dtype);
+const generation = new Generation(decoder, { cacheTokens: 8 * 256, maxTexts: 8 });
+const own = cases.map((one) => {
+  measure(generation, { ...one, newTokens: 4 });
+  const results = Array.from({ length: repeats }, () => measure(generation, one));
+  return {
+    promptSeconds: median(results.map(({ promptSeconds }) => promptSeconds)),
+    decodeSeconds: median(results.map(({ decodeSeconds }) => decodeSeconds)),
+    longestStep: Math.max(...results.map(({ longestStep }) => longestStep)),
+  };
+});
+if (values.profile) {
+  for (const one of cases) {
+    /** @type {Map<string, { count: number, seconds: number }>} */
+    const ops = new Map();
+    observeOps(({ name, seconds }) => {
+      const sum = ops.get(name) ?? { count: 0, seconds: 0 };
+      ops.set(name, { count: sum.count + 1, seconds: sum.seconds + seconds });
+    });
+    const { promptSeconds, decodeSeconds } = measure(generation, one);
+    observeOps(null);
+    console.log(`${one.requests} × ${one.promptTokens}: ${promptSeconds.toFixed(3)} + ${decodeSeconds.toFixed(3)} s`);
+    const sorted = [...ops].sort(([, a], [, b]) => b.seconds - a.seconds).slice(0, 16);
+    for (const [name, { count, seconds }] of sorted) console.log(`  ${name} ${count} ${seconds.toFixed(3)} s`);
+  }
+}
+
+/** @type {{ promptSeconds: number, decodeSeconds: number }[] | null} */
+let peer = null;
+if (values['peer-python'] !== undefined) {
+  const script = path.join(path.dirname(fileURLToPath(import.meta.url)), 'generation_baseline.py');
+  const running = promisify(execFile)(values['peer-python'], [script], { maxBuffer: 1 << 24 });
+  running.child.stdin?.end(JSON.stringify({ model: values.model, dtype, repeats, cases }));
+  peer = JSON.parse((await running).stdout).results;
+}
+
+console.log(`${dtype}, kernels ${kernelsInUse()}, tokens/s of all requests together`);
+console.log('| requests | prompt | new tokens | prompt tokens/s | peer | new tokens/s | peer | longest step |');
+console.log('| --- | --- | --- | --- | --- | --- | --- | --- |');
+for (const [index, { requests, promptTokens, newTokens }] of cases.entries()) {
+  const rates = (/** @type {{ promptSeconds: number, decodeSeconds: number }} */ { promptSeconds, decodeSeconds }) =>
+    [(requests * promptTokens) / promptSeconds, (requests * newTokens) / decodeSeconds].map((rate) => rate.toFixed(0));
+  const ours = own[index] ?? { promptSeconds: 0, decodeSeconds: 0, longestStep: 0 };
+  const theirs = peer?.[index];
+  const [prompt, decode] = rates(ours);
+  const [peerPrompt = '', peerDecode = ''] = theirs === undefined ? [] : rates(theirs);
+  const step = `${ours.longestStep.toFixed(0)} ms`;
+  console.log(`| ${[requests, promptTokens, newTokens, prompt, peerPrompt, decode, peerDecode, step].join(' | ')} |`);
+}

@@ -1,0 +1,39 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { LoraAdapter } from '@lorasmith/lora';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { loadDecoder } from '@lorasmith/models';
+import { readPeftFolder } from '@lorasmith/peft-files';
+import { configureKernels, liveTensorCount } from '@lorasmith/tensor';
+import { afterAll, describe, expect, test } from 'vitest';
+import { expectGenerations, readExpected } from '../test/expected-generation.js';
+
+const FIXTURES = new URL('../../../test/fixtures/', import.meta.url).pathname;
+const CASES = ['families', 'reference']
+  .flatMap((kind) => readdirSync(join(FIXTURES, kind)).map((name) => join(kind, name)))
+  .filter((name) => existsSync(join(FIXTURES, name, 'base')));
+
+/**
+ * Tokens of transformers' `generate`, and log-probabilities within 1e-4: texts with the adapter and without it in the same
+ * passes, longer than windows, pages, pieces and the original context.
+ */
+describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
+  afterAll(() => void configureKernels('raw'));
+  // What differs in the cache's ops: windows, capped scores, heads that turn in part, positions, ropes by length.
+  const some = /gemma2$|phi3-longrope-partial|gpt2$|rope-dynamic/;
+
+  test.each(CASES.filter((name) => kernels === 'fused' || some.test(name)))('%s', async (name) => {
+    configureKernels(kernels);
+    const folder = join(FIXTURES, name);
+    const decoder = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32');
+    const trained = await readPeftFolder(join(folder, 'adapter_trained'));
+    const targets = [...trained.modules].map(([module, { rank, scale }]) => ({ name: module, rank, scale }));
+    const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0, initial: trained });
+    const before = liveTensorCount();
+    // Of the five texts, not all run at once.
+    expectGenerations(decoder, await readExpected(folder), adapter, { cacheTokens: 192, maxTexts: 4 });
+    expect(liveTensorCount()).toBe(before);
+    adapter.dispose();
+    decoder.dispose();
+  });
+});
