@@ -1,8 +1,8 @@
 // Tokens per second of generation, and of transformers' `generate` on the same machine: see README.md.
-import { execFile } from 'node:child_process';
-import path from 'node:path';
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { parseArgs, promisify } from 'node:util';
+import { parseArgs } from 'node:util';
 import { readModelFolder } from '../packages/model-folder/dist/index.js';
 import { Generation, loadDecoder } from '../packages/models/dist/index.js';
 import { configureKernels, kernelsInUse, observeOps } from '../packages/tensor/dist/index.js';
@@ -68,18 +68,48 @@ function measure(generation, { prompts, newTokens }) {
   };
 }
 
+/** @param {{ promptSeconds: number, decodeSeconds: number, longestStep?: number }[]} results */
+const medians = (results) => ({
+  promptSeconds: median(results.map(({ promptSeconds }) => promptSeconds)),
+  decodeSeconds: median(results.map(({ decodeSeconds }) => decodeSeconds)),
+  longestStep: Math.max(...results.map(({ longestStep = 0 }) => longestStep)),
+});
+
+/** Starts transformers. @returns measures one case */
+function startPeer(/** @type {string} */ python) {
+  const script = fileURLToPath(new URL('generation_baseline.py', import.meta.url));
+  const child = spawn(python, [script, values.model, dtype], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+  return {
+    measure: async (/** @type {{ prompts: number[][], newTokens: number }} */ { prompts, newTokens }) => {
+      child.stdin.write(`${JSON.stringify({ prompts, newTokens })}\n`);
+      const { value, done } = await lines.next();
+      if (done) throw new Error(`${python} ended`);
+      return JSON.parse(value);
+    },
+    end: () => child.stdin.end(),
+  };
+}
+
 configureKernels('fused');
 const decoder = await loadDecoder(await readModelFolder(values.model), dtype);
 const generation = new Generation(decoder, { cacheTokens: 8 * 256, maxTexts: 8 });
-const own = cases.map((one) => {
-  measure(generation, { ...one, newTokens: 4 });
-  const results = Array.from({ length: repeats }, () => measure(generation, one));
-  return {
-    promptSeconds: median(results.map(({ promptSeconds }) => promptSeconds)),
-    decodeSeconds: median(results.map(({ decodeSeconds }) => decodeSeconds)),
-    longestStep: Math.max(...results.map(({ longestStep }) => longestStep)),
-  };
-});
+const peer = values['peer-python'] === undefined ? null : startPeer(values['peer-python']);
+const measured = [];
+for (const one of cases) {
+  const few = { ...one, newTokens: 4 };
+  measure(generation, few);
+  await peer?.measure(few);
+  const own = [];
+  const peers = [];
+  // By turns, so that other work on the machine slows both.
+  for (let i = 0; i < repeats; i++) {
+    own.push(measure(generation, one));
+    if (peer !== null) peers.push(await peer.measure(one));
+  }
+  measured.push({ one, own: medians(own), peer: peer === null ? null : medians(peers) });
+}
+peer?.end();
 if (values.profile) {
   for (const one of cases) {
     /** @type {Map<string, { count: number, seconds: number }>} */
@@ -96,25 +126,15 @@ if (values.profile) {
   }
 }
 
-/** @type {{ promptSeconds: number, decodeSeconds: number }[] | null} */
-let peer = null;
-if (values['peer-python'] !== undefined) {
-  const script = path.join(path.dirname(fileURLToPath(import.meta.url)), 'generation_baseline.py');
-  const running = promisify(execFile)(values['peer-python'], [script], { maxBuffer: 1 << 24 });
-  running.child.stdin?.end(JSON.stringify({ model: values.model, dtype, repeats, cases }));
-  peer = JSON.parse((await running).stdout).results;
-}
-
 console.log(`${dtype}, kernels ${kernelsInUse()}, tokens/s of all requests together`);
 console.log('| requests | prompt | new tokens | prompt tokens/s | peer | new tokens/s | peer | longest step |');
 console.log('| --- | --- | --- | --- | --- | --- | --- | --- |');
-for (const [index, { requests, promptTokens, newTokens }] of cases.entries()) {
+for (const { one, own, peer: theirs } of measured) {
+  const { requests, promptTokens, newTokens } = one;
   const rates = (/** @type {{ promptSeconds: number, decodeSeconds: number }} */ { promptSeconds, decodeSeconds }) =>
     [(requests * promptTokens) / promptSeconds, (requests * newTokens) / decodeSeconds].map((rate) => rate.toFixed(0));
-  const ours = own[index] ?? { promptSeconds: 0, decodeSeconds: 0, longestStep: 0 };
-  const theirs = peer?.[index];
-  const [prompt, decode] = rates(ours);
-  const [peerPrompt = '', peerDecode = ''] = theirs === undefined ? [] : rates(theirs);
-  const step = `${ours.longestStep.toFixed(0)} ms`;
+  const [prompt, decode] = rates(own);
+  const [peerPrompt = '', peerDecode = ''] = theirs === null ? [] : rates(theirs);
+  const step = `${own.longestStep.toFixed(0)} ms`;
   console.log(`| ${[requests, promptTokens, newTokens, prompt, peerPrompt, decode, peerDecode, step].join(' | ')} |`);
 }

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""Measures transformers' greedy `generate` on the CPU. Reads cases as JSON from its input, prints one JSON line of results."""
+"""Measures transformers' greedy `generate` on the CPU: a case as a line of JSON on its input, a result as a line on its output."""
 
 import json
 import os
-import statistics
 import sys
 import time
 
@@ -15,8 +14,7 @@ from transformers.utils import logging
 
 logging.disable_progress_bar()
 logging.set_verbosity_error()
-options = json.load(sys.stdin)
-model = AutoModelForCausalLM.from_pretrained(options["model"], dtype=getattr(torch, options["dtype"])).eval()
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=getattr(torch, sys.argv[2])).eval()
 
 
 def seconds(ids, new_tokens):
@@ -27,12 +25,8 @@ def seconds(ids, new_tokens):
     return time.perf_counter() - start
 
 
-results = []
-for case in options["cases"]:
+for line in sys.stdin:
+    case = json.loads(line)
     ids = torch.tensor(case["prompts"])
-    seconds(ids, 4)
-    times = [(seconds(ids, 1), seconds(ids, case["newTokens"] + 1)) for _ in range(options["repeats"])]
-    prompt = statistics.median(first for first, _ in times)
-    decode = statistics.median(whole - first for first, whole in times)
-    results.append({"promptSeconds": prompt, "decodeSeconds": decode})
-print(json.dumps({"threads": torch.get_num_threads(), "results": results}))
+    first = seconds(ids, 1)
+    print(json.dumps({"promptSeconds": first, "decodeSeconds": seconds(ids, case["newTokens"] + 1) - first}), flush=True)

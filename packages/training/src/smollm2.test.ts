@@ -4,9 +4,19 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder, tokenBatchOf } from '@lorasmith/models';
-import { argMax, type FloatDType, gather, scope, tensorOf, toFloat32Array, toInt32Array } from '@lorasmith/tensor';
+import {
+  argMax,
+  configureKernels,
+  type FloatDType,
+  gather,
+  scope,
+  tensorOf,
+  toFloat32Array,
+  toInt32Array,
+} from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { greatestDifference } from '../../../test/numeric/greatest-difference.js';
+import { expectGenerations, readExpected } from '../test/expected-generation.js';
 import { NextToken } from './objectives/next-token/next-token.js';
 
 interface Row {
@@ -96,4 +106,18 @@ describe.each(['float32', 'bfloat16'] as const)('SmolLM2-135M-Instruct in %s', (
     // In bfloat16 two tokens that are nearly as likely may change places.
     expect(agreeing).toBeGreaterThanOrEqual(dtype === 'float32' ? 8 : 6);
   }, 120_000);
+
+  test.runIf(dtype === 'float32')(
+    "answers with the tokens of transformers' generate",
+    async () => {
+      configureKernels('fused');
+      try {
+        const expected = await readExpected(fromRoot('test/fixtures/reference/smollm2'));
+        expectGenerations(decoder, expected, null, { cacheTokens: 256, maxTexts: 2 });
+      } finally {
+        configureKernels('raw');
+      }
+    },
+    120_000,
+  );
 });

@@ -15,7 +15,7 @@ export function drawOf(seed: number, choice: number, token: number): number {
 
 /**
  * Chooses a token: with p = softmax(logits / temperature), the smallest set of most probable tokens whose p together is at
- * least `topP` (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751); of the set, the token at which the sum of p, in the
+ * least `topP` (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751), with those as probable as its last; of the set, the token at which the sum of p, in the
  * order of the ids, first exceeds `draw` times the sum of all. Sums are float64.
  * @param logits `[vocab]`, finite
  * @param draw uniform in [0, 1)

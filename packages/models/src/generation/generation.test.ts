@@ -1,0 +1,219 @@
+import { readModelFolder } from '@lorasmith/model-folder';
+import { configureKernels, engine, liveTensorCount } from '@lorasmith/tensor';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { adapterOf, BiasAdapter } from '../../test/bias-adapter.js';
+import { tinyDecoder } from '../../test/tiny-decoder.js';
+import type { Decoder } from '../decoder/decoder.js';
+import { loadDecoder } from '../decoder/load-decoder.js';
+import type { Adapter } from '../pass.js';
+import { Generation } from './generation.js';
+import { type GenerationEvent, type GenerationRequest, NotFiniteError } from './request.js';
+
+let decoder: Decoder;
+let before: number;
+beforeAll(() => void configureKernels('fused'));
+afterAll(() => void configureKernels('raw'));
+beforeEach(() => {
+  before = liveTensorCount();
+  decoder = tinyDecoder();
+});
+afterEach(() => {
+  decoder.dispose();
+  expect(liveTensorCount()).toBe(before);
+});
+
+const idsOf = (length: number, first: number) => Int32Array.from({ length }, (_, i) => (first + 7 * i) % 23);
+
+function aRequest(changed: Partial<GenerationRequest> = {}): GenerationRequest {
+  return { promptIds: idsOf(9, 1), adapter: null, maxNewTokens: 12, stopIds: [], ...changed };
+}
+
+/** All events of requests that run together, in the order of the requests. */
+function eventsOf(
+  requests: readonly GenerationRequest[],
+  options: { cacheTokens?: number; maxTexts?: number } = {},
+  model: Decoder = decoder,
+): GenerationEvent[][] {
+  const generation = new Generation(model, { cacheTokens: 2048, maxTexts: 16, ...options });
+  const events = requests.map((): GenerationEvent[] => []);
+  for (const [i, request] of requests.entries()) generation.add(request, (event) => events[i]!.push(event));
+  while (generation.hasWork) generation.step();
+  generation.dispose();
+  return events;
+}
+
+const tokensOf = (events: readonly GenerationEvent[], choice = 0) =>
+  events.flatMap((event) => (event.kind === 'token' && event.choice === choice ? [event.id] : []));
+
+/** An adapter that adds to the queries, keys and values of the first layer. */
+function biasAdapter(bias: (i: number) => number): { adapter: Adapter; dispose(): void } {
+  const [group] = decoder.groups;
+  const own = new BiasAdapter(group!);
+  own.setBias(Float32Array.from({ length: group!.linear.outFeatures }, (_, i) => bias(i)));
+  return { adapter: adapterOf([[group!, own]]), dispose: () => own.dispose() };
+}
+
+describe.each(['float32', 'bfloat16'] as const)('a request in %s', (dtype) => {
+  test.runIf(engine.kind === 'cpu')('has the same events alone and in company, to the last bit', () => {
+    const model = tinyDecoder(dtype);
+    const requests = [
+      aRequest({ logprobs: 2, promptLogprobs: 1, promptIds: idsOf(70, 3), maxNewTokens: 40 }),
+      aRequest({ sampling: { temperature: 1, topP: 1, seed: 3 }, logprobs: 0 }),
+      aRequest({ sampling: { temperature: 1.5, topP: 0.8, seed: 4 }, promptIds: idsOf(33, 5), maxNewTokens: 31 }),
+      aRequest({ promptIds: idsOf(1, 2), choices: 3, sampling: { temperature: 2, topP: 1, seed: 5 } }),
+      aRequest({ promptIds: idsOf(100, 2), maxNewTokens: 0, promptLogprobs: 2 }),
+    ];
+    const together = eventsOf(requests, {}, model);
+    for (const [i, request] of requests.entries()) {
+      expect(eventsOf([request], {}, model)[0]!.filter(({ kind }) => kind !== 'failed')).toEqual(together[i]);
+    }
+    // Some wait for others, and read their prompts in other pieces.
+    expect(eventsOf(requests, { cacheTokens: 192, maxTexts: 3 }, model)).toEqual(together);
+    model.dispose();
+  });
+});
+
+test('texts with adapters of their own and without one, in one pass', () => {
+  const [first, second] = [biasAdapter((i) => Math.sin(i)), biasAdapter((i) => 2 * Math.cos(i))];
+  const requests = [first.adapter, null, second.adapter, first.adapter].map((adapter, i) =>
+    aRequest({ adapter, promptIds: idsOf(9 + i, 1) }),
+  );
+  const together = eventsOf(requests).map((events) => tokensOf(events));
+  expect(together).toEqual(requests.map((request) => tokensOf(eventsOf([request])[0]!)));
+  const withoutAdapters = eventsOf(requests.map((request) => ({ ...request, adapter: null })));
+  expect(together[0]).not.toEqual(tokensOf(withoutAdapters[0]!));
+  expect(together[2]).not.toEqual(tokensOf(withoutAdapters[2]!));
+  first.dispose();
+  second.dispose();
+});
+
+test('choices share the pages of a prompt, and draw for themselves', () => {
+  const sampling = { temperature: 1.5, topP: 1, seed: 11 };
+  const request = aRequest({ promptIds: idsOf(70, 3), choices: 4, sampling });
+  // Two shared pages, and one for each choice; without sharing it would be twelve.
+  const [events] = eventsOf([request], { cacheTokens: 6 * 32, maxTexts: 4 });
+  const texts = [0, 1, 2, 3].map((choice) => tokensOf(events!, choice));
+  expect(texts.map((ids) => ids.length)).toEqual([12, 12, 12, 12]);
+  expect(new Set(texts.map((ids) => ids.join())).size).toBe(4);
+  expect(texts[0]).toEqual(tokensOf(eventsOf([{ ...request, choices: 1 }])[0]!));
+  expect(eventsOf([{ ...request, sampling: { ...sampling, seed: 12 } }])[0]).not.toEqual(events);
+});
+
+test.each([0, 5, 40])(
+  'when the first choice is cancelled after %i tokens of its prompt, the others continue',
+  (read) => {
+    const request = aRequest({ promptIds: idsOf(70, 3), choices: 3, sampling: { temperature: 1, topP: 1, seed: 1 } });
+    const [expected] = eventsOf([request]);
+    const generation = new Generation(decoder, { cacheTokens: 5 * 32, maxTexts: 3 });
+    const events: GenerationEvent[] = [];
+    const handle = generation.add(request, (event) => events.push(event));
+    if (read > 0) generation.step();
+    if (read > 32) generation.step();
+    handle.cancel(0);
+    while (generation.hasWork) generation.step();
+    for (const choice of [1, 2]) expect(tokensOf(events, choice)).toEqual(tokensOf(expected!, choice));
+    expect(tokensOf(events, 0).length).toBeLessThan(12);
+    generation.dispose();
+  },
+);
+
+test('a request that does not fit waits; none passes it; what is cancelled makes room', () => {
+  const generation = new Generation(decoder, { cacheTokens: 4 * 32, maxTexts: 8 });
+  const order: string[] = [];
+  const add = (name: string, maxNewTokens: number) =>
+    generation.add(aRequest({ maxNewTokens }), ({ kind }) => kind === 'ended' && order.push(name));
+  add('first', 60);
+  const second = add('large', 100);
+  add('small', 3);
+  generation.step();
+  generation.step();
+  expect(order).toEqual([]);
+  second.cancel();
+  second.cancel();
+  while (generation.hasWork) generation.step();
+  expect(order).toEqual(['small', 'first']);
+  generation.dispose();
+});
+
+test('a listener can cancel its request, and add another', () => {
+  const generation = new Generation(decoder, { cacheTokens: 128, maxTexts: 2 });
+  const ids: number[] = [];
+  const handle = generation.add(aRequest(), (event) => {
+    if (event.kind !== 'token') return;
+    ids.push(event.id);
+    if (ids.length === 3) {
+      handle.cancel();
+      generation.add(aRequest({ maxNewTokens: 2 }), (later) => later.kind === 'token' && ids.push(later.id));
+    }
+  });
+  while (generation.hasWork) generation.step();
+  expect(ids).toHaveLength(5);
+  expect(ids.slice(3)).toEqual(ids.slice(0, 2));
+  generation.dispose();
+});
+
+test('numbers that are not finite end their request alone', () => {
+  const broken = biasAdapter((i) => (i === 3 ? Number.NaN : 0));
+  const requests = [
+    aRequest(),
+    aRequest({ adapter: broken.adapter, choices: 2 }),
+    aRequest({ promptIds: idsOf(5, 2) }),
+  ];
+  const events = eventsOf(requests);
+  expect(events[1]).toEqual([{ kind: 'failed', error: expect.any(NotFiniteError) }]);
+  const others = eventsOf([requests[0]!, requests[2]!]);
+  expect([events[0], events[2]]).toEqual(others);
+  // Its pages are used again.
+  expect(eventsOf([requests[1]!, requests[0]!], { cacheTokens: 64, maxTexts: 2 })[1]).toEqual(others[0]);
+  broken.dispose();
+});
+
+test('an error of the engine ends the texts of the pass; the next run', () => {
+  const generation = new Generation(decoder, { cacheTokens: 64, maxTexts: 2 });
+  const events: GenerationEvent[] = [];
+  const failing: Adapter = {
+    at: () => {
+      throw new Error('no memory');
+    },
+  };
+  generation.add(aRequest({ adapter: failing }), (event) => events.push(event));
+  generation.step();
+  expect(events).toEqual([{ kind: 'failed', error: expect.objectContaining({ message: 'no memory' }) }]);
+  expect(generation.hasWork).toBe(false);
+  generation.add(aRequest(), (event) => events.push(event));
+  while (generation.hasWork) generation.step();
+  expect(events.slice(1)).toEqual(eventsOf([aRequest()])[0]);
+  generation.dispose();
+});
+
+test('scoring a prompt alone: one event for each token after the first', () => {
+  const [events] = eventsOf([aRequest({ maxNewTokens: 0, promptLogprobs: 0, stopIds: [...idsOf(23, 0)] })]);
+  expect(events!.map(({ kind }) => kind)).toEqual([...new Array<string>(8).fill('prompt-scored'), 'ended']);
+  expect(events!.at(-1)).toEqual({ kind: 'ended', choice: 0, stopId: null });
+  const scored = events!.flatMap((event) => (event.kind === 'prompt-scored' ? [event] : []));
+  expect(scored.map(({ position }) => position)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  expect(scored.map(({ token }) => token.id)).toEqual([...idsOf(9, 1)].slice(1));
+});
+
+test.each([
+  ['an empty prompt', { promptIds: new Int32Array(0) }, /no tokens/],
+  ['an id that the model has not', { promptIds: Int32Array.of(3, 23) }, /23 tokens, none with id 23/],
+  ['more tokens than the cache has', { maxNewTokens: 130 }, /cache for 160 tokens; there is one for 128/],
+  ['more choices than run at once', { choices: 3 }, /3 choices; at most 2/],
+])('%s is refused', (_, changed, message) => {
+  const generation = new Generation(decoder, { cacheTokens: 128, maxTexts: 2 });
+  expect(() => generation.add(aRequest(changed), () => {})).toThrow(message);
+  expect(generation.hasWork).toBe(false);
+  generation.dispose();
+});
+
+test('choices whose texts are read again by another rope do not share pages', async () => {
+  const folder = new URL('../../../../test/fixtures/families/rope-longrope/base', import.meta.url).pathname;
+  const model = await loadDecoder(await readModelFolder(folder), 'float32');
+  // From within the original 16 positions to beyond two pages.
+  const request = aRequest({ promptIds: idsOf(12, 3), choices: 2, maxNewTokens: 60 });
+  const [events] = eventsOf([request], { cacheTokens: 192, maxTexts: 2 }, model);
+  expect(tokensOf(events!, 0)).toHaveLength(60);
+  expect(tokensOf(events!, 1)).toEqual(tokensOf(events!, 0));
+  model.dispose();
+});
