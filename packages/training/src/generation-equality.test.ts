@@ -24,16 +24,16 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
 
   test.each(CASES.filter((name) => kernels === 'fused' || some.test(name)))('%s', async (name) => {
     configureKernels(kernels);
+    const before = liveTensorCount();
     const folder = join(FIXTURES, name);
     const decoder = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32');
     const trained = await readPeftFolder(join(folder, 'adapter_trained'));
     const targets = [...trained.modules].map(([module, { rank, scale }]) => ({ name: module, rank, scale }));
     const adapter = new LoraAdapter(decoder.groups, { targets, dropout: 0, seed: 0, initial: trained });
-    const before = liveTensorCount();
     // Of the five texts, not all run at once.
     expectGenerations(decoder, await readExpected(folder), adapter, { cacheTokens: 192, maxTexts: 4 });
-    expect(liveTensorCount()).toBe(before);
     adapter.dispose();
     decoder.dispose();
+    expect(liveTensorCount()).toBe(before);
   });
 });
