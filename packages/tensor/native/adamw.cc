@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "cuda/kernels/adamw_step.h"
 #include "kernel.h"
@@ -15,6 +16,46 @@ namespace lorasmith {
 namespace {
 
 constexpr int64_t kNumbersPerPiece = 1 << 14;
+
+// Numbers whose squares are added one after the other, in this many sums side by side.
+constexpr int64_t kSquaresPerBlock = 1 << 12;
+constexpr int64_t kSquareSums = 16;
+
+double BlockSquareSum(const float* x, int64_t count, float factor) {
+  double sums[kSquareSums] = {};
+  for (int64_t i = 0; i + kSquareSums <= count; i += kSquareSums) {
+#pragma omp simd
+    for (int64_t k = 0; k < kSquareSums; k++) {
+      const float scaled = x[i + k] * factor;
+      sums[k] += static_cast<double>(scaled) * scaled;
+    }
+  }
+  for (int64_t i = count / kSquareSums * kSquareSums; i < count; i++) {
+    const float scaled = x[i] * factor;
+    sums[0] += static_cast<double>(scaled) * scaled;
+  }
+  return std::accumulate(sums, sums + kSquareSums, 0.0);
+}
+
+// x [n], factor → the sum of the squares of factor * x, [1]. The blocks are the same for any number of threads, and so
+// is the result.
+struct SquareSum {
+  void Compute(Context& context) const {
+    const int64_t count = context.Size(0);
+    const float* x = context.Input<float>(0);
+    const float* factor = context.Input<float>(1);
+    float* result = context.Output<float>(0, {1});
+    if (context.failed()) return;
+    std::vector<double> blocks((count + kSquaresPerBlock - 1) / kSquaresPerBlock);
+    ParallelRanges(static_cast<int64_t>(blocks.size()), 4, [&](int64_t begin, int64_t end) {
+      for (int64_t block = begin; block < end; block++) {
+        const int64_t first = block * kSquaresPerBlock;
+        blocks[block] = BlockSquareSum(x + first, std::min(kSquaresPerBlock, count - first), *factor);
+      }
+    });
+    *result = static_cast<float>(std::accumulate(blocks.begin(), blocks.end(), 0.0));
+  }
+};
 
 struct Vectors {
   const float* parameters;
@@ -91,8 +132,7 @@ struct AdamW {
 
 std::vector<OpDefinition> AdamWOps() {
   return {
-      // On a processor, TensorFlow's own ops compute it.
-      {"LorasmithSquareSum", {"x: T", "factor: T"}, {"result: T"}, {}, {}},
+      {"LorasmithSquareSum", {"x: T", "factor: T"}, {"result: T"}, {}, {KernelOn<SquareSum>("CPU", TF_FLOAT)}},
       {"LorasmithAdamW",
        {"parameters: T", "gradient: T", "first: T", "second: T", "rate_factors: T", "square_sum: T", "step: T"},
        {"new_parameters: T", "new_first: T", "new_second: T"},

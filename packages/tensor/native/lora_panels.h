@@ -28,11 +28,11 @@ struct Rows {
   int64_t stride;
 };
 
-// result = addend + sums, rounded once.
+// Adds sums, rounded once.
 template <typename Number>
-inline void AddSums(const float* sums, const Number* addend, int64_t count, Number* result) {
+inline void AddSums(const float* sums, int64_t count, Number* to) {
 #pragma omp simd
-  for (int64_t i = 0; i < count; i++) Store(ToFloat(addend[i]) + sums[i], result + i);
+  for (int64_t i = 0; i < count; i++) Store(ToFloat(to[i]) + sums[i], to + i);
 }
 
 template <typename Number>
@@ -152,13 +152,13 @@ inline __mmask16 FirstLanes(int64_t count) {
   return static_cast<__mmask16>((1u << std::clamp<int64_t>(count, 0, kPanelLanes)) - 1);
 }
 
-inline void AddSums(const float* sums, const BFloat16* addend, int64_t count, BFloat16* result) {
+inline void AddSums(const float* sums, int64_t count, BFloat16* to) {
   for (int64_t i = 0; i < count; i += kPanelLanes) {
     const __mmask16 inside = FirstLanes(count - i);
-    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(inside, addend + i));
+    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(inside, to + i));
     const __m512 numbers = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
     const __m512 sum = _mm512_add_ps(numbers, _mm512_maskz_loadu_ps(inside, sums + i));
-    _mm256_mask_storeu_epi16(result + i, inside, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(sum)));
+    _mm256_mask_storeu_epi16(to + i, inside, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(sum)));
   }
 }
 

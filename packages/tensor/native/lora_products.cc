@@ -132,26 +132,23 @@ bool ReadParts(Context& context, int layout_input, int64_t tokens, int64_t in, i
   return !context.failed() && context.Check(at == size, "the layout must describe the given adapters only");
 }
 
-// Rows of a part; part -1: rows that no adapter acts on. They count from the first of the part, or of the stream.
+// Rows of a part, counted from its first.
 struct Unit {
   int64_t part;
   int64_t begin;
   int64_t end;
 };
 
-std::vector<Unit> UnitsOf(const std::vector<Part>& parts, int64_t tokens) {
-  const int64_t most = std::clamp<int64_t>(RoundUp(tokens / (8 * Threads()), kMostRows / 2), kMostRows / 2, kMostRows);
+std::vector<Unit> UnitsOf(const std::vector<Part>& parts) {
+  int64_t rows = 0;
+  for (const Part& part : parts) rows += part.count;
+  const int64_t most = std::clamp<int64_t>(RoundUp(rows / (8 * Threads()), kMostRows / 2), kMostRows / 2, kMostRows);
   std::vector<Unit> units;
-  const auto add = [&](int64_t part, int64_t begin, int64_t end) {
-    for (; begin < end; begin += most) units.push_back({part, begin, std::min(end, begin + most)});
-  };
-  int64_t row = 0;
   for (size_t i = 0; i < parts.size(); i++) {
-    add(-1, row, parts[i].first);
-    add(static_cast<int64_t>(i), 0, parts[i].count);
-    row = parts[i].first + parts[i].count;
+    for (int64_t begin = 0; begin < parts[i].count; begin += most) {
+      units.push_back({static_cast<int64_t>(i), begin, std::min(parts[i].count, begin + most)});
+    }
   }
-  add(-1, row, tokens);
   return units;
 }
 
@@ -186,11 +183,11 @@ int64_t MultiplicationsOf(const std::vector<Part>& parts, int64_t in) {
   return all;
 }
 
+// The memory of an input that becomes an output: it is nobody else's.
 template <typename Number>
-void CopyRows(const Number* from, int64_t rows, int64_t stride, int64_t columns, Number* to) {
-  for (int64_t row = 0; row < rows; row++) {
-    std::memcpy(to + row * stride, from + row * stride, columns * sizeof(Number));
-  }
+Number* TakeOver(Context& context, int input, int output) {
+  context.Forward(input, output);
+  return const_cast<Number*>(context.Input<Number>(input));
 }
 
 // A thread's memory, reused.
@@ -227,7 +224,6 @@ struct LoraForward {
   static void Run(Context& context) {
     using Packed = typename Panels::Packed;
     const int64_t tokens = context.Dim(0, 0), out = context.Dim(0, 1), in = context.Dim(1, 1);
-    const Number* base = context.Input<Number>(0);
     const Number* x = context.Input<Number>(1);
     if (!context.Check(context.Dim(1, 0) == tokens, "the input and the output must have the same rows")) return;
     std::vector<Part> parts;
@@ -247,7 +243,7 @@ struct LoraForward {
       }
     }
     Packed* packed = context.Scratch<Packed>(packed_numbers);
-    Number* result = context.Output<Number>(0, {tokens, out});
+    Number* result = TakeOver<Number>(context, 0, 0);
     Number* low = context.Output<Number>(1, {parts.back().low_first + parts.back().count * parts.back().columns});
     if (context.failed()) return;
     const auto pack = [&](int64_t index) {
@@ -262,14 +258,10 @@ struct LoraForward {
         Panels::PackTransposed(column, layer.rank, place.columns, place.width, layer.scale, packed + place.at);
       }
     };
-    const std::vector<Unit> units = UnitsOf(parts, tokens);
+    const std::vector<Unit> units = UnitsOf(parts);
     const auto multiply = [&](int64_t index) {
       const Unit& unit = units[index];
       const int64_t rows = unit.end - unit.begin;
-      if (unit.part < 0) {
-        std::memcpy(result + unit.begin * out, base + unit.begin * out, rows * out * sizeof(Number));
-        return;
-      }
       const Part& part = parts[unit.part];
       const int64_t first = part.first + unit.begin;
       auto& memory = ThreadWorkspace<Panels, Number>();
@@ -290,21 +282,17 @@ struct LoraForward {
         }
       }
       const Rows<Packed> low_rows = Panels::RowsOf({own_low, part.columns}, rows, part.columns, &memory.low);
-      int64_t column = 0;
       for (const Layer& layer : part.layers) {
-        CopyRows(base + first * out + column, rows, out, layer.first_row - column, result + first * out + column);
         const int64_t depth = RoundUp(layer.rank, Panels::kDepthStep);
         for (int64_t panel = 0; panel < PanelsOf(layer.rows); panel++, place++) {
           Panels::Multiply({low_rows.data + layer.column, low_rows.stride}, rows, packed + place->at, place->width,
                            depth, sums, false);
-          const int64_t at = first * out + layer.first_row + place->first_column;
+          Number* to = result + first * out + layer.first_row + place->first_column;
           for (int64_t row = 0; row < rows; row++) {
-            AddSums(sums + row * place->width, base + at + row * out, place->columns, result + at + row * out);
+            AddSums(sums + row * place->width, place->columns, to + row * out);
           }
         }
-        column = layer.first_row + layer.rows;
       }
-      CopyRows(base + first * out + column, rows, out, out - column, result + first * out + column);
     };
     const bool few = MultiplicationsOf(parts, in) < kFewMultiplications;
     ParallelPhases({{static_cast<int64_t>(panels.size()), pack}, {static_cast<int64_t>(units.size()), multiply}}, few);
@@ -353,7 +341,6 @@ struct LoraBackward {
     const Number* x = context.Input<Number>(1);
     const Number* low = context.Input<Number>(2);
     const bool wanted = context.Size(3) > 0;
-    const Number* base = wanted ? context.Input<Number>(3) : nullptr;
     std::vector<Part> parts;
     if (!ReadParts<Number>(context, 4, tokens, in, out, Panels::kDepthStep, &parts)) return;
     const Part& last = parts.back();
@@ -385,7 +372,7 @@ struct LoraBackward {
       own.dropped = part.has_dropout ? context.Scratch<Number>(part.count * in) : nullptr;
     }
     Packed* packed = context.Scratch<Packed>(packed_numbers);
-    Number* result = context.Output<Number>(0, wanted ? std::vector<int64_t>{tokens, in} : std::vector<int64_t>{0});
+    Number* result = TakeOver<Number>(context, 3, 0);
     std::vector<float*> gradients;
     for (size_t i = 0; i < parts.size(); i++) {
       gradients.push_back(context.Output<float>(static_cast<int>(i) + 1, {parts[i].numbers}));
@@ -408,14 +395,10 @@ struct LoraBackward {
       }
     };
 
-    const std::vector<Unit> units = UnitsOf(parts, tokens);
+    const std::vector<Unit> units = UnitsOf(parts);
     const auto multiply = [&](int64_t index) {
       const Unit& unit = units[index];
       const int64_t rows = unit.end - unit.begin;
-      if (unit.part < 0) {
-        if (wanted) std::memcpy(result + unit.begin * in, base + unit.begin * in, rows * in * sizeof(Number));
-        return;
-      }
       const Part& part = parts[unit.part];
       const Transposed<Packed>& own = transposed[unit.part];
       const int64_t first = part.first + unit.begin;
@@ -467,17 +450,15 @@ struct LoraBackward {
           if (part.has_dropout) {
             Round(row_sums, place->columns, through + at);
           } else {
-            AddSums(row_sums, base + first * in + at, place->columns, result + first * in + at);
+            AddSums(row_sums, place->columns, result + first * in + at);
           }
         }
       }
       if (!part.has_dropout) return;
       Drop(part.mask, through, unit.begin * in, rows * in, through);
-      const Number* own_base = base + first * in;
+      Number* to = result + first * in;
 #pragma omp simd
-      for (int64_t i = 0; i < rows * in; i++) {
-        Store(ToFloat(own_base[i]) + ToFloat(through[i]), result + first * in + i);
-      }
+      for (int64_t i = 0; i < rows * in; i++) Store(ToFloat(to[i]) + ToFloat(through[i]), to + i);
     };
 
     std::vector<GradientPlace> places;

@@ -363,9 +363,10 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       configureKernels('fused', { instructionSet });
       const { loraForward, loraBackward } = kernelsFor(dtype);
       const run = (stream: ReturnType<typeof loraStream>, parts: LoraPart[]) => {
-        const { output, low } = loraForward(stream.base, stream.x, parts);
+        const copy = (x: Tensor) => multiply(x, constant(1, dtype));
+        const { output, low } = loraForward(copy(stream.base), stream.x, parts);
         const saved = ownRows(stream.x, parts);
-        const { byInput, byParameters } = loraBackward(stream.gradient, saved, low, stream.byFrozen, parts);
+        const { byInput, byParameters } = loraBackward(stream.gradient, saved, low, copy(stream.byFrozen), parts);
         return parts.map(({ rows }, i) => [rowsOf(output, rows), rowsOf(byInput!, rows), byParameters[i]!]);
       };
       scope(() => {

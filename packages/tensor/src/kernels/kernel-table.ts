@@ -115,7 +115,7 @@ export interface Kernels {
   /**
    * Low-rank adaptation of a group of linear layers (Hu et al. 2021, arXiv:2106.09685) by several adapters, each on its own
    * rows: `base + scale · B A dropout(x)`. An adapter's results depend on nothing of the others.
-   * @param base `[tokens, out]` of the frozen layers
+   * @param base `[tokens, out]` of the frozen layers; the result can be made in its memory, so it must be nobody else's
    * @param x `[tokens, in]`
    * @param parts at least one, in the order of their rows, which do not overlap and are not empty
    */
@@ -125,7 +125,8 @@ export interface Kernels {
    * @param gradient `[tokens, out]`
    * @param x `[rows of the parts, in]` as forward had it, without the rows that no adapter acts on
    * @param low as forward gave it
-   * @param base `[tokens, in]` gradient by the input of the frozen layers; null when the gradient by the input is not wanted
+   * @param base `[tokens, in]` gradient by the input of the frozen layers, as in forward; null when that by the input is not
+   * wanted
    */
   loraBackward(
     gradient: Tensor,
@@ -249,7 +250,7 @@ const TABLE: { readonly [Op in keyof Kernels]: readonly Implementation<Kernels[O
   mergedWeight: [fused(fusedMergedWeight), raw(rawMergedWeight)],
   dropout: [fused(fusedDropout, ALSO_CUDA), raw(rawDropout)],
   adamW: [fused(fusedAdamW, ALSO_CUDA), raw(rawAdamW)],
-  squareSum: [fused(fusedSquareSum, { engines: ['cuda'] }), raw(rawSquareSum)],
+  squareSum: [fused(fusedSquareSum, ALSO_CUDA), raw(rawSquareSum)],
   batchAttention: [fused(fusedAttention, ALSO_CUDA), raw((rows) => new GroupedAttention(rows))],
   keyValueCache: [fused((shape) => new FusedCache(shape)), raw((shape) => new PageCache(shape))],
   crossEntropy: [fused(fusedCrossEntropy, ALSO_CUDA), raw(rawCrossEntropy)],
