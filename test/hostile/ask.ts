@@ -52,10 +52,17 @@ export async function ask(stack: Stack, method: string, path: string, content: R
   }
 }
 
-/** The outcome of a request, in the form of a {@link HostileCase}. Every refusal must be an ErrorBody. */
+/** The fields of an error, under `/v1` those of the OpenAI API. */
+const ERROR_FIELDS = ['code', 'details', 'message', 'param', 'request_id'];
+const OPENAI_ERROR_FIELDS = ['code', 'message', 'param', 'type'];
+/** Codes that have another name there. */
+const OPENAI_CODES = ['invalid_api_key', 'rate_limit_exceeded'];
+
+/** The outcome of a request, in the form of a {@link HostileCase}. Every refusal must be an error body. */
 export async function outcomeOf(stack: Stack, ...content: [string, string, RequestContent?]): Promise<string> {
   const { status, text } = await ask(stack, ...content);
-  return outcome(stack, status, text);
+  const [, path] = content;
+  return outcome(stack, status, text, path.startsWith('/v1/') ? OPENAI_ERROR_FIELDS : ERROR_FIELDS);
 }
 
 /** Adds the API key of the stack, if it has one, to a request as text. Other text is unchanged. */
@@ -96,14 +103,14 @@ export async function raw(stack: Stack, ...pieces: (string | Uint8Array | null)[
   return outcomes.join(' + ') || 'closed';
 }
 
-function outcome({ root }: Stack, status: number, text: string): string {
+function outcome({ root }: Stack, status: number, text: string, fields: readonly string[] = ERROR_FIELDS): string {
   if (text.includes(CANARY)) return `${status} with the content of a secret file`;
   if (status < 400) return String(status);
   if (text.includes(root)) return `${status} with a path of this host`;
   try {
-    const { code, ...others } = JSON.parse(text).error;
-    const isKnown = Object.hasOwn(ERROR_STATUS, code as ErrorCode);
-    if (isKnown && Object.keys(others).join() === 'message,param,request_id,details') return `${status} ${code}`;
+    const { error } = JSON.parse(text);
+    const isKnown = Object.hasOwn(ERROR_STATUS, error.code as ErrorCode) || OPENAI_CODES.includes(error.code);
+    if (isKnown && Object.keys(error).sort().join() === fields.join()) return `${status} ${error.code}`;
   } catch {
     // Reported below.
   }

@@ -9,6 +9,7 @@ import { jsonBodies } from './tables/json-bodies.js';
 import { modelFolders } from './tables/model-folders.js';
 import { pathsAndIds } from './tables/paths-and-ids.js';
 import { queriesAndHeaders } from './tables/queries-and-headers.js';
+import { textRequests } from './tables/text-requests.js';
 import { weightFiles } from './tables/weight-files.js';
 
 // Sends all hostile inputs of the tables to the real api, registry and Redis: while there are no API keys, with a key, and
@@ -24,6 +25,7 @@ const OF_THE_SERVICES: HostileTable[] = [
   slowSenders,
   adapterTars,
   modelFolders,
+  textRequests,
 ];
 const TABLES = [...OF_THE_SERVICES, weightFiles];
 const COUNT = TABLES.reduce((sum, { cases }) => sum + cases.length, 0);

@@ -113,10 +113,11 @@ export class SpeechHost implements Speaker {
   async #prepare(order: SpeakOrder, releases: (() => void)[]): Promise<PreparedAnswer> {
     const { request, modelFolder, adapterFolder } = order;
     const folder = await readModelFolder(modelFolder);
-    const { speaking, held } = await this.#open(folder, order);
-    releases.push(held.release);
+    // Before the base model is loaded: what is wrong with a prompt is known without it.
     const text = await this.#options.texts.of(modelFolder);
     const prompts = await promptsOf(request, text, folder);
+    const { speaking, held } = await this.#open(folder, order);
+    releases.push(held.release);
     if (request.adapter === null) return { speaking, text, prompts, adapter: null };
     const { adapter, release } = await speaking.adapters.hold(request.adapter, adapterFolder ?? '');
     releases.push(release);

@@ -1,0 +1,289 @@
+import { cp, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { SpeechPiece, SpeechRequest } from '@lorasmith/contracts';
+import { ModelTexts } from '@lorasmith/model-folder';
+import { BaseModelCache, configureKernels, PassScheduler } from '@lorasmith/training';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { writeTinyLlama } from '../../../test/tiny-llama.js';
+import { SpeechHost } from '../src/trainer/speech/speech-host.js';
+
+// What a trainer does with requests for text, on the real engine in this process.
+
+const ADAPTER = fileURLToPath(new URL('../../../test/fixtures/reference/llama-tied/adapter_trained', import.meta.url));
+const ID = `ad_${'1'.repeat(24)}`;
+
+let folder: string;
+let model: string;
+let cache: BaseModelCache;
+let host: SpeechHost;
+let reserved: number;
+
+beforeAll(async () => {
+  configureKernels('fused');
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-speech-'));
+  model = path.join(folder, 'tiny-llama');
+  await writeTinyLlama(model);
+  // Files that have just been written could still change.
+  for (const name of await readdir(model)) await utimes(path.join(model, name), 1e9, 1e9);
+  makeHost();
+});
+afterAll(async () => {
+  host.yieldMemory();
+  cache.dispose();
+  await rm(folder, { recursive: true, force: true });
+});
+
+const MEMORY = { cacheBytes: 2 ** 22, adapterBytes: 2 ** 20 };
+vi.setConfig({ testTimeout: 120_000 });
+
+function makeHost(memory = MEMORY) {
+  host?.yieldMemory();
+  cache?.dispose();
+  reserved = 0;
+  const scheduler = new PassScheduler();
+  cache = new BaseModelCache();
+  host = new SpeechHost({
+    cache,
+    texts: new ModelTexts(),
+    memory,
+    ledger: {
+      reserve(bytes) {
+        reserved += bytes;
+        return () => {
+          reserved -= bytes;
+        };
+      },
+    },
+    onLoading: () => {},
+    onWork: () => scheduler.wake(),
+  });
+  scheduler.speaker = host;
+}
+
+const text = (prompt: string | number[], changes: Partial<SpeechRequest> = {}): SpeechRequest => ({
+  base_model: 'tiny-llama',
+  adapter: null,
+  input: { kind: 'text', prompts: [prompt], echo: false },
+  n: 1,
+  max_tokens: 12,
+  temperature: 0,
+  top_p: 1,
+  seed: 1,
+  stop: [],
+  logprobs: null,
+  ...changes,
+});
+const chat = (content: string): SpeechRequest =>
+  text('', { input: { kind: 'chat', messages: [{ role: 'user', content }] } });
+
+async function speak(
+  request: SpeechRequest,
+  options: { modelFolder?: string; adapterFolder?: string; signal?: AbortSignal; onPiece?: () => void } = {},
+) {
+  const pieces: SpeechPiece[] = [];
+  const { modelFolder = model, adapterFolder = null, signal = new AbortController().signal } = options;
+  const tokens = await host.speak(
+    { request, modelFolder, adapterFolder, machine: null, weightDigests: path.join(folder, 'digests') },
+    {
+      signal,
+      onPiece(piece) {
+        pieces.push(piece);
+        options.onPiece?.();
+      },
+    },
+  );
+  const said: string[] = [];
+  for (const piece of pieces) if (piece.type === 'text') said[piece.choice] = (said[piece.choice] ?? '') + piece.text;
+  return { tokens, pieces, said };
+}
+const withAdapter = (request: SpeechRequest, id = ID): SpeechRequest => ({ ...request, adapter: id });
+
+/** A copy of the model with changes. */
+async function modelWith(name: string, change: (folder: string) => Promise<void>): Promise<string> {
+  const copy = path.join(folder, name);
+  await cp(model, copy, { recursive: true, preserveTimestamps: true });
+  await change(copy);
+  return copy;
+}
+
+describe('an answer', () => {
+  test('is the same in company, and counts its tokens', async () => {
+    const alone = await speak(text('The sky', { logprobs: 2 }));
+    expect(alone.tokens!.prompt).toBe(7);
+    const company = await Promise.all([
+      speak(withAdapter(chat('Hello')), { adapterFolder: ADAPTER }),
+      speak(text('The sky', { logprobs: 2 })),
+      speak(text('Once', { temperature: 1.5, n: 4, seed: 7 })),
+    ]);
+    expect(company[1]).toEqual(alone);
+    expect(new Set(company[2].said).size).toBeGreaterThan(1);
+    // A second request with it finds the adapter in memory.
+    expect(await speak(withAdapter(chat('Hello')), { adapterFolder: '/nowhere' })).toEqual(company[0]);
+  });
+
+  test('ends at a stop text, and only the choice that has it', async () => {
+    const { said } = await speak(text('Once', { max_tokens: 30 }));
+    const stop = said[0]!.slice(4, 6);
+    const stopped = await speak(text('Once', { max_tokens: 30, stop: [stop] }));
+    expect(stopped.said[0]).toBe(said[0]!.slice(0, said[0]!.indexOf(stop)));
+    expect(stopped.pieces.at(-1)).toEqual({ type: 'finish', choice: 0, reason: 'stop' });
+    expect(stopped.tokens!.completion).toBeLessThan(30);
+  });
+
+  test('stops when nobody wants it any more, before it begins and while it is generated', async () => {
+    expect((await speak(text('Once'), { signal: AbortSignal.abort() })).tokens).toBeNull();
+    const leaving = new AbortController();
+    const { tokens, pieces } = await speak(text('Once', { max_tokens: 200 }), {
+      signal: leaving.signal,
+      onPiece: () => leaving.abort(),
+    });
+    expect([tokens, pieces.length]).toEqual([null, 1]);
+    expect(host.hasWork()).toBe(false);
+  });
+
+  test('has as much space as the cache gives each choice, and its memory is counted until nothing is answered', async () => {
+    makeHost({ cacheBytes: 40_000, adapterBytes: 2 ** 20 });
+    const endless = await modelWith('endless', async (copy) => {
+      const config = JSON.parse(await readFile(path.join(copy, 'config.json'), 'utf8'));
+      await writeFile(path.join(copy, 'config.json'), JSON.stringify({ ...config, eos_token_id: null }));
+      await writeFile(path.join(copy, 'tokenizer_config.json'), '{}');
+    });
+    const { tokens, pieces } = await speak(text('Once', { max_tokens: 1_000 }), { modelFolder: endless });
+    expect(pieces.at(-1)).toMatchObject({ type: 'finish', reason: 'length' });
+    const space = tokens!.prompt + tokens!.completion;
+    expect(space % 32).toBe(0);
+    const long = text('x'.repeat(space));
+    await expect(speak(long, { modelFolder: endless })).rejects.toMatchObject({ code: 'context_length_exceeded' });
+    const two = text('x'.repeat(space / 2), { n: 2 });
+    await expect(speak(two, { modelFolder: endless })).rejects.toMatchObject({ param: 'prompt' });
+    expect(reserved).toBeGreaterThan(2 ** 20);
+    expect(reserved).toBeLessThanOrEqual(2 ** 20 + 40_000);
+    host.yieldMemory();
+    expect(reserved).toBe(0);
+    makeHost();
+  });
+});
+
+describe('it is refused', () => {
+  test.each([
+    ['an empty prompt', text(''), 'The prompt has no tokens.'],
+    ['a token that the model has not', text([5, 99_999]), 'none with id 99999'],
+  ])('%s', async (_, request, message) => {
+    await expect(speak(request)).rejects.toMatchObject({ code: 'invalid_request', param: 'prompt' });
+    await expect(speak(request)).rejects.toThrow(message);
+  });
+
+  test('a chat with a model that has no chat template', async () => {
+    const plain = await modelWith('plain', (copy) => rm(path.join(copy, 'chat_template.jinja')));
+    const asked = speak({ ...chat('Hello'), base_model: 'plain' }, { modelFolder: plain });
+    await expect(asked).rejects.toMatchObject({ code: 'invalid_request', param: 'messages' });
+    await expect(asked).rejects.toThrow('plain has no chat template. Use POST /v1/completions.');
+  });
+
+  test.each([
+    ['raises an exception', "{{ raise_exception('no such turn') }}", 'no such turn'],
+    ['is no template', '{% if', 'failed'],
+  ])('a chat with a template that %s', async (name, template, message) => {
+    const broken = await modelWith(`broken ${name}`, (copy) =>
+      writeFile(path.join(copy, 'chat_template.jinja'), template),
+    );
+    const asked = speak(chat('Hello'), { modelFolder: broken });
+    await expect(asked).rejects.toMatchObject({ code: 'chat_template_failed' });
+    await expect(asked).rejects.toThrow(message);
+  });
+
+  test('an adapter of other weights', async () => {
+    const other = path.join(folder, 'other-adapter');
+    await cp(ADAPTER, other, { recursive: true });
+    const base_model = {
+      name: 'tiny-llama',
+      family: 'llama',
+      weights_sha256: '0'.repeat(64),
+      architecture_sha256: '0'.repeat(64),
+    };
+    const manifest = {
+      version: 1,
+      id: ID,
+      object: 'adapter',
+      owner: null,
+      name: null,
+      created_at: '2026-01-01T00:00:00.000Z',
+      origin: { kind: 'imported' },
+      base_model,
+      lora: { r: 4, alpha: 8, modules: [], rank_pattern: {}, alpha_pattern: {} },
+      versions: {},
+      files: [],
+    };
+    await writeFile(path.join(other, 'manifest.json'), JSON.stringify(manifest));
+    const asked = speak(withAdapter(text('Once')), { adapterFolder: other });
+    await expect(asked).rejects.toMatchObject({ code: 'invalid_adapter', param: 'model' });
+  });
+
+  test('an adapter that was deleted before it was loaded, without harm to the next request', async () => {
+    await expect(
+      speak(withAdapter(text('Once')), { adapterFolder: path.join(folder, 'deleted') }),
+    ).rejects.toMatchObject({ name: 'ProductError' });
+    expect((await speak(text('Once'))).tokens).not.toBeNull();
+  });
+});
+
+test('an adapter whose numbers are not finite fails alone', async () => {
+  const broken = path.join(folder, 'not-finite');
+  await cp(ADAPTER, broken, { recursive: true });
+  const file = path.join(broken, 'adapter_model.safetensors');
+  const bytes = await readFile(file);
+  // Large enough that products overflow.
+  for (let place = 8 + Number(bytes.readBigUInt64LE()); place < bytes.length; place += 4)
+    bytes.writeFloatLE(1e38, place);
+  await writeFile(file, bytes);
+  const alone = await speak(text('Once', { max_tokens: 20 }));
+  const [failed, well] = await Promise.allSettled([
+    speak(withAdapter(text('Once', { max_tokens: 20 }), `ad_${'2'.repeat(24)}`), { adapterFolder: broken }),
+    speak(text('Once', { max_tokens: 20 })),
+  ]);
+  expect(failed).toMatchObject({ status: 'rejected', reason: { message: expect.stringContaining('not finite') } });
+  expect(well).toEqual({ status: 'fulfilled', value: alone });
+});
+
+test('adapters beyond the memory for them are loaded again, and those in use stay', async () => {
+  const [one, two] = [`ad_${'3'.repeat(24)}`, `ad_${'4'.repeat(24)}`];
+  makeHost({ cacheBytes: 2 ** 22, adapterBytes: 1 });
+  const first = await speak(withAdapter(text('Once'), one), { adapterFolder: ADAPTER });
+  await speak(withAdapter(text('Once'), two), { adapterFolder: ADAPTER });
+  await expect(speak(withAdapter(text('Once'), one), { adapterFolder: '/nowhere' })).rejects.toThrow();
+  expect(await speak(withAdapter(text('Once'), one), { adapterFolder: ADAPTER })).toEqual(first);
+  const both = await Promise.allSettled([
+    speak(withAdapter(text('Once', { max_tokens: 60 }), one), { adapterFolder: ADAPTER }),
+    speak(withAdapter(text('Once', { max_tokens: 60 }), two), { adapterFolder: ADAPTER }),
+  ]);
+  const refused = both.filter(({ status }) => status === 'rejected');
+  expect(refused).toMatchObject([{ reason: { code: 'service_unavailable', retryAfterSeconds: 10 } }]);
+  makeHost();
+});
+
+test('a base model that changes on disk is not mixed with the one in memory', async () => {
+  const changing = await modelWith('changing', async () => {});
+  const request = { ...text('Once', { max_tokens: 40 }), base_model: 'changing' };
+  const before = await speak(request, { modelFolder: changing });
+  let during: Promise<unknown> | null = null;
+  const file = path.join(changing, 'model.safetensors');
+  const bytes = await readFile(file);
+  // The last numbers of the weights.
+  bytes.fill(0, bytes.length - 4_096);
+  const old = await speak(request, {
+    modelFolder: changing,
+    onPiece() {
+      during ??= writeFile(file, bytes).then(() => speak(request, { modelFolder: changing }));
+      during.catch(() => {});
+    },
+  });
+  expect(old).toEqual(before);
+  // While the old one is in use it is refused, and later the new one is loaded.
+  await during!.then(
+    (after) => expect(after).not.toEqual(before),
+    (error) => expect(error).toMatchObject({ code: 'service_unavailable' }),
+  );
+  expect(await speak(request, { modelFolder: changing })).not.toEqual(before);
+});
