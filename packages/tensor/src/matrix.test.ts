@@ -184,10 +184,10 @@ describe.each(OWN_PRODUCTS)('a row of a product of our own in %s', (dtype) => {
     [17, 31],
     [901, 257],
     [3109, 33],
-    [1024, 320],
+    [64, 320],
   ])('of depth %d with %d columns is the same alone, and first or last of any number', (depth, columns) => {
     scope(() => {
-      const most = 300;
+      const most = 130;
       const numbers = normalNumbers(most * depth, 5);
       const b = cast(tensorOf(normalNumbers(depth * columns, 6), [depth, columns]), dtype);
       const addend = normalNumbers(most * columns, 7);
@@ -203,7 +203,7 @@ describe.each(OWN_PRODUCTS)('a row of a product of our own in %s', (dtype) => {
       const all = of(0, most);
       const expected = (first: number, rows: number) =>
         all.map((one) => one.slice(first * columns, (first + rows) * columns));
-      for (const rows of [1, 2, 13, 15, 29, 113]) {
+      for (const rows of [1, 13, 29, 113]) {
         for (const first of [0, most - rows]) {
           const own = of(first, rows);
           for (const [i, one] of expected(first, rows).entries()) {

@@ -138,17 +138,13 @@ describe.each(['float32', 'bfloat16'] as const)('in %s', (precision) => {
     expect(new Set(alone).size).toBe(JOBS.length);
   });
 
-  test('in pairs', async ({ skip }) => {
+  test('in a pair', async ({ skip }) => {
     if (!rowsAreIndependent(precision)) skip(reason);
-    for (const pair of [
-      [0, 3],
-      [1, 4],
-    ]) {
-      const trainer = new Trainer(2);
-      const digests = await Promise.all(pair.map((job) => trainer.train(specs[job]!)));
-      expect(digests).toEqual(pair.map((job) => alone[job]));
-      trainer.close();
-    }
+    const pair = [1, 4];
+    const trainer = new Trainer(pair.length);
+    const digests = await Promise.all(pair.map((job) => trainer.train(specs[job]!)));
+    expect(digests).toEqual(pair.map((job) => alone[job]));
+    trainer.close();
   });
 
   test('in eights, of whom some are stopped and resumed, beside one that is not finite', async ({ skip }) => {
