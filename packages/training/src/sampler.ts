@@ -1,6 +1,6 @@
-import { MAX_SAMPLE_TEXT, type Sample, type SampleSettings } from '@lorasmith/contracts';
+import { MAX_SAMPLE_TEXT, ProductError, type Sample, type SampleSettings } from '@lorasmith/contracts';
 import { type ModelText, stopTokenIds } from '@lorasmith/model-folder';
-import { type Adapter, type Decoder, Generation } from '@lorasmith/models';
+import { type Adapter, type Decoder, Generation, NotFiniteError } from '@lorasmith/models';
 import { sampleCacheTokens } from '@lorasmith/planning';
 import type { Turn } from './turn.js';
 
@@ -27,7 +27,7 @@ export class Sampler {
     this.#options = options;
   }
 
-  /** One answer to each prompt, by the adapter as it is. @throws ProductError cancelled, with the signal of the turns */
+  /** One answer to each prompt, by the adapter as it is. @throws ProductError non_finite_loss; cancelled, with the signal of the turns */
   async answers(): Promise<Sample[]> {
     const { base, adapter, text, settings, prompts, seed, turn } = this.#options;
     const cacheTokens = sampleCacheTokens({ settings, prompts });
@@ -60,6 +60,10 @@ interface Answer {
 }
 
 function sampleOf({ ids, hasEnded, error }: Answer, prompt: number, { tokenizer }: ModelText): Sample {
+  if (error instanceof NotFiniteError) {
+    const message = `${error.message} Lower learning_rate, or check the rows. Nothing was published.`;
+    throw new ProductError('non_finite_loss', message, { cause: error });
+  }
   if (error !== null) throw error;
   const text = tokenizer.decode(ids, { skipSpecialTokens: true });
   const cut = text.slice(0, MAX_SAMPLE_TEXT).replace(/[\ud800-\udbff]$/, '');
