@@ -1,11 +1,12 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
+import type { ChatCall } from '../../packages/client/src/index.js';
 import type { Job, MachineProfile } from '../../packages/contracts/src/index.js';
 import { type AcceptedJob, accountFor, isTraining, submit, when } from './stand/accepted-jobs.js';
 import { eventually } from './stand/eventually.js';
 import { type FaultStand, type Part, SHORT_LOCK_MS, startStand } from './stand/fault-stand.js';
-import { DATASET_TEXT, requestOf } from './stand/jobs-of-the-suite.js';
+import { BASE_MODEL, DATASET_TEXT, requestOf } from './stand/jobs-of-the-suite.js';
 import { isAlive } from './stand/processes.js';
 import { openSmallDisk } from './stand/small-disk.js';
 
@@ -18,12 +19,45 @@ const folders = { modelsDir: inject('modelsDir'), machinesDir: inject('machinesD
 const SILENCE_MS = 12_000;
 let stand: FaultStand;
 
+const QUESTION: ChatCall = {
+  model: BASE_MODEL,
+  messages: [{ role: 'user', content: 'What is 2?' }],
+  max_tokens: 40,
+  temperature: 0,
+};
+
 /** Jobs that all train at the same time. */
 async function together(count: number): Promise<AcceptedJob[]> {
   const accepted: AcceptedJob[] = [];
   for (let i = 0; i < count; i++) accepted.push(await submit(stand, 'long'));
   await Promise.all(accepted.map((job) => when(stand, job, 'it trains', isTraining)));
   return accepted;
+}
+
+/** A conversation that is continued until it is ended, whatever becomes of the service. */
+function converse(): { end: () => Promise<{ answers: Set<string>; failures: unknown[] }> } {
+  let isOver = false;
+  const answers = new Set<string>();
+  const failures: unknown[] = [];
+  const talk = async () => {
+    while (!isOver) {
+      let text = '';
+      try {
+        for await (const { choices } of stand.client.streamChat(QUESTION)) text += choices[0]?.delta.content ?? '';
+        answers.add(text);
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+  };
+  const talking = talk();
+  return {
+    async end() {
+      isOver = true;
+      await talking;
+      return { answers, failures };
+    },
+  };
 }
 
 const statusesOf = (jobs: Job[]) => jobs.map(({ status }) => status);
@@ -82,6 +116,31 @@ describe('a worker with several jobs', () => {
     expect(statusesOf(jobs)).toEqual([...succeeded(3), 'failed']);
     expect(jobs.map(({ attempts }) => attempts)).toEqual([1, 1, 1, 3]);
     expect(jobs[3]?.error?.code).toBe('trainer_crashed');
+  });
+
+  test.each(['trainer', 'worker'] as const)('and two conversations, and the %s is killed', async (victim) => {
+    const accepted = await together(4);
+    const conversations = [converse(), converse()];
+    await eventually('both were answered', async () => await stand.client.chat(QUESTION).catch(() => undefined));
+    if (victim === 'trainer') process.kill((await stand.trainer()).pid, 'SIGKILL');
+    else worker.signal('SIGKILL');
+    if (victim === 'worker') {
+      await worker.exited;
+      await startNext();
+    }
+    const jobs = await accountFor(stand, accepted, undisturbed);
+    expect(statusesOf(jobs)).toEqual(succeeded(4));
+    if (victim === 'trainer') expect(jobs.map(({ attempts }) => attempts)).toEqual([1, 1, 1, 1]);
+    const [one, other] = await Promise.all(conversations.map(({ end }) => end()));
+    // Greedy, and the same whoever trains beside it. The next worker has no job at first, and then loads bfloat16.
+    const answers = new Set([...one!.answers, ...other!.answers]);
+    expect([...answers].length).toBeLessThanOrEqual(victim === 'trainer' ? 1 : 2);
+    // What was cut off, or could not be answered meanwhile, says that it can be asked again.
+    for (const failure of [...one!.failures, ...other!.failures]) {
+      expect(failure).toMatchObject({ code: expect.stringMatching(/^(service_unavailable|too_many_requests)$/) });
+    }
+    const { choices } = await stand.client.chat(QUESTION);
+    expect([...answers]).toContain(choices[0]?.message.content);
   });
 
   test('that is killed, and the next one, too: the third continues them all', async () => {
