@@ -1,0 +1,153 @@
+import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { SpeechPiece } from '@lorasmith/contracts';
+import { localModels } from '@lorasmith/model-store';
+import { createMetrics } from '@lorasmith/service-kit';
+import { openBundleStore } from '@lorasmith/storage';
+import { createVoiceClient, createVoiceServer, type VoiceClient } from '@lorasmith/voice';
+import { Redis } from 'ioredis';
+import { pino } from 'pino';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { createTrainerPool, DEFAULT_POOL_TIMES, type TrainerPool } from '../src/trainer/trainer-pool.js';
+import { DEFAULT_TRAINER_LIMITS, startTrainer } from '../src/trainer/trainer-process.js';
+import { answerRequests } from '../src/voice/answer-requests.js';
+import { createVoiceMetrics } from '../src/voice/voice-metrics.js';
+import { aTrainOrder } from './a-train-order.js';
+
+// A real Redis, pool and trainer process, whose child side answers with the name of the base model.
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
+
+const PROGRAM = fileURLToPath(new URL('fixtures/waiting-trainer.mjs', import.meta.url));
+const BASE = fileURLToPath(new URL('../../../test/fixtures/reference/llama-tied/base', import.meta.url));
+
+let server: RealRedis;
+let redis: Redis;
+let folder: string;
+let pool: TrainerPool;
+let voice: VoiceClient;
+let stop: () => Promise<void>;
+let metrics: ReturnType<typeof createMetrics>;
+
+beforeEach(async () => {
+  server = await startRealRedis();
+  redis = new Redis(server.url, { maxRetriesPerRequest: null });
+  folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-answers-'));
+  for (const name of ['one', 'two']) await cp(BASE, path.join(folder, 'models', name), { recursive: true });
+  await mkdir(path.join(folder, 'data'));
+  pool = createTrainerPool({
+    ...DEFAULT_POOL_TIMES,
+    jobsAtOnce: 2,
+    start: () =>
+      startTrainer({
+        program: { file: PROGRAM, environment: process.env },
+        limits: DEFAULT_TRAINER_LIMITS,
+        onLine: () => {},
+      }),
+  });
+  metrics = createMetrics({ service: 'test' });
+  const options = { redis, prefix: server.prefix };
+  voice = createVoiceClient(options);
+  stop = answerRequests({
+    server: createVoiceServer({ ...options, workerName: 'one' }),
+    pool,
+    models: localModels(path.join(folder, 'models')),
+    adapters: await openBundleStore({ root: path.join(folder, 'data'), kind: 'adapters' }),
+    machine: null,
+    weightDigests: path.join(folder, 'digests'),
+    log: pino({ level: 'silent' }),
+    metrics: createVoiceMetrics(metrics),
+    atOnce: 2,
+    timeoutMs: 60_000,
+  });
+});
+afterEach(async () => {
+  await stop();
+  voice.close();
+  await pool.close();
+  await redis.quit();
+  await server.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** Asks, and resolves at the first piece. */
+async function ask(base: string, how: 'wait' | 'end' | 'crash', waitMs = 30_000, adapter: string | null = null) {
+  const leaving = new AbortController();
+  const request = {
+    base_model: base,
+    adapter,
+    input: { kind: 'text' as const, prompts: ['x'], echo: false },
+    ...{ n: 1, max_tokens: 1, temperature: 0, top_p: 1, seed: 1, stop: [how], logprobs: null },
+  };
+  const pieces: SpeechPiece[] = [];
+  const answer = voice.ask(request, { waitMs, signal: leaving.signal });
+  const first = await answer.next();
+  if (!first.done) pieces.push(first.value);
+  const all = (async () => {
+    for await (const piece of answer) pieces.push(piece);
+    return pieces;
+  })();
+  return { all, leave: () => leaving.abort() };
+}
+const failed = (code: string) =>
+  expect.objectContaining({ type: 'failed', failure: expect.objectContaining({ code }) });
+const counted = async (outcome: string) =>
+  (await metrics.getSingleMetric('lorasmith_voice_requests_total')!.get()).values.find(
+    ({ labels }) => labels.outcome === outcome,
+  )?.value;
+
+test('an idle worker answers for any base model, one after the other, and as many at once as it may', async () => {
+  expect(await (await ask('one', 'end')).all).toEqual([
+    { type: 'text', choice: 0, text: 'one', tokens: [] },
+    { type: 'finish', choice: 0, reason: 'stop' },
+    { type: 'end', prompt_tokens: 1, completion_tokens: 2 },
+  ]);
+  const waiting = [await ask('two', 'wait'), await ask('two', 'wait')];
+  // A third one, and one for the other base model, find no worker.
+  for (const base of ['two', 'one'])
+    await expect(ask(base, 'end', 50)).rejects.toMatchObject({ code: 'service_unavailable' });
+  waiting[0]!.leave();
+  expect((await (await ask('two', 'end')).all).at(-1)).toMatchObject({ type: 'end' });
+  waiting[1]!.leave();
+  await expect.poll(() => counted('left')).toBe(2);
+  expect(await counted('answered')).toBe(2);
+});
+
+test('a job of another base model waits only for the answers under way, and none is begun before it', async () => {
+  const waiting = await ask('one', 'wait');
+  const stopping = new AbortController();
+  const order = aTrainOrder(folder, `job_${'1'.repeat(24)}`, 'wait', 'two');
+  let began = () => {};
+  const begun = new Promise<void>((resolve) => {
+    began = resolve;
+  });
+  const run = pool.place(order.spec).run(order, { signal: stopping.signal, onEvent: () => began() });
+  await expect(ask('one', 'end', 50)).rejects.toMatchObject({ code: 'service_unavailable' });
+  waiting.leave();
+  await begun;
+  // Beside the job, its own base model answers, and no other.
+  expect((await (await ask('two', 'end')).all).at(-1)).toMatchObject({ type: 'end' });
+  await expect(ask('one', 'end', 50)).rejects.toMatchObject({ code: 'service_unavailable' });
+  stopping.abort('shutdown');
+  await run;
+});
+
+test('if the trainer crashes, each answer ends with an error, and the next one has another trainer', async () => {
+  const company = await ask('one', 'wait');
+  const crashing = await ask('one', 'crash');
+  for (const { all } of [company, crashing]) expect((await all).at(-1)).toEqual(failed('service_unavailable'));
+  expect((await (await ask('one', 'end')).all).at(-1)).toMatchObject({ type: 'end' });
+});
+
+test('if the worker stops, its answers end with an error; an adapter or a model that is gone is one, too', async () => {
+  expect(await (await ask('one', 'end', 30_000, `ad_${'0'.repeat(24)}`)).all).toEqual([failed('adapter_not_found')]);
+  expect(await (await ask('three', 'end')).all).toEqual([failed('model_not_found')]);
+  const waiting = await ask('one', 'wait');
+  const stopped = stop();
+  expect((await waiting.all).at(-1)).toEqual(failed('service_unavailable'));
+  await stopped;
+  await expect(ask('one', 'end', 50)).rejects.toMatchObject({ code: 'service_unavailable' });
+});
