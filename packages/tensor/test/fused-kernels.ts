@@ -359,7 +359,8 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       });
     });
 
-    test.runIf(engine.kind === 'cpu').each(LORA_PARTS)('LoRA of $name: each has the bits it has alone', (group) => {
+    const withCompany = LORA_PARTS.filter(({ parts }) => parts.length > 1);
+    test.runIf(engine.kind === 'cpu').each(withCompany)('LoRA of $name: each has the bits it has alone', (group) => {
       configureKernels('fused', { instructionSet });
       const { loraForward, loraBackward } = kernelsFor(dtype);
       const run = (stream: ReturnType<typeof loraStream>, parts: LoraPart[]) => {
@@ -380,8 +381,11 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
           const { rows } = parts[i]!;
           const own = Object.fromEntries(Object.entries(stream).map(([name, x]) => [name, rowsOf(x, rows)]));
           const [alone] = run(own as typeof stream, [loraPart(group, shape, dtype, 0)]);
-          expect(together[i]).toEqual(alone!.map(toFloat32Array));
-          if (i > 0) expect(beside[i]).toEqual(together[i]);
+          // As bytes: comparing long arrays number by number takes seconds.
+          const bytesOf = (results: Float32Array[]) => Buffer.concat(results.map(({ buffer }) => Buffer.from(buffer)));
+          const expected = bytesOf(alone!.map(toFloat32Array));
+          expect(bytesOf(together[i]!).equals(expected)).toBe(true);
+          if (i > 0) expect(bytesOf(beside[i]!).equals(expected)).toBe(true);
           else expect(beside[0]!.every((values) => values.some(Number.isNaN))).toBe(true);
         }
       });
