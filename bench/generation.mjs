@@ -26,9 +26,9 @@ const promptsOf = (/** @type {number} */ count, /** @type {number} */ length) =>
   );
 
 const CASES = [
-  { requests: 1, promptTokens: 128, newTokens: 64 },
-  { requests: 8, promptTokens: 128, newTokens: 64 },
-  { requests: 1, promptTokens: 1024, newTokens: 32 },
+  { requests: 1, promptTokens: 128, newTokens: 32 },
+  { requests: 8, promptTokens: 128, newTokens: 32 },
+  { requests: 1, promptTokens: 512, newTokens: 16 },
 ];
 const cases = CASES.map((one) => ({ ...one, prompts: promptsOf(one.requests, one.promptTokens) }));
 
