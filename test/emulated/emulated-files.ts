@@ -6,6 +6,7 @@ const SUITES = ['packages/{tensor,models,lora,training}/{src,test}/**/*.test.ts'
 
 /** The CPU's own libraries, and what no engine is needed for. */
 const NOT_OF_THIS_ENGINE = [
+  'packages/models/src/generation/sampling.test.ts',
   'packages/tensor/test/fused-kernels-*.test.ts',
   'packages/tensor/src/tensor.test.ts',
   'packages/training/src/evaluation-watch.test.ts',
@@ -23,6 +24,7 @@ const SLOW = [
   'packages/training/src/check-reference/check-folder.test.ts',
   'packages/models/src/generation/generate-texts.test.ts',
   'packages/training/src/family-equality.test.ts',
+  'packages/training/src/generation-equality.test.ts',
   'packages/training/src/resume.test.ts',
   'packages/training/src/smollm2.test.ts',
 ];
