@@ -51,6 +51,9 @@ const MAX_KEYS = 10_000;
 /** Used for an unknown id, so that checking it takes as long as a wrong secret. */
 const UNKNOWN_KEY_SHA256 = '0'.repeat(64);
 
+/** Clients of the OpenAI API always send a token, such as `none`. While there are no keys, it counts as none. */
+const PLACEHOLDER = /^(?!lsk_)[A-Za-z0-9_-]+$/;
+
 export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string }): KeyStore {
   const records = `${prefix}api-keys`;
   const revocations = `${prefix}api-keys:revoked`;
@@ -122,9 +125,10 @@ export function createKeyStore({ redis, prefix }: { redis: Redis; prefix: string
     check: (token) =>
       onRedis(async () => {
         const parsed = token === undefined ? null : parseToken(token);
-        // Clients of the OpenAI API always send a token, so one that is no key counts as none. Other credentials do not.
-        if (token === '') return { type: 'invalid' };
-        if (parsed === null) return (await redis.hlen(records)) === 0 ? { type: 'no-keys' } : { type: 'invalid' };
+        if (parsed === null) {
+          const isNone = token === undefined || PLACEHOLDER.test(token);
+          return isNone && (await redis.hlen(records)) === 0 ? { type: 'no-keys' } : { type: 'invalid' };
+        }
         const { id, secret } = parsed;
         const [text, revoked] = repliesOf(await redis.multi().hget(records, id).hexists(revocations, id).exec()) as [
           string | null,
