@@ -10,7 +10,7 @@ import { trainerEnvironment } from '../services/worker/dist/trainer/trainer-envi
 import { writeLargeLlama } from './large-llama.mjs';
 import { around as aroundTraining, copyWithDigest, writeChats } from './parts/around.mjs';
 import { fairness as fairnessOfKeys } from './parts/fairness.mjs';
-import { TOGETHER, trainedTogether, wholeJobs } from './parts/jobs.mjs';
+import { trainedTogether, wholeJobs } from './parts/jobs.mjs';
 import { readBenchRows } from './rows.mjs';
 import { gigabytes, percent, table } from './tables.mjs';
 
@@ -358,8 +358,7 @@ async function jobs() {
   try {
     const roots = { ...(values.before === undefined ? {} : { before: path.resolve(values.before) }), now: ROOT };
     const turns = quick ? 1 : 3;
-    const works = quick ? TOGETHER.slice(0, 1) : TOGETHER;
-    const together = await trainedTogether({ roots, model, folder: path.join(scratch, 'trained'), turns, works });
+    const together = await trainedTogether({ roots, model, folder: path.join(scratch, 'trained'), turns });
     /** @type {Record<string, import('./parts/jobs.mjs').WholeJobs[]>} */
     const whole = Object.fromEntries(Object.keys(roots).map((name) => [name, []]));
     for (let turn = 0; turn < (quick ? 1 : 2); turn++) {

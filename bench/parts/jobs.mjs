@@ -14,7 +14,7 @@ const QV = ['q_proj', 'v_proj'];
 const RANKS = [4, 8, 16];
 
 /** @type {(Work & { name: string })[]} */
-export const TOGETHER = [
+const TOGETHER = [
   { name: '8 × 128, q and v', jobs: 8, tokens: 128, targets: QV, ranks: RANKS, steps: 6 },
   { name: '8 × 128, all linear', jobs: 8, tokens: 128, targets: 'all-linear', ranks: RANKS, steps: 6 },
   { name: '16 × 64, q and v', jobs: 16, tokens: 64, targets: QV, ranks: RANKS, steps: 6 },
@@ -27,10 +27,10 @@ export const TOGETHER = [
 /**
  * The training steps of several jobs, in a process for each checkout. Each work is measured in all of them by turns.
  *
- * @param {{ roots: Record<string, string>, model: string, folder: string, turns: number, works?: typeof TOGETHER }} options
+ * @param {{ roots: Record<string, string>, model: string, folder: string, turns: number }} options
  * @returns {Promise<{ name: string, work: Work, measured: Record<string, Measured[]> }[]>}
  */
-export async function trainedTogether({ roots, model, folder, turns, works = TOGETHER }) {
+export async function trainedTogether({ roots, model, folder, turns }) {
   const processes = [];
   for (const [name, root] of Object.entries(roots)) {
     const child = fork(path.resolve(import.meta.dirname, '../train-jobs.mjs'), [root, model, path.join(folder, name)], {
@@ -42,7 +42,7 @@ export async function trainedTogether({ roots, model, folder, turns, works = TOG
   }
   try {
     const results = [];
-    for (const { name, ...work } of works) {
+    for (const { name, ...work } of TOGETHER) {
       /** @type {Record<string, Measured[]>} */
       const measured = Object.fromEntries(processes.map((one) => [one.name, []]));
       for (let turn = 0; turn < turns; turn++) {
