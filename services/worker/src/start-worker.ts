@@ -80,7 +80,7 @@ export interface WorkerOptions {
   trainerIdleMs?: number;
   /** A trainer with a job that sends nothing for so long is killed. @defaultValue 120 000 */
   trainerSilenceMs?: number;
-  /** Called when the GPU is lost: the worker releases its job and stops. Its process should end. @defaultValue none */
+  /** Called when the GPU is lost: the worker releases its jobs and stops. Its process should end. @defaultValue none */
   onGpuLost?: (fault: string) => void;
   /** What a stop may take; a tenth of it is kept for killing what did not end by itself. */
   shutdownTimeoutMs: number;

@@ -230,7 +230,7 @@ test('a card that is lost in a step costs the job no attempt, and ends the worke
   const worker = await startWorkerProcess('losing', { EMULATED_GPU_FAULT: '1500:719', EMULATED_GPU_LOST_FILE: lost });
   await once(worker.child, 'exit');
   expect(worker.child.exitCode).toBe(69);
-  expect(worker.written.stdout).toMatch(/"msg":"the GPU is lost: the job is released/);
+  expect(worker.written.stdout).toMatch(/"msg":"the GPU is lost: jobs are released/);
   expect(worker.written.stdout).toMatch(/"fault":"[^"]*CUDA_ERROR_NO_DEVICE \(100\)/);
   expect(await store.getJob(id)).toMatchObject({ status: 'queued', error: null });
   // The next worker on a card takes it up where it was.
