@@ -22,8 +22,9 @@ test('an adapter whose numbers are not finite ends its job as a loss that is not
   const settings = { prompts: ['a'], every_steps: null, max_tokens: 3, temperature: 0, top_p: 1 };
   const prompts = [text.tokenizer.encode('a b')];
   const sampler = new Sampler({ base, adapter, text, settings, prompts, seed: 0, turn: async (_, work) => work() });
-  const before = liveTensorCount();
   expect(await sampler.answers()).toMatchObject([{ prompt: 0, finish_reason: expect.stringMatching(/stop|length/) }]);
+  // With the matrices that an adapter on some engines keeps from its first pass on.
+  const before = liveTensorCount();
   const broken = new Float32Array(adapter.parameterCount).fill(Number.NaN);
   adapter.setParameters(tensorOf(broken, [broken.length]));
   await expect(sampler.answers()).rejects.toMatchObject({ code: 'non_finite_loss' });
