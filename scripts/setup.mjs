@@ -86,6 +86,7 @@ export async function setUp({ env = process.env, redis = true, demoModel = true,
         ]
       : []),
     { name: 'Compile', run: (progress) => compilePackages({ env, progress }) },
+    { name: 'Web page', run: () => buildPage(env) },
     ...(demoModel
       ? [
           {
@@ -114,6 +115,21 @@ async function compilePackages({ env, progress }) {
     remedy: 'see the compiler errors above. In an unchanged clone this is a bug: please report it.',
   });
   return 'compiled';
+}
+
+/**
+ * Builds the web page unless its sources are as the last time.
+ *
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {Promise<string>} one line for the report
+ * @throws {import('./setup/setup-error.mjs').SetupError}
+ */
+async function buildPage(env) {
+  const output = await runCommand(process.execPath, [path.join(ROOT_DIR, 'packages/page/build-site.mjs')], {
+    env,
+    remedy: 'see the output above. In an unchanged clone this is a bug: please report it.',
+  });
+  return output.trim().split('\n').at(-1) ?? '';
 }
 
 /**

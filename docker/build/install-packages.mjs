@@ -7,7 +7,7 @@ const [service] = process.argv.slice(2);
 const { env } = process;
 const progress = { update: (/** @type {string} */ text) => console.log(text) };
 const pnpm = await pinnedPnpm({ cache: cacheDir(env), env, progress });
-const only = service ? ['--prod', '--filter', `@lorasmith/${service}...`] : [];
+const only = service ? ['--prod', '--filter-prod', `@lorasmith/${service}...`] : [];
 await runCommand(process.execPath, [pnpm, 'install', '--frozen-lockfile', '--reporter=append-only', ...only], {
   env,
   passThrough: true,

@@ -61,6 +61,13 @@ export interface ListJobsQuery extends PageQuery {
   status?: JobStatus;
 }
 
+export interface ListEventsQuery {
+  /** At most 1,000. @defaultValue 100 */
+  limit?: number | undefined;
+  /** Id of an event: only later events are returned. */
+  after?: string | undefined;
+}
+
 export interface WaitForJobOptions extends FollowOptions {
   onEvent?: ((event: JobEvent) => void) | undefined;
 }
@@ -199,6 +206,9 @@ export function clientOver(transport: HttpTransport) {
     deleteJob: (id: string, call: CallOptions = {}) => remove(`/jobs/${encodeURIComponent(id)}`, call),
     /** Past and future events up to the job's last one. Reconnects when a connection is lost. */
     events: (id: string, follow: FollowOptions = {}) => followJobEvents(transport, id, follow),
+    /** A page of the events so far, oldest first. `next` is the `after` of the next page, also of later events. */
+    listEvents: (id: string, query: ListEventsQuery = {}, call: CallOptions = {}) =>
+      get<Paged<JobEvent>>(`/jobs/${encodeURIComponent(id)}/events`, call, query),
     waitForJob,
 
     listAdapters: (query: PageQuery = {}, call: CallOptions = {}) => get<Paged<Adapter>>('/adapters', call, query),

@@ -39,6 +39,8 @@ import { createModelDirectory } from './openai/model-directory.js';
 import { openaiRoutes } from './openai/openai-routes.js';
 import type { SpeechLimits } from './openai/speech-request.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
+import { servePage } from './page/page-plugin.js';
+import type { Site } from './page/read-site.js';
 
 export interface AppDependencies {
   logger: FastifyBaseLogger;
@@ -66,6 +68,8 @@ export interface AppDependencies {
   voiceLimits: SpeechLimits & { waitMs: number };
   /** The data folder, which the registry may share. */
   dataDir: string;
+  /** The web page; null: it is not built. */
+  site: Site | null;
   /** The checks of `/ready`. */
   readyChecks: Readonly<Record<string, ReadyCheck>>;
 }
@@ -135,6 +139,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   });
 
   await registerOpenapi(app);
+  await app.register(servePage, { site: dependencies.site });
   await app.register(healthRoutes, { checks: dependencies.readyChecks });
   await app.register(metricsRoute, { metrics });
   const changes = createDatasetChanges({ catalog, jobs, examples, quota: datasetQuota });

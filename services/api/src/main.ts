@@ -28,6 +28,7 @@ import { createRegistryClient } from './adapters/registry-client.js';
 import { buildApp } from './app.js';
 import { createPreflight } from './jobs/preflight.js';
 import { createApiMetrics } from './metrics/api-metrics.js';
+import { readSite, siteFolder } from './page/read-site.js';
 import { API_SETTINGS } from './settings.js';
 import { startOrphanSweep } from './sweep-orphans.js';
 
@@ -84,6 +85,11 @@ const preflight = createPreflight({
   tokens,
 });
 
+const site = await readSite(siteFolder());
+if (site === null) {
+  logger.warn({ folder: siteFolder() }, 'the web page is not built, so / answers 404; npm run setup builds it');
+}
+
 const app = await buildApp({
   logger,
   metrics: createApiMetrics({ jobs, voice, redis, dataDir }),
@@ -110,6 +116,7 @@ const app = await buildApp({
   voice,
   voiceLimits: config.voice,
   dataDir,
+  site,
   readyChecks: {
     redis: () => redis.ping(),
     registry: () => createRegistryClient(config.registryUrl).check(),

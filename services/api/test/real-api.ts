@@ -77,6 +77,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     voice,
     voiceLimits: { maxTokens: 100, waitMs: 5_000 },
     dataDir: folder,
+    site: null,
     readyChecks: { redis: () => redis.ping() },
     ...options.changes,
   });

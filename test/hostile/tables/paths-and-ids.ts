@@ -124,6 +124,14 @@ const ofAdapter: HostileCase[] = fileNames.map(([name, written]) => ({
   send: (stack) => outcomeOf(stack, 'GET', `/adapters/${stack.adapter}/files/${written}`),
 }));
 
+/** Not `..` as it is written: that is another route, which needs a key. */
+const ofPage: HostileCase[] = fileNames.slice(1).map(([name, written]) => ({
+  name: `${name} as a file of the page`,
+  outcome: '404 not_found',
+  open: true,
+  send: (stack) => outcomeOf(stack, 'GET', `/assets/${written}`),
+}));
+
 const wholePaths: HostileCase[] = [
   ['a path traversal', '/../../../secret.txt', '404 not_found'],
   ['a path traversal below a route', '/datasets/../../secret.txt', '404 not_found'],
@@ -169,5 +177,5 @@ const rawPaths: HostileCase[] = [
 
 export const pathsAndIds: HostileTable = {
   kind: 'paths and ids',
-  cases: [...inRoutes, ...ofAdapter, ...wholePaths, ...rawPaths],
+  cases: [...inRoutes, ...ofAdapter, ...ofPage, ...wholePaths, ...rawPaths],
 };

@@ -3,8 +3,8 @@ import { ROLES, type Role } from '@lorasmith/contracts';
 /** The access that a route requires: none, any key, a key with one of these roles, or a key that sees everything. */
 export type RouteAccess = 'public' | 'any-key' | 'sees-all' | readonly Role[];
 
-/** Health for supervisors, and the documentation, which browsers open without a key. */
-const PUBLIC = /^\/(live|ready|openapi\.json|docs(\/.*)?)$/;
+/** Health for supervisors, and what browsers open without a key: the page and the documentation. */
+const PUBLIC = /^\/(live|ready|openapi\.json|docs(\/.*)?|assets\/:name)?$/;
 /** Data of all keys. */
 const ABOUT_ALL = /^\/metrics$/;
 const READING = ['GET', 'HEAD'];

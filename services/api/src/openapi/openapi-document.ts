@@ -47,6 +47,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     voice,
     voiceLimits: { maxTokens: 1, waitMs: 1 },
     dataDir: '.',
+    site: null,
     readyChecks: {},
   });
   try {

@@ -1,0 +1,56 @@
+import { notify } from './toasts.js';
+
+export interface CopyButtonProps {
+  text: string;
+  /** What is copied, such as `the command`. */
+  what: string;
+}
+
+export function CopyButton({ text, what }: CopyButtonProps) {
+  return (
+    <button
+      type="button"
+      class="copy"
+      aria-label={`Copy ${what}`}
+      onClick={() => {
+        void copyText(text).then((copied) =>
+          notify(copied ? `Copied ${what}.` : 'The browser did not allow to copy. Select the text and copy it.'),
+        );
+      }}
+    >
+      Copy
+    </button>
+  );
+}
+
+/** Browsers offer the clipboard only in secure contexts, and a service in a network of one's own may not be one. */
+async function copyText(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = document.createElement('textarea');
+    area.value = text;
+    area.className = 'visually-hidden';
+    document.body.append(area);
+    area.select();
+    const copied = document.execCommand('copy');
+    area.remove();
+    return copied;
+  }
+}
+
+/** Text in a box, such as a command or JSON, with a button that copies it. */
+export function CodeBlock({ text, what }: CopyButtonProps) {
+  return (
+    <div class="code-block">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: wide lines scroll, which a keyboard can do only in a focused element */}
+      <section tabIndex={0} aria-label={what}>
+        <pre>
+          <code>{text}</code>
+        </pre>
+      </section>
+      <CopyButton text={text} what={what} />
+    </div>
+  );
+}

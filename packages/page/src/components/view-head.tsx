@@ -1,0 +1,31 @@
+import type { ComponentChildren } from 'preact';
+import { useEffect, useRef } from 'preact/hooks';
+
+let isFirstView = true;
+
+export interface ViewHeadProps {
+  title: string;
+  /** Buttons and links beside the title. */
+  children?: ComponentChildren;
+}
+
+/** The heading of a view. It gets the focus when the view is opened, so that a screen reader says where it is. */
+export function ViewHead({ title, children }: ViewHeadProps) {
+  const heading = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    document.title = `${title} · Lorasmith`;
+  }, [title]);
+  useEffect(() => {
+    // The browser itself starts at the top of the first view.
+    if (!isFirstView) heading.current?.focus();
+    isFirstView = false;
+  }, []);
+  return (
+    <div class="view-head">
+      <h1 ref={heading} tabIndex={-1}>
+        {title}
+      </h1>
+      {children !== undefined && <div class="buttons">{children}</div>}
+    </div>
+  );
+}

@@ -1,0 +1,95 @@
+import type { EventData, JobEvent, Report, SampleRound } from '@lorasmith/contracts';
+import { LAST_EVENT_TYPES } from '@lorasmith/contracts';
+import { Curve } from './curve.js';
+
+export type Evaluation = EventData<'evaluation-finished'>;
+export type StepData = EventData<'step-finished'>;
+/** An event that is worth a line of its own. */
+export type NotedEvent = Exclude<JobEvent, { type: 'step-finished' | 'tokenizing-progressed' }>;
+
+const MAX_EVALUATIONS = 1000;
+const MAX_ROUNDS = 100;
+const MAX_NOTED = 200;
+
+/** The values of a step that have a curve. */
+export const CURVES = ['loss', 'learning_rate', 'grad_norm', 'tokens_per_second'] as const;
+export type CurveName = (typeof CURVES)[number];
+
+/**
+ * What the events of a job say, in bounded memory whatever their number. `add` takes them in their order; a reader that was
+ * cut off continues after `lastEventId`.
+ */
+export class JobHistory {
+  lastEventId: string | undefined;
+  /** Whether the last event is the last one of the job, unless it is resumed. */
+  hasEnded = false;
+  readonly curves: Record<CurveName, Curve> = {
+    loss: new Curve(),
+    learning_rate: new Curve(),
+    grad_norm: new Curve(),
+    tokens_per_second: new Curve(),
+  };
+  /** By step, ascending. */
+  evaluations: Evaluation[] = [];
+  /** The answers to the job's prompts, by step, ascending. */
+  sampleRounds: SampleRound[] = [];
+  /** The latest events that are no steps. */
+  noted: NotedEvent[] = [];
+  report: Report | null = null;
+  lastStep: StepData | null = null;
+  tokenizing: EventData<'tokenizing-progressed'> | null = null;
+  /** The first step whose event the service still has; null: none. */
+  firstStep: number | null = null;
+
+  add(event: JobEvent): void {
+    this.lastEventId = event.id;
+    this.hasEnded = LAST_EVENT_TYPES.includes(event.type);
+    if (event.type === 'step-finished') {
+      this.#addStep(event.data);
+      return;
+    }
+    if (event.type === 'tokenizing-progressed') {
+      this.tokenizing = event.data;
+      return;
+    }
+    this.noted.push(event);
+    if (this.noted.length > MAX_NOTED) this.noted.splice(0, this.noted.length - MAX_NOTED);
+    switch (event.type) {
+      case 'report-ready':
+        this.report = event.data.report;
+        this.tokenizing = null;
+        break;
+      case 'evaluation-finished':
+        this.evaluations = thinned(withStep(this.evaluations, event.data), MAX_EVALUATIONS);
+        break;
+      case 'samples-generated':
+        this.sampleRounds = thinned(withStep(this.sampleRounds, event.data), MAX_ROUNDS);
+        break;
+    }
+  }
+
+  /** The evaluation with the lowest loss. */
+  get bestEvaluation(): Evaluation | null {
+    return this.evaluations.reduce<Evaluation | null>(
+      (best, one) => (best === null || one.loss < best.loss ? one : best),
+      null,
+    );
+  }
+
+  #addStep(data: StepData): void {
+    for (const name of CURVES) this.curves[name].add(data.step, data[name]);
+    if (this.firstStep === null || data.step < this.firstStep) this.firstStep = data.step;
+    this.lastStep = data;
+  }
+}
+
+/** With a new item at its step, without the later ones: they were trained before a restart. */
+function withStep<Item extends { step: number }>(items: readonly Item[], item: Item): Item[] {
+  return [...items.filter(({ step }) => step < item.step), item];
+}
+
+/** At most `max` items: every second one goes, the first and the last stay. */
+function thinned<Item>(items: Item[], max: number): Item[] {
+  if (items.length <= max) return items;
+  return items.filter((_, index) => index % 2 === 0 || index === items.length - 1);
+}

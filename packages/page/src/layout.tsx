@@ -1,0 +1,114 @@
+import type { ComponentChildren } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { Link } from './components/link.js';
+import { notify } from './components/toasts.js';
+import { connection } from './service/service.js';
+import { leave, session } from './service/session.js';
+import { useStore } from './store.js';
+import { chooseTheme, THEMES, type Theme, theme } from './theme.js';
+import { NAVIGATION } from './views/views.js';
+
+const THEME_LABELS: Record<Theme, string> = { system: 'As the system', light: 'Light', dark: 'Dark' };
+
+export interface LayoutProps {
+  path: string;
+  children: ComponentChildren;
+}
+
+/** What surrounds every view: navigation, theme, key, and the state of the connection. */
+export function Layout({ path, children }: LayoutProps) {
+  const [isOpen, setOpen] = useState(false);
+  const main = useRef<HTMLElement>(null);
+  const { key } = useStore(session);
+  const chosen = useStore(theme);
+  useEffect(() => setOpen(false), [path]);
+  return (
+    <div class="layout">
+      {/* biome-ignore lint/a11y/useValidAnchor: a skip link; a real fragment would be another view */}
+      <a
+        class="skip-link"
+        href="#main"
+        onClick={(event) => {
+          event.preventDefault();
+          main.current?.focus();
+        }}
+      >
+        Skip to the content
+      </a>
+      <header class="side">
+        <div class="brand-row">
+          <Link to="/jobs" class="brand">
+            Lorasmith
+          </Link>
+          <button
+            type="button"
+            class="menu-button"
+            aria-expanded={isOpen}
+            aria-controls="navigation"
+            onClick={() => setOpen(!isOpen)}
+          >
+            Menu
+          </button>
+        </div>
+        <div id="navigation" class={isOpen ? 'menu menu-open' : 'menu'}>
+          <nav aria-label="Views">
+            <ul>
+              {NAVIGATION.map(({ to, label }) => (
+                <li key={to}>
+                  <NavigationLink to={to} label={label} path={path} />
+                </li>
+              ))}
+            </ul>
+          </nav>
+          <div class="side-foot">
+            <label>
+              Colours{' '}
+              <select value={chosen} onChange={(event) => chooseTheme(event.currentTarget.value as Theme)}>
+                {THEMES.map((one) => (
+                  <option key={one} value={one}>
+                    {THEME_LABELS[one]}
+                  </option>
+                ))}
+              </select>
+            </label>
+            {key !== null && (
+              <button type="button" onClick={leave}>
+                Forget the key
+              </button>
+            )}
+            <a href="docs">API documentation</a>
+          </div>
+        </div>
+      </header>
+      <main id="main" ref={main} tabIndex={-1}>
+        <LostConnection />
+        {children}
+      </main>
+    </div>
+  );
+}
+
+function NavigationLink({ to, label, path }: { to: string; label: string; path: string }) {
+  const isCurrent = path === to || path.startsWith(`${to}/`);
+  return (
+    <a href={`#${to}`} aria-current={isCurrent ? 'page' : undefined}>
+      {label}
+    </a>
+  );
+}
+
+function LostConnection() {
+  const { isLost, recoveries } = useStore(connection.state);
+  useEffect(() => {
+    if (recoveries > 0) notify('Connected again.');
+  }, [recoveries]);
+  return (
+    <div role="status">
+      {isLost && (
+        <p class="notice notice-warning">
+          The connection to the service is lost. What you see may be old. It is read again when the service answers.
+        </p>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,9 @@
+import { render } from 'preact';
+import { App } from './app.js';
+import { applyTheme } from './theme.js';
+import './style/base.css';
+import './style/components.css';
+import './style/views.css';
+
+applyTheme();
+render(<App />, document.getElementById('app')!);

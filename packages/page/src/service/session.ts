@@ -1,0 +1,44 @@
+import { createStore, type Store } from '../store.js';
+
+/** Whose requests this tab sends. */
+export interface Session {
+  /** Null: requests are sent without a key. */
+  key: string | null;
+  /** Whether the service answered 401, so that nothing is shown before a key is entered. */
+  needsKey: boolean;
+}
+
+/** The storage of the tab: the key is in no address, in no other tab, and gone with this one. */
+const STORAGE_KEY = 'lorasmith-key';
+
+export const session: Store<Session> = createStore({ key: storedKey(), needsKey: false });
+
+export function enterKey(key: string): void {
+  tryStorage((storage) => storage.setItem(STORAGE_KEY, key));
+  session.set({ key, needsKey: false });
+}
+
+/** Forgets the key. The service may answer without one. */
+export function leave(): void {
+  tryStorage((storage) => storage.removeItem(STORAGE_KEY));
+  session.set({ key: null, needsKey: false });
+}
+
+/** Called when the service refuses the key of the session, or its absence. */
+export function refuseSession(refused: string | null): void {
+  const current = session.get();
+  if (current.key === refused && !current.needsKey) session.set({ ...current, needsKey: true });
+}
+
+function storedKey(): string | null {
+  return tryStorage((storage) => storage.getItem(STORAGE_KEY)) ?? null;
+}
+
+/** Without storage (a browser can forbid it), the key lives until the next reload. */
+function tryStorage<Value>(use: (storage: Storage) => Value): Value | undefined {
+  try {
+    return use(window.sessionStorage);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,76 @@
+import { type Inputs, useCallback, useEffect, useRef, useState } from 'preact/hooks';
+import { useStore } from '../store.js';
+import { type Alarm, createAlarm, poll } from './polling.js';
+import { useService } from './service.js';
+
+export interface Polled<Value> {
+  /** The last value; it stays while a later reading fails. */
+  value: Value | undefined;
+  /** Of the last reading. */
+  error: unknown;
+  /** Reads again now. */
+  refresh: () => void;
+}
+
+export interface PollInterval<Value> {
+  /** Time between two readings; null: reads once, and after `refresh`. A function decides by the last value. */
+  everyMs: number | null | ((value: Value) => number | null);
+}
+
+/** A failed reading is repeated after this time, if nothing else says when. */
+const AFTER_ERROR_MS = 5_000;
+
+/**
+ * Reads a value from the service, and again at an interval: not while the tab is hidden, and at once when a lost connection
+ * is back. What belongs to other `inputs` is dropped.
+ */
+export function usePolled<Value>(
+  read: (signal: AbortSignal) => Promise<Value>,
+  inputs: Inputs,
+  { everyMs }: PollInterval<Value>,
+): Polled<Value> {
+  const { connection } = useService();
+  const { recoveries } = useStore(connection.state);
+  const [state, setState] = useState<Omit<Polled<Value>, 'refresh'>>({ value: undefined, error: undefined });
+  const alarm = useRef<Alarm | null>(null);
+
+  useEffect(() => {
+    setState({ value: undefined, error: undefined });
+    const ended = new AbortController();
+    const current = createAlarm();
+    alarm.current = current;
+    void poll({
+      read,
+      delayMs: (value) => {
+        if (value === undefined) return typeof everyMs === 'number' ? everyMs : AFTER_ERROR_MS;
+        return typeof everyMs === 'function' ? everyMs(value) : everyMs;
+      },
+      onValue: (value) => setState({ value, error: undefined }),
+      onError: (error) => setState(({ value }) => ({ value, error })),
+      alarm: current,
+      signal: ended.signal,
+      whenVisible,
+    });
+    return () => ended.abort();
+  }, inputs);
+
+  const refresh = useCallback(() => alarm.current?.ring(), []);
+  useEffect(() => {
+    if (recoveries > 0) refresh();
+  }, [recoveries]);
+  return { ...state, refresh };
+}
+
+async function whenVisible(signal: AbortSignal): Promise<void> {
+  if (!document.hidden || signal.aborted) return;
+  await new Promise<void>((resolve) => {
+    const end = () => {
+      if (document.hidden && !signal.aborted) return;
+      document.removeEventListener('visibilitychange', end);
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    document.addEventListener('visibilitychange', end);
+    signal.addEventListener('abort', end);
+  });
+}

@@ -1,0 +1,32 @@
+import { AdaptersView } from './adapters/adapters-view.js';
+import { ChatView } from './chat/chat-view.js';
+import { DatasetsView } from './datasets/datasets-view.js';
+import { JobsView } from './jobs/jobs-view.js';
+import { MachinesView } from './machines/machines-view.js';
+import { ModelsView } from './models/models-view.js';
+import { NewJobView } from './new-job/new-job-view.js';
+import type { View } from './view.js';
+
+/** Every view of the page. The first whose path matches is shown. */
+export const VIEWS: readonly View[] = [
+  { path: '/jobs', View: JobsView },
+  { path: '/new-job', View: NewJobView },
+  { path: '/datasets', View: DatasetsView },
+  { path: '/models', View: ModelsView },
+  { path: '/adapters', View: AdaptersView },
+  { path: '/chat', View: ChatView },
+  { path: '/machines', View: MachinesView },
+];
+
+/** The view at the address of the page itself. */
+export const FIRST_PATH = '/jobs';
+
+export const NAVIGATION: readonly { to: string; label: string }[] = [
+  { to: '/jobs', label: 'Jobs' },
+  { to: '/new-job', label: 'New job' },
+  { to: '/datasets', label: 'Datasets' },
+  { to: '/models', label: 'Models' },
+  { to: '/adapters', label: 'Adapters' },
+  { to: '/chat', label: 'Chat' },
+  { to: '/machines', label: 'Machines' },
+];
