@@ -51,7 +51,7 @@ function specOf() {
   return {
     base_model: 'bench',
     dataset: '',
-    validation: { split: 0.1 },
+    validation: { split: 0.1, dataset: null },
     lora,
     training,
     samples: null,

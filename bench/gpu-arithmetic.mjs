@@ -116,8 +116,8 @@ function memory(kind, { architecture, modules, parameterCount }, { rows, length 
   const trainedParameters = modules.reduce((sum, module) => sum + RANK * (module.in_features + module.out_features), 0);
   /** @param {boolean} recompute */
   const peakOf = (recompute) =>
-    decoderMemory(
-      {
+    decoderMemory({
+      memory: {
         ...{ architecture, parameterCount, targets: modules, trainedParameters, recompute },
         precision: 'bfloat16',
         dropout: 0,
@@ -125,8 +125,9 @@ function memory(kind, { architecture, modules, parameterCount }, { rows, length 
         logitsInChunk: logitsPerChunk(machine, 'bfloat16'),
         sampleCacheBytes: 0,
       },
-      { mostTokens: rows * length, mostLabels: rows * (length - 1), longestRow: length },
-    );
+      load: { mostTokens: rows * length, mostLabels: rows * (length - 1), longestRow: length },
+      evaluation: null,
+    });
   const available = machine.memory_bytes * (1 - KEPT_FREE);
   const recompute = peakOf(false) > available;
   const peak = peakOf(recompute);

@@ -84,7 +84,7 @@ async function trainOne({ tokens, targets, ranks, steps }, job, onStep) {
         base_model: path.basename(model),
         dataset: dataset.id,
         priority: 'normal',
-        validation: { split: 0 },
+        validation: { split: 0, dataset: null },
         lora: { ...defaultsOf(LoraSettings), r: rank, alpha: 2 * rank, target_modules: targets },
         training: { ...training_, precision: 'bfloat16', seed: job },
         samples: null,

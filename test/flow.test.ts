@@ -326,6 +326,30 @@ describe('cancelling', () => {
   }, 120_000);
 });
 
+test('a job evaluates on a dataset of its own, which is kept until the job has ended', async () => {
+  const held = ROWS.slice(0, 5).map((_, i) => ({ prompt: `Say ${100 + i}.`, completion: `It is ${100 + i}.` }));
+  const rows = held.map((row) => JSON.stringify(row)).join('\n');
+  const { id, sha256 } = await client.uploadDataset({ text: rows });
+  const validation = { dataset: id };
+  const training = { epochs: 4, batch_size: 4, learning_rate: 0.01, eval_every_steps: 4, publish: 'best' as const };
+  const job = await client.createJob({ ...request(), validation, training });
+  await expect(client.deleteDataset(id)).rejects.toMatchObject({ code: 'in_use' });
+  const ended = await until(job.id, 'succeeded', 'failed');
+  expect(ended).toMatchObject({
+    status: 'succeeded',
+    report: { rows: { training: 24, validation: 5 }, validation_dataset: { id, rows: 5 } },
+  });
+  const { origin } = await client.manifest(ended.adapter ?? '');
+  expect(origin).toMatchObject({ dataset: { id: dataset }, validation_dataset: { id, sha256, rows: 5 } });
+  const { result } = origin as TrainedOrigin;
+  expect(result.evaluation_after?.tokens).toBe(ended.report?.tokens.validation);
+  expect(result.evaluation_after?.loss).toBeLessThan(result.evaluation_before?.loss ?? 0);
+  await client.deleteDataset(id);
+  // Its checkpoints are published without its datasets.
+  const published = await client.publishCheckpoint(job.id, 'last');
+  expect(await until(published.id, 'succeeded', 'failed')).toMatchObject({ status: 'succeeded', validation });
+}, 120_000);
+
 async function weightsOf(file: string): Promise<Map<string, Float32Array>> {
   const opened = await openSafetensors(file);
   try {

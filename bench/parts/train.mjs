@@ -35,7 +35,7 @@ export async function train({
       base_model: path.basename(model),
       dataset: dataset.id,
       priority: 'normal',
-      validation: { split: 0 },
+      validation: { split: 0, dataset: null },
       lora: { .../** @type {any} */ (defaultsOf(LoraSettings)), r: rank, alpha: 2 * rank, target_modules: targets },
       training: {
         .../** @type {any} */ (defaultsOf(TrainingSettings)),

@@ -60,7 +60,7 @@ async function measured({ rows, length }) {
       base_model: path.basename(model),
       dataset: dataset.id,
       priority: 'normal',
-      validation: { split: 0 },
+      validation: { split: 0, dataset: null },
       lora: {
         .../** @type {any} */ (defaultsOf(LoraSettings)),
         r: RANK,

@@ -30,7 +30,7 @@ const { result } = await train({
     base_model: 'base',
     dataset: dataset.id,
     priority: 'normal',
-    validation: { split: 0.2 },
+    validation: { split: 0.2, dataset: null },
     lora: { ...defaults(LoraSettings), r: 4, alpha: 8, dropout: 0.1, target_modules: 'all-linear' },
     training: {
       ...defaults(TrainingSettings),

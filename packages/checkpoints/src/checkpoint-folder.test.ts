@@ -53,6 +53,7 @@ function checkpointAt(step: number, run = 'run', best: number | null = null): Ch
           architecture_sha256: 'b'.repeat(64),
         },
         dataset: { id: `ds_${'0'.repeat(24)}`, sha256: 'c'.repeat(64), rows: 1 },
+        validation_dataset: null,
         report: {} as CheckpointAdapter['report'],
         targets: [{ name: 'q_proj', rank: 1, scale: 2 }],
       },

@@ -45,7 +45,8 @@ export interface EvaluationProgress {
 }
 
 /** What makes an adapter of the parameters without the data they were trained on. */
-export interface CheckpointAdapter extends Pick<TrainingOutcome, 'base_model' | 'dataset' | 'report'> {
+export interface CheckpointAdapter
+  extends Pick<TrainingOutcome, 'base_model' | 'dataset' | 'validation_dataset' | 'report'> {
   /** The adapted layers. */
   targets: { name: string; rank: number; scale: number }[];
 }

@@ -4,24 +4,34 @@ import { bytesText, countText, durationText } from './human-units.js';
 /** The report of a job as lines of text. */
 export function reportText(report: Report): string[] {
   const { parameters, rows, tokens, steps, precision, estimate } = report;
-  const handled = [
-    [rows.dropped, 'dropped'],
-    [rows.truncated, 'truncated'],
-    [rows.split, 'split'],
-  ]
-    .filter(([count]) => count !== 0)
-    .map(([count, what]) => `, ${countText(count as number)} ${what}`)
-    .join('');
+  const { validation_dataset: validation } = report;
+  const evaluated = `${countText(rows.validation)} ${validation === null ? 'held out' : 'to evaluate on'}`;
   return [
     `base model    ${report.base_model} (${report.family}), precision ${precision.chosen ?? 'chosen by the worker'}: ${precision.reason}`,
     `parameters    ${countText(parameters.trained)} trained of ${countText(parameters.total)} (${parameters.trained_percent.toPrecision(3)} %), in ${countText(parameters.modules.length)} layers`,
-    `rows          ${countText(rows.total)}: ${countText(rows.training)} to train on, ${countText(rows.validation)} held out; the longest has ${countText(rows.longest)} tokens`,
-    `too long      ${rows.overflowed === 0 ? 'none' : `${countText(rows.overflowed)} rows${handled}`}`,
+    `rows          ${countText(rows.total)}: ${countText(rows.training)} to train on, ${evaluated}; the longest has ${countText(rows.longest)} tokens`,
+    `too long      ${overflowText(rows)}`,
+    ...(validation === null ? [] : [validationLine(validation)]),
     `tokens        ${countText(tokens.per_epoch)} an epoch, ${countText(tokens.trained_per_epoch)} of them with a loss; ${countText(tokens.total)} in all`,
     `steps         ${countText(steps.total)} (${countText(steps.per_epoch)} an epoch), ${countText(steps.warmup)} of warm-up`,
     ...(estimate === null ? [] : [estimateLine(estimate)]),
     ...report.warnings.map(({ message }) => `warning       ${message}`),
   ];
+}
+
+/** What happened to rows that are too long. */
+function overflowText({ overflowed, ...rows }: Overflow): string {
+  if (overflowed === 0) return 'none';
+  const handled = (['dropped', 'truncated', 'split'] as const)
+    .filter((what) => rows[what] !== 0)
+    .map((what) => `, ${countText(rows[what])} ${what}`);
+  return `${countText(overflowed)} rows${handled.join('')}`;
+}
+
+type Overflow = Pick<Report['rows'], 'overflowed' | 'dropped' | 'truncated' | 'split'>;
+
+function validationLine({ id, rows, longest, ...overflow }: NonNullable<Report['validation_dataset']>): string {
+  return `validation    ${countText(rows)} rows of ${id}; the longest has ${countText(longest)} tokens; too long: ${overflowText(overflow)}`;
 }
 
 function estimateLine({ machine, ...estimate }: NonNullable<Report['estimate']>): string {

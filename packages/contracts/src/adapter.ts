@@ -66,8 +66,12 @@ const Origin = Type.Union(
   { $id: 'AdapterOrigin' },
 );
 
+/** A dataset that may no longer exist, and its content. */
+const DatasetReference = Type.Object({ id: DatasetId, sha256, rows: Type.Integer() }, closed);
+
 const training = {
-  dataset: Type.Object({ id: DatasetId, sha256, rows: Type.Integer() }, closed),
+  dataset: DatasetReference,
+  validation_dataset: Nullable(DatasetReference, { description: 'Null without validation.dataset.' }),
   settings: JobSpec,
   report: Report,
   result: TrainingResult,
@@ -132,7 +136,7 @@ export type AdapterManifest = Static<typeof AdapterManifest>;
 
 /** The adapter that a trainer has made: its manifest without the job, the owner and the name. */
 export type TrainingOutcome = Pick<AdapterManifest, 'base_model' | 'lora' | 'versions' | 'files'> &
-  Pick<TrainedOrigin, 'dataset' | 'report' | 'result' | 'probe' | 'checks'>;
+  Pick<TrainedOrigin, 'dataset' | 'validation_dataset' | 'report' | 'result' | 'probe' | 'checks'>;
 
 /** An item of `GET /adapters`. */
 export const Adapter = Type.Object(

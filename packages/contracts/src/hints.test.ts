@@ -14,6 +14,8 @@ describe('fieldHint', () => {
     ['max_length', 'In a job it is training.max_seq_length.'],
     ['model', 'In a job it is base_model.'],
     ['training_file', 'In a job it is dataset.'],
+    ['validation_file', 'In a job it is validation.dataset.'],
+    ['dataset', 'In a job it is dataset.'],
     ['suffix', 'In a job it is name.'],
     // A field that exists here, but at another location.
     ['gradient_accumulation_steps', 'In a job it is training.gradient_accumulation_steps.'],
@@ -38,7 +40,7 @@ describe('fieldHint', () => {
     ['warmup_steps', 'training.warmup_ratio'],
     ['learning_rate_multiplier', 'training.learning_rate'],
     ['hyperparameters', 'into training and lora'],
-    ['validation_file', 'validation.split'],
+    ['val_set_size', 'validation.split'],
   ])('says what to do instead of %s', (name, part) => {
     expect(fieldHint(name)).toContain(part);
   });

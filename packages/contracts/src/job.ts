@@ -191,6 +191,10 @@ export const ValidationSettings = Type.Object(
       default: 0,
       description: 'Share of the rows held out, chosen by the seed.',
     }),
+    dataset: Nullable(DatasetId, {
+      default: null,
+      description: 'A dataset to evaluate on, instead of a share of the rows.',
+    }),
   },
   { $id: 'ValidationSettings', ...closed },
 );
@@ -287,7 +291,7 @@ export function specOf(job: JobSpec): JobSpec {
 
 /**
  * Fields of a spec that do not affect the training. The identity of a run contains the digests of the base model and the
- * dataset instead of their names.
+ * datasets instead of their names.
  */
 const NOT_IN_IDENTITY = [
   'base_model',
@@ -298,11 +302,16 @@ const NOT_IN_IDENTITY = [
   'metadata',
 ] as const satisfies (keyof JobSpec)[];
 
-/** The settings that affect a training: every field of the spec except those. */
-export function trainedSettings(spec: JobSpec): Omit<JobSpec, (typeof NOT_IN_IDENTITY)[number]> {
+type TrainedSettings = Omit<JobSpec, (typeof NOT_IN_IDENTITY)[number] | 'validation'> & {
+  validation: Omit<ValidationSettings, 'dataset'>;
+};
+
+/** The settings that affect a training: every field of the spec except those, and without the name of the validation dataset. */
+export function trainedSettings(spec: JobSpec): TrainedSettings {
   const ignored: readonly string[] = NOT_IN_IDENTITY;
   const fields = Object.keys(JobSpec.properties).filter((field) => !ignored.includes(field));
-  return pick(spec, fields as Exclude<keyof JobSpec, (typeof NOT_IN_IDENTITY)[number]>[]);
+  const { validation, ...settings } = pick(spec, fields as Exclude<keyof JobSpec, (typeof NOT_IN_IDENTITY)[number]>[]);
+  return { ...settings, validation: { split: validation.split } };
 }
 
 function pick<Source extends object, Field extends keyof Source>(source: Source, fields: Field[]): Pick<Source, Field> {

@@ -1,9 +1,19 @@
 import { type Static, Type } from 'typebox';
 import { Fault } from './error.js';
+import { DatasetId } from './identifier.js';
 import { Nullable } from './nullable.js';
 
 const closed = { additionalProperties: false };
 const count = (description: string) => Type.Integer({ minimum: 0, description });
+
+/** What happened to the rows of a dataset that are too long. */
+const lengthHandling = {
+  overflowed: count('Rows longer than max_seq_length.'),
+  dropped: count('Rows left out by on_overflow drop, or because truncation left no trained token.'),
+  truncated: count('Rows cut at max_seq_length.'),
+  split: count('Rows cut into several sequences.'),
+  longest: count('Tokens of the longest row before overflow handling.'),
+};
 
 /** The plan of a job, before it starts. `POST /jobs?dry_run=true` returns it. */
 export const Report = Type.Object(
@@ -32,21 +42,28 @@ export const Report = Type.Object(
       {
         total: count('Rows in the dataset.'),
         training: count('Sequences trained on, after overflow and the validation split.'),
-        validation: count('Sequences held out.'),
-        overflowed: count('Rows longer than max_seq_length.'),
-        dropped: count('Rows left out by on_overflow drop, or because truncation left no trained token.'),
-        truncated: count('Rows cut at max_seq_length.'),
-        split: count('Rows cut into several sequences.'),
-        longest: count('Tokens of the longest row before overflow handling.'),
+        validation: count('Sequences to evaluate on: held out, or of the validation dataset.'),
+        ...lengthHandling,
       },
       closed,
+    ),
+    validation_dataset: Nullable(
+      Type.Object(
+        {
+          id: DatasetId,
+          rows: count('Rows in the validation dataset.'),
+          ...lengthHandling,
+        },
+        closed,
+      ),
+      { description: 'Null without validation.dataset.' },
     ),
     tokens: Type.Object(
       {
         per_epoch: count('Tokens read in one pass over the training rows (for a classifier: rows).'),
         trained_per_epoch: count('Trained tokens in one pass.'),
         total: count('Tokens over the whole job.'),
-        validation: count('Tokens of the held-out rows.'),
+        validation: count('Tokens of the sequences to evaluate on.'),
       },
       closed,
     ),

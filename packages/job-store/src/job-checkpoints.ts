@@ -6,6 +6,7 @@ import {
   ProductError,
   UNFINISHED_STATUSES,
 } from '@lorasmith/contracts';
+import { readDatasets } from './job-record.js';
 import { changeRecord } from './record-change.js';
 import { repliesOf } from './redis-errors.js';
 import type { StoreDeps } from './store-deps.js';
@@ -32,9 +33,9 @@ export function createJobCheckpoints(deps: StoreDeps): JobCheckpoints {
       return checkpoints ? (JSON.parse(checkpoints) as Checkpoint[]) : [];
     },
     async forget(id) {
-      const dataset = await redis.hget(keys.job(id), 'dataset');
-      if (dataset === null) return false;
-      const answer = await changeRecord(deps, { id, dataset }, null, ENDED_STATUSES, {
+      const job = await readDatasets(deps, id);
+      if (job === null) return false;
+      const answer = await changeRecord(deps, job, null, ENDED_STATUSES, {
         fields: [['checkpoints', '[]']],
       });
       return answer === 'done';

@@ -14,6 +14,8 @@ import {
   type Report,
 } from '@lorasmith/contracts';
 import { type PlannedWork, queueFacts } from './queue/queue-entry.js';
+import type { JobWithDatasets } from './scripts/record-part.js';
+import type { StoreDeps } from './store-deps.js';
 
 /** The fields of a job's hash. Fields that a script reads are plain text; the others are JSON. A missing field is null. */
 interface RecordFields {
@@ -60,7 +62,9 @@ export function newRecordFields(
   { owner, origin, idempotencyKey, adapterBytes, planned, task }: NewRecordOptions,
 ): string[] {
   const fields = ['version', String(RECORD_VERSION), 'kind', task.kind, 'spec', JSON.stringify(spec)];
-  fields.push('dataset', spec.dataset, 'adapter_bytes', String(adapterBytes), 'created_at', createdAt.toISOString());
+  fields.push('dataset', spec.dataset);
+  if (spec.validation.dataset !== null) fields.push('validation_dataset', spec.validation.dataset);
+  fields.push('adapter_bytes', String(adapterBytes), 'created_at', createdAt.toISOString());
   fields.push('queue_facts', queueFacts(spec, planned));
   if (owner !== null) fields.push('owner', owner);
   if (task.kind === 'publish-checkpoint') fields.push('checkpoint', JSON.stringify(task.checkpoint));
@@ -68,6 +72,15 @@ export function newRecordFields(
   if (origin?.requestId) fields.push('request_id', origin.requestId);
   if (origin && Object.keys(origin.trace).length > 0) fields.push('trace', JSON.stringify(origin.trace));
   return fields;
+}
+
+/** The datasets of a job, without the rest of its record; null if there is no such job. */
+export async function readDatasets(
+  { redis, keys }: Pick<StoreDeps, 'redis' | 'keys'>,
+  id: JobId,
+): Promise<JobWithDatasets | null> {
+  const [dataset, validation] = await redis.hmget(keys.job(id), 'dataset', 'validation_dataset');
+  return dataset ? { id, dataset, validation: { dataset: validation ?? null } } : null;
 }
 
 export function originOfRecord(hash: Readonly<Record<string, string>>): JobOrigin {

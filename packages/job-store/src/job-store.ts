@@ -1,5 +1,4 @@
 import {
-  type DatasetId,
   type Job,
   type JobEvent,
   type JobId,
@@ -19,8 +18,8 @@ import { createJobAttempts, type JobAttempts } from './job-attempts.js';
 import { createJobCheckpoints, type JobCheckpoints } from './job-checkpoints.js';
 import { whileEnded } from './job-cleanup.js';
 import { endedBeyond, type ListJobsOptions, listJobs, type QueueStatus, readQueueStatus } from './job-index.js';
-import { type JobOrigin, jobOfRecord, newRecordFields } from './job-record.js';
-import { jobKeys } from './keys.js';
+import { type JobOrigin, jobOfRecord, newRecordFields, readDatasets } from './job-record.js';
+import { type JobKeys, jobKeys } from './keys.js';
 import { createMachineBoard, type MachineBoard } from './machine-board.js';
 import { createFairQueue, type FairQueue } from './queue/fair-queue.js';
 import { createJobQueue, queueEntryOf } from './queue/job-queue.js';
@@ -29,7 +28,7 @@ import { type Reconciled, reconcileQueue } from './queue/reconcile-queue.js';
 import { onRedis } from './redis-errors.js';
 import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
-import { recordKeys } from './scripts/record-part.js';
+import { recordKeys, validationDatasetOf } from './scripts/record-part.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
 import { resumeJobScript } from './scripts/resume-job.js';
 
@@ -179,11 +178,11 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       const answer = await createJobScript(
         redis,
         {
-          ...recordKeys(keys, newId, spec.dataset),
+          ...recordKeys(keys, { ...spec, id: newId }),
           all_jobs: keys.all,
           sequence_counter: keys.sequence,
           owner_jobs: keys.ofOwner(owner),
-          dataset_deletion: keys.datasetDeletion(spec.dataset),
+          ...deletionKeys(keys, spec),
           idempotency: keys.idempotency(idempotencyKey ?? '', owner),
         },
         {
@@ -199,7 +198,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         newRecordFields(spec, new Date(), { owner, origin, idempotencyKey, adapterBytes, planned, task }),
       );
       if (answer === 'conflict') throw idempotencyConflict();
-      if (answer === 'no-dataset') throw datasetGone(spec.dataset);
+      if (answer === 'no-dataset' || answer === 'no-validation') throw datasetGone(spec, answer);
       if (answer === 'owner-full') throw ownerFull(maxOfOwner);
       if (answer === 'queue-full') throw queueFull(maxWaiting);
       const created = answer === 'created';
@@ -234,7 +233,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
 
     async requestCancel(id) {
       const job = await existingJob(id);
-      const answer = await requestCancelScript(redis, recordKeys(keys, id, job.dataset), {
+      const answer = await requestCancelScript(redis, recordKeys(keys, job), {
         id,
         event_channel: keys.eventChannel,
         now_ms: clock?.() ?? '',
@@ -254,13 +253,13 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     },
 
     async resumeJob(id, { maxOfOwner, maxWaiting } = {}) {
-      const { dataset, owner } = await existingJob(id);
+      const ended = await existingJob(id);
       const answer = await resumeJobScript(
         redis,
         {
-          ...recordKeys(keys, id, dataset),
-          owner_jobs: keys.ofOwner(owner),
-          dataset_deletion: keys.datasetDeletion(dataset),
+          ...recordKeys(keys, ended),
+          owner_jobs: keys.ofOwner(ended.owner),
+          ...deletionKeys(keys, ended),
           cleanup: keys.cleanup(id),
         },
         {
@@ -271,7 +270,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
           max_of_owner: maxOfOwner ?? '',
         },
       );
-      if (answer === 'no-dataset') throw datasetGone(dataset);
+      if (answer === 'no-dataset' || answer === 'no-validation') throw datasetGone(ended, answer);
       if (answer === 'owner-full') throw ownerFull(maxOfOwner);
       if (answer === 'queue-full') throw queueFull(maxWaiting);
       if (answer === 'in-cleanup') throw inCleanup();
@@ -284,14 +283,15 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     whileEnded: (id, statuses, work) => whileEnded({ redis, keys }, id, statuses, work),
 
     async deleteJob(id) {
-      const fields = ['dataset', 'idempotency_key', 'owner', 'resumes'] as const;
-      const [dataset, idempotencyKey, ownerId, resumes] = await redis.hmget(keys.job(id), ...fields);
+      const job = await readDatasets(deps, id);
+      const fields = ['idempotency_key', 'owner', 'resumes'] as const;
+      const [idempotencyKey, ownerId, resumes] = await redis.hmget(keys.job(id), ...fields);
       const owner = ownerId ?? null;
-      if (!dataset) throw new ProductError('job_not_found', `There is no job ${id}.`);
+      if (job === null) throw new ProductError('job_not_found', `There is no job ${id}.`);
       const answer = await deleteJobScript(
         redis,
         {
-          ...recordKeys(keys, id, dataset),
+          ...recordKeys(keys, job),
           all_jobs: keys.all,
           owner_jobs: keys.ofOwner(owner),
           idempotency: keys.idempotency(idempotencyKey ?? '', owner),
@@ -331,9 +331,22 @@ function idempotencyConflict(): ProductError {
   return new ProductError('idempotency_conflict', message);
 }
 
-function datasetGone(id: DatasetId): ProductError {
-  const message = `The dataset ${id} is being deleted. Upload it again to train on it.`;
-  return new ProductError('dataset_not_found', message, { param: 'dataset' });
+/** The keys that say whether a dataset of the job is being deleted. */
+function deletionKeys(keys: JobKeys, job: Pick<JobSpec, 'dataset' | 'validation'>) {
+  return {
+    dataset_deletion: keys.datasetDeletion(job.dataset),
+    validation_deletion: keys.datasetDeletion(validationDatasetOf(job)),
+  };
+}
+
+function datasetGone(
+  job: Pick<JobSpec, 'dataset' | 'validation'>,
+  answer: 'no-dataset' | 'no-validation',
+): ProductError {
+  const [id, param] =
+    answer === 'no-dataset' ? [job.dataset, 'dataset'] : [validationDatasetOf(job), 'validation.dataset'];
+  const message = `The dataset ${id} is being deleted. Upload it again to train with it.`;
+  return new ProductError('dataset_not_found', message, { param });
 }
 
 function notResumable(status: JobStatus): ProductError {

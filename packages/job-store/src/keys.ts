@@ -17,7 +17,7 @@ export interface JobKeys {
   reservedBytes: string;
   /** Counter: the order of jobs in lists. */
   sequence: string;
-  /** Set: the unfinished jobs that read this dataset. */
+  /** Set: the unfinished jobs that read this dataset, to train or to evaluate on. */
   activeOfDataset(id: DatasetId): string;
   /** String, for a minute: the dataset is being deleted, and no job can start to read it. */
   datasetDeletion(id: DatasetId): string;

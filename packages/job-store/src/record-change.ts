@@ -1,5 +1,5 @@
-import type { DatasetId, JobFailure, JobId, JobStatus, NewJobEvent } from '@lorasmith/contracts';
-import { recordKeys } from './scripts/record-part.js';
+import type { JobFailure, JobStatus, NewJobEvent } from '@lorasmith/contracts';
+import { type JobWithDatasets, recordKeys } from './scripts/record-part.js';
 import { updateJobScript } from './scripts/update-job.js';
 import type { StoreDeps } from './store-deps.js';
 
@@ -26,14 +26,14 @@ export type RecordAnswer = 'done' | 'missing' | 'stale' | 'cancel-requested' | J
  */
 export async function changeRecord(
   { redis, keys, clock }: StoreDeps,
-  job: { id: JobId; dataset: DatasetId },
+  job: JobWithDatasets,
   token: string | null,
   from: readonly JobStatus[],
   { to, heedCancel, fields = [], event, usedTokens = 0, isPaused = false, seconds }: RecordChange,
 ): Promise<RecordAnswer> {
   const answer = await updateJobScript(
     redis,
-    recordKeys(keys, job.id, job.dataset),
+    recordKeys(keys, job),
     {
       id: job.id,
       event_channel: keys.eventChannel,

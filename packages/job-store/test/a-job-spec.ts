@@ -6,7 +6,7 @@ export function aJobSpec(changes: Partial<JobSpec> = {}): JobSpec {
     base_model: 'tiny-llama',
     dataset: 'ds_0123456789abcdef01234567',
     priority: 'normal',
-    validation: { split: 0 },
+    validation: { split: 0, dataset: null },
     lora: {
       r: 8,
       alpha: 16,

@@ -31,6 +31,36 @@ describe('a dataset that is being deleted', () => {
     expect((await create()).status).toBe('queued');
   });
 
+  test('is one that jobs evaluate on, too', async () => {
+    const validation = { split: 0, dataset: `ds_${'7'.repeat(24)}` };
+    const own = aJobSpec({ validation });
+    const createOne = () => store.createJob(own, { requestHash: 'h' });
+    const { job } = await createOne();
+    expect(await store.datasets.active(validation.dataset)).toEqual([job.id]);
+    expect(await store.datasets.beginDeletion(validation.dataset)).toEqual([job.id]);
+    expect(await store.datasets.beginDeletion(spec.dataset)).toEqual([job.id]);
+    await store.requestCancel(job.id);
+    expect(await store.datasets.active(validation.dataset)).toEqual([]);
+    expect(await store.datasets.beginDeletion(validation.dataset)).toEqual([]);
+    const gone = { code: 'dataset_not_found', param: 'validation.dataset' };
+    await expect(createOne()).rejects.toMatchObject(gone);
+    await expect(store.resumeJob(job.id)).rejects.toMatchObject(gone);
+    await store.datasets.allow(validation.dataset);
+    expect((await store.resumeJob(job.id)).status).toBe('queued');
+    expect(await store.datasets.active(validation.dataset)).toEqual([job.id]);
+  });
+
+  test('is held by an attempt, and free when it ends', async () => {
+    const validation = { split: 0, dataset: `ds_${'8'.repeat(24)}` };
+    const { job } = await store.createJob(aJobSpec({ validation }), { requestHash: 'h' });
+    const start = await store.attempts.start(job.id, 'worker');
+    if (start.outcome !== 'started') throw new Error(start.reason);
+    expect(await store.datasets.active(validation.dataset)).toEqual([job.id]);
+    await store.attempts.fail(start.attempt, { code: 'trainer_crashed', message: 'gone', details: [] });
+    expect(await store.datasets.active(validation.dataset)).toEqual([]);
+    expect(await store.datasets.active(spec.dataset)).toEqual([]);
+  });
+
   test('prevents resuming a training job, but not publishing a checkpoint', async () => {
     const job = await create();
     await store.requestCancel(job.id);
@@ -43,29 +73,33 @@ describe('a dataset that is being deleted', () => {
     expect((await store.resumeJob(publishing.id)).status).toBe('queued');
   });
 
-  test('whichever comes first, a job never reads a deleted dataset', async () => {
-    const outcomes = new Set<string>();
-    for (let attempt = 0; attempt < 40; attempt++) {
-      const own = aJobSpec({ dataset: `ds_${String(attempt).padStart(24, '0')}` });
-      const creating = () =>
-        store.createJob(own, { requestHash: 'h' }).then(
-          () => 'created',
-          (error: { code: string }) => error.code,
+  test.each(['dataset', 'validation'] as const)(
+    'whichever comes first, no job reads a deleted one: %s',
+    async (which) => {
+      const outcomes = new Set<string>();
+      for (let attempt = 0; attempt < 40; attempt++) {
+        const dataset = `ds_${String(attempt).padStart(24, which === 'dataset' ? '0' : '1')}`;
+        const own = aJobSpec(which === 'dataset' ? { dataset } : { validation: { split: 0, dataset } });
+        const creating = () =>
+          store.createJob(own, { requestHash: 'h' }).then(
+            () => 'created',
+            (error: { code: string }) => error.code,
+          );
+        const deleting = () => store.datasets.beginDeletion(dataset);
+        const [first, users, second] = await Promise.all(
+          attempt % 2 === 0
+            ? ([creating(), deleting(), creating()] as const)
+            : ([creating(), deleting(), Promise.resolve('none')] as const),
         );
-      const deleting = () => store.datasets.beginDeletion(own.dataset);
-      const [first, users, second] = await Promise.all(
-        attempt % 2 === 0
-          ? ([creating(), deleting(), creating()] as const)
-          : ([creating(), deleting(), Promise.resolve('none')] as const),
-      );
-      const active = await store.datasets.active(own.dataset);
-      const isDeleted = users.length === 0;
-      expect(active.length > 0).toBe(!isDeleted);
-      for (const outcome of [first, second]) outcomes.add(outcome);
-      if (isDeleted) expect([first, second]).not.toContain('created');
-    }
-    expect(outcomes).toContain('created');
-  });
+        const active = await store.datasets.active(dataset);
+        const isDeleted = users.length === 0;
+        expect(active.length > 0).toBe(!isDeleted);
+        for (const outcome of [first, second]) outcomes.add(outcome);
+        if (isDeleted) expect([first, second]).not.toContain('created');
+      }
+      expect(outcomes).toContain('created');
+    },
+  );
 });
 
 describe('the job of a repeated request', () => {

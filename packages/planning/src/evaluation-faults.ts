@@ -14,20 +14,26 @@ export function evaluationWarnings({ training: { eval_every_steps: every } }: Jo
   return [{ code: 'eval_every_steps_too_large', message, param: 'training.eval_every_steps' }];
 }
 
-/** Early stopping and the best state need evaluations, and evaluations need rows to evaluate on. */
+/** Early stopping and the best state need evaluations, and evaluations need rows to evaluate on, of one source. */
 export function evaluationFaults({ training, validation }: JobSpec): CodedFault[] {
   const { eval_every_steps: every, early_stopping: stopping } = training;
-  if (every !== null && validation.split > 0) return [];
+  if (validation.split > 0 && validation.dataset !== null) {
+    const message = 'Set validation.split or validation.dataset, not both: rows are evaluated on from one of them.';
+    return [{ code: 'invalid_job', message, param: 'validation.split' }];
+  }
+  const hasRows = validation.split > 0 || validation.dataset !== null;
+  if (every !== null && hasRows) return [];
   if (stopping === null && publishedState(training) === 'last') {
     if (every === null) return [];
-    const message = 'training.eval_every_steps needs held-out rows. Set validation.split too, or leave it out.';
+    const message =
+      'training.eval_every_steps needs rows to evaluate on. Set validation.split or validation.dataset too, or leave it out.';
     return [{ code: 'invalid_job', message, param: 'training.eval_every_steps' }];
   }
   const setting = stopping === null ? 'publish' : 'early_stopping';
   const lacking = [
     ...(every === null ? ['training.eval_every_steps'] : []),
-    ...(validation.split > 0 ? [] : ['validation.split']),
+    ...(hasRows ? [] : ['validation.split (or validation.dataset)']),
   ];
-  const message = `training.${setting} depends on the loss on held-out rows: give ${lacking.join(' and ')} too.`;
+  const message = `training.${setting} depends on the loss in evaluations: give ${lacking.join(' and ')} too.`;
   return [{ code: 'invalid_job', message, param: `training.${setting}` }];
 }

@@ -31,6 +31,11 @@ export class FaultList {
     this.#count += count - listed.length;
   }
 
+  /** Adds the faults of the rows of a dataset that is not the one to train on. */
+  addOfDataset(dataset: string, { listed, count }: FaultList): void {
+    this.addAll({ listed: listed.map((fault) => ({ ...fault, dataset })), count });
+  }
+
   /** Adds the faults of an error, or the error itself as one. */
   addError(error: ProductError): void {
     if (error.details.length > 0) this.add(...(error.details as CodedFault[]));
@@ -46,7 +51,8 @@ export class FaultList {
   throwIfAny(): void {
     const [first] = this.#listed;
     if (first === undefined) return;
-    const location = first.line === undefined ? '' : `Line ${first.line}: `;
+    const ofDataset = first.dataset === undefined ? '' : ` of the validation dataset ${first.dataset}`;
+    const location = first.line === undefined ? '' : `Line ${first.line}${ofDataset}: `;
     const rest = this.#count > this.#listed.length ? `, of which the first ${this.#listed.length} are listed` : '';
     const others = this.#count > 1 ? ` (${this.#count} faults in all${rest})` : '';
     throw new ProductError(first.code, `${location}${first.message}${others}`, {

@@ -28,3 +28,4 @@ export { type PrepareTokensOptions, prepareTokens, storedTokens } from './prepar
 export { RowOrder } from './row-order.js';
 export type { Target } from './target-ranks.js';
 export type { TokenizingProgress } from './tokenizing-progress.js';
+export type { ValidationRows } from './validation-dataset.js';

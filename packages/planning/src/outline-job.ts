@@ -15,6 +15,8 @@ export interface OutlineJobOptions {
   spec: JobSpec;
   model: ModelFolder;
   dataset: Dataset;
+  /** The dataset that `validation.dataset` names. */
+  validation?: { dataset: Dataset } | null;
   /** The manifest of the adapter that `lora.init_from` names. */
   initial?: AdapterManifest | null;
   /** Of the base model, hexadecimal, to be compared with that of `initial`. Null if it is not known: it is then not compared. */
@@ -31,7 +33,7 @@ export interface JobOutline {
 
 /**
  * Checks everything of a job that needs no rows: layers, ranks, settings, the adapter to start from, the format of the rows and
- * the size of the validation split, and the prompts of samples. Without those it takes some milliseconds, whatever the size of
+ * the size of the validation split, the format of the validation dataset, and the prompts of samples. Without those it takes some milliseconds, whatever the size of
  * the dataset; for prompts, it loads the tokenizer.
  *
  * @throws ProductError as {@link planJob} does for these faults
@@ -50,9 +52,10 @@ export async function outlineJob(options: OutlineJobOptions): Promise<JobOutline
  * @returns `objective` is null if none fits.
  */
 export async function checkWithoutRows(
-  { spec, model, dataset, initial = null, weightsSha256 = null, texts = new ModelTexts() }: OutlineJobOptions,
+  options: OutlineJobOptions,
   faults: FaultList,
 ): Promise<{ targets: Target[]; objective: Objective | null; prompts: Int32Array[] }> {
+  const { spec, model, dataset, validation = null, initial = null, weightsSha256 = null } = options;
   const ofHead = initial === null ? null : adaptedHeadFault(initial, model.headModule);
   if (ofHead !== null) faults.add(ofHead);
   // Otherwise each of its layers, which the job takes over, would be a fault too.
@@ -69,8 +72,18 @@ export async function checkWithoutRows(
   }
   collect(faults, () => heldOutCount(dataset.rows, spec.validation.split));
   const objective = collect(faults, () => objectiveFor(model, dataset));
+  if (validation !== null) collect(faults, () => requireObjective(objective, model, validation.dataset));
+  const { texts = new ModelTexts() } = options;
   const prompts = objective === null ? [] : await samplePrompts({ spec, model, dataset }, { objective, texts, faults });
   return { targets, objective, prompts };
+}
+
+/** Rows are evaluated on for what the others are trained for. */
+function requireObjective(objective: Objective | null, model: ModelFolder, dataset: Dataset): void {
+  const own = objectiveFor(model, dataset, 'validation.dataset');
+  if (objective === null || own === objective) return;
+  const message = `The validation dataset has the format ${dataset.format}; the dataset is of ${objective.rows}.`;
+  throw new ProductError('dataset_format_mismatch', message, { param: 'validation.dataset' });
 }
 
 function collect<Value>(faults: FaultList, work: () => Value): Value | null {

@@ -51,13 +51,27 @@ async function jobOf(
   format: Dataset['format'],
   rows: (object | string)[],
   settings: Settings = {},
-  options: Pick<PlanJobOptions, 'signal' | 'initial' | 'machine'> = {},
+  options: Pick<PlanJobOptions, 'signal' | 'initial' | 'machine' | 'validation' | 'onProgress'> = {},
 ): Promise<PlanJobOptions> {
-  const rowsFile = join(folder, 'data.jsonl');
+  const { dataset, rowsFile } = await datasetOf(TRAINED, format, rows);
+  const validation = { ...(options.validation && { dataset: options.validation.dataset.id }), ...settings.validation };
+  const request: JobRequest = { base_model: 'tiny', dataset: dataset.id };
+  const given = { ...request, lora: {}, training: {}, ...settings, validation };
+  const spec = Value.Default(JobSpec, given) as JobSpec;
+  expect(Value.Errors(JobSpec, spec)).toEqual([]);
+  const examples = await openExampleStore({ dataDir: join(folder, 'data'), maxBytes: 2 ** 30 });
+  return { spec, model, dataset, rowsFile, examples, ...options };
+}
+
+const TRAINED = `ds_${'0'.repeat(24)}`;
+const HELD_OUT = `ds_${'1'.repeat(24)}`;
+
+async function datasetOf(id: string, format: Dataset['format'], rows: readonly (object | string)[]) {
+  const rowsFile = join(folder, `${id}.jsonl`);
   const content = rows.map((row) => (typeof row === 'string' ? row : JSON.stringify(row))).join('\n');
   await writeFile(rowsFile, content);
   const dataset: Dataset = {
-    id: `ds_${'0'.repeat(24)}`,
+    id,
     object: 'dataset',
     owner: null,
     sha256: createHash('sha256').update(content).digest('hex'),
@@ -69,11 +83,7 @@ async function jobOf(
     warnings: [],
     created_at: '2026-01-01T00:00:00Z',
   };
-  const request: JobRequest = { base_model: 'tiny', dataset: dataset.id };
-  const spec = Value.Default(JobSpec, { ...request, validation: {}, lora: {}, training: {}, ...settings }) as JobSpec;
-  expect(Value.Errors(JobSpec, spec)).toEqual([]);
-  const examples = await openExampleStore({ dataDir: join(folder, 'data'), maxBytes: 2 ** 30 });
-  return { spec, model, dataset, rowsFile, examples, ...options };
+  return { dataset, rowsFile };
 }
 
 const numbersOf = (examples: Examples) => Array.from({ length: examples.count }, (_, number) => number);
@@ -563,5 +573,147 @@ describe('planJob for a classifier', () => {
     });
     const decoder = await tinyDecoder('qwen2', null);
     expect(await refusal(plan(decoder, 'features', rows))).toMatchObject({ code: 'dataset_format_mismatch' });
+  });
+});
+
+describe('planJob with a validation dataset', () => {
+  const rates = { matmul_gflops: 100, attention_gflops: 50, pass_gbytes: 5, layer_overhead_ms: 1 };
+  const machine: MachineProfile = {
+    worker: 'cpu-1',
+    measured_at: '2026-01-01T00:00:00Z',
+    processor: 'a test',
+    memory_bytes: 16e9,
+    base_memory_bytes: 0.4e9,
+    rates: { float32: rates, bfloat16: null },
+    engine: { kind: 'cpu', card: null, self_test: null },
+  };
+  const drop = { training: { max_seq_length: 16, on_overflow: 'drop' } };
+  const identityOf = async (model: ModelFolder, ...rows: object[]) => {
+    const validation = await datasetOf(HELD_OUT, 'text', rows);
+    return (await plan(model, 'text', texts('ab', 'cd'), {}, { validation })).examplesSha256;
+  };
+
+  it('evaluates on its rows, which are cut like the others, and reports them', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const validation = await datasetOf(HELD_OUT, 'text', [...texts('abc', 'defg'), textOf(30)]);
+    const { report, ...planned } = await plan(model, 'text', texts('a', 'ab', 'abc', 'abcd'), drop, { validation });
+    expect(linesOf(planned.training)).toEqual([1, 2, 3, 4]);
+    expect(linesOf(planned.validation!)).toEqual([1, 2]);
+    // Each row ends with a token of its own.
+    expect(sequencesOf(planned.validation!).map(({ ids }) => ids.length)).toEqual([4, 5]);
+    expect(Value.Errors(Report, report)).toEqual([]);
+    expect(report.rows).toMatchObject({ total: 4, training: 4, validation: 2, overflowed: 0, longest: 5 });
+    expect(report.tokens.validation).toBe(9);
+    const handled = { overflowed: 1, dropped: 1, truncated: 0, split: 0, longest: 31 };
+    expect(report.validation_dataset).toEqual({ id: HELD_OUT, rows: 3, ...handled });
+    expect(report.warnings).toEqual([]);
+  });
+
+  it('takes another format of the same objective, and refuses any other', async () => {
+    const model = await tinyDecoder('qwen2', CHATML);
+    const asked = await datasetOf(HELD_OUT, 'prompt_completion', [{ prompt: 'a', completion: 'b' }]);
+    expect((await plan(model, 'text', texts('ab'), {}, { validation: asked })).validation!.count).toBe(1);
+    const features = await datasetOf(HELD_OUT, 'features', [{ features: [1], label: 0 }]);
+    const error = await refusal(plan(model, 'text', texts('ab'), {}, { validation: features }));
+    expect(error).toMatchObject({ code: 'dataset_format_mismatch', param: 'validation.dataset' });
+    expect(error.details).toHaveLength(1);
+  });
+
+  it('locates the faults of both datasets', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const validation = await datasetOf(HELD_OUT, 'text', [...texts('ab'), textOf(40)]);
+    const settings = { training: { max_seq_length: 16 } };
+    const ofBoth = await refusal(plan(model, 'text', [textOf(20), ...texts('ab')], settings, { validation }));
+    expect(ofBoth.details).toMatchObject([
+      { code: 'row_too_long', line: 1 },
+      { code: 'row_too_long', line: 2, dataset: HELD_OUT },
+    ]);
+    expect(ofBoth.details[0]).not.toHaveProperty('dataset');
+    const ofOne = await refusal(plan(model, 'text', texts('ab'), settings, { validation }));
+    expect(ofOne.message).toContain(`Line 2 of the validation dataset ${HELD_OUT}: The row has 41 tokens`);
+  });
+
+  it('refuses a dataset of which no row is left, one that was changed, and a split beside it', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const long = await datasetOf(HELD_OUT, 'text', [textOf(30)]);
+    const none = await refusal(plan(model, 'text', texts('ab'), drop, { validation: long }));
+    expect(none).toMatchObject({ code: 'row_too_long', param: 'training.max_seq_length' });
+    const validation = await datasetOf(HELD_OUT, 'text', texts('abc'));
+    const both = await refusal(plan(model, 'text', texts('ab', 'c'), { validation: { split: 0.5 } }, { validation }));
+    expect(both).toMatchObject({ code: 'invalid_job', param: 'validation.split' });
+    const other = await datasetOf(HELD_OUT, 'text', texts('never tokenized'));
+    await writeFile(other.rowsFile, JSON.stringify({ text: 'something else' }));
+    const changed = await refusal(plan(model, 'text', texts('ab'), {}, { validation: other }));
+    expect(changed).toMatchObject({ code: 'invalid_dataset', param: 'validation.dataset' });
+  });
+
+  it('satisfies early stopping, and warns of the rows that are trained on', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const validation = await datasetOf(TRAINED, 'text', texts('ab'));
+    const training = { eval_every_steps: 1, early_stopping: { patience: 1 } };
+    const { report } = await plan(model, 'text', texts('ab'), { training }, { validation });
+    expect(report.publish).toBe('best');
+    const warned = { code: 'validation_on_training_rows', param: 'validation.dataset' };
+    expect(report.warnings).toEqual([expect.objectContaining(warned)]);
+  });
+
+  it('says of which dataset a warning is', async () => {
+    const model = await tinyDecoder('qwen2', CHATML);
+    const validation = await datasetOf(HELD_OUT, 'prompt_completion', [{ prompt: '<|im_end|>', completion: 'b' }]);
+    const { report } = await plan(model, 'text', texts('ab'), {}, { validation });
+    const message = expect.stringContaining('In the validation dataset: 1 rows contain a special token');
+    expect(report.warnings).toEqual([{ code: 'special_token_in_text', message, line: 1, dataset: HELD_OUT }]);
+  });
+
+  it('is the same run only with the same rows', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const first = await identityOf(model, { text: 'abc' });
+    expect(await identityOf(model, { text: 'abd' })).not.toBe(first);
+    expect(await identityOf(model, { text: 'abc' })).toBe(first);
+    expect((await plan(model, 'text', texts('ab', 'cd'))).examplesSha256).not.toBe(first);
+  });
+
+  it('counts the rows of both datasets as they become tokens', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const validation = await datasetOf(HELD_OUT, 'text', texts('abc', 'def', 'ghi'));
+    const seen: [number, number][] = [];
+    const onProgress = ({ rows, totalRows }: { rows: number; totalRows: number }) => void seen.push([rows, totalRows]);
+    await plan(model, 'text', texts('ab', 'cd'), {}, { validation, onProgress });
+    expect(seen[0]).toEqual([0, 5]);
+    expect(seen.at(-1)).toEqual([5, 5]);
+    expect(seen.map(([rows]) => rows)).toEqual(seen.map(([rows]) => rows).sort());
+  });
+
+  it('counts the memory and the time of its evaluations', async () => {
+    const model = await tinyDecoder('qwen2', null);
+    const settings = { training: { batch_size: 4 } };
+    const estimateWith = async (...rows: object[]) => {
+      const validation = await datasetOf(HELD_OUT, 'text', rows);
+      return (await plan(model, 'text', texts('ab', 'cd'), settings, { validation, machine })).report.estimate!;
+    };
+    const short = await estimateWith(textOf(2));
+    const long = await estimateWith(...Array.from({ length: 8 }, () => textOf(400)));
+    expect(long.total_seconds).toBeGreaterThan(short.total_seconds);
+    // A batch of 4 of these rows, of which each token has at least its float32 residual stream.
+    expect(long.peak_memory_bytes - short.peak_memory_bytes).toBeGreaterThan(4 * 400 * 4 * 32);
+  });
+
+  it('has only labels that a classifier learns', async () => {
+    const rows = [0, 0].map((label, index) => ({ features: [index, 0.5, -1], label }));
+    const settings = { lora: { target_modules: 'all-linear', r: 2 } };
+    const planWith = async (...labels: number[]) => {
+      const held = labels.map((label) => ({ features: [1, 2, 3], label }));
+      const validation = await datasetOf(HELD_OUT, 'features', held);
+      return await plan(tinyClassifier(), 'features', rows, settings, { validation });
+    };
+    expect((await planWith(0, 0, 0)).validation).toMatchObject({ kind: 'classification', count: 3 });
+    expect(await refusal(planWith(0, 1))).toMatchObject({
+      code: 'label_out_of_range',
+      details: [{ code: 'label_out_of_range', line: 2, dataset: HELD_OUT, param: 'label' }],
+    });
+    expect(await refusal(planWith(0, 2))).toMatchObject({
+      code: 'label_out_of_range',
+      details: [{ line: 2, dataset: HELD_OUT, param: 'label' }],
+    });
   });
 });

@@ -1,14 +1,15 @@
 import { createHash } from 'node:crypto';
 import { type Fault, type MachineProfile, ProductError, type Report } from '@lorasmith/contracts';
-import type { ModelFolder } from '@lorasmith/model-folder';
+import { type ModelFolder, ModelTexts } from '@lorasmith/model-folder';
 import { countSteps, type StepCounts, warmupWarnings } from './count-steps.js';
 import { estimateJob, type JobToEstimate, memoryNeeds, refuseWhatDoesNotFit } from './estimate/estimate-job.js';
 import type { MemoryNeeds } from './estimate/estimate-memory.js';
 import { settingsForLessMemory } from './estimate/settings-for-less-memory.js';
 import { evaluationWarnings } from './evaluation-faults.js';
+import type { ExampleFile } from './example-file/example-file.js';
 import type { ExampleStore, OpenExamples } from './example-file/example-store.js';
-import type { ExampleNotes } from './example-file/example-summary.js';
-import { splitExamples } from './example-file/split-examples.js';
+import type { ExampleNotes, ExampleSummary } from './example-file/example-summary.js';
+import { allExamples, splitExamples } from './example-file/split-examples.js';
 import { FaultList } from './fault-list.js';
 import type { Objective } from './objectives/objective.js';
 import type { Examples } from './objectives/objectives.js';
@@ -19,11 +20,14 @@ import { reportOf } from './report-of.js';
 import { refuseTooManyRounds } from './sample-prompts.js';
 import type { Target } from './target-ranks.js';
 import type { TokenizingProgress } from './tokenizing-progress.js';
+import { prepareValidation, sameDatasetWarnings, type ValidationRows } from './validation-dataset.js';
 import { heldOutRows } from './validation-split.js';
 
 export interface PlanJobOptions extends OutlineJobOptions {
   /** The dataset's rows, JSONL. */
   rowsFile: string;
+  /** What `validation.dataset` names. */
+  validation?: ValidationRows | null;
   /** Where the rows are stored as tokens. */
   examples: ExampleStore;
   /** What was measured of the machine that will train; null or left out: no estimate is made. */
@@ -43,7 +47,7 @@ export interface Plan {
   /** Layers that get an adapter, in the order of the model. */
   targets: Target[];
   training: Examples;
-  /** Null without a validation split. */
+  /** Null without rows to evaluate on. */
   validation: Examples | null;
   steps: StepCounts;
   /** What its memory depends on, as it is trained; null for a classifier, or if no machine was measured. */
@@ -71,39 +75,82 @@ export interface Plan {
  */
 export async function planJob(options: PlanJobOptions): Promise<Plan> {
   const faults = new FaultList();
-  const { targets, objective, prompts } = await checkWithoutRows(options, faults);
-  const examples = objective && (await prepareExamples({ ...options, objective, faults }));
+  const { texts = new ModelTexts() } = options;
+  const { targets, objective, prompts } = await checkWithoutRows({ ...options, texts }, faults);
+  const open: OpenExamples[] = [];
+  const close = async () => {
+    for (const examples of open.splice(0)) await examples.close();
+  };
   try {
+    const rows = objective && (await openRows({ ...options, texts, objective, faults }, open));
     faults.throwIfAny();
     // Without faults there are an objective and examples.
-    return await planWith(options, { targets, objective: objective!, prompts }, examples!);
+    return await planWith(options, { targets, objective: objective!, prompts, rows: rows!, close });
   } catch (error) {
-    await examples?.close();
+    await close();
     throw error;
   }
 }
 
-async function planWith(
-  { spec, model, dataset, machine = null, signal }: PlanJobOptions,
-  { targets, objective, prompts }: { targets: Target[]; objective: Objective; prompts: Int32Array[] },
-  { file, close }: OpenExamples,
-): Promise<Plan> {
-  const { split } = spec.validation;
-  const { notes } = file.summary;
-  const heldOut = heldOutRows(dataset.rows, split, spec.training.seed);
-  const { training, validation: held } = await splitExamples(file, heldOut, { objective, model }, signal);
-  refuseEmptySides(training, held, notes, split);
+interface JobRows {
+  training: ExampleFile;
+  /** Null without a validation dataset. */
+  validation: ExampleFile | null;
+}
+
+/**
+ * The rows to train on, and those of the validation dataset.
+ * @param open - Receives what must be closed.
+ * @returns null when rows have faults
+ */
+async function openRows(
+  options: PlanJobOptions & { objective: Objective; faults: FaultList },
+  open: OpenExamples[],
+): Promise<JobRows | null> {
+  const { dataset, validation = null, onProgress } = options;
+  const totalRows = dataset.rows + (validation?.dataset.rows ?? 0);
+  const onRows = onProgress && (({ rows }: TokenizingProgress) => onProgress({ rows, totalRows }));
+  const ofTraining = await prepareExamples({ ...options, onProgress: onRows });
+  if (ofTraining !== null) open.push(ofTraining);
+  // Also after faults of those: all are reported at once.
+  const ofValidation = validation && (await prepareValidation(validation, options));
+  if (ofValidation !== null) open.push(ofValidation);
+  return ofTraining && { training: ofTraining.file, validation: ofValidation?.file ?? null };
+}
+
+/** What a plan is made of. */
+interface PlanParts {
+  targets: Target[];
+  objective: Objective;
+  prompts: Int32Array[];
+  rows: JobRows;
+  close(): Promise<void>;
+}
+
+async function planWith(options: PlanJobOptions, parts: PlanParts): Promise<Plan> {
+  const { spec, model, dataset, machine = null } = options;
+  const { targets, objective, prompts, rows, close } = parts;
+  const { notes } = rows.training.summary;
+  const { training, validation } = await sidesOf(options, parts);
+  const validationDataset =
+    rows.validation === null ? null : { dataset: options.validation!.dataset, notes: rows.validation.summary.notes };
   const steps = countSteps(training.count, spec.training);
   if (spec.samples !== null) refuseTooManyRounds(spec.samples, steps.total);
   const ofSteps = [...evaluationWarnings(spec, steps.total), ...warmupWarnings(steps)];
-  const warnings = [...objective.warnings({ spec, model, dataset }, notes.counts), ...ofSteps, ...modelWarnings(model)];
+  const longest = Math.max(notes.counts.longest, validationDataset?.notes.counts.longest ?? 0);
+  const warnings = [
+    ...objective.warnings({ spec, model, dataset }, { ...notes.counts, longest }),
+    ...sameDatasetWarnings(dataset, validationDataset?.dataset ?? null),
+    ...ofSteps,
+    ...modelWarnings(model),
+  ];
   const precision = knownPrecision(spec.training.precision, model.architecture.family, machine);
-  const sources = { spec, model, dataset, targets, training, validation: held, notes, steps, warnings, precision };
-  const report = reportOf(sources);
-  const validation = split > 0 ? held : null;
+  const sources = { spec, model, dataset, targets, training, validation, notes, steps, warnings, precision };
+  const report = reportOf({ ...sources, validationDataset });
   const planned = { spec, model, targets, training, validation, steps, prompts };
   const estimate = estimateOn(machine, planned);
-  const examplesSha256 = createHash('sha256').update(JSON.stringify(file.summary.files)).digest('hex');
+  const files = rows.validation === null ? filesOf(rows.training) : [rows.training, rows.validation].map(filesOf);
+  const examplesSha256 = createHash('sha256').update(JSON.stringify(files)).digest('hex');
   const onLess = () => (machine === null ? null : settingsForLessMemory({ ...planned, machine }));
   const needs: Plan['memoryNeeds'] = (trained) =>
     machine === null ? null : memoryNeeds({ ...planned, machine }, trained);
@@ -127,6 +174,37 @@ function estimateOn(machine: MachineProfile | null, planned: Omit<JobToEstimate,
   const estimate = estimateJob(job);
   if (estimate !== null) refuseWhatDoesNotFit(job, estimate);
   return estimate;
+}
+
+/**
+ * What is trained and what is evaluated on.
+ * @throws ProductError `row_too_long`, `validation_split_empty`, `label_out_of_range`, `cancelled`
+ */
+async function sidesOf(
+  { spec, model, dataset, validation, signal }: PlanJobOptions,
+  { objective, rows }: Pick<PlanParts, 'objective' | 'rows'>,
+): Promise<{ training: Examples; validation: Examples | null }> {
+  const { split } = spec.validation;
+  const heldOut = heldOutRows(dataset.rows, split, spec.training.seed);
+  const sides = await splitExamples(rows.training, heldOut, { objective, model }, signal);
+  const { training } = sides;
+  refuseEmptySides(training, sides.validation, rows.training.summary.notes, split);
+  if (rows.validation === null) return { training, validation: split > 0 ? sides.validation : null };
+
+  const ownRows = await allExamples(rows.validation, { objective, model }, signal);
+  if (ownRows.count === 0) {
+    const message = 'All rows of the validation dataset were dropped as too long. Raise training.max_seq_length.';
+    throw new ProductError('row_too_long', message, { param: 'training.max_seq_length' });
+  }
+  const [faults, ofRows] = [new FaultList(), new FaultList()];
+  await objective.checkTargets?.({ model, training, validation: ownRows, signal }, ofRows);
+  faults.addOfDataset(validation!.dataset.id, ofRows);
+  faults.throwIfAny();
+  return { training, validation: ownRows };
+}
+
+function filesOf({ summary }: ExampleFile): ExampleSummary['files'] {
+  return summary.files;
 }
 
 function refuseEmptySides(training: Examples, validation: Examples, { counts }: ExampleNotes, split: number): void {

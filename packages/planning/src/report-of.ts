@@ -13,8 +13,11 @@ export interface ReportSources {
   dataset: Dataset;
   targets: readonly Target[];
   training: Examples;
-  validation: Examples;
+  /** Null without rows to evaluate on. */
+  validation: Examples | null;
   notes: ExampleNotes;
+  /** Null without a validation dataset. */
+  validationDataset: { dataset: Dataset; notes: ExampleNotes } | null;
   steps: StepCounts;
   warnings: readonly Fault[];
   precision: Report['precision'];
@@ -22,7 +25,8 @@ export interface ReportSources {
 
 /** The report of a planned job. */
 export function reportOf(sources: ReportSources): Report {
-  const { spec, model, dataset, targets, training, validation, notes, steps, warnings, precision } = sources;
+  const { spec, model, dataset, targets, training, validation, notes, validationDataset, steps } = sources;
+  const { warnings, precision } = sources;
   const trained = targets.reduce((sum, layer) => sum + layer.rank * (layer.in_features + layer.out_features), 0);
   const total = model.parameterCount + trained;
   return {
@@ -35,18 +39,34 @@ export function reportOf(sources: ReportSources): Report {
       trained_percent: (100 * trained) / total,
       modules: targets.map(({ name }) => name),
     },
-    rows: { total: dataset.rows, training: training.count, validation: validation.count, ...notes.counts },
+    rows: { total: dataset.rows, training: training.count, validation: validation?.count ?? 0, ...notes.counts },
+    validation_dataset: validationDataset && {
+      id: validationDataset.dataset.id,
+      rows: validationDataset.dataset.rows,
+      ...validationDataset.notes.counts,
+    },
     tokens: {
       per_epoch: training.tokens,
       trained_per_epoch: training.trainedTokens,
       // Which rows an incomplete last epoch reads is not known before they are shuffled, but their mean is.
       total: Math.round(training.tokens * epochsOf(steps, training.count, spec.training)),
-      validation: validation.tokens,
+      validation: validation?.tokens ?? 0,
     },
     steps: { per_epoch: steps.perEpoch, total: steps.total, warmup: steps.warmup },
     estimate: null,
     publish: publishedState(spec.training),
     adapter_bytes: adapterBytes(spec, targets),
-    warnings: [...warnings, ...notes.warnings],
+    warnings: [...warnings, ...notes.warnings, ...warningsOf(validationDataset)],
   };
+}
+
+/** Of the rows of a validation dataset. */
+function warningsOf(validation: ReportSources['validationDataset']): Fault[] {
+  if (validation === null) return [];
+  const { id } = validation.dataset;
+  return validation.notes.warnings.map((warning) => ({
+    ...warning,
+    message: `In the validation dataset: ${warning.message}`,
+    dataset: id,
+  }));
 }

@@ -1,4 +1,10 @@
-import { type AdapterManifest, type JobSpec, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
+import {
+  type AdapterManifest,
+  type Dataset,
+  type JobSpec,
+  ProductError,
+  type TrainingOutcome,
+} from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { baseMismatch, type ModelFolder, ModelTexts, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import type { BaseModel } from '@lorasmith/models';
@@ -23,7 +29,7 @@ export interface PreparedRun {
   base: BaseModel;
   adapter: LoraAdapter;
   /** What the manifest will say of what was trained on. */
-  described: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'report'>;
+  described: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'validation_dataset' | 'report'>;
   /** See Plan. */
   settingsForLessMemory: Plan['settingsForLessMemory'];
   /** Frees all that belongs to the run, and releases the base model. */
@@ -97,7 +103,8 @@ export async function prepareRun(options: TrainOptions, passes: Participant): Pr
         weights_sha256: weightsSha256,
         architecture_sha256: identity.parts.architecture,
       },
-      dataset: { id: dataset.id, sha256: dataset.sha256, rows: dataset.rows },
+      dataset: referenceTo(dataset),
+      validation_dataset: options.validation ? referenceTo(options.validation.dataset) : null,
       report,
     };
     const trained = targets.map(({ name, rank, scale }) => ({ name, rank, scale }));
@@ -123,6 +130,10 @@ export async function prepareRun(options: TrainOptions, passes: Participant): Pr
     await dispose();
     throw engineError(error, settingsForLessMemory());
   }
+}
+
+function referenceTo({ id, sha256, rows }: Dataset): TrainingOutcome['dataset'] {
+  return { id, sha256, rows };
 }
 
 /** What answers the prompts of a job; null where it has none. */

@@ -84,8 +84,8 @@ async function publish(
     try {
       adapter.setParameters(tensorOf(checkpoint.parameters, [checkpoint.parameters.length]));
       onEvent({ type: 'checkpoint-loaded', data: { step } });
-      const { base_model, dataset, report } = made;
-      const trained = { base_model, dataset, report, result: resultAt(checkpoint) };
+      const { base_model, dataset, validation_dataset, report } = made;
+      const trained = { base_model, dataset, validation_dataset, report, result: resultAt(checkpoint) };
       const { texts = new ModelTexts() } = options;
       const written = { base, model, adapter, outputFolder, texts, turn: passes.turn, signal, peakMemory, trained };
       return await trainedOutcome(written);

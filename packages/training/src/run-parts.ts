@@ -17,7 +17,7 @@ const PARTS = {
   settings: 'the settings of the job',
   weights: 'the weights of the base model',
   architecture: 'the config.json of the base model',
-  examples: 'what the rows become (tokenizer, chat template or dataset)',
+  examples: 'what the rows become (tokenizer, chat template or a dataset)',
   precision: 'the precision',
 } as const;
 

@@ -13,7 +13,7 @@ import {
 } from '@lorasmith/contracts';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { readPeftFolder } from '@lorasmith/peft-files';
-import { type ExampleStore, openExampleStore, planJob } from '@lorasmith/planning';
+import { type ExampleStore, openExampleStore, planJob, type ValidationRows } from '@lorasmith/planning';
 import { engine, liveTensorCount } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
@@ -68,10 +68,11 @@ interface AttemptOptions {
   machine?: MachineProfile;
   /** Called with each event; may abort. */
   onEvent?: (event: NewJobEvent, controller: AbortController) => void;
+  validation?: ValidationRows;
 }
 
 async function attempt(base: Base, spec: JobSpec, options: AttemptOptions = {}): Promise<Attempt> {
-  const { checkpointFolder, initialAdapterFolder = null, cache, machine = null, onEvent } = options;
+  const { checkpointFolder, initialAdapterFolder = null, cache, machine = null, onEvent, validation = null } = options;
   const outputFolder = join(root, `output-${++folders}`);
   await mkdir(outputFolder);
   const events: NewJobEvent[] = [];
@@ -84,6 +85,7 @@ async function attempt(base: Base, spec: JobSpec, options: AttemptOptions = {}):
     outputFolder,
     initialAdapterFolder,
     machine,
+    validation,
     signal: controller.signal,
     onEvent: (event) => {
       events.push(event);
@@ -214,6 +216,50 @@ test('evaluation also between, when the job asks for it', async () => {
   }
   const { step: _, ...last } = evaluations.at(-1)!;
   expect(outcome.result.evaluation_after).toEqual(last);
+});
+
+test('evaluates on a dataset of its own, which changes nothing of the training but the best state', async () => {
+  const rowsFile = join(root, 'held-out.jsonl');
+  // Rows of which the training makes the model worse: the best state is an early one.
+  const held = Array.from({ length: 5 }, (_, row) => ({ text: `${row * 7919} zebra ${'xyz '.repeat(row + 1)}` }));
+  const dataset = { ...(await writeRows(rowsFile, 'text', held)), id: `ds_${'1'.repeat(24)}` };
+  const validation = { dataset, rowsFile };
+  const spec = (changes: object = {}) =>
+    aJob({ validation: { dataset: dataset.id }, training: { eval_every_steps: 1, epochs: 4, ...changes } });
+  const whole = await attempt(llama, spec(), { validation });
+  const { report, result, ...outcome } = whole.outcome;
+  expect(outcome.validation_dataset).toEqual({ id: dataset.id, sha256: dataset.sha256, rows: 5 });
+  expect(report).toMatchObject({ rows: { validation: 5 }, validation_dataset: { id: dataset.id, rows: 5 } });
+  expect(result.evaluation_before!.tokens).toBe(report.tokens.validation);
+  const plain = await attempt(llama, aJob({ training: { epochs: 4 } }));
+  expect(await weightsOf(whole.outputFolder)).toEqual(await weightsOf(plain.outputFolder));
+  expect(plain.outcome.validation_dataset).toBeNull();
+
+  const best = await attempt(llama, spec({ publish: 'best' }), { validation });
+  const evaluations = best.events.flatMap((event) => (event.type === 'evaluation-finished' ? [event.data] : []));
+  const after = evaluations.filter(({ step }) => step > 0);
+  const lowest = after.reduce((one, other) => (other.loss < one.loss ? other : one));
+  expect(best.outcome.result.adapter_step).toBe(lowest.step);
+  expect(best.outcome.result.evaluation_after!.loss).toBe(lowest.loss);
+});
+
+test('with other rows to evaluate on, a checkpoint is one of another training', async () => {
+  const checkpointFolder = join(root, `checkpoints-held-${++folders}`);
+  const withRows = async (name: string, text: string): Promise<ValidationRows> => {
+    const rowsFile = join(root, name);
+    return { dataset: { ...(await writeRows(rowsFile, 'text', [{ text }])), id: `ds_${'2'.repeat(24)}` }, rowsFile };
+  };
+  const spec = aJob({ validation: { dataset: `ds_${'2'.repeat(24)}` }, training: { checkpoint_every_steps: 2 } });
+  const first = await withRows('first.jsonl', 'one');
+  await attempt(llama, spec, { checkpointFolder, validation: first });
+  const again = await attempt(llama, spec, { checkpointFolder, validation: first });
+  expect(again.events.map(({ type }) => type)).toContain('checkpoint-loaded');
+  const other = await attempt(llama, spec, { checkpointFolder, validation: await withRows('other.jsonl', 'two') });
+  expect(stepsOf(other.events)[0]!.step).toBe(1);
+  const why = expect.stringContaining('what the rows become');
+  expect(other.outcome.report.warnings).toEqual([
+    expect.objectContaining({ code: 'training_restarted', message: why }),
+  ]);
 });
 
 test('a classifier is judged by its accuracy', async () => {

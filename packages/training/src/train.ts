@@ -1,7 +1,7 @@
 import type { Dataset, JobSpec, MachineProfile, NewJobEvent, TrainingOutcome } from '@lorasmith/contracts';
 import { ModelTexts, type WeightDigests } from '@lorasmith/model-folder';
 import type { LoadOptions } from '@lorasmith/models';
-import type { ExampleStore, MemoryNeeds } from '@lorasmith/planning';
+import type { ExampleStore, MemoryNeeds, ValidationRows } from '@lorasmith/planning';
 import type { BaseModelCache } from './base-model-cache.js';
 import { engineError } from './engine-error.js';
 import { PeakMemory } from './peak-memory.js';
@@ -19,6 +19,8 @@ export interface TrainOptions {
   dataset: Dataset;
   /** The dataset's rows, JSONL. */
   rowsFile: string;
+  /** What `validation.dataset` names. @defaultValue null */
+  validation?: ValidationRows | null;
   /** Where the rows are stored as tokens. */
   examples: ExampleStore;
   /** The newest checkpoint of this run in it is resumed; new ones are written there. */

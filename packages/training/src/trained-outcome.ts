@@ -9,7 +9,7 @@ export type RunResult = Omit<TrainingResult, 'peak_memory_bytes' | 'losses'> & {
 export interface TrainedOutcomeOptions extends CheckedAdapterOptions {
   /** Watches since the job began. */
   peakMemory: PeakMemory;
-  trained: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'report'> & { result: RunResult };
+  trained: Pick<TrainingOutcome, 'base_model' | 'dataset' | 'validation_dataset' | 'report'> & { result: RunResult };
 }
 
 /** Writes and checks an adapter as it is in memory. @returns what its manifest will say @throws as writeCheckedAdapter */

@@ -29,7 +29,7 @@ export interface TrainingRunOptions {
   /** What is trained, and what trains it. Both belong to this run alone. */
   adapter: LoraAdapter;
   optimizer: AdamW;
-  /** `validation` is null without a validation split. */
+  /** `validation` is null without rows to evaluate on. */
   data: { training: BatchSource; validation: BatchSource | null };
   /** What runs its micro-batches and evaluations. When its signal is aborted, steps and evaluations end with `cancelled`. */
   passes: Participant;

@@ -194,7 +194,7 @@ test('evaluations need validation rows', async () => {
     'training.eval_every_steps',
     1,
   ]);
-  expect(refused.message).toContain('Set validation.split too');
+  expect(refused.message).toContain('Set validation.split or validation.dataset too');
   const { warnings } = (await dry({ training: { eval_every_steps: 1_000 }, validation: { split: 0.25 } })).json();
   expect(warnings).toMatchObject([{ code: 'eval_every_steps_too_large' }]);
 });

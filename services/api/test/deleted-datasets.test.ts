@@ -44,6 +44,25 @@ test('deleting a dataset also deletes its tokens', async () => {
   expect(await tokensOf(dataset)).toEqual([]);
 });
 
+test('a dataset that an unfinished job evaluates on is not deleted', async () => {
+  const [dataset, validation] = [await upload('trained on'), await upload('evaluated on')];
+  const payload = { base_model: 'tiny-llama', dataset, validation: { dataset: validation } };
+  const job = await api.app.inject({ method: 'POST', url: '/jobs', payload });
+  expect(job.statusCode).toBe(202);
+  const { id } = job.json();
+  for (const one of [dataset, validation]) {
+    const refused = await remove(one);
+    expect([refused.statusCode, refused.json().error.code]).toEqual([409, 'in_use']);
+    expect(refused.json().error.message).toContain(id);
+  }
+  expect(await tokensOf(validation)).toHaveLength(1);
+  await api.app.inject({ method: 'POST', url: `/jobs/${id}/cancel` });
+  expect((await remove(validation)).statusCode).toBe(204);
+  expect(await tokensOf(validation)).toEqual([]);
+  const resumed = await api.app.inject({ method: 'POST', url: `/jobs/${id}/resume` });
+  expect(resumed.json().error).toMatchObject({ code: 'dataset_not_found', param: 'validation.dataset' });
+});
+
 test('a repeated request returns its job before anything is planned', async () => {
   const dataset = await upload('repeated');
   const first = await post(dataset, { key: 'repeated' });

@@ -44,7 +44,7 @@ describe('POST /jobs', () => {
       status: 'queued',
       name: 'mine',
       metadata: { team: 'a' },
-      validation: { split: 0 },
+      validation: { split: 0, dataset: null },
       lora: { r: 4, alpha: 16, target_modules: ['q_proj', 'v_proj'], init_from: null },
       training: { epochs: 3, batch_size: 8, max_grad_norm: 1, seed: 42 },
     });
@@ -65,6 +65,30 @@ describe('POST /jobs', () => {
       steps: { total: 6 },
     });
     expect(await count()).toBe(before);
+  });
+
+  test('evaluates on a dataset of its own, and locates its faults', async () => {
+    const held = promptRows(6, 'held out');
+    const validation = { dataset: (await uploadTo(api, held)).json().id };
+    const report = (await post(request({ validation }), { query: '?dry_run=true' })).json();
+    expect(Value.Check(Report, report)).toBe(true);
+    expect(report).toMatchObject({
+      rows: { total: 20, training: 20, validation: 6 },
+      validation_dataset: { id: validation.dataset, rows: 6, overflowed: 0 },
+    });
+    const changes = { validation, training: { max_seq_length: 2 } };
+    const refused = await post(request(changes));
+    expect(refused.statusCode).toBe(422);
+    const { details } = refused.json().error;
+    expect(details).toHaveLength(26);
+    expect(details[19]).toMatchObject({ code: 'row_too_long', line: 20 });
+    expect(details[20]).toMatchObject({ code: 'row_too_long', line: 1, dataset: validation.dataset });
+    const missing = await post(request({ validation: { dataset: `ds_${'f'.repeat(24)}` }, base_model: 'no-model' }));
+    expect(missing.json().error.details).toMatchObject([
+      { code: 'dataset_not_found', param: 'validation.dataset' },
+      { code: 'model_not_found' },
+    ]);
+    expect((await post(request({ validation }))).json()).toMatchObject({ validation: { split: 0, ...validation } });
   });
 
   test.each([

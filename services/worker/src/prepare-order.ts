@@ -2,6 +2,7 @@ import {
   type CheckpointReference,
   DATASET_FILES,
   type Dataset,
+  type DatasetId,
   type JobSpec,
   type MachineProfile,
   ProductError,
@@ -11,7 +12,7 @@ import { readDataset } from '@lorasmith/dataset-store';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { openBaseModel } from '@lorasmith/model-folder';
 import type { ModelSource } from '@lorasmith/model-store';
-import type { ExampleStoreOptions } from '@lorasmith/planning';
+import type { ExampleStoreOptions, ValidationRows } from '@lorasmith/planning';
 import type { BundleStore } from '@lorasmith/storage';
 import type { JobFolders } from './job-folders.js';
 import type { PublishCheckpointOrder, TrainerOrder, TrainOrder } from './trainer/messages.js';
@@ -74,9 +75,10 @@ async function trainOrder(
   attempt: JobAttempt,
   { spec, modelFolder, hold }: { spec: JobSpec; modelFolder: string; hold: Hold },
 ): Promise<TrainOrder> {
-  const dataset = await requireDataset(datasets, spec);
+  const dataset = await requireDataset(datasets, spec.dataset, 'dataset');
   const initialAdapter = await requireInitialAdapter(adapters, spec);
   const rowsFile = (await hold(datasets.hold(spec.dataset))).path(DATASET_FILES.rows);
+  const validation = await validationRows(datasets, spec, hold);
   const initialAdapterFolder = initialAdapter === null ? null : (await hold(adapters.hold(initialAdapter))).folder;
   const { checkpointFolder, outputFolder } = await folders.prepare(attempt);
   return {
@@ -84,6 +86,7 @@ async function trainOrder(
     job: attempt.job.id,
     spec,
     dataset,
+    validation,
     machine,
     tokens,
     weightDigests,
@@ -111,11 +114,22 @@ async function publishOrder(
   };
 }
 
-async function requireDataset(datasets: BundleStore, { dataset }: JobSpec): Promise<Dataset> {
-  if (!(await datasets.has(dataset))) {
-    throw new ProductError('dataset_not_found', `The dataset ${dataset} no longer exists. Upload it again.`);
+async function validationRows(
+  datasets: BundleStore,
+  { validation: { dataset: id } }: JobSpec,
+  hold: Hold,
+): Promise<ValidationRows | null> {
+  if (id === null) return null;
+  const dataset = await requireDataset(datasets, id, 'validation.dataset');
+  return { dataset, rowsFile: (await hold(datasets.hold(id))).path(DATASET_FILES.rows) };
+}
+
+async function requireDataset(datasets: BundleStore, id: DatasetId, param: string): Promise<Dataset> {
+  if (!(await datasets.has(id))) {
+    const message = `The dataset ${id} no longer exists. Upload it again.`;
+    throw new ProductError('dataset_not_found', message, { param });
   }
-  return await readDataset(datasets, dataset);
+  return await readDataset(datasets, id);
 }
 
 async function requireInitialAdapter(adapters: BundleStore, { lora }: JobSpec): Promise<string | null> {

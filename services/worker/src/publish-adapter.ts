@@ -67,8 +67,9 @@ function checkDigest(file: AdapterManifest['files'][number], checked: TrainingOu
   throw new ProductError('adapter_check_failed', message);
 }
 
-function originOf(job: Job, { dataset, report, result, probe, checks }: TrainingOutcome): AdapterManifest['origin'] {
-  const training = { dataset, settings: specOf(job), report, result, probe, checks };
+function originOf(job: Job, outcome: TrainingOutcome): AdapterManifest['origin'] {
+  const { dataset, validation_dataset, report, result, probe, checks } = outcome;
+  const training = { dataset, validation_dataset, settings: specOf(job), report, result, probe, checks };
   return job.kind === 'train'
     ? { kind: 'trained', job: job.id, ...training }
     : { kind: 'published-checkpoint', ...job.checkpoint, ...training };

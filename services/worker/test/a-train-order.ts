@@ -10,6 +10,7 @@ export function aTrainOrder(folder: string, job: JobId, behaviour: string, baseM
     job,
     spec: aJobSpec(behaviour, { base_model: baseModel }),
     dataset: { id: DATASET } as never,
+    validation: null,
     machine: null,
     tokens: { dataDir: '/nowhere', maxBytes: 0 },
     weightDigests: '/nowhere',

@@ -46,10 +46,11 @@ async function orderOf(steps: number, rows = ROWS): Promise<TrainOrder> {
     job: 'job_0123456789abcdef01234567',
     spec: {
       ...spec,
-      validation: { split: 0.25 },
+      validation: { split: 0.25, dataset: null },
       training: { ...training, max_steps: steps, batch_size: 2, max_seq_length: 64, eval_every_steps: 1 },
     },
     dataset: datasetOf(rows),
+    validation: null,
     machine: null,
     tokens: { dataDir: folder, maxBytes: 2 ** 30 },
     weightDigests: path.join(folder, 'weight-digests'),

@@ -90,7 +90,7 @@ async function send(): Promise<string> {
     {
       ...spec,
       metadata: {},
-      validation: { split: 0.25 },
+      validation: { split: 0.25, dataset: null },
       lora: { ...lora, dropout: 0.1, lora_plus_ratio: 4 },
       training: {
         ...training,

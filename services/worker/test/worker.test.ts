@@ -286,6 +286,7 @@ describe('invalid input', () => {
     ['refuse', 'non_finite_loss', {}],
     ['finish', 'model_not_found', { base_model: 'nowhere' }],
     ['finish', 'dataset_not_found', { dataset: 'ds_ffffffffffffffffffffffff' }],
+    ['finish', 'dataset_not_found', { validation: { split: 0, dataset: 'ds_ffffffffffffffffffffffff' } }],
     ['finish', 'adapter_not_found', { lora: { ...aJobSpec('').lora, init_from: 'ad_ffffffffffffffffffffffff' } }],
   ])('ends a job at its first attempt (%s, %s)', async (behaviour, code, changes) => {
     await work();

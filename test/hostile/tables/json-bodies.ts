@@ -110,6 +110,13 @@ const values: HostileCase[] = [
   job('nested metadata', INVALID, { metadata: { k: { k: 'v' } } }),
   job('a split of 1', INVALID, { validation: { split: 1 } }),
   job('a negative split', INVALID, { validation: { split: -1e-9 } }),
+  job('a validation dataset that is a path', INVALID, { validation: { dataset: '../../secret.txt' } }),
+  job('an adapter as validation dataset', INVALID, { validation: { dataset: `ad_${'f'.repeat(24)}` } }),
+  job('a list of validation datasets', INVALID, { validation: { dataset: [`ds_${'f'.repeat(24)}`] } }),
+  job('a missing validation dataset', '404 dataset_not_found', { validation: { dataset: `ds_${'f'.repeat(24)}` } }),
+  post('a split and a validation dataset', '422 invalid_job', ({ dataset }) =>
+    JSON.stringify({ base_model: 'tiny-llama', dataset, validation: { split: 0.5, dataset } }),
+  ),
   job('an unknown field', '400 unknown_field', { callback_url: 'http://169.254.169.254/' }),
   job('code to run', '400 unknown_field', { trust_remote_code: true }),
   lora('rank 0', INVALID, { r: 0 }),

@@ -160,7 +160,7 @@ describe('lora', () => {
 
   it('converts flags to a request', async () => {
     const args =
-      '--model tiny --dataset ds_1 --r 4 --target-modules q_proj,v_proj --learning-rate 5e-4 --use-rslora true --max-grad-norm null --lr-scheduler cosine --validation-split 0.1 --name 7';
+      '--model tiny --dataset ds_1 --r 4 --target-modules q_proj,v_proj --learning-rate 5e-4 --use-rslora true --max-grad-norm null --lr-scheduler cosine --validation-dataset ds_2 --name 7';
     const { exitCode, requests, output } = await lora(
       ['jobs', 'create', ...args.split(' '), '--idempotency-key', 'k'],
       json(202, { id: 'job_1', status: 'queued' }),
@@ -171,7 +171,7 @@ describe('lora', () => {
       name: '7',
       lora: { r: 4, target_modules: ['q_proj', 'v_proj'], use_rslora: true },
       training: { learning_rate: 5e-4, max_grad_norm: null, lr_scheduler: 'cosine' },
-      validation: { split: 0.1 },
+      validation: { dataset: 'ds_2' },
     });
     expect(requests[0]?.headers['idempotency-key']).toBe('k');
     expect([exitCode, output]).toEqual([EXIT.done, 'job_1  queued\n']);

@@ -1,5 +1,7 @@
-import { type DatasetId, type JobFailure, type JobId, UNFINISHED_STATUSES } from '@lorasmith/contracts';
+import { type JobFailure, type JobId, UNFINISHED_STATUSES } from '@lorasmith/contracts';
+import { readDatasets } from '../job-record.js';
 import { cancelled, changeRecord, failed } from '../record-change.js';
+import type { JobWithDatasets } from '../scripts/record-part.js';
 import type { StoreDeps } from '../store-deps.js';
 import { type JobQueue, queueEntryOf } from './job-queue.js';
 
@@ -22,17 +24,17 @@ export async function reconcileQueue(deps: StoreDeps & { queue: JobQueue }): Pro
   const reconciled: Reconciled = { requeued: [], ended: [] };
   for (const status of UNFINISHED_STATUSES) {
     for (const id of await redis.zrange(keys.withStatus(status), '0', '-1')) {
-      const known = await redis.hmget(keys.job(id), 'dataset', 'resumes', 'attempt_token');
-      const [dataset, resumes, token] = known;
+      const job = await readDatasets(deps, id);
+      const [resumes, token] = await redis.hmget(keys.job(id), 'resumes', 'attempt_token');
       // Deleted meanwhile.
-      if (!dataset) continue;
+      if (job === null || !resumes) continue;
       const entry = queueEntryOf({ id, resumes: Number(resumes) });
       const { state, reason } = await queue.stateOf(entry);
       if (state === 'alive') continue;
       if (state === 'absent') {
         await queue.add(entry);
         reconciled.requeued.push(id);
-      } else if (await endAbandoned(deps, { id, dataset }, token || null, reason)) {
+      } else if (await endAbandoned(deps, job, token || null, reason)) {
         reconciled.ended.push(id);
       }
     }
@@ -43,7 +45,7 @@ export async function reconcileQueue(deps: StoreDeps & { queue: JobQueue }): Pro
 /** @param token - Of the attempt that was given up; a job that was resumed meanwhile has none. */
 async function endAbandoned(
   deps: StoreDeps,
-  job: { id: JobId; dataset: DatasetId },
+  job: JobWithDatasets,
   token: string | null,
   reason: string,
 ): Promise<boolean> {

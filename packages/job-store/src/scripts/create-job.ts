@@ -3,17 +3,17 @@ import { RECORD_PART } from './record-part.js';
 
 /**
  * Writes a new record with its first event and adds it to every index, unless the idempotency key was used before, a limit
- * is reached, or the dataset of a job that trains is being deleted.
+ * is reached, or a dataset of a job that trains is being deleted.
  *
  * `idempotency_seconds` is '' without an idempotency key; '' as a limit means no limit. `rest` holds the fields of the
  * record and their values.
  *
- * Returns `created`, `conflict`, `no-dataset`, `queue-full`, `owner-full`, or the id of the job that an earlier request
+ * Returns `created`, `conflict`, `no-dataset`, `no-validation`, `queue-full`, `owner-full`, or the id of the job that an earlier request
  * with the same idempotency key created.
  */
 export const createJobScript = luaScript(
   {
-    keys: ['all_jobs', 'sequence_counter', 'owner_jobs', 'dataset_deletion', 'idempotency'],
+    keys: ['all_jobs', 'sequence_counter', 'owner_jobs', 'dataset_deletion', 'validation_deletion', 'idempotency'],
     arguments: ['kind', 'request_hash', 'idempotency_seconds', 'max_waiting', 'max_of_owner'],
     lua: `
 local has_idempotency_key = idempotency_seconds ~= ''
@@ -24,6 +24,7 @@ if has_idempotency_key then
   end
 end
 if kind == 'train' and redis.call('EXISTS', dataset_deletion) == 1 then return 'no-dataset' end
+if kind == 'train' and redis.call('EXISTS', validation_deletion) == 1 then return 'no-validation' end
 local exceeded = exceeded_limit(owner_jobs, tonumber(max_waiting), tonumber(max_of_owner))
 if exceeded then return exceeded end
 if has_idempotency_key then

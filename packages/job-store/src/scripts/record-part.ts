@@ -14,7 +14,14 @@ type QueueKey =
   | 'key_served'
   | 'key_weights'
   | 'key_clock';
-type RecordKey = 'record' | 'events' | 'dataset_jobs' | `${JobStatus}_jobs` | 'reserved_bytes' | QueueKey;
+type RecordKey =
+  | 'record'
+  | 'events'
+  | 'dataset_jobs'
+  | 'validation_jobs'
+  | `${JobStatus}_jobs`
+  | 'reserved_bytes'
+  | QueueKey;
 
 /**
  * Tokens that each start of a job counts for, besides those that it trains: a key whose jobs fail before their first step
@@ -22,12 +29,26 @@ type RecordKey = 'record' | 'events' | 'dataset_jobs' | `${JobStatus}_jobs` | 'r
  */
 const TOKENS_OF_START = 1_000;
 
+/** A job, and the datasets that it reads while it is unfinished. */
+export interface JobWithDatasets {
+  id: JobId;
+  dataset: DatasetId;
+  validation: { dataset: DatasetId | null };
+}
+
+/** The dataset that a job evaluates on, for keys that must be named: the one that it trains on if it has no other. */
+export function validationDatasetOf({ dataset, validation }: Omit<JobWithDatasets, 'id'>): DatasetId {
+  return validation.dataset ?? dataset;
+}
+
 /** The keys of {@link RECORD_PART} for one job. */
-export function recordKeys(keys: JobKeys, id: JobId, dataset: DatasetId): Record<RecordKey, string> {
+export function recordKeys(keys: JobKeys, job: JobWithDatasets): Record<RecordKey, string> {
+  const { id, dataset } = job;
   return {
     record: keys.job(id),
     events: keys.events(id),
     dataset_jobs: keys.activeOfDataset(dataset),
+    validation_jobs: keys.activeOfDataset(validationDatasetOf(job)),
     queued_jobs: keys.withStatus('queued'),
     preparing_jobs: keys.withStatus('preparing'),
     running_jobs: keys.withStatus('running'),
@@ -57,6 +78,7 @@ export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'
     'record',
     'events',
     'dataset_jobs',
+    'validation_jobs',
     'queued_jobs',
     'preparing_jobs',
     'running_jobs',
@@ -124,6 +146,7 @@ local function enter(status)
   redis.call('HSET', record, 'status', status)
   redis.call('ZADD', jobs_with[status], sequence, id)
   redis.call('SADD', dataset_jobs, id)
+  redis.call('SADD', validation_jobs, id)
   redis.call('HSET', reserved_bytes, id, bytes .. ':' .. (owner or ''))
   local entry = cjson.decode(facts)
   entry.key = owner or ''
@@ -140,6 +163,7 @@ local function move(status)
   redis.call('HDEL', queue_targets, id)
   if is_ended[status] then
     redis.call('SREM', dataset_jobs, id)
+    redis.call('SREM', validation_jobs, id)
     redis.call('HDEL', reserved_bytes, id)
     redis.call('HDEL', queue_entries, id)
     if redis.call('HINCRBY', key_jobs, key, -1) <= 0 then

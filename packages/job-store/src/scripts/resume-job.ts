@@ -2,15 +2,15 @@ import { luaScript } from './lua-script.js';
 import { RECORD_PART } from './record-part.js';
 
 /**
- * Queues a failed or cancelled job again, unless a limit is reached, the dataset of a job that trains is being deleted, or
+ * Queues a failed or cancelled job again, unless a limit is reached, a dataset of a job that trains is being deleted, or
  * the files of the job are being removed. Of two concurrent calls one resumes the job and the other finds it queued.
  *
- * '' as a limit means no limit. Returns `done`, `missing`, `in-cleanup`, `no-dataset`, `queue-full`, `owner-full`, or the
+ * '' as a limit means no limit. Returns `done`, `missing`, `in-cleanup`, `no-dataset`, `no-validation`, `queue-full`, `owner-full`, or the
  * status that does not allow a resume.
  */
 export const resumeJobScript = luaScript(
   {
-    keys: ['owner_jobs', 'dataset_deletion', 'cleanup'],
+    keys: ['owner_jobs', 'dataset_deletion', 'validation_deletion', 'cleanup'],
     arguments: ['max_waiting', 'max_of_owner'],
     lua: `
 local status, kind = unpack(redis.call('HMGET', record, 'status', 'kind'))
@@ -18,6 +18,7 @@ if not status then return 'missing' end
 if status ~= 'failed' and status ~= 'cancelled' then return status end
 if redis.call('EXISTS', cleanup) == 1 then return 'in-cleanup' end
 if kind == 'train' and redis.call('EXISTS', dataset_deletion) == 1 then return 'no-dataset' end
+if kind == 'train' and redis.call('EXISTS', validation_deletion) == 1 then return 'no-validation' end
 local exceeded = exceeded_limit(owner_jobs, tonumber(max_waiting), tonumber(max_of_owner))
 if exceeded then return exceeded end
 redis.call('ZREM', jobs_with[status], id)

@@ -19,9 +19,30 @@ export interface BatchLoad {
   microBatchesPerStep: number;
 }
 
+/** What the memory of a pass depends on. */
+export type PassLoad = Pick<BatchLoad, 'mostTokens' | 'mostLabels' | 'longestRow'>;
+
 /** A job may have millions of steps. The batches of this many, or of this many examples, represent the others. */
 const MOST_STEPS = 20_000;
 const MOST_EXAMPLES = 500_000;
+
+/** The most that a micro-batch of an evaluation holds: the examples in their order. */
+export function evaluationLoad(examples: Examples, batchSize: number): PassLoad {
+  const load = { mostTokens: 0, mostLabels: 0, longestRow: 0 };
+  const most = Math.min(examples.count, MOST_EXAMPLES);
+  for (let first = 0; first < most; first += batchSize) {
+    let [tokens, labels] = [0, 0];
+    for (let index = first; index < Math.min(first + batchSize, most); index++) {
+      const length = examples.lengthOf(index);
+      tokens += length;
+      labels += examples.labelsOf(index);
+      load.longestRow = Math.max(load.longestRow, length);
+    }
+    load.mostTokens = Math.max(load.mostTokens, tokens);
+    load.mostLabels = Math.max(load.mostLabels, labels);
+  }
+  return load;
+}
 
 /** Reads the same micro-batches that the job will train on. */
 export function batchLoad(examples: Examples, settings: TrainingSettings, steps: StepCounts): BatchLoad {

@@ -120,7 +120,7 @@ describe('memory of several jobs', () => {
 
   test('has the base model once, and of one job is what it needs alone', () => {
     const small = needs(64, 32, { batch_size: 4 });
-    const alone = decoderMemory(small.memory, small.load);
+    const alone = decoderMemory(small);
     expect(jointMemory([small], 1024)).toBe(alone);
     const eight = jointMemory(Array(8).fill(small), 1024);
     expect(eight).toBeGreaterThan(alone);

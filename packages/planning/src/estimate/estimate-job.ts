@@ -10,7 +10,7 @@ import type { StepCounts } from '../count-steps.js';
 import type { Examples } from '../objectives/objectives.js';
 import { precisionOn } from '../precision.js';
 import type { Target } from '../target-ranks.js';
-import { batchLoad } from './batch-load.js';
+import { batchLoad, evaluationLoad } from './batch-load.js';
 import { engineMemory, logitsPerChunk } from './engine-memory.js';
 import { addedMemory, bytesPerNumber, bytesPerWeight, decoderMemory, type MemoryNeeds } from './estimate-memory.js';
 import { secondsPerStep } from './estimate-time.js';
@@ -49,7 +49,7 @@ export function memoryNeeds(
   const { architecture } = job.model;
   if (architecture.kind !== 'decoder') return null;
   const load = batchLoad(job.training, job.spec.training, job.steps);
-  return { memory: memoryOf(job, architecture, precision, recompute), load };
+  return { memory: memoryOf(job, architecture, precision, recompute), load, evaluation: evaluationOf(job) };
 }
 
 /** What a job takes on a machine. Null for a classifier: it is small, and no rates are measured for it. */
@@ -60,8 +60,13 @@ export function estimateJob(job: JobToEstimate): Estimate | null {
   const { chosen: precision } = precisionOn(machine, spec.training.precision, architecture.family);
   const load = batchLoad(job.training, spec.training, steps);
   const available = availableMemory(machine);
-  const needs = (recompute: boolean) => ({ memory: memoryOf(job, architecture, precision, recompute), load });
-  const peak = (recompute: boolean) => machine.base_memory_bytes + decoderMemory(needs(recompute).memory, load);
+  const evaluation = evaluationOf(job);
+  const needs = (recompute: boolean) => ({
+    memory: memoryOf(job, architecture, precision, recompute),
+    load,
+    evaluation,
+  });
+  const peak = (recompute: boolean) => machine.base_memory_bytes + decoderMemory(needs(recompute));
   const recompute =
     spec.training.recompute === 'always' || (spec.training.recompute === 'auto' && peak(false) > available);
   const rates = machine.rates[precision] ?? machine.rates.float32;
@@ -116,6 +121,10 @@ function remedy(job: JobToEstimate, { available_memory_bytes: available }: Estim
 
 function gigabytes(bytes: number): string {
   return `${(bytes / 1e9).toFixed(1)} GB`;
+}
+
+function evaluationOf({ spec, validation }: JobToEstimate): MemoryNeeds['evaluation'] {
+  return validation === null ? null : evaluationLoad(validation, spec.training.batch_size);
 }
 
 function memoryOf(

@@ -1,7 +1,7 @@
 import type { AdaptableModule } from '@lorasmith/contracts';
 import type { DecoderArchitecture } from '@lorasmith/model-folder';
 import { layerIndexOf } from './adapted-layers.js';
-import type { BatchLoad } from './batch-load.js';
+import type { PassLoad } from './batch-load.js';
 import { bytesPerLogit, type EngineMemory } from './engine-memory.js';
 
 type Precision = 'float32' | 'bfloat16';
@@ -20,8 +20,6 @@ export interface MemoryOfDecoder {
   sampleCacheBytes: number;
 }
 
-export type PassLoad = Pick<BatchLoad, 'mostTokens' | 'mostLabels' | 'longestRow'>;
-
 /** Vectors of all trained parameters that a job holds: parameters, two moments, the gradients of a pass and of a step, a copy. */
 const HELD_VECTORS = 6;
 /** Those of AdamW's intermediate results, which one job has at a time. */
@@ -39,11 +37,13 @@ const LONGEST_WITH_WEIGHTS = 512;
 export interface MemoryNeeds {
   memory: MemoryOfDecoder;
   load: PassLoad;
+  /** Of its evaluations; null where it has none. */
+  evaluation: PassLoad | null;
 }
 
-/** Expected peak of a trainer in bytes, beyond what it takes before it has a model. */
-export function decoderMemory(memory: MemoryOfDecoder, load: PassLoad): number {
-  return jointMemory([{ memory, load }], 0);
+/** Expected peak of a trainer with one job in bytes, beyond what it takes before it has a model. */
+export function decoderMemory(job: MemoryNeeds): number {
+  return jointMemory([job], 0);
 }
 
 /**
@@ -65,9 +65,12 @@ export function jointMemory(jobs: readonly MemoryNeeds[], passTokens: number): n
       passTokens,
     ),
   );
+  // Evaluations take turns with the passes that train.
+  const evaluations = jobs.map((job) => (job.evaluation === null ? 0 : forwardBytes(job.memory, job.evaluation)));
+  const pass = Math.max(...passes, ...evaluations);
   const caches = jobs.map(({ memory }) => memory.sampleCacheBytes);
   // A job alone has no pass while it answers its prompts; others go on.
-  const beyond = jobs.length === 1 ? Math.max(...passes, ...caches) : Math.max(...passes) + sum(caches);
+  const beyond = jobs.length === 1 ? Math.max(pass, ...caches) : pass + sum(caches);
   return plans + (weights + vectors + beyond) * engine.slack;
 }
 
@@ -99,7 +102,7 @@ function sharedPassBytes(jobs: readonly MemoryNeeds[], passTokens: number): numb
 /** What a job adds to a trainer that trains others on the same base model, with adapters on the same layers. */
 export function addedMemory(job: MemoryNeeds, passTokens: number): number {
   const load = { ...job.load, mostTokens: passTokens, mostLabels: passTokens };
-  const others = { load, memory: { ...job.memory, sampleCacheBytes: 0 } };
+  const others = { load, memory: { ...job.memory, sampleCacheBytes: 0 }, evaluation: null };
   return jointMemory([others, job], passTokens) - jointMemory([others], passTokens);
 }
 
@@ -109,18 +112,30 @@ function sum(numbers: readonly number[]): number {
 
 /** Expected bytes that the tensors of a forward and a backward pass hold at most. */
 export function passBytes(memory: MemoryOfDecoder, load: PassLoad): number {
-  const { architecture, engine } = memory;
+  const { architecture } = memory;
   const width = bytesPerNumber(memory.precision);
   const layers = adaptedLayers(architecture, memory.targets);
   const ofLayer = savedByLayer(architecture, memory.targets, width) + savedWeights(memory, load, width);
   const saved = memory.recompute ? layers * 4 * architecture.hiddenSize + ofLayer : layers * ofLayer;
+  return load.mostTokens * saved + workingBytes(memory, load);
+}
+
+/** The same of a forward pass that saves nothing, at most. */
+function forwardBytes(memory: MemoryOfDecoder, load: PassLoad): number {
+  return load.mostTokens * 4 * memory.architecture.hiddenSize + workingBytes({ ...memory, dropout: 0 }, load);
+}
+
+/** What lives within one layer, or at the output head. */
+function workingBytes(memory: MemoryOfDecoder, load: PassLoad): number {
+  const { architecture, engine } = memory;
+  const width = bytesPerNumber(memory.precision);
   const passing = load.mostTokens * passingBytes(memory, width);
   const scores = engine.fused ? 0 : scoresBytes(architecture, load, width);
   const logits = Math.min(memory.logitsInChunk, load.mostLabels * architecture.vocabSize);
   const ofLogits = logits * bytesPerLogit(engine, memory.precision);
   const ofLayers = Math.max(passing, scores);
   // Logits are gone when the layers' backward pass begins.
-  return load.mostTokens * saved + (engine.reuses ? Math.max(ofLayers, ofLogits) : ofLayers + ofLogits);
+  return engine.reuses ? Math.max(ofLayers, ofLogits) : ofLayers + ofLogits;
 }
 
 export function bytesPerNumber(precision: Precision): number {

@@ -61,6 +61,11 @@ export abstract class StoredSide implements ExampleSide {
     return this.#source.file.words(this.#record(index));
   }
 
+  protected lastWord(index: number): number {
+    const { start, words, ...record } = this.#record(index);
+    return this.#source.file.words({ ...record, start: start + words - 1, words: 1 })[0]!;
+  }
+
   #record(index: number): ExampleRecord {
     return this.#source.file.record(this.#source.indexInFile(index));
   }

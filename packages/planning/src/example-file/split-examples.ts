@@ -9,6 +9,15 @@ import type { ExampleFile } from './example-file.js';
 /** Records between two turns of the event loop: some milliseconds. */
 const SCAN_RECORDS = 40_000;
 
+/** All examples of a file, as one side. @throws ProductError `cancelled` */
+export async function allExamples(
+  file: ExampleFile,
+  objective: { objective: Objective; model: ModelFolder },
+  signal?: AbortSignal,
+): Promise<Examples> {
+  return (await splitExamples(file, new BitSet(0), objective, signal)).training;
+}
+
 /**
  * The two sides of a file of examples. Memory holds one bit for each example.
  *

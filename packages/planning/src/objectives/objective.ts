@@ -13,7 +13,7 @@ import type { Validator } from 'typebox/compile';
 import type { ExampleRecord } from '../example-file/example-record.js';
 import type { SideSource } from '../example-file/example-side.js';
 import type { RowCounts } from '../example-file/example-summary.js';
-import type { CodedFault } from '../fault-list.js';
+import type { CodedFault, FaultList } from '../fault-list.js';
 import type { RemarkCount, RowRemark } from '../row-conversion/row-remarks.js';
 import type { LengthLimit } from './next-token/length-limit.js';
 import type { Examples } from './objectives.js';
@@ -76,8 +76,21 @@ export interface Objective {
   tokensOf(record: Pick<ExampleRecord, 'words'>): number;
   /** Examples as the loss reads them. */
   examples(source: SideSource, model: ModelFolder): Examples;
+  /**
+   * Adds a fault for each example of a validation dataset whose target nothing trained on has; null where any target can be learnt.
+   * @throws ProductError `cancelled`
+   */
+  checkTargets: ((sides: SidesOfJob, faults: FaultList) => Promise<void>) | null;
   /** What the report warns of, once all rows are converted. */
   warnings(job: ObjectiveJob, counts: RowCounts): Fault[];
+}
+
+/** What a job trains and evaluates on. */
+export interface SidesOfJob {
+  model: ModelFolder;
+  training: Examples;
+  validation: Examples;
+  signal?: AbortSignal | undefined;
 }
 
 /** @returns token ids */

@@ -12,12 +12,21 @@ export const OBJECTIVES: readonly Objective[] = [nextToken, classification];
 /** The `kind` is that of the objective. */
 export type Examples = TokenExamples | FeatureExamples;
 
-/** The objective for this model and dataset. @throws ProductError `dataset_format_mismatch` when there is none */
-export function objectiveFor({ architecture, name }: ModelFolder, { format }: Dataset): Objective {
+/**
+ * The objective for this model and dataset.
+ * @param param - The field of the job that names the dataset. @defaultValue `dataset`
+ * @throws ProductError `dataset_format_mismatch` when there is none
+ */
+export function objectiveFor(
+  { architecture, name }: ModelFolder,
+  { format }: Dataset,
+  param: 'dataset' | 'validation.dataset' = 'dataset',
+): Objective {
   const ofModel = OBJECTIVES.filter(({ modelKind }) => modelKind === architecture.kind);
   const found = ofModel.find(({ formats }) => formats.some((one) => one.name === format));
   if (found !== undefined) return found;
   const rows = ofModel.map((one) => one.rows).join(', or ');
-  const message = `The dataset has the format ${format}; the base model "${name}" is trained on rows of ${rows}.`;
-  throw new ProductError('dataset_format_mismatch', message, { param: 'dataset' });
+  const which = param === 'dataset' ? 'dataset' : 'validation dataset';
+  const message = `The ${which} has the format ${format}; the base model "${name}" is trained on rows of ${rows}.`;
+  throw new ProductError('dataset_format_mismatch', message, { param });
 }

@@ -12,6 +12,7 @@ import type { JobStore } from '@lorasmith/job-store';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { AdapterReservation } from './adapter-reservation.js';
+import { inValidation } from './job-datasets.js';
 
 export interface JobContinuationOptions {
   jobs: Pick<JobStore, 'getJob' | 'resumeJob' | 'checkpoints' | 'createJob' | 'repeatedJob' | 'adapterBytes'>;
@@ -51,7 +52,10 @@ export function createJobContinuation({ jobs, catalog, adapterReservation }: Job
     async resume(id, limits) {
       const job = await existingJob(id);
       // Publishing a checkpoint reads no dataset.
-      if (job.kind === 'train' && ENDED_STATUSES.includes(job.status)) await catalog.get(job.dataset);
+      if (job.kind === 'train' && ENDED_STATUSES.includes(job.status)) {
+        await catalog.get(job.dataset);
+        if (job.validation.dataset !== null) await catalog.get(job.validation.dataset).catch(inValidation);
+      }
       const resume = () => jobs.resumeJob(id, jobLimitsOf(limits));
       // The job store refuses the status, so the quota does not matter.
       if (job.status !== 'failed' && job.status !== 'cancelled') return await resume();

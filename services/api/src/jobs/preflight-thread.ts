@@ -11,6 +11,7 @@ import {
   prepareTokens,
   storedTokens,
 } from '@lorasmith/planning';
+import { datasetsOf } from './job-datasets.js';
 import type { PlannedJob, PreflightRows, ThreadAnswer } from './preflight.js';
 
 // What the api runs in worker threads: each function is a task, called by its name.
@@ -52,7 +53,7 @@ export async function report({ job, tokens, threads, deadlineMs }: ReportTask): 
 
 export interface OutlineTask extends Shared {
   job: PlannedJob;
-  /** The largest dataset, and the most bytes of stored tokens, that are planned before the answer. */
+  /** The most bytes of rows, or of stored tokens, that are planned before the answer. */
   quick: { rowBytes: number; tokenBytes: number };
 }
 
@@ -64,14 +65,17 @@ export interface Outline {
 
 export async function outline({ job, tokens, quick }: OutlineTask): Promise<ThreadAnswer<Outline>> {
   return await answering(async () => {
-    const { spec, modelsDir, dataset, initial } = job;
+    const { spec, modelsDir, dataset, validation, initial } = job;
     const model = await openBaseModel(modelsDir, spec.base_model);
     const weightsSha256 = await knownWeights(model, job, tokens);
-    const checked = await answering(() => outlineJob({ spec, model, dataset, initial, weightsSha256 }));
+    const checked = await answering(() => outlineJob({ spec, model, dataset, validation, initial, weightsSha256 }));
     const examples = await openExampleStore(tokens);
-    const stored = await storedTokens({ model, dataset, examples }).catch(nullIfNotTrainable);
-    const isQuick = stored === null ? dataset.bytes <= quick.rowBytes : stored.bytes <= quick.tokenBytes;
-    return { outline: checked, isQuick };
+    let shareOfBudget = 0;
+    for (const one of datasetsOf(job)) {
+      const stored = await storedTokens({ model, dataset: one, examples }).catch(nullIfNotTrainable);
+      shareOfBudget += stored === null ? one.bytes / quick.rowBytes : stored.bytes / quick.tokenBytes;
+    }
+    return { outline: checked, isQuick: shareOfBudget <= 1 };
   });
 }
 

@@ -12,8 +12,9 @@ import {
   type Report,
 } from '@lorasmith/contracts';
 import type { PlannedWork } from '@lorasmith/job-store';
-import type { ExampleStoreOptions, JobOutline, TokenizingProgress } from '@lorasmith/planning';
+import type { ExampleStoreOptions, JobOutline, TokenizingProgress, ValidationRows } from '@lorasmith/planning';
 import { Piscina } from 'piscina';
+import { datasetsOf } from './job-datasets.js';
 import type { Outline, OutlineTask, PrepareTask, ReportTask, TokensTask } from './preflight-thread.js';
 
 /** A job, and the files that it names. */
@@ -22,6 +23,8 @@ export interface PlannedJob {
   modelsDir: string;
   dataset: Dataset;
   rowsFile: string;
+  /** What `validation.dataset` names. */
+  validation: ValidationRows | null;
   /** The manifest of the adapter that the job continues to train. */
   initial: AdapterManifest | null;
   /** The measured profile of a worker's machine; null: no estimate. */
@@ -48,7 +51,7 @@ export interface PreflightOptions {
   threads: number;
   /** Maximum waiting tasks. */
   maxWaiting: number;
-  /** Limit for waiting and planning together, plus a time that depends on the size of the dataset. Then the thread is ended. */
+  /** Limit for waiting and planning together, plus a time that depends on the size of the datasets. Then the thread is ended. */
   timeoutMs: number;
   /** How long {@link Preflight.check} may tokenize rows. 0: never. */
   budgetMs: number;
@@ -61,7 +64,7 @@ export interface Preflight {
   /** Plans a job completely. @throws ProductError the errors of planning; `timeout`; `service_unavailable` if too many tasks wait */
   report(job: PlannedJob): Promise<Report>;
   /**
-   * Checks a job in a short time, whatever the size of its dataset: completely if its rows are few or stored as tokens.
+   * Checks a job in a short time, whatever the size of its datasets: completely if its rows are few or stored as tokens.
    * Otherwise without its rows, which its trainer checks first.
    *
    * @returns `planned` is known only if it was checked completely
@@ -120,11 +123,14 @@ export function createPreflight(options: PreflightOptions): Preflight {
   let started: Promise<unknown> = Promise.resolve();
 
   const cores = Math.min(availableParallelism(), MAX_TOKENIZING_THREADS);
-  const limitOf = ({ bytes }: Dataset) => timeoutMs + Math.ceil((bytes / 1e6) * MS_PER_MEGABYTE);
+  const limitOf = (datasets: readonly Dataset[]) => {
+    const bytes = datasets.reduce((sum, dataset) => sum + dataset.bytes, 0);
+    return timeoutMs + Math.ceil((bytes / 1e6) * MS_PER_MEGABYTE);
+  };
 
   const report = (job: PlannedJob, deadlineMs: number | null): Promise<Report | null> => {
     const task: ReportTask = { job, tokens, deadlineMs, threads: deadlineMs === null ? cores : 1 };
-    return run(planning(), 'report', task, limitOf(job.dataset));
+    return run(planning(), 'report', task, limitOf(datasetsOf(job)));
   };
   /** Null if planning takes longer, or could not begin. */
   const reportInBudget = async (job: PlannedJob): Promise<Report | null> => {
@@ -159,7 +165,7 @@ export function createPreflight(options: PreflightOptions): Preflight {
       port1.on('message', onProgress);
       const task: PrepareTask = { rows, tokens, threads: cores, port: port2 };
       try {
-        await run<null>(preparing(), 'prepare', task, limitOf(rows.dataset), [port2]);
+        await run<null>(preparing(), 'prepare', task, limitOf([rows.dataset]), [port2]);
       } finally {
         port1.close();
       }

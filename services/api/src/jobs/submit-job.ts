@@ -19,6 +19,7 @@ import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { TokenPreparations } from '../datasets/token-preparations.js';
 import type { AdapterReservation } from './adapter-reservation.js';
 import { continuing, readInitialAdapter } from './initial-adapter.js';
+import { datasetsOf, inValidation } from './job-datasets.js';
 import { jobSpecOf, requestHash } from './job-spec.js';
 import type { PlannedJob, Preflight } from './preflight.js';
 import { createSingleFlight } from './single-flight.js';
@@ -67,25 +68,29 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     knownMachine: Promise<MachineProfile | null>,
     plan: (job: PlannedJob) => Promise<Result>,
   ): Promise<{ spec: JobSpec; result: Result }> => {
-    const [dataset, machine, model, initial] = await allOf(
+    const [dataset, ofValidation, machine, model, initial] = await allOf(
       ownDataset(catalog, request.dataset, caller),
+      validationDataset(catalog, request, caller),
       knownMachine,
       baseModels.describe(request.base_model),
       initialAdapter(adapters, request, caller),
     );
     const spec = jobSpecOf(initial === null ? request : continuing(request, initial, model));
-    const { modelsDir, release: releaseModel } = await baseModels.holdOutline(spec.base_model);
-    const held = await catalog.hold(dataset.id).catch((error: unknown) => {
-      releaseModel();
-      throw error;
-    });
+    const held: { release(): void }[] = [];
+    const rowsOf = async ({ id }: Dataset) => {
+      const folder = await catalog.hold(id);
+      held.push(folder);
+      return folder.path(DATASET_FILES.rows);
+    };
     try {
-      const rowsFile = held.path(DATASET_FILES.rows);
-      const job = { spec, modelsDir, dataset, rowsFile, initial, machine };
+      const outline = await baseModels.holdOutline(spec.base_model);
+      held.push(outline);
+      const rowsFile = await rowsOf(dataset);
+      const validation = ofValidation && { dataset: ofValidation, rowsFile: await rowsOf(ofValidation) };
+      const job = { spec, modelsDir: outline.modelsDir, dataset, rowsFile, validation, initial, machine };
       return { spec, result: await tracing.span('plan job', {}, () => plan(job)) };
     } finally {
-      held.release();
-      releaseModel();
+      for (const one of held) one.release();
     }
   };
 
@@ -102,8 +107,9 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     }
     const { spec, result } = await preflightOf(request, caller, jobs.machines.latest(), preflight.check);
     const { adapterBytes, planned } = result;
-    // The dataset may have been deleted meanwhile. The job store detects a deletion after this check.
+    // A dataset may have been deleted meanwhile. The job store detects a deletion after this check.
     await ownDataset(catalog, request.dataset, caller);
+    await validationDataset(catalog, request, caller);
     return await adapterReservation.within(owner, adapterBytes, limits, () =>
       tracing.span('queue job', { kind: 'producer' }, async () => {
         const { job } = await jobs.createJob(spec, {
@@ -128,7 +134,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
         const machine = jobs.machines.latest().catch(nullWithoutRedis);
         const { result } = await preflightOf(request, caller, machine, async (job) => {
           // It makes the tokens that planning would make at the same time.
-          await preparations.running(job.dataset.id, job.spec.base_model);
+          for (const { id } of datasetsOf(job)) await preparations.running(id, job.spec.base_model);
           return await preflight.report(job);
         });
         return result;
@@ -150,6 +156,16 @@ async function ownDataset(catalog: DatasetCatalog, id: string, caller: Caller): 
   const dataset = await catalog.get(id);
   if (mayUse(caller, dataset.owner)) return dataset;
   throw datasetNotFound(id);
+}
+
+/** The dataset that the job is evaluated on, if it names one. */
+async function validationDataset(
+  catalog: DatasetCatalog,
+  { validation }: JobRequest,
+  caller: Caller,
+): Promise<Dataset | null> {
+  const id = validation?.dataset ?? null;
+  return id === null ? null : await ownDataset(catalog, id, caller).catch(inValidation);
 }
 
 function nullWithoutRedis(error: unknown): null {

@@ -58,14 +58,14 @@ async function execute(order: TrainerOrder, { signal, recycle, onEvent }: Traine
   const shared = { cache, scheduler, share, digests, texts };
   switch (order.kind) {
     case 'train': {
-      const { spec, dataset, machine, tokens, paths } = order;
+      const { spec, dataset, validation, machine, tokens, paths } = order;
       const examples = await openExampleStore(tokens);
       const admit = (needs: MemoryNeeds | null) => {
         speech.yieldMemory();
         return memory.admit(needs, machine);
       };
       const callbacks = { signal, pause: recycle, onEvent, onLoading, admit };
-      return await train({ spec, dataset, machine, examples, ...paths, ...callbacks, ...shared });
+      return await train({ spec, dataset, validation, machine, examples, ...paths, ...callbacks, ...shared });
     }
     case 'publish-checkpoint': {
       const { spec, checkpoint, paths } = order;

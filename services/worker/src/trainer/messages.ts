@@ -10,7 +10,7 @@ import type {
   SpeechRequest,
   TrainingOutcome,
 } from '@lorasmith/contracts';
-import type { ExampleStoreOptions } from '@lorasmith/planning';
+import type { ExampleStoreOptions, ValidationRows } from '@lorasmith/planning';
 // Types alone: the worker must not load the engine.
 import type { StopReason } from '@lorasmith/training';
 
@@ -39,6 +39,8 @@ export interface TrainOrder {
   job: JobId;
   spec: JobSpec;
   dataset: Dataset;
+  /** What `validation.dataset` names. */
+  validation: ValidationRows | null;
   machine: MachineProfile | null;
   /** Where the dataset is stored as tokens. */
   tokens: ExampleStoreOptions;

@@ -1,7 +1,10 @@
+import { setImmediate } from 'node:timers/promises';
 import type { FeaturesRow } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
-import type { CodedFault } from '../../fault-list.js';
-import type { ConvertedRow, Objective, RowConverter } from '../objective.js';
+import type { CodedFault, FaultList } from '../../fault-list.js';
+import { throwIfPlanningStopped } from '../../planning-stopped.js';
+import type { ConvertedRow, Objective, RowConverter, SidesOfJob } from '../objective.js';
+import type { Examples } from '../objectives.js';
 import { StoredFeatures, wordsOfFeatures } from './feature-examples.js';
 import { FEATURES_FORMAT } from './row-format.js';
 
@@ -18,6 +21,7 @@ export const classification: Objective = {
   lengthLimit: () => null,
   tokensOf: () => 1,
   examples: (source, model) => new StoredFeatures(source, widthsOf(model).width),
+  checkTargets: checkLabels,
   warnings: () => [],
 };
 
@@ -30,6 +34,38 @@ function widthsOf({ architecture }: ModelFolder): Widths {
   if (architecture.kind !== 'classifier') throw new Error('classification trains classifiers');
   const { layers } = architecture;
   return { width: layers[0]!.inFeatures, classes: layers.at(-1)!.outFeatures };
+}
+
+/** Examples between two turns of the event loop. */
+const LABELS_PER_TURN = 20_000;
+
+/** A class that no row trains is not learnt, so its rows in an evaluation are a mistake. */
+async function checkLabels({ model, training, validation, signal }: SidesOfJob, faults: FaultList): Promise<void> {
+  const { classes } = widthsOf(model);
+  const known = new Set<number>();
+  for (let index = 0; index < training.count && known.size < classes; index++) {
+    known.add(labelOf(training, index));
+    if (index % LABELS_PER_TURN === 0) await giveTurn(signal);
+  }
+  if (known.size === classes) return;
+  for (let index = 0; index < validation.count; index++) {
+    const label = labelOf(validation, index);
+    if (!known.has(label)) {
+      const message = `The label is ${label}, which no row of the training dataset has.`;
+      faults.add({ code: 'label_out_of_range', message, param: 'label', line: validation.lineOf(index) });
+    }
+    if (index % LABELS_PER_TURN === 0) await giveTurn(signal);
+  }
+}
+
+function labelOf(examples: Examples, index: number): number {
+  if (examples.kind !== 'classification') throw new Error('a classifier has rows of features');
+  return examples.label(index);
+}
+
+async function giveTurn(signal: AbortSignal | undefined): Promise<void> {
+  await setImmediate();
+  throwIfPlanningStopped(signal);
 }
 
 class FeatureRowConverter implements RowConverter<FeaturesRow> {

@@ -6,6 +6,7 @@ export interface FeatureExamples extends ExampleSide {
   width: number;
   /** `features`: `[width]`. */
   row(index: number): { features: Float32Array; label: number };
+  label(index: number): number;
 }
 
 export class StoredFeatures extends StoredSide implements FeatureExamples {
@@ -19,6 +20,10 @@ export class StoredFeatures extends StoredSide implements FeatureExamples {
 
   row(index: number): { features: Float32Array; label: number } {
     return featuresOfWords(this.words(index));
+  }
+
+  label(index: number): number {
+    return this.lastWord(index);
   }
 }
 

@@ -27,6 +27,7 @@ export const nextToken: Objective = {
   lengthLimit,
   tokensOf: ({ words }) => words,
   examples: (source) => new StoredTokens(source),
+  checkTargets: null,
   warnings: lengthWarnings,
 };
 

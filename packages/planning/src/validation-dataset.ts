@@ -1,0 +1,51 @@
+import { type Dataset, type Fault, ProductError } from '@lorasmith/contracts';
+import type { OpenExamples } from './example-file/example-store.js';
+import { FaultList } from './fault-list.js';
+import { type PrepareExamplesOptions, prepareExamples } from './prepare-examples.js';
+
+/** The dataset that `validation.dataset` names. */
+export interface ValidationRows {
+  dataset: Dataset;
+  /** Its rows, JSONL. */
+  rowsFile: string;
+}
+
+/**
+ * The examples of the validation dataset, made and stored as those to train on.
+ *
+ * @param options - of the job
+ * @returns null when its rows have faults, or are of another format than the objective's; the faults are in the list
+ * @throws ProductError as {@link prepareExamples}
+ */
+export async function prepareValidation(
+  { dataset, rowsFile }: ValidationRows,
+  options: PrepareExamplesOptions,
+): Promise<OpenExamples | null> {
+  const { objective, faults, onProgress, dataset: trained } = options;
+  // A fault already, found without the rows.
+  if (!objective.formats.some(({ name }) => name === dataset.format)) return null;
+  const ofRows = new FaultList();
+  try {
+    return await prepareExamples({
+      ...options,
+      dataset,
+      rowsFile,
+      faults: ofRows,
+      onProgress:
+        onProgress && (({ rows }) => onProgress({ rows: trained.rows + rows, totalRows: trained.rows + dataset.rows })),
+    });
+  } catch (error) {
+    if (!(error instanceof ProductError) || error.param !== 'dataset') throw error;
+    throw new ProductError(error.code, error.message, { param: 'validation.dataset', cause: error });
+  } finally {
+    faults.addOfDataset(dataset.id, ofRows);
+  }
+}
+
+/** Warns if a job is evaluated on what it is trained on. */
+export function sameDatasetWarnings(trained: Dataset, validation: Dataset | null): Fault[] {
+  if (validation?.id !== trained.id) return [];
+  const message =
+    'validation.dataset is the dataset that is trained on, so evaluations say nothing about other rows. Use validation.split, or another dataset.';
+  return [{ code: 'validation_on_training_rows', message, param: 'validation.dataset' }];
+}
