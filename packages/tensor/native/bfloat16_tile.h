@@ -61,6 +61,23 @@ inline void PackTransposedPanel(Matrix<BFloat16> b, int64_t depth, int64_t colum
   }
 }
 
+// Where the sums of a row go: with the last chunk of depth into the result, with its addend.
+inline void StoreSums(__m512 left, __m512 right, int64_t row, const Target<BFloat16>& to) {
+  if (!to.last_chunk) {
+    _mm512_storeu_ps(to.sums + row * to.sums_stride, left);
+    _mm512_storeu_ps(to.sums + row * to.sums_stride + 16, right);
+    return;
+  }
+  if (to.addend != nullptr) {
+    alignas(64) BFloat16 addend[kPanelColumns];
+    _mm512_store_si512(addend, _mm512_maskz_loadu_epi16(to.inside, to.addend + row * to.result_stride));
+    left = _mm512_add_ps(left, LoadNumbers(addend));
+    right = _mm512_add_ps(right, LoadNumbers(addend + 16));
+  }
+  const __m512bh rounded = _mm512_cvtne2ps_pbh(right, left);
+  _mm512_mask_storeu_epi16(to.result + row * to.result_stride, to.inside, reinterpret_cast<__m512i>(rounded));
+}
+
 // a [kRows, depth] times a panel. With an odd depth, a has a zero behind each row.
 template <int kRows>
 void Tile(Matrix<BFloat16> a, const BFloat16* panel, int64_t depth, const Target<BFloat16>& to) {
@@ -85,21 +102,7 @@ void Tile(Matrix<BFloat16> a, const BFloat16* panel, int64_t depth, const Target
     }
   }
 #pragma GCC unroll 14
-  for (int row = 0; row < kRows; row++) {
-    if (to.last_chunk) {
-      if (to.addend != nullptr) {
-        alignas(64) BFloat16 addend[kPanelColumns];
-        _mm512_store_si512(addend, _mm512_maskz_loadu_epi16(to.inside, to.addend + row * to.result_stride));
-        sums[row][0] = _mm512_add_ps(sums[row][0], LoadNumbers(addend));
-        sums[row][1] = _mm512_add_ps(sums[row][1], LoadNumbers(addend + 16));
-      }
-      const __m512bh rounded = _mm512_cvtne2ps_pbh(sums[row][1], sums[row][0]);
-      _mm512_mask_storeu_epi16(to.result + row * to.result_stride, to.inside, reinterpret_cast<__m512i>(rounded));
-    } else {
-      _mm512_storeu_ps(to.sums + row * to.sums_stride, sums[row][0]);
-      _mm512_storeu_ps(to.sums + row * to.sums_stride + 16, sums[row][1]);
-    }
-  }
+  for (int row = 0; row < kRows; row++) StoreSums(sums[row][0], sums[row][1], row, to);
 }
 
 using TileOf = void (*)(Matrix<BFloat16>, const BFloat16*, int64_t, const Target<BFloat16>&);

@@ -1,5 +1,5 @@
 // Products of large matrices, where they take most of a training step: in float32 on processors with AVX-512, in
-// bfloat16 on those with AVX512-BF16.
+// bfloat16 on those with AVX512-BF16, and in the tile registers of those with AMX.
 //
 // The second matrix is packed into panels (tile.h), again for every product, which costs about 1 % of the product and
 // no memory between products. The sum of an element has the same order for all sizes and numbers of threads, so the
@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "amx_tile.h"
 #include "bfloat16_tile.h"
 #include "float32_tile.h"
 #include "parallel.h"
@@ -21,12 +22,10 @@
 namespace lorasmith {
 namespace {
 
-// What is particular to an element type.
-template <typename Number>
-struct Blocking;
-
-template <>
-struct Blocking<float> {
+// What is particular to an element type and its instructions. An object is one thread's.
+struct Float32Tiles {
+  using Number = float;
+  static constexpr int64_t kTileRows = lorasmith::kTileRows;
   // Depth of a chunk: its panel and rows fit into the second-level cache together.
   static constexpr int64_t kDepthChunk = 768;
   // A depth is computed as the next multiple of this: zeros follow.
@@ -36,40 +35,37 @@ struct Blocking<float> {
   // Whether the sums between chunks need memory of their own.
   static constexpr bool kKeepsSums = false;
 
-  static void Pack(Matrix<float> b, bool transposed, int64_t depth, int64_t columns, float* panel) {
-    if (transposed) {
-      PackTransposedPanel(b, depth, columns, panel);
-    } else {
-      PackPanel(b, depth, columns, panel);
-    }
-  }
-
-  static void Multiply(Matrix<float> a, int64_t rows, const float* panel, int64_t depth, const Target<float>& to) {
+  void Multiply(Matrix<float> a, int64_t rows, const float* panel, int64_t depth, const Target<float>& to) {
     MultiplyTile(a, rows, panel, depth, to);
   }
 };
 
 #if defined(__AVX512BF16__)
 
-template <>
-struct Blocking<BFloat16> {
+struct BFloat16Tiles {
+  using Number = BFloat16;
+  static constexpr int64_t kTileRows = lorasmith::kTileRows;
   static constexpr int64_t kDepthChunk = 3072;
   static constexpr int64_t kDepthStep = 2;
   static constexpr int64_t kSharedBytes = 2048;
   static constexpr bool kKeepsSums = true;
 
-  static void Pack(Matrix<BFloat16> b, bool transposed, int64_t depth, int64_t columns, BFloat16* panel) {
-    if (transposed) {
-      PackTransposedPanel(b, depth, columns, panel);
-    } else {
-      PackPanel(b, depth, columns, panel);
-    }
-  }
-
-  static void Multiply(Matrix<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t depth,
-                       const Target<BFloat16>& to) {
+  void Multiply(Matrix<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t depth, const Target<BFloat16>& to) {
     kTiles[rows](a, panel, depth, to);
   }
+};
+
+#endif
+
+#if defined(LORASMITH_AMX)
+
+struct AmxBFloat16Tiles : AmxTiles {
+  using Number = BFloat16;
+  static constexpr int64_t kTileRows = AmxTiles::kRows;
+  static constexpr int64_t kDepthChunk = 2048;
+  static constexpr int64_t kDepthStep = AmxTiles::kDepth;
+  static constexpr int64_t kSharedBytes = 2048;
+  static constexpr bool kKeepsSums = true;
 };
 
 #endif
@@ -88,9 +84,21 @@ struct Sizes {
 };
 
 // Numbers of a panel of this depth.
-template <typename Number>
+template <typename Tiles>
 constexpr int64_t PanelSize(int64_t depth) {
-  return kPanelColumns * RoundUp(depth, Blocking<Number>::kDepthStep);
+  return kPanelColumns * RoundUp(depth, Tiles::kDepthStep);
+}
+
+template <typename Tiles, typename Number = typename Tiles::Number>
+void Pack(Matrix<Number> b, bool transposed, int64_t depth, int64_t columns, Number* panel) {
+  if (transposed) {
+    PackTransposedPanel(b, depth, columns, panel);
+  } else {
+    PackPanel(b, depth, columns, panel);
+  }
+  // Packing completes a pair of depth by itself.
+  const int64_t packed = kPanelColumns * RoundUp(depth, std::min<int64_t>(2, Tiles::kDepthStep));
+  std::memset(panel + packed, 0, (PanelSize<Tiles>(depth) - packed) * sizeof(Number));
 }
 
 // Panels first_panel … first_panel + panels - 1, at depth from … from + depth - 1.
@@ -102,8 +110,10 @@ struct Chunk {
 };
 
 // Packs the panels of a chunk, shared by the threads. Help returns when all panels are packed.
-template <typename Number>
+template <typename Tiles>
 class Packing {
+  using Number = typename Tiles::Number;
+
  public:
   Packing(Matrix<Number> b, bool transposed, const Sizes& sizes, const Chunk& chunk, Number* packed)
       : b_(b), transposed_(transposed), sizes_(sizes), chunk_(chunk), packed_(packed) {}
@@ -112,9 +122,8 @@ class Packing {
     for (int64_t panel = next_.fetch_add(1); panel < chunk_.panels; panel = next_.fetch_add(1)) {
       const int64_t column = (chunk_.first_panel + panel) * kPanelColumns;
       const int64_t first = transposed_ ? column * b_.stride + chunk_.from : chunk_.from * b_.stride + column;
-      Blocking<Number>::Pack({b_.data + first, b_.stride}, transposed_, chunk_.depth,
-                             sizes_.ColumnsOf(chunk_.first_panel + panel),
-                             packed_ + panel * PanelSize<Number>(chunk_.depth));
+      Pack<Tiles>({b_.data + first, b_.stride}, transposed_, chunk_.depth, sizes_.ColumnsOf(chunk_.first_panel + panel),
+                  packed_ + panel * PanelSize<Tiles>(chunk_.depth));
       done_.fetch_add(1, std::memory_order_release);
     }
     // The wait is at most the time to pack one panel, too short to sleep.
@@ -139,19 +148,20 @@ Number* AlignedToLine(Number* address) {
   return reinterpret_cast<Number*>((reinterpret_cast<uintptr_t>(address) + kLineBytes - 1) / kLineBytes * kLineBytes);
 }
 
-// Copies rows whose distance would make them compete for a few cache lines, and rows that need a zero behind them.
+// Copies rows whose distance would make them compete for a few cache lines, and rows that need zeros behind them.
 // Other rows are returned as they are.
-template <typename Number>
+template <typename Tiles, typename Number = typename Tiles::Number>
 Matrix<Number> Apart(Matrix<Number> a, int64_t rows, int64_t depth) {
   constexpr int64_t kLine = kLineBytes / sizeof(Number);
-  const bool compete = a.stride * sizeof(Number) % Blocking<Number>::kSharedBytes == 0;
-  if (!compete && depth % Blocking<Number>::kDepthStep == 0) return a;
+  const bool compete = a.stride * sizeof(Number) % Tiles::kSharedBytes == 0;
+  const int64_t padded = RoundUp(depth, Tiles::kDepthStep);
+  if (!compete && depth == padded) return a;
   static thread_local std::vector<Number> copy;
   const int64_t stride = RoundUp(depth, kLine) + kLine;
   copy.resize(rows * stride);
   for (int64_t row = 0; row < rows; row++) {
     std::memcpy(&copy[row * stride], a.data + row * a.stride, depth * sizeof(Number));
-    copy[row * stride + depth] = Number{};
+    std::fill_n(&copy[row * stride + depth], padded - depth, Number{});
   }
   return {copy.data(), stride};
 }
@@ -168,16 +178,18 @@ std::vector<int64_t> Pieces(int64_t tiles, int64_t threads) {
 }
 
 // Prefetches, step by step, the rows that this thread will probably take next into its second-level cache.
-template <typename Number>
+template <typename Tiles>
 class Ahead {
+  using Number = typename Tiles::Number;
+
  public:
   Ahead(Matrix<Number> a, const Chunk& chunk, const std::vector<int64_t>& begins, int64_t piece, int64_t groups,
         int64_t rows) {
     if (groups > 1 || piece + 1 >= static_cast<int64_t>(begins.size())) return;
-    const int64_t first = begins[piece] * kTileRows;
+    const int64_t first = begins[piece] * Tiles::kTileRows;
     from_ = a.data + first * a.stride + chunk.from;
     stride_ = a.stride;
-    rows_ = std::min(rows, begins[piece + 1] * kTileRows) - first;
+    rows_ = std::min(rows, begins[piece + 1] * Tiles::kTileRows) - first;
     lines_ = (chunk.depth + kLine - 1) / kLine;
   }
 
@@ -197,28 +209,29 @@ class Ahead {
   int64_t lines_ = 0;
 };
 
-template <typename Number>
+template <typename Tiles, typename Number = typename Tiles::Number>
 void MultiplyChunk(Matrix<Number> a, Matrix<Number> b, bool transposed, const Sizes& sizes, const Chunk& chunk,
                    Number* packed, const Number* addend, Number* result, float* sums) {
   const int64_t threads = Threads();
-  const std::vector<int64_t> begins = Pieces((sizes.rows + kTileRows - 1) / kTileRows, threads);
+  const std::vector<int64_t> begins = Pieces((sizes.rows + Tiles::kTileRows - 1) / Tiles::kTileRows, threads);
   const int64_t pieces = static_cast<int64_t>(begins.size()) - 1;
   // With few rows, the panels are divided among the threads as well.
   const int64_t groups = pieces >= 4 * threads ? 1 : std::min(chunk.panels, 4 * threads);
   const int64_t sums_stride = chunk.panels * kPanelColumns;
-  Packing<Number> packing(b, transposed, sizes, chunk, packed);
+  Packing<Tiles> packing(b, transposed, sizes, chunk, packed);
   ParallelFor(pieces * groups, [&](int64_t index) {
     packing.Help();
+    Tiles tiles;
     const int64_t piece = index / groups, group = index % groups;
-    const int64_t first_row = begins[piece] * kTileRows;
-    const int64_t end_row = std::min(sizes.rows, begins[piece + 1] * kTileRows);
+    const int64_t first_row = begins[piece] * Tiles::kTileRows;
+    const int64_t end_row = std::min(sizes.rows, begins[piece + 1] * Tiles::kTileRows);
     const Matrix<Number> rows =
-        Apart<Number>({a.data + first_row * a.stride + chunk.from, a.stride}, end_row - first_row, chunk.depth);
-    const Ahead<Number> ahead(a, chunk, begins, piece + threads, groups, sizes.rows);
+        Apart<Tiles>({a.data + first_row * a.stride + chunk.from, a.stride}, end_row - first_row, chunk.depth);
+    const Ahead<Tiles> ahead(a, chunk, begins, piece + threads, groups, sizes.rows);
     for (int64_t panel = chunk.panels * group / groups; panel < chunk.panels * (group + 1) / groups; panel++) {
       const int64_t column = (chunk.first_panel + panel) * kPanelColumns;
       ahead.Fetch(panel, chunk.panels);
-      for (int64_t row = first_row; row < end_row; row += kTileRows) {
+      for (int64_t row = first_row; row < end_row; row += Tiles::kTileRows) {
         const int64_t at = row * sizes.columns + column;
         const Target<Number> to{result + at,
                                 sizes.columns,
@@ -228,42 +241,47 @@ void MultiplyChunk(Matrix<Number> a, Matrix<Number> b, bool transposed, const Si
                                 chunk.from == 0,
                                 chunk.from + chunk.depth == sizes.depth,
                                 FirstColumns(sizes.ColumnsOf(chunk.first_panel + panel))};
-        Blocking<Number>::Multiply({rows.data + (row - first_row) * rows.stride, rows.stride},
-                                   std::min<int64_t>(kTileRows, end_row - row),
-                                   packed + panel * PanelSize<Number>(chunk.depth), chunk.depth, to);
+        tiles.Multiply({rows.data + (row - first_row) * rows.stride, rows.stride},
+                       std::min<int64_t>(Tiles::kTileRows, end_row - row),
+                       packed + panel * PanelSize<Tiles>(chunk.depth), chunk.depth, to);
       }
     }
   });
 }
 
 // Most rows for which each thread packs the panels that it multiplies: panel and rows stay in its own cache.
-constexpr int64_t kFewRows = kBlockTiles * kTileRows;
+template <typename Tiles>
+constexpr int64_t kFewRows = kBlockTiles * Tiles::kTileRows;
 
 // With as few rows as these, dividing them among the threads would gain nothing.
-constexpr int64_t kFewestRows = 2 * kTileRows;
+template <typename Tiles>
+constexpr int64_t kFewestRows = 2 * Tiles::kTileRows;
 
+template <typename Tiles>
 bool AreFew(const Sizes& sizes) {
-  return sizes.rows <= kFewestRows || (sizes.rows <= kFewRows && sizes.columns >= 4 * Threads() * kPanelColumns);
+  return sizes.rows <= kFewestRows<Tiles> ||
+         (sizes.rows <= kFewRows<Tiles> && sizes.columns >= 4 * Threads() * kPanelColumns);
 }
 
 // Few rows: one panel after the other, for its whole depth.
-template <typename Number>
+template <typename Tiles, typename Number = typename Tiles::Number>
 void MultiplyFewRows(Matrix<Number> a, Matrix<Number> b, bool transposed, const Sizes& sizes, const Number* addend,
                      Number* result) {
-  constexpr int64_t kChunk = Blocking<Number>::kDepthChunk;
-  const Matrix<Number> rows = Apart<Number>(a, sizes.rows, sizes.depth);
+  constexpr int64_t kChunk = Tiles::kDepthChunk;
+  const Matrix<Number> rows = Apart<Tiles>(a, sizes.rows, sizes.depth);
   ParallelFor(RoundUp(sizes.columns, kPanelColumns) / kPanelColumns, [&](int64_t panel) {
     static thread_local std::vector<Number> memory;
-    memory.resize(PanelSize<Number>(std::min(kChunk, sizes.depth)) + kLineBytes / sizeof(Number));
+    memory.resize(PanelSize<Tiles>(std::min(kChunk, sizes.depth)) + kLineBytes / sizeof(Number));
     Number* packed = AlignedToLine(memory.data());
-    float sums[kFewRows * kPanelColumns];
+    alignas(kLineBytes) float sums[kFewRows<Tiles> * kPanelColumns];
+    Tiles tiles;
     const int64_t column = panel * kPanelColumns;
     const int64_t columns = sizes.ColumnsOf(panel);
     for (int64_t from = 0; from < sizes.depth; from += kChunk) {
       const int64_t depth = std::min(kChunk, sizes.depth - from);
       const int64_t first = transposed ? column * b.stride + from : from * b.stride + column;
-      Blocking<Number>::Pack({b.data + first, b.stride}, transposed, depth, columns, packed);
-      for (int64_t row = 0; row < sizes.rows; row += kTileRows) {
+      Pack<Tiles>({b.data + first, b.stride}, transposed, depth, columns, packed);
+      for (int64_t row = 0; row < sizes.rows; row += Tiles::kTileRows) {
         const int64_t at = row * sizes.columns + column;
         const Target<Number> to{result + at,
                                 sizes.columns,
@@ -273,12 +291,57 @@ void MultiplyFewRows(Matrix<Number> a, Matrix<Number> b, bool transposed, const 
                                 from == 0,
                                 from + depth == sizes.depth,
                                 FirstColumns(columns)};
-        Blocking<Number>::Multiply({rows.data + row * rows.stride + from, rows.stride},
-                                   std::min<int64_t>(kTileRows, sizes.rows - row), packed, depth, to);
+        tiles.Multiply({rows.data + row * rows.stride + from, rows.stride},
+                       std::min<int64_t>(Tiles::kTileRows, sizes.rows - row), packed, depth, to);
       }
     }
   });
 }
+
+template <typename Tiles, typename Number = typename Tiles::Number>
+void MultiplyMatrices(Matrix<Number> a, Matrix<Number> b, bool transposed, const Sizes& sizes, const Number* addend,
+                      Number* result) {
+  if (AreFew<Tiles>(sizes)) {
+    MultiplyFewRows<Tiles>(a, b, transposed, sizes, addend, result);
+    return;
+  }
+  const int64_t depth = std::min(sizes.depth, Tiles::kDepthChunk);
+  const int64_t all_panels = RoundUp(sizes.columns, kPanelColumns) / kPanelColumns;
+  const int64_t panel_bytes = PanelSize<Tiles>(depth) * static_cast<int64_t>(sizeof(Number));
+  const int64_t panels = std::min(all_panels, std::max<int64_t>(1, kPackedBytes / panel_bytes));
+  // Reused by later products. TensorFlow runs one op at a time here.
+  static thread_local std::vector<Number> memory;
+  memory.resize(panels * PanelSize<Tiles>(depth) + kLineBytes / sizeof(Number));
+  Number* packed = AlignedToLine(memory.data());
+  std::vector<float> sums(Tiles::kKeepsSums && depth < sizes.depth ? sizes.rows * panels * kPanelColumns : 0);
+  for (int64_t panel = 0; panel < all_panels; panel += panels) {
+    for (int64_t from = 0; from < sizes.depth; from += depth) {
+      const Chunk chunk{panel, std::min(panels, all_panels - panel), from, std::min(depth, sizes.depth - from)};
+      MultiplyChunk<Tiles>(a, b, transposed, sizes, chunk, packed, addend, result,
+                           sums.empty() ? nullptr : sums.data());
+    }
+  }
+}
+
+inline void MultiplyMatrices(Matrix<float> a, Matrix<float> b, bool transposed, const Sizes& sizes, const float* addend,
+                             float* result) {
+  MultiplyMatrices<Float32Tiles>(a, b, transposed, sizes, addend, result);
+}
+
+#if defined(__AVX512BF16__)
+
+inline void MultiplyMatrices(Matrix<BFloat16> a, Matrix<BFloat16> b, bool transposed, const Sizes& sizes,
+                             const BFloat16* addend, BFloat16* result) {
+#if defined(LORASMITH_AMX)
+  if (MayUseAmx()) {
+    MultiplyMatrices<AmxBFloat16Tiles>(a, b, transposed, sizes, addend, result);
+    return;
+  }
+#endif
+  MultiplyMatrices<BFloat16Tiles>(a, b, transposed, sizes, addend, result);
+}
+
+#endif
 
 // a [rows, depth] · b [depth, columns], or b [columns, depth] with transpose_b → [rows, columns]. With kAddend, the
 // third input is an addend of the shape of the result.
@@ -298,30 +361,10 @@ struct Product {
     if (!context.Check(fits, "the addend must have the shape of the product")) return;
     Number* result = context.Output<Number>(0, {sizes.rows, sizes.columns});
     if (context.failed()) return;
-    const Matrix<Number> left{a, sizes.depth}, right{b, transposed ? sizes.depth : sizes.columns};
-    if (AreFew(sizes)) {
-      MultiplyFewRows<Number>(left, right, transposed, sizes, addend, result);
-      return;
-    }
-    const int64_t depth = std::min(sizes.depth, Blocks::kDepthChunk);
-    const int64_t all_panels = RoundUp(sizes.columns, kPanelColumns) / kPanelColumns;
-    const int64_t panel_bytes = PanelSize<Number>(depth) * static_cast<int64_t>(sizeof(Number));
-    const int64_t panels = std::min(all_panels, std::max<int64_t>(1, kPackedBytes / panel_bytes));
-    // Reused by later products. TensorFlow runs one op at a time here.
-    static thread_local std::vector<Number> memory;
-    memory.resize(panels * PanelSize<Number>(depth) + kLineBytes / sizeof(Number));
-    Number* packed = AlignedToLine(memory.data());
-    std::vector<float> sums(Blocks::kKeepsSums && depth < sizes.depth ? sizes.rows * panels * kPanelColumns : 0);
-    for (int64_t panel = 0; panel < all_panels; panel += panels) {
-      for (int64_t from = 0; from < sizes.depth; from += depth) {
-        const Chunk chunk{panel, std::min(panels, all_panels - panel), from, std::min(depth, sizes.depth - from)};
-        MultiplyChunk<Number>(left, right, transposed, sizes, chunk, packed, addend, result,
-                              sums.empty() ? nullptr : sums.data());
-      }
-    }
+    MultiplyMatrices({a, sizes.depth}, {b, transposed ? sizes.depth : sizes.columns}, transposed, sizes, addend,
+                     result);
   }
 
-  using Blocks = Blocking<Number>;
   bool transposed;
 };
 

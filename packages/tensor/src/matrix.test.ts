@@ -92,7 +92,6 @@ test('in bfloat16 the sums are exact to float32 and rounded once', () => {
   });
 });
 
-// Also on a processor with AMX, where the table prefers TensorFlow's.
 const BFLOAT16_PRODUCTS = [
   { name: 'raw', product: rawMatMul, addProduct: rawAddMatMul },
   ...(processorRuns('avx512bf16') ? [{ name: 'fused', product: fusedMatMul, addProduct: fusedAddMatMul }] : []),

@@ -27,9 +27,6 @@ export function processorRuns(instructionSet: InstructionSet): boolean {
   return INSTRUCTION_SETS[instructionSet].every((flag) => flags.has(flag));
 }
 
-/** With AMX, TensorFlow's bfloat16 product uses its tiles. */
-export const processorHasAmx = flags.has('amx_bf16');
-
 /**
  * Loads a fused library into TensorFlow's registry. A process can load one: later calls return the first.
  * @param wanted default: the best that the processor runs

@@ -4,7 +4,6 @@ import { fill } from '../layout.js';
 import { scope } from '../tensor.js';
 import { tensorOf } from '../transfer.js';
 import { FusedAttention } from './fused-attention.js';
-import { processorHasAmx } from './fused-library.js';
 import { GroupedAttention } from './grouped-attention.js';
 import { configureKernels, kernelsFor, kernelsInUse } from './kernel-table.js';
 import { fusedMatMul, rawMatMul } from './product.js';
@@ -29,7 +28,7 @@ test('fused kernels are chosen for the dtypes that they compute in', () => {
   expect(kernelsFor('float16').rmsNorm).toBe(rawRmsNorm);
   const hasFloat32 = ['avx512', 'avx512bf16'].includes(kernelsInUse());
   expect(kernelsFor('float32').matMul).toBe(hasFloat32 ? fusedMatMul : rawMatMul);
-  const hasBFloat16 = kernelsInUse() === 'avx512bf16' && !processorHasAmx;
+  const hasBFloat16 = kernelsInUse() === 'avx512bf16';
   expect(kernelsFor('bfloat16').matMul).toBe(hasBFloat16 ? fusedMatMul : rawMatMul);
   expect(configureKernels('raw')).toBeNull();
   expect(kernelsFor('bfloat16').rmsNorm).toBe(rawRmsNorm);

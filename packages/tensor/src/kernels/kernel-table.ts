@@ -23,7 +23,7 @@ import { type CrossEntropy, fusedCrossEntropy, rawCrossEntropy } from './cross-e
 import { fusedDropout, rawDropout } from './dropout.js';
 import { fusedAttention } from './fused-attention.js';
 import { FusedCache } from './fused-cache.js';
-import { type InstructionSet, loadFusedLibrary, processorHasAmx } from './fused-library.js';
+import { type InstructionSet, loadFusedLibrary } from './fused-library.js';
 import { fusedGatedUnit, fusedGatedUnitGradient, rawGatedUnit, rawGatedUnitGradient } from './gated-unit.js';
 import { GroupedAttention } from './grouped-attention.js';
 import type { CacheShape, KeyValueCache } from './key-value-cache.js';
@@ -227,10 +227,10 @@ const FLOAT32_PRODUCT: Needs = {
   inLibrary: (instructionSet) => instructionSet === 'avx512' || instructionSet === 'avx512bf16',
 };
 
-/** Only one library has it. On a processor with AMX, TensorFlow's is faster. */
+/** Only one library has it. It uses AMX where the processor and Linux allow that. */
 const BFLOAT16_PRODUCT: Needs = {
   dtypes: ['bfloat16'],
-  inLibrary: (instructionSet) => instructionSet === 'avx512bf16' && !processorHasAmx,
+  inLibrary: (instructionSet) => instructionSet === 'avx512bf16',
 };
 
 /** Best first: the first that fits the device, the dtype and the library is chosen. The last one fits everywhere. */
