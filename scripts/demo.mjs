@@ -1,4 +1,4 @@
-// npm run demo: fine-tunes a real model through the HTTP API and shows the effect.
+// npm run demo: fine-tunes a real model through the HTTP API and shows the effect. With --open the service stays open.
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -9,13 +9,14 @@ import { ROOT_DIR } from './setup/locations.mjs';
 import { SetupError } from './setup/setup-error.mjs';
 import { runAsCommand } from './setup.mjs';
 import { consoleReport } from './stack/console-report.mjs';
-import { interruption } from './stack/interruption.mjs';
+import { interruption, whenAborted } from './stack/interruption.mjs';
 import { startStack } from './stack/start-stack.mjs';
 
 const EXAMPLE_DIR = path.join(ROOT_DIR, 'examples/dates');
 const JOB_NAME = 'dates-demo';
 const SHOWN_ROWS = 12;
 const DATA_DIR = path.resolve(ROOT_DIR, process.env.DATA_DIR || 'data');
+const STAYS_OPEN = process.argv.includes('--open');
 
 /** @type {Omit<import('../packages/client/dist/index.js').JobRequest, 'dataset'>} */
 const JOB = {
@@ -35,7 +36,7 @@ await runAsCommand(async () => {
     return 0;
   } catch (error) {
     if (interrupted.aborted) {
-      say('\nInterrupted; the job is cancelled and the stack is stopped.');
+      say('\nInterrupted; an unfinished job is cancelled and the stack is stopped.');
       return 130;
     }
     if (error instanceof SetupError) throw error;
@@ -58,15 +59,28 @@ async function demo(signal) {
 
   const stack = await startStack({ dataDir: DATA_DIR, modelsDir, signal, onEvent: consoleReport(process.stdout) });
   say(`api       ${stack.apiUrl}\n`);
-  /** @type {import('../packages/client/dist/index.js').AdapterManifest} */
-  let manifest;
   try {
     const ended = stack.failed.then((error) => Promise.reject(error));
-    manifest = await Promise.race([trainOverHttp(stack.apiUrl, outputDir, signal), ended]);
+    ended.catch(() => {}); // The stop below ends it, too.
+    const manifest = await Promise.race([trainOverHttp(stack.apiUrl, outputDir, signal), ended]);
+    if (!STAYS_OPEN) await stack.stop();
+    await compareAnswers({ modelsDir, outputDir, weightsSha256: manifest.base_model.weights_sha256 });
+    showFolders(modelsDir, outputDir);
+    if (STAYS_OPEN) {
+      say(`\nThe service stays open. Its page: ${stack.apiUrl}/\nCtrl-C stops it.`);
+      await Promise.race([whenAborted(signal), ended]);
+    } else {
+      say(`
+The job and its adapter are on the page of the service: run npm start, then open http://127.0.0.1:8080/
+npm run demo -- --open keeps the service of the demo open.`);
+    }
   } finally {
     await stack.stop();
   }
-  await compareAnswers({ modelsDir, outputDir, weightsSha256: manifest.base_model.weights_sha256 });
+}
+
+/** @param {string} modelsDir @param {string} outputDir */
+function showFolders(modelsDir, outputDir) {
   say(`
 Adapter:      ${path.join(outputDir, 'adapter')}
 Merged model: ${path.join(outputDir, 'merged')}

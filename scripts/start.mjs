@@ -3,7 +3,7 @@ import { ROOT_DIR } from './setup/locations.mjs';
 import { SetupError } from './setup/setup-error.mjs';
 import { runAsCommand, setUp } from './setup.mjs';
 import { consoleReport } from './stack/console-report.mjs';
-import { interruption } from './stack/interruption.mjs';
+import { interruption, whenAborted } from './stack/interruption.mjs';
 import { startStack } from './stack/start-stack.mjs';
 
 /**
@@ -17,14 +17,6 @@ function portOf(setting, whenUnset) {
     `${setting} is ${JSON.stringify(value)}, not a port`,
     `set ${setting} to a number from 0 to 65535, such as ${whenUnset}.`,
   );
-}
-
-/** @param {AbortSignal} signal @returns {Promise<undefined>} */
-function whenAborted(signal) {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve(undefined);
-    signal.addEventListener('abort', () => resolve(undefined));
-  });
 }
 
 await runAsCommand(async () => {
@@ -47,7 +39,7 @@ await runAsCommand(async () => {
   });
   if (!stack) return 130;
   process.stdout.write(
-    `\nLorasmith is ready: ${stack.apiUrl} (documentation: ${stack.apiUrl}/docs)\nLogs: ${stack.logsDir}\nModels: ${modelsDir}\nCtrl-C stops it.\n\n`,
+    `\nLorasmith is ready. Its page: ${stack.apiUrl}/ (API: ${stack.apiUrl}/docs)\nLogs: ${stack.logsDir}\nModels: ${modelsDir}\nCtrl-C stops it.\n\n`,
   );
   const failure = await Promise.race([stack.failed, whenAborted(interrupted)]);
   if (failure) throw failure;

@@ -36,3 +36,11 @@ export function onInterruption(handler) {
     });
   }
 }
+
+/** @param {AbortSignal} signal @returns {Promise<undefined>} */
+export function whenAborted(signal) {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(undefined);
+    signal.addEventListener('abort', () => resolve(undefined));
+  });
+}

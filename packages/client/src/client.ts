@@ -6,6 +6,7 @@ import type {
   BaseModelDetail,
   Checkpoint,
   Dataset,
+  DatasetQuery,
   DatasetTokens,
   ImportAdapterQuery,
   Job,
@@ -181,7 +182,7 @@ export function clientOver(transport: HttpTransport) {
 
   return {
     uploadDataset,
-    listDatasets: (query: PageQuery = {}, call: CallOptions = {}) => get<Paged<Dataset>>('/datasets', call, query),
+    listDatasets: (query: DatasetQuery = {}, call: CallOptions = {}) => get<Paged<Dataset>>('/datasets', call, query),
     getDataset: (id: string, call: CallOptions = {}) => get<Dataset>(`/datasets/${encodeURIComponent(id)}`, call),
     /** Whether the rows are stored as tokens of this base model. */
     datasetTokens: (id: string, baseModel: string, call: CallOptions = {}) =>

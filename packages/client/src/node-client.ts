@@ -1,7 +1,7 @@
 import { mkdir, open, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { ADAPTER_FILES, type Adapter, type Dataset, ProductError } from '@lorasmith/contracts';
-import { create } from 'tar';
+import { create } from 'tar/create';
 import {
   type AdapterSource,
   clientOver,

@@ -5,7 +5,7 @@ import { JobFailure } from './job.js';
 import { Message } from './message.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
-import { Page } from './page.js';
+import { Page, PageQuery } from './page.js';
 import { RecordVersion } from './record-version.js';
 
 const closed = { additionalProperties: false };
@@ -19,13 +19,15 @@ export const DatasetFormat = Type.Enum(DATASET_FORMATS, {
 });
 export type DatasetFormat = (typeof DATASET_FORMATS)[number];
 
+const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' });
+
 /** An uploaded dataset. */
 export const Dataset = Type.Object(
   {
     id: DatasetId,
     object: Type.Literal('dataset'),
     owner: Owner,
-    sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+    sha256: Sha256,
     name: Type.Union([Type.String(), Type.Null()]),
     format: DatasetFormat,
     rows: Type.Integer({ minimum: 1 }),
@@ -40,6 +42,16 @@ export const Dataset = Type.Object(
 );
 export type Dataset = Static<typeof Dataset>;
 export const DatasetPage = Page(Dataset, 'DatasetPage');
+
+/** Query of `GET /datasets`. */
+export const DatasetQuery = Type.Object(
+  {
+    ...PageQuery.properties,
+    sha256: Type.Optional(Type.String({ ...Sha256, description: 'Only datasets with these bytes.' })),
+  },
+  closed,
+);
+export type DatasetQuery = Static<typeof DatasetQuery>;
 
 /**
  * Where the tokens of a dataset for a base model stand.

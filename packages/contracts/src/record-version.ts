@@ -1,5 +1,4 @@
 import { Type } from 'typebox';
-import type { Validator } from 'typebox/compile';
 import { ProductError } from './error.js';
 
 /** The version of every stored record: job, dataset, manifest, checkpoint. It increases when older code cannot read a record. */
@@ -18,13 +17,18 @@ export function checkRecordVersion(record: unknown, what: string): void {
   throw new ProductError('unsupported_version', message);
 }
 
+/** What a compiled schema says of a value. */
+interface RecordSchema {
+  Errors(record: unknown): { instancePath: string; message: string }[];
+}
+
 /**
  * Checks a record that is about to be written as its readers will check it.
  * @param schema - The compiled schema of the record.
  * @param what - As in {@link checkRecordVersion}.
  * @throws ProductError `internal_error`
  */
-export function checkNewRecord(schema: Pick<Validator, 'Errors'>, record: unknown, what: string): void {
+export function checkNewRecord(schema: RecordSchema, record: unknown, what: string): void {
   const [fault] = schema.Errors(record);
   if (fault === undefined) return;
   throw new ProductError('internal_error', `${what} cannot be written: ${fault.instancePath} ${fault.message}.`);

@@ -350,6 +350,10 @@ describe('datasets', () => {
     expect((await page(`limit=1&after=${first.next}`)).data[0]?.id).toBe(created[0]);
     expect((await page('after=ds_none')).error).toMatchObject({ code: 'invalid_request', param: 'after' });
     expect((await page('limit=1000')).error).toMatchObject({ code: 'invalid_request', param: 'limit' });
+    const [one] = (await page('limit=1')).data;
+    expect((await page(`sha256=${one?.sha256}`)).data).toEqual([one]);
+    expect((await page(`sha256=${'0'.repeat(64)}`)).data).toEqual([]);
+    expect((await page('sha256=0')).error).toMatchObject({ code: 'invalid_request', param: 'sha256' });
   });
 
   test.each(['ds_000000000000000000000000', '..', '..%2f..%2fetc', '%252e%252e', 'x'])(

@@ -13,6 +13,10 @@ const query = (path: string, text: string, outcome: string): HostileCase => ({
 });
 
 const queries: HostileCase[] = [
+  query('/datasets', 'sha256=', INVALID),
+  query('/datasets', `sha256=${'F'.repeat(64)}`, INVALID),
+  query('/datasets', `sha256=${'f'.repeat(64)}&sha256=${'f'.repeat(64)}`, INVALID),
+  query('/datasets', `sha256=${'f'.repeat(10_000)}`, INVALID),
   query('/jobs', 'limit=0', INVALID),
   query('/jobs', 'limit=101', INVALID),
   query('/jobs', 'limit=-1', INVALID),

@@ -1,10 +1,9 @@
 import { stat } from 'node:fs/promises';
 import type { AdapterManifest, PublishedCheckpointOrigin, TrainedOrigin } from '@lorasmith/contracts';
 import { bytesText, countText, durationText } from '../human-units.js';
-import type { TextOutput } from '../job-progress.js';
-import type { DownloadProgress } from '../resumable-download.js';
 import { type Command, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 import { textTable } from './text-table.js';
+import { createTransferProgress } from './transfer-progress.js';
 
 export const ADAPTER_COMMANDS: Command[] = [
   {
@@ -54,13 +53,13 @@ export const ADAPTER_COMMANDS: Command[] = [
       const id = context.positionals[0]!;
       const target =
         (values.output as string | undefined) ?? `${id}${values.merged ? '-merged' : ''}${values.tar ? '.tar' : ''}`;
-      const progress = createDownloadProgress(output);
+      const progress = createTransferProgress(output);
       try {
         await client.downloadAdapter(id, values.tar ? { file: target } : { folder: target }, {
           weights: values.merged ? 'merged' : 'adapter',
           overwrite: values.force === true,
           signal,
-          onProgress: context.json ? undefined : (progressed) => progress.handle(progressed),
+          onProgress: context.json ? undefined : progress.handle,
         });
       } finally {
         progress.end();
@@ -118,24 +117,4 @@ function trainingText({ dataset, result }: TrainedOrigin | PublishedCheckpointOr
     `training      ${countText(result.steps)} steps, ${countText(result.tokens)} tokens, ${durationText(result.seconds)}, peak memory of the host ${bytesText(result.peak_memory_bytes)}`,
     `loss          ${result.first_loss.toFixed(4)} → ${result.last_loss.toFixed(4)}`,
   ];
-}
-
-const REDRAW_INTERVAL_MS = 100;
-
-/** Shows the progress of a download on a terminal, and nothing elsewhere. */
-function createDownloadProgress(output: TextOutput, now: () => number = Date.now) {
-  let drawnAt = Number.NEGATIVE_INFINITY;
-  return {
-    handle({ receivedBytes, totalBytes }: DownloadProgress): void {
-      if (!output.isTTY || (now() - drawnAt < REDRAW_INTERVAL_MS && receivedBytes !== totalBytes)) return;
-      drawnAt = now();
-      const share = totalBytes ? `  ${Math.floor((100 * receivedBytes) / totalBytes)} %` : '';
-      output.write(
-        `\r\x1b[2K${bytesText(receivedBytes)}${totalBytes === null ? '' : ` of ${bytesText(totalBytes)}`}${share}`,
-      );
-    },
-    end(): void {
-      if (output.isTTY && drawnAt !== Number.NEGATIVE_INFINITY) output.write('\n');
-    },
-  };
 }

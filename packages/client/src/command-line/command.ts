@@ -2,9 +2,16 @@ import type { ParseArgsConfig } from 'node:util';
 import type { TextOutput } from '../job-progress.js';
 import type { Client } from '../node-client.js';
 
+/** Where answers are typed. */
+export type CommandInput = NodeJS.ReadableStream & { isTTY?: boolean };
+
 export interface CommandContext {
   client: Client;
+  /** Answers to questions; asked only if it is a terminal. */
+  input: CommandInput;
   output: TextOutput;
+  /** For questions and what is wrong, so that `output` has only the answer. */
+  errorOutput: TextOutput;
   /** For servers other than the api. */
   serverKey?: string | undefined;
   /** Aborted by Ctrl-C. */

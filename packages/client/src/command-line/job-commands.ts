@@ -1,12 +1,11 @@
-import { readFile } from 'node:fs/promises';
-import { type Job, type JobRequest, type JobStatus, ProductError } from '@lorasmith/contracts';
+import { type Job, type JobStatus, ProductError } from '@lorasmith/contracts';
 import { faultLines } from '../fault-lines.js';
-import { bytesText, durationText } from '../human-units.js';
-import { createJobProgress } from '../job-progress.js';
+import { bytesText } from '../human-units.js';
 import { reportText } from '../report-text.js';
 import { type Command, type CommandContext, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
-import { JOB_FLAGS, jobRequestOf } from './job-flags.js';
+import { JOB_HELP, JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
 import { textTable } from './text-table.js';
+import { queueText, watchJob } from './watch-job.js';
 
 export const JOB_COMMANDS: Command[] = [
   {
@@ -14,26 +13,16 @@ export const JOB_COMMANDS: Command[] = [
     positionals: [],
     summary: 'Queue a job; --dry-run only shows what it would do, --watch follows it',
     options: {
-      model: { type: 'string' },
+      ...JOB_OPTIONS,
       dataset: { type: 'string' },
-      name: { type: 'string' },
-      priority: { type: 'string' },
-      sample: { type: 'string', multiple: true },
-      'sample-every-steps': { type: 'string' },
-      request: { type: 'string' },
       'idempotency-key': { type: 'string' },
       'dry-run': { type: 'boolean' },
       watch: { type: 'boolean' },
-      ...Object.fromEntries(JOB_FLAGS.map(({ flag }) => [flag, { type: 'string' as const }])),
     },
     help: [
       '--model NAME --dataset ID     the base model and the dataset to train it on',
-      '--request FILE                the request as JSON; flags override it',
-      '--priority PRIORITY           low, normal or high, among the jobs of the key [normal]',
-      '--sample PROMPT               a prompt that is answered before, during and after training; may be repeated',
-      '--sample-every-steps N        answers them every N steps too',
       '--idempotency-key KEY         makes the call safe to repeat',
-      ...JOB_FLAGS.map(({ flag, description }) => `--${flag.padEnd(27)} ${description}`),
+      ...JOB_HELP,
     ],
     run: createJob,
   },
@@ -69,7 +58,7 @@ export const JOB_COMMANDS: Command[] = [
     name: 'jobs watch',
     positionals: ['ID'],
     summary: 'Follow a job until it ends; Ctrl-C stops watching, not the job',
-    run: (context) => watch(context, context.positionals[0]!),
+    run: (context) => watchToEnd(context, context.positionals[0]!),
   },
   {
     name: 'jobs cancel',
@@ -91,7 +80,7 @@ export const JOB_COMMANDS: Command[] = [
     options: { watch: { type: 'boolean' } },
     async run(context) {
       const job = await context.client.resumeJob(context.positionals[0]!, context);
-      if (context.values.watch) return await watch(context, job.id);
+      if (context.values.watch) return await watchToEnd(context, job.id);
       return print(context, job, `${job.id}  ${job.status}`);
     },
   },
@@ -128,7 +117,7 @@ export const JOB_COMMANDS: Command[] = [
         idempotencyKey: context.values['idempotency-key'] as string | undefined,
         signal: context.signal,
       });
-      if (context.values.watch) return await watch(context, job.id);
+      if (context.values.watch) return await watchToEnd(context, job.id);
       return print(context, job, `${job.id}  ${job.status}`);
     },
   },
@@ -146,15 +135,14 @@ export const JOB_COMMANDS: Command[] = [
 
 async function createJob(context: CommandContext): Promise<number> {
   const { client, values, signal } = context;
-  const file = values.request as string | undefined;
-  const request = jobRequestOf(values, file === undefined ? {} : await readRequest(file));
+  const request = jobRequestOf(values, await readRequest(values));
   if (values['dry-run']) {
     const report = await client.dryRun(request, { signal });
     return print(context, report, reportText(report).join('\n'));
   }
   const idempotencyKey = values['idempotency-key'] as string | undefined;
   const job = await client.createJob(request, { idempotencyKey, signal });
-  if (values.watch) return await watch(context, job.id);
+  if (values.watch) return await watchToEnd(context, job.id);
   return print(context, job, `${job.id}  ${job.status}`);
 }
 
@@ -164,41 +152,9 @@ function checkpointOf(step: string): number | 'best' | 'last' {
   throw new ProductError('invalid_request', `${JSON.stringify(step)} is not a step; give a number, best or last.`);
 }
 
-async function readRequest(file: string): Promise<Partial<JobRequest>> {
-  try {
-    return JSON.parse(await readFile(file, 'utf8')) as Partial<JobRequest>;
-  } catch (cause) {
-    throw new ProductError('invalid_request', `Cannot read ${file} as JSON: ${(cause as Error).message}`, { cause });
-  }
-}
-
-async function watch({ client, output, signal, json }: CommandContext, id: string): Promise<number> {
-  const watched = json ? null : await client.getJob(id, { signal });
-  const progress = createJobProgress(output, { prompts: watched?.samples?.prompts });
-  const queue = watched && queueText(watched);
-  if (queue !== null) output.write(`${queue}\n`);
-  try {
-    const job = await client.waitForJob(id, {
-      signal,
-      onEvent: (event) => (json ? output.write(`${JSON.stringify(event)}\n`) : progress.handle(event)),
-    });
-    return job.status === 'succeeded' ? 0 : 1;
-  } finally {
-    progress.end();
-  }
-}
-
-/** `3 jobs wait before it, starts in about 5 min, ends in about 12 min`; null: nothing is known. */
-function queueText({ status, queue }: Job): string | null {
-  if (!queue) return null;
-  const { ahead, estimated_start: start, estimated_end: end } = queue;
-  const inTime = (time: string) => durationText(Math.max(0, (Date.parse(time) - Date.now()) / 1000));
-  const parts = [
-    ...(status === 'queued' ? [ahead === 1 ? '1 job waits before it' : `${ahead} jobs wait before it`] : []),
-    ...(start === null ? [] : [`starts in about ${inTime(start)}`]),
-    ...(end === null ? [] : [`ends in about ${inTime(end)}`]),
-  ];
-  return parts.length === 0 ? null : parts.join(', ');
+async function watchToEnd(context: CommandContext, id: string): Promise<number> {
+  const job = await watchJob(context, id);
+  return job.status === 'succeeded' ? 0 : 1;
 }
 
 function progressOf({ status, progress }: Job): string {

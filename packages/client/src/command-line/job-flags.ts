@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import type { ParseArgsConfig } from 'node:util';
 import {
   type JobRequest,
   LoraSettings,
@@ -34,6 +36,36 @@ export const JOB_FLAGS: readonly JobFlag[] = Object.entries(SECTIONS).flatMap(([
     };
   }),
 );
+
+/** The options of every command that makes a job: its fields, and a file with them. */
+export const JOB_OPTIONS: ParseArgsConfig['options'] = {
+  model: { type: 'string' },
+  name: { type: 'string' },
+  priority: { type: 'string' },
+  sample: { type: 'string', multiple: true },
+  'sample-every-steps': { type: 'string' },
+  request: { type: 'string' },
+  ...Object.fromEntries(JOB_FLAGS.map(({ flag }) => [flag, { type: 'string' as const }])),
+};
+
+export const JOB_HELP: readonly string[] = [
+  '--request FILE                the request as JSON; flags override it',
+  '--priority PRIORITY           low, normal or high, among the jobs of the key [normal]',
+  '--sample PROMPT               a prompt that is answered before, during and after training; may be repeated',
+  '--sample-every-steps N        answers them every N steps too',
+  ...JOB_FLAGS.map(({ flag, description }) => `--${flag.padEnd(27)} ${description}`),
+];
+
+/** The content of `--request FILE`; empty without it. @throws ProductError `invalid_request` */
+export async function readRequest(values: Record<string, unknown>): Promise<Partial<JobRequest>> {
+  const file = values.request as string | undefined;
+  if (file === undefined) return {};
+  try {
+    return JSON.parse(await readFile(file, 'utf8')) as Partial<JobRequest>;
+  } catch (cause) {
+    throw new ProductError('invalid_request', `Cannot read ${file} as JSON: ${(cause as Error).message}`, { cause });
+  }
+}
 
 /**
  * The request in `base`, overridden by the flags. The server validates the values.

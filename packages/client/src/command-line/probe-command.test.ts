@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import { expect, it } from 'vitest';
 import { json, serve } from '../../test/http-server.js';
 import { EXIT, runCommandLine } from './run-command-line.js';
@@ -29,6 +30,7 @@ async function probe(logprobs: Record<string, number>, args: string[] = []) {
     baseUrl: api.baseUrl,
     apiKey: 'lsk_secret',
     serverKey: 'sk-other',
+    input: Readable.from([]),
     output: { write: (some: string) => (written.output += some) },
     errorOutput: { write: (some: string) => (written.errorOutput += some) },
     signal: new AbortController().signal,

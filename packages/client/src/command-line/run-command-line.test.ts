@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Answer, failure, json, serve } from '../../test/http-server.js';
 import { JOB_FLAGS } from './job-flags.js';
@@ -18,6 +19,7 @@ async function lora(args: string[], ...answers: Answer[]) {
   const exitCode = await runCommandLine({
     args,
     baseUrl: server.baseUrl,
+    input: Readable.from([]),
     output: { write: (text: string) => (written.output += text) },
     errorOutput: { write: (text: string) => (written.errorOutput += text) },
     signal: new AbortController().signal,

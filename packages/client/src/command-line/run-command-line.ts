@@ -5,13 +5,14 @@ import { faultLines } from '../fault-lines.js';
 import type { TextOutput } from '../job-progress.js';
 import { createClient } from '../node-client.js';
 import { ADAPTER_COMMANDS } from './adapter-commands.js';
-import type { Command } from './command.js';
+import type { Command, CommandInput } from './command.js';
 import { DATASET_COMMANDS } from './dataset-commands.js';
 import { JOB_COMMANDS } from './job-commands.js';
 import { MACHINE_COMMANDS } from './machine-commands.js';
 import { MODEL_COMMANDS } from './model-commands.js';
 import { PROBE_COMMAND } from './probe-command.js';
 import { TEXT_COMMANDS } from './text-commands.js';
+import { TRAIN_COMMAND } from './train-command.js';
 
 export interface CommandLineOptions {
   /** The arguments after `lora`. */
@@ -21,6 +22,7 @@ export interface CommandLineOptions {
   apiKey?: string | undefined;
   /** Key for the server of `lora probe`. */
   serverKey?: string | undefined;
+  input: CommandInput;
   output: TextOutput;
   errorOutput: TextOutput;
   /** Aborted by Ctrl-C. */
@@ -30,6 +32,7 @@ export interface CommandLineOptions {
 export const EXIT = { done: 0, failed: 1, misused: 2, interrupted: 130 } as const;
 
 const COMMANDS: readonly Command[] = [
+  TRAIN_COMMAND,
   ...MODEL_COMMANDS,
   ...MACHINE_COMMANDS,
   ...DATASET_COMMANDS,
@@ -66,7 +69,9 @@ export async function runCommandLine(options: CommandLineOptions): Promise<numbe
     const client = createClient({ baseUrl: values.url ?? options.baseUrl, apiKey: options.apiKey });
     return await command.run({
       client,
+      input: options.input,
       output,
+      errorOutput,
       serverKey: options.serverKey,
       signal,
       json: values.json === true,

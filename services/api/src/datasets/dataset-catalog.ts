@@ -1,5 +1,12 @@
 import { setImmediate as otherWork } from 'node:timers/promises';
-import { DATASET_FILES, type Dataset, type Owner, type Paged, ProductError } from '@lorasmith/contracts';
+import {
+  DATASET_FILES,
+  type Dataset,
+  type DatasetQuery,
+  type Owner,
+  type Paged,
+  ProductError,
+} from '@lorasmith/contracts';
 import { datasetIdOf, datasetNotFound, readDataset, writeDataset } from '@lorasmith/dataset-store';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, type HeldBundle, mapWithConcurrency, totalBytes } from '@lorasmith/storage';
@@ -23,7 +30,7 @@ export interface DatasetCatalog {
   /** Number of datasets and bytes of their rows, of the owner and of all owners. */
   stored(owner: Owner): Promise<StoredBytes>;
   /** The datasets that the caller may use, newest first. @throws ProductError `invalid_request` if there is no dataset `after` */
-  list(page: { after?: string | undefined; limit: number }, caller: Caller): Promise<Paged<Dataset>>;
+  list(query: DatasetQuery & { limit: number }, caller: Caller): Promise<Paged<Dataset>>;
   /** @throws ProductError `dataset_not_found` */
   delete(id: string): Promise<void>;
   /** The dataset as a local folder, until it is released. @throws ProductError `dataset_not_found` */
@@ -84,8 +91,10 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
       const own = all.filter((record) => record.owner === owner);
       return { own: totalBytes(own), total: totalBytes(all), things: { own: own.length, total: all.length } };
     },
-    async list({ after, limit }, caller) {
-      const all = (await everyRecord()).filter(({ owner }) => mayUse(caller, owner)).sort(newestFirst);
+    async list({ after, limit, sha256 }, caller) {
+      const isListed = (record: Dataset) =>
+        mayUse(caller, record.owner) && (sha256 === undefined || record.sha256 === sha256);
+      const all = (await everyRecord()).filter(isListed).sort(newestFirst);
       const start = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
       if (after !== undefined && start === 0) {
         const message = `There is no dataset ${JSON.stringify(after)}. Start again at the first page.`;

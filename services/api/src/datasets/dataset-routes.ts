@@ -1,5 +1,5 @@
 import multipart from '@fastify/multipart';
-import { Dataset, DatasetPage, DatasetTokens, ModelName, PageQuery, ProductError } from '@lorasmith/contracts';
+import { Dataset, DatasetPage, DatasetQuery, DatasetTokens, ModelName, ProductError } from '@lorasmith/contracts';
 import { endUpload, type HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
@@ -61,11 +61,11 @@ export async function datasetRoutes(
         operationId: 'listDatasets',
         summary: 'Datasets, newest first',
         tags,
-        querystring: PageQuery,
+        querystring: DatasetQuery,
         response: { 200: answer('One page.', DatasetPage), ...errorAnswers(400) },
       },
     },
-    ({ query, caller }) => catalog.list({ after: query.after, limit: query.limit ?? 20 }, caller),
+    ({ query, caller }) => catalog.list({ ...query, limit: query.limit ?? 20 }, caller),
   );
 
   app.get(

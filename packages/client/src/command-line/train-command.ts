@@ -1,0 +1,200 @@
+import { createHash } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import { type Dataset, type Job, type JobRequest, ProductError } from '@lorasmith/contracts';
+import { bytesText, countText } from '../human-units.js';
+import { reportText } from '../report-text.js';
+import { digestOf } from '../resumable-download.js';
+import { type Command, type CommandContext, print } from './command.js';
+import { JOB_HELP, JOB_OPTIONS, jobRequestOf, readRequest } from './job-flags.js';
+import { createTransferProgress } from './transfer-progress.js';
+import { watchJob } from './watch-job.js';
+
+/** From rows in a file to an adapter on the disk. */
+export const TRAIN_COMMAND: Command = {
+  name: 'train',
+  positionals: ['FILE'],
+  summary: 'Train on a JSONL file: upload, report, question, job, download',
+  options: {
+    ...JOB_OPTIONS,
+    out: { type: 'string', short: 'o' },
+    merged: { type: 'boolean' },
+    force: { type: 'boolean' },
+    yes: { type: 'boolean', short: 'y' },
+    again: { type: 'boolean' },
+  },
+  help: [
+    '--model NAME                  the base model',
+    '-o, --out PATH                folder for the adapter [./ID of the adapter]',
+    '--merged                      download the complete model with the adapter merged in',
+    '--force                       replace an existing folder',
+    '-y, --yes                     start the job without a question',
+    '--again                       start another job, although the same one exists',
+    '--name NAME                   of the job and its adapter',
+    ...JOB_HELP,
+  ],
+  run: train,
+};
+
+async function train(context: CommandContext): Promise<number> {
+  const { client, values, signal, output, json } = context;
+  const say = (text: string) => void (json || output.write(`${text}\n`));
+  const base = await readRequest(values);
+  if (values.model === undefined && base.base_model === undefined) {
+    throw new ProductError('invalid_request', 'lora train needs --model NAME. lora models lists them.', {
+      param: 'base_model',
+    });
+  }
+  const out = values.out as string | undefined;
+  await refuseBeforeTraining(context, out);
+
+  const dataset = await storedDataset(context, context.positionals[0]!);
+  const request = jobRequestOf({ ...values, dataset: dataset.id }, base);
+  const report = await client.dryRun(request, { signal });
+  for (const line of reportText(report)) say(line);
+  if (values.yes !== true && !(await confirm(context, 'Train it? [Y/n] '))) {
+    say('Nothing is started.');
+    return 0;
+  }
+
+  const idempotencyKey = values.again === true ? undefined : keyOf(request);
+  const job = await client.createJob(request, { idempotencyKey, signal });
+  const ended = await advised(context, returnText(job.id), () => followed(context, job));
+  const { adapter } = ended;
+  if (adapter === null) {
+    print(context, ended, endText(ended));
+    return 1;
+  }
+  const folder = out ?? `${adapter}${values.merged ? '-merged' : ''}`;
+  await advised(context, downloadText(adapter, folder, values.merged === true), () =>
+    download(context, adapter, folder),
+  );
+  return print(context, { job: ended, path: folder }, `${adapter} is in ${folder}`);
+}
+
+/** Runs `work`; if it is interrupted or fails, says how to go on. */
+async function advised<Result>(
+  { errorOutput }: CommandContext,
+  advice: string,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    errorOutput.write(`\n${advice}\n`);
+    throw error;
+  }
+}
+
+/** What would be in the way at the end is reported before anything is sent. @throws ProductError */
+async function refuseBeforeTraining({ values, input }: CommandContext, out: string | undefined): Promise<void> {
+  if (values.yes !== true && input.isTTY !== true) {
+    const message = 'There is no terminal to ask whether to start the job. With --yes it starts without a question.';
+    throw new ProductError('invalid_request', message, { param: 'yes' });
+  }
+  if (out === undefined || values.force === true || !(await stat(out).catch(() => null))) return;
+  throw new ProductError('conflict', `${out} exists. Choose another --out, or replace it with --force.`);
+}
+
+/** The dataset with the bytes of the file, which are sent only if the service does not have them. */
+async function storedDataset({ client, output, signal, json }: CommandContext, file: string): Promise<Dataset> {
+  const sha256 = await digestOf(file).catch((cause: Error) => {
+    throw new ProductError('invalid_request', `Cannot read ${file}: ${cause.message}`, { param: 'file', cause });
+  });
+  const [stored] = (await client.listDatasets({ sha256, limit: 1 }, { signal })).data;
+  const { size } = await stat(file);
+  const progress = createTransferProgress(output);
+  const dataset =
+    stored ??
+    (await client
+      .uploadDataset(
+        { file },
+        {
+          signal,
+          onProgress: json ? undefined : (sent) => progress.handle({ receivedBytes: sent, totalBytes: size }),
+        },
+      )
+      .finally(progress.end));
+  if (json) return dataset;
+  const { id, rows, format, bytes, warnings } = dataset;
+  const origin = stored === undefined ? 'uploaded' : 'stored since an earlier upload';
+  output.write(`${id}  ${countText(rows)} rows, ${format}, ${bytesText(bytes)}, ${origin}\n`);
+  for (const { line, message } of warnings) {
+    output.write(`warning       ${line === undefined ? '' : `line ${line}: `}${message}\n`);
+  }
+  return dataset;
+}
+
+/** Asks on the terminal. The end of the input is a no. */
+async function confirm({ input, errorOutput, signal }: CommandContext, question: string): Promise<boolean> {
+  errorOutput.write(question);
+  for await (const line of createInterface({ input, signal, terminal: false })) return /^\s*(y|yes)?\s*$/i.test(line);
+  signal.throwIfAborted();
+  errorOutput.write('\n');
+  return false;
+}
+
+/** The same file and settings have the same key, so a command that is repeated after a crash finds its job. */
+function keyOf(request: JobRequest): string {
+  return `lora-train-${createHash('sha256')
+    .update(JSON.stringify(sorted(request)))
+    .digest('hex')}`;
+}
+
+/** The value with the keys of its objects in alphabetical order. */
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value).sort(([one], [other]) => (one < other ? -1 : 1));
+  return Object.fromEntries(entries.map(([key, each]) => [key, sorted(each)]));
+}
+
+/** The job once it has ended. One that an earlier call ended is not shown again. */
+async function followed(context: CommandContext, { id }: Job): Promise<Job> {
+  const { client, output, signal, json } = context;
+  if (json) return await client.waitForJob(id, { signal });
+  const job = await client.getJob(id, { signal });
+  if (job.status === 'succeeded') {
+    output.write(`${id} of an earlier call has succeeded\n`);
+    return job;
+  }
+  // The dry run has shown the report.
+  return await watchJob(context, id, ['report-ready']);
+}
+
+async function download({ client, values, output, signal, json }: CommandContext, adapter: string, folder: string) {
+  const progress = createTransferProgress(output);
+  await client
+    .downloadAdapter(
+      adapter,
+      { folder },
+      {
+        weights: values.merged ? 'merged' : 'adapter',
+        overwrite: values.force === true,
+        signal,
+        onProgress: json ? undefined : progress.handle,
+      },
+    )
+    .finally(progress.end);
+}
+
+function endText({ id, status }: Job): string {
+  return [
+    `${id} has no adapter: it is ${status}.`,
+    `lora jobs resume ${id} --watch   continues from its last checkpoint`,
+    'the same command with --again     starts another job',
+  ].join('\n');
+}
+
+function downloadText(adapter: string, folder: string, merged: boolean): string {
+  return `${adapter} is published. To download it: lora adapters download ${adapter}${merged ? ' --merged' : ''} -o ${folder}`;
+}
+
+function returnText(id: string): string {
+  return [
+    `${id} does not depend on this command; it continues in the service.`,
+    'the same command        follows it to the end, and downloads',
+    `lora jobs watch ${id}   follows it`,
+    `lora jobs cancel ${id}  stops it`,
+  ].join('\n');
+}
