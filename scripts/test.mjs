@@ -18,6 +18,7 @@ const CHECKS = [
     args: ['--type-aware', '--allow', 'all', '--deny', 'typescript/no-floating-promises'],
   },
   { name: 'types', program: 'typescript/bin/tsc', args: ['--project', 'tsconfig.test.json'] },
+  { name: 'types of the example', program: 'typescript/bin/tsc', args: ['--project', 'examples/from-scratch'] },
 ];
 
 await runAsCommand(async () => {

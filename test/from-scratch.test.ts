@@ -105,3 +105,16 @@ test('the merged model answers as base and adapter do, with the tensors of the b
   expect([sameAnswers, sameTensors]).toEqual([true, true]);
   expect(mergedDifference / largestLogit).toBeLessThan(1e-5);
 });
+
+test('they are printed as text', async () => {
+  // The specifier is computed because the example has types of its own (examples/from-scratch/tsconfig.json).
+  const { layersText, stackText } = await import(new URL('../examples/from-scratch/show.mjs', import.meta.url).href);
+  const { stack, ...layers } = numbers;
+  const text = layersText(layers) + stackText(stack);
+  for (const part of [
+    ...['[1.4, 3.2]', '[2.1, 4]', '16,777,216', '16,781,312', '[3, 1, 5] [2, 2, 2] [3, 15, 3] [6, 10, 8]'],
+    ...['[20, 12, 42, 50]', '65,536', '99.61 %', '5,200 of', 'the same answers', 'the same bytes as before'],
+  ]) {
+    expect(text).toContain(part);
+  }
+});
