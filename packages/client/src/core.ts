@@ -4,6 +4,7 @@ export * from './api-error.js';
 export * from './client.js';
 export * from './human-units.js';
 export * from './job-events.js';
+export { eventText } from './job-progress.js';
 export type { JudgedCase, ProbeJudgement, ProbeVerdict } from './probe/judge-probe.js';
 export * from './probe/probe-server.js';
 export * from './report-text.js';

@@ -96,9 +96,10 @@ function barText(count: string, share: number, more: string, columns: number): s
   return `${count} [${'█'.repeat(filled)}${'·'.repeat(width - filled)}] ${figures}`;
 }
 
-function eventText(
+/** An event as lines of text. @param prompts - Those of the job's samples */
+export function eventText(
   event: Exclude<JobEvent, { type: 'step-finished' | 'tokenizing-progressed' }>,
-  prompts: readonly SamplePrompt[],
+  prompts: readonly SamplePrompt[] = [],
 ): string[] {
   switch (event.type) {
     case 'job-queued':

@@ -48,5 +48,5 @@ test('the page fits its policy: no inline script or style, no other origin, no w
 
 test('the licences of what is bundled are served with it', async () => {
   const licences = await readFile(path.join(SITE, 'assets/licenses.md'), 'utf8');
-  for (const name of ['preact', 'typebox']) expect(licences.toLowerCase()).toContain(name);
+  for (const name of ['preact', 'uplot', 'typebox']) expect(licences.toLowerCase()).toContain(name);
 });

@@ -1,6 +1,8 @@
 import { AdaptersView } from './adapters/adapters-view.js';
 import { ChatView } from './chat/chat-view.js';
+import { CompareView } from './compare/compare-view.js';
 import { DatasetsView } from './datasets/datasets-view.js';
+import { JobView } from './job/job-view.js';
 import { JobsView } from './jobs/jobs-view.js';
 import { MachinesView } from './machines/machines-view.js';
 import { ModelsView } from './models/models-view.js';
@@ -10,6 +12,8 @@ import type { View } from './view.js';
 /** Every view of the page. The first whose path matches is shown. */
 export const VIEWS: readonly View[] = [
   { path: '/jobs', View: JobsView },
+  { path: '/jobs/:id', View: JobView },
+  { path: '/compare', View: CompareView },
   { path: '/new-job', View: NewJobView },
   { path: '/datasets', View: DatasetsView },
   { path: '/models', View: ModelsView },

@@ -1,15 +1,20 @@
-import type { MachineProfile } from '@lorasmith/contracts';
-import { type Column, DataTable } from '../../components/data-table.js';
+import { bytesText } from '@lorasmith/client/core';
+import type { MachineProfile, MachineRates } from '@lorasmith/contracts';
+import { numberText } from '../../charts/number-text.js';
+import { Facts } from '../../components/facts.js';
 import { Loaded } from '../../components/loaded.js';
+import { Moment } from '../../components/moment.js';
 import { ViewHead } from '../../components/view-head.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
 
-const COLUMNS: readonly Column<MachineProfile>[] = [
-  { title: 'Worker', cell: ({ worker }) => worker },
-  { title: 'Engine', cell: ({ engine }) => engine.kind },
-];
+const ENGINES: Record<MachineProfile['engine']['kind'], string> = {
+  cpu: 'processor',
+  cuda: "GPU, Lorasmith's own kernels",
+  tensorflow: "GPU, TensorFlow's build",
+};
 
+/** What the workers train on. */
 export function MachinesView() {
   const client = useClient();
   const machines = usePolled((signal) => client.machines({ signal }), [client], { everyMs: 10_000 });
@@ -17,8 +22,89 @@ export function MachinesView() {
     <>
       <ViewHead title="Machines" />
       <Loaded from={machines} what="the machines">
-        {(rows) => <DataTable caption="Machines" columns={COLUMNS} rows={rows} keyOf={({ worker }) => worker} />}
+        {(rows) =>
+          rows.length === 0 ? (
+            <p>
+              No worker has measured its machine yet. A worker does so at its first start; without one, jobs wait in the
+              queue.
+            </p>
+          ) : (
+            rows.map((machine) => <Machine key={machine.worker} machine={machine} />)
+          )
+        }
       </Loaded>
     </>
+  );
+}
+
+function Machine({ machine }: { machine: MachineProfile }) {
+  const { engine, rates } = machine;
+  const { card, self_test: test } = engine;
+  return (
+    <section class="card">
+      <h2>{machine.worker}</h2>
+      <Facts
+        entries={[
+          ['Trains on', ENGINES[engine.kind]],
+          ['Processor', machine.processor],
+          ['Memory for training', bytesText(machine.memory_bytes)],
+          ['GPU', card && `${card.name}, ${bytesText(card.memory_bytes)}`],
+          ['Compute capability', card?.compute_capability],
+          ['Driver', card?.driver],
+          ['Measured', <Moment key="measured" at={machine.measured_at} />],
+        ]}
+      />
+      {test !== null && <SelfTestResult test={test} />}
+      <table class="plain-table">
+        <caption>Measured speed</caption>
+        <thead>
+          <tr>
+            <th scope="col">Precision</th>
+            <th scope="col">Matrix products</th>
+            <th scope="col">Attention</th>
+            <th scope="col">Passes over memory</th>
+            <th scope="col">Overhead of a layer</th>
+          </tr>
+        </thead>
+        <tbody>
+          <Rates precision="float32" rates={rates.float32} />
+          {rates.bfloat16 !== null && <Rates precision="bfloat16" rates={rates.bfloat16} />}
+        </tbody>
+      </table>
+    </section>
+  );
+}
+
+function Rates({ precision, rates }: { precision: string; rates: MachineRates }) {
+  return (
+    <tr>
+      <th scope="row">{precision}</th>
+      <td>{numberText(rates.matmul_gflops)} GFLOP/s</td>
+      <td>{numberText(rates.attention_gflops)} GFLOP/s</td>
+      <td>{numberText(rates.pass_gbytes)} GB/s</td>
+      <td>{numberText(rates.layer_overhead_ms)} ms</td>
+    </tr>
+  );
+}
+
+function SelfTestResult({ test }: { test: NonNullable<MachineProfile['engine']['self_test']> }) {
+  const { failed, avoided_kernels: avoided, distrust } = test;
+  return (
+    <div class={distrust === null ? 'notice' : 'notice notice-error'}>
+      <p>
+        Self-test: {test.cases} computations compared with the processor, {failed.length} differ.
+        {distrust !== null && ` Nothing is trained on this GPU: ${distrust}`}
+      </p>
+      {failed.length > 0 && (
+        <ul class="faults">
+          {failed.map(({ case: what, fault }) => (
+            <li key={what}>
+              {what}: {fault}
+            </li>
+          ))}
+        </ul>
+      )}
+      {avoided.length > 0 && <p>Replaced by plain ops: {avoided.join(', ')}</p>}
+    </div>
   );
 }

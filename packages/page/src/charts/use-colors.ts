@@ -1,0 +1,43 @@
+import { useEffect, useMemo, useState } from 'preact/hooks';
+import { useStore } from '../store.js';
+import { theme } from '../theme.js';
+
+export interface ChartColors {
+  text: string;
+  grid: string;
+  series: (number: number) => string;
+  /** Of the same colour, for a band behind a line. */
+  band: (number: number) => string;
+}
+
+/** The colours of the page as a canvas takes them, which change with the theme. */
+export function useColors(): ChartColors {
+  const chosen = useStore(theme);
+  const [systemIsDark, setDark] = useState(DARK.matches);
+  useEffect(() => {
+    const update = () => setDark(DARK.matches);
+    DARK.addEventListener('change', update);
+    return () => DARK.removeEventListener('change', update);
+  }, []);
+  return useMemo(
+    () => ({
+      text: colorOf('--muted'),
+      grid: colorOf('--line'),
+      series: (number) => colorOf(`--series-${number}`),
+      band: (number) => colorOf(`--series-${number}`).replace(/^rgb\((.*)\)$/, 'rgba($1, 0.18)'),
+    }),
+    [chosen, systemIsDark],
+  );
+}
+
+const DARK = window.matchMedia('(prefers-color-scheme: dark)');
+
+/** A property can be `light-dark(…)`; the colour of an element is what it is now. */
+function colorOf(property: string): string {
+  const probe = document.createElement('span');
+  probe.style.color = `var(${property})`;
+  document.body.append(probe);
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
+}

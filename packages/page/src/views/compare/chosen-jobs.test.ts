@@ -1,0 +1,15 @@
+import { expect, test } from 'vitest';
+import { chosenJobs, toggledJob } from './chosen-jobs.js';
+
+const id = (digit: number) => `job_${String(digit).repeat(24)}`;
+
+test('only ids of jobs, each once, and not too many', () => {
+  expect(chosenJobs(null)).toEqual([]);
+  expect(chosenJobs(`${id(1)},${id(2)},${id(1)},../x,job_1,`)).toEqual([id(1), id(2)]);
+  expect(chosenJobs([1, 2, 3, 4, 5, 6, 7].map(id).join())).toHaveLength(6);
+});
+
+test('a job is added or removed', () => {
+  expect(toggledJob([id(1)], id(2))).toEqual([id(1), id(2)]);
+  expect(toggledJob([id(1), id(2)], id(1))).toEqual([id(2)]);
+});

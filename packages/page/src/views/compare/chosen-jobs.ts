@@ -1,0 +1,15 @@
+/** As many as there are colours. */
+export const MAX_COMPARED = 6;
+
+const JOB_ID = /^job_[0-9a-z]{24}$/;
+
+/** The jobs in the address: ids with commas between them. What is no id is left out. */
+export function chosenJobs(text: string | null): string[] {
+  const ids = (text ?? '').split(',').filter((id) => JOB_ID.test(id));
+  return [...new Set(ids)].slice(0, MAX_COMPARED);
+}
+
+/** With the job if it was not chosen, without it if it was. */
+export function toggledJob(ids: readonly string[], id: string): string[] {
+  return ids.includes(id) ? ids.filter((one) => one !== id) : [...ids, id].slice(0, MAX_COMPARED);
+}

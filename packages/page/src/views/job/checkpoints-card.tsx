@@ -1,0 +1,123 @@
+import { bytesText } from '@lorasmith/client/core';
+import type { Checkpoint, Job } from '@lorasmith/contracts';
+import { ENDED_STATUSES } from '@lorasmith/contracts';
+import { useEffect, useState } from 'preact/hooks';
+import { numberText } from '../../charts/number-text.js';
+import { type Column, DataTable } from '../../components/data-table.js';
+import { Dialog } from '../../components/dialog.js';
+import { ErrorNotice } from '../../components/error-notice.js';
+import { Field } from '../../components/field.js';
+import { Loaded } from '../../components/loaded.js';
+import { Moment } from '../../components/moment.js';
+import { notify } from '../../components/toasts.js';
+import { navigate } from '../../location.js';
+import { pathOf } from '../../route.js';
+import { useClient } from '../../service/service.js';
+import { useAction } from '../../service/use-action.js';
+import { usePolled } from '../../service/use-polled.js';
+
+export interface CheckpointsCardProps {
+  job: Job;
+  /** Changes when the job has saved another one. */
+  savedCount: number;
+}
+
+/** The stored states of a training. Those of an ended job can become adapters. */
+export function CheckpointsCard({ job, savedCount }: CheckpointsCardProps) {
+  const client = useClient();
+  const [chosen, choose] = useState<Checkpoint | null>(null);
+  const checkpoints = usePolled((signal) => client.checkpoints(job.id, { signal }), [client, job.id], {
+    everyMs: null,
+  });
+  useEffect(checkpoints.refresh, [savedCount, job.status]);
+  const hasEnded = ENDED_STATUSES.includes(job.status);
+  const columns: Column<Checkpoint>[] = [
+    { title: 'Step', isNumber: true, cell: ({ step }) => step.toLocaleString('en-US') },
+    { title: 'Loss', isNumber: true, cell: ({ train_loss }) => numberText(train_loss) },
+    {
+      title: 'Held-out loss',
+      isNumber: true,
+      cell: (one) => (one.eval_loss === null ? '–' : numberText(one.eval_loss)),
+    },
+    { title: 'State', cell: stateText },
+    { title: 'Size', isNumber: true, cell: ({ bytes }) => bytesText(bytes) },
+    { title: 'Saved', cell: (one) => <Moment at={one.created_at} /> },
+    ...(hasEnded
+      ? [
+          {
+            title: 'Publish',
+            cell: (one: Checkpoint) => (
+              <button type="button" aria-label={`Publish step ${one.step}`} onClick={() => choose(one)}>
+                Publish
+              </button>
+            ),
+          },
+        ]
+      : []),
+  ];
+  return (
+    <section class="card">
+      <h2>Checkpoints</h2>
+      <Loaded from={checkpoints} what="the checkpoints">
+        {(rows) =>
+          rows.length === 0 ? (
+            <p class="muted">There are none{hasEnded ? ' any more: they are kept for a week' : ' yet'}.</p>
+          ) : (
+            <>
+              {!hasEnded && <p class="muted">When the job has ended, each of them can be published as an adapter.</p>}
+              <DataTable
+                caption="Checkpoints, newest first"
+                columns={columns}
+                rows={rows}
+                keyOf={({ step }) => String(step)}
+              />
+            </>
+          )
+        }
+      </Loaded>
+      {chosen !== null && <PublishDialog job={job} checkpoint={chosen} onClose={() => choose(null)} />}
+    </section>
+  );
+}
+
+function stateText({ is_best: isBest, is_last: isLast }: Checkpoint): string {
+  return [isBest && 'best', isLast && 'last'].filter(Boolean).join(', ') || '–';
+}
+
+function PublishDialog({ job, checkpoint, onClose }: { job: Job; checkpoint: Checkpoint; onClose: () => void }) {
+  const client = useClient();
+  const [name, setName] = useState(`${job.name ?? 'adapter'}-step-${checkpoint.step}`.slice(0, 128));
+  const publish = useAction(async (signal) => {
+    const options = name.trim() === '' ? { signal } : { name: name.trim(), signal };
+    const created = await client.publishCheckpoint(job.id, checkpoint.step, options);
+    notify(`The checkpoint of step ${checkpoint.step} is being published.`);
+    navigate(pathOf('/jobs/:id', { id: created.id }));
+  });
+  return (
+    <Dialog title={`Publish step ${checkpoint.step} as an adapter`} onClose={onClose}>
+      <form
+        class="narrow"
+        onSubmit={(event) => {
+          event.preventDefault();
+          publish.run();
+        }}
+      >
+        <p>A job checks the state and publishes it; nothing is trained.</p>
+        <Field label="Name of the adapter">
+          {(input) => (
+            <input {...input} maxLength={128} value={name} onInput={(event) => setName(event.currentTarget.value)} />
+          )}
+        </Field>
+        <ErrorNotice error={publish.error} />
+        <div class="buttons">
+          <button type="submit" class="primary" disabled={publish.isBusy}>
+            Publish
+          </button>
+          <button type="button" onClick={onClose}>
+            Close
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}

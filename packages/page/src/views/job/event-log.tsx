@@ -1,0 +1,33 @@
+import { eventText } from '@lorasmith/client/core';
+import { Moment } from '../../components/moment.js';
+import type { NotedEvent } from '../../history/job-history.js';
+
+/** What happened, the latest first. Steps are in the curves. */
+export function EventLog({ events }: { events: readonly NotedEvent[] }) {
+  return (
+    <section class="card">
+      <h2>Events</h2>
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: the list scrolls, which a keyboard can do only in a focused element */}
+      <ul class="event-log" tabIndex={0}>
+        {events.toReversed().map((event) => (
+          <li key={event.id}>
+            <Moment at={event.created_at} /> <span>{textOf(event)}</span>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function textOf(event: NotedEvent): string {
+  switch (event.type) {
+    case 'report-ready':
+      return 'the report is ready';
+    case 'checkpoint-saved':
+      return `checkpoint after step ${event.data.step}`;
+    case 'job-started':
+      return `${eventText(event)[0]} on ${event.data.worker}`;
+    default:
+      return (eventText(event)[0] ?? event.type).replace(/:$/, '');
+  }
+}

@@ -1,0 +1,78 @@
+import type { Job } from '@lorasmith/contracts';
+import { ENDED_STATUSES } from '@lorasmith/contracts';
+import { useState } from 'preact/hooks';
+import { ConfirmDialog } from '../../components/dialog.js';
+import { ErrorNotice } from '../../components/error-notice.js';
+import { Link } from '../../components/link.js';
+import { notify } from '../../components/toasts.js';
+import { navigate } from '../../location.js';
+import { useClient } from '../../service/service.js';
+import { useAction } from '../../service/use-action.js';
+
+export interface JobActionsProps {
+  job: Job;
+  /** Reads the job again. */
+  refresh: () => void;
+}
+
+/** What can be done with a job in its state. */
+export function JobActions({ job, refresh }: JobActionsProps) {
+  const client = useClient();
+  const [asked, ask] = useState<'cancel' | 'delete' | null>(null);
+  const cancel = useAction(async (signal) => {
+    const { status } = await client.cancelJob(job.id, { signal });
+    ask(null);
+    notify(status === 'cancelled' ? 'The job is cancelled.' : 'The job is cancelled once its worker has stopped.');
+    refresh();
+  });
+  const resume = useAction(async (signal) => {
+    await client.resumeJob(job.id, { signal });
+    notify('The job is queued again. It continues from its last checkpoint.');
+    refresh();
+  });
+  const remove = useAction(async (signal) => {
+    await client.deleteJob(job.id, { signal });
+    notify('The job is deleted.');
+    navigate('/jobs');
+  });
+  const hasEnded = ENDED_STATUSES.includes(job.status);
+  return (
+    <div class="buttons">
+      {job.adapter !== null && (
+        <Link to="/adapters/:id" params={{ id: job.adapter }} class="button primary">
+          See the adapter
+        </Link>
+      )}
+      {(job.status === 'failed' || job.status === 'cancelled') && (
+        <button type="button" class="primary" disabled={resume.isBusy} onClick={() => resume.run()}>
+          Resume
+        </button>
+      )}
+      {job.kind === 'train' && (
+        <Link to="/compare" query={{ jobs: job.id }} class="button">
+          Compare
+        </Link>
+      )}
+      {hasEnded ? (
+        <button type="button" onClick={() => ask('delete')}>
+          Delete
+        </button>
+      ) : (
+        <button type="button" class="danger" onClick={() => ask('cancel')}>
+          Cancel the job
+        </button>
+      )}
+      <ErrorNotice error={resume.error} what="The job was not resumed" />
+      {asked === 'cancel' && (
+        <ConfirmDialog title="Cancel this job?" confirm="Cancel the job" action={cancel} onClose={() => ask(null)}>
+          <p>It stops after its current step. It can be resumed from its last checkpoint.</p>
+        </ConfirmDialog>
+      )}
+      {asked === 'delete' && (
+        <ConfirmDialog title="Delete this job?" confirm="Delete the job" action={remove} onClose={() => ask(null)}>
+          <p>Its record, events and checkpoints are deleted. Its adapter stays.</p>
+        </ConfirmDialog>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,65 @@
+import { bytesText, countText, durationText } from '@lorasmith/client/core';
+import type { Report } from '@lorasmith/contracts';
+import { FaultList } from '../../components/error-notice.js';
+import { Facts } from '../../components/facts.js';
+
+/** What a job will do, as the service planned it. */
+export function ReportCard({ report }: { report: Report }) {
+  const { parameters, rows, tokens, steps, precision, estimate } = report;
+  return (
+    <section class="card">
+      <h2>Report before training</h2>
+      <Facts
+        entries={[
+          ['Base model', `${report.base_model} (${report.family})`],
+          ['Trained parameters', `${countText(parameters.trained)} (${parameters.trained_percent.toPrecision(3)} %)`],
+          ['Adapted layers', countText(parameters.modules.length)],
+          ['Rows', `${countText(rows.training)} to train on, ${countText(rows.validation)} held out`],
+          ['Longest row', `${countText(rows.longest)} tokens`],
+          ['Too long', overflowText(rows)],
+          ['Tokens', `${countText(tokens.total)}, ${countText(tokens.per_epoch)} an epoch`],
+          ['Tokens with a loss', `${countText(tokens.trained_per_epoch)} an epoch`],
+          ['Steps', `${countText(steps.total)}, ${countText(steps.per_epoch)} an epoch`],
+          ['Warm-up', `${countText(steps.warmup)} steps`],
+          ['Precision', `${precision.chosen ?? 'chosen by the worker'}: ${precision.reason}`],
+          ['Adapter', `at most ${bytesText(report.adapter_bytes)}, the ${report.publish} state`],
+          ['Estimated time', estimate && durationText(estimate.total_seconds)],
+          [
+            'Estimated memory',
+            estimate &&
+              `${bytesText(estimate.peak_memory_bytes)} of ${bytesText(estimate.available_memory_bytes)} on ${estimate.machine}${estimate.recompute ? ', layers computed again' : ''}`,
+          ],
+        ]}
+      />
+      <details>
+        <summary>The {countText(parameters.modules.length)} adapted layers</summary>
+        <ul class="module-list">
+          {parameters.modules.map((name) => (
+            <li key={name}>
+              <code>{name}</code>
+            </li>
+          ))}
+        </ul>
+      </details>
+    </section>
+  );
+}
+
+/** What the service found odd, but not wrong. */
+export function Warnings({ report }: { report: Report }) {
+  if (report.warnings.length === 0) return null;
+  return (
+    <section class="notice notice-warning" aria-label="Warnings">
+      <h2>{report.warnings.length === 1 ? 'Warning' : `${report.warnings.length} warnings`}</h2>
+      <FaultList faults={report.warnings} />
+    </section>
+  );
+}
+
+function overflowText(rows: Report['rows']): string {
+  if (rows.overflowed === 0) return 'none';
+  const handled = (['dropped', 'truncated', 'split'] as const)
+    .filter((what) => rows[what] > 0)
+    .map((what) => `${countText(rows[what])} ${what}`);
+  return [`${countText(rows.overflowed)} rows`, ...handled].join(', ');
+}

@@ -1,0 +1,77 @@
+import type { Sample, SamplePrompt, SampleRound } from '@lorasmith/contracts';
+import { changeQuery } from '../../location.js';
+
+export interface SamplesCardProps {
+  prompts: readonly SamplePrompt[];
+  /** By step, ascending. */
+  rounds: readonly SampleRound[];
+  /** The step of the round that is chosen in the address; null: the latest. */
+  chosenStep: string | null;
+}
+
+/** The answers of the model before training and later, side by side. */
+export function SamplesCard({ prompts, rounds, chosenStep }: SamplesCardProps) {
+  const first = rounds[0];
+  const latest = rounds.at(-1);
+  if (first === undefined || latest === undefined) return null;
+  const shown = rounds.find(({ step }) => String(step) === chosenStep) ?? latest;
+  return (
+    <section class="card">
+      <h2>Samples</h2>
+      {rounds.length > 2 && (
+        <label>
+          Compare with{' '}
+          <select
+            value={String(shown.step)}
+            onChange={({ currentTarget }) =>
+              changeQuery({ sample: currentTarget.value === String(latest.step) ? undefined : currentTarget.value })
+            }
+          >
+            {rounds.slice(1).map(({ step }) => (
+              <option key={step} value={step}>
+                {roundText(step)}
+              </option>
+            ))}
+          </select>
+        </label>
+      )}
+      {prompts.map((prompt, index) => (
+        <article key={index} class="sample">
+          <h3>
+            <span class="visually-hidden">Prompt: </span>
+            {promptText(prompt)}
+          </h3>
+          <div class="sample-answers">
+            <Answer round={first} prompt={index} />
+            {shown !== first && <Answer round={shown} prompt={index} />}
+          </div>
+        </article>
+      ))}
+    </section>
+  );
+}
+
+function Answer({ round, prompt }: { round: SampleRound; prompt: number }) {
+  const sample: Sample | undefined = round.samples.find((one) => one.prompt === prompt);
+  return (
+    <div>
+      <h4>{roundText(round.step)}</h4>
+      {sample === undefined ? (
+        <p class="muted">no answer</p>
+      ) : (
+        <p class="generated">
+          {sample.text === '' ? <span class="muted">(ends at once)</span> : sample.text}
+          {sample.finish_reason === 'length' && <span title="The answer reached its limit."> …</span>}
+        </p>
+      )}
+    </div>
+  );
+}
+
+function roundText(step: number): string {
+  return step === 0 ? 'Before training' : `After step ${step.toLocaleString('en-US')}`;
+}
+
+function promptText(prompt: SamplePrompt): string {
+  return typeof prompt === 'string' ? prompt : prompt.map(({ role, content }) => `${role}: ${content}`).join('\n');
+}
