@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -40,7 +40,11 @@ const request = (changes: JobRequest['training'] = {}): JobRequest => ({
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-flow-'));
   await mkdir(path.join(folder, 'data'));
-  for (const name of ['tiny-llama', 'other-llama']) await writeTinyLlama(path.join(folder, 'models', name));
+  for (const name of ['tiny-llama', 'other-llama', 'tool-llama'])
+    await writeTinyLlama(path.join(folder, 'models', name));
+  const tools = path.join(import.meta.dirname, '../packages/planning/test/fixtures/tools/cases.json');
+  const { models } = JSON.parse(await readFile(tools, 'utf8'));
+  await writeFile(path.join(folder, 'models/tool-llama/chat_template.jinja'), models['qwen2.5'].template);
   // The specifier is computed because the file is JavaScript without declarations.
   const { startStack } = await import(new URL('../scripts/stack/start-stack.mjs', import.meta.url).href);
   stack = await startStack({ dataDir: path.join(folder, 'data'), modelsDir: path.join(folder, 'models') });
@@ -174,6 +178,54 @@ describe('a job', () => {
       expect(greatestDifference(merged.get(name) ?? new Float32Array(), expected)).toBeLessThan(1e-5);
     }
     expect(adapter.size).toBe(2 * 6);
+  }, 60_000);
+});
+
+describe("rows in OpenAI's format, with tools", () => {
+  const TOOL = { type: 'function' as const, function: { name: 'add', parameters: { type: 'object' } } };
+  const rows = Array.from({ length: 8 }, (_, i) => ({
+    messages: [
+      { role: 'user', content: [{ type: 'text', text: `${i} + 1?` }] },
+      {
+        role: 'assistant',
+        content: null,
+        tool_calls: [
+          { id: `call_${i}`, type: 'function', function: { name: 'add', arguments: `{"a": ${i}, "b": 1}` } },
+        ],
+      },
+      { role: 'tool', tool_call_id: `call_${i}`, content: String(i + 1) },
+      { role: 'assistant', content: `It is ${i + 1}.`, weight: i % 2 },
+    ],
+    tools: [TOOL],
+    parallel_tool_calls: false,
+  }));
+
+  test('are trained with a template that has tools, and refused by name with one that has none', async () => {
+    const uploaded = await client.uploadDataset({ text: rows.map((row) => JSON.stringify(row)).join('\n') });
+    const asked: JobRequest = {
+      ...request({ epochs: 1, max_seq_length: 512 }),
+      dataset: uploaded.id,
+      base_model: 'tool-llama',
+      validation: {},
+    };
+    const without = client.dryRun({ ...asked, base_model: 'tiny-llama' });
+    await expect(without).rejects.toMatchObject({
+      code: 'chat_template_failed',
+      details: expect.arrayContaining([
+        expect.objectContaining({ line: 1, param: 'tools', message: expect.stringContaining('writes no tools') }),
+      ]),
+    });
+    const job = await until((await client.createJob(asked)).id, 'succeeded', 'failed');
+    expect(job).toMatchObject({ status: 'succeeded', error: null });
+    const openai = new OpenAI({ baseURL: `${stack.apiUrl}/v1`, apiKey: 'none', maxRetries: 0 });
+    const chat = { model: job.adapter ?? '', temperature: 0, max_tokens: 4, messages: [rows[0]!.messages[0]!] };
+    const answers = await Promise.all(
+      [[TOOL], undefined].map((tools) =>
+        openai.chat.completions.create({ ...chat, tools } as OpenAI.ChatCompletionCreateParamsNonStreaming),
+      ),
+    );
+    const [withTools, plain] = answers.map(({ usage }) => usage!.prompt_tokens);
+    expect(withTools).toBeGreaterThan(plain! + 50);
   }, 60_000);
 });
 

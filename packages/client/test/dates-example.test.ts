@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import type { MessagesRow } from '@lorasmith/contracts';
+import { type MessagesRow, textOfMessage } from '@lorasmith/contracts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 const EXAMPLE = join(import.meta.dirname, '../../../examples/dates');
@@ -43,7 +43,7 @@ describe('examples/dates', () => {
     const rows = rowsOf(await readFile(join(EXAMPLE, 'train.jsonl'), 'utf8'));
     // JavaScript can parse the styles with numbers for day and year, which gives an independent check.
     const readable = rows.filter(({ messages }) =>
-      /^([A-Z][a-z]+ \d+, \d{4}|\d+ [A-Z][a-z]+,? \d{4})$/.test(messages[1]!.content),
+      /^([A-Z][a-z]+ \d+, \d{4}|\d+ [A-Z][a-z]+,? \d{4})$/.test(textOfMessage(messages[1]!)),
     );
     expect(readable.length).toBeGreaterThan(100);
     for (const { messages } of readable) {

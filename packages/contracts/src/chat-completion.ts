@@ -1,26 +1,10 @@
 import { type Static, Type } from 'typebox';
 import { generationFields, MAX_TOP_LOGPROBS, Usage } from './generation-request.js';
+import { ChatMessage, Tools } from './message.js';
 import { Nullable } from './nullable.js';
 
 const closed = { additionalProperties: false };
 const MAX_MESSAGES = 1_000;
-const MAX_PARTS = 100;
-
-const TextPart = Type.Object({ type: Type.Literal('text'), text: Type.String() }, closed);
-
-/** A turn of a conversation. */
-export const ChatMessage = Type.Object(
-  {
-    role: Type.Enum(['system', 'developer', 'user', 'assistant', 'tool'], {
-      description: '`developer` is another name of `system`.',
-    }),
-    content: Type.Union([Type.String(), Type.Array(TextPart, { maxItems: MAX_PARTS })], {
-      description: 'Text, or parts of text, which are joined.',
-    }),
-  },
-  { $id: 'ChatMessage', ...closed },
-);
-export type ChatMessage = Static<typeof ChatMessage>;
 
 const maxTokens = Nullable(Type.Integer({ minimum: 1 }), {
   description: "The most tokens of an answer. Default: the service's limit, or what the model has left.",
@@ -31,6 +15,18 @@ export const ChatCompletionRequest = Type.Object(
   {
     ...generationFields,
     messages: Type.Array(ChatMessage, { minItems: 1, maxItems: MAX_MESSAGES }),
+    tools: Type.Optional(
+      Nullable(Tools, {
+        description:
+          "Written into the prompt as the model's chat template does it. A call is answered as text, in the form of the model.",
+      }),
+    ),
+    tool_choice: Type.Optional(
+      Nullable(Type.Enum(['auto', 'none']), {
+        description: 'none: the tools are not written into the prompt. The model cannot be made to call one.',
+      }),
+    ),
+    parallel_tool_calls: Type.Optional(Nullable(Type.Literal(true), { description: 'Not supported: only true.' })),
     max_completion_tokens: Type.Optional(maxTokens),
     max_tokens: Type.Optional({ ...maxTokens, description: 'The older name of `max_completion_tokens`.' }),
     logprobs: Type.Optional(

@@ -2,7 +2,7 @@ import { type Static, Type } from 'typebox';
 import { Fault } from './error.js';
 import { DatasetId, ModelName } from './identifier.js';
 import { JobFailure } from './job.js';
-import { Message } from './message.js';
+import { chatMessageFields, Tools } from './message.js';
 import { Nullable } from './nullable.js';
 import { Owner } from './owner.js';
 import { Page, PageQuery } from './page.js';
@@ -14,7 +14,7 @@ const closed = { additionalProperties: false };
 export const DATASET_FORMATS = ['messages', 'prompt_completion', 'instruction', 'text', 'features'] as const;
 export const DatasetFormat = Type.Enum(DATASET_FORMATS, {
   description:
-    'messages: {"messages": [{"role", "content"}]}; prompt_completion: {"prompt", "completion"}; ' +
+    'messages: {"messages": [{"role", "content"}], "tools"?}; prompt_completion: {"prompt", "completion"}; ' +
     'instruction: {"instruction", "input"?, "output"}; text: {"text"}; features: {"features": [numbers], "label": n}.',
 });
 export type DatasetFormat = (typeof DATASET_FORMATS)[number];
@@ -92,9 +92,32 @@ export const DATASET_FILES = { rows: 'data.jsonl', record: 'dataset.json' } as c
 /** Maximum turns. Planning renders a conversation once per turn, so its time grows with the square. */
 const MAX_MESSAGES = 1000;
 
+/** A turn in a row: that of a chat, and whether it is trained. */
+const RowMessage = Type.Object(
+  {
+    ...chatMessageFields,
+    weight: Type.Optional(
+      Type.Union([Type.Literal(0), Type.Literal(1)], { description: 'Of an assistant message. 0: it is not trained.' }),
+    ),
+  },
+  closed,
+);
+export type RowMessage = Static<typeof RowMessage>;
+
 /** The schema of one row of each format. The reader limits the length of a line. */
 export const DatasetRow = {
-  messages: Type.Object({ messages: Type.Array(Message, { minItems: 1, maxItems: MAX_MESSAGES }) }, closed),
+  messages: Type.Object(
+    {
+      messages: Type.Array(RowMessage, { minItems: 1, maxItems: MAX_MESSAGES }),
+      tools: Type.Optional(Nullable(Tools)),
+      parallel_tool_calls: Type.Optional(
+        Type.Boolean({
+          description: 'false: no message of the row has more than one call. Not written into the text.',
+        }),
+      ),
+    },
+    closed,
+  ),
   prompt_completion: Type.Object({ prompt: Type.String(), completion: Type.String() }, closed),
   instruction: Type.Object(
     { instruction: Type.String(), input: Type.Optional(Type.String()), output: Type.String() },

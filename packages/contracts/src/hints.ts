@@ -156,7 +156,6 @@ export function rowHint(row: unknown): string | undefined {
 
 /** Fields that are lists in other formats and text here. */
 const TEXT_HINTS: Readonly<Record<string, string>> = {
-  content: 'It is a list of parts: send their text as one string.',
   prompt: 'It is a list of messages: send prompt and completion together as {"messages": […]}.',
   completion: 'It is a list of messages: send prompt and completion together as {"messages": […]}.',
 };
@@ -164,6 +163,22 @@ const TEXT_HINTS: Readonly<Record<string, string>> = {
 /** What to send instead of a list under this key; undefined if unknown. */
 export function listHint(key: string): string | undefined {
   return Object.hasOwn(TEXT_HINTS, key) ? TEXT_HINTS[key] : undefined;
+}
+
+/** What a field of a row must be that may have several types. */
+const UNIONS: Readonly<Record<string, string>> = {
+  content: 'must be a text, or a list of parts {"type": "text", "text"}',
+  weight: 'must be 0 or 1',
+  tools: 'must be a list of {"type": "function", "function"}',
+  tool_calls: 'must be a list of {"id", "type": "function", "function": {"name", "arguments"}}',
+  arguments: 'must be a JSON object, as text',
+  name: 'must be a text',
+  tool_call_id: 'must be a text',
+};
+
+/** What a value must be whose schema is a union; undefined if unknown. */
+export function unionHint(key: string): string | undefined {
+  return Object.hasOwn(UNIONS, key) ? UNIONS[key] : undefined;
 }
 
 const ONE_ROW_A_LINE = "This is a JSON array. Send its rows as JSONL, one per line: jq -c '.[]' FILE.";

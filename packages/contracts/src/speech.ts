@@ -1,7 +1,7 @@
 import { type Static, Type } from 'typebox';
 import type { ErrorCode } from './error.js';
 import { AdapterId, ModelName } from './identifier.js';
-import { Message } from './message.js';
+import { ChatMessage, Tools } from './message.js';
 import { Nullable } from './nullable.js';
 
 const closed = { additionalProperties: false };
@@ -12,7 +12,7 @@ export const SpeechRequest = Type.Object(
     base_model: ModelName,
     adapter: Nullable(AdapterId),
     input: Type.Union([
-      Type.Object({ kind: Type.Literal('chat'), messages: Type.Array(Message) }, closed),
+      Type.Object({ kind: Type.Literal('chat'), messages: Type.Array(ChatMessage), tools: Nullable(Tools) }, closed),
       Type.Object(
         {
           kind: Type.Literal('text'),

@@ -1,20 +1,29 @@
 import { readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { type Message, ProductError } from '@lorasmith/contracts';
+import { ProductError, type Tool } from '@lorasmith/contracts';
 import { BoundedInterpreter } from './bounded-interpreter.js';
 import { Environment, type JinjaEnvironment, type JinjaNode, parse, tokenize } from './chat-template-jinja.js';
+import type { TemplateMessage } from './conversation.js';
 import { isMissing, type JsonObject, modelFileLabel, unreadable } from './json-file.js';
 import { OutlineCache } from './outline-cache.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
+import { findToolSupport, inForm, type ToolSupport } from './tool-form.js';
 
 /** Renders a conversation in the text format that the model was trained on. */
 export interface ChatTemplate {
   /**
-   * @param messages - The conversation.
-   * @param options - `addGenerationPrompt`: append the start of the assistant's next turn.
-   * @throws ProductError `chat_template_failed` when the template rejects the conversation, exceeds a limit or is invalid.
+   * @param messages - The conversation. Calls of tools are written in the form that the template wants.
+   * @throws ProductError `chat_template_failed` when the template rejects the conversation, has no form for its tools or calls,
+   * exceeds a limit or is invalid.
    */
-  render(messages: readonly Message[], options: { addGenerationPrompt: boolean }): string;
+  render(messages: readonly TemplateMessage[], options: RenderOptions): string;
+}
+
+export interface RenderOptions {
+  /** Append the start of the assistant's next turn. */
+  addGenerationPrompt: boolean;
+  /** Functions that the model may call. @defaultValue none */
+  tools?: readonly Tool[] | null;
 }
 
 export interface ChatTemplateOptions {
@@ -25,12 +34,14 @@ export interface ChatTemplateOptions {
 const TEMPLATE_FILE = 'chat_template.jinja';
 /** The largest known templates have about 30 KB. */
 const MAX_TEMPLATE_BYTES = 2 ** 20;
+/** Rows of a dataset have mostly the same tools. */
+const MAX_TOOL_LISTS = 16;
 /** Templates use `range` only to count messages or tools. */
 const MAX_RANGE = 10_000;
 
 /**
  * Loads the chat template of a base-model folder: chat_template.jinja, else `chat_template` in tokenizer_config.json
- * (a string, or a list with a template named "default").
+ * (a string, or a list with a template named "default", and perhaps one named "tool_use" for conversations with tools).
  *
  * @returns null if the folder has no chat template
  * @throws ProductError `model_file_corrupt` naming the file; `chat_template_failed` when the template is invalid
@@ -40,13 +51,20 @@ export async function loadChatTemplate(
   options: ChatTemplateOptions = {},
 ): Promise<ChatTemplate | null> {
   const config = await readTokenizerConfig(folder);
-  const source = (await readTemplateFile(folder)) ?? templateInConfig(folder, config);
-  if (source === null) return null;
+  const file = await readTemplateFile(folder);
+  const found = file === null ? templatesInConfig(folder, config) : { source: file, toolSource: null };
+  if (found === null) return null;
   const { bos, eos, pad, unk } = namedTokensOf(config);
   const tokens: JsonObject = { bos_token: bos, eos_token: eos, pad_token: pad, unk_token: unk };
   // A missing token must be undefined, not null: templates print null as "None".
   for (const [name, token] of Object.entries(tokens)) if (token === null) delete tokens[name];
-  return compileChatTemplate(source, { tokens, model: basename(folder), ...options });
+  const compiled = { tokens, model: basename(folder), ...options };
+  const template = compileChatTemplate(found.source, compiled);
+  if (found.toolSource === null) return template;
+  const withTools = compileChatTemplate(found.toolSource, compiled);
+  return {
+    render: (messages, rendering) => (rendering.tools ? withTools : template).render(messages, rendering),
+  };
 }
 
 async function readTemplateFile(folder: string): Promise<string | null> {
@@ -66,12 +84,16 @@ async function readTemplateFile(folder: string): Promise<string | null> {
   }
 }
 
-function templateInConfig(folder: string, { chat_template: template }: JsonObject): string | null {
+function templatesInConfig(
+  folder: string,
+  { chat_template: template }: JsonObject,
+): { source: string; toolSource: string | null } | null {
   if (template === undefined || template === null) return null;
-  if (typeof template === 'string') return template;
+  if (typeof template === 'string') return { source: template, toolSource: null };
   if (Array.isArray(template) && template.every((item) => isObject(item) && typeof item.template === 'string')) {
     const chosen = template.find(({ name }) => name === 'default') ?? (template.length === 1 ? template[0] : undefined);
-    if (chosen) return chosen.template;
+    const forTools = template.find(({ name }) => name === 'tool_use');
+    if (chosen) return { source: chosen.template, toolSource: forTools?.template ?? null };
     throw corruptTokenizerFile(
       folder,
       'tokenizer_config.json',
@@ -106,27 +128,87 @@ export function compileChatTemplate(source: string, { tokens, model, now }: Comp
   } catch (cause) {
     throw failed(cause);
   }
-  // transformers always passes tools and documents, as none if there are none.
-  const globals = environmentOf({ ...tokens, ...builtIns(now), tools: null, documents: null });
-  const [unasked, asked] = [false, true].map((isAsked) => {
-    const variables = environmentOf({ add_generation_prompt: isAsked }, globals);
-    return { variables, outlines: new OutlineCache(program, variables) };
-  });
   // An outline holds what the clock said when it was made.
   const canOutline = now !== undefined || !source.includes('strftime_now');
+  const variants = new TemplateVariants(program, { ...tokens, ...builtIns(now) });
+  const renderNow = (messages: readonly object[], { addGenerationPrompt, tools = null }: RenderOptions) => {
+    const { variables, outlines } = variants.of(tools, addGenerationPrompt);
+    const outlined = canOutline ? outlines.render(messages as readonly TemplateMessage[]) : null;
+    const text = outlined ?? interpret(program, environmentOf({ messages }, variables));
+    if (!text.isWellFormed()) throw new Error('it split a character in the middle');
+    return text;
+  };
+  let found: ToolSupport | null = null;
+  const support = () => {
+    found ??= findToolSupport((messages, tools) => renderNow(messages, { addGenerationPrompt: true, tools }));
+    return found;
+  };
   return {
-    render(messages, { addGenerationPrompt }) {
+    render(messages, options) {
+      const usesCalls = messages.some((message) => message.tool_calls !== undefined);
+      const usesTools = options.tools != null || usesCalls;
+      if (options.tools != null && !support().tools) throw noToolSupport(model, 'tools', 'tools');
+      const form = usesTools ? support().calls : null;
+      if (usesCalls && form === null) {
+        const index = messages.findIndex((message) => message.tool_calls !== undefined);
+        throw noToolSupport(model, 'calls of tools', `messages.${index}.tool_calls`);
+      }
       try {
-        const { variables, outlines } = (addGenerationPrompt ? asked : unasked)!;
-        const outlined = canOutline ? outlines.render(messages) : null;
-        const text = outlined ?? interpret(program, environmentOf({ messages }, variables));
-        if (!text.isWellFormed()) throw new Error('it split a character in the middle');
-        return text;
+        return renderNow(form === null ? messages : inForm(messages, form), options);
       } catch (cause) {
         throw failed(cause);
       }
     },
   };
+}
+
+/** What a template is rendered with besides the messages, and what is known of it, for each list of tools. */
+class TemplateVariants {
+  readonly #program: JinjaNode;
+  readonly #globals: JsonObject;
+  readonly #keys = new WeakMap<readonly Tool[], string>();
+  readonly #variants = new Map<string, Variant[]>();
+
+  constructor(program: JinjaNode, globals: JsonObject) {
+    this.#program = program;
+    this.#globals = globals;
+  }
+
+  of(tools: readonly Tool[] | null, addGenerationPrompt: boolean): Variant {
+    const key = tools === null ? '' : this.#keyOf(tools);
+    const both = this.#variants.get(key) ?? this.#add(key, tools);
+    return both[Number(addGenerationPrompt)]!;
+  }
+
+  #keyOf(tools: readonly Tool[]): string {
+    const known = this.#keys.get(tools) ?? JSON.stringify(tools);
+    this.#keys.set(tools, known);
+    return known;
+  }
+
+  #add(key: string, tools: readonly Tool[] | null): Variant[] {
+    if (this.#variants.size >= MAX_TOOL_LISTS) this.#variants.clear();
+    // transformers always passes tools and documents, as none if there are none.
+    const globals = environmentOf({ ...this.#globals, tools, documents: null });
+    const both = [false, true].map((isAsked) => {
+      const variables = environmentOf({ add_generation_prompt: isAsked }, globals);
+      return { variables, outlines: new OutlineCache(this.#program, variables) };
+    });
+    this.#variants.set(key, both);
+    return both;
+  }
+}
+
+interface Variant {
+  variables: JinjaEnvironment;
+  outlines: OutlineCache;
+}
+
+function noToolSupport(model: string, what: string, param: string): ProductError {
+  const message =
+    `The chat template of the base model "${model}" writes no ${what}, so the model would never see them. Use a model whose ` +
+    'template has tools, or put a template with tools into its folder.';
+  return new ProductError('chat_template_failed', message, { param });
 }
 
 function interpret(program: JinjaNode, variables: JinjaEnvironment): string {

@@ -1,11 +1,11 @@
-import type { Message } from '@lorasmith/contracts';
 import type { DecoderArchitecture } from './architecture.js';
 import { type ChatTemplate, loadChatTemplate } from './chat-template.js';
+import type { Conversation } from './conversation.js';
 import { loadTokenizer, type Tokenizer } from './tokenizer.js';
 import { digestTokenizer } from './tokenizer-digest.js';
 
 /** A text to continue, or a conversation whose next turn is asked for. */
-export type Prompt = string | readonly Message[];
+export type Prompt = string | Conversation;
 
 /** What turns text into tokens of a base model, and back. */
 export class ModelText {
@@ -34,7 +34,8 @@ export class ModelText {
   async tokensOf(prompt: Prompt): Promise<Int32Array | null> {
     if (typeof prompt === 'string') return this.tokenizer.encodeWithSpecialTokens(prompt);
     const template = await this.template();
-    return template && this.tokenizer.encode(template.render(prompt, { addGenerationPrompt: true }));
+    const { messages, tools } = prompt;
+    return template && this.tokenizer.encode(template.render(messages, { addGenerationPrompt: true, tools }));
   }
 }
 

@@ -27,9 +27,10 @@ export class OutlineCache {
     if (messages.length > MAX_OUTLINED_MESSAGES) return null;
     let key = '';
     for (const message of messages) {
-      if (message.content.length > MAX_OUTLINED_CONTENT) return null;
       const fields = Object.keys(message).join();
+      // Messages with calls of tools have other fields.
       if (fields !== 'role,content' && fields !== 'content,role') return null;
+      if (message.content.length > MAX_OUTLINED_CONTENT) return null;
       // A template can print the fields of a message in their order.
       key += `${fields} ${message.role};`;
     }

@@ -4,9 +4,33 @@ import { checkRow } from './dataset-row.js';
 const user = { role: 'user', content: 'Hi' };
 const assistant = { role: 'assistant', content: 'Hello' };
 
+const calling = (name: string, values: unknown) => ({
+  role: 'assistant',
+  content: null,
+  tool_calls: [{ id: 'a', type: 'function', function: { name, arguments: values } }],
+});
+const asking = calling('f', '{"a": [1, {"b": null}]}');
+const tool = { type: 'function', function: { name: 'f', parameters: { type: 'object', properties: {} } } };
+
 describe('checkRow', () => {
   it.each([
     ['messages', { messages: [{ role: 'system', content: '' }, user, assistant] }],
+    [
+      'messages',
+      {
+        messages: [
+          { role: 'developer', content: [{ type: 'text', text: 'a' }] },
+          { ...user, name: 'ann' },
+          { ...asking, weight: 0, refusal: null, audio: null, function_call: null },
+          { role: 'tool', tool_call_id: 'a', content: '1' },
+          { ...assistant, tool_calls: null, weight: 1 },
+        ],
+        tools: [tool],
+        parallel_tool_calls: false,
+      },
+    ],
+    ['messages', { messages: [user, calling('f', { a: 1 })], tools: null }],
+    ['messages', { messages: [user, calling('f', '')] }],
     ['prompt_completion', { prompt: '', completion: 'b' }],
     ['instruction', { instruction: 'a', output: 'b' }],
     ['instruction', { instruction: 'a', input: 'c', output: 'b' }],
@@ -57,12 +81,52 @@ describe('checkRow', () => {
   it.each([
     [{ conversations: [{ from: 'human', value: 'a' }] }, 'This is ShareGPT\'s format. Send {"messages"'],
     [[{ text: 'a' }], 'This is a JSON array.'],
-    [{ txt: 'a' }, 'A row is an object with "messages"; "prompt" and "completion";'],
+    [{ txt: 'a' }, 'A row is an object with "messages" and optionally "tools"'],
     [{ text: 'a', source: 'b' }, 'Unknown key "source": this object has "text". Leave it out.'],
     [{ text: 'a', instruction: 'b', output: 'c' }, 'Unknown key "text": this object has "instruction", "output"'],
-    [{ messages: [user, { role: 'assistant', content: [{ type: 'text', text: 'a' }] }] }, 'It is a list of parts'],
+    [{ messages: [user, { role: 'assistant', content: 5 }] }, 'must be a text, or a list of parts'],
+    [
+      { messages: [{ ...user, content: [{ type: 'image_url', image_url: { url: 'x' } }] }, assistant] },
+      'Images are not supported',
+    ],
+    [
+      { messages: [{ ...user, content: [{ type: 'input_audio', input_audio: {} }] }, assistant] },
+      'Audio parts are not',
+    ],
+    [{ messages: [user, { role: 'assistant', content: null, refusal: 'No.' }] }, 'Refusals are not supported'],
+    [{ messages: [user, { role: 'assistant', content: 'a', audio: { id: 'x' } }] }, 'Audio is not supported'],
+    [
+      { messages: [user, { role: 'assistant', content: null, function_call: { name: 'f' } }] },
+      'the older form of tools',
+    ],
+    [{ messages: [user, { role: 'function', name: 'f', content: '1' }, assistant] }, 'the older form of tools'],
+    [{ messages: [user, assistant], functions: [] }, 'the older form of tools'],
+    [{ messages: [user, { ...assistant, weight: 0.5 }] }, 'must be 0 or 1'],
+    [{ messages: [{ ...user, weight: 1 }, assistant] }, 'Only an assistant message has a weight'],
+    [{ messages: [user, { ...assistant, weight: 0 }] }, 'Every assistant message has the weight 0'],
+    [{ messages: [user, assistant], tools: [{ type: 'retrieval' }] }, 'The key "function" is missing'],
+    [{ messages: [user, assistant], tools: 'f' }, 'must be a list of {"type"'],
+    [{ messages: [user, assistant], tools: [tool, tool] }, 'two tools named "f"'],
+    [{ messages: [user, { ...asking, parallel: true }] }, 'a message has "role", "content", "name", "tool_calls"'],
+    [{ messages: [user, calling('f', '{"a": 1')] }, 'not a JSON object'],
+    [{ messages: [user, calling('f', '[1]')] }, 'not a JSON object'],
+    [{ messages: [user, calling('f', '{"id": 12345678901234567890}')] }, 'a number beyond 2^53'],
+    [{ messages: [user, calling('f', `${'{"a":'.repeat(50)}1${'}'.repeat(50)}`)] }, 'nested deeper'],
+    [{ messages: [user, calling('f', 7)] }, 'must be a JSON object, as text'],
+    [{ messages: [{ ...user, tool_calls: asking.tool_calls }, assistant] }, 'Only an assistant message has tool_calls'],
+    [{ messages: [{ ...user, tool_call_id: 'a' }, assistant] }, 'Only a tool message has tool_call_id'],
+    [{ messages: [user, { role: 'tool', tool_call_id: 'b', content: '1' }, asking] }, 'No message before this one'],
+    [{ messages: [user, { role: 'tool', tool_call_id: 'a' }, asking] }, 'The content is missing'],
+    [
+      {
+        messages: [user, { ...asking, tool_calls: [...asking.tool_calls, ...asking.tool_calls] }],
+        parallel_tool_calls: false,
+      },
+      'has 2 calls, but parallel_tool_calls is false',
+    ],
+    [{ messages: [user, calling('f', '{"a": "\\ud800"}')] }, 'lone surrogate'],
     [{ prompt: 'a', response: 'b' }, 'The key "completion" is missing.'],
-    [{ messages: [user, { role: 'assistant', content: null }] }, 'The value must be string.'],
+    [{ messages: [user, { role: 'assistant', content: null }] }, 'without tool_calls needs one'],
     [{ prompt: [user], completion: [assistant] }, 'It is a list of messages'],
   ])('says of %j what to send', (row, part) => {
     expect(checkRow(row).faults[0]?.message).toContain(part);

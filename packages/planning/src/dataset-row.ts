@@ -1,4 +1,11 @@
-import { type DatasetFormat, type FeaturesRow, listHint, rowHint, type TextualRow } from '@lorasmith/contracts';
+import {
+  type DatasetFormat,
+  type FeaturesRow,
+  listHint,
+  rowHint,
+  type TextualRow,
+  unionHint,
+} from '@lorasmith/contracts';
 import { MAX_FAULTS_PER_ROW, type RowFault, type RowFormat } from './objectives/objective.js';
 import { OBJECTIVES } from './objectives/objectives.js';
 
@@ -40,9 +47,12 @@ function refuse(format: DatasetFormat | null, faults: RowFault[]): CheckedRow {
   return { format, row: null, faults: faults.slice(0, MAX_FAULTS_PER_ROW) };
 }
 
-function schemaFaults({ schema, keys }: RowFormat, row: unknown): RowFault[] {
+function schemaFaults({ schema, keys, named }: RowFormat, row: unknown): RowFault[] {
+  const known = named?.(row) ?? [];
+  if (known.length > 0) return known;
   const faults: RowFault[] = [];
-  const errors = schema.Errors(row);
+  const all = schema.Errors(row);
+  const errors = withoutBranches(all);
   // Where a key is missing too, this may be it under another name.
   const advice = errors.some(({ keyword }) => keyword === 'required') ? '' : ' Leave it out.';
   for (const error of errors) {
@@ -51,14 +61,19 @@ function schemaFaults({ schema, keys }: RowFormat, row: unknown): RowFault[] {
     if (error.keyword === 'boolean') continue; // repeats additionalProperties for each key
     if (error.keyword === 'additionalProperties') {
       for (const key of error.params.additionalProperties) {
-        const allowed = path === '' ? keys : '"role" and "content"';
-        const message = `Unknown key ${JSON.stringify(key.slice(0, 64))}: this object has ${allowed}.${advice}`;
+        const allowed =
+          path === '' ? `: this object has ${keys}` : MESSAGE.test(path) ? `: a message has ${MESSAGE_KEYS}` : '';
+        const message = `Unknown key ${JSON.stringify(key.slice(0, 64))}${allowed}.${advice}`;
         faults.push({ code: 'unknown_field', message, param: at(key.slice(0, 64)) });
       }
     } else if (error.keyword === 'required') {
       for (const key of error.params.requiredProperties) {
         faults.push({ code: 'invalid_dataset', message: `The key "${key}" is missing.`, param: at(key) });
       }
+    } else if (error.keyword === 'anyOf') {
+      const key = path.slice(path.lastIndexOf('.') + 1);
+      const form = unionHint(key) ?? 'has none of the allowed forms';
+      faults.push({ code: 'invalid_dataset', message: `The value ${form}.`, param: path });
     } else {
       const allowed = error.keyword === 'enum' ? `: ${error.params.allowedValues.join(', ')}` : '';
       const hint = Array.isArray(valueAt(row, path)) ? listHint(path.slice(path.lastIndexOf('.') + 1)) : undefined;
@@ -67,6 +82,27 @@ function schemaFaults({ schema, keys }: RowFormat, row: unknown): RowFault[] {
     }
   }
   return faults;
+}
+
+const MESSAGE = /^messages\.\d+$/;
+const MESSAGE_KEYS = '"role", "content", "name", "tool_calls", "tool_call_id" and "weight"';
+
+type SchemaErrors = ReturnType<RowFormat['schema']['Errors']>;
+
+/**
+ * Errors without those of branches of a union that are for other types. Of a union that has others, at the value or within it, these are
+ * left; otherwise that of the union itself.
+ */
+function withoutBranches(all: SchemaErrors): SchemaErrors {
+  const unions = all.filter(({ keyword }) => keyword === 'anyOf').map(({ instancePath }) => instancePath);
+  const telling = all.filter(({ keyword, instancePath }) => {
+    return keyword !== 'anyOf' && !(unions.includes(instancePath) && (keyword === 'type' || keyword === 'const'));
+  });
+  return all.filter((error) => {
+    if (error.keyword !== 'anyOf') return telling.includes(error);
+    const { instancePath: path } = error;
+    return !telling.some((other) => other.instancePath === path || other.instancePath.startsWith(`${path}/`));
+  });
 }
 
 function pathOf(instancePath: string): string {

@@ -149,6 +149,13 @@ const said = (choice = 0): SpeechPiece[] => [
 const END: SpeechPiece = { type: 'end', prompt_tokens: 3, completion_tokens: 2 };
 const CHAT = { model: OWN, messages: [{ role: 'user' as const, content: 'Hello' }] };
 
+const TOOL = { type: 'function' as const, function: { name: 'look', parameters: { type: 'object' } } };
+const called = (id: string, values: string) => ({
+  id,
+  type: 'function' as const,
+  function: { name: 'look', arguments: values },
+});
+
 async function post(path: string, body: unknown, headers: Record<string, string> = {}) {
   const answer = await fetch(`${url}/v1${path}`, {
     method: 'POST',
@@ -165,7 +172,7 @@ describe('a chat', () => {
     expect(request).toEqual({
       base_model: MODEL,
       adapter: OWN,
-      input: { kind: 'chat', messages: CHAT.messages },
+      input: { kind: 'chat', messages: CHAT.messages, tools: null },
       n: 1,
       max_tokens: 100,
       temperature: 1,
@@ -216,7 +223,13 @@ describe('a chat', () => {
       adapter: null,
       input: {
         messages: [
-          { role: 'system', content: 'Be short.' },
+          {
+            role: 'developer',
+            content: [
+              { type: 'text', text: 'Be ' },
+              { type: 'text', text: 'short.' },
+            ],
+          },
           { role: 'user', content: 'Hello' },
         ],
       },
@@ -232,6 +245,21 @@ describe('a chat', () => {
       { token: 'Hi', logprob: -0.5, bytes: [72, 105], top_logprobs: [{ token: 'Ho', logprob: -1, bytes: [72, 111] }] },
       { token: '!', logprob: -0.25, bytes: [33], top_logprobs: [] },
     ]);
+  });
+
+  test('sends tools, calls and their answers to the worker, and none with tool_choice none', async () => {
+    const messages = [
+      ...CHAT.messages,
+      { role: 'assistant' as const, content: null, tool_calls: [called('a', '{"place": "Oslo"}')] },
+      { role: 'tool' as const, tool_call_id: 'a', content: 'snow' },
+    ];
+    const asked = client.chat.completions.create({ model: OWN, messages, tools: [TOOL], tool_choice: 'auto' });
+    const request = await answering(...said(), END);
+    expect(request.input).toEqual({ kind: 'chat', messages, tools: [TOOL] });
+    expect((await asked).choices[0]?.message.content).toBe('Hi!');
+    const without = client.chat.completions.create({ model: OWN, messages, tools: [TOOL], tool_choice: 'none' });
+    expect((await answering(...said(), END)).input).toMatchObject({ tools: null });
+    await without;
   });
 
   test('is streamed, with the counts in a last piece', async () => {
@@ -391,7 +419,25 @@ test.each([
   ['the adapter of another key', { model: OTHERS }, 404, 'model_not_found', 'There is no adapter'],
   ['an unknown base model', { model: 'nothing' }, 404, 'model_not_found', 'nothing'],
   ['a classifier', { model: 'classifier' }, 400, 'model_not_supported', 'generates no text'],
-  ['an unsupported field', { tools: [] }, 400, 'unknown_field', 'The field tools is not supported.'],
+  ['an unsupported field', { functions: [] }, 400, 'unknown_field', 'The field functions is not supported.'],
+  ['a choice of tools that cannot be made', { tools: [TOOL], tool_choice: 'required' }, 400, 'invalid_request'],
+  ['one call at most', { tools: [TOOL], parallel_tool_calls: false }, 400, 'invalid_request', 'must be true'],
+  ['a tool that is no function', { tools: [{ type: 'web_search' }] }, 400, 'invalid_request'],
+  [
+    'arguments that are no JSON',
+    { messages: [...CHAT.messages, { role: 'assistant', tool_calls: [called('a', '{"a": ')] }] },
+    400,
+    'invalid_request',
+    'The arguments are not a JSON object.',
+  ],
+  [
+    'an answer to no call',
+    { messages: [...CHAT.messages, { role: 'tool', tool_call_id: 'b', content: 'x' }] },
+    400,
+    'invalid_request',
+    'No message before this one',
+  ],
+  ['a user without content', { messages: [{ role: 'user' }] }, 400, 'invalid_request', 'The content is missing'],
   ['a penalty', { frequency_penalty: 1 }, 400, 'invalid_request', 'frequency_penalty must be 0.'],
   ['a part that is an image', { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] }, 400],
   ['a thousand stop texts', { stop: Array(1_000).fill('x') }, 400, 'invalid_request', 'stop must NOT have more than 4'],

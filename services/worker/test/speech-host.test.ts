@@ -77,7 +77,7 @@ const text = (prompt: string | number[], changes: Partial<SpeechRequest> = {}): 
   ...changes,
 });
 const chat = (content: string): SpeechRequest =>
-  text('', { input: { kind: 'chat', messages: [{ role: 'user', content }] } });
+  text('', { input: { kind: 'chat', messages: [{ role: 'user', content }], tools: null } });
 
 async function speak(
   request: SpeechRequest,

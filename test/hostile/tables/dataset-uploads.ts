@@ -30,6 +30,13 @@ async function* repeated(piece: Uint8Array, times: number, end = ''): AsyncGener
 
 const MEGABYTE = Buffer.alloc(1_000_000, 0x61);
 
+const ANSWER = { role: 'assistant', content: 'x' };
+const calling = (text: string) => ({
+  messages: [
+    { role: 'assistant', tool_calls: [{ id: 'a', type: 'function', function: { name: 'f', arguments: text } }] },
+  ],
+});
+
 const lines: HostileCase[] = [
   upload('empty', '422 dataset_empty', ''),
   upload('no body at all', '422 dataset_empty', undefined),
@@ -68,7 +75,7 @@ const lines: HostileCase[] = [
   upload('a JSON list of rows', INVALID, `[${good}]`),
   upload('CSV', INVALID, 'prompt,completion\na,b\n'),
   upload('null', INVALID, 'null'),
-  upload('17 levels', INVALID, '{"messages": '.concat('['.repeat(17), ']'.repeat(17), '}')),
+  upload('65 levels', INVALID, '{"messages": '.concat('['.repeat(65), ']'.repeat(65), '}')),
   upload('400,000 levels', INVALID, '['.repeat(400_000)),
   upload('400,000 brackets within a string', '201', row({ text: '['.repeat(400_000) })),
   upload('__proto__ as a key', INVALID, '{"__proto__": {"text": "x"}}'),
@@ -95,6 +102,24 @@ const lines: HostileCase[] = [
   upload('an unknown role', INVALID, row({ messages: [{ role: 'root', content: 'x' }] })),
   upload('an empty assistant message', INVALID, row({ messages: [{ role: 'assistant', content: '' }] })),
   upload('a content that is an object', INVALID, row({ messages: [{ role: 'assistant', content: { text: 'x' } }] })),
+  ...[
+    ['an image', { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'x' } }] }, ANSWER] }],
+    ['1,000 parts', { messages: [{ role: 'user', content: Array(1_000).fill({ type: 'text', text: 'x' }) }, ANSWER] }],
+    ['a refusal', { messages: [{ role: 'assistant', content: null, refusal: 'no' }] }],
+    ['a call in the older form', { messages: [{ role: 'assistant', function_call: { name: 'f', arguments: '{}' } }] }],
+    ['functions', { messages: [ANSWER], functions: [{ name: 'f' }] }],
+    ['a weight of 2', { messages: [{ ...ANSWER, weight: 2 }] }],
+    ['only weights of 0', { messages: [{ ...ANSWER, weight: 0 }] }],
+    ['a call without arguments', { messages: [{ role: 'assistant', tool_calls: [{ function: { name: 'f' } }] }] }],
+    ['arguments that are no JSON', calling('{"a": 1')],
+    ['arguments that are a list', calling('[]')],
+    ['arguments with __proto__ and a number beyond 2^53', calling('{"__proto__": {"x": 1e300}}')],
+    ['arguments of 5,000 levels', calling(`${'{"a":'.repeat(5_000)}1${'}'.repeat(5_000)}`)],
+    ['arguments with half a character', calling('{"a": "\\ud800"}')],
+    ['a tool of another kind', { messages: [ANSWER], tools: [{ type: 'retrieval' }] }],
+    ['129 tools', { messages: [ANSWER], tools: Array(129).fill({ type: 'function', function: { name: 'f' } }) }],
+    ['an answer to no call', { messages: [{ role: 'tool', tool_call_id: 'x', content: 'x' }, ANSWER] }],
+  ].map(([name, fields]) => upload(name as string, INVALID, row(fields as object))),
   upload('50,000 keys', INVALID, row(Object.fromEntries(Array.from({ length: 50_000 }, (_, i) => [`k${i}`, 1])))),
   upload('an empty completion', INVALID, row({ prompt: 'x', completion: '' })),
 ];

@@ -20,6 +20,9 @@ const post = (name: string, outcome: string, path: string, body: Body, headers =
     return outcomeOf(stack, 'POST', path, { headers, body: text } as RequestContent);
   },
 });
+const TOOL = { type: 'function', function: { name: 'f', parameters: { type: 'object' } } };
+const CALL = { id: 'a', type: 'function', function: { name: 'f', arguments: '{}' } };
+const nested = (levels: number): object => (levels === 0 ? {} : { a: nested(levels - 1) });
 const MESSAGES = [{ role: 'user', content: 'Hello' }];
 /** A request that is valid except for these fields. */
 const chat = (name: string, outcome: string, fields: object) =>
@@ -63,8 +66,8 @@ const models: HostileCase[] = [
 
 const fields: HostileCase[] = [
   ...[
-    'tools',
     'functions',
+    'function_call',
     'audio',
     'modalities',
     'store',
@@ -73,7 +76,7 @@ const fields: HostileCase[] = [
     'suffix',
     'prompt',
     '__proto__x',
-  ].map((field) => chat(`the field ${field}`, UNKNOWN, { [field]: field === 'tools' ? [] : 1 })),
+  ].map((field) => chat(`the field ${field}`, UNKNOWN, { [field]: 1 })),
   completion('messages', UNKNOWN, { messages: MESSAGES }),
   completion('best_of', INVALID, { best_of: 2 }),
   completion('suffix', INVALID, { suffix: 'x' }),
@@ -118,8 +121,33 @@ const prompts: HostileCase[] = [
   chat('an image', INVALID, {
     messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'x' } }] }],
   }),
-  chat('a call of a tool', UNKNOWN, { messages: [{ role: 'assistant', content: 'x', tool_calls: [] }] }),
-  chat('a name', UNKNOWN, { messages: [{ role: 'user', content: 'x', name: 'x' }] }),
+  chat('a weight', UNKNOWN, { messages: [{ role: 'assistant', content: 'x', weight: 1 }] }),
+  chat('a call by the user', INVALID, { messages: [{ role: 'user', content: 'x', tool_calls: [CALL] }] }),
+  chat('a call with arguments that are no JSON', INVALID, {
+    messages: [{ role: 'assistant', tool_calls: [{ ...CALL, function: { name: 'f', arguments: '{"a"' } }] }],
+  }),
+  chat('a call with arguments of 20,000 levels', INVALID, {
+    messages: [
+      {
+        role: 'assistant',
+        tool_calls: [
+          { ...CALL, function: { name: 'f', arguments: `${'{"a":'.repeat(20_000)}1${'}'.repeat(20_000)}` } },
+        ],
+      },
+    ],
+  }),
+  chat('an answer to no call', INVALID, { messages: [{ role: 'tool', tool_call_id: 'x', content: 'x' }] }),
+  chat('129 tools', INVALID, { tools: Array(129).fill(TOOL) }),
+  chat('the same tool twice', INVALID, { tools: [TOOL, TOOL] }),
+  chat('a tool of another kind', INVALID, { tools: [{ type: 'web_search_preview' }] }),
+  chat('tools as text', INVALID, { tools: 'f' }),
+  chat('parameters of 1,000 levels', INVALID, {
+    tools: [{ ...TOOL, function: { name: 'f', parameters: nested(1_000) } }],
+  }),
+  chat('a tool that must be called', INVALID, { tools: [TOOL], tool_choice: 'required' }),
+  chat('a call in the older form', INVALID, {
+    messages: [{ role: 'assistant', content: null, function_call: { name: 'f', arguments: '{}' } }],
+  }),
   chat('1,001 messages', INVALID, { messages: Array(1_001).fill(MESSAGES[0]) }),
   chat('101 parts', INVALID, { messages: [{ role: 'user', content: Array(101).fill({ type: 'text', text: 'x' }) }] }),
   chat('2 MB', TOO_LARGE, { messages: [{ role: 'user', content: 'x'.repeat(2_000_000) }] }),

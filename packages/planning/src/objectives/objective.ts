@@ -32,6 +32,8 @@ export interface RowFormat {
   /** All its keys, in words. */
   keys: string;
   schema: Pick<Validator, 'Check' | 'Errors'>;
+  /** What a row that fails the schema has of other formats, by name; it is then all that is reported. */
+  named?(row: unknown): RowFault[];
   /** What a schema cannot say, of a row that passes it. */
   faults(row: unknown): RowFault[];
 }

@@ -50,7 +50,7 @@ async function conversationTexts(text: ModelText): Promise<ProbeText[]> {
   const texts: ProbeText[] = [];
   try {
     for (const { question, answer } of CONVERSATIONS) {
-      const before = await text.tokensOf([{ role: 'user', content: question }]);
+      const before = await text.tokensOf({ messages: [{ role: 'user', content: question }], tools: null });
       if (before === null) return [];
       const ids = Int32Array.of(...before, ...text.tokenizer.encode(answer));
       const count = Math.min(POSITIONS_PER_TEXT, ids.length - before.length + 1);

@@ -14,8 +14,8 @@ export type DatasetSummary = Pick<Dataset, 'format' | 'rows' | 'features' | 'war
 
 /** Enough to see what is wrong with a file. Later lines are not checked. */
 const MAX_LISTED_FAULTS = 100;
-/** Rows are objects of lists of objects; anything deeper is invalid. */
-const MAX_DEPTH = 16;
+/** The deepest valid rows have tools, whose parameters are JSON schemas. */
+const MAX_DEPTH = 64;
 
 const TAB = 0x09;
 const CARRIAGE_RETURN = 0x0d;

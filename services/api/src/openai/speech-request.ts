@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import {
   type ChatCompletionRequest,
   type CompletionRequest,
+  conversationFaults,
   MAX_CHOICES,
   ProductError,
   type SpeechRequest,
@@ -26,14 +27,14 @@ export function speechOfChat(body: ChatCompletionRequest, model: NamedModel, lim
     body.max_completion_tokens == null
       ? [body.max_tokens, 'max_tokens']
       : [body.max_completion_tokens, 'max_completion_tokens'];
-  const messages = body.messages.map(({ role, content }) => ({
-    role: role === 'developer' ? ('system' as const) : role,
-    content: typeof content === 'string' ? content : content.map(({ text }) => text).join(''),
-  }));
+  const { messages } = body;
+  const [fault] = conversationFaults(messages, { tools: body.tools });
+  if (fault !== undefined) throw conflict(fault.param, fault.message);
+  const hasTools = body.tools != null && body.tools.length > 0 && body.tool_choice !== 'none';
   return {
     ...model,
     ...samplingOf(body),
-    input: { kind: 'chat', messages },
+    input: { kind: 'chat', messages, tools: hasTools ? body.tools! : null },
     max_tokens: withinLimit(asked ?? limits.maxTokens, name, limits),
     logprobs: logprobs ? (top ?? 0) : null,
   };

@@ -1,13 +1,15 @@
 import {
   type DatasetFormat,
   type Message,
+  type MessagesRow,
   ProductError,
   type SamplePrompt,
   type TextualRow,
 } from '@lorasmith/contracts';
-import type { ChatTemplate, Tokenizer } from '@lorasmith/model-folder';
+import { type ChatTemplate, conversationOf, type Tokenizer } from '@lorasmith/model-folder';
 import { concatenate } from '../../concatenate.js';
 import { type EncodedRow, encodeSegments } from './encode-segments.js';
+import { refuseMissingAnswer, refuseMissingCalls, rendersWhole } from './rendered-message.js';
 import { turnSegments } from './turn-segments.js';
 
 export interface RowEncoderOptions {
@@ -35,7 +37,7 @@ export class RowEncoder {
   }
 
   /**
-   * - `messages`: by the chat template; loss on every assistant turn.
+   * - `messages`: by the chat template, with its tools; loss on every assistant turn whose weight is not 0.
    * - `prompt_completion`, `instruction`: as a user and an assistant turn. Without a chat template as plain text, an
    *   instruction in the form of Stanford Alpaca, the answer followed by the end-of-text token.
    * - `text`: what the tokenizer itself puts before a text (BOS), the text, the end-of-text token; loss on all.
@@ -73,7 +75,7 @@ export class RowEncoder {
   #encode(row: TextualRow): EncodedRow {
     if ('text' in row) return this.#encodeText(row.text);
     if ('messages' in row) {
-      if (this.#template !== null) return this.#encodeConversation(this.#template, row.messages);
+      if (this.#template !== null) return this.#encodeConversation(this.#template, row);
       const message =
         'The base model has no chat template, so it cannot be trained on "messages". Use "prompt" and "completion".';
       throw new ProductError('dataset_format_mismatch', message, { param: 'messages' });
@@ -81,10 +83,11 @@ export class RowEncoder {
     const [prompt, answer] =
       'prompt' in row ? [row.prompt, row.completion] : [instructionPrompt(row, this.#template === null), row.output];
     if (this.#template === null) return this.#encodePrompt(prompt, answer);
-    return this.#encodeConversation(this.#template, [
+    const messages: MessagesRow['messages'] = [
       { role: 'user', content: prompt },
       { role: 'assistant', content: answer },
-    ]);
+    ];
+    return this.#encodeConversation(this.#template, { messages });
   }
 
   #encodeText(text: string): EncodedRow {
@@ -107,11 +110,20 @@ export class RowEncoder {
     return { ids, trained };
   }
 
-  #encodeConversation(template: ChatTemplate, messages: readonly Message[]): EncodedRow {
-    const segments = turnSegments(template, messages, this.#marks);
+  #encodeConversation(template: ChatTemplate, source: MessagesRow): EncodedRow {
+    const conversation = conversationOf(source);
+    const turns = turnSegments(template, conversation, this.#marks);
+    const text = turns.map((segment) => segment.text).join('');
+    for (const { text: turn, turn: index } of turns) {
+      if (index !== undefined) refuseMissingCalls(conversation.messages[index]!, turn, index);
+    }
+    for (const [index, message] of conversation.messages.entries()) refuseMissingAnswer(message, text, index);
+    const segments = turns.map(({ turn, trained, ...segment }) => ({
+      ...segment,
+      trained: trained && source.messages[turn!]?.weight !== 0,
+    }));
     const row = encodeSegments(this.#tokenizer, segments);
-    const text = segments.map((segment) => segment.text).join('');
-    if (!messages.every(({ content }) => hasWords(text, content))) row.isIncomplete = true;
+    if (!conversation.messages.every((message) => rendersWhole(text, message))) row.isIncomplete = true;
     // Some templates write the end of a turn only once another turn follows, and some leave the last turn open. A model
     // trained on that never learns to stop.
     for (let end = 1; end < row.ids.length; end++) {
@@ -141,12 +153,6 @@ export class RowEncoder {
     if (end === undefined || (last !== undefined && this.#endTokenIds.includes(last))) return ids;
     return concatenate([ids, Int32Array.of(end)]);
   }
-}
-
-/** Whether a text contains a message, apart from white space. */
-function hasWords(text: string, content: string): boolean {
-  const words = (all: string) => all.replace(/\s+/g, '');
-  return text.includes(content) || words(text).includes(words(content));
 }
 
 /** What the tokenizer's post-processor puts around a text, found on a short one: it is the same for all. */

@@ -1,4 +1,13 @@
-import { DatasetRow, type MessagesRow, type TextualRow } from '@lorasmith/contracts';
+import {
+  conversationFaults,
+  DatasetRow,
+  type MessagesRow,
+  type TextualRow,
+  textOfMessage,
+  textsOfConversation,
+  toolCallsOf,
+  unsupportedParts,
+} from '@lorasmith/contracts';
 import { Compile } from 'typebox/compile';
 import type { RowFault, RowFormat } from '../objective.js';
 
@@ -9,9 +18,10 @@ export const TEXT_FORMATS: readonly RowFormat[] = [
   {
     name: 'messages',
     tellingKeys: ['messages'],
-    keys: '"messages"',
+    keys: '"messages" and optionally "tools" and "parallel_tool_calls"',
     schema: Compile(DatasetRow.messages),
-    faults,
+    faults: (row) => conversationRowFaults(row as MessagesRow),
+    named: (row) => unsupportedParts(row).map((fault) => ({ code: 'invalid_dataset', ...fault })),
   },
   {
     name: 'prompt_completion',
@@ -32,8 +42,6 @@ export const TEXT_FORMATS: readonly RowFormat[] = [
 
 /** A lone surrogate (`\ud800` in JSON) has no UTF-8 form, so every tokenizer would make something else of it. */
 function unicodeFaults(row: TextualRow): RowFault[] {
-  const texts = 'messages' in row ? row.messages.map(({ content }) => content) : Object.values(row);
-  if (texts.every((text) => text.isWellFormed())) return [];
   return textsOf(row)
     .filter(([, text]) => !text.isWellFormed())
     .map(([param]) => ({
@@ -43,8 +51,14 @@ function unicodeFaults(row: TextualRow): RowFault[] {
     }));
 }
 
+function conversationRowFaults(row: MessagesRow): RowFault[] {
+  const { messages, tools, parallel_tool_calls: parallelToolCalls } = row;
+  const wrong = conversationFaults(messages, { tools, parallelToolCalls });
+  if (wrong.length > 0) return wrong.map((fault) => ({ code: 'invalid_dataset', ...fault }));
+  return [...unicodeFaults(row), ...assistantFaults(row)];
+}
+
 function emptinessFaults(row: TextualRow): RowFault[] {
-  if ('messages' in row) return assistantFaults(row);
   const learned = 'completion' in row ? 'completion' : 'output' in row ? 'output' : 'text';
   const text = textsOf(row).find(([param]) => param === learned)?.[1];
   if (text !== '') return [];
@@ -54,20 +68,27 @@ function emptinessFaults(row: TextualRow): RowFault[] {
 }
 
 function assistantFaults({ messages }: MessagesRow): RowFault[] {
+  const nothing = (message: string, param: string): RowFault => ({ code: 'no_trained_tokens', message, param });
   if (!messages.some(({ role }) => role === 'assistant')) {
     const message = 'There is no message with the role "assistant", so there is nothing to train.';
-    return [{ code: 'no_trained_tokens', message, param: 'messages' }];
+    return [nothing(message, 'messages')];
   }
   const faults: RowFault[] = [];
-  for (const [index, { role, content }] of messages.entries()) {
-    if (role !== 'assistant' || content !== '') continue;
-    const message = "The assistant's message is empty.";
-    faults.push({ code: 'no_trained_tokens', message, param: `messages.${index}.content` });
+  for (const [index, message] of messages.entries()) {
+    const { role, weight } = message;
+    if (role !== 'assistant') {
+      if (weight === undefined) continue;
+      const text = 'Only an assistant message has a weight.';
+      faults.push({ code: 'invalid_dataset', message: text, param: `messages.${index}.weight` });
+    } else if (textOfMessage(message) === '' && toolCallsOf(message).length === 0) {
+      faults.push(nothing("The assistant's message is empty.", `messages.${index}.content`));
+    }
   }
-  return faults;
+  if (faults.length > 0 || messages.some(({ role, weight }) => role === 'assistant' && weight !== 0)) return faults;
+  return [nothing('Every assistant message has the weight 0, so there is nothing to train.', 'messages')];
 }
 
 function textsOf(row: TextualRow): [param: string, text: string][] {
-  if ('messages' in row) return row.messages.map(({ content }, index) => [`messages.${index}.content`, content]);
+  if ('messages' in row) return textsOfConversation(row.messages, row.tools);
   return Object.entries(row).filter((entry): entry is [string, string] => typeof entry[1] === 'string');
 }

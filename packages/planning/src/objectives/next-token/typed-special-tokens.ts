@@ -1,4 +1,4 @@
-import type { TextualRow } from '@lorasmith/contracts';
+import { type TextualRow, textsOfConversation } from '@lorasmith/contracts';
 import type { Tokenizer } from '@lorasmith/model-folder';
 
 /**
@@ -17,7 +17,8 @@ export class TypedSpecialTokens {
   /** The first in a row; null if there is none. */
   firstIn(row: TextualRow): string | null {
     if (this.#pattern === null) return null;
-    const texts = 'messages' in row ? row.messages.map(({ content }) => content) : Object.values(row);
+    const texts =
+      'messages' in row ? textsOfConversation(row.messages, row.tools).map(([, text]) => text) : Object.values(row);
     for (const text of texts) {
       const match = this.#pattern.exec(text);
       if (match !== null) return match[0];

@@ -1,5 +1,6 @@
 import { type MachineProfile, ProductError, type SpeechPiece, type SpeechRequest } from '@lorasmith/contracts';
 import {
+  conversationOf,
   type ModelFolder,
   type ModelText,
   type ModelTexts,
@@ -289,7 +290,7 @@ async function promptsOf(
 ): Promise<PromptTokens[]> {
   const isText = () => true;
   if (input.kind === 'chat') {
-    const ids = await text.tokensOf(input.messages);
+    const ids = await text.tokensOf(conversationOf(input));
     if (ids !== null) return [{ ids, text: null, isText }];
     const message = `The base model ${name} has no chat template. Use POST /v1/completions.`;
     throw new ProductError('invalid_request', message, { param: 'messages' });

@@ -1,0 +1,62 @@
+import {
+  type ChatMessage,
+  callArguments,
+  type Message,
+  type Tool,
+  textOfMessage,
+  toolCallsOf,
+} from '@lorasmith/contracts';
+
+/** A conversation in the form in which transformers gives it to chat templates. */
+export interface Conversation {
+  messages: readonly TemplateMessage[];
+  /** null: none. */
+  tools: readonly Tool[] | null;
+}
+
+/** A message as templates read it. A field that it has not is absent, because some templates ask whether it is there. */
+export interface TemplateMessage extends Message {
+  name?: string;
+  tool_calls?: readonly TemplateToolCall[];
+  tool_call_id?: string;
+}
+
+export interface TemplateToolCall {
+  id?: string;
+  type: 'function';
+  /** The arguments are an object, not its JSON. */
+  function: { name: string; arguments: Record<string, unknown> };
+}
+
+/** The conversation of a request or a row, whose faults were looked for. */
+export function conversationOf({
+  messages,
+  tools,
+}: {
+  messages: readonly ChatMessage[];
+  tools?: readonly Tool[] | null | undefined;
+}): Conversation {
+  const hasTools = tools != null && tools.length > 0;
+  return { messages: messages.map(templateMessage), tools: hasTools ? tools : null };
+}
+
+function templateMessage(message: ChatMessage): TemplateMessage {
+  const { role, name, tool_call_id: callId } = message;
+  const calls = toolCallsOf(message).map((call): TemplateToolCall => {
+    const { id, function: called } = call;
+    const values = callArguments(call);
+    if (values === null) throw new Error('the arguments of a call are not an object');
+    return {
+      ...(id === undefined ? {} : { id }),
+      type: 'function',
+      function: { name: called.name, arguments: values },
+    };
+  });
+  return {
+    role: role === 'developer' ? 'system' : role,
+    content: textOfMessage(message),
+    ...(name == null ? {} : { name }),
+    ...(calls.length === 0 ? {} : { tool_calls: calls }),
+    ...(callId == null ? {} : { tool_call_id: callId }),
+  };
+}
