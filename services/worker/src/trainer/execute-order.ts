@@ -31,6 +31,8 @@ const memory = new MemoryLedger(passTokens);
 const onLoading = loadingLog(console.log);
 /** What preparing an answer needs, with an adapter that is read from its files. Jobs that train wait for that long. */
 const PREPARING_SPEECH_MS = 100;
+/** What opening the examples needs before a run can plan. */
+const OPENING_EXAMPLES_MS = 50;
 const speech = new SpeechHost({
   cache,
   texts,
@@ -59,7 +61,7 @@ async function execute(order: TrainerOrder, { signal, recycle, onEvent }: Traine
   switch (order.kind) {
     case 'train': {
       const { spec, dataset, validation, machine, tokens, paths } = order;
-      const examples = await openExampleStore(tokens);
+      const examples = await scheduler.beside(() => openExampleStore(tokens), OPENING_EXAMPLES_MS);
       const admit = (needs: MemoryNeeds | null) => {
         speech.yieldMemory();
         return memory.admit(needs, machine);
