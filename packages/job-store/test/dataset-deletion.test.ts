@@ -3,7 +3,7 @@ import { type CreateJobOptions, jobKeys } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
 import { prefix, queue, redis, store, useJobStore } from './real-job-store.js';
 
-useJobStore('deletion');
+useJobStore();
 
 const spec = aJobSpec();
 const create = async (options: Partial<CreateJobOptions> = {}) =>

@@ -6,7 +6,7 @@ import { aJobSpec } from './a-job-spec.js';
 import { prefix, redis, useJobStore } from './real-job-store.js';
 import { type DrivenClock, SimulatedWorker, type SimulatedWorkerOptions } from './simulated-worker.js';
 
-useJobStore('fair');
+useJobStore();
 
 const TURN_MS = 10_000;
 const TICK_MS = 1_000;

@@ -7,7 +7,7 @@ import { createJobStore, type JobAttempt, jobKeys } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
 import { prefix, queue, redis, server, store, useJobStore } from './real-job-store.js';
 
-useJobStore('round');
+useJobStore();
 
 const created = async (changes = {}) => (await store.createJob(aJobSpec(changes), { requestHash: 'h' })).job;
 

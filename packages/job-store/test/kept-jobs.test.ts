@@ -3,7 +3,7 @@ import { beforeEach, expect, test } from 'vitest';
 import { aJobSpec } from './a-job-spec.js';
 import { prefix, redis, store, useJobStore } from './real-job-store.js';
 
-useJobStore('kept');
+useJobStore();
 let one: KeyId;
 let other: KeyId;
 beforeEach(() => {

@@ -4,7 +4,7 @@ import type { JobStore } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
 import { store, useJobStore } from './real-job-store.js';
 
-useJobStore('owners');
+useJobStore();
 let one: KeyId;
 let other: KeyId;
 beforeEach(() => {

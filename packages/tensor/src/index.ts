@@ -12,7 +12,6 @@ export type {
 } from './kernels/attention.js';
 export type { CrossEntropy } from './kernels/cross-entropy.js';
 export { type InstructionSet, processorRuns } from './kernels/fused-library.js';
-export { adjustScores, GroupedAttention } from './kernels/grouped-attention.js';
 export {
   configureKernels,
   HEAD_SIZES,
@@ -36,8 +35,7 @@ export type { MergedWeight, MergeSettings } from './kernels/merged-weight.js';
 export { batchMatMul } from './kernels/product.js';
 export type { Normed, StreamGradient } from './kernels/rms-norm.js';
 export { type RotaryAngles, type RotaryTable, rotaryTable, rotate } from './kernels/rotary.js';
-export { groupRows } from './kernels/row-groups.js';
-export { MASKED, MOST_SCORES } from './kernels/score-blocks.js';
+export { MOST_SCORES } from './kernels/score-blocks.js';
 export * from './layout.js';
 export * from './matrix.js';
 export * from './random.js';

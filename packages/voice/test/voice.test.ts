@@ -1,27 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SpeechPiece, SpeechRequest } from '@lorasmith/contracts';
-import { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { prefix, redis, useRedis } from '../../../test/use-redis.js';
 import { createVoiceClient, createVoiceServer, type VoiceClient, type VoiceServer } from '../src/index.js';
 
-let server: RealRedis;
-let redis: Redis;
-let prefix: string;
 let client: VoiceClient;
 let worker: VoiceServer;
-let round = 0;
 
-beforeAll(async () => {
-  server = await startRealRedis();
-  redis = new Redis(server.url, { maxRetriesPerRequest: null });
-});
-afterAll(async () => {
-  await redis.quit();
-  await server.stop();
-});
+useRedis();
 beforeEach(() => {
-  prefix = `${server.prefix}${round++}:`;
   client = createVoiceClient({ redis, prefix });
   worker = createVoiceServer({ redis, prefix, workerName: 'one' });
 });

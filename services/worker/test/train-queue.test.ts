@@ -1,34 +1,21 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobId, JobSpec, KeyId, Owner } from '@lorasmith/contracts';
 import { type Appetite, createJobStore, type JobAttempt, type JobStore } from '@lorasmith/job-store';
-import { Redis } from 'ioredis';
 import { pino } from 'pino';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { aJobSpec } from '../../../packages/job-store/test/a-job-spec.js';
-import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
+import { prefix, redis, useRedis } from '../../../test/use-redis.js';
 import { startTrainQueue, type TrainQueue, type TrainQueueOptions } from '../src/train-queue.js';
 
 const KEYS = ['a', 'b'].map((letter) => `key_${letter.repeat(24)}` as KeyId) as [KeyId, KeyId];
 
-let server: RealRedis;
-let redis: Redis;
-let prefix: string;
 let store: JobStore;
 let queues: TrainQueue[];
 /** Which worker has run each job, in this order. */
 let runs: { id: JobId; worker: string }[];
-let round = 0;
 
-beforeAll(async () => {
-  server = await startRealRedis();
-  redis = new Redis(server.url, { maxRetriesPerRequest: null });
-});
-afterAll(async () => {
-  await redis.quit();
-  await server.stop();
-});
+useRedis();
 beforeEach(() => {
-  prefix = `${server.prefix}${round++}:`;
   store = createJobStore({ redis, prefix });
   queues = [];
   runs = [];
