@@ -102,6 +102,25 @@ export const MachineProfile = Type.Object(
 );
 export type MachineProfile = Static<typeof MachineProfile>;
 
+/** A machine with what its worker does now. */
+export const Machine = Type.Object(
+  {
+    ...MachineProfile.properties,
+    running: Nullable(
+      Type.Object(
+        {
+          jobs: Type.Integer({ minimum: 0, description: 'Jobs that it trains, of all keys.' }),
+          jobs_at_once: Type.Integer({ minimum: 1, description: 'The most that it trains at the same time.' }),
+        },
+        closed,
+      ),
+      { description: 'Null: the worker does not run.' },
+    ),
+  },
+  { $id: 'Machine', ...closed },
+);
+export type Machine = Static<typeof Machine>;
+
 /** Answer of `GET /machines`. */
-export const MachineList = Type.Object({ data: Type.Array(MachineProfile) }, { $id: 'MachineList', ...closed });
+export const MachineList = Type.Object({ data: Type.Array(Machine) }, { $id: 'MachineList', ...closed });
 export type MachineList = Static<typeof MachineList>;

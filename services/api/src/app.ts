@@ -165,6 +165,6 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     stallMs: dependencies.downloadStallMs,
   });
   await app.register(modelRoutes, { baseModels });
-  await app.register(machineRoutes, { machines: jobs.machines });
+  await app.register(machineRoutes, { machines: jobs.machines, queue: jobs.queue });
   return app;
 }

@@ -1,4 +1,4 @@
-import type { MachineProfile } from '@lorasmith/contracts';
+import { type MachineList, type MachineProfile, newIdentifier } from '@lorasmith/contracts';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { absentRedisUrl, type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { type RealApi, startRealApi } from './real-api.js';
@@ -49,7 +49,23 @@ test('what the workers train on is listed by their names, as they published it l
   await api.jobs.machines.publish(onCpu);
   await api.jobs.machines.publish({ ...onGpu, memory_bytes: 1 });
   await api.jobs.machines.publish(onGpu);
-  expect((await api.app.inject('/machines')).json()).toEqual({ data: [onGpu, onCpu] });
+  expect((await api.app.inject('/machines')).json()).toEqual({
+    data: [
+      { ...onGpu, running: null },
+      { ...onCpu, running: null },
+    ],
+  });
+});
+
+test('whether a worker runs, and how many jobs it trains', async () => {
+  const runningOf = async () => {
+    const { data } = (await api.app.inject('/machines')).json() as MachineList;
+    return Object.fromEntries(data.map(({ worker, running }) => [worker, running]));
+  };
+  await api.jobs.queue.announce('b', { slots: 4, held: [newIdentifier('job')] });
+  expect(await runningOf()).toEqual({ a: null, b: { jobs: 1, jobs_at_once: 4 } });
+  await api.jobs.queue.leave('b');
+  expect(await runningOf()).toEqual({ a: null, b: null });
 });
 
 test('without Redis they are not known', async () => {

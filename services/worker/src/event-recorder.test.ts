@@ -52,6 +52,26 @@ test('steps that take longer than the interval are all written', async () => {
   expect(await writtenOf([step(1), step(2), saved(2), step(3)], 0)).toEqual([1, 2, 'checkpoint-saved', 3]);
 });
 
+test('the steps of a day of training are fewer events than the service keeps', async () => {
+  let seconds = 0;
+  const written: number[] = [];
+  const recorder = createEventRecorder({
+    write: async ({ type, data }) => {
+      if (type === 'step-finished') written.push(data.step);
+    },
+    onError: (error) => {
+      throw error;
+    },
+    now: () => 1000 * seconds,
+  });
+  for (; seconds < 24 * 3600; seconds += 1) recorder.add(step(1000 + seconds));
+  await recorder.flush();
+  expect(written.length).toBeGreaterThan(10_000);
+  expect(written.length).toBeLessThan(15_000);
+  // All of the first ones, as each takes a second.
+  expect(written.slice(0, 1000)).toEqual(Array.from({ length: 1000 }, (_, i) => 1000 + i));
+});
+
 test('an event that cannot be written is reported, and those after it are written', async () => {
   const errors: unknown[] = [];
   const written: string[] = [];

@@ -10,8 +10,9 @@ export const MACHINE_COMMANDS: Command[] = [
     summary: 'What the workers train on, and what their self-tests found',
     async run(context) {
       const machines = await context.client.machines(context);
-      const rows = machines.map(({ worker, engine, ...machine }) => [
+      const rows = machines.map(({ worker, engine, running, ...machine }) => [
         worker,
+        running === null ? 'no' : `${running.jobs} of ${running.jobs_at_once} jobs`,
         engine.kind,
         engine.card?.name ?? machine.processor,
         engine.card?.compute_capability ?? '-',
@@ -20,7 +21,7 @@ export const MACHINE_COMMANDS: Command[] = [
         machine.rates.bfloat16 === null ? '-' : rateText(machine.rates.bfloat16.matmul_gflops),
         selfTestText(engine.self_test),
       ]);
-      const columns = ['WORKER', 'ENGINE', 'DEVICE', 'CAPABILITY', 'DRIVER', 'MEMORY', 'BFLOAT16', 'SELF-TEST'];
+      const columns = ['WORKER', 'RUNS', 'ENGINE', 'DEVICE', 'CAPABILITY', 'DRIVER', 'MEMORY', 'BFLOAT16', 'SELF-TEST'];
       return print(context, machines, textTable(columns, rows));
     },
   },

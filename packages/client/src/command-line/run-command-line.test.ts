@@ -79,16 +79,16 @@ describe('lora', () => {
       ['machines'],
       json(200, {
         data: [
-          { ...machine, engine: onGpu },
-          { ...machine, worker: 'w-2', engine: onCpu },
+          { ...machine, engine: onGpu, running: { jobs: 1, jobs_at_once: 4 } },
+          { ...machine, worker: 'w-2', engine: onCpu, running: null },
         ],
       }),
     );
     expect(listed.requests[0]).toMatchObject({ method: 'GET', url: '/machines' });
     expect(listed.output).toMatch(
-      /gpu-1 +cuda +NVIDIA L4 +8\.9 +550\.54\.15, CUDA 12\.4 +23 GB +125\.4 TFLOP\/s +170 of 171 right; avoided: rmsNorm:bfloat16/,
+      /gpu-1 +1 of 4 jobs +cuda +NVIDIA L4 +8\.9 +550\.54\.15, CUDA 12\.4 +23 GB +125\.4 TFLOP\/s +170 of 171 right; avoided: rmsNorm:bfloat16/,
     );
-    expect(listed.output).toMatch(/w-2 +cpu +NVIDIA L4; a processor +- +- +23 GB +125\.4 TFLOP\/s +-/);
+    expect(listed.output).toMatch(/w-2 +no +cpu +NVIDIA L4; a processor +- +- +23 GB +125\.4 TFLOP\/s +-/);
   });
 
   it('resumes a job, lists its checkpoints, and publishes one', async () => {

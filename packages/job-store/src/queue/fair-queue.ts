@@ -52,6 +52,8 @@ export interface FairQueue {
   announce(worker: string, presence: WorkerPresence): Promise<void>;
   /** Records that a worker does not run any more. */
   leave(worker: string): Promise<void>;
+  /** The workers that run, by name. */
+  presences(): Promise<Map<string, WorkerPresence>>;
   /** The position of the job and when it is expected to start and to end; null: it has ended. */
   forecast(job: Pick<Job, 'id' | 'status'>): Promise<JobQueueState | null>;
 }
@@ -124,12 +126,17 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
     };
   };
 
+  const presencesAt = async (at: number): Promise<Map<string, WorkerPresence>> =>
+    new Map(
+      Object.entries(await redis.hgetall(keys.queueWorkers)).flatMap(([worker, text]) => {
+        const { seen_at, ...presence } = JSON.parse(text) as WorkerPresence & { seen_at: number };
+        return at - seen_at < WORKER_GONE_MS ? [[worker, presence] as const] : [];
+      }),
+    );
+
   const runningWorkers = async (at: number): Promise<EstimatedWorker[]> => {
-    const present = Object.values(await redis.hgetall(keys.queueWorkers))
-      .map((text) => JSON.parse(text) as WorkerPresence & { seen_at: number })
-      .filter(({ seen_at }) => at - seen_at < WORKER_GONE_MS);
     return await Promise.all(
-      present.map(async ({ slots, held }) => {
+      [...(await presencesAt(at)).values()].map(async ({ slots, held }) => {
         const entries = await entriesOf(held);
         const look = redis.pipeline();
         for (const id of held) look.hget(keys.job(id), 'progress');
@@ -201,6 +208,7 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
     async announce(worker, presence) {
       await redis.hset(keys.queueWorkers, worker, JSON.stringify({ ...presence, seen_at: await queueTime(deps) }));
     },
+    presences: async () => await presencesAt(await queueTime(deps)),
     async leave(worker) {
       await redis.hdel(keys.queueWorkers, worker);
     },

@@ -58,6 +58,7 @@ export function FaultList({ faults }: { faults: readonly Fault[] }) {
   );
 }
 
-function placeOf({ line, param }: Fault): string {
-  return line === undefined ? (param ?? '') : `line ${line}`;
+function placeOf({ line, dataset, param }: Fault): string {
+  if (line === undefined) return param ?? '';
+  return `line ${line}${dataset === undefined ? '' : ` of ${dataset}`}`;
 }

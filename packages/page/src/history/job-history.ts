@@ -84,8 +84,11 @@ export class JobHistory {
 }
 
 /** With a new item at its step, without the later ones: they were trained before a restart. */
-function withStep<Item extends { step: number }>(items: readonly Item[], item: Item): Item[] {
-  return [...items.filter(({ step }) => step < item.step), item];
+function withStep<Item extends { step: number }>(items: Item[], item: Item): Item[] {
+  const last = items.at(-1);
+  const kept = last === undefined || last.step < item.step ? items : items.filter(({ step }) => step < item.step);
+  kept.push(item);
+  return kept;
 }
 
 /** At most `max` items: every second one goes, the first and the last stay. */

@@ -1,5 +1,6 @@
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import { useService } from '../service/service.js';
+import { useVisible } from '../service/visibility.js';
 import { useStore } from '../store.js';
 import { JobHistory } from './job-history.js';
 import { createRefresher } from './refresher.js';
@@ -18,11 +19,14 @@ export interface FollowedHistory {
 export function useJobHistory(jobId: string, resumes: number): FollowedHistory {
   const { client, connection } = useService();
   const { recoveries } = useStore(connection.state);
+  // A browser has six connections to a service for all of its tabs, so a hidden one keeps none.
+  const isVisible = useVisible();
   const history = useMemo(() => new JobHistory(), [client, jobId]);
   const [version, setVersion] = useState(0);
   const [error, setError] = useState<unknown>();
 
   useEffect(() => {
+    if (!isVisible) return;
     const ended = new AbortController();
     const refresher = createRefresher(() => setVersion((current) => current + 1));
     setError(undefined);
@@ -40,6 +44,6 @@ export function useJobHistory(jobId: string, resumes: number): FollowedHistory {
       ended.abort();
       refresher.end();
     };
-  }, [history, resumes, recoveries]);
+  }, [history, resumes, recoveries, isVisible]);
   return { history, version, error };
 }

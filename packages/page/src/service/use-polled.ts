@@ -2,6 +2,7 @@ import { type Inputs, useCallback, useEffect, useRef, useState } from 'preact/ho
 import { useStore } from '../store.js';
 import { type Alarm, createAlarm, poll } from './polling.js';
 import { useService } from './service.js';
+import { whenVisible } from './visibility.js';
 
 export interface Polled<Value> {
   /** The last value; it stays while a later reading fails. */
@@ -55,22 +56,10 @@ export function usePolled<Value>(
   }, inputs);
 
   const refresh = useCallback(() => alarm.current?.ring(), []);
+  const seenRecoveries = useRef(recoveries);
   useEffect(() => {
-    if (recoveries > 0) refresh();
+    if (recoveries !== seenRecoveries.current) refresh();
+    seenRecoveries.current = recoveries;
   }, [recoveries]);
   return { ...state, refresh };
-}
-
-async function whenVisible(signal: AbortSignal): Promise<void> {
-  if (!document.hidden || signal.aborted) return;
-  await new Promise<void>((resolve) => {
-    const end = () => {
-      if (document.hidden && !signal.aborted) return;
-      document.removeEventListener('visibilitychange', end);
-      signal.removeEventListener('abort', end);
-      resolve();
-    };
-    document.addEventListener('visibilitychange', end);
-    signal.addEventListener('abort', end);
-  });
 }

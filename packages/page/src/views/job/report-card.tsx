@@ -5,7 +5,7 @@ import { Facts } from '../../components/facts.js';
 
 /** What a job will do, as the service planned it. */
 export function ReportCard({ report }: { report: Report }) {
-  const { parameters, rows, tokens, steps, precision, estimate } = report;
+  const { parameters, rows, tokens, steps, precision, estimate, validation_dataset: validation } = report;
   return (
     <section class="card">
       <h2>Report before training</h2>
@@ -14,9 +14,14 @@ export function ReportCard({ report }: { report: Report }) {
           ['Base model', `${report.base_model} (${report.family})`],
           ['Trained parameters', `${countText(parameters.trained)} (${parameters.trained_percent.toPrecision(3)} %)`],
           ['Adapted layers', countText(parameters.modules.length)],
-          ['Rows', `${countText(rows.training)} to train on, ${countText(rows.validation)} held out`],
+          [
+            'Rows',
+            `${countText(rows.training)} to train on, ${countText(rows.validation)} ${validation === null ? 'held out' : 'to evaluate on'}`,
+          ],
           ['Longest row', `${countText(rows.longest)} tokens`],
           ['Too long', overflowText(rows)],
+          ['Validation dataset', validation && <code>{validation.id}</code>],
+          ['Too long for validation', validation && overflowText(validation)],
           ['Tokens', `${countText(tokens.total)}, ${countText(tokens.per_epoch)} an epoch`],
           ['Tokens with a loss', `${countText(tokens.trained_per_epoch)} an epoch`],
           ['Steps', `${countText(steps.total)}, ${countText(steps.per_epoch)} an epoch`],
@@ -56,7 +61,9 @@ export function Warnings({ report }: { report: Report }) {
   );
 }
 
-function overflowText(rows: Report['rows']): string {
+type Overflow = Pick<Report['rows'], 'overflowed' | 'dropped' | 'truncated' | 'split'>;
+
+function overflowText(rows: Overflow): string {
   if (rows.overflowed === 0) return 'none';
   const handled = (['dropped', 'truncated', 'split'] as const)
     .filter((what) => rows[what] > 0)

@@ -1,5 +1,5 @@
 import { bytesText } from '@lorasmith/client/core';
-import type { MachineProfile, MachineRates } from '@lorasmith/contracts';
+import type { Machine, MachineRates } from '@lorasmith/contracts';
 import { numberText } from '../../charts/number-text.js';
 import { Facts } from '../../components/facts.js';
 import { Loaded } from '../../components/loaded.js';
@@ -8,7 +8,7 @@ import { ViewHead } from '../../components/view-head.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
 
-const ENGINES: Record<MachineProfile['engine']['kind'], string> = {
+const ENGINES: Record<Machine['engine']['kind'], string> = {
   cpu: 'processor',
   cuda: "GPU, Lorasmith's own kernels",
   tensorflow: "GPU, TensorFlow's build",
@@ -17,7 +17,7 @@ const ENGINES: Record<MachineProfile['engine']['kind'], string> = {
 /** What the workers train on. */
 export function MachinesView() {
   const client = useClient();
-  const machines = usePolled((signal) => client.machines({ signal }), [client], { everyMs: 10_000 });
+  const machines = usePolled((signal) => client.machines({ signal }), [client], { everyMs: 5_000 });
   return (
     <>
       <ViewHead title="Machines" />
@@ -29,7 +29,7 @@ export function MachinesView() {
               queue.
             </p>
           ) : (
-            rows.map((machine) => <Machine key={machine.worker} machine={machine} />)
+            rows.map((machine) => <MachineCard key={machine.worker} machine={machine} />)
           )
         }
       </Loaded>
@@ -37,12 +37,18 @@ export function MachinesView() {
   );
 }
 
-function Machine({ machine }: { machine: MachineProfile }) {
-  const { engine, rates } = machine;
+function MachineCard({ machine }: { machine: Machine }) {
+  const { engine, rates, running } = machine;
   const { card, self_test: test } = engine;
   return (
     <section class="card">
       <h2>{machine.worker}</h2>
+      <p>
+        <span class={running === null ? 'badge' : 'badge badge-running'}>
+          {running === null ? 'not running' : 'running'}
+        </span>{' '}
+        {running !== null && `trains ${running.jobs} of up to ${running.jobs_at_once} jobs at once`}
+      </p>
       <Facts
         entries={[
           ['Trains on', ENGINES[engine.kind]],
@@ -87,7 +93,7 @@ function Rates({ precision, rates }: { precision: string; rates: MachineRates })
   );
 }
 
-function SelfTestResult({ test }: { test: NonNullable<MachineProfile['engine']['self_test']> }) {
+function SelfTestResult({ test }: { test: NonNullable<Machine['engine']['self_test']> }) {
   const { failed, avoided_kernels: avoided, distrust } = test;
   return (
     <div class={distrust === null ? 'notice' : 'notice notice-error'}>
