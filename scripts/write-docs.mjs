@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ERROR_STATUS } from '../packages/contracts/dist/index.js';
 import * as serviceKit from '../packages/service-kit/dist/index.js';
+import { PULLER_SETTINGS } from '../services/api/dist/puller-settings.js';
 import { API_SETTINGS } from '../services/api/dist/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/dist/config.js';
 import { WORKER_SETTINGS } from '../services/worker/dist/settings.js';
@@ -15,7 +16,7 @@ const configurationFile = path.join(ROOT_DIR, 'docs/configuration.md');
 const limitsFile = path.join(ROOT_DIR, 'docs/limits.md');
 const apiFile = path.join(ROOT_DIR, 'docs/api.md');
 
-const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS };
+const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS, puller: PULLER_SETTINGS };
 await writeFile(configurationFile, configurationPage(services, serviceKit));
 await writeFile(limitsFile, await limitsPage(services, serviceKit));
 await writeFile(apiFile, withErrorTable(await readFile(apiFile, 'utf8'), errorTable(ERROR_STATUS)));

@@ -7,6 +7,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { settingsOf } from '../packages/service-kit/src/index.js';
 import { MAX_HEAP_MB } from '../services/api/src/jobs/preflight.js';
+import { PULLER_SETTINGS } from '../services/api/src/puller-settings.js';
 import { API_SETTINGS } from '../services/api/src/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/src/config.js';
 import { WORKER_SETTINGS } from '../services/worker/src/settings.js';
@@ -34,6 +35,7 @@ interface Service {
   deploy: { resources: { limits: Record<string, string>; reservations?: { devices: { device_ids: string[] }[] } } };
   profiles?: string[];
   depends_on?: Record<string, { condition: string }>;
+  volumes?: (string | { target: string; read_only?: boolean })[];
 }
 
 let services: Record<string, Service>;
@@ -61,10 +63,11 @@ test('every service restarts, has limits, and has no unnecessary privileges', ()
   }
 });
 
-test('only the api has a port, on the loopback by default, and a network with access to the outside', () => {
+test('only the api has a port, on the loopback by default; only it and the puller have access to the outside', () => {
   for (const [name, { ports, networks: of }] of Object.entries(services)) {
+    const reachesOut = name === 'api' || name === 'puller';
     expect(ports).toEqual(name === 'api' ? [expect.stringMatching(/^\$\{API_BIND:-127\.0\.0\.1\}:/)] : undefined);
-    expect(Array.isArray(of) ? of : Object.keys(of)).toEqual(name === 'api' ? ['inside', 'outside'] : ['inside']);
+    expect(Array.isArray(of) ? of : Object.keys(of)).toEqual(reachesOut ? ['inside', 'outside'] : ['inside']);
   }
   expect(networks.inside?.internal).toBe(true);
 });
@@ -77,6 +80,17 @@ test('each worker has its own GPU, and starts only in profiles with enough GPUs'
   for (const [gpu, [, { profiles }]] of workers.entries()) {
     const counts = [2, 3, 4, 5, 6, 7, 8].filter((count) => count > gpu);
     expect(profiles).toEqual(gpu === 0 ? undefined : counts.map((count) => `gpus-${count}`));
+  }
+});
+
+test('only the puller may write to the models folder, and only it has the token of the hub', () => {
+  for (const [name, { volumes = [], environment }] of Object.entries(services)) {
+    const models = volumes.filter((volume) => typeof volume !== 'string' && volume.target === '/models');
+    expect([name, models.map((volume) => (volume as { read_only?: boolean }).read_only)]).toEqual([
+      name,
+      name === 'redis' ? [] : [name !== 'puller'],
+    ]);
+    if (name !== 'redis') expect([name, environment?.HF_TOKEN]).toEqual([name, name === 'puller' ? '${HF_TOKEN:-}' : '']);
   }
 });
 
@@ -109,7 +123,7 @@ test('every built service is a target of the Dockerfile, with an unprivileged us
 
 test('every variable that is set for a service is one of its settings', () => {
   const known = new Set(
-    [API_SETTINGS, REGISTRY_SETTINGS, WORKER_SETTINGS].flatMap(settingsOf).map(({ variable }) => variable),
+    [API_SETTINGS, REGISTRY_SETTINGS, WORKER_SETTINGS, PULLER_SETTINGS].flatMap(settingsOf).map(({ variable }) => variable),
   );
   for (const { environment = {} } of Object.values(services)) {
     const set = Object.entries(environment).flatMap(([variable, value]) => (value === '' ? [] : variable));
@@ -237,7 +251,7 @@ test.skipIf(!hasCompose)(
       COMPOSE_PROFILES: 'gpus-8',
     });
     expect(stderr).toBe('');
-    expect(Object.keys(services)).toHaveLength(10);
+    expect(Object.keys(services)).toHaveLength(11);
     expect(services.redis).toBeUndefined();
     expect(secrets['redis-ca']?.file).toBe(path.join(ROOT, 'redis-ca.pem'));
     for (const [name, { depends_on, environment, networks, ...service }] of Object.entries(services)) {
@@ -270,7 +284,7 @@ test.skipIf(!hasCompose)(
       '6380',
     ]);
     expect(redis?.ports).toMatchObject([{ host_ip: '10.0.0.1', published: '6380', target: 6380 }]);
-    expect(Object.keys(clients)).toHaveLength(9);
+    expect(Object.keys(clients)).toHaveLength(10);
     for (const { environment } of Object.values(clients)) {
       expect(environment).toMatchObject({ REDIS_URL: 'redis://:a-password@redis:6379', REDIS_PASSWORD: '' });
     }
@@ -288,13 +302,14 @@ test.skipIf(!hasCompose)(
     const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-env-'));
     await writeFile(
       path.join(folder, '.env'),
-      'LOG_LEVEL=debug\nGRAFANA_PASSWORD=a-password\nREDIS_PASSWORD=another\n',
+      'LOG_LEVEL=debug\nGRAFANA_PASSWORD=a-password\nREDIS_PASSWORD=another\nHF_TOKEN=hf_token\n',
     );
     const { services } = configured(['docker/compose.monitoring.yml'], {}, folder);
     await rm(folder, { recursive: true });
-    for (const name of ['api', 'registry', 'worker']) {
+    for (const name of ['api', 'registry', 'worker', 'puller']) {
       expect(services[name]?.environment).toMatchObject({ LOG_LEVEL: 'debug' });
       expect(JSON.stringify(services[name])).not.toMatch(/a-password|another/);
+      expect(services[name]?.environment?.HF_TOKEN).toBe(name === 'puller' ? 'hf_token' : '');
     }
     expect(services.grafana?.environment).toMatchObject({ GF_SECURITY_ADMIN_PASSWORD: 'a-password' });
   },
@@ -308,7 +323,7 @@ test.skipIf(!hasCompose)(
     const { stderr, services } = configured(files, { S3_BUCKET: 'a-bucket', COMPOSE_PROFILES: 'gpus-8' });
     expect(stderr).toBe('');
     const { redis: _, ...ours } = services;
-    expect(Object.keys(ours)).toHaveLength(10);
+    expect(Object.keys(ours)).toHaveLength(11);
     for (const [name, { volumes, environment, ...service }] of Object.entries(ours)) {
       expect(volumes).toMatchObject([{ source: name, target: '/data' }]);
       expect(volumes).toHaveLength(1);

@@ -5,21 +5,26 @@ import * as serviceKit from '../packages/service-kit/src/index.js';
 import { configurationPage } from '../scripts/docs/configuration-page.mjs';
 import { errorTable, withErrorTable } from '../scripts/docs/error-table.mjs';
 import { limitsPage } from '../scripts/docs/limits-page.mjs';
+import { PULLER_SETTINGS } from '../services/api/src/puller-settings.js';
 import { API_SETTINGS } from '../services/api/src/settings.js';
 import { REGISTRY_SETTINGS } from '../services/registry/src/config.js';
 import { WORKER_SETTINGS } from '../services/worker/src/settings.js';
 
+const services = {
+  api: API_SETTINGS,
+  worker: WORKER_SETTINGS,
+  registry: REGISTRY_SETTINGS,
+  puller: PULLER_SETTINGS,
+};
 const ROOT = new URL('../', import.meta.url);
 const page = (name: string) => readFile(new URL(name, ROOT), 'utf8');
 
 describe('generated parts of the documentation (by "npm run docs")', () => {
   test('docs/configuration.md lists the settings of the services', async () => {
-    const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS };
     expect(await page('docs/configuration.md')).toBe(configurationPage(services, serviceKit));
   });
 
   test('docs/limits.md lists the limits of the settings and the code', async () => {
-    const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS };
     expect(await page('docs/limits.md')).toBe(await limitsPage(services, serviceKit));
   });
 

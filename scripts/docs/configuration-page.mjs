@@ -6,6 +6,7 @@
  * @property {SettingTree} api
  * @property {SettingTree} worker
  * @property {SettingTree} registry
+ * @property {SettingTree} puller
  */
 
 const INTRODUCTION = `<!-- Written by \`npm run docs\` from the settings of the services. Change those, not this page. -->

@@ -73,6 +73,15 @@ export const ERROR_MEANINGS = {
   gpu_unavailable:
     'Never the error of a job. A worker that must use a GPU and cannot does not start; one that loses its GPU releases its job and ends.',
   cancelled: 'The work was cancelled on request.',
+  model_pull_not_found: 'There is no such pull. `GET /model-pulls` lists them.',
+  hub_access_denied:
+    'Only of a pull: the model is gated or private, or does not exist. Accept its terms on the hub, and set `HF_TOKEN` of the puller.',
+  hub_model_not_found: 'Only of a pull: the hub has no such model or revision.',
+  hub_file_corrupt:
+    'Only of a pull: a file came twice with another digest than the hub names. It is not used. Pull it again later.',
+  hub_offline: 'Only of a pull: `HF_HUB_OFFLINE` is set, so nothing is fetched.',
+  hub_unavailable:
+    'Only of a pull: the hub cannot be reached, or does not answer as one. What has arrived is kept: pull it again later.',
   invalid_configuration:
     'A service does not start because an environment variable is wrong. The message names it and gives an example.',
   storage_full:

@@ -12,6 +12,7 @@ import { ROOT_DIR } from '../setup/locations.mjs';
 
 const API = 'services/api/src';
 const MODEL = 'packages/model-folder/src';
+const PULLS = 'packages/model-pulls/src';
 const VOICE = 'packages/voice/src';
 const GENERATION = 'packages/contracts/src/generation-request.ts';
 /** @param {string} file @param {string} constant @param {string} unit @returns {OfConstant} */
@@ -254,6 +255,12 @@ const LIMITS = {
       fixed('packages/gguf/src/gguf-file.ts', 'MAX_HEADER_BYTES', 'bytes'),
       'the file is not imported',
     ],
+    ['A model that is pulled from the hub', { setting: 'MODEL_PULL_MAX_BYTES' }, 'the pull fails: `model_not_supported`'],
+    ['Disk that a pull leaves free', { setting: 'MODEL_PULL_KEEP_FREE_BYTES' }, 'the pull fails: `storage_full`'],
+    ['One of its files other than weights', fixed(`${PULLS}/choose-files.ts`, 'MAX_SMALL_BYTES', 'bytes'), 'the pull fails'],
+    ['An answer of the API of the hub', fixed(`${PULLS}/hub/hub-fetch.ts`, 'MAX_JSON_BYTES', 'bytes'), 'the pull fails'],
+    ['Files at the top of its repository', fixed(`${PULLS}/hub/hub-client.ts`, 'MAX_FILES', 'files'), 'the pull fails'],
+    ['Stored pulls', fixed(`${PULLS}/pull-store.ts`, 'MAX_PULLS', 'pulls'), 'the oldest ended one is removed'],
   ],
 };
 

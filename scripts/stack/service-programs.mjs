@@ -9,6 +9,7 @@ import { ROOT_DIR } from '../setup/locations.mjs';
  * @property {string} program its compiled main file
  * @property {(addresses: Addresses) => string | undefined} readyUrl answers 200 once the service is ready; undefined: it has no such URL
  * @property {number} stopTimeoutMs time limit for a graceful stop
+ * @property {string[]} [secrets] variables of the environment that this service receives and no other
  *
  * @typedef {{ apiUrl: string, registryUrl: string }} Addresses
  */
@@ -33,6 +34,13 @@ export const SERVICE_PROGRAMS = [
     stopTimeoutMs: 60_000,
   },
   {
+    name: 'puller',
+    program: path.join(ROOT_DIR, 'services/api/dist/puller.js'),
+    readyUrl: () => undefined,
+    stopTimeoutMs: 15_000,
+    secrets: ['HF_TOKEN'],
+  },
+  {
     name: 'api',
     program: path.join(ROOT_DIR, 'services/api/dist/main.js'),
     readyUrl: ({ apiUrl }) => `${apiUrl}/ready`,
@@ -41,4 +49,4 @@ export const SERVICE_PROGRAMS = [
 ];
 
 /** The api stops first, so that no requests arrive; the registry stops after the worker, which publishes to it. */
-export const STOP_ORDER = ['api', 'worker', 'registry', 'redis'];
+export const STOP_ORDER = ['api', 'puller', 'worker', 'registry', 'redis'];

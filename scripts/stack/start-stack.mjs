@@ -38,7 +38,7 @@ const REDIS_STOP_TIMEOUT_MS = 15_000;
  */
 
 /**
- * Starts Redis (unless its address is given), registry, worker and api as separate processes, and waits until the api is
+ * Starts Redis (unless its address is given), registry, worker, puller and api as separate processes, and waits until the api is
  * ready. The packages must be compiled.
  *
  * @param {StackOptions} options
@@ -96,12 +96,15 @@ export async function startStack(options) {
       REGISTRY_PORT: String(registryPort),
       REGISTRY_URL: addresses.registryUrl,
     };
-    for (const { name, program, readyUrl, stopTimeoutMs } of services) {
+    const secrets = services.flatMap((service) => service.secrets ?? []);
+    for (const { name, program, readyUrl, stopTimeoutMs, secrets: own = [] } of services) {
       onEvent?.({ part: name, state: 'starting' });
       const part = startProcess({
         name,
         program,
-        env: serviceEnv,
+        env: Object.fromEntries(
+          Object.entries(serviceEnv).filter(([variable]) => own.includes(variable) || !secrets.includes(variable)),
+        ),
         logFile: path.join(logsDir, `${name}.log`),
         onLine: (line) => onEvent?.({ part: name, line }),
       });

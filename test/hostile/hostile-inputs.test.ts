@@ -7,6 +7,7 @@ import { brokenHttp, slowSenders } from './tables/broken-http.js';
 import { datasetUploads } from './tables/dataset-uploads.js';
 import { jsonBodies } from './tables/json-bodies.js';
 import { modelFolders } from './tables/model-folders.js';
+import { modelPulls } from './tables/model-pulls.js';
 import { pathsAndIds } from './tables/paths-and-ids.js';
 import { queriesAndHeaders } from './tables/queries-and-headers.js';
 import { textRequests } from './tables/text-requests.js';
@@ -25,6 +26,7 @@ const OF_THE_SERVICES: HostileTable[] = [
   slowSenders,
   adapterTars,
   modelFolders,
+  modelPulls,
   textRequests,
 ];
 const TABLES = [...OF_THE_SERVICES, weightFiles];

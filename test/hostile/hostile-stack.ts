@@ -65,6 +65,8 @@ export async function startHostileStack(
       DATASET_MAX_BYTES: String(LIMITS.datasetBytes),
       DATASET_MAX_LINE_BYTES: String(LIMITS.lineBytes),
       IMPORT_MAX_BYTES: String(LIMITS.importBytes),
+      // A pull is accepted, and then fails at once.
+      HF_HUB_OFFLINE: '1',
       ...settings,
     },
   });

@@ -14,14 +14,17 @@ import type {
   JobRequest,
   JobStatus,
   MachineList,
+  ModelPull,
+  ModelPullRequest,
   Paged,
   PageQuery,
   Report,
 } from '@lorasmith/contracts';
-import { ENDED_STATUSES, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
+import { ENDED_PULL_STATUSES, ENDED_STATUSES, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
 import { createHttpTransport, type HttpTransport, type HttpTransportOptions } from './http-transport.js';
 import { type FollowOptions, followJobEvents } from './job-events.js';
 import { countedStream } from './request-stream.js';
+import { sleep } from './sleep.js';
 import { textCalls } from './text-calls.js';
 
 export interface CallOptions {
@@ -71,6 +74,12 @@ export interface ListEventsQuery {
 
 export interface WaitForJobOptions extends FollowOptions {
   onEvent?: ((event: JobEvent) => void) | undefined;
+}
+
+export interface WaitForPullOptions extends CallOptions {
+  onProgress?: ((pull: ModelPull) => void) | undefined;
+  /** Between two requests. @defaultValue 1000 */
+  intervalMs?: number | undefined;
 }
 
 /** Longer than the api takes to plan a job with the largest dataset that it accepts. */
@@ -176,6 +185,19 @@ export function clientOver(transport: HttpTransport) {
     }
   }
 
+  /** Asks again and again until the pull ends, and returns it. It may have failed: check its `status`. */
+  async function waitForPull(
+    id: string,
+    { onProgress, intervalMs = 1_000, signal }: WaitForPullOptions = {},
+  ): Promise<ModelPull> {
+    for (;;) {
+      const pull = await get<ModelPull>(`/model-pulls/${encodeURIComponent(id)}`, { signal });
+      onProgress?.(pull);
+      if (ENDED_PULL_STATUSES.includes(pull.status)) return pull;
+      await sleep(intervalMs, signal);
+    }
+  }
+
   async function adapterFiles(id: string, call: CallOptions = {}): Promise<AdapterFile[]> {
     return (await get<{ data: AdapterFile[] }>(`/adapters/${encodeURIComponent(id)}/files`, call)).data;
   }
@@ -223,6 +245,24 @@ export function clientOver(transport: HttpTransport) {
     /** What the workers train on. */
     machines: async (call: CallOptions = {}) => (await get<MachineList>('/machines', call)).data,
     model: (name: string, call: CallOptions = {}) => get<BaseModelDetail>(`/models/${encodeURIComponent(name)}`, call),
+
+    /** Has a base model fetched from the hub. Repeating it returns the same pull, or resumes a failed one. */
+    pullModel: (request: ModelPullRequest, { signal }: CallOptions = {}) =>
+      transport.json<ModelPull>({
+        method: 'POST',
+        path: '/model-pulls',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(request),
+        signal,
+        repeatable: true,
+      }),
+    /** Newest first. */
+    modelPulls: async (call: CallOptions = {}) => (await get<{ data: ModelPull[] }>('/model-pulls', call)).data,
+    modelPull: (id: string, call: CallOptions = {}) => get<ModelPull>(`/model-pulls/${encodeURIComponent(id)}`, call),
+    /** Returns the pull: it has ended, or ends once its puller has stopped. */
+    cancelModelPull: (id: string, { signal }: CallOptions = {}) =>
+      transport.json<ModelPull>({ method: 'POST', path: `/model-pulls/${encodeURIComponent(id)}/cancel`, signal }),
+    waitForPull,
 
     ...textCalls(transport),
   };

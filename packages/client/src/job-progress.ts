@@ -87,7 +87,8 @@ export function tokenizingText(data: EventData<'tokenizing-progressed'>, columns
   return barText(`${countText(rows).padStart(total.length)}/${total} rows tokenized`, rows / total_rows, '', columns);
 }
 
-function barText(count: string, share: number, more: string, columns: number): string {
+/** `COUNT [███···]  28 %  MORE`, fitted to `columns`. */
+export function barText(count: string, share: number, more: string, columns: number): string {
   const figures = `${String(Math.floor(100 * share)).padStart(3)} %  ${more}`.trimEnd();
   // A full last column makes some terminals wrap.
   const width = Math.min(30, columns - count.length - figures.length - 6);

@@ -46,6 +46,13 @@ export const ERROR_STATUS = {
   model_file_missing: 422,
   model_file_corrupt: 422,
   model_not_supported: 422,
+  model_pull_not_found: 404,
+  // the hub
+  hub_access_denied: 403,
+  hub_model_not_found: 404,
+  hub_file_corrupt: 422,
+  hub_offline: 503,
+  hub_unavailable: 503,
   // adapters
   adapter_not_found: 404,
   invalid_adapter: 422,

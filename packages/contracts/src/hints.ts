@@ -95,7 +95,7 @@ const patternOf = (schema: object) => (schema as { pattern?: unknown }).pattern;
 const PATTERN_HINTS: ReadonlyMap<unknown, string> = new Map([
   [
     patternOf(ModelName),
-    'the name of a folder in MODELS_DIR, without a slash. GET /models lists them; download a model of the Hugging Face Hub into such a folder first',
+    'the name of a folder in MODELS_DIR, without a slash. GET /models lists them; POST /model-pulls fetches one from the Hugging Face hub',
   ],
   [patternOf(DatasetId), 'the id of a dataset, "ds_" and 24 characters, which POST /datasets returns'],
   [patternOf(AdapterId), 'the id of an adapter, "ad_" and 24 characters. A job has it in its field "adapter"'],

@@ -13,6 +13,7 @@ export * from './job.js';
 export * from './machine.js';
 export * from './message.js';
 export * from './model.js';
+export * from './model-pull.js';
 export * from './nullable.js';
 export * from './openai.js';
 export * from './owner.js';

@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { ModelName } from './identifier.js';
+import { ModelOrigin } from './model-pull.js';
 import { Nullable } from './nullable.js';
 
 const closed = { additionalProperties: false };
@@ -31,6 +32,7 @@ export const BaseModel = Type.Object(
     problem: Nullable(Type.Object({ code: Type.String(), message: Type.String() }, closed), {
       description: 'Why the model cannot be trained, or null.',
     }),
+    origin: Nullable(ModelOrigin, { description: 'Where it was pulled from; null if it came otherwise.' }),
   },
   { $id: 'BaseModel', ...closed },
 );

@@ -41,6 +41,7 @@ test('lists folders and links to folders; an invalid model has a problem', async
     max_positions: 256,
     target_modules: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
     problem: null,
+    origin: null,
   });
 });
 

@@ -1,11 +1,22 @@
 import type { Dirent } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type BaseModel, type BaseModelDetail, MODEL_NAME_PATTERN, ProductError } from '@lorasmith/contracts';
-import { isMissing } from './json-file.js';
+import {
+  type BaseModel,
+  type BaseModelDetail,
+  MODEL_NAME_PATTERN,
+  ModelOrigin,
+  ProductError,
+} from '@lorasmith/contracts';
+import { Value } from 'typebox/value';
+import { isMissing, readOptionalJsonFile } from './json-file.js';
 import { type ModelFolder, readModelFolder } from './model-folder.js';
 
 const NAME_PATTERN = new RegExp(MODEL_NAME_PATTERN);
+
+/** In a model's folder: the repository, revision and commit from which it was pulled, as a {@link ModelOrigin}. */
+export const ORIGIN_FILE = 'lorasmith-origin.json';
+const MAX_ORIGIN_BYTES = 10_000;
 
 /** The number of names that an error lists before it counts the rest. */
 const LISTED_NAMES = 20;
@@ -43,7 +54,7 @@ export async function openBaseModel(modelsDir: string, name: string): Promise<Mo
 async function describe(modelsDir: string, name: string): Promise<BaseModelDetail> {
   const path = join(modelsDir, name);
   try {
-    return describeFolder(await readModelFolder(path));
+    return { ...describeFolder(await readModelFolder(path)), origin: await originOf(path) };
   } catch (error) {
     if (!(error instanceof ProductError)) throw error;
     return {
@@ -56,12 +67,24 @@ async function describe(modelsDir: string, name: string): Promise<BaseModelDetai
       max_positions: null,
       target_modules: [],
       problem: { code: error.code, message: error.message },
+      origin: await originOf(path),
       modules: [],
     };
   }
 }
 
-function describeFolder(folder: ModelFolder): BaseModelDetail {
+/** Null without the file, and for one that something else has written: a model is used whatever the file says. */
+async function originOf(path: string): Promise<ModelOrigin | null> {
+  try {
+    const origin: unknown = await readOptionalJsonFile(path, ORIGIN_FILE, MAX_ORIGIN_BYTES);
+    return Value.Check(ModelOrigin, origin) ? origin : null;
+  } catch (error) {
+    if (error instanceof ProductError) return null;
+    throw error;
+  }
+}
+
+function describeFolder(folder: ModelFolder): Omit<BaseModelDetail, 'origin'> {
   const { architecture, modules } = folder;
   return {
     name: folder.name,

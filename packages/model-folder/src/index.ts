@@ -11,14 +11,14 @@ export type {
 } from './architecture.js';
 export { hasTiedHead, LOGITS_PER_CHUNK } from './architecture.js';
 export { type BaseDigests, type BaseIdentity, baseMismatch, digestArchitecture, digestBase } from './base-digests.js';
-export { describeModel, listModelFolders, openBaseModel } from './base-models.js';
+export { describeModel, listModelFolders, ORIGIN_FILE, openBaseModel } from './base-models.js';
 export { type ChatTemplate, type ChatTemplateOptions, loadChatTemplate } from './chat-template.js';
 export { type Conversation, conversationOf, type TemplateMessage } from './conversation.js';
 export { type LayerLinears, layerLinears, tensorName } from './families/decoder-layout.js';
 export { LLAMA_NAMES } from './families/decoder-names.js';
 export type { LinearLayer } from './families/family.js';
 export { isMissing, unreadable } from './json-file.js';
-export { DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
+export { checkModelConfig, DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export { loadModelText, ModelText, ModelTexts, type Prompt, stopTokenIds } from './model-text.js';
 export { locateTensor, type ModelWeights, openModelWeights } from './model-weights.js';
 export {

@@ -81,6 +81,18 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   };
 }
 
+/**
+ * Checks of a folder that may lack its weights what config.json alone shows: whether the family is supported, and nothing
+ * is needed that Lorasmith does not do.
+ *
+ * @throws ProductError model_file_missing, model_file_corrupt, model_not_supported (naming the field)
+ */
+export async function checkModelConfig(folder: string): Promise<void> {
+  const path = resolve(folder);
+  const config = await readJsonFile(path, 'config.json', MAX_CONFIG_BYTES);
+  chooseFamily(new ConfigFields(config, modelFileLabel(path, 'config.json')));
+}
+
 function moduleOf({ name, inFeatures, outFeatures }: LinearLayer): AdaptableModule {
   return { name, in_features: inFeatures, out_features: outFeatures };
 }

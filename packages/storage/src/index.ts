@@ -3,6 +3,7 @@ export * from './bundle-store.js';
 export * from './digest-stream.js';
 export * from './folder-token.js';
 export * from './local-bundle-store.js';
+export { syncTree } from './local-staging.js';
 export * from './map-with-concurrency.js';
 export * from './open-stores.js';
 export { readJsonFrom } from './read-json.js';

@@ -1,5 +1,6 @@
 import { datasetNotFound } from '@lorasmith/dataset-store';
 import type { JobStore } from '@lorasmith/job-store';
+import type { PullStore } from '@lorasmith/model-pulls';
 import type { ModelSource } from '@lorasmith/model-store';
 import type { ExampleStore } from '@lorasmith/planning';
 import {
@@ -35,6 +36,7 @@ import type { Preflight } from './jobs/preflight.js';
 import { createJobSubmission } from './jobs/submit-job.js';
 import { machineRoutes } from './machines/machine-routes.js';
 import { modelRoutes } from './models/model-routes.js';
+import { pullRoutes } from './models/pull-routes.js';
 import { createModelDirectory } from './openai/model-directory.js';
 import { openaiRoutes } from './openai/openai-routes.js';
 import type { SpeechLimits } from './openai/speech-request.js';
@@ -54,6 +56,7 @@ export interface AppDependencies {
   examples: ExampleStore;
   preflight: Preflight;
   baseModels: ModelSource;
+  pulls: PullStore;
   registryUrl: string;
   datasetLimits: DatasetLimits;
   /** Time limit for a request to arrive, including uploads. */
@@ -165,6 +168,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     stallMs: dependencies.downloadStallMs,
   });
   await app.register(modelRoutes, { baseModels });
+  await app.register(pullRoutes, { pulls: dependencies.pulls, baseModels });
   await app.register(machineRoutes, { machines: jobs.machines, queue: jobs.queue });
   return app;
 }

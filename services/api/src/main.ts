@@ -2,6 +2,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createJobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
+import { createPullStore } from '@lorasmith/model-pulls';
 import { openModelSource } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
 import {
@@ -108,6 +109,7 @@ const app = await buildApp({
   examples,
   preflight,
   baseModels: await openModelSource({ modelsDir, stores, digests }),
+  pulls: createPullStore({ redis, prefix: config.redis.prefix }),
   registryUrl: config.registryUrl,
   datasetLimits: config.datasets,
   requestTimeoutMs: config.http.requestTimeoutMs,

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createJobStore, type JobStore } from '@lorasmith/job-store';
+import { createPullStore } from '@lorasmith/model-pulls';
 import { localModels } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
 import { connectRedis, createLogger, type HttpApp, NO_TRACING, redisReady } from '@lorasmith/service-kit';
@@ -69,6 +70,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     examples: await openExampleStore(tokens),
     preflight,
     baseModels: localModels(modelsDir),
+    pulls: createPullStore({ redis, prefix: options.prefix ?? 'lorasmith:' }),
     registryUrl: 'http://127.0.0.1:9',
     datasetLimits: { maxBytes: 200_000, maxLineBytes: 20_000, maxRows: 1_000 },
     requestTimeoutMs: 60_000,

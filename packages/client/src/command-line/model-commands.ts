@@ -1,5 +1,6 @@
 import { bytesText, countText } from '../human-units.js';
-import { type Command, print } from './command.js';
+import { type Command, type CommandContext, print } from './command.js';
+import { createPullDisplay, pullText } from '../pull-progress.js';
 import { textTable } from './text-table.js';
 
 export const MODEL_COMMANDS: Command[] = [
@@ -30,4 +31,57 @@ export const MODEL_COMMANDS: Command[] = [
       return print(context, model, textTable(['MODULE', 'IN', 'OUT'], rows));
     },
   },
+  {
+    name: 'models pull',
+    positionals: ['ORG/NAME'],
+    summary: 'Fetch a base model from the Hugging Face hub; Ctrl-C stops watching, not the pull',
+    options: { revision: { type: 'string' }, name: { type: 'string' }, detach: { type: 'boolean' } },
+    help: [
+      '--revision REVISION           a branch, a tag or a commit [main]',
+      '--name NAME                   the name of the base model here [the name of the repository]',
+      '--detach                      return at once; lora models pulls shows the progress',
+    ],
+    run: pullModel,
+  },
+  {
+    name: 'models pulls',
+    positionals: [],
+    summary: 'Pulls of base models, newest first',
+    async run(context) {
+      const pulls = await context.client.modelPulls(context);
+      const rows = pulls.map((pull) => [pull.id, pull.name, pull.repo, pull.revision, pullText(pull)]);
+      return print(context, pulls, textTable(['ID', 'NAME', 'REPOSITORY', 'REVISION', 'STATUS'], rows));
+    },
+  },
+  {
+    name: 'models cancel-pull',
+    positionals: ['ID'],
+    summary: 'Stop a pull and remove what has arrived',
+    async run(context) {
+      const pull = await context.client.cancelModelPull(context.positionals[0]!, context);
+      return print(context, pull, pull.ended_at === null ? `${pull.id} is being cancelled` : pullText(pull));
+    },
+  },
 ];
+
+async function pullModel(context: CommandContext): Promise<number> {
+  const { client, output, signal, json, values, positionals } = context;
+  const { revision, name, detach } = values as { revision?: string; name?: string; detach?: boolean };
+  const request = {
+    repo: positionals[0]!,
+    ...(revision === undefined ? {} : { revision }),
+    ...(name === undefined ? {} : { name }),
+  };
+  const begun = await client.pullModel(request, { signal });
+  if (detach) return print(context, begun, `${begun.id}  ${begun.name}  ${begun.status}`);
+  const display = createPullDisplay(output);
+  try {
+    const pull = await client.waitForPull(begun.id, { signal, onProgress: json ? undefined : display.show });
+    display.end();
+    if (json) print(context, pull, '');
+    else output.write(`${pull.name}: ${pullText(pull)}\n`);
+    return pull.status === 'succeeded' ? 0 : 1;
+  } finally {
+    display.end();
+  }
+}

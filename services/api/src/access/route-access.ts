@@ -7,6 +7,8 @@ export type RouteAccess = 'public' | 'any-key' | 'sees-all' | readonly Role[];
 const PUBLIC = /^\/(live|ready|openapi\.json|docs(\/.*)?|assets\/:name)?$/;
 /** Data of all keys. */
 const ABOUT_ALL = /^\/metrics$/;
+/** Base models, which all keys share. */
+const SHARED = /^\/model-pulls(\/|$)/;
 const READING = ['GET', 'HEAD'];
 const CHANGING: readonly Role[] = ROLES.filter((role) => role !== 'read');
 
@@ -17,5 +19,6 @@ const CHANGING: readonly Role[] = ROLES.filter((role) => role !== 'read');
 export function accessOf(pattern: string | undefined, method: string): RouteAccess {
   if (pattern !== undefined && PUBLIC.test(pattern)) return 'public';
   if (pattern !== undefined && ABOUT_ALL.test(pattern)) return 'sees-all';
-  return READING.includes(method) ? 'any-key' : CHANGING;
+  if (READING.includes(method)) return 'any-key';
+  return pattern !== undefined && SHARED.test(pattern) ? ['admin'] : CHANGING;
 }

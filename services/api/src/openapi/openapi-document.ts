@@ -1,4 +1,5 @@
 import { createJobStore } from '@lorasmith/job-store';
+import { createPullStore } from '@lorasmith/model-pulls';
 import { localModels } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
 import { createLogger, NO_TRACING } from '@lorasmith/service-kit';
@@ -39,6 +40,7 @@ export async function openapiDocument(folder: string): Promise<string> {
       close: async () => {},
     },
     baseModels: localModels(folder),
+    pulls: createPullStore({ redis, prefix: '' }),
     registryUrl: 'http://127.0.0.1',
     datasetLimits: { maxBytes: 1, maxLineBytes: 1, maxRows: 1 },
     requestTimeoutMs: 1_000,

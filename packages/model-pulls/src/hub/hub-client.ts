@@ -1,0 +1,147 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ProductError } from '@lorasmith/contracts';
+import { createHubFetch, HubProtocolError, type HubSettings } from './hub-fetch.js';
+import { explained, type HubSubject, isTemporary, retryAfterOf } from './hub-errors.js';
+
+/** A file of a repository at one commit. */
+export interface HubFile {
+  /** Without a slash: files in folders are not listed. */
+  name: string;
+  bytes: number;
+  /** `sha256:…` of a file that git stores elsewhere (LFS, Xet), `git-sha1:…` of any other. */
+  digest: string;
+}
+
+/** One model of the hub. Every call throws ProductError `hub_access_denied`, `hub_model_not_found`, `hub_unavailable`. */
+export interface HubModel {
+  /** The commit of the revision. */
+  commit(): Promise<string>;
+  /** The files at the top of the repository, at this commit. */
+  files(commit: string): Promise<HubFile[]>;
+  /**
+   * The bytes of a file from an offset on. Reading throws errors of the network, which `isTemporary` knows.
+   * @returns `offset`: where the bytes start: 0 for a hub that sends no parts
+   */
+  read(commit: string, name: string, offset: number): Promise<{ offset: number; chunks: AsyncIterable<Uint8Array> }>;
+  close(): Promise<void>;
+}
+
+/** More than any model has at the top of its repository. */
+const MAX_FILES = 10_000;
+const ATTEMPTS = 5;
+const FIRST_WAIT_MS = 1_000;
+const LONGEST_WAIT_MS = 60_000;
+
+/**
+ * Opens a model of the hub through its official client.
+ * @param signal - Ends all its calls with the signal's reason.
+ */
+export async function openHubModel(subject: HubSubject, hub: HubSettings, signal: AbortSignal): Promise<HubModel> {
+  // Loaded only by the process that pulls.
+  const { fileDownloadInfo, listFiles, modelInfo } = await import('@huggingface/hub');
+  const { fetch, close } = createHubFetch(hub, signal);
+  const repo = { type: 'model' as const, name: subject.repo };
+  const common = { hubUrl: hub.endpoint, fetch };
+
+  const ask = async <Answer>(call: () => Promise<Answer>): Promise<Answer> => {
+    try {
+      return await withRetries(call, hub, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw explained(clientError(error), subject, hub);
+    }
+  };
+
+  return {
+    commit: () =>
+      ask(async () => {
+        const { sha } = await modelInfo({
+          ...common,
+          name: subject.repo,
+          revision: subject.revision,
+          additionalFields: ['sha'],
+        });
+        if (typeof sha === 'string' && /^[0-9a-f]{40}$/.test(sha)) return sha;
+        throw new HubProtocolError('it names no commit for the revision');
+      }),
+    files: (commit) =>
+      ask(async () => {
+        const files: HubFile[] = [];
+        let listed = 0;
+        for await (const entry of listFiles({ ...common, repo, revision: commit })) {
+          if (++listed > MAX_FILES) throw new HubProtocolError(`it lists more than ${MAX_FILES} files`);
+          if (entry.type === 'file' && !entry.path.includes('/')) files.push(hubFileOf(entry));
+        }
+        return files;
+      }),
+    read: (commit, name, offset) =>
+      ask(async () => {
+        const info = await fileDownloadInfo({ ...common, repo, path: name, revision: commit });
+        if (info === null) throw new HubProtocolError(`it has no file ${name}, which it lists`);
+        const response = await fetch(info.url, offset === 0 ? {} : { headers: { range: `bytes=${offset}-` } });
+        const from = response.headers.get('content-range')?.match(/^bytes (\d+)-/)?.[1];
+        const start = response.status === 206 ? Number(from) : 0;
+        if (start !== offset && start !== 0) {
+          await response.body?.cancel();
+          throw new HubProtocolError(`it does not send ${name} from byte ${offset} on`);
+        }
+        // Undici's streams can be iterated.
+        return { offset: start, chunks: (response.body ?? []) as unknown as AsyncIterable<Uint8Array> };
+      }),
+    close,
+  };
+}
+
+/** Tries a call again after temporary errors, with growing pauses. @throws the last error; the reason of the signal */
+async function withRetries<Answer>(
+  call: () => Promise<Answer>,
+  hub: HubSettings,
+  signal: AbortSignal,
+): Promise<Answer> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await call();
+    } catch (error) {
+      if (signal.aborted || !isTemporary(error) || attempt === ATTEMPTS) throw error;
+      await pause(error, attempt, hub, signal);
+    }
+  }
+}
+
+/** Waits before the next attempt: as long as the hub asked for, or longer each time. */
+export async function pause(
+  error: unknown,
+  attempt: number,
+  { retryMs = FIRST_WAIT_MS }: HubSettings,
+  signal: AbortSignal,
+): Promise<void> {
+  const asked = (retryAfterOf(error) ?? 0) * 1000;
+  await sleep(Math.min(Math.max(asked, retryMs * 2 ** (attempt - 1)), LONGEST_WAIT_MS), undefined, { signal });
+}
+
+interface ListedEntry {
+  path: string;
+  size: number;
+  oid?: string | undefined;
+  lfs?: { oid: string; size: number } | undefined;
+}
+
+function hubFileOf({ path, size, oid, lfs }: ListedEntry): HubFile {
+  const bytes = lfs?.size ?? size;
+  const digest = lfs === undefined ? `git-sha1:${oid}` : `sha256:${lfs.oid}`;
+  const valid =
+    typeof path === 'string' &&
+    Number.isSafeInteger(bytes) &&
+    bytes >= 0 &&
+    /^(sha256:[0-9a-f]{64}|git-sha1:[0-9a-f]{40})$/.test(digest);
+  if (!valid) throw new HubProtocolError('its list of files has an entry without a size or digest');
+  return { name: path, bytes, digest };
+}
+
+/** What the hub's client throws for an answer that it does not understand. */
+function clientError(error: unknown): unknown {
+  if (error instanceof ProductError || !(error instanceof Error)) return error;
+  const notUnderstood = error instanceof SyntaxError || error.name === 'InvalidApiResponseFormatError';
+  const wrongShape = error instanceof TypeError && !/fetch failed|terminated/.test(error.message);
+  return notUnderstood || wrongShape ? new HubProtocolError('its answer is not understood') : error;
+}

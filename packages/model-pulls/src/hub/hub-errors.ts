@@ -1,0 +1,77 @@
+import { ProductError } from '@lorasmith/contracts';
+import { HubAnswerError, HubProtocolError, type HubSettings } from './hub-fetch.js';
+
+/** What was asked for, for messages. */
+export interface HubSubject {
+  repo: string;
+  revision: string;
+}
+
+/** Whether the same request may succeed a moment later. */
+export function isTemporary(error: unknown): boolean {
+  if (error instanceof ProductError || error instanceof HubProtocolError) return false;
+  if (error instanceof HubAnswerError) return error.status >= 500 || error.status === 429 || error.status === 408;
+  return isNetworkError(error);
+}
+
+/** Seconds after which to ask again, if the hub has said so. */
+export function retryAfterOf(error: unknown): number | null {
+  return error instanceof HubAnswerError ? error.retryAfterSeconds : null;
+}
+
+/** Says what happened and what to do, without anything that the hub has written. Returns other errors unchanged. */
+export function explained(error: unknown, { repo, revision }: HubSubject, hub: HubSettings): unknown {
+  const { endpoint, token } = hub;
+  if (error instanceof HubProtocolError) {
+    return new ProductError('hub_unavailable', `${endpoint} does not answer as a hub: ${error.message}.`, {
+      cause: error,
+    });
+  }
+  if (error instanceof HubAnswerError) {
+    const { status, code } = error;
+    if (status === 401 || status === 403) {
+      return new ProductError('hub_access_denied', deniedMessage(repo, code, hub), { cause: error });
+    }
+    if (status === 404) {
+      const message =
+        code === 'RevisionNotFound' || code === 'EntryNotFound'
+          ? `${repo} has no revision ${JSON.stringify(revision)} at ${endpoint}, or not all of its files.`
+          : `There is no model ${repo} at ${endpoint}. If it is private, the puller needs a token in HF_TOKEN that may read it.`;
+      return new ProductError('hub_model_not_found', message, { cause: error });
+    }
+    const busy = status === 429 ? ' It limits calls: wait, or set HF_TOKEN, which raises the limit.' : '';
+    return new ProductError('hub_unavailable', `${endpoint} answers ${status}.${busy} Pull it again later.`, {
+      cause: error,
+    });
+  }
+  if (!isNetworkError(error)) return error;
+  const message =
+    `${endpoint} cannot be reached (${networkCode(error)}). What has arrived is kept: pull it again later. ` +
+    `HF_ENDPOINT names another hub${token === null ? '' : ', which would receive HF_TOKEN'}.`;
+  return new ProductError('hub_unavailable', message, { cause: error });
+}
+
+function deniedMessage(repo: string, code: string, { endpoint, token }: HubSettings): string {
+  const accept = `If it is gated, accept its terms at ${endpoint}/${repo}`;
+  if (token !== null) {
+    return `The token in HF_TOKEN may not read ${repo}. ${accept} with the account of the token, or set another token.`;
+  }
+  // Without a token, the hub answers the same for a private model and for none.
+  const what = code === 'GatedRepo' ? 'is gated' : 'does not exist, or is private or gated';
+  return `${repo} ${what}. ${accept}; then set HF_TOKEN of the puller to a token of that account and start it again.`;
+}
+
+/** The codes of Node and undici for a connection that failed. */
+function networkCode(error: unknown): string {
+  for (let one: unknown = error; one instanceof Error; one = one.cause) {
+    if ('code' in one && typeof one.code === 'string') return one.code;
+  }
+  return 'no connection';
+}
+
+/** `fetch` throws a TypeError whose cause is the network's error; a body that breaks off throws that error, or `terminated`. */
+function isNetworkError(error: unknown): boolean {
+  if (!(error instanceof Error) || error.name === 'AbortError') return false;
+  if (error instanceof TypeError && /fetch failed|terminated/.test(error.message)) return true;
+  return /^(ECONN|EPIPE|ENOTFOUND|EAI_|ENET|EHOST|ETIMEDOUT|UND_ERR_)/.test(networkCode(error));
+}

@@ -1,0 +1,138 @@
+import { mkdir, readFile, statfs } from 'node:fs/promises';
+import path from 'node:path';
+import { type ModelOrigin, type ModelPull, ProductError } from '@lorasmith/contracts';
+import { checkModelConfig, ORIGIN_FILE } from '@lorasmith/model-folder';
+import { mapWithConcurrency, writeFileAtomic } from '@lorasmith/storage';
+import { chooseFiles, WEIGHTS_INDEX, weightsOfIndex } from './choose-files.js';
+import { downloadFile } from './download-file.js';
+import { type HubFile, type HubModel, openHubModel } from './hub/hub-client.js';
+import type { HubSettings } from './hub/hub-fetch.js';
+import type { ModelPlace } from './model-place.js';
+import { type PullFolder, pullFolder } from './pull-folder.js';
+import type { PullProgress } from './pull-progress.js';
+
+export interface PullLimits {
+  /** Of all files of a model together. */
+  maxBytes: number;
+  /** Of the disk that stay free. */
+  keepFreeBytes: number;
+}
+
+export interface PullModelOptions {
+  hub: HubSettings & { offline: boolean };
+  place: ModelPlace;
+  limits: PullLimits;
+  signal: AbortSignal;
+  progress: PullProgress;
+  /** Called before the model is published: writes the record, and throws if this process may not go on. */
+  confirm: () => Promise<void>;
+}
+
+/** Files that are fetched at once. */
+const CONNECTIONS = 3;
+
+/**
+ * Fetches a base model and publishes it under its name. What an earlier attempt has fetched of the same commit is used.
+ *
+ * @throws ProductError `hub_offline`, `hub_access_denied`, `hub_model_not_found`, `hub_unavailable`, `hub_file_corrupt`,
+ *   `model_file_missing`, `model_file_corrupt`, `model_not_supported`, `storage_full`, `storage_unavailable`, `conflict`; the
+ *   reason of the signal
+ */
+export async function pullModel(pull: ModelPull, options: PullModelOptions): Promise<void> {
+  const { hub, place, signal } = options;
+  const { name, repo, revision } = pull;
+  const folder = pullFolder(place.stagingDir, name);
+  if (await place.isPulled(pull)) return await folder.remove();
+  if (await place.exists(name)) throw nameInUse(name);
+  if (hub.offline) {
+    const message = `HF_HUB_OFFLINE is set, so nothing is fetched from the hub. Copy ${repo} into the models folder, or start the puller without it.`;
+    throw new ProductError('hub_offline', message);
+  }
+  const model = await openHubModel({ repo, revision }, hub, signal);
+  try {
+    // A pull that was interrupted continues with the commit that it has begun with.
+    const commit = pull.commit ?? (await model.commit());
+    options.progress.begin(commit);
+    await writable(place.stagingDir, () => folder.prepare({ repo, commit }));
+    await fetchAll(model, { ...options, subject: { repo, revision }, commit, folder });
+    const origin: ModelOrigin = { repo, revision, commit };
+    await writeFileAtomic(path.join(folder.complete, ORIGIN_FILE), `${JSON.stringify(origin)}\n`);
+    await options.confirm();
+    if (!(await place.publish(folder, name))) throw nameInUse(name);
+    await folder.remove();
+  } finally {
+    await model.close();
+  }
+}
+
+type FetchOptions = PullModelOptions & {
+  subject: { repo: string; revision: string };
+  commit: string;
+  folder: PullFolder;
+};
+
+async function fetchAll(model: HubModel, options: FetchOptions): Promise<void> {
+  const { subject, commit, folder, limits, progress } = options;
+  const chosen = chooseFiles(await model.files(commit), subject.repo);
+  const expect = async (files: readonly HubFile[]) =>
+    progress.expect(
+      await Promise.all(files.map(async (file) => ({ file, bytes: (await folder.stateOf(file.name)).bytes }))),
+    );
+  const fetchFiles = (files: readonly HubFile[]) =>
+    mapWithConcurrency(files, CONNECTIONS, (file) =>
+      downloadFile(file, { ...options, model, onProgress: (bytes) => progress.received(file, bytes) }),
+    );
+
+  await expect(chosen.small);
+  checkSize(chosen.small, subject.repo, limits);
+  await requireFreeBytes(chosen.small, options);
+  await fetchFiles(chosen.small);
+  // A model that cannot be used is refused before its weights are fetched.
+  await checkModelConfig(folder.complete);
+  const weights = chosen.indexed
+    ? weightsOfIndex(await readFile(path.join(folder.complete, WEIGHTS_INDEX), 'utf8'), chosen.weights, subject.repo)
+    : chosen.weights;
+  const all = [...chosen.small, ...weights];
+  await expect(all);
+  checkSize(all, subject.repo, limits);
+  await requireFreeBytes(weights, options);
+  await fetchFiles(weights);
+}
+
+function checkSize(files: readonly HubFile[], repo: string, { maxBytes }: PullLimits): void {
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  if (bytes <= maxBytes) return;
+  const message = `${repo} has ${bytes} bytes; MODEL_PULL_MAX_BYTES allows ${maxBytes}.`;
+  throw new ProductError('model_not_supported', message);
+}
+
+async function requireFreeBytes(files: readonly HubFile[], { folder, place, limits }: FetchOptions): Promise<void> {
+  let missing = 0;
+  for (const { name, bytes } of files) missing += Math.max(0, bytes - (await folder.stateOf(name)).bytes);
+  const { bavail, bsize } = await statfs(place.stagingDir);
+  const free = bavail * bsize;
+  if (missing + limits.keepFreeBytes <= free) return;
+  const message =
+    `${missing} bytes are still to be fetched, and ${free} bytes are free on the disk of the models folder, of which ` +
+    `${limits.keepFreeBytes} stay free (MODEL_PULL_KEEP_FREE_BYTES). Free some space, then pull it again.`;
+  throw new ProductError('storage_full', message);
+}
+
+/** Runs the first write to the models folder, and says what to do if that is not allowed. */
+async function writable(stagingDir: string, write: () => Promise<void>): Promise<void> {
+  try {
+    await mkdir(stagingDir, { recursive: true });
+    await write();
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? '';
+    if (!['EACCES', 'EPERM', 'EROFS'].includes(code)) throw error;
+    const user = process.getuid === undefined ? 'its user' : `user ${process.getuid()}`;
+    const message = `The puller may not write to ${path.dirname(stagingDir)} (${code}). Let ${user} write there, then pull it again.`;
+    throw new ProductError('storage_unavailable', message, { cause: error });
+  }
+}
+
+function nameInUse(name: string): ProductError {
+  const message = `There is a base model ${name} already. Pull it under another name (name), or remove that one first.`;
+  return new ProductError('conflict', message, { param: 'name' });
+}
