@@ -162,7 +162,8 @@ export function hubRepo(
 /** The files of a folder, for {@link hubRepo}. */
 export async function filesOf(folder: string): Promise<Record<string, Buffer>> {
   const files: Record<string, Buffer> = {};
-  for (const name of await readdir(folder)) if (!name.startsWith('.')) files[name] = await readFile(path.join(folder, name));
+  for (const name of await readdir(folder))
+    if (!name.startsWith('.')) files[name] = await readFile(path.join(folder, name));
   return files;
 }
 

@@ -26,9 +26,7 @@ export function createPullDisplay(output: TextOutput, now: () => number = Date.n
       first ??= { at: now(), bytes: received };
       const perSecond = (1000 * (received - first.bytes)) / Math.max(1, now() - first.at);
       const speed =
-        perSecond > 0
-          ? `${bytesText(perSecond)}/s  ${durationText((total - received) / perSecond)} left`
-          : '';
+        perSecond > 0 ? `${bytesText(perSecond)}/s  ${durationText((total - received) / perSecond)} left` : '';
       const text = (columns: number) => barText(pullText(pull), received / total, speed, columns);
       if (output.isTTY) {
         output.write(`\r\x1b[2K${text(output.columns || 80)}`);

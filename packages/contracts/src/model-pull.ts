@@ -86,7 +86,8 @@ export const ModelPull = Type.Object(
     total_bytes: Type.Integer({ minimum: 0 }),
     received_bytes: Type.Integer({ minimum: 0 }),
     error: Nullable(Type.Object({ code: Type.String(), message: Type.String() }, closed), {
-      description: 'Why it failed. What has arrived is kept for a week, so that a new pull of the same commit resumes it.',
+      description:
+        'Why it failed. What has arrived is kept for a week, so that a new pull of the same commit resumes it.',
     }),
     created_at: Type.String(),
     started_at: Nullable(Type.String()),

@@ -90,7 +90,8 @@ function namesInIndex(index: string, repo: string): Set<string> {
 }
 
 function missing(repo: string, file: string): ProductError {
-  const hint = file === TOKENIZER ? ' transformers writes it: AutoTokenizer.from_pretrained(…).save_pretrained(…).' : '';
+  const hint =
+    file === TOKENIZER ? ' transformers writes it: AutoTokenizer.from_pretrained(…).save_pretrained(…).' : '';
   return new ProductError('model_file_missing', `${repo} has no ${file}.${hint}`);
 }
 

@@ -1,7 +1,7 @@
 import { readFile, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { type ModelPull, ModelOrigin } from '@lorasmith/contracts';
-import { openBaseModel, ORIGIN_FILE } from '@lorasmith/model-folder';
+import { ModelOrigin, type ModelPull } from '@lorasmith/contracts';
+import { ORIGIN_FILE, openBaseModel } from '@lorasmith/model-folder';
 import { pushModel } from '@lorasmith/model-store';
 import { isAbsent, type S3BundleStore, syncFolder, syncTree, systemErrorCode } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
@@ -66,8 +66,7 @@ export function bucketPlace(store: S3BundleStore, dataDir: string): ModelPlace {
       const chunks = await (await store.read(pull.name, ORIGIN_FILE)).toArray();
       return isOriginOf(pull, Buffer.concat(chunks).toString('utf8'));
     },
-    publish: async ({ parent }, name) =>
-      (await pushModel({ store, modelsDir: parent, name, replace: false })) !== null,
+    publish: async ({ parent }, name) => (await pushModel({ store, modelsDir: parent, name, replace: false })) !== null,
   };
 }
 

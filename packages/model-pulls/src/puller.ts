@@ -134,7 +134,10 @@ function endOf(error: unknown, reason: unknown): Pick<ModelPull, 'status' | 'err
   if (known instanceof ProductError) {
     return { status: 'failed', error: { code: known.code, message: publicText(known).message } };
   }
-  return { status: 'failed', error: { code: 'internal_error', message: 'Internal error. The log of the puller has it.' } };
+  return {
+    status: 'failed',
+    error: { code: 'internal_error', message: 'Internal error. The log of the puller has it.' },
+  };
 }
 
 /** Calls again and again, one call after the other, until it is stopped. */

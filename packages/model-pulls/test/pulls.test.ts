@@ -9,7 +9,14 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi 
 import { filesOf, type HubServer, hubRepo, startHubServer } from '../../../test/hub-server.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
-import { createPullStore, modelsFolderPlace, type Puller, type PullerOptions, type PullStore, startPuller } from '../src/index.js';
+import {
+  createPullStore,
+  modelsFolderPlace,
+  type Puller,
+  type PullerOptions,
+  type PullStore,
+  startPuller,
+} from '../src/index.js';
 
 const REPO = 'org/tiny-llama';
 const TOKEN = 'hf_aSecretToken';
@@ -98,7 +105,9 @@ describe('a pull', () => {
     expect(pull.received_bytes).toBe(pull.total_bytes);
     const names = [...Object.keys(tiny), 'LICENSE', 'README.md'].sort();
     expect(pull.files.map(({ name }) => name).sort()).toEqual(names);
-    expect((await readdir(path.join(modelsDir, 'tiny-llama'))).sort()).toEqual([...names, 'lorasmith-origin.json'].sort());
+    expect((await readdir(path.join(modelsDir, 'tiny-llama'))).sort()).toEqual(
+      [...names, 'lorasmith-origin.json'].sort(),
+    );
     for (const [name, bytes] of Object.entries(tiny)) {
       expect((await readFile(path.join(modelsDir, 'tiny-llama', name))).equals(bytes)).toBe(true);
     }
@@ -187,7 +196,7 @@ describe('a pull', () => {
     expect(await pulled()).toMatchObject({ status: 'succeeded' });
   });
 
-  test("of a small file whose git digest differs is not used either, nor one with more bytes than the list says", async () => {
+  test('of a small file whose git digest differs is not used either, nor one with more bytes than the list says', async () => {
     const repo = hubRepo(tiny);
     repo.files.get('config.json')!.digest = '0'.repeat(40);
     hub.repos.set(REPO, repo);
@@ -271,7 +280,14 @@ describe('the token', () => {
 });
 
 describe('what went wrong is said, with what to do', () => {
-  const cases: [string, () => void, Partial<PullerOptions['hub']>, Parameters<PullStore['create']>[0], string, RegExp][] = [
+  const cases: [
+    string,
+    () => void,
+    Partial<PullerOptions['hub']>,
+    Parameters<PullStore['create']>[0],
+    string,
+    RegExp,
+  ][] = [
     [
       'a gated model without a token',
       () => hub.repos.set(REPO, hubRepo(tiny, { token: TOKEN, gated: true })),
@@ -289,7 +305,14 @@ describe('what went wrong is said, with what to do', () => {
       /^The token in HF_TOKEN may not read org\/tiny-llama/,
     ],
     ['no such model', () => {}, { token: TOKEN }, { repo: 'org/none' }, 'hub_model_not_found', /no model org\/none/],
-    ['no such model, without a token', () => {}, {}, { repo: 'org/none' }, 'hub_access_denied', /does not exist, or is/],
+    [
+      'no such model, without a token',
+      () => {},
+      {},
+      { repo: 'org/none' },
+      'hub_access_denied',
+      /does not exist, or is/,
+    ],
     [
       'no such revision',
       () => hub.repos.set(REPO, hubRepo(tiny)),
@@ -424,7 +447,11 @@ function splitSafetensors(file: Buffer): Record<string, Buffer | string> {
     const data: Buffer[] = [];
     let offset = 0;
     for (const name of part) {
-      const { dtype, shape, data_offsets: [from, to] } = header[name]!;
+      const {
+        dtype,
+        shape,
+        data_offsets: [from, to],
+      } = header[name]!;
       entries[name] = { dtype, shape, data_offsets: [offset, offset + to - from] };
       offset += to - from;
       data.push(file.subarray(8 + headerBytes + from, 8 + headerBytes + to));

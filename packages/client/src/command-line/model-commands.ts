@@ -1,6 +1,6 @@
 import { bytesText, countText } from '../human-units.js';
-import { type Command, type CommandContext, print } from './command.js';
 import { createPullDisplay, pullText } from '../pull-progress.js';
+import { type Command, type CommandContext, print } from './command.js';
 import { textTable } from './text-table.js';
 
 export const MODEL_COMMANDS: Command[] = [

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ProductError } from '@lorasmith/contracts';
-import { createHubFetch, HubProtocolError, type HubSettings } from './hub-fetch.js';
 import { explained, type HubSubject, isTemporary, retryAfterOf } from './hub-errors.js';
+import { createHubFetch, HubProtocolError, type HubSettings } from './hub-fetch.js';
 
 /** A file of a repository at one commit. */
 export interface HubFile {
