@@ -91,7 +91,10 @@ test('only the puller may write to the models folder, and only it has the token 
       name === 'redis' ? [] : [name !== 'puller'],
     ]);
     if (name !== 'redis')
-      expect([name, environment?.HF_TOKEN]).toEqual([name, name === 'puller' ? expect.stringContaining('HF_TOKEN:-') : '']);
+      expect([name, environment?.HF_TOKEN]).toEqual([
+        name,
+        name === 'puller' ? expect.stringContaining('HF_TOKEN:-') : '',
+      ]);
   }
 });
 

@@ -17,6 +17,9 @@ export default defineConfig({
   },
   // npx vite packages/page: the page with hot reload, on a stack that runs at its default address.
   server: {
-    proxy: { '^/(adapters|datasets|docs|jobs|live|machines|models|openapi.json|ready|v1)\\b': 'http://127.0.0.1:8080' },
+    proxy: {
+      '^/(adapters|datasets|docs|jobs|live|machines|model-pulls|models|openapi.json|ready|v1)\\b':
+        'http://127.0.0.1:8080',
+    },
   },
 });

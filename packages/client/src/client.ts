@@ -24,6 +24,7 @@ import { ENDED_PULL_STATUSES, ENDED_STATUSES, TAR_MEDIA_TYPES } from '@lorasmith
 import { createHttpTransport, type HttpTransport, type HttpTransportOptions } from './http-transport.js';
 import { type FollowOptions, followJobEvents } from './job-events.js';
 import { countedStream } from './request-stream.js';
+import { type DownloadStream, streamDownload } from './resumed-download.js';
 import { sleep } from './sleep.js';
 import { textCalls } from './text-calls.js';
 
@@ -239,6 +240,16 @@ export function clientOver(transport: HttpTransport) {
       get<AdapterManifest>(`/adapters/${encodeURIComponent(id)}/manifest`, call),
     adapterFiles,
     importAdapter,
+    /**
+     * Begins to download an adapter, or the model merged with it, without a file system.
+     * @param query - as of `GET /adapters/:id`
+     */
+    streamAdapter: (
+      id: string,
+      query: { weights?: 'adapter' | 'merged'; format?: string } = {},
+      { signal }: CallOptions = {},
+    ): Promise<DownloadStream> =>
+      streamDownload(transport, { path: `/adapters/${encodeURIComponent(id)}`, query: { ...query } }, signal),
     deleteAdapter: (id: string, call: CallOptions = {}) => remove(`/adapters/${encodeURIComponent(id)}`, call),
 
     models: async (call: CallOptions = {}) => (await get<{ data: BaseModel[] }>('/models', call)).data,

@@ -8,4 +8,5 @@ export { eventText } from './job-progress.js';
 export type { JudgedCase, ProbeJudgement, ProbeVerdict } from './probe/judge-probe.js';
 export * from './probe/probe-server.js';
 export * from './report-text.js';
+export type { DownloadStream } from './resumed-download.js';
 export * from './text-calls.js';

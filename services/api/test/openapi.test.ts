@@ -57,6 +57,8 @@ test('it has every call with a unique id and its errors', () => {
     'GET /live',
     'GET /machines',
     'GET /metrics',
+    'GET /model-pulls',
+    'GET /model-pulls/{id}',
     'GET /models',
     'GET /models/{name}',
     'GET /ready',
@@ -68,6 +70,8 @@ test('it has every call with a unique id and its errors', () => {
     'POST /jobs/{id}/cancel',
     'POST /jobs/{id}/checkpoints/{step}/publish',
     'POST /jobs/{id}/resume',
+    'POST /model-pulls',
+    'POST /model-pulls/{id}/cancel',
     'POST /v1/chat/completions',
     'POST /v1/completions',
   ]);

@@ -1,3 +1,4 @@
+import { AdapterView } from './adapters/adapter-view.js';
 import { AdaptersView } from './adapters/adapters-view.js';
 import { ChatView } from './chat/chat-view.js';
 import { CompareView } from './compare/compare-view.js';
@@ -18,6 +19,7 @@ export const VIEWS: readonly View[] = [
   { path: '/datasets', View: DatasetsView },
   { path: '/models', View: ModelsView },
   { path: '/adapters', View: AdaptersView },
+  { path: '/adapters/:id', View: AdapterView },
   { path: '/chat', View: ChatView },
   { path: '/machines', View: MachinesView },
 ];

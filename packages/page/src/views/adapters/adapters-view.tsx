@@ -1,30 +1,66 @@
 import { bytesText } from '@lorasmith/client/core';
 import type { Adapter } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
+import { Link } from '../../components/link.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
 import { ViewHead } from '../../components/view-head.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
+import type { ViewProps } from '../view.js';
+import { ImportAdapter } from './import-adapter.js';
+import { OriginText } from './origin-text.js';
+
+const PAGE_ROWS = 50;
 
 const COLUMNS: readonly Column<Adapter>[] = [
-  { title: 'Adapter', cell: ({ name, id }) => name ?? id },
+  {
+    title: 'Adapter',
+    cell: ({ name, id }) => (
+      <Link to="/adapters/:id" params={{ id }}>
+        {name ?? id}
+      </Link>
+    ),
+  },
   { title: 'Base model', cell: (adapter) => adapter.base_model },
+  { title: 'Made', cell: ({ origin }) => <OriginText origin={origin} /> },
   { title: 'Size', isNumber: true, cell: ({ bytes }) => bytesText(bytes) },
   { title: 'Created', cell: (adapter) => <Moment at={adapter.created_at} /> },
 ];
 
-export function AdaptersView() {
+export function AdaptersView({ query }: ViewProps) {
   const client = useClient();
-  const adapters = usePolled((signal) => client.listAdapters({ limit: 100 }, { signal }), [client], { everyMs: null });
+  const after = query.get('after') ?? undefined;
+  const adapters = usePolled(
+    (signal) => client.listAdapters({ limit: PAGE_ROWS, ...(after === undefined ? {} : { after }) }, { signal }),
+    [client, after],
+    { everyMs: 10_000 },
+  );
   return (
     <>
       <ViewHead title="Adapters" />
       <Loaded from={adapters} what="the adapters">
-        {({ data }) => (
-          <DataTable caption="Adapters, newest first" columns={COLUMNS} rows={data} keyOf={({ id }) => id} />
+        {({ data, next }) => (
+          <>
+            {data.length === 0 ? (
+              <p>
+                There are no adapters yet. A job that succeeds publishes one. <Link to="/new-job">Start a job</Link>
+              </p>
+            ) : (
+              <DataTable caption="Adapters, newest first" columns={COLUMNS} rows={data} keyOf={({ id }) => id} />
+            )}
+            <div class="buttons">
+              {after !== undefined && <Link to="/adapters">Newest adapters</Link>}
+              {next !== null && (
+                <Link to="/adapters" query={{ after: next }}>
+                  Older adapters
+                </Link>
+              )}
+            </div>
+          </>
         )}
       </Loaded>
+      <ImportAdapter onImported={adapters.refresh} />
     </>
   );
 }

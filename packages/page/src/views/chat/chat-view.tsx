@@ -1,12 +1,198 @@
+import type { Adapter, BaseModel } from '@lorasmith/contracts';
+import { useState } from 'preact/hooks';
+import { Field } from '../../components/field.js';
+import { Link } from '../../components/link.js';
+import { Loaded } from '../../components/loaded.js';
 import { ViewHead } from '../../components/view-head.js';
+import { changeQuery } from '../../location.js';
+import { useClient } from '../../service/service.js';
+import { usePolled } from '../../service/use-polled.js';
+import type { ViewProps } from '../view.js';
+import { ChatAnswer } from './chat-answer.js';
+import { ChatSettingsForm } from './chat-settings.js';
+import { numbersOf, SIDES, type Side } from './conversation.js';
+import { type Chat, useChat } from './use-chat.js';
 
-export function ChatView() {
+const LISTED_ADAPTERS = 100;
+
+/** Asks an adapter, and its base model beside it. */
+export function ChatView({ query }: ViewProps) {
+  const client = useClient();
+  const chat = useChat();
+  const wanted = query.get('model') ?? '';
+  const alone = query.get('alone') === 'yes';
+  const known = usePolled(
+    async (signal) => {
+      const [models, page, chosen] = await Promise.all([
+        client.models({ signal }),
+        client.listAdapters({ limit: LISTED_ADAPTERS }, { signal }),
+        // It may be older than those that are listed.
+        wanted.startsWith('ad_') ? client.manifest(wanted, { signal }).catch(() => null) : null,
+      ]);
+      const listed = page.data.map(({ id, name, base_model }) => ({ id, name, base_model }));
+      const missing = chosen !== null && !listed.some(({ id }) => id === chosen.id);
+      const adapters = missing
+        ? [{ id: chosen.id, name: chosen.name, base_model: chosen.base_model.name }, ...listed]
+        : listed;
+      return { models: models.filter(answers), adapters };
+    },
+    [client, wanted],
+    { everyMs: null },
+  );
   return (
     <>
       <ViewHead title="Chat" />
-      <p>
-        Adapters are asked with <code>lora chat</code> or <code>POST /v1/chat/completions</code>.
-      </p>
+      <Loaded from={known} what="the models">
+        {({ models, adapters }) => {
+          const model = wanted || adapters[0]?.id || models[0]?.name || '';
+          const adapter = adapters.find(({ id }) => id === model);
+          if (model === '') {
+            return (
+              <p>
+                There is no model to talk to yet. <Link to="/models">Get a base model</Link>
+              </p>
+            );
+          }
+          return (
+            <>
+              <div class="field-row">
+                <ModelChoice model={model} models={models} adapters={adapters} />
+                {adapter !== undefined && (
+                  <label class="checkbox">
+                    <input
+                      type="checkbox"
+                      checked={!alone}
+                      onChange={(event) => changeQuery({ alone: event.currentTarget.checked ? undefined : 'yes' })}
+                    />{' '}
+                    beside its base model, {adapter.base_model}
+                  </label>
+                )}
+              </div>
+              <ChatSettingsForm settings={chat.conversation.settings} onChange={chat.changeSettings} />
+              <Talk
+                chat={chat}
+                models={
+                  new Map<Side, string>([
+                    ...(adapter !== undefined && !alone ? [['base', adapter.base_model] as const] : []),
+                    ['adapter', model],
+                  ])
+                }
+                names={{ base: adapter?.base_model ?? '', adapter: adapter?.name ?? model }}
+              />
+            </>
+          );
+        }}
+      </Loaded>
+    </>
+  );
+}
+
+/** Classifiers and broken models answer nothing. */
+const answers = ({ problem, family }: BaseModel) => problem === null && family !== 'classifier';
+
+interface ModelChoiceProps {
+  model: string;
+  models: readonly BaseModel[];
+  adapters: readonly Pick<Adapter, 'id' | 'name' | 'base_model'>[];
+}
+
+function ModelChoice({ model, models, adapters }: ModelChoiceProps) {
+  const isKnown = models.some(({ name }) => name === model) || adapters.some(({ id }) => id === model);
+  return (
+    <Field label="Model" error={isKnown ? undefined : 'There is no such model, or it cannot answer.'}>
+      {(input) => (
+        <select {...input} value={model} onChange={(event) => changeQuery({ model: event.currentTarget.value })}>
+          {!isKnown && <option value={model}>{model}</option>}
+          <optgroup label="Adapters">
+            {adapters.map(({ id, name, base_model }) => (
+              <option key={id} value={id}>
+                {name === null ? id : `${name} (${id})`} on {base_model}
+              </option>
+            ))}
+          </optgroup>
+          <optgroup label="Base models">
+            {models.map(({ name }) => (
+              <option key={name} value={name}>
+                {name}
+              </option>
+            ))}
+          </optgroup>
+        </select>
+      )}
+    </Field>
+  );
+}
+
+interface TalkProps {
+  chat: Chat;
+  models: ReadonlyMap<Side, string>;
+  names: Readonly<Record<Side, string>>;
+}
+
+function Talk({ chat, models, names }: TalkProps) {
+  const [text, setText] = useState('');
+  const { turns, settings } = chat.conversation;
+  const isRight = Object.keys(numbersOf(settings).faults).length === 0;
+  const canSend = text.trim() !== '' && !chat.isBusy && isRight;
+  const sides = SIDES.filter((side) => models.has(side));
+  const send = () => {
+    if (!canSend) return;
+    chat.send(text, models);
+    setText('');
+  };
+  return (
+    <>
+      {turns.map((turn) => (
+        <section key={turn.id} class="card" aria-label={`Turn ${turn.id}`}>
+          <p class="chat-speaker">You</p>
+          <p class="chat-text">{turn.user}</p>
+          <div class={sides.length > 1 ? 'chat-sides' : undefined}>
+            {sides.map((side) => (
+              <ChatAnswer
+                key={side}
+                model={names[side]}
+                answer={turn.answers[side]}
+                error={chat.errorOf(turn.id, side)}
+                onRetry={chat.isBusy ? null : () => chat.retry(turn.id, side, models.get(side)!)}
+              />
+            ))}
+          </div>
+        </section>
+      ))}
+      <form
+        class="card"
+        onSubmit={(event) => {
+          event.preventDefault();
+          send();
+        }}
+      >
+        <Field label="Your message" help="Enter sends it; Shift and Enter begin a new line.">
+          {(input) => (
+            <textarea
+              {...input}
+              rows={3}
+              value={text}
+              onInput={(event) => setText(event.currentTarget.value)}
+              onKeyDown={(event) => {
+                if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+                event.preventDefault();
+                send();
+              }}
+            />
+          )}
+        </Field>
+        <div class="buttons">
+          <button type="submit" class="primary" disabled={!canSend}>
+            Send
+          </button>
+          <button type="button" disabled={!chat.isBusy} onClick={chat.stop}>
+            Stop
+          </button>
+          <button type="button" disabled={turns.length === 0} onClick={chat.clear}>
+            New conversation
+          </button>
+        </div>
+      </form>
     </>
   );
 }

@@ -1,0 +1,81 @@
+/** A command to copy, for one way to use an adapter. */
+export interface AdapterCommand {
+  title: string;
+  /** What must be there first. */
+  note: string;
+  text: string;
+}
+
+export interface CommandSubject {
+  /** Address of the service, with a slash at its end. */
+  serviceUrl: string;
+  id: string;
+  baseModel: string;
+  rank: number;
+  /** Whether requests need a key. The key itself is never written into a command. */
+  needsKey: boolean;
+}
+
+/** The largest rank that vLLM accepts without being told. */
+const VLLM_RANK = 16;
+
+/** Commands that download an adapter and load it elsewhere. They contain ids and names alone, quoted for a shell. */
+export function adapterCommands(subject: CommandSubject): AdapterCommand[] {
+  const { serviceUrl, id, baseModel, rank, needsKey } = subject;
+  const key = needsKey ? ' -H "Authorization: Bearer $LORASMITH_API_KEY"' : '';
+  const address = quoted(`${serviceUrl}adapters/${id}`);
+  const merged = quoted(`${serviceUrl}adapters/${id}?weights=merged`);
+  const folder = `${id}-adapter`;
+  const model = `${id}-model`;
+  const fetchAdapter = `mkdir -p ${folder} && curl -fsS${key} ${address} | tar -x -C ${folder}`;
+  const fetchMerged = `mkdir -p ${model} && curl -fsS${key} ${merged} | tar -x -C ${model}`;
+  const base = quoted(`models/${baseModel}`);
+  const loraRank = rank > VLLM_RANK ? ` --max-lora-rank ${rank}` : '';
+  return [
+    {
+      title: 'This service',
+      note: 'As the OpenAI API does. Any of its clients works, with the id of the adapter as the model.',
+      text: `curl -sS${key} -H 'content-type: application/json' ${quoted(`${serviceUrl}v1/chat/completions`)} -d ${quoted(
+        JSON.stringify({ model: id, messages: [{ role: 'user', content: 'Hello' }] }),
+      )}`,
+    },
+    {
+      title: 'PEFT and transformers',
+      note: 'The folder of the base model is the one that the adapter was trained on.',
+      text: `${fetchAdapter}
+python3 - <<'END'
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(${JSON.stringify(`models/${baseModel}`)})
+base = AutoModelForCausalLM.from_pretrained(${JSON.stringify(`models/${baseModel}`)}, dtype="auto")
+model = PeftModel.from_pretrained(base, ${JSON.stringify(folder)})
+END`,
+    },
+    {
+      title: 'vLLM',
+      note: 'Serves the base model and the adapter; ask for the model by the id of the adapter.',
+      text: `${fetchAdapter}\nvllm serve ${base} --enable-lora${loraRank} --lora-modules ${id}=./${folder}`,
+    },
+    {
+      title: 'llama.cpp',
+      note: "With llama.cpp's own script, from the merged model.",
+      text: `${fetchMerged}\npython convert_hf_to_gguf.py ./${model} --outfile ${id}.gguf\nllama-server -m ${id}.gguf`,
+    },
+    {
+      title: 'Ollama',
+      note: 'Imports the safetensors of the merged model.',
+      text: `${fetchMerged}\nprintf 'FROM ./${model}\\n' > Modelfile\nollama create ${id.replaceAll('_', '-')} -f Modelfile`,
+    },
+    {
+      title: 'The command lora',
+      note: 'Continues an interrupted download and compares every file with its digest.',
+      text: `lora adapters download ${id} -o ${folder}`,
+    },
+  ];
+}
+
+/** For a POSIX shell. */
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}

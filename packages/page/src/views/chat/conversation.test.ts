@@ -1,0 +1,77 @@
+import { describe, expect, test } from 'vitest';
+import {
+  type Conversation,
+  conversationOf,
+  EMPTY_CONVERSATION,
+  messagesFor,
+  numbersOf,
+  textOf,
+  withAnswer,
+  withTurn,
+} from './conversation.js';
+
+const settings = { ...EMPTY_CONVERSATION.settings, system: 'Be short.' };
+
+function talk(): Conversation {
+  const first = withTurn({ turns: [], settings }, 'one?');
+  const answered = withAnswer(
+    withAnswer(first.conversation, first.turn.id, 'base', { text: 'base 1', state: 'done' }),
+    first.turn.id,
+    'adapter',
+    { text: 'adapter 1', state: 'cut' },
+  );
+  return withTurn(answered, 'two?').conversation;
+}
+
+test('each side continues its own answers', () => {
+  const system = { role: 'system', content: 'Be short.' };
+  expect(messagesFor(talk(), 'base', 2)).toEqual([
+    system,
+    { role: 'user', content: 'one?' },
+    { role: 'assistant', content: 'base 1' },
+    { role: 'user', content: 'two?' },
+  ]);
+  expect(messagesFor(talk(), 'adapter', 2)[2]).toEqual({ role: 'assistant', content: 'adapter 1' });
+  // Asking again for an earlier answer leaves out what came later.
+  expect(messagesFor(talk(), 'adapter', 1)).toEqual([system, { role: 'user', content: 'one?' }]);
+});
+
+test('an answer for a turn that is gone changes nothing', () => {
+  expect(withAnswer(EMPTY_CONVERSATION, 7, 'base', { text: 'late', state: 'done' }).turns).toEqual([]);
+});
+
+describe('the storage of the tab', () => {
+  test('gives a conversation back; what was being streamed has stopped', () => {
+    const streaming = withAnswer(talk(), 2, 'base', { text: 'tw', state: 'streaming' });
+    const stored = conversationOf(textOf(streaming));
+    expect(stored.turns[1]?.answers.base).toEqual({ text: 'tw', state: 'stopped' });
+    expect({ ...stored, turns: stored.turns.slice(0, 1) }).toEqual({ ...talk(), turns: talk().turns.slice(0, 1) });
+  });
+
+  test.each([
+    null,
+    '',
+    'null',
+    '[]',
+    '{"turns": [1]}',
+    '{"turns": [{"id": 1, "user": "x", "answers": {"base": "x"}}]}',
+  ])('with %s is an empty conversation', (text) => expect(conversationOf(text)).toEqual(EMPTY_CONVERSATION));
+
+  test('keeps the last turns alone', () => {
+    let long = EMPTY_CONVERSATION;
+    for (let i = 0; i < 150; i++) long = withTurn(long, `turn ${i}`).conversation;
+    const { turns } = conversationOf(textOf(long));
+    expect([turns.length, turns.at(-1)?.user]).toEqual([100, 'turn 149']);
+  });
+});
+
+test('settings become numbers, or faults with their field', () => {
+  expect(numbersOf({ ...settings, temperature: '0.7', topP: '0.9', maxTokens: '64', seed: '-3' })).toEqual({
+    request: { temperature: 0.7, top_p: 0.9, max_tokens: 64, seed: -3 },
+    faults: {},
+  });
+  expect(numbersOf({ ...settings, temperature: '', topP: '', maxTokens: '', seed: '' }).request).toEqual({});
+  const { request, faults } = numbersOf({ ...settings, temperature: '3', topP: '0', maxTokens: '1.5', seed: 'x' });
+  expect(request).toEqual({});
+  expect(Object.keys(faults)).toEqual(['temperature', 'topP', 'maxTokens', 'seed']);
+});

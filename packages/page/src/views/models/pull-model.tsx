@@ -1,0 +1,155 @@
+import { bytesText } from '@lorasmith/client/core';
+import { ENDED_PULL_STATUSES, type ModelPull } from '@lorasmith/contracts';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { type Column, DataTable } from '../../components/data-table.js';
+import { ErrorNotice } from '../../components/error-notice.js';
+import { Field } from '../../components/field.js';
+import { Moment } from '../../components/moment.js';
+import { notify } from '../../components/toasts.js';
+import { useClient } from '../../service/service.js';
+import { useAction } from '../../service/use-action.js';
+import { usePolled } from '../../service/use-polled.js';
+
+const isOpen = ({ status }: ModelPull) => !ENDED_PULL_STATUSES.includes(status);
+const WHILE_PULLING_MS = 1_000;
+const OTHERWISE_MS = 15_000;
+
+/** A form that has a base model fetched from the Hugging Face hub, and the pulls with their progress. */
+export function PullModel({ onPulled }: { onPulled: () => void }) {
+  const client = useClient();
+  const pulls = usePolled((signal) => client.modelPulls({ signal }), [client], {
+    everyMs: (all) => (all.some(isOpen) ? WHILE_PULLING_MS : OTHERWISE_MS),
+  });
+  useWhenEnded(pulls.value, onPulled);
+  const [repo, setRepo] = useState('');
+  const [revision, setRevision] = useState('');
+  const [name, setName] = useState('');
+  const begin = useAction(async (signal) => {
+    const pull = await client.pullModel(
+      {
+        repo: repo.trim(),
+        ...(revision.trim() === '' ? {} : { revision: revision.trim() }),
+        ...(name.trim() === '' ? {} : { name: name.trim() }),
+      },
+      { signal },
+    );
+    notify(isOpen(pull) ? `Pulling ${pull.name}.` : `${pull.name} is here already.`);
+    setRepo('');
+    pulls.refresh();
+  });
+  return (
+    <section class="card" aria-labelledby="pull-model">
+      <h2 id="pull-model">Get a model from the Hugging Face hub</h2>
+      <form
+        class="narrow"
+        onSubmit={(event) => {
+          event.preventDefault();
+          begin.run();
+        }}
+      >
+        <Field label="Repository" help="Organisation and name, such as HuggingFaceTB/SmolLM2-135M-Instruct.">
+          {(input) => (
+            <input
+              {...input}
+              required
+              spellcheck={false}
+              autoComplete="off"
+              value={repo}
+              onInput={(event) => setRepo(event.currentTarget.value)}
+            />
+          )}
+        </Field>
+        <Field label="Revision" help="A branch, a tag or a commit. Empty: main.">
+          {(input) => (
+            <input
+              {...input}
+              spellcheck={false}
+              autoComplete="off"
+              value={revision}
+              onInput={(event) => setRevision(event.currentTarget.value)}
+            />
+          )}
+        </Field>
+        <Field label="Name here" help="Empty: the name of the repository.">
+          {(input) => (
+            <input
+              {...input}
+              spellcheck={false}
+              autoComplete="off"
+              value={name}
+              onInput={(event) => setName(event.currentTarget.value)}
+            />
+          )}
+        </Field>
+        <ErrorNotice error={begin.error} what="The model was not pulled" />
+        <button type="submit" disabled={begin.isBusy}>
+          Pull
+        </button>
+      </form>
+      <ErrorNotice error={pulls.error} what="Could not load the pulls" onRetry={pulls.refresh} />
+      {pulls.value !== undefined && pulls.value.length > 0 && (
+        <PullTable pulls={pulls.value} onChanged={pulls.refresh} />
+      )}
+    </section>
+  );
+}
+
+/** Calls back when a pull that was seen unfinished has succeeded. */
+function useWhenEnded(pulls: readonly ModelPull[] | undefined, onPulled: () => void): void {
+  const open = useRef(new Set<string>());
+  useEffect(() => {
+    if (pulls === undefined) return;
+    const succeeded = pulls.filter(({ id, status }) => open.current.has(id) && status === 'succeeded');
+    open.current = new Set(pulls.filter(isOpen).map(({ id }) => id));
+    if (succeeded.length === 0) return;
+    for (const { name } of succeeded) notify(`${name} is pulled.`);
+    onPulled();
+  }, [pulls]);
+}
+
+function PullTable({ pulls, onChanged }: { pulls: readonly ModelPull[]; onChanged: () => void }) {
+  const columns: readonly Column<ModelPull>[] = [
+    { title: 'Model', cell: ({ name }) => name },
+    { title: 'From', cell: ({ repo, revision }) => `${repo}, ${revision}` },
+    { title: 'State', cell: (pull) => <PullState pull={pull} onChanged={onChanged} /> },
+    { title: 'Asked for', cell: ({ created_at }) => <Moment at={created_at} /> },
+  ];
+  return <DataTable caption="Pulls, newest first" columns={columns} rows={pulls} keyOf={({ id }) => id} />;
+}
+
+function PullState({ pull, onChanged }: { pull: ModelPull; onChanged: () => void }) {
+  const client = useClient();
+  const cancel = useAction(async (signal) => {
+    await client.cancelModelPull(pull.id, { signal });
+    onChanged();
+  });
+  const { status, received_bytes: received, total_bytes: total, commit, error } = pull;
+  return (
+    <div class="pull-state">
+      <span class={`badge badge-${status === 'pulling' ? 'running' : status}`}>{status}</span>
+      {status === 'pulling' && total > 0 && (
+        <span>
+          <progress aria-label={`Progress of ${pull.name}`} value={received} max={total} /> {bytesText(received)} of{' '}
+          {bytesText(total)}
+        </span>
+      )}
+      {status === 'succeeded' && (
+        <span>
+          {bytesText(total)}, commit <code>{commit?.slice(0, 12)}</code>
+        </span>
+      )}
+      {error !== null && <span>{error.message}</span>}
+      {isOpen(pull) && (
+        <button
+          type="button"
+          aria-label={`Cancel the pull of ${pull.name}`}
+          disabled={cancel.isBusy}
+          onClick={() => cancel.run()}
+        >
+          Cancel
+        </button>
+      )}
+      <ErrorNotice error={cancel.error} />
+    </div>
+  );
+}
