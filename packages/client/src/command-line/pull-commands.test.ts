@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import type { ModelPull } from '@lorasmith/contracts';
 import { expect, it } from 'vitest';
 import { failure, json, serve } from '../../test/http-server.js';
@@ -34,6 +35,7 @@ async function lora(args: string[], answers: Parameters<typeof serve>, terminal 
   let errorOutput = '';
   const exitCode = await runCommandLine({
     args,
+    input: Readable.from([]),
     baseUrl: server.baseUrl,
     output: { isTTY: terminal, columns: 80, write: (text: string) => (output += text) },
     errorOutput: { write: (text: string) => (errorOutput += text) },

@@ -28,7 +28,7 @@ export function ChatSettingsForm({ settings, onChange }: ChatSettingsProps) {
           />
         )}
       </Field>
-      <div class="field-row">
+      <div class="chat-form">
         {NUMBERS.map(({ name, label, help }) => (
           <Field key={name} label={label} help={help} error={faults[name]}>
             {(input) => (

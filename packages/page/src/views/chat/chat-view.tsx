@@ -55,7 +55,7 @@ export function ChatView({ query }: ViewProps) {
           }
           return (
             <>
-              <div class="field-row">
+              <div class="chat-form">
                 <ModelChoice model={model} models={models} adapters={adapters} />
                 {adapter !== undefined && (
                   <label class="checkbox">
