@@ -29,8 +29,10 @@ export const ERROR_MEANINGS = {
     'Lines of the file are wrong, and nothing was stored. `details` has up to 100 faults with line and code; the message says whether the whole file was checked.',
   job_not_found: 'There is no such job.',
   job_not_cancellable: 'The job has ended, or its adapter is being published right now.',
+  job_not_pausable:
+    'The job has ended, is being cancelled, publishes a checkpoint, or its adapter is being published right now.',
   job_not_resumable:
-    'Only a failed or cancelled job can be resumed; this one is waiting, running, or has succeeded. Or its checkpoints are being removed: try again in a minute.',
+    'Only a failed, cancelled or paused job can be resumed; this one is waiting, running, or has succeeded. Or its checkpoints are being removed: try again in a minute.',
   job_still_active: 'A job can be deleted, and its checkpoints published, only after it has ended. Cancel it first.',
   checkpoint_not_found:
     'The checkpoint does not exist: newer ones replaced it, its time or the quota of bytes ran out, or (as the error of a job) it is damaged. `GET /jobs/:id/checkpoints` lists those that exist.',

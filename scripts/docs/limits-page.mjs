@@ -54,7 +54,7 @@ const LIMITS = {
     ],
   ],
   'Requests for text': [
-    ['Body', fixed(`${API}/openai/openai-routes.ts`, 'BODY_LIMIT_BYTES', 'bytes'), '413 `body_too_large`'],
+    ['Body', fixed(`${API}/openai/text/text-routes.ts`, 'BODY_LIMIT_BYTES', 'bytes'), '413 `body_too_large`'],
     ['Tokens of an answer', { setting: 'VOICE_MAX_TOKENS' }, '400 `invalid_request`'],
     ['Answers of a request: prompts times `n`', fixed(GENERATION, 'MAX_CHOICES', 'answers'), '400 `invalid_request`'],
     ['`n`', fixed(GENERATION, 'MAX_N', 'answers'), '400 `invalid_request`'],
@@ -82,7 +82,7 @@ const LIMITS = {
     ],
     [
       'Adapters in `GET /v1/models`',
-      fixed(`${API}/openai/model-directory.ts`, 'MAX_LISTED_ADAPTERS', 'adapters'),
+      fixed(`${API}/openai/models/model-directory.ts`, 'MAX_LISTED_ADAPTERS', 'adapters'),
       'the oldest are left out',
     ],
   ],

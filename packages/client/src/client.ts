@@ -220,7 +220,10 @@ export function clientOver(transport: HttpTransport) {
     /** Returns the job: a queued one is `cancelled` at once, a running one when its worker has stopped it. */
     cancelJob: (id: string, { signal }: CallOptions = {}) =>
       transport.json<Job>({ method: 'POST', path: `/jobs/${encodeURIComponent(id)}/cancel`, signal }),
-    /** Queues a failed or cancelled job again. It continues from its last checkpoint. */
+    /** Returns the job: a queued one is `paused` at once, a running one after a step. It keeps its checkpoint and its place. */
+    pauseJob: (id: string, { signal }: CallOptions = {}) =>
+      transport.json<Job>({ method: 'POST', path: `/jobs/${encodeURIComponent(id)}/pause`, signal }),
+    /** Queues a failed, cancelled or paused job again. It continues from its last checkpoint. */
     resumeJob: (id: string, { signal }: CallOptions = {}) =>
       transport.json<Job>({ method: 'POST', path: `/jobs/${encodeURIComponent(id)}/resume`, signal }),
     /** Newest first. */

@@ -136,6 +136,8 @@ export function eventText(
       ];
     case 'job-cancelled':
       return ['cancelled'];
+    case 'job-paused':
+      return [`paused: resume it with lora jobs resume ${event.job}`];
     case 'job-resumed':
       return ['resumed: waiting for a worker'];
   }

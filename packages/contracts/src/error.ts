@@ -29,6 +29,7 @@ export const ERROR_STATUS = {
   // jobs
   job_not_found: 404,
   job_not_cancellable: 409,
+  job_not_pausable: 409,
   job_not_resumable: 409,
   job_still_active: 409,
   checkpoint_not_found: 404,

@@ -71,6 +71,7 @@ export const EVENT_DATA = {
   ),
   'job-failed': Type.Object({ error: JobFailure }, closed),
   'job-cancelled': Type.Object({}, closed),
+  'job-paused': Type.Object({}, closed),
   'job-resumed': Type.Object({}, closed),
 } as const;
 
@@ -110,6 +111,7 @@ export const JobEvent = Type.Union(
     eventOf('adapter-published'),
     eventOf('job-failed'),
     eventOf('job-cancelled'),
+    eventOf('job-paused'),
     eventOf('job-resumed'),
   ],
   { $id: 'JobEvent' },

@@ -24,7 +24,7 @@ export const generationFields = {
   model: Type.String({
     minLength: 1,
     maxLength: 200,
-    description: 'The id of an adapter (`ad_…`), or the name of a base model.',
+    description: 'A fine-tuned model (`ft:…`), the id of an adapter (`ad_…`), or the name of a base model.',
   }),
   temperature: optional(
     Type.Number({ minimum: 0, maximum: 2 }),

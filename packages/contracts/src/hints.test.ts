@@ -60,11 +60,12 @@ describe('fieldHint', () => {
 });
 
 test.each([
-  ['/v1/files', 'POST /datasets'],
-  ['/v1/files/file-1/content', 'POST /datasets'],
-  ['/files', 'POST /datasets'],
-  ['/v1/fine_tuning/jobs', 'POST /jobs'],
-  ['/fine_tuning/jobs/ftjob-1/events', 'POST /jobs'],
+  ['/v1/uploads', 'POST /v1/files'],
+  ['/files/file-1/content', '/v1/files'],
+  ['/v1/fine_tuning/checkpoints/x/permissions', 'not supported'],
+  ['/files', '/v1/files'],
+  ['/fine_tuning/jobs', '/v1/fine_tuning/jobs'],
+  ['/fine_tuning/jobs/ftjob-1/events', '/v1/fine_tuning/jobs'],
   ['/chat/completions', 'POST /v1/chat/completions'],
   ['/v1/responses', 'POST /v1/chat/completions'],
   ['/v1/jobs', 'start with /v1'],

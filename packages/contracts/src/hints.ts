@@ -111,9 +111,11 @@ const TEXT_IS = 'Text comes from POST /v1/chat/completions and POST /v1/completi
 
 /** Paths of the OpenAI API, with or without /v1, and what to use instead. */
 const PATH_HINTS: readonly (readonly [path: RegExp, hint: string])[] = [
-  [/^(\/v1)?\/(files|uploads)(\/|$)/, 'Rows are uploaded with POST /datasets.'],
-  [/^(\/v1)?\/fine_tuning(\/|$)/, 'Training is POST /jobs, with a dataset of POST /datasets.'],
-  [/^(\/v1)?\/fine-tunes(\/|$)/, 'Training is POST /jobs, with a dataset of POST /datasets.'],
+  [/^(\/v1)?\/uploads(\/|$)/, 'Files are uploaded whole, with POST /v1/files or POST /datasets.'],
+  [/^\/files(\/|$)/, 'Files are under /v1/files.'],
+  [/^\/fine_tuning(\/|$)/, 'Fine-tuning is under /v1/fine_tuning/jobs.'],
+  [/^(\/v1)?\/fine-tunes(\/|$)/, 'Fine-tuning is POST /v1/fine_tuning/jobs, or POST /jobs.'],
+  [/^\/v1\/fine_tuning\/(alpha|checkpoints)(\/|$)/, 'Graders and permissions of checkpoints are not supported.'],
   [/^(\/v1)?\/(chat|completions|responses|engines)(\/|$)/, TEXT_IS],
   [/^(\/v1)?\/embeddings(\/|$)/, 'There are no embeddings here.'],
   [/^\/v1\/(datasets|jobs|adapters)(\/|$)/, 'This path does not start with /v1.'],

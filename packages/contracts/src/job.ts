@@ -16,6 +16,8 @@ const rankBounds = { minimum: 1, maximum: MAX_RANK };
 /** Maximum steps of a job, and of every interval in steps. */
 const MAX_STEPS = 10_000_000;
 export const MAX_ACCUMULATION_STEPS = 4096;
+/** Maximum of `training.max_seq_length`. */
+export const MAX_SEQ_LENGTH = 1_048_576;
 const alphaBounds = { exclusiveMinimum: 0, maximum: 4096 };
 
 const moduleNames = [
@@ -146,7 +148,7 @@ export const TrainingSettings = Type.Object(
     }),
     max_seq_length: Type.Integer({
       minimum: 2,
-      maximum: 1_048_576,
+      maximum: MAX_SEQ_LENGTH,
       default: 1024,
       description: 'Maximum tokens per row.',
     }),
@@ -201,7 +203,8 @@ export const ValidationSettings = Type.Object(
 export type ValidationSettings = Static<typeof ValidationSettings>;
 
 const jobName = Nullable(Type.String({ minLength: 1, maxLength: 128 }), { default: null });
-const metadata = Type.Record(Type.String({ pattern: '^.{1,64}$' }), Type.String({ maxLength: 512 }), {
+/** Strings of a job's user. */
+export const jobMetadata = Type.Record(Type.String({ pattern: '^.{1,64}$' }), Type.String({ maxLength: 512 }), {
   additionalProperties: false,
   maxProperties: 16,
   default: {},
@@ -233,7 +236,7 @@ const jobSpecFields = {
   training: TrainingSettings,
   samples: Nullable(SampleSettings, sampleOptions),
   name: jobName,
-  metadata,
+  metadata: jobMetadata,
 };
 
 const TrainingRequest = Type.Partial(
@@ -261,7 +264,7 @@ export const JobRequest = Type.Object(
     training: Type.Optional(TrainingRequest),
     samples: Type.Optional(Nullable(SampleRequest, sampleOptions)),
     name: Type.Optional(jobName),
-    metadata: Type.Optional(metadata),
+    metadata: Type.Optional(jobMetadata),
   } satisfies Record<keyof typeof jobSpecFields, TSchema>,
   {
     $id: 'JobRequest',
@@ -318,10 +321,12 @@ function pick<Source extends object, Field extends keyof Source>(source: Source,
   return Object.fromEntries(fields.map((field) => [field, source[field]])) as Pick<Source, Field>;
 }
 
-export const JOB_STATUSES = ['queued', 'preparing', 'running', 'succeeded', 'failed', 'cancelled'] as const;
+export const JOB_STATUSES = ['queued', 'preparing', 'running', 'paused', 'succeeded', 'failed', 'cancelled'] as const;
 export const JobStatus = Type.Enum(JOB_STATUSES);
 export type JobStatus = (typeof JOB_STATUSES)[number];
-export const UNFINISHED_STATUSES: readonly JobStatus[] = ['queued', 'preparing', 'running'];
+/** With these, a job waits for a worker or has one. */
+export const ACTIVE_STATUSES: readonly JobStatus[] = ['queued', 'preparing', 'running'];
+export const UNFINISHED_STATUSES: readonly JobStatus[] = [...ACTIVE_STATUSES, 'paused'];
 export const ENDED_STATUSES: readonly JobStatus[] = ['succeeded', 'failed', 'cancelled'];
 
 /** Why a job failed: a stable code and a sentence that says what to do. */
@@ -373,12 +378,17 @@ const jobFields = {
   report: Nullable(Report, { description: 'What the job will do. Null until a worker has prepared it.' }),
   progress: Nullable(JobProgress),
   queue: Type.Optional(
-    Nullable(JobQueueState, { description: 'Only in the answer of `GET /jobs/:id`; null once the job has ended.' }),
+    Nullable(JobQueueState, {
+      description: 'Only in the answer of `GET /jobs/:id`; null once the job has ended, and while it is paused.',
+    }),
   ),
   adapter: Nullable(AdapterId),
   error: Nullable(JobFailure),
   attempts: Type.Integer({ minimum: 0 }),
-  resumes: Type.Integer({ minimum: 0, description: 'How often the job was resumed after it had ended.' }),
+  resumes: Type.Integer({
+    minimum: 0,
+    description: 'How often the job was resumed after it had ended, or after a pause.',
+  }),
   created_at: Type.String(),
   started_at: Nullable(Type.String()),
   ended_at: Nullable(Type.String()),

@@ -1,5 +1,5 @@
 import { type JobEvent, type JobId, type NewJobEvent, type Paged, ProductError } from '@lorasmith/contracts';
-import type { Redis } from 'ioredis';
+import type { ChainableCommander, Redis } from 'ioredis';
 import { createEventNotices } from './event-notices.js';
 import type { JobKeys } from './keys.js';
 import { repliesOf } from './redis-errors.js';
@@ -17,9 +17,17 @@ export interface ReadEventsOptions {
   signal?: AbortSignal | undefined;
 }
 
+export interface NewestEventsOptions {
+  /** Returns only events before the one with this id. @defaultValue all events */
+  before?: string | undefined;
+  limit: number;
+}
+
 export interface EventStream {
   /** @throws ProductError `job_not_found`, `invalid_request` for an `after` that is not the id of an event */
   read(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
+  /** Newest first. `next` is the `before` of the next page. @throws ProductError as {@link read} */
+  newest(id: JobId, options: NewestEventsOptions): Promise<Paged<JobEvent>>;
   close(): void;
 }
 
@@ -27,16 +35,21 @@ export interface EventStream {
 export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys }): EventStream {
   const notices = createEventNotices({ redis, channel: keys.eventChannel });
 
-  const readNow = async (id: JobId, after: string | undefined, limit: number): Promise<Paged<JobEvent>> => {
-    const start = after === undefined ? '-' : `(${after}`;
-    const [exists, entries] = repliesOf(
-      await redis
-        .multi()
-        .exists(keys.job(id))
-        // One more than requested shows whether there are more.
-        .xrange(keys.events(id), start, '+', 'COUNT', limit + 1)
-        .exec(),
-    ) as [number, [string, string[]][]];
+  /** Reads one more than requested, which shows whether there are more. */
+  const readNow = async (id: JobId, after: string | undefined, limit: number): Promise<Paged<JobEvent>> =>
+    await pageOf(id, limit, (transaction) =>
+      transaction.xrange(keys.events(id), after === undefined ? '-' : `(${after}`, '+', 'COUNT', limit + 1),
+    );
+
+  const pageOf = async (
+    id: JobId,
+    limit: number,
+    addRead: (transaction: ChainableCommander) => ChainableCommander,
+  ): Promise<Paged<JobEvent>> => {
+    const [exists, entries] = repliesOf(await addRead(redis.multi().exists(keys.job(id))).exec()) as [
+      number,
+      [string, string[]][],
+    ];
     if (exists === 0) throw new ProductError('job_not_found', `There is no job ${id}.`);
     const data = entries.slice(0, limit).map(([eventId, fields]) => eventOfEntry(id, eventId, fields));
     return { data, has_more: entries.length > limit, next: data.at(-1)?.id ?? null };
@@ -44,11 +57,7 @@ export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys
 
   return {
     async read(id, { after, limit = 100, blockMs = 0, signal } = {}) {
-      if (after !== undefined && !EVENT_ID.test(after)) {
-        throw new ProductError('invalid_request', 'after is not the id of an event. Send an id as it was received.', {
-          param: 'after',
-        });
-      }
+      checkEventId(after);
       const first = await readNow(id, after, limit);
       if (first.data.length > 0 || blockMs <= 0) return first;
       // Subscribe before the second read, so that no event in between is missed.
@@ -63,8 +72,22 @@ export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys
       }
       return await readNow(id, after, limit);
     },
+    async newest(id, { before, limit }) {
+      checkEventId(before);
+      const end = before === undefined ? '+' : `(${before}`;
+      return await pageOf(id, limit, (transaction) =>
+        transaction.xrevrange(keys.events(id), end, '-', 'COUNT', limit + 1),
+      );
+    },
     close: () => notices.close(),
   };
+}
+
+function checkEventId(id: string | undefined): void {
+  if (id === undefined || EVENT_ID.test(id)) return;
+  throw new ProductError('invalid_request', 'after is not the id of an event. Send an id as it was received.', {
+    param: 'after',
+  });
 }
 
 function eventOfEntry(job: JobId, id: string, fields: string[]): JobEvent {

@@ -42,12 +42,14 @@ export interface ReleaseOptions {
 /** One death of a worker says little about its jobs: hosts restart. */
 const DEATHS_OF_SUSPECT = 2;
 
+const HELD_STATUSES: readonly JobStatus[] = ['preparing', 'running'];
+
 /** `resumed`: the job was resumed later and has a newer queue entry. */
 export type NotNeeded = 'missing' | 'resumed' | JobStatus;
 
 export type AttemptStart =
   | { outcome: 'started'; attempt: JobAttempt }
-  /** There is nothing to do: the job was deleted, has ended, or had a pending cancel that is now done. */
+  /** There is nothing to do: the job was deleted, has ended, is paused, or had a pending cancel or pause that is now done. */
   | { outcome: 'not-needed'; reason: NotNeeded };
 
 /**
@@ -55,6 +57,12 @@ export type AttemptStart =
  * written because a cancel was requested.
  */
 export type AttemptWrite = 'done' | 'stale' | 'cancel-requested';
+
+/** `pause-requested`: the attempt still holds the job, and a pause was requested. */
+export type AttemptCheck = AttemptWrite | 'pause-requested';
+
+/** `paused`: because a pause was requested, the job was paused instead of queued. */
+export type AttemptRelease = AttemptWrite | 'paused';
 
 /** The writes of a worker to the record of a job that it holds. */
 export interface JobAttempts {
@@ -70,10 +78,10 @@ export interface JobAttempts {
   record(attempt: JobAttempt, event: NewJobEvent, checkpoints?: Checkpoint[]): Promise<AttemptWrite>;
   /** Records which checkpoints are stored. */
   recordCheckpoints(attempt: JobAttempt, checkpoints: Checkpoint[]): Promise<AttemptWrite>;
-  /** Whether the attempt still holds the job, and no cancel was requested. */
-  check(attempt: JobAttempt): Promise<AttemptWrite>;
-  /** Queues the job again, for another attempt. */
-  release(attempt: JobAttempt, options?: ReleaseOptions): Promise<AttemptWrite>;
+  /** Whether the attempt still holds the job, and neither a cancel nor a pause was requested. */
+  check(attempt: JobAttempt): Promise<AttemptCheck>;
+  /** Queues the job again, for another attempt, or pauses it. */
+  release(attempt: JobAttempt, options?: ReleaseOptions): Promise<AttemptRelease>;
   /** Records that the job may crash its trainer at this step, or that it has passed it (null). */
   recordSuspicion(attempt: JobAttempt, step: number | null): Promise<AttemptWrite>;
   /** Call this right before the adapter is published: after `done` the job can no longer be cancelled. */
@@ -93,9 +101,11 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
     usages.set(attempt, usage);
     return usage;
   };
-  const update = async (attempt: JobAttempt, change: RecordChange): Promise<AttemptWrite> => {
-    const { to } = change;
-    const answer = await changeRecord(deps, attempt.job, attempt.token, ['preparing', 'running'], change);
+  const change = (attempt: JobAttempt, changes: RecordChange) =>
+    changeRecord(deps, attempt.job, attempt.token, HELD_STATUSES, changes);
+  const update = async (attempt: JobAttempt, changes: RecordChange): Promise<AttemptWrite> => {
+    const { to } = changes;
+    const answer = await change(attempt, changes);
     // If the connection broke after the write and the command was sent again, the change is already made.
     if (answer === 'done' || (to !== undefined && answer === to)) return 'done';
     return answer === 'cancel-requested' ? answer : 'stale';
@@ -141,9 +151,12 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
     },
     recordCheckpoints: (attempt, checkpoints) =>
       update(attempt, { fields: [['checkpoints', JSON.stringify(checkpoints)]] }),
-    check: (attempt) => update(attempt, { heedCancel: true }),
-    release: (attempt, { isPaused = false, startsAlone = false } = {}) =>
-      update(attempt, {
+    async check(attempt) {
+      const answer = await change(attempt, { heedCancel: true, heedPause: true });
+      return answer === 'done' || answer === 'cancel-requested' || answer === 'pause-requested' ? answer : 'stale';
+    },
+    async release(attempt, { isPaused = false, startsAlone = false } = {}) {
+      const answer = await change(attempt, {
         to: 'queued',
         isPaused,
         seconds: usageOf(attempt).secondsLeft,
@@ -154,7 +167,10 @@ export function createJobAttempts(deps: StoreDeps): JobAttempts {
           ['deaths', '0'],
           ...(startsAlone ? [['starts_alone', '1'] satisfies [string, string]] : []),
         ],
-      }),
+      });
+      if (answer === 'queued') return 'done';
+      return answer === 'done' || answer === 'cancel-requested' || answer === 'paused' ? answer : 'stale';
+    },
     recordSuspicion: (attempt, step) =>
       update(attempt, {
         fields: [

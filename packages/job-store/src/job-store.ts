@@ -13,7 +13,7 @@ import {
 import type { Redis } from 'ioredis';
 import { type AdapterBytes, createAdapterBytes } from './adapter-bytes.js';
 import { createDatasetJobs, type DatasetJobs } from './dataset-jobs.js';
-import { createEventStream, type ReadEventsOptions } from './event-stream.js';
+import { createEventStream, type NewestEventsOptions, type ReadEventsOptions } from './event-stream.js';
 import { createJobAttempts, type JobAttempts } from './job-attempts.js';
 import { createJobCheckpoints, type JobCheckpoints } from './job-checkpoints.js';
 import { whileEnded } from './job-cleanup.js';
@@ -30,6 +30,7 @@ import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
 import { recordKeys, validationDatasetOf } from './scripts/record-part.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
+import { requestPauseScript } from './scripts/request-pause.js';
 import { resumeJobScript } from './scripts/resume-job.js';
 
 /** How long an idempotency key is stored. */
@@ -99,12 +100,18 @@ export interface JobStore {
   /** Newest first. @throws ProductError `invalid_request` if there is no job `after` */
   listJobs(options?: ListJobsOptions): Promise<Paged<Job>>;
   /**
-   * A waiting job is cancelled when this returns. A running job is cancelled once its worker confirms.
+   * A waiting or paused job is cancelled when this returns. A running job is cancelled once its worker confirms.
    * @throws ProductError `job_not_found`, `job_not_cancellable`
    */
   requestCancel(id: JobId): Promise<Job>;
   /**
-   * Queues a failed or cancelled job again; it resumes from its last checkpoint.
+   * A waiting job is paused when this returns. A running job is paused once its worker has done a step and saved a checkpoint.
+   * @throws ProductError `job_not_found`, `job_not_pausable`
+   */
+  requestPause(id: JobId): Promise<Job>;
+  /**
+   * Queues a failed, cancelled or paused job again; it resumes from its last checkpoint. A paused job keeps its place. A pause
+   * that was requested and has not taken effect is withdrawn.
    * @throws ProductError `job_not_found`, `job_not_resumable`, `dataset_not_found`, `quota_exceeded`, `queue_full`
    */
   resumeJob(id: JobId, limits?: JobLimits): Promise<Job>;
@@ -118,6 +125,8 @@ export interface JobStore {
   deleteJob(id: JobId): Promise<void>;
   /** Oldest first. @throws ProductError `job_not_found`, `invalid_request` */
   readEvents(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
+  /** Newest first; `next` is the `before` of the next page. @throws ProductError `job_not_found`, `invalid_request` */
+  newestEvents(id: JobId, options: NewestEventsOptions): Promise<Paged<JobEvent>>;
   /** For monitoring. */
   queueStatus(): Promise<QueueStatus>;
   /** In which order jobs start. */
@@ -243,12 +252,23 @@ export function createJobStore(options: JobStoreOptions): JobStore {
         throw new ProductError('job_not_cancellable', 'The training has finished and the adapter is being published.');
       }
       if (answer === 'ended') {
-        throw new ProductError(
-          'job_not_cancellable',
-          'The job has ended. Only a waiting or running job can be cancelled.',
-        );
+        throw new ProductError('job_not_cancellable', 'The job has ended. Only an unfinished job can be cancelled.');
       }
       if (answer === 'cancelled') await onQueue(id, queue.remove(queueEntryOf(job)));
+      return await existingJob(id);
+    },
+
+    async requestPause(id) {
+      const job = await existingJob(id);
+      const answer = await requestPauseScript(redis, recordKeys(keys, job), {
+        id,
+        event_channel: keys.eventChannel,
+        now_ms: clock?.() ?? '',
+        now: new Date().toISOString(),
+      });
+      const refusal = NOT_PAUSABLE[String(answer)];
+      if (refusal !== undefined) throw new ProductError('job_not_pausable', refusal);
+      if (answer === 'paused') await onQueue(id, queue.remove(queueEntryOf(job)));
       return await existingJob(id);
     },
 
@@ -275,6 +295,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
       if (answer === 'queue-full') throw queueFull(maxWaiting);
       if (answer === 'in-cleanup') throw inCleanup();
       const job = await existingJob(id);
+      if (answer === 'withdrawn') return job;
       if (answer !== 'done') throw notResumable(answer as JobStatus);
       await onQueue(id, queue.add(queueEntryOf(job)));
       return job;
@@ -306,6 +327,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     },
 
     readEvents: (id, readOptions) => events.read(id, readOptions),
+    newestEvents: (id, newestOptions) => events.newest(id, newestOptions),
     queueStatus: () => readQueueStatus({ redis, keys }),
     queue: createFairQueue({ ...deps, queue, turnMs }),
     checkpoints: createJobCheckpoints(deps),
@@ -325,6 +347,14 @@ export function createJobStore(options: JobStoreOptions): JobStore {
   const guards = guarded(store);
   return { ...guards, queue: { ...guards.queue, locked: store.queue.locked }, whileEnded: ended, close };
 }
+
+/** By the answer of the script. */
+const NOT_PAUSABLE: Readonly<Record<string, string>> = {
+  ended: 'The job has ended. Only a waiting or running job can be paused.',
+  cancelling: 'The job is being cancelled.',
+  publishing: 'The training has finished and the adapter is being published.',
+  'not-a-training': 'A job that publishes a checkpoint cannot be paused: it does not train, and takes a moment.',
+};
 
 function idempotencyConflict(): ProductError {
   const message = 'This Idempotency-Key was used with another request. Use a new key for a new job.';
@@ -353,7 +383,7 @@ function notResumable(status: JobStatus): ProductError {
   const message =
     status === 'succeeded'
       ? 'The job has succeeded. Publish one of its checkpoints, or create a job with init_from to train its adapter further.'
-      : `The job is ${status} already. Only a failed or cancelled job can be resumed.`;
+      : `The job is ${status} already. Only a failed, cancelled or paused job can be resumed.`;
   return new ProductError('job_not_resumable', message);
 }
 

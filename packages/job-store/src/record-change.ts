@@ -8,6 +8,8 @@ export interface RecordChange {
   to?: JobStatus;
   /** Whether a requested cancel forbids the change. */
   heedCancel?: boolean;
+  /** Whether a requested pause forbids the change. */
+  heedPause?: boolean;
   fields?: [name: string, value: string][];
   event?: NewJobEvent;
   /** Tokens that the job has read since the last change. @defaultValue 0 */
@@ -18,7 +20,7 @@ export interface RecordChange {
   seconds?: number | undefined;
 }
 
-export type RecordAnswer = 'done' | 'missing' | 'stale' | 'cancel-requested' | JobStatus;
+export type RecordAnswer = 'done' | 'missing' | 'stale' | 'cancel-requested' | 'pause-requested' | JobStatus;
 
 /**
  * Changes a record if its status is one of `from` and `token` is null or belongs to the newest attempt.
@@ -29,7 +31,7 @@ export async function changeRecord(
   job: JobWithDatasets,
   token: string | null,
   from: readonly JobStatus[],
-  { to, heedCancel, fields = [], event, usedTokens = 0, isPaused = false, seconds }: RecordChange,
+  { to, heedCancel, heedPause, fields = [], event, usedTokens = 0, isPaused = false, seconds }: RecordChange,
 ): Promise<RecordAnswer> {
   const answer = await updateJobScript(
     redis,
@@ -42,6 +44,7 @@ export async function changeRecord(
       allowed_statuses: from.join(),
       new_status: to ?? '',
       heed_cancel: heedCancel ? 'yes' : '',
+      heed_pause: heedPause ? 'yes' : '',
       event_type: event?.type ?? '',
       event_data: event === undefined ? '' : JSON.stringify(event.data),
       used_tokens: usedTokens,

@@ -184,7 +184,7 @@ describe('a path', () => {
     expect([unknown.statusCode, unknown.json().error.code]).toEqual([404, 'not_found']);
     expect(unknown.json().error.message).toContain('GET /openapi.json');
     const headers = { 'content-type': 'multipart/form-data; boundary=b' };
-    const other = await app.inject({ method: 'POST', url: '/v1/files?x=1', payload: '--b--', headers });
+    const other = await app.inject({ method: 'POST', url: '/v1/uploads?x=1', payload: '--b--', headers });
     expect([other.statusCode, other.json().error.message]).toEqual([404, expect.stringContaining('POST /datasets')]);
     const wrong = await app.inject({ method: 'PUT', url: '/items/7?x=1' });
     expect([wrong.statusCode, wrong.json().error.code]).toEqual([405, 'method_not_allowed']);

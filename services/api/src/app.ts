@@ -18,6 +18,7 @@ import type { VoiceClient } from '@lorasmith/voice';
 import type { FastifyBaseLogger } from 'fastify';
 import type { Access } from './access/access.js';
 import { createByteQuota } from './access/byte-quota.js';
+import { createConcurrencyLimit } from './access/concurrency-limit.js';
 import { guardRequests } from './access/guard-requests.js';
 import { adapterRoutes } from './adapters/adapter-routes.js';
 import { createRegistryClient } from './adapters/registry-client.js';
@@ -37,9 +38,12 @@ import { createJobSubmission } from './jobs/submit-job.js';
 import { machineRoutes } from './machines/machine-routes.js';
 import { modelRoutes } from './models/model-routes.js';
 import { pullRoutes } from './models/pull-routes.js';
-import { createModelDirectory } from './openai/model-directory.js';
+import { fileNotFound } from './openai/files/openai-file.js';
+import { ownerOfFile } from './openai/files/owner-of-file.js';
+import { createResultFiles } from './openai/files/result-files.js';
+import { createModelDirectory } from './openai/models/model-directory.js';
 import { openaiRoutes } from './openai/openai-routes.js';
-import type { SpeechLimits } from './openai/speech-request.js';
+import type { SpeechLimits } from './openai/text/speech-request.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
 import { servePage } from './page/page-plugin.js';
 import type { Site } from './page/read-site.js';
@@ -138,6 +142,8 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     owned: [
       { path: '/datasets/:id', ownerOf: (id) => catalog.ownerOf(id), notFound: datasetNotFound },
       { path: '/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
+      { path: '/v1/files/:id', ownerOf: (id) => ownerOfFile(id, { catalog, jobs }), notFound: fileNotFound },
+      { path: '/v1/fine_tuning/jobs/:id', ownerOf: (id) => jobs.ownerOf(jobIdOf(id)), notFound: jobNotFound },
     ],
   });
 
@@ -152,20 +158,35 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   await app.register(eventRoutes, { jobs, authenticator, heartbeatMs: dependencies.heartbeatMs });
   const forwarding = { registryUrl, tracing };
   await app.register(adapterRoutes, forwarding);
+  const transfers = createConcurrencyLimit('downloads and imports');
   await app.register(transferRoutes, {
     ...forwarding,
     registry,
     quota: adapterQuota,
+    transfers,
     stallMs: dependencies.downloadStallMs,
     dataDir: dependencies.dataDir,
   });
+  const directory = createModelDirectory({ adapters, baseModels, registry });
+  const stallMs = dependencies.downloadStallMs;
   await app.register(openaiRoutes, {
-    voice: dependencies.voice,
-    directory: createModelDirectory({ adapters, baseModels, registry }),
-    authenticator,
-    limits: dependencies.voiceLimits,
-    waitMs: dependencies.voiceLimits.waitMs,
-    stallMs: dependencies.downloadStallMs,
+    text: {
+      voice: dependencies.voice,
+      directory,
+      authenticator,
+      limits: dependencies.voiceLimits,
+      waitMs: dependencies.voiceLimits.waitMs,
+      stallMs,
+    },
+    files: {
+      catalog,
+      changes,
+      results: createResultFiles({ jobs, adapters }),
+      maxBytes: datasetLimits.maxBytes,
+      transfers,
+      stallMs,
+    },
+    fineTuning: { jobs, submission, continuation, directory, baseModels, adapters },
   });
   await app.register(modelRoutes, { baseModels });
   await app.register(pullRoutes, { pulls: dependencies.pulls, baseModels });

@@ -86,6 +86,28 @@ describe('POST /jobs/:id/resume', () => {
   });
 });
 
+test('POST /jobs/:id/pause pauses a waiting job, whose dataset stays, and resume queues it again', async () => {
+  const answer = await post(`/jobs/${job}/pause`);
+  expect(answer.statusCode).toBe(200);
+  expect(Value.Check(Job, answer.json())).toBe(true);
+  expect(answer.json()).toMatchObject({ id: job, status: 'paused' });
+  expect((await api.app.inject(`/jobs/${job}`)).json()).toMatchObject({ status: 'paused', queue: null });
+  const deletion = await api.app.inject({ method: 'DELETE', url: `/datasets/${dataset}` });
+  expect([deletion.statusCode, codeOf(deletion)]).toEqual([409, 'in_use']);
+  expect((await post(`/jobs/${job}/resume`)).json()).toMatchObject({ status: 'queued', resumes: 1 });
+  await post(`/jobs/${job}/cancel`);
+  const ended = await post(`/jobs/${job}/pause`);
+  expect([ended.statusCode, codeOf(ended)]).toEqual([409, 'job_not_pausable']);
+  expect(codeOf(await post('/jobs/no-job/pause'))).toBe('job_not_found');
+});
+
+test('POST /jobs/:id/pause of a job with a worker is accepted', async () => {
+  await api.jobs.attempts.start(job, 'a worker');
+  const answer = await post(`/jobs/${job}/pause`);
+  expect([answer.statusCode, answer.json().status]).toEqual([202, 'preparing']);
+  await post(`/jobs/${job}/resume`);
+});
+
 test('a stream of all events continues past the end of the job if it was resumed', async () => {
   await post(`/jobs/${job}/cancel`);
   await post(`/jobs/${job}/resume`);

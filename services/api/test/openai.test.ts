@@ -32,6 +32,8 @@ import { startRegistry } from './registry-process.js';
 
 const MODEL = 'llama-tied';
 const [OWN, OTHERS] = [adapterId(1), adapterId(2)];
+/** Of its adapter as a fine-tuned model. */
+const OWN_NAME = `ft:${MODEL}:lorasmith:a-name:${OWN}`;
 
 let server: RealRedis;
 let redis: Redis;
@@ -189,6 +191,12 @@ describe('a chat', () => {
       choices: [{ message: { role: 'assistant', content: 'Hi!' }, logprobs: null, finish_reason: 'stop' }],
       usage: { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 },
     });
+  });
+
+  test('is answered by an adapter under its name as a fine-tuned model', async () => {
+    const asked = client.chat.completions.create({ ...CHAT, model: OWN_NAME });
+    expect(await answering(...said(), END)).toMatchObject({ base_model: MODEL, adapter: OWN });
+    expect(await asked).toMatchObject({ model: OWN_NAME });
   });
 
   test('takes every setting, and returns several answers with their log-probabilities', async () => {
@@ -403,14 +411,15 @@ test('models are the base models that generate text, and the adapters of the key
   expect(answer.data).toEqual([
     { id: MODEL, object: 'model', created: 0, owned_by: 'lorasmith', parent: null },
     { id: 'tiny-llama', object: 'model', created: 0, owned_by: 'lorasmith', parent: null },
-    { id: OWN, object: 'model', created: 1767323045, owned_by: owner, parent: MODEL },
+    { id: OWN_NAME, object: 'model', created: 1767323045, owned_by: owner, parent: MODEL },
   ]);
   const list = await fetch(`${url}/v1/models`, { headers: { authorization: `Bearer ${readToken}` } });
   expect(faultsOf(OpenaiModelList, await list.json())).toEqual([]);
-  expect(await client.models.retrieve(OWN)).toEqual(answer.data[2]);
+  for (const name of [OWN, OWN_NAME]) expect(await client.models.retrieve(name)).toEqual(answer.data[2]);
   expect(await client.models.retrieve(MODEL)).toEqual(answer.data[0]);
   const unknown = { status: 404, code: 'model_not_found', param: 'model' };
-  for (const id of [OTHERS, adapterId(3), 'nothing']) {
+  const misnamed = [OWN_NAME.replace('a-name', 'another'), OWN_NAME.replace(OWN, OTHERS), `ft:${MODEL}`];
+  for (const id of [OTHERS, adapterId(3), 'nothing', ...misnamed]) {
     await expect(client.models.retrieve(id)).rejects.toMatchObject(unknown);
   }
 });

@@ -51,6 +51,7 @@ export interface AttemptOptions {
  * - `ended`: the job has ended, as its record says.
  * - `retry`: the attempt failed and the job waits for the next one.
  * - `released`: the job waits for its next attempt, and this one did not fail.
+ * - `paused`: the user of the job has paused it.
  * - `lost`: another worker has the job.
  */
 export type JobRun =
@@ -58,6 +59,7 @@ export type JobRun =
   | { outcome: 'ended'; status: 'failed'; failure: JobFailure }
   | { outcome: 'retry'; failure: JobFailure }
   | { outcome: 'released' }
+  | { outcome: 'paused' }
   | { outcome: 'lost' };
 
 const LOST: JobRun = { outcome: 'lost' };
@@ -131,9 +133,15 @@ export class Attempt {
     };
     const result = await this.#span('train adapter', async () => {
       try {
-        const { signal } = this.#stopping;
+        const { signal, pause: pauseOfUser } = this.#stopping;
         const { suspectStep } = attempt;
-        return await place.run(order, { signal, pause, onEvent, suspectStep, onSuspicion: this.#recordSuspicion });
+        return await place.run(order, {
+          signal,
+          pause: AbortSignal.any([pause, pauseOfUser]),
+          onEvent,
+          suspectStep,
+          onSuspicion: this.#recordSuspicion,
+        });
       } finally {
         this.#stopping.close();
         // The worker that gets the job next may be on another host.
@@ -220,10 +228,11 @@ export class Attempt {
     return await this.fail(failureOf(known));
   }
 
-  /** Returns the job to the waiting ones. Where its user has cancelled it meanwhile, it is cancelled. */
+  /** Returns the job to the waiting ones. Where its user has cancelled or paused it meanwhile, it is cancelled or paused. */
   async release(options?: ReleaseOptions): Promise<JobRun> {
     const released = await this.#options.store.attempts.release(this.#attempt, options);
-    return released === 'cancel-requested' ? await this.cancel() : written(released, { outcome: 'released' });
+    if (released === 'cancel-requested') return await this.cancel();
+    return released === 'paused' ? { outcome: 'paused' } : written(released, { outcome: 'released' });
   }
 
   /** Confirms the cancel of the user. */

@@ -7,17 +7,19 @@ export interface StopSignalOptions {
   attempt: JobAttempt;
   /** Of the worker. Its reason is a {@link StopReason}. */
   signal: AbortSignal;
-  /** Time between two looks at the record; a cancel takes effect after it at the latest. */
+  /** Time between two looks at the record; a cancel or a pause takes effect after it at the latest. */
   watchIntervalMs: number;
   /** For the whole attempt. */
   jobTimeoutMs: number;
   onError: (error: unknown) => void;
 }
 
-/** Everything that can stop an attempt before it has finished, in one signal. */
+/** Everything that can stop an attempt before it has finished, in one signal, and what its user asked for, in another. */
 export interface StopSignal {
   /** Its reason is a {@link StopReason}. */
   signal: AbortSignal;
+  /** Aborted when the user of the job has asked for a pause. */
+  pause: AbortSignal;
   stop(reason: StopReason): void;
   /** Stops looking at the record and at the clock. */
   close(): void;
@@ -26,6 +28,7 @@ export interface StopSignal {
 export function openStopSignal(options: StopSignalOptions): StopSignal {
   const { attempts, attempt, watchIntervalMs, jobTimeoutMs, onError } = options;
   const stopping = new AbortController();
+  const pausing = new AbortController();
   const closing = new AbortController();
   const stop = (reason: StopReason) => stopping.abort(reason);
 
@@ -37,6 +40,7 @@ export function openStopSignal(options: StopSignalOptions): StopSignal {
       if (closing.signal.aborted) return;
       if (answer === 'cancel-requested') return stop('cancel');
       if (answer === 'stale') return stop('lost-lock');
+      if (answer === 'pause-requested') pausing.abort();
     }
   };
   // It rejects only when closing ends the sleep.
@@ -44,6 +48,7 @@ export function openStopSignal(options: StopSignalOptions): StopSignal {
   const timer = setTimeout(() => stop('time-limit'), jobTimeoutMs);
   return {
     signal: AbortSignal.any([options.signal, stopping.signal]),
+    pause: pausing.signal,
     stop,
     close() {
       clearTimeout(timer);

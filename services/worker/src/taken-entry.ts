@@ -78,6 +78,10 @@ export class TakenEntry {
         if (result.status === 'failed') return await this.#fail(new UnrecoverableError(result.failure.message));
         await job.moveToCompleted(null, token, false);
         return;
+      case 'paused':
+        // If the job is resumed, it has another entry.
+        await job.moveToCompleted(null, token, false);
+        return;
       case 'retry':
         await order.delay(jobOfQueueEntry(this.name).id, RETRY_AFTER_MS * 2 ** job.attemptsMade);
         return await this.#fail(new Error(result.failure.message));

@@ -232,6 +232,49 @@ test(
 );
 
 test(
+  'paused and resumed',
+  async () => {
+    const id = await send();
+    await until(id, ({ progress }) => (progress?.step ?? 0) > 0);
+    await store.requestPause(id);
+    const paused = await until(id, ({ status }) => status === 'paused');
+    const [last] = (await store.checkpoints.list(id)) as [Checkpoint];
+    expect(last.step).toBe(paused.progress?.step);
+    // Nothing of it is left in the worker, which takes the next job.
+    await until(await publish(uninterrupted.id, uninterrupted.report!.steps.total), hasEnded);
+    expect(await readdir(path.join(folder, 'data/jobs', id))).toEqual(['checkpoints']);
+    expect(await store.getJob(id)).toMatchObject({ status: 'paused', adapter: null });
+
+    await store.resumeJob(id);
+    await isAsUninterrupted(await until(id, hasEnded));
+    await continuesFromCheckpoints(id);
+    const types = (await eventsOf(id)).map(({ type }) => type);
+    expect(types.indexOf('job-resumed')).toBe(types.indexOf('job-paused') + 1);
+  },
+  PATIENCE_MS,
+);
+
+test(
+  'the worker killed with SIGKILL while it pauses the job, which the next one finds paused',
+  async () => {
+    const id = await send();
+    await until(id, isUnderWay);
+    const trainer = await trainerOf(worker.pid);
+    // It looks at the record once a second.
+    await store.requestPause(id);
+    process.kill(trainer, 'SIGKILL');
+    await end('SIGKILL');
+    expect((await store.getJob(id))?.status).toBe('running');
+    worker = startWorkerProcess();
+    await until(id, ({ status }) => status === 'paused');
+    await store.resumeJob(id);
+    await isAsUninterrupted(await until(id, hasEnded));
+    expect((await eventsOf(id)).filter(({ type }) => type === 'job-paused')).toHaveLength(1);
+  },
+  PATIENCE_MS,
+);
+
+test(
   'a job that publishes a missing checkpoint fails',
   async () => {
     const job = await until(await publish(uninterrupted.id, 7), hasEnded);

@@ -74,9 +74,19 @@ export const JOB_COMMANDS: Command[] = [
     },
   },
   {
+    name: 'jobs pause',
+    positionals: ['ID'],
+    summary: 'Pause a waiting or running job, until it is resumed',
+    async run(context) {
+      const job = await context.client.pauseJob(context.positionals[0]!, context);
+      const state = job.status === 'paused' ? 'is paused' : 'is paused once its step is done';
+      return print(context, job, `${job.id} ${state}`);
+    },
+  },
+  {
     name: 'jobs resume',
     positionals: ['ID'],
-    summary: 'Resume a failed or cancelled job from its last checkpoint; --watch follows it',
+    summary: 'Resume a failed, cancelled or paused job from its last checkpoint; --watch follows it',
     options: { watch: { type: 'boolean' } },
     async run(context) {
       const job = await context.client.resumeJob(context.positionals[0]!, context);

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Job, JobId, JobProgress, JobQueueState } from '@lorasmith/contracts';
-import { ENDED_STATUSES } from '@lorasmith/contracts';
+import { ACTIVE_STATUSES } from '@lorasmith/contracts';
 import { repliesOf } from '../redis-errors.js';
 import { luaScript } from '../scripts/lua-script.js';
 import { queueTime, type StoreDeps } from '../store-deps.js';
@@ -54,7 +54,7 @@ export interface FairQueue {
   leave(worker: string): Promise<void>;
   /** The workers that run, by name. */
   presences(): Promise<Map<string, WorkerPresence>>;
-  /** The position of the job and when it is expected to start and to end; null: it has ended. */
+  /** The position of the job and when it is expected to start and to end; null: it has ended, or is paused. */
   forecast(job: Pick<Job, 'id' | 'status'>): Promise<JobQueueState | null>;
 }
 
@@ -213,7 +213,7 @@ export function createFairQueue(deps: StoreDeps & { queue: JobQueue; turnMs: num
       await redis.hdel(keys.queueWorkers, worker);
     },
     async forecast({ id, status }) {
-      if (ENDED_STATUSES.includes(status)) return null;
+      if (!ACTIVE_STATUSES.includes(status)) return null;
       const recent = await forecastWithin(FORECAST_MS);
       // A job that was sent a moment ago.
       const isMissing = status === 'queued' && !recent.places.has(id);

@@ -1,4 +1,4 @@
-import { type JobFailure, type JobId, UNFINISHED_STATUSES } from '@lorasmith/contracts';
+import { ACTIVE_STATUSES, type JobFailure, type JobId } from '@lorasmith/contracts';
 import { readDatasets } from '../job-record.js';
 import { cancelled, changeRecord, failed } from '../record-change.js';
 import type { JobWithDatasets } from '../scripts/record-part.js';
@@ -14,7 +14,7 @@ export interface Reconciled {
 
 /**
  * Makes the queue agree with the records, which are the source of truth, after a process died between the two writes: an
- * unfinished job that is missing from BullMQ is added again, and one that BullMQ gave up fails.
+ * unfinished job that is missing from BullMQ is added again, unless it is paused, and one that BullMQ gave up fails.
  *
  * Both are safe if the job ends meanwhile: its record no longer allows the change, and a worker that receives an ended job
  * does nothing.
@@ -22,7 +22,7 @@ export interface Reconciled {
 export async function reconcileQueue(deps: StoreDeps & { queue: JobQueue }): Promise<Reconciled> {
   const { redis, keys, queue } = deps;
   const reconciled: Reconciled = { requeued: [], ended: [] };
-  for (const status of UNFINISHED_STATUSES) {
+  for (const status of ACTIVE_STATUSES) {
     for (const id of await redis.zrange(keys.withStatus(status), '0', '-1')) {
       const job = await readDatasets(deps, id);
       const [resumes, token] = await redis.hmget(keys.job(id), 'resumes', 'attempt_token');
@@ -56,7 +56,7 @@ async function endAbandoned(
       `Fix the cause and resume the job.${reason ? ` The queue says: ${reason}.` : ''}`,
     details: [],
   };
-  const answer = await changeRecord(deps, job, token, UNFINISHED_STATUSES, { ...failed(failure), heedCancel: true });
+  const answer = await changeRecord(deps, job, token, ACTIVE_STATUSES, { ...failed(failure), heedCancel: true });
   if (answer !== 'cancel-requested') return answer === 'done';
-  return (await changeRecord(deps, job, token, UNFINISHED_STATUSES, cancelled())) === 'done';
+  return (await changeRecord(deps, job, token, ACTIVE_STATUSES, cancelled())) === 'done';
 }

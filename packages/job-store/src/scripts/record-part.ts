@@ -52,6 +52,7 @@ export function recordKeys(keys: JobKeys, job: JobWithDatasets): Record<RecordKe
     queued_jobs: keys.withStatus('queued'),
     preparing_jobs: keys.withStatus('preparing'),
     running_jobs: keys.withStatus('running'),
+    paused_jobs: keys.withStatus('paused'),
     succeeded_jobs: keys.withStatus('succeeded'),
     failed_jobs: keys.withStatus('failed'),
     cancelled_jobs: keys.withStatus('cancelled'),
@@ -70,7 +71,7 @@ export function recordKeys(keys: JobKeys, job: JobWithDatasets): Record<RecordKe
 /**
  * Functions for every script that changes one job. The status changes together with the sets that index jobs by status,
  * and an event is written together with the change that it reports. While a job is unfinished, the bytes of its adapter
- * are reserved, and the queue has an entry for it (see QueueEntry). `now_ms` is the time in milliseconds,
+ * are reserved. While it is not paused either, the queue has an entry for it (see QueueEntry). `now_ms` is the time in milliseconds,
  * '' for the clock of Redis.
  */
 export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'> = {
@@ -82,6 +83,7 @@ export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'
     'queued_jobs',
     'preparing_jobs',
     'running_jobs',
+    'paused_jobs',
     'succeeded_jobs',
     'failed_jobs',
     'cancelled_jobs',
@@ -103,7 +105,7 @@ if now_ms == '' then
   now_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 end
 local jobs_with = {
-  queued = queued_jobs, preparing = preparing_jobs, running = running_jobs,
+  queued = queued_jobs, preparing = preparing_jobs, running = running_jobs, paused = paused_jobs,
   succeeded = succeeded_jobs, failed = failed_jobs, cancelled = cancelled_jobs,
 }
 local is_ended = {succeeded = true, failed = true, cancelled = true}
@@ -139,6 +141,21 @@ local function join_line(entry, places_ahead)
   redis.call('HSET', queue_entries, id, cjson.encode(entry))
 end
 
+-- Counts a job whose entry is added to the queue.
+local function enter_queue(key)
+  if redis.call('HINCRBY', key_jobs, key, 1) == 1 then wake_key(key) end
+end
+
+-- Removes the entry of the job from the queue.
+local function leave_queue(key)
+  redis.call('HDEL', queue_entries, id)
+  if redis.call('HINCRBY', key_jobs, key, -1) > 0 then return end
+  redis.call('HDEL', key_jobs, key)
+  if redis.call('EXISTS', key_jobs) == 0 then
+    redis.call('SET', key_clock, redis.call('HGET', key_used, key) or '0')
+  end
+end
+
 -- Adds an unfinished job to its indexes.
 local function enter(status)
   local sequence, bytes, owner, facts =
@@ -150,7 +167,7 @@ local function enter(status)
   redis.call('HSET', reserved_bytes, id, bytes .. ':' .. (owner or ''))
   local entry = cjson.decode(facts)
   entry.key = owner or ''
-  if redis.call('HINCRBY', key_jobs, entry.key, 1) == 1 then wake_key(entry.key) end
+  enter_queue(entry.key)
   join_line(entry, entry.ahead)
 end
 
@@ -165,16 +182,12 @@ local function move(status)
     redis.call('SREM', dataset_jobs, id)
     redis.call('SREM', validation_jobs, id)
     redis.call('HDEL', reserved_bytes, id)
-    redis.call('HDEL', queue_entries, id)
-    if redis.call('HINCRBY', key_jobs, key, -1) <= 0 then
-      redis.call('HDEL', key_jobs, key)
-      if redis.call('EXISTS', key_jobs) == 0 then
-        redis.call('SET', key_clock, redis.call('HGET', key_used, key) or '0')
-      end
-    end
+    redis.call('HDEL', record, 'paused_entry')
   end
+  if before ~= 'paused' and (is_ended[status] or status == 'paused') then leave_queue(key) end
   local was_held = before == 'preparing' or before == 'running'
-  if was_held and (is_ended[status] or status == 'queued') then redis.call('HSET', key_served, key, now_ms) end
+  local is_released = is_ended[status] or status == 'queued' or status == 'paused'
+  if was_held and is_released then redis.call('HSET', key_served, key, now_ms) end
 end
 
 -- What the queue must know of a job that a worker returns. A job that was paused goes to the end of the line.
@@ -191,12 +204,31 @@ local function append_event(event_type, data)
   redis.call('PUBLISH', event_channel, id)
 end
 
+-- Takes an unfinished job out of the queue. The record keeps its entry, with its place in the line of its key. No attempt holds
+-- the job after that.
+local function pause()
+  redis.call('HSET', record, 'paused_entry', redis.call('HGET', queue_entries, id), 'attempt_token', '')
+  redis.call('HDEL', record, 'pause_requested_at')
+  move('paused')
+  append_event('job-paused', '{}')
+end
+
+-- Returns a paused job to its place in the queue.
+local function unpause()
+  local entry = cjson.decode(redis.call('HGET', record, 'paused_entry'))
+  entry.queued_at = tonumber(now_ms)
+  redis.call('HDEL', record, 'paused_entry')
+  move('queued')
+  enter_queue(entry.key)
+  redis.call('HSET', queue_entries, id, cjson.encode(entry))
+end
+
 -- The limit that another unfinished job would exceed, if any. A limit of nil means no limit.
 local function exceeded_limit(owner_jobs, max_waiting, max_of_owner)
   if max_waiting and redis.call('ZCARD', queued_jobs) >= max_waiting then return 'queue-full' end
   if not max_of_owner then return nil end
   local unfinished = 0
-  for _, status in ipairs({'queued', 'preparing', 'running'}) do
+  for _, status in ipairs({'queued', 'preparing', 'running', 'paused'}) do
     unfinished = unfinished + #redis.call('ZINTER', 2, owner_jobs, jobs_with[status])
   end
   if unfinished >= max_of_owner then return 'owner-full' end

@@ -2,7 +2,7 @@ import { luaScript } from './lua-script.js';
 import { RECORD_PART } from './record-part.js';
 
 /**
- * Cancels a waiting job at once, and requests a cancel of a running job from its worker. A worker that takes the job at the
+ * Cancels a waiting or paused job at once, and requests a cancel of a running job from its worker. A worker that takes the job at the
  * same moment does so entirely before or after this script.
  *
  * Returns `cancelled` (by this call), `requested`, `publishing`, `ended` (before this call), or `missing`.
@@ -15,7 +15,7 @@ export const requestCancelScript = luaScript(
 local status = redis.call('HGET', record, 'status')
 if not status then return 'missing' end
 if is_ended[status] then return 'ended' end
-if status == 'queued' then
+if status == 'queued' or status == 'paused' then
   move('cancelled')
   redis.call('HSET', record, 'ended_at', now)
   append_event('job-cancelled', '{}')

@@ -2,10 +2,11 @@ import { luaScript } from './lua-script.js';
 import { RECORD_PART } from './record-part.js';
 
 /**
- * Queues a failed or cancelled job again, unless a limit is reached, a dataset of a job that trains is being deleted, or
- * the files of the job are being removed. Of two concurrent calls one resumes the job and the other finds it queued.
+ * Queues a failed, cancelled or paused job again, unless a limit is reached, a dataset of a job that trains is being deleted, or
+ * the files of the job are being removed. Of two concurrent calls one resumes the job and the other finds it queued. A pause
+ * that was requested and has not taken effect is withdrawn.
  *
- * '' as a limit means no limit. Returns `done`, `missing`, `in-cleanup`, `no-dataset`, `no-validation`, `queue-full`, `owner-full`, or the
+ * '' as a limit means no limit. Returns `done`, `withdrawn`, `missing`, `in-cleanup`, `no-dataset`, `no-validation`, `queue-full`, `owner-full`, or the
  * status that does not allow a resume.
  */
 export const resumeJobScript = luaScript(
@@ -15,6 +16,17 @@ export const resumeJobScript = luaScript(
     lua: `
 local status, kind = unpack(redis.call('HMGET', record, 'status', 'kind'))
 if not status then return 'missing' end
+if status == 'preparing' or status == 'running' then
+  return redis.call('HDEL', record, 'pause_requested_at') == 1 and 'withdrawn' or status
+end
+if status == 'paused' then
+  -- It has counted as unfinished all the time, and has kept its dataset.
+  if tonumber(max_waiting) and redis.call('ZCARD', queued_jobs) >= tonumber(max_waiting) then return 'queue-full' end
+  unpause()
+  redis.call('HINCRBY', record, 'resumes', 1)
+  append_event('job-resumed', '{}')
+  return 'done'
+end
 if status ~= 'failed' and status ~= 'cancelled' then return status end
 if redis.call('EXISTS', cleanup) == 1 then return 'in-cleanup' end
 if kind == 'train' and redis.call('EXISTS', dataset_deletion) == 1 then return 'no-dataset' end
@@ -25,7 +37,7 @@ redis.call('ZREM', jobs_with[status], id)
 enter('queued')
 redis.call(
   'HDEL', record,
-  'error', 'ended_at', 'cancel_requested_at', 'publishing', 'attempt_token', 'released_token',
+  'error', 'ended_at', 'cancel_requested_at', 'pause_requested_at', 'publishing', 'attempt_token', 'released_token',
   'starts_alone', 'deaths'
 )
 redis.call('HINCRBY', record, 'resumes', 1)

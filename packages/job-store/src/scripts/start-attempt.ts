@@ -6,8 +6,8 @@ import { RECORD_PART } from './record-part.js';
  * record; the token of the previous worker is stale.
  *
  * `expected_resumes` is how often the job had been resumed when it was queued ('' for any). `worker` is JSON. Returns the
- * number of the attempt, or `missing`, `resumed` (the job has a newer queue entry), `cancelled` (a pending cancel is now
- * done), or the status with which the job ended.
+ * number of the attempt, or `missing`, `resumed` (the job has a newer queue entry), `cancelled` or `paused` (a pending cancel or
+ * pause is now done), or the status of the job, which has ended or is paused.
  */
 export const startAttemptScript = luaScript(
   {
@@ -17,12 +17,17 @@ export const startAttemptScript = luaScript(
 local status, resumes = unpack(redis.call('HMGET', record, 'status', 'resumes'))
 if not status then return 'missing' end
 if expected_resumes ~= '' and resumes ~= expected_resumes then return 'resumed' end
-if is_ended[status] then return status end
+if is_ended[status] or status == 'paused' then return status end
 if redis.call('HEXISTS', record, 'cancel_requested_at') == 1 then
   move('cancelled')
   redis.call('HSET', record, 'ended_at', now)
   append_event('job-cancelled', '{}')
   return 'cancelled'
+end
+-- Its worker has died before it could pause the job.
+if redis.call('HEXISTS', record, 'pause_requested_at') == 1 then
+  pause()
+  return 'paused'
 end
 -- The worker of the attempt before has died, or was out of reach for too long, or the attempt would have been released.
 if status ~= 'queued' then redis.call('HINCRBY', record, 'deaths', 1) end

@@ -5,11 +5,12 @@ import { RECORD_PART } from './record-part.js';
  * Changes a record: its status, its fields, and the event that reports the change.
  *
  * `attempt_token` is '' for any attempt; `allowed_statuses` are joined by commas; `new_status` is '' to keep the status; a
- * requested cancel prevents the change if `heed_cancel` is 'yes'; `event_type` is '' for no event; `used_tokens` are counted as
+ * requested cancel prevents the change if `heed_cancel` is 'yes', a requested pause if `heed_pause` is; `event_type` is '' for no event; `used_tokens` are counted as
  * used by the key of the job. A job that returns to the queue goes to the end of its line if `is_paused` is 'yes', and `seconds` of
- * it remain ('' if that has not changed). `rest` holds fields and their values.
+ * it remain ('' if that has not changed); if a pause was requested, it is paused instead. `rest` holds fields and their values.
  *
- * Returns `done`, `missing`, `stale` (another attempt holds the job), `cancel-requested`, or the status that does not allow
+ * Returns `done`, `paused` (instead of returned to the queue), `missing`, `stale` (another attempt holds the job),
+ * `cancel-requested`, `pause-requested`, or the status that does not allow
  * the change. A release that is repeated because its reply was lost is `done` again.
  */
 export const updateJobScript = luaScript(
@@ -20,6 +21,7 @@ export const updateJobScript = luaScript(
       'allowed_statuses',
       'new_status',
       'heed_cancel',
+      'heed_pause',
       'event_type',
       'event_data',
       'used_tokens',
@@ -32,14 +34,21 @@ if not status then return 'missing' end
 if attempt_token ~= '' and current_token ~= attempt_token then
   local is_released = redis.call('HGET', record, 'released_token') == attempt_token
   if status == new_status and is_released then return 'done' end
+  if status == 'paused' and new_status == 'queued' and is_released then return 'paused' end
   return 'stale'
 end
 if not string.find(',' .. allowed_statuses .. ',', ',' .. status .. ',', 1, true) then return status end
 if heed_cancel == 'yes' and redis.call('HEXISTS', record, 'cancel_requested_at') == 1 then
   return 'cancel-requested'
 end
+if heed_pause == 'yes' and redis.call('HEXISTS', record, 'pause_requested_at') == 1 then return 'pause-requested' end
 if #rest > 0 then redis.call('HSET', record, unpack(rest)) end
 if used_tokens ~= '0' then charge(redis.call('HGET', record, 'owner') or '', tonumber(used_tokens)) end
+if new_status == 'queued' and redis.call('HEXISTS', record, 'pause_requested_at') == 1 then
+  return_to_line(false, seconds)
+  pause()
+  return 'paused'
+end
 if new_status ~= '' and new_status ~= status then
   move(new_status)
   if new_status == 'queued' then return_to_line(is_paused == 'yes', seconds) end

@@ -15,6 +15,7 @@ import {
 } from '@lorasmith/service-kit';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Compile } from 'typebox/compile';
+import { endWhenStalled } from '../end-when-stalled.js';
 import { openFileAnswer, segmentBytes } from './file-answer.js';
 import { FileStream } from './file-stream.js';
 import { createRegistryCalls, type ForwardingPool } from './registry-calls.js';
@@ -145,14 +146,6 @@ async function sendFiles(
   if (stallMs !== undefined) endWhenStalled(request, reply, stallMs);
   reply.removeHeader(FILE_ANSWER_HEADER).removeHeader('transfer-encoding');
   reply.header('content-length', segmentBytes(opened.segments)).send(stream);
-}
-
-/** A client that stops reading would hold its download, the open files and the connections forever. */
-function endWhenStalled(request: FastifyRequest, reply: FastifyReply, stallMs: number): void {
-  reply.raw.setTimeout(stallMs, () => {
-    request.log.info({ stall_ms: stallMs }, 'a download was ended because its client stopped reading');
-    reply.raw.destroy();
-  });
 }
 
 function sendBuffered(reply: FastifyReply, stream: Readable, check: ForwardOptions['beforeSending']): void {

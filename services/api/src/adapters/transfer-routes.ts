@@ -12,7 +12,7 @@ import { readFolderToken } from '@lorasmith/storage';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type TSchema, Type } from 'typebox';
 import type { ByteQuota } from '../access/byte-quota.js';
-import { createConcurrencyLimit } from '../access/concurrency-limit.js';
+import type { ConcurrencyLimit } from '../access/concurrency-limit.js';
 import { type Answer, answer, errorAnswers, noBody } from '../openapi/answers.js';
 import { createForwarding, type ForwardingOptions } from './forward-request.js';
 import { createImportQuota } from './import-quota.js';
@@ -21,6 +21,8 @@ import type { RegistryClient } from './registry-client.js';
 export interface TransferRoutesOptions extends ForwardingOptions {
   registry: RegistryClient;
   quota: ByteQuota;
+  /** Of downloads and imports. */
+  transfers: ConcurrencyLimit;
   /** A download is ended if its client reads no bytes for this time. */
   stallMs: number;
   /** The data folder, which the registry may share. */
@@ -58,9 +60,8 @@ const HEADERS_TIMEOUT_MS = 60 * 60_000;
  * connections to the registry need no limit.
  */
 export async function transferRoutes(app: HttpApp, options: TransferRoutesOptions): Promise<void> {
-  const { stallMs, dataDir } = options;
+  const { stallMs, dataDir, transfers } = options;
   const importQuota = createImportQuota(options);
-  const transfers = createConcurrencyLimit('downloads and imports');
   const forwardCounted = await createForwarding(app, options, {
     connections: null,
     headersTimeout: HEADERS_TIMEOUT_MS,

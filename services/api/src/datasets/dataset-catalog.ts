@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { setImmediate as otherWork } from 'node:timers/promises';
 import {
   DATASET_FILES,
@@ -14,6 +15,12 @@ import type { StoredBytes } from '../access/byte-quota.js';
 import { DatasetChecker, type DatasetLimits } from './dataset-checker.js';
 import type { UploadSource } from './upload-source.js';
 
+export interface ListDatasetsOptions extends DatasetQuery {
+  limit: number;
+  /** By time. @defaultValue `desc`: newest first */
+  order?: 'asc' | 'desc' | undefined;
+}
+
 /** The datasets of the store, with their records. */
 export interface DatasetCatalog {
   /**
@@ -29,12 +36,14 @@ export interface DatasetCatalog {
   ownerOf(id: string): Promise<Owner | undefined>;
   /** Number of datasets and bytes of their rows, of the owner and of all owners. */
   stored(owner: Owner): Promise<StoredBytes>;
-  /** The datasets that the caller may use, newest first. @throws ProductError `invalid_request` if there is no dataset `after` */
-  list(query: DatasetQuery & { limit: number }, caller: Caller): Promise<Paged<Dataset>>;
+  /** The datasets that the caller may use. @throws ProductError `invalid_request` if there is no dataset `after` */
+  list(query: ListDatasetsOptions, caller: Caller): Promise<Paged<Dataset>>;
   /** @throws ProductError `dataset_not_found` */
   delete(id: string): Promise<void>;
   /** The dataset as a local folder, until it is released. @throws ProductError `dataset_not_found` */
   hold(id: string): Promise<HeldBundle>;
+  /** The uploaded bytes. They can be read completely even if the dataset is deleted meanwhile. @throws ProductError `dataset_not_found` */
+  read(id: string): Promise<Readable>;
 }
 
 /** Maximum records read concurrently. For a store on other hosts, each is a request. */
@@ -91,10 +100,11 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
       const own = all.filter((record) => record.owner === owner);
       return { own: totalBytes(own), total: totalBytes(all), things: { own: own.length, total: all.length } };
     },
-    async list({ after, limit, sha256 }, caller) {
+    async list({ after, limit, sha256, order = 'desc' }, caller) {
       const isListed = (record: Dataset) =>
         mayUse(caller, record.owner) && (sha256 === undefined || record.sha256 === sha256);
       const all = (await everyRecord()).filter(isListed).sort(newestFirst);
+      if (order === 'asc') all.reverse();
       const start = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
       if (after !== undefined && start === 0) {
         const message = `There is no dataset ${JSON.stringify(after)}. Start again at the first page.`;
@@ -109,6 +119,7 @@ export function createDatasetCatalog(store: BundleStore, limits: DatasetLimits):
       if (!(await store.delete(id))) throw datasetNotFound(id);
     },
     hold: (id) => store.hold(id).catch(missingDataset(id)),
+    read: (id) => store.read(id, DATASET_FILES.rows).catch(missingDataset(id)),
   };
 }
 

@@ -25,7 +25,7 @@ export interface PublishOptions extends PublishCheckpointRequest {
   limits: AccessLimits;
 }
 
-/** Resumes ended jobs and publishes their checkpoints. */
+/** Resumes jobs that have ended or are paused, and publishes checkpoints of ended ones. */
 export interface JobContinuation {
   /**
    * @throws ProductError `job_not_found`, `job_not_resumable`, `dataset_not_found`, `quota_exceeded`, `queue_full`,
@@ -57,7 +57,7 @@ export function createJobContinuation({ jobs, catalog, adapterReservation }: Job
         if (job.validation.dataset !== null) await catalog.get(job.validation.dataset).catch(inValidation);
       }
       const resume = () => jobs.resumeJob(id, jobLimitsOf(limits));
-      // The job store refuses the status, so the quota does not matter.
+      // A paused job still has its quota. Any other status is refused by the job store.
       if (job.status !== 'failed' && job.status !== 'cancelled') return await resume();
       return await adapterReservation.within(job.owner, await jobs.adapterBytes.of(id), limits, resume);
     },

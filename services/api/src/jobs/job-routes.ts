@@ -102,7 +102,7 @@ export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }
     {
       schema: {
         operationId: 'cancelJob',
-        summary: 'Cancel a waiting or running job',
+        summary: 'Cancel a waiting, running or paused job',
         tags,
         params,
         response: {
@@ -119,15 +119,36 @@ export async function jobRoutes(app: HttpApp, { jobs, submission, continuation }
   );
 
   app.post(
+    '/jobs/:id/pause',
+    {
+      schema: {
+        operationId: 'pauseJob',
+        summary: 'Pause a waiting or running job, which keeps its checkpoint and its place in the queue',
+        tags,
+        params,
+        response: {
+          200: answer('Paused.', Job),
+          202: answer('The job is running. It is paused after a step, once a checkpoint is saved.', Job),
+          ...errorAnswers(404, 409, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const job = await jobs.requestPause(jobIdOf(request.params.id));
+      return await reply.code(job.status === 'paused' ? 200 : 202).send(job);
+    },
+  );
+
+  app.post(
     '/jobs/:id/resume',
     {
       schema: {
         operationId: 'resumeJob',
-        summary: 'Resume a failed or cancelled job from its last checkpoint',
+        summary: 'Resume a failed, cancelled or paused job from its last checkpoint',
         tags,
         params,
         response: {
-          202: answer('Queued again.', Job),
+          202: answer('Queued again. A pause that has not taken effect is withdrawn.', Job),
           ...errorAnswers(404, 409, 503, 507),
         },
       },

@@ -1,148 +1,27 @@
-import {
-  ChatCompletion,
-  ChatCompletionChunk,
-  ChatCompletionRequest,
-  Completion,
-  CompletionRequest,
-  OpenaiModel,
-  OpenaiModelList,
-} from '@lorasmith/contracts';
 import { createErrorHandler, type HttpApp } from '@lorasmith/service-kit';
-import type { VoiceClient } from '@lorasmith/voice';
-import type { FastifyRequest } from 'fastify';
-import { type TSchema, Type } from 'typebox';
-import type { Authenticator } from '../access/authenticate.js';
-import { createConcurrencyLimit } from '../access/concurrency-limit.js';
-import { answer } from '../openapi/answers.js';
-import type { AnswerHead } from './answer-form.js';
-import { answerSpeech, type SpeechAnswers } from './answer-speech.js';
-import { chatForm } from './chat-answer.js';
-import { completionForm } from './completion-answer.js';
-import type { ModelDirectory } from './model-directory.js';
-import { openaiErrorAnswers, openaiErrors } from './openai-errors.js';
-import { type SpeechLimits, speechOfChat, speechOfCompletion } from './speech-request.js';
+import { type FileRoutesOptions, fileRoutes } from './files/file-routes.js';
+import { type FineTuningRoutesOptions, fineTuningRoutes } from './fine-tuning/fine-tuning-routes.js';
+import { openaiModelRoutes } from './models/model-routes.js';
+import { openaiErrors } from './openai-errors.js';
+import { type TextRoutesOptions, textRoutes } from './text/text-routes.js';
 
 export interface OpenaiRoutesOptions {
-  voice: VoiceClient;
-  directory: ModelDirectory;
-  authenticator: Authenticator;
-  limits: SpeechLimits;
-  /** @see SpeechAnswers */
-  waitMs: number;
-  /** @see SpeechAnswers */
-  stallMs: number;
+  text: TextRoutesOptions;
+  files: FileRoutesOptions;
+  fineTuning: FineTuningRoutesOptions;
 }
 
-/** Of a request for text: a prompt as long as the longest contexts. */
-const BODY_LIMIT_BYTES = 2 ** 20;
-
-const tags = ['openai'];
-
-/** The calls of the OpenAI API that generate text, with its objects and its errors. */
+/** The calls of the OpenAI API under `/v1`, with its objects and its errors. */
 export async function openaiRoutes(root: HttpApp, options: OpenaiRoutesOptions): Promise<void> {
   await root.register(async (app: HttpApp) => routes(app, options), { prefix: '/v1' });
 }
 
-async function routes(app: HttpApp, options: OpenaiRoutesOptions): Promise<void> {
-  const { voice, directory, authenticator, limits, waitMs, stallMs } = options;
+async function routes(app: HttpApp, { text, files, fineTuning }: OpenaiRoutesOptions): Promise<void> {
   app.setErrorHandler(createErrorHandler(openaiErrors));
   // Paths without a route are refused before this, and now by the error handler above.
   app.setNotFoundHandler(() => {});
-  const closing = new AbortController();
-  // An answer takes as long as its text, and closing the server would wait for it.
-  app.addHook('preClose', async () => closing.abort());
-  const open = createConcurrencyLimit('requests to /v1/chat/completions and /v1/completions');
-  const answers: SpeechAnswers = { voice, open, authenticator, waitMs, stallMs, closing: closing.signal };
-
-  app.post(
-    '/chat/completions',
-    {
-      bodyLimit: BODY_LIMIT_BYTES,
-      schema: {
-        operationId: 'createChatCompletion',
-        summary: 'Answer a conversation, as the OpenAI API does',
-        description:
-          'With `stream`: server-sent events, each with a ChatCompletionChunk as `data`, then `[DONE]`. A field of the OpenAI ' +
-          'API that is not listed is refused. 503 if no worker can answer now.',
-        tags,
-        body: ChatCompletionRequest,
-        response: {
-          200: answerOrStream(ChatCompletion, ChatCompletionChunk),
-          ...openaiErrorAnswers(400, 404, 413, 503),
-        },
-      },
-    },
-    async (request, reply) => {
-      const { body } = request;
-      const speech = speechOfChat(body, await directory.resolve(body.model, request.caller), limits);
-      const form = chatForm(headOf('chatcmpl', body.model, request), speech);
-      return await answerSpeech(answers, { request, reply, speech, form, ...streamOf(body) });
-    },
-  );
-
-  app.post(
-    '/completions',
-    {
-      bodyLimit: BODY_LIMIT_BYTES,
-      schema: {
-        operationId: 'createCompletion',
-        summary: 'Continue a text, or score it, as the OpenAI API does',
-        description:
-          'With `max_tokens: 0`, `echo` and `logprobs`, the log-probability of each token of the prompt. With `stream`: ' +
-          'server-sent events, each with a Completion as `data`, then `[DONE]`.',
-        tags,
-        body: CompletionRequest,
-        response: { 200: answerOrStream(Completion, Completion), ...openaiErrorAnswers(400, 404, 413, 503) },
-      },
-    },
-    async (request, reply) => {
-      const { body } = request;
-      const speech = speechOfCompletion(body, await directory.resolve(body.model, request.caller), limits);
-      const form = completionForm(headOf('cmpl', body.model, request), speech);
-      return await answerSpeech(answers, { request, reply, speech, form, ...streamOf(body) });
-    },
-  );
-
-  app.get(
-    '/models',
-    {
-      schema: {
-        operationId: 'listOpenaiModels',
-        summary: 'Base models and adapters, as the OpenAI API lists models',
-        description: "The base models by name, then the caller's newest 1,000 adapters. GET /adapters lists all.",
-        tags,
-        response: { 200: answer('The models.', OpenaiModelList), ...openaiErrorAnswers(503) },
-      },
-    },
-    async ({ caller }) => ({ object: 'list' as const, data: await directory.list(caller) }),
-  );
-
-  app.get(
-    '/models/:model',
-    {
-      schema: {
-        operationId: 'getOpenaiModel',
-        summary: 'One base model or adapter',
-        tags,
-        params: Type.Object({ model: Type.String({ maxLength: 200 }) }, { additionalProperties: false }),
-        response: { 200: answer('The model.', OpenaiModel), ...openaiErrorAnswers(404, 503) },
-      },
-    },
-    ({ params, caller }) => directory.describe(params.model, caller),
-  );
-}
-
-function headOf(prefix: string, model: string, { id }: FastifyRequest): AnswerHead {
-  return { id: `${prefix}-${id}`, created: Math.floor(Date.now() / 1000), model };
-}
-
-function streamOf({ stream, stream_options: options }: Pick<CompletionRequest, 'stream' | 'stream_options'>) {
-  return { stream: stream ?? false, includeUsage: options?.include_usage ?? false };
-}
-
-function answerOrStream(whole: TSchema, chunk: TSchema) {
-  return {
-    description: 'The answer.',
-    content: { 'application/json': { schema: whole }, 'text/event-stream': { schema: chunk } },
-  };
+  await app.register(textRoutes, text);
+  await app.register(openaiModelRoutes, { directory: text.directory });
+  await app.register(fileRoutes, files);
+  await app.register(fineTuningRoutes, fineTuning);
 }

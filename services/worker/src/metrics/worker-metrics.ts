@@ -8,7 +8,7 @@ const JOB_SECONDS = [10, 60, 300, 1_800, 7_200, 21_600, 86_400, 259_200];
 const STEP_SECONDS = [0.01, 0.05, 0.2, 0.5, 1, 2, 5, 15, 60, 300];
 
 /** These series exist from the start: Prometheus sees no increase in a series that starts at 1. */
-const OUTCOMES = ['succeeded', 'cancelled', 'released', 'lost'];
+const OUTCOMES = ['succeeded', 'cancelled', 'paused', 'released', 'lost'];
 const CRASH_CODES: readonly ErrorCode[] = ['trainer_crashed', 'trainer_hung', 'out_of_memory', 'internal_error'];
 
 const KNOWN_CODES: ReadonlySet<string> = new Set(ERROR_CODES);

@@ -4,7 +4,8 @@ import type { ModelSource } from '@lorasmith/model-store';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
-import type { RegistryClient } from '../adapters/registry-client.js';
+import type { RegistryClient } from '../../adapters/registry-client.js';
+import { fineTunedName, parseFineTunedName } from './fine-tuned-name.js';
 
 /** What a request's `model` names. */
 export interface NamedModel {
@@ -13,7 +14,10 @@ export interface NamedModel {
   adapter: AdapterId | null;
 }
 
-/** The models that a caller can name in a request: base models, and its own adapters. */
+/**
+ * The models that a caller can name in a request: base models, and its own adapters by their ids or by their names as
+ * fine-tuned models.
+ */
 export interface ModelDirectory {
   /**
    * @throws ProductError `adapter_not_found`, also for one that the caller may not use; `model_not_found`;
@@ -24,6 +28,11 @@ export interface ModelDirectory {
   describe(name: string, caller: Caller): Promise<OpenaiModel>;
   /** The base models by name, then the newest adapters. @throws ProductError `registry_unavailable` */
   list(caller: Caller): Promise<OpenaiModel[]>;
+  /**
+   * Deletes a fine-tuned model.
+   * @throws ProductError as {@link resolve}; `forbidden` for a base model; `registry_unavailable`
+   */
+  delete(name: string, caller: Caller): Promise<void>;
 }
 
 export interface ModelDirectoryOptions {
@@ -45,6 +54,19 @@ export function createModelDirectory({ adapters, baseModels, registry }: ModelDi
   const adapterOf = async (id: AdapterId, caller: Caller): Promise<AdapterManifest> =>
     await readManifest(adapters, id, { isAllowed: (owner) => mayUse(caller, owner) });
 
+  /** The adapter of this id or fine-tuned model; null for any other name, which may be that of a base model. */
+  const adapterNamed = async (name: string, caller: Caller): Promise<AdapterManifest | null> => {
+    if (adapterIdSchema.Check(name)) return await adapterOf(name, caller);
+    const parsed = parseFineTunedName(name);
+    if (parsed === null) return null;
+    if ('checkpoint' in parsed) throw unpublished(name, parsed.checkpoint);
+    const manifest = await adapterOf(parsed.adapter, caller);
+    const { id, base_model: base } = manifest;
+    const fullName = fineTunedName({ ...manifest, base_model: base.name });
+    if (fullName === name) return manifest;
+    throw new ProductError('model_not_found', `There is no model ${quoted(name)}. The name of ${id} is ${fullName}.`);
+  };
+
   /** Checks that a base model can generate text. */
   const checkBase = async (name: string): Promise<void> => {
     const { problem, family } = await baseModels.describe(name);
@@ -57,22 +79,17 @@ export function createModelDirectory({ adapters, baseModels, registry }: ModelDi
   return {
     resolve: (name, caller) =>
       atModel(async () => {
-        if (!adapterIdSchema.Check(name)) {
-          await checkBase(name);
-          return { base_model: name, adapter: null };
-        }
-        const { base_model: base } = await adapterOf(name, caller);
-        await checkBase(base.name);
-        return { base_model: base.name, adapter: name };
+        const adapter = await adapterNamed(name, caller);
+        const base = adapter?.base_model.name ?? name;
+        await checkBase(base);
+        return { base_model: base, adapter: adapter?.id ?? null };
       }),
     describe: (name, caller) =>
       atModel(async () => {
-        if (!adapterIdSchema.Check(name)) {
-          await checkBase(name);
-          return baseModelOf(name);
-        }
-        const { id, owner, created_at: createdAt, base_model: base } = await adapterOf(name, caller);
-        return adapterModelOf({ id, owner, created_at: createdAt, base_model: base.name });
+        const adapter = await adapterNamed(name, caller);
+        if (adapter !== null) return adapterModelOf({ ...adapter, base_model: adapter.base_model.name });
+        await checkBase(name);
+        return baseModelOf(name);
       }),
     async list(caller) {
       const bases = (await baseModels.list()).filter(
@@ -81,6 +98,14 @@ export function createModelDirectory({ adapters, baseModels, registry }: ModelDi
       const listed = await registry.newestAdapters(caller, MAX_LISTED_ADAPTERS);
       return [...bases.map(({ name }) => baseModelOf(name)), ...listed.map(adapterModelOf)];
     },
+    delete: (name, caller) =>
+      atModel(async () => {
+        const adapter = await adapterNamed(name, caller);
+        if (adapter !== null) return await registry.removeAdapter(adapter.id);
+        await checkBase(name);
+        const message = `${name} is a base model. Only fine-tuned models can be deleted.`;
+        throw new ProductError('forbidden', message);
+      }),
   };
 }
 
@@ -90,10 +115,23 @@ function baseModelOf(name: ModelName): OpenaiModel {
 
 type ListedAdapter = Awaited<ReturnType<RegistryClient['newestAdapters']>>[number];
 
-function adapterModelOf(adapter: Pick<ListedAdapter, 'id' | 'owner' | 'created_at' | 'base_model'>): OpenaiModel {
-  const { id, owner, created_at: createdAt, base_model: parent } = adapter;
+function adapterModelOf(
+  adapter: Pick<ListedAdapter, 'id' | 'owner' | 'name' | 'created_at' | 'base_model'>,
+): OpenaiModel {
+  const { owner, created_at: createdAt, base_model: parent } = adapter;
   const created = Math.floor(Date.parse(createdAt) / 1000);
-  return { id, object: 'model', created, owned_by: owner ?? NOBODY, parent };
+  return { id: fineTunedName(adapter), object: 'model', created, owned_by: owner ?? NOBODY, parent };
+}
+
+function unpublished(name: string, last: string): ProductError {
+  const advice = last.startsWith('ckpt-step-')
+    ? 'Publish the checkpoint first: POST /jobs/:id/checkpoints/:step/publish.'
+    : 'A name with ft: ends with the id of an adapter; GET /v1/models lists them.';
+  return new ProductError('model_not_found', `There is no model ${quoted(name)}. ${advice}`);
+}
+
+function quoted(name: string): string {
+  return JSON.stringify(name.slice(0, 200));
 }
 
 /** Errors about a model name the field that has it. */

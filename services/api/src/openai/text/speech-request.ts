@@ -7,7 +7,7 @@ import {
   ProductError,
   type SpeechRequest,
 } from '@lorasmith/contracts';
-import type { NamedModel } from './model-directory.js';
+import type { NamedModel } from '../models/model-directory.js';
 
 /** As in the OpenAI API. */
 const DEFAULT_COMPLETION_TOKENS = 16;

@@ -3,10 +3,10 @@ import { ProductError, type SpeechFailure, type SpeechRequest } from '@lorasmith
 import { logError, onceClosed, productErrorOf } from '@lorasmith/service-kit';
 import type { VoiceClient } from '@lorasmith/voice';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { type Authenticator, watchRevocation } from '../access/authenticate.js';
-import type { ConcurrencyLimit } from '../access/concurrency-limit.js';
+import { type Authenticator, watchRevocation } from '../../access/authenticate.js';
+import type { ConcurrencyLimit } from '../../access/concurrency-limit.js';
+import { openaiErrorBody } from '../openai-errors.js';
 import type { AnswerForm, ChoicePiece, EndPiece } from './answer-form.js';
-import { openaiErrorBody } from './openai-errors.js';
 
 export interface SpeechAnswers {
   voice: VoiceClient;

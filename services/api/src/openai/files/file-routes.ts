@@ -1,0 +1,200 @@
+import multipart from '@fastify/multipart';
+import {
+  type Dataset,
+  OpenaiFile,
+  OpenaiFileDeleted,
+  OpenaiFileList,
+  ProductError,
+  ResultFileId,
+} from '@lorasmith/contracts';
+import { endUpload, type HttpApp, onceClosed } from '@lorasmith/service-kit';
+import { Type } from 'typebox';
+import { Compile } from 'typebox/compile';
+import type { ConcurrencyLimit } from '../../access/concurrency-limit.js';
+import type { DatasetChanges } from '../../datasets/change-datasets.js';
+import type { DatasetCatalog } from '../../datasets/dataset-catalog.js';
+import { endWhenStalled } from '../../end-when-stalled.js';
+import { answer } from '../../openapi/answers.js';
+import { openaiErrorAnswers } from '../openai-errors.js';
+import { fileNotFound, fileOfDataset } from './openai-file.js';
+import { openaiUploadOf } from './openai-upload.js';
+import type { ResultFiles } from './result-files.js';
+
+export interface FileRoutesOptions {
+  catalog: DatasetCatalog;
+  changes: DatasetChanges;
+  results: ResultFiles;
+  /** Of an upload. */
+  maxBytes: number;
+  /** Of downloads and imports. */
+  transfers: ConcurrencyLimit;
+  /** A download is ended if its client reads no bytes for this time. */
+  stallMs: number;
+}
+
+const tags = ['openai'];
+const closed = { additionalProperties: false };
+const params = Type.Object({ id: Type.String({ maxLength: 200 }) }, closed);
+/** As in the OpenAI API. */
+const MAX_LISTED = 10_000;
+const LISTED_PURPOSE = 'fine-tune';
+const ListQuery = Type.Object(
+  {
+    purpose: Type.Optional(Type.String({ maxLength: 100, description: `Only ${LISTED_PURPOSE}.` })),
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: MAX_LISTED, default: MAX_LISTED })),
+    order: Type.Optional(Type.Enum(['asc', 'desc'], { default: 'desc', description: 'By time.' })),
+    after: Type.Optional(Type.String({ maxLength: 64, description: 'Id of the last file of the previous page.' })),
+  },
+  closed,
+);
+const form = Type.Object({ file: Type.String({ format: 'binary' }), purpose: Type.Literal(LISTED_PURPOSE) });
+const UPLOAD_BODY = { content: { 'multipart/form-data': { schema: form } } };
+const resultFileSchema = Compile(ResultFileId);
+
+/** Datasets as files, and the metrics of jobs. */
+export async function fileRoutes(app: HttpApp, options: FileRoutesOptions): Promise<void> {
+  const { catalog, changes, results, transfers, stallMs } = options;
+  await app.register(uploadRoute, options);
+
+  const datasetOf = async (id: string): Promise<Dataset> => await catalog.get(id).catch(asFile(id));
+
+  app.get(
+    '/files',
+    {
+      schema: {
+        operationId: 'listFiles',
+        summary: 'The uploaded files: all datasets, also those of POST /datasets',
+        tags,
+        querystring: ListQuery,
+        response: { 200: answer('A page of them.', OpenaiFileList), ...openaiErrorAnswers(400) },
+      },
+    },
+    async ({ query, caller }) => {
+      const { purpose = LISTED_PURPOSE, limit = MAX_LISTED, order, after } = query;
+      if (purpose !== LISTED_PURPOSE) {
+        const message = `Only files with the purpose ${LISTED_PURPOSE} are listed. Jobs name theirs in result_files.`;
+        throw new ProductError('invalid_request', message, { param: 'purpose' });
+      }
+      const page = await catalog.list({ after, limit, order }, caller);
+      const data = page.data.map(fileOfDataset);
+      const ends = { first_id: data.at(0)?.id ?? null, last_id: data.at(-1)?.id ?? null };
+      return { object: 'list' as const, data, ...ends, has_more: page.has_more };
+    },
+  );
+
+  app.get(
+    '/files/:id',
+    {
+      schema: {
+        operationId: 'getFile',
+        summary: 'One file',
+        tags,
+        params,
+        response: { 200: answer('The file.', OpenaiFile), ...openaiErrorAnswers(404, 503) },
+      },
+    },
+    async ({ params: { id } }) =>
+      resultFileSchema.Check(id) ? (await results.of(id)).file : fileOfDataset(await datasetOf(id)),
+  );
+
+  app.get(
+    '/files/:id/content',
+    {
+      schema: {
+        operationId: 'downloadFile',
+        summary: 'The bytes of a file: the uploaded ones, or a CSV of the metrics of a job',
+        tags,
+        params,
+        response: {
+          200: {
+            description: 'The bytes.',
+            content: {
+              'application/jsonl': { schema: Type.String() },
+              'text/csv': { schema: Type.String() },
+            },
+          },
+          ...openaiErrorAnswers(404, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      const { transfers: own, totalTransfers: total } = request.limits;
+      onceClosed(reply.raw, transfers.acquire(request.identity.key?.id ?? null, { own, total }));
+      endWhenStalled(request, reply, stallMs);
+      if (resultFileSchema.Check(id)) {
+        const { content } = await results.of(id);
+        return await reply.type('text/csv; charset=utf-8').send(content);
+      }
+      const { bytes } = await datasetOf(id);
+      const rows = await catalog.read(id).catch(asFile(id));
+      return await reply.type('application/jsonl').header('content-length', bytes).send(rows);
+    },
+  );
+
+  app.delete(
+    '/files/:id',
+    {
+      schema: {
+        operationId: 'deleteFile',
+        summary: 'Delete a file that no unfinished job uses',
+        tags,
+        params,
+        response: { 200: answer('Deleted.', OpenaiFileDeleted), ...openaiErrorAnswers(404, 409, 503) },
+      },
+    },
+    async ({ params: { id }, log }) => {
+      if (resultFileSchema.Check(id)) {
+        await results.of(id);
+        throw new ProductError('in_use', `${id} belongs to a job, and is deleted with it: DELETE /jobs/:id.`);
+      }
+      await changes.delete(id, log).catch(asFile(id));
+      return { id, object: 'file' as const, deleted: true as const };
+    },
+  );
+}
+
+/** In its own scope, because all other routes accept only JSON. */
+async function uploadRoute(app: HttpApp, { changes, maxBytes }: FileRoutesOptions): Promise<void> {
+  app.removeAllContentTypeParsers();
+  await app.register(multipart);
+  app.addContentTypeParser('*', (_request, _payload, done) => {
+    done(new ProductError('unsupported_media_type', 'Send the file and its purpose as multipart/form-data.'));
+  });
+
+  app.post(
+    '/files',
+    {
+      bodyLimit: maxBytes,
+      config: { documentedBody: UPLOAD_BODY },
+      schema: {
+        operationId: 'createFile',
+        summary: 'Upload a file for training',
+        description:
+          'JSONL, one row per line, in any format of POST /datasets. It is checked while it arrives, and is a dataset with ' +
+          'the same id. The same bytes again, with the same key, are the same file.',
+        tags,
+        response: { 200: answer('Stored.', OpenaiFile), ...openaiErrorAnswers(400, 413, 415, 503, 507) },
+      },
+    },
+    async (request, reply) => {
+      const { caller, identity, limits, log } = request;
+      if (!request.isMultipart()) throw new ProductError('invalid_request', 'The form has no file.', { param: 'file' });
+      const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
+      const { dataset } = await changes
+        .upload(() => openaiUploadOf(request, maxBytes), uploader)
+        .catch(async (error: unknown) => {
+          await endUpload(request, reply);
+          throw error;
+        });
+      return fileOfDataset(dataset);
+    },
+  );
+}
+
+/** Calls a missing dataset a missing file. */
+function asFile(id: string): (error: unknown) => never {
+  return (error) => {
+    throw error instanceof ProductError && error.code === 'dataset_not_found' ? fileNotFound(id) : error;
+  };
+}
