@@ -5,7 +5,7 @@ import { type JobAttempt, jobKeys, queueEntryOf } from '../src/index.js';
 import { aJobSpec } from './a-job-spec.js';
 import { prefix, queue, redis, store, useJobStore } from './real-job-store.js';
 
-useJobStore('pause');
+useJobStore();
 
 const created = async () => (await store.createJob(aJobSpec(), { requestHash: 'h', adapterBytes: 7 })).job;
 const codeOf = (error: unknown) => (error instanceof ProductError ? error.code : error);

@@ -70,15 +70,15 @@ export async function fileRoutes(app: HttpApp, options: FileRoutesOptions): Prom
       },
     },
     async ({ query, caller }) => {
-      const { purpose = LISTED_PURPOSE, limit = MAX_LISTED, order, after } = query;
+      const { purpose = LISTED_PURPOSE, limit = MAX_LISTED, ...page } = query;
       if (purpose !== LISTED_PURPOSE) {
         const message = `Only files with the purpose ${LISTED_PURPOSE} are listed. Jobs name theirs in result_files.`;
         throw new ProductError('invalid_request', message, { param: 'purpose' });
       }
-      const page = await catalog.list({ after, limit, order }, caller);
-      const data = page.data.map(fileOfDataset);
+      const listed = await catalog.list({ ...page, limit }, caller);
+      const data = listed.data.map(fileOfDataset);
       const ends = { first_id: data.at(0)?.id ?? null, last_id: data.at(-1)?.id ?? null };
-      return { object: 'list' as const, data, ...ends, has_more: page.has_more };
+      return { object: 'list' as const, data, ...ends, has_more: listed.has_more };
     },
   );
 
