@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createClient, probeServer } from '../packages/client/src/index.js';
 import type { Job, JobEvent, JobRequest, TrainedOrigin } from '../packages/contracts/src/index.js';
 import { openSafetensors, toFloat32 } from '../packages/safetensors/src/index.js';
+import { classifierRows, writeTinyClassifier } from '../packages/training/test/tiny-classifier.js';
 import { writeTinyLlama } from './tiny-llama.js';
 
 // The complete product: compiled services as separate processes, a real Redis and a real trainer.
@@ -45,6 +46,8 @@ beforeAll(async () => {
   const tools = path.join(import.meta.dirname, '../packages/planning/test/fixtures/tools/cases.json');
   const { models } = JSON.parse(await readFile(tools, 'utf8'));
   await writeFile(path.join(folder, 'models/tool-llama/chat_template.jinja'), models['qwen2.5'].template);
+  await mkdir(path.join(folder, 'models/classifier'));
+  await writeTinyClassifier(path.join(folder, 'models/classifier'));
   // The specifier is computed because the file is JavaScript without declarations.
   const { startStack } = await import(new URL('../scripts/stack/start-stack.mjs', import.meta.url).href);
   stack = await startStack({ dataDir: path.join(folder, 'data'), modelsDir: path.join(folder, 'models') });
@@ -401,6 +404,44 @@ test('a job evaluates on a dataset of its own, which is kept until the job has e
   const published = await client.publishCheckpoint(job.id, 'last');
   expect(await until(published.id, 'succeeded', 'failed')).toMatchObject({ status: 'succeeded', validation });
 }, 120_000);
+
+describe('a classifier', () => {
+  test('is trained on features, evaluated by its accuracy, and merged as W + (alpha / r) B A', async () => {
+    const rows = classifierRows(160).map((row) => JSON.stringify(row));
+    const { id } = await client.uploadDataset({ text: rows.join('\n') });
+    const queued = await client.createJob({
+      base_model: 'classifier',
+      dataset: id,
+      validation: { split: 0.25 },
+      lora: { r: 4, alpha: 8, target_modules: 'all-linear' },
+      training: { epochs: 20, batch_size: 16, learning_rate: 0.02, precision: 'float32' },
+    });
+    const accuracies: number[] = [];
+    const job = await client.waitForJob(queued.id, {
+      onEvent: (event) => {
+        if (event.type === 'evaluation-finished') accuracies.push(event.data.accuracy ?? Number.NaN);
+      },
+    });
+    expect(job).toMatchObject({ status: 'succeeded', report: { family: 'classifier', rows: { validation: 40 } } });
+    expect(accuracies).toHaveLength(2);
+    expect(accuracies[1]).toBeGreaterThan(Math.max(0.7, accuracies[0]!));
+
+    const [adapterFolder, mergedFolder] = ['adapter', 'merged'].map((name) => path.join(folder, `classifier-${name}`));
+    await client.downloadAdapter(job.adapter ?? '', { folder: adapterFolder! });
+    await client.downloadAdapter(job.adapter ?? '', { folder: mergedFolder! }, { weights: 'merged' });
+    const adapter = await weightsOf(path.join(adapterFolder!, 'adapter_model.safetensors'));
+    const merged = await weightsOf(path.join(mergedFolder!, 'model.safetensors'));
+    const base = await weightsOf(path.join(folder, 'models/classifier/model.safetensors'));
+    expect([...adapter.values()].reduce((sum, { length }) => sum + length, 0)).toBe(job.report?.parameters.trained);
+    for (const [name, weight] of base) {
+      const key = `base_model.model.${name.replace(/\.weight$/, '')}`;
+      const [a, b] = [adapter.get(`${key}.lora_A.weight`), adapter.get(`${key}.lora_B.weight`)];
+      expect([name, a !== undefined]).toEqual([name, name.endsWith('.weight')]);
+      const expected = a && b ? mergedByHand(weight, a, b, 2) : weight;
+      expect(greatestDifference(merged.get(name) ?? new Float32Array(), expected)).toBeLessThan(1e-5);
+    }
+  }, 120_000);
+});
 
 async function weightsOf(file: string): Promise<Map<string, Float32Array>> {
   const opened = await openSafetensors(file);

@@ -1,4 +1,5 @@
 import { createStore, type Store } from '../store.js';
+import { readTab, writeTab } from '../tab-storage.js';
 
 /** Whose requests this tab sends. */
 export interface Session {
@@ -11,16 +12,16 @@ export interface Session {
 /** The storage of the tab: the key is in no address, in no other tab, and gone with this one. */
 const STORAGE_KEY = 'lorasmith-key';
 
-export const session: Store<Session> = createStore({ key: storedKey(), needsKey: false });
+export const session: Store<Session> = createStore({ key: readTab(STORAGE_KEY), needsKey: false });
 
 export function enterKey(key: string): void {
-  tryStorage((storage) => storage.setItem(STORAGE_KEY, key));
+  writeTab(STORAGE_KEY, key);
   session.set({ key, needsKey: false });
 }
 
 /** Forgets the key. The service may answer without one. */
 export function leave(): void {
-  tryStorage((storage) => storage.removeItem(STORAGE_KEY));
+  writeTab(STORAGE_KEY, null);
   session.set({ key: null, needsKey: false });
 }
 
@@ -28,17 +29,4 @@ export function leave(): void {
 export function refuseSession(refused: string | null): void {
   const current = session.get();
   if (current.key === refused && !current.needsKey) session.set({ ...current, needsKey: true });
-}
-
-function storedKey(): string | null {
-  return tryStorage((storage) => storage.getItem(STORAGE_KEY)) ?? null;
-}
-
-/** Without storage (a browser can forbid it), the key lives until the next reload. */
-function tryStorage<Value>(use: (storage: Storage) => Value): Value | undefined {
-  try {
-    return use(window.sessionStorage);
-  } catch {
-    return undefined;
-  }
 }

@@ -1,12 +1,192 @@
+import { type Fault, ProductError } from '@lorasmith/contracts';
+import type { ComponentChildren } from 'preact';
+import { useMemo } from 'preact/hooks';
+import { CodeBlock } from '../../components/copy-button.js';
+import { ErrorNotice } from '../../components/error-notice.js';
+import { notify } from '../../components/toasts.js';
 import { ViewHead } from '../../components/view-head.js';
+import { navigate } from '../../location.js';
+import { pathOf } from '../../route.js';
+import { SERVICE_URL, useClient } from '../../service/service.js';
+import { session } from '../../service/session.js';
+import { useAction } from '../../service/use-action.js';
+import { useStore } from '../../store.js';
+import { ReportCard, Warnings } from '../job/report-card.js';
+import type { ViewProps } from '../view.js';
+import { curlCommand } from './curl-command.js';
+import { requestOf } from './draft.js';
+import { JobFieldInput } from './job-field-input.js';
+import { fieldOfFault, type JobField, jobFields } from './job-fields.js';
+import { useDraft } from './use-draft.js';
+import { type DryRun, useDryRun } from './use-dry-run.js';
+import { useOffers } from './use-offers.js';
 
-export function NewJobView() {
+const FIELDS = jobFields();
+
+/** Fields that most jobs set. All others are folded, also those that the schema gets later. */
+const FIRST_FIELDS = [
+  ['Model and data', ['base_model', 'dataset', 'validation.split', 'validation.dataset', 'name']],
+  ['Adapter', ['lora.target_modules', 'lora.r', 'lora.alpha']],
+  ['Training', ['training.epochs', 'training.learning_rate', 'training.batch_size', 'training.max_seq_length']],
+] as const;
+const FIRST: ReadonlySet<string> = new Set(FIRST_FIELDS.flatMap(([, ids]) => ids));
+const ADVANCED = groupsOf(FIELDS.filter(({ id }) => !FIRST.has(id)));
+
+/** The fields by the title of their group. */
+function groupsOf(fields: readonly JobField[]): [title: string, fields: JobField[]][] {
+  const groups = new Map<string, JobField[]>();
+  for (const field of fields) {
+    const title = titleOf(field.path);
+    groups.set(title, [...(groups.get(title) ?? []), field]);
+  }
+  return [...groups];
+}
+
+function titleOf(path: readonly string[]): string {
+  if (path.length === 1) return 'Job';
+  return { lora: 'Adapter', training: 'Training', validation: 'Validation', samples: 'Samples' }[path[0]!] ?? path[0]!;
+}
+
+/** The form that starts a job, and beside it what the job would do. */
+export function NewJobView({ query }: ViewProps) {
+  const client = useClient();
+  const { key } = useStore(session);
+  const { draft, isLoading, error: loadError, change, clear, keyFor } = useDraft(FIELDS, query);
+  const offers = useOffers(draft);
+  const request = useMemo(() => requestOf(FIELDS, draft), [draft]);
+  const isComplete = FIELDS.every(({ id, isRequired }) => !isRequired || (draft[id] ?? '') !== '');
+  const dryRun = useDryRun(isComplete && !isLoading ? request : null);
+  const start = useAction(async (signal) => {
+    const job = await client.createJob(request, { idempotencyKey: keyFor(request), signal });
+    clear();
+    notify(`${job.id} is queued.`);
+    navigate(pathOf('/jobs/:id', { id: job.id }));
+  });
+  // A refusal of the job is shown until something changes it.
+  const error = start.error ?? dryRun.error;
+  const { atFields, others } = sortFaults(error);
+
+  const inputOf = (field: JobField) => (
+    <JobFieldInput
+      key={field.id}
+      field={field}
+      text={draft[field.id] ?? ''}
+      onText={(text) => {
+        start.clearError();
+        change(field.id, text);
+      }}
+      error={atFields.get(field.id)?.join(' ')}
+      offered={offers.choices[field.input]}
+      suggestions={field.id.endsWith('_modules') ? offers.modules : []}
+    />
+  );
+  const fieldsOf = (ids: readonly string[]) => FIELDS.filter(({ id }) => ids.includes(id));
+
   return (
     <>
-      <ViewHead title="New job" />
-      <p>
-        Jobs are started with <code>lora train</code> or <code>POST /jobs</code>.
-      </p>
+      <ViewHead title="New job">
+        <button type="button" onClick={clear} disabled={Object.keys(draft).length === 0}>
+          Empty the form
+        </button>
+      </ViewHead>
+      <ErrorNotice error={loadError} what="Could not read the earlier job" />
+      <ErrorNotice error={offers.error} what="Could not load the choices" onRetry={offers.refresh} />
+      <div class="new-job">
+        <form
+          class="new-job-form"
+          noValidate
+          onSubmit={(event) => {
+            event.preventDefault();
+            if (isComplete) start.run();
+          }}
+        >
+          {FIRST_FIELDS.map(([title, ids]) => (
+            <FieldGroup key={title} title={title}>
+              {fieldsOf(ids).map(inputOf)}
+            </FieldGroup>
+          ))}
+          <AdvancedFields faulty={ADVANCED.flatMap(([, fields]) => fields).filter(({ id }) => atFields.has(id))}>
+            {ADVANCED.map(([title, fields]) => (
+              <FieldGroup key={title} title={title}>
+                {fields.map(inputOf)}
+              </FieldGroup>
+            ))}
+          </AdvancedFields>
+          <ErrorNotice error={others} what="The job cannot be started" />
+          <div class="buttons">
+            <button type="submit" class="primary" disabled={!isComplete || start.isBusy}>
+              Start the job
+            </button>
+            {!isComplete && <span class="muted">Choose a base model and a dataset first.</span>}
+          </div>
+        </form>
+        <aside class="new-job-beside" aria-label="What the job would do">
+          <Outlook dryRun={dryRun} isComplete={isComplete} faults={atFields.size} />
+          <section class="card">
+            <h2>The same request</h2>
+            <CodeBlock text={curlCommand(SERVICE_URL, request, key !== null)} what="the command for curl" />
+            <CodeBlock text={JSON.stringify(request, undefined, 2)} what="the request as JSON" />
+          </section>
+        </aside>
+      </div>
     </>
   );
+}
+
+function FieldGroup({ title, children }: { title: string; children: ComponentChildren }) {
+  return (
+    <fieldset class="card">
+      <legend>{title}</legend>
+      {children}
+    </fieldset>
+  );
+}
+
+/** Folded, unless something in it is wrong. */
+function AdvancedFields({ faulty, children }: { faulty: readonly JobField[]; children: ComponentChildren }) {
+  return (
+    <details class="new-job-advanced" open={faulty.length > 0 || undefined}>
+      <summary>Advanced settings{faulty.length > 0 && `: ${faulty.map(({ label }) => label).join(', ')}`}</summary>
+      {children}
+    </details>
+  );
+}
+
+/** Whether the request can be started, and its report. */
+function Outlook({ dryRun, isComplete, faults }: { dryRun: DryRun; isComplete: boolean; faults: number }) {
+  const { report, isRunning } = dryRun;
+  return (
+    <>
+      <p role="status">{outlookText(dryRun, isComplete, faults)}</p>
+      {report !== null && (
+        <div class={isRunning ? 'new-job-report new-job-outdated' : 'new-job-report'}>
+          <Warnings report={report} />
+          <ReportCard report={report} />
+        </div>
+      )}
+    </>
+  );
+}
+
+function outlookText({ report, isRunning, error }: DryRun, isComplete: boolean, faults: number): string {
+  if (!isComplete) return 'Nothing is checked yet: the base model or the dataset is missing.';
+  if (isRunning) return 'Checking …';
+  if (report !== null) return 'Checked: it can be started.';
+  if (error === undefined) return '';
+  return faults === 0 ? 'It cannot be started.' : `It cannot be started: something is wrong with ${faults} of the fields.`;
+}
+
+/** The faults that belong to fields, by the id of the field; and the error with those that do not, if there are any. */
+function sortFaults(error: unknown): { atFields: Map<string, string[]>; others: unknown } {
+  const atFields = new Map<string, string[]>();
+  if (!(error instanceof ProductError)) return { atFields, others: error };
+  const { code, message, param, details } = error;
+  const all: readonly Fault[] =
+    details.length > 0 ? details : [{ code, message, ...(param === undefined ? {} : { param }) }];
+  const rest = all.filter((fault) => {
+    const field = fault.line === undefined ? fieldOfFault(FIELDS, fault.param) : undefined;
+    if (field !== undefined) atFields.set(field.id, [...(atFields.get(field.id) ?? []), fault.message]);
+    return field === undefined;
+  });
+  return { atFields, others: rest.length === 0 ? undefined : error };
 }

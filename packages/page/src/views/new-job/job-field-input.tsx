@@ -1,0 +1,127 @@
+import type { ComponentChildren } from 'preact';
+import { Field, type FieldInput } from '../../components/field.js';
+import type { JobField } from './job-fields.js';
+
+/** Something that can be chosen. */
+export interface Choice {
+  value: string;
+  label: string;
+  /** Why it cannot be chosen. */
+  isDisabled?: boolean;
+}
+
+export interface JobFieldInputProps {
+  field: JobField;
+  text: string;
+  onText: (text: string) => void;
+  error: string | undefined;
+  /** For a field whose values the service has, such as a dataset. */
+  offered?: readonly Choice[] | undefined;
+  /** Texts that may be meant, such as names of layers. */
+  suggestions?: readonly string[];
+}
+
+/** The input of a field, as its schema says, with its help and default. */
+export function JobFieldInput({ field, text, onText, error, offered, suggestions = [] }: JobFieldInputProps) {
+  const preset = presetText(field);
+  return (
+    <Field label={`${field.label}${field.isRequired ? ' (required)' : ''}`} help={helpOf(field)} error={error}>
+      {(input) => {
+        const choices = offered ?? choicesOf(field);
+        if (choices !== undefined) {
+          const isKnown = text === '' || choices.some(({ value }) => value === text);
+          const empty = field.isRequired ? 'Choose …' : preset === '' ? 'none' : `${preset} (default)`;
+          return (
+            <select {...input} value={text} onChange={(event) => onText(event.currentTarget.value)}>
+              <option value="">{empty}</option>
+              {!isKnown && <option value={text}>{text}</option>}
+              {choices.map(({ value, label, isDisabled = false }) => (
+                <option key={value} value={value} disabled={isDisabled}>
+                  {label}
+                </option>
+              ))}
+            </select>
+          );
+        }
+        return textInput({ input, field, text, onText, preset, suggestions });
+      }}
+    </Field>
+  );
+}
+
+interface TextInputOptions {
+  input: FieldInput;
+  field: JobField;
+  text: string;
+  onText: (text: string) => void;
+  preset: string;
+  suggestions: readonly string[];
+}
+
+function textInput({ input, field, text, onText, preset, suggestions }: TextInputOptions) {
+  const common = { ...input, spellcheck: false, autoComplete: 'off', placeholder: preset };
+  if (field.input === 'lines' || field.input === 'json') {
+    return (
+      <textarea
+        {...common}
+        rows={field.input === 'lines' ? 3 : 2}
+        value={text}
+        onInput={(event) => onText(event.currentTarget.value)}
+      />
+    );
+  }
+  const listId = suggestions.length === 0 ? undefined : `${input.id}-suggestions`;
+  return (
+    <>
+      <input
+        {...common}
+        type="text"
+        inputMode={field.input === 'number' ? 'decimal' : undefined}
+        list={listId}
+        value={text}
+        onInput={(event) => onText(event.currentTarget.value)}
+      />
+      {listId !== undefined && (
+        <datalist id={listId}>
+          {suggestions.map((one) => (
+            <option key={one} value={one} />
+          ))}
+        </datalist>
+      )}
+    </>
+  );
+}
+
+function choicesOf({ input, choices, preset }: JobField): Choice[] | undefined {
+  const all = input === 'flag' ? ['true', 'false'] : input === 'choice' ? choices : undefined;
+  return all?.filter((value) => value !== String(preset)).map((value) => ({ value, label: yesOrNo(input, value) }));
+}
+
+function presetText({ input, preset }: JobField): string {
+  if (preset === undefined || preset === null) return '';
+  if (Array.isArray(preset)) return preset.join(', ');
+  if (typeof preset === 'object') return Object.keys(preset).length === 0 ? '' : JSON.stringify(preset);
+  return yesOrNo(input, String(preset));
+}
+
+function yesOrNo(input: JobField['input'], value: string): string {
+  return input === 'flag' ? (value === 'true' ? 'yes' : 'no') : value;
+}
+
+function helpOf({ id, input, description, preset, isNullable }: JobField): ComponentChildren {
+  const how = {
+    list: 'With commas between them.',
+    lines: 'One in each line. A line of JSON is a conversation.',
+    json: 'As JSON.',
+  } as Partial<Record<JobField['input'], string>>;
+  const parts = [
+    description,
+    how[input],
+    isNullable && preset !== null && preset !== undefined ? 'The word null switches it off.' : undefined,
+  ];
+  return (
+    <>
+      {parts.filter(Boolean).join(' ')} <code>{id}</code>
+    </>
+  );
+}

@@ -1,0 +1,128 @@
+import { AdapterId, DatasetId, JobRequest, ModelName } from '@lorasmith/contracts';
+
+/** How a field is entered. */
+export type FieldInputKind =
+  | 'base-model'
+  | 'dataset'
+  | 'adapter'
+  | 'choice'
+  | 'flag'
+  | 'number'
+  | 'text'
+  /** Values with commas between them. */
+  | 'list'
+  /** A text in each line, or JSON. */
+  | 'lines'
+  | 'json';
+
+/** A field of a job, as its schema describes it: a new one is in the form without further code. */
+export interface JobField {
+  /** As faults name it: `training.learning_rate`. */
+  id: string;
+  path: readonly string[];
+  label: string;
+  input: FieldInputKind;
+  choices: readonly string[];
+  /** Undefined: it has none. */
+  preset: unknown;
+  isNullable: boolean;
+  isRequired: boolean;
+  /** Whether a list may also be a text, such as a regular expression. */
+  acceptsText: boolean;
+  description: string | undefined;
+}
+
+/** The parts of JSON Schema that the schema of a job uses. */
+interface FieldSchema {
+  type?: string;
+  anyOf?: FieldSchema[];
+  enum?: unknown[];
+  items?: FieldSchema;
+  pattern?: string;
+  properties?: Record<string, FieldSchema>;
+  required?: string[];
+  default?: unknown;
+  description?: string;
+}
+
+/** Names that would be no words. */
+const LABELS: Readonly<Record<string, string>> = {
+  'lora.r': 'Rank (r)',
+  'lora.use_rslora': 'rsLoRA',
+  'lora.lora_plus_ratio': 'LoRA+ ratio',
+  'lora.init_from': 'Continue the adapter',
+  'training.lr_scheduler': 'Learning-rate schedule',
+  'training.max_grad_norm': 'Maximum gradient norm',
+};
+
+const INPUTS_BY_PATTERN: ReadonlyMap<unknown, FieldInputKind> = new Map([
+  [patternOf(ModelName), 'base-model'],
+  [patternOf(DatasetId), 'dataset'],
+  [patternOf(AdapterId), 'adapter'],
+]);
+
+/** Every field that a job request may have, in the order of the schema. Those of nested objects are fields of their own. */
+export function jobFields(schema: object = JobRequest): JobField[] {
+  return fieldsOf(schema as FieldSchema, []);
+}
+
+function fieldsOf(object: FieldSchema, path: readonly string[]): JobField[] {
+  return Object.entries(object.properties ?? {}).flatMap(([name, schema]) => {
+    const own = [...path, name];
+    const { schemas, isNullable } = alternativesOf(schema);
+    const [only] = schemas;
+    if (schemas.length === 1 && only!.properties !== undefined) return fieldsOf(only!, own);
+    const id = own.join('.');
+    return [
+      {
+        id,
+        path: own,
+        label: LABELS[id] ?? words(path.length > 1 ? own.slice(1) : [name]),
+        input: inputOf(schemas),
+        choices: (only?.enum ?? []).map(String),
+        preset: schema.default ?? only?.default ?? (isNullable && 'default' in schema ? null : undefined),
+        isNullable,
+        isRequired: path.length === 0 && (object.required ?? []).includes(name),
+        acceptsText: schemas.some(({ type }) => type === 'string'),
+        description: schema.description ?? only?.description,
+      },
+    ];
+  });
+}
+
+function alternativesOf(schema: FieldSchema): { schemas: FieldSchema[]; isNullable: boolean } {
+  const all = schema.anyOf ?? [schema];
+  const schemas = all.filter(({ type }) => type !== 'null');
+  return { schemas, isNullable: schemas.length < all.length };
+}
+
+function inputOf(schemas: readonly FieldSchema[]): FieldInputKind {
+  const list = schemas.find(({ type }) => type === 'array');
+  if (list !== undefined) return list.items?.type === undefined || list.items.type === 'array' ? 'lines' : 'list';
+  const [only] = schemas;
+  if (only === undefined || schemas.length > 1) return 'json';
+  if (only.enum !== undefined) return 'choice';
+  if (only.type === 'boolean') return 'flag';
+  if (only.type === 'integer' || only.type === 'number') return 'number';
+  if (only.type === 'string') return INPUTS_BY_PATTERN.get(only.pattern) ?? 'text';
+  return 'json';
+}
+
+function patternOf(schema: object): unknown {
+  return (schema as { pattern?: unknown }).pattern;
+}
+
+/** `early_stopping`, `patience` → `Early stopping: patience` */
+function words(names: readonly string[]): string {
+  const text = names.map((name) => name.replaceAll('_', ' ')).join(': ');
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** The field that a fault is about: the one whose value it lies in, or the first within the object that it is about. */
+export function fieldOfFault(fields: readonly JobField[], param: string | undefined): JobField | undefined {
+  if (param === undefined) return undefined;
+  return (
+    fields.find(({ id }) => param === id || param.startsWith(`${id}.`)) ??
+    fields.find(({ id }) => id.startsWith(`${param}.`))
+  );
+}

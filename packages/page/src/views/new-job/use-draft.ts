@@ -1,0 +1,91 @@
+import { specOf } from '@lorasmith/contracts';
+import { useEffect, useState } from 'preact/hooks';
+import { useClient } from '../../service/service.js';
+import { readTab, writeTab } from '../../tab-storage.js';
+import { type Draft, draftOf } from './draft.js';
+import type { JobField } from './job-fields.js';
+
+/** The form in the storage of the tab, so that it survives a reload. No part of it is a secret. */
+const STORAGE_KEY = 'lorasmith-new-job';
+
+interface StoredDraft {
+  /** The parameters of the address that it began with: other ones begin another draft. */
+  origin: string;
+  draft: Draft;
+  /** The last request that was sent, and its idempotency key: the same request again is the same job. */
+  sent?: { request: string; key: string } | undefined;
+}
+
+export interface DraftState {
+  draft: Draft;
+  /** While an earlier job is read. */
+  isLoading: boolean;
+  /** Why the earlier job could not be read. */
+  error: unknown;
+  change: (id: string, text: string) => void;
+  clear: () => void;
+  /** The idempotency key of a request. */
+  keyFor: (request: object) => string;
+}
+
+/**
+ * The draft of the form. It begins empty, with the fields that the address names (`dataset=ds_…`), or as an earlier job
+ * (`from=job_…`).
+ */
+export function useDraft(fields: readonly JobField[], query: URLSearchParams): DraftState {
+  const client = useClient();
+  const origin = query.toString();
+  const [stored, setStored] = useState<StoredDraft>(() => readStored() ?? { origin: '', draft: {} });
+  const [error, setError] = useState<unknown>(undefined);
+  const isLoading = stored.origin !== origin && error === undefined;
+
+  const keep = (next: StoredDraft) => {
+    writeTab(STORAGE_KEY, JSON.stringify(next));
+    setStored(next);
+  };
+
+  useEffect(() => {
+    if (stored.origin === origin) return;
+    const left = new AbortController();
+    setError(undefined);
+    const named = Object.fromEntries(fields.flatMap(({ id }) => (query.has(id) ? [[id, query.get(id)!]] : [])));
+    const earlier = query.get('from');
+    const begin = async () => {
+      const base =
+        earlier === null ? {} : draftOf(fields, specOf(await client.getJob(earlier, { signal: left.signal })));
+      // Nothing in the address: the form goes on as it was left.
+      if (origin === '') keep({ ...stored, origin });
+      else keep({ origin, draft: { ...base, ...named } });
+    };
+    begin().catch((failure: unknown) => {
+      if (!left.signal.aborted) setError(failure);
+    });
+    return () => left.abort();
+  }, [origin]);
+
+  return {
+    draft: stored.draft,
+    isLoading,
+    error,
+    change: (id, text) => keep({ ...stored, origin, draft: { ...stored.draft, [id]: text } }),
+    clear: () => keep({ origin, draft: {} }),
+    keyFor(request) {
+      const text = JSON.stringify(request);
+      if (stored.sent?.request === text) return stored.sent.key;
+      const key = `page-${[...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
+      keep({ ...stored, sent: { request: text, key } });
+      return key;
+    },
+  };
+}
+
+/** Null if there is none, or one that is not readable. */
+function readStored(): StoredDraft | null {
+  try {
+    const { origin, draft, sent } = JSON.parse(readTab(STORAGE_KEY) ?? 'null') as StoredDraft;
+    const texts = Object.entries(draft).filter(([, text]) => typeof text === 'string');
+    return { origin: String(origin), draft: Object.fromEntries(texts), sent };
+  } catch {
+    return null;
+  }
+}
