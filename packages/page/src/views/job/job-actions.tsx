@@ -49,9 +49,14 @@ export function JobActions({ job, refresh }: JobActionsProps) {
         </button>
       )}
       {job.kind === 'train' && (
-        <Link to="/compare" query={{ jobs: job.id }} class="button">
-          Compare
-        </Link>
+        <>
+          <Link to="/compare" query={{ jobs: job.id }} class="button">
+            Compare
+          </Link>
+          <Link to="/new-job" query={{ from: job.id }} class="button">
+            New job like this
+          </Link>
+        </>
       )}
       {hasEnded ? (
         <button type="button" onClick={() => ask('delete')}>

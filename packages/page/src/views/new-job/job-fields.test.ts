@@ -10,7 +10,7 @@ test('every field of a job request is there, with its help, default and input', 
     expect(fields.map(({ path }) => path[0])).toContain(name);
   }
   expect(field('base_model')).toMatchObject({ input: 'base-model', isRequired: true, label: 'Base model' });
-  expect(field('dataset')).toMatchObject({ input: 'dataset', isRequired: true });
+  expect(field('dataset')).toMatchObject({ input: 'dataset', isRequired: true, description: undefined });
   expect(field('priority')).toMatchObject({ input: 'choice', choices: ['low', 'normal', 'high'], preset: 'normal' });
   expect(field('name')).toMatchObject({ input: 'text', isNullable: true, preset: null, isRequired: false });
   expect(field('lora.r')).toMatchObject({ input: 'number', preset: 8, description: 'Rank of A and B.' });
@@ -39,9 +39,15 @@ test('a field that the schema gets later is in the form by itself', () => {
     limits: { anyOf: [{ type: 'object', properties: { most: { type: 'integer' } } }, { type: 'null' }], default: null },
   };
   expect(jobFields({ properties, required: ['shape'] })).toMatchObject([
-    { id: 'validation.rows', input: 'dataset', label: 'Rows', description: 'Other rows.', isRequired: false },
+    {
+      id: 'validation.rows',
+      input: 'dataset',
+      label: 'Validation: rows',
+      description: 'Other rows.',
+      isRequired: false,
+    },
     { id: 'shape', input: 'choice', choices: ['round', 'square'], preset: 'round', isRequired: true },
-    { id: 'limits.most', input: 'number', label: 'Most', preset: undefined },
+    { id: 'limits.most', input: 'number', label: 'Limits: most', preset: undefined },
   ] satisfies Partial<JobField>[]);
 });
 

@@ -55,6 +55,14 @@ const LABELS: Readonly<Record<string, string>> = {
   'training.max_grad_norm': 'Maximum gradient norm',
 };
 
+/** Sections whose fields are known by their own names. */
+const UNNAMED_SECTIONS: readonly string[] = ['lora', 'training'];
+
+/** What an id is says nothing about what is chosen by it. */
+const OF_IDS: ReadonlySet<unknown> = new Set(
+  [ModelName, DatasetId, AdapterId].map((schema: FieldSchema) => schema.description),
+);
+
 const INPUTS_BY_PATTERN: ReadonlyMap<unknown, FieldInputKind> = new Map([
   [patternOf(ModelName), 'base-model'],
   [patternOf(DatasetId), 'dataset'],
@@ -77,14 +85,14 @@ function fieldsOf(object: FieldSchema, path: readonly string[]): JobField[] {
       {
         id,
         path: own,
-        label: LABELS[id] ?? words(path.length > 1 ? own.slice(1) : [name]),
+        label: LABELS[id] ?? words(UNNAMED_SECTIONS.includes(own[0]!) ? own.slice(1) : own),
         input: inputOf(schemas),
         choices: (only?.enum ?? []).map(String),
         preset: schema.default ?? only?.default ?? (isNullable && 'default' in schema ? null : undefined),
         isNullable,
         isRequired: path.length === 0 && (object.required ?? []).includes(name),
         acceptsText: schemas.some(({ type }) => type === 'string'),
-        description: schema.description ?? only?.description,
+        description: descriptionOf([schema.description, only?.description]),
       },
     ];
   });
@@ -106,6 +114,10 @@ function inputOf(schemas: readonly FieldSchema[]): FieldInputKind {
   if (only.type === 'integer' || only.type === 'number') return 'number';
   if (only.type === 'string') return INPUTS_BY_PATTERN.get(only.pattern) ?? 'text';
   return 'json';
+}
+
+function descriptionOf(descriptions: readonly (string | undefined)[]): string | undefined {
+  return descriptions.find((one) => one !== undefined && !OF_IDS.has(one));
 }
 
 function patternOf(schema: object): unknown {

@@ -1,6 +1,6 @@
 import { type Fault, ProductError } from '@lorasmith/contracts';
 import type { ComponentChildren } from 'preact';
-import { useMemo } from 'preact/hooks';
+import { useEffect, useMemo, useState } from 'preact/hooks';
 import { CodeBlock } from '../../components/copy-button.js';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { notify } from '../../components/toasts.js';
@@ -142,11 +142,16 @@ function FieldGroup({ title, children }: { title: string; children: ComponentChi
   );
 }
 
-/** Folded, unless something in it is wrong. */
+/** Folded, until something in it is wrong. */
 function AdvancedFields({ faulty, children }: { faulty: readonly JobField[]; children: ComponentChildren }) {
+  const [isOpen, setOpen] = useState(false);
+  const isFaulty = faulty.length > 0;
+  useEffect(() => {
+    if (isFaulty) setOpen(true);
+  }, [isFaulty]);
   return (
-    <details class="new-job-advanced" open={faulty.length > 0 || undefined}>
-      <summary>Advanced settings{faulty.length > 0 && `: ${faulty.map(({ label }) => label).join(', ')}`}</summary>
+    <details class="new-job-advanced" open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>Advanced settings{isFaulty && `: ${faulty.map(({ label }) => label).join(', ')}`}</summary>
       {children}
     </details>
   );
@@ -173,7 +178,9 @@ function outlookText({ report, isRunning, error }: DryRun, isComplete: boolean, 
   if (isRunning) return 'Checking …';
   if (report !== null) return 'Checked: it can be started.';
   if (error === undefined) return '';
-  return faults === 0 ? 'It cannot be started.' : `It cannot be started: something is wrong with ${faults} of the fields.`;
+  return faults === 0
+    ? 'It cannot be started.'
+    : `It cannot be started: something is wrong with ${faults} of the fields.`;
 }
 
 /** The faults that belong to fields, by the id of the field; and the error with those that do not, if there are any. */
