@@ -1,4 +1,5 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { readTab, writeTab } from '../../tab-storage.js';
 import { type Conversation, conversationOf, textOf } from './conversation.js';
 
 const STORAGE_KEY = 'lorasmith-chat';
@@ -26,16 +27,9 @@ export function useStoredConversation() {
 }
 
 function stored(): Conversation {
-  try {
-    return conversationOf(window.sessionStorage.getItem(STORAGE_KEY));
-  } catch {
-    return conversationOf(null);
-  }
+  return conversationOf(readTab(STORAGE_KEY));
 }
 
-/** Without storage, or when it is full, the conversation lives until the next reload. */
 function store(conversation: Conversation): void {
-  try {
-    window.sessionStorage.setItem(STORAGE_KEY, textOf(conversation));
-  } catch {}
+  writeTab(STORAGE_KEY, textOf(conversation));
 }
