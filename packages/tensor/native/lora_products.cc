@@ -206,17 +206,26 @@ Workspace<Panels, Number>& ThreadWorkspace() {
   return workspace;
 }
 
+// Calls run with the panels for rows of `in` numbers: bfloat16 where they fit its steps of depth, else float32.
+template <typename Number, typename Body>
+void WithPanels(int64_t in, const Body& run) {
+#if defined(__AVX512BF16__)
+  if constexpr (std::is_same_v<Number, BFloat16>) {
+    if (in % BFloat16Panels::kDepthStep == 0) {
+      run(BFloat16Panels{});
+      return;
+    }
+  }
+#endif
+  run(Float32Panels<Number>{});
+}
+
 // base [tokens, out], x [tokens, in], layout, parameters of each adapter → base + scale · B A dropout(x) [tokens, out],
 // and `low`: A dropout(x) of each adapter [its rows, its columns]
 template <typename Number>
 struct LoraForward {
   void Compute(Context& context) const {
-#if defined(__AVX512BF16__)
-    if constexpr (std::is_same_v<Number, BFloat16>) {
-      if (context.Dim(1, 1) % BFloat16Panels::kDepthStep == 0) return Run<BFloat16Panels>(context);
-    }
-#endif
-    Run<Float32Panels<Number>>(context);
+    WithPanels<Number>(context.Dim(1, 1), [&](auto panels) { Run<decltype(panels)>(context); });
   }
 
  private:
@@ -305,12 +314,7 @@ struct LoraForward {
 template <typename Number>
 struct LoraBackward {
   void Compute(Context& context) const {
-#if defined(__AVX512BF16__)
-    if constexpr (std::is_same_v<Number, BFloat16>) {
-      if (context.Dim(1, 1) % BFloat16Panels::kDepthStep == 0) return Run<BFloat16Panels>(context);
-    }
-#endif
-    Run<Float32Panels<Number>>(context);
+    WithPanels<Number>(context.Dim(1, 1), [&](auto panels) { Run<decltype(panels)>(context); });
   }
 
  private:
