@@ -40,7 +40,14 @@ const read = (options = {}) => readManifest(adapters, id, options);
 test('a manifest is read as it was written, from the store and from a folder', async () => {
   await publish();
   const manifest = await read();
-  expect(manifest).toEqual({ ...imported, version: 1, object: 'adapter', created_at: expect.any(String) });
+  const card = expect.objectContaining({ name: ADAPTER_FILES.card });
+  expect(manifest).toEqual({
+    ...imported,
+    files: [...imported.files, card],
+    version: 1,
+    object: 'adapter',
+    created_at: expect.any(String),
+  });
   expect(await readManifestOfFolder(adapters.folder(id))).toEqual(manifest);
 });
 

@@ -12,6 +12,7 @@ import {
 } from '@lorasmith/contracts';
 import { type BundleStore, type Digest, readJsonFrom, type Staging } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';
+import { adapterCard } from './model-card.js';
 
 const idSchema = Compile(AdapterId);
 const manifestSchema = Compile(AdapterManifest);
@@ -67,16 +68,16 @@ export async function readManifestOfFolder(folder: string): Promise<AdapterManif
 }
 
 /**
- * Writes the manifest of a new adapter into its staged folder, checked as its readers check it.
- * @param manifest - Without what this function adds: version, kind of object, and the time.
- * @returns its bytes and digest
+ * Writes the manifest of a new adapter into its staged folder, checked as its readers check it, and the model card that it lists.
+ * @param manifest - Without what this function adds: version, kind of object, the time and the card.
+ * @returns the digests of both
  * @throws ProductError `storage_full`; `internal_error` when it could not be read again
  */
 export async function writeManifest(
   staging: Staging,
   manifest: Omit<AdapterManifest, 'version' | 'object' | 'created_at'>,
-): Promise<Digest> {
-  const { id, owner, name, ...rest } = manifest;
+): Promise<Digest[]> {
+  const { id, owner, name, files, ...rest } = manifest;
   const written: AdapterManifest = {
     version: RECORD_VERSION,
     id,
@@ -85,9 +86,13 @@ export async function writeManifest(
     name,
     created_at: new Date().toISOString(),
     ...rest,
+    files: [...files],
   };
   checkNewRecord(manifestSchema, written, `The manifest of ${id}`);
-  return await staging.write(ADAPTER_FILES.manifest, [Buffer.from(`${JSON.stringify(written, null, 2)}\n`)]);
+  const card = await staging.write(ADAPTER_FILES.card, [Buffer.from(adapterCard(manifest))]);
+  written.files.push({ name: ADAPTER_FILES.card, ...card });
+  const content = Buffer.from(`${JSON.stringify(written, null, 2)}\n`);
+  return [card, await staging.write(ADAPTER_FILES.manifest, [content])];
 }
 
 /** The answer for an adapter that does not exist, or that the caller may not use. */

@@ -233,7 +233,7 @@ describe('downloadAdapter', () => {
     const download = () => client.downloadAdapter('ad_1', { folder: join(folder, 'adapter') });
     const message = expect.stringContaining('adapter_model.safetensors');
     await expect(download()).rejects.toMatchObject({ code: 'invalid_adapter', message });
-    expect(await readdir(folder)).toEqual(['.adapter.ad_1.adapter']);
+    expect(await readdir(folder)).toEqual(['.adapter.ad_1']);
     await download();
     expect(await readdir(folder)).toEqual(['adapter']);
   });

@@ -6,7 +6,8 @@ import { type DownloadOptions, digestOf, downloadToFile } from './resumable-down
 
 export interface FolderDownloadOptions extends DownloadOptions {
   id: string;
-  weights: 'adapter' | 'merged';
+  /** What is asked for, such as `weights=merged`. */
+  query: Record<string, string>;
   /** Whether to replace an existing folder. */
   overwrite: boolean;
 }
@@ -24,14 +25,13 @@ const FILE_NAME = /^\w[\w.-]{0,254}$/;
 export async function downloadFolder(
   transport: HttpTransport,
   folder: string,
-  { id, weights, overwrite, onProgress, ...options }: FolderDownloadOptions,
+  { id, query, overwrite, onProgress, ...options }: FolderDownloadOptions,
 ): Promise<void> {
   const target = resolve(folder);
   const path = `/adapters/${encodeURIComponent(id)}/files`;
-  const query: Record<string, string> = weights === 'merged' ? { weights } : {};
   const files = await listFiles(transport, { path, query }, options.signal);
 
-  const receiving = join(dirname(target), `.${basename(target)}.${id}.${weights}`);
+  const receiving = join(dirname(target), `.${basename(target)}.${[id, ...Object.values(query)].join('.')}`);
   await mkdir(receiving, { recursive: true });
   const totalBytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
   let doneBytes = 0;

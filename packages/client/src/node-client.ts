@@ -1,6 +1,6 @@
 import { mkdir, open, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { ADAPTER_FILES, type Adapter, type Dataset, ProductError } from '@lorasmith/contracts';
+import { ADAPTER_FILES, type Adapter, type Dataset, type GgufTensorType, ProductError } from '@lorasmith/contracts';
 import { create } from 'tar/create';
 import {
   type AdapterSource,
@@ -13,12 +13,16 @@ import { downloadFolder, refuseExisting } from './folder-download.js';
 import { createHttpTransport, type HttpTransportOptions } from './http-transport.js';
 import { type DownloadOptions, downloadToFile } from './resumable-download.js';
 
-/** A tar file, or a folder for the files. */
+/** A single file (a tar, or the GGUF file), or a folder for the files. */
 export type DownloadDestination = { file: string } | { folder: string };
 
 export interface DownloadAdapterOptions extends DownloadOptions {
   /** `adapter`: the PEFT folder. `merged`: the complete model with the adapter merged in. @defaultValue 'adapter' */
   weights?: 'adapter' | 'merged' | undefined;
+  /** `gguf`: for llama.cpp and Ollama. @defaultValue 'safetensors' */
+  format?: 'safetensors' | 'gguf' | undefined;
+  /** With `gguf`: the type of the matrices. @defaultValue 'f32' for an adapter, 'f16' for a merged model */
+  type?: GgufTensorType | undefined;
   /** Whether to replace an existing destination. @defaultValue false */
   overwrite?: boolean | undefined;
 }
@@ -51,7 +55,7 @@ export function createClient(options: HttpTransportOptions) {
   }
 
   /**
-   * Downloads an adapter, or the model merged with it, as a tar file or as a folder, whose files are compared with the digests
+   * Downloads an adapter, or the model merged with it, as a folder, a tar file or a GGUF file. The folder's files are compared with the digests
    * of the registry. Continues an interrupted download. The destination is never visible incomplete.
    *
    * @throws ProductError `conflict` when the destination exists; `invalid_adapter` when a file is damaged
@@ -61,18 +65,31 @@ export function createClient(options: HttpTransportOptions) {
     destination: DownloadDestination,
     call: DownloadAdapterOptions = {},
   ): Promise<void> {
-    const { weights = 'adapter', overwrite = false } = call;
+    const { overwrite = false } = call;
     const target = 'file' in destination ? destination.file : destination.folder;
     await refuseExisting(target, overwrite);
     await mkdir(dirname(target), { recursive: true });
     if ('folder' in destination) {
-      return await downloadFolder(transport, destination.folder, { ...call, id, weights, overwrite });
+      return await downloadFolder(transport, destination.folder, {
+        ...call,
+        id,
+        query: downloadQuery(call),
+        overwrite,
+      });
     }
-    const query: Record<string, string> = weights === 'merged' ? { weights } : {};
+    const query = downloadQuery(call);
     await downloadToFile(transport, { path: `/adapters/${encodeURIComponent(id)}`, query }, destination.file, call);
   }
 
   return { ...client, uploadDataset, importAdapter, downloadAdapter };
+}
+
+function downloadQuery({ weights, format, type }: DownloadAdapterOptions): Record<string, string> {
+  return {
+    ...(weights === 'merged' ? { weights } : {}),
+    ...(format === 'gguf' ? { format } : {}),
+    ...(type === undefined ? {} : { type }),
+  };
 }
 
 async function openFile(path: string): Promise<AsyncIterable<Uint8Array>> {

@@ -193,21 +193,44 @@ const weights = Type.Optional(
       'request.',
   }),
 );
+/** The types of the matrices in a GGUF file. */
+export const GgufTensorType = Type.Enum(['f32', 'f16', 'bf16', 'q8_0'], {
+  description:
+    'With `format=gguf`: the type of the matrices, as llama.cpp names it. By default f32 for an adapter and f16 for a ' +
+    'merged model.',
+});
+export type GgufTensorType = Static<typeof GgufTensorType>;
+
 /** Query of `GET /adapters/:id`. */
 export const DownloadQuery = Type.Object(
   {
     weights,
     format: Type.Optional(
-      Type.Enum(['tar', 'safetensors'], {
+      Type.Enum(['tar', 'safetensors', 'gguf'], {
         default: 'tar',
-        description: 'safetensors: only the weights file.',
+        description:
+          'safetensors: only the weights file. gguf: one file for llama.cpp and Ollama, with tokenizer and chat ' +
+          'template if it is the merged model; it is computed on the first request.',
       }),
     ),
+    type: Type.Optional(GgufTensorType),
   },
   closed,
 );
 /** Query of `GET /adapters/:id/files` and of one of these files. */
-export const AdapterFilesQuery = Type.Object({ weights }, closed);
+export const AdapterFilesQuery = Type.Object(
+  {
+    weights,
+    format: Type.Optional(
+      Type.Enum(['safetensors', 'gguf'], {
+        default: 'safetensors',
+        description: 'gguf: the GGUF file, and a Modelfile for Ollama.',
+      }),
+    ),
+    type: Type.Optional(GgufTensorType),
+  },
+  closed,
+);
 
 /** Media types of an uncompressed tar. The service and its client send the first. */
 export const TAR_MEDIA_TYPES = ['application/x-tar', 'application/tar', 'application/octet-stream'] as const;
@@ -217,4 +240,5 @@ export const ADAPTER_FILES = {
   config: 'adapter_config.json',
   weights: 'adapter_model.safetensors',
   manifest: 'manifest.json',
+  card: 'README.md',
 } as const;

@@ -38,12 +38,6 @@ export interface WeightFileDigest {
   sha256: string;
 }
 
-/** A module of an adapter, and how its weight is stored. */
-interface AdaptedTensor {
-  module: PeftModule;
-  transposed: boolean;
-}
-
 /**
  * Merges the adapter into the base model, `W + scale · B A`, and writes a complete Hugging Face folder. It computes in float32
  * and rounds once: every tensor keeps its dtype, and tied embeddings stay tied. Memory holds some megabytes of the weights.
@@ -54,7 +48,7 @@ interface AdaptedTensor {
  */
 export async function mergeModel(options: MergeOptions): Promise<WeightFileDigest[]> {
   const { model, adapter, outputFolder, maxShardBytes = 5e9, signal } = options;
-  const adapted = adaptedTensors(model, adapter);
+  const updates = adapterUpdates(model, adapter);
   const sizes = [...model.tensors].map(([name, { entry }]) => ({ name, bytes: entry.byteLength }));
   const totalBytes = sizes.reduce((sum, { bytes }) => sum + bytes, 0);
   const shards = planShards(sizes, maxShardBytes);
@@ -64,7 +58,7 @@ export async function mergeModel(options: MergeOptions): Promise<WeightFileDiges
   try {
     for (const shard of shards) {
       const onProgress = (bytes: number) => options.onProgress?.(doneBytes + bytes, totalBytes);
-      files.push(await writeShard(shard, { weights, adapted, outputFolder, onProgress, signal }));
+      files.push(await writeShard(shard, { weights, updates, outputFolder, onProgress, signal }));
       doneBytes += shard.bytes;
     }
   } finally {
@@ -81,22 +75,21 @@ export async function mergeModel(options: MergeOptions): Promise<WeightFileDiges
 
 interface ShardOptions {
   weights: ModelWeights;
-  adapted: ReadonlyMap<string, AdaptedTensor>;
+  updates: ReadonlyMap<string, WeightUpdate>;
   outputFolder: string;
   onProgress: (doneBytes: number) => void;
   signal: AbortSignal | undefined;
 }
 
 async function writeShard(shard: PlannedShard, options: ShardOptions): Promise<WeightFileDigest> {
-  const { weights, adapted, outputFolder, onProgress, signal } = options;
+  const { weights, updates, outputFolder, onProgress, signal } = options;
   const { header, entries, totalBytes } = safetensorsHeader(
     shard.tensors.map((name) => weights.entry(name)),
     { format: 'pt' },
   );
   const tensors = entries.map(({ name }): TensorSource => {
-    const layer = adapted.get(name);
-    const entry = weights.entry(name);
-    return { ...weights.location(name), ...(layer && { update: updateOf(entry, layer) }) };
+    const update = updates.get(name);
+    return { ...weights.location(name), ...(update && { update }) };
   });
   const path = join(outputFolder, shard.file);
   const handle = await open(path, 'wx');
@@ -113,7 +106,7 @@ async function writeShard(shard: PlannedShard, options: ShardOptions): Promise<W
 }
 
 /** @throws ProductError invalid_adapter when the shapes do not match */
-function updateOf({ name, dtype, shape }: TensorEntry, { module, transposed }: AdaptedTensor): WeightUpdate {
+function updateOf({ name, dtype, shape }: TensorEntry, module: PeftModule, transposed: boolean): WeightUpdate {
   const { a, b, rank, scale, inFeatures, outFeatures } = module;
   const [height, width] = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
   if (shape.length !== 2 || shape[0] !== height || shape[1] !== width) {
@@ -133,11 +126,14 @@ function productError({ fault, cause }: TensorFault, entry: TensorEntry, weights
   return new ProductError('merge_not_finite', message);
 }
 
-/** The module to merge into each adapted tensor, by the tensor's name. */
-function adaptedTensors(
-  { name, architecture, linears, headModule }: ModelFolder,
+/**
+ * The update of each adapted tensor, by its name.
+ * @throws ProductError invalid_adapter when the adapter does not fit the model
+ */
+export function adapterUpdates(
+  { name, architecture, linears, headModule, tensors }: ModelFolder,
   { modules }: PeftAdapter,
-): Map<string, AdaptedTensor> {
+): Map<string, WeightUpdate> {
   // A tied head is also the embedding. Merging into it would change the embedding, which the adapter does not adapt.
   const isTied = hasTiedHead(architecture);
   const layerOf = (module: string) => (isTied && module === headModule?.name ? undefined : linears.get(module));
@@ -151,7 +147,7 @@ function adaptedTensors(
   return new Map(
     [...modules].map(([path, module]) => {
       const { weight, transposed } = layerOf(path)!;
-      return [weight, { module, transposed }];
+      return [weight, updateOf(tensors.get(weight)!.entry, module, transposed)];
     }),
   );
 }

@@ -51,8 +51,7 @@ export async function loadChatTemplate(
   options: ChatTemplateOptions = {},
 ): Promise<ChatTemplate | null> {
   const config = await readTokenizerConfig(folder);
-  const file = await readTemplateFile(folder);
-  const found = file === null ? templatesInConfig(folder, config) : { source: file, toolSource: null };
+  const found = await readChatTemplates(folder, config);
   if (found === null) return null;
   const { bos, eos, pad, unk } = namedTokensOf(config);
   const tokens: JsonObject = { bos_token: bos, eos_token: eos, pad_token: pad, unk_token: unk };
@@ -65,6 +64,21 @@ export async function loadChatTemplate(
   return {
     render: (messages, rendering) => (rendering.tools ? withTools : template).render(messages, rendering),
   };
+}
+
+interface TemplateSources {
+  source: string;
+  /** For conversations with tools; null: the same. */
+  toolSource: string | null;
+}
+
+/**
+ * The sources of the chat template of a base-model folder; null if it has none.
+ * @throws ProductError `model_file_corrupt` naming the file
+ */
+export async function readChatTemplates(folder: string, config: JsonObject): Promise<TemplateSources | null> {
+  const file = await readTemplateFile(folder);
+  return file === null ? templatesInConfig(folder, config) : { source: file, toolSource: null };
 }
 
 async function readTemplateFile(folder: string): Promise<string | null> {
@@ -84,10 +98,7 @@ async function readTemplateFile(folder: string): Promise<string | null> {
   }
 }
 
-function templatesInConfig(
-  folder: string,
-  { chat_template: template }: JsonObject,
-): { source: string; toolSource: string | null } | null {
+function templatesInConfig(folder: string, { chat_template: template }: JsonObject): TemplateSources | null {
   if (template === undefined || template === null) return null;
   if (typeof template === 'string') return { source: template, toolSource: null };
   if (Array.isArray(template) && template.every((item) => isObject(item) && typeof item.template === 'string')) {

@@ -3,6 +3,7 @@ export type {
   Architecture,
   ClassifierArchitecture,
   DecoderArchitecture,
+  DecoderFamily,
   DecoderNames,
   LayerAttention,
   NormSettings,
@@ -17,7 +18,7 @@ export { type Conversation, conversationOf, type TemplateMessage } from './conve
 export { type LayerLinears, layerLinears, tensorName } from './families/decoder-layout.js';
 export { LLAMA_NAMES } from './families/decoder-names.js';
 export type { LinearLayer } from './families/family.js';
-export { isMissing, unreadable } from './json-file.js';
+export { isMissing, type JsonObject, unreadable } from './json-file.js';
 export { checkModelConfig, DTYPE_NAMES, type DtypeName, type ModelFolder, readModelFolder } from './model-folder.js';
 export { loadModelText, ModelText, ModelTexts, type Prompt, stopTokenIds } from './model-text.js';
 export { locateTensor, type ModelWeights, openModelWeights } from './model-weights.js';
@@ -34,5 +35,6 @@ export {
 export { type ReadWeightsOptions, readWeights, type WeightTarget } from './read-weights.js';
 export { loadTokenizer, type Tokenizer } from './tokenizer.js';
 export { digestTokenizer } from './tokenizer-digest.js';
+export { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';
 export { digestOfFiles, WEIGHT_DIGESTS_FOLDER, WeightDigests, type WeightsState } from './weight-digests.js';
 export type { LocatedTensor, WeightFile } from './weight-files.js';

@@ -31,7 +31,7 @@ interface LibraryTokenizer extends EncodingParts {
 const LibraryTokenizer = library.Tokenizer as unknown as new (file: JsonObject, config: JsonObject) => LibraryTokenizer;
 
 /** One of the largest is Gemma's, with 33 MB. */
-const MAX_TOKENIZER_BYTES = 128 * 2 ** 20;
+export const MAX_TOKENIZER_BYTES = 128 * 2 ** 20;
 /** Far above the largest vocabularies (about 262,000), and low enough that an array indexed by id stays cheap. */
 const MAX_TOKEN_ID = 16_777_215;
 

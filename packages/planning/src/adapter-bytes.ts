@@ -2,7 +2,7 @@ import type { JobSpec } from '@lorasmith/contracts';
 import type { Target } from './target-ranks.js';
 
 const BYTES_PER_NUMBER = 4;
-/** Of the manifest: up to 1,000 losses, evaluations, checks, the probe, digests. */
+/** Of the manifest and the model card: up to 1,000 losses, evaluations, checks, the probe, digests. */
 const MANIFEST_BYTES = 64 * 1024;
 /** Of the manifest and the header of the weights: names and shapes of a layer. */
 const BYTES_PER_LAYER = 640;
@@ -11,6 +11,6 @@ const BYTES_PER_LAYER = 640;
 export function adapterBytes(spec: JobSpec, targets: readonly Target[]): number {
   const rank = targets.reduce((most, layer) => Math.max(most, layer.rank), 0);
   const sizes = targets.reduce((sum, layer) => sum + layer.in_features + layer.out_features, 0);
-  const beside = MANIFEST_BYTES + BYTES_PER_LAYER * targets.length + 2 * JSON.stringify(spec).length;
+  const beside = MANIFEST_BYTES + BYTES_PER_LAYER * targets.length + 3 * JSON.stringify(spec).length;
   return BYTES_PER_NUMBER * rank * sizes + beside;
 }

@@ -1,5 +1,5 @@
-// Conversions between the dtypes of weights, with the bits that TensorFlow's op Cast gives on x64: to bfloat16 rounded
-// to nearest even, and quiet NaN.
+// Conversions between the dtypes of weights, with the bits that TensorFlow's op Cast gives on x64: to bfloat16
+// and float16 rounded to nearest even, and quiet NaN.
 #pragma once
 
 #include <cstddef>
@@ -47,6 +47,22 @@ struct Float32ToBFloat16 {
   static To Convert(From bits) {
     const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     return static_cast<To>((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+  }
+};
+
+struct Float32ToFloat16 {
+  using From = uint32_t;
+  using To = uint16_t;
+  static To Convert(From bits) {
+    const uint32_t sign = (bits >> 16) & 0x8000;
+    const uint32_t magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000) return static_cast<To>(sign | 0x7e00 | ((magnitude >> 13) & 0x3ff));
+    if (magnitude >= 0x477ff000) return static_cast<To>(sign | 0x7c00);  // 65,520 and more
+    if (magnitude >= 0x38800000) {
+      return static_cast<To>(sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13));
+    }
+    // Subnormal: adding 0.5 rounds to a multiple of 2^-24, the last bits of the sum.
+    return static_cast<To>(sign | (BitsOf(FloatOf(magnitude) + 0.5f) - BitsOf(0.5f)));
   }
 };
 

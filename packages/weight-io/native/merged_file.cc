@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <system_error>
 #include <thread>
 
@@ -74,15 +75,20 @@ struct MergedFile::Tensor {
 // Some rows of a tensor, or some bytes of one that is copied. Its memory is used again for later pieces.
 struct MergedFile::Piece {
   std::vector<char> memory;
+  // The rows in the type in which they are written, if that is another one.
+  std::vector<char> converted;
   Tensor* tensor;
   int64_t tensor_index;
   int64_t first_row;
   int64_t rows;
   int64_t bytes;
+  int64_t written_bytes;
   int64_t input;
   int64_t output;
   bool is_last_of_tensor;
   bool produced = false;
+
+  const char* written() const { return tensor->source->conversion ? converted.data() : memory.data(); }
 };
 
 MergedFile::MergedFile(MergedFileOptions options)
@@ -154,49 +160,85 @@ bool MergedFile::NextPiece(Piece* piece) {
   while (next_tensor_ < tensors_.size()) {
     Tensor* tensor = tensors_[next_tensor_].get();
     const SourceTensor& source = *tensor->source;
+    const RowConversion* conversion = source.conversion.get();
     // A tensor that is copied is a column of bytes.
-    const int64_t height = source.update ? source.update->rows : source.bytes;
+    const int64_t height = conversion ? conversion->Rows() : source.update ? source.update->rows : source.bytes;
     if (source.bytes == 0 || next_row_ == height) {
       next_tensor_++;
       next_row_ = 0;
       continue;
     }
     const int64_t row_bytes = source.bytes / height;
-    const int64_t rows = std::min(height - next_row_, std::max<int64_t>(1, kPieceBytes / row_bytes));
+    const int64_t unit = conversion ? std::max<int64_t>(1, conversion->head_rows) : 1;
+    const int64_t rows = std::min(height - next_row_, std::max<int64_t>(1, kPieceBytes / row_bytes / unit) * unit);
     piece->tensor = tensor;
     piece->tensor_index = static_cast<int64_t>(next_tensor_);
     piece->first_row = next_row_;
     piece->rows = rows;
     piece->bytes = rows * row_bytes;
+    piece->written_bytes = conversion ? rows * conversion->WrittenRowBytes() : piece->bytes;
     piece->input = source.offset + next_row_ * row_bytes;
     piece->output = next_output_;
     piece->is_last_of_tensor = next_row_ + rows == height;
     piece->produced = false;
     next_row_ += rows;
-    next_output_ += piece->bytes;
+    next_output_ += piece->written_bytes;
     return true;
   }
   all_begun_ = true;
   return false;
 }
 
-// Reads, merges and writes a piece.
+// Reads the rows of a piece into its memory.
+Failure MergedFile::Read(Piece* piece) {
+  const SourceTensor& source = *piece->tensor->source;
+  char* memory = piece->memory.data();
+  if (source.content != nullptr) {
+    std::memcpy(memory, source.content + piece->input, static_cast<size_t>(piece->bytes));
+    return {};
+  }
+  const RowConversion* conversion = source.conversion.get();
+  if (conversion == nullptr || !conversion->transposed) {
+    return ReadAll(source.file, memory, piece->bytes, piece->input, piece->tensor_index);
+  }
+  // Some columns of every stored row.
+  const int64_t element = ElementBytes(conversion->from);
+  const int64_t column_bytes = piece->rows * element;
+  std::vector<char> columns(static_cast<size_t>(piece->bytes));
+  for (int64_t row = 0; row < conversion->stored_rows; row++) {
+    const int64_t at = source.offset + (row * conversion->stored_width + piece->first_row) * element;
+    char* to = columns.data() + row * column_bytes;
+    if (Failure failure = ReadAll(source.file, to, column_bytes, at, piece->tensor_index)) return failure;
+  }
+  Transpose(columns.data(), conversion->stored_rows, piece->rows, element, memory);
+  return {};
+}
+
+// Reads, merges, converts and writes a piece.
 void MergedFile::Produce(Piece* piece) {
   if (__atomic_load_n(options_.stop, __ATOMIC_RELAXED) != 0) return Fail(Failure{0, "stopped", "ERR_STOPPED"});
   if (piece->memory.size() < static_cast<size_t>(piece->bytes)) piece->memory.resize(static_cast<size_t>(piece->bytes));
-  char* memory = piece->memory.data();
+  if (Failure failure = Read(piece)) return Fail(failure);
   const SourceTensor& source = *piece->tensor->source;
-  if (Failure failure = ReadAll(source.file, memory, piece->bytes, piece->input, piece->tensor_index)) {
-    return Fail(failure);
-  }
+  const Failure not_finite{0, "a number is not finite", "ERR_NOT_FINITE", piece->tensor_index};
   if (source.update) {
     piece->tensor->Pack();
+    char* memory = piece->memory.data();
     if (!options_.merge(piece->tensor->update, source.update->dtype, piece->first_row, piece->rows, memory, memory)) {
-      return Fail(Failure{0, "a merged number is not finite", "ERR_NOT_FINITE", piece->tensor_index});
+      return Fail(not_finite);
     }
   }
-  if (Failure failure = WriteAll(options_.output, memory, piece->bytes, piece->output)) return Fail(failure);
-  const int64_t end = piece->output + piece->bytes;
+  if (source.conversion) {
+    const size_t bytes = static_cast<size_t>(piece->written_bytes);
+    if (piece->converted.size() < bytes) piece->converted.resize(bytes);
+    if (!ConvertRows(*source.conversion, piece->memory.data(), piece->rows, piece->converted.data())) {
+      return Fail(not_finite);
+    }
+  }
+  if (Failure failure = WriteAll(options_.output, piece->written(), piece->written_bytes, piece->output)) {
+    return Fail(failure);
+  }
+  const int64_t end = piece->output + piece->written_bytes;
   if (end / kWriteBackBytes != piece->output / kWriteBackBytes) {
     // Advice: where the file system has no such call, syncing takes longer.
     sync_file_range(options_.output, end / kWriteBackBytes * kWriteBackBytes - kWriteBackBytes, kWriteBackBytes,
@@ -211,12 +253,12 @@ void MergedFile::Hash(std::unique_lock<std::mutex>* lock) {
   while (!failure_ && hashed_ < produced_ && ring_[hashed_ % size]->produced) {
     const Piece* piece = ring_[hashed_ % size].get();
     lock->unlock();
-    sha256_.Update(piece->memory.data(), static_cast<size_t>(piece->bytes));
+    sha256_.Update(piece->written(), static_cast<size_t>(piece->written_bytes));
     if (piece->is_last_of_tensor) {
       // Every piece before is done, too.
       std::vector<float>().swap(piece->tensor->panels);
     }
-    __atomic_fetch_add(options_.done_bytes, piece->bytes, __ATOMIC_RELAXED);
+    __atomic_fetch_add(options_.done_bytes, piece->written_bytes, __ATOMIC_RELAXED);
     lock->lock();
     hashed_++;
     changed_.notify_all();

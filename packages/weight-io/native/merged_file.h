@@ -10,13 +10,15 @@
 #include <vector>
 
 #include "async_work.h"
+#include "convert_rows.h"
 #include "merge_kernel.h"
 #include "merge_rows.h"
 #include "sha256.h"
 
 namespace lorasmith {
 
-// scale · B A, which is added to a tensor of [rows, width]. A is [rank, in], B [out, rank].
+// scale · B A, which is added to a tensor of [rows, width]. A is [rank, in], B [out, rank]. Where a conversion transposes
+// the tensor, it is transposed before.
 struct TensorUpdate {
   StoredDtype dtype;
   int64_t rows;
@@ -33,7 +35,10 @@ struct SourceTensor {
   int file;
   int64_t offset;
   int64_t bytes;
+  // Bytes in memory instead of a file; or null.
+  const char* content;
   std::unique_ptr<TensorUpdate> update;
+  std::unique_ptr<RowConversion> conversion;
 };
 
 struct MergedFileOptions {
@@ -63,6 +68,7 @@ class MergedFile : public AsyncWork {
   void RunThread();
   bool NextPiece(Piece* piece);
   void Produce(Piece* piece);
+  Failure Read(Piece* piece);
   void Hash(std::unique_lock<std::mutex>* lock);
   void Fail(Failure failure);
 

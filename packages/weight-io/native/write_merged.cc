@@ -63,12 +63,30 @@ class Fields {
   napi_value object_;
 };
 
+StoredDtype DtypeOf(const std::string& name) {
+  if (name == "F32") return StoredDtype::kFloat32;
+  return name == "F16" ? StoredDtype::kFloat16 : StoredDtype::kBFloat16;
+}
+
+std::unique_ptr<RowConversion> ConversionOf(const Fields& fields) {
+  auto conversion = std::make_unique<RowConversion>();
+  const std::string to = fields.Text("to");
+  conversion->from = DtypeOf(fields.Text("from"));
+  conversion->to = to == "Q8_0"   ? WrittenType::kQ8_0
+                   : to == "F32" ? WrittenType::kFloat32
+                   : to == "F16" ? WrittenType::kFloat16
+                                 : WrittenType::kBFloat16;
+  conversion->stored_rows = fields.Integer("rows");
+  conversion->stored_width = fields.Integer("width");
+  conversion->transposed = fields.Boolean("transposed");
+  conversion->head_rows = fields.Integer("headRows");
+  conversion->added = fields.Float("added");
+  return conversion;
+}
+
 std::unique_ptr<TensorUpdate> UpdateOf(const Fields& fields) {
-  const std::string dtype = fields.Text("dtype");
   auto update = std::make_unique<TensorUpdate>();
-  update->dtype = dtype == "F32"   ? StoredDtype::kFloat32
-                  : dtype == "F16" ? StoredDtype::kFloat16
-                                   : StoredDtype::kBFloat16;
+  update->dtype = DtypeOf(fields.Text("dtype"));
   update->rows = fields.Integer("rows");
   update->width = fields.Integer("width");
   update->a = fields.Array<float>("a").first;
@@ -89,8 +107,11 @@ std::vector<SourceTensor> TensorsOf(napi_env env, napi_value list) {
     napi_value element;
     napi_get_element(env, list, i, &element);
     const Fields fields(env, element);
-    SourceTensor tensor{static_cast<int>(fields.Integer("fd")), fields.Integer("offset"), fields.Integer("bytes"), {}};
+    SourceTensor tensor{
+        static_cast<int>(fields.Integer("fd")), fields.Integer("offset"), fields.Integer("bytes"), nullptr, {}, {}};
+    if (fields.Has("content")) tensor.content = fields.Array<char>("content").first;
     if (fields.Has("update")) tensor.update = UpdateOf(Fields(env, fields.Get("update")));
+    if (fields.Has("conversion")) tensor.conversion = ConversionOf(Fields(env, fields.Get("conversion")));
     tensors.push_back(std::move(tensor));
     napi_close_handle_scope(env, scope);
   }

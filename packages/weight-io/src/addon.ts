@@ -4,11 +4,22 @@ import { getSystemErrorMap, getSystemErrorName } from 'node:util';
 
 export type MergeInstructions = 'avx512' | 'avx2' | 'generic';
 
-/** A tensor to copy from a file, or to merge. Sizes fit together: the addon does not check them. */
+/** A tensor to copy, merge or convert. Sizes fit together: the addon does not check them. */
 export interface NativeTensor {
   fd: number;
   offset: number;
   bytes: number;
+  /** Instead of a part of a file. */
+  content?: Uint8Array;
+  conversion?: {
+    from: 'F32' | 'F16' | 'BF16';
+    to: 'F32' | 'F16' | 'BF16' | 'Q8_0';
+    rows: number;
+    width: number;
+    transposed: boolean;
+    headRows: number;
+    added: number;
+  };
   update?: {
     dtype: 'F32' | 'F16' | 'BF16';
     rows: number;

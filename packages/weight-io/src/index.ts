@@ -2,9 +2,13 @@ export { type Piece, readPieces, Sha256 } from './read-pieces.js';
 export { createRegion, giveAway, type Region } from './region.js';
 export {
   mergeInstructions,
+  type StoredTensor,
+  type TensorConversion,
   TensorFault,
+  type TensorInMemory,
   type TensorSource,
   type WeightUpdate,
   type WriteMergedOptions,
   writeMerged,
+  writtenBytes,
 } from './write-merged.js';

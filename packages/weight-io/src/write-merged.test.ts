@@ -3,7 +3,13 @@ import { type FileHandle, mkdtemp, open, readFile, rm, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { mergeInstructions, type WeightUpdate, type WriteMergedOptions, writeMerged } from './write-merged.js';
+import {
+  mergeInstructions,
+  type TensorSource,
+  type WeightUpdate,
+  type WriteMergedOptions,
+  writeMerged,
+} from './write-merged.js';
 
 let folder: string;
 let handles: FileHandle[];
@@ -45,6 +51,13 @@ async function merged(
   expect(createHash('sha256').update(written).digest('hex')).toBe(sha256);
   expect(written.subarray(0, header.byteLength)).toEqual(header);
   return Uint8Array.from(written.subarray(header.byteLength));
+}
+
+/** Writes these sources, and returns the file. */
+async function writtenOf(tensors: TensorSource[]): Promise<Uint8Array> {
+  const output = await opened('converted', 'w');
+  await writeMerged({ output, header: new Uint8Array(), tensors });
+  return Uint8Array.from(await readFile(join(folder, 'converted')));
 }
 
 const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
@@ -138,6 +151,48 @@ test('what is wrong: the tensor whose numbers are not finite, a file that ends, 
   await expect(writing(await opened('merged', 'r+'), 9)).rejects.toMatchObject({ index: 0, fault: 'truncated' });
   await expect(writing(await opened('merged', 'r'), 0)).rejects.toMatchObject({ code: 'EBADF', syscall: 'write' });
   await expect(merged([{ ...good, update: { ...update, rank: 2 } }])).rejects.toThrow(RangeError);
+});
+
+test('Q8_0 has the blocks of gguf-py, from each dtype', async () => {
+  const path = new URL('../../gguf/src/fixtures/converted/quantize.json', import.meta.url);
+  const { numbers: text, blocks } = JSON.parse(await readFile(path, 'utf8'));
+  const content = Buffer.from(text, 'base64');
+  const conversion = { from: 'F32', to: 'Q8_0', shape: [64, 32] } as const;
+  const written = await writtenOf([{ content, conversion }]);
+  expect(Buffer.compare(written, Buffer.from(blocks, 'base64'))).toBe(0);
+});
+
+test('rows are transposed, interleaved and added to, also where they are merged', async () => {
+  const [rows, width] = [6, 4];
+  const weight = numbers(rows * width);
+  const fd = await opened('base', 'w+');
+  await handles.at(-1)!.write(bytesOf(weight), 0, weight.byteLength, 0);
+  const a = Float32Array.of(1, 2, 3, 4, 5, 6);
+  const b = Float32Array.of(1, 10, 100, 1000);
+  const update = { dtype: 'F32', shape: [width, rows], transposed: false, a, b, rank: 1, scale: 2 } as const;
+  const shape = [rows, width] as const;
+  const stored = { fd, offset: 0, bytes: weight.byteLength };
+  const conversion = { from: 'F32', to: 'F32', shape, transposed: true, headRows: 4, added: 1 } as const;
+  const written = new Float32Array((await writtenOf([{ ...stored, update, conversion }])).buffer);
+  const row = (column: number) =>
+    Array.from({ length: rows }, (_, index) =>
+      Math.fround(Math.fround(weight[index * width + column]! + 2 * a[index]! * b[column]!) + 1),
+    );
+  // Of a head of four rows, the first half goes to even places.
+  expect([...written]).toEqual([...row(0), ...row(2), ...row(1), ...row(3)]);
+});
+
+test('a conversion that does not fit is refused, and one that is not finite named', async () => {
+  const content = bytesOf(Float32Array.of(1e6, 1, 1, 1));
+  const shape = [1, 4] as const;
+  for (const wrong of [{ to: 'Q8_0' }, { headRows: 3 }, { shape: [1, 5] }] as const) {
+    await expect(writtenOf([{ content, conversion: { from: 'F32', to: 'F32', shape, ...wrong } }])).rejects.toThrow(
+      RangeError,
+    );
+  }
+  const fault = { index: 1, fault: 'not-finite' };
+  const conversion = { from: 'F32', to: 'F16', shape } as const;
+  await expect(writtenOf([{ content }, { content, conversion }])).rejects.toMatchObject(fault);
 });
 
 test('stops when it is aborted', async () => {

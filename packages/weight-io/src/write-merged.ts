@@ -16,15 +16,47 @@ export interface WeightUpdate {
   scale: number;
 }
 
-/** A tensor to write: a part of an open file, copied or merged. */
-export interface TensorSource {
+type StoredDtype = 'F32' | 'F16' | 'BF16';
+
+/** The types of GGUF. Q8_0: blocks of 32 numbers, each a float16 scale and 32 signed bytes. */
+type WrittenType = StoredDtype | 'Q8_0';
+
+/** How a tensor is written in another type, or with its rows in another order, than it is stored. */
+export interface TensorConversion {
+  from: StoredDtype;
+  to: WrittenType;
+  /** As it is stored: `[rows, width]`; a vector is one row. */
+  shape: readonly [number, number];
+  /** Write it as `[width, rows]`. An update is then that of the written tensor. @defaultValue false */
+  transposed?: boolean;
+  /**
+   * Rows of an attention head. Its two halves are interleaved: row s · headRows/2 + j of a head becomes its row 2j + s.
+   * @defaultValue the rows stay in order
+   */
+  headRows?: number;
+  /** Added to every number, in float32. @defaultValue 0 */
+  added?: number;
+}
+
+/** A part of an open file, copied, merged or converted. It is merged first, and then rounded to its stored dtype. */
+export interface StoredTensor {
   /** File descriptor, open for reading. */
   fd: number;
   /** From the start of the file, in bytes. */
   offset: number;
   bytes: number;
   update?: WeightUpdate;
+  conversion?: TensorConversion;
 }
+
+/** Bytes of the memory, copied or converted. They are not transposed. */
+export interface TensorInMemory {
+  content: Uint8Array;
+  conversion?: TensorConversion;
+}
+
+/** A tensor to write. */
+export type TensorSource = StoredTensor | TensorInMemory;
 
 export interface WriteMergedOptions {
   /** File descriptor of the new file, open for writing and empty. */
@@ -33,7 +65,7 @@ export interface WriteMergedOptions {
   header: Uint8Array;
   /** They are written one after the other behind the header. */
   tensors: readonly TensorSource[];
-  /** Called about twice a second, and at the end, with the bytes of tensors that are done. */
+  /** Called about twice a second, and at the end, with the written bytes of tensors. */
   onProgress?: (doneBytes: number) => void;
   signal?: AbortSignal;
   /** @defaultValue the number of cores, at most 16: more would only wait for the hash */
@@ -42,7 +74,7 @@ export interface WriteMergedOptions {
   instructions?: MergeInstructions;
 }
 
-/** What is wrong with one tensor: the merged numbers are not finite in its dtype, or its file is too short. */
+/** What is wrong with one tensor: written numbers are not finite in their type, or its file is too short. */
 export class TensorFault extends Error {
   override name = 'TensorFault';
   /** Its place in `tensors`. */
@@ -63,8 +95,8 @@ const MAX_THREADS = 16;
 
 /**
  * Writes the tensors of a weight file in one pass on all cores: a piece of a megabyte is read, merged in float32, rounded
- * once, written and hashed while it is in the cache. Memory: eight such pieces for each thread, and a copy of the larger
- * factor of some updates. A weight whose update is 0 keeps its numbers.
+ * once, converted if that is asked for, written and hashed while it is in the cache. Memory: eight such pieces for each thread, as
+ * read and as converted, and a copy of the larger factor of some updates. A weight whose update is 0 keeps its numbers.
  *
  * @returns the sha256 of the file, hexadecimal
  * @throws TensorFault; the system's error when it cannot be written; the signal's reason when it is aborted. The file is then
@@ -111,15 +143,34 @@ export function mergeInstructions(): MergeInstructions[] {
   return addon.mergeInstructions();
 }
 
+/** Bytes of `count` numbers, which are a whole number of blocks. */
+export function writtenBytes(type: WrittenType, count: number): number {
+  if (type === 'Q8_0') return (count / 32) * 34;
+  return count * (type === 'F32' ? 4 : 2);
+}
+
 /** @throws RangeError when sizes do not fit together: the addon does not check them */
-function nativeTensor({ fd, offset, bytes, update }: TensorSource): NativeTensor {
-  if (update === undefined) return { fd, offset, bytes };
+function nativeTensor(source: TensorSource): NativeTensor {
+  const { conversion } = source;
+  if ('content' in source) {
+    const bytes = source.content.byteLength;
+    const native = { fd: -1, offset: 0, bytes, content: source.content };
+    return { ...native, ...(conversion && { conversion: nativeConversion(conversion, bytes, undefined) }) };
+  }
+  const { fd, offset, bytes, update } = source;
+  return {
+    ...{ fd, offset, bytes },
+    ...(update && { update: nativeUpdate(update, bytes) }),
+    ...(conversion && { conversion: nativeConversion(conversion, bytes, update) }),
+  };
+}
+
+function nativeUpdate(update: WeightUpdate, bytes: number): NonNullable<NativeTensor['update']> {
   const { dtype, shape, transposed, a, b, rank, scale } = update;
   const [rows, width] = shape;
   const [outFeatures, inFeatures] = transposed ? [width, rows] : [rows, width];
-  const elementBytes = dtype === 'F32' ? 4 : 2;
   if (
-    bytes !== rows * width * elementBytes ||
+    bytes !== writtenBytes(dtype, rows * width) ||
     bytes === 0 ||
     rank < 1 ||
     a.length !== rank * inFeatures ||
@@ -127,7 +178,25 @@ function nativeTensor({ fd, offset, bytes, update }: TensorSource): NativeTensor
   ) {
     throw new RangeError(`an update of rank ${rank} does not fit a weight of [${rows}, ${width}] in ${bytes} bytes`);
   }
-  return { fd, offset, bytes, update: { dtype, rows, width, a, b, rank, scale, transposed } };
+  return { dtype, rows, width, a, b, rank, scale, transposed };
+}
+
+function nativeConversion(
+  { from, to, shape, transposed = false, headRows = 0, added = 0 }: TensorConversion,
+  bytes: number,
+  update: WeightUpdate | undefined,
+): NonNullable<NativeTensor['conversion']> {
+  const [rows, width] = shape;
+  const [writtenRows, writtenWidth] = transposed ? [width, rows] : [rows, width];
+  if (
+    bytes !== writtenBytes(from, rows * width) ||
+    (to === 'Q8_0' && writtenWidth % 32 !== 0) ||
+    (headRows !== 0 && (headRows % 2 !== 0 || writtenRows % headRows !== 0)) ||
+    (update && (update.dtype !== from || update.shape[0] !== writtenRows || update.shape[1] !== writtenWidth))
+  ) {
+    throw new RangeError(`a conversion from ${from} to ${to} does not fit a weight of [${rows}, ${width}]`);
+  }
+  return { from, to, rows, width, transposed, headRows, added };
 }
 
 function faultOf(error: unknown): unknown {

@@ -90,7 +90,7 @@ describe('an adapter of PEFT', () => {
     const { status, body } = await post(await tarOfFolder(root, 'my-adapter'));
     expect(status).toBe(201);
     const names = (await adapters.files(body.id)).map(({ name }) => name);
-    expect(names).toEqual(['adapter_config.json', 'adapter_model.safetensors', 'manifest.json']);
+    expect(names).toEqual(['README.md', 'adapter_config.json', 'adapter_model.safetensors', 'manifest.json']);
   });
 
   test('names its base model with the last part of a path or of a name of the Hugging Face Hub', async () => {

@@ -65,6 +65,7 @@ test('for concurrent requests a merged model is computed once, with the same wei
   expect(merges()).toBe(1);
   for (const { files } of leases) expect(files).toEqual(leases[0]!.files);
   expect(leases[0]!.files.map(({ name }) => name)).toEqual([
+    'README.md',
     'config.json',
     'generation_config.json',
     'model.safetensors',

@@ -6,7 +6,10 @@ import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import type { AdapterManifest } from '@lorasmith/contracts';
 import type { ChildProgram } from '@lorasmith/engine-host';
+import { openGguf } from '@lorasmith/gguf';
+import { digestArchitecture, readModelFolder } from '@lorasmith/model-folder';
 import { localModels } from '@lorasmith/model-store';
 import {
   createLogger,
@@ -249,6 +252,68 @@ describe('an adapter', () => {
   });
 });
 
+describe('a GGUF file', () => {
+  const path = `/adapters/${ID}?format=gguf`;
+
+  test('of the merged model is computed once for each type, with a model card, and is a valid file', async () => {
+    const responses = await Promise.all([1, 2, 3].map(() => get(`${path}&weights=merged&type=q8_0`)));
+    const downloads = await Promise.all(responses.map(bytesOf));
+    expect(merges()).toBe(1);
+    for (const download of downloads) expect(download.equals(downloads[0]!)).toBe(true);
+    expect(responses[0]!.headers.get('content-disposition')).toContain(`${ID}-merged-q8_0.gguf`);
+    const file = join(root, 'model.gguf');
+    await writeFile(file, downloads[0]!);
+    const gguf = await openGguf(file);
+    expect(gguf.metadata.get('general.architecture')).toBe('llama');
+    expect(gguf.tensors.get('blk.0.ffn_down.weight')?.type.name).toMatch(/Q8_0|F16/);
+    await gguf.close();
+    const files = `/adapters/${ID}/files?format=gguf&weights=merged&type=q8_0`;
+    const { data } = (await (await get(files)).json()) as { data: { name: string; sha256: string }[] };
+    expect(data.map(({ name }) => name)).toEqual(['README.md', `${ID}-merged-q8_0.gguf`]);
+    expect(createHash('sha256').update(downloads[0]!).digest('hex')).toBe(data[1]!.sha256);
+    const range = await get(`${path}&weights=merged&type=q8_0`, { range: 'bytes=4-7' });
+    expect([range.status, ...(await bytesOf(range))]).toEqual([206, 3, 0, 0, 0]);
+    expect(merges()).toBe(1);
+    await get(`${path}&weights=merged`).then(bytesOf);
+    expect(await merged.list()).toEqual([`${ID}.merged-f16`, `${ID}.merged-q8_0`]);
+  });
+
+  test('of the adapter is in float32 by default, and is deleted with the adapter', async () => {
+    const response = await get(path);
+    expect(response.headers.get('content-disposition')).toContain(`${ID}-adapter-f32.gguf`);
+    expect((await bytesOf(response)).subarray(0, 4).toString()).toBe('GGUF');
+    expect((await fetch(`${url}/adapters/${ID}`, { method: 'DELETE' })).status).toBe(204);
+    expect(await merged.list()).toEqual([]);
+  });
+
+  test('is found again after a restart, and computed again after a crash of the process', async () => {
+    await listen(faultyProgram('crash'));
+    expect(await errorOf(await get(path))).toMatchObject({ status: 500, code: 'merge_crashed' });
+    expect(await merged.list()).toEqual([]);
+    await listen(mergeProgram());
+    const first = await get(path).then(bytesOf);
+    await listen(faultyProgram('crash'));
+    expect((await get(path).then(bytesOf)).equals(first)).toBe(true);
+  });
+
+  test('of a model that GGUF cannot express is refused by name', async () => {
+    const config = join(root, 'models/llama-tied/config.json');
+    const changed = { ...JSON.parse(await readFile(config, 'utf8')), hidden_act: 'gelu' };
+    await writeFile(config, JSON.stringify(changed));
+    const model = await readModelFolder(join(root, 'models/llama-tied'));
+    const id = adapterId(77);
+    const change = (manifest: AdapterManifest) => {
+      manifest.base_model.architecture_sha256 = digestArchitecture(model.architecture);
+    };
+    await publishReferenceAdapter(adapters, { id, name: 'llama-tied', change });
+    expect(await errorOf(await get(`/adapters/${id}?format=gguf`))).toMatchObject({
+      status: 422,
+      code: 'model_not_supported',
+      message: expect.stringContaining('no gelu in llama models'),
+    });
+  });
+});
+
 describe('a merged model', () => {
   test('is computed once for concurrent requests, and is a complete model folder', async () => {
     const responses = await Promise.all(Array.from({ length: 5 }, () => get(`/adapters/${ID}?weights=merged`)));
@@ -260,11 +325,21 @@ describe('a merged model', () => {
       expect(downloads[index]!.equals(downloads[0]!)).toBe(true);
     }
     const folder = await unpack(downloads[0]!);
-    expect((await readdir(folder)).sort()).toEqual(['config.json', 'generation_config.json', 'model.safetensors']);
+    expect((await readdir(folder)).sort()).toEqual([
+      'README.md',
+      'config.json',
+      'generation_config.json',
+      'model.safetensors',
+    ]);
     const weights = await bytesOf(await get(`/adapters/${ID}?weights=merged&format=safetensors`));
     expect(weights).toEqual(await readFile(join(folder, 'model.safetensors')));
     const { data } = (await (await get(`/adapters/${ID}/files?weights=merged`)).json()) as { data: { name: string }[] };
-    expect(data.map(({ name }) => name)).toEqual(['config.json', 'generation_config.json', 'model.safetensors']);
+    expect(data.map(({ name }) => name)).toEqual([
+      'README.md',
+      'config.json',
+      'generation_config.json',
+      'model.safetensors',
+    ]);
     const config = await get(`/adapters/${ID}/files/config.json?weights=merged`);
     expect(await bytesOf(config)).toEqual(await readFile(join(REFERENCE, 'llama-tied/base/config.json')));
     expect(merges()).toBe(1);

@@ -1,6 +1,12 @@
 import { stat } from 'node:fs/promises';
-import type { AdapterManifest, PublishedCheckpointOrigin, TrainedOrigin } from '@lorasmith/contracts';
+import {
+  type AdapterManifest,
+  ProductError,
+  type PublishedCheckpointOrigin,
+  type TrainedOrigin,
+} from '@lorasmith/contracts';
 import { bytesText, countText, durationText } from '../human-units.js';
+import type { DownloadAdapterOptions } from '../node-client.js';
 import { type Command, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 import { textTable } from './text-table.js';
 import { createTransferProgress } from './transfer-progress.js';
@@ -35,28 +41,36 @@ export const ADAPTER_COMMANDS: Command[] = [
   {
     name: 'adapters download',
     positionals: ['ID'],
-    summary: 'Download the PEFT folder, or with --merged the merged model',
+    summary: 'Download the PEFT folder, or with --merged the merged model; --format gguf for llama.cpp and Ollama',
     options: {
       merged: { type: 'boolean' },
+      format: { type: 'string' },
+      type: { type: 'string' },
       tar: { type: 'boolean' },
       force: { type: 'boolean' },
       output: { type: 'string', short: 'o' },
     },
     help: [
       '--merged                    the complete model with the adapter merged in, as transformers loads it',
-      '-o, --output PATH           destination [./ID, or ./ID-merged]',
+      '--format gguf               a GGUF file, with a Modelfile for Ollama; the adapter, or with --merged the model',
+      '--type TYPE                 of the numbers in it: f32, f16, bf16 or q8_0 [f32; with --merged f16]',
+      '-o, --output PATH           destination [./ID, ./ID-merged, ./ID-gguf, ./ID-merged-gguf]; with --format gguf, a',
+      '                            PATH that ends in .gguf receives that file alone',
       '--tar                       save a tar file instead of unpacking it',
       '--force                     replace an existing destination',
     ],
     async run(context) {
       const { client, values, signal, output } = context;
       const id = context.positionals[0]!;
-      const target =
-        (values.output as string | undefined) ?? `${id}${values.merged ? '-merged' : ''}${values.tar ? '.tar' : ''}`;
+      const { format, type } = formatOf(values);
+      const parts = [id, ...(values.merged ? ['merged'] : []), ...(format === 'gguf' ? ['gguf'] : [])];
+      const target = (values.output as string | undefined) ?? `${parts.join('-')}${values.tar ? '.tar' : ''}`;
+      const isFile = values.tar === true || (format === 'gguf' && target.endsWith('.gguf'));
       const progress = createTransferProgress(output);
       try {
-        await client.downloadAdapter(id, values.tar ? { file: target } : { folder: target }, {
+        await client.downloadAdapter(id, isFile ? { file: target } : { folder: target }, {
           weights: values.merged ? 'merged' : 'adapter',
+          ...{ format, type },
           overwrite: values.force === true,
           signal,
           onProgress: context.json ? undefined : progress.handle,
@@ -101,6 +115,17 @@ export const ADAPTER_COMMANDS: Command[] = [
     },
   },
 ];
+
+/** @throws ProductError `invalid_request` for flags that do not fit together; the api checks the type */
+function formatOf({ format, type, tar }: Record<string, unknown>): Pick<DownloadAdapterOptions, 'format' | 'type'> {
+  const refuse = (message: string, param: string) => new ProductError('invalid_request', message, { param });
+  if (format !== undefined && format !== 'gguf' && format !== 'safetensors') {
+    throw refuse(`--format ${JSON.stringify(format)} is unknown: safetensors or gguf.`, '--format');
+  }
+  if (format === 'gguf' && tar === true) throw refuse('--tar and --format gguf exclude each other.', '--tar');
+  if (format !== 'gguf' && type !== undefined) throw refuse('--type is only for --format gguf.', '--type');
+  return { format, type: type as DownloadAdapterOptions['type'] };
+}
 
 function manifestText({ id, name, base_model, lora, origin }: AdapterManifest): string {
   return [

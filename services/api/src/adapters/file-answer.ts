@@ -83,7 +83,9 @@ async function openFile(
 ): Promise<FileHandle> {
   const [name = '', folder, ...above] = file.split('/').reverse();
   const place = above.reverse().join('/');
-  const isOfAdapter = folder === id && /^(adapters|merged|cache\/adapters-[0-9a-z]+\/content)$/.test(place);
+  // What is computed from an adapter has its id and a form.
+  const isOfAdapter =
+    folder?.split('.', 1)[0] === id && /^(adapters|merged|cache\/adapters-[0-9a-z]+\/content)$/.test(place);
   if (!isOfAdapter || !/^\w[\w.-]{0,254}$/.test(name)) throw new Error('the registry names a file of something else');
   const handle = await open(path.join(dataDir, file), constants.O_RDONLY | constants.O_NOFOLLOW);
   try {

@@ -124,12 +124,13 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
         summary: 'Download an adapter, or the merged model',
         description:
           'A tar of the PEFT folder. With `weights=merged`, a tar of the merged model in Hugging Face layout; with ' +
-          '`format=safetensors`, only the weights.',
+          '`format=safetensors`, only the weights. `format=gguf` is one file for llama.cpp and Ollama: of the merged ' +
+          'model, or of the adapter.',
         tags,
         params,
         querystring: DownloadQuery,
         headers: rangeHeaders,
-        response: download('A tar, or a safetensors file.', TAR_MEDIA_TYPES[0], 'application/octet-stream'),
+        response: download('A tar, a safetensors or a GGUF file.', TAR_MEDIA_TYPES[0], 'application/octet-stream'),
       },
     },
     (request, reply) => forward(request, reply),

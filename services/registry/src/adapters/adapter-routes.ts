@@ -4,6 +4,7 @@ import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import type { AdapterDownloads, WantedDownload } from '../downloads/adapter-downloads.js';
 import { answerDownload } from '../downloads/answer-download.js';
+import { formOf } from '../merging/derived-form.js';
 import type { MergedModels } from '../merging/merged-models.js';
 import type { DownloadEvent } from '../metrics/registry-metrics.js';
 import type { AdapterLibrary } from './adapter-library.js';
@@ -54,8 +55,9 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
   );
 
   app.get('/adapters/:id', { schema: { params: AdapterParams, querystring: DownloadQuery } }, (request, reply) => {
-    const { weights, format = 'tar' } = request.query;
-    return answer(request, reply, { id: request.params.id, weights, what: format });
+    const { format = 'tar' } = request.query;
+    const what = format === 'tar' ? 'tar' : 'weights';
+    return answer(request, reply, { id: request.params.id, form: formOf(request.query), what });
   });
 
   app.get('/adapters/:id/manifest', { schema: { params: AdapterParams } }, (request, reply) =>
@@ -68,7 +70,7 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
   app.get(
     '/adapters/:id/files',
     { schema: { params: AdapterParams, querystring: AdapterFilesQuery } },
-    async ({ params, query }) => ({ data: await downloads.files(params.id, query.weights) }),
+    async ({ params, query }) => ({ data: await downloads.files(params.id, formOf(query)) }),
   );
 
   app.get(
@@ -76,7 +78,7 @@ export async function adapterRoutes(app: HttpApp, options: AdapterRoutesOptions)
     { schema: { params: FileParams, querystring: AdapterFilesQuery } },
     (request, reply) => {
       const { id, name } = request.params;
-      return answer(request, reply, { id, weights: request.query.weights, what: { name } });
+      return answer(request, reply, { id, form: formOf(request.query), what: { name } });
     },
   );
 

@@ -3,6 +3,7 @@ import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import type { FileSegment } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';
+import type { DerivedForm } from '../merging/derived-form.js';
 import type { MergedModels } from '../merging/merged-models.js';
 import type { DownloadEvent } from '../metrics/registry-metrics.js';
 import type { Download } from './answer-download.js';
@@ -26,9 +27,10 @@ const REDIRECTION_SECONDS = 60;
 
 export interface WantedDownload {
   id: string;
-  weights?: DownloadEvent['weights'] | undefined;
-  /** All files as a tar, the one safetensors file, or the file of a name. */
-  what: 'tar' | 'safetensors' | { name: string };
+  /** Computed from the adapter; null: the adapter itself. @defaultValue null */
+  form?: DerivedForm | null;
+  /** All files as a tar, the one weights file, or the file of a name. */
+  what: 'tar' | 'weights' | { name: string };
   /** Called when its bytes, or the places where they are, are about to be sent. */
   onStarted?: (event: DownloadEvent) => void;
 }
@@ -49,10 +51,11 @@ export class AdapterDownloads {
    * `answer` throw
    */
   async answer<Answer>(
-    { id, weights = 'adapter', what, onStarted }: WantedDownload,
+    { id, form = null, what, onStarted }: WantedDownload,
     answer: (download: Download) => Promise<Answer>,
   ): Promise<Answer> {
-    const { bundle, origin, createdAt, release } = await this.#acquire(id, weights);
+    const { bundle, origin, createdAt, release } = await this.#acquire(id, form);
+    const weights = weightsOf(form);
     let isStreaming = false;
     /** Keeps a merged model until the stream is closed. */
     const streamed = <Stream extends Readable>(stream: Stream): Stream => {
@@ -64,24 +67,24 @@ export class AdapterDownloads {
     };
     try {
       const { store } = bundle;
-      const content = contentOf(what, bundle, createdAt, weights === 'merged' ? `${id}-merged.tar` : `${id}.tar`);
+      const content = contentOf(what, bundle, createdAt, form === null ? `${id}.tar` : `${id}-merged.tar`);
       return await answer({
         ...content,
         open: async (range) => {
           started(range.end - range.start + 1);
-          return streamed(await openParts(store, id, content.parts(range)));
+          return streamed(await openParts(store, bundle.id, content.parts(range)));
         },
         openFileAnswer: async (range) => {
-          const segments = await locateParts(store, id, content.parts(range), this.#options.dataDir);
+          const segments = await locateParts(store, bundle.id, content.parts(range), this.#options.dataDir);
           if (segments === null) return null;
           started(range.end - range.start + 1);
-          return streamed(this.#fileAnswer(segments, weights));
+          return streamed(this.#fileAnswer(segments, form));
         },
         redirection: async () => {
           if (!this.#options.redirectDownloads || what === 'tar') return null;
           const { contentType, fileName, totalBytes } = content;
           const file = { seconds: REDIRECTION_SECONDS, contentType, fileName };
-          const url = await store.temporaryUrl(id, fileName, file);
+          const url = await store.temporaryUrl(bundle.id, fileName, file);
           if (url !== null) started(totalBytes);
           return url;
         },
@@ -96,29 +99,29 @@ export class AdapterDownloads {
     for (const answer of this.#reading) answer.end();
   }
 
-  #fileAnswer(segments: FileSegment[], weights: DownloadEvent['weights']): FileAnswerStream {
+  #fileAnswer(segments: FileSegment[], form: DerivedForm | null): FileAnswerStream {
     const answer = new FileAnswerStream(segments);
     // Nothing is kept for an adapter: it is not evicted, and one that is deleted can be read by whoever has opened it.
-    if (weights === 'adapter') answer.end();
+    if (form === null) answer.end();
     else this.#reading.add(answer.once('close', () => this.#reading.delete(answer)));
     return answer;
   }
 
-  /** The files of an adapter, or of its merged model. @throws as {@link answer} */
-  async files(id: string, weights: DownloadEvent['weights'] = 'adapter'): Promise<readonly AdapterFile[]> {
-    const { bundle, release } = await this.#acquire(id, weights);
+  /** The files of an adapter, or of what is computed from it. @throws as {@link answer} */
+  async files(id: string, form: DerivedForm | null): Promise<readonly AdapterFile[]> {
+    const { bundle, release } = await this.#acquire(id, form);
     release();
     return bundle.files;
   }
 
-  async #acquire(id: string, weights: DownloadEvent['weights']) {
+  async #acquire(id: string, form: DerivedForm | null) {
     const { library, adapters, merged, models } = this.#options;
     const adapter = await library.check(id);
     const { origin, created_at } = adapter.manifest;
     const of = { origin, createdAt: new Date(created_at) };
-    if (weights === 'adapter') return { ...of, bundle: { store: adapters, ...adapter }, release: () => {} };
-    const { files, release } = await models.acquire(adapter);
-    return { ...of, bundle: { store: merged, id, files }, release };
+    if (form === null) return { ...of, bundle: { store: adapters, ...adapter }, release: () => {} };
+    const { release, ...lease } = await models.acquire(adapter, form);
+    return { ...of, bundle: { store: merged, ...lease }, release };
   }
 }
 
@@ -129,7 +132,13 @@ function contentOf(
   tarName: string,
 ): DownloadContent {
   if (what === 'tar') return tarContent(bundle.files, createdAt, tarName);
-  return fileContent(what === 'safetensors' ? weightsFile(bundle) : namedFile(bundle, what.name));
+  return fileContent(what === 'weights' ? weightsFile(bundle) : namedFile(bundle, what.name));
+}
+
+/** For metrics. */
+function weightsOf(form: DerivedForm | null): DownloadEvent['weights'] {
+  if (form === null) return 'adapter';
+  return form.format === 'gguf' ? 'gguf' : 'merged';
 }
 
 function namedFile({ id, files }: BundleContent, name: string): AdapterFile {
@@ -141,8 +150,8 @@ function namedFile({ id, files }: BundleContent, name: string): AdapterFile {
 }
 
 function weightsFile({ id, files }: BundleContent): AdapterFile {
-  const [first, ...more] = files.filter(({ name }) => name.endsWith('.safetensors'));
-  if (first === undefined) throw new ProductError('invalid_adapter', `${id} has no safetensors file.`);
+  const [first, ...more] = files.filter(({ name }) => /\.(safetensors|gguf)$/.test(name));
+  if (first === undefined) throw new ProductError('invalid_adapter', `${id} has no file of weights.`);
   if (more.length > 0) {
     const message = `The merged model has ${more.length + 1} weight files. Download the tar, or each file from /adapters/${id}/files/NAME?weights=merged.`;
     throw new ProductError('conflict', message, { param: 'format' });

@@ -36,7 +36,8 @@ export function fileContent({ name, bytes, sha256 }: AdapterFile): DownloadConte
   return {
     etag: `"${sha256}"`,
     totalBytes: bytes,
-    contentType: CONTENT_TYPES[name.slice(name.lastIndexOf('.') + 1)] ?? 'application/octet-stream',
+    contentType:
+      CONTENT_TYPES[name === 'Modelfile' ? 'txt' : name.slice(name.lastIndexOf('.') + 1)] ?? 'application/octet-stream',
     fileName: name,
     parts: (range) => (bytes === 0 ? [] : [{ name, ...range }]),
   };

@@ -137,7 +137,7 @@ export class AdapterImport {
     const { name, owner } = options;
     const id = newIdentifier('ad');
     const { base_model, lora, files } = result;
-    const manifest = await writeManifest(checked, {
+    const written = await writeManifest(checked, {
       id,
       owner,
       name,
@@ -147,7 +147,7 @@ export class AdapterImport {
       versions: { node: process.versions.node },
       files,
     });
-    checkStoredBytes(totalBytes([...files, manifest]), bounds);
+    checkStoredBytes(totalBytes([...files, ...written]), bounds);
     signal.throwIfAborted();
     const published = await adapters.publish(checked, id);
     if (!published) throw new ProductError('internal_error', `The new id ${id} is already in use. Try again.`);

@@ -1,30 +1,65 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type AdapterFile, ProductError } from '@lorasmith/contracts';
+import { derivedCard } from '@lorasmith/adapter-store';
+import { ADAPTER_FILES, type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { answerParent } from '@lorasmith/engine-host';
-import { mergeModel } from '@lorasmith/merging';
-import { baseMismatch, digestBase, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
-import { readPeftFolder } from '@lorasmith/peft-files';
+import { writeGgufAdapter, writeGgufModel } from '@lorasmith/gguf';
+import { mergeModel, modelfile } from '@lorasmith/merging';
+import { baseMismatch, digestBase, type ModelFolder, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
+import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';
+import { ggufFileName } from './derived-form.js';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
 
 answerParent<MergeRequest, AdapterFile[], MergeProgress>('merge', merge);
 
 async function merge(request: MergeRequest, report: (progress: MergeProgress) => void): Promise<AdapterFile[]> {
+  const { manifest, form, outputFolder } = request;
   const adapter = await readPeftFolder(request.adapterFolder);
   const model = await readModelFolder(request.modelFolder);
   const digests = new WeightDigests(request.weightDigests);
-  const mismatch = baseMismatch(request.adapter, request.base, await digestBase(model, digests));
+  const mismatch = baseMismatch(manifest.id, manifest.base_model, await digestBase(model, digests));
   if (mismatch !== null) throw new ProductError('conflict', mismatch);
-  const weights = await mergeModel({
-    model,
-    adapter,
-    outputFolder: request.outputFolder,
-    onProgress: (doneBytes, totalBytes) => report({ doneBytes, totalBytes }),
-  });
-  const files = new Map<string, AdapterFile>(weights.map((file) => [file.name, file]));
-  for (const name of await readdir(request.outputFolder)) {
-    if (!files.has(name)) files.set(name, { name, ...(await digestFile(join(request.outputFolder, name))) });
+  const onProgress = (doneBytes: number, totalBytes: number) => report({ doneBytes, totalBytes });
+  const known =
+    form.format === 'safetensors'
+      ? await mergeModel({ model, adapter, outputFolder, onProgress })
+      : [await writeGguf(request, model, adapter, onProgress)];
+  const write = (name: string, text: string) => writeFile(join(outputFolder, name), text, { flag: 'wx', flush: true });
+  const forOllama = await modelfileOf(request);
+  if (forOllama !== null) await write('Modelfile', forOllama);
+  await write(ADAPTER_FILES.card, derivedCard(manifest, known[0]!.name));
+  const files = new Map<string, AdapterFile>(known.map((file) => [file.name, file]));
+  for (const name of await readdir(outputFolder)) {
+    if (!files.has(name)) files.set(name, { name, ...(await digestFile(join(outputFolder, name))) });
   }
   return [...files.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+}
+
+async function writeGguf(
+  { manifest, form, outputFolder }: MergeRequest,
+  model: ModelFolder,
+  adapter: PeftAdapter,
+  onProgress: (doneBytes: number, totalBytes: number) => void,
+): Promise<AdapterFile> {
+  if (form.format !== 'gguf') throw new Error('not a GGUF form');
+  const name = ggufFileName(manifest.id, form);
+  // llama.cpp knows the tokens of Phi-3 by the name of the model, so it is kept.
+  const description = { name: `${model.name} ${manifest.name ?? manifest.id}`, baseModel: model.name };
+  const options = { model, adapter, path: join(outputFolder, name), type: form.type, description };
+  const written = form.weights === 'adapter' ? writeGgufAdapter(options) : writeGgufModel({ ...options, onProgress });
+  return { name, ...(await written) };
+}
+
+async function modelfileOf({ manifest, form, modelFolder }: MergeRequest): Promise<string | null> {
+  if (form.format === 'safetensors') return await modelfile({ modelFolder, from: '.' });
+  const file = `./${ggufFileName(manifest.id, form)}`;
+  if (form.weights === 'merged') return await modelfile({ modelFolder, from: file });
+  const base = manifest.base_model.name;
+  return await modelfile({
+    ...{ modelFolder, from: `./${base}.gguf`, adapter: file },
+    comments: [
+      `${base}.gguf is the base model, which is not in this folder. The name of a model in Ollama does as well.`,
+    ],
+  });
 }

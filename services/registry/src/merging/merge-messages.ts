@@ -1,18 +1,18 @@
 import type { AdapterManifest } from '@lorasmith/contracts';
+import type { DerivedForm } from './derived-form.js';
 
 /** The only request to a merge process. All paths are absolute. */
 export interface MergeRequest {
   /** The base model. */
   modelFolder: string;
-  /** The base model that the adapter was trained on. */
-  base: AdapterManifest['base_model'];
-  /** Name of the adapter, for messages. */
-  adapter: string;
+  /** Of the adapter. */
+  manifest: AdapterManifest;
+  form: DerivedForm;
   /** A PEFT folder. */
   adapterFolder: string;
   /** Where digests of weights are remembered; see WeightDigests. */
   weightDigests: string;
-  /** Empty; receives the merged model. */
+  /** Empty; receives the files. */
   outputFolder: string;
 }
 

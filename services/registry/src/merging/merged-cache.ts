@@ -15,7 +15,7 @@ interface Entry {
   lastUsedMs: number;
 }
 
-/** Merged models on disk, by the id of their adapter, with a limit in bytes. The least recently used one is evicted first. */
+/** Merged models and GGUF files on disk, by the id of their bundle, with a limit in bytes. The least recently used one is evicted first. */
 export class MergedCache {
   readonly #store: LocalBundleStore;
   readonly #maxBytes: number;
@@ -37,6 +37,11 @@ export class MergedCache {
 
   usage(): { models: number; bytes: number; limitBytes: number } {
     return { models: this.#entries.size, bytes: this.#usedBytes(), limitBytes: this.#maxBytes };
+  }
+
+  /** The ids of all models. */
+  ids(): string[] {
+    return [...this.#entries.keys()];
   }
 
   /** Loads the models of an earlier process. Removes broken ones and those that are no longer wanted. */

@@ -2,18 +2,23 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { askChild, type ChildProgram } from '@lorasmith/engine-host';
+import { maxGgufBytes } from '@lorasmith/gguf';
 import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
 import type { ModelSource } from '@lorasmith/model-store';
 import type { Tracing } from '@lorasmith/service-kit';
-import type { BundleStore, LocalBundleStore } from '@lorasmith/storage';
+import { type BundleStore, type LocalBundleStore, totalBytes } from '@lorasmith/storage';
 import type { CheckedAdapter } from '../adapters/adapter-library.js';
 import { crashError, shuttingDown } from '../child-processes.js';
 import { Semaphore } from '../semaphore.js';
+import { adapterOf, bundleIdOf, type DerivedForm, MERGED } from './derived-form.js';
 import type { MergeProgress, MergeRequest } from './merge-messages.js';
 import { MergedCache } from './merged-cache.js';
 
 /** Upper limit for a tensor's entries in the index of a model in several files and in the record of the cache. */
 const MAX_INDEX_ENTRY_BYTES = 512;
+
+/** Of the Modelfile and the model card together, with usual settings. */
+const TEXT_FILES_BYTES = 16 * 1024;
 
 /** Maximum waiting merges. */
 const MAX_WAITING = 16;
@@ -48,6 +53,8 @@ export interface MergedModelsDependencies {
 
 /** A merged model that stays on disk until it is released. */
 export interface MergedModelLease {
+  /** Of its bundle. */
+  id: string;
   files: AdapterFile[];
   release: () => void;
 }
@@ -63,8 +70,8 @@ export class MergedModels {
 
   private constructor(dependencies: MergedModelsDependencies) {
     this.#dependencies = dependencies;
-    this.#cache = new MergedCache(dependencies.merged, dependencies.cacheBytes, (adapter, bytes) =>
-      dependencies.onEvent({ type: 'merged-model-evicted', adapter, bytes }),
+    this.#cache = new MergedCache(dependencies.merged, dependencies.cacheBytes, (id, bytes) =>
+      dependencies.onEvent({ type: 'merged-model-evicted', adapter: adapterOf(id), bytes }),
     );
   }
 
@@ -72,24 +79,26 @@ export class MergedModels {
   static async open(dependencies: MergedModelsDependencies): Promise<MergedModels> {
     const models = new MergedModels(dependencies);
     await dependencies.merged.sweepStaging(dependencies.mergeTimeoutMs);
-    await models.#cache.load((id) => dependencies.adapters.has(id));
+    await models.#cache.load((id) => dependencies.adapters.has(adapterOf(id)));
     return models;
   }
 
   /**
-   * The merged model of an adapter, computed if necessary. The merge continues for the other callers if one disconnects or
+   * The merged model of an adapter, or a GGUF file, computed if necessary. The merge continues for the other callers if one disconnects or
    * stops waiting.
    *
    * @throws ProductError `model_not_found` and the other model errors; `conflict` if the base model has changed since the
-   * training; `invalid_adapter`, `merge_not_finite`, `merge_crashed`, `storage_full`, `service_unavailable`, `timeout`
+   * training; `model_not_supported` for a model that GGUF cannot express; `invalid_adapter`, `merge_not_finite`, `merge_crashed`,
+   * `storage_full`, `service_unavailable`, `timeout`
    */
-  async acquire(adapter: CheckedAdapter): Promise<MergedModelLease> {
-    const release = this.#cache.pin(adapter.id);
+  async acquire(adapter: CheckedAdapter, form: DerivedForm = MERGED): Promise<MergedModelLease> {
+    const id = bundleIdOf(adapter.id, form);
+    const release = this.#cache.pin(id);
     try {
-      const found = await this.#cache.files(adapter.id);
+      const found = await this.#cache.files(id);
       this.#dependencies.onEvent({ type: 'merged-model-requested', adapter: adapter.id, found: found !== null });
-      const files = found ?? (await this.#waitFor(this.#merge(adapter)));
-      return { files, release };
+      const files = found ?? (await this.#waitFor(this.#merge(adapter, form)));
+      return { id, files, release };
     } catch (error) {
       release();
       throw error;
@@ -101,9 +110,9 @@ export class MergedModels {
     return { ...this.#cache.usage(), merging: this.#running.size };
   }
 
-  /** Removes the merged model of a deleted adapter. */
-  async forget(id: string): Promise<void> {
-    await this.#cache.remove(id);
+  /** Removes everything that was computed from a deleted adapter. */
+  async forget(adapter: string): Promise<void> {
+    for (const id of this.#cache.ids()) if (adapterOf(id) === adapter) await this.#cache.remove(id);
   }
 
   /** Ends the merges. Requests that wait for them fail with `service_unavailable`. */
@@ -112,46 +121,48 @@ export class MergedModels {
     await Promise.allSettled(this.#running.values());
   }
 
-  #merge(adapter: CheckedAdapter): Promise<AdapterFile[]> {
-    const running = this.#running.get(adapter.id);
+  #merge(adapter: CheckedAdapter, form: DerivedForm): Promise<AdapterFile[]> {
+    const id = bundleIdOf(adapter.id, form);
+    const running = this.#running.get(id);
     if (running !== undefined) return running;
     if (this.#merges.waiting >= MAX_WAITING) {
       const message = `${MAX_WAITING} merges are already waiting, which is the limit. Try again later.`;
       throw new ProductError('service_unavailable', message);
     }
-    const unpin = this.#cache.pin(adapter.id);
+    const unpin = this.#cache.pin(id);
     const merging = this.#merges
       .run(this.#closing.signal, () =>
         this.#dependencies.tracing.span('merge adapter', { attributes: { 'lorasmith.adapter': adapter.id } }, () =>
-          this.#mergeInTurn(adapter),
+          this.#mergeInTurn(adapter, form),
         ),
       )
       .finally(() => {
         unpin();
-        this.#running.delete(adapter.id);
+        this.#running.delete(id);
       });
-    this.#running.set(adapter.id, merging);
+    this.#running.set(id, merging);
     // All callers may have stopped waiting when it fails.
     merging.catch(() => {});
     return merging;
   }
 
-  async #mergeInTurn(adapter: CheckedAdapter): Promise<AdapterFile[]> {
+  async #mergeInTurn(adapter: CheckedAdapter, form: DerivedForm): Promise<AdapterFile[]> {
     const { id, manifest } = adapter;
     // An earlier merge may have finished since the cache was checked.
-    const ready = await this.#cache.files(id);
+    const ready = await this.#cache.files(bundleIdOf(id, form));
     if (ready !== null) return ready;
     const { modelsDir, release } = await this.#dependencies.baseModels.hold(manifest.base_model.name);
     try {
-      return await this.#mergeInto(adapter, await openBaseModel(modelsDir, manifest.base_model.name));
+      return await this.#mergeInto(adapter, form, await openBaseModel(modelsDir, manifest.base_model.name));
     } finally {
       release();
     }
   }
 
-  async #mergeInto({ id, manifest }: CheckedAdapter, model: ModelFolder): Promise<AdapterFile[]> {
+  async #mergeInto({ id, manifest }: CheckedAdapter, form: DerivedForm, model: ModelFolder): Promise<AdapterFile[]> {
     const { adapters, merged, program, mergeTimeoutMs, onEvent } = this.#dependencies;
-    const bytes = await mergedBytes(model);
+    const bundle = bundleIdOf(id, form);
+    const bytes = TEXT_FILES_BYTES + (await derivedBytes(form, model, totalBytes(manifest.files)));
     await this.#cache.evictFor(bytes);
 
     const begin = performance.now();
@@ -162,8 +173,7 @@ export class MergedModels {
     try {
       const request: MergeRequest = {
         modelFolder: model.path,
-        base: manifest.base_model,
-        adapter: id,
+        ...{ manifest, form },
         adapterFolder: held.folder,
         weightDigests: this.#dependencies.weightDigests,
         outputFolder: staging.path,
@@ -177,7 +187,7 @@ export class MergedModels {
         crashed: crashError(work, 'merge_crashed'),
         onProgress: (progress) => onEvent({ type: 'merge-progressed', adapter: id, ...progress }),
       });
-      await this.#cache.publish(id, staging, made);
+      await this.#cache.publish(bundle, staging, made);
       onEvent({ type: 'merge-finished', adapter: id, seconds: seconds() });
     } catch (error) {
       onEvent({ type: 'merge-failed', adapter: id, seconds: seconds(), error });
@@ -187,10 +197,10 @@ export class MergedModels {
       await staging.discard();
     }
     if (!(await adapters.has(id))) {
-      await this.#cache.remove(id);
+      await this.#cache.remove(bundle);
       throw new ProductError('adapter_not_found', `The adapter ${id} was deleted while it was being merged.`);
     }
-    const files = await this.#cache.files(id);
+    const files = await this.#cache.files(bundle);
     if (files === null) throw new ProductError('internal_error', `The merged model of ${id} was removed. Try again.`);
     return files;
   }
@@ -210,6 +220,13 @@ export class MergedModels {
       clearTimeout(timer);
     }
   }
+}
+
+/** Maximum size of the weights, and of what is copied with them. */
+async function derivedBytes(form: DerivedForm, model: ModelFolder, adapterBytes: number): Promise<number> {
+  if (form.format === 'safetensors') return await mergedBytes(model);
+  // No type takes more than that of the adapter's files.
+  return form.weights === 'adapter' ? 2 * adapterBytes : await maxGgufBytes(model, form.type);
 }
 
 /** Maximum size of the merged model: the weights keep their dtype, text files are copied, an index is added. */

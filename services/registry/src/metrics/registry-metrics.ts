@@ -7,7 +7,7 @@ export interface DownloadEvent {
   adapter: string;
   /** The job that trained the adapter; null for an imported adapter. */
   job: string | null;
-  weights: 'adapter' | 'merged';
+  weights: 'adapter' | 'merged' | 'gguf';
   bytes: number;
 }
 
@@ -100,7 +100,7 @@ export function countDownloads(metrics: Registry): (event: DownloadEvent) => voi
   const options = { labelNames: ['weights'], registers: [metrics] };
   const downloads = new Counter({
     name: 'lorasmith_downloads_total',
-    help: 'Started downloads of adapters and merged models, complete or a range.',
+    help: 'Started downloads of adapters, merged models and GGUF files, complete or a range.',
     ...options,
   });
   const bytes = new Counter({
@@ -108,7 +108,7 @@ export function countDownloads(metrics: Registry): (event: DownloadEvent) => voi
     help: 'Bytes of the started downloads.',
     ...options,
   });
-  for (const weights of ['adapter', 'merged']) {
+  for (const weights of ['adapter', 'merged', 'gguf']) {
     downloads.inc({ weights }, 0);
     bytes.inc({ weights }, 0);
   }

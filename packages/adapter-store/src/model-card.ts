@@ -1,0 +1,129 @@
+import { ADAPTER_FILES, type AdapterManifest, type TrainedOrigin } from '@lorasmith/contracts';
+import { codeBlock, inlineText, yamlFields } from './card-text.js';
+
+/** What a card is made of: a manifest before or after it was written. */
+export type CardContent = Pick<AdapterManifest, 'id' | 'name' | 'origin' | 'base_model' | 'lora'>;
+
+/**
+ * The model card of an adapter, as the Hugging Face Hub reads it: YAML at its top, then Markdown.
+ *
+ * Specification: https://huggingface.co/docs/hub/model-cards
+ */
+export function adapterCard(adapter: CardContent): string {
+  const { base_model } = adapter;
+  const task = base_model.family === 'classifier' ? {} : { pipeline_tag: 'text-generation' };
+  const fields = { base_model: base_model.name, base_model_relation: 'adapter', library_name: 'peft', ...task };
+  const loading =
+    base_model.family === 'classifier'
+      ? [`\`${ADAPTER_FILES.weights}\` has the matrices of each layer, in PEFT's names.`]
+      : [
+          'With PEFT and transformers, where this folder is `adapter`:',
+          codeBlock([
+            'from peft import PeftModel',
+            'from transformers import AutoModelForCausalLM, AutoTokenizer',
+            '',
+            `base = AutoModelForCausalLM.from_pretrained(${JSON.stringify(base_model.name)}, dtype="auto")`,
+            'model = PeftModel.from_pretrained(base, "adapter")',
+          ]),
+          'With vLLM:',
+          codeBlock([
+            `vllm serve ${base_model.name} --enable-lora --max-lora-rank ${adapter.lora.r} --lora-modules adapter=./adapter`,
+          ]),
+        ];
+  return cardOf(fields, [
+    `# ${inlineText(adapter.name ?? adapter.id)}`,
+    `A LoRA adapter for ${inlineText(base_model.name)}, ${howMade(adapter)} by Lorasmith.`,
+    ...about(adapter),
+    '## Loading',
+    ...loading,
+  ]);
+}
+
+/**
+ * The model card of a model with an adapter merged into it.
+ * @param weightsFile - Its first file of weights, whose name says which format it has.
+ */
+export function derivedCard(adapter: CardContent, weightsFile: string): string {
+  const { base_model, name, id } = adapter;
+  const isGguf = weightsFile.endsWith('.gguf');
+  const isAdapter = weightsFile.includes('-adapter-');
+  const relation = isAdapter ? 'adapter' : 'finetune';
+  const library = isGguf ? {} : { library_name: 'transformers' };
+  const task = base_model.family === 'classifier' ? {} : { pipeline_tag: 'text-generation' };
+  const fields = { base_model: base_model.name, base_model_relation: relation, ...library, ...task };
+  const what = isAdapter ? 'A LoRA adapter for' : 'A LoRA adapter merged into';
+  const loading = isGguf
+    ? codeBlock([
+        isAdapter ? `llama-server -m BASE.gguf --lora ${weightsFile}` : `llama-server -m ${weightsFile}`,
+        'ollama create NAME -f Modelfile',
+      ])
+    : codeBlock([
+        'from transformers import AutoModelForCausalLM, AutoTokenizer',
+        '',
+        'model = AutoModelForCausalLM.from_pretrained("model", dtype="auto")',
+        'tokenizer = AutoTokenizer.from_pretrained("model")',
+      ]);
+  const how = isGguf ? 'With llama.cpp, or with Ollama:' : 'With transformers, where this folder is `model`:';
+  return cardOf(fields, [
+    `# ${inlineText(name ?? id)}`,
+    `${what} ${inlineText(base_model.name)}, ${howMade(adapter)} by Lorasmith.`,
+    ...about(adapter),
+    ...(base_model.family === 'classifier' ? [] : ['## Loading', how, loading]),
+  ]);
+}
+
+function cardOf(fields: Record<string, string>, parts: readonly string[]): string {
+  return `---\n${yamlFields(fields, ['lora', 'lorasmith'])}---\n\n${parts.join('\n\n')}\n`;
+}
+
+function howMade({ origin }: CardContent): string {
+  switch (origin.kind) {
+    case 'trained':
+      return 'trained';
+    case 'published-checkpoint':
+      return `trained (checkpoint of step ${origin.step})`;
+    case 'imported':
+      return 'imported, and not trained,';
+  }
+}
+
+/** What is known of the base model, the data, the settings and the results. */
+function about({ id, base_model, lora, origin }: CardContent): string[] {
+  const facts = [
+    `- Adapter: \`${id}\`, rank ${lora.r}, alpha ${lora.alpha}, ${lora.modules.length} layers`,
+    `- Base model: ${inlineText(base_model.name)}, sha256 of its weights \`${base_model.weights_sha256}\``,
+  ];
+  if (origin.kind === 'imported') return [facts.join('\n')];
+  const { dataset, settings } = origin;
+  facts.push(`- Data: \`${dataset.id}\`, ${dataset.rows} rows, sha256 \`${dataset.sha256}\``);
+  return [
+    facts.join('\n'),
+    '## Settings',
+    codeBlock(
+      Object.entries({ ...settings.lora, ...settings.training }).map(
+        ([key, value]) => `${key}: ${JSON.stringify(value)}`,
+      ),
+    ),
+    '## Results',
+    results(origin),
+  ];
+}
+
+function results({ result, checks }: Pick<TrainedOrigin, 'result' | 'checks'>): string {
+  const { evaluation_before: before, evaluation_after: after } = result;
+  const lines = [
+    `- ${result.steps} steps, ${result.trained_tokens} trained tokens, loss ${number(result.first_loss)} → ${number(result.last_loss)}`,
+  ];
+  if (after !== null) {
+    const from = before === null ? '' : `${number(before.loss)} → `;
+    lines.push(`- Loss on held-out rows: ${from}${number(after.loss)}`);
+    if (after.accuracy !== null) lines.push(`- Accuracy on held-out rows: ${number(after.accuracy)}`);
+  }
+  const difference = number(checks.adapter_difference);
+  lines.push(`- Checked before it was published: its log-probabilities differ from the base's by ${difference} (RMS).`);
+  return lines.join('\n');
+}
+
+function number(value: number): string {
+  return String(Number(value.toPrecision(4)));
+}

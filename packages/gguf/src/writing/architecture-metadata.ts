@@ -1,0 +1,184 @@
+import type { DecoderArchitecture, DecoderFamily, RopeScaling } from '@lorasmith/model-folder';
+import type { MetadataValue } from './gguf-layout.js';
+import { inexpressible } from './refuse.js';
+
+/** `general.architecture`. */
+const ARCHITECTURES: Readonly<Record<DecoderFamily, string>> = {
+  llama: 'llama',
+  mistral: 'llama',
+  qwen2: 'qwen2',
+  qwen3: 'qwen3',
+  gemma2: 'gemma2',
+  phi3: 'phi3',
+  gpt2: 'gpt2',
+};
+
+/** The activation that llama.cpp computes for each family, whatever config.json says. */
+const ACTIVATIONS: Readonly<Record<DecoderFamily, string>> = {
+  llama: 'silu',
+  mistral: 'silu',
+  qwen2: 'silu',
+  qwen3: 'silu',
+  phi3: 'silu',
+  gemma2: 'gelu_tanh',
+  gpt2: 'gelu_tanh',
+};
+
+/** Layers of the one release of Gemma 2 (27B) whose scores llama.cpp scales by the hidden size for each head. */
+const GEMMA2_27B_LAYERS = 46;
+
+/** The settings of a decoder as metadata, and the factors of its rotary frequencies as tensors. */
+export interface ArchitectureMetadata {
+  architecture: string;
+  /** Keys without the architecture in front, for instance `block_count`. */
+  settings: [key: string, value: MetadataValue][];
+  /** Tensors that no weight file has, by name. */
+  ropeTensors: [name: string, values: Float32Array][];
+}
+
+const uint = (value: number): MetadataValue => ({ type: 'uint32', value });
+const float = (value: number): MetadataValue => ({ type: 'float32', value });
+const text = (value: string): MetadataValue => ({ type: 'string', value });
+
+/**
+ * The settings of a decoder as llama.cpp reads them (convert_hf_to_gguf.py, and `load_hparams` of each of its models).
+ *
+ * Where llama.cpp attends to all tokens but the model to a window, the length of a text (`context_length`) is limited to the window:
+ * up to there, both are the same.
+ *
+ * @throws ProductError model_not_supported, for a setting that llama.cpp does not have
+ */
+export function architectureMetadata(architecture: DecoderArchitecture, model: string): ArchitectureMetadata {
+  const { family, headCount, keyValueHeadCount, headDim, norm, rope, mlp } = architecture;
+  checkFamily(architecture, model);
+  const settings: ArchitectureMetadata['settings'] = [
+    ['block_count', uint(architecture.layerCount)],
+    ['context_length', uint(contextLength(architecture))],
+    ['embedding_length', uint(architecture.hiddenSize)],
+    ['feed_forward_length', uint(architecture.intermediateSize)],
+    ['attention.head_count', uint(headCount)],
+  ];
+  if (mlp.activation !== ACTIVATIONS[family]) {
+    throw inexpressible(model, `llama.cpp has no ${architecture.mlp.activation} in ${family} models`);
+  }
+  const result = { architecture: ARCHITECTURES[family], settings, ropeTensors: [] as [string, Float32Array][] };
+  if (norm.kind === 'layer') {
+    settings.push(['attention.layer_norm_epsilon', float(norm.epsilon)]);
+  } else {
+    settings.push(['attention.head_count_kv', uint(keyValueHeadCount)]);
+    settings.push(['attention.layer_norm_rms_epsilon', float(norm.epsilon)]);
+    settings.push(['attention.key_length', uint(headDim)], ['attention.value_length', uint(headDim)]);
+  }
+  if (rope !== null) {
+    settings.push(['rope.freq_base', float(rope.theta)]);
+    settings.push(['rope.dimension_count', uint(Math.trunc(headDim * rope.partialRotaryFactor))]);
+    if (rope.scaling !== null) addScaling(result, rope.scaling, architecture, model);
+  }
+  if (family === 'gemma2') {
+    settings.push(['attn_logit_softcapping', float(architecture.attention.softcap!)]);
+    settings.push(['final_logit_softcapping', float(architecture.logitSoftcap!)]);
+    settings.push(['attention.sliding_window', uint(architecture.attention.layers[0]!.window!)]);
+  }
+  // 0: llama.cpp would otherwise assume the window of an early release.
+  if (family === 'phi3') settings.push(['attention.sliding_window', uint(0)]);
+  settings.push(['vocab_size', uint(architecture.vocabSize)]);
+  return result;
+}
+
+function contextLength({ family, maxPositions, attention }: DecoderArchitecture): number {
+  if (family === 'gemma2') return maxPositions;
+  const windows = attention.layers.flatMap(({ window }) => (window === null ? [] : [window]));
+  return Math.min(maxPositions, ...windows);
+}
+
+function checkFamily(architecture: DecoderArchitecture, model: string): void {
+  const { family, attention, bias, headCount, headDim, hiddenSize, layerCount } = architecture;
+  const refuseIf = (condition: boolean, what: string) => {
+    if (condition) throw inexpressible(model, `llama.cpp has no ${what} in ${family} models`);
+  };
+  const scaleByHidden = family === 'gemma2' && layerCount === GEMMA2_27B_LAYERS;
+  const scale = (scaleByHidden ? hiddenSize / headCount : headDim) ** -0.5;
+  const isOwnScale = attention.layers.some((layer) => Math.abs(layer.scale / scale - 1) > 1e-6);
+  refuseIf(isOwnScale, `scale of the attention scores of its own (it is ${attention.layers[0]!.scale})`);
+  const hasOwnWidth = (family === 'qwen2' || family === 'phi3') && headCount * headDim !== hiddenSize;
+  refuseIf(hasOwnWidth, `attention heads that together have another size than the hidden state (head_dim ${headDim})`);
+  if (family === 'gemma2') {
+    refuseIf(!architecture.tiedHead, 'output head of its own (tie_word_embeddings false)');
+    refuseIf(bias.queryKeyValue, 'bias of the attention layers (attention_bias)');
+    refuseIf(attention.softcap === null, 'attention without attn_logit_softcapping');
+    refuseIf(architecture.logitSoftcap === null, 'logits without final_logit_softcapping');
+    const window = attention.layers[0]!.window;
+    const alternates = attention.layers.every((layer, index) => layer.window === (index % 2 === 0 ? window : null));
+    refuseIf(
+      window === null || !alternates,
+      'attention windows but in every second layer, from the first (layer_types)',
+    );
+  }
+  if (family === 'qwen3') refuseIf(bias.queryKeyValue, 'bias of the attention layers (attention_bias)');
+}
+
+/** The types of scaling that llama.cpp computes, by architecture. */
+function addScaling(
+  { settings, ropeTensors, architecture: name }: ArchitectureMetadata,
+  scaling: RopeScaling,
+  { headDim, rope }: DecoderArchitecture,
+  model: string,
+): void {
+  const unsupported = (what: string) => inexpressible(model, `llama.cpp has no ${what} in ${name} models`);
+  switch (scaling.type) {
+    case 'linear':
+      settings.push(['rope.scaling.type', text('linear')], ['rope.scaling.factor', float(scaling.factor)]);
+      return;
+    case 'llama3':
+      if (name !== 'llama') throw unsupported('RoPE scaling of the type llama3');
+      ropeTensors.push(['rope_freqs.weight', llama3Factors(scaling, rope!.theta, headDim)]);
+      return;
+    case 'yarn': {
+      if (!scaling.truncate) throw unsupported('YaRN scaling with truncate: false');
+      if (scaling.betaFast !== 32 || scaling.betaSlow !== 1) {
+        throw unsupported(`YaRN scaling with beta_fast ${scaling.betaFast} and beta_slow ${scaling.betaSlow}`);
+      }
+      const usual = scaling.factor <= 1 ? 1 : 0.1 * Math.log(scaling.factor) + 1;
+      settings.push(
+        ['rope.scaling.type', text('yarn')],
+        ['rope.scaling.factor', float(scaling.factor)],
+        ['rope.scaling.original_context_length', uint(scaling.originalMaxPositions)],
+      );
+      if (Math.abs(scaling.attentionFactor / usual - 1) > 1e-6) {
+        settings.push(['rope.scaling.attn_factor', float(scaling.attentionFactor / usual)]);
+      }
+      return;
+    }
+    case 'longrope':
+      if (name !== 'llama' && name !== 'phi3') throw unsupported('RoPE scaling of the type longrope');
+      settings.push(
+        ['rope.scaling.type', text('longrope')],
+        ['rope.scaling.original_context_length', uint(scaling.originalMaxPositions)],
+        ['rope.scaling.attn_factor', float(scaling.attentionFactor)],
+      );
+      ropeTensors.push(['rope_factors_long.weight', Float32Array.from(scaling.longFactors)]);
+      ropeTensors.push(['rope_factors_short.weight', Float32Array.from(scaling.shortFactors)]);
+      return;
+    case 'dynamic':
+      throw unsupported('RoPE scaling of the type dynamic, which depends on the length of the text');
+  }
+}
+
+/** The divisor of each frequency, computed as in convert_hf_to_gguf.py: every step in float32. */
+function llama3Factors(
+  scaling: Extract<RopeScaling, { type: 'llama3' }>,
+  theta: number,
+  headDim: number,
+): Float32Array {
+  const { factor, lowFreqFactor, highFreqFactor, originalMaxPositions } = scaling;
+  const { fround } = Math;
+  return Float32Array.from({ length: headDim / 2 }, (_, pair) => {
+    const frequency = fround(1 / fround(theta ** fround((2 * pair) / headDim)));
+    const wavelength = fround((2 * Math.PI) / frequency);
+    if (wavelength < originalMaxPositions / highFreqFactor) return 1;
+    if (wavelength > originalMaxPositions / lowFreqFactor) return factor;
+    const rotations = fround(fround(originalMaxPositions / wavelength) - lowFreqFactor);
+    const smooth = fround(rotations / (highFreqFactor - lowFreqFactor));
+    return 1 / fround(fround(fround(1 - smooth) / factor) + smooth);
+  });
+}

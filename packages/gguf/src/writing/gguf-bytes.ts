@@ -1,0 +1,27 @@
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ModelFolder } from '@lorasmith/model-folder';
+import { type GgufType, tensorBytes } from './gguf-layout.js';
+import { planTensors } from './tensor-names.js';
+import { typeOfTensor } from './write-gguf-model.js';
+
+/** Name, shape, type, offset and padding of a tensor take less. */
+const MAX_TENSOR_ENTRY_BYTES = 512;
+/** Metadata besides the tokenizer. */
+const MAX_SETTINGS_BYTES = 2 ** 16;
+
+/** The most bytes that the file of a merged model has: its weights exactly, its tokenizer at most. */
+export async function maxGgufBytes({ architecture, tensors, path }: ModelFolder, wanted: GgufType): Promise<number> {
+  let bytes = MAX_SETTINGS_BYTES;
+  if (architecture.kind === 'decoder') {
+    for (const { source, name, transposed } of planTensors(architecture, (tensor) => tensors.has(tensor))) {
+      const { shape: stored } = tensors.get(source)!.entry;
+      const shape = transposed ? [...stored].reverse() : stored;
+      bytes += tensorBytes({ shape, type: typeOfTensor(name, shape, wanted) }) + MAX_TENSOR_ENTRY_BYTES;
+    }
+  }
+  for (const name of await readdir(path)) {
+    if (/^(tokenizer|tokenizer_config)\.json$|\.jinja$/.test(name)) bytes += (await stat(join(path, name))).size;
+  }
+  return bytes;
+}

@@ -1,0 +1,223 @@
+import type { DecoderArchitecture, JsonObject, TokenizerFiles } from '@lorasmith/model-folder';
+import type { MetadataValue } from './gguf-layout.js';
+import { preTokenizerName } from './pre-tokenizer-name.js';
+import { inexpressible } from './refuse.js';
+import { scoresOfMerges } from './sentencepiece-scores.js';
+
+/** `llama_token_type`. */
+const TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
+
+/** As in llama.cpp's converter: of tokens that are matched in the text as a whole, and of ids without a token. */
+const ADDED_SCORE = -1000;
+const UNUSED_SCORE = -10_000;
+
+/** The space in the tokens of SentencePiece, and in those of a byte-level BPE. */
+const META_SPACE = '▁';
+const BYTE_SPACE = 'Ġ';
+
+interface Token {
+  text: string;
+  type: number;
+  isAdded: boolean;
+}
+
+interface AddedToken {
+  id: number;
+  content: string;
+  special?: boolean;
+}
+
+/** The tokens that a model of `tokenizer.ggml.*` needs besides the vocabulary. */
+export interface SpecialTokenIds {
+  bos: number | null;
+  eos: number | null;
+  unknown: number | null;
+  pad: number | null;
+  /** Ends a turn of a conversation. */
+  endOfTurn: number | null;
+}
+
+/**
+ * The vocabulary as metadata: byte-level BPE with its merges (`gpt2`), or SentencePiece with scores (`llama`).
+ *
+ * @throws ProductError model_not_supported, naming the part of tokenizer.json that llama.cpp does not have
+ */
+export function vocabularyMetadata(
+  { tokenizer }: Pick<TokenizerFiles, 'tokenizer'>,
+  { vocabSize }: Pick<DecoderArchitecture, 'vocabSize'>,
+  model: string,
+): [key: string, value: MetadataValue][] {
+  const bpe = tokenizer.model as JsonObject;
+  const isSentencePiece = bpe.byte_fallback === true;
+  const tokens = tokensOf(tokenizer, vocabSize, isSentencePiece, model);
+  const list: MetadataValue = { type: 'strings', value: tokens.map(({ text }) => text) };
+  const types: MetadataValue = { type: 'int32s', value: tokens.map(({ type }) => type) };
+  const text = (value: string): MetadataValue => ({ type: 'string', value });
+  if (isSentencePiece) {
+    checkSentencePiece(tokenizer, model);
+    const scores = scoresOfMerges(tokens, pairsOf(bpe.merges));
+    if (scores === null) {
+      throw inexpressible(model, 'the order of the merges in its tokenizer.json is not that of scores of tokens');
+    }
+    return [
+      ['model', text('llama')],
+      ['pre', text('default')],
+      ['tokens', list],
+      ['scores', { type: 'float32s', value: tokens.map((token, id) => scoreOf(token, scores[id]!)) }],
+      ['token_type', types],
+    ];
+  }
+  const pre = preTokenizerName(tokenizer);
+  if (pre === null) throw inexpressible(model, 'llama.cpp does not know the pre_tokenizer of its tokenizer.json');
+  const merges = pairsOf(bpe.merges).map((pair) => pair.map((part) => part.replaceAll(' ', BYTE_SPACE)).join(' '));
+  return [
+    ['model', text('gpt2')],
+    ['pre', text(pre)],
+    ['tokens', list],
+    ['token_type', types],
+    ['merges', { type: 'strings', value: merges }],
+  ];
+}
+
+/** The ids of special tokens as metadata. @throws ProductError model_not_supported without a token that ends a text */
+export function specialTokenMetadata(ids: SpecialTokenIds, model: string): [key: string, value: MetadataValue][] {
+  if (ids.eos === null) {
+    // llama.cpp would take an ordinary token, and end the text there.
+    throw inexpressible(model, 'it has no token that ends a text (eos_token)');
+  }
+  const all = {
+    // Without one, llama.cpp takes an ordinary token for it. Like Qwen's converter, take that which ends a text.
+    bos_token_id: ids.bos ?? ids.eos,
+    eos_token_id: ids.eos,
+    eot_token_id: ids.endOfTurn,
+    unknown_token_id: ids.unknown,
+    padding_token_id: ids.pad,
+  };
+  return Object.entries(all).flatMap(([key, value]): [string, MetadataValue][] =>
+    value === null ? [] : [[key, { type: 'uint32', value }]],
+  );
+}
+
+/**
+ * Whether the tokenizer puts BOS before a text and EOS behind it.
+ * @throws ProductError model_not_supported when its post-processor adds other tokens
+ */
+export function addedAround(
+  { tokenizer, named }: Pick<TokenizerFiles, 'tokenizer' | 'named'>,
+  model: string,
+): { bos: boolean; eos: boolean } {
+  const { before, after } = tokensAround(tokenizer.post_processor);
+  const [begin, end] = [before.join(), after.join()];
+  if ((begin !== '' && begin !== named.bos) || (end !== '' && end !== named.eos)) {
+    throw inexpressible(model, `its tokenizer adds ${JSON.stringify([...before, ...after])} to a text`);
+  }
+  return { bos: begin !== '', eos: end !== '' };
+}
+
+/** The special tokens that a post-processor writes before and behind a text. */
+function tokensAround(part: unknown): { before: string[]; after: string[] } {
+  const { type, processors, single } = (part ?? {}) as JsonObject;
+  if (type === 'Sequence' && Array.isArray(processors)) {
+    const all = processors.map(tokensAround);
+    return { before: all.flatMap(({ before }) => before), after: all.flatMap(({ after }) => after) };
+  }
+  if (type !== 'TemplateProcessing' || !Array.isArray(single)) return { before: [], after: [] };
+  const at = single.findIndex((item) => 'Sequence' in item);
+  const names = (items: unknown[]) => items.map((item) => String(((item as JsonObject).SpecialToken as JsonObject).id));
+  return { before: names(single.slice(0, at)), after: names(single.slice(at + 1)) };
+}
+
+/** The id of a token of the vocabulary; null if it has none of that text. */
+export function tokenIdOf(tokenizer: JsonObject, text: string | null): number | null {
+  if (text === null) return null;
+  const added = addedTokensOf(tokenizer).find(({ content }) => content === text);
+  const vocab = (tokenizer.model as JsonObject).vocab as Record<string, number>;
+  return added?.id ?? (Object.hasOwn(vocab, text) ? vocab[text]! : null);
+}
+
+export function addedTokensOf(tokenizer: JsonObject): AddedToken[] {
+  return (tokenizer.added_tokens ?? []) as AddedToken[];
+}
+
+function tokensOf(tokenizer: JsonObject, vocabSize: number, isSentencePiece: boolean, model: string): Token[] {
+  const { vocab, unk_token: unknown } = tokenizer.model as { vocab: Record<string, number>; unk_token?: string };
+  const tokens: Token[] = Array.from({ length: vocabSize }, (_, id) => {
+    return { text: `[PAD${id}]`, type: TYPE.unused, isAdded: false };
+  });
+  const set = (id: number, token: Token) => {
+    if (id >= vocabSize) {
+      throw inexpressible(
+        model,
+        `its tokenizer has the id ${id}, but its config.json only ${vocabSize} ids (vocab_size)`,
+      );
+    }
+    tokens[id] = token;
+  };
+  for (const [text, id] of Object.entries(vocab)) {
+    const isByte = isSentencePiece && /^<0x[0-9A-F]{2}>$/i.test(text);
+    const type = isByte ? TYPE.byte : text === unknown ? TYPE.unknown : TYPE.normal;
+    set(id, { text, type, isAdded: false });
+  }
+  for (const { id, content, special } of addedTokensOf(tokenizer)) {
+    const isControl = special === true || looksSpecial(content);
+    const text = isControl ? content : content.replaceAll(META_SPACE, ' ');
+    set(id, { text, type: isControl ? TYPE.control : TYPE.userDefined, isAdded: true });
+  }
+  return tokens;
+}
+
+/** As in llama.cpp's converter: tokens that are control tokens although some models say otherwise. */
+function looksSpecial(text: string): boolean {
+  return ['<pad>', '<mask>', '<2mass>', '[@BOS@]'].includes(text) || /^<\|.*\|>$|^<｜.*｜>$|^<unused.*>$/s.test(text);
+}
+
+function scoreOf({ type, isAdded }: Token, merged: number): number {
+  if (isAdded) return ADDED_SCORE;
+  return type === TYPE.unused ? UNUSED_SCORE : merged;
+}
+
+/** Merges in either of their forms: `"a b"`, or `["a", "b"]`. */
+function pairsOf(merges: unknown): string[][] {
+  return ((merges ?? []) as (string | string[])[]).map((merge) => {
+    if (typeof merge !== 'string') return merge;
+    const space = merge.indexOf(' ', 1);
+    return [merge.slice(0, space), merge.slice(space + 1)];
+  });
+}
+
+function checkSentencePiece(tokenizer: JsonObject, model: string): void {
+  if (spacePrefix(tokenizer) === null) {
+    throw inexpressible(model, 'llama.cpp does not know the normalizer or pre_tokenizer of its tokenizer.json');
+  }
+}
+
+/**
+ * Where a SentencePiece tokenizer puts a space: before every part of a text between special tokens, before the text alone, or
+ * nowhere. Null for any other normalization.
+ */
+export function spacePrefix(tokenizer: JsonObject): 'every-part' | 'first-part' | 'none' | null {
+  const normalizers = partsOf(tokenizer.normalizer, 'normalizers');
+  const preTokenizers = partsOf(tokenizer.pre_tokenizer, 'pretokenizers');
+  const isReplace = ({ type, pattern, content }: JsonObject) =>
+    type === 'Replace' && (pattern as JsonObject).String === ' ' && content === META_SPACE;
+  const isPrepend = ({ type, prepend }: JsonObject) => type === 'Prepend' && prepend === META_SPACE;
+  // It follows Replace, so there is no space any more.
+  const isIdle = ({ type, pattern }: JsonObject) => type === 'Split' && (pattern as JsonObject).String === ' ';
+  const [first, second, ...more] = normalizers;
+  if (more.length === 0 && first && preTokenizers.every(isIdle)) {
+    if (isReplace(first) && second === undefined) return 'none';
+    if (isPrepend(first) && second && isReplace(second)) return 'every-part';
+  }
+  const [metaspace, ...others] = preTokenizers;
+  if (normalizers.length > 0 || others.length > 0 || metaspace?.type !== 'Metaspace') return null;
+  const { replacement, prepend_scheme: scheme, add_prefix_space: old, split } = metaspace;
+  if (replacement !== META_SPACE || split === true) return null;
+  if (scheme === 'never' || old === false) return 'none';
+  return scheme === 'first' ? 'first-part' : 'every-part';
+}
+
+function partsOf(part: unknown, list: string): JsonObject[] {
+  const { type, ...settings } = (part ?? {}) as JsonObject;
+  if (type === undefined) return [];
+  return type === 'Sequence' ? (settings[list] as JsonObject[]) : [part as JsonObject];
+}

@@ -1,0 +1,75 @@
+import { ProductError } from '@lorasmith/contracts';
+import { adapterUpdates } from '@lorasmith/merging';
+import type { ModelFolder } from '@lorasmith/model-folder';
+import type { PeftAdapter } from '@lorasmith/peft-files';
+import { TensorFault } from '@lorasmith/weight-io';
+import { architectureMetadata } from './architecture-metadata.js';
+import type { GgufType, MetadataValue } from './gguf-layout.js';
+import { type GgufDescription, generalMetadata } from './model-metadata.js';
+import { inexpressible } from './refuse.js';
+import { planTensors } from './tensor-names.js';
+import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
+import { typeOfRows } from './write-gguf-model.js';
+
+export interface WriteGgufAdapterOptions {
+  model: ModelFolder;
+  adapter: PeftAdapter;
+  /** The new file. */
+  path: string;
+  type: GgufType;
+  description: GgufDescription;
+}
+
+/**
+ * Writes an adapter as a GGUF file that llama.cpp applies to its base model in any type, as convert_lora_to_gguf.py does.
+ *
+ * @returns sha256 and bytes
+ * @throws ProductError model_not_supported, naming what llama.cpp cannot express; invalid_adapter; merge_not_finite
+ */
+export async function writeGgufAdapter(options: WriteGgufAdapterOptions): Promise<{ bytes: number; sha256: string }> {
+  const { model, adapter, path, type, description } = options;
+  const { architecture } = model;
+  if (architecture.kind !== 'decoder') throw inexpressible(model.name, 'it is not a language model');
+  const { architecture: name } = architectureMetadata(architecture, model.name);
+  // Also checks that the adapter fits the model.
+  const updates = adapterUpdates(model, adapter);
+  const metadata = new Map<string, MetadataValue>([
+    ...generalMetadata(name, 'adapter', description),
+    ['adapter.type', { type: 'string', value: 'lora' }],
+    ['adapter.lora.alpha', { type: 'float32', value: commonAlpha(adapter) }],
+  ]);
+  const tensors: GgufTensorSource[] = [];
+  for (const plan of planTensors(architecture, (tensor) => model.tensors.has(tensor))) {
+    if (plan.module === null || !updates.has(plan.source)) continue;
+    const { a, b, rank, inFeatures, outFeatures } = adapter.modules.get(plan.module)!;
+    // A and B are of the layer and not of its weight, so they are never transposed.
+    tensors.push(matrix(`${plan.name}.lora_a`, a, [rank, inFeatures], 0, type));
+    tensors.push(matrix(`${plan.name}.lora_b`, b, [outFeatures, rank], plan.headRows, type));
+  }
+  return await writeGgufFile({ path, metadata, tensors }).catch((error: unknown) => {
+    if (!(error instanceof TensorFault)) throw error;
+    const tensor = tensorOfFault(tensors, error.index);
+    const message = `Writing ${tensor.name} as ${tensor.type} gives numbers that are not finite. Choose another type.`;
+    throw new ProductError('merge_not_finite', message);
+  });
+}
+
+/** llama.cpp has one alpha for all layers, and the rank of each. */
+function commonAlpha({ modules }: PeftAdapter): number {
+  const alphas = new Set([...modules.values()].map(({ scale, rank }) => scale * rank));
+  const [alpha] = alphas;
+  if (alphas.size === 1) return alpha!;
+  throw new ProductError('invalid_adapter', 'The layers of the adapter have several alphas; GGUF has one for all.');
+}
+
+function matrix(
+  name: string,
+  values: Float32Array,
+  shape: [number, number],
+  headRows: number,
+  wanted: GgufType,
+): GgufTensorSource {
+  const type = typeOfRows(wanted, shape[1]);
+  const content = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return { name, type, shape, source: { content, conversion: { from: 'F32', to: type, shape, headRows } } };
+}

@@ -1,0 +1,49 @@
+import { open, rm } from 'node:fs/promises';
+import { type TensorSource, writeMerged } from '@lorasmith/weight-io';
+import { layOutGguf, type Metadata, type TensorInfo } from './gguf-layout.js';
+
+/** A tensor of the file, and where its numbers come from. */
+export interface GgufTensorSource extends TensorInfo {
+  source: TensorSource;
+}
+
+export interface WriteGgufFileOptions {
+  path: string;
+  metadata: Metadata;
+  tensors: readonly GgufTensorSource[];
+  onProgress?(doneBytes: number, totalBytes: number): void;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Writes a new GGUF file in one pass and syncs it.
+ * @returns its sha256, hexadecimal, and its bytes
+ * @throws as `writeMerged` of weight-io, where the index of a tensor counts those of `tensors`. The file is then removed.
+ */
+export async function writeGgufFile(options: WriteGgufFileOptions): Promise<{ bytes: number; sha256: string }> {
+  const { path, metadata, tensors, signal } = options;
+  const { header, paddings, totalBytes } = layOutGguf(metadata, tensors);
+  // Two sources for each tensor: its numbers, and zeros up to the next.
+  const sources = tensors.flatMap(({ source }, index) => [source, { content: new Uint8Array(paddings[index]!) }]);
+  const dataBytes = totalBytes - header.byteLength;
+  const handle = await open(path, 'wx');
+  try {
+    const sha256 = await writeMerged({
+      ...{ output: handle.fd, header, tensors: sources },
+      onProgress: (doneBytes) => options.onProgress?.(doneBytes, dataBytes),
+      ...(signal && { signal }),
+    });
+    await handle.sync();
+    return { bytes: totalBytes, sha256 };
+  } catch (error) {
+    await rm(path, { force: true });
+    throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The tensor of a source, by the index of a TensorFault. */
+export function tensorOfFault<Tensor>(tensors: readonly Tensor[], index: number): Tensor {
+  return tensors[Math.floor(index / 2)]!;
+}

@@ -1,0 +1,120 @@
+import { ProductError } from '@lorasmith/contracts';
+import { adapterUpdates } from '@lorasmith/merging';
+import { type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
+import type { PeftAdapter } from '@lorasmith/peft-files';
+import { type FloatDtype, SafetensorsError } from '@lorasmith/safetensors';
+import { TensorFault, type WeightUpdate } from '@lorasmith/weight-io';
+import { architectureMetadata } from './architecture-metadata.js';
+import { BLOCK_NUMBERS, type GgufType, type MetadataValue } from './gguf-layout.js';
+import { type GgufDescription, generalMetadata } from './model-metadata.js';
+import { inexpressible } from './refuse.js';
+import { type GgufTensorPlan, planTensors } from './tensor-names.js';
+import { tokenizerMetadata } from './tokenizer-metadata.js';
+import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
+
+/** `general.file_type` (`enum llama_ftype`). */
+const FILE_TYPES: Readonly<Record<GgufType, number>> = { F32: 0, F16: 1, BF16: 32, Q8_0: 7 };
+
+export interface WriteGgufModelOptions {
+  model: ModelFolder;
+  adapter: PeftAdapter;
+  /** The new file. */
+  path: string;
+  /** Of the matrices; vectors are F32, as llama.cpp wants them. */
+  type: GgufType;
+  description: GgufDescription;
+  onProgress?(doneBytes: number, totalBytes: number): void;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Merges the adapter into the base model and writes it as a GGUF file, with its tokenizer and chat template. The numbers are those
+ * of the merged model, rounded once more to the type of the file. Memory holds some megabytes of the weights.
+ *
+ * @returns sha256 and bytes
+ * @throws ProductError model_not_supported, naming what llama.cpp cannot express; invalid_adapter; merge_not_finite;
+ * model_file_corrupt; the signal's reason
+ */
+export async function writeGgufModel(options: WriteGgufModelOptions): Promise<{ bytes: number; sha256: string }> {
+  const { model, adapter, path, type, description, signal } = options;
+  const { architecture } = model;
+  if (architecture.kind !== 'decoder') throw inexpressible(model.name, 'it is not a language model');
+  const { architecture: name, settings, ropeTensors } = architectureMetadata(architecture, model.name);
+  const updates = adapterUpdates(model, adapter);
+  const metadata = new Map<string, MetadataValue>([
+    ...generalMetadata(name, 'model', description),
+    ...settings.map(([key, value]): [string, MetadataValue] => [`${name}.${key}`, value]),
+    ['general.file_type', { type: 'uint32', value: FILE_TYPES[type] }],
+    ...(await tokenizerMetadata(model, architecture)),
+  ]);
+  const plans = planTensors(architecture, (tensor) => model.tensors.has(tensor));
+  const weights = await openModelWeights(model);
+  try {
+    const tensors: GgufTensorSource[] = [
+      ...ropeTensors.map(([tensor, values]) => ofMemory(tensor, values)),
+      ...plans.map((plan) => ofWeights(plan, weights, updates.get(plan.source), type)),
+    ];
+    const onProgress = (done: number, total: number) => options.onProgress?.(done, total);
+    return await writeGgufFile({ path, metadata, tensors, onProgress, signal }).catch((error: unknown) => {
+      throw error instanceof TensorFault ? explained(error, tensors, plans, weights) : error;
+    });
+  } finally {
+    await weights.close();
+  }
+}
+
+function ofMemory(name: string, values: Float32Array): GgufTensorSource {
+  const content = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return { name, type: 'F32', shape: [values.length], source: { content } };
+}
+
+function ofWeights(
+  plan: GgufTensorPlan,
+  weights: ModelWeights,
+  update: WeightUpdate | undefined,
+  wanted: GgufType,
+): GgufTensorSource {
+  const { name, source, transposed, headRows, added } = plan;
+  const { shape, dtype } = weights.entry(source);
+  const isVector = shape.length === 1;
+  const [rows, width] = isVector ? [1, shape[0]!] : [shape[0]!, shape[1]!];
+  const written = isVector ? [width] : transposed ? [width, rows] : [rows, width];
+  const type = typeOfTensor(name, written, wanted);
+  // The halves of a head are interleaved in a vector as in the rows of a matrix.
+  const stored: [number, number] = isVector && headRows > 0 ? [width, 1] : [rows, width];
+  const conversion = { from: dtype as FloatDtype, to: type, shape: stored, transposed, headRows, added };
+  const merged = update && { update: transposed ? ofWritten(update) : update };
+  return { name, type, shape: written, source: { ...weights.location(source), ...merged, conversion } };
+}
+
+/** Vectors are float32, and the positions, as in llama.cpp's converter. */
+export function typeOfTensor(name: string, shape: readonly number[], wanted: GgufType): GgufType {
+  return shape.length === 1 || name === 'position_embd.weight' ? 'F32' : typeOfRows(wanted, shape[1]!);
+}
+
+/** As in llama.cpp's converter: rows that are no whole number of blocks are float16. */
+export function typeOfRows(wanted: GgufType, width: number): GgufType {
+  return width % BLOCK_NUMBERS[wanted] === 0 ? wanted : 'F16';
+}
+
+/** The update of a weight that is transposed before it is merged. */
+function ofWritten({ shape: [rows, width], ...update }: WeightUpdate): WeightUpdate {
+  return { ...update, shape: [width, rows], transposed: false };
+}
+
+function explained(
+  { index, fault, cause }: TensorFault,
+  tensors: readonly GgufTensorSource[],
+  plans: readonly GgufTensorPlan[],
+  weights: ModelWeights,
+): ProductError {
+  const tensor = tensorOfFault(tensors, index);
+  const { source } = plans.find(({ name }) => name === tensor.name)!;
+  if (fault === 'not-finite') {
+    const hint = tensor.type === 'F16' ? ' Float16 ends at 65,504: choose another type.' : '';
+    const message = `Writing ${source} as ${tensor.type} gives numbers that are not finite.${hint}`;
+    return new ProductError('merge_not_finite', message);
+  }
+  const truncated = new SafetensorsError('file_truncated', 'the file ended while it was read');
+  return weights.readFailure(source, fault === 'truncated' ? truncated : cause);
+}

@@ -1,0 +1,303 @@
+import { createHash } from 'node:crypto';
+import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { mergeModel } from '@lorasmith/merging';
+import { type Architecture, readModelFolder } from '@lorasmith/model-folder';
+import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openGguf } from '../gguf-file.js';
+import type { GgufValue } from '../gguf-header.js';
+import { GGUF_TYPES, type GgufType } from './gguf-layout.js';
+import { tokenizerMetadata } from './tokenizer-metadata.js';
+import { writeGgufAdapter } from './write-gguf-adapter.js';
+import { writeGgufModel } from './write-gguf-model.js';
+
+interface Converted {
+  metadata: Record<string, [type: string, value: unknown]>;
+  tensors: Record<string, [type: string, shape: number[], sha256: string]>;
+}
+
+const fixtures = new URL('../fixtures/converted/', import.meta.url).pathname;
+const cases = new URL('../../../../test/fixtures/', import.meta.url).pathname;
+const tokenizers = new URL('../../../model-folder/src/fixtures/tokenizers/', import.meta.url).pathname;
+const readJson = async (path: string) => JSON.parse(await readFile(path, 'utf8'));
+const caseFolder = (name: string) => join(cases, name.startsWith('llama') ? '' : 'families', name);
+const description = { name: 'a name', baseModel: 'a base' };
+const unchanged: PeftAdapter = { dropout: 0, modules: new Map(), baseModelNameOrPath: null };
+const sha256 = (bytes: Uint8Array | string) => createHash('sha256').update(bytes).digest('hex');
+
+let root: string;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'write-gguf-'));
+});
+afterAll(() => rm(root, { recursive: true }));
+
+/** As in make-converted.py: lists are their digest. */
+function shown(value: GgufValue): unknown {
+  if (!Array.isArray(value)) return value;
+  const isFloat = value.some((each) => typeof each === 'number' && !Number.isInteger(each)) || value.includes(-1000);
+  const data = isFloat ? new Uint8Array(Float32Array.from(value as number[]).buffer) : value.join('\n');
+  return { length: value.length, sha256: sha256(data) };
+}
+
+/** Reads a file with our own reader. */
+async function contentOf(path: string) {
+  const file = await openGguf(path);
+  try {
+    const tensors: Converted['tensors'] = {};
+    for (const tensor of file.tensors.values()) {
+      tensors[tensor.name] = [tensor.type.name, tensor.shape, sha256(await file.read(tensor))];
+    }
+    return { metadata: Object.fromEntries([...file.metadata].map(([key, value]) => [key, shown(value)])), tensors };
+  } finally {
+    await file.close();
+  }
+}
+
+/** The values of the converter; of float32, as our reader reads them. */
+function values(metadata: Converted['metadata']): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(metadata).map(([key, [type, value]]) => [
+      key,
+      type === 'FLOAT32' ? Math.fround(value as number) : value,
+    ]),
+  );
+}
+
+/** Settings that llama.cpp does not have, and what they are replaced with. No weight depends on them. */
+const REPLACED: Record<string, object> = {
+  gemma2: { query_pre_attn_scalar: 8 },
+  'mistral-no-window-sharded': { hidden_act: 'silu' },
+};
+
+let written = 0;
+const newPath = () => join(root, `${written++}.gguf`);
+
+/** A folder with the merged weights of PEFT. */
+async function mergedFolder(name: string): Promise<string> {
+  const folder = join(root, `merged-${name}-${written++}`);
+  await mkdir(folder);
+  const source = caseFolder(name);
+  for (const file of await readdir(join(source, 'base'))) {
+    if (file.endsWith('.json') && !file.includes('index'))
+      await copyFile(join(source, 'base', file), join(folder, file));
+  }
+  await copyFile(join(source, 'merged', 'model.safetensors'), join(folder, 'model.safetensors'));
+  await replaceSettings(folder, name);
+  return folder;
+}
+
+async function baseFolder(name: string): Promise<string> {
+  const folder = join(root, `base-${name}-${written++}`);
+  await cp(join(caseFolder(name), 'base'), folder, { recursive: true });
+  await replaceSettings(folder, name);
+  return folder;
+}
+
+async function replaceSettings(folder: string, name: string): Promise<void> {
+  const path = join(folder, 'config.json');
+  await writeFile(path, JSON.stringify({ ...(await readJson(path)), ...REPLACED[name] }));
+}
+
+const models: Record<string, Record<string, Converted>> = await readJson(join(fixtures, 'models.json'));
+const adapters: Record<string, Converted> = await readJson(join(fixtures, 'adapters.json'));
+const vocabularies = await readJson(join(fixtures, 'tokenizers.json'));
+
+/** Where we say more, or something else, than the converter; each for a reason. */
+const OTHERWISE: Record<string, string[]> = {
+  // The window is the longest text, because llama.cpp has none.
+  'mistral-window': ['llama.context_length'],
+  'qwen2-window': ['qwen2.context_length'],
+  // Without factors of its frequencies, the length of the original texts says nothing.
+  'phi3-window': ['phi3.context_length', 'phi3.attention.sliding_window', 'phi3.rope.scaling.original_context_length'],
+};
+
+/** llama.cpp reads them in its architecture llama, too; its converter writes them for Phi-3 alone. */
+const MORE_TENSORS: Record<string, string[]> = {
+  'rope-longrope': ['rope_factors_long.weight', 'rope_factors_short.weight'],
+};
+
+describe.each(Object.keys(models))('%s', (name) => {
+  test.each(GGUF_TYPES)('as %s has the bytes of llama.cpp’s converter', async (type) => {
+    const expected = models[name]![type.toLowerCase()]!;
+    const path = newPath();
+    const model = await readModelFolder(await mergedFolder(name));
+    const digest = await writeGgufModel({ model, adapter: unchanged, path, type, description });
+    const bytes = await readFile(path);
+    expect(digest).toEqual({ bytes: bytes.byteLength, sha256: sha256(bytes) });
+    const found = await contentOf(path);
+    for (const tensor of MORE_TENSORS[name] ?? []) {
+      expect(found.tensors[tensor]).toBeDefined();
+      delete found.tensors[tensor];
+    }
+    expect(found.tensors).toEqual(expected.tensors);
+    const wanted = values(expected.metadata);
+    for (const key of OTHERWISE[name] ?? []) delete wanted[key];
+    expect(found.metadata).toMatchObject(wanted);
+  });
+
+  test('merged on the way has the bytes of the merged model', async () => {
+    const base = await readModelFolder(await baseFolder(name));
+    const adapter = await readPeftFolder(join(caseFolder(name), 'adapter_trained'));
+    const folder = join(root, `ours-${name}`);
+    await mkdir(folder);
+    await mergeModel({ model: base, adapter, outputFolder: folder });
+    const merged = await readModelFolder(folder);
+    for (const type of ['F32', 'Q8_0'] as GgufType[]) {
+      const [once, twice] = [newPath(), newPath()];
+      await writeGgufModel({ model: base, adapter, path: once, type, description });
+      await writeGgufModel({
+        model: { ...merged, name: base.name },
+        adapter: unchanged,
+        path: twice,
+        type,
+        description,
+      });
+      expect((await readFile(once)).equals(await readFile(twice))).toBe(true);
+    }
+  });
+
+  test('the adapter has the bytes of llama.cpp’s converter', async () => {
+    const model = await readModelFolder(await baseFolder(name));
+    const adapter = await readPeftFolder(join(caseFolder(name), 'adapter_trained'));
+    const path = newPath();
+    await writeGgufAdapter({ model, adapter, path, type: 'F32', description });
+    const found = await contentOf(path);
+    if (name === 'gpt2') {
+      // The converter transposes A and B with the weight of GPT-2, which does not fit: see "the layers of GPT-2" below.
+      expect(Object.keys(found.tensors)).toContain('blk.0.attn_qkv.weight.lora_a');
+      return;
+    }
+    expect(found.tensors).toEqual(adapters[name]!.tensors);
+    expect(found.metadata).toMatchObject(values(adapters[name]!.metadata));
+  });
+});
+
+test('the layers of GPT-2: A is [rank, in] and B is [out, rank], as llama.cpp applies them', async () => {
+  const folder = caseFolder('gpt2');
+  const model = await readModelFolder(join(folder, 'base'));
+  const adapter = await readPeftFolder(join(folder, 'adapter_trained'));
+  const path = newPath();
+  await writeGgufAdapter({ model, adapter, path, type: 'F32', description });
+  const { tensors } = await contentOf(path);
+  const { a, b, rank, inFeatures, outFeatures } = adapter.modules.get('transformer.h.0.attn.c_attn')!;
+  const bytes = (values: Float32Array) => sha256(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  expect(tensors['blk.0.attn_qkv.weight.lora_a']).toEqual(['F32', [rank, inFeatures], bytes(a)]);
+  expect(tensors['blk.0.attn_qkv.weight.lora_b']).toEqual(['F32', [outFeatures, rank], bytes(b)]);
+});
+
+describe('the tokenizer', () => {
+  /** The metadata of a small model with this tokenizer, and as many ids as in make-converted.py. */
+  async function metadataOf(name: string, change: (tokenizer: Tokenizer) => void = () => {}, template?: string) {
+    const folder = await mergedFolder('tied-head-alone');
+    const source = name === 'sentencepiece' ? join(fixtures, name) : join(tokenizers, name);
+    await cp(source, folder, { recursive: true });
+    const tokenizer = await readJson(join(folder, 'tokenizer.json'));
+    change(tokenizer);
+    await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
+    if (template !== undefined) await writeFile(join(folder, 'chat_template.jinja'), template);
+    const { architecture } = await readModelFolder(folder);
+    if (architecture.kind !== 'decoder') throw new Error('it is a decoder');
+    const vocabSize = vocabularies[name]?.vocab_size ?? 800;
+    const metadata = await tokenizerMetadata({ path: folder, name }, { ...architecture, vocabSize, eosTokenIds: [] });
+    return Object.fromEntries(metadata.map(([key, { value }]) => [key.replace('tokenizer.ggml.', ''), value]));
+  }
+
+  test.each(Object.keys(vocabularies))('%s is that of llama.cpp’s converter', async (name) => {
+    const found = await metadataOf(name);
+    const expected = values(vocabularies[name].metadata);
+    // Tokenizers of other families have one.
+    delete expected['tokenizer.ggml.add_sep_token'];
+    for (const [key, value] of Object.entries(expected)) {
+      const own = key.replace('tokenizer.ggml.', '');
+      expect([own, shown(found[own] as GgufValue)]).toEqual([own, value]);
+    }
+  });
+
+  test('the token that ends a turn is found from the chat template, and goes into the file with it', async () => {
+    const template =
+      "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}";
+    const found = await metadataOf('smollm', () => {}, template);
+    expect(found).toMatchObject({ eot_token_id: 2, 'tokenizer.chat_template': template });
+    expect((found.tokens as string[])[2]).toBe('<|im_end|>');
+  });
+
+  test('a space before the text: always, never, and for conversations not behind special tokens', async () => {
+    expect(await metadataOf('sentencepiece')).toMatchObject({ add_space_prefix: true });
+    const metaspace = (scheme: string) => (tokenizer: Tokenizer) => {
+      tokenizer.normalizer = null;
+      tokenizer.pre_tokenizer = { type: 'Metaspace', replacement: '▁', prepend_scheme: scheme, split: false };
+    };
+    expect(await metadataOf('sentencepiece', metaspace('first'))).toMatchObject({ add_space_prefix: true });
+    expect(await metadataOf('sentencepiece', metaspace('first'), 'x')).toMatchObject({ add_space_prefix: false });
+    expect(await metadataOf('sentencepiece', metaspace('never'))).toMatchObject({ add_space_prefix: false });
+  });
+
+  test.each<[string, string, (tokenizer: Tokenizer) => void, RegExp]>([
+    ['splits otherwise', 'qwen2', (it) => (it.pre_tokenizer.pretokenizers[0].pattern.Regex = '\\w+'), /pre_tokenizer/],
+    ['lowers', 'smollm', (it) => (it.normalizer = { type: 'Lowercase' }), /pre_tokenizer/],
+    ['normalizes', 'sentencepiece', (it) => (it.normalizer = { type: 'NFKC' }), /normalizer/],
+    ['adds other tokens', 'llama3', (it) => (it.post_processor = around('<|eot_id|>')), /adds \["<\|eot_id\|>"\]/],
+    [
+      'has the pairs of a token apart',
+      'sentencepiece',
+      (it) => it.model.merges.push(it.model.merges[0]),
+      /order of the merges/,
+    ],
+    ['lacks a merge', 'sentencepiece', (it) => it.model.merges.pop(), /order of the merges/],
+    ['has more tokens than the model', 'smollm', (it) => (it.model.vocab.zzz = 5_000), /the id 5000/],
+  ])('one that %s is refused', async (_, name, change, message) => {
+    const refused = { code: 'model_not_supported', message: expect.stringMatching(message) };
+    await expect(metadataOf(name, change)).rejects.toMatchObject(refused);
+  });
+});
+
+// biome-ignore lint/suspicious/noExplicitAny: parts of a tokenizer.json that a test changes
+type Tokenizer = Record<string, any>;
+
+const around = (token: string) => ({
+  type: 'TemplateProcessing',
+  single: [{ SpecialToken: { id: token, type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+});
+
+describe('what llama.cpp cannot express is refused by name:', () => {
+  test.each([
+    ['gemma2-uncapped-bias', /in gemma2 models/],
+    ['qwen3-bias-layer-types', /attention_bias/],
+    ['rope-dynamic', /type dynamic/],
+    ['rope-yarn-options', /truncate: false/],
+    ['gpt2-all-linear-options', /in gpt2 models/],
+    ['mistral-no-window-sharded', /no gelu in mistral models/],
+    ['gemma2', /scale of the attention scores/],
+  ])('%s', async (name, message) => {
+    const model = await readModelFolder(join(cases, 'families', name, 'base'));
+    const adapter = await readPeftFolder(join(cases, 'families', name, 'adapter_trained'));
+    const refused = { code: 'model_not_supported', message: expect.stringMatching(message) };
+    const [path, type] = [newPath(), 'F32'] as const;
+    await expect(writeGgufModel({ model, adapter, path, type, description })).rejects.toMatchObject(refused);
+    await expect(writeGgufAdapter({ model, adapter, path, type, description })).rejects.toMatchObject(refused);
+  });
+
+  test('a classifier', async () => {
+    const model = await readModelFolder(await baseFolder('tied-head-alone'));
+    const architecture: Architecture = { kind: 'classifier', family: 'classifier', layers: [], activation: 'relu' };
+    const other = { ...model, architecture };
+    const writing = writeGgufModel({ model: other, adapter: unchanged, path: newPath(), type: 'F32', description });
+    await expect(writing).rejects.toMatchObject({ message: expect.stringContaining('not a language model') });
+  });
+
+  test('numbers that are infinite in float16, and no file is left', async () => {
+    const model = await readModelFolder(await baseFolder('tied-head-alone'));
+    const name = 'model.layers.0.self_attn.v_proj';
+    const { in_features: width, out_features: height } = model.modules.find((module) => module.name === name)!;
+    const [a, b] = [new Float32Array(width).fill(300), new Float32Array(height).fill(300)];
+    const module = { a, b, rank: 1, scale: 1, inFeatures: width, outFeatures: height };
+    const adapter = { ...unchanged, modules: new Map([[name, module]]) };
+    const [path, type] = [newPath(), 'F16'] as const;
+    const refused = { code: 'merge_not_finite', message: expect.stringContaining(`${name}.weight as F16`) };
+    await expect(writeGgufModel({ model, adapter, path, type, description })).rejects.toMatchObject(refused);
+    expect(await readdir(root)).not.toContain(path.slice(root.length + 1));
+    await writeGgufModel({ model, adapter, path, type: 'BF16', description });
+  });
+});
