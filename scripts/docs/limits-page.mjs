@@ -97,6 +97,21 @@ const LIMITS = {
       '422 `invalid_dataset`',
     ],
     [
+      'Tokens of a row in `GET /datasets/:id/rows`',
+      fixed('packages/contracts/src/dataset-row-view.ts', 'MAX_ROW_TOKENS', 'tokens'),
+      'only the first are shown',
+    ],
+    [
+      'Characters of a row there',
+      fixed('packages/contracts/src/dataset-row-view.ts', 'MAX_ROW_CHARACTERS', 'characters'),
+      'only the first are shown',
+    ],
+    [
+      'Tokens of all rows of an answer there, to the end of the last row',
+      fixed('packages/planning/src/view-rows.ts', 'MOST_TOKENS', 'tokens'),
+      'the page has fewer rows',
+    ],
+    [
       'Faults of a refused file',
       fixed(`${API}/datasets/dataset-checker.ts`, 'MAX_LISTED_FAULTS', 'faults'),
       'checking stops there',

@@ -7,6 +7,8 @@ import type {
   Checkpoint,
   Dataset,
   DatasetQuery,
+  DatasetRowPage,
+  DatasetRowsQuery,
   DatasetTokens,
   ImportAdapterQuery,
   Job,
@@ -210,6 +212,9 @@ export function clientOver(transport: HttpTransport) {
     /** Whether the rows are stored as tokens of this base model. */
     datasetTokens: (id: string, baseModel: string, call: CallOptions = {}) =>
       get<DatasetTokens>(`/datasets/${encodeURIComponent(id)}/tokens`, call, { base_model: baseModel }),
+    /** Rows as they were uploaded; with `base_model`, also as tokens of that model. */
+    datasetRows: (id: string, query: DatasetRowsQuery = {}, call: CallOptions = {}) =>
+      get<DatasetRowPage>(`/datasets/${encodeURIComponent(id)}/rows`, call, query),
     deleteDataset: (id: string, call: CallOptions = {}) => remove(`/datasets/${encodeURIComponent(id)}`, call),
 
     createJob: (request: JobRequest, call: CreateJobOptions = {}) => postJob<Job>(request, call),

@@ -4,6 +4,7 @@ export * from './checkpoint.js';
 export * from './completion.js';
 export * from './conversation-faults.js';
 export * from './dataset.js';
+export * from './dataset-row-view.js';
 export * from './error.js';
 export * from './event.js';
 export * from './fine-tuning.js';

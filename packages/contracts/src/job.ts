@@ -13,6 +13,8 @@ const closed = { additionalProperties: false };
 /** The maximum rank of a job, and of an imported adapter. */
 export const MAX_RANK = 512;
 const rankBounds = { minimum: 1, maximum: MAX_RANK };
+/** What can happen to a row that is too long. */
+export const ON_OVERFLOW = ['error', 'drop', 'truncate', 'split'] as const;
 /** Maximum steps of a job, and of every interval in steps. */
 const MAX_STEPS = 10_000_000;
 export const MAX_ACCUMULATION_STEPS = 4096;
@@ -152,7 +154,7 @@ export const TrainingSettings = Type.Object(
       default: 1024,
       description: 'Maximum tokens per row.',
     }),
-    on_overflow: Type.Enum(['error', 'drop', 'truncate', 'split'], {
+    on_overflow: Type.Enum([...ON_OVERFLOW], {
       default: 'error',
       description: 'What happens to a row longer than max_seq_length.',
     }),

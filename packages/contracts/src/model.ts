@@ -38,9 +38,31 @@ export const BaseModel = Type.Object(
 );
 export type BaseModel = Static<typeof BaseModel>;
 
+const problem = Type.Object({ code: Type.String(), message: Type.String() }, closed);
+const token = Nullable(Type.String());
+
+/** How a language model reads text, from its files. */
+const ModelTextFacts = Type.Object(
+  {
+    vocab_size: Type.Integer({ minimum: 1 }),
+    bos_token: token,
+    eos_token: token,
+    pad_token: token,
+    chat_template: Nullable(Type.String(), {
+      description: 'Its source (Jinja), up to 65,536 characters; null if the model has none.',
+    }),
+    problem: Nullable(problem, { description: 'Why the files of the tokenizer could not be read, or null.' }),
+  },
+  { $id: 'ModelTextFacts', ...closed },
+);
+
 /** `GET /models/:name`: with every module. */
 export const BaseModelDetail = Type.Object(
-  { ...BaseModel.properties, modules: Type.Array(AdaptableModule) },
+  {
+    ...BaseModel.properties,
+    modules: Type.Array(AdaptableModule),
+    text: Nullable(ModelTextFacts, { description: 'Null for a classifier, and for a model that cannot be used.' }),
+  },
   { $id: 'BaseModelDetail', ...closed },
 );
 export type BaseModelDetail = Static<typeof BaseModelDetail>;

@@ -56,7 +56,31 @@ test('describes a model with its modules, and an invalid one with its problem', 
   expect(await describeModel(modelsDir, 'broken')).toMatchObject({
     problem: { code: 'model_not_supported' },
     modules: [],
+    text: null,
   });
+});
+
+test('describes how a model reads text, whatever state the files of its tokenizer are in', async () => {
+  const textOf = async (config: string | null, template?: string) => {
+    const folder = join(modelsDir, 'tiny-qwen');
+    const files = { 'tokenizer_config.json': config, 'chat_template.jinja': template ?? null };
+    for (const [name, content] of Object.entries(files)) {
+      if (content === null) await rm(join(folder, name), { force: true });
+      else await writeFile(join(folder, name), content);
+    }
+    return (await describeModel(modelsDir, 'tiny-qwen')).text!;
+  };
+  const none = { bos_token: null, eos_token: null, pad_token: null, chat_template: null, problem: null };
+  const { vocab_size, ...empty } = await textOf(null);
+  expect(vocab_size).toBeGreaterThan(0);
+  expect(empty).toEqual(none);
+  const config = { bos_token: '<s>', eos_token: { content: '</s>' }, chat_template: '{{ messages }}' };
+  const named = { ...none, vocab_size, bos_token: '<s>', eos_token: '</s>' };
+  expect(await textOf(JSON.stringify(config))).toEqual({ ...named, chat_template: '{{ messages }}' });
+  const long = await textOf(JSON.stringify(config), `{# ${'x'.repeat(70_000)} #}`);
+  expect(long.chat_template).toHaveLength(65_536);
+  expect(await textOf('{"bos')).toMatchObject({ ...none, problem: { code: 'model_file_corrupt' } });
+  await textOf(null);
 });
 
 test('opens a model', async () => {

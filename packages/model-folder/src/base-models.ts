@@ -9,8 +9,10 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
+import { readChatTemplates } from './chat-template.js';
 import { isMissing, readOptionalJsonFile } from './json-file.js';
 import { type ModelFolder, readModelFolder } from './model-folder.js';
+import { namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
 
 const NAME_PATTERN = new RegExp(MODEL_NAME_PATTERN);
 
@@ -25,7 +27,7 @@ const LISTED_NAMES = 20;
 export async function listModelFolders(modelsDir: string): Promise<BaseModel[]> {
   const models: BaseModel[] = [];
   for (const name of await modelNames(modelsDir)) {
-    const { modules: _, ...model } = await describe(modelsDir, name);
+    const { modules: _, ...model } = (await describe(modelsDir, name)).described;
     models.push(model);
   }
   return models;
@@ -38,7 +40,28 @@ export async function listModelFolders(modelsDir: string): Promise<BaseModel[]> 
  */
 export async function describeModel(modelsDir: string, name: string): Promise<BaseModelDetail> {
   await requireName(modelsDir, name);
-  return await describe(modelsDir, name);
+  const { described, folder } = await describe(modelsDir, name);
+  return { ...described, text: folder === null ? null : await describeText(folder) };
+}
+
+/** The longest chat template that is shown. The largest known ones have about 30 KB. */
+const SHOWN_TEMPLATE_CHARACTERS = 65_536;
+
+/** What its files say of text; null for a classifier. The tokenizer itself is not loaded: that can take seconds. */
+async function describeText({ architecture, path }: ModelFolder): Promise<BaseModelDetail['text']> {
+  if (architecture.kind !== 'decoder') return null;
+  const vocab_size = architecture.vocabSize;
+  try {
+    const config = await readTokenizerConfig(path);
+    const { bos: bos_token, eos: eos_token, pad: pad_token } = namedTokensOf(config);
+    const templates = await readChatTemplates(path, config);
+    const chat_template = templates?.source.slice(0, SHOWN_TEMPLATE_CHARACTERS) ?? null;
+    return { vocab_size, bos_token, eos_token, pad_token, chat_template, problem: null };
+  } catch (error) {
+    if (!(error instanceof ProductError)) throw error;
+    const problem = { code: error.code, message: error.message };
+    return { vocab_size, bos_token: null, eos_token: null, pad_token: null, chat_template: null, problem };
+  }
 }
 
 /**
@@ -51,13 +74,20 @@ export async function openBaseModel(modelsDir: string, name: string): Promise<Mo
   return await readModelFolder(join(modelsDir, name));
 }
 
-async function describe(modelsDir: string, name: string): Promise<BaseModelDetail> {
+type WithoutText = Omit<BaseModelDetail, 'text'>;
+
+/** @returns `folder` is null for an invalid model */
+async function describe(
+  modelsDir: string,
+  name: string,
+): Promise<{ described: WithoutText; folder: ModelFolder | null }> {
   const path = join(modelsDir, name);
   try {
-    return { ...describeFolder(await readModelFolder(path)), origin: await originOf(path) };
+    const folder = await readModelFolder(path);
+    return { described: { ...describeFolder(folder), origin: await originOf(path) }, folder };
   } catch (error) {
     if (!(error instanceof ProductError)) throw error;
-    return {
+    const described: WithoutText = {
       name,
       object: 'model',
       family: null,
@@ -70,6 +100,7 @@ async function describe(modelsDir: string, name: string): Promise<BaseModelDetai
       origin: await originOf(path),
       modules: [],
     };
+    return { described, folder: null };
   }
 }
 
@@ -84,7 +115,7 @@ async function originOf(path: string): Promise<ModelOrigin | null> {
   }
 }
 
-function describeFolder(folder: ModelFolder): Omit<BaseModelDetail, 'origin'> {
+function describeFolder(folder: ModelFolder): Omit<WithoutText, 'origin'> {
   const { architecture, modules } = folder;
   return {
     name: folder.name,

@@ -33,6 +33,7 @@ export {
   wholeNameMatcher,
 } from './module-pattern.js';
 export { type ReadWeightsOptions, readWeights, type WeightTarget } from './read-weights.js';
+export { TextStream } from './text-stream.js';
 export { loadTokenizer, type Tokenizer } from './tokenizer.js';
 export { digestTokenizer } from './tokenizer-digest.js';
 export { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.js';

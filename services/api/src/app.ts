@@ -27,6 +27,7 @@ import { createDatasetChanges } from './datasets/change-datasets.js';
 import { createDatasetCatalog } from './datasets/dataset-catalog.js';
 import type { DatasetLimits } from './datasets/dataset-checker.js';
 import { datasetRoutes } from './datasets/dataset-routes.js';
+import { createRowViews } from './datasets/row-views.js';
 import { createTokenPreparations } from './datasets/token-preparations.js';
 import { createAdapterReservation } from './jobs/adapter-reservation.js';
 import { checkpointRoutes } from './jobs/checkpoint-routes.js';
@@ -152,7 +153,8 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   await app.register(healthRoutes, { checks: dependencies.readyChecks });
   await app.register(metricsRoute, { metrics });
   const changes = createDatasetChanges({ catalog, jobs, examples, quota: datasetQuota });
-  await app.register(datasetRoutes, { catalog, changes, preparations, maxBytes: datasetLimits.maxBytes });
+  const views = createRowViews({ catalog, baseModels, preflight, preparations });
+  await app.register(datasetRoutes, { catalog, changes, preparations, views, maxBytes: datasetLimits.maxBytes });
   await app.register(jobRoutes, { jobs, submission, continuation });
   await app.register(checkpointRoutes, { jobs, continuation });
   await app.register(eventRoutes, { jobs, authenticator, heartbeatMs: dependencies.heartbeatMs });

@@ -3,7 +3,15 @@ import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Dataset, DatasetPage, DatasetTokens, ErrorBody, type Job, type Paged } from '@lorasmith/contracts';
+import {
+  Dataset,
+  DatasetPage,
+  DatasetRowPage,
+  DatasetTokens,
+  ErrorBody,
+  type Job,
+  type Paged,
+} from '@lorasmith/contracts';
 import { Value } from 'typebox/value';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
@@ -380,5 +388,57 @@ describe('datasets', () => {
     expect((await remove()).status).toBe(204);
     expect((await remove()).status).toBe(404);
     expect((await upload(promptRows(4, 'delete'))).status).toBe(201);
+  });
+});
+
+describe('rows', () => {
+  const rowsOf = async (id: string, query = '') => {
+    const answer = await fetch(`${url}/datasets/${id}/rows${query}`);
+    return { status: answer.status, body: await jsonOf<DatasetRowPage & ErrorBody>(answer) };
+  };
+
+  test('are shown page by page, and as tokens with what a job trains of them', async () => {
+    const { id } = (await upload(promptRows(5, 'shown'))).body;
+    const first = (await rowsOf(id, '?limit=2')).body;
+    expect(Value.Check(DatasetRowPage, first)).toBe(true);
+    expect(first).toMatchObject({ dataset: id, base_model: null, has_more: true, next: 2 });
+    expect(JSON.parse(first.data[1]!.text)).toEqual({ prompt: 'shown 1', completion: 'answer 1' });
+    const last = (await rowsOf(id, `?after=4&base_model=tiny-llama`)).body;
+    expect(Value.Check(DatasetRowPage, last)).toBe(true);
+    expect(last).toMatchObject({ base_model: 'tiny-llama', has_more: false, next: null, data: [{ line: 5 }] });
+    const { tokens } = last.data[0]!;
+    expect(tokens!.data.map(({ text }) => text).join('')).toContain('shown 4');
+    const trained = tokens!.data.filter((token) => token.trained).map(({ text }) => text);
+    expect(trained.join('')).toContain('answer 4');
+    expect(trained.join('')).not.toContain('shown');
+    const split = (await rowsOf(id, '?base_model=tiny-llama&max_seq_length=4&on_overflow=split&limit=1')).body;
+    expect(split.data[0]!.tokens).toMatchObject({ outcome: 'split' });
+    const error = (await rowsOf(id, '?base_model=tiny-llama&max_seq_length=4&limit=1')).body.data[0]!;
+    expect(error).toMatchObject({ faults: [{ code: 'row_too_long', line: 1 }], tokens: { outcome: 'refused' } });
+  });
+
+  test('are refused for an unknown dataset or model, one that has no such tokens, and settings without a model', async () => {
+    const { id } = (await upload(promptRows(2, 'refused'))).body;
+    const features = (await upload('{"features":[1,2],"label":0}\n')).body;
+    const codeOf = async (dataset: string, query: string) => {
+      const { status, body } = await rowsOf(dataset, query);
+      expect(Value.Check(ErrorBody, body)).toBe(true);
+      return [status, body.error.code];
+    };
+    expect(await codeOf(`ds_${'0'.repeat(24)}`, '')).toEqual([404, 'dataset_not_found']);
+    expect(await codeOf(id, '?base_model=none')).toEqual([404, 'model_not_found']);
+    expect(await codeOf(features.id, '?base_model=tiny-llama')).toEqual([422, 'dataset_format_mismatch']);
+    expect(await codeOf(id, '?max_seq_length=8')).toEqual([400, 'invalid_request']);
+    expect((await rowsOf(features.id)).body.data[0]).toMatchObject({ line: 1, tokens: null });
+  });
+
+  test('of a chat template that never ends are given up, and the next ones are shown', async () => {
+    const model = path.join(api.folder, 'models/endless-llama');
+    await cp(path.join(api.folder, 'models/tiny-llama'), model, { recursive: true });
+    const { id } = (await upload(promptRows(2, 'endless'))).body;
+    await writeFile(path.join(model, 'chat_template.jinja'), '{% for a in range(1000000000) %}{{ a }}{% endfor %}');
+    const { status, body } = await rowsOf(id, '?base_model=endless-llama');
+    expect([status, body.data[0]]).toMatchObject([200, { tokens: null, faults: [{ code: 'chat_template_failed' }] }]);
+    expect((await rowsOf(id, '?base_model=tiny-llama')).body.data[0]!.tokens).not.toBeNull();
   });
 });

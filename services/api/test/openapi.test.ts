@@ -49,6 +49,7 @@ test('it has every call with a unique id and its errors', () => {
     'GET /adapters/{id}/manifest',
     'GET /datasets',
     'GET /datasets/{id}',
+    'GET /datasets/{id}/rows',
     'GET /datasets/{id}/tokens',
     'GET /jobs',
     'GET /jobs/{id}',

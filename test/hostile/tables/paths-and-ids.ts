@@ -58,6 +58,13 @@ const ROUTES: Route[] = [
     absent: 'dataset_not_found',
     maxLength: 200,
   },
+  {
+    what: 'dataset with rows',
+    method: 'GET',
+    path: (id) => `/datasets/${id}/rows?base_model=tiny-llama`,
+    absent: 'dataset_not_found',
+    maxLength: 200,
+  },
   { what: 'job', method: 'GET', path: (id) => `/jobs/${id}`, absent: 'job_not_found', maxLength: 200 },
   {
     what: 'job with events',

@@ -52,6 +52,6 @@ export function pageQueryOf(values: { limit?: string; after?: string }): { limit
 }
 
 /** The line under a list that says how to get the next page. */
-export function moreText(page: { has_more: boolean; next: string | null }): string {
+export function moreText(page: { has_more: boolean; next: string | number | null }): string {
   return page.has_more ? `\nmore: --after ${page.next}` : '';
 }

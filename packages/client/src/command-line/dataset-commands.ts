@@ -1,6 +1,7 @@
-import type { Dataset, DatasetTokens } from '@lorasmith/contracts';
+import type { Dataset, DatasetRowsQuery, DatasetRowView, DatasetTokens } from '@lorasmith/contracts';
 import { faultLines } from '../fault-lines.js';
 import { bytesText, countText } from '../human-units.js';
+import { printable } from '../printable.js';
 import { type Command, moreText, PAGE_OPTIONS, pageQueryOf, print } from './command.js';
 import { textTable } from './text-table.js';
 
@@ -59,6 +60,36 @@ export const DATASET_COMMANDS: Command[] = [
     },
   },
   {
+    name: 'datasets rows',
+    positionals: ['ID'],
+    summary: 'Rows of a dataset; --base-model NAME shows them as that model sees them',
+    options: {
+      ...PAGE_OPTIONS,
+      'base-model': { type: 'string' },
+      'max-seq-length': { type: 'string' },
+      'on-overflow': { type: 'string' },
+    },
+    help: [
+      '--after LINE                  only rows after this line',
+      '--base-model NAME             their text in the chat template of this base model; [what is trained] is in brackets',
+      '--max-seq-length, --on-overflow  as in a job',
+    ],
+    async run(context) {
+      const { limit, after, ...values } = context.values as Record<string, string | undefined>;
+      const numbers = { limit, after, max_seq_length: values['max-seq-length'] };
+      const given = Object.entries(numbers).flatMap(([name, text]) =>
+        text === undefined ? [] : [[name, Number(text)]],
+      );
+      const query = {
+        ...Object.fromEntries(given),
+        base_model: values['base-model'],
+        on_overflow: values['on-overflow'],
+      };
+      const page = await context.client.datasetRows(context.positionals[0]!, query as DatasetRowsQuery, context);
+      return print(context, page, page.data.map(rowText).join('\n') + moreText(page));
+    },
+  },
+  {
     name: 'datasets delete',
     positionals: ['ID'],
     summary: 'Delete a dataset that no unfinished job uses',
@@ -69,6 +100,19 @@ export const DATASET_COMMANDS: Command[] = [
     },
   },
 ];
+
+function rowText({ line, text, faults, tokens }: DatasetRowView): string {
+  if (tokens === null) return [`${line}: ${printable(text)}`, ...faultLines(faults)].join('\n');
+  const isTrained = (index: number) => tokens.data[index]?.trained === true;
+  const parts = tokens.data.map((token, index) => {
+    const opening = isTrained(index) && !isTrained(index - 1) ? '[' : '';
+    const closing = isTrained(index) && !isTrained(index + 1) ? ']' : '';
+    return `${opening}${printable(token.text)}${closing}`;
+  });
+  const head = `${line}: ${countText(tokens.total)} tokens, ${countText(tokens.trained)} trained, ${tokens.outcome}`;
+  const cut = tokens.data.length < tokens.total ? ' …' : '';
+  return [head, `${parts.join('')}${cut}`, ...faultLines(faults)].join('\n');
+}
 
 function tokensText({ dataset, base_model, status, rows, total_rows, error }: DatasetTokens): string {
   const progress = status === 'preparing' ? `, ${countText(rows)} of ${countText(total_rows)} rows` : '';

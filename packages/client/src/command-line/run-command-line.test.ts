@@ -54,6 +54,25 @@ describe('lora', () => {
     }
   });
 
+  it('shows rows, with what is trained in brackets', async () => {
+    const token = (text: string, trained: boolean) => ({ id: 1, text, trained });
+    const data = [token('ask', false), token('an', true), token('swer\u001b', true), token('.', false)];
+    const tokens = { total: 5, trained: 2, outcome: 'truncated', sequences: [{ start: 0, tokens: 4 }], data };
+    const row = { line: 7, text: '{"text":"x"}', characters: 12, faults: [], tokens };
+    const fault = { code: 'chat_template_failed', message: 'It fails.', line: 9 };
+    const rows = [row, { ...row, line: 9, faults: [fault], tokens: null }];
+    const { output, requests } = await lora(
+      'datasets rows ds_1 --after 6 --base-model tiny --max-seq-length 4 --on-overflow truncate'.split(' '),
+      json(200, { data: rows, has_more: true, next: 9 }),
+    );
+    const [head, text, raw, why, more] = output.split('\n');
+    expect(head).toBe('7: 5 tokens, 2 trained, truncated');
+    expect(text).toBe('ask[answer]. …');
+    expect([raw, why, more]).toEqual(['9: {"text":"x"}', '  line 9: It fails.', 'more: --after 9']);
+    const query = 'after=6&max_seq_length=4&base_model=tiny&on_overflow=truncate';
+    expect(requests[0]!.url).toBe(`/datasets/ds_1/rows?${query}`);
+  });
+
   it('lists what the workers train on, with what their self-tests found', async () => {
     const rates = { matmul_gflops: 125_400, attention_gflops: 9_000, pass_gbytes: 500, layer_overhead_ms: 0.5 };
     const machine = {

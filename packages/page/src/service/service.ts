@@ -15,13 +15,16 @@ export const SERVICE_URL = new URL('.', window.location.href.split('#', 1)[0]).h
 
 export const connection = watchConnection(new URL('live', SERVICE_URL).href);
 
-/** A client with this key. When the service refuses it, the session is asked for another. */
-export function clientWith(key: string | null): Client {
+/**
+ * A client with this key. When the service refuses it, the session is asked for another.
+ * @param fetch - @defaultValue that of the connection
+ */
+export function clientWith(key: string | null, fetch: typeof globalThis.fetch = connection.fetch): Client {
   return createClient({
     baseUrl: SERVICE_URL,
     apiKey: key ?? undefined,
     async fetch(input, init) {
-      const response = await connection.fetch(input, init);
+      const response = await fetch(input, init);
       if (response.status === 401) refuseSession(key);
       return response;
     },

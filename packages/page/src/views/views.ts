@@ -2,10 +2,12 @@ import { AdapterView } from './adapters/adapter-view.js';
 import { AdaptersView } from './adapters/adapters-view.js';
 import { ChatView } from './chat/chat-view.js';
 import { CompareView } from './compare/compare-view.js';
+import { DatasetView } from './datasets/dataset-view.js';
 import { DatasetsView } from './datasets/datasets-view.js';
 import { JobView } from './job/job-view.js';
 import { JobsView } from './jobs/jobs-view.js';
 import { MachinesView } from './machines/machines-view.js';
+import { ModelView } from './models/model-view.js';
 import { ModelsView } from './models/models-view.js';
 import { NewJobView } from './new-job/new-job-view.js';
 import type { View } from './view.js';
@@ -17,7 +19,9 @@ export const VIEWS: readonly View[] = [
   { path: '/compare', View: CompareView },
   { path: '/new-job', View: NewJobView },
   { path: '/datasets', View: DatasetsView },
+  { path: '/datasets/:id', View: DatasetView },
   { path: '/models', View: ModelsView },
+  { path: '/models/:name', View: ModelView },
   { path: '/adapters', View: AdaptersView },
   { path: '/adapters/:id', View: AdapterView },
   { path: '/chat', View: ChatView },

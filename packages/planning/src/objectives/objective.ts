@@ -15,7 +15,7 @@ import type { SideSource } from '../example-file/example-side.js';
 import type { RowCounts } from '../example-file/example-summary.js';
 import type { CodedFault, FaultList } from '../fault-list.js';
 import type { RemarkCount, RowRemark } from '../row-conversion/row-remarks.js';
-import type { LengthLimit } from './next-token/length-limit.js';
+import type { LengthLimit, LengthSettings } from './next-token/length-limit.js';
 import type { Examples } from './objectives.js';
 
 /** A fault within one row; the reader of the file adds the line. */
@@ -72,8 +72,8 @@ export interface Objective {
     | null;
   /** The warning for each kind of remark that the converter makes, in the order of the report. */
   readonly remarkWarnings: Readonly<Record<string, (remark: RemarkCount) => Fault>>;
-  /** What a job does with long rows; null where rows have no length. */
-  lengthLimit(job: ObjectiveJob): LengthLimit | null;
+  /** What a job with these settings does with long rows; null where rows have no length. */
+  lengthLimit(job: { model: ModelFolder; spec: { training: LengthSettings } }): LengthLimit | null;
   /** How many tokens a stored example counts for. */
   tokensOf(record: Pick<ExampleRecord, 'words'>): number;
   /** Examples as the loss reads them. */

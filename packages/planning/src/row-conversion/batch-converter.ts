@@ -44,7 +44,7 @@ export class BatchConverter {
       const raw = parseLine(bytes);
       if (raw === null) continue;
       const { line } = raw;
-      const converted = this.#convertRow(raw);
+      const converted = this.convertRow(raw);
       if (Array.isArray(converted)) faults.add(...converted.map((fault) => ({ ...fault, line })));
       else {
         records.push(converted.words.length, converted.trained, rows, line);
@@ -59,7 +59,7 @@ export class BatchConverter {
   }
 
   /** @returns its example, or what is wrong with the row */
-  #convertRow(raw: RawRow): ConvertedRow | CodedFault[] {
+  convertRow(raw: RawRow): ConvertedRow | CodedFault[] {
     if (raw.fault !== null) return [{ code: 'invalid_dataset', message: raw.fault }];
     const { format, row, faults } = checkRow(raw.value);
     if (row === null) return faults;

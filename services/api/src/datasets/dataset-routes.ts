@@ -1,10 +1,20 @@
 import multipart from '@fastify/multipart';
-import { Dataset, DatasetPage, DatasetQuery, DatasetTokens, ModelName, ProductError } from '@lorasmith/contracts';
+import {
+  Dataset,
+  DatasetPage,
+  DatasetQuery,
+  DatasetRowPage,
+  DatasetRowsQuery,
+  DatasetTokens,
+  ModelName,
+  ProductError,
+} from '@lorasmith/contracts';
 import { endUpload, type HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 import type { DatasetChanges } from './change-datasets.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
+import type { RowViews } from './row-views.js';
 import type { TokenPreparations } from './token-preparations.js';
 import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
 
@@ -12,6 +22,7 @@ export interface DatasetRoutesOptions {
   catalog: DatasetCatalog;
   changes: DatasetChanges;
   preparations: Pick<TokenPreparations, 'checkModel' | 'start' | 'status'>;
+  views: RowViews;
   maxBytes: number;
 }
 
@@ -50,7 +61,7 @@ const UPLOAD_BODY = {
 
 export async function datasetRoutes(
   app: HttpApp,
-  { catalog, changes, preparations, maxBytes }: DatasetRoutesOptions,
+  { catalog, changes, preparations, views, maxBytes }: DatasetRoutesOptions,
 ): Promise<void> {
   await app.register(uploadRoute, { changes, preparations, maxBytes });
 
@@ -97,6 +108,24 @@ export async function datasetRoutes(
     ({ params, query }) => preparations.status(params.id, query.base_model),
   );
 
+  app.get(
+    '/datasets/:id/rows',
+    {
+      schema: {
+        operationId: 'listDatasetRows',
+        summary: 'Rows of a dataset, as they were uploaded and as a model sees them',
+        description:
+          'With `base_model`: their tokens, and which of them a job with these settings trains. A page may have fewer ' +
+          'rows than `limit`: it ends with a row that is long.',
+        tags,
+        params: DatasetParams,
+        querystring: DatasetRowsQuery,
+        response: { 200: answer('A page of them.', DatasetRowPage), ...errorAnswers(400, 404, 422, 503, 504) },
+      },
+    },
+    ({ params, query }) => views.page(params.id, query),
+  );
+
   app.delete(
     '/datasets/:id',
     {
@@ -118,7 +147,7 @@ export async function datasetRoutes(
 /** In its own scope, because all other routes accept only JSON. */
 async function uploadRoute(
   app: HttpApp,
-  { changes, preparations, maxBytes }: Omit<DatasetRoutesOptions, 'catalog'>,
+  { changes, preparations, maxBytes }: Omit<DatasetRoutesOptions, 'catalog' | 'views'>,
 ): Promise<void> {
   app.removeAllContentTypeParsers();
   await app.register(multipart);

@@ -1,16 +1,10 @@
-import {
-  DATASET_FILES,
-  type Dataset,
-  type DatasetTokens,
-  type ErrorCode,
-  type JobFailure,
-  ProductError,
-} from '@lorasmith/contracts';
+import { type Dataset, type DatasetTokens, type ErrorCode, type JobFailure, ProductError } from '@lorasmith/contracts';
 import type { ModelSource } from '@lorasmith/model-store';
 import type { ExampleStore } from '@lorasmith/planning';
 import type { FastifyBaseLogger } from 'fastify';
-import type { Preflight, PreflightRows } from '../jobs/preflight.js';
+import type { Preflight } from '../jobs/preflight.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
+import { withRows } from './hold-rows.js';
 
 export interface TokenPreparationsOptions {
   catalog: Pick<DatasetCatalog, 'get' | 'hold'>;
@@ -56,24 +50,6 @@ export function createTokenPreparations(options: TokenPreparationsOptions): Toke
   let last = Promise.resolve();
   let isClosed = false;
 
-  const withRows = async <Result>(
-    dataset: Dataset,
-    baseModel: string,
-    work: (rows: PreflightRows) => Promise<Result>,
-  ): Promise<Result> => {
-    const { modelsDir, release: releaseModel } = await baseModels.holdOutline(baseModel);
-    try {
-      const held = await catalog.hold(dataset.id);
-      try {
-        return await work({ modelsDir, baseModel, dataset, rowsFile: held.path(DATASET_FILES.rows) });
-      } finally {
-        held.release();
-      }
-    } finally {
-      releaseModel();
-    }
-  };
-
   const prepare = async (one: Preparation): Promise<void> => {
     if (isClosed) return;
     const { dataset, baseModel } = one;
@@ -81,7 +57,7 @@ export function createTokenPreparations(options: TokenPreparationsOptions): Toke
     const startMs = performance.now();
     one.status = 'preparing';
     try {
-      await withRows(dataset, baseModel, (rows) => preflight.prepare(rows, (progress) => (one.rows = progress.rows)));
+      await withRows(options, one, (rows) => preflight.prepare(rows, (progress) => (one.rows = progress.rows)));
       known.delete(keyOf(dataset.id, baseModel));
       log.info({ ...about, seconds: (performance.now() - startMs) / 1000 }, 'tokens of a dataset prepared');
     } catch (error) {
@@ -132,7 +108,7 @@ export function createTokenPreparations(options: TokenPreparationsOptions): Toke
       const about = { object: 'dataset_tokens', dataset: id, base_model: baseModel, total_rows: dataset.rows } as const;
       await checkModel(baseModel);
       // The files may have been stored, or removed, by another process.
-      if (await withRows(dataset, baseModel, preflight.hasTokens)) {
+      if (await withRows(options, { dataset, baseModel }, preflight.hasTokens)) {
         return { ...about, status: 'ready', rows: dataset.rows, error: null };
       }
       const { status = 'none', rows = 0, error = null } = known.get(keyOf(id, baseModel)) ?? {};

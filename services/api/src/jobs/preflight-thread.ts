@@ -1,7 +1,13 @@
 import { join } from 'node:path';
 import type { MessagePort } from 'node:worker_threads';
 import { ProductError, type Report } from '@lorasmith/contracts';
-import { type ModelFolder, openBaseModel, WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
+import {
+  type ModelFolder,
+  ModelTexts,
+  openBaseModel,
+  WEIGHT_DIGESTS_FOLDER,
+  WeightDigests,
+} from '@lorasmith/model-folder';
 import {
   type ExampleStoreOptions,
   type JobOutline,
@@ -10,9 +16,11 @@ import {
   planJob,
   prepareTokens,
   storedTokens,
+  type ViewedRows,
+  viewRows,
 } from '@lorasmith/planning';
 import { datasetsOf } from './job-datasets.js';
-import type { PlannedJob, PreflightRows, ThreadAnswer } from './preflight.js';
+import type { PlannedJob, PreflightRows, RowsToView, ThreadAnswer } from './preflight.js';
 
 // What the api runs in worker threads: each function is a task, called by its name.
 
@@ -113,6 +121,20 @@ export async function prepare({ rows, tokens, threads, port }: PrepareTask): Pro
       onProgress: (progress) => port.postMessage(progress),
     });
     return null;
+  });
+}
+
+export type ViewTask = RowsToView;
+
+/** Of the last base model of which rows were shown. */
+const viewedTexts = new ModelTexts();
+
+/** Shows rows. */
+export async function view({ encoding, ...rows }: ViewTask): Promise<ThreadAnswer<ViewedRows>> {
+  return await answering(async () => {
+    if (encoding === null) return await viewRows({ ...rows, encoding });
+    const model = await openBaseModel(encoding.modelsDir, encoding.baseModel);
+    return await viewRows({ ...rows, encoding: { model, texts: viewedTexts, settings: encoding.settings } });
   });
 }
 

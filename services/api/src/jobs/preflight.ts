@@ -12,10 +12,18 @@ import {
   type Report,
 } from '@lorasmith/contracts';
 import type { PlannedWork } from '@lorasmith/job-store';
-import type { ExampleStoreOptions, JobOutline, TokenizingProgress, ValidationRows } from '@lorasmith/planning';
+import type {
+  ExampleStoreOptions,
+  JobOutline,
+  RowEncoding,
+  TokenizingProgress,
+  ValidationRows,
+  ViewedRows,
+  ViewRowsOptions,
+} from '@lorasmith/planning';
 import { Piscina } from 'piscina';
 import { datasetsOf } from './job-datasets.js';
-import type { Outline, OutlineTask, PrepareTask, ReportTask, TokensTask } from './preflight-thread.js';
+import type { Outline, OutlineTask, PrepareTask, ReportTask, TokensTask, ViewTask } from './preflight-thread.js';
 
 /** A job, and the files that it names. */
 export interface PlannedJob {
@@ -37,6 +45,12 @@ export interface PreflightRows {
   baseModel: string;
   dataset: Dataset;
   rowsFile: string;
+}
+
+/** Rows to show. */
+export interface RowsToView extends Omit<ViewRowsOptions, 'encoding'> {
+  /** How they become tokens; null: they do not. */
+  encoding: { modelsDir: string; baseModel: string; settings: RowEncoding['settings'] } | null;
 }
 
 /** What a thread answers. */
@@ -78,6 +92,8 @@ export interface Preflight {
    * @throws ProductError the faults of the rows; `timeout`
    */
   prepare(rows: PreflightRows, onProgress: (progress: TokenizingProgress) => void): Promise<void>;
+  /** Shows rows, in a thread of its own. @throws the errors of planning that concern no row; `timeout`; `service_unavailable` */
+  viewRows(view: RowsToView): Promise<ViewedRows>;
   /** Starts the threads that answers wait for, before the first request comes: one takes longer to start than an answer may take. */
   start(): void;
   close(): Promise<void>;
@@ -119,6 +135,8 @@ export function createPreflight(options: PreflightOptions): Preflight {
   const planning = lazily(() => poolOf(MAX_HEAP_MB, { minThreads: 1, maxThreads: threads }));
   // No task of it reads a dataset.
   const outlining = lazily(() => poolOf(OTHER_HEAP_MB, { minThreads: 1, maxThreads: 1 }));
+  // A slow chat template keeps nobody waiting but those who look at rows.
+  const viewing = lazily(() => poolOf(OTHER_HEAP_MB, { maxThreads: 1 }));
   const preparing = lazily(() => poolOf(OTHER_HEAP_MB, { maxThreads: 1, niceIncrement: PREPARING_NICE }));
   let started: Promise<unknown> = Promise.resolve();
 
@@ -170,6 +188,7 @@ export function createPreflight(options: PreflightOptions): Preflight {
         port1.close();
       }
     },
+    viewRows: (view) => run(viewing(), 'view', view satisfies ViewTask, timeoutMs),
     start() {
       started = Promise.allSettled([planning(), outlining()].map((pool) => pool.run(null, { name: 'ready' })));
     },

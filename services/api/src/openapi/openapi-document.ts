@@ -35,6 +35,7 @@ export async function openapiDocument(folder: string): Promise<string> {
       report: absent,
       check: absent,
       hasTokens: absent,
+      viewRows: absent,
       prepare: absent,
       start: () => {},
       close: async () => {},

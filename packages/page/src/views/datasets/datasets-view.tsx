@@ -1,25 +1,61 @@
+import { bytesText, countText } from '@lorasmith/client/core';
 import type { Dataset } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
+import { Link } from '../../components/link.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
 import { ViewHead } from '../../components/view-head.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
+import type { ViewProps } from '../view.js';
+import { UploadCard } from './upload-card.js';
 
 const COLUMNS: readonly Column<Dataset>[] = [
-  { title: 'Dataset', cell: ({ name, id }) => name ?? id },
+  {
+    title: 'Dataset',
+    cell: ({ name, id }) => (
+      <Link to="/datasets/:id" params={{ id }}>
+        {name ?? id}
+      </Link>
+    ),
+  },
+  { title: 'Format', cell: ({ format }) => format },
+  { title: 'Rows', isNumber: true, cell: ({ rows }) => countText(rows) },
+  { title: 'Size', isNumber: true, cell: ({ bytes }) => bytesText(bytes) },
   { title: 'Created', cell: (dataset) => <Moment at={dataset.created_at} /> },
 ];
+const PAGE = 50;
 
-export function DatasetsView() {
+/** All datasets, and the upload of another one. */
+export function DatasetsView({ query }: ViewProps) {
   const client = useClient();
-  const datasets = usePolled((signal) => client.listDatasets({ limit: 100 }, { signal }), [client], { everyMs: null });
+  const after = query.get('after') ?? undefined;
+  const datasets = usePolled(
+    (signal) => client.listDatasets({ limit: PAGE, ...(after === undefined ? {} : { after }) }, { signal }),
+    [client, after],
+    { everyMs: null },
+  );
   return (
     <>
       <ViewHead title="Datasets" />
+      <UploadCard onStored={datasets.refresh} />
       <Loaded from={datasets} what="the datasets">
-        {({ data }) => (
-          <DataTable caption="Datasets, newest first" columns={COLUMNS} rows={data} keyOf={({ id }) => id} />
+        {({ data, next }) => (
+          <>
+            {data.length === 0 ? (
+              <p>There are no datasets yet.</p>
+            ) : (
+              <DataTable caption="Datasets, newest first" columns={COLUMNS} rows={data} keyOf={({ id }) => id} />
+            )}
+            <div class="buttons">
+              {after !== undefined && <Link to="/datasets">Newest</Link>}
+              {next !== null && (
+                <Link to="/datasets" query={{ after: next }}>
+                  Older
+                </Link>
+              )}
+            </div>
+          </>
         )}
       </Loaded>
     </>

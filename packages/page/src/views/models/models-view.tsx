@@ -1,15 +1,33 @@
+import { bytesText, countText } from '@lorasmith/client/core';
 import type { BaseModel } from '@lorasmith/contracts';
 import { type Column, DataTable } from '../../components/data-table.js';
+import { Link } from '../../components/link.js';
 import { Loaded } from '../../components/loaded.js';
 import { ViewHead } from '../../components/view-head.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
+import { PullModel } from './pull-model.js';
 
 const COLUMNS: readonly Column<BaseModel>[] = [
-  { title: 'Model', cell: ({ name }) => name },
-  { title: 'Family', cell: ({ family, problem }) => family ?? problem?.message },
+  {
+    title: 'Model',
+    cell: ({ name }) => (
+      <Link to="/models/:name" params={{ name }}>
+        {name}
+      </Link>
+    ),
+  },
+  { title: 'Family', cell: ({ family }) => family ?? 'cannot be used' },
+  { title: 'Parameters', isNumber: true, cell: ({ parameters }) => (parameters === null ? '' : countText(parameters)) },
+  {
+    title: 'Context',
+    isNumber: true,
+    cell: (model) => (model.max_positions === null ? '' : `${countText(model.max_positions)} tokens`),
+  },
+  { title: 'Weights', isNumber: true, cell: ({ bytes, dtype }) => `${bytesText(bytes)} ${dtype ?? ''}` },
 ];
 
+/** The base models on the host. */
 export function ModelsView() {
   const client = useClient();
   const models = usePolled((signal) => client.models({ signal }), [client], { everyMs: null });
@@ -17,8 +35,18 @@ export function ModelsView() {
     <>
       <ViewHead title="Models" />
       <Loaded from={models} what="the base models">
-        {(rows) => <DataTable caption="Base models" columns={COLUMNS} rows={rows} keyOf={({ name }) => name} />}
+        {(rows) =>
+          rows.length === 0 ? (
+            <p>
+              There are no base models yet: get one below, or copy a folder in Hugging Face layout into the models
+              folder of the host.
+            </p>
+          ) : (
+            <DataTable caption="Base models, by name" columns={COLUMNS} rows={rows} keyOf={({ name }) => name} />
+          )
+        }
       </Loaded>
+      <PullModel onPulled={models.refresh} />
     </>
   );
 }

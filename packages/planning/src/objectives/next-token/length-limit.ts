@@ -2,6 +2,9 @@ import type { TrainingSettings } from '@lorasmith/contracts';
 import type { CodedFault } from '../../fault-list.js';
 import { isTrainedWord } from './token-examples.js';
 
+/** The settings of a job for rows that are too long. */
+export type LengthSettings = Pick<TrainingSettings, 'max_seq_length' | 'on_overflow'>;
+
 /** What is left of a row that is too long. */
 export interface FittedRow {
   outcome: 'dropped' | 'truncated' | 'split';

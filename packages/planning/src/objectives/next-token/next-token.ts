@@ -9,7 +9,7 @@ import {
 import type { RowCounts } from '../../example-file/example-summary.js';
 import type { Objective, ObjectiveJob, PromptEncoder, RowsOfModel } from '../objective.js';
 import { RowEncoder } from './encode-row.js';
-import { LengthLimit } from './length-limit.js';
+import { LengthLimit, type LengthSettings } from './length-limit.js';
 import { TEXT_FORMATS } from './row-formats.js';
 import { StoredTokens } from './token-examples.js';
 import { REMARK_WARNINGS, TokenRowConverter, tokenOutside } from './token-row-converter.js';
@@ -69,7 +69,7 @@ async function rowEncoder({ model, dataset }: RowsOfModel, texts: ModelTexts, ha
   return { encoder: new RowEncoder({ tokenizer, template, endTokenIds }), tokenizer };
 }
 
-function lengthLimit({ spec, model }: ObjectiveJob): LengthLimit {
+function lengthLimit({ spec, model }: { model: ModelFolder; spec: { training: LengthSettings } }): LengthLimit {
   const { max_seq_length: maxLength, on_overflow: onOverflow } = spec.training;
   return new LengthLimit({ maxLength, maxPositions: decoderOf(model).maxPositions, onOverflow });
 }

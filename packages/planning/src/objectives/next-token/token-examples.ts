@@ -34,7 +34,7 @@ export function isTrainedWord(word: number): boolean {
 }
 
 /** The words may be a piece of a row: its first token is no target then, although it is one in the row. */
-function sequenceOfWords(words: Int32Array): EncodedRow {
+export function sequenceOfWords(words: Int32Array): EncodedRow {
   const ids = new Int32Array(words.length);
   const trained = new Uint8Array(words.length);
   for (let token = 0; token < words.length; token++) {

@@ -1,8 +1,7 @@
 import type { FinishReason, SpeechPiece, SpokenToken } from '@lorasmith/contracts';
-import type { Tokenizer } from '@lorasmith/model-folder';
+import { TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import type { ScoredToken } from '@lorasmith/models';
 import { StopTexts } from './stop-texts.js';
-import { TextStream } from './text-stream.js';
 import type { TokenTexts } from './token-texts.js';
 
 export interface ChoiceTextOptions {

@@ -1,11 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { SpeechPiece } from '@lorasmith/contracts';
-import { loadTokenizer, type Tokenizer } from '@lorasmith/model-folder';
+import { loadTokenizer, TextStream, type Tokenizer } from '@lorasmith/model-folder';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { ChoiceText } from './choice-text.js';
 import { StopTexts } from './stop-texts.js';
-import { TextStream } from './text-stream.js';
 import { TokenTexts } from './token-texts.js';
 
 const TOKENIZERS = new URL('../../../../../packages/model-folder/src/fixtures/tokenizers/', import.meta.url);

@@ -1,4 +1,4 @@
-import type { Tokenizer } from '@lorasmith/model-folder';
+import type { Tokenizer } from './tokenizer.js';
 
 /** What an incomplete character decodes to. */
 const REPLACEMENT = '\uFFFD';

@@ -1,0 +1,149 @@
+import {
+  type Dataset,
+  type DatasetRowView,
+  MAX_ROW_CHARACTERS,
+  MAX_ROW_TOKENS,
+  type RowToken,
+  type RowTokens,
+} from '@lorasmith/contracts';
+import { type ModelFolder, type ModelTexts, TextStream, type Tokenizer } from '@lorasmith/model-folder';
+import { FaultList } from './fault-list.js';
+import { type Line, textOfLine } from './jsonl/line-splitter.js';
+import { parseLine } from './jsonl/parse-line.js';
+import { readLines } from './jsonl/read-lines.js';
+import type { LengthLimit, LengthSettings, Piece } from './objectives/next-token/length-limit.js';
+import { isTrainedWord, sequenceOfWords } from './objectives/next-token/token-examples.js';
+import { objectiveFor } from './objectives/objectives.js';
+import { BatchConverter } from './row-conversion/batch-converter.js';
+
+export interface ViewRowsOptions {
+  dataset: Dataset;
+  /** The dataset's rows, JSONL. */
+  rowsFile: string;
+  /** Only rows after this line. */
+  after: number;
+  /** Most rows. */
+  limit: number;
+  /** How they become tokens; null: they do not. */
+  encoding: RowEncoding | null;
+}
+
+export interface RowEncoding {
+  model: ModelFolder;
+  texts: ModelTexts;
+  settings: LengthSettings;
+}
+
+export interface ViewedRows {
+  data: DatasetRowView[];
+  /** Whether there are rows after these. */
+  has_more: boolean;
+}
+
+/** An answer ends with the row that exceeds one of these. */
+const MOST_TOKENS = 16_384;
+const MOST_CHARACTERS = 262_144;
+const MOST_MS = 2_000;
+
+/**
+ * Rows of a dataset as they were uploaded, and as a job makes them tokens. They are read from the file, up to the last of
+ * them, and not from the stored tokens: these may not exist yet.
+ *
+ * @throws ProductError `dataset_not_found`, `dataset_format_mismatch`; those of the tokenizer and the chat template
+ */
+export async function viewRows({ rowsFile, after, limit, ...options }: ViewRowsOptions): Promise<ViewedRows> {
+  const view = await viewer(options);
+  const endMs = performance.now() + MOST_MS;
+  const data: DatasetRowView[] = [];
+  let [tokens, characters] = [0, 0];
+  const isFull = () =>
+    data.length === limit || tokens > MOST_TOKENS || characters > MOST_CHARACTERS || performance.now() > endMs;
+  for await (const lines of readLines(rowsFile)) {
+    for (const line of lines) {
+      if (line.number <= after || isBlank(line)) continue;
+      if (data.length > 0 && isFull()) return { data, has_more: true };
+      const row = view(line);
+      data.push(row);
+      tokens += row.tokens?.data.length ?? 0;
+      characters += row.text.length;
+    }
+  }
+  return { data, has_more: false };
+}
+
+function isBlank({ number, bytes }: Line): boolean {
+  return bytes !== null && textOfLine(number, bytes) === '';
+}
+
+async function viewer({
+  dataset,
+  encoding,
+}: Pick<ViewRowsOptions, 'dataset' | 'encoding'>): Promise<(line: Line) => DatasetRowView> {
+  if (encoding === null) return (line) => ({ ...textOf(line), faults: [], tokens: null });
+  const { model, texts, settings } = encoding;
+  const objective = objectiveFor(model, dataset);
+  const converter = new BatchConverter(dataset, await objective.createConverter({ model, dataset }, texts));
+  const limit = objective.lengthLimit({ model, spec: { training: settings } });
+  const tokenizer = objective.kind === 'next-token' ? (await texts.of(model.path)).tokenizer : null;
+  return (line) => {
+    const converted = converter.convertRow(parseLine(line)!);
+    const faults = new FaultList();
+    const at = { line: line.number };
+    if (Array.isArray(converted)) {
+      faults.add(...converted.map((fault) => ({ ...fault, ...at })));
+      return { ...textOf(line), faults: faults.listed, tokens: null };
+    }
+    const fault = limit?.faultOf(converted.words.length) ?? null;
+    if (fault !== null) faults.add({ ...fault, ...at });
+    const tokens = tokenizer === null ? null : tokensOf(converted.words, limit!, tokenizer);
+    return { ...textOf(line), faults: faults.listed, tokens };
+  };
+}
+
+function textOf(line: Line): Pick<DatasetRowView, 'line' | 'text' | 'characters'> {
+  const { number, bytes } = line;
+  const text = (bytes === null ? '' : (textOfLine(number, bytes) ?? '')).trim();
+  return { line: number, text: text.slice(0, MAX_ROW_CHARACTERS), characters: text.length };
+}
+
+/** @param words `[tokens]` of a whole row */
+function tokensOf(words: Int32Array, limit: LengthLimit, tokenizer: Tokenizer): RowTokens {
+  const { outcome, pieces } = fitted(words, limit);
+  const { ids } = sequenceOfWords(words);
+  const shown = [...ids.subarray(0, MAX_ROW_TOKENS)];
+  const texts = textsOf(shown, tokenizer);
+  const trained = trainedTokens(words, pieces);
+  const data = shown.map((id, token): RowToken => ({ id, text: texts[token]!, trained: trained[token] === 1 }));
+  return {
+    total: words.length,
+    trained: pieces.reduce((sum, piece) => sum + piece.trained, 0),
+    outcome,
+    sequences: pieces.map(({ start, tokens }) => ({ start, tokens })),
+    data,
+  };
+}
+
+function fitted(words: Int32Array, limit: LengthLimit): { outcome: RowTokens['outcome']; pieces: Piece[] } {
+  if (words.length <= limit.maxTokens) {
+    const trained = words.subarray(1).filter(isTrainedWord).length;
+    return { outcome: 'complete', pieces: [{ start: 0, tokens: words.length, trained }] };
+  }
+  return limit.faultOf(words.length) === null ? limit.fit(words) : { outcome: 'refused', pieces: [] };
+}
+
+/** `[tokens]`: 1 where a token is a target in one of the pieces. */
+function trainedTokens(words: Int32Array, pieces: readonly Piece[]): Uint8Array {
+  const trained = new Uint8Array(words.length);
+  for (const { start, tokens } of pieces) {
+    trained.set(sequenceOfWords(words.subarray(start, start + tokens)).trained, start);
+  }
+  return trained;
+}
+
+function textsOf(ids: readonly number[], tokenizer: Tokenizer): string[] {
+  const stream = new TextStream(tokenizer, [], { skipSpecialTokens: false });
+  const texts = ids.map((id) => stream.push(id));
+  // Of a character that was cut.
+  if (texts.length > 0) texts[texts.length - 1] += stream.end();
+  return texts;
+}

@@ -1,0 +1,66 @@
+import {
+  type Dataset,
+  type DatasetRowPage,
+  type DatasetRowsQuery,
+  ProductError,
+  TrainingSettings,
+} from '@lorasmith/contracts';
+import { type Static, Type } from 'typebox';
+import { Value } from 'typebox/value';
+import type { Preflight } from '../jobs/preflight.js';
+import type { DatasetCatalog } from './dataset-catalog.js';
+import { type RowSources, withFile, withRows } from './hold-rows.js';
+import type { TokenPreparations } from './token-preparations.js';
+
+export interface RowViewsOptions extends RowSources {
+  catalog: Pick<DatasetCatalog, 'get' | 'hold'>;
+  preflight: Pick<Preflight, 'viewRows'>;
+  preparations: Pick<TokenPreparations, 'checkModel'>;
+}
+
+export interface RowViews {
+  /**
+   * A page of the rows, as they were uploaded and as tokens of a base model.
+   * @throws ProductError `dataset_not_found`, `model_not_found`, `invalid_request`, `dataset_format_mismatch`, `timeout`,
+   * `service_unavailable`; why the model cannot be trained
+   */
+  page(dataset: string, query: DatasetRowsQuery): Promise<DatasetRowPage>;
+}
+
+const DEFAULT_LIMIT = 20;
+const { max_seq_length, on_overflow } = TrainingSettings.properties;
+const LengthSettings = Type.Object({ max_seq_length, on_overflow });
+type LengthSettings = Static<typeof LengthSettings>;
+type RowPlace = Required<Pick<DatasetRowsQuery, 'after' | 'limit'>>;
+
+export function createRowViews(options: RowViewsOptions): RowViews {
+  const { catalog, preflight, preparations } = options;
+
+  const asUploaded = (dataset: Dataset, place: RowPlace) =>
+    withFile(options, dataset, (rowsFile) => preflight.viewRows({ dataset, rowsFile, ...place, encoding: null }));
+
+  const asTokens = async (dataset: Dataset, place: RowPlace, baseModel: string, settings: LengthSettings) => {
+    await preparations.checkModel(baseModel);
+    return await withRows(options, { dataset, baseModel }, ({ modelsDir, rowsFile }) =>
+      preflight.viewRows({ dataset, rowsFile, ...place, encoding: { modelsDir, baseModel, settings } }),
+    );
+  };
+
+  return {
+    async page(id, { limit = DEFAULT_LIMIT, after = 0, base_model: baseModel, ...settings }) {
+      const [unused] = baseModel === undefined ? Object.keys(settings) : [];
+      if (unused !== undefined) {
+        const message = `${unused} needs base_model: without a model, rows have no tokens.`;
+        throw new ProductError('invalid_request', message, { param: unused });
+      }
+      const dataset = await catalog.get(id);
+      const place = { after, limit };
+      const viewed =
+        baseModel === undefined
+          ? await asUploaded(dataset, place)
+          : await asTokens(dataset, place, baseModel, Value.Default(LengthSettings, settings) as LengthSettings);
+      const next = viewed.has_more ? viewed.data.at(-1)!.line : null;
+      return { object: 'dataset_rows', dataset: id, base_model: baseModel ?? null, ...viewed, next };
+    },
+  };
+}
