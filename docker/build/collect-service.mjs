@@ -9,6 +9,6 @@ for (const folder of await servicePackages('.', service)) {
   await cp(path.join(folder, 'dist'), path.join(target, folder, 'dist'), {
     recursive: true,
     // Types, source maps and build state are needed only for building.
-    filter: (file) => !/\.(d\.ts|map|tsbuildinfo)$/.test(file),
+    filter: (file) => !/\.(d\.m?ts|map|tsbuildinfo)$/.test(file),
   });
 }

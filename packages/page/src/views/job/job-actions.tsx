@@ -43,6 +43,11 @@ export function JobActions({ job, refresh }: JobActionsProps) {
           See the adapter
         </Link>
       )}
+      {job.adapter !== null && (
+        <Link to="/chat" query={{ model: job.adapter }} class="button">
+          Chat
+        </Link>
+      )}
       {(job.status === 'failed' || job.status === 'cancelled') && (
         <button type="button" class="primary" disabled={resume.isBusy} onClick={() => resume.run()}>
           Resume

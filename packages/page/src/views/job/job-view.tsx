@@ -1,3 +1,4 @@
+import { durationText } from '@lorasmith/client/core';
 import type { Job } from '@lorasmith/contracts';
 import { ENDED_STATUSES, specOf } from '@lorasmith/contracts';
 import { useEffect, useRef } from 'preact/hooks';
@@ -89,17 +90,33 @@ function JobBody({ job, polled, query }: { job: Job; polled: Polled<Job>; query:
         <Facts
           entries={[
             ['Id', <code key="id">{job.id}</code>],
-            ['Base model', job.base_model],
-            ['Dataset', <code key="dataset">{job.dataset}</code>],
+            [
+              'Base model',
+              <Link key="model" to="/models/:name" params={{ name: job.base_model }}>
+                {job.base_model}
+              </Link>,
+            ],
+            [
+              'Dataset',
+              <Link key="dataset" to="/datasets/:id" params={{ id: job.dataset }}>
+                <code>{job.dataset}</code>
+              </Link>,
+            ],
             ['Priority', job.priority],
             ['Created', <Moment key="created" at={job.created_at} />],
             ['Started', job.started_at && <Moment at={job.started_at} />],
             ['Ended', job.ended_at && <Moment at={job.ended_at} />],
+            ['Took', job.started_at && job.ended_at && durationText(secondsBetween(job.started_at, job.ended_at))],
             ['Attempts', job.attempts > 1 ? job.attempts : null],
             ['Owner', job.owner && <code>{job.owner}</code>],
-            ...Object.entries(job.metadata),
           ]}
         />
+        {Object.keys(job.metadata).length > 0 && (
+          <>
+            <h3>Metadata</h3>
+            <Facts entries={Object.entries(job.metadata)} />
+          </>
+        )}
         <details>
           <summary>All settings as JSON</summary>
           <CodeBlock text={JSON.stringify(specOf(job), null, 2)} what="the settings" />
@@ -122,6 +139,10 @@ function Curves({ history }: { history: JobHistory }) {
       <TrainingCharts history={history} />
     </>
   );
+}
+
+function secondsBetween(start: string, end: string): number {
+  return (Date.parse(end) - Date.parse(start)) / 1000;
 }
 
 function countSaved({ noted }: JobHistory): number {
