@@ -10,6 +10,7 @@ import type {
   DatasetRowPage,
   DatasetRowsQuery,
   DatasetTokens,
+  GgufTensorType,
   ImportAdapterQuery,
   Job,
   JobEvent,
@@ -254,7 +255,7 @@ export function clientOver(transport: HttpTransport) {
      */
     streamAdapter: (
       id: string,
-      query: { weights?: 'adapter' | 'merged'; format?: string } = {},
+      query: { weights?: 'adapter' | 'merged'; format?: 'tar' | 'safetensors' | 'gguf'; type?: GgufTensorType } = {},
       { signal }: CallOptions = {},
     ): Promise<DownloadStream> =>
       streamDownload(transport, { path: `/adapters/${encodeURIComponent(id)}`, query: { ...query } }, signal),

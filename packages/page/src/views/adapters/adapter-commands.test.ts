@@ -27,6 +27,6 @@ test('vLLM is told of a rank above its default', () => {
 
 test('an address with a quote stays one argument of the shell', () => {
   expect(textOf('llama.cpp', { serviceUrl: "http://host/it's/" })).toContain(
-    `'http://host/it'\\''s/adapters/${subject.id}?weights=merged'`,
+    `'http://host/it'\\''s/adapters/${subject.id}?weights=merged&format=gguf&type=q8_0'`,
   );
 });

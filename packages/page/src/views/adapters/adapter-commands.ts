@@ -25,6 +25,7 @@ export function adapterCommands(subject: CommandSubject): AdapterCommand[] {
   const key = needsKey ? ' -H "Authorization: Bearer $LORASMITH_API_KEY"' : '';
   const address = quoted(`${serviceUrl}adapters/${id}`);
   const merged = quoted(`${serviceUrl}adapters/${id}?weights=merged`);
+  const gguf = quoted(`${serviceUrl}adapters/${id}?weights=merged&format=gguf&type=q8_0`);
   const folder = `${id}-adapter`;
   const model = `${id}-model`;
   const fetchAdapter = `mkdir -p ${folder} && curl -fsS${key} ${address} | tar -x -C ${folder}`;
@@ -59,13 +60,13 @@ END`,
     },
     {
       title: 'llama.cpp',
-      note: "With llama.cpp's own script, from the merged model.",
-      text: `${fetchMerged}\npython convert_hf_to_gguf.py ./${model} --outfile ${id}.gguf\nllama-server -m ${id}.gguf`,
+      note: 'The merged model as one file, with its tokenizer and chat template.',
+      text: `curl -fsS${key} ${gguf} -o ${id}.gguf\nllama-server -m ${id}.gguf`,
     },
     {
       title: 'Ollama',
-      note: 'Imports the safetensors of the merged model.',
-      text: `${fetchMerged}\nprintf 'FROM ./${model}\\n' > Modelfile\nollama create ${id.replaceAll('_', '-')} -f Modelfile`,
+      note: 'The merged model comes with a Modelfile that has its template.',
+      text: `${fetchMerged}\nollama create ${id.replaceAll('_', '-')} -f ${model}/Modelfile`,
     },
     {
       title: 'The command lora',

@@ -112,8 +112,23 @@ function Downloads({ manifest: { id, name, files } }: { manifest: AdapterManifes
           name={fileName('-merged.tar')}
           label="Merged model (tar)"
         />
+        <DownloadButton adapter={id} query={{ format: 'gguf' }} name={fileName('.gguf')} label="Adapter (GGUF)" />
+        <DownloadButton
+          adapter={id}
+          query={{ weights: 'merged', format: 'gguf' }}
+          name={fileName('-merged-f16.gguf')}
+          label="Merged model (GGUF, f16)"
+        />
+        <DownloadButton
+          adapter={id}
+          query={{ weights: 'merged', format: 'gguf', type: 'q8_0' }}
+          name={fileName('-merged-q8_0.gguf')}
+          label="Merged model (GGUF, q8_0)"
+        />
       </div>
-      <p class="fine-print">The merged model is computed when it is first asked for, which takes a moment.</p>
+      <p class="fine-print">
+        A merged model and a GGUF file are computed when they are first asked for, which takes a moment.
+      </p>
       <ul class="file-list">
         {files.map((file) => (
           <li key={file.name}>

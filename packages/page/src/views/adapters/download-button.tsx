@@ -1,4 +1,4 @@
-import { bytesText } from '@lorasmith/client/core';
+import { bytesText, type Client } from '@lorasmith/client/core';
 import { useState } from 'preact/hooks';
 import { ErrorNotice } from '../../components/error-notice.js';
 import { notify } from '../../components/toasts.js';
@@ -10,7 +10,7 @@ import { useStore } from '../../store.js';
 
 export interface DownloadButtonProps {
   adapter: string;
-  query: { weights?: 'adapter' | 'merged'; format?: string };
+  query: NonNullable<Parameters<Client['streamAdapter']>[1]>;
   /** Suggested name of the file. */
   name: string;
   label: string;
@@ -65,7 +65,7 @@ export function DownloadButton({ adapter, query, name, label }: DownloadButtonPr
       {save.isBusy && (
         <p class="fine-print">
           {progress === null ? (
-            'Waiting for the service. A merged model is computed first.'
+            'Waiting for the service. A merged model and a GGUF file are computed first.'
           ) : (
             <>
               <progress aria-label={label} value={progress.received} max={progress.total ?? undefined} />{' '}
