@@ -1,6 +1,7 @@
 import { useEffect, useId, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
+import { ScrollRegion } from '../components/scroll-region.js';
 import type { ChartLine } from './chart-line.js';
 import { chartTable, lineText } from './chart-text.js';
 import { numberText } from './number-text.js';
@@ -34,7 +35,9 @@ export function LineChart({ title, lines }: LineChartProps) {
       <Canvas lines={lines} />
       <details>
         <summary>{title} as a table</summary>
-        <ChartTable title={title} lines={lines} />
+        <ScrollRegion label={`Table of ${title}`}>
+          <ChartTable title={title} lines={lines} />
+        </ScrollRegion>
       </details>
     </figure>
   );

@@ -1,3 +1,4 @@
+import { ScrollRegion } from './scroll-region.js';
 import { notify } from './toasts.js';
 
 export interface CopyButtonProps {
@@ -44,12 +45,11 @@ async function copyText(text: string): Promise<boolean> {
 export function CodeBlock({ text, what }: CopyButtonProps) {
   return (
     <div class="code-block">
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: wide lines scroll, which a keyboard can do only in a focused element */}
-      <section tabIndex={0} aria-label={what}>
+      <ScrollRegion label={what}>
         <pre>
           <code>{text}</code>
         </pre>
-      </section>
+      </ScrollRegion>
       <CopyButton text={text} what={what} />
     </div>
   );

@@ -1,5 +1,6 @@
 import { eventText } from '@lorasmith/client/core';
 import { Moment } from '../../components/moment.js';
+import { ScrollRegion } from '../../components/scroll-region.js';
 import type { NotedEvent } from '../../history/job-history.js';
 
 /** What happened, the latest first. Steps are in the curves. */
@@ -7,14 +8,15 @@ export function EventLog({ events }: { events: readonly NotedEvent[] }) {
   return (
     <section class="card">
       <h2>Events</h2>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: the list scrolls, which a keyboard can do only in a focused element */}
-      <ul class="event-log" tabIndex={0}>
-        {events.toReversed().map((event) => (
-          <li key={event.id}>
-            <Moment at={event.created_at} /> <span>{textOf(event)}</span>
-          </li>
-        ))}
-      </ul>
+      <ScrollRegion label="List of events" class="event-log">
+        <ul>
+          {events.toReversed().map((event) => (
+            <li key={event.id}>
+              <Moment at={event.created_at} /> <span>{textOf(event)}</span>
+            </li>
+          ))}
+        </ul>
+      </ScrollRegion>
     </section>
   );
 }

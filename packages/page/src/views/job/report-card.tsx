@@ -2,6 +2,7 @@ import { bytesText, countText, durationText } from '@lorasmith/client/core';
 import type { Report } from '@lorasmith/contracts';
 import { FaultList } from '../../components/error-notice.js';
 import { Facts } from '../../components/facts.js';
+import { ScrollRegion } from '../../components/scroll-region.js';
 
 /** What a job will do, as the service planned it. */
 export function ReportCard({ report }: { report: Report }) {
@@ -38,13 +39,15 @@ export function ReportCard({ report }: { report: Report }) {
       />
       <details>
         <summary>The {countText(parameters.modules.length)} adapted layers</summary>
-        <ul class="module-list">
-          {parameters.modules.map((name) => (
-            <li key={name}>
-              <code>{name}</code>
-            </li>
-          ))}
-        </ul>
+        <ScrollRegion label="Adapted layers" class="module-list">
+          <ul>
+            {parameters.modules.map((name) => (
+              <li key={name}>
+                <code>{name}</code>
+              </li>
+            ))}
+          </ul>
+        </ScrollRegion>
       </details>
     </section>
   );

@@ -4,6 +4,7 @@ import { numberText } from '../../charts/number-text.js';
 import { Facts } from '../../components/facts.js';
 import { Loaded } from '../../components/loaded.js';
 import { Moment } from '../../components/moment.js';
+import { ScrollRegion } from '../../components/scroll-region.js';
 import { ViewHead } from '../../components/view-head.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
@@ -61,22 +62,24 @@ function MachineCard({ machine }: { machine: Machine }) {
         ]}
       />
       {test !== null && <SelfTestResult test={test} />}
-      <table class="plain-table">
-        <caption>Measured speed</caption>
-        <thead>
-          <tr>
-            <th scope="col">Precision</th>
-            <th scope="col">Matrix products</th>
-            <th scope="col">Attention</th>
-            <th scope="col">Passes over memory</th>
-            <th scope="col">Overhead of a layer</th>
-          </tr>
-        </thead>
-        <tbody>
-          <Rates precision="float32" rates={rates.float32} />
-          {rates.bfloat16 !== null && <Rates precision="bfloat16" rates={rates.bfloat16} />}
-        </tbody>
-      </table>
+      <ScrollRegion label={`Measured speed of ${machine.worker}`}>
+        <table class="plain-table">
+          <caption>Measured speed</caption>
+          <thead>
+            <tr>
+              <th scope="col">Precision</th>
+              <th scope="col">Matrix products</th>
+              <th scope="col">Attention</th>
+              <th scope="col">Passes over memory</th>
+              <th scope="col">Overhead of a layer</th>
+            </tr>
+          </thead>
+          <tbody>
+            <Rates precision="float32" rates={rates.float32} />
+            {rates.bfloat16 !== null && <Rates precision="bfloat16" rates={rates.bfloat16} />}
+          </tbody>
+        </table>
+      </ScrollRegion>
     </section>
   );
 }
