@@ -57,6 +57,7 @@ function specOf() {
     samples: null,
     name: null,
     metadata: {},
+    webhook: null,
   };
 }
 

@@ -90,6 +90,7 @@ async function trainOne({ tokens, targets, ranks, steps }, job, onStep) {
         samples: null,
         name: null,
         metadata: {},
+        webhook: null,
       },
       modelFolder: model,
       dataset,

@@ -1,8 +1,13 @@
+import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { text as streamText } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
+import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createClient, probeServer } from '../packages/client/src/index.js';
 import type { Job, JobEvent, JobRequest, TrainedOrigin } from '../packages/contracts/src/index.js';
@@ -50,7 +55,11 @@ beforeAll(async () => {
   await writeTinyClassifier(path.join(folder, 'models/classifier'));
   // The specifier is computed because the file is JavaScript without declarations.
   const { startStack } = await import(new URL('../scripts/stack/start-stack.mjs', import.meta.url).href);
-  stack = await startStack({ dataDir: path.join(folder, 'data'), modelsDir: path.join(folder, 'models') });
+  stack = await startStack({
+    dataDir: path.join(folder, 'data'),
+    modelsDir: path.join(folder, 'models'),
+    env: { ...process.env, WEBHOOK_SECRET: `whsec_${'A'.repeat(43)}=`, WEBHOOK_ALLOW_PRIVATE: 'true' },
+  });
   client = createClient({ baseUrl: stack.apiUrl });
 }, 120_000);
 
@@ -184,6 +193,22 @@ describe('a job', () => {
   }, 60_000);
 });
 
+/** Receives one message. */
+async function webhookReceiver() {
+  const server = createServer();
+  const received = new Promise<{ headers: Record<string, string>; text: string }>((resolve) => {
+    server.on('request', async (message, response) => {
+      const body = await streamText(message);
+      response.writeHead(200).end();
+      resolve({ headers: message.headers as Record<string, string>, text: body });
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return { url: `http://127.0.0.1:${port}/hook`, received, close: () => server.close() };
+}
+
 describe("rows in OpenAI's format, with tools", () => {
   const TOOL = { type: 'function' as const, function: { name: 'add', parameters: { type: 'object' } } };
   const rows = Array.from({ length: 8 }, (_, i) => ({
@@ -218,8 +243,14 @@ describe("rows in OpenAI's format, with tools", () => {
         expect.objectContaining({ line: 1, param: 'tools', message: expect.stringContaining('writes no tools') }),
       ]),
     });
-    const job = await until((await client.createJob(asked)).id, 'succeeded', 'failed');
+    const receiver = await webhookReceiver();
+    const sent = await client.createJob({ ...asked, webhook: { url: receiver.url } });
+    const job = await until(sent.id, 'succeeded', 'failed');
     expect(job).toMatchObject({ status: 'succeeded', error: null });
+    const { headers, text } = await receiver.received;
+    const webhook = new Webhook(await client.webhookSecret()).verify(text, headers);
+    expect(webhook).toMatchObject({ type: 'job.succeeded', data: { id: job.id, adapter: job.adapter } });
+    receiver.close();
     const openai = new OpenAI({ baseURL: `${stack.apiUrl}/v1`, apiKey: 'none', maxRetries: 0 });
     const chat = { model: job.adapter ?? '', temperature: 0, max_tokens: 4, messages: [rows[0]!.messages[0]!] };
     const answers = await Promise.all(

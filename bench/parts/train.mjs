@@ -47,6 +47,7 @@ export async function train({
       samples: null,
       name: null,
       metadata: {},
+      webhook: null,
     };
     /** @type {number[]} */
     const stepSeconds = [];

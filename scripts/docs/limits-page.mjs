@@ -112,6 +112,16 @@ const LIMITS = {
       'the page has fewer rows',
     ],
     [
+      'Tools of a row or a chat; calls of a message',
+      fixed('packages/contracts/src/message.ts', 'MAX_TOOLS', 'tools'),
+      '422 `invalid_dataset`, 400 `invalid_request`',
+    ],
+    [
+      'Parts of a message',
+      fixed('packages/contracts/src/message.ts', 'MAX_PARTS', 'parts'),
+      '422 `invalid_dataset`, 400 `invalid_request`',
+    ],
+    [
       'Faults of a refused file',
       fixed(`${API}/datasets/dataset-checker.ts`, 'MAX_LISTED_FAULTS', 'faults'),
       'checking stops there',

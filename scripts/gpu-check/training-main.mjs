@@ -79,6 +79,7 @@ async function measured({ rows, length }) {
       samples: null,
       name: null,
       metadata: {},
+      webhook: null,
     };
     /** @type {any} */
     let report = null;

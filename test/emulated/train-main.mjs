@@ -39,6 +39,7 @@ const { result } = await train({
     samples: null,
     name: null,
     metadata: {},
+    webhook: null,
   }),
   modelFolder: path.join(folder, 'base'),
   dataset,

@@ -22,6 +22,7 @@ import type {
   Paged,
   PageQuery,
   Report,
+  WebhookSecret,
 } from '@lorasmith/contracts';
 import { ENDED_PULL_STATUSES, ENDED_STATUSES, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
 import { createHttpTransport, type HttpTransport, type HttpTransportOptions } from './http-transport.js';
@@ -283,6 +284,8 @@ export function clientOver(transport: HttpTransport) {
     cancelModelPull: (id: string, { signal }: CallOptions = {}) =>
       transport.json<ModelPull>({ method: 'POST', path: `/model-pulls/${encodeURIComponent(id)}/cancel`, signal }),
     waitForPull,
+    /** The secret with which the webhooks of this key's jobs are signed. */
+    webhookSecret: async (call: CallOptions = {}) => (await get<WebhookSecret>('/webhook-secret', call)).secret,
 
     ...textCalls(transport),
   };

@@ -235,10 +235,11 @@ export const AdapterFilesQuery = Type.Object(
 /** Media types of an uncompressed tar. The service and its client send the first. */
 export const TAR_MEDIA_TYPES = ['application/x-tar', 'application/tar', 'application/octet-stream'] as const;
 
-/** Files of a published adapter folder. The first two are PEFT's own format. */
+/** Files of a published adapter folder. The first two are PEFT's own format; TensorBoard reads the log by its ending. */
 export const ADAPTER_FILES = {
   config: 'adapter_config.json',
   weights: 'adapter_model.safetensors',
   manifest: 'manifest.json',
   card: 'README.md',
+  log: 'training.tfevents',
 } as const;

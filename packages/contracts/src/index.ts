@@ -26,3 +26,4 @@ export * from './record-version.js';
 export * from './report.js';
 export * from './samples.js';
 export * from './speech.js';
+export * from './webhook.js';

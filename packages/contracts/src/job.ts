@@ -229,6 +229,21 @@ const sampleOptions = {
     'the manifest of the adapter. They change nothing of the training.',
 };
 
+const WebhookSettings = Type.Object(
+  {
+    url: Type.String({
+      minLength: 9,
+      maxLength: 2048,
+      description: 'An https:// address. What is sent to it is in the documentation of the API.',
+    }),
+  },
+  { $id: 'WebhookSettings', ...closed },
+);
+const webhook = Nullable(WebhookSettings, {
+  default: null,
+  description: 'Receives a signed message once the job has succeeded, failed or been cancelled.',
+});
+
 const jobSpecFields = {
   base_model: ModelName,
   dataset: DatasetId,
@@ -239,6 +254,7 @@ const jobSpecFields = {
   samples: Nullable(SampleSettings, sampleOptions),
   name: jobName,
   metadata: jobMetadata,
+  webhook,
 };
 
 const TrainingRequest = Type.Partial(
@@ -267,6 +283,7 @@ export const JobRequest = Type.Object(
     samples: Type.Optional(Nullable(SampleRequest, sampleOptions)),
     name: Type.Optional(jobName),
     metadata: Type.Optional(jobMetadata),
+    webhook: Type.Optional(webhook),
   } satisfies Record<keyof typeof jobSpecFields, TSchema>,
   {
     $id: 'JobRequest',
@@ -305,6 +322,7 @@ const NOT_IN_IDENTITY = [
   'samples',
   'name',
   'metadata',
+  'webhook',
 ] as const satisfies (keyof JobSpec)[];
 
 type TrainedSettings = Omit<JobSpec, (typeof NOT_IN_IDENTITY)[number] | 'validation'> & {

@@ -31,3 +31,4 @@ export type { JobShare, PlannedWork, QueueEntry, WaitingJob } from './queue/queu
 export type { Reconciled } from './queue/reconcile-queue.js';
 export { onRedis, repliesOf } from './redis-errors.js';
 export { type LuaScript, luaScript, redisScript } from './scripts/lua-script.js';
+export type { PendingWebhook, WebhookOutbox } from './webhook-outbox.js';

@@ -32,6 +32,7 @@ import { recordKeys, validationDatasetOf } from './scripts/record-part.js';
 import { requestCancelScript } from './scripts/request-cancel.js';
 import { requestPauseScript } from './scripts/request-pause.js';
 import { resumeJobScript } from './scripts/resume-job.js';
+import { createWebhookOutbox, type WebhookOutbox } from './webhook-outbox.js';
 
 /** How long an idempotency key is stored. */
 const IDEMPOTENCY_SECONDS = 24 * 3600;
@@ -137,6 +138,8 @@ export interface JobStore {
   /** For workers. */
   attempts: JobAttempts;
   machines: MachineBoard;
+  /** What is to be sent when jobs end. */
+  webhooks: WebhookOutbox;
   /** Makes records and queue consistent again after a process died. Workers call it regularly. */
   reconcile(): Promise<Reconciled>;
   /** Closes the connections that the store has opened. */
@@ -335,6 +338,7 @@ export function createJobStore(options: JobStoreOptions): JobStore {
     adapterBytes: createAdapterBytes({ redis, keys }),
     attempts: createJobAttempts(deps),
     machines: createMachineBoard({ redis, keys }),
+    webhooks: createWebhookOutbox({ redis, keys }),
     reconcile: () => reconcileQueue({ ...deps, queue }),
 
     async close() {

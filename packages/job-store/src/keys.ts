@@ -45,6 +45,12 @@ export interface JobKeys {
   queueWorkers: string;
   /** String, for some seconds: the worker that takes a job now. */
   queueLock: string;
+  /** Sorted set by when they are due, in milliseconds: the ids of webhooks that are to be sent. */
+  webhooksDue: string;
+  /** Hash by webhook: what is sent, as JSON; under `id:attempts` how many attempts have failed. */
+  webhookMessages: string;
+  /** String: whether the ends of all jobs are sent to the address in the settings of the api. */
+  webhookForAll: string;
   /** Channel that receives the id of a job when it has a new event. */
   eventChannel: string;
   /** Hash by worker name: the measured profiles of the workers' machines. */
@@ -80,6 +86,9 @@ export function jobKeys(prefix: string): JobKeys {
     queueTargets: `${prefix}queue-targets`,
     queueWorkers: `${prefix}queue-workers`,
     queueLock: `${prefix}queue-lock`,
+    webhooksDue: `${prefix}webhooks:due`,
+    webhookMessages: `${prefix}webhooks:messages`,
+    webhookForAll: `${prefix}webhooks:for-all`,
     eventChannel: `${prefix}job-events`,
     machines: `${prefix}machines`,
     queuePrefix: `${prefix}queue`,

@@ -43,6 +43,7 @@ export function aJobSpec(changes: Partial<JobSpec> = {}): JobSpec {
     name: null,
     samples: null,
     metadata: {},
+    webhook: null,
     ...changes,
   };
 }

@@ -48,6 +48,8 @@ import type { SpeechLimits } from './openai/text/speech-request.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
 import { servePage } from './page/page-plugin.js';
 import type { Site } from './page/read-site.js';
+import type { WebhookConfig } from './webhooks/webhook-config.js';
+import { webhookRoutes } from './webhooks/webhook-routes.js';
 
 export interface AppDependencies {
   logger: FastifyBaseLogger;
@@ -74,6 +76,8 @@ export interface AppDependencies {
   voice: VoiceClient;
   /** Bounds of requests for text. */
   voiceLimits: SpeechLimits & { waitMs: number };
+  /** How webhooks are sent. */
+  webhooks: WebhookConfig;
   /** The data folder, which the registry may share. */
   dataDir: string;
   /** The web page; null: it is not built. */
@@ -135,6 +139,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     preparations,
     adapterReservation,
     tracing,
+    webhooks: dependencies.webhooks,
   });
   const continuation = createJobContinuation({ jobs, catalog, adapterReservation });
 
@@ -192,6 +197,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
   });
   await app.register(modelRoutes, { baseModels });
   await app.register(pullRoutes, { pulls: dependencies.pulls, baseModels });
+  await app.register(webhookRoutes, { webhooks: dependencies.webhooks });
   await app.register(machineRoutes, { machines: jobs.machines, queue: jobs.queue });
   return app;
 }

@@ -32,13 +32,16 @@ import { createApiMetrics } from './metrics/api-metrics.js';
 import { readSite, siteFolder } from './page/read-site.js';
 import { API_SETTINGS } from './settings.js';
 import { startOrphanSweep } from './sweep-orphans.js';
+import { checkWebhookConfig } from './webhooks/webhook-config.js';
+import { startWebhookSender } from './webhooks/webhook-sender.js';
 
 /** A staged folder without a write for this long belongs to a process that died. */
 const STALE_STAGING_MS = 24 * 3_600_000;
 /** The api also starts without Redis. This wait only avoids a 503 for the first requests. */
 const REDIS_WAIT_MS = 2_000;
 
-const config = readConfigOrExit(API_SETTINGS, process.env, ({ store, redis }) => {
+const config = readConfigOrExit(API_SETTINGS, process.env, ({ store, redis, webhooks }) => {
+  checkWebhookConfig(webhooks);
   checkRedisSettings(redis);
   s3StoreOf(store);
 });
@@ -117,6 +120,7 @@ const app = await buildApp({
   downloadStallMs: config.http.downloadStallMs,
   voice,
   voiceLimits: config.voice,
+  webhooks: config.webhooks,
   dataDir,
   site,
   readyChecks: {
@@ -127,12 +131,15 @@ const app = await buildApp({
   },
 });
 
+const endWebhooks = startWebhookSender({ outbox: jobs.webhooks, config: config.webhooks, log: logger });
+
 end = shutDownInOrder({
   logger,
   timeoutMs: config.shutdownTimeoutMs,
   close: async () => {
     await app.close();
     await preflight.close();
+    await endWebhooks();
     await jobs.close();
     voice.close();
     redis.disconnect();

@@ -3,10 +3,12 @@ import {
   dataDir,
   downloadStallMs,
   logLevel,
+  mapSetting,
   maxConnections,
   modelsDir,
   Port,
   redisSettings,
+  type Setting,
   setting,
   shutdownTimeoutMs,
   storeSettings,
@@ -24,6 +26,10 @@ const count = (variable: string, fallback: number, bounds: [number, number], uni
     example: String(fallback),
     description,
   });
+
+/** null where it is not set. */
+const optionalSetting = (text: Setting<string>): Setting<string | null> =>
+  mapSetting(text, (value) => (value === '' ? null : value));
 
 /** Everything about the api that can be set. */
 export const API_SETTINGS = {
@@ -243,6 +249,40 @@ export const API_SETTINGS = {
       'ms',
       'How long a request for text waits for a worker that can answer it, before 503.',
     ),
+  },
+  webhooks: {
+    url: optionalSetting(
+      setting({
+        variable: 'WEBHOOK_URL',
+        schema: Type.String({ maxLength: 2048 }),
+        fallback: '',
+        example: 'https://example.com/hooks/lorasmith',
+        description:
+          'Receives a webhook for the end of every job of every key, besides the webhooks of the jobs. Needs `WEBHOOK_SECRET`.',
+      }),
+    ),
+    secret: optionalSetting(
+      setting({
+        variable: 'WEBHOOK_SECRET',
+        schema: Type.String({ pattern: '^(whsec_[A-Za-z0-9+/]{32,88}={0,2})?$' }),
+        fallback: '',
+        secret: true,
+        example: 'whsec_…',
+        fault: 'is not whsec_ and the base64 of 24 to 64 random bytes: echo whsec_$(openssl rand -base64 32)',
+        description:
+          'Webhooks to `WEBHOOK_URL` are signed with it, those of jobs with a secret that is derived from it for each key ' +
+          '(`GET /webhook-secret`). Without it there are no webhooks. `echo whsec_$(openssl rand -base64 32)` makes one.',
+      }),
+    ),
+    allowPrivate: setting({
+      variable: 'WEBHOOK_ALLOW_PRIVATE',
+      schema: Type.Boolean(),
+      fallback: 'false',
+      example: 'true',
+      description:
+        '`true`: webhooks may go to loopback and private addresses, and over http. Whoever may send jobs can then have the api send ' +
+        'requests into its network.',
+    }),
   },
   preflight: {
     threads: count(

@@ -15,6 +15,7 @@ import { OPEN_ACCESS } from '../src/access/access.js';
 import { type AppDependencies, buildApp } from '../src/app.js';
 import { createPreflight } from '../src/jobs/preflight.js';
 import { createApiMetrics } from '../src/metrics/api-metrics.js';
+import { NO_WEBHOOKS } from '../src/webhooks/webhook-config.js';
 
 // The compiled file, because a thread cannot run TypeScript.
 const THREAD_FILE = fileURLToPath(new URL('../dist/jobs/preflight-thread.js', import.meta.url));
@@ -78,6 +79,7 @@ export async function startRealApi(options: RealApiOptions): Promise<RealApi> {
     downloadStallMs: 60_000,
     voice,
     voiceLimits: { maxTokens: 100, waitMs: 5_000 },
+    webhooks: NO_WEBHOOKS,
     dataDir: folder,
     site: null,
     readyChecks: { redis: () => redis.ping() },

@@ -1,5 +1,6 @@
 import {
   type ErrorCode,
+  type JobEvent,
   type JobFailure,
   type JobId,
   type NewJobEvent,
@@ -17,12 +18,13 @@ import { removeOrphanedAdapter } from './orphaned-adapters.js';
 import { type OrderSources, type PreparedOrder, prepareOrder } from './prepare-order.js';
 import { adapterIdOf, publishAdapter } from './publish-adapter.js';
 import { openStopSignal, type StopSignal, unlessStopped } from './stop-signal.js';
+import { TrainingLog } from './tensorboard/training-log.js';
 import type { TrainerOrder } from './trainer/messages.js';
 import { isRetryable } from './trainer/trainer-failure.js';
 import type { PoolPlace, RunResult } from './trainer/trainer-pool.js';
 
 export interface AttemptOptions {
-  store: Pick<JobStore, 'attempts' | 'whileEnded'>;
+  store: Pick<JobStore, 'attempts' | 'whileEnded' | 'readEvents'>;
   sources: OrderSources;
   /** Of the job in the trainer pool. */
   place: PoolPlace;
@@ -62,6 +64,7 @@ export type JobRun =
   | { outcome: 'paused' }
   | { outcome: 'lost' };
 
+const EVENTS_AT_ONCE = 1_000;
 const LOST: JobRun = { outcome: 'lost' };
 
 /** How a trainer fails whose GPU has failed: an error of the driver ends it, or a call of the driver never returns. */
@@ -75,6 +78,8 @@ export class Attempt {
   readonly #attempt: JobAttempt;
   readonly #options: AttemptOptions;
   readonly #stopping: StopSignal;
+  /** For TensorBoard; null for a job that does not train. */
+  readonly #log: TrainingLog | null;
   #prepared: PreparedOrder | null = null;
 
   constructor(attempt: JobAttempt, options: AttemptOptions) {
@@ -88,6 +93,16 @@ export class Attempt {
       jobTimeoutMs: options.jobTimeoutMs,
       onError: this.#onUnreachable,
     });
+    const { job, number } = attempt;
+    this.#log =
+      job.kind === 'train'
+        ? new TrainingLog({
+            folder: options.sources.folders.logOf(job.id),
+            attempt: number,
+            pastEvents: () => eventsOf(options.store, job.id),
+            onError: (error) => options.log.warn({ err: error }, 'the log for TensorBoard could not be written'),
+          })
+        : null;
   }
 
   get #id(): JobId {
@@ -115,6 +130,7 @@ export class Attempt {
     const listCheckpoints = async () => (order.kind === 'train' ? await sources.folders.list(this.#id) : undefined);
     const recorder = createEventRecorder({
       write: async (event) => {
+        this.#log?.add(event);
         const checkpoints = isAboutCheckpoints(event) ? await listCheckpoints() : undefined;
         if ((await store.attempts.record(attempt, event, checkpoints)) === 'stale') this.#stopping.stop('lost-lock');
       },
@@ -168,6 +184,7 @@ export class Attempt {
         attempt: this.#attempt,
         outcome,
         outputFolder: paths.outputFolder,
+        log: (await this.#log?.merged()) ?? null,
         beginPublishing: () => store.attempts.beginPublishing(this.#attempt),
       });
       if (fence === 'stale') return LOST;
@@ -287,6 +304,17 @@ export class Attempt {
   readonly #onUnreachable = (error: unknown): void => {
     this.#options.log.warn({ err: error }, 'the record of a running job could not be reached');
   };
+}
+
+/** The events of a job so far, oldest first. */
+async function* eventsOf(store: Pick<JobStore, 'readEvents'>, id: JobId): AsyncGenerator<JobEvent> {
+  let after: string | undefined;
+  for (;;) {
+    const { data, has_more, next } = await store.readEvents(id, { after, limit: EVENTS_AT_ONCE });
+    yield* data;
+    if (!has_more || next === null) return;
+    after = next;
+  }
 }
 
 /** The run where the write was done; else another worker has the job. */

@@ -10,10 +10,15 @@ import { type CheckpointQuotas, checkpointsBeyond, type JobCheckpoints } from '.
 const JOB_ID = /^job_[0-9a-z]+$/;
 const ATTEMPT = /^attempt-(\d+)$/;
 
-/** What a job has on disk: `jobs/<job>/checkpoints`, and one output folder per attempt until the job has ended. */
+/**
+ * What a job has on disk: `jobs/<job>/checkpoints`, `jobs/<job>/tensorboard`, and one output folder per attempt until the job has
+ * ended.
+ */
 export interface JobFolders {
   /** Makes the folders of an attempt: an empty one for its output, and the checkpoints, also those of other hosts. */
   prepare(attempt: JobAttempt): Promise<{ checkpointFolder: string; outputFolder: string }>;
+  /** The folder of a job's log for TensorBoard, on this host. */
+  logOf(id: JobId): string;
   /** The folder of a job's checkpoints, also those that other hosts saved. */
   checkpointsOf(id: JobId): Promise<string>;
   /** The checkpoints in a job's folder, newest first, as its record lists them. */
@@ -118,6 +123,7 @@ export function createJobFolders({ dataDir, mirror = null, retentionMs, quotas }
       await mkdir(outputFolder);
       return { checkpointFolder, outputFolder };
     },
+    logOf: (id) => path.join(folderOf(id), 'tensorboard'),
     checkpointsOf: bringCheckpoints,
     list: (id) => recordedCheckpoints(id, checkpointFolderOf(id)),
     storeCheckpoints: ({ job }) => storeNow(job.id),

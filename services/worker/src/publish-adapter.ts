@@ -6,6 +6,7 @@ import {
   type AdapterManifest,
   type Job,
   type JobId,
+  type JobSpec,
   ProductError,
   specOf,
   type TrainingOutcome,
@@ -27,6 +28,8 @@ export interface PublishAdapterOptions {
   outcome: TrainingOutcome;
   /** Where the trainer left the PEFT files. */
   outputFolder: string;
+  /** The log of the training for TensorBoard; null: none. */
+  log: Buffer | null;
   /** Called just before the adapter appears; on anything but `done` it is not published. */
   beginPublishing(): Promise<AttemptWrite>;
 }
@@ -46,6 +49,10 @@ export async function publishAdapter(options: PublishAdapterOptions): Promise<At
       const digest = await staging.take(name, path.join(outputFolder, name));
       checkDigest({ name, ...digest }, outcome.files);
       files.push({ name, ...digest });
+    }
+    if (options.log !== null) {
+      const digest = await staging.write(ADAPTER_FILES.log, [options.log]);
+      files.push({ name: ADAPTER_FILES.log, ...digest });
     }
     const { job } = attempt;
     const { base_model, lora, versions } = outcome;
@@ -67,9 +74,14 @@ function checkDigest(file: AdapterManifest['files'][number], checked: TrainingOu
   throw new ProductError('adapter_check_failed', message);
 }
 
+/** Whoever gets the adapter need not know where its maker wants messages. */
+function publicSpecOf(job: Job): JobSpec {
+  return { ...specOf(job), webhook: null };
+}
+
 function originOf(job: Job, outcome: TrainingOutcome): AdapterManifest['origin'] {
   const { dataset, validation_dataset, report, result, probe, checks } = outcome;
-  const training = { dataset, validation_dataset, settings: specOf(job), report, result, probe, checks };
+  const training = { dataset, validation_dataset, settings: publicSpecOf(job), report, result, probe, checks };
   return job.kind === 'train'
     ? { kind: 'trained', job: job.id, ...training }
     : { kind: 'published-checkpoint', ...job.checkpoint, ...training };

@@ -9,7 +9,7 @@ import type { TrainerPool } from './trainer/trainer-pool.js';
 type OfOneAttempt = 'signal' | 'pause' | 'isLast' | 'place' | 'metrics';
 
 export interface RunJobDeps extends Omit<AttemptOptions, OfOneAttempt> {
-  store: Pick<JobStore, 'attempts' | 'whileEnded'>;
+  store: Pick<JobStore, 'attempts' | 'whileEnded' | 'readEvents'>;
   pool: Pick<TrainerPool, 'place'>;
   metrics: WorkerMetrics;
   /** Shown to users as the worker of an attempt. */

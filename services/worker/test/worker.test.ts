@@ -2,6 +2,7 @@ import { cp, mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/prom
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Writable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { AdapterManifest, type Job, type JobEvent, JobSpec, ProductError } from '@lorasmith/contracts';
@@ -18,6 +19,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { runIdentity } from '../../../packages/training/src/run-parts.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { startWorker, type WorkerService } from '../src/start-worker.js';
+import { readRecords } from '../src/tensorboard/read-records.js';
 import { aDataset, putDataset } from './a-dataset.js';
 import { aJobSpec, DATASET } from './a-job-spec.js';
 
@@ -127,6 +129,9 @@ async function eventually(check: () => Promise<void>): Promise<void> {
   await check();
 }
 
+/** What a job has left besides its log for TensorBoard, which it has once it has trained a step. */
+const leftIn = async (folder: string) => (await readdir(folder)).filter((name) => name !== 'tensorboard');
+
 describe('a job', () => {
   test('publishes an adapter with a manifest and the event of it', async () => {
     await work();
@@ -139,6 +144,7 @@ describe('a job', () => {
       'adapter_config.json',
       'adapter_model.safetensors',
       'manifest.json',
+      'training.tfevents',
     ]);
     const manifest = (await adapters.readJson(adapter, 'manifest.json')) as AdapterManifest;
     expect([...Value.Errors(AdapterManifest, manifest)]).toEqual([]);
@@ -152,9 +158,16 @@ describe('a job', () => {
         dataset: { id: DATASET, sha256: 'b'.repeat(64), rows: 1 },
       },
     });
-    expect(manifest.files.map(({ name }) => name)).toEqual(['adapter_config.json', 'adapter_model.safetensors']);
+    expect(manifest.files.map(({ name }) => name)).toEqual([
+      'adapter_config.json',
+      'adapter_model.safetensors',
+      'training.tfevents',
+    ]);
+    const log = readRecords(await buffer(await adapters.read(adapter, 'training.tfevents')));
+    expect(log.map(({ kind }) => kind)).toEqual(['version', ...log.slice(1).map(() => 'scalars')]);
+    expect(log.at(-1)?.step).toBe(200);
     await eventually(async () => {
-      expect(await readdir(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']);
+      expect(await readdir(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints', 'tensorboard']);
       expect(await queue.getJobState(id)).toBe('unknown');
     });
   });
@@ -257,7 +270,7 @@ describe('a crash', () => {
     expect((await typesOf(id)).at(-1)).toBe('job-failed');
     await eventually(async () => {
       expect(await queue.getJobState(id)).toBe('failed');
-      expect(await readdir(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']);
+      expect(await leftIn(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']);
     });
     expect(await adapters.list()).toEqual([]);
   }, 40_000);
@@ -277,7 +290,7 @@ describe('an adapter that is not the trained one', () => {
       error: { code: 'adapter_check_failed', message: expect.stringContaining(message) },
     });
     expect(await adapters.list()).toEqual([]);
-    await eventually(async () => expect(await readdir(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']));
+    await eventually(async () => expect(await leftIn(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']));
   });
 });
 
@@ -307,7 +320,7 @@ describe('a cancel', () => {
     // About a second, longer on a busy machine.
     expect(Date.now() - begin).toBeLessThan(20_000);
     expect((await typesOf(id)).at(-1)).toBe('job-cancelled');
-    await eventually(async () => expect(await readdir(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']));
+    await eventually(async () => expect(await leftIn(path.join(dataDir, 'jobs', id))).toEqual(['checkpoints']));
     expect(await adapters.list()).toEqual([]);
     const next = await send('finish');
     expect((await ended(next)).status).toBe('succeeded');
@@ -578,7 +591,7 @@ describe('after a process died', () => {
     await work();
     await eventually(async () => {
       expect((await foldersOfJobs()).sort()).toEqual([failed, cancelled, 'not-a-job'].sort());
-      expect(await readdir(path.join(dataDir, 'jobs', failed))).toEqual(['checkpoints']);
+      expect(await leftIn(path.join(dataDir, 'jobs', failed))).toEqual(['checkpoints']);
       expect(await readdir(checkpoints)).toEqual([saved]);
     });
   });

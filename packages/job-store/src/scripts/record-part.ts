@@ -14,6 +14,7 @@ type QueueKey =
   | 'key_served'
   | 'key_weights'
   | 'key_clock';
+type WebhookKey = 'webhooks_due' | 'webhook_messages' | 'webhook_for_all';
 type RecordKey =
   | 'record'
   | 'events'
@@ -21,7 +22,8 @@ type RecordKey =
   | 'validation_jobs'
   | `${JobStatus}_jobs`
   | 'reserved_bytes'
-  | QueueKey;
+  | QueueKey
+  | WebhookKey;
 
 /**
  * Tokens that each start of a job counts for, besides those that it trains: a key whose jobs fail before their first step
@@ -65,13 +67,16 @@ export function recordKeys(keys: JobKeys, job: JobWithDatasets): Record<RecordKe
     key_weights: keys.keyWeights,
     key_clock: keys.keyClock,
     queue_targets: keys.queueTargets,
+    webhooks_due: keys.webhooksDue,
+    webhook_messages: keys.webhookMessages,
+    webhook_for_all: keys.webhookForAll,
   };
 }
 
 /**
  * Functions for every script that changes one job. The status changes together with the sets that index jobs by status,
  * and an event is written together with the change that it reports. While a job is unfinished, the bytes of its adapter
- * are reserved. While it is not paused either, the queue has an entry for it (see QueueEntry). `now_ms` is the time in milliseconds,
+ * are reserved. The end of a job is written together with the webhooks that report it. While it is not paused either, the queue has an entry for it (see QueueEntry). `now_ms` is the time in milliseconds,
  * '' for the clock of Redis.
  */
 export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'> = {
@@ -96,6 +101,9 @@ export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'
     'key_weights',
     'key_clock',
     'queue_targets',
+    'webhooks_due',
+    'webhook_messages',
+    'webhook_for_all',
   ],
   arguments: ['id', 'event_channel', 'now_ms'],
   lua: `
@@ -199,8 +207,31 @@ local function return_to_line(is_paused, seconds)
   redis.call('HSET', queue_entries, id, cjson.encode(entry))
 end
 
+local webhook_types = {
+  ['adapter-published'] = 'job.succeeded', ['job-failed'] = 'job.failed', ['job-cancelled'] = 'job.cancelled',
+}
+
+-- Adds the webhooks of the end of a job to those that are to be sent.
+local function add_webhooks(event_id, event_type, data)
+  local spec_text, owner, kind = unpack(redis.call('HMGET', record, 'spec', 'owner', 'kind'))
+  local spec = cjson.decode(spec_text)
+  local targets = {}
+  if type(spec.webhook) == 'table' then targets.job = spec.webhook.url end
+  if redis.call('EXISTS', webhook_for_all) == 1 then targets.all = '' end
+  for target, url in pairs(targets) do
+    local webhook = 'whk_' .. target .. '_' .. string.sub(id, 5) .. '_' .. string.gsub(event_id, '-', '_')
+    redis.call('HSET', webhook_messages, webhook, cjson.encode({
+      type = webhook_types[event_type], job = id, kind = kind, owner = owner or '', url = url, ended_ms = now_ms, data = data,
+      spec = {name = spec.name, base_model = spec.base_model, dataset = spec.dataset, metadata = spec.metadata},
+    }))
+    redis.call('ZADD', webhooks_due, now_ms, webhook)
+  end
+end
+
 local function append_event(event_type, data)
-  redis.call('XADD', events, 'MAXLEN', '~', ${MAX_EVENTS}, '*', 'type', event_type, 'data', data)
+  local event_id =
+    redis.call('XADD', events, 'MAXLEN', '~', ${MAX_EVENTS}, '*', 'type', event_type, 'data', data)
+  if webhook_types[event_type] then add_webhooks(event_id, event_type, data) end
   redis.call('PUBLISH', event_channel, id)
 end
 

@@ -9,6 +9,8 @@ const PUBLIC = /^\/(live|ready|openapi\.json|docs(\/.*)?|assets\/:name)?$/;
 const ABOUT_ALL = /^\/metrics$/;
 /** Base models, which all keys share. */
 const SHARED = /^\/model-pulls(\/|$)/;
+/** Of the key, so not for one that only reads its things. */
+const SECRET = /^\/webhook-secret$/;
 const READING = ['GET', 'HEAD'];
 const CHANGING: readonly Role[] = ROLES.filter((role) => role !== 'read');
 
@@ -19,6 +21,7 @@ const CHANGING: readonly Role[] = ROLES.filter((role) => role !== 'read');
 export function accessOf(pattern: string | undefined, method: string): RouteAccess {
   if (pattern !== undefined && PUBLIC.test(pattern)) return 'public';
   if (pattern !== undefined && ABOUT_ALL.test(pattern)) return 'sees-all';
+  if (pattern !== undefined && SECRET.test(pattern)) return CHANGING;
   if (READING.includes(method)) return 'any-key';
   return pattern !== undefined && SHARED.test(pattern) ? ['admin'] : CHANGING;
 }

@@ -17,6 +17,7 @@ import type { BundleStore } from '@lorasmith/storage';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';
 import type { DatasetCatalog } from '../datasets/dataset-catalog.js';
 import type { TokenPreparations } from '../datasets/token-preparations.js';
+import { checkWebhookOf, type WebhookConfig } from '../webhooks/webhook-config.js';
 import type { AdapterReservation } from './adapter-reservation.js';
 import { continuing, readInitialAdapter } from './initial-adapter.js';
 import { datasetsOf, inValidation } from './job-datasets.js';
@@ -33,6 +34,7 @@ export interface JobSubmissionOptions {
   preparations: Pick<TokenPreparations, 'running'>;
   adapterReservation: AdapterReservation;
   tracing: Tracing;
+  webhooks: WebhookConfig;
 }
 
 export interface SubmitOptions {
@@ -59,7 +61,8 @@ export interface JobSubmission {
 }
 
 export function createJobSubmission(options: JobSubmissionOptions): JobSubmission {
-  const { jobs, catalog, adapters, baseModels, preflight, preparations, adapterReservation, tracing } = options;
+  const { jobs, catalog, adapters, baseModels, preflight, preparations, adapterReservation, tracing, webhooks } =
+    options;
 
   /** Has the preflight plan the job, with everything that it names. */
   const preflightOf = async <Result>(
@@ -68,6 +71,7 @@ export function createJobSubmission(options: JobSubmissionOptions): JobSubmissio
     knownMachine: Promise<MachineProfile | null>,
     plan: (job: PlannedJob) => Promise<Result>,
   ): Promise<{ spec: JobSpec; result: Result }> => {
+    checkWebhookOf(request, webhooks);
     const [dataset, ofValidation, machine, model, initial] = await allOf(
       ownDataset(catalog, request.dataset, caller),
       validationDataset(catalog, request, caller),

@@ -9,6 +9,7 @@ import { Redis } from 'ioredis';
 import { OPEN_ACCESS } from '../access/access.js';
 import { buildApp } from '../app.js';
 import { createApiMetrics } from '../metrics/api-metrics.js';
+import { NO_WEBHOOKS } from '../webhooks/webhook-config.js';
 
 const absent = () => Promise.reject(new Error('not available'));
 
@@ -49,6 +50,7 @@ export async function openapiDocument(folder: string): Promise<string> {
     downloadStallMs: 1_000,
     voice,
     voiceLimits: { maxTokens: 1, waitMs: 1 },
+    webhooks: NO_WEBHOOKS,
     dataDir: '.',
     site: null,
     readyChecks: {},

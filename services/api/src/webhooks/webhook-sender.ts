@@ -1,0 +1,145 @@
+import type { LookupFunction } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { PendingWebhook, WebhookOutbox } from '@lorasmith/job-store';
+import { PRODUCT_VERSION } from '@lorasmith/service-kit';
+import type { FastifyBaseLogger } from 'fastify';
+import { postWebhook } from './post-webhook.js';
+import { secretOfOwner, signWebhook } from './signature.js';
+import type { WebhookConfig } from './webhook-config.js';
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+/** Before each further attempt. The last one is about 27 hours after the first. */
+export const DELAYS_MS: readonly number[] = [
+  5 * SECOND,
+  30 * SECOND,
+  2 * MINUTE,
+  10 * MINUTE,
+  30 * MINUTE,
+  HOUR,
+  2 * HOUR,
+  4 * HOUR,
+  8 * HOUR,
+  12 * HOUR,
+];
+/** So that the receivers of many failed attempts are not all asked at once. */
+const JITTER = 0.1;
+const TIMEOUT_MS = 15 * SECOND;
+/** Longer than an attempt: whoever does not report by then has died. */
+const LEASE_MS = 60 * SECOND;
+const POLL_MS = SECOND;
+const AT_ONCE = 8;
+/** The receiver says that it wants no more. */
+const GONE = 410;
+
+export interface WebhookSenderOptions {
+  outbox: WebhookOutbox;
+  config: WebhookConfig;
+  log: FastifyBaseLogger;
+  /** @defaultValue that of the system */
+  lookup?: LookupFunction;
+  /** @defaultValue {@link DELAYS_MS} */
+  delaysMs?: readonly number[];
+  /** @defaultValue 1 s */
+  pollMs?: number;
+  /** For an attempt. @defaultValue 15 s */
+  timeoutMs?: number;
+  /** How long a webhook is claimed for an attempt. @defaultValue 60 s */
+  leaseMs?: number;
+}
+
+/**
+ * Sends the webhooks that are due. Several processes may: each webhook is claimed by one at a time. The scripts that end jobs learn
+ * whether there is an address for all of them.
+ * @returns stops it; what is being sent is broken off, and sent again later
+ */
+export function startWebhookSender(options: WebhookSenderOptions): () => Promise<void> {
+  const { outbox, config, log, lookup, delaysMs = DELAYS_MS, pollMs = POLL_MS } = options;
+  const { timeoutMs = TIMEOUT_MS, leaseMs = LEASE_MS } = options;
+  const over = new AbortController();
+  const sending = new Set<Promise<void>>();
+
+  const attempt = async (webhook: PendingWebhook): Promise<void> => {
+    const { id, job, attempts } = webhook;
+    const outcome = await send(webhook, { config, lookup, timeoutMs, signal: over.signal });
+    // Nobody knows whether it arrived: it is sent again, with the same id.
+    if (over.signal.aborted) return;
+    if (outcome.delivered) {
+      await outbox.remove(id);
+      log.info({ job, webhook: id, status: outcome.status }, 'webhook delivered');
+      return;
+    }
+    const delay = delaysMs[attempts];
+    if (outcome.final || delay === undefined) {
+      await outbox.remove(id);
+      log.error({ job, webhook: id, why: outcome.why, attempts: attempts + 1 }, 'webhook given up');
+      return;
+    }
+    await outbox.postpone(id, Math.round(delay * (1 + JITTER * Math.random())));
+    log.warn({ job, webhook: id, why: outcome.why, retryInMs: delay }, 'webhook not delivered; it will be sent again');
+  };
+
+  const pause = () => sleep(pollMs, undefined, { signal: over.signal, ref: false }).catch(() => {});
+
+  const poll = async (): Promise<void> => {
+    let isKnown = false;
+    while (!over.signal.aborted && !isKnown) {
+      isKnown = await outbox.sendAll(config.url !== null).then(
+        () => true,
+        () => false,
+      );
+      if (!isKnown) await pause();
+    }
+    if (config.secret === null) return;
+    while (!over.signal.aborted) {
+      const claimed = sending.size < AT_ONCE ? await outbox.claim(leaseMs).catch(() => null) : null;
+      if (claimed === null) {
+        await pause();
+        continue;
+      }
+      const one = attempt(claimed)
+        .catch((error: unknown) =>
+          log.warn(
+            { err: error, webhook: claimed.id },
+            'the state of a webhook could not be stored; it will be sent again',
+          ),
+        )
+        .finally(() => sending.delete(one));
+      sending.add(one);
+    }
+  };
+  const polling = poll();
+  return async () => {
+    over.abort();
+    await polling;
+    await Promise.all(sending);
+  };
+}
+
+type Outcome = { delivered: true; status: number } | { delivered: false; why: string; final: boolean };
+
+async function send(
+  { id, url, owner, body }: PendingWebhook,
+  {
+    config,
+    lookup,
+    ...sending
+  }: { config: WebhookConfig; lookup: LookupFunction | undefined; timeoutMs: number; signal: AbortSignal },
+): Promise<Outcome> {
+  const target = url ?? config.url;
+  const { secret, allowPrivate } = config;
+  if (target === null || secret === null) return { delivered: false, why: 'webhooks are not configured', final: true };
+  const text = JSON.stringify(body);
+  const seconds = Math.floor(Date.now() / 1000);
+  const signed = signWebhook(url === null ? secret : secretOfOwner(secret, owner), { id, seconds, body: text });
+  const headers = { 'content-type': 'application/json', 'user-agent': `lorasmith/${PRODUCT_VERSION}`, ...signed };
+  try {
+    const options = { url: target, headers, body: text, allowPrivate, ...sending };
+    const status = await postWebhook(lookup === undefined ? options : { ...options, lookup });
+    if (status >= 200 && status < 300) return { delivered: true, status };
+    return { delivered: false, why: `the receiver answered ${status}`, final: status === GONE };
+  } catch (error) {
+    return { delivered: false, why: (error as Error).message, final: false };
+  }
+}
