@@ -53,6 +53,10 @@ beforeAll(async () => {
   await writeFile(path.join(folder, 'models/tool-llama/chat_template.jinja'), models['qwen2.5'].template);
   await mkdir(path.join(folder, 'models/classifier'));
   await writeTinyClassifier(path.join(folder, 'models/classifier'));
+  // Tools take many characters, of which each is a token.
+  const config = path.join(folder, 'models/tool-llama/config.json');
+  const longer = { ...JSON.parse(await readFile(config, 'utf8')), max_position_embeddings: 2048 };
+  await writeFile(config, JSON.stringify(longer));
   // The specifier is computed because the file is JavaScript without declarations.
   const { startStack } = await import(new URL('../scripts/stack/start-stack.mjs', import.meta.url).href);
   stack = await startStack({
@@ -231,7 +235,7 @@ describe("rows in OpenAI's format, with tools", () => {
   test('are trained with a template that has tools, and refused by name with one that has none', async () => {
     const uploaded = await client.uploadDataset({ text: rows.map((row) => JSON.stringify(row)).join('\n') });
     const asked: JobRequest = {
-      ...request({ epochs: 1, max_seq_length: 512 }),
+      ...request({ epochs: 1, max_seq_length: 2048 }),
       dataset: uploaded.id,
       base_model: 'tool-llama',
       validation: {},

@@ -65,6 +65,7 @@ test('it has every call with a unique id and its errors', () => {
     'GET /ready',
     'GET /v1/models',
     'GET /v1/models/{model}',
+    'GET /webhook-secret',
     'POST /adapters',
     'POST /datasets',
     'POST /jobs',
