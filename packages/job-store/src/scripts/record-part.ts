@@ -76,8 +76,8 @@ export function recordKeys(keys: JobKeys, job: JobWithDatasets): Record<RecordKe
 /**
  * Functions for every script that changes one job. The status changes together with the sets that index jobs by status,
  * and an event is written together with the change that it reports. While a job is unfinished, the bytes of its adapter
- * are reserved. The end of a job is written together with the webhooks that report it. While it is not paused either, the queue has an entry for it (see QueueEntry). `now_ms` is the time in milliseconds,
- * '' for the clock of Redis.
+ * are reserved. While it is not paused either, the queue has an entry for it (see QueueEntry). The end of a job is written together
+ * with the webhooks that report it. `now_ms` is the time in milliseconds, '' for the clock of Redis.
  */
 export const RECORD_PART: LuaSource<RecordKey, 'id' | 'event_channel' | 'now_ms'> = {
   keys: [
