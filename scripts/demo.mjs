@@ -71,7 +71,7 @@ async function demo(signal) {
       await Promise.race([whenAborted(signal), ended]);
     } else {
       say(`
-The job and its adapter are on the page of the service: run npm start, then open http://127.0.0.1:8080/
+The job and its adapter are on the page of the service: run npm start, then open http://127.0.0.1:${process.env.API_PORT || 8080}/
 npm run demo -- --open keeps the service of the demo open.`);
     }
   } finally {

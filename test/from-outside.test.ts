@@ -259,6 +259,41 @@ describe('lora train', () => {
     expect((await jobs())[0]?.id).toBe(job.id);
   }, 120_000);
 
+  test.each([
+    ['y', 0, 'is in answered'],
+    ['\\x03', 130, 'Train it?'],
+    ['\\x04', 0, 'Nothing is started.'],
+  ])(
+    'ends on a real terminal after %s',
+    async (answer, code, outcome) => {
+      // Types the answer once it is asked.
+      const terminal = [
+        'import os, pty, sys',
+        'child, terminal = pty.fork()',
+        'if child == 0: os.execv(sys.argv[2], sys.argv[2:])',
+        'output, typed = b"", False',
+        'while True:',
+        '  try: data = os.read(terminal, 4096)',
+        '  except OSError: break',
+        '  if not data: break',
+        '  output += data',
+        '  if not typed and b"[Y/n]" in output:',
+        '    typed = os.write(terminal, sys.argv[1].encode().decode("unicode_escape").encode()) > 0',
+        'sys.stdout.write(output.decode())',
+        'sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))',
+      ].join('\n');
+      const typed = answer === 'y' ? 'y\n' : answer;
+      const command = [lora(), 'train', 'rows.jsonl', ...short, '-o', 'answered', '--force'];
+      const options = { cwd: project, env: environment(), timeout: 60_000 };
+      const ended = await run('python3', ['-c', terminal, typed, ...command], options).then(
+        ({ stdout }) => ({ code: 0, stdout }),
+        (error: Ended) => error,
+      );
+      expect(ended).toMatchObject({ code, stdout: expect.stringContaining(outcome) });
+    },
+    70_000,
+  );
+
   test('interrupted, leaves the job running and says how to return; the same call returns to it', async () => {
     const before = await jobs();
     const interrupted = async () => {

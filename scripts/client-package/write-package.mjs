@@ -47,6 +47,6 @@ export async function writePackage(folder) {
 /** The page without links to pages that the package does not have. @param {string} page Markdown */
 function readmeOf(page) {
   return page.replaceAll(/\[([^\]]+)\]\((?!https?:)([^)#]*)[^)]*\)/g, (_link, text, file) =>
-    file === '' ? text : `${text} (docs/${file} of the repository)`,
+    file === '' ? text : `${text} (${path.posix.join('docs', file)} of the repository)`,
   );
 }

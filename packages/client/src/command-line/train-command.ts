@@ -128,10 +128,16 @@ async function storedDataset({ client, output, signal, json }: CommandContext, f
 /** Asks on the terminal. The end of the input is a no. */
 async function confirm({ input, errorOutput, signal }: CommandContext, question: string): Promise<boolean> {
   errorOutput.write(question);
-  for await (const line of createInterface({ input, signal, terminal: false })) return /^\s*(y|yes)?\s*$/i.test(line);
-  signal.throwIfAborted();
-  errorOutput.write('\n');
-  return false;
+  const lines = createInterface({ input, signal, terminal: false });
+  try {
+    for await (const line of lines) return /^\s*(y|yes)?\s*$/i.test(line);
+    signal.throwIfAborted();
+    errorOutput.write('\n');
+    return false;
+  } finally {
+    // Otherwise the process would wait for more input.
+    lines.close();
+  }
 }
 
 /** The same file and settings have the same key, so a command that is repeated after a crash finds its job. */

@@ -152,7 +152,7 @@ function AdvancedFields({ faulty, children }: { faulty: readonly JobField[]; chi
   return (
     <details class="new-job-advanced" open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>Advanced settings{isFaulty && `: ${faulty.map(({ label }) => label).join(', ')}`}</summary>
-      {children}
+      <div>{children}</div>
     </details>
   );
 }
