@@ -112,12 +112,11 @@ async function smoke() {
     if (code === 0 || !output.includes('nowhere')) throw new Error(`it was accepted: ${output}`);
     return output.trim().split('\n').at(-1);
   });
-  await step('the stack starts and is healthy', async () => {
+  await step('the stack starts, is healthy, and serves its web page', async () => {
     await stack.up();
-    return (await stack.containers())
-      .map(({ service }) => service)
-      .sort()
-      .join(', ');
+    const page = await api.openPage();
+    const services = (await stack.containers()).map(({ service }) => service).sort();
+    return `${services.join(', ')}; ${page}`;
   });
   await step('no container runs as root, and only the api has an open port', () => checkContainers(stack));
 

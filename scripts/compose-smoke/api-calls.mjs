@@ -23,6 +23,14 @@ export function createApiCalls(apiUrl, stopped) {
 
   const calls = {
     get,
+    /** Opens the web page with its script and style sheet. @returns {Promise<string>} a line for the report */
+    async openPage() {
+      const index = await (await request('/')).text();
+      const files = [...index.matchAll(/(?:src|href)="\.\/(assets\/[^"]+)"/g)].map(([, file]) => file);
+      if (files.length < 2) throw new Error(`the page names ${files.length} of its files: ${index.slice(0, 500)}`);
+      for (const file of files) await (await request(`/${file}`)).arrayBuffer();
+      return `the page has ${files.length} files`;
+    },
     /** @param {Buffer} rows JSONL @returns {Promise<string>} its id */
     async uploadDataset(rows) {
       const headers = { 'content-type': 'application/x-ndjson' };

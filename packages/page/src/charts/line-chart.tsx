@@ -14,7 +14,7 @@ export interface LineChartProps {
 
 const HEIGHT = 240;
 /** Steps are whole numbers, and so are the marks of their axis. */
-const STEP_INCREMENTS = [1, 2, 5].flatMap((digit) => [...Array(8).keys()].map((power) => digit * 10 ** power));
+const STEP_INCREMENTS = [...Array(8).keys()].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
 const TABLE_ROWS = 20;
 /** With more lines, the sentences would take more space than the chart. */
 const MAX_VISIBLE_TEXTS = 2;

@@ -1,6 +1,5 @@
 import { durationText } from '@lorasmith/client/core';
 import { JOB_STATUSES, type Job, type JobStatus, UNFINISHED_STATUSES } from '@lorasmith/contracts';
-import { useState } from 'preact/hooks';
 import { numberText } from '../../charts/number-text.js';
 import { type Column, DataTable } from '../../components/data-table.js';
 import { Link } from '../../components/link.js';
@@ -11,7 +10,7 @@ import { ViewHead } from '../../components/view-head.js';
 import { changeQuery } from '../../location.js';
 import { useClient } from '../../service/service.js';
 import { usePolled } from '../../service/use-polled.js';
-import { MAX_COMPARED, toggledJob } from '../compare/chosen-jobs.js';
+import { chosenJobs, MAX_COMPARED, toggledJob } from '../compare/chosen-jobs.js';
 import { QueuePlace } from '../job/job-progress.js';
 import type { ViewProps } from '../view.js';
 
@@ -24,7 +23,7 @@ const QUEUE_MS = 10_000;
 /** The jobs, newest first, with their state. */
 export function JobsView({ query }: ViewProps) {
   const client = useClient();
-  const [chosen, choose] = useState<string[]>([]);
+  const chosen = chosenJobs(query.get('compare'));
   const status = JOB_STATUSES.find((one) => one === query.get('status'));
   const after = query.get('after') ?? undefined;
   const jobs = usePolled(
@@ -58,7 +57,7 @@ export function JobsView({ query }: ViewProps) {
             aria-label={`Compare ${name ?? id}`}
             checked={chosen.includes(id)}
             disabled={!chosen.includes(id) && chosen.length >= MAX_COMPARED}
-            onChange={() => choose(toggledJob(chosen, id))}
+            onChange={() => changeQuery({ compare: toggledJob(chosen, id).join() })}
           />
         ),
     },
@@ -97,12 +96,12 @@ export function JobsView({ query }: ViewProps) {
             )}
             <div class="buttons">
               {after !== undefined && (
-                <Link to="/jobs" query={{ status }} class="button">
+                <Link to="/jobs" query={{ status, compare: chosen.join() }} class="button">
                   Newest jobs
                 </Link>
               )}
               {hasMore && next !== null && (
-                <Link to="/jobs" query={{ status, after: next }} class="button">
+                <Link to="/jobs" query={{ status, after: next, compare: chosen.join() }} class="button">
                   Older jobs
                 </Link>
               )}
