@@ -24,7 +24,7 @@ export function DatasetRows({ dataset, query }: { dataset: string; query: URLSea
   );
   const showsIds = query.get('ids') !== null;
   return (
-    <section class="rows" aria-labelledby="rows-title">
+    <section class="view-section" aria-labelledby="rows-title">
       <h2 id="rows-title">Rows</h2>
       <RowSettings asked={asked} showsIds={showsIds} />
       {asked.base_model !== undefined && <TokensState dataset={dataset} baseModel={asked.base_model} />}

@@ -7,7 +7,7 @@ const OUTCOMES: Record<RowTokens['outcome'], string> = {
   refused: 'too long: the job would be refused',
   dropped: 'left out of the training',
   truncated: 'cut at max_seq_length',
-  split: 'cut into sequences',
+  split: 'cut into parts',
 };
 
 /**
@@ -20,7 +20,7 @@ export function TokenText({ tokens, showsIds }: { tokens: RowTokens; showsIds: b
     <>
       <p class="fine-print">
         {countText(total)} tokens, {countText(trained)} <mark class="trained">trained</mark>; {OUTCOMES[outcome]}
-        {outcome === 'split' && ` (${countText(sequences.length)})`}
+        {outcome === 'split' && `, of which ${countText(sequences.length)} are trained on`}
       </p>
       <p class={showsIds ? 'token-text token-text-ids' : 'token-text'}>
         {tokenRuns(tokens).map((run, index) => (
@@ -62,9 +62,12 @@ function Run({ run: { use, isCut, tokens }, showsIds }: { run: TokenRun; showsId
 
 function Token({ token: { id, text }, showsId }: { token: RowToken; showsId: boolean }) {
   return (
-    <span class="token">
-      {visibleText(text)}
-      {showsId && <sub>{id}</sub>}
-    </span>
+    <>
+      <span class="token">
+        {showsId ? visibleText(text).replaceAll('\n', '') : visibleText(text)}
+        {showsId && <sub>{id}</sub>}
+      </span>
+      {showsId && <wbr />}
+    </>
   );
 }

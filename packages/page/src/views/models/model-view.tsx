@@ -68,7 +68,7 @@ function Detail({ model }: { model: BaseModelDetail }) {
         ]}
       />
       {modules.length > 0 && (
-        <section aria-labelledby="targets-title">
+        <section class="view-section" aria-labelledby="targets-title">
           <h2 id="targets-title">What can be adapted</h2>
           <p>
             Names for <code>target_modules</code>. <code>all-linear</code> is all of them.
@@ -90,7 +90,7 @@ function TextFacts({ text }: { text: NonNullable<BaseModelDetail['text']> }) {
   const token = (value: string | null) => (value === null ? 'none' : <code>{value}</code>);
   const { problem, chat_template: template } = text;
   return (
-    <section aria-labelledby="text-title">
+    <section class="view-section" aria-labelledby="text-title">
       <h2 id="text-title">Text</h2>
       {problem !== null && (
         <div class="notice notice-error">
