@@ -152,14 +152,13 @@ describe('the packed client', () => {
         dereference: true,
       },
     );
-    for (const [name, setting] of Object.entries(settings)) {
-      await writeFile(path.join(project, `${name}.json`), JSON.stringify(setting));
-      const compiled = await run(process.execPath, [
-        path.join(ROOT, 'node_modules/typescript/bin/tsc'),
-        ...['--project', path.join(project, `${name}.json`)],
-      ]).catch((error: Ended) => error);
-      expect([name, compiled.stdout]).toEqual([name, '']);
-    }
+    const compiled = Object.entries(settings).map(async ([name, setting]) => {
+      const file = path.join(project, `${name}.json`);
+      await writeFile(file, JSON.stringify(setting));
+      const args = [path.join(ROOT, 'node_modules/typescript/bin/tsc'), '--project', file];
+      return (await run(process.execPath, args).catch((error: Ended) => error)).stdout;
+    });
+    expect(await Promise.all(compiled)).toEqual(['', '']);
     const used = await run(process.execPath, ['use.js'], { cwd: project, env: environment() });
     expect(used.stdout).toMatch(new RegExp(`^${MODEL}\\n\\w+ 4\\d\\d \\d+\\n$`));
   }, 60_000);

@@ -35,7 +35,7 @@ export function useOffers(draft: Draft): Offers {
         label: `${name ?? id}: ${countText(rows)} rows, ${format}${name === null ? '' : `, ${id}`}`,
       })),
       adapter: (adapters.value?.data ?? [])
-        .filter(({ base_model: base }) => draft.base_model === undefined || base === draft.base_model)
+        .filter(({ base_model: base }) => (draft.base_model ?? '') === '' || base === draft.base_model)
         .map(({ id, name }) => ({ value: id, label: name === null ? id : `${name}, ${id}` })),
     },
     modules: chosen === undefined ? [] : ['all-linear', ...chosen.target_modules],
