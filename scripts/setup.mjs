@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { findBrowser } from './setup/browser.mjs';
 import { installCublas } from './setup/cublas-library.mjs';
 import { installCudaEngine } from './setup/cuda-engine.mjs';
 import { installCudaKernels } from './setup/cuda-kernels.mjs';
@@ -12,6 +13,7 @@ import { prerequisitesStep } from './setup/prerequisites.mjs';
 import { findRedis } from './setup/redis-server.mjs';
 import { runCommand } from './setup/run-command.mjs';
 import { describeFailure, runSteps } from './setup/run-steps.mjs';
+import { SetupError } from './setup/setup-error.mjs';
 import { findTensorflowLibrary } from './setup/tensorflow-library.mjs';
 import { installWeightIo } from './setup/weight-io.mjs';
 
@@ -23,12 +25,20 @@ import { installWeightIo } from './setup/weight-io.mjs';
  * @param {NodeJS.ProcessEnv} [options.env]
  * @param {boolean} [options.redis] default true
  * @param {boolean} [options.demoModel] default true
+ * @param {boolean} [options.browser] Chromium, for the tests of the web page; default false. A machine that can have none is
+ *   no failure of set-up: those tests report it
  * @param {'none' | 'emulated' | 'gpu'} [options.cuda] the CUDA engine with its kernels, which take minutes the first time:
  *   `emulated`, with the libraries that emulate a GPU; `gpu`, with cuBLAS, for a machine that has one; default `none`
  * @returns {Promise<{ modelsDir: string, redis: import('./setup/redis-server.mjs').RedisSource | undefined }>}
  * @throws {import('./setup/setup-error.mjs').SetupError} naming the step
  */
-export async function setUp({ env = process.env, redis = true, demoModel = true, cuda = 'none' } = {}) {
+export async function setUp({
+  env = process.env,
+  redis = true,
+  demoModel = true,
+  browser = false,
+  cuda = 'none',
+} = {}) {
   const modelsDir = path.resolve(ROOT_DIR, env.MODELS_DIR || 'models');
   /** @type {import('./setup/redis-server.mjs').RedisSource | undefined} */
   let redisSource;
@@ -85,6 +95,15 @@ export async function setUp({ env = process.env, redis = true, demoModel = true,
           },
         ]
       : []),
+    ...(browser
+      ? [
+          {
+            name: 'Chromium',
+            run: (/** @type {import('./setup/run-steps.mjs').Progress} */ progress) =>
+              describeBrowser({ cache, env, progress }),
+          },
+        ]
+      : []),
     { name: 'Compile', run: (progress) => compilePackages({ env, progress }) },
     { name: 'Web page', run: () => buildPage(env) },
     ...(demoModel
@@ -98,6 +117,19 @@ export async function setUp({ env = process.env, redis = true, demoModel = true,
       : []),
   ]);
   return { modelsDir, redis: redisSource };
+}
+
+/**
+ * @param {{ cache: string, env: NodeJS.ProcessEnv, progress: import('./setup/run-steps.mjs').Progress }} options
+ * @returns {Promise<string>} one line for the report
+ */
+async function describeBrowser(options) {
+  try {
+    return (await findBrowser(options)).origin;
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    return `NOT THERE, so the tests of the web page will fail: ${error.message}. To do: ${error.remedy}`;
+  }
 }
 
 /**

@@ -22,7 +22,7 @@ const CHECKS = [
 ];
 
 await runAsCommand(async () => {
-  const { modelsDir } = await setUp({ cuda: 'emulated' });
+  const { modelsDir } = await setUp({ cuda: 'emulated', browser: true });
   const env = { TF_CPP_MIN_LOG_LEVEL: '2', ...process.env, MODELS_DIR: modelsDir };
   const withFaults = process.argv.includes('--faults');
   const withAudit = process.argv.includes('--audit');

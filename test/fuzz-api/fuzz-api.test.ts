@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createKey, type HostileStack, startHostileStack } from '../hostile/hostile-stack.js';
+import { createKey } from '../api-keys.js';
+import { type HostileStack, startHostileStack } from '../hostile/hostile-stack.js';
 import { runSchemathesis } from './run-schemathesis.js';
 
 // Schemathesis generates valid and invalid requests from the OpenAPI document, single ones and chains, and checks every

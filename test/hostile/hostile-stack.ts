@@ -1,18 +1,13 @@
-import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { SERVICE_PROGRAMS } from '../../scripts/stack/service-programs.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
 import { tarOf } from '../../services/registry/test/tar-bytes.js';
+import { createKey } from '../api-keys.js';
 import { writeTinyLlama } from '../tiny-llama.js';
 import { ask, CANARY, type RequestContent } from './ask.js';
-
-const run = promisify(execFile);
-const KEYS_PROGRAM = fileURLToPath(new URL('../../services/api/dist/keys.js', import.meta.url));
 
 const REFERENCE = new URL('../fixtures/reference/llama-tied/', import.meta.url);
 
@@ -103,18 +98,6 @@ export async function startHostileStack(
     throw error;
   }
   return stack;
-}
-
-/** Creates an API key with the operator's command. */
-export async function createKey({ redisUrl }: Pick<HostileStack, 'redisUrl'>, role: 'train'): Promise<string> {
-  const { stdout } = await run(
-    process.execPath,
-    [KEYS_PROGRAM, 'create', '--name', 'hostile', '--role', role, '--json'],
-    {
-      env: { ...process.env, REDIS_URL: redisUrl },
-    },
-  );
-  return (JSON.parse(stdout) as { token: string }).token;
 }
 
 async function fill(stack: HostileStack): Promise<void> {

@@ -1,0 +1,119 @@
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { createClient } from '../../packages/client/src/index.js';
+import { createKey, runKeys } from '../api-keys.js';
+import { type PageStack, startPageStack } from './page-stack.js';
+import { launchBrowser, openPage, type WatchedPage } from './watched-page.js';
+
+// The page of a service with API keys: where a key is, and what it shows.
+
+const ROW = `${JSON.stringify({ prompt: 'Say 1.', completion: ' It is 1.' })}\n`;
+/** What the console says when the service refuses a key, or has no such dataset for it. */
+const REFUSED = /^console: Failed to load resource: the server responded with a status of (401|404) /;
+
+let stack: PageStack;
+let browser: Browser;
+let tab: WatchedPage;
+let page: Page;
+/** Two keys, each with a dataset. */
+let owners: { key: string; dataset: string }[];
+
+beforeAll(async () => {
+  [stack, browser] = await Promise.all([startPageStack({ worker: false }), launchBrowser()]);
+  owners = await Promise.all(
+    ['ours.jsonl', 'theirs.jsonl'].map(async (name) => {
+      const key = await createKey(stack, 'train');
+      const client = createClient({ baseUrl: stack.url, apiKey: key });
+      const { id } = await client.uploadDataset({ blob: new Blob([ROW]) }, { name });
+      return { key, dataset: id };
+    }),
+  );
+  tab = await openPage(browser, stack.url);
+  page = tab.page;
+}, 120_000);
+
+afterAll(async () => {
+  await browser?.close();
+  await stack?.stop();
+}, 90_000);
+
+const heading = (name: string) => page.getByRole('heading', { level: 1, name, exact: true });
+async function enter(key: string): Promise<void> {
+  await page.getByLabel('API key').fill(key);
+  await page.getByRole('button', { name: 'Use this key' }).click();
+}
+
+test('what is no key is not sent, a wrong one is refused, and nothing is shown', async () => {
+  await tab.open('/datasets');
+  await heading('API key').waitFor();
+  const sent = tab.requests.length;
+  await enter('not a key');
+  await page.getByRole('alert').getByText('That is not an API key.').waitFor();
+  expect(tab.requests.length).toBe(sent);
+  const [prefix = '', id = ''] = owners[0]!.key.split('_');
+  await enter(`${prefix}_${id}_${'A'.repeat(43)}`);
+  await expect.poll(() => page.getByRole('alert').textContent()).toContain('unauthorized');
+  await heading('API key').waitFor();
+  expect(await page.evaluate('sessionStorage.length')).toBe(0);
+});
+
+test('a key is entered once for the tab, and shows its own things only', async () => {
+  await enter(owners[0]!.key);
+  await heading('Datasets').waitFor();
+  await page.getByRole('link', { name: 'ours.jsonl' }).waitFor();
+  expect(await page.getByText('theirs.jsonl').count()).toBe(0);
+  await page.reload();
+  await page.getByRole('link', { name: 'ours.jsonl' }).waitFor();
+  await tab.open(`/datasets/${owners[1]!.dataset}`);
+  await page.getByRole('alert').first().waitFor();
+  expect(await page.getByText('theirs.jsonl').count()).toBe(0);
+});
+
+test('another tab asks for a key again', async () => {
+  const other = await page.context().newPage();
+  await other.goto(`${stack.url}#/datasets/${owners[0]!.dataset}`);
+  await other.getByRole('heading', { level: 1, name: 'API key' }).waitFor();
+  expect(await other.getByText('ours.jsonl').count()).toBe(0);
+  await other.close();
+});
+
+test('the key is only in the storage of the tab and in the header of requests', async () => {
+  const secret = owners[0]!.key;
+  expect(await page.evaluate('JSON.stringify({ ...sessionStorage })')).toContain(secret);
+  expect(await page.evaluate('JSON.stringify({ ...localStorage })')).not.toContain('lsk_');
+  expect(await page.content()).not.toContain('lsk_');
+  expect(await page.context().cookies()).toEqual([]);
+  expect(tab.requests.filter((address) => address.includes('lsk_'))).toEqual([]);
+  expect(page.url()).not.toContain('lsk_');
+  for (const name of await readdir(stack.logsDir)) {
+    const log = await readFile(path.join(stack.logsDir, name), 'utf8');
+    expect(log, name).not.toContain(secret);
+    expect(log, name).not.toContain(secret.split('_')[2]);
+  }
+});
+
+test('a key that is forgotten is gone, and another one shows its own things', async () => {
+  await page.getByRole('button', { name: 'Forget the key' }).click();
+  await heading('API key').waitFor();
+  expect(await page.evaluate('sessionStorage.getItem("lorasmith-key")')).toBe(null);
+  await page.goBack();
+  await heading('API key').waitFor();
+  await enter(owners[1]!.key);
+  await tab.open('/datasets');
+  await page.getByRole('link', { name: 'theirs.jsonl' }).waitFor();
+  expect(await page.getByText('ours.jsonl').count()).toBe(0);
+});
+
+test('after a key is revoked, the page asks for another', async () => {
+  const id = owners[1]!.key.split('_')[1]!;
+  await runKeys(stack, ['revoke', `key_${id}`]);
+  await page.getByRole('navigation').getByRole('link', { name: 'Jobs' }).click();
+  await page.getByText('The service no longer accepts the key of this tab.').waitFor();
+  expect(await page.getByText('theirs.jsonl').count()).toBe(0);
+});
+
+test('nothing else went wrong', async () => {
+  expect((await tab.faults()).filter((fault) => !REFUSED.test(fault))).toEqual([]);
+});
