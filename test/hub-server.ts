@@ -45,6 +45,7 @@ export interface HubRequest {
   path: string;
   range: string | null;
   authorization: string | null;
+  acceptEncoding: string;
 }
 
 /**
@@ -81,6 +82,7 @@ export async function startHubServer(): Promise<HubServer> {
       path: url,
       range: headers.range ?? null,
       authorization: headers.authorization ?? null,
+      acceptEncoding: String(headers['accept-encoding'] ?? ''),
     });
 
   const store = createServer((request, response) => {

@@ -137,6 +137,8 @@ describe('a pull', () => {
     await start();
     expect(await pulled()).toMatchObject({ status: 'succeeded' });
     expect(rangesOfStore()).toEqual([null, 'bytes=1000-', 'bytes=2000-']);
+    const files = hub.requests.filter(({ path: one }) => !one.startsWith('/api/'));
+    expect(new Set(files.map(({ acceptEncoding }) => acceptEncoding))).toEqual(new Set(['identity']));
   });
 
   test('starts a file again where the hub sends no parts', async () => {
@@ -294,7 +296,7 @@ describe('what went wrong is said, with what to do', () => {
       {},
       { repo: REPO },
       'hub_access_denied',
-      /org\/tiny-llama is gated\. .*accept its terms at .*\/org\/tiny-llama; then set HF_TOKEN/,
+      /org\/tiny-llama is gated: accept its terms at .*\/org\/tiny-llama, then set HF_TOKEN/,
     ],
     [
       'a gated model with a token that may not read it',

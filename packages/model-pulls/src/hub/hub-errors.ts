@@ -52,13 +52,13 @@ export function explained(error: unknown, { repo, revision }: HubSubject, hub: H
 }
 
 function deniedMessage(repo: string, code: string, { endpoint, token }: HubSettings): string {
-  const accept = `If it is gated, accept its terms at ${endpoint}/${repo}`;
+  const terms = `accept its terms at ${endpoint}/${repo}`;
   if (token !== null) {
-    return `The token in HF_TOKEN may not read ${repo}. ${accept} with the account of the token, or set another token.`;
+    return `The token in HF_TOKEN may not read ${repo}. If it is gated, ${terms} with the account of the token; otherwise set another token.`;
   }
   // Without a token, the hub answers the same for a private model and for none.
-  const what = code === 'GatedRepo' ? 'is gated' : 'does not exist, or is private or gated';
-  return `${repo} ${what}. ${accept}; then set HF_TOKEN of the puller to a token of that account and start it again.`;
+  const what = code === 'GatedRepo' ? 'is gated: ' : 'does not exist, or is private or gated. If it is gated, ';
+  return `${repo} ${what}${terms}, then set HF_TOKEN of the puller to a token of that account and start it again.`;
 }
 
 /** The codes of Node and undici for a connection that failed. */

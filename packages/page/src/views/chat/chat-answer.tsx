@@ -36,7 +36,7 @@ export function ChatAnswer({ model, answer, error, onRetry }: ChatAnswerProps) {
         isIncomplete &&
         onRetry !== null && (
           <div>
-            <button type="button" aria-label={`Ask ${model} again`} onClick={onRetry}>
+            <button type="button" aria-label={`Ask again: ${model}`} onClick={onRetry}>
               Ask again
             </button>
           </div>
