@@ -8,6 +8,7 @@ import { datasetUploads } from './tables/dataset-uploads.js';
 import { jsonBodies } from './tables/json-bodies.js';
 import { modelFolders } from './tables/model-folders.js';
 import { modelPulls } from './tables/model-pulls.js';
+import { openaiRequests } from './tables/openai-requests.js';
 import { pathsAndIds } from './tables/paths-and-ids.js';
 import { queriesAndHeaders } from './tables/queries-and-headers.js';
 import { textRequests } from './tables/text-requests.js';
@@ -27,6 +28,7 @@ const OF_THE_SERVICES: HostileTable[] = [
   adapterTars,
   modelFolders,
   modelPulls,
+  openaiRequests,
   textRequests,
 ];
 const TABLES = [...OF_THE_SERVICES, weightFiles];

@@ -12,16 +12,20 @@ export function validationFaults(errors: readonly ErrorObject[]): Fault[] {
   for (const error of errors) {
     if (faults.length === MAX_FAULTS) break;
     if (unions.some((union) => isWithin(union, error))) continue;
-    const branch = error.keyword === 'anyOf' ? matchingBranches(error, errors) : [error];
-    const found =
-      branch.length > 0 ? branch.map(faultOf) : [{ ...faultOf(error), message: `${nameOf(error)} ${types(error)}.` }];
-    for (const fault of found) {
+    for (const fault of error.keyword === 'anyOf' ? faultsOfUnion(error, errors) : [faultOf(error)]) {
       const key = `${fault.param} ${fault.message}`;
       if (!seen.has(key)) faults.push(fault);
       seen.add(key);
     }
   }
   return faults;
+}
+
+/** A branch may have unions of its own. */
+function faultsOfUnion(union: ErrorObject, errors: readonly ErrorObject[]): Fault[] {
+  const branches = matchingBranches(union, errors);
+  if (branches.length > 0) return validationFaults(branches);
+  return [{ ...faultOf(union), message: `${nameOf(union)} ${types(union)}.` }];
 }
 
 function isWithin(union: ErrorObject, error: ErrorObject): boolean {
