@@ -292,7 +292,7 @@ describe('a fine-tuning job', () => {
       'hyperparameters',
       'not both',
     ],
-    ['half an epoch', { hyperparameters: { n_epochs: 0.5 } }, 'hyperparameters.n_epochs', 'n_epochs must be integer'],
+    ['half an epoch', { hyperparameters: { n_epochs: 0.5 } }, 'hyperparameters.n_epochs', 'must be string or integer'],
     ['51 epochs', { hyperparameters: { n_epochs: 51 } }, 'hyperparameters.n_epochs', 'must be <= 50'],
     [
       'a rate of 0',
