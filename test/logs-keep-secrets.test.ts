@@ -84,7 +84,8 @@ test('no log contains training text, API keys or the password of Redis', async (
   await client.manifest(job.adapter ?? '');
 
   const logs = await logsOf(stack.logsDir);
-  expect(logs.map(({ name }) => name).sort()).toEqual(['api.log', 'redis.log', 'registry.log', 'worker.log']);
+  const names = ['api.log', 'puller.log', 'redis.log', 'registry.log', 'worker.log'];
+  expect(logs.map(({ name }) => name).sort()).toEqual(names);
   for (const { name, text } of logs) {
     // Each log has content.
     expect([name, text.length > 100]).toEqual([name, true]);

@@ -141,6 +141,7 @@ describe('a job', () => {
     expect(job).toMatchObject({ status: 'succeeded', adapter, attempts: 1, error: null, progress: { step: 200 } });
     expect(job.report?.family).toBe('llama');
     expect((await adapters.files(adapter)).map(({ name }) => name)).toEqual([
+      'README.md',
       'adapter_config.json',
       'adapter_model.safetensors',
       'manifest.json',
