@@ -65,8 +65,8 @@ export function createHubFetch({ endpoint, token, stallMs = STALL_MS }: HubSetti
     for (let redirects = 0; ; redirects++) {
       const headers = new Headers(init.headers);
       headers.delete('authorization');
-      // A part of a compressed file could not be continued.
-      if (!isApi(first)) headers.set('accept-encoding', 'identity');
+      // A part of a compressed file could not be continued. For a request with a range, fetch itself asks for this.
+      if (!isApi(first) && !headers.has('range')) headers.set('accept-encoding', 'identity');
       if (token !== null && url.origin === home.origin) headers.set('authorization', `Bearer ${token}`);
       const response = await fetch(url, { ...init, headers, redirect: 'manual', dispatcher: agent, signal });
       if (response.status < 300 || response.status > 399) return response;
