@@ -46,7 +46,8 @@ export const ERROR_MEANINGS = {
   validation_split_empty: '`validation.split` leaves no row to train on, or none to evaluate.',
   label_out_of_range:
     'The classifier has no class of this number; or a row of the validation dataset has a label that no row to train on has.',
-  chat_template_failed: 'The chat template refuses this conversation; the message and `line` say why and where.',
+  chat_template_failed:
+    'The chat template refuses this conversation, or does not write its tools or calls; the message and `line` say why and where.',
   does_not_fit: 'The job needs more memory than the machine has. The message names settings that would fit.',
   model_not_found: 'There is no base model of this name. `GET /models` lists those that exist.',
   model_file_missing: 'A file of the base model is missing. The message names it.',
