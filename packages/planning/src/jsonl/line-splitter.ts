@@ -3,7 +3,7 @@ import { isUtf8 } from 'node:buffer';
 /** A longer line of a dataset is not read; an upload may have a lower limit. */
 export const MAX_LINE_BYTES = 16 * 2 ** 20;
 
-const NEWLINE = 0x0a;
+export const NEWLINE = 0x0a;
 const BYTE_ORDER_MARK = '\ufeff';
 
 /** A line without its end; `bytes` is null when it was longer than allowed, and then its bytes were not kept. */
@@ -24,10 +24,12 @@ export class LineSplitter {
   #begun: Buffer = NOTHING;
   /** Of the beginning, which is not kept once it is too long. */
   #begunBytes = 0;
-  #lines = 0;
+  #lines: number;
 
-  constructor(maxLineBytes: number) {
+  /** @param linesBefore - Lines of the file before the first byte. */
+  constructor(maxLineBytes: number, linesBefore = 0) {
     this.#maxLineBytes = maxLineBytes;
+    this.#lines = linesBefore;
   }
 
   /** The lines that end in this chunk; empty ones are only counted, since a file may be nothing else. */

@@ -56,6 +56,24 @@ describe('readLines and parseLine', () => {
     ]);
   });
 
+  it('reads only the lines after one, with their numbers, wherever blocks of the file end', async () => {
+    const path = join(folder, 'rows');
+    const texts = Array.from({ length: 50 }, (_, index) => (index % 7 === 3 ? '' : `"${'x'.repeat(index * 997)}"`));
+    await writeFile(path, texts.join('\n'));
+    const numbersAfter = async (after: number) => {
+      const found: number[] = [];
+      for await (const lines of readLines(path, { after })) found.push(...lines.map(({ number }) => number));
+      return found;
+    };
+    const all = await numbersAfter(0);
+    expect(all).toHaveLength(43);
+    for (const after of [1, 3, 4, 25, 49])
+      expect(await numbersAfter(after)).toEqual(all.filter((line) => line > after));
+    for (const after of [50, 51, 1_000]) expect(await numbersAfter(after)).toEqual([]);
+    const missing = readLines(join(folder, 'none'), { after: 3 });
+    await expect(missing.next()).rejects.toMatchObject({ code: 'dataset_not_found' });
+  });
+
   it('reports that the file is missing', async () => {
     await expect(all(join(folder, 'none'))).rejects.toMatchObject({ code: 'dataset_not_found' });
   });

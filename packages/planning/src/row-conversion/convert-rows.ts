@@ -65,7 +65,7 @@ export async function convertRows(options: ConvertRowsOptions): Promise<Converte
       results.add(await batch);
       bytesAhead -= bytes;
     };
-    for await (const lines of readLines(rowsFile, hash)) {
+    for await (const lines of readLines(rowsFile, { hash })) {
       throwIfPlanningStopped(signal);
       const batch = converting.convert(lines);
       // It is awaited in the order of the file; until then, its failure is not unhandled.
