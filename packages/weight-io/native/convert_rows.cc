@@ -131,8 +131,8 @@ bool ConvertRows(const RowConversion& conversion, const char* from, int64_t rows
     const int64_t written = head == 0 ? row : row - within + within % half * 2 + within / half;
     for (int64_t first = 0; first < width; first += kChunk) {
       const int64_t count = width - first < kChunk ? width - first : kChunk;
-      ToFloats(conversion.from, from + row * row_bytes + first * ElementBytes(conversion.from), count,
-               conversion.added, numbers);
+      ToFloats(conversion.from, from + row * row_bytes + first * ElementBytes(conversion.from), count, conversion.added,
+               numbers);
       finite &= FromFloats(conversion.to, numbers, count,
                            to + written * written_row_bytes + WrittenBytes(conversion.to, first));
     }

@@ -17,8 +17,8 @@
 
 namespace lorasmith {
 
-// scale · B A, which is added to a tensor of [rows, width]. A is [rank, in], B [out, rank]. Where a conversion transposes
-// the tensor, it is transposed before.
+// scale · B A, which is added to a tensor of [rows, width]. A is [rank, in], B [out, rank]. Where a conversion
+// transposes the tensor, it is transposed before.
 struct TensorUpdate {
   StoredDtype dtype;
   int64_t rows;

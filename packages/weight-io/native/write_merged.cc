@@ -72,7 +72,7 @@ std::unique_ptr<RowConversion> ConversionOf(const Fields& fields) {
   auto conversion = std::make_unique<RowConversion>();
   const std::string to = fields.Text("to");
   conversion->from = DtypeOf(fields.Text("from"));
-  conversion->to = to == "Q8_0"   ? WrittenType::kQ8_0
+  conversion->to = to == "Q8_0"  ? WrittenType::kQ8_0
                    : to == "F32" ? WrittenType::kFloat32
                    : to == "F16" ? WrittenType::kFloat16
                                  : WrittenType::kBFloat16;
