@@ -58,6 +58,18 @@ export async function tokenizerMetadata(
   ];
 }
 
+/** Tokens that llama.cpp looks for in a model whose name contains one of `PHI3`. Without them it does not load. */
+const PHI3_TOKENS = ['</s>', '<unk>', '<s>', '<|endoftext|>'];
+const PHI3 = /phi-?3/gi;
+
+/** A name by which llama.cpp does not take a model with other tokens for Phi-3, whose special tokens end with their spaces. */
+export async function safeName(name: string, { path }: Pick<ModelFolder, 'path'>): Promise<string> {
+  if (name.search(PHI3) === -1) return name;
+  const files = await readTokenizerFiles(path);
+  const isPhi3 = files !== null && PHI3_TOKENS.every((token) => tokenIdOf(files.tokenizer, token) !== null);
+  return isPhi3 ? name : name.replace(PHI3, 'phi 3');
+}
+
 const PROBE = 'lorasmith';
 
 /** The special token that the chat template writes behind an answer; null if it writes none, or refuses the conversation. */

@@ -9,7 +9,7 @@ import { BLOCK_NUMBERS, type GgufType, type MetadataValue } from './gguf-layout.
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
 import { inexpressible } from './refuse.js';
 import { type GgufTensorPlan, planTensors } from './tensor-names.js';
-import { tokenizerMetadata } from './tokenizer-metadata.js';
+import { safeName, tokenizerMetadata } from './tokenizer-metadata.js';
 import { type GgufTensorSource, tensorOfFault, writeGgufFile } from './write-gguf-file.js';
 
 /** `general.file_type` (`enum llama_ftype`). */
@@ -42,7 +42,7 @@ export async function writeGgufModel(options: WriteGgufModelOptions): Promise<{ 
   const { architecture: name, settings, ropeTensors } = architectureMetadata(architecture, model.name);
   const updates = adapterUpdates(model, adapter);
   const metadata = new Map<string, MetadataValue>([
-    ...generalMetadata(name, 'model', description),
+    ...generalMetadata(name, 'model', { ...description, name: await safeName(description.name, model) }),
     ...settings.map(([key, value]): [string, MetadataValue] => [`${name}.${key}`, value]),
     ['general.file_type', { type: 'uint32', value: FILE_TYPES[type] }],
     ...(await tokenizerMetadata(model, architecture)),

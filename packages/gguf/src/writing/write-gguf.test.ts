@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openGguf } from '../gguf-file.js';
 import type { GgufValue } from '../gguf-header.js';
 import { GGUF_TYPES, type GgufType } from './gguf-layout.js';
-import { tokenizerMetadata } from './tokenizer-metadata.js';
+import { safeName, tokenizerMetadata } from './tokenizer-metadata.js';
 import { writeGgufAdapter } from './write-gguf-adapter.js';
 import { writeGgufModel } from './write-gguf-model.js';
 
@@ -221,6 +221,17 @@ describe('the tokenizer', () => {
     const found = await metadataOf('smollm', () => {}, template);
     expect(found).toMatchObject({ eot_token_id: 2, 'tokenizer.chat_template': template });
     expect((found.tokens as string[])[2]).toBe('<|im_end|>');
+  });
+
+  test('a name does not make llama.cpp look for tokens of Phi-3 that are not there', async () => {
+    const path = await mergedFolder('tied-head-alone');
+    await cp(join(fixtures, 'sentencepiece'), path, { recursive: true });
+    expect(await safeName('My-Phi3 and phi-3', { path })).toBe('My-phi 3 and phi 3');
+    expect(await safeName('Llama', { path })).toBe('Llama');
+    const tokenizer = await readJson(join(path, 'tokenizer.json'));
+    tokenizer.added_tokens.push({ id: 999, content: '<|endoftext|>', special: true });
+    await writeFile(join(path, 'tokenizer.json'), JSON.stringify(tokenizer));
+    expect(await safeName('Phi-3-mini', { path })).toBe('Phi-3-mini');
   });
 
   test('a space before the text: always, never, and for conversations not behind special tokens', async () => {

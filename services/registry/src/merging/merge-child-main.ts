@@ -44,8 +44,8 @@ async function writeGguf(
 ): Promise<AdapterFile> {
   if (form.format !== 'gguf') throw new Error('not a GGUF form');
   const name = ggufFileName(manifest.id, form);
-  // llama.cpp knows the tokens of Phi-3 by the name of the model, so it is kept.
-  const description = { name: `${model.name} ${manifest.name ?? manifest.id}`, baseModel: model.name };
+  // Not the adapter's own name: llama.cpp treats tokens by what is in this one.
+  const description = { name: `${model.name} ${manifest.id}`, baseModel: model.name };
   const options = { model, adapter, path: join(outputFolder, name), type: form.type, description };
   const written = form.weights === 'adapter' ? writeGgufAdapter(options) : writeGgufModel({ ...options, onProgress });
   return { name, ...(await written) };
