@@ -59,7 +59,9 @@ export async function addFamily(name, modelsDir) {
   await writeFile(path.join(folder, 'tokenizer_config.json'), JSON.stringify(settings));
   // Texts longer than the window, if there is one, are not what llama.cpp computes.
   const window = name === 'gemma2' ? null : (config.sliding_window ?? null);
-  const length = window === null ? 24 : window - 2;
+  // llama.cpp chooses the factors of LongRoPE by the size of its context, so a text must need the long ones.
+  const unlimited = text.includes('long_factor') ? 40 : 24;
+  const length = window === null ? unlimited : window - 2;
   return [0, 1, 2].map((start) =>
     Array.from({ length }, (_, index) => CHARACTERS[(7 * index + 5 * start) % CHARACTERS.length]).join(''),
   );
