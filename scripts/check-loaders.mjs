@@ -233,10 +233,10 @@ async function ownAnswers(client, model, prompts) {
   return answers;
 }
 
-/** @param {string} python @param {unknown[]} jobs @param {AbortSignal} signal @returns {Promise<Answers[]>} */
+/** @param {string} python @param {unknown[]} jobs @param {AbortSignal} signal @returns {Promise<[Answers, Answers]>} */
 async function manyAnswers(python, jobs, signal) {
   const answers = await answersOf(python, 'transformers_peft.py', jobs, signal);
-  return Array.isArray(answers) ? answers : jobs.map(() => answers);
+  return Array.isArray(answers) ? /** @type {[Answers, Answers]} */ (answers) : [answers, answers];
 }
 
 /**
