@@ -110,6 +110,14 @@ describe('lora', () => {
     expect(listed.output).toMatch(/w-2 +no +cpu +NVIDIA L4; a processor +- +- +23 GB +125\.4 TFLOP\/s +-/);
   });
 
+  it('pauses a job, at once or after its step', async () => {
+    const waiting = await lora(['jobs', 'pause', 'job_1'], json(200, { id: 'job_1', status: 'paused' }));
+    expect([waiting.exitCode, waiting.output]).toEqual([EXIT.done, 'job_1 is paused\n']);
+    expect(waiting.requests[0]).toMatchObject({ method: 'POST', url: '/jobs/job_1/pause', body: '' });
+    const running = await lora(['jobs', 'pause', 'job_1'], json(202, { id: 'job_1', status: 'running' }));
+    expect(running.output).toBe('job_1 is paused once its step is done\n');
+  });
+
   it('resumes a job, lists its checkpoints, and publishes one', async () => {
     const resumed = await lora(['jobs', 'resume', 'job_1'], json(202, { id: 'job_1', status: 'queued' }));
     expect([resumed.exitCode, resumed.output]).toEqual([EXIT.done, 'job_1  queued\n']);

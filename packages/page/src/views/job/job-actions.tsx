@@ -1,5 +1,5 @@
 import type { Job } from '@lorasmith/contracts';
-import { ENDED_STATUSES } from '@lorasmith/contracts';
+import { ACTIVE_STATUSES, ENDED_STATUSES } from '@lorasmith/contracts';
 import { useState } from 'preact/hooks';
 import { ConfirmDialog } from '../../components/dialog.js';
 import { ErrorNotice } from '../../components/error-notice.js';
@@ -15,6 +15,8 @@ export interface JobActionsProps {
   refresh: () => void;
 }
 
+const RESUMABLE_STATUSES: readonly Job['status'][] = ['failed', 'cancelled', 'paused'];
+
 /** What can be done with a job in its state. */
 export function JobActions({ job, refresh }: JobActionsProps) {
   const client = useClient();
@@ -23,6 +25,11 @@ export function JobActions({ job, refresh }: JobActionsProps) {
     const { status } = await client.cancelJob(job.id, { signal });
     ask(null);
     notify(status === 'cancelled' ? 'The job is cancelled.' : 'The job is cancelled once its worker has stopped.');
+    refresh();
+  });
+  const pause = useAction(async (signal) => {
+    const { status } = await client.pauseJob(job.id, { signal });
+    notify(status === 'paused' ? 'The job is paused.' : 'The job is paused once its step is done.');
     refresh();
   });
   const resume = useAction(async (signal) => {
@@ -48,7 +55,12 @@ export function JobActions({ job, refresh }: JobActionsProps) {
           Chat
         </Link>
       )}
-      {(job.status === 'failed' || job.status === 'cancelled') && (
+      {job.kind === 'train' && ACTIVE_STATUSES.includes(job.status) && (
+        <button type="button" disabled={pause.isBusy} onClick={() => pause.run()}>
+          Pause
+        </button>
+      )}
+      {RESUMABLE_STATUSES.includes(job.status) && (
         <button type="button" class="primary" disabled={resume.isBusy} onClick={() => resume.run()}>
           Resume
         </button>
@@ -72,6 +84,7 @@ export function JobActions({ job, refresh }: JobActionsProps) {
           Cancel the job
         </button>
       )}
+      <ErrorNotice error={pause.error} what="The job was not paused" />
       <ErrorNotice error={resume.error} what="The job was not resumed" />
       {asked === 'cancel' && (
         <ConfirmDialog title="Cancel this job?" confirm="Cancel the job" action={cancel} onClose={() => ask(null)}>
