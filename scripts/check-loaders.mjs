@@ -71,7 +71,6 @@ async function checkAll(folder, signal) {
     llama: await peer('llama'),
     vllm: await peer('vllm'),
   };
-  if (peers.llama === null) throw new Error('llama.cpp cannot be left out');
   if (names.length > 0) {
     const stack = await startStack({ dataDir: path.join(folder, 'data'), modelsDir, signal });
     try {
@@ -124,6 +123,7 @@ async function checkFamily({ name, client, folder, prompts, peers, signal }) {
     compare(name, 'PEFT, adapter', withPeft, ['ours', ours, BFLOAT16]);
     compare(name, 'transformers, merged', alone, ['ours', ours, BFLOAT16], ['PEFT', withPeft, FLOAT32]);
   }
+  if (peers.llama === null) return;
   /** @param {'adapter' | 'merged'} weights @param {string} type */
   const gguf = async (weights, type) => {
     const file = path.join(folder, name, `${weights}-${type}.gguf`);
@@ -177,8 +177,26 @@ async function checkDemo({ client, folder, peers, signal }) {
     compare('demo', 'PEFT, adapter', withPeft, ['ours', ours, BFLOAT16]);
     compare('demo', 'transformers, merged', alone, ['ours', ours, BFLOAT16]);
   }
+  if (peers.llama !== null) await probeDemo({ client, manifest, base, folder, python: peers.llama });
+  if (peers.vllm === null) return;
+  for (const [what, vllmJob] of [
+    ['vLLM, base and adapter', { model: base, adapter: peft }],
+    ['vLLM, merged', { model: merged }],
+  ]) {
+    const answers = await answersOf(
+      peers.vllm,
+      'vllm_cpu.py',
+      { ...common, dtype: 'bfloat16', small: false, .../** @type {any} */ (vllmJob) },
+      signal,
+    );
+    compare('demo', String(what), answers, ['ours', ours, BFLOAT16]);
+  }
+}
+
+/** Asks llama.cpp's server for the probe of the adapter. @param {any} options */
+async function probeDemo({ client, manifest, base, folder, python }) {
   const probed = async (/** @type {string} */ what, /** @type {Record<string, string>} */ files) => {
-    const server = await llamaServer(peers.llama, files);
+    const server = await llamaServer(python, files);
     try {
       const result = await probeServer(manifest, { url: `${server.url}/v1` });
       const matches = result.verdict === 'adapter';
@@ -197,26 +215,13 @@ async function checkDemo({ client, folder, peers, signal }) {
   };
   for (const type of /** @type {const} */ (['f32', 'f16', 'bf16', 'q8_0'])) {
     const target = path.join(folder, 'demo', `merged-${type}.gguf`);
-    await client.downloadAdapter(job.adapter, { file: target }, { weights: 'merged', format: 'gguf', type });
+    await client.downloadAdapter(manifest.id, { file: target }, { weights: 'merged', format: 'gguf', type });
     await probed(`llama.cpp, merged ${type}`, { model: target });
   }
   const adapter = path.join(folder, 'demo', 'adapter.gguf');
-  await client.downloadAdapter(job.adapter, { file: adapter }, { format: 'gguf' });
+  await client.downloadAdapter(manifest.id, { file: adapter }, { format: 'gguf' });
   const model = await baseGguf(base, path.join(folder, 'demo', 'base.gguf'));
   await probed('llama.cpp, base and adapter', { model, adapter });
-  if (peers.vllm === null) return;
-  for (const [what, vllmJob] of [
-    ['vLLM, base and adapter', { model: base, adapter: peft }],
-    ['vLLM, merged', { model: merged }],
-  ]) {
-    const answers = await answersOf(
-      peers.vllm,
-      'vllm_cpu.py',
-      { ...common, dtype: 'bfloat16', small: false, .../** @type {any} */ (vllmJob) },
-      signal,
-    );
-    compare('demo', String(what), answers, ['ours', ours, BFLOAT16]);
-  }
 }
 
 /**

@@ -52,7 +52,7 @@ async function requirementsOfVllm(folder) {
 }
 
 /**
- * Runs a script of this folder with a job, and returns what its last line says.
+ * Runs a script of this folder with a job, and returns what its last line of JSON says.
  *
  * @param {string} python @param {string} script @param {unknown} job @param {AbortSignal} signal
  */
@@ -62,7 +62,8 @@ export async function answersOf(python, script, job, signal) {
   running.child.stdin?.end(JSON.stringify(job));
   try {
     const { stdout } = await running;
-    return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
+    // vLLM's processes write further lines when they end.
+    return JSON.parse(stdout.split('\n').findLast((line) => /^[[{]["{[]/.test(line)) ?? '');
   } catch (error) {
     const { stderr = '' } = /** @type {{ stderr?: string }} */ (error);
     const lines = stderr.split('\n').filter((line) => /error|not supported|unknown|assert/i.test(line));
