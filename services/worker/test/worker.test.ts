@@ -163,6 +163,7 @@ describe('a job', () => {
       'adapter_config.json',
       'adapter_model.safetensors',
       'training.tfevents',
+      'README.md',
     ]);
     const log = readRecords(await buffer(await adapters.read(adapter, 'training.tfevents')));
     expect(log.map(({ kind }) => kind)).toEqual(['version', ...log.slice(1).map(() => 'scalars')]);
