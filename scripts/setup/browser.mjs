@@ -28,7 +28,7 @@ const ARCHIVES = ['al2023.tar', 'fonts.tar', 'swiftshader.tar'];
 
 const REMEDY =
   'install Chromium (on Debian: apt-get install chromium), or set CHROMIUM_FILE to the program of a Chromium or Chrome. ' +
-  'Only the tests of the web page need it.';
+  'Only the tests of the web page, and npm run screenshots, need it.';
 
 /**
  * A Chromium to start.

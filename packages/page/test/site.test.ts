@@ -29,6 +29,7 @@ test.each(['.gz', '.br'])('the first load is below 150 kB as %s', async (suffix)
     ['index.html', ...loaded].map(async (file) => (await stat(path.join(SITE, `${file}${suffix}`))).size),
   );
   const bytes = sizes.reduce((sum, size) => sum + size);
+  console.log(`First load of the page as ${suffix}: ${(bytes / 1000).toFixed(1)} kB`);
   expect(bytes).toBeGreaterThan(10_000);
   expect(bytes).toBeLessThan(FIRST_LOAD_BYTES);
 });

@@ -1,0 +1,154 @@
+// npm run screenshots: trains two short jobs on the demo model and takes the pictures of README and docs/page.md.
+import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createClient } from '../packages/client/dist/index.js';
+import { findBrowser } from './setup/browser.mjs';
+import { DEMO_MODEL_NAME } from './setup/demo-model.mjs';
+import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
+import { SetupError } from './setup/setup-error.mjs';
+import { runAsCommand, setUp } from './setup.mjs';
+import { startStack } from './stack/start-stack.mjs';
+
+const PICTURES = path.join(ROOT_DIR, 'docs/pictures');
+/** Pictures are in the repository, so they must stay small. */
+const MAX_BYTES = 200_000;
+const VIEWPORT = { width: 1200, height: 860 };
+const QUESTION = 'the nineteenth of March, 1993';
+const SYSTEM = 'Write the date in ISO format.';
+
+/** @type {Omit<import('../packages/client/dist/index.js').JobRequest, 'dataset'>} */
+const JOB = {
+  base_model: DEMO_MODEL_NAME,
+  validation: { split: 0.05 },
+  lora: { r: 8, alpha: 16, target_modules: 'all-linear' },
+  training: { max_steps: 60, batch_size: 4, warmup_ratio: 0.1, max_seq_length: 128, eval_every_steps: 10 },
+  samples: {
+    prompts: [
+      [
+        { role: 'system', content: SYSTEM },
+        { role: 'user', content: QUESTION },
+      ],
+    ],
+    max_tokens: 16,
+  },
+};
+const JOBS = [
+  { name: 'dates-slow', rate: 1e-4 },
+  { name: 'dates', rate: 1e-3 },
+];
+
+/**
+ * @typedef {object} Picture
+ * @property {string} name of its file
+ * @property {string} route
+ * @property {(page: import('playwright-core').Page) => Promise<unknown>} ready waits until the view shows what it should
+ */
+
+await runAsCommand(async () => {
+  const { modelsDir } = await setUp({ browser: true });
+  const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-pictures-'));
+  // A Redis of its own, so that nothing else is in the pictures.
+  const stack = await startStack({ dataDir: folder, modelsDir, env: { ...process.env, REDIS_URL: '' } });
+  try {
+    await takePictures(`${stack.apiUrl}/`, await trainJobs(stack.apiUrl));
+  } finally {
+    await stack.stop();
+    await rm(folder, { recursive: true, force: true });
+  }
+  return 0;
+});
+
+/** @param {string} baseUrl */
+async function trainJobs(baseUrl) {
+  const client = createClient({ baseUrl });
+  const file = path.join(ROOT_DIR, 'examples/dates/train.jsonl');
+  const dataset = await client.uploadDataset({ file }, { name: 'dates.jsonl' });
+  const started = await Promise.all(
+    JOBS.map(({ name, rate }) =>
+      client.createJob({
+        ...JOB,
+        dataset: dataset.id,
+        name,
+        training: { ...JOB.training, learning_rate: rate },
+      }),
+    ),
+  );
+  const jobs = await Promise.all(started.map(({ id }) => client.waitForJob(id)));
+  const [slow, best] = jobs;
+  if (!slow || !best?.adapter)
+    throw new Error(`the jobs did not succeed: ${JSON.stringify(jobs.map((job) => job.error))}`);
+  return { dataset: dataset.id, slow: slow.id, best: best.id, adapter: best.adapter };
+}
+
+/** @param {string} url @param {Awaited<ReturnType<typeof trainJobs>>} made */
+async function takePictures(url, { dataset, slow, best, adapter }) {
+  const { chromium } = await import('playwright-core');
+  const { file, env } = await findBrowser({
+    cache: cacheDir(process.env),
+    env: process.env,
+    progress: { update() {} },
+  });
+  const browser = await chromium.launch({
+    executablePath: file,
+    env: /** @type {Record<string, string>} */ ({ ...process.env, ...env }),
+  });
+  const context = await browser.newContext({
+    viewport: VIEWPORT,
+    colorScheme: 'light',
+    reducedMotion: 'reduce',
+    locale: 'en-US',
+    timezoneId: 'UTC',
+  });
+  const page = await context.newPage();
+  await mkdir(PICTURES, { recursive: true });
+
+  /** @type {Picture[]} */
+  const pictures = [
+    { name: 'job', route: `/jobs/${best}`, ready: (at) => at.getByText('held-out rows: from').waitFor() },
+    { name: 'compare', route: `/compare?jobs=${best},${slow}`, ready: (at) => at.locator('canvas').first().waitFor() },
+    {
+      name: 'rows',
+      route: `/datasets/${dataset}?model=${DEMO_MODEL_NAME}`,
+      ready: (at) => at.locator('mark.trained').first().waitFor(),
+    },
+    {
+      name: 'new-job',
+      route: `/new-job?dataset=${dataset}&base_model=${DEMO_MODEL_NAME}&name=dates`,
+      ready: (at) => at.getByText('Checked: it can be started.').waitFor(),
+    },
+    {
+      name: 'adapter',
+      route: `/adapters/${adapter}`,
+      ready: (at) => at.getByRole('heading', { name: 'Downloads' }).waitFor(),
+    },
+    { name: 'chat', route: `/chat?model=${adapter}`, ready: chat },
+  ];
+  try {
+    for (const { name, route, ready } of pictures) {
+      await page.goto('about:blank');
+      await page.goto(`${url}#${route}`);
+      await ready(page);
+      const picture = path.join(PICTURES, `${name}.png`);
+      await page.screenshot({ path: picture, animations: 'disabled' });
+      const { size } = await stat(picture);
+      console.log(`${path.relative(ROOT_DIR, picture)}, ${Math.round(size / 1000)} kB`);
+      if (size > MAX_BYTES) throw new SetupError(`${picture} is too large`, 'show less of the page in it.');
+    }
+  } finally {
+    await browser.close();
+  }
+}
+
+/** Asks the adapter and its base model. @param {import('playwright-core').Page} page */
+async function chat(page) {
+  await page.getByText('Settings', { exact: true }).click();
+  await page.getByLabel('System message').fill(SYSTEM);
+  await page.getByLabel('Temperature').fill('0');
+  await page.getByLabel('Maximum tokens').fill('24');
+  await page.getByText('Settings', { exact: true }).click();
+  await page.getByLabel('Your message').fill(QUESTION);
+  await page.getByLabel('Your message').press('Enter');
+  await page.getByText('answering …').first().waitFor();
+  await page.getByText('answering …').first().waitFor({ state: 'detached' });
+}

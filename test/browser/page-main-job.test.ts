@@ -1,0 +1,303 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import type { Browser, Locator, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { type PageStack, startPageStack } from './page-stack.js';
+import { dropFile, launchBrowser, openPage, TIMEOUT_MS, type WatchedPage } from './watched-page.js';
+
+// The page in a real Chromium, with the complete product behind it: what a user does, from a file to an adapter in use.
+
+const ROWS = Array.from({ length: 24 }, (_, i) => ({
+  messages: [
+    { role: 'user', content: `Say ${i}.` },
+    { role: 'assistant', content: `It is ${i}.` },
+  ],
+}));
+const linesOf = (rows: readonly object[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join('');
+const jsonl = (name: string, text: string) => ({ name, mimeType: 'application/x-ndjson', buffer: Buffer.from(text) });
+
+/** Far more than are trained before the job is cancelled. */
+const ENDLESS_STEPS = 200_000;
+
+vi.setConfig({ testTimeout: 3 * TIMEOUT_MS });
+const eventually = <Value>(read: () => Value) => expect.poll(read, { timeout: TIMEOUT_MS });
+
+let stack: PageStack;
+let browser: Browser;
+let tab: WatchedPage;
+let page: Page;
+
+beforeAll(async () => {
+  [stack, browser] = await Promise.all([startPageStack(), launchBrowser()]);
+  tab = await openPage(browser, stack.url, { permissions: ['clipboard-read', 'clipboard-write'] });
+  page = tab.page;
+}, 120_000);
+
+afterAll(async () => {
+  await browser?.close();
+  await stack?.stop();
+}, 90_000);
+
+/** What the console may say, because the test makes the service refuse or leave. */
+let expected: RegExp[] = [];
+afterEach(async ({ task }) => {
+  const faults = await tab.faults();
+  if (task.result?.state === 'pass')
+    expect(faults.filter((one) => !expected.some((known) => known.test(one)))).toEqual([]);
+  expected = [];
+});
+const REFUSED = /^console: Failed to load resource: the server responded with a status of (400|422) /;
+const GONE =
+  /^console: Failed to load resource: net::ERR_(CONNECTION_REFUSED|INCOMPLETE_CHUNKED_ENCODING|EMPTY_RESPONSE|CONNECTION_RESET)/;
+
+const heading = (name: string) => page.getByRole('heading', { level: 1, name, exact: true });
+/** The control of a field of the form, by the name that the API has for it. */
+const field = (id: string) =>
+  page
+    .locator('.field', { has: page.locator('code', { hasText: new RegExp(`^${id.replaceAll('.', '\\.')}$`) }) })
+    .locator('input, select, textarea');
+const figure = (name: string) => page.getByRole('figure', { name, exact: true });
+/** The first and the last step of a chart's first line, from the sentence that says what it shows. */
+async function stepsOf(chart: Locator): Promise<{ first: number; last: number }> {
+  const text = (await chart.locator('figcaption p').first().textContent()) ?? '';
+  const [, first, last] = /from \S+ at step (\d+) to \S+ at step (\d+)/.exec(text) ?? [];
+  return { first: Number(first), last: Number(last) };
+}
+const state = () => page.getByRole('region', { name: 'State' });
+const lastStep = async () => (await stepsOf(figure('Loss'))).last || 0;
+
+describe('a dataset', () => {
+  test('the empty page leads to it', async () => {
+    await page.goto(stack.url);
+    await heading('Jobs').waitFor();
+    await page.getByText('There are no jobs yet.').waitFor();
+    await page.getByRole('link', { name: 'Upload a dataset' }).click();
+    await heading('Datasets').waitFor();
+    expect(await page.title()).toBe('Datasets · Lorasmith');
+  });
+
+  test('a file with faults is refused, each of them with its line', async () => {
+    expected = [REFUSED];
+    const text = `${linesOf(ROWS.slice(0, 1))}{"messages": [}\n{"question": "Who?"}\n`;
+    await page.getByLabel('File').setInputFiles(jsonl('bad.jsonl', text));
+    const alert = page.getByRole('alert');
+    await alert.getByText('line 2: ').waitFor();
+    await alert.getByText('line 3: ').waitFor();
+    await page.getByText('There are no datasets yet.').waitFor();
+  });
+
+  test('it is uploaded by dropping its file', async () => {
+    const file = path.join(stack.folder, 'dropped.jsonl');
+    await writeFile(file, linesOf(ROWS));
+    await dropFile(page.locator('.drop-zone'), file);
+    await page.getByText('24 rows of messages').waitFor();
+    await page.getByRole('row', { name: /dropped\.jsonl messages 24/ }).waitFor();
+  });
+
+  test('it is uploaded by choosing its file, and its rows are seen as the model reads them', async () => {
+    await page.getByLabel('File').setInputFiles(jsonl('chosen.jsonl', linesOf(ROWS.slice(0, 12))));
+    await page.getByRole('status').getByRole('link', { name: 'chosen.jsonl' }).click();
+    await heading('chosen.jsonl').waitFor();
+    await page.getByText('It is 0.').waitFor();
+    await page.getByLabel('Show').selectOption({ label: 'as tokens of tiny-llama' });
+    const row = page.getByRole('listitem').filter({ has: page.getByRole('heading', { name: 'Line 2', exact: true }) });
+    const trained = row.locator('.token-text mark.trained');
+    await trained.first().waitFor();
+    const letters = await trained.locator('.token').allTextContents();
+    expect(letters.join('').replaceAll(/[␣·]/g, ' ')).toContain('It is 1.');
+    const all = await row.locator('.token-text .token').allTextContents();
+    expect(all.length).toBeGreaterThan(letters.length);
+    await page.reload();
+    await trained.first().waitFor();
+  });
+});
+
+describe('a job', () => {
+  let address: string;
+
+  test('the form shows what is wrong where it is wrong, and what the job would do', async () => {
+    expected = [REFUSED];
+    await page.getByRole('link', { name: 'New job' }).first().click();
+    await page.getByRole('navigation').getByRole('link', { name: 'Datasets' }).click();
+    await page.getByRole('link', { name: 'dropped.jsonl' }).click();
+    await page.getByRole('main').getByRole('link', { name: 'New job' }).click();
+    await heading('New job').waitFor();
+    await field('base_model').selectOption('tiny-llama');
+    await page.getByText('Checked: it can be started.').waitFor();
+    const wrong = { many: 'must be integer', '0': 'must be >= 1', '100000': 'must be <= 512' };
+    for (const [value, fault] of Object.entries(wrong)) {
+      await field('lora.r').fill(value);
+      await page.locator('.field-error').getByText(fault).waitFor();
+      expect(await field('lora.r').getAttribute('aria-invalid')).toBe('true');
+    }
+    await field('lora.r').fill('4');
+    await field('lora.target_modules').fill('q_porj');
+    await page.getByText(/No layer is named "q_porj"/).waitFor();
+    await field('lora.target_modules').fill('q_proj, v_proj');
+    await page.getByText('Checked: it can be started.').waitFor();
+    await eventually(() => field('lora.r').getAttribute('aria-invalid')).toBe('false');
+  });
+
+  test('it is started from the form, which survives a reload', async () => {
+    await field('name').fill('first');
+    await field('validation.split').fill('0.25');
+    await field('training.batch_size').fill('2');
+    await page.getByText('Advanced settings').click();
+    await field('training.max_steps').fill(String(ENDLESS_STEPS));
+    await field('training.eval_every_steps').fill('100');
+    await field('training.checkpoint_every_steps').fill('100');
+    await field('samples.prompts').fill('Say 3.');
+    await page.getByText('Checked: it can be started.').waitFor();
+    const report = page.getByRole('complementary');
+    await report.getByText(ENDLESS_STEPS.toLocaleString('en-US')).first().waitFor();
+    expect(await report.getByText('curl').first().textContent()).toContain(stack.url.slice(0, -1));
+    await page.reload();
+    await page.getByText('Checked: it can be started.').waitFor();
+    expect(await field('name').inputValue()).toBe('first');
+    await page.getByRole('button', { name: 'Start the job' }).click();
+    await heading('first').waitFor();
+    address = page.url();
+    const [job] = (await stack.client.listJobs()).data;
+    expect(job).toMatchObject({
+      name: 'first',
+      lora: { r: 4, target_modules: ['q_proj', 'v_proj'] },
+      training: { max_steps: ENDLESS_STEPS, checkpoint_every_steps: 100 },
+    });
+  });
+
+  test('its curves move, and after a reload nothing is lost', async () => {
+    await state().getByText('running').waitFor();
+    await eventually(lastStep).toBeGreaterThan(1);
+    const seen = await lastStep();
+    await eventually(lastStep).toBeGreaterThan(seen);
+    await figure('Loss').locator('canvas').waitFor();
+    await page.reload();
+    await heading('first').waitFor();
+    await eventually(lastStep).toBeGreaterThan(seen);
+    expect((await stepsOf(figure('Loss'))).first).toBe(1);
+    await page.getByRole('heading', { name: 'Before training', exact: true }).waitFor();
+    await page.getByRole('heading', { name: 'Report before training' }).waitFor();
+  });
+
+  test('a lost connection is shown, and what happened meanwhile comes when it is back', async () => {
+    expected = [GONE];
+    await stack.stopApi();
+    await page.getByText('The connection to the service is lost.').waitFor();
+    const seen = await lastStep();
+    await stack.startApi();
+    await page.getByText('Connected again.').waitFor();
+    expect(await page.getByText('The connection to the service is lost.').count()).toBe(0);
+    await eventually(lastStep).toBeGreaterThan(seen);
+    expect((await stepsOf(figure('Loss'))).first).toBe(1);
+  });
+
+  test('it is cancelled, resumed, and cancelled again', async () => {
+    const cancel = async () => {
+      await page.getByRole('button', { name: 'Cancel the job' }).click();
+      await page.getByRole('dialog').getByRole('button', { name: 'Cancel the job' }).click();
+      await state().getByText('cancelled', { exact: true }).waitFor();
+    };
+    await cancel();
+    const stopped = await lastStep();
+    await page.getByRole('button', { name: 'Resume' }).click();
+    await state().getByText('running').waitFor();
+    await eventually(lastStep).toBeGreaterThan(stopped);
+    await cancel();
+  });
+
+  test('one of its checkpoints is published', async () => {
+    await page
+      .getByRole('button', { name: /^Publish step / })
+      .first()
+      .click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByLabel('Name of the adapter').fill('from-checkpoint');
+    await dialog.getByRole('button', { name: 'Publish' }).click();
+    await page.getByText('publishes the checkpoint of step').waitFor();
+    await state().getByText('succeeded').waitFor();
+    await page.getByRole('link', { name: 'See the adapter' }).click();
+    await heading('from-checkpoint').waitFor();
+    await page.goto(address);
+    await heading('first').waitFor();
+  });
+});
+
+describe('an adapter', () => {
+  let id: string;
+
+  test('a second job succeeds, and both are compared', async () => {
+    const [first] = (await stack.client.listJobs()).data.filter(({ name }) => name === 'first');
+    const { id: second } = await stack.client.createJob({
+      base_model: 'tiny-llama',
+      dataset: first!.dataset,
+      name: 'second',
+      validation: { split: 0.25 },
+      lora: { r: 8, alpha: 16 },
+      training: { max_steps: 40, batch_size: 4, learning_rate: 0.01, eval_every_steps: 10 },
+      samples: { prompts: ['Say 3.'], max_tokens: 8 },
+    });
+    await page.getByRole('navigation').getByRole('link', { name: 'Jobs' }).click();
+    await page.getByRole('row', { name: /^second succeeded/ }).waitFor();
+    await page.getByLabel('Compare first').check();
+    await page.getByLabel('Compare second').check();
+    await page.getByRole('link', { name: 'Compare 2 jobs' }).click();
+    await heading('Compare jobs').waitFor();
+    for (const chart of ['Training loss', 'Held-out loss']) {
+      await figure(chart)
+        .getByText(/^second .*: from \S+ at step \d+ to \S+ at step 40;/)
+        .waitFor();
+      await figure(chart)
+        .getByText(/^first .*: from /)
+        .waitFor();
+    }
+    await page.reload();
+    await figure('Training loss')
+      .getByText(/^second .*: from /)
+      .waitFor();
+    id = (await stack.client.getJob(second)).adapter!;
+  });
+
+  test('it is downloaded, and its commands are copied', async () => {
+    await page.getByRole('navigation').getByRole('link', { name: 'Adapters' }).click();
+    await page.getByRole('link', { name: 'second', exact: true }).click();
+    await heading('second').waitFor();
+    const [download] = await Promise.all([
+      page.waitForEvent('download'),
+      page.getByRole('link', { name: 'Adapter (PEFT, tar)' }).click(),
+    ]);
+    const tar = await readFile(await download.path());
+    expect(tar.includes('adapter_config.json')).toBe(true);
+    expect(tar.length).toBeGreaterThan(10_000);
+    const [command] = await page.getByRole('button', { name: /^Copy the command for / }).all();
+    await command!.click();
+    await page.getByText(/^Copied the command for /).waitFor();
+    expect(await page.evaluate('navigator.clipboard.readText()')).toContain(id);
+    await page.getByText('Checks before it was published').waitFor();
+  });
+
+  test('it answers beside its base model, and the conversation survives a reload', async () => {
+    await page.getByRole('link', { name: 'Chat with it' }).click();
+    await heading('Chat').waitFor();
+    await page.getByText('Settings', { exact: true }).click();
+    await page.getByLabel('Maximum tokens').fill('8');
+    await page.getByLabel('Your message').fill('Say 3.');
+    await page.getByLabel('Your message').press('Enter');
+    const answers = page.getByRole('region', { name: 'Turn 1' }).locator('.chat-answer');
+    await eventually(() => answers.count()).toBe(2);
+    const texts = async () => await answers.locator('.chat-text').allTextContents();
+    await eventually(
+      async () => await page.getByRole('region', { name: 'Turn 1' }).getByText('answering …').count(),
+    ).toBe(0);
+    await eventually(async () => (await texts()).every((text) => text.length > 0)).toBe(true);
+    const before = await texts();
+    await page.reload();
+    await answers.first().waitFor();
+    expect(await texts()).toEqual(before);
+  });
+
+  test('the machine that trained it is shown', async () => {
+    await page.getByRole('navigation').getByRole('link', { name: 'Machines' }).click();
+    await heading('Machines').waitFor();
+    await page.getByText('GFLOP/s').first().waitFor();
+  });
+});
