@@ -218,6 +218,8 @@ describe('a thing that belongs to a key', () => {
     const absent = { dataset: `ds_${'0'.repeat(24)}`, job: `job_${'0'.repeat(24)}` };
     const calls: ['GET' | 'POST' | 'DELETE', string][] = [
       ['GET', `/datasets/${dataset.id}`],
+      ['GET', `/datasets/${dataset.id}/rows`],
+      ['GET', `/datasets/${dataset.id}/rows?base_model=tiny-llama`],
       ['DELETE', `/datasets/${dataset.id}`],
       ['GET', `/jobs/${job.id}`],
       ['DELETE', `/jobs/${job.id}`],
@@ -250,6 +252,10 @@ describe('a thing that belongs to a key', () => {
     expect(coded(await other.send(dataset.id))).toEqual([404, 'dataset_not_found']);
     const dry = await other.call('POST', '/jobs?dry_run=true', { base_model: 'tiny-llama', dataset: dataset.id });
     expect(coded(dry)).toEqual([404, 'dataset_not_found']);
+    const own = (await other.upload(promptRows(3))).json<Dataset>();
+    const evaluated = { base_model: 'tiny-llama', dataset: own.id, validation: { dataset: dataset.id } };
+    expect(coded(await other.call('POST', '/jobs?dry_run=true', evaluated))).toEqual([404, 'dataset_not_found']);
+    expect((await other.call('DELETE', `/datasets/${own.id}`)).statusCode).toBe(204);
     expect((await other.get('/datasets')).json().data).toEqual([]);
     expect((await other.get('/jobs')).json().data).toEqual([]);
     expect((await other.get('/jobs?status=queued')).json().data).toEqual([]);
