@@ -197,78 +197,6 @@ describe('a job', () => {
   }, 60_000);
 });
 
-/** Receives one message. */
-async function webhookReceiver() {
-  const server = createServer();
-  const received = new Promise<{ headers: Record<string, string>; text: string }>((resolve) => {
-    server.on('request', async (message, response) => {
-      const body = await streamText(message);
-      response.writeHead(200).end();
-      resolve({ headers: message.headers as Record<string, string>, text: body });
-    });
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  return { url: `http://127.0.0.1:${port}/hook`, received, close: () => server.close() };
-}
-
-describe("rows in OpenAI's format, with tools", () => {
-  const TOOL = { type: 'function' as const, function: { name: 'add', parameters: { type: 'object' } } };
-  const rows = Array.from({ length: 8 }, (_, i) => ({
-    messages: [
-      { role: 'user', content: [{ type: 'text', text: `${i} + 1?` }] },
-      {
-        role: 'assistant',
-        content: null,
-        tool_calls: [
-          { id: `call_${i}`, type: 'function', function: { name: 'add', arguments: `{"a": ${i}, "b": 1}` } },
-        ],
-      },
-      { role: 'tool', tool_call_id: `call_${i}`, content: String(i + 1) },
-      { role: 'assistant', content: `It is ${i + 1}.`, weight: i % 2 },
-    ],
-    tools: [TOOL],
-    parallel_tool_calls: false,
-  }));
-
-  test('are trained with a template that has tools, and refused by name with one that has none', async () => {
-    const uploaded = await client.uploadDataset({ text: rows.map((row) => JSON.stringify(row)).join('\n') });
-    const asked: JobRequest = {
-      ...request({ epochs: 1, max_seq_length: 2048 }),
-      dataset: uploaded.id,
-      base_model: 'tool-llama',
-      validation: {},
-    };
-    const without = client.dryRun({ ...asked, base_model: 'tiny-llama' });
-    await expect(without).rejects.toMatchObject({
-      code: 'chat_template_failed',
-      details: expect.arrayContaining([
-        expect.objectContaining({ line: 1, param: 'tools', message: expect.stringContaining('writes no tools') }),
-      ]),
-    });
-    const receiver = await webhookReceiver();
-    const sent = await client.createJob({ ...asked, webhook: { url: receiver.url } });
-    const job = await until(sent.id, 'succeeded', 'failed');
-    expect(job).toMatchObject({ status: 'succeeded', error: null });
-    const { headers, text } = await receiver.received;
-    const webhook = new Webhook(await client.webhookSecret()).verify(text, headers);
-    expect(webhook).toMatchObject({ type: 'job.succeeded', data: { id: job.id, adapter: job.adapter } });
-    receiver.close();
-    const openai = new OpenAI({ baseURL: `${stack.apiUrl}/v1`, apiKey: 'none', maxRetries: 0 });
-    const chat = { model: job.adapter ?? '', temperature: 0, max_tokens: 4, messages: [rows[0]!.messages[0]!] };
-    const answers = await Promise.all(
-      [[TOOL], undefined].map((tools) =>
-        openai.chat.completions.create({ ...chat, tools } as OpenAI.ChatCompletionCreateParamsNonStreaming),
-      ),
-    );
-    const [withTools, plain] = answers.map(({ usage }) => usage!.prompt_tokens);
-    expect(withTools).toBeGreaterThan(plain! + 50);
-    // The tests that follow take the newest adapter.
-    await client.deleteAdapter(job.adapter!);
-  }, 60_000);
-});
-
 describe('text', () => {
   let openai: OpenAI;
   let adapter: string;
@@ -508,3 +436,73 @@ function mergedByHand(weight: Float32Array, a: Float32Array, b: Float32Array, sc
 function greatestDifference(one: Float32Array, other: Float32Array): number {
   return one.reduce((greatest, value, i) => Math.max(greatest, Math.abs(value - (other[i] ?? Number.NaN))), 0);
 }
+
+/** Receives one message. */
+async function webhookReceiver() {
+  const server = createServer();
+  const received = new Promise<{ headers: Record<string, string>; text: string }>((resolve) => {
+    server.on('request', async (message, response) => {
+      const body = await streamText(message);
+      response.writeHead(200).end();
+      resolve({ headers: message.headers as Record<string, string>, text: body });
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return { url: `http://127.0.0.1:${port}/hook`, received, close: () => server.close() };
+}
+
+describe("rows in OpenAI's format, with tools", () => {
+  const TOOL = { type: 'function' as const, function: { name: 'add', parameters: { type: 'object' } } };
+  const rows = Array.from({ length: 8 }, (_, i) => ({
+    messages: [
+      { role: 'user', content: [{ type: 'text', text: `${i} + 1?` }] },
+      {
+        role: 'assistant',
+        content: null,
+        tool_calls: [
+          { id: `call_${i}`, type: 'function', function: { name: 'add', arguments: `{"a": ${i}, "b": 1}` } },
+        ],
+      },
+      { role: 'tool', tool_call_id: `call_${i}`, content: String(i + 1) },
+      { role: 'assistant', content: `It is ${i + 1}.`, weight: i % 2 },
+    ],
+    tools: [TOOL],
+    parallel_tool_calls: false,
+  }));
+
+  test('are trained with a template that has tools, and refused by name with one that has none', async () => {
+    const uploaded = await client.uploadDataset({ text: rows.map((row) => JSON.stringify(row)).join('\n') });
+    const asked: JobRequest = {
+      ...request({ epochs: 1, max_seq_length: 2048 }),
+      dataset: uploaded.id,
+      base_model: 'tool-llama',
+      validation: {},
+    };
+    const without = client.dryRun({ ...asked, base_model: 'tiny-llama' });
+    await expect(without).rejects.toMatchObject({
+      code: 'chat_template_failed',
+      details: expect.arrayContaining([
+        expect.objectContaining({ line: 1, param: 'tools', message: expect.stringContaining('writes no tools') }),
+      ]),
+    });
+    const receiver = await webhookReceiver();
+    const sent = await client.createJob({ ...asked, webhook: { url: receiver.url } });
+    const job = await until(sent.id, 'succeeded', 'failed');
+    expect(job).toMatchObject({ status: 'succeeded', error: null });
+    const { headers, text } = await receiver.received;
+    const webhook = new Webhook(await client.webhookSecret()).verify(text, headers);
+    expect(webhook).toMatchObject({ type: 'job.succeeded', data: { id: job.id, adapter: job.adapter } });
+    receiver.close();
+    const openai = new OpenAI({ baseURL: `${stack.apiUrl}/v1`, apiKey: 'none', maxRetries: 0 });
+    const chat = { model: job.adapter ?? '', temperature: 0, max_tokens: 4, messages: [rows[0]!.messages[0]!] };
+    const answers = await Promise.all(
+      [[TOOL], undefined].map((tools) =>
+        openai.chat.completions.create({ ...chat, tools } as OpenAI.ChatCompletionCreateParamsNonStreaming),
+      ),
+    );
+    const [withTools, plain] = answers.map(({ usage }) => usage!.prompt_tokens);
+    expect(withTools).toBeGreaterThan(plain! + 50);
+  }, 60_000);
+});

@@ -66,7 +66,7 @@ export async function fileRoutes(app: HttpApp, options: FileRoutesOptions): Prom
         summary: 'The uploaded files: all datasets, also those of POST /datasets',
         tags,
         querystring: ListQuery,
-        response: { 200: answer('A page of them.', OpenaiFileList), ...openaiErrorAnswers(400) },
+        response: { 200: answer('A page of them.', OpenaiFileList), ...openaiErrorAnswers(400, 503) },
       },
     },
     async ({ query, caller }) => {
