@@ -144,11 +144,12 @@ describe.each(SPECS)('%s', (_, spec) => {
     whole = await attempt(spec, { checkpointFolder: newFolder() });
   }, 120_000);
 
-  // Odd and even places: within evaluations and within steps. `killed`: as when the process dies, nothing is saved.
+  // Within evaluations and within steps. `killed`: as when the process dies, nothing is saved, so each attempt must reach
+  // the next checkpoint: four steps and four evaluations.
   test.each([
     ['shutdown', 1],
     ['cancel', 3],
-    ['killed', 6],
+    ['killed', 9],
   ])(
     'stopped again and again (%s, after %i events), it ends the same',
     async (reason, at) => {

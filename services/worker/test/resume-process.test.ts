@@ -245,7 +245,7 @@ test(
     expect(last.step).toBe(paused.progress?.step);
     // Nothing of it is left in the worker, which takes the next job.
     await until(await publish(uninterrupted.id, uninterrupted.report!.steps.total), hasEnded);
-    expect(await readdir(path.join(folder, 'data/jobs', id))).toEqual(['checkpoints']);
+    expect(await readdir(path.join(folder, 'data/jobs', id))).toEqual(['checkpoints', 'tensorboard']);
     expect(await store.getJob(id)).toMatchObject({ status: 'paused', adapter: null });
 
     await store.resumeJob(id);

@@ -62,7 +62,7 @@ test('whatever codes a trainer makes up, there is one more series', async () => 
     attempt.ended({ outcome: 'ended', status: 'failed', failure: failure(`made_up_${i}`) }, 1);
   }
   expect(await value('lorasmith_job_attempts_total{outcome="failed",code="other"}')).toBe(50);
-  expect((await registry.metrics()).match(/^lorasmith_job_attempts_total\{/gm)).toHaveLength(1 + 4 + 8);
+  expect((await registry.metrics()).match(/^lorasmith_job_attempts_total\{/gm)).toHaveLength(1 + 5 + 8);
 });
 
 test('the first step, before which the model is loaded, has no time; those after it have', async () => {
