@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { LOST_CARDS } from './test/faults/fault-files.js';
 
 // Tests run on the TypeScript sources (the "source" export condition). The native addon is not safe in worker
 // threads, so test files run in processes; two at most, since TensorFlow takes every core it finds.
@@ -8,7 +9,7 @@ export default defineConfig({
   test: {
     include: ['packages/*/{src,test}/**/*.test.ts', 'services/*/{src,test}/**/*.test.ts', 'test/**/*.test.ts'],
     // The fault suite, the API fuzzer and the emulated card have their own commands.
-    exclude: ['**/node_modules/**', 'test/faults/**', 'test/fuzz-api/**', 'test/emulated/**'],
+    exclude: ['**/node_modules/**', 'test/faults/**', LOST_CARDS, 'test/fuzz-api/**', 'test/emulated/**'],
     env: { TF_CPP_MIN_LOG_LEVEL: '2' },
     pool: 'forks',
     maxWorkers: 2,

@@ -1,11 +1,12 @@
 import { defineConfig } from 'vitest/config';
+import { LOST_CARDS } from './test/faults/fault-files.js';
 
 // `npm run test:faults`: breaks the compiled services on purpose. It needs set-up and compiled packages.
 export default defineConfig({
   resolve: { conditions: ['source'] },
   ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },
   test: {
-    include: ['test/faults/**/*.test.ts'],
+    include: ['test/faults/**/*.test.ts', LOST_CARDS],
     globalSetup: 'test/faults/global-setup.ts',
     pool: 'forks',
     // The tests mostly wait until locks expire and processes start.

@@ -25,6 +25,7 @@ const SLOW = [
   'packages/models/src/generation/generate-texts.test.ts',
   'packages/training/src/family-equality.test.ts',
   'packages/training/src/generation-equality.test.ts',
+  'packages/training/src/pass-memory.test.ts',
   'packages/training/src/resume.test.ts',
   'packages/training/src/smollm2.test.ts',
 ];

@@ -16,7 +16,7 @@ import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { putDataset } from './a-dataset.js';
 import { aJobSpec } from './a-job-spec.js';
 
-// The compiled worker on the emulated GPU: what it says and does when it trains, and when the card or its driver fails.
+// Part of the fault suite. The compiled worker on the emulated GPU: what it says and does when it trains, and when the card or its driver fails.
 
 const PROGRAM = fileURLToPath(new URL('../dist/main.js', import.meta.url));
 const EMULATED = fileURLToPath(new URL('../../../packages/tensor/native/build/emulated', import.meta.url));
@@ -31,7 +31,9 @@ let workers: ChildProcess[] = [];
 
 beforeAll(async () => {
   await access(PROGRAM).catch(() => expect.fail('The worker is not compiled: run `pnpm build` first.'));
-  await access(EMULATED).catch(() => expect.fail('The emulated GPU is not compiled: `npm test` compiles it.'));
+  await access(EMULATED).catch(() =>
+    expect.fail('The emulated GPU is not compiled: `npm run test:faults` compiles it.'),
+  );
   server = await startRealRedis();
   redis = new Redis(server.url);
   store = createJobStore({ redis, prefix: server.prefix });
