@@ -20,13 +20,16 @@ const SLOW = [
   // Finite differences of attention: kernels are tested against loops in double precision, ops against PyTorch's results.
   'packages/tensor/src/kernels/attention.test.ts',
   'packages/tensor/src/kernels/grouped-attention.test.ts',
-  // The same references as on the CPU: each op and each family is compared there and in the other suites.
+  // The same references and trainings as on the CPU: each op, each family, steps and whole jobs are compared in the other
+  // suites.
   'packages/training/src/check-reference/check-folder.test.ts',
   'packages/models/src/generation/generate-texts.test.ts',
   'packages/training/src/family-equality.test.ts',
   'packages/training/src/generation-equality.test.ts',
   'packages/training/src/pass-memory.test.ts',
   'packages/training/src/resume.test.ts',
+  'packages/training/src/train.test.ts',
+  'packages/training/src/shared-pass/shared-training.test.ts',
   'packages/training/src/smollm2.test.ts',
 ];
 
