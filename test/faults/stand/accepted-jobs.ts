@@ -135,9 +135,9 @@ async function leftOf(stand: FaultStand, { id }: Job): Promise<string[]> {
   const left: string[] = [];
   const folder = path.join(stand.dataDir, 'jobs', id);
   const names = await readdir(folder, { recursive: true }).catch(() => []);
-  // Its checkpoints are retained, to be resumed from or published. The output of attempts is not.
+  // Its checkpoints are retained, to be resumed from or published, and its log for TensorBoard. The output of attempts is not.
   for (const name of names) {
-    const isKept = /^checkpoints(\/[^/]+\.(safetensors|json))?$/.test(name);
+    const isKept = /^(checkpoints(\/[^/]+\.(safetensors|json))?|tensorboard(\/[^/]+tfevents[^/]*)?)$/.test(name);
     if (!isKept) left.push(path.join('jobs', id, name));
   }
   const redis = new Redis(stand.redis.url);
