@@ -74,7 +74,12 @@ export function formUploadOf(request: FastifyRequest, options: FormUploadOptions
         param: FILE_FIELD,
       });
     }
-    yield* boundedChunks(file.file, maxBytes, WHAT);
+    try {
+      yield* boundedChunks(file.file, maxBytes, WHAT);
+    } catch (error) {
+      // If the form ends without its last boundary, the parser discards what has arrived and was not read yet.
+      throw file.file.bytesRead > maxBytes ? bodyTooLarge(maxBytes, WHAT) : error;
+    }
   }
 
   return {

@@ -1,12 +1,14 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect } from 'node:net';
 import multipart from '@fastify/multipart';
+import type { ProductError } from '@lorasmith/contracts';
 import Fastify from 'fastify';
 import { expect, test } from 'vitest';
 import { RAW_CONTENT_TYPES, uploadSourceOf } from './upload-source.js';
 
 const FORM = 'multipart/form-data; boundary=b';
-const PART = '--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n{"text":"a"}\n';
+const HEAD = '--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n';
+const PART = `${HEAD}{"text":"a"}\n`;
 
 /** The sender disconnects while the staging folder is being created. */
 test.each([FORM, 'application/jsonl'])(
@@ -41,3 +43,22 @@ test.each([FORM, 'application/jsonl'])(
   },
   10_000,
 );
+
+test('a form that exceeds the limit and ends without its last boundary is too large, also for a slow reader', async () => {
+  const app = Fastify();
+  await app.register(multipart);
+  app.post('/', async (request) => {
+    const { chunks } = uploadSourceOf(request, null, 100_000);
+    const ended = once(request.raw, 'close');
+    const read = async () => {
+      for await (const _ of chunks) await ended;
+    };
+    return await read().then(
+      () => 'read',
+      (error: ProductError) => error.code,
+    );
+  });
+  const payload = `${HEAD}${'{"text":"a"}\n'.repeat(10_000)}`;
+  const { body } = await app.inject({ method: 'POST', url: '/', headers: { 'content-type': FORM }, payload });
+  expect(body).toBe('body_too_large');
+});
