@@ -4,7 +4,6 @@ import { createHash } from 'node:crypto';
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { writeTinyLlama } from '../test/tiny-llama.mjs';
 import { createApiCalls, tarEntries } from './compose-smoke/api-calls.mjs';
 import { createComposeStack } from './compose-smoke/compose-stack.mjs';
 import { checkContainers } from './compose-smoke/container-checks.mjs';
@@ -12,6 +11,7 @@ import { docker } from './compose-smoke/docker.mjs';
 import { checkEmulatedGpu } from './compose-smoke/emulated-gpu.mjs';
 import { checkGpuRefusal } from './compose-smoke/gpu-refusal.mjs';
 import { checkImage } from './compose-smoke/image-checks.mjs';
+import { checkModelPull, HUB_SETTINGS } from './compose-smoke/model-pull.mjs';
 import { checkBackup, checkMetricsKey } from './compose-smoke/operations-checks.mjs';
 import { checkRebuildTime } from './compose-smoke/rebuild-time.mjs';
 import { DEMO_MODEL_NAME } from './setup/demo-model.mjs';
@@ -36,10 +36,15 @@ const JOB = {
 
 const signal = interruption();
 const modelsDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-models-'));
-// The user of the containers is not the current one.
-await chmod(modelsDir, 0o755);
+// The user of the containers is not the current one, and the puller writes there.
+await chmod(modelsDir, 0o777);
 const workDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-smoke-'));
-const stack = await createComposeStack({ apiPort: await availablePort('127.0.0.1', 0, 'API_PORT'), modelsDir, signal });
+const stack = await createComposeStack({
+  apiPort: await availablePort('127.0.0.1', 0, 'API_PORT'),
+  modelsDir,
+  settings: HUB_SETTINGS,
+  signal,
+});
 const api = createApiCalls(stack.apiUrl, signal);
 /** @type {('cuda' | 'tensorflow')[]} */
 const gpuImages = process.argv.includes('--without-gpu-image') ? [] : ['cuda', 'tensorflow'];
@@ -118,7 +123,9 @@ async function smoke() {
     const services = (await stack.containers()).map(({ service }) => service).sort();
     return `${services.join(', ')}; ${page}`;
   });
-  await step('no container runs as root, and only the api has an open port', () => checkContainers(stack));
+  await step('no container runs as root, only the api has an open port, only the puller writes models', () =>
+    checkContainers(stack),
+  );
 
   let dataset = '';
   let job = '';
@@ -166,6 +173,12 @@ async function smoke() {
     }
     return `adapter ${peft.get('adapter_model.safetensors')} bytes, merged ${merged.get('model.safetensors')} bytes`;
   });
+  let pulled = '';
+  await step('a gated base model is pulled from a hub, and a job trains on it', async () => {
+    const { name, report } = await checkModelPull(stack, api);
+    pulled = name;
+    return `${report}; trained by ${await trainedBy(5, pulled)}`;
+  });
   const lists = async () =>
     JSON.stringify([await api.get('/jobs'), await api.get('/datasets'), await api.get('/adapters')]);
   await step('after down and up, jobs, datasets and adapters are unchanged', async () => {
@@ -201,11 +214,9 @@ async function smoke() {
     );
   }
   if (gpuImages.length > 0) {
-    await step('the GPU worker tests its engine on an emulated card, and trains on it', async () => {
-      const model = 'tiny-llama';
-      await writeTinyLlama(path.join(modelsDir, model));
-      return await checkEmulatedGpu(stack, { signal, train: () => trainedBy(5, model) });
-    });
+    await step('the GPU worker tests its engine on an emulated card, and trains on it', () =>
+      checkEmulatedGpu(stack, { signal, train: () => trainedBy(5, pulled) }),
+    );
   }
   await step('metrics need no key until there are API keys', () => checkMetricsKey(stack, { folder: workDir, signal }));
 

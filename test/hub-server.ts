@@ -65,7 +65,10 @@ export interface HubServer {
 
 const PAGE_FILES = 3;
 
-export async function startHubServer(): Promise<HubServer> {
+/**
+ * @param address - `host`: a name or address of this machine, by which clients reach it; `port`: of the hub, 0 for a free one.
+ */
+export async function startHubServer({ host = '127.0.0.1', port = 0 } = {}): Promise<HubServer> {
   const repos = new Map<string, HubServerRepo>();
   const requests: HubRequest[] = [];
   const faults: HubFaults = {
@@ -96,7 +99,7 @@ export async function startHubServer(): Promise<HubServer> {
     response.setHeader('etag', '"0123456789abcdef-1"');
     sendLarge(file.bytes, request, response, faults, (resume) => held.push(resume));
   });
-  const storeUrl = await listening(store);
+  const storeUrl = await listening(store, host, 0);
 
   const hub = createServer((request, response) => {
     note('hub', request);
@@ -125,7 +128,7 @@ export async function startHubServer(): Promise<HubServer> {
     if (file === undefined) return fail(response, 404, 'EntryNotFound');
     sendResolved(file, { request, response, storeUrl, repo });
   });
-  const url = await listening(hub);
+  const url = await listening(hub, host, port);
 
   const release = () => {
     for (const resume of held) resume();
@@ -288,10 +291,10 @@ function fail(response: ServerResponse, status: number, code: string): void {
   response.end(JSON.stringify({ error: '<script>an error of the hub</script>' }));
 }
 
-async function listening(server: Server): Promise<string> {
-  server.listen(0, '127.0.0.1');
+async function listening(server: Server, host: string, port: number): Promise<string> {
+  server.listen(port, host);
   await once(server, 'listening');
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return `http://${host}:${(server.address() as AddressInfo).port}`;
 }
 
 function sha256Of(bytes: Buffer): string {

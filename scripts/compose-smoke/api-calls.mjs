@@ -3,6 +3,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 const POLL_MS = 500;
 const REQUEST_TIMEOUT_MS = 30_000;
 const STEP_TIMEOUT_MS = 600_000;
+/** What the policy of the page must say (services/api/src/page/page-plugin.ts). */
+const STRICT_POLICY = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "connect-src 'self'",
+  "frame-ancestors 'none'",
+  "require-trusted-types-for 'script'",
+];
+/** Files that the page names, by the end of their names. */
+const PAGE_FILES = { '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
 
 /**
  * Calls of the public API with `fetch` alone, because this test is not about the client.
@@ -23,13 +34,44 @@ export function createApiCalls(apiUrl, stopped) {
 
   const calls = {
     get,
-    /** Opens the web page with its script and style sheet. @returns {Promise<string>} a line for the report */
+    /**
+     * Loads the web page with its files, as a browser would, and checks that its policy allows them and nothing of others.
+     *
+     * @returns {Promise<string>} a line for the report
+     */
     async openPage() {
-      const index = await (await request('/')).text();
-      const files = [...index.matchAll(/(?:src|href)="\.\/(assets\/[^"]+)"/g)].map(([, file]) => file);
-      if (files.length < 2) throw new Error(`the page names ${files.length} of its files: ${index.slice(0, 500)}`);
-      for (const file of files) await (await request(`/${file}`)).arrayBuffer();
-      return `the page has ${files.length} files`;
+      const page = await request('/');
+      const index = await page.text();
+      const policy = page.headers.get('content-security-policy') ?? '';
+      const missing = STRICT_POLICY.filter((directive) => !policy.split('; ').includes(directive));
+      if (missing.length > 0) throw new Error(`the policy of the page lacks ${missing.join('; ')}: ${policy}`);
+      if (/unsafe-|\*|https?:|data:|blob:/.test(policy)) throw new Error(`the policy of the page is lax: ${policy}`);
+      if (/<script(?![^>]* src=)|<style|<[^>]* on\w+=/.test(index))
+        throw new Error(`the page has inline code: ${index}`);
+      const files = [...index.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, file = '']) => file);
+      for (const [ending, type] of Object.entries(PAGE_FILES)) {
+        if (!files.some((file) => file.endsWith(ending))) throw new Error(`the page names no ${ending}: ${index}`);
+        for (const file of files.filter((name) => name.endsWith(ending))) {
+          const response = await request(new URL(file, 'http://page/').pathname);
+          const found = response.headers.get('content-type') ?? '';
+          const bytes = (await response.arrayBuffer()).byteLength;
+          if (!found.startsWith(type) || bytes === 0) throw new Error(`${file} has ${bytes} bytes of ${found}`);
+        }
+      }
+      return `the page and its ${files.length} files are there, with ${policy}`;
+    },
+    /** Has a base model fetched from the hub. @param {string} repo @returns {Promise<any>} the model as the api lists it */
+    async pullModel(repo) {
+      const headers = { 'content-type': 'application/json' };
+      const response = await request('/model-pulls', { method: 'POST', headers, body: JSON.stringify({ repo }) });
+      let pull = /** @type {any} */ (await response.json());
+      while (pull.ended_at === null) {
+        await sleep(POLL_MS, undefined, { signal: stopped });
+        pull = await get(`/model-pulls/${pull.id}`);
+      }
+      if (pull.status !== 'succeeded') throw new Error(`the pull of ${repo} ${pull.status}: ${JSON.stringify(pull)}`);
+      const { data } = await get('/models');
+      return data.find((/** @type {any} */ { name }) => name === pull.name);
     },
     /** @param {Buffer} rows JSONL @returns {Promise<string>} its id */
     async uploadDataset(rows) {

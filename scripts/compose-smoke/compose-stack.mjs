@@ -4,6 +4,9 @@ import path from 'node:path';
 import { ROOT_DIR } from '../setup/locations.mjs';
 import { BUILD_ENVIRONMENT, CPU_FILES, docker, GPU_FILES, neutralEnvironment, removeImages } from './docker.mjs';
 
+/** Services that receive the settings of .env. */
+const SERVICES = ['api', 'registry', 'worker', 'puller'];
+
 /**
  * A stack with its own name, images and volumes. It does not affect other containers of the engine.
  *
@@ -11,16 +14,30 @@ import { BUILD_ENVIRONMENT, CPU_FILES, docker, GPU_FILES, neutralEnvironment, re
  */
 
 /**
- * @param {{ apiPort: number, modelsDir: string, signal: AbortSignal }} options
+ * @param {{ apiPort: number, modelsDir: string, settings: Record<string, string>, signal: AbortSignal }} options `settings`:
+ *   further lines of its .env
  */
-export async function createComposeStack({ apiPort, modelsDir, signal }) {
+export async function createComposeStack({ apiPort, modelsDir, settings, signal }) {
   const project = `lorasmith-smoke-${process.pid}`;
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-compose-'));
   const envFile = path.join(folder, 'env');
-  await writeFile(envFile, `API_PORT=${apiPort}\nMODELS_DIR=${modelsDir}\nLORASMITH_TAG=${project}\n`);
+  const lines = { API_PORT: apiPort, MODELS_DIR: modelsDir, LORASMITH_TAG: project, ...settings };
+  await writeFile(
+    envFile,
+    Object.entries(lines)
+      .map(([name, value]) => `${name}=${value}\n`)
+      .join(''),
+  );
+  // Like the .env beside docker-compose.yml, it is for Compose and for the services.
+  const envForServices = path.join(folder, 'env-for-services.yml');
+  const services = Object.fromEntries(SERVICES.map((name) => [name, { env_file: [envFile] }]));
+  await writeFile(envForServices, JSON.stringify({ services }));
   const env = { ...neutralEnvironment(), ...BUILD_ENVIRONMENT };
   const base = ['compose', '--project-name', project, '--env-file', envFile];
-  const withFiles = (/** @type {string[]} */ files) => [...base, ...files.flatMap((file) => ['-f', file])];
+  const withFiles = (/** @type {string[]} */ files) => [
+    ...base,
+    ...[...files, envForServices].flatMap((file) => ['-f', file]),
+  ];
   const onCpu = withFiles(CPU_FILES);
 
   /**
@@ -46,7 +63,7 @@ export async function createComposeStack({ apiPort, modelsDir, signal }) {
       ...env,
       COMPOSE_PROJECT_NAME: project,
       COMPOSE_ENV_FILES: envFile,
-      COMPOSE_FILE: CPU_FILES.map((file) => path.join(ROOT_DIR, file)).join(':'),
+      COMPOSE_FILE: [...CPU_FILES.map((file) => path.join(ROOT_DIR, file)), envForServices].join(':'),
     },
     /** @param {string} name `api`, `registry`, `worker-cpu`, `worker-gpu` or `worker-gpu-tensorflow` */
     image: (name) => `lorasmith-${name}:${project}`,

@@ -1,7 +1,11 @@
 import { docker } from './docker.mjs';
 
+/** Services that connect to the outside: the api is published and calls webhooks, the puller asks the hub. */
+const REACH_OUT = ['api', 'puller'];
+
 /**
- * Checks every running container: none runs as root, and only the api has an open port, on the loopback interface.
+ * Checks every running container: none runs as root; only the api has an open port, on the loopback interface; only the puller
+ * can write to the models folder, and only it has the token of the hub.
  *
  * @param {import('./compose-stack.mjs').ComposeStack} stack
  * @returns {Promise<string>} a line for the report
@@ -12,7 +16,7 @@ export async function checkContainers(stack) {
   const users = [];
   for (const { service, id } of containers) {
     const [details] = JSON.parse((await docker(['inspect', id])).stdout);
-    const { HostConfig: host, NetworkSettings: network } = details;
+    const { Config: config, HostConfig: host, Mounts: mounts, NetworkSettings: network } = details;
     const uids = (await docker(['top', id, '-eo', 'pid,uid'])).stdout
       .split('\n')
       .slice(1)
@@ -35,12 +39,15 @@ export async function checkContainers(stack) {
       must(open.length > 0 && open.every(({ HostIp }) => HostIp === '127.0.0.1'), `is open on ${JSON.stringify(open)}`);
     } else {
       must(open.length === 0, `has an open port: ${JSON.stringify(open)}`);
-      must(
-        Object.keys(network.Networks).every((name) => name.endsWith('_inside')),
-        'is on a network with access to the outside',
-      );
     }
+    const isOutside = Object.keys(network.Networks).some((name) => !name.endsWith('_inside'));
+    must(isOutside === REACH_OUT.includes(service), `${isOutside ? 'can' : 'cannot'} reach the outside`);
+    const isPuller = service === 'puller';
+    const models = mounts.find((/** @type {{ Destination: string }} */ { Destination }) => Destination === '/models');
+    must((models?.RW ?? false) === isPuller, `${isPuller ? 'cannot' : 'can'} write to the models folder`);
+    const hasToken = config.Env.some((/** @type {string} */ line) => /^HF_TOKEN=./.test(line));
+    must(hasToken === isPuller, `${hasToken ? 'has' : 'lacks'} the token of the hub`);
     users.push(`${service} ${[...new Set(uids)].join(',')}`);
   }
-  return `users: ${users.join(', ')}; one open port, the api's on 127.0.0.1; roots read-only, no capabilities`;
+  return `users: ${users.join(', ')}; one open port, the api's on 127.0.0.1; roots read-only, no capabilities; models and token of the puller alone`;
 }

@@ -12,7 +12,7 @@ export const GPU_FILES = {
 export const BUILD_ENVIRONMENT = { DOCKER_BUILDKIT: '1', COMPOSE_PARALLEL_LIMIT: '1' };
 
 /** Variables of the shell that would override those of .env. */
-const OF_COMPOSE = /^(COMPOSE|REDIS|S3|AWS|API)_|^(STORE|DEVICE|GPU_ENGINE|MODELS_DIR|DATA_DIR|LORASMITH_TAG)$/;
+const OF_COMPOSE = /^(COMPOSE|REDIS|S3|AWS|API|HF)_|^(STORE|DEVICE|GPU_ENGINE|MODELS_DIR|DATA_DIR|LORASMITH_TAG)$/;
 
 /** The environment of this process without variables that would override the settings of a stack. @returns {NodeJS.ProcessEnv} */
 export function neutralEnvironment() {
