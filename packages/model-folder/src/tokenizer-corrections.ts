@@ -13,19 +13,31 @@ const GPT2_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\
  *
  * The library translates the patterns of `Split` from Oniguruma to JavaScript, but not two built-in patterns: `\d` for
  * `Digits`, where the reference matches every numeric character (½, ², Ⅷ), and `\s` in `ByteLevel`, which in JavaScript
- * includes U+FEFF and lacks U+0085. Rewritten as `Split`, both are translated.
+ * includes U+FEFF and lacks U+0085. Rewritten as `Split`, both are translated. It also does not know the behavior
+ * `MergedWithPrevious`, which Gemma's tokenizers have.
  */
 export function correctPreTokenizer(preTokenizer: unknown): unknown {
   if (!isObject(preTokenizer)) return preTokenizer;
   if (preTokenizer.type === 'Sequence' && Array.isArray(preTokenizer.pretokenizers)) {
     return { ...preTokenizer, pretokenizers: preTokenizer.pretokenizers.map(correctPreTokenizer) };
   }
+  const endingWord = wordEndOf(preTokenizer);
+  // The first of several in a row ends a word, and each further one is a word.
+  if (endingWord !== null) return isolate(`[^${endingWord}]*[${endingWord}]|[^${endingWord}]+`);
   if (preTokenizer.type === 'Digits') return isolate(preTokenizer.individual_digits === true ? '\\p{N}' : '\\p{N}+');
   // With add_prefix_space, the space is added before the pattern applies, which a preceding Split cannot do.
   if (preTokenizer.type === 'ByteLevel' && preTokenizer.use_regex !== false && preTokenizer.add_prefix_space !== true) {
     return { type: 'Sequence', pretokenizers: [isolate(GPT2_PATTERN), { ...preTokenizer, use_regex: false }] };
   }
   return preTokenizer;
+}
+
+/** The character, as it is written in a class of a pattern, that a `Split` adds to the word before it; null for any other step. */
+function wordEndOf({ type, behavior, pattern, invert }: JsonObject): string | null {
+  if (type !== 'Split' || behavior !== 'MergedWithPrevious' || invert === true) return null;
+  const text = isObject(pattern) ? pattern.String : undefined;
+  if (typeof text !== 'string' || [...text].length !== 1) return null;
+  return text.replace(/[\\\]^-]/, '\\$&');
 }
 
 function isolate(pattern: string): JsonObject {
@@ -85,7 +97,8 @@ function unsupportedSplit(preTokenizer: unknown): string | null {
       if (unsupported !== null) return unsupported;
     }
   }
-  if (preTokenizer.type === 'Split' && !['Isolated', 'Removed'].includes(String(preTokenizer.behavior))) {
+  const isKnown = ['Isolated', 'Removed'].includes(String(preTokenizer.behavior)) || wordEndOf(preTokenizer) !== null;
+  if (preTokenizer.type === 'Split' && !isKnown) {
     return `a pre-tokenizer that splits with the behavior ${JSON.stringify(preTokenizer.behavior ?? null)}`;
   }
   return null;

@@ -16,21 +16,24 @@ const fixtures = join(import.meta.dirname, 'fixtures/tokenizers');
 const readJson = async (path: string) => JSON.parse(await readFile(path, 'utf8'));
 
 describe('compared with the Rust crate tokenizers', () => {
-  it.each(['llama3', 'qwen2', 'smollm', 'llama2-legacy', 'llama2-metaspace'])('%s: the same ids', async (name) => {
-    const texts: string[] = await readJson(join(fixtures, 'texts.json'));
-    const expected: Expected[] = await readJson(join(fixtures, name, 'expected.json'));
-    const tokenizer = await loadTokenizer(join(fixtures, name));
-    expect(texts.length).toBeGreaterThan(200);
-    for (const [index, text] of texts.entries()) {
-      const { ids, ids_with_special, decoded, decoded_without_special } = expected[index]!;
-      expect([...tokenizer.encode(text)], text).toEqual(ids);
-      expect([...tokenizer.encodeWithSpecialTokens(text)], text).toEqual(ids_with_special);
-      // The library's decoder removes a byte order mark that is encoded as bytes.
-      if (name.startsWith('llama2') && text.includes('\ufeff')) continue;
-      expect(tokenizer.decode(ids)).toBe(decoded);
-      expect(tokenizer.decode(ids, { skipSpecialTokens: true })).toBe(decoded_without_special);
-    }
-  });
+  it.each(['llama3', 'qwen2', 'smollm', 'llama2-legacy', 'llama2-metaspace', 'gemma'])(
+    '%s: the same ids',
+    async (name) => {
+      const texts: string[] = await readJson(join(fixtures, 'texts.json'));
+      const expected: Expected[] = await readJson(join(fixtures, name, 'expected.json'));
+      const tokenizer = await loadTokenizer(join(fixtures, name));
+      expect(texts.length).toBeGreaterThan(200);
+      for (const [index, text] of texts.entries()) {
+        const { ids, ids_with_special, decoded, decoded_without_special } = expected[index]!;
+        expect([...tokenizer.encode(text)], text).toEqual(ids);
+        expect([...tokenizer.encodeWithSpecialTokens(text)], text).toEqual(ids_with_special);
+        // The library's decoder removes a byte order mark that is encoded as bytes.
+        if ((name.startsWith('llama2') || name === 'gemma') && text.includes('\ufeff')) continue;
+        expect(tokenizer.decode(ids)).toBe(decoded);
+        expect(tokenizer.decode(ids, { skipSpecialTokens: true })).toBe(decoded_without_special);
+      }
+    },
+  );
 });
 
 describe('loadTokenizer', () => {
@@ -113,6 +116,11 @@ describe('loadTokenizer', () => {
       { pre_tokenizer: { type: 'Split', pattern: { String: 'a' }, behavior: 'MergedWithNext' } },
       'MergedWithNext',
     ],
+    [
+      'words that end with a pattern',
+      { pre_tokenizer: { type: 'Split', pattern: { Regex: 'a+' }, behavior: 'MergedWithPrevious' } },
+      'MergedWithPrevious',
+    ],
     ['whole-word tokens', { added_tokens: [{ id: 0, content: 'a', single_word: true }] }, 'single_word'],
   ])('reports model_not_supported for %s, by name', async (_, part, name) => {
     await change((file) => Object.assign(file, part));
@@ -120,6 +128,23 @@ describe('loadTokenizer', () => {
       code: 'model_not_supported',
       message: expect.stringContaining(name),
     });
+  });
+
+  it('splits behind a character as the crate does: the first of several in a row ends a word', async () => {
+    const vocab = { a: 0, b: 1, '-': 2, 'a-': 3, '--': 4, '-b': 5 };
+    const merges = [
+      ['-', '-'],
+      ['a', '-'],
+      ['-', 'b'],
+    ];
+    const pre_tokenizer = { type: 'Split', pattern: { String: '-' }, behavior: 'MergedWithPrevious', invert: false };
+    await writeFile(
+      join(folder, 'tokenizer.json'),
+      JSON.stringify({ model: { type: 'BPE', vocab, merges }, pre_tokenizer }),
+    );
+    const tokenizer = await loadTokenizer(folder);
+    expect([...tokenizer.encode('a--b')]).toEqual([3, 2, 1]);
+    expect([...tokenizer.encode('--a-b--')]).toEqual([2, 2, 3, 1, 2, 2]);
   });
 
   it('does not encode a missing token as token 0', async () => {
