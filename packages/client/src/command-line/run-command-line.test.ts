@@ -73,6 +73,14 @@ describe('lora', () => {
     expect(requests[0]!.url).toBe(`/datasets/ds_1/rows?${query}`);
   });
 
+  it('prints the secret of webhooks, which a receiver needs', async () => {
+    const answer = { object: 'webhook_secret', secret: 'whsec_c2VjcmV0' };
+    const { output, requests } = await lora(['webhook-secret'], json(200, answer));
+    expect(output).toBe('whsec_c2VjcmV0\n');
+    expect(requests[0]).toMatchObject({ method: 'GET', url: '/webhook-secret' });
+    expect(JSON.parse((await lora(['webhook-secret', '--json'], json(200, answer))).output)).toEqual(answer);
+  });
+
   it('lists what the workers train on, with what their self-tests found', async () => {
     const rates = { matmul_gflops: 125_400, attention_gflops: 9_000, pass_gbytes: 500, layer_overhead_ms: 0.5 };
     const machine = {

@@ -13,6 +13,7 @@ import { MODEL_COMMANDS } from './model-commands.js';
 import { PROBE_COMMAND } from './probe-command.js';
 import { TEXT_COMMANDS } from './text-commands.js';
 import { TRAIN_COMMAND } from './train-command.js';
+import { WEBHOOK_COMMANDS } from './webhook-commands.js';
 
 export interface CommandLineOptions {
   /** The arguments after `lora`. */
@@ -39,6 +40,7 @@ const COMMANDS: readonly Command[] = [
   ...JOB_COMMANDS,
   ...ADAPTER_COMMANDS,
   ...TEXT_COMMANDS,
+  ...WEBHOOK_COMMANDS,
   PROBE_COMMAND,
 ];
 const COMMON_OPTIONS = {
