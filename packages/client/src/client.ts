@@ -25,16 +25,13 @@ import type {
   WebhookSecret,
 } from '@lorasmith/contracts';
 import { ENDED_PULL_STATUSES, ENDED_STATUSES, TAR_MEDIA_TYPES } from '@lorasmith/contracts';
+import type { CallOptions } from './call-options.js';
 import { createHttpTransport, type HttpTransport, type HttpTransportOptions } from './http-transport.js';
 import { type FollowOptions, followJobEvents } from './job-events.js';
 import { countedStream } from './request-stream.js';
 import { type DownloadStream, streamDownload } from './resumed-download.js';
 import { sleep } from './sleep.js';
 import { textCalls } from './text-calls.js';
-
-export interface CallOptions {
-  signal?: AbortSignal | undefined;
-}
 
 /** The text of a JSONL file, a `Blob` (such as a file chosen in a browser), or a stream of chunks. */
 export type UploadSource = { text: string } | { blob: Blob } | { chunks: AsyncIterable<Uint8Array | string> };

@@ -1,6 +1,7 @@
 // The part of the client that also runs in a browser: it uses no Node modules and no Node-only globals.
 export type * from '@lorasmith/contracts';
 export * from './api-error.js';
+export type { CallOptions } from './call-options.js';
 export * from './client.js';
 export * from './human-units.js';
 export * from './job-events.js';

@@ -8,7 +8,7 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import { apiErrorOfText } from './api-error.js';
-import type { CallOptions } from './client.js';
+import type { CallOptions } from './call-options.js';
 import { parseEventStream } from './event-stream-parser.js';
 import { type HttpTransport, unreachable } from './http-transport.js';
 import { bodyChunks } from './response-body.js';

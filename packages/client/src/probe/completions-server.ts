@@ -1,5 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import type { CallOptions } from '../client.js';
+import type { CallOptions } from '../call-options.js';
 import { createHttpTransport } from '../http-transport.js';
 
 export interface CompletionsServerOptions {

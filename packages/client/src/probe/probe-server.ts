@@ -1,5 +1,5 @@
 import { type AdapterManifest, ProductError } from '@lorasmith/contracts';
-import type { CallOptions } from '../client.js';
+import type { CallOptions } from '../call-options.js';
 import { type CompletionsServerOptions, createCompletionsServer, type NextTokenAnswer } from './completions-server.js';
 import { judgeProbe, type ProbeJudgement } from './judge-probe.js';
 
