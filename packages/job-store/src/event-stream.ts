@@ -18,15 +18,15 @@ export interface ReadEventsOptions {
 }
 
 export interface NewestEventsOptions {
-  /** Returns only events before the one with this id. @defaultValue all events */
-  before?: string | undefined;
+  /** Id of the last event of the previous page: returns only older ones. @defaultValue all events */
+  after?: string | undefined;
   limit: number;
 }
 
 export interface EventStream {
   /** @throws ProductError `job_not_found`, `invalid_request` for an `after` that is not the id of an event */
   read(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
-  /** Newest first. `next` is the `before` of the next page. @throws ProductError as {@link read} */
+  /** Newest first. `next` is the `after` of the next page. @throws ProductError as {@link read} */
   newest(id: JobId, options: NewestEventsOptions): Promise<Paged<JobEvent>>;
   close(): void;
 }
@@ -72,9 +72,9 @@ export function createEventStream({ redis, keys }: { redis: Redis; keys: JobKeys
       }
       return await readNow(id, after, limit);
     },
-    async newest(id, { before, limit }) {
-      checkEventId(before);
-      const end = before === undefined ? '+' : `(${before}`;
+    async newest(id, { after, limit }) {
+      checkEventId(after);
+      const end = after === undefined ? '+' : `(${after}`;
       return await pageOf(id, limit, (transaction) =>
         transaction.xrevrange(keys.events(id), end, '-', 'COUNT', limit + 1),
       );

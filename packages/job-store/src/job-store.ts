@@ -126,7 +126,7 @@ export interface JobStore {
   deleteJob(id: JobId): Promise<void>;
   /** Oldest first. @throws ProductError `job_not_found`, `invalid_request` */
   readEvents(id: JobId, options?: ReadEventsOptions): Promise<Paged<JobEvent>>;
-  /** Newest first; `next` is the `before` of the next page. @throws ProductError `job_not_found`, `invalid_request` */
+  /** Newest first; `next` is the `after` of the next page. @throws ProductError `job_not_found`, `invalid_request` */
   newestEvents(id: JobId, options: NewestEventsOptions): Promise<Paged<JobEvent>>;
   /** For monitoring. */
   queueStatus(): Promise<QueueStatus>;

@@ -158,7 +158,7 @@ export async function fineTuningRoutes(app: HttpApp, options: FineTuningRoutesOp
       },
     },
     async ({ params: { id }, query: { after, limit = DEFAULT_LIMIT } }) => {
-      const page = await jobs.newestEvents(jobIdOf(id), { before: after, limit });
+      const page = await jobs.newestEvents(jobIdOf(id), { after, limit });
       return { object: 'list' as const, data: page.data.map(fineTuningEventOf), has_more: page.has_more };
     },
   );
