@@ -17,6 +17,16 @@ const VOICE = 'packages/voice/src';
 const GENERATION = 'packages/contracts/src/generation-request.ts';
 /** @param {string} file @param {string} constant @param {string} unit @returns {OfConstant} */
 const fixed = (file, constant, unit) => ({ file, constant, unit });
+/** What goes on at once: of one API key, and of all. @param {string} what @param {{ key: string, all: string }} settings @returns {Row[]} */
+const atOnce = (what, { key, all }) => [
+  [`${what} of an API key, per api process`, { setting: key }, '429 `quota_exceeded`'],
+  [`${what}, per api process`, { setting: all }, '503 `service_unavailable`'],
+];
+/** What is stored: of one API key, and of all. @param {string} what @param {{ key: string, all: string, but?: string }} settings @returns {Row[]} */
+const stored = (what, { key, all, but = '' }) => [
+  [`${what} of an API key${but}`, { setting: key }, '429 `quota_exceeded`'],
+  [`${what} of all keys${but}`, { setting: all }, '507 `storage_full`'],
+];
 
 /** Every limit on external input. The values are read from the code. @type {Record<string, Row[]>} */
 const LIMITS = {
@@ -30,16 +40,9 @@ const LIMITS = {
       'further connections are closed',
     ],
     ['Calls of an API key per minute', { setting: 'KEY_REQUESTS_PER_MINUTE' }, '429 `too_many_requests`'],
-    ['Open event streams of an API key, per api process', { setting: 'KEY_EVENT_STREAMS' }, '429 `quota_exceeded`'],
-    ['Open event streams, per api process', { setting: 'EVENT_STREAMS_MAX' }, '503 `service_unavailable`'],
-    [
-      'Downloads and imports in progress of an API key, per api process',
-      { setting: 'KEY_TRANSFERS' },
-      '429 `quota_exceeded`',
-    ],
-    ['Downloads and imports in progress, per api process', { setting: 'TRANSFERS_MAX' }, '503 `service_unavailable`'],
-    ['Uploads in progress of an API key, per api process', { setting: 'KEY_UPLOADS' }, '429 `quota_exceeded`'],
-    ['Uploads in progress, per api process', { setting: 'UPLOADS_MAX' }, '503 `service_unavailable`'],
+    ...atOnce('Open event streams', { key: 'KEY_EVENT_STREAMS', all: 'EVENT_STREAMS_MAX' }),
+    ...atOnce('Downloads and imports in progress', { key: 'KEY_TRANSFERS', all: 'TRANSFERS_MAX' }),
+    ...atOnce('Uploads in progress', { key: 'KEY_UPLOADS', all: 'UPLOADS_MAX' }),
     ['Download from which the client takes no bytes', { setting: 'DOWNLOAD_STALL_MS' }, 'the download is ended'],
     ['API keys', fixed(`${API}/access/key-store.ts`, 'MAX_KEYS', 'keys'), 'the command refuses'],
     [
@@ -126,23 +129,16 @@ const LIMITS = {
       fixed(`${API}/datasets/dataset-checker.ts`, 'MAX_LISTED_FAULTS', 'faults'),
       'checking stops there',
     ],
-    [
-      'Datasets of an API key; simultaneous uploads may exceed it by their number',
-      { setting: 'KEY_DATASETS' },
-      '429 `quota_exceeded`; a file that the key already has is 200',
-    ],
-    [
-      'Datasets of all; simultaneous uploads may exceed it by their number',
-      { setting: 'DATASETS_MAX' },
-      '507 `storage_full`',
-    ],
+    ...stored('Datasets', {
+      ...{ key: 'KEY_DATASETS', all: 'DATASETS_MAX' },
+      but: '; simultaneous uploads may exceed it by their number, and a file that the key already has is 200',
+    }),
     [
       'Uploads with `base_model` that wait to be tokenized',
       fixed(`${API}/datasets/token-preparations.ts`, 'MAX_WAITING', 'datasets'),
       'further ones are not prepared; their first jobs tokenize them',
     ],
-    ['Bytes of all datasets of an API key', { setting: 'KEY_DATASET_BYTES' }, '429 `quota_exceeded`'],
-    ['Bytes of all datasets', { setting: 'DATASETS_MAX_BYTES' }, '507 `storage_full`'],
+    ...stored('Bytes of the datasets', { key: 'KEY_DATASET_BYTES', all: 'DATASETS_MAX_BYTES' }),
   ],
   Jobs: [
     ['Rank', '512', '400 `invalid_request`'],
@@ -244,18 +240,11 @@ const LIMITS = {
     ],
     ['Rank of an imported adapter', fixed('packages/contracts/src/job.ts', 'MAX_RANK', ''), '422 `invalid_adapter`'],
     ['Time to check an import', { setting: 'IMPORT_TIMEOUT_MS' }, '504 `timeout`'],
-    [
-      'Adapters of an API key; simultaneous imports and jobs may exceed it by their number',
-      { setting: 'KEY_ADAPTERS' },
-      '429 `quota_exceeded`',
-    ],
-    [
-      'Adapters of all; simultaneous imports and jobs may exceed it by their number',
-      { setting: 'ADAPTERS_MAX' },
-      '507 `storage_full`',
-    ],
-    ['Bytes of all adapters of an API key', { setting: 'KEY_ADAPTER_BYTES' }, '429 `quota_exceeded`'],
-    ['Bytes of all adapters', { setting: 'ADAPTERS_MAX_BYTES' }, '507 `storage_full`'],
+    ...stored('Adapters', {
+      ...{ key: 'KEY_ADAPTERS', all: 'ADAPTERS_MAX' },
+      but: '; simultaneous imports and jobs may exceed it by their number',
+    }),
+    ...stored('Bytes of the adapters', { key: 'KEY_ADAPTER_BYTES', all: 'ADAPTERS_MAX_BYTES' }),
     [
       'Bytes of all checkpoints of an API key',
       { setting: 'KEY_CHECKPOINT_BYTES' },
