@@ -1,4 +1,4 @@
-"""Forwards the events of a job to MLflow while it runs: python forward.py JOB"""
+"""Forwards the events of a job to MLflow while it runs: python forward.py JOB. Called again, it continues."""
 import json, os, sys, time
 import urllib.error, urllib.request
 import mlflow
@@ -8,9 +8,8 @@ service = os.environ.get("LORASMITH_URL", "http://127.0.0.1:8080")
 key = os.environ.get("LORASMITH_API_KEY")
 access = {"authorization": f"Bearer {key}"} if key else {}
 
-def events():
-    """The events of the job, past and future, to its last one; after a lost connection, those that follow."""
-    last = None
+def events(last):
+    """The events of the job after the last one that is known, to its end; after a lost connection, those that follow."""
     while True:
         headers = access | ({"last-event-id": last} if last else {})
         request = urllib.request.Request(f"{service}/jobs/{job}/events", headers=headers)
@@ -33,19 +32,26 @@ def events():
 with urllib.request.urlopen(urllib.request.Request(f"{service}/jobs/{job}", headers=access)) as answer:
     spec = json.load(answer)
 mlflow.set_experiment("lorasmith")
-with mlflow.start_run(run_name=spec["name"] or job):
-    mlflow.set_tags({"job": job, "base_model": spec["base_model"], "dataset": spec["dataset"]} | spec["metadata"])
+# A job that was resumed, and a program that was stopped, continue the run that they have.
+known = mlflow.search_runs(filter_string=f"tags.job = '{job}'", output_format="list")
+run_id, last = (known[0].info.run_id, known[0].data.tags.get("last_event")) if known else (None, None)
+with mlflow.start_run(run_id=run_id, run_name=spec["name"] or job):
+    mlflow.set_tags(spec["metadata"] | {"job": job, "base_model": spec["base_model"], "dataset": spec["dataset"]})
     for part in ("lora", "training"):
         mlflow.log_params({f"{part}.{name}": value for name, value in spec[part].items()})
-    for event in events():
-        data = event["data"]
-        if event["type"] == "step-finished":
-            names = ("loss", "learning_rate", "grad_norm", "tokens_per_second")
-            mlflow.log_metrics({f"train/{name}": data[name] for name in names}, step=data["step"])
-        elif event["type"] == "evaluation-finished":
-            names = ("loss", "perplexity", "accuracy")
-            mlflow.log_metrics({f"eval/{name}": data[name] for name in names if data[name] is not None}, step=data["step"])
-        elif event["type"] == "adapter-published":
-            mlflow.set_tag("adapter", data["adapter"])
-        elif event["type"] in ("job-failed", "job-cancelled"):
-            mlflow.set_tag("ended", event["type"])
+    try:
+        for event in events(last):
+            data, last = event["data"], event["id"]
+            if event["type"] == "step-finished":
+                names = ("loss", "learning_rate", "grad_norm", "tokens_per_second")
+                mlflow.log_metrics({f"train/{name}": data[name] for name in names}, step=data["step"])
+            elif event["type"] == "evaluation-finished":
+                names = [name for name in ("loss", "perplexity", "accuracy") if data[name] is not None]
+                mlflow.log_metrics({f"eval/{name}": data[name] for name in names}, step=data["step"])
+            elif event["type"] == "adapter-published":
+                mlflow.set_tags({"adapter": data["adapter"], "state": "succeeded"})
+            elif event["type"] in ("job-failed", "job-cancelled", "job-paused", "job-resumed"):
+                mlflow.set_tag("state", event["type"].removeprefix("job-"))
+    finally:
+        if last:
+            mlflow.set_tag("last_event", last)
