@@ -2,10 +2,10 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import type { AxeResults } from 'axe-core';
-import type { Browser, Locator, Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { type PageStack, startPageStack } from './page-stack.js';
-import { launchBrowser, openPage, TIMEOUT_MS, type WatchedPage } from './watched-page.js';
+import type { Locator } from 'playwright-core';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
+import { page, stack, tab, usePage } from './use-page.js';
+import { TIMEOUT_MS } from './watched-page.js';
 
 // Every view of the page for everyone: with text of others that tries to become code, for assistive technology (axe), in light
 // and dark, on a wide and a narrow screen, and the main job without a mouse.
@@ -19,17 +19,14 @@ const MISSING = /^console: Failed to load resource: the server responded with a 
 
 vi.setConfig({ testTimeout: 4 * TIMEOUT_MS });
 
-let stack: PageStack;
-let browser: Browser;
-let tab: WatchedPage;
-let page: Page;
+usePage();
+
 let dataset: string;
 let job: string;
 let cancelled: string;
 let adapter: string;
 
 beforeAll(async () => {
-  [stack, browser] = await Promise.all([startPageStack(), launchBrowser()]);
   const { client } = stack;
   const template = path.join(stack.modelsDir, 'tiny-llama/chat_template.jinja');
   await writeFile(template, `{# ${HOSTILE} #}${await readFile(template, 'utf8')}`);
@@ -51,14 +48,7 @@ beforeAll(async () => {
   adapter = (await client.waitForJob(job)).adapter!;
   ({ id: cancelled } = await client.createJob({ ...request, training: { max_steps: 1_000_000 } }));
   await client.cancelJob(cancelled);
-  tab = await openPage(browser, stack.url);
-  page = tab.page;
 }, 120_000);
-
-afterAll(async () => {
-  await browser?.close();
-  await stack?.stop();
-}, 90_000);
 
 const routes = (): string[] => [
   '/jobs',

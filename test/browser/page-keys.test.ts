@@ -1,27 +1,23 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { Browser, Page } from 'playwright-core';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { createClient } from '../../packages/client/src/index.js';
 import { createKey, runKeys } from '../api-keys.js';
-import { type PageStack, startPageStack } from './page-stack.js';
-import { launchBrowser, openPage, type WatchedPage } from './watched-page.js';
+import { page, stack, tab, usePage } from './use-page.js';
 
 // The page of a service with API keys: where a key is, and what it shows.
 
+const REFERENCE = path.join(import.meta.dirname, '../fixtures/reference/llama-tied/adapter_init');
 const ROW = `${JSON.stringify({ prompt: 'Say 1.', completion: ' It is 1.' })}\n`;
 /** What the console says when the service refuses a key, or has no such dataset for it. */
 const REFUSED = /^console: Failed to load resource: the server responded with a status of (401|404) /;
 
-let stack: PageStack;
-let browser: Browser;
-let tab: WatchedPage;
-let page: Page;
+usePage({ worker: false });
+
 /** Two keys, each with a dataset. */
 let owners: { key: string; dataset: string }[];
 
 beforeAll(async () => {
-  [stack, browser] = await Promise.all([startPageStack({ worker: false }), launchBrowser()]);
   owners = await Promise.all(
     ['ours.jsonl', 'theirs.jsonl'].map(async (name) => {
       const key = await createKey(stack, 'train');
@@ -30,14 +26,7 @@ beforeAll(async () => {
       return { key, dataset: id };
     }),
   );
-  tab = await openPage(browser, stack.url);
-  page = tab.page;
-}, 120_000);
-
-afterAll(async () => {
-  await browser?.close();
-  await stack?.stop();
-}, 90_000);
+});
 
 const heading = (name: string) => page.getByRole('heading', { level: 1, name, exact: true });
 async function enter(key: string): Promise<void> {
@@ -69,6 +58,23 @@ test('a key is entered once for the tab, and shows its own things only', async (
   await tab.open(`/datasets/${owners[1]!.dataset}`);
   await page.getByRole('alert').first().waitFor();
   expect(await page.getByText('theirs.jsonl').count()).toBe(0);
+});
+
+test('a download has the same bytes as for the client, also in a browser that cannot write to the disk', async () => {
+  const client = createClient({ baseUrl: stack.url, apiKey: owners[0]!.key });
+  const { id } = await client.importAdapter({ folder: REFERENCE }, { base_model: 'tiny-llama', name: 'imported' });
+  const parts: Uint8Array[] = [];
+  for await (const chunk of (await client.streamAdapter(id)).chunks) parts.push(chunk);
+  // As in Firefox.
+  await page.addInitScript('delete window.showSaveFilePicker');
+  await page.reload();
+  await tab.open(`/adapters/${id}`);
+  const [download] = await Promise.all([
+    page.waitForEvent('download'),
+    page.getByRole('button', { name: 'Adapter (PEFT, tar)' }).click(),
+  ]);
+  expect(download.suggestedFilename()).toBe('imported.tar');
+  expect((await readFile(await download.path())).equals(Buffer.concat(parts))).toBe(true);
 });
 
 test('another tab asks for a key again', async () => {

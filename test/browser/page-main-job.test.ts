@@ -1,9 +1,9 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { Browser, Locator, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import { type PageStack, startPageStack } from './page-stack.js';
-import { dropFile, launchBrowser, openPage, TIMEOUT_MS, type WatchedPage } from './watched-page.js';
+import type { Locator } from 'playwright-core';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { page, stack, tab, usePage } from './use-page.js';
+import { dropFile, TIMEOUT_MS } from './watched-page.js';
 
 // The page in a real Chromium, with the complete product behind it: what a user does, from a file to an adapter in use.
 
@@ -22,21 +22,7 @@ const ENDLESS_STEPS = 200_000;
 vi.setConfig({ testTimeout: 3 * TIMEOUT_MS });
 const eventually = <Value>(read: () => Value) => expect.poll(read, { timeout: TIMEOUT_MS });
 
-let stack: PageStack;
-let browser: Browser;
-let tab: WatchedPage;
-let page: Page;
-
-beforeAll(async () => {
-  [stack, browser] = await Promise.all([startPageStack(), launchBrowser()]);
-  tab = await openPage(browser, stack.url, { permissions: ['clipboard-read', 'clipboard-write'] });
-  page = tab.page;
-}, 120_000);
-
-afterAll(async () => {
-  await browser?.close();
-  await stack?.stop();
-}, 90_000);
+usePage({ permissions: ['clipboard-read', 'clipboard-write'] });
 
 /** What the console may say, because the test makes the service refuse or leave. */
 let expected: RegExp[] = [];

@@ -1,0 +1,183 @@
+import path from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { createKey } from '../api-keys.js';
+import { filesOf, type HubServer, hubRepo, startHubServer } from '../hub-server.js';
+import { browser, page, stack, tab, usePage } from './use-page.js';
+import { openPage } from './watched-page.js';
+
+// What the page does without a worker: the form that starts a job, pulls of models, a chat that nobody answers.
+
+const ROWS = Array.from({ length: 12 }, (_, i) => `${JSON.stringify({ prompt: `Say ${i}.`, completion: `${i}` })}\n`);
+const REFERENCE = path.join(import.meta.dirname, '../fixtures/reference/llama-tied/adapter_init');
+/** What the console says of a refused dry run or pull, of a job that does not exist, and of a chat that nobody answers. */
+const REFUSED = /^console: Failed to load resource: the server responded with a status of (400|404|422|503) /;
+const FINE = 'Checked: it can be started.';
+
+let hub: HubServer;
+
+beforeAll(async () => {
+  hub = await startHubServer();
+});
+usePage({ worker: false, env: () => ({ HF_ENDPOINT: hub.url, VOICE_WAIT_MS: '100' }) });
+afterAll(() => hub?.stop());
+afterEach(async ({ task }) => {
+  const faults = await tab.faults();
+  if (task.result?.state === 'pass') expect(faults.filter((fault) => !REFUSED.test(fault))).toEqual([]);
+});
+
+describe('the form that starts a job', () => {
+  let dataset: string;
+
+  beforeAll(async () => {
+    ({ id: dataset } = await stack.client.uploadDataset({ text: ROWS.join('') }, { name: 'sayings' }));
+  });
+
+  const field = (label: string) => page.getByLabel(label, { exact: true });
+  const sees = (text: string) => page.getByText(text).first().waitFor();
+  const requestInPage = async () =>
+    JSON.parse((await page.getByRole('region', { name: 'the request as JSON' }).textContent()) ?? '');
+  const dryRuns = () => tab.requests.filter((url) => url.includes('dry_run')).length;
+
+  test('what is chosen is checked at once: the report is beside the form, with the request as command and JSON', async () => {
+    await tab.open('/new-job');
+    await sees('the base model or the dataset is missing');
+    expect(await page.getByRole('button', { name: 'Start the job' }).isDisabled()).toBe(true);
+    expect(dryRuns()).toBe(0);
+    await field('Base model (required)').selectOption('tiny-llama');
+    await field('Dataset (required)').selectOption(dataset);
+    await sees(FINE);
+    await sees('Report before training');
+    expect(await requestInPage()).toEqual({ base_model: 'tiny-llama', dataset });
+    const command = await page.getByRole('region', { name: 'the command for curl' }).textContent();
+    expect(command).toContain(`${stack.url}jobs`);
+    expect(command).not.toContain('authorization');
+  });
+
+  test('typing asks only when it pauses, and the answer is of what was typed last', async () => {
+    const before = dryRuns();
+    await field('Learning rate').pressSequentially('0.00250000');
+    await sees('Checking …');
+    await sees(FINE);
+    expect(dryRuns() - before).toBeLessThan(5);
+    expect(await requestInPage()).toMatchObject({ training: { learning_rate: 0.0025 } });
+  });
+
+  test('a fault is at its field, and unfolds it', async () => {
+    await field('Rank (r)').fill('0');
+    await sees('something is wrong with 1 of the fields');
+    expect(await field('Rank (r)').getAttribute('aria-invalid')).toBe('true');
+    const described = (await field('Rank (r)').getAttribute('aria-describedby'))!.split(' ').at(-1)!;
+    expect(await page.locator(`[id="${described}"]`).textContent()).toBe('lora.r must be >= 1.');
+    await field('Rank (r)').fill('4');
+    await sees(FINE);
+
+    expect(await field('Seed').isVisible()).toBe(false);
+    await tab.open('/new-job?training.seed=-1&base_model=tiny-llama&dataset=ds_x');
+    await sees('something is wrong with 2 of the fields');
+    await field('Seed').waitFor();
+    await sees('Advanced settings: Seed');
+  });
+
+  test('a reload keeps the form; another address begins another one, and a job is copied', async () => {
+    await tab.open(`/new-job?dataset=${dataset}&base_model=tiny-llama`);
+    await sees(FINE);
+    expect(await field('Seed').inputValue()).toBe('');
+    await field('Rank (r)').fill('2');
+    await field('Target modules').fill('q_proj, k_proj');
+    await page.reload();
+    await sees(FINE);
+    const request = await requestInPage();
+    expect(request).toEqual({
+      base_model: 'tiny-llama',
+      dataset,
+      lora: { r: 2, target_modules: ['q_proj', 'k_proj'] },
+    });
+
+    await page.getByRole('button', { name: 'Start the job' }).click();
+    await page.waitForURL(/#\/jobs\/job_/);
+    const [job] = (await stack.client.listJobs()).data;
+    expect(page.url()).toBe(`${stack.url}#/jobs/${job?.id}`);
+    expect(job).toMatchObject({ base_model: 'tiny-llama', dataset, lora: request.lora });
+    await page.getByRole('link', { name: 'New job like this' }).click();
+    await sees(FINE);
+    expect(await requestInPage()).toEqual(request);
+    await tab.open('/new-job?from=job_000000000000000000000000');
+    await sees('Could not read the earlier job');
+  });
+});
+
+describe('pulling a model', () => {
+  beforeAll(async () => {
+    const model = hubRepo(await filesOf(path.join(stack.modelsDir, 'tiny-llama')));
+    hub.repos.set('org/tiny-copy', model).set('org/other', model);
+    hub.repos.set('org/gated', hubRepo({}, { token: 'hf_token', gated: true }));
+  });
+
+  async function pull(repo: string): Promise<void> {
+    await page.getByLabel('Repository').fill(repo);
+    await page.getByRole('button', { name: 'Pull', exact: true }).click();
+  }
+
+  test('its progress is shown, and then it is in the list', async () => {
+    hub.faults.holdAfterBytes = 10_000;
+    await tab.open('/models');
+    await pull('org/tiny-copy');
+    await page.getByRole('progressbar', { name: 'Progress of tiny-copy' }).waitFor();
+    hub.faults.holdAfterBytes = null;
+    hub.release();
+    await page.getByRole('link', { name: 'tiny-copy' }).click();
+    await page.getByText('org/tiny-copy at main').waitFor();
+  });
+
+  test('it is cancelled', async () => {
+    hub.faults.holdAfterBytes = 10_000;
+    await tab.open('/models');
+    await pull('org/other');
+    await page.getByRole('button', { name: 'Cancel the pull of other' }).click();
+    await page.getByRole('row', { name: /^other .*cancelled/ }).waitFor();
+    hub.faults.holdAfterBytes = null;
+    hub.release();
+    expect((await stack.client.models()).map(({ name }) => name)).not.toContain('other');
+  });
+
+  test('a gated model and a wrong name are explained', async () => {
+    await pull('org/gated');
+    await page.getByText(/^org\/gated is gated: accept its terms at .*, then set HF_TOKEN/).waitFor();
+    await pull('only-a-name');
+    await page.getByRole('alert').getByText('The model was not pulled').waitFor();
+  });
+});
+
+test('a chat that nobody answers says so, and can be asked again', async () => {
+  const about = { base_model: 'tiny-llama', name: 'imported' };
+  const { id } = await stack.client.importAdapter({ folder: REFERENCE }, about);
+  await tab.open(`/chat?model=${id}`);
+  await page.getByLabel('Your message').fill('Is anybody there?');
+  await page.getByLabel('Your message').press('Enter');
+  const alerts = page.getByRole('alert').filter({ hasText: 'No complete answer' });
+  await expect.poll(() => alerts.count()).toBe(2);
+  const asked = () => tab.requests.filter((address) => address.endsWith('/v1/chat/completions')).length;
+  const before = asked();
+  await alerts.first().getByRole('button', { name: 'Try again' }).click();
+  await expect.poll(asked).toBeGreaterThan(before);
+  await expect.poll(() => alerts.count()).toBe(2);
+  await page.reload();
+  await page.getByText('Is anybody there?').waitFor();
+  await page.getByRole('button', { name: 'Ask again: imported' }).waitFor();
+});
+
+// The last one: from the first key on, the service asks for it.
+test('with a key, the command of the form names the variable of the key, and neither form nor address has the key', async () => {
+  const key = await createKey(stack, 'train');
+  const own = await openPage(browser, stack.url);
+  await own.open('/new-job');
+  await own.page.getByLabel('API key').fill(key);
+  await own.page.getByRole('button', { name: 'Use this key' }).click();
+  const command = own.page.getByRole('region', { name: 'the command for curl' });
+  expect(await command.textContent()).toContain('-H "authorization: Bearer $LORASMITH_API_KEY"');
+  await own.page.getByLabel('Name', { exact: true }).fill('kept');
+  const stored = await own.page.evaluate('sessionStorage.getItem("lorasmith-new-job")');
+  expect(stored).toContain('kept');
+  expect(`${stored}${own.page.url()}${await own.page.locator('#app').textContent()}`).not.toContain(key);
+  await own.close();
+});

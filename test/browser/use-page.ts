@@ -1,0 +1,36 @@
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
+import { afterAll, beforeAll } from 'vitest';
+import { type PageStack, startPageStack } from './page-stack.js';
+import { launchBrowser, openPage, type WatchedPage } from './watched-page.js';
+
+/** The complete product, one per test file, and a browser with a tab. */
+export let stack: PageStack;
+export let browser: Browser;
+export let tab: WatchedPage;
+export let page: Page;
+
+export interface UsePageOptions {
+  /** Whether jobs are trained. @defaultValue true */
+  worker?: boolean;
+  /** Further settings of the services, read after the hooks that the file has registered before. */
+  env?: () => NodeJS.ProcessEnv;
+  /** What the tab may do. */
+  permissions?: BrowserContextOptions['permissions'];
+}
+
+/** Starts {@link stack}, {@link browser} and {@link tab} before the tests of a file, and stops them after them. */
+export function usePage({ worker = true, env = () => ({}), permissions = [] }: UsePageOptions = {}): void {
+  beforeAll(async () => {
+    const starting = await Promise.allSettled([
+      startPageStack({ worker, env: env() }).then((started) => (stack = started)),
+      launchBrowser().then((started) => (browser = started)),
+    ]);
+    for (const part of starting) if (part.status === 'rejected') throw part.reason;
+    tab = await openPage(browser, stack.url, { permissions });
+    page = tab.page;
+  }, 120_000);
+  afterAll(async () => {
+    await browser?.close();
+    await stack?.stop();
+  }, 90_000);
+}
