@@ -10,6 +10,7 @@ export default defineConfig({
     include: ['packages/*/{src,test}/**/*.test.ts', 'services/*/{src,test}/**/*.test.ts', 'test/**/*.test.ts'],
     // The fault suite, the API fuzzer and the emulated card have their own commands.
     exclude: ['**/node_modules/**', 'test/faults/**', LOST_CARDS, 'test/fuzz-api/**', 'test/emulated/**'],
+    globalSetup: 'test/global-setup.ts',
     env: { TF_CPP_MIN_LOG_LEVEL: '2' },
     pool: 'forks',
     maxWorkers: 2,

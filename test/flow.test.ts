@@ -13,6 +13,7 @@ import { createClient, probeServer } from '../packages/client/src/index.js';
 import type { Job, JobEvent, JobRequest, TrainedOrigin } from '../packages/contracts/src/index.js';
 import { openSafetensors, toFloat32 } from '../packages/safetensors/src/index.js';
 import { classifierRows, writeTinyClassifier } from '../packages/training/test/tiny-classifier.js';
+import { makeDataFolder } from './data-folder.js';
 import { writeTinyLlama } from './tiny-llama.js';
 
 // The complete product: compiled services as separate processes, a real Redis and a real trainer.
@@ -45,7 +46,7 @@ const request = (changes: JobRequest['training'] = {}): JobRequest => ({
 
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-flow-'));
-  await mkdir(path.join(folder, 'data'));
+  await makeDataFolder(path.join(folder, 'data'));
   for (const name of ['tiny-llama', 'other-llama', 'tool-llama'])
     await writeTinyLlama(path.join(folder, 'models', name));
   const tools = path.join(import.meta.dirname, '../packages/planning/test/fixtures/tools/cases.json');

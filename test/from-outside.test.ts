@@ -12,6 +12,7 @@ import { packClient } from '../scripts/client-package/pack-client.mjs';
 import { cacheDir } from '../scripts/setup/locations.mjs';
 import { pythonEnvironment } from '../scripts/setup/python-environment.mjs';
 import { startStack } from '../scripts/stack/start-stack.mjs';
+import { makeDataFolder } from './data-folder.js';
 import { writeTinyLlama } from './tiny-llama.js';
 
 // What a user installs elsewhere, against a complete service: the packed client with its command `lora`, and Python.
@@ -31,7 +32,7 @@ let packed: string;
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-outside-'));
   project = path.join(folder, 'project');
-  await mkdir(path.join(folder, 'data'));
+  await makeDataFolder(path.join(folder, 'data'));
   await mkdir(project);
   await writeFile(path.join(project, 'rows.jsonl'), ROWS);
   await writeTinyLlama(path.join(folder, 'models', MODEL));

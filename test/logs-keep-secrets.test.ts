@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,6 +8,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createClient } from '../packages/client/src/index.js';
 import type { Job } from '../packages/contracts/src/index.js';
 import { startStack } from '../scripts/stack/start-stack.mjs';
+import { makeDataFolder } from './data-folder.js';
 import { writeTinyLlama } from './tiny-llama.js';
 
 // User data and secrets must not appear in any log of a real stack, even at the log level `trace`.
@@ -23,7 +24,7 @@ let redisPassword: string;
 
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-logs-'));
-  await mkdir(path.join(folder, 'data'));
+  await makeDataFolder(path.join(folder, 'data'));
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
   // The stack's own Redis has a password, which no log may contain.
   const { REDIS_URL: _, ...rest } = process.env;

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { cacheDir } from '../scripts/setup/locations.mjs';
 import { pythonEnvironment } from '../scripts/setup/python-environment.mjs';
 import { startStack } from '../scripts/stack/start-stack.mjs';
+import { makeDataFolder } from './data-folder.js';
 import { type OpenaiPackage, runFlow } from './openai-clients/flow.js';
 import { writeTinyLlama } from './tiny-llama.js';
 
@@ -25,7 +26,7 @@ let baseUrl: string;
 
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-openai-'));
-  await mkdir(path.join(folder, 'data'));
+  await makeDataFolder(path.join(folder, 'data'));
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
   stack = await startStack({
     dataDir: path.join(folder, 'data'),

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { cp, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createClient } from '../packages/client/src/index.js';
 import type { Job } from '../packages/contracts/src/index.js';
+import { makeDataFolder } from './data-folder.js';
 import { writeTinyLlama } from './tiny-llama.js';
 
 // The complete product from the operator's side: one job in the logs, metrics and traces of all services, and a restore from
@@ -46,7 +47,7 @@ let parts: { startStack: (options: object) => Promise<Stack>; availablePort: (..
 beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-operating-'));
   dataDir = path.join(folder, 'data');
-  await mkdir(dataDir);
+  await makeDataFolder(dataDir);
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
   spans = [];
   collector = createServer(async (request, response) => {
@@ -201,6 +202,7 @@ test('a backup of the stopped stack, made as in docs/operations.md, restores all
     await cp(path.join(dataDir, name), path.join(backup, name), { recursive: true });
   }
   await rm(dataDir, { recursive: true });
+  await makeDataFolder(dataDir);
   await cp(backup, dataDir, { recursive: true });
   stack = await start({});
   expect(await lists()).toBe(before);

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type Client, createClient } from '../../packages/client/src/index.js';
@@ -8,6 +8,7 @@ import { type ManagedProcess, startProcess } from '../../scripts/stack/managed-p
 import { SERVICE_PROGRAMS } from '../../scripts/stack/service-programs.mjs';
 import { startStack } from '../../scripts/stack/start-stack.mjs';
 import { answersOk, waitUntil } from '../../scripts/stack/wait-until.mjs';
+import { makeDataFolder } from '../data-folder.js';
 import { writeTinyLlama } from '../tiny-llama.js';
 
 const READY_TIMEOUT_MS = 60_000;
@@ -38,7 +39,7 @@ export interface PageStackOptions {
 export async function startPageStack({ worker = true, env = {} }: PageStackOptions = {}): Promise<PageStack> {
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-browser-'));
   const [dataDir, modelsDir] = [path.join(folder, 'data'), path.join(folder, 'models')];
-  await mkdir(dataDir);
+  await makeDataFolder(dataDir);
   await writeTinyLlama(path.join(modelsDir, 'tiny-llama'));
   const apart = SERVICE_PROGRAMS.filter(({ name }) => name !== 'api' && (worker || name !== 'worker'));
   // A Redis of its own: API keys would remain in another.

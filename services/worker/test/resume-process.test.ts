@@ -18,6 +18,7 @@ import { createJobStore, type JobStore } from '@lorasmith/job-store';
 import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { makeDataFolder } from '../../../test/data-folder.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { putDataset } from './a-dataset.js';
@@ -43,6 +44,7 @@ beforeAll(async () => {
   redis = new Redis(server.url);
   store = createJobStore({ redis, prefix: server.prefix });
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-resume-process-'));
+  await makeDataFolder(path.join(folder, 'data'));
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
   adapters = await openBundleStore({ root: path.join(folder, 'data'), kind: 'adapters' });
   await putDataset(path.join(folder, 'data'));

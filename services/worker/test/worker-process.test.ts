@@ -11,6 +11,7 @@ import { type BundleStore, openBundleStore } from '@lorasmith/storage';
 import { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { makeDataFolder } from '../../../test/data-folder.js';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
 import { putDataset } from './a-dataset.js';
@@ -41,6 +42,7 @@ afterAll(async () => {
 });
 beforeEach(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-worker-process-'));
+  await makeDataFolder(path.join(folder, 'data'));
   await writeTinyLlama(path.join(folder, 'models/tiny-llama'));
   adapters = await openBundleStore({ root: path.join(folder, 'data'), kind: 'adapters' });
   await putDataset(path.join(folder, 'data'));
