@@ -127,12 +127,29 @@ function partsOf(acting: readonly LowRankHere[]) {
 
 const rangesOf = (acting: readonly ActingHere[]) => acting.map(({ tokens }) => tokens);
 
-/** The rows of these adapters, one after the other: nothing is saved for tokens that none of them acts on. */
+/**
+ * The rows of these adapters, one after the other: nothing is saved for tokens that none of them acts on.
+ * @returns x itself, in the same memory, where they are all of its rows
+ */
 function ownRows(x: Tensor, acting: readonly ActingHere[]): Tensor {
   return scope(() =>
     concat(
-      acting.map(({ tokens }) => rowsOf(x, tokens)),
+      joinedRanges(rangesOf(acting)).map((tokens) => rowsOf(x, tokens)),
       0,
     ),
   );
+}
+
+/** @param ranges ascending, without overlap @returns neighbours as one */
+function joinedRanges(ranges: readonly TokenRange[]): TokenRange[] {
+  const joined: TokenRange[] = [];
+  for (const { first, count } of ranges) {
+    const last = joined.at(-1);
+    if (last !== undefined && last.first + last.count === first) {
+      joined[joined.length - 1] = { first: last.first, count: last.count + count };
+    } else {
+      joined.push({ first, count });
+    }
+  }
+  return joined;
 }

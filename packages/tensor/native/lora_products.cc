@@ -206,6 +206,16 @@ Workspace<Panels, Number>& ThreadWorkspace() {
   return workspace;
 }
 
+// Asks for rows of numbers that are used soon: of so many columns, `stride` apart. Where rows are far apart, the
+// processor does not foresee them by itself.
+template <typename Number>
+void Prefetch(const Number* data, int64_t stride, int64_t rows, int64_t columns) {
+  constexpr int64_t kLine = 64 / sizeof(Number);
+  for (int64_t row = 0; row < rows; row++) {
+    for (int64_t i = 0; i < columns; i += kLine) __builtin_prefetch(data + row * stride + i);
+  }
+}
+
 // Calls run with the panels for rows of `in` numbers: bfloat16 where they fit its steps of depth, else float32.
 template <typename Number, typename Body>
 void WithPanels(int64_t in, const Body& run) {
@@ -275,6 +285,7 @@ struct LoraForward {
       const int64_t first = part.first + unit.begin;
       auto& memory = ThreadWorkspace<Panels, Number>();
       const Number* own_x = x + first * in;
+      Prefetch(own_x, in, rows, in);
       if (part.has_dropout) {
         memory.numbers.resize(rows * in);
         Drop(part.mask, own_x, unit.begin * in, rows * in, memory.numbers.data());
@@ -297,6 +308,7 @@ struct LoraForward {
           Panels::Multiply({low_rows.data + layer.column, low_rows.stride}, rows, packed + place->at, place->width,
                            depth, sums, false);
           Number* to = result + first * out + layer.first_row + place->first_column;
+          Prefetch(to + kWidestPanel, out, rows, panel + 1 < PanelsOf(layer.rows) ? kWidestPanel : 0);
           for (int64_t row = 0; row < rows; row++) {
             AddSums(sums + row * place->width, place->columns, to + row * out);
           }
@@ -448,6 +460,8 @@ struct LoraBackward {
       Number* through = part.has_dropout ? Resized(rows * in, &memory.numbers) : nullptr;
       for (int64_t panel = 0; panel < PanelsOf(in); panel++, place++) {
         Panels::Multiply({by_low, part.columns}, rows, packed + place->at, place->width, part.columns, sums, false);
+        Prefetch(result + first * in + place->first_column + kWidestPanel, in, rows,
+                 panel + 1 < PanelsOf(in) ? kWidestPanel : 0);
         for (int64_t row = 0; row < rows; row++) {
           const int64_t at = row * in + place->first_column;
           const float* row_sums = sums + row * place->width;
@@ -480,6 +494,15 @@ struct LoraBackward {
       const Transposed<Packed>& own = transposed[place.part];
       float* to = gradients[place.part];
       const Number* own_x = part.has_dropout ? own.dropped : x + part.saved_first * in;
+      const int64_t first_column = place.first_panel * kWidestPanel;
+      const int64_t tokens = std::min(part.count, kTokenChunk);
+      if (place.layer < 0) {
+        Prefetch(own_x + first_column, in, tokens, std::min(kGradientPanels * kWidestPanel, in - first_column));
+      } else {
+        const Layer& layer = part.layers[place.layer];
+        Prefetch(gradient + part.first * out + layer.first_row + first_column, out, tokens,
+                 std::min(kGradientPanels * kWidestPanel, layer.rows - first_column));
+      }
       for (int64_t panel = place.first_panel; panel < place.end_panel; panel++) {
         const int64_t column = panel * kWidestPanel;
         if (place.layer < 0) {

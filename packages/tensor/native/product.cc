@@ -158,7 +158,7 @@ Matrix<Number> Apart(Matrix<Number> a, int64_t rows, int64_t depth) {
   if (!compete && depth == padded) return a;
   static thread_local std::vector<Number> copy;
   const int64_t stride = RoundUp(depth, kLine) + kLine;
-  copy.resize(rows * stride);
+  if (static_cast<int64_t>(copy.size()) < rows * stride) copy.resize(rows * stride);
   for (int64_t row = 0; row < rows; row++) {
     std::memcpy(&copy[row * stride], a.data + row * a.stride, depth * sizeof(Number));
     std::fill_n(&copy[row * stride + depth], padded - depth, Number{});
@@ -249,9 +249,12 @@ void MultiplyChunk(Matrix<Number> a, Matrix<Number> b, bool transposed, const Si
   });
 }
 
-// Most rows for which each thread packs the panels that it multiplies: panel and rows stay in its own cache.
+// Each thread packs the panels that it multiplies where panel and rows stay in its own cache: with few rows, and with
+// rows of so many bytes where there are so many panels for each thread that all finish together.
 template <typename Tiles>
 constexpr int64_t kFewRows = kBlockTiles * Tiles::kTileRows;
+constexpr int64_t kFewBytes = 5 << 18;
+constexpr int64_t kManyPanels = 12;
 
 // With as few rows as these, dividing them among the threads would gain nothing.
 template <typename Tiles>
@@ -259,8 +262,10 @@ constexpr int64_t kFewestRows = 2 * Tiles::kTileRows;
 
 template <typename Tiles>
 bool AreFew(const Sizes& sizes) {
-  return sizes.rows <= kFewestRows<Tiles> ||
-         (sizes.rows <= kFewRows<Tiles> && sizes.columns >= 4 * Threads() * kPanelColumns);
+  const int64_t panels = sizes.columns / kPanelColumns / Threads();
+  const int64_t bytes = sizes.rows * sizes.depth * static_cast<int64_t>(sizeof(typename Tiles::Number));
+  return sizes.rows <= kFewestRows<Tiles> || (sizes.rows <= kFewRows<Tiles> && panels >= 4) ||
+         (bytes <= kFewBytes && panels >= kManyPanels);
 }
 
 // Few rows: one panel after the other, for its whole depth.
@@ -273,7 +278,8 @@ void MultiplyFewRows(Matrix<Number> a, Matrix<Number> b, bool transposed, const 
     static thread_local std::vector<Number> memory;
     memory.resize(PanelSize<Tiles>(std::min(kChunk, sizes.depth)) + kLineBytes / sizeof(Number));
     Number* packed = AlignedToLine(memory.data());
-    alignas(kLineBytes) float sums[kFewRows<Tiles> * kPanelColumns];
+    static thread_local std::vector<float> sums;
+    if (sizes.depth > kChunk) sums.resize(sizes.rows * kPanelColumns);
     Tiles tiles;
     const int64_t column = panel * kPanelColumns;
     const int64_t columns = sizes.ColumnsOf(panel);
@@ -286,7 +292,7 @@ void MultiplyFewRows(Matrix<Number> a, Matrix<Number> b, bool transposed, const 
         const Target<Number> to{result + at,
                                 sizes.columns,
                                 addend == nullptr ? nullptr : addend + at,
-                                sums + row * kPanelColumns,
+                                sums.data() + row * kPanelColumns,
                                 kPanelColumns,
                                 from == 0,
                                 from + depth == sizes.depth,
