@@ -1,4 +1,4 @@
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 
 /** The time that passes leave to work beside them, as a part of their own, and the most of it that is saved up. */
 const SHARE = 0.1;
@@ -56,13 +56,16 @@ export class BesideTime {
 
   /** Lets the event loop do the work beside for as long as is owed, or until there is none. */
   async pause(): Promise<void> {
+    while (this.#count > 0 && this.#owedMs >= 1) {
+      const startMs = performance.now();
+      const none = new AbortController();
+      this.#onNone = () => none.abort();
+      await setTimeout(this.#owedMs, undefined, { signal: none.signal }).catch(() => {});
+      this.#onNone = () => {};
+      // Whoever waited for the work may have more of it.
+      await setImmediate();
+      this.#owedMs = Math.max(0, this.#owedMs - (performance.now() - startMs));
+    }
     if (this.#count === 0) this.#owedMs = 0;
-    if (this.#owedMs < 1) return;
-    const startMs = performance.now();
-    const none = new AbortController();
-    this.#onNone = () => none.abort();
-    await setTimeout(this.#owedMs, undefined, { signal: none.signal }).catch(() => {});
-    this.#onNone = () => {};
-    this.#owedMs = Math.max(0, this.#owedMs - (performance.now() - startMs));
   }
 }

@@ -63,6 +63,20 @@ describe('turns', () => {
     while (needed === null) await busy.turn(1, () => turns++);
     expect(await beside).toBeLessThan(10);
   });
+
+  test('nobody else gets a turn between a work beside them and the one that follows it', async () => {
+    const scheduler = new PassScheduler();
+    const [busy, other] = [scheduler.join(), scheduler.join()];
+    let turns = 0;
+    let between: number | null = null;
+    const both = (async () => {
+      const before = await scheduler.beside(() => setTimeout(1).then(() => turns), 1000);
+      between = await other.beside(() => setTimeout(1).then(() => turns - before), 1000);
+    })();
+    while (between === null) await busy.turn(1, () => turns++);
+    await both;
+    expect(between).toBe(0);
+  });
 });
 
 describe('passes', () => {
