@@ -47,19 +47,26 @@ class AmxTiles {
   // a [rows, depth] times a panel, at most kRows rows. The sum of an element has the same order for any number of rows.
   LORASMITH_WITH_AMX void Multiply(Matrix<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t depth,
                                    const Target<BFloat16>& to) {
-    Configure(rows);
-    alignas(64) float results[kRows * kPanelColumns];
-    float* sums = to.last_chunk ? results : to.sums;
-    const int64_t sums_stride = to.last_chunk ? kPanelColumns : to.sums_stride;
-    if (rows > kRegisterRows) {
-      MultiplyBoth(a, panel, depth, to, sums, sums_stride);
-    } else {
-      MultiplyUpper(a, panel, depth, to, sums, sums_stride);
+    const Sums before{to.first_chunk ? nullptr : to.sums, to.sums_stride};
+    if (!to.last_chunk) {
+      Compute(a, rows, panel, kPanelColumns, depth, before, {to.sums, to.sums_stride});
+      return;
     }
-    if (!to.last_chunk) return;
+    alignas(64) float results[kRows * kPanelColumns];
+    Compute(a, rows, panel, kPanelColumns, depth, before, {results, kPanelColumns});
     for (int64_t row = 0; row < rows; row++) {
       const float* from = results + row * kPanelColumns;
       StoreSums(_mm512_load_ps(from), _mm512_load_ps(from + 16), row, to);
+    }
+  }
+
+  // a [rows, depth] times a panel of 16 or 32 columns → sums [rows, columns], or added to them; any number of rows.
+  LORASMITH_WITH_AMX void Multiply(Matrix<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t columns,
+                                   int64_t depth, float* sums, bool accumulate) {
+    for (int64_t row = 0; row < rows; row += kRows) {
+      float* own = sums + row * columns;
+      Compute({a.data + row * a.stride, a.stride}, std::min(kRows, rows - row), panel, columns, depth,
+              {accumulate ? own : nullptr, columns}, {own, columns});
     }
   }
 
@@ -88,72 +95,73 @@ class AmxTiles {
     _tile_loadconfig(&configuration);
   }
 
-  LORASMITH_WITH_AMX static void MultiplyBoth(Matrix<BFloat16> a, const BFloat16* panel, int64_t depth,
-                                              const Target<BFloat16>& to, float* sums, int64_t sums_stride) {
-    const float* before = to.sums;
-    const int64_t before_stride = to.sums_stride * sizeof(float);
-    const int64_t a_stride = a.stride * sizeof(BFloat16);
-    const BFloat16* lower = a.data + kRegisterRows * a.stride;
-    if (to.first_chunk) {
-      _tile_zero(0);
-      _tile_zero(1);
-      _tile_zero(2);
-      _tile_zero(3);
+  // A tile's sums in memory, rows `stride` apart; null: zero.
+  struct Sums {
+    float* data;
+    int64_t stride;
+  };
+
+  LORASMITH_WITH_AMX void Compute(Matrix<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t columns,
+                                  int64_t depth, const Sums& before, const Sums& after) {
+    Configure(rows);
+    const bool lower = rows > kRegisterRows;
+    if (columns == kPanelColumns) {
+      lower ? Products<true, true>(a, panel, depth, before, after)
+            : Products<false, true>(a, panel, depth, before, after);
     } else {
-      _tile_loadd(0, before, before_stride);
-      _tile_loadd(1, before + 16, before_stride);
-      _tile_loadd(2, before + kRegisterRows * to.sums_stride, before_stride);
-      _tile_loadd(3, before + kRegisterRows * to.sums_stride + 16, before_stride);
+      lower ? Products<true, false>(a, panel, depth, before, after)
+            : Products<false, false>(a, panel, depth, before, after);
     }
-    for (int64_t k = 0; k < depth; k += kDepth) {
-      const BFloat16* columns = panel + k * kPanelColumns;
-      Prefetch(columns + kDepth * kPanelColumns);
-      _tile_loadd(6, columns, kPanelStride);
-      _tile_loadd(4, a.data + k, a_stride);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_loadd(7, columns + 32, kPanelStride);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_loadd(5, lower + k, a_stride);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
-    }
-    const int64_t stride = sums_stride * sizeof(float);
-    _tile_stored(0, sums, stride);
-    _tile_stored(1, sums + 16, stride);
-    _tile_stored(2, sums + kRegisterRows * sums_stride, stride);
-    _tile_stored(3, sums + kRegisterRows * sums_stride + 16, stride);
   }
 
-  LORASMITH_WITH_AMX static void MultiplyUpper(Matrix<BFloat16> a, const BFloat16* panel, int64_t depth,
-                                               const Target<BFloat16>& to, float* sums, int64_t sums_stride) {
-    const int64_t before_stride = to.sums_stride * sizeof(float);
-    if (to.first_chunk) {
+  // Without kLower at most 16 rows, without kRight 16 columns.
+  template <bool kLower, bool kRight>
+  LORASMITH_WITH_AMX static void Products(Matrix<BFloat16> a, const BFloat16* panel, int64_t depth, const Sums& before,
+                                          const Sums& after) {
+    constexpr int64_t kColumns = kRight ? kPanelColumns : kPanelColumns / 2;
+    // Bytes from a pair of depth to the next.
+    constexpr int64_t kPanelStride = 2 * kColumns * sizeof(BFloat16);
+    const int64_t a_stride = a.stride * sizeof(BFloat16);
+    const BFloat16* lower = a.data + kRegisterRows * a.stride;
+    if (before.data == nullptr) {
       _tile_zero(0);
-      _tile_zero(1);
+      if (kRight) _tile_zero(1);
+      if (kLower) _tile_zero(2);
+      if (kLower && kRight) _tile_zero(3);
     } else {
-      _tile_loadd(0, to.sums, before_stride);
-      _tile_loadd(1, to.sums + 16, before_stride);
+      const int64_t stride = before.stride * sizeof(float);
+      _tile_loadd(0, before.data, stride);
+      if (kRight) _tile_loadd(1, before.data + 16, stride);
+      if (kLower) _tile_loadd(2, before.data + kRegisterRows * before.stride, stride);
+      if (kLower && kRight) _tile_loadd(3, before.data + kRegisterRows * before.stride + 16, stride);
     }
     for (int64_t k = 0; k < depth; k += kDepth) {
-      const BFloat16* columns = panel + k * kPanelColumns;
-      _tile_loadd(4, a.data + k, a.stride * sizeof(BFloat16));
-      _tile_loadd(6, columns, kPanelStride);
+      const BFloat16* pairs = panel + k * kColumns;
+      if (kLower && kRight) Prefetch(pairs + kDepth * kColumns);
+      _tile_loadd(6, pairs, kPanelStride);
+      _tile_loadd(4, a.data + k, a_stride);
       _tile_dpbf16ps(0, 4, 6);
-      _tile_loadd(7, columns + 32, kPanelStride);
-      _tile_dpbf16ps(1, 4, 7);
+      if (kRight) {
+        _tile_loadd(7, pairs + 32, kPanelStride);
+        _tile_dpbf16ps(1, 4, 7);
+      }
+      if (kLower) {
+        _tile_loadd(5, lower + k, a_stride);
+        _tile_dpbf16ps(2, 5, 6);
+        if (kRight) _tile_dpbf16ps(3, 5, 7);
+      }
     }
-    const int64_t stride = sums_stride * sizeof(float);
-    _tile_stored(0, sums, stride);
-    _tile_stored(1, sums + 16, stride);
+    const int64_t stride = after.stride * sizeof(float);
+    _tile_stored(0, after.data, stride);
+    if (kRight) _tile_stored(1, after.data + 16, stride);
+    if (kLower) _tile_stored(2, after.data + kRegisterRows * after.stride, stride);
+    if (kLower && kRight) _tile_stored(3, after.data + kRegisterRows * after.stride + 16, stride);
   }
 
   // What the next registers of the panel are loaded from.
   static void Prefetch(const BFloat16* columns) {
     for (int64_t k = 0; k < kDepth; k++) __builtin_prefetch(columns + k * kPanelColumns);
   }
-
-  // Bytes from a pair of depth to the next in a panel.
-  static constexpr int64_t kPanelStride = 2 * kPanelColumns * sizeof(BFloat16);
 
   int64_t configured_rows_ = 0;
 };

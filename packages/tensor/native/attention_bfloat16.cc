@@ -4,14 +4,16 @@
 // Scores are stored transposed, [keys, 32 queries]: the scores of a key are two vectors, softmax needs no sum across a
 // vector, and the second matrix of every product is one panel. With the scores S, weights P and output O of a block of
 // queries: Sᵀ = K Qᵀ, Oᵀ = Vᵀ Pᵀ. With dX the gradient by X: dPᵀ = V dOᵀ, dV += Pᵀ dO, dK += dSᵀ Q, dQᵀ = Kᵀ dSᵀ.
-#include "bfloat16_tile.h"
+#include "amx_tile.h"
 
 #if defined(__AVX512BF16__)
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "attention.h"
+#include "bfloat16_tile.h"
 #include "vector_bfloat16.h"
 
 namespace lorasmith {
@@ -21,6 +23,9 @@ constexpr int64_t kQueries = kPanelColumns;
 
 // Keys per block of the backward pass: its scores and their gradients fit into the second-level cache.
 constexpr int64_t kKeyBlock = 256;
+
+// The depth of every product is a multiple of this, with zeros where there are no more keys.
+constexpr int64_t kDepthStep = 32;
 
 // Distance between rows of `columns` elements. Rows a power of two apart would compete for a few cache lines.
 int64_t SpreadStride(int64_t columns) {
@@ -35,6 +40,16 @@ void RoundRow(const float* from, int64_t size, BFloat16* to) {
 // a [rows, depth] times a panel → sums [rows, 32], overwritten or added to.
 void MultiplyPanel(Matrix<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t depth, float* sums, int64_t stride,
                    bool add) {
+#if defined(LORASMITH_AMX)
+  if (MayUseAmx()) {
+    AmxTiles tiles;
+    for (int64_t row = 0; row < rows; row += AmxTiles::kRows) {
+      const Target<BFloat16> to{nullptr, 0, nullptr, sums + row * stride, stride, !add, false};
+      tiles.Multiply({a.data + row * a.stride, a.stride}, std::min(AmxTiles::kRows, rows - row), panel, depth, to);
+    }
+    return;
+  }
+#endif
   for (int64_t row = 0; row < rows; row += kTileRows) {
     const Target<BFloat16> to{nullptr, 0, nullptr, sums + row * stride, stride, !add, false};
     kTiles[std::min<int64_t>(kTileRows, rows - row)]({a.data + row * a.stride, a.stride}, panel, depth, to);
@@ -84,7 +99,7 @@ struct KeysAndValues {
     const int64_t width = shape.all_heads() * shape.head_dim;
     const int64_t key_column = (shape.heads + work.key_head) * shape.head_dim;
     const int64_t value_column = key_column + shape.key_value_heads * shape.head_dim;
-    slots = RoundUp(work.length, 32);
+    slots = RoundUp(work.length, kDepthStep);
     stride = SpreadStride(slots);
     key.assign(slots * dim, BFloat16{0});
     value.assign(slots * dim, BFloat16{0});
@@ -129,7 +144,7 @@ struct Seen {
   Seen(const Shape& shape, const Work& work, int64_t first_query)
       : first(first_query),
         queries(std::min(kQueries, work.length - first_query)),
-        begin(shape.first_seen(first_query) / 2 * 2),
+        begin(shape.first_seen(first_query) / kDepthStep * kDepthStep),
         end(first_query + queries),
         window(shape.window) {}
 
@@ -163,6 +178,11 @@ inline __m512i PairsOf(__m512 even, __m512 odd) {
   return _mm512_or_si512(Rounded(even), _mm512_slli_epi32(Rounded(odd), 16));
 }
 
+// Makes a panel zero from this key on until the next whole step.
+void ClearUnseen(BFloat16* panel, int64_t keys) {
+  std::fill(panel + RoundUp(keys, 2) * kQueries, panel + RoundUp(keys, kDepthStep) * kQueries, BFloat16{0});
+}
+
 // Softmax over the keys: scores [keys, 32] → weights as a panel, not yet divided by their sums, and the greatest score
 // and the sum of each query.
 struct Softmax {
@@ -193,6 +213,7 @@ struct Softmax {
       _mm512_store_ps(greatest + 16 * half, most);
       _mm512_store_ps(sums + 16 * half, sum);
     }
+    ClearUnseen(weights, keys);
   }
 };
 
@@ -231,6 +252,7 @@ struct ScoreGradient {
         before = gradient;
       }
     }
+    ClearUnseen(panel, keys);
   }
 };
 
@@ -268,8 +290,8 @@ void AttendBFloat16(const BFloat16* qkv, const Shape& shape, const Rotary& rotar
       MultiplyPanel({&keys.key[seen.begin * dim], dim}, seen_keys, queries.by_dim.data(), dim, scores.data(), kQueries,
                     false);
       const Softmax softmax(scores.data(), seen, shape, weights.data());
-      MultiplyPanel({&keys.value_transposed[seen.begin], keys.stride}, dim, weights.data(), RoundUp(seen_keys, 2),
-                    transposed.data(), kQueries, false);
+      MultiplyPanel({&keys.value_transposed[seen.begin], keys.stride}, dim, weights.data(),
+                    RoundUp(seen_keys, kDepthStep), transposed.data(), kQueries, false);
       TransposeSums(transposed.data(), dim, block.data());
       for (int64_t i = 0; i < seen.queries; i++) {
         const int64_t at = (work.start + first + i) * shape.heads + head;
@@ -334,8 +356,8 @@ void AttendGradientBFloat16(const BFloat16* qkv, const BFloat16* output, const f
           MultiplyPanel({by_score.data(), kQueries}, count, &queries.by_query[column * kQueries], kQueries,
                         &by.key[key * dim + column], dim, true);
         }
-        MultiplyPanel({&keys.key_transposed[key], keys.stride}, dim, panel.data(), RoundUp(count, 2), transposed.data(),
-                      kQueries, key != seen.begin);
+        MultiplyPanel({&keys.key_transposed[key], keys.stride}, dim, panel.data(), RoundUp(count, kDepthStep),
+                      transposed.data(), kQueries, key != seen.begin);
       }
       TransposeSums(transposed.data(), dim, query_gradient.data());
       for (int64_t i = 0; i < seen.queries; i++) {

@@ -9,6 +9,7 @@
 #include "number.h"
 
 #if defined(__AVX512BF16__)
+#include "amx_tile.h"
 #include "bfloat16_tile.h"
 #endif
 
@@ -48,6 +49,9 @@ struct Float32Panels {
   // The depth of every product is a multiple of this.
   static constexpr int64_t kDepthStep = 1;
   static constexpr int kTileRows = 6;
+
+  // Rows of a thread's turn: whole tiles.
+  static int64_t MostRows() { return 5 * kTileRows; }
 
   static float Of(float value) {
     Number rounded;
@@ -175,6 +179,14 @@ struct BFloat16Panels {
   using Packed = BFloat16;
   static constexpr int64_t kDepthStep = 2;
 
+  // Rows of a thread's turn: whole tiles.
+  static int64_t MostRows() {
+#if defined(LORASMITH_AMX)
+    if (MayUseAmx()) return AmxTiles::kRows;
+#endif
+    return 2 * kTileRows;
+  }
+
   static Rows<BFloat16> RowsOf(Rows<BFloat16> from, int64_t rows, int64_t depth, std::vector<BFloat16>* copy) {
     // Rows at a multiple of this distance compete for the same cache lines.
     constexpr int64_t kSharedBytes = 2048;
@@ -233,6 +245,12 @@ struct BFloat16Panels {
 
   static void Multiply(Rows<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t width, int64_t depth, float* sums,
                        bool accumulate) {
+#if defined(LORASMITH_AMX)
+    if (depth % AmxTiles::kDepth == 0 && MayUseAmx()) {
+      AmxTiles().Multiply({a.data, a.stride}, rows, panel, width, depth, sums, accumulate);
+      return;
+    }
+#endif
     for (int64_t row = 0; row < rows; row += kTileRows) {
       const int64_t some = std::min<int64_t>(kTileRows, rows - row);
       const SumsTile tile = width == kWidestPanel ? kSumsTiles<2>[some] : kSumsTiles<1>[some];

@@ -20,8 +20,8 @@ namespace {
 constexpr int64_t kTokenChunk = 1024;
 // Panels of a gradient that a thread computes in one turn.
 constexpr int64_t kGradientPanels = 4;
-// Most rows of a thread's turn; results stay the same for any number.
-constexpr int64_t kMostRows = 28;
+// Most rows of a thread's turn.
+constexpr int64_t kMostRows = 32;
 // Multiplications below which waking the other threads takes longer than computing.
 constexpr int64_t kFewMultiplications = 1 << 18;
 
@@ -139,10 +139,11 @@ struct Unit {
   int64_t end;
 };
 
-std::vector<Unit> UnitsOf(const std::vector<Part>& parts) {
+// Units of at most so many rows: results stay the same for any number.
+std::vector<Unit> UnitsOf(const std::vector<Part>& parts, int64_t most_rows) {
   int64_t rows = 0;
   for (const Part& part : parts) rows += part.count;
-  const int64_t most = std::clamp<int64_t>(RoundUp(rows / (8 * Threads()), kMostRows / 2), kMostRows / 2, kMostRows);
+  const int64_t most = std::clamp(RoundUp(rows / (8 * Threads()), most_rows / 2), most_rows / 2, most_rows);
   std::vector<Unit> units;
   for (size_t i = 0; i < parts.size(); i++) {
     for (int64_t begin = 0; begin < parts[i].count; begin += most) {
@@ -277,7 +278,7 @@ struct LoraForward {
         Panels::PackTransposed(column, layer.rank, place.columns, place.width, layer.scale, packed + place.at);
       }
     };
-    const std::vector<Unit> units = UnitsOf(parts);
+    const std::vector<Unit> units = UnitsOf(parts, Panels::MostRows());
     const auto multiply = [&](int64_t index) {
       const Unit& unit = units[index];
       const int64_t rows = unit.end - unit.begin;
@@ -411,7 +412,7 @@ struct LoraBackward {
       }
     };
 
-    const std::vector<Unit> units = UnitsOf(parts);
+    const std::vector<Unit> units = UnitsOf(parts, Panels::MostRows());
     const auto multiply = [&](int64_t index) {
       const Unit& unit = units[index];
       const int64_t rows = unit.end - unit.begin;
