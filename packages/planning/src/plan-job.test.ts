@@ -595,7 +595,7 @@ describe('planJob with a validation dataset', () => {
 
   it('evaluates on its rows, which are cut like the others, and reports them', async () => {
     const model = await tinyDecoder('qwen2', null);
-    const validation = await datasetOf(HELD_OUT, 'text', [...texts('abc', 'defg'), textOf(30)]);
+    const validation = await datasetOf(HELD_OUT, 'text', [...texts('efg', 'hijk'), textOf(30)]);
     const { report, ...planned } = await plan(model, 'text', texts('a', 'ab', 'abc', 'abcd'), drop, { validation });
     expect(linesOf(planned.training)).toEqual([1, 2, 3, 4]);
     expect(linesOf(planned.validation!)).toEqual([1, 2]);
@@ -655,6 +655,21 @@ describe('planJob with a validation dataset', () => {
     expect(report.publish).toBe('best');
     const warned = { code: 'validation_on_training_rows', param: 'validation.dataset' };
     expect(report.warnings).toEqual([expect.objectContaining(warned)]);
+  });
+
+  it('warns of rows that are also trained on, with the same tokens and the same of them trained', async () => {
+    const model = await tinyDecoder('qwen2', CHATML);
+    const warningsWith = async (rows: object[], format: Dataset['format'] = 'text') => {
+      const validation = await datasetOf(HELD_OUT, format, rows);
+      return (await plan(model, 'text', texts('ab', 'ab', 'cd', 'xyz'), {}, { validation })).report.warnings;
+    };
+    const message = expect.stringMatching(/^2 of the 4 rows of the validation dataset are also trained on/);
+    expect(await warningsWith(texts('ef', 'ab', 'xyz', 'abc'))).toEqual([
+      { code: 'validation_on_training_rows', message, param: 'validation.dataset' },
+    ]);
+    expect(await warningsWith(texts('ba', 'a', 'abcd'))).toEqual([]);
+    // The same text, of which another part is trained.
+    expect(await warningsWith([{ prompt: 'a', completion: 'b' }], 'prompt_completion')).toEqual([]);
   });
 
   it('says of which dataset a warning is', async () => {

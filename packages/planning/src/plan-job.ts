@@ -20,7 +20,7 @@ import { reportOf } from './report-of.js';
 import { refuseTooManyRounds } from './sample-prompts.js';
 import type { Target } from './target-ranks.js';
 import type { TokenizingProgress } from './tokenizing-progress.js';
-import { prepareValidation, sameDatasetWarnings, type ValidationRows } from './validation-dataset.js';
+import { prepareValidation, trainedRowsWarnings, type ValidationRows } from './validation-dataset.js';
 import { heldOutRows } from './validation-split.js';
 
 export interface PlanJobOptions extends OutlineJobOptions {
@@ -128,7 +128,7 @@ interface PlanParts {
 }
 
 async function planWith(options: PlanJobOptions, parts: PlanParts): Promise<Plan> {
-  const { spec, model, dataset, machine = null } = options;
+  const { spec, model, dataset, machine = null, signal } = options;
   const { targets, objective, prompts, rows, close } = parts;
   const { notes } = rows.training.summary;
   const { training, validation } = await sidesOf(options, parts);
@@ -137,10 +137,18 @@ async function planWith(options: PlanJobOptions, parts: PlanParts): Promise<Plan
   const steps = countSteps(training.count, spec.training);
   if (spec.samples !== null) refuseTooManyRounds(spec.samples, steps.total);
   const ofSteps = [...evaluationWarnings(spec, steps.total), ...warmupWarnings(steps)];
+  const ofRows =
+    rows.validation === null
+      ? []
+      : await trainedRowsWarnings(
+          { dataset, file: rows.training },
+          { dataset: options.validation!.dataset, file: rows.validation },
+          signal,
+        );
   const longest = Math.max(notes.counts.longest, validationDataset?.notes.counts.longest ?? 0);
   const warnings = [
     ...objective.warnings({ spec, model, dataset }, { ...notes.counts, longest }),
-    ...sameDatasetWarnings(dataset, validationDataset?.dataset ?? null),
+    ...ofRows,
     ...ofSteps,
     ...modelWarnings(model),
   ];

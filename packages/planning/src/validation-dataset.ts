@@ -1,7 +1,9 @@
 import { type Dataset, type Fault, ProductError } from '@lorasmith/contracts';
+import type { ExampleFile } from './example-file/example-file.js';
 import type { OpenExamples } from './example-file/example-store.js';
 import { FaultList } from './fault-list.js';
 import { type PrepareExamplesOptions, prepareExamples } from './prepare-examples.js';
+import { rowsInBoth } from './rows-in-both.js';
 
 /** The dataset that `validation.dataset` names. */
 export interface ValidationRows {
@@ -42,10 +44,22 @@ export async function prepareValidation(
   }
 }
 
-/** Warns if a job is evaluated on what it is trained on. */
-export function sameDatasetWarnings(trained: Dataset, validation: Dataset | null): Fault[] {
-  if (validation?.id !== trained.id) return [];
-  const message =
-    'validation.dataset is the dataset that is trained on, so evaluations say nothing about other rows. Use validation.split, or another dataset.';
-  return [{ code: 'validation_on_training_rows', message, param: 'validation.dataset' }];
+/** Warns if a job is evaluated on what it is trained on. @throws ProductError `cancelled` */
+export async function trainedRowsWarnings(
+  trained: { dataset: Dataset; file: ExampleFile },
+  validation: { dataset: Dataset; file: ExampleFile },
+  signal?: AbortSignal,
+): Promise<Fault[]> {
+  const warning = (message: string) => [{ code: 'validation_on_training_rows', message, param: 'validation.dataset' }];
+  if (validation.dataset.id === trained.dataset.id) {
+    return warning(
+      'validation.dataset is the dataset that is trained on, so evaluations say nothing about other rows. Use validation.split, or another dataset.',
+    );
+  }
+  const { rows, isLowerBound } = await rowsInBoth(trained.file, validation.file, signal);
+  if (rows === 0) return [];
+  const found = `${isLowerBound ? 'At least ' : ''}${rows} of the ${validation.dataset.rows} rows`;
+  return warning(
+    `${found} of the validation dataset are also trained on, so evaluations look better than they are. Remove them from one of the two.`,
+  );
 }
