@@ -20,6 +20,7 @@ namespace {
 template <typename Number>
 struct Rows {
   static constexpr int64_t kMost = 24;
+  static int64_t Most() { return kMost; }
   std::vector<float> query;   // [rows, dim]
   std::vector<float> scores;  // [rows, keys]; then the weights
   std::vector<float> output;  // [rows, dim]

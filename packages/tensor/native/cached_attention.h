@@ -162,13 +162,14 @@ struct CachedAttentionStep : CachedAttentionTask<Number> {
       for (int64_t i = 0; i < units; i++) put(i);
     }
     std::vector<RowRange> ranges;
+    const int64_t most = Rows::Most();
     for (const Text& text : texts) {
       const int64_t rows = text.tokens * shape.queries_per_key();
       // The last rows see the most keys, so they come first.
-      const int64_t last = (rows - 1) / Rows::kMost * Rows::kMost;
-      for (int64_t row = last; row >= 0; row -= Rows::kMost) {
+      const int64_t last = (rows - 1) / most * most;
+      for (int64_t row = last; row >= 0; row -= most) {
         for (int64_t key_head = 0; key_head < shape.key_value_heads; key_head++) {
-          ranges.push_back({&text, key_head, row, std::min<int64_t>(Rows::kMost, rows - row)});
+          ranges.push_back({&text, key_head, row, std::min<int64_t>(most, rows - row)});
         }
       }
     }

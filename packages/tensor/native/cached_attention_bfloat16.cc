@@ -1,8 +1,9 @@
 // Cached attention with bfloat16 products: see cached_attention.cc.
-#include "bfloat16_tile.h"
+#include "amx_tile.h"
 
 #if defined(__AVX512BF16__)
 
+#include "bfloat16_tile.h"
 #include "cached_attention.h"
 #include "vector_bfloat16.h"
 
@@ -11,12 +12,20 @@ namespace {
 
 // Keys lie as one panel of depth dim, values as dim / 32 panels of depth 32.
 struct Rows {
-  static constexpr int64_t kMost = kTileRows;
+  static constexpr int64_t kMost = 32;
   std::vector<BFloat16> query;    // [rows, dim]
   std::vector<float> scores;      // [rows, keys]
   std::vector<BFloat16> weights;  // [rows, keys]
   std::vector<float> output;      // [rows, dim]
   int64_t stride = 0;
+
+  // Rows of a unit of work: one tile.
+  static int64_t Most() {
+#if defined(LORASMITH_AMX)
+    if (MayUseAmx()) return AmxTiles::kRows;
+#endif
+    return kTileRows;
+  }
 
   static void Put(const float* key, const BFloat16* value, int64_t slot, const Shape& shape, BFloat16* keys,
                   BFloat16* values) {
@@ -40,8 +49,8 @@ struct Rows {
   }
 
   void Score(int64_t rows, int64_t at, const BFloat16* keys, const Shape& shape) {
-    const Target<BFloat16> to{nullptr, 0, nullptr, &scores[at], stride, true, false};
-    kTiles[rows]({query.data(), shape.padded_dim}, keys, shape.padded_dim, to);
+    Multiply({query.data(), shape.padded_dim}, rows, keys, shape.padded_dim,
+             {nullptr, 0, nullptr, &scores[at], stride, true, false});
   }
 
   void SetWeights(int64_t row, int64_t keys) {
@@ -52,9 +61,22 @@ struct Rows {
 
   void Mix(int64_t rows, int64_t at, const BFloat16* values, const Shape& shape, bool first) {
     for (int64_t column = 0; column < shape.padded_dim; column += kPanelColumns) {
-      const Target<BFloat16> to{nullptr, 0, nullptr, &output[column], shape.padded_dim, first, false};
-      kTiles[rows]({&weights[at], stride}, values + column * kPageTokens, kPageTokens, to);
+      Multiply({&weights[at], stride}, rows, values + column * kPageTokens, kPageTokens,
+               {nullptr, 0, nullptr, &output[column], shape.padded_dim, first, false});
     }
+  }
+
+ private:
+  // a [rows, depth] times a panel, whose depth is a multiple of 32.
+  static void Multiply(Matrix<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t depth,
+                       const Target<BFloat16>& to) {
+#if defined(LORASMITH_AMX)
+    if (MayUseAmx()) {
+      AmxTiles().Multiply(a, rows, panel, depth, to);
+      return;
+    }
+#endif
+    kTiles[rows](a, panel, depth, to);
   }
 };
 
