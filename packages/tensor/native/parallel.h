@@ -1,5 +1,5 @@
-// Runs loops on all cores. Its threads sleep between loops: a spinning thread would take a core from TensorFlow's next
-// matrix product.
+// Runs loops on all cores. Between loops its threads wait awake for a moment, then sleep: a thread that stays awake
+// would take a core from others.
 #pragma once
 
 #include <cstdint>
