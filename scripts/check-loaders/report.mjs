@@ -1,0 +1,61 @@
+/** @import { Answer, Answers } from './answers.mjs' */
+
+/** Of a log-probability between two sides that compute in float32. */
+export const FLOAT32 = 0.002;
+/** Where one side computes, or has merged weights, in bfloat16. */
+export const BFLOAT16 = 0.25;
+
+/** Prints the results, and counts those that do not match. */
+export class Report {
+  failures = 0;
+
+  /** @param {string} name @param {string} what @param {string} result */
+  line(name, what, result) {
+    console.log(`${name.padEnd(26)} ${what.padEnd(28)} ${result}`);
+  }
+
+  /** @param {string} name @param {string} what @param {string} result */
+  failure(name, what, result) {
+    this.failures++;
+    this.line(name, what, result);
+  }
+
+  /**
+   * Prints the greatest difference of the log-probabilities that both sides name.
+   * @param {string} name @param {string} what @param {Answers} theirs
+   * @param {[label: string, answers: Answers, tolerance: number][]} references
+   * @param {string} [cause] why this peer is known to compute something else than transformers; no match is expected then
+   */
+  compare(name, what, theirs, references, cause) {
+    if ('error' in theirs) return this.failure(name, what, `FAILED: ${theirs.error}`);
+    const results = references.flatMap(([label, answers, tolerance]) => {
+      if ('error' in answers) return [];
+      const { difference, compared } = differenceOf(answers, theirs);
+      const matches = compared >= 3 * answers.length && difference <= tolerance;
+      return [{ matches, text: `${matches ? '' : 'NO MATCH '}${label} ${difference.toExponential(1)}` }];
+    });
+    const text = results.map((result) => result.text).join(', ');
+    const known = cause !== undefined && results.some(({ matches }) => !matches);
+    if (!known) this.failures += results.filter(({ matches }) => !matches).length;
+    this.line(name, what, known ? `${text}: ${cause}` : text);
+  }
+}
+
+/** @param {Answer[]} ours @param {Answer[]} theirs */
+function differenceOf(ours, theirs) {
+  let difference = 0;
+  let compared = 0;
+  for (const [index, { text, steps }] of ours.entries()) {
+    for (const [step, tokens] of steps.entries()) {
+      // After another token, the texts are not the same any more.
+      if (step > 0 && theirs[index]?.text.slice(0, step) !== text.slice(0, step)) break;
+      for (const [token, value] of Object.entries(tokens)) {
+        const found = theirs[index]?.steps[step]?.[token];
+        if (found === undefined) continue;
+        compared++;
+        difference = Math.max(difference, Math.abs(found - value));
+      }
+    }
+  }
+  return { difference, compared };
+}

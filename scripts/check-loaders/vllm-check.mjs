@@ -1,0 +1,93 @@
+import path from 'node:path';
+import { downloadFolders, ownAnswers, TOKENS } from './answers.mjs';
+import { FAMILIES_DIR } from './families.mjs';
+import { BFLOAT16, FLOAT32 } from './report.mjs';
+import { manyAnswersOf } from './venvs.mjs';
+
+/** @import { Answers } from './answers.mjs' */
+
+const SUFFIX = '-wide';
+/** Settings that vLLM does not have, and what they are replaced with, so that it loads each family. @type {Record<string, object>} */
+const REPLACED = {
+  'qwen2-window': {
+    use_sliding_window: false,
+    sliding_window: null,
+    layer_types: ['full_attention', 'full_attention'],
+  },
+};
+/** What vLLM is known to refuse, in its own words. */
+const REFUSES = [
+  'Gemma2 uses `gelu_pytorch_tanh` as the hidden activation function',
+  'GPT2LMHeadModel does not support LoRA yet',
+  'assert not config.scale_attn_by_inverse_layer_idx',
+  'Sliding window for some but all layers is not supported',
+];
+/** Where vLLM is known to compute something else than transformers, and why. @type {Record<string, string>} */
+const DIFFERS = {
+  'rope-dynamic': 'vLLM has no positions from max_position_embeddings on',
+  'rope-longrope': 'vLLM takes the attention factor from max_position_embeddings, not from factor',
+  'tied-head-alone': 'vLLM reads no embedding from a file that has it as lm_head only',
+};
+
+/**
+ * Makes the models of the families again with heads that vLLM has, in the folder of models, each with an adapter.
+ * @param {{ names: string[], prompts: Map<string, string[]>, folder: string, peers: import('./venvs.mjs').Peers, signal: AbortSignal }} options
+ */
+export async function addWideFamilies({ names, prompts, folder, peers, signal }) {
+  if (peers.vllm === null || peers.transformers === null) return [];
+  const families = names.map((name) => {
+    const model = path.join(folder, 'models', `${name}${SUFFIX}`);
+    const adapter = path.join(folder, 'wide-adapters', name);
+    return { name, model, adapter, prompts: /** @type {string[]} */ (prompts.get(name)) };
+  });
+  const jobs = families.map(({ name, model, adapter }) => {
+    const like = path.join(folder, 'models', name);
+    const likeAdapter = path.join(FAMILIES_DIR, name, 'adapter_trained');
+    return { name, model, adapter, like, like_adapter: likeAdapter, changes: REPLACED[name] ?? {} };
+  });
+  const made = await manyAnswersOf(peers.transformers, 'wider_heads.py', jobs, signal);
+  for (const [index, { name }] of families.entries()) {
+    if (made[index]?.model === undefined)
+      throw new Error(`${name} was not made with wider heads: ${made[index]?.error}`);
+  }
+  return families;
+}
+
+/**
+ * These models with adapters in PEFT and vLLM, both in float32, in one process each.
+ * @param {{ families: Awaited<ReturnType<typeof addWideFamilies>>, client: any, folder: string,
+ *   peers: import('./venvs.mjs').Peers, report: import('./report.mjs').Report, signal: AbortSignal }} options
+ */
+export async function checkInVllm({ families, client, folder, peers, report, signal }) {
+  if (peers.vllm === null) return;
+  if (peers.transformers === null) return report.line('families', 'vLLM', 'left out: transformers makes their models');
+  const jobs = [];
+  /** @type {Answers[]} */
+  const ours = [];
+  for (const { name, model, adapter, prompts } of families) {
+    const imported = await client.importAdapter({ folder: adapter }, { base_model: path.basename(model) });
+    ours.push(await ownAnswers(client, imported.id, prompts));
+    const files = await downloadFolders(client, imported.id, path.join(folder, `${name}${SUFFIX}`), signal);
+    // All texts have one length. vLLM chooses the factors of LongRoPE by it, and gpt2 has no more positions.
+    const common = { prompts, tokens: TOKENS, length: (prompts[0]?.length ?? 0) + TOKENS };
+    jobs.push({ ...common, model, adapter: files.adapter }, { ...common, model: files.merged });
+  }
+  const references = await manyAnswersOf(peers.transformers, 'transformers_peft.py', jobs, signal);
+  const answers = await manyAnswersOf(peers.vllm, 'vllm_cpu.py', jobs, signal);
+  for (const [index, { name }] of families.entries()) {
+    for (const [offset, what] of ['base and adapter', 'merged'].entries()) {
+      const at = 2 * index + offset;
+      const label = `vLLM, ${what}`;
+      if (REFUSES.some((words) => answers[at].error?.includes(words))) {
+        report.line(`${name}${SUFFIX}`, label, `refused: ${answers[at].error}`);
+        continue;
+      }
+      /** @type {[string, Answers, number][]} */
+      const sides = [
+        [offset === 0 ? 'PEFT' : 'transformers', references[at], FLOAT32],
+        ['ours', /** @type {Answers} */ (ours[index]), BFLOAT16],
+      ];
+      report.compare(`${name}${SUFFIX}`, label, answers[at], sides, DIFFERS[name]);
+    }
+  }
+}

@@ -1,0 +1,88 @@
+"""For each job on standard input, makes a model like another one, with heads of 32 numbers and random weights, and a random
+adapter of PEFT for it. The result is JSON in the last line of standard output: the folder of each, or what went wrong.
+
+vLLM's attention on processors has no heads as narrow as those of the tiny models."""
+
+import glob
+import json
+import os
+import shutil
+import sys
+
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+HEAD = 32
+STD = 0.12
+
+
+def widen(config):
+    """Changes sizes only, so that config.json stays as its release of transformers wrote it."""
+    heads = config.get("num_attention_heads") or config["n_head"]
+    before = config.get("head_dim") or (config.get("hidden_size") or config["n_embd"]) // heads
+    config["n_embd" if "n_embd" in config else "hidden_size"] = HEAD * heads
+    if "head_dim" in config:
+        config["head_dim"] = HEAD
+    for rope in (config.get("rope_parameters") or {}, config.get("rope_scaling") or {}):
+        for name in ("short_factor", "long_factor"):
+            if name in rope:
+                factors = rope[name]
+                rope[name] = [factors[i * before // HEAD] for i in range(len(factors) * HEAD // before)]
+
+
+def make(job):
+    torch.manual_seed(sum(map(ord, job["name"])))
+    shutil.copytree(job["like"], job["model"], ignore=shutil.ignore_patterns("*.safetensors*"))
+    path = os.path.join(job["model"], "config.json")
+    with open(path) as file:
+        config = json.load(file)
+    widen(config)
+    config.update(job["changes"])
+    with open(path, "w") as file:
+        json.dump(config, file, indent=2)
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(job["model"])).float().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            is_norm = parameter.ndim == 1 and name.endswith("weight")
+            centre = 1.0 if is_norm and config["model_type"] != "gemma2" else 0.0
+            parameter.copy_(centre + torch.randn_like(parameter) * STD)
+    weights = {}
+    for shard in glob.glob(os.path.join(job["like"], "*.safetensors")):
+        with safe_open(shard, "pt") as file:
+            # The same names as there: a head may be stored although it is tied, or stored alone.
+            weights.update({name: file.get_slice(name).get_dtype() for name in file.keys()})
+    made = model.state_dict()
+    embedding = model.get_input_embeddings().weight.detach()
+    for name in weights:
+        stored = made.get(name, embedding)
+        is_head = name == "lm_head.weight" and config.get("tie_word_embeddings", True)
+        differs = is_head and any("embed_tokens" in other for other in weights)
+        weights[name] = torch.randn_like(stored) * STD if differs else stored.clone().contiguous()
+    save_file(weights, os.path.join(job["model"], "model.safetensors"), {"format": "pt"})
+    with open(os.path.join(job["like_adapter"], "adapter_config.json")) as file:
+        lora = json.load(file)
+    adapter = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(job["model"]),
+        LoraConfig(
+            r=lora["r"], lora_alpha=lora["lora_alpha"], target_modules=lora["target_modules"],
+            fan_in_fan_out=lora["fan_in_fan_out"], task_type="CAUSAL_LM",
+        ),
+    )  # fmt: skip
+    with torch.no_grad():
+        for name, parameter in adapter.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn_like(parameter) * STD)
+    adapter.save_pretrained(job["adapter"])
+    return {"model": job["model"]}
+
+
+results = []
+for job in json.load(sys.stdin):
+    try:
+        results.append(make(job))
+    except Exception as error:
+        results.append({"error": f"{type(error).__name__}: {error}"[:300]})
+print(json.dumps(results), flush=True)
