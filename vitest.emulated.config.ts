@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
-import { EMULATED_FILES, EXCLUDED_FILES } from './test/emulated/emulated-files.js';
+import { EXCLUDED_FILES, OWN_FILES, SUITE_FILES } from './test/emulated/emulated-files.js';
 
 // `npm run test:emulated`: the engine's suites on the CUDA engine, with an emulated driver and cuBLASLt. Each kernel is the one
 // that a GPU gets, run by the CPU, which takes ten to a hundred times as long as the CPU's own ops. The engine reads its
@@ -13,11 +13,15 @@ export default defineConfig({
   resolve: { conditions: ['source'] },
   ssr: { resolve: { conditions: ['source'], externalConditions: ['source'] } },
   test: {
-    include: EMULATED_FILES,
     exclude: EXCLUDED_FILES,
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 240_000,
     hookTimeout: 240_000,
+    // In this order: the own files take longest, and nothing would run beside the last of them.
+    projects: [
+      { extends: true, test: { name: 'card', include: OWN_FILES } },
+      { extends: true, test: { name: 'suites', include: SUITE_FILES } },
+    ],
   },
 });

@@ -1,8 +1,8 @@
 /** Tests that only this engine can have. */
-const OWN = ['test/emulated/**/*.test.ts'];
+export const OWN_FILES = ['test/emulated/**/*.test.ts'];
 
 /** The engine's suites. What they expect of an engine holds for every one. */
-const SUITES = ['packages/{tensor,models,lora,training}/{src,test}/**/*.test.ts'];
+export const SUITE_FILES = ['packages/{tensor,models,lora,training}/{src,test}/**/*.test.ts'];
 
 /** The CPU's own libraries, and what no engine is needed for. */
 const NOT_OF_THIS_ENGINE = [
@@ -35,6 +35,4 @@ const SLOW = [
 
 const isAll = process.env.EMULATED_TESTS === 'all';
 
-/** Patterns for vitest's `include` and `exclude`. */
-export const EMULATED_FILES = [...OWN, ...SUITES];
 export const EXCLUDED_FILES = ['**/node_modules/**', ...NOT_OF_THIS_ENGINE, ...(isAll ? [] : SLOW)];
