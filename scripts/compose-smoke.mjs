@@ -13,7 +13,7 @@ import { checkGpuRefusal } from './compose-smoke/gpu-refusal.mjs';
 import { checkImage } from './compose-smoke/image-checks.mjs';
 import { checkModelPull, HUB_SETTINGS } from './compose-smoke/model-pull.mjs';
 import { checkBackup, checkMetricsKey } from './compose-smoke/operations-checks.mjs';
-import { checkRebuildTime } from './compose-smoke/rebuild-time.mjs';
+import { checkRebuild } from './compose-smoke/rebuild.mjs';
 import { DEMO_MODEL_NAME } from './setup/demo-model.mjs';
 import { cacheDir, ROOT_DIR } from './setup/locations.mjs';
 import { DEMO_MODEL_WHEEL } from './setup/pinned-wheels.mjs';
@@ -103,8 +103,8 @@ async function smoke() {
       return await checkImage(stack.image(image), { engine });
     });
   }
-  await step('a change of a source file rebuilds each image in under 30 s', () =>
-    checkRebuildTime(
+  await step('a change of a source file builds only our own code again', () =>
+    checkRebuild(
       images.map(({ image }) => image),
       signal,
     ),
