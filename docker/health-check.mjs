@@ -1,7 +1,7 @@
 // node health-check.mjs URL: exits with 0 if URL answers with a status of success.
 const [url = ''] = process.argv.slice(2);
 try {
-  const response = await fetch(url, { signal: AbortSignal.timeout(4_000) });
+  const response = await fetch(url, { signal: AbortSignal.timeout(10_000) });
   if (response.ok) process.exit(0);
   console.error(`${response.status} ${(await response.text()).slice(0, 500)}`);
 } catch (error) {
