@@ -1,4 +1,4 @@
-// npm run test:emulated [-- [--all] FILES…]: the engine's suites on the CUDA engine with an emulated card. --all: the slow ones, too.
+// npm run test:emulated [-- [--all | --kernels] FILES…]: the engine's suites on the CUDA engine with an emulated card. --all: the slow ones, too; --kernels: without layers and trainings.
 import { runAsCommand, setUp } from './setup.mjs';
 import { runEmulatedTests } from './test-run/emulated-tests.mjs';
 import { countsLine } from './test-run/test-counts.mjs';

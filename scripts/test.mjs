@@ -1,5 +1,6 @@
 // npm test: runs set-up, then lint, type check and all tests. All of them run even if one fails. The last line is the count.
-// --faults adds the fault suite, which is included in the count; --audit checks the dependencies for known vulnerabilities.
+// --faults adds the fault suite and, on the emulated card, the suites of layers and trainings; both are included in the count.
+// --audit checks the dependencies for known vulnerabilities.
 // Continuous integration uses both.
 import { formatNative } from './native-format.mjs';
 import { cacheDir } from './setup/locations.mjs';
@@ -43,7 +44,8 @@ await runAsCommand(async () => {
   const tests = await runVitest(chosen, env);
   if (!tests.passed) failures.push('tests');
   // Arguments that select tests select among those of the CPU.
-  const emulated = chosen.length === 0 ? await runEmulatedTests([], env) : null;
+  const extent = withFaults ? [] : ['--kernels'];
+  const emulated = chosen.length === 0 ? await runEmulatedTests(extent, env) : null;
   if (emulated?.passed === false) failures.push('tests on the emulated card');
   const faults = withFaults ? await runVitest(['--config', 'vitest.faults.config.ts'], env) : null;
   if (faults?.passed === false) failures.push('faults');

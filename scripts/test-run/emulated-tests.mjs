@@ -3,11 +3,11 @@ import { runVitest } from './run-vitest.mjs';
 /**
  * Runs the engine's suites on the CUDA engine with an emulated card.
  *
- * @param {string[]} args for vitest; `--all` includes the slow files
+ * @param {string[]} args for vitest; `--all` includes the slow files, `--kernels` leaves out the suites of layers and trainings
  * @param {NodeJS.ProcessEnv} env
  */
 export async function runEmulatedTests(args, env) {
-  const all = args.includes('--all') ? { EMULATED_TESTS: 'all' } : {};
-  const chosen = args.filter((argument) => argument !== '--all');
-  return await runVitest(['--config', 'vitest.emulated.config.ts', ...chosen], { ...env, ...all });
+  const extent = args.includes('--all') ? 'all' : args.includes('--kernels') ? 'kernels' : 'usual';
+  const chosen = args.filter((argument) => !['--all', '--kernels'].includes(argument));
+  return await runVitest(['--config', 'vitest.emulated.config.ts', ...chosen], { ...env, EMULATED_TESTS: extent });
 }

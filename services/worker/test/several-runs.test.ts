@@ -247,7 +247,7 @@ describe('a pool with several runs', () => {
 
   test('of which one hangs: all are suspected', async () => {
     await pool.close();
-    makePool({ silenceMs: 1_000 });
+    makePool({ silenceMs: 4_000 });
     const runs = await beginAll(['step', 'step-hang 5']);
     // It hangs again once both are together.
     expect(await resultsOf(runs)).toMatchObject([finished, { type: 'paused' }]);
