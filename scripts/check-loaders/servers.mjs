@@ -77,7 +77,7 @@ async function server(name, command, program, signal, addressIn) {
           if (address !== null) resolve(address);
         });
       }
-      exited.then((how) => reject(new Error(`the server of ${name} ended with ${how}:\n${tail.join('\n')}`)));
+      void exited.then((how) => reject(new Error(`the server of ${name} ended with ${how}:\n${tail.join('\n')}`)));
       limit.addEventListener('abort', () => reject(new Error(`the server of ${name} was not ready: ${limit.reason}`)));
     });
     return { url, stop };
