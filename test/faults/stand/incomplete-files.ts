@@ -3,7 +3,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '../../../packages/client/src/index.js';
-import type { AdapterManifest, Dataset } from '../../../packages/contracts/src/index.js';
+import type { AdapterFile, AdapterManifest, Dataset } from '../../../packages/contracts/src/index.js';
 import { openSafetensors } from '../../../packages/safetensors/src/index.js';
 
 /** Checks continuously what is visible in the data folder and through the api. */
@@ -18,7 +18,7 @@ const PAUSE_MS = 40;
 
 /**
  * Nothing incomplete is ever visible: each dataset matches its digest, each adapter has all its files and they match
- * theirs, each checkpoint and merged model is complete, and everything that the api lists can be fetched.
+ * theirs, each merged model and GGUF file matches its record, each checkpoint is complete, and everything that the api lists can be fetched.
  */
 export function watchForIncompleteFiles({ dataDir, client }: { dataDir: string; client: Client }): Watch {
   const seen = new Set<string>();
@@ -117,10 +117,10 @@ async function checkAdapter(folder: string): Promise<void> {
 }
 
 async function checkMerged(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (name.endsWith('.safetensors')) await checkSafetensors(path.join(folder, name));
+  const record = await readFile(path.join(folder, 'merged-files.json'), 'utf8');
+  for (const { name, sha256: expected } of (JSON.parse(record) as { files: AdapterFile[] }).files) {
+    if ((await sha256(path.join(folder, name))) !== expected) throw new Error(`${name} is not as its record says`);
   }
-  await stat(path.join(folder, 'config.json'));
 }
 
 /** Opening checks that the file is exactly as long as its header says. */
