@@ -87,6 +87,8 @@ test('another tab asks for a key again', async () => {
 
 test('the key is only in the storage of the tab and in the header of requests', async () => {
   const secret = owners[0]!.key;
+  // They may have a "_", too.
+  const bits = secret.split('_').slice(2).join('_');
   expect(await page.evaluate('JSON.stringify({ ...sessionStorage })')).toContain(secret);
   expect(await page.evaluate('JSON.stringify({ ...localStorage })')).not.toContain('lsk_');
   expect(await page.content()).not.toContain('lsk_');
@@ -96,7 +98,7 @@ test('the key is only in the storage of the tab and in the header of requests', 
   for (const name of await readdir(stack.logsDir)) {
     const log = await readFile(path.join(stack.logsDir, name), 'utf8');
     expect(log, name).not.toContain(secret);
-    expect(log, name).not.toContain(secret.split('_')[2]);
+    expect(log, name).not.toContain(bits);
   }
 });
 
