@@ -33,8 +33,8 @@ const SLOW = [
   'packages/training/src/smollm2.test.ts',
 ];
 
-/** What `npm test` leaves to continuous integration: its own files train a whole job on the card. */
-const LAYERS_AND_TRAININGS = ['packages/{models,lora,training}/**'];
+/** What `npm test` leaves to continuous integration: the card's own files run each kernel and train a whole job. */
+const LAYERS_AND_TRAININGS = ['packages/{models,lora,training}/**', 'packages/tensor/test/fused-kernels.test.ts'];
 
 const excluded: Record<string, string[]> = { all: [], usual: SLOW, kernels: [...SLOW, ...LAYERS_AND_TRAININGS] };
 
