@@ -53,7 +53,8 @@ function differenceOf(ours, theirs) {
         const found = theirs[index]?.steps[step]?.[token];
         if (found === undefined) continue;
         compared++;
-        difference = Math.max(difference, Math.abs(found - value));
+        // null: not a number, and the greatest difference is none then.
+        difference = Math.max(difference, found === null ? Number.NaN : Math.abs(found - value));
       }
     }
   }

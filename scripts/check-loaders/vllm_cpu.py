@@ -3,6 +3,7 @@ answers are JSON in the last line of standard output: a list for each job, or wh
 
 import gc
 import json
+import math
 import os
 import sys
 import traceback
@@ -30,7 +31,11 @@ def answers(job):
     prompts = [{"prompt_token_ids": tokenizer(prompt)["input_ids"]} for prompt in job["prompts"]]
     results = []
     for output in model.generate(prompts, settings, lora_request=request, use_tqdm=False):
-        steps = [{each.decoded_token: each.logprob for each in step.values()} for step in output.outputs[0].logprobs]
+        # JSON has no NaN.
+        steps = [
+            {each.decoded_token: each.logprob if math.isfinite(each.logprob) else None for each in step.values()}
+            for step in output.outputs[0].logprobs
+        ]
         results.append({"text": output.outputs[0].text, "steps": steps})
     return results
 
