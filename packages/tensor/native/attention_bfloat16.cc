@@ -4,7 +4,7 @@
 // Scores are stored transposed, [keys, 32 queries]: the scores of a key are two vectors, softmax needs no sum across a
 // vector, and the second matrix of every product is one panel. With the scores S, weights P and output O of a block of
 // queries: Sᵀ = K Qᵀ, Oᵀ = Vᵀ Pᵀ. With dX the gradient by X: dPᵀ = V dOᵀ, dV += Pᵀ dO, dK += dSᵀ Q, dQᵀ = Kᵀ dSᵀ.
-#include "amx_tile.h"
+#include "bfloat16_panel.h"
 
 #if defined(__AVX512BF16__)
 
@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "attention.h"
-#include "bfloat16_tile.h"
 #include "vector_bfloat16.h"
 
 namespace lorasmith {
@@ -35,25 +34,6 @@ int64_t SpreadStride(int64_t columns) {
 
 void RoundRow(const float* from, int64_t size, BFloat16* to) {
   for (int64_t i = 0; i < size; i += 16) StoreNumbers(_mm512_loadu_ps(from + i), to + i);
-}
-
-// a [rows, depth] times a panel → sums [rows, 32], overwritten or added to.
-void MultiplyPanel(Matrix<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t depth, float* sums, int64_t stride,
-                   bool add) {
-#if defined(LORASMITH_AMX)
-  if (MayUseAmx()) {
-    AmxTiles tiles;
-    for (int64_t row = 0; row < rows; row += AmxTiles::kRows) {
-      const Target<BFloat16> to{nullptr, 0, nullptr, sums + row * stride, stride, !add, false};
-      tiles.Multiply({a.data + row * a.stride, a.stride}, std::min(AmxTiles::kRows, rows - row), panel, depth, to);
-    }
-    return;
-  }
-#endif
-  for (int64_t row = 0; row < rows; row += kTileRows) {
-    const Target<BFloat16> to{nullptr, 0, nullptr, sums + row * stride, stride, !add, false};
-    kTiles[std::min<int64_t>(kTileRows, rows - row)]({a.data + row * a.stride, a.stride}, panel, depth, to);
-  }
 }
 
 // [slots, dim] → [dim, slots]; both are multiples of 32.

@@ -1,9 +1,8 @@
 // Cached attention with bfloat16 products: see cached_attention.cc.
-#include "amx_tile.h"
+#include "bfloat16_panel.h"
 
 #if defined(__AVX512BF16__)
 
-#include "bfloat16_tile.h"
 #include "cached_attention.h"
 #include "vector_bfloat16.h"
 
@@ -20,12 +19,7 @@ struct Rows {
   int64_t stride = 0;
 
   // Rows of a unit of work: one tile.
-  static int64_t Most() {
-#if defined(LORASMITH_AMX)
-    if (MayUseAmx()) return AmxTiles::kRows;
-#endif
-    return kTileRows;
-  }
+  static int64_t Most() { return PanelTileRows(); }
 
   static void Put(const float* key, const BFloat16* value, int64_t slot, const Shape& shape, BFloat16* keys,
                   BFloat16* values) {
@@ -49,8 +43,7 @@ struct Rows {
   }
 
   void Score(int64_t rows, int64_t at, const BFloat16* keys, const Shape& shape) {
-    Multiply({query.data(), shape.padded_dim}, rows, keys, shape.padded_dim,
-             {nullptr, 0, nullptr, &scores[at], stride, true, false});
+    MultiplyPanel({query.data(), shape.padded_dim}, rows, keys, shape.padded_dim, &scores[at], stride, false);
   }
 
   void SetWeights(int64_t row, int64_t keys) {
@@ -61,22 +54,9 @@ struct Rows {
 
   void Mix(int64_t rows, int64_t at, const BFloat16* values, const Shape& shape, bool first) {
     for (int64_t column = 0; column < shape.padded_dim; column += kPanelColumns) {
-      Multiply({&weights[at], stride}, rows, values + column * kPageTokens, kPageTokens,
-               {nullptr, 0, nullptr, &output[column], shape.padded_dim, first, false});
+      MultiplyPanel({&weights[at], stride}, rows, values + column * kPageTokens, kPageTokens, &output[column],
+                    shape.padded_dim, !first);
     }
-  }
-
- private:
-  // a [rows, depth] times a panel, whose depth is a multiple of 32.
-  static void Multiply(Matrix<BFloat16> a, int64_t rows, const BFloat16* panel, int64_t depth,
-                       const Target<BFloat16>& to) {
-#if defined(LORASMITH_AMX)
-    if (MayUseAmx()) {
-      AmxTiles().Multiply(a, rows, panel, depth, to);
-      return;
-    }
-#endif
-    kTiles[rows](a, panel, depth, to);
   }
 };
 
