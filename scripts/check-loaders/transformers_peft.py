@@ -1,10 +1,8 @@
 """Answers prompts with transformers, for each job on standard input: a model, and an adapter for it with PEFT if there is one.
 The answers are JSON in the last line of standard output: a list for each job, or what went wrong."""
 
-import json
-import sys
-
 import torch
+from jobs import run_jobs
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
@@ -30,11 +28,5 @@ def answers(job):
     return results
 
 
-results = []
 with torch.no_grad():
-    for job in json.load(sys.stdin):
-        try:
-            results.append(answers(job))
-        except Exception as error:
-            results.append({"error": f"{type(error).__name__}: {error}"[:300]})
-print(json.dumps(results), flush=True)
+    run_jobs(answers)

@@ -7,9 +7,9 @@ import glob
 import json
 import os
 import shutil
-import sys
 
 import torch
+from jobs import run_jobs
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -79,10 +79,4 @@ def make(job):
     return {"model": job["model"]}
 
 
-results = []
-for job in json.load(sys.stdin):
-    try:
-        results.append(make(job))
-    except Exception as error:
-        results.append({"error": f"{type(error).__name__}: {error}"[:300]})
-print(json.dumps(results), flush=True)
+run_jobs(make)
