@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
+import { checkMonitoring, dashboardQueries, findPromtool } from '../checks/monitoring/promtool.mjs';
 import {
   createHttpApp,
   createLogger,
@@ -9,7 +10,6 @@ import {
   observeHttp,
   observeRedis,
 } from '../packages/service-kit/src/index.js';
-import { checkMonitoring, dashboardQueries, findPromtool } from '../scripts/monitoring/promtool.mjs';
 import { createApiMetrics } from '../services/api/src/metrics/api-metrics.js';
 import { countDownloads, countMerges, observeMergedModels } from '../services/registry/src/metrics/registry-metrics.js';
 import { observeMachine } from '../services/worker/src/metrics/machine-metrics.js';

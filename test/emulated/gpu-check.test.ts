@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 
 // `npm run gpu-check` on the emulated card, with a tiny model: what one starts on the day that a card is at hand.
 
-const PROGRAM = fileURLToPath(new URL('../../scripts/gpu-check.mjs', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../../checks/gpu-check.mjs', import.meta.url));
 /** The others start whole stacks, which takes minutes on an emulated card. */
 const PARTS = ['card', 'self-test', 'reference-float32', 'reference-bfloat16', 'speed-tiny'];
 

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { VARIANTS } from '../../scripts/kernel-tests/kernel-test-program.mjs';
-import { allMutants } from '../../scripts/kernel-tests/mutants.mjs';
-import { runKernelTests } from '../../scripts/kernel-tests/run-kernel-tests.mjs';
-import { tryMutants } from '../../scripts/kernel-tests/try-mutants.mjs';
+import { VARIANTS } from '../../checks/kernel-tests/kernel-test-program.mjs';
+import { allMutants } from '../../checks/kernel-tests/mutants.mjs';
+import { runKernelTests } from '../../checks/kernel-tests/run-kernel-tests.mjs';
+import { tryMutants } from '../../checks/kernel-tests/try-mutants.mjs';
 
 // The kernels alone, against plain loops in double precision: packages/tensor/native/cuda/test. `npm run test:kernels` shows
 // each test.

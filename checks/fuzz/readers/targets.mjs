@@ -1,0 +1,216 @@
+import { rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ROOT_DIR } from '../../../scripts/setup/locations.mjs';
+
+/**
+ * A reader under test. It resolves for valid input and throws a refusal for other input. Any other error is a finding.
+ *
+ * @typedef {object} Target
+ * @property {(input: Buffer) => Promise<void>} read
+ * @property {(error: unknown) => boolean} isRefusal
+ * @property {string[]} words of the format
+ * @property {(input: Buffer) => Buffer} [repair] corrects a length or a checksum, so that the reader continues after it
+ */
+
+/** @param {string} file */
+const compiled = async (file) => await import(path.join(ROOT_DIR, file));
+
+/** @param {unknown} error @param {string[]} names */
+const isNamed = (error, names) => error instanceof Error && names.includes(error.constructor.name);
+
+/** @type {Record<string, (folder: string) => Promise<Target>>} each receives its own empty folder */
+export const TARGETS = {
+  async safetensors(folder) {
+    const { openSafetensors } = await compiled('packages/safetensors/dist/index.js');
+    const location = path.join(folder, 'x.safetensors');
+    return {
+      async read(input) {
+        await writeFile(location, input);
+        const file = await openSafetensors(location);
+        try {
+          for (const name of file.tensors.keys()) await file.read(name);
+        } finally {
+          await file.close();
+        }
+      },
+      isRefusal: (error) => isNamed(error, ['SafetensorsError']),
+      repair: withTrueHeaderLength,
+      words: [
+        '"F32"',
+        '"BF16"',
+        '"dtype":',
+        '"shape":[',
+        '"data_offsets":[',
+        '"__metadata__":{',
+        '{}',
+        '[',
+        ']',
+        ',',
+        '1e999',
+        '-1',
+        '"__proto__":',
+        '\\u0061',
+        '9007199254740993',
+      ],
+    };
+  },
+
+  async gguf() {
+    const { parseGgufHeader } = await compiled('packages/gguf/dist/gguf-header.js');
+    const { GgufMetadata } = await compiled('packages/gguf/dist/gguf-metadata.js');
+    const { readLlamaSettings, llamaConfigJson } = await compiled('packages/gguf/dist/llama-config.js');
+    const { planLlamaTensors } = await compiled('packages/gguf/dist/llama-tensors.js');
+    const { bpeTokenizerFiles } = await compiled('packages/gguf/dist/bpe-tokenizer.js');
+    return {
+      async read(input) {
+        // Pretends that all data exist, so that the checks after the header are reached.
+        const header = parseGgufHeader(input, 2 ** 40, 'x.gguf');
+        const metadata = new GgufMetadata(header.metadata, 'x.gguf');
+        const settings = readLlamaSettings(metadata, header.tensors);
+        planLlamaTensors(header.tensors, settings, 'x.gguf');
+        llamaConfigJson(settings, metadata, null);
+        bpeTokenizerFiles(metadata);
+      },
+      isRefusal: (error) => isNamed(error, ['ProductError', 'OutOfBytes']),
+      words: [
+        'GGUF',
+        'general.architecture',
+        'llama',
+        'llama.block_count',
+        'llama.embedding_length',
+        'general.alignment',
+        'tokenizer.ggml.tokens',
+        'tokenizer.ggml.merges',
+        'tokenizer.ggml.pre',
+        'blk.0.attn_q.weight',
+        '\x08\0\0\0',
+        '\x09\0\0\0',
+        '\xff\xff\xff\xff\xff\xff\xff\x7f',
+      ],
+    };
+  },
+
+  async tar() {
+    const { unpackAdapterTar } = await compiled('services/registry/dist/importing/adapter-tar.js');
+    return {
+      async read(input) {
+        const written = new Set();
+        const staging = {
+          async write(/** @type {string} */ name, /** @type {AsyncIterable<Uint8Array>} */ source) {
+            if (written.has(name) || !/^adapter_(config\.json|model\.safetensors)$/.test(name)) {
+              throw new Error(`it wrote ${JSON.stringify(name)}`);
+            }
+            written.add(name);
+            for await (const _ of source);
+          },
+        };
+        await unpackAdapterTar(piecesOf(input), staging);
+      },
+      isRefusal: (error) => isNamed(error, ['ProductError']),
+      repair: withTrueChecksums,
+      words: [
+        'ustar\x0000',
+        'adapter_config.json',
+        'adapter_model.safetensors',
+        '../',
+        '/',
+        './@LongLink',
+        'PaxHeader',
+        '23 path=adapter_x.json\n',
+        '14 size=99999\n',
+        '\x80\0\0\0\0\0\0\0\xff\xff\xff\xff',
+        '00000000144\0',
+        'x',
+        'L',
+        'K',
+        'g',
+        '5',
+        '1',
+        '2',
+      ],
+    };
+  },
+
+  async jsonl(folder) {
+    const { DatasetChecker } = await compiled('services/api/dist/datasets/dataset-checker.js');
+    const { readLines } = await compiled('packages/planning/dist/jsonl/read-lines.js');
+    const { parseLine } = await compiled('packages/planning/dist/jsonl/parse-line.js');
+    const { checkRow } = await compiled('packages/planning/dist/dataset-row.js');
+    const location = path.join(folder, 'x.jsonl');
+    return {
+      async read(input) {
+        const checker = new DatasetChecker({ maxBytes: 1e6, maxLineBytes: 4_000, maxRows: 100 });
+        for await (const piece of piecesOf(input)) checker.push(piece);
+        const { rows, format } = checker.finish();
+        // Planning must read the same rows that an upload accepts.
+        await writeFile(location, input);
+        let read = 0;
+        const rowsRead = [];
+        for await (const lines of readLines(location)) rowsRead.push(...lines.map(parseLine));
+        for (const row of rowsRead) {
+          if (row === null) continue;
+          if (row.fault !== null)
+            throw new Error(`line ${row.line} was accepted at upload but has a fault in planning: ${row.fault}`);
+          const checked = checkRow(row.value);
+          if (checked.row === null || checked.format !== format)
+            throw new Error(`line ${row.line} was accepted at upload but not in planning`);
+          read++;
+        }
+        if (read !== rows) throw new Error(`${rows} rows were accepted at upload, ${read} were read in planning`);
+        await rm(location);
+      },
+      isRefusal: (error) => isNamed(error, ['ProductError']),
+      words: [
+        '{"text":"',
+        '{"prompt":"',
+        '"completion":"',
+        '{"messages":[',
+        '{"role":"assistant","content":"',
+        '"features":[',
+        '"label":',
+        '"instruction":"',
+        '"output":"',
+        '"}\n',
+        '\\ud800',
+        '\\u0000',
+        '1e999',
+        '-0',
+        '[[[[',
+        '\xef\xbb\xbf',
+        '\xc0\xaf',
+        '\r\n',
+        '\n\n',
+        '"__proto__":',
+        '\u2028',
+      ],
+    };
+  },
+};
+
+/** Corrects the length at the start of a safetensors file to that of the JSON after it. @param {Buffer} input */
+function withTrueHeaderLength(input) {
+  const end = input.lastIndexOf('}') + 1;
+  if (end <= 8) return input;
+  const repaired = Buffer.from(input);
+  repaired.writeBigUInt64LE(BigInt(end - 8));
+  return repaired;
+}
+
+/** Corrects the checksum of every block that claims to be a tar header. @param {Buffer} input */
+function withTrueChecksums(input) {
+  const repaired = Buffer.from(input);
+  for (let at = 0; at + 512 <= repaired.length; at += 512) {
+    const block = repaired.subarray(at, at + 512);
+    if (block.toString('latin1', 257, 262) !== 'ustar') continue;
+    block.fill(' ', 148, 156);
+    const sum = block.reduce((total, byte) => total + byte, 0);
+    block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+  }
+  return repaired;
+}
+
+/** Splits the input into pieces that end within lines and blocks. @param {Buffer} input */
+async function* piecesOf(input) {
+  const length = 1 + (input.length % 700);
+  for (let at = 0; at < input.length; at += length) yield input.subarray(at, at + length);
+}

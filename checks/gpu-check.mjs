@@ -1,0 +1,103 @@
+// npm run gpu-check -- --out FOLDER [--python PYTHON] [--only NAMES] [--emulated] …
+// Does everything that only a GPU can show, most important first, in under eight minutes, and writes each result when it is
+// there: FOLDER/report.md, FOLDER/results.json, FOLDER/logs. docs/cuda-emulator.md describes the parts.
+import { mkdir } from 'node:fs/promises';
+import { cpus, totalmem } from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { SetupError } from '../scripts/setup/setup-error.mjs';
+import { runAsCommand, setUp } from '../scripts/setup.mjs';
+import { interruption } from '../scripts/stack/interruption.mjs';
+import { partsOf } from './gpu-check/parts.mjs';
+import { Report } from './gpu-check/report.mjs';
+import { runPart } from './gpu-check/run-part.mjs';
+
+/** Of all parts together; set-up, which needs no card, is not counted. */
+const TIME_SECONDS = 470;
+/** A part with less time than this is not begun. */
+const LEAST_SECONDS = 15;
+/** An emulated card has this many times the time. */
+const EMULATION_FACTOR = 20;
+
+const USAGE = `npm run gpu-check -- --out FOLDER [options]
+
+  --out FOLDER       report.md, results.json, logs; written as parts end
+  --python PYTHON    with torch for this GPU, transformers, peft, trl and datasets: the same rows are trained with them
+  --only NAMES       parts, separated by commas
+  --emulated         on an emulated card, with small models: everything but speed
+  --model FOLDER     base model of the demo's job (default: the demo's; with --emulated a tiny one)
+  --max-steps N      of the demo's job (default: all; with --emulated 6)
+  --precision NAME   of the demo's job, float32 or bfloat16 (default: bfloat16)
+  --models-dir FOLDER  where models with random weights are written (default: FOLDER of --out)`;
+
+const { values } = parseArgs({
+  options: {
+    out: { type: 'string' },
+    python: { type: 'string' },
+    only: { type: 'string' },
+    emulated: { type: 'boolean', default: false },
+    model: { type: 'string' },
+    'max-steps': { type: 'string' },
+    precision: { type: 'string', default: 'bfloat16' },
+    'models-dir': { type: 'string' },
+    help: { type: 'boolean' },
+  },
+});
+
+await runAsCommand(async () => {
+  if (values.help || values.out === undefined || !['float32', 'bfloat16'].includes(values.precision)) {
+    console.error(USAGE);
+    return values.help ? 0 : 2;
+  }
+  // npm runs scripts in the repository's root, but file names are relative to the user's current folder.
+  const fromUser = (/** @type {string} */ file) => path.resolve(process.env.INIT_CWD ?? process.cwd(), file);
+  const out = fromUser(values.out);
+  for (const folder of ['logs', 'parts', 'data']) await mkdir(path.join(out, folder), { recursive: true });
+  const { emulated: isEmulated, model, python } = values;
+  const { modelsDir } = await setUp({ cuda: isEmulated ? 'emulated' : 'gpu' });
+  // Only now: it imports compiled packages.
+  const { prepareCheck } = await import('./gpu-check/prepare-check.mjs');
+  const check = await prepareCheck({
+    ...{ out, modelsDir, isEmulated, env: process.env },
+    randomModelsDir: fromUser(values['models-dir'] ?? out),
+    model: model === undefined ? undefined : fromUser(model),
+    maxSteps: values['max-steps'] === undefined ? undefined : Number(values['max-steps']),
+    precision: values.precision,
+    python: python === undefined ? undefined : fromUser(python),
+    log: console.log,
+  });
+  const wanted = values.only?.split(',');
+  const parts = partsOf(check).filter(({ name }) => wanted?.includes(name) ?? true);
+  if (parts.length === 0)
+    throw new SetupError(`--only names no part`, `use names of ${partsOf(check).map(({ name }) => name)}.`);
+
+  const interrupted = interruption();
+  const report = new Report(out, {
+    started: new Date().toISOString(),
+    card: check.isEmulated ? 'EMULATED on the CPU: times say nothing about a card' : 'see below',
+    host: `${cpus()[0]?.model.trim()}, ${cpus().length} cores, ${Math.round(totalmem() / 1e9)} GB, Node ${process.versions.node}`,
+  });
+  const startedAt = performance.now();
+  /** @type {Map<string, import('./gpu-check/run-part.mjs').PartEnd>} */
+  const done = new Map();
+  for (const { name, title, limitSeconds, command, describe } of parts) {
+    const left = check.isEmulated
+      ? limitSeconds * EMULATION_FACTOR
+      : TIME_SECONDS - (performance.now() - startedAt) / 1e3;
+    const reason = interrupted.aborted ? 'interrupted' : left < LEAST_SECONDS ? 'the time was over' : null;
+    if (reason !== null) {
+      report.add({ name, title, ending: 'not run', how: reason, seconds: 0, lines: [], result: null });
+      continue;
+    }
+    process.stdout.write(`${title} …\n`);
+    const limitMs = 1e3 * (check.isEmulated ? left : Math.min(limitSeconds, left));
+    const end = await runPart({ name, out, limitMs, command, signal: interrupted });
+    done.set(name, end);
+    const { ending, how, seconds, result, log } = end;
+    const lines = describe(end, done);
+    report.add({ name, title, ending, how, seconds, lines, result, log });
+    process.stdout.write([`${ending} in ${seconds.toFixed(1)} s`, ...lines, '', ''].join('\n'));
+  }
+  process.stdout.write(`${path.join(out, 'report.md')}\n`);
+  return interrupted.aborted ? 130 : report.isGood ? 0 : 1;
+});

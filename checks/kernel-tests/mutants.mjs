@@ -1,0 +1,312 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { NATIVE_DIR } from '../../scripts/setup/native-build.mjs';
+
+export const KERNELS_DIR = path.join(NATIVE_DIR, 'cuda/kernels');
+
+/**
+ * A kernel with one error, which the kernel tests should notice.
+ *
+ * @typedef {object} Mutant
+ * @property {string} name
+ * @property {string} file of native/cuda/kernels
+ * @property {string} text that is replaced
+ * @property {number} occurrence of the text, from 0
+ * @property {string} replacement
+ * @property {string} kernel the .cu file that is compiled with it, without the ending
+ * @property {string[]} tests parts of their names
+ * @property {keyof typeof import('./kernel-test-program.mjs').VARIANTS} variant
+ * @property {string | null} unnoticed why nothing notices it, where that is known
+ * @property {boolean} inSample whether `npm test` tries it
+ */
+
+/** Tests of each file, and the kernel that shows errors of a header. */
+const FILES = {
+  'attention_bfloat16.cuh': { kernel: 'attention_64', tests: ['AttentionBFloat16'] },
+  'attention_float32.cuh': { kernel: 'attention_64', tests: ['AttentionFloat32'] },
+  'attention.cuh': { kernel: 'attention_64', tests: ['Attention'] },
+  'attention_prepare.cu': { kernel: 'attention_prepare', tests: ['Attention'] },
+  'device.h': { kernel: 'softmax', tests: ['Softmax'] },
+  'norm.cu': { kernel: 'norm', tests: ['Norms'] },
+  'softmax.cu': { kernel: 'softmax', tests: ['Softmax'] },
+  'reduce.cu': { kernel: 'reduce', tests: ['Reductions'] },
+  'copy.cu': { kernel: 'copy', tests: ['Copies', 'Transposes', 'Gather', 'Scatter'] },
+  'cross_entropy.cu': { kernel: 'cross_entropy', tests: ['CrossEntropy'] },
+  'elementwise.cu': { kernel: 'elementwise', tests: ['Broadcasting', 'Functions'] },
+  'random.cu': { kernel: 'random', tests: ['RandomNumbers'] },
+  'gated_unit.cu': { kernel: 'gated_unit', tests: ['GatedUnit'] },
+  'lora.cu': { kernel: 'lora', tests: ['Lora', 'Dropout'] },
+  'adamw.cu': { kernel: 'adamw', tests: ['AdamW'] },
+};
+
+/**
+ * Errors by hand: [file, text, replacement, what they are]. A number chooses the occurrence of the text; `sample`: for `npm test`.
+ *
+ * @type {[keyof typeof FILES, string, string, string, { variant?: Mutant['variant'], occurrence?: number, sample?: boolean,
+ *   unnoticed?: string }?][]}
+ */
+const BY_HAND = [
+  [
+    'attention.cuh',
+    'return key <= query &&',
+    'return key < query &&',
+    'a query does not see its own key',
+    { sample: true },
+  ],
+  ['attention.cuh', 'key > query - shape.window)', 'key >= query - shape.window)', 'a window is one key wider'],
+  [
+    'attention.cuh',
+    'query - shape.window + 1)',
+    'query - shape.window + 65)',
+    'the first tile of a window is left out',
+  ],
+  [
+    'attention.cuh',
+    'length : key + shape.window;',
+    'length : key + shape.window - 33;',
+    "a window's last step is left out",
+  ],
+  ['attention.cuh', 'key + keys - 1 <= query', 'key <= query', 'a tile with hidden keys counts as seen'],
+  [
+    'attention.cuh',
+    'key + keys - 1 <= query',
+    'key + keys - 2 <= query',
+    'a tile with one hidden key counts as seen',
+    { unnoticed: 'tiles begin at multiples of 16: there is no such tile' },
+  ],
+  [
+    'attention.cuh',
+    'query + queries <= length',
+    'query <= length',
+    'queries beyond a row count as seen',
+    { unnoticed: 'queries beyond a row are zeros, and so are the gradients of their output' },
+  ],
+  ['attention.cuh', 'score * (shape.scale * kLog2E)', 'score * kLog2E', 'scores are not scaled', { sample: true }],
+  ['attention.cuh', 'float slope = shape.scale', 'float slope = 1', 'gradients of scores are not scaled'],
+  ['attention.cuh', '1.0f - tanh * tanh', '1.0f', 'the slope of the cap is missing'],
+  ['attention.cuh', '(by_weight - delta)', '(by_weight)', "a query's sum is not subtracted"],
+  ['attention.cuh', 'c - D / 2 < half ?', 'c - D / 2 <= half ?', 'a number after the end of a head is written'],
+  [
+    'attention.cuh',
+    'if (c < D / 2) return c < half ? c',
+    'if (c < D / 2) return c <= half ? c',
+    'a zero is written over the second half',
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'lane / 16 * 8 + lane % 8',
+    'lane / 8 % 2 * 8 + lane % 8',
+    'fragments of B are exchanged',
+    { sample: true },
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'rows + lane % 16 * AttentionPitch(D) + part * 16 + lane / 16 * 8',
+    'rows + (lane / 16 * 8 + lane % 8) * AttentionPitch(D) + part * 16 + lane / 8 % 2 * 8',
+    'fragments of A are exchanged',
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'LoadMatrixX4Transposed(b',
+    'LoadMatrixX4(b',
+    'a fragment is not transposed',
+    { sample: true },
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'PackBFloat16(sums[0][2], sums[0][3])',
+    'PackBFloat16(sums[1][0], sums[1][1])',
+    'two registers of A are the same',
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'if (first + row < length)',
+    'if (first + row <= length)',
+    "a tile has the next row's first token",
+    { variant: 'addresses', sample: true },
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'result.at[n][2 * half] *= shrink;',
+    '',
+    'sums keep the scale of an earlier greatest score',
+  ],
+  ['attention_bfloat16.cuh', 'sum[half] * shrink + own', 'sum[half] + own', 'the total keeps that scale'],
+  ['attention_bfloat16.cuh', 'log2f(total)) * kLn2', 'log2f(total))', 'sums are stored in units of log2'],
+  [
+    'attention_bfloat16.cuh',
+    'const float base = top == -INFINITY ? 0 : top;',
+    'const float base = top;',
+    'a row that sees no key of a tile becomes NaN',
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'steps + step % 2 * 2 * kStepSize',
+    'steps',
+    'the next step overwrites the one in use',
+    { variant: 'races', occurrence: 0, sample: true },
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'a[i] * cosine[angle] + b[i] * sine[angle]',
+    'a[i] * cosine[angle] - b[i] * sine[angle]',
+    'gradients are turned the wrong way',
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'row_sums + head * shape.tokens + at',
+    'row_sums + at',
+    "sums are those of the group's first head",
+  ],
+  [
+    'attention_bfloat16.cuh',
+    'head / (shape.heads / shape.key_value_heads)',
+    'head % shape.key_value_heads',
+    'queries use other keys',
+  ],
+  ['attention_bfloat16.cuh', 'WaitForAllCopies();', '', 'queries are read before they are there', { occurrence: 0 }],
+  [
+    'attention_bfloat16.cuh',
+    'WaitForAllCopies();',
+    '',
+    'keys are read before they are there',
+    { occurrence: 1, sample: true },
+  ],
+  ['attention_bfloat16.cuh', 'WaitForAllCopies();', '', 'values are read before they are there', { occurrence: 2 }],
+  [
+    'attention_bfloat16.cuh',
+    'WaitForAllCopies();',
+    '',
+    'a step of the gradient is read before it is there',
+    { occurrence: 3 },
+  ],
+  ['attention_bfloat16.cuh', 'if (at >= length) continue;', '', 'tokens after a row are written', { occurrence: 0 }],
+  [
+    'attention_bfloat16.cuh',
+    '__shfl_xor_sync(kAllLanes, value, 2)',
+    '__shfl_xor_sync(kAllLanes, value, 4)',
+    'the greatest score of another row',
+    { occurrence: 0 },
+  ],
+  [
+    'attention_float32.cuh',
+    'if (first + row >= length)',
+    'if (first + row > length)',
+    "a tile has the next row's first token",
+    { variant: 'addresses' },
+  ],
+  ['attention_float32.cuh', 'if (chunk + kChunk < D)', 'if (chunk + 2 * kChunk < D)', 'the last columns are left out'],
+  ['attention_float32.cuh', 'sum[i] *= shrink;', '', 'the total keeps the scale of an earlier greatest score'],
+  [
+    'attention_float32.cuh',
+    'by = kSide / 2; by > 0',
+    'by = kSide / 4; by > 0',
+    'the greatest score of half a row',
+    { occurrence: 0 },
+  ],
+  [
+    'attention_float32.cuh',
+    'by = kSide / 2; by > 0',
+    'by = kSide / 4; by > 0',
+    'the sum of half a row',
+    { occurrence: 1 },
+  ],
+  [
+    'attention_prepare.cu',
+    'offsets[middle] <= token',
+    'offsets[middle] < token',
+    'the first token of a row has the position after the row before',
+  ],
+  ['attention_prepare.cu', 'direction * sine[angle]', 'sine[angle]', 'gradients in float32 are turned the wrong way'],
+  ['attention_prepare.cu', 'if (c < half) {', 'if (c <= half) {', 'what follows a head is read as a part of it'],
+  [
+    'device.h',
+    'lane == 0) sums[warp] = value',
+    'lane == 1) sums[warp] = value',
+    'another lane stores the sum of a warp',
+    { unnoticed: 'all lanes have the same sum' },
+  ],
+  [
+    'device.h',
+    'lane < static_cast<int>(blockDim.x / 32) ? sums',
+    'lane <= static_cast<int>(blockDim.x / 32) ? sums',
+    'the sum of a warp that does not exist is added',
+  ],
+  [
+    'device.h',
+    'for (int by = 16; by > 0; by >>= 1) value += ',
+    'for (int by = 8; by > 0; by >>= 1) value += ',
+    'the sum of half a warp',
+  ],
+  ['elementwise.cu', 'a > b || a != a ? a : b', 'a > b ? a : b', 'the maximum of NaN and a number is the number'],
+  ['elementwise.cu', 'x > 0.0f || x != x ?', 'x > 0.0f ?', 'ReLU of NaN is 0'],
+  ['random.cu', '4 * i + k < size', '4 * i + k <= size', 'a number after the end is written', { variant: 'addresses' }],
+  [
+    'gated_unit.cu',
+    'i < width; i += blockDim.x * kSize',
+    'i + kSize < width; i += blockDim.x * kSize',
+    'the last vector is left out',
+  ],
+  ['gated_unit.cu', 'Store(d * f.value, by_up)', 'Store(d, by_up)', 'the gradient by up has no gate'],
+  ['lora.cu', 'of_rank < layer->rank', 'of_rank <= layer->rank', "a layer's B reaches into the next layer's columns"],
+  ['lora.cu', '* layer->scale', '', 'B is not scaled'],
+  [
+    'lora.cu',
+    'row < layer.first_row + layer.rows',
+    'row <= layer.first_row + layer.rows',
+    'a layer has a row of the next one',
+  ],
+  ['adamw.cu', 'step.one_minus_beta1', 'step.one_minus_beta2', 'the first moment has the share of the second'],
+  [
+    'adamw.cu',
+    '__fdiv_rn(__fsqrt_rn(to.second), step.root_correction)',
+    '__fsqrt_rn(to.second)',
+    'the second moment is not corrected',
+  ],
+  ['adamw.cu', 'min(1.0, max_norm', 'max(1.0, max_norm', 'small gradients are enlarged'],
+];
+
+/** Barriers whose removal nothing notices: [file, occurrence, why]. @type {[string, number, string][]} */
+const UNNOTICED_BARRIERS = [
+  ['device.h', 0, 'it is for a second sum at once, which no kernel takes yet'],
+  ['device.h', 2, 'it is for a second maximum at once, which no kernel takes yet'],
+];
+
+/** Barriers that are tried in `npm test`. @type {[string, number][]} */
+const SAMPLED_BARRIERS = [
+  ['attention_bfloat16.cuh', 2],
+  ['device.h', 1],
+];
+
+/** @returns {Promise<Mutant[]>} each barrier of {@link FILES} removed, and the errors by hand */
+export async function allMutants() {
+  /** @type {Mutant[]} */
+  const mutants = [];
+  for (const [file, { kernel, tests }] of Object.entries(FILES)) {
+    const source = await readFile(path.join(KERNELS_DIR, file), 'utf8');
+    for (const barrier of ['__syncthreads();', '__syncwarp();']) {
+      const count = source.split(barrier).length - 1;
+      for (let occurrence = 0; occurrence < count; occurrence++) {
+        const known = UNNOTICED_BARRIERS.find(([of, at]) => of === file && at === occurrence);
+        mutants.push({
+          name: `without barrier ${occurrence}`,
+          ...{ file, text: barrier, occurrence, replacement: ';', kernel, tests, variant: 'races' },
+          unnoticed: known?.[2] ?? null,
+          inSample: SAMPLED_BARRIERS.some(([of, at]) => of === file && at === occurrence),
+        });
+      }
+    }
+  }
+  for (const [file, text, replacement, name, options = {}] of BY_HAND) {
+    const { variant = 'orders', occurrence = 0, sample = false, unnoticed = null } = options;
+    mutants.push({ name, file, text, occurrence, replacement, ...FILES[file], variant, unnoticed, inSample: sample });
+  }
+  return mutants;
+}
+
+/** @param {Mutant} mutant @param {string} source the file's text @returns {string} the text with the error */
+export function mutate({ file, text, occurrence, replacement }, source) {
+  const parts = source.split(text);
+  if (parts.length - 1 <= occurrence) throw new Error(`${file} does not have "${text}" ${occurrence + 1} times`);
+  return `${parts.slice(0, occurrence + 1).join(text)}${replacement}${parts.slice(occurrence + 1).join(text)}`;
+}

@@ -1,0 +1,45 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { ROOT_DIR } from '../../scripts/setup/locations.mjs';
+import { readTestCounts } from './test-counts.mjs';
+
+/**
+ * Runs vitest and counts its tests.
+ *
+ * @param {string[]} args after `vitest run`
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {Promise<{ passed: boolean, counts: import('./test-counts.mjs').TestCounts }>} a run without a report
+ *   counts as one failed test
+ */
+export async function runVitest(args, env) {
+  const reportDir = await mkdtemp(path.join(tmpdir(), 'lorasmith-test-'));
+  try {
+    const reportFile = path.join(reportDir, 'report.json');
+    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${reportFile}`];
+    const passed = await runProgram('vitest/vitest.mjs', ['run', ...reporters, ...args], env);
+    const counts = existsSync(reportFile) ? await readTestCounts(reportFile) : { passed: 0, failed: 1, skipped: 0 };
+    return { passed, counts };
+  } finally {
+    await rm(reportDir, { recursive: true, force: true });
+  }
+}
+
+/**
+ * @param {string} program below node_modules
+ * @param {string[]} args
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {Promise<boolean>} whether it exited with 0
+ */
+export async function runProgram(program, args, env) {
+  const child = spawn(process.execPath, [path.join(ROOT_DIR, 'node_modules', program), ...args], {
+    cwd: ROOT_DIR,
+    env,
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  const [code] = await once(child, 'exit');
+  return code === 0;
+}
