@@ -1,7 +1,7 @@
 // npm run docs: writes the parts of the documentation that come from the code. A test fails while they differ.
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { ERROR_STATUS } from '../packages/contracts/dist/index.js';
+import { ERRORS } from '../packages/contracts/dist/index.js';
 import * as serviceKit from '../packages/service-kit/dist/index.js';
 import { PULLER_SETTINGS } from '../services/api/dist/puller-settings.js';
 import { API_SETTINGS } from '../services/api/dist/settings.js';
@@ -19,5 +19,5 @@ const apiFile = path.join(ROOT_DIR, 'docs/api.md');
 const services = { api: API_SETTINGS, worker: WORKER_SETTINGS, registry: REGISTRY_SETTINGS, puller: PULLER_SETTINGS };
 await writeFile(configurationFile, configurationPage(services, serviceKit));
 await writeFile(limitsFile, await limitsPage(services, serviceKit));
-await writeFile(apiFile, withErrorTable(await readFile(apiFile, 'utf8'), errorTable(ERROR_STATUS)));
+await writeFile(apiFile, withErrorTable(await readFile(apiFile, 'utf8'), errorTable(ERRORS)));
 process.stdout.write(`${configurationFile}\n${limitsFile}\n${apiFile}\n`);

@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { text as textOf } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ERROR_STATUS, type ErrorCode } from '../../packages/contracts/src/index.js';
+import { ERRORS, type ErrorCode } from '../../packages/contracts/src/index.js';
 import type { HostileStack } from './hostile-stack.js';
 
 /** Content of a file outside the data folder. No answer may contain it. */
@@ -109,7 +109,7 @@ function outcome({ root }: Stack, status: number, text: string, fields: readonly
   if (text.includes(root)) return `${status} with a path of this host`;
   try {
     const { error } = JSON.parse(text);
-    const isKnown = Object.hasOwn(ERROR_STATUS, error.code as ErrorCode) || OPENAI_CODES.includes(error.code);
+    const isKnown = Object.hasOwn(ERRORS, error.code as ErrorCode) || OPENAI_CODES.includes(error.code);
     if (isKnown && Object.keys(error).sort().join() === fields.join()) return `${status} ${error.code}`;
   } catch {
     // Reported below.

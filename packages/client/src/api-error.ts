@@ -1,4 +1,4 @@
-import { ERROR_STATUS, type ErrorBody, type ErrorCode, ProductError } from '@lorasmith/contracts';
+import { ERRORS, type ErrorBody, type ErrorCode, ProductError } from '@lorasmith/contracts';
 
 /** An answer with status 4xx or 5xx. A request without an answer fails with a plain {@link ProductError}. */
 export class ApiError extends ProductError {
@@ -7,7 +7,7 @@ export class ApiError extends ProductError {
   readonly requestId: string | null;
 
   constructor(status: number, error: ErrorBody['error']) {
-    const code = error.code in ERROR_STATUS ? (error.code as ErrorCode) : codeOfStatus(status);
+    const code = error.code in ERRORS ? (error.code as ErrorCode) : codeOfStatus(status);
     super(code, error.message, { param: error.param ?? undefined, details: error.details });
     this.name = 'ApiError';
     this.#status = status;
@@ -58,6 +58,6 @@ function errorOf(text: string): ErrorBody['error'] | undefined {
 function codeOfStatus(status: number): ErrorCode {
   if (status === 502 || status === 503) return 'service_unavailable';
   if (status >= 500) return status === 504 ? 'timeout' : 'internal_error';
-  const found = Object.entries(ERROR_STATUS).find(([, known]) => known === status && status !== 422);
+  const found = Object.entries(ERRORS).find(([, known]) => known.status === status && status !== 422);
   return (found?.[0] as ErrorCode | undefined) ?? 'invalid_request';
 }

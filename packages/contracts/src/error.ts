@@ -1,91 +1,285 @@
 import { type Static, Type } from 'typebox';
 
 /**
- * Every error code of the product with its HTTP status. A released code keeps its meaning. 4xx: the client can fix it. 5xx:
+ * Every error code of the product with its HTTP status, and its meaning for the reader of docs/api.md: when it occurs and what
+ * to do (Markdown, one line). A released code keeps its meaning. 4xx: the client can fix it. 5xx:
  * the operator must. A code that only ends jobs has the status that a synchronous check would have.
  */
-export const ERROR_STATUS = {
+export const ERRORS = {
   // the request
-  invalid_request: 400,
-  invalid_json: 400,
-  unknown_field: 400,
-  unauthorized: 401,
-  forbidden: 403,
-  not_found: 404,
-  method_not_allowed: 405,
-  conflict: 409,
-  idempotency_conflict: 409,
-  in_use: 409,
-  body_too_large: 413,
-  unsupported_media_type: 415,
-  range_not_satisfiable: 416,
-  too_many_requests: 429,
-  quota_exceeded: 429,
-  queue_full: 429,
+  invalid_request: {
+    status: 400,
+    meaning: 'A field, parameter or header is missing, or its value is not allowed. `details` lists all of them.',
+  },
+  invalid_json: {
+    status: 400,
+    meaning:
+      'The body is not JSON (the message says where), or has a key `__proto__`. In `details` of a dataset: a line is not JSON.',
+  },
+  unknown_field: {
+    status: 400,
+    meaning: 'There is no such field. Fields are never ignored: correct the name, or leave it out.',
+  },
+  unauthorized: {
+    status: 401,
+    meaning: 'The API key is missing, unknown or revoked. Send `Authorization: Bearer lsk_…`.',
+  },
+  forbidden: {
+    status: 403,
+    meaning:
+      "The key's role does not allow this call; the message says which roles do. Without keys: the call came from another site, or under a host name that is not this machine's.",
+  },
+  not_found: {
+    status: 404,
+    meaning:
+      'There is nothing at this path, or the adapter has no file of this name. The message lists the files it has.',
+  },
+  method_not_allowed: {
+    status: 405,
+    meaning: 'The path does not support this method. The header `allow` lists those it does.',
+  },
+  conflict: {
+    status: 409,
+    meaning:
+      'The request contradicts the current state: the base model on this host has other weights or another `config.json` than the one the adapter was trained on, or a merged model in several files was requested as one.',
+  },
+  idempotency_conflict: {
+    status: 409,
+    meaning: 'The `Idempotency-Key` was used with another request. Use a new key for a new job.',
+  },
+  in_use: {
+    status: 409,
+    meaning: 'An unfinished job reads this dataset. Cancel the jobs that the message names, or wait for them.',
+  },
+  body_too_large: { status: 413, meaning: 'The body is larger than the limit. The message states the limit.' },
+  unsupported_media_type: {
+    status: 415,
+    meaning:
+      'The content type is not supported here, or the body is compressed. The message lists the supported types.',
+  },
+  range_not_satisfiable: {
+    status: 416,
+    meaning: 'The `Range` starts past the end. `content-range` states the length.',
+  },
+  too_many_requests: {
+    status: 429,
+    meaning: 'The key has reached its calls per minute. Wait for the seconds in `retry-after`.',
+  },
+  quota_exceeded: {
+    status: 429,
+    meaning:
+      'The key has reached a quota: of unfinished jobs, open streams, downloads or uploads, or of the number or bytes of datasets or adapters. Wait for some, cancel them, or delete what is no longer needed.',
+  },
+  queue_full: {
+    status: 429,
+    meaning: 'The queue has reached its maximum length. Try again after the seconds in `retry-after`.',
+  },
   // datasets
-  dataset_not_found: 404,
-  dataset_empty: 422,
-  invalid_dataset: 422,
+  dataset_not_found: {
+    status: 404,
+    meaning:
+      'There is no such dataset. As the error of a job: the dataset was removed after the job was queued. Upload it again.',
+  },
+  dataset_empty: { status: 422, meaning: 'The file has no rows.' },
+  invalid_dataset: {
+    status: 422,
+    meaning:
+      'Lines of the file are wrong, and nothing was stored. `details` has up to 100 faults with line and code; the message says whether the whole file was checked.',
+  },
   // jobs
-  job_not_found: 404,
-  job_not_cancellable: 409,
-  job_not_pausable: 409,
-  job_not_resumable: 409,
-  job_still_active: 409,
-  checkpoint_not_found: 404,
-  invalid_job: 422,
-  unmatched_target: 422,
-  no_trained_tokens: 422,
-  row_too_long: 422,
-  dataset_format_mismatch: 422,
-  validation_split_empty: 422,
-  label_out_of_range: 422,
-  chat_template_failed: 422,
-  does_not_fit: 422,
+  job_not_found: { status: 404, meaning: 'There is no such job.' },
+  job_not_cancellable: { status: 409, meaning: 'The job has ended, or its adapter is being published right now.' },
+  job_not_pausable: {
+    status: 409,
+    meaning:
+      'The job has ended, is being cancelled, publishes a checkpoint, or its adapter is being published right now.',
+  },
+  job_not_resumable: {
+    status: 409,
+    meaning:
+      'Only a failed, cancelled or paused job can be resumed; this one is waiting, running, or has succeeded. Or its checkpoints are being removed: try again in a minute.',
+  },
+  job_still_active: {
+    status: 409,
+    meaning: 'A job can be deleted, and its checkpoints published, only after it has ended. Cancel it first.',
+  },
+  checkpoint_not_found: {
+    status: 404,
+    meaning:
+      'The checkpoint does not exist: newer ones replaced it, its time or the quota of bytes ran out, or (as the error of a job) it is damaged. `GET /jobs/:id/checkpoints` lists those that exist.',
+  },
+  invalid_job: {
+    status: 422,
+    meaning:
+      'Settings contradict each other, or the base model or `init_from` does not allow them. `param` says which.',
+  },
+  unmatched_target: {
+    status: 422,
+    meaning: 'A name or pattern in `lora` selects no layer. The message names the layers there are.',
+  },
+  no_trained_tokens: {
+    status: 422,
+    meaning: 'A row has nothing to train: an empty answer, no assistant turn, or only one token.',
+  },
+  row_too_long: {
+    status: 422,
+    meaning: 'A row has more tokens than `max_seq_length` or than the model has positions. See `on_overflow`.',
+  },
+  dataset_format_mismatch: {
+    status: 422,
+    meaning:
+      'The rows do not fit the base model: numbers for a language model, text for a classifier, another number of features, or `messages` for a model without a chat template.',
+  },
+  validation_split_empty: {
+    status: 422,
+    meaning: '`validation.split` leaves no row to train on, or none to evaluate.',
+  },
+  label_out_of_range: {
+    status: 422,
+    meaning:
+      'The classifier has no class of this number; or a row of the validation dataset has a label that no row to train on has.',
+  },
+  chat_template_failed: {
+    status: 422,
+    meaning:
+      'The chat template refuses this conversation, or does not write its tools or calls; the message and `line` say why and where.',
+  },
+  does_not_fit: {
+    status: 422,
+    meaning: 'The job needs more memory than the machine has. The message names settings that would fit.',
+  },
   // base models
-  model_not_found: 404,
-  model_file_missing: 422,
-  model_file_corrupt: 422,
-  model_not_supported: 422,
-  model_pull_not_found: 404,
+  model_not_found: {
+    status: 404,
+    meaning: 'There is no base model of this name. `GET /models` lists those that exist.',
+  },
+  model_file_missing: { status: 422, meaning: 'A file of the base model is missing. The message names it.' },
+  model_file_corrupt: {
+    status: 422,
+    meaning: 'A file of the base model is damaged or contradicts another. The message names it. Download it again.',
+  },
+  model_not_supported: {
+    status: 422,
+    meaning: 'The base model needs something that is not supported. The message names the field, tensor or file.',
+  },
+  model_pull_not_found: { status: 404, meaning: 'There is no such pull. `GET /model-pulls` lists them.' },
   // the hub
-  hub_access_denied: 403,
-  hub_model_not_found: 404,
-  hub_file_corrupt: 422,
-  hub_offline: 503,
-  hub_unavailable: 503,
+  hub_access_denied: {
+    status: 403,
+    meaning:
+      'Model pulls only: the model is gated or private, or does not exist. Accept its terms on the hub, and set `HF_TOKEN` of the puller.',
+  },
+  hub_model_not_found: { status: 404, meaning: 'Model pulls only: the hub has no such model or revision.' },
+  hub_file_corrupt: {
+    status: 422,
+    meaning:
+      "Model pulls only: the file's digest did not match the hub's in two downloads. It is not used. Pull it again later.",
+  },
+  hub_offline: { status: 503, meaning: 'Model pulls only: `HF_HUB_OFFLINE` is set, so nothing is fetched.' },
+  hub_unavailable: {
+    status: 503,
+    meaning:
+      'Model pulls only: the hub cannot be reached, or does not answer as one. What has arrived is kept: pull it again later.',
+  },
   // adapters
-  adapter_not_found: 404,
-  invalid_adapter: 422,
-  merge_not_finite: 422,
-  merge_crashed: 500,
-  import_crashed: 500,
+  adapter_not_found: { status: 404, meaning: 'There is no such adapter.' },
+  invalid_adapter: {
+    status: 422,
+    meaning:
+      'The adapter cannot be used: its files are damaged or need something that is not supported, or it was made for another base.',
+  },
+  merge_not_finite: {
+    status: 422,
+    meaning: 'The merged weights would not be finite in the dtype of the base. Nothing was written.',
+  },
+  merge_crashed: { status: 500, meaning: "The merge process died. Try again; the registry's log has its last lines." },
+  import_crashed: {
+    status: 500,
+    meaning: "The process that checks an imported adapter died. Try again; the registry's log has its last lines.",
+  },
   // while generating text
-  context_length_exceeded: 400,
+  context_length_exceeded: {
+    status: 400,
+    meaning: 'The prompt is longer than the model or the service can read. The message has both lengths. Shorten it.',
+  },
   // while training
-  non_finite_loss: 422,
-  job_timed_out: 422,
-  adapter_check_failed: 500,
-  trainer_crashed: 500,
-  trainer_hung: 500,
-  out_of_memory: 500,
-  gpu_unavailable: 503,
-  cancelled: 409,
+  non_finite_loss: {
+    status: 422,
+    meaning: 'Loss or gradient became NaN or infinite, so training stopped. Lower `learning_rate`, or check the rows.',
+  },
+  job_timed_out: {
+    status: 422,
+    meaning:
+      'The job trained longer than `JOB_TIMEOUT_MS` and was stopped with a checkpoint. Resume it to continue, or train fewer steps.',
+  },
+  adapter_check_failed: {
+    status: 500,
+    meaning:
+      'The trained adapter failed a check before publishing; the message says which, and by how much. Nothing was published. The checkpoints are kept.',
+  },
+  trainer_crashed: {
+    status: 500,
+    meaning: "The trainer process died three times. The message has its last line, the worker's log has more.",
+  },
+  trainer_hung: {
+    status: 500,
+    meaning: 'The trainer was silent for longer than `TRAINER_SILENCE_MS` and was killed, three times.',
+  },
+  out_of_memory: {
+    status: 500,
+    meaning:
+      'The trainer was killed because memory ran out. Use a smaller `batch_size` with more accumulation, or shorter rows.',
+  },
+  gpu_unavailable: {
+    status: 503,
+    meaning:
+      'Never the error of a job. A worker that must use a GPU and cannot does not start; one that loses its GPU releases its job and ends.',
+  },
+  cancelled: { status: 409, meaning: 'The work was cancelled on request.' },
   // the stack
-  invalid_configuration: 500,
-  storage_full: 507,
-  storage_unavailable: 503,
-  internal_error: 500,
-  unsupported_version: 500,
-  service_unavailable: 503,
-  redis_unavailable: 503,
-  registry_unavailable: 503,
-  timeout: 504,
-} as const satisfies Record<string, number>;
+  invalid_configuration: {
+    status: 500,
+    meaning:
+      'A service does not start because an environment variable is wrong. The message names it and gives an example.',
+  },
+  storage_full: {
+    status: 507,
+    meaning:
+      'The disk is full, the limit of stored datasets or adapters or of their bytes is reached, or a merged model is larger than `MERGED_CACHE_BYTES`. Free space, then try again.',
+  },
+  storage_unavailable: {
+    status: 503,
+    meaning:
+      'The S3 bucket does not answer, or refuses access; the message says which. Jobs are tried again automatically.',
+  },
+  internal_error: {
+    status: 500,
+    meaning: 'A bug in Lorasmith. The log has more under the `request_id` of the answer.',
+  },
+  unsupported_version: {
+    status: 500,
+    meaning:
+      'A stored record (job, dataset, manifest or checkpoint) was written by a release with another record version. Use that release, or delete the record.',
+  },
+  service_unavailable: {
+    status: 503,
+    meaning:
+      'Something is not ready, or too busy. Try again after the seconds in `retry-after`; `details` of `/ready` names what is unavailable.',
+  },
+  redis_unavailable: {
+    status: 503,
+    meaning: 'Redis cannot be reached. Running jobs continue, and report when it is back.',
+  },
+  registry_unavailable: {
+    status: 503,
+    meaning: 'The registry cannot be reached, so adapters cannot be listed or downloaded. Jobs are not affected.',
+  },
+  timeout: { status: 504, meaning: 'The work took longer than its limit. A merge continues: ask again.' },
+} as const satisfies Record<string, { status: number; meaning: string }>;
 
-export type ErrorCode = keyof typeof ERROR_STATUS;
+export type ErrorCode = keyof typeof ERRORS;
 
-export const ERROR_CODES = Object.keys(ERROR_STATUS) as ErrorCode[];
+export const ERROR_CODES = Object.keys(ERRORS) as ErrorCode[];
 
 /** One of several faults: its code, its location, and what to do. */
 export const Fault = Type.Object(
@@ -139,7 +333,7 @@ export function publicText({ message, param }: ProductError): Pick<ProductError,
   return { message: message.slice(0, MAX_MESSAGE_CHARACTERS), param: param?.slice(0, MAX_PARAM_CHARACTERS) };
 }
 
-/** The one error class: a code from {@link ERROR_STATUS} and a sentence that says what to do. */
+/** The one error class: a code from {@link ERRORS} and a sentence that says what to do. */
 export class ProductError extends Error {
   readonly code: ErrorCode;
   readonly param: string | undefined;
@@ -156,6 +350,6 @@ export class ProductError extends Error {
   }
 
   get status(): number {
-    return ERROR_STATUS[this.code];
+    return ERRORS[this.code].status;
   }
 }

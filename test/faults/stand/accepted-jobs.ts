@@ -7,7 +7,7 @@ import { Value } from '../../../packages/contracts/node_modules/typebox/build/va
 import {
   AdapterManifest,
   ENDED_STATUSES,
-  ERROR_STATUS,
+  ERRORS,
   type Job,
   type JobId,
   type JobStatus,
@@ -99,7 +99,7 @@ async function checkEnd(stand: FaultStand, job: Job, expected: Undisturbed[JobKi
     }
     case 'failed':
       expect(job.adapter).toBeNull();
-      expect(Object.keys(ERROR_STATUS)).toContain(job.error?.code);
+      expect(Object.keys(ERRORS)).toContain(job.error?.code);
       // This code would not explain the failure.
       expect(job.error?.code).not.toBe('internal_error');
       expect(job.error?.message.length).toBeGreaterThan(20);

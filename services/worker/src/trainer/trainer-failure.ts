@@ -1,4 +1,4 @@
-import { ERROR_STATUS, type ErrorCode, type JobFailure } from '@lorasmith/contracts';
+import { ERRORS, type ErrorCode, type JobFailure } from '@lorasmith/contracts';
 import { type ChildExit, explainExit } from '@lorasmith/engine-host';
 
 /**
@@ -44,5 +44,5 @@ export function isCrash({ code }: JobFailure): boolean {
 export function isRetryable({ code }: JobFailure): boolean {
   // The same training makes the same adapter.
   if (code === 'adapter_check_failed') return false;
-  return (ERROR_STATUS[code as ErrorCode] ?? 500) >= 500;
+  return (ERRORS[code as ErrorCode]?.status ?? 500) >= 500;
 }
