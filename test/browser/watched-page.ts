@@ -21,8 +21,8 @@ export interface WatchedPage {
   close(): Promise<void>;
 }
 
-/** Chromium, as set-up finds it. */
-export async function launchBrowser(): Promise<Browser> {
+/** Chromium, as set-up finds it. @param environment - Variables that it gets; undefined: it does not get that one */
+export async function launchBrowser(environment: NodeJS.ProcessEnv = {}): Promise<Browser> {
   const { file, env } = await findBrowser({
     cache: cacheDir(process.env),
     env: process.env,
@@ -30,7 +30,7 @@ export async function launchBrowser(): Promise<Browser> {
   });
   return await chromium.launch({
     executablePath: file,
-    env: { ...process.env, ...env } as Record<string, string>,
+    env: { ...process.env, ...env, ...environment } as Record<string, string>,
   });
 }
 
@@ -40,7 +40,7 @@ export async function openPage(
   url: string,
   options: BrowserContextOptions = {},
 ): Promise<WatchedPage> {
-  const context = await browser.newContext({ locale: 'en-US', timezoneId: 'UTC', acceptDownloads: true, ...options });
+  const context = await browser.newContext({ timezoneId: 'UTC', acceptDownloads: true, ...options });
   context.setDefaultTimeout(TIMEOUT_MS);
   const faults: string[] = [];
   const requests: string[] = [];

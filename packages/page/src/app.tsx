@@ -1,4 +1,5 @@
 import { useMemo } from 'preact/hooks';
+import { FailureBoundary } from './components/failure-boundary.js';
 import { Toasts } from './components/toasts.js';
 import { Layout } from './layout.js';
 import { useRoute } from './location.js';
@@ -28,7 +29,9 @@ export function App() {
         ) : found === undefined ? (
           <NotFound />
         ) : (
-          <found.view.View key={`${key}${path}`} params={found.params} query={route.query} />
+          <FailureBoundary key={`${key}${path}`}>
+            <found.view.View params={found.params} query={route.query} />
+          </FailureBoundary>
         )}
       </Layout>
       <Toasts />

@@ -1,3 +1,4 @@
+import './browser-language.js';
 import { render } from 'preact';
 import { App } from './app.js';
 import { applyTheme } from './theme.js';
@@ -7,3 +8,5 @@ import './style/views.css';
 
 applyTheme();
 render(<App />, document.getElementById('app')!);
+// It says that this script did not run.
+document.getElementById('not-started')?.remove();

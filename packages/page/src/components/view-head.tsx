@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
 
 let isFirstView = true;
 
@@ -12,7 +12,8 @@ export interface ViewHeadProps {
 /** The heading of a view. It gets the focus when the view is opened, so that a screen reader says where it is. */
 export function ViewHead({ title, children }: ViewHeadProps) {
   const heading = useRef<HTMLHeadingElement>(null);
-  useEffect(() => {
+  // Together with the heading, not after it is painted: who sees one sees the other.
+  useLayoutEffect(() => {
     document.title = `${title} · Lorasmith`;
   }, [title]);
   useEffect(() => {

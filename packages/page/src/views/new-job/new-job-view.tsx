@@ -91,44 +91,49 @@ export function NewJobView({ query }: ViewProps) {
       </ViewHead>
       <ErrorNotice error={loadError} what="Could not read the earlier job" />
       <ErrorNotice error={offers.error} what="Could not load the choices" onRetry={offers.refresh} />
-      <div class="new-job">
-        <form
-          class="new-job-form"
-          noValidate
-          onSubmit={(event) => {
-            event.preventDefault();
-            if (isComplete) start.run();
-          }}
-        >
-          {FIRST_FIELDS.map(([title, ids]) => (
-            <FieldGroup key={title} title={title}>
-              {fieldsOf(ids).map(inputOf)}
-            </FieldGroup>
-          ))}
-          <AdvancedFields faulty={ADVANCED.flatMap(([, fields]) => fields).filter(({ id }) => atFields.has(id))}>
-            {ADVANCED.map(([title, fields]) => (
+      {isLoading || offers.isLoading ? (
+        // A field that is there before its choices, or before the earlier job, would lose what is typed into it.
+        <p class="loading">Loading the form …</p>
+      ) : (
+        <div class="new-job">
+          <form
+            class="new-job-form"
+            noValidate
+            onSubmit={(event) => {
+              event.preventDefault();
+              if (isComplete) start.run();
+            }}
+          >
+            {FIRST_FIELDS.map(([title, ids]) => (
               <FieldGroup key={title} title={title}>
-                {fields.map(inputOf)}
+                {fieldsOf(ids).map(inputOf)}
               </FieldGroup>
             ))}
-          </AdvancedFields>
-          <ErrorNotice error={others} what="The job cannot be started" />
-          <div class="buttons">
-            <button type="submit" class="primary" disabled={!isComplete || start.isBusy}>
-              Start the job
-            </button>
-            {!isComplete && <span class="muted">Choose a base model and a dataset first.</span>}
-          </div>
-        </form>
-        <aside class="new-job-beside" aria-label="What the job would do">
-          <Outlook dryRun={dryRun} isComplete={isComplete} faults={atFields.size} />
-          <section class="card">
-            <h2>The same request</h2>
-            <CodeBlock text={curlCommand(SERVICE_URL, request, key !== null)} what="the command for curl" />
-            <CodeBlock text={JSON.stringify(request, undefined, 2)} what="the request as JSON" />
-          </section>
-        </aside>
-      </div>
+            <AdvancedFields faulty={ADVANCED.flatMap(([, fields]) => fields).filter(({ id }) => atFields.has(id))}>
+              {ADVANCED.map(([title, fields]) => (
+                <FieldGroup key={title} title={title}>
+                  {fields.map(inputOf)}
+                </FieldGroup>
+              ))}
+            </AdvancedFields>
+            <ErrorNotice error={others} what="The job cannot be started" />
+            <div class="buttons">
+              <button type="submit" class="primary" disabled={!isComplete || start.isBusy}>
+                Start the job
+              </button>
+              {!isComplete && <span class="muted">Choose a base model and a dataset first.</span>}
+            </div>
+          </form>
+          <aside class="new-job-beside" aria-label="What the job would do">
+            <Outlook dryRun={dryRun} isComplete={isComplete} faults={atFields.size} />
+            <section class="card">
+              <h2>The same request</h2>
+              <CodeBlock text={curlCommand(SERVICE_URL, request, key !== null)} what="the command for curl" />
+              <CodeBlock text={JSON.stringify(request, undefined, 2)} what="the request as JSON" />
+            </section>
+          </aside>
+        </div>
+      )}
     </>
   );
 }

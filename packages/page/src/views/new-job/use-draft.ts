@@ -1,5 +1,5 @@
 import { specOf } from '@lorasmith/contracts';
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { useClient } from '../../service/service.js';
 import { readTab, writeTab } from '../../tab-storage.js';
 import { type Draft, draftOf } from './draft.js';
@@ -39,7 +39,10 @@ export function useDraft(fields: readonly JobField[], query: URLSearchParams): D
   const [error, setError] = useState<unknown>(undefined);
   const isLoading = stored.origin !== origin && error === undefined;
 
+  // Two fields may change before the form is rendered again, as when a browser fills them.
+  const latest = useRef(stored);
   const keep = (next: StoredDraft) => {
+    latest.current = next;
     writeTab(STORAGE_KEY, JSON.stringify(next));
     setStored(next);
   };
@@ -54,7 +57,7 @@ export function useDraft(fields: readonly JobField[], query: URLSearchParams): D
       const base =
         earlier === null ? {} : draftOf(fields, specOf(await client.getJob(earlier, { signal: left.signal })));
       // Nothing in the address: the form goes on as it was left.
-      if (origin === '') keep({ ...stored, origin });
+      if (origin === '') keep({ ...latest.current, origin });
       else keep({ origin, draft: { ...base, ...named } });
     };
     begin().catch((failure: unknown) => {
@@ -67,13 +70,13 @@ export function useDraft(fields: readonly JobField[], query: URLSearchParams): D
     draft: stored.draft,
     isLoading,
     error,
-    change: (id, text) => keep({ ...stored, origin, draft: { ...stored.draft, [id]: text } }),
+    change: (id, text) => keep({ ...latest.current, origin, draft: { ...latest.current.draft, [id]: text } }),
     clear: () => keep({ origin, draft: {} }),
     keyFor(request) {
       const text = JSON.stringify(request);
       if (stored.sent?.request === text) return stored.sent.key;
       const key = `page-${[...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('')}`;
-      keep({ ...stored, sent: { request: text, key } });
+      keep({ ...latest.current, sent: { request: text, key } });
       return key;
     },
   };

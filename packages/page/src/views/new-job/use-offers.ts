@@ -10,6 +10,8 @@ export interface Offers {
   choices: Partial<Record<FieldInputKind, readonly Choice[]>>;
   /** Names of layers of the chosen base model. */
   modules: readonly string[];
+  /** While nothing is known of the models or the data sets. */
+  isLoading: boolean;
   error: unknown;
   refresh: () => void;
 }
@@ -39,6 +41,7 @@ export function useOffers(draft: Draft): Offers {
         .map(({ id, name }) => ({ value: id, label: name === null ? id : `${name}, ${id}` })),
     },
     modules: chosen === undefined ? [] : ['all-linear', ...chosen.target_modules],
+    isLoading: [models, datasets, adapters].some(({ value, error }) => value === undefined && error === undefined),
     error: models.error ?? datasets.error ?? adapters.error,
     refresh() {
       for (const polled of [models, datasets, adapters]) if (polled.error !== undefined) polled.refresh();

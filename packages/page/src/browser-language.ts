@@ -1,0 +1,16 @@
+// Where no locale is set (LANG unset, C or POSIX), Chromium's language is `en-US@posix`: no language tag, so that Intl refuses it.
+// uPlot passes it to Intl when it is loaded, and then nothing would be shown. So this file is imported before everything else.
+
+if (!isLanguageTag(navigator.language)) {
+  Object.defineProperty(navigator, 'language', { value: 'en-US', configurable: true });
+}
+
+function isLanguageTag(text: string): boolean {
+  try {
+    return Intl.getCanonicalLocales(text).length > 0;
+  } catch {
+    return false;
+  }
+}
+
+export {};
