@@ -3,7 +3,9 @@ import { basename, join } from 'node:path';
 import { ProductError, type Tool } from '@lorasmith/contracts';
 import { BoundedInterpreter } from './bounded-interpreter.js';
 import { Environment, type JinjaEnvironment, type JinjaNode, parse, tokenize } from './chat-template-jinja.js';
+import { wantsParts, withParts } from './content-form.js';
 import type { TemplateMessage } from './conversation.js';
+import { type MarkedText, markedParts, withPrintedMarks } from './generation-marks.js';
 import { isMissing, type JsonObject, modelFileLabel, unreadable } from './json-file.js';
 import { OutlineCache } from './outline-cache.js';
 import { corruptTokenizerFile, isObject, namedTokensOf, readTokenizerConfig } from './tokenizer-config.js';
@@ -17,6 +19,13 @@ export interface ChatTemplate {
    * exceeds a limit or is invalid.
    */
   render(messages: readonly TemplateMessage[], options: RenderOptions): string;
+  /**
+   * The same text in parts, of a template that says itself with `{% generation %}` which of it the assistant wrote. Null for
+   * other templates.
+   *
+   * @throws as `render`
+   */
+  renderMarked(messages: readonly TemplateMessage[], options: RenderOptions): MarkedText[] | null;
 }
 
 export interface RenderOptions {
@@ -61,8 +70,10 @@ export async function loadChatTemplate(
   const template = compileChatTemplate(found.source, compiled);
   if (found.toolSource === null) return template;
   const withTools = compileChatTemplate(found.toolSource, compiled);
+  const templateFor = ({ tools }: RenderOptions) => (tools ? withTools : template);
   return {
-    render: (messages, rendering) => (rendering.tools ? withTools : template).render(messages, rendering),
+    render: (messages, rendering) => templateFor(rendering).render(messages, rendering),
+    renderMarked: (messages, rendering) => templateFor(rendering).renderMarked(messages, rendering),
   };
 }
 
@@ -132,44 +143,62 @@ export function compileChatTemplate(source: string, { tokens, model, now }: Comp
     const message = `The chat template of the base model "${model}" failed: ${what.slice(0, 500)}`;
     return new ProductError('chat_template_failed', message, { cause });
   };
-  let program: JinjaNode;
+  let renderNow: RenderNow;
+  let renderMarks: RenderNow | null;
   try {
-    // transformers compiles chat templates with the same two options.
-    program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+    const globals = { ...tokens, ...builtIns(now) };
+    // An outline holds what the clock said when it was made.
+    const canOutline = now !== undefined || !source.includes('strftime_now');
+    renderNow = rendererOf(source, globals, canOutline);
+    const marked = withPrintedMarks(source);
+    renderMarks = marked === null ? null : rendererOf(marked, globals, canOutline);
   } catch (cause) {
     throw failed(cause);
   }
-  // An outline holds what the clock said when it was made.
-  const canOutline = now !== undefined || !source.includes('strftime_now');
-  const variants = new TemplateVariants(program, { ...tokens, ...builtIns(now) });
-  const renderNow = (messages: readonly object[], { addGenerationPrompt, tools = null }: RenderOptions) => {
-    const { variables, outlines } = variants.of(tools, addGenerationPrompt);
-    const outlined = canOutline ? outlines.render(messages as readonly TemplateMessage[]) : null;
-    const text = outlined ?? interpret(program, environmentOf({ messages }, variables));
-    if (!text.isWellFormed()) throw new Error('it split a character in the middle');
-    return text;
-  };
   let found: ToolSupport | null = null;
   const support = () => {
     found ??= findToolSupport((messages, tools) => renderNow(messages, { addGenerationPrompt: true, tools }));
     return found;
   };
+  const rendered = (render: RenderNow, messages: readonly TemplateMessage[], options: RenderOptions) => {
+    const usesCalls = messages.some((message) => message.tool_calls !== undefined);
+    const usesTools = options.tools != null || usesCalls;
+    if (options.tools != null && !support().tools) throw noToolSupport(model, 'tools', 'tools');
+    const form = usesTools ? support().calls : null;
+    if (usesCalls && form === null) {
+      const index = messages.findIndex((message) => message.tool_calls !== undefined);
+      throw noToolSupport(model, 'calls of tools', `messages.${index}.tool_calls`);
+    }
+    try {
+      return render(form === null ? messages : inForm(messages, form), options);
+    } catch (cause) {
+      throw failed(cause);
+    }
+  };
   return {
-    render(messages, options) {
-      const usesCalls = messages.some((message) => message.tool_calls !== undefined);
-      const usesTools = options.tools != null || usesCalls;
-      if (options.tools != null && !support().tools) throw noToolSupport(model, 'tools', 'tools');
-      const form = usesTools ? support().calls : null;
-      if (usesCalls && form === null) {
-        const index = messages.findIndex((message) => message.tool_calls !== undefined);
-        throw noToolSupport(model, 'calls of tools', `messages.${index}.tool_calls`);
-      }
-      try {
-        return renderNow(form === null ? messages : inForm(messages, form), options);
-      } catch (cause) {
-        throw failed(cause);
-      }
-    },
+    render: (messages, options) => rendered(renderNow, messages, options),
+    renderMarked: (messages, options) =>
+      renderMarks === null ? null : markedParts(rendered(renderMarks, messages, options)),
+  };
+}
+
+type RenderNow = (messages: readonly object[], options: RenderOptions) => string;
+
+/** @throws Error when the source is no template */
+function rendererOf(source: string, globals: JsonObject, canOutline: boolean): RenderNow {
+  // transformers compiles chat templates with the same two options.
+  const program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+  const variants = new TemplateVariants(program, globals);
+  const renderWith = (messages: readonly object[], variables: JinjaEnvironment) =>
+    interpret(program, environmentOf({ messages }, variables));
+  let inParts: boolean | null = null;
+  return (messages, { addGenerationPrompt, tools = null }) => {
+    inParts ??= wantsParts((probes) => renderWith(probes, variants.of(null, true).variables));
+    const { variables, outlines } = variants.of(tools, addGenerationPrompt);
+    const outlined = canOutline && !inParts ? outlines.render(messages as readonly TemplateMessage[]) : null;
+    const text = outlined ?? renderWith(inParts ? withParts(messages) : messages, variables);
+    if (!text.isWellFormed()) throw new Error('it split a character in the middle');
+    return text;
   };
 }
 

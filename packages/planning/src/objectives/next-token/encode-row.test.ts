@@ -109,6 +109,66 @@ describe('messages', () => {
     });
   });
 
+  it('trains nothing of a default system message, nor the header of a first turn', async () => {
+    const template =
+      "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}" +
+      "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}" +
+      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+    const row = { messages: [assistant('Hello'), user('Hi'), assistant('Bye')] };
+    expect((await encode('qwen2', template, row)).marked).toBe(
+      '<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>assistant\n[Hello<|im_end|>\n]' +
+        '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n[Bye<|im_end|>\n]',
+    );
+  });
+
+  it('locates a first turn in a template that refuses messages without a user', async () => {
+    const template =
+      "{% if not messages | selectattr('role', 'equalto', 'user') | list %}{{ raise_exception('No user') }}{% endif %}" +
+      CHATML;
+    const system: Message = { role: 'system', content: 'Be kind.' };
+    const row = { messages: [system, assistant('Hello'), user('Hi')] };
+    expect((await encode('qwen2', template, row)).marked).toContain('assistant\n[Hello<|im_end|>\n]<|im_start|>user');
+  });
+
+  it('refuses a first turn that a template writes otherwise after a user', async () => {
+    const template =
+      "{% for m in messages %}{{ (m.content | upper if loop.first else m.content) + '<|im_end|>' }}{% endfor %}";
+    const row = { messages: [assistant('Hello'), user('Hi')] };
+    await expect(encode('qwen2', template, row)).rejects.toMatchObject({
+      code: 'chat_template_failed',
+      param: 'messages.0',
+      message: expect.stringContaining('Put a user message before it'),
+    });
+  });
+
+  it('trains the end of every turn, also where the last turn ends with another mark', async () => {
+    const template =
+      "{% for m in messages %}{{ m.content + ('<|im_end|>' if loop.last and m.role == 'assistant' else '<|im_start|>') }}{% endfor %}";
+    const row = { messages: [user('Hi'), assistant('Hello'), user('So'), assistant('Bye')] };
+    expect((await encode('qwen2', template, row)).marked).toBe(
+      'Hi<|im_start|>[Hello<|im_start|>]So<|im_start|>[Bye<|im_end|>]',
+    );
+  });
+
+  it('trains what the template marks as generated, where it has marks', async () => {
+    const template =
+      "{% for m in messages %}{{ m.role }}: {% if m.role == 'assistant' %}\n  {% generation %}\n{{ m.content }}" +
+      '{%- endgeneration %}\n{{ eos_token }}{% else %}{{ m.content }}{% endif %}{{ "\\n" }}{% endfor %}';
+    const row = { messages: [user('Hi'), assistant('Hello')] };
+    const { marked } = await encode('qwen2', template, row);
+    expect(marked).toBe('user: Hi\nassistant: [Hello<|im_end|>]\n');
+    const unweighted = {
+      messages: [user('Hi'), { ...assistant('No'), weight: 0 as const }, user('?'), assistant('Yes')],
+    };
+    expect((await encode('qwen2', template, unweighted)).marked).toContain('assistant: No');
+  });
+
+  it('gives contents as parts to a template that takes no texts', async () => {
+    const template = CHATML.replace("message['content']", "message['content'][0]['text']");
+    const row = { messages: [user('Hi'), assistant('Hello')] };
+    expect((await encode('qwen2', template, row)).marked).toContain('assistant\n[Hello<|im_end|>\n]');
+  });
+
   it('needs a chat template', async () => {
     await expect(encode('qwen2', null, { messages: [user('Hi'), assistant('Hello')] })).rejects.toMatchObject({
       code: 'dataset_format_mismatch',

@@ -114,10 +114,12 @@ export class RowEncoder {
     const conversation = conversationOf(source);
     const turns = turnSegments(template, conversation, this.#marks);
     const text = turns.map((segment) => segment.text).join('');
-    for (const { text: turn, turn: index } of turns) {
-      if (index !== undefined) refuseMissingCalls(conversation.messages[index]!, turn, index);
+    for (const [index, message] of conversation.messages.entries()) {
+      const turn = turns.find((segment) => segment.turn === index);
+      if (source.messages[index]?.weight === 0 && turn === undefined) throw unmarkedTurn(index);
+      refuseMissingCalls(message, turn?.text ?? text, index);
+      refuseMissingAnswer(message, text, index);
     }
-    for (const [index, message] of conversation.messages.entries()) refuseMissingAnswer(message, text, index);
     const segments = turns.map(({ turn, trained, ...segment }) => ({
       ...segment,
       trained: trained && source.messages[turn!]?.weight !== 0,
@@ -153,6 +155,13 @@ export class RowEncoder {
     if (end === undefined || (last !== undefined && this.#endTokenIds.includes(last))) return ids;
     return concatenate([ids, Int32Array.of(end)]);
   }
+}
+
+function unmarkedTurn(index: number): ProductError {
+  const message =
+    'The chat template of the base model marks other turns than the assistant has in this row, so the weight 0 cannot be ' +
+    'applied. Leave the weights out, or put the turns that are not to be trained into a row of their own.';
+  return new ProductError('chat_template_failed', message, { param: `messages.${index}.weight` });
 }
 
 /** What the tokenizer's post-processor puts around a text, found on a short one: it is the same for all. */

@@ -10,12 +10,16 @@ export interface Segment {
 }
 
 /**
- * Renders a conversation with the model's chat template and cuts it into segments. Trained is what an assistant turn adds
- * to the prompt for that turn, its end-of-turn mark included. The rest is not trained.
+ * Renders a conversation with the model's chat template and cuts it into segments. Trained is what the template has within
+ * `{% generation %}`; of a template without these marks, what an assistant turn adds to the prompt for that turn, its
+ * end-of-turn mark included. The rest is not trained.
  *
  * The text is that of the whole conversation. The segments come from rendering beginnings of it, so they are what the model
  * sees in generation, with any template. A template may render a beginning differently once other messages follow, for
  * instance without the reasoning of earlier turns. The turn is then found by its neighbours: see {@link follow}.
+ *
+ * Some templates refuse an empty conversation or one without a user, or write a default system message only once a message
+ * follows. So nothing is asked of the template before the first message of a user: see {@link afterStandIn}.
  *
  * @param conversation - At least one message has the role `assistant`.
  * @param marks - Texts that no segment boundary may cut, such as special tokens.
@@ -26,8 +30,12 @@ export function turnSegments(
   conversation: Conversation,
   marks: readonly string[] = [],
 ): Segment[] {
+  const marked = markedSegments(template, conversation);
+  if (marked !== null) return marked;
   const { messages, tools } = conversation;
   const render: Render = (some, addGenerationPrompt) => template.render(some, { addGenerationPrompt, tools });
+  const first = messages.findIndex(({ role }) => role === 'assistant' || role === 'user');
+  if (messages[first]?.role === 'assistant') return afterStandIn(template, conversation, first, marks);
   const whole = rendering(render, messages, false);
   const segments: Segment[] = [];
   let position = 0;
@@ -43,6 +51,53 @@ export function turnSegments(
   }
   segments.push({ text: whole.text.slice(position), trained: false });
   return segments.filter(({ text }) => text !== '');
+}
+
+/** The segments that the template marks itself; null if it has no marks, or writes another text without them. */
+function markedSegments(template: ChatTemplate, { messages, tools }: Conversation): Segment[] | null {
+  const options = { addGenerationPrompt: false, tools };
+  const parts = template.renderMarked(messages, options);
+  if (parts === null || !parts.some(({ text, isGenerated }) => isGenerated && text !== '')) return null;
+  if (parts.map(({ text }) => text).join('') !== template.render(messages, options)) return null;
+  const turns = messages.flatMap(({ role }, index) => (role === 'assistant' ? [index] : []));
+  // Some templates write two messages as one turn, or one message as two.
+  const hasTurns = parts.filter(({ isGenerated }) => isGenerated).length === turns.length;
+  const segments: Segment[] = [];
+  for (const { text, isGenerated } of parts) {
+    const turn = isGenerated && hasTurns ? turns.shift() : undefined;
+    if (text !== '') segments.push({ text, trained: isGenerated, ...(turn === undefined ? {} : { turn }) });
+  }
+  return segments;
+}
+
+/** A user's message that no template has reason to render in another way than any other. */
+const STAND_IN: TemplateMessage = { role: 'user', content: 'Hello' };
+
+/**
+ * The segments of a conversation whose first turn is the assistant's: those of the same conversation with a message of a user
+ * before that turn. What the template writes from the header of that turn on has to be the same in both.
+ *
+ * @param index - of the turn
+ * @throws ProductError `chat_template_failed`, also when the two are not the same.
+ */
+function afterStandIn(
+  template: ChatTemplate,
+  { messages, tools }: Conversation,
+  index: number,
+  marks: readonly string[],
+): Segment[] {
+  const text = template.render(messages, { addGenerationPrompt: false, tools });
+  const asked = [...messages.slice(0, index), STAND_IN];
+  const [prompt, ...trained] = turnSegments(template, { messages: [...asked, ...messages.slice(index)], tools }, marks);
+  const unasked = template.render(asked, { addGenerationPrompt: false, tools });
+  const header = prompt!.text.startsWith(unasked) ? prompt!.text.slice(unasked.length) : '';
+  const same = header + trained.map((segment) => segment.text).join('');
+  if (!text.endsWith(same)) throw notFound(template, { messages, tools }, index);
+  const before = text.slice(0, text.length - same.length) + header;
+  const moved = trained.map((segment) =>
+    segment.turn === undefined ? segment : { ...segment, turn: segment.turn - 1 },
+  );
+  return [{ text: before, trained: false }, ...moved].filter((segment) => segment.text !== '');
 }
 
 type Render = (messages: readonly TemplateMessage[], addGenerationPrompt: boolean) => string;
@@ -83,13 +138,18 @@ function startOfTurn(render: Render, whole: Rendering, index: number, marks: rea
   return outsideMarks(whole.text, followed.inWhole + length, marks);
 }
 
-/** Where the turn ends, its mark included if the template renders one after the last turn too. */
+/** Where the turn ends, its mark included if the template renders one after the last turn too, be it another one. */
 function endOfTurn(render: Render, whole: Rendering, index: number, marks: readonly string[]): number | null {
   if (index === whole.messages.length - 1) return whole.text.length;
   const answered = rendering(render, whole.messages.slice(0, index + 1), false);
   if (whole.text.startsWith(answered.text)) return answered.text.length;
   const followed = follow(whole, answered, index);
-  return followed === null ? null : outsideMarks(whole.text, followed.inWhole + followed.length, marks);
+  if (followed === null) return null;
+  const end = outsideMarks(whole.text, followed.inWhole + followed.length, marks);
+  const written = whole.text.slice(followed.inWhole, end);
+  const endsOtherwise = markAt(answered.text, followed.inBeginning + written.length, marks) !== '';
+  if (!endsOtherwise || marks.some((mark) => written.includes(mark))) return end;
+  return end + markAt(whole.text, end, marks).length;
 }
 
 /** A character that templates render unchanged, and that begins nothing they add to a message. */
@@ -97,7 +157,7 @@ const PROBE = '0';
 
 /** How far the conversation and its beginning agree from the end of a message on. Null if that end cannot be located. */
 function follow(whole: Rendering, beginning: Rendering, index: number) {
-  for (const probed of index < 0 ? [null] : probedEnds(whole.messages[index]!)) {
+  for (const probed of probedEnds(whole.messages[index]!)) {
     const inWhole = positionOf(whole, index, probed);
     const inBeginning = positionOf(beginning, index, probed);
     if (inWhole === null || inBeginning === null) continue;
@@ -128,9 +188,8 @@ function probedEnds(message: TemplateMessage): TemplateMessage[] {
   return [...ofCalls, ...ofContent];
 }
 
-/** Where the text differs once a message is replaced by one with one more character. Index -1: the start of the text. */
-function positionOf({ text, withMessage }: Rendering, index: number, message: TemplateMessage | null): number | null {
-  if (message === null) return 0;
+/** Where the text differs once a message is replaced by one with one more character. */
+function positionOf({ text, withMessage }: Rendering, index: number, message: TemplateMessage): number | null {
   const probed = withMessage(index, message);
   const position = commonPrefix(text, probed);
   return probed === text.slice(0, position) + PROBE + text.slice(position) ? position : null;
@@ -152,6 +211,14 @@ function outsideMarks(text: string, position: number, marks: readonly string[]):
   return position;
 }
 
+/** The longest mark that begins at a position; '' if none does. */
+function markAt(text: string, position: number, marks: readonly string[]): string {
+  return marks.reduce(
+    (found, mark) => (mark.length > found.length && text.startsWith(mark, position) ? mark : found),
+    '',
+  );
+}
+
 function notFound(template: ChatTemplate, conversation: Conversation, index: number): ProductError {
   return new ProductError(
     'chat_template_failed',
@@ -162,7 +229,7 @@ function notFound(template: ChatTemplate, conversation: Conversation, index: num
 }
 
 function adviceOn(template: ChatTemplate, { messages, tools }: Conversation, index: number): string {
-  if (index === 0) return 'Put a system or user message before it.';
+  if (!messages.slice(0, index).some(({ role }) => role === 'user')) return 'Put a user message before it.';
   if (index < messages.length - 1 && isFound(template, { messages: messages.slice(0, index + 1), tools })) {
     return 'The last turn can be located: end the row with this turn.';
   }
