@@ -1,7 +1,7 @@
 import type { JobId, Owner } from '@lorasmith/contracts';
+import { luaScript } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import type { JobKeys } from './keys.js';
-import { luaScript } from './scripts/lua-script.js';
 
 /** Returns the bytes reserved for an owner ('' for none) and for all owners, as decimal text. */
 const reservedScript = luaScript({

@@ -1,7 +1,7 @@
 import type { DatasetId, JobId } from '@lorasmith/contracts';
+import { luaScript } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import type { JobKeys } from './keys.js';
-import { luaScript } from './scripts/lua-script.js';
 
 const DELETION_SECONDS = 60;
 

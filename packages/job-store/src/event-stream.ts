@@ -1,8 +1,7 @@
 import { type JobEvent, type JobId, type NewJobEvent, type Paged, ProductError } from '@lorasmith/contracts';
+import { createEventNotices, repliesOf } from '@lorasmith/redis';
 import type { ChainableCommander, Redis } from 'ioredis';
-import { createEventNotices } from './event-notices.js';
 import type { JobKeys } from './keys.js';
-import { repliesOf } from './redis-errors.js';
 
 const EVENT_ID = /^\d{1,19}(-\d{1,19})?$/;
 

@@ -1,6 +1,5 @@
 export type { AdapterBytes } from './adapter-bytes.js';
 export type { DatasetJobs } from './dataset-jobs.js';
-export { createEventNotices, type EventNotices, type Notice } from './event-notices.js';
 export type { ReadEventsOptions } from './event-stream.js';
 export type { AttemptStart, AttemptWrite, JobAttempt, JobAttempts, ReleaseOptions } from './job-attempts.js';
 export type { JobCheckpoints } from './job-checkpoints.js';
@@ -29,6 +28,4 @@ export type { FairQueue, QueueSnapshot, WorkerPresence } from './queue/fair-queu
 export { jobOfQueueEntry, MAX_ATTEMPTS, QUEUE_NAME, queueEntryOf } from './queue/job-queue.js';
 export type { JobShare, PlannedWork, QueueEntry, WaitingJob } from './queue/queue-entry.js';
 export type { Reconciled } from './queue/reconcile-queue.js';
-export { onRedis, repliesOf } from './redis-errors.js';
-export { type LuaScript, luaScript, redisScript } from './scripts/lua-script.js';
 export type { PendingWebhook, WebhookOutbox } from './webhook-outbox.js';

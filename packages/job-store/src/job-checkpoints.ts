@@ -6,9 +6,9 @@ import {
   ProductError,
   UNFINISHED_STATUSES,
 } from '@lorasmith/contracts';
+import { repliesOf } from '@lorasmith/redis';
 import { readDatasets } from './job-record.js';
 import { changeRecord } from './record-change.js';
-import { repliesOf } from './redis-errors.js';
 import type { StoreDeps } from './store-deps.js';
 
 /** Records read at once. */

@@ -1,9 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { JobId, JobStatus } from '@lorasmith/contracts';
+import { luaScript, onRedis } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import type { JobKeys } from './keys.js';
-import { onRedis } from './redis-errors.js';
-import { luaScript } from './scripts/lua-script.js';
 
 const CLEANUP_SECONDS = 60;
 const RENEWAL_MS = 15_000;

@@ -9,10 +9,10 @@ import {
   ProductError,
   UNFINISHED_STATUSES,
 } from '@lorasmith/contracts';
+import { repliesOf } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import { jobOfRecord } from './job-record.js';
 import type { JobKeys } from './keys.js';
-import { repliesOf } from './redis-errors.js';
 
 export interface ListJobsOptions {
   status?: JobStatus | undefined;

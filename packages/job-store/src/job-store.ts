@@ -10,6 +10,7 @@ import {
   type Paged,
   ProductError,
 } from '@lorasmith/contracts';
+import { onRedis } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import { type AdapterBytes, createAdapterBytes } from './adapter-bytes.js';
 import { createDatasetJobs, type DatasetJobs } from './dataset-jobs.js';
@@ -25,7 +26,6 @@ import { createFairQueue, type FairQueue } from './queue/fair-queue.js';
 import { createJobQueue, queueEntryOf } from './queue/job-queue.js';
 import { type PlannedWork, UNPLANNED } from './queue/queue-entry.js';
 import { type Reconciled, reconcileQueue } from './queue/reconcile-queue.js';
-import { onRedis } from './redis-errors.js';
 import { createJobScript } from './scripts/create-job.js';
 import { deleteJobScript } from './scripts/delete-job.js';
 import { recordKeys, validationDatasetOf } from './scripts/record-part.js';

@@ -1,8 +1,8 @@
 import { MachineProfile } from '@lorasmith/contracts';
+import { onRedis } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
 import type { JobKeys } from './keys.js';
-import { onRedis } from './redis-errors.js';
 
 /** The profiles that workers have measured of their machines. */
 export interface MachineBoard {

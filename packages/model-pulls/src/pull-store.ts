@@ -6,7 +6,7 @@ import {
   type ModelPullRequest,
   ProductError,
 } from '@lorasmith/contracts';
-import { luaScript, onRedis } from '@lorasmith/job-store';
+import { luaScript, onRedis } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { ProductError, type SpeechPiece, type SpeechRequest } from '@lorasmith/contracts';
-import { createEventNotices, onRedis } from '@lorasmith/job-store';
+import { createEventNotices, onRedis } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import type { NumberedPiece } from './piece-writer.js';
 import { NEW_REQUEST, voiceKeys } from './voice-keys.js';

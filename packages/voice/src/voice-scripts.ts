@@ -1,4 +1,4 @@
-import { luaScript } from '@lorasmith/job-store';
+import { luaScript } from '@lorasmith/redis';
 
 // Redis runs each script atomically. Times are those of the Redis server, in milliseconds: hosts may disagree about theirs.
 

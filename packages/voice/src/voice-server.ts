@@ -1,5 +1,5 @@
 import { type ModelName, type SpeechPiece, SpeechRequest } from '@lorasmith/contracts';
-import { createEventNotices, type Notice } from '@lorasmith/job-store';
+import { createEventNotices, type Notice } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import { Compile } from 'typebox/compile';
 import { CLAIM_LIFETIME_MS, createPieceWriter, type PieceWriter } from './piece-writer.js';

@@ -1,9 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Job, JobId, JobProgress, JobQueueState } from '@lorasmith/contracts';
-import { ACTIVE_STATUSES } from '@lorasmith/contracts';
-import { repliesOf } from '../redis-errors.js';
-import { luaScript } from '../scripts/lua-script.js';
+import { ACTIVE_STATUSES, type Job, type JobId, type JobProgress, type JobQueueState } from '@lorasmith/contracts';
+import { luaScript, repliesOf } from '@lorasmith/redis';
 import { queueTime, type StoreDeps } from '../store-deps.js';
 import { type EstimatedTimes, type EstimatedWorker, estimateTimes } from './estimate-times.js';
 import { expectedOrder, type KeyUse } from './fair-order.js';

@@ -1,4 +1,4 @@
-import { luaScript } from './lua-script.js';
+import { luaScript } from '@lorasmith/redis';
 import { RECORD_PART } from './record-part.js';
 
 /** Removes an ended job and its events. Returns `done`, `missing` or `active`. */

@@ -1,6 +1,6 @@
 import type { DatasetId, JobId, JobStatus } from '@lorasmith/contracts';
+import type { LuaSource } from '@lorasmith/redis';
 import type { JobKeys } from '../keys.js';
-import type { LuaSource } from './lua-script.js';
 
 /** Approximate maximum of stored events per job: at one step a second, the last five and a half hours. */
 const MAX_EVENTS = 20_000;

@@ -1,4 +1,4 @@
-import { luaScript } from './lua-script.js';
+import { luaScript } from '@lorasmith/redis';
 
 const NOW = `
 local time = redis.call('TIME')

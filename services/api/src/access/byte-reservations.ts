@@ -1,4 +1,4 @@
-import { onRedis, redisScript } from '@lorasmith/job-store';
+import { onRedis, redisScript } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 
 /**

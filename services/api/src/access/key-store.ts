@@ -1,5 +1,6 @@
 import { type KeyId, ProductError, type Role } from '@lorasmith/contracts';
-import { jobKeys, onRedis, repliesOf } from '@lorasmith/job-store';
+import { jobKeys } from '@lorasmith/job-store';
+import { onRedis, repliesOf } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import { Value } from 'typebox/value';
 import { isSecret, newApiKey, parseToken } from './api-key.js';
