@@ -1,4 +1,4 @@
-import type { EvaluationProgress } from '@lorasmith/checkpoints';
+import type { EvaluationProgress } from '@lorasmith/artifacts';
 import type { EarlyStopping, Evaluation } from '@lorasmith/contracts';
 
 /**

@@ -1,4 +1,4 @@
-import { type Checkpoint, checkpointSteps, latestCheckpoint, removeIncomplete } from '@lorasmith/checkpoints';
+import { type Checkpoint, checkpointSteps, latestCheckpoint, removeIncomplete } from '@lorasmith/artifacts';
 import type { Fault } from '@lorasmith/contracts';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { ChosenPrecision } from '@lorasmith/planning';

@@ -1,4 +1,4 @@
-import { readManifestOfFolder } from '@lorasmith/adapter-store';
+import { readManifestOfFolder } from '@lorasmith/artifacts';
 import { type AdapterManifest, ProductError } from '@lorasmith/contracts';
 import { cutRank, type PeftAdapter, type PeftModule, readPeftFolder, withScale } from '@lorasmith/peft-files';
 import type { Target } from '@lorasmith/planning';

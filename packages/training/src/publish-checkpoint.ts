@@ -1,4 +1,4 @@
-import { type Checkpoint, readCheckpoint } from '@lorasmith/checkpoints';
+import { type Checkpoint, readCheckpoint } from '@lorasmith/artifacts';
 import { type JobSpec, type NewJobEvent, ProductError, type TrainingOutcome } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { baseMismatch, digestBase, ModelTexts, readModelFolder, WeightDigests } from '@lorasmith/model-folder';

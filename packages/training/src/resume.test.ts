@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { listCheckpoints } from '@lorasmith/checkpoints';
+import { listCheckpoints } from '@lorasmith/artifacts';
 import {
   type Dataset,
   type JobSpec,

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { checkpointSteps, listCheckpoints } from '@lorasmith/checkpoints';
+import { checkpointSteps, listCheckpoints } from '@lorasmith/artifacts';
 import { type Fault, type JobSpec, trainedSettings } from '@lorasmith/contracts';
 import { digestArchitecture, type ModelFolder } from '@lorasmith/model-folder';
 import type { Plan } from '@lorasmith/planning';

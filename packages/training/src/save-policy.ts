@@ -1,4 +1,4 @@
-import type { SaveOptions } from '@lorasmith/checkpoints';
+import type { SaveOptions } from '@lorasmith/artifacts';
 import type { StopReason } from './stop.js';
 
 /** What decides whether a run saves a checkpoint. */

@@ -4,7 +4,7 @@ import {
   readCheckpoint,
   type SaveOptions,
   saveCheckpoint,
-} from '@lorasmith/checkpoints';
+} from '@lorasmith/artifacts';
 import type { Evaluation, NewJobEvent, SampleRound, TrainingSettings } from '@lorasmith/contracts';
 import type { LoraAdapter } from '@lorasmith/lora';
 import { type Plan, RowOrder } from '@lorasmith/planning';

@@ -1,4 +1,4 @@
-import { datasetNotFound } from '@lorasmith/dataset-store';
+import { datasetNotFound } from '@lorasmith/artifacts';
 import type { JobStore } from '@lorasmith/job-store';
 import type { PullStore } from '@lorasmith/model-pulls';
 import type { ModelSource } from '@lorasmith/model-store';

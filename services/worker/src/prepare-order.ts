@@ -1,3 +1,4 @@
+import { readDataset } from '@lorasmith/artifacts';
 import {
   type CheckpointReference,
   DATASET_FILES,
@@ -8,7 +9,6 @@ import {
   ProductError,
   specOf,
 } from '@lorasmith/contracts';
-import { readDataset } from '@lorasmith/dataset-store';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { openBaseModel } from '@lorasmith/model-folder';
 import type { ModelSource } from '@lorasmith/model-store';

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { writeManifest } from '@lorasmith/adapter-store';
+import { writeManifest } from '@lorasmith/artifacts';
 import {
   ADAPTER_FILES,
   type AdapterId,

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { setImmediate as otherWork } from 'node:timers/promises';
+import { datasetIdOf, datasetNotFound, readDataset, writeDataset } from '@lorasmith/artifacts';
 import {
   DATASET_FILES,
   type Dataset,
@@ -8,7 +9,6 @@ import {
   type Paged,
   ProductError,
 } from '@lorasmith/contracts';
-import { datasetIdOf, datasetNotFound, readDataset, writeDataset } from '@lorasmith/dataset-store';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import { type BundleStore, type Digest, type HeldBundle, mapWithConcurrency, totalBytes } from '@lorasmith/storage';
 import type { StoredBytes } from '../access/byte-quota.js';

@@ -1,4 +1,4 @@
-import { readManifest } from '@lorasmith/adapter-store';
+import { readManifest } from '@lorasmith/artifacts';
 import { type AdapterManifest, type BaseModelDetail, JobRequest, ProductError } from '@lorasmith/contracts';
 import { baseMismatch } from '@lorasmith/model-folder';
 import { inheritLora } from '@lorasmith/planning';

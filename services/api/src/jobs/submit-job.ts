@@ -1,3 +1,4 @@
+import { datasetNotFound } from '@lorasmith/artifacts';
 import {
   type AdapterManifest,
   DATASET_FILES,
@@ -9,7 +10,6 @@ import {
   ProductError,
   type Report,
 } from '@lorasmith/contracts';
-import { datasetNotFound } from '@lorasmith/dataset-store';
 import type { JobStore } from '@lorasmith/job-store';
 import type { ModelSource } from '@lorasmith/model-store';
 import { type Caller, mayUse, type Tracing } from '@lorasmith/service-kit';

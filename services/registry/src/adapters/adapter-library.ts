@@ -1,4 +1,4 @@
-import { adapterNotFound, brokenAdapter, readManifest } from '@lorasmith/adapter-store';
+import { adapterNotFound, brokenAdapter, readManifest } from '@lorasmith/artifacts';
 import {
   ADAPTER_FILES,
   type Adapter,

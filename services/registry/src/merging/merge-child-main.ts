@@ -1,6 +1,6 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { derivedCard } from '@lorasmith/adapter-store';
+import { derivedCard } from '@lorasmith/artifacts';
 import { ADAPTER_FILES, type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { answerParent } from '@lorasmith/engine-host';
 import { writeGgufAdapter, writeGgufModel } from '@lorasmith/gguf';

@@ -1,4 +1,4 @@
-import { readManifest } from '@lorasmith/adapter-store';
+import { readManifest } from '@lorasmith/artifacts';
 import { type Job, type JobEvent, jobOfResultFile, type OpenaiFile, type ResultFileId } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
 import type { BundleStore } from '@lorasmith/storage';

@@ -1,4 +1,4 @@
-import { readManifest } from '@lorasmith/adapter-store';
+import { readManifest } from '@lorasmith/artifacts';
 import {
   ENDED_STATUSES,
   type FineTuningJob,

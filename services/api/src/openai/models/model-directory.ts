@@ -1,4 +1,4 @@
-import { readManifest } from '@lorasmith/adapter-store';
+import { readManifest } from '@lorasmith/artifacts';
 import { AdapterId, type AdapterManifest, type ModelName, type OpenaiModel, ProductError } from '@lorasmith/contracts';
 import type { ModelSource } from '@lorasmith/model-store';
 import { type Caller, mayUse } from '@lorasmith/service-kit';

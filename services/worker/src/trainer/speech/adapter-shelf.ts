@@ -1,4 +1,4 @@
-import { readManifestOfFolder } from '@lorasmith/adapter-store';
+import { readManifestOfFolder } from '@lorasmith/artifacts';
 import { type AdapterId, ProductError } from '@lorasmith/contracts';
 import { LoraAdapter } from '@lorasmith/lora';
 import { baseMismatch } from '@lorasmith/model-folder';

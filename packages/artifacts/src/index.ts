@@ -1,0 +1,21 @@
+export {
+  adapterNotFound,
+  brokenAdapter,
+  readManifest,
+  readManifestOfFolder,
+  writeManifest,
+} from './adapters/manifest.js';
+export { adapterCard, type CardContent, derivedCard } from './adapters/model-card.js';
+export * from './checkpoints/checkpoint.js';
+export type { CheckpointDescription } from './checkpoints/checkpoint-file.js';
+export {
+  checkpointBytes,
+  checkpointSteps,
+  latestCheckpoint,
+  listCheckpoints,
+  readCheckpoint,
+  removeIncomplete,
+  type SaveOptions,
+  saveCheckpoint,
+} from './checkpoints/checkpoint-folder.js';
+export { datasetIdOf, datasetNotFound, readDataset, writeDataset } from './datasets/dataset-record.js';

@@ -1,1 +1,0 @@
-export { datasetIdOf, datasetNotFound, readDataset, writeDataset } from './dataset-record.js';
