@@ -12,7 +12,7 @@ import { ROOT_DIR } from '../setup/locations.mjs';
 
 const API = 'services/api/src';
 const MODEL = 'packages/model-folder/src';
-const PULLS = 'packages/model-pulls/src';
+const PULLS = 'packages/base-models/src/pulls';
 const VOICE = 'packages/voice/src';
 const GENERATION = 'packages/contracts/src/generation-request.ts';
 /** @param {string} file @param {string} constant @param {string} unit @returns {OfConstant} */

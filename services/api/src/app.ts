@@ -1,7 +1,6 @@
 import { datasetNotFound } from '@lorasmith/artifacts';
+import type { ModelSource, PullStore } from '@lorasmith/base-models';
 import type { JobStore } from '@lorasmith/job-store';
-import type { PullStore } from '@lorasmith/model-pulls';
-import type { ModelSource } from '@lorasmith/model-store';
 import type { ExampleStore } from '@lorasmith/planning';
 import {
   createHttpApp,

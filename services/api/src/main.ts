@@ -1,9 +1,8 @@
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { createPullStore, openModelSource } from '@lorasmith/base-models';
 import { createJobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
-import { createPullStore } from '@lorasmith/model-pulls';
-import { openModelSource } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
 import {
   checkFolders,

@@ -1,6 +1,5 @@
 // The puller: a process of its own, because it alone writes to the models folder, connects to the hub, and has its token.
-import { bucketPlace, createPullStore, modelsFolderPlace, startPuller } from '@lorasmith/model-pulls';
-import { MODELS_KIND } from '@lorasmith/model-store';
+import { bucketPlace, createPullStore, MODELS_KIND, modelsFolderPlace, startPuller } from '@lorasmith/base-models';
 import {
   checkFolders,
   checkRedisSettings,

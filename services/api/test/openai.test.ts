@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import { request as httpRequest } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { localModels } from '@lorasmith/base-models';
 import {
   ChatCompletion,
   ChatCompletionChunk,
@@ -13,7 +14,6 @@ import {
   type SpeechPiece,
   type SpeechRequest,
 } from '@lorasmith/contracts';
-import { localModels } from '@lorasmith/model-store';
 import { createVoiceServer, type VoiceServer } from '@lorasmith/voice';
 import { Redis } from 'ioredis';
 import OpenAI, { APIError } from 'openai';

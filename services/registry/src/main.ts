@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { openModelSource } from '@lorasmith/base-models';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
-import { openModelSource } from '@lorasmith/model-store';
 import {
   checkFolders,
   createLogger,

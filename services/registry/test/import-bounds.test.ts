@@ -1,8 +1,8 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { localModels } from '@lorasmith/base-models';
 import { type AdapterManifest, ProductError } from '@lorasmith/contracts';
-import { localModels } from '@lorasmith/model-store';
 import { freeBytesHeaders } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { describe, expect, test, vi } from 'vitest';

@@ -1,8 +1,8 @@
 import { cp, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { localModels } from '@lorasmith/base-models';
 import { digestArchitecture, readModelFolder } from '@lorasmith/model-folder';
-import { localModels } from '@lorasmith/model-store';
 import { openSafetensors, toFloat32 } from '@lorasmith/safetensors';
 import { NO_TRACING } from '@lorasmith/service-kit';
 import { digestFile, type LocalBundleStore, openBundleStore } from '@lorasmith/storage';

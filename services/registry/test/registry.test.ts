@@ -6,11 +6,11 @@ import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { localModels } from '@lorasmith/base-models';
 import type { AdapterManifest } from '@lorasmith/contracts';
 import type { ChildProgram } from '@lorasmith/engine-host';
 import { openGguf } from '@lorasmith/gguf';
 import { digestArchitecture, readModelFolder } from '@lorasmith/model-folder';
-import { localModels } from '@lorasmith/model-store';
 import {
   createLogger,
   createMetrics,

@@ -1,4 +1,5 @@
 import { readDataset } from '@lorasmith/artifacts';
+import type { ModelSource } from '@lorasmith/base-models';
 import {
   type CheckpointReference,
   DATASET_FILES,
@@ -11,7 +12,6 @@ import {
 } from '@lorasmith/contracts';
 import type { JobAttempt } from '@lorasmith/job-store';
 import { openBaseModel } from '@lorasmith/model-folder';
-import type { ModelSource } from '@lorasmith/model-store';
 import type { ExampleStoreOptions, ValidationRows } from '@lorasmith/planning';
 import type { BundleStore } from '@lorasmith/storage';
 import type { JobFolders } from './job-folders.js';

@@ -1,7 +1,7 @@
 import path from 'node:path';
+import { openModelSource } from '@lorasmith/base-models';
 import { createJobStore } from '@lorasmith/job-store';
 import { WEIGHT_DIGESTS_FOLDER, WeightDigests } from '@lorasmith/model-folder';
-import { openModelSource } from '@lorasmith/model-store';
 import { openExampleStore, precisionOn, SHARED_PASS_TOKENS } from '@lorasmith/planning';
 import { createMetrics, NO_TRACING, type Registry, type Tracing } from '@lorasmith/service-kit';
 import { openStores, type Stores } from '@lorasmith/storage';

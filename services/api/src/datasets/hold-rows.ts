@@ -1,5 +1,5 @@
+import type { ModelSource } from '@lorasmith/base-models';
 import { DATASET_FILES, type Dataset } from '@lorasmith/contracts';
-import type { ModelSource } from '@lorasmith/model-store';
 import type { PreflightRows } from '../jobs/preflight.js';
 import type { DatasetCatalog } from './dataset-catalog.js';
 

@@ -1,5 +1,5 @@
+import type { ModelSource } from '@lorasmith/base-models';
 import { type Dataset, type DatasetTokens, type ErrorCode, type JobFailure, ProductError } from '@lorasmith/contracts';
-import type { ModelSource } from '@lorasmith/model-store';
 import type { ExampleStore } from '@lorasmith/planning';
 import type { FastifyBaseLogger } from 'fastify';
 import type { Preflight } from '../jobs/preflight.js';

@@ -1,4 +1,5 @@
 import { datasetNotFound } from '@lorasmith/artifacts';
+import type { ModelSource } from '@lorasmith/base-models';
 import {
   type AdapterManifest,
   DATASET_FILES,
@@ -11,7 +12,6 @@ import {
   type Report,
 } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
-import type { ModelSource } from '@lorasmith/model-store';
 import { type Caller, mayUse, type Tracing } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { type AccessLimits, jobLimitsOf } from '../access/limits.js';

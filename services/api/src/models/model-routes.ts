@@ -1,5 +1,5 @@
+import type { ModelSource } from '@lorasmith/base-models';
 import { BaseModelDetail, BaseModelList } from '@lorasmith/contracts';
-import type { ModelSource } from '@lorasmith/model-store';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers } from '../openapi/answers.js';

@@ -1,6 +1,5 @@
+import type { ModelSource, PullStore } from '@lorasmith/base-models';
 import { ModelPull, ModelPullId, ModelPullList, ModelPullRequest, ProductError } from '@lorasmith/contracts';
-import type { PullStore } from '@lorasmith/model-pulls';
-import type { ModelSource } from '@lorasmith/model-store';
 import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers } from '../openapi/answers.js';

@@ -1,6 +1,5 @@
+import { createPullStore, localModels } from '@lorasmith/base-models';
 import { createJobStore } from '@lorasmith/job-store';
-import { createPullStore } from '@lorasmith/model-pulls';
-import { localModels } from '@lorasmith/model-store';
 import { openExampleStore } from '@lorasmith/planning';
 import { createLogger, NO_TRACING } from '@lorasmith/service-kit';
 import { openBundleStore } from '@lorasmith/storage';

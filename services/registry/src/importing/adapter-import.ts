@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { writeManifest } from '@lorasmith/artifacts';
+import type { ModelSource } from '@lorasmith/base-models';
 import { ADAPTER_FILES, type Adapter, newIdentifier, type Owner, ProductError } from '@lorasmith/contracts';
 import { askChild, type ChildProgram } from '@lorasmith/engine-host';
-import type { ModelSource } from '@lorasmith/model-store';
 import type { FreeBytes } from '@lorasmith/service-kit';
 import { type BundleStore, type Staging, totalBytes } from '@lorasmith/storage';
 import type { AdapterLibrary } from '../adapters/adapter-library.js';

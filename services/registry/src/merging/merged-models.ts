@@ -1,10 +1,10 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ModelSource } from '@lorasmith/base-models';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { askChild, type ChildProgram } from '@lorasmith/engine-host';
 import { maxGgufBytes } from '@lorasmith/gguf';
 import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
-import type { ModelSource } from '@lorasmith/model-store';
 import type { Tracing } from '@lorasmith/service-kit';
 import { type BundleStore, type LocalBundleStore, totalBytes } from '@lorasmith/storage';
 import type { CheckedAdapter } from '../adapters/adapter-library.js';

@@ -1,6 +1,6 @@
+import type { ModelSource } from '@lorasmith/base-models';
 import { type MachineProfile, ProductError, type SpeechFailure } from '@lorasmith/contracts';
 import { openBaseModel } from '@lorasmith/model-folder';
-import type { ModelSource } from '@lorasmith/model-store';
 import { asStorageError, type BundleStore } from '@lorasmith/storage';
 import type { ClaimedRequest, VoiceServer } from '@lorasmith/voice';
 import type { Logger } from 'pino';

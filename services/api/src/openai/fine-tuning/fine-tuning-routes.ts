@@ -1,3 +1,4 @@
+import type { ModelSource } from '@lorasmith/base-models';
 import {
   FineTuningCheckpointList,
   FineTuningEventList,
@@ -9,7 +10,6 @@ import {
   ProductError,
 } from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
-import type { ModelSource } from '@lorasmith/model-store';
 import type { HttpApp } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { Type } from 'typebox';

@@ -1,3 +1,4 @@
+import type { ModelSource } from '@lorasmith/base-models';
 import {
   DatasetId,
   type FineTuningHyperparameters,
@@ -7,7 +8,6 @@ import {
   ProductError,
   UNIT_LEARNING_RATE,
 } from '@lorasmith/contracts';
-import type { ModelSource } from '@lorasmith/model-store';
 import type { Caller } from '@lorasmith/service-kit';
 import { Compile } from 'typebox/compile';
 import { fileNotFound } from '../files/openai-file.js';

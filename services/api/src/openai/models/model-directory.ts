@@ -1,6 +1,6 @@
 import { readManifest } from '@lorasmith/artifacts';
+import type { ModelSource } from '@lorasmith/base-models';
 import { AdapterId, type AdapterManifest, type ModelName, type OpenaiModel, ProductError } from '@lorasmith/contracts';
-import type { ModelSource } from '@lorasmith/model-store';
 import { type Caller, mayUse } from '@lorasmith/service-kit';
 import type { BundleStore } from '@lorasmith/storage';
 import { Compile } from 'typebox/compile';

@@ -1,10 +1,9 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util';
+import { MODELS_KIND, pushModel } from '@lorasmith/base-models';
 import { ProductError } from '@lorasmith/contracts';
 import { dataDir, modelsDir, readConfig, s3StoreOf, storeSettings } from '@lorasmith/service-kit';
 import { openStores } from '@lorasmith/storage';
-import { MODELS_KIND } from './model-source.js';
-import { pushModel } from './push-model.js';
 
 const USAGE = `Usage: push-model NAME [--replace]
 

@@ -1,0 +1,8 @@
+export type { HubSettings } from './pulls/hub/hub-fetch.js';
+export { bucketPlace, type ModelPlace, modelsFolderPlace } from './pulls/model-place.js';
+export type { PullLimits } from './pulls/pull-model.js';
+export { createPullStore, type PullStore } from './pulls/pull-store.js';
+export { type Puller, type PullerOptions, startPuller } from './pulls/puller.js';
+export * from './sources/model-files.js';
+export * from './sources/model-source.js';
+export * from './sources/push-model.js';
