@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { openGguf, writeGgufModel } from '../../packages/gguf/dist/index.js';
+import { writeGgufModel } from '../../packages/export/dist/index.js';
+import { openGguf } from '../../packages/gguf/dist/index.js';
 import { readModelFolder } from '../../packages/model-folder/dist/index.js';
 
 /** Tokens that each side generates after a prompt. */

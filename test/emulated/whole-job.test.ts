@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { mergeModel } from '../../packages/merging/src/index.js';
+import { mergeModel } from '../../packages/export/src/index.js';
 import { readModelFolder } from '../../packages/model-folder/src/index.js';
 import { generateTexts, loadDecoder } from '../../packages/models/src/index.js';
 import { readPeftFolder } from '../../packages/peft-files/src/index.js';

@@ -130,7 +130,7 @@ test('an unknown name or a path is not found, and the error lists the existing n
   const first = await host('first', modelsDir);
   await pushModel({ store: first.store, modelsDir, name: NAME, replace: false });
   const { models } = await host('other');
-  for (const name of ['none', '../../model-store/tiny-llama', 'tiny-llama/config.json', '']) {
+  for (const name of ['none', '../tiny-llama', 'tiny-llama/config.json', '']) {
     for (const call of [() => models.hold(name), () => models.holdOutline(name), () => models.describe(name)]) {
       await expect(call()).rejects.toMatchObject({ code: 'model_not_found', message: expect.stringContaining(NAME) });
     }

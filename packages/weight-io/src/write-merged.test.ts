@@ -154,7 +154,7 @@ test('what is wrong: the tensor whose numbers are not finite, a file that ends, 
 });
 
 test('Q8_0 has the blocks of gguf-py, from each dtype', async () => {
-  const path = new URL('../../gguf/src/fixtures/converted/quantize.json', import.meta.url);
+  const path = new URL('../../export/src/fixtures/converted/quantize.json', import.meta.url);
   const { numbers: text, blocks } = JSON.parse(await readFile(path, 'utf8'));
   const content = Buffer.from(text, 'base64');
   const conversion = { from: 'F32', to: 'Q8_0', shape: [64, 32] } as const;

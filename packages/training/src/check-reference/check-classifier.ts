@@ -1,8 +1,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { mergeModel } from '@lorasmith/export';
 import { LoraAdapter } from '@lorasmith/lora';
-import { mergeModel } from '@lorasmith/merging';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type FeatureBatch, loadClassifier } from '@lorasmith/models';
 import type { PeftAdapter, PeftModule } from '@lorasmith/peft-files';

@@ -1,8 +1,8 @@
 import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { mergeModel } from '@lorasmith/export';
 import { LoraAdapter } from '@lorasmith/lora';
-import { mergeModel } from '@lorasmith/merging';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type Adapter, type Decoder, loadDecoder } from '@lorasmith/models';
 import { type PeftAdapter, type PeftModule, readPeftFolder } from '@lorasmith/peft-files';

@@ -1,5 +1,5 @@
 import { type AdapterFilesQuery, ProductError } from '@lorasmith/contracts';
-import type { GgufType } from '@lorasmith/gguf';
+import type { GgufType } from '@lorasmith/export';
 import type { Static } from 'typebox';
 
 /** What is computed from an adapter and its base model, and kept: the merged model, or either as GGUF. */

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { ModelSource } from '@lorasmith/base-models';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
 import { askChild, type ChildProgram } from '@lorasmith/engine-host';
-import { maxGgufBytes } from '@lorasmith/gguf';
+import { maxGgufBytes } from '@lorasmith/export';
 import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
 import type { Tracing } from '@lorasmith/service-kit';
 import { type BundleStore, type LocalBundleStore, totalBytes } from '@lorasmith/storage';

@@ -10,7 +10,7 @@ import { type FloatDtype, fromFloat32, openSafetensors, toFloat32, writeSafetens
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { mergeModel } from './merge-model.js';
 
-const REFERENCE = new URL('../../../test/fixtures/reference/', import.meta.url).pathname;
+const REFERENCE = new URL('../../../../test/fixtures/reference/', import.meta.url).pathname;
 
 let base: string;
 let output: string;
@@ -185,7 +185,7 @@ test('weights over the limit are split into shards, which are read as the same m
 });
 
 test('a separate head keeps its weights although config.json ties it, and the merged config unties it', async () => {
-  const folder = new URL('../../../test/fixtures/families/tied-head-differs/', import.meta.url).pathname;
+  const folder = new URL('../../../../test/fixtures/families/tied-head-differs/', import.meta.url).pathname;
   const model = await readModelFolder(join(folder, 'base'));
   await mergeModel({ model, adapter: await readPeftFolder(join(folder, 'adapter_trained')), outputFolder: output });
   const before = await readTensors(join(folder, 'base/model.safetensors'));

@@ -1,5 +1,5 @@
 import { ProductError } from '@lorasmith/contracts';
-import { adapterUpdates } from '@lorasmith/merging';
+import { adapterUpdates } from '@lorasmith/export';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { TensorFault } from '@lorasmith/weight-io';
