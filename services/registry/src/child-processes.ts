@@ -1,5 +1,5 @@
+import type { AskOptions } from '@lorasmith/child-processes';
 import { type ErrorCode, ProductError } from '@lorasmith/contracts';
-import type { AskOptions } from '@lorasmith/engine-host';
 
 /** The reason to stop child processes when the registry shuts down. */
 export function shuttingDown(): ProductError {

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { ChildProgram } from '@lorasmith/engine-host';
+import type { ChildProgram } from '@lorasmith/child-processes';
 
 /** The real merge process, as `main.ts` starts it. */
 export function mergeProgram(): ChildProgram {

@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { localModels } from '@lorasmith/base-models';
+import type { ChildProgram } from '@lorasmith/child-processes';
 import type { AdapterManifest } from '@lorasmith/contracts';
-import type { ChildProgram } from '@lorasmith/engine-host';
 import { openGguf } from '@lorasmith/gguf';
 import { digestArchitecture, readModelFolder } from '@lorasmith/model-folder';
 import {

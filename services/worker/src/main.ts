@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { NO_GPU_EXIT_CODE } from '@lorasmith/engine-host';
+import { NO_GPU_EXIT_CODE } from '@lorasmith/child-processes';
 import {
   checkFolders,
   checkRedisSettings,

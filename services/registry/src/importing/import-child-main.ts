@@ -1,6 +1,6 @@
 import { join } from 'node:path';
+import { answerParent } from '@lorasmith/child-processes';
 import { ADAPTER_FILES, type AdapterManifest } from '@lorasmith/contracts';
-import { answerParent } from '@lorasmith/engine-host';
 import { digestBase, openBaseModel, WeightDigests } from '@lorasmith/model-folder';
 import { checkFitsBase, commonFormBytes, manifestLora, readPeftFolder, writePeftFolder } from '@lorasmith/peft-files';
 import { digestFile } from '@lorasmith/storage';

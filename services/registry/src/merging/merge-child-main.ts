@@ -1,8 +1,8 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { derivedCard } from '@lorasmith/artifacts';
+import { answerParent } from '@lorasmith/child-processes';
 import { ADAPTER_FILES, type AdapterFile, ProductError } from '@lorasmith/contracts';
-import { answerParent } from '@lorasmith/engine-host';
 import { mergeModel, modelfile, writeGgufAdapter, writeGgufModel } from '@lorasmith/export';
 import { baseMismatch, digestBase, type ModelFolder, readModelFolder, WeightDigests } from '@lorasmith/model-folder';
 import { type PeftAdapter, readPeftFolder } from '@lorasmith/peft-files';

@@ -1,8 +1,8 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ModelSource } from '@lorasmith/base-models';
+import { askChild, type ChildProgram } from '@lorasmith/child-processes';
 import { type AdapterFile, ProductError } from '@lorasmith/contracts';
-import { askChild, type ChildProgram } from '@lorasmith/engine-host';
 import { maxGgufBytes } from '@lorasmith/export';
 import { type ModelFolder, openBaseModel } from '@lorasmith/model-folder';
 import type { Tracing } from '@lorasmith/service-kit';

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { askChild } from '@lorasmith/engine-host';
+import { askChild } from '@lorasmith/child-processes';
 import type { CudaInstallation, DriverDescription } from '@lorasmith/training/cuda-installation';
 
 const TIMEOUT_MS = 60_000;

@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises';
-import { askChild } from '@lorasmith/engine-host';
+import { askChild } from '@lorasmith/child-processes';
 import type { GpuFindings } from './gpu-faults.js';
 
 const PROBE_TIMEOUT_MS = 120_000;

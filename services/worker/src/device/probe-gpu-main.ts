@@ -1,4 +1,4 @@
-import { answerParent } from '@lorasmith/engine-host';
+import { answerParent } from '@lorasmith/child-processes';
 import { CUDA_LIBRARIES, DRIVER_LIBRARY } from './gpu-faults.js';
 import type { EngineFindings } from './look-for-gpu.js';
 

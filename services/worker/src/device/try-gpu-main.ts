@@ -1,4 +1,4 @@
-import { answerParent } from '@lorasmith/engine-host';
+import { answerParent } from '@lorasmith/child-processes';
 
 // Whether a process that starts now can compute on the GPU. Asked when a trainer has failed on it.
 

@@ -1,4 +1,4 @@
-import { askChild } from '@lorasmith/engine-host';
+import { askChild } from '@lorasmith/child-processes';
 import { trainerEnvironment } from '../trainer/trainer-environment.js';
 
 /** A new process loads the engine, makes its context and loads a kernel. A lost card often does not answer at all. */

@@ -5,7 +5,7 @@ import {
   endsCudaContext,
   explainExit,
   startChild,
-} from '@lorasmith/engine-host';
+} from '@lorasmith/child-processes';
 import type { ComputedCase } from '@lorasmith/training';
 import type { SelfTestOrder, SelfTestReply } from './messages.js';
 

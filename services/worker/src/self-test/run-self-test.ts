@@ -1,5 +1,5 @@
+import type { ChildProgram } from '@lorasmith/child-processes';
 import type { SelfTest } from '@lorasmith/contracts';
-import type { ChildProgram } from '@lorasmith/engine-host';
 import type { ComputedCase, SelfTestPart, SelfTestSizes } from '@lorasmith/training';
 import { trainerEnvironment } from '../trainer/trainer-environment.js';
 import { type CaseVerdict, judgeCase } from './compare-results.js';

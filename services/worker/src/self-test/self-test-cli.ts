@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { NO_GPU_EXIT_CODE } from '@lorasmith/engine-host';
+import { NO_GPU_EXIT_CODE } from '@lorasmith/child-processes';
 import { createLogger } from '@lorasmith/service-kit';
 import { writeFileAtomic } from '@lorasmith/storage';
 import { cudaInstallation } from '@lorasmith/training/cuda-installation';

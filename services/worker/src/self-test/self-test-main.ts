@@ -1,4 +1,4 @@
-import { serveParent } from '@lorasmith/engine-host';
+import { serveParent } from '@lorasmith/child-processes';
 import type { SelfTestOrder, SelfTestReply } from './messages.js';
 
 // One process of the self-test: computes cases on the engine that its environment names, and says what it computed.

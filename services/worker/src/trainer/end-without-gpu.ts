@@ -1,4 +1,4 @@
-import { NO_GPU_EXIT_CODE } from '@lorasmith/engine-host';
+import { NO_GPU_EXIT_CODE } from '@lorasmith/child-processes';
 import { engine } from '@lorasmith/training';
 
 /**

@@ -1,4 +1,4 @@
-import { answerParent } from '@lorasmith/engine-host';
+import { answerParent } from '@lorasmith/child-processes';
 import { configureKernels, type MeasureOptions, measureMachine } from '@lorasmith/training';
 import { endWithoutGpu } from './end-without-gpu.js';
 import { avoidedKernels } from './trainer-arguments.js';

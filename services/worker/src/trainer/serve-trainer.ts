@@ -1,5 +1,5 @@
+import { cudaErrorIn, endsCudaContext, isUnloadableKernel, serveParent } from '@lorasmith/child-processes';
 import { type JobFailure, ProductError, type SpeechFailure, type TrainingOutcome } from '@lorasmith/contracts';
-import { cudaErrorIn, endsCudaContext, isUnloadableKernel, serveParent } from '@lorasmith/engine-host';
 import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
 import type { SpeakOrder, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';

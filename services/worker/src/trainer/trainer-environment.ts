@@ -1,4 +1,4 @@
-import type { ChildProgram } from '@lorasmith/engine-host';
+import type { ChildProgram } from '@lorasmith/child-processes';
 import type { ChosenEngine } from '../device/choose-engine.js';
 import { settingsArgument, type TrainerSettings } from './trainer-arguments.js';
 

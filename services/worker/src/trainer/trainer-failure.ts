@@ -1,5 +1,5 @@
+import { type ChildExit, explainExit } from '@lorasmith/child-processes';
 import { ERRORS, type ErrorCode, type JobFailure } from '@lorasmith/contracts';
-import { type ChildExit, explainExit } from '@lorasmith/engine-host';
 
 /**
  * The failure of the runs of a trainer that ended by itself or was killed. `gpu_unavailable` is no fault of the job.

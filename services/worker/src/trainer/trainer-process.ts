@@ -1,5 +1,5 @@
+import { type ChildProgram, startChild } from '@lorasmith/child-processes';
 import type { JobFailure, JobId, NewJobEvent, SpeechFailure, SpeechPiece, TrainingOutcome } from '@lorasmith/contracts';
-import { type ChildProgram, startChild } from '@lorasmith/engine-host';
 import type { StopReason } from '@lorasmith/training';
 import type { SpeakOrder, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
 import { exitFailure } from './trainer-failure.js';
