@@ -1,10 +1,10 @@
 import { readFile, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { pushModel } from '@lorasmith/base-models';
 import { ModelOrigin, type ModelPull } from '@lorasmith/contracts';
 import { ORIGIN_FILE, openBaseModel } from '@lorasmith/model-folder';
 import { isAbsent, type S3BundleStore, syncFolder, syncTree, systemErrorCode } from '@lorasmith/storage';
 import { Value } from 'typebox/value';
+import { pushModel } from '../sources/push-model.js';
 import type { PullFolder } from './pull-folder.js';
 
 /** Where pulled models go. */

@@ -1,8 +1,8 @@
 import { ProductError } from '@lorasmith/contracts';
-import { adapterUpdates } from '@lorasmith/export';
 import type { ModelFolder } from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { TensorFault } from '@lorasmith/weight-io';
+import { adapterUpdates } from '../merging/merge-model.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import type { GgufType, MetadataValue } from './gguf-layout.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';

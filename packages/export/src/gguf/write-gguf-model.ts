@@ -1,9 +1,9 @@
 import { ProductError } from '@lorasmith/contracts';
-import { adapterUpdates } from '@lorasmith/export';
 import { type ModelFolder, type ModelWeights, openModelWeights } from '@lorasmith/model-folder';
 import type { PeftAdapter } from '@lorasmith/peft-files';
 import { type FloatDtype, SafetensorsError } from '@lorasmith/safetensors';
 import { TensorFault, type WeightUpdate } from '@lorasmith/weight-io';
+import { adapterUpdates } from '../merging/merge-model.js';
 import { architectureMetadata } from './architecture-metadata.js';
 import { BLOCK_NUMBERS, type GgufType, type MetadataValue } from './gguf-layout.js';
 import { type GgufDescription, generalMetadata } from './model-metadata.js';
