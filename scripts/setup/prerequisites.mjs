@@ -2,8 +2,6 @@ import { runCommand } from './run-command.mjs';
 import { SetupError } from './setup-error.mjs';
 
 const OLDEST_NODE = [20, 17];
-/** tfjs-node-gpu calls `util.isNullOrUndefined`, which Node 23 removed. */
-const FIRST_UNSUPPORTED_NODE_MAJOR = 23;
 
 /** @type {{ command: string, args: string[], what: string, remedy: string }[]} */
 const TOOLS = [
@@ -51,11 +49,10 @@ export function prerequisitesStep(env) {
 export function checkNodeVersion(version) {
   const [major = 0, minor = 0] = version.split('.').map(Number);
   const [oldestMajor = 0, oldestMinor = 0] = OLDEST_NODE;
-  const tooOld = major < oldestMajor || (major === oldestMajor && minor < oldestMinor);
-  if (!tooOld && major < FIRST_UNSUPPORTED_NODE_MAJOR) return;
+  if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
   throw new SetupError(
-    `this is Node ${version}; Lorasmith runs on Node ${OLDEST_NODE.join('.')} to 22${tooOld ? '' : ', because the TensorFlow package uses functions that Node 23 removed'}`,
-    'install Node 20 or 22 and run the same command with it.',
+    `this is Node ${version}; Lorasmith needs Node ${OLDEST_NODE.join('.')} or later`,
+    'install a later Node, such as 24, and run the same command with it.',
   );
 }
 

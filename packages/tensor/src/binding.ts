@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import path from 'node:path';
 import { type CudaDevice, type CudaEngine, loadCudaAddon } from './cuda.js';
 import { loadFusedLibrary } from './kernels/fused-library.js';
 
@@ -39,10 +40,11 @@ export interface Engine {
   cuda: (CudaEngine & { card: CudaDevice }) | null;
 }
 
+/** Loads the compiled addon of tfjs-node-gpu, the only part of that package in use: its JavaScript does not run on Node 23 and later. */
 function loadTensorflow(): Binding {
-  // Only the binding is used; tfjs around it is CommonJS and prints notices on import.
-  const tf = createRequire(import.meta.url)('@tensorflow/tfjs-node-gpu') as { backend(): { binding: Binding } };
-  return tf.backend().binding;
+  const require = createRequire(import.meta.url);
+  const packageFile = require.resolve('@tensorflow/tfjs-node-gpu/package.json');
+  return require(path.join(path.dirname(packageFile), 'lib/napi-v8/tfjs_binding.node')) as Binding;
 }
 
 /** Opens the card. TensorFlow's addon must not be loaded yet: it lists the devices once. */
