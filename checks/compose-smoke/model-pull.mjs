@@ -26,7 +26,7 @@ export async function checkModelPull(stack, api) {
   const container = `${stack.project}-hub`;
   const options = ['--detach', '--name', container, '--volume', `${ROOT_DIR}:/lorasmith:ro`, ...HARDENED];
   const network = ['--network', `${stack.project}_outside`, '--hostname', HOST, '--network-alias', HOST];
-  const program = ['node', '--experimental-strip-types', '/lorasmith/checks/compose-smoke/local-hub.mjs'];
+  const program = ['node', '/lorasmith/checks/compose-smoke/local-hub.mjs'];
   const hub = [HOST, String(PORT), REPO, TOKEN];
   await docker(['run', ...options, ...network, stack.image('api'), ...program, ...hub]);
   try {
