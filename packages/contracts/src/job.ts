@@ -29,7 +29,7 @@ const moduleNames = [
 ] as const;
 
 const TargetModules = Type.Union([...moduleNames], {
-  default: ['q_proj', 'v_proj'],
+  default: 'all-linear',
   description:
     'A list of name suffixes, "all-linear" (every linear layer except the output head), or a regular ' +
     'expression that must match the whole module name.',

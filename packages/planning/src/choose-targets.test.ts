@@ -1,3 +1,7 @@
+import { join } from 'node:path';
+import { LoraSettings } from '@lorasmith/contracts';
+import { readModelFolder } from '@lorasmith/model-folder';
+import { Value } from 'typebox/value';
 import { describe, expect, it } from 'vitest';
 import { chooseTargets, type TargetSelection } from './choose-targets.js';
 
@@ -39,7 +43,21 @@ describe('chooseTargets', () => {
   it('takes every linear layer but the head', () => {
     expect(choose('all-linear')).toHaveLength(9);
     expect(choose('All-Linear')).toHaveLength(9);
+    expect(choose(['all-linear'])).toHaveLength(9);
+    expect(refusal(['q_proj', 'all-linear'])).toMatchObject({
+      details: [{ param: 'lora.target_modules.1', message: expect.stringContaining('stands alone') }],
+    });
   });
+
+  it.each(['phi3-window', 'gpt2', 'qwen3', 'gemma2', 'mistral-window', 'qwen2-window'])(
+    'finds layers for a job that names none, in %s',
+    async (family) => {
+      const fixture = join(import.meta.dirname, '../../../test/fixtures/families', family, 'base');
+      const { modules: layers, headModule } = await readModelFolder(fixture);
+      const selection = Value.Default(LoraSettings, {}) as LoraSettings;
+      expect(chooseTargets(layers, selection, { headModule })).toEqual(layers);
+    },
+  );
 
   it('takes a regular expression that matches the whole name', () => {
     expect(choose(String.raw`model\.layers\.1\..*_proj`)).toHaveLength(3);

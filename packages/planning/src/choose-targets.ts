@@ -12,7 +12,7 @@ const LAYERS = 'lora.layers_to_transform';
 
 /**
  * The layers that LoRA adapts, selected as PEFT selects them. `target_modules`: a list of names or name suffixes, `all-linear`
- * (every linear layer but the output head), or a regular expression that must match the whole name. Without those of
+ * (every linear layer but the output head; also as a list of one), or a regular expression that must match the whole name. Without those of
  * `exclude_modules`; and of `layers_to_transform` only, which does not go with an expression and is not asked for a
  * module that is named in full.
  *
@@ -56,13 +56,15 @@ function targetTest(
   head: AdaptableModule | null,
   faults: FaultList,
 ): (moduleName: string) => boolean {
-  if (typeof target !== 'string') return suffixTest(modules, target, head, faults);
   if (isAllLinear(target)) return () => true;
+  if (typeof target !== 'string') return suffixTest(modules, target, head, faults);
   return expressionTest(modules, target, head, faults);
 }
 
+/** The text, or the list of it alone. */
 function isAllLinear(target: LoraSettings['target_modules']): boolean {
-  return typeof target === 'string' && target.toLowerCase() === 'all-linear';
+  const [name, ...others] = typeof target === 'string' ? [target] : target;
+  return others.length === 0 && name?.toLowerCase() === 'all-linear';
 }
 
 function suffixTest(
@@ -74,7 +76,10 @@ function suffixTest(
   for (const [index, suffix] of suffixes.entries()) {
     const param = `${TARGETS}.${index}`;
     if (head !== null && hasSuffix(head.name, suffix)) faults.add(headFault(suffix, param));
-    else if (!modules.some(({ name }) => hasSuffix(name, suffix))) {
+    else if (isAllLinear(suffix)) {
+      const message = `"all-linear" stands alone: it is every linear layer except the output head. Leave the others out.`;
+      faults.add({ code: 'unmatched_target', message, param });
+    } else if (!modules.some(({ name }) => hasSuffix(name, suffix))) {
       const message = `No layer is named ${JSON.stringify(suffix)}. ${namesThatExist(modules)}`;
       faults.add({ code: 'unmatched_target', message, param });
     }

@@ -107,7 +107,10 @@ describe('planJob for a decoder', () => {
   it('plans, and reports what it planned', async () => {
     const model = await tinyDecoder('qwen2', CHATML);
     const rows = ['One', 'Two', 'Three', 'Four', 'Five'].map((completion) => ({ prompt: 'Count!', completion }));
-    const settings = { training: { batch_size: 2, warmup_ratio: 0.1 }, lora: { r: 4 } };
+    const settings = {
+      training: { batch_size: 2, warmup_ratio: 0.1 },
+      lora: { r: 4, target_modules: ['q_proj', 'v_proj'] },
+    };
     const { report, targets, training, validation, steps } = await plan(model, 'prompt_completion', rows, settings);
 
     expect(Value.Errors(Report, report)).toEqual([]);

@@ -45,7 +45,7 @@ describe('POST /jobs', () => {
       name: 'mine',
       metadata: { team: 'a' },
       validation: { split: 0, dataset: null },
-      lora: { r: 4, alpha: 16, target_modules: ['q_proj', 'v_proj'], init_from: null },
+      lora: { r: 4, alpha: 16, target_modules: 'all-linear', init_from: null },
       training: { epochs: 3, batch_size: 8, max_grad_norm: 1, seed: 42 },
     });
     // No worker runs, so nobody knows when it starts.

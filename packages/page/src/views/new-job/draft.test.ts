@@ -65,7 +65,6 @@ test('a draft of a job has only what differs from the defaults', () => {
   expect(draftOf(fields, job)).toEqual({
     ...MODEL,
     name: 'dates',
-    'lora.target_modules': 'all-linear',
     'training.learning_rate': '0.001',
     'training.checkpoint_every_steps': 'null',
   });

@@ -17,7 +17,7 @@ test('every field of a job request is there, with its help, default and input', 
   expect(field('lora.target_modules')).toMatchObject({
     input: 'list',
     acceptsText: true,
-    preset: ['q_proj', 'v_proj'],
+    preset: 'all-linear',
   });
   expect(field('lora.layers_to_transform')).toMatchObject({ input: 'list', acceptsText: false, isNullable: true });
   expect(field('lora.rank_pattern')).toMatchObject({ input: 'json', preset: {} });

@@ -22,7 +22,7 @@ const datasetIdSchema = Compile(DatasetId);
 
 /**
  * The job that a fine-tuning request asks for. What the OpenAI API has no field for is set as it does: a row longer than the
- * context of the model is cut, and all linear layers are adapted.
+ * context of the model is cut.
  * @throws ProductError `invalid_request` for what is not supported; `dataset_not_found`; errors of {@link ModelDirectory.resolve}
  */
 export async function jobOfRequest(
@@ -41,7 +41,7 @@ export async function jobOfRequest(
   return {
     base_model: base,
     dataset: trainingFile,
-    lora: adapter === null ? { target_modules: 'all-linear' } : { init_from: adapter },
+    lora: adapter === null ? {} : { init_from: adapter },
     training: {
       ...trainingOf(hyperparameters),
       ...(seed == null ? {} : { seed }),
