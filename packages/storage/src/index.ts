@@ -2,6 +2,7 @@ export * from './bundle-cache.js';
 export * from './bundle-store.js';
 export * from './digest-stream.js';
 export * from './folder-token.js';
+export * from './free-space.js';
 export * from './local-bundle-store.js';
 export { syncTree } from './local-staging.js';
 export * from './map-with-concurrency.js';

@@ -1,5 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { checkRecordVersion, RECORD_VERSION } from '@lorasmith/contracts';
 import {
@@ -9,7 +10,7 @@ import {
   toFloat32,
   writeSafetensors,
 } from '@lorasmith/safetensors';
-import { asStorageError, systemErrorCode } from '@lorasmith/storage';
+import { systemErrorCode, writeWithinSpace } from '@lorasmith/storage';
 import type { Checkpoint, CheckpointProgress } from './checkpoint.js';
 
 /** What is known of a checkpoint without reading its tensors. */
@@ -20,10 +21,18 @@ export interface CheckpointDescription {
   progress: CheckpointProgress;
 }
 
+/** More than a header has without `progress`, whose quotes are escaped there, and the rest of a page. */
+const HEADER_BYTES = 8_192;
+
 /** Bytes hashed between two turns of the event loop. */
 const HASHED_PIECE_BYTES = 2 ** 26;
 
-/** Writes a checkpoint with one rename: a reader sees all of it or nothing. @throws ProductError `storage_full` */
+/**
+ * Writes a checkpoint with one rename: a reader sees all of it or nothing. A disk that is too full for it is not filled with
+ * a part of it.
+ *
+ * @throws ProductError `storage_full`
+ */
 export async function writeCheckpoint(file: string, checkpoint: Checkpoint): Promise<void> {
   const tensor = (name: string, values: Float32Array) => ({
     name,
@@ -40,11 +49,9 @@ export async function writeCheckpoint(file: string, checkpoint: Checkpoint): Pro
   ];
   const hash = hashOf(head);
   for (const { data } of tensors) await addTo(hash, data);
-  try {
-    await writeSafetensors(file, tensors, { version: String(RECORD_VERSION), ...head, sha256: hash.digest('hex') });
-  } catch (error) {
-    throw asStorageError(error);
-  }
+  const metadata = { version: String(RECORD_VERSION), ...head, sha256: hash.digest('hex') };
+  const bytes = tensors.reduce((sum, { data }) => sum + data.byteLength, HEADER_BYTES + 2 * head.progress.length);
+  await writeWithinSpace(dirname(file), bytes, () => writeSafetensors(file, tensors, metadata));
 }
 
 /** @returns null when the file is damaged, for instance truncated */

@@ -1,8 +1,8 @@
-import { mkdir, readFile, statfs } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type ModelOrigin, type ModelPull, ProductError } from '@lorasmith/contracts';
 import { checkModelConfig, ORIGIN_FILE } from '@lorasmith/model-folder';
-import { mapWithConcurrency, writeFileAtomic } from '@lorasmith/storage';
+import { freeBytesOf, mapWithConcurrency, writeFileAtomic } from '@lorasmith/storage';
 import { chooseFiles, WEIGHTS_INDEX, weightsOfIndex } from './choose-files.js';
 import { downloadFile } from './download-file.js';
 import { type HubFile, type HubModel, openHubModel } from './hub/hub-client.js';
@@ -109,8 +109,7 @@ function checkSize(files: readonly HubFile[], repo: string, { maxBytes }: PullLi
 async function requireFreeBytes(files: readonly HubFile[], { folder, place, limits }: FetchOptions): Promise<void> {
   let missing = 0;
   for (const { name, bytes } of files) missing += Math.max(0, bytes - (await folder.stateOf(name)).bytes);
-  const { bavail, bsize } = await statfs(place.stagingDir);
-  const free = bavail * bsize;
+  const free = await freeBytesOf(place.stagingDir);
   if (missing + limits.keepFreeBytes <= free) return;
   const message =
     `${missing} bytes are still to be fetched, and ${free} bytes are free on the disk of the models folder, of which ` +
