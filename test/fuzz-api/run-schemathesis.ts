@@ -18,9 +18,15 @@ const CHECKS = [
   'ensure_resource_availability',
 ];
 
+/** Of a test: without and with a key. They share the time. */
+const RUNS = 2;
+/** Where the time is limited, each operation gets so many in turn, until it is over. */
+const ROUND_EXAMPLES = '10';
+
 /** Runs Schemathesis on the api. @returns its report; `requests` is its count of requests */
 export async function runSchemathesis(stack: HostileStack, headers: Record<string, string>) {
-  const { FUZZ_PROGRAM: program, FUZZ_EXAMPLES: examples = '650', FUZZ_SEED: seed = '1' } = process.env;
+  const { FUZZ_PROGRAM: program, FUZZ_MINUTES: minutes, FUZZ_SEED: seed = '1' } = process.env;
+  const { FUZZ_EXAMPLES: examples = minutes === undefined ? '650' : ROUND_EXAMPLES } = process.env;
   if (program === undefined) throw new Error('run it with: npm run fuzz:api');
   const folder = await mkdtemp(path.join(tmpdir(), 'lorasmith-fuzz-'));
   // The event stream of a waiting job never ends. As JSON, the answer ends.
@@ -31,6 +37,7 @@ export async function runSchemathesis(stack: HostileStack, headers: Record<strin
     `--url=${stack.apiUrl}`,
     `--checks=${CHECKS.join()}`,
     `--max-examples=${examples}`,
+    ...(minutes === undefined ? [] : [`--max-time=${Math.ceil((60 * Number(minutes)) / RUNS)}`]),
     `--seed=${seed}`,
     '--continue-on-failure',
     '--no-shrink',

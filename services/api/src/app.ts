@@ -42,7 +42,7 @@ import { fileNotFound } from './openai/files/openai-file.js';
 import { ownerOfFile } from './openai/files/owner-of-file.js';
 import { createResultFiles } from './openai/files/result-files.js';
 import { createModelDirectory } from './openai/models/model-directory.js';
-import { openaiRoutes } from './openai/openai-routes.js';
+import { answerUnrouted, openaiRoutes } from './openai/openai-routes.js';
 import type { SpeechLimits } from './openai/text/speech-request.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
 import { servePage } from './page/page-plugin.js';
@@ -107,6 +107,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<HttpApp> 
     logger,
     bodyLimitBytes: JSON_BODY_LIMIT_BYTES,
     requestTimeoutMs: dependencies.requestTimeoutMs,
+    answerUnrouted,
   });
   observeHttp(app, metrics);
   tracing.traceRequests(app);

@@ -37,7 +37,15 @@ const IDS: [name: string, written: string][] = [
   ['an id of the OpenAI API', 'ftjob-abc123'],
   ['the id of another kind', `ad_${'0'.repeat(24)}`],
   ['400 characters', 'x'.repeat(400)],
+  // Those that the router refuses, before there is a route.
+  ['9,000 characters', 'x'.repeat(9_000)],
+  ['dots in overlong UTF-8', '%c0%ae%c0%ae%c0%af'],
 ];
+
+function outcomeOfId(written: string, absent: string): string {
+  if (written.length > 512) return '404 not_found';
+  return written.length > 200 || written.startsWith('%c0') ? INVALID : absent;
+}
 
 const ROUTES: [what: string, method: Method, path: (id: string) => string, absent: string][] = [
   ['file', 'GET', (id) => `${FILES}/${id}`, NO_FILE],
@@ -53,9 +61,7 @@ const ROUTES: [what: string, method: Method, path: (id: string) => string, absen
 ];
 
 const ids: HostileCase[] = ROUTES.flatMap(([what, method, path, absent]) =>
-  IDS.map(([name, written]) =>
-    request(`${name} as the ${what}`, written.length > 200 ? INVALID : absent, method, path(written)),
-  ),
+  IDS.map(([name, written]) => request(`${name} as the ${what}`, outcomeOfId(written, absent), method, path(written))),
 );
 
 const absent: HostileCase[] = [

@@ -1,4 +1,4 @@
-import { createErrorHandler, type HttpApp } from '@lorasmith/service-kit';
+import { answerError, createErrorHandler, type HttpApp } from '@lorasmith/service-kit';
 import { type FileRoutesOptions, fileRoutes } from './files/file-routes.js';
 import { type FineTuningRoutesOptions, fineTuningRoutes } from './fine-tuning/fine-tuning-routes.js';
 import { openaiModelRoutes } from './models/model-routes.js';
@@ -11,13 +11,22 @@ export interface OpenaiRoutesOptions {
   fineTuning: FineTuningRoutesOptions;
 }
 
+const PREFIX = '/v1';
+const answerOpenaiError = createErrorHandler(openaiErrors);
+
+/** Answers an error that occurred before a route was found, below `/v1` as the OpenAI API does. */
+export const answerUnrouted: typeof answerError = (error, request, reply) => {
+  const answer = request.url.startsWith(`${PREFIX}/`) ? answerOpenaiError : answerError;
+  answer(error, request, reply);
+};
+
 /** The calls of the OpenAI API under `/v1`, with its objects and its errors. */
 export async function openaiRoutes(root: HttpApp, options: OpenaiRoutesOptions): Promise<void> {
-  await root.register(async (app: HttpApp) => routes(app, options), { prefix: '/v1' });
+  await root.register(async (app: HttpApp) => routes(app, options), { prefix: PREFIX });
 }
 
 async function routes(app: HttpApp, { text, files, fineTuning }: OpenaiRoutesOptions): Promise<void> {
-  app.setErrorHandler(createErrorHandler(openaiErrors));
+  app.setErrorHandler(answerOpenaiError);
   // Paths without a route are refused before this, and now by the error handler above.
   app.setNotFoundHandler(() => {});
   await app.register(textRoutes, text);
