@@ -14,6 +14,7 @@ const API = 'services/api/src';
 const MODEL = 'packages/model-folder/src';
 const PULLS = 'packages/base-models/src/pulls';
 const VOICE = 'packages/voice/src';
+const LINGERING = 'packages/service-kit/src/lingering-close.ts';
 const GENERATION = 'packages/contracts/src/generation-request.ts';
 /** @param {string} file @param {string} constant @param {string} unit @returns {OfConstant} */
 const fixed = (file, constant, unit) => ({ file, constant, unit });
@@ -32,6 +33,18 @@ const stored = (what, { key, all, but = '' }) => [
 const LIMITS = {
   Requests: [
     ['Body that is JSON', fixed(`${API}/app.ts`, 'JSON_BODY_LIMIT_BYTES', 'bytes'), '413 `body_too_large`'],
+    [
+      'Rest of a refused body, which is read and discarded so that its sender can read the answer',
+      fixed(LINGERING, 'MAX_BYTES', 'bytes'),
+      'the connection is closed',
+    ],
+    ['Time for it', fixed(LINGERING, 'MAX_MS', 'ms'), 'the connection is closed'],
+    ['Time in it without a byte', fixed(LINGERING, 'MAX_SILENCE_MS', 'ms'), 'the connection is closed'],
+    [
+      'Connections of a service on which it is read',
+      fixed(LINGERING, 'MAX_LINGERING', 'connections'),
+      'further ones are closed with the answer, which their sender may lose',
+    ],
     ['Headers of a request', "16,384 bytes (Node's own)", '431'],
     ['Time for a request to arrive, uploads included', { setting: 'REQUEST_TIMEOUT_MS' }, '408'],
     [

@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { type ErrorBody, type ErrorCode, type Fault, ProductError, publicText } from '@lorasmith/contracts';
 import type { ErrorObject } from 'ajv';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { bodyTooLarge } from './upload-body.js';
 import { validationFaults } from './validation-faults.js';
 
 /** Properties that Fastify and its plugins add to their errors. */
@@ -92,7 +93,7 @@ export function productErrorOf(thrown: unknown, request: FastifyRequest): Produc
   if (isOutOfFiles(error)) return refusal('service_unavailable', OUT_OF_FILES, error);
   switch (error.code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
-      return refusal('body_too_large', 'The body is too large.', error);
+      return bodyTooLarge(request.routeOptions.bodyLimit, 'body');
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
       return refusal('unsupported_media_type', takenTypes(request), error);
     case 'FST_ERR_MAX_PARAM_LENGTH':

@@ -11,6 +11,7 @@ import {
   type RawServerDefault,
 } from 'fastify';
 import { answerBrokenHttp, answerError, answerExpectation } from './error-answer.js';
+import { isStillSent, lingerOnClose } from './lingering-close.js';
 import { addJsonParser, createRequestValidator } from './request-validation.js';
 import { trackUnusedConnections } from './unused-connections.js';
 
@@ -32,6 +33,11 @@ export interface HttpAppOptions {
    * @defaultValue 300,000
    */
   requestTimeoutMs?: number;
+  /**
+   * Answers errors that occur before a route is found, such as a path that cannot be decoded.
+   * @defaultValue an `ErrorBody`
+   */
+  answerUnrouted?: typeof answerError;
 }
 
 /** How often Node checks for slow senders: headers must arrive within its 60 s, a request within `requestTimeoutMs`. */
@@ -46,7 +52,7 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
  * of 404. It neither listens nor reads the environment.
  */
 export function createHttpApp(options: HttpAppOptions): HttpApp {
-  const { logger, bodyLimitBytes = 1024 * 1024, requestTimeoutMs = 300_000 } = options;
+  const { logger, bodyLimitBytes = 1024 * 1024, requestTimeoutMs = 300_000, answerUnrouted = answerError } = options;
   const app = fastify({
     loggerInstance: logger,
     bodyLimit: bodyLimitBytes,
@@ -56,7 +62,7 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
     routerOptions: { maxParamLength: 512 },
     // A missing host is refused below, with an ErrorBody.
     http: { requireHostHeader: false, connectionsCheckingInterval: SLOW_SENDER_CHECK_MS },
-    frameworkErrors: answerError,
+    frameworkErrors: answerUnrouted,
     clientErrorHandler: answerBrokenHttp,
   }).withTypeProvider<TypeBoxTypeProvider>();
 
@@ -99,9 +105,14 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
   });
   let isClosing = false;
   const closeUnused = trackUnusedConnections(app.server);
+  const endLingering = lingerOnClose(app.server);
   app.addHook('preClose', async () => {
     isClosing = true;
     closeUnused();
+    endLingering();
+  });
+  app.addHook('onSend', async (request, reply) => {
+    if (isStillSent(request.raw)) reply.header('connection', 'close');
   });
   app.addHook('onResponse', async (request, reply) => {
     // A closing server closes only the connections that are idle at that moment. It would wait for the keep-alive timeout
@@ -127,7 +138,7 @@ function requestIdOf({ headers }: IncomingMessage): string {
   return typeof given === 'string' && REQUEST_ID.test(given) ? given : newIdentifier('req');
 }
 
-/** Uploads check their encoding themselves, because they also drain the body. */
+/** Uploads check their encoding themselves, with a message of their own. */
 function refuseEncodedJson({
   'content-type': type = '',
   'content-encoding': encoding = 'identity',

@@ -1,6 +1,6 @@
 import type { Owner, ProductError } from '@lorasmith/contracts';
-import { type Caller, endUpload, type HttpApp, mayUse } from '@lorasmith/service-kit';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import { type Caller, type HttpApp, mayUse } from '@lorasmith/service-kit';
+import type { FastifyRequest } from 'fastify';
 import type { Authenticator } from './authenticate.js';
 import { checkAccess, type Identity, WITHOUT_KEY } from './identity.js';
 import { type AccessLimits, limitsOf } from './limits.js';
@@ -54,8 +54,8 @@ export function guardRequests(app: HttpApp, { authenticator, rateLimit, limits, 
     return identity;
   };
 
-  app.addHook('onRequest', async (request, reply) => {
-    const identity = await admit(request).catch((error: unknown) => refuse(request, reply, error));
+  app.addHook('onRequest', async (request) => {
+    const identity = await admit(request);
     request.identity = identity;
     request.caller = identity.caller;
     request.limits = limitsOf(identity, limits);
@@ -69,11 +69,4 @@ export function guardRequests(app: HttpApp, { authenticator, rateLimit, limits, 
     const owner = await things.ownerOf(id);
     if (owner === undefined || !mayUse(caller, owner)) throw things.notFound(id);
   });
-}
-
-/** Drains the body of a refused request for a limited time, so that its sender can read the answer. */
-async function refuse(request: FastifyRequest, reply: FastifyReply, error: unknown): Promise<never> {
-  const { 'content-length': length = '0', 'transfer-encoding': encoding } = request.headers;
-  if (length !== '0' || encoding !== undefined) await endUpload(request, reply);
-  throw error;
 }

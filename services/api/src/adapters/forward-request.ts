@@ -5,7 +5,6 @@ import replyFrom from '@fastify/reply-from';
 import { AdapterId, ProductError } from '@lorasmith/contracts';
 import {
   callerHeaders,
-  drainBody,
   errorBody,
   FILE_ANSWER_HEADER,
   folderTokenHeaders,
@@ -117,7 +116,6 @@ function forwardRequest(
       }
       // Either the quota refused the body, or the registry failed.
       const answered = error.cause instanceof ProductError ? error.cause : registryError(error);
-      if (answered === error.cause) await drainBody(request.raw);
       const level = answered.status >= 500 ? 'error' : 'info';
       request.log[level]({ err: error, code: answered.code }, answered.message);
       failed

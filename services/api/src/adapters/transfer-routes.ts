@@ -7,7 +7,7 @@ import {
   ImportAdapterQuery,
   TAR_MEDIA_TYPES,
 } from '@lorasmith/contracts';
-import { endUpload, freeBytesHeaders, type HttpApp, onceClosed } from '@lorasmith/service-kit';
+import { freeBytesHeaders, type HttpApp, onceClosed } from '@lorasmith/service-kit';
 import { readFolderToken } from '@lorasmith/storage';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type TSchema, Type } from 'typebox';
@@ -74,12 +74,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
 
   app.addHook('preHandler', async (request, reply) => {
     const { transfers: own, totalTransfers: total } = request.limits;
-    try {
-      onceClosed(reply.raw, transfers.acquire(request.identity.key?.id ?? null, { own, total }));
-    } catch (error) {
-      await refuseUpload(request, reply);
-      throw error;
-    }
+    onceClosed(reply.raw, transfers.acquire(request.identity.key?.id ?? null, { own, total }));
   });
 
   // The body is streamed to the registry, which checks its size.
@@ -106,10 +101,7 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
       },
     },
     async (request, reply) => {
-      const { freeBytes, metered, checkStored } = await importQuota.begin(request, reply).catch(async (error) => {
-        await refuseUpload(request, reply);
-        throw error;
-      });
+      const { freeBytes, metered, checkStored } = await importQuota.begin(request, reply);
       if (request.body instanceof Readable) request.body = metered;
       const headers = freeBytesHeaders(freeBytes);
       return forwardCounted(request, reply, { buffered: true, headers, beforeSending: checkStored });
@@ -166,9 +158,4 @@ export async function transferRoutes(app: HttpApp, options: TransferRoutesOption
     },
     (request, reply) => forward(request, reply),
   );
-}
-
-/** Drains the body of a refused request, if it has one. */
-async function refuseUpload(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  if (request.body instanceof Readable) await endUpload(request, reply);
 }

@@ -9,7 +9,7 @@ import {
   ModelName,
   ProductError,
 } from '@lorasmith/contracts';
-import { endUpload, type HttpApp } from '@lorasmith/service-kit';
+import type { HttpApp } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { answer, errorAnswers, noBody } from '../openapi/answers.js';
 import type { DatasetChanges } from './change-datasets.js';
@@ -182,14 +182,8 @@ async function uploadRoute(
       const source = () => uploadSourceOf(request, query.name ?? null, maxBytes);
       const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
       const { base_model: baseModel } = query;
-      const upload = async () => {
-        if (baseModel !== undefined) await preparations.checkModel(baseModel);
-        return await changes.upload(source, uploader);
-      };
-      const { dataset, created } = await upload().catch(async (error: unknown) => {
-        await endUpload(request, reply);
-        throw error;
-      });
+      if (baseModel !== undefined) await preparations.checkModel(baseModel);
+      const { dataset, created } = await changes.upload(source, uploader);
       if (baseModel !== undefined) preparations.start(dataset, baseModel);
       return await reply
         .code(created ? 201 : 200)

@@ -3,7 +3,6 @@ import {
   bodyTooLarge,
   boundedChunks,
   callerOfHeaders,
-  drainBody,
   freeBytesOfHeaders,
   type HttpApp,
   untilClosed,
@@ -27,20 +26,15 @@ export async function importRoutes(app: HttpApp, options: ImportRoutesOptions): 
 
   app.post('/adapters', { schema: { querystring: ImportAdapterQuery } }, async (request, reply) => {
     const { base_model: baseModel = null, name = null } = request.query;
-    try {
-      const { owner } = callerOfHeaders(request.headers);
-      const freeBytes = freeBytesOfHeaders(request.headers);
-      const signal = untilClosed(
-        reply.raw,
-        new ProductError('invalid_request', 'The caller disconnected before the end.'),
-      );
-      const body = bodyOf(request, maxImportBytes);
-      const adapter = await imports.import(body, { baseModel, name, owner, freeBytes, signal });
-      return await reply.code(201).header('location', `/adapters/${adapter.id}`).send(adapter);
-    } catch (error) {
-      await drainBody(request.raw);
-      throw error;
-    }
+    const { owner } = callerOfHeaders(request.headers);
+    const freeBytes = freeBytesOfHeaders(request.headers);
+    const signal = untilClosed(
+      reply.raw,
+      new ProductError('invalid_request', 'The caller disconnected before the end.'),
+    );
+    const body = bodyOf(request, maxImportBytes);
+    const adapter = await imports.import(body, { baseModel, name, owner, freeBytes, signal });
+    return await reply.code(201).header('location', `/adapters/${adapter.id}`).send(adapter);
   });
 }
 

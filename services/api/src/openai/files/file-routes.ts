@@ -7,7 +7,7 @@ import {
   ProductError,
   ResultFileId,
 } from '@lorasmith/contracts';
-import { endUpload, type HttpApp, onceClosed } from '@lorasmith/service-kit';
+import { type HttpApp, onceClosed } from '@lorasmith/service-kit';
 import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { ConcurrencyLimit } from '../../access/concurrency-limit.js';
@@ -177,16 +177,11 @@ async function uploadRoute(app: HttpApp, { changes, maxBytes }: FileRoutesOption
         response: { 200: answer('Stored.', OpenaiFile), ...openaiErrorAnswers(400, 413, 415, 503, 507) },
       },
     },
-    async (request, reply) => {
+    async (request) => {
       const { caller, identity, limits, log } = request;
       if (!request.isMultipart()) throw new ProductError('invalid_request', 'The form has no file.', { param: 'file' });
       const uploader = { owner: caller.owner, key: identity.key?.id ?? null, limits, log };
-      const { dataset } = await changes
-        .upload(() => openaiUploadOf(request, maxBytes), uploader)
-        .catch(async (error: unknown) => {
-          await endUpload(request, reply);
-          throw error;
-        });
+      const { dataset } = await changes.upload(() => openaiUploadOf(request, maxBytes), uploader);
       return fileOfDataset(dataset);
     },
   );
