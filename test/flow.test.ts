@@ -385,7 +385,7 @@ describe('a classifier', () => {
     const accuracies: number[] = [];
     const job = await client.waitForJob(queued.id, {
       onEvent: (event) => {
-        if (event.type === 'evaluation-finished') accuracies.push(event.data.accuracy ?? Number.NaN);
+        if (event.type === 'evaluation-finished') accuracies.push(event.data.accuracy);
       },
     });
     expect(job).toMatchObject({ status: 'succeeded', report: { family: 'classifier', rows: { validation: 40 } } });

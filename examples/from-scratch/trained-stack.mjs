@@ -75,7 +75,7 @@ async function trainOverHttp(baseUrl, folder, say, signal) {
   const report = await client.dryRun(request, { signal });
   const { id } = await client.createJob(request, { signal });
   say(`training ${report.parameters.trained} numbers in ${report.steps.total} steps: ${id} …`);
-  /** @type {{ loss: number, accuracy: number | null }[]} */
+  /** @type {{ loss: number, accuracy: number }[]} */
   const evaluations = [];
   const job = await client.waitForJob(id, {
     signal,

@@ -7,6 +7,7 @@ const stepData = (step: number) => ({
   total_steps: 150,
   epoch: 1,
   loss: 0.41234,
+  accuracy: 0.5,
   learning_rate: 1e-4,
   grad_norm: 1,
   tokens_per_second: 611.6,

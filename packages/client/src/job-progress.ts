@@ -113,7 +113,7 @@ export function eventText(
       const { step, loss, perplexity, accuracy } = event.data;
       const extra = [
         perplexity === null ? '' : `, perplexity ${perplexity.toPrecision(4)}`,
-        accuracy === null ? '' : `, ${(100 * accuracy).toFixed(1)} % right`,
+        `, ${(100 * accuracy).toFixed(1)} % right`,
       ].join('');
       return [`evaluation ${step === 0 ? 'before training' : `after step ${step}`}: loss ${loss.toFixed(4)}${extra}`];
     }

@@ -16,7 +16,7 @@ export const Evaluation = Type.Object(
   {
     loss: Type.Number(),
     perplexity: Nullable(Type.Number()),
-    accuracy: Nullable(Type.Number()),
+    accuracy: Type.Number(),
     tokens: Type.Integer({ minimum: 0 }),
   },
   { $id: 'Evaluation', ...closed },
@@ -40,6 +40,7 @@ export const TrainingResult = Type.Object(
     first_loss: Type.Number(),
     last_loss: Type.Number(),
     losses: Type.Array(Type.Number(), { description: 'One per step, or 1,000 evenly spaced ones.' }),
+    accuracies: Type.Array(Type.Number(), { description: 'Of the same steps as the losses.' }),
     adapter_step: Type.Integer({
       description: 'The step whose state became the adapter: the last one, or the best by evaluation.',
     }),

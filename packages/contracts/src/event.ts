@@ -25,6 +25,10 @@ export const EVENT_DATA = {
       total_steps: Type.Integer({ minimum: 1 }),
       epoch: Type.Number({ description: 'Passes over the data so far.' }),
       loss: Type.Number({ description: 'Mean over the trained tokens of the step, before its update.' }),
+      accuracy: Type.Number({
+        description:
+          "Share of the trained tokens of the step that the model ranks first, before its update: TRL's mean_token_accuracy. Share of the rows for a classifier.",
+      }),
       learning_rate: Type.Number(),
       grad_norm: Type.Number({ description: 'Global norm before clipping.' }),
       tokens_per_second: Type.Number({
@@ -43,7 +47,9 @@ export const EVENT_DATA = {
       step: Type.Integer({ minimum: 0 }),
       loss: Type.Number(),
       perplexity: Nullable(Type.Number(), { description: 'exp(loss); null for a classifier, or if it overflows.' }),
-      accuracy: Nullable(Type.Number(), { description: 'Share of correct labels; null for a language model.' }),
+      accuracy: Type.Number({
+        description: 'Share of the trained tokens that the model ranks first; share of the rows for a classifier.',
+      }),
       tokens: Type.Integer({ minimum: 0 }),
     },
     closed,

@@ -227,7 +227,16 @@ describe('a forecast', () => {
     expect(await store.queue.forecast(last)).toEqual({ ahead: 3, estimated_start: null, estimated_end: null });
 
     // Its trainer knows better than the plan.
-    const data = { step: 1, total_steps: 9, loss: 1, learning_rate: 1, grad_norm: 1, epoch: 1, tokens_per_second: 1 };
+    const data = {
+      step: 1,
+      total_steps: 9,
+      loss: 1,
+      accuracy: 0.5,
+      learning_rate: 1,
+      grad_norm: 1,
+      epoch: 1,
+      tokens_per_second: 1,
+    };
     await store.attempts.record(start.attempt, { type: 'step-finished', data: { ...data, seconds_left: 40 } });
     await store.queue.announce('w', { slots: 2, held: [running.id] });
     clock.ms += 2_000;

@@ -27,6 +27,7 @@ const step = (number: number): NewJobEvent => ({
     total_steps: 100,
     epoch: number / 10,
     loss: 2.5,
+    accuracy: 0.5,
     learning_rate: 1e-4,
     grad_norm: 0.5,
     tokens_per_second: 100.25,

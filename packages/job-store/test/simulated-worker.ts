@@ -130,6 +130,7 @@ export class SimulatedWorker {
           step: done,
           total_steps: 1_000_000,
           loss: 1,
+          accuracy: 0.5,
           learning_rate: 1,
           grad_norm: 1,
           epoch: 1,

@@ -19,7 +19,18 @@ float SumOfExp(const Number* logits, int64_t begin, int64_t end, float greatest)
   return sum;
 }
 
-// logits [n, classes], labels [n] int32 → loss [n], gradient [n, classes] of the sum of the losses
+// Whether the label is the first of the greatest logits, as argmax has it.
+template <typename Number>
+bool IsFirst(const Number* logits, int64_t label, float greatest) {
+  if (!(ToFloat(logits[label]) == greatest)) return false;
+  for (int64_t i = 0; i < label; i++) {
+    if (ToFloat(logits[i]) == greatest) return false;
+  }
+  return true;
+}
+
+// logits [n, classes], labels [n] int32 → loss [n], gradient [n, classes] of the sum of the losses, correct [n]: 1
+// where argmax is the label, else 0
 template <typename Number>
 struct CrossEntropy {
   void Compute(Context& context) const {
@@ -33,6 +44,7 @@ struct CrossEntropy {
     }
     float* loss = context.Output<float>(0, {rows});
     Number* gradient = context.Output<Number>(1, {rows, classes});
+    float* correct = context.Output<float>(2, {rows});
     if (context.failed()) return;
     ParallelRanges(rows, 1, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
@@ -53,6 +65,7 @@ struct CrossEntropy {
 #pragma omp simd
         for (int64_t i = 0; i < classes; i++) Store(Exp(ToFloat(from[i]) - greatest) * inverse, to + i);
         Store(-others * inverse, to + label);
+        correct[row] = IsFirst(from, label, greatest) ? 1.0f : 0.0f;
         loss[row] = own > kTiny ? std::log1p(others / own) : greatest + std::log(sum) - ToFloat(from[label]);
         // The comparison above skips a NaN among the logits, but the loss must be NaN then.
         if (!(sum <= std::numeric_limits<float>::max())) loss[row] = std::numeric_limits<float>::quiet_NaN();
@@ -67,7 +80,7 @@ std::vector<OpDefinition> CrossEntropyOps() {
   return {
       {"LorasmithCrossEntropy",
        {"logits: T", "labels: int32"},
-       {"loss: float", "gradient: T"},
+       {"loss: float", "gradient: T", "correct: float"},
        {},
        CpuKernels<CrossEntropy>()},
   };

@@ -430,6 +430,25 @@ export function testFusedKernels(instructionSet?: InstructionSet): void {
       });
     });
 
+    test('whether the label is the first of the greatest logits, also of equal ones', () => {
+      // In steps of 1, so that most rows have several greatest ones, at the label or before or behind it.
+      const values = Float32Array.from({ length: 90 * 37 }, (_, i) => Math.round(2 * Math.sin(i * i)));
+      const labels = Int32Array.from({ length: 90 }, (_, row) => {
+        const own = values.subarray(row * 37, (row + 1) * 37);
+        const greatest = Math.max(...own);
+        return [own.indexOf(greatest), own.lastIndexOf(greatest), (row * 53) % 37][row % 3]!;
+      });
+      bothWays(
+        instructionSet,
+        dtype,
+        () => {
+          const logits = cast(tensorOf(values, [90, 37]), dtype);
+          return [kernelsFor(dtype).crossEntropy(logits, tensorOf(labels, [90])).correct];
+        },
+        0,
+      );
+    });
+
     const SHAPES: { name: string; heads: number; keyValueHeads: number; headDim: number }[] = [
       { name: 'one head', heads: 1, keyValueHeads: 1, headDim: 16 },
       { name: 'grouped queries', heads: 6, keyValueHeads: 2, headDim: 8 },

@@ -11,7 +11,7 @@ import { AdamW } from './adamw.js';
 import { runnable } from './batches.js';
 import { ReferenceBatch } from './check-reference/reference-case.js';
 import { NextToken } from './objectives/next-token/next-token.js';
-import { takeLossSum } from './objectives/objective.js';
+import { takeBatchLoss } from './objectives/objective.js';
 import { optimizerStep } from './optimizer-step.js';
 import { PassScheduler } from './shared-pass/pass-scheduler.js';
 
@@ -52,7 +52,7 @@ describe.each(
     let labels = 0;
     for (const each of batches) {
       const result = new NextToken(model).lossAndGradients(each, { adapters: [{ adapter }] });
-      lossSum += takeLossSum(result.losses);
+      lossSum += takeBatchLoss(result).lossSum;
       labels += result.normaliser;
     }
     const gradient = adapter.takeGradient();

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { LoraAdapter } from '@lorasmith/lora';
 import { readModelFolder } from '@lorasmith/model-folder';
 import { type ActingAdapter, type Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
-import { configureKernels, rowsAreIndependent, tensorOf, toFloat32Array } from '@lorasmith/tensor';
+import { configureKernels, dispose, rowsAreIndependent, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { normalNumbers } from '../../../test/numeric/normal-numbers.js';
 import { NextToken } from './objectives/next-token/next-token.js';
@@ -106,9 +106,9 @@ function passOf(objective: NextToken, jobs: readonly Job[], recompute = false): 
   const adapters = jobs.map(({ adapter, dropoutSeed }, i): ActingAdapter => {
     return { adapter, dropoutSeed, tokens: joined.tokens[i] };
   });
-  const { losses } = objective.lossAndGradients(joined.batch, { adapters, recompute });
+  const { losses, correct } = objective.lossAndGradients(joined.batch, { adapters, recompute });
   const all = toFloat32Array(losses);
-  losses.dispose();
+  dispose([losses, correct]);
   return jobs.map(({ adapter }, i) => {
     const { first, count } = joined.labels[i]!;
     const gradient = adapter.takeGradient();

@@ -9,6 +9,8 @@ import type { Participant } from './shared-pass/pass-scheduler.js';
 export interface StepResult {
   /** Mean over the trained tokens of the step, before the update. */
   loss: number;
+  /** Share of the trained tokens that the model ranks first, before the update. */
+  accuracy: number;
   /** Before clipping. */
   gradNorm: number;
   tokens: number;
@@ -33,6 +35,7 @@ export async function optimizerStep(
   let gradientSum: Tensor | null = null;
   let update: ComputedUpdate | null = null;
   const losses: Tensor[] = [];
+  const correct: Tensor[] = [];
   let trainedTokens = 0;
   let tokens = 0;
   let pass = 0;
@@ -41,6 +44,7 @@ export async function optimizerStep(
       const dropoutSeed = [settings.seed, optimizer.step * PASSES_PER_STEP + pass++] as const;
       const result = await passes.lossAndGradients({ batch, adapter, dropoutSeed, recompute: settings.recompute });
       losses.push(result.losses);
+      correct.push(result.correct);
       trainedTokens += result.normaliser;
       tokens += batch.tokens;
       const { gradient } = result;
@@ -50,25 +54,30 @@ export async function optimizerStep(
     }
     const settled = { learningRate: settings.learningRate, gradientScale: 1 / trainedTokens, maxNorm };
     update = keep(optimizer.compute(adapter.parameters, gradientSum!, settled));
-    const { lossSum, gradNorm } = readOnce(losses, update.squareSum);
+    const { lossSum, correctCount, gradNorm } = readOnce(losses, correct, update.squareSum);
     const loss = lossSum / trainedTokens;
     checkFinite(loss, gradNorm, optimizer.step + 1);
     const adopted = update;
     update = null;
     adapter.setParameters(optimizer.adopt(adopted));
-    return { loss, gradNorm, tokens, trainedTokens };
+    return { loss, accuracy: correctCount / trainedTokens, gradNorm, tokens, trainedTokens };
   } finally {
-    dispose([gradientSum, losses, update]);
+    dispose([gradientSum, losses, correct, update]);
   }
 }
 
 /** Exceeds the limit of gradient_accumulation_steps, so that each pass has its own dropout. */
 const PASSES_PER_STEP = 4096;
 
-/** The only read of a step, which waits for the device: the losses, and the square of the gradient's norm. */
-function readOnce(losses: readonly Tensor[], squareSum: Tensor): { lossSum: number; gradNorm: number } {
-  const numbers = scope(() => toFloat32Array(concat([...losses, squareSum], 0)));
-  return { lossSum: sumOf(numbers.subarray(0, -1)), gradNorm: Math.sqrt(numbers.at(-1)!) };
+/** The only read of a step, which waits for the device: of each label its loss and whether it is right, and the gradient's norm. */
+function readOnce(losses: readonly Tensor[], correct: readonly Tensor[], squareSum: Tensor) {
+  const numbers = scope(() => toFloat32Array(concat([...losses, ...correct, squareSum], 0)));
+  const labels = (numbers.length - 1) / 2;
+  return {
+    lossSum: sumOf(numbers.subarray(0, labels)),
+    correctCount: sumOf(numbers.subarray(labels, -1)),
+    gradNorm: Math.sqrt(numbers.at(-1)!),
+  };
 }
 
 function checkFinite(loss: number, gradNorm: number, step: number): void {

@@ -6,6 +6,7 @@ import { configureKernels, MOST_SCORES } from '@lorasmith/tensor';
 import { afterAll, describe, expect, test } from 'vitest';
 import { peakBytes } from '../../../test/numeric/live-bytes.js';
 import { NextToken } from './objectives/next-token/next-token.js';
+import { takeBatchLoss } from './objectives/objective.js';
 import { withProbeModel } from './probe/probe-model.js';
 
 afterAll(() => void configureKernels('raw'));
@@ -52,7 +53,7 @@ describe.each([
           // The adapter's matrices, which some engines make in the first pass, are not the pass's: they are kept.
           objective.loss(batch, { adapters: [{ adapter }] });
           const held = peakBytes(() => {
-            objective.lossAndGradients(batch, { adapters: [{ adapter }], recompute }).losses.dispose();
+            takeBatchLoss(objective.lossAndGradients(batch, { adapters: [{ adapter }], recompute }));
             adapter.takeGradient().dispose();
           });
           const memory = {

@@ -99,7 +99,7 @@ async function publish(
 }
 
 /** What the training had reached by then. */
-function resultAt({ step, losses, progress }: Checkpoint): RunResult {
+function resultAt({ step, losses, accuracies, progress }: Checkpoint): RunResult {
   return {
     steps: step,
     tokens: progress.tokens,
@@ -108,6 +108,7 @@ function resultAt({ step, losses, progress }: Checkpoint): RunResult {
     first_loss: losses[0]!,
     last_loss: losses.at(-1)!,
     losses,
+    accuracies,
     evaluation_before: progress.evaluationBefore,
     evaluation_after: progress.evaluation,
     samples: progress.samples,

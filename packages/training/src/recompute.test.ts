@@ -10,7 +10,7 @@ import { describe, expect, test } from 'vitest';
 import { differenceByLargest } from '../../../test/numeric/greatest-difference.js';
 import { ReferenceBatch } from './check-reference/reference-case.js';
 import { NextToken } from './objectives/next-token/next-token.js';
-import { takeLossSum } from './objectives/objective.js';
+import { takeBatchLoss } from './objectives/objective.js';
 
 const FIXTURES = fileURLToPath(new URL('../../../test/fixtures', import.meta.url));
 const CASES = [
@@ -36,14 +36,14 @@ describe.each(CASES.map((folder) => ({ name: folder.slice(FIXTURES.length + 1), 
       const batch = (await ReferenceBatch.read(folder)).asTokenBatch();
       const objective = new NextToken(model);
       const run = (recompute: boolean) => {
-        const { losses } = objective.lossAndGradients(batch, {
+        const pass = objective.lossAndGradients(batch, {
           adapters: [{ adapter, dropoutSeed: [3, 1] }],
           recompute,
         });
         const gradient = adapter.takeGradient();
         const numbers = toFloat32Array(gradient);
         gradient.dispose();
-        return { lossSum: takeLossSum(losses), numbers };
+        return { ...takeBatchLoss(pass), numbers };
       };
       const kept = run(false);
       const handles = liveTensorCount();
@@ -92,9 +92,9 @@ test.each([false, true])(
       const targets = model.groups.flatMap(({ modules }) => modules.map(({ name }) => ({ name, rank: 2, scale: 1 })));
       const adapter = new LoraAdapter(model.groups, { targets, dropout, seed: 3 });
       const pass = (acting: Adapter) => {
-        objective
-          .lossAndGradients(batch, { adapters: [{ adapter: acting, dropoutSeed: [0, 0] }], recompute })
-          .losses.dispose();
+        takeBatchLoss(
+          objective.lossAndGradients(batch, { adapters: [{ adapter: acting, dropoutSeed: [0, 0] }], recompute }),
+        );
         adapter.takeGradient().dispose();
       };
       pass(adapter); // makes the constants it needs

@@ -3,8 +3,9 @@ import { engine, kernelsInUse } from '@lorasmith/tensor';
 import type { PeakMemory } from './peak-memory.js';
 import { type CheckedAdapterOptions, writeCheckedAdapter } from './publishing/write-checked-adapter.js';
 
-/** What a run reached: all losses, and without the memory of its process. */
-export type RunResult = Omit<TrainingResult, 'peak_memory_bytes' | 'losses'> & { losses: ArrayLike<number> };
+/** What a run reached: the values of all steps, and without the memory of its process. */
+export type RunResult = Omit<TrainingResult, 'peak_memory_bytes' | 'losses' | 'accuracies'> &
+  Record<'losses' | 'accuracies', ArrayLike<number>>;
 
 export interface TrainedOutcomeOptions extends CheckedAdapterOptions {
   /** Watches since the job began. */
@@ -21,19 +22,20 @@ export async function trainedOutcome(options: TrainedOutcomeOptions): Promise<Tr
     ...written,
     result: {
       ...trained.result,
-      losses: thinnedLosses(trained.result.losses),
+      losses: thinned(trained.result.losses),
+      accuracies: thinned(trained.result.accuracies),
       peak_memory_bytes: peakMemory.bytes,
     },
     versions: { tensorflow: engine.version, kernels: kernelsInUse(), node: process.versions.node },
   };
 }
 
-/** Losses that a manifest holds. */
-const MAX_LOSSES = 1000;
+/** Steps whose loss and accuracy a manifest holds. */
+const MAX_STEPS = 1000;
 
-/** At most {@link MAX_LOSSES} values at even distances, the first and the last among them. */
-function thinnedLosses(losses: ArrayLike<number>): number[] {
-  if (losses.length <= MAX_LOSSES) return Array.from(losses);
-  const distance = (losses.length - 1) / (MAX_LOSSES - 1);
-  return Array.from({ length: MAX_LOSSES }, (_, i) => losses[Math.round(i * distance)]!);
+/** At most {@link MAX_STEPS} values at even distances, the first and the last among them. */
+function thinned(values: ArrayLike<number>): number[] {
+  if (values.length <= MAX_STEPS) return Array.from(values);
+  const distance = (values.length - 1) / (MAX_STEPS - 1);
+  return Array.from({ length: MAX_STEPS }, (_, i) => values[Math.round(i * distance)]!);
 }

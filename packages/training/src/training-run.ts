@@ -52,6 +52,7 @@ export class TrainingRun {
   readonly #rows: RowOrder;
   readonly #watch: EvaluationWatch;
   #losses: number[] = [];
+  #accuracies: number[] = [];
   #tokens = 0;
   #trainedTokens = 0;
   #epoch = 0;
@@ -120,6 +121,7 @@ export class TrainingRun {
     adapter.setParameters(vectorOf(checkpoint.parameters));
     optimizer.restore(step, { first: vectorOf(checkpoint.firstMoment), second: vectorOf(checkpoint.secondMoment) });
     this.#losses = [...checkpoint.losses];
+    this.#accuracies = [...checkpoint.accuracies];
     this.#tokens = progress.tokens;
     this.#trainedTokens = progress.trainedTokens;
     this.#epoch = progress.epoch;
@@ -150,6 +152,7 @@ export class TrainingRun {
         total_steps: steps.total,
         epoch,
         loss: result.loss,
+        accuracy: result.accuracy,
         learning_rate: learningRate,
         grad_norm: result.gradNorm,
         tokens_per_second: result.tokens / seconds,
@@ -198,6 +201,7 @@ export class TrainingRun {
       firstMoment: toFloat32Array(optimizer.moments.first),
       secondMoment: toFloat32Array(optimizer.moments.second),
       losses: Float32Array.from(this.#losses),
+      accuracies: Float32Array.from(this.#accuracies),
       progress: {
         run: identity.id,
         parts: identity.parts,
@@ -248,6 +252,7 @@ export class TrainingRun {
 
   #count(result: StepResult, epoch: number, seconds: number): void {
     this.#losses.push(result.loss);
+    this.#accuracies.push(result.accuracy);
     this.#tokens += result.tokens;
     this.#trainedTokens += result.trainedTokens;
     this.#epoch = epoch;
@@ -274,6 +279,7 @@ export class TrainingRun {
       first_loss: this.#losses[0]!,
       last_loss: this.#losses.at(-1)!,
       losses: this.#losses,
+      accuracies: this.#accuracies,
       evaluation_before: this.#evaluationBefore,
       evaluation_after: evaluationAfter,
       samples: this.#sampleRounds.toSorted((one, other) => one.step - other.step),

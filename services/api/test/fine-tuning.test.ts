@@ -121,7 +121,7 @@ async function attemptOf(id: JobId): Promise<JobAttempt> {
 const stepOf = (step: number, loss: number) => ({
   type: 'step-finished' as const,
   data: {
-    ...{ step, total_steps: 3, epoch: step, loss, learning_rate: 1e-4, grad_norm: 1 },
+    ...{ step, total_steps: 3, epoch: step, loss, accuracy: 0.5, learning_rate: 1e-4, grad_norm: 1 },
     ...{ tokens_per_second: 9, seconds_left: 1 },
   },
 });
@@ -442,7 +442,7 @@ describe('a fine-tuning job', () => {
     const id = await created({ suffix: 'Tone 2' });
     const result = `res_${id.slice(4)}`;
     const attempt = await attemptOf(id);
-    const evaluation = { perplexity: null, accuracy: null, tokens: 5 };
+    const evaluation = { perplexity: null, accuracy: 0.625, tokens: 5 };
     const { record } = api.jobs.attempts;
     await record(attempt, { type: 'evaluation-finished', data: { step: 0, loss: 4, ...evaluation } });
     // Step 2 was done twice, because the trainer had to start again.
@@ -467,10 +467,10 @@ describe('a fine-tuning job', () => {
     expect(content.headers['content-type']).toContain('text/csv');
     expect(content.body.split('\n')).toEqual([
       'step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy',
-      '0,,,4,',
-      '1,3,,,',
-      '2,2.5,,,',
-      '3,2,,1.25,',
+      '0,,,4,0.625',
+      '1,3,0.5,,',
+      '2,2.5,0.5,,',
+      '3,2,0.5,1.25,0.625',
       '',
     ]);
     const described = checked(OpenaiFile, await get(`/v1/files/${result}`));

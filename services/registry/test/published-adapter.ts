@@ -98,6 +98,7 @@ function manifestOf(id: string, model: string, base: BaseDigests, files: Adapter
         first_loss: 3,
         last_loss: 1,
         losses: [3, 2, 1],
+        accuracies: [0, 0.25, 0.5],
         adapter_step: 3,
         stopped_early: false,
         evaluation_before: null,

@@ -9,6 +9,7 @@ const step = (number: number): NewJobEvent => ({
     total_steps: 100,
     epoch: 0,
     loss: 1,
+    accuracy: 0.5,
     learning_rate: 1e-4,
     grad_norm: 1,
     tokens_per_second: 1,

@@ -117,7 +117,7 @@ function results({ result, checks }: Pick<TrainedOrigin, 'result' | 'checks'>): 
   if (after !== null) {
     const from = before === null ? '' : `${number(before.loss)} → `;
     lines.push(`- Loss on held-out rows: ${from}${number(after.loss)}`);
-    if (after.accuracy !== null) lines.push(`- Accuracy on held-out rows: ${number(after.accuracy)}`);
+    lines.push(`- Accuracy on held-out rows: ${number(after.accuracy)}`);
   }
   const difference = number(checks.adapter_difference);
   lines.push(`- Checked before it was published: its log-probabilities differ from the base's by ${difference} (RMS).`);

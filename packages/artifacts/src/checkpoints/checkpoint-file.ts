@@ -46,6 +46,7 @@ export async function writeCheckpoint(file: string, checkpoint: Checkpoint): Pro
     tensor('first_moment', checkpoint.firstMoment),
     tensor('second_moment', checkpoint.secondMoment),
     tensor('losses', checkpoint.losses),
+    tensor('accuracies', checkpoint.accuracies),
   ];
   const hash = hashOf(head);
   for (const { data } of tensors) await addTo(hash, data);
@@ -70,6 +71,7 @@ export async function readCheckpoint(file: string): Promise<Checkpoint | null> {
       firstMoment: await values('first_moment'),
       secondMoment: await values('second_moment'),
       losses: await values('losses'),
+      accuracies: await values('accuracies'),
     };
     return hash.digest('hex') === metadata.get('sha256') ? checkpoint : null;
   });

@@ -26,6 +26,7 @@ function checkpointAt(step: number, run = 'run', best: number | null = null): Ch
     firstMoment: Float32Array.of(1e-9, step, 2),
     secondMoment: Float32Array.of(0, 1e-20, step),
     losses: Float32Array.from({ length: step }, (_, i) => 5 - i / 10),
+    accuracies: Float32Array.from({ length: step }, (_, i) => i / (i + 1)),
     progress: {
       run,
       parts: { seed: '1' },
@@ -34,13 +35,13 @@ function checkpointAt(step: number, run = 'run', best: number | null = null): Ch
       seconds: 1.5,
       epoch: step / 10,
       trainLoss: 5 - step / 10,
-      evaluationBefore: { loss: 2, perplexity: 7.4, accuracy: null, tokens: 9 },
-      evaluation: { loss: 1 / step, perplexity: null, accuracy: null, tokens: 9 },
+      evaluationBefore: { loss: 2, perplexity: 7.4, accuracy: 0.1, tokens: 9 },
+      evaluation: { loss: 1 / step, perplexity: null, accuracy: 0.2, tokens: 9 },
       evaluations:
         best === null
           ? { best: null, reference: null, withoutGain: 0 }
           : {
-              best: { step: best, evaluation: { loss: 1 / best, perplexity: null, accuracy: null, tokens: 9 } },
+              best: { step: best, evaluation: { loss: 1 / best, perplexity: null, accuracy: 0.2, tokens: 9 } },
               reference: 1 / best,
               withoutGain: 1,
             },

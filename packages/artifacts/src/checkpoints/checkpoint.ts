@@ -10,6 +10,7 @@ export interface Checkpoint {
   secondMoment: Float32Array;
   /** One per step done. */
   losses: Float32Array;
+  accuracies: Float32Array;
   progress: CheckpointProgress;
 }
 

@@ -9,12 +9,21 @@ function eventOf(event: NewJobEvent): JobEvent {
 }
 
 function stepOf(step: number, loss = 1 / step): JobEvent {
-  const data = { step, total_steps: 10, epoch: 1, loss, learning_rate: 0.1, grad_norm: 1, tokens_per_second: 5 };
+  const data = {
+    step,
+    total_steps: 10,
+    epoch: 1,
+    loss,
+    accuracy: 0.5,
+    learning_rate: 0.1,
+    grad_norm: 1,
+    tokens_per_second: 5,
+  };
   return eventOf({ type: 'step-finished', data: { ...data, seconds_left: 10 - step } });
 }
 
 const evaluationOf = (step: number, loss: number) =>
-  eventOf({ type: 'evaluation-finished', data: { step, loss, perplexity: null, accuracy: null, tokens: 1 } });
+  eventOf({ type: 'evaluation-finished', data: { step, loss, perplexity: null, accuracy: 0.5, tokens: 1 } });
 const samplesOf = (step: number) => eventOf({ type: 'samples-generated', data: { step, samples: [] } });
 
 function historyOf(...events: JobEvent[]): JobHistory {

@@ -34,6 +34,17 @@ test('its gradient against finite differences', () => {
   expect(differenceByLargest(computed(LOGITS).gradient, numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
 });
 
+test('a label is correct where argmax is that class: the first of equal ones', () => {
+  const logits = Float32Array.of(1, 2, 3, 3, 2, 3, 1, 1, 1, 0, 5, 0);
+  const correctOf = (labels: number[]) =>
+    scope(() => {
+      const result = rawCrossEntropy(tensorOf(logits, [4, 3]), tensorOf(Int32Array.from(labels), [4]));
+      return [...toFloat32Array(result.correct)];
+    });
+  expect(correctOf([2, 0, 0, 1])).toEqual([1, 1, 1, 1]);
+  expect(correctOf([1, 2, 2, 2])).toEqual([0, 0, 0, 0]);
+});
+
 test('large logits do not overflow', () => {
   const { loss } = computed(LOGITS.map((value) => value * 1e4));
   expect([...loss].every(Number.isFinite)).toBe(true);

@@ -10,7 +10,7 @@ import { type FloatDType, scope, toFloat32Array } from '@lorasmith/tensor';
 import { AdamW } from '../adamw.js';
 import { runnable } from '../batches.js';
 import { NextToken } from '../objectives/next-token/next-token.js';
-import { takeLossSum } from '../objectives/objective.js';
+import { takeBatchLoss } from '../objectives/objective.js';
 import { optimizerStep, type StepResult } from '../optimizer-step.js';
 import { PassScheduler } from '../shared-pass/pass-scheduler.js';
 import { type Comparison, differenceByLargest, differenceByNorm, greatestDifference } from './comparison.js';
@@ -89,8 +89,8 @@ function compareGradients(
   tolerances: Tolerances,
 ): Comparison[] {
   const objective = new NextToken(model);
-  const { losses, normaliser: labels } = objective.lossAndGradients(batch.asTokenBatch(), { adapters: [{ adapter }] });
-  const lossSum = takeLossSum(losses);
+  const pass = objective.lossAndGradients(batch.asTokenBatch(), { adapters: [{ adapter }] });
+  const { lossSum, normaliser: labels } = takeBatchLoss(pass);
   const gradient = adapter.takeGradient();
   const matrices = adapter.matricesOf(gradient);
   gradient.dispose();

@@ -7,6 +7,8 @@ import { dispose, type Tensor, toFloat32Array } from '@lorasmith/tensor';
 export interface PassLoss {
   /** `[labels]` float32: the loss of each label, in the order of the batch. The caller's to free. */
   losses: Tensor;
+  /** `[labels]` float32: 1 for each label that the model ranks first, else 0. The caller's to free. */
+  correct: Tensor;
   /** See {@link BatchLoss}. */
   normaliser: number;
 }
@@ -17,8 +19,8 @@ export interface BatchLoss {
   lossSum: number;
   /** What sums of losses and gradients are divided by: trained tokens, or rows of a classifier. */
   normaliser: number;
-  /** Labels the model ranks first; null where that is not counted. */
-  correct: number | null;
+  /** Labels the model ranks first. */
+  correct: number;
 }
 
 /** How the model is run. */
@@ -55,25 +57,30 @@ export interface Objective<Batch, Of extends Examples = Examples> {
   metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'>;
 }
 
-/** The sum of some losses, in float64 and in their order. */
-export function sumOf(losses: Float32Array): number {
-  return losses.reduce((sum, loss) => sum + loss, 0);
+/** The sum of some numbers, in float64 and in their order. */
+export function sumOf(numbers: Float32Array): number {
+  return numbers.reduce((sum, number) => sum + number, 0);
 }
 
-/** {@link sumOf} losses on the device. Waits for them, and frees them. */
-export function takeLossSum(losses: Tensor): number {
-  const sum = sumOf(toFloat32Array(losses));
-  dispose(losses);
+/** {@link sumOf} numbers on the device. Waits for them, and frees them. */
+function takeSum(numbers: Tensor): number {
+  const sum = sumOf(toFloat32Array(numbers));
+  dispose(numbers);
   return sum;
 }
 
-/** Mean of the losses over what their normalisers count. */
-export function meanLoss(losses: readonly BatchLoss[]): number {
-  let lossSum = 0;
-  let normaliser = 0;
-  for (const loss of losses) {
-    lossSum += loss.lossSum;
-    normaliser += loss.normaliser;
+/** The sums of a pass. Waits for it, and frees its tensors. */
+export function takeBatchLoss({ losses, correct, normaliser }: PassLoss): BatchLoss {
+  return { lossSum: takeSum(losses), correct: takeSum(correct), normaliser };
+}
+
+/** Mean loss and share of correct labels, over what the normalisers count. */
+export function meanOf(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'accuracy'> {
+  const total = { lossSum: 0, correct: 0, normaliser: 0 };
+  for (const { lossSum, correct, normaliser } of losses) {
+    total.lossSum += lossSum;
+    total.correct += correct;
+    total.normaliser += normaliser;
   }
-  return lossSum / normaliser;
+  return { loss: total.lossSum / total.normaliser, accuracy: total.correct / total.normaliser };
 }

@@ -6,7 +6,7 @@ import { differenceByLargest, greatestDifference } from '../../../../test/numeri
 import { normalNumbers } from '../../../../test/numeric/normal-numbers.js';
 import { TINY_ARCHITECTURE, tinyDecoder } from '../../../models/test/tiny-decoder.js';
 import { NextToken } from './next-token/next-token.js';
-import { takeLossSum } from './objective.js';
+import { takeBatchLoss } from './objective.js';
 
 /** Tokens 0, 7, 14, … of the vocabulary, from another one for each row; the first `prompt` are not trained. */
 function rowOf(length: number, prompt: number, first: number) {
@@ -83,13 +83,13 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
 
     test.each([false, true])('each has the losses and gradients that it has alone, recompute: %s', (recompute) => {
       const { batch, adapters } = together();
-      objective.lossAndGradients(batch, { adapters, recompute }).losses.dispose();
+      takeBatchLoss(objective.lossAndGradients(batch, { adapters, recompute }));
       const gradients = [gradientOf(first), gradientOf(second)];
       const losses = objective.rowLosses(batch, { adapters });
 
-      objective.lossAndGradients(BATCHES.first, { adapters: alone.first(), recompute }).losses.dispose();
+      takeBatchLoss(objective.lossAndGradients(BATCHES.first, { adapters: alone.first(), recompute }));
       expect(differenceByLargest(gradients[0]!, gradientOf(first))).toBeLessThan(TOLERANCE[dtype]);
-      objective.lossAndGradients(BATCHES.second, { adapters: alone.second(), recompute }).losses.dispose();
+      takeBatchLoss(objective.lossAndGradients(BATCHES.second, { adapters: alone.second(), recompute }));
       expect(differenceByLargest(gradients[1]!, gradientOf(second))).toBeLessThan(TOLERANCE[dtype]);
 
       const expected = [
@@ -106,10 +106,10 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
       const broken = new Float32Array(first.parameterCount).fill(Number.NaN);
       first.setParameters(tensorOf(broken, [broken.length]));
       const { batch, adapters } = together();
-      objective.lossAndGradients(batch, { adapters }).losses.dispose();
+      takeBatchLoss(objective.lossAndGradients(batch, { adapters }));
       expect(gradientOf(first).every(Number.isNaN)).toBe(true);
       const gradient = gradientOf(second);
-      objective.lossAndGradients(BATCHES.second, { adapters: alone.second() }).losses.dispose();
+      takeBatchLoss(objective.lossAndGradients(BATCHES.second, { adapters: alone.second() }));
       expect(differenceByLargest(gradient, gradientOf(second))).toBeLessThan(TOLERANCE[dtype]);
       const losses = objective.rowLosses(batch, { adapters });
       expect(losses.subarray(0, 2).every(Number.isNaN)).toBe(true);
@@ -119,7 +119,7 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
     test('one that owns the whole stream by its range is the one that is given none, bit for bit', () => {
       const tokens = { first: 0, count: BATCHES.first.ids.length };
       const lossOf = (adapters: ActingAdapter[]) =>
-        takeLossSum(objective.lossAndGradients(BATCHES.first, { adapters }).losses);
+        takeBatchLoss(objective.lossAndGradients(BATCHES.first, { adapters })).lossSum;
       const ranged = lossOf([{ ...alone.first()[0]!, tokens }]);
       const gradient = gradientOf(first);
       expect(lossOf(alone.first())).toBe(ranged);
@@ -133,7 +133,7 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
         { adapter: first, tokens: tokens[0] },
         { adapter: second, tokens: tokens[1] },
       ];
-      objective.lossAndGradients(batch, { adapters }).losses.dispose();
+      takeBatchLoss(objective.lossAndGradients(batch, { adapters }));
       expect(gradientOf(first).every((value) => value === 0)).toBe(true);
       expect(gradientOf(second).some((value) => value !== 0)).toBe(true);
     });
@@ -141,8 +141,8 @@ describe.each(['fused', 'raw'] as const)('with %s kernels', (kernels) => {
     test('passes leave nothing alive', () => {
       const { batch, adapters } = together();
       const pass = () => {
-        objective.lossAndGradients(batch, { adapters }).losses.dispose();
-        objective.lossAndGradients(batch, { adapters, recompute: true }).losses.dispose();
+        takeBatchLoss(objective.lossAndGradients(batch, { adapters }));
+        takeBatchLoss(objective.lossAndGradients(batch, { adapters, recompute: true }));
         objective.rowLosses(batch, { adapters });
         gradientOf(first);
         gradientOf(second);

@@ -4,7 +4,7 @@ import { LoraAdapter } from '@lorasmith/lora';
 import type { DecoderArchitecture, ModelFolder } from '@lorasmith/model-folder';
 import { type Decoder, loadDecoder, type TokenBatch, tokenBatchOf } from '@lorasmith/models';
 import { type DecoderWork, stepWork } from '@lorasmith/planning';
-import { engine, type FloatDType, kernelsInUse } from '@lorasmith/tensor';
+import { dispose, engine, type FloatDType, kernelsInUse } from '@lorasmith/tensor';
 import { NextToken } from '../objectives/next-token/next-token.js';
 import { attentionRate, matMulRate, PRODUCT, passRate, waitForGpu } from './kernel-rates.js';
 import { withProbeModel } from './probe-model.js';
@@ -132,7 +132,8 @@ function stepSeconds(decoder: Decoder, adapter: LoraAdapter, size: typeof FULL):
   const seconds: number[] = [];
   for (let repeat = 0; repeat <= REPEATS; repeat++) {
     const start = process.hrtime.bigint();
-    objective.lossAndGradients(batch, { adapters: [{ adapter }] }).losses.dispose();
+    const { losses, correct } = objective.lossAndGradients(batch, { adapters: [{ adapter }] });
+    dispose([losses, correct]);
     const gradient = adapter.takeGradient();
     waitForGpu(gradient);
     gradient.dispose();

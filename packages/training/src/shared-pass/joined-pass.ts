@@ -18,6 +18,8 @@ export interface MicroBatch {
 export interface OwnLoss {
   /** `[labels]` float32, still on the device: reading it waits for the whole pass. */
   losses: Tensor;
+  /** `[labels]` float32: 1 for each label that the model ranks first, else 0 */
+  correct: Tensor;
   /** What sums of losses and gradients are divided by; see PassLoss. */
   normaliser: number;
   /** `[parameters]` float32 of the summed loss */
@@ -58,24 +60,24 @@ function run(microBatches: readonly MicroBatch[]): OwnLoss[] {
   const results: OwnLoss[] = [];
   try {
     if (others.length === 0) {
-      const { losses, normaliser } = first.batch.lossAndGradients({ adapters: [first], recompute });
-      results.push(keep({ losses, normaliser, gradient: first.adapter.takeGradient() }));
+      const { losses, correct, normaliser } = first.batch.lossAndGradients({ adapters: [first], recompute });
+      results.push(keep({ losses, correct, normaliser, gradient: first.adapter.takeGradient() }));
       return results;
     }
     const joined = first.batch.join(others.map(({ batch }) => batch));
     const adapters = microBatches.map(({ adapter, dropoutSeed }, i) => {
       return { adapter, dropoutSeed, tokens: joined.tokens[i]! };
     });
-    const { losses } = joined.batch.lossAndGradients({ adapters, recompute });
+    const { losses, correct } = joined.batch.lossAndGradients({ adapters, recompute });
     for (const [i, { adapter }] of microBatches.entries()) {
       const { first: from, count } = joined.labels[i]!;
-      const own = slice(losses, [from], [count]);
-      results.push(keep({ losses: own, normaliser: count, gradient: adapter.takeGradient() }));
+      const own = { losses: slice(losses, [from], [count]), correct: slice(correct, [from], [count]) };
+      results.push(keep({ ...own, normaliser: count, gradient: adapter.takeGradient() }));
     }
-    dispose(losses);
+    dispose([losses, correct]);
     return results;
   } catch (error) {
-    dispose(results.map(({ losses, gradient }) => [losses, gradient]));
+    dispose(results.map(({ losses, correct, gradient }) => [losses, correct, gradient]));
     throw error;
   }
 }

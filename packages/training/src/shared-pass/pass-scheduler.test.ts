@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { TINY_ARCHITECTURE, tinyDecoder } from '../../../models/test/tiny-decoder.js';
 import { type Batch, runnable } from '../batches.js';
 import { NextToken } from '../objectives/next-token/next-token.js';
+import { takeBatchLoss } from '../objectives/objective.js';
 import type { MicroBatch } from './joined-pass.js';
 import { type FinishedPass, type Participant, PassScheduler } from './pass-scheduler.js';
 import { type Speaker, SpeechTime } from './speech-time.js';
@@ -108,7 +109,7 @@ describe('passes', () => {
     const passes: FinishedPass[] = [];
     const scheduler = new PassScheduler({ passTokens: 100, onPass: (pass) => passes.push(pass) });
     const results = await Promise.all(microBatches.map((one) => scheduler.join().lossAndGradients(one)));
-    for (const { losses, gradient } of results) dispose([losses, gradient]);
+    for (const { losses, correct, gradient } of results) dispose([losses, correct, gradient]);
     return passes.map(({ jobs }) => jobs);
   }
 
@@ -121,9 +122,9 @@ describe('passes', () => {
 
   test('one that fails is repeated for each job alone, and only who fails again has failed', async () => {
     const gradientOf = async (passes: Participant, one: MicroBatch) => {
-      const { losses, gradient } = await passes.lossAndGradients(one);
+      const { losses, correct, gradient } = await passes.lossAndGradients(one);
       const numbers = toFloat32Array(gradient);
-      dispose([losses, gradient]);
+      dispose([losses, correct, gradient]);
       return numbers;
     };
     const [first, culprit, second] = [batchOf(12), batchOf(20), batchOf(9)] as const;
@@ -134,7 +135,7 @@ describe('passes', () => {
     const live = liveTensorCount();
     first.join = () => {
       // The backward pass had begun.
-      second.lossAndGradients({ adapters: [{ adapter: adapters[2]! }] }).losses.dispose();
+      takeBatchLoss(second.lossAndGradients({ adapters: [{ adapter: adapters[2]! }] }));
       throw new Error('OOM when allocating tensor');
     };
     culprit.lossAndGradients = () => {

@@ -32,6 +32,7 @@ const step = (attempt: AttemptMetrics, changes: Partial<EventData<'step-finished
       total_steps: 9,
       epoch: 0,
       loss: 1,
+      accuracy: 0.5,
       learning_rate: 1e-4,
       grad_norm: 1,
       tokens_per_second: 500,

@@ -23,6 +23,7 @@ const step = (number: number, loss = 1): NewJobEvent => ({
     total_steps: 10,
     epoch: 1,
     loss,
+    accuracy: 0.25,
     learning_rate: 0.5,
     grad_norm: 2,
     tokens_per_second: 100,

@@ -118,9 +118,10 @@ function recordOf(event: NewJobEvent, at: Date): ScalarsOfStep | null {
   const wallTime = at.getTime() / 1000;
   switch (event.type) {
     case 'step-finished': {
-      const { step, loss, learning_rate: rate, grad_norm: norm, tokens_per_second: speed } = event.data;
+      const { step, loss, accuracy, learning_rate: rate, grad_norm: norm, tokens_per_second: speed } = event.data;
       return scalarsOf(wallTime, step, {
         'train/loss': loss,
+        'train/accuracy': accuracy,
         'train/learning_rate': rate,
         'train/grad_norm': norm,
         'train/tokens_per_second': speed,

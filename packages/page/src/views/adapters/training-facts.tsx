@@ -119,7 +119,7 @@ function evaluationText(evaluation: Evaluation | null): string | null {
   return [
     `loss ${loss.toFixed(4)}`,
     perplexity === null ? '' : `perplexity ${perplexity.toPrecision(4)}`,
-    accuracy === null ? '' : `${(100 * accuracy).toFixed(1)} % right`,
+    `${(100 * accuracy).toFixed(1)} % right`,
   ]
     .filter(Boolean)
     .join(', ');

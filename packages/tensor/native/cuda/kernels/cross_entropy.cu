@@ -1,5 +1,6 @@
 // Cross entropy of the label's class and its gradient, in float32: logits [rows, classes], labels [rows] → loss [rows],
-// gradient [rows, classes]. One block for each row. A label that is not among the classes gives NaN.
+// gradient [rows, classes], correct [rows]: 1 where argmax is the label, else 0 (not written if it is null). One block
+// for each row. A label that is not among the classes gives NaN, and is not correct.
 #include "number.cuh"
 
 namespace {
@@ -24,7 +25,8 @@ struct Exponentials {
 
 template <typename T, int N>
 __device__ __forceinline__ void CrossEntropy(const T* __restrict__ logits, const int32_t* __restrict__ labels,
-                                             int64_t classes, float* __restrict__ loss, T* __restrict__ gradient) {
+                                             int64_t classes, float* __restrict__ loss, T* __restrict__ gradient,
+                                             float* __restrict__ correct) {
   const int64_t row = blockIdx.x;
   const T* from = logits + row * classes;
   T* to = gradient + row * classes;
@@ -50,6 +52,7 @@ __device__ __forceinline__ void CrossEntropy(const T* __restrict__ logits, const
   const float own = expf(of_label - greatest);
   const float sum = sum_of_others + own;
   const float inverse = 1.0f / sum;
+  float precedes = 0.0f;  // 1 where a class before the label has the greatest logit, too: argmax is the first
   for (int64_t i = threadIdx.x * N; i < classes; i += kThreads * N) {
     const Pack<T, N> value = LoadPack<N>(from + i);
     Pack<T, N> result;
@@ -57,8 +60,13 @@ __device__ __forceinline__ void CrossEntropy(const T* __restrict__ logits, const
     for (int k = 0; k < N; k++) {
       const float own_or_other = i + k == label ? -sum_of_others : expf(ToFloat(value.at[k]) - greatest);
       result.at[k] = Round<T>(own_or_other * inverse);
+      if (i + k < label && ToFloat(value.at[k]) == greatest) precedes = 1.0f;
     }
     StorePack(result, to + i);
+  }
+  if (correct != nullptr) {
+    const bool is_first = BlockMax(precedes) == 0.0f && of_label == greatest;
+    if (threadIdx.x == 0) correct[row] = is_first ? 1.0f : 0.0f;
   }
   if (threadIdx.x == 0) {
     // A NaN or an infinity among the logits has made the sum NaN.
@@ -68,15 +76,15 @@ __device__ __forceinline__ void CrossEntropy(const T* __restrict__ logits, const
 
 }  // namespace
 
-#define CROSS_ENTROPY(NAME, T)                                                                              \
-  extern "C" __global__ void __launch_bounds__(kThreads)                                                    \
-      NAME(const T* logits, const int32_t* labels, int64_t classes, int packed, float* loss, T* gradient) { \
-    if (packed) {                                                                                           \
-      CrossEntropy<T, 16 / sizeof(T)>(logits, labels, classes, loss, gradient);                             \
-    } else {                                                                                                \
-      CrossEntropy<T, 1>(logits, labels, classes, loss, gradient);                                          \
-    }                                                                                                       \
-  }                                                                                                         \
+#define CROSS_ENTROPY(NAME, T)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(kThreads) NAME(const T* logits, const int32_t* labels, int64_t classes, \
+                                                              int packed, float* loss, T* gradient, float* correct) {  \
+    if (packed) {                                                                                                      \
+      CrossEntropy<T, 16 / sizeof(T)>(logits, labels, classes, loss, gradient, correct);                               \
+    } else {                                                                                                           \
+      CrossEntropy<T, 1>(logits, labels, classes, loss, gradient, correct);                                            \
+    }                                                                                                                  \
+  }                                                                                                                    \
   EXPORT_KERNEL(NAME)
 
 CROSS_ENTROPY(CrossEntropyFloat32, float)

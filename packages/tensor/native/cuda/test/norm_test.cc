@@ -66,11 +66,11 @@ void TestNorm(int64_t rows, int64_t width, unsigned threads) {
 
 template <typename T>
 void TestCrossEntropy(int64_t classes) {
-  const int64_t rows = 7;
+  const int64_t rows = 9;
   const int packed = classes % static_cast<int64_t>(16 / sizeof(T)) == 0;
   Memory<T> logits(rows * classes), gradient(rows * classes);
   Memory<int32_t> labels(rows);
-  Memory<float> loss(rows);
+  Memory<float> loss(rows), correct(rows);
   logits.FillRandom(-20, 20);
   for (int64_t row = 0; row < rows; row++) labels[row] = static_cast<int32_t>(row * 7919 % classes);
   Store(40.0f, &logits[labels[0]]);                                              // a loss near 0
@@ -79,25 +79,39 @@ void TestCrossEntropy(int64_t classes) {
   Store(-500.0f, &logits[2 * classes + labels[2]]);  // its exponential is 0
   Store(NAN, &logits[3 * classes + classes / 2]);
   Store(INFINITY, &logits[4 * classes]);
+  // Equal greatest ones: the label is the first of them in row 7, and not in row 8.
+  labels[7] = 0;
+  labels[8] = static_cast<int32_t>(classes - 1);
+  for (int64_t row : {7, 8}) {
+    Store(50.0f, &logits[row * classes]);
+    Store(50.0f, &logits[row * classes + classes - 1]);
+  }
   labels[5] = static_cast<int32_t>(classes);
   labels[6] = -1;
   const std::string name = "CrossEntropy" + kTypeName<T>;
-  Launch(name, dim3(rows), 256, 0, logits.data(), labels.data(), classes, packed, loss.data(), gradient.data());
+  Launch(name, dim3(rows), 256, 0, logits.data(), labels.data(), classes, packed, loss.data(), gradient.data(),
+         correct.data());
   for (int64_t row = 0; row < rows; row++) {
     const auto at = [&](int64_t i) { return static_cast<double>(ToFloat(logits[row * classes + i])); };
     double greatest = -INFINITY, others = 0;
     for (int64_t i = 0; i < classes; i++) greatest = std::max(greatest, at(i));
     for (int64_t i = 0; i < classes; i++) others += i == labels[row] ? 0 : std::exp(at(i) - greatest);
-    const bool known = row < 5;
+    const bool known = row != 5 && row != 6;
     const double own = known ? std::exp(at(labels[row]) - greatest) : NAN;
-    const double expected = row >= 3   ? NAN
+    const bool finite = row < 3 || row > 6;
+    const double expected = !finite    ? NAN
                             : row == 2 ? greatest + std::log(own + others) - at(labels[row])
                                        : std::log1p(others / own);
     if (!Near(expected, loss[row], 3e-6))
       Differs(name + NameOf({classes}) + " loss of row " + std::to_string(row), expected, loss[row]);
+    bool is_first = known && at(labels[row]) == greatest;
+    for (int64_t i = 0; is_first && i < labels[row]; i++) is_first = at(i) < greatest;
+    // Row 3 has a NaN, and so no greatest.
+    if (row != 3 && correct[row] != (is_first ? 1.0f : 0.0f))
+      Differs(name + NameOf({classes}) + " correct of row " + std::to_string(row), is_first, correct[row]);
     for (int64_t i = 0; i < classes; i++) {
       const double sum = own + others;
-      const double by = row >= 3 ? NAN : i == labels[row] ? -others / sum : std::exp(at(i) - greatest) / sum;
+      const double by = !finite ? NAN : i == labels[row] ? -others / sum : std::exp(at(i) - greatest) / sum;
       const double found = ToFloat(gradient[row * classes + i]);
       // One class of an infinite logit has exp(infinity - infinity).
       if (row == 4 || Near(by, found, sizeof(T) == 2 ? 1.01 * kUnit<T> : 3e-6, 1e-37)) continue;

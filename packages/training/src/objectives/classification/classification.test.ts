@@ -6,6 +6,7 @@ import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../../
 import { differenceByLargest } from '../../../../../test/numeric/greatest-difference.js';
 import { normalNumbers } from '../../../../../test/numeric/normal-numbers.js';
 import { adapterOf, BiasAdapter } from '../../../../models/test/bias-adapter.js';
+import { takeBatchLoss } from '../objective.js';
 import { Classification } from './classification.js';
 
 const LAYERS = [
@@ -47,7 +48,7 @@ describe.each(['relu', 'gelu', 'silu', 'tanh', 'sigmoid'] as const)('with %s', (
       return objective.loss(BATCH, options).lossSum;
     }, new Float32Array(width));
     bias.setBias(new Float32Array(width));
-    objective.lossAndGradients(BATCH, options).losses.dispose();
+    takeBatchLoss(objective.lossAndGradients(BATCH, options));
     expect(differenceByLargest(bias.takeGradient(), numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
     bias.dispose();
     model.dispose();
@@ -104,9 +105,9 @@ test('handles are flat over passes', () => {
   const model = tinyClassifier('gelu', 'bfloat16');
   const objective = new Classification(model);
   const { bias, options } = withBias(model.groups[0]!);
-  objective.lossAndGradients(BATCH, options).losses.dispose(); // makes the constants it needs
+  takeBatchLoss(objective.lossAndGradients(BATCH, options)); // makes the constants it needs
   const before = liveTensorCount();
-  objective.lossAndGradients(BATCH, options).losses.dispose();
+  takeBatchLoss(objective.lossAndGradients(BATCH, options));
   objective.loss(BATCH, options);
   expect(liveTensorCount()).toBe(before);
   bias.dispose();

@@ -1,23 +1,14 @@
 import type { Evaluation } from '@lorasmith/contracts';
 import { type Classifier, type FeatureBatch, type JoinedBatch, rangesOf } from '@lorasmith/models';
 import type { FeatureExamples } from '@lorasmith/planning';
-import {
-  argMax,
-  type CrossEntropy,
-  kernelsFor,
-  scope,
-  type Tensor,
-  tensorOf,
-  toFloat32Array,
-  toInt32Array,
-} from '@lorasmith/tensor';
+import { type CrossEntropy, kernelsFor, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import {
   type BatchLoss,
-  meanLoss,
+  meanOf,
   type Objective,
   type PassLoss,
   type PassOptions,
-  takeLossSum,
+  takeBatchLoss,
 } from '../objective.js';
 
 /** Cross entropy of each row's class. */
@@ -56,19 +47,17 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
 
   loss(batch: FeatureBatch, { adapters }: PassOptions): BatchLoss {
     return scope(() => {
-      const logits = this.#model.logits(batch, adapters);
-      const predicted = toInt32Array(argMax(logits));
-      const correct = predicted.reduce((count, label, row) => count + (label === batch.labels[row] ? 1 : 0), 0);
-      return { lossSum: takeLossSum(crossEntropyOf(logits, batch).loss), normaliser: batch.labels.length, correct };
+      const { loss: losses, correct } = crossEntropyOf(this.#model.logits(batch, adapters), batch);
+      return takeBatchLoss({ losses, correct, normaliser: batch.labels.length });
     });
   }
 
   lossAndGradients(batch: FeatureBatch, { adapters }: PassOptions): PassLoss {
     return scope(() => {
       const { logits, saved } = this.#model.forward(batch, { adapters, record: true, recompute: false });
-      const { loss: losses, gradient } = crossEntropyOf(logits, batch);
+      const { loss: losses, correct, gradient } = crossEntropyOf(logits, batch);
       this.#model.backward(gradient, saved!);
-      return { losses, normaliser: batch.labels.length };
+      return { losses, correct, normaliser: batch.labels.length };
     });
   }
 
@@ -77,9 +66,7 @@ export class Classification implements Objective<FeatureBatch, FeatureExamples> 
   }
 
   metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'> {
-    const correct = losses.reduce((total, loss) => total + (loss.correct ?? 0), 0);
-    const rows = losses.reduce((total, loss) => total + loss.normaliser, 0);
-    return { loss: meanLoss(losses), perplexity: null, accuracy: correct / rows };
+    return { ...meanOf(losses), perplexity: null };
   }
 }
 

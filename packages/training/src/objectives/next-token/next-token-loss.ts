@@ -5,6 +5,8 @@ import { kernelsFor, scope, slice, type Tensor } from '@lorasmith/tensor';
 export interface LossChunk {
   /** `[size]` float32 of each label */
   loss: Tensor;
+  /** `[size]` float32: 1 where the label is what the model ranks first, else 0 */
+  correct: Tensor;
   /** `[size, hidden]` of the summed loss by the hidden states; null where it is not wanted */
   gradient: Tensor | null;
 }
@@ -25,8 +27,8 @@ export function nextTokenLoss(hidden: Tensor, labels: Tensor, head: OutputHead, 
       const rows = size === count ? hidden : slice(hidden, [first, 0], [size, -1]);
       const chunkLabels = size === count ? labels : slice(labels, [first], [size]);
       const logits = head.logits(rows); // [size, vocab]
-      const { loss, gradient } = kernelsFor(logits.dtype).crossEntropy(logits, chunkLabels);
-      return { loss, gradient: record ? head.backward(gradient, logits) : null };
+      const { loss, gradient, correct } = kernelsFor(logits.dtype).crossEntropy(logits, chunkLabels);
+      return { loss, correct, gradient: record ? head.backward(gradient, logits) : null };
     });
     chunks.push(chunk);
   }

@@ -5,7 +5,7 @@ import { centralDifferences, FINITE_DIFFERENCE_TOLERANCE } from '../../../../../
 import { differenceByLargest } from '../../../../../test/numeric/greatest-difference.js';
 import { adapterOf, BiasAdapter } from '../../../../models/test/bias-adapter.js';
 import { TINY_ARCHITECTURE, tinyDecoder } from '../../../../models/test/tiny-decoder.js';
-import { takeLossSum } from '../objective.js';
+import { takeBatchLoss } from '../objective.js';
 import { NextToken } from './next-token.js';
 
 /** Tokens 0, 7, 14, … of the vocabulary, from another one for each row; the first `prompt` are not trained. */
@@ -60,7 +60,7 @@ describe('gradient of the whole model against finite differences', () => {
       return objective.loss(batch, options).lossSum;
     }, new Float32Array(width));
     bias.setBias(new Float32Array(width));
-    objective.lossAndGradients(batch, options).losses.dispose();
+    takeBatchLoss(objective.lossAndGradients(batch, options));
     expect(differenceByLargest(bias.takeGradient(), numeric)).toBeLessThan(FINITE_DIFFERENCE_TOLERANCE);
     bias.dispose();
   });
@@ -70,13 +70,13 @@ describe('a batch', () => {
   test('is the same as its rows, one at a time: loss and gradients of every place', () => {
     const { biases, options } = withBiases(decoder.groups);
     const whole = objective.lossAndGradients(tokenBatchOf(ROWS), options);
-    const wholeSum = takeLossSum(whole.losses);
+    const { lossSum: wholeSum } = takeBatchLoss(whole);
     const gradients = biases.map((bias) => bias.takeGradient());
     let lossSum = 0;
     let labels = 0;
     for (const row of ROWS) {
       const result = objective.lossAndGradients(tokenBatchOf([row]), options);
-      lossSum += takeLossSum(result.losses);
+      lossSum += takeBatchLoss(result).lossSum;
       labels += result.normaliser;
     }
     expect(labels).toBe(whole.normaliser);
@@ -99,7 +99,7 @@ describe('a batch', () => {
     const { lossSum, normaliser: labels } = objective.loss(batch, options);
     expect(labels).toBe(6 + 20 + 3 + 5);
     expect(Math.abs(lossSum - expected) / labels).toBeLessThan(1e-5);
-    expect(Math.abs(takeLossSum(objective.lossAndGradients(batch, options).losses) - lossSum) / labels).toBeLessThan(
+    expect(Math.abs(takeBatchLoss(objective.lossAndGradients(batch, options)).lossSum - lossSum) / labels).toBeLessThan(
       1e-6,
     );
   });
@@ -127,10 +127,10 @@ describe('frozen weights', () => {
   test('are the same tensors with the same numbers after training passes, and hold no gradient', () => {
     const { biases, options } = withBiases(decoder.groups);
     const batch = tokenBatchOf(ROWS);
-    objective.lossAndGradients(batch, options).losses.dispose(); // makes the constants it needs
+    takeBatchLoss(objective.lossAndGradients(batch, options)); // makes the constants it needs
     const before = weightsOf(decoder);
     const handles = liveTensorCount();
-    objective.lossAndGradients(batch, options).losses.dispose();
+    takeBatchLoss(objective.lossAndGradients(batch, options));
     objective.loss(batch, options);
     expect(liveTensorCount()).toBe(handles);
     expect(weightsOf(decoder)).toEqual(before);
@@ -142,7 +142,7 @@ describe('frozen weights', () => {
     const upper = new Watched();
     const others = [...lower, [decoder.groups[7]!, upper] as const];
     const { bias, options } = withBiases([decoder.groups[4]!], others);
-    objective.lossAndGradients(tokenBatchOf(ROWS), options).losses.dispose();
+    takeBatchLoss(objective.lossAndGradients(tokenBatchOf(ROWS), options));
     for (const [, { calls }] of lower) expect(calls).toEqual(['forward']);
     expect(upper.calls).toEqual(['forward, saving', 'backward']);
     expect(bias.takeGradient().some((value) => value !== 0)).toBe(true);
@@ -152,7 +152,7 @@ describe('frozen weights', () => {
   test('below the adapted place within its layer: no gradient continues', () => {
     const below = [4, 5, 6].map((place) => [decoder.groups[place]!, new Watched()] as const);
     const { bias, options } = withBiases([decoder.groups[7]!], below);
-    objective.lossAndGradients(tokenBatchOf(ROWS), options).losses.dispose();
+    takeBatchLoss(objective.lossAndGradients(tokenBatchOf(ROWS), options));
     for (const [, { calls }] of below) expect(calls).toEqual(['forward, saving']);
     expect(bias.takeGradient().some((value) => value !== 0)).toBe(true);
     bias.dispose();
@@ -163,7 +163,7 @@ describe('frozen weights', () => {
     const batch = tokenBatchOf(ROWS);
     const { lossSum } = objective.loss(batch, options);
     const handles = liveTensorCount();
-    expect(takeLossSum(objective.lossAndGradients(batch, options).losses)).toBeCloseTo(lossSum, 4);
+    expect(takeBatchLoss(objective.lossAndGradients(batch, options)).lossSum).toBeCloseTo(lossSum, 4);
     expect(liveTensorCount()).toBe(handles);
   });
 });

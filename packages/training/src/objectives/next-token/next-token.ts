@@ -4,11 +4,11 @@ import type { TokenExamples } from '@lorasmith/planning';
 import { concat, dispose, scope, type Tensor, tensorOf, toFloat32Array } from '@lorasmith/tensor';
 import {
   type BatchLoss,
-  meanLoss,
+  meanOf,
   type Objective,
   type PassLoss,
   type PassOptions,
-  takeLossSum,
+  takeBatchLoss,
 } from '../objective.js';
 import { nextTokenLoss } from './next-token-loss.js';
 
@@ -35,12 +35,11 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
   }
 
   loss(batch: TokenBatch, options: PassOptions): BatchLoss {
-    const lossSum = scope(() => takeLossSum(this.#run(batch, options, false)));
-    return { lossSum, normaliser: batch.labels.length, correct: null };
+    return takeBatchLoss(this.#run(batch, options, false));
   }
 
   lossAndGradients(batch: TokenBatch, options: PassOptions): PassLoss {
-    return { losses: this.#run(batch, options, true), normaliser: batch.labels.length };
+    return this.#run(batch, options, true);
   }
 
   rowLosses(batch: TokenBatch, options: PassOptions): Float32Array {
@@ -59,33 +58,34 @@ export class NextToken implements Objective<TokenBatch, TokenExamples> {
 
   /** `[labels]`: the logarithm of the probability of each trained token, in the order of the batch's labels. */
   tokenLogProbabilities(batch: TokenBatch, options: PassOptions): Float32Array {
-    return scope(() => toFloat32Array(this.#run(batch, options, false)).map((loss) => -loss));
+    return scope(() => toFloat32Array(this.#run(batch, options, false).losses).map((loss) => -loss));
   }
 
-  /**
-   * @param record whether the adapters take up gradients
-   * @returns `[labels]` float32, the loss of each
-   */
-  #run(batch: TokenBatch, { adapters, recompute = false }: PassOptions, record: boolean): Tensor {
+  /** @param record whether the adapters take up gradients */
+  #run(batch: TokenBatch, { adapters, recompute = false }: PassOptions, record: boolean): PassLoss {
     return scope(() => {
       const { hidden, saved } = this.#model.forward(batch, batch.predictors, { adapters, record, recompute });
       const labels = tensorOf(batch.labels, [batch.labels.length]);
       const chunks = nextTokenLoss(hidden, labels, this.#model.head, record);
       dispose(hidden);
-      const losses = joined(chunks.map(({ loss }) => loss));
-      if (saved === null) return losses;
+      const result = {
+        losses: joined(chunks.map(({ loss }) => loss)),
+        correct: joined(chunks.map(({ correct }) => correct)),
+        normaliser: batch.labels.length,
+      };
+      if (saved === null) return result;
       const gradients = chunks.map(({ gradient }) => gradient!);
       const gradient = concat(gradients, 0);
       dispose(gradients);
       this.#model.backward(gradient, saved);
-      return losses;
+      return result;
     });
   }
 
   metrics(losses: readonly BatchLoss[]): Pick<Evaluation, 'loss' | 'perplexity' | 'accuracy'> {
-    const loss = meanLoss(losses);
+    const { loss, accuracy } = meanOf(losses);
     const perplexity = Math.exp(loss);
-    return { loss, perplexity: Number.isFinite(perplexity) ? perplexity : null, accuracy: null };
+    return { loss, perplexity: Number.isFinite(perplexity) ? perplexity : null, accuracy };
   }
 }
 

@@ -18,10 +18,18 @@ const CASES = [
   ...readdirSync(join(FIXTURES, 'families')).map((name) => `families/${name}`),
 ];
 
-/** What PyTorch's logits say of each label: log-probabilities, row by row in the order of the reference. */
-function expectedOf({ rows }: ReferenceBatch, logits: Float32Array, vocab: number): number[][] {
+interface Expected {
+  /** The log-probability of each label, row by row in the order of the reference. */
+  logProbabilities: number[][];
+  /** Labels that PyTorch ranks first: those that TRL's mean_token_accuracy counts, argmax of the shifted logits. */
+  correct: number;
+}
+
+/** What PyTorch's logits say of the labels. */
+function expectedOf({ rows }: ReferenceBatch, logits: Float32Array, vocab: number): Expected {
   let place = 0;
-  return rows.map(({ ids, trained }) => {
+  let correct = 0;
+  const logProbabilities = rows.map(({ ids, trained }) => {
     const own: number[] = [];
     for (let i = 0; i < ids.length; i++, place++) {
       if (i + 1 === ids.length || trained[i + 1] === 0) continue;
@@ -29,15 +37,17 @@ function expectedOf({ rows }: ReferenceBatch, logits: Float32Array, vocab: numbe
       const largest = row.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY);
       const total = row.reduce((sum, value) => sum + Math.exp(value - largest), 0);
       own.push(row[ids[i + 1]!]! - largest - Math.log(total));
+      if (row.indexOf(largest) === ids[i + 1]) correct += 1;
     }
     return own;
   });
+  return { logProbabilities, correct };
 }
 
 const sumOf = (numbers: Iterable<number>) => [...numbers].reduce((sum, value) => sum + value, 0);
 
 describe.each(CASES)('%s', (name) => {
-  test("log-probabilities of tokens and losses of rows are those of PyTorch's logits, and sum up to the loss", async () => {
+  test("log-probabilities of tokens and losses of rows are those of PyTorch's logits, sum up to the loss, and as many are ranked first", async () => {
     const folder = join(FIXTURES, name);
     const model = await loadDecoder(await readModelFolder(join(folder, 'base')), 'float32');
     const initial = await readPeftFolder(join(folder, 'adapter_init'));
@@ -46,7 +56,11 @@ describe.each(CASES)('%s', (name) => {
     const reference = await ReferenceBatch.read(folder);
     const padded = (await readTensors(join(folder, 'expected.safetensors'))).get('logits')!.data;
     const { vocabSize } = model.architecture;
-    const expected = expectedOf(reference, reference.unpadded(padded, vocabSize), vocabSize);
+    const { logProbabilities: expected, correct: ranked } = expectedOf(
+      reference,
+      reference.unpadded(padded, vocabSize),
+      vocabSize,
+    );
 
     const batch = reference.asTokenBatch();
     const objective = new NextToken(model);
@@ -69,7 +83,8 @@ describe.each(CASES)('%s', (name) => {
       ),
     ).toBeLessThan(1e-3);
 
-    const { lossSum, normaliser } = objective.loss(batch, options);
+    const { lossSum, correct, normaliser } = objective.loss(batch, options);
+    expect(correct).toBe(ranked);
     expect(Math.abs(sumOf(losses) - lossSum) / normaliser).toBeLessThan(1e-5);
     expect(Math.abs(sumOf(logProbabilities) + lossSum) / normaliser).toBeLessThan(1e-5);
     adapter.dispose();

@@ -1,5 +1,12 @@
 import { readManifest } from '@lorasmith/artifacts';
-import { type Job, type JobEvent, jobOfResultFile, type OpenaiFile, type ResultFileId } from '@lorasmith/contracts';
+import {
+  type Job,
+  type JobEvent,
+  jobOfResultFile,
+  type OpenaiFile,
+  type ResultFileId,
+  type TrainingResult,
+} from '@lorasmith/contracts';
 import type { JobStore } from '@lorasmith/job-store';
 import type { BundleStore } from '@lorasmith/storage';
 import { fileNotFound, unixSeconds } from './openai-file.js';
@@ -20,7 +27,7 @@ export interface ResultFilesOptions {
   adapters: BundleStore;
 }
 
-/** The columns of the OpenAI API. Accuracies are not measured, so theirs are empty. */
+/** The columns of the OpenAI API. */
 const COLUMNS = ['step', 'train_loss', 'train_accuracy', 'valid_loss', 'valid_mean_token_accuracy'];
 const FILE_NAME = 'step_metrics.csv';
 /** Events read at once. The number of stored events of a job is limited. */
@@ -38,7 +45,7 @@ export function createResultFiles({ jobs, adapters }: ResultFilesOptions): Resul
         if (!page.has_more || page.next === null) break;
         after = page.next;
       }
-      metrics.addLosses(await lossesOf(adapters, job));
+      metrics.addTraining(await trainingOf(adapters, job));
       const content = Buffer.from(metrics.csv());
       const file: OpenaiFile = {
         id,
@@ -59,36 +66,41 @@ export function hasResultFile({ kind, status }: Pick<Job, 'kind' | 'status'>): b
   return kind === 'train' && status === 'succeeded';
 }
 
-/** The loss of every step, if the manifest has that many; empty otherwise, and for a deleted adapter. */
-async function lossesOf(adapters: BundleStore, { adapter }: Job): Promise<number[]> {
+type OfSteps = Pick<TrainingResult, 'losses' | 'accuracies'>;
+
+/** Loss and accuracy of every step, if the manifest has that many; empty otherwise, and for a deleted adapter. */
+async function trainingOf(adapters: BundleStore, { adapter }: Job): Promise<OfSteps> {
   const manifest = adapter === null ? null : await readManifest(adapters, adapter).catch(() => null);
-  if (manifest?.origin.kind !== 'trained') return [];
-  const { losses, steps } = manifest.origin.result;
-  return losses.length === steps ? losses : [];
+  if (manifest?.origin.kind !== 'trained') return { losses: [], accuracies: [] };
+  const { losses, accuracies, steps } = manifest.origin.result;
+  return losses.length === steps ? { losses, accuracies } : { losses: [], accuracies: [] };
+}
+
+interface Metrics {
+  loss: number;
+  accuracy: number;
 }
 
 class StepMetrics {
-  readonly #trainLoss = new Map<number, number>();
-  readonly #validLoss = new Map<number, number>();
+  readonly #train = new Map<number, Metrics>();
+  readonly #valid = new Map<number, Metrics>();
 
   /** Of a step that was done again after a restart, the last event counts. */
-  add(event: JobEvent): void {
-    if (event.type === 'step-finished') this.#trainLoss.set(event.data.step, event.data.loss);
-    if (event.type === 'evaluation-finished') this.#validLoss.set(event.data.step, event.data.loss);
+  add({ type, data }: JobEvent): void {
+    if (type === 'step-finished') this.#train.set(data.step, data);
+    if (type === 'evaluation-finished') this.#valid.set(data.step, data);
   }
 
-  /** Events of steps are recorded once a second, so the losses complete them. @param losses - The first is that of step 1. */
-  addLosses(losses: readonly number[]): void {
-    for (const [index, loss] of losses.entries()) this.#trainLoss.set(index + 1, loss);
+  /** Events of steps are recorded once a second, so the manifest completes them. The first values are those of step 1. */
+  addTraining({ losses, accuracies }: OfSteps): void {
+    for (const [index, loss] of losses.entries()) this.#train.set(index + 1, { loss, accuracy: accuracies[index]! });
   }
 
   csv(): string {
-    const steps = [...new Set([...this.#trainLoss.keys(), ...this.#validLoss.keys()])].sort(
-      (one, other) => one - other,
-    );
-    const cell = (value: number | undefined) => (value === undefined ? '' : String(value));
+    const steps = [...new Set([...this.#train.keys(), ...this.#valid.keys()])].sort((one, other) => one - other);
+    const cells = (metrics: Metrics | undefined) => [metrics?.loss ?? '', metrics?.accuracy ?? ''];
     const rows = steps.map((step) =>
-      [step, cell(this.#trainLoss.get(step)), '', cell(this.#validLoss.get(step)), ''].join(','),
+      [step, ...cells(this.#train.get(step)), ...cells(this.#valid.get(step))].join(','),
     );
     return `${[COLUMNS.join(','), ...rows].join('\n')}\n`;
   }
