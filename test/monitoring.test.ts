@@ -14,7 +14,7 @@ import { createApiMetrics } from '../services/api/src/metrics/api-metrics.js';
 import { countDownloads, countMerges, observeMergedModels } from '../services/registry/src/metrics/registry-metrics.js';
 import { observeMachine } from '../services/worker/src/metrics/machine-metrics.js';
 import { createWorkerMetrics } from '../services/worker/src/metrics/worker-metrics.js';
-import { createVoiceMetrics } from '../services/worker/src/voice/voice-metrics.js';
+import { createVoiceMetrics } from '../services/worker/src/generation/generation-metrics.js';
 
 // The dashboard and the alerts must query only metrics that the services export. promtool checks their syntax if it is
 // installed.

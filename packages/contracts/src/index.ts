@@ -25,5 +25,5 @@ export * from './probe.js';
 export * from './record-version.js';
 export * from './report.js';
 export * from './samples.js';
-export * from './speech.js';
+export * from './generation.js';
 export * from './webhook.js';

@@ -11,6 +11,6 @@ export { computeSelfTest, type SelfTestOptions, type SelfTestPart } from './self
 export type { SelfTestSizes, SelfTestSubject, SelfTestTolerance } from './self-test/self-test-case.js';
 export type { Share } from './shared-pass/fair-shares.js';
 export { PassScheduler, type PassSchedulerOptions } from './shared-pass/pass-scheduler.js';
-export type { Speaker } from './shared-pass/speech-time.js';
+export type { Speaker } from './shared-pass/generation-time.js';
 export type { StopReason } from './stop.js';
 export { type TrainOptions, train } from './train.js';

@@ -43,7 +43,7 @@ import { ownerOfFile } from './openai/files/owner-of-file.js';
 import { createResultFiles } from './openai/files/result-files.js';
 import { createModelDirectory } from './openai/models/model-directory.js';
 import { answerUnrouted, openaiRoutes } from './openai/openai-routes.js';
-import type { SpeechLimits } from './openai/text/speech-request.js';
+import type { SpeechLimits } from './openai/text/generation-request.js';
 import { registerOpenapi } from './openapi/openapi-plugin.js';
 import { servePage } from './page/page-plugin.js';
 import type { Site } from './page/read-site.js';

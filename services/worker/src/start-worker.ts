@@ -23,8 +23,8 @@ import { startTrainQueue } from './train-queue.js';
 import { trainerProgram } from './trainer/trainer-environment.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES } from './trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer } from './trainer/trainer-process.js';
-import { answerRequests } from './voice/answer-requests.js';
-import { createVoiceMetrics } from './voice/voice-metrics.js';
+import { answerRequests } from './generation/answer-requests.js';
+import { createVoiceMetrics } from './generation/generation-metrics.js';
 
 const WEEK_MS = 7 * 24 * 3600 * 1000;
 

@@ -13,8 +13,8 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { type RealRedis, startRealRedis } from '../../../test/real-redis.js';
 import { createTrainerPool, DEFAULT_POOL_TIMES, type TrainerPool } from '../src/trainer/trainer-pool.js';
 import { DEFAULT_TRAINER_LIMITS, startTrainer } from '../src/trainer/trainer-process.js';
-import { answerRequests } from '../src/voice/answer-requests.js';
-import { createVoiceMetrics } from '../src/voice/voice-metrics.js';
+import { answerRequests } from '../src/generation/answer-requests.js';
+import { createVoiceMetrics } from '../src/generation/generation-metrics.js';
 import { aTrainOrder } from './a-train-order.js';
 
 // A real Redis, pool and trainer process, whose child side answers with the name of the base model.

@@ -9,7 +9,7 @@ import { NextToken } from '../objectives/next-token/next-token.js';
 import { takeBatchLoss } from '../objectives/objective.js';
 import type { MicroBatch } from './joined-pass.js';
 import { type FinishedPass, type Participant, PassScheduler } from './pass-scheduler.js';
-import { type Speaker, SpeechTime } from './speech-time.js';
+import { type Speaker, SpeechTime } from './generation-time.js';
 
 describe('turns', () => {
   test('everybody who asks gets one before anybody gets the next', async () => {

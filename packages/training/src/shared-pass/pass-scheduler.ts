@@ -5,7 +5,7 @@ import type { Turn } from '../turn.js';
 import { BesideTime } from './beside-time.js';
 import { type Claim, FairShares, type JobAccount, type Share } from './fair-shares.js';
 import { canJoin, type MicroBatch, type OwnLoss, runJoined } from './joined-pass.js';
-import { type Speaker, SpeechTime } from './speech-time.js';
+import { type Speaker, SpeechTime } from './generation-time.js';
 
 export interface PassSchedulerOptions {
   /**

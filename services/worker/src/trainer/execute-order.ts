@@ -15,7 +15,7 @@ import { loadingLog } from './loading-log.js';
 import { MemoryLedger } from './memory-ledger.js';
 import type { SpeakOrder, TrainerOrder } from './messages.js';
 import { RunDeferred } from './run-deferred.js';
-import { type SpeakOptions, SpeechHost, type SpokenTokens } from './speech/speech-host.js';
+import { type SpeakOptions, SpeechHost, type SpokenTokens } from '../generation/generation-host.js';
 import { avoidedKernels, trainerSettings } from './trainer-arguments.js';
 import type { TrainerRunOptions } from './trainer-process.js';
 

@@ -4,7 +4,7 @@ import { asStorageError } from '@lorasmith/storage';
 import type { StopReason } from '@lorasmith/training';
 import type { SpeakOrder, TrainerOrder, TrainerReply, TrainerRequest } from './messages.js';
 import { RunDeferred } from './run-deferred.js';
-import type { SpeakOptions, SpokenTokens } from './speech/speech-host.js';
+import type { SpeakOptions, SpokenTokens } from '../generation/generation-host.js';
 import type { TrainerRunOptions } from './trainer-process.js';
 
 const HEARTBEAT_MS = 5_000;

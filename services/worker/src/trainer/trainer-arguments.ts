@@ -1,4 +1,4 @@
-import type { SpeechMemory } from './speech/speaking-base.js';
+import type { SpeechMemory } from '../generation/generation-context.js';
 
 /** What a trainer is started with, whatever it trains. */
 export interface TrainerSettings {

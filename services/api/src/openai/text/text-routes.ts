@@ -14,10 +14,10 @@ import { createConcurrencyLimit } from '../../access/concurrency-limit.js';
 import type { ModelDirectory } from '../models/model-directory.js';
 import { openaiErrorAnswers } from '../openai-errors.js';
 import type { AnswerHead } from './answer-form.js';
-import { answerSpeech, type SpeechAnswers } from './answer-speech.js';
+import { answerSpeech, type SpeechAnswers } from './answer-request.js';
 import { chatForm } from './chat-answer.js';
 import { completionForm } from './completion-answer.js';
-import { type SpeechLimits, speechOfChat, speechOfCompletion } from './speech-request.js';
+import { type SpeechLimits, speechOfChat, speechOfCompletion } from './generation-request.js';
 
 export interface TextRoutesOptions {
   voice: VoiceClient;

@@ -7,7 +7,7 @@ import { ChoiceText } from './choice-text.js';
 import { StopTexts } from './stop-texts.js';
 import { TokenTexts } from './token-texts.js';
 
-const TOKENIZERS = new URL('../../../../../packages/model-folder/src/fixtures/tokenizers/', import.meta.url);
+const TOKENIZERS = new URL('../../../../packages/model-folder/src/fixtures/tokenizers/', import.meta.url);
 const folderOf = (name: string) => fileURLToPath(new URL(name, TOKENIZERS));
 const readJson = async (file: string) => JSON.parse(await readFile(new URL(file, TOKENIZERS), 'utf8'));
 

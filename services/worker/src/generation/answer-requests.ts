@@ -7,7 +7,7 @@ import type { Logger } from 'pino';
 import type { SpeakOrder } from '../trainer/messages.js';
 import type { TrainerPool } from '../trainer/trainer-pool.js';
 import type { SpeechResult } from '../trainer/trainer-process.js';
-import type { VoiceMetrics, VoiceOutcome } from './voice-metrics.js';
+import type { VoiceMetrics, VoiceOutcome } from './generation-metrics.js';
 
 export interface AnswerRequestsOptions {
   server: VoiceServer;

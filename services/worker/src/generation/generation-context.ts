@@ -1,6 +1,6 @@
 import type { ModelText } from '@lorasmith/model-folder';
 import { cacheBytes, type Decoder, Generation } from '@lorasmith/models';
-import { AdapterShelf } from './adapter-shelf.js';
+import { AdapterShelf } from './adapter-cache.js';
 import { TokenTexts } from './token-texts.js';
 
 export interface SpeechMemory {

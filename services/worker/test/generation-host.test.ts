@@ -8,7 +8,7 @@ import { ModelTexts } from '@lorasmith/model-folder';
 import { BaseModelCache, configureKernels, PassScheduler } from '@lorasmith/training';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { writeTinyLlama } from '../../../test/tiny-llama.js';
-import { SpeechHost } from '../src/trainer/speech/speech-host.js';
+import { SpeechHost } from '../src/generation/generation-host.js';
 
 // What a trainer does with requests for text, on the real engine in this process.
 

@@ -3,8 +3,8 @@ import { createEventNotices, type Notice } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import { Compile } from 'typebox/compile';
 import { CLAIM_LIFETIME_MS, createPieceWriter, type PieceWriter } from './piece-writer.js';
-import { NEW_REQUEST, voiceKeys } from './voice-keys.js';
-import { beginScript, claimScript, giveBackScript } from './voice-scripts.js';
+import { NEW_REQUEST, voiceKeys } from './generation-keys.js';
+import { beginScript, claimScript, giveBackScript } from './generation-scripts.js';
 
 /** A request that this worker answers. */
 export interface ClaimedRequest {

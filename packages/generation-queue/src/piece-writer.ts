@@ -1,6 +1,6 @@
 import type { SpeechPiece } from '@lorasmith/contracts';
 import type { Redis } from 'ioredis';
-import { pushScript } from './voice-scripts.js';
+import { pushScript } from './generation-scripts.js';
 
 /** A piece with its number in the answer, from 1: a command that is repeated on a new connection sends pieces again. */
 export interface NumberedPiece {

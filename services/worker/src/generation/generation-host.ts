@@ -17,10 +17,10 @@ import {
   JobDeferred,
   type Speaker,
 } from '@lorasmith/training';
-import type { MemoryLedger } from '../memory-ledger.js';
-import type { SpeakOrder } from '../messages.js';
+import type { MemoryLedger } from '../trainer/memory-ledger.js';
+import type { SpeakOrder } from '../trainer/messages.js';
 import { ChoiceText } from './choice-text.js';
-import { cacheTokensOf, SpeakingBase, type SpeechMemory } from './speaking-base.js';
+import { cacheTokensOf, SpeakingBase, type SpeechMemory } from './generation-context.js';
 
 export interface SpeechHostOptions {
   cache: BaseModelCache;

@@ -3,8 +3,8 @@ import { ProductError, type SpeechPiece, type SpeechRequest } from '@lorasmith/c
 import { createEventNotices, onRedis } from '@lorasmith/redis';
 import type { Redis } from 'ioredis';
 import type { NumberedPiece } from './piece-writer.js';
-import { NEW_REQUEST, voiceKeys } from './voice-keys.js';
-import { leaveScript, readScript, submitScript } from './voice-scripts.js';
+import { NEW_REQUEST, voiceKeys } from './generation-keys.js';
+import { leaveScript, readScript, submitScript } from './generation-scripts.js';
 
 export interface AskOptions {
   /** How long the request waits for a worker that can answer it. */
